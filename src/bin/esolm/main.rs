@@ -1,0 +1,3 @@
+//! The `esolm` command.
+
+fn main() {}

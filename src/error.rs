@@ -1,0 +1,86 @@
+//! The one error type of the crate.
+
+use std::path::Path;
+
+/// What went wrong. Every fallible function of the crate returns this; each variant has one
+/// status code in the C header.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument is outside what the function accepts; the message says which and why.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// The operating system refused to open, read, map or write a file.
+    #[error("{file}: {source}")]
+    Io {
+        /// The file's name as it was given.
+        file: String,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// A file's content is not what its format promises. Names the tensor, key or offset.
+    #[error("{file}: {what}")]
+    BadFile {
+        /// The file's name, or `(memory)`.
+        file: String,
+        /// What is wrong, and where in the file.
+        what: String,
+    },
+    /// A valid request that this version or this build cannot serve.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The device does not exist on this machine or in this build, or it failed.
+    #[error("{0}")]
+    Device(String),
+    /// Memory could not be had; nothing was changed.
+    #[error("out of memory: {0}")]
+    OutOfMemory(String),
+    /// The cancel token was fired or the step callback asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// The context is in use by another call.
+    #[error("the context is in use by another call")]
+    Busy,
+    /// The caller's buffer is too small; nothing was written.
+    #[error("the buffer holds {given} but {needed} are needed")]
+    BufferTooSmall {
+        /// How many items (bytes or tokens) the caller's buffer holds.
+        given: usize,
+        /// How many it has to hold.
+        needed: usize,
+    },
+    /// The model has no tokenizer, or its tokenizer cannot do this.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// The network produced NaN or infinity: the weights are damaged.
+    #[error("{0}")]
+    NotFinite(String),
+    /// A defect of this library; please report it.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An [`Error::InvalidArgument`] from anything that prints.
+    pub(crate) fn invalid(what: impl Into<String>) -> Self {
+        Self::InvalidArgument(what.into())
+    }
+
+    /// An [`Error::BadFile`] for `file`.
+    pub(crate) fn bad_file(file: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::BadFile { file: file.into(), what: what.into() }
+    }
+
+    /// An [`Error::Io`] for `file`.
+    pub(crate) fn io(file: &Path, source: std::io::Error) -> Self {
+        Self::Io { file: file.display().to_string(), source }
+    }
+
+    /// An [`Error::Internal`] from anything that prints.
+    pub(crate) fn internal(what: impl Into<String>) -> Self {
+        Self::Internal(what.into())
+    }
+}

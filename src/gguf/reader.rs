@@ -1,0 +1,351 @@
+//! The bounded reader.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, MAX_DIMS, MAX_TENSOR_NAME, TensorType, VERSION, Value};
+use crate::error::{Error, Result};
+
+/// Most metadata keys and most tensors that are accepted; far above what any model has.
+const MAX_ENTRIES: u64 = 1 << 16;
+/// Longest metadata key (the format's own limit).
+const MAX_KEY: u64 = 65535;
+/// Largest alignment that is accepted: a huge one could push every offset out of range.
+const MAX_ALIGNMENT: u64 = 1 << 16;
+
+/// The header of a GGUF file, checked against the bytes that follow it: every tensor lies inside the file,
+/// is aligned, overlaps no other, and its size follows from its shape and type.
+#[derive(Debug)]
+pub struct Gguf {
+    metadata: Vec<(String, Value)>,
+    tensors: Vec<TensorInfo>,
+    file: String,
+}
+
+/// A tensor's description.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorInfo {
+    /// The name, for example `blk.0.attn_qkv.weight`.
+    pub name: String,
+    /// Element type.
+    pub ty: TensorType,
+    /// Shape, fastest dimension first (a row's length, then the number of rows); one to four entries.
+    pub dims: Vec<usize>,
+    /// Where its bytes lie, counted from the start of the file.
+    pub range: Range<usize>,
+}
+
+impl Gguf {
+    /// Reads and checks the header at the start of `bytes`, which is the whole file. `file` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] with the key, tensor or offset, whatever the bytes are.
+    pub fn parse(bytes: &[u8], file: &str) -> Result<Self> {
+        Parser { bytes, at: 0, file }.parse()
+    }
+
+    /// All metadata, in the file's order.
+    pub fn metadata(&self) -> &[(String, Value)] {
+        &self.metadata
+    }
+
+    /// All tensors, in the file's order.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// The file's name, for errors.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The value of `key`, if the file has it.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.metadata.iter().find(|(k, _)| k == key).map(|(_, v)| v)
+    }
+
+    /// The tensor called `name`, if the file has it.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.iter().find(|t| t.name == name)
+    }
+
+    /// The value of `key` as an integer in `range`.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] if it is missing, of another type, or outside the range.
+    pub fn u64_in(&self, key: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64> {
+        let value = self.require(key)?;
+        let number = value.as_u64().ok_or_else(|| self.bad_key(key, "is not a whole number".into()))?;
+        if !range.contains(&number) {
+            let (low, high) = range.into_inner();
+            return Err(self.bad_key(key, format!("is {number}, not in {low}..={high}")));
+        }
+        Ok(number)
+    }
+
+    /// The value of `key` as a finite number.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] if it is missing, of another type, NaN or infinite.
+    pub fn finite(&self, key: &str) -> Result<f64> {
+        let number =
+            self.require(key)?.as_f64().ok_or_else(|| self.bad_key(key, "is not a number".into()))?;
+        if !number.is_finite() {
+            return Err(self.bad_key(key, format!("is {number}")));
+        }
+        Ok(number)
+    }
+
+    /// The value of `key` as text.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] if it is missing or no text.
+    pub fn text(&self, key: &str) -> Result<&str> {
+        self.require(key)?.as_str().ok_or_else(|| self.bad_key(key, "is not text".into()))
+    }
+
+    fn require(&self, key: &str) -> Result<&Value> {
+        self.get(key).ok_or_else(|| Error::bad_file(&self.file, format!("key '{key}' is missing")))
+    }
+
+    fn bad_key(&self, key: &str, what: String) -> Error {
+        Error::bad_file(&self.file, format!("key '{key}' {what}"))
+    }
+}
+
+/// A cursor over the header. Every read checks what is left first.
+struct Parser<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    file: &'a str,
+}
+
+impl Parser<'_> {
+    fn parse(mut self) -> Result<Gguf> {
+        if self.take(4, "the magic number")? != MAGIC {
+            return Err(self.bad_at(0, "not a GGUF file (it does not begin with 'GGUF')"));
+        }
+        let version = self.u32("the version")?;
+        if version != VERSION {
+            let hint = if version.swap_bytes() == VERSION { " (a big-endian file)" } else { "" };
+            return Err(self.bad_at(4, format!("GGUF version {version} is not supported{hint}; only 3 is")));
+        }
+        let n_tensors = self.count("tensors")?;
+        let n_keys = self.count("metadata keys")?;
+        let metadata = self.metadata(n_keys)?;
+        let alignment = self.alignment(&metadata)?;
+        let described = (0..n_tensors).map(|i| self.tensor_info(i)).collect::<Result<Vec<_>>>()?;
+        let tensors = self.place(described, alignment)?;
+        Ok(Gguf { metadata, tensors, file: self.file.to_owned() })
+    }
+
+    fn metadata(&mut self, n_keys: u64) -> Result<Vec<(String, Value)>> {
+        let mut metadata: Vec<(String, Value)> = Vec::new();
+        let mut seen = HashSet::new();
+        for _ in 0..n_keys {
+            let start = self.at;
+            let key = self.string("a metadata key", MAX_KEY)?;
+            if key.is_empty() {
+                return Err(self.bad_at(start, "a metadata key is empty"));
+            }
+            if !seen.insert(key.clone()) {
+                return Err(self.bad_at(start, format!("key '{key}' appears twice")));
+            }
+            let code = self.u32(&key)?;
+            let value = match code {
+                9 => self.array(&key)?,
+                _ => self.scalar(code, &key)?,
+            };
+            metadata.push((key, value));
+        }
+        Ok(metadata)
+    }
+
+    fn alignment(&self, metadata: &[(String, Value)]) -> Result<u64> {
+        let Some((_, value)) = metadata.iter().find(|(k, _)| k == ALIGNMENT_KEY) else {
+            return Ok(DEFAULT_ALIGNMENT);
+        };
+        match value {
+            Value::U32(a) if a.is_power_of_two() && (8..=MAX_ALIGNMENT).contains(&u64::from(*a)) => {
+                Ok(u64::from(*a))
+            }
+            _ => Err(Error::bad_file(
+                self.file,
+                format!(
+                    "key '{ALIGNMENT_KEY}' is {value}; a power of two from 8 to {MAX_ALIGNMENT} is needed"
+                ),
+            )),
+        }
+    }
+
+    /// A tensor as described, its range still relative to the data section.
+    fn tensor_info(&mut self, index: u64) -> Result<(TensorInfo, u64)> {
+        let start = self.at;
+        let name = self.string("a tensor name", MAX_TENSOR_NAME as u64)?;
+        if name.is_empty() {
+            return Err(self.bad_at(start, format!("tensor {index} has no name")));
+        }
+        let what = format!("tensor '{name}'");
+        let n_dims = self.u32(&what)? as usize;
+        if !(1..=MAX_DIMS).contains(&n_dims) {
+            return Err(self.bad_at(start, format!("{what} has {n_dims} dimensions, not 1 to {MAX_DIMS}")));
+        }
+        let mut dims = Vec::with_capacity(n_dims);
+        for _ in 0..n_dims {
+            let dim = self.u64(&what)?;
+            // ggml counts in signed 64-bit numbers, and some of its kernels in 32 bits.
+            if dim == 0 || dim > i32::MAX as u64 {
+                return Err(self.bad_at(start, format!("{what} has a dimension of {dim}")));
+            }
+            dims.push(dim as usize);
+        }
+        let code = self.u32(&what)?;
+        let ty = TensorType::from_code(code)
+            .ok_or_else(|| self.bad_at(start, format!("{what} has the unsupported type number {code}")))?;
+        let offset = self.u64(&what)?;
+        let size = ty.tensor_bytes(&dims).ok_or_else(|| {
+            self.bad_at(start, format!("{what}: the shape {dims:?} does not fit the type {}", ty.name()))
+        })?;
+        Ok((TensorInfo { name, ty, dims, range: 0..size }, offset))
+    }
+
+    /// Moves every tensor to its place in the file and checks that place.
+    fn place(&self, described: Vec<(TensorInfo, u64)>, alignment: u64) -> Result<Vec<TensorInfo>> {
+        let bad = |what: String| Error::bad_file(self.file, what);
+        let data_start = (self.at as u64)
+            .checked_next_multiple_of(alignment)
+            .ok_or_else(|| bad("the header is too long".into()))?;
+        let mut names = HashSet::new();
+        let mut tensors = Vec::with_capacity(described.len());
+        for (mut info, offset) in described {
+            let name = info.name.as_str();
+            if !names.insert(info.name.clone()) {
+                return Err(bad(format!("tensor '{name}' appears twice")));
+            }
+            if offset % alignment != 0 {
+                return Err(bad(format!("tensor '{name}': offset {offset} is not aligned to {alignment}")));
+            }
+            let start = data_start.checked_add(offset).and_then(|s| usize::try_from(s).ok());
+            let range = start.and_then(|s| Some(s..s.checked_add(info.range.end)?));
+            match range {
+                Some(range) if range.end <= self.bytes.len() => info.range = range,
+                _ => {
+                    return Err(bad(format!(
+                        "tensor '{name}' ({} bytes at data offset {offset}) ends beyond the file of {} bytes",
+                        info.range.end,
+                        self.bytes.len()
+                    )));
+                }
+            }
+            tensors.push(info);
+        }
+        let mut by_start: Vec<&TensorInfo> = tensors.iter().collect();
+        by_start.sort_by_key(|t| t.range.start);
+        for pair in by_start.windows(2) {
+            if let [a, b] = pair
+                && a.range.end > b.range.start
+            {
+                return Err(bad(format!("tensors '{}' and '{}' overlap", a.name, b.name)));
+            }
+        }
+        Ok(tensors)
+    }
+
+    fn array(&mut self, key: &str) -> Result<Value> {
+        let start = self.at;
+        let code = self.u32(key)?;
+        let len = self.u64(key)?;
+        // The smallest an element can be: a number's size, or a string's length field.
+        let least: u64 = match code {
+            0 | 1 | 7 => 1,
+            2 | 3 => 2,
+            4..=6 => 4,
+            8 | 10..=12 => 8,
+            9 => return Err(self.bad_at(start, format!("key '{key}': arrays of arrays are not supported"))),
+            _ => return Err(self.bad_at(start, format!("key '{key}' has the unknown type number {code}"))),
+        };
+        if len.checked_mul(least).is_none_or(|bytes| bytes > self.left() as u64) {
+            return Err(self.bad_at(start, format!("key '{key}': {len} elements do not fit the file")));
+        }
+        let elements = (0..len).map(|_| self.scalar(code, key)).collect::<Result<Vec<_>>>()?;
+        Ok(Value::Array(elements))
+    }
+
+    fn scalar(&mut self, code: u32, key: &str) -> Result<Value> {
+        let start = self.at;
+        Ok(match code {
+            0 => Value::U8(u8::from_le_bytes(self.fixed(key)?)),
+            1 => Value::I8(i8::from_le_bytes(self.fixed(key)?)),
+            2 => Value::U16(u16::from_le_bytes(self.fixed(key)?)),
+            3 => Value::I16(i16::from_le_bytes(self.fixed(key)?)),
+            4 => Value::U32(u32::from_le_bytes(self.fixed(key)?)),
+            5 => Value::I32(i32::from_le_bytes(self.fixed(key)?)),
+            6 => Value::F32(f32::from_le_bytes(self.fixed(key)?)),
+            7 => match self.fixed::<1>(key)? {
+                [0] => Value::Bool(false),
+                [1] => Value::Bool(true),
+                [other] => return Err(self.bad_at(start, format!("key '{key}': {other} is no truth value"))),
+            },
+            8 => Value::Str(self.string(key, u64::MAX)?),
+            10 => Value::U64(u64::from_le_bytes(self.fixed(key)?)),
+            11 => Value::I64(i64::from_le_bytes(self.fixed(key)?)),
+            12 => Value::F64(f64::from_le_bytes(self.fixed(key)?)),
+            _ => return Err(self.bad_at(start, format!("key '{key}' has the unknown type number {code}"))),
+        })
+    }
+
+    fn count(&mut self, what: &str) -> Result<u64> {
+        let start = self.at;
+        let count = self.u64(what)?;
+        if count > MAX_ENTRIES {
+            return Err(self.bad_at(start, format!("{count} {what}: more than {MAX_ENTRIES}")));
+        }
+        Ok(count)
+    }
+
+    fn string(&mut self, what: &str, longest: u64) -> Result<String> {
+        let start = self.at;
+        let len = self.u64(what)?;
+        if len > longest {
+            return Err(self.bad_at(start, format!("{what}: {len} bytes, at most {longest} are allowed")));
+        }
+        let len = usize::try_from(len)
+            .map_err(|_| self.bad_at(start, format!("{what}: {len} bytes do not fit the file")))?;
+        let bytes = self.take(len, what)?.to_vec();
+        String::from_utf8(bytes).map_err(|_| self.bad_at(start, format!("{what}: the text is not UTF-8")))
+    }
+
+    fn u32(&mut self, what: &str) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.fixed(what)?))
+    }
+
+    fn u64(&mut self, what: &str) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.fixed(what)?))
+    }
+
+    fn fixed<const N: usize>(&mut self, what: &str) -> Result<[u8; N]> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N, what)?);
+        Ok(out)
+    }
+
+    fn take(&mut self, len: usize, what: &str) -> Result<&[u8]> {
+        let start = self.at;
+        let end = start.checked_add(len).filter(|&end| end <= self.bytes.len());
+        match end.and_then(|end| self.bytes.get(start..end).map(|slice| (end, slice))) {
+            Some((end, slice)) => {
+                self.at = end;
+                Ok(slice)
+            }
+            None => Err(self.bad_at(start, format!("the file ends inside {what}"))),
+        }
+    }
+
+    fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    fn bad_at(&self, offset: usize, what: impl std::fmt::Display) -> Error {
+        Error::bad_file(self.file, format!("{what} (offset {offset})"))
+    }
+}
