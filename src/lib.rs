@@ -4,14 +4,56 @@
 //! your own machine: masked diffusion and autoregression in one model, many tokens per step, with an exact KV
 //! cache, on ggml's backends.
 //!
+//! ```no_run
+//! use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Prompt};
+//! # fn main() -> esolm::Result<()> {
+//! let model = Model::open("models/fairy-q8_0.gguf", &LoadOptions::default())?;
+//! let mut context = Context::new(&model, &ContextParams::default())?;
+//! let prompt = Prompt::prefix(&model.tokenizer()?.encode("Once upon a time")?);
+//! context.begin(&[prompt], &GenerateParams::default())?;
+//! while let Some(step) = context.step()? {
+//!     eprintln!("step {} of {} wrote {} tokens", step.index + 1, step.total, step.updates.len());
+//! }
+//! println!("{}", context.text(0)?);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! ## The way a token takes
 //!
-//! [`gguf`] reads a file, [`config`] says what model it holds.
+//! [`gguf`] reads a file, [`config`] says what model it holds, `model` puts its weights on a device. A `context`
+//! has the memory (`kv_cache` says what lies where) and the threads; its `session` knows which tokens come next
+//! (`order`, `schedule`), sends them through the network (`forward`), and the `sampler` makes tokens of the
+//! logits. The `tokenizer` makes text of tokens.
+//!
+//! ## Threads
+//!
+//! A [`Model`] is immutable and may be used from any number of threads. A [`Context`] has one user at a time, as
+//! `&mut` says; its [`CancelToken`] works from anywhere.
 #![warn(clippy::indexing_slicing)]
 
 pub mod config;
+mod context;
 mod error;
+mod forward;
 mod ggml;
 pub mod gguf;
+mod kv_cache;
+mod log;
+mod model;
+mod order;
+mod rng;
+mod sampler;
+mod schedule;
+mod session;
+mod tokenizer;
 
+pub use context::{CancelToken, Context, ContextParams, MemoryUse};
 pub use error::{Error, Result};
+pub use ggml::{Device, DeviceInfo, DeviceKind, devices};
+pub use kv_cache::KvType;
+pub use log::{LogLevel, LogReceiver, set_log_receiver};
+pub use model::{LoadMode, LoadOptions, Model};
+pub use sampler::{Sampler, Sampling};
+pub use session::{Choice, GenerateParams, Plan, Prompt, Step, Update};
+pub use tokenizer::{HOLE, Tokenizer};

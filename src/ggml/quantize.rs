@@ -9,6 +9,7 @@ use crate::gguf::TensorType;
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] if `row_len` is no multiple of the type's block or does not divide the values.
+#[cfg_attr(not(feature = "convert"), allow(dead_code, reason = "only the converter packs tensors"))]
 pub(crate) fn quantize(ty: TensorType, values: &[f32], row_len: usize, out: &mut Vec<u8>) -> Result<()> {
     let row_bytes = ty
         .row_bytes(row_len)

@@ -1,0 +1,232 @@
+//! A context: one caller's memory and threads for generating from a model.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, Result};
+use crate::forward::{self, Pass};
+use crate::ggml::{Backend, Memory, Workspace, WorkspaceSize};
+use crate::kv_cache::{Capacity, KvType, Layout, SLOT_GROUP};
+use crate::model::Model;
+use crate::session::Session;
+
+/// The limits of a context. A zero stands for the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ContextParams {
+    /// Most sequences generated side by side (default 1).
+    pub sequences: usize,
+    /// Longest sequence in tokens (default and maximum: the model's context length).
+    pub length: usize,
+    /// Most rows that go through the network at once (default 128). A step of more rows takes several passes,
+    /// with the same result; fewer rows need less memory.
+    pub pass_rows: usize,
+    /// CPU threads (default: one per core).
+    pub threads: usize,
+    /// Precision of the K/V cache.
+    pub kv_type: KvType,
+}
+
+/// Rows of a pass unless said otherwise: enough for matrix kernels to run at full speed.
+const DEFAULT_PASS_ROWS: usize = 128;
+
+/// Where a context's memory goes, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// The arena: all host memory of the context. On the CPU the other two are in it.
+    pub arena: usize,
+    /// The K/V cache.
+    pub kv_cache: usize,
+    /// Activations, logits and the working memory of operations.
+    pub compute: usize,
+}
+
+/// Stops a generation from another thread. Clones stop the same context.
+#[derive(Debug, Clone, Default)]
+pub struct CancelToken(pub(crate) Arc<AtomicBool>);
+
+impl CancelToken {
+    /// Makes the running call, or else the next one, end with [`Error::Cancelled`]. It stays fired until
+    /// [`Context::begin`] or [`CancelToken::reset`].
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes an earlier [`CancelToken::cancel`] back.
+    pub fn reset(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it was fired.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs a model for one caller at a time. All memory is taken when it is made.
+#[derive(Debug)]
+pub struct Context {
+    pub(crate) engine: Engine,
+    pub(crate) session: Session,
+}
+
+/// The part that computes: model, threads, memory.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) model: Model,
+    pub(crate) capacity: Capacity,
+    /// Longest sequence; `capacity.slots` is this, rounded up.
+    pub(crate) length: usize,
+    layout: Layout,
+    backend: Backend,
+    workspace: Workspace,
+    pub(crate) cancel: CancelToken,
+}
+
+/// What a context of some parameters will be, before its memory is taken.
+struct Plan {
+    capacity: Capacity,
+    length: usize,
+    layout: Layout,
+    size: WorkspaceSize,
+}
+
+impl Plan {
+    fn new(model: &Model, params: &ContextParams) -> Result<Self> {
+        let config = model.config();
+        let or = |value: usize, default: usize| if value == 0 { default } else { value };
+        let length = or(params.length, config.context_length);
+        if length > config.context_length {
+            let longest = config.context_length;
+            return Err(Error::invalid(format!("length {length}; the model's context is {longest} tokens")));
+        }
+        let sequences = or(params.sequences, 1);
+        if sequences > 1 << 16 {
+            return Err(Error::invalid(format!("{sequences} sequences; at most {}", 1 << 16)));
+        }
+        let slots = length.next_multiple_of(SLOT_GROUP);
+        let rows = or(params.pass_rows, DEFAULT_PASS_ROWS).min(sequences.saturating_mul(slots));
+        let capacity = Capacity { sequences, slots, rows, kv: params.kv_type };
+        let layout = Layout::new(config, &capacity)?;
+        let tensors = forward::most_tensors(config, sequences.min(rows));
+        let size = Workspace::measure(
+            params.threads,
+            model.weights(),
+            (layout.len, tensors, config.vocab_size * rows),
+            |graph, weights| {
+                let pass = Pass::largest(&capacity);
+                forward::build(graph, weights, config, &capacity, &layout, &pass)
+            },
+        )?;
+        Ok(Self { capacity, length, layout, size })
+    }
+
+    fn memory_use(&self) -> MemoryUse {
+        let kv_cache = self.layout.cache_len;
+        MemoryUse { arena: self.size.arena(), kv_cache, compute: self.layout.len - kv_cache + self.size.work }
+    }
+}
+
+impl Context {
+    /// Makes a context in memory of its own.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if the parameters exceed the model; [`Error::OutOfMemory`].
+    pub fn new(model: &Model, params: &ContextParams) -> Result<Self> {
+        let plan = Plan::new(model, params)?;
+        let arena = Memory::allocate(plan.size.arena())?;
+        Self::make(model, params, plan, arena)
+    }
+
+    /// Makes a context in the caller's memory.
+    ///
+    /// # Errors
+    /// As [`Context::new`]; [`Error::BufferTooSmall`] with the size that [`Context::memory_use`] tells.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "callers' memory comes through C"))]
+    pub(crate) fn new_in(model: &Model, params: &ContextParams, arena: Memory) -> Result<Self> {
+        Self::make(model, params, Plan::new(model, params)?, arena)
+    }
+
+    fn make(model: &Model, params: &ContextParams, plan: Plan, arena: Memory) -> Result<Self> {
+        let workspace = Workspace::new(plan.size, arena, model.weights())?;
+        let backend = Backend::new(model.weights().device(), params.threads)?;
+        let Plan { capacity, length, layout, .. } = plan;
+        let session = Session::new(model.config(), &capacity, length);
+        let cancel = CancelToken::default();
+        let model = model.clone();
+        Ok(Self { engine: Engine { model, capacity, length, layout, backend, workspace, cancel }, session })
+    }
+
+    /// The memory that a context with these parameters takes, to the byte.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if the parameters exceed the model.
+    pub fn memory_use(model: &Model, params: &ContextParams) -> Result<MemoryUse> {
+        Ok(Plan::new(model, params)?.memory_use())
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.engine.model
+    }
+
+    /// A token that stops this context from any thread.
+    pub fn cancel_token(&self) -> CancelToken {
+        self.engine.cancel.clone()
+    }
+
+    /// Threads that compute.
+    pub fn threads(&self) -> usize {
+        self.engine.backend.threads()
+    }
+
+    /// Longest sequence in tokens.
+    pub fn length(&self) -> usize {
+        self.engine.length
+    }
+}
+
+impl Engine {
+    /// Runs one pass. Returns the logits, row by row of the vocabulary's length, one row per output.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`]; [`Error::Device`]. The cache's slots of the pass are then undefined, all others
+    /// untouched.
+    pub(crate) fn run(&mut self, pass: &Pass) -> Result<&[f32]> {
+        let Self { model, capacity, layout, backend, workspace, cancel, .. } = self;
+        check(model, capacity, pass)?;
+        workspace.run(backend, &cancel.0, |graph, weights| {
+            forward::build(graph, weights, model.config(), capacity, layout, pass)
+        })
+    }
+
+    /// Forgets the cache, after a failure that may have left numbers in it that are not finite.
+    pub(crate) fn clear(&mut self) {
+        self.workspace.clear();
+    }
+}
+
+/// What ggml would not forgive: indices outside the vocabulary, the cache or the pass.
+fn check(model: &Model, capacity: &Capacity, pass: &Pass) -> Result<()> {
+    let below = |values: &[i32], limit: usize| values.iter().all(|&v| v >= 0 && (v as usize) < limit);
+    let rows = pass.tokens.len();
+    let config = model.config();
+    let sizes = rows > 0
+        && rows <= capacity.rows
+        && pass.positions.len() == rows
+        && pass.outputs.len() == pass.output_positions.len()
+        && pass.segments.iter().map(|s| s.rows).sum::<usize>() == rows;
+    let indices = below(&pass.tokens, config.vocab_size)
+        && below(&pass.positions, config.context_length)
+        && below(&pass.output_positions, config.context_length)
+        && below(&pass.outputs, rows);
+    let segments = pass.segments.iter().all(|s| {
+        s.sequence < capacity.sequences
+            && s.rows > 0
+            && s.first_slot + s.rows <= capacity.slots
+            && s.outputs <= s.rows
+    });
+    match sizes && indices && segments {
+        true => Ok(()),
+        false => Err(Error::internal("a pass outside the context's limits")),
+    }
+}

@@ -1,0 +1,333 @@
+//! The network: one pass over some rows of some sequences, as a ggml graph.
+//!
+//! A row is a token at a position. Rows of a sequence follow each other in generation order and occupy the
+//! cache's slots from `first_slot` on; each row sees all earlier slots of its sequence and itself. That is all
+//! there is to Eso-LM (B)'s attention, in both phases: the order does the rest.
+
+use crate::config::{BLOCK_TENSORS, Config};
+use crate::error::{Error, Result};
+use crate::ggml::{Graph, Tensor};
+use crate::kv_cache::{Capacity, Layout, SLOT_GROUP};
+
+/// The rows of one sequence in a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// Which sequence of the context.
+    pub(crate) sequence: usize,
+    /// Where its rows begin in the pass, and how many there are.
+    pub(crate) first_row: usize,
+    pub(crate) rows: usize,
+    /// The slot of its first row: so many slots hold what it may see already.
+    pub(crate) first_slot: usize,
+    /// So many of its last rows want logits.
+    pub(crate) outputs: usize,
+}
+
+/// The rows of one pass. `outputs` lists, segment by segment, the rows that want logits, and
+/// `output_positions` their positions.
+#[derive(Debug, Default)]
+pub(crate) struct Pass {
+    pub(crate) tokens: Vec<i32>,
+    pub(crate) positions: Vec<i32>,
+    pub(crate) outputs: Vec<i32>,
+    pub(crate) output_positions: Vec<i32>,
+    pub(crate) segments: Vec<Segment>,
+}
+
+impl Pass {
+    /// An empty pass that holds `rows` rows of `segments` sequences without allocating again.
+    pub(crate) fn with_capacity(rows: usize, segments: usize) -> Self {
+        Self {
+            tokens: Vec::with_capacity(rows),
+            positions: Vec::with_capacity(rows),
+            outputs: Vec::with_capacity(rows),
+            output_positions: Vec::with_capacity(rows),
+            segments: Vec::with_capacity(segments),
+        }
+    }
+
+    /// The largest pass that `capacity` allows: every row, at the ends of full caches, all with logits.
+    pub(crate) fn largest(capacity: &Capacity) -> Self {
+        let mut pass = Self::default();
+        for sequence in 0..capacity.sequences {
+            let rows = (capacity.rows - pass.tokens.len()).min(capacity.slots);
+            if rows == 0 {
+                break;
+            }
+            let (first_row, first_slot) = (pass.tokens.len(), capacity.slots - rows);
+            pass.segments.push(Segment { sequence, first_row, rows, first_slot, outputs: rows });
+            pass.tokens.resize(first_row + rows, 0);
+        }
+        pass.positions = pass.tokens.clone();
+        pass.output_positions = pass.tokens.clone();
+        pass.outputs = (0..).take(pass.tokens.len()).collect();
+        pass
+    }
+
+    /// Adds a row to the last segment.
+    pub(crate) fn push(&mut self, token: u32, position: u32, output: bool) {
+        if output {
+            self.outputs.push(self.tokens.len() as i32);
+            self.output_positions.push(position as i32);
+        }
+        self.tokens.push(token as i32);
+        self.positions.push(position as i32);
+        if let Some(segment) = self.segments.last_mut() {
+            segment.rows += 1;
+            segment.outputs += usize::from(output);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.outputs.clear();
+        self.output_positions.clear();
+        self.segments.clear();
+    }
+}
+
+/// Most tensors that a graph over `segments` sequences has.
+pub(crate) fn most_tensors(config: &Config, segments: usize) -> usize {
+    const OUTSIDE: usize = 16;
+    const PER_BLOCK: usize = 32;
+    const PER_SEGMENT: usize = 24;
+    OUTSIDE + config.block_count * (PER_BLOCK + PER_SEGMENT * segments)
+}
+
+/// The weights of one block, in the order of [`BLOCK_TENSORS`].
+struct Block<'g> {
+    attn_norm: [Tensor<'g>; 2],
+    qkv: Tensor<'g>,
+    attn_output: Tensor<'g>,
+    ffn_norm: [Tensor<'g>; 2],
+    up: [Tensor<'g>; 2],
+    down: [Tensor<'g>; 2],
+}
+
+/// The rows that want logits, [M] each.
+struct OutputRows<'g> {
+    rows: Tensor<'g>,
+    positions: Tensor<'g>,
+}
+
+/// Everything that the parts of the graph need to know.
+struct Builder<'a, 'g> {
+    graph: &'a mut Graph<'g>,
+    config: &'a Config,
+    capacity: &'a Capacity,
+    layout: &'a Layout,
+    segments: &'a [Segment],
+}
+
+/// Builds the graph of `pass`. Returns the logits [V, outputs], or nothing if no row wants any. D is the
+/// width, F the MLP's, H heads of Dh, V the vocabulary, R the rows of the pass, M of them with logits.
+pub(crate) fn build<'g>(
+    graph: &mut Graph<'g>,
+    weights: &[Tensor<'g>],
+    config: &Config,
+    capacity: &Capacity,
+    layout: &Layout,
+    pass: &Pass,
+) -> Result<Option<Tensor<'g>>> {
+    let [embedding, blocks @ .., norm_weight, norm_bias, output, output_bias] = weights else {
+        return Err(Error::internal("weights are missing"));
+    };
+    let tokens = graph.input_i32(&pass.tokens, layout.tokens)?;
+    let positions = graph.input_i32(&pass.positions, layout.positions)?;
+    let mut outputs = match pass.outputs.is_empty() {
+        true => None,
+        false => Some(OutputRows {
+            rows: graph.input_i32(&pass.outputs, layout.outputs)?,
+            positions: graph.input_i32(&pass.output_positions, layout.output_positions)?,
+        }),
+    };
+    let mut x = graph.get_rows(*embedding, tokens, layout.x)?; // [D, R]
+    let mut b = Builder { graph, config, capacity, layout, segments: &pass.segments };
+    let last = config.block_count - 1;
+    for (index, weights) in blocks.chunks(BLOCK_TENSORS.len()).enumerate() {
+        let &[an_w, an_b, qkv, attn_output, fn_w, fn_b, up_w, up_b, down_w, down_b] = weights else {
+            return Err(Error::internal("a block's weights are missing"));
+        };
+        let block = Block {
+            attn_norm: [an_w, an_b],
+            qkv,
+            attn_output,
+            ffn_norm: [fn_w, fn_b],
+            up: [up_w, up_b],
+            down: [down_w, down_b],
+        };
+        let attention = if index < last {
+            Some(b.attention(index, &block, x, positions)?)
+        } else {
+            // Behind the last block's keys and values only the rows that want logits go on.
+            b.last_attention(index, &block, x, positions, outputs.take())?.map(|(rows, attention)| {
+                x = rows; // [D, M] from here
+                attention
+            })
+        };
+        let Some(attention) = attention else { return Ok(None) };
+        let contribution = b.graph.mul_mat(block.attn_output, attention, layout.h)?; // [D, R]
+        x = b.graph.add_inplace(x, contribution)?;
+        let contribution = b.mlp(&block, x)?;
+        x = b.graph.add_inplace(x, contribution)?;
+    }
+    let h = b.norm(x, &[*norm_weight, *norm_bias])?; // [D, M]
+    let logits = b.graph.mul_mat(*output, h, layout.logits)?; // [V, M]
+    b.graph.add_inplace(logits, *output_bias).map(Some)
+}
+
+impl<'g> Builder<'_, 'g> {
+    /// LayerNorm(x) * weight + bias.
+    fn norm(&mut self, x: Tensor<'g>, [weight, bias]: &[Tensor<'g>; 2]) -> Result<Tensor<'g>> {
+        let h = self.graph.norm(x, self.config.layer_norm_epsilon, self.layout.h)?;
+        let h = self.graph.mul_inplace(h, *weight)?;
+        self.graph.add_inplace(h, *bias)
+    }
+
+    /// down(gelu(up(norm(x)))), [D, R].
+    fn mlp(&mut self, block: &Block<'g>, x: Tensor<'g>) -> Result<Tensor<'g>> {
+        let h = self.norm(x, &block.ffn_norm)?;
+        let up = self.graph.mul_mat(block.up[0], h, self.layout.up)?; // [F, R]
+        let up = self.graph.add_inplace(up, block.up[1])?;
+        let up = self.graph.gelu_inplace(up, self.layout.temp)?;
+        let down = self.graph.mul_mat(block.down[0], up, self.layout.h)?; // [D, R]
+        self.graph.add_inplace(down, block.down[1])
+    }
+
+    /// Attention of every row, [D, R], before the output matrix.
+    fn attention(
+        &mut self,
+        index: usize,
+        block: &Block<'g>,
+        x: Tensor<'g>,
+        positions: Tensor<'g>,
+    ) -> Result<Tensor<'g>> {
+        let h = self.norm(x, &block.attn_norm)?;
+        let qkv = self.graph.mul_mat(block.qkv, h, self.layout.qkv)?; // [3D, R]
+        let q = self.heads(qkv, 0)?;
+        let q = self.graph.rope(q, positions, self.config.rope_freq_base, self.layout.q)?;
+        self.store(index, qkv, 1, positions)?;
+        let rows = x.dims()[1];
+        self.attend(index, q, rows, |s| (s.first_row, s.rows))
+    }
+
+    /// As [`Builder::attention`] for the rows `outputs` alone: their residual stream [D, M] and attention
+    /// [D, M]. Keys and values are made and stored for all rows. Nothing if there are no outputs.
+    fn last_attention(
+        &mut self,
+        index: usize,
+        block: &Block<'g>,
+        x: Tensor<'g>,
+        positions: Tensor<'g>,
+        outputs: Option<OutputRows<'g>>,
+    ) -> Result<Option<(Tensor<'g>, Tensor<'g>)>> {
+        let d = self.config.embedding_length;
+        let row = block.qkv.strides()[1];
+        let h = self.norm(x, &block.attn_norm)?;
+        let kv_weight = self.graph.view(block.qkv, [d, 2 * d, 1], [row, 2 * d * row], d * row)?;
+        let kv = self.graph.mul_mat(kv_weight, h, self.layout.qkv)?; // [2D, R]
+        self.store(index, kv, 0, positions)?;
+        let Some(outputs) = outputs else { return Ok(None) };
+        let q_weight = self.graph.view(block.qkv, [d, d, 1], [row, d * row], 0)?;
+        let h = self.graph.get_rows(h, outputs.rows, self.layout.h_out)?; // [D, M]
+        let q = self.graph.mul_mat(q_weight, h, self.layout.q_last)?;
+        let q = self.heads(q, 0)?;
+        let q = self.graph.rope(q, outputs.positions, self.config.rope_freq_base, self.layout.q)?;
+        let x = self.graph.get_rows(x, outputs.rows, self.layout.x_out)?; // [D, M]
+        let mut first = 0;
+        let m = x.dims()[1];
+        let attention = self.attend(index, q, m, |s| {
+            first += s.outputs;
+            (first - s.outputs, s.outputs)
+        })?;
+        Ok(Some((x, attention)))
+    }
+
+    /// Part `part` (of width D) of each row, split into heads: [Dh, H, R].
+    fn heads(&mut self, a: Tensor<'g>, part: usize) -> Result<Tensor<'g>> {
+        let (dh, heads, d) = (self.config.head_dim(), self.config.head_count, self.config.embedding_length);
+        let float = size_of::<f32>();
+        self.graph.view(a, [dh, heads, a.dims()[1]], [dh * float, a.strides()[1]], part * d * float)
+    }
+
+    /// Rotates the keys, which are part `key_part` of each row of `a`, and puts them and the values, the part
+    /// after it, into the cache.
+    fn store(&mut self, index: usize, a: Tensor<'g>, key_part: usize, positions: Tensor<'g>) -> Result<()> {
+        let Capacity { slots, sequences, kv, .. } = *self.capacity;
+        let (d, float) = (self.config.embedding_length, size_of::<f32>());
+        let ty = kv.tensor_type();
+        let size = ty.block_bytes();
+        let (key_region, value_region) = self.cache_regions(index)?;
+        let keys = self.graph.tensor(ty, [d, slots, sequences], key_region)?;
+        let values = self.graph.tensor(ty, [slots, d, sequences], value_region)?;
+        let k = self.heads(a, key_part)?;
+        let k = self.graph.rope(k, positions, self.config.rope_freq_base, self.layout.k)?; // [Dh, H, R]
+        for s in self.segments {
+            let from = self.graph.view(k, [d, s.rows, 1], [d * float; 2], s.first_row * d * float)?;
+            let offset = (s.sequence * slots + s.first_slot) * d * size;
+            let to = self.graph.view(keys, [d, s.rows, 1], [d * size; 2], offset)?;
+            self.graph.copy(from, to)?;
+            let row = a.strides()[1];
+            let offset = s.first_row * row + (key_part + 1) * d * float;
+            let from = self.graph.view(a, [d, s.rows, 1], [row; 2], offset)?;
+            let from = self.graph.transpose(from)?; // [rows, D]
+            let offset = (s.sequence * d * slots + s.first_slot) * size;
+            let to = self.graph.view(values, [s.rows, d, 1], [slots * size; 2], offset)?;
+            self.graph.copy(from, to)?;
+        }
+        Ok(())
+    }
+
+    /// softmax(q k^T / sqrt(Dh)) v over what each row may see, [D, M]. `q` is [Dh, H, M]; `part` gives the
+    /// first row and the number of rows in `q` of each segment in turn, which are the segment's last ones.
+    fn attend(
+        &mut self,
+        index: usize,
+        q: Tensor<'g>,
+        rows: usize,
+        mut part: impl FnMut(&Segment) -> (usize, usize),
+    ) -> Result<Tensor<'g>> {
+        use crate::gguf::TensorType::F32;
+        let Capacity { slots, sequences, kv, .. } = *self.capacity;
+        let (d, dh, heads) = (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
+        let (ty, float) = (kv.tensor_type(), size_of::<f32>());
+        let size = ty.block_bytes();
+        let (key_region, value_region) = self.cache_regions(index)?;
+        let keys = self.graph.tensor(ty, [d, slots, sequences], key_region)?;
+        let values = self.graph.tensor(ty, [slots, d, sequences], value_region)?;
+        let all = self.graph.tensor(F32, [dh, heads, rows], self.layout.attention)?;
+        for s in self.segments {
+            let (first, n) = part(s);
+            if n == 0 {
+                continue;
+            }
+            let seen = (s.first_slot + s.rows).next_multiple_of(SLOT_GROUP);
+            let q = self.graph.view(q, [dh, heads, n], [dh * float, d * float], first * d * float)?;
+            let q = self.graph.swap_rows_and_planes(q)?; // [Dh, n, H]
+            let k = self.graph.view(
+                keys,
+                [dh, seen, heads],
+                [d * size, dh * size],
+                s.sequence * slots * d * size,
+            )?;
+            let scores = self.graph.mul_mat(k, q, self.layout.scores)?; // [seen, n, H]
+            let scores = self.graph.causal_mask_inplace(scores, s.first_slot + s.rows - n)?;
+            let scores = self.graph.soft_max_inplace(scores, 1.0 / (dh as f32).sqrt())?;
+            let strides = [slots * size, dh * slots * size];
+            let v = self.graph.view(values, [seen, dh, heads], strides, s.sequence * d * slots * size)?;
+            let out = self.graph.mul_mat(v, scores, self.layout.head_values)?; // [Dh, n, H]
+            let out = self.graph.swap_rows_and_planes(out)?; // [Dh, H, n]
+            let place = self.graph.view(all, [dh, heads, n], [dh * float, d * float], first * d * float)?;
+            self.graph.copy(out, place)?;
+        }
+        self.graph.view(all, [d, rows, 1], [d * float; 2], 0)
+    }
+
+    fn cache_regions(&self, index: usize) -> Result<(crate::ggml::Region, crate::ggml::Region)> {
+        match (self.layout.keys.get(index), self.layout.values.get(index)) {
+            (Some(&keys), Some(&values)) => Ok((keys, values)),
+            _ => Err(Error::internal("a block without a cache")),
+        }
+    }
+}

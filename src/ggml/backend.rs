@@ -1,0 +1,137 @@
+//! A device made ready to compute.
+
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::buffer::in_host_memory;
+use super::device::Device;
+use super::graph::Graph;
+use crate::error::{Error, Result};
+
+/// Most threads that ggml manages.
+const MAX_THREADS: usize = 512;
+
+/// A device with whatever it needs to run graphs: threads of its own on the CPU, a stream on a GPU.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    device: Device,
+    threads: usize,
+    engine: Engine,
+}
+
+#[derive(Debug)]
+enum Engine {
+    /// The CPU is driven through its own interface, so that its working memory is in the caller's arena and
+    /// a cancel token acts inside a graph.
+    Cpu(NonNull<ggml_sys::ggml_threadpool>),
+    Other(NonNull<ggml_sys::ggml_backend>),
+}
+
+// SAFETY: a thread pool and a backend may be driven from any thread, one at a time; `&mut self` sees to that.
+unsafe impl Send for Backend {}
+
+impl Backend {
+    /// Starts `device`. `threads` is for the CPU: its threads wait, without spinning for long, until the
+    /// backend is dropped. 0 takes one per core.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for too many threads; [`Error::Device`] if the device does not start.
+    pub(crate) fn new(device: Device, threads: usize) -> Result<Self> {
+        let threads = count_threads(threads)?;
+        let failed = || Error::Device(format!("device {} could not be started", device.name()));
+        let engine = if in_host_memory(device) {
+            // SAFETY: the parameters are ggml's own defaults for this number of threads.
+            let pool = unsafe {
+                let mut params = ggml_sys::ggml_threadpool_params_default(threads as i32);
+                ggml_sys::ggml_threadpool_new(&mut params)
+            };
+            Engine::Cpu(NonNull::new(pool).ok_or_else(failed)?)
+        } else {
+            // SAFETY: the device is valid; no parameters are given.
+            let backend = unsafe { ggml_sys::ggml_backend_dev_init(device.as_ptr(), std::ptr::null()) };
+            Engine::Other(NonNull::new(backend).ok_or_else(failed)?)
+        };
+        Ok(Self { device, threads, engine })
+    }
+
+    /// Threads that compute.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Computes `graph`, with `work` (address and length) as the CPU's working memory. `cancel` is looked at
+    /// between operations.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`]; [`Error::Device`] if the device fails.
+    pub(super) fn compute(
+        &mut self,
+        graph: &Graph<'_>,
+        work: (NonNull<u8>, usize),
+        cancel: &AtomicBool,
+    ) -> Result<()> {
+        extern "C" fn cancelled(flag: *mut c_void) -> bool {
+            // SAFETY: `flag` is the AtomicBool of the call below, alive until it returns.
+            unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)
+        }
+        let status = match self.engine {
+            Engine::Cpu(pool) => {
+                // SAFETY: the graph is complete, and the pool has that many threads.
+                let mut plan =
+                    unsafe { ggml_sys::ggml_graph_plan(graph.as_ptr(), self.threads as i32, pool.as_ptr()) };
+                if plan.work_size > work.1 {
+                    let (needed, given) = (plan.work_size, work.1);
+                    return Err(Error::internal(format!(
+                        "a graph needs {needed} bytes of work, not {given}"
+                    )));
+                }
+                plan.work_data = work.0.as_ptr();
+                plan.abort_callback = Some(cancelled);
+                plan.abort_callback_data = std::ptr::from_ref(cancel).cast_mut().cast();
+                // SAFETY: every tensor of the graph has memory, `work` is large enough and used by no one else,
+                // and the plan outlives the call.
+                unsafe { ggml_sys::ggml_graph_compute(graph.as_ptr(), &mut plan) }
+            }
+            // SAFETY: every tensor of the graph has memory on this device.
+            Engine::Other(backend) => unsafe {
+                ggml_sys::ggml_backend_graph_compute(backend.as_ptr(), graph.as_ptr())
+            },
+        };
+        match status {
+            ggml_sys::GGML_STATUS_SUCCESS => Ok(()),
+            ggml_sys::GGML_STATUS_ABORTED => Err(Error::Cancelled),
+            ggml_sys::GGML_STATUS_ALLOC_FAILED => {
+                Err(Error::OutOfMemory(format!("on device {}", self.device.name())))
+            }
+            other => Err(Error::Device(format!("device {} failed (status {other})", self.device.name()))),
+        }
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        match self.engine {
+            // SAFETY: no graph runs, since computing borrows the backend.
+            Engine::Cpu(pool) => unsafe { ggml_sys::ggml_threadpool_free(pool.as_ptr()) },
+            // SAFETY: as above.
+            Engine::Other(backend) => unsafe { ggml_sys::ggml_backend_free(backend.as_ptr()) },
+        }
+    }
+}
+
+/// Bytes of working memory that the CPU needs for `graph` with `threads` threads.
+pub(super) fn work_size(graph: &Graph<'_>, threads: usize) -> Result<usize> {
+    let threads = count_threads(threads)?;
+    // SAFETY: the graph is complete; planning reads shapes only, and needs no threads.
+    Ok(unsafe { ggml_sys::ggml_graph_plan(graph.as_ptr(), threads as i32, std::ptr::null_mut()) }.work_size)
+}
+
+/// `threads`, or one per core for 0.
+fn count_threads(threads: usize) -> Result<usize> {
+    match threads {
+        0 => Ok(std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)),
+        1..=MAX_THREADS => Ok(threads),
+        _ => Err(Error::invalid(format!("{threads} threads; at most {MAX_THREADS}"))),
+    }
+}

@@ -1,0 +1,141 @@
+//! The devices that this build and this machine have.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr::NonNull;
+use std::sync::Once;
+
+use crate::error::{Error, Result};
+use crate::log::{LogLevel, log};
+
+/// What kind of hardware a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// The processor and main memory.
+    Cpu,
+    /// A graphics processor, with memory of its own or sharing main memory.
+    Gpu,
+    /// Another accelerator.
+    Other,
+}
+
+/// A device's description.
+#[derive(Debug, Clone)]
+pub struct DeviceInfo {
+    /// The name by which it is asked for: `cpu`, `cuda:0`.
+    pub name: String,
+    /// The maker's name for it.
+    pub description: String,
+    /// What kind it is.
+    pub kind: DeviceKind,
+    /// Free memory in bytes, as far as the device says.
+    pub memory_free: usize,
+    /// All memory in bytes, as far as the device says.
+    pub memory_total: usize,
+}
+
+/// A device of ggml's registry.
+#[derive(Debug, Clone, Copy)]
+pub struct Device(NonNull<ggml_sys::ggml_backend_device>);
+
+// SAFETY: ggml's device objects live as long as the process and are not changed after registration.
+unsafe impl Send for Device {}
+// SAFETY: as above.
+unsafe impl Sync for Device {}
+
+impl Device {
+    /// The device called `name`: `auto` (the first GPU, else the CPU), `cpu`, or a name of [`devices`].
+    ///
+    /// # Errors
+    /// [`Error::Device`] listing what there is.
+    pub fn find(name: &str) -> Result<Self> {
+        let all: Vec<Self> = all().collect();
+        let found = match name {
+            "" | "auto" => {
+                let gpu = all.iter().find(|d| d.kind() == DeviceKind::Gpu);
+                gpu.or_else(|| all.iter().find(|d| d.kind() == DeviceKind::Cpu))
+            }
+            _ => all.iter().find(|d| d.name() == name.to_ascii_lowercase()),
+        };
+        found.copied().ok_or_else(|| {
+            let names: Vec<String> = all.iter().map(Self::name).collect();
+            let hint = match name.to_ascii_lowercase().starts_with("cuda") && !cfg!(feature = "cuda") {
+                true => "; this build has no CUDA support (cargo feature `cuda`)",
+                false => "",
+            };
+            Error::Device(format!("no device '{name}' here; there is: {}{hint}", names.join(", ")))
+        })
+    }
+
+    /// The name by which the device is asked for.
+    pub fn name(&self) -> String {
+        // SAFETY: the device is valid and its name is a static C string.
+        let name = text(unsafe { ggml_sys::ggml_backend_dev_name(self.as_ptr()) }).to_ascii_lowercase();
+        match name.find(|c: char| c.is_ascii_digit()) {
+            Some(at) if at > 0 => format!("{}:{}", &name[..at], &name[at..]),
+            _ => name,
+        }
+    }
+
+    /// What kind of hardware it is.
+    pub fn kind(&self) -> DeviceKind {
+        // SAFETY: the device is valid.
+        match unsafe { ggml_sys::ggml_backend_dev_type(self.as_ptr()) } {
+            ggml_sys::GGML_BACKEND_DEVICE_TYPE_CPU => DeviceKind::Cpu,
+            ggml_sys::GGML_BACKEND_DEVICE_TYPE_GPU | ggml_sys::GGML_BACKEND_DEVICE_TYPE_IGPU => {
+                DeviceKind::Gpu
+            }
+            _ => DeviceKind::Other,
+        }
+    }
+
+    fn info(&self) -> DeviceInfo {
+        let (mut memory_free, mut memory_total) = (0, 0);
+        // SAFETY: the device is valid and both pointers are to live variables.
+        unsafe { ggml_sys::ggml_backend_dev_memory(self.as_ptr(), &mut memory_free, &mut memory_total) };
+        // SAFETY: the device is valid and its description is a C string that lives as long as it.
+        let description = text(unsafe { ggml_sys::ggml_backend_dev_description(self.as_ptr()) });
+        DeviceInfo { name: self.name(), description, kind: self.kind(), memory_free, memory_total }
+    }
+
+    pub(super) fn as_ptr(&self) -> ggml_sys::ggml_backend_dev_t {
+        self.0.as_ptr()
+    }
+}
+
+/// Describes every device of this build and machine, the CPU included.
+pub fn devices() -> Vec<DeviceInfo> {
+    all().map(|d| d.info()).collect()
+}
+
+fn all() -> impl Iterator<Item = Device> {
+    route_log();
+    // SAFETY: the registry is made on first use, under a lock of its own.
+    let count = unsafe { ggml_sys::ggml_backend_dev_count() };
+    // SAFETY: `i` is below the count.
+    (0..count).filter_map(|i| NonNull::new(unsafe { ggml_sys::ggml_backend_dev_get(i) }).map(Device))
+}
+
+/// Sends ggml's messages to the library's log; by itself ggml writes to stderr.
+fn route_log() {
+    static ONCE: Once = Once::new();
+    extern "C" fn receive(level: ggml_sys::ggml_log_level, message: *const c_char, _: *mut c_void) {
+        let level = match level {
+            ggml_sys::GGML_LOG_LEVEL_ERROR => LogLevel::Error,
+            ggml_sys::GGML_LOG_LEVEL_WARN => LogLevel::Warn,
+            ggml_sys::GGML_LOG_LEVEL_INFO => LogLevel::Info,
+            _ => LogLevel::Debug,
+        };
+        // A receiver's panic must not unwind into ggml.
+        let _ = std::panic::catch_unwind(|| log(level, text(message).trim_end()));
+    }
+    // SAFETY: `receive` has the type ggml asks for, never unwinds, and uses no user data.
+    ONCE.call_once(|| unsafe { ggml_sys::ggml_log_set(Some(receive), std::ptr::null_mut()) });
+}
+
+fn text(chars: *const c_char) -> String {
+    if chars.is_null() {
+        return String::new();
+    }
+    // SAFETY: ggml hands out NUL-terminated strings.
+    unsafe { CStr::from_ptr(chars) }.to_string_lossy().into_owned()
+}

@@ -1,0 +1,69 @@
+//! One block of host memory, the library's own or the caller's.
+
+use std::ptr::NonNull;
+
+use memmap2::MmapMut;
+
+use crate::error::{Error, Result};
+
+/// What every block and every part of one is aligned to, in bytes.
+pub const ALIGNMENT: usize = 64;
+
+/// A zeroed block of memory with a fixed address.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    start: NonNull<u8>,
+    len: usize,
+    /// Keeps the library's own memory; `None` when it is the caller's.
+    _owned: Option<MmapMut>,
+}
+
+// SAFETY: a `Memory` is the only user of its bytes, wherever it is moved.
+unsafe impl Send for Memory {}
+
+impl Memory {
+    /// Asks the operating system for `len` bytes. Pages are taken as they are touched.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn allocate(len: usize) -> Result<Self> {
+        let mut map = MmapMut::map_anon(len.max(1))
+            .map_err(|e| Error::OutOfMemory(format!("{len} bytes could not be allocated ({e})")))?;
+        let start = NonNull::from(map.as_mut()).cast();
+        Ok(Self { start, len, _owned: Some(map) })
+    }
+
+    /// Uses `len` bytes at `start` and clears them.
+    ///
+    /// # Safety
+    /// The bytes must be valid for writes and used by nobody else as long as the `Memory` lives.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if `start` is not aligned to [`ALIGNMENT`].
+    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "callers' memory comes through C"))]
+    pub(crate) unsafe fn borrow(start: NonNull<u8>, len: usize) -> Result<Self> {
+        if start.addr().get() % ALIGNMENT != 0 {
+            return Err(Error::invalid(format!("the arena must be aligned to {ALIGNMENT} bytes")));
+        }
+        // SAFETY: the caller promises that the bytes may be written.
+        unsafe { start.write_bytes(0, len) };
+        Ok(Self { start, len, _owned: None })
+    }
+
+    /// The number of bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The address `offset` bytes in, with `len` bytes behind it.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if that is outside the block.
+    pub(super) fn part(&self, offset: usize, len: usize) -> Result<NonNull<u8>> {
+        match offset.checked_add(len) {
+            // SAFETY: the offset is inside the block.
+            Some(end) if end <= self.len => Ok(unsafe { self.start.add(offset) }),
+            _ => Err(Error::internal(format!("{len} bytes at {offset} are outside {} bytes", self.len))),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The memory of one context, divided once.
+
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicBool;
+
+use super::backend::Backend;
+use super::buffer::{Buffer, in_host_memory};
+use super::graph::{Graph, Tensor, TensorTable};
+use super::memory::{ALIGNMENT, Memory};
+use super::weights::Weights;
+use crate::error::{Error, Result};
+
+/// How much of what a workspace needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WorkspaceSize {
+    /// Bytes to compute in: caches, activations, results.
+    pub(crate) compute: usize,
+    /// Most tensors of a graph.
+    pub(crate) tensors: usize,
+    /// Bytes that the CPU's operations work in.
+    pub(crate) work: usize,
+    /// Floats that are copied back from a device that is not the CPU.
+    pub(crate) results: usize,
+    /// Number of weights.
+    weights: usize,
+    on_host: bool,
+}
+
+/// Where the parts of a workspace lie in the arena.
+struct Division {
+    weights: usize,
+    graph: usize,
+    work: usize,
+    staging: usize,
+    end: usize,
+}
+
+impl WorkspaceSize {
+    /// Bytes of host memory: the arena's size. On the CPU it holds everything; for another device the caches
+    /// and activations are on the device.
+    pub(crate) fn arena(&self) -> usize {
+        self.divide().end
+    }
+
+    fn divide(&self) -> Division {
+        let mut end = 0;
+        let mut part = |len: usize| {
+            let start = end;
+            end = (start + len).next_multiple_of(ALIGNMENT);
+            start
+        };
+        // The computing memory comes first: its offset is zero in the arena as in a device's buffer.
+        part(if self.on_host { self.compute } else { 0 });
+        let weights = part(TensorTable::size(self.weights, false));
+        let graph = part(TensorTable::size(self.tensors, true));
+        let work = part(self.work);
+        let staging = part(if self.on_host { 0 } else { self.results * size_of::<f32>() });
+        Division { weights, graph, work, staging, end }
+    }
+}
+
+/// A context's memory: the arena, what lies in it, and the weights' handles for its graphs. Each context has
+/// handles of its own, since ggml writes into tensors' descriptions.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    // Before `arena`, whose memory they lie in, so that they are dropped first.
+    weights: Vec<Tensor<'static>>,
+    _weights_table: TensorTable,
+    graph: TensorTable,
+    buffer: Buffer,
+    size: WorkspaceSize,
+    arena: Memory,
+}
+
+// SAFETY: the weights' handles point into `_weights_table`, which moves with them.
+unsafe impl Send for Workspace {}
+
+impl Workspace {
+    /// What a workspace needs to run the largest graph that `build` makes for `weights`,
+    /// with `threads` of the CPU. `compute` bytes are computed in, a graph has at most `tensors` tensors, and a
+    /// result at most `results` floats. Nothing is computed and no memory of that size is taken.
+    pub(crate) fn measure(
+        threads: usize,
+        weights: &Weights,
+        (compute, tensors, results): (usize, usize, usize),
+        build: impl for<'g> FnOnce(&mut Graph<'g>, &[Tensor<'g>]) -> Result<Option<Tensor<'g>>>,
+    ) -> Result<WorkspaceSize> {
+        let count = weights.tensors().len();
+        let mut table = TensorTable::allocate(count)?;
+        let handles = weights.tensors().iter().map(|t| table.add(t, None)).collect::<Result<Vec<_>>>()?;
+        let mut graph_table = TensorTable::allocate(tensors)?;
+        let mut graph = graph_table.graph(None, tensors)?;
+        build(&mut graph, &handles)?;
+        let on_host = in_host_memory(weights.device());
+        let work = if on_host { super::backend::work_size(&graph, threads)? } else { 0 };
+        Ok(WorkspaceSize { compute, tensors, work, results, weights: count, on_host })
+    }
+
+    /// Divides `arena`.
+    ///
+    /// # Errors
+    /// [`Error::BufferTooSmall`] if the arena is; [`Error::OutOfMemory`].
+    pub(crate) fn new(size: WorkspaceSize, arena: Memory, weights: &Weights) -> Result<Self> {
+        let parts = size.divide();
+        if arena.len() < parts.end {
+            return Err(Error::BufferTooSmall { given: arena.len(), needed: parts.end });
+        }
+        let mut buffer = match size.on_host {
+            // SAFETY: the arena is dropped after the buffer, and this part belongs to the buffer alone.
+            true => unsafe { Buffer::wrap(arena.part(0, size.compute)?, size.compute)? },
+            false => Buffer::allocate(weights.device(), size.compute)?,
+        };
+        if !size.on_host {
+            // Cache slots beyond a sequence's end are multiplied by zero, so they must be finite. The arena
+            // is zero already.
+            buffer.clear();
+        }
+        let table_at = |start, len, count| {
+            // SAFETY: the arena is dropped after the table, and this part belongs to the table alone.
+            unsafe { TensorTable::within(arena.part(start, len)?, len, count) }
+        };
+        let mut weights_table =
+            table_at(parts.weights, TensorTable::size(size.weights, false), size.weights)?;
+        let handles = weights
+            .tensors()
+            .iter()
+            .map(|t| weights_table.add(t, Some((weights.buffer(), t.range.start))))
+            .collect::<Result<Vec<_>>>()?;
+        let graph = table_at(parts.graph, TensorTable::size(size.tensors, true), size.tensors)?;
+        Ok(Self { weights: handles, _weights_table: weights_table, graph, buffer, size, arena })
+    }
+
+    /// Forgets everything that was computed.
+    pub(crate) fn clear(&mut self) {
+        self.buffer.clear();
+    }
+
+    /// Builds a graph with `build`, computes it on `backend`, and returns the numbers of the tensor that
+    /// `build` names (none: an empty slice). Allocates nothing.
+    ///
+    /// # Errors
+    /// What `build` returns; [`Error::Cancelled`] when `cancel` is set; [`Error::Device`].
+    pub(crate) fn run(
+        &mut self,
+        backend: &mut Backend,
+        cancel: &AtomicBool,
+        build: impl for<'g> FnOnce(&mut Graph<'g>, &[Tensor<'g>]) -> Result<Option<Tensor<'g>>>,
+    ) -> Result<&[f32]> {
+        let parts = self.size.divide();
+        let work = (self.arena.part(parts.work, self.size.work)?, self.size.work);
+        let staging = match self.size.on_host {
+            true => 0,
+            false => self.size.results,
+        };
+        let staged: NonNull<f32> = self.arena.part(parts.staging, staging * size_of::<f32>())?.cast();
+        let mut graph = self.graph.graph(Some(&self.buffer), self.size.tensors)?;
+        let result = build(&mut graph, &self.weights)?;
+        backend.compute(&graph, work, cancel)?;
+        // SAFETY: the staging part holds that many floats, is aligned, and is used here alone.
+        let staging = unsafe { std::slice::from_raw_parts_mut(staged.as_ptr(), staging) };
+        match result {
+            Some(result) => graph.read(result, staging),
+            None => Ok(&[]),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Messages of the library and of ggml. Silent unless a receiver is set.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// How much a message matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(i32)]
+pub enum LogLevel {
+    /// Something failed.
+    Error = 1,
+    /// Something is odd but works.
+    Warn = 2,
+    /// Progress of slow operations.
+    Info = 3,
+    /// For people who look for a defect.
+    Debug = 4,
+}
+
+/// A receiver of messages; it may be called from any thread.
+pub type LogReceiver = Arc<dyn Fn(LogLevel, &str) + Send + Sync>;
+
+static RECEIVER: RwLock<Option<LogReceiver>> = RwLock::new(None);
+
+/// Sends every later message of this process's esolm and ggml to `receiver`; `None` is silence.
+pub fn set_log_receiver(receiver: Option<LogReceiver>) {
+    *RECEIVER.write().unwrap_or_else(PoisonError::into_inner) = receiver;
+}
+
+/// Hands a message to the receiver, if there is one.
+pub(crate) fn log(level: LogLevel, message: &str) {
+    // The lock is not held while the receiver runs, so it may call back into the library.
+    let receiver = RECEIVER.read().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(receiver) = receiver {
+        receiver(level, message);
+    }
+}

@@ -1,0 +1,213 @@
+//! A model: validated hyperparameters and immutable weights, shared between contexts and threads.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::config::{Config, TOKENIZER_KEY, Variant};
+use crate::error::{Error, Result};
+use crate::ggml::{Device, Weights, WeightsSource};
+use crate::gguf::{Gguf, TensorInfo, TensorType, Value};
+use crate::tokenizer::Tokenizer;
+
+/// How a file's weights come into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LoadMode {
+    /// The CPU computes with the file's pages as they are mapped; nothing is copied, and other processes share
+    /// them. The file must not be changed while the model lives (a truncated file ends the process with
+    /// SIGBUS).
+    #[default]
+    Map,
+    /// The file is read into memory of the library's own.
+    Copy,
+}
+
+/// How to open a model.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// The device that computes, as [`Device::find`] takes it; empty is `auto`.
+    pub device: String,
+    /// Map or copy.
+    pub mode: LoadMode,
+}
+
+/// A model. Cloning is cheap: the clones share everything.
+#[derive(Debug, Clone)]
+pub struct Model(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    metadata: Vec<(String, Value)>,
+    weights: Weights,
+    tensor_bytes: usize,
+    file_bytes: usize,
+    load_time: Duration,
+    file: String,
+    tokenizer: OnceLock<std::result::Result<Tokenizer, String>>,
+}
+
+impl Model {
+    /// Opens a GGUF file.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::BadFile`] naming the key, tensor or offset; [`Error::Unsupported`];
+    /// [`Error::Device`]; [`Error::OutOfMemory`].
+    pub fn open(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
+        let started = Instant::now();
+        let path = path.as_ref();
+        let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+        let meta = file.metadata().map_err(|e| Error::io(path, e))?;
+        let name = path.display().to_string();
+        if !meta.is_file() {
+            return Err(Error::bad_file(name, "is no regular file"));
+        }
+        if meta.len() == 0 {
+            return Err(Error::bad_file(name, "is empty"));
+        }
+        // SAFETY: the mapping is private and read-only. A file that another process truncates meanwhile is the
+        // one hazard left; `LoadMode::Map` documents it and `LoadMode::Copy` avoids it.
+        #[allow(unsafe_code)]
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+        let source = match options.mode {
+            LoadMode::Map => WeightsSource::Map(map),
+            LoadMode::Copy => WeightsSource::copy_of(&map)?,
+        };
+        Self::load(source, name, options, started)
+    }
+
+    /// Opens a model that is in memory for good, in place. (Bytes at an address that is not a multiple of 32
+    /// are copied.)
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_static(bytes: &'static [u8], options: &LoadOptions) -> Result<Self> {
+        let started = Instant::now();
+        let source = match options.mode {
+            LoadMode::Map => WeightsSource::Static(bytes),
+            LoadMode::Copy => WeightsSource::copy_of(bytes)?,
+        };
+        Self::load(source, "(memory)".into(), options, started)
+    }
+
+    /// Opens a model from a copy of `bytes`.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_bytes(bytes: &[u8], options: &LoadOptions) -> Result<Self> {
+        let started = Instant::now();
+        Self::load(WeightsSource::copy_of(bytes)?, "(memory)".into(), options, started)
+    }
+
+    fn load(source: WeightsSource, file: String, options: &LoadOptions, started: Instant) -> Result<Self> {
+        let device = Device::find(&options.device)?;
+        let gguf = Gguf::parse(source.bytes(), &file)?;
+        let config = Config::from_gguf(&gguf)?;
+        if config.variant != Variant::EsoB {
+            return Err(Error::Unsupported(format!(
+                "{file}: a model of variant '{}'; this version runs Eso-LM (B), variant 'b'",
+                config.variant.name()
+            )));
+        }
+        let tensors = select_tensors(&gguf, &config)?;
+        let tensor_bytes = tensors.iter().map(|t| t.range.len()).sum();
+        let file_bytes = source.bytes().len();
+        let metadata = gguf.metadata().to_vec();
+        let weights = Weights::new(device, tensors, source)?;
+        Ok(Self(Arc::new(Inner {
+            config,
+            metadata,
+            weights,
+            tensor_bytes,
+            file_bytes,
+            load_time: started.elapsed(),
+            file,
+            tokenizer: OnceLock::new(),
+        })))
+    }
+
+    /// The hyperparameters.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// All metadata of the file, in its order.
+    pub fn metadata(&self) -> &[(String, Value)] {
+        &self.0.metadata
+    }
+
+    /// The tensors, in the order of the forward pass.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        self.0.weights.tensors()
+    }
+
+    /// Bytes of all tensors.
+    pub fn tensor_bytes(&self) -> usize {
+        self.0.tensor_bytes
+    }
+
+    /// Bytes of the whole file.
+    pub fn file_bytes(&self) -> usize {
+        self.0.file_bytes
+    }
+
+    /// Number of weights.
+    pub fn parameter_count(&self) -> u64 {
+        self.tensors().iter().map(|t| t.dims.iter().map(|&d| d as u64).product::<u64>()).sum()
+    }
+
+    /// How long opening took. The tokenizer is made on its first use and is not in it.
+    pub fn load_time(&self) -> Duration {
+        self.0.load_time
+    }
+
+    /// The name of the device that the weights are on.
+    pub fn device(&self) -> String {
+        self.0.weights.device().name()
+    }
+
+    /// The tokenizer, made on first use.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the file has none or a damaged one; [`Error::BadFile`] if it disagrees with the
+    /// vocabulary.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        let inner = &*self.0;
+        let made = inner.tokenizer.get_or_init(|| {
+            let json = inner.metadata.iter().find(|(k, _)| k == TOKENIZER_KEY).and_then(|(_, v)| v.as_str());
+            let json = json.ok_or_else(|| format!("{} has no tokenizer", inner.file))?;
+            Tokenizer::from_json(json, &inner.config).map_err(|e| format!("{}: {e}", inner.file))
+        });
+        made.as_ref().map_err(|what| Error::Tokenizer(what.clone()))
+    }
+
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.0.weights
+    }
+}
+
+/// The file's tensors in the order of [`Config::tensors`]: exactly those, of these shapes, and of types that
+/// the forward pass can use.
+fn select_tensors(gguf: &Gguf, config: &Config) -> Result<Vec<TensorInfo>> {
+    let bad = |what: String| Error::bad_file(gguf.file(), what);
+    let by_name: std::collections::HashMap<&str, &TensorInfo> =
+        gguf.tensors().iter().map(|t| (t.name.as_str(), t)).collect();
+    // Compare counts before making the list: a hostile block count must not make a long one.
+    let expected = config.block_count * crate::config::BLOCK_TENSORS.len() + 5;
+    if gguf.tensors().len() != expected {
+        let found = gguf.tensors().len();
+        return Err(bad(format!("{found} tensors; a model of {} blocks has {expected}", config.block_count)));
+    }
+    let select = |spec: crate::config::TensorSpec| {
+        let name = &spec.name;
+        let info = *by_name.get(name.as_str()).ok_or_else(|| bad(format!("tensor '{name}' is missing")))?;
+        if info.dims != spec.dims {
+            return Err(bad(format!("tensor '{name}' has the shape {:?}, not {:?}", info.dims, spec.dims)));
+        }
+        if spec.dims.len() == 1 && info.ty != TensorType::F32 {
+            return Err(bad(format!("tensor '{name}' is {}; norms and biases must be f32", info.ty.name())));
+        }
+        Ok(info.clone())
+    };
+    config.tensors().into_iter().map(select).collect()
+}

@@ -1,0 +1,361 @@
+//! Which token: from a row of logits to a draw, in a few passes over the vocabulary and without sorting it.
+
+use crate::error::{Error, Result};
+
+/// How a token is chosen from its distribution.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits. 1 is the model's own distribution, 0 always takes the most likely token.
+    pub temperature: f32,
+    /// Only the `top_k` most likely tokens (and those that tie with the last); 0 is no limit.
+    pub top_k: u32,
+    /// Nucleus: the fewest most likely tokens that together exceed this probability; 1 is no limit. The token
+    /// that crosses the limit is kept.
+    pub top_p: f32,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { temperature: 1.0, top_k: 0, top_p: 1.0 }
+    }
+}
+
+impl Sampling {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`].
+    pub fn validate(&self) -> Result<()> {
+        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
+            return Err(Error::invalid(format!("temperature is {}, not a number from 0", self.temperature)));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return Err(Error::invalid(format!("top_p is {}, not in 0 < top_p <= 1", self.top_p)));
+        }
+        Ok(())
+    }
+}
+
+/// Number of bins of the nucleus search: a probability's exponent and the top 5 bits of its mantissa.
+const BINS: usize = 1 << 13;
+
+/// Memory for sampling from one vocabulary. Nothing is allocated after it is made.
+#[derive(Debug)]
+pub struct Sampler {
+    /// Unnormalised probabilities, 0 for tokens that are out.
+    weights: Vec<f32>,
+    /// Their mass by size.
+    bins: Vec<f64>,
+    /// The tokens of the one bin in which the nucleus ends.
+    edge: Vec<(f32, u32)>,
+    /// Copies for the top-k selection.
+    sorted: Vec<f32>,
+    mask: u32,
+}
+
+impl Sampler {
+    /// A sampler for `vocab_size` tokens that never draws `mask`.
+    pub fn new(vocab_size: usize, mask: u32) -> Self {
+        Self {
+            weights: vec![0.0; vocab_size],
+            bins: vec![0.0; BINS],
+            edge: Vec::with_capacity(vocab_size),
+            sorted: Vec::with_capacity(vocab_size),
+            mask,
+        }
+    }
+
+    /// Draws a token: `uniform` in [0, 1) decides.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if the logits are; [`Error::Internal`] if there are not as many as tokens.
+    pub fn draw(&mut self, logits: &[f32], sampling: &Sampling, uniform: f64) -> Result<u32> {
+        if sampling.temperature == 0.0 {
+            return self.argmax(logits);
+        }
+        let weights = self.filter(logits, sampling)?;
+        let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
+        let target = uniform * total;
+        let mut cumulative = 0.0;
+        let mut last = 0;
+        for (token, &weight) in weights.iter().enumerate() {
+            if weight > 0.0 {
+                cumulative += f64::from(weight);
+                last = token;
+                if cumulative > target {
+                    break;
+                }
+            }
+        }
+        Ok(last as u32)
+    }
+
+    /// Draws as the reference does, by adding Gumbel noise -log(-log u) made from one uniform number per token.
+    /// For replaying reference runs.
+    ///
+    /// # Errors
+    /// As [`Sampler::draw`].
+    pub fn draw_gumbel(&mut self, logits: &[f32], sampling: &Sampling, uniforms: &[f64]) -> Result<u32> {
+        if sampling.temperature == 0.0 {
+            return self.argmax(logits);
+        }
+        let weights = self.filter(logits, sampling)?;
+        let temperature = f64::from(sampling.temperature);
+        let mut best = (f64::NEG_INFINITY, 0);
+        for (token, ((&weight, &logit), &u)) in weights.iter().zip(logits).zip(uniforms).enumerate() {
+            let score = f64::from(logit) / temperature - (-u.ln()).ln();
+            if weight > 0.0 && score > best.0 {
+                best = (score, token as u32);
+            }
+        }
+        Ok(best.1)
+    }
+
+    /// The most likely token, the first of them if several are.
+    fn argmax(&self, logits: &[f32]) -> Result<u32> {
+        let mut best: Option<(f32, u32)> = None;
+        for (token, &logit) in logits.iter().enumerate() {
+            if !logit.is_finite() {
+                return Err(not_finite());
+            }
+            if token as u32 != self.mask && best.is_none_or(|(b, _)| logit > b) {
+                best = Some((logit, token as u32));
+            }
+        }
+        best.map(|(_, token)| token).ok_or_else(|| Error::internal("no logits"))
+    }
+
+    /// The tokens that may be drawn, as weights proportional to their probabilities; 0 for all others.
+    ///
+    /// # Errors
+    /// As [`Sampler::draw`].
+    pub fn filter(&mut self, logits: &[f32], sampling: &Sampling) -> Result<&[f32]> {
+        if sampling.temperature == 0.0 {
+            return Err(Error::invalid("a temperature of 0 has no distribution"));
+        }
+        if logits.len() != self.weights.len() {
+            return Err(Error::internal(format!(
+                "{} logits for {} tokens",
+                logits.len(),
+                self.weights.len()
+            )));
+        }
+        self.exponentiate(logits, sampling.temperature)?;
+        if sampling.top_k > 0 {
+            self.keep_top_k(sampling.top_k as usize);
+        }
+        if sampling.top_p < 1.0 {
+            self.keep_nucleus(f64::from(sampling.top_p));
+        }
+        Ok(&self.weights)
+    }
+
+    /// weights = exp((logits - max) / temperature), the mask's 0.
+    fn exponentiate(&mut self, logits: &[f32], temperature: f32) -> Result<()> {
+        let mask = self.mask as usize;
+        let (before, after) = logits.split_at(mask.min(logits.len()));
+        let peak = |part: &[f32]| part.iter().fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
+        let max = peak(before).max(peak(after.get(1..).unwrap_or(&[])));
+        if !max.is_finite() {
+            return Err(not_finite());
+        }
+        let inverse = 1.0 / temperature;
+        let mut sum = 0.0f32;
+        for (weight, &logit) in self.weights.iter_mut().zip(logits) {
+            *weight = exp((logit - max) * inverse);
+            sum += *weight;
+        }
+        if let Some(weight) = self.weights.get_mut(mask) {
+            *weight = 0.0;
+        }
+        // A NaN anywhere shows in the sum, wherever the maximum was.
+        if sum.is_finite() { Ok(()) } else { Err(not_finite()) }
+    }
+
+    /// Keeps the k largest weights and what ties with the k-th (reference: `logits < topk(logits, k)[-1]`).
+    fn keep_top_k(&mut self, k: usize) {
+        if k >= self.weights.len() {
+            return;
+        }
+        self.sorted.clear();
+        self.sorted.extend_from_slice(&self.weights);
+        let (_, &mut smallest, _) = self.sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+        for weight in &mut self.weights {
+            if *weight < smallest {
+                *weight = 0.0;
+            }
+        }
+    }
+
+    /// Keeps a token if the tokens before it, from the most likely on, have together at most `p`.
+    fn keep_nucleus(&mut self, p: f64) {
+        // Instead of sorting: the mass by order of magnitude says in which bin the limit falls, and only the
+        // tokens of that bin are sorted. Positive floats are ordered as their bits are.
+        let bin = |weight: f32| (weight.to_bits() >> 18) as usize;
+        self.bins.fill(0.0);
+        let mut total = 0.0;
+        for &weight in &self.weights {
+            if let Some(mass) = self.bins.get_mut(bin(weight)) {
+                *mass += f64::from(weight);
+            }
+            total += f64::from(weight);
+        }
+        let limit = p * total;
+        let mut before = 0.0;
+        let mut edge = 0;
+        for (i, &mass) in self.bins.iter().enumerate().rev() {
+            if mass > 0.0 {
+                if before + mass > limit {
+                    edge = i;
+                    break;
+                }
+                before += mass;
+            }
+        }
+        self.edge.clear();
+        for (token, weight) in self.weights.iter_mut().enumerate() {
+            let b = bin(*weight);
+            if b == edge && *weight > 0.0 {
+                self.edge.push((*weight, token as u32));
+            }
+            if b <= edge {
+                *weight = 0.0;
+            }
+        }
+        self.edge.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for &(weight, token) in &self.edge {
+            if before > limit {
+                break;
+            }
+            before += f64::from(weight);
+            if let Some(slot) = self.weights.get_mut(token as usize) {
+                *slot = weight;
+            }
+        }
+    }
+}
+
+fn not_finite() -> Error {
+    Error::NotFinite("the network produced numbers that are not finite; the weights are damaged".into())
+}
+
+/// e^x for x <= 0 (0 below -87), within 2 units in the last place, written so that the compiler makes vectors of it.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to a whole number in the low bits.
+    let floor = -87.0;
+    if x < floor {
+        return 0.0;
+    }
+    let shifted = x * std::f32::consts::LOG2_E + MAGIC;
+    let n = shifted - MAGIC;
+    let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
+    let series = 1.987_569_1e-4;
+    let series = series * r + 1.398_199_9e-3;
+    let series = series * r + 8.333_452e-3;
+    let series = series * r + 4.166_579_6e-2;
+    let series = series * r + 1.666_666_5e-1;
+    let series = series * r + 5.000_000_1e-1;
+    let value = series * r * r + r + 1.0;
+    let scale = f32::from_bits((shifted.to_bits().wrapping_add(127)) << 23);
+    value * scale
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_accurate() {
+        for i in 0..870_000 {
+            let x = -(i as f32) * 1e-4;
+            let exact = f64::from(x).exp();
+            assert!((f64::from(exp(x)) - exact).abs() <= exact * 3e-7, "{x}: {} {exact}", exp(x));
+        }
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+    }
+
+    /// The plain definition, by sorting in f64.
+    fn nucleus_by_sorting(logits: &[f32], mask: usize, p: f64) -> Vec<bool> {
+        let max = logits.iter().cloned().fold(f32::MIN, f32::max);
+        let mut order: Vec<usize> = (0..logits.len()).filter(|&i| i != mask).collect();
+        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+        let weight = |i: usize| f64::from(logits[i] - max).exp();
+        let total: f64 = order.iter().map(|&i| weight(i)).sum();
+        let mut keep = vec![false; logits.len()];
+        let mut before = 0.0;
+        for i in order {
+            if before > p * total {
+                break;
+            }
+            keep[i] = true;
+            before += weight(i);
+        }
+        keep
+    }
+
+    #[test]
+    fn nucleus_keeps_what_sorting_would() {
+        let mut rng = crate::rng::Rng::new(7, 0, crate::rng::Purpose::Token);
+        for case in 0..200 {
+            let spread = [0.1, 1.0, 4.0, 30.0][case % 4];
+            let logits: Vec<f32> = (0..997).map(|_| ((rng.uniform() - 0.5) * spread * 6.0) as f32).collect();
+            let p = 0.05 + 0.9 * rng.uniform();
+            let mut sampler = Sampler::new(997, 996);
+            let sampling = Sampling { top_p: p as f32, ..Sampling::default() };
+            let kept: Vec<bool> =
+                sampler.filter(&logits, &sampling).unwrap().iter().map(|&w| w > 0.0).collect();
+            let expected = nucleus_by_sorting(&logits, 996, f64::from(p as f32));
+            let differing = kept.iter().zip(&expected).filter(|(a, b)| a != b).count();
+            // Rounding can move the limit across one token where the sum falls on it.
+            assert!(differing <= 1, "case {case}: {differing} differ");
+        }
+    }
+
+    #[test]
+    fn draws_follow_the_distribution() {
+        // Chi-square with 4 degrees of freedom; 18.47 is its 99.9th percentile, and the seed is fixed.
+        let logits = [1.0f32, 0.0, -1.0, 0.5, -0.5, 3.0];
+        let mut sampler = Sampler::new(6, 5);
+        let mut rng = crate::rng::Rng::new(1, 0, crate::rng::Purpose::Token);
+        let n = 50_000;
+        let mut counts = [0usize; 6];
+        for _ in 0..n {
+            counts[sampler.draw(&logits, &Sampling::default(), rng.uniform()).unwrap() as usize] += 1;
+        }
+        assert_eq!(counts[5], 0, "the mask was drawn");
+        let total: f64 = logits[..5].iter().map(|&l| f64::from(l).exp()).sum();
+        let chi: f64 = (0..5)
+            .map(|i| {
+                let expected = f64::from(logits[i]).exp() / total * n as f64;
+                (counts[i] as f64 - expected).powi(2) / expected
+            })
+            .sum();
+        assert!(chi < 18.47, "chi-square {chi}");
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_errors() {
+        let mut sampler = Sampler::new(4, 3);
+        for bad in [f32::NAN, f32::INFINITY] {
+            for at in 0..3 {
+                let mut logits = [0.0f32; 4];
+                logits[at] = bad;
+                for temperature in [0.0, 1.0] {
+                    let sampling = Sampling { temperature, ..Sampling::default() };
+                    assert!(matches!(sampler.draw(&logits, &sampling, 0.5), Err(Error::NotFinite(_))));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn top_k_keeps_ties() {
+        let mut sampler = Sampler::new(5, 4);
+        let kept = sampler.filter(&[2.0, 1.0, 1.0, 0.0, 9.0], &Sampling { top_k: 2, ..Sampling::default() });
+        assert_eq!(
+            kept.unwrap().iter().map(|&w| w > 0.0).collect::<Vec<_>>(),
+            [true, true, true, false, false]
+        );
+    }
+}

@@ -1,0 +1,476 @@
+//! One generation: what is known, what comes next, and how far the cache is final.
+
+use std::ops::ControlFlow;
+
+use crate::config::Config;
+use crate::context::{Context, Engine};
+use crate::error::{Error, Result};
+use crate::forward::{Pass, Segment};
+use crate::kv_cache::Capacity;
+use crate::rng::{Purpose, Rng};
+use crate::sampler::{Sampler, Sampling};
+use crate::{order, schedule};
+
+/// The known tokens of one sequence, at any positions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prompt {
+    /// Positions and their tokens, in any order, no position twice.
+    pub known: Vec<(u32, u32)>,
+}
+
+impl Prompt {
+    /// `tokens` at the positions from 0 on.
+    pub fn prefix(tokens: &[u32]) -> Self {
+        Self { known: (0..).zip(tokens.iter().copied()).collect() }
+    }
+}
+
+/// What to generate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GenerateParams {
+    /// Tokens of a sequence, prompt included; 0 is the context's length.
+    pub length: usize,
+    /// Share of the unknown tokens that diffusion writes, in parallel; the rest is written one by one, left to
+    /// right. 1 is all diffusion, 0 plain autoregression.
+    pub alpha_0: f64,
+    /// Steps of the diffusion phase (T); steps that happen to write nothing are left out.
+    pub steps: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// The same seed, parameters and prompts give the same text. A sequence's random numbers depend on the seed
+    /// and on its number in the batch only.
+    pub seed: u64,
+}
+
+impl Default for GenerateParams {
+    fn default() -> Self {
+        Self { length: 0, alpha_0: 1.0, steps: 128, sampling: Sampling::default(), seed: 0 }
+    }
+}
+
+/// A sequence's way through generation, given outright instead of drawn: for replaying a reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Tokens at the first positions of `order`: those known beforehand.
+    pub known: Vec<u32>,
+    /// Every position once, in generation order, those of `known` first.
+    pub order: Vec<u32>,
+    /// Tokens written by each step; with those known beforehand they add up to the length.
+    pub counts: Vec<u32>,
+}
+
+/// A token that a step wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Update {
+    /// The sequence's number in the batch.
+    pub sequence: u32,
+    /// Where in the text.
+    pub position: u32,
+    /// What.
+    pub token: u32,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// The step's number, from 0.
+    pub index: usize,
+    /// Steps of the whole generation.
+    pub total: usize,
+    /// The tokens written, sequence by sequence.
+    pub updates: &'a [Update],
+}
+
+/// A row of logits about to become a token.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice<'a> {
+    /// The sequence's number in the batch.
+    pub sequence: usize,
+    /// The place in generation order.
+    pub slot: usize,
+    /// The place in the text.
+    pub position: u32,
+    /// The network's output for this position, one number per token of the vocabulary.
+    pub logits: &'a [f32],
+}
+
+/// The state of one sequence.
+#[derive(Debug)]
+struct Sequence {
+    /// Positions in generation order.
+    order: Vec<u32>,
+    /// Tokens by position; the mask token where unknown.
+    tokens: Vec<u32>,
+    /// Tokens to write in each step.
+    counts: Vec<u32>,
+    /// So many slots have keys and values of known tokens in the cache.
+    committed: usize,
+    /// So many slots have known tokens.
+    revealed: usize,
+    /// Randomness for tokens, now and as it was before the step.
+    rng: Rng,
+    rng_before: Rng,
+}
+
+/// The state of a generation. All of its memory is reserved when the context is made.
+#[derive(Debug)]
+pub(crate) struct Session {
+    sequences: Vec<Sequence>,
+    /// Sequences in use, steps done, and steps in all.
+    active: usize,
+    next: usize,
+    total: usize,
+    sampling: Sampling,
+    updates: Vec<Update>,
+    pass: Pass,
+    sampler: Sampler,
+    mask: u32,
+    /// Whether the cache may hold numbers that are not finite.
+    poisoned: bool,
+}
+
+impl Session {
+    pub(crate) fn new(config: &Config, capacity: &Capacity, length: usize) -> Self {
+        let sequence = |number| Sequence {
+            order: Vec::with_capacity(length),
+            tokens: Vec::with_capacity(length),
+            counts: Vec::with_capacity(length),
+            committed: 0,
+            revealed: 0,
+            rng: Rng::new(0, number, Purpose::Token),
+            rng_before: Rng::new(0, number, Purpose::Token),
+        };
+        Self {
+            sequences: (0..capacity.sequences).map(sequence).collect(),
+            active: 0,
+            next: 0,
+            total: 0,
+            sampling: Sampling::default(),
+            updates: Vec::with_capacity(capacity.sequences * length),
+            pass: Pass::with_capacity(capacity.rows, capacity.sequences.min(capacity.rows)),
+            sampler: Sampler::new(config.vocab_size, config.mask_token_id),
+            mask: config.mask_token_id,
+            poisoned: false,
+        }
+    }
+
+    fn active(&self) -> &[Sequence] {
+        self.sequences.get(..self.active).unwrap_or(&[])
+    }
+
+    /// Puts the rows of the coming step that come after `from` (a sequence and a slot) into the pass, as many
+    /// as fit. Returns where the next pass goes on, or nothing if all rows are in.
+    fn fill_pass(&mut self, from: (usize, usize), most_rows: usize) -> Option<(usize, usize)> {
+        let Self { sequences, pass, active, next, mask, .. } = self;
+        pass.clear();
+        let (first_sequence, mut slot) = from;
+        for (number, sequence) in sequences.iter().enumerate().take(*active).skip(first_sequence) {
+            let Some(&count) = sequence.counts.get(*next) else { continue };
+            slot = slot.max(sequence.committed);
+            let end = sequence.revealed + count as usize;
+            if slot < end {
+                let first_row = pass.tokens.len();
+                if first_row == most_rows {
+                    return Some((number, slot));
+                }
+                let (rows, outputs) = (0, 0);
+                pass.segments.push(Segment { sequence: number, first_row, rows, first_slot: slot, outputs });
+                for &position in sequence.order.get(slot..end).unwrap_or(&[]) {
+                    if pass.tokens.len() == most_rows {
+                        return Some((number, slot));
+                    }
+                    let unknown = slot >= sequence.revealed;
+                    let token = sequence.tokens.get(position as usize).copied().unwrap_or(*mask);
+                    // A token that an earlier pass of this step has chosen is not known to this step.
+                    pass.push(if unknown { *mask } else { token }, position, unknown);
+                    slot += 1;
+                }
+            }
+            slot = 0;
+        }
+        None
+    }
+
+    /// Runs the coming step. On an error nothing has happened, as far as later calls can tell.
+    fn step(
+        &mut self,
+        engine: &mut Engine,
+        mut choose: impl FnMut(&mut Sampler, &mut Rng, &Sampling, &Choice<'_>) -> Result<u32>,
+    ) -> Result<()> {
+        self.updates.clear();
+        let vocab = engine.model.config().vocab_size;
+        let mut from = Some((0, 0));
+        while let Some(start) = from {
+            from = self.fill_pass(start, engine.capacity.rows);
+            if self.pass.tokens.is_empty() {
+                break;
+            }
+            let mut rows = engine.run(&self.pass)?.chunks_exact(vocab);
+            for segment in &self.pass.segments {
+                let Some(sequence) = self.sequences.get_mut(segment.sequence) else { continue };
+                for slot in
+                    segment.first_slot + segment.rows - segment.outputs..segment.first_slot + segment.rows
+                {
+                    let position = sequence.order.get(slot).copied().unwrap_or(0);
+                    let logits = rows.next().ok_or_else(|| Error::internal("a row of logits is missing"))?;
+                    let choice = Choice { sequence: segment.sequence, slot, position, logits };
+                    let token = choose(&mut self.sampler, &mut sequence.rng, &self.sampling, &choice)?;
+                    self.updates.push(Update { sequence: segment.sequence as u32, position, token });
+                }
+            }
+        }
+        for update in &self.updates {
+            if let Some(sequence) = self.sequences.get_mut(update.sequence as usize)
+                && let Some(token) = sequence.tokens.get_mut(update.position as usize)
+            {
+                *token = update.token;
+            }
+        }
+        for sequence in self.sequences.iter_mut().take(self.active) {
+            if let Some(&count) = sequence.counts.get(self.next) {
+                sequence.committed = sequence.revealed;
+                sequence.revealed += count as usize;
+            }
+        }
+        self.next += 1;
+        Ok(())
+    }
+}
+
+impl Context {
+    /// Begins a generation of one sequence per prompt, in place of the last one. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if there are too many prompts, a parameter is out of range, or a prompt's
+    /// position or token is; the last generation is then still there.
+    pub fn begin(&mut self, prompts: &[Prompt], params: &GenerateParams) -> Result<()> {
+        let length = if params.length == 0 { self.engine.length } else { params.length };
+        self.check_begin(prompts.len(), length)?;
+        params.sampling.validate()?;
+        if !(0.0..=1.0).contains(&params.alpha_0) {
+            return Err(Error::invalid(format!("alpha_0 is {}, not in 0..=1", params.alpha_0)));
+        }
+        if params.steps == 0 || params.steps > 1 << 20 {
+            return Err(Error::invalid(format!("{} steps, not 1 to {}", params.steps, 1 << 20)));
+        }
+        let mask = self.session.mask;
+        // Check everything before anything changes. The spare memory of `updates` marks positions taken.
+        for (number, prompt) in prompts.iter().enumerate() {
+            let marks = &mut self.session.updates;
+            marks.clear();
+            marks.resize(length, Update { sequence: 0, position: 0, token: 0 });
+            for &(position, token) in &prompt.known {
+                let bad = |what: &str| {
+                    Err(Error::invalid(format!("prompt {number}: token {token} at {position}: {what}")))
+                };
+                if token as usize >= self.engine.model.config().vocab_size || token == mask {
+                    return bad("no such token");
+                }
+                match marks.get_mut(position as usize) {
+                    None => return bad("beyond the length"),
+                    Some(mark) if mark.sequence != 0 => return bad("the position is given twice"),
+                    Some(mark) => mark.sequence = 1,
+                }
+            }
+        }
+        self.start(prompts.len(), params.sampling);
+        for (number, (sequence, prompt)) in self.session.sequences.iter_mut().zip(prompts).enumerate() {
+            let Sequence { order, tokens, counts, .. } = sequence;
+            tokens.clear();
+            tokens.resize(length, mask);
+            for &(position, token) in &prompt.known {
+                if let Some(slot) = tokens.get_mut(position as usize) {
+                    *slot = token;
+                }
+            }
+            order.clear();
+            let known = |tokens: &[u32], p: u32| tokens.get(p as usize).is_some_and(|&t| t != mask);
+            order.extend((0..length as u32).filter(|&p| known(tokens, p)));
+            order.extend((0..length as u32).filter(|&p| !known(tokens, p)));
+            let n_known = prompt.known.len();
+            counts.clear();
+            let mut rng = Rng::new(params.seed, number, Purpose::Schedule);
+            let diffusion = schedule::draw(params.alpha_0, params.steps, length - n_known, &mut rng, counts);
+            if let Some(tail) = order.get_mut(n_known..) {
+                order::random(tail, diffusion, &mut Rng::new(params.seed, number, Purpose::Order));
+            }
+            sequence.rng = Rng::new(params.seed, number, Purpose::Token);
+            sequence.committed = 0;
+            sequence.revealed = n_known;
+        }
+        self.session.count_steps();
+        Ok(())
+    }
+
+    /// Begins a generation whose orders and schedules are given.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if an order is no permutation, a schedule does not add up, or a token is
+    /// outside the vocabulary.
+    pub fn begin_planned(&mut self, plans: &[Plan], sampling: Sampling, seed: u64) -> Result<()> {
+        sampling.validate()?;
+        for plan in plans {
+            self.check_begin(plans.len(), plan.order.len())?;
+            let mut sorted = plan.order.clone();
+            sorted.sort_unstable();
+            if !sorted.iter().copied().eq(0..plan.order.len() as u32) {
+                return Err(Error::invalid("an order must name every position once"));
+            }
+            let sum: u64 = plan.counts.iter().map(|&c| u64::from(c)).sum();
+            if sum + plan.known.len() as u64 != plan.order.len() as u64 || plan.counts.contains(&0) {
+                return Err(Error::invalid("a schedule's counts must add up to the unknown tokens"));
+            }
+            let config = self.engine.model.config();
+            let outside = |&&t: &&u32| t as usize >= config.vocab_size || t == config.mask_token_id;
+            if let Some(token) = plan.known.iter().find(outside) {
+                return Err(Error::invalid(format!("there is no token {token}")));
+            }
+        }
+        self.start(plans.len(), sampling);
+        let mask = self.session.mask;
+        for (number, (sequence, plan)) in self.session.sequences.iter_mut().zip(plans).enumerate() {
+            sequence.order.clone_from(&plan.order);
+            sequence.counts.clone_from(&plan.counts);
+            sequence.tokens.clear();
+            sequence.tokens.resize(plan.order.len(), mask);
+            for (&position, &token) in plan.order.iter().zip(&plan.known) {
+                if let Some(slot) = sequence.tokens.get_mut(position as usize) {
+                    *slot = token;
+                }
+            }
+            sequence.rng = Rng::new(seed, number, Purpose::Token);
+            sequence.committed = 0;
+            sequence.revealed = plan.known.len();
+        }
+        self.session.count_steps();
+        Ok(())
+    }
+
+    fn check_begin(&self, sequences: usize, length: usize) -> Result<()> {
+        let most = self.engine.capacity.sequences;
+        if sequences == 0 || sequences > most {
+            return Err(Error::invalid(format!("{sequences} sequences; the context holds 1 to {most}")));
+        }
+        if length == 0 || length > self.engine.length {
+            let longest = self.engine.length;
+            return Err(Error::invalid(format!("length {length}; the context holds 1 to {longest} tokens")));
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, sequences: usize, sampling: Sampling) {
+        if std::mem::take(&mut self.session.poisoned) {
+            self.engine.clear();
+        }
+        self.engine.cancel.reset();
+        self.session.active = sequences;
+        self.session.next = 0;
+        self.session.sampling = sampling;
+        self.session.updates.clear();
+    }
+
+    /// Runs one step and says what it wrote; nothing when the generation is finished. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`]; [`Error::NotFinite`]; [`Error::Device`]. The state is as before the call.
+    pub fn step(&mut self) -> Result<Option<Step<'_>>> {
+        self.step_with(|sampler, rng, sampling, choice| sampler.draw(choice.logits, sampling, rng.uniform()))
+    }
+
+    /// As [`Context::step`], with every token chosen by `choose` from its logits.
+    ///
+    /// # Errors
+    /// As [`Context::step`]; what `choose` returns; [`Error::InvalidArgument`] if it chooses the mask or a token
+    /// outside the vocabulary.
+    pub fn step_choosing(
+        &mut self,
+        mut choose: impl FnMut(&mut Sampler, &Choice<'_>) -> Result<u32>,
+    ) -> Result<Option<Step<'_>>> {
+        let (vocab, mask) = (self.engine.model.config().vocab_size, self.session.mask);
+        self.step_with(|sampler, _, _, choice| match choose(sampler, choice)? {
+            token if (token as usize) < vocab && token != mask => Ok(token),
+            token => Err(Error::invalid(format!("token {token} cannot be chosen"))),
+        })
+    }
+
+    fn step_with(
+        &mut self,
+        choose: impl FnMut(&mut Sampler, &mut Rng, &Sampling, &Choice<'_>) -> Result<u32>,
+    ) -> Result<Option<Step<'_>>> {
+        let Self { engine, session } = self;
+        if session.next >= session.total {
+            return Ok(None);
+        }
+        if engine.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        // A failed step is as if it had not been: the random numbers go back, the cache's slots of the step are
+        // written again by the next.
+        for sequence in &mut session.sequences {
+            sequence.rng_before = sequence.rng.clone();
+        }
+        if let Err(error) = session.step(engine, choose) {
+            for sequence in &mut session.sequences {
+                sequence.rng = sequence.rng_before.clone();
+            }
+            session.updates.clear();
+            session.poisoned |= matches!(error, Error::NotFinite(_));
+            return Err(error);
+        }
+        let (index, total) = (session.next - 1, session.total);
+        Ok(Some(Step { index, total, updates: &session.updates }))
+    }
+
+    /// Generates to the end. `on_step` sees every step and may stop it.
+    ///
+    /// # Errors
+    /// As [`Context::begin`] and [`Context::step`]; [`Error::Cancelled`] if `on_step` breaks.
+    pub fn generate(
+        &mut self,
+        prompts: &[Prompt],
+        params: &GenerateParams,
+        mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.begin(prompts, params)?;
+        while let Some(step) = self.step()? {
+            if on_step(&step).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sequences of the current generation.
+    pub fn sequences(&self) -> usize {
+        self.session.active
+    }
+
+    /// Steps done and steps in all.
+    pub fn progress(&self) -> (usize, usize) {
+        (self.session.next, self.session.total)
+    }
+
+    /// The tokens of a sequence by position, the mask token where unknown.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if there is no such sequence.
+    pub fn tokens(&self, sequence: usize) -> Result<&[u32]> {
+        let tokens = self.session.active().get(sequence).map(|s| s.tokens.as_slice());
+        tokens.ok_or_else(|| Error::invalid(format!("there is no sequence {sequence}")))
+    }
+
+    /// The text of a sequence's finished beginning: up to the first unknown or end-of-text token. Whole UTF-8
+    /// characters; it only ever grows during a generation.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if there is no such sequence; [`Error::Tokenizer`].
+    pub fn text(&self, sequence: usize) -> Result<String> {
+        self.engine.model.tokenizer()?.decode_prefix(self.tokens(sequence)?)
+    }
+}
+
+impl Session {
+    fn count_steps(&mut self) {
+        self.total = self.active().iter().map(|s| s.counts.len()).max().unwrap_or(0);
+    }
+}
