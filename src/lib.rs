@@ -34,6 +34,8 @@
 
 pub mod config;
 mod context;
+#[cfg(feature = "convert")]
+pub mod convert;
 mod error;
 mod forward;
 mod ggml;
@@ -47,6 +49,8 @@ mod sampler;
 mod schedule;
 mod session;
 mod tokenizer;
+#[cfg(feature = "convert")]
+pub mod verify;
 
 pub use context::{CancelToken, Context, ContextParams, MemoryUse};
 pub use error::{Error, Result};

@@ -1,3 +1,2 @@
 //! The `esolm` command.
-
 fn main() {}

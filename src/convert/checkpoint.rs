@@ -1,0 +1,234 @@
+//! PyTorch Lightning checkpoints: a zip with a pickle that describes everything and one entry per storage.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use super::Weights;
+use super::lightning;
+use super::pickle::{Node, NodeId, Pickle};
+use super::source::{Dtype, Source, SourceTensor};
+use crate::error::{Error, Result};
+
+/// Longest pickle that is read; the weights are not in it.
+const MAX_PICKLE: u64 = 64 << 20;
+/// Most entries of the zip: one per tensor of the model and of the optimizer.
+const MAX_ENTRIES: usize = 1 << 18;
+
+/// Bytes of the file that hold one entry of the zip.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    offset: u64,
+    len: u64,
+}
+
+/// Reads a checkpoint's structure. `raw` chooses the weights of the last step over their moving average.
+///
+/// # Errors
+/// [`Error::BadFile`] if the zip, the pickle or a tensor's description is not what `torch.save` writes;
+/// [`Error::Unsupported`] for compressed or big-endian checkpoints; [`Error::Io`].
+pub(super) fn open(path: &Path, raw: bool) -> Result<Source> {
+    let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let entries = entries(&mut file, path)?;
+    let name = path.display().to_string();
+    let mut pickles = entries.keys().filter_map(|entry| entry.strip_suffix("/data.pkl"));
+    let (Some(root), None) = (pickles.next(), pickles.next()) else {
+        return Err(Error::bad_file(name, "the zip has no single data.pkl: not a PyTorch checkpoint"));
+    };
+    if let Some(&span) = entries.get(&format!("{root}/byteorder"))
+        && read(&mut file, path, span, 16)? != b"little"
+    {
+        return Err(Error::Unsupported(format!("{name}: the checkpoint is not little-endian")));
+    }
+    let span = entries.get(&format!("{root}/data.pkl")).copied().unwrap_or(Span { offset: 0, len: 0 });
+    let bytes = read(&mut file, path, span, MAX_PICKLE)?;
+    let pickle = Pickle::parse(&bytes, &name)?;
+    let reader = Reader { pickle: &pickle, entries: &entries, root, file: &name };
+    let (tensors, weights) = reader.weights(raw)?;
+    let config = lightning::config(&pickle, &name)?;
+    let tokenizer = lightning::tokenizer(&pickle);
+    let mut source = Source::new(file, path, tensors, config, tokenizer, weights)?;
+    if weights == Weights::Raw && !raw {
+        source.notes.push("the checkpoint has no moving average (EMA): the raw weights are converted".into());
+    }
+    Ok(source)
+}
+
+/// The stored entries of the zip and where their bytes lie.
+fn entries(file: &mut File, path: &Path) -> Result<HashMap<String, Span>> {
+    let name = path.display().to_string();
+    let bad = |e: zip::result::ZipError| Error::bad_file(&name, format!("zip: {e}"));
+    let mut zip = zip::ZipArchive::new(BufReader::new(file)).map_err(bad)?;
+    if zip.len() > MAX_ENTRIES {
+        return Err(Error::bad_file(name, format!("zip: {} entries, more than {MAX_ENTRIES}", zip.len())));
+    }
+    let mut entries = HashMap::new();
+    for index in 0..zip.len() {
+        let entry = zip.by_index_raw(index).map_err(bad)?;
+        if entry.compression() != zip::CompressionMethod::Stored
+            || entry.encrypted()
+            || entry.size() != entry.compressed_size()
+        {
+            return Err(Error::Unsupported(format!(
+                "{name}: entry '{}' is compressed; torch.save stores entries as they are",
+                entry.name()
+            )));
+        }
+        entries.insert(entry.name().to_owned(), Span { offset: entry.data_start(), len: entry.size() });
+    }
+    Ok(entries)
+}
+
+fn read(file: &mut File, path: &Path, span: Span, longest: u64) -> Result<Vec<u8>> {
+    if span.len > longest {
+        let what = format!("an entry of {} bytes, at most {longest} are read", span.len);
+        return Err(Error::bad_file(path.display().to_string(), what));
+    }
+    let io = |e| Error::io(path, e);
+    file.seek(SeekFrom::Start(span.offset)).map_err(io)?;
+    let mut bytes = Vec::new();
+    let read = file.take(span.len).read_to_end(&mut bytes).map_err(io)?;
+    if read as u64 != span.len {
+        return Err(Error::bad_file(path.display().to_string(), "the file ends inside an entry of the zip"));
+    }
+    Ok(bytes)
+}
+
+/// A tensor's name and place.
+type Located = (String, SourceTensor);
+
+struct Reader<'a> {
+    pickle: &'a Pickle<'a>,
+    entries: &'a HashMap<String, Span>,
+    /// The directory inside the zip that holds everything.
+    root: &'a str,
+    file: &'a str,
+}
+
+impl Reader<'_> {
+    fn bad(&self, what: impl Into<String>) -> Error {
+        Error::bad_file(self.file, what)
+    }
+
+    /// The tensors of the state dictionary, with the averaged values in the parameters' places unless `raw`.
+    fn weights(&self, raw: bool) -> Result<(Vec<Located>, Weights)> {
+        let root = self.pickle.root();
+        let state = self.pickle.get(root, "state_dict").ok_or_else(|| {
+            self.bad("no 'state_dict' in the checkpoint: it was not saved by PyTorch Lightning")
+        })?;
+        let mut tensors = Vec::new();
+        for &(key, value) in self.pickle.entries(state) {
+            let name = self.pickle.text(key).ok_or_else(|| self.bad("state_dict: a key is not text"))?;
+            tensors.push((name.to_owned(), self.tensor(value, name)?));
+        }
+        let average = self.pickle.get(root, "ema").and_then(|ema| self.pickle.get(ema, "shadow_params"));
+        let average = match average {
+            Some(average) if !raw => self.pickle.elements(average),
+            _ => return Ok((tensors, Weights::Raw)),
+        };
+        // The list has no names: it goes by the order of the parameters, which is that of the state
+        // dictionary without its one buffer.
+        let mut parameters: Vec<_> = tensors.iter_mut().filter(|(name, _)| !is_buffer(name)).collect();
+        if parameters.len() != average.len() {
+            return Err(self.bad(format!(
+                "the moving average (EMA) has {} tensors for {} parameters",
+                average.len(),
+                parameters.len()
+            )));
+        }
+        for ((name, tensor), &id) in parameters.iter_mut().zip(average) {
+            let averaged = self.tensor(id, name)?;
+            if averaged.shape != tensor.shape {
+                return Err(self.bad(format!(
+                    "tensor '{name}' is {:?}, but its moving average (EMA) is {:?}",
+                    tensor.shape, averaged.shape
+                )));
+            }
+            *tensor = averaged;
+        }
+        Ok((tensors, Weights::Ema))
+    }
+
+    /// Where a pickled tensor lies: the arguments of `_rebuild_tensor_v2` are storage, offset, size and stride.
+    fn tensor(&self, id: NodeId, name: &str) -> Result<SourceTensor> {
+        let pickle = self.pickle;
+        let bad = |what: String| self.bad(format!("tensor '{name}': {what}"));
+        let no_tensor = || bad("not a tensor as torch.save writes it".into());
+        let (id, args) = match pickle.class(id) {
+            Some(("torch._utils", "_rebuild_parameter", object)) => {
+                let inner = pickle.elements(object.args).first().copied().ok_or_else(no_tensor)?;
+                (inner, pickle.class(inner))
+            }
+            class => (id, class),
+        };
+        let Some(("torch._utils", "_rebuild_tensor_v2", object)) = args else {
+            return Err(match pickle.class(id) {
+                Some((module, class, _)) => bad(format!("'{module}.{class}' is not a plain tensor")),
+                None => no_tensor(),
+            });
+        };
+        let [storage, offset, size, stride, ..] = *pickle.elements(object.args) else {
+            return Err(no_tensor());
+        };
+        let Node::Persistent(storage) = *pickle.node(storage) else { return Err(no_tensor()) };
+        let [kind, class, key, _location, numel] = *pickle.elements(storage) else { return Err(no_tensor()) };
+        let (Some("storage"), Some(key), Some(numel)) =
+            (pickle.text(kind), pickle.text(key), pickle.unsigned(numel))
+        else {
+            return Err(no_tensor());
+        };
+        let dtype = match *pickle.node(class) {
+            Node::Global { module: "torch", name: "FloatStorage" } => Dtype::F32,
+            Node::Global { module: "torch", name: "HalfStorage" } => Dtype::F16,
+            Node::Global { module: "torch", name: "BFloat16Storage" } => Dtype::Bf16,
+            Node::Global { module: "torch", name: "DoubleStorage" } => Dtype::F64,
+            Node::Global { name: other, .. } => {
+                return Err(bad(format!("a {other}; weights are f32, f16, bf16 or f64")));
+            }
+            _ => return Err(no_tensor()),
+        };
+        let entry = format!("{}/data/{key}", self.root);
+        let span = self.entries.get(&entry).ok_or_else(|| bad(format!("the zip has no entry '{entry}'")))?;
+        let width = dtype.bytes() as u64;
+        if numel.checked_mul(width) != Some(span.len) {
+            let what = format!("a storage of {numel} elements, but '{entry}' has {} bytes", span.len);
+            return Err(bad(what));
+        }
+        let first = pickle.unsigned(offset).ok_or_else(no_tensor)?;
+        let (shape, strides) =
+            (self.sizes(size).ok_or_else(no_tensor)?, self.sizes(stride).ok_or_else(no_tensor)?);
+        if !is_contiguous(&shape, &strides) {
+            return Err(bad(format!("strides {strides:?} of shape {shape:?} are not contiguous")));
+        }
+        let mut tensor = SourceTensor { dtype, shape, offset: 0 };
+        let end = tensor.len().and_then(|len| first.checked_add(len as u64));
+        if end.is_none_or(|end| end > numel) {
+            return Err(bad(format!("shape {:?} does not fit its storage of {numel}", tensor.shape)));
+        }
+        // `first` is at most `numel`, whose bytes lie inside the entry, so neither step overflows.
+        tensor.offset = span.offset.saturating_add(first.saturating_mul(width));
+        Ok(tensor)
+    }
+
+    fn sizes(&self, id: NodeId) -> Option<Vec<usize>> {
+        let elements = self.pickle.elements(id);
+        elements.iter().map(|&e| usize::try_from(self.pickle.unsigned(e)?).ok()).collect()
+    }
+}
+
+/// Whether a state dictionary's entry is a buffer, not a parameter. The models have one.
+fn is_buffer(name: &str) -> bool {
+    name.ends_with("rotary_emb.inv_freq")
+}
+
+/// Whether the elements lie in order without gaps; the stride of a dimension of one does not matter.
+fn is_contiguous(shape: &[usize], strides: &[usize]) -> bool {
+    let mut expected = Some(1usize);
+    shape.len() == strides.len()
+        && shape.iter().zip(strides).rev().all(|(&dim, &stride)| {
+            let fits = dim <= 1 || expected == Some(stride);
+            expected = expected.and_then(|e| e.checked_mul(dim));
+            fits
+        })
+}

@@ -1,0 +1,103 @@
+//! What a Lightning checkpoint knows besides weights: hyperparameters and the tokenizer, taken out as data.
+
+use serde_json::{Map, Number, Value};
+
+use super::pickle::{Node, NodeId, Pickle};
+use super::source::FoundTokenizer;
+use crate::error::{Error, Result};
+
+/// Most values and deepest nesting of a configuration. Shared values are written out again wherever they
+/// occur, so without a limit a small pickle could stand for an endless configuration.
+const MAX_VALUES: usize = 1 << 14;
+const MAX_DEPTH: usize = 32;
+
+/// The configuration in `hyper_parameters`, an omegaconf object or plain dictionaries, with the checkpoint's
+/// `vocab_size` added. Values that JSON cannot say are left out.
+///
+/// # Errors
+/// [`Error::BadFile`] if it is absurdly large or deep.
+pub(super) fn config(pickle: &Pickle<'_>, file: &str) -> Result<Value> {
+    let Some(hyper) = pickle.get(pickle.root(), "hyper_parameters") else {
+        return Ok(Value::Object(Map::new()));
+    };
+    let mut left = MAX_VALUES;
+    let root = pickle.get(hyper, "config").unwrap_or(hyper);
+    let mut config = plain(pickle, root, MAX_DEPTH, &mut left).ok_or_else(|| {
+        Error::bad_file(file, "the configuration in 'hyper_parameters' is too large or deep")
+    })?;
+    if let (Value::Object(map), Some(id)) = (&mut config, pickle.get(hyper, "vocab_size"))
+        && let Some(vocab_size) = pickle.unsigned(id)
+    {
+        map.entry("vocab_size").or_insert(vocab_size.into());
+    }
+    Ok(config)
+}
+
+/// A configuration's value as JSON; `None` when a limit is reached.
+fn plain(pickle: &Pickle<'_>, id: NodeId, depth: usize, left: &mut usize) -> Option<Value> {
+    *left = left.checked_sub(1)?;
+    let depth = depth.checked_sub(1)?;
+    Some(match pickle.node(id) {
+        Node::Bool(value) => Value::Bool(*value),
+        Node::Int(value) => (*value).into(),
+        Node::Float(value) => Number::from_f64(*value).map_or(Value::Null, Value::Number),
+        Node::Str(value) => (*value).into(),
+        Node::List(elements) | Node::Tuple(elements) => {
+            elements.iter().map(|&e| plain(pickle, e, depth, left)).collect::<Option<Vec<_>>>()?.into()
+        }
+        Node::Object(object) => {
+            // omegaconf keeps a container's children in `_content` and a leaf's value in `_val`.
+            let state = object.state.filter(|_| object.entries.is_empty());
+            match state.and_then(|s| pickle.get(s, "_content").or_else(|| pickle.get(s, "_val"))) {
+                Some(inner) => plain(pickle, inner, depth, left)?,
+                None => dictionary(pickle, id, depth, left)?,
+            }
+        }
+        Node::Dict(_) => dictionary(pickle, id, depth, left)?,
+        _ => Value::Null,
+    })
+}
+
+fn dictionary(pickle: &Pickle<'_>, id: NodeId, depth: usize, left: &mut usize) -> Option<Value> {
+    let mut map = Map::new();
+    for &(key, value) in pickle.entries(id) {
+        if let Some(key) = pickle.text(key) {
+            map.insert(key.to_owned(), plain(pickle, value, depth, left)?);
+        }
+    }
+    Some(Value::Object(map))
+}
+
+/// The tokenizer in `hyper_parameters`: a transformers fast tokenizer around a pickled `tokenizers.Tokenizer`,
+/// whose state is the text of a `tokenizer.json`. Whatever is not there stays `None`.
+pub(super) fn tokenizer(pickle: &Pickle<'_>) -> FoundTokenizer {
+    let hyper = pickle.get(pickle.root(), "hyper_parameters");
+    let Some(state) = hyper.and_then(|h| pickle.get(h, "tokenizer")).and_then(|t| state(pickle, t)) else {
+        return FoundTokenizer::default();
+    };
+    let inner = pickle.get(state, "_tokenizer");
+    let json = inner
+        .filter(|&id| matches!(pickle.class(id), Some((module, "Tokenizer", _)) if module.starts_with("tokenizers")))
+        .and_then(|id| self::state(pickle, id))
+        .and_then(|id| pickle.bytes(id));
+    let special = |name: &str| {
+        let map = pickle.get(state, "_special_tokens_map").and_then(|map| pickle.get(map, name));
+        // Older versions of transformers keep each special token in an attribute of its own.
+        let token = map.or_else(|| pickle.get(state, &format!("_{name}")));
+        token_text(pickle, token?)
+    };
+    FoundTokenizer { json, bos: special("bos_token"), eos: special("eos_token"), mask: special("mask_token") }
+}
+
+/// A special token's text: text itself, or an `AddedToken`.
+fn token_text(pickle: &Pickle<'_>, id: NodeId) -> Option<String> {
+    let text = pickle.text(id).or_else(|| pickle.text(pickle.get(state(pickle, id)?, "content")?));
+    text.map(str::to_owned)
+}
+
+fn state(pickle: &Pickle<'_>, id: NodeId) -> Option<NodeId> {
+    match pickle.node(id) {
+        Node::Object(object) => object.state,
+        _ => None,
+    }
+}

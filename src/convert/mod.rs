@@ -1,0 +1,313 @@
+//! From PyTorch checkpoints to GGUF, without Python and without running what a pickle says.
+//!
+//! Two kinds of input: a Lightning `.ckpt` as the training code saves it (`checkpoint`, `pickle`, `lightning`),
+//! and `model.safetensors` with its `config.json` (`safetensors`). Both become a `source`; `settings` works out
+//! the hyperparameters, `fold` what becomes of each tensor, and the weights stream through, one tensor in
+//! memory at a time, into an `output` that gets its name when it is whole.
+
+mod checkpoint;
+mod fold;
+mod lightning;
+mod opcode;
+mod output;
+mod pickle;
+mod safetensors;
+mod settings;
+mod source;
+mod tokenizer;
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, TOKENIZER_KEY, Variant};
+use crate::error::{Error, Result};
+use crate::ggml::quantize;
+use crate::gguf::{TensorType, Value, Writer};
+use fold::Recipe;
+use output::PendingFile;
+use source::Source;
+
+/// Longest `config.json` or `tokenizer.json` that is read.
+const MAX_SMALL_FILE: u64 = 64 << 20;
+/// Key of what an AR model's training put before each text.
+const PREPEND_TOKEN_KEY: &str = "esolm.prepend_token";
+
+/// What to convert, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A `tokenizer.json` to put into the file instead of the one that comes with the weights.
+    pub tokenizer: Option<PathBuf>,
+    /// The type of the matrices. Vectors (norms, biases) are always f32.
+    pub tensor_type: TensorType,
+    /// Takes the weights of the last training step instead of their moving average (EMA).
+    pub raw_weights: bool,
+    /// The variant, where the configuration does not say it.
+    pub variant: Option<Variant>,
+    /// The number of attention heads, where neither configuration nor tensors say it.
+    pub head_count: Option<usize>,
+    /// The longest sequence, where the configuration does not say it.
+    pub context_length: Option<usize>,
+    /// `general.name`; `None` takes the output's file name without its ending and type.
+    pub name: Option<String>,
+    /// Replaces an output that exists.
+    pub force: bool,
+}
+
+impl Default for Options {
+    /// f32, averaged weights, everything else as the input says.
+    fn default() -> Self {
+        Self {
+            tokenizer: None,
+            tensor_type: TensorType::F32,
+            raw_weights: false,
+            variant: None,
+            head_count: None,
+            context_length: None,
+            name: None,
+            force: false,
+        }
+    }
+}
+
+/// Which of a checkpoint's weights were converted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weights {
+    /// The moving average of a training checkpoint.
+    Ema,
+    /// The last step's weights of a training checkpoint.
+    Raw,
+    /// The only ones there are: a published file has one set.
+    AsStored,
+}
+
+/// Where the tokenizer in the file came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenizerSource {
+    /// [`Options::tokenizer`].
+    Given,
+    /// The checkpoint's hyperparameters.
+    Embedded,
+    /// `tokenizer.json` beside the weights.
+    Beside,
+    /// The file has no tokenizer.
+    None,
+}
+
+/// What was converted.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The hyperparameters in the file.
+    pub config: Config,
+    /// Number of weights in the file.
+    pub parameters: u64,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Which weights were taken.
+    pub weights: Weights,
+    /// Where the tokenizer came from.
+    pub tokenizer: TokenizerSource,
+    /// What else a person should know, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// How far a conversion is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Tensors written.
+    pub tensors: usize,
+    /// Tensors in the file.
+    pub total_tensors: usize,
+    /// Bytes of tensors written.
+    pub bytes: u64,
+    /// Bytes of tensors in the file.
+    pub total_bytes: u64,
+}
+
+/// Converts `input`, a Lightning checkpoint, a safetensors file or a directory with `model.safetensors`, to the
+/// GGUF file `output`. `progress` is called after each tensor.
+///
+/// Nothing in the input is executed, and nothing appears under the output's name unless all went well.
+///
+/// # Errors
+/// [`Error::BadFile`] naming the tensor or key that is damaged, missing, too many or contradictory;
+/// [`Error::Unsupported`] for models that cannot run (time conditioning, other algorithms);
+/// [`Error::InvalidArgument`] for an option that is missing or contradicts the input, and an output that exists;
+/// [`Error::Tokenizer`] for a tokenizer that is not the model's; [`Error::Io`].
+pub fn convert(
+    input: &Path,
+    output: &Path,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report> {
+    let pending = PendingFile::create(output, options.force)?;
+    let mut source = open(input, options)?;
+    let mut vocabulary = tokenizer::find(&mut source, options)?;
+    let settings = settings::settings(&mut source, vocabulary.as_ref(), options)?;
+    let config = settings.config;
+    let mut notes = std::mem::take(&mut source.notes);
+    notes.extend(settings.notes);
+    if let Some(found) = &vocabulary {
+        match found.check(config.vocab_size, config.mask_token_id) {
+            Ok(()) => {
+                if let Some(text) = found.text(config.mask_token_id) {
+                    let id = config.mask_token_id;
+                    notes.push(format!("the tokenizer calls the mask token {id} '{text}'"));
+                }
+            }
+            Err(what) if found.source == TokenizerSource::Embedded => {
+                notes.push(format!("the checkpoint's tokenizer is left out: {what}"));
+                vocabulary = None;
+            }
+            Err(what) => return Err(Error::Tokenizer(what)),
+        }
+    }
+    let recipes = fold::recipes(&mut source, &config)?;
+
+    let mut writer = Writer::new();
+    config.write(&mut writer);
+    writer.set("general.name", Value::Str(model_name(output, options)));
+    writer.set("general.file_type", Value::U32(options.tensor_type.file_type()));
+    writer.set("general.quantization_version", Value::U32(2));
+    if let Some(prepended) = settings.prepend_token {
+        writer.set(PREPEND_TOKEN_KEY, Value::Str(prepended));
+    }
+    let tokenizer = vocabulary.as_ref().map_or(TokenizerSource::None, |v| v.source);
+    if let Some(vocabulary) = vocabulary {
+        writer.set(TOKENIZER_KEY, Value::Str(vocabulary.json));
+    }
+    let mut status = Progress { tensors: 0, total_tensors: recipes.len(), bytes: 0, total_bytes: 0 };
+    let mut parameters = 0;
+    let mut jobs = Vec::with_capacity(recipes.len());
+    for (spec, recipe) in config.tensors().into_iter().zip(recipes) {
+        let ty = stored_type(&spec.dims, options.tensor_type);
+        if ty != options.tensor_type && spec.dims.len() > 1 {
+            let (row, wanted) = (spec.dims.first().copied().unwrap_or(0), options.tensor_type);
+            notes.push(format!(
+                "tensor '{}' stays in {}: its rows of {row} are no multiple of {}'s blocks of {}",
+                spec.name,
+                ty.name(),
+                wanted.name(),
+                wanted.block_len()
+            ));
+        }
+        writer.declare(&spec.name, ty, &spec.dims)?;
+        status.total_bytes += ty.tensor_bytes(&spec.dims).unwrap_or(0) as u64;
+        parameters += spec.dims.iter().product::<usize>() as u64;
+        jobs.push((ty, recipe));
+    }
+    let mut jobs = jobs.into_iter();
+    let mut out = BufWriter::new(pending.file());
+    writer.write(&mut out, |name, bytes| {
+        let (ty, recipe) = jobs.next().ok_or_else(|| Error::internal("a tensor without a recipe"))?;
+        write_tensor(&mut source, name, ty, &recipe, bytes)?;
+        status.tensors += 1;
+        status.bytes += bytes.len() as u64;
+        progress(status);
+        Ok(())
+    })?;
+    out.flush().map_err(|e| Error::io(output, e))?;
+    drop(out);
+    let bytes = pending.commit()?;
+    Ok(Report { config, parameters, bytes, weights: source.weights, tokenizer, notes })
+}
+
+/// Opens the input by what it is, not by what it is called.
+fn open(input: &Path, options: &Options) -> Result<Source> {
+    let path = if input.is_dir() { input.join("model.safetensors") } else { input.to_owned() };
+    let mut start = [0; 2];
+    File::open(&path).and_then(|mut f| f.read_exact(&mut start)).map_err(|e| Error::io(&path, e))?;
+    match start {
+        [b'P', b'K'] => checkpoint::open(&path, options.raw_weights),
+        // A pickle that is no zip: what torch.save wrote before version 1.6.
+        [0x80, 2..=5] if path.extension().is_none_or(|e| e != "safetensors") => {
+            Err(Error::Unsupported(format!(
+                "{}: a checkpoint in PyTorch's old format; load and save it again with PyTorch 1.6 or later",
+                path.display()
+            )))
+        }
+        _ if options.raw_weights => Err(Error::invalid(format!(
+            "--raw-weights: {} is no training checkpoint, it has one set of weights",
+            path.display()
+        ))),
+        _ => safetensors::open(&path),
+    }
+}
+
+/// Appends a tensor's bytes, made by its recipe and packed as `ty`, to `out`.
+fn write_tensor(
+    source: &mut Source,
+    name: &str,
+    ty: TensorType,
+    recipe: &Recipe,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let file = source.path().to_owned();
+    let (from, factors) = match recipe {
+        Recipe::Constant(values) => return pack(&file, name, ty, values, values.len(), out),
+        Recipe::Copy(from) => (from, None),
+        Recipe::Scale(from, factors) => (from, Some(factors)),
+    };
+    let row_len = source.shape(from).map_or(1, |shape| shape.iter().skip(1).product());
+    source.rows(from, |first, values| {
+        if let Some(factors) = factors {
+            for (row, factor) in values.chunks_mut(row_len).zip(factors.iter().skip(first)) {
+                row.iter_mut().for_each(|v| *v = (f64::from(*v) * factor) as f32);
+            }
+        }
+        pack(&file, name, ty, values, row_len, out)
+    })
+}
+
+/// Packs rows, after checking that the type can hold them: f16, and so every block's scale, ends at 65504.
+fn pack(
+    file: &str,
+    name: &str,
+    ty: TensorType,
+    values: &[f32],
+    row_len: usize,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let largest = match ty {
+        TensorType::F32 => f32::MAX,
+        TensorType::Bf16 => half::bf16::MAX.to_f32(),
+        _ => half::f16::MAX.to_f32(),
+    };
+    match values.iter().find(|v| v.is_nan() || v.abs() > largest) {
+        Some(v) => {
+            Err(Error::bad_file(file, format!("tensor '{name}' holds {v}, which {} cannot hold", ty.name())))
+        }
+        None => quantize(ty, values, row_len, out),
+    }
+}
+
+/// The type of a tensor in the file: vectors stay f32, and rows that are no whole blocks become f16.
+fn stored_type(dims: &[usize], wanted: TensorType) -> TensorType {
+    match dims {
+        [_] => TensorType::F32,
+        _ if wanted.tensor_bytes(dims).is_some() => wanted,
+        _ => TensorType::F16,
+    }
+}
+
+fn model_name(output: &Path, options: &Options) -> String {
+    if let Some(name) = &options.name {
+        return name.clone();
+    }
+    let stem = output.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let ending = format!("-{}", options.tensor_type.name());
+    stem.strip_suffix(&ending).map(str::to_owned).unwrap_or(stem)
+}
+
+/// Reads a configuration or tokenizer whole, unless it is absurdly large.
+fn read_small(path: &Path) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_SMALL_FILE + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
+    if bytes.len() as u64 > MAX_SMALL_FILE {
+        let what =
+            format!("more than {} MiB is too long for JSON that describes a model", MAX_SMALL_FILE >> 20);
+        return Err(Error::bad_file(path.display().to_string(), what));
+    }
+    Ok(bytes)
+}

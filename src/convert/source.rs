@@ -1,0 +1,185 @@
+//! What a file to convert holds, whichever format it has: located tensors, a configuration, a tokenizer.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::Weights;
+use crate::error::{Error, Result};
+
+/// Bytes that are read and converted at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Element types of weights that can be converted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dtype {
+    F32,
+    F16,
+    Bf16,
+    F64,
+}
+
+impl Dtype {
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::F64 => 8,
+        }
+    }
+
+    /// Appends little-endian elements to `out` as f32.
+    fn decode(self, bytes: &[u8], out: &mut Vec<f32>) {
+        let (pairs, _) = bytes.as_chunks::<2>();
+        match self {
+            Self::F32 => out.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))),
+            Self::F16 => out.extend(pairs.iter().map(|b| half::f16::from_le_bytes(*b).to_f32())),
+            Self::Bf16 => out.extend(pairs.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32())),
+            Self::F64 => out.extend(bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32)),
+        }
+    }
+}
+
+/// Where a tensor lies in the file. Its elements are contiguous, the last dimension fastest.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct SourceTensor {
+    pub dtype: Dtype,
+    /// Shape as PyTorch counts: `[out, in]` for a Linear's weight.
+    pub shape: Vec<usize>,
+    /// Offset of the first element from the start of the file.
+    pub offset: u64,
+}
+
+impl SourceTensor {
+    /// Number of elements; `None` if it overflows.
+    pub fn len(&self) -> Option<usize> {
+        self.shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim))
+    }
+}
+
+/// A tokenizer that came with the weights, and the special tokens that it declares (by text).
+#[derive(Debug, Default)]
+pub(super) struct FoundTokenizer {
+    /// The content of `tokenizer.json`.
+    pub json: Option<Vec<u8>>,
+    pub bos: Option<String>,
+    pub eos: Option<String>,
+    pub mask: Option<String>,
+}
+
+/// A file to convert, its header read.
+#[derive(Debug)]
+pub(super) struct Source {
+    file: File,
+    path: String,
+    tensors: HashMap<String, SourceTensor>,
+    /// The configuration, in whatever form the file has it.
+    pub config: Value,
+    pub tokenizer: FoundTokenizer,
+    pub weights: Weights,
+    pub notes: Vec<String>,
+}
+
+impl Source {
+    /// Puts a source together. Names lose their `backbone.` prefix, and every tensor is checked to lie inside
+    /// the file, so that nothing larger than the file is ever allocated for one.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] naming the tensor that occurs twice or ends beyond the file.
+    pub fn new(
+        file: File,
+        path: &Path,
+        located: Vec<(String, SourceTensor)>,
+        config: Value,
+        tokenizer: FoundTokenizer,
+        weights: Weights,
+    ) -> Result<Self> {
+        let file_bytes = file.metadata().map_err(|e| Error::io(path, e))?.len();
+        let path = path.display().to_string();
+        let mut tensors = HashMap::new();
+        for (name, tensor) in located {
+            let end = tensor
+                .len()
+                .and_then(|len| len.checked_mul(tensor.dtype.bytes()))
+                .and_then(|bytes| tensor.offset.checked_add(bytes as u64));
+            if end.is_none_or(|end| end > file_bytes) {
+                return Err(Error::bad_file(path, format!("tensor '{name}' ends beyond the file")));
+            }
+            let short = name.strip_prefix("backbone.").unwrap_or(&name).to_owned();
+            if tensors.insert(short, tensor).is_some() {
+                return Err(Error::bad_file(path, format!("tensor '{name}' occurs twice")));
+            }
+        }
+        Ok(Self { file, path, tensors, config, tokenizer, weights, notes: Vec::new() })
+    }
+
+    /// The file's name, for errors.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// An [`Error::BadFile`] for this file.
+    pub fn bad(&self, what: impl Into<String>) -> Error {
+        Error::bad_file(&self.path, what)
+    }
+
+    /// The names of all tensors, without prefix, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The shape of a tensor, if the file has it.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|t| t.shape.as_slice())
+    }
+
+    /// Reads a tensor row by row, some rows at a time: `each` gets the index of the first row and the rows'
+    /// elements. The rows of a vector have one element each. Every element is checked to be finite.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] if the tensor is missing or holds NaN or infinity; [`Error::Io`]; what `each` returns.
+    pub fn rows(&mut self, name: &str, mut each: impl FnMut(usize, &mut [f32]) -> Result<()>) -> Result<()> {
+        let Some(tensor) = self.tensors.get(name).cloned() else {
+            return Err(self.bad(format!("tensor '{name}' is missing")));
+        };
+        let Some((&n_rows, rest)) = tensor.shape.split_first() else {
+            return Err(self.bad(format!("tensor '{name}' is a single number")));
+        };
+        let row_len: usize = rest.iter().product();
+        let row_bytes = row_len * tensor.dtype.bytes();
+        let step = (CHUNK_BYTES / row_bytes.max(1)).clamp(1, n_rows.max(1));
+        let (mut bytes, mut values) = (vec![0; step * row_bytes], Vec::with_capacity(step * row_len));
+        let io = |e| Error::Io { file: self.path.clone(), source: e };
+        self.file.seek(SeekFrom::Start(tensor.offset)).map_err(io)?;
+        for first in (0..n_rows).step_by(step) {
+            bytes.truncate((n_rows - first).min(step) * row_bytes);
+            self.file.read_exact(&mut bytes).map_err(io)?;
+            values.clear();
+            tensor.dtype.decode(&bytes, &mut values);
+            if let Some(bad) = values.iter().position(|v| !v.is_finite()) {
+                let (at, value) = (first * row_len + bad, values.get(bad).copied().unwrap_or_default());
+                return Err(
+                    self.bad(format!("tensor '{name}': element {at} is {value}; the weights are damaged"))
+                );
+            }
+            each(first, &mut values)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a whole tensor, for the small ones.
+    ///
+    /// # Errors
+    /// As [`Source::rows`].
+    pub fn read(&mut self, name: &str) -> Result<Vec<f64>> {
+        let mut all = Vec::new();
+        self.rows(name, |_, rows| {
+            all.extend(rows.iter().map(|&v| f64::from(v)));
+            Ok(())
+        })?;
+        Ok(all)
+    }
+}
