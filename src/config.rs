@@ -179,7 +179,7 @@ impl Config {
         if heads == 0 || width == 0 || width % heads != 0 {
             return Err(format!("{heads} heads do not divide the width {width}"));
         }
-        if self.head_dim() % 2 != 0 {
+        if !self.head_dim().is_multiple_of(2) {
             return Err(format!("a head of {} is odd; rotation needs pairs", self.head_dim()));
         }
         if !(self.layer_norm_epsilon > 0.0 && self.layer_norm_epsilon < 1.0) {

@@ -255,7 +255,7 @@ fn exp(x: f32) -> f32 {
     let series = series * r + 8.333_452e-3;
     let series = series * r + 4.166_579_6e-2;
     let series = series * r + 1.666_666_5e-1;
-    let series = series * r + 5.000_000_1e-1;
+    let series = series * r + 5e-1;
     let value = series * r * r + r + 1.0;
     let scale = f32::from_bits((shifted.to_bits().wrapping_add(127)) << 23);
     value * scale

@@ -418,7 +418,7 @@ impl<'a> Machine<'a> {
 
 /// Key and value by turns, as pairs.
 fn pairs(flat: Vec<NodeId>) -> Result<Vec<(NodeId, NodeId)>, String> {
-    if flat.len() % 2 != 0 {
+    if !flat.len().is_multiple_of(2) {
         return Err("a dictionary has a key without a value".into());
     }
     Ok(flat.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.last()?))).collect())

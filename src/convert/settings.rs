@@ -227,7 +227,7 @@ impl<'a> Facts<'a> {
         let name = "rotary_emb.inv_freq";
         match self.source.shape(name) {
             None => Ok(None),
-            Some(&[pairs]) if pairs > 0 && width % (2 * pairs) == 0 => Ok(Some(width / (2 * pairs))),
+            Some(&[pairs]) if pairs > 0 && width.is_multiple_of(2 * pairs) => Ok(Some(width / (2 * pairs))),
             Some(shape) => Err(self
                 .source
                 .bad(format!("tensor '{name}' is {shape:?}, which fits no head of a width of {width}"))),

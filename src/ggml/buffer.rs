@@ -36,7 +36,7 @@ impl Buffer {
     /// read-only.
     pub(super) unsafe fn wrap(start: NonNull<u8>, len: usize) -> Result<Self> {
         // ggml aborts on an address that is not aligned to its own 32 bytes.
-        if start.addr().get() % 32 != 0 {
+        if !start.addr().get().is_multiple_of(32) {
             return Err(Error::internal("a buffer must be aligned to 32 bytes"));
         }
         // SAFETY: the caller vouches for the bytes.

@@ -46,7 +46,7 @@ impl Tensor<'_> {
     }
 
     fn code(&self) -> u32 {
-        self.get().type_ as u32
+        self.get().type_
     }
 
     fn is_f32(&self) -> bool {
@@ -259,7 +259,7 @@ impl<'g> Graph<'g> {
 
     /// Rows `index` of `a`, as f32. The caller has checked that every index is a row of `a`.
     pub(crate) fn get_rows(&mut self, a: Tensor<'g>, index: Tensor<'g>, at: Region) -> Result<Tensor<'g>> {
-        let fits = index.code() == ggml_sys::GGML_TYPE_I32 as u32 && a.dims()[2] == 1 && a.dims()[3] == 1;
+        let fits = index.code() == ggml_sys::GGML_TYPE_I32 && a.dims()[2] == 1 && a.dims()[3] == 1;
         self.take(fits, "get_rows")?;
         // SAFETY: shapes and types fit.
         let raw = unsafe { ggml_sys::ggml_get_rows(self.ctx(), a.as_ptr(), index.as_ptr()) };
@@ -307,7 +307,7 @@ impl<'g> Graph<'g> {
     /// exact: gelu(x) = x * sigmoid(2u) with u = sqrt(2/pi) * (x + 0.044715 x^3), so with d = 2u/x it is
     /// silu(x*d) / d, and d never vanishes.
     pub(crate) fn gelu_inplace(&mut self, a: Tensor<'g>, temp: Region) -> Result<Tensor<'g>> {
-        const SCALE: f32 = 1.595_769_1; // 2 * sqrt(2 / pi)
+        const SCALE: f32 = 1.595_769; // 2 * sqrt(2 / pi)
         for _ in 0..5 {
             self.take(a.is_f32(), "gelu")?;
         }
@@ -336,7 +336,7 @@ impl<'g> Graph<'g> {
         at: Region,
     ) -> Result<Tensor<'g>> {
         let dims = a.dims();
-        let fits = a.is_f32() && dims[0] % 2 == 0 && positions.dims() == [dims[2], 1, 1, 1];
+        let fits = a.is_f32() && dims[0].is_multiple_of(2) && positions.dims() == [dims[2], 1, 1, 1];
         self.take(fits, "rope")?;
         // SAFETY: shapes and types fit; no frequency factors; no context extension.
         let raw = unsafe {

@@ -42,7 +42,7 @@ impl Memory {
     /// [`Error::InvalidArgument`] if `start` is not aligned to [`ALIGNMENT`].
     #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "callers' memory comes through C"))]
     pub(crate) unsafe fn borrow(start: NonNull<u8>, len: usize) -> Result<Self> {
-        if start.addr().get() % ALIGNMENT != 0 {
+        if !start.addr().get().is_multiple_of(ALIGNMENT) {
             return Err(Error::invalid(format!("the arena must be aligned to {ALIGNMENT} bytes")));
         }
         // SAFETY: the caller promises that the bytes may be written.

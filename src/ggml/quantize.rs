@@ -13,7 +13,7 @@ use crate::gguf::TensorType;
 pub(crate) fn quantize(ty: TensorType, values: &[f32], row_len: usize, out: &mut Vec<u8>) -> Result<()> {
     let row_bytes = ty
         .row_bytes(row_len)
-        .filter(|_| row_len > 0 && values.len() % row_len == 0)
+        .filter(|_| row_len > 0 && values.len().is_multiple_of(row_len))
         .ok_or_else(|| Error::invalid(format!("rows of {row_len} do not fit the type {}", ty.name())))?;
     let rows = values.len() / row_len;
     let start = out.len();

@@ -65,7 +65,7 @@ impl Weights {
         let bytes = source.bytes();
         if in_host_memory(device) {
             let start = NonNull::from(bytes).cast::<u8>();
-            let aligned = |t: &TensorInfo| (start.addr().get() + t.range.start) % 32 == 0;
+            let aligned = |t: &TensorInfo| (start.addr().get() + t.range.start).is_multiple_of(32);
             if !tensors.iter().all(aligned) {
                 // A file inside a file, or a caller's odd address: only a copy can be computed with.
                 return Self::new(device, tensors, WeightsSource::copy_of(bytes)?);

@@ -1,2 +1,92 @@
-//! The `esolm` command.
-fn main() {}
+//! The `esolm` command: one file per subcommand.
+
+mod completion;
+mod convert;
+mod devices;
+mod generate;
+mod inspect;
+mod model_file;
+mod verify;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs Esoteric Language Models: text written many tokens at a time, on this machine.
+///
+/// An Eso-LM writes part of a text by diffusion, many tokens per step at random places, and the rest from left
+/// to right, and keeps an exact cache throughout. How much of each is yours to say with --alpha0, and how many
+/// diffusion steps with --steps.
+#[derive(Parser)]
+#[command(name = "esolm", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Generate(generate::Args),
+    Convert(convert::Args),
+    Inspect(inspect::Args),
+    Verify(verify::Args),
+    Devices(devices::Args),
+    Completion(completion::Args),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  esolm generate -p \"Once upon a time\"               write with the built-in model
+  esolm generate -p \"Once upon a time\" --watch       see the text being unmasked
+  esolm generate --alpha0 0.5 --steps 32 --seed 7    half by diffusion in 32 steps, half left to right
+  esolm convert model.ckpt -o model.gguf --type q8_0 make a model file from a training checkpoint
+  esolm inspect model.gguf                           what is in a model file
+
+Exit codes: 0 done, 1 a verification found a difference, 2 wrong usage, 3 a file that is bad or cannot be
+read, 4 anything that failed while running.";
+
+/// Exit code of a verification that found a difference.
+const DIFFERENT: u8 = 1;
+/// Exit code for arguments that make no sense together or for this model.
+const USAGE: u8 = 2;
+/// Exit code for files.
+const BAD_FILE: u8 = 3;
+/// Exit code for everything else.
+const RUNTIME: u8 = 4;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Generate(args) => generate::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Completion(args) => completion::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("esolm: {error}");
+            ExitCode::from(match error {
+                esolm::Error::InvalidArgument(_) | esolm::Error::Unsupported(_) => USAGE,
+                esolm::Error::BadFile { .. } | esolm::Error::Io { .. } | esolm::Error::Tokenizer(_) => {
+                    BAD_FILE
+                }
+                _ => RUNTIME,
+            })
+        }
+    }
+}
+
+/// Writes `text` to stdout. A reader that went away (`esolm .. | head`) is no error.
+fn print(text: &str) -> esolm::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(esolm::Error::Io { file: "standard output".into(), source: e })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,77 @@
+//! `esolm verify`: is this model computed as the authors compute it?
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use esolm::verify::verify;
+use esolm::{KvType, LoadOptions, Model, Result};
+use serde_json::json;
+
+/// Replay reference trajectories and compare every logit and token.
+///
+/// GOLDEN is a safetensors file of the authors' outputs for this model. Exits with 1 if a logit differs by more
+/// than the tolerance or a token is another.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The model file.
+    model: PathBuf,
+    /// The reference outputs.
+    golden: PathBuf,
+    /// Largest absolute difference of a logit that passes.
+    #[arg(long, default_value_t = 1e-4, value_name = "D")]
+    tolerance: f32,
+    /// Precision of the K/V cache.
+    #[arg(long, default_value = "f32", value_parser = ["f16", "f32"], value_name = "TYPE")]
+    kv_type: String,
+    /// The device that computes.
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    device: String,
+    /// CPU threads; one per core if not given.
+    #[arg(long, default_value_t = 0, value_name = "N", hide_default_value = true)]
+    threads: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let model =
+        Model::open(&args.model, &LoadOptions { device: args.device.clone(), ..LoadOptions::default() })?;
+    let kv_type = if args.kv_type == "f16" { KvType::F16 } else { KvType::F32 };
+    let outcomes = verify(&model, &args.golden, kv_type, args.threads)?;
+    let largest = outcomes
+        .iter()
+        .map(|o| o.largest_difference)
+        .fold(0.0, |a: f32, b| if b > a || b.is_nan() { b } else { a });
+    let differing: usize = outcomes.iter().map(|o| o.differing).sum();
+    let agrees = largest <= args.tolerance && differing == 0;
+    if args.json {
+        let one = |o: &esolm::verify::Outcome| {
+            json!({ "name": o.name, "sampled": o.sampled, "steps": o.steps, "tokens": o.tokens,
+                    "differing_tokens": o.differing, "largest_difference": o.largest_difference })
+        };
+        let report = json!({
+            "agrees": agrees,
+            "tolerance": args.tolerance,
+            "largest_difference": largest,
+            "differing_tokens": differing,
+            "trajectories": outcomes.iter().map(one).collect::<Vec<_>>(),
+        });
+        crate::print(&format!("{report:#}\n"))?;
+    } else {
+        for o in &outcomes {
+            crate::print(&format!(
+                "{:16} {:>7} {:4} steps   {:5} tokens, {} differ   largest logit difference {:.2e}\n",
+                o.name,
+                if o.sampled { "sampled" } else { "greedy" },
+                o.steps,
+                o.tokens,
+                o.differing,
+                o.largest_difference,
+            ))?;
+        }
+        let verdict = if agrees { "agrees" } else { "DIFFERS" };
+        crate::print(&format!("{verdict}: largest {largest:.2e}, tolerance {:.0e}\n", args.tolerance))?;
+    }
+    Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::from(crate::DIFFERENT) })
+}
