@@ -115,9 +115,8 @@ impl Golden<'_> {
                 let row = (choice.sequence * length + choice.slot) * vocab;
                 let expected = logits.get(row..row + vocab).unwrap_or(&[]);
                 for (a, b) in choice.logits.iter().zip(expected) {
-                    // Written so that a NaN counts as a difference.
                     let difference = (a - b).abs();
-                    if !(difference <= outcome.largest_difference) {
+                    if difference > outcome.largest_difference || difference.is_nan() {
                         outcome.largest_difference = difference;
                     }
                 }

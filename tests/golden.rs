@@ -1,4 +1,5 @@
 //! Parity with the authors' code: the reference trajectories of `tests/golden`, replayed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![cfg(feature = "convert")]
 
 use std::path::{Path, PathBuf};

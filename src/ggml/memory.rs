@@ -55,6 +55,12 @@ impl Memory {
         self.len
     }
 
+    /// The bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: the block is initialised, has this length, and is written through `&mut` owners only.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
     /// The address `offset` bytes in, with `len` bytes behind it.
     ///
     /// # Errors

@@ -39,11 +39,7 @@ impl WeightsSource {
         match self {
             Self::Map(map) => map,
             Self::Static(bytes) => bytes,
-            // SAFETY: the memory is initialised and has this length.
-            Self::Copy(memory) => match memory.part(0, memory.len()) {
-                Ok(start) => unsafe { std::slice::from_raw_parts(start.as_ptr(), memory.len()) },
-                Err(_) => &[],
-            },
+            Self::Copy(memory) => memory.bytes(),
         }
     }
 }
