@@ -1,0 +1,127 @@
+//! The `esolm` command as a person meets it: output, messages, exit codes.
+#![cfg(all(feature = "cli", feature = "embed-model"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn esolm(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_esolm")).args(args).env_remove("ESOLM_MODEL").output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn golden(file: &str) -> String {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-B").join(file);
+    path.display().to_string()
+}
+
+#[test]
+fn it_writes_at_once_without_a_model_given() {
+    let args = ["generate", "-p", "Once upon a time", "-n", "64", "--steps", "16", "--seed", "3"];
+    let first = esolm(&args);
+    assert_eq!(first.status.code(), Some(0), "{}", err(&first));
+    assert!(out(&first).starts_with("Once upon a time"), "{}", out(&first));
+    assert!(err(&first).contains("tokens/s") && err(&first).contains("seed 3"));
+    assert_eq!(out(&first), out(&esolm(&args)), "the same seed writes the same text");
+    let watched = esolm(&[&args[..], &["--watch", "--threads", "1"]].concat());
+    assert_eq!(out(&first), out(&watched), "without a terminal --watch prints plainly");
+}
+
+#[test]
+fn json_says_everything() {
+    let output =
+        esolm(&["generate", "--json", "-n", "32", "--batch", "2", "--alpha0", "0.5", "--steps", "4"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["texts"].as_array().unwrap().len(), 2);
+    assert_eq!(report["tokens"][1].as_array().unwrap().len(), 32);
+    assert_eq!(report["tokens_written"], 64);
+    assert!(report["seed"].is_u64() && report["tokens_per_second"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn several_prompts_and_standard_input() {
+    let output = esolm(&["generate", "-q", "-n", "24", "-p", "The king", "-p", "A fox", "--steps", "4"]);
+    let text = out(&output);
+    assert!(text.contains("===== 1 =====\nThe king") && text.contains("===== 2 =====\nA fox"), "{text}");
+    assert!(err(&output).is_empty());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_esolm"))
+        .args(["generate", "-q", "-n", "24", "-p", "-", "--steps", "4"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"Long ago").unwrap();
+    assert!(out(&child.wait_with_output().unwrap()).starts_with("Long ago"));
+}
+
+#[test]
+fn exit_codes_tell_usage_bad_files_and_differences_apart() {
+    let code = |args: &[&str]| {
+        let output = esolm(args);
+        assert!(!err(&output).is_empty(), "{args:?} says nothing");
+        output.status.code().unwrap()
+    };
+    assert_eq!(code(&["generate", "--no-such-option"]), 2);
+    assert_eq!(code(&["generate", "--alpha0", "1.5"]), 2);
+    assert_eq!(code(&["generate", "--top-p", "0"]), 2);
+    assert_eq!(code(&["generate", "-n", "100000"]), 2);
+    assert_eq!(code(&["generate", "--steps", "0"]), 2);
+    assert_eq!(code(&["generate", "--batch", "0"]), 2);
+    assert_eq!(code(&["generate", "-m", "no/such/file.gguf"]), 3);
+    assert_eq!(code(&["generate", "-m", &golden("config.json")]), 3);
+    assert_eq!(code(&["inspect", &golden("golden.safetensors")]), 3);
+    assert_eq!(code(&["generate", "--device", "cuda:99"]), 4);
+    let long = "word ".repeat(400);
+    assert_eq!(code(&["generate", "-p", &long]), 2, "a prompt longer than the model's context");
+}
+
+#[test]
+fn convert_inspect_verify() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("tiny.gguf").display().to_string();
+    let converted = esolm(&["convert", &golden("checkpoint.ckpt"), "-o", &model, "--type", "f32"]);
+    assert_eq!(converted.status.code(), Some(0), "{}", err(&converted));
+    let again = esolm(&["convert", &golden("checkpoint.ckpt"), "-o", &model]);
+    assert_eq!(again.status.code(), Some(2), "an output that exists is not replaced");
+    assert!(err(&again).contains("exist"));
+
+    let shown = out(&esolm(&["inspect", &model]));
+    assert!(shown.contains("blk.2.ffn_down.bias") && shown.contains("esolm.context_length"), "{shown}");
+    let report: serde_json::Value =
+        serde_json::from_str(&out(&esolm(&["inspect", &model, "--json"]))).unwrap();
+    assert_eq!(report["metadata"]["esolm.vocab_size"], 97);
+    assert!(report["load_seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(report["tensors"].as_array().unwrap().len(), 35);
+
+    let golden_file = golden("golden.safetensors");
+    let verified = esolm(&["verify", &model, &golden_file]);
+    assert_eq!(verified.status.code(), Some(0), "{}", out(&verified));
+    assert!(out(&verified).contains("agrees"));
+    let strict = esolm(&["verify", &model, &golden_file, "--tolerance", "1e-9", "--json"]);
+    assert_eq!(strict.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&strict.stdout).unwrap();
+    assert_eq!((report["agrees"].as_bool(), report["differing_tokens"].as_u64()), (Some(false), Some(0)));
+    let raw = dir.path().join("raw.gguf").display().to_string();
+    esolm(&["convert", &golden("checkpoint.ckpt"), "-o", &raw, "--type", "f32", "--raw-weights"]);
+    assert_eq!(esolm(&["verify", &raw, &golden_file]).status.code(), Some(1), "raw weights are others");
+}
+
+#[test]
+fn help_teaches() {
+    let help = out(&esolm(&["--help"]));
+    assert!(help.contains("Examples:") && help.contains("Exit codes:"));
+    let help = out(&esolm(&["generate", "--help"]));
+    for word in ["--alpha0", "--steps", "--watch", "--top-p", "ESOLM_MODEL"] {
+        assert!(help.contains(word), "{word} is missing from the help");
+    }
+    assert!(out(&esolm(&["completion", "bash"])).contains("_esolm"));
+    assert!(out(&esolm(&["devices"])).contains("cpu"));
+}
