@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use esolm::{Context, ContextParams, Error, GenerateParams, KvType, Model, Prompt, Result, Sampling};
 use serde_json::json;
@@ -83,21 +83,25 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         seed,
     };
     let ready = started.elapsed();
-    let generating = Instant::now();
-    context.begin(&prompts, &params)?;
     let mut watch = (args.watch && std::io::stdout().is_terminal()).then(Watch::new);
+    // The time of the steps, without that of showing them.
+    let mut generating = Instant::now();
+    let mut elapsed = Duration::ZERO;
+    context.begin(&prompts, &params)?;
     let mut written = 0;
     while let Some(step) = context.step()? {
         written += step.updates.len();
         if let Some(watch) = &mut watch {
+            elapsed += generating.elapsed();
             let updates = step.updates.to_vec();
             watch.show(&context, &updates)?;
+            generating = Instant::now();
         }
     }
+    let seconds = (elapsed + generating.elapsed()).as_secs_f64();
     if let Some(watch) = watch {
         watch.clear();
     }
-    let seconds = generating.elapsed().as_secs_f64();
     let (_, steps) = context.progress();
     let texts = (0..prompts.len()).map(|i| context.text(i)).collect::<Result<Vec<_>>>()?;
     if args.json {

@@ -1,17 +1,23 @@
 //! The text being unmasked, in place on a terminal.
 
+use std::time::{Duration, Instant};
+
 use console::{Term, style};
 use esolm::{Context, Result, Update};
+
+/// Shortest time that a drawing stays: a small model is done before an eye has seen anything.
+const FRAME: Duration = Duration::from_millis(60);
 
 /// Draws the texts again after each step, over the last drawing.
 pub struct Watch {
     term: Term,
     lines: usize,
+    drawn: Instant,
 }
 
 impl Watch {
     pub fn new() -> Self {
-        Self { term: Term::stdout(), lines: 0 }
+        Self { term: Term::stdout(), lines: 0, drawn: Instant::now() }
     }
 
     /// Draws every text, with the tokens of `updates` in colour.
@@ -25,6 +31,8 @@ impl Watch {
             lines.extend(wrap(&cells(context, sequence, &fresh)?, usize::from(width).max(20)));
         }
         lines.truncate(usize::from(height).saturating_sub(1).max(2));
+        std::thread::sleep(FRAME.saturating_sub(self.drawn.elapsed()));
+        self.drawn = Instant::now();
         self.clear_lines();
         // A terminal that went away shows in the final print.
         let _ = self.term.write_line(&lines.join("\n"));
@@ -34,6 +42,7 @@ impl Watch {
 
     /// Takes the drawing away.
     pub fn clear(mut self) {
+        std::thread::sleep(FRAME);
         self.clear_lines();
     }
 
