@@ -60,6 +60,7 @@ pub struct Plan {
 }
 
 /// A token that a step wrote.
+#[repr(C)] // The C boundary hands these out as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Update {
     /// The sequence's number in the batch.
@@ -429,9 +430,17 @@ impl Context {
         &mut self,
         prompts: &[Prompt],
         params: &GenerateParams,
-        mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
+        on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
     ) -> Result<()> {
         self.begin(prompts, params)?;
+        self.finish(on_step)
+    }
+
+    /// Runs the steps that are left of a generation that was begun.
+    ///
+    /// # Errors
+    /// As [`Context::step`]; [`Error::Cancelled`] if `on_step` breaks.
+    pub fn finish(&mut self, mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>) -> Result<()> {
         while let Some(step) = self.step()? {
             if on_step(&step).is_break() {
                 return Err(Error::Cancelled);

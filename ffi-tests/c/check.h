@@ -1,0 +1,39 @@
+/* Counts checks. Define main's last line as `return report();`. */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include "esolm.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int passed, failed;
+
+#define CHECK(condition) check((condition) ? 1 : 0, #condition, __LINE__)
+#define STATUS(expected, call) check_status((expected), (call), #call, __LINE__)
+
+static void check(int ok, const char *what, int line)
+{
+    if (ok) {
+        passed++;
+    } else {
+        failed++;
+        printf("line %d: failed: %s\n", line, what);
+    }
+}
+
+static inline void check_status(esolm_status expected, esolm_status found, const char *what, int line)
+{
+    check(expected == found, what, line);
+    if (expected != found)
+        printf("    %s instead of %s (%s)\n", esolm_status_text(found), esolm_status_text(expected),
+               esolm_last_error());
+}
+
+static int report(void)
+{
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed != 0;
+}
+
+#endif

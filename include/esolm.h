@@ -1,0 +1,742 @@
+/*
+ * esolm: runs quantized Esoteric Language Models (masked diffusion and autoregression in one model) on ggml.
+ *
+ * Usage
+ *
+ *     esolm_model *model = NULL;
+ *     esolm_context *context = NULL;
+ *     uint32_t tokens[256];
+ *     char text[8192];
+ *     size_t n, len;
+ *
+ *     if (esolm_model_open("model.gguf", NULL, &model) != ESOLM_OK ||
+ *         esolm_context_new(model, NULL, &context) != ESOLM_OK ||
+ *         esolm_tokenize(model, "Once upon", 9, tokens, 256, &n) != ESOLM_OK) {
+ *         fprintf(stderr, "%s\n", esolm_last_error());
+ *         exit(1);
+ *     }
+ *     esolm_prompt prompt = {tokens, NULL, n};
+ *     if (esolm_generate(context, &prompt, 1, NULL, NULL, NULL) == ESOLM_OK &&
+ *         esolm_copy_text(context, 0, text, sizeof text, &len) == ESOLM_OK)
+ *         puts(text);
+ *     esolm_context_free(context);
+ *     esolm_model_free(model);
+ *
+ * Errors
+ *
+ *     Calls that can fail return an esolm_status: ESOLM_OK (0) or an ESOLM_ERR_ value. Results go to
+ *     out-pointers, which are zero or NULL after a failure. The one exception: with
+ *     ESOLM_ERR_BUFFER_TOO_SMALL the count is the one needed. esolm_last_error() says what went wrong in the
+ *     calling thread's last failing call. A pointer that is not documented as optional must not be NULL; if it
+ *     is, the call fails with ESOLM_ERR_INVALID_ARGUMENT. Nothing here ends the process or prints, with the
+ *     exceptions under "Fatal".
+ *
+ * Ownership
+ *
+ *     What a function makes through an out-pointer is released with the ..._free function of its type, once.
+ *     A context holds a reference to its model, so the two may be freed in any order. Arguments are borrowed
+ *     for the call only, except the memory that is given to esolm_model_open_memory (ESOLM_MODE_MAP) and
+ *     esolm_context_new_in, and the user data of esolm_set_log_callback. Strings that are returned belong to
+ *     the library.
+ *
+ * Threads
+ *
+ *     Functions may be called from any thread. A model may be used by any number of threads at once; the usual
+ *     way is one model and one context per thread. A context has one user at a time: a call that overlaps with
+ *     another on the same context fails with ESOLM_ERR_BUSY and changes nothing. esolm_cancel may be called at
+ *     any time. Freeing something that another call is using is an error of the program.
+ *
+ * Structs that grow
+ *
+ *     Structs that start with struct_size may get more fields in later versions, at their end. Set them with
+ *     their ..._params_init function, or set struct_size to sizeof; then programs and libraries of different
+ *     versions work together. A field that the library does not know must be zero. Numbers that are named by
+ *     ESOLM_ constants are range-checked.
+ *
+ * Memory
+ *
+ *     A context takes all of its memory when it is made; esolm_generate, esolm_begin and esolm_step then
+ *     allocate nothing. esolm_context_arena_size tells the bytes that the model's computation needs, and
+ *     esolm_context_new_in uses memory of the caller's for them.
+ *
+ * Fatal
+ *
+ *     A file that another process truncates while it is mapped (ESOLM_MODE_MAP) ends the process with SIGBUS;
+ *     ESOLM_MODE_COPY avoids that. Small allocations that fail end the process, too; the large ones are
+ *     reported. An exception that leaves a callback ends it as well. A damaged pointer or a wrong array length
+ *     cannot be detected.
+ */
+
+
+#ifndef ESOLM_H
+#define ESOLM_H
+
+/* Generated from src/capi by `make header`; do not edit. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ Major version of the header.
+ */
+#define ESOLM_VERSION_MAJOR 0
+
+/*
+ Minor version of the header.
+ */
+#define ESOLM_VERSION_MINOR 1
+
+/*
+ Patch version of the header.
+ */
+#define ESOLM_VERSION_PATCH 0
+
+/*
+ Version of the binary interface: the number in the shared library's name. It changes when a program has to
+ be compiled again.
+ */
+#define ESOLM_ABI_VERSION 0
+
+/*
+ Level of a message: something failed.
+ */
+#define ESOLM_LOG_ERROR 1
+
+/*
+ Level of a message: something is odd but works.
+ */
+#define ESOLM_LOG_WARN 2
+
+/*
+ Level of a message: progress of slow operations.
+ */
+#define ESOLM_LOG_INFO 3
+
+/*
+ Level of a message: for people who look for a defect.
+ */
+#define ESOLM_LOG_DEBUG 4
+
+/*
+ esolm_device_info.kind: the processor and main memory.
+ */
+#define ESOLM_DEVICE_CPU 0
+
+/*
+ esolm_device_info.kind: a graphics processor.
+ */
+#define ESOLM_DEVICE_GPU 1
+
+/*
+ esolm_device_info.kind: another accelerator.
+ */
+#define ESOLM_DEVICE_OTHER 2
+
+/*
+ esolm_model_params.mode: the file is mapped, and the memory that esolm_model_open_memory is given is used in
+ place. Nothing is copied (but memory at an address that is not a multiple of 32).
+ */
+#define ESOLM_MODE_MAP 0
+
+/*
+ esolm_model_params.mode: the model is copied into memory of the library's own.
+ */
+#define ESOLM_MODE_COPY 1
+
+/*
+ esolm_context_params.kv_type: half precision.
+ */
+#define ESOLM_KV_F16 0
+
+/*
+ esolm_context_params.kv_type: single precision, for exact comparisons.
+ */
+#define ESOLM_KV_F32 1
+
+/*
+ Alignment in bytes of the memory for esolm_context_new_in.
+ */
+#define ESOLM_ARENA_ALIGNMENT 64
+
+/*
+ A context: memory and threads for generating from a model. Made by esolm_context_new or
+ esolm_context_new_in, freed by esolm_context_free. One call at a time may use it (others return
+ ESOLM_ERR_BUSY), from any thread; esolm_cancel works at any time.
+ */
+typedef struct esolm_context esolm_context;
+
+/*
+ A model: immutable, reference-counted, free to be used from any number of threads at once. Made by
+ esolm_model_open or esolm_model_open_memory, released by esolm_model_free.
+ */
+typedef struct esolm_model esolm_model;
+
+/*
+ How a call ended: ESOLM_OK or one of ESOLM_ERR_*. Later versions may return values that are not listed here;
+ treat them as failures.
+ */
+typedef int32_t esolm_status;
+
+/*
+ Receives a message: its level (ESOLM_LOG_*), and UTF-8 text that is valid during the call. It may be called
+ from any thread, from several at once, and must not throw.
+ */
+typedef void (*esolm_log_callback)(int32_t level, const char *message, void *user_data);
+
+/*
+ A device. Set struct_size before esolm_device_info_get.
+ */
+typedef struct esolm_device_info {
+    /*
+     sizeof(esolm_device_info)
+     */
+    size_t struct_size;
+    /*
+     Free memory in bytes, as far as the device says.
+     */
+    uint64_t memory_free;
+    /*
+     All memory in bytes, as far as the device says.
+     */
+    uint64_t memory_total;
+    /*
+     ESOLM_DEVICE_CPU, ESOLM_DEVICE_GPU or ESOLM_DEVICE_OTHER.
+     */
+    int32_t kind;
+    /*
+     0
+     */
+    uint32_t reserved;
+    /*
+     The name by which esolm_model_params asks for it: "cpu", "cuda:0". NUL-terminated.
+     */
+    char name[64];
+    /*
+     The maker's name for it. NUL-terminated, cut where it is longer.
+     */
+    char description[192];
+} esolm_device_info;
+
+/*
+ How to open a model. Set by esolm_model_params_init.
+ */
+typedef struct esolm_model_params {
+    /*
+     sizeof(esolm_model_params)
+     */
+    size_t struct_size;
+    /*
+     The device that computes: "cpu", "cuda:0", or another name that esolm_device_info tells. NULL or "auto"
+     is the first GPU, else the CPU.
+     */
+    const char *device;
+    /*
+     ESOLM_MODE_MAP or ESOLM_MODE_COPY.
+     */
+    int32_t mode;
+    /*
+     0
+     */
+    uint32_t reserved;
+} esolm_model_params;
+
+/*
+ What a model is. Set struct_size before esolm_model_info_get.
+ */
+typedef struct esolm_model_info {
+    /*
+     sizeof(esolm_model_info)
+     */
+    size_t struct_size;
+    /*
+     Longest sequence in tokens.
+     */
+    size_t context_length;
+    /*
+     Tokens of the vocabulary, the mask token included.
+     */
+    size_t vocab_size;
+    /*
+     The token that stands for one that is not known yet.
+     */
+    uint32_t mask_token;
+    /*
+     The token that ends a text, -1 if there is none.
+     */
+    int32_t eos_token;
+    /*
+     Number of weights.
+     */
+    uint64_t parameters;
+    /*
+     Bytes of the weights.
+     */
+    uint64_t tensor_bytes;
+    /*
+     Bytes of the whole file.
+     */
+    uint64_t file_bytes;
+    /*
+     How long opening took, in microseconds.
+     */
+    uint64_t load_time_us;
+} esolm_model_info;
+
+/*
+ The limits of a context. Set by esolm_context_params_init; everywhere 0 is the default.
+ */
+typedef struct esolm_context_params {
+    /*
+     sizeof(esolm_context_params)
+     */
+    size_t struct_size;
+    /*
+     Most sequences generated side by side (default 1).
+     */
+    size_t sequences;
+    /*
+     Longest sequence in tokens (default and maximum: the model's context length).
+     */
+    size_t length;
+    /*
+     Most rows that go through the network at once (default 128). Fewer need less memory; the result is the
+     same.
+     */
+    size_t pass_rows;
+    /*
+     CPU threads (default: one per core). They sleep between the calls.
+     */
+    size_t threads;
+    /*
+     Precision of the K/V cache: ESOLM_KV_F16 or ESOLM_KV_F32.
+     */
+    int32_t kv_type;
+    /*
+     0
+     */
+    uint32_t reserved;
+} esolm_context_params;
+
+/*
+ What to generate. Set by esolm_generate_params_init.
+ */
+typedef struct esolm_generate_params {
+    /*
+     sizeof(esolm_generate_params)
+     */
+    size_t struct_size;
+    /*
+     Tokens of a sequence, the prompt's included; 0 (the default) is the context's length.
+     */
+    size_t length;
+    /*
+     Steps of the diffusion phase, 1 to 1048576 (default 128). Steps that happen to write nothing are left out.
+     */
+    size_t steps;
+    /*
+     The same seed, parameters and prompts give the same text on the same machine (default 0).
+     */
+    uint64_t seed;
+    /*
+     Share of the unknown tokens that diffusion writes, in parallel, 0 to 1 (default 1); the rest is written
+     one by one, left to right.
+     */
+    double alpha_0;
+    /*
+     Divides the logits, from 0 (default 1); 0 always takes the most likely token.
+     */
+    float temperature;
+    /*
+     Nucleus: only the most likely tokens that together exceed this probability, above 0 to 1 (default 1: no
+     limit).
+     */
+    float top_p;
+    /*
+     Only so many of the most likely tokens; 0 (the default) is no limit.
+     */
+    uint32_t top_k;
+    /*
+     0
+     */
+    uint32_t reserved;
+} esolm_generate_params;
+
+/*
+ The known tokens of one sequence. This struct will not change.
+ */
+typedef struct esolm_prompt {
+    /*
+     The tokens; may be NULL if count is 0.
+     */
+    const uint32_t *tokens;
+    /*
+     Their positions in the text, from 0, in any order, none twice. NULL is 0, 1, 2 and so on.
+     */
+    const uint32_t *positions;
+    /*
+     How many; 0 leaves the whole text to the model.
+     */
+    size_t count;
+} esolm_prompt;
+
+/*
+ A token that a step wrote. This struct will not change.
+ */
+typedef struct esolm_update {
+    /*
+     The sequence: the index of its prompt.
+     */
+    uint32_t sequence;
+    /*
+     Where in the text.
+     */
+    uint32_t position;
+    /*
+     What.
+     */
+    uint32_t token;
+} esolm_update;
+
+/*
+ What a step did. This struct will not change.
+ */
+typedef struct esolm_step_info {
+    /*
+     The step's number, from 0.
+     */
+    size_t index;
+    /*
+     Steps of the whole generation.
+     */
+    size_t total;
+    /*
+     The tokens written. In a callback they are valid until it returns, from esolm_step until the next call
+     on the context.
+     */
+    const struct esolm_update *updates;
+    /*
+     How many.
+     */
+    size_t n_updates;
+} esolm_step_info;
+
+/*
+ Is told what each step did. 0 goes on, anything else stops the generation. It runs on the thread that called
+ esolm_generate, must not throw or jump, and may call nothing on the context but esolm_cancel (everything else
+ returns ESOLM_ERR_BUSY).
+ */
+typedef int32_t (*esolm_step_callback)(const struct esolm_step_info *step, void *user_data);
+
+/*
+ The call did what it says.
+ */
+#define ESOLM_OK 0
+
+/*
+ An argument is NULL, out of range or malformed. Nothing was changed.
+ */
+#define ESOLM_ERR_INVALID_ARGUMENT 1
+
+/*
+ The operating system refused to open, read or map a file.
+ */
+#define ESOLM_ERR_IO 2
+
+/*
+ A file's content is damaged or not what its format promises.
+ */
+#define ESOLM_ERR_BAD_FILE 3
+
+/*
+ A valid request that this version or this build cannot serve.
+ */
+#define ESOLM_ERR_UNSUPPORTED 4
+
+/*
+ There is no such device, or it failed.
+ */
+#define ESOLM_ERR_DEVICE 5
+
+/*
+ Memory could not be had. Nothing was changed.
+ */
+#define ESOLM_ERR_OUT_OF_MEMORY 6
+
+/*
+ esolm_cancel was called, or the step callback asked to stop. The tokens written so far can be read, and
+ esolm_step goes on after a callback's stop; after esolm_cancel, begin anew.
+ */
+#define ESOLM_ERR_CANCELLED 7
+
+/*
+ The context is in use by another call. Nothing was changed.
+ */
+#define ESOLM_ERR_BUSY 8
+
+/*
+ The caller's buffer is too small. Nothing was written to it but, for text, a terminating NUL.
+ */
+#define ESOLM_ERR_BUFFER_TOO_SMALL 9
+
+/*
+ The model has no tokenizer, or the tokenizer cannot do this.
+ */
+#define ESOLM_ERR_TOKENIZER 10
+
+/*
+ The network produced NaN or infinity: the model is damaged.
+ */
+#define ESOLM_ERR_NOT_FINITE 11
+
+/*
+ A defect of this library; please report it.
+ */
+#define ESOLM_ERR_INTERNAL 12
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/*
+ The version of the library that is linked, such as "0.1.0". Valid for good.
+ */
+const char *esolm_version(void);
+
+/*
+ ESOLM_ABI_VERSION of the library that is linked. Compare it with the header's where the library is loaded
+ at run time.
+ */
+uint32_t esolm_abi_version(void);
+
+/*
+ The message of this thread's last failing call: UTF-8, one line, for people. Empty if no call failed. Valid
+ until the next failing call on this thread.
+ */
+const char *esolm_last_error(void);
+
+/*
+ What a status means in general, such as "out of memory". Valid for good; never NULL.
+ */
+const char *esolm_status_text(esolm_status status);
+
+/*
+ Sends all later messages of this process's esolm to callback; NULL, as at the start, is silence. A message
+ that another thread is just sending may still arrive at the old callback. Any thread.
+ */
+void esolm_set_log_callback(esolm_log_callback callback,
+                            void *user_data);
+
+/*
+ Tells how many devices this build and this machine have, the CPU included. Any thread.
+ */
+esolm_status esolm_device_count(size_t *out);
+
+/*
+ Describes device number index, from 0. info->struct_size must be set; on failure the other fields are zero.
+ Any thread.
+ */
+esolm_status esolm_device_info_get(size_t index,
+                                   struct esolm_device_info *info);
+
+/*
+ Sets the defaults: device auto, ESOLM_MODE_MAP. size is sizeof(esolm_model_params).
+ */
+esolm_status esolm_model_params_init(struct esolm_model_params *params, size_t size);
+
+/*
+ Opens the GGUF file at path.
+
+ params may be NULL for the defaults. *out is a model with one reference, NULL on failure. In ESOLM_MODE_MAP
+ the file must not be changed while the model, or a context of it, lives.
+
+ Errors: ESOLM_ERR_IO, ESOLM_ERR_BAD_FILE, ESOLM_ERR_UNSUPPORTED, ESOLM_ERR_DEVICE, ESOLM_ERR_OUT_OF_MEMORY.
+ */
+esolm_status esolm_model_open(const char *path,
+                              const struct esolm_model_params *params,
+                              struct esolm_model **out);
+
+/*
+ Opens a model whose GGUF file is in memory: size bytes at data.
+
+ In ESOLM_MODE_MAP the memory is used in place: it must stay as it is until the model and all contexts made
+ from it are freed. In ESOLM_MODE_COPY it may go after the call. All else is as in esolm_model_open.
+ */
+esolm_status esolm_model_open_memory(const void *data,
+                                     size_t size,
+                                     const struct esolm_model_params *params,
+                                     struct esolm_model **out);
+
+/*
+ Adds a reference, to be released by one more esolm_model_free.
+ */
+esolm_status esolm_model_retain(const struct esolm_model *model);
+
+/*
+ Releases a reference; the last one frees the model. Contexts made from it hold references of their own.
+ NULL is allowed.
+ */
+void esolm_model_free(struct esolm_model *model);
+
+/*
+ Describes a model. info->struct_size must be set; on failure the other fields are zero.
+ */
+esolm_status esolm_model_info_get(const struct esolm_model *model, struct esolm_model_info *info);
+
+/*
+ Makes tokens of text_len bytes of UTF-8.
+
+ Writes at most capacity tokens and their number to *n_out. If they do not fit, the result is
+ ESOLM_ERR_BUFFER_TOO_SMALL, no token is written, and *n_out is the number needed (the one thing that is not
+ cleared on failure); with capacity 0, tokens may be NULL. Special tokens written out in the text are
+ recognised; none are added. Any thread; the first use of a model's tokenizer takes longer.
+
+ Errors: also ESOLM_ERR_INVALID_ARGUMENT if the text is not UTF-8; ESOLM_ERR_TOKENIZER.
+ */
+esolm_status esolm_tokenize(const struct esolm_model *model,
+                            const char *text,
+                            size_t text_len,
+                            uint32_t *tokens,
+                            size_t capacity,
+                            size_t *n_out);
+
+/*
+ Makes text of n tokens: UTF-8 with a NUL behind it.
+
+ *len_out is the text's length in bytes without the NUL, so capacity must be larger. If it does not fit, the
+ result is ESOLM_ERR_BUFFER_TOO_SMALL, the text is empty, and *len_out is the length needed, without the NUL.
+ With capacity 0, text may be NULL. A mask token becomes U+2591, bytes that are not UTF-8 become U+FFFD. Any
+ thread.
+
+ Errors: also ESOLM_ERR_TOKENIZER, for a token outside the vocabulary, too.
+ */
+esolm_status esolm_detokenize(const struct esolm_model *model,
+                              const uint32_t *tokens,
+                              size_t n,
+                              char *text,
+                              size_t capacity,
+                              size_t *len_out);
+
+/*
+ Sets the defaults. size is sizeof(esolm_context_params).
+ */
+esolm_status esolm_context_params_init(struct esolm_context_params *params, size_t size);
+
+/*
+ Tells the bytes of memory that esolm_context_new_in needs for these parameters (NULL: the defaults), exactly.
+ It depends on the machine, too: do not store it. Any thread.
+
+ On a GPU this is the host's part; caches and activations are on the device.
+ */
+esolm_status esolm_context_arena_size(const struct esolm_model *model,
+                                      const struct esolm_context_params *params,
+                                      size_t *out);
+
+/*
+ Makes a context with memory of its own.
+
+ params may be NULL for the defaults. *out is NULL on failure. The context holds a reference to the model. All
+ memory for generating is taken now.
+
+ Errors: ESOLM_ERR_INVALID_ARGUMENT if a limit exceeds the model; ESOLM_ERR_OUT_OF_MEMORY; ESOLM_ERR_DEVICE.
+ */
+esolm_status esolm_context_new(const struct esolm_model *model,
+                               const struct esolm_context_params *params,
+                               struct esolm_context **out);
+
+/*
+ Makes a context in the caller's memory: size bytes at arena, aligned to ESOLM_ARENA_ALIGNMENT, at least as
+ many as esolm_context_arena_size tells. They belong to the context until it is freed; their content does not
+ matter. (Small handles and the texts' bookkeeping are allocated apart, once.)
+
+ Errors: also ESOLM_ERR_BUFFER_TOO_SMALL; nothing was then written to the arena.
+ */
+esolm_status esolm_context_new_in(const struct esolm_model *model,
+                                  const struct esolm_context_params *params,
+                                  void *arena,
+                                  size_t size,
+                                  struct esolm_context **out);
+
+/*
+ Frees a context, which no call may be using. NULL is allowed.
+ */
+void esolm_context_free(struct esolm_context *context);
+
+/*
+ Makes the call that is running on this context end with ESOLM_ERR_CANCELLED soon (on the CPU within a step,
+ else after it), and every later one until esolm_begin or esolm_generate, which take it back. The only
+ function that may be called on a context that is in use: any thread, also a step callback. Lock-free.
+ */
+esolm_status esolm_cancel(const struct esolm_context *context);
+
+/*
+ Sets the defaults. size is sizeof(esolm_generate_params).
+ */
+esolm_status esolm_generate_params_init(struct esolm_generate_params *params, size_t size);
+
+/*
+ Generates one sequence per prompt, to the end. callback, which may be NULL, is told of every step; read the
+ result with esolm_copy_tokens or esolm_copy_text. params may be NULL for the defaults. Allocates nothing,
+ unless it fails.
+
+ Errors: ESOLM_ERR_INVALID_ARGUMENT if there are too many prompts, or a parameter, position or token is out of
+ range; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. What was written before a
+ failure stays readable.
+ */
+esolm_status esolm_generate(struct esolm_context *context,
+                            const struct esolm_prompt *prompts,
+                            size_t n_prompts,
+                            const struct esolm_generate_params *params,
+                            esolm_step_callback callback,
+                            void *user_data);
+
+/*
+ Begins a generation of one sequence per prompt, in place of the last one; esolm_step runs it. Takes an
+ earlier esolm_cancel back. Arguments and errors are as in esolm_generate. If it fails, the last generation is
+ still there.
+ */
+esolm_status esolm_begin(struct esolm_context *context,
+                         const struct esolm_prompt *prompts,
+                         size_t n_prompts,
+                         const struct esolm_generate_params *params);
+
+/*
+ Runs the next step. *done is 0 and *info says what the step wrote; or the generation is finished, no step was
+ run, *done is 1 and *info is zero. info may be NULL. Allocates nothing, unless it fails.
+
+ Errors: ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE. The state is then as
+ before the call, *done is 0 and *info is zero.
+ */
+esolm_status esolm_step(struct esolm_context *context,
+                        struct esolm_step_info *info,
+                        int32_t *done);
+
+/*
+ Copies the tokens of a sequence by position, the model's mask token where one is not written yet.
+
+ At most capacity are written, and their number goes to *n_out. If they do not fit, the result is
+ ESOLM_ERR_BUFFER_TOO_SMALL, none is written, and *n_out is the number needed.
+ */
+esolm_status esolm_copy_tokens(struct esolm_context *context,
+                               size_t sequence,
+                               uint32_t *tokens,
+                               size_t capacity,
+                               size_t *n_out);
+
+/*
+ Copies the text of a sequence's finished beginning, up to the first token that is unknown or ends the text:
+ whole characters of UTF-8, and a NUL. It only ever grows during a generation. capacity and *len_out are as in
+ esolm_detokenize.
+
+ Errors: also ESOLM_ERR_BUSY, ESOLM_ERR_TOKENIZER.
+ */
+esolm_status esolm_copy_text(struct esolm_context *context,
+                             size_t sequence,
+                             char *text,
+                             size_t capacity,
+                             size_t *len_out);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* ESOLM_H */

@@ -1,0 +1,149 @@
+//! Pointers from C: checked for NULL, then turned into references, slices and text.
+
+use std::ffi::{CStr, c_char};
+use std::path::Path;
+use std::ptr::NonNull;
+
+use crate::error::{Error, Result};
+
+/// The error for a NULL `name`.
+fn null(name: &str) -> Error {
+    Error::invalid(format!("{name} is NULL"))
+}
+
+/// What `pointer` points to.
+///
+/// # Safety
+/// `pointer` must be NULL or point to a `T` that lives, and is not changed, during `'a`.
+pub(super) unsafe fn reference<'a, T>(pointer: *const T, name: &str) -> Result<&'a T> {
+    // SAFETY: what the caller promises.
+    unsafe { pointer.as_ref() }.ok_or_else(|| null(name))
+}
+
+/// A place for a result. It is set to `cleared` at once, so that a failing call leaves that behind.
+///
+/// # Safety
+/// `pointer` must be NULL or valid for writing a `T` for as long as the result is used.
+pub(super) unsafe fn out<T>(pointer: *mut T, cleared: T, name: &str) -> Result<NonNull<T>> {
+    let place = NonNull::new(pointer).ok_or_else(|| null(name))?;
+    // SAFETY: what the caller promises.
+    unsafe { place.write(cleared) };
+    Ok(place)
+}
+
+/// `count` items at `pointer`, which does not matter if there are none.
+///
+/// # Safety
+/// Unless NULL, `pointer` must point to `count` items that live, and are not changed, during `'a`.
+pub(super) unsafe fn slice<'a, T>(pointer: *const T, count: usize, name: &str) -> Result<&'a [T]> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    if pointer.is_null() {
+        return Err(null(name));
+    }
+    if count > isize::MAX as usize / size_of::<T>().max(1) || !pointer.is_aligned() {
+        return Err(Error::invalid(format!("{name}: {count} items at a bad address or beyond all memory")));
+    }
+    // SAFETY: what the caller promises; the size is checked.
+    Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
+}
+
+/// `len` bytes of UTF-8 at `pointer`.
+///
+/// # Safety
+/// As [`slice`].
+pub(super) unsafe fn text<'a>(pointer: *const c_char, len: usize, name: &str) -> Result<&'a str> {
+    // SAFETY: what the caller promises.
+    utf8(unsafe { slice(pointer.cast::<u8>(), len, name)? }, name)
+}
+
+/// The NUL-terminated UTF-8 at `pointer`; NULL is empty.
+///
+/// # Safety
+/// `pointer` must be NULL or point to a NUL-terminated string that lives, and is not changed, during `'a`.
+pub(super) unsafe fn optional_string<'a>(pointer: *const c_char, name: &str) -> Result<&'a str> {
+    if pointer.is_null() {
+        return Ok("");
+    }
+    // SAFETY: what the caller promises.
+    utf8(unsafe { CStr::from_ptr(pointer) }.to_bytes(), name)
+}
+
+/// The NUL-terminated file name at `pointer`: any bytes on Unix, UTF-8 elsewhere.
+///
+/// # Safety
+/// As [`optional_string`].
+pub(super) unsafe fn path<'a>(pointer: *const c_char, name: &str) -> Result<&'a Path> {
+    if pointer.is_null() {
+        return Err(null(name));
+    }
+    // SAFETY: what the caller promises.
+    let bytes = unsafe { CStr::from_ptr(pointer) }.to_bytes();
+    #[cfg(unix)]
+    let path = Path::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes));
+    #[cfg(not(unix))]
+    let path = Path::new(utf8(bytes, name)?);
+    Ok(path)
+}
+
+fn utf8<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str> {
+    std::str::from_utf8(bytes).map_err(|e| Error::invalid(format!("{name} is not UTF-8: {e}")))
+}
+
+/// Copies `items` to the caller's buffer and their number to `n_out`, which also tells the number that are
+/// needed when they do not fit.
+///
+/// # Safety
+/// Unless NULL, `to` must be valid for writing `capacity` items; `n_out` must be valid for writing.
+pub(super) unsafe fn copy_items<T: Copy>(
+    items: &[T],
+    to: *mut T,
+    capacity: usize,
+    n_out: NonNull<usize>,
+    name: &str,
+) -> Result<()> {
+    if to.is_null() && capacity > 0 {
+        return Err(null(name));
+    }
+    // SAFETY: what the caller promises.
+    unsafe { n_out.write(items.len()) };
+    if items.len() > capacity {
+        return Err(Error::BufferTooSmall { given: capacity, needed: items.len() });
+    }
+    if !items.is_empty() {
+        // SAFETY: the buffer holds that many items, and C's buffer cannot overlap memory of Rust's own.
+        unsafe { to.copy_from_nonoverlapping(items.as_ptr(), items.len()) };
+    }
+    Ok(())
+}
+
+/// As [`copy_items`] for text, with a NUL behind it that is not counted.
+///
+/// # Safety
+/// As [`copy_items`].
+pub(super) unsafe fn copy_text(
+    text: &str,
+    to: *mut c_char,
+    capacity: usize,
+    len_out: NonNull<usize>,
+) -> Result<()> {
+    // SAFETY: what the caller promises; one byte is kept for the NUL.
+    let copied =
+        unsafe { copy_items(text.as_bytes(), to.cast(), capacity.saturating_sub(1), len_out, "text") };
+    let (len, copied) = match (copied, capacity) {
+        (Err(Error::BufferTooSmall { .. }), _) | (Ok(()), 0) => {
+            (0, Err(Error::BufferTooSmall { given: capacity, needed: text.len() + 1 }))
+        }
+        (Ok(()), _) => (text.len(), Ok(())),
+        (Err(error), _) => return Err(error),
+    };
+    if capacity > 0 {
+        if to.is_null() {
+            return Err(null("text"));
+        }
+        // SAFETY: `len` is below the capacity.
+        unsafe { to.add(len).write(0) };
+    }
+    copied
+}

@@ -1,0 +1,71 @@
+//! Text to tokens and back.
+
+use std::ffi::c_char;
+
+use super::args;
+use super::model::esolm_model;
+use super::status::{esolm_status, wrap};
+
+/// Makes tokens of text_len bytes of UTF-8.
+///
+/// Writes at most capacity tokens and their number to *n_out. If they do not fit, the result is
+/// ESOLM_ERR_BUFFER_TOO_SMALL, no token is written, and *n_out is the number needed (the one thing that is not
+/// cleared on failure); with capacity 0, tokens may be NULL. Special tokens written out in the text are
+/// recognised; none are added. Any thread; the first use of a model's tokenizer takes longer.
+///
+/// Errors: also ESOLM_ERR_INVALID_ARGUMENT if the text is not UTF-8; ESOLM_ERR_TOKENIZER.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_tokenize(
+    model: *const esolm_model,
+    text: *const c_char,
+    text_len: usize,
+    tokens: *mut u32,
+    capacity: usize,
+    n_out: *mut usize,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the caller's pointers are NULL or valid, and the text has that many bytes.
+        let (n_out, handle, text) = unsafe {
+            (
+                args::out(n_out, 0, "n_out")?,
+                args::reference(model, "model")?,
+                args::text(text, text_len, "text")?,
+            )
+        };
+        let encoded = handle.model.tokenizer()?.encode(text)?;
+        // SAFETY: the caller's buffer has that capacity.
+        unsafe { args::copy_items(&encoded, tokens, capacity, n_out, "tokens") }
+    })
+}
+
+/// Makes text of n tokens: UTF-8 with a NUL behind it.
+///
+/// *len_out is the text's length in bytes without the NUL, so capacity must be larger. If it does not fit, the
+/// result is ESOLM_ERR_BUFFER_TOO_SMALL, the text is empty, and *len_out is the length needed, without the NUL.
+/// With capacity 0, text may be NULL. A mask token becomes U+2591, bytes that are not UTF-8 become U+FFFD. Any
+/// thread.
+///
+/// Errors: also ESOLM_ERR_TOKENIZER, for a token outside the vocabulary, too.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_detokenize(
+    model: *const esolm_model,
+    tokens: *const u32,
+    n: usize,
+    text: *mut c_char,
+    capacity: usize,
+    len_out: *mut usize,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the caller's pointers are NULL or valid, and there are `n` tokens.
+        let (len_out, handle, tokens) = unsafe {
+            (
+                args::out(len_out, 0, "len_out")?,
+                args::reference(model, "model")?,
+                args::slice(tokens, n, "tokens")?,
+            )
+        };
+        let decoded = handle.model.tokenizer()?.decode(tokens)?;
+        // SAFETY: the caller's buffer has that capacity.
+        unsafe { args::copy_text(&decoded, text, capacity, len_out) }
+    })
+}

@@ -1,0 +1,27 @@
+//! include/esolm.h is what src/capi says.
+#![cfg(feature = "capi")]
+
+use std::path::Path;
+
+/// The files of src/capi, in the header's order.
+const FILES: [&str; 8] = ["version", "status", "log", "device", "model", "tokenizer", "context", "generate"];
+
+#[test]
+fn the_header_is_up_to_date() -> Result<(), Box<dyn std::error::Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = cbindgen::Config::from_file(root.join("cbindgen.toml"))?;
+    let mut builder = cbindgen::Builder::new().with_config(config);
+    for file in FILES {
+        builder = builder.with_src(root.join("src/capi").join(file).with_extension("rs"));
+    }
+    let mut made = Vec::new();
+    builder.generate()?.write(&mut made);
+    let made = String::from_utf8(made)?;
+    let header = root.join("include/esolm.h");
+    if std::env::var_os("ESOLM_UPDATE_HEADER").is_some() {
+        std::fs::write(&header, &made)?;
+    }
+    let committed = std::fs::read_to_string(&header)?;
+    assert!(committed == made, "include/esolm.h is not what src/capi says; run `make header` and commit it");
+    Ok(())
+}
