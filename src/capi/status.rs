@@ -78,9 +78,10 @@ pub(super) fn wrap(f: impl FnOnce() -> Result<()>) -> esolm_status {
     message.retain(|&byte| byte != 0);
     let message = CString::new(message).unwrap_or_default();
     // A thread that is being torn down keeps no message.
-    let _ = LAST_ERROR.try_with(|last| match last.try_borrow_mut() {
-        Ok(mut last) => *last = Some(message),
-        Err(_) => (),
+    let _ = LAST_ERROR.try_with(|last| {
+        if let Ok(mut last) = last.try_borrow_mut() {
+            *last = Some(message);
+        }
     });
     code(&error)
 }
