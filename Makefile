@@ -52,6 +52,8 @@ test-c: lib
 	mkdir -p target/c
 	$(CC) $(C_FLAGS) examples-c/generate.c -o target/c/generate $(C_LIBS)
 	target/c/generate $(MODEL) "Once upon a time"
+	$(CC) $(C_FLAGS) ffi-tests/c/api.c -o target/c/api $(C_LIBS)
+	target/c/api $(MODEL)
 
 header: setup
 	ESOLM_UPDATE_HEADER=1 $(CARGO) test --release --test header

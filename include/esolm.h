@@ -55,8 +55,10 @@
  *
  * Memory
  *
- *     A context takes all of its memory when it is made; esolm_generate, esolm_begin and esolm_step then
- *     allocate nothing. esolm_context_arena_size tells the bytes that the model's computation needs, and
+ *     A context takes its working memory when it is made. esolm_begin then allocates nothing, and neither does
+ *     the library in esolm_step and esolm_generate; but on the CPU ggml takes and returns two small blocks at
+ *     each pass through the network (a step is one pass, or more when it has many rows), and a failing call
+ *     allocates its message. esolm_context_arena_size tells the bytes that the model's computation needs, and
  *     esolm_context_new_in uses memory of the caller's for them.
  *
  * Fatal
@@ -675,8 +677,8 @@ esolm_status esolm_generate_params_init(struct esolm_generate_params *params, si
 
 /*
  Generates one sequence per prompt, to the end. callback, which may be NULL, is told of every step; read the
- result with esolm_copy_tokens or esolm_copy_text. params may be NULL for the defaults. Allocates nothing,
- unless it fails.
+ result with esolm_copy_tokens or esolm_copy_text. params may be NULL for the defaults. On
+ allocations see "Memory" above.
 
  Errors: ESOLM_ERR_INVALID_ARGUMENT if there are too many prompts, or a parameter, position or token is out of
  range; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. What was written before a
@@ -701,7 +703,8 @@ esolm_status esolm_begin(struct esolm_context *context,
 
 /*
  Runs the next step. *done is 0 and *info says what the step wrote; or the generation is finished, no step was
- run, *done is 1 and *info is zero. info may be NULL. Allocates nothing, unless it fails.
+ run, *done is 1 and *info is zero. info may be NULL. On allocations see
+ "Memory" above.
 
  Errors: ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE. The state is then as
  before the call, *done is 0 and *info is zero.

@@ -370,7 +370,8 @@ impl Context {
         self.session.updates.clear();
     }
 
-    /// Runs one step and says what it wrote; nothing when the generation is finished. Allocates nothing.
+    /// Runs one step and says what it wrote; nothing when the generation is finished. The
+    /// library takes no memory; on the CPU ggml takes and returns two small blocks at each pass (`ggml_cpu_init`).
     ///
     /// # Errors
     /// [`Error::Cancelled`]; [`Error::NotFinite`]; [`Error::Device`]. The state is as before the call.

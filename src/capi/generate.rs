@@ -174,8 +174,8 @@ pub unsafe extern "C" fn esolm_generate_params_init(
 }
 
 /// Generates one sequence per prompt, to the end. callback, which may be NULL, is told of every step; read the
-/// result with esolm_copy_tokens or esolm_copy_text. params may be NULL for the defaults. Allocates nothing,
-/// unless it fails.
+/// result with esolm_copy_tokens or esolm_copy_text. params may be NULL for the defaults. On
+/// allocations see "Memory" above.
 ///
 /// Errors: ESOLM_ERR_INVALID_ARGUMENT if there are too many prompts, or a parameter, position or token is out of
 /// range; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. What was written before a
@@ -228,7 +228,8 @@ pub unsafe extern "C" fn esolm_begin(
 }
 
 /// Runs the next step. *done is 0 and *info says what the step wrote; or the generation is finished, no step was
-/// run, *done is 1 and *info is zero. info may be NULL. Allocates nothing, unless it fails.
+/// run, *done is 1 and *info is zero. info may be NULL. On allocations see
+/// "Memory" above.
 ///
 /// Errors: ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE. The state is then as
 /// before the call, *done is 0 and *info is zero.
