@@ -140,6 +140,7 @@ pub fn convert(
     options: &Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report> {
+    refuse_input_as_output(input, output)?;
     let pending = PendingFile::create(output, options.force)?;
     let mut source = open(input, options)?;
     let mut vocabulary = tokenizer::find(&mut source, options)?;
@@ -310,4 +311,14 @@ fn read_small(path: &Path) -> Result<Vec<u8>> {
         return Err(Error::bad_file(path.display().to_string(), what));
     }
     Ok(bytes)
+}
+
+/// Stops `force` from replacing the checkpoint itself, also through a link or as a folder's weights.
+fn refuse_input_as_output(input: &Path, output: &Path) -> Result<()> {
+    let Ok(target) = output.canonicalize() else { return Ok(()) };
+    let sources = [input.to_path_buf(), input.join("model.safetensors")];
+    if sources.iter().any(|source| source.canonicalize().is_ok_and(|source| source == target)) {
+        return Err(Error::invalid(format!("{} is both input and output", output.display())));
+    }
+    Ok(())
 }
