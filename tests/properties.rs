@@ -9,9 +9,9 @@ use esolm::{
 };
 use random_model::{Random, RandomModel, config};
 
-/// Against the definition in f64. Measured 1.1e-5 over all cases here.
+/// Against the definition in f64. Measured 6.6e-6 over all cases here.
 const EXACT: f64 = 1e-4;
-/// Between two runs of the library that differ in what is computed side by side.
+/// Between two runs of the library that differ in what is computed side by side. Measured 1.5e-6.
 const SAME: f64 = 1e-5;
 
 const MASK: u32 = 100;
@@ -193,14 +193,17 @@ fn generation(seed: u64) -> GenerateParams {
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
+    // Little work: threads that wait spin, and here there may be more of them than cores.
     let model = model().open();
-    let all = cases();
-    let some: Vec<&Case> = [2, 3, 8].map(|n| &all[n]).into();
+    let mut random = Random(6);
+    let cases = [Case::new(&mut random, 3, &[9, 1, 4]), Case::new(&mut random, 0, &[2, 12])];
+    let some: Vec<&Case> = cases.iter().collect();
+    let generation = GenerateParams { length: 16, steps: 3, alpha_0: 0.9, ..generation(5) };
     let run = |threads| {
-        let mut context = Context::new(&model, &ContextParams { threads, ..params(3) }).unwrap();
+        let mut context = Context::new(&model, &ContextParams { threads, ..params(2) }).unwrap();
         assert_eq!(context.threads(), threads);
         let logits = replay(&mut context, &some);
-        (logits, text(&mut context, &vec![Prompt::default(); 3], &generation(5)))
+        (logits, text(&mut context, &vec![Prompt::default(); 2], &generation))
     };
     let one = run(1);
     for threads in [2, 3] {
