@@ -233,7 +233,7 @@ fn a_sequence_does_not_depend_on_its_neighbours() {
     let model = model().open();
     let mut context = context(&model, 3);
     let prompt = Prompt { known: vec![(3, 9), (40, 1)] };
-    let alone = text(&mut context, &[prompt.clone()], &generation(1));
+    let alone = text(&mut context, std::slice::from_ref(&prompt), &generation(1));
     let other = Prompt::prefix(&(0..30).collect::<Vec<_>>());
     for neighbours in [[Prompt::default(), other.clone()], [other, Prompt { known: vec![(47, 3)] }]] {
         let [one, two] = neighbours;
@@ -457,7 +457,7 @@ fn a_prompt_without_holes_is_finished_at_once() {
     let model = model().open();
     let mut context = context(&model, 2);
     let full = Prompt::prefix(&(0..48).collect::<Vec<_>>());
-    context.begin(&[full.clone()], &generation(1)).unwrap();
+    context.begin(std::slice::from_ref(&full), &generation(1)).unwrap();
     assert_eq!(context.progress(), (0, 0));
     assert_eq!(finish(&mut context), Vec::<Vec<Update>>::new());
     assert!(context.tokens(0).unwrap().iter().copied().eq(0..48));
