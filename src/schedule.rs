@@ -50,7 +50,8 @@ pub(crate) fn draw(
     diffusion
 }
 
-#[cfg(all(test, feature = "convert"))]
+#[cfg(test)]
+#[cfg(feature = "convert")]
 mod tests {
     use super::*;
     use crate::rng::Purpose;
