@@ -467,3 +467,20 @@ fn inputs_that_are_no_model_are_errors() {
     let error = refused(&old, &Options::default());
     assert!(matches!(&error, Error::Unsupported(what) if what.contains("old format")), "{error}");
 }
+
+#[test]
+fn the_input_is_never_replaced_even_with_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = dir.path().join("model.safetensors");
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-B");
+    for file in ["model.safetensors", "config.json"] {
+        std::fs::copy(root.join(file), dir.path().join(file)).unwrap();
+    }
+    let before = std::fs::read(&weights).unwrap();
+    let options = esolm::convert::Options { force: true, ..Default::default() };
+    for input in [weights.as_path(), dir.path()] {
+        let error = esolm::convert::convert(input, &weights, &options, &mut |_| ()).unwrap_err();
+        assert!(error.to_string().contains("both input and output"), "{error}");
+        assert!(std::fs::read(&weights).unwrap() == before);
+    }
+}
