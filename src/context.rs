@@ -132,22 +132,20 @@ impl Context {
     /// # Errors
     /// [`Error::InvalidArgument`] if the parameters exceed the model; [`Error::OutOfMemory`].
     pub fn new(model: &Model, params: &ContextParams) -> Result<Self> {
-        let plan = Plan::new(model, params)?;
-        let arena = Memory::allocate(plan.size.arena())?;
-        Self::make(model, params, plan, arena)
+        Self::new_in(model, params, Memory::allocate)
     }
 
-    /// Makes a context in the caller's memory.
+    /// Makes a context in the arena that `arena` gives when it is told how many bytes are needed.
     ///
     /// # Errors
-    /// As [`Context::new`]; [`Error::BufferTooSmall`] with the size that [`Context::memory_use`] tells.
-    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "callers' memory comes through C"))]
-    pub(crate) fn new_in(model: &Model, params: &ContextParams, arena: Memory) -> Result<Self> {
-        Self::make(model, params, Plan::new(model, params)?, arena)
-    }
-
-    fn make(model: &Model, params: &ContextParams, plan: Plan, arena: Memory) -> Result<Self> {
-        let workspace = Workspace::new(plan.size, arena, model.weights())?;
+    /// As [`Context::new`]; what `arena` returns.
+    pub(crate) fn new_in(
+        model: &Model,
+        params: &ContextParams,
+        arena: impl FnOnce(usize) -> Result<Memory>,
+    ) -> Result<Self> {
+        let plan = Plan::new(model, params)?;
+        let workspace = Workspace::new(plan.size, arena(plan.size.arena())?, model.weights())?;
         let backend = Backend::new(model.weights().device(), params.threads)?;
         let Plan { capacity, length, layout, .. } = plan;
         let session = Session::new(model.config(), &capacity, length);

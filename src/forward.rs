@@ -105,6 +105,12 @@ struct Block<'g> {
     down: [Tensor<'g>; 2],
 }
 
+/// The cache of one block: keys [D, S, B] and values [S, D, B], for S slots of B sequences.
+struct Cache<'g> {
+    keys: Tensor<'g>,
+    values: Tensor<'g>,
+}
+
 /// The rows that want logits, [M] each.
 struct OutputRows<'g> {
     rows: Tensor<'g>,
@@ -207,9 +213,9 @@ impl<'g> Builder<'_, 'g> {
         let qkv = self.graph.mul_mat(block.qkv, h, self.layout.qkv)?; // [3D, R]
         let q = self.heads(qkv, 0)?;
         let q = self.graph.rope(q, positions, self.config.rope_freq_base, self.layout.q)?;
-        self.store(index, qkv, 1, positions)?;
+        let cache = self.store(index, qkv, 1, positions)?;
         let rows = x.dims()[1];
-        self.attend(index, q, rows, |s| (s.first_row, s.rows))
+        self.attend(&cache, q, rows, |s| (s.first_row, s.rows))
     }
 
     /// As [`Builder::attention`] for the rows `outputs` alone: their residual stream [D, M] and attention
@@ -227,7 +233,7 @@ impl<'g> Builder<'_, 'g> {
         let h = self.norm(x, &block.attn_norm)?;
         let kv_weight = self.graph.view(block.qkv, [d, 2 * d, 1], [row, 2 * d * row], d * row)?;
         let kv = self.graph.mul_mat(kv_weight, h, self.layout.qkv)?; // [2D, R]
-        self.store(index, kv, 0, positions)?;
+        let cache = self.store(index, kv, 0, positions)?;
         let Some(outputs) = outputs else { return Ok(None) };
         let q_weight = self.graph.view(block.qkv, [d, d, 1], [row, d * row], 0)?;
         let h = self.graph.get_rows(h, outputs.rows, self.layout.h_out)?; // [D, M]
@@ -237,7 +243,7 @@ impl<'g> Builder<'_, 'g> {
         let x = self.graph.get_rows(x, outputs.rows, self.layout.x_out)?; // [D, M]
         let mut first = 0;
         let m = x.dims()[1];
-        let attention = self.attend(index, q, m, |s| {
+        let attention = self.attend(&cache, q, m, |s| {
             first += s.outputs;
             (first - s.outputs, s.outputs)
         })?;
@@ -252,13 +258,23 @@ impl<'g> Builder<'_, 'g> {
     }
 
     /// Rotates the keys, which are part `key_part` of each row of `a`, and puts them and the values, the part
-    /// after it, into the cache.
-    fn store(&mut self, index: usize, a: Tensor<'g>, key_part: usize, positions: Tensor<'g>) -> Result<()> {
+    /// after it, into block `index`'s cache, which is returned.
+    fn store(
+        &mut self,
+        index: usize,
+        a: Tensor<'g>,
+        key_part: usize,
+        positions: Tensor<'g>,
+    ) -> Result<Cache<'g>> {
         let Capacity { slots, sequences, kv, .. } = *self.capacity;
         let (d, float) = (self.config.embedding_length, size_of::<f32>());
         let ty = kv.tensor_type();
         let size = ty.block_bytes();
-        let (key_region, value_region) = self.cache_regions(index)?;
+        let (Some(&key_region), Some(&value_region)) =
+            (self.layout.keys.get(index), self.layout.values.get(index))
+        else {
+            return Err(Error::internal("a block without a cache"));
+        };
         let keys = self.graph.tensor(ty, [d, slots, sequences], key_region)?;
         let values = self.graph.tensor(ty, [slots, d, sequences], value_region)?;
         let k = self.heads(a, key_part)?;
@@ -276,26 +292,22 @@ impl<'g> Builder<'_, 'g> {
             let to = self.graph.view(values, [s.rows, d, 1], [slots * size; 2], offset)?;
             self.graph.copy(from, to)?;
         }
-        Ok(())
+        Ok(Cache { keys, values })
     }
 
     /// softmax(q k^T / sqrt(Dh)) v over what each row may see, [D, M]. `q` is [Dh, H, M]; `part` gives the
     /// first row and the number of rows in `q` of each segment in turn, which are the segment's last ones.
     fn attend(
         &mut self,
-        index: usize,
+        &Cache { keys, values }: &Cache<'g>,
         q: Tensor<'g>,
         rows: usize,
         mut part: impl FnMut(&Segment) -> (usize, usize),
     ) -> Result<Tensor<'g>> {
         use crate::gguf::TensorType::F32;
-        let Capacity { slots, sequences, kv, .. } = *self.capacity;
+        let Capacity { slots, kv, .. } = *self.capacity;
         let (d, dh, heads) = (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
-        let (ty, float) = (kv.tensor_type(), size_of::<f32>());
-        let size = ty.block_bytes();
-        let (key_region, value_region) = self.cache_regions(index)?;
-        let keys = self.graph.tensor(ty, [d, slots, sequences], key_region)?;
-        let values = self.graph.tensor(ty, [slots, d, sequences], value_region)?;
+        let (size, float) = (kv.tensor_type().block_bytes(), size_of::<f32>());
         let all = self.graph.tensor(F32, [dh, heads, rows], self.layout.attention)?;
         for s in self.segments {
             let (first, n) = part(s);
@@ -322,12 +334,5 @@ impl<'g> Builder<'_, 'g> {
             self.graph.copy(out, place)?;
         }
         self.graph.view(all, [d, rows, 1], [d * float; 2], 0)
-    }
-
-    fn cache_regions(&self, index: usize) -> Result<(crate::ggml::Region, crate::ggml::Region)> {
-        match (self.layout.keys.get(index), self.layout.values.get(index)) {
-            (Some(&keys), Some(&values)) => Ok((keys, values)),
-            _ => Err(Error::internal("a block without a cache")),
-        }
     }
 }

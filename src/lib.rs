@@ -22,7 +22,7 @@
 //! ## The way a token takes
 //!
 //! [`gguf`] reads a file, [`config`] says what model it holds, `model` puts its weights on a device. A `context`
-//! has the memory (`kv_cache` says what lies where) and the threads; its `session` knows which tokens come next
+//! has the memory (`kv_cache` says what lies where) and the threads; a `request` says what is wanted; its `session` knows which tokens come next
 //! (`order`, `schedule`), sends them through the network (`forward`), and the `sampler` makes tokens of the
 //! logits. The `tokenizer` makes text of tokens.
 //!
@@ -47,6 +47,7 @@ mod kv_cache;
 mod log;
 mod model;
 mod order;
+mod request;
 mod rng;
 mod sampler;
 mod schedule;
@@ -61,6 +62,7 @@ pub use ggml::{Device, DeviceInfo, DeviceKind, devices};
 pub use kv_cache::KvType;
 pub use log::{LogLevel, LogReceiver, set_log_receiver};
 pub use model::{LoadMode, LoadOptions, Model};
+pub use request::{GenerateParams, Plan, Prompt};
 pub use sampler::{Sampler, Sampling};
-pub use session::{Choice, GenerateParams, Plan, Prompt, Step, Update};
+pub use session::{Choice, Step, Update};
 pub use tokenizer::{HOLE, Tokenizer};

@@ -40,7 +40,6 @@ struct Inner {
     config: Config,
     metadata: Vec<(String, Value)>,
     weights: Weights,
-    tensor_bytes: usize,
     file_bytes: usize,
     load_time: Duration,
     file: String,
@@ -110,15 +109,13 @@ impl Model {
             )));
         }
         let tensors = select_tensors(&gguf, &config)?;
-        let tensor_bytes = tensors.iter().map(|t| t.range.len()).sum();
         let file_bytes = source.bytes().len();
-        let metadata = gguf.metadata().to_vec();
+        let metadata = gguf.into_metadata();
         let weights = Weights::new(device, tensors, source)?;
         Ok(Self(Arc::new(Inner {
             config,
             metadata,
             weights,
-            tensor_bytes,
             file_bytes,
             load_time: started.elapsed(),
             file,
@@ -143,7 +140,7 @@ impl Model {
 
     /// Bytes of all tensors.
     pub fn tensor_bytes(&self) -> usize {
-        self.0.tensor_bytes
+        self.tensors().iter().map(|t| t.range.len()).sum()
     }
 
     /// Bytes of the whole file.

@@ -7,57 +7,10 @@ use crate::context::{Context, Engine};
 use crate::error::{Error, Result};
 use crate::forward::{Pass, Segment};
 use crate::kv_cache::Capacity;
+use crate::request::{GenerateParams, Plan, Prompt};
 use crate::rng::{Purpose, Rng};
 use crate::sampler::{Sampler, Sampling};
 use crate::{order, schedule};
-
-/// The known tokens of one sequence, at any positions.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Prompt {
-    /// Positions and their tokens, in any order, no position twice.
-    pub known: Vec<(u32, u32)>,
-}
-
-impl Prompt {
-    /// `tokens` at the positions from 0 on.
-    pub fn prefix(tokens: &[u32]) -> Self {
-        Self { known: (0..).zip(tokens.iter().copied()).collect() }
-    }
-}
-
-/// What to generate.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct GenerateParams {
-    /// Tokens of a sequence, prompt included; 0 is the context's length.
-    pub length: usize,
-    /// Share of the unknown tokens that diffusion writes, in parallel; the rest is written one by one, left to
-    /// right. 1 is all diffusion, 0 plain autoregression.
-    pub alpha_0: f64,
-    /// Steps of the diffusion phase (T); steps that happen to write nothing are left out.
-    pub steps: usize,
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// The same seed, parameters and prompts give the same text. A sequence's random numbers depend on the seed
-    /// and on its number in the batch only.
-    pub seed: u64,
-}
-
-impl Default for GenerateParams {
-    fn default() -> Self {
-        Self { length: 0, alpha_0: 1.0, steps: 128, sampling: Sampling::default(), seed: 0 }
-    }
-}
-
-/// A sequence's way through generation, given outright instead of drawn: for replaying a reference.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// Tokens at the first positions of `order`: those known beforehand.
-    pub known: Vec<u32>,
-    /// Every position once, in generation order, those of `known` first.
-    pub order: Vec<u32>,
-    /// Tokens written by each step; with those known beforehand they add up to the length.
-    pub counts: Vec<u32>,
-}
 
 /// A token that a step wrote.
 #[repr(C)] // The C boundary hands these out as they are.
@@ -111,6 +64,21 @@ struct Sequence {
     /// Randomness for tokens, now and as it was before the step.
     rng: Rng,
     rng_before: Rng,
+}
+
+impl Sequence {
+    /// Forgets the last generation: `length` tokens, of which `known` (positions and tokens) are given.
+    fn reset(&mut self, length: usize, mask: u32, known: impl ExactSizeIterator<Item = (u32, u32)>) {
+        self.committed = 0;
+        self.revealed = known.len();
+        self.tokens.clear();
+        self.tokens.resize(length, mask);
+        for (position, token) in known {
+            if let Some(slot) = self.tokens.get_mut(position as usize) {
+                *slot = token;
+            }
+        }
+    }
 }
 
 /// The state of a generation. All of its memory is reserved when the context is made.
@@ -247,13 +215,7 @@ impl Context {
     pub fn begin(&mut self, prompts: &[Prompt], params: &GenerateParams) -> Result<()> {
         let length = if params.length == 0 { self.engine.length } else { params.length };
         self.check_begin(prompts.len(), length)?;
-        params.sampling.validate()?;
-        if !(0.0..=1.0).contains(&params.alpha_0) {
-            return Err(Error::invalid(format!("alpha_0 is {}, not in 0..=1", params.alpha_0)));
-        }
-        if params.steps == 0 || params.steps > 1 << 20 {
-            return Err(Error::invalid(format!("{} steps, not 1 to {}", params.steps, 1 << 20)));
-        }
+        params.validate()?;
         let mask = self.session.mask;
         // Check everything before anything changes. The spare memory of `updates` marks positions taken.
         for (number, prompt) in prompts.iter().enumerate() {
@@ -276,28 +238,19 @@ impl Context {
         }
         self.start(prompts.len(), params.sampling);
         for (number, (sequence, prompt)) in self.session.sequences.iter_mut().zip(prompts).enumerate() {
+            sequence.reset(length, mask, prompt.known.iter().copied());
+            sequence.rng = Rng::new(params.seed, number, Purpose::Token);
             let Sequence { order, tokens, counts, .. } = sequence;
-            tokens.clear();
-            tokens.resize(length, mask);
-            for &(position, token) in &prompt.known {
-                if let Some(slot) = tokens.get_mut(position as usize) {
-                    *slot = token;
-                }
-            }
             order.clear();
             let known = |tokens: &[u32], p: u32| tokens.get(p as usize).is_some_and(|&t| t != mask);
             order.extend((0..length as u32).filter(|&p| known(tokens, p)));
             order.extend((0..length as u32).filter(|&p| !known(tokens, p)));
             let n_known = prompt.known.len();
-            counts.clear();
             let mut rng = Rng::new(params.seed, number, Purpose::Schedule);
             let diffusion = schedule::draw(params.alpha_0, params.steps, length - n_known, &mut rng, counts);
             if let Some(tail) = order.get_mut(n_known..) {
                 order::random(tail, diffusion, &mut Rng::new(params.seed, number, Purpose::Order));
             }
-            sequence.rng = Rng::new(params.seed, number, Purpose::Token);
-            sequence.committed = 0;
-            sequence.revealed = n_known;
         }
         self.session.count_steps();
         Ok(())
@@ -312,36 +265,16 @@ impl Context {
         sampling.validate()?;
         for plan in plans {
             self.check_begin(plans.len(), plan.order.len())?;
-            let mut sorted = plan.order.clone();
-            sorted.sort_unstable();
-            if !sorted.iter().copied().eq(0..plan.order.len() as u32) {
-                return Err(Error::invalid("an order must name every position once"));
-            }
-            let sum: u64 = plan.counts.iter().map(|&c| u64::from(c)).sum();
-            if sum + plan.known.len() as u64 != plan.order.len() as u64 || plan.counts.contains(&0) {
-                return Err(Error::invalid("a schedule's counts must add up to the unknown tokens"));
-            }
-            let config = self.engine.model.config();
-            let outside = |&&t: &&u32| t as usize >= config.vocab_size || t == config.mask_token_id;
-            if let Some(token) = plan.known.iter().find(outside) {
-                return Err(Error::invalid(format!("there is no token {token}")));
-            }
+            plan.validate(self.engine.model.config())?;
         }
         self.start(plans.len(), sampling);
         let mask = self.session.mask;
         for (number, (sequence, plan)) in self.session.sequences.iter_mut().zip(plans).enumerate() {
+            let known = plan.order.iter().copied().zip(plan.known.iter().copied());
+            sequence.reset(plan.order.len(), mask, known);
+            sequence.rng = Rng::new(seed, number, Purpose::Token);
             sequence.order.clone_from(&plan.order);
             sequence.counts.clone_from(&plan.counts);
-            sequence.tokens.clear();
-            sequence.tokens.resize(plan.order.len(), mask);
-            for (&position, &token) in plan.order.iter().zip(&plan.known) {
-                if let Some(slot) = sequence.tokens.get_mut(position as usize) {
-                    *slot = token;
-                }
-            }
-            sequence.rng = Rng::new(seed, number, Purpose::Token);
-            sequence.committed = 0;
-            sequence.revealed = plan.known.len();
         }
         self.session.count_steps();
         Ok(())
@@ -370,8 +303,8 @@ impl Context {
         self.session.updates.clear();
     }
 
-    /// Runs one step and says what it wrote; nothing when the generation is finished. The
-    /// library takes no memory; on the CPU ggml takes and returns two small blocks at each pass (`ggml_cpu_init`).
+    /// Runs one step and says what it wrote; nothing when the generation is finished. The library takes no memory;
+    /// on the CPU ggml takes and returns two small blocks at each pass (`ggml_cpu_init`).
     ///
     /// # Errors
     /// [`Error::Cancelled`]; [`Error::NotFinite`]; [`Error::Device`]. The state is as before the call.

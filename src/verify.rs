@@ -14,8 +14,8 @@ use crate::context::{Context, ContextParams};
 use crate::error::{Error, Result};
 use crate::kv_cache::KvType;
 use crate::model::Model;
+use crate::request::Plan;
 use crate::sampler::Sampling;
-use crate::session::Plan;
 
 /// How one trajectory's replay compares.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::ggml::{ALIGNMENT, Memory};
 use crate::kv_cache::KvType;
 use crate::model::Model;
-use crate::session::Prompt;
+use crate::request::Prompt;
 
 /// A context: memory and threads for generating from a model. Made by esolm_context_new or
 /// esolm_context_new_in, freed by esolm_context_free. One call at a time may use it (others return
@@ -153,6 +153,26 @@ pub unsafe extern "C" fn esolm_context_arena_size(
     })
 }
 
+/// Makes a context in the memory that `arena` gives when it is told how many bytes are needed.
+///
+/// # Safety
+/// The pointers must be NULL or valid.
+unsafe fn make(
+    model: *const esolm_model,
+    params: *const esolm_context_params,
+    out: *mut *mut esolm_context,
+    arena: impl FnOnce(usize) -> Result<Memory>,
+) -> Result<()> {
+    // SAFETY: what the caller promises.
+    let (out, handle, params) = unsafe {
+        (args::out(out, null_mut(), "out")?, args::reference(model, "model")?, params::read(params)?.check()?)
+    };
+    let context = Context::new_in(&handle.model, &params, arena)?;
+    // SAFETY: `out` is valid for writing.
+    unsafe { out.write(esolm_context::give(context, &params)) };
+    Ok(())
+}
+
 /// Makes a context with memory of its own.
 ///
 /// params may be NULL for the defaults. *out is NULL on failure. The context holds a reference to the model. All
@@ -165,20 +185,8 @@ pub unsafe extern "C" fn esolm_context_new(
     params: *const esolm_context_params,
     out: *mut *mut esolm_context,
 ) -> esolm_status {
-    wrap(|| {
-        // SAFETY: the caller's pointers are NULL or valid.
-        let (out, handle, params) = unsafe {
-            (
-                args::out(out, null_mut(), "out")?,
-                args::reference(model, "model")?,
-                params::read(params)?.check()?,
-            )
-        };
-        let context = Context::new(&handle.model, &params)?;
-        // SAFETY: `out` is valid for writing.
-        unsafe { out.write(esolm_context::give(context, &params)) };
-        Ok(())
-    })
+    // SAFETY: the caller's pointers are NULL or valid.
+    wrap(|| unsafe { make(model, params, out, Memory::allocate) })
 }
 
 /// Makes a context in the caller's memory: size bytes at arena, aligned to ESOLM_ARENA_ALIGNMENT, at least as
@@ -194,27 +202,16 @@ pub unsafe extern "C" fn esolm_context_new_in(
     size: usize,
     out: *mut *mut esolm_context,
 ) -> esolm_status {
-    wrap(|| {
-        // SAFETY: the caller's pointers are NULL or valid.
-        let (out, handle, params) = unsafe {
-            (
-                args::out(out, null_mut(), "out")?,
-                args::reference(model, "model")?,
-                params::read(params)?.check()?,
-            )
-        };
+    let borrow = |needed| {
         let arena = NonNull::new(arena).ok_or_else(|| Error::invalid("arena is NULL"))?.cast();
-        let needed = Context::memory_use(&handle.model, &params)?.arena;
         if size < needed {
             return Err(Error::BufferTooSmall { given: size, needed });
         }
         // SAFETY: the caller gives these bytes to the context until it is freed.
-        let memory = unsafe { Memory::borrow(arena, needed)? };
-        let context = Context::new_in(&handle.model, &params, memory)?;
-        // SAFETY: `out` is valid for writing.
-        unsafe { out.write(esolm_context::give(context, &params)) };
-        Ok(())
-    })
+        unsafe { Memory::borrow(arena, needed) }
+    };
+    // SAFETY: the caller's pointers are NULL or valid.
+    wrap(|| unsafe { make(model, params, out, borrow) })
 }
 
 /// Frees a context, which no call may be using. NULL is allowed.

@@ -10,8 +10,9 @@ use super::params::SizedStruct;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
 use crate::error::{Error, Result};
+use crate::request::GenerateParams;
 use crate::sampler::Sampling;
-use crate::session::{GenerateParams, Step, Update};
+use crate::session::{Step, Update};
 
 /// What to generate. Set by esolm_generate_params_init.
 #[repr(C)]

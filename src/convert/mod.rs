@@ -140,9 +140,10 @@ pub fn convert(
     options: &Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report> {
-    refuse_input_as_output(input, output)?;
+    let weights = weights_file(input);
+    refuse_input_as_output(&weights, output)?;
     let pending = PendingFile::create(output, options.force)?;
-    let mut source = open(input, options)?;
+    let mut source = open(&weights, options)?;
     let mut vocabulary = tokenizer::find(&mut source, options)?;
     let settings = settings::settings(&mut source, vocabulary.as_ref(), options)?;
     let config = settings.config;
@@ -213,13 +214,17 @@ pub fn convert(
     Ok(Report { config, parameters, bytes, weights: source.weights, tokenizer, notes })
 }
 
-/// Opens the input by what it is, not by what it is called.
-fn open(input: &Path, options: &Options) -> Result<Source> {
-    let path = if input.is_dir() { input.join("model.safetensors") } else { input.to_owned() };
+/// The file that holds the weights: `input` itself, or the one in the directory `input`.
+fn weights_file(input: &Path) -> PathBuf {
+    if input.is_dir() { input.join("model.safetensors") } else { input.to_owned() }
+}
+
+/// Opens the weights by what the file is, not by what it is called.
+fn open(path: &Path, options: &Options) -> Result<Source> {
     let mut start = [0; 2];
-    File::open(&path).and_then(|mut f| f.read_exact(&mut start)).map_err(|e| Error::io(&path, e))?;
+    File::open(path).and_then(|mut f| f.read_exact(&mut start)).map_err(|e| Error::io(path, e))?;
     match start {
-        [b'P', b'K'] => checkpoint::open(&path, options.raw_weights),
+        [b'P', b'K'] => checkpoint::open(path, options.raw_weights),
         // A pickle that is no zip: what torch.save wrote before version 1.6.
         [0x80, 2..=5] if path.extension().is_none_or(|e| e != "safetensors") => {
             Err(Error::Unsupported(format!(
@@ -231,7 +236,7 @@ fn open(input: &Path, options: &Options) -> Result<Source> {
             "--raw-weights: {} is no training checkpoint, it has one set of weights",
             path.display()
         ))),
-        _ => safetensors::open(&path),
+        _ => safetensors::open(path),
     }
 }
 
@@ -313,12 +318,12 @@ fn read_small(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Stops `force` from replacing the checkpoint itself, also through a link or as a folder's weights.
-fn refuse_input_as_output(input: &Path, output: &Path) -> Result<()> {
-    let Ok(target) = output.canonicalize() else { return Ok(()) };
-    let sources = [input.to_path_buf(), input.join("model.safetensors")];
-    if sources.iter().any(|source| source.canonicalize().is_ok_and(|source| source == target)) {
-        return Err(Error::invalid(format!("{} is both input and output", output.display())));
+/// Stops `force` from replacing the checkpoint itself, also through a link.
+fn refuse_input_as_output(weights: &Path, output: &Path) -> Result<()> {
+    match (weights.canonicalize(), output.canonicalize()) {
+        (Ok(weights), Ok(output)) if weights == output => {
+            Err(Error::invalid(format!("{} is both input and output", output.display())))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }

@@ -49,6 +49,11 @@ impl Gguf {
         &self.metadata
     }
 
+    /// All metadata, in the file's order, taken out.
+    pub fn into_metadata(self) -> Vec<(String, Value)> {
+        self.metadata
+    }
+
     /// All tensors, in the file's order.
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
