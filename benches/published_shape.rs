@@ -1,14 +1,15 @@
 //! The published shape `small` (hidden 768, 12 blocks, 12 heads, vocabulary 50,258) with random weights: how long
 //! opening takes, how much memory is resident, and how fast text is generated, sampling included.
 //!
-//! `cargo bench --bench published_shape [-- TYPE [STEPS..]]`, TYPE f16 or q8_0.
+//! `cargo bench --bench published_shape [-- TYPE [STEPS..] [ggml]]`, TYPE f16 or q8_0; `ggml` measures ggml's kernels
+//! beside this library's, in turns.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::time::Instant;
 
 use esolm::config::{Config, Variant};
 use esolm::gguf::{TensorType, Writer};
-use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Prompt, Sampling};
+use esolm::{Context, ContextParams, GenerateParams, Kernels, LoadOptions, Model, Prompt, Sampling};
 
 const SMALL: Config = Config {
     variant: Variant::EsoB,
@@ -44,18 +45,26 @@ fn main() {
         model.load_time().as_secs_f64() * 1e3,
         (resident() - before) / 1048576.0,
     );
-    let mut context = Context::new(&model, &ContextParams::default()).unwrap();
+    let ours = ContextParams::default();
+    let mut contexts = vec![("own", Context::new(&model, &ours).unwrap())];
+    if args.iter().any(|a| a == "ggml") {
+        let theirs = ContextParams { kernels: Kernels::Ggml, ..ours };
+        contexts.push(("ggml", Context::new(&model, &theirs).unwrap()));
+    }
     for steps in steps {
-        let sampling = Sampling { top_p: 0.9, ..Sampling::default() };
-        let params = GenerateParams { steps, sampling, seed: 1, ..GenerateParams::default() };
-        context.begin(&[Prompt::default()], &params).unwrap();
-        let started = Instant::now();
-        let mut passes = 0;
-        while context.step().unwrap().is_some() {
-            passes += 1;
+        for (kernels, context) in &mut contexts {
+            let sampling = Sampling { top_p: 0.9, ..Sampling::default() };
+            let params = GenerateParams { steps, sampling, seed: 1, ..GenerateParams::default() };
+            context.begin(&[Prompt::default()], &params).unwrap();
+            let started = Instant::now();
+            let mut passes = 0;
+            while context.step().unwrap().is_some() {
+                passes += 1;
+            }
+            let seconds = started.elapsed().as_secs_f64();
+            let speed = 1024.0 / seconds;
+            println!("{kernels:5} T = {steps:4}: {passes:4} steps, {seconds:6.2} s, {speed:6.0} tokens/s");
         }
-        let seconds = started.elapsed().as_secs_f64();
-        println!("T = {steps:4}: {passes:4} steps, {seconds:6.2} s, {:6.0} tokens/s", 1024.0 / seconds);
     }
     let _ = std::fs::remove_file(path);
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::cpu;
 use crate::error::{Error, Result};
 use crate::forward::{self, Pass};
-use crate::ggml::{Backend, Memory, Workspace, WorkspaceSize};
+use crate::ggml::{Backend, Memory, Workspace, WorkspaceSize, count_threads, in_host_memory};
 use crate::kv_cache::{Capacity, KvType, Layout, SLOT_GROUP};
 use crate::model::Model;
 use crate::session::Session;
@@ -24,6 +25,19 @@ pub struct ContextParams {
     pub threads: usize,
     /// Precision of the K/V cache.
     pub kv_type: KvType,
+    /// Who computes on the CPU.
+    pub kernels: Kernels,
+}
+
+/// Who computes on the CPU. (Other devices are always ggml's.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kernels {
+    /// This library's kernels, made for few rows over a long cache. (A model whose widths are no multiples of
+    /// 8 is ggml's all the same.)
+    #[default]
+    Own,
+    /// ggml's.
+    Ggml,
 }
 
 /// Rows of a pass unless said otherwise: enough for matrix kernels to run at full speed.
@@ -76,18 +90,32 @@ pub(crate) struct Engine {
     pub(crate) capacity: Capacity,
     /// Longest sequence; `capacity.slots` is this, rounded up.
     pub(crate) length: usize,
-    layout: Layout,
-    backend: Backend,
-    workspace: Workspace,
+    compute: Compute,
     pub(crate) cancel: CancelToken,
+}
+
+/// Threads and memory of one of the two ways through the network.
+#[derive(Debug)]
+enum Compute {
+    /// A loop of this library's own.
+    Cpu(cpu::Engine),
+    /// A graph that a backend of ggml runs.
+    Graph { backend: Backend, workspace: Workspace, layout: Layout },
 }
 
 /// What a context of some parameters will be, before its memory is taken.
 struct Plan {
     capacity: Capacity,
     length: usize,
+    threads: usize,
     layout: Layout,
-    size: WorkspaceSize,
+    size: Size,
+}
+
+/// How much memory the two ways need.
+enum Size {
+    Cpu(usize),
+    Graph(WorkspaceSize),
 }
 
 impl Plan {
@@ -105,24 +133,49 @@ impl Plan {
         }
         let slots = length.next_multiple_of(SLOT_GROUP);
         let rows = or(params.pass_rows, DEFAULT_PASS_ROWS).min(sequences.saturating_mul(slots));
+        let threads = count_threads(params.threads)?;
         let capacity = Capacity { sequences, slots, rows, kv: params.kv_type };
-        let layout = Layout::new(config, &capacity)?;
-        let tensors = forward::most_tensors(config, sequences.min(rows));
-        let size = Workspace::measure(
-            params.threads,
-            model.weights(),
-            (layout.len, tensors, config.vocab_size * rows),
-            |graph, weights| {
-                let pass = Pass::largest(&capacity);
-                forward::build(graph, weights, config, &capacity, &layout, &pass)
-            },
-        )?;
-        Ok(Self { capacity, length, layout, size })
+        let own = params.kernels == Kernels::Own
+            && in_host_memory(model.weights().device())
+            && cpu::Engine::supports(config);
+        let layout = Layout::new(config, &capacity, !own)?;
+        let size = if own {
+            Size::Cpu(cpu::Engine::memory(&layout, &capacity, threads)?)
+        } else {
+            let tensors = forward::most_tensors(config, sequences.min(rows));
+            Size::Graph(Workspace::measure(
+                threads,
+                model.weights(),
+                (layout.len, tensors, config.vocab_size * rows),
+                |graph, weights| {
+                    let pass = Pass::largest(&capacity);
+                    forward::build(graph, weights, config, &capacity, &layout, &pass)
+                },
+            )?)
+        };
+        Ok(Self { capacity, length, threads, layout, size })
     }
 
     fn memory_use(&self) -> MemoryUse {
         let kv_cache = self.layout.cache_len;
-        MemoryUse { arena: self.size.arena(), kv_cache, compute: self.layout.len - kv_cache + self.size.work }
+        let (arena, beside) = match self.size {
+            Size::Cpu(arena) => (arena, arena - self.layout.len),
+            Size::Graph(size) => (size.arena(), size.work),
+        };
+        MemoryUse { arena, kv_cache, compute: self.layout.len - kv_cache + beside }
+    }
+
+    /// Takes the memory and starts the threads.
+    fn start(self, model: &Model, arena: impl FnOnce(usize) -> Result<Memory>) -> Result<Compute> {
+        let Self { capacity, threads, layout, size, .. } = self;
+        match size {
+            Size::Cpu(len) => Ok(Compute::Cpu(cpu::Engine::new(layout, &capacity, threads, arena(len)?)?)),
+            Size::Graph(size) => {
+                let workspace = Workspace::new(size, arena(size.arena())?, model.weights())?;
+                let backend = Backend::new(model.weights().device(), threads)?;
+                Ok(Compute::Graph { backend, workspace, layout })
+            }
+        }
     }
 }
 
@@ -145,13 +198,11 @@ impl Context {
         arena: impl FnOnce(usize) -> Result<Memory>,
     ) -> Result<Self> {
         let plan = Plan::new(model, params)?;
-        let workspace = Workspace::new(plan.size, arena(plan.size.arena())?, model.weights())?;
-        let backend = Backend::new(model.weights().device(), params.threads)?;
-        let Plan { capacity, length, layout, .. } = plan;
+        let (capacity, length) = (plan.capacity, plan.length);
         let session = Session::new(model.config(), &capacity, length);
+        let compute = plan.start(model, arena)?;
         let cancel = CancelToken::default();
-        let model = model.clone();
-        Ok(Self { engine: Engine { model, capacity, length, layout, backend, workspace, cancel }, session })
+        Ok(Self { engine: Engine { model: model.clone(), capacity, length, compute, cancel }, session })
     }
 
     /// The memory that a context with these parameters takes, to the byte.
@@ -174,7 +225,10 @@ impl Context {
 
     /// Threads that compute.
     pub fn threads(&self) -> usize {
-        self.engine.backend.threads()
+        match &self.engine.compute {
+            Compute::Cpu(engine) => engine.threads(),
+            Compute::Graph { backend, .. } => backend.threads(),
+        }
     }
 
     /// Longest sequence in tokens.
@@ -190,20 +244,29 @@ impl Engine {
     /// [`Error::Cancelled`]; [`Error::Device`]. The cache's slots of the pass are then undefined, all others
     /// untouched.
     pub(crate) fn run(&mut self, pass: &Pass) -> Result<&[f32]> {
-        let Self { model, capacity, layout, backend, workspace, cancel, .. } = self;
+        let Self { model, capacity, compute, cancel, .. } = self;
         check(model, capacity, pass)?;
-        workspace.run(backend, &cancel.0, |graph, weights| {
-            forward::build(graph, weights, model.config(), capacity, layout, pass)
-        })
+        match compute {
+            Compute::Cpu(engine) => engine.run(model.weights(), model.config(), capacity, pass, &cancel.0),
+            Compute::Graph { backend, workspace, layout } => {
+                workspace.run(backend, &cancel.0, |graph, weights| {
+                    forward::build(graph, weights, model.config(), capacity, layout, pass)
+                })
+            }
+        }
     }
 
     /// Forgets the cache, after a failure that may have left numbers in it that are not finite.
     pub(crate) fn clear(&mut self) {
-        self.workspace.clear();
+        match &mut self.compute {
+            // Nothing is read here that the same generation has not written.
+            Compute::Cpu(_) => (),
+            Compute::Graph { workspace, .. } => workspace.clear(),
+        }
     }
 }
 
-/// What ggml would not forgive: indices outside the vocabulary, the cache or the pass.
+/// What neither way would forgive: indices outside the vocabulary, the cache or the pass.
 fn check(model: &Model, capacity: &Capacity, pass: &Pass) -> Result<()> {
     let below = |values: &[i32], limit: usize| values.iter().all(|&v| v >= 0 && (v as usize) < limit);
     let rows = pass.tokens.len();

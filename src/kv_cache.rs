@@ -80,9 +80,11 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// `whole_scores` is whether attention's scores of all rows and heads exist at once.
+    ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the sizes overflow.
-    pub(crate) fn new(config: &Config, capacity: &Capacity) -> Result<Self> {
+    pub(crate) fn new(config: &Config, capacity: &Capacity, whole_scores: bool) -> Result<Self> {
         let (d, f) = (config.embedding_length, config.feed_forward_length);
         let (r, s) = (capacity.rows, capacity.slots);
         let mut cursor = Cursor { at: 0, overflow: false };
@@ -100,7 +102,7 @@ impl Layout {
         let shared = cursor.at;
         let qkv = cursor.take(&[3, d, r], 4);
         let [q_last, q, k] = [(); 3].map(|()| cursor.take(&[d, r], 4));
-        let scores = cursor.take(&[s, r, config.head_count], 4);
+        let scores = cursor.take(&[s, r, if whole_scores { config.head_count } else { 0 }], 4);
         let [head_values, attention] = [(); 2].map(|()| cursor.take(&[d, r], 4));
         let mut mlp = Cursor { at: shared, overflow: cursor.overflow };
         let [up, temp] = [(); 2].map(|()| mlp.take(&[f, r], 4));

@@ -37,6 +37,7 @@
 pub mod capi;
 pub mod config;
 mod context;
+mod cpu;
 #[cfg(feature = "convert")]
 pub mod convert;
 mod error;
@@ -56,7 +57,7 @@ mod tokenizer;
 #[cfg(feature = "convert")]
 pub mod verify;
 
-pub use context::{CancelToken, Context, ContextParams, MemoryUse};
+pub use context::{CancelToken, Context, ContextParams, Kernels, MemoryUse};
 pub use error::{Error, Result};
 pub use ggml::{Device, DeviceInfo, DeviceKind, devices};
 pub use kv_cache::KvType;

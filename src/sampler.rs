@@ -241,7 +241,7 @@ fn not_finite() -> Error {
 
 /// e^x for x <= 0 (0 below -87), within 2 units in the last place, written so that the compiler makes vectors of it.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to a whole number in the low bits.
     let floor = -87.0;
     if x < floor {

@@ -89,7 +89,7 @@ impl esolm_context_params {
             }
         };
         let Self { sequences, length, pass_rows, threads, .. } = *self;
-        Ok(ContextParams { sequences, length, pass_rows, threads, kv_type })
+        Ok(ContextParams { sequences, length, pass_rows, threads, kv_type, ..ContextParams::default() })
     }
 }
 

@@ -128,7 +128,10 @@ pub(super) fn work_size(graph: &Graph<'_>, threads: usize) -> Result<usize> {
 }
 
 /// `threads`, or one per core for 0.
-fn count_threads(threads: usize) -> Result<usize> {
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for too many.
+pub(crate) fn count_threads(threads: usize) -> Result<usize> {
     match threads {
         0 => Ok(std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)),
         1..=MAX_THREADS => Ok(threads),

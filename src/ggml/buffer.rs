@@ -80,6 +80,6 @@ impl Drop for Buffer {
 }
 
 /// Whether a device computes in main memory.
-pub(super) fn in_host_memory(device: Device) -> bool {
+pub(crate) fn in_host_memory(device: Device) -> bool {
     device.kind() == DeviceKind::Cpu
 }

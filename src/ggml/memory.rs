@@ -20,6 +20,8 @@ pub(crate) struct Memory {
 
 // SAFETY: a `Memory` is the only user of its bytes, wherever it is moved.
 unsafe impl Send for Memory {}
+// SAFETY: a shared `Memory` gives out addresses and reads; whoever writes through an address answers for it.
+unsafe impl Sync for Memory {}
 
 impl Memory {
     /// Asks the operating system for `len` bytes. Pages are taken as they are touched.
@@ -65,7 +67,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`Error::Internal`] if that is outside the block.
-    pub(super) fn part(&self, offset: usize, len: usize) -> Result<NonNull<u8>> {
+    pub(crate) fn part(&self, offset: usize, len: usize) -> Result<NonNull<u8>> {
         match offset.checked_add(len) {
             // SAFETY: the offset is inside the block.
             Some(end) if end <= self.len => Ok(unsafe { self.start.add(offset) }),

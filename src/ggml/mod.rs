@@ -10,6 +10,7 @@
 
 mod backend;
 mod buffer;
+mod dequantize;
 mod device;
 mod graph;
 mod memory;
@@ -17,7 +18,9 @@ mod quantize;
 mod weights;
 mod workspace;
 
-pub(crate) use backend::Backend;
+pub(crate) use backend::{Backend, count_threads};
+pub(crate) use buffer::in_host_memory;
+pub(crate) use dequantize::dequantize;
 pub use device::{Device, DeviceInfo, DeviceKind, devices};
 pub(crate) use graph::{Graph, Region, Tensor};
 pub use memory::ALIGNMENT;

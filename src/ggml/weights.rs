@@ -21,9 +21,6 @@ pub(crate) enum WeightsSource {
     Copy(Memory),
 }
 
-// SAFETY: the bytes of a source are only ever read.
-unsafe impl Sync for WeightsSource {}
-
 impl WeightsSource {
     /// A copy of `bytes`.
     pub(crate) fn copy_of(bytes: &[u8]) -> Result<Self> {
@@ -52,7 +49,7 @@ pub(crate) struct Weights {
     // Declared before `source`, so that it is freed first.
     buffer: Buffer,
     /// The bytes that `buffer` wraps; `None` when they were copied to the device.
-    _source: Option<WeightsSource>,
+    source: Option<WeightsSource>,
 }
 
 impl Weights {
@@ -68,7 +65,7 @@ impl Weights {
             }
             // SAFETY: `source` is kept beside the buffer and dropped after it; weights are never written.
             let buffer = unsafe { Buffer::wrap(start, bytes.len())? };
-            return Ok(Self { device, tensors, buffer, _source: Some(source) });
+            return Ok(Self { device, tensors, buffer, source: Some(source) });
         }
         let mut size = 0usize;
         let places: Vec<usize> = tensors
@@ -87,7 +84,7 @@ impl Weights {
             upload(&buffer, tensor, place, data)?;
             tensor.range = place..place + data.len();
         }
-        Ok(Self { device, tensors, buffer, _source: None })
+        Ok(Self { device, tensors, buffer, source: None })
     }
 
     /// The device that the bytes are on.
@@ -98,6 +95,11 @@ impl Weights {
     /// The tensors' descriptions.
     pub(crate) fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
+    }
+
+    /// The bytes that the tensors' ranges lie in, if the device computes with the host's memory.
+    pub(crate) fn host_bytes(&self) -> Option<&[u8]> {
+        self.source.as_ref().map(WeightsSource::bytes)
     }
 
     pub(super) fn buffer(&self) -> &Buffer {

@@ -1,0 +1,111 @@
+//! Attention of a few rows of one head over the cache.
+
+use half::f16;
+
+use super::simd::{F32x8, LANES};
+use crate::sampler::exp;
+
+/// Rows that go over the cache together.
+pub(super) const TILE: usize = 4;
+
+/// What the cache is made of.
+pub(super) trait Element: Copy + Send + Sync {
+    fn load(x: &[Self; LANES]) -> F32x8;
+    fn store(x: F32x8, to: &mut [Self; LANES]);
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn load(x: &[Self; LANES]) -> F32x8 {
+        F32x8::load(x)
+    }
+    #[inline(always)]
+    fn store(x: F32x8, to: &mut [Self; LANES]) {
+        x.store(to);
+    }
+}
+
+impl Element for f16 {
+    #[inline(always)]
+    fn load(x: &[Self; LANES]) -> F32x8 {
+        F32x8::load_f16(x)
+    }
+    #[inline(always)]
+    fn store(x: F32x8, to: &mut [Self; LANES]) {
+        x.store_f16(to);
+    }
+}
+
+/// One head's queries [rows, Dh], keys and values [slots, Dh], and how many slots each row sees. `scores` is
+/// room for TILE numbers per slot.
+pub(super) struct Head<'a, T> {
+    pub(super) queries: [&'a [f32]; TILE],
+    pub(super) seen: [usize; TILE],
+    pub(super) keys: &'a [T],
+    pub(super) values: &'a [T],
+    pub(super) scores: &'a mut [f32],
+}
+
+/// softmax(q k^T / sqrt(Dh)) v of the first `rows` rows; `store` gets the row, the first of eight columns and those.
+pub(super) fn attend<T: Element>(head: Head<'_, T>, rows: usize, store: impl FnMut(usize, usize, F32x8)) {
+    match rows {
+        1 => attend_rows::<T, 1>(head, store),
+        2 => attend_rows::<T, 2>(head, store),
+        3 => attend_rows::<T, 3>(head, store),
+        _ => attend_rows::<T, TILE>(head, store),
+    }
+}
+
+#[inline(always)]
+fn attend_rows<T: Element, const R: usize>(head: Head<'_, T>, mut store: impl FnMut(usize, usize, F32x8)) {
+    let Head { queries, seen, keys, values, scores } = head;
+    let width = queries[0].len() / LANES;
+    let most = seen.iter().take(R).copied().max().unwrap_or(0);
+    let (keys, values) = (keys.as_chunks::<LANES>().0, values.as_chunks::<LANES>().0);
+    let queries = queries.map(|q| q.as_chunks::<LANES>().0);
+    let scale = 1.0 / ((width * LANES) as f32).sqrt();
+    // Scores lie slot by slot, so that the values are met with all rows' weights at once.
+    let scores = &mut scores.as_chunks_mut::<TILE>().0[..most];
+    for (key, scores) in keys.chunks_exact(width).zip(scores.iter_mut()) {
+        let mut sums = [F32x8::zero(); TILE];
+        for (i, key) in key.iter().enumerate() {
+            let key = T::load(key);
+            for (sum, query) in sums.iter_mut().zip(queries).take(R) {
+                *sum = F32x8::load(&query[i]).mul_add(key, *sum);
+            }
+        }
+        *scores = F32x8::sums(sums).map(|s| s * scale);
+    }
+    let mut inverse = [0.0; TILE];
+    for row in 0..R {
+        let (visible, hidden) = scores.split_at_mut(seen[row]);
+        let peak = visible.iter().fold(f32::NEG_INFINITY, |m, s| if s[row] > m { s[row] } else { m });
+        let mut sum = 0.0;
+        for s in visible {
+            s[row] = exp(s[row] - peak);
+            sum += s[row];
+        }
+        hidden.iter_mut().for_each(|s| s[row] = 0.0);
+        inverse[row] = 1.0 / sum;
+    }
+    let mut column = 0;
+    while column < width {
+        let n = 2.min(width - column);
+        let mut sums = [[F32x8::zero(); 2]; R];
+        for (value, scores) in values.chunks_exact(width).zip(scores.iter()) {
+            let a = T::load(&value[column]);
+            let b = T::load(&value[column + n - 1]);
+            for (sums, &score) in sums.iter_mut().zip(scores) {
+                let score = F32x8::splat(score);
+                sums[0] = a.mul_add(score, sums[0]);
+                sums[1] = b.mul_add(score, sums[1]);
+            }
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            for (i, sum) in sums.iter().enumerate().take(n) {
+                store(row, (column + i) * LANES, sum.mul(F32x8::splat(inverse[row])));
+            }
+        }
+        column += n;
+    }
+}

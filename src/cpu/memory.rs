@@ -1,0 +1,54 @@
+//! Memory that the threads of a pass share.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::ptr::NonNull;
+
+/// A part of the arena as numbers of type `T`. Between two gates of the pool a number is either written by one
+/// thread or read by any; whoever borrows says so.
+#[derive(Debug)]
+pub(super) struct Shared<'a, T> {
+    start: NonNull<T>,
+    len: usize,
+    arena: PhantomData<&'a mut [T]>,
+}
+
+impl<T> Clone for Shared<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<'_, T> {}
+
+// SAFETY: access is by `unsafe` functions whose callers rule out conflicts.
+unsafe impl<T: Send> Send for Shared<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    /// # Safety
+    /// `len` numbers at `start` are initialised, aligned, and used through this value and its copies alone
+    /// for 'a.
+    pub(super) unsafe fn new(start: NonNull<T>, len: usize) -> Self {
+        Self { start, len, arena: PhantomData }
+    }
+
+    /// # Safety
+    /// Nobody writes into the range until the borrow ends.
+    #[inline(always)]
+    pub(super) unsafe fn read(self, range: Range<usize>) -> &'a [T] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: the range is inside; the caller rules out writers.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(range.start), range.end - range.start) }
+    }
+
+    /// # Safety
+    /// Nobody else uses the range until the borrow ends.
+    #[inline(always)]
+    pub(super) unsafe fn write(self, range: Range<usize>) -> &'a mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: the range is inside; the caller rules out all other users.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(range.start), range.end - range.start) }
+    }
+}

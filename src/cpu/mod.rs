@@ -1,0 +1,25 @@
+//! The CPU's own forward pass: what `forward` builds as a graph for ggml's backends, as one loop over the blocks
+//! that all threads go through together.
+//!
+//! Diffusion feeds 2 to 100 rows at a time over a long cache, which is where ggml's CPU path is furthest from
+//! what the machine can do. Here the weights stay as they are in the file; a few rows of them are unpacked into
+//! the first-level cache and multiplied with all rows of the pass, in single precision. Nothing is allocated
+//! after a context is made, and waiting threads sleep instead of spinning for long.
+//!
+//! Every output is one sum in one order, whatever the number of threads, rows or sequences, so those change
+//! no bit of a result.
+//!
+//! * [`pool`](Pool): the threads. `memory`: what they share. `simd`: eight numbers at once.
+//! * `unpack`: weights to floats. `matmul`, `attention`, `norm`: the operations. [`Engine`]: the pass.
+#![allow(unsafe_code)]
+
+mod attention;
+mod matmul;
+mod memory;
+mod norm;
+mod pass;
+mod pool;
+mod simd;
+mod unpack;
+
+pub(crate) use pass::Engine;

@@ -1,0 +1,59 @@
+//! Operations on one row.
+
+use super::simd::{F32x8, LANES};
+use super::unpack::Matrix;
+use crate::sampler::exp;
+
+fn sum(values: impl Iterator<Item = F32x8>) -> f32 {
+    let sum = values.fold(F32x8::zero(), F32x8::add);
+    F32x8::sums([sum, F32x8::zero(), F32x8::zero(), F32x8::zero()])[0]
+}
+
+/// to = (x - mean) / sqrt(variance + epsilon) * weight + bias.
+pub(super) fn layer_norm(x: &[f32], weight: Matrix<'_>, bias: Matrix<'_>, epsilon: f32, to: &mut [f32]) {
+    let n = x.len() as f32;
+    let x = x.as_chunks::<LANES>().0;
+    let mean = sum(x.iter().map(F32x8::load)) / n;
+    let shift = F32x8::splat(-mean);
+    let variance = sum(x.iter().map(|x| {
+        let x = F32x8::load(x).add(shift);
+        x.mul(x)
+    })) / n;
+    let scale = F32x8::splat(1.0 / (variance + epsilon).sqrt());
+    let to = to.as_chunks_mut::<LANES>().0;
+    for (((x, w), b), to) in x.iter().zip(weight.eights()).zip(bias.eights()).zip(to) {
+        F32x8::load(x).add(shift).mul(scale).mul_add(w, b).store(to);
+    }
+}
+
+/// x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as the model was trained.
+#[inline(always)]
+pub(super) fn gelu(x: f32) -> f32 {
+    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+    // (1 + tanh u) / 2 = 1 / (1 + e^-2u), with an exponent that is never positive.
+    let u = TWICE_SQRT_2_OVER_PI * x * (0.044_715 * x * x + 1.0);
+    let e = exp(-u.abs());
+    let numerator = if u < 0.0 { e } else { 1.0 };
+    x * numerator / (1.0 + e)
+}
+
+/// Cosines and then sines of the angles by which a token at `position` is rotated; `to` is a head wide.
+pub(super) fn angles(position: u32, base: f32, to: &mut [f32]) {
+    let dim = to.len();
+    let (cos, sin) = to.split_at_mut(dim / 2);
+    for (i, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
+        let frequency = f64::from(base).powf(-2.0 * i as f64 / dim as f64);
+        let (s, c) = (f64::from(position) * frequency).sin_cos();
+        (*cos, *sin) = (c as f32, s as f32);
+    }
+}
+
+/// Rotates the pairs (i, i + half) of a head.
+#[inline(always)]
+pub(super) fn rotate(head: &mut [f32], angles: &[f32]) {
+    let (a, b) = head.split_at_mut(angles.len() / 2);
+    let (cos, sin) = angles.split_at(angles.len() / 2);
+    for (((a, b), &cos), &sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
+        (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+    }
+}

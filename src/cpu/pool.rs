@@ -1,0 +1,290 @@
+//! Threads that go through a piece of work together.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::error::{Error, Result};
+
+/// Looks at a gate before a thread sleeps: some tens of microseconds. Longer than the operations' uneven ends
+/// and the sampling of a row, much shorter than what a competing process's time slice would cost.
+const SPINS: u32 = 4000;
+
+/// Persistent threads; the caller of [`Pool::run`] is one of them.
+#[derive(Debug)]
+pub(super) struct Pool {
+    team: Arc<Team>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// One thread's view of the work.
+#[derive(Debug)]
+pub(super) struct Worker<'a> {
+    team: &'a Team,
+    cancel: &'a AtomicBool,
+    /// The thread's number, from 0.
+    pub(super) index: usize,
+}
+
+/// A piece of work: every thread calls it, and it ends early (`None`) when [`Worker::wait`] says so.
+type Work<'a> = &'a (dyn Fn(&Worker<'_>) -> Option<()> + Sync);
+
+#[derive(Clone, Copy)]
+struct Job {
+    work: Work<'static>,
+    cancel: &'static AtomicBool,
+}
+
+struct Team {
+    size: usize,
+    gate: Gate,
+    job: Mutex<Option<Job>>,
+    /// The next piece of the current operation that nobody has taken.
+    next: AtomicUsize,
+    /// Threads that are through with the job, and whether that was all of them at the last gate.
+    done: AtomicUsize,
+    finished: AtomicBool,
+    /// Whether the rest of the job is to be left undone, and whether that is because a thread panicked.
+    stop: AtomicBool,
+    panicked: AtomicBool,
+}
+
+impl std::fmt::Debug for Team {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Team").field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// Starts a pool of `size` threads, the caller included.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if the system gives no more threads.
+    pub(super) fn new(size: usize) -> Result<Self> {
+        let team = Arc::new(Team {
+            size,
+            gate: Gate::default(),
+            job: Mutex::new(None),
+            next: AtomicUsize::new(0),
+            done: AtomicUsize::new(0),
+            finished: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+        });
+        let mut threads: Vec<JoinHandle<()>> = Vec::with_capacity(size - 1);
+        for index in 1..size {
+            let member = Arc::clone(&team);
+            let builder = std::thread::Builder::new().name(format!("esolm-{index}"));
+            match builder.spawn(move || member.serve(index)) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    // Those that are there wait for the rest, who will not come: let them count as gone.
+                    team.dissolve(size - threads.len() - 1);
+                    threads.into_iter().for_each(|t| drop(t.join()));
+                    return Err(Error::OutOfMemory(format!("thread {index} could not be started ({error})")));
+                }
+            }
+        }
+        Ok(Self { team, threads })
+    }
+
+    /// Threads, the caller included.
+    pub(super) fn threads(&self) -> usize {
+        self.team.size
+    }
+
+    /// Has every thread call `work` and waits for all of them.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] if `cancel` was seen set; [`Error::Internal`] if a thread panicked.
+    pub(super) fn run(&mut self, cancel: &AtomicBool, work: Work<'_>) -> Result<()> {
+        let team = &*self.team;
+        // SAFETY: no thread uses the job after the call, which ends only when all are through with it.
+        let job = unsafe {
+            Job {
+                work: std::mem::transmute::<Work<'_>, Work<'static>>(work),
+                cancel: std::mem::transmute::<&AtomicBool, &'static AtomicBool>(cancel),
+            }
+        };
+        *team.job.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+        team.stop.store(false, Ordering::Relaxed);
+        team.pass_gate(cancel);
+        team.take_part(job, 0);
+        match (team.panicked.swap(false, Ordering::Relaxed), team.stop.load(Ordering::Relaxed)) {
+            (true, _) => Err(Error::internal("a computing thread failed")),
+            (_, true) => Err(Error::Cancelled),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.team.dissolve(1);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+impl Team {
+    /// What a thread of the pool does all its life.
+    fn serve(&self, index: usize) {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        loop {
+            self.pass_gate(&NEVER);
+            let Some(job) = *self.job.lock().unwrap_or_else(PoisonError::into_inner) else { return };
+            self.take_part(job, index);
+        }
+    }
+
+    /// Takes part in a job until all threads are through with it.
+    fn take_part(&self, job: Job, index: usize) {
+        let worker = Worker { team: self, cancel: job.cancel, index };
+        if catch_unwind(AssertUnwindSafe(|| (job.work)(&worker))).is_err() {
+            self.panicked.store(true, Ordering::Relaxed);
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.done.fetch_add(1, Ordering::AcqRel);
+        // After a panic the others may still be at gates inside the job: keep opening them.
+        while !self.pass_gate(job.cancel) {}
+    }
+
+    /// Waits for all threads. Returns whether all are through with the job.
+    fn pass_gate(&self, cancel: &AtomicBool) -> bool {
+        self.gate.pass(self.size, 1, || {
+            self.next.store(0, Ordering::Relaxed);
+            if cancel.load(Ordering::Relaxed) {
+                self.stop.store(true, Ordering::Relaxed);
+            }
+            let finished = self.done.load(Ordering::Acquire) == self.size;
+            if finished {
+                self.done.store(0, Ordering::Relaxed);
+            }
+            self.finished.store(finished, Ordering::Relaxed);
+        });
+        self.finished.load(Ordering::Relaxed)
+    }
+
+    /// Lets the waiting threads end, standing in for `missing` that do not wait.
+    fn dissolve(&self, missing: usize) {
+        *self.job.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.gate.pass(self.size, missing, || ());
+    }
+}
+
+impl Worker<'_> {
+    /// The pieces of an operation that are this thread's: each of `0..count` goes to one thread, whoever is free.
+    pub(super) fn pieces(&self, count: usize) -> impl Iterator<Item = usize> {
+        let next = &self.team.next;
+        std::iter::from_fn(move || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&piece| piece < count))
+    }
+
+    /// As [`Worker::pieces`] for `count` items in pieces of `size`.
+    pub(super) fn ranges(&self, count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+        self.pieces(count.div_ceil(size)).map(move |i| i * size..count.min((i + 1) * size))
+    }
+
+    /// Waits until every thread is through with the operation. `None` if the job is to be left.
+    pub(super) fn wait(&self) -> Option<()> {
+        self.team.pass_gate(self.cancel);
+        (!self.team.stop.load(Ordering::Relaxed)).then_some(())
+    }
+}
+
+/// A barrier at which threads look for a while before they sleep.
+#[derive(Debug, Default)]
+struct Gate {
+    arrived: AtomicUsize,
+    /// Times that the gate has opened.
+    opened: AtomicUsize,
+    sleeping: AtomicUsize,
+    lock: Mutex<()>,
+    wake: Condvar,
+}
+
+impl Gate {
+    /// Arrives as `weight` threads and waits for all `size`; the last one calls `last` before the gate opens.
+    fn pass(&self, size: usize, weight: usize, last: impl FnOnce()) {
+        let opened = self.opened.load(Ordering::SeqCst);
+        if self.arrived.fetch_add(weight, Ordering::SeqCst) + weight == size {
+            last();
+            self.arrived.store(0, Ordering::SeqCst);
+            self.opened.store(opened.wrapping_add(1), Ordering::SeqCst);
+            // A sleeper counts itself before it looks a last time, so either it sees the gate open or is seen.
+            if self.sleeping.load(Ordering::SeqCst) > 0 {
+                drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+                self.wake.notify_all();
+            }
+            return;
+        }
+        let open = || self.opened.load(Ordering::SeqCst) != opened;
+        for _ in 0..SPINS {
+            if open() {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        self.sleeping.fetch_add(1, Ordering::SeqCst);
+        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        while !open() {
+            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(guard);
+        self.sleeping.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static GO_ON: AtomicBool = AtomicBool::new(false);
+
+    #[test]
+    fn every_piece_is_done_once_and_operations_follow_one_another() {
+        for threads in [1, 2, 5] {
+            let mut pool = Pool::new(threads).unwrap();
+            for _ in 0..50 {
+                let done: Vec<AtomicUsize> = (0..1000).map(|_| AtomicUsize::new(0)).collect();
+                let operation = |number: usize, worker: &Worker<'_>| {
+                    for range in worker.ranges(done.len(), 7) {
+                        done[range].iter().for_each(|d| assert_eq!(d.fetch_add(1, Ordering::Relaxed), number));
+                    }
+                    worker.wait()
+                };
+                pool.run(&GO_ON, &|worker| (0..4).try_for_each(|n| operation(n, worker))).unwrap();
+                assert!(done.iter().all(|d| d.load(Ordering::Relaxed) == 4));
+            }
+        }
+    }
+
+    #[test]
+    fn a_cancelled_job_stops_at_the_next_gate_and_the_pool_goes_on() {
+        let mut pool = Pool::new(3).unwrap();
+        let (cancel, after) = (AtomicBool::new(true), AtomicBool::new(false));
+        let stopped = pool.run(&cancel, &|worker| {
+            worker.wait()?;
+            after.store(true, Ordering::Relaxed);
+            Some(())
+        });
+        assert!(matches!(stopped, Err(Error::Cancelled)));
+        assert!(!after.load(Ordering::Relaxed));
+        pool.run(&GO_ON, &|worker| worker.wait()).unwrap();
+    }
+
+    #[test]
+    fn a_panic_in_any_thread_is_an_error_and_the_pool_goes_on() {
+        let mut pool = Pool::new(3).unwrap();
+        for bad in 0..3 {
+            let failed = pool.run(&GO_ON, &|worker| {
+                worker.wait()?;
+                assert!(worker.index != bad, "on purpose");
+                worker.wait()?;
+                worker.wait()
+            });
+            assert!(matches!(failed, Err(Error::Internal(_))), "{failed:?}");
+            pool.run(&GO_ON, &|worker| worker.wait()).unwrap();
+        }
+    }
+}
