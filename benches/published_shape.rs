@@ -24,6 +24,7 @@ const SMALL: Config = Config {
     mask_token_id: 50257,
     eos_token_id: None,
     bos_token_id: None,
+    prepend_token_id: None,
     train_alpha_0: None,
 };
 

@@ -88,7 +88,7 @@ pub struct Context {
 pub(crate) struct Engine {
     pub(crate) model: Model,
     pub(crate) capacity: Capacity,
-    /// Longest sequence; `capacity.slots` is this, rounded up.
+    /// Longest sequence; `capacity.slots` is somewhat more.
     pub(crate) length: usize,
     compute: Compute,
     pub(crate) cancel: CancelToken,
@@ -131,13 +131,23 @@ impl Plan {
         if sequences > 1 << 16 {
             return Err(Error::invalid(format!("{sequences} sequences; at most {}", 1 << 16)));
         }
-        let slots = length.next_multiple_of(SLOT_GROUP);
+        // One group more than the text, for the masks of `score`.
+        let slots = length.next_multiple_of(SLOT_GROUP) + SLOT_GROUP;
         let rows = or(params.pass_rows, DEFAULT_PASS_ROWS).min(sequences.saturating_mul(slots));
+        let causal = config.variant.is_causal();
+        // Rows that see each other both ways go through the network together, a whole sequence at a time.
+        let rows = if causal { rows } else { rows.max(slots) };
         let threads = count_threads(params.threads)?;
         let capacity = Capacity { sequences, slots, rows, kv: params.kv_type };
         let own = params.kernels == Kernels::Own
             && in_host_memory(model.weights().device())
             && cpu::Engine::supports(config);
+        if !(own || causal) {
+            let variant = config.variant.name();
+            return Err(Error::Unsupported(format!(
+                "variant '{variant}' on this device with these kernels: it runs on the CPU with esolm's own"
+            )));
+        }
         let layout = Layout::new(config, &capacity, !own)?;
         let size = if own {
             Size::Cpu(cpu::Engine::memory(&layout, &capacity, threads)?)
@@ -256,6 +266,11 @@ impl Engine {
         }
     }
 
+    /// Whether a row's view is free, not only causal.
+    pub(crate) fn sees_any_slots(&self) -> bool {
+        matches!(self.compute, Compute::Cpu(_))
+    }
+
     /// Forgets the cache, after a failure that may have left numbers in it that are not finite.
     pub(crate) fn clear(&mut self) {
         match &mut self.compute {
@@ -274,6 +289,8 @@ fn check(model: &Model, capacity: &Capacity, pass: &Pass) -> Result<()> {
     let sizes = rows > 0
         && rows <= capacity.rows
         && pass.positions.len() == rows
+        && pass.sees.len() == rows
+        && pass.and_itself.len() == rows
         && pass.outputs.len() == pass.output_positions.len()
         && pass.segments.iter().map(|s| s.rows).sum::<usize>() == rows;
     let indices = below(&pass.tokens, config.vocab_size)
@@ -285,6 +302,10 @@ fn check(model: &Model, capacity: &Capacity, pass: &Pass) -> Result<()> {
             && s.rows > 0
             && s.first_slot + s.rows <= capacity.slots
             && s.outputs <= s.rows
+            && pass
+                .sees
+                .get(s.first_row..s.first_row + s.rows)
+                .is_some_and(|sees| sees.iter().all(|&n| n as usize <= s.first_slot + s.rows))
     });
     match sizes && indices && segments {
         true => Ok(()),

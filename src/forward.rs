@@ -1,8 +1,9 @@
 //! The network: one pass over some rows of some sequences, as a ggml graph.
 //!
 //! A row is a token at a position. Rows of a sequence follow each other in generation order and occupy the
-//! cache's slots from `first_slot` on; each row sees all earlier slots of its sequence and itself. That is all
-//! there is to Eso-LM (B)'s attention, in both phases: the order does the rest.
+//! cache's slots from `first_slot` on. A row sees its sequence's first slots, up to a number of its own; that is
+//! all that distinguishes the variants here. In Eso-LM (B) and in autoregression a row sees the slots up to its
+//! own, in both phases: the order does the rest.
 
 use crate::config::{BLOCK_TENSORS, Config};
 use crate::error::{Error, Result};
@@ -23,12 +24,30 @@ pub(crate) struct Segment {
     pub(crate) outputs: usize,
 }
 
+/// One row of a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) token: u32,
+    /// Where in the text, which is what the rotation goes by.
+    pub(crate) position: u32,
+    /// Whether it wants logits.
+    pub(crate) output: bool,
+    /// So many first slots of its sequence it sees.
+    pub(crate) sees: u32,
+    /// Whether it sees its own slot besides.
+    pub(crate) and_itself: bool,
+}
+
 /// The rows of one pass. `outputs` lists, segment by segment, the rows that want logits, and
 /// `output_positions` their positions.
 #[derive(Debug, Default)]
 pub(crate) struct Pass {
     pub(crate) tokens: Vec<i32>,
     pub(crate) positions: Vec<i32>,
+    /// So many first slots of its sequence each row sees.
+    pub(crate) sees: Vec<u32>,
+    /// Whether it sees its own slot besides.
+    pub(crate) and_itself: Vec<bool>,
     pub(crate) outputs: Vec<i32>,
     pub(crate) output_positions: Vec<i32>,
     pub(crate) segments: Vec<Segment>,
@@ -40,6 +59,8 @@ impl Pass {
         Self {
             tokens: Vec::with_capacity(rows),
             positions: Vec::with_capacity(rows),
+            sees: Vec::with_capacity(rows),
+            and_itself: Vec::with_capacity(rows),
             outputs: Vec::with_capacity(rows),
             output_positions: Vec::with_capacity(rows),
             segments: Vec::with_capacity(segments),
@@ -57,7 +78,9 @@ impl Pass {
             let (first_row, first_slot) = (pass.tokens.len(), capacity.slots - rows);
             pass.segments.push(Segment { sequence, first_row, rows, first_slot, outputs: rows });
             pass.tokens.resize(first_row + rows, 0);
+            pass.sees.extend((first_slot as u32 + 1..).take(rows));
         }
+        pass.and_itself.resize(pass.tokens.len(), false);
         pass.positions = pass.tokens.clone();
         pass.output_positions = pass.tokens.clone();
         pass.outputs = (0..).take(pass.tokens.len()).collect();
@@ -65,7 +88,9 @@ impl Pass {
     }
 
     /// Adds a row to the last segment.
-    pub(crate) fn push(&mut self, token: u32, position: u32, output: bool) {
+    pub(crate) fn push(&mut self, Row { token, position, output, sees, and_itself }: Row) {
+        self.sees.push(sees);
+        self.and_itself.push(and_itself);
         if output {
             self.outputs.push(self.tokens.len() as i32);
             self.output_positions.push(position as i32);
@@ -78,9 +103,21 @@ impl Pass {
         }
     }
 
+    /// Whether every row sees the slots up to its own.
+    fn is_causal(&self) -> bool {
+        let prefixes = !self.and_itself.contains(&true);
+        prefixes
+            && self.segments.iter().all(|s| {
+                let sees = self.sees.iter().skip(s.first_row).take(s.rows);
+                sees.copied().eq((s.first_slot as u32 + 1..).take(s.rows))
+            })
+    }
+
     pub(crate) fn clear(&mut self) {
         self.tokens.clear();
         self.positions.clear();
+        self.sees.clear();
+        self.and_itself.clear();
         self.outputs.clear();
         self.output_positions.clear();
         self.segments.clear();
@@ -139,6 +176,9 @@ pub(crate) fn build<'g>(
     let [embedding, blocks @ .., norm_weight, norm_bias, output, output_bias] = weights else {
         return Err(Error::internal("weights are missing"));
     };
+    if !pass.is_causal() {
+        return Err(Error::internal("the graph has causal attention only"));
+    }
     let tokens = graph.input_i32(&pass.tokens, layout.tokens)?;
     let positions = graph.input_i32(&pass.positions, layout.positions)?;
     let mut outputs = match pass.outputs.is_empty() {

@@ -37,9 +37,9 @@
 pub mod capi;
 pub mod config;
 mod context;
-mod cpu;
 #[cfg(feature = "convert")]
 pub mod convert;
+mod cpu;
 mod error;
 mod forward;
 mod ggml;
@@ -52,6 +52,7 @@ mod request;
 mod rng;
 mod sampler;
 mod schedule;
+mod score;
 mod session;
 mod tokenizer;
 #[cfg(feature = "convert")]
@@ -65,5 +66,6 @@ pub use log::{LogLevel, LogReceiver, set_log_receiver};
 pub use model::{LoadMode, LoadOptions, Model};
 pub use request::{GenerateParams, Plan, Prompt};
 pub use sampler::{Sampler, Sampling};
+pub use score::Estimate;
 pub use session::{Choice, Step, Update};
 pub use tokenizer::{HOLE, Tokenizer};

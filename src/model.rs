@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, TOKENIZER_KEY, Variant};
+use crate::config::{Config, TOKENIZER_KEY};
 use crate::error::{Error, Result};
 use crate::ggml::{Device, Weights, WeightsSource};
 use crate::gguf::{Gguf, TensorInfo, TensorType, Value};
@@ -102,12 +102,6 @@ impl Model {
         let device = Device::find(&options.device)?;
         let gguf = Gguf::parse(source.bytes(), &file)?;
         let config = Config::from_gguf(&gguf)?;
-        if config.variant != Variant::EsoB {
-            return Err(Error::Unsupported(format!(
-                "{file}: a model of variant '{}'; this version runs Eso-LM (B), variant 'b'",
-                config.variant.name()
-            )));
-        }
         let tensors = select_tensors(&gguf, &config)?;
         let file_bytes = source.bytes().len();
         let metadata = gguf.into_metadata();

@@ -1,6 +1,6 @@
 //! What a caller asks for: known tokens, parameters, or a whole plan.
 
-use crate::config::Config;
+use crate::config::{Config, Variant};
 use crate::error::{Error, Result};
 use crate::sampler::Sampling;
 
@@ -24,7 +24,8 @@ pub struct GenerateParams {
     /// Tokens of a sequence, prompt included; 0 is the context's length.
     pub length: usize,
     /// Share of the unknown tokens that diffusion writes, in parallel; the rest is written one by one, left to
-    /// right. 1 is all diffusion, 0 plain autoregression.
+    /// right. 1 is all diffusion, 0 plain autoregression. (MDLM always diffuses everything, an autoregressive model
+    /// nothing.)
     pub alpha_0: f64,
     /// Steps of the diffusion phase (T); steps that happen to write nothing are left out.
     pub steps: usize,
@@ -64,6 +65,9 @@ pub struct Plan {
     pub order: Vec<u32>,
     /// Tokens written by each step; with those known beforehand they add up to the length.
     pub counts: Vec<u32>,
+    /// How many of these tokens the diffusion phase writes; whole steps, the first ones. It makes a difference to
+    /// Eso-LM (A) alone, whose phases differ.
+    pub diffusion: usize,
 }
 
 impl Plan {
@@ -77,6 +81,16 @@ impl Plan {
         let sum: u64 = self.counts.iter().map(|&c| u64::from(c)).sum();
         if sum + self.known.len() as u64 != self.order.len() as u64 || self.counts.contains(&0) {
             return Err(Error::invalid("a schedule's counts must add up to the unknown tokens"));
+        }
+        let ends = self.counts.iter().scan(0, |sum, &c| {
+            *sum += c as usize;
+            Some(*sum)
+        });
+        if self.diffusion != 0 && !ends.into_iter().any(|end| end == self.diffusion) {
+            return Err(Error::invalid("the diffusion phase must be whole steps"));
+        }
+        if config.variant == Variant::Ar && !(self.order.is_sorted() && self.counts.iter().all(|&c| c == 1)) {
+            return Err(Error::invalid("an autoregressive model writes one by one, from left to right"));
         }
         let outside = |&&t: &&u32| t as usize >= config.vocab_size || t == config.mask_token_id;
         if let Some(token) = self.known.iter().find(outside) {

@@ -3,7 +3,7 @@
 use crate::rng::Rng;
 
 /// Noise that is left at the end of training time, `eps` of the log-linear schedule (reference: `noise.eps`).
-const EPS: f64 = 1e-3;
+pub(crate) const EPS: f64 = 1e-3;
 
 /// Draws the number of tokens for each of `steps` (at least one) diffusion steps over `unknown` tokens. Puts the
 /// counts that are not zero into `counts`, and then a 1 for each token of the sequential phase. Returns how many

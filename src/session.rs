@@ -1,11 +1,11 @@
 //! One generation: what is known, what comes next, and how far the cache is final.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
-use crate::config::Config;
+use crate::config::{Config, Variant};
 use crate::context::{Context, Engine};
 use crate::error::{Error, Result};
-use crate::forward::{Pass, Segment};
+use crate::forward::{Pass, Row, Segment};
 use crate::kv_cache::Capacity;
 use crate::request::{GenerateParams, Plan, Prompt};
 use crate::rng::{Purpose, Rng};
@@ -61,12 +61,65 @@ struct Sequence {
     committed: usize,
     /// So many slots have known tokens.
     revealed: usize,
+    /// So many slots will, when the diffusion phase is over.
+    diffused: usize,
     /// Randomness for tokens, now and as it was before the step.
     rng: Rng,
     rng_before: Rng,
 }
 
 impl Sequence {
+    /// The slots of the coming step, which writes `count` tokens: those that have to be fed, of which the last
+    /// `count` become tokens.
+    fn slots(&self, variant: Variant, count: usize) -> Range<usize> {
+        match variant {
+            Variant::Mdlm => 0..self.order.len(),
+            _ => self.committed..self.revealed + count,
+        }
+    }
+
+    /// The row that a slot is fed as in the coming step.
+    fn row(&self, variant: Variant, slot: usize, count: usize, config: &Config) -> Row {
+        let at = |place: usize| self.order.get(place).copied().unwrap_or(0);
+        let token = |position: u32| self.tokens.get(position as usize).copied();
+        let mask = config.mask_token_id;
+        let output = slot >= self.slots(variant, count).end - count;
+        let seen_by = |n: usize| n as u32;
+        let (place, sees) = match variant {
+            Variant::EsoB => (slot, slot + 1),
+            // Tokens of the diffusion phase see each other both ways, now and from then on.
+            Variant::EsoA if slot < self.revealed.min(self.diffused) => {
+                (slot, self.revealed.min(self.diffused))
+            }
+            Variant::EsoA => (slot, slot + 1),
+            // Everything sees everything; the masks that stay go first.
+            Variant::Mdlm if slot < self.revealed => (slot, self.order.len()),
+            Variant::Mdlm if output => (slot + self.revealed + count - self.order.len(), self.order.len()),
+            Variant::Mdlm => (slot + count, self.order.len()),
+            // A row is the token before, and says what comes at its position.
+            Variant::Ar => {
+                let before = slot.checked_sub(1).and_then(|before| token(at(before)));
+                let token = before.unwrap_or(config.first_token_id());
+                return Row { token, position: at(slot), output, sees: seen_by(slot + 1), and_itself: false };
+            }
+        };
+        let position = at(place);
+        // A token that an earlier pass of this step has chosen is not known to this step.
+        let known = (place < self.revealed).then(|| token(position)).flatten();
+        Row { token: known.unwrap_or(mask), position, output, sees: seen_by(sees), and_itself: false }
+    }
+
+    /// Notes that the coming step has written its `count` tokens.
+    fn advance(&mut self, variant: Variant, count: usize) {
+        self.committed = match variant {
+            Variant::EsoB => self.revealed,
+            Variant::EsoA if self.revealed >= self.diffused => self.revealed,
+            Variant::EsoA | Variant::Mdlm => 0,
+            Variant::Ar => self.revealed + count,
+        };
+        self.revealed += count;
+    }
+
     /// Forgets the last generation: `length` tokens, of which `known` (positions and tokens) are given.
     fn reset(&mut self, length: usize, mask: u32, known: impl ExactSizeIterator<Item = (u32, u32)>) {
         self.committed = 0;
@@ -91,7 +144,7 @@ pub(crate) struct Session {
     total: usize,
     sampling: Sampling,
     updates: Vec<Update>,
-    pass: Pass,
+    pub(crate) pass: Pass,
     sampler: Sampler,
     mask: u32,
     /// Whether the cache may hold numbers that are not finite.
@@ -106,6 +159,7 @@ impl Session {
             counts: Vec::with_capacity(length),
             committed: 0,
             revealed: 0,
+            diffused: 0,
             rng: Rng::new(0, number, Purpose::Token),
             rng_before: Rng::new(0, number, Purpose::Token),
         };
@@ -129,31 +183,37 @@ impl Session {
 
     /// Puts the rows of the coming step that come after `from` (a sequence and a slot) into the pass, as many
     /// as fit. Returns where the next pass goes on, or nothing if all rows are in.
-    fn fill_pass(&mut self, from: (usize, usize), most_rows: usize) -> Option<(usize, usize)> {
-        let Self { sequences, pass, active, next, mask, .. } = self;
+    fn fill_pass(
+        &mut self,
+        from: (usize, usize),
+        config: &Config,
+        most_rows: usize,
+    ) -> Option<(usize, usize)> {
+        let Self { sequences, pass, active, next, .. } = self;
+        let variant = config.variant;
         pass.clear();
         let (first_sequence, mut slot) = from;
         for (number, sequence) in sequences.iter().enumerate().take(*active).skip(first_sequence) {
             let Some(&count) = sequence.counts.get(*next) else { continue };
-            slot = slot.max(sequence.committed);
-            let end = sequence.revealed + count as usize;
-            if slot < end {
-                let first_row = pass.tokens.len();
-                if first_row == most_rows {
-                    return Some((number, slot));
-                }
+            let count = count as usize;
+            let slots = sequence.slots(variant, count);
+            slot = slot.max(slots.start);
+            let first_row = pass.tokens.len();
+            // Rows that see later ones must go through the network together with them.
+            let together = if variant.is_causal() { 1 } else { slots.len() };
+            if slot < slots.end && first_row + together > most_rows {
+                return Some((number, slot));
+            }
+            if slot < slots.end {
                 let (rows, outputs) = (0, 0);
                 pass.segments.push(Segment { sequence: number, first_row, rows, first_slot: slot, outputs });
-                for &position in sequence.order.get(slot..end).unwrap_or(&[]) {
-                    if pass.tokens.len() == most_rows {
-                        return Some((number, slot));
-                    }
-                    let unknown = slot >= sequence.revealed;
-                    let token = sequence.tokens.get(position as usize).copied().unwrap_or(*mask);
-                    // A token that an earlier pass of this step has chosen is not known to this step.
-                    pass.push(if unknown { *mask } else { token }, position, unknown);
-                    slot += 1;
+            }
+            while slot < slots.end {
+                if pass.tokens.len() == most_rows {
+                    return Some((number, slot));
                 }
+                pass.push(sequence.row(variant, slot, count, config));
+                slot += 1;
             }
             slot = 0;
         }
@@ -167,20 +227,22 @@ impl Session {
         mut choose: impl FnMut(&mut Sampler, &mut Rng, &Sampling, &Choice<'_>) -> Result<u32>,
     ) -> Result<()> {
         self.updates.clear();
-        let vocab = engine.model.config().vocab_size;
+        let model = engine.model.clone();
+        let config = model.config();
         let mut from = Some((0, 0));
         while let Some(start) = from {
-            from = self.fill_pass(start, engine.capacity.rows);
+            from = self.fill_pass(start, config, engine.capacity.rows);
             if self.pass.tokens.is_empty() {
                 break;
             }
-            let mut rows = engine.run(&self.pass)?.chunks_exact(vocab);
+            let mut rows = engine.run(&self.pass)?.chunks_exact(config.vocab_size);
             for segment in &self.pass.segments {
                 let Some(sequence) = self.sequences.get_mut(segment.sequence) else { continue };
                 for slot in
                     segment.first_slot + segment.rows - segment.outputs..segment.first_slot + segment.rows
                 {
-                    let position = sequence.order.get(slot).copied().unwrap_or(0);
+                    let count = sequence.counts.get(self.next).map_or(0, |&c| c as usize);
+                    let position = sequence.row(config.variant, slot, count, config).position;
                     let logits = rows.next().ok_or_else(|| Error::internal("a row of logits is missing"))?;
                     let choice = Choice { sequence: segment.sequence, slot, position, logits };
                     let token = choose(&mut self.sampler, &mut sequence.rng, &self.sampling, &choice)?;
@@ -197,8 +259,7 @@ impl Session {
         }
         for sequence in self.sequences.iter_mut().take(self.active) {
             if let Some(&count) = sequence.counts.get(self.next) {
-                sequence.committed = sequence.revealed;
-                sequence.revealed += count as usize;
+                sequence.advance(config.variant, count as usize);
             }
         }
         self.next += 1;
@@ -217,6 +278,7 @@ impl Context {
         self.check_begin(prompts.len(), length)?;
         params.validate()?;
         let mask = self.session.mask;
+        let variant = self.engine.model.config().variant;
         // Check everything before anything changes. The spare memory of `updates` marks positions taken.
         for (number, prompt) in prompts.iter().enumerate() {
             let marks = &mut self.session.updates;
@@ -235,7 +297,18 @@ impl Context {
                     Some(mark) => mark.sequence = 1,
                 }
             }
+            let known = prompt.known.len();
+            if variant == Variant::Ar && marks.iter().take(known).any(|mark| mark.sequence == 0) {
+                return Err(Error::invalid(format!(
+                    "prompt {number}: an autoregressive model takes a prefix only"
+                )));
+            }
         }
+        let alpha_0 = match variant {
+            Variant::EsoA | Variant::EsoB => params.alpha_0,
+            Variant::Mdlm => 1.0,
+            Variant::Ar => 0.0,
+        };
         self.start(prompts.len(), params.sampling);
         for (number, (sequence, prompt)) in self.session.sequences.iter_mut().zip(prompts).enumerate() {
             sequence.reset(length, mask, prompt.known.iter().copied());
@@ -247,7 +320,8 @@ impl Context {
             order.extend((0..length as u32).filter(|&p| !known(tokens, p)));
             let n_known = prompt.known.len();
             let mut rng = Rng::new(params.seed, number, Purpose::Schedule);
-            let diffusion = schedule::draw(params.alpha_0, params.steps, length - n_known, &mut rng, counts);
+            let diffusion = schedule::draw(alpha_0, params.steps, length - n_known, &mut rng, counts);
+            sequence.diffused = n_known + diffusion;
             if let Some(tail) = order.get_mut(n_known..) {
                 order::random(tail, diffusion, &mut Rng::new(params.seed, number, Purpose::Order));
             }
@@ -273,11 +347,18 @@ impl Context {
             let known = plan.order.iter().copied().zip(plan.known.iter().copied());
             sequence.reset(plan.order.len(), mask, known);
             sequence.rng = Rng::new(seed, number, Purpose::Token);
+            sequence.diffused = plan.known.len() + plan.diffusion;
             sequence.order.clone_from(&plan.order);
             sequence.counts.clone_from(&plan.counts);
         }
         self.session.count_steps();
         Ok(())
+    }
+
+    /// Ends the generation, whose cache is about to be overwritten.
+    pub(crate) fn forget_generation(&mut self) {
+        self.session.active = 0;
+        self.session.total = 0;
     }
 
     fn check_begin(&self, sequences: usize, length: usize) -> Result<()> {

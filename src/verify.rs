@@ -97,7 +97,12 @@ impl Golden<'_> {
             Err(_) => None,
         };
         let sampling = self.sampling(name, noise.is_some())?;
-        let plan = |order: &[u32]| Plan { known: vec![], order: order.to_vec(), counts: counts.clone() };
+        let plan = |order: &[u32]| Plan {
+            known: vec![],
+            order: order.to_vec(),
+            counts: counts.clone(),
+            diffusion: 0,
+        };
         let plans: Vec<Plan> = orders.chunks_exact(length).map(plan).collect();
         let params = ContextParams { sequences, length, threads, kv_type, ..ContextParams::default() };
         let mut context = Context::new(model, &params)?;

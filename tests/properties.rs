@@ -41,7 +41,7 @@ impl Case {
         let text: Vec<u32> = (0..length).map(|_| random.below(MASK as usize) as u32).collect();
         let order = random.permutation(length);
         let known = order[..known].iter().map(|&p| text[p as usize]).collect();
-        Self { plan: Plan { known, order, counts: counts.to_vec() }, text }
+        Self { plan: Plan { known, order, counts: counts.to_vec(), diffusion: 0 }, text }
     }
 
     /// Logits by slot, each step's computed by the definition from nothing: all tokens known before it, then
@@ -333,6 +333,7 @@ fn impossible_plans_are_errors() {
         known: known.to_vec(),
         order: order.to_vec(),
         counts: counts.to_vec(),
+        diffusion: 0,
     };
     for bad in [
         plan(&[], &[0, 0, 1], &[3]),
@@ -431,7 +432,7 @@ fn memory_use_is_what_the_parameters_ask_for() {
     let usage = |params: ContextParams| Context::memory_use(&model, &params).unwrap();
     for (kv_type, bytes) in [(KvType::F32, 4), (KvType::F16, 2)] {
         for sequences in [1, 3] {
-            for (length, slots) in [(1, 32), (32, 32), (33, 64), (48, 64)] {
+            for (length, slots) in [(1, 64), (32, 64), (33, 96), (48, 96)] {
                 let memory = usage(ContextParams { kv_type, length, ..params(sequences) });
                 // Keys and values of 2 blocks, 64 wide.
                 assert_eq!(memory.kv_cache, 2 * 2 * 64 * bytes * slots * sequences);
@@ -449,7 +450,7 @@ fn memory_use_is_what_the_parameters_ask_for() {
     let absurd = ContextParams { sequences: usize::MAX, ..params(1) };
     assert!(matches!(Context::memory_use(&model, &absurd), Err(Error::InvalidArgument(_))));
     let absurd = ContextParams { pass_rows: usize::MAX, ..params(2) };
-    assert_eq!(usage(absurd), usage(ContextParams { pass_rows: 128, ..params(2) }));
+    assert_eq!(usage(absurd), usage(ContextParams { pass_rows: 2 * 96, ..params(2) }));
 }
 
 #[test]

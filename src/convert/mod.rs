@@ -30,8 +30,6 @@ use source::Source;
 
 /// Longest `config.json` or `tokenizer.json` that is read.
 const MAX_SMALL_FILE: u64 = 64 << 20;
-/// Key of what an AR model's training put before each text.
-const PREPEND_TOKEN_KEY: &str = "esolm.prepend_token";
 
 /// What to convert, and how.
 #[derive(Debug, Clone)]
@@ -48,6 +46,8 @@ pub struct Options {
     pub head_count: Option<usize>,
     /// The longest sequence, where the configuration does not say it.
     pub context_length: Option<usize>,
+    /// The token that begins a text, if neither configuration nor tokenizer says so.
+    pub bos_token_id: Option<u32>,
     /// `general.name`; `None` takes the output's file name without its ending and type.
     pub name: Option<String>,
     /// Replaces an output that exists.
@@ -64,6 +64,7 @@ impl Default for Options {
             variant: None,
             head_count: None,
             context_length: None,
+            bos_token_id: None,
             name: None,
             force: false,
         }
@@ -171,9 +172,6 @@ pub fn convert(
     writer.set("general.name", Value::Str(model_name(output, options)));
     writer.set("general.file_type", Value::U32(options.tensor_type.file_type()));
     writer.set("general.quantization_version", Value::U32(2));
-    if let Some(prepended) = settings.prepend_token {
-        writer.set(PREPEND_TOKEN_KEY, Value::Str(prepended));
-    }
     let tokenizer = vocabulary.as_ref().map_or(TokenizerSource::None, |v| v.source);
     if let Some(vocabulary) = vocabulary {
         writer.set(TOKENIZER_KEY, Value::Str(vocabulary.json));

@@ -23,8 +23,6 @@ const MAX_BLOCKS: usize = 1 << 10;
 #[derive(Debug)]
 pub(super) struct Settings {
     pub config: Config,
-    /// What an AR model's training put before each text: `bos` or `mask`.
-    pub prepend_token: Option<String>,
     pub notes: Vec<String>,
 }
 
@@ -86,7 +84,8 @@ pub(super) fn settings(
         Err(e) => Err(e),
     };
     let mut eos_token_id = special(&["eos_token_id"], vocabulary.and_then(Vocabulary::eos))?;
-    let bos_token_id = special(&["bos_token_id"], vocabulary.and_then(Vocabulary::bos))?;
+    let bos_token_id =
+        special(&["bos_token_id"], vocabulary.and_then(Vocabulary::bos).or(options.bos_token_id))?;
     let mask_token_id = token(mask_token_id)?;
     if eos_token_id == Some(mask_token_id) {
         notes.push(format!("token {mask_token_id} is both mask and end of text; the latter is left out"));
@@ -98,8 +97,21 @@ pub(super) fn settings(
             .map(|v| v as f32)
             .ok_or_else(|| source.bad(format!("configuration: 'alpha_0' is {value}")))
     });
-    let prepend_token = match facts.find(&["algo.prepend_token", "prepend_token"]) {
-        Some(Value::String(text)) if variant == Variant::Ar => Some(text.clone()),
+    let prepend_token_id = match facts.find(&["algo.prepend_token", "prepend_token"]) {
+        Some(Value::String(text)) if variant == Variant::Ar => match text.as_str() {
+            "bos" if bos_token_id.is_none() => {
+                return Err(
+                    source.bad("texts begin with 'bos', which no one names; give --bos or --tokenizer")
+                );
+            }
+            "bos" => bos_token_id,
+            "mask" => Some(mask_token_id),
+            other => {
+                return Err(
+                    source.bad(format!("configuration: 'prepend_token' is '{other}', not bos or mask"))
+                );
+            }
+        },
         _ => None,
     };
     let config = Config {
@@ -115,11 +127,12 @@ pub(super) fn settings(
         mask_token_id,
         eos_token_id,
         bos_token_id,
+        prepend_token_id,
         train_alpha_0: alpha_0.transpose()?,
     };
     config.validate().map_err(|what| source.bad(what))?;
     check_rotary(source, config.head_dim())?;
-    Ok(Settings { config, prepend_token, notes })
+    Ok(Settings { config, notes })
 }
 
 /// Looks facts up in a source.

@@ -36,11 +36,12 @@ impl Element for f16 {
     }
 }
 
-/// One head's queries [rows, Dh], keys and values [slots, Dh], and how many slots each row sees. `scores` is
-/// room for TILE numbers per slot.
+/// One head's queries [rows, Dh], keys and values [slots, Dh], how many first slots each row sees, and one slot more
+/// that it may see besides. `scores` is room for TILE numbers per slot.
 pub(super) struct Head<'a, T> {
     pub(super) queries: [&'a [f32]; TILE],
     pub(super) seen: [usize; TILE],
+    pub(super) besides: [Option<usize>; TILE],
     pub(super) keys: &'a [T],
     pub(super) values: &'a [T],
     pub(super) scores: &'a mut [f32],
@@ -58,7 +59,7 @@ pub(super) fn attend<T: Element>(head: Head<'_, T>, rows: usize, store: impl FnM
 
 #[inline(always)]
 fn attend_rows<T: Element, const R: usize>(head: Head<'_, T>, mut store: impl FnMut(usize, usize, F32x8)) {
-    let Head { queries, seen, keys, values, scores } = head;
+    let Head { queries, seen, besides, keys, values, scores } = head;
     let width = queries[0].len() / LANES;
     let most = seen.iter().take(R).copied().max().unwrap_or(0);
     let (keys, values) = (keys.as_chunks::<LANES>().0, values.as_chunks::<LANES>().0);
@@ -76,16 +77,26 @@ fn attend_rows<T: Element, const R: usize>(head: Head<'_, T>, mut store: impl Fn
         }
         *scores = F32x8::sums(sums).map(|s| s * scale);
     }
+    let at = |slot: usize| slot * width..(slot + 1) * width;
     let mut inverse = [0.0; TILE];
+    let mut extra = [0.0; TILE];
     for row in 0..R {
         let (visible, hidden) = scores.split_at_mut(seen[row]);
         let peak = visible.iter().fold(f32::NEG_INFINITY, |m, s| if s[row] > m { s[row] } else { m });
+        let own = besides[row].map(|slot| {
+            let products = queries[row].iter().zip(&keys[at(slot)]);
+            let sum = products.fold(F32x8::zero(), |sum, (q, k)| F32x8::load(q).mul_add(T::load(k), sum));
+            F32x8::sums([sum, F32x8::zero(), F32x8::zero(), F32x8::zero()])[0] * scale
+        });
+        let peak = own.map_or(peak, |own| if own > peak { own } else { peak });
         let mut sum = 0.0;
         for s in visible {
             s[row] = exp(s[row] - peak);
             sum += s[row];
         }
         hidden.iter_mut().for_each(|s| s[row] = 0.0);
+        extra[row] = own.map_or(0.0, |own| exp(own - peak));
+        sum += extra[row];
         inverse[row] = 1.0 / sum;
     }
     let mut column = 0;
@@ -101,7 +112,12 @@ fn attend_rows<T: Element, const R: usize>(head: Head<'_, T>, mut store: impl Fn
                 sums[1] = b.mul_add(score, sums[1]);
             }
         }
-        for (row, sums) in sums.iter().enumerate() {
+        for (row, sums) in sums.iter_mut().enumerate() {
+            if let Some(slot) = besides[row] {
+                let (value, weight) = (&values[at(slot)], F32x8::splat(extra[row]));
+                sums[0] = T::load(&value[column]).mul_add(weight, sums[0]);
+                sums[1] = T::load(&value[column + n - 1]).mul_add(weight, sums[1]);
+            }
             for (i, sum) in sums.iter().enumerate().take(n) {
                 store(row, (column + i) * LANES, sum.mul(F32x8::splat(inverse[row])));
             }

@@ -15,12 +15,7 @@ const ROWS: usize = 96;
 
 /// y = w x^T: `store` gets, for each row of `x` (all of `w`'s columns long), the products with some consecutive
 /// rows of `w`, as (row of x, first row of w, products).
-pub(super) fn matmul(
-    worker: &Worker<'_>,
-    w: Matrix<'_>,
-    x: &[f32],
-    store: impl Fn(usize, usize, &[f32]),
-) {
+pub(super) fn matmul(worker: &Worker<'_>, w: Matrix<'_>, x: &[f32], store: impl Fn(usize, usize, &[f32])) {
     let columns = w.columns / LANES;
     let x = x.as_chunks::<LANES>().0;
     let mut tile = [[[0.0; LANES]; CHUNK]; TILE];

@@ -49,6 +49,8 @@ impl<'a, T> Shared<'a, T> {
     pub(super) unsafe fn write(self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
         // SAFETY: the range is inside; the caller rules out all other users.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(range.start), range.end - range.start) }
+        unsafe {
+            std::slice::from_raw_parts_mut(self.start.as_ptr().add(range.start), range.end - range.start)
+        }
     }
 }

@@ -309,8 +309,7 @@ impl<'a> Network<'a> {
         queries: usize,
         place: impl Fn(usize) -> usize,
     ) -> Option<()> {
-        let (d, dh, heads) =
-            (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
+        let (d, dh, heads) = (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
         let slots = self.capacity.slots;
         let [keys, values] = self.block_cache::<T>(number)?;
         let rows = self.pass.tokens.len();
@@ -351,8 +350,7 @@ impl<'a> Network<'a> {
         number: usize,
         part: impl Fn(&Segment) -> usize,
     ) -> Option<()> {
-        let (d, dh, heads) =
-            (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
+        let (d, dh, heads) = (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
         let slots = self.capacity.slots;
         let [keys, values] = self.block_cache::<T>(number)?;
         let tiles = |s: &Segment| part(s).div_ceil(TILE);
@@ -375,16 +373,23 @@ impl<'a> Network<'a> {
             })?;
             let rows = (part(segment) - tile * TILE).min(TILE);
             let first = first + tile * TILE;
-            // What the tile's first row sees: all before it in its sequence, and itself.
-            let seen = segment.first_slot + segment.rows - part(segment) + tile * TILE + 1;
+            let in_pass = segment.first_row + segment.rows - part(segment) + tile * TILE;
+            let sees = self.pass.sees.get(in_pass..in_pass + rows)?;
+            let seen: [usize; TILE] = std::array::from_fn(|i| sees.get(i).map_or(0, |&s| s as usize));
+            let itself = self.pass.and_itself.get(in_pass..in_pass + rows)?;
+            let slot = |i: usize| segment.first_slot + in_pass - segment.first_row + i;
+            let besides: [Option<usize>; TILE] =
+                std::array::from_fn(|i| itself.get(i).and_then(|&yes| yes.then(|| slot(i))));
+            let most = seen.into_iter().chain(besides.into_iter().flatten().map(|s| s + 1)).max()?;
             let row = |i: usize| (first + i.min(rows - 1)) * d + head * dh;
             let cache = (segment.sequence * heads + head) * slots * dh;
-            let cache = cache..cache + (seen + rows - 1) * dh;
+            let cache = cache..cache + most * dh;
             // SAFETY: see above.
             let head = unsafe {
                 Head {
                     queries: std::array::from_fn(|i| self.q.read(row(i)..row(i) + dh)),
-                    seen: std::array::from_fn(|i| seen + i.min(rows - 1)),
+                    seen,
+                    besides,
                     keys: keys.read(cache.clone()),
                     values: values.read(cache),
                     scores: &mut *scores,

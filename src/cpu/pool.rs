@@ -87,7 +87,10 @@ impl Pool {
                 }
             }
         }
-        Ok(Self { team, threads })
+        let mut pool = Self { team, threads };
+        // A thread takes memory when it starts: let that be over before anybody generates.
+        pool.run(&AtomicBool::new(false), &|worker| worker.wait())?;
+        Ok(pool)
     }
 
     /// Threads, the caller included.
@@ -249,7 +252,9 @@ mod tests {
                 let done: Vec<AtomicUsize> = (0..1000).map(|_| AtomicUsize::new(0)).collect();
                 let operation = |number: usize, worker: &Worker<'_>| {
                     for range in worker.ranges(done.len(), 7) {
-                        done[range].iter().for_each(|d| assert_eq!(d.fetch_add(1, Ordering::Relaxed), number));
+                        done[range]
+                            .iter()
+                            .for_each(|d| assert_eq!(d.fetch_add(1, Ordering::Relaxed), number));
                     }
                     worker.wait()
                 };

@@ -94,10 +94,7 @@ fn q4_k(bytes: &[u8], to: &mut [[f32; LANES]]) {
         let s = &block[4..16];
         let factors = |part: usize| match part {
             0..4 => (s[part] & 63, s[part + 4] & 63),
-            _ => (
-                s[part + 4] & 15 | (s[part - 4] >> 6) << 4,
-                s[part + 4] >> 4 | (s[part] >> 6) << 4,
-            ),
+            _ => (s[part + 4] & 15 | (s[part - 4] >> 6) << 4, s[part + 4] >> 4 | (s[part] >> 6) << 4),
         };
         let both = |part: usize| {
             let (a, b) = factors(part);

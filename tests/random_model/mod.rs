@@ -57,6 +57,7 @@ pub fn config(block_count: usize, head_count: usize) -> Config {
         mask_token_id: 100,
         eos_token_id: None,
         bos_token_id: None,
+        prepend_token_id: None,
         train_alpha_0: None,
     }
 }

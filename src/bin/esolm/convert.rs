@@ -40,6 +40,9 @@ pub struct Args {
     /// Longest text in tokens, where the configuration does not say it.
     #[arg(long, value_name = "N")]
     length: Option<usize>,
+    /// The token that begins a text (for a model without tokenizer that does not say)
+    #[arg(long, value_name = "ID")]
+    bos: Option<u32>,
     /// The model's name in the file; the output's file name if not given.
     #[arg(long)]
     name: Option<String>,
@@ -56,6 +59,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         variant: args.variant.as_deref().and_then(Variant::from_name),
         head_count: args.heads,
         context_length: args.length,
+        bos_token_id: args.bos,
         name: args.name.clone(),
         force: args.force,
     };

@@ -1,0 +1,216 @@
+//! Likelihoods against the authors' code, and against what generation itself reports.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![cfg(feature = "convert")]
+
+use std::path::Path;
+
+use esolm::convert::{Options, convert};
+use esolm::{Context, ContextParams, Error, Kernels, KvType, LoadOptions, Model, Plan, Sampling};
+use safetensors::SafeTensors;
+
+const LENGTH: usize = 64;
+const MASK: u32 = 96;
+/// Logits agree within 1e-4, so log-probabilities within twice that.
+const EXACT: f64 = 2e-4;
+
+struct Golden(std::path::PathBuf, Vec<u8>);
+
+impl Golden {
+    fn open(name: &str) -> Self {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        let bytes = std::fs::read(dir.join("golden.safetensors")).unwrap();
+        Self(dir, bytes)
+    }
+
+    fn words(&self, name: &str) -> Vec<[u8; 4]> {
+        let file = SafeTensors::deserialize(&self.1).unwrap();
+        file.tensor(name).unwrap().data().as_chunks::<4>().0.to_vec()
+    }
+
+    fn ints(&self, name: &str) -> Vec<Vec<u32>> {
+        let all: Vec<u32> = self.words(name).into_iter().map(u32::from_le_bytes).collect();
+        all.chunks(LENGTH).map(<[u32]>::to_vec).collect()
+    }
+
+    fn floats(&self, name: &str) -> Vec<Vec<f32>> {
+        let all: Vec<f32> = self.words(name).into_iter().map(f32::from_le_bytes).collect();
+        all.chunks(LENGTH).map(<[f32]>::to_vec).collect()
+    }
+
+    fn model(&self) -> Model {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("model.gguf");
+        convert(&self.0.join("checkpoint.ckpt"), &out, &Options::default(), &mut |_| ()).unwrap();
+        Model::open(&out, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() }).unwrap()
+    }
+}
+
+fn context(model: &Model, params: ContextParams) -> Context {
+    Context::new(model, &ContextParams { kv_type: KvType::F32, threads: 2, ..params }).unwrap()
+}
+
+/// Contexts that go through a text in different ways: large passes, small ones, and step by step.
+fn contexts(model: &Model) -> Vec<Context> {
+    let mut all = vec![context(model, ContextParams::default())];
+    all.push(context(model, ContextParams { pass_rows: 5, ..ContextParams::default() }));
+    if model.config().variant.is_causal() {
+        all.push(context(model, ContextParams { kernels: Kernels::Ggml, ..ContextParams::default() }));
+    }
+    all
+}
+
+fn check(what: &str, found: &[f64], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = found.iter().zip(expected).map(|(a, b)| (a - f64::from(*b)).abs()).fold(0.0, f64::max);
+    println!("{what}: {largest:e}");
+    assert!(largest <= EXACT, "{what}: {largest}");
+}
+
+#[test]
+fn any_order_likelihoods_are_the_references() {
+    let golden = Golden::open("tiny-B");
+    for context in &mut contexts(&golden.model()) {
+        for name in ["aoar_full", "aoar_half", "aoar_l2r"] {
+            let array = |part: &str| format!("{name}.{part}");
+            let (x0, orders, logp) =
+                (golden.ints(&array("x0")), golden.ints(&array("sort_idx")), golden.floats(&array("logp")));
+            for ((x0, order), logp) in x0.iter().zip(&orders).zip(&logp) {
+                check(name, &context.score_order(x0, order, 0).unwrap(), logp);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_sequential_loss_is_the_references() {
+    for name in ["tiny-B", "tiny-A"] {
+        let golden = Golden::open(name);
+        for context in &mut contexts(&golden.model()) {
+            let (x0, z0, orders, loss) = (
+                golden.ints("rec.x0"),
+                golden.ints("rec.z0"),
+                golden.ints("rec.sort_idx"),
+                golden.floats("rec.per_token"),
+            );
+            for (((x0, z0), order), loss) in x0.iter().zip(&z0).zip(&orders).zip(&loss) {
+                let known = z0.iter().filter(|&&t| t != MASK).count();
+                let found = context.score_order(x0, order, known).unwrap();
+                let expected: Vec<f32> = loss[known..].iter().map(|l| -l).collect();
+                check(&format!("{name}, {known} known"), &found, &expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_diffusion_loss_is_the_references() {
+    for name in ["tiny-B", "tiny-A"] {
+        let golden = Golden::open(name);
+        for context in &mut contexts(&golden.model()) {
+            let (x0, xt, orders, logp) = (
+                golden.ints("nll.x0"),
+                golden.ints("nll.xt"),
+                golden.ints("nll.sort_idx"),
+                golden.floats("nll.logp"),
+            );
+            for (((x0, xt), order), logp) in x0.iter().zip(&xt).zip(&orders).zip(&logp) {
+                let known = xt.iter().filter(|&&t| t != MASK).count();
+                check(name, &context.score_masked(x0, order, known).unwrap(), &logp[known..]);
+            }
+        }
+    }
+}
+
+#[test]
+fn mdlms_and_ars_losses_are_the_references() {
+    let golden = Golden::open("mdlm-tiny");
+    let mut context = context(&golden.model(), ContextParams::default());
+    let (x0, xt) = (golden.ints("nll.x0"), golden.ints("nll.xt"));
+    let (weight, loss) = (golden.words("nll.weight"), golden.floats("nll.per_token"));
+    for (i, (x0, xt)) in x0.iter().zip(&xt).enumerate() {
+        let (mut order, masked): (Vec<u32>, Vec<u32>) =
+            (0..LENGTH as u32).partition(|&p| xt[p as usize] != MASK);
+        let known = order.len();
+        order.extend(&masked);
+        let weight = f64::from(f32::from_le_bytes(weight[i]));
+        let found: Vec<f64> =
+            context.score_masked(x0, &order, known).unwrap().iter().map(|l| l * weight).collect();
+        let expected: Vec<f32> = masked.iter().map(|&p| loss[i][p as usize]).collect();
+        // The weight multiplies the difference.
+        let largest = found.iter().zip(&expected).map(|(a, b)| (a - f64::from(*b)).abs()).fold(0.0, f64::max);
+        assert!(largest <= EXACT * weight.abs().max(1.0), "{largest}");
+    }
+    assert!(matches!(context.score_order(&x0[0], &[0], 0), Err(Error::Unsupported(_))));
+
+    let golden = Golden::open("ar-tiny");
+    for context in &mut contexts(&golden.model()) {
+        let order: Vec<u32> = (0..LENGTH as u32).collect();
+        for (x0, loss) in golden.ints("nll.x0").iter().zip(&golden.floats("nll.per_token")) {
+            let expected: Vec<f32> = loss.iter().map(|l| -l).collect();
+            check("AR", &context.score_order(x0, &order, 0).unwrap(), &expected);
+        }
+        assert!(matches!(context.score_masked(&[1], &[0], 0), Err(Error::Unsupported(_))));
+    }
+}
+
+#[test]
+fn a_samples_score_is_what_its_generation_saw() {
+    let model = Golden::open("tiny-B").model();
+    let mut context = context(&model, ContextParams::default());
+    for (name, order) in [
+        ("random", (0..LENGTH as u32).map(|i| i * 37 % 64).collect::<Vec<_>>()),
+        ("left to right", (0..LENGTH as u32).collect()),
+        ("strided", (0..LENGTH as u32).map(|i| i % 8 * 8 + i / 8).collect()),
+    ] {
+        let known = 3;
+        let plan = Plan {
+            known: vec![4, 5, 6],
+            order: order.clone(),
+            counts: vec![1; LENGTH - known],
+            diffusion: LENGTH - known,
+        };
+        context.begin_planned(&[plan], Sampling::default(), 5).unwrap();
+        let mut reported = vec![];
+        let mut draws = 0..;
+        while context
+            .step_choosing(|sampler, choice| {
+                let uniform = f64::from(draws.next().unwrap() * 7919 % 1000) / 1000.0;
+                let token = sampler.draw(choice.logits, &Sampling::default(), uniform)?;
+                let others = choice.logits.iter().enumerate().filter(|&(t, _)| t != MASK as usize);
+                let sum: f64 = others.map(|(_, &l)| f64::from(l).exp()).sum();
+                reported.push(f64::from(choice.logits[token as usize]) - sum.ln());
+                Ok(token)
+            })
+            .unwrap()
+            .is_some()
+        {}
+        let tokens = context.tokens(0).unwrap().to_vec();
+        let scores = context.score_order(&tokens, &order, known).unwrap();
+        assert_eq!(scores.len(), reported.len());
+        for (score, reported) in scores.iter().zip(&reported) {
+            assert!((score - reported).abs() < 1e-5, "{name}: {score} {reported}");
+        }
+    }
+}
+
+#[test]
+fn bounds_are_ordered_as_theory_has_it() {
+    let model = Golden::open("tiny-B").model();
+    let mut context = context(&model, ContextParams::default());
+    let tokens: Vec<u32> = (0..LENGTH as u32).map(|i| i * 31 % 95).collect();
+    // More orders can only raise the expected bound; these are the first of the same orders.
+    let one = context.any_order_bound(&tokens, 1, 7).unwrap();
+    let many = context.any_order_bound(&tokens, 16, 7).unwrap();
+    assert!(many > one - (16f64).ln(), "{many} {one}");
+    let bound = context.diffusion_bound(&tokens, 1.0, 64, 3).unwrap();
+    let mixed = context.diffusion_bound(&tokens, 0.5, 64, 3).unwrap();
+    for estimate in [bound, mixed] {
+        assert!(estimate.mean > 0.0 && estimate.standard_error > 0.0 && estimate.mean.is_finite());
+    }
+    for bad in [0.0, -1.0, 1.5, f64::NAN] {
+        assert!(context.diffusion_bound(&tokens, bad, 4, 0).is_err());
+    }
+    assert!(context.any_order_bound(&tokens, 0, 0).is_err());
+    assert!(context.score_order(&tokens, &[1, 2], 0).is_err());
+    assert!(context.score_order(&[MASK], &[0], 0).is_err());
+}
