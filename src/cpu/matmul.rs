@@ -78,11 +78,12 @@ fn dot<const M: usize>(tile: [&[[f32; LANES]]; TILE], rows: [&[[f32; LANES]]; M]
     let (tile, rows) = (tile.map(|t| &t[..len]), rows.map(|r| &r[..len]));
     let mut sums = [[F32x8::zero(); TILE]; M];
     for i in 0..len {
-        let w = tile.map(|t| F32x8::load(&t[i]));
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            let x = F32x8::load(&row[i]);
-            for (sum, w) in sums.iter_mut().zip(w) {
-                *sum = x.mul_add(w, *sum);
+        // Rows stay in registers and the tile's numbers come one by one: 12 sums, 3 rows and 1 are all 16.
+        let x = rows.map(|row| F32x8::load(&row[i]));
+        for (j, tile) in tile.iter().enumerate() {
+            let w = F32x8::load(&tile[i]);
+            for (sums, x) in sums.iter_mut().zip(x) {
+                sums[j] = x.mul_add(w, sums[j]);
             }
         }
     }
