@@ -23,6 +23,6 @@ pub(crate) use graph::{Graph, Region, Tensor};
 pub use memory::ALIGNMENT;
 pub(crate) use memory::Memory;
 #[cfg_attr(not(feature = "convert"), allow(unused_imports, reason = "only the converter packs tensors"))]
-pub(crate) use quantize::quantize;
+pub(crate) use quantize::{dequantize, quantize};
 pub(crate) use weights::{Weights, WeightsSource};
 pub(crate) use workspace::{Workspace, WorkspaceSize};

@@ -1,5 +1,6 @@
 //! A model's tensors, on a device.
 
+use std::path::Path;
 use std::ptr::NonNull;
 
 use memmap2::Mmap;
@@ -25,6 +26,26 @@ pub(crate) enum WeightsSource {
 unsafe impl Sync for WeightsSource {}
 
 impl WeightsSource {
+    /// Maps the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::BadFile`] if it is empty or no regular file.
+    pub(crate) fn map(path: &Path) -> Result<Self> {
+        let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+        let meta = file.metadata().map_err(|e| Error::io(path, e))?;
+        let name = path.display().to_string();
+        if !meta.is_file() {
+            return Err(Error::bad_file(name, "is no regular file"));
+        }
+        if meta.len() == 0 {
+            return Err(Error::bad_file(name, "is empty"));
+        }
+        // SAFETY: the mapping is private and read-only. A file that another process truncates meanwhile is the
+        // one hazard left; `LoadMode::Map` documents it and `LoadMode::Copy` avoids it.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+        Ok(Self::Map(map))
+    }
+
     /// A copy of `bytes`.
     pub(crate) fn copy_of(bytes: &[u8]) -> Result<Self> {
         let memory = Memory::allocate(bytes.len())?;
