@@ -6,10 +6,11 @@
 //! memory at a time, into an `output` that gets its name when it is whole.
 //!
 //! `policy` says which type each tensor gets and `pack` packs it; `quantize` does the same to a file that is GGUF
-//! already.
+//! already. `imatrix` finds out what each column of a matrix is worth, `importance` is the file that says so.
 
 mod checkpoint;
 mod fold;
+mod imatrix;
 mod importance;
 mod lightning;
 mod opcode;
@@ -31,6 +32,7 @@ use crate::config::{Config, TOKENIZER_KEY, Variant};
 use crate::error::{Error, Result};
 use crate::gguf::{TensorType, Value, Writer};
 use fold::Recipe;
+pub use imatrix::{ImatrixOptions, Observation, imatrix, observe_text};
 use importance::Importance;
 use output::PendingFile;
 use pack::Packing;

@@ -134,6 +134,7 @@ fn repack(packing: &Packing<'_>, from: TensorType, data: &[u8], out: &mut Vec<u8
     let row_bytes = from.row_bytes(packing.row_len).filter(|&bytes| bytes > 0);
     let row_bytes = row_bytes.ok_or_else(|| Error::internal(format!("rows of '{}'", packing.name)))?;
     let fetch = |rows: std::ops::Range<usize>, values: &mut Vec<f32>| {
+        values.resize(rows.len() * packing.row_len, 0.0);
         let rows = data.get(rows.start * row_bytes..rows.end * row_bytes);
         dequantize(from, rows.ok_or_else(|| Error::internal("rows beyond a tensor"))?, values)
     };

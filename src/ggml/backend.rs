@@ -71,6 +71,42 @@ impl Backend {
         work: (NonNull<u8>, usize),
         cancel: &AtomicBool,
     ) -> Result<()> {
+        #[cfg(feature = "convert")]
+        if super::observe::is_on() {
+            return self.compute_observed(graph, work, cancel);
+        }
+        self.compute_unobserved(graph, work, cancel)
+    }
+
+    /// As [`Backend::compute`], operation by operation, so that the inputs of matrix products can be looked at.
+    #[cfg(feature = "convert")]
+    fn compute_observed(
+        &mut self,
+        graph: &Graph<'_>,
+        work: (NonNull<u8>, usize),
+        cancel: &AtomicBool,
+    ) -> Result<()> {
+        let mut table = super::graph::TensorTable::allocate(1)?;
+        // SAFETY: the graph is complete; its nodes live as long as it.
+        for index in 0..unsafe { ggml_sys::ggml_graph_n_nodes(graph.as_ptr()) } {
+            // SAFETY: the graph has that many nodes.
+            let node = unsafe { ggml_sys::ggml_graph_node(graph.as_ptr(), index) };
+            // SAFETY: what the node is computed from has been computed.
+            unsafe { super::observe::look_at(node) };
+            let single = table.graph(None, 1)?;
+            // SAFETY: the new graph has room for one node, and what that needs has memory.
+            unsafe { ggml_sys::ggml_graph_add_node(single.as_ptr(), node) };
+            self.compute_unobserved(&single, work, cancel)?;
+        }
+        Ok(())
+    }
+
+    fn compute_unobserved(
+        &mut self,
+        graph: &Graph<'_>,
+        work: (NonNull<u8>, usize),
+        cancel: &AtomicBool,
+    ) -> Result<()> {
         extern "C" fn cancelled(flag: *mut c_void) -> bool {
             // SAFETY: `flag` is the AtomicBool of the call below, alive until it returns.
             unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)

@@ -13,6 +13,8 @@ mod buffer;
 mod device;
 mod graph;
 mod memory;
+#[cfg(feature = "convert")]
+mod observe;
 mod quantize;
 mod weights;
 mod workspace;
@@ -22,6 +24,8 @@ pub use device::{Device, DeviceInfo, DeviceKind, devices};
 pub(crate) use graph::{Graph, Region, Tensor};
 pub use memory::ALIGNMENT;
 pub(crate) use memory::Memory;
+#[cfg(feature = "convert")]
+pub(crate) use observe::{Observed, observe};
 #[cfg_attr(not(feature = "convert"), allow(unused_imports, reason = "only the converter packs tensors"))]
 pub(crate) use quantize::{dequantize, quantize};
 pub(crate) use weights::{Weights, WeightsSource};

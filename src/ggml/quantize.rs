@@ -59,21 +59,20 @@ pub(crate) fn quantize(
     }
 }
 
-/// Appends the numbers that `bytes`, whole blocks of `ty`, stand for to `out`. Any bytes are blocks; the numbers
-/// need not be finite.
+/// Writes the numbers that `bytes`, whole blocks of `ty`, stand for to `to`, one for each element. Any bytes are
+/// blocks; the numbers need not be finite.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] if the bytes are no whole blocks or do not begin at a multiple of four.
-pub(crate) fn dequantize(ty: TensorType, bytes: &[u8], out: &mut Vec<f32>) -> Result<()> {
-    let blocks = bytes.len() / ty.block_bytes();
-    let len = blocks
-        .checked_mul(ty.block_len())
-        .filter(|_| bytes.len().is_multiple_of(ty.block_bytes()))
-        .ok_or_else(|| {
-            Error::invalid(format!("{} bytes are no whole blocks of {}", bytes.len(), ty.name()))
-        })?;
+/// [`Error::InvalidArgument`] if the bytes are not those of so many elements, or lie at an odd address.
+pub(crate) fn dequantize(ty: TensorType, bytes: &[u8], to: &mut [f32]) -> Result<()> {
+    if ty.row_bytes(to.len()) != Some(bytes.len()) {
+        let (len, ty) = (to.len(), ty.name());
+        return Err(Error::invalid(format!("{} bytes are not {len} numbers of {ty}", bytes.len())));
+    }
     if ty == TensorType::F32 {
-        out.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
+        for (to, from) in to.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *to = f32::from_le_bytes(*from);
+        }
         return Ok(());
     }
     // ggml's blocks are structs of 16-bit numbers, and of 32-bit ones where their size allows it.
@@ -86,13 +85,8 @@ pub(crate) fn dequantize(ty: TensorType, bytes: &[u8], out: &mut Vec<f32>) -> Re
     let unpack = traits
         .and_then(|traits| traits.to_float)
         .ok_or_else(|| Error::internal(format!("ggml does not unpack {}", ty.name())))?;
-    let start = out.len();
-    out.resize(start + len, 0.0);
-    let Some(values) = out.get_mut(start..) else {
-        return Err(Error::internal("the output of dequantize is shorter than it was made"));
-    };
-    // SAFETY: `bytes` holds the whole, aligned blocks of `len` numbers, and `values` has room for them.
-    unsafe { unpack(bytes.as_ptr().cast(), values.as_mut_ptr(), len as i64) };
+    // SAFETY: `bytes` holds the whole, aligned blocks of `to.len()` numbers.
+    unsafe { unpack(bytes.as_ptr().cast(), to.as_mut_ptr(), to.len() as i64) };
     Ok(())
 }
 
@@ -136,17 +130,13 @@ mod tests {
 
     #[test]
     fn any_bytes_are_unpacked_and_partial_blocks_refused() {
+        let words: Vec<u64> = (0..512u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
         for ty in TensorType::all() {
-            // A vector of u64 is aligned for every type.
-            let words: Vec<u64> = (0..512u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
-            let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-            let whole = bytes.len() / ty.block_bytes() * ty.block_bytes();
-            let mut out = vec![1.0; 3];
-            dequantize(ty, &bytes[..whole], &mut out).unwrap();
-            assert_eq!(out.len(), 3 + whole / ty.block_bytes() * ty.block_len(), "{}", ty.name());
-            if ty.block_bytes() > 1 {
-                assert!(dequantize(ty, &bytes[..whole - 1], &mut out).is_err(), "{}", ty.name());
-            }
+            let row = ty.row_bytes(256).unwrap();
+            dequantize(ty, &bytes[..row], &mut [0.0; 256]).unwrap();
+            assert!(dequantize(ty, &bytes[..row - 1], &mut [0.0; 256]).is_err(), "{}", ty.name());
+            assert!(dequantize(ty, &bytes[..row], &mut [0.0; 255]).is_err(), "{}", ty.name());
         }
     }
 

@@ -121,6 +121,13 @@ impl Weights {
         &self.tensors
     }
 
+    /// Where a tensor's bytes are, if the CPU computes with them.
+    #[cfg(feature = "convert")]
+    pub(super) fn addresses(&self, tensor: &TensorInfo) -> Option<std::ops::Range<usize>> {
+        let base = in_host_memory(self.device).then(|| self.buffer.base().addr())?;
+        Some(base + tensor.range.start..base + tensor.range.end)
+    }
+
     pub(super) fn buffer(&self) -> &Buffer {
         &self.buffer
     }

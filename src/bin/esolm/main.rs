@@ -4,6 +4,7 @@ mod completion;
 mod convert;
 mod devices;
 mod generate;
+mod imatrix;
 mod inspect;
 mod model_file;
 mod quantize;
@@ -31,6 +32,7 @@ enum Command {
     Generate(generate::Args),
     Convert(convert::Args),
     Quantize(quantize::Args),
+    Imatrix(imatrix::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Devices(devices::Args),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Imatrix(args) => imatrix::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Devices(args) => devices::run(&args),
