@@ -9,7 +9,9 @@ mod random_model;
 use std::path::{Path, PathBuf};
 
 use esolm::config::Config;
-use esolm::convert::{Options, Policy, QuantizeOptions, QuantizeReport, Rule, convert, quantize};
+use esolm::convert::{
+    ImatrixOptions, Options, Policy, QuantizeOptions, QuantizeReport, Rule, convert, observe_text, quantize,
+};
 use esolm::gguf::{Gguf, TensorType, Value, Writer};
 use esolm::{
     Context, ContextParams, Error, GenerateParams, KvType, LoadOptions, Model, Plan, Prompt, Sampling,
@@ -468,4 +470,65 @@ fn rules_that_name_nothing_are_refused() {
         let error = scratch.error(&QuantizeOptions { policy, ..QuantizeOptions::new(TensorType::Q4K) });
         assert!(matches!(error, Error::InvalidArgument(_)) && error.to_string().contains(pattern), "{error}");
     }
+}
+
+#[test]
+fn the_importance_matrix_holds_the_mean_squares_of_the_inputs() {
+    let reference = RandomModel::new(config(2, 2), 6);
+    let model = reference.open();
+    let text: Vec<u32> = (0..50).map(|i| (i * 37 + 5) % 100).collect();
+    let options = ImatrixOptions { length: 20, pieces: 0, steps: 6, threads: 1, ..ImatrixOptions::default() };
+    let mut seen = Vec::new();
+    let observed = observe_text(&model, &text, &options, &mut |done, all| seen.push((done, all))).unwrap();
+    assert_eq!((observed.pieces, seen), ((2, 20), vec![(1, 2), (2, 2)]));
+    let names: Vec<&str> = observed.matrices.iter().map(|(name, _)| name.as_str()).collect();
+    let specs = reference.config.tensors();
+    let matrices = specs.iter().filter(|s| s.dims.len() > 1 && s.name != "token_embd.weight");
+    assert_eq!(names, matrices.clone().map(|s| s.name.as_str()).collect::<Vec<_>>());
+    for (spec, (_, columns)) in matrices.zip(&observed.matrices) {
+        assert_eq!(columns.len(), spec.dims[0]);
+        assert!(columns.iter().all(|&v| v > 0.0), "{}", spec.name);
+    }
+    // Into the first block go all 40 mask rows, and each token after its step, but for those of the last steps:
+    // what goes into its first matrix lies between the extremes of what these rows can be, and so do means.
+    let width = reference.config.embedding_length;
+    let [weight, bias] = ["blk.0.attn_norm.weight", "blk.0.attn_norm.bias"].map(|n| &reference.tensors[n]);
+    let square = |token: u32| -> Vec<f64> {
+        let row = &reference.tensors["token_embd.weight"][token as usize * width..][..width];
+        let row: Vec<f64> = row.iter().map(|&v| f64::from(v)).collect();
+        reference.norm(&row, weight, bias).iter().map(|v| v * v).collect()
+    };
+    let mask = square(reference.config.mask_token_id);
+    let tokens: Vec<Vec<f64>> = text[..40].iter().map(|&t| square(t)).collect();
+    let (_, columns) = &observed.matrices[0];
+    // Steps of 3, 3, 4, 3, 3, 4 tokens: the last four of each piece are never fed.
+    let fed = 2 * (20 + 16);
+    assert!(observed.rows >= fed);
+    let (mut least, mut most) = (0.0f64, 0.0f64);
+    for (column, &value) in columns.iter().enumerate() {
+        let mut of_tokens: Vec<f64> = tokens.iter().map(|t| t[column]).collect();
+        of_tokens.sort_by(f64::total_cmp);
+        let sum = |part: &[f64]| (part.iter().sum::<f64>() + 40.0 * mask[column]) / fed as f64;
+        let (low, high) = (sum(&of_tokens[..32]), sum(&of_tokens[8..]));
+        let value = f64::from(value);
+        assert!(
+            low * (1.0 - 1e-5) <= value && value <= high * (1.0 + 1e-5),
+            "{column}: {low} {value} {high}"
+        );
+        (least, most) = (least.max(value / high), most.max(low / value));
+    }
+    assert!(least > 0.5 && most > 0.5, "the bounds say something");
+    let again = ImatrixOptions { threads: 2, ..options };
+    assert_eq!(observe_text(&model, &text, &again, &mut |_, _| ()).unwrap(), observed);
+    let other = ImatrixOptions { seed: 1, ..options };
+    assert_ne!(observe_text(&model, &text, &other, &mut |_, _| ()).unwrap().matrices, observed.matrices);
+    for bad in [vec![], vec![100], vec![1, 101]] {
+        assert!(matches!(
+            observe_text(&model, &bad, &options, &mut |_, _| ()),
+            Err(Error::InvalidArgument(_))
+        ));
+    }
+    // A context that is used afterwards is observed no more, and writes as before.
+    let one = ImatrixOptions { length: 9, pieces: 1, steps: 99, ..options };
+    assert_eq!(observe_text(&model, &text[..9], &one, &mut |_, _| ()).unwrap().pieces, (1, 9));
 }

@@ -78,7 +78,8 @@ impl Backend {
         self.compute_unobserved(graph, work, cancel)
     }
 
-    /// As [`Backend::compute`], operation by operation, so that the inputs of matrix products can be looked at.
+    /// As [`Backend::compute`], in pieces that end before each product with a matrix, so that its input can be
+    /// looked at.
     #[cfg(feature = "convert")]
     fn compute_observed(
         &mut self,
@@ -86,17 +87,30 @@ impl Backend {
         work: (NonNull<u8>, usize),
         cancel: &AtomicBool,
     ) -> Result<()> {
-        let mut table = super::graph::TensorTable::allocate(1)?;
-        // SAFETY: the graph is complete; its nodes live as long as it.
-        for index in 0..unsafe { ggml_sys::ggml_graph_n_nodes(graph.as_ptr()) } {
-            // SAFETY: the graph has that many nodes.
-            let node = unsafe { ggml_sys::ggml_graph_node(graph.as_ptr(), index) };
-            // SAFETY: what the node is computed from has been computed.
-            unsafe { super::observe::look_at(node) };
-            let single = table.graph(None, 1)?;
-            // SAFETY: the new graph has room for one node, and what that needs has memory.
-            unsafe { ggml_sys::ggml_graph_add_node(single.as_ptr(), node) };
-            self.compute_unobserved(&single, work, cancel)?;
+        // SAFETY: the graph is complete.
+        let count = unsafe { ggml_sys::ggml_graph_n_nodes(graph.as_ptr()) };
+        let mut table = super::graph::TensorTable::allocate(count as usize)?;
+        let mut next = 0;
+        while next < count {
+            let piece = table.graph(None, count as usize)?;
+            let first = next;
+            while next < count {
+                // SAFETY: the graph has that many nodes; they live as long as it.
+                let node = unsafe { ggml_sys::ggml_graph_node(graph.as_ptr(), next) };
+                // SAFETY: as above.
+                let watched = unsafe { super::observe::is_watched(node) };
+                if watched && next > first {
+                    break;
+                }
+                if watched {
+                    // SAFETY: everything before this node has been computed.
+                    unsafe { super::observe::look_at(node) };
+                }
+                // SAFETY: the piece has room for every node, and what they need has memory.
+                unsafe { ggml_sys::ggml_graph_add_node(piece.as_ptr(), node) };
+                next += 1;
+            }
+            self.compute_unobserved(&piece, work, cancel)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Looking at what goes into the matrices while a model runs, for the importance matrix.
 //!
-//! While [`observe`] runs something on a thread, every graph that this thread computes on the CPU is computed
-//! operation by operation, and before a product with a weight the squares of its input are added up by column.
+//! While [`observe`] runs something on a thread, every graph that this thread computes on the CPU is computed in
+//! pieces that end before a product with a weight, and the squares of that product's input are added up by column.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -63,27 +63,39 @@ pub(super) fn is_on() -> bool {
     TABLE.with_borrow(Option::is_some)
 }
 
-/// Adds up what is about to go into a matrix, if that is what `node` does.
+/// The matrix of `table` at `address`.
+fn find(table: &mut Table, address: usize) -> Option<&mut Observed> {
+    let after = table.partition_point(|(addresses, _)| addresses.start <= address);
+    let (addresses, observed) = table.get_mut(after.checked_sub(1)?)?;
+    addresses.contains(&address).then_some(observed)
+}
+
+/// Whether `node` is a product with a matrix that is observed.
 ///
 /// # Safety
-/// `node` is a node of a complete graph, and what it is computed from has been computed.
+/// `node` is a node of a complete graph.
+pub(super) unsafe fn is_watched(node: *const ggml_sys::ggml_tensor) -> bool {
+    // SAFETY: the caller vouches for the node, and a product has two operands.
+    let weight = unsafe {
+        if (*node).op != ggml_sys::GGML_OP_MUL_MAT {
+            return false;
+        }
+        (*(*node).src[0]).data.addr()
+    };
+    TABLE.with_borrow_mut(|table| table.as_mut().is_some_and(|table| find(table, weight).is_some()))
+}
+
+/// Adds up what is about to go into the matrix of a product.
+///
+/// # Safety
+/// [`is_watched`] said yes to `node`, and what it is computed from has been computed.
 pub(super) unsafe fn look_at(node: *const ggml_sys::ggml_tensor) {
     // SAFETY: the caller vouches for the node, and a product has two operands.
-    let (weight, input) = unsafe {
-        if (*node).op != ggml_sys::GGML_OP_MUL_MAT {
-            return;
-        }
-        (&*(*node).src[0], &*(*node).src[1])
-    };
-    let address = weight.data.addr();
+    let (weight, input) = unsafe { (&*(*node).src[0], &*(*node).src[1]) };
     TABLE.with_borrow_mut(|table| {
-        let Some(table) = table else { return };
-        let after = table.partition_point(|(addresses, _)| addresses.start <= address);
-        let Some((addresses, observed)) = after.checked_sub(1).and_then(|at| table.get_mut(at)) else {
-            return;
-        };
+        let Some(observed) = table.as_mut().and_then(|table| find(table, weight.data.addr())) else { return };
         let [columns, rows, planes, cubes] = input.ne.map(|n| n as usize);
-        if !addresses.contains(&address) || observed.squares.len() != columns {
+        if observed.squares.len() != columns {
             return;
         }
         for row in 0..rows * planes * cubes {
