@@ -18,8 +18,7 @@ const HELP: &str = "\
 Types, with their bits per weight:
   f32 32     f16, bf16 16     q8_0 8.5     q6_k 6.56     q5_k, q5_0 5.5
   q4_k, q4_0, iq4_nl 4.5      q3_k 3.44    q2_k 2.63
-  q8_0 is as good as f16 in practice; q4_k is the usual choice where size and speed count; q3_k and q2_k
-  are for models that are large for what they know.
+  Fewer bits are smaller and lose more; below q4_k an importance matrix (--imatrix) is worth its while.
 
 What gets which type:
   Norms and biases are f32. The embedding (token_embd.weight) and the output matrix (output.weight) have at
