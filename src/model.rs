@@ -55,24 +55,12 @@ impl Model {
     pub fn open(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
         let started = Instant::now();
         let path = path.as_ref();
-        let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-        let meta = file.metadata().map_err(|e| Error::io(path, e))?;
-        let name = path.display().to_string();
-        if !meta.is_file() {
-            return Err(Error::bad_file(name, "is no regular file"));
-        }
-        if meta.len() == 0 {
-            return Err(Error::bad_file(name, "is empty"));
-        }
-        // SAFETY: the mapping is private and read-only. A file that another process truncates meanwhile is the
-        // one hazard left; `LoadMode::Map` documents it and `LoadMode::Copy` avoids it.
-        #[allow(unsafe_code)]
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+        let map = WeightsSource::map(path)?;
         let source = match options.mode {
-            LoadMode::Map => WeightsSource::Map(map),
-            LoadMode::Copy => WeightsSource::copy_of(&map)?,
+            LoadMode::Map => map,
+            LoadMode::Copy => WeightsSource::copy_of(map.bytes())?,
         };
-        Self::load(source, name, options, started)
+        Self::load(source, path.display().to_string(), options, started)
     }
 
     /// Opens a model that is in memory for good, in place. (Bytes at an address that is not a multiple of 32
@@ -179,7 +167,7 @@ impl Model {
 
 /// The file's tensors in the order of [`Config::tensors`]: exactly those, of these shapes, and of types that
 /// the forward pass can use.
-fn select_tensors(gguf: &Gguf, config: &Config) -> Result<Vec<TensorInfo>> {
+pub(crate) fn select_tensors(gguf: &Gguf, config: &Config) -> Result<Vec<TensorInfo>> {
     let bad = |what: String| Error::bad_file(gguf.file(), what);
     let by_name: std::collections::HashMap<&str, &TensorInfo> =
         gguf.tensors().iter().map(|t| (t.name.as_str(), t)).collect();

@@ -121,6 +121,73 @@ fn convert_inspect_verify() {
 }
 
 #[test]
+fn quantize_makes_a_smaller_model_that_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fairy-q8_0.gguf").display().to_string();
+    let small = path("small.gguf");
+    let keep = ["--keep", "blk.0.*=q5_k", "--keep", "blk.last.ffn_down.weight=q8_0"];
+    let run = esolm(&[&["quantize", &built_in, &small, "--type", "q4_k"], &keep[..]].concat());
+    assert_eq!(run.status.code(), Some(0), "{}", err(&run));
+    let said = err(&run);
+    assert!(said.contains("bits per weight") && said.contains("note: ") && said.contains("before"), "{said}");
+    let shown: serde_json::Value =
+        serde_json::from_str(&out(&esolm(&["inspect", &small, "--json"]))).unwrap();
+    let type_of = |name: &str| {
+        let tensors = shown["tensors"].as_array().unwrap();
+        tensors.iter().find(|t| t["name"] == name).unwrap()["type"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(type_of("blk.0.attn_qkv.weight"), "q5_k");
+    assert_eq!(type_of("blk.1.attn_qkv.weight"), "q4_k");
+    assert_eq!(type_of("blk.7.ffn_down.weight"), "q8_0");
+    assert_eq!(type_of("output.weight"), "q6_k");
+    assert_eq!(shown["metadata"]["general.file_type"], 15);
+    let text =
+        esolm(&["generate", "-m", &small, "-q", "-p", "Once upon a time", "-n", "48", "--steps", "12"]);
+    assert!(out(&text).starts_with("Once upon a time") && out(&text).len() > 60, "{}", out(&text));
+
+    let code = |args: &[&str]| {
+        let output = esolm(args);
+        (output.status.code().unwrap(), err(&output))
+    };
+    let (exists, said) = code(&["quantize", &built_in, &small, "--type", "q4_k"]);
+    assert!(exists == 2 && said.contains("--force"), "{said}");
+    let (same, said) = code(&["quantize", &small, &small, "--type", "q4_k", "--force"]);
+    assert!(same == 2 && said.contains("both input and output"), "{said}");
+    let new = path("new.gguf");
+    assert_eq!(code(&["quantize", &built_in, &new]).0, 2, "a type is needed");
+    assert_eq!(code(&["quantize", &built_in, &new, "--type", "q9"]).0, 2);
+    let (typo, said) = code(&["quantize", &built_in, &new, "--type", "q8_0", "--keep", "blk.8.*=f16"]);
+    assert!(typo == 2 && said.contains("blk.8.*") && said.contains("inspect"), "{said}");
+    assert_eq!(code(&["quantize", &built_in, &new, "--type", "q8_0", "--keep", "nothing"]).0, 2);
+    assert_eq!(code(&["quantize", &golden("config.json"), &new, "--type", "q8_0"]).0, 3);
+    assert_eq!(code(&["quantize", &built_in, &new, "--type", "q4_k", "--imatrix", &built_in]).0, 3);
+    assert!(!Path::new(&new).exists());
+}
+
+#[test]
+fn an_importance_matrix_is_made_and_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fairy-q8_0.gguf").display().to_string();
+    let (text, matrix, small) = (path("text.txt"), path("model.imatrix"), path("small.gguf"));
+    std::fs::write(&text, "Once upon a time there was a king who had three daughters. ".repeat(20)).unwrap();
+    let sizes = ["--length", "32", "--pieces", "3", "--steps", "4", "--threads", "1"];
+    let made = esolm(&[&["imatrix", &built_in, &text, "-o", &matrix], &sizes[..]].concat());
+    assert_eq!(made.status.code(), Some(0), "{}", err(&made));
+    assert!(err(&made).contains("33 matrices, from 3 pieces of 32 tokens"), "{}", err(&made));
+    let args = ["quantize", &built_in, &small, "--type", "q2_k", "--imatrix", &matrix];
+    let used = esolm(&args);
+    assert_eq!(used.status.code(), Some(0), "{}", err(&used));
+    assert!(!err(&used).contains("does not know"), "{}", err(&used));
+    std::fs::write(&text, "").unwrap();
+    assert_eq!(esolm(&["imatrix", &built_in, &text, "-o", &path("other")]).status.code(), Some(2));
+    std::fs::write(&text, b"\xff\xfe").unwrap();
+    assert_eq!(esolm(&["imatrix", &built_in, &text, "-o", &path("other")]).status.code(), Some(3));
+    assert!(!Path::new(&path("other")).exists());
+}
+
+#[test]
 fn help_teaches() {
     let help = out(&esolm(&["--help"]));
     assert!(help.contains("Examples:") && help.contains("Exit codes:"));
@@ -128,6 +195,15 @@ fn help_teaches() {
     for word in ["--alpha0", "--steps", "--watch", "--top-p", "ESOLM_MODEL"] {
         assert!(help.contains(word), "{word} is missing from the help");
     }
+    let help = out(&esolm(&["quantize", "--help"]));
+    for word in
+        ["--keep", "--imatrix", "--threads", "q2_k 2.63", "blk.last", "token_embd.weight", "Examples:"]
+    {
+        assert!(help.contains(word), "{word} is missing from the help of quantize");
+    }
+    let help = out(&esolm(&["convert", "--help"]));
+    assert!(help.contains("iq4_nl") && help.contains("--keep"), "{help}");
+    assert!(out(&esolm(&["imatrix", "--help"])).contains("Example:"));
     assert!(out(&esolm(&["completion", "bash"])).contains("_esolm"));
     assert!(out(&esolm(&["devices"])).contains("cpu"));
 }

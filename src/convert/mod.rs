@@ -4,13 +4,21 @@
 //! and `model.safetensors` with its `config.json` (`safetensors`). Both become a `source`; `settings` works out
 //! the hyperparameters, `fold` what becomes of each tensor, and the weights stream through, one tensor in
 //! memory at a time, into an `output` that gets its name when it is whole.
+//!
+//! `policy` says which type each tensor gets and `pack` packs it; `quantize` does the same to a file that is GGUF
+//! already. `imatrix` finds out what each column of a matrix is worth, `importance` is the file that says so.
 
 mod checkpoint;
 mod fold;
+mod imatrix;
+mod importance;
 mod lightning;
 mod opcode;
 mod output;
+mod pack;
 mod pickle;
+mod policy;
+mod quantize;
 mod safetensors;
 mod settings;
 mod source;
@@ -22,14 +30,20 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Config, TOKENIZER_KEY, Variant};
 use crate::error::{Error, Result};
-use crate::ggml::quantize;
 use crate::gguf::{TensorType, Value, Writer};
 use fold::Recipe;
+pub use imatrix::{ImatrixOptions, Observation, imatrix, observe_text};
+use importance::Importance;
 use output::PendingFile;
+use pack::Packing;
+pub use policy::{Policy, QuantConfig, Rule};
+pub use quantize::{QuantizeOptions, QuantizeReport, quantize};
 use source::Source;
 
 /// Longest `config.json` or `tokenizer.json` that is read.
 const MAX_SMALL_FILE: u64 = 64 << 20;
+/// `general.quantization_version`: the blocks' layout, ggml's `GGML_QNT_VERSION`.
+const QUANTIZATION_VERSION: u32 = 2;
 
 /// What to convert, and how.
 #[derive(Debug, Clone)]
@@ -38,6 +52,13 @@ pub struct Options {
     pub tokenizer: Option<PathBuf>,
     /// The type of the matrices. Vectors (norms, biases) are always f32.
     pub tensor_type: TensorType,
+    /// Exact types of some matrices, by name; the last rule that matches holds. Without one, a matrix has
+    /// what [`Policy::new`] says.
+    pub rules: Vec<Rule>,
+    /// A file of `esolm imatrix`: which columns of which matrix matter most.
+    pub importance: Option<PathBuf>,
+    /// Threads that pack; 0 takes one per core. The output does not depend on it.
+    pub threads: usize,
     /// Takes the weights of the last training step instead of their moving average (EMA).
     pub raw_weights: bool,
     /// The variant, where the configuration does not say it.
@@ -60,6 +81,9 @@ impl Default for Options {
         Self {
             tokenizer: None,
             tensor_type: TensorType::F32,
+            rules: Vec::new(),
+            importance: None,
+            threads: 0,
             raw_weights: false,
             variant: None,
             head_count: None,
@@ -143,6 +167,7 @@ pub fn convert(
 ) -> Result<Report> {
     let weights = weights_file(input);
     refuse_input_as_output(&weights, output)?;
+    let threads = pack::count_threads(options.threads)?;
     let pending = PendingFile::create(output, options.force)?;
     let mut source = open(&weights, options)?;
     let mut vocabulary = tokenizer::find(&mut source, options)?;
@@ -166,12 +191,22 @@ pub fn convert(
         }
     }
     let recipes = fold::recipes(&mut source, &config)?;
+    let policy = Policy { rules: options.rules.clone(), ..Policy::new(options.tensor_type) };
+    let (types, replaced) = policy.types(&config)?;
+    notes.extend(replaced);
+    let importance = match &options.importance {
+        Some(path) => {
+            refuse_input_as_output(path, output)?;
+            Some(Importance::read(path, &config)?)
+        }
+        None => None,
+    };
 
     let mut writer = Writer::new();
     config.write(&mut writer);
     writer.set("general.name", Value::Str(model_name(output, options)));
     writer.set("general.file_type", Value::U32(options.tensor_type.file_type()));
-    writer.set("general.quantization_version", Value::U32(2));
+    writer.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
     let tokenizer = vocabulary.as_ref().map_or(TokenizerSource::None, |v| v.source);
     if let Some(vocabulary) = vocabulary {
         writer.set(TOKENIZER_KEY, Value::Str(vocabulary.json));
@@ -179,18 +214,7 @@ pub fn convert(
     let mut status = Progress { tensors: 0, total_tensors: recipes.len(), bytes: 0, total_bytes: 0 };
     let mut parameters = 0;
     let mut jobs = Vec::with_capacity(recipes.len());
-    for (spec, recipe) in config.tensors().into_iter().zip(recipes) {
-        let ty = stored_type(&spec.dims, options.tensor_type);
-        if ty != options.tensor_type && spec.dims.len() > 1 {
-            let (row, wanted) = (spec.dims.first().copied().unwrap_or(0), options.tensor_type);
-            notes.push(format!(
-                "tensor '{}' stays in {}: its rows of {row} are no multiple of {}'s blocks of {}",
-                spec.name,
-                ty.name(),
-                wanted.name(),
-                wanted.block_len()
-            ));
-        }
+    for ((spec, recipe), ty) in config.tensors().into_iter().zip(recipes).zip(types) {
         writer.declare(&spec.name, ty, &spec.dims)?;
         status.total_bytes += ty.tensor_bytes(&spec.dims).unwrap_or(0) as u64;
         parameters += spec.dims.iter().product::<usize>() as u64;
@@ -200,7 +224,11 @@ pub fn convert(
     let mut out = BufWriter::new(pending.file());
     writer.write(&mut out, |name, bytes| {
         let (ty, recipe) = jobs.next().ok_or_else(|| Error::internal("a tensor without a recipe"))?;
-        write_tensor(&mut source, name, ty, &recipe, bytes)?;
+        let importance = importance.as_ref().and_then(|all| all.columns(name));
+        let file = source.path().to_owned();
+        let packing =
+            Packing { file: &file, name, ty, row_len: row_len(&recipe, &source), importance, threads };
+        write_tensor(&mut source, &packing, &recipe, bytes)?;
         status.tensors += 1;
         status.bytes += bytes.len() as u64;
         progress(status);
@@ -238,59 +266,44 @@ fn open(path: &Path, options: &Options) -> Result<Source> {
     }
 }
 
-/// Appends a tensor's bytes, made by its recipe and packed as `ty`, to `out`.
+/// Appends a tensor's bytes, made by its recipe, to `out`.
 fn write_tensor(
     source: &mut Source,
-    name: &str,
-    ty: TensorType,
+    packing: &Packing<'_>,
     recipe: &Recipe,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    let file = source.path().to_owned();
+    let row_len = packing.row_len;
+    let mut pack = |values: &[f32]| {
+        let fetch = |rows: std::ops::Range<usize>, to: &mut Vec<f32>| {
+            let rows = values.get(rows.start * row_len..rows.end * row_len);
+            to.extend_from_slice(rows.ok_or_else(|| Error::internal("rows beyond a tensor"))?);
+            Ok(())
+        };
+        packing.pack(values.len() / row_len.max(1), fetch, out)
+    };
     let (from, factors) = match recipe {
-        Recipe::Constant(values) => return pack(&file, name, ty, values, values.len(), out),
+        Recipe::Constant(values) => return pack(values),
         Recipe::Copy(from) => (from, None),
         Recipe::Scale(from, factors) => (from, Some(factors)),
     };
-    let row_len = source.shape(from).map_or(1, |shape| shape.iter().skip(1).product());
     source.rows(from, |first, values| {
         if let Some(factors) = factors {
             for (row, factor) in values.chunks_mut(row_len).zip(factors.iter().skip(first)) {
                 row.iter_mut().for_each(|v| *v = (f64::from(*v) * factor) as f32);
             }
         }
-        pack(&file, name, ty, values, row_len, out)
+        pack(values)
     })
 }
 
-/// Packs rows, after checking that the type can hold them: f16, and so every block's scale, ends at 65504.
-fn pack(
-    file: &str,
-    name: &str,
-    ty: TensorType,
-    values: &[f32],
-    row_len: usize,
-    out: &mut Vec<u8>,
-) -> Result<()> {
-    let largest = match ty {
-        TensorType::F32 => f32::MAX,
-        TensorType::Bf16 => half::bf16::MAX.to_f32(),
-        _ => half::f16::MAX.to_f32(),
-    };
-    match values.iter().find(|v| v.is_nan() || v.abs() > largest) {
-        Some(v) => {
-            Err(Error::bad_file(file, format!("tensor '{name}' holds {v}, which {} cannot hold", ty.name())))
+/// The length of a tensor's rows in the source. A vector's rows are single numbers.
+fn row_len(recipe: &Recipe, source: &Source) -> usize {
+    match recipe {
+        Recipe::Constant(values) => values.len(),
+        Recipe::Copy(from) | Recipe::Scale(from, _) => {
+            source.shape(from).map_or(1, |shape| shape.iter().skip(1).product())
         }
-        None => quantize(ty, values, row_len, out),
-    }
-}
-
-/// The type of a tensor in the file: vectors stay f32, and rows that are no whole blocks become f16.
-fn stored_type(dims: &[usize], wanted: TensorType) -> TensorType {
-    match dims {
-        [_] => TensorType::F32,
-        _ if wanted.tensor_bytes(dims).is_some() => wanted,
-        _ => TensorType::F16,
     }
 }
 

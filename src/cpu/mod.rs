@@ -12,6 +12,10 @@
 //! * [`pool`](Pool): the threads. `memory`: what they share. `simd`: eight numbers at once.
 //! * `unpack`: weights to floats. `matmul`, `attention`, `norm`: the operations. [`Engine`]: the pass.
 #![allow(unsafe_code)]
+#![allow(
+    clippy::indexing_slicing,
+    reason = "sizes are the library's own, and the pool makes an error of a panic"
+)]
 
 mod attention;
 mod matmul;

@@ -29,7 +29,7 @@ pub(super) fn layer_norm(x: &[f32], weight: Matrix<'_>, bias: Matrix<'_>, epsilo
 /// x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as the model was trained.
 #[inline(always)]
 pub(super) fn gelu(x: f32) -> f32 {
-    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
     // (1 + tanh u) / 2 = 1 / (1 + e^-2u), with an exponent that is never positive.
     let u = TWICE_SQRT_2_OVER_PI * x * (0.044_715 * x * x + 1.0);
     let e = exp(-u.abs());

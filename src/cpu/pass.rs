@@ -329,9 +329,10 @@ impl<'a> Network<'a> {
             // SAFETY: see above.
             let (k, v) = unsafe { self.kv.write(row * 2 * d..(row + 1) * 2 * d) }.split_at_mut(d);
             k.chunks_exact_mut(dh).for_each(|head| rotate(head, turn(row)));
+            let (k, v) = (&*k, &*v);
             for (head, (k, v)) in k.chunks_exact(dh).zip(v.chunks_exact(dh)).enumerate() {
                 let at = ((segment.sequence * heads + head) * slots + slot) * dh;
-                for (from, cache) in [(k, keys), (&*v, values)] {
+                for (from, cache) in [(k, keys), (v, values)] {
                     // SAFETY: see above.
                     let to = unsafe { cache.write(at..at + dh) };
                     for (from, to) in from.as_chunks().0.iter().zip(to.as_chunks_mut().0) {

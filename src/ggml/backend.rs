@@ -71,6 +71,56 @@ impl Backend {
         work: (NonNull<u8>, usize),
         cancel: &AtomicBool,
     ) -> Result<()> {
+        #[cfg(feature = "convert")]
+        if super::observe::is_on() {
+            return self.compute_observed(graph, work, cancel);
+        }
+        self.compute_unobserved(graph, work, cancel)
+    }
+
+    /// As [`Backend::compute`], in pieces that end before each product with a matrix, so that its input can be
+    /// looked at.
+    #[cfg(feature = "convert")]
+    fn compute_observed(
+        &mut self,
+        graph: &Graph<'_>,
+        work: (NonNull<u8>, usize),
+        cancel: &AtomicBool,
+    ) -> Result<()> {
+        // SAFETY: the graph is complete.
+        let count = unsafe { ggml_sys::ggml_graph_n_nodes(graph.as_ptr()) };
+        let mut table = super::graph::TensorTable::allocate(count as usize)?;
+        let mut next = 0;
+        while next < count {
+            let piece = table.graph(None, count as usize)?;
+            let first = next;
+            while next < count {
+                // SAFETY: the graph has that many nodes; they live as long as it.
+                let node = unsafe { ggml_sys::ggml_graph_node(graph.as_ptr(), next) };
+                // SAFETY: as above.
+                let watched = unsafe { super::observe::is_watched(node) };
+                if watched && next > first {
+                    break;
+                }
+                if watched {
+                    // SAFETY: everything before this node has been computed.
+                    unsafe { super::observe::look_at(node) };
+                }
+                // SAFETY: the piece has room for every node, and what they need has memory.
+                unsafe { ggml_sys::ggml_graph_add_node(piece.as_ptr(), node) };
+                next += 1;
+            }
+            self.compute_unobserved(&piece, work, cancel)?;
+        }
+        Ok(())
+    }
+
+    fn compute_unobserved(
+        &mut self,
+        graph: &Graph<'_>,
+        work: (NonNull<u8>, usize),
+        cancel: &AtomicBool,
+    ) -> Result<()> {
         extern "C" fn cancelled(flag: *mut c_void) -> bool {
             // SAFETY: `flag` is the AtomicBool of the call below, alive until it returns.
             unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)

@@ -10,22 +10,24 @@
 
 mod backend;
 mod buffer;
-mod dequantize;
 mod device;
 mod graph;
 mod memory;
+#[cfg(feature = "convert")]
+mod observe;
 mod quantize;
 mod weights;
 mod workspace;
 
 pub(crate) use backend::{Backend, count_threads};
 pub(crate) use buffer::in_host_memory;
-pub(crate) use dequantize::dequantize;
 pub use device::{Device, DeviceInfo, DeviceKind, devices};
 pub(crate) use graph::{Graph, Region, Tensor};
 pub use memory::ALIGNMENT;
 pub(crate) use memory::Memory;
+#[cfg(feature = "convert")]
+pub(crate) use observe::{Observed, observe};
 #[cfg_attr(not(feature = "convert"), allow(unused_imports, reason = "only the converter packs tensors"))]
-pub(crate) use quantize::quantize;
+pub(crate) use quantize::{dequantize, quantize};
 pub(crate) use weights::{Weights, WeightsSource};
 pub(crate) use workspace::{Workspace, WorkspaceSize};

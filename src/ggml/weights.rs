@@ -1,5 +1,6 @@
 //! A model's tensors, on a device.
 
+use std::path::Path;
 use std::ptr::NonNull;
 
 use memmap2::Mmap;
@@ -22,6 +23,26 @@ pub(crate) enum WeightsSource {
 }
 
 impl WeightsSource {
+    /// Maps the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::BadFile`] if it is empty or no regular file.
+    pub(crate) fn map(path: &Path) -> Result<Self> {
+        let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+        let meta = file.metadata().map_err(|e| Error::io(path, e))?;
+        let name = path.display().to_string();
+        if !meta.is_file() {
+            return Err(Error::bad_file(name, "is no regular file"));
+        }
+        if meta.len() == 0 {
+            return Err(Error::bad_file(name, "is empty"));
+        }
+        // SAFETY: the mapping is private and read-only. A file that another process truncates meanwhile is the
+        // one hazard left; `LoadMode::Map` documents it and `LoadMode::Copy` avoids it.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+        Ok(Self::Map(map))
+    }
+
     /// A copy of `bytes`.
     pub(crate) fn copy_of(bytes: &[u8]) -> Result<Self> {
         let memory = Memory::allocate(bytes.len())?;
@@ -100,6 +121,13 @@ impl Weights {
     /// The bytes that the tensors' ranges lie in, if the device computes with the host's memory.
     pub(crate) fn host_bytes(&self) -> Option<&[u8]> {
         self.source.as_ref().map(WeightsSource::bytes)
+    }
+
+    /// Where a tensor's bytes are, if the CPU computes with them.
+    #[cfg(feature = "convert")]
+    pub(super) fn addresses(&self, tensor: &TensorInfo) -> Option<std::ops::Range<usize>> {
+        let base = in_host_memory(self.device).then(|| self.buffer.base().addr())?;
+        Some(base + tensor.range.start..base + tensor.range.end)
     }
 
     pub(super) fn buffer(&self) -> &Buffer {

@@ -85,6 +85,11 @@ impl TensorType {
         self.row().5
     }
 
+    /// Whether elements share a block and its scale, so that packing loses something everywhere.
+    pub fn is_quantized(self) -> bool {
+        self.block_len() > 1
+    }
+
     /// Bytes of a row of `len` elements; `None` if `len` is no multiple of the block or the size overflows.
     pub fn row_bytes(self, len: usize) -> Option<usize> {
         if !len.is_multiple_of(self.block_len()) {

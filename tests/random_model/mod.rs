@@ -139,7 +139,7 @@ impl RandomModel {
         x.iter().map(output).collect()
     }
 
-    fn norm(&self, x: &[f64], weight: &[f32], bias: &[f32]) -> Vec<f64> {
+    pub fn norm(&self, x: &[f64], weight: &[f32], bias: &[f32]) -> Vec<f64> {
         let n = x.len() as f64;
         let mean = x.iter().sum::<f64>() / n;
         let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;

@@ -7,9 +7,9 @@ use esolm::Result;
 use esolm::config::Variant;
 use esolm::convert::{Options, TokenizerSource, Weights, convert};
 use esolm::gguf::TensorType;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::model_file::human_bytes;
+use crate::quantize::{Details, TYPES, progress_bar, show};
 
 /// Make a model file from a checkpoint.
 ///
@@ -25,9 +25,11 @@ pub struct Args {
     /// A tokenizer.json to put into the file, in place of one that comes with the checkpoint.
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// Type of the matrices; norms and biases are always f32.
-    #[arg(long = "type", default_value = "f16", value_parser = ["f32", "f16", "bf16", "q8_0"])]
+    /// Type of the matrices; norms and biases are always f32 (`esolm quantize --help` says more).
+    #[arg(short, long = "type", default_value = "f16", value_name = "TYPE", value_parser = TYPES)]
     tensor_type: String,
+    #[command(flatten)]
+    details: Details,
     /// Take the last step's weights instead of their moving average (EMA).
     #[arg(long)]
     raw_weights: bool,
@@ -55,6 +57,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let options = Options {
         tokenizer: args.tokenizer.clone(),
         tensor_type: TensorType::from_name(&args.tensor_type).unwrap_or(TensorType::F16),
+        rules: args.details.keep.clone(),
+        importance: args.details.imatrix.clone(),
+        threads: args.details.threads,
         raw_weights: args.raw_weights,
         variant: args.variant.as_deref().and_then(Variant::from_name),
         head_count: args.heads,
@@ -63,14 +68,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         name: args.name.clone(),
         force: args.force,
     };
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {msg}") {
-        bar.set_style(style);
-    }
-    let report = convert(&args.input, &args.output, &options, &mut |progress| {
-        bar.set_length(progress.total_bytes);
-        bar.set_position(progress.bytes);
-    });
+    let bar = progress_bar();
+    let report = convert(&args.input, &args.output, &options, &mut |progress| show(&bar, progress));
     bar.finish_and_clear();
     let report = report?;
     for note in &report.notes {

@@ -4,8 +4,10 @@ mod completion;
 mod convert;
 mod devices;
 mod generate;
+mod imatrix;
 mod inspect;
 mod model_file;
+mod quantize;
 mod verify;
 mod watch;
 
@@ -29,6 +31,8 @@ struct Cli {
 enum Command {
     Generate(generate::Args),
     Convert(convert::Args),
+    Quantize(quantize::Args),
+    Imatrix(imatrix::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
     Devices(devices::Args),
@@ -41,6 +45,7 @@ Examples:
   esolm generate -p \"Once upon a time\" --watch       see the text being unmasked
   esolm generate --alpha0 0.5 --steps 32 --seed 7    half by diffusion in 32 steps, half left to right
   esolm convert model.ckpt -o model.gguf --type q8_0 make a model file from a training checkpoint
+  esolm quantize model.gguf small.gguf --type q4_k   make a model file smaller and faster
   esolm inspect model.gguf                           what is in a model file
 
 Exit codes: 0 done, 1 a verification found a difference, 2 wrong usage, 3 a file that is bad or cannot be
@@ -59,6 +64,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(args) => generate::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
+        Command::Imatrix(args) => imatrix::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Devices(args) => devices::run(&args),

@@ -1,0 +1,117 @@
+//! Looking at what goes into the matrices while a model runs, for the importance matrix.
+//!
+//! While [`observe`] runs something on a thread, every graph that this thread computes on the CPU is computed in
+//! pieces that end before a product with a weight, and the squares of that product's input are added up by column.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use super::weights::Weights;
+use crate::error::{Error, Result};
+
+/// What went into one matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Observed {
+    /// The matrix's name.
+    pub(crate) name: String,
+    /// The sum of the inputs' squares by column.
+    pub(crate) squares: Vec<f64>,
+    /// How many inputs there were.
+    pub(crate) rows: u64,
+}
+
+/// The matrices by where their bytes are.
+type Table = Vec<(Range<usize>, Observed)>;
+
+thread_local! {
+    static TABLE: RefCell<Option<Table>> = const { RefCell::new(None) };
+}
+
+/// Runs `run` and says what went into each matrix of `weights` meanwhile, on this thread.
+///
+/// # Errors
+/// [`Error::Unsupported`] if the weights are not on the CPU; what `run` returns.
+pub(crate) fn observe<T>(weights: &Weights, run: impl FnOnce() -> Result<T>) -> Result<(T, Vec<Observed>)> {
+    /// Ends the observation, however `run` ends.
+    struct End;
+    impl Drop for End {
+        fn drop(&mut self) {
+            TABLE.take();
+        }
+    }
+
+    let mut table = Table::new();
+    for tensor in weights.tensors().iter().filter(|t| t.dims.len() > 1) {
+        let Some(addresses) = weights.addresses(tensor) else {
+            return Err(Error::Unsupported("inputs of matrices can be observed on the CPU only".into()));
+        };
+        let columns = tensor.dims.first().copied().unwrap_or(0);
+        let observed = Observed { name: tensor.name.clone(), squares: vec![0.0; columns], rows: 0 };
+        table.push((addresses, observed));
+    }
+    table.sort_by_key(|(addresses, _)| addresses.start);
+    TABLE.set(Some(table));
+    let end = End;
+    let result = run()?;
+    let table = TABLE.take().unwrap_or_default();
+    drop(end);
+    Ok((result, table.into_iter().map(|(_, observed)| observed).collect()))
+}
+
+/// Whether this thread's graphs are observed.
+pub(super) fn is_on() -> bool {
+    TABLE.with_borrow(Option::is_some)
+}
+
+/// The matrix of `table` at `address`.
+fn find(table: &mut Table, address: usize) -> Option<&mut Observed> {
+    let after = table.partition_point(|(addresses, _)| addresses.start <= address);
+    let (addresses, observed) = table.get_mut(after.checked_sub(1)?)?;
+    addresses.contains(&address).then_some(observed)
+}
+
+/// Whether `node` is a product with a matrix that is observed.
+///
+/// # Safety
+/// `node` is a node of a complete graph.
+pub(super) unsafe fn is_watched(node: *const ggml_sys::ggml_tensor) -> bool {
+    // SAFETY: the caller vouches for the node, and a product has two operands.
+    let weight = unsafe {
+        if (*node).op != ggml_sys::GGML_OP_MUL_MAT {
+            return false;
+        }
+        (*(*node).src[0]).data.addr()
+    };
+    TABLE.with_borrow_mut(|table| table.as_mut().is_some_and(|table| find(table, weight).is_some()))
+}
+
+/// Adds up what is about to go into the matrix of a product.
+///
+/// # Safety
+/// [`is_watched`] said yes to `node`, and what it is computed from has been computed.
+pub(super) unsafe fn look_at(node: *const ggml_sys::ggml_tensor) {
+    // SAFETY: the caller vouches for the node, and a product has two operands.
+    let (weight, input) = unsafe { (&*(*node).src[0], &*(*node).src[1]) };
+    TABLE.with_borrow_mut(|table| {
+        let Some(observed) = table.as_mut().and_then(|table| find(table, weight.data.addr())) else { return };
+        let [columns, rows, planes, cubes] = input.ne.map(|n| n as usize);
+        if observed.squares.len() != columns {
+            return;
+        }
+        for row in 0..rows * planes * cubes {
+            let (row, plane, cube) = (row % rows, row / rows % planes, row / rows / planes);
+            let [element, row_bytes, plane_bytes, cube_bytes] = input.nb;
+            let offset = row * row_bytes + plane * plane_bytes + cube * cube_bytes;
+            debug_assert_eq!(element, size_of::<f32>());
+            // SAFETY: a product's input is f32 with adjacent columns (`Graph::mul_mat` checks), it lies in
+            // the CPU's memory, where the weights are, and the row is one of its rows.
+            let values = unsafe {
+                std::slice::from_raw_parts(input.data.cast::<u8>().add(offset).cast::<f32>(), columns)
+            };
+            for (sum, &value) in observed.squares.iter_mut().zip(values) {
+                *sum += f64::from(value).powi(2);
+            }
+            observed.rows += 1;
+        }
+    });
+}
