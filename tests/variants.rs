@@ -313,11 +313,11 @@ fn every_variant_writes_a_whole_text_whatever_the_prompt() {
         let prompts = [Prompt::prefix(&[5, 6, 7]), Prompt::default(), Prompt::prefix(&[9])];
         let params = GenerateParams { alpha_0: 0.5, steps: 7, seed: 3, ..GenerateParams::default() };
         context.generate(&prompts, &params, |_| std::ops::ControlFlow::Continue(())).unwrap();
-        for sequence in 0..3 {
+        for (sequence, prompt) in prompts.iter().enumerate() {
             let tokens = context.tokens(sequence).unwrap();
             assert_eq!(tokens.len(), LENGTH);
             assert!(tokens.iter().all(|&t| t != MASK));
-            prompts[sequence].known.iter().for_each(|&(p, t)| assert_eq!(tokens[p as usize], t));
+            prompt.known.iter().for_each(|&(p, t)| assert_eq!(tokens[p as usize], t));
         }
         // The first sequence does not depend on its neighbours.
         let alone = |_: &esolm::Step<'_>| std::ops::ControlFlow::Continue(());
