@@ -12,12 +12,14 @@ MODEL ?= models/fairy-q8_0.gguf
 CHECKPOINT ?= ../shared/models/fairy.ckpt
 TOKENIZER ?= $(dir $(CHECKPOINT))tokenizer.json
 
-.PHONY: help demo test check unit test-c lib header model setup clean
+.PHONY: help demo test check unit test-c lib install header model setup clean
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
 	@echo "make test    format, lints, Rust tests, C tests"
 	@echo "make lib     the embeddable library and header in $(DIST)/"
+	@echo "make install PREFIX=/usr/local [DESTDIR=]   library, header, pkg-config and CMake files"
+	@echo "make test-c  all tests outside Rust: C, examples, ways to link"
 	@echo "make header  write include/esolm.h again after a change of src/capi"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
 
@@ -38,22 +40,27 @@ check: setup
 unit: setup
 	$(CARGO) test --release -- --test-threads=1
 
-# Runtime and C functions alone, without converter and command line.
+# Runtime and C functions alone, without converter and command line. FEATURES may add cuda.
+FEATURES ?= capi
 lib: setup
-	$(CARGO) build --release --lib --no-default-features --features capi
+	$(CARGO) build --release --lib --no-default-features --features $(FEATURES)
 	mkdir -p $(DIST)/lib $(DIST)/include
-	cp target/release/libesolm.a target/release/libesolm.so $(DIST)/lib/
+	packaging/private-archive target/release/libesolm.a $(DIST)/lib/libesolm.a
+	cp target/release/libesolm.so $(DIST)/lib/
 	cp include/esolm.h $(DIST)/include/
 
-C_FLAGS := -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror -pedantic -I$(DIST)/include
-C_LIBS := $(DIST)/lib/libesolm.a -lstdc++ -lpthread -lm -ldl
+# LIBDIR and INCLUDEDIR move a part elsewhere; LIBS adds to what a static link needs (CUDA's libraries).
+install: lib
+	packaging/install $(DIST) $(PREFIX) $(DESTDIR)
 
+# C, the examples, and every way to link the library, against an installed copy.
 test-c: lib
-	mkdir -p target/c
-	$(CC) $(C_FLAGS) examples-c/generate.c -o target/c/generate $(C_LIBS)
-	target/c/generate $(MODEL) "Once upon a time"
-	$(CC) $(C_FLAGS) ffi-tests/c/api.c -o target/c/api $(C_LIBS)
-	target/c/api $(MODEL)
+	rm -rf target/prefix
+	packaging/install $(DIST) $(CURDIR)/target/prefix
+	cmake -S ffi-tests -B target/ctest -DCMAKE_BUILD_TYPE=Release -DESOLM_PREFIX=$(CURDIR)/target/prefix \
+	  -DESOLM_MODEL=$(abspath $(MODEL)) >/dev/null
+	cmake --build target/ctest
+	ctest --test-dir target/ctest --output-on-failure
 
 header: setup
 	ESOLM_UPDATE_HEADER=1 $(CARGO) test --release --test header
