@@ -47,7 +47,7 @@ lib: setup
 	mkdir -p $(DIST)/lib $(DIST)/include
 	packaging/private-archive target/release/libesolm.a $(DIST)/lib/libesolm.a
 	cp target/release/libesolm.so $(DIST)/lib/
-	cp include/esolm.h $(DIST)/include/
+	cp include/* $(DIST)/include/
 
 # LIBDIR and INCLUDEDIR move a part elsewhere; LIBS adds to what a static link needs (CUDA's libraries).
 install: lib
