@@ -12,7 +12,7 @@ MODEL ?= models/fairy-q8_0.gguf
 CHECKPOINT ?= ../shared/models/fairy.ckpt
 TOKENIZER ?= $(dir $(CHECKPOINT))tokenizer.json
 
-.PHONY: help demo test check unit test-c lib install header model setup clean
+.PHONY: help demo test check unit test-c lib install header abi model setup clean
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -21,6 +21,7 @@ help:
 	@echo "make install PREFIX=/usr/local [DESTDIR=]   library, header, pkg-config and CMake files"
 	@echo "make test-c  all tests outside Rust: C, examples, ways to link"
 	@echo "make header  write include/esolm.h again after a change of src/capi"
+	@echo "make abi     record what a change adds to the binary interface"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
 
 setup:
@@ -64,6 +65,9 @@ test-c: lib
 
 header: setup
 	ESOLM_UPDATE_HEADER=1 $(CARGO) test --release --test header
+
+abi:
+	ffi-tests/abi/check include/esolm.h --update
 
 model: setup
 	$(CARGO) run --release --bin esolm --no-default-features --features cli -- convert $(CHECKPOINT) \
