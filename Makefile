@@ -6,20 +6,21 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 PREFIX ?= /usr/local
-DIST := dist
+DIST ?= dist
 # A model file for the C programs, and the checkpoint that `make model` reads.
 MODEL ?= models/fairy-q8_0.gguf
 CHECKPOINT ?= ../shared/models/fairy.ckpt
 TOKENIZER ?= $(dir $(CHECKPOINT))tokenizer.json
 
-.PHONY: help demo test check unit test-c lib install header abi model setup clean
+.PHONY: help demo test check unit test-c lib install programs memcheck header abi model setup clean
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
 	@echo "make test    format, lints, Rust tests, C tests"
 	@echo "make lib     the embeddable library and header in $(DIST)/"
 	@echo "make install PREFIX=/usr/local [DESTDIR=]   library, header, pkg-config and CMake files"
-	@echo "make test-c  all tests outside Rust: C, examples, ways to link"
+	@echo "make test-c  all tests outside Rust: C, C++, Go, Swift, examples, ways to link"
+	@echo "make memcheck  the C programs under valgrind"
 	@echo "make header  write include/esolm.h again after a change of src/capi"
 	@echo "make abi     record what a change adds to the binary interface"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
@@ -43,25 +44,34 @@ unit: setup
 
 # Runtime and C functions alone, without converter and command line. FEATURES may add cuda.
 FEATURES ?= capi
+BUILD ?= target
 lib: setup
-	$(CARGO) build --release --lib --no-default-features --features $(FEATURES)
+	$(CARGO) build --release --lib --no-default-features --features $(FEATURES) --target-dir $(BUILD)
 	mkdir -p $(DIST)/lib $(DIST)/include
-	packaging/private-archive target/release/libesolm.a $(DIST)/lib/libesolm.a
-	cp target/release/libesolm.so $(DIST)/lib/
+	packaging/private-archive $(BUILD)/release/libesolm.a $(DIST)/lib/libesolm.a
+	cp $(BUILD)/release/libesolm.so $(DIST)/lib/
 	cp include/* $(DIST)/include/
 
 # LIBDIR and INCLUDEDIR move a part elsewhere; LIBS adds to what a static link needs (CUDA's libraries).
 install: lib
 	packaging/install $(DIST) $(PREFIX) $(DESTDIR)
 
-# C, the examples, and every way to link the library, against an installed copy.
-test-c: lib
-	rm -rf target/prefix
-	packaging/install $(DIST) $(CURDIR)/target/prefix
-	cmake -S ffi-tests -B target/ctest -DCMAKE_BUILD_TYPE=Release -DESOLM_PREFIX=$(CURDIR)/target/prefix \
-	  -DESOLM_MODEL=$(abspath $(MODEL)) >/dev/null
-	cmake --build target/ctest
-	ctest --test-dir target/ctest --output-on-failure
+# The programs that ctest runs, against an installed copy.
+programs: lib
+	rm -rf $(BUILD)/prefix
+	packaging/install $(DIST) $(abspath $(BUILD))/prefix
+	cmake -S ffi-tests -B $(BUILD)/ctest -DCMAKE_BUILD_TYPE=Release -DESOLM_PREFIX=$(abspath $(BUILD))/prefix \
+	  -DESOLM_CARGO_DIR=$(abspath $(BUILD)) -DESOLM_MODEL=$(abspath $(MODEL)) >/dev/null
+	cmake --build $(BUILD)/ctest
+
+# C, C++, Go, Swift, the examples, and every way to link the library.
+test-c: programs
+	ctest --test-dir $(BUILD)/ctest --output-on-failure
+
+# The C programs under valgrind, which does not know the newest instructions.
+memcheck:
+	RUSTFLAGS="-Ctarget-cpu=x86-64-v3" $(MAKE) programs BUILD=target/portable DIST=target/portable/dist
+	ffi-tests/memcheck target/portable/ctest $(abspath $(MODEL))
 
 header: setup
 	ESOLM_UPDATE_HEADER=1 $(CARGO) test --release --test header
