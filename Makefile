@@ -50,6 +50,7 @@ lib: setup
 	mkdir -p $(DIST)/lib $(DIST)/include
 	packaging/private-archive $(BUILD)/release/libesolm.a $(DIST)/lib/libesolm.a
 	cp $(BUILD)/release/libesolm.so $(DIST)/lib/
+	ln -sf libesolm.so $(DIST)/lib/libesolm.so.0
 	cp include/* $(DIST)/include/
 
 # LIBDIR and INCLUDEDIR move a part elsewhere; LIBS adds to what a static link needs (CUDA's libraries).
