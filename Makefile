@@ -6,19 +6,23 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 PREFIX ?= /usr/local
-DIST := dist
+DIST ?= dist
 # A model file for the C programs, and the checkpoint that `make model` reads.
 MODEL ?= models/fairy-q8_0.gguf
 CHECKPOINT ?= ../shared/models/fairy.ckpt
 TOKENIZER ?= $(dir $(CHECKPOINT))tokenizer.json
 
-.PHONY: help demo test check unit test-c lib header model setup clean
+.PHONY: help demo test check unit test-c lib install programs memcheck header abi model setup clean
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
 	@echo "make test    format, lints, Rust tests, C tests"
 	@echo "make lib     the embeddable library and header in $(DIST)/"
+	@echo "make install PREFIX=/usr/local [DESTDIR=]   library, header, pkg-config and CMake files"
+	@echo "make test-c  all tests outside Rust: C, C++, Go, Swift, examples, ways to link"
+	@echo "make memcheck  the C programs under valgrind"
 	@echo "make header  write include/esolm.h again after a change of src/capi"
+	@echo "make abi     record what a change adds to the binary interface"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
 
 setup:
@@ -38,25 +42,43 @@ check: setup
 unit: setup
 	$(CARGO) test --release -- --test-threads=1
 
-# Runtime and C functions alone, without converter and command line.
+# Runtime and C functions alone, without converter and command line. FEATURES may add cuda.
+FEATURES ?= capi
+BUILD ?= target
 lib: setup
-	$(CARGO) build --release --lib --no-default-features --features capi
+	$(CARGO) build --release --lib --no-default-features --features $(FEATURES) --target-dir $(BUILD)
 	mkdir -p $(DIST)/lib $(DIST)/include
-	cp target/release/libesolm.a target/release/libesolm.so $(DIST)/lib/
-	cp include/esolm.h $(DIST)/include/
+	packaging/private-archive $(BUILD)/release/libesolm.a $(DIST)/lib/libesolm.a
+	cp $(BUILD)/release/libesolm.so $(DIST)/lib/
+	ln -sf libesolm.so $(DIST)/lib/libesolm.so.0
+	cp include/* $(DIST)/include/
 
-C_FLAGS := -std=c11 -D_POSIX_C_SOURCE=200809L -Wall -Wextra -Werror -pedantic -I$(DIST)/include
-C_LIBS := $(DIST)/lib/libesolm.a -lstdc++ -lpthread -lm -ldl
+# LIBDIR and INCLUDEDIR move a part elsewhere; LIBS adds to what a static link needs (CUDA's libraries).
+install: lib
+	packaging/install $(DIST) $(PREFIX) $(DESTDIR)
 
-test-c: lib
-	mkdir -p target/c
-	$(CC) $(C_FLAGS) examples-c/generate.c -o target/c/generate $(C_LIBS)
-	target/c/generate $(MODEL) "Once upon a time"
-	$(CC) $(C_FLAGS) ffi-tests/c/api.c -o target/c/api $(C_LIBS)
-	target/c/api $(MODEL)
+# The programs that ctest runs, against an installed copy.
+programs: lib
+	rm -rf $(BUILD)/prefix
+	packaging/install $(DIST) $(abspath $(BUILD))/prefix
+	cmake -S ffi-tests -B $(BUILD)/ctest -DCMAKE_BUILD_TYPE=Release -DESOLM_PREFIX=$(abspath $(BUILD))/prefix \
+	  -DESOLM_CARGO_DIR=$(abspath $(BUILD)) -DESOLM_MODEL=$(abspath $(MODEL)) >/dev/null
+	cmake --build $(BUILD)/ctest
+
+# C, C++, Go, Swift, the examples, and every way to link the library.
+test-c: programs
+	ctest --test-dir $(BUILD)/ctest --output-on-failure
+
+# The C programs under valgrind, which does not know the newest instructions.
+memcheck:
+	RUSTFLAGS="-Ctarget-cpu=x86-64-v3" $(MAKE) programs BUILD=target/portable DIST=target/portable/dist
+	ffi-tests/memcheck target/portable/ctest $(abspath $(MODEL))
 
 header: setup
 	ESOLM_UPDATE_HEADER=1 $(CARGO) test --release --test header
+
+abi:
+	ffi-tests/abi/check include/esolm.h --update
 
 model: setup
 	$(CARGO) run --release --bin esolm --no-default-features --features cli -- convert $(CHECKPOINT) \

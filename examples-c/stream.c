@@ -1,0 +1,60 @@
+/* Shows a text while it is being written, step by step: stream MODEL [PROMPT]. */
+#include "esolm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LENGTH = 64, TEXT = 4096 };
+
+static void check(esolm_status status)
+{
+    if (status != ESOLM_OK) {
+        fprintf(stderr, "%s\n", esolm_last_error());
+        exit(EXIT_FAILURE);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        fprintf(stderr, "usage: stream MODEL [PROMPT]\n");
+        return EXIT_FAILURE;
+    }
+    const char *words = argc > 2 ? argv[2] : "Once upon a time";
+    esolm_model *model = NULL;
+    esolm_context *context = NULL;
+    uint32_t tokens[LENGTH];
+    char text[TEXT];
+    size_t count, length, shown = 0;
+    int32_t done = 0;
+
+    check(esolm_model_open(argv[1], NULL, &model));
+    esolm_context_params limits = {.struct_size = sizeof limits, .length = LENGTH};
+    check(esolm_context_new(model, &limits, &context));
+    check(esolm_tokenize(model, words, strlen(words), tokens, LENGTH, &count));
+
+    /* Half in parallel, and the rest from left to right, so that there is something to watch. */
+    esolm_generate_params how;
+    check(esolm_generate_params_init(&how, sizeof how));
+    how.steps = 16;
+    how.alpha_0 = 0.5;
+    how.seed = 1;
+    esolm_prompt prompt = {.tokens = tokens, .count = count};
+    check(esolm_begin(context, &prompt, 1, &how));
+    for (;;) {
+        esolm_step_info step;
+        check(esolm_step(context, &step, &done));
+        if (done)
+            break;
+        /* The text only grows, by whole characters: what is new can be printed at once. */
+        check(esolm_copy_text(context, 0, text, sizeof text, &length));
+        fwrite(text + shown, 1, length - shown, stdout);
+        fflush(stdout);
+        shown = length;
+    }
+    putchar('\n');
+    esolm_context_free(context);
+    esolm_model_free(model);
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,159 @@
+/* One model, eight contexts in eight threads, and two threads at one context: threads MODEL. */
+#include "check.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { THREADS = 8, LENGTH = 24 };
+
+static esolm_model *model;
+
+static esolm_context_params limits(void)
+{
+    return (esolm_context_params){.struct_size = sizeof(esolm_context_params), .length = LENGTH, .threads = 1};
+}
+
+static esolm_generate_params wish(uint64_t seed)
+{
+    esolm_generate_params params;
+    esolm_generate_params_init(&params, sizeof params);
+    params.steps = 4;
+    params.seed = seed;
+    params.alpha_0 = 0.7;
+    return params;
+}
+
+struct job {
+    uint64_t seed;
+    esolm_status status;
+    uint32_t tokens[LENGTH];
+    char text[1024];
+};
+
+/* A whole life of a context. No CHECK in here: its counters are not for threads. */
+static void *work(void *argument)
+{
+    struct job *job = argument;
+    esolm_context_params how_much = limits();
+    esolm_generate_params how = wish(job->seed);
+    esolm_context *context = NULL;
+    uint32_t words[LENGTH];
+    size_t n = 0;
+    job->status = esolm_tokenize(model, "The", 3, words, LENGTH, &n);
+    esolm_prompt prompt = {words, NULL, n};
+    if (!job->status)
+        job->status = esolm_context_new(model, &how_much, &context);
+    if (!job->status)
+        job->status = esolm_generate(context, &prompt, 1, &how, NULL, NULL);
+    if (!job->status)
+        job->status = esolm_copy_tokens(context, 0, job->tokens, LENGTH, &n);
+    if (!job->status)
+        job->status = esolm_copy_text(context, 0, job->text, sizeof job->text, &n);
+    esolm_context_free(context);
+    return NULL;
+}
+
+static void many_contexts(void)
+{
+    static struct job alone[2], jobs[THREADS];
+    pthread_t ids[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        jobs[i].seed = (uint64_t)i % 2;
+        if (pthread_create(&ids[i], NULL, work, &jobs[i]))
+            exit(1);
+    }
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(ids[i], NULL);
+    for (int i = 0; i < 2; i++) {
+        alone[i].seed = (uint64_t)i;
+        work(&alone[i]);
+        STATUS(ESOLM_OK, alone[i].status);
+    }
+    CHECK(memcmp(alone[0].tokens, alone[1].tokens, sizeof alone[0].tokens) != 0);
+    for (int i = 0; i < THREADS; i++) {
+        STATUS(ESOLM_OK, jobs[i].status);
+        CHECK(memcmp(jobs[i].tokens, alone[i % 2].tokens, sizeof jobs[i].tokens) == 0);
+        CHECK(strcmp(jobs[i].text, alone[i % 2].text) == 0);
+    }
+}
+
+/* Where the two threads at one context are: the step callback waits until the other thread has tried. */
+struct meeting {
+    esolm_context *context;
+    esolm_status status;
+    atomic_int running, tried;
+};
+
+static void wait_for(atomic_int *flag)
+{
+    struct timespec moment = {0, 1000000};
+    while (!atomic_load(flag))
+        nanosleep(&moment, NULL);
+}
+
+static int32_t hold(const esolm_step_info *step, void *user_data)
+{
+    struct meeting *meeting = user_data;
+    (void)step;
+    atomic_store(&meeting->running, 1);
+    wait_for(&meeting->tried);
+    return 0;
+}
+
+static void *generate(void *argument)
+{
+    struct meeting *meeting = argument;
+    esolm_generate_params how = wish(1);
+    esolm_prompt nothing = {NULL, NULL, 0};
+    meeting->status = esolm_generate(meeting->context, &nothing, 1, &how, hold, meeting);
+    return NULL;
+}
+
+static void one_context(void)
+{
+    struct meeting meeting = {.status = -1};
+    esolm_context_params how_much = limits();
+    esolm_prompt nothing = {NULL, NULL, 0};
+    uint32_t tokens[LENGTH];
+    char text[1024];
+    size_t n;
+    int32_t done;
+    pthread_t id;
+    STATUS(ESOLM_OK, esolm_context_new(model, &how_much, &meeting.context));
+    if (pthread_create(&id, NULL, generate, &meeting))
+        exit(1);
+    wait_for(&meeting.running);
+    STATUS(ESOLM_ERR_BUSY, esolm_step(meeting.context, NULL, &done));
+    STATUS(ESOLM_ERR_BUSY, esolm_begin(meeting.context, &nothing, 1, NULL));
+    STATUS(ESOLM_ERR_BUSY, esolm_generate(meeting.context, &nothing, 1, NULL, NULL, NULL));
+    STATUS(ESOLM_ERR_BUSY, esolm_copy_tokens(meeting.context, 0, tokens, LENGTH, &n));
+    STATUS(ESOLM_ERR_BUSY, esolm_copy_text(meeting.context, 0, text, sizeof text, &n));
+    atomic_store(&meeting.tried, 1);
+    pthread_join(id, NULL);
+    STATUS(ESOLM_OK, meeting.status);
+
+    /* Cancelled by this thread while the other is inside. */
+    atomic_store(&meeting.running, 0);
+    atomic_store(&meeting.tried, 0);
+    if (pthread_create(&id, NULL, generate, &meeting))
+        exit(1);
+    wait_for(&meeting.running);
+    STATUS(ESOLM_OK, esolm_cancel(meeting.context));
+    atomic_store(&meeting.tried, 1);
+    pthread_join(id, NULL);
+    STATUS(ESOLM_ERR_CANCELLED, meeting.status);
+    esolm_context_free(meeting.context);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2)
+        return 2;
+    STATUS(ESOLM_OK, esolm_model_open(argv[1], NULL, &model));
+    many_contexts();
+    one_context();
+    esolm_model_free(model);
+    return report();
+}

@@ -1,0 +1,3 @@
+module esolm
+
+go 1.19

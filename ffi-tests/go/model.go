@@ -1,0 +1,156 @@
+package esolm
+
+/*
+#include <esolm.h>
+#include <stdlib.h>
+*/
+import "C"
+
+import (
+	"runtime"
+	"sync"
+	"unsafe"
+)
+
+// Model is an open model. Any number of goroutines may use it at once.
+type Model struct {
+	guard sync.RWMutex // Close waits for the calls that are running
+	c     *C.esolm_model
+}
+
+// ModelOptions say how to open a model; the zero value is the default.
+type ModelOptions struct {
+	Device string // "cpu", "cuda:0", or "": the first GPU, else the CPU
+	Copy   bool   // read the file into memory instead of mapping it
+}
+
+// Open opens a GGUF file.
+func Open(path string, options ModelOptions) (*Model, error) {
+	name := C.CString(path)
+	defer C.free(unsafe.Pointer(name))
+	return open(options, func(params *C.esolm_model_params, out **C.esolm_model) C.esolm_status {
+		return C.esolm_model_open(name, params, out)
+	})
+}
+
+// OpenBytes opens a model whose file is in memory; it is copied.
+func OpenBytes(file []byte, options ModelOptions) (*Model, error) {
+	if len(file) == 0 {
+		return nil, &Error{StatusBadFile, "the file is empty"}
+	}
+	options.Copy = true
+	return open(options, func(params *C.esolm_model_params, out **C.esolm_model) C.esolm_status {
+		return C.esolm_model_open_memory(unsafe.Pointer(&file[0]), C.size_t(len(file)), params, out)
+	})
+}
+
+func open(options ModelOptions, how func(*C.esolm_model_params, **C.esolm_model) C.esolm_status) (*Model, error) {
+	// In C's memory: Go's may not hold the pointer to the device's name.
+	params := (*C.esolm_model_params)(C.calloc(1, C.sizeof_esolm_model_params))
+	defer C.free(unsafe.Pointer(params))
+	C.esolm_model_params_init(params, C.sizeof_esolm_model_params)
+	params.mode = boolean(options.Copy) // ESOLM_MODE_MAP is 0, ESOLM_MODE_COPY 1
+	if options.Device != "" {
+		params.device = C.CString(options.Device)
+		defer C.free(unsafe.Pointer(params.device))
+	}
+	model := &Model{}
+	if err := call(func() C.esolm_status { return how(params, &model.c) }); err != nil {
+		return nil, err
+	}
+	runtime.SetFinalizer(model, (*Model).Close)
+	return model, nil
+}
+
+// Close frees the model once no Context uses it any more. Closing twice does nothing.
+func (m *Model) Close() error {
+	m.guard.Lock()
+	defer m.guard.Unlock()
+	runtime.SetFinalizer(m, nil)
+	C.esolm_model_free(m.c)
+	m.c = nil
+	return nil
+}
+
+// with runs a call while the model cannot be closed.
+func (m *Model) with(f func(model *C.esolm_model) C.esolm_status) error {
+	m.guard.RLock()
+	defer m.guard.RUnlock()
+	if m.c == nil {
+		return ErrClosed
+	}
+	return call(func() C.esolm_status { return f(m.c) })
+}
+
+// ModelInfo describes a model.
+type ModelInfo struct {
+	ContextLength, VocabSize int
+	MaskToken                uint32
+	EOSToken                 int // -1 if there is none
+	Parameters               uint64
+	TensorBytes, FileBytes   uint64
+}
+
+// Info describes the model.
+func (m *Model) Info() (ModelInfo, error) {
+	info := C.esolm_model_info{struct_size: C.sizeof_esolm_model_info}
+	if err := m.with(func(c *C.esolm_model) C.esolm_status { return C.esolm_model_info_get(c, &info) }); err != nil {
+		return ModelInfo{}, err
+	}
+	return ModelInfo{
+		ContextLength: int(info.context_length),
+		VocabSize:     int(info.vocab_size),
+		MaskToken:     uint32(info.mask_token),
+		EOSToken:      int(info.eos_token),
+		Parameters:    uint64(info.parameters),
+		TensorBytes:   uint64(info.tensor_bytes),
+		FileBytes:     uint64(info.file_bytes),
+	}, nil
+}
+
+// Tokenize makes tokens of text.
+func (m *Model) Tokenize(text string) ([]uint32, error) {
+	c := C.CString(text)
+	defer C.free(unsafe.Pointer(c))
+	return filled(func(tokens []uint32, n *C.size_t) error {
+		return m.with(func(model *C.esolm_model) C.esolm_status {
+			return C.esolm_tokenize(model, c, C.size_t(len(text)), first[C.uint32_t](tokens), C.size_t(len(tokens)), n)
+		})
+	}, len(text)/2+8)
+}
+
+// Detokenize makes text of tokens.
+func (m *Model) Detokenize(tokens []uint32) (string, error) {
+	text, err := filled(func(text []byte, n *C.size_t) error {
+		err := m.with(func(model *C.esolm_model) C.esolm_status {
+			return C.esolm_detokenize(model, first[C.uint32_t](tokens), C.size_t(len(tokens)), first[C.char](text),
+				C.size_t(len(text)), n)
+		})
+		return withNUL(err, n)
+	}, 4*len(tokens)+1)
+	return string(text), err
+}
+
+// filled calls fill with a buffer that is large enough, and again if it was not.
+func filled[T any](fill func(buffer []T, n *C.size_t) error, size int) ([]T, error) {
+	for {
+		buffer := make([]T, size)
+		var n C.size_t
+		err := fill(buffer, &n)
+		if err == nil {
+			return buffer[:n], nil
+		}
+		if failure, ok := err.(*Error); !ok || failure.Status != StatusBufferTooSmall {
+			return nil, err
+		}
+		size = int(n)
+	}
+}
+
+// withNUL: the length that a text needs is told without the NUL behind it.
+func withNUL(err error, n *C.size_t) error {
+	if err != nil {
+		*n++
+	}
+	return err
+}

@@ -1,0 +1,419 @@
+/*
+ * esolm for C++17: handles that free themselves, on top of esolm.h, which is the reference for what calls do. Nothing
+ * but this file and the C library is needed.
+ *
+ *     auto model = esolm::Model::open("model.gguf");
+ *     auto context = esolm::Context::make(model);
+ *     auto tokens = model.tokenize("Once upon");
+ *     context.generate(esolm::prompt(tokens));
+ *     std::cout << context.text() << '\n';
+ *
+ * Errors are exceptions (esolm::Exception). Where exceptions are switched off (-fno-exceptions), or ESOLM_NO_EXCEPTIONS
+ * is defined, everything that is declared here as Result<T> returns an object that holds a T or an Error instead:
+ *
+ *     auto model = esolm::Model::open("model.gguf");
+ *     if (!model)
+ *         return complain(model.error().message);
+ *     auto context = esolm::Context::make(*model);
+ *
+ * Handles are movable, not copyable; one that was moved from may only be destroyed or assigned to. Thread rules are
+ * those of esolm.h: a Model may be used by any number of threads, a Context by one at a time, Context::cancel always.
+ */
+#ifndef ESOLM_HPP
+#define ESOLM_HPP
+
+#include "esolm.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#if !defined(ESOLM_NO_EXCEPTIONS) && !defined(__cpp_exceptions) && !defined(_CPPUNWIND)
+#define ESOLM_NO_EXCEPTIONS
+#endif
+#ifndef ESOLM_NO_EXCEPTIONS
+#include <exception>
+#include <stdexcept>
+#endif
+
+namespace esolm {
+
+/* What went wrong: an ESOLM_ERR_ value, and a sentence for people. */
+struct Error {
+    esolm_status status = ESOLM_OK;
+    std::string message;
+};
+
+/* The two kinds of Result are different types, so that files compiled with and without exceptions can be linked. */
+#ifndef ESOLM_NO_EXCEPTIONS
+inline namespace throwing {
+
+class Exception : public std::runtime_error {
+public:
+    explicit Exception(Error error) : std::runtime_error(error.message), status_(error.status) {}
+    esolm_status status() const noexcept { return status_; }
+
+private:
+    esolm_status status_;
+};
+
+template <class T> using Result = T;
+
+namespace detail {
+template <class T> Result<T> fail(Error error) { throw Exception(std::move(error)); }
+inline void done() {}
+} // namespace detail
+
+#else
+inline namespace returning {
+
+template <class T> class [[nodiscard]] Result {
+public:
+    Result(T value) : value_(std::move(value)) {}
+    Result(Error error) : error_(std::move(error)) {}
+
+    explicit operator bool() const noexcept { return value_.has_value(); }
+    /* The value; ends the program if there is none. */
+    T &operator*() & { return present(); }
+    T &&operator*() && { return std::move(present()); }
+    T *operator->() { return &present(); }
+    const Error &error() const noexcept { return error_; }
+
+private:
+    T &present()
+    {
+        if (!value_)
+            std::abort();
+        return *value_;
+    }
+    std::optional<T> value_;
+    Error error_;
+};
+
+template <> class [[nodiscard]] Result<void> {
+public:
+    Result() = default;
+    Result(Error error) : error_(std::move(error)) {}
+
+    explicit operator bool() const noexcept { return error_.status == ESOLM_OK; }
+    const Error &error() const noexcept { return error_; }
+
+private:
+    Error error_;
+};
+
+namespace detail {
+template <class T> Result<T> fail(Error error) { return error; }
+inline Result<void> done() { return {}; }
+} // namespace detail
+
+#endif
+
+namespace detail {
+/* To be called at once: the message is that of the thread's last failing call. */
+template <class T> Result<T> fail(esolm_status status) { return fail<T>(Error{status, esolm_last_error()}); }
+} // namespace detail
+
+/* A pointer and a number of elements; made from anything that has data() and size(). */
+template <class T> class Span {
+public:
+    Span() = default;
+    Span(T *data, std::size_t size) : data_(data), size_(size) {}
+    template <class C, class = decltype(static_cast<T *>(std::declval<C &>().data()))>
+    Span(C &&container) : data_(container.data()), size_(container.size())
+    {
+    }
+
+    T *data() const noexcept { return data_; }
+    std::size_t size() const noexcept { return size_; }
+    T *begin() const noexcept { return data_; }
+    T *end() const noexcept { return data_ + size_; }
+    T &operator[](std::size_t index) const { return data_[index]; }
+
+private:
+    T *data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+/* The C structs, set to their defaults. */
+struct ModelParams : esolm_model_params {
+    ModelParams() { esolm_model_params_init(this, sizeof(esolm_model_params)); }
+};
+struct ContextParams : esolm_context_params {
+    ContextParams() { esolm_context_params_init(this, sizeof(esolm_context_params)); }
+};
+struct GenerateParams : esolm_generate_params {
+    GenerateParams() { esolm_generate_params_init(this, sizeof(esolm_generate_params)); }
+};
+
+/* A prompt of tokens that are kept elsewhere; with positions, one for each token. */
+inline esolm_prompt prompt(Span<const std::uint32_t> tokens) { return {tokens.data(), nullptr, tokens.size()}; }
+inline esolm_prompt prompt(Span<const std::uint32_t> tokens, Span<const std::uint32_t> positions)
+{
+    return {tokens.data(), positions.data(), tokens.size() < positions.size() ? tokens.size() : positions.size()};
+}
+
+/* What one step did. The updates are valid until the next call on the context. */
+struct Step {
+    std::size_t index;
+    std::size_t total;
+    Span<const esolm_update> updates;
+};
+
+/* The devices of this machine, the CPU included. */
+inline Result<std::vector<esolm_device_info>> devices()
+{
+    using Infos = std::vector<esolm_device_info>;
+    std::size_t count = 0;
+    if (esolm_status status = esolm_device_count(&count))
+        return detail::fail<Infos>(status);
+    Infos infos(count);
+    for (std::size_t i = 0; i < count; i++) {
+        infos[i].struct_size = sizeof infos[i];
+        if (esolm_status status = esolm_device_info_get(i, &infos[i]))
+            return detail::fail<Infos>(status);
+    }
+    return infos;
+}
+
+class Model {
+public:
+    static Result<Model> open(const std::string &path, const ModelParams &params = {})
+    {
+        esolm_model *model = nullptr;
+        if (esolm_status status = esolm_model_open(path.c_str(), &params, &model))
+            return detail::fail<Model>(status);
+        return Model(model);
+    }
+
+    /* With ESOLM_MODE_MAP (the default) the bytes must outlive the model and its contexts. */
+    static Result<Model> open_memory(const void *data, std::size_t size, const ModelParams &params = {})
+    {
+        esolm_model *model = nullptr;
+        if (esolm_status status = esolm_model_open_memory(data, size, &params, &model))
+            return detail::fail<Model>(status);
+        return Model(model);
+    }
+
+    /* Another handle of the same model. */
+    Result<Model> share() const
+    {
+        if (esolm_status status = esolm_model_retain(get()))
+            return detail::fail<Model>(status);
+        return Model(handle_.get());
+    }
+
+    Result<esolm_model_info> info() const
+    {
+        esolm_model_info info{};
+        info.struct_size = sizeof info;
+        if (esolm_status status = esolm_model_info_get(get(), &info))
+            return detail::fail<esolm_model_info>(status);
+        return info;
+    }
+
+    Result<std::vector<std::uint32_t>> tokenize(std::string_view text) const
+    {
+        using Tokens = std::vector<std::uint32_t>;
+        Tokens tokens(text.size() / 2 + 8);
+        std::size_t n = 0;
+        esolm_status status;
+        while ((status = esolm_tokenize(get(), text.data(), text.size(), tokens.data(), tokens.size(), &n)) ==
+               ESOLM_ERR_BUFFER_TOO_SMALL)
+            tokens.resize(n);
+        if (status)
+            return detail::fail<Tokens>(status);
+        tokens.resize(n);
+        return tokens;
+    }
+
+    Result<std::string> detokenize(Span<const std::uint32_t> tokens) const
+    {
+        std::string text(tokens.size() * 4 + 1, '\0');
+        std::size_t length = 0;
+        esolm_status status;
+        while ((status = esolm_detokenize(get(), tokens.data(), tokens.size(), text.data(), text.size(), &length)) ==
+               ESOLM_ERR_BUFFER_TOO_SMALL)
+            text.resize(length + 1);
+        if (status)
+            return detail::fail<std::string>(status);
+        text.resize(length);
+        return text;
+    }
+
+    const esolm_model *get() const noexcept { return handle_.get(); }
+
+private:
+    struct Free {
+        void operator()(esolm_model *model) const noexcept { esolm_model_free(model); }
+    };
+    explicit Model(esolm_model *model) : handle_(model) {}
+    std::unique_ptr<esolm_model, Free> handle_;
+};
+
+class Context {
+public:
+    static Result<Context> make(const Model &model, const ContextParams &params = {})
+    {
+        esolm_context *context = nullptr;
+        if (esolm_status status = esolm_context_new(model.get(), &params, &context))
+            return detail::fail<Context>(status);
+        return Context(context);
+    }
+
+    /* How much memory make_in needs. */
+    static Result<std::size_t> arena_size(const Model &model, const ContextParams &params = {})
+    {
+        std::size_t size = 0;
+        if (esolm_status status = esolm_context_arena_size(model.get(), &params, &size))
+            return detail::fail<std::size_t>(status);
+        return size;
+    }
+
+    /* In memory of the caller's, aligned to ESOLM_ARENA_ALIGNMENT, that must outlive the context. */
+    static Result<Context> make_in(const Model &model, void *arena, std::size_t size, const ContextParams &params = {})
+    {
+        esolm_context *context = nullptr;
+        if (esolm_status status = esolm_context_new_in(model.get(), &params, arena, size, &context))
+            return detail::fail<Context>(status);
+        return Context(context);
+    }
+
+    /* To the end. */
+    Result<void> generate(Span<const esolm_prompt> prompts, const GenerateParams &params = {})
+    {
+        if (esolm_status status =
+                esolm_generate(handle_.get(), prompts.data(), prompts.size(), &params, nullptr, nullptr))
+            return detail::fail<void>(status);
+        return detail::done();
+    }
+    Result<void> generate(const esolm_prompt &prompt, const GenerateParams &params = {})
+    {
+        return generate(Span<const esolm_prompt>(&prompt, 1), params);
+    }
+
+    /*
+     * To the end, or until on_step, a bool(const Step &), returns false. The result is whether the end was reached.
+     * An exception of on_step stops the generation and arrives at the caller.
+     */
+    template <class F>
+    Result<bool> generate(Span<const esolm_prompt> prompts, const GenerateParams &params, F &&on_step)
+    {
+        Watcher<std::remove_reference_t<F>> watcher{on_step};
+        esolm_status status = esolm_generate(handle_.get(), prompts.data(), prompts.size(), &params,
+                                             &Watcher<std::remove_reference_t<F>>::call, &watcher);
+#ifndef ESOLM_NO_EXCEPTIONS
+        if (watcher.thrown)
+            std::rethrow_exception(watcher.thrown);
+#endif
+        if (status && !watcher.stopped)
+            return detail::fail<bool>(status);
+        return !watcher.stopped;
+    }
+    template <class F> Result<bool> generate(const esolm_prompt &prompt, const GenerateParams &params, F &&on_step)
+    {
+        return generate(Span<const esolm_prompt>(&prompt, 1), params, std::forward<F>(on_step));
+    }
+
+    Result<void> begin(Span<const esolm_prompt> prompts, const GenerateParams &params = {})
+    {
+        if (esolm_status status = esolm_begin(handle_.get(), prompts.data(), prompts.size(), &params))
+            return detail::fail<void>(status);
+        return detail::done();
+    }
+    Result<void> begin(const esolm_prompt &prompt, const GenerateParams &params = {})
+    {
+        return begin(Span<const esolm_prompt>(&prompt, 1), params);
+    }
+
+    /* The next step, nothing at the end. */
+    Result<std::optional<Step>> step()
+    {
+        esolm_step_info info{};
+        std::int32_t done = 0;
+        if (esolm_status status = esolm_step(handle_.get(), &info, &done))
+            return detail::fail<std::optional<Step>>(status);
+        return done ? std::optional<Step>() : std::optional<Step>(seen(info));
+    }
+
+    /* Stops what runs on this context; from any thread. */
+    void cancel() const noexcept { esolm_cancel(handle_.get()); }
+
+    Result<std::vector<std::uint32_t>> tokens(std::size_t sequence = 0)
+    {
+        using Tokens = std::vector<std::uint32_t>;
+        Tokens tokens(64);
+        std::size_t n = 0;
+        esolm_status status;
+        while ((status = esolm_copy_tokens(handle_.get(), sequence, tokens.data(), tokens.size(), &n)) ==
+               ESOLM_ERR_BUFFER_TOO_SMALL)
+            tokens.resize(n);
+        if (status)
+            return detail::fail<Tokens>(status);
+        tokens.resize(n);
+        return tokens;
+    }
+
+    Result<std::string> text(std::size_t sequence = 0)
+    {
+        std::string text(256, '\0');
+        std::size_t length = 0;
+        esolm_status status;
+        while ((status = esolm_copy_text(handle_.get(), sequence, text.data(), text.size(), &length)) ==
+               ESOLM_ERR_BUFFER_TOO_SMALL)
+            text.resize(length + 1);
+        if (status)
+            return detail::fail<std::string>(status);
+        text.resize(length);
+        return text;
+    }
+
+    esolm_context *get() const noexcept { return handle_.get(); }
+
+private:
+    struct Free {
+        void operator()(esolm_context *context) const noexcept { esolm_context_free(context); }
+    };
+
+    static Step seen(const esolm_step_info &info) { return {info.index, info.total, {info.updates, info.n_updates}}; }
+
+    /* Between the C callback and a C++ one: no exception may cross the library. */
+    template <class F> struct Watcher {
+        F &on_step;
+        bool stopped = false;
+#ifndef ESOLM_NO_EXCEPTIONS
+        std::exception_ptr thrown = nullptr;
+#endif
+
+        static std::int32_t call(const esolm_step_info *info, void *user_data)
+        {
+            auto &self = *static_cast<Watcher *>(user_data);
+#ifndef ESOLM_NO_EXCEPTIONS
+            try {
+                self.stopped = !self.on_step(seen(*info));
+            } catch (...) {
+                self.thrown = std::current_exception();
+                self.stopped = true;
+            }
+#else
+            self.stopped = !self.on_step(seen(*info));
+#endif
+            return self.stopped;
+        }
+    };
+
+    explicit Context(esolm_context *context) : handle_(context) {}
+    std::unique_ptr<esolm_context, Free> handle_;
+};
+
+} // namespace throwing or returning
+} // namespace esolm
+
+#endif
