@@ -55,10 +55,10 @@
  *
  * Memory
  *
- *     A context takes its working memory when it is made. esolm_begin then allocates nothing, and neither does
- *     the library in esolm_step and esolm_generate; but on the CPU ggml takes and returns two small blocks at
- *     each pass through the network (a step is one pass, or more when it has many rows), and a failing call
- *     allocates its message. esolm_context_arena_size tells the bytes that the model's computation needs, and
+ *     A context takes its working memory when it is made. esolm_begin, esolm_step and esolm_generate then
+ *     allocate nothing on the CPU; a failing call allocates its message. (A model whose widths are no multiples
+ *     of 8 is computed by ggml, which takes and returns two small blocks at each pass through the network.)
+ *     esolm_context_arena_size tells the bytes that the model's computation needs, and
  *     esolm_context_new_in uses memory of the caller's for them.
  *
  * Fatal

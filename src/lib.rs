@@ -23,7 +23,7 @@
 //!
 //! [`gguf`] reads a file, [`config`] says what model it holds, `model` puts its weights on a device. A `context`
 //! has the memory (`kv_cache` says what lies where) and the threads; a `request` says what is wanted; its `session` knows which tokens come next
-//! (`order`, `schedule`), sends them through the network (`forward`), and the `sampler` makes tokens of the
+//! (`order`, `schedule`), sends them through the network (`forward`, or on the CPU `cpu`), and the `sampler` makes tokens of the
 //! logits. The `tokenizer` makes text of tokens.
 //!
 //! ## Threads

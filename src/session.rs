@@ -384,8 +384,8 @@ impl Context {
         self.session.updates.clear();
     }
 
-    /// Runs one step and says what it wrote; nothing when the generation is finished. The library takes no memory;
-    /// on the CPU ggml takes and returns two small blocks at each pass (`ggml_cpu_init`).
+    /// Runs one step and says what it wrote; nothing when the generation is finished. Takes no memory. (ggml's
+    /// kernels on the CPU, if they were asked for, take and return two small blocks at each pass.)
     ///
     /// # Errors
     /// [`Error::Cancelled`]; [`Error::NotFinite`]; [`Error::Device`]. The state is as before the call.

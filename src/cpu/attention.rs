@@ -78,27 +78,25 @@ fn attend_rows<T: Element, const R: usize>(head: Head<'_, T>, mut store: impl Fn
         *scores = F32x8::sums(sums).map(|s| s * scale);
     }
     let at = |slot: usize| slot * width..(slot + 1) * width;
-    let mut inverse = [0.0; TILE];
-    let mut extra = [0.0; TILE];
+    // What a row does not see weighs nothing.
     for row in 0..R {
-        let (visible, hidden) = scores.split_at_mut(seen[row]);
-        let peak = visible.iter().fold(f32::NEG_INFINITY, |m, s| if s[row] > m { s[row] } else { m });
-        let own = besides[row].map(|slot| {
-            let products = queries[row].iter().zip(&keys[at(slot)]);
-            let sum = products.fold(F32x8::zero(), |sum, (q, k)| F32x8::load(q).mul_add(T::load(k), sum));
-            F32x8::sums([sum, F32x8::zero(), F32x8::zero(), F32x8::zero()])[0] * scale
-        });
-        let peak = own.map_or(peak, |own| if own > peak { own } else { peak });
-        let mut sum = 0.0;
-        for s in visible {
-            s[row] = exp(s[row] - peak);
-            sum += s[row];
-        }
-        hidden.iter_mut().for_each(|s| s[row] = 0.0);
-        extra[row] = own.map_or(0.0, |own| exp(own - peak));
-        sum += extra[row];
-        inverse[row] = 1.0 / sum;
+        scores[seen[row]..].iter_mut().for_each(|s| s[row] = f32::NEG_INFINITY);
     }
+    let own: [Option<f32>; TILE] = std::array::from_fn(|row| {
+        let slot = besides[row]?;
+        let products = queries[row].iter().zip(&keys[at(slot)]);
+        let sum = products.fold(F32x8::zero(), |sum, (q, k)| F32x8::load(q).mul_add(T::load(k), sum));
+        Some(F32x8::sums([sum, F32x8::zero(), F32x8::zero(), F32x8::zero()])[0] * scale)
+    });
+    let mut peak = own.map(|own| own.unwrap_or(f32::NEG_INFINITY));
+    for scores in scores.iter() {
+        for (peak, &score) in peak.iter_mut().zip(scores) {
+            *peak = if score > *peak { score } else { *peak };
+        }
+    }
+    let extra: [f32; TILE] = std::array::from_fn(|row| own[row].map_or(0.0, |own| exp(own - peak[row])));
+    let sum = exponentiate(scores, &peak);
+    let inverse: [f32; TILE] = std::array::from_fn(|row| 1.0 / (sum[row] + extra[row]));
     let mut column = 0;
     while column < width {
         let n = 2.min(width - column);
@@ -124,4 +122,26 @@ fn attend_rows<T: Element, const R: usize>(head: Head<'_, T>, mut store: impl Fn
         }
         column += n;
     }
+}
+
+/// scores = e^(scores - peak), and their sums. Two slots make one vector.
+#[inline(always)]
+fn exponentiate(scores: &mut [[f32; TILE]], peak: &[f32; TILE]) -> [f32; TILE] {
+    let mut sums = [[0.0; TILE]; 2];
+    let (pairs, last) = scores.as_chunks_mut::<2>();
+    for pair in pairs {
+        for (scores, sums) in pair.iter_mut().zip(&mut sums) {
+            for ((score, peak), sum) in scores.iter_mut().zip(peak).zip(sums) {
+                *score = exp(*score - peak);
+                *sum += *score;
+            }
+        }
+    }
+    for scores in last {
+        for ((score, peak), sum) in scores.iter_mut().zip(peak).zip(&mut sums[0]) {
+            *score = exp(*score - peak);
+            *sum += *score;
+        }
+    }
+    std::array::from_fn(|row| sums[0][row] + sums[1][row])
 }

@@ -11,7 +11,7 @@ const PIECE: usize = 16;
 /// Columns, in groups of eight, unpacked at once: a tile of them is half of the first-level cache.
 const CHUNK: usize = 128;
 /// Rows of the pass that are multiplied with a tile before it is unpacked again.
-const ROWS: usize = 96;
+const ROWS: usize = 129;
 
 /// y = w x^T: `store` gets, for each row of `x` (all of `w`'s columns long), the products with some consecutive
 /// rows of `w`, as (row of x, first row of w, products).

@@ -137,7 +137,7 @@ impl Workspace {
 
     /// Builds a graph with `build`, computes it on `backend`, and returns the numbers of the tensor that
     /// `build` names (none: an empty slice). The library itself
-    /// allocates nothing; `ggml_graph_compute` makes and frees an empty ggml context each time.
+    /// allocates nothing; on the CPU `ggml_graph_compute` makes and frees an empty ggml context each time.
     ///
     /// # Errors
     /// What `build` returns; [`Error::Cancelled`] when `cancel` is set; [`Error::Device`].
