@@ -82,16 +82,12 @@ impl Sequence {
     fn row(&self, variant: Variant, slot: usize, count: usize, config: &Config) -> Row {
         let at = |place: usize| self.order.get(place).copied().unwrap_or(0);
         let token = |position: u32| self.tokens.get(position as usize).copied();
-        let mask = config.mask_token_id;
         let output = slot >= self.slots(variant, count).end - count;
-        let seen_by = |n: usize| n as u32;
+        let both_ways = self.revealed.min(self.diffused);
         let (place, sees) = match variant {
             Variant::EsoB => (slot, slot + 1),
             // Tokens of the diffusion phase see each other both ways, now and from then on.
-            Variant::EsoA if slot < self.revealed.min(self.diffused) => {
-                (slot, self.revealed.min(self.diffused))
-            }
-            Variant::EsoA => (slot, slot + 1),
+            Variant::EsoA => (slot, both_ways.max(slot + 1)),
             // Everything sees everything; the masks that stay go first.
             Variant::Mdlm if slot < self.revealed => (slot, self.order.len()),
             Variant::Mdlm if output => (slot + self.revealed + count - self.order.len(), self.order.len()),
@@ -100,13 +96,14 @@ impl Sequence {
             Variant::Ar => {
                 let before = slot.checked_sub(1).and_then(|before| token(at(before)));
                 let token = before.unwrap_or(config.first_token_id());
-                return Row { token, position: at(slot), output, sees: seen_by(slot + 1), and_itself: false };
+                return Row { token, position: at(slot), output, sees: slot as u32 + 1, and_itself: false };
             }
         };
         let position = at(place);
         // A token that an earlier pass of this step has chosen is not known to this step.
         let known = (place < self.revealed).then(|| token(position)).flatten();
-        Row { token: known.unwrap_or(mask), position, output, sees: seen_by(sees), and_itself: false }
+        let token = known.unwrap_or(config.mask_token_id);
+        Row { token, position, output, sees: sees as u32, and_itself: false }
     }
 
     /// Notes that the coming step has written its `count` tokens.
@@ -235,15 +232,16 @@ impl Session {
             if self.pass.tokens.is_empty() {
                 break;
             }
-            let mut rows = engine.run(&self.pass)?.chunks_exact(config.vocab_size);
+            let mut rows =
+                engine.run(&self.pass)?.chunks_exact(config.vocab_size).zip(&self.pass.output_positions);
             for segment in &self.pass.segments {
                 let Some(sequence) = self.sequences.get_mut(segment.sequence) else { continue };
                 for slot in
                     segment.first_slot + segment.rows - segment.outputs..segment.first_slot + segment.rows
                 {
-                    let count = sequence.counts.get(self.next).map_or(0, |&c| c as usize);
-                    let position = sequence.row(config.variant, slot, count, config).position;
-                    let logits = rows.next().ok_or_else(|| Error::internal("a row of logits is missing"))?;
+                    let (logits, &position) =
+                        rows.next().ok_or_else(|| Error::internal("a row of logits is missing"))?;
+                    let position = position as u32;
                     let choice = Choice { sequence: segment.sequence, slot, position, logits };
                     let token = choose(&mut self.sampler, &mut sequence.rng, &self.sampling, &choice)?;
                     self.updates.push(Update { sequence: segment.sequence as u32, position, token });

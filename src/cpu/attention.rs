@@ -86,7 +86,7 @@ fn attend_rows<T: Element, const R: usize>(head: Head<'_, T>, mut store: impl Fn
         let slot = besides[row]?;
         let products = queries[row].iter().zip(&keys[at(slot)]);
         let sum = products.fold(F32x8::zero(), |sum, (q, k)| F32x8::load(q).mul_add(T::load(k), sum));
-        Some(F32x8::sums([sum, F32x8::zero(), F32x8::zero(), F32x8::zero()])[0] * scale)
+        Some(sum.sum() * scale)
     });
     let mut peak = own.map(|own| own.unwrap_or(f32::NEG_INFINITY));
     for scores in scores.iter() {

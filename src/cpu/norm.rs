@@ -5,8 +5,7 @@ use super::unpack::Matrix;
 use crate::sampler::exp;
 
 fn sum(values: impl Iterator<Item = F32x8>) -> f32 {
-    let sum = values.fold(F32x8::zero(), F32x8::add);
-    F32x8::sums([sum, F32x8::zero(), F32x8::zero(), F32x8::zero()])[0]
+    values.fold(F32x8::zero(), F32x8::add).sum()
 }
 
 /// to = (x - mean) / sqrt(variance + epsilon) * weight + bias.

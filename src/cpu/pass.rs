@@ -93,7 +93,6 @@ impl Engine {
             pass,
             layout,
             arena,
-            threads: pool.threads(),
             angles: floats(layout.k)?,
             x: floats(layout.x)?,
             x_out: floats(layout.x_out)?,
@@ -127,7 +126,6 @@ struct Network<'a> {
     pass: &'a Pass,
     layout: &'a Layout,
     arena: &'a Memory,
-    threads: usize,
     /// Rotations of each row [Dh, R].
     angles: Shared<'a, f32>,
     /// The residual stream [D, R], and of the rows with logits [D, M].
@@ -357,7 +355,6 @@ impl<'a> Network<'a> {
         let tiles = |s: &Segment| part(s).div_ceil(TILE);
         let count: usize = self.pass.segments.iter().map(tiles).sum();
         let mine = slots * TILE;
-        debug_assert!(worker.index < self.threads);
         // SAFETY: each thread has its own.
         let scores = unsafe { self.scores.write(worker.index * mine..(worker.index + 1) * mine) };
         for task in worker.pieces(count * heads) {

@@ -222,4 +222,10 @@ impl F32x8 {
     pub(super) fn zero() -> Self {
         Self::splat(0.0)
     }
+
+    /// The sum of all eight.
+    #[inline(always)]
+    pub(super) fn sum(self) -> f32 {
+        Self::sums([self, Self::zero(), Self::zero(), Self::zero()])[0]
+    }
 }
