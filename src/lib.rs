@@ -22,7 +22,7 @@
 //! ## The way a token takes
 //!
 //! [`gguf`] reads a file, [`config`] says what model it holds, `model` puts its weights on a device. A `context`
-//! has the memory (`kv_cache` says what lies where) and the threads; a `request` says what is wanted; its `session` knows which tokens come next
+//! has the memory (`kv_cache` says what lies where) and the threads; a `request` says what is wanted; its `session` knows which tokens of each `sequence` come next
 //! (`order`, `schedule`), sends them through the network (`forward`, or on the CPU `cpu`), and the `sampler` makes tokens of the
 //! logits. The `tokenizer` makes text of tokens.
 //!
@@ -53,6 +53,7 @@ mod rng;
 mod sampler;
 mod schedule;
 mod score;
+mod sequence;
 mod session;
 mod tokenizer;
 #[cfg(feature = "convert")]

@@ -1,0 +1,109 @@
+//! One sequence of a generation: which rows its next step feeds, what they see, and what is kept of them.
+
+use std::ops::Range;
+
+use crate::config::{Config, Variant};
+use crate::forward::Row;
+use crate::rng::{Purpose, Rng};
+
+/// The state of one sequence.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    /// Positions in generation order.
+    pub(crate) order: Vec<u32>,
+    /// Tokens by position; the mask token where unknown.
+    pub(crate) tokens: Vec<u32>,
+    /// Tokens to write in each step.
+    pub(crate) counts: Vec<u32>,
+    /// So many slots have keys and values of known tokens in the cache.
+    pub(crate) committed: usize,
+    /// So many slots have known tokens.
+    pub(crate) revealed: usize,
+    /// So many slots will, when the diffusion phase is over.
+    pub(crate) diffused: usize,
+    /// Randomness for tokens, now and as it was before the step.
+    pub(crate) rng: Rng,
+    pub(crate) rng_before: Rng,
+}
+
+impl Sequence {
+    /// A sequence of nothing yet, with memory for `length` tokens.
+    pub(crate) fn with_capacity(length: usize, number: usize) -> Self {
+        Self {
+            order: Vec::with_capacity(length),
+            tokens: Vec::with_capacity(length),
+            counts: Vec::with_capacity(length),
+            committed: 0,
+            revealed: 0,
+            diffused: 0,
+            rng: Rng::new(0, number, Purpose::Token),
+            rng_before: Rng::new(0, number, Purpose::Token),
+        }
+    }
+
+    /// The slots of the coming step, which writes `count` tokens: those that have to be fed, of which the last
+    /// `count` become tokens.
+    pub(crate) fn slots(&self, variant: Variant, count: usize) -> Range<usize> {
+        match variant {
+            Variant::Mdlm => 0..self.order.len(),
+            _ => self.committed..self.revealed + count,
+        }
+    }
+
+    /// The row that a slot is fed as in the coming step.
+    pub(crate) fn row(&self, variant: Variant, slot: usize, count: usize, config: &Config) -> Row {
+        let at = |place: usize| self.order.get(place).copied().unwrap_or(0);
+        let token = |position: u32| self.tokens.get(position as usize).copied();
+        let output = slot >= self.slots(variant, count).end - count;
+        let both_ways = self.revealed.min(self.diffused);
+        let (place, sees) = match variant {
+            Variant::EsoB => (slot, slot + 1),
+            // Tokens of the diffusion phase see each other both ways, now and from then on.
+            Variant::EsoA => (slot, both_ways.max(slot + 1)),
+            // Everything sees everything; the masks that stay go first.
+            Variant::Mdlm if slot < self.revealed => (slot, self.order.len()),
+            Variant::Mdlm if output => (slot + self.revealed + count - self.order.len(), self.order.len()),
+            Variant::Mdlm => (slot + count, self.order.len()),
+            // A row is the token before, and says what comes at its position.
+            Variant::Ar => {
+                let before = slot.checked_sub(1).and_then(|before| token(at(before)));
+                let token = before.unwrap_or(config.first_token_id());
+                return Row { token, position: at(slot), output, sees: slot as u32 + 1, and_itself: false };
+            }
+        };
+        let position = at(place);
+        // A token that an earlier pass of this step has chosen is not known to this step.
+        let known = (place < self.revealed).then(|| token(position)).flatten();
+        let token = known.unwrap_or(config.mask_token_id);
+        Row { token, position, output, sees: sees as u32, and_itself: false }
+    }
+
+    /// Notes that the coming step has written its `count` tokens.
+    pub(crate) fn advance(&mut self, variant: Variant, count: usize) {
+        self.committed = match variant {
+            Variant::EsoB => self.revealed,
+            Variant::EsoA if self.revealed >= self.diffused => self.revealed,
+            Variant::EsoA | Variant::Mdlm => 0,
+            Variant::Ar => self.revealed + count,
+        };
+        self.revealed += count;
+    }
+
+    /// Forgets the last generation: `length` tokens, of which `known` (positions and tokens) are given.
+    pub(crate) fn reset(
+        &mut self,
+        length: usize,
+        mask: u32,
+        known: impl ExactSizeIterator<Item = (u32, u32)>,
+    ) {
+        self.committed = 0;
+        self.revealed = known.len();
+        self.tokens.clear();
+        self.tokens.resize(length, mask);
+        for (position, token) in known {
+            if let Some(slot) = self.tokens.get_mut(position as usize) {
+                *slot = token;
+            }
+        }
+    }
+}
