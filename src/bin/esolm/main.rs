@@ -1,5 +1,6 @@
 //! The `esolm` command: one file per subcommand.
 
+mod bench;
 mod completion;
 mod convert;
 mod devices;
@@ -35,6 +36,7 @@ enum Command {
     Imatrix(imatrix::Args),
     Inspect(inspect::Args),
     Verify(verify::Args),
+    Bench(bench::Args),
     Devices(devices::Args),
     Completion(completion::Args),
 }
@@ -46,6 +48,7 @@ Examples:
   esolm generate --alpha0 0.5 --steps 32 --seed 7    half by diffusion in 32 steps, half left to right
   esolm convert model.ckpt -o model.gguf --type q8_0 make a model file from a training checkpoint
   esolm quantize model.gguf small.gguf --type q4_k   make a model file smaller and faster
+  esolm bench --shape small --type q8_0,q4_k         how fast this machine is
   esolm inspect model.gguf                           what is in a model file
 
 Exit codes: 0 done, 1 a verification found a difference, 2 wrong usage, 3 a file that is bad or cannot be
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Completion(args) => completion::run(&args),
     };
