@@ -2,10 +2,10 @@
 
 use std::fs::File;
 use std::io::BufWriter;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use esolm::config::{Config, Variant};
+use esolm::config::{Config, TensorSpec, Variant};
 use esolm::convert::{Policy, QuantizeOptions, quantize};
 use esolm::gguf::{TensorType, Writer};
 use esolm::{Error, Result};
@@ -61,7 +61,9 @@ impl MadeUp {
             Self { path: std::env::temp_dir().join(name) }
         };
         let plain = file(TensorType::F16);
-        plain.fill(config)?;
+        let mut writer = Writer::new();
+        config.write(&mut writer);
+        fill(&plain.path, writer, &config.tensors())?;
         if ty == TensorType::F16 {
             return Ok(plain);
         }
@@ -70,35 +72,33 @@ impl MadeUp {
         quantize(&plain.path, &packed.path, &options, &mut |_| ())?;
         Ok(packed)
     }
+}
 
-    /// Random f16 weights of a plausible size, uniform in +-0.03; norms about 1.
-    fn fill(&self, config: &Config) -> Result<()> {
-        let io = |source| Error::Io { file: self.path.display().to_string(), source };
-        let mut writer = Writer::new();
-        config.write(&mut writer);
-        let tensors = config.tensors();
-        for tensor in &tensors {
-            let ty = if tensor.dims.len() > 1 { TensorType::F16 } else { TensorType::F32 };
-            writer.declare(&tensor.name, ty, &tensor.dims)?;
-        }
-        let mut state = 1u64;
-        let mut uniform = || {
-            // Knuth's MMIX generator; its high bits are good enough to fill a matrix.
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
-        let mut out = BufWriter::new(File::create(&self.path).map_err(io)?);
-        writer.write(&mut out, |name, bytes| {
-            let dims = tensors.iter().find(|t| t.name == name).map_or(&[][..], |t| &t.dims);
-            let count = dims.iter().product();
-            if dims.len() > 1 {
-                bytes.extend((0..count).flat_map(|_| half::f16::from_f32(0.03 * uniform()).to_le_bytes()));
-            } else {
-                bytes.extend((0..count).flat_map(|_| (1.0 + 0.1 * uniform()).to_le_bytes()));
-            }
-            Ok(())
-        })
+/// Writes a file of `writer`'s metadata and `tensors` to `path`: matrices f16, uniform in +-0.03; vectors f32,
+/// about 1.
+pub fn fill(path: &Path, mut writer: Writer, tensors: &[TensorSpec]) -> Result<()> {
+    let io = |source| Error::Io { file: path.display().to_string(), source };
+    for tensor in tensors {
+        let ty = if tensor.dims.len() > 1 { TensorType::F16 } else { TensorType::F32 };
+        writer.declare(&tensor.name, ty, &tensor.dims)?;
     }
+    let mut state = 1u64;
+    let mut uniform = || {
+        // Knuth's MMIX generator; its high bits are good enough to fill a matrix.
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    let mut out = BufWriter::new(File::create(path).map_err(io)?);
+    writer.write(&mut out, |name, bytes| {
+        let dims = tensors.iter().find(|t| t.name == name).map_or(&[][..], |t| &t.dims);
+        let count = dims.iter().product();
+        if dims.len() > 1 {
+            bytes.extend((0..count).flat_map(|_| half::f16::from_f32(0.03 * uniform()).to_le_bytes()));
+        } else {
+            bytes.extend((0..count).flat_map(|_| (1.0 + 0.1 * uniform()).to_le_bytes()));
+        }
+        Ok(())
+    })
 }
 
 impl Drop for MadeUp {
