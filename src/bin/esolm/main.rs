@@ -2,12 +2,15 @@
 
 mod completion;
 mod convert;
+mod detokenize;
 mod devices;
 mod generate;
 mod imatrix;
 mod inspect;
 mod model_file;
 mod quantize;
+mod score;
+mod tokenize;
 mod verify;
 mod watch;
 
@@ -30,10 +33,13 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Generate(generate::Args),
+    Score(score::Args),
     Convert(convert::Args),
     Quantize(quantize::Args),
     Imatrix(imatrix::Args),
     Inspect(inspect::Args),
+    Tokenize(tokenize::Args),
+    Detokenize(detokenize::Args),
     Verify(verify::Args),
     Devices(devices::Args),
     Completion(completion::Args),
@@ -47,6 +53,7 @@ Examples:
   esolm convert model.ckpt -o model.gguf --type q8_0 make a model file from a training checkpoint
   esolm quantize model.gguf small.gguf --type q4_k   make a model file smaller and faster
   esolm inspect model.gguf                           what is in a model file
+  esolm score story.txt                              how likely a text is
 
 Exit codes: 0 done, 1 a verification found a difference, 2 wrong usage, 3 a file that is bad or cannot be
 read, 4 anything that failed while running.";
@@ -63,10 +70,13 @@ const RUNTIME: u8 = 4;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(args) => generate::run(&args),
+        Command::Score(args) => score::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
+        Command::Detokenize(args) => detokenize::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Completion(args) => completion::run(&args),
