@@ -32,6 +32,7 @@
 //! `&mut` says; its [`CancelToken`] works from anywhere.
 #![warn(clippy::indexing_slicing)]
 
+mod bound;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 pub mod capi;
@@ -59,6 +60,7 @@ mod tokenizer;
 #[cfg(feature = "convert")]
 pub mod verify;
 
+pub use bound::{Bound, Estimate, ScoreParams, TextScore};
 pub use context::{CancelToken, Context, ContextParams, Kernels, MemoryUse};
 pub use error::{Error, Result};
 pub use ggml::{Device, DeviceInfo, DeviceKind, devices};
@@ -67,6 +69,5 @@ pub use log::{LogLevel, LogReceiver, set_log_receiver};
 pub use model::{LoadMode, LoadOptions, Model};
 pub use request::{GenerateParams, Plan, Prompt};
 pub use sampler::{Sampler, Sampling};
-pub use score::Estimate;
 pub use session::{Choice, Step, Update};
 pub use tokenizer::{HOLE, Tokenizer};

@@ -1,36 +1,16 @@
-//! How likely a text is: log-probabilities of its tokens, and the bounds that these models are judged by.
+//! Log-probabilities of a text's tokens.
 //!
 //! An any-order model gives a text a probability for each order of its tokens. [`Context::score_order`] is that, one
-//! token at a time; [`Context::score_masked`] is one step of diffusion, all unknown tokens at once.
+//! token at a time; [`Context::score_masked`] is one step of diffusion, all unknown tokens at once. `bound` makes of
+//! them what a text is worth.
 
 use crate::config::{Config, Variant};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::{Row, Segment};
 use crate::kv_cache::SLOT_GROUP;
-use crate::order;
 use crate::request::Plan;
-use crate::rng::{Purpose, Rng};
 use crate::sampler::Sampling;
-use crate::schedule::EPS;
-
-/// An average over random draws, and how far off it may be.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Estimate {
-    /// The mean.
-    pub mean: f64,
-    /// Its standard error; NaN for a single draw.
-    pub standard_error: f64,
-}
-
-impl Estimate {
-    fn of(draws: &[f64]) -> Self {
-        let n = draws.len() as f64;
-        let mean = draws.iter().sum::<f64>() / n;
-        let variance = draws.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (n - 1.0);
-        Self { mean, standard_error: (variance / n).sqrt() }
-    }
-}
 
 impl Context {
     /// Log-probabilities (natural) of the tokens at `order[known..]`, each given those before it in the order, as
@@ -51,7 +31,7 @@ impl Context {
         }
         let unknown = order.len().saturating_sub(known);
         let plan = plan(tokens, order, known, vec![1; unknown], 0)?;
-        self.begin_planned(std::slice::from_ref(&plan), Sampling::default(), 0)?;
+        self.begin_scoring(plan)?;
         let rows = self.engine.capacity.rows;
         if rows < 2 || !self.engine.sees_any_slots() {
             return self.score_steps(tokens, order, known);
@@ -105,64 +85,16 @@ impl Context {
             return Ok(vec![]);
         }
         let plan = plan(tokens, order, known, vec![unknown as u32], unknown)?;
-        self.begin_planned(std::slice::from_ref(&plan), Sampling::default(), 0)?;
+        self.begin_scoring(plan)?;
         self.score_steps(tokens, order, known)
     }
 
-    /// The bound log p(text) >= log mean over orders of p(text | order), from `orders` random orders: the
-    /// importance-weighted bound, tighter the more there are.
-    ///
-    /// # Errors
-    /// As [`Context::score_order`]; [`Error::InvalidArgument`] for no order at all.
-    pub fn any_order_bound(&mut self, tokens: &[u32], orders: usize, seed: u64) -> Result<f64> {
-        let mut sums = Vec::with_capacity(orders);
-        for number in 0..orders {
-            let mut order: Vec<u32> = (0..tokens.len() as u32).collect();
-            order::random(&mut order, tokens.len(), &mut Rng::new(seed, number, Purpose::Order));
-            sums.push(self.score_order(tokens, &order, 0)?.iter().sum::<f64>());
+    /// Begins a plan. A cancel token that was fired between two texts holds.
+    fn begin_scoring(&mut self, plan: Plan) -> Result<()> {
+        if self.engine.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
         }
-        let most = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        if sums.is_empty() {
-            return Err(Error::invalid("a bound needs at least one order"));
-        }
-        Ok(most + (sums.iter().map(|s| (s - most).exp()).sum::<f64>() / sums.len() as f64).ln())
-    }
-
-    /// The diffusion bound (NELBO) of a text in nats: the mean over times t of
-    /// -alpha'_t / (1 - alpha_t) * sum of log p(token | the tokens known at t), from `draws` of t spread evenly with
-    /// one random shift, and with it, for alpha_0 < 1, the loss of the sequential phase from the state at time 0.
-    /// That is the model's bound at `alpha_0` (paper, section 4.1); MDLM's has alpha_0 = 1.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] if alpha_0 is not in (0, 1] or there are no draws; as [`Context::score_masked`].
-    pub fn diffusion_bound(
-        &mut self,
-        tokens: &[u32],
-        alpha_0: f64,
-        draws: usize,
-        seed: u64,
-    ) -> Result<Estimate> {
-        if !(alpha_0 > 0.0 && alpha_0 <= 1.0) || draws == 0 {
-            return Err(Error::invalid(format!("alpha_0 {alpha_0} with {draws} draws: not a bound")));
-        }
-        let shift = Rng::new(seed, usize::from(u16::MAX), Purpose::Schedule).uniform();
-        let mut losses = Vec::with_capacity(draws);
-        for number in 0..draws {
-            let t = (number as f64 + shift) / draws as f64;
-            let alpha = alpha_0 * (1.0 - (1.0 - EPS) * t);
-            let (order, known) = split(tokens.len(), alpha, seed, number);
-            let weight = alpha_0 * (1.0 - EPS) / (1.0 - alpha);
-            let mut loss = -weight * self.score_masked(tokens, &order, known)?.iter().sum::<f64>();
-            if alpha_0 < 1.0 {
-                let (mut order, known) = split(tokens.len(), alpha_0, seed, draws + number);
-                if let Some(rest) = order.get_mut(known..) {
-                    rest.sort_unstable();
-                }
-                loss -= self.score_order(tokens, &order, known)?.iter().sum::<f64>();
-            }
-            losses.push(loss);
-        }
-        Ok(Estimate::of(&losses))
+        self.begin_planned(&[plan], Sampling::default(), 0)
     }
 
     /// Runs the steps of a plan, taking the text's tokens.
@@ -182,17 +114,6 @@ impl Context {
         {}
         Ok(order.iter().skip(known).filter_map(|&p| by_position.get(p as usize).copied()).collect())
     }
-}
-
-/// Each position is known with probability `alpha`: the known ones in random order, then the others in random order.
-fn split(length: usize, alpha: f64, seed: u64, number: usize) -> (Vec<u32>, usize) {
-    let mut rng = Rng::new(seed, number, Purpose::Order);
-    let (mut order, mut rest): (Vec<u32>, Vec<u32>) = (0..length as u32).partition(|_| rng.uniform() < alpha);
-    let (known, unknown) = (order.len(), rest.len());
-    order::random(&mut order, known, &mut rng);
-    order::random(&mut rest, unknown, &mut rng);
-    order.append(&mut rest);
-    (order, known)
 }
 
 fn plan(tokens: &[u32], order: &[u32], known: usize, counts: Vec<u32>, diffusion: usize) -> Result<Plan> {
@@ -260,16 +181,22 @@ fn fill_next(
 
 /// log softmax(logits)[token] with the mask ruled out.
 fn log_probability(logits: &[f32], token: u32, mask: u32) -> Result<f64> {
-    let others =
-        || logits.iter().enumerate().filter(|&(t, _)| t != mask as usize).map(|(_, &l)| f64::from(l));
-    let most = others().fold(f64::NEG_INFINITY, f64::max);
-    let sum: f64 = others().map(|l| (l - most).exp()).sum();
-    let chosen = logits.get(token as usize).copied().map(f64::from);
-    match chosen {
-        Some(logit) if token != mask && sum.is_finite() => Ok(logit - most - sum.ln()),
-        Some(_) if token != mask => {
-            Err(Error::NotFinite("the network produced numbers that are not finite".into()))
-        }
+    match logits.get(token as usize) {
+        Some(&logit) if token != mask => Ok(f64::from(logit) - log_sum(logits, mask)?),
         _ => Err(Error::invalid(format!("there is no token {token}"))),
+    }
+}
+
+/// log sum exp(logits) without the mask's.
+///
+/// # Errors
+/// [`Error::NotFinite`].
+pub(crate) fn log_sum(logits: &[f32], mask: u32) -> Result<f64> {
+    let others = logits.iter().enumerate().filter(|&(t, _)| t != mask as usize).map(|(_, &l)| f64::from(l));
+    let most = others.clone().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = others.map(|l| (l - most).exp()).sum();
+    match sum.is_finite() {
+        true => Ok(most + sum.ln()),
+        false => Err(Error::NotFinite("the network produced numbers that are not finite".into())),
     }
 }

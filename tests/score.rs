@@ -2,10 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![cfg(feature = "convert")]
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use esolm::convert::{Options, convert};
-use esolm::{Context, ContextParams, Error, Kernels, KvType, LoadOptions, Model, Plan, Sampling};
+use esolm::{
+    Bound, Context, ContextParams, Error, Estimate, Kernels, KvType, LoadOptions, Model, Plan, Sampling,
+    ScoreParams,
+};
 use safetensors::SafeTensors;
 
 const LENGTH: usize = 64;
@@ -193,24 +197,83 @@ fn a_samples_score_is_what_its_generation_saw() {
     }
 }
 
+/// The text that the bounds below are of.
+fn text(length: u32) -> Vec<u32> {
+    (0..length).map(|i| i * 31 % 95).collect()
+}
+
+const ON: fn(usize, usize) -> ControlFlow<()> = |_, _| ControlFlow::Continue(());
+
 #[test]
 fn bounds_are_ordered_as_theory_has_it() {
     let model = Golden::open("tiny-B").model();
     let mut context = context(&model, ContextParams::default());
-    let tokens: Vec<u32> = (0..LENGTH as u32).map(|i| i * 31 % 95).collect();
-    // More orders can only raise the expected bound; these are the first of the same orders.
-    let one = context.any_order_bound(&tokens, 1, 7).unwrap();
-    let many = context.any_order_bound(&tokens, 16, 7).unwrap();
-    assert!(many > one - (16f64).ln(), "{many} {one}");
-    let bound = context.diffusion_bound(&tokens, 1.0, 64, 3).unwrap();
-    let mixed = context.diffusion_bound(&tokens, 0.5, 64, 3).unwrap();
-    for estimate in [bound, mixed] {
-        assert!(estimate.mean > 0.0 && estimate.standard_error > 0.0 && estimate.mean.is_finite());
+    let tokens = text(LENGTH as u32);
+    // More orders can only lower the expected bound; these are the first of the same orders.
+    let mut nll = |orders| {
+        let params = ScoreParams { orders, random_order: true, seed: 7, ..ScoreParams::default() };
+        context.score_text(&tokens, &params, ON).unwrap().nll
+    };
+    let (one, many) = (nll(1), nll(16));
+    assert!(many < one + 16f64.ln(), "{many} {one}");
+    for alpha_0 in [1.0, 0.5] {
+        let params = ScoreParams { orders: 0, draws: 64, alpha_0, seed: 3, ..ScoreParams::default() };
+        let Bound { diffusion, sequential } = context.score_text(&tokens, &params, ON).unwrap().bound;
+        assert!(diffusion.mean > 0.0 && diffusion.standard_error > 0.0 && diffusion.mean.is_finite());
+        assert_eq!(sequential.mean > 0.0, alpha_0 < 1.0);
     }
-    for bad in [0.0, -1.0, 1.5, f64::NAN] {
-        assert!(context.diffusion_bound(&tokens, bad, 4, 0).is_err());
+    for bad in [-1.0, 1.5, f64::NAN] {
+        let params = ScoreParams { alpha_0: bad, ..ScoreParams::default() };
+        assert!(context.score_text(&tokens, &params, ON).is_err());
     }
-    assert!(context.any_order_bound(&tokens, 0, 0).is_err());
+    let several = ScoreParams { orders: 2, ..ScoreParams::default() };
+    assert!(matches!(context.score_text(&tokens, &several, ON), Err(Error::InvalidArgument(_))));
+    assert!(context.score_text(&[], &ScoreParams::default(), ON).is_err());
+    assert!(context.score_text(&[MASK], &ScoreParams::default(), ON).is_err());
     assert!(context.score_order(&tokens, &[1, 2], 0).is_err());
     assert!(context.score_order(&[MASK], &[0], 0).is_err());
+}
+
+#[test]
+fn without_diffusion_the_bound_is_the_likelihood_from_left_to_right() {
+    let model = Golden::open("tiny-B").model();
+    let mut context = context(&model, ContextParams::default());
+    let params = ScoreParams { draws: 2, alpha_0: 0.0, ..ScoreParams::default() };
+    let score = context.score_text(&text(40), &params, ON).unwrap();
+    assert_eq!(score.bound.total(), Estimate { mean: score.nll, standard_error: 0.0 });
+    assert!((score.nll + score.tokens.iter().sum::<f64>()).abs() < 1e-9);
+}
+
+#[test]
+fn a_long_text_is_its_windows_and_can_be_stopped() {
+    let model = Golden::open("tiny-B").model();
+    let mut context = context(&model, ContextParams::default());
+    let tokens = text(2 * LENGTH as u32 + 10);
+    let mut seen = vec![];
+    let whole = context.score_text(&tokens, &ScoreParams::default(), |done, all| {
+        seen.push((done, all));
+        ControlFlow::Continue(())
+    });
+    let whole = whole.unwrap();
+    assert_eq!(seen, [(1, 3), (2, 3), (3, 3)]);
+    let mut parts = vec![];
+    for window in tokens.chunks(LENGTH) {
+        let order: Vec<u32> = (0..window.len() as u32).collect();
+        parts.extend(context.score_order(window, &order, 0).unwrap());
+    }
+    assert_eq!(whole.tokens, parts);
+    let stopped = context.score_text(&tokens, &ScoreParams::default(), |_, _| ControlFlow::Break(()));
+    assert!(matches!(stopped, Err(Error::Cancelled)));
+    context.cancel_token().cancel();
+    let cancelled = context.score_text(&tokens, &ScoreParams::default(), ON);
+    assert!(matches!(cancelled, Err(Error::Cancelled)));
+    context.cancel_token().reset();
+    // By place in the text, whatever the order, and each window in an order of its own.
+    let random = ScoreParams { random_order: true, ..ScoreParams::default() };
+    let score = context.score_text(&tokens, &random, ON).unwrap();
+    assert_eq!(score.tokens.len(), tokens.len());
+    assert!((score.nll + score.tokens.iter().sum::<f64>()).abs() < 1e-9);
+    let twice = [&tokens[..LENGTH], &tokens[..LENGTH]].concat();
+    let score = context.score_text(&twice, &random, ON).unwrap();
+    assert_ne!(score.tokens[..LENGTH], score.tokens[LENGTH..]);
 }

@@ -3,12 +3,15 @@
 mod bench;
 mod completion;
 mod convert;
+mod detokenize;
 mod devices;
 mod generate;
 mod imatrix;
 mod inspect;
 mod model_file;
 mod quantize;
+mod score;
+mod tokenize;
 mod verify;
 mod watch;
 
@@ -31,10 +34,13 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Generate(generate::Args),
+    Score(score::Args),
     Convert(convert::Args),
     Quantize(quantize::Args),
     Imatrix(imatrix::Args),
     Inspect(inspect::Args),
+    Tokenize(tokenize::Args),
+    Detokenize(detokenize::Args),
     Verify(verify::Args),
     Bench(bench::Args),
     Devices(devices::Args),
@@ -50,6 +56,7 @@ Examples:
   esolm quantize model.gguf small.gguf --type q4_k   make a model file smaller and faster
   esolm bench --shape small --type q8_0,q4_k         how fast this machine is
   esolm inspect model.gguf                           what is in a model file
+  esolm score story.txt                              how likely a text is
 
 Exit codes: 0 done, 1 a verification found a difference, 2 wrong usage, 3 a file that is bad or cannot be
 read, 4 anything that failed while running.";
@@ -66,10 +73,13 @@ const RUNTIME: u8 = 4;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(args) => generate::run(&args),
+        Command::Score(args) => score::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
+        Command::Detokenize(args) => detokenize::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),

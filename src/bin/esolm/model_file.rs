@@ -66,3 +66,11 @@ pub fn read_stdin() -> Result<String> {
     std::io::read_to_string(std::io::stdin())
         .map_err(|source| Error::Io { file: "standard input".into(), source })
 }
+
+/// A text file; `-` is standard input.
+pub fn read_text(file: &str) -> Result<String> {
+    match file {
+        "-" => read_stdin(),
+        file => std::fs::read_to_string(file).map_err(|source| Error::Io { file: file.into(), source }),
+    }
+}
