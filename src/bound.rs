@@ -22,7 +22,7 @@ impl Estimate {
     /// over time, what they have in common with their neighbours is no error.
     fn of(draws: &[f64]) -> Self {
         let n = draws.len() as f64;
-        let differences: f64 = draws.array_windows().map(|[a, b]| (b - a).powi(2)).sum();
+        let differences: f64 = draws.iter().zip(draws.iter().skip(1)).map(|(a, b)| (b - a).powi(2)).sum();
         let variance = differences / 2.0 / (n - 1.0);
         Self { mean: draws.iter().sum::<f64>() / n, standard_error: (variance / n).sqrt() }
     }
