@@ -24,7 +24,7 @@
 //! [`gguf`] reads a file, [`config`] says what model it holds, `model` puts its weights on a device. A `context`
 //! has the memory (`kv_cache` says what lies where) and the threads; a `request` says what is wanted; its `session` knows which tokens of each `sequence` come next
 //! (`order`, `schedule`), sends them through the network (`forward`, or on the CPU `cpu`), and the `sampler` makes tokens of the
-//! logits. The `tokenizer` makes text of tokens.
+//! logits. The `tokenizer` makes text of tokens. The other way round, `score` and `bound` say how likely a given text is.
 //!
 //! ## Threads
 //!
@@ -49,6 +49,8 @@ mod kv_cache;
 mod log;
 mod model;
 mod order;
+#[cfg(feature = "convert")]
+pub mod quality;
 mod request;
 mod rng;
 mod sampler;

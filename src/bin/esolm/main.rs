@@ -9,6 +9,8 @@ mod generate;
 mod imatrix;
 mod inspect;
 mod model_file;
+mod plot;
+mod quality;
 mod quantize;
 mod score;
 mod tokenize;
@@ -35,6 +37,7 @@ struct Cli {
 enum Command {
     Generate(generate::Args),
     Score(score::Args),
+    Quality(quality::Args),
     Convert(convert::Args),
     Quantize(quantize::Args),
     Imatrix(imatrix::Args),
@@ -57,6 +60,7 @@ Examples:
   esolm bench --shape small --type q8_0,q4_k         how fast this machine is
   esolm inspect model.gguf                           what is in a model file
   esolm score story.txt                              how likely a text is
+  esolm quality model.gguf small.gguf --text t.txt   what a smaller file loses
 
 Exit codes: 0 done, 1 a verification found a difference, 2 wrong usage, 3 a file that is bad or cannot be
 read, 4 anything that failed while running.";
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(args) => generate::run(&args),
         Command::Score(args) => score::run(&args),
+        Command::Quality(args) => quality::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
