@@ -116,3 +116,9 @@ fn print(text: &str) -> esolm::Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Writes a file that a command was asked for beside its output.
+fn write(path: &std::path::Path, content: &str) -> esolm::Result<()> {
+    std::fs::write(path, content)
+        .map_err(|source| esolm::Error::Io { file: path.display().to_string(), source })
+}

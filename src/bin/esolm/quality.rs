@@ -111,17 +111,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(path) = &args.json {
         let report = json!({ "seed": args.seed, "steps": args.steps, "alpha_0": options.alpha_0,
                              "files": all.iter().map(to_json).collect::<Vec<_>>() });
-        write(path, &format!("{report:#}\n"))?;
+        crate::write(path, &format!("{report:#}\n"))?;
     }
     if let Some(path) = &args.plot {
-        write(path, &plot(&all).svg())?;
+        crate::write(path, &plot(&all).svg())?;
     }
     crate::print(&table(&all))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn write(path: &Path, content: &str) -> Result<()> {
-    std::fs::write(path, content).map_err(|source| Error::Io { file: path.display().to_string(), source })
 }
 
 fn mebibytes(bytes: usize) -> f64 {

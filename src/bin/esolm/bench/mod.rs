@@ -13,6 +13,7 @@ use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, KvType, Mode
 use serde_json::{Value, json};
 
 use crate::model_file::{ModelArgs, human_bytes, resident_memory};
+use crate::plot::{Axis, Plot, Point, Series};
 use crate::quantize::TYPES;
 use machine::Machine;
 use made_up::{MadeUp, Shape};
@@ -77,6 +78,9 @@ pub struct Args {
     /// Also write the results, every single time among them, as JSON; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also draw the speeds over T, as SVG.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
 }
 
 /// A model under test and what opening it cost.
@@ -132,9 +136,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         if path.as_os_str() == "-" {
             crate::print(&report)?;
         } else {
-            std::fs::write(path, report)
-                .map_err(|source| Error::Io { file: path.display().to_string(), source })?;
+            crate::write(path, &report)?;
         }
+    }
+    if let Some(path) = &args.plot {
+        crate::write(path, &plot(&cases).svg())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -217,6 +223,27 @@ fn table(machine: &Machine, subjects: &[Subject], cases: &[Case<'_>]) -> String 
         );
     }
     text
+}
+
+/// A line for each model, kernels, batch and alpha_0.
+fn plot(cases: &[Case<'_>]) -> Plot {
+    let mut series: Vec<Series> = Vec::new();
+    for case in cases {
+        let GenerateParams { alpha_0, steps, .. } = case.params;
+        let name =
+            format!("{}, {}, batch {}, alpha_0 {alpha_0}", case.subject.name, case.kernels, case.batch);
+        let point = Point { x: steps as f64, y: case.times.speed(), label: String::new() };
+        match series.iter_mut().find(|s| s.name == name) {
+            Some(series) => series.points.push(point),
+            None => series.push(Series { name, points: vec![point], line: true }),
+        }
+    }
+    Plot {
+        title: "Speed over diffusion steps, sampling included".into(),
+        x: Axis { label: "T (diffusion steps)".into(), log: true },
+        y: Axis { label: "tokens/s".into(), log: false },
+        series,
+    }
 }
 
 fn report(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<'_>]) -> Result<Value> {
