@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::forward::{Row, Segment};
 use crate::kv_cache::SLOT_GROUP;
 use crate::order;
-use crate::request::Plan;
+use crate::plan::Plan;
 use crate::rng::{Purpose, Rng};
 use crate::sampler::Sampling;
 use crate::schedule::EPS;
@@ -259,7 +259,7 @@ fn fill_next(
 }
 
 /// log softmax(logits)[token] with the mask ruled out.
-fn log_probability(logits: &[f32], token: u32, mask: u32) -> Result<f64> {
+pub(crate) fn log_probability(logits: &[f32], token: u32, mask: u32) -> Result<f64> {
     let others =
         || logits.iter().enumerate().filter(|&(t, _)| t != mask as usize).map(|(_, &l)| f64::from(l));
     let most = others().fold(f64::NEG_INFINITY, f64::max);

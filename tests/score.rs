@@ -5,7 +5,10 @@
 use std::path::Path;
 
 use esolm::convert::{Options, convert};
-use esolm::{Context, ContextParams, Error, Kernels, KvType, LoadOptions, Model, Plan, Sampling};
+use esolm::{
+    Context, ContextParams, Error, GenerateParams, Kernels, KvType, LoadOptions, Model, Order, Plan, Prompt,
+    Sampling,
+};
 use safetensors::SafeTensors;
 
 const LENGTH: usize = 64;
@@ -213,4 +216,18 @@ fn bounds_are_ordered_as_theory_has_it() {
     assert!(context.any_order_bound(&tokens, 0, 0).is_err());
     assert!(context.score_order(&tokens, &[1, 2], 0).is_err());
     assert!(context.score_order(&[MASK], &[0], 0).is_err());
+}
+
+#[test]
+fn the_strided_order_and_its_schedule_are_the_references() {
+    let golden = Golden::open("tiny-B");
+    let mut context = context(&golden.model(), ContextParams::default());
+    let order = Order::Strided { stride: 8, shuffle: false };
+    context.begin(&[Prompt::default()], &GenerateParams { order, ..GenerateParams::default() }).unwrap();
+    let mut counts = vec![];
+    while let Some(step) = context.step().unwrap() {
+        counts.push(step.updates.len() as u32);
+    }
+    assert_eq!(counts, golden.ints("samp_sub8_p09.sched").concat());
+    assert_eq!(context.order(0).unwrap(), golden.ints("samp_sub8_p09.sort_idx")[0]);
 }
