@@ -81,7 +81,7 @@ fn compare_torch(python: &str, types: &[TensorType], rounds: usize, threads: usi
 }
 
 /// A whole text by diffusion.
-fn diffusion(steps: usize, seed: usize) -> GenerateParams {
+fn diffusion(steps: usize, seed: usize) -> GenerateParams<'static> {
     let sampling = Sampling { top_p: 0.9, ..Sampling::default() };
     GenerateParams { steps, sampling, seed: seed as u64, ..GenerateParams::default() }
 }

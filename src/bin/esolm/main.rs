@@ -13,6 +13,7 @@ mod plot;
 mod quality;
 mod quantize;
 mod score;
+mod steering;
 mod tokenize;
 mod verify;
 mod watch;

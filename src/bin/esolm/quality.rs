@@ -186,6 +186,6 @@ fn plot(all: &[Measured]) -> Plot {
 /// How many bytes all names begin with alike, up to and with a `-`, `_` or `.`.
 fn common_beginning(names: &[&str]) -> usize {
     let Some((first, others)) = names.split_first() else { return 0 };
-    let ends = first.char_indices().filter(|(_, c)| "-_.".contains(*c)).map(|(at, c)| at + c.len_utf8());
-    ends.filter(|&end| others.iter().all(|name| name.get(..end) == first.get(..end))).last().unwrap_or(0)
+    let mut ends = first.char_indices().filter(|(_, c)| "-_.".contains(*c)).map(|(at, c)| at + c.len_utf8());
+    ends.rfind(|&end| others.iter().all(|name| name.get(..end) == first.get(..end))).unwrap_or(0)
 }

@@ -99,7 +99,7 @@ struct Case<'a> {
     subject: &'a Subject,
     kernels: &'a str,
     batch: usize,
-    params: GenerateParams,
+    params: GenerateParams<'static>,
     times: Times,
 }
 
