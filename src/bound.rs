@@ -28,7 +28,8 @@ impl Estimate {
     /// is no error, so it is their differences that count.
     fn over_times(sample: &[f64]) -> Self {
         let mean = sample.iter().sum::<f64>() / sample.len() as f64;
-        let squares = sample.array_windows().map(|[a, b]| (b - a).powi(2) / 2.0).sum();
+        let differences = sample.iter().zip(sample.iter().skip(1)).map(|(a, b)| b - a);
+        let squares = differences.map(|d| d.powi(2) / 2.0).sum();
         Self::with_squares(mean, squares, sample.len())
     }
 

@@ -15,7 +15,7 @@ use crate::kv_cache::KvType;
 use crate::model::Model;
 use crate::request::{GenerateParams, Prompt};
 use crate::score::log_sum;
-use crate::session::Choice;
+use crate::step::Choice;
 
 /// How models are compared.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,5 +1,6 @@
 //! The `esolm` command: one file per subcommand.
 
+mod bench;
 mod completion;
 mod convert;
 mod detokenize;
@@ -12,6 +13,7 @@ mod plot;
 mod quality;
 mod quantize;
 mod score;
+mod steering;
 mod tokenize;
 mod verify;
 mod watch;
@@ -44,6 +46,7 @@ enum Command {
     Tokenize(tokenize::Args),
     Detokenize(detokenize::Args),
     Verify(verify::Args),
+    Bench(bench::Args),
     Devices(devices::Args),
     Completion(completion::Args),
 }
@@ -55,6 +58,7 @@ Examples:
   esolm generate --alpha0 0.5 --steps 32 --seed 7    half by diffusion in 32 steps, half left to right
   esolm convert model.ckpt -o model.gguf --type q8_0 make a model file from a training checkpoint
   esolm quantize model.gguf small.gguf --type q4_k   make a model file smaller and faster
+  esolm bench --shape small --type q8_0,q4_k         how fast this machine is
   esolm inspect model.gguf                           what is in a model file
   esolm score story.txt                              how likely a text is
   esolm quality model.gguf small.gguf --text t.txt   what a smaller file loses
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Detokenize(args) => detokenize::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Completion(args) => completion::run(&args),
     };
@@ -111,4 +116,10 @@ fn print(text: &str) -> esolm::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a file that a command was asked for beside its output.
+fn write(path: &std::path::Path, content: &str) -> esolm::Result<()> {
+    std::fs::write(path, content)
+        .map_err(|source| esolm::Error::Io { file: path.display().to_string(), source })
 }

@@ -19,10 +19,15 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// How the model is loaded.
+    pub fn options(&self) -> LoadOptions {
+        let mode = if self.no_mmap { LoadMode::Copy } else { LoadMode::Map };
+        LoadOptions { device: self.device.clone(), mode }
+    }
+
     /// Opens the model.
     pub fn open(&self) -> Result<Model> {
-        let mode = if self.no_mmap { LoadMode::Copy } else { LoadMode::Map };
-        let options = LoadOptions { device: self.device.clone(), mode };
+        let options = self.options();
         match self.model.clone().or_else(|| std::env::var_os("ESOLM_MODEL").map(PathBuf::from)) {
             Some(path) => Model::open(path, &options),
             None => built_in(&options),

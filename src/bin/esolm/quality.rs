@@ -111,17 +111,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(path) = &args.json {
         let report = json!({ "seed": args.seed, "steps": args.steps, "alpha_0": options.alpha_0,
                              "files": all.iter().map(to_json).collect::<Vec<_>>() });
-        write(path, &format!("{report:#}\n"))?;
+        crate::write(path, &format!("{report:#}\n"))?;
     }
     if let Some(path) = &args.plot {
-        write(path, &plot(&all).svg())?;
+        crate::write(path, &plot(&all).svg())?;
     }
     crate::print(&table(&all))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn write(path: &Path, content: &str) -> Result<()> {
-    std::fs::write(path, content).map_err(|source| Error::Io { file: path.display().to_string(), source })
 }
 
 fn mebibytes(bytes: usize) -> f64 {
@@ -190,6 +186,6 @@ fn plot(all: &[Measured]) -> Plot {
 /// How many bytes all names begin with alike, up to and with a `-`, `_` or `.`.
 fn common_beginning(names: &[&str]) -> usize {
     let Some((first, others)) = names.split_first() else { return 0 };
-    let ends = first.char_indices().filter(|(_, c)| "-_.".contains(*c)).map(|(at, c)| at + c.len_utf8());
-    ends.filter(|&end| others.iter().all(|name| name.get(..end) == first.get(..end))).last().unwrap_or(0)
+    let mut ends = first.char_indices().filter(|(_, c)| "-_.".contains(*c)).map(|(at, c)| at + c.len_utf8());
+    ends.rfind(|&end| others.iter().all(|name| name.get(..end) == first.get(..end))).unwrap_or(0)
 }
