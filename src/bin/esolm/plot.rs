@@ -279,3 +279,57 @@ fn free_place((x, y): (f64, f64), width: f64, taken: &[Area]) -> Area {
     }
     best.1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plot(points: Vec<Point>, log: bool) -> Plot {
+        let axis = || Axis { label: "a < b".into(), log };
+        let series = vec![Series { name: "one".into(), points, line: true }];
+        Plot { title: "A & B".into(), x: axis(), y: axis(), series }
+    }
+
+    fn point(x: f64, y: f64) -> Point {
+        Point { x, y, label: "label".into() }
+    }
+
+    #[test]
+    fn ticks_are_round_and_on_the_page() {
+        for (log, values, expected) in [
+            (false, vec![0.3, 9.0], "0 2 4 6 8"),
+            (false, vec![100.0, 101.0], "100 100.2 100.4 100.6 100.8 101"),
+            (true, vec![1e-5, 0.5], "1e-5 0.0001 0.001 0.01 0.1 1"),
+            (true, vec![3.0, 90.0], "3 10 30 100"),
+            (true, vec![4.0, 9.0], "4 5 6 7 8 9"),
+        ] {
+            let scale = Scale::new(log, values.into_iter(), LEFT, RIGHT);
+            let ticks = scale.ticks();
+            assert_eq!(ticks.iter().copied().map(number).collect::<Vec<_>>().join(" "), expected);
+            assert!(ticks.iter().all(|&t| (LEFT..=RIGHT).contains(&scale.place(t))));
+        }
+    }
+
+    #[test]
+    fn what_has_no_place_is_left_out_and_text_is_escaped() {
+        let points = || vec![point(1.0, 10.0), point(2.0, 0.0), point(f64::NAN, 1.0), point(3.0, -1.0)];
+        assert_eq!(plot(points(), true).svg().matches("<circle").count(), 1);
+        let svg = plot(points(), false).svg();
+        assert_eq!(svg.matches("<circle").count(), 3);
+        assert!(svg.contains("A &amp; B") && svg.contains("a &lt; b") && !svg.contains("NaN"));
+        for few in [vec![], vec![point(0.0, 0.0)], vec![point(5.0, 5.0)]] {
+            let svg = plot(few, false).svg();
+            assert!(svg.ends_with("</svg>\n") && !svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        }
+    }
+
+    #[test]
+    fn labels_of_near_points_keep_apart() {
+        let mut taken: Vec<Area> = (0..4).map(|i| Area::around(300.0 + f64::from(i), 200.0, MARK)).collect();
+        for i in 0..4 {
+            let area = free_place((300.0 + f64::from(i), 200.0), width("label"), &taken);
+            assert!(taken.iter().all(|t| t.shared(&area) == 0.0));
+            taken.push(area);
+        }
+    }
+}

@@ -128,8 +128,8 @@ fn mebibytes(bytes: usize) -> f64 {
 fn table(all: &[Measured]) -> String {
     let width = all.iter().map(|m| m.name.chars().count()).max().unwrap_or(0).max(4);
     let mut out = format!(
-        "| {:width$} |   MiB | bits |    NLL |      + % (error) |      KL | KL 99.9 | same top | tokens/s |\n\
-         |-{:-<width$}-|------:|-----:|-------:|-----------------:|--------:|--------:|---------:|---------:|\n",
+        "| {:width$} |   MiB | bits |    NLL |     + % (error) |      KL | KL 99.9 | same top | tokens/s |\n\
+         |-{:-<width$}-|------:|-----:|-------:|----------------:|--------:|--------:|---------:|---------:|\n",
         "file", ""
     );
     let base = all.first().map_or(f64::NAN, |m| m.quality.nll);
