@@ -180,7 +180,7 @@ impl Context {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if there are too many prompts, a parameter is out of range, or a prompt's
-    /// position or token is; the last generation is then still there.
+    /// position or token is; [`Error::Cancelled`]; the last generation is then still there.
     pub fn begin(&mut self, prompts: &[Prompt], params: &GenerateParams) -> Result<()> {
         let length = if params.length == 0 { self.engine.length } else { params.length };
         self.check_begin(prompts.len(), length)?;
@@ -270,6 +270,9 @@ impl Context {
     }
 
     fn check_begin(&self, sequences: usize, length: usize) -> Result<()> {
+        if self.engine.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         let most = self.engine.capacity.sequences;
         if sequences == 0 || sequences > most {
             return Err(Error::invalid(format!("{sequences} sequences; the context holds 1 to {most}")));
@@ -285,7 +288,6 @@ impl Context {
         if std::mem::take(&mut self.session.poisoned) {
             self.engine.clear();
         }
-        self.engine.cancel.reset();
         self.session.active = sequences;
         self.session.next = 0;
         self.session.sampling = sampling;

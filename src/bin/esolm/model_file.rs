@@ -22,7 +22,7 @@ impl ModelArgs {
     /// Opens the model.
     pub fn open(&self) -> Result<Model> {
         let mode = if self.no_mmap { LoadMode::Copy } else { LoadMode::Map };
-        let options = LoadOptions { device: self.device.clone(), mode };
+        let options = LoadOptions { device: self.device.clone(), mode, progress: None };
         match self.model.clone().or_else(|| std::env::var_os("ESOLM_MODEL").map(PathBuf::from)) {
             Some(path) => Model::open(path, &options),
             None => built_in(&options),
@@ -31,7 +31,7 @@ impl ModelArgs {
 }
 
 #[cfg(feature = "embed-model")]
-fn built_in(options: &LoadOptions) -> Result<Model> {
+fn built_in(options: &LoadOptions<'_>) -> Result<Model> {
     /// Gives the bytes the alignment that computing in place needs.
     #[repr(C, align(64))]
     struct Aligned<T: ?Sized>(T);
@@ -40,7 +40,7 @@ fn built_in(options: &LoadOptions) -> Result<Model> {
 }
 
 #[cfg(not(feature = "embed-model"))]
-fn built_in(_: &LoadOptions) -> Result<Model> {
+fn built_in(_: &LoadOptions<'_>) -> Result<Model> {
     Err(Error::InvalidArgument("this build has no built-in model; name one with -m FILE".into()))
 }
 
