@@ -22,9 +22,10 @@
 //! ## The way a token takes
 //!
 //! [`gguf`] reads a file, [`config`] says what model it holds, `model` puts its weights on a device. A `context`
-//! has the memory (`kv_cache` says what lies where) and the threads; a `request` says what is wanted; its `session` knows which tokens of each `sequence` come next
-//! (`order`, `schedule`), sends them through the network (`forward`, or on the CPU `cpu`), and the `sampler` makes tokens of the
-//! logits. The `tokenizer` makes text of tokens.
+//! has the memory (`kv_cache` says what lies where) and the threads; a `request` says what is wanted; its `session` knows
+//! which tokens of each `sequence` come next (`plan`, from `order` and `schedule`), each `step` sends them through the
+//! network (`forward`, or on the CPU `cpu`), a `constraint` may change the logits, and the `sampler` makes tokens of
+//! them. The `tokenizer` makes text of tokens, a `template` tokens and holes of text.
 //!
 //! ## Threads
 //!
@@ -37,6 +38,7 @@ mod bound;
 #[allow(unsafe_code)]
 pub mod capi;
 pub mod config;
+mod constraint;
 mod context;
 #[cfg(feature = "convert")]
 pub mod convert;
@@ -49,6 +51,7 @@ mod kv_cache;
 mod log;
 mod model;
 mod order;
+mod plan;
 mod request;
 mod rng;
 mod sampler;
@@ -56,18 +59,25 @@ mod schedule;
 mod score;
 mod sequence;
 mod session;
+mod step;
+mod template;
 mod tokenizer;
 #[cfg(feature = "convert")]
 pub mod verify;
 
 pub use bound::{Bound, Estimate, ScoreParams, TextScore};
+pub use constraint::Constraints;
 pub use context::{CancelToken, Context, ContextParams, Kernels, MemoryUse};
 pub use error::{Error, Result};
 pub use ggml::{Device, DeviceInfo, DeviceKind, devices};
 pub use kv_cache::KvType;
 pub use log::{LogLevel, LogReceiver, set_log_receiver};
 pub use model::{LoadMode, LoadOptions, Model};
-pub use request::{GenerateParams, Plan, Prompt};
+pub use order::Order;
+pub use plan::Plan;
+pub use request::{GenerateParams, Prompt};
 pub use sampler::{Sampler, Sampling};
-pub use session::{Choice, Step, Update};
+pub use schedule::Schedule;
+pub use step::{Choice, Step, Update};
+pub use template::Template;
 pub use tokenizer::{HOLE, Tokenizer};

@@ -1,19 +1,115 @@
 //! Which positions become known, in which order.
 
+use crate::error::{Error, Result};
 use crate::rng::Rng;
+
+/// The order in which unknown positions become known. Known ones are left out of it, wherever they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order<'a> {
+    /// Diffusion at random positions, then the rest left to right: what the models are trained for.
+    #[default]
+    Random,
+    /// From left to right, in both phases.
+    LeftToRight,
+    /// Step j writes the positions {j, j + stride, j + 2 stride, ..}, so that tokens of one step are far apart; then
+    /// the rest left to right. Source: the reference's `subcontext_len` and `subcontext_shuffle`.
+    Strided {
+        /// Distance of the tokens of a step, and number of steps, 1 to the length.
+        stride: usize,
+        /// Whether the steps come in random order, and the tokens in each.
+        shuffle: bool,
+    },
+    /// Blocks of neighbouring positions, from left to right. Each is written as a text of its own, at random
+    /// positions first, and is whole before the next begins: semi-autoregressive, as in block diffusion. The steps
+    /// are shared out among the blocks.
+    Blocks {
+        /// Positions of a block, at least 1.
+        size: usize,
+    },
+    /// The caller's: every position of the text once. It holds for the sequential phase, too.
+    Given(&'a [u32]),
+}
+
+impl Order<'_> {
+    /// Checks that it fits a text of `length` tokens.
+    pub(crate) fn validate(self, length: usize) -> Result<()> {
+        match self {
+            Self::Strided { stride, .. } if stride == 0 || stride > length => {
+                Err(Error::invalid(format!("a stride of {stride}, not 1 to the length of {length}")))
+            }
+            Self::Blocks { size: 0 } => Err(Error::invalid("a block of no positions")),
+            Self::Given(order) => check_permutation(order, length),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether an autoregressive model, which diffuses nothing, can follow it.
+    pub(crate) fn is_left_to_right(self) -> bool {
+        match self {
+            Self::Random | Self::LeftToRight => true,
+            Self::Strided { .. } | Self::Blocks { .. } => false,
+            Self::Given(order) => order.is_sorted(),
+        }
+    }
+}
+
+/// Checks that `order` has each of the first `length` positions once.
+pub(crate) fn check_permutation(order: &[u32], length: usize) -> Result<()> {
+    if order.len() != length {
+        let given = order.len();
+        return Err(Error::invalid(format!("an order of {given} positions for a text of {length} tokens")));
+    }
+    let mut found = vec![false; length];
+    for (place, &position) in order.iter().enumerate() {
+        match found.get_mut(position as usize) {
+            Some(found) if !*found => *found = true,
+            Some(_) => return Err(Error::invalid(format!("an order has position {position} twice"))),
+            None => {
+                return Err(Error::invalid(format!("an order has {position} at {place}, beyond the text")));
+            }
+        }
+    }
+    Ok(())
+}
 
 /// Puts the unknown positions `tail` into generation order: a random permutation whose first `diffusion`
 /// entries are the diffusion phase; the others, the sequential phase, go left to right.
 ///
 /// Source: the reference's `_sample_order` / `sort_idx` for random orders.
 pub(crate) fn random(tail: &mut [u32], diffusion: usize, rng: &mut Rng) {
-    // Fisher-Yates from the front, only as far as the diffusion phase goes.
-    let len = tail.len();
-    for i in 0..diffusion.min(len.saturating_sub(1)) {
-        tail.swap(i, i + rng.below(len - i));
+    shuffle(tail, diffusion, rng);
+    sequential(tail, diffusion);
+}
+
+/// Puts what comes after the diffusion phase from left to right.
+pub(crate) fn sequential(tail: &mut [u32], diffusion: usize) {
+    if let Some(rest) = tail.get_mut(diffusion..) {
+        rest.sort_unstable();
     }
-    if let Some(sequential) = tail.get_mut(diffusion..) {
-        sequential.sort_unstable();
+}
+
+/// Puts `tail` into rows of positions that are `stride` apart. `places` is memory for `stride` numbers.
+pub(crate) fn strided(tail: &mut [u32], stride: usize, shuffled: bool, rng: &mut Rng, places: &mut Vec<u32>) {
+    places.clear();
+    places.extend(0..stride as u32);
+    if shuffled {
+        shuffle(places, stride, rng);
+    }
+    let row = |position: u32| position as usize % stride;
+    tail.sort_unstable_by_key(|&p| (places.get(row(p)).copied(), p));
+    if shuffled {
+        for row in tail.chunk_by_mut(|&a, &b| row(a) == row(b)) {
+            shuffle(row, row.len(), rng);
+        }
+    }
+    places.clear();
+}
+
+/// Fisher-Yates from the front, only as far as `first` goes.
+fn shuffle(items: &mut [u32], first: usize, rng: &mut Rng) {
+    let len = items.len();
+    for i in 0..first.min(len.saturating_sub(1)) {
+        items.swap(i, i + rng.below(len - i));
     }
 }
 

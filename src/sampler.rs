@@ -115,7 +115,8 @@ impl Sampler {
     fn argmax(&self, logits: &[f32]) -> Result<u32> {
         let mut best: Option<(f32, u32)> = None;
         for (token, &logit) in logits.iter().enumerate() {
-            if !logit.is_finite() {
+            // Minus infinity is a token that a constraint rules out.
+            if logit.is_nan() || logit == f32::INFINITY {
                 return Err(not_finite());
             }
             if token as u32 != self.mask && best.is_none_or(|(b, _)| logit > b) {

@@ -1,13 +1,85 @@
 //! How many tokens each step writes.
 
+use crate::error::{Error, Result};
 use crate::rng::Rng;
 
 /// Noise that is left at the end of training time, `eps` of the log-linear schedule (reference: `noise.eps`).
 pub(crate) const EPS: f64 = 1e-3;
 
-/// Draws the number of tokens for each of `steps` (at least one) diffusion steps over `unknown` tokens. Puts the
-/// counts that are not zero into `counts`, and then a 1 for each token of the sequential phase. Returns how many
-/// tokens the diffusion phase writes. `counts` never holds more than `unknown` numbers.
+/// How many tokens each step of the diffusion phase writes. The sequential phase writes one per step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Schedule<'a> {
+    /// The reference's: with [`Order::Strided`](crate::Order) a row per step, otherwise random numbers of tokens, as
+    /// the noise of each sequence has it.
+    #[default]
+    Reference,
+    /// The caller's. The last number goes on as long as there are tokens, so a single one is that many in every step;
+    /// what is too much is cut. The diffusion phase writes the whole number of tokens up to alpha_0 of them.
+    Given(&'a [u32]),
+}
+
+impl Schedule<'_> {
+    /// Checks that every step writes something.
+    pub(crate) fn validate(self) -> Result<()> {
+        match self {
+            Self::Given([]) => Err(Error::invalid("a schedule without steps")),
+            Self::Given(counts) => match counts.iter().position(|&count| count == 0) {
+                Some(step) => Err(Error::invalid(format!("step {step} of the schedule writes nothing"))),
+                None => Ok(()),
+            },
+            Self::Reference => Ok(()),
+        }
+    }
+
+    /// Whether an autoregressive model, which diffuses nothing, can follow it.
+    pub(crate) fn is_one_by_one(self) -> bool {
+        match self {
+            Self::Reference => true,
+            Self::Given(counts) => counts.iter().all(|&count| count == 1),
+        }
+    }
+}
+
+/// The numbers, and then the last one for ever.
+pub(crate) fn repeat_last(given: &[u32]) -> impl Iterator<Item = u32> {
+    given.iter().chain(given.last().into_iter().cycle()).copied()
+}
+
+/// Adds the `given` numbers to `counts` until they are `diffusion` tokens, the last cut to fit, and then a 1 for each
+/// of the other tokens.
+pub(crate) fn take(
+    given: &mut impl Iterator<Item = u32>,
+    diffusion: usize,
+    unknown: usize,
+    counts: &mut Vec<u32>,
+) {
+    let mut left = diffusion;
+    while left > 0 {
+        let count = given.next().unwrap_or(1).min(left as u32);
+        counts.push(count);
+        left -= count as usize;
+    }
+    counts.extend(std::iter::repeat_n(1, unknown - diffusion));
+}
+
+/// Adds the lengths of the first `steps` rows of a strided order, but for empty ones, and then a 1 for each of the
+/// other positions. Returns how many positions those rows have. A row is no step twice: `positions` has them in turn.
+///
+/// Source: the reference's schedule for `subcontext_len`, where the diffusion phase is whole rows.
+pub(crate) fn rows(positions: &[u32], stride: usize, steps: usize, counts: &mut Vec<u32>) -> usize {
+    let row = |&position: &u32| position as usize % stride;
+    let mut diffusion = 0;
+    for row in positions.chunk_by(|a, b| row(a) == row(b)).take(steps) {
+        counts.push(row.len() as u32);
+        diffusion += row.len();
+    }
+    counts.extend(std::iter::repeat_n(1, positions.len() - diffusion));
+    diffusion
+}
+
+/// Draws the number of tokens for each of `steps` (at least one) diffusion steps over `unknown` tokens. Adds the
+/// counts that are not zero to `counts`, and then a 1 for each token of the sequential phase. Returns how many
+/// tokens the diffusion phase writes. It never adds more than `unknown` numbers.
 ///
 /// With alpha_t = alpha_0 * (1 - (1 - eps) t), the reference (`_tokens_unmasked_per_step`) draws
 /// n ~ Binomial(remaining, (alpha_s - alpha_t) / (1 - alpha_t)) for s = t - 1/T from t = 1 on. That is, each
@@ -23,7 +95,7 @@ pub(crate) fn draw(
 ) -> usize {
     let per_step = alpha_0 * (1.0 - EPS) / steps as f64 / (1.0 - alpha_0 * EPS);
     // First the number of each diffused token's step, then, in the same memory, how many there are of each.
-    counts.clear();
+    let first = counts.len();
     if per_step > 0.0 {
         for _ in 0..unknown {
             let step = (rng.uniform() / per_step) as usize;
@@ -34,10 +106,11 @@ pub(crate) fn draw(
             }
         }
     }
-    counts.sort_unstable();
-    let diffusion = counts.len();
-    let mut kept = 0;
-    let mut i = 0;
+    if let Some(drawn) = counts.get_mut(first..) {
+        drawn.sort_unstable();
+    }
+    let diffusion = counts.len() - first;
+    let (mut kept, mut i) = (first, first);
     while let Some(&step) = counts.get(i) {
         let run = counts.iter().skip(i).take_while(|&&s| s == step).count();
         if let Some(slot) = counts.get_mut(kept) {

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::{Row, Segment};
 use crate::kv_cache::SLOT_GROUP;
-use crate::request::Plan;
+use crate::plan::Plan;
 use crate::sampler::Sampling;
 
 impl Context {
@@ -180,7 +180,7 @@ fn fill_next(
 }
 
 /// log softmax(logits)[token] with the mask ruled out.
-fn log_probability(logits: &[f32], token: u32, mask: u32) -> Result<f64> {
+pub(crate) fn log_probability(logits: &[f32], token: u32, mask: u32) -> Result<f64> {
     match logits.get(token as usize) {
         Some(&logit) if token != mask => Ok(f64::from(logit) - log_sum(logits, mask)?),
         _ => Err(Error::invalid(format!("there is no token {token}"))),

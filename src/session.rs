@@ -3,67 +3,38 @@
 use std::ops::ControlFlow;
 
 use crate::config::{Config, Variant};
-use crate::context::{Context, Engine};
+use crate::constraint::Editor;
+use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::forward::{Pass, Segment};
+use crate::forward::Pass;
 use crate::kv_cache::Capacity;
-use crate::request::{GenerateParams, Plan, Prompt};
+use crate::order::Order;
+use crate::plan::{Plan, arrange};
+use crate::request::{GenerateParams, Prompt};
 use crate::rng::{Purpose, Rng};
 use crate::sampler::{Sampler, Sampling};
 use crate::sequence::Sequence;
-use crate::{order, schedule};
-
-/// A token that a step wrote.
-#[repr(C)] // The C boundary hands these out as they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Update {
-    /// The sequence's number in the batch.
-    pub sequence: u32,
-    /// Where in the text.
-    pub position: u32,
-    /// What.
-    pub token: u32,
-}
-
-/// What a step did.
-#[derive(Debug, Clone, Copy)]
-pub struct Step<'a> {
-    /// The step's number, from 0.
-    pub index: usize,
-    /// Steps of the whole generation.
-    pub total: usize,
-    /// The tokens written, sequence by sequence.
-    pub updates: &'a [Update],
-}
-
-/// A row of logits about to become a token.
-#[derive(Debug, Clone, Copy)]
-pub struct Choice<'a> {
-    /// The sequence's number in the batch.
-    pub sequence: usize,
-    /// The place in generation order.
-    pub slot: usize,
-    /// The place in the text.
-    pub position: u32,
-    /// The network's output for this position, one number per token of the vocabulary.
-    pub logits: &'a [f32],
-}
+use crate::step::{Step, Update};
 
 /// The state of a generation. All of its memory is reserved when the context is made.
 #[derive(Debug)]
 pub(crate) struct Session {
-    sequences: Vec<Sequence>,
+    pub(crate) sequences: Vec<Sequence>,
     /// Sequences in use, steps done, and steps in all.
-    active: usize,
-    next: usize,
-    total: usize,
-    sampling: Sampling,
-    updates: Vec<Update>,
+    pub(crate) active: usize,
+    pub(crate) next: usize,
+    pub(crate) total: usize,
+    pub(crate) sampling: Sampling,
+    /// What the last step wrote, and the log-probabilities of it if they are wanted.
+    pub(crate) updates: Vec<Update>,
+    pub(crate) log_probs: Vec<f64>,
+    pub(crate) wants_log_probs: bool,
     pub(crate) pass: Pass,
-    sampler: Sampler,
-    mask: u32,
+    pub(crate) editor: Editor,
+    pub(crate) sampler: Sampler,
+    pub(crate) mask: u32,
     /// Whether the cache may hold numbers that are not finite.
-    poisoned: bool,
+    pub(crate) poisoned: bool,
 }
 
 impl Session {
@@ -77,7 +48,10 @@ impl Session {
             total: 0,
             sampling: Sampling::default(),
             updates: Vec::with_capacity(capacity.sequences * length),
+            log_probs: Vec::with_capacity(capacity.sequences * length),
+            wants_log_probs: false,
             pass: Pass::with_capacity(capacity.rows, capacity.sequences.min(capacity.rows)),
+            editor: Editor::new(config),
             sampler: Sampler::new(config.vocab_size, config.mask_token_id),
             mask: config.mask_token_id,
             poisoned: false,
@@ -87,154 +61,83 @@ impl Session {
     fn active(&self) -> &[Sequence] {
         self.sequences.get(..self.active).unwrap_or(&[])
     }
-
-    /// Puts the rows of the coming step that come after `from` (a sequence and a slot) into the pass, as many
-    /// as fit. Returns where the next pass goes on, or nothing if all rows are in.
-    fn fill_pass(
-        &mut self,
-        from: (usize, usize),
-        config: &Config,
-        most_rows: usize,
-    ) -> Option<(usize, usize)> {
-        let Self { sequences, pass, active, next, .. } = self;
-        let variant = config.variant;
-        pass.clear();
-        let (first_sequence, mut slot) = from;
-        for (number, sequence) in sequences.iter().enumerate().take(*active).skip(first_sequence) {
-            let Some(&count) = sequence.counts.get(*next) else { continue };
-            let count = count as usize;
-            let slots = sequence.slots(variant, count);
-            slot = slot.max(slots.start);
-            let first_row = pass.tokens.len();
-            // Rows that see later ones must go through the network together with them.
-            let together = if variant.is_causal() { 1 } else { slots.len() };
-            if slot < slots.end && first_row + together > most_rows {
-                return Some((number, slot));
-            }
-            if slot < slots.end {
-                let (rows, outputs) = (0, 0);
-                pass.segments.push(Segment { sequence: number, first_row, rows, first_slot: slot, outputs });
-            }
-            while slot < slots.end {
-                if pass.tokens.len() == most_rows {
-                    return Some((number, slot));
-                }
-                pass.push(sequence.row(variant, slot, count, config));
-                slot += 1;
-            }
-            slot = 0;
-        }
-        None
-    }
-
-    /// Runs the coming step. On an error nothing has happened, as far as later calls can tell.
-    fn step(
-        &mut self,
-        engine: &mut Engine,
-        mut choose: impl FnMut(&mut Sampler, &mut Rng, &Sampling, &Choice<'_>) -> Result<u32>,
-    ) -> Result<()> {
-        self.updates.clear();
-        let model = engine.model.clone();
-        let config = model.config();
-        let mut from = Some((0, 0));
-        while let Some(start) = from {
-            from = self.fill_pass(start, config, engine.capacity.rows);
-            if self.pass.tokens.is_empty() {
-                break;
-            }
-            let mut rows =
-                engine.run(&self.pass)?.chunks_exact(config.vocab_size).zip(&self.pass.output_positions);
-            for segment in &self.pass.segments {
-                let Some(sequence) = self.sequences.get_mut(segment.sequence) else { continue };
-                for slot in
-                    segment.first_slot + segment.rows - segment.outputs..segment.first_slot + segment.rows
-                {
-                    let (logits, &position) =
-                        rows.next().ok_or_else(|| Error::internal("a row of logits is missing"))?;
-                    let position = position as u32;
-                    let choice = Choice { sequence: segment.sequence, slot, position, logits };
-                    let token = choose(&mut self.sampler, &mut sequence.rng, &self.sampling, &choice)?;
-                    self.updates.push(Update { sequence: segment.sequence as u32, position, token });
-                }
-            }
-        }
-        for update in &self.updates {
-            if let Some(sequence) = self.sequences.get_mut(update.sequence as usize)
-                && let Some(token) = sequence.tokens.get_mut(update.position as usize)
-            {
-                *token = update.token;
-            }
-        }
-        for sequence in self.sequences.iter_mut().take(self.active) {
-            if let Some(&count) = sequence.counts.get(self.next) {
-                sequence.advance(config.variant, count as usize);
-            }
-        }
-        self.next += 1;
-        Ok(())
-    }
 }
 
 impl Context {
-    /// Begins a generation of one sequence per prompt, in place of the last one. Allocates nothing.
+    /// Begins a generation of one sequence per prompt, in place of the last one. Allocates nothing, unless there are
+    /// constraints or an order is given.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if there are too many prompts, a parameter is out of range, or a prompt's
-    /// position or token is; [`Error::Cancelled`]; the last generation is then still there.
-    pub fn begin(&mut self, prompts: &[Prompt], params: &GenerateParams) -> Result<()> {
+    /// [`Error::InvalidArgument`] if there are too many prompts, a parameter is out of range or cannot be met by this
+    /// kind of model, a prompt's position or token is out of range, or a constraint cannot be kept;
+    /// [`Error::Cancelled`]; the last generation is then still there.
+    pub fn begin(&mut self, prompts: &[Prompt], params: &GenerateParams<'_>) -> Result<()> {
         let length = if params.length == 0 { self.engine.length } else { params.length };
         self.check_begin(prompts.len(), length)?;
-        params.validate()?;
-        let mask = self.session.mask;
-        let variant = self.engine.model.config().variant;
-        // Check everything before anything changes. The spare memory of `updates` marks positions taken.
+        let model = self.engine.model.clone();
+        let config = model.config();
+        params.validate(config, length, prompts.len())?;
+        // Check everything before anything changes.
         for (number, prompt) in prompts.iter().enumerate() {
-            let marks = &mut self.session.updates;
-            marks.clear();
-            marks.resize(length, Update { sequence: 0, position: 0, token: 0 });
-            for &(position, token) in &prompt.known {
-                let bad = |what: &str| {
-                    Err(Error::invalid(format!("prompt {number}: token {token} at {position}: {what}")))
-                };
-                if token as usize >= self.engine.model.config().vocab_size || token == mask {
-                    return bad("no such token");
-                }
-                match marks.get_mut(position as usize) {
-                    None => return bad("beyond the length"),
-                    Some(mark) if mark.sequence != 0 => return bad("the position is given twice"),
-                    Some(mark) => mark.sequence = 1,
-                }
-            }
-            let known = prompt.known.len();
-            if variant == Variant::Ar && marks.iter().take(known).any(|mark| mark.sequence == 0) {
-                return Err(Error::invalid(format!(
-                    "prompt {number}: an autoregressive model takes a prefix only"
-                )));
+            self.check_prompt(number, prompt, length)?;
+            if let Some(constraints) = params.constraints_of(number) {
+                constraints
+                    .validate(config, length, prompt)
+                    .map_err(|e| Error::invalid(format!("sequence {number}: {e}")))?;
             }
         }
-        let alpha_0 = match variant {
-            Variant::EsoA | Variant::EsoB => params.alpha_0,
-            Variant::Mdlm => 1.0,
-            Variant::Ar => 0.0,
-        };
         self.start(prompts.len(), params.sampling);
+        self.session.wants_log_probs = params.log_probs;
+        let mask = self.session.mask;
+        let alpha_0 = params.diffused_share(config.variant);
         for (number, (sequence, prompt)) in self.session.sequences.iter_mut().zip(prompts).enumerate() {
             sequence.reset(length, mask, prompt.known.iter().copied());
             sequence.rng = Rng::new(params.seed, number, Purpose::Token);
             let Sequence { order, tokens, counts, .. } = sequence;
             order.clear();
-            let known = |tokens: &[u32], p: u32| tokens.get(p as usize).is_some_and(|&t| t != mask);
-            order.extend((0..length as u32).filter(|&p| known(tokens, p)));
-            order.extend((0..length as u32).filter(|&p| !known(tokens, p)));
+            let known = |p: u32| tokens.get(p as usize).is_some_and(|&t| t != mask);
+            order.extend((0..length as u32).filter(|&p| known(p)));
+            match params.order {
+                Order::Given(given) => order.extend(given.iter().copied().filter(|&p| !known(p))),
+                _ => order.extend((0..length as u32).filter(|&p| !known(p))),
+            }
             let n_known = prompt.known.len();
-            let mut rng = Rng::new(params.seed, number, Purpose::Schedule);
-            let diffusion = schedule::draw(alpha_0, params.steps, length - n_known, &mut rng, counts);
-            sequence.diffused = n_known + diffusion;
-            if let Some(tail) = order.get_mut(n_known..) {
-                order::random(tail, diffusion, &mut Rng::new(params.seed, number, Purpose::Order));
+            let tail = order.get_mut(n_known..).unwrap_or_default();
+            sequence.diffused = n_known + arrange(params, alpha_0, number, tail, counts);
+            if let Some(constraints) = params.constraints_of(number) {
+                self.session.editor.push(constraints);
             }
         }
         self.session.count_steps();
+        Ok(())
+    }
+
+    /// Checks that a prompt's tokens and positions are the model's and the text's.
+    fn check_prompt(&mut self, number: usize, prompt: &Prompt, length: usize) -> Result<()> {
+        let config = self.engine.model.config();
+        // The spare memory of `updates` marks positions taken.
+        let marks = &mut self.session.updates;
+        marks.clear();
+        marks.resize(length, Update { sequence: 0, position: 0, token: 0 });
+        for &(position, token) in &prompt.known {
+            let bad = |what: &str| {
+                Err(Error::invalid(format!("prompt {number}: token {token} at {position}: {what}")))
+            };
+            if token as usize >= config.vocab_size || token == config.mask_token_id {
+                return bad("no such token");
+            }
+            match marks.get_mut(position as usize) {
+                None => return bad("beyond the length"),
+                Some(mark) if mark.sequence != 0 => return bad("the position is given twice"),
+                Some(mark) => mark.sequence = 1,
+            }
+        }
+        let known = prompt.known.len();
+        if config.variant == Variant::Ar && marks.iter().take(known).any(|mark| mark.sequence == 0) {
+            return Err(Error::invalid(format!(
+                "prompt {number}: an autoregressive model takes a prefix only"
+            )));
+        }
         Ok(())
     }
 
@@ -292,59 +195,9 @@ impl Context {
         self.session.next = 0;
         self.session.sampling = sampling;
         self.session.updates.clear();
-    }
-
-    /// Runs one step and says what it wrote; nothing when the generation is finished. Takes no memory. (ggml's
-    /// kernels on the CPU, if they were asked for, take and return two small blocks at each pass.)
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`]; [`Error::NotFinite`]; [`Error::Device`]. The state is as before the call.
-    pub fn step(&mut self) -> Result<Option<Step<'_>>> {
-        self.step_with(|sampler, rng, sampling, choice| sampler.draw(choice.logits, sampling, rng.uniform()))
-    }
-
-    /// As [`Context::step`], with every token chosen by `choose` from its logits.
-    ///
-    /// # Errors
-    /// As [`Context::step`]; what `choose` returns; [`Error::InvalidArgument`] if it chooses the mask or a token
-    /// outside the vocabulary.
-    pub fn step_choosing(
-        &mut self,
-        mut choose: impl FnMut(&mut Sampler, &Choice<'_>) -> Result<u32>,
-    ) -> Result<Option<Step<'_>>> {
-        let (vocab, mask) = (self.engine.model.config().vocab_size, self.session.mask);
-        self.step_with(|sampler, _, _, choice| match choose(sampler, choice)? {
-            token if (token as usize) < vocab && token != mask => Ok(token),
-            token => Err(Error::invalid(format!("token {token} cannot be chosen"))),
-        })
-    }
-
-    fn step_with(
-        &mut self,
-        choose: impl FnMut(&mut Sampler, &mut Rng, &Sampling, &Choice<'_>) -> Result<u32>,
-    ) -> Result<Option<Step<'_>>> {
-        let Self { engine, session } = self;
-        if session.next >= session.total {
-            return Ok(None);
-        }
-        if engine.cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        // A failed step is as if it had not been: the random numbers go back, the cache's slots of the step are
-        // written again by the next.
-        for sequence in &mut session.sequences {
-            sequence.rng_before = sequence.rng.clone();
-        }
-        if let Err(error) = session.step(engine, choose) {
-            for sequence in &mut session.sequences {
-                sequence.rng = sequence.rng_before.clone();
-            }
-            session.updates.clear();
-            session.poisoned |= matches!(error, Error::NotFinite(_));
-            return Err(error);
-        }
-        let (index, total) = (session.next - 1, session.total);
-        Ok(Some(Step { index, total, updates: &session.updates }))
+        self.session.log_probs.clear();
+        self.session.wants_log_probs = false;
+        self.session.editor.clear();
     }
 
     /// Generates to the end. `on_step` sees every step and may stop it.
@@ -389,8 +242,21 @@ impl Context {
     /// # Errors
     /// [`Error::InvalidArgument`] if there is no such sequence.
     pub fn tokens(&self, sequence: usize) -> Result<&[u32]> {
-        let tokens = self.session.active().get(sequence).map(|s| s.tokens.as_slice());
-        tokens.ok_or_else(|| Error::invalid(format!("there is no sequence {sequence}")))
+        Ok(&self.sequence(sequence)?.tokens)
+    }
+
+    fn sequence(&self, number: usize) -> Result<&Sequence> {
+        let found = self.session.active().get(number);
+        found.ok_or_else(|| Error::invalid(format!("there is no sequence {number}")))
+    }
+
+    /// The positions of a sequence in generation order: those known beforehand first, then as the steps write them.
+    /// It is what [`Context::score_order`] takes.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if there is no such sequence.
+    pub fn order(&self, sequence: usize) -> Result<&[u32]> {
+        Ok(&self.sequence(sequence)?.order)
     }
 
     /// The text of a sequence's finished beginning: up to the first unknown or end-of-text token. Whole UTF-8

@@ -14,7 +14,7 @@ use crate::context::{Context, ContextParams};
 use crate::error::{Error, Result};
 use crate::kv_cache::KvType;
 use crate::model::Model;
-use crate::request::Plan;
+use crate::plan::Plan;
 use crate::sampler::Sampling;
 
 /// How one trajectory's replay compares.

@@ -8,7 +8,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use esolm::convert::{Options, convert};
-use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Prompt, Sampling};
+use esolm::{
+    Constraints, Context, ContextParams, GenerateParams, LoadOptions, Model, Order, Prompt, Sampling,
+    Schedule,
+};
 
 struct Counting;
 
@@ -52,14 +55,38 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..2 {
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         context.begin(&prompts, &params)?;
-        let mut tokens = 0;
-        while let Some(step) = context.step()? {
-            tokens += step.updates.len();
-        }
-        let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-        assert_eq!(allocations, 0);
-        assert_eq!(tokens, 2 * context.length() - 3);
+        write_all(&mut context)?;
+        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
     }
     println!("test a_generation_allocates_nothing ... ok");
+
+    let allowed = vec![(9, vec![4, 5]), (7, vec![6])];
+    let bias = vec![(1, 0.5)];
+    let constraints = [Constraints { allowed, banned: vec![3], bias, repetition_penalty: 1.1 }];
+    let strided = Order::Strided { stride: 9, shuffle: true };
+    let schedule = Schedule::Given(&[3, 1]);
+    for order in [strided, Order::Blocks { size: 10 }, Order::LeftToRight] {
+        // Beginning copies the constraints; from then on there is nothing to take.
+        context.begin(
+            &prompts,
+            &GenerateParams { constraints: &constraints, log_probs: true, order, schedule, ..params },
+        )?;
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        write_all(&mut context)?;
+        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        context.begin(&prompts, &GenerateParams { order, ..params })?;
+        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+    }
+    println!("test constrained_steps_in_any_order_allocate_nothing ... ok");
+    Ok(())
+}
+
+fn write_all(context: &mut Context) -> esolm::Result<()> {
+    let mut tokens = 0;
+    while let Some(step) = context.step_editing(|_, _| Ok(()))? {
+        tokens += step.updates.len();
+    }
+    assert_eq!(tokens, 2 * context.length() - 3);
     Ok(())
 }

@@ -45,8 +45,21 @@ fn it_writes_at_once_without_a_model_given() {
 fn json_says_everything() {
     let output =
         esolm(&["generate", "--json", "-n", "32", "--batch", "2", "--alpha0", "0.5", "--steps", "4"]);
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> =
+        out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (report, steps) = lines.split_last().unwrap();
     assert_eq!(report["texts"].as_array().unwrap().len(), 2);
+    // A line per step, whose tokens are the text's.
+    assert_eq!(steps.len() as u64, report["steps"].as_u64().unwrap());
+    let updates: Vec<_> = steps.iter().flat_map(|step| step["updates"].as_array().unwrap()).collect();
+    assert_eq!(updates.len(), 64);
+    for update in &updates {
+        let [sequence, position] = ["sequence", "position"].map(|key| update[key].as_u64().unwrap() as usize);
+        assert_eq!(update["token"], report["tokens"][sequence][position]);
+        assert!(update["log_prob"].as_f64().unwrap() <= 0.0 && update["text"].is_string());
+    }
+    let own = updates.iter().filter(|update| update["sequence"] == 1).map(|update| &update["position"]);
+    assert!(own.eq(report["orders"][1].as_array().unwrap()));
     assert_eq!(report["tokens"][1].as_array().unwrap().len(), 32);
     assert_eq!(report["tokens_written"], 64);
     assert!(report["seed"].is_u64() && report["tokens_per_second"].as_f64().unwrap() > 0.0);
@@ -66,6 +79,68 @@ fn several_prompts_and_standard_input() {
         .unwrap();
     child.stdin.take().unwrap().write_all(b"Long ago").unwrap();
     assert!(out(&child.wait_with_output().unwrap()).starts_with("Long ago"));
+}
+
+#[test]
+fn templates_orders_and_constraints() {
+    let template = "Once upon a time {{mask 30}} happily ever after.";
+    let args = ["generate", "-q", "--template", template, "--seed", "2", "--steps", "8"];
+    let plain = out(&esolm(&args));
+    assert!(
+        plain.starts_with("Once upon a time") && plain.trim_end().ends_with("happily ever after."),
+        "{plain}"
+    );
+    let report = |more: &[&str]| -> serde_json::Value {
+        let output = esolm(&[&args[..], &["--json"], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        serde_json::from_str(out(&output).lines().last().unwrap()).unwrap()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        format!("@{}", path.display())
+    };
+    let length = report(&[])["tokens"][0].as_array().unwrap().len();
+    let backwards = (0..length).rev().map(|p| p.to_string()).collect::<Vec<_>>().join(" ");
+    let (order, schedule) = (file("order", &backwards), file("schedule", "10,\n 15 5\n"));
+    for order in ["random", "ltr", "strided:6", "strided:6:shuffle", "blocks:7", &order] {
+        let texts = report(&["--order", order])["texts"][0].as_str().unwrap().to_owned();
+        assert!(texts.starts_with("Once") && texts.ends_with("after."), "{order}: {texts}");
+    }
+    assert_eq!(report(&["--schedule", "1"])["steps"], 30);
+    assert_eq!(report(&["--schedule", "2,4"])["steps"], 8);
+    assert_eq!(report(&["--schedule", &schedule])["steps"], 3);
+    // A token that is much liked is everywhere, a banned one nowhere.
+    let liked = report(&["--bias", "#11=100"]);
+    let tokens = |report: &serde_json::Value| report["tokens"][0].as_array().unwrap().clone();
+    assert!(tokens(&liked).iter().filter(|&token| *token == 11).count() >= 30);
+    let banned = report(&["--bias", "#11=100", "--ban", "#11"]);
+    assert!(tokens(&banned).iter().filter(|&token| *token == 11).count() <= 2);
+    report(&["--repetition-penalty", "1.3", "--ban", "the", "--bias", ".=-1.5"]);
+    for wrong in [
+        &["--order", "sideways"][..],
+        &["--order", "strided:x"],
+        &["--order", "strided:0"],
+        &["--order", "blocks:0"],
+        &["--order", "@/no/such/file"],
+        &["--schedule", "1,0"],
+        &["--schedule", ""],
+        &["--schedule", "1,x"],
+        &["--ban", "happily ever after"],
+        &["--ban", "#9999999"],
+        &["--bias", "the"],
+        &["--bias", "#11=NaN"],
+        &["--repetition-penalty", "0"],
+        &["-p", "both"],
+    ] {
+        let output = esolm(&[&args[..], wrong].concat());
+        let code = if wrong[1].starts_with("@/") { 3 } else { 2 };
+        assert_eq!(output.status.code(), Some(code), "{wrong:?}: {}", err(&output));
+        assert!(!err(&output).is_empty());
+    }
+    assert_eq!(esolm(&["generate", "--template", "a {{mask}}"]).status.code(), Some(2));
+    assert!(err(&esolm(&["generate", "--template", "a {{mask}}"])).contains("at character 3"));
 }
 
 #[test]
@@ -192,7 +267,9 @@ fn help_teaches() {
     let help = out(&esolm(&["--help"]));
     assert!(help.contains("Examples:") && help.contains("Exit codes:"));
     let help = out(&esolm(&["generate", "--help"]));
-    for word in ["--alpha0", "--steps", "--watch", "--top-p", "ESOLM_MODEL"] {
+    for word in
+        ["--alpha0", "--steps", "--watch", "--top-p", "ESOLM_MODEL", "strided:S", "{{mask 12}}", "Examples:"]
+    {
         assert!(help.contains(word), "{word} is missing from the help");
     }
     let help = out(&esolm(&["quantize", "--help"]));

@@ -187,7 +187,7 @@ fn text(context: &mut Context, prompts: &[Prompt], params: &GenerateParams) -> V
     (0..prompts.len()).map(|n| context.tokens(n).unwrap().to_vec()).collect()
 }
 
-fn generation(seed: u64) -> GenerateParams {
+fn generation(seed: u64) -> GenerateParams<'static> {
     GenerateParams { alpha_0: 0.5, steps: 6, seed, ..GenerateParams::default() }
 }
 

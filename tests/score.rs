@@ -7,8 +7,8 @@ use std::path::Path;
 
 use esolm::convert::{Options, convert};
 use esolm::{
-    Bound, Context, ContextParams, Error, Estimate, Kernels, KvType, LoadOptions, Model, Plan, Sampling,
-    ScoreParams,
+    Bound, Context, ContextParams, Error, Estimate, GenerateParams, Kernels, KvType, LoadOptions, Model,
+    Order, Plan, Prompt, Sampling, ScoreParams,
 };
 use safetensors::SafeTensors;
 
@@ -276,4 +276,18 @@ fn a_long_text_is_its_windows_and_can_be_stopped() {
     let twice = [&tokens[..LENGTH], &tokens[..LENGTH]].concat();
     let score = context.score_text(&twice, &random, ON).unwrap();
     assert_ne!(score.tokens[..LENGTH], score.tokens[LENGTH..]);
+}
+
+#[test]
+fn the_strided_order_and_its_schedule_are_the_references() {
+    let golden = Golden::open("tiny-B");
+    let mut context = context(&golden.model(), ContextParams::default());
+    let order = Order::Strided { stride: 8, shuffle: false };
+    context.begin(&[Prompt::default()], &GenerateParams { order, ..GenerateParams::default() }).unwrap();
+    let mut counts = vec![];
+    while let Some(step) = context.step().unwrap() {
+        counts.push(step.updates.len() as u32);
+    }
+    assert_eq!(counts, golden.ints("samp_sub8_p09.sched").concat());
+    assert_eq!(context.order(0).unwrap(), golden.ints("samp_sub8_p09.sort_idx")[0]);
 }

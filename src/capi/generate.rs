@@ -12,7 +12,7 @@ use super::{args, params};
 use crate::error::{Error, Result};
 use crate::request::GenerateParams;
 use crate::sampler::Sampling;
-use crate::session::{Step, Update};
+use crate::step::{Step, Update};
 
 /// What to generate. Set by esolm_generate_params_init.
 #[repr(C)]
@@ -58,12 +58,13 @@ unsafe impl SizedStruct for esolm_generate_params {
 }
 
 impl esolm_generate_params {
-    fn check(&self) -> Result<GenerateParams> {
+    fn check(&self) -> Result<GenerateParams<'static>> {
         if self.reserved != 0 {
             return Err(Error::invalid("esolm_generate_params: reserved is not 0"));
         }
         let Self { length, steps, seed, alpha_0, temperature, top_p, top_k, .. } = *self;
-        Ok(GenerateParams { length, alpha_0, steps, sampling: Sampling { temperature, top_k, top_p }, seed })
+        let sampling = Sampling { temperature, top_k, top_p };
+        Ok(GenerateParams { length, alpha_0, steps, sampling, seed, ..GenerateParams::default() })
     }
 }
 
@@ -118,7 +119,7 @@ impl esolm_step_info {
     const NOTHING: Self = Self { index: 0, total: 0, updates: null(), n_updates: 0 };
 
     fn new(step: &Step<'_>) -> Self {
-        let Step { index, total, updates } = *step;
+        let Step { index, total, updates, .. } = *step;
         Self { index, total, updates: updates.as_ptr().cast(), n_updates: updates.len() }
     }
 }
@@ -137,7 +138,7 @@ unsafe fn begin(
     state: &mut State,
     prompts: *const esolm_prompt,
     n_prompts: usize,
-    params: &GenerateParams,
+    params: &GenerateParams<'_>,
 ) -> Result<()> {
     let State { context, prompts: own } = state;
     // SAFETY: what the caller promises.

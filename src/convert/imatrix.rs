@@ -9,7 +9,7 @@ use crate::context::{Context, ContextParams, Kernels};
 use crate::error::{Error, Result};
 use crate::ggml::{Observed, observe};
 use crate::model::{LoadOptions, Model};
-use crate::request::Plan;
+use crate::plan::Plan;
 use crate::rng::{Purpose, Rng};
 use crate::sampler::Sampling;
 

@@ -4,10 +4,13 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use esolm::{Context, ContextParams, Error, GenerateParams, KvType, Model, Prompt, Result, Sampling};
+use esolm::{
+    Context, ContextParams, Error, GenerateParams, KvType, Model, Prompt, Result, Sampling, Step, Template,
+};
 use serde_json::json;
 
 use crate::model_file::{ModelArgs, human_bytes, read_stdin, resident_memory};
+use crate::steering::SteeringArgs;
 use crate::watch::Watch;
 
 /// Write text.
@@ -15,12 +18,17 @@ use crate::watch::Watch;
 /// The text is written to standard output, a line about the speed to standard error. The same seed, options and
 /// prompt give the same text.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// How the text begins; `-` reads it from standard input. Given several times: one text for each.
     #[arg(short, long = "prompt", value_name = "TEXT")]
     prompts: Vec<String>,
+    /// A text with holes of so many tokens, such as "Once {{mask 12}} happily ever after."; its length is the text's,
+    /// unless --length is more. `-` reads it from standard input. Two braces are written '{{{{'.
+    #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
+    template: Option<String>,
     /// Tokens of the text, prompt included; the model's context length if not given.
     #[arg(short = 'n', long = "length", default_value_t = 0, value_name = "LEN", hide_default_value = true)]
     length: usize,
@@ -39,6 +47,8 @@ pub struct Args {
     /// Temperature; 0 always takes the most likely token.
     #[arg(long, default_value_t = 1.0, value_name = "X")]
     temp: f32,
+    #[command(flatten)]
+    steering: SteeringArgs,
     /// Seed of the random numbers; another one each time if not given.
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -51,7 +61,8 @@ pub struct Args {
     /// Precision of the K/V cache.
     #[arg(long, default_value = "f16", value_parser = ["f16", "f32"], value_name = "TYPE")]
     kv_type: String,
-    /// Print one JSON object with texts, tokens and times.
+    /// Print JSON: a line for each step with the tokens it wrote and their log-probabilities under the model, and then
+    /// one with texts, tokens, orders and times.
     #[arg(long)]
     json: bool,
     /// Show the text being unmasked, in place. Without a terminal the text is printed plainly.
@@ -62,26 +73,36 @@ pub struct Args {
     quiet: bool,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  esolm generate --template \"Once upon a time {{mask 40}} happily ever after.\"   fill a hole
+  esolm generate -p \"The king\" --order blocks:32 --schedule 2                     block by block, two at a time
+  esolm generate -p \"The king\" --order ltr --alpha0 0 --ban \" queen\"            left to right, without a word
+  esolm generate -p - --json < prompt.txt                                         for programs";
+
 pub fn run(args: &Args) -> Result<ExitCode> {
     let started = Instant::now();
     let model = args.model.open()?;
-    let prompts = prompts(args, &model)?;
+    let (prompts, length) = prompts(args, &model)?;
+    let steering = args.steering.read(&model)?;
     let context_params = ContextParams {
         sequences: prompts.len(),
-        length: args.length,
+        length,
         threads: args.threads,
         kv_type: if args.kv_type == "f32" { KvType::F32 } else { KvType::F16 },
         ..ContextParams::default()
     };
     let mut context = Context::new(&model, &context_params)?;
     let seed = args.seed.unwrap_or_else(fresh_seed);
-    let params = GenerateParams {
-        length: args.length,
+    let params = steering.apply(GenerateParams {
+        length,
         alpha_0: args.alpha0,
         steps: args.steps,
         sampling: Sampling { temperature: args.temp, top_k: args.top_k, top_p: args.top_p },
+        log_probs: args.json,
         seed,
-    };
+        ..GenerateParams::default()
+    });
     let ready = started.elapsed();
     let mut watch = (args.watch && std::io::stdout().is_terminal()).then(Watch::new);
     // The time of the steps, without that of showing them.
@@ -91,6 +112,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut written = 0;
     while let Some(step) = context.step()? {
         written += step.updates.len();
+        if args.json {
+            elapsed += generating.elapsed();
+            crate::print(&format!("{}\n", step_line(&model, &step)?))?;
+            generating = Instant::now();
+        }
         if let Some(watch) = &mut watch {
             elapsed += generating.elapsed();
             let updates = step.updates.to_vec();
@@ -106,9 +132,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let texts = (0..prompts.len()).map(|i| context.text(i)).collect::<Result<Vec<_>>>()?;
     if args.json {
         let tokens = (0..prompts.len()).map(|i| context.tokens(i)).collect::<Result<Vec<_>>>()?;
+        let orders = (0..prompts.len()).map(|i| context.order(i)).collect::<Result<Vec<_>>>()?;
         let report = json!({
             "texts": texts,
             "tokens": tokens,
+            "orders": orders,
             "seed": seed,
             "steps": steps,
             "tokens_written": written,
@@ -138,21 +166,43 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One prompt per text: those given, or the one given (or none) for each of the batch.
-fn prompts(args: &Args, model: &Model) -> Result<Vec<Prompt>> {
-    let prompt = |text: &String| {
-        let text = if text == "-" { read_stdin()? } else { text.clone() };
-        Ok(Prompt::prefix(&model.tokenizer()?.encode(&text)?))
+/// A step for programs.
+fn step_line(model: &Model, step: &Step<'_>) -> Result<serde_json::Value> {
+    let update = |(update, log_prob): (&esolm::Update, &f64)| {
+        let text = model.tokenizer()?.decode(&[update.token])?;
+        let esolm::Update { sequence, position, token } = *update;
+        Ok(json!({ "sequence": sequence, "position": position, "token": token, "text": text,
+                   "log_prob": log_prob }))
     };
-    let given = args.prompts.iter().map(prompt).collect::<Result<Vec<_>>>()?;
-    match (given.len(), args.batch) {
-        (_, 0) => Err(Error::InvalidArgument("--batch must be at least 1".into())),
-        (0, batch) => Ok(vec![Prompt::default(); batch]),
-        (1, batch) => Ok(vec![given.into_iter().next().unwrap_or_default(); batch]),
-        (count, 1) => Ok(given.into_iter().take(count).collect()),
-        (count, batch) if count == batch => Ok(given),
-        (count, batch) => Err(Error::InvalidArgument(format!("{count} prompts for a batch of {batch}"))),
+    let updates = step.updates.iter().zip(step.log_probs).map(update).collect::<Result<Vec<_>>>()?;
+    Ok(json!({ "step": step.index, "of": step.total, "updates": updates }))
+}
+
+/// One prompt per text, those given, or the one given (or none) for each of the batch; and the length of the texts, 0
+/// if it is the longest.
+fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
+    let text = |text: &String| if text == "-" { read_stdin() } else { Ok(text.clone()) };
+    let prompt = |given: &String| Ok(Prompt::prefix(&model.tokenizer()?.encode(&text(given)?)?));
+    let mut given = args.prompts.iter().map(prompt).collect::<Result<Vec<_>>>()?;
+    let mut length = args.length;
+    if let Some(template) = &args.template {
+        // A line read from standard input ends with a newline that nobody wrote.
+        let (prompt, own) =
+            Template::parse(text(template)?.trim_end_matches('\n'))?.prompt(model.tokenizer()?)?;
+        given.push(prompt);
+        length = length.max(own);
     }
+    let prompts = match (given.len(), args.batch) {
+        (_, 0) => return Err(Error::InvalidArgument("--batch must be at least 1".into())),
+        (0, batch) => vec![Prompt::default(); batch],
+        (1, batch) => vec![given.into_iter().next().unwrap_or_default(); batch],
+        (count, 1) => given.into_iter().take(count).collect(),
+        (count, batch) if count == batch => given,
+        (count, batch) => {
+            return Err(Error::InvalidArgument(format!("{count} prompts for a batch of {batch}")));
+        }
+    };
+    Ok((prompts, length))
 }
 
 /// A seed that differs from run to run, short enough to type again.

@@ -8,6 +8,7 @@ mod imatrix;
 mod inspect;
 mod model_file;
 mod quantize;
+mod steering;
 mod verify;
 mod watch;
 
