@@ -69,8 +69,8 @@ impl Context {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if there are too many prompts, a parameter is out of range or cannot be met by this
-    /// kind of model, a prompt's position or token is out of range, or a constraint cannot be kept; the last
-    /// generation is then still there.
+    /// kind of model, a prompt's position or token is out of range, or a constraint cannot be kept;
+    /// [`Error::Cancelled`]; the last generation is then still there.
     pub fn begin(&mut self, prompts: &[Prompt], params: &GenerateParams<'_>) -> Result<()> {
         let length = if params.length == 0 { self.engine.length } else { params.length };
         self.check_begin(prompts.len(), length)?;
@@ -173,6 +173,9 @@ impl Context {
     }
 
     fn check_begin(&self, sequences: usize, length: usize) -> Result<()> {
+        if self.engine.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         let most = self.engine.capacity.sequences;
         if sequences == 0 || sequences > most {
             return Err(Error::invalid(format!("{sequences} sequences; the context holds 1 to {most}")));
@@ -188,7 +191,6 @@ impl Context {
         if std::mem::take(&mut self.session.poisoned) {
             self.engine.clear();
         }
-        self.engine.cancel.reset();
         self.session.active = sequences;
         self.session.next = 0;
         self.session.sampling = sampling;
