@@ -33,6 +33,7 @@
 //! `&mut` says; its [`CancelToken`] works from anywhere.
 #![warn(clippy::indexing_slicing)]
 
+mod adaptive;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 pub mod capi;
@@ -58,12 +59,14 @@ mod schedule;
 mod score;
 mod sequence;
 mod session;
+mod state;
 mod step;
 mod template;
 mod tokenizer;
 #[cfg(feature = "convert")]
 pub mod verify;
 
+pub use adaptive::{Adaptive, Confidence};
 pub use constraint::Constraints;
 pub use context::{CancelToken, Context, ContextParams, Kernels, MemoryUse};
 pub use error::{Error, Result};
