@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::Config;
-use crate::cpu;
+use crate::cpu::{self, Slots};
 use crate::error::{Error, Result};
 use crate::forward::{self, Pass};
 use crate::ggml::{
@@ -301,6 +301,26 @@ impl Engine {
     /// Whether a row's view is free, not only causal.
     pub(crate) fn sees_any_slots(&self) -> bool {
         matches!(self.compute, Compute::Cpu(_))
+    }
+
+    /// Adds the keys and values of `slots` to `out`. False if they cannot be had from this device.
+    pub(crate) fn save_cache(&self, slots: Slots, out: &mut Vec<u8>) -> Result<bool> {
+        match &self.compute {
+            Compute::Cpu(engine) => {
+                engine.save(self.model.config(), &self.capacity, slots, out).map(|()| true)
+            }
+            Compute::Graph { .. } => Ok(false),
+        }
+    }
+
+    /// Puts keys and values of `slots` back. False if this device cannot take them.
+    pub(crate) fn load_cache(&mut self, slots: Slots, bytes: &[u8]) -> Result<bool> {
+        match &mut self.compute {
+            Compute::Cpu(engine) => {
+                engine.load(self.model.config(), &self.capacity, slots, bytes).map(|()| true)
+            }
+            Compute::Graph { .. } => Ok(false),
+        }
     }
 
     /// Forgets the cache, after a failure that may have left numbers in it that are not finite.
