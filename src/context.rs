@@ -150,7 +150,7 @@ impl Plan {
         }
         let layout = Layout::new(config, &capacity, !own)?;
         let size = if own {
-            Size::Cpu(cpu::Engine::memory(&layout, &capacity, threads)?)
+            Size::Cpu(cpu::Engine::memory(&layout, config, &capacity, threads)?)
         } else {
             let tensors = forward::most_tensors(config, sequences.min(rows));
             Size::Graph(Workspace::measure(
@@ -179,7 +179,10 @@ impl Plan {
     fn start(self, model: &Model, arena: impl FnOnce(usize) -> Result<Memory>) -> Result<Compute> {
         let Self { capacity, threads, layout, size, .. } = self;
         match size {
-            Size::Cpu(len) => Ok(Compute::Cpu(cpu::Engine::new(layout, &capacity, threads, arena(len)?)?)),
+            Size::Cpu(len) => {
+                let config = model.config();
+                Ok(Compute::Cpu(cpu::Engine::new(layout, config, &capacity, threads, arena(len)?)?))
+            }
             Size::Graph(size) => {
                 let workspace = Workspace::new(size, arena(size.arena())?, model.weights())?;
                 let backend = Backend::new(model.weights().device(), threads)?;

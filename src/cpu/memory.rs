@@ -53,4 +53,13 @@ impl<'a, T> Shared<'a, T> {
             std::slice::from_raw_parts_mut(self.start.as_ptr().add(range.start), range.end - range.start)
         }
     }
+
+    /// # Safety
+    /// Nobody else uses the number at `index` meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn set(self, index: usize, value: T) {
+        assert!(index < self.len);
+        // SAFETY: the number is inside; the caller rules out all other users.
+        unsafe { self.start.as_ptr().add(index).write(value) }
+    }
 }

@@ -18,12 +18,15 @@
 )]
 
 mod attention;
+mod engine;
 mod matmul;
 mod memory;
 mod norm;
 mod pass;
 mod pool;
+mod rounded;
 mod simd;
 mod unpack;
 
-pub(crate) use pass::Engine;
+pub(crate) use engine::Engine;
+pub(crate) use simd::{F32x8, LANES};
