@@ -49,6 +49,19 @@ pub struct Choice<'a> {
     pub logits: &'a [f32],
 }
 
+/// A row of logits that becomes a token, and the random number that decides.
+#[derive(Debug)]
+struct Draw {
+    row: usize,
+    slot: usize,
+    uniform: f64,
+    update: Update,
+    error: Option<Error>,
+}
+
+/// What a caller may choose tokens with.
+type Choose<'a> = &'a mut dyn FnMut(&mut Sampler, &Choice<'_>) -> Result<u32>;
+
 /// The state of a generation. All of its memory is reserved when the context is made.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -60,14 +73,18 @@ pub(crate) struct Session {
     sampling: Sampling,
     updates: Vec<Update>,
     pub(crate) pass: Pass,
-    sampler: Sampler,
+    /// One per thread.
+    samplers: Vec<Sampler>,
+    /// The rows of a pass that become tokens.
+    draws: Vec<Draw>,
     mask: u32,
     /// Whether the cache may hold numbers that are not finite.
     poisoned: bool,
 }
 
 impl Session {
-    pub(crate) fn new(config: &Config, capacity: &Capacity, length: usize) -> Self {
+    pub(crate) fn new(config: &Config, capacity: &Capacity, length: usize, threads: usize) -> Self {
+        let sampler = |_| Sampler::new(config.vocab_size, config.mask_token_id);
         Self {
             sequences: (0..capacity.sequences)
                 .map(|number| Sequence::with_capacity(length, number))
@@ -78,7 +95,8 @@ impl Session {
             sampling: Sampling::default(),
             updates: Vec::with_capacity(capacity.sequences * length),
             pass: Pass::with_capacity(capacity.rows, capacity.sequences.min(capacity.rows)),
-            sampler: Sampler::new(config.vocab_size, config.mask_token_id),
+            samplers: (0..threads).map(sampler).collect(),
+            draws: Vec::with_capacity(capacity.rows),
             mask: config.mask_token_id,
             poisoned: false,
         }
@@ -127,12 +145,25 @@ impl Session {
         None
     }
 
+    /// Lists the rows of the pass that become tokens, with a random number of their sequences' each.
+    fn list_draws(&mut self) {
+        let Self { sequences, pass, draws, .. } = self;
+        draws.clear();
+        let mut positions = pass.output_positions.iter();
+        for segment in &pass.segments {
+            let Some(sequence) = sequences.get_mut(segment.sequence) else { continue };
+            let end = segment.first_slot + segment.rows;
+            for (slot, &position) in (end - segment.outputs..end).zip(&mut positions) {
+                let update =
+                    Update { sequence: segment.sequence as u32, position: position as u32, token: 0 };
+                let uniform = sequence.rng.uniform();
+                draws.push(Draw { row: draws.len(), slot, uniform, update, error: None });
+            }
+        }
+    }
+
     /// Runs the coming step. On an error nothing has happened, as far as later calls can tell.
-    fn step(
-        &mut self,
-        engine: &mut Engine,
-        mut choose: impl FnMut(&mut Sampler, &mut Rng, &Sampling, &Choice<'_>) -> Result<u32>,
-    ) -> Result<()> {
+    fn step(&mut self, engine: &mut Engine, mut choose: Option<Choose<'_>>) -> Result<()> {
         self.updates.clear();
         let model = engine.model.clone();
         let config = model.config();
@@ -142,19 +173,30 @@ impl Session {
             if self.pass.tokens.is_empty() {
                 break;
             }
-            let mut rows =
-                engine.run(&self.pass)?.chunks_exact(config.vocab_size).zip(&self.pass.output_positions);
-            for segment in &self.pass.segments {
-                let Some(sequence) = self.sequences.get_mut(segment.sequence) else { continue };
-                for slot in
-                    segment.first_slot + segment.rows - segment.outputs..segment.first_slot + segment.rows
-                {
-                    let (logits, &position) =
-                        rows.next().ok_or_else(|| Error::internal("a row of logits is missing"))?;
-                    let position = position as u32;
-                    let choice = Choice { sequence: segment.sequence, slot, position, logits };
-                    let token = choose(&mut self.sampler, &mut sequence.rng, &self.sampling, &choice)?;
-                    self.updates.push(Update { sequence: segment.sequence as u32, position, token });
+            let mut output = engine.run(&self.pass)?;
+            self.list_draws();
+            let Self { draws, samplers, sampling, .. } = self;
+            match (&mut choose, samplers.first_mut()) {
+                (Some(choose), Some(sampler)) => {
+                    let logits = output.logits.chunks_exact(config.vocab_size);
+                    for (Draw { slot, update, .. }, logits) in draws.iter_mut().zip(logits) {
+                        let sequence = update.sequence as usize;
+                        let choice = Choice { sequence, slot: *slot, position: update.position, logits };
+                        update.token = choose(sampler, &choice)?;
+                    }
+                }
+                _ => output.for_each(samplers, draws, |logits, sampler, draw| {
+                    let logits = logits.chunks_exact(config.vocab_size).nth(draw.row).unwrap_or(&[]);
+                    match sampler.draw(logits, sampling, draw.uniform) {
+                        Ok(token) => draw.update.token = token,
+                        Err(error) => draw.error = Some(error),
+                    }
+                })?,
+            }
+            for draw in draws.drain(..) {
+                match draw.error {
+                    None => self.updates.push(draw.update),
+                    Some(error) => return Err(error),
                 }
             }
         }
@@ -298,7 +340,7 @@ impl Context {
     /// # Errors
     /// [`Error::Cancelled`]; [`Error::NotFinite`]; [`Error::Device`]. The state is as before the call.
     pub fn step(&mut self) -> Result<Option<Step<'_>>> {
-        self.step_with(|sampler, rng, sampling, choice| sampler.draw(choice.logits, sampling, rng.uniform()))
+        self.step_with(None)
     }
 
     /// As [`Context::step`], with every token chosen by `choose` from its logits.
@@ -311,16 +353,13 @@ impl Context {
         mut choose: impl FnMut(&mut Sampler, &Choice<'_>) -> Result<u32>,
     ) -> Result<Option<Step<'_>>> {
         let (vocab, mask) = (self.engine.model.config().vocab_size, self.session.mask);
-        self.step_with(|sampler, _, _, choice| match choose(sampler, choice)? {
+        self.step_with(Some(&mut |sampler, choice| match choose(sampler, choice)? {
             token if (token as usize) < vocab && token != mask => Ok(token),
             token => Err(Error::invalid(format!("token {token} cannot be chosen"))),
-        })
+        }))
     }
 
-    fn step_with(
-        &mut self,
-        choose: impl FnMut(&mut Sampler, &mut Rng, &Sampling, &Choice<'_>) -> Result<u32>,
-    ) -> Result<Option<Step<'_>>> {
+    fn step_with(&mut self, choose: Option<Choose<'_>>) -> Result<Option<Step<'_>>> {
         let Self { engine, session } = self;
         if session.next >= session.total {
             return Ok(None);

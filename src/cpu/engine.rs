@@ -74,7 +74,9 @@ impl Engine {
         threads: usize,
     ) -> Result<usize> {
         let beside = Beside::new(layout, config, capacity, threads);
-        beside.map(|b| b.end).ok_or_else(|| Error::invalid("the context would be larger than the address space"))
+        beside
+            .map(|b| b.end)
+            .ok_or_else(|| Error::invalid("the context would be larger than the address space"))
     }
 
     /// An engine in `arena`, with `threads` threads.
@@ -100,7 +102,8 @@ impl Engine {
         self.pool.threads()
     }
 
-    /// Runs `pass`, whose numbers the caller has checked. Returns the logits [V, outputs].
+    /// Runs `pass`, whose numbers the caller has checked. Returns the logits [V, outputs], and the threads, who may
+    /// go on with them.
     ///
     /// # Errors
     /// [`Error::Cancelled`] when `cancel` is set; [`Error::Internal`].
@@ -111,7 +114,7 @@ impl Engine {
         capacity: &Capacity,
         pass: &Pass,
         cancel: &AtomicBool,
-    ) -> Result<&[f32]> {
+    ) -> Result<(&[f32], &mut Pool)> {
         let bytes = weights.host_bytes().ok_or_else(|| Error::internal("the weights are not in memory"))?;
         let Self { pool, arena, layout, beside } = self;
         let floats = |region| part::<f32>(arena, region);
@@ -144,7 +147,7 @@ impl Engine {
         let len = pass.outputs.len() * config.vocab_size;
         let logits = floats(layout.logits)?;
         // SAFETY: the pool is through; the borrow of `self` keeps the next pass away.
-        Ok(unsafe { logits.read(0..len) })
+        Ok((unsafe { logits.read(0..len) }, pool))
     }
 }
 

@@ -58,7 +58,7 @@ trait Kernel {
     /// Most columns at once.
     const COLUMNS: usize;
 
-    /// Unpacks some columns of row `first + i` of `w` as row i of the group.
+    /// Unpacks some columns of a row of `w` as row `i` of the group.
     fn unpack(&mut self, i: usize, w: Matrix<'_>, row: usize, range: Range<usize>);
 
     /// Adds the products of the group with the columns `range` of the rows of x from `first` on to `sums`.
@@ -74,21 +74,32 @@ fn multiply_all<K: Kernel>(
     store: impl Fn(usize, usize, &[f32; GROUP]),
 ) {
     let mut sums = [[0.0; GROUP]; ROWS];
-    for piece in worker.ranges(w.rows, PIECE) {
-        for first in piece.clone().step_by(GROUP) {
-            for start in (0..rows).step_by(ROWS) {
-                let sums = &mut sums[..ROWS.min(rows - start)];
-                sums.fill([0.0; GROUP]);
-                for column in (0..w.columns).step_by(K::COLUMNS) {
-                    let range = column..w.columns.min(column + K::COLUMNS);
-                    for (i, row) in (first..piece.end).enumerate().take(GROUP) {
-                        kernel.unpack(i, w, row, range.clone());
-                    }
-                    kernel.multiply(start, range, sums);
+    let groups = |piece: Range<usize>| piece.clone().step_by(GROUP).map(move |i| i..piece.end.min(i + GROUP));
+    let mut groups = worker.ranges(w.rows, PIECE).flat_map(groups).peekable();
+    while let Some(group) = groups.next() {
+        for start in (0..rows).step_by(ROWS) {
+            let sums = &mut sums[..ROWS.min(rows - start)];
+            sums.fill([0.0; GROUP]);
+            for column in (0..w.columns).step_by(K::COLUMNS) {
+                let columns = |from: usize| from..w.columns.min(from + K::COLUMNS);
+                for (i, row) in group.clone().enumerate() {
+                    kernel.unpack(i, w, row, columns(column));
                 }
-                for (i, sums) in sums.iter().enumerate() {
-                    store(start + i, first, sums);
+                // What is unpacked next comes from memory meanwhile, a share with each slice of the rows.
+                let (next, from) = match column + K::COLUMNS < w.columns {
+                    true => (Some(&group), column + K::COLUMNS),
+                    false => (groups.peek(), 0),
+                };
+                let mut next = next.cloned().unwrap_or(0..0);
+                let slice = sums.len().div_ceil(GROUP).next_multiple_of(6);
+                let share = GROUP.div_ceil(sums.len().div_ceil(slice));
+                for (i, sums) in sums.chunks_mut(slice).enumerate() {
+                    next.by_ref().take(share).for_each(|row| w.prefetch(row, columns(from)));
+                    kernel.multiply(start + i * slice, columns(column), sums);
                 }
+            }
+            for (i, sums) in sums.iter().enumerate() {
+                store(start + i, group.start, sums);
             }
         }
     }
@@ -111,7 +122,8 @@ impl Kernel for Exact<'_> {
 
     #[inline(always)]
     fn multiply(&self, first: usize, range: Range<usize>, sums: &mut [[f32; GROUP]]) {
-        let row = |i: usize| &self.x[((first + i) * self.columns + range.start) / LANES..][..range.len() / LANES];
+        let row =
+            |i: usize| &self.x[((first + i) * self.columns + range.start) / LANES..][..range.len() / LANES];
         let mut i = 0;
         while i + 3 <= sums.len() {
             self.add([row(i), row(i + 1), row(i + 2)], &mut sums[i..]);
@@ -178,7 +190,8 @@ impl Kernel for Rounded<'_> {
 
     #[inline(always)]
     fn multiply(&self, first: usize, range: Range<usize>, sums: &mut [[f32; GROUP]]) {
-        let row = |i: usize| &self.x[((first + i) * self.columns + range.start) / WIDE..][..range.len() / WIDE];
+        let row =
+            |i: usize| &self.x[((first + i) * self.columns + range.start) / WIDE..][..range.len() / WIDE];
         let (chunk, chunks) = (range.start / CHUNK, self.columns.div_ceil(CHUNK));
         let scale = |i: usize| self.scales[(first + i) * chunks + chunk];
         let (pairs, last) = sums.as_chunks_mut::<2>();

@@ -29,4 +29,5 @@ mod simd;
 mod unpack;
 
 pub(crate) use engine::Engine;
+pub(crate) use pool::Pool;
 pub(crate) use simd::{F32x8, LANES};

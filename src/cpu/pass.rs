@@ -86,7 +86,9 @@ impl<'a> Network<'a> {
         for number in 0..last {
             let block = self.block(number)?;
             self.norm(worker, self.x, block.attn_norm, rows, block.qkv)?;
-            matmul(worker, block.qkv, self.rows(self.h, rows, d), |row, first, y| self.store_qkv(row, first, y));
+            matmul(worker, block.qkv, self.rows(self.h, rows, d), |row, first, y| {
+                self.store_qkv(row, first, y)
+            });
             worker.wait()?;
             self.cache::<T>(worker, number, rows, |row| row)?;
             self.attend::<T>(worker, number, |s| s.rows)?;

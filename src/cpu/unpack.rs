@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::simd::{F32x8, LANES};
+use super::simd::{F32x8, LANES, prefetch};
 use crate::gguf::{TensorInfo, TensorType};
 
 /// A matrix in a model file: `rows` of `columns` numbers.
@@ -37,6 +37,12 @@ impl<'a> Matrix<'a> {
         let bytes = &self.bytes[row * self.row_bytes..][..self.row_bytes];
         let place = |column: usize| column / self.ty.block_len() * self.ty.block_bytes();
         &bytes[place(columns.start)..place(columns.end)]
+    }
+
+    /// Has some columns of a row brought nearer.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, row: usize, columns: Range<usize>) {
+        prefetch(self.columns_bytes(row, columns));
     }
 
     /// Unpacks `to.len()` groups of eight columns from column `first`, a multiple of 256, of one row.

@@ -9,11 +9,21 @@ mod avx2;
 // Tests hold the two against each other.
 #[cfg(any(
     test,
-    not(all(target_arch = "x86_64", target_feature = "avx2", target_feature = "fma", target_feature = "f16c"))
+    not(all(
+        target_arch = "x86_64",
+        target_feature = "avx2",
+        target_feature = "fma",
+        target_feature = "f16c"
+    ))
 ))]
 mod portable;
 
-#[cfg(all(target_arch = "x86_64", target_feature = "avx2", target_feature = "fma", target_feature = "f16c"))]
+#[cfg(all(
+    target_arch = "x86_64",
+    target_feature = "avx2",
+    target_feature = "fma",
+    target_feature = "f16c"
+))]
 use avx2 as lanes;
 #[cfg(not(all(
     target_arch = "x86_64",
@@ -24,7 +34,7 @@ use avx2 as lanes;
 use portable as lanes;
 
 pub(crate) use lanes::F32x8;
-pub(super) use lanes::{I16x16, I32x8};
+pub(super) use lanes::{I16x16, I32x8, prefetch};
 
 impl F32x8 {
     #[inline(always)]

@@ -225,3 +225,7 @@ impl I32x8 {
         x.map(|Self(x)| x.into_iter().fold(0i32, i32::wrapping_add) as f32)
     }
 }
+
+/// Where bytes could be brought nearer that will be read soon.
+#[inline(always)]
+pub(crate) fn prefetch(_: &[u8]) {}
