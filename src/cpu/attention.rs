@@ -183,3 +183,71 @@ fn weigh<T: Element, const R: usize, const N: usize>(
         sums.iter().enumerate().for_each(|(i, &sum)| store(row, i, sum));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testing::noise;
+
+    /// softmax(q k^T / sqrt(Dh)) v of one row over the slots that it sees.
+    fn definition(query: &[f32], keys: &[f32], values: &[f32], slots: &[usize]) -> Vec<f64> {
+        let dh = query.len();
+        let score = |&slot: &usize| {
+            let products = query.iter().zip(&keys[slot * dh..]);
+            products.map(|(&q, &k)| f64::from(q) * f64::from(k)).sum::<f64>() / (dh as f64).sqrt()
+        };
+        let weights: Vec<f64> = slots.iter().map(|slot| score(slot).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let column = |i: usize| {
+            let values = slots.iter().map(|slot| f64::from(values[slot * dh + i]));
+            values.zip(&weights).map(|(v, w)| v * w / total).sum()
+        };
+        (0..dh).map(column).collect()
+    }
+
+    #[test]
+    fn rows_see_what_they_may_whatever_their_neighbours_see() {
+        for (dh, slots) in [(8, 1), (24, 5), (64, 8), (64, 37), (80, 130)] {
+            let queries: Vec<f32> = noise(TILE * dh, 1).iter().map(|q| 4.0 * q).collect();
+            let (keys, values) = (noise(slots * dh, 2), noise(slots * dh, 3));
+            // What lies behind the last slot is nobody's: not even a number.
+            let mut side_by_side = vec![f32::NAN; slots.next_multiple_of(LANES) * dh];
+            for (slot, key) in keys.chunks_exact(dh).enumerate() {
+                for (i, &k) in key.iter().enumerate() {
+                    side_by_side[key_place(slot, dh) + i * LANES] = k;
+                }
+            }
+            let seen = [slots, slots.div_ceil(2), 1, slots - slots / 4];
+            let besides = [None, Some(slots - 1), Some(slots / 2), None];
+            let mut single = vec![];
+            for rows in 1..=TILE {
+                let first: Vec<usize> = if rows == 1 { (0..TILE).collect() } else { vec![0] };
+                for first in first {
+                    let at = |i: usize| (first + i).min(TILE - 1);
+                    let mut out = vec![[0.0; LANES]; rows * dh / LANES];
+                    let head = Head {
+                        queries: std::array::from_fn(|i| &queries[at(i) * dh..(at(i) + 1) * dh]),
+                        seen: std::array::from_fn(|i| seen[at(i)]),
+                        besides: std::array::from_fn(|i| besides[at(i)]),
+                        keys: &side_by_side,
+                        values: &values,
+                        scores: &mut vec![0.0; TILE * slots.next_multiple_of(LANES)],
+                    };
+                    attend(head, rows, |row, column, y| y.store(&mut out[(row * dh + column) / LANES]));
+                    for (i, row) in out.as_flattened().chunks_exact(dh).enumerate() {
+                        let others = besides[at(i)].filter(|&slot| slot >= seen[at(i)]);
+                        let visible: Vec<usize> = (0..seen[at(i)]).chain(others).collect();
+                        let query = &queries[at(i) * dh..(at(i) + 1) * dh];
+                        for (own, exact) in row.iter().zip(definition(query, &keys, &values, &visible)) {
+                            assert!((f64::from(*own) - exact).abs() < 1e-5, "{dh} {slots}: {own} {exact}");
+                        }
+                        match rows {
+                            1 => single.push(row.to_vec()),
+                            _ => assert!(row == single[i], "row {i} of {rows}, {slots} slots of {dh}"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -26,6 +26,8 @@ mod pass;
 mod pool;
 mod rounded;
 mod simd;
+#[cfg(test)]
+mod testing;
 mod unpack;
 
 pub(crate) use engine::Engine;

@@ -292,6 +292,24 @@ mod tests {
     }
 
     #[test]
+    fn every_item_is_done_once_by_a_thread_with_a_state_of_its_own() {
+        for threads in [1, 2, 5] {
+            let mut pool = Pool::new(threads).unwrap();
+            for count in [0, 1, 3, 200] {
+                let (mut states, mut items) = (vec![0; threads], vec![0; count]);
+                let work = |state: &mut usize, item: &mut usize| {
+                    *state += 1;
+                    *item += 1;
+                };
+                pool.for_each(&mut states, &mut items, work).unwrap();
+                assert_eq!((items, states.iter().sum()), (vec![1; count], count));
+            }
+            let mut few = vec![(); threads - 1];
+            assert!(pool.for_each(&mut few, &mut [0], |_, _| ()).is_err());
+        }
+    }
+
+    #[test]
     fn a_cancelled_job_stops_at_the_next_gate_and_the_pool_goes_on() {
         let mut pool = Pool::new(3).unwrap();
         let (cancel, after) = (AtomicBool::new(true), AtomicBool::new(false));

@@ -176,4 +176,67 @@ fn q6_k(bytes: &[u8], to: &mut [[i16; WIDE]]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::testing::{noise, packed};
+
+    /// Rounding is to the nearest; a factor that was rounded before adds its own half.
+    const TWO_ROUNDINGS: f32 = 1.6;
+
+    #[test]
+    fn weights_are_rounded_to_the_nearest_or_next() {
+        for ty in TensorType::all().filter(|ty| ty.is_quantized()) {
+            for blocks in [1, 3, 4, 5, 8] {
+                let columns = 256 * blocks;
+                // Parts of very different sizes, and one of nothing.
+                let size = |i: usize| [1.0, 0.01, 3.0, 0.0, 0.2][i / 64 % 5];
+                let values: Vec<f32> = (0..).zip(noise(2 * columns, 7)).map(|(i, x)| size(i) * x).collect();
+                let packed = packed(ty, &values, columns);
+                let matrix = packed.matrix();
+                let (mut exact, mut rounded) = ([[0.0; LANES]; CHUNK / LANES], [[0; WIDE]; CHUNK / WIDE]);
+                for (row, first) in (0..2).flat_map(|row| (0..columns).step_by(CHUNK).map(move |c| (row, c)))
+                {
+                    let range = first..columns.min(first + CHUNK);
+                    let exact = &mut exact[..range.len() / LANES];
+                    let rounded = &mut rounded[..range.len() / WIDE];
+                    matrix.unpack(row, first, exact);
+                    let scale = matrix.round(row, range, rounded);
+                    for (&x, &r) in exact.as_flattened().iter().zip(rounded.as_flattened()) {
+                        assert!((-4096..=4096).contains(&r), "{} {r}", ty.name());
+                        let off = (x - f32::from(r) * scale).abs();
+                        assert!(off <= TWO_ROUNDINGS * scale, "{}: {x} is {r} times {scale}", ty.name());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_rounded_to_the_nearest_in_each_chunk() {
+        for len in [WIDE, 5 * WIDE, CHUNK, CHUNK + WIDE, 3 * CHUNK] {
+            let (x, chunks) = (noise(len, 3), len.div_ceil(CHUNK));
+            let (mut rounded, mut scales) = (vec![0; len], vec![0.0; chunks]);
+            round_row(&x, &mut rounded, &mut scales);
+            for (i, (&x, &r)) in x.iter().zip(&rounded).enumerate() {
+                let scale = scales[i / CHUNK];
+                assert!((x - f32::from(r) * scale).abs() <= 0.501 * scale, "{len}, {i}: {x} {r} {scale}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_shows_in_the_scale() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [0, 17, 31] {
+                let (mut x, mut scales) = ([1.0; 32], [0.0]);
+                x[at] = bad;
+                round_row(&x, &mut [0; 32], &mut scales);
+                assert!(scales[0].is_nan(), "{bad} at {at}");
+            }
+        }
+        let mut scales = [1.0];
+        round_row(&[0.0; 32], &mut [1; 32], &mut scales);
+        assert_eq!(scales, [0.0]);
+        let mut packed = packed(TensorType::Q8_0, &noise(64, 1), 64);
+        packed.bytes[34..36].copy_from_slice(&half::f16::NAN.to_le_bytes());
+        assert!(packed.matrix().round(0, 0..64, &mut [[0; WIDE]; 4]).is_nan());
+    }
 }
