@@ -1,7 +1,6 @@
 //! Steps that keep only what the model is sure of.
 
 use crate::error::{Error, Result};
-use crate::sampler::exp;
 
 /// How many tokens a step writes, decided by the model: it proposes tokens for the next `window` positions of the order,
 /// keeps those of whose position it is sure, at least the surest one, and puts the other positions back. Since keys and
@@ -56,13 +55,13 @@ impl Adaptive {
         let (mut sum, mut moment) = (0.0, 0.0);
         for logit in others() {
             let below = (logit - first).max(-87.0);
-            let weight = exp(below);
+            let weight = below.exp();
             sum += f64::from(weight);
             moment += f64::from(weight * below);
         }
         let sureness = match self.confidence {
             Confidence::Probability => 1.0 / sum,
-            Confidence::Margin => (1.0 - f64::from(exp(second - first))) / sum,
+            Confidence::Margin => (1.0 - f64::from((second - first).exp())) / sum,
             Confidence::Entropy => moment / sum - sum.ln(),
         };
         sureness as f32
