@@ -12,7 +12,7 @@ MODEL ?= models/fairy-q8_0.gguf
 CHECKPOINT ?= ../shared/models/fairy.ckpt
 TOKENIZER ?= $(dir $(CHECKPOINT))tokenizer.json
 
-.PHONY: help demo test check unit test-c lib install programs memcheck header abi model setup clean
+.PHONY: help demo test check unit test-c lib install programs memcheck count header abi model setup clean
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -21,6 +21,7 @@ help:
 	@echo "make install PREFIX=/usr/local [DESTDIR=]   library, header, pkg-config and CMake files"
 	@echo "make test-c  all tests outside Rust: C, C++, Go, Swift, examples, ways to link"
 	@echo "make memcheck  the C programs under valgrind"
+	@echo "make count   instructions of a step against the record (callgrind)"
 	@echo "make header  write include/esolm.h again after a change of src/capi"
 	@echo "make abi     record what a change adds to the binary interface"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
@@ -73,6 +74,10 @@ test-c: programs
 memcheck:
 	RUSTFLAGS="-Ctarget-cpu=x86-64-v3" $(MAKE) programs BUILD=target/portable DIST=target/portable/dist
 	ffi-tests/memcheck target/portable/ctest $(abspath $(MODEL))
+
+# Instructions of a step; the times are in docs/benchmarks.md.
+count:
+	benches/count
 
 header: setup
 	ESOLM_UPDATE_HEADER=1 $(CARGO) test --release --test header
