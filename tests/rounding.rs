@@ -24,12 +24,8 @@ fn logits(path: &Path) -> Vec<Vec<f32>> {
         })
         .collect();
     let written = counts.iter().sum::<u32>();
-    let plan = Plan {
-        known: vec![],
-        order: (0..written).map(|i| i * 5 % written).collect(),
-        counts,
-        diffusion: written as usize / 2,
-    };
+    let plan =
+        Plan { known: vec![], order: (0..written).map(|i| i * 5 % written).collect(), counts, diffusion: 0 };
     context.begin_planned(&[plan], Sampling::default(), 1).unwrap();
     let mut all = vec![];
     let mut keep = |choice: &esolm::Choice<'_>| {

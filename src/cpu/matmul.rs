@@ -94,7 +94,9 @@ fn multiply_all<K: Kernel>(
                 let slice = sums.len().div_ceil(GROUP).next_multiple_of(6);
                 let share = GROUP.div_ceil(sums.len().div_ceil(slice));
                 for (i, sums) in sums.chunks_mut(slice).enumerate() {
-                    next.by_ref().take(share).for_each(|row| w.prefetch(row, columns(from)));
+                    for row in next.by_ref().take(share) {
+                        w.prefetch(row, columns(from));
+                    }
                     kernel.multiply(start + i * slice, columns(column), sums);
                 }
             }

@@ -112,6 +112,17 @@ impl F32x8 {
         Self(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
     }
 
+    /// The largest of all eight. (Of any, if one is not a number.)
+    #[inline(always)]
+    pub(crate) fn largest(self) -> f32 {
+        // SAFETY: see above.
+        unsafe {
+            let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
     /// The sum of each of four.
     #[inline(always)]
     pub(crate) fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
@@ -303,7 +314,7 @@ impl I32x8 {
 /// Has bytes brought nearer that will be read soon.
 #[inline(always)]
 pub(crate) fn prefetch(bytes: &[u8]) {
-    for line in bytes.chunks(64) {
+    for line in bytes.as_chunks::<64>().0 {
         // SAFETY: changes nothing that a program sees.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
     }

@@ -76,6 +76,12 @@ impl F32x8 {
         Self(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]))
     }
 
+    /// The largest of all eight. (Of any, if one is not a number.)
+    #[inline(always)]
+    pub(crate) fn largest(self) -> f32 {
+        self.0.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+
     /// The sum of each of four.
     #[inline(always)]
     pub(crate) fn sums(x: [Self; 4]) -> [f32; 4] {
