@@ -45,7 +45,6 @@ int main(int argc, char **argv)
     check(esolm_generate_params_init(&how, sizeof how));
     how.alpha_0 = 0; /* one token at a time: the slowest way */
     esolm_prompt nothing = {NULL, NULL, 0};
-    /* Before the other thread starts, because beginning takes an earlier cancel back. */
     check(esolm_begin(alarm.context, &nothing, 1, &how));
     if (pthread_create(&thread, NULL, ring, &alarm))
         return EXIT_FAILURE;

@@ -43,8 +43,9 @@
  *
  *     Functions may be called from any thread. A model may be used by any number of threads at once; the usual
  *     way is one model and one context per thread. A context has one user at a time: a call that overlaps with
- *     another on the same context fails with ESOLM_ERR_BUSY and changes nothing. esolm_cancel may be called at
- *     any time. Freeing something that another call is using is an error of the program.
+ *     another on the same context fails with ESOLM_ERR_BUSY and changes nothing. esolm_cancel and
+ *     esolm_cancel_reset may be called at any time: a cancelled context refuses work until it is reset, so a
+ *     cancel is never lost between two calls. Freeing something that another call is using is an error of the program.
  *
  * Structs that grow
  *
@@ -59,7 +60,8 @@
  *     allocate nothing on the CPU; a failing call allocates its message. (A model whose widths are no multiples
  *     of 8 is computed by ggml, which takes and returns two small blocks at each pass through the network.)
  *     esolm_context_arena_size tells the bytes that the model's computation needs, and
- *     esolm_context_new_in uses memory of the caller's for them.
+ *     esolm_context_new_in uses memory of the caller's for them. esolm_context_memory_use tells what they are for,
+ *     esolm_memory_estimate tells it before the model is opened. Scoring takes memory as it goes.
  *
  * Fatal
  *
@@ -156,6 +158,17 @@
 #define ESOLM_KV_F32 1
 
 /*
+ esolm_context_params.kernels: this library's, made for few rows over a long cache. (A model whose widths are no
+ multiples of 8 is computed by ggml's all the same.)
+ */
+#define ESOLM_KERNELS_OWN 0
+
+/*
+ esolm_context_params.kernels: ggml's.
+ */
+#define ESOLM_KERNELS_GGML 1
+
+/*
  Alignment in bytes of the memory for esolm_context_new_in.
  */
 #define ESOLM_ARENA_ALIGNMENT 64
@@ -163,7 +176,7 @@
 /*
  A context: memory and threads for generating from a model. Made by esolm_context_new or
  esolm_context_new_in, freed by esolm_context_free. One call at a time may use it (others return
- ESOLM_ERR_BUSY), from any thread; esolm_cancel works at any time.
+ ESOLM_ERR_BUSY), from any thread; esolm_cancel and esolm_cancel_reset work at any time.
  */
 typedef struct esolm_context esolm_context;
 
@@ -220,6 +233,13 @@ typedef struct esolm_device_info {
 } esolm_device_info;
 
 /*
+ Is told how much of a long operation is done, from 0 to 1, and never less than before. 0 goes on, anything else
+ stops it: the call then ends with ESOLM_ERR_CANCELLED. It runs on the thread of the call and must not throw or
+ jump.
+ */
+typedef int32_t (*esolm_progress_callback)(double fraction, void *user_data);
+
+/*
  How to open a model. Set by esolm_model_params_init.
  */
 typedef struct esolm_model_params {
@@ -240,6 +260,15 @@ typedef struct esolm_model_params {
      0
      */
     uint32_t reserved;
+    /*
+     Is told how much of the file is in place, and may stop the opening; NULL (the default) is nobody. A file that
+     is mapped for the CPU is in place at once.
+     */
+    esolm_progress_callback progress;
+    /*
+     What progress is given.
+     */
+    void *progress_data;
 } esolm_model_params;
 
 /*
@@ -314,10 +343,37 @@ typedef struct esolm_context_params {
      */
     int32_t kv_type;
     /*
-     0
+     Who computes on the CPU: ESOLM_KERNELS_OWN or ESOLM_KERNELS_GGML. (Other devices are always ggml's.)
      */
-    uint32_t reserved;
+    int32_t kernels;
 } esolm_context_params;
+
+/*
+ Where memory goes, in bytes. Set struct_size before a call that fills it.
+ */
+typedef struct esolm_memory_use {
+    /*
+     sizeof(esolm_memory_use)
+     */
+    size_t struct_size;
+    /*
+     The model's weights, in the mapped file, in memory of their own or on the device. All contexts share them.
+     */
+    size_t weights;
+    /*
+     A context's host memory: what esolm_context_arena_size tells. On the CPU the two below are in it, on
+     another device they are the device's.
+     */
+    size_t arena;
+    /*
+     Keys and values of the known tokens.
+     */
+    size_t kv_cache;
+    /*
+     Activations, logits and what the operations work in.
+     */
+    size_t compute;
+} esolm_memory_use;
 
 /*
  What to generate. Set by esolm_generate_params_init.
@@ -424,10 +480,76 @@ typedef struct esolm_step_info {
 
 /*
  Is told what each step did. 0 goes on, anything else stops the generation. It runs on the thread that called
- esolm_generate, must not throw or jump, and may call nothing on the context but esolm_cancel (everything else
- returns ESOLM_ERR_BUSY).
+ esolm_generate, must not throw or jump, and may call nothing on the context but esolm_cancel and
+ esolm_cancel_reset (everything else returns ESOLM_ERR_BUSY).
  */
 typedef int32_t (*esolm_step_callback)(const struct esolm_step_info *step, void *user_data);
+
+/*
+ How a text is scored. Set by esolm_score_params_init.
+ */
+typedef struct esolm_score_params {
+    /*
+     sizeof(esolm_score_params)
+     */
+    size_t struct_size;
+    /*
+     Orders in which each window of the text is scored (default 1); 0 leaves this out.
+     */
+    size_t orders;
+    /*
+     Times drawn for each window's bound with diffusion (default 0: leaves this out).
+     */
+    size_t draws;
+    /*
+     Chooses orders, times and masks (default 0).
+     */
+    uint64_t seed;
+    /*
+     The share of diffusion in that bound, 0 to 1 (default 1: the diffusion bound, NELBO, alone).
+     */
+    double alpha_0;
+    /*
+     0 (default): one order, left to right. 1: random orders.
+     */
+    int32_t random_order;
+    /*
+     0
+     */
+    uint32_t reserved;
+} esolm_score_params;
+
+/*
+ How likely a text is, all of it, in nats (natural logarithms). Set struct_size before esolm_score_text.
+ */
+typedef struct esolm_text_score {
+    /*
+     sizeof(esolm_text_score)
+     */
+    size_t struct_size;
+    /*
+     -log p(text) is at most this, -log of the mean over the orders of p(text | order): the importance-weighted
+     bound, tighter the more orders. Zero without orders.
+     */
+    double nll;
+    /*
+     The bound of diffusion: the mean of the draws. -log p(text) is at most diffusion + sequential. Zero without
+     draws.
+     */
+    double diffusion;
+    /*
+     Its standard error; NaN for one draw.
+     */
+    double diffusion_error;
+    /*
+     What the sequential phase adds to that bound where alpha_0 is less than 1.
+     */
+    double sequential;
+    /*
+     Its standard error; NaN for one draw.
+     */
+    double sequential_error;
+} esolm_text_score;
 
 /*
  The call did what it says.
@@ -465,8 +587,8 @@ typedef int32_t (*esolm_step_callback)(const struct esolm_step_info *step, void 
 #define ESOLM_ERR_OUT_OF_MEMORY 6
 
 /*
- esolm_cancel was called, or the step callback asked to stop. The tokens written so far can be read, and
- esolm_step goes on after a callback's stop; after esolm_cancel, begin anew.
+ esolm_cancel was called, or a callback asked to stop. The tokens written so far can be read, and esolm_step goes
+ on after a callback's stop; after esolm_cancel it does so once esolm_cancel_reset is called.
  */
 #define ESOLM_ERR_CANCELLED 7
 
@@ -551,7 +673,8 @@ esolm_status esolm_model_params_init(struct esolm_model_params *params, size_t s
  params may be NULL for the defaults. *out is a model with one reference, NULL on failure. In ESOLM_MODE_MAP
  the file must not be changed while the model, or a context of it, lives.
 
- Errors: ESOLM_ERR_IO, ESOLM_ERR_BAD_FILE, ESOLM_ERR_UNSUPPORTED, ESOLM_ERR_DEVICE, ESOLM_ERR_OUT_OF_MEMORY.
+ Errors: ESOLM_ERR_IO, ESOLM_ERR_BAD_FILE, ESOLM_ERR_UNSUPPORTED, ESOLM_ERR_DEVICE, ESOLM_ERR_OUT_OF_MEMORY;
+ ESOLM_ERR_CANCELLED if params->progress asks to stop.
  */
 esolm_status esolm_model_open(const char *path,
                               const struct esolm_model_params *params,
@@ -583,6 +706,34 @@ void esolm_model_free(struct esolm_model *model);
  Describes a model. info->struct_size must be set; on failure the other fields are zero.
  */
 esolm_status esolm_model_info_get(const struct esolm_model *model, struct esolm_model_info *info);
+
+/*
+ Tells how many keys the file's metadata has. Any thread.
+ */
+esolm_status esolm_model_metadata_count(const struct esolm_model *model, size_t *out);
+
+/*
+ Copies key number index, from 0, of the file's metadata: UTF-8 and a NUL. capacity and *len_out are as in
+ esolm_detokenize. Any thread.
+ */
+esolm_status esolm_model_metadata_key(const struct esolm_model *model,
+                                      size_t index,
+                                      char *key,
+                                      size_t capacity,
+                                      size_t *len_out);
+
+/*
+ Copies the value of a key of the file's metadata, such as "general.name": UTF-8 and a NUL. Text is as it is, a
+ number in decimal, a truth value "true" or "false", an array "[1, 2]" or, with JSON's escapes, "[\"a\", \"b\"]".
+ capacity and *len_out are as in esolm_detokenize. Any thread.
+
+ Errors: ESOLM_ERR_INVALID_ARGUMENT also if there is no such key.
+ */
+esolm_status esolm_model_metadata_get(const struct esolm_model *model,
+                                      const char *key,
+                                      char *text,
+                                      size_t capacity,
+                                      size_t *len_out);
 
 /*
  Makes tokens of text_len bytes of UTF-8.
@@ -617,6 +768,22 @@ esolm_status esolm_detokenize(const struct esolm_model *model,
                               char *text,
                               size_t capacity,
                               size_t *len_out);
+
+/*
+ Copies the bytes that one token stands for. They may be a part of a character, and are not followed by a NUL; a
+ special token's are those of its name. A program that shows tokens as they come joins them to whole characters.
+
+ At most capacity are written, and their number goes to *n_out; if they do not fit, the result is
+ ESOLM_ERR_BUFFER_TOO_SMALL, none is written, and *n_out is the number needed. With capacity 0, bytes may be NULL. Any
+ thread.
+
+ Errors: also ESOLM_ERR_TOKENIZER, for the mask and for a token outside the vocabulary, too.
+ */
+esolm_status esolm_token_bytes(const struct esolm_model *model,
+                               uint32_t token,
+                               uint8_t *bytes,
+                               size_t capacity,
+                               size_t *n_out);
 
 /*
  Sets the defaults. size is sizeof(esolm_context_params).
@@ -664,11 +831,48 @@ esolm_status esolm_context_new_in(const struct esolm_model *model,
 void esolm_context_free(struct esolm_context *context);
 
 /*
+ Forgets the generation of a context: its tokens, its texts, and what would come next. Memory and threads stay,
+ and so does a cancel.
+
+ Errors: ESOLM_ERR_BUSY.
+ */
+esolm_status esolm_context_reset(struct esolm_context *context);
+
+/*
  Makes the call that is running on this context end with ESOLM_ERR_CANCELLED soon (on the CPU within a step,
- else after it), and every later one until esolm_begin or esolm_generate, which take it back. The only
- function that may be called on a context that is in use: any thread, also a step callback. Lock-free.
+ else after it), and every later one at once, until esolm_cancel_reset. So it does not matter whether it comes just
+ before a call or while it runs. May be called on a context that is in use: any thread, also a callback. Lock-free.
  */
 esolm_status esolm_cancel(const struct esolm_context *context);
+
+/*
+ Takes esolm_cancel back: the generation goes on with esolm_step as if nothing had been, or another one can begin.
+ A program that cancels calls this before it lets others know of the next piece of work. Any thread, at any time;
+ lock-free.
+ */
+esolm_status esolm_cancel_reset(const struct esolm_context *context);
+
+/*
+ Tells the memory that a context of these parameters (NULL: the defaults) takes, to the byte, without making it.
+ memory->struct_size must be set; on failure the other fields are zero. Any thread.
+
+ Errors: ESOLM_ERR_INVALID_ARGUMENT if a limit exceeds the model; ESOLM_ERR_UNSUPPORTED.
+ */
+esolm_status esolm_context_memory_use(const struct esolm_model *model,
+                                      const struct esolm_context_params *params,
+                                      struct esolm_memory_use *memory);
+
+/*
+ Tells the memory that the model in the file at path and a context of it would take. Reads what the file says about
+ itself, not the weights, so it is quick. model_params and context_params may be NULL for the defaults.
+ memory->struct_size must be set; on failure the other fields are zero. Any thread.
+
+ Errors: as esolm_model_open and esolm_context_memory_use.
+ */
+esolm_status esolm_memory_estimate(const char *path,
+                                   const struct esolm_model_params *model_params,
+                                   const struct esolm_context_params *context_params,
+                                   struct esolm_memory_use *memory);
 
 /*
  Sets the defaults. size is sizeof(esolm_generate_params).
@@ -692,9 +896,8 @@ esolm_status esolm_generate(struct esolm_context *context,
                             void *user_data);
 
 /*
- Begins a generation of one sequence per prompt, in place of the last one; esolm_step runs it. Takes an
- earlier esolm_cancel back. Arguments and errors are as in esolm_generate. If it fails, the last generation is
- still there.
+ Begins a generation of one sequence per prompt, in place of the last one; esolm_step runs it. Arguments and errors
+ are as in esolm_generate. If it fails, the last generation is still there.
  */
 esolm_status esolm_begin(struct esolm_context *context,
                          const struct esolm_prompt *prompts,
@@ -737,6 +940,68 @@ esolm_status esolm_copy_text(struct esolm_context *context,
                              char *text,
                              size_t capacity,
                              size_t *len_out);
+
+/*
+ Sets the defaults. size is sizeof(esolm_score_params).
+ */
+esolm_status esolm_score_params_init(struct esolm_score_params *params, size_t size);
+
+/*
+ Scores a text of any length: n_tokens tokens. It is cut into windows of the context's length, one after the other,
+ and each is scored by itself, as in training.
+
+ params may be NULL for the defaults. log_p, if it is not NULL, has room for capacity numbers and gets for each token
+ the natural logarithm of its probability, given those before it in its window's first order. score->struct_size must
+ be set; on failure its other fields are zero and log_p is as it was. progress, which may be NULL, is told of each
+ window. Ends the context's generation. Unlike esolm_step this takes memory.
+
+ Errors: ESOLM_ERR_INVALID_ARGUMENT for no token, tokens that are not the model's, parameters out of range, and log_p
+ without orders; ESOLM_ERR_BUFFER_TOO_SMALL if capacity is less than n_tokens; ESOLM_ERR_UNSUPPORTED for what the
+ model cannot do (MDLM: orders; autoregression: random orders, diffusion); ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY,
+ ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
+ */
+esolm_status esolm_score_text(struct esolm_context *context,
+                              const uint32_t *tokens,
+                              size_t n_tokens,
+                              const struct esolm_score_params *params,
+                              double *log_p,
+                              size_t capacity,
+                              struct esolm_text_score *score,
+                              esolm_progress_callback progress,
+                              void *user_data);
+
+/*
+ Writes natural logarithms of probabilities: of each token but the first n_known in an order, given all before it in
+ the order, as generation one token at a time would have it.
+
+ tokens is the text by position, n_tokens of them, at most the context's length. order names each position once;
+ NULL is left to right. log_p gets n_tokens - n_known numbers in the order's sequence, and is as it was on failure.
+ Ends the context's generation. Unlike esolm_step this takes memory.
+
+ Errors: ESOLM_ERR_INVALID_ARGUMENT if the order is none, or a token is not the model's; ESOLM_ERR_BUFFER_TOO_SMALL if
+ capacity is less than those numbers; ESOLM_ERR_UNSUPPORTED for MDLM; ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY,
+ ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
+ */
+esolm_status esolm_score_order(struct esolm_context *context,
+                               const uint32_t *tokens,
+                               const uint32_t *order,
+                               size_t n_tokens,
+                               size_t n_known,
+                               double *log_p,
+                               size_t capacity);
+
+/*
+ As esolm_score_order, with all tokens but the first n_known in the order unknown at once: one step of diffusion.
+
+ Errors: as in esolm_score_order, but ESOLM_ERR_UNSUPPORTED for an autoregressive model.
+ */
+esolm_status esolm_score_masked(struct esolm_context *context,
+                                const uint32_t *tokens,
+                                const uint32_t *order,
+                                size_t n_tokens,
+                                size_t n_known,
+                                double *log_p,
+                                size_t capacity);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -121,6 +121,31 @@ namespace detail {
 template <class T> Result<T> fail(esolm_status status) { return fail<T>(Error{status, esolm_last_error()}); }
 } // namespace detail
 
+namespace detail {
+/* What `fill`, a function of a buffer, its capacity and the size that it gets, writes; `size` is a guess of that. */
+template <class Buffer, class F> Result<Buffer> filled(std::size_t size, F &&fill)
+{
+    Buffer buffer(size, 0);
+    esolm_status status;
+    while ((status = fill(buffer.data(), buffer.size(), &size)) == ESOLM_ERR_BUFFER_TOO_SMALL)
+        buffer.resize(size);
+    if (status)
+        return fail<Buffer>(status);
+    buffer.resize(size);
+    return buffer;
+}
+
+/* The same for text, whose NUL is not counted in its size. */
+template <class F> Result<std::string> text(std::size_t size, F &&fill)
+{
+    return filled<std::string>(size, [&](char *text, std::size_t capacity, std::size_t *length) {
+        esolm_status status = fill(text, capacity, length);
+        *length += status == ESOLM_ERR_BUFFER_TOO_SMALL;
+        return status;
+    });
+}
+} // namespace detail
+
 /* A pointer and a number of elements; made from anything that has data() and size(). */
 template <class T> class Span {
 public:
@@ -148,6 +173,9 @@ struct ModelParams : esolm_model_params {
 };
 struct ContextParams : esolm_context_params {
     ContextParams() { esolm_context_params_init(this, sizeof(esolm_context_params)); }
+};
+struct ScoreParams : esolm_score_params {
+    ScoreParams() { esolm_score_params_init(this, sizeof(esolm_score_params)); }
 };
 struct GenerateParams : esolm_generate_params {
     GenerateParams() { esolm_generate_params_init(this, sizeof(esolm_generate_params)); }
@@ -181,6 +209,17 @@ inline Result<std::vector<esolm_device_info>> devices()
             return detail::fail<Infos>(status);
     }
     return infos;
+}
+
+/* What the model in a file and a context of it would take, without opening it. */
+inline Result<esolm_memory_use> estimate_memory(const std::string &path, const ModelParams &model = {},
+                                                const ContextParams &context = {})
+{
+    esolm_memory_use use{};
+    use.struct_size = sizeof use;
+    if (esolm_status status = esolm_memory_estimate(path.c_str(), &model, &context, &use))
+        return detail::fail<esolm_memory_use>(status);
+    return use;
 }
 
 class Model {
@@ -219,33 +258,35 @@ public:
         return info;
     }
 
+    /* The value of a key of the file's metadata, as text. */
+    Result<std::string> metadata(const std::string &key) const
+    {
+        return detail::text(128, [&](char *text, std::size_t capacity, std::size_t *length) {
+            return esolm_model_metadata_get(get(), key.c_str(), text, capacity, length);
+        });
+    }
+
     Result<std::vector<std::uint32_t>> tokenize(std::string_view text) const
     {
         using Tokens = std::vector<std::uint32_t>;
-        Tokens tokens(text.size() / 2 + 8);
-        std::size_t n = 0;
-        esolm_status status;
-        while ((status = esolm_tokenize(get(), text.data(), text.size(), tokens.data(), tokens.size(), &n)) ==
-               ESOLM_ERR_BUFFER_TOO_SMALL)
-            tokens.resize(n);
-        if (status)
-            return detail::fail<Tokens>(status);
-        tokens.resize(n);
-        return tokens;
+        return detail::filled<Tokens>(text.size() / 2 + 8, [&](std::uint32_t *to, std::size_t capacity, std::size_t *n) {
+            return esolm_tokenize(get(), text.data(), text.size(), to, capacity, n);
+        });
     }
 
     Result<std::string> detokenize(Span<const std::uint32_t> tokens) const
     {
-        std::string text(tokens.size() * 4 + 1, '\0');
-        std::size_t length = 0;
-        esolm_status status;
-        while ((status = esolm_detokenize(get(), tokens.data(), tokens.size(), text.data(), text.size(), &length)) ==
-               ESOLM_ERR_BUFFER_TOO_SMALL)
-            text.resize(length + 1);
-        if (status)
-            return detail::fail<std::string>(status);
-        text.resize(length);
-        return text;
+        return detail::text(tokens.size() * 4 + 1, [&](char *text, std::size_t capacity, std::size_t *length) {
+            return esolm_detokenize(get(), tokens.data(), tokens.size(), text, capacity, length);
+        });
+    }
+
+    /* The bytes of one token, which may be a part of a character. */
+    Result<std::string> token_bytes(std::uint32_t token) const
+    {
+        return detail::filled<std::string>(32, [&](char *bytes, std::size_t capacity, std::size_t *n) {
+            return esolm_token_bytes(get(), token, reinterpret_cast<std::uint8_t *>(bytes), capacity, n);
+        });
     }
 
     const esolm_model *get() const noexcept { return handle_.get(); }
@@ -343,36 +384,54 @@ public:
         return done ? std::optional<Step>() : std::optional<Step>(seen(info));
     }
 
-    /* Stops what runs on this context; from any thread. */
+    /* Stops what runs on this context, and all that comes later, until cancel_reset; from any thread. */
     void cancel() const noexcept { esolm_cancel(handle_.get()); }
+    void cancel_reset() const noexcept { esolm_cancel_reset(handle_.get()); }
+
+    /* Forgets the generation. */
+    Result<void> reset()
+    {
+        if (esolm_status status = esolm_context_reset(handle_.get()))
+            return detail::fail<void>(status);
+        return detail::done();
+    }
 
     Result<std::vector<std::uint32_t>> tokens(std::size_t sequence = 0)
     {
         using Tokens = std::vector<std::uint32_t>;
-        Tokens tokens(64);
-        std::size_t n = 0;
-        esolm_status status;
-        while ((status = esolm_copy_tokens(handle_.get(), sequence, tokens.data(), tokens.size(), &n)) ==
-               ESOLM_ERR_BUFFER_TOO_SMALL)
-            tokens.resize(n);
-        if (status)
-            return detail::fail<Tokens>(status);
-        tokens.resize(n);
-        return tokens;
+        return detail::filled<Tokens>(64, [&](std::uint32_t *to, std::size_t capacity, std::size_t *n) {
+            return esolm_copy_tokens(handle_.get(), sequence, to, capacity, n);
+        });
     }
 
     Result<std::string> text(std::size_t sequence = 0)
     {
-        std::string text(256, '\0');
-        std::size_t length = 0;
-        esolm_status status;
-        while ((status = esolm_copy_text(handle_.get(), sequence, text.data(), text.size(), &length)) ==
-               ESOLM_ERR_BUFFER_TOO_SMALL)
-            text.resize(length + 1);
-        if (status)
-            return detail::fail<std::string>(status);
-        text.resize(length);
-        return text;
+        return detail::text(256, [&](char *text, std::size_t capacity, std::size_t *length) {
+            return esolm_copy_text(handle_.get(), sequence, text, capacity, length);
+        });
+    }
+
+    /* Log-probabilities of a text's tokens from left to right, or in an order, after the first `known` of them. */
+    Result<std::vector<double>> score_order(Span<const std::uint32_t> tokens, Span<const std::uint32_t> order = {},
+                                            std::size_t known = 0)
+    {
+        std::vector<double> log_p(tokens.size() > known ? tokens.size() - known : 1);
+        if (esolm_status status = esolm_score_order(handle_.get(), tokens.data(), order.data(), tokens.size(), known,
+                                                    log_p.data(), log_p.size()))
+            return detail::fail<std::vector<double>>(status);
+        log_p.resize(tokens.size() - known);
+        return log_p;
+    }
+
+    /* How likely a text of any length is. */
+    Result<esolm_text_score> score_text(Span<const std::uint32_t> tokens, const ScoreParams &params = {})
+    {
+        esolm_text_score score{};
+        score.struct_size = sizeof score;
+        if (esolm_status status = esolm_score_text(handle_.get(), tokens.data(), tokens.size(), &params, nullptr, 0,
+                                                   &score, nullptr, nullptr))
+            return detail::fail<esolm_text_score>(status);
+        return score;
     }
 
     esolm_context *get() const noexcept { return handle_.get(); }

@@ -2,7 +2,6 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::request::Prompt;
 use crate::step::Choice;
 
 /// Rules for the tokens of a sequence. They change the network's logits before temperature, top-k and nucleus.
@@ -27,11 +26,16 @@ impl Default for Constraints {
 }
 
 impl Constraints {
-    /// Checks that they can be kept in a text of `length` tokens that begins with `prompt`.
+    /// Checks that they can be kept in a text of `length` tokens, of which `known` says the given ones by position.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] that says which rule cannot, and where.
-    pub(crate) fn validate(&self, config: &Config, length: usize, prompt: &Prompt) -> Result<()> {
+    pub(crate) fn validate(
+        &self,
+        config: &Config,
+        length: usize,
+        known: impl Fn(u32) -> Option<u32>,
+    ) -> Result<()> {
         let exists = |token: u32| (token as usize) < config.vocab_size && token != config.mask_token_id;
         let no_token =
             |rule: &str, token: u32| Err(Error::invalid(format!("{rule}: there is no token {token}")));
@@ -77,8 +81,7 @@ impl Constraints {
                     "every one is banned".into()
                 });
             }
-            let known = prompt.known.iter().find(|(known, _)| known == position);
-            if let Some((_, token)) = known.filter(|(_, token)| !tokens.contains(token)) {
+            if let Some(token) = known(*position).filter(|token| !tokens.contains(token)) {
                 return bad(format!("the prompt has token {token} there"));
             }
         }

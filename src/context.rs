@@ -1,14 +1,19 @@
 //! A context: one caller's memory and threads for generating from a model.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cpu;
+use crate::config::Config;
+use crate::cpu::{self, Slots};
 use crate::error::{Error, Result};
 use crate::forward::{self, Pass};
-use crate::ggml::{Backend, Memory, Workspace, WorkspaceSize, count_threads, in_host_memory};
+use crate::ggml::{
+    Backend, Device, Memory, WeightsSource, Workspace, WorkspaceSize, count_threads, in_host_memory,
+};
+use crate::gguf::TensorInfo;
 use crate::kv_cache::{Capacity, KvType, Layout, SLOT_GROUP};
-use crate::model::Model;
+use crate::model::{Contents, LoadOptions, Model, total_bytes};
 use crate::session::Session;
 
 /// The limits of a context. A zero stands for the default.
@@ -43,9 +48,11 @@ pub enum Kernels {
 /// Rows of a pass unless said otherwise: enough for matrix kernels to run at full speed.
 const DEFAULT_PASS_ROWS: usize = 128;
 
-/// Where a context's memory goes, in bytes.
+/// Where memory goes, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryUse {
+    /// The model's weights, in the mapped file, in memory of their own or on the device; contexts share them.
+    pub weights: usize,
     /// The arena: all host memory of the context. On the CPU the other two are in it.
     pub arena: usize,
     /// The K/V cache.
@@ -59,8 +66,8 @@ pub struct MemoryUse {
 pub struct CancelToken(pub(crate) Arc<AtomicBool>);
 
 impl CancelToken {
-    /// Makes the running call, or else the next one, end with [`Error::Cancelled`]. It stays fired until
-    /// [`Context::begin`] or [`CancelToken::reset`].
+    /// Makes the running call, if there is one, and every later one end with [`Error::Cancelled`], until
+    /// [`CancelToken::reset`]. So it does not matter whether it comes before a call or while it runs.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -110,6 +117,7 @@ struct Plan {
     threads: usize,
     layout: Layout,
     size: Size,
+    weights: usize,
 }
 
 /// How much memory the two ways need.
@@ -119,8 +127,7 @@ enum Size {
 }
 
 impl Plan {
-    fn new(model: &Model, params: &ContextParams) -> Result<Self> {
-        let config = model.config();
+    fn new(config: &Config, tensors: &[TensorInfo], device: Device, params: &ContextParams) -> Result<Self> {
         let or = |value: usize, default: usize| if value == 0 { default } else { value };
         let length = or(params.length, config.context_length);
         if length > config.context_length {
@@ -139,9 +146,7 @@ impl Plan {
         let rows = if causal { rows } else { rows.max(slots) };
         let threads = count_threads(params.threads)?;
         let capacity = Capacity { sequences, slots, rows, kv: params.kv_type };
-        let own = params.kernels == Kernels::Own
-            && in_host_memory(model.weights().device())
-            && cpu::Engine::supports(config);
+        let own = params.kernels == Kernels::Own && in_host_memory(device) && cpu::Engine::supports(config);
         if !(own || causal) {
             let variant = config.variant.name();
             return Err(Error::Unsupported(format!(
@@ -152,18 +157,23 @@ impl Plan {
         let size = if own {
             Size::Cpu(cpu::Engine::memory(&layout, &capacity, threads)?)
         } else {
-            let tensors = forward::most_tensors(config, sequences.min(rows));
+            let most = forward::most_tensors(config, sequences.min(rows));
             Size::Graph(Workspace::measure(
                 threads,
-                model.weights(),
-                (layout.len, tensors, config.vocab_size * rows),
+                device,
+                tensors,
+                (layout.len, most, config.vocab_size * rows),
                 |graph, weights| {
                     let pass = Pass::largest(&capacity);
                     forward::build(graph, weights, config, &capacity, &layout, &pass)
                 },
             )?)
         };
-        Ok(Self { capacity, length, threads, layout, size })
+        Ok(Self { capacity, length, threads, layout, size, weights: total_bytes(tensors) })
+    }
+
+    fn for_model(model: &Model, params: &ContextParams) -> Result<Self> {
+        Self::new(model.config(), model.tensors(), model.weights().device(), params)
     }
 
     fn memory_use(&self) -> MemoryUse {
@@ -172,7 +182,7 @@ impl Plan {
             Size::Cpu(arena) => (arena, arena - self.layout.len),
             Size::Graph(size) => (size.arena(), size.work),
         };
-        MemoryUse { arena, kv_cache, compute: self.layout.len - kv_cache + beside }
+        MemoryUse { weights: self.weights, arena, kv_cache, compute: self.layout.len - kv_cache + beside }
     }
 
     /// Takes the memory and starts the threads.
@@ -207,7 +217,7 @@ impl Context {
         params: &ContextParams,
         arena: impl FnOnce(usize) -> Result<Memory>,
     ) -> Result<Self> {
-        let plan = Plan::new(model, params)?;
+        let plan = Plan::for_model(model, params)?;
         let (capacity, length) = (plan.capacity, plan.length);
         let session = Session::new(model.config(), &capacity, length);
         let compute = plan.start(model, arena)?;
@@ -220,7 +230,29 @@ impl Context {
     /// # Errors
     /// [`Error::InvalidArgument`] if the parameters exceed the model.
     pub fn memory_use(model: &Model, params: &ContextParams) -> Result<MemoryUse> {
-        Ok(Plan::new(model, params)?.memory_use())
+        Ok(Plan::for_model(model, params)?.memory_use())
+    }
+
+    /// The memory that the model in the file at `path` and a context with these parameters would take. Reads what the
+    /// file says about itself, not the weights.
+    ///
+    /// # Errors
+    /// As [`Model::open`] and [`Context::memory_use`].
+    pub fn estimate(
+        path: impl AsRef<Path>,
+        options: &LoadOptions<'_>,
+        params: &ContextParams,
+    ) -> Result<MemoryUse> {
+        let path = path.as_ref();
+        let device = Device::find(&options.device)?;
+        let file = WeightsSource::map(path)?;
+        let Contents { config, tensors, .. } = Contents::read(file.bytes(), &path.display().to_string())?;
+        Ok(Plan::new(&config, &tensors, device, params)?.memory_use())
+    }
+
+    /// Forgets the generation: its tokens, its texts, and what would come next. Memory and threads stay.
+    pub fn reset(&mut self) {
+        self.forget_generation();
     }
 
     /// The model.
@@ -269,6 +301,26 @@ impl Engine {
     /// Whether a row's view is free, not only causal.
     pub(crate) fn sees_any_slots(&self) -> bool {
         matches!(self.compute, Compute::Cpu(_))
+    }
+
+    /// Adds the keys and values of `slots` to `out`. False if they cannot be had from this device.
+    pub(crate) fn save_cache(&self, slots: Slots, out: &mut Vec<u8>) -> Result<bool> {
+        match &self.compute {
+            Compute::Cpu(engine) => {
+                engine.save(self.model.config(), &self.capacity, slots, out).map(|()| true)
+            }
+            Compute::Graph { .. } => Ok(false),
+        }
+    }
+
+    /// Puts keys and values of `slots` back. False if this device cannot take them.
+    pub(crate) fn load_cache(&mut self, slots: Slots, bytes: &[u8]) -> Result<bool> {
+        match &mut self.compute {
+            Compute::Cpu(engine) => {
+                engine.load(self.model.config(), &self.capacity, slots, bytes).map(|()| true)
+            }
+            Compute::Graph { .. } => Ok(false),
+        }
     }
 
     /// Forgets the cache, after a failure that may have left numbers in it that are not finite.

@@ -34,6 +34,7 @@
 //! `&mut` says; its [`CancelToken`] works from anywhere.
 #![warn(clippy::indexing_slicing)]
 
+mod adaptive;
 mod bound;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
@@ -62,12 +63,14 @@ mod schedule;
 mod score;
 mod sequence;
 mod session;
+mod state;
 mod step;
 mod template;
 mod tokenizer;
 #[cfg(feature = "convert")]
 pub mod verify;
 
+pub use adaptive::{Adaptive, Confidence};
 pub use bound::{Bound, Estimate, ScoreParams, TextScore};
 pub use constraint::Constraints;
 pub use context::{CancelToken, Context, ContextParams, Kernels, MemoryUse};

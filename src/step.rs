@@ -1,5 +1,6 @@
 //! One step: its rows go through the network, each row of logits becomes a token.
 
+use crate::adaptive::Adaptive;
 use crate::config::Config;
 use crate::constraint::Editor;
 use crate::context::{Context, Engine};
@@ -27,7 +28,7 @@ pub struct Update {
 pub struct Step<'a> {
     /// The step's number, from 0.
     pub index: usize,
-    /// Steps of the whole generation.
+    /// Steps of the whole generation (at most, where they are [`Adaptive`]).
     pub total: usize,
     /// The tokens written: sequence by sequence, and in each in generation order.
     pub updates: &'a [Update],
@@ -85,8 +86,7 @@ impl Session {
         pass.clear();
         let (first_sequence, mut slot) = from;
         for (number, sequence) in sequences.iter().enumerate().take(*active).skip(first_sequence) {
-            let Some(&count) = sequence.counts.get(*next) else { continue };
-            let count = count as usize;
+            let Some(count) = sequence.due(*next) else { continue };
             let slots = sequence.slots(variant, count);
             slot = slot.max(slots.start);
             let first_row = pass.tokens.len();
@@ -115,6 +115,7 @@ impl Session {
     fn step(&mut self, engine: &mut Engine, mut choose: impl FnMut(Turn<'_>) -> Result<u32>) -> Result<()> {
         self.updates.clear();
         self.log_probs.clear();
+        self.sureness.clear();
         let model = engine.model.clone();
         let config = model.config();
         let mut from = Some((0, 0));
@@ -145,9 +146,15 @@ impl Session {
                     if self.wants_log_probs {
                         self.log_probs.push(log_probability(logits, token, self.mask)?);
                     }
+                    if let Some(adaptive) = self.adaptive {
+                        self.sureness.push(adaptive.sureness(logits, self.mask));
+                    }
                     self.updates.push(Update { sequence: segment.sequence as u32, position, token });
                 }
             }
+        }
+        if let Some(adaptive) = self.adaptive {
+            self.put_back(&adaptive);
         }
         for update in &self.updates {
             if let Some(sequence) = self.sequences.get_mut(update.sequence as usize)
@@ -156,13 +163,32 @@ impl Session {
                 *token = update.token;
             }
         }
-        for sequence in self.sequences.iter_mut().take(self.active) {
-            if let Some(&count) = sequence.counts.get(self.next) {
-                sequence.advance(config.variant, count as usize);
+        for written in self.updates.chunk_by(|a, b| a.sequence == b.sequence) {
+            let number = written.first().map_or(0, |update| update.sequence as usize);
+            if let Some(sequence) = self.sequences.get_mut(number) {
+                sequence.advance(config.variant, written.len());
             }
         }
         self.next += 1;
+        self.count_steps();
         Ok(())
+    }
+
+    /// Keeps the tokens that the model is sure of, and puts the positions of the others back behind theirs.
+    fn put_back(&mut self, adaptive: &Adaptive) {
+        self.kept.clear();
+        for proposed in self.updates.chunk_by(|a, b| a.sequence == b.sequence) {
+            let first = self.kept.len();
+            let sureness = self.sureness.get(first..first + proposed.len()).unwrap_or(&[]);
+            adaptive.decide(sureness, &mut self.kept);
+            let number = proposed.first().map_or(0, |update| update.sequence as usize);
+            if let (Some(sequence), Some(kept)) = (self.sequences.get_mut(number), self.kept.get(first..)) {
+                sequence.bring_forward(kept);
+            }
+        }
+        let (mut of_updates, mut of_log_probs) = (self.kept.iter(), self.kept.iter());
+        self.updates.retain(|_| of_updates.next() == Some(&true));
+        self.log_probs.retain(|_| of_log_probs.next() == Some(&true));
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use tokenizers::DecoderWrapper;
+
 use crate::config::Config;
 use crate::error::{Error, Result};
 
@@ -64,6 +66,23 @@ impl Tokenizer {
         Ok(text)
     }
 
+    /// The bytes that one token stands for, which may be a part of a character. A special token's are those of its
+    /// name.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`], also for the mask and for a token outside the vocabulary.
+    pub fn token_bytes(&self, token: u32) -> Result<Vec<u8>> {
+        let piece = self.inner.id_to_token(token).filter(|_| token != self.mask);
+        let piece = piece.ok_or_else(|| Error::Tokenizer(format!("there is no token {token}")))?;
+        let added = self.inner.get_added_vocabulary().is_special_token(&piece);
+        if let (Some(DecoderWrapper::ByteLevel(_)), false) = (self.inner.get_decoder(), added)
+            && let Some(bytes) = byte_level(&piece)
+        {
+            return Ok(bytes);
+        }
+        Ok(self.decode(&[token])?.into_bytes())
+    }
+
     /// The text of the finished beginning of `tokens`: up to the first mask or end-of-text token, and without
     /// a last character whose bytes are not all there. It only ever grows as tokens become known.
     ///
@@ -78,6 +97,21 @@ impl Tokenizer {
         }
         Ok(text)
     }
+}
+
+/// The bytes that a byte-level token is written for: printable Latin-1 characters stand for themselves, the other
+/// bytes, in order, for the characters from U+0100 on. Nothing for what is not written so.
+///
+/// Source: GPT-2's `bytes_to_unicode`.
+fn byte_level(piece: &str) -> Option<Vec<u8>> {
+    let as_is = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    piece
+        .chars()
+        .map(|c| match u8::try_from(c) {
+            Ok(byte) => Some(byte).filter(as_is),
+            Err(_) => (0..=u8::MAX).filter(|b| !as_is(b)).nth((c as usize).checked_sub(0x100)?),
+        })
+        .collect()
 }
 
 /// Runs `f` of the tokenizer library; its errors and panics become [`Error::Tokenizer`].

@@ -5,7 +5,19 @@
 use std::path::Path;
 
 /// The files of src/capi, in the header's order.
-const FILES: [&str; 8] = ["version", "status", "log", "device", "model", "tokenizer", "context", "generate"];
+const FILES: [&str; 11] = [
+    "version",
+    "status",
+    "log",
+    "device",
+    "progress",
+    "model",
+    "tokenizer",
+    "context",
+    "memory",
+    "generate",
+    "score",
+];
 
 #[test]
 fn the_header_is_up_to_date() -> Result<(), Box<dyn std::error::Error>> {

@@ -17,7 +17,7 @@ fn good() -> Vec<u8> {
     std::fs::read(out).unwrap()
 }
 
-fn cpu() -> LoadOptions {
+fn cpu() -> LoadOptions<'static> {
     LoadOptions { device: "cpu".into(), ..LoadOptions::default() }
 }
 
@@ -190,7 +190,8 @@ fn random_damage_anywhere_is_an_error_or_a_text() {
 
 #[test]
 fn files_that_are_none() {
-    let open = |path: &Path, mode| Model::open(path, &LoadOptions { device: "cpu".into(), mode });
+    let open =
+        |path: &Path, mode| Model::open(path, &LoadOptions { device: "cpu".into(), mode, progress: None });
     for mode in [LoadMode::Map, LoadMode::Copy] {
         assert!(matches!(open(Path::new("no/such/file"), mode), Err(Error::Io { .. })));
         let dir = tempfile::tempdir().unwrap();

@@ -377,7 +377,11 @@ fn a_cancelled_generation_goes_on_as_if_it_had_not_been() {
         }
         assert_eq!([0, 1].map(|n| context.tokens(n).unwrap().to_vec()).as_slice(), whole);
         context.begin(&prompts, &generation(8)).unwrap();
-        assert!(!token.is_cancelled(), "a new beginning takes the cancelling back");
+        token.cancel();
+        let refused = context.begin(&prompts, &generation(8));
+        assert!(matches!(refused, Err(Error::Cancelled)), "a cancel before the beginning is not lost");
+        assert!(matches!(context.step(), Err(Error::Cancelled)));
+        token.reset();
         finish(&mut context);
     }
 }
@@ -436,7 +440,8 @@ fn memory_use_is_what_the_parameters_ask_for() {
                 let memory = usage(ContextParams { kv_type, length, ..params(sequences) });
                 // Keys and values of 2 blocks, 64 wide.
                 assert_eq!(memory.kv_cache, 2 * 2 * 64 * bytes * slots * sequences);
-                let MemoryUse { arena, kv_cache, compute } = memory;
+                let MemoryUse { weights, arena, kv_cache, compute } = memory;
+                assert_eq!(weights, model.tensor_bytes());
                 assert!(arena >= kv_cache + compute, "{memory:?}");
                 assert!(arena < kv_cache + compute + (1 << 20), "{memory:?}");
             }

@@ -116,7 +116,9 @@ static void one_context(void)
     struct meeting meeting = {.status = -1};
     esolm_context_params how_much = limits();
     esolm_prompt nothing = {NULL, NULL, 0};
-    uint32_t tokens[LENGTH];
+    esolm_text_score score = {.struct_size = sizeof score};
+    uint32_t tokens[LENGTH] = {0};
+    double log_p;
     char text[1024];
     size_t n;
     int32_t done;
@@ -128,6 +130,10 @@ static void one_context(void)
     STATUS(ESOLM_ERR_BUSY, esolm_step(meeting.context, NULL, &done));
     STATUS(ESOLM_ERR_BUSY, esolm_begin(meeting.context, &nothing, 1, NULL));
     STATUS(ESOLM_ERR_BUSY, esolm_generate(meeting.context, &nothing, 1, NULL, NULL, NULL));
+    STATUS(ESOLM_ERR_BUSY, esolm_context_reset(meeting.context));
+    STATUS(ESOLM_ERR_BUSY, esolm_score_order(meeting.context, tokens, NULL, 0, 0, &log_p, 1));
+    STATUS(ESOLM_ERR_BUSY, esolm_score_masked(meeting.context, tokens, NULL, 0, 0, &log_p, 1));
+    STATUS(ESOLM_ERR_BUSY, esolm_score_text(meeting.context, tokens, 1, NULL, NULL, 0, &score, NULL, NULL));
     STATUS(ESOLM_ERR_BUSY, esolm_copy_tokens(meeting.context, 0, tokens, LENGTH, &n));
     STATUS(ESOLM_ERR_BUSY, esolm_copy_text(meeting.context, 0, text, sizeof text, &n));
     atomic_store(&meeting.tried, 1);

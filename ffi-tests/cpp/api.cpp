@@ -2,7 +2,9 @@
 #include "../c/check.h"
 #include "esolm.hpp"
 
+#include <cmath>
 #include <memory>
+#include <numeric>
 
 static_assert(!std::is_copy_constructible_v<esolm::Model> && !std::is_copy_assignable_v<esolm::Context>);
 static_assert(std::is_nothrow_move_constructible_v<esolm::Model> && std::is_nothrow_move_assignable_v<esolm::Context>);
@@ -53,6 +55,17 @@ static void handles(const char *path)
     auto tokens = take(model.tokenize(text));
     CHECK(take(model.detokenize(tokens)) == text);
     CHECK(take(model.tokenize("")).empty());
+
+    CHECK(take(model.metadata("general.architecture")) == "esolm");
+    CHECK(take(model.metadata("tokenizer.huggingface.json")).size() > 1000);
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return model.metadata("no.such.key"); }));
+    std::string joined;
+    for (std::uint32_t token : take(model.tokenize("Zo\xc3\xab")))
+        joined += take(model.token_bytes(token));
+    CHECK(joined == "Zo\xc3\xab");
+    STATUS(ESOLM_ERR_TOKENIZER, status_of([&] { return model.token_bytes(4000000000u); }));
+    CHECK(take(esolm::estimate_memory(path)).weights == take(model.info()).tensor_bytes);
+    STATUS(ESOLM_ERR_IO, status_of([] { return esolm::estimate_memory("/nowhere.gguf"); }));
 }
 
 static void generations(const esolm::Model &model)
@@ -120,6 +133,11 @@ static void watching(const esolm::Model &model)
                    return true;
                });
            }));
+    STATUS(ESOLM_ERR_CANCELLED, status_of([&] { return context.begin(esolm_prompt{}, how); }));
+    context.cancel_reset();
+    STATUS(ESOLM_OK, status_of([&] { return context.begin(esolm_prompt{}, how); }));
+    STATUS(ESOLM_OK, status_of([&] { return context.reset(); }));
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.tokens(); }));
 #ifndef ESOLM_NO_EXCEPTIONS
     int caught = 0;
     try {
@@ -131,6 +149,22 @@ static void watching(const esolm::Model &model)
 #endif
 }
 
+static void scores(const esolm::Model &model)
+{
+    esolm::ContextParams limits;
+    limits.length = 32;
+    limits.threads = 1;
+    esolm::Context context = take(esolm::Context::make(model, limits));
+    const auto words = take(model.tokenize("Once upon a time"));
+    const auto all = take(context.score_order(words)), last = take(context.score_order(words, {}, words.size() - 1));
+    CHECK(all.size() == words.size() && last.size() == 1 && std::abs(last[0] - all.back()) < 1e-3);
+    CHECK(take(context.score_order(words, {}, words.size())).empty());
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.score_order(words, {}, words.size() + 1); }));
+    const double nll = take(context.score_text(words)).nll;
+    CHECK(std::abs(nll + std::accumulate(all.begin(), all.end(), 0.0)) < 1e-6);
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.score_text({}); }));
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2)
@@ -139,5 +173,6 @@ int main(int argc, char **argv)
     esolm::Model model = take(esolm::Model::open(argv[1]));
     generations(model);
     watching(model);
+    scores(model);
     return report();
 }

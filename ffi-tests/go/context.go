@@ -27,17 +27,43 @@ type ContextOptions struct {
 	PassRows  int  // most rows that go through the network at once (128)
 	Threads   int  // of the CPU (one per core)
 	F32Cache  bool // keep keys and values in single precision
+	GGML      bool // compute with ggml's kernels on the CPU, too
 }
 
-// NewContext takes all memory that generating needs. The context keeps the model alive, even if it is closed.
-func NewContext(model *Model, options ContextOptions) (*Context, error) {
-	var params C.esolm_context_params
+func (options ContextOptions) c() (params C.esolm_context_params) {
 	C.esolm_context_params_init(&params, C.sizeof_esolm_context_params)
 	params.sequences = C.size_t(options.Sequences)
 	params.length = C.size_t(options.Length)
 	params.pass_rows = C.size_t(options.PassRows)
 	params.threads = C.size_t(options.Threads)
 	params.kv_type = boolean(options.F32Cache) // ESOLM_KV_F16 is 0, ESOLM_KV_F32 1
+	params.kernels = boolean(options.GGML)     // ESOLM_KERNELS_OWN is 0, ESOLM_KERNELS_GGML 1
+	return params
+}
+
+// MemoryUse says where memory goes, in bytes.
+type MemoryUse struct {
+	Weights uint64 // the model's, shared by all contexts
+	Arena   uint64 // a context's host memory; on the CPU the two below are in it
+	KVCache uint64
+	Compute uint64
+}
+
+// EstimateMemory is what the model in the file at path and a context of it would take; it reads the file's header only.
+func EstimateMemory(path string, model ModelOptions, options ContextOptions) (MemoryUse, error) {
+	name := C.CString(path)
+	defer C.free(unsafe.Pointer(name))
+	params, free := model.c()
+	defer free()
+	limits := options.c()
+	use := C.esolm_memory_use{struct_size: C.sizeof_esolm_memory_use}
+	err := call(func() C.esolm_status { return C.esolm_memory_estimate(name, params, &limits, &use) })
+	return MemoryUse{uint64(use.weights), uint64(use.arena), uint64(use.kv_cache), uint64(use.compute)}, err
+}
+
+// NewContext takes all memory that generating needs. The context keeps the model alive, even if it is closed.
+func NewContext(model *Model, options ContextOptions) (*Context, error) {
+	params := options.c()
 	made := &Context{}
 	err := model.with(func(c *C.esolm_model) C.esolm_status { return C.esolm_context_new(c, &params, &made.c) })
 	if err != nil {
@@ -55,6 +81,11 @@ func (c *Context) Close() error {
 	C.esolm_context_free(c.c)
 	c.c = nil
 	return nil
+}
+
+// Reset forgets the generation: its tokens and texts.
+func (c *Context) Reset() error {
+	return c.with(func(context *C.esolm_context) C.esolm_status { return C.esolm_context_reset(context) })
 }
 
 func (c *Context) with(f func(context *C.esolm_context) C.esolm_status) error {
@@ -229,7 +260,8 @@ func cancelWith(ctx context.Context, c *C.esolm_context) (stop func()) {
 	}()
 	return func() {
 		close(finished)
-		<-gone // so that it cannot cancel a later call
+		<-gone
+		C.esolm_cancel_reset(c) // it was for this call only
 	}
 }
 

@@ -292,3 +292,56 @@ func TestLog(t *testing.T) {
 	defer guard.Unlock()
 	t.Log(messages, "messages")
 }
+
+func TestDescription(t *testing.T) {
+	model := openModel(t)
+	keys, err := model.MetadataKeys()
+	if err != nil || len(keys) < 4 {
+		t.Fatal(keys, err)
+	}
+	for _, key := range keys {
+		if value, err := model.Metadata(key); err != nil || value == "" {
+			t.Error(key, err)
+		}
+	}
+	if value, err := model.Metadata("general.architecture"); value != "esolm" {
+		t.Error(value, err)
+	}
+	_, err = model.Metadata("no.such.key")
+	has(t, StatusInvalidArgument, err)
+
+	tokens, err := model.Tokenize("Zoë, 5 €")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bytes []byte
+	for _, token := range tokens {
+		part, err := model.TokenBytes(token)
+		if err != nil {
+			t.Error(err)
+		}
+		bytes = append(bytes, part...)
+	}
+	if string(bytes) != "Zoë, 5 €" {
+		t.Errorf("%q", bytes)
+	}
+
+	use, err := EstimateMemory(path, ModelOptions{Device: "cpu"}, small)
+	if err != nil || use.KVCache == 0 || use.KVCache+use.Compute > use.Arena {
+		t.Error(use, err)
+	}
+	_, err = EstimateMemory("/nowhere.gguf", ModelOptions{}, small)
+	has(t, StatusIO, err)
+}
+
+func TestReset(t *testing.T) {
+	c := newContext(t, openModel(t), small)
+	if err := c.Generate(context.Background(), []Prompt{{}}, few()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Reset(); err != nil {
+		t.Error(err)
+	}
+	_, err := c.Text(0)
+	has(t, StatusInvalidArgument, err)
+}

@@ -44,16 +44,23 @@ func OpenBytes(file []byte, options ModelOptions) (*Model, error) {
 	})
 }
 
-func open(options ModelOptions, how func(*C.esolm_model_params, **C.esolm_model) C.esolm_status) (*Model, error) {
+func (options ModelOptions) c() (params *C.esolm_model_params, free func()) {
 	// In C's memory: Go's may not hold the pointer to the device's name.
-	params := (*C.esolm_model_params)(C.calloc(1, C.sizeof_esolm_model_params))
-	defer C.free(unsafe.Pointer(params))
+	params = (*C.esolm_model_params)(C.calloc(1, C.sizeof_esolm_model_params))
 	C.esolm_model_params_init(params, C.sizeof_esolm_model_params)
 	params.mode = boolean(options.Copy) // ESOLM_MODE_MAP is 0, ESOLM_MODE_COPY 1
 	if options.Device != "" {
 		params.device = C.CString(options.Device)
-		defer C.free(unsafe.Pointer(params.device))
 	}
+	return params, func() {
+		C.free(unsafe.Pointer(params.device))
+		C.free(unsafe.Pointer(params))
+	}
+}
+
+func open(options ModelOptions, how func(*C.esolm_model_params, **C.esolm_model) C.esolm_status) (*Model, error) {
+	params, free := options.c()
+	defer free()
 	model := &Model{}
 	if err := call(func() C.esolm_status { return how(params, &model.c) }); err != nil {
 		return nil, err
@@ -119,16 +126,53 @@ func (m *Model) Tokenize(text string) ([]uint32, error) {
 	}, len(text)/2+8)
 }
 
-// Detokenize makes text of tokens.
-func (m *Model) Detokenize(tokens []uint32) (string, error) {
+// TokenBytes are the bytes that one token stands for; they may be a part of a character.
+func (m *Model) TokenBytes(token uint32) ([]byte, error) {
+	return filled(func(bytes []byte, n *C.size_t) error {
+		return m.with(func(model *C.esolm_model) C.esolm_status {
+			return C.esolm_token_bytes(model, C.uint32_t(token), first[C.uint8_t](bytes), C.size_t(len(bytes)), n)
+		})
+	}, 32)
+}
+
+// Metadata is the value of a key of the file's metadata, as text.
+func (m *Model) Metadata(key string) (string, error) {
+	name := C.CString(key)
+	defer C.free(unsafe.Pointer(name))
+	return m.text(128, func(model *C.esolm_model, text *C.char, capacity C.size_t, n *C.size_t) C.esolm_status {
+		return C.esolm_model_metadata_get(model, name, text, capacity, n)
+	})
+}
+
+// MetadataKeys are the keys of the file's metadata, in its order.
+func (m *Model) MetadataKeys() ([]string, error) {
+	var count C.size_t
+	err := m.with(func(model *C.esolm_model) C.esolm_status { return C.esolm_model_metadata_count(model, &count) })
+	keys := make([]string, count)
+	for i := 0; i < len(keys) && err == nil; i++ {
+		keys[i], err = m.text(64, func(model *C.esolm_model, text *C.char, capacity C.size_t, n *C.size_t) C.esolm_status {
+			return C.esolm_model_metadata_key(model, C.size_t(i), text, capacity, n)
+		})
+	}
+	return keys, err
+}
+
+// text is what copy copies, at first to a buffer of this size.
+func (m *Model) text(size int, copy func(*C.esolm_model, *C.char, C.size_t, *C.size_t) C.esolm_status) (string, error) {
 	text, err := filled(func(text []byte, n *C.size_t) error {
 		err := m.with(func(model *C.esolm_model) C.esolm_status {
-			return C.esolm_detokenize(model, first[C.uint32_t](tokens), C.size_t(len(tokens)), first[C.char](text),
-				C.size_t(len(text)), n)
+			return copy(model, first[C.char](text), C.size_t(len(text)), n)
 		})
 		return withNUL(err, n)
-	}, 4*len(tokens)+1)
+	}, size)
 	return string(text), err
+}
+
+// Detokenize makes text of tokens.
+func (m *Model) Detokenize(tokens []uint32) (string, error) {
+	return m.text(4*len(tokens)+1, func(model *C.esolm_model, text *C.char, capacity C.size_t, n *C.size_t) C.esolm_status {
+		return C.esolm_detokenize(model, first[C.uint32_t](tokens), C.size_t(len(tokens)), text, capacity, n)
+	})
 }
 
 // filled calls fill with a buffer that is large enough, and again if it was not.

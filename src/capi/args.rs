@@ -67,6 +67,18 @@ pub(super) unsafe fn optional_string<'a>(pointer: *const c_char, name: &str) -> 
         return Ok("");
     }
     // SAFETY: what the caller promises.
+    unsafe { string(pointer, name) }
+}
+
+/// The NUL-terminated UTF-8 at `pointer`.
+///
+/// # Safety
+/// As [`optional_string`].
+pub(super) unsafe fn string<'a>(pointer: *const c_char, name: &str) -> Result<&'a str> {
+    if pointer.is_null() {
+        return Err(null(name));
+    }
+    // SAFETY: what the caller promises.
     utf8(unsafe { CStr::from_ptr(pointer) }.to_bytes(), name)
 }
 
@@ -116,6 +128,24 @@ pub(super) unsafe fn copy_items<T: Copy>(
         unsafe { to.copy_from_nonoverlapping(items.as_ptr(), items.len()) };
     }
     Ok(())
+}
+
+/// The caller's array for `needed` results, or nothing if there is none.
+///
+/// # Safety
+/// Unless NULL, `to` must be valid for writing `capacity` items, which hold anything, during `'a`.
+pub(super) unsafe fn room<'a>(to: *mut f64, capacity: usize, needed: usize) -> Result<Option<&'a mut [f64]>> {
+    if to.is_null() {
+        return Ok(None);
+    }
+    if capacity < needed {
+        return Err(Error::BufferTooSmall { given: capacity, needed });
+    }
+    if needed > isize::MAX as usize / size_of::<f64>() || !to.is_aligned() {
+        return Err(Error::invalid(format!("{needed} numbers at a bad address or beyond all memory")));
+    }
+    // SAFETY: what the caller promises; any bytes are numbers.
+    Ok(Some(unsafe { std::slice::from_raw_parts_mut(to, needed) }))
 }
 
 /// As [`copy_items`] for text, with a NUL behind it that is not counted.

@@ -8,7 +8,7 @@ use super::model::esolm_model;
 use super::params::SizedStruct;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
-use crate::context::{CancelToken, Context, ContextParams};
+use crate::context::{CancelToken, Context, ContextParams, Kernels};
 use crate::error::{Error, Result};
 use crate::ggml::{ALIGNMENT, Memory};
 use crate::kv_cache::KvType;
@@ -17,7 +17,7 @@ use crate::request::Prompt;
 
 /// A context: memory and threads for generating from a model. Made by esolm_context_new or
 /// esolm_context_new_in, freed by esolm_context_free. One call at a time may use it (others return
-/// ESOLM_ERR_BUSY), from any thread; esolm_cancel works at any time.
+/// ESOLM_ERR_BUSY), from any thread; esolm_cancel and esolm_cancel_reset work at any time.
 pub struct esolm_context {
     state: Mutex<State>,
     cancel: CancelToken,
@@ -34,6 +34,12 @@ pub(super) struct State {
 pub const ESOLM_KV_F16: i32 = 0;
 /// esolm_context_params.kv_type: single precision, for exact comparisons.
 pub const ESOLM_KV_F32: i32 = 1;
+
+/// esolm_context_params.kernels: this library's, made for few rows over a long cache. (A model whose widths are no
+/// multiples of 8 is computed by ggml's all the same.)
+pub const ESOLM_KERNELS_OWN: i32 = 0;
+/// esolm_context_params.kernels: ggml's.
+pub const ESOLM_KERNELS_GGML: i32 = 1;
 
 /// Alignment in bytes of the memory for esolm_context_new_in.
 pub const ESOLM_ARENA_ALIGNMENT: usize = 64;
@@ -57,8 +63,8 @@ pub struct esolm_context_params {
     pub threads: usize,
     /// Precision of the K/V cache: ESOLM_KV_F16 or ESOLM_KV_F32.
     pub kv_type: i32,
-    /// 0
-    pub reserved: u32,
+    /// Who computes on the CPU: ESOLM_KERNELS_OWN or ESOLM_KERNELS_GGML. (Other devices are always ggml's.)
+    pub kernels: i32,
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers only.
@@ -72,24 +78,26 @@ unsafe impl SizedStruct for esolm_context_params {
         pass_rows: 0,
         threads: 0,
         kv_type: ESOLM_KV_F16,
-        reserved: 0,
+        kernels: ESOLM_KERNELS_OWN,
     };
 }
 
 impl esolm_context_params {
-    fn check(&self) -> Result<ContextParams> {
-        if self.reserved != 0 {
-            return Err(Error::invalid("esolm_context_params: reserved is not 0"));
-        }
+    pub(super) fn check(&self) -> Result<ContextParams> {
+        let none =
+            |field, value| Error::invalid(format!("esolm_context_params: there is no {field} {value}"));
         let kv_type = match self.kv_type {
             ESOLM_KV_F16 => KvType::F16,
             ESOLM_KV_F32 => KvType::F32,
-            other => {
-                return Err(Error::invalid(format!("esolm_context_params: there is no kv_type {other}")));
-            }
+            other => return Err(none("kv_type", other)),
+        };
+        let kernels = match self.kernels {
+            ESOLM_KERNELS_OWN => Kernels::Own,
+            ESOLM_KERNELS_GGML => Kernels::Ggml,
+            other => return Err(none("kernels", other)),
         };
         let Self { sequences, length, pass_rows, threads, .. } = *self;
-        Ok(ContextParams { sequences, length, pass_rows, threads, kv_type, ..ContextParams::default() })
+        Ok(ContextParams { sequences, length, pass_rows, threads, kv_type, kernels })
     }
 }
 
@@ -226,14 +234,42 @@ pub unsafe extern "C" fn esolm_context_free(context: *mut esolm_context) {
     });
 }
 
+/// Forgets the generation of a context: its tokens, its texts, and what would come next. Memory and threads stay,
+/// and so does a cancel.
+///
+/// Errors: ESOLM_ERR_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_context_reset(context: *mut esolm_context) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the caller's pointer is NULL or valid.
+        let handle = unsafe { args::reference(context, "context")? };
+        handle.with(|state| {
+            state.context.reset();
+            Ok(())
+        })
+    })
+}
+
 /// Makes the call that is running on this context end with ESOLM_ERR_CANCELLED soon (on the CPU within a step,
-/// else after it), and every later one until esolm_begin or esolm_generate, which take it back. The only
-/// function that may be called on a context that is in use: any thread, also a step callback. Lock-free.
+/// else after it), and every later one at once, until esolm_cancel_reset. So it does not matter whether it comes just
+/// before a call or while it runs. May be called on a context that is in use: any thread, also a callback. Lock-free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_cancel(context: *const esolm_context) -> esolm_status {
     wrap(|| {
         // SAFETY: the caller's pointer is NULL or valid.
         unsafe { args::reference(context, "context")? }.cancel.cancel();
+        Ok(())
+    })
+}
+
+/// Takes esolm_cancel back: the generation goes on with esolm_step as if nothing had been, or another one can begin.
+/// A program that cancels calls this before it lets others know of the next piece of work. Any thread, at any time;
+/// lock-free.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_cancel_reset(context: *const esolm_context) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the caller's pointer is NULL or valid.
+        unsafe { args::reference(context, "context")? }.cancel.reset();
         Ok(())
     })
 }

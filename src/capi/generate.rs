@@ -125,8 +125,8 @@ impl esolm_step_info {
 }
 
 /// Is told what each step did. 0 goes on, anything else stops the generation. It runs on the thread that called
-/// esolm_generate, must not throw or jump, and may call nothing on the context but esolm_cancel (everything else
-/// returns ESOLM_ERR_BUSY).
+/// esolm_generate, must not throw or jump, and may call nothing on the context but esolm_cancel and
+/// esolm_cancel_reset (everything else returns ESOLM_ERR_BUSY).
 pub type esolm_step_callback =
     Option<unsafe extern "C" fn(step: *const esolm_step_info, user_data: *mut c_void) -> i32>;
 
@@ -210,9 +210,8 @@ pub unsafe extern "C" fn esolm_generate(
     })
 }
 
-/// Begins a generation of one sequence per prompt, in place of the last one; esolm_step runs it. Takes an
-/// earlier esolm_cancel back. Arguments and errors are as in esolm_generate. If it fails, the last generation is
-/// still there.
+/// Begins a generation of one sequence per prompt, in place of the last one; esolm_step runs it. Arguments and errors
+/// are as in esolm_generate. If it fails, the last generation is still there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_begin(
     context: *mut esolm_context,

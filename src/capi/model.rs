@@ -1,10 +1,12 @@
 //! `esolm_model`: weights and tokenizer of one file.
 
 use std::ffi::{c_char, c_void};
-use std::ptr::null_mut;
+use std::mem::offset_of;
+use std::ptr::{null, null_mut};
 use std::sync::Arc;
 
 use super::params::SizedStruct;
+use super::progress::{esolm_progress_callback, report};
 use super::status::{esolm_status, wrap};
 use super::{args, params};
 use crate::error::{Error, Result};
@@ -35,14 +37,25 @@ pub struct esolm_model_params {
     pub mode: i32,
     /// 0
     pub reserved: u32,
+    /// Is told how much of the file is in place, and may stop the opening; NULL (the default) is nobody. A file that
+    /// is mapped for the CPU is in place at once.
+    pub progress: esolm_progress_callback,
+    /// What progress is given.
+    pub progress_data: *mut c_void,
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers and pointers only.
 unsafe impl SizedStruct for esolm_model_params {
     const NAME: &'static str = "esolm_model_params";
-    const VERSION_1: usize = size_of::<Self>();
-    const DEFAULT: Self =
-        Self { struct_size: size_of::<Self>(), device: std::ptr::null(), mode: ESOLM_MODE_MAP, reserved: 0 };
+    const VERSION_1: usize = offset_of!(Self, progress);
+    const DEFAULT: Self = Self {
+        struct_size: size_of::<Self>(),
+        device: null(),
+        mode: ESOLM_MODE_MAP,
+        reserved: 0,
+        progress: None,
+        progress_data: null_mut(),
+    };
 }
 
 /// What a model is. Set struct_size before esolm_model_info_get.
@@ -86,11 +99,14 @@ unsafe impl SizedStruct for esolm_model_info {
     };
 }
 
-/// Reads the caller's parameters.
+/// Hands the caller's parameters to `f`.
 ///
 /// # Safety
-/// As [`params::read`]; the device must be NULL or a NUL-terminated string.
-unsafe fn options(pointer: *const esolm_model_params) -> Result<LoadOptions> {
+/// As [`params::read`]; the device must be NULL or a NUL-terminated string, and progress take what is beside it.
+pub(super) unsafe fn with_options<T>(
+    pointer: *const esolm_model_params,
+    f: impl FnOnce(&LoadOptions<'_>) -> Result<T>,
+) -> Result<T> {
     // SAFETY: what the caller promises.
     let params = unsafe { params::read(pointer)? };
     if params.reserved != 0 {
@@ -103,7 +119,9 @@ unsafe fn options(pointer: *const esolm_model_params) -> Result<LoadOptions> {
     };
     // SAFETY: what the caller promises.
     let device = unsafe { args::optional_string(params.device, "device")? };
-    Ok(LoadOptions { device: device.to_owned(), mode })
+    // SAFETY: what the caller promises.
+    let progress = |fraction| unsafe { report(params.progress, fraction, params.progress_data) };
+    f(&LoadOptions { device: device.to_owned(), mode, progress: Some(&progress) })
 }
 
 /// Hands a model to C, with one reference.
@@ -126,7 +144,8 @@ pub unsafe extern "C" fn esolm_model_params_init(
 /// params may be NULL for the defaults. *out is a model with one reference, NULL on failure. In ESOLM_MODE_MAP
 /// the file must not be changed while the model, or a context of it, lives.
 ///
-/// Errors: ESOLM_ERR_IO, ESOLM_ERR_BAD_FILE, ESOLM_ERR_UNSUPPORTED, ESOLM_ERR_DEVICE, ESOLM_ERR_OUT_OF_MEMORY.
+/// Errors: ESOLM_ERR_IO, ESOLM_ERR_BAD_FILE, ESOLM_ERR_UNSUPPORTED, ESOLM_ERR_DEVICE, ESOLM_ERR_OUT_OF_MEMORY;
+/// ESOLM_ERR_CANCELLED if params->progress asks to stop.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_model_open(
     path: *const c_char,
@@ -135,9 +154,9 @@ pub unsafe extern "C" fn esolm_model_open(
 ) -> esolm_status {
     wrap(|| {
         // SAFETY: the caller's pointers are NULL or valid.
-        let (out, path, options) =
-            unsafe { (args::out(out, null_mut(), "out")?, args::path(path, "path")?, options(params)?) };
-        let model = Model::open(path, &options)?;
+        let (out, path) = unsafe { (args::out(out, null_mut(), "out")?, args::path(path, "path")?) };
+        // SAFETY: the caller's parameters are NULL or valid.
+        let model = unsafe { with_options(params, |options| Model::open(path, options))? };
         // SAFETY: `out` is valid for writing.
         unsafe { out.write(give(model)) };
         Ok(())
@@ -156,15 +175,16 @@ pub unsafe extern "C" fn esolm_model_open_memory(
     out: *mut *mut esolm_model,
 ) -> esolm_status {
     wrap(|| {
-        // SAFETY: the caller's pointers are NULL or valid.
-        let (out, options) = unsafe { (args::out(out, null_mut(), "out")?, options(params)?) };
+        // SAFETY: the caller's pointer is NULL or valid.
+        let out = unsafe { args::out(out, null_mut(), "out")? };
         if data.is_null() {
             return Err(Error::invalid("data is NULL"));
         }
         // SAFETY: the caller promises that the memory outlives everything made from it ('static, as far as this
         // library goes); in the mode that copies, the slice is not kept.
         let bytes: &'static [u8] = unsafe { args::slice(data.cast(), size, "data")? };
-        let model = Model::from_static(bytes, &options)?;
+        // SAFETY: the caller's parameters are NULL or valid.
+        let model = unsafe { with_options(params, |options| Model::from_static(bytes, options))? };
         // SAFETY: `out` is valid for writing.
         unsafe { out.write(give(model)) };
         Ok(())
@@ -219,5 +239,66 @@ pub unsafe extern "C" fn esolm_model_info_get(
             load_time_us: u64::try_from(model.load_time().as_micros()).unwrap_or(u64::MAX),
         });
         Ok(())
+    })
+}
+
+/// Tells how many keys the file's metadata has. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_model_metadata_count(
+    model: *const esolm_model,
+    out: *mut usize,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the caller's pointers are NULL or valid.
+        let (out, handle) = unsafe { (args::out(out, 0, "out")?, args::reference(model, "model")?) };
+        // SAFETY: `out` is valid for writing.
+        unsafe { out.write(handle.model.metadata().len()) };
+        Ok(())
+    })
+}
+
+/// Copies key number index, from 0, of the file's metadata: UTF-8 and a NUL. capacity and *len_out are as in
+/// esolm_detokenize. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_model_metadata_key(
+    model: *const esolm_model,
+    index: usize,
+    key: *mut c_char,
+    capacity: usize,
+    len_out: *mut usize,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the caller's pointers are NULL or valid.
+        let (len_out, handle) =
+            unsafe { (args::out(len_out, 0, "len_out")?, args::reference(model, "model")?) };
+        let found = handle.model.metadata().get(index);
+        let (found, _) = found.ok_or_else(|| Error::invalid(format!("there is no key number {index}")))?;
+        // SAFETY: the caller's buffer has that capacity.
+        unsafe { args::copy_text(found, key, capacity, len_out) }
+    })
+}
+
+/// Copies the value of a key of the file's metadata, such as "general.name": UTF-8 and a NUL. Text is as it is, a
+/// number in decimal, a truth value "true" or "false", an array "[1, 2]" or, with JSON's escapes, "[\"a\", \"b\"]".
+/// capacity and *len_out are as in esolm_detokenize. Any thread.
+///
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT also if there is no such key.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_model_metadata_get(
+    model: *const esolm_model,
+    key: *const c_char,
+    text: *mut c_char,
+    capacity: usize,
+    len_out: *mut usize,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the caller's pointers are NULL or valid.
+        let (len_out, handle, key) = unsafe {
+            (args::out(len_out, 0, "len_out")?, args::reference(model, "model")?, args::string(key, "key")?)
+        };
+        let found = handle.model.metadata_value(key);
+        let found = found.ok_or_else(|| Error::invalid(format!("there is no key '{key}'")))?;
+        // SAFETY: the caller's buffer has that capacity.
+        unsafe { args::copy_text(&found.to_text(), text, capacity, len_out) }
     })
 }

@@ -24,8 +24,8 @@ pub const ESOLM_ERR_UNSUPPORTED: esolm_status = 4;
 pub const ESOLM_ERR_DEVICE: esolm_status = 5;
 /// Memory could not be had. Nothing was changed.
 pub const ESOLM_ERR_OUT_OF_MEMORY: esolm_status = 6;
-/// esolm_cancel was called, or the step callback asked to stop. The tokens written so far can be read, and
-/// esolm_step goes on after a callback's stop; after esolm_cancel, begin anew.
+/// esolm_cancel was called, or a callback asked to stop. The tokens written so far can be read, and esolm_step goes
+/// on after a callback's stop; after esolm_cancel it does so once esolm_cancel_reset is called.
 pub const ESOLM_ERR_CANCELLED: esolm_status = 7;
 /// The context is in use by another call. Nothing was changed.
 pub const ESOLM_ERR_BUSY: esolm_status = 8;

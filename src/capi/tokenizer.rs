@@ -69,3 +69,28 @@ pub unsafe extern "C" fn esolm_detokenize(
         unsafe { args::copy_text(&decoded, text, capacity, len_out) }
     })
 }
+
+/// Copies the bytes that one token stands for. They may be a part of a character, and are not followed by a NUL; a
+/// special token's are those of its name. A program that shows tokens as they come joins them to whole characters.
+///
+/// At most capacity are written, and their number goes to *n_out; if they do not fit, the result is
+/// ESOLM_ERR_BUFFER_TOO_SMALL, none is written, and *n_out is the number needed. With capacity 0, bytes may be NULL. Any
+/// thread.
+///
+/// Errors: also ESOLM_ERR_TOKENIZER, for the mask and for a token outside the vocabulary, too.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_token_bytes(
+    model: *const esolm_model,
+    token: u32,
+    bytes: *mut u8,
+    capacity: usize,
+    n_out: *mut usize,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the caller's pointers are NULL or valid.
+        let (n_out, handle) = unsafe { (args::out(n_out, 0, "n_out")?, args::reference(model, "model")?) };
+        let found = handle.model.tokenizer()?.token_bytes(token)?;
+        // SAFETY: the caller's buffer has that capacity.
+        unsafe { args::copy_items(&found, bytes, capacity, n_out, "bytes") }
+    })
+}

@@ -23,7 +23,9 @@ mod memory;
 mod norm;
 mod pass;
 mod pool;
+mod saved;
 mod simd;
 mod unpack;
 
 pub(crate) use pass::Engine;
+pub(crate) use saved::Slots;

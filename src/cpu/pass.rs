@@ -21,8 +21,8 @@ use crate::kv_cache::{Capacity, KvType, Layout};
 #[derive(Debug)]
 pub(crate) struct Engine {
     pool: Pool,
-    arena: Memory,
-    layout: Layout,
+    pub(super) arena: Memory,
+    pub(super) layout: Layout,
     /// Room for one thread's attention scores, and where they lie.
     scores: Region,
 }

@@ -63,6 +63,12 @@ impl Memory {
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
+    /// The bytes, to be written.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: the block is initialised, has this length, and is borrowed for as long as the slice lives.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+
     /// The address `offset` bytes in, with `len` bytes behind it.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! A model's tensors, on a device.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::ptr::NonNull;
 
@@ -10,6 +12,9 @@ use super::device::Device;
 use super::memory::Memory;
 use crate::error::{Error, Result};
 use crate::gguf::TensorInfo;
+
+/// What the address of a tensor must be a multiple of for computing with it in place.
+const IN_PLACE: usize = 32;
 
 /// Where a model's bytes are.
 #[derive(Debug)]
@@ -28,27 +33,36 @@ impl WeightsSource {
     /// # Errors
     /// [`Error::Io`]; [`Error::BadFile`] if it is empty or no regular file.
     pub(crate) fn map(path: &Path) -> Result<Self> {
-        let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-        let meta = file.metadata().map_err(|e| Error::io(path, e))?;
-        let name = path.display().to_string();
-        if !meta.is_file() {
-            return Err(Error::bad_file(name, "is no regular file"));
-        }
-        if meta.len() == 0 {
-            return Err(Error::bad_file(name, "is empty"));
-        }
+        let (file, _) = open(path)?;
         // SAFETY: the mapping is private and read-only. A file that another process truncates meanwhile is the
         // one hazard left; `LoadMode::Map` documents it and `LoadMode::Copy` avoids it.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
         Ok(Self::Map(map))
     }
 
-    /// A copy of `bytes`.
-    pub(crate) fn copy_of(bytes: &[u8]) -> Result<Self> {
-        let memory = Memory::allocate(bytes.len())?;
-        let start = memory.part(0, bytes.len())?;
-        // SAFETY: the new memory has that many bytes and overlaps nothing.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), start.as_ptr(), bytes.len()) };
+    /// The file at `path`, read into memory. `report` is told the share of it that is there, and may stop.
+    ///
+    /// # Errors
+    /// As [`WeightsSource::map`]; [`Error::OutOfMemory`]; those of `report`.
+    pub(crate) fn read(path: &Path, report: &dyn Fn(f64) -> Result<()>) -> Result<Self> {
+        let (mut file, len) = open(path)?;
+        let mut memory = Memory::allocate(len)?;
+        for (part, share) in parts(memory.bytes_mut()) {
+            file.read_exact(part).map_err(|e| Error::io(path, e))?;
+            report(share)?;
+        }
+        Ok(Self::Copy(memory))
+    }
+
+    /// A copy of `bytes`; `report` as in [`WeightsSource::read`].
+    pub(crate) fn copy_of(mut bytes: &[u8], report: &dyn Fn(f64) -> Result<()>) -> Result<Self> {
+        let mut memory = Memory::allocate(bytes.len())?;
+        for (part, share) in parts(memory.bytes_mut()) {
+            let (from, rest) = bytes.split_at(part.len());
+            part.copy_from_slice(from);
+            bytes = rest;
+            report(share)?;
+        }
         Ok(Self::Copy(memory))
     }
 
@@ -60,6 +74,29 @@ impl WeightsSource {
             Self::Copy(memory) => memory.bytes(),
         }
     }
+}
+
+/// Opens a regular file that is not empty, and tells its length.
+fn open(path: &Path) -> Result<(File, usize)> {
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let meta = file.metadata().map_err(|e| Error::io(path, e))?;
+    let bad = |what: &str| Error::bad_file(path.display().to_string(), what);
+    match usize::try_from(meta.len()) {
+        _ if !meta.is_file() => Err(bad("is no regular file")),
+        Ok(0) => Err(bad("is empty")),
+        Ok(len) => Ok((file, len)),
+        Err(_) => Err(bad("is larger than the address space")),
+    }
+}
+
+/// Memory in parts that are copied between two reports, each with the share that is done with it.
+fn parts(bytes: &mut [u8]) -> impl Iterator<Item = (&mut [u8], f64)> {
+    const PART: usize = 8 << 20;
+    let all = bytes.len();
+    bytes.chunks_mut(PART).enumerate().map(move |(number, part)| {
+        let done = number * PART + part.len();
+        (part, done as f64 / all as f64)
+    })
 }
 
 /// A model's tensors: descriptions in the order of the forward pass, and their bytes on a device.
@@ -74,16 +111,19 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Puts `tensors`, whose ranges lie in `source`, on `device`: in place on the CPU, copied elsewhere.
-    pub(crate) fn new(device: Device, mut tensors: Vec<TensorInfo>, source: WeightsSource) -> Result<Self> {
+    /// Puts `tensors`, whose ranges lie in `source`, on `device`: in place on the CPU, copied elsewhere. `report`
+    /// is told the share that is copied, and may stop.
+    pub(crate) fn new(
+        device: Device,
+        mut tensors: Vec<TensorInfo>,
+        source: WeightsSource,
+        report: &dyn Fn(f64) -> Result<()>,
+    ) -> Result<Self> {
+        let on_host = in_host_memory(device);
         let bytes = source.bytes();
-        if in_host_memory(device) {
-            let start = NonNull::from(bytes).cast::<u8>();
-            let aligned = |t: &TensorInfo| (start.addr().get() + t.range.start).is_multiple_of(32);
-            if !tensors.iter().all(aligned) {
-                // A file inside a file, or a caller's odd address: only a copy can be computed with.
-                return Self::new(device, tensors, WeightsSource::copy_of(bytes)?);
-            }
+        let start = NonNull::from(bytes).cast::<u8>();
+        let aligned = |t: &TensorInfo| (start.addr().get() + t.range.start).is_multiple_of(IN_PLACE);
+        if on_host && tensors.iter().all(aligned) {
             // SAFETY: `source` is kept beside the buffer and dropped after it; weights are never written.
             let buffer = unsafe { Buffer::wrap(start, bytes.len())? };
             return Ok(Self { device, tensors, buffer, source: Some(source) });
@@ -97,15 +137,27 @@ impl Weights {
                 place
             })
             .collect();
-        let buffer = Buffer::allocate(device, size)?;
+        // On the host this is for a file inside a file, or a caller's odd address.
+        let mut memory = if on_host { Some(Memory::allocate(size)?) } else { None };
+        let buffer = match &memory {
+            // SAFETY: the memory is kept beside the buffer and dropped after it.
+            Some(memory) => unsafe { Buffer::wrap(memory.part(0, size)?, size)? },
+            None => Buffer::allocate(device, size)?,
+        };
         for (tensor, place) in tensors.iter_mut().zip(places) {
             let data = bytes
                 .get(tensor.range.clone())
                 .ok_or_else(|| Error::internal(format!("tensor '{}' is outside its file", tensor.name)))?;
-            upload(&buffer, tensor, place, data)?;
-            tensor.range = place..place + data.len();
+            let end = place + data.len();
+            match memory.as_mut().map(|memory| memory.bytes_mut().get_mut(place..end)) {
+                Some(Some(to)) => to.copy_from_slice(data),
+                Some(None) => return Err(Error::internal("a tensor beyond the memory for all")),
+                None => upload(&buffer, tensor, place, data)?,
+            }
+            tensor.range = place..end;
+            report(end as f64 / size as f64)?;
         }
-        Ok(Self { device, tensors, buffer, source: None })
+        Ok(Self { device, tensors, buffer, source: memory.map(WeightsSource::Copy) })
     }
 
     /// The device that the bytes are on.

@@ -5,10 +5,12 @@ use std::sync::atomic::AtomicBool;
 
 use super::backend::Backend;
 use super::buffer::{Buffer, in_host_memory};
+use super::device::Device;
 use super::graph::{Graph, Tensor, TensorTable};
 use super::memory::{ALIGNMENT, Memory};
 use super::weights::Weights;
 use crate::error::{Error, Result};
+use crate::gguf::TensorInfo;
 
 /// How much of what a workspace needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,22 +78,23 @@ pub(crate) struct Workspace {
 unsafe impl Send for Workspace {}
 
 impl Workspace {
-    /// What a workspace needs to run the largest graph that `build` makes for `weights`,
+    /// What a workspace needs on `device` to run the largest graph that `build` makes for weights like `tensors`,
     /// with `threads` of the CPU. `compute` bytes are computed in, a graph has at most `tensors` tensors, and a
     /// result at most `results` floats. Nothing is computed and no memory of that size is taken.
     pub(crate) fn measure(
         threads: usize,
-        weights: &Weights,
+        device: Device,
+        weights: &[TensorInfo],
         (compute, tensors, results): (usize, usize, usize),
         build: impl for<'g> FnOnce(&mut Graph<'g>, &[Tensor<'g>]) -> Result<Option<Tensor<'g>>>,
     ) -> Result<WorkspaceSize> {
-        let count = weights.tensors().len();
+        let count = weights.len();
         let mut table = TensorTable::allocate(count)?;
-        let handles = weights.tensors().iter().map(|t| table.add(t, None)).collect::<Result<Vec<_>>>()?;
+        let handles = weights.iter().map(|t| table.add(t, None)).collect::<Result<Vec<_>>>()?;
         let mut graph_table = TensorTable::allocate(tensors)?;
         let mut graph = graph_table.graph(None, tensors)?;
         build(&mut graph, &handles)?;
-        let on_host = in_host_memory(weights.device());
+        let on_host = in_host_memory(device);
         let work = if on_host { super::backend::work_size(&graph, threads)? } else { 0 };
         Ok(WorkspaceSize { compute, tensors, work, results, weights: count, on_host })
     }

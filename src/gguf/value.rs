@@ -72,6 +72,36 @@ impl Value {
     }
 }
 
+impl Value {
+    /// The whole value as text: text as it is, numbers in decimal, an array in brackets, with its texts quoted as in
+    /// JSON.
+    pub fn to_text(&self) -> String {
+        match self {
+            Value::Str(text) => text.clone(),
+            Value::Array(values) => {
+                let quoted = |value: &Value| value.as_str().map_or_else(|| value.to_text(), quote);
+                format!("[{}]", values.iter().map(quoted).collect::<Vec<_>>().join(", "))
+            }
+            number => number.to_string(),
+        }
+    }
+}
+
+/// `text` as a string of JSON.
+fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\0'..='\x1f' => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 impl std::fmt::Display for Value {
     /// Numbers and short text as they are; long text and arrays by their size.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -91,5 +121,21 @@ impl std::fmt::Display for Value {
             Value::Str(v) => write!(f, "({} bytes of text)", v.len()),
             Value::Array(v) => write!(f, "({} values)", v.len()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_as_text() {
+        let long = "x".repeat(100);
+        assert_eq!(Value::Str(long.clone()).to_text(), long);
+        assert_eq!(Value::I8(-3).to_text(), "-3");
+        assert_eq!(Value::Bool(true).to_text(), "true");
+        assert_eq!(Value::Array(vec![Value::F32(0.5), Value::F32(2.0)]).to_text(), "[0.5, 2]");
+        let texts = ["a", "\"\\", "\n", "\u{e9}"].map(|t| Value::Str(t.into()));
+        assert_eq!(Value::Array(texts.into()).to_text(), r#"["a", "\"\\", "\u000a", "é"]"#);
     }
 }

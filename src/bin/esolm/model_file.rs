@@ -20,9 +20,9 @@ pub struct ModelArgs {
 
 impl ModelArgs {
     /// How the model is loaded.
-    pub fn options(&self) -> LoadOptions {
+    pub fn options(&self) -> LoadOptions<'static> {
         let mode = if self.no_mmap { LoadMode::Copy } else { LoadMode::Map };
-        LoadOptions { device: self.device.clone(), mode }
+        LoadOptions { device: self.device.clone(), mode, progress: None }
     }
 
     /// Opens the model.
@@ -36,7 +36,7 @@ impl ModelArgs {
 }
 
 #[cfg(feature = "embed-model")]
-fn built_in(options: &LoadOptions) -> Result<Model> {
+fn built_in(options: &LoadOptions<'_>) -> Result<Model> {
     /// Gives the bytes the alignment that computing in place needs.
     #[repr(C, align(64))]
     struct Aligned<T: ?Sized>(T);
@@ -45,7 +45,7 @@ fn built_in(options: &LoadOptions) -> Result<Model> {
 }
 
 #[cfg(not(feature = "embed-model"))]
-fn built_in(_: &LoadOptions) -> Result<Model> {
+fn built_in(_: &LoadOptions<'_>) -> Result<Model> {
     Err(Error::InvalidArgument("this build has no built-in model; name one with -m FILE".into()))
 }
 

@@ -1,0 +1,88 @@
+/* Text to tokens and back: api_text MODEL. */
+#include "api.h"
+
+static void tokenizing(void)
+{
+    const char *text = "Once upon a time";
+    uint32_t tokens[64];
+    char back[128];
+    size_t n = 99, len = 99, again;
+    STATUS(ESOLM_ERR_BUFFER_TOO_SMALL, esolm_tokenize(model, text, strlen(text), NULL, 0, &n));
+    CHECK(n > 0 && n < 64);
+    tokens[0] = 12345678;
+    STATUS(ESOLM_ERR_BUFFER_TOO_SMALL, esolm_tokenize(model, text, strlen(text), tokens, n - 1, &again));
+    CHECK(again == n && tokens[0] == 12345678);
+    STATUS(OK, esolm_tokenize(model, text, strlen(text), tokens, n, &again));
+    CHECK(again == n);
+    STATUS(OK, esolm_tokenize(model, NULL, 0, tokens, 64, &again));
+    CHECK(again == 0);
+    STATUS(INVALID, esolm_tokenize(model, NULL, 1, tokens, 64, &again));
+    STATUS(INVALID, esolm_tokenize(model, "\xff", 1, tokens, 64, &again));
+    last_error_says("UTF-8");
+    STATUS(INVALID, esolm_tokenize(NULL, text, 1, tokens, 64, &again));
+    STATUS(INVALID, esolm_tokenize(model, text, 1, NULL, 64, &again));
+    STATUS(INVALID, esolm_tokenize(model, text, 1, tokens, 64, NULL));
+
+    STATUS(OK, esolm_detokenize(model, tokens, n, back, sizeof back, &len));
+    CHECK(len == strlen(text) && strcmp(back, text) == 0);
+    STATUS(OK, esolm_detokenize(model, tokens, n, back, len + 1, &again));
+    STATUS(ESOLM_ERR_BUFFER_TOO_SMALL, esolm_detokenize(model, tokens, n, back, len, &again));
+    CHECK(again == len && back[0] == 0);
+    STATUS(ESOLM_ERR_BUFFER_TOO_SMALL, esolm_detokenize(model, tokens, n, NULL, 0, &again));
+    CHECK(again == len);
+    STATUS(OK, esolm_detokenize(model, NULL, 0, back, 1, &again));
+    CHECK(again == 0 && back[0] == 0);
+    STATUS(INVALID, esolm_detokenize(model, NULL, 2, back, 1, &again));
+    STATUS(INVALID, esolm_detokenize(model, tokens, n, NULL, 64, &again));
+    tokens[0] = 4000000000u;
+    STATUS(ESOLM_ERR_TOKENIZER, esolm_detokenize(model, tokens, n, back, sizeof back, &again));
+    CHECK(again == 0);
+}
+
+static void token_bytes(void)
+{
+    /* Bytes of two to four in a character, and none that is text. */
+    const char text[] = "Zo\xc3\xab, \xe2\x82\xac 5 \xf0\x9f\x90\x9f!\n\t";
+    uint32_t tokens[64];
+    uint8_t bytes[64];
+    char joined[256];
+    size_t n = 0, at = 0, len = 0;
+    STATUS(OK, esolm_tokenize(model, text, strlen(text), tokens, 64, &n));
+    for (size_t i = 0; i < n; i++) {
+        STATUS(OK, esolm_token_bytes(model, tokens[i], bytes, sizeof bytes, &len));
+        memcpy(joined + at, bytes, len);
+        at += len;
+    }
+    CHECK(at == strlen(text) && memcmp(joined, text, at) == 0);
+
+    /* Every token has bytes, but the mask. */
+    size_t empty = 0;
+    for (uint32_t token = 0; token < info.vocab_size; token++)
+        if (token != info.mask_token)
+            empty += esolm_token_bytes(model, token, bytes, sizeof bytes, &len) != ESOLM_OK || len == 0;
+    CHECK(empty == 0);
+    STATUS(ESOLM_ERR_TOKENIZER, esolm_token_bytes(model, info.mask_token, bytes, sizeof bytes, &len));
+    STATUS(ESOLM_ERR_TOKENIZER, esolm_token_bytes(model, (uint32_t)info.vocab_size, bytes, sizeof bytes, &len));
+    CHECK(len == 0);
+    if (info.eos_token >= 0) {
+        STATUS(OK, esolm_token_bytes(model, (uint32_t)info.eos_token, bytes, sizeof bytes, &len));
+        CHECK(len == 13 && memcmp(bytes, "<|endoftext|>", len) == 0);
+        bytes[0] = 7;
+        STATUS(ESOLM_ERR_BUFFER_TOO_SMALL, esolm_token_bytes(model, (uint32_t)info.eos_token, bytes, 12, &len));
+        CHECK(len == 13 && bytes[0] == 7);
+    }
+    STATUS(ESOLM_ERR_BUFFER_TOO_SMALL, esolm_token_bytes(model, tokens[0], NULL, 0, &len));
+    CHECK(len > 0);
+    STATUS(INVALID, esolm_token_bytes(model, tokens[0], NULL, 4, &len));
+    STATUS(INVALID, esolm_token_bytes(model, tokens[0], bytes, 4, NULL));
+    STATUS(INVALID, esolm_token_bytes(NULL, tokens[0], bytes, 4, &len));
+}
+
+int main(int argc, char **argv)
+{
+    open_model(argc, argv);
+    tokenizing();
+    token_bytes();
+    esolm_model_free(model);
+    return report();
+}

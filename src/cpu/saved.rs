@@ -1,0 +1,79 @@
+//! The cache as bytes, to be kept and taken up again.
+
+use super::pass::Engine;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::kv_cache::{Capacity, KvType};
+
+/// So many first slots of a sequence.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slots {
+    pub(crate) sequence: usize,
+    pub(crate) count: usize,
+}
+
+impl Slots {
+    /// Bytes of their keys and values.
+    pub(crate) fn bytes(self, config: &Config, kv: KvType) -> usize {
+        2 * config.block_count * config.embedding_length * element(kv) * self.count
+    }
+}
+
+fn element(kv: KvType) -> usize {
+    kv.tensor_type().block_bytes()
+}
+
+impl Engine {
+    /// Adds the keys and values of `slots` to `out`: all blocks' keys, then all blocks' values; of each, head by head,
+    /// [Dh, count].
+    pub(crate) fn save(
+        &self,
+        config: &Config,
+        capacity: &Capacity,
+        slots: Slots,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.each_piece(config, capacity, slots, |start, len| {
+            // SAFETY: the piece is in the arena, which is initialised, and no pass is running.
+            out.extend_from_slice(unsafe { std::slice::from_raw_parts(start, len) });
+            Ok(())
+        })
+    }
+
+    /// Puts back what [`Engine::save`] gave.
+    pub(crate) fn load(
+        &mut self,
+        config: &Config,
+        capacity: &Capacity,
+        slots: Slots,
+        mut bytes: &[u8],
+    ) -> Result<()> {
+        self.each_piece(config, capacity, slots, |start, len| {
+            let (piece, rest) =
+                bytes.split_at_checked(len).ok_or_else(|| Error::internal("a saved cache is too short"))?;
+            // SAFETY: the piece is in the arena, which `&mut self` makes this call's alone.
+            unsafe { std::slice::from_raw_parts_mut(start, len) }.copy_from_slice(piece);
+            bytes = rest;
+            Ok(())
+        })
+    }
+
+    /// Address and length of each contiguous piece of the cache.
+    fn each_piece(
+        &self,
+        config: &Config,
+        capacity: &Capacity,
+        slots: Slots,
+        mut use_piece: impl FnMut(*mut u8, usize) -> Result<()>,
+    ) -> Result<()> {
+        let row = config.head_dim() * element(capacity.kv);
+        for region in self.layout.keys.iter().chain(&self.layout.values) {
+            for head in 0..config.head_count {
+                let first = (slots.sequence * config.head_count + head) * capacity.slots * row;
+                let len = slots.count * row;
+                use_piece(self.arena.part(region.offset + first, len)?.as_ptr(), len)?;
+            }
+        }
+        Ok(())
+    }
+}
