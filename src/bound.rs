@@ -110,7 +110,7 @@ impl Context {
     /// With W rows for a window of W tokens, an order costs about 2 W rows (tokens and masks), a draw W rows of
     /// diffusion and, if alpha_0 < 1, 2 W of the sequential phase. What is drawn depends on the parameters and
     /// the lengths alone, so it is the same for all models of a kind. (Windows go one by one: a pass is full enough
-    /// with one. Side by side they would be 4 to 8 % faster, by the time of passes of 128 rows against 64.)
+    /// with one. Side by side they would be 2 to 11 % faster, by the time of passes of 128 rows against 64.)
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a text of no token or tokens that are not the model's, several orders left to

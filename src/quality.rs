@@ -64,10 +64,10 @@ pub struct Quality {
     pub tokens_per_second: f64,
 }
 
-/// Has all `models` write the text `tokens`, which is cut into windows that begin with nothing known, and compares them
-/// with the first. The last, incomplete window is left out, unless it is the only one. `progress` gets the windows done and all
-/// windows, and may stop. Memory: a context of each model, and two numbers for each entry of the vocabulary and each
-/// token of the largest step.
+/// Has all `models` write the text `tokens`, which is cut into windows that begin with nothing known, and compares
+/// them with the first. The last, incomplete window is left out, unless it is the only one. `progress` gets the
+/// windows done and all windows, and may stop. Memory: a context of each model, and two numbers for each entry of
+/// the vocabulary and each token of the largest step.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for no models, models of different vocabularies or variants, options and tokens that

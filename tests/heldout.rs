@@ -2,8 +2,8 @@
 //!
 //! `heldout/excerpt.txt` is the first 96 blocks of 256 tokens of the held-out tales (Project Gutenberg, public
 //! domain in the USA), each tale followed by its end-of-text token. Of these the authors' `_loss`, on the default
-//! model's weights in f32, says 4.923 nats per token at alpha_0 = 0.5, of which 2.119 are the sequential part; each part is
-//! from one half of the blocks, with one draw for each.
+//! model's weights in f32, says 4.923 nats per token at alpha_0 = 0.5, of which 2.119 are the sequential part; each
+//! part is from one half of the blocks, with one draw for each.
 #![cfg(feature = "convert")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
