@@ -101,6 +101,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         ..ContextParams::default()
     };
     let mut context = Context::new(&model, &context_params)?;
+    if args.state.is_some() {
+        // What cannot be saved is said before anything is written.
+        context.save()?;
+    }
     let seed = args.seed.unwrap_or_else(fresh_seed);
     let params = steering.apply(GenerateParams {
         length,
