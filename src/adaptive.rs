@@ -4,7 +4,8 @@ use crate::error::{Error, Result};
 
 /// How many tokens a step writes, decided by the model: it proposes tokens for the next `window` positions of the order,
 /// keeps those of whose position it is sure, at least the surest one, and puts the other positions back. Since keys and
-/// values of masks are scratch, what is put back costs a row and nothing else.
+/// values of masks are scratch, what is put back costs a row and nothing else. (Of an order in blocks, a window may reach
+/// into the next one.)
 ///
 /// The order then depends on the tokens, so the text is no longer a draw from the model's distribution, not even with one
 /// token per step: sure positions come early.
