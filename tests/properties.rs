@@ -376,6 +376,7 @@ fn a_cancelled_generation_goes_on_as_if_it_had_not_been() {
             context.step().unwrap().unwrap();
         }
         assert_eq!([0, 1].map(|n| context.tokens(n).unwrap().to_vec()).as_slice(), whole);
+        token.reset();
         context.begin(&prompts, &generation(8)).unwrap();
         token.cancel();
         let refused = context.begin(&prompts, &generation(8));
