@@ -11,31 +11,33 @@ use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Plan, Sa
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/fairy-q8_0.gguf");
 const VOCABULARY: usize = 50258;
 
-/// One draw from a row of GPT-2's vocabulary, with logits as peaked as a trained model's.
+/// One draw from a row of GPT-2's vocabulary: normal logits of a deviation of 1, where nearly all tokens count, and
+/// of 4, where few do.
 fn sampler(criterion: &mut Criterion) {
-    let mut state = 1u32;
-    let logits: Vec<f32> = (0..VOCABULARY)
-        .map(|_| {
-            state = state.wrapping_mul(1664525).wrapping_add(1013904223);
-            // An exponential tail: a few likely tokens, many unlikely ones.
-            -2.0 * ((f64::from(state) + 0.5) / 4294967296.0).ln() as f32
-        })
-        .collect();
+    let mut state = 1u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    };
+    let mut normal = || (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
     let mut sampler = Sampler::new(VOCABULARY, VOCABULARY as u32 - 1);
     let plain = Sampling::default();
-    for (name, sampling) in [
-        ("nucleus 0.9", Sampling { top_p: 0.9, ..plain }),
-        ("top-k 40", Sampling { top_k: 40, ..plain }),
-        ("all tokens", Sampling { top_p: 1.0, ..plain }),
-        ("greedy", Sampling { temperature: 0.0, ..plain }),
-    ] {
-        let mut uniform = 0.0;
-        criterion.bench_function(&format!("sampler/{name}"), |bencher| {
-            bencher.iter(|| {
-                uniform = (uniform + 0.618034) % 1.0;
-                sampler.draw(black_box(&logits), &sampling, uniform).unwrap()
+    for deviation in [1.0, 4.0] {
+        let logits: Vec<f32> = (0..VOCABULARY).map(|_| (deviation * normal()) as f32).collect();
+        for (name, sampling) in [
+            ("nucleus 0.9", Sampling { top_p: 0.9, ..plain }),
+            ("top-k 50", Sampling { top_k: 50, ..plain }),
+            ("all tokens", Sampling { top_p: 1.0, ..plain }),
+            ("greedy", Sampling { temperature: 0.0, ..plain }),
+        ] {
+            let mut number = 0.0;
+            criterion.bench_function(&format!("sampler/{name}, deviation {deviation}"), |bencher| {
+                bencher.iter(|| {
+                    number = (number + 0.618034) % 1.0;
+                    sampler.draw(black_box(&logits), &sampling, number).unwrap()
+                });
             });
-        });
+        }
     }
 }
 

@@ -2,10 +2,15 @@
 //! once as in floats.
 //!
 //! A quantized weight has 2 to 8 bits and a scale that it shares with 15 to 255 others. Here all weights of a chunk
-//! of a row get one scale, and so do the activations they are multiplied with. What rounding adds is a 16384th of
-//! the chunk's largest number at most, a 32nd of what the activations lose where they are rounded to 8 bits
-//! (as ggml does): on models/fairy-q8_0.gguf logits move by 0.004 at most, of a deviation of 3. So it has
-//! no switch; f32, f16 and bf16 weights are multiplied in floats.
+//! of a row get one scale, and so do the activations they are multiplied with. A number moves by an 8190th of the
+//! chunk's largest at most; where activations are rounded to 8 bits, as ggml does in blocks of 32 or 256, it is a
+//! 254th of the block's. On models/fairy-q8_0.gguf, against the same weights in floats (tests/rounding.rs), logits of a
+//! deviation of 2.3 move by 0.01 at most, the mean divergence is 2e-7, and the best token is the same in all rows. So
+//! there is no switch; f32, f16 and bf16 weights are multiplied in floats.
+//!
+//! Why 16 bits wide and not 8: without VNNI, AVX2 multiplies bytes 32 at a time but needs a second multiplication to
+//! widen the sums, and a conversion to float for each block's scale. Products of 16-bit numbers add up in one operation
+//! less, and one scale per chunk leaves one conversion per chunk.
 
 use std::ops::Range;
 

@@ -67,7 +67,7 @@ fn bandwidth(threads: usize) -> f64 {
 fn peak(threads: usize) -> f64 {
     const LANES: usize = 16;
     const CHAINS: usize = if cfg!(target_feature = "avx512f") { 10 } else { 6 };
-    const ROUNDS: usize = 4_000_000;
+    const ROUNDS: usize = 1_000_000;
     best(threads, |_| {
         let (factor, addend) = (black_box([0.999_f32; LANES]), black_box([0.001_f32; LANES]));
         let mut sums = black_box([[0.0_f32; LANES]; CHAINS]);

@@ -48,6 +48,9 @@ pub struct Args {
     /// Kind of a made-up model.
     #[arg(long, default_value = "b", value_parser = ["a", "b", "mdlm", "ar"], value_name = "VARIANT")]
     variant: String,
+    /// Write the made-up model to a file, and measure nothing.
+    #[arg(long, value_name = "FILE", requires = "shape")]
+    write: Option<PathBuf>,
     /// Texts written side by side.
     #[arg(long, value_delimiter = ',', default_value = "1", value_name = "B,..")]
     batch: Vec<usize>,
@@ -107,6 +110,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.repeat == 0 || args.batch.contains(&0) {
         return Err(Error::InvalidArgument("--repeat and --batch must be at least 1".into()));
     }
+    if let (Some(path), Some(shape), Some(name)) = (&args.write, args.shape, args.types.first()) {
+        let io = |source| Error::Io { file: path.display().to_string(), source };
+        std::fs::copy(&made_up(args, shape, name)?.path, path).map_err(io)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let subjects = subjects(args)?;
     let mut cases = Vec::new();
     for subject in &subjects {
@@ -151,16 +159,21 @@ fn subjects(args: &Args) -> Result<Vec<Subject>> {
         let name = args.model.model.as_ref().map_or("model".into(), |path| path.display().to_string());
         return Ok(vec![Subject::open(name, None, || args.model.open())?]);
     };
-    let variant = Variant::from_name(&args.variant).unwrap_or(Variant::EsoB);
     let subject = |name: &String| {
-        let ty = TensorType::from_name(name)
-            .ok_or_else(|| Error::InvalidArgument(format!("there is no type '{name}'")))?;
-        let file = MadeUp::write(&shape.config(variant, args.length), ty)?;
+        let file = made_up(args, shape, name)?;
         let path = file.path.clone();
         let options = args.model.options();
         Subject::open(name.clone(), Some(file), || Model::open(&path, &options))
     };
     args.types.iter().map(subject).collect()
+}
+
+/// A made-up model whose matrices have the type `name`.
+fn made_up(args: &Args, shape: Shape, name: &str) -> Result<MadeUp> {
+    let variant = Variant::from_name(&args.variant).unwrap_or(Variant::EsoB);
+    let ty = TensorType::from_name(name)
+        .ok_or_else(|| Error::InvalidArgument(format!("there is no type '{name}'")))?;
+    MadeUp::write(&shape.config(variant, args.length), ty)
 }
 
 impl Subject {
