@@ -236,7 +236,8 @@ impl Sampler {
     }
 }
 
-fn not_finite() -> Error {
+/// What logits that are not finite mean.
+pub(crate) fn not_finite() -> Error {
     Error::NotFinite("the network produced numbers that are not finite; the weights are damaged".into())
 }
 
