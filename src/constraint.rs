@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::sampler::not_finite;
 use crate::step::Choice;
 
 /// Rules for the tokens of a sequence. They change the network's logits before temperature, top-k and nucleus.
@@ -138,7 +139,8 @@ impl Editor {
     /// checked and [sorted](Constraints::sorted).
     ///
     /// # Errors
-    /// What `edit` returns; [`Error::InvalidArgument`] if it leaves NaN, infinity, or no token that can be drawn.
+    /// [`Error::NotFinite`] if the network's logits are not; what `edit` returns; [`Error::InvalidArgument`] if it
+    /// leaves NaN, infinity, or no token that can be drawn.
     pub(crate) fn edit<'a>(
         &'a mut self,
         rules: Option<&Constraints>,
@@ -149,6 +151,10 @@ impl Editor {
         let rules = rules.filter(|rules| !rules.is_none());
         if rules.is_none() && edit.is_none() {
             return Ok(choice.logits);
+        }
+        // Rules and function could hide it.
+        if !choice.logits.iter().all(|logit| logit.is_finite()) {
+            return Err(not_finite());
         }
         let Self { row, marks, mask, .. } = self;
         row.clear();

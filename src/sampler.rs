@@ -282,7 +282,8 @@ fn largest(values: &[f32]) -> f32 {
     rest.iter().fold(all.largest(), |m, &x| if x > m { x } else { m })
 }
 
-fn not_finite() -> Error {
+/// What logits that are not finite mean.
+pub(crate) fn not_finite() -> Error {
     Error::NotFinite("the network produced numbers that are not finite; the weights are damaged".into())
 }
 

@@ -119,16 +119,12 @@ impl Context {
         params.validate(config, length, prompts.len())?;
         // Check everything before anything changes.
         let mask = self.session.mask;
+        let is_known = |mark: &&Update| mark.token != mask;
         for (number, prompt) in prompts.iter().enumerate() {
             self.check_prompt(number, prompt, length, goes_on)?;
             if let Some(constraints) = params.constraints_of(number) {
-                let there = self.session.sequences.get(number).filter(|_| goes_on);
-                let known = |position: u32| {
-                    let given = prompt.known.iter().find(|(p, _)| *p == position).map(|&(_, token)| token);
-                    let there =
-                        || there?.tokens.get(position as usize).copied().filter(|&token| token != mask);
-                    given.or_else(there)
-                };
+                let marks = &self.session.updates;
+                let known = |position: u32| marks.get(position as usize).filter(is_known).map(|m| m.token);
                 constraints
                     .validate(config, length, known)
                     .map_err(|e| Error::invalid(format!("sequence {number}: {e}")))?;
@@ -161,34 +157,36 @@ impl Context {
         Ok(())
     }
 
-    /// Checks that a prompt's tokens and positions are the model's and the text's.
+    /// Checks that a prompt's tokens and positions are the model's and the text's. The known tokens by position are in
+    /// `updates` then.
     fn check_prompt(&mut self, number: usize, prompt: &Prompt, length: usize, goes_on: bool) -> Result<()> {
         let config = self.engine.model.config();
-        // The spare memory of `updates` marks positions taken.
+        // The spare memory of `updates` holds the known tokens by position.
         let Session { updates: marks, sequences, mask, .. } = &mut self.session;
+        let mask = *mask;
         marks.clear();
-        marks.resize(length, Update { sequence: 0, position: 0, token: 0 });
+        marks.resize(length, Update { sequence: 0, position: 0, token: mask });
         let there = sequences.get(number).filter(|_| goes_on).map_or(&[][..], |s| &s.tokens);
         if there.len() > length {
             return Err(Error::invalid(format!("length {length}, but there are {} tokens", there.len())));
         }
         for (mark, token) in marks.iter_mut().zip(there) {
-            mark.sequence = u32::from(token != mask);
+            mark.token = *token;
         }
         for &(position, token) in &prompt.known {
             let bad = |what: &str| {
                 Err(Error::invalid(format!("prompt {number}: token {token} at {position}: {what}")))
             };
-            if token as usize >= config.vocab_size || token == config.mask_token_id {
+            if token as usize >= config.vocab_size || token == mask {
                 return bad("no such token");
             }
             match marks.get_mut(position as usize) {
                 None => return bad("beyond the length"),
-                Some(mark) if mark.sequence != 0 => return bad("the position is given twice"),
-                Some(mark) => mark.sequence = 1,
+                Some(mark) if mark.token != mask => return bad("the position is given twice"),
+                Some(mark) => mark.token = token,
             }
         }
-        if config.variant == Variant::Ar && !marks.is_sorted_by(|a, b| a.sequence >= b.sequence) {
+        if config.variant == Variant::Ar && !marks.is_sorted_by_key(|mark| mark.token == mask) {
             return Err(Error::invalid(format!(
                 "prompt {number}: an autoregressive model takes a prefix only"
             )));

@@ -264,3 +264,21 @@ fn extreme_biases_and_penalties_stay_numbers() {
         }
     }
 }
+
+#[test]
+fn constraints_do_not_hide_damaged_weights() {
+    let mut damaged = RandomModel::new(config(2, 4), 1);
+    damaged.tensors.get_mut("output.bias").unwrap()[7] = f32::INFINITY;
+    let mut context = context(&damaged.open(), 1);
+    let rules = [
+        Constraints { banned: vec![7], ..Constraints::default() },
+        Constraints { bias: vec![(7, -5.0)], ..Constraints::default() },
+        Constraints { allowed: (0..48).map(|p| (p, vec![1, 2])).collect(), ..Constraints::default() },
+    ];
+    for constraints in &rules {
+        let constraints = std::slice::from_ref(constraints);
+        let params = GenerateParams { constraints, ..GenerateParams::default() };
+        context.begin(&[Prompt::default()], &params).unwrap();
+        assert!(matches!(context.step(), Err(Error::NotFinite(_))));
+    }
+}
