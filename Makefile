@@ -12,7 +12,7 @@ MODEL ?= models/fairy-q8_0.gguf
 CHECKPOINT ?= ../shared/models/fairy.ckpt
 TOKENIZER ?= $(dir $(CHECKPOINT))tokenizer.json
 
-.PHONY: help demo test check unit test-c lib install programs memcheck bench-peers header abi model setup clean
+.PHONY: help demo test check unit test-c lib install programs memcheck bench-peers count header abi model setup clean
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-c  all tests outside Rust: C, C++, Go, Swift, examples, ways to link"
 	@echo "make memcheck  the C programs under valgrind"
 	@echo "make bench-peers  speed beside llama.cpp and PyTorch, in one run"
+	@echo "make count   instructions of a step against the record (callgrind)"
 	@echo "make header  write include/esolm.h again after a change of src/capi"
 	@echo "make abi     record what a change adds to the binary interface"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
@@ -80,6 +81,10 @@ bench-peers: setup
 	test -d target/peers || python3 -m venv target/peers
 	target/peers/bin/pip install --quiet numpy torch
 	PEER_PYTHON=target/peers/bin/python $(CARGO) bench --bench peers
+
+# Instructions of a step; the times are in docs/benchmarks.md.
+count:
+	benches/count
 
 header: setup
 	ESOLM_UPDATE_HEADER=1 $(CARGO) test --release --test header

@@ -174,6 +174,39 @@
 #define ESOLM_ARENA_ALIGNMENT 64
 
 /*
+ esolm_generate_params.order: diffusion at random positions, then the rest left to right: what the models are trained
+ for.
+ */
+#define ESOLM_ORDER_RANDOM 0
+
+/*
+ esolm_generate_params.order: from left to right, in both phases.
+ */
+#define ESOLM_ORDER_LEFT_TO_RIGHT 1
+
+/*
+ esolm_generate_params.order: step j writes the positions j, j + order_size, j + 2 order_size and so on, so that tokens
+ of one step are far apart; then the rest left to right. order_size is 1 to the length.
+ */
+#define ESOLM_ORDER_STRIDED 2
+
+/*
+ esolm_generate_params.order: the same steps in random order, and the tokens in each.
+ */
+#define ESOLM_ORDER_STRIDED_SHUFFLED 3
+
+/*
+ esolm_generate_params.order: blocks of order_size neighbouring positions, from left to right, each whole before the
+ next begins, random inside (semi-autoregressive).
+ */
+#define ESOLM_ORDER_BLOCKS 4
+
+/*
+ esolm_generate_params.order: the caller's, given_order.
+ */
+#define ESOLM_ORDER_GIVEN 5
+
+/*
  A context: memory and threads for generating from a model. Made by esolm_context_new or
  esolm_context_new_in, freed by esolm_context_free. One call at a time may use it (others return
  ESOLM_ERR_BUSY), from any thread; esolm_cancel and esolm_cancel_reset work at any time.
@@ -376,6 +409,122 @@ typedef struct esolm_memory_use {
 } esolm_memory_use;
 
 /*
+ A position, and the tokens of which one has to be there. This struct will not change.
+ */
+typedef struct esolm_allowed {
+    /*
+     Where in the text.
+     */
+    uint32_t position;
+    /*
+     0
+     */
+    uint32_t reserved;
+    /*
+     What may be there.
+     */
+    const uint32_t *tokens;
+    /*
+     How many, at least 1.
+     */
+    size_t n_tokens;
+} esolm_allowed;
+
+/*
+ A token, and what is added to its logits. This struct will not change.
+ */
+typedef struct esolm_bias {
+    /*
+     The token.
+     */
+    uint32_t token;
+    /*
+     Any finite number.
+     */
+    float bias;
+} esolm_bias;
+
+/*
+ Rules for the tokens of a sequence, applied in the order penalty, bias, banned, allowed. Set struct_size; zero
+ everywhere else is no rule. Copied when a generation begins.
+ */
+typedef struct esolm_constraints {
+    /*
+     sizeof(esolm_constraints)
+     */
+    size_t struct_size;
+    /*
+     Positions where only some tokens may be, no position twice.
+     */
+    const struct esolm_allowed *allowed;
+    /*
+     How many.
+     */
+    size_t n_allowed;
+    /*
+     Tokens that are never written.
+     */
+    const uint32_t *banned;
+    /*
+     How many.
+     */
+    size_t n_banned;
+    /*
+     Tokens that are made likelier or less likely, none twice.
+     */
+    const struct esolm_bias *bias;
+    /*
+     How many.
+     */
+    size_t n_bias;
+    /*
+     Above 1 makes tokens less likely that are in the text before the step, wherever: a positive logit is divided by
+     it, a negative one multiplied. 0 and 1 are none.
+     */
+    float repetition_penalty;
+    /*
+     0
+     */
+    uint32_t reserved;
+} esolm_constraints;
+
+/*
+ A token that is about to be drawn, in a logits callback. This struct will not change.
+ */
+typedef struct esolm_choice {
+    /*
+     The sequence: the index of its prompt.
+     */
+    size_t sequence;
+    /*
+     The place in generation order.
+     */
+    size_t slot;
+    /*
+     The place in the text.
+     */
+    size_t position;
+    /*
+     The tokens of the vocabulary: how many numbers the two arrays have.
+     */
+    size_t n_logits;
+    /*
+     The network's own output.
+     */
+    const float *model_logits;
+} esolm_choice;
+
+/*
+ Sees and changes the logits that a token is drawn from: after the constraints were applied, before temperature,
+ top_k and top_p. Minus infinity rules a token out; the mask token always is. 0 goes on, anything else stops the step
+ with ESOLM_ERR_CANCELLED as if it had not begun. It runs on the thread of esolm_step or esolm_generate, must not throw
+ or jump, and may call nothing on the context but esolm_cancel and esolm_cancel_reset.
+ */
+typedef int32_t (*esolm_logits_callback)(const struct esolm_choice *choice,
+                                         float *logits,
+                                         void *user_data);
+
+/*
  What to generate. Set by esolm_generate_params_init.
  */
 typedef struct esolm_generate_params {
@@ -413,6 +562,53 @@ typedef struct esolm_generate_params {
      Only so many of the most likely tokens; 0 (the default) is no limit.
      */
     uint32_t top_k;
+    /*
+     Which positions come when: ESOLM_ORDER_*.
+     */
+    int32_t order;
+    /*
+     The number that ESOLM_ORDER_STRIDED, ESOLM_ORDER_STRIDED_SHUFFLED or ESOLM_ORDER_BLOCKS takes.
+     */
+    size_t order_size;
+    /*
+     For ESOLM_ORDER_GIVEN: every position of the text once.
+     */
+    const uint32_t *given_order;
+    /*
+     How many these are: the length.
+     */
+    size_t n_given_order;
+    /*
+     How many tokens each step of the diffusion phase writes; the last number goes on as long as there are tokens.
+     NULL (the default): as the noise that the models are trained with has it, or a row per step for strided
+     orders.
+     */
+    const uint32_t *schedule;
+    /*
+     How many numbers.
+     */
+    size_t n_schedule;
+    /*
+     What may be written: n_constraints pointers, each of which may be NULL for no rule.
+     */
+    const struct esolm_constraints *const *constraints;
+    /*
+     0: no rules (the default); 1: the same for all sequences; otherwise one for each sequence.
+     */
+    size_t n_constraints;
+    /*
+     Sees and may change the logits of every token; NULL (the default): none. It and logits_data must be valid for
+     all steps of the generation.
+     */
+    esolm_logits_callback logits;
+    /*
+     What logits is given.
+     */
+    void *logits_data;
+    /*
+     1 to have esolm_step_info.log_probs, which takes a little time; 0 (the default) not to.
+     */
+    int32_t log_probs;
     /*
      0
      */
@@ -476,6 +672,11 @@ typedef struct esolm_step_info {
      How many.
      */
     size_t n_updates;
+    /*
+     The natural logarithm of each token's probability under the model (before constraints, temperature, top_k and
+     top_p), in the updates' order and valid as long; NULL unless esolm_generate_params.log_probs asks for it.
+     */
+    const double *log_probs;
 } esolm_step_info;
 
 /*
@@ -770,6 +971,25 @@ esolm_status esolm_detokenize(const struct esolm_model *model,
                               size_t *len_out);
 
 /*
+ Makes a prompt of a text with holes: text_len bytes of UTF-8 such as "Once upon a time {{mask 12}} happily ever
+ after.", whose hole is 12 tokens for the model to write. "{{{{" stands for two braces.
+
+ Writes the known tokens and their positions, for esolm_prompt, and to *length_out the tokens of the whole text, for
+ esolm_generate_params.length. capacity (of both arrays) and *n_out are as in esolm_tokenize; each piece of text between
+ holes is made into tokens by itself. Any thread.
+
+ Errors: also ESOLM_ERR_INVALID_ARGUMENT if the template is not well-formed, with its place; ESOLM_ERR_TOKENIZER.
+ */
+esolm_status esolm_tokenize_template(const struct esolm_model *model,
+                                     const char *text,
+                                     size_t text_len,
+                                     uint32_t *tokens,
+                                     uint32_t *positions,
+                                     size_t capacity,
+                                     size_t *n_out,
+                                     size_t *length_out);
+
+/*
  Copies the bytes that one token stands for. They may be a part of a character, and are not followed by a NUL; a
  special token's are those of its name. A program that shows tokens as they come joins them to whole characters.
 
@@ -881,11 +1101,11 @@ esolm_status esolm_generate_params_init(struct esolm_generate_params *params, si
 
 /*
  Generates one sequence per prompt, to the end. callback, which may be NULL, is told of every step; read the
- result with esolm_copy_tokens or esolm_copy_text. params may be NULL for the defaults. On
- allocations see "Memory" above.
+ result with esolm_copy_tokens or esolm_copy_text. params may be NULL for the defaults. On allocations see "Memory"
+ above.
 
- Errors: ESOLM_ERR_INVALID_ARGUMENT if there are too many prompts, or a parameter, position or token is out of
- range; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. What was written before a
+ Errors: ESOLM_ERR_INVALID_ARGUMENT if there are too many prompts, a parameter, position or token is out of range, a
+ constraint cannot be kept or the logits callback leaves none to draw; ESOLM_ERR_UNSUPPORTED; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. What was written before a
  failure stays readable.
  */
 esolm_status esolm_generate(struct esolm_context *context,
@@ -915,6 +1135,16 @@ esolm_status esolm_begin(struct esolm_context *context,
 esolm_status esolm_step(struct esolm_context *context,
                         struct esolm_step_info *info,
                         int32_t *done);
+
+/*
+ Copies the order in which the positions of a sequence are generated: the known ones first, in any order, then the
+ others as the steps write them. It is what esolm_score_order takes. capacity and *n_out are as in esolm_copy_tokens.
+ */
+esolm_status esolm_copy_order(struct esolm_context *context,
+                              size_t sequence,
+                              uint32_t *positions,
+                              size_t capacity,
+                              size_t *n_out);
 
 /*
  Copies the tokens of a sequence by position, the model's mask token where one is not written yet.

@@ -1,11 +1,11 @@
 //! Steps that keep only what the model is sure of.
 
 use crate::error::{Error, Result};
-use crate::sampler::exp;
 
 /// How many tokens a step writes, decided by the model: it proposes tokens for the next `window` positions of the order,
 /// keeps those of whose position it is sure, at least the surest one, and puts the other positions back. Since keys and
-/// values of masks are scratch, what is put back costs a row and nothing else.
+/// values of masks are scratch, what is put back costs a row and nothing else. (Of an order in blocks, a window may reach
+/// into the next one.)
 ///
 /// The order then depends on the tokens, so the text is no longer a draw from the model's distribution, not even with one
 /// token per step: sure positions come early.
@@ -56,13 +56,13 @@ impl Adaptive {
         let (mut sum, mut moment) = (0.0, 0.0);
         for logit in others() {
             let below = (logit - first).max(-87.0);
-            let weight = exp(below);
+            let weight = below.exp();
             sum += f64::from(weight);
             moment += f64::from(weight * below);
         }
         let sureness = match self.confidence {
             Confidence::Probability => 1.0 / sum,
-            Confidence::Margin => (1.0 - f64::from(exp(second - first))) / sum,
+            Confidence::Margin => (1.0 - f64::from((second - first).exp())) / sum,
             Confidence::Entropy => moment / sum - sum.ln(),
         };
         sureness as f32

@@ -92,6 +92,13 @@ impl Constraints {
         Ok(())
     }
 
+    /// A copy in which positions can be looked up.
+    pub(crate) fn sorted(&self) -> Self {
+        let mut sorted = self.clone();
+        sorted.allowed.sort_unstable_by_key(|(position, _)| *position);
+        sorted
+    }
+
     fn is_none(&self) -> bool {
         self.allowed.is_empty()
             && self.banned.is_empty()
@@ -105,11 +112,12 @@ impl Constraints {
     }
 }
 
+/// The caller's own change of a row of logits.
+pub(crate) type Edit<'a> = &'a mut dyn FnMut(&Choice<'_>, &mut [f32]) -> Result<()>;
+
 /// Applies constraints to rows of logits, in memory that is reserved once.
 #[derive(Debug)]
 pub(crate) struct Editor {
-    /// By sequence; beyond their end is none.
-    constraints: Vec<Constraints>,
     /// The row being changed.
     row: Vec<f32>,
     /// Marks on tokens while a rule is applied.
@@ -120,39 +128,25 @@ pub(crate) struct Editor {
 impl Editor {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            constraints: Vec::new(),
             row: vec![0.0; config.vocab_size],
             marks: vec![false; config.vocab_size],
             mask: config.mask_token_id,
         }
     }
 
-    /// Forgets all constraints.
-    pub(crate) fn clear(&mut self) {
-        self.constraints.clear();
-    }
-
-    /// Takes the constraints of the next sequence, which have been checked. Allocates if there are any.
-    pub(crate) fn push(&mut self, constraints: &Constraints) {
-        let mut constraints = constraints.clone();
-        constraints.allowed.sort_unstable_by_key(|(position, _)| *position);
-        self.constraints.push(constraints);
-    }
-
-    /// The logits that a token of `text`, a sequence's tokens by position, is drawn from.
+    /// The logits that a token of `text`, a sequence's tokens by position, is drawn from under `rules`, which have been
+    /// checked and [sorted](Constraints::sorted).
     ///
     /// # Errors
     /// What `edit` returns; [`Error::InvalidArgument`] if it leaves NaN, infinity, or no token that can be drawn.
-    pub(crate) fn edit<'a, E>(
+    pub(crate) fn edit<'a>(
         &'a mut self,
+        rules: Option<&Constraints>,
         choice: &Choice<'a>,
         text: &[u32],
-        edit: Option<&mut E>,
-    ) -> Result<&'a [f32]>
-    where
-        E: FnMut(&Choice<'_>, &mut [f32]) -> Result<()>,
-    {
-        let rules = self.constraints.get(choice.sequence).filter(|rules| !rules.is_none());
+        edit: Option<Edit<'_>>,
+    ) -> Result<&'a [f32]> {
+        let rules = rules.filter(|rules| !rules.is_none());
         if rules.is_none() && edit.is_none() {
             return Ok(choice.logits);
         }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use crate::adaptive::Adaptive;
 use crate::config::{Config, Variant};
-use crate::constraint::Editor;
+use crate::constraint::Constraints;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::Pass;
@@ -13,9 +13,9 @@ use crate::order::Order;
 use crate::plan::{Plan, arrange};
 use crate::request::{GenerateParams, Prompt};
 use crate::rng::{Purpose, Rng};
-use crate::sampler::{Sampler, Sampling};
+use crate::sampler::Sampling;
 use crate::sequence::Sequence;
-use crate::step::{Step, Update};
+use crate::step::{Chooser, Draw, Step, Update};
 
 /// The state of a generation. All of its memory is reserved when the context is made.
 #[derive(Debug)]
@@ -35,15 +35,19 @@ pub(crate) struct Session {
     pub(crate) sureness: Vec<f32>,
     pub(crate) kept: Vec<bool>,
     pub(crate) pass: Pass,
-    pub(crate) editor: Editor,
-    pub(crate) sampler: Sampler,
+    /// The rules of each sequence; beyond their end is none.
+    pub(crate) constraints: Vec<Constraints>,
+    /// One per thread.
+    pub(crate) choosers: Vec<Chooser>,
+    /// The rows of a pass that become tokens.
+    pub(crate) draws: Vec<Draw>,
     pub(crate) mask: u32,
     /// Whether the cache may hold numbers that are not finite.
     pub(crate) poisoned: bool,
 }
 
 impl Session {
-    pub(crate) fn new(config: &Config, capacity: &Capacity, length: usize) -> Self {
+    pub(crate) fn new(config: &Config, capacity: &Capacity, length: usize, threads: usize) -> Self {
         Self {
             sequences: (0..capacity.sequences)
                 .map(|number| Sequence::with_capacity(length, number))
@@ -59,8 +63,9 @@ impl Session {
             sureness: Vec::with_capacity(capacity.sequences * length),
             kept: Vec::with_capacity(capacity.sequences * length),
             pass: Pass::with_capacity(capacity.rows, capacity.sequences.min(capacity.rows)),
-            editor: Editor::new(config),
-            sampler: Sampler::new(config.vocab_size, config.mask_token_id),
+            constraints: Vec::new(),
+            choosers: (0..threads).map(|_| Chooser::new(config)).collect(),
+            draws: Vec::with_capacity(capacity.rows),
             mask: config.mask_token_id,
             poisoned: false,
         }
@@ -149,7 +154,7 @@ impl Context {
             let tail = order.get_mut(*revealed..).unwrap_or_default();
             sequence.diffused = *revealed + arrange(params, alpha_0, number, tail, counts);
             if let Some(constraints) = params.constraints_of(number) {
-                self.session.editor.push(constraints);
+                self.session.constraints.push(constraints.sorted());
             }
         }
         self.session.count_steps();
@@ -250,7 +255,7 @@ impl Context {
         self.session.log_probs.clear();
         self.session.wants_log_probs = false;
         self.session.adaptive = None;
-        self.session.editor.clear();
+        self.session.constraints.clear();
     }
 
     /// Generates to the end. `on_step` sees every step and may stop it.

@@ -163,6 +163,62 @@ fn templates_orders_and_constraints() {
 }
 
 #[test]
+fn adaptive_steps_and_states() {
+    let steps = |adaptive: &str| {
+        let args = ["generate", "--json", "-n", "64", "--seed", "5", "--adaptive", adaptive];
+        let output = esolm(&args);
+        assert_eq!(output.status.code(), Some(0), "{adaptive}: {}", err(&output));
+        let report: serde_json::Value = serde_json::from_str(out(&output).lines().last().unwrap()).unwrap();
+        assert_eq!(report["tokens_written"], 64);
+        report["steps"].as_u64().unwrap()
+    };
+    assert_eq!((steps("conf:0:16"), steps("margin:2"), steps("entropy:100")), (4, 64, 4));
+    assert!((5..64).contains(&steps("conf:0.1")));
+    for wrong in ["conf", "conf:", "sure:0.5", "conf:x", "conf:0.5:0", "conf:0.5:1:1", "conf:NaN"] {
+        assert_eq!(esolm(&["generate", "--adaptive", wrong]).status.code(), Some(2), "{wrong}");
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("king.state").display().to_string();
+    let write = |prompt: &str, length: &str| {
+        esolm(&[
+            "generate",
+            "-q",
+            "-p",
+            prompt,
+            "-n",
+            length,
+            "--state",
+            &state,
+            "--seed",
+            "4",
+            "--schedule",
+            "2",
+        ])
+    };
+    let first = out(&write("The king", "40"));
+    let longer = out(&write(" And then", "80"));
+    let begin = first.trim_end();
+    assert!(longer.starts_with(begin), "{longer}");
+    assert!(longer[begin.len()..].trim_start().starts_with("And then"), "{longer}");
+    assert_eq!(write("", "70").status.code(), Some(2), "shorter than what is there");
+    assert_eq!(
+        esolm(&["generate", "-m", &dir.path().join("no").display().to_string(), "--state", &state])
+            .status
+            .code(),
+        Some(3)
+    );
+    let mut bytes = std::fs::read(&state).unwrap();
+    let place = bytes.len() / 2;
+    bytes[place] ^= 1;
+    std::fs::write(&state, &bytes).unwrap();
+    let damaged = write("", "90");
+    assert_eq!(damaged.status.code(), Some(3));
+    assert!(err(&damaged).contains("checksum"), "{}", err(&damaged));
+    assert_eq!(std::fs::read(&state).unwrap(), bytes, "what was refused is left as it is");
+}
+
+#[test]
 fn exit_codes_tell_usage_bad_files_and_differences_apart() {
     let code = |args: &[&str]| {
         let output = esolm(args);

@@ -5,16 +5,17 @@
 use std::path::Path;
 
 /// The files of src/capi, in the header's order.
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "version",
     "status",
     "log",
     "device",
-    "progress",
+    "callback",
     "model",
     "tokenizer",
     "context",
     "memory",
+    "request",
     "generate",
     "score",
 ];

@@ -47,7 +47,7 @@ static void bad_generations(void)
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
     how = wish(), how.reserved = 1;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
-    how = wish(), how.struct_size--;
+    how = wish(), how.struct_size = 48;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
     STATUS(INVALID, esolm_begin(NULL, prompts, 1, NULL));
 

@@ -78,11 +78,48 @@ static void token_bytes(void)
     STATUS(INVALID, esolm_token_bytes(NULL, tokens[0], bytes, 4, &len));
 }
 
+static void templates(void)
+{
+    const char text[] = "Once upon a time {{mask 12}} happily ever after.";
+    const char *pieces[2] = {"Once upon a time ", " happily ever after."};
+    uint32_t tokens[64], positions[64], piece[64];
+    size_t n = 9, length = 9, counts[2], wrong = 0;
+    STATUS(OK, esolm_tokenize_template(model, text, strlen(text), tokens, positions, 64, &n, &length));
+    for (int i = 0; i < 2; i++)
+        STATUS(OK, esolm_tokenize(model, pieces[i], strlen(pieces[i]), piece, 64, &counts[i]));
+    CHECK(n == counts[0] + counts[1] && length == n + 12);
+    for (size_t i = 0; i < n; i++)
+        wrong += positions[i] != i + (i < counts[0] ? 0 : 12);
+    CHECK(wrong == 0 && memcmp(tokens + counts[0], piece, counts[1] * sizeof *piece) == 0);
+
+    size_t needed = n;
+    tokens[0] = positions[0] = 12345678;
+    STATUS(ESOLM_ERR_BUFFER_TOO_SMALL,
+           esolm_tokenize_template(model, text, strlen(text), tokens, positions, needed - 1, &n, &length));
+    CHECK(n == needed && length == 0 && tokens[0] == 12345678 && positions[0] == 12345678);
+    STATUS(ESOLM_ERR_BUFFER_TOO_SMALL,
+           esolm_tokenize_template(model, text, strlen(text), NULL, NULL, 0, &n, &length));
+    CHECK(n == needed);
+    STATUS(OK, esolm_tokenize_template(model, "{{mask 5}}", 10, NULL, NULL, 0, &n, &length));
+    CHECK(n == 0 && length == 5);
+    STATUS(INVALID, esolm_tokenize_template(model, "ab {{mask", 9, tokens, positions, 64, &n, &length));
+    last_error_says("at character 4");
+    STATUS(INVALID, esolm_tokenize_template(model, "\xff", 1, tokens, positions, 64, &n, &length));
+    STATUS(INVALID, esolm_tokenize_template(NULL, text, 4, tokens, positions, 64, &n, &length));
+    STATUS(INVALID, esolm_tokenize_template(model, NULL, 4, tokens, positions, 64, &n, &length));
+    STATUS(INVALID, esolm_tokenize_template(model, text, 4, NULL, positions, 64, &n, &length));
+    STATUS(INVALID, esolm_tokenize_template(model, text, 4, tokens, NULL, 64, &n, &length));
+    CHECK(n == 0 && length == 0);
+    STATUS(INVALID, esolm_tokenize_template(model, text, 4, tokens, positions, 64, NULL, &length));
+    STATUS(INVALID, esolm_tokenize_template(model, text, 4, tokens, positions, 64, &n, NULL));
+}
+
 int main(int argc, char **argv)
 {
     open_model(argc, argv);
     tokenizing();
     token_bytes();
+    templates();
     esolm_model_free(model);
     return report();
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, TryLockError};
 
 use super::model::esolm_model;
 use super::params::SizedStruct;
+use super::request::LogitsFunction;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
 use crate::context::{CancelToken, Context, ContextParams, Kernels};
@@ -28,6 +29,8 @@ pub(super) struct State {
     pub(super) context: Context,
     /// The caller's prompts in this library's form; their memory is reserved once.
     pub(super) prompts: Vec<Prompt>,
+    /// The caller's function on the logits of the generation.
+    pub(super) logits: Option<LogitsFunction>,
 }
 
 /// esolm_context_params.kv_type: half precision.
@@ -107,7 +110,7 @@ impl esolm_context {
         let prompt = |_| Prompt { known: Vec::with_capacity(context.length()) };
         let prompts = (0..params.sequences.max(1)).map(prompt).collect();
         let cancel = context.cancel_token();
-        Box::into_raw(Box::new(Self { state: Mutex::new(State { context, prompts }), cancel }))
+        Box::into_raw(Box::new(Self { state: Mutex::new(State { context, prompts, logits: None }), cancel }))
     }
 
     /// Runs `f` as the one user of the context.

@@ -2,83 +2,14 @@
 
 use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
-use std::ops::ControlFlow;
 use std::ptr::null;
 
 use super::context::{State, esolm_context};
-use super::params::SizedStruct;
+use super::request::{esolm_generate_params, esolm_prompt};
 use super::status::{esolm_status, wrap};
-use super::{args, params};
+use super::{args, request};
 use crate::error::{Error, Result};
-use crate::request::GenerateParams;
-use crate::sampler::Sampling;
 use crate::step::{Step, Update};
-
-/// What to generate. Set by esolm_generate_params_init.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct esolm_generate_params {
-    /// sizeof(esolm_generate_params)
-    pub struct_size: usize,
-    /// Tokens of a sequence, the prompt's included; 0 (the default) is the context's length.
-    pub length: usize,
-    /// Steps of the diffusion phase, 1 to 1048576 (default 128). Steps that happen to write nothing are left out.
-    pub steps: usize,
-    /// The same seed, parameters and prompts give the same text on the same machine (default 0).
-    pub seed: u64,
-    /// Share of the unknown tokens that diffusion writes, in parallel, 0 to 1 (default 1); the rest is written
-    /// one by one, left to right.
-    pub alpha_0: f64,
-    /// Divides the logits, from 0 (default 1); 0 always takes the most likely token.
-    pub temperature: f32,
-    /// Nucleus: only the most likely tokens that together exceed this probability, above 0 to 1 (default 1: no
-    /// limit).
-    pub top_p: f32,
-    /// Only so many of the most likely tokens; 0 (the default) is no limit.
-    pub top_k: u32,
-    /// 0
-    pub reserved: u32,
-}
-
-// SAFETY: repr(C), a size first, no padding, numbers only.
-unsafe impl SizedStruct for esolm_generate_params {
-    const NAME: &'static str = "esolm_generate_params";
-    const VERSION_1: usize = size_of::<Self>();
-    const DEFAULT: Self = Self {
-        struct_size: size_of::<Self>(),
-        length: 0,
-        steps: 128,
-        seed: 0,
-        alpha_0: 1.0,
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
-        reserved: 0,
-    };
-}
-
-impl esolm_generate_params {
-    fn check(&self) -> Result<GenerateParams<'static>> {
-        if self.reserved != 0 {
-            return Err(Error::invalid("esolm_generate_params: reserved is not 0"));
-        }
-        let Self { length, steps, seed, alpha_0, temperature, top_p, top_k, .. } = *self;
-        let sampling = Sampling { temperature, top_k, top_p };
-        Ok(GenerateParams { length, alpha_0, steps, sampling, seed, ..GenerateParams::default() })
-    }
-}
-
-/// The known tokens of one sequence. This struct will not change.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct esolm_prompt {
-    /// The tokens; may be NULL if count is 0.
-    pub tokens: *const u32,
-    /// Their positions in the text, from 0, in any order, none twice. NULL is 0, 1, 2 and so on.
-    pub positions: *const u32,
-    /// How many; 0 leaves the whole text to the model.
-    pub count: usize,
-}
 
 /// A token that a step wrote. This struct will not change.
 #[repr(C)]
@@ -113,14 +44,18 @@ pub struct esolm_step_info {
     pub updates: *const esolm_update,
     /// How many.
     pub n_updates: usize,
+    /// The natural logarithm of each token's probability under the model (before constraints, temperature, top_k and
+    /// top_p), in the updates' order and valid as long; NULL unless esolm_generate_params.log_probs asks for it.
+    pub log_probs: *const f64,
 }
 
 impl esolm_step_info {
-    const NOTHING: Self = Self { index: 0, total: 0, updates: null(), n_updates: 0 };
+    const NOTHING: Self = Self { index: 0, total: 0, updates: null(), n_updates: 0, log_probs: null() };
 
     fn new(step: &Step<'_>) -> Self {
-        let Step { index, total, updates, .. } = *step;
-        Self { index, total, updates: updates.as_ptr().cast(), n_updates: updates.len() }
+        let Step { index, total, updates, log_probs } = *step;
+        let log_probs = if log_probs.is_empty() { null() } else { log_probs.as_ptr() };
+        Self { index, total, updates: updates.as_ptr().cast(), n_updates: updates.len(), log_probs }
     }
 }
 
@@ -133,54 +68,50 @@ pub type esolm_step_callback =
 /// Begins a generation, with the caller's prompts copied into memory that is reserved for them.
 ///
 /// # Safety
-/// `prompts` must point to `n_prompts` prompts whose arrays have their `count`.
+/// The pointers must be valid, as must be all that the prompts and the parameters point to.
 unsafe fn begin(
     state: &mut State,
     prompts: *const esolm_prompt,
     n_prompts: usize,
-    params: &GenerateParams<'_>,
+    params: *const esolm_generate_params,
 ) -> Result<()> {
-    let State { context, prompts: own } = state;
+    let State { context, prompts: own, logits } = state;
     // SAFETY: what the caller promises.
     let prompts = unsafe { args::slice(prompts, n_prompts, "prompts")? };
     let most = own.len();
     let too_many = || Error::invalid(format!("{n_prompts} sequences; the context holds 1 to {most}"));
     let own = own.get_mut(..n_prompts).ok_or_else(too_many)?;
     for (number, (to, from)) in own.iter_mut().zip(prompts).enumerate() {
-        to.known.clear();
-        if from.count > context.length() {
-            let (count, longest) = (from.count, context.length());
-            return Err(Error::invalid(format!("prompt {number}: {count} tokens; at most {longest} fit")));
-        }
         // SAFETY: what the caller promises.
-        let tokens = unsafe { args::slice(from.tokens, from.count, "a prompt's tokens")? };
-        if from.positions.is_null() {
-            to.known.extend((0..).zip(tokens.iter().copied()));
-        } else {
-            // SAFETY: what the caller promises.
-            let positions = unsafe { args::slice(from.positions, from.count, "a prompt's positions")? };
-            to.known.extend(positions.iter().copied().zip(tokens.iter().copied()));
-        }
+        unsafe { from.copy_to(to, context.length()) }
+            .map_err(|e| Error::invalid(format!("prompt {number}: {e}")))?;
     }
-    context.begin(own, params)
+    // SAFETY: what the caller promises.
+    unsafe {
+        request::with_params(params, |params, function| {
+            context.begin(own, params)?;
+            *logits = function;
+            Ok(())
+        })
+    }
 }
 
-/// Sets the defaults. size is sizeof(esolm_generate_params).
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn esolm_generate_params_init(
-    params: *mut esolm_generate_params,
-    size: usize,
-) -> esolm_status {
-    // SAFETY: the caller's struct has `size` bytes.
-    wrap(|| unsafe { params::init(params, size) })
+/// Runs the next step, with the caller's function on the logits.
+fn next_step(state: &mut State) -> Result<Option<Step<'_>>> {
+    let State { context, logits, .. } = state;
+    match logits {
+        // SAFETY: the caller promises that the function is valid during the generation.
+        Some(function) => context.step_editing(|choice, row| unsafe { function.call(choice, row) }),
+        None => context.step(),
+    }
 }
 
 /// Generates one sequence per prompt, to the end. callback, which may be NULL, is told of every step; read the
-/// result with esolm_copy_tokens or esolm_copy_text. params may be NULL for the defaults. On
-/// allocations see "Memory" above.
+/// result with esolm_copy_tokens or esolm_copy_text. params may be NULL for the defaults. On allocations see "Memory"
+/// above.
 ///
-/// Errors: ESOLM_ERR_INVALID_ARGUMENT if there are too many prompts, or a parameter, position or token is out of
-/// range; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. What was written before a
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT if there are too many prompts, a parameter, position or token is out of range, a
+/// constraint cannot be kept or the logits callback leaves none to draw; ESOLM_ERR_UNSUPPORTED; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. What was written before a
 /// failure stays readable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_generate(
@@ -192,20 +123,19 @@ pub unsafe extern "C" fn esolm_generate(
     user_data: *mut c_void,
 ) -> esolm_status {
     wrap(|| {
-        // SAFETY: the caller's pointers are NULL or valid.
-        let (handle, params) =
-            unsafe { (args::reference(context, "context")?, params::read(params)?.check()?) };
+        // SAFETY: the caller's pointer is NULL or valid.
+        let handle = unsafe { args::reference(context, "context")? };
         handle.with(|state| {
-            // SAFETY: the caller promises what the prompts' fields say.
-            unsafe { begin(state, prompts, n_prompts, &params)? };
-            state.context.finish(|step| {
-                let info = esolm_step_info::new(step);
+            // SAFETY: the caller promises what the prompts' and the parameters' fields say.
+            unsafe { begin(state, prompts, n_prompts, params)? };
+            while let Some(step) = next_step(state)? {
+                let info = esolm_step_info::new(&step);
                 // SAFETY: the caller's function takes a step and the caller's own pointer.
-                match callback.map_or(0, |callback| unsafe { callback(&info, user_data) }) {
-                    0 => ControlFlow::Continue(()),
-                    _ => ControlFlow::Break(()),
+                if callback.map_or(0, |callback| unsafe { callback(&info, user_data) }) != 0 {
+                    return Err(Error::Cancelled);
                 }
-            })
+            }
+            Ok(())
         })
     })
 }
@@ -220,11 +150,10 @@ pub unsafe extern "C" fn esolm_begin(
     params: *const esolm_generate_params,
 ) -> esolm_status {
     wrap(|| {
-        // SAFETY: the caller's pointers are NULL or valid.
-        let (handle, params) =
-            unsafe { (args::reference(context, "context")?, params::read(params)?.check()?) };
-        // SAFETY: the caller promises what the prompts' fields say.
-        handle.with(|state| unsafe { begin(state, prompts, n_prompts, &params) })
+        // SAFETY: the caller's pointer is NULL or valid.
+        let handle = unsafe { args::reference(context, "context")? };
+        // SAFETY: the caller promises what the prompts' and the parameters' fields say.
+        handle.with(|state| unsafe { begin(state, prompts, n_prompts, params) })
     })
 }
 
@@ -247,7 +176,7 @@ pub unsafe extern "C" fn esolm_step(
         }
         // SAFETY: the caller's pointers are NULL or valid.
         let (done, handle) = unsafe { (args::out(done, 0, "done")?, args::reference(context, "context")?) };
-        let step = handle.with(|state| Ok(state.context.step()?.map(|step| esolm_step_info::new(&step))))?;
+        let step = handle.with(|state| Ok(next_step(state)?.map(|step| esolm_step_info::new(&step))))?;
         match step {
             // SAFETY: the caller's pointer is valid.
             Some(step) if !info.is_null() => unsafe { info.write(step) },
@@ -256,6 +185,28 @@ pub unsafe extern "C" fn esolm_step(
             None => unsafe { done.write(1) },
         }
         Ok(())
+    })
+}
+
+/// Copies the order in which the positions of a sequence are generated: the known ones first, in any order, then the
+/// others as the steps write them. It is what esolm_score_order takes. capacity and *n_out are as in esolm_copy_tokens.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_copy_order(
+    context: *mut esolm_context,
+    sequence: usize,
+    positions: *mut u32,
+    capacity: usize,
+    n_out: *mut usize,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the caller's pointers are NULL or valid.
+        let (n_out, handle) =
+            unsafe { (args::out(n_out, 0, "n_out")?, args::reference(context, "context")?) };
+        handle.with(|state| {
+            let found = state.context.order(sequence)?;
+            // SAFETY: the caller's buffer has that capacity.
+            unsafe { args::copy_items(found, positions, capacity, n_out, "positions") }
+        })
     })
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::{CString, c_char, c_void};
 use std::sync::Arc;
 
+use super::callback::UserData;
 use super::status::wrap;
 use crate::log::{LogLevel, set_log_receiver};
 
@@ -20,26 +21,12 @@ pub const ESOLM_LOG_DEBUG: i32 = 4;
 pub type esolm_log_callback =
     Option<unsafe extern "C" fn(level: i32, message: *const c_char, user_data: *mut c_void)>;
 
-/// A caller's pointer on its way to the caller's function.
-struct UserData(*mut c_void);
-
-// SAFETY: esolm_log_callback must work on any thread, with its user data, as the header says.
-unsafe impl Send for UserData {}
-// SAFETY: as above.
-unsafe impl Sync for UserData {}
-
-impl UserData {
-    fn get(&self) -> *mut c_void {
-        self.0
-    }
-}
-
 /// Sends all later messages of this process's esolm to callback; NULL, as at the start, is silence. A message
 /// that another thread is just sending may still arrive at the old callback. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_set_log_callback(callback: esolm_log_callback, user_data: *mut c_void) {
     wrap(|| {
-        let user_data = UserData(user_data);
+        let user_data = UserData::new(user_data);
         set_log_receiver(callback.map(|callback| {
             let receiver = move |level: LogLevel, message: &str| {
                 let text = message.replace('\0', "");

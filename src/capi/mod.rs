@@ -9,6 +9,7 @@
 #![allow(clippy::missing_safety_doc, reason = "the header's opening comment states what callers promise")]
 
 mod args;
+mod callback;
 mod context;
 mod device;
 mod generate;
@@ -16,19 +17,20 @@ mod log;
 mod memory;
 mod model;
 mod params;
-mod progress;
+mod request;
 mod score;
 mod status;
 mod tokenizer;
 mod version;
 
+pub use callback::esolm_progress_callback;
 pub use context::*;
 pub use device::*;
 pub use generate::*;
 pub use log::*;
 pub use memory::*;
 pub use model::*;
-pub use progress::esolm_progress_callback;
+pub use request::*;
 pub use score::*;
 pub use status::*;
 pub use tokenizer::*;

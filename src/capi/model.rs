@@ -5,8 +5,8 @@ use std::mem::offset_of;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 
+use super::callback::{esolm_progress_callback, report};
 use super::params::SizedStruct;
-use super::progress::{esolm_progress_callback, report};
 use super::status::{esolm_status, wrap};
 use super::{args, params};
 use crate::error::{Error, Result};

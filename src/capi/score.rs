@@ -2,9 +2,9 @@
 
 use std::ffi::c_void;
 
+use super::callback::{esolm_progress_callback, report};
 use super::context::{State, esolm_context};
 use super::params::SizedStruct;
-use super::progress::{esolm_progress_callback, report};
 use super::status::{esolm_status, wrap};
 use super::{args, params};
 use crate::bound::ScoreParams;

@@ -5,6 +5,8 @@ use std::ffi::c_char;
 use super::args;
 use super::model::esolm_model;
 use super::status::{esolm_status, wrap};
+use crate::error::Error;
+use crate::template::Template;
 
 /// Makes tokens of text_len bytes of UTF-8.
 ///
@@ -67,6 +69,50 @@ pub unsafe extern "C" fn esolm_detokenize(
         let decoded = handle.model.tokenizer()?.decode(tokens)?;
         // SAFETY: the caller's buffer has that capacity.
         unsafe { args::copy_text(&decoded, text, capacity, len_out) }
+    })
+}
+
+/// Makes a prompt of a text with holes: text_len bytes of UTF-8 such as "Once upon a time {{mask 12}} happily ever
+/// after.", whose hole is 12 tokens for the model to write. "{{{{" stands for two braces.
+///
+/// Writes the known tokens and their positions, for esolm_prompt, and to *length_out the tokens of the whole text, for
+/// esolm_generate_params.length. capacity (of both arrays) and *n_out are as in esolm_tokenize; each piece of text between
+/// holes is made into tokens by itself. Any thread.
+///
+/// Errors: also ESOLM_ERR_INVALID_ARGUMENT if the template is not well-formed, with its place; ESOLM_ERR_TOKENIZER.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_tokenize_template(
+    model: *const esolm_model,
+    text: *const c_char,
+    text_len: usize,
+    tokens: *mut u32,
+    positions: *mut u32,
+    capacity: usize,
+    n_out: *mut usize,
+    length_out: *mut usize,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the caller's pointers are NULL or valid, and the text has that many bytes.
+        let (n_out, length_out, handle, text) = unsafe {
+            (
+                args::out(n_out, 0, "n_out")?,
+                args::out(length_out, 0, "length_out")?,
+                args::reference(model, "model")?,
+                args::text(text, text_len, "text")?,
+            )
+        };
+        if tokens.is_null() && capacity > 0 {
+            return Err(Error::invalid("tokens is NULL"));
+        }
+        let (prompt, length) = Template::parse(text)?.prompt(handle.model.tokenizer()?)?;
+        let (found_positions, found_tokens): (Vec<u32>, Vec<u32>) = prompt.known.into_iter().unzip();
+        // SAFETY: the caller's buffers have that capacity.
+        unsafe {
+            args::copy_items(&found_positions, positions, capacity, n_out, "positions")?;
+            args::copy_items(&found_tokens, tokens, capacity, n_out, "tokens")?;
+            length_out.write(length);
+        }
+        Ok(())
     })
 }
 

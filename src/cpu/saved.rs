@@ -1,8 +1,11 @@
 //! The cache as bytes, to be kept and taken up again.
 
-use super::pass::Engine;
+use super::attention::key_place;
+use super::engine::Engine;
+use super::simd::LANES;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::ggml::Region;
 use crate::kv_cache::{Capacity, KvType};
 
 /// So many first slots of a sequence.
@@ -58,7 +61,7 @@ impl Engine {
         })
     }
 
-    /// Address and length of each contiguous piece of the cache.
+    /// Address and length of each contiguous piece of the cache: single numbers of keys, whole heads of values.
     fn each_piece(
         &self,
         config: &Config,
@@ -66,13 +69,22 @@ impl Engine {
         slots: Slots,
         mut use_piece: impl FnMut(*mut u8, usize) -> Result<()>,
     ) -> Result<()> {
-        let row = config.head_dim() * element(capacity.kv);
-        for region in self.layout.keys.iter().chain(&self.layout.values) {
+        let (size, dh) = (element(capacity.kv), config.head_dim());
+        let first = |head| (slots.sequence * config.head_count + head) * capacity.slots * dh;
+        let mut piece = |region: &Region, place: usize, count: usize| {
+            let len = count * size;
+            use_piece(self.arena.part(region.offset + place * size, len)?.as_ptr(), len)
+        };
+        for keys in &self.layout.keys {
             for head in 0..config.head_count {
-                let first = (slots.sequence * config.head_count + head) * capacity.slots * row;
-                let len = slots.count * row;
-                use_piece(self.arena.part(region.offset + first, len)?.as_ptr(), len)?;
+                for slot in 0..slots.count {
+                    let place = first(head) + key_place(slot, dh);
+                    (0..dh).try_for_each(|column| piece(keys, place + column * LANES, 1))?;
+                }
             }
+        }
+        for values in &self.layout.values {
+            (0..config.head_count).try_for_each(|head| piece(values, first(head), slots.count * dh))?;
         }
         Ok(())
     }
