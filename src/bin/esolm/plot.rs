@@ -97,7 +97,14 @@ impl Plot {
         for point in points().filter(|p| !p.label.is_empty()) {
             let place = (x.place(point.x), y.place(point.y));
             let area = free_place(place, width(&point.label), &taken);
-            text(&mut out, (area.left, area.bottom - 3.0), "", &point.label);
+            let (middle, right) = ((area.top + area.bottom) / 2.0, area.left > place.0);
+            let (side, towards) = if right { (area.left, -2.0) } else { (area.right, 2.0) };
+            if (middle - place.1).abs() > 1.0 {
+                let ((x, y), side) = (place, side + towards);
+                let _ = writeln!(out, "<path class=\"axis\" d=\"M{x:.1} {y:.1}L{side:.1} {middle:.1}\"/>");
+            }
+            let anchor = if right { "" } else { "text-anchor=\"end\"" };
+            text(&mut out, (side, area.bottom - 3.0), anchor, &point.label);
             taken.push(area);
         }
         out += "</svg>\n";
@@ -250,34 +257,24 @@ impl Area {
     }
 }
 
-/// A place for a label beside a point, where little or nothing is so far.
+/// A place for a label beside a point, where little or nothing is so far; level with the point if possible.
 fn free_place((x, y): (f64, f64), width: f64, taken: &[Area]) -> Area {
-    let (gap, height) = (MARK + 3.0, LETTER.1);
-    let at = |left: f64, top: f64| Area { left, right: left + width, top, bottom: top + height };
-    let mut best = (f64::INFINITY, at(x + gap, y - height / 2.0));
-    for away in [0.0, 10.0, 20.0] {
-        let gap = gap + away;
-        for (left, top) in [
-            (x + gap, y - height / 2.0),
-            (x - gap - width, y - height / 2.0),
-            (x - width / 2.0, y - gap - height),
-            (x - width / 2.0, y + gap),
-            (x + 4.0, y - gap - height),
-            (x + 4.0, y + gap),
-            (x - width - 4.0, y - gap - height),
-            (x - width - 4.0, y + gap),
-        ] {
-            let area = at(left, top);
-            let outside =
-                area.left < LEFT || area.right > WIDTH - 4.0 || area.top < TOP || area.bottom > BOTTOM;
+    let mut best: Option<(f64, Area)> = None;
+    for up in [0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0_f64] {
+        // Away from the point's height there is room for a line between both.
+        let gap = if up == 0.0 { MARK + 3.0 } else { 4.0 * MARK };
+        let top = y - up * (LETTER.1 + 1.0) - LETTER.1 / 2.0;
+        for left in [x + gap, x - gap - width] {
+            let area = Area { left, right: left + width, top, bottom: top + LETTER.1 };
+            let outside = area.left < LEFT || area.right > WIDTH - 4.0 || top < TOP || area.bottom > BOTTOM;
             let shared: f64 = taken.iter().map(|t| t.shared(&area)).sum();
-            let cost = shared + away + if outside { 1e6 } else { 0.0 };
-            if cost < best.0 {
-                best = (cost, area);
+            let cost = shared + up.abs() + if outside { 1e6 } else { 0.0 };
+            if best.is_none_or(|(least, _)| cost < least) {
+                best = Some((cost, area));
             }
         }
     }
-    best.1
+    best.map_or(Area::around(x, y, MARK), |(_, area)| area)
 }
 
 #[cfg(test)]
