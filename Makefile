@@ -34,7 +34,7 @@ demo: setup
 	$(CARGO) build --release --bin esolm
 	target/release/esolm generate -p "Once upon a time" --alpha0 0.5
 
-test: check unit test-c
+test: check unit test-c asan
 
 check: setup
 	$(CARGO) fmt --check
