@@ -12,7 +12,8 @@ MODEL ?= models/fairy-q8_0.gguf
 CHECKPOINT ?= ../shared/models/fairy.ckpt
 TOKENIZER ?= $(dir $(CHECKPOINT))tokenizer.json
 
-.PHONY: help demo test check unit test-c lib install programs memcheck bench-peers count header abi model setup clean
+.PHONY: help demo test check unit test-c lib install programs memcheck asan tsan coexist bench-peers count header abi \
+  model setup clean
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -20,7 +21,9 @@ help:
 	@echo "make lib     the embeddable library and header in $(DIST)/"
 	@echo "make install PREFIX=/usr/local [DESTDIR=]   library, header, pkg-config and CMake files"
 	@echo "make test-c  all tests outside Rust: C, C++, Go, Swift, examples, ways to link"
-	@echo "make memcheck  the C programs under valgrind"
+	@echo "make memcheck  the C programs under valgrind; make asan: under the address sanitizer"
+	@echo "make tsan    many threads under the thread sanitizer (nightly Rust, clang)"
+	@echo "make coexist beside whisper.cpp with a ggml of another version (builds it)"
 	@echo "make bench-peers  speed beside llama.cpp and PyTorch, in one run"
 	@echo "make count   instructions of a step against the record (callgrind)"
 	@echo "make header  write include/esolm.h again after a change of src/capi"
@@ -34,7 +37,7 @@ demo: setup
 	$(CARGO) build --release --bin esolm
 	target/release/esolm generate -p "Once upon a time" --alpha0 0.5
 
-test: check unit test-c
+test: check unit test-c asan
 
 check: setup
 	$(CARGO) fmt --check
@@ -59,13 +62,15 @@ lib: setup
 install: lib
 	packaging/install $(DIST) $(PREFIX) $(DESTDIR)
 
-# The programs that ctest runs, against an installed copy.
+# The programs that ctest runs, against an installed copy. C_FLAGS adds to how they are compiled.
+CTEST ?= $(BUILD)/ctest
 programs: lib
 	rm -rf $(BUILD)/prefix
 	packaging/install $(DIST) $(abspath $(BUILD))/prefix
-	cmake -S ffi-tests -B $(BUILD)/ctest -DCMAKE_BUILD_TYPE=Release -DESOLM_PREFIX=$(abspath $(BUILD))/prefix \
+	cmake -S ffi-tests -B $(CTEST) -DCMAKE_BUILD_TYPE=Release -DESOLM_PREFIX=$(abspath $(BUILD))/prefix \
+	  -DCMAKE_C_FLAGS="$(C_FLAGS)" -DCMAKE_CXX_FLAGS="$(C_FLAGS)" \
 	  -DESOLM_CARGO_DIR=$(abspath $(BUILD)) -DESOLM_MODEL=$(abspath $(MODEL)) >/dev/null
-	cmake --build $(BUILD)/ctest
+	cmake --build $(CTEST)
 
 # C, C++, Go, Swift, the examples, and every way to link the library.
 test-c: programs
@@ -75,6 +80,19 @@ test-c: programs
 memcheck:
 	RUSTFLAGS="-Ctarget-cpu=x86-64-v3" $(MAKE) programs BUILD=target/portable DIST=target/portable/dist
 	ffi-tests/memcheck target/portable/ctest $(abspath $(MODEL))
+
+# The same programs and C++ with the address and the undefined-behaviour sanitizer, and leak detection.
+asan:
+	$(MAKE) programs CTEST=$(BUILD)/asan C_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1"
+	ctest --test-dir $(BUILD)/asan --output-on-failure -R '^(api|threads|example)'
+
+# One model in many threads under the thread sanitizer: Rust, its standard library and ggml compiled with it.
+tsan:
+	ffi-tests/tsan $(CURDIR) $(abspath $(BUILD))/tsan $(abspath $(MODEL))
+
+# Beside whisper.cpp with another version of ggml, which is built for this.
+coexist: programs
+	ffi-tests/coexist/run-whisper $(CURDIR) $(abspath $(BUILD))/prefix $(abspath $(BUILD)) $(abspath $(MODEL))
 
 # Beside llama.cpp, PyTorch (installed under target/ from PyPI, some GB) and this library without a cache.
 bench-peers: setup

@@ -1,9 +1,13 @@
-/* esolm beside a second ggml with llama.cpp and a second Rust library, all static: coexist MODEL. */
+/* esolm beside a second ggml, with llama.cpp or whisper.cpp, and a second Rust library, all static: coexist MODEL. */
 #include "check.h"
 
 #include <ggml-cpu.h>
 #include <ggml.h>
+#ifdef WITH_WHISPER
+#include <whisper.h>
+#else
 #include <llama.h>
+#endif
 
 int64_t second_sum(uint32_t n);
 
@@ -13,6 +17,22 @@ static void other_log(enum ggml_log_level level, const char *text, void *user_da
 {
     (void)level, (void)text, (void)user_data;
     other_messages++;
+}
+
+/* The other library starts, and says what is wrong with a file that is not there. */
+static void other_library(void)
+{
+#ifdef WITH_WHISPER
+    whisper_log_set(other_log, NULL);
+    CHECK(strstr(whisper_print_system_info(), "CPU") != NULL);
+    CHECK(!whisper_init_from_file_with_params("/nowhere.bin", whisper_context_default_params()));
+#else
+    llama_log_set(other_log, NULL);
+    llama_backend_init();
+    CHECK(strstr(llama_print_system_info(), "CPU") != NULL);
+    CHECK(!llama_model_load_from_file("/nowhere.gguf", llama_model_default_params()));
+#endif
+    CHECK(other_messages > 0);
 }
 
 /* The sum of a * b, computed by the program's own ggml. */
@@ -59,11 +79,7 @@ int main(int argc, char **argv)
 {
     if (argc != 2)
         return 2;
-    llama_log_set(other_log, NULL);
-    llama_backend_init();
-    CHECK(strstr(llama_print_system_info(), "CPU") != NULL);
-    struct llama_model *none = llama_model_load_from_file("/nowhere.gguf", llama_model_default_params());
-    CHECK(none == NULL && other_messages > 0);
+    other_library();
     CHECK(second_sum(0) == -1);
 
     int before = other_messages;
@@ -76,7 +92,9 @@ int main(int argc, char **argv)
     CHECK(memcmp(first, again, sizeof first) == 0);
     esolm_model_free(model);
     CHECK(other_messages == before); /* esolm's ggml is not this one */
+#ifndef WITH_WHISPER
     llama_backend_free();
+#endif
     CHECK(other_ggml() == 8 * 4 * 2 * 2 * 3);
     return report();
 }
