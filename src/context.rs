@@ -14,6 +14,7 @@ use crate::ggml::{
 use crate::gguf::TensorInfo;
 use crate::kv_cache::{Capacity, KvType, Layout, SLOT_GROUP};
 use crate::model::{Contents, LoadOptions, Model, total_bytes};
+use crate::profile::Profile;
 use crate::session::Session;
 
 /// The limits of a context. A zero stands for the default.
@@ -332,6 +333,20 @@ impl Engine {
                 })?;
                 Ok(Output { logits, pool: None })
             }
+        }
+    }
+
+    /// Where the time of the passes went since the last clearing, if this library's own kernels ran them.
+    pub(crate) fn profile(&self) -> Option<Profile> {
+        match &self.compute {
+            Compute::Cpu(engine) => Some(engine.profile()),
+            Compute::Graph { .. } => None,
+        }
+    }
+
+    pub(crate) fn clear_profile(&self) {
+        if let Compute::Cpu(engine) = &self.compute {
+            engine.clear_profile();
         }
     }
 

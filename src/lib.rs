@@ -54,6 +54,7 @@ mod log;
 mod model;
 mod order;
 mod plan;
+mod profile;
 #[cfg(feature = "convert")]
 pub mod quality;
 mod request;
@@ -81,6 +82,7 @@ pub use log::{LogLevel, LogReceiver, set_log_receiver};
 pub use model::{LoadMode, LoadOptions, Model};
 pub use order::Order;
 pub use plan::Plan;
+pub use profile::Profile;
 pub use request::{GenerateParams, Prompt};
 pub use sampler::{Sampler, Sampling};
 pub use schedule::Schedule;

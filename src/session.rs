@@ -1,6 +1,7 @@
 //! One generation: what is known, what comes next, and how far the cache is final.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use crate::adaptive::Adaptive;
 use crate::config::{Config, Variant};
@@ -11,6 +12,7 @@ use crate::forward::Pass;
 use crate::kv_cache::Capacity;
 use crate::order::Order;
 use crate::plan::{Plan, arrange};
+use crate::profile::Profile;
 use crate::request::{GenerateParams, Prompt};
 use crate::rng::{Purpose, Rng};
 use crate::sampler::Sampling;
@@ -42,6 +44,9 @@ pub(crate) struct Session {
     /// The rows of a pass that become tokens.
     pub(crate) draws: Vec<Draw>,
     pub(crate) mask: u32,
+    /// Time of the generation's steps, and of drawing tokens in them.
+    pub(crate) step_time: Duration,
+    pub(crate) sampling_time: Duration,
     /// Whether the cache may hold numbers that are not finite.
     pub(crate) poisoned: bool,
 }
@@ -67,6 +72,8 @@ impl Session {
             choosers: (0..threads).map(|_| Chooser::new(config)).collect(),
             draws: Vec::with_capacity(capacity.rows),
             mask: config.mask_token_id,
+            step_time: Duration::ZERO,
+            sampling_time: Duration::ZERO,
             poisoned: false,
         }
     }
@@ -246,6 +253,9 @@ impl Context {
             self.engine.clear();
             self.session.sequences.iter_mut().for_each(|sequence| sequence.committed = 0);
         }
+        self.engine.clear_profile();
+        self.session.step_time = Duration::ZERO;
+        self.session.sampling_time = Duration::ZERO;
         self.session.active = sequences;
         self.session.next = 0;
         self.session.sampling = sampling;
@@ -286,6 +296,14 @@ impl Context {
     /// Sequences of the current generation.
     pub fn sequences(&self) -> usize {
         self.session.active
+    }
+
+    /// Where the time of the generation's steps went, if this library's own kernels ran them.
+    pub fn profile(&self) -> Option<Profile> {
+        let passes = self.engine.profile()?;
+        let Session { step_time, sampling_time, .. } = self.session;
+        let known = passes.total() + sampling_time;
+        Some(Profile { sampling: sampling_time, rest: step_time.saturating_sub(known), ..passes })
     }
 
     /// Steps done and steps in all (at most, where they are [`Adaptive`]).

@@ -1,5 +1,7 @@
 //! One step: its rows go through the network, each row of logits becomes a token.
 
+use std::time::Instant;
+
 use crate::adaptive::Adaptive;
 use crate::config::Config;
 use crate::constraint::{Constraints, Edit, Editor};
@@ -209,6 +211,7 @@ impl Session {
                 break;
             }
             let mut output = engine.run(&self.pass)?;
+            let drawing = Instant::now();
             self.list_draws();
             let choosing = Choosing {
                 vocab: config.vocab_size,
@@ -244,6 +247,7 @@ impl Session {
                     self.sureness.push(draw.sureness);
                 }
             }
+            self.sampling_time += drawing.elapsed();
         }
         if let Some(adaptive) = self.adaptive {
             self.put_back(&adaptive);
@@ -333,6 +337,7 @@ impl Context {
         if engine.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
+        let started = Instant::now();
         // A failed step is as if it had not been: the random numbers go back, the cache's slots of the step are
         // written again by the next.
         for sequence in &mut session.sequences {
@@ -347,6 +352,7 @@ impl Context {
             session.poisoned |= matches!(error, Error::NotFinite(_));
             return Err(error);
         }
+        session.step_time += started.elapsed();
         let (index, total) = (session.next - 1, session.total);
         let Session { updates, log_probs, .. } = session;
         Ok(Some(Step { index, total, updates, log_probs }))

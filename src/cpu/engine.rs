@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use half::f16;
 
 use super::attention::TILE;
+use super::clock::{Clock, Part};
 use super::memory::Shared;
 use super::pass::Network;
 use super::pool::Pool;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::forward::Pass;
 use crate::ggml::{ALIGNMENT, Memory, Region, Weights};
 use crate::kv_cache::{Capacity, KvType, Layout};
+use crate::profile::Profile;
 
 /// Threads and memory for passes on the CPU.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(crate) struct Engine {
     pub(super) arena: Memory,
     pub(super) layout: Layout,
     beside: Beside,
+    clock: Clock,
 }
 
 /// What lies behind the layout that all ways through the network share. With D the width, F the MLP's, R rows and S
@@ -93,13 +96,29 @@ impl Engine {
         let pool = Pool::new(threads)?;
         let needed = Self::memory(&layout, config, capacity, pool.threads())?;
         match Beside::new(&layout, config, capacity, pool.threads()) {
-            Some(beside) if arena.len() >= needed => Ok(Self { pool, arena, layout, beside }),
+            Some(beside) if arena.len() >= needed => {
+                Ok(Self { pool, arena, layout, beside, clock: Clock::new() })
+            }
             _ => Err(Error::BufferTooSmall { given: arena.len(), needed }),
         }
     }
 
     pub(crate) fn threads(&self) -> usize {
         self.pool.threads()
+    }
+
+    /// Time of all passes since the last [`Engine::clear_profile`]; no more than products and attention.
+    pub(crate) fn profile(&self) -> Profile {
+        Profile {
+            blocks: self.clock.total(Part::Products),
+            attention: self.clock.total(Part::Attention),
+            vocabulary: self.clock.total(Part::Vocabulary),
+            ..Profile::default()
+        }
+    }
+
+    pub(crate) fn clear_profile(&self) {
+        self.clock.clear();
     }
 
     /// Runs `pass`, whose numbers the caller has checked. Returns the logits [V, outputs], and the threads, who may
@@ -116,7 +135,7 @@ impl Engine {
         cancel: &AtomicBool,
     ) -> Result<(&[f32], &mut Pool)> {
         let bytes = weights.host_bytes().ok_or_else(|| Error::internal("the weights are not in memory"))?;
-        let Self { pool, arena, layout, beside } = self;
+        let Self { pool, arena, layout, beside, clock } = self;
         let floats = |region| part::<f32>(arena, region);
         let network = Network {
             bytes,
@@ -139,7 +158,9 @@ impl Engine {
             scores: floats(beside.scores)?,
             rounded: part(arena, beside.rounded)?,
             scales: floats(beside.scales)?,
+            clock,
         };
+        clock.start();
         pool.run(cancel, &|worker| match capacity.kv {
             KvType::F16 => network.run::<f16>(worker),
             KvType::F32 => network.run::<f32>(worker),

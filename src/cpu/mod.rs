@@ -20,7 +20,9 @@
 )]
 
 mod attention;
+mod clock;
 mod engine;
+mod heads;
 mod matmul;
 mod memory;
 mod norm;

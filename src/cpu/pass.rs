@@ -1,16 +1,17 @@
 //! One pass over some rows of some sequences.
 
-use super::attention::{self, Element, Head, TILE};
+use super::attention::Element;
+use super::clock::{Clock, Part};
 use super::matmul::{GROUP, Rows, matmul};
 use super::memory::Shared;
-use super::norm::{angles, gelu, layer_norm, rotate};
+use super::norm::{angles, gelu, layer_norm};
 use super::pool::Worker;
 use super::rounded::{CHUNK, round_row};
 use super::simd::{F32x8, LANES};
 use super::unpack::Matrix;
 use crate::config::{BLOCK_TENSORS, Config};
-use crate::forward::{Pass, Segment};
-use crate::ggml::{Memory, Region, Weights};
+use crate::forward::Pass;
+use crate::ggml::{Memory, Weights};
 use crate::kv_cache::{Capacity, Layout};
 
 /// What every thread sees of a pass. With D the width, F the MLP's, Dh a head's, V the vocabulary, R the rows of the
@@ -42,6 +43,7 @@ pub(super) struct Network<'a> {
     /// The rows that the next matrix is multiplied with, rounded, and their chunks' scales.
     pub(super) rounded: Shared<'a, i16>,
     pub(super) scales: Shared<'a, f32>,
+    pub(super) clock: &'a Clock,
 }
 
 /// A block's weights, in the order of [`BLOCK_TENSORS`].
@@ -56,7 +58,7 @@ struct Block<'a> {
 }
 
 /// Rows of one piece of work where each row is little.
-const FEW_ROWS: usize = 2;
+pub(super) const FEW_ROWS: usize = 2;
 
 // SAFETY of all borrows below: an operation reads what earlier operations wrote and writes each number in one
 // thread only, since pieces go to one thread each; a gate (`wait`) lies between an operation and the next.
@@ -78,6 +80,15 @@ impl<'a> Network<'a> {
         })
     }
 
+    /// Waits until every thread is through with an operation, which counts as `part`. `None` if the pass is to be left.
+    pub(super) fn done(&self, worker: &Worker<'_>, part: Part) -> Option<()> {
+        worker.wait()?;
+        if worker.index == 0 {
+            self.clock.lap(part);
+        }
+        Some(())
+    }
+
     pub(super) fn run<T: Element>(&self, worker: &Worker<'_>) -> Option<()> {
         let (d, outputs) = (self.config.embedding_length, self.pass.outputs.len());
         let rows = self.pass.tokens.len();
@@ -89,7 +100,7 @@ impl<'a> Network<'a> {
             matmul(worker, block.qkv, self.rows(self.h, rows, d), |row, first, y| {
                 self.store_qkv(row, first, y)
             });
-            worker.wait()?;
+            self.done(worker, Part::Products)?;
             self.cache::<T>(worker, number, rows, |row| row)?;
             self.attend::<T>(worker, number, |s| s.rows)?;
             self.feed_forward(worker, &block, self.x, rows)?;
@@ -99,10 +110,10 @@ impl<'a> Network<'a> {
         self.norm(worker, self.x, block.attn_norm, rows, block.qkv)?;
         let (q, kv) = (block.qkv.part(0, d), block.qkv.part(d, 2 * d));
         matmul(worker, kv, self.rows(self.h, rows, d), |row, first, y| self.store_qkv(row, d + first, y));
-        worker.wait()?;
+        self.done(worker, Part::Products)?;
         self.gather(worker, q)?;
         matmul(worker, q, self.rows(self.h_out, outputs, d), |row, first, y| self.store_qkv(row, first, y));
-        worker.wait()?;
+        self.done(worker, Part::Products)?;
         let place = |row: usize| self.pass.outputs.get(row).map_or(0, |&r| r as usize);
         self.cache::<T>(worker, last, outputs, place)?;
         if outputs == 0 {
@@ -121,7 +132,7 @@ impl<'a> Network<'a> {
                 *to = y + bias.value(first + i);
             }
         });
-        worker.wait()
+        self.done(worker, Part::Vocabulary)
     }
 
     /// The first `rows` rows of `x`, `width` wide, after they have been rounded if that is necessary.
@@ -163,7 +174,7 @@ impl<'a> Network<'a> {
             // SAFETY: see above.
             self.round_row(unsafe { x.read(row * width..(row + 1) * width) }, row, matrix);
         }
-        worker.wait()
+        self.done(worker, Part::Rest)
     }
 
     /// x = the tokens' embeddings, and each row's rotation.
@@ -179,7 +190,7 @@ impl<'a> Network<'a> {
             embedding.unpack(token as usize, 0, x.as_chunks_mut::<LANES>().0);
             angles(position as u32, self.config.rope_freq_base, turn);
         }
-        worker.wait()
+        self.done(worker, Part::Rest)
     }
 
     /// h = norm(x), for the product with `next`.
@@ -198,7 +209,7 @@ impl<'a> Network<'a> {
             layer_norm(x, weight, bias, self.config.layer_norm_epsilon, h);
             self.round_row(h, row, next);
         }
-        worker.wait()
+        self.done(worker, Part::Rest)
     }
 
     /// x_out and h_out = the rows of x and h that want logits, the latter for the product with `next`.
@@ -215,7 +226,7 @@ impl<'a> Network<'a> {
                 self.round_row(h, row, next);
             }
         }
-        worker.wait()
+        self.done(worker, Part::Rest)
     }
 
     /// Stores columns `first..` of a row of queries, keys and values. (A group of eight never crosses from one
@@ -228,127 +239,6 @@ impl<'a> Network<'a> {
         };
         // SAFETY: see above.
         unsafe { to.write(at..at + y.len()) }.copy_from_slice(y);
-    }
-
-    /// Block `number`'s keys [8, Dh, S / 8, H, B] and values [Dh, S, H, B].
-    fn block_cache<T: Element>(&self, number: usize) -> Option<[Shared<'a, T>; 2]> {
-        let shared = |region: &Region| {
-            let start = self.arena.part(region.offset, region.len).ok()?.cast::<T>();
-            // SAFETY: as for the other parts; the cache holds elements of this type alone.
-            Some(unsafe { Shared::new(start, region.len / size_of::<T>()) })
-        };
-        Some([shared(self.layout.keys.get(number)?)?, shared(self.layout.values.get(number)?)?])
-    }
-
-    /// Rotates queries and keys, and puts keys and values into the cache. `place` says which row of the pass each
-    /// of the `queries` is.
-    fn cache<T: Element>(
-        &self,
-        worker: &Worker<'_>,
-        number: usize,
-        queries: usize,
-        place: impl Fn(usize) -> usize,
-    ) -> Option<()> {
-        let (d, dh, heads) = (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
-        let slots = self.capacity.slots;
-        let [keys, values] = self.block_cache::<T>(number)?;
-        let rows = self.pass.tokens.len();
-        for task in worker.ranges(rows + queries, FEW_ROWS).flatten() {
-            let turn = |row: usize| {
-                // SAFETY: see above.
-                unsafe { self.angles.read(row * dh..(row + 1) * dh) }
-            };
-            let Some(row) = task.checked_sub(queries) else {
-                // SAFETY: see above.
-                let q = unsafe { self.q.write(task * d..(task + 1) * d) };
-                q.chunks_exact_mut(dh).for_each(|head| rotate(head, turn(place(task))));
-                continue;
-            };
-            let segment = self.pass.segments.iter().find(|s| row < s.first_row + s.rows)?;
-            let slot = segment.first_slot + row - segment.first_row;
-            // SAFETY: see above.
-            let (k, v) = unsafe { self.kv.write(row * 2 * d..(row + 1) * 2 * d) }.split_at_mut(d);
-            k.chunks_exact_mut(dh).for_each(|head| rotate(head, turn(row)));
-            let (k, v) = (&*k, &*v);
-            for (head, (k, v)) in k.chunks_exact(dh).zip(v.chunks_exact(dh)).enumerate() {
-                let first = (segment.sequence * heads + head) * slots * dh;
-                let place = first + attention::key_place(slot, dh);
-                for (i, k) in k.as_chunks().0.iter().enumerate() {
-                    for (lane, k) in T::from(F32x8::load(k)).into_iter().enumerate() {
-                        // SAFETY: see above.
-                        unsafe { keys.set(place + (i * LANES + lane) * LANES, k) };
-                    }
-                }
-                let at = first + slot * dh;
-                // SAFETY: see above.
-                let to = unsafe { values.write(at..at + dh) };
-                for (v, to) in v.as_chunks().0.iter().zip(to.as_chunks_mut().0) {
-                    *to = T::from(F32x8::load(v));
-                }
-            }
-        }
-        worker.wait()
-    }
-
-    /// Attention of each segment's last rows, as many as `part` says, into `attention`.
-    fn attend<T: Element>(
-        &self,
-        worker: &Worker<'_>,
-        number: usize,
-        part: impl Fn(&Segment) -> usize,
-    ) -> Option<()> {
-        let (d, dh, heads) = (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
-        let slots = self.capacity.slots;
-        let [keys, values] = self.block_cache::<T>(number)?;
-        let tiles = |s: &Segment| part(s).div_ceil(TILE);
-        let count: usize = self.pass.segments.iter().map(tiles).sum();
-        let mine = slots * TILE;
-        // SAFETY: each thread has its own.
-        let scores = unsafe { self.scores.write(worker.index * mine..(worker.index + 1) * mine) };
-        for task in worker.pieces(count * heads) {
-            let (head, mut tile) = (task / count, task % count);
-            let mut first = 0;
-            let mut segments = self.pass.segments.iter();
-            let segment = segments.find(|s| {
-                let here = tile < tiles(s);
-                if !here {
-                    tile -= tiles(s);
-                    first += part(s);
-                }
-                here
-            })?;
-            let rows = (part(segment) - tile * TILE).min(TILE);
-            let first = first + tile * TILE;
-            let in_pass = segment.first_row + segment.rows - part(segment) + tile * TILE;
-            let sees = self.pass.sees.get(in_pass..in_pass + rows)?;
-            let seen: [usize; TILE] = std::array::from_fn(|i| sees.get(i).map_or(0, |&s| s as usize));
-            let itself = self.pass.and_itself.get(in_pass..in_pass + rows)?;
-            let slot = |i: usize| segment.first_slot + in_pass - segment.first_row + i;
-            let besides: [Option<usize>; TILE] =
-                std::array::from_fn(|i| itself.get(i).and_then(|&yes| yes.then(|| slot(i))));
-            let most = seen.into_iter().chain(besides.into_iter().flatten().map(|s| s + 1)).max()?;
-            let row = |i: usize| (first + i.min(rows - 1)) * d + head * dh;
-            let cache = (segment.sequence * heads + head) * slots * dh;
-            let groups = most.div_ceil(LANES);
-            // SAFETY: see above.
-            let head = unsafe {
-                Head {
-                    queries: std::array::from_fn(|i| self.q.read(row(i)..row(i) + dh)),
-                    seen,
-                    besides,
-                    keys: keys.read(cache..cache + groups * LANES * dh),
-                    values: values.read(cache..cache + most * dh),
-                    scores: &mut *scores,
-                }
-            };
-            attention::attend(head, rows, |i, column, values| {
-                let at = row(i) + column;
-                // SAFETY: see above.
-                let to = unsafe { self.attention.write(at..at + LANES) };
-                to.as_chunks_mut().0.iter_mut().for_each(|to| values.store(to));
-            });
-        }
-        worker.wait()
     }
 
     /// x += attn_output attention; x += down gelu(up norm(x)).
@@ -370,7 +260,7 @@ impl<'a> Network<'a> {
         matmul(worker, block.attn_output, self.rows(self.attention, rows, d), |row, first, y| {
             add(x, row * d + first, F32x8::load(y));
         });
-        worker.wait()?;
+        self.done(worker, Part::Products)?;
         let [up, up_bias] = block.up;
         self.norm(worker, x, block.ffn_norm, rows, up)?;
         matmul(worker, up, self.rows(self.h, rows, d), |row, first, y| {
@@ -378,12 +268,12 @@ impl<'a> Network<'a> {
             let to = eight(self.up, row * f + first).as_chunks_mut().0;
             to.iter_mut().for_each(|to| y.store(to));
         });
-        worker.wait()?;
+        self.done(worker, Part::Products)?;
         let [down, down_bias] = block.down;
         self.round(worker, self.up, (rows, f), down)?;
         matmul(worker, down, self.rows(self.up, rows, f), |row, first, y| {
             add(x, row * d + first, F32x8::load(y).add(down_bias.eight(first)));
         });
-        worker.wait()
+        self.done(worker, Part::Products)
     }
 }

@@ -1,8 +1,9 @@
 //! One generation under the clock, and what many of them say together.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
-use esolm::{Context, GenerateParams, Prompt, Result};
+use esolm::{Context, GenerateParams, Profile, Prompt, Result};
 use serde_json::{Value, json};
 
 /// Times of the generations of one case.
@@ -14,6 +15,8 @@ pub struct Times {
     seconds: Vec<f64>,
     /// Seconds of every step of every generation.
     steps: Vec<f64>,
+    /// Where the last generation's time went.
+    pub profile: Option<Profile>,
 }
 
 impl Times {
@@ -31,6 +34,7 @@ impl Times {
             before = now;
         }
         self.seconds.push(started.elapsed().as_secs_f64());
+        self.profile = context.profile();
         Ok(())
     }
 
@@ -54,12 +58,28 @@ impl Times {
         quantile(&self.steps, q)
     }
 
+    /// Milliseconds per step of the last generation's parts.
+    pub fn parts(&self) -> Option<[(&'static str, f64); 5]> {
+        let profile = self.profile?;
+        let steps = self.passes().max(1) as f64;
+        let Profile { blocks, attention, vocabulary, sampling, rest } = profile;
+        let parts = [
+            ("blocks", blocks),
+            ("attention", attention),
+            ("vocabulary", vocabulary),
+            ("sampling", sampling),
+            ("rest", rest),
+        ];
+        Some(parts.map(|(name, time)| (name, time.as_secs_f64() * 1e3 / steps)))
+    }
+
     pub fn json(&self) -> Value {
         json!({
             "tokens": self.tokens,
             "steps": self.passes(),
             "seconds": self.seconds,
             "tokens_per_second": self.speed(),
+            "profile_ms_per_step": self.parts().map(|parts| parts.into_iter().collect::<HashMap<_, _>>()),
             "step_seconds": { "median": self.step(0.5), "p99": self.step(0.99) },
         })
     }

@@ -27,6 +27,7 @@ Examples:
   esolm bench                                            the built-in model
   esolm bench --shape small --type q8_0,q4_k             the published size, without a checkpoint
   esolm bench --shape small --steps 128 --kernels own,ggml
+  esolm bench --shape small --steps 16,1024 --profile    where a step's time goes
   esolm bench --shape small --alpha0 0                   one token per step, left to right
   esolm bench -m model.gguf --batch 1,4,16 --json speed.json";
 
@@ -78,6 +79,9 @@ pub struct Args {
     /// How often each combination is measured.
     #[arg(long, default_value_t = 3, value_name = "N")]
     repeat: usize,
+    /// Also say where a step's time goes (with this library's own kernels).
+    #[arg(long)]
+    profile: bool,
     /// Also write the results, every single time among them, as JSON; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -138,6 +142,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     if args.json.as_deref().is_none_or(|path| path.as_os_str() != "-") {
         crate::print(&table(&machine, &subjects, &cases))?;
+        if args.profile {
+            crate::print(&profile(&cases))?;
+        }
     }
     if let Some(path) = &args.json {
         let report = format!("{:#}\n", report(args, &machine, &subjects, &cases)?);
@@ -234,6 +241,26 @@ fn table(machine: &Machine, subjects: &[Subject], cases: &[Case<'_>]) -> String 
             times.step(0.5) * 1e3,
             times.step(0.99) * 1e3,
         );
+    }
+    text
+}
+
+/// Milliseconds per step of each case's last generation, and their shares.
+fn profile(cases: &[Case<'_>]) -> String {
+    let mut text = String::from("\nWhere a step's time goes, in ms (the last generation of each):\n");
+    for case in cases {
+        let GenerateParams { alpha_0, steps, .. } = case.params;
+        text += &format!("{}, batch {}, alpha_0 {alpha_0}, T {steps}:", case.subject.name, case.batch);
+        match case.times.parts() {
+            Some(parts) => {
+                let whole: f64 = parts.iter().map(|(_, ms)| ms).sum();
+                for (name, ms) in parts {
+                    text += &format!("  {name} {ms:.3} ({:.0} %)", 100.0 * ms / whole);
+                }
+                text += "\n";
+            }
+            None => text += " not known for ggml's kernels\n",
+        }
     }
     text
 }
