@@ -193,7 +193,16 @@ struct Step {
     std::size_t index;
     std::size_t total;
     Span<const esolm_update> updates;
+    /* Parallel to the updates; empty unless GenerateParams::log_probs asks for them. */
+    Span<const double> log_probs;
 };
+
+/* A text with holes: known tokens and their positions, and the tokens of the whole. */
+struct Template {
+    std::vector<std::uint32_t> tokens, positions;
+    std::size_t length = 0;
+};
+inline esolm_prompt prompt(const Template &known) { return prompt(known.tokens, known.positions); }
 
 /* The devices of this machine, the CPU included. */
 inline Result<std::vector<esolm_device_info>> devices()
@@ -279,6 +288,25 @@ public:
         return detail::text(tokens.size() * 4 + 1, [&](char *text, std::size_t capacity, std::size_t *length) {
             return esolm_detokenize(get(), tokens.data(), tokens.size(), text, capacity, length);
         });
+    }
+
+    /* A text with holes, such as "Once {{mask 12}} after." */
+    Result<Template> tokenize_template(std::string_view text) const
+    {
+        Template found;
+        std::size_t n = text.size() / 2 + 8;
+        esolm_status status;
+        do {
+            found.tokens.resize(n);
+            found.positions.resize(n);
+            status = esolm_tokenize_template(get(), text.data(), text.size(), found.tokens.data(),
+                                             found.positions.data(), found.tokens.size(), &n, &found.length);
+        } while (status == ESOLM_ERR_BUFFER_TOO_SMALL);
+        if (status)
+            return detail::fail<Template>(status);
+        found.tokens.resize(n);
+        found.positions.resize(n);
+        return found;
     }
 
     /* The bytes of one token, which may be a part of a character. */
@@ -404,6 +432,15 @@ public:
         });
     }
 
+    /* The order in which the positions are generated. */
+    Result<std::vector<std::uint32_t>> order(std::size_t sequence = 0)
+    {
+        using Positions = std::vector<std::uint32_t>;
+        return detail::filled<Positions>(64, [&](std::uint32_t *to, std::size_t capacity, std::size_t *n) {
+            return esolm_copy_order(handle_.get(), sequence, to, capacity, n);
+        });
+    }
+
     Result<std::string> text(std::size_t sequence = 0)
     {
         return detail::text(256, [&](char *text, std::size_t capacity, std::size_t *length) {
@@ -441,7 +478,11 @@ private:
         void operator()(esolm_context *context) const noexcept { esolm_context_free(context); }
     };
 
-    static Step seen(const esolm_step_info &info) { return {info.index, info.total, {info.updates, info.n_updates}}; }
+    static Step seen(const esolm_step_info &info)
+    {
+        return {info.index, info.total, {info.updates, info.n_updates},
+                {info.log_probs, info.log_probs ? info.n_updates : 0}};
+    }
 
     /* Between the C callback and a C++ one: no exception may cross the library. */
     template <class F> struct Watcher {

@@ -2,6 +2,7 @@
 #include "../c/check.h"
 #include "esolm.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <numeric>
@@ -149,6 +150,43 @@ static void watching(const esolm::Model &model)
 #endif
 }
 
+/* Holes, an order, a rule, and log-probabilities. */
+static void requests(const esolm::Model &model)
+{
+    esolm::ContextParams limits;
+    limits.length = 64;
+    limits.threads = 1;
+    esolm::Context context = take(esolm::Context::make(model, limits));
+    const esolm::Template known = take(model.tokenize_template("Once upon a time{{mask 9}} the end."));
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return model.tokenize_template("{{mask"); }));
+    std::uint32_t hole = 0;
+    while (known.positions[hole] == hole)
+        hole++;
+    const std::vector<std::uint32_t> only = {30};
+    const esolm_allowed allowed = {hole, 0, only.data(), 1};
+    esolm_constraints rule{};
+    rule.struct_size = sizeof rule;
+    const esolm_constraints *rules[] = {&rule};
+    esolm::GenerateParams how;
+    how.length = known.length;
+    how.order = ESOLM_ORDER_LEFT_TO_RIGHT;
+    how.alpha_0 = 0;
+    how.log_probs = 1;
+    rule.allowed = &allowed;
+    rule.n_allowed = 1;
+    how.constraints = rules;
+    how.n_constraints = 1;
+    STATUS(ESOLM_OK, status_of([&] { return context.begin(esolm::prompt(known), how); }));
+    std::size_t numbers = 0;
+    while (auto step = take(context.step()))
+        for (double log_prob : step->log_probs)
+            numbers += log_prob <= 0;
+    CHECK(numbers == 9 && take(context.order()).size() == known.length);
+    const auto tokens = take(context.tokens());
+    CHECK(tokens[hole] == 30);
+    CHECK(std::equal(known.tokens.begin(), known.tokens.begin() + 3, tokens.begin()));
+}
+
 static void scores(const esolm::Model &model)
 {
     esolm::ContextParams limits;
@@ -173,6 +211,7 @@ int main(int argc, char **argv)
     esolm::Model model = take(esolm::Model::open(argv[1]));
     generations(model);
     watching(model);
+    requests(model);
     scores(model);
     return report();
 }

@@ -99,31 +99,6 @@ func (c *Context) with(f func(context *C.esolm_context) C.esolm_status) error {
 	return call(func() C.esolm_status { return f(c.c) })
 }
 
-// Prompt holds the tokens of a sequence that are known. Positions may be nil: 0, 1, 2 and so on.
-type Prompt struct {
-	Tokens    []uint32
-	Positions []uint32
-}
-
-// Params say what to generate; begin with DefaultParams.
-type Params struct {
-	Length      int     // tokens of a sequence, the prompt's included; 0 is the context's length
-	Steps       int     // of the diffusion phase
-	Seed        uint64  // the same seed gives the same text
-	Alpha0      float64 // share of the tokens that diffusion writes
-	Temperature float32
-	TopP        float32
-	TopK        uint32
-}
-
-// DefaultParams are the library's defaults.
-func DefaultParams() Params {
-	var p C.esolm_generate_params
-	C.esolm_generate_params_init(&p, C.sizeof_esolm_generate_params)
-	return Params{int(p.length), int(p.steps), uint64(p.seed), float64(p.alpha_0), float32(p.temperature),
-		float32(p.top_p), uint32(p.top_k)}
-}
-
 // Update is a token that a step wrote.
 type Update struct{ Sequence, Position, Token uint32 }
 
@@ -131,6 +106,7 @@ type Update struct{ Sequence, Position, Token uint32 }
 type Step struct {
 	Index, Total int
 	Updates      []Update
+	LogProbs     []float64 // of the updates, nil unless Params.LogProbs
 }
 
 // Generation runs step by step:
@@ -150,69 +126,23 @@ type Generation struct {
 
 // Begin begins a generation of one sequence per prompt, in place of the last one.
 func (c *Context) Begin(prompts []Prompt, params Params) (*Generation, error) {
-	if params.Length < 0 || params.Steps < 0 {
-		return nil, &Error{StatusInvalidArgument, "a length or a number of steps is negative"}
-	}
-	var p C.esolm_generate_params
-	C.esolm_generate_params_init(&p, C.sizeof_esolm_generate_params)
-	p.length = C.size_t(params.Length)
-	p.steps = C.size_t(params.Steps)
-	p.seed = C.uint64_t(params.Seed)
-	p.alpha_0 = C.double(params.Alpha0)
-	p.temperature = C.float(params.Temperature)
-	p.top_p = C.float(params.TopP)
-	p.top_k = C.uint32_t(params.TopK)
-
-	known, free, err := cPrompts(prompts)
+	var memory cMemory
+	defer memory.free()
+	p, err := params.c(&memory)
 	if err != nil {
 		return nil, err
 	}
-	defer free()
+	known, err := cPrompts(&memory, prompts)
+	if err != nil {
+		return nil, err
+	}
 	err = c.with(func(context *C.esolm_context) C.esolm_status {
-		return C.esolm_begin(context, known, C.size_t(len(prompts)), &p)
+		return C.esolm_begin(context, known, C.size_t(len(prompts)), p)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &Generation{context: c}, nil
-}
-
-// cPrompts copies prompts to C's memory: Go's may not be handed over with pointers in it.
-func cPrompts(prompts []Prompt) (first *C.esolm_prompt, free func(), err error) {
-	if len(prompts) == 0 {
-		return nil, func() {}, nil
-	}
-	var taken []unsafe.Pointer
-	free = func() {
-		for _, memory := range taken {
-			C.free(memory)
-		}
-	}
-	take := func(n, size int) unsafe.Pointer {
-		memory := C.calloc(C.size_t(n), C.size_t(size)) // cgo's calloc never fails
-		taken = append(taken, memory)
-		return memory
-	}
-	numbers := func(from []uint32) *C.uint32_t {
-		memory := (*C.uint32_t)(take(len(from)+1, 4))
-		copy(unsafe.Slice((*uint32)(memory), len(from)), from)
-		return memory
-	}
-	first = (*C.esolm_prompt)(take(len(prompts), C.sizeof_esolm_prompt))
-	for i, known := range unsafe.Slice(first, len(prompts)) {
-		prompt := prompts[i]
-		known.tokens = numbers(prompt.Tokens)
-		known.count = C.size_t(len(prompt.Tokens))
-		if prompt.Positions != nil {
-			if len(prompt.Positions) != len(prompt.Tokens) {
-				free()
-				return nil, nil, &Error{StatusInvalidArgument, "a prompt has not one position for each token"}
-			}
-			known.positions = numbers(prompt.Positions)
-		}
-		unsafe.Slice(first, len(prompts))[i] = known
-	}
-	return first, free, nil
 }
 
 // Next runs the next step. It is false at the end, and after an error, which Err tells. When ctx ends, the running step
@@ -234,6 +164,10 @@ func (g *Generation) Next(ctx context.Context) bool {
 			g.step = Step{Index: int(info.index), Total: int(info.total), Updates: make([]Update, info.n_updates)}
 			for i, u := range unsafe.Slice(info.updates, int(info.n_updates)) {
 				g.step.Updates[i] = Update{uint32(u.sequence), uint32(u.position), uint32(u.token)}
+			}
+			if info.log_probs != nil {
+				all := unsafe.Slice((*float64)(info.log_probs), int(info.n_updates))
+				g.step.LogProbs = append([]float64(nil), all...)
 			}
 		}
 		return status
@@ -300,4 +234,26 @@ func (c *Context) Text(sequence int) (string, error) {
 		return withNUL(err, n)
 	}, 512)
 	return string(text), err
+}
+
+// Score is the natural logarithm of each token's probability, from left to right: how likely a text is. It ends the
+// context's generation.
+func (c *Context) Score(ctx context.Context, tokens []uint32) ([]float64, error) {
+	scores := make([]float64, len(tokens))
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	err := c.with(func(context *C.esolm_context) C.esolm_status {
+		defer cancelWith(ctx, context)()
+		info := C.esolm_text_score{struct_size: C.sizeof_esolm_text_score}
+		return C.esolm_score_text(context, first[C.uint32_t](tokens), C.size_t(len(tokens)), nil,
+			first[C.double](scores), C.size_t(len(scores)), &info, nil, nil)
+	})
+	if failure, ok := err.(*Error); ok && failure.Status == StatusCancelled && ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return scores, nil
 }

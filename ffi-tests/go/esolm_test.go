@@ -345,3 +345,56 @@ func TestReset(t *testing.T) {
 	_, err := c.Text(0)
 	has(t, StatusInvalidArgument, err)
 }
+
+func TestRequests(t *testing.T) {
+	model := openModel(t)
+	c := newContext(t, model, small)
+	prompt, length, err := model.Template("Once{{mask 9}} end.")
+	if err != nil || length != len(prompt.Tokens)+9 {
+		t.Fatal(prompt, length, err)
+	}
+	_, _, err = model.Template("{{mask")
+	has(t, StatusInvalidArgument, err)
+
+	params := few()
+	params.Length, params.LogProbs, params.Order = length, true, OrderLeftToRight
+	hole := prompt.Positions[len(prompt.Positions)-1] - 5
+	params.Constraints = []Constraints{{Bias: map[uint32]float32{30: 1000}, Allowed: map[uint32][]uint32{hole: {40}}}}
+	generation, err := c.Begin([]Prompt{prompt}, params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for generation.Next(context.Background()) {
+		if step := generation.Step(); len(step.LogProbs) != len(step.Updates) {
+			t.Error(step)
+		}
+	}
+	tokens, err := c.Tokens(0)
+	if err != nil || generation.Err() != nil || tokens[hole] != 40 || tokens[hole-1] != 30 {
+		t.Error(tokens, err, generation.Err())
+	}
+	params.Constraints[0].Banned = []uint32{1 << 30}
+	_, err = c.Begin([]Prompt{prompt}, params)
+	has(t, StatusInvalidArgument, err)
+	params.Constraints, params.Schedule = nil, []uint32{4, 0}
+	_, err = c.Begin([]Prompt{prompt}, params)
+	has(t, StatusInvalidArgument, err)
+}
+
+func TestScore(t *testing.T) {
+	c := newContext(t, openModel(t), small)
+	scores, err := c.Score(context.Background(), []uint32{5, 6, 7, 8})
+	if err != nil || len(scores) != 4 || scores[0] >= 0 {
+		t.Error(scores, err)
+	}
+	_, err = c.Score(context.Background(), nil)
+	has(t, StatusInvalidArgument, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err = c.Score(ctx, []uint32{5}); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if _, err = c.Score(context.Background(), []uint32{5}); err != nil {
+		t.Error("a cancel outlived its call:", err)
+	}
+}

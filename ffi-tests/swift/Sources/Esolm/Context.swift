@@ -117,6 +117,7 @@ public final class Context: @unchecked Sendable {
                 if case .cancelled = reason { self.cancel() }
             }
             queue.async {
+                defer { self.resetCancel() } // the stream's cancel is for it alone
                 do {
                     try self.begin(prompts, params)
                     while let step = try self.step() {
@@ -130,8 +131,21 @@ public final class Context: @unchecked Sendable {
         }
     }
 
-    /// Stops what runs on this context; from any thread.
+    /// Stops what runs on this context, and what comes later until `resetCancel`; from any thread.
     public func cancel() { _ = esolm_cancel(handle) }
+    public func resetCancel() { _ = esolm_cancel_reset(handle) }
+
+    /// Forgets the generation.
+    public func reset() throws { try check(esolm_context_reset(handle)) }
+
+    /// Log-probabilities of a text's tokens from left to right.
+    public func score(_ tokens: [UInt32]) throws -> [Double] {
+        var scores = [Double](repeating: 0, count: tokens.count)
+        var sum = esolm_text_score()
+        sum.struct_size = MemoryLayout<esolm_text_score>.stride
+        try check(esolm_score_text(handle, tokens, tokens.count, nil, &scores, scores.count, &sum, nil, nil))
+        return scores
+    }
 
     /// The tokens of a sequence by position, the model's mask token where none is written yet.
     public func tokens(_ sequence: Int = 0) throws -> [UInt32] {

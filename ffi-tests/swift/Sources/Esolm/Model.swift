@@ -60,6 +60,20 @@ public final class Model: @unchecked Sendable {
             fileBytes: info.file_bytes)
     }
 
+    /// The value of a key of the file's metadata.
+    public func metadata(_ key: String) throws -> String {
+        try text(capacity: 128) { text, n in
+            esolm_model_metadata_get(self.handle, key, text.baseAddress, text.count, &n)
+        }
+    }
+
+    /// The bytes of one token, which may be a part of a character.
+    public func bytes(of token: UInt32) throws -> [UInt8] {
+        try filled(0, capacity: 32) { bytes, n in
+            esolm_token_bytes(self.handle, token, bytes.baseAddress, bytes.count, &n)
+        }
+    }
+
     public func tokenize(_ text: String) throws -> [UInt32] {
         var text = text
         return try text.withUTF8 { bytes in
