@@ -25,8 +25,9 @@
 //! has the memory (`kv_cache` says what lies where) and the threads; a `request` says what is wanted; its `session` knows
 //! which tokens of each `sequence` come next (`plan`, from `order` and `schedule`), each `step` sends them through the
 //! network (`forward`, or on the CPU `cpu`), a `constraint` may change the logits, and the `sampler` makes tokens of
-//! them. The `tokenizer` makes text of tokens, a `template` tokens and holes of text. The other way round, `score` and
-//! `bound` say how likely a given text is.
+//! them; `adaptive` steps keep only what the model is sure of. The `tokenizer` makes text of tokens, a `template` tokens
+//! and holes of text. A `state` is what a context knows, as bytes. The other way round, `score` and `bound` say how
+//! likely a given text is.
 //!
 //! ## Threads
 //!

@@ -83,7 +83,7 @@ Examples:
   esolm generate --template \"Once upon a time {{mask 40}} happily ever after.\"   fill a hole
   esolm generate -p \"The king\" --order blocks:32 --schedule 2                     block by block, two at a time
   esolm generate -p \"The king\" --order ltr --alpha0 0 --ban \" queen\"            left to right, without a word
-  esolm generate -p \"The king\" --adaptive conf:0.8                                as many at a time as are sure
+  esolm generate -p \"The king\" --adaptive conf:0.05                               as many at a time as are sure
   esolm generate -p \"The king\" -n 64 --state king.state                           write, and keep the state;
   esolm generate -p \" Then\" -n 128 --state king.state                             go on from it
   esolm generate -p - --json < prompt.txt                                         for programs";

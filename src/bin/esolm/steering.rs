@@ -17,7 +17,7 @@ pub struct SteeringArgs {
     /// 4 is four in every step. Without it --steps decides.
     #[arg(long, value_name = "K,K..")]
     schedule: Option<String>,
-    /// Let each step write the tokens that the model is sure of, at least one, out of W positions (default 16) that it
+    /// Let each step write the tokens that the model is sure of, at least one, out of W positions (default 8) that it
     /// looks at: conf:X (probability at least X), margin:X (X above the second best), entropy:X (at most X nats); each
     /// may end in :W.
     #[arg(long, value_name = "MEASURE:X[:W]", conflicts_with = "schedule")]
@@ -106,7 +106,7 @@ fn order(text: &str) -> Result<Order<'static>> {
 }
 
 /// Positions that an adaptive step looks at, unless said otherwise.
-const WINDOW: &str = "16";
+const WINDOW: &str = "8";
 
 fn adaptive(text: &str) -> Result<Adaptive> {
     let bad = || bad("--adaptive", text, "conf:X, margin:X or entropy:X, with :W behind it or not");
