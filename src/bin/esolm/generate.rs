@@ -11,6 +11,7 @@ use esolm::{
 use serde_json::json;
 
 use crate::model_file::{ModelArgs, human_bytes, read_stdin, resident_memory};
+use crate::plot::{Axis, Plot, Point, Series};
 use crate::steering::SteeringArgs;
 use crate::watch::Watch;
 
@@ -73,6 +74,9 @@ pub struct Args {
     /// Show the text being unmasked, in place. Without a terminal the text is printed plainly.
     #[arg(long, conflicts_with = "json")]
     watch: bool,
+    /// Draw which positions each step wrote, as SVG.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// No line about the speed.
     #[arg(short, long)]
     quiet: bool,
@@ -125,8 +129,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None => context.begin(&prompts, &params)?,
     }
     let mut written = 0;
+    let mut series: Vec<Series> = Vec::new();
     while let Some(step) = context.step()? {
         written += step.updates.len();
+        if args.plot.is_some() {
+            add_points(&mut series, &step);
+        }
         if args.json {
             elapsed += generating.elapsed();
             crate::print(&format!("{}\n", step_line(&model, &step)?))?;
@@ -145,6 +153,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     if let Some(file) = &args.state {
         std::fs::write(file, context.save()?).map_err(|source| io_error(file, source))?;
+    }
+    if let Some(file) = &args.plot {
+        let plot = Plot {
+            title: "When each token was written".into(),
+            x: Axis { label: "position in the text".into(), log: false },
+            y: Axis { label: "step".into(), log: false },
+            series,
+        };
+        crate::write(file, &plot.svg())?;
     }
     let (_, steps) = context.progress();
     let texts = (0..prompts.len()).map(|i| context.text(i)).collect::<Result<Vec<_>>>()?;
@@ -202,6 +219,20 @@ fn go_on(
 
 fn io_error(file: &Path, source: std::io::Error) -> Error {
     Error::Io { file: file.display().to_string(), source }
+}
+
+/// A point for each token, a series for each text.
+fn add_points(series: &mut Vec<Series>, step: &Step<'_>) {
+    for update in step.updates {
+        let number = update.sequence as usize;
+        while series.len() <= number {
+            series.push(Series { name: format!("text {}", series.len() + 1), points: vec![], line: false });
+        }
+        if let Some(series) = series.get_mut(number) {
+            let (x, y) = (f64::from(update.position), (step.index + 1) as f64);
+            series.points.push(Point { x, y, label: String::new() });
+        }
+    }
 }
 
 /// A step for programs.
