@@ -346,6 +346,7 @@ pub(super) unsafe fn with_params<T>(
     let user_data = UserData::new(params.logits_data);
     let logits = params.logits.map(|function| LogitsFunction { function, user_data });
     let esolm_generate_params { length, steps, seed, alpha_0, temperature, top_p, top_k, .. } = params;
+    #[allow(clippy::needless_update, reason = "what C has no field for keeps its default")]
     let request = GenerateParams {
         length,
         alpha_0,
