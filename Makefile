@@ -12,7 +12,8 @@ MODEL ?= models/fairy-q8_0.gguf
 CHECKPOINT ?= ../shared/models/fairy.ckpt
 TOKENIZER ?= $(dir $(CHECKPOINT))tokenizer.json
 
-.PHONY: help demo test check unit test-c lib install programs memcheck asan tsan coexist header abi model setup clean
+.PHONY: help demo test check unit test-c lib install programs memcheck asan tsan coexist bench-peers count header abi \
+  model setup clean
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -23,6 +24,8 @@ help:
 	@echo "make memcheck  the C programs under valgrind; make asan: under the address sanitizer"
 	@echo "make tsan    many threads under the thread sanitizer (nightly Rust, clang)"
 	@echo "make coexist beside whisper.cpp with a ggml of another version (builds it)"
+	@echo "make bench-peers  speed beside llama.cpp and PyTorch, in one run"
+	@echo "make count   instructions of a step against the record (callgrind)"
 	@echo "make header  write include/esolm.h again after a change of src/capi"
 	@echo "make abi     record what a change adds to the binary interface"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
@@ -90,6 +93,16 @@ tsan:
 # Beside whisper.cpp with another version of ggml, which is built for this.
 coexist: programs
 	ffi-tests/coexist/run-whisper $(CURDIR) $(abspath $(BUILD))/prefix $(abspath $(BUILD)) $(abspath $(MODEL))
+
+# Beside llama.cpp, PyTorch (installed under target/ from PyPI, some GB) and this library without a cache.
+bench-peers: setup
+	test -d target/peers || python3 -m venv target/peers
+	target/peers/bin/pip install --quiet numpy torch
+	PEER_PYTHON=target/peers/bin/python $(CARGO) bench --bench peers
+
+# Instructions of a step; the times are in docs/benchmarks.md.
+count:
+	benches/count
 
 header: setup
 	ESOLM_UPDATE_HEADER=1 $(CARGO) test --release --test header

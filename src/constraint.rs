@@ -2,7 +2,6 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::request::Prompt;
 use crate::step::Choice;
 
 /// Rules for the tokens of a sequence. They change the network's logits before temperature, top-k and nucleus.
@@ -27,11 +26,16 @@ impl Default for Constraints {
 }
 
 impl Constraints {
-    /// Checks that they can be kept in a text of `length` tokens that begins with `prompt`.
+    /// Checks that they can be kept in a text of `length` tokens, of which `known` says the given ones by position.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] that says which rule cannot, and where.
-    pub(crate) fn validate(&self, config: &Config, length: usize, prompt: &Prompt) -> Result<()> {
+    pub(crate) fn validate(
+        &self,
+        config: &Config,
+        length: usize,
+        known: impl Fn(u32) -> Option<u32>,
+    ) -> Result<()> {
         let exists = |token: u32| (token as usize) < config.vocab_size && token != config.mask_token_id;
         let no_token =
             |rule: &str, token: u32| Err(Error::invalid(format!("{rule}: there is no token {token}")));
@@ -77,8 +81,7 @@ impl Constraints {
                     "every one is banned".into()
                 });
             }
-            let known = prompt.known.iter().find(|(known, _)| known == position);
-            if let Some((_, token)) = known.filter(|(_, token)| !tokens.contains(token)) {
+            if let Some(token) = known(*position).filter(|token| !tokens.contains(token)) {
                 return bad(format!("the prompt has token {token} there"));
             }
         }
@@ -87,6 +90,13 @@ impl Constraints {
             return Err(Error::invalid(format!("a repetition penalty of {penalty} is not a number above 0")));
         }
         Ok(())
+    }
+
+    /// A copy in which positions can be looked up.
+    pub(crate) fn sorted(&self) -> Self {
+        let mut sorted = self.clone();
+        sorted.allowed.sort_unstable_by_key(|(position, _)| *position);
+        sorted
     }
 
     fn is_none(&self) -> bool {
@@ -102,11 +112,12 @@ impl Constraints {
     }
 }
 
+/// The caller's own change of a row of logits.
+pub(crate) type Edit<'a> = &'a mut dyn FnMut(&Choice<'_>, &mut [f32]) -> Result<()>;
+
 /// Applies constraints to rows of logits, in memory that is reserved once.
 #[derive(Debug)]
 pub(crate) struct Editor {
-    /// By sequence; beyond their end is none.
-    constraints: Vec<Constraints>,
     /// The row being changed.
     row: Vec<f32>,
     /// Marks on tokens while a rule is applied.
@@ -117,39 +128,25 @@ pub(crate) struct Editor {
 impl Editor {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            constraints: Vec::new(),
             row: vec![0.0; config.vocab_size],
             marks: vec![false; config.vocab_size],
             mask: config.mask_token_id,
         }
     }
 
-    /// Forgets all constraints.
-    pub(crate) fn clear(&mut self) {
-        self.constraints.clear();
-    }
-
-    /// Takes the constraints of the next sequence, which have been checked. Allocates if there are any.
-    pub(crate) fn push(&mut self, constraints: &Constraints) {
-        let mut constraints = constraints.clone();
-        constraints.allowed.sort_unstable_by_key(|(position, _)| *position);
-        self.constraints.push(constraints);
-    }
-
-    /// The logits that a token of `text`, a sequence's tokens by position, is drawn from.
+    /// The logits that a token of `text`, a sequence's tokens by position, is drawn from under `rules`, which have been
+    /// checked and [sorted](Constraints::sorted).
     ///
     /// # Errors
     /// What `edit` returns; [`Error::InvalidArgument`] if it leaves NaN, infinity, or no token that can be drawn.
-    pub(crate) fn edit<'a, E>(
+    pub(crate) fn edit<'a>(
         &'a mut self,
+        rules: Option<&Constraints>,
         choice: &Choice<'a>,
         text: &[u32],
-        edit: Option<&mut E>,
-    ) -> Result<&'a [f32]>
-    where
-        E: FnMut(&Choice<'_>, &mut [f32]) -> Result<()>,
-    {
-        let rules = self.constraints.get(choice.sequence).filter(|rules| !rules.is_none());
+        edit: Option<Edit<'_>>,
+    ) -> Result<&'a [f32]> {
+        let rules = rules.filter(|rules| !rules.is_none());
         if rules.is_none() && edit.is_none() {
             return Ok(choice.logits);
         }

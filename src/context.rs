@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::Config;
-use crate::cpu;
+use crate::cpu::{self, Slots};
 use crate::error::{Error, Result};
 use crate::forward::{self, Pass};
 use crate::ggml::{
@@ -155,7 +155,7 @@ impl Plan {
         }
         let layout = Layout::new(config, &capacity, !own)?;
         let size = if own {
-            Size::Cpu(cpu::Engine::memory(&layout, &capacity, threads)?)
+            Size::Cpu(cpu::Engine::memory(&layout, config, &capacity, threads)?)
         } else {
             let most = forward::most_tensors(config, sequences.min(rows));
             Size::Graph(Workspace::measure(
@@ -189,7 +189,10 @@ impl Plan {
     fn start(self, model: &Model, arena: impl FnOnce(usize) -> Result<Memory>) -> Result<Compute> {
         let Self { capacity, threads, layout, size, .. } = self;
         match size {
-            Size::Cpu(len) => Ok(Compute::Cpu(cpu::Engine::new(layout, &capacity, threads, arena(len)?)?)),
+            Size::Cpu(len) => {
+                let config = model.config();
+                Ok(Compute::Cpu(cpu::Engine::new(layout, config, &capacity, threads, arena(len)?)?))
+            }
             Size::Graph(size) => {
                 let workspace = Workspace::new(size, arena(size.arena())?, model.weights())?;
                 let backend = Backend::new(model.weights().device(), threads)?;
@@ -219,7 +222,7 @@ impl Context {
     ) -> Result<Self> {
         let plan = Plan::for_model(model, params)?;
         let (capacity, length) = (plan.capacity, plan.length);
-        let session = Session::new(model.config(), &capacity, length);
+        let session = Session::new(model.config(), &capacity, length, plan.threads);
         let compute = plan.start(model, arena)?;
         let cancel = CancelToken::default();
         Ok(Self { engine: Engine { model: model.clone(), capacity, length, compute, cancel }, session })
@@ -279,21 +282,55 @@ impl Context {
     }
 }
 
+/// The logits of a pass, row by row of the vocabulary's length, one row per output; and who may go on with them.
+pub(crate) struct Output<'a> {
+    pub(crate) logits: &'a [f32],
+    pool: Option<&'a mut cpu::Pool>,
+}
+
+impl Output<'_> {
+    /// Has `work` done on every item, by all threads if they are this library's. Each has a state of its own, of
+    /// which there must be one per thread.
+    pub(crate) fn for_each<S: Send, T: Send>(
+        &mut self,
+        states: &mut [S],
+        items: &mut [T],
+        work: impl Fn(&[f32], &mut S, &mut T) + Sync,
+    ) -> Result<()> {
+        let logits = self.logits;
+        match (&mut self.pool, states) {
+            (Some(pool), states) if items.len() > 1 => {
+                pool.for_each(states, items, |s, t| work(logits, s, t))
+            }
+            (_, [state, ..]) => {
+                items.iter_mut().for_each(|item| work(logits, state, item));
+                Ok(())
+            }
+            _ => Err(Error::internal("no memory to work in")),
+        }
+    }
+}
+
 impl Engine {
-    /// Runs one pass. Returns the logits, row by row of the vocabulary's length, one row per output.
+    /// Runs one pass.
     ///
     /// # Errors
     /// [`Error::Cancelled`]; [`Error::Device`]. The cache's slots of the pass are then undefined, all others
     /// untouched.
-    pub(crate) fn run(&mut self, pass: &Pass) -> Result<&[f32]> {
+    pub(crate) fn run(&mut self, pass: &Pass) -> Result<Output<'_>> {
         let Self { model, capacity, compute, cancel, .. } = self;
         check(model, capacity, pass)?;
         match compute {
-            Compute::Cpu(engine) => engine.run(model.weights(), model.config(), capacity, pass, &cancel.0),
+            Compute::Cpu(engine) => {
+                let (logits, pool) =
+                    engine.run(model.weights(), model.config(), capacity, pass, &cancel.0)?;
+                Ok(Output { logits, pool: Some(pool) })
+            }
             Compute::Graph { backend, workspace, layout } => {
-                workspace.run(backend, &cancel.0, |graph, weights| {
+                let logits = workspace.run(backend, &cancel.0, |graph, weights| {
                     forward::build(graph, weights, model.config(), capacity, layout, pass)
-                })
+                })?;
+                Ok(Output { logits, pool: None })
             }
         }
     }
@@ -301,6 +338,26 @@ impl Engine {
     /// Whether a row's view is free, not only causal.
     pub(crate) fn sees_any_slots(&self) -> bool {
         matches!(self.compute, Compute::Cpu(_))
+    }
+
+    /// Adds the keys and values of `slots` to `out`. False if they cannot be had from this device.
+    pub(crate) fn save_cache(&self, slots: Slots, out: &mut Vec<u8>) -> Result<bool> {
+        match &self.compute {
+            Compute::Cpu(engine) => {
+                engine.save(self.model.config(), &self.capacity, slots, out).map(|()| true)
+            }
+            Compute::Graph { .. } => Ok(false),
+        }
+    }
+
+    /// Puts keys and values of `slots` back. False if this device cannot take them.
+    pub(crate) fn load_cache(&mut self, slots: Slots, bytes: &[u8]) -> Result<bool> {
+        match &mut self.compute {
+            Compute::Cpu(engine) => {
+                engine.load(self.model.config(), &self.capacity, slots, bytes).map(|()| true)
+            }
+            Compute::Graph { .. } => Ok(false),
+        }
     }
 
     /// Forgets the cache, after a failure that may have left numbers in it that are not finite.

@@ -25,7 +25,8 @@
 //! has the memory (`kv_cache` says what lies where) and the threads; a `request` says what is wanted; its `session` knows
 //! which tokens of each `sequence` come next (`plan`, from `order` and `schedule`), each `step` sends them through the
 //! network (`forward`, or on the CPU `cpu`), a `constraint` may change the logits, and the `sampler` makes tokens of
-//! them. The `tokenizer` makes text of tokens, a `template` tokens and holes of text.
+//! them. The `tokenizer` makes text of tokens, a `template` tokens and holes of text. The other way round, `score` and
+//! `bound` say how likely a given text is.
 //!
 //! ## Threads
 //!
@@ -33,6 +34,7 @@
 //! `&mut` says; its [`CancelToken`] works from anywhere.
 #![warn(clippy::indexing_slicing)]
 
+mod adaptive;
 mod bound;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
@@ -52,6 +54,8 @@ mod log;
 mod model;
 mod order;
 mod plan;
+#[cfg(feature = "convert")]
+pub mod quality;
 mod request;
 mod rng;
 mod sampler;
@@ -59,12 +63,14 @@ mod schedule;
 mod score;
 mod sequence;
 mod session;
+mod state;
 mod step;
 mod template;
 mod tokenizer;
 #[cfg(feature = "convert")]
 pub mod verify;
 
+pub use adaptive::{Adaptive, Confidence};
 pub use bound::{Bound, Estimate, ScoreParams, TextScore};
 pub use constraint::Constraints;
 pub use context::{CancelToken, Context, ContextParams, Kernels, MemoryUse};

@@ -65,6 +65,7 @@ struct Inner {
     load_time: Duration,
     file: String,
     tokenizer: OnceLock<std::result::Result<Tokenizer, String>>,
+    fingerprint: OnceLock<u64>,
 }
 
 impl Model {
@@ -129,6 +130,7 @@ impl Model {
             load_time: started.elapsed(),
             file,
             tokenizer: OnceLock::new(),
+            fingerprint: OnceLock::new(),
         })))
     }
 
@@ -190,6 +192,35 @@ impl Model {
             Tokenizer::from_json(json, &inner.config).map_err(|e| format!("{}: {e}", inner.file))
         });
         made.as_ref().map_err(|what| Error::Tokenizer(what.clone()))
+    }
+
+    /// A number that tells models apart: the tensors' bytes and a CRC-32 of them and of what decides how they are used.
+    /// It guards against mistakes, not against forgery. The first call reads all weights.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the weights are not in main memory.
+    pub(crate) fn fingerprint(&self) -> Result<u64> {
+        let inner = &*self.0;
+        let bytes = inner.weights.host_bytes().ok_or_else(|| {
+            Error::Unsupported("a saved state needs a model whose weights are in main memory".into())
+        })?;
+        Ok(*inner.fingerprint.get_or_init(|| {
+            let config = &inner.config;
+            let mut crc = crc32fast::Hasher::new();
+            crc.update(config.variant.name().as_bytes());
+            for number in [config.head_count as u32, config.mask_token_id, config.first_token_id()] {
+                crc.update(&number.to_le_bytes());
+            }
+            for number in [config.rope_freq_base, config.layer_norm_epsilon] {
+                crc.update(&number.to_le_bytes());
+            }
+            for tensor in inner.weights.tensors() {
+                crc.update(tensor.ty.name().as_bytes());
+                tensor.dims.iter().for_each(|&dim| crc.update(&(dim as u64).to_le_bytes()));
+                crc.update(bytes.get(tensor.range.clone()).unwrap_or_default());
+            }
+            ((self.tensor_bytes() as u64) << 32) | u64::from(crc.finalize())
+        }))
     }
 
     pub(crate) fn weights(&self) -> &Weights {

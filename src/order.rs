@@ -59,6 +59,11 @@ pub(crate) fn check_permutation(order: &[u32], length: usize) -> Result<()> {
         let given = order.len();
         return Err(Error::invalid(format!("an order of {given} positions for a text of {length} tokens")));
     }
+    check_distinct(order, length)
+}
+
+/// Checks that `order` has none but the first `length` positions, and none twice.
+pub(crate) fn check_distinct(order: &[u32], length: usize) -> Result<()> {
     let mut found = vec![false; length];
     for (place, &position) in order.iter().enumerate() {
         match found.get_mut(position as usize) {

@@ -1,5 +1,6 @@
 //! What a caller asks for: known tokens and parameters.
 
+use crate::adaptive::Adaptive;
 use crate::config::{Config, Variant};
 use crate::constraint::Constraints;
 use crate::error::{Error, Result};
@@ -36,6 +37,9 @@ pub struct GenerateParams<'a> {
     pub order: Order<'a>,
     /// How many tokens each step writes.
     pub schedule: Schedule<'a>,
+    /// Lets each step decide how many of the tokens it proposes are written, instead of a schedule. It needs alpha_0
+    /// of 1.
+    pub adaptive: Option<Adaptive>,
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// What may be written: nothing is an empty slice, one is for all sequences, otherwise there is one for each.
@@ -59,6 +63,17 @@ impl GenerateParams<'_> {
         }
         self.order.validate(length)?;
         self.schedule.validate()?;
+        if let Some(adaptive) = self.adaptive {
+            adaptive.validate()?;
+            if config.variant == Variant::Ar || self.alpha_0 != 1.0 {
+                return Err(Error::invalid(
+                    "adaptive steps are for diffusion alone: alpha_0 of 1, and no autoregressive model",
+                ));
+            }
+            if self.schedule != Schedule::Reference {
+                return Err(Error::invalid("steps are adaptive or have a schedule, not both"));
+            }
+        }
         if ![0, 1, sequences].contains(&self.constraints.len()) {
             let given = self.constraints.len();
             return Err(Error::invalid(format!("{given} constraints for {sequences} sequences")));
@@ -104,6 +119,7 @@ impl Default for GenerateParams<'_> {
             steps: 128,
             order: Order::Random,
             schedule: Schedule::Reference,
+            adaptive: None,
             sampling: Sampling::default(),
             constraints: &[],
             log_probs: false,

@@ -1,5 +1,6 @@
 //! Which token: from a row of logits to a draw, in a few passes over the vocabulary and without sorting it.
 
+use crate::cpu::{F32x8, LANES};
 use crate::error::{Error, Result};
 
 /// How a token is chosen from its distribution.
@@ -36,20 +37,19 @@ impl Sampling {
     }
 }
 
-/// Number of bins of the nucleus search: a probability's exponent and the top 5 bits of its mantissa.
-const BINS: usize = 1 << 13;
+/// Vectors whose sum is taken in single precision before it is added in double.
+const RUN: usize = 64;
 
 /// Memory for sampling from one vocabulary. Nothing is allocated after it is made.
 #[derive(Debug)]
 pub struct Sampler {
-    /// Unnormalised probabilities, 0 for tokens that are out.
-    weights: Vec<f32>,
-    /// Their mass by size.
-    bins: Vec<f64>,
-    /// The tokens of the one bin in which the nucleus ends.
+    /// Unnormalised probabilities, 0 for tokens that are out and behind the last token.
+    weights: Vec<[f32; LANES]>,
+    /// The least likely tokens of the nucleus and the next ones.
     edge: Vec<(f32, u32)>,
     /// Copies for the top-k selection.
     sorted: Vec<f32>,
+    vocab_size: usize,
     mask: u32,
 }
 
@@ -57,10 +57,10 @@ impl Sampler {
     /// A sampler for `vocab_size` tokens that never draws `mask`.
     pub fn new(vocab_size: usize, mask: u32) -> Self {
         Self {
-            weights: vec![0.0; vocab_size],
-            bins: vec![0.0; BINS],
+            weights: vec![[0.0; LANES]; vocab_size.div_ceil(LANES)],
             edge: Vec::with_capacity(vocab_size),
-            sorted: Vec::with_capacity(vocab_size),
+            sorted: Vec::with_capacity(vocab_size.next_multiple_of(LANES)),
+            vocab_size,
             mask,
         }
     }
@@ -73,15 +73,27 @@ impl Sampler {
         if sampling.temperature == 0.0 {
             return self.argmax(logits);
         }
-        let weights = self.filter(logits, sampling)?;
-        let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
+        self.filter(logits, sampling)?;
+        let [total] = mass_above(&self.weights, [0.0]);
         let target = uniform * total;
-        let mut cumulative = 0.0;
+        // The run of tokens in which the running sum passes the target, and then the token.
+        let (mut cumulative, mut chosen) = (0.0, (0, &[][..], 0.0));
+        for (number, run) in self.weights.chunks(RUN).enumerate() {
+            let [mass] = mass_above(run, [0.0]);
+            if mass > 0.0 {
+                chosen = (number, run, cumulative);
+                cumulative += mass;
+                if cumulative > target {
+                    break;
+                }
+            }
+        }
+        let (number, run, mut cumulative) = chosen;
         let mut last = 0;
-        for (token, &weight) in weights.iter().enumerate() {
+        for (place, &weight) in run.as_flattened().iter().enumerate() {
             if weight > 0.0 {
                 cumulative += f64::from(weight);
-                last = token;
+                last = number * RUN * LANES + place;
                 if cumulative > target {
                     break;
                 }
@@ -134,12 +146,8 @@ impl Sampler {
         if sampling.temperature == 0.0 {
             return Err(Error::invalid("a temperature of 0 has no distribution"));
         }
-        if logits.len() != self.weights.len() {
-            return Err(Error::internal(format!(
-                "{} logits for {} tokens",
-                logits.len(),
-                self.weights.len()
-            )));
+        if logits.len() != self.vocab_size {
+            return Err(Error::internal(format!("{} logits for {} tokens", logits.len(), self.vocab_size)));
         }
         self.exponentiate(logits, sampling.temperature)?;
         if sampling.top_k > 0 {
@@ -148,25 +156,37 @@ impl Sampler {
         if sampling.top_p < 1.0 {
             self.keep_nucleus(f64::from(sampling.top_p));
         }
-        Ok(&self.weights)
+        Ok(self.weights.as_flattened().get(..self.vocab_size).unwrap_or(&[]))
     }
 
     /// weights = exp((logits - max) / temperature), the mask's 0.
     fn exponentiate(&mut self, logits: &[f32], temperature: f32) -> Result<()> {
         let mask = self.mask as usize;
         let (before, after) = logits.split_at(mask.min(logits.len()));
-        let peak = |part: &[f32]| part.iter().fold(f32::NEG_INFINITY, |m, &x| if x > m { x } else { m });
-        let max = peak(before).max(peak(after.get(1..).unwrap_or(&[])));
+        let max = largest(before).max(largest(after.get(1..).unwrap_or(&[])));
         if !max.is_finite() {
             return Err(not_finite());
         }
-        let inverse = 1.0 / temperature;
-        let mut sum = 0.0f32;
-        for (weight, &logit) in self.weights.iter_mut().zip(logits) {
-            *weight = exp((logit - max) * inverse);
-            sum += *weight;
+        let (max, inverse) = (F32x8::splat(max), F32x8::splat(1.0 / temperature));
+        let mut sum = F32x8::zero();
+        let mut weigh = |logits: &[f32; LANES], weights: &mut [f32; LANES]| {
+            // The mask's logit may be above the others'.
+            let x = F32x8::zero().min(F32x8::load(logits).sub(max).mul(inverse));
+            let weight = x.exp();
+            sum = sum.add(weight);
+            weight.store(weights);
+        };
+        let (whole, rest) = logits.as_chunks();
+        for (logits, weights) in whole.iter().zip(&mut self.weights) {
+            weigh(logits, weights);
         }
-        if let Some(weight) = self.weights.get_mut(mask) {
+        if let (Some(weights), false) = (self.weights.last_mut(), rest.is_empty()) {
+            let mut logits = [f32::NEG_INFINITY; LANES];
+            logits.iter_mut().zip(rest).for_each(|(to, &from)| *to = from);
+            weigh(&logits, weights);
+        }
+        let sum = sum.sum();
+        if let Some(weight) = self.weights.as_flattened_mut().get_mut(mask) {
             *weight = 0.0;
         }
         // A NaN anywhere shows in the sum, wherever the maximum was.
@@ -175,13 +195,13 @@ impl Sampler {
 
     /// Keeps the k largest weights and what ties with the k-th (reference: `logits < topk(logits, k)[-1]`).
     fn keep_top_k(&mut self, k: usize) {
-        if k >= self.weights.len() {
+        if k >= self.vocab_size {
             return;
         }
         self.sorted.clear();
-        self.sorted.extend_from_slice(&self.weights);
+        self.sorted.extend_from_slice(self.weights.as_flattened());
         let (_, &mut smallest, _) = self.sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
-        for weight in &mut self.weights {
+        for weight in self.weights.as_flattened_mut() {
             if *weight < smallest {
                 *weight = 0.0;
             }
@@ -190,38 +210,38 @@ impl Sampler {
 
     /// Keeps a token if the tokens before it, from the most likely on, have together at most `p`.
     fn keep_nucleus(&mut self, p: f64) {
-        // Instead of sorting: the mass by order of magnitude says in which bin the limit falls, and only the
-        // tokens of that bin are sorted. Positive floats are ordered as their bits are.
-        let bin = |weight: f32| (weight.to_bits() >> 18) as usize;
-        self.bins.fill(0.0);
-        let mut total = 0.0;
-        for &weight in &self.weights {
-            if let Some(mass) = self.bins.get_mut(bin(weight)) {
-                *mass += f64::from(weight);
-            }
-            total += f64::from(weight);
-        }
+        /// Positive floats are ordered as their bits are: this many values apart is less than 0.2 %.
+        const NARROW: u32 = 1 << 14;
+        let [total] = mass_above(&self.weights, [0.0]);
         let limit = p * total;
+        // Instead of sorting: the mass above some thresholds says between which of them the nucleus ends, until
+        // few tokens lie between `low`, above which there is more than the limit, and `high`, above which there
+        // is `before`. No weight is above 1, and tokens below the first threshold cannot make up the tail.
         let mut before = 0.0;
-        let mut edge = 0;
-        for (i, &mass) in self.bins.iter().enumerate().rev() {
-            if mass > 0.0 {
-                if before + mass > limit {
-                    edge = i;
+        let mut low = ((1.0 - p) * total / (2 * self.vocab_size) as f64) as f32;
+        let mut high = 1.0f32;
+        while high.to_bits() - low.to_bits() > NARROW {
+            let quarter = (high.to_bits() - low.to_bits()) / 4;
+            let thresholds = [1, 2, 3].map(|i| f32::from_bits(low.to_bits() + i * quarter));
+            for (threshold, mass) in thresholds.into_iter().zip(mass_above(&self.weights, thresholds)) {
+                if mass > limit {
+                    low = threshold;
+                } else {
+                    (high, before) = (threshold, mass);
                     break;
                 }
-                before += mass;
             }
         }
         self.edge.clear();
-        for (token, weight) in self.weights.iter_mut().enumerate() {
-            let b = bin(*weight);
-            if b == edge && *weight > 0.0 {
-                self.edge.push((*weight, token as u32));
+        let (least, most) = (F32x8::splat(low), F32x8::splat(high));
+        for (number, weights) in self.weights.iter_mut().enumerate() {
+            let all = F32x8::load(weights).above(least);
+            let kept = F32x8::load(weights).above(most);
+            if all.differs(kept) {
+                let edge = weights.iter().enumerate().filter(|&(_, &w)| w > low && w <= high);
+                self.edge.extend(edge.map(|(place, &w)| (w, (number * LANES + place) as u32)));
             }
-            if b <= edge {
-                *weight = 0.0;
-            }
+            kept.store(weights);
         }
         self.edge.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         for &(weight, token) in &self.edge {
@@ -229,52 +249,46 @@ impl Sampler {
                 break;
             }
             before += f64::from(weight);
-            if let Some(slot) = self.weights.get_mut(token as usize) {
+            if let Some(slot) = self.weights.as_flattened_mut().get_mut(token as usize) {
                 *slot = weight;
             }
         }
     }
 }
 
-fn not_finite() -> Error {
-    Error::NotFinite("the network produced numbers that are not finite; the weights are damaged".into())
+/// The sums of the weights above each limit.
+fn mass_above<const N: usize>(weights: &[[f32; LANES]], limits: [f32; N]) -> [f64; N] {
+    let limits = limits.map(F32x8::splat);
+    let mut total = [0.0; N];
+    for run in weights.chunks(RUN) {
+        let mut sums = [F32x8::zero(); N];
+        for weight in run {
+            let weight = F32x8::load(weight);
+            for (sum, &limit) in sums.iter_mut().zip(&limits) {
+                *sum = sum.add(weight.above(limit));
+            }
+        }
+        for (total, sum) in total.iter_mut().zip(sums) {
+            *total += f64::from(sum.sum());
+        }
+    }
+    total
 }
 
-/// e^x for x <= 0 (0 below -87), within 2 units in the last place, written so that the compiler makes vectors of it.
-#[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
-    const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to a whole number in the low bits.
-    let floor = -87.0;
-    if x < floor {
-        return 0.0;
-    }
-    let shifted = x * std::f32::consts::LOG2_E + MAGIC;
-    let n = shifted - MAGIC;
-    let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
-    let series = 1.987_569_1e-4;
-    let series = series * r + 1.398_199_9e-3;
-    let series = series * r + 8.333_452e-3;
-    let series = series * r + 4.166_579_6e-2;
-    let series = series * r + 1.666_666_5e-1;
-    let series = series * r + 5e-1;
-    let value = series * r * r + r + 1.0;
-    let scale = f32::from_bits((shifted.to_bits().wrapping_add(127)) << 23);
-    value * scale
+/// The largest of some numbers that are.
+fn largest(values: &[f32]) -> f32 {
+    let (eights, rest) = values.as_chunks();
+    let all = eights.iter().fold(F32x8::splat(f32::NEG_INFINITY), |m, x| F32x8::load(x).max(m));
+    rest.iter().fold(all.largest(), |m, &x| if x > m { x } else { m })
+}
+
+fn not_finite() -> Error {
+    Error::NotFinite("the network produced numbers that are not finite; the weights are damaged".into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn exp_is_accurate() {
-        for i in 0..870_000 {
-            let x = -(i as f32) * 1e-4;
-            let exact = f64::from(x).exp();
-            assert!((f64::from(exp(x)) - exact).abs() <= exact * 3e-7, "{x}: {} {exact}", exp(x));
-        }
-        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
-    }
 
     /// The plain definition, by sorting in f64.
     fn nucleus_by_sorting(logits: &[f32], mask: usize, p: f64) -> Vec<bool> {

@@ -58,7 +58,7 @@ impl Context {
                     Variant::Ar => fill_next(&mut pass, config, &text, committed, first + masks, masks),
                     _ => fill_blocks(&mut pass, config, &text, committed, known, first, masks),
                 };
-                let logits = self.engine.run(&pass)?;
+                let logits = self.engine.run(&pass)?.logits;
                 for (i, logits) in logits.chunks_exact(config.vocab_size).enumerate() {
                     let (_, token) = text(first + i).ok_or_else(|| Error::internal("a token is missing"))?;
                     scores.push(log_probability(logits, token, config.mask_token_id)?);

@@ -15,6 +15,8 @@ pub(crate) struct Sequence {
     pub(crate) tokens: Vec<u32>,
     /// Tokens to write in each step.
     pub(crate) counts: Vec<u32>,
+    /// Positions that a step proposes tokens for, if it keeps only those that it is sure of; otherwise 0.
+    pub(crate) window: usize,
     /// So many slots have keys and values of known tokens in the cache.
     pub(crate) committed: usize,
     /// So many slots have known tokens.
@@ -33,6 +35,7 @@ impl Sequence {
             order: Vec::with_capacity(length),
             tokens: Vec::with_capacity(length),
             counts: Vec::with_capacity(length),
+            window: 0,
             committed: 0,
             revealed: 0,
             diffused: 0,
@@ -89,21 +92,58 @@ impl Sequence {
         self.revealed += count;
     }
 
-    /// Forgets the last generation: `length` tokens, of which `known` (positions and tokens) are given.
-    pub(crate) fn reset(
-        &mut self,
-        length: usize,
-        mask: u32,
-        known: impl ExactSizeIterator<Item = (u32, u32)>,
-    ) {
+    /// How many tokens step number `step` proposes; nothing if the sequence is finished.
+    pub(crate) fn due(&self, step: usize) -> Option<usize> {
+        match self.window {
+            0 => self.counts.get(step).map(|&count| count as usize),
+            window => Some(window.min(self.order.len() - self.revealed)).filter(|&count| count > 0),
+        }
+    }
+
+    /// Steps from number `step` on, at most.
+    pub(crate) fn steps_left(&self, step: usize) -> usize {
+        match self.window {
+            0 => self.counts.len().saturating_sub(step),
+            _ => self.order.len() - self.revealed,
+        }
+    }
+
+    /// Puts those of the next positions for which `kept` is true before the others. Both stay in their order.
+    pub(crate) fn bring_forward(&mut self, kept: &[bool]) {
+        let Some(next) = self.order.get_mut(self.revealed..) else { return };
+        let mut count = 0;
+        for (i, _) in kept.iter().enumerate().filter(|(_, kept)| **kept) {
+            if let Some(positions) = next.get_mut(count..=i) {
+                positions.rotate_right(1);
+                count += 1;
+            }
+        }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn forget(&mut self) {
         self.committed = 0;
-        self.revealed = known.len();
+        self.revealed = 0;
+        self.window = 0;
+        self.order.clear();
         self.tokens.clear();
+        self.counts.clear();
+    }
+
+    /// Makes it a text of `length` tokens and takes `known` ones (positions and tokens) after those that it has. In
+    /// the order they are ascending; the unknown positions are yet to be put behind them.
+    pub(crate) fn learn(&mut self, length: usize, mask: u32, known: impl Iterator<Item = (u32, u32)>) {
         self.tokens.resize(length, mask);
+        self.order.truncate(self.revealed);
         for (position, token) in known {
             if let Some(slot) = self.tokens.get_mut(position as usize) {
                 *slot = token;
+                self.order.push(position);
             }
         }
+        if let Some(new) = self.order.get_mut(self.revealed..) {
+            new.sort_unstable();
+        }
+        self.revealed = self.order.len();
     }
 }

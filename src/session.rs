@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 
+use crate::adaptive::Adaptive;
 use crate::config::{Config, Variant};
-use crate::constraint::Editor;
+use crate::constraint::Constraints;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::Pass;
@@ -12,9 +13,9 @@ use crate::order::Order;
 use crate::plan::{Plan, arrange};
 use crate::request::{GenerateParams, Prompt};
 use crate::rng::{Purpose, Rng};
-use crate::sampler::{Sampler, Sampling};
+use crate::sampler::Sampling;
 use crate::sequence::Sequence;
-use crate::step::{Step, Update};
+use crate::step::{Chooser, Draw, Step, Update};
 
 /// The state of a generation. All of its memory is reserved when the context is made.
 #[derive(Debug)]
@@ -29,16 +30,24 @@ pub(crate) struct Session {
     pub(crate) updates: Vec<Update>,
     pub(crate) log_probs: Vec<f64>,
     pub(crate) wants_log_probs: bool,
+    /// Which of its tokens a step keeps, how sure the model is of each, and which those are.
+    pub(crate) adaptive: Option<Adaptive>,
+    pub(crate) sureness: Vec<f32>,
+    pub(crate) kept: Vec<bool>,
     pub(crate) pass: Pass,
-    pub(crate) editor: Editor,
-    pub(crate) sampler: Sampler,
+    /// The rules of each sequence; beyond their end is none.
+    pub(crate) constraints: Vec<Constraints>,
+    /// One per thread.
+    pub(crate) choosers: Vec<Chooser>,
+    /// The rows of a pass that become tokens.
+    pub(crate) draws: Vec<Draw>,
     pub(crate) mask: u32,
     /// Whether the cache may hold numbers that are not finite.
     pub(crate) poisoned: bool,
 }
 
 impl Session {
-    pub(crate) fn new(config: &Config, capacity: &Capacity, length: usize) -> Self {
+    pub(crate) fn new(config: &Config, capacity: &Capacity, length: usize, threads: usize) -> Self {
         Self {
             sequences: (0..capacity.sequences)
                 .map(|number| Sequence::with_capacity(length, number))
@@ -50,15 +59,19 @@ impl Session {
             updates: Vec::with_capacity(capacity.sequences * length),
             log_probs: Vec::with_capacity(capacity.sequences * length),
             wants_log_probs: false,
+            adaptive: None,
+            sureness: Vec::with_capacity(capacity.sequences * length),
+            kept: Vec::with_capacity(capacity.sequences * length),
             pass: Pass::with_capacity(capacity.rows, capacity.sequences.min(capacity.rows)),
-            editor: Editor::new(config),
-            sampler: Sampler::new(config.vocab_size, config.mask_token_id),
+            constraints: Vec::new(),
+            choosers: (0..threads).map(|_| Chooser::new(config)).collect(),
+            draws: Vec::with_capacity(capacity.rows),
             mask: config.mask_token_id,
             poisoned: false,
         }
     }
 
-    fn active(&self) -> &[Sequence] {
+    pub(crate) fn active(&self) -> &[Sequence] {
         self.sequences.get(..self.active).unwrap_or(&[])
     }
 }
@@ -72,40 +85,76 @@ impl Context {
     /// kind of model, a prompt's position or token is out of range, or a constraint cannot be kept;
     /// [`Error::Cancelled`]; the last generation is then still there.
     pub fn begin(&mut self, prompts: &[Prompt], params: &GenerateParams<'_>) -> Result<()> {
+        self.prepare(prompts, params, false)
+    }
+
+    /// Goes on from the tokens that are known, with their keys and values, in place of the steps that are left: a
+    /// finished generation becomes the beginning of a longer text. There is a prompt for each sequence, of further
+    /// known tokens (none is an empty prompt). The random numbers begin anew, so `params` should have another seed.
+    ///
+    /// # Errors
+    /// As [`Context::begin`], also if the text would be shorter than it is; [`Error::Unsupported`] if the model's
+    /// cache does not outlast a step: Eso-LM (A) and MDLM.
+    pub fn extend(&mut self, prompts: &[Prompt], params: &GenerateParams<'_>) -> Result<()> {
+        let variant = self.engine.model.config().variant;
+        if !variant.is_causal() {
+            let name = variant.name();
+            return Err(Error::Unsupported(format!(
+                "variant '{name}': its cache is of no use for a longer text"
+            )));
+        }
+        if prompts.len() != self.session.active {
+            let (given, active) = (prompts.len(), self.session.active);
+            return Err(Error::invalid(format!("{given} prompts to go on with {active} sequences")));
+        }
+        self.prepare(prompts, params, true)
+    }
+
+    /// Begins, or goes on from what is there.
+    fn prepare(&mut self, prompts: &[Prompt], params: &GenerateParams<'_>, goes_on: bool) -> Result<()> {
         let length = if params.length == 0 { self.engine.length } else { params.length };
         self.check_begin(prompts.len(), length)?;
         let model = self.engine.model.clone();
         let config = model.config();
         params.validate(config, length, prompts.len())?;
         // Check everything before anything changes.
+        let mask = self.session.mask;
         for (number, prompt) in prompts.iter().enumerate() {
-            self.check_prompt(number, prompt, length)?;
+            self.check_prompt(number, prompt, length, goes_on)?;
             if let Some(constraints) = params.constraints_of(number) {
+                let there = self.session.sequences.get(number).filter(|_| goes_on);
+                let known = |position: u32| {
+                    let given = prompt.known.iter().find(|(p, _)| *p == position).map(|&(_, token)| token);
+                    let there =
+                        || there?.tokens.get(position as usize).copied().filter(|&token| token != mask);
+                    given.or_else(there)
+                };
                 constraints
-                    .validate(config, length, prompt)
+                    .validate(config, length, known)
                     .map_err(|e| Error::invalid(format!("sequence {number}: {e}")))?;
             }
         }
         self.start(prompts.len(), params.sampling);
         self.session.wants_log_probs = params.log_probs;
-        let mask = self.session.mask;
+        self.session.adaptive = params.adaptive;
         let alpha_0 = params.diffused_share(config.variant);
         for (number, (sequence, prompt)) in self.session.sequences.iter_mut().zip(prompts).enumerate() {
-            sequence.reset(length, mask, prompt.known.iter().copied());
-            sequence.rng = Rng::new(params.seed, number, Purpose::Token);
-            let Sequence { order, tokens, counts, .. } = sequence;
-            order.clear();
-            let known = |p: u32| tokens.get(p as usize).is_some_and(|&t| t != mask);
-            order.extend((0..length as u32).filter(|&p| known(p)));
-            match params.order {
-                Order::Given(given) => order.extend(given.iter().copied().filter(|&p| !known(p))),
-                _ => order.extend((0..length as u32).filter(|&p| !known(p))),
+            if !goes_on {
+                sequence.forget();
             }
-            let n_known = prompt.known.len();
-            let tail = order.get_mut(n_known..).unwrap_or_default();
-            sequence.diffused = n_known + arrange(params, alpha_0, number, tail, counts);
+            sequence.learn(length, mask, prompt.known.iter().copied());
+            sequence.rng = Rng::new(params.seed, number, Purpose::Token);
+            sequence.window = params.adaptive.map_or(0, |adaptive| adaptive.window);
+            let Sequence { order, tokens, counts, revealed, .. } = sequence;
+            let unknown = |p: &u32| tokens.get(*p as usize) == Some(&mask);
+            match params.order {
+                Order::Given(given) => order.extend(given.iter().copied().filter(unknown)),
+                _ => order.extend((0..length as u32).filter(unknown)),
+            }
+            let tail = order.get_mut(*revealed..).unwrap_or_default();
+            sequence.diffused = *revealed + arrange(params, alpha_0, number, tail, counts);
             if let Some(constraints) = params.constraints_of(number) {
-                self.session.editor.push(constraints);
+                self.session.constraints.push(constraints.sorted());
             }
         }
         self.session.count_steps();
@@ -113,12 +162,19 @@ impl Context {
     }
 
     /// Checks that a prompt's tokens and positions are the model's and the text's.
-    fn check_prompt(&mut self, number: usize, prompt: &Prompt, length: usize) -> Result<()> {
+    fn check_prompt(&mut self, number: usize, prompt: &Prompt, length: usize, goes_on: bool) -> Result<()> {
         let config = self.engine.model.config();
         // The spare memory of `updates` marks positions taken.
-        let marks = &mut self.session.updates;
+        let Session { updates: marks, sequences, mask, .. } = &mut self.session;
         marks.clear();
         marks.resize(length, Update { sequence: 0, position: 0, token: 0 });
+        let there = sequences.get(number).filter(|_| goes_on).map_or(&[][..], |s| &s.tokens);
+        if there.len() > length {
+            return Err(Error::invalid(format!("length {length}, but there are {} tokens", there.len())));
+        }
+        for (mark, token) in marks.iter_mut().zip(there) {
+            mark.sequence = u32::from(token != mask);
+        }
         for &(position, token) in &prompt.known {
             let bad = |what: &str| {
                 Err(Error::invalid(format!("prompt {number}: token {token} at {position}: {what}")))
@@ -132,8 +188,7 @@ impl Context {
                 Some(mark) => mark.sequence = 1,
             }
         }
-        let known = prompt.known.len();
-        if config.variant == Variant::Ar && marks.iter().take(known).any(|mark| mark.sequence == 0) {
+        if config.variant == Variant::Ar && !marks.is_sorted_by(|a, b| a.sequence >= b.sequence) {
             return Err(Error::invalid(format!(
                 "prompt {number}: an autoregressive model takes a prefix only"
             )));
@@ -156,7 +211,8 @@ impl Context {
         let mask = self.session.mask;
         for (number, (sequence, plan)) in self.session.sequences.iter_mut().zip(plans).enumerate() {
             let known = plan.order.iter().copied().zip(plan.known.iter().copied());
-            sequence.reset(plan.order.len(), mask, known);
+            sequence.forget();
+            sequence.learn(plan.order.len(), mask, known);
             sequence.rng = Rng::new(seed, number, Purpose::Token);
             sequence.diffused = plan.known.len() + plan.diffusion;
             sequence.order.clone_from(&plan.order);
@@ -172,7 +228,7 @@ impl Context {
         self.session.total = 0;
     }
 
-    fn check_begin(&self, sequences: usize, length: usize) -> Result<()> {
+    pub(crate) fn check_begin(&self, sequences: usize, length: usize) -> Result<()> {
         if self.engine.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
@@ -187,9 +243,10 @@ impl Context {
         Ok(())
     }
 
-    fn start(&mut self, sequences: usize, sampling: Sampling) {
+    pub(crate) fn start(&mut self, sequences: usize, sampling: Sampling) {
         if std::mem::take(&mut self.session.poisoned) {
             self.engine.clear();
+            self.session.sequences.iter_mut().for_each(|sequence| sequence.committed = 0);
         }
         self.session.active = sequences;
         self.session.next = 0;
@@ -197,7 +254,8 @@ impl Context {
         self.session.updates.clear();
         self.session.log_probs.clear();
         self.session.wants_log_probs = false;
-        self.session.editor.clear();
+        self.session.adaptive = None;
+        self.session.constraints.clear();
     }
 
     /// Generates to the end. `on_step` sees every step and may stop it.
@@ -232,7 +290,7 @@ impl Context {
         self.session.active
     }
 
-    /// Steps done and steps in all.
+    /// Steps done and steps in all (at most, where they are [`Adaptive`]).
     pub fn progress(&self) -> (usize, usize) {
         (self.session.next, self.session.total)
     }
@@ -270,7 +328,9 @@ impl Context {
 }
 
 impl Session {
-    fn count_steps(&mut self) {
-        self.total = self.active().iter().map(|s| s.counts.len()).max().unwrap_or(0);
+    /// Notes how many steps there are in all.
+    pub(crate) fn count_steps(&mut self) {
+        let left = self.active().iter().map(|s| s.steps_left(self.next)).max().unwrap_or(0);
+        self.total = self.next + left;
     }
 }

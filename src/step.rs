@@ -1,13 +1,14 @@
 //! One step: its rows go through the network, each row of logits becomes a token.
 
+use crate::adaptive::Adaptive;
 use crate::config::Config;
-use crate::constraint::Editor;
+use crate::constraint::{Constraints, Edit, Editor};
 use crate::context::{Context, Engine};
 use crate::error::{Error, Result};
 use crate::forward::Segment;
-use crate::rng::Rng;
 use crate::sampler::{Sampler, Sampling};
 use crate::score::log_probability;
+use crate::sequence::Sequence;
 use crate::session::Session;
 
 /// A token that a step wrote.
@@ -27,7 +28,7 @@ pub struct Update {
 pub struct Step<'a> {
     /// The step's number, from 0.
     pub index: usize,
-    /// Steps of the whole generation.
+    /// Steps of the whole generation (at most, where they are [`Adaptive`]).
     pub total: usize,
     /// The tokens written: sequence by sequence, and in each in generation order.
     pub updates: &'a [Update],
@@ -49,25 +50,92 @@ pub struct Choice<'a> {
     pub logits: &'a [f32],
 }
 
-/// Everything that a choice may use.
-struct Turn<'a> {
-    choice: Choice<'a>,
-    /// The sequence's tokens by position, as they were before the step.
-    text: &'a [u32],
-    editor: &'a mut Editor,
-    sampler: &'a mut Sampler,
-    sampling: &'a Sampling,
-    rng: &'a mut Rng,
+/// A row of logits that becomes a token, the random number that decides, and what came of it.
+#[derive(Debug)]
+pub(crate) struct Draw {
+    row: usize,
+    slot: usize,
+    uniform: f64,
+    update: Update,
+    log_prob: f64,
+    sureness: f32,
+    error: Option<Error>,
 }
 
-impl Turn<'_> {
-    /// Draws a token under the constraints and what `edit` makes of them.
-    fn draw<E>(self, edit: Option<&mut E>) -> Result<u32>
-    where
-        E: FnMut(&Choice<'_>, &mut [f32]) -> Result<()>,
-    {
-        let logits = self.editor.edit(&self.choice, self.text, edit)?;
-        self.sampler.draw(logits, self.sampling, self.rng.uniform())
+/// What a thread chooses tokens with.
+#[derive(Debug)]
+pub(crate) struct Chooser {
+    editor: Editor,
+    sampler: Sampler,
+}
+
+impl Chooser {
+    pub(crate) fn new(config: &Config) -> Self {
+        let sampler = Sampler::new(config.vocab_size, config.mask_token_id);
+        Self { editor: Editor::new(config), sampler }
+    }
+}
+
+/// How the caller takes part in choosing tokens. All but `Draw` call it row by row, on its own thread.
+enum Choose<'a> {
+    /// Not at all.
+    Draw,
+    /// By changing the logits that are drawn from.
+    Edit(Edit<'a>),
+    /// By naming the token.
+    Name(&'a mut dyn FnMut(&mut Sampler, &Choice<'_>) -> Result<u32>),
+}
+
+/// What all choices of a pass have in common.
+struct Choosing<'a> {
+    vocab: usize,
+    mask: u32,
+    /// Their tokens are those from before the step.
+    sequences: &'a [Sequence],
+    constraints: &'a [Constraints],
+    sampling: &'a Sampling,
+    wants_log_probs: bool,
+    adaptive: Option<Adaptive>,
+}
+
+impl Choosing<'_> {
+    /// Makes a token of a row of `logits`, which hold all rows of the pass.
+    fn choose(
+        &self,
+        logits: &[f32],
+        chooser: &mut Chooser,
+        draw: &mut Draw,
+        choose: &mut Choose<'_>,
+    ) -> Result<()> {
+        let missing = || Error::internal("a row of logits is missing");
+        let logits = logits.chunks_exact(self.vocab).nth(draw.row).ok_or_else(missing)?;
+        let Update { sequence, position, .. } = draw.update;
+        let sequence = sequence as usize;
+        let choice = Choice { sequence, slot: draw.slot, position, logits };
+        let Chooser { editor, sampler } = chooser;
+        let edit = match choose {
+            Choose::Draw => None,
+            Choose::Edit(edit) => Some(&mut **edit as Edit<'_>),
+            Choose::Name(name) => {
+                draw.update.token = name(sampler, &choice)?;
+                return self.report(logits, draw);
+            }
+        };
+        let text = self.sequences.get(sequence).map_or(&[][..], |s| &s.tokens);
+        let edited = editor.edit(self.constraints.get(sequence), &choice, text, edit)?;
+        draw.update.token = sampler.draw(edited, self.sampling, draw.uniform)?;
+        self.report(logits, draw)
+    }
+
+    /// What is to be known of the token that was chosen.
+    fn report(&self, logits: &[f32], draw: &mut Draw) -> Result<()> {
+        if self.wants_log_probs {
+            draw.log_prob = log_probability(logits, draw.update.token, self.mask)?;
+        }
+        if let Some(adaptive) = self.adaptive {
+            draw.sureness = adaptive.sureness(logits, self.mask);
+        }
+        Ok(())
     }
 }
 
@@ -85,8 +153,7 @@ impl Session {
         pass.clear();
         let (first_sequence, mut slot) = from;
         for (number, sequence) in sequences.iter().enumerate().take(*active).skip(first_sequence) {
-            let Some(&count) = sequence.counts.get(*next) else { continue };
-            let count = count as usize;
+            let Some(count) = sequence.due(*next) else { continue };
             let slots = sequence.slots(variant, count);
             slot = slot.max(slots.start);
             let first_row = pass.tokens.len();
@@ -111,10 +178,28 @@ impl Session {
         None
     }
 
+    /// Lists the rows of the pass that become tokens, with a random number of their sequence's each.
+    fn list_draws(&mut self) {
+        let Self { sequences, pass, draws, .. } = self;
+        draws.clear();
+        let mut positions = pass.output_positions.iter();
+        for segment in &pass.segments {
+            let Some(sequence) = sequences.get_mut(segment.sequence) else { continue };
+            let end = segment.first_slot + segment.rows;
+            for (slot, &position) in (end - segment.outputs..end).zip(&mut positions) {
+                let update =
+                    Update { sequence: segment.sequence as u32, position: position as u32, token: 0 };
+                let (row, uniform) = (draws.len(), sequence.rng.uniform());
+                draws.push(Draw { row, slot, uniform, update, log_prob: 0.0, sureness: 0.0, error: None });
+            }
+        }
+    }
+
     /// Runs the coming step. On an error nothing has happened, as far as later calls can tell.
-    fn step(&mut self, engine: &mut Engine, mut choose: impl FnMut(Turn<'_>) -> Result<u32>) -> Result<()> {
+    fn step(&mut self, engine: &mut Engine, mut choose: Choose<'_>) -> Result<()> {
         self.updates.clear();
         self.log_probs.clear();
+        self.sureness.clear();
         let model = engine.model.clone();
         let config = model.config();
         let mut from = Some((0, 0));
@@ -123,31 +208,45 @@ impl Session {
             if self.pass.tokens.is_empty() {
                 break;
             }
-            let mut rows =
-                engine.run(&self.pass)?.chunks_exact(config.vocab_size).zip(&self.pass.output_positions);
-            for segment in &self.pass.segments {
-                let Some(sequence) = self.sequences.get_mut(segment.sequence) else { continue };
-                for slot in
-                    segment.first_slot + segment.rows - segment.outputs..segment.first_slot + segment.rows
-                {
-                    let (logits, &position) =
-                        rows.next().ok_or_else(|| Error::internal("a row of logits is missing"))?;
-                    let position = position as u32;
-                    let choice = Choice { sequence: segment.sequence, slot, position, logits };
-                    let token = choose(Turn {
-                        choice,
-                        text: &sequence.tokens,
-                        editor: &mut self.editor,
-                        sampler: &mut self.sampler,
-                        sampling: &self.sampling,
-                        rng: &mut sequence.rng,
+            let mut output = engine.run(&self.pass)?;
+            self.list_draws();
+            let choosing = Choosing {
+                vocab: config.vocab_size,
+                mask: self.mask,
+                sequences: &self.sequences,
+                constraints: &self.constraints,
+                sampling: &self.sampling,
+                wants_log_probs: self.wants_log_probs,
+                adaptive: self.adaptive,
+            };
+            match (&mut choose, self.choosers.first_mut()) {
+                (Choose::Draw, _) => {
+                    output.for_each(&mut self.choosers, &mut self.draws, |logits, chooser, draw| {
+                        draw.error = choosing.choose(logits, chooser, draw, &mut Choose::Draw).err();
                     })?;
-                    if self.wants_log_probs {
-                        self.log_probs.push(log_probability(logits, token, self.mask)?);
+                }
+                (choose, Some(chooser)) => {
+                    for draw in &mut self.draws {
+                        choosing.choose(output.logits, chooser, draw, choose)?;
                     }
-                    self.updates.push(Update { sequence: segment.sequence as u32, position, token });
+                }
+                _ => return Err(Error::internal("no thread to choose with")),
+            }
+            for draw in self.draws.drain(..) {
+                if let Some(error) = draw.error {
+                    return Err(error);
+                }
+                self.updates.push(draw.update);
+                if self.wants_log_probs {
+                    self.log_probs.push(draw.log_prob);
+                }
+                if self.adaptive.is_some() {
+                    self.sureness.push(draw.sureness);
                 }
             }
+        }
+        if let Some(adaptive) = self.adaptive {
+            self.put_back(&adaptive);
         }
         for update in &self.updates {
             if let Some(sequence) = self.sequences.get_mut(update.sequence as usize)
@@ -156,13 +255,32 @@ impl Session {
                 *token = update.token;
             }
         }
-        for sequence in self.sequences.iter_mut().take(self.active) {
-            if let Some(&count) = sequence.counts.get(self.next) {
-                sequence.advance(config.variant, count as usize);
+        for written in self.updates.chunk_by(|a, b| a.sequence == b.sequence) {
+            let number = written.first().map_or(0, |update| update.sequence as usize);
+            if let Some(sequence) = self.sequences.get_mut(number) {
+                sequence.advance(config.variant, written.len());
             }
         }
         self.next += 1;
+        self.count_steps();
         Ok(())
+    }
+
+    /// Keeps the tokens that the model is sure of, and puts the positions of the others back behind theirs.
+    fn put_back(&mut self, adaptive: &Adaptive) {
+        self.kept.clear();
+        for proposed in self.updates.chunk_by(|a, b| a.sequence == b.sequence) {
+            let first = self.kept.len();
+            let sureness = self.sureness.get(first..first + proposed.len()).unwrap_or(&[]);
+            adaptive.decide(sureness, &mut self.kept);
+            let number = proposed.first().map_or(0, |update| update.sequence as usize);
+            if let (Some(sequence), Some(kept)) = (self.sequences.get_mut(number), self.kept.get(first..)) {
+                sequence.bring_forward(kept);
+            }
+        }
+        let (mut of_updates, mut of_log_probs) = (self.kept.iter(), self.kept.iter());
+        self.updates.retain(|_| of_updates.next() == Some(&true));
+        self.log_probs.retain(|_| of_log_probs.next() == Some(&true));
     }
 }
 
@@ -173,8 +291,7 @@ impl Context {
     /// # Errors
     /// [`Error::Cancelled`]; [`Error::NotFinite`]; [`Error::Device`]. The state is as before the call.
     pub fn step(&mut self) -> Result<Option<Step<'_>>> {
-        type NoEdit = fn(&Choice<'_>, &mut [f32]) -> Result<()>;
-        self.step_with(|turn| turn.draw(None::<&mut NoEdit>))
+        self.step_with(Choose::Draw)
     }
 
     /// As [`Context::step`], with `edit` changing the logits that each token is drawn from: it is called after the
@@ -188,7 +305,7 @@ impl Context {
         &mut self,
         mut edit: impl FnMut(&Choice<'_>, &mut [f32]) -> Result<()>,
     ) -> Result<Option<Step<'_>>> {
-        self.step_with(|turn| turn.draw(Some(&mut edit)))
+        self.step_with(Choose::Edit(&mut edit))
     }
 
     /// As [`Context::step`], with every token chosen by `choose` from the network's own logits. Constraints do not
@@ -202,13 +319,13 @@ impl Context {
         mut choose: impl FnMut(&mut Sampler, &Choice<'_>) -> Result<u32>,
     ) -> Result<Option<Step<'_>>> {
         let (vocab, mask) = (self.engine.model.config().vocab_size, self.session.mask);
-        self.step_with(|turn| match choose(turn.sampler, &turn.choice)? {
+        self.step_with(Choose::Name(&mut |sampler, choice| match choose(sampler, choice)? {
             token if (token as usize) < vocab && token != mask => Ok(token),
             token => Err(Error::invalid(format!("token {token} cannot be chosen"))),
-        })
+        }))
     }
 
-    fn step_with(&mut self, choose: impl FnMut(Turn<'_>) -> Result<u32>) -> Result<Option<Step<'_>>> {
+    fn step_with(&mut self, choose: Choose<'_>) -> Result<Option<Step<'_>>> {
         let Self { engine, session } = self;
         if session.next >= session.total {
             return Ok(None);

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use esolm::convert::{Options, convert};
 use esolm::{
-    Constraints, Context, ContextParams, GenerateParams, LoadOptions, Model, Order, Prompt, Sampling,
-    Schedule,
+    Adaptive, Confidence, Constraints, Context, ContextParams, GenerateParams, LoadOptions, Model, Order,
+    Prompt, Sampling, Schedule,
 };
 
 struct Counting;
@@ -78,6 +78,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         context.begin(&prompts, &GenerateParams { order, ..params })?;
         assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
     }
+    let adaptive = Some(Adaptive { confidence: Confidence::Margin, threshold: 0.1, window: 9 });
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    context.begin(&prompts, &GenerateParams { adaptive, alpha_0: 1.0, log_probs: true, ..params })?;
+    write_all(&mut context)?;
+    context.begin(&prompts, &GenerateParams { length: 30, ..params })?;
+    while context.step()?.is_some() {}
+    context.extend(&[Prompt::default(), Prompt::default()], &params)?;
+    while context.step()?.is_some() {}
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
     println!("test constrained_steps_in_any_order_allocate_nothing ... ok");
     Ok(())
 }

@@ -16,6 +16,25 @@ fn esolm(args: &[&str]) -> Output {
     command.output().unwrap()
 }
 
+/// As [`esolm`], with `text` as standard input.
+fn esolm_reading(args: &[&str], text: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_esolm"))
+        .args(args)
+        .env_remove("ESOLM_MODEL")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A refusal may come before everything is read.
+    let text = text.to_owned();
+    let writer = std::thread::spawn(move || drop(stdin.write_all(text.as_bytes())));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
+
 fn out(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
@@ -144,6 +163,62 @@ fn templates_orders_and_constraints() {
 }
 
 #[test]
+fn adaptive_steps_and_states() {
+    let steps = |adaptive: &str| {
+        let args = ["generate", "--json", "-n", "64", "--seed", "5", "--adaptive", adaptive];
+        let output = esolm(&args);
+        assert_eq!(output.status.code(), Some(0), "{adaptive}: {}", err(&output));
+        let report: serde_json::Value = serde_json::from_str(out(&output).lines().last().unwrap()).unwrap();
+        assert_eq!(report["tokens_written"], 64);
+        report["steps"].as_u64().unwrap()
+    };
+    assert_eq!((steps("conf:0:16"), steps("margin:2"), steps("entropy:100")), (4, 64, 4));
+    assert!((5..64).contains(&steps("conf:0.1")));
+    for wrong in ["conf", "conf:", "sure:0.5", "conf:x", "conf:0.5:0", "conf:0.5:1:1", "conf:NaN"] {
+        assert_eq!(esolm(&["generate", "--adaptive", wrong]).status.code(), Some(2), "{wrong}");
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("king.state").display().to_string();
+    let write = |prompt: &str, length: &str| {
+        esolm(&[
+            "generate",
+            "-q",
+            "-p",
+            prompt,
+            "-n",
+            length,
+            "--state",
+            &state,
+            "--seed",
+            "4",
+            "--schedule",
+            "2",
+        ])
+    };
+    let first = out(&write("The king", "40"));
+    let longer = out(&write(" And then", "80"));
+    let begin = first.trim_end();
+    assert!(longer.starts_with(begin), "{longer}");
+    assert!(longer[begin.len()..].trim_start().starts_with("And then"), "{longer}");
+    assert_eq!(write("", "70").status.code(), Some(2), "shorter than what is there");
+    assert_eq!(
+        esolm(&["generate", "-m", &dir.path().join("no").display().to_string(), "--state", &state])
+            .status
+            .code(),
+        Some(3)
+    );
+    let mut bytes = std::fs::read(&state).unwrap();
+    let place = bytes.len() / 2;
+    bytes[place] ^= 1;
+    std::fs::write(&state, &bytes).unwrap();
+    let damaged = write("", "90");
+    assert_eq!(damaged.status.code(), Some(3));
+    assert!(err(&damaged).contains("checksum"), "{}", err(&damaged));
+    assert_eq!(std::fs::read(&state).unwrap(), bytes, "what was refused is left as it is");
+}
+
+#[test]
 fn exit_codes_tell_usage_bad_files_and_differences_apart() {
     let code = |args: &[&str]| {
         let output = esolm(args);
@@ -263,6 +338,86 @@ fn an_importance_matrix_is_made_and_used() {
 }
 
 #[test]
+fn tokens_and_back() {
+    let excerpt = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/heldout/excerpt.txt");
+    let tale = std::fs::read_to_string(excerpt).unwrap();
+    let strange = "  \r\n\tna\u{ef}ve \u{2591} \u{1f98a}\u{200d}\0 [1, 2] <|endoftext|><|endoftext\n\n";
+    for text in ["Once upon a time", strange, "", &tale] {
+        for json in [&["--json"][..], &[]] {
+            let ids = esolm_reading(&[&["tokenize"], json].concat(), text);
+            assert_eq!(ids.status.code(), Some(0), "{}", err(&ids));
+            assert_eq!(out(&ids).lines().count(), 1);
+            assert_eq!(out(&esolm_reading(&["detokenize"], &out(&ids))), text, "to the byte");
+        }
+    }
+    let ids = out(&esolm(&["tokenize", "The king <|endoftext|>"]));
+    assert_eq!(ids.split_whitespace().last(), Some("0"), "special tokens are recognised: {ids}");
+    let ids: Vec<&str> = ids.split_whitespace().collect();
+    assert_eq!(out(&esolm(&[&["detokenize"], &ids[..]].concat())), "The king <|endoftext|>");
+    assert_eq!(out(&esolm(&["detokenize", "--json", "[0,0]"])), "\"<|endoftext|><|endoftext|>\"\n");
+    for unknown in ["4097", "-1", "x", "1.5", "4294967296"] {
+        let refused = esolm(&["detokenize", "--", unknown]);
+        assert!(refused.status.code() == Some(2) && err(&refused).contains(unknown), "{}", err(&refused));
+        assert!(out(&refused).is_empty());
+    }
+}
+
+#[test]
+fn a_text_is_scored() {
+    let text = "Once upon a time there was a king who had three daughters.\n".repeat(6);
+    let small = ["--length", "32", "--windows", "2", "--draws", "4", "--threads", "1"];
+    let table = esolm_reading(&[&["score", "-"], &small[..]].concat(), &text);
+    assert_eq!(table.status.code(), Some(0), "{}", err(&table));
+    for words in ["64 tokens", "2 windows", "left to right", "bound at alpha_0 = 0.5", "+-", "perplexity"] {
+        assert!(out(&table).contains(words), "{words} is missing: {}", out(&table));
+    }
+    let args = ["score", "-", "--json", "--orders", "3", "--alpha0", "1"];
+    let json = esolm_reading(&[&args, &small[..]].concat(), &text);
+    let report: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(report["log_probabilities"].as_array().unwrap().len(), 64);
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    let nll = number(&report["in_order"]["nll"]);
+    assert!((number(&report["in_order"]["perplexity"]) - (nll / 64.0).exp()).abs() < 1e-9);
+    let bits = number(&report["in_order"]["bits_per_byte"]);
+    let bytes = number(&report["bytes"]);
+    assert!((bits * bytes * std::f64::consts::LN_2 - nll).abs() < 1e-6 && bytes > 64.0 && bytes < 360.0);
+    assert_eq!((&report["orders"], &report["order"]), (&3.into(), &"random".into()));
+    assert_eq!(number(&report["sequential"]["nll"]), 0.0, "alpha_0 = 1 is all diffusion");
+    assert_eq!(report["bound"], report["diffusion"]);
+    assert_eq!(out(&json), out(&esolm_reading(&[&args, &small[..]].concat(), &text)), "the same seed");
+    let code = |args: &[&str], text: &str| esolm_reading(args, text).status.code();
+    assert_eq!(code(&["score", "-", "--order", "ltr", "--orders", "2"], "a"), Some(2));
+    assert_eq!(code(&["score", "-", "--orders", "0", "--draws", "0"], "a"), Some(2));
+    assert_eq!(code(&["score", "-", "--alpha0", "-1"], "a"), Some(2));
+    assert_eq!(code(&["score", "-"], ""), Some(2));
+    assert_eq!(code(&["score", "no-such-file"], ""), Some(3));
+}
+
+#[test]
+fn quality_is_a_table_figures_and_a_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fairy-q8_0.gguf").display().to_string();
+    let (small, json, plot) = (path("fairy-<2>.gguf"), path("out.json"), path("out.svg"));
+    assert!(esolm(&["quantize", &built_in, &small, "--type", "q2_k"]).status.success());
+    let text = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/heldout/excerpt.txt");
+    let args = ["quality", &built_in, &small, "--text", text, "--json", &json, "--plot", &plot];
+    let sizes = ["--length", "32", "--windows", "3", "--steps", "4", "--threads", "1"];
+    let measured = esolm(&[&args, &sizes[..]].concat());
+    assert_eq!(measured.status.code(), Some(0), "{}", err(&measured));
+    let table = out(&measured);
+    assert!(table.contains("| fairy-q8_0 |") && table.contains("100.00 %"), "{table}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let [base, other] = [0, 1].map(|i| report["files"][i].clone());
+    assert_eq!((&base["kl_mean"], &base["tokens"]), (&0.0.into(), &96.into()));
+    assert!(other["kl_mean"].as_f64().unwrap() > 0.0 && other["bits_per_weight"].as_f64().unwrap() < 4.0);
+    let picture = std::fs::read_to_string(plot).unwrap();
+    assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n") && picture.contains("&lt;2&gt;"));
+    assert_eq!(esolm(&["quality", &built_in, "--text", text]).status.code(), Some(2), "nothing to compare");
+    assert_eq!(esolm(&["quality", &built_in, text, "--text", text]).status.code(), Some(3));
+}
+
+#[test]
 fn help_teaches() {
     let help = out(&esolm(&["--help"]));
     assert!(help.contains("Examples:") && help.contains("Exit codes:"));
@@ -281,6 +436,8 @@ fn help_teaches() {
     let help = out(&esolm(&["convert", "--help"]));
     assert!(help.contains("iq4_nl") && help.contains("--keep"), "{help}");
     assert!(out(&esolm(&["imatrix", "--help"])).contains("Example:"));
+    assert!(out(&esolm(&["score", "--help"])).contains("NELBO"));
+    assert!(out(&esolm(&["quality", "--help"])).contains("KL 99.9"));
     assert!(out(&esolm(&["completion", "bash"])).contains("_esolm"));
     assert!(out(&esolm(&["devices"])).contains("cpu"));
 }

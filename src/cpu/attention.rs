@@ -3,7 +3,6 @@
 use half::f16;
 
 use super::simd::{F32x8, LANES};
-use crate::sampler::exp;
 
 /// Rows that go over the cache together.
 pub(super) const TILE: usize = 4;
@@ -11,7 +10,7 @@ pub(super) const TILE: usize = 4;
 /// What the cache is made of.
 pub(super) trait Element: Copy + Send + Sync {
     fn load(x: &[Self; LANES]) -> F32x8;
-    fn store(x: F32x8, to: &mut [Self; LANES]);
+    fn from(x: F32x8) -> [Self; LANES];
 }
 
 impl Element for f32 {
@@ -20,8 +19,10 @@ impl Element for f32 {
         F32x8::load(x)
     }
     #[inline(always)]
-    fn store(x: F32x8, to: &mut [Self; LANES]) {
-        x.store(to);
+    fn from(x: F32x8) -> [Self; LANES] {
+        let mut to = [0.0; LANES];
+        x.store(&mut to);
+        to
     }
 }
 
@@ -31,13 +32,16 @@ impl Element for f16 {
         F32x8::load_f16(x)
     }
     #[inline(always)]
-    fn store(x: F32x8, to: &mut [Self; LANES]) {
-        x.store_f16(to);
+    fn from(x: F32x8) -> [Self; LANES] {
+        let mut to = [f16::ZERO; LANES];
+        x.store_f16(&mut to);
+        to
     }
 }
 
-/// One head's queries [rows, Dh], keys and values [slots, Dh], how many first slots each row sees, and one slot more
-/// that it may see besides. `scores` is room for TILE numbers per slot.
+/// One head's queries [rows, Dh]; its keys, eight slots side by side [8, Dh, slots / 8], and values [Dh, slots];
+/// how many first slots each row sees, and one slot more that it may see besides. `scores` is room for TILE
+/// numbers per slot.
 pub(super) struct Head<'a, T> {
     pub(super) queries: [&'a [f32]; TILE],
     pub(super) seen: [usize; TILE],
@@ -47,101 +51,203 @@ pub(super) struct Head<'a, T> {
     pub(super) scores: &'a mut [f32],
 }
 
+/// Where dimension 0 of a slot's key lies among the keys of a head `dh` wide; the next follow [`LANES`] apart.
+#[inline(always)]
+pub(super) fn key_place(slot: usize, dh: usize) -> usize {
+    slot / LANES * LANES * dh + slot % LANES
+}
+
 /// softmax(q k^T / sqrt(Dh)) v of the first `rows` rows; `store` gets the row, the first of eight columns and those.
+/// What it gets is the same whatever rows there are besides.
 pub(super) fn attend<T: Element>(head: Head<'_, T>, rows: usize, store: impl FnMut(usize, usize, F32x8)) {
+    // Eight sums at once hide the time that each addition takes.
     match rows {
-        1 => attend_rows::<T, 1>(head, store),
-        2 => attend_rows::<T, 2>(head, store),
-        3 => attend_rows::<T, 3>(head, store),
-        _ => attend_rows::<T, TILE>(head, store),
+        1 => attend_rows::<T, 1, 8>(head, store),
+        2 => attend_rows::<T, 2, 4>(head, store),
+        3 => attend_rows::<T, 3, 2>(head, store),
+        _ => attend_rows::<T, TILE, 2>(head, store),
     }
 }
 
+/// With `N` vectors of slots or columns at once.
 #[inline(always)]
-fn attend_rows<T: Element, const R: usize>(head: Head<'_, T>, mut store: impl FnMut(usize, usize, F32x8)) {
+fn attend_rows<T: Element, const R: usize, const N: usize>(
+    head: Head<'_, T>,
+    mut store: impl FnMut(usize, usize, F32x8),
+) {
     let Head { queries, seen, besides, keys, values, scores } = head;
     let width = queries[0].len() / LANES;
-    let most = seen.iter().take(R).copied().max().unwrap_or(0);
     let (keys, values) = (keys.as_chunks::<LANES>().0, values.as_chunks::<LANES>().0);
-    let queries = queries.map(|q| q.as_chunks::<LANES>().0);
-    let scale = 1.0 / ((width * LANES) as f32).sqrt();
-    // Scores lie slot by slot, so that the values are met with all rows' weights at once.
-    let scores = &mut scores.as_chunks_mut::<TILE>().0[..most];
-    for (key, scores) in keys.chunks_exact(width).zip(scores.iter_mut()) {
-        let mut sums = [F32x8::zero(); TILE];
-        for (i, key) in key.iter().enumerate() {
-            let key = T::load(key);
-            for (sum, query) in sums.iter_mut().zip(queries).take(R) {
-                *sum = F32x8::load(&query[i]).mul_add(key, *sum);
-            }
-        }
-        *scores = F32x8::sums(sums).map(|s| s * scale);
+    let groups = keys.len() / queries[0].len();
+    let scores = &mut scores.as_chunks_mut::<LANES>().0.as_chunks_mut::<TILE>().0[..groups];
+    let queries: [&[f32]; R] = std::array::from_fn(|row| queries[row]);
+    let mut keys = keys.chunks_exact(queries[0].len());
+    let mut chunks = scores.chunks_exact_mut(N);
+    for scores in &mut chunks {
+        score::<T, R, N>(queries, std::array::from_fn(|_| keys.next().unwrap_or(&[])), scores);
     }
-    let at = |slot: usize| slot * width..(slot + 1) * width;
-    // What a row does not see weighs nothing.
-    for row in 0..R {
-        scores[seen[row]..].iter_mut().for_each(|s| s[row] = f32::NEG_INFINITY);
+    for (scores, keys) in chunks.into_remainder().iter_mut().zip(keys) {
+        score::<T, R, 1>(queries, [keys], std::slice::from_mut(scores));
     }
-    let own: [Option<f32>; TILE] = std::array::from_fn(|row| {
-        let slot = besides[row]?;
-        let products = queries[row].iter().zip(&keys[at(slot)]);
-        let sum = products.fold(F32x8::zero(), |sum, (q, k)| F32x8::load(q).mul_add(T::load(k), sum));
-        Some(sum.sum() * scale)
-    });
-    let mut peak = own.map(|own| own.unwrap_or(f32::NEG_INFINITY));
-    for scores in scores.iter() {
-        for (peak, &score) in peak.iter_mut().zip(scores) {
-            *peak = if score > *peak { score } else { *peak };
-        }
-    }
-    let extra: [f32; TILE] = std::array::from_fn(|row| own[row].map_or(0.0, |own| exp(own - peak[row])));
-    let sum = exponentiate(scores, &peak);
-    let inverse: [f32; TILE] = std::array::from_fn(|row| 1.0 / (sum[row] + extra[row]));
+    let inverse = softmax::<R>(scores, seen, besides);
     let mut column = 0;
+    while column + N <= width {
+        weigh::<T, R, N>(scores, values, (column, width), |row, i, sum| {
+            store(row, (column + i) * LANES, sum.mul(F32x8::splat(inverse[row])));
+        });
+        column += N;
+    }
     while column < width {
-        let n = 2.min(width - column);
-        let mut sums = [[F32x8::zero(); 2]; R];
-        for (value, scores) in values.chunks_exact(width).zip(scores.iter()) {
-            let a = T::load(&value[column]);
-            let b = T::load(&value[column + n - 1]);
-            for (sums, &score) in sums.iter_mut().zip(scores) {
-                let score = F32x8::splat(score);
-                sums[0] = a.mul_add(score, sums[0]);
-                sums[1] = b.mul_add(score, sums[1]);
-            }
-        }
-        for (row, sums) in sums.iter_mut().enumerate() {
-            if let Some(slot) = besides[row] {
-                let (value, weight) = (&values[at(slot)], F32x8::splat(extra[row]));
-                sums[0] = T::load(&value[column]).mul_add(weight, sums[0]);
-                sums[1] = T::load(&value[column + n - 1]).mul_add(weight, sums[1]);
-            }
-            for (i, sum) in sums.iter().enumerate().take(n) {
-                store(row, (column + i) * LANES, sum.mul(F32x8::splat(inverse[row])));
-            }
-        }
-        column += n;
+        weigh::<T, R, 1>(scores, values, (column, width), |row, _, sum| {
+            store(row, column * LANES, sum.mul(F32x8::splat(inverse[row])));
+        });
+        column += 1;
     }
 }
 
-/// scores = e^(scores - peak), and their sums. Two slots make one vector.
+/// Scores of `N` groups of slots, scaled.
 #[inline(always)]
-fn exponentiate(scores: &mut [[f32; TILE]], peak: &[f32; TILE]) -> [f32; TILE] {
-    let mut sums = [[0.0; TILE]; 2];
-    let (pairs, last) = scores.as_chunks_mut::<2>();
-    for pair in pairs {
-        for (scores, sums) in pair.iter_mut().zip(&mut sums) {
-            for ((score, peak), sum) in scores.iter_mut().zip(peak).zip(sums) {
-                *score = exp(*score - peak);
-                *sum += *score;
+fn score<T: Element, const R: usize, const N: usize>(
+    queries: [&[f32]; R],
+    keys: [&[[T; LANES]]; N],
+    scores: &mut [[[f32; LANES]; TILE]],
+) {
+    let len = queries[0].len();
+    let (queries, keys) = (queries.map(|q| &q[..len]), keys.map(|k| &k[..len]));
+    let mut sums = [[F32x8::zero(); N]; R];
+    for i in 0..len {
+        let keys = keys.map(|k| T::load(&k[i]));
+        for (sums, query) in sums.iter_mut().zip(&queries) {
+            let query = F32x8::splat(query[i]);
+            for (sum, key) in sums.iter_mut().zip(keys) {
+                *sum = key.mul_add(query, *sum);
             }
         }
     }
-    for scores in last {
-        for ((score, peak), sum) in scores.iter_mut().zip(peak).zip(&mut sums[0]) {
-            *score = exp(*score - peak);
-            *sum += *score;
+    let scale = F32x8::splat(1.0 / (len as f32).sqrt());
+    for (row, sums) in sums.iter().enumerate() {
+        for (scores, sum) in scores.iter_mut().zip(sums) {
+            sum.mul(scale).store(&mut scores[row]);
         }
     }
-    std::array::from_fn(|row| sums[0][row] + sums[1][row])
+}
+
+/// scores = e^(scores - their maximum), 0 for slots that a row does not see. Returns 1 / their sums.
+#[inline(always)]
+fn softmax<const R: usize>(
+    scores: &mut [[[f32; LANES]; TILE]],
+    seen: [usize; TILE],
+    besides: [Option<usize>; TILE],
+) -> [f32; R] {
+    std::array::from_fn(|row| {
+        for slot in seen[row]..scores.len() * LANES {
+            if besides[row] != Some(slot) {
+                scores[slot / LANES][row][slot % LANES] = f32::NEG_INFINITY;
+            }
+        }
+        let lowest = F32x8::splat(f32::NEG_INFINITY);
+        let peak = scores.iter().fold(lowest, |peak, s| F32x8::load(&s[row]).max(peak));
+        let peak = F32x8::splat(peak.largest());
+        let mut sum = F32x8::zero();
+        for scores in scores.iter_mut() {
+            let weight = F32x8::load(&scores[row]).sub(peak).exp();
+            sum = sum.add(weight);
+            weight.store(&mut scores[row]);
+        }
+        1.0 / sum.sum()
+    })
+}
+
+/// The weighted sums of `N` vectors of the values' columns from `column` of `width` on.
+#[inline(always)]
+fn weigh<T: Element, const R: usize, const N: usize>(
+    scores: &[[[f32; LANES]; TILE]],
+    values: &[[T; LANES]],
+    (column, width): (usize, usize),
+    mut store: impl FnMut(usize, usize, F32x8),
+) {
+    let mut sums = [[F32x8::zero(); N]; R];
+    for (scores, values) in scores.iter().zip(values.chunks(LANES * width)) {
+        for (lane, value) in values.chunks_exact(width).enumerate().take(LANES) {
+            let value = &value[column..column + N];
+            let value: [F32x8; N] = std::array::from_fn(|i| T::load(&value[i]));
+            for (sums, scores) in sums.iter_mut().zip(scores) {
+                let score = F32x8::splat(scores[lane]);
+                for (sum, value) in sums.iter_mut().zip(value) {
+                    *sum = value.mul_add(score, *sum);
+                }
+            }
+        }
+    }
+    for (row, sums) in sums.iter().enumerate() {
+        sums.iter().enumerate().for_each(|(i, &sum)| store(row, i, sum));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testing::noise;
+
+    /// softmax(q k^T / sqrt(Dh)) v of one row over the slots that it sees.
+    fn definition(query: &[f32], keys: &[f32], values: &[f32], slots: &[usize]) -> Vec<f64> {
+        let dh = query.len();
+        let score = |&slot: &usize| {
+            let products = query.iter().zip(&keys[slot * dh..]);
+            products.map(|(&q, &k)| f64::from(q) * f64::from(k)).sum::<f64>() / (dh as f64).sqrt()
+        };
+        let weights: Vec<f64> = slots.iter().map(|slot| score(slot).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let column = |i: usize| {
+            let values = slots.iter().map(|slot| f64::from(values[slot * dh + i]));
+            values.zip(&weights).map(|(v, w)| v * w / total).sum()
+        };
+        (0..dh).map(column).collect()
+    }
+
+    #[test]
+    fn rows_see_what_they_may_whatever_their_neighbours_see() {
+        for (dh, slots) in [(8, 1), (24, 5), (64, 8), (64, 37), (80, 130)] {
+            let queries: Vec<f32> = noise(TILE * dh, 1).iter().map(|q| 4.0 * q).collect();
+            let (keys, values) = (noise(slots * dh, 2), noise(slots * dh, 3));
+            // What lies behind the last slot is nobody's: not even a number.
+            let mut side_by_side = vec![f32::NAN; slots.next_multiple_of(LANES) * dh];
+            for (slot, key) in keys.chunks_exact(dh).enumerate() {
+                for (i, &k) in key.iter().enumerate() {
+                    side_by_side[key_place(slot, dh) + i * LANES] = k;
+                }
+            }
+            let seen = [slots, slots.div_ceil(2), 1, slots - slots / 4];
+            let besides = [None, Some(slots - 1), Some(slots / 2), None];
+            let mut single = vec![];
+            for rows in 1..=TILE {
+                let first: Vec<usize> = if rows == 1 { (0..TILE).collect() } else { vec![0] };
+                for first in first {
+                    let at = |i: usize| (first + i).min(TILE - 1);
+                    let mut out = vec![[0.0; LANES]; rows * dh / LANES];
+                    let head = Head {
+                        queries: std::array::from_fn(|i| &queries[at(i) * dh..(at(i) + 1) * dh]),
+                        seen: std::array::from_fn(|i| seen[at(i)]),
+                        besides: std::array::from_fn(|i| besides[at(i)]),
+                        keys: &side_by_side,
+                        values: &values,
+                        scores: &mut vec![0.0; TILE * slots.next_multiple_of(LANES)],
+                    };
+                    attend(head, rows, |row, column, y| y.store(&mut out[(row * dh + column) / LANES]));
+                    for (i, row) in out.as_flattened().chunks_exact(dh).enumerate() {
+                        let others = besides[at(i)].filter(|&slot| slot >= seen[at(i)]);
+                        let visible: Vec<usize> = (0..seen[at(i)]).chain(others).collect();
+                        let query = &queries[at(i) * dh..(at(i) + 1) * dh];
+                        for (own, exact) in row.iter().zip(definition(query, &keys, &values, &visible)) {
+                            assert!((f64::from(*own) - exact).abs() < 1e-5, "{dh} {slots}: {own} {exact}");
+                        }
+                        match rows {
+                            1 => single.push(row.to_vec()),
+                            _ => assert!(row == single[i], "row {i} of {rows}, {slots} slots of {dh}"),
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -35,6 +35,13 @@ impl<'a, T> Shared<'a, T> {
     }
 
     /// # Safety
+    /// Whoever has a copy uses it for 'a at most.
+    pub(super) unsafe fn of(all: &'a mut [T]) -> Self {
+        // SAFETY: a slice is what is asked for, and it is borrowed for 'a.
+        unsafe { Self::new(NonNull::from(&mut *all).cast(), all.len()) }
+    }
+
+    /// # Safety
     /// Nobody writes into the range until the borrow ends.
     #[inline(always)]
     pub(super) unsafe fn read(self, range: Range<usize>) -> &'a [T] {
@@ -52,5 +59,14 @@ impl<'a, T> Shared<'a, T> {
         unsafe {
             std::slice::from_raw_parts_mut(self.start.as_ptr().add(range.start), range.end - range.start)
         }
+    }
+
+    /// # Safety
+    /// Nobody else uses the number at `index` meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn set(self, index: usize, value: T) {
+        assert!(index < self.len);
+        // SAFETY: the number is inside; the caller rules out all other users.
+        unsafe { self.start.as_ptr().add(index).write(value) }
     }
 }

@@ -18,12 +18,20 @@
 )]
 
 mod attention;
+mod engine;
 mod matmul;
 mod memory;
 mod norm;
 mod pass;
 mod pool;
+mod rounded;
+mod saved;
 mod simd;
+#[cfg(test)]
+mod testing;
 mod unpack;
 
-pub(crate) use pass::Engine;
+pub(crate) use engine::Engine;
+pub(crate) use pool::Pool;
+pub(crate) use saved::Slots;
+pub(crate) use simd::{F32x8, LANES};

@@ -2,7 +2,6 @@
 
 use super::simd::{F32x8, LANES};
 use super::unpack::Matrix;
-use crate::sampler::exp;
 
 fn sum(values: impl Iterator<Item = F32x8>) -> f32 {
     values.fold(F32x8::zero(), F32x8::add).sum()
@@ -27,13 +26,13 @@ pub(super) fn layer_norm(x: &[f32], weight: Matrix<'_>, bias: Matrix<'_>, epsilo
 
 /// x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as the model was trained.
 #[inline(always)]
-pub(super) fn gelu(x: f32) -> f32 {
+pub(super) fn gelu(x: F32x8) -> F32x8 {
     const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
     // (1 + tanh u) / 2 = 1 / (1 + e^-2u), with an exponent that is never positive.
-    let u = TWICE_SQRT_2_OVER_PI * x * (0.044_715 * x * x + 1.0);
-    let e = exp(-u.abs());
-    let numerator = if u < 0.0 { e } else { 1.0 };
-    x * numerator / (1.0 + e)
+    let one = F32x8::splat(1.0);
+    let u = x.mul(x).mul_add(F32x8::splat(0.044_715), one).mul(x).mul(F32x8::splat(TWICE_SQRT_2_OVER_PI));
+    let e = F32x8::zero().sub(u.abs()).exp();
+    x.mul(one.or_where_negative(e, u)).div(e.add(one))
 }
 
 /// Cosines and then sines of the angles by which a token at `position` is rotated; `to` is a head wide.

@@ -1,147 +1,47 @@
 //! One pass over some rows of some sequences.
 
-use std::sync::atomic::AtomicBool;
-
-use half::f16;
-
 use super::attention::{self, Element, Head, TILE};
-use super::matmul::matmul;
+use super::matmul::{GROUP, Rows, matmul};
 use super::memory::Shared;
 use super::norm::{angles, gelu, layer_norm, rotate};
-use super::pool::{Pool, Worker};
-use super::simd::LANES;
+use super::pool::Worker;
+use super::rounded::{CHUNK, round_row};
+use super::simd::{F32x8, LANES};
 use super::unpack::Matrix;
 use crate::config::{BLOCK_TENSORS, Config};
-use crate::error::{Error, Result};
 use crate::forward::{Pass, Segment};
 use crate::ggml::{Memory, Region, Weights};
-use crate::kv_cache::{Capacity, KvType, Layout};
-
-/// Threads and memory for passes on the CPU.
-#[derive(Debug)]
-pub(crate) struct Engine {
-    pool: Pool,
-    arena: Memory,
-    layout: Layout,
-    /// Room for one thread's attention scores, and where they lie.
-    scores: Region,
-}
-
-impl Engine {
-    /// Whether a model of this shape can be computed here: everything in whole vectors.
-    pub(crate) fn supports(config: &Config) -> bool {
-        [config.embedding_length, config.feed_forward_length, config.head_dim()]
-            .iter()
-            .all(|n| n.is_multiple_of(LANES))
-    }
-
-    /// Bytes of memory that an engine of `threads` needs.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] if that is larger than the address space.
-    pub(crate) fn memory(layout: &Layout, capacity: &Capacity, threads: usize) -> Result<usize> {
-        let scores = capacity.slots.checked_mul(TILE * threads * size_of::<f32>());
-        scores
-            .and_then(|s| s.checked_add(layout.len))
-            .filter(|&len| len < isize::MAX as usize)
-            .ok_or_else(|| Error::invalid("the context would be larger than the address space"))
-    }
-
-    /// An engine in `arena`, with `threads` threads.
-    ///
-    /// # Errors
-    /// [`Error::BufferTooSmall`] if the arena is; those of starting threads.
-    pub(crate) fn new(layout: Layout, capacity: &Capacity, threads: usize, arena: Memory) -> Result<Self> {
-        let pool = Pool::new(threads)?;
-        let needed = Self::memory(&layout, capacity, pool.threads())?;
-        if arena.len() < needed {
-            return Err(Error::BufferTooSmall { given: arena.len(), needed });
-        }
-        let scores = Region { offset: layout.len, len: needed - layout.len };
-        Ok(Self { pool, arena, layout, scores })
-    }
-
-    pub(crate) fn threads(&self) -> usize {
-        self.pool.threads()
-    }
-
-    /// Runs `pass`, whose numbers the caller has checked. Returns the logits [V, outputs].
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`] when `cancel` is set; [`Error::Internal`].
-    pub(crate) fn run(
-        &mut self,
-        weights: &Weights,
-        config: &Config,
-        capacity: &Capacity,
-        pass: &Pass,
-        cancel: &AtomicBool,
-    ) -> Result<&[f32]> {
-        let bytes = weights.host_bytes().ok_or_else(|| Error::internal("the weights are not in memory"))?;
-        let Self { pool, arena, layout, scores } = self;
-        let floats = |region: Region| {
-            let start = arena.part(region.offset, region.len)?.cast::<f32>();
-            // SAFETY: the arena is zeroed memory, its parts are aligned, and `&mut self` makes this call its
-            // only user. (Parts that share memory are used one after the other.)
-            Ok::<_, Error>(unsafe { Shared::new(start, region.len / size_of::<f32>()) })
-        };
-        let network = Network {
-            bytes,
-            weights,
-            config,
-            capacity,
-            pass,
-            layout,
-            arena,
-            angles: floats(layout.k)?,
-            x: floats(layout.x)?,
-            x_out: floats(layout.x_out)?,
-            h: floats(layout.h)?,
-            h_out: floats(layout.h_out)?,
-            q: floats(layout.q)?,
-            kv: floats(layout.qkv)?,
-            attention: floats(layout.attention)?,
-            up: floats(layout.up)?,
-            logits: floats(layout.logits)?,
-            scores: floats(*scores)?,
-        };
-        pool.run(cancel, &|worker| match capacity.kv {
-            KvType::F16 => network.run::<f16>(worker),
-            KvType::F32 => network.run::<f32>(worker),
-        })?;
-        let len = pass.outputs.len() * config.vocab_size;
-        let logits = floats(layout.logits)?;
-        // SAFETY: the pool is through; the borrow of `self` keeps the next pass away.
-        Ok(unsafe { logits.read(0..len) })
-    }
-}
+use crate::kv_cache::{Capacity, Layout};
 
 /// What every thread sees of a pass. With D the width, F the MLP's, Dh a head's, V the vocabulary, R the rows of the
 /// pass, M of them with logits; rows follow each other.
-struct Network<'a> {
-    bytes: &'a [u8],
-    weights: &'a Weights,
-    config: &'a Config,
-    capacity: &'a Capacity,
-    pass: &'a Pass,
-    layout: &'a Layout,
-    arena: &'a Memory,
+pub(super) struct Network<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) weights: &'a Weights,
+    pub(super) config: &'a Config,
+    pub(super) capacity: &'a Capacity,
+    pub(super) pass: &'a Pass,
+    pub(super) layout: &'a Layout,
+    pub(super) arena: &'a Memory,
     /// Rotations of each row [Dh, R].
-    angles: Shared<'a, f32>,
+    pub(super) angles: Shared<'a, f32>,
     /// The residual stream [D, R], and of the rows with logits [D, M].
-    x: Shared<'a, f32>,
-    x_out: Shared<'a, f32>,
+    pub(super) x: Shared<'a, f32>,
+    pub(super) x_out: Shared<'a, f32>,
     /// Its norm, likewise.
-    h: Shared<'a, f32>,
-    h_out: Shared<'a, f32>,
+    pub(super) h: Shared<'a, f32>,
+    pub(super) h_out: Shared<'a, f32>,
     /// Queries [D, R]; keys and values [2D, R].
-    q: Shared<'a, f32>,
-    kv: Shared<'a, f32>,
-    attention: Shared<'a, f32>,
-    up: Shared<'a, f32>,
-    logits: Shared<'a, f32>,
+    pub(super) q: Shared<'a, f32>,
+    pub(super) kv: Shared<'a, f32>,
+    pub(super) attention: Shared<'a, f32>,
+    pub(super) up: Shared<'a, f32>,
+    pub(super) logits: Shared<'a, f32>,
     /// Attention scores of each thread.
-    scores: Shared<'a, f32>,
+    pub(super) scores: Shared<'a, f32>,
+    /// The rows that the next matrix is multiplied with, rounded, and their chunks' scales.
+    pub(super) rounded: Shared<'a, i16>,
+    pub(super) scales: Shared<'a, f32>,
 }
 
 /// A block's weights, in the order of [`BLOCK_TENSORS`].
@@ -178,17 +78,17 @@ impl<'a> Network<'a> {
         })
     }
 
-    fn run<T: Element>(&self, worker: &Worker<'_>) -> Option<()> {
+    pub(super) fn run<T: Element>(&self, worker: &Worker<'_>) -> Option<()> {
         let (d, outputs) = (self.config.embedding_length, self.pass.outputs.len());
         let rows = self.pass.tokens.len();
         self.embed(worker)?;
         let last = self.config.block_count - 1;
         for number in 0..last {
             let block = self.block(number)?;
-            self.norm(worker, self.x, block.attn_norm, rows)?;
-            // SAFETY: see above.
-            let h = unsafe { self.h.read(0..rows * d) };
-            matmul(worker, block.qkv, h, |row, first, y| self.store_qkv(row, first, y));
+            self.norm(worker, self.x, block.attn_norm, rows, block.qkv)?;
+            matmul(worker, block.qkv, self.rows(self.h, rows, d), |row, first, y| {
+                self.store_qkv(row, first, y)
+            });
             worker.wait()?;
             self.cache::<T>(worker, number, rows, |row| row)?;
             self.attend::<T>(worker, number, |s| s.rows)?;
@@ -196,14 +96,12 @@ impl<'a> Network<'a> {
         }
         // Behind the last block's keys and values only the rows that want logits go on.
         let block = self.block(last)?;
-        self.norm(worker, self.x, block.attn_norm, rows)?;
-        self.gather(worker)?;
-        // SAFETY: see above.
-        let (h, h_out) = unsafe { (self.h.read(0..rows * d), self.h_out.read(0..outputs * d)) };
+        self.norm(worker, self.x, block.attn_norm, rows, block.qkv)?;
         let (q, kv) = (block.qkv.part(0, d), block.qkv.part(d, 2 * d));
-        matmul(worker, kv, h, |row, first, y| self.store_qkv(row, d + first, y));
+        matmul(worker, kv, self.rows(self.h, rows, d), |row, first, y| self.store_qkv(row, d + first, y));
         worker.wait()?;
-        matmul(worker, q, h_out, |row, first, y| self.store_qkv(row, first, y));
+        self.gather(worker, q)?;
+        matmul(worker, q, self.rows(self.h_out, outputs, d), |row, first, y| self.store_qkv(row, first, y));
         worker.wait()?;
         let place = |row: usize| self.pass.outputs.get(row).map_or(0, |&r| r as usize);
         self.cache::<T>(worker, last, outputs, place)?;
@@ -213,18 +111,58 @@ impl<'a> Network<'a> {
         self.attend::<T>(worker, last, |s| s.outputs)?;
         self.feed_forward(worker, &block, self.x_out, outputs)?;
         let end = 1 + self.config.block_count * BLOCK_TENSORS.len();
-        self.norm(worker, self.x_out, [self.matrix(end)?, self.matrix(end + 1)?], outputs)?;
         let (output, bias, vocab) = (self.matrix(end + 2)?, self.matrix(end + 3)?, self.config.vocab_size);
-        // SAFETY: see above.
-        let h = unsafe { self.h.read(0..outputs * d) };
-        matmul(worker, output, h, |row, first, y| {
+        self.norm(worker, self.x_out, [self.matrix(end)?, self.matrix(end + 1)?], outputs, output)?;
+        matmul(worker, output, self.rows(self.h, outputs, d), |row, first, y| {
             let at = row * vocab + first;
             // SAFETY: see above.
-            let to = unsafe { self.logits.write(at..at + y.len()) };
+            let to = unsafe { self.logits.write(at..at + GROUP.min(vocab - first)) };
             for (i, (to, y)) in to.iter_mut().zip(y).enumerate() {
                 *to = y + bias.value(first + i);
             }
         });
+        worker.wait()
+    }
+
+    /// The first `rows` rows of `x`, `width` wide, after they have been rounded if that is necessary.
+    fn rows(&self, x: Shared<'a, f32>, rows: usize, width: usize) -> Rows<'a> {
+        // SAFETY: see above.
+        unsafe {
+            Rows {
+                exact: x.read(0..rows * width),
+                rounded: self.rounded.read(0..rows * width),
+                scales: self.scales.read(0..rows * width.div_ceil(CHUNK)),
+            }
+        }
+    }
+
+    /// Rounds a row of `x` if `matrix`, which it will be multiplied with, asks for that.
+    fn round_row(&self, x: &[f32], row: usize, matrix: Matrix<'_>) {
+        let (width, chunks) = (x.len(), x.len().div_ceil(CHUNK));
+        if matrix.ty.is_quantized() {
+            // SAFETY: see above.
+            unsafe {
+                let to = self.rounded.write(row * width..(row + 1) * width);
+                round_row(x, to, self.scales.write(row * chunks..(row + 1) * chunks));
+            }
+        }
+    }
+
+    /// Rounds rows of `x`.
+    fn round(
+        &self,
+        worker: &Worker<'_>,
+        x: Shared<'_, f32>,
+        (rows, width): (usize, usize),
+        matrix: Matrix<'_>,
+    ) -> Option<()> {
+        if !matrix.ty.is_quantized() {
+            return Some(());
+        }
+        for row in worker.ranges(rows, FEW_ROWS).flatten() {
+            // SAFETY: see above.
+            self.round_row(unsafe { x.read(row * width..(row + 1) * width) }, row, matrix);
+        }
         worker.wait()
     }
 
@@ -244,25 +182,27 @@ impl<'a> Network<'a> {
         worker.wait()
     }
 
-    /// h = norm(x).
+    /// h = norm(x), for the product with `next`.
     fn norm(
         &self,
         worker: &Worker<'_>,
         x: Shared<'_, f32>,
         [weight, bias]: [Matrix<'_>; 2],
         rows: usize,
+        next: Matrix<'_>,
     ) -> Option<()> {
         let d = self.config.embedding_length;
         for row in worker.ranges(rows, FEW_ROWS).flatten() {
             // SAFETY: see above.
             let (x, h) = unsafe { (x.read(row * d..(row + 1) * d), self.h.write(row * d..(row + 1) * d)) };
             layer_norm(x, weight, bias, self.config.layer_norm_epsilon, h);
+            self.round_row(h, row, next);
         }
         worker.wait()
     }
 
-    /// x_out and h_out = the rows of x and h that want logits.
-    fn gather(&self, worker: &Worker<'_>) -> Option<()> {
+    /// x_out and h_out = the rows of x and h that want logits, the latter for the product with `next`.
+    fn gather(&self, worker: &Worker<'_>, next: Matrix<'_>) -> Option<()> {
         let d = self.config.embedding_length;
         for row in worker.ranges(self.pass.outputs.len(), FEW_ROWS).flatten() {
             let from = *self.pass.outputs.get(row)? as usize;
@@ -270,15 +210,17 @@ impl<'a> Network<'a> {
             // SAFETY: see above.
             unsafe {
                 self.x_out.write(to.clone()).copy_from_slice(self.x.read(from.clone()));
-                self.h_out.write(to).copy_from_slice(self.h.read(from));
+                let h = self.h_out.write(to);
+                h.copy_from_slice(self.h.read(from));
+                self.round_row(h, row, next);
             }
         }
         worker.wait()
     }
 
-    /// Stores columns `first..` of a row of queries, keys and values. (A piece of four never crosses from one
+    /// Stores columns `first..` of a row of queries, keys and values. (A group of eight never crosses from one
     /// to another, since their width is a multiple of eight.)
-    fn store_qkv(&self, row: usize, first: usize, y: &[f32]) {
+    fn store_qkv(&self, row: usize, first: usize, y: &[f32; GROUP]) {
         let d = self.config.embedding_length;
         let (to, at) = match first < d {
             true => (self.q, row * d + first),
@@ -288,7 +230,7 @@ impl<'a> Network<'a> {
         unsafe { to.write(at..at + y.len()) }.copy_from_slice(y);
     }
 
-    /// Block `number`'s keys and values [Dh, S, H, B].
+    /// Block `number`'s keys [8, Dh, S / 8, H, B] and values [Dh, S, H, B].
     fn block_cache<T: Element>(&self, number: usize) -> Option<[Shared<'a, T>; 2]> {
         let shared = |region: &Region| {
             let start = self.arena.part(region.offset, region.len).ok()?.cast::<T>();
@@ -329,13 +271,19 @@ impl<'a> Network<'a> {
             k.chunks_exact_mut(dh).for_each(|head| rotate(head, turn(row)));
             let (k, v) = (&*k, &*v);
             for (head, (k, v)) in k.chunks_exact(dh).zip(v.chunks_exact(dh)).enumerate() {
-                let at = ((segment.sequence * heads + head) * slots + slot) * dh;
-                for (from, cache) in [(k, keys), (v, values)] {
-                    // SAFETY: see above.
-                    let to = unsafe { cache.write(at..at + dh) };
-                    for (from, to) in from.as_chunks().0.iter().zip(to.as_chunks_mut().0) {
-                        T::store(super::simd::F32x8::load(from), to);
+                let first = (segment.sequence * heads + head) * slots * dh;
+                let place = first + attention::key_place(slot, dh);
+                for (i, k) in k.as_chunks().0.iter().enumerate() {
+                    for (lane, k) in T::from(F32x8::load(k)).into_iter().enumerate() {
+                        // SAFETY: see above.
+                        unsafe { keys.set(place + (i * LANES + lane) * LANES, k) };
                     }
+                }
+                let at = first + slot * dh;
+                // SAFETY: see above.
+                let to = unsafe { values.write(at..at + dh) };
+                for (v, to) in v.as_chunks().0.iter().zip(to.as_chunks_mut().0) {
+                    *to = T::from(F32x8::load(v));
                 }
             }
         }
@@ -358,7 +306,7 @@ impl<'a> Network<'a> {
         // SAFETY: each thread has its own.
         let scores = unsafe { self.scores.write(worker.index * mine..(worker.index + 1) * mine) };
         for task in worker.pieces(count * heads) {
-            let (mut tile, head) = (task / heads, task % heads);
+            let (head, mut tile) = (task / count, task % count);
             let mut first = 0;
             let mut segments = self.pass.segments.iter();
             let segment = segments.find(|s| {
@@ -381,15 +329,15 @@ impl<'a> Network<'a> {
             let most = seen.into_iter().chain(besides.into_iter().flatten().map(|s| s + 1)).max()?;
             let row = |i: usize| (first + i.min(rows - 1)) * d + head * dh;
             let cache = (segment.sequence * heads + head) * slots * dh;
-            let cache = cache..cache + most * dh;
+            let groups = most.div_ceil(LANES);
             // SAFETY: see above.
             let head = unsafe {
                 Head {
                     queries: std::array::from_fn(|i| self.q.read(row(i)..row(i) + dh)),
                     seen,
                     besides,
-                    keys: keys.read(cache.clone()),
-                    values: values.read(cache),
+                    keys: keys.read(cache..cache + groups * LANES * dh),
+                    values: values.read(cache..cache + most * dh),
                     scores: &mut *scores,
                 }
             };
@@ -408,42 +356,33 @@ impl<'a> Network<'a> {
         &self,
         worker: &Worker<'_>,
         block: &Block<'_>,
-        x: Shared<'_, f32>,
+        x: Shared<'a, f32>,
         rows: usize,
     ) -> Option<()> {
         let (d, f) = (self.config.embedding_length, self.config.feed_forward_length);
         // SAFETY: see above.
-        let attention = unsafe { self.attention.read(0..rows * d) };
-        matmul(worker, block.attn_output, attention, |row, first, y| {
-            let at = row * d + first;
-            // SAFETY: see above.
-            let to = unsafe { x.write(at..at + y.len()) };
-            to.iter_mut().zip(y).for_each(|(to, y)| *to += y);
+        let eight = |to: Shared<'a, f32>, at: usize| unsafe { to.write(at..at + GROUP) };
+        let add = |to: Shared<'a, f32>, at: usize, y: F32x8| {
+            let to = eight(to, at).as_chunks_mut().0;
+            to.iter_mut().for_each(|to| F32x8::load(to).add(y).store(to));
+        };
+        self.round(worker, self.attention, (rows, d), block.attn_output)?;
+        matmul(worker, block.attn_output, self.rows(self.attention, rows, d), |row, first, y| {
+            add(x, row * d + first, F32x8::load(y));
         });
         worker.wait()?;
-        self.norm(worker, x, block.ffn_norm, rows)?;
         let [up, up_bias] = block.up;
-        // SAFETY: see above.
-        let h = unsafe { self.h.read(0..rows * d) };
-        matmul(worker, up, h, |row, first, y| {
-            let at = row * f + first;
-            // SAFETY: see above.
-            let to = unsafe { self.up.write(at..at + y.len()) };
-            for (i, (to, y)) in to.iter_mut().zip(y).enumerate() {
-                *to = gelu(y + up_bias.value(first + i));
-            }
+        self.norm(worker, x, block.ffn_norm, rows, up)?;
+        matmul(worker, up, self.rows(self.h, rows, d), |row, first, y| {
+            let y = gelu(F32x8::load(y).add(up_bias.eight(first)));
+            let to = eight(self.up, row * f + first).as_chunks_mut().0;
+            to.iter_mut().for_each(|to| y.store(to));
         });
         worker.wait()?;
         let [down, down_bias] = block.down;
-        // SAFETY: see above.
-        let hidden = unsafe { self.up.read(0..rows * f) };
-        matmul(worker, down, hidden, |row, first, y| {
-            let at = row * d + first;
-            // SAFETY: see above.
-            let to = unsafe { x.write(at..at + y.len()) };
-            for (i, (to, y)) in to.iter_mut().zip(y).enumerate() {
-                *to += y + down_bias.value(first + i);
-            }
+        self.round(worker, self.up, (rows, f), down)?;
+        matmul(worker, down, self.rows(self.up, rows, f), |row, first, y| {
+            add(x, row * d + first, F32x8::load(y).add(down_bias.eight(first)));
         });
         worker.wait()
     }

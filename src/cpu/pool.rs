@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use super::memory::Shared;
 use crate::error::{Error, Result};
 
 /// Looks at a gate before a thread sleeps: some tens of microseconds. Longer than the operations' uneven ends
@@ -14,7 +15,7 @@ const SPINS: u32 = 4000;
 
 /// Persistent threads; the caller of [`Pool::run`] is one of them.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     team: Arc<Team>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -96,6 +97,32 @@ impl Pool {
     /// Threads, the caller included.
     pub(super) fn threads(&self) -> usize {
         self.team.size
+    }
+
+    /// Has `work` done on every item, each by one thread, which has one of the `states` to itself.
+    ///
+    /// # Errors
+    /// As [`Pool::run`].
+    pub(crate) fn for_each<S: Send, T: Send>(
+        &mut self,
+        states: &mut [S],
+        items: &mut [T],
+        work: impl Fn(&mut S, &mut T) + Sync,
+    ) -> Result<()> {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        let count = items.len();
+        // SAFETY: the slices are borrowed for the whole call.
+        let (states, items) = unsafe { (Shared::of(states), Shared::of(items)) };
+        self.run(&NEVER, &|worker| {
+            // SAFETY: each thread has its own state, and each item goes to one of them.
+            let state = unsafe { states.write(worker.index..worker.index + 1) };
+            for item in worker.pieces(count) {
+                // SAFETY: as above.
+                let item = unsafe { items.write(item..item + 1) };
+                state.iter_mut().zip(item).for_each(|(state, item)| work(state, item));
+            }
+            Some(())
+        })
     }
 
     /// Has every thread call `work` and waits for all of them.
@@ -261,6 +288,24 @@ mod tests {
                 pool.run(&GO_ON, &|worker| (0..4).try_for_each(|n| operation(n, worker))).unwrap();
                 assert!(done.iter().all(|d| d.load(Ordering::Relaxed) == 4));
             }
+        }
+    }
+
+    #[test]
+    fn every_item_is_done_once_by_a_thread_with_a_state_of_its_own() {
+        for threads in [1, 2, 5] {
+            let mut pool = Pool::new(threads).unwrap();
+            for count in [0, 1, 3, 200] {
+                let (mut states, mut items) = (vec![0; threads], vec![0; count]);
+                let work = |state: &mut usize, item: &mut usize| {
+                    *state += 1;
+                    *item += 1;
+                };
+                pool.for_each(&mut states, &mut items, work).unwrap();
+                assert_eq!((items, states.iter().sum()), (vec![1; count], count));
+            }
+            let mut few = vec![(); threads - 1];
+            assert!(pool.for_each(&mut few, &mut [0], |_, _| ()).is_err());
         }
     }
 

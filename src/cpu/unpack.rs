@@ -1,15 +1,17 @@
 //! Weights as they lie in the file, unpacked into floats.
 
+use std::ops::Range;
+
 use half::f16;
 
-use super::simd::{F32x8, LANES};
+use super::simd::{F32x8, LANES, prefetch};
 use crate::gguf::{TensorInfo, TensorType};
 
 /// A matrix in a model file: `rows` of `columns` numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Matrix<'a> {
     bytes: &'a [u8],
-    ty: TensorType,
+    pub(super) ty: TensorType,
     row_bytes: usize,
     pub(super) rows: usize,
     pub(super) columns: usize,
@@ -29,13 +31,24 @@ impl<'a> Matrix<'a> {
         Self { bytes: &self.bytes[first * self.row_bytes..(first + rows) * self.row_bytes], rows, ..self }
     }
 
+    /// Where some columns of a row lie, from one block's beginning to another's.
+    #[inline(always)]
+    pub(super) fn columns_bytes(&self, row: usize, columns: Range<usize>) -> &'a [u8] {
+        let bytes = &self.bytes[row * self.row_bytes..][..self.row_bytes];
+        let place = |column: usize| column / self.ty.block_len() * self.ty.block_bytes();
+        &bytes[place(columns.start)..place(columns.end)]
+    }
+
+    /// Has some columns of a row brought nearer.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, row: usize, columns: Range<usize>) {
+        prefetch(self.columns_bytes(row, columns));
+    }
+
     /// Unpacks `to.len()` groups of eight columns from column `first`, a multiple of 256, of one row.
     #[inline]
     pub(super) fn unpack(&self, row: usize, first: usize, to: &mut [[f32; LANES]]) {
-        let bytes = &self.bytes[row * self.row_bytes..][..self.row_bytes];
-        let block = self.ty.block_len();
-        let from = first / block * self.ty.block_bytes();
-        let bytes = &bytes[from..][..to.len() * LANES / block * self.ty.block_bytes()];
+        let bytes = self.columns_bytes(row, first..first + to.len() * LANES);
         match self.ty {
             TensorType::F32 => each(bytes, to, F32x8::load_bytes),
             TensorType::F16 => each(bytes, to, F32x8::load_f16_bytes),
@@ -57,7 +70,7 @@ fn each<const N: usize>(bytes: &[u8], to: &mut [[f32; LANES]], load: impl Fn(&[u
 }
 
 #[inline(always)]
-fn half(bytes: &[u8]) -> f32 {
+pub(super) fn half(bytes: &[u8]) -> f32 {
     f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
 }
 
@@ -91,16 +104,11 @@ fn q4_0(bytes: &[u8], to: &mut [[f32; LANES]]) {
 #[inline(always)]
 fn q4_k(bytes: &[u8], to: &mut [[f32; LANES]]) {
     for (to, block) in to.as_chunks_mut::<32>().0.iter_mut().zip(bytes.as_chunks::<144>().0) {
-        let (scale, least) = (half(block), -half(&block[2..]));
-        let s = &block[4..16];
-        let factors = |part: usize| match part {
-            0..4 => (s[part] & 63, s[part + 4] & 63),
-            _ => (s[part + 4] & 15 | (s[part - 4] >> 6) << 4, s[part + 4] >> 4 | (s[part] >> 6) << 4),
-        };
-        let both = |part: usize| {
-            let (a, b) = factors(part);
-            (F32x8::splat(scale * f32::from(a)), F32x8::splat(least * f32::from(b)))
-        };
+        let (mut scales, mut leasts) = ([0.0; LANES], [0.0; LANES]);
+        let (scale, least) = q4_k_factors(block);
+        scale.store(&mut scales);
+        least.store(&mut leasts);
+        let both = |part: usize| (F32x8::splat(scales[part]), F32x8::splat(leasts[part]));
         for (pair, from) in block[16..].as_chunks::<32>().0.iter().enumerate() {
             let (a, b) = (both(2 * pair), both(2 * pair + 1));
             for (i, from) in from.as_chunks::<8>().0.iter().enumerate() {
@@ -112,10 +120,31 @@ fn q4_k(bytes: &[u8], to: &mut [[f32; LANES]]) {
     }
 }
 
+/// Scale and least value of each part of a block of type q4_k.
+#[inline(always)]
+pub(super) fn q4_k_factors(block: &[u8; 144]) -> (F32x8, F32x8) {
+    let four = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
+    let (a, b, c) = (four(4), four(8), four(12));
+    // Six bits each: of the first four parts the lower bits of a and b; of the others two bits there and four in c.
+    let eight = |low: u32, high: u32| {
+        let bytes = u64::from(low & 0x3f3f_3f3f) | u64::from(high) << 32;
+        F32x8::load_u8(&bytes.to_le_bytes())
+    };
+    let scales = eight(a, c & 0x0f0f_0f0f | a >> 2 & 0x3030_3030);
+    let leasts = eight(b, c >> 4 & 0x0f0f_0f0f | b >> 2 & 0x3030_3030);
+    (scales.mul(F32x8::splat(half(block))), leasts.mul(F32x8::splat(-half(&block[2..]))))
+}
+
 impl Matrix<'_> {
     /// A vector of floats (norms and biases are nothing else, the model's reader checks), eight at a time.
     pub(super) fn eights(&self) -> impl Iterator<Item = F32x8> {
         self.bytes.as_chunks::<32>().0.iter().map(F32x8::load_bytes)
+    }
+
+    /// Eight numbers of a vector of floats, from `first`, a multiple of eight, on.
+    #[inline(always)]
+    pub(super) fn eight(&self, first: usize) -> F32x8 {
+        F32x8::load_bytes(&self.bytes.as_chunks().0[first / LANES])
     }
 
     /// One number of a vector of floats.

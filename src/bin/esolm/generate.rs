@@ -1,6 +1,7 @@
 //! `esolm generate`: writes text.
 
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,10 @@ pub struct Args {
     /// Temperature; 0 always takes the most likely token.
     #[arg(long, default_value_t = 1.0, value_name = "X")]
     temp: f32,
+    /// Go on from the state in this file, if it is there, and save the state to it at the end. The prompt is then what
+    /// comes next in the text, and --length what it grows to.
+    #[arg(long, value_name = "FILE", conflicts_with = "template")]
+    state: Option<PathBuf>,
     #[command(flatten)]
     steering: SteeringArgs,
     /// Seed of the random numbers; another one each time if not given.
@@ -78,12 +83,15 @@ Examples:
   esolm generate --template \"Once upon a time {{mask 40}} happily ever after.\"   fill a hole
   esolm generate -p \"The king\" --order blocks:32 --schedule 2                     block by block, two at a time
   esolm generate -p \"The king\" --order ltr --alpha0 0 --ban \" queen\"            left to right, without a word
+  esolm generate -p \"The king\" --adaptive conf:0.8                                as many at a time as are sure
+  esolm generate -p \"The king\" -n 64 --state king.state                           write, and keep the state;
+  esolm generate -p \" Then\" -n 128 --state king.state                             go on from it
   esolm generate -p - --json < prompt.txt                                         for programs";
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let started = Instant::now();
     let model = args.model.open()?;
-    let (prompts, length) = prompts(args, &model)?;
+    let (mut prompts, length) = prompts(args, &model)?;
     let steering = args.steering.read(&model)?;
     let context_params = ContextParams {
         sequences: prompts.len(),
@@ -93,6 +101,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         ..ContextParams::default()
     };
     let mut context = Context::new(&model, &context_params)?;
+    if args.state.is_some() {
+        // What cannot be saved is said before anything is written.
+        context.save()?;
+    }
     let seed = args.seed.unwrap_or_else(fresh_seed);
     let params = steering.apply(GenerateParams {
         length,
@@ -108,7 +120,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     // The time of the steps, without that of showing them.
     let mut generating = Instant::now();
     let mut elapsed = Duration::ZERO;
-    context.begin(&prompts, &params)?;
+    match args.state.as_deref().filter(|file| file.exists()) {
+        Some(file) => go_on(&mut context, file, &mut prompts, &params)?,
+        None => context.begin(&prompts, &params)?,
+    }
     let mut written = 0;
     while let Some(step) = context.step()? {
         written += step.updates.len();
@@ -127,6 +142,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let seconds = (elapsed + generating.elapsed()).as_secs_f64();
     if let Some(watch) = watch {
         watch.clear();
+    }
+    if let Some(file) = &args.state {
+        std::fs::write(file, context.save()?).map_err(|source| io_error(file, source))?;
     }
     let (_, steps) = context.progress();
     let texts = (0..prompts.len()).map(|i| context.text(i)).collect::<Result<Vec<_>>>()?;
@@ -164,6 +182,26 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Goes on from a saved state: the prompts come behind what is there.
+fn go_on(
+    context: &mut Context,
+    file: &Path,
+    prompts: &mut [Prompt],
+    params: &GenerateParams<'_>,
+) -> Result<()> {
+    let state = std::fs::read(file).map_err(|source| io_error(file, source))?;
+    context.restore(&state)?;
+    for (number, prompt) in prompts.iter_mut().enumerate().take(context.sequences()) {
+        let there = context.tokens(number)?.len() as u32;
+        prompt.known.iter_mut().for_each(|(position, _)| *position += there);
+    }
+    context.extend(prompts, params)
+}
+
+fn io_error(file: &Path, source: std::io::Error) -> Error {
+    Error::Io { file: file.display().to_string(), source }
 }
 
 /// A step for programs.

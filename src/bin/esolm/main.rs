@@ -1,14 +1,20 @@
 //! The `esolm` command: one file per subcommand.
 
+mod bench;
 mod completion;
 mod convert;
+mod detokenize;
 mod devices;
 mod generate;
 mod imatrix;
 mod inspect;
 mod model_file;
+mod plot;
+mod quality;
 mod quantize;
+mod score;
 mod steering;
+mod tokenize;
 mod verify;
 mod watch;
 
@@ -31,11 +37,16 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Generate(generate::Args),
+    Score(score::Args),
+    Quality(quality::Args),
     Convert(convert::Args),
     Quantize(quantize::Args),
     Imatrix(imatrix::Args),
     Inspect(inspect::Args),
+    Tokenize(tokenize::Args),
+    Detokenize(detokenize::Args),
     Verify(verify::Args),
+    Bench(bench::Args),
     Devices(devices::Args),
     Completion(completion::Args),
 }
@@ -47,7 +58,10 @@ Examples:
   esolm generate --alpha0 0.5 --steps 32 --seed 7    half by diffusion in 32 steps, half left to right
   esolm convert model.ckpt -o model.gguf --type q8_0 make a model file from a training checkpoint
   esolm quantize model.gguf small.gguf --type q4_k   make a model file smaller and faster
+  esolm bench --shape small --type q8_0,q4_k         how fast this machine is
   esolm inspect model.gguf                           what is in a model file
+  esolm score story.txt                              how likely a text is
+  esolm quality model.gguf small.gguf --text t.txt   what a smaller file loses
 
 Exit codes: 0 done, 1 a verification found a difference, 2 wrong usage, 3 a file that is bad or cannot be
 read, 4 anything that failed while running.";
@@ -64,11 +78,16 @@ const RUNTIME: u8 = 4;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(args) => generate::run(&args),
+        Command::Score(args) => score::run(&args),
+        Command::Quality(args) => quality::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
+        Command::Detokenize(args) => detokenize::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Completion(args) => completion::run(&args),
     };
@@ -97,4 +116,10 @@ fn print(text: &str) -> esolm::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a file that a command was asked for beside its output.
+fn write(path: &std::path::Path, content: &str) -> esolm::Result<()> {
+    std::fs::write(path, content)
+        .map_err(|source| esolm::Error::Io { file: path.display().to_string(), source })
 }

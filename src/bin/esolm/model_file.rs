@@ -19,10 +19,15 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// How the model is loaded.
+    pub fn options(&self) -> LoadOptions<'static> {
+        let mode = if self.no_mmap { LoadMode::Copy } else { LoadMode::Map };
+        LoadOptions { device: self.device.clone(), mode, progress: None }
+    }
+
     /// Opens the model.
     pub fn open(&self) -> Result<Model> {
-        let mode = if self.no_mmap { LoadMode::Copy } else { LoadMode::Map };
-        let options = LoadOptions { device: self.device.clone(), mode, progress: None };
+        let options = self.options();
         match self.model.clone().or_else(|| std::env::var_os("ESOLM_MODEL").map(PathBuf::from)) {
             Some(path) => Model::open(path, &options),
             None => built_in(&options),
@@ -60,4 +65,12 @@ pub fn human_bytes(bytes: u64) -> String {
 pub fn read_stdin() -> Result<String> {
     std::io::read_to_string(std::io::stdin())
         .map_err(|source| Error::Io { file: "standard input".into(), source })
+}
+
+/// A text file; `-` is standard input.
+pub fn read_text(file: &str) -> Result<String> {
+    match file {
+        "-" => read_stdin(),
+        file => std::fs::read_to_string(file).map_err(|source| Error::Io { file: file.into(), source }),
+    }
 }

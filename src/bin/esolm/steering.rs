@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use esolm::{Constraints, Error, GenerateParams, Model, Order, Result, Schedule};
+use esolm::{Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Order, Result, Schedule};
 
 /// Order, schedule and constraints, as they are written on the command line.
 #[derive(clap::Args)]
@@ -17,6 +17,11 @@ pub struct SteeringArgs {
     /// 4 is four in every step. Without it --steps decides.
     #[arg(long, value_name = "K,K..")]
     schedule: Option<String>,
+    /// Let each step write the tokens that the model is sure of, at least one, out of W positions (default 16) that it
+    /// looks at: conf:X (probability at least X), margin:X (X above the second best), entropy:X (at most X nats); each
+    /// may end in :W.
+    #[arg(long, value_name = "MEASURE:X[:W]", conflicts_with = "schedule")]
+    adaptive: Option<String>,
     /// Never write this token. A token is a piece of text that is one, often with the space before it, or #ID.
     #[arg(long = "ban", value_name = "TOKEN")]
     banned: Vec<String>,
@@ -33,6 +38,7 @@ pub struct Steering {
     order: OrderKind,
     positions: Vec<u32>,
     schedule: Option<Vec<u32>>,
+    adaptive: Option<Adaptive>,
     constraints: [Constraints; 1],
 }
 
@@ -62,6 +68,7 @@ impl SteeringArgs {
             order,
             positions,
             schedule: self.schedule.as_ref().map(schedule).transpose()?,
+            adaptive: self.adaptive.as_deref().map(adaptive).transpose()?,
             constraints: [Constraints {
                 allowed: vec![],
                 banned: self.banned.iter().map(|text| token(text)).collect::<Result<_>>()?,
@@ -80,7 +87,8 @@ impl Steering {
             OrderKind::Positions => Order::Given(&self.positions),
         };
         let schedule = self.schedule.as_deref().map_or(Schedule::Reference, Schedule::Given);
-        GenerateParams { order, schedule, constraints: &self.constraints, ..params }
+        let Self { adaptive, ref constraints, .. } = *self;
+        GenerateParams { order, schedule, adaptive, constraints, ..params }
     }
 }
 
@@ -94,6 +102,26 @@ fn order(text: &str) -> Result<Order<'static>> {
         ["strided", stride, "shuffle"] => Ok(Order::Strided { stride: size(stride)?, shuffle: true }),
         ["blocks", of] => Ok(Order::Blocks { size: size(of)? }),
         _ => Err(bad("--order", text, "random, ltr, strided:S, strided:S:shuffle, blocks:S or @FILE")),
+    }
+}
+
+/// Positions that an adaptive step looks at, unless said otherwise.
+const WINDOW: &str = "16";
+
+fn adaptive(text: &str) -> Result<Adaptive> {
+    let bad = || bad("--adaptive", text, "conf:X, margin:X or entropy:X, with :W behind it or not");
+    let mut parts = text.split(':');
+    let confidence = match parts.next() {
+        Some("conf") => Confidence::Probability,
+        Some("margin") => Confidence::Margin,
+        Some("entropy") => Confidence::Entropy,
+        _ => return Err(bad()),
+    };
+    let threshold = parts.next().and_then(|x| x.parse().ok()).ok_or_else(bad)?;
+    let window = parts.next().unwrap_or(WINDOW).parse().map_err(|_| bad())?;
+    match parts.next() {
+        None => Ok(Adaptive { confidence, threshold, window }),
+        Some(_) => Err(bad()),
     }
 }
 

@@ -1,0 +1,321 @@
+//! With AVX2, FMA and F16C.
+
+use std::arch::x86_64::*;
+
+use half::f16;
+
+/// Eight numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x8(__m256);
+
+// Every block below: the build has the instructions (the module's cfg), and pointers come from references
+// to arrays of the size that is read or written.
+impl F32x8 {
+    #[inline(always)]
+    pub(crate) fn splat(x: f32) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_set1_ps(x) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn load(x: &[f32; 8]) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_loadu_ps(x.as_ptr()) })
+    }
+
+    /// Little-endian numbers.
+    #[inline(always)]
+    pub(crate) fn load_bytes(x: &[u8; 32]) -> Self {
+        // SAFETY: see above; any bytes are numbers.
+        Self(unsafe { _mm256_loadu_ps(x.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(self, to: &mut [f32; 8]) {
+        // SAFETY: see above.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn load_f16(x: &[f16; 8]) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) })
+    }
+
+    /// Little-endian half-precision numbers.
+    #[inline(always)]
+    pub(crate) fn load_f16_bytes(x: &[u8; 16]) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) })
+    }
+
+    /// Little-endian brain-float numbers.
+    #[inline(always)]
+    pub(crate) fn load_bf16_bytes(x: &[u8; 16]) -> Self {
+        // SAFETY: see above.
+        let wide = unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(x.as_ptr().cast())) };
+        // SAFETY: see above.
+        Self(unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide)) })
+    }
+
+    /// Signed bytes.
+    #[inline(always)]
+    pub(crate) fn load_i8(x: &[u8; 8]) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(x.as_ptr().cast()))) })
+    }
+
+    /// Bytes.
+    #[inline(always)]
+    pub(crate) fn load_u8(x: &[u8; 8]) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(x.as_ptr().cast()))) })
+    }
+
+    /// The low halves of bytes, 0 to 15, and the high ones.
+    #[inline(always)]
+    pub(crate) fn load_nibbles(x: &[u8; 8]) -> (Self, Self) {
+        // SAFETY: see above.
+        unsafe {
+            let wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(x.as_ptr().cast()));
+            let low = _mm256_and_si256(wide, _mm256_set1_epi32(15));
+            let high = _mm256_srli_epi32::<4>(wide);
+            (Self(_mm256_cvtepi32_ps(low)), Self(_mm256_cvtepi32_ps(high)))
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn store_f16(self, to: &mut [f16; 8]) {
+        // SAFETY: see above.
+        unsafe {
+            let half = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
+            _mm_storeu_si128(to.as_mut_ptr().cast(), half);
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn add(self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_add_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn mul(self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_mul_ps(self.0, b.0) })
+    }
+
+    /// self * b + c, rounded once.
+    #[inline(always)]
+    pub(crate) fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
+    }
+
+    /// The largest of all eight. (Of any, if one is not a number.)
+    #[inline(always)]
+    pub(crate) fn largest(self) -> f32 {
+        // SAFETY: see above.
+        unsafe {
+            let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+
+    /// The sum of each of four.
+    #[inline(always)]
+    pub(crate) fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+        let mut out = [0.0; 4];
+        // SAFETY: see above.
+        unsafe {
+            let pairs = _mm256_hadd_ps(_mm256_hadd_ps(a.0, b.0), _mm256_hadd_ps(c.0, d.0));
+            let sums = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
+            _mm_storeu_ps(out.as_mut_ptr(), sums);
+        }
+        out
+    }
+
+    #[inline(always)]
+    pub(crate) fn sub(self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_sub_ps(self.0, b.0) })
+    }
+
+    /// The larger of each two; `b` where one is not a number.
+    #[inline(always)]
+    pub(crate) fn max(self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_max_ps(self.0, b.0) })
+    }
+
+    /// The smaller of each two; `b` where one is not a number.
+    #[inline(always)]
+    pub(crate) fn min(self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_min_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn div(self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_div_ps(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn abs(self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
+    }
+
+    /// Each number that is above its `limit` or is none, and 0 for the others.
+    #[inline(always)]
+    pub(crate) fn above(self, limit: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_and_ps(self.0, _mm256_cmp_ps::<_CMP_NLE_UQ>(self.0, limit.0)) })
+    }
+
+    /// Whether any two differ.
+    #[inline(always)]
+    pub(crate) fn differs(self, b: Self) -> bool {
+        // SAFETY: see above.
+        unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NEQ_UQ>(self.0, b.0)) != 0 }
+    }
+
+    /// 2 to the power of the whole number in the lowest bits of each.
+    #[inline(always)]
+    pub(super) fn power_of_two(self) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let exponent = _mm256_add_epi32(_mm256_castps_si256(self.0), _mm256_set1_epi32(127));
+            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+        }
+    }
+
+    /// `b` where `sign` is negative.
+    #[inline(always)]
+    pub(crate) fn or_where_negative(self, b: Self, sign: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_blendv_ps(self.0, b.0, sign.0) })
+    }
+}
+
+/// Sixteen whole numbers of 16 bits.
+#[derive(Clone, Copy)]
+pub(crate) struct I16x16(__m256i);
+
+/// Eight whole numbers of 32 bits.
+#[derive(Clone, Copy)]
+pub(crate) struct I32x8(__m256i);
+
+impl I16x16 {
+    #[inline(always)]
+    pub(crate) fn splat(x: i16) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_set1_epi16(x) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn load(x: &[i16; 16]) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_loadu_si256(x.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(self, to: &mut [i16; 16]) {
+        // SAFETY: see above.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), self.0) }
+    }
+
+    /// Signed bytes.
+    #[inline(always)]
+    pub(crate) fn from_i8(x: &[u8; 16]) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(x.as_ptr().cast())) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn from_u8(x: &[u8; 16]) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_cvtepu8_epi16(_mm_loadu_si128(x.as_ptr().cast())) })
+    }
+
+    /// The nearest whole numbers, even ones where two are as near; of numbers that fit.
+    #[inline(always)]
+    pub(crate) fn round(low: F32x8, high: F32x8) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let both = _mm256_packs_epi32(_mm256_cvtps_epi32(low.0), _mm256_cvtps_epi32(high.0));
+            Self(_mm256_permute4x64_epi64::<0b11_01_10_00>(both))
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn add(self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_add_epi16(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn and(self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_and_si256(self.0, b.0) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn shift_left<const N: i32>(self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_slli_epi16::<N>(self.0) })
+    }
+
+    /// Zeros come in from above.
+    #[inline(always)]
+    pub(crate) fn shift_right<const N: i32>(self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_srli_epi16::<N>(self.0) })
+    }
+
+    /// self * b / 2^15, rounded.
+    #[inline(always)]
+    pub(crate) fn scale(self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_mulhrs_epi16(self.0, b.0) })
+    }
+}
+
+impl I32x8 {
+    #[inline(always)]
+    pub(crate) fn zero() -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_setzero_si256() })
+    }
+
+    /// self + a b, of which each two neighbours make one number.
+    #[inline(always)]
+    pub(crate) fn add_products(self, a: I16x16, b: I16x16) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_add_epi32(self.0, _mm256_madd_epi16(a.0, b.0)) })
+    }
+
+    /// The sum of each of four.
+    #[inline(always)]
+    pub(crate) fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+        let mut out = [0.0; 4];
+        // SAFETY: see above.
+        unsafe {
+            let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(a.0, b.0), _mm256_hadd_epi32(c.0, d.0));
+            let sums = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
+            _mm_storeu_ps(out.as_mut_ptr(), _mm_cvtepi32_ps(sums));
+        }
+        out
+    }
+}
+
+/// Has bytes brought nearer that will be read soon.
+#[inline(always)]
+pub(crate) fn prefetch(bytes: &[u8]) {
+    for line in bytes.as_chunks::<64>().0 {
+        // SAFETY: changes nothing that a program sees.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+    }
+}

@@ -1,0 +1,87 @@
+//! Templates: infilled text keeps every given token and position.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+#[allow(dead_code)]
+mod random_model;
+
+use std::path::Path;
+
+use esolm::{
+    Adaptive, Confidence, Context, ContextParams, GenerateParams, LoadOptions, Model, Order, Template,
+};
+use random_model::Random;
+
+const WORDS: [&str; 12] = [
+    "Once upon a time",
+    " there was",
+    " a king,",
+    " {{{{brave}}",
+    " the fox\n",
+    "é",
+    " happily ever after.",
+    " 7",
+    "\"No\"",
+    " ☃",
+    " <|endoftext|>",
+    " ",
+];
+
+#[test]
+fn infilled_texts_keep_every_given_token_and_position() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fairy-q8_0.gguf");
+    let model = Model::open(path, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() }).unwrap();
+    let tokenizer = model.tokenizer().unwrap();
+    let mask = model.config().mask_token_id;
+    let mut context =
+        Context::new(&model, &ContextParams { threads: 1, ..ContextParams::default() }).unwrap();
+    let mut random = Random(4);
+    for case in 0..60 {
+        // Pieces of text and holes in turn, sometimes with nothing between two holes.
+        let (mut text, mut expected, mut piece) = (String::new(), vec![], String::new());
+        let close = |piece: &mut String, expected: &mut Vec<Option<u32>>| {
+            let literal = std::mem::take(piece).replace("{{{{", "{{");
+            expected.extend(tokenizer.encode(&literal).unwrap().into_iter().map(Some));
+        };
+        for _ in 0..2 + random.below(7) {
+            if random.below(2) == 0 {
+                close(&mut piece, &mut expected);
+                let count = 1 + random.below(9);
+                expected.extend(std::iter::repeat_n(None, count));
+                text.push_str(&format!("{{{{mask {count}}}}}"));
+            } else {
+                let word = WORDS[random.below(WORDS.len())];
+                piece.push_str(word);
+                text.push_str(word);
+            }
+        }
+        close(&mut piece, &mut expected);
+        let (prompt, length) = Template::parse(&text).unwrap().prompt(tokenizer).unwrap();
+        assert_eq!(length, expected.len(), "{text}");
+        let order = match case % 4 {
+            0 => Order::Random,
+            1 => Order::LeftToRight,
+            2 => Order::Strided { stride: 1 + random.below(length), shuffle: true },
+            _ => Order::Blocks { size: 1 + random.below(length) },
+        };
+        let adaptive = Adaptive { confidence: Confidence::Probability, threshold: 0.5, window: 4 };
+        let adaptive = (case % 5 == 0).then_some(adaptive);
+        let alpha_0 = if adaptive.is_some() { 1.0 } else { [1.0, 0.5, 0.0][random.below(3)] };
+        let params = GenerateParams {
+            length,
+            order,
+            adaptive,
+            alpha_0,
+            steps: 1 + random.below(12),
+            seed: case,
+            ..GenerateParams::default()
+        };
+        context.begin(std::slice::from_ref(&prompt), &params).unwrap();
+        while context.step().unwrap().is_some() {}
+        let tokens = context.tokens(0).unwrap();
+        assert_eq!(tokens.len(), length);
+        assert!(!tokens.contains(&mask));
+        for (position, (token, expected)) in tokens.iter().zip(&expected).enumerate() {
+            assert!(expected.is_none_or(|expected| expected == *token), "{text}: position {position}");
+        }
+    }
+}
