@@ -207,6 +207,26 @@
 #define ESOLM_ORDER_GIVEN 5
 
 /*
+ esolm_generate_params.confidence: not asked for.
+ */
+#define ESOLM_CONFIDENCE_NONE 0
+
+/*
+ esolm_generate_params.confidence: the largest probability is at least threshold.
+ */
+#define ESOLM_CONFIDENCE_PROBABILITY 1
+
+/*
+ esolm_generate_params.confidence: the largest probability is larger than the second by at least threshold.
+ */
+#define ESOLM_CONFIDENCE_MARGIN 2
+
+/*
+ esolm_generate_params.confidence: the entropy in nats is at most threshold.
+ */
+#define ESOLM_CONFIDENCE_ENTROPY 3
+
+/*
  A context: memory and threads for generating from a model. Made by esolm_context_new or
  esolm_context_new_in, freed by esolm_context_free. One call at a time may use it (others return
  ESOLM_ERR_BUSY), from any thread; esolm_cancel and esolm_cancel_reset work at any time.
@@ -610,6 +630,19 @@ typedef struct esolm_generate_params {
      */
     int32_t log_probs;
     /*
+     Steps that write what the model is sure of, by a measure of ESOLM_CONFIDENCE_*; ESOLM_CONFIDENCE_NONE (the
+     default): the schedule says how many. Needs alpha_0 = 1 and no schedule; not for autoregressive models.
+     */
+    int32_t confidence;
+    /*
+     The positions that such a step looks at, at least 1.
+     */
+    size_t window;
+    /*
+     How sure is sure enough, from 0.
+     */
+    float threshold;
+    /*
      0
      */
     uint32_t reserved;
@@ -660,7 +693,7 @@ typedef struct esolm_step_info {
      */
     size_t index;
     /*
-     Steps of the whole generation.
+     Steps of the whole generation; with esolm_generate_params.confidence the most there can be.
      */
     size_t total;
     /*
@@ -1125,6 +1158,19 @@ esolm_status esolm_begin(struct esolm_context *context,
                          const struct esolm_generate_params *params);
 
 /*
+ Goes on from all that is known, without computing it again, in place of the steps that are left: a finished text
+ becomes the beginning of one of params->length tokens. There is one prompt for each sequence, of further known tokens
+ (count 0: none). params should have another seed. esolm_step runs it. Arguments and errors are as in esolm_generate.
+
+ Errors: also ESOLM_ERR_INVALID_ARGUMENT if the text would be shorter than it is; ESOLM_ERR_UNSUPPORTED for models
+ whose keys and values do not outlast a step: Eso-LM (A), MDLM. The last generation is then still there.
+ */
+esolm_status esolm_extend(struct esolm_context *context,
+                          const struct esolm_prompt *prompts,
+                          size_t n_prompts,
+                          const struct esolm_generate_params *params);
+
+/*
  Runs the next step. *done is 0 and *info says what the step wrote; or the generation is finished, no step was
  run, *done is 1 and *info is zero. info may be NULL. On allocations see
  "Memory" above.
@@ -1170,6 +1216,32 @@ esolm_status esolm_copy_text(struct esolm_context *context,
                              char *text,
                              size_t capacity,
                              size_t *len_out);
+
+/*
+ Copies everything known of the current generation, tokens, order, keys and values, for esolm_state_restore. Steps that
+ are left are not part of it.
+
+ At most capacity bytes are written, and their number goes to *size_out. If they do not fit, the result is
+ ESOLM_ERR_BUFFER_TOO_SMALL, none is written, and *size_out is the number needed; with capacity 0, data may be NULL.
+ Takes memory of the same size for the time of the call.
+
+ Errors: also ESOLM_ERR_BUSY; ESOLM_ERR_UNSUPPORTED as in esolm_extend, and for weights that are on a GPU.
+ */
+esolm_status esolm_state_save(struct esolm_context *context,
+                              void *data,
+                              size_t capacity,
+                              size_t *size_out);
+
+/*
+ Takes up a saved state, size bytes at data, in place of the current generation: its tokens are known, no steps are
+ left, and esolm_extend goes on. The bytes are checked: those of another model, or damaged ones, are an error.
+
+ Errors: ESOLM_ERR_BAD_FILE; ESOLM_ERR_INVALID_ARGUMENT if the context is too small for it; ESOLM_ERR_UNSUPPORTED as in
+ esolm_state_save; ESOLM_ERR_BUSY. The current generation is then still there.
+ */
+esolm_status esolm_state_restore(struct esolm_context *context,
+                                 const void *data,
+                                 size_t size);
 
 /*
  Sets the defaults. size is sizeof(esolm_score_params).

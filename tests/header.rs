@@ -5,7 +5,7 @@
 use std::path::Path;
 
 /// The files of src/capi, in the header's order.
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "version",
     "status",
     "log",
@@ -17,6 +17,7 @@ const FILES: [&str; 12] = [
     "memory",
     "request",
     "generate",
+    "state",
     "score",
 ];
 

@@ -131,6 +131,9 @@ static void one_context(void)
     STATUS(ESOLM_ERR_BUSY, esolm_begin(meeting.context, &nothing, 1, NULL));
     STATUS(ESOLM_ERR_BUSY, esolm_generate(meeting.context, &nothing, 1, NULL, NULL, NULL));
     STATUS(ESOLM_ERR_BUSY, esolm_context_reset(meeting.context));
+    STATUS(ESOLM_ERR_BUSY, esolm_extend(meeting.context, &nothing, 1, NULL));
+    STATUS(ESOLM_ERR_BUSY, esolm_state_save(meeting.context, NULL, 0, &n));
+    STATUS(ESOLM_ERR_BUSY, esolm_state_restore(meeting.context, tokens, 4));
     STATUS(ESOLM_ERR_BUSY, esolm_score_order(meeting.context, tokens, NULL, 0, 0, &log_p, 1));
     STATUS(ESOLM_ERR_BUSY, esolm_score_masked(meeting.context, tokens, NULL, 0, 0, &log_p, 1));
     STATUS(ESOLM_ERR_BUSY, esolm_score_text(meeting.context, tokens, 1, NULL, NULL, 0, &score, NULL, NULL));

@@ -8,7 +8,9 @@ use super::context::{State, esolm_context};
 use super::request::{esolm_generate_params, esolm_prompt};
 use super::status::{esolm_status, wrap};
 use super::{args, request};
+use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::request::{GenerateParams, Prompt};
 use crate::step::{Step, Update};
 
 /// A token that a step wrote. This struct will not change.
@@ -37,7 +39,7 @@ const _: () = {
 pub struct esolm_step_info {
     /// The step's number, from 0.
     pub index: usize,
-    /// Steps of the whole generation.
+    /// Steps of the whole generation; with esolm_generate_params.confidence the most there can be.
     pub total: usize,
     /// The tokens written. In a callback they are valid until it returns, from esolm_step until the next call
     /// on the context.
@@ -65,11 +67,13 @@ impl esolm_step_info {
 pub type esolm_step_callback =
     Option<unsafe extern "C" fn(step: *const esolm_step_info, user_data: *mut c_void) -> i32>;
 
-/// Begins a generation, with the caller's prompts copied into memory that is reserved for them.
+/// Begins a generation or goes on (`start` is one of the crate's functions), with the caller's prompts copied into
+/// memory that is reserved for them.
 ///
 /// # Safety
 /// The pointers must be valid, as must be all that the prompts and the parameters point to.
 unsafe fn begin(
+    start: impl FnOnce(&mut Context, &[Prompt], &GenerateParams<'_>) -> Result<()>,
     state: &mut State,
     prompts: *const esolm_prompt,
     n_prompts: usize,
@@ -89,7 +93,7 @@ unsafe fn begin(
     // SAFETY: what the caller promises.
     unsafe {
         request::with_params(params, |params, function| {
-            context.begin(own, params)?;
+            start(context, own, params)?;
             *logits = function;
             Ok(())
         })
@@ -127,7 +131,7 @@ pub unsafe extern "C" fn esolm_generate(
         let handle = unsafe { args::reference(context, "context")? };
         handle.with(|state| {
             // SAFETY: the caller promises what the prompts' and the parameters' fields say.
-            unsafe { begin(state, prompts, n_prompts, params)? };
+            unsafe { begin(Context::begin, state, prompts, n_prompts, params)? };
             while let Some(step) = next_step(state)? {
                 let info = esolm_step_info::new(&step);
                 // SAFETY: the caller's function takes a step and the caller's own pointer.
@@ -153,7 +157,28 @@ pub unsafe extern "C" fn esolm_begin(
         // SAFETY: the caller's pointer is NULL or valid.
         let handle = unsafe { args::reference(context, "context")? };
         // SAFETY: the caller promises what the prompts' and the parameters' fields say.
-        handle.with(|state| unsafe { begin(state, prompts, n_prompts, params) })
+        handle.with(|state| unsafe { begin(Context::begin, state, prompts, n_prompts, params) })
+    })
+}
+
+/// Goes on from all that is known, without computing it again, in place of the steps that are left: a finished text
+/// becomes the beginning of one of params->length tokens. There is one prompt for each sequence, of further known tokens
+/// (count 0: none). params should have another seed. esolm_step runs it. Arguments and errors are as in esolm_generate.
+///
+/// Errors: also ESOLM_ERR_INVALID_ARGUMENT if the text would be shorter than it is; ESOLM_ERR_UNSUPPORTED for models
+/// whose keys and values do not outlast a step: Eso-LM (A), MDLM. The last generation is then still there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_extend(
+    context: *mut esolm_context,
+    prompts: *const esolm_prompt,
+    n_prompts: usize,
+    params: *const esolm_generate_params,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the caller's pointer is NULL or valid.
+        let handle = unsafe { args::reference(context, "context")? };
+        // SAFETY: the caller promises what the prompts' and the parameters' fields say.
+        handle.with(|state| unsafe { begin(Context::extend, state, prompts, n_prompts, params) })
     })
 }
 

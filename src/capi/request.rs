@@ -8,6 +8,7 @@ use super::callback::UserData;
 use super::params::SizedStruct;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
+use crate::adaptive::{Adaptive, Confidence};
 use crate::constraint::Constraints;
 use crate::error::{Error, Result};
 use crate::order::Order;
@@ -66,6 +67,15 @@ pub const ESOLM_ORDER_STRIDED_SHUFFLED: i32 = 3;
 pub const ESOLM_ORDER_BLOCKS: i32 = 4;
 /// esolm_generate_params.order: the caller's, given_order.
 pub const ESOLM_ORDER_GIVEN: i32 = 5;
+
+/// esolm_generate_params.confidence: not asked for.
+pub const ESOLM_CONFIDENCE_NONE: i32 = 0;
+/// esolm_generate_params.confidence: the largest probability is at least threshold.
+pub const ESOLM_CONFIDENCE_PROBABILITY: i32 = 1;
+/// esolm_generate_params.confidence: the largest probability is larger than the second by at least threshold.
+pub const ESOLM_CONFIDENCE_MARGIN: i32 = 2;
+/// esolm_generate_params.confidence: the entropy in nats is at most threshold.
+pub const ESOLM_CONFIDENCE_ENTROPY: i32 = 3;
 
 /// A position, and the tokens of which one has to be there. This struct will not change.
 #[repr(C)]
@@ -268,6 +278,13 @@ pub struct esolm_generate_params {
     pub logits_data: *mut c_void,
     /// 1 to have esolm_step_info.log_probs, which takes a little time; 0 (the default) not to.
     pub log_probs: i32,
+    /// Steps that write what the model is sure of, by a measure of ESOLM_CONFIDENCE_*; ESOLM_CONFIDENCE_NONE (the
+    /// default): the schedule says how many. Needs alpha_0 = 1 and no schedule; not for autoregressive models.
+    pub confidence: i32,
+    /// The positions that such a step looks at, at least 1.
+    pub window: usize,
+    /// How sure is sure enough, from 0.
+    pub threshold: f32,
     /// 0
     pub reserved: u32,
 }
@@ -296,8 +313,26 @@ unsafe impl SizedStruct for esolm_generate_params {
         logits: None,
         logits_data: null_mut(),
         log_probs: 0,
+        confidence: ESOLM_CONFIDENCE_NONE,
+        window: 0,
+        threshold: 0.0,
         reserved: 0,
     };
+}
+
+impl esolm_generate_params {
+    fn adaptive(&self) -> Result<Option<Adaptive>> {
+        let confidence = match self.confidence {
+            ESOLM_CONFIDENCE_NONE => return Ok(None),
+            ESOLM_CONFIDENCE_PROBABILITY => Confidence::Probability,
+            ESOLM_CONFIDENCE_MARGIN => Confidence::Margin,
+            ESOLM_CONFIDENCE_ENTROPY => Confidence::Entropy,
+            other => {
+                return Err(Error::invalid(format!("esolm_generate_params: there is no confidence {other}")));
+            }
+        };
+        Ok(Some(Adaptive { confidence, threshold: self.threshold, window: self.window }))
+    }
 }
 
 /// Hands the caller's parameters to `f`, and the function on the logits if there is one.
@@ -338,6 +373,7 @@ pub(super) unsafe fn with_params<T>(
             return Err(Error::invalid(format!("esolm_generate_params: log_probs is {other}, not 0 or 1")));
         }
     };
+    let adaptive = params.adaptive()?;
     let rules = rules.iter().map(|&rules| {
         // SAFETY: what the caller promises.
         unsafe { params::read(rules).and_then(|rules| rules.copy()) }
@@ -346,6 +382,7 @@ pub(super) unsafe fn with_params<T>(
     let user_data = UserData::new(params.logits_data);
     let logits = params.logits.map(|function| LogitsFunction { function, user_data });
     let esolm_generate_params { length, steps, seed, alpha_0, temperature, top_p, top_k, .. } = params;
+    #[allow(clippy::needless_update, reason = "what C has no field for keeps its default")]
     let request = GenerateParams {
         length,
         alpha_0,
@@ -355,6 +392,7 @@ pub(super) unsafe fn with_params<T>(
         sampling: Sampling { temperature, top_k, top_p },
         constraints: &constraints,
         log_probs,
+        adaptive,
         seed,
         ..GenerateParams::default()
     };

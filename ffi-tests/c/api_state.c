@@ -1,0 +1,126 @@
+/* Texts that go on, saved states, adaptive steps: api_state MODEL. */
+#include "api.h"
+
+#include <math.h>
+
+enum { SHORT = 12 };
+static const esolm_prompt NOTHING = {NULL, NULL, 0};
+
+static void finish(esolm_context *context, uint32_t tokens[LENGTH])
+{
+    int32_t done = 0;
+    size_t n = 0;
+    do
+        STATUS(OK, esolm_step(context, NULL, &done));
+    while (!done);
+    STATUS(OK, esolm_copy_tokens(context, 0, tokens, LENGTH, &n));
+}
+
+static void states(void)
+{
+    esolm_context *context = new_context(), *other = new_context();
+    esolm_generate_params how = wish(), longer = how;
+    uint32_t begun[LENGTH] = {0}, whole[LENGTH] = {0}, again[LENGTH] = {1}, words[1] = {9}, positions[1] = {20};
+    const esolm_prompt further = {words, positions, 1};
+    size_t size = 0, n = 0;
+    how.length = SHORT;
+    longer.seed = 8;
+    STATUS(OK, esolm_generate(context, &NOTHING, 1, &how, NULL, NULL));
+    STATUS(OK, esolm_copy_tokens(context, 0, begun, LENGTH, &n));
+    CHECK(n == SHORT);
+
+    STATUS(ESOLM_ERR_BUFFER_TOO_SMALL, esolm_state_save(context, NULL, 0, &size));
+    CHECK(size > SHORT * 8);
+    unsigned char *state = malloc(size);
+    if (!state)
+        exit(1);
+    state[0] = 170;
+    STATUS(ESOLM_ERR_BUFFER_TOO_SMALL, esolm_state_save(context, state, size - 1, &n));
+    CHECK(n == size && state[0] == 170);
+    STATUS(OK, esolm_state_save(context, state, size, &n));
+    CHECK(n == size);
+
+    STATUS(OK, esolm_extend(context, &further, 1, &longer));
+    finish(context, whole);
+    CHECK(memcmp(whole, begun, SHORT * sizeof *begun) == 0 && whole[20] == 9);
+    /* From the saved state another context writes the same. */
+    STATUS(OK, esolm_state_restore(other, state, size));
+    STATUS(OK, esolm_copy_tokens(other, 0, again, LENGTH, &n));
+    CHECK(n == SHORT && memcmp(again, begun, SHORT * sizeof *begun) == 0);
+    STATUS(OK, esolm_extend(other, &further, 1, &longer));
+    finish(other, again);
+    CHECK(memcmp(again, whole, sizeof whole) == 0);
+
+    /* What is damaged is refused, and changes nothing. */
+    for (size_t at = 0; at < size; at += size / 7) {
+        state[at] ^= 64;
+        STATUS(ESOLM_ERR_BAD_FILE, esolm_state_restore(other, state, size));
+        state[at] ^= 64;
+    }
+    STATUS(ESOLM_ERR_BAD_FILE, esolm_state_restore(other, state, size - 1));
+    STATUS(ESOLM_ERR_BAD_FILE, esolm_state_restore(other, state, 0));
+    STATUS(OK, esolm_copy_tokens(other, 0, again, LENGTH, &n));
+    CHECK(memcmp(again, whole, sizeof whole) == 0);
+    STATUS(INVALID, esolm_extend(other, &NOTHING, 1, &how)); /* shorter */
+    STATUS(INVALID, esolm_extend(NULL, &NOTHING, 1, &longer));
+    STATUS(INVALID, esolm_state_save(NULL, state, size, &n));
+    STATUS(INVALID, esolm_state_save(other, NULL, 8, &n));
+    STATUS(INVALID, esolm_state_save(other, state, size, NULL));
+    STATUS(INVALID, esolm_state_restore(NULL, state, size));
+    STATUS(INVALID, esolm_state_restore(other, NULL, size));
+    STATUS(OK, esolm_cancel(other));
+    STATUS(ESOLM_ERR_CANCELLED, esolm_extend(other, &NOTHING, 1, &longer));
+    free(state);
+    esolm_context_free(context);
+    esolm_context_free(other);
+}
+
+static void adaptive(void)
+{
+    esolm_context *context = new_context();
+    esolm_generate_params how = wish();
+    uint32_t tokens[LENGTH];
+    const uint32_t schedule[1] = {2};
+    esolm_step_info step;
+    int32_t done = 0;
+    how.alpha_0 = 1;
+    how.window = 8;
+    /* Nothing is ever so sure: one token a step. Everything is sure enough: a window a step. */
+    const struct {
+        int32_t confidence;
+        float threshold;
+        size_t each;
+    } cases[] = {{ESOLM_CONFIDENCE_PROBABILITY, 2, 1}, {ESOLM_CONFIDENCE_PROBABILITY, 0, 8},
+                 {ESOLM_CONFIDENCE_MARGIN, 2, 1},      {ESOLM_CONFIDENCE_MARGIN, 0, 8},
+                 {ESOLM_CONFIDENCE_ENTROPY, 0, 1},     {ESOLM_CONFIDENCE_ENTROPY, 100, 8}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        how.confidence = cases[i].confidence;
+        how.threshold = cases[i].threshold;
+        STATUS(OK, esolm_begin(context, &NOTHING, 1, &how));
+        STATUS(OK, esolm_step(context, &step, &done));
+        CHECK(step.n_updates == cases[i].each && step.total >= LENGTH / cases[i].each);
+        finish(context, tokens);
+    }
+    how.confidence = 4;
+    STATUS(INVALID, esolm_begin(context, &NOTHING, 1, &how));
+    last_error_says("confidence 4");
+    how.confidence = ESOLM_CONFIDENCE_MARGIN;
+    how.threshold = NAN;
+    STATUS(INVALID, esolm_begin(context, &NOTHING, 1, &how));
+    how.threshold = 0.5f, how.window = 0;
+    STATUS(INVALID, esolm_begin(context, &NOTHING, 1, &how));
+    how.window = 4, how.alpha_0 = 0.5;
+    STATUS(INVALID, esolm_begin(context, &NOTHING, 1, &how));
+    how.alpha_0 = 1, how.schedule = schedule, how.n_schedule = 1;
+    STATUS(INVALID, esolm_begin(context, &NOTHING, 1, &how));
+    esolm_context_free(context);
+}
+
+int main(int argc, char **argv)
+{
+    open_model(argc, argv);
+    states();
+    adaptive();
+    esolm_model_free(model);
+    return report();
+}
