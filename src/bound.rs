@@ -8,6 +8,9 @@ use crate::order;
 use crate::rng::{Purpose, Rng};
 use crate::schedule::EPS;
 
+/// Most orders, or draws, of a window.
+const MOST_TIMES: usize = 1 << 20;
+
 /// An average over random draws, and how far off it may be.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Estimate {
@@ -114,7 +117,7 @@ impl Context {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a text of no token or tokens that are not the model's, several orders left to
-    /// right, and an alpha_0 outside 0 to 1; [`Error::Unsupported`] for orders or alpha_0 < 1 with MDLM, and random
+    /// right, more than 2^20 orders or draws, and an alpha_0 outside 0 to 1; [`Error::Unsupported`] for orders or alpha_0 < 1 with MDLM, and random
     /// orders or diffusion with autoregression; [`Error::Cancelled`]; those of [`Context::step`].
     pub fn score_text(
         &mut self,
@@ -130,6 +133,9 @@ impl Context {
         }
         if !(0.0..=1.0).contains(&params.alpha_0) {
             return Err(Error::invalid(format!("alpha_0 is {}, not in 0..=1", params.alpha_0)));
+        }
+        if let Some(times) = [params.orders, params.draws].into_iter().find(|&times| times > MOST_TIMES) {
+            return Err(Error::invalid(format!("{times} orders or draws; at most {MOST_TIMES}")));
         }
         let length = self.length();
         let all = tokens.len().div_ceil(length);

@@ -167,7 +167,7 @@ impl Sampler {
         if !max.is_finite() {
             return Err(not_finite());
         }
-        let (max, inverse) = (F32x8::splat(max), F32x8::splat(1.0 / temperature));
+        let (max, inverse) = (F32x8::splat(max), F32x8::splat((1.0 / temperature).min(f32::MAX)));
         let mut sum = F32x8::zero();
         let mut weigh = |logits: &[f32; LANES], weights: &mut [f32; LANES]| {
             // The mask's logit may be above the others'.
@@ -362,6 +362,15 @@ mod tests {
                     assert!(matches!(sampler.draw(&logits, &sampling, 0.5), Err(Error::NotFinite(_))));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_lowest_temperatures_take_the_most_likely_token() {
+        for temperature in [1e-30, f32::MIN_POSITIVE, f32::from_bits(1)] {
+            let sampling = Sampling { temperature, ..Sampling::default() };
+            let mut sampler = Sampler::new(4, 3);
+            assert_eq!(sampler.draw(&[0.5, 1.5, f32::NEG_INFINITY, 2.5], &sampling, 0.9).unwrap(), 1);
         }
     }
 

@@ -208,6 +208,9 @@ impl Context {
     /// outside the vocabulary.
     pub fn begin_planned(&mut self, plans: &[Plan], sampling: Sampling, seed: u64) -> Result<()> {
         sampling.validate()?;
+        if plans.is_empty() {
+            return Err(Error::invalid("no plan to begin"));
+        }
         for plan in plans {
             self.check_begin(plans.len(), plan.order.len())?;
             plan.validate(self.engine.model.config())?;

@@ -4,6 +4,7 @@
 
 mod random_model;
 
+use esolm::config::Config;
 use esolm::{
     Context, ContextParams, Error, GenerateParams, KvType, MemoryUse, Model, Plan, Prompt, Sampling, Update,
 };
@@ -124,6 +125,21 @@ fn a_cached_generation_equals_one_recomputed_from_scratch() {
         }
     }
     println!("largest difference from the definition: {most:e}");
+}
+
+#[test]
+fn widths_of_any_proportion_are_computed_as_defined() {
+    // Hidden layers narrower and much wider than the rest, and widths that are no multiples of 32.
+    for (embedding_length, head_count, feed_forward_length) in [(64, 4, 8), (40, 5, 72), (64, 4, 1160)] {
+        let widths = Config { embedding_length, feed_forward_length, ..config(3, head_count) };
+        let reference = RandomModel::new(widths, 5);
+        let mut context = context(&reference.open(), 1);
+        for case in cases() {
+            let expected = case.expected(&reference);
+            let difference = largest_difference(&replay(&mut context, &[&case])[0], &expected);
+            assert!(difference <= 1e-3, "{embedding_length}, {feed_forward_length}: {difference:e}");
+        }
+    }
 }
 
 #[test]
@@ -350,6 +366,8 @@ fn impossible_plans_are_errors() {
         let result = context.begin_planned(std::slice::from_ref(&bad), Sampling::default(), 0);
         assert!(matches!(result, Err(Error::InvalidArgument(_))), "{bad:?}");
     }
+    let nothing = context.begin_planned(&[], Sampling::default(), 0);
+    assert!(matches!(nothing, Err(Error::InvalidArgument(_))), "no plan");
 }
 
 #[test]

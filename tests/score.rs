@@ -228,6 +228,13 @@ fn bounds_are_ordered_as_theory_has_it() {
     }
     let several = ScoreParams { orders: 2, ..ScoreParams::default() };
     assert!(matches!(context.score_text(&tokens, &several, ON), Err(Error::InvalidArgument(_))));
+    for absurd in [1 << 40, usize::MAX] {
+        let orders = ScoreParams { orders: absurd, random_order: true, ..ScoreParams::default() };
+        let draws = ScoreParams { draws: absurd, ..ScoreParams::default() };
+        for params in [orders, draws] {
+            assert!(matches!(context.score_text(&tokens, &params, ON), Err(Error::InvalidArgument(_))));
+        }
+    }
     assert!(context.score_text(&[], &ScoreParams::default(), ON).is_err());
     assert!(context.score_text(&[MASK], &ScoreParams::default(), ON).is_err());
     assert!(context.score_order(&tokens, &[1, 2], 0).is_err());

@@ -29,9 +29,11 @@ pub(crate) struct Engine {
 }
 
 /// What lies behind the layout that all ways through the network share. With D the width, F the MLP's, R rows and S
-/// slots:
+/// slots, Dh a head's:
 #[derive(Debug, Clone, Copy)]
 struct Beside {
+    /// Rotations of each row [Dh, R], which all blocks use.
+    angles: Region,
     /// Attention scores of each thread [TILE, S].
     scores: Region,
     /// Rounded rows [max(D, F), R], and their chunks' scales.
@@ -51,10 +53,11 @@ impl Beside {
             (end < isize::MAX as usize).then_some(region)
         };
         let widest = config.embedding_length.max(config.feed_forward_length);
+        let angles = take([config.head_dim(), size_of::<f32>(), capacity.rows])?;
         let scores = take([capacity.slots, TILE * size_of::<f32>(), threads])?;
         let rounded = take([widest, size_of::<i16>(), capacity.rows])?;
         let scales = take([widest.div_ceil(CHUNK), size_of::<f32>(), capacity.rows])?;
-        Some(Self { scores, rounded, scales, end })
+        Some(Self { angles, scores, rounded, scales, end })
     }
 }
 
@@ -145,7 +148,7 @@ impl Engine {
             pass,
             layout,
             arena,
-            angles: floats(layout.k)?,
+            angles: floats(beside.angles)?,
             x: floats(layout.x)?,
             x_out: floats(layout.x_out)?,
             h: floats(layout.h)?,

@@ -317,6 +317,21 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_products_there_are_add_up() {
+        // All numbers of a row as large as its largest: whole numbers of 4095 in every place.
+        for ty in TensorType::all().filter(|ty| ty.is_quantized()) {
+            for (columns, sign) in [(256, 1.0), (1024, -1.0), (3072, 1.0)] {
+                let (w, x) = (packed(ty, &vec![1.0; 5 * columns], columns), vec![sign; 3 * columns]);
+                let (own, exact) = (products(&w, &x, 1), definition(&w, &x));
+                for (own, exact) in own.iter().zip(exact) {
+                    let off = (f64::from(*own) / exact - 1.0).abs();
+                    assert!(off < 2e-3, "{} {columns}: {own} {exact}", ty.name());
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_product_depends_on_its_two_rows_alone() {
         for (ty, columns) in [(TensorType::F32, 1096), (TensorType::Q8_0, 1056), (TensorType::Q4K, 1280)] {
             let (w, x) = (packed(ty, &noise(21 * columns, 1), columns), noise(140 * columns, 2));

@@ -17,6 +17,8 @@ pub(super) fn layer_norm(x: &[f32], weight: Matrix<'_>, bias: Matrix<'_>, epsilo
         let x = F32x8::load(x).add(shift);
         x.mul(x)
     })) / n;
+    // Squares beyond single precision would make zeros of the row.
+    let variance = if variance.is_finite() { variance } else { f32::NAN };
     let scale = F32x8::splat(1.0 / (variance + epsilon).sqrt());
     let to = to.as_chunks_mut::<LANES>().0;
     for (((x, w), b), to) in x.iter().zip(weight.eights()).zip(bias.eights()).zip(to) {
@@ -53,5 +55,29 @@ pub(super) fn rotate(head: &mut [f32], angles: &[f32]) {
     let (cos, sin) = angles.split_at(angles.len() / 2);
     for (((a, b), &cos), &sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
         (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testing::packed;
+    use crate::gguf::TensorType;
+
+    #[test]
+    fn what_cannot_be_normalised_is_no_number() {
+        let row = |x: f32| packed(TensorType::F32, &[x; 16], 16);
+        let (weight, bias) = (row(1.0), row(0.5));
+        let mut x: [f32; 16] = std::array::from_fn(|i| if i < 8 { 1e15 } else { -1e15 });
+        let norm = |x: &[f32]| {
+            let mut to = [0.0; 16];
+            layer_norm(x, weight.matrix(), bias.matrix(), 1e-5, &mut to);
+            to
+        };
+        assert!(norm(&x).iter().zip(x).all(|(y, x)| (y - (0.5 + x / 1e15)).abs() < 1e-5));
+        for bad in [3e38, f32::INFINITY, f32::NAN] {
+            x[3] = bad;
+            assert!(norm(&x).iter().all(|y| y.is_nan()), "{bad}");
+        }
     }
 }

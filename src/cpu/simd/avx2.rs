@@ -297,17 +297,11 @@ impl I32x8 {
         Self(unsafe { _mm256_add_epi32(self.0, _mm256_madd_epi16(a.0, b.0)) })
     }
 
-    /// The sum of each of four.
+    /// The sum of each of four, in floats: eight of the numbers may be more than 32 bits hold.
     #[inline(always)]
-    pub(crate) fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
-        let mut out = [0.0; 4];
+    pub(crate) fn sums(x: [Self; 4]) -> [f32; 4] {
         // SAFETY: see above.
-        unsafe {
-            let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(a.0, b.0), _mm256_hadd_epi32(c.0, d.0));
-            let sums = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
-            _mm_storeu_ps(out.as_mut_ptr(), _mm_cvtepi32_ps(sums));
-        }
-        out
+        F32x8::sums(x.map(|x| F32x8(unsafe { _mm256_cvtepi32_ps(x.0) })))
     }
 }
 

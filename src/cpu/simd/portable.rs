@@ -225,10 +225,10 @@ impl I32x8 {
         Self(std::array::from_fn(sum))
     }
 
-    /// The sum of each of four.
+    /// The sum of each of four, in floats: eight of the numbers may be more than 32 bits hold.
     #[inline(always)]
     pub(crate) fn sums(x: [Self; 4]) -> [f32; 4] {
-        x.map(|Self(x)| x.into_iter().fold(0i32, i32::wrapping_add) as f32)
+        F32x8::sums(x.map(|Self(x)| F32x8(x.map(|x| x as f32))))
     }
 }
 
