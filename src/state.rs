@@ -79,7 +79,7 @@ impl Context {
         let model = self.engine.model.clone();
         let config = model.config();
         check_variant(config)?;
-        let (kv, saved) = read(bytes, config, model.fingerprint()?)?;
+        let (kv, saved) = read(bytes, config, model.fingerprint()?, self.engine.capacity.sequences)?;
         let length = saved.iter().map(|s| s.length).max().unwrap_or(0);
         self.check_begin(saved.len(), length)?;
         self.start(saved.len(), Sampling::default());
@@ -112,7 +112,13 @@ fn check_variant(config: &Config) -> Result<()> {
 }
 
 /// Reads and checks a state: the precision of its keys and values, if there are any, and its sequences.
-fn read<'a>(bytes: &'a [u8], config: &Config, fingerprint: u64) -> Result<(Option<KvType>, Vec<Saved<'a>>)> {
+/// More than `most` of them are refused before any is read: an empty one has few bytes and may be very long.
+fn read<'a>(
+    bytes: &'a [u8],
+    config: &Config,
+    fingerprint: u64,
+    most: usize,
+) -> Result<(Option<KvType>, Vec<Saved<'a>>)> {
     let bad = |what: &str| Error::bad_file(NAME, what);
     let (body, crc) = bytes.split_last_chunk().ok_or_else(|| bad("it is cut off"))?;
     let mut rest = Rest(body);
@@ -136,6 +142,9 @@ fn read<'a>(bytes: &'a [u8], config: &Config, fingerprint: u64) -> Result<(Optio
         _ => return Err(bad("its precision is unknown")),
     };
     let count = rest.number()?;
+    if count as usize > most {
+        return Err(Error::invalid(format!("a state of {count} sequences; the context holds 1 to {most}")));
+    }
     let mut all = Vec::new();
     for _ in 0..count {
         let [length, known, committed] = [rest.number()?, rest.number()?, rest.number()?].map(|n| n as usize);
