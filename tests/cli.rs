@@ -173,7 +173,7 @@ fn adaptive_steps_and_states() {
         report["steps"].as_u64().unwrap()
     };
     assert_eq!((steps("conf:0:16"), steps("margin:2"), steps("entropy:100")), (4, 64, 8));
-    assert!((9..64).contains(&steps("conf:0.1")));
+    assert!((9..64).contains(&steps("conf:0.05")));
     for wrong in ["conf", "conf:", "sure:0.5", "conf:x", "conf:0.5:0", "conf:0.5:1:1", "conf:NaN"] {
         assert_eq!(esolm(&["generate", "--adaptive", wrong]).status.code(), Some(2), "{wrong}");
     }

@@ -198,7 +198,7 @@ fn the_cache_in_a_state_is_what_is_used() {
 #[test]
 fn damaged_states_are_refused() {
     let model = model(Variant::EsoB, 1);
-    let mut context = Context::new(&model, &ContextParams { kv_type: KvType::F16, ..params(1) }).unwrap();
+    let mut context = Context::new(&model, &ContextParams { kv_type: KvType::F16, ..params(2) }).unwrap();
     let small = GenerateParams { length: 5, ..GenerateParams::default() };
     context.begin(&[Prompt::default()], &small).unwrap();
     finish(&mut context);
@@ -207,7 +207,12 @@ fn damaged_states_are_refused() {
     let before = (context.progress(), context.tokens(0).unwrap().to_vec());
     let mut refuse = |bytes: &[u8], what: &str| {
         let error = context.restore(bytes).unwrap_err();
-        assert!(matches!(&error, Error::BadFile { .. }), "{what}: {error}");
+        // What this context cannot hold may be fine for another.
+        let expected = match what {
+            "more sequences" => matches!(&error, Error::InvalidArgument(_)),
+            _ => matches!(&error, Error::BadFile { .. }),
+        };
+        assert!(expected, "{what}: {error}");
         assert_eq!((context.progress(), context.tokens(0).unwrap().to_vec()), before);
     };
     for place in 0..bytes.len() {
@@ -234,7 +239,7 @@ fn damaged_states_are_refused() {
         (20, 2, "no cache"),
         (20, 3, "unknown precision"),
         (24, 2, "sequences"),
-        (24, u32::MAX, "sequences"),
+        (24, u32::MAX, "more sequences"),
         (28, u32::MAX, "length"),
         (28, 4, "length"),
         (32, 6, "known"),
