@@ -720,6 +720,37 @@ typedef struct esolm_step_info {
 typedef int32_t (*esolm_step_callback)(const struct esolm_step_info *step, void *user_data);
 
 /*
+ The time of a generation's steps so far, in seconds, by what it was spent on; waiting for other threads counts as what
+ they do. Set struct_size before esolm_context_profile.
+ */
+typedef struct esolm_profile {
+    /*
+     sizeof(esolm_profile)
+     */
+    size_t struct_size;
+    /*
+     Products with the matrices of the blocks.
+     */
+    double blocks;
+    /*
+     Attention: queries over keys and values in the cache.
+     */
+    double attention;
+    /*
+     Products with the vocabulary's matrix.
+     */
+    double vocabulary;
+    /*
+     From logits to tokens: constraints, filters, draws, the logits callback.
+     */
+    double sampling;
+    /*
+     Everything else in the steps.
+     */
+    double rest;
+} esolm_profile;
+
+/*
  How a text is scored. Set by esolm_score_params_init.
  */
 typedef struct esolm_score_params {
@@ -1242,6 +1273,16 @@ esolm_status esolm_state_save(struct esolm_context *context,
 esolm_status esolm_state_restore(struct esolm_context *context,
                                  const void *data,
                                  size_t size);
+
+/*
+ Tells where the time of the generation's steps went, since it began or esolm_extend went on with it.
+ profile->struct_size must be set; on failure the other fields are zero.
+
+ Errors: ESOLM_ERR_UNSUPPORTED if ggml computes (ESOLM_KERNELS_GGML, another device, or widths that are no multiples of
+ 8); ESOLM_ERR_BUSY.
+ */
+esolm_status esolm_context_profile(struct esolm_context *context,
+                                   struct esolm_profile *profile);
 
 /*
  Sets the defaults. size is sizeof(esolm_score_params).

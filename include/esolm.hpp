@@ -355,6 +355,39 @@ public:
         return Context(context);
     }
 
+    /* Goes on with what is there, to a longer text; step runs it. */
+    Result<void> extend(Span<const esolm_prompt> prompts, const GenerateParams &params = {})
+    {
+        if (esolm_status status = esolm_extend(handle_.get(), prompts.data(), prompts.size(), &params))
+            return detail::fail<void>(status);
+        return detail::done();
+    }
+
+    /* What is known of the generation, for restore. */
+    Result<std::vector<std::uint8_t>> save()
+    {
+        using Bytes = std::vector<std::uint8_t>;
+        return detail::filled<Bytes>(0, [&](std::uint8_t *to, std::size_t capacity, std::size_t *n) {
+            return esolm_state_save(handle_.get(), to, capacity, n);
+        });
+    }
+    Result<void> restore(Span<const std::uint8_t> bytes)
+    {
+        if (esolm_status status = esolm_state_restore(handle_.get(), bytes.data(), bytes.size()))
+            return detail::fail<void>(status);
+        return detail::done();
+    }
+
+    /* Where the time of the generation's steps went, in seconds. */
+    Result<esolm_profile> profile()
+    {
+        esolm_profile profile{};
+        profile.struct_size = sizeof profile;
+        if (esolm_status status = esolm_context_profile(handle_.get(), &profile))
+            return detail::fail<esolm_profile>(status);
+        return profile;
+    }
+
     /* To the end. */
     Result<void> generate(Span<const esolm_prompt> prompts, const GenerateParams &params = {})
     {

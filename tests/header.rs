@@ -5,7 +5,7 @@
 use std::path::Path;
 
 /// The files of src/capi, in the header's order.
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "version",
     "status",
     "log",
@@ -18,6 +18,7 @@ const FILES: [&str; 13] = [
     "request",
     "generate",
     "state",
+    "profile",
     "score",
 ];
 

@@ -1,4 +1,4 @@
-/* Texts that go on, saved states, adaptive steps: api_state MODEL. */
+/* Texts that go on, saved states, adaptive steps, profiles: api_state MODEL. */
 #include "api.h"
 
 #include <math.h>
@@ -116,11 +116,45 @@ static void adaptive(void)
     esolm_context_free(context);
 }
 
+static double total(const esolm_profile *profile)
+{
+    return profile->blocks + profile->attention + profile->vocabulary + profile->sampling + profile->rest;
+}
+
+static void profiles(void)
+{
+    esolm_context *context = new_context(), *other = NULL;
+    esolm_profile profile = {.struct_size = sizeof profile, .rest = 3};
+    STATUS(OK, esolm_context_profile(context, &profile));
+    CHECK(total(&profile) == 0 && profile.struct_size == sizeof profile);
+    esolm_generate_params how = wish();
+    STATUS(OK, esolm_generate(context, &NOTHING, 1, &how, NULL, NULL));
+    STATUS(OK, esolm_context_profile(context, &profile));
+    CHECK(profile.blocks > 0 && profile.attention > 0 && profile.vocabulary > 0 && profile.sampling > 0);
+    /* Seconds: not so many under valgrind, and more than a processor's cycle. */
+    CHECK(total(&profile) > 1e-6 && total(&profile) < 600);
+    STATUS(INVALID, esolm_context_profile(NULL, &profile));
+    CHECK(total(&profile) == 0);
+    STATUS(INVALID, esolm_context_profile(context, NULL));
+    profile.struct_size = 8;
+    STATUS(INVALID, esolm_context_profile(context, &profile));
+
+    esolm_context_params params = limits();
+    params.kernels = ESOLM_KERNELS_GGML;
+    profile.struct_size = sizeof profile, profile.rest = 3;
+    STATUS(OK, esolm_context_new(model, &params, &other));
+    STATUS(ESOLM_ERR_UNSUPPORTED, esolm_context_profile(other, &profile));
+    CHECK(total(&profile) == 0);
+    esolm_context_free(context);
+    esolm_context_free(other);
+}
+
 int main(int argc, char **argv)
 {
     open_model(argc, argv);
     states();
     adaptive();
+    profiles();
     esolm_model_free(model);
     return report();
 }

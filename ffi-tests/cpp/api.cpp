@@ -203,6 +203,31 @@ static void scores(const esolm::Model &model)
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.score_text({}); }));
 }
 
+static void states(const esolm::Model &model)
+{
+    esolm::ContextParams limits;
+    limits.length = 32;
+    limits.threads = 1;
+    esolm::Context one = take(esolm::Context::make(model, limits)), two = take(esolm::Context::make(model, limits));
+    esolm::GenerateParams how;
+    how.length = 16;
+    const auto prompt = esolm::prompt(esolm::Template{});
+    STATUS(ESOLM_OK, status_of([&] { return one.generate(prompt, how); }));
+    const auto bytes = take(one.save());
+    STATUS(ESOLM_OK, status_of([&] { return two.restore(bytes); }));
+    STATUS(ESOLM_ERR_BAD_FILE, status_of([&] { return two.restore({bytes.data(), bytes.size() - 1}); }));
+    how.length = 32;
+    for (esolm::Context *context : {&one, &two}) {
+        STATUS(ESOLM_OK, status_of([&] { return context->extend(prompt, how); }));
+        while (take(context->step())) {
+        }
+    }
+    CHECK(take(one.tokens()) == take(two.tokens()) && take(one.tokens()).size() == 32);
+    CHECK(take(two.profile()).blocks > 0);
+    how.length = 31;
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return two.extend(prompt, how); }));
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2)
@@ -213,5 +238,6 @@ int main(int argc, char **argv)
     watching(model);
     requests(model);
     scores(model);
+    states(model);
     return report();
 }

@@ -1,0 +1,71 @@
+//! Where a generation's time goes.
+
+use super::context::esolm_context;
+use super::params::SizedStruct;
+use super::status::{esolm_status, wrap};
+use super::{args, params};
+use crate::error::Error;
+use crate::profile::Profile;
+
+/// The time of a generation's steps so far, in seconds, by what it was spent on; waiting for other threads counts as what
+/// they do. Set struct_size before esolm_context_profile.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct esolm_profile {
+    /// sizeof(esolm_profile)
+    pub struct_size: usize,
+    /// Products with the matrices of the blocks.
+    pub blocks: f64,
+    /// Attention: queries over keys and values in the cache.
+    pub attention: f64,
+    /// Products with the vocabulary's matrix.
+    pub vocabulary: f64,
+    /// From logits to tokens: constraints, filters, draws, the logits callback.
+    pub sampling: f64,
+    /// Everything else in the steps.
+    pub rest: f64,
+}
+
+// SAFETY: repr(C), a size first, no padding, numbers only.
+unsafe impl SizedStruct for esolm_profile {
+    const NAME: &'static str = "esolm_profile";
+    const VERSION_1: usize = size_of::<Self>();
+    const DEFAULT: Self = Self {
+        struct_size: size_of::<Self>(),
+        blocks: 0.0,
+        attention: 0.0,
+        vocabulary: 0.0,
+        sampling: 0.0,
+        rest: 0.0,
+    };
+}
+
+impl From<Profile> for esolm_profile {
+    fn from(Profile { blocks, attention, vocabulary, sampling, rest }: Profile) -> Self {
+        let [blocks, attention, vocabulary, sampling, rest] =
+            [blocks, attention, vocabulary, sampling, rest].map(|time| time.as_secs_f64());
+        Self { struct_size: 0, blocks, attention, vocabulary, sampling, rest }
+    }
+}
+
+/// Tells where the time of the generation's steps went, since it began or esolm_extend went on with it.
+/// profile->struct_size must be set; on failure the other fields are zero.
+///
+/// Errors: ESOLM_ERR_UNSUPPORTED if ggml computes (ESOLM_KERNELS_GGML, another device, or widths that are no multiples of
+/// 8); ESOLM_ERR_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_context_profile(
+    context: *mut esolm_context,
+    profile: *mut esolm_profile,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the caller's pointers are NULL or valid.
+        let (place, handle) = unsafe { (params::result(profile)?, args::reference(context, "context")?) };
+        let found = handle.with(|state| {
+            let unknown = || Error::Unsupported("only the library's own kernels take the time".into());
+            state.context.profile().ok_or_else(unknown)
+        })?;
+        place.set(found.into());
+        Ok(())
+    })
+}
