@@ -759,11 +759,11 @@ typedef struct esolm_score_params {
      */
     size_t struct_size;
     /*
-     Orders in which each window of the text is scored (default 1); 0 leaves this out.
+     Orders in which each window of the text is scored (default 1; at most 2^20); 0 leaves this out.
      */
     size_t orders;
     /*
-     Times drawn for each window's bound with diffusion (default 0: leaves this out).
+     Times drawn for each window's bound with diffusion (default 0: leaves this out; at most 2^20).
      */
     size_t draws;
     /*

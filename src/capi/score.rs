@@ -17,9 +17,9 @@ use crate::error::{Error, Result};
 pub struct esolm_score_params {
     /// sizeof(esolm_score_params)
     pub struct_size: usize,
-    /// Orders in which each window of the text is scored (default 1); 0 leaves this out.
+    /// Orders in which each window of the text is scored (default 1; at most 2^20); 0 leaves this out.
     pub orders: usize,
-    /// Times drawn for each window's bound with diffusion (default 0: leaves this out).
+    /// Times drawn for each window's bound with diffusion (default 0: leaves this out; at most 2^20).
     pub draws: usize,
     /// Chooses orders, times and masks (default 0).
     pub seed: u64,
