@@ -362,6 +362,10 @@ public:
             return detail::fail<void>(status);
         return detail::done();
     }
+    Result<void> extend(const esolm_prompt &prompt, const GenerateParams &params = {})
+    {
+        return extend(Span<const esolm_prompt>(&prompt, 1), params);
+    }
 
     /* What is known of the generation, for restore. */
     Result<std::vector<std::uint8_t>> save()
