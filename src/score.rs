@@ -31,7 +31,7 @@ impl Context {
         }
         let unknown = order.len().saturating_sub(known);
         let plan = plan(tokens, order, known, vec![1; unknown], 0)?;
-        self.begin_scoring(plan)?;
+        self.begin_planned(&[plan], Sampling::default(), 0)?;
         let rows = self.engine.capacity.rows;
         if rows < 2 || !self.engine.sees_any_slots() {
             return self.score_steps(tokens, order, known);
@@ -85,16 +85,8 @@ impl Context {
             return Ok(vec![]);
         }
         let plan = plan(tokens, order, known, vec![unknown as u32], unknown)?;
-        self.begin_scoring(plan)?;
+        self.begin_planned(&[plan], Sampling::default(), 0)?;
         self.score_steps(tokens, order, known)
-    }
-
-    /// Begins a plan. A cancel token that was fired between two texts holds.
-    fn begin_scoring(&mut self, plan: Plan) -> Result<()> {
-        if self.engine.cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        self.begin_planned(&[plan], Sampling::default(), 0)
     }
 
     /// Runs the steps of a plan, taking the text's tokens.
