@@ -64,6 +64,17 @@ pub struct Quality {
     pub tokens_per_second: f64,
 }
 
+/// At most `most` pieces of `length` tokens (0: as many as there are), spread over the text and not its beginning only.
+/// `length` is 1 to the text's.
+pub(crate) fn spread(tokens: &[u32], length: usize, most: usize) -> impl ExactSizeIterator<Item = &[u32]> {
+    let all = tokens.len() / length;
+    let pieces = if most == 0 { all } else { most.min(all) };
+    (0..pieces).map(move |piece| {
+        let start = piece * all / pieces * length;
+        tokens.get(start..start + length).unwrap_or_default()
+    })
+}
+
 /// Has all `models` write the text `tokens`, which is cut into windows that begin with nothing known, and compares
 /// them with the first. The last, incomplete window is left out, unless it is the only one. `progress` gets the
 /// windows done and all windows, and may stop. Memory: a context of each model, and two numbers for each entry of
@@ -93,8 +104,8 @@ pub fn compare(
     if length == 0 {
         return Err(Error::invalid("a text of no token shows nothing"));
     }
-    let all = tokens.len() / length;
-    let windows = if options.windows == 0 { all } else { options.windows.min(all) };
+    let windows = spread(tokens, length, options.windows);
+    let count = windows.len();
     let (threads, kv_type) = (options.threads, options.kv_type);
     let params = ContextParams { length, threads, kv_type, ..ContextParams::default() };
     let mut writers = Vec::with_capacity(models.len());
@@ -103,9 +114,7 @@ pub fn compare(
     }
     let alpha_0 = options.alpha_0.unwrap_or(f64::from(config.train_alpha_0.unwrap_or(1.0)));
     let mut reference = Rows::default();
-    for window in 0..windows {
-        let start = window * all / windows * length;
-        let text = tokens.get(start..start + length).unwrap_or_default();
+    for (window, text) in windows.enumerate() {
         let seed = options.seed.wrapping_add(window as u64);
         let params =
             GenerateParams { length, alpha_0, steps: options.steps, seed, ..GenerateParams::default() };
@@ -123,7 +132,7 @@ pub fn compare(
                 break;
             }
         }
-        if progress(window + 1, windows).is_break() {
+        if progress(window + 1, count).is_break() {
             return Err(Error::Cancelled);
         }
     }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::ggml::{Observed, observe};
 use crate::model::{LoadOptions, Model};
 use crate::plan::Plan;
+use crate::quality::spread;
 use crate::rng::{Purpose, Rng};
 use crate::sampler::Sampling;
 
@@ -99,17 +100,14 @@ pub fn observe_text(
     if let Some(token) = tokens.iter().find(not_known) {
         return Err(Error::invalid(format!("the text has the token {token}, which the model cannot write")));
     }
-    let all = tokens.len() / length;
-    let pieces = if options.pieces == 0 { all } else { options.pieces.min(all) };
+    let texts = spread(tokens, length, options.pieces);
+    let pieces = texts.len();
     // What goes into the matrices is seen in ggml's graphs only.
     let kernels = Kernels::Ggml;
     let params = ContextParams { length, threads: options.threads, kernels, ..ContextParams::default() };
     let mut context = Context::new(model, &params)?;
     let ((), observed) = observe(model.weights(), || {
-        for piece in 0..pieces {
-            // Spread over the text, and not the beginning only.
-            let start = piece * all / pieces * length;
-            let text = tokens.get(start..start + length).unwrap_or_default();
+        for (piece, text) in texts.enumerate() {
             write_piece(&mut context, text, options, piece)?;
             progress(piece + 1, pieces);
         }
