@@ -10,7 +10,7 @@ use esolm::{
 };
 use serde_json::json;
 
-use crate::model_file::{ModelArgs, human_bytes, read_stdin, resident_memory};
+use crate::model_file::{ModelArgs, human_bytes, kv_types, read_stdin, resident_memory};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::steering::SteeringArgs;
 use crate::watch::Watch;
@@ -65,8 +65,8 @@ pub struct Args {
     #[arg(long, default_value_t = 0, value_name = "N", hide_default_value = true)]
     threads: usize,
     /// Precision of the K/V cache.
-    #[arg(long, default_value = "f16", value_parser = ["f16", "f32"], value_name = "TYPE")]
-    kv_type: String,
+    #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
+    kv_type: KvType,
     /// Print JSON: a line for each step with the tokens it wrote and their log-probabilities under the model, and then
     /// one with texts, tokens, orders and times.
     #[arg(long)]
@@ -101,7 +101,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         sequences: prompts.len(),
         length,
         threads: args.threads,
-        kv_type: if args.kv_type == "f32" { KvType::F32 } else { KvType::F16 },
+        kv_type: args.kv_type,
         ..ContextParams::default()
     };
     let mut context = Context::new(&model, &context_params)?;

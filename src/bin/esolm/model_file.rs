@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use esolm::{Error, LoadMode, LoadOptions, Model, Result};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use esolm::{Error, KvType, LoadMode, LoadOptions, Model, Result};
 
 /// Options of every command that runs a model.
 #[derive(clap::Args)]
@@ -47,6 +48,14 @@ fn built_in(options: &LoadOptions<'_>) -> Result<Model> {
 #[cfg(not(feature = "embed-model"))]
 fn built_in(_: &LoadOptions<'_>) -> Result<Model> {
     Err(Error::InvalidArgument("this build has no built-in model; name one with -m FILE".into()))
+}
+
+/// The values of every `--kv-type`.
+pub fn kv_types() -> impl TypedValueParser<Value = KvType> {
+    PossibleValuesParser::new(["f16", "f32"]).map(|name| match name.as_str() {
+        "f32" => KvType::F32,
+        _ => KvType::F16,
+    })
 }
 
 /// The process's resident memory in bytes, where the system tells.

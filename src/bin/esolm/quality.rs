@@ -8,7 +8,7 @@ use esolm::quality::{Quality, QualityOptions, compare};
 use esolm::{Error, KvType, LoadOptions, Model, Result};
 use serde_json::{Value, json};
 
-use crate::model_file::read_text;
+use crate::model_file::{kv_types, read_text};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::score::windows_bar;
 
@@ -57,8 +57,8 @@ pub struct Args {
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     threads: usize,
     /// Precision of the K/V cache.
-    #[arg(long, default_value = "f16", value_parser = ["f16", "f32"], value_name = "TYPE")]
-    kv_type: String,
+    #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
+    kv_type: KvType,
     /// The device that computes.
     #[arg(long, default_value = "auto", value_name = "NAME")]
     device: String,
@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         steps: args.steps,
         seed: args.seed,
         threads: args.threads,
-        kv_type: if args.kv_type == "f32" { KvType::F32 } else { KvType::F16 },
+        kv_type: args.kv_type,
     };
     let bar = windows_bar();
     let qualities = compare(&models, &tokens, &options, |done, all| {

@@ -8,7 +8,7 @@ use esolm::{Context, ContextParams, Error, Estimate, KvType, Model, Result, Scor
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use crate::model_file::{ModelArgs, read_text};
+use crate::model_file::{ModelArgs, kv_types, read_text};
 
 const HELP: &str = "\
 The text is cut into windows of the model's length (--length for less), one after the other, and each is scored by
@@ -60,8 +60,8 @@ pub struct Args {
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     threads: usize,
     /// Precision of the K/V cache.
-    #[arg(long, default_value = "f16", value_parser = ["f16", "f32"], value_name = "TYPE")]
-    kv_type: String,
+    #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
+    kv_type: KvType,
     /// Print one JSON object, with the log-probability of each token.
     #[arg(long)]
     json: bool,
@@ -72,9 +72,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let params = params(args, &model)?;
     let text = read_text(&args.file)?;
     let tokenizer = model.tokenizer()?;
-    let kv_type = if args.kv_type == "f32" { KvType::F32 } else { KvType::F16 };
-    let context_params =
-        ContextParams { length: args.length, threads: args.threads, kv_type, ..ContextParams::default() };
+    let context_params = ContextParams {
+        length: args.length,
+        threads: args.threads,
+        kv_type: args.kv_type,
+        ..ContextParams::default()
+    };
     let mut context = Context::new(&model, &context_params)?;
     let mut tokens = tokenizer.encode(&text)?;
     let mut bytes = text.len();

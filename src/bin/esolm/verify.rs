@@ -7,6 +7,8 @@ use esolm::verify::verify;
 use esolm::{KvType, LoadOptions, Model, Result};
 use serde_json::json;
 
+use crate::model_file::kv_types;
+
 /// Replay reference trajectories and compare every logit and token.
 ///
 /// GOLDEN is a safetensors file of the authors' outputs for this model. Exits with 1 if a logit differs by more
@@ -21,8 +23,8 @@ pub struct Args {
     #[arg(long, default_value_t = 1e-4, value_name = "D")]
     tolerance: f32,
     /// Precision of the K/V cache.
-    #[arg(long, default_value = "f32", value_parser = ["f16", "f32"], value_name = "TYPE")]
-    kv_type: String,
+    #[arg(long, default_value = "f32", value_parser = kv_types(), value_name = "TYPE")]
+    kv_type: KvType,
     /// The device that computes.
     #[arg(long, default_value = "auto", value_name = "NAME")]
     device: String,
@@ -37,8 +39,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let model =
         Model::open(&args.model, &LoadOptions { device: args.device.clone(), ..LoadOptions::default() })?;
-    let kv_type = if args.kv_type == "f16" { KvType::F16 } else { KvType::F32 };
-    let outcomes = verify(&model, &args.golden, kv_type, args.threads)?;
+    let outcomes = verify(&model, &args.golden, args.kv_type, args.threads)?;
     let largest = outcomes
         .iter()
         .map(|o| o.largest_difference)

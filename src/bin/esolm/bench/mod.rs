@@ -12,7 +12,7 @@ use esolm::gguf::TensorType;
 use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, KvType, Model, Result, Sampling};
 use serde_json::{Value, json};
 
-use crate::model_file::{ModelArgs, human_bytes, resident_memory};
+use crate::model_file::{ModelArgs, human_bytes, kv_types, resident_memory};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::quantize::TYPES;
 use machine::Machine;
@@ -71,8 +71,8 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "own", value_parser = ["own", "ggml"], value_name = "WHO,..")]
     kernels: Vec<String>,
     /// Precision of the K/V cache.
-    #[arg(long, default_value = "f16", value_parser = ["f16", "f32"], value_name = "TYPE")]
-    kv_type: String,
+    #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
+    kv_type: KvType,
     /// CPU threads; one per core if not given.
     #[arg(long, default_value_t = 0, value_name = "N", hide_default_value = true)]
     threads: usize,
@@ -200,7 +200,7 @@ fn context_params(args: &Args, case: &Case<'_>) -> ContextParams {
         sequences: case.batch,
         length: args.length,
         threads: args.threads,
-        kv_type: if args.kv_type == "f32" { KvType::F32 } else { KvType::F16 },
+        kv_type: args.kv_type,
         kernels: if case.kernels == "ggml" { Kernels::Ggml } else { Kernels::Own },
         ..ContextParams::default()
     }
