@@ -1,5 +1,5 @@
-//! What the rounding of activations and weights in the products of quantized models does to their predictions: the
-//! model of this repository against the same weights in f32.
+//! What the rounding of activations to 8 bits in the products of quantized models does to their predictions: the model
+//! of this repository against the same weights in f32.
 #![cfg(feature = "convert")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -37,7 +37,7 @@ fn logits(path: &Path) -> Vec<Vec<f32>> {
 }
 
 #[test]
-fn rounding_moves_no_prediction_noticeably() {
+fn rounding_moves_predictions_little() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fairy-q8_0.gguf");
     let dir = tempfile::tempdir().unwrap();
     let exact = dir.path().join("exact.gguf");
@@ -63,7 +63,7 @@ fn rounding_moves_no_prediction_noticeably() {
     );
     assert!(rows > 80);
     assert!(most > 0.0, "nothing was rounded");
-    assert!(most < 0.02, "{most}");
+    assert!(most < 0.3, "{most}");
     assert!(agree + 1 >= rows, "{agree} of {rows}");
-    assert!(divergence / (rows as f64) < 1e-6, "{divergence}");
+    assert!(divergence / (rows as f64) < 2e-4, "{divergence}");
 }

@@ -6,10 +6,11 @@ use half::f16;
 
 use super::attention::TILE;
 use super::clock::{Clock, Part};
+use super::isa::Machine;
 use super::memory::Shared;
 use super::pass::Network;
 use super::pool::Pool;
-use super::rounded::CHUNK;
+use super::rounded::{BLOCK, Rounded};
 use super::simd::LANES;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -25,6 +26,7 @@ pub(crate) struct Engine {
     pub(super) arena: Memory,
     pub(super) layout: Layout,
     beside: Beside,
+    machine: Machine,
     clock: Clock,
 }
 
@@ -36,9 +38,8 @@ struct Beside {
     angles: Region,
     /// Attention scores of each thread [TILE, S].
     scores: Region,
-    /// Rounded rows [max(D, F), R], and their chunks' scales.
+    /// Rounded rows [max(D, F), R].
     rounded: Region,
-    scales: Region,
     /// Bytes up to the last one's end.
     end: usize,
 }
@@ -55,9 +56,8 @@ impl Beside {
         let widest = config.embedding_length.max(config.feed_forward_length);
         let angles = take([config.head_dim(), size_of::<f32>(), capacity.rows])?;
         let scores = take([capacity.slots, TILE * size_of::<f32>(), threads])?;
-        let rounded = take([widest, size_of::<i16>(), capacity.rows])?;
-        let scales = take([widest.div_ceil(CHUNK), size_of::<f32>(), capacity.rows])?;
-        Some(Self { angles, scores, rounded, scales, end })
+        let rounded = take([widest.div_ceil(BLOCK), size_of::<Rounded>(), capacity.rows])?;
+        Some(Self { angles, scores, rounded, end })
     }
 }
 
@@ -100,7 +100,7 @@ impl Engine {
         let needed = Self::memory(&layout, config, capacity, pool.threads())?;
         match Beside::new(&layout, config, capacity, pool.threads()) {
             Some(beside) if arena.len() >= needed => {
-                Ok(Self { pool, arena, layout, beside, clock: Clock::new() })
+                Ok(Self { pool, arena, layout, beside, machine: Machine::detect(), clock: Clock::new() })
             }
             _ => Err(Error::BufferTooSmall { given: arena.len(), needed }),
         }
@@ -138,7 +138,7 @@ impl Engine {
         cancel: &AtomicBool,
     ) -> Result<(&[f32], &mut Pool)> {
         let bytes = weights.host_bytes().ok_or_else(|| Error::internal("the weights are not in memory"))?;
-        let Self { pool, arena, layout, beside, clock } = self;
+        let Self { pool, arena, layout, beside, machine, clock } = self;
         let floats = |region| part::<f32>(arena, region);
         let network = Network {
             bytes,
@@ -160,7 +160,7 @@ impl Engine {
             logits: floats(layout.logits)?,
             scores: floats(beside.scores)?,
             rounded: part(arena, beside.rounded)?,
-            scales: floats(beside.scales)?,
+            machine: *machine,
             clock,
         };
         clock.start();
@@ -186,4 +186,4 @@ fn part<T: Number>(arena: &Memory, region: Region) -> Result<Shared<'_, T>> {
 /// What may be made of any bytes.
 trait Number {}
 impl Number for f32 {}
-impl Number for i16 {}
+impl Number for Rounded {}

@@ -3,16 +3,16 @@
 //!
 //! Diffusion feeds 2 to 100 rows at a time over a long cache, which is where ggml's CPU path is furthest from
 //! what the machine can do. Here the weights stay as they are in the file; a few rows of them are unpacked into
-//! the first-level cache and multiplied with all rows of the pass there: quantized ones as whole numbers of 13 bits,
-//! others in single precision. Nothing is allocated after a context is made, and waiting threads sleep instead of
-//! spinning for long.
+//! the first-level cache and multiplied with all rows of the pass there: quantized ones as bytes, others in single
+//! precision. Nothing is allocated after a context is made, and waiting threads sleep instead of spinning for long.
 //!
 //! Every output is one sum in one order, whatever the number of threads, rows or sequences, so those change
 //! no bit of a result.
 //!
-//! * [`pool`](Pool): the threads. `memory`: what they share. `simd`: eight numbers at once.
-//! * `unpack`: weights to floats. `rounded`: weights and activations to whole numbers. `matmul`, `attention`, `norm`:
-//!   the operations. `pass`: their order. [`Engine`]: memory and threads of all that.
+//! * [`pool`](Pool): the threads. `memory`: what they share. `simd`: eight numbers at once. `isa`: sixteen at once, with
+//!   the instructions that the machine turns out to have.
+//! * `unpack`: weights to floats. `strip`: quantized weights to bytes. `rounded`: activations to bytes. `matmul`,
+//!   `attention`, `norm`: the operations. `pass`: their order. [`Engine`]: memory and threads of all that.
 #![allow(unsafe_code)]
 #![allow(
     clippy::indexing_slicing,
@@ -23,6 +23,7 @@ mod attention;
 mod clock;
 mod engine;
 mod heads;
+mod isa;
 mod matmul;
 mod memory;
 mod norm;
@@ -31,6 +32,7 @@ mod pool;
 mod rounded;
 mod saved;
 mod simd;
+mod strip;
 #[cfg(test)]
 mod testing;
 mod unpack;

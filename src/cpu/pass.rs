@@ -2,12 +2,14 @@
 
 use super::attention::Element;
 use super::clock::{Clock, Part};
+use super::isa::Machine;
 use super::matmul::{GROUP, Rows, matmul};
 use super::memory::Shared;
 use super::norm::{angles, gelu, layer_norm};
 use super::pool::Worker;
-use super::rounded::{CHUNK, round_row};
+use super::rounded::{BLOCK, Rounded, round_row};
 use super::simd::{F32x8, LANES};
+use super::strip::Kind;
 use super::unpack::Matrix;
 use crate::config::{BLOCK_TENSORS, Config};
 use crate::forward::Pass;
@@ -40,9 +42,10 @@ pub(super) struct Network<'a> {
     pub(super) logits: Shared<'a, f32>,
     /// Attention scores of each thread.
     pub(super) scores: Shared<'a, f32>,
-    /// The rows that the next matrix is multiplied with, rounded, and their chunks' scales.
-    pub(super) rounded: Shared<'a, i16>,
-    pub(super) scales: Shared<'a, f32>,
+    /// The rows that the next matrix is multiplied with, rounded.
+    pub(super) rounded: Shared<'a, Rounded>,
+    /// The instructions for products in whole numbers.
+    pub(super) machine: Machine,
     pub(super) clock: &'a Clock,
 }
 
@@ -97,7 +100,7 @@ impl<'a> Network<'a> {
         for number in 0..last {
             let block = self.block(number)?;
             self.norm(worker, self.x, block.attn_norm, rows, block.qkv)?;
-            matmul(worker, block.qkv, self.rows(self.h, rows, d), |row, first, y| {
+            matmul(self.machine, worker, block.qkv, self.rows(self.h, rows, d), |row, first, y| {
                 self.store_qkv(row, first, y)
             });
             self.done(worker, Part::Products)?;
@@ -109,10 +112,14 @@ impl<'a> Network<'a> {
         let block = self.block(last)?;
         self.norm(worker, self.x, block.attn_norm, rows, block.qkv)?;
         let (q, kv) = (block.qkv.part(0, d), block.qkv.part(d, 2 * d));
-        matmul(worker, kv, self.rows(self.h, rows, d), |row, first, y| self.store_qkv(row, d + first, y));
+        matmul(self.machine, worker, kv, self.rows(self.h, rows, d), |row, first, y| {
+            self.store_qkv(row, d + first, y)
+        });
         self.done(worker, Part::Products)?;
         self.gather(worker, q)?;
-        matmul(worker, q, self.rows(self.h_out, outputs, d), |row, first, y| self.store_qkv(row, first, y));
+        matmul(self.machine, worker, q, self.rows(self.h_out, outputs, d), |row, first, y| {
+            self.store_qkv(row, first, y)
+        });
         self.done(worker, Part::Products)?;
         let place = |row: usize| self.pass.outputs.get(row).map_or(0, |&r| r as usize);
         self.cache::<T>(worker, last, outputs, place)?;
@@ -124,7 +131,7 @@ impl<'a> Network<'a> {
         let end = 1 + self.config.block_count * BLOCK_TENSORS.len();
         let (output, bias, vocab) = (self.matrix(end + 2)?, self.matrix(end + 3)?, self.config.vocab_size);
         self.norm(worker, self.x_out, [self.matrix(end)?, self.matrix(end + 1)?], outputs, output)?;
-        matmul(worker, output, self.rows(self.h, outputs, d), |row, first, y| {
+        matmul(self.machine, worker, output, self.rows(self.h, outputs, d), |row, first, y| {
             let at = row * vocab + first;
             // SAFETY: see above.
             let to = unsafe { self.logits.write(at..at + GROUP.min(vocab - first)) };
@@ -139,23 +146,18 @@ impl<'a> Network<'a> {
     fn rows(&self, x: Shared<'a, f32>, rows: usize, width: usize) -> Rows<'a> {
         // SAFETY: see above.
         unsafe {
-            Rows {
-                exact: x.read(0..rows * width),
-                rounded: self.rounded.read(0..rows * width),
-                scales: self.scales.read(0..rows * width.div_ceil(CHUNK)),
-            }
+            Rows { exact: x.read(0..rows * width), rounded: self.rounded.read(0..rows * (width / BLOCK)) }
         }
     }
 
     /// Rounds a row of `x` if `matrix`, which it will be multiplied with, asks for that.
     fn round_row(&self, x: &[f32], row: usize, matrix: Matrix<'_>) {
-        let (width, chunks) = (x.len(), x.len().div_ceil(CHUNK));
         if matrix.ty.is_quantized() {
+            let blocks = x.len() / BLOCK;
             // SAFETY: see above.
-            unsafe {
-                let to = self.rounded.write(row * width..(row + 1) * width);
-                round_row(x, to, self.scales.write(row * chunks..(row + 1) * chunks));
-            }
+            round_row(x, Kind::of(matrix.ty), unsafe {
+                self.rounded.write(row * blocks..(row + 1) * blocks)
+            });
         }
     }
 
@@ -257,13 +259,19 @@ impl<'a> Network<'a> {
             to.iter_mut().for_each(|to| F32x8::load(to).add(y).store(to));
         };
         self.round(worker, self.attention, (rows, d), block.attn_output)?;
-        matmul(worker, block.attn_output, self.rows(self.attention, rows, d), |row, first, y| {
-            add(x, row * d + first, F32x8::load(y));
-        });
+        matmul(
+            self.machine,
+            worker,
+            block.attn_output,
+            self.rows(self.attention, rows, d),
+            |row, first, y| {
+                add(x, row * d + first, F32x8::load(y));
+            },
+        );
         self.done(worker, Part::Products)?;
         let [up, up_bias] = block.up;
         self.norm(worker, x, block.ffn_norm, rows, up)?;
-        matmul(worker, up, self.rows(self.h, rows, d), |row, first, y| {
+        matmul(self.machine, worker, up, self.rows(self.h, rows, d), |row, first, y| {
             let y = gelu(F32x8::load(y).add(up_bias.eight(first)));
             let to = eight(self.up, row * f + first).as_chunks_mut().0;
             to.iter_mut().for_each(|to| y.store(to));
@@ -271,7 +279,7 @@ impl<'a> Network<'a> {
         self.done(worker, Part::Products)?;
         let [down, down_bias] = block.down;
         self.round(worker, self.up, (rows, f), down)?;
-        matmul(worker, down, self.rows(self.up, rows, f), |row, first, y| {
+        matmul(self.machine, worker, down, self.rows(self.up, rows, f), |row, first, y| {
             add(x, row * d + first, F32x8::load(y).add(down_bias.eight(first)));
         });
         self.done(worker, Part::Products)

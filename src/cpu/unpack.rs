@@ -39,6 +39,13 @@ impl<'a> Matrix<'a> {
         &bytes[place(columns.start)..place(columns.end)]
     }
 
+    /// All from where some columns of a row lie on, and the bytes from one row to the next.
+    #[inline(always)]
+    pub(super) fn rows_bytes(&self, row: usize, columns: Range<usize>) -> (&'a [u8], usize) {
+        let start = row * self.row_bytes + columns.start / self.ty.block_len() * self.ty.block_bytes();
+        (&self.bytes[start..], self.row_bytes)
+    }
+
     /// Has some columns of a row brought nearer.
     #[inline(always)]
     pub(super) fn prefetch(&self, row: usize, columns: Range<usize>) {

@@ -142,6 +142,19 @@ impl F32x8 {
         Self(unsafe { _mm256_sub_ps(self.0, b.0) })
     }
 
+    /// The nearest whole numbers, even ones where two are as near; of numbers that fit.
+    #[inline(always)]
+    pub(crate) fn round(self) -> [i8; 8] {
+        let mut to = [0; 8];
+        // SAFETY: see above.
+        unsafe {
+            let whole = _mm256_cvtps_epi32(self.0);
+            let half = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
+            _mm_storel_epi64(to.as_mut_ptr().cast(), _mm_packs_epi16(half, half));
+        }
+        to
+    }
+
     /// The larger of each two; `b` where one is not a number.
     #[inline(always)]
     pub(crate) fn max(self, b: Self) -> Self {
@@ -197,111 +210,6 @@ impl F32x8 {
     pub(crate) fn or_where_negative(self, b: Self, sign: Self) -> Self {
         // SAFETY: see above.
         Self(unsafe { _mm256_blendv_ps(self.0, b.0, sign.0) })
-    }
-}
-
-/// Sixteen whole numbers of 16 bits.
-#[derive(Clone, Copy)]
-pub(crate) struct I16x16(__m256i);
-
-/// Eight whole numbers of 32 bits.
-#[derive(Clone, Copy)]
-pub(crate) struct I32x8(__m256i);
-
-impl I16x16 {
-    #[inline(always)]
-    pub(crate) fn splat(x: i16) -> Self {
-        // SAFETY: see above.
-        Self(unsafe { _mm256_set1_epi16(x) })
-    }
-
-    #[inline(always)]
-    pub(crate) fn load(x: &[i16; 16]) -> Self {
-        // SAFETY: see above.
-        Self(unsafe { _mm256_loadu_si256(x.as_ptr().cast()) })
-    }
-
-    #[inline(always)]
-    pub(crate) fn store(self, to: &mut [i16; 16]) {
-        // SAFETY: see above.
-        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), self.0) }
-    }
-
-    /// Signed bytes.
-    #[inline(always)]
-    pub(crate) fn from_i8(x: &[u8; 16]) -> Self {
-        // SAFETY: see above.
-        Self(unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(x.as_ptr().cast())) })
-    }
-
-    #[inline(always)]
-    pub(crate) fn from_u8(x: &[u8; 16]) -> Self {
-        // SAFETY: see above.
-        Self(unsafe { _mm256_cvtepu8_epi16(_mm_loadu_si128(x.as_ptr().cast())) })
-    }
-
-    /// The nearest whole numbers, even ones where two are as near; of numbers that fit.
-    #[inline(always)]
-    pub(crate) fn round(low: F32x8, high: F32x8) -> Self {
-        // SAFETY: see above.
-        unsafe {
-            let both = _mm256_packs_epi32(_mm256_cvtps_epi32(low.0), _mm256_cvtps_epi32(high.0));
-            Self(_mm256_permute4x64_epi64::<0b11_01_10_00>(both))
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) fn add(self, b: Self) -> Self {
-        // SAFETY: see above.
-        Self(unsafe { _mm256_add_epi16(self.0, b.0) })
-    }
-
-    #[inline(always)]
-    pub(crate) fn and(self, b: Self) -> Self {
-        // SAFETY: see above.
-        Self(unsafe { _mm256_and_si256(self.0, b.0) })
-    }
-
-    #[inline(always)]
-    pub(crate) fn shift_left<const N: i32>(self) -> Self {
-        // SAFETY: see above.
-        Self(unsafe { _mm256_slli_epi16::<N>(self.0) })
-    }
-
-    /// Zeros come in from above.
-    #[inline(always)]
-    pub(crate) fn shift_right<const N: i32>(self) -> Self {
-        // SAFETY: see above.
-        Self(unsafe { _mm256_srli_epi16::<N>(self.0) })
-    }
-
-    /// self * b / 2^15, rounded.
-    #[inline(always)]
-    pub(crate) fn scale(self, b: Self) -> Self {
-        // SAFETY: see above.
-        Self(unsafe { _mm256_mulhrs_epi16(self.0, b.0) })
-    }
-}
-
-impl I32x8 {
-    #[inline(always)]
-    pub(crate) fn zero() -> Self {
-        // SAFETY: see above.
-        Self(unsafe { _mm256_setzero_si256() })
-    }
-
-    /// self + a b, of which each two neighbours make one number.
-    #[inline(always)]
-    pub(crate) fn add_products(self, a: I16x16, b: I16x16) -> Self {
-        // SAFETY: see above.
-        Self(unsafe { _mm256_add_epi32(self.0, _mm256_madd_epi16(a.0, b.0)) })
-    }
-
-    /// The sum of each of four, in floats: eight of the numbers may be more than 32 bits hold.
-    #[inline(always)]
-    pub(crate) fn sums(x: [Self; 4]) -> [f32; 4] {
-        // SAFETY: see above.
-        F32x8::sums(x.map(|x| F32x8(unsafe { _mm256_cvtepi32_ps(x.0) })))
     }
 }
 

@@ -1,0 +1,113 @@
+//! Sixteen rows at once, in whole numbers: the instructions that the machine turns out to have.
+//!
+//! A value of an [`Isa`] is the proof that the machine has its instructions, so its methods are safe.
+//! [`Machine::detect`] makes one when a program starts to compute; all of them give the same bits.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+/// Weight rows that are multiplied together.
+pub(super) const STRIP: usize = 16;
+/// Bytes of four columns of a strip: those of the first row, then those of the second, and so on.
+pub(super) type FourColumns = [u8; 4 * STRIP];
+
+/// A set of instructions.
+pub(super) trait Isa: Copy {
+    /// Rows of a pass that are best multiplied together: 8, 4, 2 or 1, as registers allow.
+    const ROWS: usize;
+
+    /// [`FourColumns`].
+    type Bytes: Copy;
+    /// A whole number of 32 bits for each row.
+    type Whole: Copy;
+    /// A float for each row.
+    type Float: Copy;
+
+    fn load(self, x: &FourColumns) -> Self::Bytes;
+    fn store(self, x: Self::Bytes, to: &mut FourColumns);
+    /// Sixteen bytes of each of sixteen rows that lie `stride` apart, as four times [`FourColumns`].
+    fn transpose(self, rows: &[u8], stride: usize) -> [Self::Bytes; 4];
+    fn splat_byte(self, x: u8) -> Self::Bytes;
+    fn and(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    /// Byte by byte, modulo 256.
+    fn add(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    /// Of four bytes as one number. (What crosses from byte to byte is the caller's to mask.)
+    fn shift_left<const N: u32>(self, x: Self::Bytes) -> Self::Bytes;
+    /// As [`Isa::shift_left`]; zeros come in from above.
+    fn shift_right<const N: u32>(self, x: Self::Bytes) -> Self::Bytes;
+    /// The lowest of each row's four bytes.
+    fn lowest_byte(self, x: Self::Bytes) -> Self::Float;
+
+    /// `start` and the products of four times J columns of a strip with as many of M rows.
+    ///
+    /// No weight is above `MOST`: 15, 63 or 255. If it is 255, they are signed numbers and 128 more, and `start` is
+    /// -128 times the sum of the row's columns.
+    fn products<const J: usize, const M: usize, const MOST: u8>(
+        self,
+        weights: &[FourColumns; J],
+        rows: [&[[i8; 4]; J]; M],
+        start: [i32; M],
+    ) -> [Self::Whole; M];
+
+    fn to_float(self, x: Self::Whole) -> Self::Float;
+    fn splat(self, x: f32) -> Self::Float;
+    fn load_floats(self, x: &[f32; STRIP]) -> Self::Float;
+    fn store_floats(self, x: Self::Float, to: &mut [f32; STRIP]);
+    fn mul(self, a: Self::Float, b: Self::Float) -> Self::Float;
+    /// a * b + c, rounded once.
+    fn mul_add(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
+}
+
+/// A piece of work for any instructions.
+pub(super) trait Task {
+    fn run<I: Isa>(self, isa: I);
+}
+
+/// The best instructions that a machine has.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Machine {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512),
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(avx2::AvxVnni),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+    Portable(portable::Portable),
+}
+
+impl Machine {
+    /// Asks the processor.
+    pub(super) fn detect() -> Self {
+        Self::all().next().unwrap_or(Self::Portable(portable::Portable))
+    }
+
+    /// Whatever this machine has, the best first.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let special = [
+            avx512::Avx512::detect().map(Self::Avx512),
+            avx2::AvxVnni::detect().map(Self::AvxVnni),
+            avx2::Avx2::detect().map(Self::Avx2),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let special = [None; 0];
+        special.into_iter().flatten().chain([Self::Portable(portable::Portable)])
+    }
+
+    /// Does a task with these instructions.
+    pub(super) fn run(self, task: impl Task) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(isa) => isa.run(task),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(isa) => isa.run(task),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(isa) => isa.run(task),
+            Self::Portable(isa) => task.run(isa),
+        }
+    }
+}
