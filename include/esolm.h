@@ -148,7 +148,8 @@
 #define ESOLM_MODE_COPY 1
 
 /*
- esolm_context_params.kv_type: half precision.
+ esolm_context_params.kv_type: half precision. A model whose keys or values reach 65520 needs ESOLM_KV_F32; on the CPU
+ its passes end with ESOLM_ERR_NOT_FINITE.
  */
 #define ESOLM_KV_F16 0
 
@@ -873,7 +874,7 @@ typedef struct esolm_text_score {
 #define ESOLM_ERR_TOKENIZER 10
 
 /*
- The network produced NaN or infinity: the model is damaged.
+ The network produced NaN or infinity: the model is damaged, or needs a K/V cache in f32. The message says which.
  */
 #define ESOLM_ERR_NOT_FINITE 11
 
