@@ -157,7 +157,7 @@ pub struct Progress {
 /// # Errors
 /// [`Error::BadFile`] naming the tensor or key that is damaged, missing, too many or contradictory;
 /// [`Error::Unsupported`] for models that cannot run (time conditioning, other algorithms);
-/// [`Error::InvalidArgument`] for an option that is missing or contradicts the input, and an output that exists;
+/// [`Error::InvalidArgument`] for an option that is missing or contradicts the input, and an output that exists or is read;
 /// [`Error::Tokenizer`] for a tokenizer that is not the model's; [`Error::Io`].
 pub fn convert(
     input: &Path,
@@ -166,7 +166,11 @@ pub fn convert(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report> {
     let weights = weights_file(input);
-    refuse_input_as_output(&weights, output)?;
+    let beside = ["config.json", "tokenizer.json"].map(|name| weights.with_file_name(name));
+    let given = options.tokenizer.iter().chain(&options.importance);
+    for file in beside.iter().chain([&weights]).chain(given) {
+        refuse_input_as_output(file, output)?;
+    }
     let threads = pack::count_threads(options.threads)?;
     let pending = PendingFile::create(output, options.force)?;
     let mut source = open(&weights, options)?;
@@ -195,10 +199,7 @@ pub fn convert(
     let (types, replaced) = policy.types(&config)?;
     notes.extend(replaced);
     let importance = match &options.importance {
-        Some(path) => {
-            refuse_input_as_output(path, output)?;
-            Some(Importance::read(path, &config)?)
-        }
+        Some(path) => Some(Importance::read(path, &config)?),
         None => None,
     };
 
@@ -329,10 +330,10 @@ fn read_small(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Stops `force` from replacing the checkpoint itself, also through a link.
-fn refuse_input_as_output(weights: &Path, output: &Path) -> Result<()> {
-    match (weights.canonicalize(), output.canonicalize()) {
-        (Ok(weights), Ok(output)) if weights == output => {
+/// Stops `force` from replacing what is read, also through a link.
+fn refuse_input_as_output(input: &Path, output: &Path) -> Result<()> {
+    match (input.canonicalize(), output.canonicalize()) {
+        (Ok(input), Ok(output)) if input == output => {
             Err(Error::invalid(format!("{} is both input and output", output.display())))
         }
         _ => Ok(()),
