@@ -163,6 +163,56 @@ fn templates_orders_and_constraints() {
 }
 
 #[test]
+fn allowed_tokens_are_all_that_is_written_there() {
+    let run = |allow: &[&str]| {
+        let allow = allow.iter().flat_map(|rule| ["--allow", rule]);
+        let args = ["generate", "-p", "The king", "-n", "24", "--seed", "2", "--steps", "6", "--json"];
+        esolm(&args.into_iter().chain(allow).collect::<Vec<_>>())
+    };
+    let tokens = |allow: &[&str]| -> Vec<u64> {
+        let output = run(allow);
+        assert_eq!(output.status.code(), Some(0), "{allow:?}: {}", err(&output));
+        let report: serde_json::Value = serde_json::from_str(out(&output).lines().last().unwrap()).unwrap();
+        report["tokens"][0].as_array().unwrap().iter().map(|token| token.as_u64().unwrap()).collect()
+    };
+    let id = |text: &str| out(&esolm(&["tokenize", text])).trim().parse::<u64>().unwrap();
+    let free = tokens(&[]);
+    let [and, the, equals] = [" and", " the", "="].map(id);
+    let bound = tokens(&["4= and, the", "9-12==,#7", " 14 - 14 =="]);
+    assert!([and, the].contains(&bound[4]), "{bound:?}");
+    assert!(bound[9..=12].iter().all(|token| [equals, 7].contains(token)), "{bound:?}");
+    assert_eq!(bound[14], equals);
+    assert!(free[9..=12].iter().all(|token| ![equals, 7].contains(token)), "{free:?}");
+    // What the prompt has there may be among the allowed.
+    assert_eq!(tokens(&[&format!("1=#5,#{}", bound[1])])[..2], free[..2]);
+    let all = tokens(&["2-23=#7"]);
+    assert!(all[2..].iter().all(|&token| token == 7) && all.len() == 24, "{all:?}");
+    for (allow, says) in [
+        (&["5"][..], "'5' is not POSITION="),
+        (&["=the"], "'=the' is not"),
+        (&["x=the"], "'x=the' is not"),
+        (&["5-=the"], "'5-=the' is not"),
+        (&["1-2-3=the"], "'1-2-3=the' is not"),
+        (&["99999999999=the"], "is not POSITION="),
+        (&["9-3=the"], "9 comes after 3"),
+        (&["0-4294967295=the"], "position 4294967295 is beyond the model's 256 tokens"),
+        (&["24=the"], "position 24: beyond the length of 24"),
+        (&["5="], "--allow: '' is not a token"),
+        (&["5=the,"], "--allow: '' is not a token"),
+        (&["5=the,happily ever after"], "--allow: 'happily ever after' is"),
+        (&["5=#4096"], "position 5: there is no token 4096"),
+        (&["5=the", "3-7=a"], "position 5: the position is given twice"),
+        (&["1=#5"], "position 1: the prompt has token"),
+    ] {
+        let output = run(allow);
+        assert_eq!(output.status.code(), Some(2), "{allow:?}: {}", err(&output));
+        assert!(err(&output).contains(says) && out(&output).is_empty(), "{allow:?}: {}", err(&output));
+    }
+    let banned = ["generate", "-n", "9", "--allow", "5=the", "--ban", "the"];
+    assert!(err(&esolm(&banned)).contains("position 5: every one is banned"));
+}
+
+#[test]
 fn adaptive_steps_and_states() {
     let steps = |adaptive: &str| {
         let args = ["generate", "--json", "-n", "64", "--seed", "5", "--adaptive", adaptive];
@@ -355,6 +405,8 @@ fn tokens_and_back() {
     let ids: Vec<&str> = ids.split_whitespace().collect();
     assert_eq!(out(&esolm(&[&["detokenize"], &ids[..]].concat())), "The king <|endoftext|>");
     assert_eq!(out(&esolm(&["detokenize", "--json", "[0,0]"])), "\"<|endoftext|><|endoftext|>\"\n");
+    let words = ["tokenize", "Once", "upon a", "time"];
+    assert_eq!(out(&esolm(&words)), out(&esolm(&["tokenize", "Once upon a time"])));
     for unknown in ["4097", "-1", "x", "1.5", "4294967296"] {
         let refused = esolm(&["detokenize", "--", unknown]);
         assert!(refused.status.code() == Some(2) && err(&refused).contains(unknown), "{}", err(&refused));
@@ -422,9 +474,17 @@ fn help_teaches() {
     let help = out(&esolm(&["--help"]));
     assert!(help.contains("Examples:") && help.contains("Exit codes:"));
     let help = out(&esolm(&["generate", "--help"]));
-    for word in
-        ["--alpha0", "--steps", "--watch", "--top-p", "ESOLM_MODEL", "strided:S", "{{mask 12}}", "Examples:"]
-    {
+    for word in [
+        "--alpha0",
+        "--steps",
+        "--watch",
+        "--top-p",
+        "ESOLM_MODEL",
+        "strided:S",
+        "{{mask 12}}",
+        "POSITION[-LAST]=TOKEN",
+        "Examples:",
+    ] {
         assert!(help.contains(word), "{word} is missing from the help");
     }
     let help = out(&esolm(&["quantize", "--help"]));

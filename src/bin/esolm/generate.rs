@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use esolm::{
-    Context, ContextParams, Error, GenerateParams, KvType, Model, Prompt, Result, Sampling, Step, Template,
-};
+use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Sampling, Step, Template};
 use serde_json::json;
 
-use crate::model_file::{ModelArgs, human_bytes, kv_types, read_stdin, resident_memory};
+use crate::model_file::{ComputeArgs, ModelArgs, human_bytes, read_stdin, resident_memory};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::steering::SteeringArgs;
 use crate::watch::Watch;
@@ -61,12 +59,8 @@ pub struct Args {
     /// Texts to write side by side.
     #[arg(long, default_value_t = 1, value_name = "B")]
     batch: usize,
-    /// CPU threads; one per core if not given.
-    #[arg(long, default_value_t = 0, value_name = "N", hide_default_value = true)]
-    threads: usize,
-    /// Precision of the K/V cache.
-    #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
-    kv_type: KvType,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Print JSON: a line for each step with the tokens it wrote and their log-probabilities under the model, and then
     /// one with texts, tokens, orders and times.
     #[arg(long)]
@@ -88,26 +82,21 @@ Examples:
   esolm generate -p \"The king\" --order blocks:32 --schedule 2                     block by block, two at a time
   esolm generate -p \"The king\" --order ltr --alpha0 0 --ban \" queen\"            left to right, without a word
   esolm generate -p \"The king\" --adaptive conf:0.05                               as many at a time as are sure
+  esolm generate -p \"The\" -n 8 --allow \"1= king, queen\" --allow \"7=.,!\"         one of these tokens there
   esolm generate -p \"The king\" -n 64 --state king.state                           write, and keep the state;
   esolm generate -p \" Then\" -n 128 --state king.state                             go on from it
   esolm generate -p - --json < prompt.txt                                         for programs";
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let started = Instant::now();
-    let model = args.model.open()?;
+    let model = args.model.open(&args.compute.device)?;
     let (mut prompts, length) = prompts(args, &model)?;
     let steering = args.steering.read(&model)?;
-    let context_params = ContextParams {
-        sequences: prompts.len(),
-        length,
-        threads: args.threads,
-        kv_type: args.kv_type,
-        ..ContextParams::default()
-    };
+    let context_params = ContextParams { sequences: prompts.len(), length, ..args.compute.context_params() };
     let mut context = Context::new(&model, &context_params)?;
     if args.state.is_some() {
         // What cannot be saved is said before anything is written.
-        context.save()?;
+        context.saved_size()?;
     }
     let seed = args.seed.unwrap_or_else(fresh_seed);
     let params = steering.apply(GenerateParams {

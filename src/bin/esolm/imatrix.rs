@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use esolm::Result;
 use esolm::convert::{ImatrixOptions, imatrix};
-use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::progress;
 
 const HELP: &str = "\
 The model writes the text's own words, in random orders and many per step as it would write its own, and for each
@@ -53,16 +54,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let Args { length, pieces, steps, seed, threads, force, .. } = *args;
     let options = ImatrixOptions { length, pieces, steps, seed, threads, force };
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} pieces {eta}") {
-        bar.set_style(style);
-    }
-    let observation = imatrix(&args.model, &args.text, &args.output, &options, &mut |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    });
-    bar.finish_and_clear();
-    let observation = observation?;
+    let observation =
+        progress::of_items("pieces", |show| imatrix(&args.model, &args.text, &args.output, &options, show))?;
     eprintln!(
         "{}: {} matrices, from {} pieces of {} tokens",
         args.output.display(),

@@ -10,6 +10,7 @@ mod imatrix;
 mod inspect;
 mod model_file;
 mod plot;
+mod progress;
 mod quality;
 mod quantize;
 mod score;

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use esolm::quality::{Quality, QualityOptions, compare};
-use esolm::{Error, KvType, LoadOptions, Model, Result};
+use esolm::{Error, Model, Result};
 use serde_json::{Value, json};
 
-use crate::model_file::{kv_types, read_text};
+use crate::model_file::{ComputeArgs, read_text};
 use crate::plot::{Axis, Plot, Point, Series};
-use crate::score::windows_bar;
+use crate::progress;
 
 const HELP: &str = "\
 All files write the text in the same orders and steps, side by side: half of it (or what --alpha0 says) by diffusion in
@@ -53,15 +53,8 @@ pub struct Args {
     /// Chooses orders and schedules.
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
-    /// CPU threads; one per core if not given.
-    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
-    threads: usize,
-    /// Precision of the K/V cache.
-    #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
-    kv_type: KvType,
-    /// The device that computes.
-    #[arg(long, default_value = "auto", value_name = "NAME")]
-    device: String,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Write the figures to this file, as JSON.
     #[arg(long, value_name = "OUT")]
     json: Option<PathBuf>,
@@ -79,7 +72,7 @@ struct Measured {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let load = LoadOptions { device: args.device.clone(), ..LoadOptions::default() };
+    let load = args.compute.load_options();
     let paths: Vec<&Path> = std::iter::once(&args.base).chain(&args.others).map(PathBuf::as_path).collect();
     let models = paths.iter().map(|path| Model::open(path, &load)).collect::<Result<Vec<_>>>()?;
     let text = read_text(&args.text)?;
@@ -91,23 +84,22 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         alpha_0: args.alpha0,
         steps: args.steps,
         seed: args.seed,
-        threads: args.threads,
-        kv_type: args.kv_type,
+        threads: args.compute.threads,
+        kv_type: args.compute.kv_type,
     };
-    let bar = windows_bar();
-    let qualities = compare(&models, &tokens, &options, |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-        ControlFlow::Continue(())
-    });
-    bar.finish_and_clear();
+    let qualities = progress::of_items("windows", |show| {
+        compare(&models, &tokens, &options, |done, all| {
+            show(done, all);
+            ControlFlow::Continue(())
+        })
+    })?;
     let measured = |((path, model), quality): ((&&Path, &Model), Quality)| Measured {
         name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         bytes: model.file_bytes(),
         bits_per_weight: model.tensor_bytes() as f64 * 8.0 / model.parameter_count() as f64,
         quality,
     };
-    let all: Vec<Measured> = paths.iter().zip(&models).zip(qualities?).map(measured).collect();
+    let all: Vec<Measured> = paths.iter().zip(&models).zip(qualities).map(measured).collect();
     if let Some(path) = &args.json {
         let report = json!({ "seed": args.seed, "steps": args.steps, "alpha_0": options.alpha_0,
                              "files": all.iter().map(to_json).collect::<Vec<_>>() });

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use esolm::Result;
-use esolm::convert::{Policy, Progress, QuantizeOptions, Rule, quantize};
+use esolm::convert::{Policy, QuantizeOptions, Rule, quantize};
 use esolm::gguf::TensorType;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::model_file::human_bytes;
+use crate::progress;
 
 /// The types that a file can be written in, largest first.
 pub const TYPES: [&str; 12] =
@@ -84,13 +84,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         threads: args.details.threads,
         force: args.force,
     };
-    let bar = progress_bar();
-    let report = quantize(&args.input, &args.output, &options, &mut |progress| show(&bar, progress));
-    bar.finish_and_clear();
-    let report = report?;
-    for note in &report.notes {
-        eprintln!("note: {note}");
-    }
+    let report = progress::of_file(|show| quantize(&args.input, &args.output, &options, show))?;
+    progress::notes(&report.notes);
     eprintln!(
         "{}: {}, {:.1} M parameters, {}, {:.2} bits per weight (before: {})",
         args.output.display(),
@@ -101,19 +96,4 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         human_bytes(report.file_bytes.0),
     );
     Ok(ExitCode::SUCCESS)
-}
-
-/// A bar for bytes written.
-pub fn progress_bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {msg}") {
-        bar.set_style(style);
-    }
-    bar
-}
-
-/// Moves the bar on.
-pub fn show(bar: &ProgressBar, progress: Progress) {
-    bar.set_length(progress.total_bytes);
-    bar.set_position(progress.bytes);
 }

@@ -4,11 +4,11 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use esolm::config::Variant;
-use esolm::{Context, ContextParams, Error, Estimate, KvType, Model, Result, ScoreParams, TextScore};
-use indicatif::{ProgressBar, ProgressStyle};
+use esolm::{Context, ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore};
 use serde_json::json;
 
-use crate::model_file::{ModelArgs, kv_types, read_text};
+use crate::model_file::{ComputeArgs, ModelArgs, read_text};
+use crate::progress;
 
 const HELP: &str = "\
 The text is cut into windows of the model's length (--length for less), one after the other, and each is scored by
@@ -56,28 +56,19 @@ pub struct Args {
     /// Chooses orders, times and masks.
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
-    /// CPU threads; one per core if not given.
-    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
-    threads: usize,
-    /// Precision of the K/V cache.
-    #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
-    kv_type: KvType,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Print one JSON object, with the log-probability of each token.
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let model = args.model.open()?;
+    let model = args.model.open(&args.compute.device)?;
     let params = params(args, &model)?;
     let text = read_text(&args.file)?;
     let tokenizer = model.tokenizer()?;
-    let context_params = ContextParams {
-        length: args.length,
-        threads: args.threads,
-        kv_type: args.kv_type,
-        ..ContextParams::default()
-    };
+    let context_params = ContextParams { length: args.length, ..args.compute.context_params() };
     let mut context = Context::new(&model, &context_params)?;
     let mut tokens = tokenizer.encode(&text)?;
     let mut bytes = text.len();
@@ -85,14 +76,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         tokens.truncate(args.windows * context.length());
         bytes = tokenizer.decode(&tokens)?.len();
     }
-    let bar = windows_bar();
-    let score = context.score_text(&tokens, &params, |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-        ControlFlow::Continue(())
-    });
-    bar.finish_and_clear();
-    let score = score?;
+    let score = progress::of_items("windows", |show| {
+        context.score_text(&tokens, &params, |done, all| {
+            show(done, all);
+            ControlFlow::Continue(())
+        })
+    })?;
     let report = if args.json {
         json(&score, &params, &tokens, bytes)
     } else {
@@ -114,15 +103,6 @@ fn params(args: &Args, model: &Model) -> Result<ScoreParams> {
         0 => Err(Error::InvalidArgument("neither orders nor draws: nothing to do".into())),
         _ => Ok(ScoreParams { orders, random_order, draws, alpha_0, seed: args.seed }),
     }
-}
-
-/// A bar for windows of a text, on standard error.
-pub fn windows_bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} windows {eta}") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn order_name(params: &ScoreParams) -> String {
