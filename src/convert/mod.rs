@@ -248,12 +248,22 @@ fn weights_file(input: &Path) -> PathBuf {
 
 /// Opens the weights by what the file is, not by what it is called.
 fn open(path: &Path, options: &Options) -> Result<Source> {
-    let mut start = [0; 2];
-    File::open(path).and_then(|mut f| f.read_exact(&mut start)).map_err(|e| Error::io(path, e))?;
-    match start {
-        [b'P', b'K'] => checkpoint::open(path, options.raw_weights),
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    file.take(8).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;
+    match *start.as_slice() {
+        [b'P', b'K', ..] => checkpoint::open(path, options.raw_weights),
+        [b'G', b'G', b'U', b'F', ..] => Err(Error::invalid(format!(
+            "{} is a model file already; `esolm quantize` changes its types",
+            path.display()
+        ))),
+        // A safetensors file begins with a length of 8 bytes.
+        _ if start.len() < 8 => Err(Error::bad_file(
+            path.display().to_string(),
+            "neither a training checkpoint nor a safetensors file",
+        )),
         // A pickle that is no zip: what torch.save wrote before version 1.6.
-        [0x80, 2..=5] if path.extension().is_none_or(|e| e != "safetensors") => {
+        [0x80, 2..=5, ..] if path.extension().is_none_or(|e| e != "safetensors") => {
             Err(Error::Unsupported(format!(
                 "{}: a checkpoint in PyTorch's old format; load and save it again with PyTorch 1.6 or later",
                 path.display()

@@ -9,10 +9,10 @@ use esolm::convert::{ImatrixOptions, imatrix};
 use crate::progress;
 
 const HELP: &str = "\
-The model writes the text's own words, in random orders and many per step as it would write its own, and for each
-matrix the mean square of what goes in is noted by column. `esolm quantize --imatrix` then keeps the errors small
-where much goes in. Take text of the kind that the model is to write, but not the text that its quality is measured
-on, and the model in f32 or f16. On a machine that is busy otherwise, --threads 1 is faster than all cores.
+The model writes the text's own words, in random orders and many per step as it would write its own, and for each \
+matrix the mean square of what goes in is noted by column. `esolm quantize --imatrix` then keeps the errors small where \
+much goes in. Take text of the kind that the model is to write, but not the text that its quality is measured on, and \
+the model in f32 or f16. On a machine that is busy otherwise, --threads 1 is faster than all cores.
 
 The output is a GGUF file with an f32 tensor for each matrix, of the matrix's name.
 

@@ -1,5 +1,6 @@
 //! Which model a command works on, and what computes it.
 
+use std::io::Read;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -26,11 +27,16 @@ impl ModelArgs {
     /// Opens the model on a device.
     pub fn open(&self, device: &str) -> Result<Model> {
         let options = self.options(device);
-        match self.model.clone().or_else(|| std::env::var_os("ESOLM_MODEL").map(PathBuf::from)) {
+        match self.model.clone().or_else(|| from_environment()) {
             Some(path) => Model::open(path, &options),
             None => built_in(&options),
         }
     }
+}
+
+/// The file that ESOLM_MODEL names; set to nothing it is as if it were not set.
+fn from_environment() -> Option<PathBuf> {
+    std::env::var_os("ESOLM_MODEL").filter(|name| !name.is_empty()).map(PathBuf::from)
 }
 
 #[cfg(feature = "embed-model")]
@@ -103,14 +109,23 @@ pub fn words_or_stdin(words: &[String]) -> Result<String> {
 
 /// The whole of standard input as text.
 pub fn read_stdin() -> Result<String> {
-    std::io::read_to_string(std::io::stdin())
-        .map_err(|source| Error::Io { file: "standard input".into(), source })
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().read_to_end(&mut bytes);
+    text("standard input", read.map(|_| bytes))
 }
 
 /// A text file; `-` is standard input.
 pub fn read_text(file: &str) -> Result<String> {
     match file {
         "-" => read_stdin(),
-        file => std::fs::read_to_string(file).map_err(|source| Error::Io { file: file.into(), source }),
+        file => text(file, std::fs::read(file)),
     }
+}
+
+fn text(file: &str, bytes: std::io::Result<Vec<u8>>) -> Result<String> {
+    let bytes = bytes.map_err(|source| Error::Io { file: file.into(), source })?;
+    String::from_utf8(bytes).map_err(|e| Error::BadFile {
+        file: file.into(),
+        what: format!("the text is not UTF-8: {}", e.utf8_error()),
+    })
 }

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use esolm::quality::{Quality, QualityOptions, compare};
 use esolm::{Error, Model, Result};
 use serde_json::{Value, json};
@@ -13,18 +14,19 @@ use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
 
 const HELP: &str = "\
-All files write the text in the same orders and steps, side by side: half of it (or what --alpha0 says) by diffusion in
---steps steps, the rest from left to right. For each token the files' distributions are compared with BASE's. Take
-text that the model was not trained on.
+All files write the text in the same orders and steps, side by side: half of it (or what --alpha0 says) by diffusion in \
+--steps steps, the rest from left to right. For each token the files' distributions are compared with BASE's. Take text \
+that the model was not trained on.
 
-  NLL         negative log-likelihood in nats per token, of texts written in these steps
-  +%          by how much it is above BASE's, with the standard error over the windows
-  KL          mean divergence of the distributions from BASE's, in nats; KL 99.9 is what one in a thousand exceeds
-  same top    tokens whose most likely value is BASE's
-  tokens/s    of the steps, on this machine, as one text at a time
+  NLL        negative log-likelihood in nats per token, in these steps
+  +%         how much it is above BASE's, with the standard error over windows
+  KL         mean divergence of the distributions from BASE's, in nats
+  KL 99.9    what one divergence in a thousand exceeds
+  same top   tokens whose most likely value is BASE's
+  tokens/s   of the steps, on this machine, as one text at a time
 
 Example:
-  esolm quality model-f32.gguf model-q8_0.gguf model-q4_k.gguf --text heldout.txt --plot quality.svg";
+  esolm quality f32.gguf q8_0.gguf q4_k.gguf --text heldout.txt --plot out.svg";
 
 /// Measure what smaller files of a model lose.
 #[derive(clap::Args)]
@@ -36,7 +38,7 @@ pub struct Args {
     #[arg(required = true)]
     others: Vec<PathBuf>,
     /// A text file (UTF-8); `-` reads standard input.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
     text: String,
     /// Most windows of the text to take, spread over it; 0 for the whole text.
     #[arg(long, default_value_t = 64, value_name = "N")]
@@ -100,6 +102,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         quality,
     };
     let all: Vec<Measured> = paths.iter().zip(&models).zip(qualities).map(measured).collect();
+    crate::print(&table(&all))?;
     if let Some(path) = &args.json {
         let report = json!({ "seed": args.seed, "steps": args.steps, "alpha_0": options.alpha_0,
                              "files": all.iter().map(to_json).collect::<Vec<_>>() });
@@ -108,7 +111,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(path) = &args.plot {
         crate::write(path, &plot(&all).svg())?;
     }
-    crate::print(&table(&all))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -128,14 +130,17 @@ fn table(all: &[Measured]) -> String {
     for m in all {
         let q = &m.quality;
         let percent = |nats: f64| nats / base * 100.0;
+        let error = percent(q.difference.standard_error);
+        // One window has no error that could be known.
+        let error = if error.is_finite() { format!("{error:.3}") } else { "?".into() };
         out += &format!(
-            "| {:width$} | {:5.2} | {:4.2} | {:.4} | {:+7.3} ({:.3}) | {:.5} | {:7.4} | {:6.2} % | {:8.0} |\n",
+            "| {:width$} | {:5.2} | {:4.2} | {:.4} | {:+7.3} ({:>5}) | {:.5} | {:7.4} | {:6.2} % | {:8.0} |\n",
             m.name,
             mebibytes(m.bytes),
             m.bits_per_weight,
             q.nll,
             percent(q.difference.mean),
-            percent(q.difference.standard_error),
+            error,
             q.divergence,
             q.divergence_999,
             q.same_top * 100.0,

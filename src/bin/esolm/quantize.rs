@@ -21,18 +21,22 @@ Types, with their bits per weight:
   Fewer bits are smaller and lose more; below q4_k an importance matrix (--imatrix) is worth its while.
 
 What gets which type:
-  Norms and biases are f32. The embedding (token_embd.weight) and the output matrix (output.weight) have at
-  least six bits: below q6_k they become q6_k. --keep decides otherwise, the last one that matches:
-  PATTERN is a tensor's name with * for anything; blk.last is the last block. `esolm inspect` lists the names.
-  The types in k pack 256 numbers of a row at a time. Where rows are no multiple of that, the next larger type
-  with blocks of 32 is taken (q2_k, q3_k: iq4_nl; q4_k: q5_0; q5_k: q5_1; q6_k: q8_0), where they are no
-  multiple of 32 either f16, and a note says so.
+  Norms and biases are f32. The embedding (token_embd.weight) and the output matrix (output.weight) have at least six \
+bits: below q6_k they become q6_k. --keep decides otherwise, the last one that matches: PATTERN is a tensor's name with \
+* for anything; blk.last is the last block. `esolm inspect` lists the names.
+  The types in k pack 256 numbers of a row at a time. Where rows are no multiple of that, the next larger type with \
+blocks of 32 is taken (q2_k, q3_k: iq4_nl; q4_k: q5_0; q5_k: q5_1; q6_k: q8_0), where they are no multiple of 32 either \
+f16, and a note says so.
 
 Examples:
   esolm quantize model.gguf small.gguf --type q4_k
-  esolm quantize model.gguf small.gguf --type q3_k --keep 'blk.0.*=q5_k' --keep 'blk.last.*=q5_k'
-  esolm quantize model.gguf small.gguf --type q4_k --keep 'token_embd.weight=q4_k' --keep '*.ffn_down.weight=q6_k'
-  esolm imatrix model.gguf text.txt -o model.imatrix    what the matrices' columns are worth
+  # More bits for the first and the last block
+  esolm quantize model.gguf small.gguf --type q3_k \\
+    --keep 'blk.0.*=q5_k' --keep 'blk.last.*=q5_k'
+  # Fewer for the embedding
+  esolm quantize model.gguf small.gguf --type q4_k --keep 'token_embd.weight=q4_k'
+  # Find out first what the matrices' columns are worth
+  esolm imatrix model.gguf text.txt -o model.imatrix
   esolm quantize model.gguf small.gguf --type q2_k --imatrix model.imatrix";
 
 /// Make a model file smaller and faster.

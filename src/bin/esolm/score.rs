@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use esolm::config::Variant;
 use esolm::{Context, ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore};
 use serde_json::json;
@@ -11,21 +12,26 @@ use crate::model_file::{ComputeArgs, ModelArgs, read_text};
 use crate::progress;
 
 const HELP: &str = "\
-The text is cut into windows of the model's length (--length for less), one after the other, and each is scored by
+The text is cut into windows of the model's length (--length for less), one after the other, and each is scored by \
 itself, as in training: its first token is given nothing. A text ends with <|endoftext|> only where it is written.
 
-  in an order    Every token given those before it in the order: from left to right, or with --orders K in K random
-                 orders, log p(text) >= log of the mean probability over them (importance-weighted bound). Costs
-                 two rows of the network for each token and order.
-  at alpha_0     The bound that the model is trained on: a share alpha_0 of the tokens by diffusion, averaged over
-                 times, the rest from left to right. --alpha0 1 is the diffusion bound (NELBO) alone. Costs a row for
-                 each token and draw, and two more if alpha_0 is below 1. +- is the standard error of the draws.
+In an order:
+  Every token given those before it in the order: from left to right, or with --orders K in K random orders, \
+log p(text) >= log of the mean probability over them (importance-weighted bound). Costs two rows of the network for \
+each token and order.
+
+At alpha_0:
+  The bound that the model is trained on: a share alpha_0 of the tokens by diffusion, averaged over times, the rest \
+from left to right. --alpha0 1 is the diffusion bound (NELBO) alone. Costs a row for each token and draw, and two more \
+if alpha_0 is below 1. +- is the standard error of the draws.
 
 Examples:
-  esolm score story.txt                      from left to right, and the bound at the alpha_0 of training
+  # From left to right, and the bound at the alpha_0 of training
+  esolm score story.txt
   esolm score story.txt --orders 16 --draws 0
   esolm score story.txt --alpha0 1 --draws 32
-  esolm score story.txt --json               with the log-probability of each token";
+  # With the log-probability of each token
+  esolm score story.txt --json";
 
 /// Tell how likely a text is.
 #[derive(clap::Args)]
@@ -34,6 +40,7 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// A text file (UTF-8); `-` reads standard input.
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     file: String,
     /// The order in which tokens become known: left to right (unless --orders says otherwise) or random.
     #[arg(long, value_parser = ["ltr", "random"], value_name = "ORDER")]
@@ -118,6 +125,8 @@ fn table(score: &TextScore, params: &ScoreParams, tokens: &[u32], bytes: usize, 
     let windows = tokens.len().div_ceil(length);
     let mut out = format!("{} tokens, {bytes} bytes, {windows} windows\n", tokens.len());
     let mut line = |name: &str, nats: f64, error: Option<f64>, whole: bool| {
+        // One draw for one window has no error that could be known.
+        let error = error.filter(|e| e.is_finite());
         let error = error.map_or(String::new(), |e| format!(" +- {:.4}", e / count));
         out += &format!("{name:26} {:.4}{error} nats per token", nats / count);
         if whole {

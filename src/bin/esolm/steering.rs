@@ -1,8 +1,8 @@
 //! Options that steer a generation: what is written when, and what may be written.
 
-use std::path::Path;
-
 use esolm::{Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Order, Result, Schedule};
+
+use crate::model_file::read_text;
 
 /// Order, schedule and constraints, as they are written on the command line.
 #[derive(clap::Args)]
@@ -10,7 +10,7 @@ use esolm::{Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Ord
 pub struct SteeringArgs {
     /// Which positions come when: random (the default), ltr (left to right), strided:S (step j writes positions j, j+S,
     /// j+2S..; strided:S:shuffle in random order), blocks:S (blocks of S positions from left to right, each at random
-    /// positions), or @FILE with every position once.
+    /// positions), or @FILE with every position once (@- is standard input).
     #[arg(long, default_value = "random", value_name = "ORDER")]
     order: String,
     /// Tokens that each step of the diffusion phase writes, such as 1,2,4,8, or @FILE; the last goes on to the end, so
@@ -65,11 +65,11 @@ impl SteeringArgs {
             allow(text, model, &mut allowed)?;
         }
         let (order, positions) = match self.order.strip_prefix('@') {
-            Some(file) => (OrderKind::Positions, numbers(&read(file)?, "--order")?),
+            Some(file) => (OrderKind::Positions, numbers(&read_text(file)?, "--order")?),
             None => (OrderKind::Named(order(&self.order)?), vec![]),
         };
         let schedule = |text: &String| match text.strip_prefix('@') {
-            Some(file) => numbers(&read(file)?, "--schedule"),
+            Some(file) => numbers(&read_text(file)?, "--schedule"),
             None => numbers(text, "--schedule"),
         };
         Ok(Steering {
@@ -174,10 +174,6 @@ fn token(option: &str, text: &str, model: &Model) -> Result<u32> {
             tokens.len()
         ))),
     }
-}
-
-fn read(file: &str) -> Result<String> {
-    std::fs::read_to_string(Path::new(file)).map_err(|source| Error::Io { file: file.into(), source })
 }
 
 fn bad(option: &str, given: &str, wanted: &str) -> Error {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use esolm::verify::verify;
-use esolm::{Model, Result};
+use esolm::{Error, Model, Result};
 use serde_json::json;
 
 use crate::model_file::ComputeArgs;
@@ -31,6 +31,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if args.tolerance.is_nan() || args.tolerance < 0.0 {
+        let tolerance = args.tolerance;
+        return Err(Error::InvalidArgument(format!("--tolerance {tolerance} is not a number from 0")));
+    }
     let model = Model::open(&args.model, &args.compute.load_options())?;
     let outcomes = verify(&model, &args.golden, args.compute.kv_type, args.compute.threads)?;
     let largest = outcomes

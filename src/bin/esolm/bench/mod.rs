@@ -20,15 +20,19 @@ use made_up::{MadeUp, Shape};
 use measure::{Times, quantile};
 
 const HELP: &str = "\
-Options with a comma take lists; every combination is measured. Combinations take turns, so that a machine that
-slows down for a while slows all of them down; times are medians. Sampling is part of every time.
+Options with a comma take lists; every combination is measured. Combinations take turns, so that a machine that slows \
+down for a while slows all of them down; times are medians. Sampling is part of every time.
 
 Examples:
-  esolm bench                                            the built-in model
-  esolm bench --shape small --type q8_0,q4_k             the published size, without a checkpoint
+  # The built-in model
+  esolm bench
+  # The published size, without a checkpoint
+  esolm bench --shape small --type q8_0,q4_k
   esolm bench --shape small --steps 128 --kernels own,ggml
-  esolm bench --shape small --steps 16,1024 --profile    where a step's time goes
-  esolm bench --shape small --alpha0 0                   one token per step, left to right
+  # Where a step's time goes
+  esolm bench --shape small --steps 16,1024 --profile
+  # One token per step, left to right
+  esolm bench --shape small --alpha0 0
   esolm bench -m model.gguf --batch 1,4,16 --json speed.json";
 
 /// Measure speed and memory.
