@@ -27,7 +27,7 @@ impl ModelArgs {
     /// Opens the model on a device.
     pub fn open(&self, device: &str) -> Result<Model> {
         let options = self.options(device);
-        match self.model.clone().or_else(|| from_environment()) {
+        match self.model.clone().or_else(from_environment) {
             Some(path) => Model::open(path, &options),
             None => built_in(&options),
         }
