@@ -148,7 +148,8 @@
 #define ESOLM_MODE_COPY 1
 
 /*
- esolm_context_params.kv_type: half precision.
+ esolm_context_params.kv_type: half precision. A model whose keys or values reach 65520 needs ESOLM_KV_F32; on the CPU
+ its passes end with ESOLM_ERR_NOT_FINITE.
  */
 #define ESOLM_KV_F16 0
 
@@ -873,7 +874,7 @@ typedef struct esolm_text_score {
 #define ESOLM_ERR_TOKENIZER 10
 
 /*
- The network produced NaN or infinity: the model is damaged.
+ The network produced NaN or infinity: the model is damaged, or needs a K/V cache in f32. The message says which.
  */
 #define ESOLM_ERR_NOT_FINITE 11
 
@@ -1250,11 +1251,12 @@ esolm_status esolm_copy_text(struct esolm_context *context,
 
 /*
  Copies everything known of the current generation, tokens, order, keys and values, for esolm_state_restore. Steps that
- are left are not part of it.
+ are left are not part of it, nor are parameters, constraints and random numbers: esolm_extend takes new ones. A
+ generation that is saved halfway so goes on from the same tokens, but not to the same text.
 
  At most capacity bytes are written, and their number goes to *size_out. If they do not fit, the result is
- ESOLM_ERR_BUFFER_TOO_SMALL, none is written, and *size_out is the number needed; with capacity 0, data may be NULL.
- Takes memory of the same size for the time of the call.
+ ESOLM_ERR_BUFFER_TOO_SMALL, none is written, and *size_out is the number needed; with capacity 0, data may be NULL. That
+ is worked out without saving anything. Otherwise the call takes memory of the same size for its time.
 
  Errors: also ESOLM_ERR_BUSY; ESOLM_ERR_UNSUPPORTED as in esolm_extend, and for weights that are on a GPU.
  */

@@ -152,8 +152,8 @@ impl Editor {
         if rules.is_none() && edit.is_none() {
             return Ok(choice.logits);
         }
-        // Rules and function could hide it.
-        if !choice.logits.iter().all(|logit| logit.is_finite()) {
+        // Rules and function could hide it. (Minus infinity is a token that the network itself rules out.)
+        if choice.logits.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY) {
             return Err(not_finite());
         }
         let Self { row, marks, mask, .. } = self;
@@ -167,14 +167,19 @@ impl Editor {
         }
         if let Some(edit) = edit {
             edit(choice, row)?;
-            check(row, *mask, choice)?;
+            if row.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY) {
+                return Err(no_draw("the logits function left NaN or infinity", choice));
+            }
         }
-        Ok(row)
+        let possible = |(token, logit): (usize, &f32)| token != *mask as usize && *logit > f32::NEG_INFINITY;
+        match row.iter().enumerate().any(possible) {
+            true => Ok(row),
+            false => Err(no_draw("no token is left that can be drawn", choice)),
+        }
     }
 }
 
-/// Numbers too large for f32 become the largest: the network's logits are finite, and what the rules leave is, too,
-/// but for tokens ruled out.
+/// Numbers too large for f32 become the largest, so that what the rules leave is finite, but for tokens ruled out.
 fn apply(rules: &Constraints, choice: &Choice<'_>, text: &[u32], row: &mut [f32], marks: &mut [bool]) {
     if rules.repetition_penalty != 1.0 {
         for &token in text {
@@ -183,13 +188,13 @@ fn apply(rules: &Constraints, choice: &Choice<'_>, text: &[u32], row: &mut [f32]
             {
                 let penalty = rules.repetition_penalty;
                 let penalised = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
-                *logit = penalised.clamp(f32::MIN, f32::MAX);
+                *logit = if logit.is_finite() { penalised.clamp(f32::MIN, f32::MAX) } else { *logit };
             }
         }
         mark(text, marks, false);
     }
     for &(token, bias) in &rules.bias {
-        if let Some(logit) = row.get_mut(token as usize) {
+        if let Some(logit) = row.get_mut(token as usize).filter(|logit| logit.is_finite()) {
             *logit = (*logit + bias).clamp(f32::MIN, f32::MAX);
         }
     }
@@ -215,20 +220,8 @@ fn mark(tokens: &[u32], marks: &mut [bool], value: bool) {
     }
 }
 
-/// Checks what the caller's function has made of a row.
-fn check(row: &[f32], mask: u32, choice: &Choice<'_>) -> Result<()> {
-    let bad = |what: &str| {
-        let Choice { sequence, position, .. } = choice;
-        Err(Error::invalid(format!(
-            "the logits function left {what} (sequence {sequence}, position {position})"
-        )))
-    };
-    if row.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY) {
-        return bad("NaN or infinity");
-    }
-    let possible = |(token, logit): (usize, &f32)| token != mask as usize && *logit > f32::NEG_INFINITY;
-    if !row.iter().enumerate().any(possible) {
-        return bad("no token that can be drawn");
-    }
-    Ok(())
+/// The error of a row that nothing can be drawn from.
+fn no_draw(what: &str, choice: &Choice<'_>) -> Error {
+    let Choice { sequence, position, .. } = choice;
+    Error::invalid(format!("{what} (sequence {sequence}, position {position})"))
 }

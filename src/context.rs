@@ -355,13 +355,16 @@ impl Engine {
         matches!(self.compute, Compute::Cpu(_))
     }
 
-    /// Adds the keys and values of `slots` to `out`. False if they cannot be had from this device.
-    pub(crate) fn save_cache(&self, slots: Slots, out: &mut Vec<u8>) -> Result<bool> {
+    /// Whether keys and values can be had from this device.
+    pub(crate) fn can_save_cache(&self) -> bool {
+        matches!(self.compute, Compute::Cpu(_))
+    }
+
+    /// Adds the keys and values of `slots` to `out`, if they can be had.
+    pub(crate) fn save_cache(&self, slots: Slots, out: &mut Vec<u8>) -> Result<()> {
         match &self.compute {
-            Compute::Cpu(engine) => {
-                engine.save(self.model.config(), &self.capacity, slots, out).map(|()| true)
-            }
-            Compute::Graph { .. } => Ok(false),
+            Compute::Cpu(engine) => engine.save(self.model.config(), &self.capacity, slots, out),
+            Compute::Graph { .. } => Ok(()),
         }
     }
 

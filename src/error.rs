@@ -52,7 +52,8 @@ pub enum Error {
     /// The model has no tokenizer, or its tokenizer cannot do this.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
-    /// The network produced NaN or infinity: the weights are damaged.
+    /// The network produced NaN or infinity: the weights are damaged, or the K/V cache's precision is too low for them.
+    /// The message says which.
     #[error("{0}")]
     NotFinite(String),
     /// A defect of this library; please report it.

@@ -8,10 +8,11 @@ use crate::gguf::TensorType;
 /// Precision of the K/V cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KvType {
-    /// Half precision: half the memory, less of it to read.
+    /// Half precision: half the memory, less of it to read. Keys and values from 65520 on do not fit: the library's own
+    /// CPU kernels end a pass that has one with [`Error::NotFinite`], ggml's make infinity of it.
     #[default]
     F16,
-    /// Single precision, for exact comparisons.
+    /// Single precision, for exact comparisons and for models with larger keys or values.
     F32,
 }
 

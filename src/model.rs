@@ -194,6 +194,16 @@ impl Model {
         made.as_ref().map_err(|what| Error::Tokenizer(what.clone()))
     }
 
+    /// The bytes that the tensors' ranges are in.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the weights are not in main memory.
+    pub(crate) fn host_bytes(&self) -> Result<&[u8]> {
+        self.0.weights.host_bytes().ok_or_else(|| {
+            Error::Unsupported("a saved state needs a model whose weights are in main memory".into())
+        })
+    }
+
     /// A number that tells models apart: the tensors' bytes and a CRC-32 of them and of what decides how they are used.
     /// It guards against mistakes, not against forgery. The first call reads all weights.
     ///
@@ -201,9 +211,7 @@ impl Model {
     /// [`Error::Unsupported`] if the weights are not in main memory.
     pub(crate) fn fingerprint(&self) -> Result<u64> {
         let inner = &*self.0;
-        let bytes = inner.weights.host_bytes().ok_or_else(|| {
-            Error::Unsupported("a saved state needs a model whose weights are in main memory".into())
-        })?;
+        let bytes = self.host_bytes()?;
         Ok(*inner.fingerprint.get_or_init(|| {
             let config = &inner.config;
             let mut crc = crc32fast::Hasher::new();

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::kv_cache::KvType;
 use crate::order;
 use crate::sampler::Sampling;
+use crate::sequence::Sequence;
 
 const MAGIC: &[u8; 8] = b"ESOLM-ST";
 const VERSION: u32 = 1;
@@ -38,17 +39,18 @@ struct Saved<'a> {
 
 impl Context {
     /// Everything known of the current generation, tokens, order, keys and values, as bytes for
-    /// [`Context::restore`]. Steps that are left are not part of it. (A device that is not the CPU with the
-    /// library's own kernels leaves keys and values out; they are computed again then.)
+    /// [`Context::restore`]. Steps that are left are not part of it, nor are parameters, constraints and random numbers:
+    /// [`Context::extend`] takes new ones. A generation that is saved halfway so goes on from the same tokens, but not to
+    /// the same text. (A device that is not the CPU with the library's own kernels leaves keys and values out; they are
+    /// computed again then.)
     ///
     /// # Errors
     /// [`Error::Unsupported`] as for [`Context::extend`], or if the weights are not in main memory.
     pub fn save(&self) -> Result<Vec<u8>> {
-        let config = self.engine.model.config();
-        check_variant(config)?;
         let kv = self.engine.capacity.kv;
-        let has_cache = self.engine.save_cache(Slots { sequence: 0, count: 0 }, &mut Vec::new())?;
-        let mut out = MAGIC.to_vec();
+        let has_cache = self.engine.can_save_cache();
+        let mut out = Vec::with_capacity(self.saved_size()?);
+        out.extend(MAGIC);
         let mut put = |number: u32| out.extend(number.to_le_bytes());
         put(VERSION);
         let fingerprint = self.engine.model.fingerprint()?;
@@ -57,7 +59,7 @@ impl Context {
         put(if has_cache { kv_code(kv) } else { NO_CACHE });
         put(self.session.active().len() as u32);
         for (number, sequence) in self.session.active().iter().enumerate() {
-            let committed = if has_cache { sequence.committed } else { 0 };
+            let committed = self.saved_slots(sequence);
             let known = sequence.order.iter().take(sequence.revealed);
             let sizes = [sequence.tokens.len(), known.len(), committed].map(|size| size as u32);
             let tokens = known.flat_map(|&p| [p, sequence.tokens.get(p as usize).copied().unwrap_or(p)]);
@@ -67,6 +69,28 @@ impl Context {
         let crc = crc32fast::hash(&out);
         out.extend(crc.to_le_bytes());
         Ok(out)
+    }
+
+    /// The bytes that [`Context::save`] would give, which takes no time.
+    ///
+    /// # Errors
+    /// As [`Context::save`].
+    pub fn saved_size(&self) -> Result<usize> {
+        let config = self.engine.model.config();
+        check_variant(config)?;
+        self.engine.model.host_bytes()?;
+        let number = size_of::<u32>();
+        let size = |sequence: &Sequence| {
+            let slots = Slots { sequence: 0, count: self.saved_slots(sequence) };
+            (3 + 2 * sequence.revealed) * number + slots.bytes(config, self.engine.capacity.kv)
+        };
+        // Version, fingerprint, precision and number of sequences before them, the checksum behind them.
+        Ok(MAGIC.len() + 5 * number + self.session.active().iter().map(size).sum::<usize>() + number)
+    }
+
+    /// For so many slots of a sequence keys and values are saved.
+    fn saved_slots(&self, sequence: &Sequence) -> usize {
+        if self.engine.can_save_cache() { sequence.committed } else { 0 }
     }
 
     /// Takes up a saved state in place of the current generation: its tokens are known, no steps are left, and

@@ -48,7 +48,9 @@ pub struct Choice<'a> {
     pub slot: usize,
     /// The place in the text.
     pub position: u32,
-    /// The network's own output for this position, one number per token of the vocabulary.
+    /// The network's own output for this position, one number per token of the vocabulary. Minus infinity, which a
+    /// model's output bias may hold, is a token that is never drawn; NaN and infinity end the step with
+    /// [`Error::NotFinite`].
     pub logits: &'a [f32],
 }
 

@@ -43,7 +43,8 @@ pub struct Outcome {
 pub fn verify(model: &Model, path: &Path, kv_type: KvType, threads: usize) -> Result<Vec<Outcome>> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     let file = path.display().to_string();
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| Error::bad_file(&file, e.to_string()))?;
+    let tensors =
+        SafeTensors::deserialize(&bytes).map_err(|e| Error::bad_file(&file, format!("safetensors: {e}")))?;
     let scalars = match std::fs::read(path.with_file_name("golden.json")) {
         Ok(json) => {
             serde_json::from_slice(&json).map_err(|e| Error::bad_file("golden.json", e.to_string()))?

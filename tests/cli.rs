@@ -2,51 +2,13 @@
 #![cfg(all(feature = "cli", feature = "embed-model"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod command_line;
+
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-fn esolm(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_esolm"));
-    command.args(args).env_remove("ESOLM_MODEL");
-    if args[0] == "generate" && !args.contains(&"--help") {
-        // ggml's threads wait by spinning: on a busy machine several of them take far longer than one.
-        command.args(["--threads", "1"]);
-    }
-    command.output().unwrap()
-}
-
-/// As [`esolm`], with `text` as standard input.
-fn esolm_reading(args: &[&str], text: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_esolm"))
-        .args(args)
-        .env_remove("ESOLM_MODEL")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // A refusal may come before everything is read.
-    let text = text.to_owned();
-    let writer = std::thread::spawn(move || drop(stdin.write_all(text.as_bytes())));
-    let output = child.wait_with_output().unwrap();
-    writer.join().unwrap();
-    output
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn golden(file: &str) -> String {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-B").join(file);
-    path.display().to_string()
-}
+use command_line::{built_in, err, esolm, esolm_reading, golden, out};
 
 #[test]
 fn it_writes_at_once_without_a_model_given() {
@@ -163,6 +125,56 @@ fn templates_orders_and_constraints() {
 }
 
 #[test]
+fn allowed_tokens_are_all_that_is_written_there() {
+    let run = |allow: &[&str]| {
+        let allow = allow.iter().flat_map(|rule| ["--allow", rule]);
+        let args = ["generate", "-p", "The king", "-n", "24", "--seed", "2", "--steps", "6", "--json"];
+        esolm(&args.into_iter().chain(allow).collect::<Vec<_>>())
+    };
+    let tokens = |allow: &[&str]| -> Vec<u64> {
+        let output = run(allow);
+        assert_eq!(output.status.code(), Some(0), "{allow:?}: {}", err(&output));
+        let report: serde_json::Value = serde_json::from_str(out(&output).lines().last().unwrap()).unwrap();
+        report["tokens"][0].as_array().unwrap().iter().map(|token| token.as_u64().unwrap()).collect()
+    };
+    let id = |text: &str| out(&esolm(&["tokenize", text])).trim().parse::<u64>().unwrap();
+    let free = tokens(&[]);
+    let [and, the, equals] = [" and", " the", "="].map(id);
+    let bound = tokens(&["4= and, the", "9-12==,#7", " 14 - 14 =="]);
+    assert!([and, the].contains(&bound[4]), "{bound:?}");
+    assert!(bound[9..=12].iter().all(|token| [equals, 7].contains(token)), "{bound:?}");
+    assert_eq!(bound[14], equals);
+    assert!(free[9..=12].iter().all(|token| ![equals, 7].contains(token)), "{free:?}");
+    // What the prompt has there may be among the allowed.
+    assert_eq!(tokens(&[&format!("1=#5,#{}", bound[1])])[..2], free[..2]);
+    let all = tokens(&["2-23=#7"]);
+    assert!(all[2..].iter().all(|&token| token == 7) && all.len() == 24, "{all:?}");
+    for (allow, says) in [
+        (&["5"][..], "'5' is not POSITION="),
+        (&["=the"], "'=the' is not"),
+        (&["x=the"], "'x=the' is not"),
+        (&["5-=the"], "'5-=the' is not"),
+        (&["1-2-3=the"], "'1-2-3=the' is not"),
+        (&["99999999999=the"], "is not POSITION="),
+        (&["9-3=the"], "9 comes after 3"),
+        (&["0-4294967295=the"], "position 4294967295 is beyond the model's 256 tokens"),
+        (&["24=the"], "position 24: beyond the length of 24"),
+        (&["5="], "--allow: '' is not a token"),
+        (&["5=the,"], "--allow: '' is not a token"),
+        (&["5=the,happily ever after"], "--allow: 'happily ever after' is"),
+        (&["5=#4096"], "position 5: there is no token 4096"),
+        (&["5=the", "3-7=a"], "position 5: the position is given twice"),
+        (&["1=#5"], "position 1: the prompt has token"),
+    ] {
+        let output = run(allow);
+        assert_eq!(output.status.code(), Some(2), "{allow:?}: {}", err(&output));
+        assert!(err(&output).contains(says) && out(&output).is_empty(), "{allow:?}: {}", err(&output));
+    }
+    let banned = ["generate", "-n", "9", "--allow", "5=the", "--ban", "the"];
+    assert!(err(&esolm(&banned)).contains("position 5: every one is banned"));
+}
+
+#[test]
 fn adaptive_steps_and_states() {
     let steps = |adaptive: &str| {
         let args = ["generate", "--json", "-n", "64", "--seed", "5", "--adaptive", adaptive];
@@ -219,27 +231,6 @@ fn adaptive_steps_and_states() {
 }
 
 #[test]
-fn exit_codes_tell_usage_bad_files_and_differences_apart() {
-    let code = |args: &[&str]| {
-        let output = esolm(args);
-        assert!(!err(&output).is_empty(), "{args:?} says nothing");
-        output.status.code().unwrap()
-    };
-    assert_eq!(code(&["generate", "--no-such-option"]), 2);
-    assert_eq!(code(&["generate", "--alpha0", "1.5"]), 2);
-    assert_eq!(code(&["generate", "--top-p", "0"]), 2);
-    assert_eq!(code(&["generate", "-n", "100000"]), 2);
-    assert_eq!(code(&["generate", "--steps", "0"]), 2);
-    assert_eq!(code(&["generate", "--batch", "0"]), 2);
-    assert_eq!(code(&["generate", "-m", "no/such/file.gguf"]), 3);
-    assert_eq!(code(&["generate", "-m", &golden("config.json")]), 3);
-    assert_eq!(code(&["inspect", &golden("golden.safetensors")]), 3);
-    assert_eq!(code(&["generate", "--device", "cuda:99"]), 4);
-    let long = "word ".repeat(400);
-    assert_eq!(code(&["generate", "-p", &long]), 2, "a prompt longer than the model's context");
-}
-
-#[test]
 fn convert_inspect_verify() {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("tiny.gguf").display().to_string();
@@ -274,7 +265,7 @@ fn convert_inspect_verify() {
 fn quantize_makes_a_smaller_model_that_writes() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
-    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fairy-q8_0.gguf").display().to_string();
+    let built_in = built_in();
     let small = path("small.gguf");
     let keep = ["--keep", "blk.0.*=q5_k", "--keep", "blk.last.ffn_down.weight=q8_0"];
     let run = esolm(&[&["quantize", &built_in, &small, "--type", "q4_k"], &keep[..]].concat());
@@ -292,8 +283,7 @@ fn quantize_makes_a_smaller_model_that_writes() {
     assert_eq!(type_of("blk.7.ffn_down.weight"), "q8_0");
     assert_eq!(type_of("output.weight"), "q6_k");
     assert_eq!(shown["metadata"]["general.file_type"], 15);
-    let text =
-        esolm(&["generate", "-m", &small, "-q", "-p", "Once upon a time", "-n", "48", "--steps", "12"]);
+    let text = esolm(&["generate", "-m", &small, "-q", "-p", "Once upon a time", "-n", "48", "--ban", "#0"]);
     assert!(out(&text).starts_with("Once upon a time") && out(&text).len() > 60, "{}", out(&text));
 
     let code = |args: &[&str]| {
@@ -319,7 +309,7 @@ fn quantize_makes_a_smaller_model_that_writes() {
 fn an_importance_matrix_is_made_and_used() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
-    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fairy-q8_0.gguf").display().to_string();
+    let built_in = built_in();
     let (text, matrix, small) = (path("text.txt"), path("model.imatrix"), path("small.gguf"));
     std::fs::write(&text, "Once upon a time there was a king who had three daughters. ".repeat(20)).unwrap();
     let sizes = ["--length", "32", "--pieces", "3", "--steps", "4", "--threads", "1"];
@@ -355,6 +345,8 @@ fn tokens_and_back() {
     let ids: Vec<&str> = ids.split_whitespace().collect();
     assert_eq!(out(&esolm(&[&["detokenize"], &ids[..]].concat())), "The king <|endoftext|>");
     assert_eq!(out(&esolm(&["detokenize", "--json", "[0,0]"])), "\"<|endoftext|><|endoftext|>\"\n");
+    let words = ["tokenize", "Once", "upon a", "time"];
+    assert_eq!(out(&esolm(&words)), out(&esolm(&["tokenize", "Once upon a time"])));
     for unknown in ["4097", "-1", "x", "1.5", "4294967296"] {
         let refused = esolm(&["detokenize", "--", unknown]);
         assert!(refused.status.code() == Some(2) && err(&refused).contains(unknown), "{}", err(&refused));
@@ -397,7 +389,7 @@ fn a_text_is_scored() {
 fn quality_is_a_table_figures_and_a_picture() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
-    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fairy-q8_0.gguf").display().to_string();
+    let built_in = built_in();
     let (small, json, plot) = (path("fairy-<2>.gguf"), path("out.json"), path("out.svg"));
     assert!(esolm(&["quantize", &built_in, &small, "--type", "q2_k"]).status.success());
     let text = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/heldout/excerpt.txt");
@@ -422,9 +414,17 @@ fn help_teaches() {
     let help = out(&esolm(&["--help"]));
     assert!(help.contains("Examples:") && help.contains("Exit codes:"));
     let help = out(&esolm(&["generate", "--help"]));
-    for word in
-        ["--alpha0", "--steps", "--watch", "--top-p", "ESOLM_MODEL", "strided:S", "{{mask 12}}", "Examples:"]
-    {
+    for word in [
+        "--alpha0",
+        "--steps",
+        "--watch",
+        "--top-p",
+        "ESOLM_MODEL",
+        "strided:S",
+        "{{mask 12}}",
+        "POSITION[-LAST]=TOKEN",
+        "Examples:",
+    ] {
         assert!(help.contains(word), "{word} is missing from the help");
     }
     let help = out(&esolm(&["quantize", "--help"]));

@@ -5,7 +5,8 @@
 mod random_model;
 
 use esolm::{
-    Constraints, Context, ContextParams, Error, GenerateParams, KvType, Model, Prompt, Sampling, Schedule,
+    Adaptive, Confidence, Constraints, Context, ContextParams, Error, GenerateParams, KvType, Model, Prompt,
+    Sampling, Schedule,
 };
 use random_model::{Random, RandomModel, config};
 
@@ -262,6 +263,42 @@ fn extreme_biases_and_penalties_stay_numbers() {
             let text = texts(&mut context, &[Prompt::prefix(&[4, 9])], &params).remove(0);
             assert!(text.len() == 20 && !text.contains(&MASK), "{penalty} {bias}: {text:?}");
         }
+    }
+}
+
+#[test]
+fn what_the_network_rules_out_stays_out_with_constraints_and_without() {
+    let mut model = RandomModel::new(config(2, 4), 1);
+    let bias = model.tensors.get_mut("output.bias").unwrap();
+    (0..40).for_each(|token| bias[token] = f32::NEG_INFINITY);
+    let mut context = context(&model.open(), 1);
+    let all = |tokens: std::ops::Range<u32>| (1..48).map(|p| (p, tokens.clone().collect())).collect();
+    let likely = (0..MASK).map(|token| (token, if token < 40 { 1e30 } else { 0.0 })).collect();
+    for rules in [
+        vec![],
+        vec![Constraints { repetition_penalty: 1.5, ..Constraints::default() }],
+        vec![Constraints { bias: likely, ..Constraints::default() }],
+        vec![Constraints { allowed: all(38..42), ..Constraints::default() }],
+    ] {
+        for temperature in [0.0, 1.0, f32::MAX] {
+            let sampling = sampling(temperature);
+            let params = GenerateParams { constraints: &rules, sampling, ..GenerateParams::default() };
+            let text = texts(&mut context, &[Prompt::prefix(&[3])], &params).remove(0);
+            assert!(text[1..].iter().all(|token| (40..MASK).contains(token)), "{rules:?}: {text:?}");
+            let adaptive = Adaptive { confidence: Confidence::Entropy, threshold: 0.1, window: 4 };
+            let params = GenerateParams { adaptive: Some(adaptive), ..params };
+            let text = texts(&mut context, &[Prompt::prefix(&[3])], &params).remove(0);
+            assert!(text[1..].iter().all(|token| (40..MASK).contains(token)), "{rules:?}: {text:?}");
+        }
+    }
+    let nothing = [Constraints { allowed: all(38..40), ..Constraints::default() }];
+    for temperature in [0.0, 1.0] {
+        let sampling = sampling(temperature);
+        let params = GenerateParams { constraints: &nothing, sampling, ..GenerateParams::default() };
+        context.begin(&[Prompt::default()], &params).unwrap();
+        let error = context.step().unwrap_err();
+        assert!(matches!(&error, Error::InvalidArgument(what) if what.contains("position")), "{error}");
+        assert_eq!(context.progress().0, 0);
     }
 }
 

@@ -134,6 +134,7 @@ fn a_saved_state_goes_on_as_the_context_does() {
             let mut context = new(ContextParams { kv_type, ..params(2) });
             let prompts = begin(&mut context, 20, 100);
             let bytes = context.save().unwrap();
+            assert_eq!(context.saved_size().unwrap(), bytes.len());
             let (tokens, order) = (context.tokens(0).unwrap().to_vec(), context.order(0).unwrap().to_vec());
             context.extend(&prompts, &more(7)).unwrap();
             let expected = finish(&mut context);
@@ -154,6 +155,7 @@ fn a_saved_state_goes_on_as_the_context_does() {
                 assert_eq!(context.order(0).unwrap(), order);
                 assert!(context.step().unwrap().is_none());
                 let again = context.save().unwrap();
+                assert_eq!(context.saved_size().unwrap(), again.len());
                 assert!(number > 1 || again == bytes, "saving what was restored");
                 context.extend(&prompts, &more(7)).unwrap();
                 let first = |run: &[Vec<f32>]| run[..2].to_vec();
@@ -193,6 +195,31 @@ fn the_cache_in_a_state_is_what_is_used() {
     let place = (36 + 12 + 20 * 8 + 2000) & !3;
     changed[place..place + 4].copy_from_slice(&3f32.to_le_bytes());
     assert!(difference(&run(&signed(changed)).logits[..1], &expected.logits[..1]) > 1e-3);
+}
+
+#[test]
+fn the_size_is_known_beforehand_at_every_moment() {
+    for variant in [Variant::EsoB, Variant::Ar] {
+        let model = model(variant, 1);
+        for (kv_type, kernels) in
+            [(KvType::F32, Kernels::Own), (KvType::F16, Kernels::Own), (KvType::F16, Kernels::Ggml)]
+        {
+            let mut context = Context::new(&model, &ContextParams { kv_type, kernels, ..params(2) }).unwrap();
+            let check = |context: &Context| {
+                let bytes = context.save().unwrap();
+                assert_eq!(context.saved_size().unwrap(), bytes.len());
+                bytes.len()
+            };
+            let mut sizes = vec![check(&context)];
+            let prompts = [Prompt::prefix(&[1, 2]), Prompt::default()];
+            context.begin(&prompts, &more(3)).unwrap();
+            sizes.push(check(&context));
+            while context.step().unwrap().is_some() {
+                sizes.push(check(&context));
+            }
+            assert!(sizes.len() > 5 && sizes.is_sorted_by(|a, b| a < b), "{sizes:?}");
+        }
+    }
 }
 
 #[test]
@@ -332,6 +359,7 @@ fn what_cannot_go_on_is_refused() {
         context.begin(&[Prompt::default()], &g).unwrap_or(());
         assert!(matches!(context.extend(&[Prompt::default()], &g), Err(Error::Unsupported(_))));
         assert!(matches!(context.save(), Err(Error::Unsupported(_))));
+        assert!(matches!(context.saved_size(), Err(Error::Unsupported(_))));
         assert!(matches!(context.restore(&bytes), Err(Error::Unsupported(_))));
     }
     // Scoring has overwritten the cache, so there is nothing to go on from.

@@ -476,11 +476,25 @@ fn the_input_is_never_replaced_even_with_force() {
     for file in ["model.safetensors", "config.json"] {
         std::fs::copy(root.join(file), dir.path().join(file)).unwrap();
     }
-    let before = std::fs::read(&weights).unwrap();
-    let options = esolm::convert::Options { force: true, ..Default::default() };
-    for input in [weights.as_path(), dir.path()] {
-        let error = esolm::convert::convert(input, &weights, &options, &mut |_| ()).unwrap_err();
-        assert!(error.to_string().contains("both input and output"), "{error}");
-        assert!(std::fs::read(&weights).unwrap() == before);
+    for other in ["tokenizer.json", "given.json", "matrix.gguf"] {
+        std::fs::write(dir.path().join(other), "{}").unwrap();
+    }
+    let path = |name: &str| dir.path().join(name);
+    let options = esolm::convert::Options {
+        force: true,
+        tokenizer: Some(path("given.json")),
+        importance: Some(path("matrix.gguf")),
+        ..Default::default()
+    };
+    std::fs::create_dir(path("sub")).unwrap();
+    for read in ["model.safetensors", "config.json", "tokenizer.json", "given.json", "matrix.gguf"] {
+        let before = std::fs::read(path(read)).unwrap();
+        for output in [path(read), dir.path().join("sub/..").join(read)] {
+            for input in [weights.as_path(), dir.path()] {
+                let error = esolm::convert::convert(input, &output, &options, &mut |_| ()).unwrap_err();
+                assert!(error.to_string().contains("both input and output"), "{read}: {error}");
+                assert!(std::fs::read(path(read)).unwrap() == before);
+            }
+        }
     }
 }

@@ -103,6 +103,28 @@ fn utf8<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str> {
     std::str::from_utf8(bytes).map_err(|e| Error::invalid(format!("{name} is not UTF-8: {e}")))
 }
 
+/// Tells `n_out` how many items are `needed`, and checks that the caller's buffer holds them.
+///
+/// # Safety
+/// `n_out` must be valid for writing.
+pub(super) unsafe fn check_room<T>(
+    needed: usize,
+    to: *mut T,
+    capacity: usize,
+    n_out: NonNull<usize>,
+    name: &str,
+) -> Result<()> {
+    if to.is_null() && capacity > 0 {
+        return Err(null(name));
+    }
+    // SAFETY: what the caller promises.
+    unsafe { n_out.write(needed) };
+    match needed > capacity {
+        true => Err(Error::BufferTooSmall { given: capacity, needed }),
+        false => Ok(()),
+    }
+}
+
 /// Copies `items` to the caller's buffer and their number to `n_out`, which also tells the number that are
 /// needed when they do not fit.
 ///
@@ -115,14 +137,8 @@ pub(super) unsafe fn copy_items<T: Copy>(
     n_out: NonNull<usize>,
     name: &str,
 ) -> Result<()> {
-    if to.is_null() && capacity > 0 {
-        return Err(null(name));
-    }
     // SAFETY: what the caller promises.
-    unsafe { n_out.write(items.len()) };
-    if items.len() > capacity {
-        return Err(Error::BufferTooSmall { given: capacity, needed: items.len() });
-    }
+    unsafe { check_room(items.len(), to, capacity, n_out, name)? };
     if !items.is_empty() {
         // SAFETY: the buffer holds that many items, and C's buffer cannot overlap memory of Rust's own.
         unsafe { to.copy_from_nonoverlapping(items.as_ptr(), items.len()) };

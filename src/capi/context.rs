@@ -33,7 +33,8 @@ pub(super) struct State {
     pub(super) logits: Option<LogitsFunction>,
 }
 
-/// esolm_context_params.kv_type: half precision.
+/// esolm_context_params.kv_type: half precision. A model whose keys or values reach 65520 needs ESOLM_KV_F32; on the CPU
+/// its passes end with ESOLM_ERR_NOT_FINITE.
 pub const ESOLM_KV_F16: i32 = 0;
 /// esolm_context_params.kv_type: single precision, for exact comparisons.
 pub const ESOLM_KV_F32: i32 = 1;

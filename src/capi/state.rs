@@ -8,11 +8,12 @@ use super::status::{esolm_status, wrap};
 use crate::error::Error;
 
 /// Copies everything known of the current generation, tokens, order, keys and values, for esolm_state_restore. Steps that
-/// are left are not part of it.
+/// are left are not part of it, nor are parameters, constraints and random numbers: esolm_extend takes new ones. A
+/// generation that is saved halfway so goes on from the same tokens, but not to the same text.
 ///
 /// At most capacity bytes are written, and their number goes to *size_out. If they do not fit, the result is
-/// ESOLM_ERR_BUFFER_TOO_SMALL, none is written, and *size_out is the number needed; with capacity 0, data may be NULL.
-/// Takes memory of the same size for the time of the call.
+/// ESOLM_ERR_BUFFER_TOO_SMALL, none is written, and *size_out is the number needed; with capacity 0, data may be NULL. That
+/// is worked out without saving anything. Otherwise the call takes memory of the same size for its time.
 ///
 /// Errors: also ESOLM_ERR_BUSY; ESOLM_ERR_UNSUPPORTED as in esolm_extend, and for weights that are on a GPU.
 #[unsafe(no_mangle)]
@@ -26,7 +27,12 @@ pub unsafe extern "C" fn esolm_state_save(
         // SAFETY: the caller's pointers are NULL or valid.
         let (size_out, handle) =
             unsafe { (args::out(size_out, 0, "size_out")?, args::reference(context, "context")?) };
-        let saved = handle.with(|state| state.context.save())?;
+        let saved = handle.with(|state| {
+            let size = state.context.saved_size()?;
+            // SAFETY: `size_out` is the caller's.
+            unsafe { args::check_room(size, data, capacity, size_out, "data")? };
+            state.context.save()
+        })?;
         // SAFETY: the caller's buffer has that capacity.
         unsafe { args::copy_items(&saved, data.cast(), capacity, size_out, "data") }
     })

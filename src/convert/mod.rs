@@ -157,7 +157,7 @@ pub struct Progress {
 /// # Errors
 /// [`Error::BadFile`] naming the tensor or key that is damaged, missing, too many or contradictory;
 /// [`Error::Unsupported`] for models that cannot run (time conditioning, other algorithms);
-/// [`Error::InvalidArgument`] for an option that is missing or contradicts the input, and an output that exists;
+/// [`Error::InvalidArgument`] for an option that is missing or contradicts the input, and an output that exists or is read;
 /// [`Error::Tokenizer`] for a tokenizer that is not the model's; [`Error::Io`].
 pub fn convert(
     input: &Path,
@@ -166,7 +166,11 @@ pub fn convert(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report> {
     let weights = weights_file(input);
-    refuse_input_as_output(&weights, output)?;
+    let beside = ["config.json", "tokenizer.json"].map(|name| weights.with_file_name(name));
+    let given = options.tokenizer.iter().chain(&options.importance);
+    for file in beside.iter().chain([&weights]).chain(given) {
+        refuse_input_as_output(file, output)?;
+    }
     let threads = pack::count_threads(options.threads)?;
     let pending = PendingFile::create(output, options.force)?;
     let mut source = open(&weights, options)?;
@@ -195,10 +199,7 @@ pub fn convert(
     let (types, replaced) = policy.types(&config)?;
     notes.extend(replaced);
     let importance = match &options.importance {
-        Some(path) => {
-            refuse_input_as_output(path, output)?;
-            Some(Importance::read(path, &config)?)
-        }
+        Some(path) => Some(Importance::read(path, &config)?),
         None => None,
     };
 
@@ -247,12 +248,22 @@ fn weights_file(input: &Path) -> PathBuf {
 
 /// Opens the weights by what the file is, not by what it is called.
 fn open(path: &Path, options: &Options) -> Result<Source> {
-    let mut start = [0; 2];
-    File::open(path).and_then(|mut f| f.read_exact(&mut start)).map_err(|e| Error::io(path, e))?;
-    match start {
-        [b'P', b'K'] => checkpoint::open(path, options.raw_weights),
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    file.take(8).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;
+    match *start.as_slice() {
+        [b'P', b'K', ..] => checkpoint::open(path, options.raw_weights),
+        [b'G', b'G', b'U', b'F', ..] => Err(Error::invalid(format!(
+            "{} is a model file already; `esolm quantize` changes its types",
+            path.display()
+        ))),
+        // A safetensors file begins with a length of 8 bytes.
+        _ if start.len() < 8 => Err(Error::bad_file(
+            path.display().to_string(),
+            "neither a training checkpoint nor a safetensors file",
+        )),
         // A pickle that is no zip: what torch.save wrote before version 1.6.
-        [0x80, 2..=5] if path.extension().is_none_or(|e| e != "safetensors") => {
+        [0x80, 2..=5, ..] if path.extension().is_none_or(|e| e != "safetensors") => {
             Err(Error::Unsupported(format!(
                 "{}: a checkpoint in PyTorch's old format; load and save it again with PyTorch 1.6 or later",
                 path.display()
@@ -329,10 +340,10 @@ fn read_small(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Stops `force` from replacing the checkpoint itself, also through a link.
-fn refuse_input_as_output(weights: &Path, output: &Path) -> Result<()> {
-    match (weights.canonicalize(), output.canonicalize()) {
-        (Ok(weights), Ok(output)) if weights == output => {
+/// Stops `force` from replacing what is read, also through a link.
+fn refuse_input_as_output(input: &Path, output: &Path) -> Result<()> {
+    match (input.canonicalize(), output.canonicalize()) {
+        (Ok(input), Ok(output)) if input == output => {
             Err(Error::invalid(format!("{} is both input and output", output.display())))
         }
         _ => Ok(()),

@@ -86,6 +86,13 @@ pub(super) fn settings(
     let mut eos_token_id = special(&["eos_token_id"], vocabulary.and_then(Vocabulary::eos))?;
     let bos_token_id =
         special(&["bos_token_id"], vocabulary.and_then(Vocabulary::bos).or(options.bos_token_id))?;
+    if let (Some(given), Some(taken)) = (options.bos_token_id, bos_token_id)
+        && given != taken
+    {
+        notes.push(format!(
+            "--bos {given} is not used: the model itself says that texts begin with token {taken}"
+        ));
+    }
     let mask_token_id = token(mask_token_id)?;
     if eos_token_id == Some(mask_token_id) {
         notes.push(format!("token {mask_token_id} is both mask and end of text; the latter is left out"));

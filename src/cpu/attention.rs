@@ -9,11 +9,14 @@ pub(super) const TILE: usize = 4;
 
 /// What the cache is made of.
 pub(super) trait Element: Copy + Send + Sync {
+    /// The least number that is too large: it would become infinite.
+    const TOO_LARGE: f32;
     fn load(x: &[Self; LANES]) -> F32x8;
     fn from(x: F32x8) -> [Self; LANES];
 }
 
 impl Element for f32 {
+    const TOO_LARGE: f32 = f32::INFINITY;
     #[inline(always)]
     fn load(x: &[Self; LANES]) -> F32x8 {
         F32x8::load(x)
@@ -27,6 +30,8 @@ impl Element for f32 {
 }
 
 impl Element for f16 {
+    // Halfway between the largest, 65504, and what would come next.
+    const TOO_LARGE: f32 = 65520.0;
     #[inline(always)]
     fn load(x: &[Self; LANES]) -> F32x8 {
         F32x8::load_f16(x)
@@ -203,6 +208,14 @@ mod tests {
             values.zip(&weights).map(|(v, w)| v * w / total).sum()
         };
         (0..dh).map(column).collect()
+    }
+
+    #[test]
+    fn what_is_too_large_for_the_cache_would_be_infinite_in_it() {
+        let kept = |x: f32| <f16 as Element>::from(F32x8::splat(x))[0];
+        let below = f16::TOO_LARGE.next_down();
+        assert_eq!([kept(below), kept(-below)], [f16::MAX, f16::MIN]);
+        assert_eq!([kept(f16::TOO_LARGE), kept(-f16::TOO_LARGE)], [f16::INFINITY, f16::NEG_INFINITY]);
     }
 
     #[test]

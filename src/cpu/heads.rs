@@ -7,6 +7,7 @@ use super::norm::rotate;
 use super::pass::{FEW_ROWS, Network};
 use super::pool::Worker;
 use super::simd::{F32x8, LANES};
+use crate::error::Error;
 use crate::forward::Segment;
 use crate::ggml::Region;
 
@@ -52,6 +53,12 @@ impl<'a> Network<'a> {
             let (k, v) = unsafe { self.kv.write(row * 2 * d..(row + 1) * 2 * d) }.split_at_mut(d);
             k.chunks_exact_mut(dh).for_each(|head| rotate(head, turn(row)));
             let (k, v) = (&*k, &*v);
+            if any_too_large::<T>(k) || any_too_large::<T>(v) {
+                worker.fail(Error::NotFinite(format!(
+                    "block {number} has keys or values that are too large for a K/V cache in f16; choose f32 \
+                     (kv_type, --kv-type f32)"
+                )));
+            }
             for (head, (k, v)) in k.chunks_exact(dh).zip(v.chunks_exact(dh)).enumerate() {
                 let first = (segment.sequence * heads + head) * slots * dh;
                 let place = first + attention::key_place(slot, dh);
@@ -132,4 +139,10 @@ impl<'a> Network<'a> {
         }
         self.done(worker, Part::Attention)
     }
+}
+
+/// Whether any of `values`, which are finite, would not be so in the cache. (What is not finite already is noticed in
+/// the logits.) Without a branch per number, so that it takes vectors.
+fn any_too_large<T: Element>(values: &[f32]) -> bool {
+    values.iter().fold(false, |any, x| any | (x.abs() >= T::TOO_LARGE && x.abs() < f32::INFINITY))
 }

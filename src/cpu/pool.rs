@@ -47,9 +47,10 @@ struct Team {
     /// Threads that are through with the job, and whether that was all of them at the last gate.
     done: AtomicUsize,
     finished: AtomicBool,
-    /// Whether the rest of the job is to be left undone, and whether that is because a thread panicked.
+    /// Whether the rest of the job is to be left undone, and whether that is because a thread panicked or met an error.
     stop: AtomicBool,
     panicked: AtomicBool,
+    error: Mutex<Option<Error>>,
 }
 
 impl std::fmt::Debug for Team {
@@ -73,6 +74,7 @@ impl Pool {
             finished: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
+            error: Mutex::new(None),
         });
         let mut threads: Vec<JoinHandle<()>> = Vec::with_capacity(size - 1);
         for index in 1..size {
@@ -128,7 +130,8 @@ impl Pool {
     /// Has every thread call `work` and waits for all of them.
     ///
     /// # Errors
-    /// [`Error::Cancelled`] if `cancel` was seen set; [`Error::Internal`] if a thread panicked.
+    /// [`Error::Cancelled`] if `cancel` was seen set; what [`Worker::fail`] was given; [`Error::Internal`] if a thread
+    /// panicked.
     pub(super) fn run(&mut self, cancel: &AtomicBool, work: Work<'_>) -> Result<()> {
         let team = &*self.team;
         // SAFETY: no thread uses the job after the call, which ends only when all are through with it.
@@ -142,9 +145,11 @@ impl Pool {
         team.stop.store(false, Ordering::Relaxed);
         team.pass_gate(cancel);
         team.take_part(job, 0);
-        match (team.panicked.swap(false, Ordering::Relaxed), team.stop.load(Ordering::Relaxed)) {
-            (true, _) => Err(Error::internal("a computing thread failed")),
-            (_, true) => Err(Error::Cancelled),
+        let error = team.error.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (team.panicked.swap(false, Ordering::Relaxed), error, team.stop.load(Ordering::Relaxed)) {
+            (true, ..) => Err(Error::internal("a computing thread failed")),
+            (_, Some(error), _) => Err(error),
+            (.., true) => Err(Error::Cancelled),
             _ => Ok(()),
         }
     }
@@ -213,6 +218,12 @@ impl Worker<'_> {
     /// As [`Worker::pieces`] for `count` items in pieces of `size`.
     pub(super) fn ranges(&self, count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
         self.pieces(count.div_ceil(size)).map(move |i| i * size..count.min((i + 1) * size))
+    }
+
+    /// Has the job left at the next gate and end with `error`.
+    pub(super) fn fail(&self, error: Error) {
+        *self.team.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        self.team.stop.store(true, Ordering::Relaxed);
     }
 
     /// Waits until every thread is through with the operation. `None` if the job is to be left.
@@ -321,6 +332,26 @@ mod tests {
         assert!(matches!(stopped, Err(Error::Cancelled)));
         assert!(!after.load(Ordering::Relaxed));
         pool.run(&GO_ON, &|worker| worker.wait()).unwrap();
+    }
+
+    #[test]
+    fn an_error_in_any_thread_ends_the_job_and_the_pool_goes_on() {
+        let mut pool = Pool::new(3).unwrap();
+        for bad in 0..3 {
+            let after = AtomicBool::new(false);
+            let failed = pool.run(&GO_ON, &|worker| {
+                worker.wait()?;
+                if worker.index == bad {
+                    worker.fail(Error::NotFinite("on purpose".into()));
+                }
+                worker.wait()?;
+                after.store(true, Ordering::Relaxed);
+                worker.wait()
+            });
+            assert!(matches!(&failed, Err(Error::NotFinite(what)) if what == "on purpose"), "{failed:?}");
+            assert!(!after.load(Ordering::Relaxed));
+            pool.run(&GO_ON, &|worker| worker.wait()).unwrap();
+        }
     }
 
     #[test]

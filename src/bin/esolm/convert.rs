@@ -9,7 +9,8 @@ use esolm::convert::{Options, TokenizerSource, Weights, convert};
 use esolm::gguf::TensorType;
 
 use crate::model_file::human_bytes;
-use crate::quantize::{Details, TYPES, progress_bar, show};
+use crate::progress;
+use crate::quantize::{Details, TYPES};
 
 /// Make a model file from a checkpoint.
 ///
@@ -68,13 +69,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         name: args.name.clone(),
         force: args.force,
     };
-    let bar = progress_bar();
-    let report = convert(&args.input, &args.output, &options, &mut |progress| show(&bar, progress));
-    bar.finish_and_clear();
-    let report = report?;
-    for note in &report.notes {
-        eprintln!("note: {note}");
-    }
+    let report = progress::of_file(|show| convert(&args.input, &args.output, &options, show))?;
+    progress::notes(&report.notes);
     let weights = match report.weights {
         Weights::Ema => "averaged (EMA) weights",
         Weights::Raw => "raw weights",

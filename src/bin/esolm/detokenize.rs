@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use esolm::{Error, Result};
 
-use crate::model_file::{ModelArgs, read_stdin};
+use crate::model_file::{ModelArgs, words_or_stdin};
 
 /// Turn token ids into text.
 ///
@@ -22,12 +22,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let model = args.model.open()?;
-    let ids = match args.ids.as_slice() {
-        [] => read_stdin()?,
-        [only] if only == "-" => read_stdin()?,
-        ids => ids.join(" "),
-    };
+    let model = args.model.open("cpu")?;
+    let ids = words_or_stdin(&args.ids)?;
     let vocabulary = model.config().vocab_size;
     let token = |id: &str| match id.parse::<u32>() {
         Ok(token) if (token as usize) < vocabulary => Ok(token),

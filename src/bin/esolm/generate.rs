@@ -5,12 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use esolm::{
-    Context, ContextParams, Error, GenerateParams, KvType, Model, Prompt, Result, Sampling, Step, Template,
-};
+use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Sampling, Step, Template};
 use serde_json::json;
 
-use crate::model_file::{ModelArgs, human_bytes, kv_types, read_stdin, resident_memory};
+use crate::model_file::{ComputeArgs, ModelArgs, human_bytes, read_stdin, resident_memory};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::steering::SteeringArgs;
 use crate::watch::Watch;
@@ -53,20 +51,14 @@ pub struct Args {
     /// comes next in the text, and --length what it grows to.
     #[arg(long, value_name = "FILE", conflicts_with = "template")]
     state: Option<PathBuf>,
-    #[command(flatten)]
-    steering: SteeringArgs,
     /// Seed of the random numbers; another one each time if not given.
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
     /// Texts to write side by side.
     #[arg(long, default_value_t = 1, value_name = "B")]
     batch: usize,
-    /// CPU threads; one per core if not given.
-    #[arg(long, default_value_t = 0, value_name = "N", hide_default_value = true)]
-    threads: usize,
-    /// Precision of the K/V cache.
-    #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
-    kv_type: KvType,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Print JSON: a line for each step with the tokens it wrote and their log-probabilities under the model, and then
     /// one with texts, tokens, orders and times.
     #[arg(long)]
@@ -80,34 +72,46 @@ pub struct Args {
     /// No line about the speed.
     #[arg(short, long)]
     quiet: bool,
+    // Last, for the heading of these options would be that of all that follow.
+    #[command(flatten)]
+    steering: SteeringArgs,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  esolm generate --template \"Once upon a time {{mask 40}} happily ever after.\"   fill a hole
-  esolm generate -p \"The king\" --order blocks:32 --schedule 2                     block by block, two at a time
-  esolm generate -p \"The king\" --order ltr --alpha0 0 --ban \" queen\"            left to right, without a word
-  esolm generate -p \"The king\" --adaptive conf:0.05                               as many at a time as are sure
-  esolm generate -p \"The king\" -n 64 --state king.state                           write, and keep the state;
-  esolm generate -p \" Then\" -n 128 --state king.state                             go on from it
-  esolm generate -p - --json < prompt.txt                                         for programs";
+  # Fill a hole
+  esolm generate --template \"Once upon a time {{mask 40}} happily ever after.\"
+  # Block by block, two tokens at a time
+  esolm generate -p \"The king\" --order blocks:32 --schedule 2
+  # From left to right, without a word
+  esolm generate -p \"The king\" --order ltr --alpha0 0 --ban \" queen\"
+  # As many tokens at a time as the model is sure of
+  esolm generate -p \"The king\" --adaptive conf:0.05
+  # One of these tokens at these places
+  esolm generate -p \"The\" -n 8 --allow \"1= king, queen\" --allow \"7=.,!\"
+  # Write, keep the state, and go on from it
+  esolm generate -p \"The king\" -n 64 --state king.state
+  esolm generate -p \" Then\" -n 128 --state king.state
+  # For programs
+  esolm generate -p - --json < prompt.txt";
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let started = Instant::now();
-    let model = args.model.open()?;
-    let (mut prompts, length) = prompts(args, &model)?;
+    let model = args.model.open(&args.compute.device)?;
+    let (given, length) = prompts(args, &model)?;
+    let batch = given.len().max(args.batch);
     let steering = args.steering.read(&model)?;
-    let context_params = ContextParams {
-        sequences: prompts.len(),
-        length,
-        threads: args.threads,
-        kv_type: args.kv_type,
-        ..ContextParams::default()
-    };
+    let context_params = ContextParams { sequences: batch, length, ..args.compute.context_params() };
     let mut context = Context::new(&model, &context_params)?;
+    // Not before the context could be made: nobody has memory for any number of them.
+    let mut prompts = match given.as_slice() {
+        [] => vec![Prompt::default(); batch],
+        [one] => vec![one.clone(); batch],
+        _ => given,
+    };
     if args.state.is_some() {
         // What cannot be saved is said before anything is written.
-        context.save()?;
+        context.saved_size()?;
     }
     let seed = args.seed.unwrap_or_else(fresh_seed);
     let params = steering.apply(GenerateParams {
@@ -151,18 +155,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(watch) = watch {
         watch.clear();
     }
-    if let Some(file) = &args.state {
-        std::fs::write(file, context.save()?).map_err(|source| io_error(file, source))?;
-    }
-    if let Some(file) = &args.plot {
-        let plot = Plot {
-            title: "When each token was written".into(),
-            x: Axis { label: "position in the text".into(), log: false },
-            y: Axis { label: "step".into(), log: false },
-            series,
-        };
-        crate::write(file, &plot.svg())?;
-    }
     let (_, steps) = context.progress();
     let texts = (0..prompts.len()).map(|i| context.text(i)).collect::<Result<Vec<_>>>()?;
     if args.json {
@@ -183,13 +175,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "resident_bytes": resident_memory(),
         });
         crate::print(&format!("{report}\n"))?;
-        return Ok(ExitCode::SUCCESS);
+    } else {
+        for (number, text) in texts.iter().enumerate() {
+            let title = if texts.len() > 1 { format!("===== {} =====\n", number + 1) } else { String::new() };
+            crate::print(&format!("{title}{}\n", text.trim_end()))?;
+        }
     }
-    for (number, text) in texts.iter().enumerate() {
-        let title = if texts.len() > 1 { format!("===== {} =====\n", number + 1) } else { String::new() };
-        crate::print(&format!("{title}{}\n", text.trim_end()))?;
-    }
-    if !args.quiet {
+    if !(args.quiet || args.json) {
         eprintln!(
             "{written} tokens in {steps} steps, {seconds:.2} s ({:.0} tokens/s); ready after {} ms; {} resident; \
              seed {seed}",
@@ -198,7 +190,31 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             resident_memory().map_or("memory unknown".into(), human_bytes),
         );
     }
+    // Behind the text, which is not lost if a file cannot be written.
+    if let Some(file) = &args.state {
+        replace(file, &context.save()?).map_err(|source| io_error(file, source))?;
+    }
+    if let Some(file) = &args.plot {
+        let plot = Plot {
+            title: "When each token was written".into(),
+            x: Axis { label: "position in the text".into(), log: false },
+            y: Axis { label: "step".into(), log: false },
+            series,
+        };
+        crate::write(file, &plot.svg())?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a file whole, or leaves what was there.
+fn replace(file: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut partial = file.as_os_str().to_owned();
+    partial.push(".partial");
+    let written = std::fs::write(&partial, content).and_then(|()| std::fs::rename(&partial, file));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&partial);
+    }
+    written
 }
 
 /// Goes on from a saved state: the prompts come behind what is there.
@@ -208,8 +224,16 @@ fn go_on(
     prompts: &mut [Prompt],
     params: &GenerateParams<'_>,
 ) -> Result<()> {
+    let bad = |what: &str| Error::BadFile { file: file.display().to_string(), what: what.into() };
+    // Others may have no end.
+    if !file.is_file() {
+        return Err(bad("is no regular file"));
+    }
     let state = std::fs::read(file).map_err(|source| io_error(file, source))?;
-    context.restore(&state)?;
+    context.restore(&state).map_err(|error| match error {
+        Error::BadFile { what, .. } => bad(&format!("saved state: {what}")),
+        error => error,
+    })?;
     for (number, prompt) in prompts.iter_mut().enumerate().take(context.sequences()) {
         let there = context.tokens(number)?.len() as u32;
         prompt.known.iter_mut().for_each(|(position, _)| *position += there);
@@ -247,8 +271,8 @@ fn step_line(model: &Model, step: &Step<'_>) -> Result<serde_json::Value> {
     Ok(json!({ "step": step.index, "of": step.total, "updates": updates }))
 }
 
-/// One prompt per text, those given, or the one given (or none) for each of the batch; and the length of the texts, 0
-/// if it is the longest.
+/// The prompts given, which are one or none for the whole batch or one for each text; and the length of the texts, 0 if
+/// it is the longest.
 fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
     let text = |text: &String| if text == "-" { read_stdin() } else { Ok(text.clone()) };
     let prompt = |given: &String| Ok(Prompt::prefix(&model.tokenizer()?.encode(&text(given)?)?));
@@ -261,17 +285,13 @@ fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
         given.push(prompt);
         length = length.max(own);
     }
-    let prompts = match (given.len(), args.batch) {
-        (_, 0) => return Err(Error::InvalidArgument("--batch must be at least 1".into())),
-        (0, batch) => vec![Prompt::default(); batch],
-        (1, batch) => vec![given.into_iter().next().unwrap_or_default(); batch],
-        (count, 1) => given.into_iter().take(count).collect(),
-        (count, batch) if count == batch => given,
-        (count, batch) => {
-            return Err(Error::InvalidArgument(format!("{count} prompts for a batch of {batch}")));
+    match (given.len(), args.batch) {
+        (_, 0) => Err(Error::InvalidArgument("--batch must be at least 1".into())),
+        (count, batch) if count > 1 && batch > 1 && count != batch => {
+            Err(Error::InvalidArgument(format!("{count} prompts for a batch of {batch}")))
         }
-    };
-    Ok((prompts, length))
+        _ => Ok((given, length)),
+    }
 }
 
 /// A seed that differs from run to run, short enough to type again.

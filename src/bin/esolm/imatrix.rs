@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use esolm::Result;
 use esolm::convert::{ImatrixOptions, imatrix};
-use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::progress;
 
 const HELP: &str = "\
-The model writes the text's own words, in random orders and many per step as it would write its own, and for each
-matrix the mean square of what goes in is noted by column. `esolm quantize --imatrix` then keeps the errors small
-where much goes in. Take text of the kind that the model is to write, but not the text that its quality is measured
-on, and the model in f32 or f16. On a machine that is busy otherwise, --threads 1 is faster than all cores.
+The model writes the text's own words, in random orders and many per step as it would write its own, and for each \
+matrix the mean square of what goes in is noted by column. `esolm quantize --imatrix` then keeps the errors small where \
+much goes in. Take text of the kind that the model is to write, but not the text that its quality is measured on, and \
+the model in f32 or f16. On a machine that is busy otherwise, --threads 1 is faster than all cores.
 
 The output is a GGUF file with an f32 tensor for each matrix, of the matrix's name.
 
@@ -53,16 +54,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let Args { length, pieces, steps, seed, threads, force, .. } = *args;
     let options = ImatrixOptions { length, pieces, steps, seed, threads, force };
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} pieces {eta}") {
-        bar.set_style(style);
-    }
-    let observation = imatrix(&args.model, &args.text, &args.output, &options, &mut |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    });
-    bar.finish_and_clear();
-    let observation = observation?;
+    let observation =
+        progress::of_items("pieces", |show| imatrix(&args.model, &args.text, &args.output, &options, show))?;
     eprintln!(
         "{}: {} matrices, from {} pieces of {} tokens",
         args.output.display(),

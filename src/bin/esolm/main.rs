@@ -10,6 +10,7 @@ mod imatrix;
 mod inspect;
 mod model_file;
 mod plot;
+mod progress;
 mod quality;
 mod quantize;
 mod score;
@@ -20,7 +21,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Runs Esoteric Language Models: text written many tokens at a time, on this machine.
 ///
@@ -53,18 +54,22 @@ enum Command {
 
 const EXAMPLES: &str = "\
 Examples:
-  esolm generate -p \"Once upon a time\"               write with the built-in model
-  esolm generate -p \"Once upon a time\" --watch       see the text being unmasked
-  esolm generate --alpha0 0.5 --steps 32 --seed 7    half by diffusion in 32 steps, half left to right
-  esolm convert model.ckpt -o model.gguf --type q8_0 make a model file from a training checkpoint
-  esolm quantize model.gguf small.gguf --type q4_k   make a model file smaller and faster
-  esolm bench --shape small --type q8_0,q4_k         how fast this machine is
-  esolm inspect model.gguf                           what is in a model file
-  esolm score story.txt                              how likely a text is
-  esolm quality model.gguf small.gguf --text t.txt   what a smaller file loses
+  esolm generate -p \"Once upon a time\"                 with the built-in model
+  esolm generate -p \"Once upon a time\" --watch         see the text being unmasked
+  esolm generate --alpha0 0.5 --steps 32 --seed 7      half of it from left to right
+  esolm convert model.ckpt -o model.gguf --type q8_0   from a training checkpoint
+  esolm quantize model.gguf small.gguf --type q4_k     a smaller and faster model
+  esolm bench --shape small --type q8_0,q4_k           how fast this machine is
+  esolm inspect model.gguf                             what is in a model file
+  esolm score story.txt                                how likely a text is
+  esolm quality model.gguf small.gguf --text t.txt     what a smaller file loses
 
-Exit codes: 0 done, 1 a verification found a difference, 2 wrong usage, 3 a file that is bad or cannot be
-read, 4 anything that failed while running.";
+Exit codes:
+  0  done
+  1  a verification found a difference
+  2  wrong usage
+  3  a file that is bad or cannot be read
+  4  anything that failed while running";
 
 /// Exit code of a verification that found a difference.
 const DIFFERENT: u8 = 1;
@@ -76,7 +81,10 @@ const BAD_FILE: u8 = 3;
 const RUNTIME: u8 = 4;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    // A number below 0 where a value is due is that value, whatever becomes of it then, and no option.
+    let commands = Cli::command().mut_subcommands(|command| command.allow_negative_numbers(true));
+    let cli = Cli::from_arg_matches(&commands.get_matches()).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
         Command::Generate(args) => generate::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Quality(args) => quality::run(&args),

@@ -4,27 +4,29 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use esolm::quality::{Quality, QualityOptions, compare};
-use esolm::{Error, KvType, LoadOptions, Model, Result};
+use esolm::{Error, Model, Result};
 use serde_json::{Value, json};
 
-use crate::model_file::{kv_types, read_text};
+use crate::model_file::{ComputeArgs, read_text};
 use crate::plot::{Axis, Plot, Point, Series};
-use crate::score::windows_bar;
+use crate::progress;
 
 const HELP: &str = "\
-All files write the text in the same orders and steps, side by side: half of it (or what --alpha0 says) by diffusion in
---steps steps, the rest from left to right. For each token the files' distributions are compared with BASE's. Take
-text that the model was not trained on.
+All files write the text in the same orders and steps, side by side: half of it (or what --alpha0 says) by diffusion in \
+--steps steps, the rest from left to right. For each token the files' distributions are compared with BASE's. Take text \
+that the model was not trained on.
 
-  NLL         negative log-likelihood in nats per token, of texts written in these steps
-  +%          by how much it is above BASE's, with the standard error over the windows
-  KL          mean divergence of the distributions from BASE's, in nats; KL 99.9 is what one in a thousand exceeds
-  same top    tokens whose most likely value is BASE's
-  tokens/s    of the steps, on this machine, as one text at a time
+  NLL        negative log-likelihood in nats per token, in these steps
+  +%         how much it is above BASE's, with the standard error over windows
+  KL         mean divergence of the distributions from BASE's, in nats
+  KL 99.9    what one divergence in a thousand exceeds
+  same top   tokens whose most likely value is BASE's
+  tokens/s   of the steps, on this machine, as one text at a time
 
 Example:
-  esolm quality model-f32.gguf model-q8_0.gguf model-q4_k.gguf --text heldout.txt --plot quality.svg";
+  esolm quality f32.gguf q8_0.gguf q4_k.gguf --text heldout.txt --plot out.svg";
 
 /// Measure what smaller files of a model lose.
 #[derive(clap::Args)]
@@ -36,7 +38,7 @@ pub struct Args {
     #[arg(required = true)]
     others: Vec<PathBuf>,
     /// A text file (UTF-8); `-` reads standard input.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
     text: String,
     /// Most windows of the text to take, spread over it; 0 for the whole text.
     #[arg(long, default_value_t = 64, value_name = "N")]
@@ -53,15 +55,8 @@ pub struct Args {
     /// Chooses orders and schedules.
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
-    /// CPU threads; one per core if not given.
-    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
-    threads: usize,
-    /// Precision of the K/V cache.
-    #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
-    kv_type: KvType,
-    /// The device that computes.
-    #[arg(long, default_value = "auto", value_name = "NAME")]
-    device: String,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Write the figures to this file, as JSON.
     #[arg(long, value_name = "OUT")]
     json: Option<PathBuf>,
@@ -79,7 +74,7 @@ struct Measured {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let load = LoadOptions { device: args.device.clone(), ..LoadOptions::default() };
+    let load = args.compute.load_options();
     let paths: Vec<&Path> = std::iter::once(&args.base).chain(&args.others).map(PathBuf::as_path).collect();
     let models = paths.iter().map(|path| Model::open(path, &load)).collect::<Result<Vec<_>>>()?;
     let text = read_text(&args.text)?;
@@ -91,23 +86,23 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         alpha_0: args.alpha0,
         steps: args.steps,
         seed: args.seed,
-        threads: args.threads,
-        kv_type: args.kv_type,
+        threads: args.compute.threads,
+        kv_type: args.compute.kv_type,
     };
-    let bar = windows_bar();
-    let qualities = compare(&models, &tokens, &options, |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-        ControlFlow::Continue(())
-    });
-    bar.finish_and_clear();
+    let qualities = progress::of_items("windows", |show| {
+        compare(&models, &tokens, &options, |done, all| {
+            show(done, all);
+            ControlFlow::Continue(())
+        })
+    })?;
     let measured = |((path, model), quality): ((&&Path, &Model), Quality)| Measured {
         name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         bytes: model.file_bytes(),
         bits_per_weight: model.tensor_bytes() as f64 * 8.0 / model.parameter_count() as f64,
         quality,
     };
-    let all: Vec<Measured> = paths.iter().zip(&models).zip(qualities?).map(measured).collect();
+    let all: Vec<Measured> = paths.iter().zip(&models).zip(qualities).map(measured).collect();
+    crate::print(&table(&all))?;
     if let Some(path) = &args.json {
         let report = json!({ "seed": args.seed, "steps": args.steps, "alpha_0": options.alpha_0,
                              "files": all.iter().map(to_json).collect::<Vec<_>>() });
@@ -116,7 +111,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(path) = &args.plot {
         crate::write(path, &plot(&all).svg())?;
     }
-    crate::print(&table(&all))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -136,14 +130,17 @@ fn table(all: &[Measured]) -> String {
     for m in all {
         let q = &m.quality;
         let percent = |nats: f64| nats / base * 100.0;
+        let error = percent(q.difference.standard_error);
+        // One window has no error that could be known.
+        let error = if error.is_finite() { format!("{error:.3}") } else { "?".into() };
         out += &format!(
-            "| {:width$} | {:5.2} | {:4.2} | {:.4} | {:+7.3} ({:.3}) | {:.5} | {:7.4} | {:6.2} % | {:8.0} |\n",
+            "| {:width$} | {:5.2} | {:4.2} | {:.4} | {:+7.3} ({:>5}) | {:.5} | {:7.4} | {:6.2} % | {:8.0} |\n",
             m.name,
             mebibytes(m.bytes),
             m.bits_per_weight,
             q.nll,
             percent(q.difference.mean),
-            percent(q.difference.standard_error),
+            error,
             q.divergence,
             q.divergence_999,
             q.same_top * 100.0,

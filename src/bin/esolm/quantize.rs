@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use esolm::Result;
-use esolm::convert::{Policy, Progress, QuantizeOptions, Rule, quantize};
+use esolm::convert::{Policy, QuantizeOptions, Rule, quantize};
 use esolm::gguf::TensorType;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::model_file::human_bytes;
+use crate::progress;
 
 /// The types that a file can be written in, largest first.
 pub const TYPES: [&str; 12] =
@@ -21,18 +21,22 @@ Types, with their bits per weight:
   Fewer bits are smaller and lose more; below q4_k an importance matrix (--imatrix) is worth its while.
 
 What gets which type:
-  Norms and biases are f32. The embedding (token_embd.weight) and the output matrix (output.weight) have at
-  least six bits: below q6_k they become q6_k. --keep decides otherwise, the last one that matches:
-  PATTERN is a tensor's name with * for anything; blk.last is the last block. `esolm inspect` lists the names.
-  The types in k pack 256 numbers of a row at a time. Where rows are no multiple of that, the next larger type
-  with blocks of 32 is taken (q2_k, q3_k: iq4_nl; q4_k: q5_0; q5_k: q5_1; q6_k: q8_0), where they are no
-  multiple of 32 either f16, and a note says so.
+  Norms and biases are f32. The embedding (token_embd.weight) and the output matrix (output.weight) have at least six \
+bits: below q6_k they become q6_k. --keep decides otherwise, the last one that matches: PATTERN is a tensor's name with \
+* for anything; blk.last is the last block. `esolm inspect` lists the names.
+  The types in k pack 256 numbers of a row at a time. Where rows are no multiple of that, the next larger type with \
+blocks of 32 is taken (q2_k, q3_k: iq4_nl; q4_k: q5_0; q5_k: q5_1; q6_k: q8_0), where they are no multiple of 32 either \
+f16, and a note says so.
 
 Examples:
   esolm quantize model.gguf small.gguf --type q4_k
-  esolm quantize model.gguf small.gguf --type q3_k --keep 'blk.0.*=q5_k' --keep 'blk.last.*=q5_k'
-  esolm quantize model.gguf small.gguf --type q4_k --keep 'token_embd.weight=q4_k' --keep '*.ffn_down.weight=q6_k'
-  esolm imatrix model.gguf text.txt -o model.imatrix    what the matrices' columns are worth
+  # More bits for the first and the last block
+  esolm quantize model.gguf small.gguf --type q3_k \\
+    --keep 'blk.0.*=q5_k' --keep 'blk.last.*=q5_k'
+  # Fewer for the embedding
+  esolm quantize model.gguf small.gguf --type q4_k --keep 'token_embd.weight=q4_k'
+  # Find out first what the matrices' columns are worth
+  esolm imatrix model.gguf text.txt -o model.imatrix
   esolm quantize model.gguf small.gguf --type q2_k --imatrix model.imatrix";
 
 /// Make a model file smaller and faster.
@@ -84,13 +88,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         threads: args.details.threads,
         force: args.force,
     };
-    let bar = progress_bar();
-    let report = quantize(&args.input, &args.output, &options, &mut |progress| show(&bar, progress));
-    bar.finish_and_clear();
-    let report = report?;
-    for note in &report.notes {
-        eprintln!("note: {note}");
-    }
+    let report = progress::of_file(|show| quantize(&args.input, &args.output, &options, show))?;
+    progress::notes(&report.notes);
     eprintln!(
         "{}: {}, {:.1} M parameters, {}, {:.2} bits per weight (before: {})",
         args.output.display(),
@@ -101,19 +100,4 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         human_bytes(report.file_bytes.0),
     );
     Ok(ExitCode::SUCCESS)
-}
-
-/// A bar for bytes written.
-pub fn progress_bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {msg}") {
-        bar.set_style(style);
-    }
-    bar
-}
-
-/// Moves the bar on.
-pub fn show(bar: &ProgressBar, progress: Progress) {
-    bar.set_length(progress.total_bytes);
-    bar.set_position(progress.bytes);
 }

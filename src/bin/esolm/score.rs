@@ -3,29 +3,35 @@
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use esolm::config::Variant;
-use esolm::{Context, ContextParams, Error, Estimate, KvType, Model, Result, ScoreParams, TextScore};
-use indicatif::{ProgressBar, ProgressStyle};
+use esolm::{Context, ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore};
 use serde_json::json;
 
-use crate::model_file::{ModelArgs, kv_types, read_text};
+use crate::model_file::{ComputeArgs, ModelArgs, read_text};
+use crate::progress;
 
 const HELP: &str = "\
-The text is cut into windows of the model's length (--length for less), one after the other, and each is scored by
+The text is cut into windows of the model's length (--length for less), one after the other, and each is scored by \
 itself, as in training: its first token is given nothing. A text ends with <|endoftext|> only where it is written.
 
-  in an order    Every token given those before it in the order: from left to right, or with --orders K in K random
-                 orders, log p(text) >= log of the mean probability over them (importance-weighted bound). Costs
-                 two rows of the network for each token and order.
-  at alpha_0     The bound that the model is trained on: a share alpha_0 of the tokens by diffusion, averaged over
-                 times, the rest from left to right. --alpha0 1 is the diffusion bound (NELBO) alone. Costs a row for
-                 each token and draw, and two more if alpha_0 is below 1. +- is the standard error of the draws.
+In an order:
+  Every token given those before it in the order: from left to right, or with --orders K in K random orders, \
+log p(text) >= log of the mean probability over them (importance-weighted bound). Costs two rows of the network for \
+each token and order.
+
+At alpha_0:
+  The bound that the model is trained on: a share alpha_0 of the tokens by diffusion, averaged over times, the rest \
+from left to right. --alpha0 1 is the diffusion bound (NELBO) alone. Costs a row for each token and draw, and two more \
+if alpha_0 is below 1. +- is the standard error of the draws.
 
 Examples:
-  esolm score story.txt                      from left to right, and the bound at the alpha_0 of training
+  # From left to right, and the bound at the alpha_0 of training
+  esolm score story.txt
   esolm score story.txt --orders 16 --draws 0
   esolm score story.txt --alpha0 1 --draws 32
-  esolm score story.txt --json               with the log-probability of each token";
+  # With the log-probability of each token
+  esolm score story.txt --json";
 
 /// Tell how likely a text is.
 #[derive(clap::Args)]
@@ -34,6 +40,7 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// A text file (UTF-8); `-` reads standard input.
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     file: String,
     /// The order in which tokens become known: left to right (unless --orders says otherwise) or random.
     #[arg(long, value_parser = ["ltr", "random"], value_name = "ORDER")]
@@ -56,28 +63,19 @@ pub struct Args {
     /// Chooses orders, times and masks.
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
-    /// CPU threads; one per core if not given.
-    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
-    threads: usize,
-    /// Precision of the K/V cache.
-    #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
-    kv_type: KvType,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Print one JSON object, with the log-probability of each token.
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let model = args.model.open()?;
+    let model = args.model.open(&args.compute.device)?;
     let params = params(args, &model)?;
     let text = read_text(&args.file)?;
     let tokenizer = model.tokenizer()?;
-    let context_params = ContextParams {
-        length: args.length,
-        threads: args.threads,
-        kv_type: args.kv_type,
-        ..ContextParams::default()
-    };
+    let context_params = ContextParams { length: args.length, ..args.compute.context_params() };
     let mut context = Context::new(&model, &context_params)?;
     let mut tokens = tokenizer.encode(&text)?;
     let mut bytes = text.len();
@@ -85,14 +83,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         tokens.truncate(args.windows * context.length());
         bytes = tokenizer.decode(&tokens)?.len();
     }
-    let bar = windows_bar();
-    let score = context.score_text(&tokens, &params, |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-        ControlFlow::Continue(())
-    });
-    bar.finish_and_clear();
-    let score = score?;
+    let score = progress::of_items("windows", |show| {
+        context.score_text(&tokens, &params, |done, all| {
+            show(done, all);
+            ControlFlow::Continue(())
+        })
+    })?;
     let report = if args.json {
         json(&score, &params, &tokens, bytes)
     } else {
@@ -116,15 +112,6 @@ fn params(args: &Args, model: &Model) -> Result<ScoreParams> {
     }
 }
 
-/// A bar for windows of a text, on standard error.
-pub fn windows_bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} windows {eta}") {
-        bar.set_style(style);
-    }
-    bar
-}
-
 fn order_name(params: &ScoreParams) -> String {
     match (params.random_order, params.orders) {
         (false, _) => "left to right".into(),
@@ -138,6 +125,8 @@ fn table(score: &TextScore, params: &ScoreParams, tokens: &[u32], bytes: usize, 
     let windows = tokens.len().div_ceil(length);
     let mut out = format!("{} tokens, {bytes} bytes, {windows} windows\n", tokens.len());
     let mut line = |name: &str, nats: f64, error: Option<f64>, whole: bool| {
+        // One draw for one window has no error that could be known.
+        let error = error.filter(|e| e.is_finite());
         let error = error.map_or(String::new(), |e| format!(" +- {:.4}", e / count));
         out += &format!("{name:26} {:.4}{error} nats per token", nats / count);
         if whole {

@@ -1,8 +1,8 @@
 //! Options that steer a generation: what is written when, and what may be written.
 
-use std::path::Path;
-
 use esolm::{Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Order, Result, Schedule};
+
+use crate::model_file::read_text;
 
 /// Order, schedule and constraints, as they are written on the command line.
 #[derive(clap::Args)]
@@ -10,7 +10,7 @@ use esolm::{Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Ord
 pub struct SteeringArgs {
     /// Which positions come when: random (the default), ltr (left to right), strided:S (step j writes positions j, j+S,
     /// j+2S..; strided:S:shuffle in random order), blocks:S (blocks of S positions from left to right, each at random
-    /// positions), or @FILE with every position once.
+    /// positions), or @FILE with every position once (@- is standard input).
     #[arg(long, default_value = "random", value_name = "ORDER")]
     order: String,
     /// Tokens that each step of the diffusion phase writes, such as 1,2,4,8, or @FILE; the last goes on to the end, so
@@ -22,6 +22,11 @@ pub struct SteeringArgs {
     /// may end in :W.
     #[arg(long, value_name = "MEASURE:X[:W]", conflicts_with = "schedule")]
     adaptive: Option<String>,
+    /// Write one of these tokens at this position of the text, or at each from the first to the last: '5= yes, no',
+    /// '3-9=the,#48'. Positions count tokens from 0, the prompt's too (`esolm tokenize` shows them); a token with a
+    /// comma in it goes by its #ID. May be given several times, but no position twice.
+    #[arg(long = "allow", value_name = "POSITION[-LAST]=TOKEN,..")]
+    allowed: Vec<String>,
     /// Never write this token. A token is a piece of text that is one, often with the space before it, or #ID.
     #[arg(long = "ban", value_name = "TOKEN")]
     banned: Vec<String>,
@@ -50,18 +55,21 @@ enum OrderKind {
 impl SteeringArgs {
     /// Reads the options. Tokens are the model's.
     pub fn read(&self, model: &Model) -> Result<Steering> {
-        let token = |text: &str| token(text, model);
         let bias = |text: &String| {
             let (name, value) = text.rsplit_once('=').ok_or_else(|| bad("--bias", text, "TOKEN=X"))?;
             let value = value.trim().parse::<f32>().map_err(|_| bad("--bias", text, "TOKEN=X"))?;
-            Ok((token(name)?, value))
+            Ok((token("--bias", name, model)?, value))
         };
+        let mut allowed = Vec::new();
+        for text in &self.allowed {
+            allow(text, model, &mut allowed)?;
+        }
         let (order, positions) = match self.order.strip_prefix('@') {
-            Some(file) => (OrderKind::Positions, numbers(&read(file)?, "--order")?),
+            Some(file) => (OrderKind::Positions, numbers(&read_text(file)?, "--order")?),
             None => (OrderKind::Named(order(&self.order)?), vec![]),
         };
         let schedule = |text: &String| match text.strip_prefix('@') {
-            Some(file) => numbers(&read(file)?, "--schedule"),
+            Some(file) => numbers(&read_text(file)?, "--schedule"),
             None => numbers(text, "--schedule"),
         };
         Ok(Steering {
@@ -70,8 +78,8 @@ impl SteeringArgs {
             schedule: self.schedule.as_ref().map(schedule).transpose()?,
             adaptive: self.adaptive.as_deref().map(adaptive).transpose()?,
             constraints: [Constraints {
-                allowed: vec![],
-                banned: self.banned.iter().map(|text| token(text)).collect::<Result<_>>()?,
+                allowed,
+                banned: self.banned.iter().map(|text| token("--ban", text, model)).collect::<Result<_>>()?,
                 bias: self.bias.iter().map(bias).collect::<Result<_>>()?,
                 repetition_penalty: self.repetition_penalty,
             }],
@@ -131,22 +139,41 @@ fn numbers(text: &str, option: &str) -> Result<Vec<u32>> {
     pieces.map(|piece| piece.parse().map_err(|_| bad(option, piece, "a whole number"))).collect()
 }
 
+/// The positions of `text`, POSITION=TOKEN,.. or FIRST-LAST=TOKEN,.., with the tokens that are allowed there, go to
+/// `allowed`.
+fn allow(text: &str, model: &Model, allowed: &mut Vec<(u32, Vec<u32>)>) -> Result<()> {
+    let form = || bad("--allow", text, "POSITION=TOKEN,.. or FIRST-LAST=TOKEN,..");
+    let wrong = |what: String| Err(Error::InvalidArgument(format!("--allow: '{text}': {what}")));
+    let (places, names) = text.split_once('=').ok_or_else(form)?;
+    let place = |text: &str| text.trim().parse::<u32>().map_err(|_| form());
+    let (first, last) = places.split_once('-').unwrap_or((places, places));
+    let (first, last) = (place(first)?, place(last)?);
+    if first > last {
+        return wrong(format!("{first} comes after {last}"));
+    }
+    // Before there is a list of them.
+    let length = model.config().context_length;
+    if last as usize >= length {
+        return wrong(format!("position {last} is beyond the model's {length} tokens, which count from 0"));
+    }
+    let tokens = names.split(',').map(|name| token("--allow", name, model)).collect::<Result<Vec<_>>>()?;
+    allowed.extend((first..=last).map(|position| (position, tokens.clone())));
+    Ok(())
+}
+
 /// A token by its text or its number.
-fn token(text: &str, model: &Model) -> Result<u32> {
+fn token(option: &str, text: &str, model: &Model) -> Result<u32> {
     if let Some(id) = text.strip_prefix('#').and_then(|id| id.parse().ok()) {
         return Ok(id);
     }
     match model.tokenizer()?.encode(text)?.as_slice() {
         &[token] => Ok(token),
+        [] => Err(bad(option, text, "a token; name one by its text, or as #ID")),
         tokens => Err(Error::InvalidArgument(format!(
-            "'{text}' is {} tokens {tokens:?}; name one, or #ID",
+            "{option}: '{text}' is {} tokens {tokens:?}; name one, or #ID",
             tokens.len()
         ))),
     }
-}
-
-fn read(file: &str) -> Result<String> {
-    std::fs::read_to_string(Path::new(file)).map_err(|source| Error::Io { file: file.into(), source })
 }
 
 fn bad(option: &str, given: &str, wanted: &str) -> Error {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use esolm::Result;
 
-use crate::model_file::{ModelArgs, read_stdin};
+use crate::model_file::{ModelArgs, words_or_stdin};
 
 /// Turn text into token ids.
 ///
@@ -15,18 +15,15 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// The text; standard input if not given, or `-`.
-    text: Option<String>,
+    text: Vec<String>,
     /// Print a JSON array.
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let model = args.model.open()?;
-    let text = match args.text.as_deref() {
-        None | Some("-") => read_stdin()?,
-        Some(text) => text.to_owned(),
-    };
+    let model = args.model.open("cpu")?;
+    let text = words_or_stdin(&args.text)?;
     let tokens = model.tokenizer()?.encode(&text)?;
     let line = if args.json {
         serde_json::json!(tokens).to_string()

@@ -4,16 +4,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use esolm::verify::verify;
-use esolm::{KvType, LoadOptions, Model, Result};
+use esolm::{Error, Model, Result};
 use serde_json::json;
 
-use crate::model_file::kv_types;
+use crate::model_file::ComputeArgs;
 
 /// Replay reference trajectories and compare every logit and token.
 ///
 /// GOLDEN is a safetensors file of the authors' outputs for this model. Exits with 1 if a logit differs by more
 /// than the tolerance or a token is another.
 #[derive(clap::Args)]
+#[command(mut_arg("kv_type", |kv_type| kv_type.default_value("f32")))]
 pub struct Args {
     /// The model file.
     model: PathBuf,
@@ -22,24 +23,20 @@ pub struct Args {
     /// Largest absolute difference of a logit that passes.
     #[arg(long, default_value_t = 1e-4, value_name = "D")]
     tolerance: f32,
-    /// Precision of the K/V cache.
-    #[arg(long, default_value = "f32", value_parser = kv_types(), value_name = "TYPE")]
-    kv_type: KvType,
-    /// The device that computes.
-    #[arg(long, default_value = "auto", value_name = "NAME")]
-    device: String,
-    /// CPU threads; one per core if not given.
-    #[arg(long, default_value_t = 0, value_name = "N", hide_default_value = true)]
-    threads: usize,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let model =
-        Model::open(&args.model, &LoadOptions { device: args.device.clone(), ..LoadOptions::default() })?;
-    let outcomes = verify(&model, &args.golden, args.kv_type, args.threads)?;
+    if args.tolerance.is_nan() || args.tolerance < 0.0 {
+        let tolerance = args.tolerance;
+        return Err(Error::InvalidArgument(format!("--tolerance {tolerance} is not a number from 0")));
+    }
+    let model = Model::open(&args.model, &args.compute.load_options())?;
+    let outcomes = verify(&model, &args.golden, args.compute.kv_type, args.compute.threads)?;
     let largest = outcomes
         .iter()
         .map(|o| o.largest_difference)

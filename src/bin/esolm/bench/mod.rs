@@ -9,10 +9,10 @@ use std::process::ExitCode;
 
 use esolm::config::Variant;
 use esolm::gguf::TensorType;
-use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, KvType, Model, Result, Sampling};
+use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, Model, Result, Sampling};
 use serde_json::{Value, json};
 
-use crate::model_file::{ModelArgs, human_bytes, kv_types, resident_memory};
+use crate::model_file::{ComputeArgs, ModelArgs, human_bytes, resident_memory};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::quantize::TYPES;
 use machine::Machine;
@@ -20,15 +20,19 @@ use made_up::{MadeUp, Shape};
 use measure::{Times, quantile};
 
 const HELP: &str = "\
-Options with a comma take lists; every combination is measured. Combinations take turns, so that a machine that
-slows down for a while slows all of them down; times are medians. Sampling is part of every time.
+Options with a comma take lists; every combination is measured. Combinations take turns, so that a machine that slows \
+down for a while slows all of them down; times are medians. Sampling is part of every time.
 
 Examples:
-  esolm bench                                            the built-in model
-  esolm bench --shape small --type q8_0,q4_k             the published size, without a checkpoint
+  # The built-in model
+  esolm bench
+  # The published size, without a checkpoint
+  esolm bench --shape small --type q8_0,q4_k
   esolm bench --shape small --steps 128 --kernels own,ggml
-  esolm bench --shape small --steps 16,1024 --profile    where a step's time goes
-  esolm bench --shape small --alpha0 0                   one token per step, left to right
+  # Where a step's time goes
+  esolm bench --shape small --steps 16,1024 --profile
+  # One token per step, left to right
+  esolm bench --shape small --alpha0 0
   esolm bench -m model.gguf --batch 1,4,16 --json speed.json";
 
 /// Measure speed and memory.
@@ -70,12 +74,8 @@ pub struct Args {
     /// Who computes on the CPU.
     #[arg(long, value_delimiter = ',', default_value = "own", value_parser = ["own", "ggml"], value_name = "WHO,..")]
     kernels: Vec<String>,
-    /// Precision of the K/V cache.
-    #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
-    kv_type: KvType,
-    /// CPU threads; one per core if not given.
-    #[arg(long, default_value_t = 0, value_name = "N", hide_default_value = true)]
-    threads: usize,
+    #[command(flatten)]
+    compute: ComputeArgs,
     /// How often each combination is measured.
     #[arg(long, default_value_t = 3, value_name = "N")]
     repeat: usize,
@@ -164,12 +164,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 fn subjects(args: &Args) -> Result<Vec<Subject>> {
     let Some(shape) = args.shape else {
         let name = args.model.model.as_ref().map_or("model".into(), |path| path.display().to_string());
-        return Ok(vec![Subject::open(name, None, || args.model.open())?]);
+        return Ok(vec![Subject::open(name, None, || args.model.open(&args.compute.device))?]);
     };
     let subject = |name: &String| {
         let file = made_up(args, shape, name)?;
         let path = file.path.clone();
-        let options = args.model.options();
+        let options = args.model.options(&args.compute.device);
         Subject::open(name.clone(), Some(file), || Model::open(&path, &options))
     };
     args.types.iter().map(subject).collect()
@@ -199,10 +199,8 @@ fn context_params(args: &Args, case: &Case<'_>) -> ContextParams {
     ContextParams {
         sequences: case.batch,
         length: args.length,
-        threads: args.threads,
-        kv_type: args.kv_type,
         kernels: if case.kernels == "ggml" { Kernels::Ggml } else { Kernels::Own },
-        ..ContextParams::default()
+        ..args.compute.context_params()
     }
 }
 
