@@ -43,7 +43,7 @@ import (
 )
 
 // Progress is told how much of a long operation is done, from 0 to 1 and never less than before. An error stops the
-// operation, and is what its call returns.
+// operation, and is what its call returns. A panic arrives at the caller, too; runtime.Goexit must not be called.
 type Progress func(fraction float64) error
 
 // Choice is a token that is about to be drawn.
@@ -58,7 +58,8 @@ type Choice struct {
 // constraints were applied, before temperature, TopK and TopP. Minus infinity rules a token out. The slice is valid
 // during the call. An error stops the generation, and is what Generation.Err returns.
 //
-// It runs in Generation.Next, on its goroutine. Other calls on the Context return ErrBusy; Close would wait for ever.
+// It runs in Generation.Next, on its goroutine. Other calls on the Context return ErrBusy; Close would wait for ever. A
+// panic arrives at the caller of Next; runtime.Goexit (as in testing.T.FailNow) must not be called.
 type EditLogits func(choice Choice, logits []float32) error
 
 // outcome is how a caller's function ended. Neither an error nor a panic may cross C, so they wait here for the end of
