@@ -198,7 +198,7 @@ static void finish(esolm_context *context, uint32_t tokens[LENGTH])
 /* Whenever a cancel comes, it is not lost, and what is taken up again ends as if it had not been. */
 static void cancels_at_any_time(void)
 {
-    enum { TIMES = 24 };
+    enum { TIMES = 12 };
     esolm_context *context = NULL;
     esolm_context_params how_much = limits();
     esolm_generate_params how = wish(5);
