@@ -12,7 +12,7 @@ MODEL ?= models/fairy-q8_0.gguf
 CHECKPOINT ?= ../shared/models/fairy.ckpt
 TOKENIZER ?= $(dir $(CHECKPOINT))tokenizer.json
 
-.PHONY: help demo test check unit test-c lib install programs memcheck asan tsan coexist bench-peers count header abi \
+.PHONY: help demo test check unit test-c lib install programs memcheck asan tsan coexist bench-peers count header api abi \
   model setup clean
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo "make bench-peers  speed beside llama.cpp and PyTorch, in one run"
 	@echo "make count   instructions of a step against the record (callgrind)"
 	@echo "make header  write include/esolm.h again after a change of src/capi"
+	@echo "make api     record a change of the public Rust interface"
 	@echo "make abi     record what a change adds to the binary interface"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
 
@@ -106,6 +107,9 @@ count:
 
 header: setup
 	ESOLM_UPDATE_HEADER=1 $(CARGO) test --release --test header
+
+api: setup
+	ESOLM_UPDATE_API=1 $(CARGO) test --release --test public_api
 
 abi:
 	ffi-tests/abi/check include/esolm.h --update

@@ -22,6 +22,28 @@
  *     esolm_context_free(context);
  *     esolm_model_free(model);
  *
+ * What is where
+ *
+ *     Models       esolm_model_open, esolm_model_open_memory: mapped or copied, on which device, with a progress
+ *                  callback that may stop it. esolm_model_info_get, esolm_model_metadata_get, esolm_device_info_get.
+ *     Text         esolm_tokenize, esolm_detokenize, esolm_token_bytes.
+ *     Templates    esolm_tokenize_template makes a prompt of a text with holes: "Once {{mask 12}} after."
+ *     Generating   esolm_generate with a callback for each step, or esolm_begin and esolm_step. Between the steps:
+ *                  esolm_copy_text, esolm_copy_tokens, esolm_copy_order. From any thread: esolm_cancel.
+ *     Orders       esolm_generate_params.order and .schedule: which positions come when, how many at once.
+ *     Adaptive     esolm_generate_params.confidence, .window, .threshold: steps write what the model is sure of.
+ *     Constraints  esolm_constraints: allowed, banned and biased tokens, repetition penalty.
+ *     Logits       esolm_logits_callback reads and changes those of each token; esolm_step_info.log_probs says how
+ *                  likely each token was.
+ *     States       esolm_extend goes on from a finished text; esolm_state_save, esolm_state_restore.
+ *     Scoring      How likely a given text is: esolm_score_text for any length, with bounds over orders and of
+ *                  diffusion; esolm_score_order and esolm_score_masked token by token.
+ *     Profile      Where the time goes: esolm_context_profile. Where memory goes: esolm_context_memory_use,
+ *                  esolm_memory_estimate.
+ *     Messages     esolm_set_log_callback.
+ *
+ *     Whole programs are in examples-c; esolm.hpp is the same for C++17.
+ *
  * Errors
  *
  *     Calls that can fail return an esolm_status: ESOLM_OK (0) or an ESOLM_ERR_ value. Results go to
@@ -36,8 +58,8 @@
  *     What a function makes through an out-pointer is released with the ..._free function of its type, once.
  *     A context holds a reference to its model, so the two may be freed in any order. Arguments are borrowed
  *     for the call only, except the memory that is given to esolm_model_open_memory (ESOLM_MODE_MAP) and
- *     esolm_context_new_in, and the user data of esolm_set_log_callback. Strings that are returned belong to
- *     the library.
+ *     esolm_context_new_in, the user data of esolm_set_log_callback, and that of esolm_generate_params.logits, which
+ *     is for all steps of the generation. Strings that are returned belong to the library.
  *
  * Threads
  *
@@ -58,10 +80,12 @@
  *
  *     A context takes its working memory when it is made. esolm_begin, esolm_step and esolm_generate then
  *     allocate nothing on the CPU; a failing call allocates its message. (A model whose widths are no multiples
- *     of 8 is computed by ggml, which takes and returns two small blocks at each pass through the network.)
+ *     of 8 is computed by ggml, which takes and returns two small blocks at each pass through the network. The
+ *     constraints of a generation are copied when it begins.)
  *     esolm_context_arena_size tells the bytes that the model's computation needs, and
  *     esolm_context_new_in uses memory of the caller's for them. esolm_context_memory_use tells what they are for,
- *     esolm_memory_estimate tells it before the model is opened. Scoring takes memory as it goes.
+ *     esolm_memory_estimate tells it before the model is opened. Scoring and states take
+ *     memory as they go.
  *
  * Fatal
  *
@@ -1126,7 +1150,8 @@ esolm_status esolm_context_reset(struct esolm_context *context);
 /*
  Makes the call that is running on this context end with ESOLM_ERR_CANCELLED soon (on the CPU within a step,
  else after it), and every later one at once, until esolm_cancel_reset. So it does not matter whether it comes just
- before a call or while it runs. May be called on a context that is in use: any thread, also a callback. Lock-free.
+ before a call or while it runs. What is written can still be copied, and of a finished generation esolm_step still
+ says that it is. May be called on a context that is in use: any thread, also a callback. Lock-free.
  */
 esolm_status esolm_cancel(const struct esolm_context *context);
 
@@ -1170,8 +1195,8 @@ esolm_status esolm_generate_params_init(struct esolm_generate_params *params, si
  above.
 
  Errors: ESOLM_ERR_INVALID_ARGUMENT if there are too many prompts, a parameter, position or token is out of range, a
- constraint cannot be kept or the logits callback leaves none to draw; ESOLM_ERR_UNSUPPORTED; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. What was written before a
- failure stays readable.
+ constraint cannot be kept or the logits callback leaves none to draw; ESOLM_ERR_UNSUPPORTED; ESOLM_ERR_CANCELLED;
+ ESOLM_ERR_BUSY; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. What was written before a failure stays readable.
  */
 esolm_status esolm_generate(struct esolm_context *context,
                             const struct esolm_prompt *prompts,
@@ -1204,8 +1229,7 @@ esolm_status esolm_extend(struct esolm_context *context,
 
 /*
  Runs the next step. *done is 0 and *info says what the step wrote; or the generation is finished, no step was
- run, *done is 1 and *info is zero. info may be NULL. On allocations see
- "Memory" above.
+ run, *done is 1 and *info is zero. info may be NULL. On allocations see "Memory" above.
 
  Errors: ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE. The state is then as
  before the call, *done is 0 and *info is zero.
@@ -1228,7 +1252,7 @@ esolm_status esolm_copy_order(struct esolm_context *context,
  Copies the tokens of a sequence by position, the model's mask token where one is not written yet.
 
  At most capacity are written, and their number goes to *n_out. If they do not fit, the result is
- ESOLM_ERR_BUFFER_TOO_SMALL, none is written, and *n_out is the number needed.
+ ESOLM_ERR_BUFFER_TOO_SMALL, none is written, and *n_out is the number needed; with capacity 0, tokens may be NULL.
  */
 esolm_status esolm_copy_tokens(struct esolm_context *context,
                                size_t sequence,

@@ -275,6 +275,28 @@ public:
         });
     }
 
+    /* The keys of the file's metadata, in its order. */
+    Result<std::vector<std::string>> metadata_keys() const
+    {
+        using Keys = std::vector<std::string>;
+        std::size_t count = 0;
+        if (esolm_status status = esolm_model_metadata_count(get(), &count))
+            return detail::fail<Keys>(status);
+        Keys keys(count);
+        for (std::size_t i = 0; i < count; i++) {
+            std::size_t length = 0;
+            esolm_status status = esolm_model_metadata_key(get(), i, nullptr, 0, &length);
+            if (status == ESOLM_ERR_BUFFER_TOO_SMALL) {
+                keys[i].resize(length + 1); /* the NUL, too */
+                status = esolm_model_metadata_key(get(), i, keys[i].data(), keys[i].size(), &length);
+                keys[i].resize(length);
+            }
+            if (status)
+                return detail::fail<Keys>(status);
+        }
+        return keys;
+    }
+
     Result<std::vector<std::uint32_t>> tokenize(std::string_view text) const
     {
         using Tokens = std::vector<std::uint32_t>;
@@ -344,6 +366,16 @@ public:
         if (esolm_status status = esolm_context_arena_size(model.get(), &params, &size))
             return detail::fail<std::size_t>(status);
         return size;
+    }
+
+    /* What a context takes, to the byte. */
+    static Result<esolm_memory_use> memory_use(const Model &model, const ContextParams &params = {})
+    {
+        esolm_memory_use use{};
+        use.struct_size = sizeof use;
+        if (esolm_status status = esolm_context_memory_use(model.get(), &params, &use))
+            return detail::fail<esolm_memory_use>(status);
+        return use;
     }
 
     /* In memory of the caller's, aligned to ESOLM_ARENA_ALIGNMENT, that must outlive the context. */
@@ -489,12 +521,14 @@ public:
     Result<std::vector<double>> score_order(Span<const std::uint32_t> tokens, Span<const std::uint32_t> order = {},
                                             std::size_t known = 0)
     {
-        std::vector<double> log_p(tokens.size() > known ? tokens.size() - known : 1);
-        if (esolm_status status = esolm_score_order(handle_.get(), tokens.data(), order.data(), tokens.size(), known,
-                                                    log_p.data(), log_p.size()))
-            return detail::fail<std::vector<double>>(status);
-        log_p.resize(tokens.size() - known);
-        return log_p;
+        return scores(esolm_score_order, tokens, order, known);
+    }
+
+    /* The same with all but the known tokens unknown at once: one step of diffusion. */
+    Result<std::vector<double>> score_masked(Span<const std::uint32_t> tokens, Span<const std::uint32_t> order = {},
+                                             std::size_t known = 0)
+    {
+        return scores(esolm_score_masked, tokens, order, known);
     }
 
     /* How likely a text of any length is. */
@@ -514,6 +548,21 @@ private:
     struct Free {
         void operator()(esolm_context *context) const noexcept { esolm_context_free(context); }
     };
+
+    Result<std::vector<double>> scores(decltype(&esolm_score_order) score, Span<const std::uint32_t> tokens,
+                                       Span<const std::uint32_t> order, std::size_t known)
+    {
+        using Scores = std::vector<double>;
+        if (order.data() && order.size() != tokens.size())
+            return detail::fail<Scores>(
+                Error{ESOLM_ERR_INVALID_ARGUMENT, "an order has not one position for each token"});
+        Scores log_p(tokens.size() > known ? tokens.size() - known : 1);
+        if (esolm_status status = score(handle_.get(), tokens.data(), order.data(), tokens.size(), known, log_p.data(),
+                                        log_p.size()))
+            return detail::fail<Scores>(status);
+        log_p.resize(tokens.size() - known);
+        return log_p;
+    }
 
     static Step seen(const esolm_step_info &info)
     {

@@ -119,7 +119,15 @@ static int32_t on_progress(double fraction, void *user_data)
     return watch->reports++ == watch->stop_at ? 5 : 0;
 }
 
-static void watched_opening(const char *path)
+/* Opens the file at a path, or the one in memory. */
+static esolm_status open_from(const char *path, const void *data, const esolm_model_params *params, esolm_model **out)
+{
+    return path ? esolm_model_open(path, params, out)
+                : esolm_model_open_memory(data, info.file_bytes, params, out);
+}
+
+/* Stopped at each of its reports, an opening leaves nothing behind. */
+static void watched_opening(const char *path, const void *data)
 {
     esolm_model *out = (esolm_model *)&info;
     esolm_model_params params;
@@ -127,15 +135,22 @@ static void watched_opening(const char *path)
     CHECK(params.progress == NULL && params.progress_data == NULL);
     params.progress = on_progress;
     for (int32_t mode = ESOLM_MODE_MAP; mode <= ESOLM_MODE_COPY; mode++) {
-        struct watch all = {0, -1, 0}, at_once = {0, 0, 0};
+        struct watch all = {0, -1, 0};
+        int part_way = 0;
         params.mode = mode;
         params.progress_data = &all;
-        STATUS(OK, esolm_model_open(path, &params, &out));
+        STATUS(OK, open_from(path, data, &params, &out));
         esolm_model_free(out);
-        CHECK(all.last == 1 && all.reports >= (mode == ESOLM_MODE_COPY ? 2 : 1));
-        params.progress_data = &at_once;
-        STATUS(ESOLM_ERR_CANCELLED, esolm_model_open(path, &params, &out));
-        CHECK(out == NULL && at_once.reports == 1);
+        CHECK(all.last == 1 && all.reports >= 1);
+        for (int i = 0; i < all.reports; i++) {
+            struct watch stopped = {0, i, 0};
+            params.progress_data = &stopped;
+            out = (esolm_model *)&info;
+            STATUS(ESOLM_ERR_CANCELLED, open_from(path, data, &params, &out));
+            CHECK(out == NULL && stopped.reports == i + 1);
+            part_way += stopped.last > 0 && stopped.last < 1;
+        }
+        CHECK(mode == ESOLM_MODE_MAP || part_way > 0);
     }
 }
 
@@ -198,16 +213,49 @@ static void metadata(void)
     STATUS(INVALID, esolm_model_metadata_count(model, NULL));
 }
 
+/* The file at a path, at a multiple of 64 or so many bytes behind; `base` is to be freed. */
+static unsigned char *file_in_memory(const char *path, size_t behind, unsigned char **base)
+{
+    FILE *file = fopen(path, "rb");
+    size_t size = info.file_bytes;
+    *base = aligned_alloc(64, (size + behind + 63) / 64 * 64);
+    if (!file || !*base || fread(*base + behind, 1, size, file) != size)
+        exit(1);
+    fclose(file);
+    return *base + behind;
+}
+
+/* Tensors in memory may lie anywhere: what is not aligned is copied. */
+static void unaligned(const char *path)
+{
+    static const size_t BEHIND[] = {1, 8, 31, 32};
+    uint32_t expected[LENGTH], found[LENGTH];
+    run_briefly(model, expected);
+    for (size_t i = 0; i < sizeof BEHIND / sizeof BEHIND[0]; i++) {
+        unsigned char *base = NULL, *data = file_in_memory(path, BEHIND[i], &base);
+        for (int32_t mode = ESOLM_MODE_MAP; mode <= ESOLM_MODE_COPY; mode++) {
+            esolm_model *out = NULL;
+            esolm_model_params params;
+            STATUS(OK, esolm_model_params_init(&params, sizeof params));
+            params.mode = mode;
+            STATUS(OK, esolm_model_open_memory(data, info.file_bytes, &params, &out));
+            run_briefly(out, found);
+            CHECK(memcmp(found, expected, sizeof found) == 0);
+            esolm_model_free(out);
+            STATUS(ESOLM_ERR_BAD_FILE, esolm_model_open_memory(data, info.file_bytes - 1, &params, &out));
+            CHECK(out == NULL);
+        }
+        free(base);
+    }
+}
+
 static void memory(const char *path)
 {
     uint32_t expected[LENGTH], found[LENGTH];
     run_briefly(model, expected);
-    FILE *file = fopen(path, "rb");
     size_t size = info.file_bytes;
-    unsigned char *data = aligned_alloc(64, (size + 63) / 64 * 64);
-    if (!file || !data || fread(data, 1, size, file) != size)
-        exit(1);
-    fclose(file);
+    unsigned char *base = NULL, *data = file_in_memory(path, 0, &base);
+    watched_opening(NULL, data);
 
     esolm_model *out = NULL;
     esolm_model_params params;
@@ -228,7 +276,7 @@ static void memory(const char *path)
     params.mode = ESOLM_MODE_COPY;
     STATUS(OK, esolm_model_open_memory(data, size, &params, &out));
     memset(data, 255, size);
-    free(data);
+    free(base);
     run_briefly(out, found);
     CHECK(memcmp(found, expected, sizeof found) == 0);
     esolm_model_free(out);
@@ -247,10 +295,11 @@ int main(int argc, char **argv)
     device();
     open_model(argc, argv);
     opening(argv[1]);
-    watched_opening(argv[1]);
+    watched_opening(argv[1], NULL);
     model_info();
     metadata();
     memory(argv[1]);
+    unaligned(argv[1]);
 
     /* A context keeps its model. */
     esolm_context *context = new_context();

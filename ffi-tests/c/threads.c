@@ -156,6 +156,94 @@ static void one_context(void)
     esolm_context_free(meeting.context);
 }
 
+/* A cancel after a while, by another thread. */
+struct late_cancel {
+    esolm_context *context;
+    struct timespec delay;
+    esolm_status status;
+};
+
+static void *cancel_late(void *argument)
+{
+    struct late_cancel *late = argument;
+    nanosleep(&late->delay, NULL);
+    late->status = esolm_cancel(late->context);
+    return NULL;
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static int32_t count(const esolm_step_info *step, void *user_data)
+{
+    (void)step;
+    ++*(size_t *)user_data;
+    return 0;
+}
+
+static void finish(esolm_context *context, uint32_t tokens[LENGTH])
+{
+    int32_t done = 0;
+    size_t n = 0;
+    do
+        STATUS(ESOLM_OK, esolm_step(context, NULL, &done));
+    while (!done);
+    STATUS(ESOLM_OK, esolm_copy_tokens(context, 0, tokens, LENGTH, &n));
+}
+
+/* Whenever a cancel comes, it is not lost, and what is taken up again ends as if it had not been. */
+static void cancels_at_any_time(void)
+{
+    enum { TIMES = 12 };
+    esolm_context *context = NULL;
+    esolm_context_params how_much = limits();
+    esolm_generate_params how = wish(5);
+    esolm_prompt nothing = {NULL, NULL, 0};
+    uint32_t whole[LENGTH] = {0}, tokens[LENGTH];
+    size_t all = 0, n = 0;
+    STATUS(ESOLM_OK, esolm_context_new(model, &how_much, &context));
+    double began = seconds();
+    STATUS(ESOLM_OK, esolm_generate(context, &nothing, 1, &how, count, &all));
+    const double took = seconds() - began;
+    STATUS(ESOLM_OK, esolm_copy_tokens(context, 0, whole, LENGTH, &n));
+
+    for (int time = 0; time < TIMES; time++) {
+        /* From before the first step to well after the last one. */
+        const double delay = took * 1.5 * time / (TIMES - 1);
+        struct late_cancel late = {context, {(time_t)delay, (long)((delay - (double)(time_t)delay) * 1e9)}, -1};
+        size_t steps = 0;
+        pthread_t id;
+        STATUS(ESOLM_OK, esolm_context_reset(context));
+        if (time == 0)
+            cancel_late(&late); /* before the call */
+        else if (pthread_create(&id, NULL, cancel_late, &late))
+            exit(1);
+        esolm_status status = esolm_generate(context, &nothing, 1, &how, count, &steps);
+        if (time > 0)
+            pthread_join(id, NULL);
+        STATUS(ESOLM_OK, late.status);
+        CHECK(status == ESOLM_ERR_CANCELLED || (status == ESOLM_OK && steps == all));
+        CHECK(time > 0 || (status == ESOLM_ERR_CANCELLED && steps == 0));
+        /* Cancelled it stays; that nothing is left to do, or was ever begun, is still said. */
+        const int begun = esolm_copy_tokens(context, 0, tokens, LENGTH, &n) == ESOLM_OK;
+        const int idle = status == ESOLM_OK || !begun;
+        int32_t done = 7;
+        STATUS(idle ? ESOLM_OK : ESOLM_ERR_CANCELLED, esolm_step(context, NULL, &done));
+        CHECK(done == idle && (begun || steps == 0));
+        STATUS(ESOLM_ERR_CANCELLED, esolm_begin(context, &nothing, 1, &how));
+        STATUS(ESOLM_OK, esolm_cancel_reset(context));
+        if (!begun)
+            STATUS(ESOLM_OK, esolm_begin(context, &nothing, 1, &how));
+        finish(context, tokens);
+        CHECK(memcmp(tokens, whole, sizeof whole) == 0);
+    }
+    esolm_context_free(context);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2)
@@ -163,6 +251,7 @@ int main(int argc, char **argv)
     STATUS(ESOLM_OK, esolm_model_open(argv[1], NULL, &model));
     many_contexts();
     one_context();
+    cancels_at_any_time();
     esolm_model_free(model);
     return report();
 }

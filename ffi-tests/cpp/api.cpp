@@ -60,6 +60,8 @@ static void handles(const char *path)
     CHECK(take(model.metadata("general.architecture")) == "esolm");
     CHECK(take(model.metadata("tokenizer.huggingface.json")).size() > 1000);
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return model.metadata("no.such.key"); }));
+    const auto keys = take(model.metadata_keys());
+    CHECK(std::count(keys.begin(), keys.end(), "general.architecture") == 1);
     std::string joined;
     for (std::uint32_t token : take(model.tokenize("Zo\xc3\xab")))
         joined += take(model.token_bytes(token));
@@ -101,6 +103,7 @@ static void generations(const esolm::Model &model)
 
     /* In memory of one's own. */
     std::size_t size = take(esolm::Context::arena_size(model, limits));
+    CHECK(take(esolm::Context::memory_use(model, limits)).arena == size);
     std::vector<unsigned char> memory(size + ESOLM_ARENA_ALIGNMENT);
     void *arena = memory.data();
     std::size_t space = memory.size();
@@ -197,7 +200,9 @@ static void scores(const esolm::Model &model)
     const auto all = take(context.score_order(words)), last = take(context.score_order(words, {}, words.size() - 1));
     CHECK(all.size() == words.size() && last.size() == 1 && std::abs(last[0] - all.back()) < 1e-3);
     CHECK(take(context.score_order(words, {}, words.size())).empty());
+    CHECK(std::abs(take(context.score_masked(words, {}, words.size() - 1))[0] - last[0]) < 1e-3);
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.score_order(words, {}, words.size() + 1); }));
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.score_masked(words, {words.data(), 1}); }));
     const double nll = take(context.score_text(words)).nll;
     CHECK(std::abs(nll + std::accumulate(all.begin(), all.end(), 0.0)) < 1e-6);
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.score_text({}); }));

@@ -7,8 +7,6 @@ package esolm
 import "C"
 
 import (
-	"context"
-	"errors"
 	"runtime"
 	"sync"
 	"unsafe"
@@ -17,7 +15,21 @@ import (
 // Context is the memory and the threads for generating from a model. One call at a time may use it.
 type Context struct {
 	guard sync.Mutex
-	c     *C.esolm_context
+	c     *owned
+	edit  EditLogits // of the generation
+}
+
+// owned is what a Context has in C's memory. The finalizer is here, since edit may refer to the Context: what is part of
+// a cycle is never finalized.
+type owned struct {
+	context *C.esolm_context
+	editing *C.uintptr_t // where the C callback looks for edit during a step
+}
+
+func (o *owned) free() {
+	C.esolm_context_free(o.context)
+	C.free(unsafe.Pointer(o.editing))
+	o.context, o.editing = nil, nil
 }
 
 // ContextOptions are a context's limits; what is 0 has its default.
@@ -58,28 +70,41 @@ func EstimateMemory(path string, model ModelOptions, options ContextOptions) (Me
 	limits := options.c()
 	use := C.esolm_memory_use{struct_size: C.sizeof_esolm_memory_use}
 	err := call(func() C.esolm_status { return C.esolm_memory_estimate(name, params, &limits, &use) })
-	return MemoryUse{uint64(use.weights), uint64(use.arena), uint64(use.kv_cache), uint64(use.compute)}, err
+	return memoryUse(use), err
+}
+
+// MemoryUse is what a context with these options takes, to the byte.
+func (m *Model) MemoryUse(options ContextOptions) (MemoryUse, error) {
+	limits := options.c()
+	use := C.esolm_memory_use{struct_size: C.sizeof_esolm_memory_use}
+	err := m.with(func(model *C.esolm_model) C.esolm_status { return C.esolm_context_memory_use(model, &limits, &use) })
+	return memoryUse(use), err
+}
+
+func memoryUse(use C.esolm_memory_use) MemoryUse {
+	return MemoryUse{uint64(use.weights), uint64(use.arena), uint64(use.kv_cache), uint64(use.compute)}
 }
 
 // NewContext takes all memory that generating needs. The context keeps the model alive, even if it is closed.
 func NewContext(model *Model, options ContextOptions) (*Context, error) {
 	params := options.c()
-	made := &Context{}
-	err := model.with(func(c *C.esolm_model) C.esolm_status { return C.esolm_context_new(c, &params, &made.c) })
+	made := &owned{}
+	err := model.with(func(c *C.esolm_model) C.esolm_status { return C.esolm_context_new(c, &params, &made.context) })
 	if err != nil {
 		return nil, err
 	}
-	runtime.SetFinalizer(made, (*Context).Close)
-	return made, nil
+	made.editing = (*C.uintptr_t)(C.calloc(1, C.sizeof_uintptr_t))
+	runtime.SetFinalizer(made, (*owned).free)
+	return &Context{c: made}, nil
 }
 
 // Close frees the context, after the call that is running. Closing twice does nothing.
 func (c *Context) Close() error {
 	c.guard.Lock()
 	defer c.guard.Unlock()
-	runtime.SetFinalizer(c, nil)
-	C.esolm_context_free(c.c)
-	c.c = nil
+	runtime.SetFinalizer(c.c, nil)
+	c.c.free()
+	c.edit = nil
 	return nil
 }
 
@@ -93,127 +118,10 @@ func (c *Context) with(f func(context *C.esolm_context) C.esolm_status) error {
 		return ErrBusy
 	}
 	defer c.guard.Unlock()
-	if c.c == nil {
+	if c.c.context == nil {
 		return ErrClosed
 	}
-	return call(func() C.esolm_status { return f(c.c) })
-}
-
-// Update is a token that a step wrote.
-type Update struct{ Sequence, Position, Token uint32 }
-
-// Step is what a step did.
-type Step struct {
-	Index, Total int
-	Updates      []Update
-	LogProbs     []float64 // of the updates, nil unless Params.LogProbs
-}
-
-// Generation runs step by step:
-//
-//	generation, err := c.Begin(prompts, esolm.DefaultParams())
-//	for generation.Next(ctx) {
-//		show(generation.Step())
-//	}
-//	if err := generation.Err(); err != nil { .. }
-//
-// It is no longer valid once its context begins another.
-type Generation struct {
-	context *Context
-	step    Step
-	err     error
-}
-
-// Begin begins a generation of one sequence per prompt, in place of the last one.
-func (c *Context) Begin(prompts []Prompt, params Params) (*Generation, error) {
-	var memory cMemory
-	defer memory.free()
-	p, err := params.c(&memory)
-	if err != nil {
-		return nil, err
-	}
-	known, err := cPrompts(&memory, prompts)
-	if err != nil {
-		return nil, err
-	}
-	err = c.with(func(context *C.esolm_context) C.esolm_status {
-		return C.esolm_begin(context, known, C.size_t(len(prompts)), p)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &Generation{context: c}, nil
-}
-
-// Next runs the next step. It is false at the end, and after an error, which Err tells. When ctx ends, the running step
-// is cancelled, and the generation with it. After ErrBusy it may be called again.
-func (g *Generation) Next(ctx context.Context) bool {
-	g.step = Step{}
-	if g.err != nil && !errors.Is(g.err, ErrBusy) {
-		return false
-	}
-	if g.err = ctx.Err(); g.err != nil {
-		return false
-	}
-	var done C.int32_t
-	g.err = g.context.with(func(context *C.esolm_context) C.esolm_status {
-		defer cancelWith(ctx, context)()
-		var info C.esolm_step_info
-		status := C.esolm_step(context, &info, &done)
-		if status == C.ESOLM_OK && done == 0 {
-			g.step = Step{Index: int(info.index), Total: int(info.total), Updates: make([]Update, info.n_updates)}
-			for i, u := range unsafe.Slice(info.updates, int(info.n_updates)) {
-				g.step.Updates[i] = Update{uint32(u.sequence), uint32(u.position), uint32(u.token)}
-			}
-			if info.log_probs != nil {
-				all := unsafe.Slice((*float64)(info.log_probs), int(info.n_updates))
-				g.step.LogProbs = append([]float64(nil), all...)
-			}
-		}
-		return status
-	})
-	if failure, ok := g.err.(*Error); ok && failure.Status == StatusCancelled && ctx.Err() != nil {
-		g.err = ctx.Err()
-	}
-	return g.err == nil && done == 0
-}
-
-// cancelWith cancels what runs on the context when ctx ends, until the function that it returns is called.
-func cancelWith(ctx context.Context, c *C.esolm_context) (stop func()) {
-	if ctx.Done() == nil {
-		return func() {}
-	}
-	finished, gone := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(gone)
-		select {
-		case <-ctx.Done():
-			C.esolm_cancel(c)
-		case <-finished:
-		}
-	}()
-	return func() {
-		close(finished)
-		<-gone
-		C.esolm_cancel_reset(c) // it was for this call only
-	}
-}
-
-// Step is what the last Next did.
-func (g *Generation) Step() Step { return g.step }
-
-// Err is the error that ended the generation, nil if it ran to its end or is still running.
-func (g *Generation) Err() error { return g.err }
-
-// Generate runs a generation to its end; the result is read with Text or Tokens.
-func (c *Context) Generate(ctx context.Context, prompts []Prompt, params Params) error {
-	generation, err := c.Begin(prompts, params)
-	if err != nil {
-		return err
-	}
-	for generation.Next(ctx) {
-	}
-	return generation.Err()
+	return call(func() C.esolm_status { return f(c.c.context) })
 }
 
 // Tokens are those of a sequence by position, the model's mask token where none is written yet.
@@ -221,6 +129,16 @@ func (c *Context) Tokens(sequence int) ([]uint32, error) {
 	return filled(func(tokens []uint32, n *C.size_t) error {
 		return c.with(func(context *C.esolm_context) C.esolm_status {
 			return C.esolm_copy_tokens(context, C.size_t(sequence), first[C.uint32_t](tokens), C.size_t(len(tokens)), n)
+		})
+	}, 128)
+}
+
+// Order is the order in which the positions of a sequence are generated, the known ones first: what ScoreOrder takes.
+func (c *Context) Order(sequence int) ([]uint32, error) {
+	return filled(func(positions []uint32, n *C.size_t) error {
+		return c.with(func(context *C.esolm_context) C.esolm_status {
+			return C.esolm_copy_order(context, C.size_t(sequence), first[C.uint32_t](positions),
+				C.size_t(len(positions)), n)
 		})
 	}, 128)
 }
@@ -234,26 +152,4 @@ func (c *Context) Text(sequence int) (string, error) {
 		return withNUL(err, n)
 	}, 512)
 	return string(text), err
-}
-
-// Score is the natural logarithm of each token's probability, from left to right: how likely a text is. It ends the
-// context's generation.
-func (c *Context) Score(ctx context.Context, tokens []uint32) ([]float64, error) {
-	scores := make([]float64, len(tokens))
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	err := c.with(func(context *C.esolm_context) C.esolm_status {
-		defer cancelWith(ctx, context)()
-		info := C.esolm_text_score{struct_size: C.sizeof_esolm_text_score}
-		return C.esolm_score_text(context, first[C.uint32_t](tokens), C.size_t(len(tokens)), nil,
-			first[C.double](scores), C.size_t(len(scores)), &info, nil, nil)
-	})
-	if failure, ok := err.(*Error); ok && failure.Status == StatusCancelled && ctx.Err() != nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		return nil, err
-	}
-	return scores, nil
 }

@@ -6,6 +6,14 @@
 // A Model may be used by any number of goroutines at once. A Context has one user at a time; a call that overlaps with
 // another fails with StatusBusy. Close frees the memory at once; what is not closed is freed when the garbage
 // collector finds it.
+//
+// esolm.h is the reference, and all of it is here but for what Go has no use for:
+//
+//   - esolm_generate: Generate calls esolm_step, which returns to Go between the steps.
+//   - esolm_context_new_in and esolm_context_arena_size: memory that Go allocates is Go's to move and to collect.
+//   - esolm_model_retain: a *Model may be kept in many places as it is.
+//   - esolm_cancel and esolm_cancel_reset have no name of their own: a context.Context ends a call.
+//   - esolm_abi_version: the library is linked with the program that was compiled for it.
 package esolm
 
 /*
@@ -76,10 +84,20 @@ func call(f func() C.esolm_status) error {
 // Version is that of the library, such as "0.1.0".
 func Version() string { return C.GoString(C.esolm_version()) }
 
+// DeviceKind says what a device is.
+type DeviceKind int32
+
+// The kinds of devices.
+const (
+	DeviceCPU   DeviceKind = C.ESOLM_DEVICE_CPU
+	DeviceGPU   DeviceKind = C.ESOLM_DEVICE_GPU
+	DeviceOther DeviceKind = C.ESOLM_DEVICE_OTHER
+)
+
 // Device is something that computes.
 type Device struct {
 	Name, Description       string
-	GPU                     bool
+	Kind                    DeviceKind
 	MemoryFree, MemoryTotal uint64
 }
 
@@ -98,7 +116,7 @@ func Devices() ([]Device, error) {
 		devices = append(devices, Device{
 			Name:        C.GoString(&info.name[0]),
 			Description: C.GoString(&info.description[0]),
-			GPU:         info.kind == C.ESOLM_DEVICE_GPU,
+			Kind:        DeviceKind(info.kind),
 			MemoryFree:  uint64(info.memory_free),
 			MemoryTotal: uint64(info.memory_total),
 		})

@@ -380,21 +380,3 @@ func TestRequests(t *testing.T) {
 	_, err = c.Begin([]Prompt{prompt}, params)
 	has(t, StatusInvalidArgument, err)
 }
-
-func TestScore(t *testing.T) {
-	c := newContext(t, openModel(t), small)
-	scores, err := c.Score(context.Background(), []uint32{5, 6, 7, 8})
-	if err != nil || len(scores) != 4 || scores[0] >= 0 {
-		t.Error(scores, err)
-	}
-	_, err = c.Score(context.Background(), nil)
-	has(t, StatusInvalidArgument, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err = c.Score(ctx, []uint32{5}); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	if _, err = c.Score(context.Background(), []uint32{5}); err != nil {
-		t.Error("a cancel outlived its call:", err)
-	}
-}

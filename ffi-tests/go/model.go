@@ -9,6 +9,7 @@ import "C"
 import (
 	"runtime"
 	"sync"
+	"time"
 	"unsafe"
 )
 
@@ -20,8 +21,9 @@ type Model struct {
 
 // ModelOptions say how to open a model; the zero value is the default.
 type ModelOptions struct {
-	Device string // "cpu", "cuda:0", or "": the first GPU, else the CPU
-	Copy   bool   // read the file into memory instead of mapping it
+	Device   string   // "cpu", "cuda:0", or "": the first GPU, else the CPU
+	Copy     bool     // read the file into memory instead of mapping it
+	Progress Progress // told how much of the file is in place, and may stop the opening; may be nil
 }
 
 // Open opens a GGUF file.
@@ -61,8 +63,12 @@ func (options ModelOptions) c() (params *C.esolm_model_params, free func()) {
 func open(options ModelOptions, how func(*C.esolm_model_params, **C.esolm_model) C.esolm_status) (*Model, error) {
 	params, free := options.c()
 	defer free()
+	watcher := &watcher{progress: options.Progress}
+	handle, release := watcher.lend()
+	defer release()
+	watch(params, handle)
 	model := &Model{}
-	if err := call(func() C.esolm_status { return how(params, &model.c) }); err != nil {
+	if err := watcher.result(call(func() C.esolm_status { return how(params, &model.c) })); err != nil {
 		return nil, err
 	}
 	runtime.SetFinalizer(model, (*Model).Close)
@@ -96,6 +102,7 @@ type ModelInfo struct {
 	EOSToken                 int // -1 if there is none
 	Parameters               uint64
 	TensorBytes, FileBytes   uint64
+	LoadTime                 time.Duration
 }
 
 // Info describes the model.
@@ -112,6 +119,7 @@ func (m *Model) Info() (ModelInfo, error) {
 		Parameters:    uint64(info.parameters),
 		TensorBytes:   uint64(info.tensor_bytes),
 		FileBytes:     uint64(info.file_bytes),
+		LoadTime:      time.Duration(info.load_time_us) * time.Microsecond,
 	}, nil
 }
 

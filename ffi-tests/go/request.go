@@ -27,6 +27,17 @@ const (
 	OrderGiven           Order = C.ESOLM_ORDER_GIVEN
 )
 
+// Confidence says how sure of a token the model is.
+type Confidence int32
+
+// The measures; esolm.h explains them.
+const (
+	ConfidenceNone        Confidence = C.ESOLM_CONFIDENCE_NONE
+	ConfidenceProbability Confidence = C.ESOLM_CONFIDENCE_PROBABILITY
+	ConfidenceMargin      Confidence = C.ESOLM_CONFIDENCE_MARGIN
+	ConfidenceEntropy     Confidence = C.ESOLM_CONFIDENCE_ENTROPY
+)
+
 // Params say what to generate; begin with DefaultParams.
 type Params struct {
 	Length      int     // tokens of a sequence, the prompt's included; 0 is the context's length
@@ -42,6 +53,10 @@ type Params struct {
 	Schedule    []uint32      // tokens of each diffusion step, the last number again and again; nil is the model's way
 	Constraints []Constraints // none, one for all sequences, or one for each
 	LogProbs    bool          // have Step.LogProbs
+	Logits      EditLogits    // sees and may change the logits of every token; nil is none
+	Confidence  Confidence    // not ConfidenceNone: steps write what the model is sure of; Alpha0 is 1 and Schedule nil
+	Window      int           // the positions that such a step looks at
+	Threshold   float32       // how sure is sure enough
 }
 
 // Constraints are rules for the tokens of a sequence; the zero value is none.
@@ -86,7 +101,7 @@ func (m *cMemory) numbers(from []uint32) *C.uint32_t {
 
 // c is the C struct, in C's memory.
 func (params Params) c(memory *cMemory) (*C.esolm_generate_params, error) {
-	if params.Length < 0 || params.Steps < 0 || params.OrderSize < 0 {
+	if params.Length < 0 || params.Steps < 0 || params.OrderSize < 0 || params.Window < 0 {
 		return nil, &Error{StatusInvalidArgument, "a length, a size or a number of steps is negative"}
 	}
 	p := (*C.esolm_generate_params)(memory.take(1, C.sizeof_esolm_generate_params))
@@ -105,6 +120,9 @@ func (params Params) c(memory *cMemory) (*C.esolm_generate_params, error) {
 	p.schedule = memory.numbers(params.Schedule)
 	p.n_schedule = C.size_t(len(params.Schedule))
 	p.log_probs = boolean(params.LogProbs)
+	p.confidence = C.int32_t(params.Confidence)
+	p.window = C.size_t(params.Window)
+	p.threshold = C.float(params.Threshold)
 	if n := len(params.Constraints); n > 0 {
 		rules := (**C.esolm_constraints)(memory.take(n, C.size_t(unsafe.Sizeof(uintptr(0)))))
 		for i, rule := range params.Constraints {

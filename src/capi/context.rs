@@ -256,7 +256,8 @@ pub unsafe extern "C" fn esolm_context_reset(context: *mut esolm_context) -> eso
 
 /// Makes the call that is running on this context end with ESOLM_ERR_CANCELLED soon (on the CPU within a step,
 /// else after it), and every later one at once, until esolm_cancel_reset. So it does not matter whether it comes just
-/// before a call or while it runs. May be called on a context that is in use: any thread, also a callback. Lock-free.
+/// before a call or while it runs. What is written can still be copied, and of a finished generation esolm_step still
+/// says that it is. May be called on a context that is in use: any thread, also a callback. Lock-free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_cancel(context: *const esolm_context) -> esolm_status {
     wrap(|| {

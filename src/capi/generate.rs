@@ -115,8 +115,8 @@ fn next_step(state: &mut State) -> Result<Option<Step<'_>>> {
 /// above.
 ///
 /// Errors: ESOLM_ERR_INVALID_ARGUMENT if there are too many prompts, a parameter, position or token is out of range, a
-/// constraint cannot be kept or the logits callback leaves none to draw; ESOLM_ERR_UNSUPPORTED; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. What was written before a
-/// failure stays readable.
+/// constraint cannot be kept or the logits callback leaves none to draw; ESOLM_ERR_UNSUPPORTED; ESOLM_ERR_CANCELLED;
+/// ESOLM_ERR_BUSY; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. What was written before a failure stays readable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_generate(
     context: *mut esolm_context,
@@ -183,8 +183,7 @@ pub unsafe extern "C" fn esolm_extend(
 }
 
 /// Runs the next step. *done is 0 and *info says what the step wrote; or the generation is finished, no step was
-/// run, *done is 1 and *info is zero. info may be NULL. On allocations see
-/// "Memory" above.
+/// run, *done is 1 and *info is zero. info may be NULL. On allocations see "Memory" above.
 ///
 /// Errors: ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE. The state is then as
 /// before the call, *done is 0 and *info is zero.
@@ -238,7 +237,7 @@ pub unsafe extern "C" fn esolm_copy_order(
 /// Copies the tokens of a sequence by position, the model's mask token where one is not written yet.
 ///
 /// At most capacity are written, and their number goes to *n_out. If they do not fit, the result is
-/// ESOLM_ERR_BUFFER_TOO_SMALL, none is written, and *n_out is the number needed.
+/// ESOLM_ERR_BUFFER_TOO_SMALL, none is written, and *n_out is the number needed; with capacity 0, tokens may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_copy_tokens(
     context: *mut esolm_context,

@@ -1,70 +1,82 @@
-import Dispatch
 import EsolmSystem
+import Foundation
 
-/// The known tokens of a sequence. Without positions they are its beginning.
-public struct Prompt: Sendable {
-    public var tokens: [UInt32]
-    public var positions: [UInt32]?
+/// A context's limits; what is 0 has its default.
+public struct ContextOptions: Sendable {
+    /// Most sequences side by side (1).
+    public var sequences: Int
+    /// Longest sequence in tokens (the model's).
+    public var length: Int
+    /// Most rows that go through the network at once (128).
+    public var passRows: Int
+    /// Of the CPU (one per core).
+    public var threads: Int
+    /// Keeps keys and values in single precision.
+    public var f32Cache: Bool
+    /// Computes with ggml's kernels on the CPU, too.
+    public var ggml: Bool
 
-    public init(_ tokens: [UInt32] = [], positions: [UInt32]? = nil) {
-        self.tokens = tokens
-        self.positions = positions
+    public init(
+        sequences: Int = 0, length: Int = 0, passRows: Int = 0, threads: Int = 0, f32Cache: Bool = false,
+        ggml: Bool = false
+    ) {
+        self.sequences = sequences
+        self.length = length
+        self.passRows = passRows
+        self.threads = threads
+        self.f32Cache = f32Cache
+        self.ggml = ggml
     }
-}
 
-/// What to generate; every value begins with the library's default.
-public struct GenerateParams: @unchecked Sendable {
-    /// The C struct, for what has no name of its own here.
-    public var c = esolm_generate_params()
-
-    public init() { _ = esolm_generate_params_init(&c, MemoryLayout<esolm_generate_params>.stride) }
-
-    /// Tokens of a sequence, the prompt's included; 0 is the context's length.
-    public var length: Int {
-        get { c.length }
-        set { c.length = newValue }
-    }
-    public var steps: Int {
-        get { c.steps }
-        set { c.steps = newValue }
-    }
-    public var seed: UInt64 {
-        get { c.seed }
-        set { c.seed = newValue }
-    }
-    /// Share of the tokens that diffusion writes.
-    public var alpha0: Double {
-        get { c.alpha_0 }
-        set { c.alpha_0 = newValue }
-    }
-    public var temperature: Float {
-        get { c.temperature }
-        set { c.temperature = newValue }
+    func c() -> esolm_context_params {
+        var params = esolm_context_params()
+        _ = esolm_context_params_init(&params, MemoryLayout<esolm_context_params>.stride)
+        params.sequences = sequences
+        params.length = length
+        params.pass_rows = passRows
+        params.threads = threads
+        params.kv_type = f32Cache ? ESOLM_KV_F32 : ESOLM_KV_F16
+        params.kernels = ggml ? ESOLM_KERNELS_GGML : ESOLM_KERNELS_OWN
+        return params
     }
 }
 
 /// What a step did.
 public struct Step: Sendable {
-    public struct Update: Sendable {
+    public struct Update: Sendable, Equatable {
         public let sequence, position, token: UInt32
     }
     public let index: Int
     public let total: Int
     public let updates: [Update]
+    /// Of the updates; nil unless `GenerateParams.logProbs` asks for them.
+    public let logProbs: [Double]?
+
+    init(_ info: esolm_step_info) {
+        index = info.index
+        total = info.total
+        updates = UnsafeBufferPointer(start: info.updates, count: info.n_updates).map { update in
+            Update(sequence: update.sequence, position: update.position, token: update.token)
+        }
+        if let numbers = info.log_probs {
+            logProbs = Array(UnsafeBufferPointer(start: numbers, count: info.n_updates))
+        } else {
+            logProbs = nil
+        }
+    }
 }
 
-/// The memory and the threads for generating from a model. Calls that overlap fail with `ESOLM_ERR_BUSY`.
+/// The memory and the threads for generating from a model. Calls that overlap fail with `Status.busy`.
 public final class Context: @unchecked Sendable {
     private let handle: OpaquePointer
-    private let queue = DispatchQueue(label: "esolm.context")
+    private let lock = NSLock()
+    /// The function on the logits that C has a pointer to; `lock` guards it.
+    private var editor: Callback<LogitsEditor>?
+    /// Where streams of steps run, one after the other.
+    let queue = DispatchQueue(label: "esolm.context")
 
-    /// 0 is the default of each limit.
-    public init(_ model: Model, sequences: Int = 0, length: Int = 0, threads: Int = 0) throws {
-        var params = esolm_context_params()
-        try check(esolm_context_params_init(&params, MemoryLayout<esolm_context_params>.stride))
-        params.sequences = sequences
-        params.length = length
-        params.threads = threads
+    public init(_ model: Model, _ options: ContextOptions = ContextOptions()) throws {
+        var params = options.c()
         var made: OpaquePointer?
         try check(esolm_context_new(model.handle, &params, &made))
         handle = made!
@@ -72,63 +84,72 @@ public final class Context: @unchecked Sendable {
 
     deinit { esolm_context_free(handle) }
 
+    /// Runs a call as the one user of the context.
+    func exclusively<R>(_ body: (OpaquePointer) throws -> R) throws -> R {
+        guard lock.try() else {
+            throw EsolmError(status: .busy, message: "the context is in use by another call")
+        }
+        defer { lock.unlock() }
+        return try body(handle)
+    }
+
     /// Begins a generation of one sequence per prompt, in place of the last one.
     public func begin(_ prompts: [Prompt], _ params: GenerateParams = GenerateParams()) throws {
-        // All tokens and all positions in one array each, which the prompts point into.
-        let tokens = prompts.flatMap(\.tokens)
-        let positions = prompts.flatMap { $0.positions ?? Array(0..<UInt32($0.tokens.count)) }
-        guard tokens.count == positions.count else {
-            throw EsolmError(status: ESOLM_ERR_INVALID_ARGUMENT, message: "a prompt has not one position for each token")
+        try start(prompts, params) { context, known, count, c in esolm_begin(context, known, count, c) }
+    }
+
+    /// Goes on from all that is known, without computing it again, in place of the steps that are left: a finished text
+    /// becomes the beginning of one of `params.length` tokens. There is one prompt for each sequence, of further known
+    /// tokens. The seed should be another one.
+    public func extend(_ prompts: [Prompt], _ params: GenerateParams = GenerateParams()) throws {
+        try start(prompts, params) { context, known, count, c in esolm_extend(context, known, count, c) }
+    }
+
+    private func start(
+        _ prompts: [Prompt], _ params: GenerateParams,
+        _ how: (OpaquePointer, UnsafePointer<esolm_prompt>?, Int, UnsafePointer<esolm_generate_params>) -> esolm_status
+    ) throws {
+        let memory = Scratch()
+        let known = memory.copy(try prompts.map { prompt in try prompt.c(memory) })
+        var c = params.c(memory)
+        var editor: Callback<LogitsEditor>?
+        if let logits = params.logits {
+            let made = Callback<LogitsEditor>(logits)
+            c.logits = callLogits
+            c.logits_data = made.pointer
+            editor = made
         }
-        var c = params.c
-        try tokens.withUnsafeBufferPointer { tokens in
-            try positions.withUnsafeBufferPointer { positions in
-                var at = 0
-                let known = prompts.map { prompt -> esolm_prompt in
-                    defer { at += prompt.tokens.count }
-                    return esolm_prompt(
-                        tokens: tokens.baseAddress.map { $0 + at }, positions: positions.baseAddress.map { $0 + at },
-                        count: prompt.tokens.count)
-                }
-                try check(esolm_begin(handle, known, known.count, &c))
+        try withExtendedLifetime(memory) {
+            try exclusively { context in
+                try check(how(context, known, prompts.count, &c))
+                self.editor = editor // if it fails, the last generation goes on with its own
             }
         }
     }
 
     /// Runs the next step; nil at the end.
     public func step() throws -> Step? {
-        var info = esolm_step_info()
-        var done: Int32 = 0
-        try check(esolm_step(handle, &info, &done))
-        if done != 0 { return nil }
-        let updates = UnsafeBufferPointer(start: info.updates, count: info.n_updates).map {
-            Step.Update(sequence: $0.sequence, position: $0.position, token: $0.token)
+        try exclusively { (context: OpaquePointer) -> Step? in
+            var info = esolm_step_info()
+            var done: Int32 = 0
+            let status = esolm_step(context, &info, &done)
+            if let editor = self.editor {
+                try editor.check(status)
+            } else {
+                try check(status)
+            }
+            if done != 0 {
+                self.editor = nil
+                return nil
+            }
+            return Step(info)
         }
-        return Step(index: info.index, total: info.total, updates: updates)
     }
 
-    /// A whole generation as a stream of steps. It runs on a queue of its own, and stops when the stream is dropped or
-    /// its task is cancelled.
-    public func steps(
-        _ prompts: [Prompt], _ params: GenerateParams = GenerateParams()
-    ) -> AsyncThrowingStream<Step, Error> {
-        AsyncThrowingStream { continuation in
-            continuation.onTermination = { reason in
-                if case .cancelled = reason { self.cancel() }
-            }
-            queue.async {
-                defer { self.resetCancel() } // the stream's cancel is for it alone
-                do {
-                    try self.begin(prompts, params)
-                    while let step = try self.step() {
-                        if case .terminated = continuation.yield(step) { break }
-                    }
-                    continuation.finish()
-                } catch {
-                    continuation.finish(throwing: error)
-                }
-            }
-        }
+    /// Runs a generation to its end; the result is read with `text` or `tokens`.
+    public func generate(_ prompts: [Prompt], _ params: GenerateParams = GenerateParams()) throws {
+        try begin(prompts, params)
+        while try step() != nil {}
     }
 
     /// Stops what runs on this context, and what comes later until `resetCancel`; from any thread.
@@ -136,28 +157,52 @@ public final class Context: @unchecked Sendable {
     public func resetCancel() { _ = esolm_cancel_reset(handle) }
 
     /// Forgets the generation.
-    public func reset() throws { try check(esolm_context_reset(handle)) }
-
-    /// Log-probabilities of a text's tokens from left to right.
-    public func score(_ tokens: [UInt32]) throws -> [Double] {
-        var scores = [Double](repeating: 0, count: tokens.count)
-        var sum = esolm_text_score()
-        sum.struct_size = MemoryLayout<esolm_text_score>.stride
-        try check(esolm_score_text(handle, tokens, tokens.count, nil, &scores, scores.count, &sum, nil, nil))
-        return scores
+    public func reset() throws {
+        try exclusively { context in try check(esolm_context_reset(context)) }
     }
 
     /// The tokens of a sequence by position, the model's mask token where none is written yet.
     public func tokens(_ sequence: Int = 0) throws -> [UInt32] {
-        try filled(0, capacity: 128) { tokens, n in
-            esolm_copy_tokens(self.handle, sequence, tokens.baseAddress, tokens.count, &n)
+        try exclusively { context in
+            try filled(0 as UInt32, capacity: 128) { tokens, n in
+                esolm_copy_tokens(context, sequence, tokens.baseAddress, tokens.count, &n)
+            }
+        }
+    }
+
+    /// The order in which the positions of a sequence are generated, the known ones first.
+    public func order(_ sequence: Int = 0) throws -> [UInt32] {
+        try exclusively { context in
+            try filled(0 as UInt32, capacity: 128) { positions, n in
+                esolm_copy_order(context, sequence, positions.baseAddress, positions.count, &n)
+            }
         }
     }
 
     /// A sequence's finished beginning.
     public func text(_ sequence: Int = 0) throws -> String {
-        try Esolm.text(capacity: 512) { text, n in
-            esolm_copy_text(self.handle, sequence, text.baseAddress, text.count, &n)
+        try exclusively { context in
+            try filledText(capacity: 512) { text, n in
+                esolm_copy_text(context, sequence, text.baseAddress, text.count, &n)
+            }
+        }
+    }
+
+    /// Everything known of the generation, for `restore`. Steps that are left are not part of it.
+    public func save() throws -> [UInt8] {
+        try exclusively { context in
+            try filled(0 as UInt8, capacity: 0) { state, n in
+                esolm_state_save(context, state.baseAddress, state.count, &n)
+            }
+        }
+    }
+
+    /// Takes up what `save` gave, in place of the current generation; `extend` goes on. The bytes of another model, or
+    /// damaged ones, are an error with `Status.badFile`.
+    public func restore(_ state: [UInt8]) throws {
+        guard !state.isEmpty else { throw EsolmError(status: .badFile, message: "the state is empty") }
+        try exclusively { context in
+            try check(state.withUnsafeBytes { bytes in esolm_state_restore(context, bytes.baseAddress, bytes.count) })
         }
     }
 }

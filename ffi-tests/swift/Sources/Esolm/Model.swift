@@ -1,41 +1,72 @@
 import EsolmSystem
 
-/// What went wrong: an `ESOLM_ERR_` value and a sentence for people.
-public struct EsolmError: Error, CustomStringConvertible {
-    public let status: Int32
-    public let message: String
-    public var description: String { message }
-}
+/// How to open a model.
+public struct ModelOptions {
+    /// "cpu", "cuda:0", or nil: the first GPU, else the CPU.
+    public var device: String?
+    /// Reads the file into memory instead of mapping it.
+    public var copied: Bool
+    /// Is told how much of the file is in place, and may stop the opening.
+    public var progress: ProgressHandler?
 
-/// To be used on the thread of the call, whose last error it reads.
-func check(_ status: esolm_status) throws {
-    guard status == ESOLM_OK else {
-        throw EsolmError(status: status, message: String(cString: esolm_last_error()))
+    public init(device: String? = nil, copied: Bool = false, progress: ProgressHandler? = nil) {
+        self.device = device
+        self.copied = copied
+        self.progress = progress
+    }
+
+    /// Hands them to C, with what they point to.
+    func with<R>(_ body: (UnsafePointer<esolm_model_params>) -> R) throws -> (R, Callback<ProgressHandler>?) {
+        var params = esolm_model_params()
+        try check(esolm_model_params_init(&params, MemoryLayout<esolm_model_params>.stride))
+        params.mode = copied ? ESOLM_MODE_COPY : ESOLM_MODE_MAP
+        var callback: Callback<ProgressHandler>?
+        if let progress {
+            let made = Callback<ProgressHandler>(progress)
+            params.progress = callProgress
+            params.progress_data = made.pointer
+            callback = made
+        }
+        return withExtendedLifetime(callback) {
+            withOptionalCString(device) { name in
+                params.device = name
+                return (body(&params), callback)
+            }
+        }
     }
 }
-
-/// The library's version, such as "0.1.0".
-public func version() -> String { String(cString: esolm_version()) }
 
 /// An open model. Immutable: any number of threads and tasks may use it at once.
 public final class Model: @unchecked Sendable {
     let handle: OpaquePointer
 
-    /// Opens a GGUF file. The device is "cpu", "cuda:0", or nil: the first GPU, else the CPU.
-    public init(path: String, device: String? = nil, copied: Bool = false) throws {
-        var params = esolm_model_params()
-        try check(esolm_model_params_init(&params, MemoryLayout<esolm_model_params>.stride))
-        params.mode = Int32(copied ? ESOLM_MODE_COPY : ESOLM_MODE_MAP)
-        var opened: OpaquePointer?
-        if let device {
-            try device.withCString { name in
-                params.device = name
-                try check(esolm_model_open(path, &params, &opened))
-            }
-        } else {
-            try check(esolm_model_open(path, &params, &opened))
+    /// Opens a GGUF file.
+    public init(path: String, _ options: ModelOptions = ModelOptions()) throws {
+        handle = try Model.open(options) { params, out in esolm_model_open(path, params, out) }
+    }
+
+    /// Opens a model whose file is in memory; it is copied.
+    public init(bytes: [UInt8], _ options: ModelOptions = ModelOptions()) throws {
+        guard !bytes.isEmpty else { throw EsolmError(status: .badFile, message: "the file is empty") }
+        var options = options
+        options.copied = true
+        handle = try Model.open(options) { params, out in
+            bytes.withUnsafeBytes { file in esolm_model_open_memory(file.baseAddress, file.count, params, out) }
         }
-        handle = opened!
+    }
+
+    private static func open(
+        _ options: ModelOptions,
+        _ how: (UnsafePointer<esolm_model_params>, UnsafeMutablePointer<OpaquePointer?>) -> esolm_status
+    ) throws -> OpaquePointer {
+        var opened: OpaquePointer?
+        let (status, progress) = try options.with { params in how(params, &opened) }
+        if let progress {
+            try progress.check(status)
+        } else {
+            try check(status)
+        }
+        return opened!
     }
 
     deinit { esolm_model_free(handle) }
@@ -47,7 +78,10 @@ public final class Model: @unchecked Sendable {
         /// nil if there is none.
         public let eosToken: UInt32?
         public let parameters: UInt64
+        public let tensorBytes: UInt64
         public let fileBytes: UInt64
+        /// How long opening took, in microseconds.
+        public let loadMicroseconds: UInt64
     }
 
     public func info() throws -> Info {
@@ -57,63 +91,61 @@ public final class Model: @unchecked Sendable {
         return Info(
             contextLength: info.context_length, vocabSize: info.vocab_size, maskToken: info.mask_token,
             eosToken: info.eos_token < 0 ? nil : UInt32(info.eos_token), parameters: info.parameters,
-            fileBytes: info.file_bytes)
+            tensorBytes: info.tensor_bytes, fileBytes: info.file_bytes, loadMicroseconds: info.load_time_us)
+    }
+
+    /// The keys of the file's metadata, in its order.
+    public func metadataKeys() throws -> [String] {
+        var count = 0
+        try check(esolm_model_metadata_count(handle, &count))
+        return try (0..<count).map { index in
+            try filledText(capacity: 64) { key, n in
+                esolm_model_metadata_key(self.handle, index, key.baseAddress, key.count, &n)
+            }
+        }
     }
 
     /// The value of a key of the file's metadata.
     public func metadata(_ key: String) throws -> String {
-        try text(capacity: 128) { text, n in
+        try filledText(capacity: 128) { text, n in
             esolm_model_metadata_get(self.handle, key, text.baseAddress, text.count, &n)
         }
     }
 
     /// The bytes of one token, which may be a part of a character.
     public func bytes(of token: UInt32) throws -> [UInt8] {
-        try filled(0, capacity: 32) { bytes, n in
+        try filled(0 as UInt8, capacity: 32) { bytes, n in
             esolm_token_bytes(self.handle, token, bytes.baseAddress, bytes.count, &n)
         }
     }
 
     public func tokenize(_ text: String) throws -> [UInt32] {
-        var text = text
-        return try text.withUTF8 { bytes in
-            try bytes.withMemoryRebound(to: CChar.self) { chars in
-                try filled(0, capacity: chars.count / 2 + 8) { tokens, n in
-                    esolm_tokenize(self.handle, chars.baseAddress, chars.count, tokens.baseAddress, tokens.count, &n)
-                }
+        try withChars(text) { chars in
+            try filled(0 as UInt32, capacity: chars.count / 2 + 8) { tokens, n in
+                esolm_tokenize(self.handle, chars.baseAddress, chars.count, tokens.baseAddress, tokens.count, &n)
             }
         }
     }
 
     public func detokenize(_ tokens: [UInt32]) throws -> String {
-        try text(capacity: 4 * tokens.count) { text, n in
+        try filledText(capacity: 4 * tokens.count) { text, n in
             esolm_detokenize(self.handle, tokens, tokens.count, text.baseAddress, text.count, &n)
         }
     }
-}
 
-/// Calls `fill` with a buffer that is large enough, and again if it was not; `extra` elements are not counted.
-func filled<T>(
-    _ zero: T, capacity: Int, extra: Int = 0, _ fill: (inout UnsafeMutableBufferPointer<T>, inout Int) -> esolm_status
-) throws -> [T] {
-    var capacity = capacity
-    while true {
-        var count = 0
-        var buffer = [T](repeating: zero, count: capacity + extra)
-        let status = buffer.withUnsafeMutableBufferPointer { fill(&$0, &count) }
-        if status == ESOLM_ERR_BUFFER_TOO_SMALL {
-            capacity = count
-            continue
+    /// A prompt of a text with holes, such as "Once upon a time {{mask 12}} happily ever after."; length is that of the
+    /// whole text in tokens.
+    public func template(_ text: String) throws -> (prompt: Prompt, length: Int) {
+        var positions: [UInt32] = []
+        var length = 0
+        let tokens: [UInt32] = try withChars(text) { chars in
+            try filled(0 as UInt32, capacity: chars.count / 2 + 8) { tokens, n in
+                positions = [UInt32](repeating: 0, count: tokens.count)
+                return esolm_tokenize_template(
+                    self.handle, chars.baseAddress, chars.count, tokens.baseAddress, &positions, tokens.count, &n,
+                    &length)
+            }
         }
-        try check(status)
-        return Array(buffer.prefix(count))
+        return (Prompt(tokens, positions: Array(positions.prefix(tokens.count))), length)
     }
-}
-
-/// The same for text, which has a NUL behind it.
-func text(
-    capacity: Int, _ fill: (inout UnsafeMutableBufferPointer<CChar>, inout Int) -> esolm_status
-) throws -> String {
-    let chars = try filled(0 as CChar, capacity: capacity, extra: 1, fill)
-    return String(decoding: chars.map(UInt8.init(bitPattern:)), as: UTF8.self)
 }
