@@ -2,6 +2,7 @@
 
 use half::f16;
 
+use super::isa::{Isa, Machine, STRIP, Task};
 use super::simd::{F32x8, LANES};
 
 /// Rows that go over the cache together.
@@ -11,15 +12,15 @@ pub(super) const TILE: usize = 4;
 pub(super) trait Element: Copy + Send + Sync {
     /// The least number that is too large: it would become infinite.
     const TOO_LARGE: f32;
-    fn load(x: &[Self; LANES]) -> F32x8;
+    fn load<I: Isa>(isa: I, x: &[Self; STRIP]) -> I::Float;
     fn from(x: F32x8) -> [Self; LANES];
 }
 
 impl Element for f32 {
     const TOO_LARGE: f32 = f32::INFINITY;
     #[inline(always)]
-    fn load(x: &[Self; LANES]) -> F32x8 {
-        F32x8::load(x)
+    fn load<I: Isa>(isa: I, x: &[Self; STRIP]) -> I::Float {
+        isa.load_floats(x)
     }
     #[inline(always)]
     fn from(x: F32x8) -> [Self; LANES] {
@@ -33,8 +34,8 @@ impl Element for f16 {
     // Halfway between the largest, 65504, and what would come next.
     const TOO_LARGE: f32 = 65520.0;
     #[inline(always)]
-    fn load(x: &[Self; LANES]) -> F32x8 {
-        F32x8::load_f16(x)
+    fn load<I: Isa>(isa: I, x: &[Self; STRIP]) -> I::Float {
+        isa.load_halves(x)
     }
     #[inline(always)]
     fn from(x: F32x8) -> [Self; LANES] {
@@ -44,7 +45,7 @@ impl Element for f16 {
     }
 }
 
-/// One head's queries [rows, Dh]; its keys, eight slots side by side [8, Dh, slots / 8], and values [Dh, slots];
+/// One head's queries [rows, Dh]; its keys, sixteen slots side by side [16, Dh, slots / 16], and values [Dh, slots];
 /// how many first slots each row sees, and one slot more that it may see besides. `scores` is room for TILE
 /// numbers per slot.
 pub(super) struct Head<'a, T> {
@@ -56,83 +57,126 @@ pub(super) struct Head<'a, T> {
     pub(super) scores: &'a mut [f32],
 }
 
-/// Where dimension 0 of a slot's key lies among the keys of a head `dh` wide; the next follow [`LANES`] apart.
+/// Slots whose keys lie side by side.
+pub(super) const SIDE_BY_SIDE: usize = STRIP;
+
+/// Where dimension 0 of a slot's key lies among the keys of a head `dh` wide; the next follow [`SIDE_BY_SIDE`] apart.
 #[inline(always)]
 pub(super) fn key_place(slot: usize, dh: usize) -> usize {
-    slot / LANES * LANES * dh + slot % LANES
+    slot / SIDE_BY_SIDE * SIDE_BY_SIDE * dh + slot % SIDE_BY_SIDE
 }
 
-/// softmax(q k^T / sqrt(Dh)) v of the first `rows` rows; `store` gets the row, the first of eight columns and those.
-/// What it gets is the same whatever rows there are besides.
-pub(super) fn attend<T: Element>(head: Head<'_, T>, rows: usize, store: impl FnMut(usize, usize, F32x8)) {
-    // Eight sums at once hide the time that each addition takes.
-    match rows {
-        1 => attend_rows::<T, 1, 8>(head, store),
-        2 => attend_rows::<T, 2, 4>(head, store),
-        3 => attend_rows::<T, 3, 2>(head, store),
-        _ => attend_rows::<T, TILE, 2>(head, store),
+/// softmax(q k^T / sqrt(Dh)) v of the first `rows` rows; `store` gets the row, the first of up to sixteen columns and
+/// those. What it gets is the same whatever rows there are besides, and whatever the instructions.
+pub(super) fn attend<T: Element>(
+    machine: Machine,
+    head: Head<'_, T>,
+    rows: usize,
+    store: impl FnMut(usize, usize, &[f32]),
+) {
+    machine.run(Attend { head, rows, store });
+}
+
+struct Attend<'a, T, S> {
+    head: Head<'a, T>,
+    rows: usize,
+    store: S,
+}
+
+impl<T: Element, S: FnMut(usize, usize, &[f32])> Task for Attend<'_, T, S> {
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Self { head, rows, store } = self;
+        // As many sums at once as registers hold, which hides the time that each addition takes.
+        match (rows, I::ROWS > 2) {
+            (1, true) => attend_rows::<I, T, 1, 8, 4>(isa, head, store),
+            (2, true) => attend_rows::<I, T, 2, 8, 4>(isa, head, store),
+            (3, true) => attend_rows::<I, T, 3, 4, 4>(isa, head, store),
+            (_, true) => attend_rows::<I, T, TILE, 4, 4>(isa, head, store),
+            (1, _) => attend_rows::<I, T, 1, 4, 4>(isa, head, store),
+            (2, _) => attend_rows::<I, T, 2, 2, 2>(isa, head, store),
+            (3, _) => attend_rows::<I, T, 3, 1, 1>(isa, head, store),
+            _ => attend_rows::<I, T, TILE, 1, 1>(isa, head, store),
+        }
     }
 }
 
-/// With `N` vectors of slots or columns at once.
+/// With `N` groups of slots and `V` of columns at once.
 #[inline(always)]
-fn attend_rows<T: Element, const R: usize, const N: usize>(
+fn attend_rows<I: Isa, T: Element, const R: usize, const N: usize, const V: usize>(
+    isa: I,
     head: Head<'_, T>,
-    mut store: impl FnMut(usize, usize, F32x8),
+    mut store: impl FnMut(usize, usize, &[f32]),
 ) {
     let Head { queries, seen, besides, keys, values, scores } = head;
-    let width = queries[0].len() / LANES;
-    let (keys, values) = (keys.as_chunks::<LANES>().0, values.as_chunks::<LANES>().0);
-    let groups = keys.len() / queries[0].len();
-    let scores = &mut scores.as_chunks_mut::<LANES>().0.as_chunks_mut::<TILE>().0[..groups];
+    let dh = queries[0].len();
+    let keys = keys.as_chunks().0;
+    let scores = &mut scores.as_chunks_mut::<STRIP>().0.as_chunks_mut::<TILE>().0[..keys.len() / dh];
     let queries: [&[f32]; R] = std::array::from_fn(|row| queries[row]);
-    let mut keys = keys.chunks_exact(queries[0].len());
+    let mut keys = keys.chunks_exact(dh);
     let mut chunks = scores.chunks_exact_mut(N);
     for scores in &mut chunks {
-        score::<T, R, N>(queries, std::array::from_fn(|_| keys.next().unwrap_or(&[])), scores);
+        score::<I, T, R, N>(isa, queries, std::array::from_fn(|_| keys.next().unwrap_or(&[])), scores);
     }
     for (scores, keys) in chunks.into_remainder().iter_mut().zip(keys) {
-        score::<T, R, 1>(queries, [keys], std::slice::from_mut(scores));
+        score::<I, T, R, 1>(isa, queries, [keys], std::slice::from_mut(scores));
     }
     let inverse = softmax::<R>(scores, seen, besides);
+    let mut write = |row: usize, column: usize, sum: I::Float| {
+        let mut sums = [0.0; STRIP];
+        isa.store_floats(isa.mul(sum, isa.splat(inverse[row])), &mut sums);
+        store(row, column, &sums[..STRIP.min(dh - column)]);
+    };
+    let count = values.len() / dh;
     let mut column = 0;
-    while column + N <= width {
-        weigh::<T, R, N>(scores, values, (column, width), |row, i, sum| {
-            store(row, (column + i) * LANES, sum.mul(F32x8::splat(inverse[row])));
-        });
-        column += N;
+    while column + V * STRIP <= dh {
+        let load = |slot: usize| -> [I::Float; V] {
+            let value = values[slot * dh + column..][..V * STRIP].as_chunks().0;
+            std::array::from_fn(|i| T::load(isa, &value[i]))
+        };
+        let sums = weigh::<I, R, V>(isa, scores, count, load);
+        for (row, sums) in sums.into_iter().enumerate() {
+            sums.into_iter().enumerate().for_each(|(i, sum)| write(row, column + i * STRIP, sum));
+        }
+        column += V * STRIP;
     }
-    while column < width {
-        weigh::<T, R, 1>(scores, values, (column, width), |row, _, sum| {
-            store(row, column * LANES, sum.mul(F32x8::splat(inverse[row])));
-        });
-        column += 1;
+    while column < dh {
+        let load = |slot: usize| -> [I::Float; 1] {
+            let mut padded = [T::from(F32x8::zero())[0]; STRIP];
+            let value = &values[slot * dh..(slot + 1) * dh][column..];
+            padded.iter_mut().zip(value).for_each(|(to, &x)| *to = x);
+            [T::load(isa, &padded)]
+        };
+        let sums = weigh::<I, R, 1>(isa, scores, count, load);
+        sums.into_iter().enumerate().for_each(|(row, [sum])| write(row, column, sum));
+        column += STRIP;
     }
 }
 
 /// Scores of `N` groups of slots, scaled.
 #[inline(always)]
-fn score<T: Element, const R: usize, const N: usize>(
+fn score<I: Isa, T: Element, const R: usize, const N: usize>(
+    isa: I,
     queries: [&[f32]; R],
-    keys: [&[[T; LANES]]; N],
-    scores: &mut [[[f32; LANES]; TILE]],
+    keys: [&[[T; STRIP]]; N],
+    scores: &mut [[[f32; STRIP]; TILE]],
 ) {
     let len = queries[0].len();
     let (queries, keys) = (queries.map(|q| &q[..len]), keys.map(|k| &k[..len]));
-    let mut sums = [[F32x8::zero(); N]; R];
+    let mut sums = [[isa.splat(0.0); N]; R];
     for i in 0..len {
-        let keys = keys.map(|k| T::load(&k[i]));
+        let keys = keys.map(|k| T::load(isa, &k[i]));
         for (sums, query) in sums.iter_mut().zip(&queries) {
-            let query = F32x8::splat(query[i]);
+            let query = isa.splat(query[i]);
             for (sum, key) in sums.iter_mut().zip(keys) {
-                *sum = key.mul_add(query, *sum);
+                *sum = isa.mul_add(key, query, *sum);
             }
         }
     }
-    let scale = F32x8::splat(1.0 / (len as f32).sqrt());
+    let scale = isa.splat(1.0 / (len as f32).sqrt());
     for (row, sums) in sums.iter().enumerate() {
-        for (scores, sum) in scores.iter_mut().zip(sums) {
-            sum.mul(scale).store(&mut scores[row]);
+        for (scores, &sum) in scores.iter_mut().zip(sums) {
+            isa.store_floats(isa.mul(sum, scale), &mut scores[row]);
         }
     }
 }
@@ -140,53 +184,53 @@ fn score<T: Element, const R: usize, const N: usize>(
 /// scores = e^(scores - their maximum), 0 for slots that a row does not see. Returns 1 / their sums.
 #[inline(always)]
 fn softmax<const R: usize>(
-    scores: &mut [[[f32; LANES]; TILE]],
+    scores: &mut [[[f32; STRIP]; TILE]],
     seen: [usize; TILE],
     besides: [Option<usize>; TILE],
 ) -> [f32; R] {
     std::array::from_fn(|row| {
-        for slot in seen[row]..scores.len() * LANES {
+        for slot in seen[row]..scores.len() * STRIP {
             if besides[row] != Some(slot) {
-                scores[slot / LANES][row][slot % LANES] = f32::NEG_INFINITY;
+                scores[slot / STRIP][row][slot % STRIP] = f32::NEG_INFINITY;
             }
         }
-        let lowest = F32x8::splat(f32::NEG_INFINITY);
-        let peak = scores.iter().fold(lowest, |peak, s| F32x8::load(&s[row]).max(peak));
+        let mut peak = F32x8::splat(f32::NEG_INFINITY);
+        for scores in scores.iter().flat_map(|scores| scores[row].as_chunks().0) {
+            peak = F32x8::load(scores).max(peak);
+        }
         let peak = F32x8::splat(peak.largest());
         let mut sum = F32x8::zero();
-        for scores in scores.iter_mut() {
-            let weight = F32x8::load(&scores[row]).sub(peak).exp();
+        for scores in scores.iter_mut().flat_map(|scores| scores[row].as_chunks_mut().0) {
+            let weight = F32x8::load(scores).sub(peak).exp();
             sum = sum.add(weight);
-            weight.store(&mut scores[row]);
+            weight.store(scores);
         }
         1.0 / sum.sum()
     })
 }
 
-/// The weighted sums of `N` vectors of the values' columns from `column` of `width` on.
+/// The weighted sums of `V` vectors of the values of `count` slots.
 #[inline(always)]
-fn weigh<T: Element, const R: usize, const N: usize>(
-    scores: &[[[f32; LANES]; TILE]],
-    values: &[[T; LANES]],
-    (column, width): (usize, usize),
-    mut store: impl FnMut(usize, usize, F32x8),
-) {
-    let mut sums = [[F32x8::zero(); N]; R];
-    for (scores, values) in scores.iter().zip(values.chunks(LANES * width)) {
-        for (lane, value) in values.chunks_exact(width).enumerate().take(LANES) {
-            let value = &value[column..column + N];
-            let value: [F32x8; N] = std::array::from_fn(|i| T::load(&value[i]));
+fn weigh<I: Isa, const R: usize, const V: usize>(
+    isa: I,
+    scores: &[[[f32; STRIP]; TILE]],
+    count: usize,
+    load: impl Fn(usize) -> [I::Float; V],
+) -> [[I::Float; V]; R] {
+    let mut sums = [[isa.splat(0.0); V]; R];
+    for (group, scores) in scores.iter().enumerate() {
+        let first = group * STRIP;
+        for slot in first..count.min(first + STRIP) {
+            let values = load(slot);
             for (sums, scores) in sums.iter_mut().zip(scores) {
-                let score = F32x8::splat(scores[lane]);
-                for (sum, value) in sums.iter_mut().zip(value) {
-                    *sum = value.mul_add(score, *sum);
+                let score = isa.splat(scores[slot - first]);
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum = isa.mul_add(value, score, *sum);
                 }
             }
         }
     }
-    for (row, sums) in sums.iter().enumerate() {
-        sums.iter().enumerate().for_each(|(i, &sum)| store(row, i, sum));
-    }
+    sums
 }
 
 #[cfg(test)]
@@ -224,10 +268,10 @@ mod tests {
             let queries: Vec<f32> = noise(TILE * dh, 1).iter().map(|q| 4.0 * q).collect();
             let (keys, values) = (noise(slots * dh, 2), noise(slots * dh, 3));
             // What lies behind the last slot is nobody's: not even a number.
-            let mut side_by_side = vec![f32::NAN; slots.next_multiple_of(LANES) * dh];
+            let mut side_by_side = vec![f32::NAN; slots.next_multiple_of(SIDE_BY_SIDE) * dh];
             for (slot, key) in keys.chunks_exact(dh).enumerate() {
                 for (i, &k) in key.iter().enumerate() {
-                    side_by_side[key_place(slot, dh) + i * LANES] = k;
+                    side_by_side[key_place(slot, dh) + i * SIDE_BY_SIDE] = k;
                 }
             }
             let seen = [slots, slots.div_ceil(2), 1, slots - slots / 4];
@@ -237,17 +281,26 @@ mod tests {
                 let first: Vec<usize> = if rows == 1 { (0..TILE).collect() } else { vec![0] };
                 for first in first {
                     let at = |i: usize| (first + i).min(TILE - 1);
-                    let mut out = vec![[0.0; LANES]; rows * dh / LANES];
-                    let head = Head {
-                        queries: std::array::from_fn(|i| &queries[at(i) * dh..(at(i) + 1) * dh]),
-                        seen: std::array::from_fn(|i| seen[at(i)]),
-                        besides: std::array::from_fn(|i| besides[at(i)]),
-                        keys: &side_by_side,
-                        values: &values,
-                        scores: &mut vec![0.0; TILE * slots.next_multiple_of(LANES)],
+                    let attended = |machine| {
+                        let mut out = vec![0.0; rows * dh];
+                        let head = Head {
+                            queries: std::array::from_fn(|i| &queries[at(i) * dh..(at(i) + 1) * dh]),
+                            seen: std::array::from_fn(|i| seen[at(i)]),
+                            besides: std::array::from_fn(|i| besides[at(i)]),
+                            keys: &side_by_side,
+                            values: &values,
+                            scores: &mut vec![0.0; TILE * slots.next_multiple_of(SIDE_BY_SIDE)],
+                        };
+                        attend(machine, head, rows, |row, column, y| {
+                            out[row * dh + column..][..y.len()].copy_from_slice(y);
+                        });
+                        out
                     };
-                    attend(head, rows, |row, column, y| y.store(&mut out[(row * dh + column) / LANES]));
-                    for (i, row) in out.as_flattened().chunks_exact(dh).enumerate() {
+                    let out = attended(Machine::detect());
+                    for machine in Machine::all() {
+                        assert!(attended(machine) == out, "{machine:?}, {slots} slots of {dh}");
+                    }
+                    for (i, row) in out.chunks_exact(dh).enumerate() {
                         let others = besides[at(i)].filter(|&slot| slot >= seen[at(i)]);
                         let visible: Vec<usize> = (0..seen[at(i)]).chain(others).collect();
                         let query = &queries[at(i) * dh..(at(i) + 1) * dh];

@@ -1,6 +1,8 @@
 //! A block's attention within a pass: its keys and values go into the cache, its queries over it.
 
-use super::attention::{self, Element, Head, TILE};
+use std::ops::Range;
+
+use super::attention::{self, Element, Head, SIDE_BY_SIDE, TILE};
 use super::clock::Part;
 use super::memory::Shared;
 use super::norm::rotate;
@@ -13,7 +15,7 @@ use crate::ggml::Region;
 
 // SAFETY of all borrows below: as in `pass`.
 impl<'a> Network<'a> {
-    /// Block `number`'s keys [8, Dh, S / 8, H, B] and values [Dh, S, H, B].
+    /// Block `number`'s keys [16, Dh, S / 16, H, B] and values [Dh, S, H, B].
     fn block_cache<T: Element>(&self, number: usize) -> Option<[Shared<'a, T>; 2]> {
         let shared = |region: &Region| {
             let start = self.arena.part(region.offset, region.len).ok()?.cast::<T>();
@@ -33,50 +35,84 @@ impl<'a> Network<'a> {
         place: impl Fn(usize) -> usize,
     ) -> Option<()> {
         let (d, dh, heads) = (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
-        let slots = self.capacity.slots;
-        let [keys, values] = self.block_cache::<T>(number)?;
-        let rows = self.pass.tokens.len();
-        for task in worker.ranges(rows + queries, FEW_ROWS).flatten() {
-            let turn = |row: usize| {
-                // SAFETY: see above.
-                unsafe { self.angles.read(row * dh..(row + 1) * dh) }
-            };
-            let Some(row) = task.checked_sub(queries) else {
-                // SAFETY: see above.
-                let q = unsafe { self.q.write(task * d..(task + 1) * d) };
-                q.chunks_exact_mut(dh).for_each(|head| rotate(head, turn(place(task))));
+        let caches = self.block_cache::<T>(number)?;
+        // Tasks: the slots of a segment whose keys lie side by side, head by head; then queries.
+        let count: usize = self.pass.segments.iter().map(|s| side_by_side(s).len()).sum();
+        for task in worker.pieces(count * heads + queries.div_ceil(FEW_ROWS)) {
+            if let Some(first) = task.checked_sub(count * heads) {
+                for row in first * FEW_ROWS..queries.min((first + 1) * FEW_ROWS) {
+                    // SAFETY: see above.
+                    let q = unsafe { self.q.write(row * d..(row + 1) * d) };
+                    q.chunks_exact_mut(dh).for_each(|head| rotate(head, self.turn(place(row))));
+                }
                 continue;
-            };
-            let segment = self.pass.segments.iter().find(|s| row < s.first_row + s.rows)?;
-            let slot = segment.first_slot + row - segment.first_row;
-            // SAFETY: see above.
-            let (k, v) = unsafe { self.kv.write(row * 2 * d..(row + 1) * 2 * d) }.split_at_mut(d);
-            k.chunks_exact_mut(dh).for_each(|head| rotate(head, turn(row)));
-            let (k, v) = (&*k, &*v);
-            if any_too_large::<T>(k) || any_too_large::<T>(v) {
+            }
+            let (head, mut group) = (task / count, task % count);
+            let segment = self.pass.segments.iter().find(|s| {
+                let len = side_by_side(s).len();
+                let here = group < len;
+                group -= if here { 0 } else { len };
+                here
+            })?;
+            if self.cache_group(segment, side_by_side(segment).start + group, head, caches) {
                 worker.fail(Error::NotFinite(format!(
                     "block {number} has keys or values that are too large for a K/V cache in f16; choose f32 \
                      (kv_type, --kv-type f32)"
                 )));
             }
-            for (head, (k, v)) in k.chunks_exact(dh).zip(v.chunks_exact(dh)).enumerate() {
-                let first = (segment.sequence * heads + head) * slots * dh;
-                let place = first + attention::key_place(slot, dh);
-                for (i, k) in k.as_chunks().0.iter().enumerate() {
-                    for (lane, k) in T::from(F32x8::load(k)).into_iter().enumerate() {
-                        // SAFETY: see above.
-                        unsafe { keys.set(place + (i * LANES + lane) * LANES, k) };
-                    }
-                }
-                let at = first + slot * dh;
+        }
+        self.done(worker, Part::Rest)
+    }
+
+    /// The rotation of a row.
+    fn turn(&self, row: usize) -> &'a [f32] {
+        let dh = self.config.head_dim();
+        // SAFETY: see above.
+        unsafe { self.angles.read(row * dh..(row + 1) * dh) }
+    }
+
+    /// Puts those of a segment's rows into one head's cache whose keys lie side by side, and says whether any number
+    /// is too large for it.
+    fn cache_group<T: Element>(
+        &self,
+        segment: &Segment,
+        group: usize,
+        head: usize,
+        [keys, values]: [Shared<'a, T>; 2],
+    ) -> bool {
+        let (d, dh, heads) = (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
+        let mut too_large = false;
+        let first = (segment.sequence * heads + head) * self.capacity.slots * dh;
+        let begin = segment.first_slot.max(group * SIDE_BY_SIDE);
+        let slots = begin..(segment.first_slot + segment.rows).min((group + 1) * SIDE_BY_SIDE);
+        let row = |slot: usize| segment.first_row + slot - segment.first_slot;
+        for slot in slots.clone() {
+            let at = row(slot) * 2 * d + head * dh;
+            // SAFETY: see above.
+            let (k, v) = unsafe { (self.kv.write(at..at + dh), self.kv.read(at + d..at + d + dh)) };
+            rotate(k, self.turn(row(slot)));
+            too_large |= any_too_large::<T>(k) | any_too_large::<T>(v);
+            let at = first + slot * dh;
+            // SAFETY: see above.
+            let to = unsafe { values.write(at..at + dh) };
+            for (v, to) in v.as_chunks().0.iter().zip(to.as_chunks_mut().0) {
+                *to = T::from(F32x8::load(v));
+            }
+        }
+        // A few dimensions of all slots at a time, which lie together.
+        let place = first + attention::key_place(begin, dh);
+        for i in (0..dh).step_by(LANES) {
+            for slot in slots.clone() {
+                let at = row(slot) * 2 * d + head * dh + i;
                 // SAFETY: see above.
-                let to = unsafe { values.write(at..at + dh) };
-                for (v, to) in v.as_chunks().0.iter().zip(to.as_chunks_mut().0) {
-                    *to = T::from(F32x8::load(v));
+                let k = unsafe { self.kv.read(at..at + LANES) }.as_chunks().0;
+                for (lane, k) in k.iter().flat_map(|k| T::from(F32x8::load(k))).enumerate() {
+                    // SAFETY: see above.
+                    unsafe { keys.set(place + slot - begin + (i + lane) * SIDE_BY_SIDE, k) };
                 }
             }
         }
-        self.done(worker, Part::Rest)
+        too_large
     }
 
     /// Attention of each segment's last rows, as many as `part` says, into `attention`.
@@ -118,27 +154,31 @@ impl<'a> Network<'a> {
             let most = seen.into_iter().chain(besides.into_iter().flatten().map(|s| s + 1)).max()?;
             let row = |i: usize| (first + i.min(rows - 1)) * d + head * dh;
             let cache = (segment.sequence * heads + head) * slots * dh;
-            let groups = most.div_ceil(LANES);
+            let groups = most.div_ceil(SIDE_BY_SIDE);
             // SAFETY: see above.
             let head = unsafe {
                 Head {
                     queries: std::array::from_fn(|i| self.q.read(row(i)..row(i) + dh)),
                     seen,
                     besides,
-                    keys: keys.read(cache..cache + groups * LANES * dh),
+                    keys: keys.read(cache..cache + groups * SIDE_BY_SIDE * dh),
                     values: values.read(cache..cache + most * dh),
                     scores: &mut *scores,
                 }
             };
-            attention::attend(head, rows, |i, column, values| {
+            attention::attend(self.machine, head, rows, |i, column, values| {
                 let at = row(i) + column;
                 // SAFETY: see above.
-                let to = unsafe { self.attention.write(at..at + LANES) };
-                to.as_chunks_mut().0.iter_mut().for_each(|to| values.store(to));
+                unsafe { self.attention.write(at..at + values.len()) }.copy_from_slice(values);
             });
         }
         self.done(worker, Part::Attention)
     }
+}
+
+/// Groups of slots whose keys lie side by side, in which a segment has rows.
+fn side_by_side(s: &Segment) -> Range<usize> {
+    s.first_slot / SIDE_BY_SIDE..(s.first_slot + s.rows).div_ceil(SIDE_BY_SIDE)
 }
 
 /// Whether any of `values`, which are finite, would not be so in the cache. (What is not finite already is noticed in

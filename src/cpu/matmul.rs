@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::isa::{Isa, Machine, STRIP, Task};
 use super::pool::Worker;
 use super::rounded::{BLOCK, Rounded};
-use super::simd::{F32x8, LANES};
+use super::simd::{F32x8, LANES, prefetch};
 use super::strip::{self, Kind, Strip};
 use super::unpack::Matrix;
 
@@ -46,6 +46,9 @@ pub(super) fn matmul(
     }
 }
 
+/// Columns after which there is a moment for something else.
+const UNPACKED: usize = 32;
+
 /// A way to multiply G rows of weights at a time.
 trait Kernel<const G: usize> {
     /// Most columns at once.
@@ -53,8 +56,8 @@ trait Kernel<const G: usize> {
     /// Rows of the pass that are multiplied together.
     const TOGETHER: usize;
 
-    /// Unpacks some columns of some rows of `w`, G at most.
-    fn unpack(&mut self, w: Matrix<'_>, rows: Range<usize>, columns: Range<usize>);
+    /// Unpacks some columns of some rows of `w`, G at most. `meanwhile` is called for each [`UNPACKED`] columns.
+    fn unpack(&mut self, w: Matrix<'_>, rows: Range<usize>, columns: Range<usize>, meanwhile: impl FnMut());
 
     /// Adds the products of the unpacked weights with the same columns of the rows of x from `first` on to `sums`.
     fn multiply(&self, first: usize, columns: Range<usize>, sums: &mut [[f32; G]]);
@@ -75,22 +78,27 @@ fn multiply_all<const G: usize, K: Kernel<G>>(
         for start in (0..rows).step_by(ROWS) {
             let sums = &mut sums[..ROWS.min(rows - start)];
             sums.fill([0.0; G]);
+            // The next weights come from memory meanwhile, in the order in which they lie there: some each time columns
+            // have been unpacked, or with each slice of the pass's rows where these are many.
+            let next = groups.peek().map_or(&[][..], |group| w.rows_bytes(group.clone()));
+            let slice = sums.len().div_ceil(G).next_multiple_of(K::TOGETHER);
+            let slices = sums.len().div_ceil(slice);
+            let few = slices < 4;
+            let times =
+                if few { w.columns.div_ceil(UNPACKED) } else { w.columns.div_ceil(K::COLUMNS) * slices };
+            let mut next = next.chunks(next.len().div_ceil(times).next_multiple_of(64).max(64));
             for column in (0..w.columns).step_by(K::COLUMNS) {
-                let columns = |from: usize| from..w.columns.min(from + K::COLUMNS);
-                kernel.unpack(w, group.clone(), columns(column));
-                // What is unpacked next comes from memory meanwhile, a share with each slice of the rows.
-                let (next, from) = match column + K::COLUMNS < w.columns {
-                    true => (Some(&group), column + K::COLUMNS),
-                    false => (groups.peek(), 0),
-                };
-                let mut next = next.cloned().unwrap_or(0..0);
-                let slice = sums.len().div_ceil(G).next_multiple_of(K::TOGETHER);
-                let share = G.div_ceil(sums.len().div_ceil(slice));
-                for (i, sums) in sums.chunks_mut(slice).enumerate() {
-                    for row in next.by_ref().take(share) {
-                        w.prefetch(row, columns(from));
+                let columns = column..w.columns.min(column + K::COLUMNS);
+                kernel.unpack(w, group.clone(), columns.clone(), || {
+                    if few {
+                        next.next().map(prefetch);
                     }
-                    kernel.multiply(start + i * slice, columns(column), sums);
+                });
+                for (i, sums) in sums.chunks_mut(slice).enumerate() {
+                    if !few {
+                        next.next().map(prefetch);
+                    }
+                    kernel.multiply(start + i * slice, columns.clone(), sums);
                 }
             }
             for (i, sums) in sums.iter().enumerate() {
@@ -120,10 +128,17 @@ impl Kernel<GROUP> for InFloats<'_> {
     const TOGETHER: usize = 3;
 
     #[inline(always)]
-    fn unpack(&mut self, w: Matrix<'_>, rows: Range<usize>, columns: Range<usize>) {
+    fn unpack(
+        &mut self,
+        w: Matrix<'_>,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        mut meanwhile: impl FnMut(),
+    ) {
         for (row, to) in rows.zip(&mut self.tile) {
             w.unpack(row, columns.start, &mut to[..columns.len() / LANES]);
         }
+        (0..columns.len()).step_by(UNPACKED).for_each(|_| meanwhile());
     }
 
     #[inline(always)]
@@ -206,8 +221,8 @@ impl<I: Isa> Kernel<STRIP> for InBytes<'_, I> {
     const TOGETHER: usize = I::ROWS;
 
     #[inline(always)]
-    fn unpack(&mut self, w: Matrix<'_>, rows: Range<usize>, columns: Range<usize>) {
-        self.strip.unpack(self.isa, w, rows.start, columns);
+    fn unpack(&mut self, w: Matrix<'_>, rows: Range<usize>, columns: Range<usize>, meanwhile: impl FnMut()) {
+        self.strip.unpack(self.isa, w, rows.start, columns, meanwhile);
     }
 
     #[inline(always)]

@@ -42,12 +42,12 @@ fn round(x: &[[f32; LANES]; BLOCK / LANES], kind: Kind) -> Rounded {
     // Below this, the inverse would be infinite.
     let inverse = if peak > f32::MIN_POSITIVE * MOST { MOST / peak } else { 0.0 };
     let mut to = Rounded { unit: if sum.is_finite() { peak / MOST } else { f32::NAN }, ..Rounded::default() };
-    for (x, to) in x.iter().zip(to.values.as_chunks_mut::<2>().0) {
-        *to.as_flattened_mut().as_chunks_mut().0.first_mut().unwrap_or(&mut [0; LANES]) =
-            x.mul(F32x8::splat(inverse)).round();
+    let whole = x.map(|x| x.mul(F32x8::splat(inverse)).nearest());
+    for (whole, to) in whole.iter().zip(to.values.as_chunks_mut::<2>().0) {
+        to.as_flattened_mut().copy_from_slice(&whole.bytes());
     }
-    let halves = to.values.as_flattened().as_chunks::<{ BLOCK / 2 }>().0;
-    let [first, second] = [0, 1].map(|i| halves[i].iter().map(|&x| i32::from(x)).sum::<i32>());
+    let [a, b, c, d] = F32x8::sums(whole);
+    let (first, second) = ((a + b) as i32, (c + d) as i32);
     to.total = to.unit * (first + second) as f32;
     to.starts = match kind {
         Kind::Signed => [-128 * (first + second), 0],

@@ -1,8 +1,7 @@
 //! The cache as bytes, to be kept and taken up again.
 
-use super::attention::key_place;
+use super::attention::{SIDE_BY_SIDE, key_place};
 use super::engine::Engine;
-use super::simd::LANES;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::ggml::Region;
@@ -79,7 +78,7 @@ impl Engine {
             for head in 0..config.head_count {
                 for slot in 0..slots.count {
                     let place = first(head) + key_place(slot, dh);
-                    (0..dh).try_for_each(|column| piece(keys, place + column * LANES, 1))?;
+                    (0..dh).try_for_each(|column| piece(keys, place + column * SIDE_BY_SIDE, 1))?;
                 }
             }
         }

@@ -2,11 +2,9 @@
 
 use std::ops::Range;
 
-use half::f16;
-
 use super::isa::{FourColumns, Isa, STRIP};
 use super::rounded::{BLOCK, Rounded, round_row};
-use super::simd::{F32x8, LANES};
+use super::simd::LANES;
 use super::unpack::Matrix;
 use crate::gguf::TensorType;
 
@@ -51,16 +49,23 @@ impl Strip {
     }
 
     /// Unpacks columns of the rows from `first` on. Rows behind the last one are anything. `columns` begin at a
-    /// chunk's beginning.
+    /// chunk's beginning. `meanwhile` is called after each 32 columns.
     #[inline(always)]
-    pub(super) fn unpack<I: Isa>(&mut self, isa: I, w: Matrix<'_>, first: usize, columns: Range<usize>) {
+    pub(super) fn unpack<I: Isa>(
+        &mut self,
+        isa: I,
+        w: Matrix<'_>,
+        first: usize,
+        columns: Range<usize>,
+        meanwhile: impl FnMut(),
+    ) {
         if !matches!(w.ty, TensorType::Q8_0 | TensorType::Q4_0 | TensorType::Q4K | TensorType::Q6K) {
             return self.round(isa, w, first, columns);
         }
-        let (bytes, stride) = w.rows_bytes(first, columns.clone());
+        let (bytes, stride) = w.from(first, columns.start);
         let row_bytes = w.columns_bytes(first, columns.clone()).len();
         if w.rows - first >= STRIP {
-            self.unpack_rows(isa, w.ty, bytes, stride, columns.len());
+            self.unpack_rows(isa, w.ty, (bytes, stride), columns.len(), meanwhile);
         } else {
             /// Bytes of a row's columns at most: those of q8_0.
             const MOST: usize = CHUNK / 32 * 34;
@@ -68,18 +73,25 @@ impl Strip {
             for (to, from) in padded.iter_mut().zip(bytes.chunks(stride)) {
                 to[..row_bytes].copy_from_slice(&from[..row_bytes]);
             }
-            self.unpack_rows(isa, w.ty, padded.as_flattened(), MOST, columns.len());
+            self.unpack_rows(isa, w.ty, (padded.as_flattened(), MOST), columns.len(), meanwhile);
         }
     }
 
     /// Unpacks `columns` columns of sixteen rows that lie `stride` apart.
     #[inline(always)]
-    fn unpack_rows<I: Isa>(&mut self, isa: I, ty: TensorType, rows: &[u8], stride: usize, columns: usize) {
+    fn unpack_rows<I: Isa>(
+        &mut self,
+        isa: I,
+        ty: TensorType,
+        rows: (&[u8], usize),
+        columns: usize,
+        meanwhile: impl FnMut(),
+    ) {
         match ty {
-            TensorType::Q4_0 => self.q4_0(isa, rows, stride, columns),
-            TensorType::Q4K => self.q4_k(isa, rows, stride, columns),
-            TensorType::Q6K => self.q6_k(isa, rows, stride, columns),
-            _ => self.q8_0(isa, rows, stride, columns),
+            TensorType::Q4_0 => self.q4_0(isa, rows, columns, meanwhile),
+            TensorType::Q4K => self.q4_k(isa, rows, columns, meanwhile),
+            TensorType::Q6K => self.q6_k(isa, rows, columns, meanwhile),
+            _ => self.q8_0(isa, rows, columns, meanwhile),
         }
     }
 
@@ -92,51 +104,64 @@ impl Strip {
         }
     }
 
-    /// Half-precision scales, one at the beginning of each block of `len` bytes.
+    /// The half-precision scale that a block begins with.
     #[inline(always)]
-    fn half_scales(&mut self, rows: &[u8], stride: usize, len: usize, blocks: usize) {
-        let mut halves = [[f16::ZERO; STRIP]; CHUNK / 32];
-        for (row, bytes) in rows.chunks(stride).take(STRIP).enumerate() {
-            for (to, block) in halves[..blocks].iter_mut().zip(bytes.chunks_exact(len)) {
-                to[row] = f16::from_le_bytes([block[0], block[1]]);
-            }
-        }
-        for (to, from) in self.scales[..blocks].iter_mut().zip(&halves) {
-            widen(from, to);
-        }
+    fn half_scale<I: Isa>(&mut self, isa: I, rows: &[u8], stride: usize, block: usize) {
+        let [scale, ..] = isa.transpose(rows, stride);
+        isa.store_floats(isa.lower_half(scale), &mut self.scales[block]);
     }
 
     /// Blocks of a scale and 32 signed bytes.
     #[inline(always)]
-    fn q8_0<I: Isa>(&mut self, isa: I, rows: &[u8], stride: usize, columns: usize) {
+    fn q8_0<I: Isa>(
+        &mut self,
+        isa: I,
+        (rows, stride): (&[u8], usize),
+        columns: usize,
+        mut meanwhile: impl FnMut(),
+    ) {
         for block in 0..columns / 32 {
             let at = 34 * block + 2;
+            self.half_scale(isa, &rows[at - 2..], stride, block);
             self.signed(isa, &rows[at..], stride, 32 * block);
             self.signed(isa, &rows[at + 16..], stride, 32 * block + 16);
+            meanwhile();
         }
-        self.half_scales(rows, stride, 34, columns / 32);
     }
 
     /// Blocks of a scale and 16 bytes, whose low halves are the first 16 numbers, less 8.
     #[inline(always)]
-    fn q4_0<I: Isa>(&mut self, isa: I, rows: &[u8], stride: usize, columns: usize) {
+    fn q4_0<I: Isa>(
+        &mut self,
+        isa: I,
+        (rows, stride): (&[u8], usize),
+        columns: usize,
+        mut meanwhile: impl FnMut(),
+    ) {
         // 128 more than the number.
         let (fifteen, more) = (isa.splat_byte(15), isa.splat_byte(120));
         for block in 0..columns / 32 {
+            self.half_scale(isa, &rows[18 * block..], stride, block);
             let four = isa.transpose(&rows[18 * block + 2..], stride);
             let (low, high) = self.bytes[8 * block..][..8].split_at_mut(4);
             for ((low, high), both) in low.iter_mut().zip(high).zip(four) {
                 isa.store(isa.add(isa.and(both, fifteen), more), low);
                 isa.store(isa.add(isa.and(isa.shift_right::<4>(both), fifteen), more), high);
             }
+            meanwhile();
         }
-        self.half_scales(rows, stride, 18, columns / 32);
     }
 
     /// Blocks of 256 numbers in 8 parts: a scale and a least value for all, 6-bit factors of both for each part
     /// in 12 bytes, and 128 bytes, of which each 32 hold a part in their low halves and the next in their high ones.
     #[inline(always)]
-    fn q4_k<I: Isa>(&mut self, isa: I, rows: &[u8], stride: usize, columns: usize) {
+    fn q4_k<I: Isa>(
+        &mut self,
+        isa: I,
+        (rows, stride): (&[u8], usize),
+        columns: usize,
+        mut meanwhile: impl FnMut(),
+    ) {
         let fifteen = isa.splat_byte(15);
         for block in 0..columns / 256 {
             let rows = &rows[144 * block..];
@@ -151,6 +176,7 @@ impl Strip {
                         isa.store(isa.and(both, fifteen), low);
                         isa.store(isa.and(isa.shift_right::<4>(both), fifteen), high);
                     }
+                    meanwhile();
                 }
             }
         }
@@ -159,18 +185,7 @@ impl Strip {
     /// Scales and least values of a block of type q4_k from its first sixteen bytes, for the parts from `part` on.
     #[inline(always)]
     fn q4_k_scales<I: Isa>(&mut self, isa: I, [both, a, b, c]: [I::Bytes; 4], part: usize) {
-        let mut bytes = [0; 4 * STRIP];
-        isa.store(both, &mut bytes);
-        let mut halves = [[f16::ZERO; STRIP]; 2];
-        for (row, bytes) in bytes.as_chunks::<4>().0.iter().enumerate() {
-            halves[0][row] = f16::from_le_bytes([bytes[0], bytes[1]]);
-            halves[1][row] = f16::from_le_bytes([bytes[2], bytes[3]]);
-        }
-        let [scale, least] = halves.map(|halves| {
-            let mut floats = [0.0; STRIP];
-            widen(&halves, &mut floats);
-            isa.load_floats(&floats)
-        });
+        let (scale, least) = (isa.lower_half(both), isa.lower_half(isa.shift_right::<16>(both)));
         let least = isa.mul(least, isa.splat(-1.0));
         // Six bits each: of the first four parts the lower bits of a and b; of the others two bits there and four in c.
         let (six, four, two) = (isa.splat_byte(0x3f), isa.splat_byte(0x0f), isa.splat_byte(0x30));
@@ -200,7 +215,13 @@ impl Strip {
     /// Blocks of 256 numbers: 128 bytes of lower halves, 64 bytes of upper quarters, 16 scales of 16 numbers each, and
     /// one for all.
     #[inline(always)]
-    fn q6_k<I: Isa>(&mut self, isa: I, rows: &[u8], stride: usize, columns: usize) {
+    fn q6_k<I: Isa>(
+        &mut self,
+        isa: I,
+        (rows, stride): (&[u8], usize),
+        columns: usize,
+        mut meanwhile: impl FnMut(),
+    ) {
         let (fifteen, two) = (isa.splat_byte(15), isa.splat_byte(0x30));
         let join = |lower: I::Bytes, upper: I::Bytes| isa.or(isa.and(lower, fifteen), isa.and(upper, two));
         for block in 0..columns / 256 {
@@ -218,20 +239,25 @@ impl Strip {
                     isa.store(join(isa.shift_right::<4>(near), upper), &mut to[16 + i]);
                     isa.store(join(isa.shift_right::<4>(far), isa.shift_right::<2>(upper)), &mut to[24 + i]);
                 }
+                meanwhile();
+                meanwhile();
             }
-            let mut factors = [[0.0; STRIP]; 16];
-            let mut units = [f16::ZERO; STRIP];
-            for (row, bytes) in rows.chunks(stride).take(STRIP).enumerate() {
-                units[row] = f16::from_le_bytes([bytes[208], bytes[209]]);
-                for (to, &scale) in factors.iter_mut().zip(&bytes[192..208]) {
-                    to[row] = f32::from(scale as i8);
+            // The last of these dwords are two factors and the scale of all.
+            let [.., last] = isa.transpose(&rows[194..], stride);
+            let unit = isa.lower_half(isa.shift_right::<16>(last));
+            for (to, x) in self.scales[16 * block..]
+                .as_chunks_mut::<4>()
+                .0
+                .iter_mut()
+                .zip(isa.transpose(&rows[192..], stride))
+            {
+                // 128 more than the factors.
+                let x = isa.add(x, isa.splat_byte(128));
+                let bytes = [x, isa.shift_right::<8>(x), isa.shift_right::<16>(x), isa.shift_right::<24>(x)];
+                for (to, x) in to.iter_mut().zip(bytes) {
+                    let factor = isa.mul_add(isa.lowest_byte(x), isa.splat(1.0), isa.splat(-128.0));
+                    isa.store_floats(isa.mul(factor, unit), to);
                 }
-            }
-            let mut floats = [0.0; STRIP];
-            widen(&units, &mut floats);
-            let unit = isa.load_floats(&floats);
-            for (to, factors) in self.scales[16 * block..].iter_mut().zip(&factors) {
-                isa.store_floats(isa.mul(isa.load_floats(factors), unit), to);
             }
         }
     }
@@ -330,12 +356,4 @@ fn round(x: &[[f32; LANES]; BLOCK / LANES], to: &mut [u8; BLOCK]) -> f32 {
     let [rounded] = rounded;
     to.iter_mut().zip(rounded.values.as_flattened()).for_each(|(to, &x)| *to = x as u8);
     rounded.unit
-}
-
-/// Half precision to single.
-#[inline(always)]
-fn widen(from: &[f16; STRIP], to: &mut [f32; STRIP]) {
-    for (from, to) in from.as_chunks().0.iter().zip(to.as_chunks_mut().0) {
-        F32x8::load_f16(from).store(to);
-    }
 }

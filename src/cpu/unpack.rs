@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::simd::{F32x8, LANES, prefetch};
+use super::simd::{F32x8, LANES};
 use crate::gguf::{TensorInfo, TensorType};
 
 /// A matrix in a model file: `rows` of `columns` numbers.
@@ -41,15 +41,14 @@ impl<'a> Matrix<'a> {
 
     /// All from where some columns of a row lie on, and the bytes from one row to the next.
     #[inline(always)]
-    pub(super) fn rows_bytes(&self, row: usize, columns: Range<usize>) -> (&'a [u8], usize) {
-        let start = row * self.row_bytes + columns.start / self.ty.block_len() * self.ty.block_bytes();
+    pub(super) fn from(&self, row: usize, column: usize) -> (&'a [u8], usize) {
+        let start = row * self.row_bytes + column / self.ty.block_len() * self.ty.block_bytes();
         (&self.bytes[start..], self.row_bytes)
     }
 
-    /// Has some columns of a row brought nearer.
-    #[inline(always)]
-    pub(super) fn prefetch(&self, row: usize, columns: Range<usize>) {
-        prefetch(self.columns_bytes(row, columns));
+    /// Where some rows lie.
+    pub(super) fn rows_bytes(&self, rows: Range<usize>) -> &'a [u8] {
+        &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes]
     }
 
     /// Unpacks `to.len()` groups of eight columns from column `first`, a multiple of 256, of one row.

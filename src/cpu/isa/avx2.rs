@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use half::f16;
+
 use super::{FourColumns, Isa, STRIP, Task};
 
 /// The proof that the processor has AVX2 and FMA.
@@ -138,6 +140,16 @@ macro_rules! common {
         }
 
         #[inline(always)]
+        fn lower_half(self, x: Self::Bytes) -> Self::Float {
+            // SAFETY: see above.
+            x.map(|x| unsafe {
+                let zeros = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
+                let halves = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(zeros, zeros));
+                _mm256_cvtph_ps(_mm256_castsi256_si128(halves))
+            })
+        }
+
+        #[inline(always)]
         fn lowest_byte(self, x: Self::Bytes) -> Self::Float {
             // SAFETY: see above.
             x.map(|x| unsafe { _mm256_cvtepi32_ps(_mm256_and_si256(x, _mm256_set1_epi32(0xff))) })
@@ -159,6 +171,12 @@ macro_rules! common {
         fn load_floats(self, x: &[f32; STRIP]) -> Self::Float {
             // SAFETY: see above.
             [0, 1].map(|i| unsafe { _mm256_loadu_ps(x.as_ptr().add(8 * i)) })
+        }
+
+        #[inline(always)]
+        fn load_halves(self, x: &[f16; STRIP]) -> Self::Float {
+            // SAFETY: see above.
+            [0, 1].map(|i| unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast::<__m128i>().add(i))) })
         }
 
         #[inline(always)]

@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use half::f16;
+
 use super::{FourColumns, Isa, STRIP, Task};
 
 /// The proof that the processor has AVX-512 (F, BW) and VNNI.
@@ -112,6 +114,12 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn lower_half(self, x: __m512i) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)) }
+    }
+
+    #[inline(always)]
     fn lowest_byte(self, x: __m512i) -> __m512 {
         // SAFETY: see above.
         unsafe { _mm512_cvtepi32_ps(_mm512_and_si512(x, _mm512_set1_epi32(0xff))) }
@@ -154,6 +162,12 @@ impl Isa for Avx512 {
     fn load_floats(self, x: &[f32; STRIP]) -> __m512 {
         // SAFETY: see above.
         unsafe { _mm512_loadu_ps(x.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_halves(self, x: &[f16; STRIP]) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
     }
 
     #[inline(always)]

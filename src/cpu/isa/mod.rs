@@ -9,6 +9,8 @@ mod avx2;
 mod avx512;
 mod portable;
 
+use half::f16;
+
 /// Weight rows that are multiplied together.
 pub(super) const STRIP: usize = 16;
 /// Bytes of four columns of a strip: those of the first row, then those of the second, and so on.
@@ -39,6 +41,8 @@ pub(super) trait Isa: Copy {
     fn shift_left<const N: u32>(self, x: Self::Bytes) -> Self::Bytes;
     /// As [`Isa::shift_left`]; zeros come in from above.
     fn shift_right<const N: u32>(self, x: Self::Bytes) -> Self::Bytes;
+    /// The lower two of each row's four bytes, a number in half precision.
+    fn lower_half(self, x: Self::Bytes) -> Self::Float;
     /// The lowest of each row's four bytes.
     fn lowest_byte(self, x: Self::Bytes) -> Self::Float;
 
@@ -56,6 +60,7 @@ pub(super) trait Isa: Copy {
     fn to_float(self, x: Self::Whole) -> Self::Float;
     fn splat(self, x: f32) -> Self::Float;
     fn load_floats(self, x: &[f32; STRIP]) -> Self::Float;
+    fn load_halves(self, x: &[f16; STRIP]) -> Self::Float;
     fn store_floats(self, x: Self::Float, to: &mut [f32; STRIP]);
     fn mul(self, a: Self::Float, b: Self::Float) -> Self::Float;
     /// a * b + c, rounded once.

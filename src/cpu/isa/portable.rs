@@ -1,5 +1,7 @@
 //! Arrays that the compiler makes vectors of; the reference for the others.
 
+use half::f16;
+
 use super::{FourColumns, Isa, STRIP};
 
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +73,10 @@ impl Isa for Portable {
         bytes(each(numbers(x), |x| x >> N))
     }
 
+    fn lower_half(self, x: Self::Bytes) -> Self::Float {
+        each(numbers(x), |x| f16::from_bits(x as u16).to_f32())
+    }
+
     fn lowest_byte(self, x: Self::Bytes) -> Self::Float {
         each(numbers(x), |x| (x & 0xff) as f32)
     }
@@ -103,6 +109,10 @@ impl Isa for Portable {
 
     fn load_floats(self, x: &[f32; STRIP]) -> Self::Float {
         *x
+    }
+
+    fn load_halves(self, x: &[f16; STRIP]) -> Self::Float {
+        x.map(f16::to_f32)
     }
 
     fn store_floats(self, x: Self::Float, to: &mut [f32; STRIP]) {

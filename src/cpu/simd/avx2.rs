@@ -37,13 +37,6 @@ impl F32x8 {
     }
 
     #[inline(always)]
-    pub(crate) fn load_f16(x: &[f16; 8]) -> Self {
-        // SAFETY: see above.
-        Self(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) })
-    }
-
-    /// Little-endian half-precision numbers.
-    #[inline(always)]
     pub(crate) fn load_f16_bytes(x: &[u8; 16]) -> Self {
         // SAFETY: see above.
         Self(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) })
@@ -142,9 +135,16 @@ impl F32x8 {
         Self(unsafe { _mm256_sub_ps(self.0, b.0) })
     }
 
-    /// The nearest whole numbers, even ones where two are as near; of numbers that fit.
+    /// The nearest whole numbers, even ones where two are as near.
     #[inline(always)]
-    pub(crate) fn round(self) -> [i8; 8] {
+    pub(crate) fn nearest(self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
+    }
+
+    /// Whole numbers as bytes, which they fit in.
+    #[inline(always)]
+    pub(crate) fn bytes(self) -> [i8; 8] {
         let mut to = [0; 8];
         // SAFETY: see above.
         unsafe {

@@ -106,7 +106,7 @@ mod tests {
                 results.extend(out);
                 results.extend([f32::from(u8::from(x.differs(z))), z.largest()]);
             }
-            results.extend(x.round().map(f32::from));
+            results.extend(x.nearest().bytes().map(f32::from));
             let bytes: &[u8; 8] = $bytes;
             let (low, high) = F32x8::load_nibbles(bytes);
             for z in [F32x8::load_i8(bytes), F32x8::load_u8(bytes), low, high] {

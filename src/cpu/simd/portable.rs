@@ -29,11 +29,6 @@ impl F32x8 {
     }
 
     #[inline(always)]
-    pub(crate) fn load_f16(x: &[f16; 8]) -> Self {
-        Self(x.map(f16::to_f32))
-    }
-
-    #[inline(always)]
     pub(crate) fn load_f16_bytes(x: &[u8; 16]) -> Self {
         let (numbers, _) = x.as_chunks::<2>();
         Self(std::array::from_fn(|i| f16::from_le_bytes(numbers[i]).to_f32()))
@@ -98,10 +93,16 @@ impl F32x8 {
         Self(std::array::from_fn(|i| self.0[i] - b.0[i]))
     }
 
-    /// The nearest whole numbers, even ones where two are as near; of numbers that fit.
+    /// The nearest whole numbers, even ones where two are as near.
     #[inline(always)]
-    pub(crate) fn round(self) -> [i8; 8] {
-        self.0.map(|x| x.round_ties_even() as i8)
+    pub(crate) fn nearest(self) -> Self {
+        Self(self.0.map(f32::round_ties_even))
+    }
+
+    /// Whole numbers as bytes, which they fit in.
+    #[inline(always)]
+    pub(crate) fn bytes(self) -> [i8; 8] {
+        self.0.map(|x| x as i8)
     }
 
     /// The larger of each two; `b` where one is not a number.
