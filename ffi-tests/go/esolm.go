@@ -1,7 +1,7 @@
 // Package esolm runs Esoteric Language Models: text that is written many tokens at a time.
 //
-// It links libesolm.a, which pkg-config must find (`make install`, and PKG_CONFIG_PATH where the prefix is not a
-// usual one).
+// It links libesolm.a, or libesolm.so with `-tags esolm_shared`; pkg-config must find them (`make install`, and
+// PKG_CONFIG_PATH where the prefix is not a usual one).
 //
 // A Model may be used by any number of goroutines at once. A Context has one user at a time; a call that overlaps with
 // another fails with StatusBusy. Close frees the memory at once; what is not closed is freed when the garbage
@@ -17,7 +17,6 @@
 package esolm
 
 /*
-#cgo pkg-config: esolm-static
 #include <esolm.h>
 #include <stdlib.h>
 */

@@ -1,0 +1,9 @@
+// A program of somebody else: app MODEL writes a few words.
+import Esolm
+
+let model = try Model(path: CommandLine.arguments[1])
+let context = try Context(model, ContextOptions(length: 16, threads: 1))
+var params = GenerateParams()
+params.steps = 4
+try context.generate([Prompt()], params)
+print("esolm \(version()) wrote \(try context.tokens().count) tokens")
