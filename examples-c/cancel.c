@@ -35,7 +35,7 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     esolm_model *model = NULL;
-    struct alarm alarm = {NULL, argc > 2 ? atol(argv[2]) : 100};
+    struct alarm alarm = {NULL, argc > 2 ? atol(argv[2]) : 20};
     pthread_t thread;
     size_t written = 0;
 

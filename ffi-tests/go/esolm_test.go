@@ -170,19 +170,20 @@ func TestBadGenerations(t *testing.T) {
 
 func TestCancellation(t *testing.T) {
 	model := openModel(t)
-	c := newContext(t, model, ContextOptions{Threads: 1})
+	// Token by token, sixteen texts: hundreds of milliseconds on any machine.
+	c := newContext(t, model, ContextOptions{Sequences: 16, Threads: 1})
 	long := DefaultParams()
-	long.Steps, long.Alpha0 = 100000, 0 // token by token
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	long.Steps, long.Alpha0 = 100000, 0
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	if err := c.Generate(ctx, make([]Prompt, 1), long); !errors.Is(err, context.DeadlineExceeded) {
+	if err := c.Generate(ctx, make([]Prompt, 16), long); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 	if took := time.Since(began); took > 20*time.Second {
 		t.Error("cancelled only after", took)
 	}
-	if err := c.Generate(ctx, make([]Prompt, 1), long); !errors.Is(err, context.DeadlineExceeded) {
+	if err := c.Generate(ctx, make([]Prompt, 16), long); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 	short := few()
@@ -193,10 +194,10 @@ func TestCancellation(t *testing.T) {
 }
 
 func TestOverlappingCallsAreBusy(t *testing.T) {
-	c := newContext(t, openModel(t), ContextOptions{Threads: 1})
+	c := newContext(t, openModel(t), ContextOptions{Sequences: 16, Threads: 1})
 	params := DefaultParams()
 	params.Alpha0 = 0 // token by token
-	generation, err := c.Begin(make([]Prompt, 1), params)
+	generation, err := c.Begin(make([]Prompt, 16), params)
 	if err != nil {
 		t.Fatal(err)
 	}
