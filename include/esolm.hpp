@@ -119,9 +119,18 @@ inline Result<void> done() { return {}; }
 namespace detail {
 /* To be called at once: the message is that of the thread's last failing call. */
 template <class T> Result<T> fail(esolm_status status) { return fail<T>(Error{status, esolm_last_error()}); }
-} // namespace detail
+inline Result<void> checked(esolm_status status) { return status ? fail<void>(status) : done(); }
 
-namespace detail {
+/* The struct that `fill` writes. */
+template <class T, class F> Result<T> described(F &&fill)
+{
+    T about{};
+    about.struct_size = sizeof about;
+    if (esolm_status status = fill(&about))
+        return fail<T>(status);
+    return about;
+}
+
 /* What `fill`, a function of a buffer, its capacity and the size that it gets, writes; `size` is a guess of that. */
 template <class Buffer, class F> Result<Buffer> filled(std::size_t size, F &&fill)
 {
@@ -188,6 +197,12 @@ inline esolm_prompt prompt(Span<const std::uint32_t> tokens, Span<const std::uin
     return {tokens.data(), positions.data(), tokens.size() < positions.size() ? tokens.size() : positions.size()};
 }
 
+/* The prompts of all sequences, or the one of the only sequence. */
+struct Prompts : Span<const esolm_prompt> {
+    using Span::Span;
+    Prompts(const esolm_prompt &one) : Span(&one, 1) {}
+};
+
 /* What one step did. The updates are valid until the next call on the context. */
 struct Step {
     std::size_t index;
@@ -224,11 +239,9 @@ inline Result<std::vector<esolm_device_info>> devices()
 inline Result<esolm_memory_use> estimate_memory(const std::string &path, const ModelParams &model = {},
                                                 const ContextParams &context = {})
 {
-    esolm_memory_use use{};
-    use.struct_size = sizeof use;
-    if (esolm_status status = esolm_memory_estimate(path.c_str(), &model, &context, &use))
-        return detail::fail<esolm_memory_use>(status);
-    return use;
+    return detail::described<esolm_memory_use>([&](esolm_memory_use *use) {
+        return esolm_memory_estimate(path.c_str(), &model, &context, use);
+    });
 }
 
 class Model {
@@ -260,11 +273,9 @@ public:
 
     Result<esolm_model_info> info() const
     {
-        esolm_model_info info{};
-        info.struct_size = sizeof info;
-        if (esolm_status status = esolm_model_info_get(get(), &info))
-            return detail::fail<esolm_model_info>(status);
-        return info;
+        return detail::described<esolm_model_info>([&](esolm_model_info *info) {
+            return esolm_model_info_get(get(), info);
+        });
     }
 
     /* The value of a key of the file's metadata, as text. */
@@ -359,6 +370,15 @@ public:
         return Context(context);
     }
 
+    /* In memory of the caller's, aligned to ESOLM_ARENA_ALIGNMENT, that must outlive the context. */
+    static Result<Context> make_in(const Model &model, void *arena, std::size_t size, const ContextParams &params = {})
+    {
+        esolm_context *context = nullptr;
+        if (esolm_status status = esolm_context_new_in(model.get(), &params, arena, size, &context))
+            return detail::fail<Context>(status);
+        return Context(context);
+    }
+
     /* How much memory make_in needs. */
     static Result<std::size_t> arena_size(const Model &model, const ContextParams &params = {})
     {
@@ -371,78 +391,23 @@ public:
     /* What a context takes, to the byte. */
     static Result<esolm_memory_use> memory_use(const Model &model, const ContextParams &params = {})
     {
-        esolm_memory_use use{};
-        use.struct_size = sizeof use;
-        if (esolm_status status = esolm_context_memory_use(model.get(), &params, &use))
-            return detail::fail<esolm_memory_use>(status);
-        return use;
-    }
-
-    /* In memory of the caller's, aligned to ESOLM_ARENA_ALIGNMENT, that must outlive the context. */
-    static Result<Context> make_in(const Model &model, void *arena, std::size_t size, const ContextParams &params = {})
-    {
-        esolm_context *context = nullptr;
-        if (esolm_status status = esolm_context_new_in(model.get(), &params, arena, size, &context))
-            return detail::fail<Context>(status);
-        return Context(context);
-    }
-
-    /* Goes on with what is there, to a longer text; step runs it. */
-    Result<void> extend(Span<const esolm_prompt> prompts, const GenerateParams &params = {})
-    {
-        if (esolm_status status = esolm_extend(handle_.get(), prompts.data(), prompts.size(), &params))
-            return detail::fail<void>(status);
-        return detail::done();
-    }
-    Result<void> extend(const esolm_prompt &prompt, const GenerateParams &params = {})
-    {
-        return extend(Span<const esolm_prompt>(&prompt, 1), params);
-    }
-
-    /* What is known of the generation, for restore. */
-    Result<std::vector<std::uint8_t>> save()
-    {
-        using Bytes = std::vector<std::uint8_t>;
-        return detail::filled<Bytes>(0, [&](std::uint8_t *to, std::size_t capacity, std::size_t *n) {
-            return esolm_state_save(handle_.get(), to, capacity, n);
+        return detail::described<esolm_memory_use>([&](esolm_memory_use *use) {
+            return esolm_context_memory_use(model.get(), &params, use);
         });
-    }
-    Result<void> restore(Span<const std::uint8_t> bytes)
-    {
-        if (esolm_status status = esolm_state_restore(handle_.get(), bytes.data(), bytes.size()))
-            return detail::fail<void>(status);
-        return detail::done();
-    }
-
-    /* Where the time of the generation's steps went, in seconds. */
-    Result<esolm_profile> profile()
-    {
-        esolm_profile profile{};
-        profile.struct_size = sizeof profile;
-        if (esolm_status status = esolm_context_profile(handle_.get(), &profile))
-            return detail::fail<esolm_profile>(status);
-        return profile;
     }
 
     /* To the end. */
-    Result<void> generate(Span<const esolm_prompt> prompts, const GenerateParams &params = {})
+    Result<void> generate(Prompts prompts, const GenerateParams &params = {})
     {
-        if (esolm_status status =
-                esolm_generate(handle_.get(), prompts.data(), prompts.size(), &params, nullptr, nullptr))
-            return detail::fail<void>(status);
-        return detail::done();
-    }
-    Result<void> generate(const esolm_prompt &prompt, const GenerateParams &params = {})
-    {
-        return generate(Span<const esolm_prompt>(&prompt, 1), params);
+        return detail::checked(
+            esolm_generate(handle_.get(), prompts.data(), prompts.size(), &params, nullptr, nullptr));
     }
 
     /*
      * To the end, or until on_step, a bool(const Step &), returns false. The result is whether the end was reached.
      * An exception of on_step stops the generation and arrives at the caller.
      */
-    template <class F>
-    Result<bool> generate(Span<const esolm_prompt> prompts, const GenerateParams &params, F &&on_step)
+    template <class F> Result<bool> generate(Prompts prompts, const GenerateParams &params, F &&on_step)
     {
         Watcher<std::remove_reference_t<F>> watcher{on_step};
         esolm_status status = esolm_generate(handle_.get(), prompts.data(), prompts.size(), &params,
@@ -455,20 +420,10 @@ public:
             return detail::fail<bool>(status);
         return !watcher.stopped;
     }
-    template <class F> Result<bool> generate(const esolm_prompt &prompt, const GenerateParams &params, F &&on_step)
-    {
-        return generate(Span<const esolm_prompt>(&prompt, 1), params, std::forward<F>(on_step));
-    }
 
-    Result<void> begin(Span<const esolm_prompt> prompts, const GenerateParams &params = {})
+    Result<void> begin(Prompts prompts, const GenerateParams &params = {})
     {
-        if (esolm_status status = esolm_begin(handle_.get(), prompts.data(), prompts.size(), &params))
-            return detail::fail<void>(status);
-        return detail::done();
-    }
-    Result<void> begin(const esolm_prompt &prompt, const GenerateParams &params = {})
-    {
-        return begin(Span<const esolm_prompt>(&prompt, 1), params);
+        return detail::checked(esolm_begin(handle_.get(), prompts.data(), prompts.size(), &params));
     }
 
     /* The next step, nothing at the end. */
@@ -481,17 +436,31 @@ public:
         return done ? std::optional<Step>() : std::optional<Step>(seen(info));
     }
 
+    /* Goes on with what is there, to a longer text; step runs it. */
+    Result<void> extend(Prompts prompts, const GenerateParams &params = {})
+    {
+        return detail::checked(esolm_extend(handle_.get(), prompts.data(), prompts.size(), &params));
+    }
+
+    /* What is known of the generation, for restore. */
+    Result<std::vector<std::uint8_t>> save()
+    {
+        using Bytes = std::vector<std::uint8_t>;
+        return detail::filled<Bytes>(0, [&](std::uint8_t *to, std::size_t capacity, std::size_t *n) {
+            return esolm_state_save(handle_.get(), to, capacity, n);
+        });
+    }
+    Result<void> restore(Span<const std::uint8_t> bytes)
+    {
+        return detail::checked(esolm_state_restore(handle_.get(), bytes.data(), bytes.size()));
+    }
+
     /* Stops what runs on this context, and all that comes later, until cancel_reset; from any thread. */
     void cancel() const noexcept { esolm_cancel(handle_.get()); }
     void cancel_reset() const noexcept { esolm_cancel_reset(handle_.get()); }
 
     /* Forgets the generation. */
-    Result<void> reset()
-    {
-        if (esolm_status status = esolm_context_reset(handle_.get()))
-            return detail::fail<void>(status);
-        return detail::done();
-    }
+    Result<void> reset() { return detail::checked(esolm_context_reset(handle_.get())); }
 
     Result<std::vector<std::uint32_t>> tokens(std::size_t sequence = 0)
     {
@@ -517,6 +486,14 @@ public:
         });
     }
 
+    /* Where the time of the generation's steps went, in seconds. */
+    Result<esolm_profile> profile()
+    {
+        return detail::described<esolm_profile>([&](esolm_profile *profile) {
+            return esolm_context_profile(handle_.get(), profile);
+        });
+    }
+
     /* Log-probabilities of a text's tokens from left to right, or in an order, after the first `known` of them. */
     Result<std::vector<double>> score_order(Span<const std::uint32_t> tokens, Span<const std::uint32_t> order = {},
                                             std::size_t known = 0)
@@ -534,12 +511,10 @@ public:
     /* How likely a text of any length is. */
     Result<esolm_text_score> score_text(Span<const std::uint32_t> tokens, const ScoreParams &params = {})
     {
-        esolm_text_score score{};
-        score.struct_size = sizeof score;
-        if (esolm_status status = esolm_score_text(handle_.get(), tokens.data(), tokens.size(), &params, nullptr, 0,
-                                                   &score, nullptr, nullptr))
-            return detail::fail<esolm_text_score>(status);
-        return score;
+        return detail::described<esolm_text_score>([&](esolm_text_score *score) {
+            return esolm_score_text(handle_.get(), tokens.data(), tokens.size(), &params, nullptr, 0, score, nullptr,
+                                    nullptr);
+        });
     }
 
     esolm_context *get() const noexcept { return handle_.get(); }
