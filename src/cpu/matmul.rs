@@ -37,14 +37,23 @@ pub(super) fn matmul(
     store: impl Fn(usize, usize, &[f32; GROUP]),
 ) {
     let rows = x.exact.len() / w.columns;
+    // One call for all rows that were multiplied, so that kernels need not be compiled for each use.
+    let store_all = |start: usize, group: Range<usize>, sums: &[[f32; GROUP]], per_row: usize| {
+        for (i, sums) in sums.chunks_exact(per_row).enumerate() {
+            for (first, sums) in group.clone().step_by(GROUP).zip(sums) {
+                store(start + i, first, sums);
+            }
+        }
+    };
     if w.ty.is_quantized() {
-        machine.run(Whole { worker, w, x: x.rounded, rows, store });
+        machine.run(Whole { worker, w, x: x.rounded, rows, store: &store_all });
     } else {
-        let x = x.exact.as_chunks().0;
-        let mut kernel = InFloats { x, columns: w.columns, tile: [[[0.0; LANES]; FLOATS / LANES]; GROUP] };
-        multiply_all(&mut kernel, worker, w, rows, store);
+        in_floats(worker, w, x.exact, rows, &store_all);
     }
 }
+
+/// What takes products: of all rows from one on with a group of weight rows, so many eights per row.
+type Store<'a> = &'a dyn Fn(usize, Range<usize>, &[[f32; GROUP]], usize);
 
 /// Columns after which there is a moment for something else.
 const UNPACKED: usize = 32;
@@ -69,7 +78,7 @@ fn multiply_all<const G: usize, K: Kernel<G>>(
     worker: &Worker<'_>,
     w: Matrix<'_>,
     rows: usize,
-    store: impl Fn(usize, usize, &[f32; GROUP]),
+    store: Store<'_>,
 ) {
     let mut sums = [[0.0; G]; ROWS];
     let groups = |piece: Range<usize>| piece.clone().step_by(G).map(move |i| i..piece.end.min(i + G));
@@ -101,11 +110,7 @@ fn multiply_all<const G: usize, K: Kernel<G>>(
                     kernel.multiply(start + i * slice, columns.clone(), sums);
                 }
             }
-            for (i, sums) in sums.iter().enumerate() {
-                for (first, sums) in group.clone().step_by(GROUP).zip(sums.as_chunks().0) {
-                    store(start + i, first, sums);
-                }
-            }
+            store(start, group.clone(), sums.as_flattened().as_chunks().0, G / GROUP);
         }
     }
 }
@@ -115,7 +120,13 @@ const FLOATS: usize = 512;
 /// Weight rows that are multiplied together in floats.
 const TILE: usize = 4;
 
-/// In floats.
+/// Products in floats.
+fn in_floats(worker: &Worker<'_>, w: Matrix<'_>, x: &[f32], rows: usize, store: Store<'_>) {
+    let tile = [[[0.0; LANES]; FLOATS / LANES]; GROUP];
+    let mut kernel = InFloats { x: x.as_chunks().0, columns: w.columns, tile };
+    multiply_all(&mut kernel, worker, w, rows, store);
+}
+
 struct InFloats<'a> {
     x: &'a [[f32; LANES]],
     columns: usize,
@@ -191,15 +202,15 @@ fn dot<const M: usize>(tile: [&[[f32; LANES]]; TILE], rows: [&[[f32; LANES]]; M]
 }
 
 /// In whole numbers.
-struct Whole<'a, 'w, S> {
+struct Whole<'a, 'w> {
     worker: &'a Worker<'w>,
     w: Matrix<'a>,
     x: &'a [Rounded],
     rows: usize,
-    store: S,
+    store: Store<'a>,
 }
 
-impl<S: Fn(usize, usize, &[f32; GROUP])> Task for Whole<'_, '_, S> {
+impl Task for Whole<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { worker, w, x, rows, store } = self;
