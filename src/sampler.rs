@@ -125,17 +125,17 @@ impl Sampler {
 
     /// The most likely token, the first of them if several are.
     fn argmax(&self, logits: &[f32]) -> Result<u32> {
-        let mut best: Option<(f32, u32)> = None;
-        for (token, &logit) in logits.iter().enumerate() {
-            // Minus infinity is a token that a constraint rules out.
-            if logit.is_nan() || logit == f32::INFINITY {
-                return Err(not_finite());
-            }
-            if token as u32 != self.mask && best.is_none_or(|(b, _)| logit > b) {
-                best = Some((logit, token as u32));
-            }
+        // Minus infinity is a token that a constraint rules out. No branch per number, so that it takes vectors.
+        if logits.iter().fold(false, |any, &x| any | x.is_nan() | (x == f32::INFINITY)) {
+            return Err(not_finite());
         }
-        best.map(|(_, token)| token).ok_or_else(|| Error::internal("no logits"))
+        let mask = self.mask as usize;
+        let (before, after) = logits.split_at(mask.min(logits.len()));
+        let after = after.get(1..).unwrap_or(&[]);
+        let max = largest(before).max(largest(after));
+        let first = |values: &[f32], offset: usize| first_place(values, max).map(|place| offset + place);
+        let token = first(before, 0).or_else(|| first(after, mask + 1));
+        token.map(|token| token as u32).ok_or_else(|| Error::internal("no logits"))
     }
 
     /// The tokens that may be drawn, as weights proportional to their probabilities; 0 for all others.
@@ -280,6 +280,13 @@ fn largest(values: &[f32]) -> f32 {
     let (eights, rest) = values.as_chunks();
     let all = eights.iter().fold(F32x8::splat(f32::NEG_INFINITY), |m, x| F32x8::load(x).max(m));
     rest.iter().fold(all.largest(), |m, &x| if x > m { x } else { m })
+}
+
+/// The first place where a value is.
+fn first_place(values: &[f32], value: f32) -> Option<usize> {
+    let run = values.chunks(RUN).position(|run| run.iter().fold(false, |any, &x| any | (x == value)))?;
+    let within = values.iter().skip(run * RUN).position(|&x| x == value)?;
+    Some(run * RUN + within)
 }
 
 /// What logits that are not finite mean.

@@ -6,7 +6,7 @@ use super::attention::{self, Element, Head, SIDE_BY_SIDE, TILE};
 use super::clock::Part;
 use super::memory::Shared;
 use super::norm::rotate;
-use super::pass::{FEW_ROWS, Network};
+use super::pass::{Network, few};
 use super::pool::Worker;
 use super::simd::{F32x8, LANES};
 use crate::error::Error;
@@ -36,11 +36,12 @@ impl<'a> Network<'a> {
     ) -> Option<()> {
         let (d, dh, heads) = (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
         let caches = self.block_cache::<T>(number)?;
+        let few = few(queries);
         // Tasks: the slots of a segment whose keys lie side by side, head by head; then queries.
         let count: usize = self.pass.segments.iter().map(|s| side_by_side(s).len()).sum();
-        for task in worker.pieces(count * heads + queries.div_ceil(FEW_ROWS)) {
+        for task in worker.pieces(count * heads + queries.div_ceil(few)) {
             if let Some(first) = task.checked_sub(count * heads) {
-                for row in first * FEW_ROWS..queries.min((first + 1) * FEW_ROWS) {
+                for row in first * few..queries.min((first + 1) * few) {
                     // SAFETY: see above.
                     let q = unsafe { self.q.write(row * d..(row + 1) * d) };
                     q.chunks_exact_mut(dh).for_each(|head| rotate(head, self.turn(place(row))));

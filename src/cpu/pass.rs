@@ -60,8 +60,10 @@ struct Block<'a> {
     down: [Matrix<'a>; 2],
 }
 
-/// Rows of one piece of work where each row is little.
-pub(super) const FEW_ROWS: usize = 2;
+/// Rows of one piece of work where each row is little: a piece for every thread even of two rows, and few pieces of many.
+pub(super) fn few(rows: usize) -> usize {
+    rows.div_ceil(16).max(1)
+}
 
 // SAFETY of all borrows below: an operation reads what earlier operations wrote and writes each number in one
 // thread only, since pieces go to one thread each; a gate (`wait`) lies between an operation and the next.
@@ -172,7 +174,7 @@ impl<'a> Network<'a> {
         if !matrix.ty.is_quantized() {
             return Some(());
         }
-        for row in worker.ranges(rows, FEW_ROWS).flatten() {
+        for row in worker.ranges(rows, few(rows)).flatten() {
             // SAFETY: see above.
             self.round_row(unsafe { x.read(row * width..(row + 1) * width) }, row, matrix);
         }
@@ -183,7 +185,7 @@ impl<'a> Network<'a> {
     fn embed(&self, worker: &Worker<'_>) -> Option<()> {
         let (d, dh) = (self.config.embedding_length, self.config.head_dim());
         let embedding = self.matrix(0)?;
-        for row in worker.ranges(self.pass.tokens.len(), FEW_ROWS).flatten() {
+        for row in worker.ranges(self.pass.tokens.len(), few(self.pass.tokens.len())).flatten() {
             let (&token, &position) = (self.pass.tokens.get(row)?, self.pass.positions.get(row)?);
             // SAFETY: see above.
             let (x, turn) = unsafe {
@@ -205,7 +207,7 @@ impl<'a> Network<'a> {
         next: Matrix<'_>,
     ) -> Option<()> {
         let d = self.config.embedding_length;
-        for row in worker.ranges(rows, FEW_ROWS).flatten() {
+        for row in worker.ranges(rows, few(rows)).flatten() {
             // SAFETY: see above.
             let (x, h) = unsafe { (x.read(row * d..(row + 1) * d), self.h.write(row * d..(row + 1) * d)) };
             layer_norm(x, weight, bias, self.config.layer_norm_epsilon, h);
@@ -217,7 +219,7 @@ impl<'a> Network<'a> {
     /// x_out and h_out = the rows of x and h that want logits, the latter for the product with `next`.
     fn gather(&self, worker: &Worker<'_>, next: Matrix<'_>) -> Option<()> {
         let d = self.config.embedding_length;
-        for row in worker.ranges(self.pass.outputs.len(), FEW_ROWS).flatten() {
+        for row in worker.ranges(self.pass.outputs.len(), few(self.pass.outputs.len())).flatten() {
             let from = *self.pass.outputs.get(row)? as usize;
             let (from, to) = (from * d..(from + 1) * d, row * d..(row + 1) * d);
             // SAFETY: see above.
