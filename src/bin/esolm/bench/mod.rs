@@ -264,20 +264,38 @@ fn profile(cases: &[Case<'_>]) -> String {
 }
 
 /// A line for each model, kernels, batch and alpha_0.
+/// What is the same in all cases stands in the title, not in the legend.
 fn plot(cases: &[Case<'_>]) -> Plot {
+    let parts = |case: &Case<'_>| {
+        [
+            case.subject.name.clone(),
+            case.kernels.to_string(),
+            format!("batch {}", case.batch),
+            format!("alpha_0 {}", case.params.alpha_0),
+        ]
+    };
+    let all: Vec<_> = cases.iter().map(parts).collect();
+    let varies =
+        |part: usize| all.iter().any(|parts| parts.get(part) != all.first().and_then(|p| p.get(part)));
+    let join = |case: &Case<'_>, varying: bool| {
+        let kept = parts(case).into_iter().enumerate().filter(|(part, _)| varies(*part) == varying);
+        kept.map(|(_, part)| part).collect::<Vec<_>>().join(", ")
+    };
     let mut series: Vec<Series> = Vec::new();
     for case in cases {
-        let GenerateParams { alpha_0, steps, .. } = case.params;
-        let name =
-            format!("{}, {}, batch {}, alpha_0 {alpha_0}", case.subject.name, case.kernels, case.batch);
-        let point = Point { x: steps as f64, y: case.times.speed(), label: String::new() };
+        let name = join(case, true);
+        let point = Point { x: case.params.steps as f64, y: case.times.speed(), label: String::new() };
         match series.iter_mut().find(|s| s.name == name) {
             Some(series) => series.points.push(point),
             None => series.push(Series { name, points: vec![point], line: true }),
         }
     }
+    let same = cases.first().map(|case| join(case, false)).filter(|same| !same.is_empty());
     Plot {
-        title: "Speed over diffusion steps, sampling included".into(),
+        title: format!(
+            "Speed over diffusion steps, sampling included{}",
+            same.map_or(String::new(), |s| format!(": {s}"))
+        ),
         x: Axis { label: "T (diffusion steps)".into(), log: true },
         y: Axis { label: "tokens/s".into(), log: false },
         series,
