@@ -383,6 +383,26 @@ fn a_text_is_scored() {
     assert_eq!(code(&["score", "-", "--alpha0", "-1"], "a"), Some(2));
     assert_eq!(code(&["score", "-"], ""), Some(2));
     assert_eq!(code(&["score", "no-such-file"], ""), Some(3));
+    // Each variant says what it can, and refuses what it cannot when it is asked for.
+    let dir = tempfile::tempdir().unwrap();
+    for (name, says, wrong) in [
+        (
+            "mdlm-tiny",
+            "bound at alpha_0 = 1",
+            [&["--order", "ltr"][..], &["--orders", "2"], &["--alpha0", "0.5"]],
+        ),
+        ("ar-tiny", "left to right", [&["--order", "random"], &["--draws", "2"], &["--alpha0", "0.5"]]),
+    ] {
+        let checkpoint = format!("{}/tests/golden/{name}/checkpoint.ckpt", env!("CARGO_MANIFEST_DIR"));
+        let model = dir.path().join(name).display().to_string();
+        assert!(esolm(&["convert", &checkpoint, "-o", &model]).status.success());
+        let score = ["score", "-", "-m", &model, "--length", "16", "--windows", "1"];
+        assert!(out(&esolm_reading(&score, &text)).contains(says), "{name}");
+        for wrong in wrong {
+            let refused = esolm_reading(&[&score[..], wrong].concat(), &text);
+            assert_eq!(refused.status.code(), Some(2), "{name} {wrong:?}: {}", out(&refused));
+        }
+    }
 }
 
 #[test]
