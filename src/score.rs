@@ -17,6 +17,9 @@ impl Context {
     /// generation one token at a time would have it. `tokens` is the text by position; the first `known` positions of
     /// `order` are given. Ends the context's generation.
     ///
+    /// Of Eso-LM (A) that is the sequential phase: what is given sees itself both ways, and what its diffusion phase wrote
+    /// one by one is the first of [`Context::score_masked`] for each number of known tokens.
+    ///
     /// Source: the reference's `_any_order_ar_loss` and `_reconstruction_loss`, which run all tokens and all masks
     /// in one pass; here some go through at a time, with the same result.
     ///

@@ -4,9 +4,7 @@
 
 mod command_line;
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use command_line::{built_in, err, esolm, esolm_reading, golden, out};
 
@@ -52,14 +50,16 @@ fn several_prompts_and_standard_input() {
     let text = out(&output);
     assert!(text.contains("===== 1 =====\nThe king") && text.contains("===== 2 =====\nA fox"), "{text}");
     assert!(err(&output).is_empty());
-    let mut child = Command::new(env!("CARGO_BIN_EXE_esolm"))
-        .args(["generate", "-q", "-n", "24", "-p", "-", "--steps", "4", "--threads", "1"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(b"Long ago").unwrap();
-    assert!(out(&child.wait_with_output().unwrap()).starts_with("Long ago"));
+    // The newline at the end of what is read is nobody's; another one is.
+    let args = ["-q", "-n", "24", "--steps", "4", "--seed", "3"];
+    for text in ["Long ago", "Long ago\n", ""] {
+        let given = esolm(&[&["generate", "-p", text], &args[..]].concat());
+        assert!(out(&given).starts_with(text.trim_end()), "{}", out(&given));
+        let read = esolm_reading(&[&["generate", "-p", "-"], &args[..]].concat(), &format!("{text}\n"));
+        assert_eq!(out(&given), out(&read), "{text:?}");
+    }
+    let read = esolm_reading(&[&["generate", "-p", "-"], &args[..]].concat(), "Long ago");
+    assert_eq!(out(&esolm(&[&["generate", "-p", "Long ago"], &args[..]].concat())), out(&read));
 }
 
 #[test]
@@ -383,6 +383,26 @@ fn a_text_is_scored() {
     assert_eq!(code(&["score", "-", "--alpha0", "-1"], "a"), Some(2));
     assert_eq!(code(&["score", "-"], ""), Some(2));
     assert_eq!(code(&["score", "no-such-file"], ""), Some(3));
+    // Each variant says what it can, and refuses what it cannot when it is asked for.
+    let dir = tempfile::tempdir().unwrap();
+    for (name, says, wrong) in [
+        (
+            "mdlm-tiny",
+            "bound at alpha_0 = 1",
+            [&["--order", "ltr"][..], &["--orders", "2"], &["--alpha0", "0.5"]],
+        ),
+        ("ar-tiny", "left to right", [&["--order", "random"], &["--draws", "2"], &["--alpha0", "0.5"]]),
+    ] {
+        let checkpoint = format!("{}/tests/golden/{name}/checkpoint.ckpt", env!("CARGO_MANIFEST_DIR"));
+        let model = dir.path().join(name).display().to_string();
+        assert!(esolm(&["convert", &checkpoint, "-o", &model]).status.success());
+        let score = ["score", "-", "-m", &model, "--length", "16", "--windows", "1"];
+        assert!(out(&esolm_reading(&score, &text)).contains(says), "{name}");
+        for wrong in wrong {
+            let refused = esolm_reading(&[&score[..], wrong].concat(), &text);
+            assert_eq!(refused.status.code(), Some(2), "{name} {wrong:?}: {}", out(&refused));
+        }
+    }
 }
 
 #[test]

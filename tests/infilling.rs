@@ -34,6 +34,8 @@ fn infilled_texts_keep_every_given_token_and_position() {
     let mask = model.config().mask_token_id;
     let mut context =
         Context::new(&model, &ContextParams { threads: 1, ..ContextParams::default() }).unwrap();
+    let eos = model.config().eos_token_id;
+    let mut ended = 0;
     let mut random = Random(4);
     for case in 0..60 {
         // Pieces of text and holes in turn, sometimes with nothing between two holes.
@@ -83,5 +85,14 @@ fn infilled_texts_keep_every_given_token_and_position() {
         for (position, (token, expected)) in tokens.iter().zip(&expected).enumerate() {
             assert!(expected.is_none_or(|expected| expected == *token), "{text}: position {position}");
         }
+        // The text ends where one is said to.
+        let end = tokens.iter().position(|&token| Some(token) == eos).unwrap_or(length);
+        // (Bytes that are no whole character are left out at its end.)
+        let whole = tokenizer.decode(&tokens[..end]).unwrap();
+        let [found, whole] =
+            [&context.text(0).unwrap(), &whole].map(|t| t.trim_end_matches('\u{fffd}').to_owned());
+        assert_eq!(found, whole, "{text}");
+        ended += usize::from(end < length);
     }
+    assert!(ended > 5, "texts that end before their length: {ended}");
 }

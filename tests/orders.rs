@@ -225,46 +225,113 @@ fn cached_equals_recomputed_in_every_order() {
     println!("largest difference from the definition: {most:e}");
 }
 
+/// Filters and temperature, which do not change what is reported.
+const FILTERED: esolm::Sampling = esolm::Sampling { temperature: 0.8, top_k: 0, top_p: 0.9 };
+
+fn one_by_one(order: Order<'_>, alpha_0: f64) -> GenerateParams<'_> {
+    GenerateParams {
+        order,
+        alpha_0,
+        schedule: Schedule::Given(&[1]),
+        log_probs: true,
+        seed: 8,
+        sampling: FILTERED,
+        ..GenerateParams::default()
+    }
+}
+
+/// Runs what has begun to its end, one token per step. The log-probabilities reported.
+fn reported(context: &mut Context) -> Vec<f64> {
+    let mut reported = vec![];
+    while let Some(step) = context.step().unwrap() {
+        assert_eq!((step.updates.len(), step.log_probs.len()), (1, 1));
+        reported.extend(step.log_probs);
+    }
+    reported
+}
+
+fn check_scores(scores: &[f64], reported: &[f64], what: &str) {
+    assert_eq!(scores.len(), reported.len(), "{what}");
+    for (score, reported) in scores.iter().zip(reported) {
+        assert!((score - reported).abs() < SAME, "{what}: {score} {reported}");
+    }
+    let (score, sum) = (scores.iter().sum::<f64>(), reported.iter().sum::<f64>());
+    assert!((score - sum).abs() < SAME && sum < -1.0, "{what}: {score} {sum}");
+}
+
+/// Scores the text in the order in which it was generated.
+fn check_sample(context: &mut Context, reported: &[f64], what: &str) {
+    let (tokens, order) = (context.tokens(0).unwrap().to_vec(), context.order(0).unwrap().to_vec());
+    let scores = context.score_order(&tokens, &order, order.len() - reported.len()).unwrap();
+    check_scores(&scores, reported, what);
+}
+
 #[test]
 fn a_samples_score_in_its_order_is_the_sum_of_what_was_reported() {
     let given = Random(7).permutation(LENGTH);
-    for variant in [Variant::EsoB, Variant::Ar] {
+    for variant in [Variant::EsoB, Variant::EsoA, Variant::Ar] {
         let model = reference(variant).open();
         let mut context = context(&model, 1);
         for order in orders(&given) {
-            if variant == Variant::Ar && !matches!(order, Order::Random | Order::LeftToRight) {
-                continue;
-            }
-            for prompt in &prompts()[..if variant == Variant::Ar { 2 } else { 3 }] {
-                let params = GenerateParams {
-                    order,
-                    schedule: Schedule::Given(&[1]),
-                    log_probs: true,
-                    seed: 8,
-                    // Filters and temperature do not change what is reported.
-                    sampling: esolm::Sampling { temperature: 0.8, top_k: 0, top_p: 0.9 },
-                    ..GenerateParams::default()
-                };
-                context.begin(std::slice::from_ref(prompt), &params).unwrap();
-                let mut reported = vec![];
-                while let Some(step) = context.step().unwrap() {
-                    assert_eq!((step.updates.len(), step.log_probs.len()), (1, 1));
-                    reported.extend(step.log_probs);
-                }
-                let (tokens, order) =
-                    (context.tokens(0).unwrap().to_vec(), context.order(0).unwrap().to_vec());
-                let scores = context.score_order(&tokens, &order, prompt.known.len()).unwrap();
-                assert_eq!(scores.len(), reported.len());
-                for (score, reported) in scores.iter().zip(&reported) {
-                    assert!((score - reported).abs() < SAME, "{order:?}: {score} {reported}");
-                }
-                let (score, sum) = (scores.iter().sum::<f64>(), reported.iter().sum::<f64>());
-                assert!((score - sum).abs() < SAME && sum < -1.0, "{order:?}: {score} {sum}");
+            // Phases make no difference to (B). The diffusion of (A) is below.
+            let (prompts, shares) = match variant {
+                Variant::Ar if !matches!(order, Order::Random | Order::LeftToRight) => continue,
+                Variant::Ar => (&prompts()[..2], &[0.0][..]),
+                Variant::EsoA => (&prompts()[..], &[0.0][..]),
+                _ => (&prompts()[..], &[1.0, 0.4, 0.0][..]),
+            };
+            for (prompt, &alpha_0) in prompts.iter().flat_map(|p| shares.iter().map(move |a| (p, a))) {
+                let what = format!("{variant:?} {order:?} {alpha_0}");
+                context.begin(std::slice::from_ref(prompt), &one_by_one(order, alpha_0)).unwrap();
+                let reported = reported(&mut context);
+                assert_eq!(reported.len(), LENGTH - prompt.known.len(), "{what}");
+                check_sample(&mut context, &reported, &what);
             }
         }
         // Nobody asked, nothing is said.
         context.begin(&[Prompt::default()], &GenerateParams::default()).unwrap();
         assert!(context.step().unwrap().unwrap().log_probs.is_empty());
+    }
+}
+
+#[test]
+fn a_longer_texts_score_is_the_sum_of_what_was_reported_of_it() {
+    for variant in [Variant::EsoB, Variant::Ar] {
+        let model = reference(variant).open();
+        let mut context = context(&model, 1);
+        for order in [Order::Random, Order::LeftToRight] {
+            let short = GenerateParams { length: 20, ..one_by_one(order, 0.5) };
+            context.begin(&[Prompt::prefix(&[1, 2, 3])], &short).unwrap();
+            let first = reported(&mut context);
+            assert_eq!(first.len(), 17);
+            let longer = GenerateParams { seed: 9, ..one_by_one(order, 0.5) };
+            context.extend(&[Prompt::default()], &longer).unwrap();
+            let whole = [first, reported(&mut context)].concat();
+            check_sample(&mut context, &whole, &format!("{variant:?} {order:?}"));
+        }
+    }
+}
+
+/// Where nothing is cached, what a token was drawn from is one step of diffusion: its row is that of the first unknown
+/// position.
+#[test]
+fn a_diffused_samples_score_is_the_sum_of_what_was_reported() {
+    let given = Random(7).permutation(LENGTH);
+    for variant in [Variant::EsoA, Variant::Mdlm] {
+        let model = reference(variant).open();
+        let mut context = context(&model, 1);
+        for order in orders(&given) {
+            for prompt in &prompts() {
+                context.begin(std::slice::from_ref(prompt), &one_by_one(order, 1.0)).unwrap();
+                let reported = reported(&mut context);
+                let (tokens, order) =
+                    (context.tokens(0).unwrap().to_vec(), context.order(0).unwrap().to_vec());
+                let scores: Vec<f64> = (prompt.known.len()..LENGTH)
+                    .map(|known| context.score_masked(&tokens, &order, known).unwrap()[0])
+                    .collect();
+                check_scores(&scores, &reported, &format!("{variant:?} {order:?}"));
+            }
+        }
     }
 }
 

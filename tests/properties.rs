@@ -4,6 +4,8 @@
 
 mod random_model;
 
+use std::ops::ControlFlow;
+
 use esolm::config::Config;
 use esolm::{
     Context, ContextParams, Error, GenerateParams, KvType, MemoryUse, Model, Plan, Prompt, Sampling, Update,
@@ -402,6 +404,35 @@ fn a_cancelled_generation_goes_on_as_if_it_had_not_been() {
         assert!(matches!(context.step(), Err(Error::Cancelled)));
         token.reset();
         finish(&mut context);
+    }
+}
+
+#[test]
+fn a_callback_sees_what_each_step_wrote_and_can_stop() {
+    let model = model().open();
+    let mut context = context(&model, 2);
+    let prompts = [Prompt::prefix(&[4, 5, 6]), Prompt::default()];
+    let whole = text(&mut context, &prompts, &generation(8));
+    let (_, steps) = context.progress();
+    for stop_at in [0, 2, steps - 1] {
+        let mut seen = [vec![MASK; 48], vec![MASK; 48]];
+        seen[0][..3].copy_from_slice(&[4, 5, 6]);
+        let mut calls = 0;
+        let stopped = context.generate(&prompts, &generation(8), |step| {
+            assert_eq!((step.index, step.total), (calls, steps));
+            for &Update { sequence, position, token } in step.updates {
+                let place = &mut seen[sequence as usize][position as usize];
+                assert_eq!(std::mem::replace(place, token), MASK, "written once");
+            }
+            calls += 1;
+            if step.index == stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(matches!(stopped, Err(Error::Cancelled)));
+        assert_eq!((calls, context.progress()), (stop_at + 1, (stop_at + 1, steps)));
+        let written = [0, 1].map(|n| context.tokens(n).unwrap().to_vec());
+        assert_eq!(written, seen, "what was written up to there, and no more");
+        context.finish(|_| ControlFlow::Continue(())).unwrap();
+        assert_eq!([0, 1].map(|n| context.tokens(n).unwrap().to_vec()).as_slice(), whole);
     }
 }
 

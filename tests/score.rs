@@ -72,14 +72,19 @@ fn check(what: &str, found: &[f64], expected: &[f32]) {
 
 #[test]
 fn any_order_likelihoods_are_the_references() {
-    let golden = Golden::open("tiny-B");
-    for context in &mut contexts(&golden.model()) {
-        for name in ["aoar_full", "aoar_half", "aoar_l2r"] {
-            let array = |part: &str| format!("{name}.{part}");
-            let (x0, orders, logp) =
-                (golden.ints(&array("x0")), golden.ints(&array("sort_idx")), golden.floats(&array("logp")));
-            for ((x0, order), logp) in x0.iter().zip(&orders).zip(&logp) {
-                check(name, &context.score_order(x0, order, 0).unwrap(), logp);
+    for model in ["tiny-B", "tiny-A"] {
+        let golden = Golden::open(model);
+        for context in &mut contexts(&golden.model()) {
+            for name in ["aoar_full", "aoar_half", "aoar_l2r"] {
+                let array = |part: &str| format!("{name}.{part}");
+                let (x0, orders, logp) = (
+                    golden.ints(&array("x0")),
+                    golden.ints(&array("sort_idx")),
+                    golden.floats(&array("logp")),
+                );
+                for ((x0, order), logp) in x0.iter().zip(&orders).zip(&logp) {
+                    check(&format!("{model}, {name}"), &context.score_order(x0, order, 0).unwrap(), logp);
+                }
             }
         }
     }
@@ -239,6 +244,68 @@ fn bounds_are_ordered_as_theory_has_it() {
     assert!(context.score_text(&[MASK], &ScoreParams::default(), ON).is_err());
     assert!(context.score_order(&tokens, &[1, 2], 0).is_err());
     assert!(context.score_order(&[MASK], &[0], 0).is_err());
+}
+
+/// Orders of a short text can be counted out, and so can what random orders, times and masks average to.
+#[test]
+fn bounds_are_the_averages_that_they_are_defined_as() {
+    let model = Golden::open("tiny-B").model();
+    let mut context = context(&model, ContextParams { threads: 1, ..ContextParams::default() });
+    let tokens = text(3);
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    let sum = |logs: Vec<f64>| logs.iter().sum::<f64>();
+    let likelihoods = orders.map(|order| sum(context.score_order(&tokens, &order, 0).unwrap()).exp());
+    let mean = likelihoods.iter().sum::<f64>() / 6.0;
+    let deviation = (likelihoods.map(|p| (p - mean).powi(2)).iter().sum::<f64>() / 6.0).sqrt();
+    let spread = deviation / mean;
+    assert!(spread > 0.05, "orders differ: {likelihoods:?}");
+    // log of the mean over K orders: off by 4 of its deviations, and by no more than half their square on average.
+    const K: usize = 2000;
+    let params = ScoreParams { orders: K, random_order: true, seed: 5, ..ScoreParams::default() };
+    let nll = context.score_text(&tokens, &params, ON).unwrap().nll;
+    let off = (nll + mean.ln()).abs();
+    assert!(off < 4.0 * spread / (K as f64).sqrt(), "{nll}, not {}", -mean.ln());
+    // One order is its own likelihood; which one, the seed says.
+    let mut seen = [0; 6];
+    for seed in 0..60 {
+        let params = ScoreParams { orders: 1, random_order: true, seed, ..ScoreParams::default() };
+        let score = context.score_text(&tokens, &params, ON).unwrap();
+        let which = likelihoods.iter().position(|p| (p.ln() + score.nll).abs() < 1e-9).unwrap();
+        seen[which] += 1;
+    }
+    assert!(seen.iter().all(|&times| times > 0), "{seen:?}");
+
+    // With k of 3 tokens known, in random order: losses by k, all unknown at once and one by one from left to right.
+    let mut losses = |known: usize| {
+        let each = orders.map(|mut order| {
+            let masked = -sum(context.score_masked(&tokens, &order, known).unwrap());
+            order[known..].sort_unstable();
+            (masked, -sum(context.score_order(&tokens, &order, known).unwrap()))
+        });
+        let mean = |part: fn(&(f64, f64)) -> f64| each.iter().map(part).sum::<f64>() / 6.0;
+        (mean(|l| l.0), mean(|l| l.1))
+    };
+    let losses = [losses(0), losses(1), losses(2), (0.0, 0.0)];
+    let binomial = |k: usize, alpha: f64| {
+        [1.0, 3.0, 3.0, 1.0][k] * alpha.powi(k as i32) * (1.0 - alpha).powi(3 - k as i32)
+    };
+    for alpha_0 in [1.0, 0.5] {
+        // The integral over t by the middle of 2000 slices.
+        let at = |t: f64| {
+            let alpha = alpha_0 * (1.0 - 0.999 * t);
+            let mean: f64 = (0..4).map(|k| binomial(k, alpha) * losses[k].0).sum();
+            alpha_0 * 0.999 / (1.0 - alpha) * mean
+        };
+        let diffusion = (0..2000).map(|i| at((f64::from(i) + 0.5) / 2000.0)).sum::<f64>() / 2000.0;
+        let sequential: f64 = (0..4).map(|k| binomial(k, alpha_0) * losses[k].1).sum();
+        let params = ScoreParams { orders: 0, draws: 2000, alpha_0, seed: 3, ..ScoreParams::default() };
+        let bound = context.score_text(&tokens, &params, ON).unwrap().bound;
+        for (found, expected) in [(bound.diffusion, diffusion), (bound.sequential, sequential)] {
+            let off = (found.mean - expected).abs();
+            assert!(off <= 4.0 * found.standard_error + 1e-9, "{alpha_0}: {found:?}, not {expected}");
+            assert!(found.standard_error < 0.05 * expected.max(1.0), "{found:?} would let anything pass");
+        }
+    }
 }
 
 #[test]

@@ -2,13 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![cfg(feature = "convert")]
 
+#[allow(dead_code)]
+mod random_model;
+
 use std::path::{Path, PathBuf};
 
+use esolm::config::{Config, Variant};
 use esolm::convert::{Options, convert};
 use esolm::{
     Context, ContextParams, Error, GenerateParams, Kernels, KvType, LoadOptions, Model, Plan, Prompt,
     Sampling,
 };
+use random_model::{Random, RandomModel, config};
 use safetensors::SafeTensors;
 
 /// With f32 weights and f32 keys and values; the reference's own noise is 2e-5.
@@ -179,6 +184,82 @@ fn as_sequential_phase_is_the_references_with_and_without_cache() {
     }
 }
 
+/// Each step of both phases against the network from scratch, on a batch of random texts: what is known goes both ways,
+/// in the sequential phase up to where that began; the rest is causal.
+#[test]
+fn a_with_its_cache_equals_a_recomputed_from_scratch() {
+    let mut random = Random(4);
+    let mut most: f64 = 0.0;
+    for (blocks, heads) in [(2, 4), (3, 2)] {
+        let reference =
+            RandomModel::new(Config { variant: Variant::EsoA, ..config(blocks, heads) }, blocks as u64);
+        let model = reference.open();
+        let mask = reference.config.mask_token_id;
+        // How many are known, what the steps of the diffusion phase write, and what is left to the other phase.
+        let shapes: [(usize, &[u32], usize); 6] =
+            [(0, &[], 12), (7, &[], 9), (1, &[1], 1), (0, &[3, 8, 1], 10), (5, &[6, 1], 36), (33, &[2], 13)];
+        let cases: Vec<(Plan, Vec<u32>)> = shapes
+            .iter()
+            .map(|&(known, diffused, left)| {
+                let diffusion = diffused.iter().sum::<u32>() as usize;
+                let length = known + diffusion + left;
+                let text: Vec<u32> = (0..length).map(|_| random.below(mask as usize) as u32).collect();
+                let order = random.permutation(length);
+                let known = order[..known].iter().map(|&p| text[p as usize]).collect();
+                let counts = [diffused, &vec![1; left]].concat();
+                (Plan { known, order, counts, diffusion }, text)
+            })
+            .collect();
+        for pass_rows in [0, 48] {
+            let params = ContextParams {
+                sequences: cases.len(),
+                pass_rows,
+                kv_type: KvType::F32,
+                threads: 1,
+                ..ContextParams::default()
+            };
+            let mut context = Context::new(&model, &params).unwrap();
+            let plans: Vec<Plan> = cases.iter().map(|(plan, _)| plan.clone()).collect();
+            context.begin_planned(&plans, Sampling::default(), 0).unwrap();
+            let mut logits: Vec<Vec<Vec<f32>>> = cases.iter().map(|(_, t)| vec![vec![]; t.len()]).collect();
+            while context
+                .step_choosing(|_, choice| {
+                    logits[choice.sequence][choice.slot] = choice.logits.to_vec();
+                    Ok(cases[choice.sequence].1[choice.position as usize])
+                })
+                .unwrap()
+                .is_some()
+            {}
+            for ((plan, text), found) in cases.iter().zip(&logits) {
+                let (mut first, begun) = (plan.known.len(), plan.known.len() + plan.diffusion);
+                for &count in &plan.counts {
+                    let end = first + count as usize;
+                    let row =
+                        |(slot, &p): (usize, &u32)| (if slot < first { text[p as usize] } else { mask }, p);
+                    let rows: Vec<_> = plan.order[..end].iter().enumerate().map(row).collect();
+                    let expected = reference.logits_behind(&rows, first.min(begun));
+                    for (found, expected) in found[first..end].iter().zip(&expected[first..]) {
+                        assert_eq!(found.len(), expected.len());
+                        for (a, b) in found.iter().zip(expected) {
+                            let difference = (f64::from(*a) - b).abs();
+                            assert!(difference <= f64::from(EXACT), "{plan:?}: {difference:e}");
+                            most = most.max(difference);
+                        }
+                    }
+                    first = end;
+                }
+            }
+        }
+    }
+    println!("largest difference from the definition: {most:e}");
+    // The direction matters by far more than the tolerance.
+    let reference = RandomModel::new(config(2, 4), 2);
+    let rows: Vec<(u32, u32)> = (0..6).map(|i| (i * 7, i)).collect();
+    let last = |both_ways| reference.logits_behind(&rows, both_ways)[5].clone();
+    let moved = last(0).iter().zip(last(5)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(moved > 1e-2, "{moved}");
+}
+
 #[test]
 fn mdlm_sees_both_ways_as_the_reference() {
     let golden = Golden::open("mdlm-tiny");
@@ -203,6 +284,56 @@ fn mdlm_sees_both_ways_as_the_reference() {
             check("MDLM", &logits, &sorted, known.len());
         }
     }
+}
+
+#[test]
+fn mdlms_single_steps_are_the_references_from_their_noise() {
+    let golden = Golden::open("mdlm-tiny");
+    let mut written = 0;
+    for (name, top_p) in [("p1", 1.0), ("p09", 0.9)] {
+        let sampling = Sampling { top_p, ..Sampling::default() };
+        for time in ["t1", "t05", "tlast"] {
+            let array = |part: &str| format!("step_{time}_{name}.{part}");
+            let (x, u, x_new) =
+                (golden.ints(&array("x")), golden.doubles(&array("u")), golden.ints(&array("x_new")));
+            let texts = x.chunks(LENGTH).zip(x_new.chunks(LENGTH)).zip(u.chunks(LENGTH * VOCAB));
+            for ((x, x_new), u) in texts {
+                // Those that are known, those that the step makes known, and those that stay masked.
+                let all = 0..LENGTH as u32;
+                let (mut order, masked): (Vec<u32>, Vec<u32>) = all.partition(|&p| x[p as usize] != MASK);
+                let known: Vec<u32> = order.iter().map(|&p| x[p as usize]).collect();
+                let (fresh, left): (Vec<u32>, Vec<u32>) =
+                    masked.into_iter().partition(|&p| x_new[p as usize] != MASK);
+                // A step that makes nothing known changes nothing.
+                if fresh.is_empty() {
+                    assert_eq!(x, x_new);
+                    continue;
+                }
+                let counts = [fresh.len() as u32, left.len() as u32];
+                let plan = Plan {
+                    diffusion: fresh.len() + left.len(),
+                    counts: counts.into_iter().filter(|&count| count > 0).collect(),
+                    order: {
+                        order.extend(fresh.iter().chain(&left));
+                        order
+                    },
+                    known,
+                };
+                for context in &mut golden.contexts(1) {
+                    context.begin_planned(std::slice::from_ref(&plan), sampling, 0).unwrap();
+                    let draw = |sampler: &mut esolm::Sampler, choice: &esolm::Choice<'_>| {
+                        let noise = &u[choice.position as usize * VOCAB..][..VOCAB];
+                        sampler.draw_gumbel(choice.logits, &sampling, noise)
+                    };
+                    context.step_choosing(draw).unwrap();
+                    let tokens = context.tokens(0).unwrap();
+                    assert_eq!(&tokens, &x_new, "{time} {name}");
+                    written += fresh.len();
+                }
+            }
+        }
+    }
+    assert!(written > 100, "{written}");
 }
 
 #[test]
@@ -251,7 +382,21 @@ fn ar_continues_as_the_reference() {
     // The reference counts the beginning of the text as a token.
     let (tokens, expected) = (golden.ints("greedy.tokens"), golden.floats("greedy.logits"));
     assert_eq!(tokens[0], BOS);
+    let prefix = golden.ints("prefix");
     for context in &mut golden.contexts(2) {
+        for (i, prefix) in prefix.chunks(24).enumerate() {
+            assert_eq!(prefix[0], BOS);
+            let plan = Plan { known: vec![], order: (0..23).collect(), counts: vec![1; 23], diffusion: 0 };
+            let logits = replay(context, &plan, &prefix[1..]);
+            for name in ["logits", "logits_cached"] {
+                check(
+                    &format!("AR, {name}"),
+                    &logits,
+                    &golden.floats(name)[i * 24 * VOCAB..][..23 * VOCAB],
+                    0,
+                );
+            }
+        }
         let plan = left_to_right(&tokens[1..4]);
         check("AR", &replay(context, &plan, &tokens[1..]), &expected, 3);
         let greedy = Sampling { temperature: 0.0, ..Sampling::default() };

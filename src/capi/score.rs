@@ -213,7 +213,8 @@ unsafe fn score_in_order(
 }
 
 /// Writes natural logarithms of probabilities: of each token but the first n_known in an order, given all before it in
-/// the order, as generation one token at a time would have it.
+/// the order, as generation one token at a time would have it; of Eso-LM (A) its sequential phase, in which the given
+/// ones see each other both ways.
 ///
 /// tokens is the text by position, n_tokens of them, at most the context's length. order names each position once;
 /// NULL is left to right. log_p gets n_tokens - n_known numbers in the order's sequence, and is as it was on failure.

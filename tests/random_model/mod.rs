@@ -111,6 +111,11 @@ impl RandomModel {
     /// Logits of every row. A row is a token and its position in the text; it attends to itself and all rows
     /// before it.
     pub fn logits(&self, rows: &[(u32, u32)]) -> Vec<Vec<f64>> {
+        self.logits_behind(rows, 0)
+    }
+
+    /// The same, but the first `both_ways` rows attend to all of themselves: Eso-LM (A).
+    pub fn logits_behind(&self, rows: &[(u32, u32)], both_ways: usize) -> Vec<Vec<f64>> {
         let width = self.config.embedding_length;
         let embedding = &self.tensors["token_embd.weight"];
         let row = |token: u32| &embedding[token as usize * width..(token as usize + 1) * width];
@@ -121,7 +126,7 @@ impl RandomModel {
             let norm = |x: &[f64]| self.norm(x, part("attn_norm.weight"), part("attn_norm.bias"));
             let qkv: Vec<Vec<f64>> =
                 x.iter().map(|x| linear(part("attn_qkv.weight"), None, &norm(x))).collect();
-            for (x, mixed) in x.iter_mut().zip(self.attention(&qkv, rows)) {
+            for (x, mixed) in x.iter_mut().zip(self.attention(&qkv, rows, both_ways)) {
                 add(x, &linear(part("attn_output.weight"), None, &mixed));
             }
             for x in &mut x {
@@ -148,8 +153,9 @@ impl RandomModel {
         x.iter().zip(affine).map(|(x, (&w, &b))| (x - mean) * scale * f64::from(w) + f64::from(b)).collect()
     }
 
-    /// Softmax attention of each row over itself and those before it; rows of qkv are (three, head, dim).
-    fn attention(&self, qkv: &[Vec<f64>], rows: &[(u32, u32)]) -> Vec<Vec<f64>> {
+    /// Softmax attention of each row over itself and those before it, of the first `both_ways` over all of them; rows of
+    /// qkv are (three, head, dim).
+    fn attention(&self, qkv: &[Vec<f64>], rows: &[(u32, u32)], both_ways: usize) -> Vec<Vec<f64>> {
         let (width, dim) = (self.config.embedding_length, self.config.head_dim());
         let mut out = vec![vec![0.0; width]; rows.len()];
         for head in (0..width).step_by(dim) {
@@ -164,7 +170,8 @@ impl RandomModel {
             let (q, k) = (turned(0), turned(1));
             for row in 0..rows.len() {
                 let score = |k: &Vec<f64>| dot(&q[row], k) / (dim as f64).sqrt();
-                let scores: Vec<f64> = k[..=row].iter().map(score).collect();
+                let seen = if row < both_ways { both_ways } else { row + 1 };
+                let scores: Vec<f64> = k[..seen].iter().map(score).collect();
                 let peak = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 let weights: Vec<f64> = scores.iter().map(|s| (s - peak).exp()).collect();
                 let total: f64 = weights.iter().sum();

@@ -22,11 +22,12 @@ use crate::watch::Watch;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// How the text begins; `-` reads it from standard input. Given several times: one text for each.
+    /// How the text begins; `-` reads it from standard input, without the newline at its end. Given several times: one
+    /// text for each.
     #[arg(short, long = "prompt", value_name = "TEXT")]
     prompts: Vec<String>,
     /// A text with holes of so many tokens, such as "Once {{mask 12}} happily ever after."; its length is the text's,
-    /// unless --length is more. `-` reads it from standard input. Two braces are written '{{{{'.
+    /// unless --length is more. `-` reads it from standard input, as --prompt does. Two braces are written '{{{{'.
     #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
     template: Option<String>,
     /// Tokens of the text, prompt included; the model's context length if not given.
@@ -274,14 +275,12 @@ fn step_line(model: &Model, step: &Step<'_>) -> Result<serde_json::Value> {
 /// The prompts given, which are one or none for the whole batch or one for each text; and the length of the texts, 0 if
 /// it is the longest.
 fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
-    let text = |text: &String| if text == "-" { read_stdin() } else { Ok(text.clone()) };
+    let text = |text: &String| if text == "-" { read_prompt() } else { Ok(text.clone()) };
     let prompt = |given: &String| Ok(Prompt::prefix(&model.tokenizer()?.encode(&text(given)?)?));
     let mut given = args.prompts.iter().map(prompt).collect::<Result<Vec<_>>>()?;
     let mut length = args.length;
     if let Some(template) = &args.template {
-        // A line read from standard input ends with a newline that nobody wrote.
-        let (prompt, own) =
-            Template::parse(text(template)?.trim_end_matches('\n'))?.prompt(model.tokenizer()?)?;
+        let (prompt, own) = Template::parse(&text(template)?)?.prompt(model.tokenizer()?)?;
         given.push(prompt);
         length = length.max(own);
     }
@@ -292,6 +291,15 @@ fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
         }
         _ => Ok((given, length)),
     }
+}
+
+/// What standard input has. A line there ends with a newline that nobody meant to write.
+fn read_prompt() -> Result<String> {
+    let mut text = read_stdin()?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
 }
 
 /// A seed that differs from run to run, short enough to type again.

@@ -101,9 +101,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// What is scored: what was asked for, and without a word what the variant can do.
 fn params(args: &Args, model: &Model) -> Result<ScoreParams> {
     let config = model.config();
-    let orders = args.orders.unwrap_or(usize::from(config.variant != Variant::Mdlm));
+    let orders = args.orders.unwrap_or(usize::from(config.variant != Variant::Mdlm || args.order.is_some()));
     let random_order = args.order.as_deref().map_or(orders > 1, |order| order == "random");
-    let draws = args.draws.unwrap_or(if config.variant == Variant::Ar { 0 } else { 8 });
+    let draws = args.draws.unwrap_or(match config.variant {
+        Variant::Ar if args.alpha0.is_none() => 0,
+        _ => 8,
+    });
     let trained = if config.variant == Variant::Mdlm { 1.0 } else { config.train_alpha_0.unwrap_or(1.0) };
     let alpha_0 = args.alpha0.unwrap_or(f64::from(trained));
     match orders + draws {
