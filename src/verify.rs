@@ -10,6 +10,7 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 
+use crate::config::Variant;
 use crate::context::{Context, ContextParams};
 use crate::error::{Error, Result};
 use crate::kv_cache::KvType;
@@ -38,9 +39,16 @@ pub struct Outcome {
 /// one difference does not cause others.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::BadFile`] if the file has no trajectory, or one that does not fit the model; what a
-/// [`Context`] returns.
+/// [`Error::InvalidArgument`] for a model that is not Eso-LM (B); [`Error::Io`]; [`Error::BadFile`] if the file has no
+/// trajectory, or one that does not fit the model; what a [`Context`] returns.
 pub fn verify(model: &Model, path: &Path, kv_type: KvType, threads: usize) -> Result<Vec<Outcome>> {
+    let variant = model.config().variant;
+    if variant != Variant::EsoB {
+        let name = variant.name();
+        return Err(Error::invalid(format!(
+            "trajectories are replayed with Eso-LM (B) models only, and this model's variant is {name}"
+        )));
+    }
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     let file = path.display().to_string();
     let tensors =

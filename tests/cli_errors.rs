@@ -104,6 +104,15 @@ fn files_that_are_none_or_the_wrong_ones_are_named() {
 }
 
 #[test]
+fn verify_says_which_models_it_replays() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("ar.gguf").display().to_string();
+    let made = esolm(&["bench", "--shape", "fairy", "--variant", "ar", "--write", &model]);
+    assert!(made.status.success(), "{}", err(&made));
+    refused(&["verify", &model, &golden("golden.safetensors")], 2, "variant is ar");
+}
+
+#[test]
 fn a_text_is_not_lost_with_the_file_beside_it() {
     let dir = tempfile::tempdir().unwrap();
     let no_place = dir.path().join("no/place").display().to_string();
