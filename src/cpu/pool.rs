@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// Looks at a gate before a thread sleeps: some tens of microseconds. Longer than the operations' uneven ends
 /// and the sampling of a row, much shorter than what a competing process's time slice would cost.
-const SPINS: u32 = 4000;
+const SPINS: u32 = if cfg!(miri) { 3 } else { 4000 };
 
 /// Persistent threads; the caller of [`Pool::run`] is one of them.
 #[derive(Debug)]
@@ -290,13 +290,16 @@ mod tests {
     use super::*;
 
     static GO_ON: AtomicBool = AtomicBool::new(false);
+    /// Repetitions and items; few for Miri, who tries many orders of events instead.
+    const TIMES: usize = if cfg!(miri) { 2 } else { 50 };
+    const MANY: usize = if cfg!(miri) { 20 } else { 1000 };
 
     #[test]
     fn every_piece_is_done_once_and_operations_follow_one_another() {
         for threads in [1, 2, 5] {
             let mut pool = Pool::new(threads).unwrap();
-            for _ in 0..50 {
-                let done: Vec<AtomicUsize> = (0..1000).map(|_| AtomicUsize::new(0)).collect();
+            for _ in 0..TIMES {
+                let done: Vec<AtomicUsize> = (0..MANY).map(|_| AtomicUsize::new(0)).collect();
                 let operation = |number: usize, worker: &Worker<'_>| {
                     for range in worker.ranges(done.len(), 7) {
                         done[range]
@@ -315,7 +318,7 @@ mod tests {
     fn every_item_is_done_once_by_a_thread_with_a_state_of_its_own() {
         for threads in [1, 2, 5] {
             let mut pool = Pool::new(threads).unwrap();
-            for count in [0, 1, 3, 200] {
+            for count in [0, 1, 3, MANY] {
                 let (mut states, mut items) = (vec![0; threads], vec![0; count]);
                 let work = |state: &mut usize, item: &mut usize| {
                     *state += 1;
