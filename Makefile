@@ -12,7 +12,7 @@ MODEL ?= models/fairy-q8_0.gguf
 CHECKPOINT ?= ../shared/models/fairy.ckpt
 TOKENIZER ?= $(dir $(CHECKPOINT))tokenizer.json
 
-.PHONY: help demo test check unit test-c lib install programs memcheck asan tsan coexist bench-peers count header api abi \
+.PHONY: help demo test check unit test-c lib install programs memcheck asan tsan miri coexist bench-peers count header api abi \
   model setup clean
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make test-c  all tests outside Rust: C, C++, Go, Swift, examples, ways to link"
 	@echo "make memcheck  the C programs under valgrind; make asan: under the address sanitizer"
 	@echo "make tsan    many threads under the thread sanitizer (nightly Rust, clang)"
+	@echo "make miri    the threads of a context under Rust's checker of undefined behaviour (nightly Rust)"
 	@echo "make coexist beside whisper.cpp with a ggml of another version (builds it)"
 	@echo "make bench-peers  speed beside llama.cpp and PyTorch, in one run"
 	@echo "make count   instructions of a step against the record (callgrind)"
@@ -90,6 +91,11 @@ asan:
 # One model in many threads under the thread sanitizer: Rust, its standard library and ggml compiled with it.
 tsan:
 	ffi-tests/tsan $(CURDIR) $(abspath $(BUILD))/tsan $(abspath $(MODEL))
+
+# Undefined behaviour and races among the threads of a context, in many orders of events: takes a nightly Rust with miri.
+miri:
+	MIRIFLAGS="-Zmiri-many-seeds=0..16" $(CARGO) +nightly miri test --lib --manifest-path tests/miri/Cargo.toml \
+	  --target-dir $(abspath $(BUILD))/miri
 
 # Beside whisper.cpp with another version of ggml, which is built for this.
 coexist: programs

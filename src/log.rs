@@ -23,7 +23,9 @@ static RECEIVER: RwLock<Option<LogReceiver>> = RwLock::new(None);
 
 /// Sends every later message of this process's esolm and ggml to `receiver`; `None` is silence.
 pub fn set_log_receiver(receiver: Option<LogReceiver>) {
-    *RECEIVER.write().unwrap_or_else(PoisonError::into_inner) = receiver;
+    let old = std::mem::replace(&mut *RECEIVER.write().unwrap_or_else(PoisonError::into_inner), receiver);
+    // Not under the lock: what the old receiver holds may call back into the library when it goes.
+    drop(old);
 }
 
 /// Hands a message to the receiver, if there is one.
@@ -32,5 +34,31 @@ pub(crate) fn log(level: LogLevel, message: &str) {
     let receiver = RECEIVER.read().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some(receiver) = receiver {
         receiver(level, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a receiver may hold something that has a last word.
+    struct LastWord;
+
+    impl Drop for LastWord {
+        fn drop(&mut self) {
+            log(LogLevel::Debug, "gone");
+        }
+    }
+
+    #[test]
+    fn a_receiver_that_goes_may_still_call_the_library() {
+        let word = LastWord;
+        set_log_receiver(Some(Arc::new(move |_, _| {
+            let _ = &word;
+        })));
+        let (sender, heard) = std::sync::mpsc::channel();
+        set_log_receiver(Some(Arc::new(move |_, message: &str| drop(sender.send(message.to_owned())))));
+        set_log_receiver(None);
+        assert_eq!(heard.iter().filter(|message| message == "gone").count(), 1);
     }
 }

@@ -1,8 +1,10 @@
-/* One model, eight contexts in eight threads, and two threads at one context: threads MODEL. */
+/* One model, eight contexts in eight threads, contexts with threads of their own, and two threads at one context:
+ * threads MODEL. */
 #include "check.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -27,6 +29,8 @@ static esolm_generate_params wish(uint64_t seed)
 
 struct job {
     uint64_t seed;
+    size_t threads;
+    int32_t kernels;
     esolm_status status;
     uint32_t tokens[LENGTH];
     char text[1024];
@@ -41,6 +45,8 @@ static void *work(void *argument)
     esolm_context *context = NULL;
     uint32_t words[LENGTH];
     size_t n = 0;
+    how_much.threads = job->threads;
+    how_much.kernels = job->kernels;
     job->status = esolm_tokenize(model, "The", 3, words, LENGTH, &n);
     esolm_prompt prompt = {words, NULL, n};
     if (!job->status)
@@ -55,19 +61,24 @@ static void *work(void *argument)
     return NULL;
 }
 
+static void side_by_side(struct job *jobs, int n)
+{
+    pthread_t ids[THREADS];
+    for (int i = 0; i < n; i++)
+        if (pthread_create(&ids[i], NULL, work, &jobs[i]))
+            exit(1);
+    for (int i = 0; i < n; i++)
+        pthread_join(ids[i], NULL);
+}
+
 static void many_contexts(void)
 {
     static struct job alone[2], jobs[THREADS];
-    pthread_t ids[THREADS];
-    for (int i = 0; i < THREADS; i++) {
-        jobs[i].seed = (uint64_t)i % 2;
-        if (pthread_create(&ids[i], NULL, work, &jobs[i]))
-            exit(1);
-    }
     for (int i = 0; i < THREADS; i++)
-        pthread_join(ids[i], NULL);
+        jobs[i] = (struct job){.seed = (uint64_t)i % 2, .threads = 1};
+    side_by_side(jobs, THREADS);
     for (int i = 0; i < 2; i++) {
-        alone[i].seed = (uint64_t)i;
+        alone[i] = (struct job){.seed = (uint64_t)i, .threads = 1};
         work(&alone[i]);
         STATUS(ESOLM_OK, alone[i].status);
     }
@@ -76,6 +87,63 @@ static void many_contexts(void)
         STATUS(ESOLM_OK, jobs[i].status);
         CHECK(memcmp(jobs[i].tokens, alone[i % 2].tokens, sizeof jobs[i].tokens) == 0);
         CHECK(strcmp(jobs[i].text, alone[i % 2].text) == 0);
+    }
+}
+
+/* How many threads a context has is not seen in what it writes, with either kernels. ggml's wait for one another by
+ * spinning, which takes minutes under valgrind: with ESOLM_TEST_ONE_CORE set they are alone. */
+static void threads_of_their_own(void)
+{
+    enum { EACH = 3 };
+    static struct job jobs[2 * EACH];
+    const int one_core = getenv("ESOLM_TEST_ONE_CORE") != NULL;
+    for (int i = 0; i < 2 * EACH; i++) {
+        const int ggml = i >= EACH;
+        jobs[i] = (struct job){.seed = 3, .threads = ggml && one_core ? 1 : (size_t)i % EACH + 1,
+                               .kernels = ggml ? ESOLM_KERNELS_GGML : ESOLM_KERNELS_OWN};
+    }
+    side_by_side(jobs, 2 * EACH);
+    for (int i = 0; i < 2 * EACH; i++) {
+        STATUS(ESOLM_OK, jobs[i].status);
+        CHECK(memcmp(jobs[i].tokens, jobs[i / EACH * EACH].tokens, sizeof jobs[i].tokens) == 0);
+    }
+}
+
+/* The receiver of messages may change at any time, and models come and go beside it. */
+static void count_messages(int32_t level, const char *message, void *user_data)
+{
+    if (level > 0 && message)
+        atomic_fetch_add((atomic_int *)user_data, 1);
+}
+
+static void *open_and_close(void *path)
+{
+    for (int i = 0; i < 4; i++) {
+        esolm_model *other = NULL;
+        if (esolm_model_open(path, NULL, &other) || esolm_model_retain(model))
+            return NULL;
+        esolm_model_free(other);
+        esolm_model_free(model);
+        if (esolm_model_open("/nowhere.gguf", NULL, &other) != ESOLM_ERR_IO || !strstr(esolm_last_error(), "nowhere"))
+            return NULL;
+    }
+    return path;
+}
+
+static void models_come_and_go(char *path)
+{
+    static atomic_int messages[2];
+    pthread_t ids[THREADS / 2];
+    void *result;
+    for (int i = 0; i < THREADS / 2; i++)
+        if (pthread_create(&ids[i], NULL, open_and_close, path))
+            exit(1);
+    for (int i = 0; i < 50; i++)
+        esolm_set_log_callback(count_messages, &messages[i % 2]);
+    esolm_set_log_callback(NULL, NULL);
+    for (int i = 0; i < THREADS / 2; i++) {
+        pthread_join(ids[i], &result);
+        CHECK(result == path);
     }
 }
 
@@ -205,6 +273,7 @@ static void cancels_at_any_time(void)
     esolm_prompt nothing = {NULL, NULL, 0};
     uint32_t whole[LENGTH] = {0}, tokens[LENGTH];
     size_t all = 0, n = 0;
+    how_much.threads = 0; /* one per core, so that a cancel meets them at work */
     STATUS(ESOLM_OK, esolm_context_new(model, &how_much, &context));
     double began = seconds();
     STATUS(ESOLM_OK, esolm_generate(context, &nothing, 1, &how, count, &all));
@@ -250,6 +319,8 @@ int main(int argc, char **argv)
         return 2;
     STATUS(ESOLM_OK, esolm_model_open(argv[1], NULL, &model));
     many_contexts();
+    threads_of_their_own();
+    models_come_and_go(argv[1]);
     one_context();
     cancels_at_any_time();
     esolm_model_free(model);

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// Looks at a gate before a thread sleeps: some tens of microseconds. Longer than the operations' uneven ends
 /// and the sampling of a row, much shorter than what a competing process's time slice would cost.
-const SPINS: u32 = 4000;
+const SPINS: u32 = if cfg!(miri) { 3 } else { 4000 };
 
 /// Persistent threads; the caller of [`Pool::run`] is one of them.
 #[derive(Debug)]
@@ -30,13 +30,17 @@ pub(super) struct Worker<'a> {
 }
 
 /// A piece of work: every thread calls it, and it ends early (`None`) when [`Worker::wait`] says so.
-type Work<'a> = &'a (dyn Fn(&Worker<'_>) -> Option<()> + Sync);
+type Work<'a> = dyn Fn(&Worker<'_>) -> Option<()> + Sync + 'a;
 
+/// What [`Pool::run`] was given. Pointers, for it may be gone before the last thread has let go of its copy.
 #[derive(Clone, Copy)]
 struct Job {
-    work: Work<'static>,
-    cancel: &'static AtomicBool,
+    work: *const Work<'static>,
+    cancel: *const AtomicBool,
 }
+
+// SAFETY: both may be used from any thread.
+unsafe impl Send for Job {}
 
 struct Team {
     size: usize,
@@ -132,19 +136,17 @@ impl Pool {
     /// # Errors
     /// [`Error::Cancelled`] if `cancel` was seen set; what [`Worker::fail`] was given; [`Error::Internal`] if a thread
     /// panicked.
-    pub(super) fn run(&mut self, cancel: &AtomicBool, work: Work<'_>) -> Result<()> {
+    pub(super) fn run(&mut self, cancel: &AtomicBool, work: &Work<'_>) -> Result<()> {
         let team = &*self.team;
-        // SAFETY: no thread uses the job after the call, which ends only when all are through with it.
-        let job = unsafe {
-            Job {
-                work: std::mem::transmute::<Work<'_>, Work<'static>>(work),
-                cancel: std::mem::transmute::<&AtomicBool, &'static AtomicBool>(cancel),
-            }
-        };
+        // SAFETY: only the lifetime changes. No thread uses the work after the call, which ends only when all are
+        // through with it.
+        let work = unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
+        let job = Job { work, cancel };
         *team.job.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
         team.stop.store(false, Ordering::Relaxed);
         team.pass_gate(cancel);
-        team.take_part(job, 0);
+        // SAFETY: both are borrowed for the whole call.
+        unsafe { team.take_part(job, 0) };
         let error = team.error.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (team.panicked.swap(false, Ordering::Relaxed), error, team.stop.load(Ordering::Relaxed)) {
             (true, ..) => Err(Error::internal("a computing thread failed")),
@@ -169,20 +171,27 @@ impl Team {
         loop {
             self.pass_gate(&NEVER);
             let Some(job) = *self.job.lock().unwrap_or_else(PoisonError::into_inner) else { return };
-            self.take_part(job, index);
+            // SAFETY: whoever gave the job waits at the gates until this thread, too, is through with it.
+            unsafe { self.take_part(job, index) };
         }
     }
 
     /// Takes part in a job until all threads are through with it.
-    fn take_part(&self, job: Job, index: usize) {
-        let worker = Worker { team: self, cancel: job.cancel, index };
-        if catch_unwind(AssertUnwindSafe(|| (job.work)(&worker))).is_err() {
+    ///
+    /// # Safety
+    /// What the job points to lives until the gate opens at which all are through.
+    unsafe fn take_part(&self, job: Job, index: usize) {
+        // SAFETY: as the caller says.
+        let worker = Worker { team: self, cancel: unsafe { &*job.cancel }, index };
+        // The work may be gone while this function ends, so it is borrowed for its own call only.
+        // SAFETY: as the caller says.
+        if catch_unwind(AssertUnwindSafe(|| unsafe { (*job.work)(&worker) })).is_err() {
             self.panicked.store(true, Ordering::Relaxed);
             self.stop.store(true, Ordering::Relaxed);
         }
         self.done.fetch_add(1, Ordering::AcqRel);
         // After a panic the others may still be at gates inside the job: keep opening them.
-        while !self.pass_gate(job.cancel) {}
+        while !self.pass_gate(worker.cancel) {}
     }
 
     /// Waits for all threads. Returns whether all are through with the job.
@@ -281,13 +290,16 @@ mod tests {
     use super::*;
 
     static GO_ON: AtomicBool = AtomicBool::new(false);
+    /// Repetitions and items; few for Miri, who tries many orders of events instead.
+    const TIMES: usize = if cfg!(miri) { 2 } else { 50 };
+    const MANY: usize = if cfg!(miri) { 20 } else { 1000 };
 
     #[test]
     fn every_piece_is_done_once_and_operations_follow_one_another() {
         for threads in [1, 2, 5] {
             let mut pool = Pool::new(threads).unwrap();
-            for _ in 0..50 {
-                let done: Vec<AtomicUsize> = (0..1000).map(|_| AtomicUsize::new(0)).collect();
+            for _ in 0..TIMES {
+                let done: Vec<AtomicUsize> = (0..MANY).map(|_| AtomicUsize::new(0)).collect();
                 let operation = |number: usize, worker: &Worker<'_>| {
                     for range in worker.ranges(done.len(), 7) {
                         done[range]
@@ -306,7 +318,7 @@ mod tests {
     fn every_item_is_done_once_by_a_thread_with_a_state_of_its_own() {
         for threads in [1, 2, 5] {
             let mut pool = Pool::new(threads).unwrap();
-            for count in [0, 1, 3, 200] {
+            for count in [0, 1, 3, MANY] {
                 let (mut states, mut items) = (vec![0; threads], vec![0; count]);
                 let work = |state: &mut usize, item: &mut usize| {
                     *state += 1;

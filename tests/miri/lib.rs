@@ -1,0 +1,11 @@
+//! The threads of a context, with their tests, as they are in the library.
+#![allow(dead_code)]
+
+#[path = "../../src/error.rs"]
+mod error;
+
+#[path = "../../src/cpu"]
+mod cpu {
+    mod memory;
+    mod pool;
+}
