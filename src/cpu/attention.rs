@@ -297,7 +297,7 @@ mod tests {
                         out
                     };
                     let out = attended(Machine::detect());
-                    for machine in Machine::all() {
+                    for machine in Machine::all().filter(|machine| machine.is_fused()) {
                         assert!(attended(machine) == out, "{machine:?}, {slots} slots of {dh}");
                     }
                     for (i, row) in out.chunks_exact(dh).enumerate() {

@@ -337,9 +337,9 @@ mod tests {
             for (rows, count) in [(1, 1), (8, 2), (19, 3), (33, 7), (16, 15), (10, 131)] {
                 let w = packed(ty, &noise(rows * columns, 1), columns);
                 let mut x = noise(count * columns, 2);
-                let own = products(&w, &x, 2);
-                for machine in Machine::all() {
-                    assert!(products_by(machine, &w, &x, 1) == own, "{}: {machine:?}", ty.name());
+                let all: Vec<_> = Machine::all().map(|m| (m, products_by(m, &w, &x, 2))).collect();
+                for (machine, own) in all.iter().filter(|(machine, _)| machine.is_fused()) {
+                    assert!(*own == all[0].1, "{}: {machine:?}", ty.name());
                 }
                 if ty.is_quantized() {
                     let rounded = rounded(&w, &x);
@@ -349,7 +349,8 @@ mod tests {
                     }
                 }
                 let tolerance = 4.0 * per_product * (columns as f64).sqrt();
-                for (own, exact) in own.iter().zip(definition(&w, &x)) {
+                let exact = definition(&w, &x);
+                for (own, exact) in all.iter().flat_map(|(_, own)| own.iter().zip(&exact)) {
                     let off = (f64::from(*own) - exact).abs();
                     assert!(off <= tolerance, "{} {columns} {rows} {count}: {own} {exact}", ty.name());
                 }

@@ -1,7 +1,9 @@
-//! Sixteen rows at once, in whole numbers: the instructions that the machine turns out to have.
+//! Sixteen numbers at once, one for each row of a strip or slot of a cache: the instructions that the machine turns out
+//! to have.
 //!
 //! A value of an [`Isa`] is the proof that the machine has its instructions, so its methods are safe.
-//! [`Machine::detect`] makes one when a program starts to compute; all of them give the same bits.
+//! [`Machine::detect`] makes one when a program starts to compute. All of them give the same bits, but for arrays in a
+//! build for processors without fused multiplication and addition.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -101,6 +103,12 @@ impl Machine {
         #[cfg(not(target_arch = "x86_64"))]
         let special = [None; 0];
         special.into_iter().flatten().chain([Self::Portable(portable::Portable)])
+    }
+
+    /// Whether these give the bits that the others give.
+    #[cfg(test)]
+    pub(super) fn is_fused(self) -> bool {
+        !matches!(self, Self::Portable(_)) || portable::FUSED
     }
 
     /// Does a task with these instructions.

@@ -7,6 +7,10 @@ use super::{FourColumns, Isa, STRIP};
 #[derive(Debug, Clone, Copy)]
 pub(in crate::cpu) struct Portable;
 
+/// Whether a product and a sum are rounded once. Without an instruction for it that would take a function call for each
+/// number: twice, then.
+pub(super) const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+
 fn each<T: Copy, U>(a: [T; STRIP], f: impl Fn(T) -> U) -> [U; STRIP] {
     a.map(f)
 }
@@ -123,9 +127,7 @@ impl Isa for Portable {
         both(a, b, |a, b| a * b)
     }
 
-    /// Without an instruction for it, one rounding would take a function call for each number: two, then.
     fn mul_add(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float {
-        let fused = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
-        std::array::from_fn(|i| if fused { a[i].mul_add(b[i], c[i]) } else { a[i] * b[i] + c[i] })
+        std::array::from_fn(|i| if FUSED { a[i].mul_add(b[i], c[i]) } else { a[i] * b[i] + c[i] })
     }
 }
