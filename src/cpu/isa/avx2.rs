@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::{FourColumns, Isa, STRIP, Task};
+use super::{FourColumns, Isa, STRIP, Task, check_rows};
 
 /// The proof that the processor has AVX2 and FMA.
 #[derive(Debug, Clone, Copy)]
@@ -21,33 +21,17 @@ impl Avx2 {
             && is_x86_feature_detected!("f16c");
         there.then_some(Self(()))
     }
-
-    #[inline(always)]
-    pub(super) fn run(self, task: impl Task) {
-        #[target_feature(enable = "avx2,fma,f16c")]
-        fn run(isa: Avx2, task: impl Task) {
-            task.run(isa);
-        }
-        // SAFETY: `self` proves that the instructions are there.
-        unsafe { run(self, task) }
-    }
 }
+
+run_with!(Avx2, "avx2,fma,f16c");
 
 impl AvxVnni {
     pub(super) fn detect() -> Option<Self> {
         Avx2::detect().filter(|_| is_x86_feature_detected!("avxvnni")).map(Self)
     }
-
-    #[inline(always)]
-    pub(super) fn run(self, task: impl Task) {
-        #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-        fn run(isa: AvxVnni, task: impl Task) {
-            task.run(isa);
-        }
-        // SAFETY: `self` proves that the instructions are there.
-        unsafe { run(self, task) }
-    }
 }
+
+run_with!(AvxVnni, "avx2,fma,f16c,avxvnni");
 
 // SAFETY of every block below: `self` proves that the instructions are there, and pointers come from references to
 // arrays of the size that is read or written, but where another line says more.
@@ -81,7 +65,7 @@ macro_rules! common {
 
         #[inline(always)]
         fn transpose(self, rows: &[u8], stride: usize) -> [Self::Bytes; 4] {
-            assert!(stride < rows.len() && rows.len() - 15 * stride >= 16);
+            check_rows(rows, stride);
             let half = |first: usize| {
                 // SAFETY: see above; the last row's sixteen bytes end within the slice.
                 unsafe {

@@ -4,9 +4,10 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::{FourColumns, Isa, STRIP, Task};
+use super::avx2::Avx2;
+use super::{FourColumns, Isa, STRIP, Task, check_rows};
 
-/// The proof that the processor has AVX-512 (F, BW) and VNNI.
+/// The proof that the processor has AVX-512 (F, BW) and VNNI, and what [`Avx2`] proves.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::cpu) struct Avx512(());
 
@@ -14,23 +15,12 @@ impl Avx512 {
     pub(super) fn detect() -> Option<Self> {
         let there = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vnni")
-            && is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
-        there.then_some(Self(()))
-    }
-
-    #[inline(always)]
-    pub(super) fn run(self, task: impl Task) {
-        #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2,fma,f16c")]
-        fn run(isa: Avx512, task: impl Task) {
-            task.run(isa);
-        }
-        // SAFETY: `self` proves that the instructions are there.
-        unsafe { run(self, task) }
+            && is_x86_feature_detected!("avx512vnni");
+        Avx2::detect().filter(|_| there).map(|_| Self(()))
     }
 }
+
+run_with!(Avx512, "avx512f,avx512bw,avx512vnni,avx2,fma,f16c");
 
 // SAFETY of every block below: `self` proves that the instructions are there, and pointers come from references to
 // arrays of the size that is read or written, but where another line says more.
@@ -55,7 +45,7 @@ impl Isa for Avx512 {
 
     #[inline(always)]
     fn transpose(self, rows: &[u8], stride: usize) -> [__m512i; 4] {
-        assert!(stride < rows.len() && rows.len() - 15 * stride >= 16);
+        check_rows(rows, stride);
         // SAFETY: see above; the last row's sixteen bytes end within the slice.
         unsafe {
             let start = rows.as_ptr();

@@ -5,6 +5,24 @@
 //! [`Machine::detect`] makes one when a program starts to compute. All of them give the same bits, but for arrays in a
 //! build for processors without fused multiplication and addition.
 
+/// Runs tasks with some instructions. What it makes of a proof is safe: that there is one means that they are there.
+#[cfg(target_arch = "x86_64")]
+macro_rules! run_with {
+    ($proof:ident, $features:literal) => {
+        impl $proof {
+            #[inline(always)]
+            pub(super) fn run(self, task: impl Task) {
+                #[target_feature(enable = $features)]
+                fn run(isa: $proof, task: impl Task) {
+                    task.run(isa);
+                }
+                // SAFETY: `self` proves that the instructions are there.
+                unsafe { run(self, task) }
+            }
+        }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -69,6 +87,13 @@ pub(super) trait Isa: Copy {
     fn mul_add(self, a: Self::Float, b: Self::Float, c: Self::Float) -> Self::Float;
 }
 
+/// Panics unless sixteen bytes of each of sixteen rows that lie `stride` apart are there.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn check_rows(rows: &[u8], stride: usize) {
+    assert!(stride.saturating_mul(STRIP - 1).saturating_add(16) <= rows.len());
+}
+
 /// A piece of work for any instructions.
 pub(super) trait Task {
     fn run<I: Isa>(self, isa: I);
@@ -122,5 +147,21 @@ impl Machine {
             Self::Avx2(isa) => isa.run(task),
             Self::Portable(isa) => task.run(isa),
         }
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_are_not_there_are_not_read() {
+        let reads = |len: usize, stride: usize| {
+            std::panic::catch_unwind(|| check_rows(&vec![0; len], stride)).is_ok()
+        };
+        assert!(reads(15 * 16 + 16, 16) && reads(15 * 34 + 16, 34) && reads(16, 0));
+        assert!(!reads(15 * 16 + 15, 16) && !reads(15, 0));
+        // Fifteen rows are longer than all that is there.
+        assert!(!reads(100, 50) && !reads(100, usize::MAX));
     }
 }
