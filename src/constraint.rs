@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::sampler::not_finite;
+use crate::sampler::{is_broken, not_finite};
 use crate::step::Choice;
 
 /// Rules for the tokens of a sequence. They change the network's logits before temperature, top-k and nucleus.
@@ -152,8 +152,8 @@ impl Editor {
         if rules.is_none() && edit.is_none() {
             return Ok(choice.logits);
         }
-        // Rules and function could hide it. (Minus infinity is a token that the network itself rules out.)
-        if choice.logits.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY) {
+        // Rules and function could hide it.
+        if is_broken(choice.logits) {
             return Err(not_finite());
         }
         let Self { row, marks, mask, .. } = self;
@@ -167,7 +167,7 @@ impl Editor {
         }
         if let Some(edit) = edit {
             edit(choice, row)?;
-            if row.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY) {
+            if is_broken(row) {
                 return Err(no_draw("the logits function left NaN or infinity", choice));
             }
         }

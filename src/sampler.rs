@@ -125,8 +125,7 @@ impl Sampler {
 
     /// The most likely token, the first of them if several are.
     fn argmax(&self, logits: &[f32]) -> Result<u32> {
-        // Minus infinity is a token that a constraint rules out. No branch per number, so that it takes vectors.
-        if logits.iter().fold(false, |any, &x| any | x.is_nan() | (x == f32::INFINITY)) {
+        if is_broken(logits) {
             return Err(not_finite());
         }
         let mask = self.mask as usize;
@@ -287,6 +286,12 @@ fn first_place(values: &[f32], value: f32) -> Option<usize> {
     let run = values.chunks(RUN).position(|run| run.iter().fold(false, |any, &x| any | (x == value)))?;
     let within = values.iter().skip(run * RUN).position(|&x| x == value)?;
     Some(run * RUN + within)
+}
+
+/// Whether any logit is NaN or infinity. (Minus infinity is a token that is ruled out.) Without a branch per number, so
+/// that it takes vectors.
+pub(crate) fn is_broken(logits: &[f32]) -> bool {
+    logits.iter().fold(false, |any, &x| any | x.is_nan() | (x == f32::INFINITY))
 }
 
 /// What logits that are not finite mean.

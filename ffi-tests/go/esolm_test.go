@@ -266,6 +266,12 @@ func TestFinalizers(t *testing.T) {
 		runtime.SetFinalizer(model, nil) // the usual one, with a report
 		runtime.SetFinalizer(model, func(m *Model) { m.Close(); freed <- true })
 	}()
+	collected(t, freed)
+}
+
+// collected lets the garbage collector run until something was freed.
+func collected(t *testing.T, freed <-chan bool) {
+	t.Helper()
 	for i := 0; i < 50; i++ {
 		runtime.GC()
 		select {

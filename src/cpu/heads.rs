@@ -48,13 +48,8 @@ impl<'a> Network<'a> {
                 }
                 continue;
             }
-            let (head, mut group) = (task / count, task % count);
-            let segment = self.pass.segments.iter().find(|s| {
-                let len = side_by_side(s).len();
-                let here = group < len;
-                group -= if here { 0 } else { len };
-                here
-            })?;
+            let head = task / count;
+            let (_, segment, group) = locate(&self.pass.segments, task % count, |s| side_by_side(s).len())?;
             if self.cache_group(segment, side_by_side(segment).start + group, head, caches) {
                 worker.fail(Error::NotFinite(format!(
                     "block {number} has keys or values that are too large for a K/V cache in f16; choose f32 \
@@ -132,17 +127,9 @@ impl<'a> Network<'a> {
         // SAFETY: each thread has its own.
         let scores = unsafe { self.scores.write(worker.index * mine..(worker.index + 1) * mine) };
         for task in worker.pieces(count * heads) {
-            let (head, mut tile) = (task / count, task % count);
-            let mut first = 0;
-            let mut segments = self.pass.segments.iter();
-            let segment = segments.find(|s| {
-                let here = tile < tiles(s);
-                if !here {
-                    tile -= tiles(s);
-                    first += part(s);
-                }
-                here
-            })?;
+            let head = task / count;
+            let (before, segment, tile) = locate(&self.pass.segments, task % count, tiles)?;
+            let first: usize = before.iter().map(&part).sum();
             let rows = (part(segment) - tile * TILE).min(TILE);
             let first = first + tile * TILE;
             let in_pass = segment.first_row + segment.rows - part(segment) + tile * TILE;
@@ -175,6 +162,22 @@ impl<'a> Network<'a> {
         }
         self.done(worker, Part::Attention)
     }
+}
+
+/// The segment that one of all segments' pieces is of, if each has so many, with the segments before it and the piece's
+/// number within it.
+fn locate(
+    segments: &[Segment],
+    mut piece: usize,
+    pieces: impl Fn(&Segment) -> usize,
+) -> Option<(&[Segment], &Segment, usize)> {
+    for (number, segment) in segments.iter().enumerate() {
+        match piece.checked_sub(pieces(segment)) {
+            Some(rest) => piece = rest,
+            None => return Some((segments.get(..number)?, segment, piece)),
+        }
+    }
+    None
 }
 
 /// Groups of slots whose keys lie side by side, in which a segment has rows.

@@ -44,7 +44,7 @@ pub(super) struct Network<'a> {
     pub(super) scores: Shared<'a, f32>,
     /// The rows that the next matrix is multiplied with, rounded.
     pub(super) rounded: Shared<'a, Rounded>,
-    /// The instructions for products in whole numbers.
+    /// The instructions for products and attention.
     pub(super) machine: Machine,
     pub(super) clock: &'a Clock,
 }

@@ -31,8 +31,9 @@ pub(super) fn round_row(x: &[f32], kind: Kind, to: &mut [Rounded]) {
     }
 }
 
+/// Rounds a block.
 #[inline(always)]
-fn round(x: &[[f32; LANES]; BLOCK / LANES], kind: Kind) -> Rounded {
+pub(super) fn round(x: &[[f32; LANES]; BLOCK / LANES], kind: Kind) -> Rounded {
     /// The largest whole number.
     const MOST: f32 = 127.0;
     let x = x.each_ref().map(F32x8::load);

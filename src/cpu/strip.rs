@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::isa::{FourColumns, Isa, STRIP};
-use super::rounded::{BLOCK, Rounded, round_row};
+use super::rounded::{self, BLOCK, Rounded};
 use super::simd::LANES;
 use super::unpack::Matrix;
 use crate::gguf::TensorType;
@@ -16,7 +16,7 @@ pub(super) const CHUNK: usize = 512;
 pub(super) enum Kind {
     /// (byte - 128) scale, with a scale for 32 columns.
     Signed,
-    /// byte scale + least, with both for 32 columns; bytes up to 63.
+    /// byte scale + least, with both for 32 columns; bytes up to 15.
     Least,
     /// (byte - 32) scale, with a scale for 16 columns; bytes up to 63.
     Sixteen,
@@ -36,10 +36,10 @@ impl Kind {
 /// Some columns of sixteen rows.
 #[repr(C, align(64))]
 pub(super) struct Strip {
-    pub(super) bytes: [FourColumns; CHUNK / 4],
+    bytes: [FourColumns; CHUNK / 4],
     /// Of each 32 columns, or of each 16.
-    pub(super) scales: [[f32; STRIP]; CHUNK / 16],
-    pub(super) leasts: [[f32; STRIP]; CHUNK / 32],
+    scales: [[f32; STRIP]; CHUNK / 16],
+    leasts: [[f32; STRIP]; CHUNK / 32],
 }
 
 impl Strip {
@@ -57,10 +57,11 @@ impl Strip {
         w: Matrix<'_>,
         first: usize,
         columns: Range<usize>,
-        meanwhile: impl FnMut(),
+        mut meanwhile: impl FnMut(),
     ) {
         if !matches!(w.ty, TensorType::Q8_0 | TensorType::Q4_0 | TensorType::Q4K | TensorType::Q6K) {
-            return self.round(isa, w, first, columns);
+            self.round(isa, w, first, columns.clone());
+            return columns.step_by(32).for_each(|_| meanwhile());
         }
         let (bytes, stride) = w.from(first, columns.start);
         let row_bytes = w.columns_bytes(first, columns.clone()).len();
@@ -195,19 +196,11 @@ impl Strip {
         let leasts = [isa.and(b, six), upper(isa.shift_right::<4>(c), b)];
         for (four, (scales, leasts)) in scales.into_iter().zip(leasts).enumerate() {
             let part = part + 4 * four;
-            let each = |factors: I::Bytes, unit: I::Float| {
-                [
-                    isa.mul(isa.lowest_byte(factors), unit),
-                    isa.mul(isa.lowest_byte(isa.shift_right::<8>(factors)), unit),
-                    isa.mul(isa.lowest_byte(isa.shift_right::<16>(factors)), unit),
-                    isa.mul(isa.lowest_byte(isa.shift_right::<24>(factors)), unit),
-                ]
-            };
-            for (to, x) in self.scales[part..part + 4].iter_mut().zip(each(scales, scale)) {
-                isa.store_floats(x, to);
+            for (to, factor) in self.scales[part..part + 4].iter_mut().zip(each_byte(isa, scales)) {
+                isa.store_floats(isa.mul(factor, scale), to);
             }
-            for (to, x) in self.leasts[part..part + 4].iter_mut().zip(each(leasts, least)) {
-                isa.store_floats(x, to);
+            for (to, factor) in self.leasts[part..part + 4].iter_mut().zip(each_byte(isa, leasts)) {
+                isa.store_floats(isa.mul(factor, least), to);
             }
         }
     }
@@ -245,17 +238,11 @@ impl Strip {
             // The last of these dwords are two factors and the scale of all.
             let [.., last] = isa.transpose(&rows[194..], stride);
             let unit = isa.lower_half(isa.shift_right::<16>(last));
-            for (to, x) in self.scales[16 * block..]
-                .as_chunks_mut::<4>()
-                .0
-                .iter_mut()
-                .zip(isa.transpose(&rows[192..], stride))
-            {
-                // 128 more than the factors.
-                let x = isa.add(x, isa.splat_byte(128));
-                let bytes = [x, isa.shift_right::<8>(x), isa.shift_right::<16>(x), isa.shift_right::<24>(x)];
-                for (to, x) in to.iter_mut().zip(bytes) {
-                    let factor = isa.mul_add(isa.lowest_byte(x), isa.splat(1.0), isa.splat(-128.0));
+            let scales = self.scales[16 * block..].as_chunks_mut::<4>().0.iter_mut();
+            for (to, x) in scales.zip(isa.transpose(&rows[192..], stride)) {
+                let above = each_byte(isa, isa.add(x, isa.splat_byte(128)));
+                for (to, above) in to.iter_mut().zip(above) {
+                    let factor = isa.mul_add(above, isa.splat(1.0), isa.splat(-128.0));
                     isa.store_floats(isa.mul(factor, unit), to);
                 }
             }
@@ -265,18 +252,20 @@ impl Strip {
     /// Any other type by way of floats, which are rounded to 8 bits with a scale for each 32 of them.
     #[inline(never)]
     fn round<I: Isa>(&mut self, isa: I, w: Matrix<'_>, first: usize, columns: Range<usize>) {
-        let mut rounded = [[0; CHUNK]; STRIP];
+        let mut bytes = [[0; CHUNK]; STRIP];
         let mut floats = [[0.0; LANES]; CHUNK / LANES];
         let floats = &mut floats[..columns.len() / LANES];
-        for (row, to) in (first..w.rows).zip(&mut rounded) {
+        for (row, to) in (first..w.rows).zip(&mut bytes) {
             w.unpack(row, columns.start, floats);
             let blocks = to.as_chunks_mut::<BLOCK>().0.iter_mut().zip(&mut self.scales);
             for (x, (to, scales)) in floats.as_chunks::<{ BLOCK / LANES }>().0.iter().zip(blocks) {
-                scales[row - first] = round(x, to);
+                let rounded = rounded::round(x, Kind::Signed);
+                to.iter_mut().zip(rounded.values.as_flattened()).for_each(|(to, &x)| *to = x as u8);
+                scales[row - first] = rounded.unit;
             }
         }
         for to in (0..columns.len()).step_by(16) {
-            self.signed(isa, &rounded.as_flattened()[to..], CHUNK, to);
+            self.signed(isa, &bytes.as_flattened()[to..], CHUNK, to);
         }
     }
 
@@ -349,11 +338,13 @@ fn scale_add<I: Isa, const M: usize>(
     }
 }
 
-/// Rounds numbers to bytes and returns their scale, which is not a number if one of them is none.
-fn round(x: &[[f32; LANES]; BLOCK / LANES], to: &mut [u8; BLOCK]) -> f32 {
-    let mut rounded = [Rounded::default()];
-    round_row(x.as_flattened(), Kind::Signed, &mut rounded);
-    let [rounded] = rounded;
-    to.iter_mut().zip(rounded.values.as_flattened()).for_each(|(to, &x)| *to = x as u8);
-    rounded.unit
+/// Each row's four bytes, the lowest first.
+#[inline(always)]
+fn each_byte<I: Isa>(isa: I, x: I::Bytes) -> [I::Float; 4] {
+    [
+        isa.lowest_byte(x),
+        isa.lowest_byte(isa.shift_right::<8>(x)),
+        isa.lowest_byte(isa.shift_right::<16>(x)),
+        isa.lowest_byte(isa.shift_right::<24>(x)),
+    ]
 }
