@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::isa::{Isa, Machine, STRIP, Task};
-use super::simd::{F32x8, LANES};
+use super::simd::{F32x8, LANES, prefetch};
 
 /// Rows that go over the cache together.
 pub(super) const TILE: usize = 4;
@@ -110,16 +110,20 @@ fn attend_rows<I: Isa, T: Element, const R: usize, const N: usize, const V: usiz
 ) {
     let Head { queries, seen, besides, keys, values, scores } = head;
     let dh = queries[0].len();
+    // What comes from memory next, in the order in which it is read, from what is read second on.
+    let step = N * STRIP;
+    let mut ahead = keys.chunks(step).chain(values.chunks(step)).skip(dh);
     let keys = keys.as_chunks().0;
     let scores = &mut scores.as_chunks_mut::<STRIP>().0.as_chunks_mut::<TILE>().0[..keys.len() / dh];
     let queries: [&[f32]; R] = std::array::from_fn(|row| queries[row]);
     let mut keys = keys.chunks_exact(dh);
     let mut chunks = scores.chunks_exact_mut(N);
     for scores in &mut chunks {
-        score::<I, T, R, N>(isa, queries, std::array::from_fn(|_| keys.next().unwrap_or(&[])), scores);
+        let keys = std::array::from_fn(|_| keys.next().unwrap_or(&[]));
+        score::<I, T, R, N>(isa, queries, keys, scores, || _ = ahead.next().map(prefetch));
     }
     for (scores, keys) in chunks.into_remainder().iter_mut().zip(keys) {
-        score::<I, T, R, 1>(isa, queries, [keys], std::slice::from_mut(scores));
+        score::<I, T, R, 1>(isa, queries, [keys], std::slice::from_mut(scores), || ());
     }
     let inverse = softmax::<R>(scores, seen, besides);
     let mut write = |row: usize, column: usize, sum: I::Float| {
@@ -132,6 +136,9 @@ fn attend_rows<I: Isa, T: Element, const R: usize, const N: usize, const V: usiz
     while column + V * STRIP <= dh {
         let load = |slot: usize| -> [I::Float; V] {
             let value = values[slot * dh + column..][..V * STRIP].as_chunks().0;
+            if slot * dh % step < dh {
+                ahead.next().map(prefetch);
+            }
             std::array::from_fn(|i| T::load(isa, &value[i]))
         };
         let sums = weigh::<I, R, V>(isa, scores, count, load);
@@ -153,18 +160,20 @@ fn attend_rows<I: Isa, T: Element, const R: usize, const N: usize, const V: usiz
     }
 }
 
-/// Scores of `N` groups of slots, scaled.
+/// Scores of `N` groups of slots, scaled. `meanwhile` is called for each of the queries' numbers.
 #[inline(always)]
 fn score<I: Isa, T: Element, const R: usize, const N: usize>(
     isa: I,
     queries: [&[f32]; R],
     keys: [&[[T; STRIP]]; N],
     scores: &mut [[[f32; STRIP]; TILE]],
+    mut meanwhile: impl FnMut(),
 ) {
     let len = queries[0].len();
     let (queries, keys) = (queries.map(|q| &q[..len]), keys.map(|k| &k[..len]));
     let mut sums = [[isa.splat(0.0); N]; R];
     for i in 0..len {
+        meanwhile();
         let keys = keys.map(|k| T::load(isa, &k[i]));
         for (sums, query) in sums.iter_mut().zip(&queries) {
             let query = isa.splat(query[i]);
@@ -215,7 +224,7 @@ fn weigh<I: Isa, const R: usize, const V: usize>(
     isa: I,
     scores: &[[[f32; STRIP]; TILE]],
     count: usize,
-    load: impl Fn(usize) -> [I::Float; V],
+    mut load: impl FnMut(usize) -> [I::Float; V],
 ) -> [[I::Float; V]; R] {
     let mut sums = [[isa.splat(0.0); V]; R];
     for (group, scores) in scores.iter().enumerate() {

@@ -14,8 +14,6 @@ use super::unpack::Matrix;
 
 /// Weight rows whose products are stored together.
 pub(super) const GROUP: usize = 8;
-/// Weight rows of one piece of work.
-const PIECE: usize = 16;
 /// Rows of the pass that are multiplied with weights before these are unpacked again.
 const ROWS: usize = 128;
 
@@ -52,6 +50,14 @@ pub(super) fn matmul(
     }
 }
 
+/// Has the weights brought nearer that this thread multiplies first in a product that is to come.
+pub(super) fn prepare(worker: &Worker<'_>, w: Matrix<'_>) {
+    let group = if w.ty.is_quantized() { STRIP } else { GROUP };
+    if let Some(first) = worker.first_share(w.rows.div_ceil(group)) {
+        prefetch(w.rows_bytes(first * group..w.rows.min((first + 1) * group)));
+    }
+}
+
 /// What takes products: of all rows from one on with a group of weight rows, so many eights per row.
 type Store<'a> = &'a dyn Fn(usize, Range<usize>, &[[f32; GROUP]], usize);
 
@@ -81,8 +87,8 @@ fn multiply_all<const G: usize, K: Kernel<G>>(
     store: Store<'_>,
 ) {
     let mut sums = [[0.0; G]; ROWS];
-    let groups = |piece: Range<usize>| piece.clone().step_by(G).map(move |i| i..piece.end.min(i + G));
-    let mut groups = worker.ranges(w.rows, PIECE).flat_map(groups).peekable();
+    let groups = |share: Range<usize>| share.map(|i| i * G..w.rows.min((i + 1) * G));
+    let mut groups = worker.shares(w.rows.div_ceil(G)).flat_map(groups).peekable();
     while let Some(group) = groups.next() {
         for start in (0..rows).step_by(ROWS) {
             let sums = &mut sums[..ROWS.min(rows - start)];

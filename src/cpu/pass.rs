@@ -3,7 +3,7 @@
 use super::attention::Element;
 use super::clock::{Clock, Part};
 use super::isa::Machine;
-use super::matmul::{GROUP, Rows, matmul};
+use super::matmul::{GROUP, Rows, matmul, prepare};
 use super::memory::Shared;
 use super::norm::{angles, gelu, layer_norm};
 use super::pool::Worker;
@@ -178,6 +178,7 @@ impl<'a> Network<'a> {
             // SAFETY: see above.
             self.round_row(unsafe { x.read(row * width..(row + 1) * width) }, row, matrix);
         }
+        prepare(worker, matrix);
         self.done(worker, Part::Rest)
     }
 
@@ -213,6 +214,7 @@ impl<'a> Network<'a> {
             layer_norm(x, weight, bias, self.config.layer_norm_epsilon, h);
             self.round_row(h, row, next);
         }
+        prepare(worker, next);
         self.done(worker, Part::Rest)
     }
 
@@ -230,6 +232,7 @@ impl<'a> Network<'a> {
                 self.round_row(h, row, next);
             }
         }
+        prepare(worker, next);
         self.done(worker, Part::Rest)
     }
 

@@ -229,6 +229,22 @@ impl Worker<'_> {
         self.pieces(count.div_ceil(size)).map(move |i| i * size..count.min((i + 1) * size))
     }
 
+    /// As [`Worker::pieces`] for `count` items, many at first and then fewer and fewer: each time that every thread has
+    /// taken some, half of what was left is taken. So threads ask seldom (the answer comes from another one's cache),
+    /// and end together all the same. The first ones of a thread are always the same.
+    pub(super) fn shares(&self, count: usize) -> impl Iterator<Item = Range<usize>> {
+        let threads = self.team.size;
+        let later = self.pieces(usize::MAX - threads).map(move |share| threads + share);
+        let shares =
+            std::iter::once(self.index).chain(later).map(move |share| share_of(count, threads, share));
+        shares.take_while(move |share| share.start < count).filter(|share| !share.is_empty())
+    }
+
+    /// Where this thread's first ones of [`Worker::shares`] begin.
+    pub(super) fn first_share(&self, count: usize) -> Option<usize> {
+        Some(share_of(count, self.team.size, self.index).start).filter(|&first| first < count)
+    }
+
     /// Has the job left at the next gate and end with `error`.
     pub(super) fn fail(&self, error: Error) {
         *self.team.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -240,6 +256,16 @@ impl Worker<'_> {
         self.team.pass_gate(self.cancel);
         (!self.team.stop.load(Ordering::Relaxed)).then_some(())
     }
+}
+
+/// The items of a share of `count`; from some share on none, behind the last.
+fn share_of(count: usize, threads: usize, share: usize) -> Range<usize> {
+    let left = |share: usize| {
+        let (round, taken) = (share / threads, share % threads);
+        let left = count * (2 * threads - taken) / (2 * threads);
+        left.checked_shr(round as u32).unwrap_or(0)
+    };
+    count - left(share)..count - left(share + 1)
 }
 
 /// A barrier at which threads look for a while before they sleep.
@@ -301,15 +327,38 @@ mod tests {
             for _ in 0..TIMES {
                 let done: Vec<AtomicUsize> = (0..MANY).map(|_| AtomicUsize::new(0)).collect();
                 let operation = |number: usize, worker: &Worker<'_>| {
-                    for range in worker.ranges(done.len(), 7) {
-                        done[range]
-                            .iter()
-                            .for_each(|d| assert_eq!(d.fetch_add(1, Ordering::Relaxed), number));
+                    let add = |range: Range<usize>| {
+                        for d in &done[range] {
+                            assert_eq!(d.fetch_add(1, Ordering::Relaxed), number);
+                        }
+                    };
+                    match number % 2 {
+                        0 => worker.ranges(done.len(), 7).for_each(add),
+                        _ => worker.shares(done.len()).for_each(add),
                     }
                     worker.wait()
                 };
                 pool.run(&GO_ON, &|worker| (0..4).try_for_each(|n| operation(n, worker))).unwrap();
                 assert!(done.iter().all(|d| d.load(Ordering::Relaxed) == 4));
+            }
+        }
+    }
+
+    #[test]
+    fn shares_follow_one_another_and_become_smaller() {
+        for threads in [1, 2, 3, 7] {
+            for count in [0, 1, 5, 48, 1000] {
+                let mut end = 0;
+                let mut sizes = vec![];
+                for share in (0..1000).map(|share| share_of(count, threads, share)) {
+                    assert_eq!(share.start, end);
+                    end = share.end;
+                    sizes.push(share.len());
+                }
+                assert_eq!(end, count);
+                let rounds: Vec<usize> = sizes.chunks(threads).map(|round| round.iter().sum()).collect();
+                assert!(rounds.is_sorted_by(|a, b| a + 1 >= *b), "{threads} {count}: {sizes:?}");
+                assert!(rounds[0] >= count / 2, "{threads} {count}: {sizes:?}");
             }
         }
     }

@@ -213,11 +213,11 @@ impl F32x8 {
     }
 }
 
-/// Has bytes brought nearer that will be read soon.
+/// Has numbers brought nearer that will be read soon.
 #[inline(always)]
-pub(crate) fn prefetch(bytes: &[u8]) {
-    for line in bytes.as_chunks::<64>().0 {
+pub(crate) fn prefetch<T>(x: &[T]) {
+    for line in (0..size_of_val(x)).step_by(64) {
         // SAFETY: changes nothing that a program sees.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().cast::<i8>().wrapping_add(line)) }
     }
 }

@@ -153,6 +153,6 @@ impl F32x8 {
     }
 }
 
-/// Where bytes could be brought nearer that will be read soon.
+/// Where numbers could be brought nearer that will be read soon.
 #[inline(always)]
-pub(crate) fn prefetch(_: &[u8]) {}
+pub(crate) fn prefetch<T>(_: &[T]) {}
