@@ -409,7 +409,7 @@ typedef struct esolm_context_params {
     size_t length;
     /*
      Most rows that go through the network at once (default 128). Fewer need less memory; the result is the
-     same.
+     same. A text is scored in an order in one pass if this is twice its tokens.
      */
     size_t pass_rows;
     /*

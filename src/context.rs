@@ -25,7 +25,8 @@ pub struct ContextParams {
     /// Longest sequence in tokens (default and maximum: the model's context length).
     pub length: usize,
     /// Most rows that go through the network at once (default 128). A step of more rows takes several passes,
-    /// with the same result; fewer rows need less memory.
+    /// with the same result; fewer rows need less memory. A text is scored in an order in one pass if this is twice
+    /// its tokens.
     pub pass_rows: usize,
     /// CPU threads (default: one per core).
     pub threads: usize,
@@ -96,7 +97,7 @@ pub struct Context {
 pub(crate) struct Engine {
     pub(crate) model: Model,
     pub(crate) capacity: Capacity,
-    /// Longest sequence; `capacity.slots` is somewhat more.
+    /// Longest sequence. The slots behind it are for the masks of `score`.
     pub(crate) length: usize,
     compute: Compute,
     pub(crate) cancel: CancelToken,
@@ -139,9 +140,11 @@ impl Plan {
         if sequences > 1 << 16 {
             return Err(Error::invalid(format!("{sequences} sequences; at most {}", 1 << 16)));
         }
-        // One group more than the text, for the masks of `score`.
-        let slots = length.next_multiple_of(SLOT_GROUP) + SLOT_GROUP;
-        let rows = or(params.pass_rows, DEFAULT_PASS_ROWS).min(sequences.saturating_mul(slots));
+        let rows = or(params.pass_rows, DEFAULT_PASS_ROWS);
+        // More than the text: `score` has masks besides, half of the rows of its passes.
+        let masks = (rows / 2).min(length).max(1);
+        let slots = length.next_multiple_of(SLOT_GROUP) + masks.next_multiple_of(SLOT_GROUP);
+        let rows = rows.min(sequences.saturating_mul(slots));
         let causal = config.variant.is_causal();
         // Rows that see each other both ways go through the network together, a whole sequence at a time.
         let rows = if causal { rows } else { rows.max(slots) };
@@ -348,6 +351,12 @@ impl Engine {
         if let Compute::Cpu(engine) = &self.compute {
             engine.clear_profile();
         }
+    }
+
+    /// Masks of `score` that go through at once: half of the rows, since each one's token does too, and as many as have
+    /// slots.
+    pub(crate) fn scored_at_once(&self) -> usize {
+        (self.capacity.rows / 2).min(self.capacity.slots - self.length)
     }
 
     /// Whether a row's view is free, not only causal.

@@ -8,7 +8,6 @@ use crate::config::{Config, Variant};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::{Row, Segment};
-use crate::kv_cache::SLOT_GROUP;
 use crate::plan::Plan;
 use crate::sampler::Sampling;
 
@@ -21,7 +20,8 @@ impl Context {
     /// one by one is the first of [`Context::score_masked`] for each number of known tokens.
     ///
     /// Source: the reference's `_any_order_ar_loss` and `_reconstruction_loss`, which run all tokens and all masks
-    /// in one pass; here some go through at a time, with the same result.
+    /// in one pass. So does this if the context has as many rows; otherwise some go through at a time, with the same
+    /// result.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the order is no permutation of the text's positions, or not left to right in an
@@ -47,7 +47,7 @@ impl Context {
         let outcome = (|| {
             while scores.len() < unknown {
                 let first = known + scores.len();
-                let masks = SLOT_GROUP.min(rows / 2).min(order.len() - first);
+                let masks = self.engine.scored_at_once().min(order.len() - first);
                 pass.clear();
                 let end = match config.variant {
                     // A long beginning goes first. (Where it sees itself both ways, a pass has room for it.)

@@ -486,8 +486,11 @@ fn memory_use_is_what_the_parameters_ask_for() {
     let usage = |params: ContextParams| Context::memory_use(&model, &params).unwrap();
     for (kv_type, bytes) in [(KvType::F32, 4), (KvType::F16, 2)] {
         for sequences in [1, 3] {
-            for (length, slots) in [(1, 64), (32, 64), (33, 96), (48, 96)] {
-                let memory = usage(ContextParams { kv_type, length, ..params(sequences) });
+            // Slots for the text and, in whole groups of 32, for as many masks or half of a pass.
+            for (length, pass_rows, slots) in
+                [(1, 0, 64), (32, 0, 64), (33, 0, 128), (48, 95, 128), (48, 64, 96), (48, 1, 96)]
+            {
+                let memory = usage(ContextParams { kv_type, length, pass_rows, ..params(sequences) });
                 // Keys and values of 2 blocks, 64 wide.
                 assert_eq!(memory.kv_cache, 2 * 2 * 64 * bytes * slots * sequences);
                 let MemoryUse { weights, arena, kv_cache, compute } = memory;
@@ -505,7 +508,7 @@ fn memory_use_is_what_the_parameters_ask_for() {
     let absurd = ContextParams { sequences: usize::MAX, ..params(1) };
     assert!(matches!(Context::memory_use(&model, &absurd), Err(Error::InvalidArgument(_))));
     let absurd = ContextParams { pass_rows: usize::MAX, ..params(2) };
-    assert_eq!(usage(absurd), usage(ContextParams { pass_rows: 2 * 96, ..params(2) }));
+    assert_eq!(usage(absurd), usage(ContextParams { pass_rows: 2 * 128, ..params(2) }));
 }
 
 #[test]

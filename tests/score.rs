@@ -53,10 +53,10 @@ fn context(model: &Model, params: ContextParams) -> Context {
     Context::new(model, &ContextParams { kv_type: KvType::F32, threads: 2, ..params }).unwrap()
 }
 
-/// Contexts that go through a text in different ways: large passes, small ones, and step by step.
+/// Contexts that go through a text in different ways: in one pass, in some, in many, and step by step.
 fn contexts(model: &Model) -> Vec<Context> {
-    let mut all = vec![context(model, ContextParams::default())];
-    all.push(context(model, ContextParams { pass_rows: 5, ..ContextParams::default() }));
+    let rows = |pass_rows| context(model, ContextParams { pass_rows, ..ContextParams::default() });
+    let mut all = [2 * LENGTH, 50, 5].map(rows).into_iter().collect::<Vec<_>>();
     if model.config().variant.is_causal() {
         all.push(context(model, ContextParams { kernels: Kernels::Ggml, ..ContextParams::default() }));
     }

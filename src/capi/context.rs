@@ -61,7 +61,7 @@ pub struct esolm_context_params {
     /// Longest sequence in tokens (default and maximum: the model's context length).
     pub length: usize,
     /// Most rows that go through the network at once (default 128). Fewer need less memory; the result is the
-    /// same.
+    /// same. A text is scored in an order in one pass if this is twice its tokens.
     pub pass_rows: usize,
     /// CPU threads (default: one per core). They sleep between the calls.
     pub threads: usize,
