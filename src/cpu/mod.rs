@@ -22,6 +22,7 @@
 mod attention;
 mod clock;
 mod engine;
+mod gate;
 mod heads;
 mod isa;
 mod matmul;

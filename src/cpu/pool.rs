@@ -3,15 +3,12 @@
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use super::gate::{Gate, Patience};
 use super::memory::Shared;
 use crate::error::{Error, Result};
-
-/// Looks at a gate before a thread sleeps: some tens of microseconds. Longer than the operations' uneven ends
-/// and the sampling of a row, much shorter than what a competing process's time slice would cost.
-const SPINS: u32 = if cfg!(miri) { 3 } else { 4000 };
 
 /// Persistent threads; the caller of [`Pool::run`] is one of them.
 #[derive(Debug)]
@@ -144,7 +141,7 @@ impl Pool {
         let job = Job { work, cancel };
         *team.job.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
         team.stop.store(false, Ordering::Relaxed);
-        team.pass_gate(cancel);
+        team.pass_gate(Patience::Job, cancel);
         // SAFETY: both are borrowed for the whole call.
         unsafe { team.take_part(job, 0) };
         let error = team.error.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -169,7 +166,7 @@ impl Team {
     fn serve(&self, index: usize) {
         static NEVER: AtomicBool = AtomicBool::new(false);
         loop {
-            self.pass_gate(&NEVER);
+            self.pass_gate(Patience::Idle, &NEVER);
             let Some(job) = *self.job.lock().unwrap_or_else(PoisonError::into_inner) else { return };
             // SAFETY: whoever gave the job waits at the gates until this thread, too, is through with it.
             unsafe { self.take_part(job, index) };
@@ -191,12 +188,12 @@ impl Team {
         }
         self.done.fetch_add(1, Ordering::AcqRel);
         // After a panic the others may still be at gates inside the job: keep opening them.
-        while !self.pass_gate(worker.cancel) {}
+        while !self.pass_gate(Patience::Job, worker.cancel) {}
     }
 
     /// Waits for all threads. Returns whether all are through with the job.
-    fn pass_gate(&self, cancel: &AtomicBool) -> bool {
-        self.gate.pass(self.size, 1, || {
+    fn pass_gate(&self, patience: Patience, cancel: &AtomicBool) -> bool {
+        self.gate.pass(self.size, 1, patience, || {
             self.next.store(0, Ordering::Relaxed);
             if cancel.load(Ordering::Relaxed) {
                 self.stop.store(true, Ordering::Relaxed);
@@ -213,7 +210,7 @@ impl Team {
     /// Lets the waiting threads end, standing in for `missing` that do not wait.
     fn dissolve(&self, missing: usize) {
         *self.job.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.gate.pass(self.size, missing, || ());
+        self.gate.pass(self.size, missing, Patience::Idle, || ());
     }
 }
 
@@ -253,7 +250,7 @@ impl Worker<'_> {
 
     /// Waits until every thread is through with the operation. `None` if the job is to be left.
     pub(super) fn wait(&self) -> Option<()> {
-        self.team.pass_gate(self.cancel);
+        self.team.pass_gate(Patience::Job, self.cancel);
         (!self.team.stop.load(Ordering::Relaxed)).then_some(())
     }
 }
@@ -266,49 +263,6 @@ fn share_of(count: usize, threads: usize, share: usize) -> Range<usize> {
         left.checked_shr(round as u32).unwrap_or(0)
     };
     count - left(share)..count - left(share + 1)
-}
-
-/// A barrier at which threads look for a while before they sleep.
-#[derive(Debug, Default)]
-struct Gate {
-    arrived: AtomicUsize,
-    /// Times that the gate has opened.
-    opened: AtomicUsize,
-    sleeping: AtomicUsize,
-    lock: Mutex<()>,
-    wake: Condvar,
-}
-
-impl Gate {
-    /// Arrives as `weight` threads and waits for all `size`; the last one calls `last` before the gate opens.
-    fn pass(&self, size: usize, weight: usize, last: impl FnOnce()) {
-        let opened = self.opened.load(Ordering::SeqCst);
-        if self.arrived.fetch_add(weight, Ordering::SeqCst) + weight == size {
-            last();
-            self.arrived.store(0, Ordering::SeqCst);
-            self.opened.store(opened.wrapping_add(1), Ordering::SeqCst);
-            // A sleeper counts itself before it looks a last time, so either it sees the gate open or is seen.
-            if self.sleeping.load(Ordering::SeqCst) > 0 {
-                drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
-                self.wake.notify_all();
-            }
-            return;
-        }
-        let open = || self.opened.load(Ordering::SeqCst) != opened;
-        for _ in 0..SPINS {
-            if open() {
-                return;
-            }
-            std::hint::spin_loop();
-        }
-        self.sleeping.fetch_add(1, Ordering::SeqCst);
-        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        while !open() {
-            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
-        }
-        drop(guard);
-        self.sleeping.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 #[cfg(test)]
