@@ -8,7 +8,7 @@ use super::attention::TILE;
 use super::clock::{Clock, Part};
 use super::isa::Machine;
 use super::memory::Shared;
-use super::pass::Network;
+use super::pass::{ALONE, Network};
 use super::pool::Pool;
 use super::rounded::{BLOCK, Rounded};
 use super::simd::LANES;
@@ -40,6 +40,9 @@ struct Beside {
     scores: Region,
     /// Rounded rows [max(D, F), R].
     rounded: Region,
+    /// Few rows of each thread, two of the kind [D, ALONE] and rounded ones [max(D, F), ALONE].
+    own: [Region; 2],
+    own_rounded: Region,
     /// Bytes up to the last one's end.
     end: usize,
 }
@@ -57,7 +60,10 @@ impl Beside {
         let angles = take([config.head_dim(), size_of::<f32>(), capacity.rows])?;
         let scores = take([capacity.slots, TILE * size_of::<f32>(), threads])?;
         let rounded = take([widest.div_ceil(BLOCK), size_of::<Rounded>(), capacity.rows])?;
-        Some(Self { angles, scores, rounded, end })
+        let mut own = || take([config.embedding_length, ALONE * size_of::<f32>(), threads]);
+        let own = [own()?, own()?];
+        let own_rounded = take([widest.div_ceil(BLOCK), ALONE * size_of::<Rounded>(), threads])?;
+        Some(Self { angles, scores, rounded, own, own_rounded, end })
     }
 }
 
@@ -160,6 +166,8 @@ impl Engine {
             logits: floats(layout.logits)?,
             scores: floats(beside.scores)?,
             rounded: part(arena, beside.rounded)?,
+            own: [floats(beside.own[0])?, floats(beside.own[1])?],
+            own_rounded: part(arena, beside.own_rounded)?,
             machine: *machine,
             clock,
         };

@@ -6,7 +6,7 @@ use super::attention::{self, Element, Head, SIDE_BY_SIDE, TILE};
 use super::clock::Part;
 use super::memory::Shared;
 use super::norm::rotate;
-use super::pass::{Network, few};
+use super::pass::{ALONE, Network, few};
 use super::pool::Worker;
 use super::simd::{F32x8, LANES};
 use crate::error::Error;
@@ -25,39 +25,72 @@ impl<'a> Network<'a> {
         Some([shared(self.layout.keys.get(number)?)?, shared(self.layout.values.get(number)?)?])
     }
 
-    /// Rotates queries and keys, and puts keys and values into the cache. `place` says which row of the pass each
-    /// of the `queries` is.
-    pub(super) fn cache<T: Element>(
+    /// Puts the pass's keys and values into the cache and has queries look at it: those of each segment's last rows, as
+    /// many as `part` says. There are `queries` of them, and `place` says which row of the pass each is.
+    pub(super) fn attend<T: Element>(
         &self,
         worker: &Worker<'_>,
         number: usize,
         queries: usize,
         place: impl Fn(usize) -> usize,
+        part: impl Fn(&Segment) -> usize,
     ) -> Option<()> {
-        let (d, dh, heads) = (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
+        let heads = self.config.head_count;
         let caches = self.block_cache::<T>(number)?;
-        let few = few(queries);
-        // Tasks: the slots of a segment whose keys lie side by side, head by head; then queries.
-        let count: usize = self.pass.segments.iter().map(|s| side_by_side(s).len()).sum();
-        for task in worker.pieces(count * heads + queries.div_ceil(few)) {
-            if let Some(first) = task.checked_sub(count * heads) {
-                for row in first * few..queries.min((first + 1) * few) {
-                    // SAFETY: see above.
-                    let q = unsafe { self.q.write(row * d..(row + 1) * d) };
-                    q.chunks_exact_mut(dh).for_each(|head| rotate(head, self.turn(place(row))));
-                }
-                continue;
-            }
-            let head = task / count;
-            let (_, segment, group) = locate(&self.pass.segments, task % count, |s| side_by_side(s).len())?;
+        // SAFETY: each thread has its own.
+        let scores = unsafe {
+            let mine = self.scores.share(worker.index, worker.threads());
+            mine.write(0..self.capacity.slots * TILE)
+        };
+        let groups = |s: &Segment| side_by_side(s).len();
+        let tiles = |s: &Segment| part(s).div_ceil(TILE);
+        let segments = &self.pass.segments;
+        let (groups_of_all, tiles_of_all) =
+            (segments.iter().map(groups).sum::<usize>(), segments.iter().map(tiles).sum::<usize>());
+        let fill = |head: usize, group: usize| {
+            let (_, segment, group) = locate(segments, group, groups)?;
             if self.cache_group(segment, side_by_side(segment).start + group, head, caches) {
                 worker.fail(Error::NotFinite(format!(
                     "block {number} has keys or values that are too large for a K/V cache in f16; choose f32 \
                      (kv_type, --kv-type f32)"
                 )));
             }
+            Some(())
+        };
+        if self.pass.tokens.len() <= ALONE {
+            for head in worker.pieces(heads) {
+                (0..groups_of_all).try_for_each(|group| fill(head, group))?;
+                (0..queries).for_each(|row| self.rotate_query(row, place(row), head..head + 1));
+                self.lap(worker, Part::Rest);
+                for tile in 0..tiles_of_all {
+                    self.attend_tile(head, tile, caches, scores, (&tiles, &part))?;
+                }
+                self.lap(worker, Part::Attention);
+            }
+            return self.done(worker, Part::Attention);
         }
-        self.done(worker, Part::Rest)
+        // The slots of a segment whose keys lie side by side, head by head; then queries.
+        let few = few(queries);
+        for task in worker.pieces(groups_of_all * heads + queries.div_ceil(few)) {
+            match task.checked_sub(groups_of_all * heads) {
+                None => fill(task / groups_of_all, task % groups_of_all)?,
+                Some(first) => (first * few..queries.min((first + 1) * few))
+                    .for_each(|row| self.rotate_query(row, place(row), 0..heads)),
+            }
+        }
+        self.done(worker, Part::Rest)?;
+        for task in worker.pieces(tiles_of_all * heads) {
+            self.attend_tile(task / tiles_of_all, task % tiles_of_all, caches, scores, (&tiles, &part))?;
+        }
+        self.done(worker, Part::Attention)
+    }
+
+    /// Rotates some heads of a query, which is one row of the pass.
+    fn rotate_query(&self, query: usize, row: usize, heads: Range<usize>) {
+        let (d, dh) = (self.config.embedding_length, self.config.head_dim());
+        // SAFETY: see above.
+        let q = unsafe { self.q.write(query * d + heads.start * dh..query * d + heads.end * dh) };
+        q.chunks_exact_mut(dh).for_each(|head| rotate(head, self.turn(row)));
     }
 
     /// The rotation of a row.
@@ -111,56 +144,48 @@ impl<'a> Network<'a> {
         too_large
     }
 
-    /// Attention of each segment's last rows, as many as `part` says, into `attention`.
-    pub(super) fn attend<T: Element>(
+    /// Attention of one head's tile of queries into `attention`.
+    fn attend_tile<T: Element>(
         &self,
-        worker: &Worker<'_>,
-        number: usize,
-        part: impl Fn(&Segment) -> usize,
+        head: usize,
+        tile: usize,
+        [keys, values]: [Shared<'a, T>; 2],
+        scores: &mut [f32],
+        (tiles, part): (impl Fn(&Segment) -> usize, impl Fn(&Segment) -> usize),
     ) -> Option<()> {
         let (d, dh, heads) = (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
-        let slots = self.capacity.slots;
-        let [keys, values] = self.block_cache::<T>(number)?;
-        let tiles = |s: &Segment| part(s).div_ceil(TILE);
-        let count: usize = self.pass.segments.iter().map(tiles).sum();
-        let mine = slots * TILE;
-        // SAFETY: each thread has its own.
-        let scores = unsafe { self.scores.write(worker.index * mine..(worker.index + 1) * mine) };
-        for task in worker.pieces(count * heads) {
-            let head = task / count;
-            let (before, segment, tile) = locate(&self.pass.segments, task % count, tiles)?;
-            let first: usize = before.iter().map(&part).sum();
-            let rows = (part(segment) - tile * TILE).min(TILE);
-            let first = first + tile * TILE;
-            let in_pass = segment.first_row + segment.rows - part(segment) + tile * TILE;
-            let sees = self.pass.sees.get(in_pass..in_pass + rows)?;
-            let seen: [usize; TILE] = std::array::from_fn(|i| sees.get(i).map_or(0, |&s| s as usize));
-            let itself = self.pass.and_itself.get(in_pass..in_pass + rows)?;
-            let slot = |i: usize| segment.first_slot + in_pass - segment.first_row + i;
-            let besides: [Option<usize>; TILE] =
-                std::array::from_fn(|i| itself.get(i).and_then(|&yes| yes.then(|| slot(i))));
-            let most = seen.into_iter().chain(besides.into_iter().flatten().map(|s| s + 1)).max()?;
-            let row = |i: usize| (first + i.min(rows - 1)) * d + head * dh;
-            let cache = (segment.sequence * heads + head) * slots * dh;
-            let groups = most.div_ceil(SIDE_BY_SIDE);
+        let (before, segment, tile) = locate(&self.pass.segments, tile, tiles)?;
+        let first: usize = before.iter().map(&part).sum();
+        let rows = (part(segment) - tile * TILE).min(TILE);
+        let first = first + tile * TILE;
+        let in_pass = segment.first_row + segment.rows - part(segment) + tile * TILE;
+        let sees = self.pass.sees.get(in_pass..in_pass + rows)?;
+        let seen: [usize; TILE] = std::array::from_fn(|i| sees.get(i).map_or(0, |&s| s as usize));
+        let itself = self.pass.and_itself.get(in_pass..in_pass + rows)?;
+        let slot = |i: usize| segment.first_slot + in_pass - segment.first_row + i;
+        let besides: [Option<usize>; TILE] =
+            std::array::from_fn(|i| itself.get(i).and_then(|&yes| yes.then(|| slot(i))));
+        let most = seen.into_iter().chain(besides.into_iter().flatten().map(|s| s + 1)).max()?;
+        let row = |i: usize| (first + i.min(rows - 1)) * d + head * dh;
+        let cache = (segment.sequence * heads + head) * self.capacity.slots * dh;
+        let groups = most.div_ceil(SIDE_BY_SIDE);
+        // SAFETY: see above.
+        let head = unsafe {
+            Head {
+                queries: std::array::from_fn(|i| self.q.read(row(i)..row(i) + dh)),
+                seen,
+                besides,
+                keys: keys.read(cache..cache + groups * SIDE_BY_SIDE * dh),
+                values: values.read(cache..cache + most * dh),
+                scores,
+            }
+        };
+        attention::attend(self.machine, head, rows, |i, column, values| {
+            let at = row(i) + column;
             // SAFETY: see above.
-            let head = unsafe {
-                Head {
-                    queries: std::array::from_fn(|i| self.q.read(row(i)..row(i) + dh)),
-                    seen,
-                    besides,
-                    keys: keys.read(cache..cache + groups * SIDE_BY_SIDE * dh),
-                    values: values.read(cache..cache + most * dh),
-                    scores: &mut *scores,
-                }
-            };
-            attention::attend(self.machine, head, rows, |i, column, values| {
-                let at = row(i) + column;
-                // SAFETY: see above.
-                unsafe { self.attention.write(at..at + values.len()) }.copy_from_slice(values);
-            });
-        }
-        self.done(worker, Part::Attention)
+            unsafe { self.attention.write(at..at + values.len()) }.copy_from_slice(values);
+        });
+        Some(())
     }
 }
 

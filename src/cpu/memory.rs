@@ -41,6 +41,19 @@ impl<'a, T> Shared<'a, T> {
         unsafe { Self::new(NonNull::from(&mut *all).cast(), all.len()) }
     }
 
+    /// The numbers of a range.
+    pub(super) fn part(self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: the range is inside.
+        Self { start: unsafe { self.start.add(range.start) }, len: range.end - range.start, ..self }
+    }
+
+    /// One of `count` parts of the same length.
+    pub(super) fn share(self, index: usize, count: usize) -> Self {
+        let len = self.len / count;
+        self.part(index * len..(index + 1) * len)
+    }
+
     /// # Safety
     /// Nobody writes into the range until the borrow ends.
     #[inline(always)]

@@ -44,6 +44,9 @@ pub(super) struct Network<'a> {
     pub(super) scores: Shared<'a, f32>,
     /// The rows that the next matrix is multiplied with, rounded.
     pub(super) rounded: Shared<'a, Rounded>,
+    /// The same for up to [`ALONE`] rows, for each thread its own: h, h_out and rounded rows.
+    pub(super) own: [Shared<'a, f32>; 2],
+    pub(super) own_rounded: Shared<'a, Rounded>,
     /// The instructions for products and attention.
     pub(super) machine: Machine,
     pub(super) clock: &'a Clock,
@@ -60,13 +63,17 @@ struct Block<'a> {
     down: [Matrix<'a>; 2],
 }
 
+/// Up to so many rows, each thread makes for itself whatever a product or a head takes: sooner done than waited for.
+pub(super) const ALONE: usize = 4;
+
 /// Rows of one piece of work where each row is little: a piece for every thread even of two rows, and few pieces of many.
 pub(super) fn few(rows: usize) -> usize {
     rows.div_ceil(16).max(1)
 }
 
 // SAFETY of all borrows below: an operation reads what earlier operations wrote and writes each number in one
-// thread only, since pieces go to one thread each; a gate (`wait`) lies between an operation and the next.
+// thread only, since pieces go to one thread each; a gate (`wait`) lies between an operation and the next. (But not
+// where a thread reads what it wrote into memory of its own.)
 impl<'a> Network<'a> {
     fn matrix(&self, index: usize) -> Option<Matrix<'a>> {
         Matrix::new(self.bytes, self.weights.tensors().get(index)?)
@@ -88,10 +95,15 @@ impl<'a> Network<'a> {
     /// Waits until every thread is through with an operation, which counts as `part`. `None` if the pass is to be left.
     pub(super) fn done(&self, worker: &Worker<'_>, part: Part) -> Option<()> {
         worker.wait()?;
+        self.lap(worker, part);
+        Some(())
+    }
+
+    /// What has been done since the last lap counts as `part`.
+    pub(super) fn lap(&self, worker: &Worker<'_>, part: Part) {
         if worker.index == 0 {
             self.clock.lap(part);
         }
-        Some(())
     }
 
     pub(super) fn run<T: Element>(&self, worker: &Worker<'_>) -> Option<()> {
@@ -101,39 +113,31 @@ impl<'a> Network<'a> {
         let last = self.config.block_count - 1;
         for number in 0..last {
             let block = self.block(number)?;
-            self.norm(worker, self.x, block.attn_norm, rows, block.qkv)?;
-            matmul(self.machine, worker, block.qkv, self.rows(self.h, rows, d), |row, first, y| {
-                self.store_qkv(row, first, y)
-            });
+            let h = self.norm(worker, self.x, block.attn_norm, rows, block.qkv)?;
+            matmul(self.machine, worker, block.qkv, h, |row, first, y| self.store_qkv(row, first, y));
             self.done(worker, Part::Products)?;
-            self.cache::<T>(worker, number, rows, |row| row)?;
-            self.attend::<T>(worker, number, |s| s.rows)?;
+            self.attend::<T>(worker, number, rows, |row| row, |s| s.rows)?;
             self.feed_forward(worker, &block, self.x, rows)?;
         }
         // Behind the last block's keys and values only the rows that want logits go on.
         let block = self.block(last)?;
-        self.norm(worker, self.x, block.attn_norm, rows, block.qkv)?;
         let (q, kv) = (block.qkv.part(0, d), block.qkv.part(d, 2 * d));
-        matmul(self.machine, worker, kv, self.rows(self.h, rows, d), |row, first, y| {
-            self.store_qkv(row, d + first, y)
-        });
+        let h = self.norm(worker, self.x, block.attn_norm, rows, kv)?;
+        matmul(self.machine, worker, kv, h, |row, first, y| self.store_qkv(row, d + first, y));
         self.done(worker, Part::Products)?;
-        self.gather(worker, q)?;
-        matmul(self.machine, worker, q, self.rows(self.h_out, outputs, d), |row, first, y| {
-            self.store_qkv(row, first, y)
-        });
+        let h = self.gather(worker, h.exact, q)?;
+        matmul(self.machine, worker, q, h, |row, first, y| self.store_qkv(row, first, y));
         self.done(worker, Part::Products)?;
         let place = |row: usize| self.pass.outputs.get(row).map_or(0, |&r| r as usize);
-        self.cache::<T>(worker, last, outputs, place)?;
+        self.attend::<T>(worker, last, outputs, place, |s| s.outputs)?;
         if outputs == 0 {
             return Some(());
         }
-        self.attend::<T>(worker, last, |s| s.outputs)?;
         self.feed_forward(worker, &block, self.x_out, outputs)?;
         let end = 1 + self.config.block_count * BLOCK_TENSORS.len();
         let (output, bias, vocab) = (self.matrix(end + 2)?, self.matrix(end + 3)?, self.config.vocab_size);
-        self.norm(worker, self.x_out, [self.matrix(end)?, self.matrix(end + 1)?], outputs, output)?;
-        matmul(self.machine, worker, output, self.rows(self.h, outputs, d), |row, first, y| {
+        let h = self.norm(worker, self.x_out, [self.matrix(end)?, self.matrix(end + 1)?], outputs, output)?;
+        matmul(self.machine, worker, output, h, |row, first, y| {
             let at = row * vocab + first;
             // SAFETY: see above.
             let to = unsafe { self.logits.write(at..at + GROUP.min(vocab - first)) };
@@ -144,42 +148,64 @@ impl<'a> Network<'a> {
         self.done(worker, Part::Vocabulary)
     }
 
-    /// The first `rows` rows of `x`, `width` wide, after they have been rounded if that is necessary.
-    fn rows(&self, x: Shared<'a, f32>, rows: usize, width: usize) -> Rows<'a> {
-        // SAFETY: see above.
-        unsafe {
-            Rows { exact: x.read(0..rows * width), rounded: self.rounded.read(0..rows * (width / BLOCK)) }
-        }
+    /// Where a thread puts what it makes of `rows` rows: into its own memory if they are few.
+    fn room<T>(
+        &self,
+        worker: &Worker<'_>,
+        rows: usize,
+        own: Shared<'a, T>,
+        all: Shared<'a, T>,
+    ) -> Shared<'a, T> {
+        if rows <= ALONE { own.share(worker.index, worker.threads()) } else { all }
     }
 
-    /// Rounds a row of `x` if `matrix`, which it will be multiplied with, asks for that.
-    fn round_row(&self, x: &[f32], row: usize, matrix: Matrix<'_>) {
-        if matrix.ty.is_quantized() {
+    /// Has `make` called for each of `rows` rows that `next` will be multiplied with: by every thread for all of them if
+    /// they are few, otherwise for its share.
+    fn each_row(
+        &self,
+        worker: &Worker<'_>,
+        rows: usize,
+        next: Matrix<'_>,
+        make: impl FnMut(usize) -> Option<()>,
+    ) -> Option<()> {
+        prepare(worker, next);
+        if rows > ALONE {
+            worker.ranges(rows, few(rows)).flatten().try_for_each(make)?;
+            return self.done(worker, Part::Rest);
+        }
+        (0..rows).try_for_each(make)?;
+        self.lap(worker, Part::Rest);
+        Some(())
+    }
+
+    /// Rounds a row of `x` if `next`, which it will be multiplied with, asks for that.
+    fn round_row(&self, x: &[f32], row: usize, rounded: Shared<'a, Rounded>, next: Matrix<'_>) {
+        if next.ty.is_quantized() {
             let blocks = x.len() / BLOCK;
             // SAFETY: see above.
-            round_row(x, Kind::of(matrix.ty), unsafe {
-                self.rounded.write(row * blocks..(row + 1) * blocks)
-            });
+            round_row(x, Kind::of(next.ty), unsafe { rounded.write(row * blocks..(row + 1) * blocks) });
         }
     }
 
-    /// Rounds rows of `x`.
+    /// Rows of `x` for the product with `next`.
     fn round(
         &self,
         worker: &Worker<'_>,
-        x: Shared<'_, f32>,
+        x: Shared<'a, f32>,
         (rows, width): (usize, usize),
-        matrix: Matrix<'_>,
-    ) -> Option<()> {
-        if !matrix.ty.is_quantized() {
-            return Some(());
+        next: Matrix<'_>,
+    ) -> Option<Rows<'a>> {
+        // SAFETY: see above.
+        let exact = unsafe { x.read(0..rows * width) };
+        let rounded = self.room(worker, rows, self.own_rounded, self.rounded);
+        if next.ty.is_quantized() {
+            self.each_row(worker, rows, next, |row| {
+                self.round_row(&exact[row * width..(row + 1) * width], row, rounded, next);
+                Some(())
+            })?;
         }
-        for row in worker.ranges(rows, few(rows)).flatten() {
-            // SAFETY: see above.
-            self.round_row(unsafe { x.read(row * width..(row + 1) * width) }, row, matrix);
-        }
-        prepare(worker, matrix);
-        self.done(worker, Part::Rest)
+        // SAFETY: see above.
+        Some(Rows { exact, rounded: unsafe { rounded.read(0..rows * (width / BLOCK)) } })
     }
 
     /// x = the tokens' embeddings, and each row's rotation.
@@ -198,7 +224,7 @@ impl<'a> Network<'a> {
         self.done(worker, Part::Rest)
     }
 
-    /// h = norm(x), for the product with `next`.
+    /// norm(x), for the product with `next`.
     fn norm(
         &self,
         worker: &Worker<'_>,
@@ -206,34 +232,53 @@ impl<'a> Network<'a> {
         [weight, bias]: [Matrix<'_>; 2],
         rows: usize,
         next: Matrix<'_>,
-    ) -> Option<()> {
+    ) -> Option<Rows<'a>> {
         let d = self.config.embedding_length;
-        for row in worker.ranges(rows, few(rows)).flatten() {
+        self.make(worker, self.own[0], self.h, rows, next, |row, h| {
             // SAFETY: see above.
-            let (x, h) = unsafe { (x.read(row * d..(row + 1) * d), self.h.write(row * d..(row + 1) * d)) };
+            let x = unsafe { x.read(row * d..(row + 1) * d) };
             layer_norm(x, weight, bias, self.config.layer_norm_epsilon, h);
-            self.round_row(h, row, next);
-        }
-        prepare(worker, next);
-        self.done(worker, Part::Rest)
+            Some(())
+        })
     }
 
-    /// x_out and h_out = the rows of x and h that want logits, the latter for the product with `next`.
-    fn gather(&self, worker: &Worker<'_>, next: Matrix<'_>) -> Option<()> {
-        let d = self.config.embedding_length;
-        for row in worker.ranges(self.pass.outputs.len(), few(self.pass.outputs.len())).flatten() {
+    /// x_out = the rows of x that want logits. Returns those of `h`, for the product with `next`.
+    fn gather(&self, worker: &Worker<'_>, h: &[f32], next: Matrix<'_>) -> Option<Rows<'a>> {
+        let (d, outputs) = (self.config.embedding_length, self.pass.outputs.len());
+        self.make(worker, self.own[1], self.h_out, outputs, next, |row, to| {
             let from = *self.pass.outputs.get(row)? as usize;
-            let (from, to) = (from * d..(from + 1) * d, row * d..(row + 1) * d);
-            // SAFETY: see above.
-            unsafe {
-                self.x_out.write(to.clone()).copy_from_slice(self.x.read(from.clone()));
-                let h = self.h_out.write(to);
-                h.copy_from_slice(self.h.read(from));
-                self.round_row(h, row, next);
+            let from = from * d..(from + 1) * d;
+            to.copy_from_slice(&h[from.clone()]);
+            if outputs > ALONE || worker.index == 0 {
+                // SAFETY: see above; if each thread makes all rows, the first one does this.
+                unsafe { self.x_out.write(row * d..(row + 1) * d).copy_from_slice(self.x.read(from)) };
             }
-        }
-        prepare(worker, next);
-        self.done(worker, Part::Rest)
+            Some(())
+        })
+    }
+
+    /// Rows as wide as the model that `make` makes, in `own` or in `all` memory, for the product with `next`.
+    fn make(
+        &self,
+        worker: &Worker<'_>,
+        own: Shared<'a, f32>,
+        all: Shared<'a, f32>,
+        rows: usize,
+        next: Matrix<'_>,
+        make: impl Fn(usize, &mut [f32]) -> Option<()>,
+    ) -> Option<Rows<'a>> {
+        let d = self.config.embedding_length;
+        let h = self.room(worker, rows, own, all);
+        let rounded = self.room(worker, rows, self.own_rounded, self.rounded);
+        self.each_row(worker, rows, next, |row| {
+            // SAFETY: see above.
+            let h = unsafe { h.write(row * d..(row + 1) * d) };
+            make(row, h)?;
+            self.round_row(h, row, rounded, next);
+            Some(())
+        })?;
+        // SAFETY: see above.
+        Some(unsafe { Rows { exact: h.read(0..rows * d), rounded: rounded.read(0..rows * (d / BLOCK)) } })
     }
 
     /// Stores columns `first..` of a row of queries, keys and values. (A group of eight never crosses from one
@@ -263,28 +308,22 @@ impl<'a> Network<'a> {
             let to = eight(to, at).as_chunks_mut().0;
             to.iter_mut().for_each(|to| F32x8::load(to).add(y).store(to));
         };
-        self.round(worker, self.attention, (rows, d), block.attn_output)?;
-        matmul(
-            self.machine,
-            worker,
-            block.attn_output,
-            self.rows(self.attention, rows, d),
-            |row, first, y| {
-                add(x, row * d + first, F32x8::load(y));
-            },
-        );
+        let attention = self.round(worker, self.attention, (rows, d), block.attn_output)?;
+        matmul(self.machine, worker, block.attn_output, attention, |row, first, y| {
+            add(x, row * d + first, F32x8::load(y));
+        });
         self.done(worker, Part::Products)?;
         let [up, up_bias] = block.up;
-        self.norm(worker, x, block.ffn_norm, rows, up)?;
-        matmul(self.machine, worker, up, self.rows(self.h, rows, d), |row, first, y| {
+        let h = self.norm(worker, x, block.ffn_norm, rows, up)?;
+        matmul(self.machine, worker, up, h, |row, first, y| {
             let y = gelu(F32x8::load(y).add(up_bias.eight(first)));
             let to = eight(self.up, row * f + first).as_chunks_mut().0;
             to.iter_mut().for_each(|to| y.store(to));
         });
         self.done(worker, Part::Products)?;
         let [down, down_bias] = block.down;
-        self.round(worker, self.up, (rows, f), down)?;
-        matmul(self.machine, worker, down, self.rows(self.up, rows, f), |row, first, y| {
+        let hidden = self.round(worker, self.up, (rows, f), down)?;
+        matmul(self.machine, worker, down, hidden, |row, first, y| {
             add(x, row * d + first, F32x8::load(y).add(down_bias.eight(first)));
         });
         self.done(worker, Part::Products)

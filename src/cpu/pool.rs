@@ -215,6 +215,11 @@ impl Team {
 }
 
 impl Worker<'_> {
+    /// Threads of the pool.
+    pub(super) fn threads(&self) -> usize {
+        self.team.size
+    }
+
     /// The pieces of an operation that are this thread's: each of `0..count` goes to one thread, whoever is free.
     pub(super) fn pieces(&self, count: usize) -> impl Iterator<Item = usize> {
         let next = &self.team.next;
