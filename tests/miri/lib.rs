@@ -6,6 +6,7 @@ mod error;
 
 #[path = "../../src/cpu"]
 mod cpu {
+    mod gate;
     mod memory;
     mod pool;
 }
