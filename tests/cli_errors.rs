@@ -113,6 +113,26 @@ fn verify_says_which_models_it_replays() {
 }
 
 #[test]
+fn a_made_up_model_replaces_no_file_unasked() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let model = path.display().to_string();
+    std::fs::write(&path, "dear").unwrap();
+    let write = ["bench", "--shape", "fairy", "--write", &model];
+    refused(&write, 2, "--force");
+    refused(&[&write[..], &["--force", "--type", "q8_0,q4_k"]].concat(), 2, "one --type");
+    refused(&["bench", "--shape", "fairy", "--force"], 2, "--write");
+    assert_eq!(std::fs::read(&path).unwrap(), b"dear");
+    for ty in ["q4_k", "f16"] {
+        let made = esolm(&[&write[..], &["--force", "--type", ty]].concat());
+        assert!(made.status.success(), "{}", err(&made));
+        let about = out(&esolm(&["inspect", &model]));
+        assert!(about.lines().any(|l| l.contains("ffn") && l.contains(ty)), "{about}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn a_text_is_not_lost_with_the_file_beside_it() {
     let dir = tempfile::tempdir().unwrap();
     let no_place = dir.path().join("no/place").display().to_string();

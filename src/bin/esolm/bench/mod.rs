@@ -4,10 +4,11 @@ mod machine;
 mod made_up;
 mod measure;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use esolm::config::Variant;
+use esolm::convert::{QuantizeOptions, quantize};
 use esolm::gguf::TensorType;
 use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, Model, Result, Sampling};
 use serde_json::{Value, json};
@@ -53,9 +54,12 @@ pub struct Args {
     /// Kind of a made-up model.
     #[arg(long, default_value = "b", value_parser = ["a", "b", "mdlm", "ar"], value_name = "VARIANT")]
     variant: String,
-    /// Write the made-up model to a file, and measure nothing.
+    /// Write the made-up model, of one type, to a file, and measure nothing.
     #[arg(long, value_name = "FILE", requires = "shape")]
     write: Option<PathBuf>,
+    /// Replace the file of --write if it exists.
+    #[arg(short, long, requires = "write")]
+    force: bool,
     /// Texts written side by side.
     #[arg(long, value_delimiter = ',', default_value = "1", value_name = "B,..")]
     batch: Vec<usize>,
@@ -114,10 +118,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.repeat == 0 || args.batch.contains(&0) {
         return Err(Error::InvalidArgument("--repeat and --batch must be at least 1".into()));
     }
-    if let (Some(path), Some(shape), Some(name)) = (&args.write, args.shape, args.types.first()) {
-        let io = |source| Error::Io { file: path.display().to_string(), source };
-        std::fs::copy(&made_up(args, shape, name)?.path, path).map_err(io)?;
-        return Ok(ExitCode::SUCCESS);
+    if let (Some(path), Some(shape)) = (&args.write, args.shape) {
+        return write(args, shape, path);
     }
     let subjects = subjects(args)?;
     let mut cases = Vec::new();
@@ -167,7 +169,7 @@ fn subjects(args: &Args) -> Result<Vec<Subject>> {
         return Ok(vec![Subject::open(name, None, || args.model.open(&args.compute.device))?]);
     };
     let subject = |name: &String| {
-        let file = made_up(args, shape, name)?;
+        let file = made_up(args, shape, tensor_type(name)?)?;
         let path = file.path.clone();
         let options = args.model.options(&args.compute.device);
         Subject::open(name.clone(), Some(file), || Model::open(&path, &options))
@@ -175,12 +177,24 @@ fn subjects(args: &Args) -> Result<Vec<Subject>> {
     args.types.iter().map(subject).collect()
 }
 
-/// A made-up model whose matrices have the type `name`.
-fn made_up(args: &Args, shape: Shape, name: &str) -> Result<MadeUp> {
+/// Writes the made-up model to `path`, whole or not at all.
+fn write(args: &Args, shape: Shape, path: &Path) -> Result<ExitCode> {
+    let [name] = args.types.as_slice() else {
+        return Err(Error::InvalidArgument("--write takes one --type: it writes one file".into()));
+    };
+    let options = QuantizeOptions { force: args.force, ..QuantizeOptions::new(tensor_type(name)?) };
+    quantize(&made_up(args, shape, TensorType::F16)?.path, path, &options, &mut |_| ())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A made-up model whose matrices have the type `ty`.
+fn made_up(args: &Args, shape: Shape, ty: TensorType) -> Result<MadeUp> {
     let variant = Variant::from_name(&args.variant).unwrap_or(Variant::EsoB);
-    let ty = TensorType::from_name(name)
-        .ok_or_else(|| Error::InvalidArgument(format!("there is no type '{name}'")))?;
     MadeUp::write(&shape.config(variant, args.length), ty)
+}
+
+fn tensor_type(name: &str) -> Result<TensorType> {
+    TensorType::from_name(name).ok_or_else(|| Error::InvalidArgument(format!("there is no type '{name}'")))
 }
 
 impl Subject {
