@@ -133,6 +133,18 @@ fn a_made_up_model_replaces_no_file_unasked() {
 }
 
 #[test]
+fn a_prompt_without_its_option_is_told_where_it_goes() {
+    refused(&["generate", "Once upon"], 2, "-p \"Once upon\"");
+    refused(&["generate", "-n", "8", "-p", "Once", "upon"], 2, "in quotes");
+    // Where no prompt can be meant there is no such advice.
+    for args in [&["generate", "--upon"][..], &["devices", "Once upon"], &["generate", "-n"]] {
+        let output = esolm(args);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(!err(&output).contains("-p"), "{}", err(&output));
+    }
+}
+
+#[test]
 fn a_text_is_not_lost_with_the_file_beside_it() {
     let dir = tempfile::tempdir().unwrap();
     let no_place = dir.path().join("no/place").display().to_string();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Sampling, Step, Template};
 use serde_json::json;
 
@@ -95,6 +96,19 @@ Examples:
   esolm generate -p \" Then\" -n 128 --state king.state
   # For programs
   esolm generate -p - --json < prompt.txt";
+
+/// Says how a prompt is given where one stands alone: the likeliest first thing to try.
+pub fn with_tip(mut error: clap::Error) -> clap::Error {
+    let here = std::env::args_os().nth(1).is_some_and(|command| command == "generate");
+    if let (true, ErrorKind::UnknownArgument, Some(ContextValue::String(text))) =
+        (here, error.kind(), error.get(ContextKind::InvalidArg))
+        && !text.starts_with('-')
+    {
+        let tip = format!("a prompt goes with -p, in quotes: esolm generate -p \"{text}\"");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let started = Instant::now();
