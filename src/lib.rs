@@ -26,7 +26,8 @@
 //! which tokens of each `sequence` come next (`plan`, from `order` and `schedule`), each `step` sends them through the
 //! network (`forward`, or on the CPU `cpu`), a `constraint` may change the logits, and the `sampler` makes tokens of
 //! them; `adaptive` steps keep only what the model is sure of. The `tokenizer` makes text of tokens, a `template` tokens
-//! and holes of text. A `state` is what a context knows, as bytes. The other way round, `score` and `bound` say how
+//! and holes of text. A `state` is what a context knows, as bytes; an
+//! `output` is a file that gets its name when it is whole. The other way round, `score` and `bound` say how
 //! likely a given text is.
 //!
 //! ## Threads
@@ -54,6 +55,7 @@ mod kv_cache;
 mod log;
 mod model;
 mod order;
+mod output;
 mod plan;
 mod profile;
 #[cfg(feature = "convert")]

@@ -5,12 +5,16 @@
 //! for each sequence its length, how many tokens are known, for how many slots there are keys and values, a position and a
 //! token for each known one in generation order, and the keys and values; and a CRC-32 of everything before it.
 
+use std::io::Write;
+use std::path::Path;
+
 use crate::config::{Config, Variant};
 use crate::context::Context;
 use crate::cpu::Slots;
 use crate::error::{Error, Result};
 use crate::kv_cache::KvType;
 use crate::order;
+use crate::output::PendingFile;
 use crate::sampler::Sampling;
 use crate::sequence::Sequence;
 
@@ -69,6 +73,20 @@ impl Context {
         let crc = crc32fast::hash(&out);
         out.extend(crc.to_le_bytes());
         Ok(out)
+    }
+
+    /// Writes what [`Context::save`] gives to a file. One that is there is replaced when the new one is whole and on the
+    /// disk, not before.
+    ///
+    /// # Errors
+    /// As [`Context::save`]; [`Error::Io`]; [`Error::InvalidArgument`] if `path` is a directory or no file name.
+    pub fn save_to(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let state = self.save()?;
+        let pending = PendingFile::create(path, true)?;
+        pending.file().write_all(&state).map_err(|e| Error::io(path, e))?;
+        pending.commit()?;
+        Ok(())
     }
 
     /// The bytes that [`Context::save`] would give, which takes no time.

@@ -207,7 +207,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     // Behind the text, which is not lost if a file cannot be written.
     if let Some(file) = &args.state {
-        replace(file, &context.save()?).map_err(|source| io_error(file, source))?;
+        context.save_to(file)?;
     }
     if let Some(file) = &args.plot {
         let plot = Plot {
@@ -219,17 +219,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         crate::write(file, &plot.svg())?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Writes a file whole, or leaves what was there.
-fn replace(file: &Path, content: &[u8]) -> std::io::Result<()> {
-    let mut partial = file.as_os_str().to_owned();
-    partial.push(".partial");
-    let written = std::fs::write(&partial, content).and_then(|()| std::fs::rename(&partial, file));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    written
 }
 
 /// Goes on from a saved state: the prompts come behind what is there.
