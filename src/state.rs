@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::cpu::Slots;
 use crate::error::{Error, Result};
 use crate::kv_cache::KvType;
+use crate::log::{LogLevel, log};
 use crate::order;
 use crate::output::PendingFile;
 use crate::sampler::Sampling;
@@ -112,7 +113,8 @@ impl Context {
     }
 
     /// Takes up a saved state in place of the current generation: its tokens are known, no steps are left, and
-    /// [`Context::extend`] goes on. Keys and values of another precision than this context's are computed again.
+    /// [`Context::extend`] goes on. Keys and values of another precision than this context's are computed again, as a
+    /// message (see [`crate::set_log_receiver`]) says.
     ///
     /// # Errors
     /// [`Error::BadFile`] if the bytes are damaged or of another model; [`Error::InvalidArgument`] if the context is
@@ -127,6 +129,7 @@ impl Context {
         self.start(saved.len(), Sampling::default());
         let usable = kv == Some(self.engine.capacity.kv);
         let mask = self.session.mask;
+        let mut again = false;
         for (number, saved) in saved.iter().enumerate() {
             let slots = Slots { sequence: number, count: saved.committed };
             let loaded = usable && self.engine.load_cache(slots, saved.cache)?;
@@ -137,6 +140,17 @@ impl Context {
             sequence.order.clear();
             sequence.order.extend(saved.known.iter().map(|(position, _)| position));
             sequence.committed = if loaded { saved.committed } else { 0 };
+            again |= sequence.revealed > 0 && !loaded;
+        }
+        if again {
+            let there = kv.map_or("none".into(), |kv| format!("{kv:?}"));
+            let here = self.engine.capacity.kv;
+            log(
+                LogLevel::Info,
+                &format!(
+                    "saved state: keys and values ({there}) are computed again for this context ({here:?})"
+                ),
+            );
         }
         self.session.count_steps();
         Ok(())
