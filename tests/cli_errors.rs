@@ -122,6 +122,7 @@ fn a_made_up_model_replaces_no_file_unasked() {
     refused(&write, 2, "--force");
     refused(&[&write[..], &["--force", "--type", "q8_0,q4_k"]].concat(), 2, "one --type");
     refused(&["bench", "--shape", "fairy", "--force"], 2, "--write");
+    refused(&["bench", "--type", "q4_k"], 2, "--shape");
     assert_eq!(std::fs::read(&path).unwrap(), b"dear");
     for ty in ["q4_k", "f16"] {
         let made = esolm(&[&write[..], &["--force", "--type", ty]].concat());

@@ -48,11 +48,11 @@ pub struct Args {
     /// A made-up model of a published size with random weights, in place of a file.
     #[arg(long, value_enum, value_name = "SHAPE", conflicts_with = "model")]
     shape: Option<Shape>,
-    /// Types of a made-up model's matrices.
-    #[arg(long = "type", value_delimiter = ',', default_value = "q8_0", value_parser = TYPES, value_name = "TYPE,..")]
+    /// Types of a made-up model's matrices (with --shape).
+    #[arg(long = "type", value_delimiter = ',', default_value = "q8_0", requires = "shape", value_parser = TYPES, value_name = "TYPE,..")]
     types: Vec<String>,
-    /// Kind of a made-up model.
-    #[arg(long, default_value = "b", value_parser = ["a", "b", "mdlm", "ar"], value_name = "VARIANT")]
+    /// Kind of a made-up model (with --shape): Eso-LM (B), Eso-LM (A), MDLM or autoregressive.
+    #[arg(long, default_value = "b", requires = "shape", value_parser = ["b", "a", "mdlm", "ar"], value_name = "VARIANT")]
     variant: String,
     /// Write the made-up model, of one type, to a file, and measure nothing.
     #[arg(long, value_name = "FILE", requires = "shape")]
@@ -63,7 +63,7 @@ pub struct Args {
     /// Texts written side by side.
     #[arg(long, value_delimiter = ',', default_value = "1", value_name = "B,..")]
     batch: Vec<usize>,
-    /// Shares of the tokens that diffusion writes.
+    /// Shares of the tokens that diffusion writes, 0 to 1.
     #[arg(long, value_delimiter = ',', default_value = "1", value_name = "A,..")]
     alpha0: Vec<f64>,
     /// Numbers of steps of the diffusion phase.
@@ -72,10 +72,10 @@ pub struct Args {
     /// Tokens of a text; the model's context length if not given. A made-up model can be made longer.
     #[arg(short = 'n', long = "length", default_value_t = 0, hide_default_value = true, value_name = "LEN")]
     length: usize,
-    /// Nucleus; 1 draws from all tokens.
+    /// Nucleus, above 0 to 1; 1 draws from all tokens.
     #[arg(long, default_value_t = 0.9, value_name = "P")]
     top_p: f32,
-    /// Who computes on the CPU.
+    /// Who computes on the CPU: this library's own kernels, or ggml's. (Other devices are always ggml's.)
     #[arg(long, value_delimiter = ',', default_value = "own", value_parser = ["own", "ggml"], value_name = "WHO,..")]
     kernels: Vec<String>,
     #[command(flatten)]
@@ -86,10 +86,11 @@ pub struct Args {
     /// Also say where a step's time goes (with this library's own kernels).
     #[arg(long)]
     profile: bool,
-    /// Also write the results, every single time among them, as JSON; `-` is standard output.
+    /// Also write the results, every single time among them, to this file, as JSON. A file that exists is replaced; `-` is
+    /// standard output, in place of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Also draw the speeds over T, as SVG.
+    /// Also draw the speeds over T into this file, as SVG. A file that exists is replaced.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 }
