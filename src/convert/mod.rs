@@ -13,7 +13,6 @@ mod fold;
 mod imatrix;
 mod importance;
 mod lightning;
-mod opcode;
 mod pack;
 mod pickle;
 mod policy;
