@@ -37,7 +37,7 @@ pub enum Kernels {
     /// 8 is ggml's all the same.)
     #[default]
     Own,
-    /// ggml's.
+    /// ggml's. They do not look for keys and values that an f16 cache cannot hold (see [`KvType::F16`]).
     Ggml,
 }
 
