@@ -172,8 +172,8 @@
 #define ESOLM_MODE_COPY 1
 
 /*
- esolm_context_params.kv_type: half precision. A model whose keys or values reach 65520 needs ESOLM_KV_F32; on the CPU
- its passes end with ESOLM_ERR_NOT_FINITE.
+ esolm_context_params.kv_type: half precision. A model whose keys or values reach 65520 needs ESOLM_KV_F32: this
+ library's kernels end a pass that has one with ESOLM_ERR_NOT_FINITE, ggml's make infinity of it.
  */
 #define ESOLM_KV_F16 0
 
@@ -189,7 +189,7 @@
 #define ESOLM_KERNELS_OWN 0
 
 /*
- esolm_context_params.kernels: ggml's.
+ esolm_context_params.kernels: ggml's. They do not look for keys and values that ESOLM_KV_F16 cannot hold.
  */
 #define ESOLM_KERNELS_GGML 1
 

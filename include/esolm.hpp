@@ -27,7 +27,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -188,6 +190,13 @@ struct ScoreParams : esolm_score_params {
 };
 struct GenerateParams : esolm_generate_params {
     GenerateParams() { esolm_generate_params_init(this, sizeof(esolm_generate_params)); }
+
+    /*
+     * In place of `logits`: sees and changes the logits that a token is drawn from, as esolm_logits_callback does, and
+     * returns whether to go on. The context keeps a copy for the steps of its generation. An exception of it ends the
+     * step and arrives at the caller; both leave the generation as it was before the step.
+     */
+    std::function<bool(const esolm_choice &, Span<float>)> on_logits;
 };
 
 /* A prompt of tokens that are kept elsewhere; with positions, one for each token. */
@@ -234,6 +243,59 @@ inline Result<std::vector<esolm_device_info>> devices()
     }
     return infos;
 }
+
+/* Receives a message: its level (ESOLM_LOG_ERROR to ESOLM_LOG_DEBUG), and text that is valid during the call. */
+using Log = std::function<void(std::int32_t level, std::string_view message)>;
+
+namespace detail {
+/* Where messages go. It is never destroyed, for a thread may outlive what main left. */
+struct LogSink {
+    std::mutex guard;
+    std::shared_ptr<const Log> log;
+
+    static LogSink &get()
+    {
+        static LogSink &sink = *new LogSink;
+        return sink;
+    }
+
+    static void call(std::int32_t level, const char *message, void *)
+    {
+        const std::shared_ptr<const Log> log = get().current();
+        if (!log)
+            return;
+#ifndef ESOLM_NO_EXCEPTIONS
+        try {
+            (*log)(level, message);
+        } catch (...) {
+        }
+#else
+        (*log)(level, message);
+#endif
+    }
+
+    std::shared_ptr<const Log> current()
+    {
+        std::lock_guard<std::mutex> held(guard);
+        return log;
+    }
+
+    void set(std::shared_ptr<const Log> with)
+    {
+        std::unique_lock<std::mutex> held(guard);
+        log.swap(with);
+        esolm_set_log_callback(log ? &call : nullptr, nullptr);
+        held.unlock(); /* before the old one goes, which may have a last word */
+    }
+};
+} // namespace detail
+
+/*
+ * Sends all later messages of this process's esolm to `log`, on the threads that they come from, several at once;
+ * nothing, as at the start, is silence. What `log` holds lives until its last call is over. An exception of it is
+ * dropped.
+ */
+inline void set_log(Log log) { detail::LogSink::get().set(log ? std::make_shared<const Log>(std::move(log)) : nullptr); }
 
 /* What the model in a file and a context of it would take, without opening it. */
 inline Result<esolm_memory_use> estimate_memory(const std::string &path, const ModelParams &model = {},
@@ -399,8 +461,12 @@ public:
     /* To the end. */
     Result<void> generate(Prompts prompts, const GenerateParams &params = {})
     {
-        return detail::checked(
-            esolm_generate(handle_.get(), prompts.data(), prompts.size(), &params, nullptr, nullptr));
+        esolm_step_info info{};
+        std::int32_t done = 0;
+        esolm_status status = started(esolm_begin, prompts, params);
+        while (!status && !done)
+            status = stepped(info, done);
+        return detail::checked(status);
     }
 
     /*
@@ -409,21 +475,20 @@ public:
      */
     template <class F> Result<bool> generate(Prompts prompts, const GenerateParams &params, F &&on_step)
     {
-        Watcher<std::remove_reference_t<F>> watcher{on_step};
-        esolm_status status = esolm_generate(handle_.get(), prompts.data(), prompts.size(), &params,
-                                             &Watcher<std::remove_reference_t<F>>::call, &watcher);
-#ifndef ESOLM_NO_EXCEPTIONS
-        if (watcher.thrown)
-            std::rethrow_exception(watcher.thrown);
-#endif
-        if (status && !watcher.stopped)
+        esolm_step_info info{};
+        std::int32_t done = 0;
+        esolm_status status = started(esolm_begin, prompts, params);
+        while (!status && !(status = stepped(info, done)) && !done)
+            if (!on_step(seen(info)))
+                return false;
+        if (status)
             return detail::fail<bool>(status);
-        return !watcher.stopped;
+        return true;
     }
 
     Result<void> begin(Prompts prompts, const GenerateParams &params = {})
     {
-        return detail::checked(esolm_begin(handle_.get(), prompts.data(), prompts.size(), &params));
+        return detail::checked(started(esolm_begin, prompts, params));
     }
 
     /* The next step, nothing at the end. */
@@ -431,7 +496,7 @@ public:
     {
         esolm_step_info info{};
         std::int32_t done = 0;
-        if (esolm_status status = esolm_step(handle_.get(), &info, &done))
+        if (esolm_status status = stepped(info, done))
             return detail::fail<std::optional<Step>>(status);
         return done ? std::optional<Step>() : std::optional<Step>(seen(info));
     }
@@ -439,7 +504,7 @@ public:
     /* Goes on with what is there, to a longer text; step runs it. */
     Result<void> extend(Prompts prompts, const GenerateParams &params = {})
     {
-        return detail::checked(esolm_extend(handle_.get(), prompts.data(), prompts.size(), &params));
+        return detail::checked(started(esolm_extend, prompts, params));
     }
 
     /* What is known of the generation, for restore. */
@@ -452,7 +517,7 @@ public:
     }
     Result<void> restore(Span<const std::uint8_t> bytes)
     {
-        return detail::checked(esolm_state_restore(handle_.get(), bytes.data(), bytes.size()));
+        return forgotten(esolm_state_restore(handle_.get(), bytes.data(), bytes.size()));
     }
 
     /* Stops what runs on this context, and all that comes later, until cancel_reset; from any thread. */
@@ -460,7 +525,7 @@ public:
     void cancel_reset() const noexcept { esolm_cancel_reset(handle_.get()); }
 
     /* Forgets the generation. */
-    Result<void> reset() { return detail::checked(esolm_context_reset(handle_.get())); }
+    Result<void> reset() { return forgotten(esolm_context_reset(handle_.get())); }
 
     Result<std::vector<std::uint32_t>> tokens(std::size_t sequence = 0)
     {
@@ -546,31 +611,65 @@ private:
     }
 
     /* Between the C callback and a C++ one: no exception may cross the library. */
-    template <class F> struct Watcher {
-        F &on_step;
-        bool stopped = false;
+    struct Editor {
+        std::function<bool(const esolm_choice &, Span<float>)> edit;
 #ifndef ESOLM_NO_EXCEPTIONS
         std::exception_ptr thrown = nullptr;
 #endif
 
-        static std::int32_t call(const esolm_step_info *info, void *user_data)
+        static std::int32_t call(const esolm_choice *choice, float *logits, void *user_data)
         {
-            auto &self = *static_cast<Watcher *>(user_data);
+            auto &self = *static_cast<Editor *>(user_data);
 #ifndef ESOLM_NO_EXCEPTIONS
             try {
-                self.stopped = !self.on_step(seen(*info));
+                return !self.edit(*choice, {logits, choice->n_logits});
             } catch (...) {
                 self.thrown = std::current_exception();
-                self.stopped = true;
+                return 1;
             }
 #else
-            self.stopped = !self.on_step(seen(*info));
+            return !self.edit(*choice, {logits, choice->n_logits});
 #endif
-            return self.stopped;
         }
     };
 
+    /* A generation that does not begin leaves the last one, with its function on the logits. */
+    esolm_status started(decltype(&esolm_begin) begin, Prompts prompts, const GenerateParams &params)
+    {
+        esolm_generate_params how = params;
+        std::unique_ptr<Editor> editor;
+        if (params.on_logits) {
+            editor = std::make_unique<Editor>();
+            editor->edit = params.on_logits;
+            how.logits = &Editor::call;
+            how.logits_data = editor.get();
+        }
+        esolm_status status = begin(handle_.get(), prompts.data(), prompts.size(), &how);
+        if (!status)
+            editor_ = std::move(editor);
+        return status;
+    }
+
+    esolm_status stepped(esolm_step_info &info, std::int32_t &done)
+    {
+        esolm_status status = esolm_step(handle_.get(), &info, &done);
+#ifndef ESOLM_NO_EXCEPTIONS
+        if (editor_ && editor_->thrown)
+            std::rethrow_exception(std::exchange(editor_->thrown, nullptr));
+#endif
+        return status;
+    }
+
+    /* After what ends a generation: its function on the logits goes, too. */
+    Result<void> forgotten(esolm_status status)
+    {
+        if (!status)
+            editor_.reset();
+        return detail::checked(status);
+    }
+
     explicit Context(esolm_context *context) : handle_(context) {}
+    std::unique_ptr<Editor> editor_;
     std::unique_ptr<esolm_context, Free> handle_;
 };
 

@@ -227,7 +227,31 @@ fn split(length: usize, alpha: f64, seed: u64, stream: usize) -> (Vec<u32>, usiz
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    #[test]
+    fn what_is_known_is_random_and_so_are_both_orders() {
+        // Of 3 tokens, k known ones in any order, then the others in any: 6 ways for each k.
+        const DRAWS: usize = 40_000;
+        let alpha: f64 = 0.3;
+        let mut times: BTreeMap<(Vec<u32>, usize), u32> = BTreeMap::new();
+        for stream in 0..DRAWS {
+            *times.entry(split(3, alpha, 9, stream)).or_default() += 1;
+        }
+        assert_eq!(times.len(), 24, "{times:?}");
+        for ((order, known), times) in times {
+            let orders = [6.0, 2.0, 2.0, 6.0][known];
+            let probability = alpha.powi(known as i32) * (1.0 - alpha).powi(3 - known as i32) / orders;
+            let expected = probability * DRAWS as f64;
+            let deviation = (expected * (1.0 - probability)).sqrt();
+            assert!(
+                (f64::from(times) - expected).abs() < 5.0 * deviation,
+                "{order:?}, {known}: {times}, not {expected}"
+            );
+        }
+    }
 
     #[test]
     fn an_estimates_error_is_that_of_its_draws() {

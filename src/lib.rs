@@ -22,12 +22,13 @@
 //! ## The way a token takes
 //!
 //! [`gguf`] reads a file, [`config`] says what model it holds, `model` puts its weights on a device. A `context`
-//! has the memory (`kv_cache` says what lies where) and the threads; a `request` says what is wanted; its `session` knows
-//! which tokens of each `sequence` come next (`plan`, from `order` and `schedule`), each `step` sends them through the
-//! network (`forward`, or on the CPU `cpu`), a `constraint` may change the logits, and the `sampler` makes tokens of
-//! them; `adaptive` steps keep only what the model is sure of. The `tokenizer` makes text of tokens, a `template` tokens
-//! and holes of text. A `state` is what a context knows, as bytes. The other way round, `score` and `bound` say how
-//! likely a given text is.
+//! has an `engine` with the memory (`kv_cache` says what lies where) and the threads; a `request` says what is
+//! wanted; its `session` knows which tokens of each `sequence` come next (`plan`, from `order` and `schedule`),
+//! each `step` sends them through the network (`forward`, or on the CPU `cpu`), a `constraint` may change the
+//! logits, and the `sampler` makes tokens of them; `adaptive` steps keep only what the model is sure of. The
+//! `tokenizer` makes text of tokens, a `template` tokens and holes of text. A `state` is what a context knows, as
+//! bytes; an `output` is a file that gets its name when it is whole. The other way round, `score` and `bound` say
+//! how likely a given text is.
 //!
 //! ## Threads
 //!
@@ -46,6 +47,7 @@ mod context;
 #[cfg(feature = "convert")]
 pub mod convert;
 mod cpu;
+mod engine;
 mod error;
 mod forward;
 mod ggml;
@@ -54,6 +56,7 @@ mod kv_cache;
 mod log;
 mod model;
 mod order;
+mod output;
 mod plan;
 mod profile;
 #[cfg(feature = "convert")]

@@ -5,12 +5,17 @@
 //! for each sequence its length, how many tokens are known, for how many slots there are keys and values, a position and a
 //! token for each known one in generation order, and the keys and values; and a CRC-32 of everything before it.
 
+use std::io::Write;
+use std::path::Path;
+
 use crate::config::{Config, Variant};
 use crate::context::Context;
 use crate::cpu::Slots;
 use crate::error::{Error, Result};
 use crate::kv_cache::KvType;
+use crate::log::{LogLevel, log};
 use crate::order;
+use crate::output::PendingFile;
 use crate::sampler::Sampling;
 use crate::sequence::Sequence;
 
@@ -71,6 +76,20 @@ impl Context {
         Ok(out)
     }
 
+    /// Writes what [`Context::save`] gives to a file. One that is there is replaced when the new one is whole and on the
+    /// disk, not before.
+    ///
+    /// # Errors
+    /// As [`Context::save`]; [`Error::Io`]; [`Error::InvalidArgument`] if `path` is a directory or no file name.
+    pub fn save_to(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let state = self.save()?;
+        let pending = PendingFile::create(path, true)?;
+        pending.file().write_all(&state).map_err(|e| Error::io(path, e))?;
+        pending.commit()?;
+        Ok(())
+    }
+
     /// The bytes that [`Context::save`] would give, which takes no time.
     ///
     /// # Errors
@@ -94,7 +113,8 @@ impl Context {
     }
 
     /// Takes up a saved state in place of the current generation: its tokens are known, no steps are left, and
-    /// [`Context::extend`] goes on. Keys and values of another precision than this context's are computed again.
+    /// [`Context::extend`] goes on. Keys and values of another precision than this context's are computed again, as a
+    /// message (see [`crate::set_log_receiver`]) says.
     ///
     /// # Errors
     /// [`Error::BadFile`] if the bytes are damaged or of another model; [`Error::InvalidArgument`] if the context is
@@ -109,6 +129,7 @@ impl Context {
         self.start(saved.len(), Sampling::default());
         let usable = kv == Some(self.engine.capacity.kv);
         let mask = self.session.mask;
+        let mut again = false;
         for (number, saved) in saved.iter().enumerate() {
             let slots = Slots { sequence: number, count: saved.committed };
             let loaded = usable && self.engine.load_cache(slots, saved.cache)?;
@@ -119,6 +140,17 @@ impl Context {
             sequence.order.clear();
             sequence.order.extend(saved.known.iter().map(|(position, _)| position));
             sequence.committed = if loaded { saved.committed } else { 0 };
+            again |= sequence.revealed > 0 && !loaded;
+        }
+        if again {
+            let there = kv.map_or("none".into(), |kv| format!("{kv:?}"));
+            let here = self.engine.capacity.kv;
+            log(
+                LogLevel::Info,
+                &format!(
+                    "saved state: keys and values ({there}) are computed again for this context ({here:?})"
+                ),
+            );
         }
         self.session.count_steps();
         Ok(())

@@ -113,6 +113,39 @@ fn verify_says_which_models_it_replays() {
 }
 
 #[test]
+fn a_made_up_model_replaces_no_file_unasked() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let model = path.display().to_string();
+    std::fs::write(&path, "dear").unwrap();
+    let write = ["bench", "--shape", "fairy", "--write", &model];
+    refused(&write, 2, "--force");
+    refused(&[&write[..], &["--force", "--type", "q8_0,q4_k"]].concat(), 2, "one --type");
+    refused(&["bench", "--shape", "fairy", "--force"], 2, "--write");
+    refused(&["bench", "--type", "q4_k"], 2, "--shape");
+    assert_eq!(std::fs::read(&path).unwrap(), b"dear");
+    for ty in ["q4_k", "f16"] {
+        let made = esolm(&[&write[..], &["--force", "--type", ty]].concat());
+        assert!(made.status.success(), "{}", err(&made));
+        let about = out(&esolm(&["inspect", &model]));
+        assert!(about.lines().any(|l| l.contains("ffn") && l.contains(ty)), "{about}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_prompt_without_its_option_is_told_where_it_goes() {
+    refused(&["generate", "Once upon"], 2, "-p \"Once upon\"");
+    refused(&["generate", "-n", "8", "-p", "Once", "upon"], 2, "in quotes");
+    // Where no prompt can be meant there is no such advice.
+    for args in [&["generate", "--upon"][..], &["devices", "Once upon"], &["generate", "-n"]] {
+        let output = esolm(args);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(!err(&output).contains("-p"), "{}", err(&output));
+    }
+}
+
+#[test]
 fn a_text_is_not_lost_with_the_file_beside_it() {
     let dir = tempfile::tempdir().unwrap();
     let no_place = dir.path().join("no/place").display().to_string();

@@ -179,6 +179,26 @@ fn signed(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
+fn a_state_in_a_file_is_replaced_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, folder) = (dir.path().join("a.state"), dir.path().join("folder"));
+    std::fs::create_dir(&folder).unwrap();
+    let mut context = context(&model(Variant::EsoB, 1), 2);
+    for length in [10, 20] {
+        begin(&mut context, length, 100);
+        context.save_to(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), context.save().unwrap());
+    }
+    assert!(matches!(context.save_to(dir.path().join("no/place")), Err(Error::Io { .. })));
+    assert!(matches!(context.save_to(&folder), Err(Error::InvalidArgument(_))));
+    let unable = self::context(&model(Variant::Mdlm, 1), 1);
+    let before = std::fs::read(&path).unwrap();
+    assert!(matches!(unable.save_to(&path), Err(Error::Unsupported(_))));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left behind");
+}
+
+#[test]
 fn the_cache_in_a_state_is_what_is_used() {
     let model = model(Variant::EsoB, 1);
     let mut context = context(&model, 2);

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 /// The files of src/capi, in the header's order.
-const FILES: [&str; 14] = [
+const FILES: [&str; 15] = [
     "version",
     "status",
     "log",
@@ -15,6 +15,7 @@ const FILES: [&str; 14] = [
     "tokenizer",
     "context",
     "memory",
+    "constraints",
     "request",
     "generate",
     "state",

@@ -6,16 +6,6 @@
 enum { SHORT = 12 };
 static const esolm_prompt NOTHING = {NULL, NULL, 0};
 
-static void finish(esolm_context *context, uint32_t tokens[LENGTH])
-{
-    int32_t done = 0;
-    size_t n = 0;
-    do
-        STATUS(OK, esolm_step(context, NULL, &done));
-    while (!done);
-    STATUS(OK, esolm_copy_tokens(context, 0, tokens, LENGTH, &n));
-}
-
 static void states(void)
 {
     esolm_context *context = new_context(), *other = new_context();
@@ -41,14 +31,14 @@ static void states(void)
     CHECK(n == size);
 
     STATUS(OK, esolm_extend(context, &further, 1, &longer));
-    finish(context, whole);
+    finish(context, whole, LENGTH);
     CHECK(memcmp(whole, begun, SHORT * sizeof *begun) == 0 && whole[20] == 9);
     /* From the saved state another context writes the same. */
     STATUS(OK, esolm_state_restore(other, state, size));
     STATUS(OK, esolm_copy_tokens(other, 0, again, LENGTH, &n));
     CHECK(n == SHORT && memcmp(again, begun, SHORT * sizeof *begun) == 0);
     STATUS(OK, esolm_extend(other, &further, 1, &longer));
-    finish(other, again);
+    finish(other, again, LENGTH);
     CHECK(memcmp(again, whole, sizeof whole) == 0);
 
     /* What is damaged is refused, and changes nothing. */
@@ -99,7 +89,7 @@ static void adaptive(void)
         STATUS(OK, esolm_begin(context, &NOTHING, 1, &how));
         STATUS(OK, esolm_step(context, &step, &done));
         CHECK(step.n_updates == cases[i].each && step.total >= LENGTH / cases[i].each);
-        finish(context, tokens);
+        finish(context, tokens, LENGTH);
     }
     how.confidence = 4;
     STATUS(INVALID, esolm_begin(context, &NOTHING, 1, &how));

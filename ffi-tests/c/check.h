@@ -30,6 +30,18 @@ static inline void check_status(esolm_status expected, esolm_status found, const
                esolm_last_error());
 }
 
+/* Runs the steps that are left, and reads the first sequence's tokens. */
+static inline void finish(esolm_context *context, uint32_t *tokens, size_t capacity)
+{
+    int32_t done = 0;
+    esolm_status status;
+    size_t n = 0;
+    while (!(status = esolm_step(context, NULL, &done)) && !done)
+        ;
+    STATUS(ESOLM_OK, status);
+    STATUS(ESOLM_OK, esolm_copy_tokens(context, 0, tokens, capacity, &n));
+}
+
 static int report(void)
 {
     printf("%d passed, %d failed\n", passed, failed);

@@ -253,16 +253,6 @@ static int32_t count(const esolm_step_info *step, void *user_data)
     return 0;
 }
 
-static void finish(esolm_context *context, uint32_t tokens[LENGTH])
-{
-    int32_t done = 0;
-    size_t n = 0;
-    do
-        STATUS(ESOLM_OK, esolm_step(context, NULL, &done));
-    while (!done);
-    STATUS(ESOLM_OK, esolm_copy_tokens(context, 0, tokens, LENGTH, &n));
-}
-
 /* Whenever a cancel comes, it is not lost, and what is taken up again ends as if it had not been. */
 static void cancels_at_any_time(void)
 {
@@ -307,7 +297,7 @@ static void cancels_at_any_time(void)
         STATUS(ESOLM_OK, esolm_cancel_reset(context));
         if (!begun)
             STATUS(ESOLM_OK, esolm_begin(context, &nothing, 1, &how));
-        finish(context, tokens);
+        finish(context, tokens, LENGTH);
         CHECK(memcmp(tokens, whole, sizeof whole) == 0);
     }
     esolm_context_free(context);

@@ -153,6 +153,105 @@ static void watching(const esolm::Model &model)
 #endif
 }
 
+static std::int32_t only_thirty(const esolm_choice *choice, float *logits, void *user_data)
+{
+    ++*static_cast<int *>(user_data);
+    for (std::size_t token = 0; token < choice->n_logits; token++)
+        if (token != 30)
+            logits[token] = -INFINITY;
+    return 0;
+}
+
+static void logits(const esolm::Model &model)
+{
+    esolm::ContextParams limits;
+    limits.length = 32;
+    limits.threads = 1;
+    const auto info = take(model.info());
+    const auto nothing = esolm::prompt(esolm::Template{});
+    esolm::GenerateParams plain;
+    plain.steps = 6;
+    esolm::Context made = take(esolm::Context::make(model, limits));
+    STATUS(ESOLM_OK, status_of([&] { return made.generate(nothing, plain); }));
+    const auto expected = take(made.tokens());
+
+    /* Looking changes nothing. */
+    std::size_t calls = 0;
+    esolm::GenerateParams how = plain;
+    how.on_logits = [&](const esolm_choice &choice, esolm::Span<float> logits) {
+        calls += logits.size() == info.vocab_size && choice.n_logits == logits.size() &&
+                 logits[info.mask_token] == -INFINITY && logits[5] == choice.model_logits[5];
+        return true;
+    };
+    STATUS(ESOLM_OK, status_of([&] { return made.generate(nothing, how); }));
+    CHECK(calls == 32 && take(made.tokens()) == expected);
+
+    /* Steering does, by a copy that the context keeps, wherever it goes. */
+    std::weak_ptr<int> kept;
+    {
+        auto first = std::make_shared<int>(30);
+        kept = first;
+        esolm::GenerateParams mine = plain;
+        mine.on_logits = [first](const esolm_choice &choice, esolm::Span<float> logits) {
+            for (std::size_t token = 0; token < logits.size(); token++)
+                if (token != *first + choice.position % 2)
+                    logits[token] = -INFINITY;
+            return true;
+        };
+        STATUS(ESOLM_OK, status_of([&] { return made.begin(nothing, mine); }));
+    }
+    esolm::Context context = std::move(made);
+    how.steps = 0;
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.begin(nothing, how); }));
+    how.steps = 6;
+    while (take(context.step())) {
+    }
+    const auto steered = take(context.tokens());
+    for (std::size_t i = 0; i < steered.size(); i++)
+        CHECK(steered[i] == 30 + i % 2);
+
+    /* It goes with its generation. */
+    CHECK(!kept.expired());
+    STATUS(ESOLM_OK, status_of([&] { return context.generate(nothing, plain); }));
+    CHECK(kept.expired() && take(context.tokens()) == expected);
+    auto held = std::make_shared<int>(0);
+    how.on_logits = [held](const esolm_choice &, esolm::Span<float>) { return true; };
+    STATUS(ESOLM_OK, status_of([&] { return context.begin(nothing, how); }));
+    how.on_logits = nullptr;
+    CHECK(held.use_count() == 2);
+    STATUS(ESOLM_OK, status_of([&] { return context.reset(); }));
+    CHECK(held.use_count() == 1);
+
+    /* What it stops can be taken up again. */
+    calls = 0;
+    how.on_logits = [&](const esolm_choice &, esolm::Span<float>) { return ++calls != 5; };
+    STATUS(ESOLM_ERR_CANCELLED, status_of([&] { return context.generate(nothing, how); }));
+    while (take(context.step())) {
+    }
+    CHECK(take(context.tokens()) == expected && calls > 32);
+#ifndef ESOLM_NO_EXCEPTIONS
+    calls = 0;
+    how.on_logits = [&](const esolm_choice &, esolm::Span<float>) { return ++calls == 5 ? throw 42 : true; };
+    int caught = 0;
+    try {
+        context.generate(nothing, how);
+    } catch (int number) {
+        caught = number;
+    }
+    CHECK(caught == 42 && calls == 5);
+    while (take(context.step())) {
+    }
+    CHECK(take(context.tokens()) == expected);
+#endif
+
+    /* The C way is still there. */
+    int times = 0;
+    plain.logits = only_thirty;
+    plain.logits_data = &times;
+    STATUS(ESOLM_OK, status_of([&] { return context.generate(nothing, plain); }));
+    CHECK(times == 32 && take(context.tokens()) == std::vector<std::uint32_t>(32, 30));
+}
+
 /* Holes, an order, a rule, and log-probabilities. */
 static void requests(const esolm::Model &model)
 {
@@ -233,6 +332,51 @@ static void states(const esolm::Model &model)
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return two.extend(prompt, how); }));
 }
 
+static void messages(const esolm::Model &model)
+{
+    esolm::ContextParams limits;
+    limits.length = 16;
+    limits.threads = 1;
+    esolm::Context one = take(esolm::Context::make(model, limits));
+    limits.kv_type = ESOLM_KV_F32;
+    esolm::Context two = take(esolm::Context::make(model, limits));
+    STATUS(ESOLM_OK, status_of([&] { return one.generate(esolm_prompt{}); }));
+    const auto bytes = take(one.save());
+    const auto restored = [&] { STATUS(ESOLM_OK, status_of([&] { return two.restore(bytes); })); };
+
+    const std::string says = "3: saved state: keys and values (F16) are computed again for this context (F32)";
+    std::vector<std::string> heard, last;
+    const auto into = [](std::vector<std::string> &list) {
+        return [&list](std::int32_t level, std::string_view message) {
+            list.push_back(std::to_string(level) + ": " + std::string(message));
+        };
+    };
+    /* What goes with a function may have a last word, for the next one. */
+    std::shared_ptr<int> word(new int, [&](int *number) {
+        delete number;
+        restored();
+    });
+    esolm::set_log([word = std::move(word), log = into(heard)](std::int32_t level, std::string_view message) {
+        log(level, message);
+    });
+    restored();
+    CHECK(heard == std::vector<std::string>{says});
+    esolm::set_log(into(last));
+    CHECK(heard.size() == 1 && last == std::vector<std::string>{says});
+#ifndef ESOLM_NO_EXCEPTIONS
+    esolm::set_log([&](std::int32_t, std::string_view) {
+        heard.emplace_back();
+        throw 42;
+    });
+    restored();
+    CHECK(heard.size() == 2);
+#endif
+    const std::size_t before = heard.size();
+    esolm::set_log(nullptr);
+    restored();
+    CHECK(heard.size() == before && last.size() == 1);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2)
@@ -241,8 +385,10 @@ int main(int argc, char **argv)
     esolm::Model model = take(esolm::Model::open(argv[1]));
     generations(model);
     watching(model);
+    logits(model);
     requests(model);
     scores(model);
     states(model);
+    messages(model);
     return report();
 }

@@ -284,20 +284,44 @@ func collected(t *testing.T, freed <-chan bool) {
 }
 
 func TestLog(t *testing.T) {
+	model := openModel(t)
+	one := newContext(t, model, small)
+	if err := one.Generate(context.Background(), make([]Prompt, 1), few()); err != nil {
+		t.Fatal(err)
+	}
+	state, err := one.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	precise := small
+	precise.F32Cache = true
+	two := newContext(t, model, precise)
+	restored := func() {
+		if err := two.Restore(state); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	type entry struct {
+		level   Level
+		message string
+	}
 	var guard sync.Mutex
-	messages := 0
+	var heard []entry
 	SetLog(func(level Level, message string) {
 		guard.Lock()
 		defer guard.Unlock()
-		if message != "" && level >= LevelError && level <= LevelDebug {
-			messages++
-		}
+		heard = append(heard, entry{level, message})
 	})
-	newContext(t, openModel(t), small)
+	restored()
 	SetLog(nil)
+	restored()
 	guard.Lock()
 	defer guard.Unlock()
-	t.Log(messages, "messages")
+	want := entry{LevelInfo, "saved state: keys and values (F16) are computed again for this context (F32)"}
+	if !reflect.DeepEqual(heard, []entry{want}) {
+		t.Errorf("%q", heard)
+	}
 }
 
 func TestDescription(t *testing.T) {

@@ -33,8 +33,8 @@ pub(super) struct State {
     pub(super) logits: Option<LogitsFunction>,
 }
 
-/// esolm_context_params.kv_type: half precision. A model whose keys or values reach 65520 needs ESOLM_KV_F32; on the CPU
-/// its passes end with ESOLM_ERR_NOT_FINITE.
+/// esolm_context_params.kv_type: half precision. A model whose keys or values reach 65520 needs ESOLM_KV_F32: this
+/// library's kernels end a pass that has one with ESOLM_ERR_NOT_FINITE, ggml's make infinity of it.
 pub const ESOLM_KV_F16: i32 = 0;
 /// esolm_context_params.kv_type: single precision, for exact comparisons.
 pub const ESOLM_KV_F32: i32 = 1;
@@ -42,7 +42,7 @@ pub const ESOLM_KV_F32: i32 = 1;
 /// esolm_context_params.kernels: this library's, made for few rows over a long cache. (A model whose widths are no
 /// multiples of 8 is computed by ggml's all the same.)
 pub const ESOLM_KERNELS_OWN: i32 = 0;
-/// esolm_context_params.kernels: ggml's.
+/// esolm_context_params.kernels: ggml's. They do not look for keys and values that ESOLM_KV_F16 cannot hold.
 pub const ESOLM_KERNELS_GGML: i32 = 1;
 
 /// Alignment in bytes of the memory for esolm_context_new_in.

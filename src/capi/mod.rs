@@ -10,6 +10,7 @@
 
 mod args;
 mod callback;
+mod constraints;
 mod context;
 mod device;
 mod generate;
@@ -26,6 +27,7 @@ mod tokenizer;
 mod version;
 
 pub use callback::esolm_progress_callback;
+pub use constraints::*;
 pub use context::*;
 pub use device::*;
 pub use generate::*;

@@ -3,12 +3,12 @@
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use super::output::PendingFile;
 use super::{importance, refuse_input_as_output};
 use crate::context::{Context, ContextParams, Kernels};
 use crate::error::{Error, Result};
 use crate::ggml::{Observed, observe};
 use crate::model::{LoadOptions, Model};
+use crate::output::PendingFile;
 use crate::plan::Plan;
 use crate::quality::spread;
 use crate::rng::{Purpose, Rng};

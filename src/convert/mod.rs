@@ -3,7 +3,7 @@
 //! Two kinds of input: a Lightning `.ckpt` as the training code saves it (`checkpoint`, `pickle`, `lightning`),
 //! and `model.safetensors` with its `config.json` (`safetensors`). Both become a `source`; `settings` works out
 //! the hyperparameters, `fold` what becomes of each tensor, and the weights stream through, one tensor in
-//! memory at a time, into an `output` that gets its name when it is whole.
+//! memory at a time, into an output that gets its name when it is whole.
 //!
 //! `policy` says which type each tensor gets and `pack` packs it; `quantize` does the same to a file that is GGUF
 //! already. `imatrix` finds out what each column of a matrix is worth, `importance` is the file that says so.
@@ -13,8 +13,6 @@ mod fold;
 mod imatrix;
 mod importance;
 mod lightning;
-mod opcode;
-mod output;
 mod pack;
 mod pickle;
 mod policy;
@@ -31,10 +29,10 @@ use std::path::{Path, PathBuf};
 use crate::config::{Config, TOKENIZER_KEY, Variant};
 use crate::error::{Error, Result};
 use crate::gguf::{TensorType, Value, Writer};
+use crate::output::PendingFile;
 use fold::Recipe;
 pub use imatrix::{ImatrixOptions, Observation, imatrix, observe_text};
 use importance::Importance;
-use output::PendingFile;
 use pack::Packing;
 pub use policy::{Policy, QuantConfig, Rule};
 pub use quantize::{QuantizeOptions, QuantizeReport, quantize};

@@ -5,7 +5,6 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::importance::Importance;
-use super::output::PendingFile;
 use super::pack::{Packing, count_threads};
 use super::{Policy, Progress, refuse_input_as_output};
 use crate::config::Config;
@@ -13,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::ggml::{WeightsSource, dequantize};
 use crate::gguf::{Gguf, TensorInfo, TensorType, Value, Writer};
 use crate::model::select_tensors;
+use crate::output::PendingFile;
 
 /// How to quantize a model file.
 #[derive(Debug, Clone)]

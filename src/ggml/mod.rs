@@ -15,6 +15,7 @@ mod graph;
 mod memory;
 #[cfg(feature = "convert")]
 mod observe;
+mod operations;
 mod quantize;
 mod weights;
 mod workspace;

@@ -34,7 +34,7 @@ pub struct Args {
     /// Take the last step's weights instead of their moving average (EMA).
     #[arg(long)]
     raw_weights: bool,
-    /// The kind of model, where the configuration does not say it.
+    /// The kind of model, where the configuration does not say it: Eso-LM (B), Eso-LM (A), MDLM or autoregressive.
     #[arg(long, value_parser = ["b", "a", "mdlm", "ar"])]
     variant: Option<String>,
     /// Number of attention heads, where neither configuration nor tensors say it.
@@ -43,7 +43,7 @@ pub struct Args {
     /// Longest text in tokens, where the configuration does not say it.
     #[arg(long, value_name = "N")]
     length: Option<usize>,
-    /// The token that begins a text (for a model without tokenizer that does not say)
+    /// The token that begins a text, where neither tokenizer nor configuration say it.
     #[arg(long, value_name = "ID")]
     bos: Option<u32>,
     /// The model's name in the file; the output's file name if not given.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::model_file::human_bytes;
 
-/// List the devices of this build and machine.
+/// List the devices of this build and machine, with their memory. Their names are what --device takes.
 #[derive(clap::Args)]
 pub struct Args {}
 

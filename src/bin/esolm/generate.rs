@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Sampling, Step, Template};
 use serde_json::json;
 
@@ -22,40 +23,43 @@ use crate::watch::Watch;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// How the text begins; `-` reads it from standard input, without the newline at its end. Given several times: one
-    /// text for each.
+    /// How the text begins; without it the model writes all of it. `-` reads it from standard input, without the newline
+    /// at its end. Given several times: one text for each.
     #[arg(short, long = "prompt", value_name = "TEXT")]
     prompts: Vec<String>,
-    /// A text with holes of so many tokens, such as "Once {{mask 12}} happily ever after."; its length is the text's,
-    /// unless --length is more. `-` reads it from standard input, as --prompt does. Two braces are written '{{{{'.
+    /// In place of --prompt: a text with holes of so many tokens, such as "Once {{mask 12}} happily ever after."; its
+    /// length is the text's, unless --length is more. `-` reads it from standard input, as --prompt does. Two braces are
+    /// written '{{{{'.
     #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
     template: Option<String>,
-    /// Tokens of the text, prompt included; the model's context length if not given.
+    /// Tokens of the text, prompt included: up to the model's context length, which is the default (`esolm inspect` shows
+    /// it).
     #[arg(short = 'n', long = "length", default_value_t = 0, value_name = "LEN", hide_default_value = true)]
     length: usize,
     /// Share of the tokens that diffusion writes in parallel, 0 to 1; the rest goes one by one, left to right.
     #[arg(long, default_value_t = 1.0, value_name = "A")]
     alpha0: f64,
-    /// Steps of the diffusion phase. Fewer are faster, more write better text.
+    /// Steps of the diffusion phase, if neither --schedule nor --adaptive is given. Fewer are faster, more write better
+    /// text.
     #[arg(long, default_value_t = 128, value_name = "T")]
     steps: usize,
-    /// Nucleus: draw from the most likely tokens that together have this probability.
+    /// Nucleus: draw from the most likely tokens that together have this probability, above 0 to 1; 1 is no limit.
     #[arg(long, default_value_t = 0.9, value_name = "P")]
     top_p: f32,
     /// Draw from this many most likely tokens; 0 is no limit.
     #[arg(long, default_value_t = 0, value_name = "K")]
     top_k: u32,
-    /// Temperature; 0 always takes the most likely token.
+    /// Temperature: below 1 draws likely tokens more often, above 1 less; 0 always takes the most likely one.
     #[arg(long, default_value_t = 1.0, value_name = "X")]
     temp: f32,
-    /// Go on from the state in this file, if it is there, and save the state to it at the end. The prompt is then what
-    /// comes next in the text, and --length what it grows to.
+    /// Go on from the state in this file, if it is there, and save the state to it at the end, in place of the old one.
+    /// The prompt is then what comes next in the text, and --length what it grows to. Not with --template.
     #[arg(long, value_name = "FILE", conflicts_with = "template")]
     state: Option<PathBuf>,
-    /// Seed of the random numbers; another one each time if not given.
+    /// Seed of the random numbers; another one each time if not given, which the line about the speed names.
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// Texts to write side by side.
+    /// Texts to write side by side, all from the same prompt; several prompts say themselves how many.
     #[arg(long, default_value_t = 1, value_name = "B")]
     batch: usize,
     #[command(flatten)]
@@ -64,10 +68,10 @@ pub struct Args {
     /// one with texts, tokens, orders and times.
     #[arg(long)]
     json: bool,
-    /// Show the text being unmasked, in place. Without a terminal the text is printed plainly.
+    /// Show the text being unmasked, in place. Without a terminal the text is printed plainly. Not with --json.
     #[arg(long, conflicts_with = "json")]
     watch: bool,
-    /// Draw which positions each step wrote, as SVG.
+    /// Draw which positions each step wrote into this file, as SVG. A file that exists is replaced.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// No line about the speed.
@@ -95,6 +99,19 @@ Examples:
   esolm generate -p \" Then\" -n 128 --state king.state
   # For programs
   esolm generate -p - --json < prompt.txt";
+
+/// Says how a prompt is given where one stands alone: the likeliest first thing to try.
+pub fn with_tip(mut error: clap::Error) -> clap::Error {
+    let here = std::env::args_os().nth(1).is_some_and(|command| command == "generate");
+    if let (true, ErrorKind::UnknownArgument, Some(ContextValue::String(text))) =
+        (here, error.kind(), error.get(ContextKind::InvalidArg))
+        && !text.starts_with('-')
+    {
+        let tip = format!("a prompt goes with -p, in quotes: esolm generate -p \"{text}\"");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let started = Instant::now();
@@ -193,7 +210,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     // Behind the text, which is not lost if a file cannot be written.
     if let Some(file) = &args.state {
-        replace(file, &context.save()?).map_err(|source| io_error(file, source))?;
+        context.save_to(file)?;
     }
     if let Some(file) = &args.plot {
         let plot = Plot {
@@ -205,17 +222,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         crate::write(file, &plot.svg())?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Writes a file whole, or leaves what was there.
-fn replace(file: &Path, content: &[u8]) -> std::io::Result<()> {
-    let mut partial = file.as_os_str().to_owned();
-    partial.push(".partial");
-    let written = std::fs::write(&partial, content).and_then(|()| std::fs::rename(&partial, file));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    written
 }
 
 /// Goes on from a saved state: the prompts come behind what is there.

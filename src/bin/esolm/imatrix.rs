@@ -43,7 +43,7 @@ pub struct Args {
     /// Chooses the orders.
     #[arg(long, default_value_t = 0, value_name = "S")]
     seed: u64,
-    /// CPU threads; one per core if not given.
+    /// CPU threads, up to 512; one per core if not given.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     threads: usize,
     /// Replace an output that exists.

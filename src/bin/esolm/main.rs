@@ -83,7 +83,8 @@ const RUNTIME: u8 = 4;
 fn main() -> ExitCode {
     // A number below 0 where a value is due is that value, whatever becomes of it then, and no option.
     let commands = Cli::command().mut_subcommands(|command| command.allow_negative_numbers(true));
-    let cli = Cli::from_arg_matches(&commands.get_matches()).unwrap_or_else(|error| error.exit());
+    let matches = commands.try_get_matches().unwrap_or_else(|error| generate::with_tip(error).exit());
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         Command::Generate(args) => generate::run(&args),
         Command::Score(args) => score::run(&args),

@@ -12,7 +12,7 @@ pub struct ModelArgs {
     /// The model file (GGUF). Without it: the file that ESOLM_MODEL names, else the built-in model.
     #[arg(short, long, value_name = "FILE")]
     pub model: Option<PathBuf>,
-    /// Read the file into memory instead of mapping it.
+    /// Read the file into memory instead of mapping it: slower to open, and independent of the file afterwards.
     #[arg(long)]
     pub no_mmap: bool,
 }
@@ -59,10 +59,11 @@ pub struct ComputeArgs {
     /// The device that computes: auto, cpu, or a name from `esolm devices`.
     #[arg(long, default_value = "auto", value_name = "NAME")]
     pub device: String,
-    /// CPU threads; one per core if not given.
+    /// CPU threads, up to 512; one per core if not given.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     pub threads: usize,
-    /// Precision of the K/V cache. f32 takes twice the memory.
+    /// Precision of the K/V cache (what attention keeps of each token). f32 takes twice the memory, and is needed only for
+    /// exact comparisons and where an error asks for it.
     #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
     pub kv_type: KvType,
 }

@@ -14,7 +14,7 @@ use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
 
 const HELP: &str = "\
-All files write the text in the same orders and steps, side by side: half of it (or what --alpha0 says) by diffusion in \
+All files write the text in the same orders and steps, side by side: the share --alpha0 of it by diffusion in \
 --steps steps, the rest from left to right. For each token the files' distributions are compared with BASE's. Take text \
 that the model was not trained on.
 
@@ -46,7 +46,7 @@ pub struct Args {
     /// Tokens of a window; the model's context length if not given.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "LEN")]
     length: usize,
-    /// Share of the tokens that diffusion writes, 0 to 1; what the model was trained with if not given.
+    /// Share of the tokens that diffusion writes, 0 to 1; what BASE was trained with if not given, 1 if it does not say.
     #[arg(long, value_name = "A")]
     alpha0: Option<f64>,
     /// Steps of the diffusion phase.
@@ -57,10 +57,10 @@ pub struct Args {
     seed: u64,
     #[command(flatten)]
     compute: ComputeArgs,
-    /// Write the figures to this file, as JSON.
+    /// Also write the figures to this file, as JSON. A file that exists is replaced.
     #[arg(long, value_name = "OUT")]
     json: Option<PathBuf>,
-    /// Draw size against divergence into this SVG file.
+    /// Also draw size against divergence into this file, as SVG. A file that exists is replaced.
     #[arg(long, value_name = "OUT.svg")]
     plot: Option<PathBuf>,
 }

@@ -24,7 +24,7 @@ What gets which type:
   Norms and biases are f32. The embedding (token_embd.weight) and the output matrix (output.weight) have at least six \
 bits: below q6_k they become q6_k. --keep decides otherwise, the last one that matches: PATTERN is a tensor's name with \
 * for anything; blk.last is the last block. `esolm inspect` lists the names.
-  The types in k pack 256 numbers of a row at a time. Where rows are no multiple of that, the next larger type with \
+  The types that end in k pack 256 numbers of a row at a time. Where rows are no multiple of that, the next larger type with \
 blocks of 32 is taken (q2_k, q3_k: iq4_nl; q4_k: q5_0; q5_k: q5_1; q6_k: q8_0), where they are no multiple of 32 either \
 f16, and a note says so.
 
@@ -71,7 +71,7 @@ pub struct Details {
     /// Keep the errors small where it matters: an importance matrix, made by `esolm imatrix`.
     #[arg(long, value_name = "FILE")]
     pub imatrix: Option<PathBuf>,
-    /// Threads that pack; one per core if not given.
+    /// Threads that pack, up to 512; one per core if not given.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     pub threads: usize,
 }

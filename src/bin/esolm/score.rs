@@ -42,22 +42,23 @@ pub struct Args {
     /// A text file (UTF-8); `-` reads standard input.
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     file: String,
-    /// The order in which tokens become known: left to right (unless --orders says otherwise) or random.
+    /// The order in which tokens become known: ltr (left to right), or random. Random if --orders is above 1, otherwise ltr.
     #[arg(long, value_parser = ["ltr", "random"], value_name = "ORDER")]
     order: Option<String>,
-    /// Average over this many random orders; 0 for no order at all.
+    /// Score in this many orders, of which more than one are random; 0 leaves this out. 1 if not given, 0 for MDLM.
     #[arg(long, value_name = "K")]
     orders: Option<usize>,
-    /// Share of diffusion in the bound, 0 to 1; what the model was trained with if not given.
+    /// Share of diffusion in the bound, 0 to 1; what the model was trained with if not given, 1 if it does not say.
     #[arg(long, value_name = "A")]
     alpha0: Option<f64>,
-    /// Times drawn for each window's bound; 0 for no bound.
+    /// Amounts of noise (times of the diffusion) drawn for each window's bound; 0 for no bound. 8 if not given, 0 for
+    /// autoregressive models.
     #[arg(long, value_name = "N")]
     draws: Option<usize>,
     /// Tokens of a window; the model's context length if not given.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "LEN")]
     length: usize,
-    /// Windows to score, from the beginning; 0 for all.
+    /// Windows to score, from the beginning; all if not given, or 0.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     windows: usize,
     /// Chooses orders, times and masks.

@@ -8,18 +8,18 @@ use crate::model_file::read_text;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Order and constraints")]
 pub struct SteeringArgs {
-    /// Which positions come when: random (the default), ltr (left to right), strided:S (step j writes positions j, j+S,
+    /// Which positions come when: random, ltr (left to right), strided:S (step j writes positions j, j+S,
     /// j+2S..; strided:S:shuffle in random order), blocks:S (blocks of S positions from left to right, each at random
     /// positions), or @FILE with every position once (@- is standard input).
     #[arg(long, default_value = "random", value_name = "ORDER")]
     order: String,
-    /// Tokens that each step of the diffusion phase writes, such as 1,2,4,8, or @FILE; the last goes on to the end, so
-    /// 4 is four in every step. Without it --steps decides.
+    /// How many tokens each step of the diffusion phase writes, such as 1,2,4,8, or @FILE; the last number goes on to the
+    /// end, so 4 is four in every step. Without it --steps decides.
     #[arg(long, value_name = "K,K..")]
     schedule: Option<String>,
     /// Let each step write the tokens that the model is sure of, at least one, out of W positions (default 8) that it
     /// looks at: conf:X (probability at least X), margin:X (X above the second best), entropy:X (at most X nats); each
-    /// may end in :W.
+    /// may end in :W. Takes --alpha0 1, and no --schedule.
     #[arg(long, value_name = "MEASURE:X[:W]", conflicts_with = "schedule")]
     adaptive: Option<String>,
     /// Write one of these tokens at this position of the text, or at each from the first to the last: '5= yes, no',
@@ -27,13 +27,15 @@ pub struct SteeringArgs {
     /// comma in it goes by its #ID. May be given several times, but no position twice.
     #[arg(long = "allow", value_name = "POSITION[-LAST]=TOKEN,..")]
     allowed: Vec<String>,
-    /// Never write this token. A token is a piece of text that is one, often with the space before it, or #ID.
+    /// Never write this token. A token is a piece of text that is one, often with the space before it, or #ID. May be
+    /// given several times.
     #[arg(long = "ban", value_name = "TOKEN")]
     banned: Vec<String>,
     /// Add X to a token's logit: above 0 makes it likelier, below less likely; 5 is much. Such as ' king=2.5'.
+    /// May be given several times.
     #[arg(long, value_name = "TOKEN=X", allow_hyphen_values = true)]
     bias: Vec<String>,
-    /// Above 1: tokens that are in the text already become less likely; 1.2 is usual.
+    /// Above 1: tokens that are in the text already become less likely; 1.2 is usual, 1 changes nothing.
     #[arg(long, default_value_t = 1.0, value_name = "X")]
     repetition_penalty: f32,
 }

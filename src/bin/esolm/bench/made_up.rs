@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use esolm::config::{Config, TensorSpec, Variant};
-use esolm::convert::{Policy, QuantizeOptions, quantize};
+use esolm::convert::{QuantizeOptions, quantize};
 use esolm::gguf::{TensorType, Writer};
 use esolm::{Error, Result};
 
@@ -68,7 +68,7 @@ impl MadeUp {
             return Ok(plain);
         }
         let packed = file(ty);
-        let options = QuantizeOptions { policy: Policy::new(ty), force: true, ..QuantizeOptions::new(ty) };
+        let options = QuantizeOptions { force: true, ..QuantizeOptions::new(ty) };
         quantize(&plain.path, &packed.path, &options, &mut |_| ())?;
         Ok(packed)
     }

@@ -4,10 +4,11 @@ mod machine;
 mod made_up;
 mod measure;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use esolm::config::Variant;
+use esolm::convert::{QuantizeOptions, quantize};
 use esolm::gguf::TensorType;
 use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, Model, Result, Sampling};
 use serde_json::{Value, json};
@@ -47,19 +48,22 @@ pub struct Args {
     /// A made-up model of a published size with random weights, in place of a file.
     #[arg(long, value_enum, value_name = "SHAPE", conflicts_with = "model")]
     shape: Option<Shape>,
-    /// Types of a made-up model's matrices.
-    #[arg(long = "type", value_delimiter = ',', default_value = "q8_0", value_parser = TYPES, value_name = "TYPE,..")]
+    /// Types of a made-up model's matrices (with --shape).
+    #[arg(long = "type", value_delimiter = ',', default_value = "q8_0", requires = "shape", value_parser = TYPES, value_name = "TYPE,..")]
     types: Vec<String>,
-    /// Kind of a made-up model.
-    #[arg(long, default_value = "b", value_parser = ["a", "b", "mdlm", "ar"], value_name = "VARIANT")]
+    /// Kind of a made-up model (with --shape): Eso-LM (B), Eso-LM (A), MDLM or autoregressive.
+    #[arg(long, default_value = "b", requires = "shape", value_parser = ["b", "a", "mdlm", "ar"], value_name = "VARIANT")]
     variant: String,
-    /// Write the made-up model to a file, and measure nothing.
+    /// Write the made-up model, of one type, to a file, and measure nothing.
     #[arg(long, value_name = "FILE", requires = "shape")]
     write: Option<PathBuf>,
+    /// Replace the file of --write if it exists.
+    #[arg(short, long, requires = "write")]
+    force: bool,
     /// Texts written side by side.
     #[arg(long, value_delimiter = ',', default_value = "1", value_name = "B,..")]
     batch: Vec<usize>,
-    /// Shares of the tokens that diffusion writes.
+    /// Shares of the tokens that diffusion writes, 0 to 1.
     #[arg(long, value_delimiter = ',', default_value = "1", value_name = "A,..")]
     alpha0: Vec<f64>,
     /// Numbers of steps of the diffusion phase.
@@ -68,10 +72,10 @@ pub struct Args {
     /// Tokens of a text; the model's context length if not given. A made-up model can be made longer.
     #[arg(short = 'n', long = "length", default_value_t = 0, hide_default_value = true, value_name = "LEN")]
     length: usize,
-    /// Nucleus; 1 draws from all tokens.
+    /// Nucleus, above 0 to 1; 1 draws from all tokens.
     #[arg(long, default_value_t = 0.9, value_name = "P")]
     top_p: f32,
-    /// Who computes on the CPU.
+    /// Who computes on the CPU: this library's own kernels, or ggml's. (Other devices are always ggml's.)
     #[arg(long, value_delimiter = ',', default_value = "own", value_parser = ["own", "ggml"], value_name = "WHO,..")]
     kernels: Vec<String>,
     #[command(flatten)]
@@ -82,10 +86,11 @@ pub struct Args {
     /// Also say where a step's time goes (with this library's own kernels).
     #[arg(long)]
     profile: bool,
-    /// Also write the results, every single time among them, as JSON; `-` is standard output.
+    /// Also write the results, every single time among them, to this file, as JSON. A file that exists is replaced; `-` is
+    /// standard output, in place of the table.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Also draw the speeds over T, as SVG.
+    /// Also draw the speeds over T into this file, as SVG. A file that exists is replaced.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 }
@@ -114,10 +119,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.repeat == 0 || args.batch.contains(&0) {
         return Err(Error::InvalidArgument("--repeat and --batch must be at least 1".into()));
     }
-    if let (Some(path), Some(shape), Some(name)) = (&args.write, args.shape, args.types.first()) {
-        let io = |source| Error::Io { file: path.display().to_string(), source };
-        std::fs::copy(&made_up(args, shape, name)?.path, path).map_err(io)?;
-        return Ok(ExitCode::SUCCESS);
+    if let (Some(path), Some(shape)) = (&args.write, args.shape) {
+        return write(args, shape, path);
     }
     let subjects = subjects(args)?;
     let mut cases = Vec::new();
@@ -167,7 +170,7 @@ fn subjects(args: &Args) -> Result<Vec<Subject>> {
         return Ok(vec![Subject::open(name, None, || args.model.open(&args.compute.device))?]);
     };
     let subject = |name: &String| {
-        let file = made_up(args, shape, name)?;
+        let file = made_up(args, shape, tensor_type(name)?)?;
         let path = file.path.clone();
         let options = args.model.options(&args.compute.device);
         Subject::open(name.clone(), Some(file), || Model::open(&path, &options))
@@ -175,12 +178,24 @@ fn subjects(args: &Args) -> Result<Vec<Subject>> {
     args.types.iter().map(subject).collect()
 }
 
-/// A made-up model whose matrices have the type `name`.
-fn made_up(args: &Args, shape: Shape, name: &str) -> Result<MadeUp> {
+/// Writes the made-up model to `path`, whole or not at all.
+fn write(args: &Args, shape: Shape, path: &Path) -> Result<ExitCode> {
+    let [name] = args.types.as_slice() else {
+        return Err(Error::InvalidArgument("--write takes one --type: it writes one file".into()));
+    };
+    let options = QuantizeOptions { force: args.force, ..QuantizeOptions::new(tensor_type(name)?) };
+    quantize(&made_up(args, shape, TensorType::F16)?.path, path, &options, &mut |_| ())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A made-up model whose matrices have the type `ty`.
+fn made_up(args: &Args, shape: Shape, ty: TensorType) -> Result<MadeUp> {
     let variant = Variant::from_name(&args.variant).unwrap_or(Variant::EsoB);
-    let ty = TensorType::from_name(name)
-        .ok_or_else(|| Error::InvalidArgument(format!("there is no type '{name}'")))?;
     MadeUp::write(&shape.config(variant, args.length), ty)
+}
+
+fn tensor_type(name: &str) -> Result<TensorType> {
+    TensorType::from_name(name).ok_or_else(|| Error::InvalidArgument(format!("there is no type '{name}'")))
 }
 
 impl Subject {

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 /// A file being written beside its final place. Dropping it without [`PendingFile::commit`] removes it.
 #[derive(Debug)]
-pub(super) struct PendingFile {
+pub(crate) struct PendingFile {
     file: File,
     temporary: PathBuf,
     target: PathBuf,

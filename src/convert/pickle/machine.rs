@@ -1,0 +1,289 @@
+//! The stack machine that a pickle is a program for.
+//!
+//! Opcodes: <https://github.com/python/cpython/blob/main/Lib/pickletools.py>.
+
+use std::collections::HashMap;
+
+use super::{Node, NodeId, Object, opcode as op};
+
+/// Most values in one pickle; a checkpoint has some ten thousand, with a slow tokenizer a few hundred thousand.
+pub(super) const MAX_NODES: usize = 1 << 21;
+
+/// Runs the pickle at the start of `bytes`: its values, and which of them it stands for.
+///
+/// # Errors
+/// What is wrong, and at which byte.
+pub(super) fn run(bytes: &[u8]) -> Result<(Vec<Node<'_>>, NodeId), (String, usize)> {
+    let (nodes, stack, marks) = (Vec::new(), Vec::new(), Vec::new());
+    let mut machine = Machine { bytes, at: 0, nodes, stack, marks, memo: HashMap::new() };
+    match machine.run() {
+        Ok(root) => Ok((machine.nodes, root)),
+        Err(what) => Err((what, machine.at)),
+    }
+}
+
+/// Its errors are sentences; the offset is added outside.
+struct Machine<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    nodes: Vec<Node<'a>>,
+    stack: Vec<NodeId>,
+    /// Heights of the stack at each open mark.
+    marks: Vec<usize>,
+    memo: HashMap<u32, NodeId>,
+}
+
+impl<'a> Machine<'a> {
+    fn run(&mut self) -> Result<NodeId, String> {
+        if self.u8()? != op::PROTO {
+            return Err("not a pickle of protocol 2 or later".into());
+        }
+        let version = self.u8()?;
+        if !(2..=5).contains(&version) {
+            return Err(format!("protocol {version} is not 2 to 5"));
+        }
+        loop {
+            match self.u8()? {
+                op::STOP => return self.pop(),
+                code => self.step(code)?,
+            }
+        }
+    }
+
+    fn step(&mut self, code: u8) -> Result<(), String> {
+        match code {
+            // A frame only says how much to read ahead.
+            op::FRAME => self.take(8).map(|_| ()),
+            op::MARK => {
+                self.marks.push(self.stack.len());
+                Ok(())
+            }
+            op::POP if self.marks.last() == Some(&self.stack.len()) => self.pop_mark().map(|_| ()),
+            op::POP => self.pop().map(|_| ()),
+            op::POP_MARK => self.pop_mark().map(|_| ()),
+            op::DUP => {
+                let top = self.top()?;
+                self.stack.push(top);
+                Ok(())
+            }
+            op::NONE => self.push(Node::None),
+            op::NEWTRUE => self.push(Node::Bool(true)),
+            op::NEWFALSE => self.push(Node::Bool(false)),
+            op::BININT => self.fixed().map(i32::from_le_bytes).and_then(|v| self.push(Node::Int(v.into()))),
+            op::BININT1 => self.u8().and_then(|v| self.push(Node::Int(v.into()))),
+            op::BININT2 => self.fixed().map(u16::from_le_bytes).and_then(|v| self.push(Node::Int(v.into()))),
+            op::LONG1 => self.u8().and_then(|len| self.long(len.into())),
+            op::LONG4 => self.u32().and_then(|len| self.long(len as usize)),
+            op::BINFLOAT => self.fixed().map(f64::from_be_bytes).and_then(|v| self.push(Node::Float(v))),
+            op::SHORT_BINUNICODE | op::SHORT_BINSTRING => self.u8().and_then(|len| self.text(len.into())),
+            op::BINUNICODE | op::BINSTRING => self.u32().and_then(|len| self.text(len.into())),
+            op::BINUNICODE8 => self.u64().and_then(|len| self.text(len)),
+            op::SHORT_BINBYTES => self.u8().and_then(|len| self.byte_string(len.into())),
+            op::BINBYTES => self.u32().and_then(|len| self.byte_string(len.into())),
+            op::BINBYTES8 | op::BYTEARRAY8 => self.u64().and_then(|len| self.byte_string(len)),
+            op::EMPTY_LIST | op::EMPTY_SET => self.push(Node::List(Vec::new())),
+            op::EMPTY_TUPLE => self.push(Node::Tuple(Vec::new())),
+            op::EMPTY_DICT => self.push(Node::Dict(Vec::new())),
+            op::LIST | op::FROZENSET => self.pop_mark().and_then(|e| self.push(Node::List(e))),
+            op::TUPLE => self.pop_mark().and_then(|e| self.push(Node::Tuple(e))),
+            op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => self.short_tuple(usize::from(code - op::TUPLE1) + 1),
+            op::DICT => self.pop_mark().and_then(pairs).and_then(|e| self.push(Node::Dict(e))),
+            op::APPEND => self.pop().and_then(|element| self.extend(vec![element])),
+            op::APPENDS | op::ADDITEMS => self.pop_mark().and_then(|elements| self.extend(elements)),
+            op::SETITEM => {
+                let value = self.pop()?;
+                let key = self.pop()?;
+                self.insert(vec![(key, value)])
+            }
+            op::SETITEMS => self.pop_mark().and_then(pairs).and_then(|entries| self.insert(entries)),
+            op::GLOBAL => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.push(Node::Global { module, name })
+            }
+            op::STACK_GLOBAL => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                match (self.node(module), self.node(name)) {
+                    (&Node::Str(module), &Node::Str(name)) => self.push(Node::Global { module, name }),
+                    _ => Err("a class is named by something that is not text".into()),
+                }
+            }
+            op::REDUCE | op::NEWOBJ => {
+                let (args, class) = (self.pop()?, self.pop()?);
+                self.object(class, args)
+            }
+            op::NEWOBJ_EX => {
+                let (_keywords, args, class) = (self.pop()?, self.pop()?, self.pop()?);
+                self.object(class, args)
+            }
+            op::BUILD => self.build(),
+            op::BINPERSID => self.pop().and_then(|id| self.push(Node::Persistent(id))),
+            op::BINPUT => self.u8().and_then(|index| self.memorize(index.into())),
+            op::LONG_BINPUT => self.u32().and_then(|index| self.memorize(index)),
+            op::MEMOIZE => {
+                let index = u32::try_from(self.memo.len()).map_err(|_| "too many memo entries")?;
+                self.memorize(index)
+            }
+            op::BINGET => self.u8().and_then(|index| self.recall(index.into())),
+            op::LONG_BINGET => self.u32().and_then(|index| self.recall(index)),
+            _ => Err(format!("opcode {code:#04x} does not occur in checkpoints and is not supported")),
+        }
+    }
+
+    fn node(&self, id: NodeId) -> &Node<'a> {
+        self.nodes.get(id.0 as usize).unwrap_or(&Node::None)
+    }
+
+    /// The value on top of the stack, to be changed in place.
+    fn top_node(&mut self) -> Result<&mut Node<'a>, String> {
+        let top = self.top()?;
+        self.nodes.get_mut(top.0 as usize).ok_or_else(|| "a value is missing".to_owned())
+    }
+
+    fn push(&mut self, node: Node<'a>) -> Result<(), String> {
+        if self.nodes.len() >= MAX_NODES {
+            return Err(format!("more than {MAX_NODES} values"));
+        }
+        self.stack.push(NodeId(self.nodes.len() as u32));
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    fn top(&self) -> Result<NodeId, String> {
+        // Values below the last mark belong to whoever set it.
+        let floor = self.marks.last().copied().unwrap_or(0);
+        match self.stack.last() {
+            Some(&top) if self.stack.len() > floor => Ok(top),
+            _ => Err("a value is taken from the empty stack".into()),
+        }
+    }
+
+    fn pop(&mut self) -> Result<NodeId, String> {
+        let top = self.top()?;
+        self.stack.pop();
+        Ok(top)
+    }
+
+    fn pop_mark(&mut self) -> Result<Vec<NodeId>, String> {
+        let height = self.marks.pop().ok_or("a mark is taken that was never set")?;
+        Ok(self.stack.split_off(height.min(self.stack.len())))
+    }
+
+    fn short_tuple(&mut self, len: usize) -> Result<(), String> {
+        let mut elements = (0..len).map(|_| self.pop()).collect::<Result<Vec<_>, _>>()?;
+        elements.reverse();
+        self.push(Node::Tuple(elements))
+    }
+
+    fn extend(&mut self, new: Vec<NodeId>) -> Result<(), String> {
+        match self.top_node()? {
+            Node::List(elements) => elements.extend(new),
+            Node::Object(object) => object.elements.extend(new),
+            _ => return Err("elements are added to something that is no list".into()),
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, new: Vec<(NodeId, NodeId)>) -> Result<(), String> {
+        match self.top_node()? {
+            Node::Dict(entries) => entries.extend(new),
+            Node::Object(object) => object.entries.extend(new),
+            _ => return Err("entries are added to something that is no dictionary".into()),
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, class: NodeId, args: NodeId) -> Result<(), String> {
+        let object = Object { class, args, state: None, entries: Vec::new(), elements: Vec::new() };
+        self.push(Node::Object(Box::new(object)))
+    }
+
+    fn build(&mut self) -> Result<(), String> {
+        let state = self.pop()?;
+        match self.top_node()? {
+            Node::Object(object) => object.state = Some(state),
+            _ => return Err("a state is given to something that is no object".into()),
+        }
+        Ok(())
+    }
+
+    fn memorize(&mut self, index: u32) -> Result<(), String> {
+        let top = self.top()?;
+        self.memo.insert(index, top);
+        Ok(())
+    }
+
+    fn recall(&mut self, index: u32) -> Result<(), String> {
+        let id = self.memo.get(&index).ok_or_else(|| format!("memo entry {index} was never stored"))?;
+        self.stack.push(*id);
+        Ok(())
+    }
+
+    /// A little-endian integer in two's complement of any length.
+    fn long(&mut self, len: usize) -> Result<(), String> {
+        let bytes = self.take(len)?;
+        let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
+        let fill = if negative { 0xff } else { 0 };
+        let mut all = [fill; 8];
+        let fits = bytes.iter().skip(8).all(|&b| b == fill);
+        all.iter_mut().zip(bytes).for_each(|(to, &from)| *to = from);
+        let value = i64::from_le_bytes(all);
+        self.push(if fits && (value < 0) == negative { Node::Int(value) } else { Node::BigInt })
+    }
+
+    fn text(&mut self, len: u64) -> Result<(), String> {
+        let bytes = self.take_long(len)?;
+        // Python allows lone surrogates in text; such text names nothing that is needed here.
+        self.push(std::str::from_utf8(bytes).map_or(Node::Bytes(bytes), Node::Str))
+    }
+
+    fn byte_string(&mut self, len: u64) -> Result<(), String> {
+        let bytes = self.take_long(len)?;
+        self.push(Node::Bytes(bytes))
+    }
+
+    fn line(&mut self) -> Result<&'a str, String> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let len = rest.iter().position(|&b| b == b'\n').ok_or("a class name has no end")?;
+        let line = self.take(len)?;
+        self.take(1)?;
+        std::str::from_utf8(line).map_err(|_| "a class name is not UTF-8".into())
+    }
+
+    fn u8(&mut self) -> Result<u8, String> {
+        self.fixed().map(|[byte]| byte)
+    }
+
+    fn u32(&mut self) -> Result<u32, String> {
+        self.fixed().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, String> {
+        self.fixed().map(u64::from_le_bytes)
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N)?);
+        Ok(out)
+    }
+
+    fn take_long(&mut self, len: u64) -> Result<&'a [u8], String> {
+        self.take(usize::try_from(len).unwrap_or(usize::MAX))
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], String> {
+        let end = self.at.checked_add(len);
+        let slice = end.and_then(|end| self.bytes.get(self.at..end));
+        let slice = slice.ok_or_else(|| format!("{len} more bytes are announced than there are"))?;
+        self.at += len;
+        Ok(slice)
+    }
+}
+
+/// Key and value by turns, as pairs.
+fn pairs(flat: Vec<NodeId>) -> Result<Vec<(NodeId, NodeId)>, String> {
+    if !flat.len().is_multiple_of(2) {
+        return Err("a dictionary has a key without a value".into());
+    }
+    Ok(flat.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.last()?))).collect())
+}

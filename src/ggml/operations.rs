@@ -1,0 +1,164 @@
+//! The operations of a computation. Each checks what ggml would abort on and then calls it.
+
+use super::graph::{Graph, Region, Tensor};
+use crate::error::Result;
+use crate::gguf::TensorType;
+
+/// ggml.h: `#define GGML_ROPE_TYPE_NEOX 2`, pairs half a head apart.
+const ROPE_NEOX: i32 = 2;
+
+impl<'g> Graph<'g> {
+    /// `a` with its second and third dimension swapped; nothing is copied.
+    pub(crate) fn swap_rows_and_planes(&mut self, a: Tensor<'g>) -> Result<Tensor<'g>> {
+        self.take(true, "permute")?;
+        // SAFETY: 0, 2, 1, 3 is a permutation.
+        let raw = unsafe { ggml_sys::ggml_permute(self.ctx(), a.as_ptr(), 0, 2, 1, 3) };
+        self.leaf(raw, None)
+    }
+
+    /// `a` with its first and second dimension swapped; nothing is copied.
+    pub(crate) fn transpose(&mut self, a: Tensor<'g>) -> Result<Tensor<'g>> {
+        self.take(true, "transpose")?;
+        // SAFETY: any tensor can be transposed.
+        let raw = unsafe { ggml_sys::ggml_transpose(self.ctx(), a.as_ptr()) };
+        self.leaf(raw, None)
+    }
+
+    /// Rows `index` of `a`, as f32. The caller has checked that every index is a row of `a`.
+    pub(crate) fn get_rows(&mut self, a: Tensor<'g>, index: Tensor<'g>, at: Region) -> Result<Tensor<'g>> {
+        let fits = index.code() == ggml_sys::GGML_TYPE_I32 && a.dims()[2] == 1 && a.dims()[3] == 1;
+        self.take(fits, "get_rows")?;
+        // SAFETY: shapes and types fit.
+        let raw = unsafe { ggml_sys::ggml_get_rows(self.ctx(), a.as_ptr(), index.as_ptr()) };
+        self.node(raw, Some(at))
+    }
+
+    /// The matrix product: rows of `a` [k, m, p] with rows of `b` [k, n, p], giving [m, n, p] as f32.
+    pub(crate) fn mul_mat(&mut self, a: Tensor<'g>, b: Tensor<'g>, at: Region) -> Result<Tensor<'g>> {
+        let ([ak, _, ap, aq], [bk, _, bp, bq]) = (a.dims(), b.dims());
+        let fits = ak == bk && ap > 0 && bp % ap == 0 && aq > 0 && bq % aq == 0 && b.is_f32();
+        let in_rows = b.strides()[0] == size_of::<f32>() && a.strides()[0] <= a.strides()[1];
+        self.take(fits && in_rows, "mul_mat")?;
+        // SAFETY: shapes and types fit, and neither operand is transposed.
+        let raw = unsafe { ggml_sys::ggml_mul_mat(self.ctx(), a.as_ptr(), b.as_ptr()) };
+        self.node(raw, Some(at))
+    }
+
+    /// LayerNorm without weight and bias, over rows.
+    pub(crate) fn norm(&mut self, a: Tensor<'g>, eps: f32, at: Region) -> Result<Tensor<'g>> {
+        self.take(a.is_f32() && eps >= 0.0, "norm")?;
+        // SAFETY: the type fits.
+        let raw = unsafe { ggml_sys::ggml_norm(self.ctx(), a.as_ptr(), eps) };
+        self.node(raw, Some(at))
+    }
+
+    /// a *= b, where `b` may be one row for all.
+    pub(crate) fn mul_inplace(&mut self, a: Tensor<'g>, b: Tensor<'g>) -> Result<Tensor<'g>> {
+        self.take(repeats(b, a), "mul")?;
+        // SAFETY: shapes and types fit.
+        let raw = unsafe { ggml_sys::ggml_mul_inplace(self.ctx(), a.as_ptr(), b.as_ptr()) };
+        self.node(raw, None)
+    }
+
+    /// a += b, where `b` may be one row for all.
+    pub(crate) fn add_inplace(&mut self, a: Tensor<'g>, b: Tensor<'g>) -> Result<Tensor<'g>> {
+        self.take(repeats(b, a), "add")?;
+        // SAFETY: shapes and types fit.
+        let raw = unsafe { ggml_sys::ggml_add_inplace(self.ctx(), a.as_ptr(), b.as_ptr()) };
+        self.node(raw, None)
+    }
+
+    /// The tanh form of GELU, in place; `temp` is memory for one tensor like `a`.
+    ///
+    /// ggml's own operator looks the CPU's values up in a table of half floats, an error of 1e-3. This is
+    /// exact: gelu(x) = x * sigmoid(2u) with u = sqrt(2/pi) * (x + 0.044715 x^3), so with d = 2u/x it is
+    /// silu(x*d) / d, and d never vanishes.
+    pub(crate) fn gelu_inplace(&mut self, a: Tensor<'g>, temp: Region) -> Result<Tensor<'g>> {
+        const SCALE: f32 = 1.595_769; // 2 * sqrt(2 / pi)
+        for _ in 0..5 {
+            self.take(a.is_f32(), "gelu")?;
+        }
+        let ctx = self.ctx();
+        // SAFETY: all five operate element by element on tensors like `a`.
+        unsafe {
+            let square = ggml_sys::ggml_sqr(ctx, a.as_ptr());
+            let square = self.node(square, Some(temp))?;
+            let d = ggml_sys::ggml_scale_bias_inplace(ctx, square.as_ptr(), SCALE * 0.044_715, SCALE);
+            let d = self.node(d, None)?;
+            let scaled = ggml_sys::ggml_mul_inplace(ctx, a.as_ptr(), d.as_ptr());
+            let scaled = self.node(scaled, None)?;
+            let silu = ggml_sys::ggml_silu_inplace(ctx, scaled.as_ptr());
+            let silu = self.node(silu, None)?;
+            let raw = ggml_sys::ggml_div_inplace(ctx, silu.as_ptr(), d.as_ptr());
+            self.node(raw, None)
+        }
+    }
+
+    /// Rotates `a` [head_dim, heads, rows] by `positions` [rows], half-split pairs, over the whole head.
+    pub(crate) fn rope(
+        &mut self,
+        a: Tensor<'g>,
+        positions: Tensor<'g>,
+        base: f32,
+        at: Region,
+    ) -> Result<Tensor<'g>> {
+        let dims = a.dims();
+        let fits = a.is_f32() && dims[0].is_multiple_of(2) && positions.dims() == [dims[2], 1, 1, 1];
+        self.take(fits, "rope")?;
+        // SAFETY: shapes and types fit; no frequency factors; no context extension.
+        let raw = unsafe {
+            ggml_sys::ggml_rope_ext(
+                self.ctx(),
+                a.as_ptr(),
+                positions.as_ptr(),
+                std::ptr::null_mut(),
+                dims[0] as i32,
+                ROPE_NEOX,
+                0,
+                base,
+                1.0,
+                0.0,
+                1.0,
+                32.0,
+                1.0,
+            )
+        };
+        self.node(raw, Some(at))
+    }
+
+    /// Sets every element of `a` [columns, rows, ..] right of the diagonal to minus infinity: row r keeps
+    /// columns 0..=past+r. In place.
+    pub(crate) fn causal_mask_inplace(&mut self, a: Tensor<'g>, past: usize) -> Result<Tensor<'g>> {
+        self.take(a.is_f32() && past < i32::MAX as usize, "diag_mask_inf")?;
+        // SAFETY: the type fits.
+        let raw = unsafe { ggml_sys::ggml_diag_mask_inf_inplace(self.ctx(), a.as_ptr(), past as i32) };
+        self.node(raw, None)
+    }
+
+    /// softmax(a * scale) over rows, in place.
+    pub(crate) fn soft_max_inplace(&mut self, a: Tensor<'g>, scale: f32) -> Result<Tensor<'g>> {
+        self.take(a.is_f32(), "soft_max")?;
+        // SAFETY: the type fits; no mask and no bias.
+        let raw = unsafe {
+            ggml_sys::ggml_soft_max_ext_inplace(self.ctx(), a.as_ptr(), std::ptr::null_mut(), scale, 0.0)
+        };
+        self.node(raw, None)
+    }
+
+    /// Copies `a` into `b`, converting the type.
+    pub(crate) fn copy(&mut self, a: Tensor<'g>, b: Tensor<'g>) -> Result<()> {
+        let float = |t: Tensor<'g>| t.is_f32() || t.code() == TensorType::F16.code();
+        self.take(a.dims() == b.dims() && a.is_f32() && float(b), "copy")?;
+        // SAFETY: shapes and types fit.
+        let raw = unsafe { ggml_sys::ggml_cpy(self.ctx(), a.as_ptr(), b.as_ptr()) };
+        self.node(raw, None).map(drop)
+    }
+}
+
+/// Whether `b` can be added to every row of `a`.
+fn repeats(b: Tensor<'_>, a: Tensor<'_>) -> bool {
+    a.is_f32()
+        && b.is_f32()
+        && a.dims().iter().zip(b.dims()).all(|(&x, y)| y > 0 && x % y == 0)
+        && a.dims()[0] == b.dims()[0]
+}
