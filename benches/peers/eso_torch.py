@@ -6,8 +6,8 @@ Sampling is the nucleus filter over a full sort and one draw per row.
 
     eso_torch.py f32|bf16 THREADS
 
-says what it is in one line, reads lines "T SEED" and answers each with the seconds that writing a text of 1024 tokens in
-T diffusion steps took.
+says what it is in one line, reads lines "T SEED" and answers each with the seconds that writing a text of 1024 tokens
+in T diffusion steps took.
 """
 
 import sys
