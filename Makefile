@@ -101,10 +101,13 @@ miri:
 coexist: programs
 	ffi-tests/coexist/run-whisper $(CURDIR) $(abspath $(BUILD))/prefix $(abspath $(BUILD)) $(abspath $(MODEL))
 
-# Beside llama.cpp, PyTorch (installed under target/ from PyPI, some GB) and this library without a cache.
+# Beside llama.cpp, PyTorch (installed under target/ from PyPI, some GB) and this library without a cache. llama.cpp is
+# compiled here (minutes): neither a wheel from elsewhere nor one that pip kept.
 bench-peers: setup
 	test -d target/peers || python3 -m venv target/peers
 	target/peers/bin/pip install --quiet numpy torch
+	CMAKE_ARGS=-DGGML_NATIVE=ON target/peers/bin/pip install --quiet --no-cache-dir \
+	  --no-binary llama-cpp-python llama-cpp-python==0.3.36
 	PEER_PYTHON=target/peers/bin/python $(CARGO) bench --bench peers
 
 # Instructions of a step; the times are in docs/benchmarks.md.

@@ -3,7 +3,7 @@
 //! `make bench-peers`, or `cargo bench --bench peers -- [TYPE..] [ROUNDS]` (types q8_0 and q4_k, 5 rounds). Every
 //! contestant has the published shape `small` with random weights, 1024 tokens, batch 1, and all cores. Times
 //! are medians; this library's and PyTorch's hold sampling (nucleus 0.9), llama.cpp's hold taking the most likely
-//! token. PyTorch takes part if PEER_PYTHON names a Python that has it.
+//! token. llama.cpp and PyTorch take part if PEER_PYTHON names a Python that has them.
 #![allow(missing_docs)]
 
 mod llama;
@@ -12,7 +12,7 @@ mod made_up;
 #[allow(dead_code, unused_imports, reason = "`esolm bench` uses more of it")]
 #[path = "../../src/bin/esolm/bench/measure.rs"]
 mod measure;
-mod torch;
+mod python;
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Result, 
 
 use made_up::{MadeUp, Shape};
 use measure::{Times, quantile};
-use torch::Torch;
+use python::Program;
 
 const TOKENS: usize = 1024;
 /// Passes of the uncached model that are measured; each does the same work.
@@ -36,21 +36,30 @@ fn main() -> Result<()> {
     }
     let rounds = args.iter().find_map(|a| a.parse().ok()).unwrap_or(5);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    println!("{threads} threads, medians of {rounds} rounds\n");
+    let python = std::env::var("PEER_PYTHON").ok();
+    println!("{threads} threads, medians of {rounds} rounds");
+    let mut gpt2s = Vec::new();
     for &ty in &types {
-        compare(ty, rounds, threads)?;
+        gpt2s.push(python.as_ref().map(|python| llama::start(python, ty, threads)).transpose()?);
     }
-    match std::env::var("PEER_PYTHON") {
-        Ok(python) => compare_torch(&python, &types, rounds, threads),
-        Err(_) => Ok(()),
+    match gpt2s.first() {
+        Some(Some(program)) => println!("{}\n", program.about),
+        _ => println!("llama.cpp and PyTorch take part only if PEER_PYTHON names a Python that has them\n"),
     }
+    for (&ty, gpt2) in types.iter().zip(&mut gpt2s) {
+        compare(ty, rounds, gpt2.as_mut())?;
+    }
+    python.map_or(Ok(()), |python| compare_torch(&python, &types, rounds, threads))
 }
 
 /// The same steps in PyTorch: f32 and bf16 there; f32 and the given types here.
 fn compare_torch(python: &str, types: &[TensorType], rounds: usize, threads: usize) -> Result<()> {
     let mut theirs = Vec::new();
     for precision in ["f32", "bf16"] {
-        theirs.push((precision, Torch::start(python, precision, threads)?));
+        theirs.push((precision, Program::start(python, "eso_torch.py", [precision, &threads.to_string()])?));
+    }
+    if let Some((_, program)) = theirs.first() {
+        println!("{}", program.about);
     }
     let mut ours = Vec::new();
     for &ty in std::iter::once(&TensorType::F32).chain(types) {
@@ -61,7 +70,7 @@ fn compare_torch(python: &str, types: &[TensorType], rounds: usize, threads: usi
         let mut our_times: Vec<Times> = ours.iter().map(|_| Times::default()).collect();
         for round in 0..rounds {
             for ((_, program), seconds) in theirs.iter_mut().zip(&mut their_seconds) {
-                seconds.push(program.generate(steps, round)?);
+                seconds.push(program.seconds(&format!("{steps} {round}"))?);
             }
             for ((_, (_, context)), times) in ours.iter_mut().zip(&mut our_times) {
                 times.run(context, 1, &diffusion(steps, round))?;
@@ -93,7 +102,8 @@ fn context(variant: Variant, ty: TensorType) -> Result<(MadeUp, Context)> {
     Ok((file, Context::new(&model, &ContextParams::default())?))
 }
 
-fn compare(ty: TensorType, rounds: usize, threads: usize) -> Result<()> {
+/// Texts of this library at several settings, its model without a cache, and `gpt2` if there is one.
+fn compare(ty: TensorType, rounds: usize, mut gpt2: Option<&mut Program>) -> Result<()> {
     let cases = [
         ("T = 16", 1.0, 16),
         ("T = 64", 1.0, 64),
@@ -103,7 +113,6 @@ fn compare(ty: TensorType, rounds: usize, threads: usize) -> Result<()> {
     ];
     let (_file, mut ours) = context(Variant::EsoB, ty)?;
     let (_other, mut uncached) = context(Variant::Mdlm, ty)?;
-    let mut gpt2 = llama::Gpt2::new(ty, threads)?;
     let mut times: Vec<Times> = cases.iter().map(|_| Times::default()).collect();
     let (mut llama, mut mdlm) = (Vec::new(), Vec::new());
     for round in 0..rounds {
@@ -111,9 +120,9 @@ fn compare(ty: TensorType, rounds: usize, threads: usize) -> Result<()> {
             let params = GenerateParams { alpha_0: *alpha_0, ..diffusion(*steps, round) };
             times.run(&mut ours, 1, &params)?;
         }
-        let started = Instant::now();
-        gpt2.decode(TOKENS)?;
-        llama.push(started.elapsed().as_secs_f64());
+        if let Some(gpt2) = &mut gpt2 {
+            llama.push(gpt2.seconds(&TOKENS.to_string())?);
+        }
         uncached.begin(&[Default::default()], &diffusion(TOKENS, round))?;
         let started = Instant::now();
         for _ in 0..MDLM_STEPS {
@@ -121,15 +130,15 @@ fn compare(ty: TensorType, rounds: usize, threads: usize) -> Result<()> {
         }
         mdlm.push(started.elapsed().as_secs_f64() / MDLM_STEPS as f64);
     }
-    let peer = TOKENS as f64 / quantile(&llama, 0.5);
-    println!("{}: llama.cpp, GPT-2 of the same shape: {peer:.0} tokens/s", ty.name());
+    let peer = gpt2.map(|_| TOKENS as f64 / quantile(&llama, 0.5));
+    println!("{}:", ty.name());
+    if let Some(peer) = peer {
+        println!("  llama.cpp, GPT-2 of the same shape: {peer:.0} tokens/s");
+    }
     for ((name, ..), times) in cases.iter().zip(&times) {
-        println!(
-            "  esolm, {name:12} {:4} steps {:6.0} tokens/s   {:.2} x llama.cpp",
-            times.passes(),
-            times.speed(),
-            times.speed() / peer
-        );
+        let speed = times.speed();
+        let over = peer.map_or(String::new(), |peer| format!("   {:.2} x llama.cpp", speed / peer));
+        println!("  esolm, {name:12} {:4} steps {speed:6.0} tokens/s{over}", times.passes());
     }
     // T = L: about as many passes as the cached model makes, each over the whole text.
     if let Some(cached) = times.get(3) {
