@@ -17,10 +17,10 @@ pub(super) struct Rounded {
     pub(super) values: [[i8; 4]; BLOCK / 4],
     /// Not a number if one of the 32 was none, or infinite.
     pub(super) unit: f32,
-    /// The sum of all 32 numbers, rounded.
-    pub(super) total: f32,
-    /// What is due where weights are stored with a constant added: the sum of all columns, or of each half of them,
-    /// times that, less than 0.
+    /// What is due where weights have a least value: the sum of all 32 numbers, rounded, or of each half of them where
+    /// weights have scales of 16.
+    pub(super) totals: [f32; 2],
+    /// What is due where weights are stored with a constant added: as many sums of `values`, times that, less than 0.
     pub(super) starts: [i32; 2],
 }
 
@@ -33,7 +33,7 @@ pub(super) fn round_row(x: &[f32], kind: Kind, to: &mut [Rounded]) {
 
 /// Rounds a block.
 #[inline(always)]
-pub(super) fn round(x: &[[f32; LANES]; BLOCK / LANES], kind: Kind) -> Rounded {
+fn round(x: &[[f32; LANES]; BLOCK / LANES], kind: Kind) -> Rounded {
     /// The largest whole number.
     const MOST: f32 = 127.0;
     let x = x.each_ref().map(F32x8::load);
@@ -49,12 +49,9 @@ pub(super) fn round(x: &[[f32; LANES]; BLOCK / LANES], kind: Kind) -> Rounded {
     }
     let [a, b, c, d] = F32x8::sums(whole);
     let (first, second) = ((a + b) as i32, (c + d) as i32);
-    to.total = to.unit * (first + second) as f32;
-    to.starts = match kind {
-        Kind::Signed => [-128 * (first + second), 0],
-        Kind::Sixteen => [-32 * first, -32 * second],
-        Kind::Least => [0, 0],
-    };
+    let sums = if kind.sixteen() { [first, second] } else { [first + second, 0] };
+    to.totals = sums.map(|sum| to.unit * sum as f32);
+    to.starts = sums.map(|sum| -kind.offset() * sum);
     to
 }
 
@@ -65,7 +62,14 @@ mod tests {
 
     #[test]
     fn rows_are_rounded_to_the_nearest_in_each_block() {
-        for kind in [Kind::Signed, Kind::Least, Kind::Sixteen] {
+        for (kind, halves, offset) in [
+            (Kind::Signed, false, 128),
+            (Kind::Least15, false, 0),
+            (Kind::Least31, false, 0),
+            (Kind::Sixteen63, true, 32),
+            (Kind::Sixteen7, true, 4),
+            (Kind::SixteenLeast3, true, 0),
+        ] {
             for blocks in [1, 3, 24] {
                 let x = noise(blocks * BLOCK, 3);
                 let mut rounded = vec![Rounded::default(); blocks];
@@ -78,13 +82,9 @@ mod tests {
                     assert_eq!(values.iter().map(|r| r.unsigned_abs()).max(), Some(127));
                     let sum = |part: &[i8]| part.iter().map(|&x| i32::from(x)).sum::<i32>();
                     let (first, second) = values.split_at(BLOCK / 2);
-                    let starts = match kind {
-                        Kind::Signed => [-128 * sum(values), 0],
-                        Kind::Sixteen => [-32 * sum(first), -32 * sum(second)],
-                        Kind::Least => [0; 2],
-                    };
-                    assert_eq!(rounded.starts, starts);
-                    assert_eq!(rounded.total, rounded.unit * sum(values) as f32);
+                    let sums = if halves { [sum(first), sum(second)] } else { [sum(values), 0] };
+                    assert_eq!(rounded.starts, sums.map(|sum| -offset * sum));
+                    assert_eq!(rounded.totals, sums.map(|sum| rounded.unit * sum as f32));
                 }
             }
         }
@@ -105,6 +105,6 @@ mod tests {
             }
         }
         let nothing = round(&[0.0; BLOCK]);
-        assert_eq!((nothing.unit, nothing.total, nothing.values), (0.0, 0.0, Default::default()));
+        assert_eq!((nothing.unit, nothing.totals, nothing.values), (0.0, [0.0; 2], Default::default()));
     }
 }

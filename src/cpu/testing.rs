@@ -23,9 +23,20 @@ impl Packed {
 
 /// Rows of `columns` values, packed as `ty`.
 pub(super) fn packed(ty: TensorType, values: &[f32], columns: usize) -> Packed {
-    let rows = values.len() / columns;
-    let mut bytes = vec![0; ty.row_bytes(columns).unwrap() * rows];
+    let mut bytes = vec![0; ty.row_bytes(columns).unwrap() * (values.len() / columns)];
     crate::ggml::quantize(ty, values, columns, None, &mut bytes).unwrap();
-    let info = TensorInfo { name: "w".into(), ty, dims: vec![columns, rows], range: 0..bytes.len() };
+    of_bytes(ty, bytes, columns)
+}
+
+/// Rows of `columns` values of `ty`, all bits of whose blocks are random: scales of any size, infinite or no numbers.
+pub(super) fn random(ty: TensorType, rows: usize, columns: usize, seed: u64) -> Packed {
+    let mut rng = crate::rng::Rng::new(seed, 0, crate::rng::Purpose::Token);
+    let len = ty.row_bytes(columns).unwrap() * rows;
+    of_bytes(ty, (0..len).map(|_| (256.0 * rng.uniform()) as u8).collect(), columns)
+}
+
+fn of_bytes(ty: TensorType, bytes: Vec<u8>, columns: usize) -> Packed {
+    let dims = vec![columns, bytes.len() / ty.row_bytes(columns).unwrap()];
+    let info = TensorInfo { name: "w".into(), ty, dims, range: 0..bytes.len() };
     Packed { bytes, info }
 }

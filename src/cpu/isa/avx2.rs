@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::{FourColumns, Isa, STRIP, Task, check_rows};
+use super::{FIRST_BYTES, FOUR_BITS, FourColumns, Isa, STRIP, Task, check_rows};
 
 /// The proof that the processor has AVX2 and FMA.
 #[derive(Debug, Clone, Copy)]
@@ -124,6 +124,32 @@ macro_rules! common {
         }
 
         #[inline(always)]
+        fn look_up(self, table: &[u8; 16], x: Self::Bytes) -> Self::Bytes {
+            // SAFETY: see above.
+            let table = unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())) };
+            // SAFETY: see above.
+            x.map(|x| unsafe { _mm256_shuffle_epi8(table, x) })
+        }
+
+        #[inline(always)]
+        fn bits(self, x: Self::Bytes) -> [Self::Bytes; 8] {
+            std::array::from_fn(|four| {
+                // The byte in which they are four times, and one of them of each.
+                // SAFETY: see above.
+                let (byte, bits) = unsafe {
+                    let first = _mm256_set1_epi64x(FIRST_BYTES[0]);
+                    let first = _mm256_unpacklo_epi64(first, _mm256_set1_epi64x(FIRST_BYTES[1]));
+                    let byte = _mm256_add_epi8(first, _mm256_set1_epi8((four / 2) as i8));
+                    (byte, _mm256_set1_epi32(FOUR_BITS << (4 * (four % 2))))
+                };
+                // SAFETY: see above.
+                x.map(|x| unsafe {
+                    _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(x, byte), bits), bits)
+                })
+            })
+        }
+
+        #[inline(always)]
         fn lower_half(self, x: Self::Bytes) -> Self::Float {
             // SAFETY: see above.
             x.map(|x| unsafe {
@@ -197,8 +223,8 @@ impl Isa for Avx2 {
     common!();
 
     /// Products of bytes add up in pairs to 16 bits, where they saturate: so small weights as they are, others as
-    /// signed numbers. A pair is 2 * 128 * 127 at most, two of 63 are 4 * 63 * 127 and eight of 15 are 16 * 15 * 127,
-    /// which fit.
+    /// signed numbers. A pair is 2 * 128 * 127 at most, two of 63 are 4 * 63 * 127, four of 31 are 8 * 31 * 127 and eight
+    /// of 15 are 16 * 15 * 127, which fit.
     #[inline(always)]
     fn products<const J: usize, const M: usize, const MOST: u8>(
         self,
@@ -208,7 +234,8 @@ impl Isa for Avx2 {
     ) -> [Self::Whole; M] {
         let (together, small) = match MOST {
             0..=15 => (8, true),
-            16..=63 => (2, true),
+            16..=31 => (4, true),
+            32..=63 => (2, true),
             _ => (1, false),
         };
         // SAFETY: see above.

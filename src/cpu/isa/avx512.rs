@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use super::avx2::Avx2;
-use super::{FourColumns, Isa, STRIP, Task, check_rows};
+use super::{FIRST_BYTES, FOUR_BITS, FourColumns, Isa, STRIP, Task, check_rows};
 
 /// The proof that the processor has AVX-512 (F, BW) and VNNI, and what [`Avx2`] proves.
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +101,25 @@ impl Isa for Avx512 {
     fn shift_right<const N: u32>(self, x: __m512i) -> __m512i {
         // SAFETY: see above.
         unsafe { _mm512_srli_epi32::<N>(x) }
+    }
+
+    #[inline(always)]
+    fn look_up(self, table: &[u8; 16], x: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), x) }
+    }
+
+    #[inline(always)]
+    fn bits(self, x: __m512i) -> [__m512i; 8] {
+        // SAFETY: see above.
+        std::array::from_fn(|four| unsafe {
+            // The byte in which they are four times, and one of them of each.
+            let first = _mm512_set1_epi64(FIRST_BYTES[0]);
+            let first = _mm512_unpacklo_epi64(first, _mm512_set1_epi64(FIRST_BYTES[1]));
+            let byte = _mm512_add_epi8(first, _mm512_set1_epi8((four / 2) as i8));
+            let bits = _mm512_set1_epi32(FOUR_BITS << (4 * (four % 2)));
+            _mm512_movm_epi8(_mm512_test_epi8_mask(_mm512_shuffle_epi8(x, byte), bits))
+        })
     }
 
     #[inline(always)]

@@ -36,6 +36,13 @@ pub(super) const STRIP: usize = 16;
 /// Bytes of four columns of a strip: those of the first row, then those of the second, and so on.
 pub(super) type FourColumns = [u8; 4 * STRIP];
 
+/// For shuffles: four times the first byte of each row, for two rows and the two behind.
+#[cfg(target_arch = "x86_64")]
+const FIRST_BYTES: [i64; 2] = [0x0404_0404_0000_0000, 0x0c0c_0c0c_0808_0808];
+/// One of four bits in each byte.
+#[cfg(target_arch = "x86_64")]
+const FOUR_BITS: i32 = 0x0804_0201;
+
 /// A set of instructions.
 pub(super) trait Isa: Copy {
     /// Rows of a pass that are best multiplied together: 8, 4, 2 or 1, as registers allow.
@@ -61,6 +68,10 @@ pub(super) trait Isa: Copy {
     fn shift_left<const N: u32>(self, x: Self::Bytes) -> Self::Bytes;
     /// As [`Isa::shift_left`]; zeros come in from above.
     fn shift_right<const N: u32>(self, x: Self::Bytes) -> Self::Bytes;
+    /// Of each byte, 15 at most, what stands there in the table.
+    fn look_up(self, table: &[u8; 16], x: Self::Bytes) -> Self::Bytes;
+    /// The bits of each row's number of 32 bits, the lowest first, a byte for each: 255 where it is set, otherwise 0.
+    fn bits(self, x: Self::Bytes) -> [Self::Bytes; 8];
     /// The lower two of each row's four bytes, a number in half precision.
     fn lower_half(self, x: Self::Bytes) -> Self::Float;
     /// The lowest of each row's four bytes.
@@ -68,7 +79,7 @@ pub(super) trait Isa: Copy {
 
     /// `start` and the products of four times J columns of a strip with as many of M rows.
     ///
-    /// No weight is above `MOST`: 15, 63 or 255. If it is 255, they are signed numbers and 128 more, and `start` is
+    /// No weight is above `MOST`, which is 63 at most, or 255. If it is 255, they are signed numbers and 128 more, and `start` is
     /// -128 times the sum of the row's columns.
     fn products<const J: usize, const M: usize, const MOST: u8>(
         self,
@@ -150,10 +161,43 @@ impl Machine {
     }
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The largest weights times the largest numbers there are, of one sign.
+    struct Largest;
+
+    impl Task for Largest {
+        fn run<I: Isa>(self, isa: I) {
+            fn check<I: Isa, const J: usize, const MOST: u8>(isa: I) {
+                // As signed numbers the largest is the least one.
+                let (byte, weight) = if MOST == 255 { (0, -128) } else { (MOST, i32::from(MOST)) };
+                for x in [127, -127] {
+                    let sum = 4 * J as i32 * i32::from(x);
+                    let start = if MOST == 255 { -128 * sum } else { 0 };
+                    let [whole] =
+                        isa.products::<J, 1, MOST>(&[[byte; 4 * STRIP]; J], [&[[x; 4]; J]], [start]);
+                    let mut floats = [0.0; STRIP];
+                    isa.store_floats(isa.to_float(whole), &mut floats);
+                    assert_eq!(floats, [(weight * sum) as f32; STRIP], "{MOST}");
+                }
+            }
+            check::<I, 8, 255>(isa);
+            check::<I, 8, 31>(isa);
+            check::<I, 8, 15>(isa);
+            check::<I, 4, 63>(isa);
+            check::<I, 4, 7>(isa);
+            check::<I, 4, 3>(isa);
+        }
+    }
+
+    #[test]
+    fn the_largest_products_fit() {
+        Machine::all().for_each(|machine| machine.run(Largest));
+    }
+
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn rows_that_are_not_there_are_not_read() {
         let reads = |len: usize, stride: usize| {

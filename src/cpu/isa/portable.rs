@@ -77,6 +77,20 @@ impl Isa for Portable {
         bytes(each(numbers(x), |x| x >> N))
     }
 
+    fn look_up(self, table: &[u8; 16], x: Self::Bytes) -> Self::Bytes {
+        x.map(|x| table[usize::from(x & 15)])
+    }
+
+    fn bits(self, x: Self::Bytes) -> [Self::Bytes; 8] {
+        let x = numbers(x);
+        std::array::from_fn(|four| {
+            std::array::from_fn(|i| {
+                let (row, column) = (i / 4, i % 4);
+                if x[row] >> (4 * four + column) & 1 == 1 { 255 } else { 0 }
+            })
+        })
+    }
+
     fn lower_half(self, x: Self::Bytes) -> Self::Float {
         each(numbers(x), |x| f16::from_bits(x as u16).to_f32())
     }
