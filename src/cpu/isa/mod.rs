@@ -79,8 +79,8 @@ pub(super) trait Isa: Copy {
 
     /// `start` and the products of four times J columns of a strip with as many of M rows.
     ///
-    /// No weight is above `MOST`, which is 63 at most, or 255. If it is 255, they are signed numbers and 128 more, and `start` is
-    /// -128 times the sum of the row's columns.
+    /// No weight is above `MOST`, which is 63 at most, or 255. If it is 255, they are signed numbers and 128 more, and
+    /// `start` is -128 times the sum of the row's columns.
     fn products<const J: usize, const M: usize, const MOST: u8>(
         self,
         weights: &[FourColumns; J],

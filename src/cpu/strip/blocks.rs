@@ -111,21 +111,10 @@ impl Strip {
 
     /// A scale and halves of 16 bytes: 8 more than the numbers.
     #[inline(always)]
-    pub(super) fn q4_0<I: Isa>(
-        &mut self,
-        isa: I,
-        rows: Rows<'_>,
-        columns: usize,
-        mut meanwhile: impl FnMut(),
-    ) {
+    pub(super) fn q4_0<I: Isa>(&mut self, isa: I, rows: Rows<'_>, columns: usize, meanwhile: impl FnMut()) {
         // 128 more than the number.
         let more = isa.splat_byte(120);
-        for block in 0..columns / 32 {
-            let rows = rows.from(18 * block);
-            self.scale(isa, rows.sixteen(isa, 0), block);
-            self.halves(isa, rows.sixteen(isa, 2), block, |_, x| isa.add(x, more));
-            meanwhile();
-        }
+        self.scaled_halves(isa, rows, columns, meanwhile, |x| isa.add(x, more));
     }
 
     /// A scale, a least value, and halves of 16 bytes.
@@ -147,17 +136,24 @@ impl Strip {
 
     /// A scale and halves of 16 bytes: places of a table.
     #[inline(always)]
-    pub(super) fn iq4_nl<I: Isa>(
+    pub(super) fn iq4_nl<I: Isa>(&mut self, isa: I, rows: Rows<'_>, columns: usize, meanwhile: impl FnMut()) {
+        self.scaled_halves(isa, rows, columns, meanwhile, |x| isa.look_up(&IQ4_NL, x));
+    }
+
+    /// A scale and halves of 16 bytes, of which `make` makes the numbers.
+    #[inline(always)]
+    fn scaled_halves<I: Isa>(
         &mut self,
         isa: I,
         rows: Rows<'_>,
         columns: usize,
         mut meanwhile: impl FnMut(),
+        make: impl Fn(I::Bytes) -> I::Bytes,
     ) {
         for block in 0..columns / 32 {
             let rows = rows.from(18 * block);
             self.scale(isa, rows.sixteen(isa, 0), block);
-            self.halves(isa, rows.sixteen(isa, 2), block, |_, x| isa.look_up(&IQ4_NL, x));
+            self.halves(isa, rows.sixteen(isa, 2), block, |_, x| make(x));
             meanwhile();
         }
     }

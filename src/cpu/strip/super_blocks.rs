@@ -15,8 +15,6 @@ impl Strip {
         columns: usize,
         mut meanwhile: impl FnMut(),
     ) {
-        let (fifteen, two) = (isa.splat_byte(15), isa.splat_byte(0x30));
-        let join = |lower: I::Bytes, upper: I::Bytes| isa.or(isa.and(lower, fifteen), isa.and(upper, two));
         for block in 0..columns / 256 {
             let rows = rows.from(210 * block);
             // The first 64 lower bytes and 32 upper ones make the first 128 numbers; `half` counts groups of 16 of
@@ -27,10 +25,9 @@ impl Strip {
                 let upper = rows.sixteen(isa, 128 + 32 * first + 16 * half);
                 let to = &mut self.bytes[64 * block + 32 * first + 4 * half..];
                 for (i, ((near, far), upper)) in near.into_iter().zip(far).zip(upper).enumerate() {
-                    isa.store(join(near, isa.shift_left::<4>(upper)), &mut to[i]);
-                    isa.store(join(far, isa.shift_left::<2>(upper)), &mut to[8 + i]);
-                    isa.store(join(isa.shift_right::<4>(near), upper), &mut to[16 + i]);
-                    isa.store(join(isa.shift_right::<4>(far), isa.shift_right::<2>(upper)), &mut to[24 + i]);
+                    for (k, six) in six_bits(isa, near, far, upper).into_iter().enumerate() {
+                        isa.store(six, &mut to[8 * k + i]);
+                    }
                 }
                 meanwhile();
                 meanwhile();
@@ -172,16 +169,7 @@ impl Strip {
             let unit = isa.lower_half(isa.shift_right::<16>(d));
             let shifted =
                 |a: I::Bytes, b: I::Bytes| isa.or(isa.shift_right::<16>(a), isa.shift_left::<16>(b));
-            let (near, far, upper) = (shifted(a, b), shifted(b, c), shifted(c, d));
-            let (fifteen, two) = (isa.splat_byte(15), isa.splat_byte(0x30));
-            let join =
-                |lower: I::Bytes, upper: I::Bytes| isa.or(isa.and(lower, fifteen), isa.and(upper, two));
-            let factors = [
-                join(near, isa.shift_left::<4>(upper)),
-                join(far, isa.shift_left::<2>(upper)),
-                join(isa.shift_right::<4>(near), upper),
-                join(isa.shift_right::<4>(far), isa.shift_right::<2>(upper)),
-            ];
+            let factors = six_bits(isa, shifted(a, b), shifted(b, c), shifted(c, d));
             for (to, x) in self.scales[16 * block..].as_chunks_mut::<4>().0.iter_mut().zip(factors) {
                 times::<I, 32>(isa, x, unit, to);
             }
@@ -222,6 +210,20 @@ impl Strip {
             }
         }
     }
+}
+
+/// Four bytes of six bits: the lower four are the lower halves of `near` and of `far`, then their upper halves, and the
+/// other two are those of `upper`, the lowest first.
+#[inline(always)]
+fn six_bits<I: Isa>(isa: I, near: I::Bytes, far: I::Bytes, upper: I::Bytes) -> [I::Bytes; 4] {
+    let (fifteen, two) = (isa.splat_byte(15), isa.splat_byte(0x30));
+    let join = |lower: I::Bytes, upper: I::Bytes| isa.or(isa.and(lower, fifteen), isa.and(upper, two));
+    [
+        join(near, isa.shift_left::<4>(upper)),
+        join(far, isa.shift_left::<2>(upper)),
+        join(isa.shift_right::<4>(near), upper),
+        join(isa.shift_right::<4>(far), isa.shift_right::<2>(upper)),
+    ]
 }
 
 /// Two numbers in half precision: the scale of all factors, and what multiplied with the others is to be taken away.
