@@ -1,0 +1,8 @@
+//! How likely a text is: the log-probabilities of its tokens, and bounds made of them.
+
+mod bound;
+mod likelihood;
+
+pub(crate) use bound::score_text;
+pub use bound::{Bound, Estimate, ScoreParams, TextScore};
+pub(crate) use likelihood::{score_masked, score_order};
