@@ -10,7 +10,7 @@ use crate::memory::Arena;
 use crate::model::{LoadOptions, Model};
 use crate::plan::Plan;
 use crate::sample::{Choice, Sampler, Sampling};
-use crate::score::{self, ScoreParams, TextScore};
+use crate::score::{ScoreParams, Scorer, TextScore};
 
 /// Runs a model for one caller at a time. All memory is taken when it is made.
 #[derive(Debug)]
@@ -86,29 +86,28 @@ impl Context {
 
 /// Generating.
 impl Context {
-    /// Begins a generation of one sequence per prompt, in place of the last one. Allocates nothing, unless there are
-    /// constraints or an order is given.
+    /// Begins a generation with one sequence per prompt; it replaces the current one. Allocates only for constraints.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidArgument`] if there are too many prompts, a parameter is out of range or cannot be met by this
-    /// kind of model, a prompt's position or token is out of range, or a constraint cannot be kept;
-    /// [`crate::Error::Cancelled`]; the last generation is then still there.
+    /// [`crate::Error::InvalidArgument`] if there are too many prompts, a parameter is out of range or not supported by
+    /// this variant, a prompt's position or token is out of range, or a constraint cannot be met;
+    /// [`crate::Error::Cancelled`]. After an error the current generation is unchanged.
     pub fn begin(&mut self, prompts: &[Prompt], params: &GenerateParams<'_>) -> Result<()> {
         self.session.begin(&mut self.runner, prompts, params)
     }
 
-    /// Goes on from the tokens that are known, with their keys and values, in place of the steps that are left: a
-    /// finished generation becomes the beginning of a longer text. There is a prompt for each sequence, of further
-    /// known tokens (none is an empty prompt). The random numbers begin anew, so `params` should have another seed.
+    /// Continues from the tokens known so far, reusing their keys and values; remaining steps are dropped. So a finished
+    /// generation becomes the beginning of a longer text. `prompts` has one entry per sequence with further known
+    /// tokens (or none). The random numbers start again from `params.seed`, so use another seed.
     ///
     /// # Errors
-    /// As [`Context::begin`], also if the text would be shorter than it is; [`crate::Error::Unsupported`] if the model's
-    /// cache does not outlast a step: Eso-LM (A) and MDLM.
+    /// As [`Context::begin`], also if the new length is below the current one; [`crate::Error::Unsupported`] for Eso-LM (A)
+    /// and MDLM, whose cache cannot be reused.
     pub fn extend(&mut self, prompts: &[Prompt], params: &GenerateParams<'_>) -> Result<()> {
         self.session.extend(&mut self.runner, prompts, params)
     }
 
-    /// Begins a generation whose orders and schedules are given.
+    /// Begins a generation with explicit orders and schedules, one [`Plan`] per sequence.
     ///
     /// # Errors
     /// [`crate::Error::InvalidArgument`] if an order is no permutation, a schedule does not add up, or a token is
@@ -117,31 +116,32 @@ impl Context {
         self.session.begin_planned(&mut self.runner, plans, sampling, seed)
     }
 
-    /// Runs one step and says what it wrote; nothing when the generation is finished. Takes no memory. (ggml's
-    /// kernels on the CPU, if they were asked for, take and return two small blocks at each pass.)
+    /// Runs one step. Returns what it wrote, or `None` when the generation is finished. Allocates nothing. (ggml's CPU
+    /// kernels, if chosen, allocate and free two small blocks per batch.)
     ///
     /// # Errors
-    /// [`crate::Error::Cancelled`]; [`crate::Error::NotFinite`]; [`crate::Error::Device`]. The state is as before the call.
+    /// [`crate::Error::Cancelled`]; [`crate::Error::NotFinite`]; [`crate::Error::Device`]. After an error the generation
+    /// is as before the call.
     pub fn step(&mut self) -> Result<Option<Step<'_>>> {
         self.session.step(&mut self.runner, TokenChoice::Sample)
     }
 
-    /// As [`Context::step`], with `edit` changing the logits that each token is drawn from: it is called after the
-    /// constraints were applied, before temperature, top-k and nucleus. Minus infinity rules a token out (the mask
-    /// token always is); [`Choice::logits`] are the network's own.
+    /// As [`Context::step`], with a logits processor: `process` changes the logits that each token is sampled from. It is
+    /// called after the constraints and before temperature, top-k and nucleus. Minus infinity excludes a token (the
+    /// mask token always is excluded); [`Choice::logits`] holds the network's own logits.
     ///
     /// # Errors
-    /// As [`Context::step`]; what `edit` returns; [`crate::Error::InvalidArgument`] if it leaves NaN, infinity, or no token
-    /// that can be drawn.
+    /// As [`Context::step`]; what `process` returns; [`crate::Error::InvalidArgument`] if it leaves NaN, infinity, or no
+    /// token that can be drawn.
     pub fn step_editing(
         &mut self,
-        mut change: impl FnMut(&Choice<'_>, &mut [f32]) -> Result<()>,
+        mut process: impl FnMut(&Choice<'_>, &mut [f32]) -> Result<()>,
     ) -> Result<Option<Step<'_>>> {
-        self.session.step(&mut self.runner, TokenChoice::Logits(&mut change))
+        self.session.step(&mut self.runner, TokenChoice::Logits(&mut process))
     }
 
-    /// As [`Context::step`], with every token chosen by `choose` from the network's own logits. Constraints do not
-    /// bind it.
+    /// As [`Context::step`], with `choose` instead of the sampler: it picks every token from the network's own logits.
+    /// Constraints do not apply.
     ///
     /// # Errors
     /// As [`Context::step`]; what `choose` returns; [`crate::Error::InvalidArgument`] if it chooses the mask or a token
@@ -153,7 +153,7 @@ impl Context {
         self.session.step(&mut self.runner, TokenChoice::Token(&mut choose))
     }
 
-    /// Generates to the end. `on_step` sees every step and may stop it.
+    /// Begins a generation and runs it to the end. `on_step` is called with every step; breaking cancels.
     ///
     /// # Errors
     /// As [`Context::begin`] and [`Context::step`]; [`crate::Error::Cancelled`] if `on_step` breaks.
@@ -167,7 +167,7 @@ impl Context {
         self.finish(on_step)
     }
 
-    /// Runs the steps that are left of a generation that was begun.
+    /// Runs the remaining steps of the current generation.
     ///
     /// # Errors
     /// As [`Context::step`]; [`crate::Error::Cancelled`] if `on_step` breaks.
@@ -193,7 +193,7 @@ impl Context {
         self.session.progress()
     }
 
-    /// Where the time of the generation's steps went, if this library's own kernels ran them.
+    /// Where the time of the generation's steps went; `None` for ggml's kernels.
     pub fn profile(&self) -> Option<Profile> {
         self.session.profile(&self.runner)
     }
@@ -206,8 +206,8 @@ impl Context {
         self.session.tokens(sequence)
     }
 
-    /// The positions of a sequence in generation order: those known beforehand first, then as the steps write them.
-    /// It is what [`Context::score_order`] takes.
+    /// The positions of a sequence in generation order: the known ones first, then in the order of the steps.
+    /// [`Context::score_order`] takes it.
     ///
     /// # Errors
     /// [`crate::Error::InvalidArgument`] if there is no such sequence.
@@ -215,8 +215,8 @@ impl Context {
         self.session.order(sequence)
     }
 
-    /// The text of a sequence's finished beginning: up to the first unknown or end-of-text token. Whole UTF-8
-    /// characters; it only ever grows during a generation.
+    /// The text of a sequence up to the first unknown or end-of-text token, in whole UTF-8 characters. During a
+    /// generation it only grows.
     ///
     /// # Errors
     /// [`crate::Error::InvalidArgument`] if there is no such sequence; [`crate::Error::Tokenizer`].
@@ -227,11 +227,10 @@ impl Context {
 
 /// Saved states.
 impl Context {
-    /// Everything known of the current generation, tokens, order, keys and values, as bytes for
-    /// [`Context::restore`]. Steps that are left are not part of it, nor are parameters, constraints and random numbers:
-    /// [`Context::extend`] takes new ones. A generation that is saved halfway so goes on from the same tokens, but not to
-    /// the same text. (A device that is not the CPU with the library's own kernels leaves keys and values out; they are
-    /// computed again then.)
+    /// The state of the current generation as bytes for [`Context::restore`]: tokens, order, keys and values. Remaining
+    /// steps, parameters, constraints and random numbers are not saved: [`Context::extend`] takes new ones. So a
+    /// generation saved halfway continues from the same tokens, but not to the same text. (With ggml's kernels, keys
+    /// and values are left out and computed again after restoring.)
     ///
     /// # Errors
     /// [`crate::Error::Unsupported`] as for [`Context::extend`], or if the weights are not in main memory.
@@ -239,16 +238,16 @@ impl Context {
         self.session.save(&self.runner)
     }
 
-    /// Writes what [`Context::save`] gives to a file. One that is there is replaced when the new one is whole and on the
-    /// disk, not before.
+    /// Writes what [`Context::save`] returns to a file. An existing file is replaced only once the new one is complete and
+    /// on disk.
     ///
     /// # Errors
-    /// As [`Context::save`]; [`crate::Error::Io`]; [`crate::Error::InvalidArgument`] if `path` is a directory or no file name.
+    /// As [`Context::save`]; [`crate::Error::Io`]; [`crate::Error::InvalidArgument`] if `path` is a directory or not a file name.
     pub fn save_to(&self, path: impl AsRef<Path>) -> Result<()> {
         self.session.save_to(&self.runner, path.as_ref())
     }
 
-    /// The bytes that [`Context::save`] would give, which takes no time.
+    /// The length in bytes of what [`Context::save`] returns, without making it.
     ///
     /// # Errors
     /// As [`Context::save`].
@@ -256,13 +255,14 @@ impl Context {
         self.session.saved_size(&self.runner)
     }
 
-    /// Takes up a saved state in place of the current generation: its tokens are known, no steps are left, and
-    /// [`Context::extend`] goes on. Keys and values of another precision than this context's are computed again, as a
-    /// message (see [`crate::set_log_receiver`]) says.
+    /// Replaces the current generation by a saved state: its tokens are known, no steps remain, and [`Context::extend`]
+    /// continues. Keys and values of another precision than this context's are computed again, which is logged (see
+    /// [`crate::set_log_receiver`]).
     ///
     /// # Errors
-    /// [`crate::Error::BadFile`] if the bytes are damaged or of another model; [`crate::Error::InvalidArgument`] if the context is
-    /// too small for it; [`crate::Error::Unsupported`] as for [`Context::save`]. The current generation is then still there.
+    /// [`crate::Error::BadFile`] if the bytes are damaged or of another model; [`crate::Error::InvalidArgument`] if the
+    /// context is too small; [`crate::Error::Unsupported`] as for [`Context::save`]. After an error the current
+    /// generation is unchanged.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         self.session.restore(&mut self.runner, bytes)
     }
@@ -270,52 +270,55 @@ impl Context {
 
 /// Scoring a given text.
 impl Context {
-    /// Scores a text of any length. It is cut into windows of the context's length, one after the other, the last
-    /// of what is left, and each is scored by itself, as in training: its first token is given nothing.
-    /// `progress` gets the windows done and all windows, and may stop. Ends the context's generation.
+    /// Scores a text of any length. It is cut into consecutive windows of the context's length (the last may be
+    /// shorter), each scored independently, as in training. `progress` is called with the number of windows done and
+    /// of all windows; breaking cancels. Ends the current generation.
     ///
-    /// With W rows for a window of W tokens, an order costs about 2 W rows (tokens and masks), a draw W rows of
-    /// diffusion and, if alpha_0 < 1, 2 W of the sequential phase. What is drawn depends on the parameters and
-    /// the lengths alone, so it is the same for all models of a kind. (Windows go one by one: a pass is full enough
-    /// with one. Side by side they would be 2 to 11 % faster, by the time of passes of 128 rows against 64.)
+    /// A window of W tokens costs about 2 W rows per order (tokens and masks), and per draw W rows of diffusion and,
+    /// if alpha_0 < 1, 2 W rows of the sequential phase. Orders and draws depend on the parameters and the length
+    /// only, so they are the same for all models of one vocabulary.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidArgument`] for a text of no token or tokens that are not the model's, several orders left to
-    /// right, more than 2^20 orders or draws, and an alpha_0 outside 0 to 1; [`crate::Error::Unsupported`] for orders or alpha_0 < 1 with MDLM, and random
-    /// orders or diffusion with autoregression; [`crate::Error::Cancelled`]; those of [`Context::step`].
+    /// [`crate::Error::InvalidArgument`] for an empty text, tokens outside the vocabulary, several orders left to right,
+    /// more than 2^20 orders or draws, or an alpha_0 outside 0 to 1; [`crate::Error::Unsupported`] for orders or
+    /// alpha_0 < 1 with MDLM, and for random orders or diffusion with an autoregressive model;
+    /// [`crate::Error::Cancelled`]; those of [`Context::step`].
     pub fn score_text(
         &mut self,
         tokens: &[u32],
         params: &ScoreParams,
         progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<TextScore> {
-        score::score_text(&mut self.runner, &mut self.session, tokens, params, progress)
+        self.scorer().text(tokens, params, progress)
     }
 
-    /// Log-probabilities (natural) of the tokens at `order[known..]`, each given those before it in the order, as
-    /// generation one token at a time would have it. `tokens` is the text by position; the first `known` positions of
-    /// `order` are given. Ends the context's generation.
+    /// Log-probabilities (natural) of the tokens at `order[known..]`, each given those before it in the order, as in a
+    /// generation of one token per step. `tokens` is the text by position; the first `known` positions of `order` are
+    /// given. Ends the current generation.
     ///
-    /// Of Eso-LM (A) that is the sequential phase: what is given sees itself both ways, and what its diffusion phase wrote
-    /// one by one is the first of [`Context::score_masked`] for each number of known tokens.
+    /// For Eso-LM (A) this is the sequential phase: the given tokens attend to each other both ways. The probability of
+    /// a token of its diffusion phase is the first result of [`Context::score_masked`] with the same known tokens.
     ///
     /// Source: the reference's `_any_order_ar_loss` and `_reconstruction_loss`, which run all tokens and all masks
-    /// in one pass. So does this if the context has as many rows; otherwise some go through at a time, with the same
-    /// result.
+    /// in one forward pass. So does this if a batch has room for them; otherwise it takes several, with the same result.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidArgument`] if the order is no permutation of the text's positions, or not left to right in an
-    /// autoregressive model; [`crate::Error::Unsupported`] for MDLM, which has no such order; those of [`Context::step`].
+    /// [`crate::Error::InvalidArgument`] if the order is not a permutation of the text's positions, or not left to right with an
+    /// autoregressive model; [`crate::Error::Unsupported`] for MDLM, which defines none; those of [`Context::step`].
     pub fn score_order(&mut self, tokens: &[u32], order: &[u32], known: usize) -> Result<Vec<f64>> {
-        score::score_order(&mut self.runner, &mut self.session, tokens, order, known)
+        self.scorer().order(tokens, order, known)
     }
 
-    /// Log-probabilities (natural) of the tokens at `order[known..]`, all unknown, given the first `known`: one step of
-    /// diffusion. Ends the context's generation.
+    /// Log-probabilities (natural) of the tokens at `order[known..]`, all masked at once, given the first `known`:
+    /// one step of diffusion. Ends the current generation.
     ///
     /// # Errors
     /// As [`Context::score_order`]; [`crate::Error::Unsupported`] for an autoregressive model.
     pub fn score_masked(&mut self, tokens: &[u32], order: &[u32], known: usize) -> Result<Vec<f64>> {
-        score::score_masked(&mut self.runner, &mut self.session, tokens, order, known)
+        self.scorer().masked(tokens, order, known)
+    }
+
+    fn scorer(&mut self) -> Scorer<'_> {
+        Scorer { runner: &mut self.runner, session: &mut self.session }
     }
 }

@@ -1,4 +1,4 @@
-//! What a caller asks for: known tokens and parameters.
+//! What a caller asks for: prompts and parameters.
 
 use crate::error::{Error, Result};
 use crate::model::{Config, Variant};
@@ -8,7 +8,7 @@ use crate::sample::{Constraints, Sampling};
 /// The known tokens of one sequence, at any positions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prompt {
-    /// Positions and their tokens, in any order, no position twice.
+    /// Pairs of position and token, in any order, no position twice.
     pub known: Vec<(u32, u32)>,
 }
 
@@ -19,32 +19,31 @@ impl Prompt {
     }
 }
 
-/// What to generate.
+/// Parameters of a generation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GenerateParams<'a> {
-    /// Tokens of a sequence, prompt included; 0 is the context's length.
+    /// Length of a sequence in tokens, prompt included; 0 is the context's length.
     pub length: usize,
-    /// Share of the unknown tokens that diffusion writes, in parallel; the rest is written one by one, left to
-    /// right. 1 is all diffusion, 0 plain autoregression. (MDLM always diffuses everything, an autoregressive model
-    /// nothing.)
+    /// Fraction of the unknown tokens that the diffusion phase writes, several per step; the sequential phase writes the
+    /// rest one by one, left to right. 1 is all diffusion, 0 plain autoregression. (MDLM is always all diffusion, an
+    /// autoregressive model never.)
     pub alpha_0: f64,
-    /// Steps of the diffusion phase (T); steps that happen to write nothing are left out.
+    /// Number of steps of the diffusion phase (T); steps that would write no token are skipped.
     pub steps: usize,
-    /// Which positions come when.
+    /// The order of the positions.
     pub order: Order<'a>,
-    /// How many tokens each step writes.
+    /// The number of tokens of each step.
     pub schedule: Schedule<'a>,
-    /// Lets each step decide how many of the tokens it proposes are written, instead of a schedule. It needs alpha_0
-    /// of 1.
+    /// Confidence-based steps instead of a schedule. Needs an alpha_0 of 1.
     pub adaptive: Option<Adaptive>,
-    /// How tokens are chosen.
+    /// Sampling of tokens.
     pub sampling: Sampling,
-    /// What may be written: nothing is an empty slice, one is for all sequences, otherwise there is one for each.
+    /// Constraints: none, one for all sequences, or one per sequence.
     pub constraints: &'a [Constraints],
-    /// Whether steps report the log-probabilities of the tokens they wrote, which takes a little time.
+    /// Whether steps report the log-probabilities of their tokens, which takes a little time.
     pub log_probs: bool,
-    /// The same seed, parameters and prompts give the same text. A sequence's random numbers depend on the seed
-    /// and on its number in the batch only.
+    /// The same seed, parameters and prompts give the same text. The random numbers of a sequence depend on the seed and
+    /// on its index only.
     pub seed: u64,
 }
 
@@ -90,7 +89,7 @@ impl GenerateParams<'_> {
         }
     }
 
-    /// The share that diffusion writes in this kind of model.
+    /// The fraction that the diffusion phase writes with this variant.
     pub(crate) fn diffused_share(&self, variant: Variant) -> f64 {
         match variant {
             Variant::EsoA | Variant::EsoB => self.alpha_0,

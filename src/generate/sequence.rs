@@ -1,4 +1,4 @@
-//! One sequence of a generation: which rows its next step feeds, what they see, and what is kept of them.
+//! One sequence of a generation: the rows of its next step, the slots they attend to, and what the cache holds.
 
 use std::ops::Range;
 
@@ -14,23 +14,23 @@ pub(crate) struct Sequence {
     pub(crate) order: Vec<u32>,
     /// Tokens by position; the mask token where unknown.
     pub(crate) tokens: Vec<u32>,
-    /// Tokens to write in each step.
+    /// Number of tokens of each step.
     pub(crate) counts: Vec<u32>,
-    /// Positions that a step proposes tokens for, if it keeps only those that it is sure of; otherwise 0.
+    /// Number of positions that an adaptive step proposes tokens for; otherwise 0.
     pub(crate) window: usize,
-    /// So many slots have keys and values of known tokens in the cache.
+    /// The first slots whose keys and values in the cache are final.
     pub(crate) committed: usize,
-    /// So many slots have known tokens.
+    /// The first slots that have known tokens.
     pub(crate) revealed: usize,
-    /// So many slots will, when the diffusion phase is over.
+    /// The first slots that will have known tokens when the diffusion phase is over.
     pub(crate) diffused: usize,
-    /// Randomness for tokens, now and as it was before the step.
+    /// Random numbers for tokens, and their state before the current step.
     pub(crate) rng: Rng,
     pub(crate) rng_before: Rng,
 }
 
 impl Sequence {
-    /// A sequence of nothing yet, with memory for `length` tokens.
+    /// An empty sequence with memory for `length` tokens.
     pub(super) fn with_capacity(length: usize, number: usize) -> Self {
         Self {
             order: Vec::with_capacity(length),
@@ -45,8 +45,7 @@ impl Sequence {
         }
     }
 
-    /// The slots of the coming step, which writes `count` tokens: those that have to be fed, of which the last
-    /// `count` become tokens.
+    /// The slots that the next step feeds. The last `count` of them become tokens.
     pub(super) fn slots(&self, variant: Variant, count: usize) -> Range<usize> {
         match variant {
             Variant::Mdlm => 0..self.order.len(),
@@ -97,7 +96,7 @@ impl Sequence {
         token.ok_or_else(|| Error::internal(format!("position {position} is outside the text")))
     }
 
-    /// Notes that the coming step has written its `count` tokens.
+    /// Advances past a step that wrote `count` tokens.
     pub(super) fn advance(&mut self, variant: Variant, count: usize) {
         self.committed = match variant {
             Variant::EsoB => self.revealed,
@@ -108,7 +107,7 @@ impl Sequence {
         self.revealed += count;
     }
 
-    /// How many tokens step number `step` proposes; nothing if the sequence is finished.
+    /// The number of tokens that step `step` writes (or proposes, if adaptive); `None` if the sequence is finished.
     pub(super) fn tokens_due(&self, step: usize) -> Option<usize> {
         match self.window {
             0 => self.counts.get(step).map(|&count| count as usize),
@@ -116,7 +115,7 @@ impl Sequence {
         }
     }
 
-    /// Steps from number `step` on, at most.
+    /// The number of steps from `step` on, at most.
     pub(super) fn steps_left(&self, step: usize) -> usize {
         match self.window {
             0 => self.counts.len().saturating_sub(step),
@@ -136,7 +135,7 @@ impl Sequence {
         }
     }
 
-    /// Forgets everything.
+    /// Empties the sequence.
     pub(super) fn reset(&mut self) {
         self.committed = 0;
         self.revealed = 0;
@@ -146,8 +145,8 @@ impl Sequence {
         self.counts.clear();
     }
 
-    /// Makes it a text of `length` tokens and takes `known` ones (positions and tokens) after those that it has. In
-    /// the order they are ascending; the unknown positions are yet to be put behind them.
+    /// Resizes the text to `length` tokens and adds `known` ones (pairs of position and token), sorted by position, to those
+    /// known already. The caller appends the unknown positions to `order`.
     pub(super) fn set_known(
         &mut self,
         length: usize,

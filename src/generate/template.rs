@@ -1,10 +1,10 @@
-//! Texts with holes, as people write them.
+//! Templates: texts with holes.
 
 use super::request::Prompt;
 use crate::error::{Error, Result};
 use crate::model::Tokenizer;
 
-/// Longest text that a template may stand for, in tokens of its holes.
+/// Most tokens of all holes of a template.
 const MOST_TOKENS: usize = 1 << 20;
 
 /// A text with holes for a model to fill: `Once upon a time {{mask 12}} happily ever after.` has one of 12 tokens.
@@ -17,15 +17,15 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
-    /// So many unknown tokens.
+    /// A hole of so many tokens.
     Hole(usize),
 }
 
 impl Template {
-    /// Reads a template.
+    /// Parses a template.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] that says at which character it is wrong.
+    /// [`Error::InvalidArgument`] that names the character where the template is wrong.
     pub fn parse(text: &str) -> Result<Self> {
         let mut parts = Vec::new();
         let mut literal = String::new();
@@ -67,8 +67,8 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// The known tokens, and the number of tokens of the whole text. Each piece of text between holes is made into
-    /// tokens by itself.
+    /// The known tokens, and the length of the whole text in tokens. The pieces of text between holes are tokenized
+    /// separately.
     ///
     /// # Errors
     /// [`Error::Tokenizer`].

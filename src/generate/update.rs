@@ -4,24 +4,25 @@
 #[repr(C)] // The C boundary hands these out as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Update {
-    /// The sequence's number in the batch.
+    /// The sequence, by index.
     pub sequence: u32,
-    /// Where in the text.
+    /// Position in the text.
     pub position: u32,
-    /// What.
+    /// The token.
     pub token: u32,
 }
 
 /// What a step did.
 #[derive(Debug, Clone, Copy)]
 pub struct Step<'a> {
-    /// The step's number, from 0.
+    /// Index of the step, from 0.
     pub index: usize,
-    /// Steps of the whole generation (at most, where they are [`Adaptive`](crate::Adaptive)).
+    /// Number of steps of the whole generation (at most, where they are [`Adaptive`](crate::Adaptive)).
     pub total: usize,
-    /// The tokens written: sequence by sequence, and in each in generation order.
+    /// The tokens written, sequence by sequence, each in generation order.
     pub updates: &'a [Update],
-    /// The logarithm (natural) of each token's probability under the model, if asked for: softmax of the network's
-    /// logits without the mask token, before constraints, temperature, top-k and nucleus. Otherwise empty.
+    /// The log-probability (natural) of each token if [`GenerateParams::log_probs`](crate::GenerateParams) is set, otherwise
+    /// empty: log-softmax of the network's logits without the mask token, before constraints, temperature, top-k and
+    /// nucleus.
     pub log_probs: &'a [f64],
 }

@@ -1,33 +1,33 @@
-//! Steps that keep only what the model is sure of.
+//! Adaptive steps: only tokens that the model is confident of are accepted.
 
 use crate::error::{Error, Result};
 
-/// How many tokens a step writes, decided by the model: it proposes tokens for the next `window` positions of the order,
-/// keeps those of whose position it is sure, at least the surest one, and puts the other positions back. Since keys and
-/// values of masks are scratch, what is put back costs a row and nothing else. (Of an order in blocks, a window may reach
-/// into the next one.)
+/// Confidence-based steps: each step proposes tokens for the next `window` positions of the order, accepts those at
+/// positions where the model is confident, at least the one with the highest confidence, and leaves the other positions
+/// for later steps. A rejected position costs a row and nothing else. (With blocks, a window may reach into the next
+/// block.)
 ///
-/// The order then depends on the tokens, so the text is no longer a draw from the model's distribution, not even with one
-/// token per step: sure positions come early.
+/// The order then depends on the tokens, so the text is not a sample of the model's distribution, not even with one
+/// token per step: positions of high confidence come early.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Adaptive {
-    /// What being sure is measured by.
+    /// The measure of confidence.
     pub confidence: Confidence,
-    /// How sure is sure enough.
+    /// The confidence from which a token is accepted.
     pub threshold: f32,
-    /// Positions that are proposed in a step, at least 1. More rows cost more time.
+    /// Number of positions proposed in a step, at least 1. More rows cost more time.
     pub window: usize,
 }
 
-/// A measure of how sure the model is of a position: of its own probabilities, before constraints, temperature, top-k and
-/// nucleus.
+/// A measure of the model's confidence at a position, from its own probabilities: before constraints, temperature, top-k
+/// and nucleus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confidence {
-    /// The largest probability is at least the threshold.
+    /// The largest probability; accepted from the threshold on.
     Probability,
-    /// The largest probability is larger than the second by at least the threshold.
+    /// The largest probability minus the second largest; accepted from the threshold on.
     Margin,
-    /// The entropy, in nats, is at most the threshold.
+    /// The entropy in nats; accepted up to the threshold.
     Entropy,
 }
 
@@ -43,7 +43,7 @@ impl Adaptive {
         Ok(())
     }
 
-    /// The model's confidence in a position, the larger the surer, from its logits without the mask's.
+    /// The confidence at a position, larger for more confident, from its logits without the mask's.
     pub(crate) fn confidence(&self, logits: [&[f32]; 2]) -> f32 {
         let logits = || logits.into_iter().flatten().copied();
         let (mut first, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);

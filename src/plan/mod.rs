@@ -13,17 +13,18 @@ pub use order::Order;
 pub(crate) use schedule::EPS;
 pub use schedule::Schedule;
 
-/// A sequence's way through generation, given outright instead of drawn: for replaying a reference.
+/// An explicit plan of one sequence: its known tokens, its order and the tokens of each step, instead of random ones.
+/// Used to replay a reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Tokens at the first positions of `order`: those known beforehand.
+    /// The known tokens, at the first positions of `order`.
     pub known: Vec<u32>,
-    /// Every position once, in generation order, those of `known` first.
+    /// Every position once, in generation order, the known ones first.
     pub order: Vec<u32>,
-    /// Tokens written by each step; with those known beforehand they add up to the length.
+    /// Number of tokens that each step writes. Together with the known tokens they add up to the length.
     pub counts: Vec<u32>,
-    /// How many of these tokens the diffusion phase writes; whole steps, the first ones. It makes a difference to
-    /// Eso-LM (A) alone, whose phases differ.
+    /// Number of tokens that the diffusion phase writes, the sum of the first steps' counts. Only for Eso-LM (A), whose
+    /// attention differs between the phases.
     pub diffusion: usize,
 }
 
@@ -52,22 +53,21 @@ impl Plan {
     }
 }
 
-/// What an order and a schedule are drawn from.
+/// The parameters of [`arrange`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PlanParams<'a> {
     pub(crate) order: Order<'a>,
     pub(crate) schedule: Schedule<'a>,
-    /// Share of the unknown tokens that diffusion writes.
+    /// Fraction of the unknown tokens that the diffusion phase writes.
     pub(crate) alpha_0: f64,
     /// Steps of the diffusion phase.
     pub(crate) steps: usize,
     pub(crate) seed: u64,
 }
 
-/// Puts the unknown positions `tail` into generation order and writes how many of them each step takes into
-/// `counts`, never more than `tail.len()` numbers. `tail` comes in ascending, or in the caller's order if one is
-/// given. `rows` is memory for as many numbers as the text has positions. Returns the number of tokens that the
-/// diffusion phase writes.
+/// Sorts the unknown positions `tail` into generation order, and sets `counts` to the number of tokens of each step.
+/// `tail` is ascending, or in the caller's order for a custom one. `rows` is scratch memory for as many numbers as the
+/// text has positions. Returns the number of tokens that the diffusion phase writes.
 pub(crate) fn arrange(
     params: &PlanParams<'_>,
     sequence: usize,
@@ -82,7 +82,7 @@ pub(crate) fn arrange(
     if let Order::Strided { stride, shuffle } = params.order {
         order::strided(tail, stride, shuffle, &mut order_rng, rows);
     }
-    // Whatever is not in blocks is one block.
+    // Orders other than blocks are one block.
     let size = match params.order {
         Order::Blocks { size } => size,
         _ => usize::MAX,

@@ -1,37 +1,36 @@
-//! Which positions become known, in which order.
+//! The order in which positions become known.
 
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 
-/// The order in which unknown positions become known. Known ones are left out of it, wherever they are.
+/// The order in which unknown positions become known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order<'a> {
-    /// Diffusion at random positions, then the rest left to right: what the models are trained for.
+    /// Random positions in the diffusion phase, then the rest left to right: as the models are trained.
     #[default]
     Random,
-    /// From left to right, in both phases.
+    /// Left to right, in both phases.
     LeftToRight,
-    /// Step j writes the positions {j, j + stride, j + 2 stride, ..}, so that tokens of one step are far apart; then
-    /// the rest left to right. Source: the reference's `subcontext_len` and `subcontext_shuffle`.
+    /// Step j writes the positions j, j + stride, j + 2 stride and so on, so that the tokens of a step are far apart;
+    /// then the rest left to right. Source: the reference's `subcontext_len` and `subcontext_shuffle`.
     Strided {
-        /// Distance of the tokens of a step, and number of steps, 1 to the length.
+        /// Distance between the tokens of a step, which is also the number of steps; 1 to the length.
         stride: usize,
-        /// Whether the steps come in random order, and the tokens in each.
+        /// Shuffles the steps, and the tokens within each.
         shuffle: bool,
     },
-    /// Blocks of neighbouring positions, from left to right. Each is written as a text of its own, at random
-    /// positions first, and is whole before the next begins: semi-autoregressive, as in block diffusion. The steps
-    /// are shared out among the blocks.
+    /// Blocks of consecutive positions, left to right, each finished before the next begins (semi-autoregressive, as in
+    /// block diffusion). Within a block the order is random. The steps are divided among the blocks.
     Blocks {
-        /// Positions of a block, at least 1.
+        /// Number of positions in a block, at least 1.
         size: usize,
     },
-    /// The caller's: every position of the text once. It holds for the sequential phase, too.
+    /// Any order: every position of the text once. Also used for the sequential phase.
     Given(&'a [u32]),
 }
 
 impl Order<'_> {
-    /// Checks that it fits a text of `length` tokens.
+    /// Checks the order against a text of `length` tokens.
     pub(crate) fn validate(self, length: usize) -> Result<()> {
         match self {
             Self::Strided { stride, .. } if stride == 0 || stride > length => {
@@ -43,7 +42,7 @@ impl Order<'_> {
         }
     }
 
-    /// Whether an autoregressive model, which diffuses nothing, can follow it.
+    /// Whether an autoregressive model, which has no diffusion phase, can follow the order.
     pub(crate) fn is_left_to_right(self) -> bool {
         match self {
             Self::Random | Self::LeftToRight => true,
@@ -53,7 +52,7 @@ impl Order<'_> {
     }
 }
 
-/// Checks that `order` has each of the first `length` positions once.
+/// Checks that `order` is a permutation of the positions below `length`.
 pub(crate) fn check_permutation(order: &[u32], length: usize) -> Result<()> {
     if order.len() != length {
         let given = order.len();
@@ -62,7 +61,7 @@ pub(crate) fn check_permutation(order: &[u32], length: usize) -> Result<()> {
     check_distinct(order, length)
 }
 
-/// Checks that `order` has none but the first `length` positions, and none twice.
+/// Checks that the positions of `order` are below `length`, and none occurs twice.
 pub(crate) fn check_distinct(order: &[u32], length: usize) -> Result<()> {
     let mut found = vec![false; length];
     for (place, &position) in order.iter().enumerate() {
@@ -77,8 +76,8 @@ pub(crate) fn check_distinct(order: &[u32], length: usize) -> Result<()> {
     Ok(())
 }
 
-/// Puts the unknown positions `tail` into generation order: a random permutation whose first `diffusion`
-/// entries are the diffusion phase; the others, the sequential phase, go left to right.
+/// Shuffles the unknown positions `tail`. The first `diffusion` entries are the diffusion phase; the others, the
+/// sequential phase, are sorted left to right.
 ///
 /// Source: the reference's `_sample_order` / `sort_idx` for random orders.
 pub(crate) fn random(tail: &mut [u32], diffusion: usize, rng: &mut Rng) {
@@ -86,14 +85,14 @@ pub(crate) fn random(tail: &mut [u32], diffusion: usize, rng: &mut Rng) {
     sequential(tail, diffusion);
 }
 
-/// Puts what comes after the diffusion phase from left to right.
+/// Sorts the positions of the sequential phase left to right.
 pub(crate) fn sequential(tail: &mut [u32], diffusion: usize) {
     if let Some(rest) = tail.get_mut(diffusion..) {
         rest.sort_unstable();
     }
 }
 
-/// Puts `tail` into rows of positions that are `stride` apart. `places` is memory for `stride` numbers.
+/// Sorts `tail` into rows of positions that are `stride` apart. `places` is scratch memory for `stride` numbers.
 pub(crate) fn strided(tail: &mut [u32], stride: usize, shuffled: bool, rng: &mut Rng, places: &mut Vec<u32>) {
     places.clear();
     places.extend(0..stride as u32);
@@ -110,7 +109,7 @@ pub(crate) fn strided(tail: &mut [u32], stride: usize, shuffled: bool, rng: &mut
     places.clear();
 }
 
-/// Fisher-Yates from the front, only as far as `first` goes.
+/// A Fisher-Yates shuffle that stops after the first `first` items.
 fn shuffle(items: &mut [u32], first: usize, rng: &mut Rng) {
     let len = items.len();
     for i in 0..first.min(len.saturating_sub(1)) {

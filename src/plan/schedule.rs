@@ -1,25 +1,25 @@
-//! How many tokens each step writes.
+//! The number of tokens that each step writes.
 
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 
-/// Noise that is left at the end of training time, `eps` of the log-linear schedule (reference: `noise.eps`).
+/// `eps` of the log-linear noise schedule (reference: `noise.eps`).
 pub(crate) const EPS: f64 = 1e-3;
 
-/// How many tokens each step of the diffusion phase writes. The sequential phase writes one per step.
+/// The number of tokens that each step of the diffusion phase writes. The sequential phase writes one per step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Schedule<'a> {
-    /// The reference's: with [`Order::Strided`](crate::Order) a row per step, otherwise random numbers of tokens, as
-    /// the noise of each sequence has it.
+    /// As in the reference: random counts drawn from the noise schedule for each sequence, or one row per step with
+    /// [`Order::Strided`](crate::Order).
     #[default]
     Reference,
-    /// The caller's. The last number goes on as long as there are tokens, so a single one is that many in every step;
-    /// what is too much is cut. The diffusion phase writes the whole number of tokens up to alpha_0 of them.
+    /// Explicit counts. The last one repeats, so a single number is the count of every step; the final step takes what
+    /// is left. The diffusion phase writes alpha_0 of the tokens, rounded down.
     Given(&'a [u32]),
 }
 
 impl Schedule<'_> {
-    /// Checks that every step writes something.
+    /// Checks that every step writes a token.
     pub(crate) fn validate(self) -> Result<()> {
         match self {
             Self::Given([]) => Err(Error::invalid("a schedule without steps")),
@@ -31,7 +31,7 @@ impl Schedule<'_> {
         }
     }
 
-    /// Whether an autoregressive model, which diffuses nothing, can follow it.
+    /// Whether an autoregressive model, which has no diffusion phase, can follow the schedule.
     pub(crate) fn is_one_by_one(self) -> bool {
         match self {
             Self::Reference => true,
@@ -40,13 +40,13 @@ impl Schedule<'_> {
     }
 }
 
-/// The numbers, and then the last one for ever.
+/// The counts, then the last one repeated without end.
 pub(crate) fn repeat_last(given: &[u32]) -> impl Iterator<Item = u32> {
     given.iter().chain(given.last().into_iter().cycle()).copied()
 }
 
-/// Adds the `given` numbers to `counts` until they are `diffusion` tokens, the last cut to fit, and then a 1 for each
-/// of the other tokens.
+/// Appends `given` counts until they sum to `diffusion` tokens, the last one cut to fit, and then a 1 for each token
+/// of the sequential phase.
 pub(crate) fn take(
     given: &mut impl Iterator<Item = u32>,
     diffusion: usize,
@@ -62,8 +62,8 @@ pub(crate) fn take(
     counts.extend(std::iter::repeat_n(1, unknown - diffusion));
 }
 
-/// Adds the lengths of the first `steps` rows of a strided order, but for empty ones, and then a 1 for each of the
-/// other positions. Returns how many positions those rows have. A row is no step twice: `positions` has them in turn.
+/// Appends the lengths of the first `steps` rows of a strided order, and then a 1 for each of the other positions.
+/// Returns the number of positions in those rows. `positions` is sorted by rows.
 ///
 /// Source: the reference's schedule for `subcontext_len`, where the diffusion phase is whole rows.
 pub(crate) fn rows(positions: &[u32], stride: usize, steps: usize, counts: &mut Vec<u32>) -> usize {
@@ -77,15 +77,15 @@ pub(crate) fn rows(positions: &[u32], stride: usize, steps: usize, counts: &mut 
     diffusion
 }
 
-/// Draws the number of tokens for each of `steps` (at least one) diffusion steps over `unknown` tokens. Adds the
-/// counts that are not zero to `counts`, and then a 1 for each token of the sequential phase. Returns how many
-/// tokens the diffusion phase writes. It never adds more than `unknown` numbers.
+/// Draws the number of tokens of each of `steps` (at least one) diffusion steps over `unknown` tokens. Appends the
+/// counts that are not zero to `counts`, and then a 1 for each token of the sequential phase: `unknown` numbers at
+/// most. Returns the number of tokens that the diffusion phase writes.
 ///
 /// With alpha_t = alpha_0 * (1 - (1 - eps) t), the reference (`_tokens_unmasked_per_step`) draws
-/// n ~ Binomial(remaining, (alpha_s - alpha_t) / (1 - alpha_t)) for s = t - 1/T from t = 1 on. That is, each
-/// token by itself becomes known in step i with probability (alpha_s - alpha_t) / (1 - alpha_1), the same for
-/// every step since alpha is linear in t, and in none with the rest. So one uniform number per token gives the
-/// same distribution.
+/// n ~ Binomial(remaining, (alpha_s - alpha_t) / (1 - alpha_t)) for s = t - 1/T from t = 1 on. Equivalently,
+/// each token independently becomes known in step i with probability (alpha_s - alpha_t) / (1 - alpha_1), which is the
+/// same for every step since alpha is linear in t, and in no step with the remaining probability. So one uniform
+/// number per token gives the same distribution.
 pub(crate) fn draw(
     alpha_0: f64,
     steps: usize,
@@ -94,12 +94,12 @@ pub(crate) fn draw(
     counts: &mut Vec<u32>,
 ) -> usize {
     let per_step = alpha_0 * (1.0 - EPS) / steps as f64 / (1.0 - alpha_0 * EPS);
-    // First the number of each diffused token's step, then, in the same memory, how many there are of each.
+    // `counts` first holds the step of each diffused token, and then, in place, the number of tokens of each step.
     let first = counts.len();
     if per_step > 0.0 {
         for _ in 0..unknown {
             let step = (rng.uniform() / per_step) as usize;
-            // At alpha_0 = 1 nothing is left over; only rounding could say otherwise.
+            // At alpha_0 = 1 every token is diffused; without this, rounding could leave one over.
             let step = if alpha_0 == 1.0 { step.min(steps - 1) } else { step };
             if step < steps {
                 counts.push(step as u32);

@@ -1,21 +1,20 @@
-//! What may be written: rules that change a row of logits before the sampler sees it.
+//! Constraints: rules that change a row of logits before the sampler sees it.
 
 use super::logits::{Choice, has_nan_or_infinity, not_finite};
 use crate::error::{Error, Result};
 use crate::model::Config;
 
-/// Rules for the tokens of a sequence. They change the network's logits before temperature, top-k and nucleus.
+/// Constraints on the tokens of a sequence. They are applied to the logits before temperature, top-k and nucleus.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Constraints {
-    /// Positions, and the tokens of which one has to be there; no position twice.
+    /// For some positions, the tokens allowed there; no position twice.
     pub allowed: Vec<(u32, Vec<u32>)>,
-    /// Tokens that are never written.
+    /// Tokens that are never generated.
     pub banned: Vec<u32>,
-    /// Tokens, and what is added to their logits; no token twice.
+    /// Added to the logits of some tokens; no token twice.
     pub bias: Vec<(u32, f32)>,
-    /// Above 1 makes tokens less likely that are in the text already, wherever: known before the step, given or
-    /// written. A positive logit is divided by it, a negative one multiplied (CTRL, arXiv 1909.05858, section 4.1).
-    /// 1 is none.
+    /// Above 1 makes tokens less likely that are already in the text, at any position, prompt included. A positive logit
+    /// is divided by it, a negative one multiplied (CTRL, arXiv 1909.05858, section 4.1). 1 is off.
     pub repetition_penalty: f32,
 }
 
@@ -26,7 +25,7 @@ impl Default for Constraints {
 }
 
 impl Constraints {
-    /// Checks that they can be kept in a text of `length` tokens, of which `known` says the given ones by position.
+    /// Checks that the constraints can be met in a text of `length` tokens; `known` returns the known token of a position.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] that says which rule cannot, and where.
@@ -92,7 +91,7 @@ impl Constraints {
         Ok(())
     }
 
-    /// A copy in which positions can be looked up.
+    /// A copy sorted by position, for [`LogitsProcessor::process`].
     pub(crate) fn sorted(&self) -> Self {
         let mut sorted = self.clone();
         sorted.allowed.sort_unstable_by_key(|(position, _)| *position);
@@ -112,15 +111,15 @@ impl Constraints {
     }
 }
 
-/// The caller's own change of a row of logits.
+/// A logits processor of the caller's: changes a row of logits.
 pub(crate) type LogitsFn<'a> = &'a mut dyn FnMut(&Choice<'_>, &mut [f32]) -> Result<()>;
 
-/// Applies constraints to rows of logits, in memory that is reserved once.
+/// Applies constraints, and a processor of the caller's, to rows of logits. Allocates nothing after it is made.
 #[derive(Debug)]
 pub(crate) struct LogitsProcessor {
-    /// The row being changed.
+    /// The row being processed.
     row: Vec<f32>,
-    /// Marks on tokens while a rule is applied.
+    /// Marked tokens, while a rule is applied.
     marks: Vec<bool>,
     mask: u32,
 }
@@ -134,8 +133,8 @@ impl LogitsProcessor {
         }
     }
 
-    /// The logits that a token of `text`, a sequence's tokens by position, is drawn from under `rules`, which have been
-    /// checked and [sorted](Constraints::sorted).
+    /// The logits to sample from: those of `choice` under the constraints `rules`, which must be [valid](Constraints::validate)
+    /// and [sorted](Constraints::sorted). `text` is the sequence's tokens by position.
     ///
     /// # Errors
     /// [`Error::NotFinite`] if the network's logits are not; what `edit` returns; [`Error::InvalidArgument`] if it
@@ -151,7 +150,7 @@ impl LogitsProcessor {
         if rules.is_none() && edit.is_none() {
             return Ok(choice.logits);
         }
-        // Rules and function could hide it.
+        // The rules or the function could hide it.
         if has_nan_or_infinity(choice.logits) {
             return Err(not_finite());
         }
@@ -171,14 +170,15 @@ impl LogitsProcessor {
             }
         }
         let possible = |(token, logit): (usize, &f32)| token != *mask as usize && *logit > f32::NEG_INFINITY;
-        match row.iter().enumerate().any(possible) {
-            true => Ok(row),
-            false => Err(no_draw("no token is left that can be drawn", choice)),
+        if row.iter().enumerate().any(possible) {
+            Ok(row)
+        } else {
+            Err(no_draw("no token is left that can be drawn", choice))
         }
     }
 }
 
-/// Numbers too large for f32 become the largest, so that what the rules leave is finite, but for tokens ruled out.
+/// Applies the rules to a row. Results are clamped to finite numbers, except minus infinity for excluded tokens.
 fn apply(rules: &Constraints, choice: &Choice<'_>, text: &[u32], row: &mut [f32], marks: &mut [bool]) {
     if rules.repetition_penalty != 1.0 {
         for &token in text {
@@ -219,7 +219,7 @@ fn mark(tokens: &[u32], marks: &mut [bool], value: bool) {
     }
 }
 
-/// The error of a row that nothing can be drawn from.
+/// The error of a row that no token can be sampled from.
 fn no_draw(what: &str, choice: &Choice<'_>) -> Error {
     let Choice { sequence, position, .. } = choice;
     Error::invalid(format!("{what} (sequence {sequence}, position {position})"))

@@ -3,18 +3,17 @@
 use crate::error::{Error, Result};
 use crate::simd::F32x8;
 
-/// A row of logits about to become a token.
+/// A row of logits that a token is about to be sampled from.
 #[derive(Debug, Clone, Copy)]
 pub struct Choice<'a> {
-    /// The sequence's number in the batch.
+    /// The sequence, by index.
     pub sequence: usize,
-    /// The place in generation order.
+    /// The slot: place in generation order.
     pub slot: usize,
-    /// The place in the text.
+    /// Position in the text.
     pub position: u32,
-    /// The network's own output for this position, one number per token of the vocabulary. Minus infinity, which a
-    /// model's output bias may hold, is a token that is never drawn; NaN and infinity end the step with
-    /// [`Error::NotFinite`].
+    /// The network's logits [V]. Minus infinity (a model's output bias may hold it) excludes a token; NaN and infinity
+    /// end the step with [`Error::NotFinite`].
     pub logits: &'a [f32],
 }
 

@@ -1,18 +1,18 @@
-//! Which token: from a row of logits to a draw, in a few passes over the vocabulary and without sorting it.
+//! The sampler: a row of logits to a token, in a few passes over the vocabulary and without sorting it.
 
 use super::logits::{argmax, largest, not_finite};
 use crate::error::{Error, Result};
 use crate::simd::{F32x8, LANES};
 
-/// How a token is chosen from its distribution.
+/// Parameters of sampling.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// Divides the logits. 1 is the model's own distribution, 0 always takes the most likely token.
+    /// Divides the logits. 1 is the model's own distribution, 0 is greedy.
     pub temperature: f32,
-    /// Only the `top_k` most likely tokens (and those that tie with the last); 0 is no limit.
+    /// Keeps only the `top_k` most likely tokens (and ties with the last); 0 is off.
     pub top_k: u32,
-    /// Nucleus: the fewest most likely tokens that together exceed this probability; 1 is no limit. The token
-    /// that crosses the limit is kept.
+    /// Nucleus sampling: keeps the smallest set of most likely tokens whose probabilities sum to more than this,
+    /// including the token that crosses it; 1 is off.
     pub top_p: f32,
 }
 
@@ -41,10 +41,10 @@ impl Sampling {
 /// Vectors whose sum is taken in single precision before it is added in double.
 const RUN: usize = 64;
 
-/// Memory for sampling from one vocabulary. Nothing is allocated after it is made.
+/// A sampler for one vocabulary. Allocates nothing after it is made.
 #[derive(Debug)]
 pub struct Sampler {
-    /// Unnormalised probabilities, 0 for tokens that are out and behind the last token.
+    /// Unnormalised probabilities; 0 for excluded tokens and for padding.
     weights: Vec<[f32; LANES]>,
     /// The least likely tokens of the nucleus and the next ones.
     edge: Vec<(f32, u32)>,
@@ -66,10 +66,10 @@ impl Sampler {
         }
     }
 
-    /// Draws a token: `uniform` in [0, 1) decides.
+    /// Samples a token with the random number `uniform` in [0, 1).
     ///
     /// # Errors
-    /// [`Error::NotFinite`] if the logits are; [`Error::Internal`] if there are not as many as tokens.
+    /// [`Error::NotFinite`] if a logit is NaN or infinity; [`Error::Internal`] if their number is not the vocabulary's size.
     pub fn draw(&mut self, logits: &[f32], sampling: &Sampling, uniform: f64) -> Result<u32> {
         if sampling.temperature == 0.0 {
             return argmax(logits, self.mask);
@@ -103,8 +103,8 @@ impl Sampler {
         Ok(last as u32)
     }
 
-    /// Draws as the reference does, by adding Gumbel noise -log(-log u) made from one uniform number per token.
-    /// For replaying reference runs.
+    /// Samples as the reference does: Gumbel-max with noise -log(-log u) from one uniform number per token. Used to
+    /// replay the reference's runs.
     ///
     /// # Errors
     /// As [`Sampler::draw`].
@@ -124,7 +124,8 @@ impl Sampler {
         Ok(best.1)
     }
 
-    /// The tokens that may be drawn, as weights proportional to their probabilities; 0 for all others.
+    /// The weights of all tokens after temperature, top-k and nucleus: proportional to their probabilities, 0 for excluded
+    /// ones.
     ///
     /// # Errors
     /// As [`Sampler::draw`].

@@ -1,18 +1,16 @@
-//! How likely a text is, by averages over random orders and times: the bounds that these models are judged by.
+//! Bounds on the likelihood of a text, as means over random orders and times.
 
 use std::ops::{Add, ControlFlow};
 
-use super::likelihood::{score_masked, score_order};
+use super::likelihood::Scorer;
 use crate::error::{Error, Result};
-use crate::forward::ModelRunner;
-use crate::generate::Session;
 use crate::plan::{EPS, order};
 use crate::rng::{Purpose, Rng};
 
 /// Most orders, or draws, of a window.
-const MOST_TIMES: usize = 1 << 20;
+const MAX_SAMPLES: usize = 1 << 20;
 
-/// An average over random draws, and how far off it may be.
+/// A mean over random draws, with its standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Estimate {
     /// The mean.
@@ -28,8 +26,8 @@ impl Estimate {
         Self::with_squares(mean, sample.iter().map(|v| (v - mean).powi(2)).sum(), sample.len())
     }
 
-    /// The mean of numbers for times spread evenly, in their order. What they have in common with their neighbours
-    /// is no error, so it is their differences that count.
+    /// The mean of numbers for evenly spaced times, in their order. A trend over time is no error, so the standard
+    /// error is computed from the differences of neighbours.
     fn over_times(sample: &[f64]) -> Self {
         let mean = sample.iter().sum::<f64>() / sample.len() as f64;
         let differences = sample.iter().zip(sample.iter().skip(1)).map(|(a, b)| b - a);
@@ -37,7 +35,7 @@ impl Estimate {
         Self::with_squares(mean, squares, sample.len())
     }
 
-    /// `squares` are n - 1 times the variance of one number.
+    /// `squares` is n - 1 times the variance of one number.
     fn with_squares(mean: f64, squares: f64, n: usize) -> Self {
         let n = n as f64;
         Self { mean, standard_error: (squares / (n - 1.0) / n).sqrt() }
@@ -54,33 +52,33 @@ impl Add for Estimate {
     }
 }
 
-/// How a text is scored.
+/// Parameters of [`Context::score_text`](crate::Context::score_text).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScoreParams {
-    /// Orders in which each window is scored; 0 leaves this out.
+    /// Number of orders to score each window in; 0 skips this.
     pub orders: usize,
-    /// Whether these are random. If not there is one, left to right.
+    /// Whether the orders are random; otherwise there is one, left to right.
     pub random_order: bool,
-    /// Times drawn for each window's bound with diffusion; 0 leaves this out.
+    /// Number of diffusion times to draw for each window's bound; 0 skips this.
     pub draws: usize,
-    /// The share of diffusion in that bound, 0 to 1. 1 is the diffusion bound (NELBO) alone, the one that MDLM has.
+    /// Fraction of diffusion in that bound, 0 to 1. 1 is the diffusion bound (NELBO) alone, the only one of MDLM.
     pub alpha_0: f64,
-    /// Chooses orders, times and masks.
+    /// Seed for orders, times and masks.
     pub seed: u64,
 }
 
 impl Default for ScoreParams {
-    /// From left to right, and no diffusion.
+    /// One order, left to right; no diffusion bound.
     fn default() -> Self {
         Self { orders: 1, random_order: false, draws: 0, alpha_0: 1.0, seed: 0 }
     }
 }
 
-/// How likely a text is. All in natural logarithms (nats), for the whole text.
+/// The likelihood of a text: natural logarithms (nats), for the whole text.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TextScore {
-    /// The log-probability of each token, by place in the text, given those tokens of its window that come before it
-    /// in the window's first order. Empty without orders.
+    /// The log-probability of each token, by position, given the tokens that come before it in the first order of its
+    /// window. Empty without orders.
     pub tokens: Vec<f64>,
     /// The bound -log p(text) <= -log mean over orders of p(text | order), the importance-weighted bound: the
     /// tighter, the more orders. For one order it is the negative sum of `tokens`. Zero without orders.
@@ -106,107 +104,100 @@ impl Bound {
     }
 }
 
-/// See [`Context::score_text`](crate::Context::score_text).
-pub(crate) fn score_text(
-    runner: &mut ModelRunner,
-    session: &mut Session,
-    tokens: &[u32],
-    params: &ScoreParams,
-    mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
-) -> Result<TextScore> {
-    if tokens.is_empty() {
-        return Err(Error::invalid("a text of no token has no probability"));
-    }
-    if !params.random_order && params.orders > 1 {
-        return Err(Error::invalid(format!("{} orders; left to right there is one", params.orders)));
-    }
-    if !(0.0..=1.0).contains(&params.alpha_0) {
-        return Err(Error::invalid(format!("alpha_0 is {}, not in 0..=1", params.alpha_0)));
-    }
-    if let Some(times) = [params.orders, params.draws].into_iter().find(|&times| times > MOST_TIMES) {
-        return Err(Error::invalid(format!("{times} orders or draws; at most {MOST_TIMES}")));
-    }
-    let length = runner.length;
-    let all = tokens.len().div_ceil(length);
-    let mut score = TextScore::default();
-    for (number, window) in tokens.chunks(length).enumerate() {
-        if params.orders > 0 {
-            score.nll += score_orders(runner, session, window, params, number, &mut score.tokens)?;
+impl Scorer<'_> {
+    /// See [`Context::score_text`](crate::Context::score_text).
+    pub(crate) fn text(
+        &mut self,
+        tokens: &[u32],
+        params: &ScoreParams,
+        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<TextScore> {
+        if tokens.is_empty() {
+            return Err(Error::invalid("a text of no token has no probability"));
         }
-        if params.draws > 0 {
-            let Bound { diffusion, sequential } = score_draws(runner, session, window, params, number)?;
-            score.bound.diffusion = score.bound.diffusion + diffusion;
-            score.bound.sequential = score.bound.sequential + sequential;
+        if !params.random_order && params.orders > 1 {
+            return Err(Error::invalid(format!("{} orders; left to right there is one", params.orders)));
         }
-        if progress(number + 1, all).is_break() {
-            return Err(Error::Cancelled);
+        if !(0.0..=1.0).contains(&params.alpha_0) {
+            return Err(Error::invalid(format!("alpha_0 is {}, not in 0..=1", params.alpha_0)));
         }
+        if let Some(times) = [params.orders, params.draws].into_iter().find(|&times| times > MAX_SAMPLES) {
+            return Err(Error::invalid(format!("{times} orders or draws; at most {MAX_SAMPLES}")));
+        }
+        let length = self.runner.length;
+        let all = tokens.len().div_ceil(length);
+        let mut score = TextScore::default();
+        for (number, window) in tokens.chunks(length).enumerate() {
+            if params.orders > 0 {
+                score.nll += self.orders(window, params, number, &mut score.tokens)?;
+            }
+            if params.draws > 0 {
+                let Bound { diffusion, sequential } = self.draws(window, params, number)?;
+                score.bound.diffusion = score.bound.diffusion + diffusion;
+                score.bound.sequential = score.bound.sequential + sequential;
+            }
+            if progress(number + 1, all).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(score)
     }
-    Ok(score)
-}
 
-/// The importance-weighted bound of window `number`. Appends the first order's log-probabilities to `by_place`.
-fn score_orders(
-    runner: &mut ModelRunner,
-    session: &mut Session,
-    window: &[u32],
-    params: &ScoreParams,
-    number: usize,
-    by_place: &mut Vec<f64>,
-) -> Result<f64> {
-    let first = by_place.len();
-    by_place.resize(first + window.len(), 0.0);
-    let mut sums = Vec::with_capacity(params.orders);
-    for i in 0..params.orders {
-        let mut order: Vec<u32> = (0..window.len() as u32).collect();
-        if params.random_order {
-            let mut rng = Rng::new(params.seed, number * params.orders + i, Purpose::Order);
-            order::random(&mut order, window.len(), &mut rng);
-        }
-        let scores = score_order(runner, session, window, &order, 0)?;
-        sums.push(scores.iter().sum::<f64>());
-        if i == 0 {
-            for (&position, score) in order.iter().zip(scores) {
-                if let Some(to) = by_place.get_mut(first + position as usize) {
-                    *to = score;
+    /// The importance-weighted bound of window `number`. Appends the first order's log-probabilities to `by_position`.
+    fn orders(
+        &mut self,
+        window: &[u32],
+        params: &ScoreParams,
+        number: usize,
+        by_position: &mut Vec<f64>,
+    ) -> Result<f64> {
+        let first = by_position.len();
+        by_position.resize(first + window.len(), 0.0);
+        let mut sums = Vec::with_capacity(params.orders);
+        for i in 0..params.orders {
+            let mut order: Vec<u32> = (0..window.len() as u32).collect();
+            if params.random_order {
+                let mut rng = Rng::new(params.seed, number * params.orders + i, Purpose::Order);
+                order::random(&mut order, window.len(), &mut rng);
+            }
+            let scores = self.order(window, &order, 0)?;
+            sums.push(scores.iter().sum::<f64>());
+            if i == 0 {
+                for (&position, score) in order.iter().zip(scores) {
+                    let missing = || Error::internal("an order beyond its window");
+                    *by_position.get_mut(first + position as usize).ok_or_else(missing)? = score;
                 }
             }
         }
+        let max = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let mean = sums.iter().map(|s| (s - max).exp()).sum::<f64>() / sums.len() as f64;
+        Ok(-(max + mean.ln()))
     }
-    let most = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let mean = sums.iter().map(|s| (s - most).exp()).sum::<f64>() / sums.len() as f64;
-    Ok(-(most + mean.ln()))
-}
 
-/// The bound at alpha_0 of window `number`, from times spread evenly with one random shift.
-fn score_draws(
-    runner: &mut ModelRunner,
-    session: &mut Session,
-    window: &[u32],
-    params: &ScoreParams,
-    number: usize,
-) -> Result<Bound> {
-    let &ScoreParams { draws, alpha_0, seed, .. } = params;
-    let shift = Rng::new(seed, number, Purpose::Schedule).uniform();
-    let (mut diffusion, mut sequential) = (vec![0.0; draws], vec![0.0; draws]);
-    for (i, (diffusion, sequential)) in diffusion.iter_mut().zip(&mut sequential).enumerate() {
-        let stream = 2 * (number * draws + i);
-        if alpha_0 > 0.0 {
-            let t = (i as f64 + shift) / draws as f64;
-            let alpha = alpha_0 * (1.0 - (1.0 - EPS) * t);
-            let (order, known) = split(window.len(), alpha, seed, stream);
-            let weight = alpha_0 * (1.0 - EPS) / (1.0 - alpha);
-            *diffusion = -weight * score_masked(runner, session, window, &order, known)?.iter().sum::<f64>();
-        }
-        if alpha_0 < 1.0 {
-            let (mut order, known) = split(window.len(), alpha_0, seed, stream + 1);
-            if let Some(rest) = order.get_mut(known..) {
-                rest.sort_unstable();
+    /// The bound at alpha_0 of window `number`: evenly spaced times with one random offset.
+    fn draws(&mut self, window: &[u32], params: &ScoreParams, number: usize) -> Result<Bound> {
+        let &ScoreParams { draws, alpha_0, seed, .. } = params;
+        let shift = Rng::new(seed, number, Purpose::Schedule).uniform();
+        let (mut diffusion, mut sequential) = (vec![0.0; draws], vec![0.0; draws]);
+        for (i, (diffusion, sequential)) in diffusion.iter_mut().zip(&mut sequential).enumerate() {
+            let stream = 2 * (number * draws + i);
+            if alpha_0 > 0.0 {
+                let t = (i as f64 + shift) / draws as f64;
+                let alpha = alpha_0 * (1.0 - (1.0 - EPS) * t);
+                let (order, known) = split(window.len(), alpha, seed, stream);
+                let weight = alpha_0 * (1.0 - EPS) / (1.0 - alpha);
+                *diffusion = -weight * self.masked(window, &order, known)?.iter().sum::<f64>();
             }
-            *sequential = -score_order(runner, session, window, &order, known)?.iter().sum::<f64>();
+            if alpha_0 < 1.0 {
+                let (mut order, known) = split(window.len(), alpha_0, seed, stream + 1);
+                if let Some(rest) = order.get_mut(known..) {
+                    rest.sort_unstable();
+                }
+                *sequential = -self.order(window, &order, known)?.iter().sum::<f64>();
+            }
         }
+        Ok(Bound { diffusion: Estimate::over_times(&diffusion), sequential: Estimate::of(&sequential) })
     }
-    Ok(Bound { diffusion: Estimate::over_times(&diffusion), sequential: Estimate::of(&sequential) })
 }
 
 /// Each position is known with probability `alpha`: the known ones in random order, then the others in random order.

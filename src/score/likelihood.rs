@@ -1,102 +1,101 @@
 //! Log-probabilities of a text's tokens.
 //!
-//! An any-order model gives a text a probability for each order of its tokens. [`score_order`] is that, one token at
-//! a time; [`score_masked`] is one step of diffusion, all unknown tokens at once. `bound` makes bounds of them.
+//! An any-order model gives a text a probability for each order of its tokens. [`Scorer::order`] computes it, one token
+//! at a time; [`Scorer::masked`] is one step of diffusion, all unknown tokens at once. `bound` makes bounds of them.
 
 use crate::error::{Error, Result};
 use crate::forward::{Batch, ModelRunner, Row, Segment};
 use crate::generate::{Session, TokenChoice};
 use crate::model::{Config, Variant};
 use crate::plan::Plan;
-use crate::sample::{Sampling, log_probability};
+use crate::sample::{Choice, Sampling, log_probability};
 
-/// See [`Context::score_order`](crate::Context::score_order).
-pub(crate) fn score_order(
-    runner: &mut ModelRunner,
-    session: &mut Session,
-    tokens: &[u32],
-    order: &[u32],
-    known: usize,
-) -> Result<Vec<f64>> {
-    let model = runner.model.clone();
-    let config = model.config();
-    if config.variant == Variant::Mdlm {
-        return Err(Error::Unsupported("MDLM writes in no order; it has a bound (NELBO) only".into()));
-    }
-    let text = OrderedText { config, tokens, order, known };
-    let unknown = order.len().saturating_sub(known);
-    let plan = text.plan(vec![1; unknown], 0)?;
-    session.begin_planned(runner, &[plan], Sampling::default(), 0)?;
-    let rows = runner.capacity.rows;
-    if rows < 2 || !runner.has_free_masks() {
-        return score_steps(runner, session, &text);
-    }
-    session.reset();
-    let mut scores = Vec::with_capacity(unknown);
-    let mut batch = Batch::with_capacity(rows, 2);
-    // The slots before this one have keys and values in the cache.
-    let mut committed = 0;
-    while scores.len() < unknown {
-        let first = known + scores.len();
-        let masks = runner.max_scored_masks().min(order.len() - first);
-        batch.clear();
-        committed = match config.variant {
-            // A long beginning goes first. (Where it attends both ways, a batch has room for it.)
-            Variant::EsoB if first - committed + 2 * masks > rows => {
-                text.fill_blocks(&mut batch, committed, first.min(committed + rows), 0)?
-            }
-            Variant::Ar if first - committed + masks > rows => {
-                text.fill_next(&mut batch, committed, first.min(committed + rows), 0)?
-            }
-            Variant::Ar => text.fill_next(&mut batch, committed, first + masks, masks)?,
-            _ => text.fill_blocks(&mut batch, committed, first, masks)?,
-        };
-        let logits = runner.run(&batch)?.rows;
-        for (i, logits) in logits.chunks_exact(config.vocab_size).enumerate() {
-            let (_, token) = text.at(first + i)?;
-            scores.push(log_probability(logits, token, config.mask_token_id)?);
+/// Scores texts with a model and the cache of a session, whose generation it ends.
+pub(crate) struct Scorer<'a> {
+    pub(crate) runner: &'a mut ModelRunner,
+    pub(crate) session: &'a mut Session,
+}
+
+impl Scorer<'_> {
+    /// See [`Context::score_order`](crate::Context::score_order).
+    pub(crate) fn order(&mut self, tokens: &[u32], order: &[u32], known: usize) -> Result<Vec<f64>> {
+        let Self { runner, session } = self;
+        let model = runner.model.clone();
+        let config = model.config();
+        if config.variant == Variant::Mdlm {
+            return Err(Error::Unsupported("MDLM writes in no order; it has a bound (NELBO) only".into()));
         }
+        let text = OrderedText { config, tokens, order, known };
+        let unknown = order.len().saturating_sub(known);
+        let plan = text.plan(vec![1; unknown], 0)?;
+        session.begin_planned(runner, &[plan], Sampling::default(), 0)?;
+        let rows = runner.capacity.rows;
+        if rows < 2 || !runner.has_free_masks() {
+            return self.steps(&text);
+        }
+        session.reset();
+        let mut scores = Vec::with_capacity(unknown);
+        let mut batch = Batch::with_capacity(rows, 2);
+        // The slots before this one have keys and values in the cache.
+        let mut committed = 0;
+        while scores.len() < unknown {
+            let first = known + scores.len();
+            let masks = runner.max_scored_masks().min(order.len() - first);
+            batch.clear();
+            committed = match config.variant {
+                // A long prefix is fed first. (Where it attends both ways, a batch has room for it.)
+                Variant::EsoB if first - committed + 2 * masks > rows => {
+                    text.fill_blocks(&mut batch, committed, first.min(committed + rows), 0)?
+                }
+                Variant::Ar if first - committed + masks > rows => {
+                    text.fill_next(&mut batch, committed, first.min(committed + rows), 0)?
+                }
+                Variant::Ar => text.fill_next(&mut batch, committed, first + masks, masks)?,
+                _ => text.fill_blocks(&mut batch, committed, first, masks)?,
+            };
+            let logits = runner.run(&batch)?.rows;
+            for (i, logits) in logits.chunks_exact(config.vocab_size).enumerate() {
+                let (_, token) = text.at(first + i)?;
+                scores.push(log_probability(logits, token, config.mask_token_id)?);
+            }
+        }
+        Ok(scores)
     }
-    Ok(scores)
-}
 
-/// See [`Context::score_masked`](crate::Context::score_masked).
-pub(crate) fn score_masked(
-    runner: &mut ModelRunner,
-    session: &mut Session,
-    tokens: &[u32],
-    order: &[u32],
-    known: usize,
-) -> Result<Vec<f64>> {
-    let model = runner.model.clone();
-    let config = model.config();
-    if config.variant == Variant::Ar {
-        return Err(Error::Unsupported("an autoregressive model does not diffuse".into()));
+    /// See [`Context::score_masked`](crate::Context::score_masked).
+    pub(crate) fn masked(&mut self, tokens: &[u32], order: &[u32], known: usize) -> Result<Vec<f64>> {
+        let Self { runner, session } = self;
+        let model = runner.model.clone();
+        let config = model.config();
+        if config.variant == Variant::Ar {
+            return Err(Error::Unsupported("an autoregressive model does not diffuse".into()));
+        }
+        let unknown = order.len().saturating_sub(known);
+        if unknown == 0 {
+            return Ok(vec![]);
+        }
+        let text = OrderedText { config, tokens, order, known };
+        let plan = text.plan(vec![unknown as u32], unknown)?;
+        session.begin_planned(runner, &[plan], Sampling::default(), 0)?;
+        self.steps(&text)
     }
-    let unknown = order.len().saturating_sub(known);
-    if unknown == 0 {
-        return Ok(vec![]);
-    }
-    let text = OrderedText { config, tokens, order, known };
-    let plan = text.plan(vec![unknown as u32], unknown)?;
-    session.begin_planned(runner, &[plan], Sampling::default(), 0)?;
-    score_steps(runner, session, &text)
-}
 
-/// Runs the steps of the plan that was begun, which write the text's tokens.
-fn score_steps(runner: &mut ModelRunner, session: &mut Session, text: &OrderedText<'_>) -> Result<Vec<f64>> {
-    let mask = text.config.mask_token_id;
-    let missing = || Error::internal("a step wrote a token beyond the text");
-    let mut by_position = vec![0.0; text.tokens.len()];
-    let mut choose = |_: &mut _, row: &crate::sample::Choice<'_>| {
-        let position = row.position as usize;
-        let token = *text.tokens.get(position).ok_or_else(missing)?;
-        *by_position.get_mut(position).ok_or_else(missing)? = log_probability(row.logits, token, mask)?;
-        Ok(token)
-    };
-    while session.step(runner, TokenChoice::Token(&mut choose))?.is_some() {}
-    let score = |&position: &u32| by_position.get(position as usize).copied().ok_or_else(missing);
-    text.order.iter().skip(text.known).map(score).collect()
+    /// Runs the steps of the plan that was begun, which write the text's tokens.
+    fn steps(&mut self, text: &OrderedText<'_>) -> Result<Vec<f64>> {
+        let Self { runner, session } = self;
+        let mask = text.config.mask_token_id;
+        let missing = || Error::internal("a step wrote a token beyond the text");
+        let mut by_position = vec![0.0; text.tokens.len()];
+        let mut choose = |_: &mut _, row: &Choice<'_>| {
+            let position = row.position as usize;
+            let token = *text.tokens.get(position).ok_or_else(missing)?;
+            *by_position.get_mut(position).ok_or_else(missing)? = log_probability(row.logits, token, mask)?;
+            Ok(token)
+        };
+        while session.step(runner, TokenChoice::Token(&mut choose))?.is_some() {}
+        let score = |&position: &u32| by_position.get(position as usize).copied().ok_or_else(missing);
+        text.order.iter().skip(text.known).map(score).collect()
+    }
 }
 
 /// A text and the order that it is scored in.

@@ -3,6 +3,5 @@
 mod bound;
 mod likelihood;
 
-pub(crate) use bound::score_text;
 pub use bound::{Bound, Estimate, ScoreParams, TextScore};
-pub(crate) use likelihood::{score_masked, score_order};
+pub(crate) use likelihood::Scorer;
