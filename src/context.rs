@@ -96,13 +96,13 @@ impl Context {
         self.session.begin(&mut self.runner, prompts, params)
     }
 
-    /// Continues from the tokens known so far, reusing their keys and values; remaining steps are dropped. So a finished
-    /// generation becomes the beginning of a longer text. `prompts` has one entry per sequence with further known
-    /// tokens (or none). The random numbers start again from `params.seed`, so use another seed.
+    /// Continues from the tokens known so far, reusing their keys and values; remaining steps are dropped. So a
+    /// finished generation becomes the beginning of a longer text. `prompts` has one entry per sequence with further
+    /// known tokens (or none). The random numbers start again from `params.seed`, so use another seed.
     ///
     /// # Errors
-    /// As [`Context::begin`], also if the new length is below the current one; [`crate::Error::Unsupported`] for Eso-LM (A)
-    /// and MDLM, whose cache cannot be reused.
+    /// As [`Context::begin`], also if the new length is below the current one; [`crate::Error::Unsupported`] for
+    /// Eso-LM (A) and MDLM, whose cache cannot be reused.
     pub fn extend(&mut self, prompts: &[Prompt], params: &GenerateParams<'_>) -> Result<()> {
         self.session.extend(&mut self.runner, prompts, params)
     }
@@ -120,19 +120,19 @@ impl Context {
     /// kernels, if chosen, allocate and free two small blocks per batch.)
     ///
     /// # Errors
-    /// [`crate::Error::Cancelled`]; [`crate::Error::NotFinite`]; [`crate::Error::Device`]. After an error the generation
-    /// is as before the call.
+    /// [`crate::Error::Cancelled`]; [`crate::Error::NotFinite`]; [`crate::Error::Device`]. After an error the
+    /// generation is as before the call.
     pub fn step(&mut self) -> Result<Option<Step<'_>>> {
         self.session.step(&mut self.runner, TokenChoice::Sample)
     }
 
-    /// As [`Context::step`], with a logits processor: `process` changes the logits that each token is sampled from. It is
-    /// called after the constraints and before temperature, top-k and nucleus. Minus infinity excludes a token (the
-    /// mask token always is excluded); [`Choice::logits`] holds the network's own logits.
+    /// As [`Context::step`], with a logits processor: `process` changes the logits that each token is sampled from.
+    /// It is called after the constraints and before temperature, top-k and nucleus. Minus infinity excludes a token
+    /// (the mask token always is excluded); [`Choice::logits`] holds the network's own logits.
     ///
     /// # Errors
-    /// As [`Context::step`]; what `process` returns; [`crate::Error::InvalidArgument`] if it leaves NaN, infinity, or no
-    /// token that can be drawn.
+    /// As [`Context::step`]; what `process` returns; [`crate::Error::InvalidArgument`] if it leaves NaN, infinity, or
+    /// no token that can be drawn.
     pub fn step_editing(
         &mut self,
         mut process: impl FnMut(&Choice<'_>, &mut [f32]) -> Result<()>,
@@ -238,11 +238,12 @@ impl Context {
         self.session.save(&self.runner)
     }
 
-    /// Writes what [`Context::save`] returns to a file. An existing file is replaced only once the new one is complete and
-    /// on disk.
+    /// Writes what [`Context::save`] returns to a file. An existing file is replaced only once the new one is
+    /// complete and on disk.
     ///
     /// # Errors
-    /// As [`Context::save`]; [`crate::Error::Io`]; [`crate::Error::InvalidArgument`] if `path` is a directory or not a file name.
+    /// As [`Context::save`]; [`crate::Error::Io`]; [`crate::Error::InvalidArgument`] if `path` is a directory or not
+    /// a file name.
     pub fn save_to(&self, path: impl AsRef<Path>) -> Result<()> {
         self.session.save_to(&self.runner, path.as_ref())
     }
@@ -279,9 +280,9 @@ impl Context {
     /// only, so they are the same for all models of one vocabulary.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidArgument`] for an empty text, tokens outside the vocabulary, several orders left to right,
-    /// more than 2^20 orders or draws, or an alpha_0 outside 0 to 1; [`crate::Error::Unsupported`] for orders or
-    /// alpha_0 < 1 with MDLM, and for random orders or diffusion with an autoregressive model;
+    /// [`crate::Error::InvalidArgument`] for an empty text, tokens outside the vocabulary, several orders left to
+    /// right, more than 2^20 orders or draws, or an alpha_0 outside 0 to 1; [`crate::Error::Unsupported`] for orders
+    /// or alpha_0 < 1 with MDLM, and for random orders or diffusion with an autoregressive model;
     /// [`crate::Error::Cancelled`]; those of [`Context::step`].
     pub fn score_text(
         &mut self,
@@ -299,12 +300,13 @@ impl Context {
     /// For Eso-LM (A) this is the sequential phase: the given tokens attend to each other both ways. The probability of
     /// a token of its diffusion phase is the first result of [`Context::score_masked`] with the same known tokens.
     ///
-    /// Source: the reference's `_any_order_ar_loss` and `_reconstruction_loss`, which run all tokens and all masks
-    /// in one forward pass. So does this if a batch has room for them; otherwise it takes several, with the same result.
+    /// Source: the reference's `_any_order_ar_loss` and `_reconstruction_loss`, which run all tokens and all masks in
+    /// one forward pass. So does this if a batch has room for them; otherwise it takes several, with the same result.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidArgument`] if the order is not a permutation of the text's positions, or not left to right with an
-    /// autoregressive model; [`crate::Error::Unsupported`] for MDLM, which defines none; those of [`Context::step`].
+    /// [`crate::Error::InvalidArgument`] if the order is not a permutation of the text's positions, or not left to
+    /// right with an autoregressive model; [`crate::Error::Unsupported`] for MDLM, which defines none; those of
+    /// [`Context::step`].
     pub fn score_order(&mut self, tokens: &[u32], order: &[u32], known: usize) -> Result<Vec<f64>> {
         self.scorer().order(tokens, order, known)
     }

@@ -19,16 +19,18 @@
 //! # }
 //! ```
 //!
-//! ## The way a token takes
+//! ## The way of a token
 //!
-//! [`gguf`] reads a file, [`config`] says what model it holds, `model` puts its weights on a device. A `context`
-//! has an `engine` with the memory (`kv_cache` says what lies where) and the threads; a `request` says what is
-//! wanted; its `session` knows which tokens of each `sequence` come next (`plan`, from `order` and `schedule`),
-//! each `step` sends them through the network (`forward`, or on the CPU `cpu`), a `constraint` may change the
-//! logits, and the `sampler` makes tokens of them; `adaptive` steps keep only what the model is sure of. The
-//! `tokenizer` makes text of tokens, a `template` tokens and holes of text. A `state` is what a context knows, as
-//! bytes; an `output` is a file that gets its name when it is whole. The other way round, `score` and `bound` say
-//! how likely a given text is.
+//! A folder of `src/` imports only from those below it: [`convert`], [`quantize`] and [`evaluate`] make and measure
+//! model files; [`Context`] is the door to what follows.
+//!
+//! * `gguf` parses a file, `model` checks its header and puts the weights on a device (`ggml`, `memory`).
+//! * `generate` begins a session: `plan` orders the unknown positions and counts the tokens of each step.
+//! * Each step fills a batch with the rows of its known tokens and masks.
+//! * `forward` runs the batch through the network, on its own CPU kernels or as a ggml graph: logits.
+//! * `sample` applies constraints and draws a token from each row of logits.
+//! * `generate` writes the tokens into their sequences; `model`'s tokenizer makes text of them.
+//! * The other way round, `score` computes how likely a given text is.
 //!
 //! ## Threads
 //!

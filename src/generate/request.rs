@@ -24,9 +24,9 @@ impl Prompt {
 pub struct GenerateParams<'a> {
     /// Length of a sequence in tokens, prompt included; 0 is the context's length.
     pub length: usize,
-    /// Fraction of the unknown tokens that the diffusion phase writes, several per step; the sequential phase writes the
-    /// rest one by one, left to right. 1 is all diffusion, 0 plain autoregression. (MDLM is always all diffusion, an
-    /// autoregressive model never.)
+    /// Fraction of the unknown tokens that the diffusion phase writes, several per step; the sequential phase writes
+    /// the rest one by one, left to right. 1 is all diffusion, 0 plain autoregression. (MDLM is always all diffusion,
+    /// an autoregressive model never.)
     pub alpha_0: f64,
     /// Number of steps of the diffusion phase (T); steps that would write no token are skipped.
     pub steps: usize,
@@ -42,8 +42,8 @@ pub struct GenerateParams<'a> {
     pub constraints: &'a [Constraints],
     /// Whether steps report the log-probabilities of their tokens, which takes a little time.
     pub log_probs: bool,
-    /// The same seed, parameters and prompts give the same text. The random numbers of a sequence depend on the seed and
-    /// on its index only.
+    /// The same seed, parameters and prompts give the same text. The random numbers of a sequence depend on the seed
+    /// and on its index only.
     pub seed: u64,
 }
 

@@ -145,8 +145,8 @@ impl Sequence {
         self.counts.clear();
     }
 
-    /// Resizes the text to `length` tokens and adds `known` ones (pairs of position and token), sorted by position, to those
-    /// known already. The caller appends the unknown positions to `order`.
+    /// Resizes the text to `length` tokens and adds `known` ones (pairs of position and token), sorted by position,
+    /// to those known already. The caller appends the unknown positions to `order`.
     pub(super) fn set_known(
         &mut self,
         length: usize,

@@ -2,8 +2,8 @@
 //!
 //! All numbers are little-endian and, but for the fingerprint, of 32 bits: `ESOLM-ST`, the version, the model's
 //! fingerprint (64 bits), the precision of keys and values (0 f16, 1 f32, 2 there are none), the number of sequences;
-//! for each sequence its length, how many tokens are known, for how many slots there are keys and values, a position and a
-//! token for each known one in generation order, and the keys and values; and a CRC-32 of everything before it.
+//! for each sequence its length, how many tokens are known, for how many slots there are keys and values, a position
+//! and a token for each known one in generation order, and the keys and values; and a CRC-32 of everything before it.
 
 use std::io::Write;
 use std::path::Path;

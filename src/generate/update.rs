@@ -21,8 +21,8 @@ pub struct Step<'a> {
     pub total: usize,
     /// The tokens written, sequence by sequence, each in generation order.
     pub updates: &'a [Update],
-    /// The log-probability (natural) of each token if [`GenerateParams::log_probs`](crate::GenerateParams) is set, otherwise
-    /// empty: log-softmax of the network's logits without the mask token, before constraints, temperature, top-k and
-    /// nucleus.
+    /// The log-probability (natural) of each token if [`GenerateParams::log_probs`](crate::GenerateParams) is set,
+    /// otherwise empty: log-softmax of the network's logits without the mask token, before constraints, temperature,
+    /// top-k and nucleus.
     pub log_probs: &'a [f64],
 }

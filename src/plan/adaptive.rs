@@ -19,8 +19,8 @@ pub struct Adaptive {
     pub window: usize,
 }
 
-/// A measure of the model's confidence at a position, from its own probabilities: before constraints, temperature, top-k
-/// and nucleus.
+/// A measure of the model's confidence at a position, from its own probabilities: before constraints, temperature,
+/// top-k and nucleus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confidence {
     /// The largest probability; accepted from the threshold on.

@@ -13,8 +13,8 @@ pub struct Constraints {
     pub banned: Vec<u32>,
     /// Added to the logits of some tokens; no token twice.
     pub bias: Vec<(u32, f32)>,
-    /// Above 1 makes tokens less likely that are already in the text, at any position, prompt included. A positive logit
-    /// is divided by it, a negative one multiplied (CTRL, arXiv 1909.05858, section 4.1). 1 is off.
+    /// Above 1 makes tokens less likely that are already in the text, at any position, prompt included. A positive
+    /// logit is divided by it, a negative one multiplied (CTRL, arXiv 1909.05858, section 4.1). 1 is off.
     pub repetition_penalty: f32,
 }
 
@@ -25,7 +25,8 @@ impl Default for Constraints {
 }
 
 impl Constraints {
-    /// Checks that the constraints can be met in a text of `length` tokens; `known` returns the known token of a position.
+    /// Checks that the constraints can be met in a text of `length` tokens; `known` returns the known token of a
+    /// position.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] that says which rule cannot, and where.
@@ -133,8 +134,8 @@ impl LogitsProcessor {
         }
     }
 
-    /// The logits to sample from: those of `choice` under the constraints `rules`, which must be [valid](Constraints::validate)
-    /// and [sorted](Constraints::sorted). `text` is the sequence's tokens by position.
+    /// The logits to sample from: those of `choice` under the constraints `rules`, which must be
+    /// [valid](Constraints::validate) and [sorted](Constraints::sorted). `text` is the sequence's tokens by position.
     ///
     /// # Errors
     /// [`Error::NotFinite`] if the network's logits are not; what `edit` returns; [`Error::InvalidArgument`] if it

@@ -69,7 +69,8 @@ impl Sampler {
     /// Samples a token with the random number `uniform` in [0, 1).
     ///
     /// # Errors
-    /// [`Error::NotFinite`] if a logit is NaN or infinity; [`Error::Internal`] if their number is not the vocabulary's size.
+    /// [`Error::NotFinite`] if a logit is NaN or infinity; [`Error::Internal`] if their number is not the
+    /// vocabulary's size.
     pub fn draw(&mut self, logits: &[f32], sampling: &Sampling, uniform: f64) -> Result<u32> {
         if sampling.temperature == 0.0 {
             return argmax(logits, self.mask);
@@ -124,8 +125,8 @@ impl Sampler {
         Ok(best.1)
     }
 
-    /// The weights of all tokens after temperature, top-k and nucleus: proportional to their probabilities, 0 for excluded
-    /// ones.
+    /// The weights of all tokens after temperature, top-k and nucleus: proportional to their probabilities, 0 for
+    /// excluded ones.
     ///
     /// # Errors
     /// As [`Sampler::draw`].
