@@ -42,34 +42,34 @@ import (
 	"unsafe"
 )
 
-// Progress is told how much of a long operation is done, from 0 to 1 and never less than before. An error stops the
-// operation, and is what its call returns. A panic arrives at the caller, too; runtime.Goexit must not be called.
+// Progress is called with the fraction of a long operation that is done, from 0 to 1 and never decreasing. If it returns an
+// error, the operation stops and its call returns that error. A panic is passed on to the caller, too; do not call
+// runtime.Goexit.
 type Progress func(fraction float64) error
 
 // Choice is a token that is about to be drawn.
 type Choice struct {
 	Sequence    int       // the index of its prompt
-	Slot        int       // the place in generation order
-	Position    int       // the place in the text
-	ModelLogits []float32 // the network's own output, valid during the call; not to be changed
+	Slot        int       // its index in generation order
+	Position    int       // its index in the text
+	ModelLogits []float32 // the network's output, valid during the call; read-only
 }
 
-// EditLogits sees and changes the logits that a token is drawn from, one for each token of the vocabulary, after the
-// constraints were applied, before temperature, TopK and TopP. Minus infinity rules a token out. The slice is valid
-// during the call. An error stops the generation, and is what Generation.Err returns.
+// EditLogits reads and changes the logits that a token is drawn from, one for each token of the vocabulary. It is called
+// after the constraints and before temperature, TopK and TopP. Minus infinity excludes a token. The slice is valid during
+// the call. If it returns an error, the generation stops and Generation.Err returns that error.
 //
-// It runs in Generation.Next, on its goroutine. Other calls on the Context return ErrBusy; Close would wait for ever. A
-// panic arrives at the caller of Next; runtime.Goexit (as in testing.T.FailNow) must not be called.
+// It runs in Generation.Next, on its goroutine. Other calls on the Context return ErrBusy meanwhile, and Close would
+// deadlock. A panic is passed on to the caller of Next; do not call runtime.Goexit (testing.T.FailNow does).
 type EditLogits func(choice Choice, logits []float32) error
 
-// outcome is how a caller's function ended. Neither an error nor a panic may cross C, so they wait here for the end of
-// the call.
+// outcome holds the error or panic of a caller's function until the C call has returned: neither may pass through C.
 type outcome struct {
 	err   error
 	panic any
 }
 
-// run tells C whether to stop.
+// run calls f, and returns to C whether to stop.
 func (o *outcome) run(f func() error) (stop C.int32_t) {
 	defer func() {
 		if o.panic = recover(); o.panic != nil {
@@ -82,7 +82,7 @@ func (o *outcome) run(f func() error) (stop C.int32_t) {
 	return 0
 }
 
-// result is the error of a call that ended with err.
+// result returns the error of the caller's function, else err, the error of the C call. It repeats a panic.
 func (o *outcome) result(err error) error {
 	switch {
 	case o.panic != nil:
@@ -93,13 +93,13 @@ func (o *outcome) result(err error) error {
 	return err
 }
 
-// watcher lends a Progress to C.
+// watcher passes a Progress to C.
 type watcher struct {
 	outcome
 	progress Progress
 }
 
-// lend is a number by which C names the watcher, until release is called; 0 if there is nothing to call.
+// lend returns a handle for C that is valid until release is called; 0 if there is no Progress.
 func (w *watcher) lend() (handle C.uintptr_t, release func()) {
 	if w.progress == nil {
 		return 0, func() {}
@@ -114,13 +114,13 @@ func esolmGoProgress(fraction C.double, handle C.uintptr_t) C.int32_t {
 	return w.run(func() error { return w.progress(float64(fraction)) })
 }
 
-// editor lends an EditLogits to C for one step: what is lent longer could never be collected.
+// editor passes an EditLogits to C for one step only: what a handle refers to is never garbage collected.
 type editor struct {
 	outcome
 	edit EditLogits
 }
 
-// lend puts a number that names the editor where the C callback looks for it, until release is called.
+// lend writes a handle to the cell that the C callback reads; it is valid until release is called.
 func (e *editor) lend(cell *C.uintptr_t) (release func()) {
 	if e.edit == nil {
 		return func() {}

@@ -36,7 +36,7 @@ func TestProgress(t *testing.T) {
 			t.Fatal(name, err, reports, last)
 		}
 		model.Close()
-		// Stopped at each of the reports.
+		// Cancelled at each of the reports.
 		for stop := 1; stop <= reports; stop++ {
 			seen := 0
 			model, err := open(ModelOptions{Progress: func(float64) error {
@@ -58,7 +58,7 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// panics is what f panics with.
+// panics returns the value that f panics with.
 func panics(f func()) (value any) {
 	defer func() { value = recover() }()
 	f()
@@ -81,7 +81,7 @@ func TestPanicsPassThroughC(t *testing.T) {
 		t.Error(value)
 	}
 	if err := c.Generate(context.Background(), make([]Prompt, 1), few()); err != nil {
-		t.Error("not as good as new:", err)
+		t.Error("not usable after a panic:", err)
 	}
 }
 
@@ -106,7 +106,7 @@ func TestLogits(t *testing.T) {
 	c := newContext(t, model, small)
 	plain := written(t, c, few())
 
-	// Looking changes nothing.
+	// A function that only reads changes nothing.
 	seen := map[int]bool{}
 	slots := map[int]bool{}
 	params := few()
@@ -124,7 +124,7 @@ func TestLogits(t *testing.T) {
 		t.Error(tokens, plain, len(seen), len(slots))
 	}
 
-	// Steering does.
+	// One that edits does.
 	params.Logits = func(choice Choice, logits []float32) error {
 		for token := range logits {
 			if token != 30+choice.Position%2 {
@@ -139,12 +139,12 @@ func TestLogits(t *testing.T) {
 		}
 	}
 
-	// The next generation has none.
+	// The next generation has no function.
 	if tokens := written(t, c, few()); !reflect.DeepEqual(tokens, plain) {
 		t.Error(tokens, plain)
 	}
 
-	// Nothing is left to draw; the context is in use; an error.
+	// All tokens excluded; a call on the context in use; an error.
 	params.Logits = func(_ Choice, logits []float32) error {
 		for token := range logits {
 			logits[token] = float32(math.Inf(-1))
@@ -168,7 +168,7 @@ func TestLogits(t *testing.T) {
 		t.Error(err, calls)
 	}
 
-	// A generation that could not begin leaves the last one and its function.
+	// A Begin that fails leaves the previous generation and its function in place.
 	calls = 10
 	generation, err := c.Begin(make([]Prompt, 1), params)
 	if err != nil {
@@ -198,7 +198,7 @@ func TestLogitsHoldNothing(t *testing.T) {
 		params := few()
 		params.Logits = func(Choice, []float32) error { runtime.KeepAlive(c); return nil }
 		written(t, c, params)
-		runtime.SetFinalizer(c.c, nil) // the usual one, with a report
+		runtime.SetFinalizer(c.c, nil) // replaced by one that reports
 		runtime.SetFinalizer(c.c, func(o *owned) { o.free(); freed <- true })
 	}()
 	collected(t, freed)

@@ -12,18 +12,18 @@ import (
 	"unsafe"
 )
 
-// Context is the memory and the threads for generating from a model. One call at a time may use it.
+// Context holds the memory and the threads for generating from a model. Only one call at a time may use it.
 type Context struct {
 	guard sync.Mutex
 	c     *owned
 	edit  EditLogits // of the generation
 }
 
-// owned is what a Context has in C's memory. The finalizer is here, since edit may refer to the Context: what is part of
-// a cycle is never finalized.
+// owned holds the C objects of a Context, and has the finalizer. A Context cannot have one: its edit function may refer to
+// it, and objects in a cycle are never finalized.
 type owned struct {
 	context *C.esolm_context
-	editing *C.uintptr_t // where the C callback looks for edit during a step
+	editing *C.uintptr_t // the cell with the handle that the C callback reads during a step
 }
 
 func (o *owned) free() {
@@ -32,14 +32,14 @@ func (o *owned) free() {
 	o.context, o.editing = nil, nil
 }
 
-// ContextOptions are a context's limits; what is 0 has its default.
+// ContextOptions are a context's parameters; 0 means the default, in parentheses.
 type ContextOptions struct {
-	Sequences int  // most sequences side by side (1)
-	Length    int  // longest sequence in tokens (the model's)
-	PassRows  int  // most rows that go through the network at once (128)
-	Threads   int  // of the CPU (one per core)
-	F32Cache  bool // keep keys and values in single precision
-	GGML      bool // compute with ggml's kernels on the CPU, too
+	Sequences int  // the most sequences in a batch (1)
+	Length    int  // the longest sequence, in tokens (the model's context length)
+	PassRows  int  // the most rows that one run of the network is fed (128)
+	Threads   int  // CPU threads (one per core)
+	F32Cache  bool // store keys and values as f32 instead of f16
+	GGML      bool // use ggml's kernels on the CPU instead of esolm's own
 }
 
 func (options ContextOptions) c() (params C.esolm_context_params) {
@@ -53,15 +53,15 @@ func (options ContextOptions) c() (params C.esolm_context_params) {
 	return params
 }
 
-// MemoryUse says where memory goes, in bytes.
+// MemoryUse is the memory of a model and a context, in bytes.
 type MemoryUse struct {
-	Weights uint64 // the model's, shared by all contexts
-	Arena   uint64 // a context's host memory; on the CPU the two below are in it
+	Weights uint64 // shared by all contexts of the model
+	Arena   uint64 // a context's host memory; on the CPU it includes the next two
 	KVCache uint64
 	Compute uint64
 }
 
-// EstimateMemory is what the model in the file at path and a context of it would take; it reads the file's header only.
+// EstimateMemory returns the memory that a model file and a context of it would take. It reads the file's header only.
 func EstimateMemory(path string, model ModelOptions, options ContextOptions) (MemoryUse, error) {
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
@@ -73,7 +73,7 @@ func EstimateMemory(path string, model ModelOptions, options ContextOptions) (Me
 	return memoryUse(use), err
 }
 
-// MemoryUse is what a context with these options takes, to the byte.
+// MemoryUse returns the exact memory of a context with these options.
 func (m *Model) MemoryUse(options ContextOptions) (MemoryUse, error) {
 	limits := options.c()
 	use := C.esolm_memory_use{struct_size: C.sizeof_esolm_memory_use}
@@ -85,7 +85,7 @@ func memoryUse(use C.esolm_memory_use) MemoryUse {
 	return MemoryUse{uint64(use.weights), uint64(use.arena), uint64(use.kv_cache), uint64(use.compute)}
 }
 
-// NewContext takes all memory that generating needs. The context keeps the model alive, even if it is closed.
+// NewContext allocates all memory that generating needs. The context keeps the model alive, even after Model.Close.
 func NewContext(model *Model, options ContextOptions) (*Context, error) {
 	params := options.c()
 	made := &owned{}
@@ -98,7 +98,7 @@ func NewContext(model *Model, options ContextOptions) (*Context, error) {
 	return &Context{c: made}, nil
 }
 
-// Close frees the context, after the call that is running. Closing twice does nothing.
+// Close waits for a running call and frees the context. A second Close does nothing.
 func (c *Context) Close() error {
 	c.guard.Lock()
 	defer c.guard.Unlock()
@@ -108,7 +108,7 @@ func (c *Context) Close() error {
 	return nil
 }
 
-// Reset forgets the generation: its tokens and texts.
+// Reset discards the generation with its tokens and texts.
 func (c *Context) Reset() error {
 	return c.with(func(context *C.esolm_context) C.esolm_status { return C.esolm_context_reset(context) })
 }
@@ -124,7 +124,7 @@ func (c *Context) with(f func(context *C.esolm_context) C.esolm_status) error {
 	return call(func() C.esolm_status { return f(c.c.context) })
 }
 
-// Tokens are those of a sequence by position, the model's mask token where none is written yet.
+// Tokens returns the tokens of a sequence by position, the model's mask token where none is written yet.
 func (c *Context) Tokens(sequence int) ([]uint32, error) {
 	return filled(func(tokens []uint32, n *C.size_t) error {
 		return c.with(func(context *C.esolm_context) C.esolm_status {
@@ -133,7 +133,7 @@ func (c *Context) Tokens(sequence int) ([]uint32, error) {
 	}, 128)
 }
 
-// Order is the order in which the positions of a sequence are generated, the known ones first: what ScoreOrder takes.
+// Order returns the order in which the positions of a sequence are generated, known ones first, as ScoreOrder takes it.
 func (c *Context) Order(sequence int) ([]uint32, error) {
 	return filled(func(positions []uint32, n *C.size_t) error {
 		return c.with(func(context *C.esolm_context) C.esolm_status {
@@ -143,7 +143,7 @@ func (c *Context) Order(sequence int) ([]uint32, error) {
 	}, 128)
 }
 
-// Text is a sequence's finished beginning.
+// Text returns the text of a sequence up to the first token that is unknown or end-of-text.
 func (c *Context) Text(sequence int) (string, error) {
 	text, err := filled(func(text []byte, n *C.size_t) error {
 		err := c.with(func(context *C.esolm_context) C.esolm_status {

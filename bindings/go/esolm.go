@@ -1,19 +1,18 @@
-// Package esolm runs Esoteric Language Models: text that is written many tokens at a time.
+// Package esolm runs Esoteric Language Models, which write many tokens per step.
 //
-// It links libesolm.a, or libesolm.so with `-tags esolm_shared`; pkg-config must find them (`make install`, and
-// PKG_CONFIG_PATH where the prefix is not a usual one).
+// It links libesolm.a, or libesolm.so with `-tags esolm_shared`. Install the library first (`make install`); it is found
+// with pkg-config, so set PKG_CONFIG_PATH if the prefix is not a standard one.
 //
-// A Model may be used by any number of goroutines at once. A Context has one user at a time; a call that overlaps with
-// another fails with StatusBusy. Close frees the memory at once; what is not closed is freed when the garbage
-// collector finds it.
+// Any number of goroutines may use a Model at once. A Context may be used by one call at a time; a call that overlaps with
+// another fails with StatusBusy. Close frees the memory at once; otherwise the garbage collector does.
 //
-// esolm.h is the reference, and all of it is here but for what Go has no use for:
+// esolm.h is the reference. These functions of it have no counterpart:
 //
-//   - esolm_generate: Generate calls esolm_step, which returns to Go between the steps.
-//   - esolm_context_new_in and esolm_context_arena_size: memory that Go allocates is Go's to move and to collect.
-//   - esolm_model_retain: a *Model may be kept in many places as it is.
-//   - esolm_cancel and esolm_cancel_reset have no name of their own: a context.Context ends a call.
-//   - esolm_abi_version: the library is linked with the program that was compiled for it.
+//   - esolm_generate: Generate calls esolm_step for each step.
+//   - esolm_context_new_in and esolm_context_arena_size: memory of Go's heap may not be kept by C.
+//   - esolm_model_retain: a *Model can be shared.
+//   - esolm_cancel and esolm_cancel_reset: pass a context.Context and cancel that.
+//   - esolm_abi_version: cgo compiles against the header of the library that it links.
 package esolm
 
 /*
@@ -28,7 +27,7 @@ import (
 	"unsafe"
 )
 
-// Status says what kind of error occurred.
+// Status is a kind of error.
 type Status int32
 
 // The kinds of errors; esolm.h explains them.
@@ -49,7 +48,7 @@ const (
 
 func (s Status) String() string { return C.GoString(C.esolm_status_text(C.esolm_status(s))) }
 
-// Error is an error of the library. errors.Is compares it with another by status.
+// Error is an error of the library. errors.Is compares errors by their status.
 type Error struct {
 	Status  Status
 	Message string
@@ -57,20 +56,20 @@ type Error struct {
 
 func (e *Error) Error() string { return "esolm: " + e.Message }
 
-// Is tells whether target is an Error of the same status.
+// Is reports whether target is an Error with the same status.
 func (e *Error) Is(target error) bool {
 	other, ok := target.(*Error)
 	return ok && other.Status == e.Status
 }
 
 var (
-	// ErrBusy is returned by calls on a Context that is in use; compare with errors.Is.
+	// ErrBusy is returned by calls on a Context that is in use; compare it with errors.Is.
 	ErrBusy = &Error{StatusBusy, "the context is in use by another call"}
-	// ErrClosed is returned by calls on what has been closed.
+	// ErrClosed is returned by calls on a Model or Context that has been closed.
 	ErrClosed = errors.New("esolm: closed")
 )
 
-// call keeps the goroutine on its thread, because the message of an error is that of the thread.
+// call makes a C call and reads its error message, which is stored per thread: the goroutine must stay on its thread.
 func call(f func() C.esolm_status) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -80,10 +79,10 @@ func call(f func() C.esolm_status) error {
 	return nil
 }
 
-// Version is that of the library, such as "0.1.0".
+// Version returns the library's version, such as "0.1.0".
 func Version() string { return C.GoString(C.esolm_version()) }
 
-// DeviceKind says what a device is.
+// DeviceKind is a kind of device.
 type DeviceKind int32
 
 // The kinds of devices.
@@ -93,14 +92,14 @@ const (
 	DeviceOther DeviceKind = C.ESOLM_DEVICE_OTHER
 )
 
-// Device is something that computes.
+// Device is a device that can run models.
 type Device struct {
 	Name, Description       string
 	Kind                    DeviceKind
 	MemoryFree, MemoryTotal uint64
 }
 
-// Devices lists what this machine has, the CPU included.
+// Devices lists the devices of this machine, including the CPU.
 func Devices() ([]Device, error) {
 	var count C.size_t
 	if err := call(func() C.esolm_status { return C.esolm_device_count(&count) }); err != nil {
@@ -123,7 +122,7 @@ func Devices() ([]Device, error) {
 	return devices, nil
 }
 
-// first is a slice's array, nil if it is empty.
+// first returns a pointer to a slice's first element, nil if it is empty.
 func first[To, From any](slice []From) *To {
 	if len(slice) == 0 {
 		return nil

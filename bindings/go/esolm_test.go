@@ -189,7 +189,7 @@ func TestCancellation(t *testing.T) {
 	short := few()
 	short.Length = 16
 	if err := c.Generate(context.Background(), make([]Prompt, 1), short); err != nil {
-		t.Error(err) // it is as good as new
+		t.Error(err) // the context is usable again
 	}
 }
 
@@ -263,7 +263,7 @@ func TestFinalizers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		runtime.SetFinalizer(model, nil) // the usual one, with a report
+		runtime.SetFinalizer(model, nil) // replaced by one that reports
 		runtime.SetFinalizer(model, func(m *Model) { m.Close(); freed <- true })
 	}()
 	collected(t, freed)

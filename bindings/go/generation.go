@@ -14,14 +14,14 @@ import (
 // Update is a token that a step wrote.
 type Update struct{ Sequence, Position, Token uint32 }
 
-// Step is what a step did.
+// Step is the result of a step.
 type Step struct {
 	Index, Total int
 	Updates      []Update
-	LogProbs     []float64 // of the updates, nil unless Params.LogProbs
+	LogProbs     []float64 // log-probabilities of the updates; nil unless Params.LogProbs is set
 }
 
-// Generation runs step by step:
+// Generation is a generation that runs step by step:
 //
 //	generation, err := c.Begin(prompts, esolm.DefaultParams())
 //	for generation.Next(ctx) {
@@ -29,7 +29,7 @@ type Step struct {
 //	}
 //	if err := generation.Err(); err != nil { .. }
 //
-// It is no longer valid once its context begins another.
+// It is invalid once its context begins another one.
 type Generation struct {
 	context *Context
 	step    Step
@@ -39,7 +39,7 @@ type Generation struct {
 // start is C.esolm_begin or C.esolm_extend.
 type start func(*C.esolm_context, *C.esolm_prompt, C.size_t, *C.esolm_generate_params) C.esolm_status
 
-// Begin begins a generation of one sequence per prompt, in place of the last one.
+// Begin begins a generation of one sequence per prompt, and discards the previous one.
 func (c *Context) Begin(prompts []Prompt, params Params) (*Generation, error) {
 	return c.start(prompts, params, func(context *C.esolm_context, known *C.esolm_prompt, n C.size_t,
 		p *C.esolm_generate_params) C.esolm_status {
@@ -47,9 +47,9 @@ func (c *Context) Begin(prompts []Prompt, params Params) (*Generation, error) {
 	})
 }
 
-// Extend goes on from all that is known, without computing it again, in place of the steps that are left: a finished
-// text becomes the beginning of one of params.Length tokens. There is one prompt for each sequence, of further known
-// tokens. The seed should be another one.
+// Extend continues from the tokens so far to a text of params.Length tokens, without computing their keys and values
+// again. Steps that are left are discarded. Each sequence has a prompt, with further known tokens. Use another seed than
+// before.
 func (c *Context) Extend(prompts []Prompt, params Params) (*Generation, error) {
 	return c.start(prompts, params, func(context *C.esolm_context, known *C.esolm_prompt, n C.size_t,
 		p *C.esolm_generate_params) C.esolm_status {
@@ -84,8 +84,8 @@ func (c *Context) start(prompts []Prompt, params Params, start start) (*Generati
 	return &Generation{context: c}, nil
 }
 
-// Next runs the next step. It is false at the end, and after an error, which Err tells. When ctx ends, the running step
-// is cancelled, and the generation with it. After ErrBusy it may be called again.
+// Next runs the next step. It returns false at the end and after an error, which Err returns. If ctx ends, the running
+// step is cancelled, and the generation ends with an error. After ErrBusy, Next may be called again.
 func (g *Generation) Next(ctx context.Context) bool {
 	g.step = Step{}
 	if g.err != nil && !errors.Is(g.err, ErrBusy) {
@@ -106,7 +106,7 @@ func (g *Generation) Next(ctx context.Context) bool {
 	return g.err == nil && done == 0
 }
 
-// stepOf copies what a step did.
+// stepOf copies the result of a step from C.
 func stepOf(info *C.esolm_step_info) Step {
 	n := int(info.n_updates)
 	step := Step{Index: int(info.index), Total: int(info.total), Updates: make([]Update, n)}
@@ -119,7 +119,7 @@ func stepOf(info *C.esolm_step_info) Step {
 	return step
 }
 
-// until is as with, for a call that ends when ctx does, with ctx's error.
+// until is like with, for a call that is cancelled when ctx ends, and then returns ctx's error.
 func (c *Context) until(ctx context.Context, f func(context *C.esolm_context) C.esolm_status) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -134,7 +134,7 @@ func (c *Context) until(ctx context.Context, f func(context *C.esolm_context) C.
 	return err
 }
 
-// cancelWith cancels what runs on the context when ctx ends, until the function that it returns is called.
+// cancelWith cancels the context's running call when ctx ends, until stop is called.
 func cancelWith(ctx context.Context, c *C.esolm_context) (stop func()) {
 	if ctx.Done() == nil {
 		return func() {}
@@ -151,17 +151,17 @@ func cancelWith(ctx context.Context, c *C.esolm_context) (stop func()) {
 	return func() {
 		close(finished)
 		<-gone
-		C.esolm_cancel_reset(c) // it was for this call only
+		C.esolm_cancel_reset(c) // the cancel was for this call only
 	}
 }
 
-// Step is what the last Next did.
+// Step returns the result of the step that the last Next ran.
 func (g *Generation) Step() Step { return g.step }
 
-// Err is the error that ended the generation, nil if it ran to its end or is still running.
+// Err returns the error that ended the generation, nil if it is complete or still running.
 func (g *Generation) Err() error { return g.err }
 
-// Generate runs a generation to its end; the result is read with Text or Tokens.
+// Generate runs a generation to its end; read the result with Text or Tokens.
 func (c *Context) Generate(ctx context.Context, prompts []Prompt, params Params) error {
 	generation, err := c.Begin(prompts, params)
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 	"unsafe"
 )
 
-// Level of a message, from LevelError to LevelDebug.
+// Level is the severity of a message, from LevelError to LevelDebug.
 type Level int32
 
 // The levels.
@@ -35,7 +35,7 @@ const (
 
 var logger atomic.Pointer[func(Level, string)]
 
-// SetLog sends the library's messages to f, from any goroutine, several at once; nil is silence.
+// SetLog has f called with the library's messages, from any goroutine and possibly several at once; nil turns them off.
 func SetLog(f func(level Level, message string)) {
 	if f == nil {
 		C.log_to_go(0)

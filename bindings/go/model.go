@@ -15,15 +15,15 @@ import (
 
 // Model is an open model. Any number of goroutines may use it at once.
 type Model struct {
-	guard sync.RWMutex // Close waits for the calls that are running
+	guard sync.RWMutex // so that Close waits for running calls
 	c     *C.esolm_model
 }
 
-// ModelOptions say how to open a model; the zero value is the default.
+// ModelOptions are the parameters for opening a model; the zero value is the default.
 type ModelOptions struct {
-	Device   string   // "cpu", "cuda:0", or "": the first GPU, else the CPU
+	Device   string   // "cpu", "cuda:0"; "" is the first GPU, or the CPU if there is none
 	Copy     bool     // read the file into memory instead of mapping it
-	Progress Progress // told how much of the file is in place, and may stop the opening; may be nil
+	Progress Progress // called with the fraction of the file that is loaded, and may cancel; nil for none
 }
 
 // Open opens a GGUF file.
@@ -35,7 +35,7 @@ func Open(path string, options ModelOptions) (*Model, error) {
 	})
 }
 
-// OpenBytes opens a model whose file is in memory; it is copied.
+// OpenBytes opens a model from the bytes of a GGUF file, which are copied.
 func OpenBytes(file []byte, options ModelOptions) (*Model, error) {
 	if len(file) == 0 {
 		return nil, &Error{StatusBadFile, "the file is empty"}
@@ -47,7 +47,7 @@ func OpenBytes(file []byte, options ModelOptions) (*Model, error) {
 }
 
 func (options ModelOptions) c() (params *C.esolm_model_params, free func()) {
-	// In C's memory: Go's may not hold the pointer to the device's name.
+	// In C memory, since a struct in Go memory may not be passed to C with a pointer to Go memory (the device's name).
 	params = (*C.esolm_model_params)(C.calloc(1, C.sizeof_esolm_model_params))
 	C.esolm_model_params_init(params, C.sizeof_esolm_model_params)
 	params.mode = boolean(options.Copy) // ESOLM_MODE_MAP is 0, ESOLM_MODE_COPY 1
@@ -75,7 +75,7 @@ func open(options ModelOptions, how func(*C.esolm_model_params, **C.esolm_model)
 	return model, nil
 }
 
-// Close frees the model once no Context uses it any more. Closing twice does nothing.
+// Close frees the model once no Context uses it. A second Close does nothing.
 func (m *Model) Close() error {
 	m.guard.Lock()
 	defer m.guard.Unlock()
@@ -85,7 +85,7 @@ func (m *Model) Close() error {
 	return nil
 }
 
-// with runs a call while the model cannot be closed.
+// with makes a call during which the model cannot be closed.
 func (m *Model) with(f func(model *C.esolm_model) C.esolm_status) error {
 	m.guard.RLock()
 	defer m.guard.RUnlock()
@@ -95,7 +95,7 @@ func (m *Model) with(f func(model *C.esolm_model) C.esolm_status) error {
 	return call(func() C.esolm_status { return f(m.c) })
 }
 
-// ModelInfo describes a model.
+// ModelInfo holds a model's properties.
 type ModelInfo struct {
 	ContextLength, VocabSize int
 	MaskToken                uint32
@@ -105,7 +105,7 @@ type ModelInfo struct {
 	LoadTime                 time.Duration
 }
 
-// Info describes the model.
+// Info returns the model's properties.
 func (m *Model) Info() (ModelInfo, error) {
 	info := C.esolm_model_info{struct_size: C.sizeof_esolm_model_info}
 	if err := m.with(func(c *C.esolm_model) C.esolm_status { return C.esolm_model_info_get(c, &info) }); err != nil {
@@ -123,7 +123,7 @@ func (m *Model) Info() (ModelInfo, error) {
 	}, nil
 }
 
-// Tokenize makes tokens of text.
+// Tokenize converts text to tokens.
 func (m *Model) Tokenize(text string) ([]uint32, error) {
 	c := C.CString(text)
 	defer C.free(unsafe.Pointer(c))
@@ -134,7 +134,7 @@ func (m *Model) Tokenize(text string) ([]uint32, error) {
 	}, len(text)/2+8)
 }
 
-// TokenBytes are the bytes that one token stands for; they may be a part of a character.
+// TokenBytes returns the bytes of one token, which may be a part of a UTF-8 character.
 func (m *Model) TokenBytes(token uint32) ([]byte, error) {
 	return filled(func(bytes []byte, n *C.size_t) error {
 		return m.with(func(model *C.esolm_model) C.esolm_status {
@@ -143,7 +143,7 @@ func (m *Model) TokenBytes(token uint32) ([]byte, error) {
 	}, 32)
 }
 
-// Metadata is the value of a key of the file's metadata, as text.
+// Metadata returns the value of a metadata key of the file, as text.
 func (m *Model) Metadata(key string) (string, error) {
 	name := C.CString(key)
 	defer C.free(unsafe.Pointer(name))
@@ -152,7 +152,7 @@ func (m *Model) Metadata(key string) (string, error) {
 	})
 }
 
-// MetadataKeys are the keys of the file's metadata, in its order.
+// MetadataKeys returns the metadata keys of the file, in the file's order.
 func (m *Model) MetadataKeys() ([]string, error) {
 	var count C.size_t
 	err := m.with(func(model *C.esolm_model) C.esolm_status { return C.esolm_model_metadata_count(model, &count) })
@@ -165,7 +165,7 @@ func (m *Model) MetadataKeys() ([]string, error) {
 	return keys, err
 }
 
-// text is what copy copies, at first to a buffer of this size.
+// text returns the text that copy copies to a buffer, with a first guess of its size.
 func (m *Model) text(size int, copy func(*C.esolm_model, *C.char, C.size_t, *C.size_t) C.esolm_status) (string, error) {
 	text, err := filled(func(text []byte, n *C.size_t) error {
 		err := m.with(func(model *C.esolm_model) C.esolm_status {
@@ -176,14 +176,14 @@ func (m *Model) text(size int, copy func(*C.esolm_model, *C.char, C.size_t, *C.s
 	return string(text), err
 }
 
-// Detokenize makes text of tokens.
+// Detokenize converts tokens to text.
 func (m *Model) Detokenize(tokens []uint32) (string, error) {
 	return m.text(4*len(tokens)+1, func(model *C.esolm_model, text *C.char, capacity C.size_t, n *C.size_t) C.esolm_status {
 		return C.esolm_detokenize(model, first[C.uint32_t](tokens), C.size_t(len(tokens)), text, capacity, n)
 	})
 }
 
-// filled calls fill with a buffer that is large enough, and again if it was not.
+// filled calls fill with a buffer of a size, and again with a larger one if that is too small.
 func filled[T any](fill func(buffer []T, n *C.size_t) error, size int) ([]T, error) {
 	for {
 		buffer := make([]T, size)
@@ -199,7 +199,7 @@ func filled[T any](fill func(buffer []T, n *C.size_t) error, size int) ([]T, err
 	}
 }
 
-// withNUL: the length that a text needs is told without the NUL behind it.
+// withNUL adds the terminating NUL to a length that a failed call asks for: C counts a text without it.
 func withNUL(err error, n *C.size_t) error {
 	if err != nil {
 		*n++

@@ -8,13 +8,13 @@ import "C"
 
 import "unsafe"
 
-// Prompt holds the tokens of a sequence that are known. Positions may be nil: 0, 1, 2 and so on.
+// Prompt holds the known tokens of a sequence and their positions; nil positions are 0, 1, 2 and so on.
 type Prompt struct {
 	Tokens    []uint32
 	Positions []uint32
 }
 
-// Order says which positions come when.
+// Order is the order in which positions are generated.
 type Order int32
 
 // The orders; esolm.h explains them.
@@ -27,7 +27,7 @@ const (
 	OrderGiven           Order = C.ESOLM_ORDER_GIVEN
 )
 
-// Confidence says how sure of a token the model is.
+// Confidence is a measure of how certain the model is of a token.
 type Confidence int32
 
 // The measures; esolm.h explains them.
@@ -38,10 +38,10 @@ const (
 	ConfidenceEntropy     Confidence = C.ESOLM_CONFIDENCE_ENTROPY
 )
 
-// Params say what to generate; begin with DefaultParams.
+// Params are the parameters of a generation; start with DefaultParams.
 type Params struct {
 	Length      int     // tokens of a sequence, the prompt's included; 0 is the context's length
-	Steps       int     // of the diffusion phase
+	Steps       int     // number of steps of the diffusion phase
 	Seed        uint64  // the same seed gives the same text
 	Alpha0      float64 // share of the tokens that diffusion writes
 	Temperature float32
@@ -50,24 +50,24 @@ type Params struct {
 	Order       Order
 	OrderSize   int           // the stride or the block's size
 	GivenOrder  []uint32      // for OrderGiven: every position once
-	Schedule    []uint32      // tokens of each diffusion step, the last number again and again; nil is the model's way
+	Schedule    []uint32      // tokens of each diffusion step, the last number repeated; nil is the model's schedule
 	Constraints []Constraints // none, one for all sequences, or one for each
-	LogProbs    bool          // have Step.LogProbs
-	Logits      EditLogits    // sees and may change the logits of every token; nil is none
-	Confidence  Confidence    // not ConfidenceNone: steps write what the model is sure of; Alpha0 is 1 and Schedule nil
-	Window      int           // the positions that such a step looks at
-	Threshold   float32       // how sure is sure enough
+	LogProbs    bool          // set Step.LogProbs
+	Logits      EditLogits    // reads and may change the logits of every token; nil for none
+	Confidence  Confidence    // adaptive steps, which write the tokens the model is certain of: needs Alpha0 1, no Schedule
+	Window      int           // positions that an adaptive step considers
+	Threshold   float32       // the confidence from which on an adaptive step writes a token (entropy: at most)
 }
 
-// Constraints are rules for the tokens of a sequence; the zero value is none.
+// Constraints restrict the tokens of a sequence; the zero value is no restriction.
 type Constraints struct {
-	Allowed           map[uint32][]uint32 // positions, and the tokens of which one has to be there
+	Allowed           map[uint32][]uint32 // by position, the tokens that are allowed there
 	Banned            []uint32            // tokens that are never written
-	Bias              map[uint32]float32  // tokens, and what is added to their logits
-	RepetitionPenalty float32             // above 1 makes tokens less likely that are in the text already; 0 is none
+	Bias              map[uint32]float32  // by token, a number that is added to its logit
+	RepetitionPenalty float32             // above 1 makes tokens that are already in the text less likely; 0 is off
 }
 
-// DefaultParams are the library's defaults.
+// DefaultParams returns the library's defaults.
 func DefaultParams() Params {
 	var p C.esolm_generate_params
 	C.esolm_generate_params_init(&p, C.sizeof_esolm_generate_params)
@@ -75,7 +75,7 @@ func DefaultParams() Params {
 		Temperature: float32(p.temperature), TopP: float32(p.top_p), TopK: uint32(p.top_k)}
 }
 
-// cMemory is memory of C's, where Go's may not be handed over with pointers in it.
+// cMemory is a list of C allocations, for structs with pointers: cgo does not allow those in Go memory.
 type cMemory []unsafe.Pointer
 
 func (m *cMemory) free() {
@@ -99,7 +99,7 @@ func (m *cMemory) numbers(from []uint32) *C.uint32_t {
 	return memory
 }
 
-// c is the C struct, in C's memory.
+// c returns the C struct, in C memory.
 func (params Params) c(memory *cMemory) (*C.esolm_generate_params, error) {
 	if params.Length < 0 || params.Steps < 0 || params.OrderSize < 0 || params.Window < 0 {
 		return nil, &Error{StatusInvalidArgument, "a length, a size or a number of steps is negative"}
@@ -160,12 +160,12 @@ func (rule Constraints) c(memory *cMemory) *C.esolm_constraints {
 	return c
 }
 
-// cPrompts copies prompts to C's memory.
+// cPrompts copies prompts to C memory.
 func cPrompts(memory *cMemory, prompts []Prompt) (*C.esolm_prompt, error) {
 	all := (*C.esolm_prompt)(memory.take(len(prompts), C.sizeof_esolm_prompt))
 	for i, prompt := range prompts {
 		if prompt.Positions != nil && len(prompt.Positions) != len(prompt.Tokens) {
-			return nil, &Error{StatusInvalidArgument, "a prompt has not one position for each token"}
+			return nil, &Error{StatusInvalidArgument, "a prompt needs one position for each token"}
 		}
 		unsafe.Slice(all, len(prompts))[i] = C.esolm_prompt{
 			memory.numbers(prompt.Tokens), memory.numbers(prompt.Positions), C.size_t(len(prompt.Tokens)),
@@ -174,8 +174,8 @@ func cPrompts(memory *cMemory, prompts []Prompt) (*C.esolm_prompt, error) {
 	return all, nil
 }
 
-// Template makes a prompt of a text with holes, such as "Once upon a time {{mask 12}} happily ever after."; length is
-// that of the whole text in tokens.
+// Template converts a text with holes, such as "Once upon a time {{mask 12}} happily ever after.", to a prompt. length is
+// the whole text's number of tokens, including the holes.
 func (m *Model) Template(text string) (prompt Prompt, length int, err error) {
 	c := C.CString(text)
 	defer C.free(unsafe.Pointer(c))

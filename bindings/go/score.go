@@ -7,17 +7,17 @@ import "C"
 
 import "context"
 
-// ScoreParams say how a text is scored; begin with DefaultScoreParams.
+// ScoreParams are the parameters of ScoreText; start with DefaultScoreParams.
 type ScoreParams struct {
-	Orders      int      // in which each window of the text is scored; 0 leaves this out
-	RandomOrder bool     // random orders; else there is one, from left to right
-	Draws       int      // times drawn for each window's bound with diffusion; 0 leaves this out
+	Orders      int      // number of orders in which each window is scored; 0 for no NLL
+	RandomOrder bool     // random orders; otherwise there is one, left to right
+	Draws       int      // number of random times for each window's diffusion bound; 0 for no bound
 	Alpha0      float64  // the share of diffusion in that bound
-	Seed        uint64   // chooses orders, times and masks
-	Progress    Progress // told of each window; may be nil
+	Seed        uint64   // of the random orders, times and masks
+	Progress    Progress // called after each window; nil for none
 }
 
-// DefaultScoreParams are the library's defaults.
+// DefaultScoreParams returns the library's defaults.
 func DefaultScoreParams() ScoreParams {
 	var p C.esolm_score_params
 	C.esolm_score_params_init(&p, C.sizeof_esolm_score_params)
@@ -32,11 +32,11 @@ type TextScore struct {
 	DiffusionError  float64   // its standard error; NaN for one draw
 	Sequential      float64   // what the sequential phase adds where Alpha0 is less than 1
 	SequentialError float64   // its standard error; NaN for one draw
-	LogProbs        []float64 // of each token, given those before it in the order; nil unless there is one order
+	LogProbs        []float64 // of each token, given those before it in the order; nil unless Orders is 1
 }
 
-// ScoreText scores a text of any length. It is cut into windows of the context's length, and each is scored by itself.
-// It ends the context's generation.
+// ScoreText scores a text of any length. It is cut into windows of the context's length, which are scored independently.
+// The context's generation is discarded.
 func (c *Context) ScoreText(ctx context.Context, tokens []uint32, params ScoreParams) (TextScore, error) {
 	if params.Orders < 0 || params.Draws < 0 {
 		return TextScore{}, &Error{StatusInvalidArgument, "a number of orders or draws is negative"}
@@ -65,16 +65,16 @@ func (c *Context) ScoreText(ctx context.Context, tokens []uint32, params ScorePa
 		float64(score.sequential), float64(score.sequential_error), logP}, nil
 }
 
-// Score is the natural logarithm of each token's probability, from left to right: how likely a text is. It ends the
-// context's generation.
+// Score returns the log-probability (natural logarithm) of each token, given those to its left. The context's generation is
+// discarded.
 func (c *Context) Score(ctx context.Context, tokens []uint32) ([]float64, error) {
 	score, err := c.ScoreText(ctx, tokens, DefaultScoreParams())
 	return score.LogProbs, err
 }
 
-// ScoreOrder is the natural logarithm of the probability of each token but the first known ones in an order, given all
-// before it in the order, as generation one token at a time would have it. tokens is a text of at most the context's
-// length; order names each position once, nil is left to right. It ends the context's generation.
+// ScoreOrder returns the log-probability of each token given all tokens before it in an order, as when generating one
+// token per step. The first `known` tokens of the order are given, and not scored. tokens is a text of at most the
+// context's length; order contains each position once, nil is left to right. The context's generation is discarded.
 func (c *Context) ScoreOrder(ctx context.Context, tokens, order []uint32, known int) ([]float64, error) {
 	return c.scores(ctx, tokens, order, known, func(context *C.esolm_context, tokens, order *C.uint32_t, n, known C.size_t,
 		logP *C.double, capacity C.size_t) C.esolm_status {
@@ -82,7 +82,7 @@ func (c *Context) ScoreOrder(ctx context.Context, tokens, order []uint32, known 
 	})
 }
 
-// ScoreMasked is as ScoreOrder, with all tokens but the known ones unknown at once: one step of diffusion.
+// ScoreMasked is like ScoreOrder, but every token is predicted from the known ones alone, as in one step of diffusion.
 func (c *Context) ScoreMasked(ctx context.Context, tokens, order []uint32, known int) ([]float64, error) {
 	return c.scores(ctx, tokens, order, known, func(context *C.esolm_context, tokens, order *C.uint32_t, n, known C.size_t,
 		logP *C.double, capacity C.size_t) C.esolm_status {
@@ -94,12 +94,12 @@ func (c *Context) scores(ctx context.Context, tokens, order []uint32, known int,
 	score func(context *C.esolm_context, tokens, order *C.uint32_t, n, known C.size_t, logP *C.double,
 		capacity C.size_t) C.esolm_status) ([]float64, error) {
 	if order != nil && len(order) != len(tokens) {
-		return nil, &Error{StatusInvalidArgument, "an order has not one position for each token"}
+		return nil, &Error{StatusInvalidArgument, "an order needs one position for each token"}
 	}
 	if known < 0 || known > len(tokens) {
-		return nil, &Error{StatusInvalidArgument, "more tokens are known than there are, or less than none"}
+		return nil, &Error{StatusInvalidArgument, "the number of known tokens is negative or larger than the text"}
 	}
-	logP := make([]float64, len(tokens)-known+1) // never empty: C wants an address
+	logP := make([]float64, len(tokens)-known+1) // never empty: C needs an address
 	err := c.until(ctx, func(context *C.esolm_context) C.esolm_status {
 		return score(context, first[C.uint32_t](tokens), first[C.uint32_t](order), C.size_t(len(tokens)),
 			C.size_t(known), first[C.double](logP), C.size_t(len(logP)))

@@ -55,7 +55,7 @@ func TestScoreInAnOrder(t *testing.T) {
 	if err != nil || len(last) != 1 || !near(last[0], forward[n-1]) {
 		t.Error(last, forward, err)
 	}
-	// One unknown token is the same for both kinds of score; the first of an order belongs to its first position.
+	// With one unknown token both functions compute the same. Results are in generation order.
 	if masked, err := c.ScoreMasked(ctx, tokens, nil, n-1); err != nil || len(masked) != 1 || !near(masked[0], last[0]) {
 		t.Error(masked, last, err)
 	}
@@ -116,7 +116,7 @@ func TestScoreText(t *testing.T) {
 		func(p *ScoreParams) { p.Orders = -1 },
 		func(p *ScoreParams) { p.Draws = -1 },
 		func(p *ScoreParams) { p.Alpha0 = 1.5 },
-		func(p *ScoreParams) { p.Orders = 2 }, // from left to right there is one
+		func(p *ScoreParams) { p.Orders = 2 }, // only one order left to right
 	} {
 		params := DefaultScoreParams()
 		wrong(&params)

@@ -10,7 +10,8 @@ import (
 	"unsafe"
 )
 
-// Save copies everything known of the generation, for Restore. Steps that are left are not part of it.
+// Save returns the state of the generation, for Restore: tokens, order, keys and values,
+// but not the remaining steps.
 func (c *Context) Save() ([]byte, error) {
 	return filled(func(state []byte, n *C.size_t) error {
 		return c.with(func(context *C.esolm_context) C.esolm_status {
@@ -19,8 +20,8 @@ func (c *Context) Save() ([]byte, error) {
 	}, 0)
 }
 
-// Restore takes up what Save gave, in place of the current generation: its tokens are known, no steps are left, and
-// Extend goes on. The bytes of another model, or damaged ones, are an error with StatusBadFile.
+// Restore replaces the current generation by a saved one, which has no steps left; Extend continues it. A state of another
+// model or a damaged one is an error with StatusBadFile.
 func (c *Context) Restore(state []byte) error {
 	if len(state) == 0 {
 		return &Error{StatusBadFile, "the state is empty"}
@@ -30,16 +31,16 @@ func (c *Context) Restore(state []byte) error {
 	})
 }
 
-// Profile is the time of a generation's steps so far, by what it was spent on.
+// Profile is the time of a generation's steps so far, by kind of work.
 type Profile struct {
-	Blocks     time.Duration // products with the matrices of the blocks
-	Attention  time.Duration // queries over keys and values in the cache
-	Vocabulary time.Duration // products with the vocabulary's matrix
+	Blocks     time.Duration // matrix products of the transformer blocks
+	Attention  time.Duration // attention over the K/V cache
+	Vocabulary time.Duration // product with the output matrix
 	Sampling   time.Duration // from logits to tokens
 	Rest       time.Duration // everything else in the steps
 }
 
-// Profile tells where the time of the generation's steps went.
+// Profile returns the time that the generation's steps took.
 func (c *Context) Profile() (Profile, error) {
 	p := C.esolm_profile{struct_size: C.sizeof_esolm_profile}
 	if err := c.with(func(context *C.esolm_context) C.esolm_status {

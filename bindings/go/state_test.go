@@ -36,7 +36,7 @@ func TestStates(t *testing.T) {
 		t.Error(expected, begun, err)
 	}
 
-	// Another context goes on from the saved state as the first did.
+	// Another context continues from the saved state with the same tokens.
 	if err := two.Restore(state); err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestStates(t *testing.T) {
 		t.Error(tokens, expected, err)
 	}
 
-	// What is damaged is refused, and changes nothing.
+	// A damaged state is refused, and changes nothing.
 	state[len(state)/2] ^= 64
 	has(t, StatusBadFile, two.Restore(state))
 	has(t, StatusBadFile, two.Restore(state[:len(state)-1]))
@@ -87,7 +87,7 @@ func TestOrderAndAdaptiveSteps(t *testing.T) {
 	_, err = c.Order(1)
 	has(t, StatusInvalidArgument, err)
 
-	// Nothing is ever so sure, or everything is.
+	// A threshold that no token meets, and one that every token meets.
 	for _, test := range []struct {
 		confidence Confidence
 		threshold  float32

@@ -6,7 +6,7 @@ let package = Package(
     platforms: [.macOS(.v12), .iOS(.v15)],
     products: [.library(name: "Esolm", targets: ["Esolm"])],
     targets: [
-        // The C library, as `make install` puts it where pkg-config finds it.
+        // The installed C library (`make install`), which is found with pkg-config.
         .systemLibrary(name: "EsolmSystem", pkgConfig: "esolm"),
         .target(name: "Esolm", dependencies: ["EsolmSystem"]),
         .testTarget(name: "EsolmTests", dependencies: ["Esolm"]),

@@ -1,43 +1,43 @@
 import EsolmSystem
 
-/// Is told how much of a long operation is done, from 0 to 1 and never less than before. An error stops the operation,
-/// and is what its call throws.
+/// Called with the fraction of a long operation that is done, from 0 to 1 and never decreasing. If it throws, the operation
+/// stops and its call throws that error.
 public typealias ProgressHandler = (_ fraction: Double) throws -> Void
 
 /// A token that is about to be drawn.
 public struct Choice {
     /// The index of its prompt.
     public let sequence: Int
-    /// The place in generation order.
+    /// Its index in generation order.
     public let slot: Int
-    /// The place in the text.
+    /// Its index in the text.
     public let position: Int
-    /// The network's own output, valid during the call.
+    /// The network's output, valid during the call.
     public let modelLogits: UnsafeBufferPointer<Float>
 }
 
-/// Sees and changes the logits that a token is drawn from, one for each token of the vocabulary, after the constraints
-/// were applied, before temperature, topK and topP. Minus infinity rules a token out. The buffer is valid during the
-/// call. An error stops the generation, and is what `Context.step` throws.
+/// Reads and changes the logits that a token is drawn from, one for each token of the vocabulary. It is called after the
+/// constraints and before temperature, topK and topP. Minus infinity excludes a token. The buffer is valid during the call.
+/// If it throws, the generation stops and `Context.step` throws that error.
 ///
-/// It runs in `Context.step`, on its thread; other calls on the context fail with `Status.busy`, but `cancel`.
+/// It runs in `Context.step`, on its thread. Other calls on the context except `cancel` fail with `Status.busy` meanwhile.
 public typealias LogitsEditor = @Sendable (_ choice: Choice, _ logits: UnsafeMutableBufferPointer<Float>) throws -> Void
 
-/// A caller's function on its way through C, with the error that it ended with: no error may cross C.
+/// Passes a caller's function to C, and holds the error that it throws until the C call has returned.
 final class Callback<Function> {
     let function: Function
     private var error: Error?
 
     init(_ function: Function) { self.function = function }
 
-    /// What C knows it by. It does not count as a reference.
+    /// The user data for C. It is not a counted reference.
     var pointer: UnsafeMutableRawPointer { Unmanaged.passUnretained(self).toOpaque() }
 
     static func from(_ pointer: UnsafeMutableRawPointer) -> Callback<Function> {
         Unmanaged<Callback<Function>>.fromOpaque(pointer).takeUnretainedValue()
     }
 
-    /// Tells C whether to stop.
+    /// Calls the function, and returns to C whether to stop.
     func run(_ call: (Function) throws -> Void) -> Int32 {
         do {
             try call(function)
@@ -48,7 +48,7 @@ final class Callback<Function> {
         }
     }
 
-    /// Throws the function's own error, else that of the call which it was for.
+    /// Throws the function's own error, else the error of the C call.
     func check(_ status: esolm_status) throws {
         if let error {
             self.error = nil

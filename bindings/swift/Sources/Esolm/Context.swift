@@ -1,19 +1,19 @@
 import EsolmSystem
 import Foundation
 
-/// A context's limits; what is 0 has its default.
+/// A context's parameters; 0 means the default, in parentheses.
 public struct ContextOptions: Sendable {
-    /// Most sequences side by side (1).
+    /// The most sequences in a batch (1).
     public var sequences: Int
-    /// Longest sequence in tokens (the model's).
+    /// The longest sequence, in tokens (the model's context length).
     public var length: Int
-    /// Most rows that go through the network at once (128).
+    /// The most rows that one run of the network is fed (128).
     public var passRows: Int
-    /// Of the CPU (one per core).
+    /// CPU threads (one per core).
     public var threads: Int
-    /// Keeps keys and values in single precision.
+    /// Stores keys and values as f32 instead of f16.
     public var f32Cache: Bool
-    /// Computes with ggml's kernels on the CPU, too.
+    /// Uses ggml's kernels on the CPU instead of esolm's own.
     public var ggml: Bool
 
     public init(
@@ -41,7 +41,7 @@ public struct ContextOptions: Sendable {
     }
 }
 
-/// What a step did.
+/// The result of a step.
 public struct Step: Sendable {
     public struct Update: Sendable, Equatable {
         public let sequence, position, token: UInt32
@@ -49,7 +49,7 @@ public struct Step: Sendable {
     public let index: Int
     public let total: Int
     public let updates: [Update]
-    /// Of the updates; nil unless `GenerateParams.logProbs` asks for them.
+    /// Log-probabilities of the updates; nil unless `GenerateParams.logProbs` is set.
     public let logProbs: [Double]?
 
     init(_ info: esolm_step_info) {
@@ -66,13 +66,13 @@ public struct Step: Sendable {
     }
 }
 
-/// The memory and the threads for generating from a model. Calls that overlap fail with `Status.busy`.
+/// Holds the memory and the threads for generating from a model. Calls that overlap fail with `Status.busy`.
 public final class Context: @unchecked Sendable {
     private let handle: OpaquePointer
     private let lock = NSLock()
-    /// The function on the logits that C has a pointer to; `lock` guards it.
+    /// The logits editor that C has a pointer to; guarded by `lock`.
     private var editor: Callback<LogitsEditor>?
-    /// Where streams of steps run, one after the other.
+    /// Runs the streams of `steps`, one after the other.
     let queue = DispatchQueue(label: "esolm.context")
 
     public init(_ model: Model, _ options: ContextOptions = ContextOptions()) throws {
@@ -84,7 +84,7 @@ public final class Context: @unchecked Sendable {
 
     deinit { esolm_context_free(handle) }
 
-    /// Runs a call as the one user of the context.
+    /// Runs a call as the context's only user.
     func exclusively<R>(_ body: (OpaquePointer) throws -> R) throws -> R {
         guard lock.try() else {
             throw EsolmError(status: .busy, message: "the context is in use by another call")
@@ -93,14 +93,14 @@ public final class Context: @unchecked Sendable {
         return try body(handle)
     }
 
-    /// Begins a generation of one sequence per prompt, in place of the last one.
+    /// Begins a generation of one sequence per prompt, and discards the previous one.
     public func begin(_ prompts: [Prompt], _ params: GenerateParams = GenerateParams()) throws {
         try start(prompts, params) { context, known, count, c in esolm_begin(context, known, count, c) }
     }
 
-    /// Goes on from all that is known, without computing it again, in place of the steps that are left: a finished text
-    /// becomes the beginning of one of `params.length` tokens. There is one prompt for each sequence, of further known
-    /// tokens. The seed should be another one.
+    /// Continues from the tokens so far to a text of `params.length` tokens, without computing their keys and values again.
+    /// Steps that are left are discarded. Each sequence has a prompt, with further known tokens. Use another seed than
+    /// before.
     public func extend(_ prompts: [Prompt], _ params: GenerateParams = GenerateParams()) throws {
         try start(prompts, params) { context, known, count, c in esolm_extend(context, known, count, c) }
     }
@@ -122,7 +122,7 @@ public final class Context: @unchecked Sendable {
         try withExtendedLifetime(memory) {
             try exclusively { context in
                 try check(how(context, known, prompts.count, &c))
-                self.editor = editor // if it fails, the last generation goes on with its own
+                self.editor = editor // only now: if the call fails, the previous generation keeps its editor
             }
         }
     }
@@ -146,17 +146,17 @@ public final class Context: @unchecked Sendable {
         }
     }
 
-    /// Runs a generation to its end; the result is read with `text` or `tokens`.
+    /// Runs a generation to its end; read the result with `text` or `tokens`.
     public func generate(_ prompts: [Prompt], _ params: GenerateParams = GenerateParams()) throws {
         try begin(prompts, params)
         while try step() != nil {}
     }
 
-    /// Stops what runs on this context, and what comes later until `resetCancel`; from any thread.
+    /// Cancels the running call and all later ones until `resetCancel`. May be called from any thread.
     public func cancel() { _ = esolm_cancel(handle) }
     public func resetCancel() { _ = esolm_cancel_reset(handle) }
 
-    /// Forgets the generation.
+    /// Discards the generation.
     public func reset() throws {
         try exclusively { context in try check(esolm_context_reset(context)) }
     }
@@ -179,7 +179,7 @@ public final class Context: @unchecked Sendable {
         }
     }
 
-    /// A sequence's finished beginning.
+    /// The text of a sequence up to the first token that is unknown or end-of-text.
     public func text(_ sequence: Int = 0) throws -> String {
         try exclusively { context in
             try filledText(capacity: 512) { text, n in
@@ -188,7 +188,7 @@ public final class Context: @unchecked Sendable {
         }
     }
 
-    /// Everything known of the generation, for `restore`. Steps that are left are not part of it.
+    /// The state of the generation, for `restore`: tokens, order, keys and values, but not the remaining steps.
     public func save() throws -> [UInt8] {
         try exclusively { context in
             try filled(0 as UInt8, capacity: 0) { state, n in
@@ -197,8 +197,8 @@ public final class Context: @unchecked Sendable {
         }
     }
 
-    /// Takes up what `save` gave, in place of the current generation; `extend` goes on. The bytes of another model, or
-    /// damaged ones, are an error with `Status.badFile`.
+    /// Replaces the current generation by a saved one, which has no steps left; `extend` continues it. A state of another
+    /// model or a damaged one is an error with `Status.badFile`.
     public func restore(_ state: [UInt8]) throws {
         guard !state.isEmpty else { throw EsolmError(status: .badFile, message: "the state is empty") }
         try exclusively { context in

@@ -1,14 +1,14 @@
-// esolm for Swift. esolm.h is the reference, and all of it is here but for what Swift has no use for:
+// esolm for Swift. esolm.h is the reference. These functions of it have no counterpart:
 //
-// - esolm_generate: Context.generate and Context.steps call esolm_step, which comes back to Swift between the steps.
-// - esolm_context_new_in and esolm_context_arena_size: a context takes its own memory.
-// - esolm_model_retain: references are counted by Swift.
-// - esolm_abi_version: the library's name carries it.
+// - esolm_generate: Context.generate and Context.steps call esolm_step for each step.
+// - esolm_context_new_in and esolm_context_arena_size: a context allocates its own memory.
+// - esolm_model_retain: Swift counts references.
+// - esolm_abi_version: it is part of the shared library's name.
 
 import EsolmSystem
 import Foundation
 
-/// What kind of error occurred; esolm.h explains the kinds, and later versions may have more.
+/// A kind of error; esolm.h explains them. Later versions may have more.
 public struct Status: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
     public let rawValue: Int32
     public init(rawValue: Int32) { self.rawValue = rawValue }
@@ -29,14 +29,14 @@ public struct Status: RawRepresentable, Hashable, Sendable, CustomStringConverti
     public var description: String { String(cString: esolm_status_text(rawValue)) }
 }
 
-/// What went wrong: a kind, and a sentence for people.
+/// An error of the library: its kind and a message.
 public struct EsolmError: Error, CustomStringConvertible, Sendable {
     public let status: Status
     public let message: String
     public var description: String { message }
 }
 
-/// To be used on the thread of the call, whose last error it reads.
+/// Throws if a C call failed. Use it on the thread of the call: error messages are stored per thread.
 func check(_ status: esolm_status) throws {
     guard status == ESOLM_OK else {
         throw EsolmError(status: Status(rawValue: status), message: String(cString: esolm_last_error()))
@@ -46,16 +46,16 @@ func check(_ status: esolm_status) throws {
 /// The library's version, such as "0.1.0".
 public func version() -> String { String(cString: esolm_version()) }
 
-/// Something that computes.
+/// A device that can run models.
 public struct Device: Sendable {
     public enum Kind: Sendable {
         case cpu, gpu, other
     }
-    /// The name by which a model asks for it.
+    /// The name for `ModelOptions.device`.
     public let name: String
     public let description: String
     public let kind: Kind
-    /// In bytes, as far as the device says.
+    /// In bytes, as reported by the device.
     public let memoryFree: UInt64
     public let memoryTotal: UInt64
 
@@ -76,7 +76,7 @@ public struct Device: Sendable {
     }
 }
 
-/// The devices of this machine, the CPU included.
+/// The devices of this machine, including the CPU.
 public func devices() throws -> [Device] {
     var count = 0
     try check(esolm_device_count(&count))
@@ -88,7 +88,7 @@ public func devices() throws -> [Device] {
     }
 }
 
-/// How much a message matters.
+/// The severity of a message.
 public enum LogLevel: Sendable {
     case error, warn, info, debug
 
@@ -129,7 +129,7 @@ private func callLog(_ level: Int32, _ message: UnsafePointer<CChar>?, _ data: U
     receive(LogLevel(level), String(cString: message))
 }
 
-/// Sends the library's messages to a function, from any thread, several at once; nil is silence.
+/// Has a function called with the library's messages, from any thread and possibly several at once; nil turns them off.
 public func setLog(_ receiver: LogReceiver?) {
     logger.current = receiver
     if receiver == nil {

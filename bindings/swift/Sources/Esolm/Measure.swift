@@ -1,10 +1,10 @@
 import EsolmSystem
 
-/// Where memory goes, in bytes.
+/// The memory of a model and a context, in bytes.
 public struct MemoryUse: Sendable, Equatable {
-    /// The model's, shared by all contexts.
+    /// Shared by all contexts of the model.
     public let weights: Int
-    /// A context's host memory; on the CPU the two below are in it.
+    /// A context's host memory; on the CPU it includes `kvCache` and `compute`.
     public let arena: Int
     public let kvCache: Int
     public let compute: Int
@@ -20,7 +20,7 @@ public struct MemoryUse: Sendable, Equatable {
     }
 }
 
-/// What the model in the file at path and a context of it would take; it reads the file's header only.
+/// The memory that a model file and a context of it would take. Reads the file's header only.
 public func estimateMemory(
     path: String, _ model: ModelOptions = ModelOptions(), _ context: ContextOptions = ContextOptions()
 ) throws -> MemoryUse {
@@ -37,7 +37,7 @@ public func estimateMemory(
 }
 
 extension Model {
-    /// What a context with these limits takes, to the byte.
+    /// The exact memory of a context with these options.
     public func memoryUse(_ context: ContextOptions = ContextOptions()) throws -> MemoryUse {
         try MemoryUse { use in
             var limits = context.c()
@@ -46,13 +46,13 @@ extension Model {
     }
 }
 
-/// The time of a generation's steps so far, in seconds, by what it was spent on.
+/// The time of a generation's steps so far, in seconds, by kind of work.
 public struct Profile: Sendable, Equatable {
-    /// Products with the matrices of the blocks.
+    /// Matrix products of the transformer blocks.
     public let blocks: Double
-    /// Queries over keys and values in the cache.
+    /// Attention over the K/V cache.
     public let attention: Double
-    /// Products with the vocabulary's matrix.
+    /// Product with the output matrix.
     public let vocabulary: Double
     /// From logits to tokens.
     public let sampling: Double
@@ -61,7 +61,7 @@ public struct Profile: Sendable, Equatable {
 }
 
 extension Context {
-    /// Where the time of the generation's steps went.
+    /// The time that the generation's steps took.
     public func profile() throws -> Profile {
         try exclusively { (context: OpaquePointer) -> Profile in
             var profile = esolm_profile()

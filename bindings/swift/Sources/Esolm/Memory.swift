@@ -9,7 +9,7 @@ final class Scratch {
         if items.isEmpty { return nil }
         let memory = UnsafeMutablePointer<T>.allocate(capacity: items.count)
         memory.initialize(from: items, count: items.count)
-        deallocations.append { memory.deallocate() } // the items are C's: numbers and pointers
+        deallocations.append { memory.deallocate() } // C structs need no deinitialization
         return UnsafePointer(memory)
     }
 
@@ -18,7 +18,7 @@ final class Scratch {
     }
 }
 
-/// Calls `fill` with a buffer that is large enough, and again if it was not; `extra` elements are not counted.
+/// Calls `fill` with a buffer, and again with a larger one if it is too small. C does not count the `extra` elements.
 func filled<T>(
     _ zero: T, capacity: Int, extra: Int = 0, _ fill: (UnsafeMutableBufferPointer<T>, inout Int) -> esolm_status
 ) throws -> [T] {
@@ -36,7 +36,7 @@ func filled<T>(
     }
 }
 
-/// The same for text, which has a NUL behind it.
+/// The same for text, which ends with a NUL.
 func filledText(
     capacity: Int, _ fill: (UnsafeMutableBufferPointer<CChar>, inout Int) -> esolm_status
 ) throws -> String {
@@ -44,7 +44,7 @@ func filledText(
     return String(decoding: chars.map { UInt8(bitPattern: $0) }, as: UTF8.self)
 }
 
-/// The bytes of a text, as C's characters.
+/// Calls `body` with the UTF-8 bytes of a text, without a NUL.
 func withChars<R>(_ text: String, _ body: (UnsafeBufferPointer<CChar>) throws -> R) rethrows -> R {
     var text = text
     return try text.withUTF8 { bytes in
@@ -52,7 +52,7 @@ func withChars<R>(_ text: String, _ body: (UnsafeBufferPointer<CChar>) throws ->
     }
 }
 
-/// The characters with a NUL behind them, NULL for nil.
+/// Calls `body` with a NUL-terminated text, NULL for nil.
 func withOptionalCString<R>(_ text: String?, _ body: (UnsafePointer<CChar>?) throws -> R) rethrows -> R {
     guard let text else { return try body(nil) }
     return try text.withCString { chars in try body(chars) }

@@ -1,12 +1,12 @@
 import EsolmSystem
 
-/// How to open a model.
+/// Parameters for opening a model.
 public struct ModelOptions {
-    /// "cpu", "cuda:0", or nil: the first GPU, else the CPU.
+    /// "cpu", "cuda:0"; nil is the first GPU, or the CPU if there is none.
     public var device: String?
     /// Reads the file into memory instead of mapping it.
     public var copied: Bool
-    /// Is told how much of the file is in place, and may stop the opening.
+    /// Called with the fraction of the file that is loaded; may cancel by throwing.
     public var progress: ProgressHandler?
 
     public init(device: String? = nil, copied: Bool = false, progress: ProgressHandler? = nil) {
@@ -15,7 +15,7 @@ public struct ModelOptions {
         self.progress = progress
     }
 
-    /// Hands them to C, with what they point to.
+    /// Calls `body` with the C struct, whose pointers are valid during the call.
     func with<R>(_ body: (UnsafePointer<esolm_model_params>) -> R) throws -> (R, Callback<ProgressHandler>?) {
         var params = esolm_model_params()
         try check(esolm_model_params_init(&params, MemoryLayout<esolm_model_params>.stride))
@@ -45,7 +45,7 @@ public final class Model: @unchecked Sendable {
         handle = try Model.open(options) { params, out in esolm_model_open(path, params, out) }
     }
 
-    /// Opens a model whose file is in memory; it is copied.
+    /// Opens a model from the bytes of a GGUF file, which are copied.
     public init(bytes: [UInt8], _ options: ModelOptions = ModelOptions()) throws {
         guard !bytes.isEmpty else { throw EsolmError(status: .badFile, message: "the file is empty") }
         var options = options
@@ -94,7 +94,7 @@ public final class Model: @unchecked Sendable {
             tensorBytes: info.tensor_bytes, fileBytes: info.file_bytes, loadMicroseconds: info.load_time_us)
     }
 
-    /// The keys of the file's metadata, in its order.
+    /// The metadata keys of the file, in the file's order.
     public func metadataKeys() throws -> [String] {
         var count = 0
         try check(esolm_model_metadata_count(handle, &count))
@@ -105,14 +105,14 @@ public final class Model: @unchecked Sendable {
         }
     }
 
-    /// The value of a key of the file's metadata.
+    /// The value of a metadata key of the file, as text.
     public func metadata(_ key: String) throws -> String {
         try filledText(capacity: 128) { text, n in
             esolm_model_metadata_get(self.handle, key, text.baseAddress, text.count, &n)
         }
     }
 
-    /// The bytes of one token, which may be a part of a character.
+    /// The bytes of one token, which may be a part of a UTF-8 character.
     public func bytes(of token: UInt32) throws -> [UInt8] {
         try filled(0 as UInt8, capacity: 32) { bytes, n in
             esolm_token_bytes(self.handle, token, bytes.baseAddress, bytes.count, &n)
@@ -133,8 +133,8 @@ public final class Model: @unchecked Sendable {
         }
     }
 
-    /// A prompt of a text with holes, such as "Once upon a time {{mask 12}} happily ever after."; length is that of the
-    /// whole text in tokens.
+    /// Converts a text with holes, such as "Once upon a time {{mask 12}} happily ever after.", to a prompt; `length` is the
+    /// whole text's number of tokens, including the holes.
     public func template(_ text: String) throws -> (prompt: Prompt, length: Int) {
         var positions: [UInt32] = []
         var length = 0

@@ -1,6 +1,6 @@
 import EsolmSystem
 
-/// The known tokens of a sequence. Without positions they are its beginning.
+/// The known tokens of a sequence and their positions; nil positions are 0, 1, 2 and so on.
 public struct Prompt: Sendable {
     public var tokens: [UInt32]
     public var positions: [UInt32]?
@@ -12,35 +12,35 @@ public struct Prompt: Sendable {
 
     func c(_ memory: Scratch) throws -> esolm_prompt {
         if let positions, positions.count != tokens.count {
-            throw EsolmError(status: .invalidArgument, message: "a prompt has not one position for each token")
+            throw EsolmError(status: .invalidArgument, message: "a prompt needs one position for each token")
         }
         return esolm_prompt(
             tokens: memory.copy(tokens), positions: positions.flatMap { memory.copy($0) }, count: tokens.count)
     }
 }
 
-/// Which positions come when.
+/// The order in which positions are generated.
 public enum Order: Sendable, Equatable {
     case random, leftToRight
     /// Step j writes the positions j, j + stride, and so on.
     case strided(Int)
-    /// The same steps in random order, and the tokens in each.
+    /// The same steps in random order, and random order within each.
     case stridedShuffled(Int)
-    /// Blocks of so many neighbouring positions, each whole before the next begins.
+    /// Blocks of this many neighbouring positions, one block after the other.
     case blocks(Int)
-    /// Every position of the text once.
+    /// The order itself: every position of the text once.
     case given([UInt32])
 }
 
-/// Steps that write what the model is sure of.
+/// Adaptive steps, which write the tokens that the model is certain of.
 public struct Adaptive: Sendable, Equatable {
     public enum Confidence: Sendable {
         case probability, margin, entropy
     }
     public var confidence: Confidence
-    /// How sure is sure enough.
+    /// The confidence from which on a token is written (entropy: at most).
     public var threshold: Float
-    /// The positions that such a step looks at.
+    /// The number of positions that a step considers.
     public var window: Int
 
     public init(_ confidence: Confidence, threshold: Float, window: Int) {
@@ -50,15 +50,15 @@ public struct Adaptive: Sendable, Equatable {
     }
 }
 
-/// Rules for the tokens of a sequence; without any of them it is none.
+/// Restrictions on the tokens of a sequence; by default none.
 public struct Constraints: Sendable {
-    /// Positions, and the tokens of which one has to be there.
+    /// By position, the tokens that are allowed there.
     public var allowed: [UInt32: [UInt32]]
     /// Tokens that are never written.
     public var banned: [UInt32]
-    /// Tokens, and what is added to their logits.
+    /// By token, a number that is added to its logit.
     public var bias: [UInt32: Float]
-    /// Above 1 makes tokens less likely that are in the text already; 0 is none.
+    /// Above 1 makes tokens that are already in the text less likely; 0 is off.
     public var repetitionPenalty: Float
 
     public init(
@@ -89,30 +89,30 @@ public struct Constraints: Sendable {
     }
 }
 
-/// What to generate; every value begins with the library's default.
+/// The parameters of a generation; they start with the library's defaults.
 public struct GenerateParams: Sendable {
     /// Tokens of a sequence, the prompt's included; 0 is the context's length.
     public var length: Int
-    /// Of the diffusion phase.
+    /// Number of steps of the diffusion phase.
     public var steps: Int
     /// The same seed gives the same text.
     public var seed: UInt64
-    /// Share of the tokens that diffusion writes.
+    /// The share of the tokens that diffusion writes.
     public var alpha0: Double
     public var temperature: Float
     public var topP: Float
     /// 0 is no limit.
     public var topK: UInt32
     public var order = Order.random
-    /// Tokens of each diffusion step, the last number again and again; empty is the model's way.
+    /// Tokens of each diffusion step, the last number repeated; empty is the model's schedule.
     public var schedule: [UInt32] = []
     /// None, one for all sequences, or one for each.
     public var constraints: [Constraints] = []
-    /// Have `Step.logProbs`.
+    /// Sets `Step.logProbs`.
     public var logProbs = false
-    /// Needs alpha0 = 1 and no schedule.
+    /// Adaptive steps; they need alpha0 = 1 and no schedule.
     public var adaptive: Adaptive?
-    /// Sees and may change the logits of every token. It is kept until the generation ends or another begins.
+    /// Reads and may change the logits of every token. The context keeps it until the generation ends or another begins.
     public var logits: LogitsEditor?
 
     public init() {
@@ -127,7 +127,7 @@ public struct GenerateParams: Sendable {
         topK = c.top_k
     }
 
-    /// The C struct, without the function on the logits.
+    /// The C struct, without the logits editor.
     func c(_ memory: Scratch) -> esolm_generate_params {
         var c = esolm_generate_params()
         _ = esolm_generate_params_init(&c, MemoryLayout<esolm_generate_params>.stride)

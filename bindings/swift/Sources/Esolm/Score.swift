@@ -1,16 +1,16 @@
 import EsolmSystem
 
-/// How a text is scored; every value begins with the library's default.
+/// The parameters of `Context.scoreText`; they start with the library's defaults.
 public struct ScoreParams: Sendable {
-    /// In which each window of the text is scored; 0 leaves this out.
+    /// Number of orders in which each window is scored; 0 for no `nll`.
     public var orders: Int
-    /// Random orders; else there is one, from left to right.
+    /// Random orders; otherwise there is one, left to right.
     public var randomOrder: Bool
-    /// Times drawn for each window's bound with diffusion; 0 leaves this out.
+    /// Number of random times for each window's diffusion bound; 0 for no bound.
     public var draws: Int
     /// The share of diffusion in that bound.
     public var alpha0: Double
-    /// Chooses orders, times and masks.
+    /// Seed of the random orders, times and masks.
     public var seed: UInt64
 
     public init() {
@@ -51,13 +51,13 @@ public struct TextScore: Sendable {
     public let sequential: Double
     /// Its standard error; NaN for one draw.
     public let sequentialError: Double
-    /// Of each token, given those before it in the order; nil unless there is one order.
+    /// Log-probability of each token, given those before it in the order; nil unless `orders` is 1.
     public let logProbs: [Double]?
 }
 
 extension Context {
-    /// Scores a text of any length. It is cut into windows of the context's length, and each is scored by itself;
-    /// progress is told of each. Ends the context's generation.
+    /// Scores a text of any length. It is cut into windows of the context's length, which are scored independently;
+    /// `progress` is called after each. The context's generation is discarded.
     public func scoreText(
         _ tokens: [UInt32], _ params: ScoreParams = ScoreParams(), progress: ProgressHandler? = nil
     ) throws -> TextScore {
@@ -82,21 +82,21 @@ extension Context {
             logProbs: params.orders == 1 ? logProbs : nil)
     }
 
-    /// Log-probabilities of a text's tokens from left to right. Ends the context's generation.
+    /// The log-probability of each token, given those to its left. The context's generation is discarded.
     public func score(_ tokens: [UInt32]) throws -> [Double] {
         try scoreText(tokens).logProbs ?? []
     }
 
-    /// Log-probabilities of the tokens but the first known ones in an order, each given all before it in the order. The
-    /// text has at most the context's length; the order names each position once, nil is left to right. Ends the
-    /// context's generation.
+    /// The log-probability of each token given all tokens before it in an order. The first `known` tokens of the order are
+    /// given, and not scored. The text has at most the context's length; the order contains each position once, nil is left
+    /// to right. The context's generation is discarded.
     public func scoreOrder(_ tokens: [UInt32], order: [UInt32]? = nil, known: Int = 0) throws -> [Double] {
         try scores(tokens, order, known) { context, tokens, order, count, known, logP, capacity in
             esolm_score_order(context, tokens, order, count, known, logP, capacity)
         }
     }
 
-    /// As `scoreOrder`, with all tokens but the known ones unknown at once: one step of diffusion.
+    /// Like `scoreOrder`, but every token is predicted from the known ones alone, as in one step of diffusion.
     public func scoreMasked(_ tokens: [UInt32], order: [UInt32]? = nil, known: Int = 0) throws -> [Double] {
         try scores(tokens, order, known) { context, tokens, order, count, known, logP, capacity in
             esolm_score_masked(context, tokens, order, count, known, logP, capacity)
@@ -110,16 +110,16 @@ extension Context {
         ) -> esolm_status
     ) throws -> [Double] {
         if let order, order.count != tokens.count {
-            throw EsolmError(status: .invalidArgument, message: "an order has not one position for each token")
+            throw EsolmError(status: .invalidArgument, message: "an order needs one position for each token")
         }
         guard known >= 0, known <= tokens.count else {
             throw EsolmError(
-                status: .invalidArgument, message: "more tokens are known than there are, or less than none")
+                status: .invalidArgument, message: "the number of known tokens is negative or larger than the text")
         }
         let memory = Scratch()
         let text = memory.copy(tokens)
         let places = order.flatMap { positions in memory.copy(positions) }
-        var logProbs = [Double](repeating: 0, count: tokens.count - known + 1) // never empty: C wants an address
+        var logProbs = [Double](repeating: 0, count: tokens.count - known + 1) // never empty: C needs an address
         try withExtendedLifetime(memory) {
             try exclusively { context in
                 let status = logProbs.withUnsafeMutableBufferPointer { numbers in

@@ -2,8 +2,8 @@ import EsolmSystem
 import Foundation
 
 extension Context {
-    /// A whole generation as a stream of steps. It runs on a queue of its own, and stops when the stream is dropped or
-    /// its task is cancelled. Streams of one context run one after the other.
+    /// A generation as a stream of its steps. It runs on the context's queue, and stops when the stream is dropped or its
+    /// task is cancelled. Streams of one context run one after the other.
     public func steps(
         _ prompts: [Prompt], _ params: GenerateParams = GenerateParams()
     ) -> AsyncThrowingStream<Step, Error> {
@@ -30,7 +30,8 @@ extension Context {
     }
 }
 
-/// A stream's time on the queue: dropping the stream cancels the context in that time only, and for that time only.
+/// A stream's turn on the queue. Dropping the stream cancels the context only during its turn, and resets that cancel at the
+/// end of the turn.
 private final class Turn: @unchecked Sendable {
     private enum State {
         case waiting, running, dropped, over

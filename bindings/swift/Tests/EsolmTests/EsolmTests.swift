@@ -14,7 +14,7 @@ func few() -> GenerateParams {
     return params
 }
 
-/// The call fails, and so.
+/// Checks that a call fails with this status.
 func assertFails<T>(
     _ status: Status, _ call: @autoclosure () throws -> T, file: StaticString = #filePath, line: UInt = #line
 ) {
@@ -75,7 +75,7 @@ final class ModelTests: XCTestCase {
             _ = try Model(path: path, ModelOptions(copied: copied) { fraction in reports.append(fraction) })
             XCTAssertEqual(reports.last, 1)
             XCTAssertEqual(reports, reports.sorted())
-            // Stopped at each of the reports.
+            // Cancelled at each of the reports.
             for stop in 1...reports.count {
                 var seen = 0
                 let stopping = ModelOptions(copied: copied) { _ in
@@ -138,7 +138,7 @@ final class ContextTests: XCTestCase {
         XCTAssertEqual(tokens[3], 40)
         XCTAssertEqual(tokens[4], 30)
 
-        // Nothing is ever so sure, or everything is.
+        // A threshold that no token meets, and one that every token meets.
         for (threshold, count) in [(Float(2), 1), (0, 8)] {
             params = few()
             params.alpha0 = 1
@@ -239,14 +239,14 @@ final class StreamTests: XCTestCase {
         var params = GenerateParams()
         params.alpha0 = 0
         for try await _ in context.steps([Prompt()], params) { break }
-        // The queue is serial: this one begins after the first has stopped.
+        // The queue is serial: this stream begins after the first one has stopped.
         var written = 0
         params.length = 16
         for try await step in context.steps([Prompt()], params) { written += step.updates.count }
         XCTAssertEqual(written, 16)
     }
 
-    func testACancelHoldsUntilItIsTakenBack() throws {
+    func testACancelHoldsUntilReset() throws {
         let context = try Context(Model(path: path), small)
         context.cancel()
         assertFails(.cancelled, try context.begin([Prompt()], few()))
