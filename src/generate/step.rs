@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::draw::{Draw, DrawRules, DrawState, TokenChoice};
+use super::sequence::Sequence;
 use super::session::{Session, StepBuffers};
 use super::update::{Step, Update};
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::plan::Adaptive;
 
 /// Where a batch begins: a sequence and a slot of it.
 #[derive(Clone, Copy)]
-struct Cursor {
+struct BatchStart {
     sequence: usize,
     slot: usize,
 }
@@ -66,7 +67,7 @@ impl Session {
     ) -> Result<()> {
         self.buffers.clear();
         let config = model.config();
-        let mut from = Some(Cursor { sequence: 0, slot: 0 });
+        let mut from = Some(BatchStart { sequence: 0, slot: 0 });
         while let Some(start) = from {
             from = self.fill_batch(start, config, runner.capacity.rows)?;
             if self.buffers.batch.tokens.is_empty() {
@@ -84,11 +85,16 @@ impl Session {
 
     /// Puts the rows of the coming step from `from` on into the batch, as many as fit. Returns where the next batch
     /// begins, or nothing if all rows are in.
-    fn fill_batch(&mut self, from: Cursor, config: &Config, max_rows: usize) -> Result<Option<Cursor>> {
+    fn fill_batch(
+        &mut self,
+        from: BatchStart,
+        config: &Config,
+        max_rows: usize,
+    ) -> Result<Option<BatchStart>> {
         let Self { sequences, buffers: StepBuffers { batch, .. }, active, steps_done, .. } = self;
         let variant = config.variant;
         batch.clear();
-        let Cursor { sequence: first_sequence, mut slot } = from;
+        let BatchStart { sequence: first_sequence, mut slot } = from;
         for (number, sequence) in sequences.iter().enumerate().take(*active).skip(first_sequence) {
             let Some(count) = sequence.tokens_due(*steps_done) else { continue };
             let slots = sequence.slots(variant, count);
@@ -97,7 +103,7 @@ impl Session {
             // Rows that attend to later ones must go through the network together with them.
             let together = if variant.is_causal() { 1 } else { slots.len() };
             if slot < slots.end && first_row + together > max_rows {
-                return Ok(Some(Cursor { sequence: number, slot }));
+                return Ok(Some(BatchStart { sequence: number, slot }));
             }
             if slot < slots.end {
                 let (rows, outputs) = (0, 0);
@@ -105,7 +111,7 @@ impl Session {
             }
             while slot < slots.end {
                 if batch.tokens.len() == max_rows {
-                    return Ok(Some(Cursor { sequence: number, slot }));
+                    return Ok(Some(BatchStart { sequence: number, slot }));
                 }
                 batch.push(sequence.row(variant, slot, count, config)?);
                 slot += 1;
@@ -211,10 +217,7 @@ impl Session {
 }
 
 /// The sequence that `updates`, all of one, are of.
-fn sequence_of<'s>(
-    sequences: &'s mut [super::sequence::Sequence],
-    updates: &[Update],
-) -> Result<&'s mut super::sequence::Sequence> {
+fn sequence_of<'s>(sequences: &'s mut [Sequence], updates: &[Update]) -> Result<&'s mut Sequence> {
     let number = updates.first().map(|update| update.sequence as usize);
     let found = number.and_then(|number| sequences.get_mut(number));
     found.ok_or_else(|| Error::internal("a token without a sequence"))

@@ -11,11 +11,11 @@ const MOST_TOKENS: usize = 1 << 20;
 /// `{{{{` stands for two braces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
-    parts: Vec<Part>,
+    parts: Vec<TemplatePart>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Text(String),
     /// A hole of so many tokens.
     Hole(usize),
@@ -55,14 +55,14 @@ impl Template {
                 )));
             }
             if !literal.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut literal)));
+                parts.push(TemplatePart::Text(std::mem::take(&mut literal)));
             }
-            parts.push(Part::Hole(count));
+            parts.push(TemplatePart::Hole(count));
             rest = after;
         }
         literal.push_str(rest);
         if !literal.is_empty() {
-            parts.push(Part::Text(literal));
+            parts.push(TemplatePart::Text(literal));
         }
         Ok(Self { parts })
     }
@@ -77,12 +77,12 @@ impl Template {
         let mut length = 0;
         for part in &self.parts {
             match part {
-                Part::Text(text) => {
+                TemplatePart::Text(text) => {
                     let tokens = tokenizer.encode(text)?;
                     prompt.known.extend((length as u32..).zip(tokens.iter().copied()));
                     length += tokens.len();
                 }
-                Part::Hole(count) => length += count,
+                TemplatePart::Hole(count) => length += count,
             }
         }
         Ok((prompt, length))
@@ -93,17 +93,20 @@ impl Template {
 mod tests {
     use super::*;
 
-    fn parts(text: &str) -> Vec<Part> {
+    fn parts(text: &str) -> Vec<TemplatePart> {
         Template::parse(text).unwrap().parts
     }
 
     #[test]
     fn text_and_holes_are_told_apart() {
-        let text = |text: &str| Part::Text(text.into());
-        assert_eq!(parts("Once {{mask 12}} after."), [text("Once "), Part::Hole(12), text(" after.")]);
-        assert_eq!(parts("{{mask 1}}{{ mask  7 }}"), [Part::Hole(1), Part::Hole(7)]);
+        let text = |text: &str| TemplatePart::Text(text.into());
+        assert_eq!(
+            parts("Once {{mask 12}} after."),
+            [text("Once "), TemplatePart::Hole(12), text(" after.")]
+        );
+        assert_eq!(parts("{{mask 1}}{{ mask  7 }}"), [TemplatePart::Hole(1), TemplatePart::Hole(7)]);
         assert_eq!(parts("a } b }} { c"), [text("a } b }} { c")]);
-        assert_eq!(parts("{{{{mask 3}} {{mask 3}}"), [text("{{mask 3}} "), Part::Hole(3)]);
+        assert_eq!(parts("{{{{mask 3}} {{mask 3}}"), [text("{{mask 3}} "), TemplatePart::Hole(3)]);
         assert_eq!(parts(""), []);
     }
 
