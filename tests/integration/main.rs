@@ -1,0 +1,48 @@
+//! The library's tests through its public API. What needs a process of its own is beside this folder.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+// What the tests share.
+mod golden;
+#[path = "../reference/mod.rs"]
+mod reference;
+mod replay;
+mod runs;
+
+// The network, against the authors' code and against the reference network.
+mod ar;
+mod cache;
+mod eso_a;
+mod eso_b;
+mod kv_range;
+mod mdlm;
+mod reference_network;
+mod rounding;
+mod variants;
+
+// Generation.
+mod adaptive;
+mod begin_errors;
+mod cancel;
+mod constraint_errors;
+mod constraints;
+mod extend;
+mod filter;
+mod generate;
+mod infilling;
+mod memory_use;
+mod orders;
+mod reported_scores;
+mod saved_states;
+mod step_errors;
+
+// Likelihood and quality.
+mod bounds;
+mod heldout;
+mod quality;
+mod score;
+
+// Model files.
+mod convert;
+mod gguf;
+mod model_files;
+mod quantize;

@@ -1,0 +1,128 @@
+//! The file that quantizing writes.
+
+use esolm::Error;
+use esolm::config::Config;
+use esolm::convert::{Options, QuantizeOptions, convert, quantize};
+use esolm::gguf::{Gguf, TensorType, Value, Writer};
+
+use super::{Scratch, all_tensors, wide, write_importance};
+use crate::golden::path;
+use crate::reference::{Network, config};
+
+#[test]
+fn thread_count_does_not_change_the_file() {
+    // A vocabulary of several chunks.
+    let config = Config { vocab_size: 1501, mask_token_id: 1500, ..wide() };
+    let scratch = Scratch::new(&Network::random(config, 3).to_gguf());
+    write_importance(&scratch.path("imatrix"), &[("output.weight", vec![1.0; 256])]);
+    for ty in TensorType::all() {
+        let mut all = Vec::new();
+        for threads in [1, 2, 3, 7] {
+            let importance = Some(scratch.path("imatrix"));
+            let options = QuantizeOptions { threads, force: true, importance, ..all_tensors(ty) };
+            scratch.quantize("out.gguf", &options).unwrap();
+            all.push(std::fs::read(scratch.path("out.gguf")).unwrap());
+        }
+        assert!(all.iter().all(|bytes| *bytes == all[0]), "{}", ty.name());
+    }
+    let options = QuantizeOptions { threads: 513, force: true, ..all_tensors(TensorType::F16) };
+    assert!(matches!(scratch.quantize("out.gguf", &options), Err(Error::InvalidArgument(_))));
+}
+
+#[test]
+fn converting_to_a_type_equals_converting_and_quantizing() {
+    let input = path("tiny-B/checkpoint.ckpt");
+    let scratch = Scratch::new(b"");
+    convert(&input, &scratch.path("in.gguf"), &Options { force: true, ..Options::default() }, &mut |_| ())
+        .unwrap();
+    for ty in TensorType::all() {
+        let options = Options { tensor_type: ty, name: Some("in".into()), force: true, ..Options::default() };
+        let converted = convert(&input, &scratch.path("a.gguf"), &options, &mut |_| ()).unwrap();
+        let options = QuantizeOptions { force: true, ..QuantizeOptions::new(ty) };
+        let quantized = scratch.quantize("b.gguf", &options).unwrap();
+        let [a, b] = ["a.gguf", "b.gguf"].map(|name| std::fs::read(scratch.path(name)).unwrap());
+        assert!(a == b, "{}", ty.name());
+        assert!(quantized.notes.iter().all(|note| converted.notes.contains(note)), "{:?}", quantized.notes);
+    }
+}
+
+#[test]
+fn metadata_is_kept_and_the_file_type_updated() {
+    let model = Network::random(wide(), 1);
+    let bytes = model.to_gguf();
+    let gguf = Gguf::parse(&bytes, "in").unwrap();
+    let mut writer = Writer::new();
+    for (key, value) in gguf.metadata() {
+        writer.set(key, value.clone());
+    }
+    writer.set("general.file_type", Value::U32(0));
+    writer.set("mine.list", Value::Array(vec![Value::Str("a".into()), Value::Str("b".into())]));
+    writer.set("general.alignment", Value::U32(64));
+    for t in gguf.tensors() {
+        writer.declare(&t.name, t.ty, &t.dims).unwrap();
+    }
+    let mut out = Vec::new();
+    let data = |name: &str, to: &mut Vec<u8>| {
+        to.extend(&bytes[gguf.tensor(name).unwrap().range.clone()]);
+        Ok(())
+    };
+    writer.write(&mut out, data).unwrap();
+    let scratch = Scratch::new(&out);
+    let report = scratch.to("out.gguf", TensorType::Q4K);
+    let written = std::fs::read(scratch.path("out.gguf")).unwrap();
+    assert_eq!(report.file_bytes, (out.len() as u64, written.len() as u64));
+    let (before, after) = (Gguf::parse(&out, "a").unwrap(), Gguf::parse(&written, "b").unwrap());
+    for (key, value) in before.metadata().iter().filter(|(key, _)| key != "general.file_type") {
+        assert_eq!(after.get(key), Some(value), "{key}");
+    }
+    assert_eq!(after.u64_in("general.file_type", 0..=99).unwrap(), 15);
+    assert_eq!(after.u64_in("general.quantization_version", 0..=99).unwrap(), 2);
+    assert_eq!(after.metadata().len(), before.metadata().len() + 1);
+    assert!(after.tensors().iter().all(|t| t.range.start % 64 == 0));
+    assert_eq!(after.tensor("output.weight").unwrap().ty, TensorType::Q6K);
+    assert_eq!(after.tensor("blk.0.ffn_up.weight").unwrap().ty, TensorType::Q4K);
+    let bits = report.bits_per_weight();
+    assert!((4.5..6.6).contains(&bits), "{bits}");
+}
+
+#[test]
+fn quantizing_twice_is_noted_and_equal_types_are_copied() {
+    let scratch = Scratch::new(&Network::random(wide(), 8).to_gguf());
+    scratch.to("q8_0.gguf", TensorType::Q8_0);
+    let again = |to: &str, ty| {
+        let to = scratch.path(to);
+        quantize(&scratch.path("q8_0.gguf"), &to, &QuantizeOptions::new(ty), &mut |_| ()).unwrap()
+    };
+    let report = again("q4_k.gguf", TensorType::Q4K);
+    assert!(
+        report.notes.iter().any(|n| n.contains("10 matrices were quantized before")),
+        "{:?}",
+        report.notes
+    );
+    assert_eq!(again("f16.gguf", TensorType::F16).notes, Vec::<String>::new());
+    assert_eq!(again("same.gguf", TensorType::Q8_0).notes, Vec::<String>::new());
+    let [a, b] = ["q8_0.gguf", "same.gguf"].map(|name| std::fs::read(scratch.path(name)).unwrap());
+    assert!(a == b);
+}
+
+#[test]
+fn output_is_only_replaced_by_force_and_input_never() {
+    let scratch = Scratch::new(&Network::random(config(1, 1), 2).to_gguf());
+    let before = std::fs::read(&scratch.input).unwrap();
+    let options = QuantizeOptions::new(TensorType::Q8_0);
+    let force = QuantizeOptions { force: true, ..options.clone() };
+    assert!(matches!(scratch.quantize("in.gguf", &force), Err(Error::InvalidArgument(_))));
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(&scratch.input, scratch.path("link")).unwrap();
+        assert!(matches!(scratch.quantize("link", &force), Err(Error::InvalidArgument(_))));
+    }
+    write_importance(&scratch.path("imatrix"), &[("output.weight", vec![1.0; 64])]);
+    let onto = QuantizeOptions { importance: Some(scratch.path("imatrix")), ..force.clone() };
+    assert!(matches!(scratch.quantize("imatrix", &onto), Err(Error::InvalidArgument(_))));
+    std::fs::write(scratch.path("there.gguf"), "old").unwrap();
+    assert!(matches!(scratch.quantize("there.gguf", &options), Err(Error::InvalidArgument(_))));
+    assert_eq!(std::fs::read(scratch.path("there.gguf")).unwrap(), b"old");
+    scratch.quantize("there.gguf", &force).unwrap();
+    assert_eq!(std::fs::read(&scratch.input).unwrap(), before);
+}

@@ -1,0 +1,66 @@
+//! Opening models, making contexts and running generations, in the few lines that most tests begin with.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use esolm::{Context, ContextParams, GenerateParams, KvType, LoadOptions, Model, Prompt, Step};
+
+/// A progress callback that never stops.
+pub const ON: fn(usize, usize) -> ControlFlow<()> = |_, _| ControlFlow::Continue(());
+
+/// A step callback that never stops.
+pub fn every_step(_: &Step<'_>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// A generation of several steps in both phases.
+pub fn both_phases(seed: u64) -> GenerateParams<'static> {
+    GenerateParams { alpha_0: 0.5, steps: 6, seed, ..GenerateParams::default() }
+}
+
+pub fn cpu() -> LoadOptions<'static> {
+    LoadOptions { device: "cpu".into(), ..LoadOptions::default() }
+}
+
+pub fn open(path: &Path) -> Model {
+    Model::open(path, &cpu()).unwrap()
+}
+
+/// The default model's file.
+pub fn fairy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fairy-q8_0.gguf")
+}
+
+/// One thread, and keys and values in f32.
+pub fn params(sequences: usize) -> ContextParams {
+    ContextParams { sequences, threads: 1, kv_type: KvType::F32, ..ContextParams::default() }
+}
+
+pub fn context(model: &Model, sequences: usize) -> Context {
+    Context::new(model, &params(sequences)).unwrap()
+}
+
+/// Runs what has begun to its end.
+pub fn finish(context: &mut Context) {
+    while context.step().unwrap().is_some() {}
+}
+
+/// Generates from the prompts.
+pub fn texts(context: &mut Context, prompts: &[Prompt], params: &GenerateParams) -> Vec<Vec<u32>> {
+    context.begin(prompts, params).unwrap();
+    finish(context);
+    tokens(context)
+}
+
+/// The tokens of all sequences, as they are.
+pub fn tokens(context: &Context) -> Vec<Vec<u32>> {
+    (0..context.sequences()).map(|number| context.tokens(number).unwrap().to_vec()).collect()
+}
+
+/// The names in a directory, hidden ones too.
+pub fn file_names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,219 @@
+//! Saving the state of a context, and restoring it in another.
+
+use esolm::config::Variant;
+use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, KvType, Prompt};
+
+use crate::extend::{SAME, begin_part, finish, more};
+use crate::reference::{MASK, Network, Random};
+use crate::replay::largest_difference;
+use crate::runs::{context, params};
+
+#[test]
+fn restored_state_continues_as_the_saved_context() {
+    for variant in [Variant::EsoB, Variant::Ar] {
+        let model = Network::small(variant, 1).model();
+        for kv_type in [KvType::F32, KvType::F16] {
+            let new = |params: ContextParams| Context::new(&model, &params).unwrap();
+            let mut context = new(ContextParams { kv_type, ..params(2) });
+            let prompts = begin_part(&mut context, 20, 100);
+            let bytes = context.save().unwrap();
+            assert_eq!(context.saved_size().unwrap(), bytes.len());
+            let (tokens, order) = (context.tokens(0).unwrap().to_vec(), context.order(0).unwrap().to_vec());
+            context.extend(&prompts, &more(7)).unwrap();
+            let expected = finish(&mut context);
+            let mut contexts = [
+                (new(ContextParams { kv_type, ..params(2) }), 0.0),
+                (new(ContextParams { kv_type, pass_rows: 5, ..params(4) }), SAME),
+                // Computed again, in another precision or by other kernels: close.
+                (new(ContextParams { kv_type: KvType::F32, ..params(2) }), 5e-2),
+                (new(ContextParams { kv_type, kernels: Kernels::Ggml, ..params(2) }), 5e-2),
+            ];
+            for (number, (context, tolerance)) in contexts.iter_mut().enumerate() {
+                // Whatever was there before.
+                context.begin(&[Prompt::default()], &more(3)).unwrap();
+                context.step().unwrap();
+                context.restore(&bytes).unwrap();
+                assert_eq!((context.sequences(), context.progress()), (2, (0, 0)));
+                assert_eq!(context.tokens(0).unwrap(), tokens);
+                assert_eq!(context.order(0).unwrap(), order);
+                assert!(context.step().unwrap().is_none());
+                let again = context.save().unwrap();
+                assert_eq!(context.saved_size().unwrap(), again.len());
+                assert!(number > 1 || again == bytes, "saving what was restored");
+                context.extend(&prompts, &more(7)).unwrap();
+                let first = |run: &[Vec<f32>]| run[..2].to_vec();
+                let found = finish(context);
+                if *tolerance == 0.0 {
+                    assert_eq!(found, expected, "bit by bit");
+                }
+                let difference = largest_difference(&first(&found.logits), &first(&expected.logits));
+                assert!(difference <= *tolerance, "{variant:?} {kv_type:?} {number}: {difference:e}");
+            }
+        }
+    }
+}
+
+/// `bytes` with the checksum corrected.
+fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
+    let body = bytes.len() - 4;
+    let crc = crc32fast::hash(&bytes[..body]);
+    bytes[body..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn save_to_replaces_the_file_atomically() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, folder) = (dir.path().join("a.state"), dir.path().join("folder"));
+    std::fs::create_dir(&folder).unwrap();
+    let mut context = context(&Network::small(Variant::EsoB, 1).model(), 2);
+    for length in [10, 20] {
+        begin_part(&mut context, length, 100);
+        context.save_to(&path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), context.save().unwrap());
+    }
+    assert!(matches!(context.save_to(dir.path().join("no/place")), Err(Error::Io { .. })));
+    assert!(matches!(context.save_to(&folder), Err(Error::InvalidArgument(_))));
+    let unable = self::context(&Network::small(Variant::Mdlm, 1).model(), 1);
+    let before = std::fs::read(&path).unwrap();
+    assert!(matches!(unable.save_to(&path), Err(Error::Unsupported(_))));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left behind");
+}
+
+#[test]
+fn restored_cache_is_used() {
+    let model = Network::small(Variant::EsoB, 1).model();
+    let mut context = context(&model, 2);
+    let prompts = begin_part(&mut context, 20, 100);
+    let bytes = context.save().unwrap();
+    let mut run = |bytes: &[u8]| {
+        context.restore(bytes).unwrap();
+        context.extend(&prompts, &more(7)).unwrap();
+        finish(&mut context)
+    };
+    let expected = run(&bytes);
+    let mut changed = bytes.clone();
+    // A number in the middle of the first sequence's keys becomes 3.
+    let place = (36 + 12 + 20 * 8 + 2000) & !3;
+    changed[place..place + 4].copy_from_slice(&3f32.to_le_bytes());
+    assert!(largest_difference(&run(&with_checksum(changed)).logits[..1], &expected.logits[..1]) > 1e-3);
+}
+
+#[test]
+fn saved_size_is_exact_at_every_step() {
+    for variant in [Variant::EsoB, Variant::Ar] {
+        let model = Network::small(variant, 1).model();
+        for (kv_type, kernels) in
+            [(KvType::F32, Kernels::Own), (KvType::F16, Kernels::Own), (KvType::F16, Kernels::Ggml)]
+        {
+            let mut context = Context::new(&model, &ContextParams { kv_type, kernels, ..params(2) }).unwrap();
+            let check = |context: &Context| {
+                let bytes = context.save().unwrap();
+                assert_eq!(context.saved_size().unwrap(), bytes.len());
+                bytes.len()
+            };
+            let mut sizes = vec![check(&context)];
+            let prompts = [Prompt::prefix(&[1, 2]), Prompt::default()];
+            context.begin(&prompts, &more(3)).unwrap();
+            sizes.push(check(&context));
+            while context.step().unwrap().is_some() {
+                sizes.push(check(&context));
+            }
+            assert!(sizes.len() > 5 && sizes.is_sorted_by(|a, b| a < b), "{sizes:?}");
+        }
+    }
+}
+
+#[test]
+fn damaged_states_are_refused() {
+    let model = Network::small(Variant::EsoB, 1).model();
+    let mut context = Context::new(&model, &ContextParams { kv_type: KvType::F16, ..params(2) }).unwrap();
+    let small = GenerateParams { length: 5, ..GenerateParams::default() };
+    context.begin(&[Prompt::default()], &small).unwrap();
+    finish(&mut context);
+    let bytes = context.save().unwrap();
+    assert!(bytes.len() > 500, "{}", bytes.len());
+    let before = (context.progress(), context.tokens(0).unwrap().to_vec());
+    let mut refuse = |bytes: &[u8], what: &str| {
+        let error = context.restore(bytes).unwrap_err();
+        // What this context cannot hold may be fine for another.
+        let expected = match what {
+            "more sequences" => matches!(&error, Error::InvalidArgument(_)),
+            _ => matches!(&error, Error::BadFile { .. }),
+        };
+        assert!(expected, "{what}: {error}");
+        assert_eq!((context.progress(), context.tokens(0).unwrap().to_vec()), before);
+    };
+    for place in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        for bit in [0, 3, 7] {
+            changed[place] = bytes[place] ^ (1 << bit);
+            refuse(&changed, &format!("byte {place}"));
+        }
+        refuse(&bytes[..place], &format!("cut at {place}"));
+    }
+    refuse(&[&bytes[..], &[0]].concat(), "a byte more");
+    // With a correct checksum, the content itself is checked.
+    let with = |place: usize, number: u32| {
+        let mut changed = bytes.clone();
+        changed[place..place + 4].copy_from_slice(&number.to_le_bytes());
+        with_checksum(changed)
+    };
+    for (place, number, what) in [
+        (0, 0, "magic"),
+        (8, 2, "version"),
+        (12, 1, "model"),
+        (16, 1, "model"),
+        (20, 1, "precision"),
+        (20, 2, "no cache"),
+        (20, 3, "unknown precision"),
+        (24, 2, "sequences"),
+        (24, u32::MAX, "more sequences"),
+        (28, u32::MAX, "length"),
+        (28, 4, "length"),
+        (32, 6, "known"),
+        (32, u32::MAX, "known"),
+        (36, 5, "committed"),
+        (36, u32::MAX, "committed"),
+        (40, 48, "position"),
+        (44, MASK, "token"),
+        (44, u32::MAX, "token"),
+    ] {
+        refuse(&with(place, number), what);
+    }
+    let position = u32::from_le_bytes(bytes[48..52].try_into().unwrap());
+    refuse(&with(40, position), "a position twice");
+    refuse(&with_checksum([&bytes[..bytes.len() - 4], &[0; 12]].concat()), "more behind the end");
+    refuse(&with(24, 0), "what is left over");
+}
+
+#[test]
+fn random_changes_with_correct_checksum_do_no_harm() {
+    let model = Network::small(Variant::EsoB, 1).model();
+    let mut context = context(&model, 2);
+    begin_part(&mut context, 20, 100);
+    let bytes = context.save().unwrap();
+    let mut random = Random(8);
+    let mut taken = 0;
+    for case in 0..3000 {
+        let mut changed = bytes.clone();
+        for _ in 0..1 + random.below(3) {
+            // Half of the changes in the first bytes, where the sizes are.
+            let place = if random.below(2) == 0 { random.below(240) } else { random.below(bytes.len()) };
+            changed[place] = random.next() as u8;
+        }
+        let len = if case % 3 == 0 { 40 + random.below(bytes.len() - 40) } else { bytes.len() };
+        changed.truncate(len);
+        if context.restore(&with_checksum(changed)).is_ok() {
+            taken += 1;
+            if taken % 20 == 0
+                && context.extend(&vec![Prompt::default(); context.sequences()], &more(1)).is_ok()
+            {
+                // Keys and values may be any numbers: a text, or an error that says that they are not finite.
+                while matches!(context.step(), Ok(Some(_))) {}
+            }
+        }
+    }
+    assert!(taken > 300, "{taken}");
+}
