@@ -41,18 +41,18 @@ pub(crate) fn log(level: LogLevel, message: &str) {
 mod tests {
     use super::*;
 
-    /// As a receiver may hold something that has a last word.
-    struct LastWord;
+    /// A value of a receiver's closure that logs when dropped.
+    struct LogOnDrop;
 
-    impl Drop for LastWord {
+    impl Drop for LogOnDrop {
         fn drop(&mut self) {
             log(LogLevel::Debug, "gone");
         }
     }
 
     #[test]
-    fn a_receiver_that_goes_may_still_call_the_library() {
-        let word = LastWord;
+    fn dropped_receiver_may_still_log() {
+        let word = LogOnDrop;
         set_log_receiver(Some(Arc::new(move |_, _| {
             let _ = &word;
         })));

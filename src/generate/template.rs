@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn text_and_holes_are_told_apart() {
+    fn template_is_parsed_into_text_and_holes() {
         let text = |text: &str| TemplatePart::Text(text.into());
         assert_eq!(
             parts("Once {{mask 12}} after."),
@@ -111,12 +111,12 @@ mod tests {
     }
 
     #[test]
-    fn as_many_holes_as_there_may_be_take_no_time() {
+    fn largest_number_of_holes_is_parsed() {
         assert_eq!(parts(&"{{mask 1}}".repeat(MOST_TOKENS)).len(), MOST_TOKENS);
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_its_place() {
+    fn template_errors_name_their_place() {
         for (bad, place) in [
             ("{{mask 3", 1),
             ("ab {{mask}}", 4),

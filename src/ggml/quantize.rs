@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_of_types_agrees_with_ggml() {
+    fn type_table_matches_ggml() {
         for ty in TensorType::all() {
             let code = ty.code() as ggml_sys::ggml_type;
             // SAFETY: `code` is a type number that ggml knows.
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_rows_have_the_right_size() {
+    fn quantized_rows_have_the_size_of_their_type() {
         let values = values(512);
         for ty in TensorType::all() {
             let mut out = vec![9; 2 * ty.row_bytes(256).unwrap()];
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn any_bytes_are_unpacked_and_partial_blocks_refused() {
+    fn any_bytes_are_dequantized_and_partial_blocks_refused() {
         let words: Vec<u64> = (0..512u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
         let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
         for ty in TensorType::all() {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scale_that_is_not_finite_is_an_error() {
+    fn scale_that_is_not_finite_is_an_error() {
         let mut values = values(256);
         values[3] = f32::INFINITY;
         for ty in [TensorType::Q8_0, TensorType::Q4_0, TensorType::Q5_0] {

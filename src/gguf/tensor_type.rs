@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_whole_blocks() {
+    fn row_bytes_are_of_whole_blocks() {
         assert_eq!(TensorType::Q8_0.row_bytes(64), Some(68));
         assert_eq!(TensorType::Q8_0.row_bytes(33), None);
         assert_eq!(TensorType::F32.row_bytes(usize::MAX), None);

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_as_text() {
+    fn values_convert_to_text() {
         let long = "x".repeat(100);
         assert_eq!(Value::Str(long.clone()).to_text(), long);
         assert_eq!(Value::I8(-3).to_text(), "-3");

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn measures_are_what_they_say() {
+    fn confidence_matches_its_definitions() {
         let logits = [1.0f32, 0.25, -2.0, 9.0, 0.5];
         let weights = [0, 1, 2, 4].map(|token: usize| f64::from(logits[token]).exp());
         let sum: f64 = weights.iter().sum();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_pass_are_kept_and_the_first_of_the_surest_always() {
+    fn accepts_confident_tokens_and_always_the_most_confident() {
         let accept = |confidence, threshold, confidences: &[f32]| {
             let mut accepted = vec![];
             Adaptive { confidence, threshold, window: 1 }.accept(confidences, &mut accepted);

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn every_position_is_as_likely_at_every_place() {
+    fn random_order_has_each_position_equally_likely_at_each_place() {
         for diffusion in [10, 4] {
             let mut counts = [[0; 10]; 10];
             for order in orders(10, diffusion, 20_000) {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_permutation_is_as_likely() {
+    fn random_order_has_all_permutations_equally_likely() {
         let mut counts = std::collections::HashMap::new();
         for order in orders(4, 4, 20_000) {
             *counts.entry(order).or_insert(0) += 1;
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sequential_phase_goes_left_to_right() {
+    fn sequential_phase_goes_left_to_right() {
         for diffusion in 0..=12 {
             for order in orders(12, diffusion, 200) {
                 assert!(order[diffusion..].is_sorted());
@@ -174,7 +174,7 @@ mod tests {
                 assert!(all.into_iter().eq(0..12));
             }
         }
-        // More than there are is all of them, and of nothing there is one order.
+        // A diffusion phase longer than the text is the whole text; an empty text has one order.
         for (len, diffusion) in [(3, 9), (0, 0), (1, 1), (0, 4)] {
             let mut order = orders(len, diffusion, 1).next().unwrap();
             order.sort_unstable();

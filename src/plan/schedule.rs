@@ -196,7 +196,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_diffusion_phase_writes_as_many_tokens_as_the_references() {
+    fn diffusion_phase_length_matches_reference_distribution() {
         for (alpha_0, steps) in CASES {
             let totals = draws(alpha_0, steps).into_iter().map(|c| f64::from(c.iter().sum::<u32>()));
             let totals: Vec<f64> = totals.collect();
@@ -206,11 +206,11 @@ mod tests {
     }
 
     #[test]
-    fn every_step_has_the_references_mean_and_a_binomials_variance() {
+    fn step_sizes_have_reference_mean_and_binomial_variance() {
         let mut checked = 0;
         for (alpha_0, steps) in CASES {
             let expected = expected(alpha_0, steps);
-            // Steps of nothing vanish, and with them which step is which: only where that never happens.
+            // Steps without tokens are left out, so steps can be told apart only where there are none.
             if expected.iter().any(|&mean| mean < 30.0) {
                 continue;
             }
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_of_each_size_are_as_frequent_as_the_references() {
+    fn step_size_frequencies_match_reference() {
         for (alpha_0, steps) in CASES {
             let expected = expected(alpha_0, steps);
             let draws = draws(alpha_0, steps);

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn stars_stand_for_anything() {
+    fn star_matches_any_text() {
         for (pattern, name) in [
             ("a", "a"),
             ("*", ""),
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_rule_holds_and_the_last_block_is_found() {
+    fn last_matching_rule_wins_and_blk_last_is_the_last_block() {
         let config = config(256, 512);
         let mut policy = Policy::new(TensorType::Q4K);
         for text in ["*=q3_k", "blk.last.*=q6_k", "blk.0.ffn_down.weight=bf16"] {
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn the_vocabulary_keeps_six_bits_and_layers_have_theirs() {
+    fn output_matrix_keeps_six_bits_and_layers_can_be_set() {
         let config = config(256, 512);
         let mut policy = Policy::new(TensorType::Iq4Nl);
         assert_eq!(type_of(&policy, &config, "output.weight"), TensorType::Q6K);
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_do_not_fit_get_the_next_larger_type_and_say_so() {
+    fn rows_of_partial_blocks_get_a_larger_type_and_a_note() {
         let narrow = config(96, 384);
         let (types, notes) = Policy::new(TensorType::Q4K).types(&narrow).unwrap();
         assert!(types.contains(&TensorType::Q5_0) && types.contains(&TensorType::Q8_0));

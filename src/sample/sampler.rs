@@ -265,7 +265,7 @@ fn mass_above<const N: usize>(weights: &[[f32; LANES]], limits: [f32; N]) -> [f6
 mod tests {
     use super::*;
 
-    /// The plain definition, by sorting in f64.
+    /// The definition: sort, then add up in f64.
     fn nucleus_by_sorting(logits: &[f32], mask: usize, p: f64) -> Vec<bool> {
         let max = logits.iter().cloned().fold(f32::MIN, f32::max);
         let mut order: Vec<usize> = (0..logits.len()).filter(|&i| i != mask).collect();
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn nucleus_keeps_what_sorting_would() {
+    fn nucleus_keeps_the_same_tokens_as_sorting() {
         let mut rng = crate::rng::Rng::new(7, 0, crate::rng::Purpose::Token);
         for case in 0..200 {
             let spread = [0.1, 1.0, 4.0, 30.0][case % 4];
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_not_finite_are_errors() {
+    fn logits_that_are_not_finite_are_errors() {
         let mut sampler = Sampler::new(4, 3);
         for bad in [f32::NAN, f32::INFINITY] {
             for at in 0..3 {
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_temperatures_take_the_most_likely_token() {
+    fn lowest_temperatures_take_the_most_likely_token() {
         for temperature in [1e-30, f32::MIN_POSITIVE, f32::from_bits(1)] {
             let sampling = Sampling { temperature, ..Sampling::default() };
             let mut sampler = Sampler::new(4, 3);

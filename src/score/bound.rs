@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_is_random_and_so_are_both_orders() {
+    fn known_positions_and_orders_are_uniformly_random() {
         // Of 3 tokens, k known ones in any order, then the others in any: 6 ways for each k.
         const DRAWS: usize = 40_000;
         let alpha: f64 = 0.3;
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_estimates_error_is_that_of_its_draws() {
+    fn standard_error_matches_the_variance_of_draws() {
         // Of independent draws the mean of many estimates' variances is the variance of their means: here of
         // uniform numbers, 1/12/n. Over 4000 estimates 3 % is more than 6 deviations.
         let mut rng = Rng::new(5, 0, Purpose::Token);

@@ -93,7 +93,7 @@ mod tests {
         assert!(exp(f32::NAN).is_nan());
     }
 
-    /// Whatever operations give whose rounding is fixed.
+    /// The results of all operations whose rounding is specified.
     macro_rules! results {
         ($lanes:ident, $bytes:expr, $numbers:expr) => {{
             use super::$lanes::F32x8;
@@ -121,10 +121,10 @@ mod tests {
     }
 
     #[test]
-    fn vectors_of_the_machine_do_what_arrays_do() {
+    fn native_vectors_match_portable_vectors() {
         let mut rng = crate::rng::Rng::new(1, 0, crate::rng::Purpose::Token);
         for _ in 0..1000 {
-            // Halves among them, which are rounded to even numbers.
+            // Some are halves, which round to even.
             let numbers: [f32; 16] = std::array::from_fn(|_| rng.below(509) as f32 / 2.0 - 127.0);
             let bytes: [u8; 8] = std::array::from_fn(|_| rng.below(256) as u8);
             assert_eq!(results!(lanes, &bytes, &numbers), results!(portable, &bytes, &numbers));

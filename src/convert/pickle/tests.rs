@@ -20,7 +20,7 @@ fn real() -> Vec<u8> {
 }
 
 #[test]
-fn values_are_read() {
+fn pickled_values_are_read() {
     let pickle = Pickle::parse(SMALL, "f").unwrap();
     let list = pickle.get(pickle.root(), "a").unwrap();
     let [one, two] = *pickle.elements(list) else { unreachable!() };
@@ -33,7 +33,7 @@ fn values_are_read() {
 }
 
 #[test]
-fn integers_of_any_length() {
+fn integers_of_any_length_are_read() {
     for (bytes, expected) in [
         (&b"\x80\x02\x8a\x00."[..], Some(0)),
         (b"\x80\x02\x8a\x01\xff.", Some(-1)),
@@ -51,13 +51,13 @@ fn integers_of_any_length() {
 }
 
 #[test]
-fn a_value_may_contain_itself() {
+fn value_may_contain_itself() {
     let pickle = Pickle::parse(b"\x80\x02]q\x00h\x00a.", "f").unwrap();
     assert_eq!(pickle.elements(pickle.root()), [pickle.root()]);
 }
 
 #[test]
-fn misuse_is_an_error_with_its_offset() {
+fn malformed_pickles_are_errors_with_an_offset() {
     assert!(error(b"").contains("offset 0"));
     assert!(error(b"(lp0\n.").contains("protocol 2"));
     assert!(error(b"\x80\x06N.").contains("protocol 6"));
@@ -96,7 +96,7 @@ fn deep_nesting_needs_no_deep_stack() {
 }
 
 #[test]
-fn sharing_does_not_multiply() {
+fn shared_values_are_not_copied() {
     // Each list holds the one before it twice: 2^200 leaves if anyone copied.
     let mut bytes = b"\x80\x02]q\x00".to_vec();
     for _ in 0..200 {
@@ -108,7 +108,7 @@ fn sharing_does_not_multiply() {
 }
 
 #[test]
-fn a_real_pickle_cut_anywhere_is_an_error() {
+fn truncated_pickle_is_an_error() {
     let bytes = real();
     assert!(Pickle::parse(&bytes, "f").is_ok());
     for len in (0..200).chain((200..bytes.len()).step_by(61)) {
@@ -117,7 +117,7 @@ fn a_real_pickle_cut_anywhere_is_an_error() {
 }
 
 #[test]
-fn no_byte_flip_crashes() {
+fn no_changed_byte_crashes() {
     for at in 0..SMALL.len() {
         for value in 0..=255 {
             let mut bad = SMALL.to_vec();

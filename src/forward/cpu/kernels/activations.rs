@@ -61,7 +61,7 @@ mod tests {
     use crate::forward::cpu::kernels::testing::noise;
 
     #[test]
-    fn rows_are_rounded_to_the_nearest_in_each_block() {
+    fn activations_round_to_nearest_in_each_block() {
         for (kind, halves, offset) in [
             (Kind::Signed, false, 128),
             (Kind::Least15, false, 0),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_shows_in_the_unit() {
+    fn values_that_are_not_finite_make_the_scale_nan() {
         let round = |x: &[f32; BLOCK]| {
             let mut to = [Rounded::default()];
             round_row(x, Kind::Signed, &mut to);

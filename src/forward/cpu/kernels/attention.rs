@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_for_the_cache_would_be_infinite_in_it() {
+    fn values_from_too_large_on_are_infinite_in_f16() {
         let kept = |x: f32| <f16 as Element>::from(F32x8::splat(x))[0];
         let below = f16::TOO_LARGE.next_down();
         assert_eq!([kept(below), kept(-below)], [f16::MAX, f16::MIN]);
@@ -272,11 +272,11 @@ mod tests {
     }
 
     #[test]
-    fn rows_see_what_they_may_whatever_their_neighbours_see() {
+    fn attention_matches_its_definition_whatever_the_other_rows_see() {
         for (dh, slots) in [(8, 1), (24, 5), (64, 8), (64, 37), (80, 130)] {
             let queries: Vec<f32> = noise(TILE * dh, 1).iter().map(|q| 4.0 * q).collect();
             let (keys, values) = (noise(slots * dh, 2), noise(slots * dh, 3));
-            // What lies behind the last slot is nobody's: not even a number.
+            // Behind the last slot are NaNs, which must not be read.
             let mut side_by_side = vec![f32::NAN; slots.next_multiple_of(SIDE_BY_SIDE) * dh];
             for (slot, key) in keys.chunks_exact(dh).enumerate() {
                 for (i, &k) in key.iter().enumerate() {

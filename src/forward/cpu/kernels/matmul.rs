@@ -277,7 +277,7 @@ mod tests {
     use crate::forward::cpu::threads::pool::Pool;
     use crate::gguf::TensorType;
 
-    /// Rows as they are multiplied with `w`.
+    /// The quantized activations that are multiplied with `w`.
     fn rounded(w: &Packed, x: &[f32]) -> Vec<Rounded> {
         let mut rounded = vec![Rounded::default(); x.len() / BLOCK];
         if w.matrix().ty.is_quantized() {
@@ -286,7 +286,7 @@ mod tests {
         rounded
     }
 
-    /// The products of every row of x with every row of w, by `threads` and some instructions.
+    /// The products of every row of x with every row of w, with one instruction set.
     fn products_by(machine: Machine, w: &Packed, x: &[f32], threads: usize) -> Vec<f32> {
         let rounded = rounded(w, x);
         let w = w.matrix();
@@ -309,7 +309,7 @@ mod tests {
         products_by(Machine::detect(), w, x, threads)
     }
 
-    /// The plain definition, with the weights as ggml unpacks them.
+    /// The definition in f64, with the weights as ggml dequantizes them.
     fn definition(w: &Packed, x: &[f32]) -> Vec<f64> {
         let w = w.matrix();
         let mut unpacked = vec![0.0; w.columns];
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn products_are_those_of_the_definition_for_any_shape_and_instructions() {
+    fn matmul_matches_its_definition_for_every_shape_and_instruction_set() {
         // Sums of up to 3072 products of numbers below 1, exact to 7 digits once the rows are rounded.
         const PER_PRODUCT: f64 = 2e-7;
         for (ty, columns) in [
@@ -373,8 +373,8 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_products_there_are_add_up() {
-        // All numbers of a row as large as its largest: whole numbers of 127 in every place.
+    fn matmul_of_the_largest_values_does_not_overflow() {
+        // All values of a row as large as its largest: each rounds to 127.
         for ty in TensorType::all().filter(|ty| ty.is_quantized()) {
             for (columns, sign) in [(256, 1.0), (1024, -1.0), (3072, 1.0)] {
                 let (w, x) = (packed(ty, &vec![1.0; 5 * columns], columns), vec![sign; 3 * columns]);
@@ -388,9 +388,9 @@ mod tests {
     }
 
     #[test]
-    fn a_product_depends_on_its_two_rows_alone() {
+    fn each_product_depends_only_on_its_two_rows() {
         for ty in TensorType::all() {
-            // The end of a chunk, and a piece of the next one.
+            // A whole chunk, and a part of the next one.
             let columns = 1024 + ty.block_len().max(8);
             let (w, x) = (packed(ty, &noise(21 * columns, 1), columns), noise(140 * columns, 2));
             let all = products(&w, &x, 1);

@@ -65,7 +65,7 @@ mod tests {
     use crate::gguf::TensorType;
 
     #[test]
-    fn what_cannot_be_normalised_is_no_number() {
+    fn layer_norm_that_overflows_is_nan() {
         let row = |x: f32| packed(TensorType::F32, &[x; 16], 16);
         let (weight, bias) = (row(1.0), row(0.5));
         let mut x: [f32; 16] = std::array::from_fn(|i| if i < 8 { 1e15 } else { -1e15 });

@@ -3,13 +3,13 @@
 use super::weights::Matrix;
 use crate::gguf::{TensorInfo, TensorType};
 
-/// Numbers in -1..1 that look random.
+/// Pseudo-random numbers in -1..1.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<f32> {
     let mut rng = crate::rng::Rng::new(seed, 0, crate::rng::Purpose::Token);
     (0..len).map(|_| (2.0 * rng.uniform() - 1.0) as f32).collect()
 }
 
-/// A matrix as a file has it.
+/// A matrix in the form of a model file.
 pub(crate) struct Packed {
     pub(crate) bytes: Vec<u8>,
     info: TensorInfo,
@@ -28,7 +28,7 @@ pub(crate) fn packed(ty: TensorType, values: &[f32], columns: usize) -> Packed {
     of_bytes(ty, bytes, columns)
 }
 
-/// Rows of `columns` values of `ty`, all bits of whose blocks are random: scales of any size, infinite or no numbers.
+/// Rows of `columns` values of `ty` from random bits: the scales may be of any size, infinite or NaN.
 pub(crate) fn random(ty: TensorType, rows: usize, columns: usize, seed: u64) -> Packed {
     let mut rng = crate::rng::Rng::new(seed, 0, crate::rng::Purpose::Token);
     let len = ty.row_bytes(columns).unwrap() * rows;

@@ -275,12 +275,12 @@ mod tests {
     use super::*;
 
     static GO_ON: AtomicBool = AtomicBool::new(false);
-    /// Repetitions and items; few for Miri, who tries many orders of events instead.
+    /// Repetitions and items; few under Miri, which is slow and tries many interleavings instead.
     const TIMES: usize = if cfg!(miri) { 2 } else { 50 };
     const MANY: usize = if cfg!(miri) { 20 } else { 1000 };
 
     #[test]
-    fn every_piece_is_done_once_and_operations_follow_one_another() {
+    fn each_range_is_done_once_and_operations_run_in_order() {
         for threads in [1, 2, 5] {
             let mut pool = Pool::new(threads).unwrap();
             for _ in 0..TIMES {
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_follow_one_another_and_become_smaller() {
+    fn shares_are_contiguous_and_become_smaller() {
         for threads in [1, 2, 3, 7] {
             for count in [0, 1, 5, 48, 1000] {
                 let mut end = 0;
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn every_item_is_done_once_by_a_thread_with_a_state_of_its_own() {
+    fn each_item_is_done_once_with_the_state_of_its_thread() {
         for threads in [1, 2, 5] {
             let mut pool = Pool::new(threads).unwrap();
             for count in [0, 1, 3, MANY] {
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_job_stops_at_the_next_gate_and_the_pool_goes_on() {
+    fn cancelled_job_stops_at_the_next_barrier_and_the_pool_stays_usable() {
         let mut pool = Pool::new(3).unwrap();
         let (cancel, after) = (AtomicBool::new(true), AtomicBool::new(false));
         let stopped = pool.run(&cancel, &|worker| {
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_in_any_thread_ends_the_job_and_the_pool_goes_on() {
+    fn error_in_any_thread_ends_the_job_and_the_pool_stays_usable() {
         let mut pool = Pool::new(3).unwrap();
         for bad in 0..3 {
             let after = AtomicBool::new(false);
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_in_any_thread_is_an_error_and_the_pool_goes_on() {
+    fn panic_in_any_thread_is_an_error_and_the_pool_stays_usable() {
         let mut pool = Pool::new(3).unwrap();
         for bad in 0..3 {
             let failed = pool.run(&GO_ON, &|worker| {

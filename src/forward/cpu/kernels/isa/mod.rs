@@ -165,7 +165,7 @@ impl Machine {
 mod tests {
     use super::*;
 
-    /// The largest weights times the largest numbers there are, of one sign.
+    /// The largest weights times the largest activations, all of one sign.
     struct Largest;
 
     impl Task for Largest {
@@ -193,19 +193,19 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_products_fit() {
+    fn largest_products_do_not_overflow() {
         Machine::all().for_each(|machine| machine.run(Largest));
     }
 
     #[cfg(target_arch = "x86_64")]
     #[test]
-    fn rows_that_are_not_there_are_not_read() {
+    fn missing_rows_are_refused() {
         let reads = |len: usize, stride: usize| {
             std::panic::catch_unwind(|| check_rows(&vec![0; len], stride)).is_ok()
         };
         assert!(reads(15 * 16 + 16, 16) && reads(15 * 34 + 16, 34) && reads(16, 0));
         assert!(!reads(15 * 16 + 15, 16) && !reads(15, 0));
-        // Fifteen rows are longer than all that is there.
+        // Fifteen rows are longer than the data.
         assert!(!reads(100, 50) && !reads(100, usize::MAX));
     }
 }

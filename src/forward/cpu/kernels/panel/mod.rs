@@ -163,7 +163,7 @@ mod tests {
         }
     }
 
-    /// The weights of a row of a strip, and what each may be off by.
+    /// The weights of a row, and the tolerance of each.
     fn weights(strip: &Strip, kind: Kind, row: usize, columns: usize) -> Vec<[f32; 2]> {
         let most = match kind {
             Kind::Signed => 255,
@@ -185,10 +185,10 @@ mod tests {
     }
 
     #[test]
-    fn any_bits_are_the_weights_that_ggml_makes_of_them() {
+    fn unpacked_weights_match_ggml_for_any_bits() {
         for ty in TensorType::all().filter(|ty| ty.is_quantized()) {
             let kind = Kind::of(ty);
-            // Whole strips and the rest of one; whole chunks and the rest of one.
+            // With and without a partial panel; with and without a partial chunk.
             for (rows, columns) in [(16, ty.block_len()), (37, 1024 + ty.block_len()), (15, 512)] {
                 let packed = random(ty, rows, columns, rows as u64);
                 let w = packed.matrix();
