@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         write_all(&mut context)?;
         assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
     }
-    println!("test a_generation_allocates_nothing ... ok");
+    println!("test generation_allocates_nothing ... ok");
 
     let allowed = vec![(9, vec![4, 5]), (7, vec![6])];
     let bias = vec![(1, 0.5)];
@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let strided = Order::Strided { stride: 9, shuffle: true };
     let schedule = Schedule::Given(&[3, 1]);
     for order in [strided, Order::Blocks { size: 10 }, Order::LeftToRight] {
-        // Beginning copies the constraints; from then on there is nothing to take.
+        // `begin` copies the constraints; the steps allocate nothing.
         context.begin(
             &prompts,
             &GenerateParams { constraints: &constraints, log_probs: true, order, schedule, ..params },

@@ -24,7 +24,7 @@ const FILES: [&str; 15] = [
 ];
 
 #[test]
-fn the_header_is_up_to_date() -> Result<(), Box<dyn std::error::Error>> {
+fn header_matches_src_capi() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml"))?;
     let mut builder = cbindgen::Builder::new().with_config(config);

@@ -1,4 +1,4 @@
-//! What generating takes of the system's memory, and that it does not grow. Linux only: it says what is resident.
+//! How much memory generating takes of the system, and that it does not grow. Linux only, for its resident set size.
 //! Without a test harness, whose own threads would be counted, too.
 
 use std::ops::ControlFlow;
@@ -16,7 +16,7 @@ const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/fairy-q8_0.gguf
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     if !cfg!(target_os = "linux") {
-        println!("test memory ... ignored: only Linux says what is resident");
+        println!("test memory ... ignored: needs Linux's resident set size");
         return Ok(());
     }
     let before = resident("VmRSS")?;
@@ -35,9 +35,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         peak.saturating_sub(weights + arena)
     );
     assert!(peak <= weights + arena + CONSTANT, "{peak} > {weights} + {arena} + {CONSTANT}");
-    println!("test peak_is_weights_and_arena_and_a_constant ... ok");
+    println!("test peak_memory_is_weights_arena_and_a_constant ... ok");
 
-    // A very small model, since ten thousand texts are many.
+    // A very small model, since this generates ten thousand texts.
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("model.gguf");
     let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-B/checkpoint.ckpt");
@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let last = resident("VmRSS")?;
     println!("resident after 100 generations {settled}, after 10,000 {last}");
     assert!(last <= settled + SLACK, "{settled} bytes after 100 generations, {last} after 10,000");
-    println!("test nothing_grows_over_10_000_generations ... ok");
+    println!("test memory_does_not_grow_over_10_000_generations ... ok");
     Ok(())
 }
 

@@ -1,7 +1,6 @@
 //! Adaptive steps, which accept the tokens that the model is confident of.
 
-use esolm::config::Variant;
-use esolm::{Adaptive, Confidence, Error, GenerateParams, Order, Prompt, Schedule};
+use esolm::{Adaptive, Confidence, Error, GenerateParams, Order, Prompt, Schedule, Variant};
 
 use crate::reference::{LENGTH, MASK, Network};
 use crate::replay::check_steps;

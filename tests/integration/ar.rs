@@ -16,7 +16,7 @@ fn left_to_right(known: &[u32]) -> Plan {
     }
 }
 
-/// Compares the logits of a text, which `prefix` gives with what the model puts before it.
+/// Compares the logits of a text. `prefix` is the text with the token that the model puts before it.
 fn check_prefix(context: &mut Context, what: &str, prefix: &[u32], expected: &[f32]) {
     let plan = Plan { known: vec![], order: (0..23).collect(), counts: vec![1; 23], diffusion: 0 };
     let logits = replay_one(context, &plan, &prefix[1..]);
@@ -26,7 +26,7 @@ fn check_prefix(context: &mut Context, what: &str, prefix: &[u32], expected: &[f
 #[test]
 fn ar_matches_reference_logits_and_texts() {
     let golden = Golden::open("ar-tiny");
-    // The reference counts the beginning of the text as a token.
+    // The reference's tokens include the one before the text.
     let (tokens, expected) = (golden.ints("greedy.tokens"), golden.floats("greedy.logits"));
     assert_eq!(tokens[0], BOS);
     let prefix = golden.ints("prefix");
@@ -77,7 +77,7 @@ fn ar_can_begin_with_the_mask_token() {
     assert_ne!(text, changed);
     std::fs::write(&config, changed).unwrap();
     let out = dir.path().join("model.gguf");
-    // What to begin with must be known, if it is not the mask.
+    // The token before the text must be given unless it is the mask.
     let unknown = convert(&golden.path("model.safetensors"), &out, &Options::default(), &mut |_| ());
     assert!(unknown.unwrap_err().to_string().contains("--bos"));
     convert(&dir.path().join("model.safetensors"), &out, &Options::default(), &mut |_| ()).unwrap();

@@ -1,7 +1,6 @@
 //! Prompts, parameters and plans that a generation cannot begin with.
 
-use esolm::config::Variant;
-use esolm::{Error, GenerateParams, Plan, Prompt, Sampling};
+use esolm::{Error, GenerateParams, Plan, Prompt, Sampling, Variant};
 
 use crate::reference::{MASK, Network};
 use crate::runs::{both_phases, context, finish, texts, tokens};

@@ -67,7 +67,7 @@ fn bounds_equal_the_averages_over_all_orders_and_masks() {
     let nll = context.score_text(&tokens, &params, ON).unwrap().nll;
     let off = (nll + mean.ln()).abs();
     assert!(off < 4.0 * spread / (K as f64).sqrt(), "{nll}, not {}", -mean.ln());
-    // One order is its own likelihood; which one, the seed says.
+    // With one order, the result is the likelihood in that order; the seed picks it.
     let mut seen = [0; 6];
     for seed in 0..60 {
         let params = ScoreParams { orders: 1, random_order: true, seed, ..ScoreParams::default() };

@@ -1,16 +1,16 @@
-//! The K/V cache: a cached generation computes what one from scratch would, alone or in a batch, in batches of any size.
+//! The K/V cache: a cached generation computes what one from scratch would, alone or in a batch, in batches of any
+//! size.
 
-use esolm::config::{Config, Variant};
-use esolm::{Context, ContextParams, GenerateParams, Prompt};
+use esolm::{Config, Context, ContextParams, GenerateParams, Prompt, Variant};
 
 use crate::reference::{Attention, MASK, Network, Random, config};
 use crate::replay::{Case, EXACT, cases, largest_difference, replay_cases};
 use crate::runs::{context, params, texts};
 
-/// Between two runs of the library that differ in what is computed side by side. Measured 1.5e-6.
+/// Between runs of the library with other batches. Measured 1.5e-6.
 const SAME: f64 = 1e-5;
 
-/// Runs cases one by one and compares them with the reference network. The largest difference.
+/// Runs cases one by one and compares them with the reference network. Returns the largest difference.
 fn check_cases(contexts: &mut [Context], network: &Network, cases: &[Case], tolerance: f64) -> f64 {
     let mut largest: f64 = 0.0;
     for (number, case) in cases.iter().enumerate() {
@@ -56,7 +56,7 @@ fn both_ways_attention_matches_reference_network() {
         for (blocks, heads) in [(2, 4), (3, 2)] {
             let network = Network::random(Config { variant, ..config(blocks, heads) }, blocks as u64);
             let model = network.model();
-            // How many are known, what the steps of the diffusion phase write, and what is left to the other phase.
+            // Number of known tokens, tokens per step of the diffusion phase, length of the sequential phase.
             let shapes: [(usize, &[u32], usize); 6] = [
                 (0, &[], 12),
                 (7, &[], 9),
@@ -66,7 +66,7 @@ fn both_ways_attention_matches_reference_network() {
                 (33, &[2], 13),
             ];
             let cases = shapes.map(|(known, diffused, left)| match variant {
-                // MDLM diffuses only.
+                // MDLM has no sequential phase.
                 Variant::Mdlm => {
                     Case::in_phases(&mut random, known, &[diffused, &[left as u32]].concat(), &[])
                 }
@@ -101,7 +101,7 @@ fn mistakes_move_logits_by_more_than_the_tolerance() {
     ] {
         assert!(largest_difference(&last(&rows), &last(other)) > 1000.0 * EXACT);
     }
-    // Looking one way instead of both.
+    // Causal instead of bidirectional attention.
     let network = Network::small(Variant::EsoB, 2);
     let rows: Vec<(u32, u32)> = (0..6).map(|i| (i * 7, i)).collect();
     let last = |both_ways| vec![network.logits(&rows, Attention::CausalAfter(both_ways))[5].clone()];

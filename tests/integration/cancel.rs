@@ -1,7 +1,6 @@
 //! Cancelling a generation.
 
-use esolm::config::Variant;
-use esolm::{Context, ContextParams, Error, Prompt};
+use esolm::{Context, ContextParams, Error, Prompt, Variant};
 
 use crate::reference::Network;
 use crate::runs::{both_phases, finish, params, texts, tokens};

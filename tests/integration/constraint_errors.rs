@@ -1,7 +1,6 @@
 //! Constraints that cannot be met, and what the caller's callback must not leave in the logits.
 
-use esolm::config::Variant;
-use esolm::{Constraints, Error, GenerateParams, Prompt};
+use esolm::{Constraints, Error, GenerateParams, Prompt, Variant};
 
 use crate::reference::{MASK, Network};
 use crate::runs::{context, finish, texts};
@@ -30,7 +29,7 @@ fn invalid_callback_logits_are_an_error_and_undo_the_step() {
         );
         assert_eq!(context.progress().0, 0);
     }
-    // The mask's logit alone makes no token.
+    // The mask token is never drawn, even as the only one left.
     let mask_only = |_: &esolm::Choice<'_>, row: &mut [f32]| {
         row.fill(f32::NEG_INFINITY);
         row[MASK as usize] = 1.0;

@@ -1,7 +1,8 @@
 //! Constraints, biases and the caller's own changes to the logits.
 
-use esolm::config::Variant;
-use esolm::{Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Prompt, Sampling, Schedule};
+use esolm::{
+    Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Prompt, Sampling, Schedule, Variant,
+};
 
 use crate::reference::{LENGTH, MASK, Network, Random};
 use crate::runs::{context, texts};
@@ -23,12 +24,12 @@ fn allowed_and_banned_tokens_are_respected() {
         let mut some = |count: usize| random.permutation(MASK as usize)[..count].to_vec();
         let allowed: Vec<(u32, Vec<u32>)> =
             positions.iter().enumerate().map(|(i, &p)| (p, some(1 + i % 4))).collect();
-        // Nearly everything is banned, but for what is allowed somewhere.
+        // Nearly all tokens are banned, except those allowed somewhere.
         let wanted = allowed.iter().flat_map(|(_, tokens)| tokens).copied();
         let wanted: Vec<u32> = wanted.chain(some(3)).collect();
         let banned: Vec<u32> = (0..MASK).filter(|t| !wanted.contains(t)).collect();
         let rules = [Constraints { allowed, banned, ..Constraints::default() }, Constraints::default()];
-        // The hottest draws anything that can be drawn, 0 the best only.
+        // The highest temperature draws any possible token, 0 only the best.
         for temperature in [0.0, 1.0, f32::MAX] {
             let params = GenerateParams {
                 constraints: &rules,
@@ -43,7 +44,7 @@ fn allowed_and_banned_tokens_are_respected() {
                 assert!(tokens.contains(&texts[0][*position as usize]), "case {case}: position {position}");
             }
             assert!(!texts[0].iter().any(|token| rules[0].banned.contains(token)), "case {case}");
-            // The other sequence has rules of its own, which are none.
+            // The other sequence has no constraints.
             let alone = GenerateParams { constraints: &[], ..params };
             assert_eq!(texts[1], self::texts(&mut context, &vec![Prompt::default(); 2], &alone)[1]);
         }
@@ -130,7 +131,7 @@ fn callback_logits_decide_the_token() {
             assert!(context.tokens(sequence).unwrap().iter().copied().eq(expected));
         }
     }
-    // A function that changes nothing changes nothing.
+    // A callback that changes no logits does not change the text.
     let params = GenerateParams { steps: 5, seed: 2, ..GenerateParams::default() };
     let plain = texts(&mut context, &[Prompt::default()], &params);
     context.begin(&[Prompt::default()], &params).unwrap();

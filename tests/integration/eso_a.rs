@@ -18,7 +18,7 @@ fn eso_a_diffusion_phase_matches_reference_logits() {
             if clean == LENGTH {
                 continue;
             }
-            // All masks in one step, whatever becomes of them.
+            // All masks in one step; the tokens written do not matter.
             let plan = Plan {
                 known: zt[..clean].to_vec(),
                 order: order.to_vec(),
@@ -32,7 +32,7 @@ fn eso_a_diffusion_phase_matches_reference_logits() {
                 &expected[i * LENGTH * VOCAB..][..LENGTH * VOCAB],
                 clean,
             );
-            // In steps, a mask sees the tokens that became known before it both ways.
+            // In two steps: masks see all tokens of the first step, which see each other both ways.
             if clean > 0 {
                 let known = clean / 2;
                 let plan = Plan {
@@ -69,7 +69,8 @@ fn eso_a_sequential_phase_matches_reference_logits() {
             let (x0, order) = (&x0[i * LENGTH..][..LENGTH], &order[i * LENGTH..][..LENGTH]);
             let expected = &expected[i * LENGTH * VOCAB..][..LENGTH * VOCAB];
             let text = text(order, x0);
-            // The clean tokens are given, or the diffusion phase wrote them: the same from there on.
+            // Whether the prompt gave the clean tokens or the diffusion phase wrote them, the sequential phase is the
+            // same.
             for known in [clean, clean / 2] {
                 let mut counts = vec![1; LENGTH - clean];
                 if known < clean {

@@ -1,8 +1,8 @@
 //! Eso-LM (B) against the authors' trajectories: `tests/golden/tiny-B`.
 
 use esolm::convert::Options;
+use esolm::evaluate::verify::{Outcome, verify};
 use esolm::gguf::TensorType;
-use esolm::verify::{Outcome, verify};
 use esolm::{ContextParams, GenerateParams, KvType, Model, Order, Prompt};
 
 use crate::golden::{EXACT, Golden, context, path};

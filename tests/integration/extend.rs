@@ -1,7 +1,6 @@
 //! Continuing a generation in the same context.
 
-use esolm::config::Variant;
-use esolm::{Constraints, Context, Error, GenerateParams, Order, Plan, Prompt, Schedule};
+use esolm::{Constraints, Context, Error, GenerateParams, Order, Plan, Prompt, Schedule, Variant};
 
 use crate::reference::{LENGTH, MASK, Network};
 use crate::replay::{largest_difference, replay};
@@ -17,7 +16,7 @@ pub struct Run {
     pub logits: Vec<Vec<f32>>,
 }
 
-/// Runs what has begun to its end.
+/// Runs the generation to its end.
 pub fn finish(context: &mut Context) -> Run {
     let mut run = Run { steps: vec![], logits: vec![] };
     while let Some(step) = context
@@ -32,7 +31,7 @@ pub fn finish(context: &mut Context) -> Run {
     run
 }
 
-/// Generates the first `length` tokens, or some steps of them. Prompts to extend the texts with.
+/// Generates the first `length` tokens, or some steps of them. Returns prompts to extend the texts with.
 pub fn begin_part(context: &mut Context, length: usize, steps: usize) -> [Prompt; 2] {
     let ar = context.model().config().variant == Variant::Ar;
     let middle = if ar { Prompt::prefix(&[1, 2]) } else { Prompt { known: vec![(7, 3), (2, 9)] } };

@@ -2,13 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use esolm::config::Variant;
-use esolm::{Context, Error, GenerateParams, Prompt, Update};
+use esolm::{Context, Error, GenerateParams, Prompt, Update, Variant};
 
 use crate::reference::{MASK, Network, Random};
 use crate::runs::{both_phases, context, texts, tokens};
 
-/// Runs what has begun to its end. The updates of each step.
+/// Runs the generation to its end. Returns the updates of each step.
 fn updates(context: &mut Context) -> Vec<Vec<Update>> {
     let mut steps = Vec::new();
     while let Some(step) = context.step().unwrap() {
@@ -120,7 +119,7 @@ fn prompt_without_holes_needs_no_step() {
     assert_eq!(context.progress(), (0, 0));
     assert_eq!(updates(&mut context), Vec::<Vec<Update>>::new());
     assert!(context.tokens(0).unwrap().iter().copied().eq(0..48));
-    // Beside one with holes it stays as it is.
+    // Beside a prompt with holes, it stays unchanged.
     context.begin(&[full, Prompt::default()], &both_phases(1)).unwrap();
     let steps = updates(&mut context);
     assert!(steps.concat().iter().all(|update| update.sequence == 1));

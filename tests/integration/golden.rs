@@ -21,7 +21,7 @@ pub fn path(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file)
 }
 
-/// Converts a checkpoint or safetensors file. The bytes of the GGUF file.
+/// Converts a checkpoint or safetensors file. Returns the bytes of the GGUF file.
 pub fn converted(input: &Path, options: &Options) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("model.gguf");
@@ -95,10 +95,10 @@ impl Golden {
         model(&self.path("checkpoint.ckpt"), &Options::default())
     }
 
-    /// Contexts with the weights in both forms.
+    /// Contexts for the weights of the checkpoint and of the safetensors file.
     pub fn contexts(&self, sequences: usize) -> [Context; 2] {
         ["checkpoint.ckpt", "model.safetensors"].map(|input| {
-            // Only the checkpoint has a tokenizer, which says what begins a text.
+            // Only the checkpoint has a tokenizer, which gives the BOS token.
             let options = Options { bos_token_id: Some(BOS), ..Options::default() };
             let model = model(&self.path(input), &options);
             context(&model, ContextParams { sequences, ..ContextParams::default() })

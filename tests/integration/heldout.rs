@@ -1,4 +1,4 @@
-//! The default model on text that it was not trained on, against what the authors' code says of it.
+//! The losses of the default model on held-out text, against those of the authors' code.
 //!
 //! `tests/heldout/excerpt.txt` is the first 96 blocks of 256 tokens of the held-out tales (Project Gutenberg, public
 //! domain in the USA), each tale followed by its end-of-text token. Of these the authors' `_loss`, on the default

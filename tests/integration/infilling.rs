@@ -77,9 +77,9 @@ fn infilling_keeps_given_tokens_and_positions() {
         for (position, (token, expected)) in tokens.iter().zip(&expected).enumerate() {
             assert!(expected.is_none_or(|expected| expected == *token), "{text}: position {position}");
         }
-        // The text ends where one is said to.
+        // The text ends at the first EOS token.
         let end = tokens.iter().position(|&token| Some(token) == eos).unwrap_or(length);
-        // (Bytes that are no whole character are left out at its end.)
+        // (An incomplete UTF-8 character at its end is left out.)
         let whole = tokenizer.decode(&tokens[..end]).unwrap();
         let [found, whole] =
             [&context.text(0).unwrap(), &whole].map(|t| t.trim_end_matches('\u{fffd}').to_owned());

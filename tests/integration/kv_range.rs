@@ -20,7 +20,7 @@ fn run(model: &Model, kv_type: KvType, threads: usize) -> Result<Vec<u32>, Error
     let result = context.generate(&[Prompt::prefix(&[1, 2, 3])], &both_phases(0), every_step);
     if let Err(error) = &result {
         assert_eq!(context.progress().0, 0, "no step was done");
-        // The next step fails alike; the threads are still there.
+        // The next step fails in the same way: the threads still run.
         assert_eq!(context.step().unwrap_err().to_string(), error.to_string());
         let text: Vec<u32> = (0..48).collect();
         assert!(matches!(context.score_order(&text, &text, 0), Err(Error::NotFinite(_))));

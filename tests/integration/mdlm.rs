@@ -43,13 +43,13 @@ fn mdlm_step_draws_reference_tokens_from_the_same_noise() {
                 (golden.ints(&array("x")), golden.doubles(&array("u")), golden.ints(&array("x_new")));
             let texts = x.chunks(LENGTH).zip(x_new.chunks(LENGTH)).zip(u.chunks(LENGTH * VOCAB));
             for ((x, x_new), u) in texts {
-                // Those that are known, those that the step makes known, and those that stay masked.
+                // Positions that are known, that the step writes, and that stay masked.
                 let all = 0..LENGTH as u32;
                 let (mut order, masked): (Vec<u32>, Vec<u32>) = all.partition(|&p| x[p as usize] != MASK);
                 let known: Vec<u32> = order.iter().map(|&p| x[p as usize]).collect();
                 let (fresh, left): (Vec<u32>, Vec<u32>) =
                     masked.into_iter().partition(|&p| x_new[p as usize] != MASK);
-                // A step that makes nothing known changes nothing.
+                // A step that writes no token changes nothing.
                 if fresh.is_empty() {
                     assert_eq!(x, x_new);
                     continue;
@@ -86,7 +86,7 @@ fn mdlm_generates_reference_text_from_the_same_noise() {
     let golden = Golden::open("mdlm-tiny");
     let (states, u, tokens) =
         (golden.ints("gen16.states"), golden.doubles("gen16.u"), golden.ints("gen16.tokens"));
-    // Which step wrote each position: where it is no mask for the first time. There are no steps that write nothing.
+    // The step that wrote each position: the first in which it is not the mask. Steps without tokens are left out.
     let states: Vec<&[u32]> = states.chunks(LENGTH).collect();
     let step_of = |p: usize| states.iter().position(|s| s[p] != MASK).unwrap();
     let mut order: Vec<u32> = (0..LENGTH as u32).collect();

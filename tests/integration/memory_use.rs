@@ -1,7 +1,6 @@
-//! What a context says it will take of memory. What it does take is in `tests/memory.rs`.
+//! The memory that a context says it needs. The memory that it takes is measured in `tests/memory.rs`.
 
-use esolm::config::Variant;
-use esolm::{Context, ContextParams, Error, KvType, MemoryUse};
+use esolm::{Context, ContextParams, Error, KvType, MemoryUse, Variant};
 
 use crate::reference::Network;
 use crate::runs::params;

@@ -1,5 +1,5 @@
-//! Model files made to break the loader and the network: an error or a text every time. Here a crash or an abort of ggml would
-//! end the test program.
+//! Model files made to break the loader and the network: an error or a text every time. Here a crash or an abort of
+//! ggml would end the test program.
 
 use std::path::Path;
 

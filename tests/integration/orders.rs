@@ -1,7 +1,6 @@
 //! Orders and schedules: what is written when, and that the cache is exact in any order.
 
-use esolm::config::Variant;
-use esolm::{Context, Error, GenerateParams, Order, Prompt, Schedule};
+use esolm::{Context, Error, GenerateParams, Order, Prompt, Schedule, Variant};
 
 use crate::reference::{LENGTH, MASK, Network, Random};
 use crate::replay::check_steps;
@@ -32,7 +31,7 @@ pub fn prompts() -> [Prompt; 3] {
     [Prompt::default(), Prompt::prefix(&[4, 5, 6, 7, 8]), Prompt { known: scattered }]
 }
 
-/// Runs a generation to its end. The positions that each step wrote, by sequence.
+/// Runs a generation to its end. Returns the positions that each step wrote, by sequence.
 fn steps(context: &mut Context, prompts: &[Prompt], params: &GenerateParams) -> Vec<Vec<Vec<u32>>> {
     context.begin(prompts, params).unwrap();
     let mut all = vec![vec![]; prompts.len()];

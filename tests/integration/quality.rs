@@ -2,9 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use esolm::config::{Config, Variant};
-use esolm::quality::{QualityOptions, compare};
-use esolm::{Error, KvType, Model, ScoreParams};
+use esolm::evaluate::quality::{QualityOptions, compare};
+use esolm::{Config, Error, KvType, Model, ScoreParams, Variant};
 
 use crate::reference::{Attention, LENGTH, MASK, Network, Random, config};
 use crate::runs::{ON, context};
@@ -40,7 +39,7 @@ fn log_softmax(logits: &[f64]) -> Vec<f64> {
 fn comparison_matches_its_definitions() {
     let models = pair(0.2);
     let tokens = text(3 * LENGTH);
-    // One token at a time, left to right: each distribution is a row of the plain network.
+    // One token at a time, left to right: each distribution is a row of the reference network.
     let options = QualityOptions { alpha_0: Some(0.0), ..options() };
     let found = compare(&models.each_ref().map(Network::model), &tokens, &options, ON).unwrap();
     let (mut nlls, mut divergences, mut same) = ([[0.0; 3]; 2], vec![], 0);
@@ -91,7 +90,7 @@ fn model_equals_itself_and_small_changes_lose_less() {
     assert!(found[1].divergence > 0.0 && found[1].divergence < 0.1 * found[2].divergence);
     assert!(found[1].divergence < found[1].divergence_999 && found[1].same_top >= found[2].same_top);
     assert_eq!(same.tokens, 3 * LENGTH, "the incomplete window is left out");
-    // Left to right the likelihood is what scoring says.
+    // From left to right the likelihood equals that of scoring.
     let left_to_right = QualityOptions { alpha_0: Some(0.0), ..options() };
     let tokens = text(2 * LENGTH);
     let found = compare(&models[..1], &tokens, &left_to_right, ON).unwrap();

@@ -1,7 +1,7 @@
 //! The reference network is the authors': it computes the logits of `tests/golden`, for every variant.
 //!
-//! This also proves that folding is right: the network knows nothing of conditions, which the converter multiplies into the
-//! weights.
+//! This also proves that folding is right: the network knows nothing of conditions, which the converter multiplies
+//! into the weights.
 
 use esolm::convert::Options;
 

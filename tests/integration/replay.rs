@@ -1,5 +1,4 @@
-//! Generations that are fixed in every detail, and the logits that they see, as the library and as the reference network
-//! compute them.
+//! Generations with a given plan and text, and their logits as computed by the library and by the reference network.
 
 use esolm::{Context, Plan, Prompt, Sampling};
 
@@ -31,7 +30,8 @@ impl Case {
         Self { plan: Plan { known, order, counts, diffusion }, text }
     }
 
-    /// Logits by place in the order, each step's computed from nothing: from all tokens known before it, then its masks.
+    /// Logits by place in the order. Those of each step are computed from scratch: from all tokens known before it
+    /// and its masks.
     pub fn expected(&self, network: &Network) -> Vec<Vec<f64>> {
         let Plan { known, order, counts, diffusion } = &self.plan;
         let begun = known.len() + diffusion;
@@ -39,7 +39,7 @@ impl Case {
         for &count in counts {
             let (first, end) = (all.len(), all.len() + count as usize);
             let attention = Attention::of(network.config.variant, first, begun);
-            // Who sees both ways sees all masks, whenever they are to be written.
+            // Bidirectional rows see all masks, also those of later steps.
             let fed = if matches!(attention, Attention::Bidirectional) { order.len() } else { end };
             let row = |(place, &position): (usize, &u32)| -> Row {
                 (if place < first { self.text[position as usize] } else { MASK }, position)
@@ -68,8 +68,8 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Runs the plans side by side and writes the tokens of the texts. Logits by sequence and place in the order; empty where
-/// known beforehand.
+/// Runs the plans side by side and writes the tokens of the texts. Returns logits by sequence and place in the order,
+/// empty where known beforehand.
 pub fn replay(context: &mut Context, plans: &[Plan], texts: &[&[u32]]) -> Vec<Vec<Vec<f32>>> {
     context.begin_planned(plans, Sampling::default(), 0).unwrap();
     let mut all: Vec<_> = plans.iter().map(|plan| vec![vec![]; plan.order.len()]).collect();
@@ -103,8 +103,9 @@ pub fn replay_cases(context: &mut Context, cases: &[&Case]) -> Vec<Vec<Vec<f32>>
     logits
 }
 
-/// Runs the generation that has begun to its end, from `prompt`, and checks the logits of all masks of each step against
-/// the reference network's. `look` is told how many masks a step had and how many tokens it wrote. The largest difference.
+/// Runs the generation that has begun to its end, from `prompt`, and checks the logits of all masks of each step
+/// against the reference network's. `look` is told how many masks a step had and how many tokens it wrote. Returns
+/// the largest difference.
 pub fn check_steps(
     context: &mut Context,
     network: &Network,

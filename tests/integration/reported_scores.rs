@@ -1,7 +1,6 @@
 //! The log-probabilities that steps report are those that scoring the text in its order finds.
 
-use esolm::config::Variant;
-use esolm::{Context, GenerateParams, Order, Prompt, Sampling, Schedule};
+use esolm::{Context, GenerateParams, Order, Prompt, Sampling, Schedule, Variant};
 
 use crate::orders::{orders, prompts};
 use crate::reference::{LENGTH, Network, Random};
@@ -25,7 +24,7 @@ fn one_by_one(order: Order<'_>, alpha_0: f64) -> GenerateParams<'_> {
     }
 }
 
-/// Runs what has begun to its end, one token per step. The log-probabilities reported.
+/// Runs the generation to its end, one token per step. Returns the reported log-probabilities.
 fn reported(context: &mut Context) -> Vec<f64> {
     let mut reported = vec![];
     while let Some(step) = context.step().unwrap() {
@@ -97,7 +96,8 @@ fn score_of_an_extended_text_equals_reported_log_probs() {
     }
 }
 
-/// Without a cache a token is drawn from one step of diffusion, in which its row is that of the first unknown position.
+/// Without a cache a token is drawn from one step of diffusion, in which its row is that of the first unknown
+/// position.
 #[test]
 fn score_masked_equals_reported_log_probs_of_diffusion() {
     let given = Random(7).permutation(LENGTH);

@@ -1,10 +1,10 @@
-//! What rounding activations to 8 bits in products with quantized weights does to predictions: the default model against the
-//! same weights in f32.
+//! What rounding activations to 8 bits in products with quantized weights does to predictions: the default model
+//! against the same weights in f32.
 
 use std::path::Path;
 
-use esolm::convert::{QuantizeOptions, quantize};
 use esolm::gguf::TensorType;
+use esolm::quantize::{QuantizeOptions, quantize};
 use esolm::{Context, ContextParams, KvType, Plan};
 
 use crate::replay::replay_one;

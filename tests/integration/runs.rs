@@ -40,7 +40,7 @@ pub fn context(model: &Model, sequences: usize) -> Context {
     Context::new(model, &params(sequences)).unwrap()
 }
 
-/// Runs what has begun to its end.
+/// Runs the generation to its end.
 pub fn finish(context: &mut Context) {
     while context.step().unwrap().is_some() {}
 }

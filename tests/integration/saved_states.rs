@@ -1,7 +1,6 @@
 //! Saving the state of a context, and restoring it in another.
 
-use esolm::config::Variant;
-use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, KvType, Prompt};
+use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, KvType, Prompt, Variant};
 
 use crate::extend::{SAME, begin_part, finish, more};
 use crate::reference::{MASK, Network, Random};
@@ -29,7 +28,7 @@ fn restored_state_continues_as_the_saved_context() {
                 (new(ContextParams { kv_type, kernels: Kernels::Ggml, ..params(2) }), 5e-2),
             ];
             for (number, (context, tolerance)) in contexts.iter_mut().enumerate() {
-                // Whatever was there before.
+                // Restoring replaces any generation.
                 context.begin(&[Prompt::default()], &more(3)).unwrap();
                 context.step().unwrap();
                 context.restore(&bytes).unwrap();
@@ -94,7 +93,7 @@ fn restored_cache_is_used() {
     };
     let expected = run(&bytes);
     let mut changed = bytes.clone();
-    // A number in the middle of the first sequence's keys becomes 3.
+    // Set a value in the first sequence's keys to 3.
     let place = (36 + 12 + 20 * 8 + 2000) & !3;
     changed[place..place + 4].copy_from_slice(&3f32.to_le_bytes());
     assert!(largest_difference(&run(&with_checksum(changed)).logits[..1], &expected.logits[..1]) > 1e-3);
@@ -137,7 +136,7 @@ fn damaged_states_are_refused() {
     let before = (context.progress(), context.tokens(0).unwrap().to_vec());
     let mut refuse = |bytes: &[u8], what: &str| {
         let error = context.restore(bytes).unwrap_err();
-        // What this context cannot hold may be fine for another.
+        // A state with more sequences may fit another context.
         let expected = match what {
             "more sequences" => matches!(&error, Error::InvalidArgument(_)),
             _ => matches!(&error, Error::BadFile { .. }),

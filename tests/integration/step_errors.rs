@@ -1,7 +1,6 @@
 //! Errors in the middle of a step: of the caller, and of damaged weights.
 
-use esolm::config::Variant;
-use esolm::{Context, ContextParams, Error, GenerateParams, Prompt, Sampling};
+use esolm::{Context, ContextParams, Error, GenerateParams, Prompt, Sampling, Variant};
 
 use crate::reference::{MASK, Network, Random};
 use crate::runs::{both_phases, context, params, texts, tokens};

@@ -1,7 +1,7 @@
 //! Reads a file as tokens and adds what it finds to a [`Source`].
 //!
-//! Tokens rather than a syntax tree, since paths in macro calls and attributes count too. Comments are no tokens, so a
-//! name in a comment is not an import.
+//! Tokens rather than a syntax tree, since paths in macro calls and attributes count too. Comments are no tokens, so
+//! a name in a comment is not an import.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::source::{Files, Kind, Reference, Source};
 
-/// The folders and files of `src/`, from the top. A line of several is one floor, whose members do not know each other.
+/// The folders and files of `src/`, from the top. A line of several is one floor, whose members do not know each
+/// other.
 pub const FLOORS: &[&[&str]] = &[
     &["lib"],
     &["capi"],
@@ -176,8 +177,8 @@ pub fn misplaced_unsafe(source: &Source) -> Vec<String> {
         .collect()
 }
 
-/// Each `unsafe` says in a comment of its own why it is sound: `SAFETY:` for blocks and implementations, `# Safety` for
-/// functions. What callers of the C functions promise is in the header's opening comment.
+/// Each `unsafe` says in a comment of its own why it is sound: `SAFETY:` for blocks and implementations, `# Safety`
+/// for functions. What callers of the C functions promise is in the header's opening comment.
 pub fn unexplained_unsafe(source: &Source, files: &Files) -> Vec<String> {
     let mut found = Vec::new();
     for item in &source.unsafes {

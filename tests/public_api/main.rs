@@ -15,7 +15,7 @@ use listing::listing;
 use source::Source;
 
 #[test]
-fn the_interface_is_the_recorded_one() {
+fn public_api_matches_the_record() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let record = root.join("tests/public_api/esolm.txt");
     let mut found = listing("esolm", &Source::read(&root.join("src/lib.rs")), &["esolm::capi"]).join("\n");
@@ -33,9 +33,9 @@ fn the_interface_is_the_recorded_one() {
     assert!(found.lines().count() > 200, "only {} lines", found.lines().count());
 }
 
-/// What no signature shows.
+/// Which no signature shows.
 #[test]
-fn handles_may_go_to_other_threads() {
+fn handles_are_send_and_sync() {
     fn moved<T: Send + 'static>() {}
     fn shared<T: Send + Sync + 'static>() {}
     moved::<esolm::Context>();
@@ -50,7 +50,7 @@ fn list(source: &str) -> Vec<String> {
 }
 
 #[test]
-fn private_things_are_not_listed() {
+fn private_items_are_not_listed() {
     let source = "
         mod inner {
             pub struct Hidden;
@@ -74,7 +74,7 @@ fn private_things_are_not_listed() {
 }
 
 #[test]
-fn all_that_a_program_can_name_is_listed() {
+fn all_public_items_are_listed() {
     let source = "
         mod deep {
             mod deeper {
@@ -131,7 +131,7 @@ fn all_that_a_program_can_name_is_listed() {
 }
 
 #[test]
-fn a_changed_signature_is_another_line() {
+fn changed_signature_changes_the_line() {
     let long = "pub fn f(first: &'static str, second: Option<Vec<u8>>, third: impl Fn(u8) -> u8, fourth: u64) -> u8 { 1 }";
     let line = "a::f: pub fn f(first: &'static str, second: Option<Vec<u8>>, third: impl Fn(u8) -> u8, fourth: u64) -> u8";
     assert_eq!(list(long), [line]);

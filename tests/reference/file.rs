@@ -1,8 +1,7 @@
 //! The network's weights to a model file and back, and the library's model of them.
 
-use esolm::config::Config;
 use esolm::gguf::{Gguf, TensorInfo, TensorType, Writer};
-use esolm::{LoadOptions, Model};
+use esolm::{Config, LoadOptions, Model};
 
 use super::Network;
 

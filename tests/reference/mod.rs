@@ -3,17 +3,17 @@
 //! Everything is f64, nothing is cached, and every row is computed from scratch. Tests compare the library with it,
 //! and it is itself compared with logits of the authors' code (`integration/reference_network.rs`).
 //!
-//! The paper is arXiv 2506.01928; names in `code` that the library does not have are those of the authors' PyTorch code.
-//! Their network depends on a condition (`adaLN_modulation`, `sigma_map`), which is constant as no time is given to it.
-//! The converter multiplies it into the weights, and what is left is the plain pre-norm transformer of this file. Tensors
-//! have their names in the model file; a matrix is stored row by row, [out, in].
+//! The paper is arXiv 2506.01928; names in `code` that the library does not have are those of the authors' PyTorch
+//! code. Their network depends on a condition (`adaLN_modulation`, `sigma_map`), which is constant as no time is
+//! given to it. The converter multiplies it into the weights, and what is left is the plain pre-norm transformer of
+//! this file. Tensors have their names in the model file; a matrix is stored row by row, [out, in].
 
 mod file;
 mod random;
 
 use std::collections::HashMap;
 
-use esolm::config::{Config, Variant};
+use esolm::{Config, Variant};
 pub use random::{LENGTH, MASK, Random, config};
 
 /// A model's weights.
@@ -28,19 +28,18 @@ pub type Row = (u32, u32);
 /// Which rows a row attends to. Rows come in generation order: known tokens, then masks.
 #[derive(Clone, Copy, Debug)]
 pub enum Attention {
-    /// Each row sees itself and the rows before it. Eso-LM (B) in both phases (`causal`), so that the keys
-    /// and values of a known token never change; and AR.
+    /// Each row sees itself and the rows before it. Eso-LM (B) in both phases (`causal`), so that keys and values of
+    /// a known token never change; and AR (`causal_attention`).
     Causal,
-    /// The first rows see all of each other, the others are causal. Eso-LM (A): in the diffusion phase
-    /// (`mixed2`) these are the known tokens, in the sequential phase (`mixed`) those that were known when it began.
+    /// The first rows see all of each other, the others are causal. Eso-LM (A): in the diffusion phase (`mixed2`) the
+    /// first rows are the known tokens, in the sequential phase (`mixed`) those that were known when it began.
     CausalAfter(usize),
     /// Each row sees all. MDLM (the backbone `dit`).
     Bidirectional,
 }
 
 impl Attention {
-    /// How a model attends in a step that has `known` known tokens, of which `begun` were known when the sequential phase
-    /// began.
+    /// How a model attends in a step with `known` known tokens. The sequential phase begins with `begun` of them.
     pub fn of(variant: Variant, known: usize, begun: usize) -> Self {
         match variant {
             Variant::EsoB | Variant::Ar => Self::Causal,
@@ -63,12 +62,12 @@ impl Attention {
 impl Network {
     /// The logits of every row.
     pub fn logits(&self, rows: &[Row], attention: Attention) -> Vec<Vec<f64>> {
-        // 1. Each token's embedding (`vocab_embed`). It knows nothing of the position.
+        // 1. Each token's embedding (`vocab_embed`). It does not depend on the position.
         let mut x: Vec<Vec<f64>> = rows.iter().map(|&(token, _)| self.embedding(token)).collect();
         for block in 0..self.config.block_count {
             let name = |part: &str| format!("blk.{block}.{part}");
-            // 2. Attention: normalize (`norm1`), make queries, keys and values (`attn_qkv`), mix the values, and add the
-            //    result (`attn_out`) to the residual stream.
+            // 2. Attention: normalize (`norm1`), make queries, keys and values (`attn_qkv`), mix the values, project
+            //    (`attn_out`), add.
             let qkv: Vec<Vec<f64>> = x
                 .iter()
                 .map(|x| self.linear(&name("attn_qkv"), &self.layer_norm(&name("attn_norm"), x)))
@@ -83,8 +82,8 @@ impl Network {
                 add(x, &self.linear(&name("ffn_down"), &hidden));
             }
         }
-        // 4. Logits: normalize (`norm_final`) and multiply by the output matrix (`output_layer.linear`), which is not the
-        //    embedding's.
+        // 4. Logits: normalize (`norm_final`) and multiply by the output matrix (`output_layer.linear`), which is
+        //    another one than the embedding's.
         x.iter().map(|x| self.linear("output", &self.layer_norm("output_norm", x))).collect()
     }
 
@@ -115,7 +114,8 @@ impl Network {
         y
     }
 
-    /// Softmax attention of every head. A row of `qkv` holds the queries of all heads, then the keys, then the values.
+    /// Softmax attention of every head. A row of `qkv` holds the queries of all heads, then the keys, then the
+    /// values.
     fn attention(&self, qkv: &[Vec<f64>], rows: &[Row], attention: Attention) -> Vec<Vec<f64>> {
         let (width, dim) = (self.config.embedding_length, self.config.head_dim());
         let mut out = vec![vec![0.0; width]; rows.len()];

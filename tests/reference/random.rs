@@ -1,6 +1,6 @@
 //! Small models with random weights.
 
-use esolm::config::{Config, Variant};
+use esolm::{Config, Variant};
 
 use super::Network;
 

@@ -1,8 +1,8 @@
 //! What becomes of the published files, in every form.
 
-use esolm::config::{Config, Variant};
 use esolm::convert::{Options, TokenizerSource, Weights};
 use esolm::gguf::Gguf;
+use esolm::{Config, Variant};
 use serde_json::json;
 
 use super::{Published, converted, tensors};
@@ -14,7 +14,7 @@ fn checkpoint_average_equals_published_safetensors() {
     let (published, safetensors) = converted(&path("tiny-B/model.safetensors"), &Options::default());
     assert_eq!(from_checkpoint.weights, Weights::Ema);
     assert_eq!(published.weights, Weights::AsStored);
-    // Only the checkpoint brings a tokenizer, which knows the ends of a text.
+    // Only the checkpoint has a tokenizer, which gives the BOS and EOS tokens.
     let Config { eos_token_id, bos_token_id, .. } = from_checkpoint.config;
     assert_eq!(from_checkpoint.tokenizer, TokenizerSource::Embedded);
     assert_eq!(from_checkpoint.config, Config { eos_token_id, bos_token_id, ..published.config });
@@ -56,7 +56,7 @@ fn bare_config_with_options_equals_the_full_one() {
     let options = Options { variant: Some(Variant::EsoB), context_length: Some(64), ..Options::default() };
     let (report, bytes) = converted(dir.path(), &options);
     let (full, full_bytes) = converted(&path("tiny-B/model.safetensors"), &Options::default());
-    // The one thing that only the full configuration knows.
+    // Only the full configuration has it.
     let expected = Config { train_alpha_0: None, ..full.config.clone() };
     assert!(full.config.train_alpha_0.is_some());
     assert_eq!(report.config, expected);

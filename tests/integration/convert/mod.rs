@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::golden::path;
 use crate::runs::file_names;
 
-/// Converts `input` to a file in a directory of its own. What the converter reports, and the bytes.
+/// Converts `input` to a file in a directory of its own. Returns the report and the file's bytes.
 fn converted(input: &Path, options: &Options) -> (Report, Vec<u8>) {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("model.gguf");

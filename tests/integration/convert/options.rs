@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use esolm::Error;
-use esolm::config::Variant;
 use esolm::convert::{Options, TokenizerSource};
+use esolm::{Error, Variant};
 use serde_json::{Value, json};
 
 use super::{Published, converted, refused};

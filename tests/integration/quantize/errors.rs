@@ -1,8 +1,8 @@
 //! Damaged inputs, and rules that fit no tensor.
 
 use esolm::Error;
-use esolm::convert::{Policy, QuantizeOptions, Rule, quantize};
 use esolm::gguf::{Gguf, TensorType};
+use esolm::quantize::{Policy, QuantizeOptions, Rule, quantize};
 
 use super::{Scratch, all_tensors, wide};
 use crate::reference::{Network, Random, config};

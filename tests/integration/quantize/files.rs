@@ -1,9 +1,9 @@
 //! The file that quantizing writes.
 
-use esolm::Error;
-use esolm::config::Config;
-use esolm::convert::{Options, QuantizeOptions, convert, quantize};
+use esolm::convert::{Options, convert};
 use esolm::gguf::{Gguf, TensorType, Value, Writer};
+use esolm::quantize::{QuantizeOptions, quantize};
+use esolm::{Config, Error};
 
 use super::{Scratch, all_tensors, wide, write_importance};
 use crate::golden::path;

@@ -1,8 +1,8 @@
 //! Importance matrices: measuring them, and quantizing with them.
 
 use esolm::Error;
-use esolm::convert::{ImatrixOptions, QuantizeOptions, observe_text};
 use esolm::gguf::TensorType;
+use esolm::quantize::{ImatrixOptions, QuantizeOptions, observe_text};
 
 use super::{Scratch, unpacked, wide, write_importance};
 use crate::reference::{Network, config};

@@ -7,10 +7,9 @@ mod types;
 
 use std::path::{Path, PathBuf};
 
-use esolm::Error;
-use esolm::config::Config;
-use esolm::convert::{QuantizeOptions, QuantizeReport, Rule, quantize};
 use esolm::gguf::{TensorType, Value, Writer};
+use esolm::quantize::{QuantizeOptions, QuantizeReport, Rule, quantize};
+use esolm::{Config, Error};
 use tempfile::TempDir;
 
 use crate::reference::{Network, config};

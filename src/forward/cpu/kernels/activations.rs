@@ -2,7 +2,7 @@
 //!
 //! A quantized weight has 2 to 8 bits and a scale that it shares with 15 to 255 others. The activations that it is
 //! multiplied with are rounded to 8 bits, with a scale for each 32 of them, as ggml does: a number moves by a 254th of
-//! the largest of these at most. (`tests/rounding.rs` says what that does to predictions.)
+//! the largest of these at most. (`tests/integration/rounding.rs` says what that does to predictions.)
 
 use super::panel::Kind;
 use crate::simd::{F32x8, LANES};
