@@ -145,13 +145,10 @@ impl Reader<'_> {
                     self.own().globs.push(path.clone());
                     return self.refer(path, tokens[at].span().start().line, kind);
                 }
-                TokenTree::Ident(found) if found != "as" => {
-                    // `{self}` is the module itself.
-                    if found != "self" || path.is_empty() {
-                        path.push(found.to_string());
-                    }
-                }
-                TokenTree::Ident(_) => break,
+                TokenTree::Ident(found) if found == "as" => break,
+                // `{self}` is the module itself.
+                TokenTree::Ident(found) if found == "self" && !path.is_empty() => {}
+                TokenTree::Ident(found) => path.push(found.to_string()),
                 _ => {}
             }
             at += 1;
