@@ -10,8 +10,8 @@ use crate::args::{OverwriteArgs, ThreadArgs, WindowArgs};
 use crate::progress;
 
 const HELP: &str = "\
-The model writes windows of the text (the tokens of the text, in random orders, many per step), and the mean square of \
-each matrix's input is recorded per column. `esolm quantize --imatrix` then keeps quantization errors small in the \
+The model processes windows of the text as if it were generating them, in random orders and many tokens per step, and \
+the mean square of each matrix's input is recorded per column. `esolm quantize --imatrix` then keeps quantization errors small in the \
 columns with large inputs. Use text of the kind the model is meant to write, but not the text its quality is measured on, \
 and a model in f32 or f16. If the machine is busy, --threads 1 is faster than one thread per core.
 

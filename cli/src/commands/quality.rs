@@ -15,8 +15,8 @@ use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
 
 const HELP: &str = "\
-Every model writes windows of the text (the tokens of the text) in the same order and steps: the fraction --alpha0 by \
-diffusion in --steps steps, the rest from left to right. For each token, the model's distribution is compared with that of \
+Every model processes windows of the text as if it were generating them, in the same order and steps: the fraction \
+--alpha0 by diffusion in --steps steps, the rest left to right. For each token, the model's distribution is compared with that of \
 BASE. Use text that the model was not trained on.
 
   NLL        negative log-likelihood in nats per token, written in these steps

@@ -21,9 +21,9 @@ Which tensor gets which type:
   Norms and biases are f32. The embedding (token_embd.weight) and the output matrix (output.weight) get q6_k if --type \
 is smaller than that. --keep overrides this; if several match, the last one counts. PATTERN is a tensor name in which * \
 stands for any text and blk.last for the last block. `esolm inspect` lists the tensor names.
-  The types that end in _k pack blocks of 256 numbers of a row. If the rows of a matrix are not a multiple of 256, it gets \
-the next larger type with blocks of 32 (q2_k, q3_k: iq4_nl; q4_k: q5_0; q5_k: q5_1; q6_k: q8_0); if they are not a \
-multiple of 32, it gets f16. A note says so.
+  The types that end in _k pack blocks of 256 numbers of a row. If the row length of a matrix is not a multiple of 256, \
+it gets the next larger type with blocks of 32 (q2_k, q3_k: iq4_nl; q4_k: q5_0; q5_k: q5_1; q6_k: q8_0); if it is not a \
+multiple of 32 either, f16. A note says so.
 
 Examples:
   esolm quantize model.gguf small.gguf --type q4_k

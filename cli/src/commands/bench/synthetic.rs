@@ -13,10 +13,10 @@ use esolm::{Error, Result};
 /// The shapes that `esolm bench` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
-    /// 162 M parameters: width 768, 12 blocks, 1024 tokens, GPT-2's vocabulary. (170 M as published, with the adaLN weights
-    /// that `esolm convert` folds into the others.)
+    /// 162 M parameters: width 768, 12 blocks, 1024 tokens, GPT-2's vocabulary (published as 170 M, with the adaLN weights
+    /// that `esolm convert` folds into the others)
     Small,
-    /// 406 M parameters: width 1024, 24 blocks, 1024 tokens, GPT-2's vocabulary.
+    /// 405 M parameters: width 1024, 24 blocks, 1024 tokens, GPT-2's vocabulary.
     Medium,
     /// 8 M parameters: width 256, 8 blocks, 256 tokens, as the built-in model.
     Fairy,
