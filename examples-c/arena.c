@@ -1,4 +1,4 @@
-/* Gives the library its working memory up front, as a program with a fixed budget does: arena MODEL [MEBIBYTES]. */
+/* Generates in memory that the program allocates, with a fixed budget: arena MODEL [MEBIBYTES]. */
 #include "esolm.h"
 
 #include <stdio.h>
@@ -26,7 +26,8 @@ int main(int argc, char **argv)
     char text[TEXT];
 
     check(esolm_model_open(argv[1], NULL, &model));
-    /* Fewer rows at once need less memory and give the same text: take as many as fit. */
+    /* `pass_rows` is the most rows that one run of the network is fed. Fewer rows need less memory and give the same
+     * text: take as many as fit. */
     esolm_context_params limits = {.struct_size = sizeof limits, .length = LENGTH, .pass_rows = 128};
     check(esolm_context_arena_size(model, &limits, &needed));
     while (needed > budget && limits.pass_rows > 1) {
@@ -34,7 +35,7 @@ int main(int argc, char **argv)
         check(esolm_context_arena_size(model, &limits, &needed));
     }
     if (needed > budget) {
-        fprintf(stderr, "%zu bytes are needed, %zu are there\n", needed, budget);
+        fprintf(stderr, "%zu bytes are needed, the budget is %zu\n", needed, budget);
         return EXIT_FAILURE;
     }
     void *arena = aligned_alloc(ESOLM_ARENA_ALIGNMENT, needed);
@@ -42,15 +43,15 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     check(esolm_context_new_in(model, &limits, arena, needed, &context));
 
-    esolm_prompt nothing = {NULL, NULL, 0};
+    esolm_prompt empty = {NULL, NULL, 0};
     esolm_generate_params how;
     check(esolm_generate_params_init(&how, sizeof how));
     how.steps = 24;
     how.seed = 1;
-    check(esolm_generate(context, &nothing, 1, &how, NULL, NULL));
+    check(esolm_generate(context, &empty, 1, &how, NULL, NULL));
     check(esolm_copy_text(context, 0, text, sizeof text, &length));
-    printf("%zu bytes, %zu rows at once\n%s\n", needed, limits.pass_rows, text);
-    esolm_context_free(context); /* before its memory */
+    printf("%zu bytes, %zu rows at most\n%s\n", needed, limits.pass_rows, text);
+    esolm_context_free(context); /* before the memory that it uses */
     free(arena);
     esolm_model_free(model);
     return EXIT_SUCCESS;

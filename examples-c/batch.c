@@ -1,11 +1,11 @@
-/* Continues several prompts side by side, which takes less time than one after the other: batch MODEL [PROMPT..]. */
+/* Continues several prompts in one batch, which is faster than one after the other: batch MODEL [PROMPT..]. */
 #include "esolm.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { LENGTH = 48, TEXT = 4096, MOST = 8 };
+enum { LENGTH = 48, TEXT = 4096, MAX_PROMPTS = 8 };
 
 static void check(esolm_status status)
 {
@@ -17,17 +17,17 @@ static void check(esolm_status status)
 
 int main(int argc, char **argv)
 {
-    static char *usual[] = {"Once upon a time", "The king", "In the forest there was a"};
-    if (argc < 2 || argc > 2 + MOST) {
-        fprintf(stderr, "usage: batch MODEL [PROMPT..], at most %d\n", MOST);
+    static char *defaults[] = {"Once upon a time", "The king", "In the forest there was a"};
+    if (argc < 2 || argc > 2 + MAX_PROMPTS) {
+        fprintf(stderr, "usage: batch MODEL [PROMPT..], at most %d\n", MAX_PROMPTS);
         return EXIT_FAILURE;
     }
-    char **words = argc > 2 ? argv + 2 : usual;
-    size_t sequences = argc > 2 ? (size_t)argc - 2 : sizeof usual / sizeof *usual;
+    char **words = argc > 2 ? argv + 2 : defaults;
+    size_t sequences = argc > 2 ? (size_t)argc - 2 : sizeof defaults / sizeof *defaults;
     esolm_model *model = NULL;
     esolm_context *context = NULL;
-    uint32_t tokens[MOST][LENGTH];
-    esolm_prompt prompts[MOST] = {{0}};
+    uint32_t tokens[MAX_PROMPTS][LENGTH];
+    esolm_prompt prompts[MAX_PROMPTS] = {{0}};
     char text[TEXT];
 
     check(esolm_model_open(argv[1], NULL, &model));

@@ -1,4 +1,4 @@
-/* Stops a long generation from another thread: cancel MODEL [MILLISECONDS]. */
+/* Cancels a generation from another thread: cancel MODEL [MILLISECONDS]. */
 #include "esolm.h"
 
 #include <pthread.h>
@@ -14,17 +14,17 @@ static void check(esolm_status status)
     }
 }
 
-struct alarm {
+struct timer {
     esolm_context *context;
     long milliseconds;
 };
 
-static void *ring(void *argument)
+static void *cancel_later(void *argument)
 {
-    struct alarm *alarm = argument;
-    struct timespec pause = {alarm->milliseconds / 1000, alarm->milliseconds % 1000 * 1000000};
+    struct timer *timer = argument;
+    struct timespec pause = {timer->milliseconds / 1000, timer->milliseconds % 1000 * 1000000};
     nanosleep(&pause, NULL);
-    esolm_cancel(alarm->context);
+    esolm_cancel(timer->context);
     return NULL;
 }
 
@@ -35,32 +35,32 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     esolm_model *model = NULL;
-    struct alarm alarm = {NULL, argc > 2 ? atol(argv[2]) : 20};
+    struct timer timer = {NULL, argc > 2 ? atol(argv[2]) : 20};
     pthread_t thread;
     size_t written = 0;
 
     check(esolm_model_open(argv[1], NULL, &model));
-    check(esolm_context_new(model, NULL, &alarm.context));
+    check(esolm_context_new(model, NULL, &timer.context));
     esolm_generate_params how;
     check(esolm_generate_params_init(&how, sizeof how));
-    how.alpha_0 = 0; /* one token at a time: the slowest way */
-    esolm_prompt nothing = {NULL, NULL, 0};
-    check(esolm_begin(alarm.context, &nothing, 1, &how));
-    if (pthread_create(&thread, NULL, ring, &alarm))
+    how.alpha_0 = 0; /* no diffusion: one token per step, so that it takes a while */
+    esolm_prompt empty = {NULL, NULL, 0};
+    check(esolm_begin(timer.context, &empty, 1, &how));
+    if (pthread_create(&thread, NULL, cancel_later, &timer))
         return EXIT_FAILURE;
 
     esolm_status status;
     esolm_step_info step;
     int32_t done = 0;
-    while ((status = esolm_step(alarm.context, &step, &done)) == ESOLM_OK && !done)
+    while ((status = esolm_step(timer.context, &step, &done)) == ESOLM_OK && !done)
         written += step.n_updates;
     if (status != ESOLM_ERR_CANCELLED)
         check(status);
     printf("%s after %zu tokens\n", status ? "cancelled" : "finished", written);
 
-    /* The other thread must have let go of the context before it is freed. */
+    /* The other thread must be done with the context before it is freed. */
     pthread_join(thread, NULL);
-    esolm_context_free(alarm.context);
+    esolm_context_free(timer.context);
     esolm_model_free(model);
     return EXIT_SUCCESS;
 }

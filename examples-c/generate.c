@@ -1,4 +1,4 @@
-/* Writes a text with a model: generate MODEL [PROMPT]. */
+/* Continues a prompt, and reports each step: generate MODEL [PROMPT]. */
 #include "esolm.h"
 
 #include <stdio.h>
@@ -11,8 +11,8 @@ static int fail(const char *what)
     return EXIT_FAILURE;
 }
 
-/* Tells how far it is; the text itself may be written in any order. */
-static int32_t show(const esolm_step_info *step, void *user_data)
+/* Called after each step, with the tokens that it wrote; their positions may be anywhere in the text. */
+static int32_t on_step(const esolm_step_info *step, void *user_data)
 {
     size_t *written = user_data;
     *written += step->n_updates;
@@ -49,13 +49,13 @@ int main(int argc, char **argv)
         goto end;
     }
     esolm_prompt prompt = {.tokens = tokens, .count = count};
-    if (esolm_generate(context, &prompt, 1, NULL, show, &written) != ESOLM_OK) {
+    if (esolm_generate(context, &prompt, 1, NULL, on_step, &written) != ESOLM_OK) {
         fail("generate");
         goto end;
     }
     fputc('\n', stderr);
 
-    /* Ask for the text's length first. */
+    /* With a capacity of 0, the call only says how long the text is. */
     esolm_copy_text(context, 0, NULL, 0, &length);
     text = malloc(length + 1);
     if (text && esolm_copy_text(context, 0, text, length + 1, &length) == ESOLM_OK) {

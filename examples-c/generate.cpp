@@ -1,4 +1,4 @@
-// Writes a text with a model: generate-cpp MODEL [PROMPT].
+// Continues a prompt, and reports each step, with the C++ wrapper: generate-cpp MODEL [PROMPT].
 #include "esolm.hpp"
 
 #include <iostream>
@@ -21,7 +21,7 @@ int main(int argc, char **argv)
         how.seed = 1;
         context.generate(esolm::prompt(tokens), how, [](const esolm::Step &step) {
             std::cerr << "step " << step.index + 1 << " of " << step.total << ": " << step.updates.size() << " tokens\n";
-            return true;
+            return true; // false would stop the generation
         });
         std::cout << context.text() << '\n';
         return 0;

@@ -1,4 +1,4 @@
-/* Fills the holes of a text: infill MODEL [TEMPLATE]. */
+/* Fills the holes of a text; {{mask N}} is a hole of N tokens: infill MODEL [TEMPLATE]. */
 #include "esolm.h"
 
 #include <stdio.h>
@@ -31,7 +31,7 @@ int main(int argc, char **argv)
     check(esolm_model_open(argv[1], NULL, &model));
     esolm_context_params limits = {.struct_size = sizeof limits, .length = LENGTH};
     check(esolm_context_new(model, &limits, &context));
-    /* A prompt is known tokens at any positions; the template says which. */
+    /* A prompt is known tokens at any positions: here all that is not a hole. */
     esolm_prompt prompt = {.tokens = tokens, .positions = positions};
     esolm_generate_params how;
     check(esolm_generate_params_init(&how, sizeof how));
@@ -41,6 +41,7 @@ int main(int argc, char **argv)
     how.seed = 1;
     check(esolm_generate(context, &prompt, 1, &how, NULL, NULL));
 
+    /* esolm_copy_text would end at the first end-of-text token; this is everything, whatever fills the holes. */
     check(esolm_copy_tokens(context, 0, tokens, LENGTH, &length));
     check(esolm_detokenize(model, tokens, length, text, sizeof text, &length));
     puts(text);

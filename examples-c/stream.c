@@ -1,4 +1,4 @@
-/* Shows a text while it is being written, step by step: stream MODEL [PROMPT]. */
+/* Prints a text while it is being generated: stream MODEL [PROMPT]. */
 #include "esolm.h"
 
 #include <stdio.h>
@@ -34,7 +34,8 @@ int main(int argc, char **argv)
     check(esolm_context_new(model, &limits, &context));
     check(esolm_tokenize(model, words, strlen(words), tokens, LENGTH, &count));
 
-    /* Half in parallel, and the rest from left to right, so that there is something to watch. */
+    /* Half of the tokens are written by diffusion, many per step in random order, the rest left to right, one per step:
+     * that is when the text appears. */
     esolm_generate_params how;
     check(esolm_generate_params_init(&how, sizeof how));
     how.steps = 16;
@@ -47,7 +48,8 @@ int main(int argc, char **argv)
         check(esolm_step(context, &step, &done));
         if (done)
             break;
-        /* The text only grows, by whole characters: what is new can be printed at once. */
+        /* esolm_copy_text gives the finished beginning, in whole UTF-8 characters. It only grows, so what is new can be
+         * printed. */
         check(esolm_copy_text(context, 0, text, sizeof text, &length));
         fwrite(text + shown, 1, length - shown, stdout);
         fflush(stdout);

@@ -1,109 +1,45 @@
-//! A context: one caller's memory and threads for generating from a model.
+//! A context: one caller's memory and threads for generating from a model. The door to everything below.
 
+use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::engine::{Engine, Plan};
 use crate::error::Result;
-use crate::ggml::{Device, Memory, WeightsSource};
-use crate::kv_cache::KvType;
-use crate::model::{Contents, LoadOptions, Model};
-use crate::session::Session;
-
-/// The limits of a context. A zero stands for the default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ContextParams {
-    /// Most sequences generated side by side (default 1).
-    pub sequences: usize,
-    /// Longest sequence in tokens (default and maximum: the model's context length).
-    pub length: usize,
-    /// Most rows that go through the network at once (default 128). A step of more rows takes several passes,
-    /// with the same result; fewer rows need less memory. A text is scored in an order in one pass if this is twice
-    /// its tokens.
-    pub pass_rows: usize,
-    /// CPU threads (default: one per core).
-    pub threads: usize,
-    /// Precision of the K/V cache.
-    pub kv_type: KvType,
-    /// Who computes on the CPU.
-    pub kernels: Kernels,
-}
-
-/// Who computes on the CPU. (Other devices are always ggml's.)
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Kernels {
-    /// This library's kernels, made for few rows over a long cache. (A model whose widths are no multiples of
-    /// 8 is ggml's all the same.)
-    #[default]
-    Own,
-    /// ggml's. They do not look for keys and values that an f16 cache cannot hold (see [`KvType::F16`]).
-    Ggml,
-}
-
-/// Where memory goes, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryUse {
-    /// The model's weights, in the mapped file, in memory of their own or on the device; contexts share them.
-    pub weights: usize,
-    /// The arena: all host memory of the context. On the CPU the other two are in it.
-    pub arena: usize,
-    /// The K/V cache.
-    pub kv_cache: usize,
-    /// Activations, logits and the working memory of operations.
-    pub compute: usize,
-}
-
-/// Stops a generation from another thread. Clones stop the same context.
-#[derive(Debug, Clone, Default)]
-pub struct CancelToken(pub(crate) Arc<AtomicBool>);
-
-impl CancelToken {
-    /// Makes the running call, if there is one, and every later one end with [`crate::Error::Cancelled`], until
-    /// [`CancelToken::reset`]. So it does not matter whether it comes before a call or while it runs.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Takes an earlier [`CancelToken::cancel`] back.
-    pub fn reset(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether it was fired.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+use crate::forward::{CancelToken, ContextParams, MemoryPlan, MemoryUse, ModelRunner, Profile};
+use crate::generate::{GenerateParams, Prompt, Session, Step, TokenChoice};
+use crate::memory::Arena;
+use crate::model::{LoadOptions, Model};
+use crate::plan::Plan;
+use crate::sample::{Choice, Sampler, Sampling};
+use crate::score::{ScoreParams, Scorer, TextScore};
 
 /// Runs a model for one caller at a time. All memory is taken when it is made.
 #[derive(Debug)]
 pub struct Context {
-    pub(crate) engine: Engine,
-    pub(crate) session: Session,
+    runner: ModelRunner,
+    session: Session,
 }
 
+/// Making a context, and what it is made of.
 impl Context {
     /// Makes a context in memory of its own.
     ///
     /// # Errors
     /// [`crate::Error::InvalidArgument`] if the parameters exceed the model; [`crate::Error::OutOfMemory`].
     pub fn new(model: &Model, params: &ContextParams) -> Result<Self> {
-        Self::new_in(model, params, Memory::allocate)
+        Self::new_in(model, params, Arena::allocate)
     }
 
-    /// Makes a context in the arena that `arena` gives when it is told how many bytes are needed.
+    /// Makes a context in the arena that `arena` returns for the number of bytes needed.
     ///
     /// # Errors
     /// As [`Context::new`]; what `arena` returns.
     pub(crate) fn new_in(
         model: &Model,
         params: &ContextParams,
-        arena: impl FnOnce(usize) -> Result<Memory>,
+        arena: impl FnOnce(usize) -> Result<Arena>,
     ) -> Result<Self> {
-        let plan = Plan::for_model(model, params)?;
-        let session = Session::new(model.config(), &plan.capacity, plan.length, plan.threads);
-        Ok(Self { engine: plan.start(model, arena)?, session })
+        let runner = ModelRunner::new(MemoryPlan::for_model(model, params)?, model, arena)?;
+        Ok(Self { session: Session::new(&runner), runner })
     }
 
     /// The memory that a context with these parameters takes, to the byte.
@@ -111,11 +47,11 @@ impl Context {
     /// # Errors
     /// [`crate::Error::InvalidArgument`] if the parameters exceed the model.
     pub fn memory_use(model: &Model, params: &ContextParams) -> Result<MemoryUse> {
-        Ok(Plan::for_model(model, params)?.memory_use())
+        Ok(MemoryPlan::for_model(model, params)?.memory_use())
     }
 
-    /// The memory that the model in the file at `path` and a context with these parameters would take. Reads what the
-    /// file says about itself, not the weights.
+    /// The memory that the model in the file at `path` and a context with these parameters would take. Reads the header
+    /// of the file, not the weights.
     ///
     /// # Errors
     /// As [`Model::open`] and [`Context::memory_use`].
@@ -124,35 +60,267 @@ impl Context {
         options: &LoadOptions<'_>,
         params: &ContextParams,
     ) -> Result<MemoryUse> {
-        let path = path.as_ref();
-        let device = Device::find(&options.device)?;
-        let file = WeightsSource::map(path)?;
-        let Contents { config, tensors, .. } = Contents::read(file.bytes(), &path.display().to_string())?;
-        Ok(Plan::new(&config, &tensors, device, params)?.memory_use())
-    }
-
-    /// Forgets the generation: its tokens, its texts, and what would come next. Memory and threads stay.
-    pub fn reset(&mut self) {
-        self.forget_generation();
+        Ok(MemoryPlan::for_file(path.as_ref(), options, params)?.memory_use())
     }
 
     /// The model.
     pub fn model(&self) -> &Model {
-        &self.engine.model
+        &self.runner.model
     }
 
-    /// A token that stops this context from any thread.
+    /// A token that cancels calls of this context from any thread.
     pub fn cancel_token(&self) -> CancelToken {
-        self.engine.cancel.clone()
+        self.runner.cancel.clone()
     }
 
-    /// Threads that compute.
+    /// Number of threads that compute.
     pub fn threads(&self) -> usize {
-        self.engine.threads()
+        self.runner.threads()
     }
 
     /// Longest sequence in tokens.
     pub fn length(&self) -> usize {
-        self.engine.length
+        self.runner.length
+    }
+}
+
+/// Generating.
+impl Context {
+    /// Begins a generation with one sequence per prompt; it replaces the current one. Allocates only for constraints.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] if there are too many prompts, a parameter is out of range or not supported by
+    /// this variant, a prompt's position or token is out of range, or a constraint cannot be met;
+    /// [`crate::Error::Cancelled`]. After an error the current generation is unchanged.
+    pub fn begin(&mut self, prompts: &[Prompt], params: &GenerateParams<'_>) -> Result<()> {
+        self.session.begin(&mut self.runner, prompts, params)
+    }
+
+    /// Continues from the tokens known so far, reusing their keys and values; remaining steps are dropped. So a
+    /// finished generation becomes the beginning of a longer text. `prompts` has one entry per sequence with further
+    /// known tokens (or none). The random numbers start again from `params.seed`, so use another seed.
+    ///
+    /// # Errors
+    /// As [`Context::begin`], also if the new length is below the current one; [`crate::Error::Unsupported`] for
+    /// Eso-LM (A) and MDLM, whose cache cannot be reused.
+    pub fn extend(&mut self, prompts: &[Prompt], params: &GenerateParams<'_>) -> Result<()> {
+        self.session.extend(&mut self.runner, prompts, params)
+    }
+
+    /// Begins a generation with explicit orders and schedules, one [`Plan`] per sequence.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] if an order is no permutation, a schedule does not add up, or a token is
+    /// outside the vocabulary.
+    pub fn begin_planned(&mut self, plans: &[Plan], sampling: Sampling, seed: u64) -> Result<()> {
+        self.session.begin_planned(&mut self.runner, plans, sampling, seed)
+    }
+
+    /// Runs one step. Returns what it wrote, or `None` when the generation is finished. Allocates nothing. (ggml's CPU
+    /// kernels, if chosen, allocate and free two small blocks per batch.)
+    ///
+    /// # Errors
+    /// [`crate::Error::Cancelled`]; [`crate::Error::NotFinite`]; [`crate::Error::Device`]. After an error the
+    /// generation is as before the call.
+    pub fn step(&mut self) -> Result<Option<Step<'_>>> {
+        self.session.step(&mut self.runner, TokenChoice::Sample)
+    }
+
+    /// As [`Context::step`], with a logits processor: `process` changes the logits that each token is sampled from.
+    /// It is called after the constraints and before temperature, top-k and nucleus. Minus infinity excludes a token
+    /// (the mask token always is excluded); [`Choice::logits`] holds the network's own logits.
+    ///
+    /// # Errors
+    /// As [`Context::step`]; what `process` returns; [`crate::Error::InvalidArgument`] if it leaves NaN, infinity, or
+    /// no token that can be drawn.
+    pub fn step_editing(
+        &mut self,
+        mut process: impl FnMut(&Choice<'_>, &mut [f32]) -> Result<()>,
+    ) -> Result<Option<Step<'_>>> {
+        self.session.step(&mut self.runner, TokenChoice::Logits(&mut process))
+    }
+
+    /// As [`Context::step`], with `choose` instead of the sampler: it picks every token from the network's own logits.
+    /// Constraints do not apply.
+    ///
+    /// # Errors
+    /// As [`Context::step`]; what `choose` returns; [`crate::Error::InvalidArgument`] if it chooses the mask or a token
+    /// outside the vocabulary.
+    pub fn step_choosing(
+        &mut self,
+        mut choose: impl FnMut(&mut Sampler, &Choice<'_>) -> Result<u32>,
+    ) -> Result<Option<Step<'_>>> {
+        self.session.step(&mut self.runner, TokenChoice::Token(&mut choose))
+    }
+
+    /// Begins a generation and runs it to the end. `on_step` is called with every step; breaking cancels.
+    ///
+    /// # Errors
+    /// As [`Context::begin`] and [`Context::step`]; [`crate::Error::Cancelled`] if `on_step` breaks.
+    pub fn generate(
+        &mut self,
+        prompts: &[Prompt],
+        params: &GenerateParams<'_>,
+        on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.begin(prompts, params)?;
+        self.finish(on_step)
+    }
+
+    /// Runs the remaining steps of the current generation.
+    ///
+    /// # Errors
+    /// As [`Context::step`]; [`crate::Error::Cancelled`] if `on_step` breaks.
+    pub fn finish(&mut self, on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>) -> Result<()> {
+        self.session.finish(&mut self.runner, on_step)
+    }
+
+    /// Ends the generation: its tokens, its texts and its steps are gone. Memory and threads stay.
+    pub fn reset(&mut self) {
+        self.session.reset();
+    }
+}
+
+/// The current generation.
+impl Context {
+    /// Number of sequences.
+    pub fn sequences(&self) -> usize {
+        self.session.sequences()
+    }
+
+    /// Steps done and steps in all (at most, where they are [`crate::Adaptive`]).
+    pub fn progress(&self) -> (usize, usize) {
+        self.session.progress()
+    }
+
+    /// Where the time of the generation's steps went; `None` for ggml's kernels.
+    pub fn profile(&self) -> Option<Profile> {
+        self.session.profile(&self.runner)
+    }
+
+    /// The tokens of a sequence by position, the mask token where unknown.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] if there is no such sequence.
+    pub fn tokens(&self, sequence: usize) -> Result<&[u32]> {
+        self.session.tokens(sequence)
+    }
+
+    /// The positions of a sequence in generation order: the known ones first, then in the order of the steps.
+    /// [`Context::score_order`] takes it.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] if there is no such sequence.
+    pub fn order(&self, sequence: usize) -> Result<&[u32]> {
+        self.session.order(sequence)
+    }
+
+    /// The text of a sequence up to the first unknown or end-of-text token, in whole UTF-8 characters. During a
+    /// generation it only grows.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] if there is no such sequence; [`crate::Error::Tokenizer`].
+    pub fn text(&self, sequence: usize) -> Result<String> {
+        self.model().tokenizer()?.decode_prefix(self.tokens(sequence)?)
+    }
+}
+
+/// Saved states.
+impl Context {
+    /// The state of the current generation as bytes for [`Context::restore`]: tokens, order, keys and values. Remaining
+    /// steps, parameters, constraints and random numbers are not saved: [`Context::extend`] takes new ones. So a
+    /// generation saved halfway continues from the same tokens, but not to the same text. (With ggml's kernels, keys
+    /// and values are left out and computed again after restoring.)
+    ///
+    /// # Errors
+    /// [`crate::Error::Unsupported`] as for [`Context::extend`], or if the weights are not in main memory.
+    pub fn save(&self) -> Result<Vec<u8>> {
+        self.session.save(&self.runner)
+    }
+
+    /// Writes what [`Context::save`] returns to a file. An existing file is replaced only once the new one is
+    /// complete and on disk.
+    ///
+    /// # Errors
+    /// As [`Context::save`]; [`crate::Error::Io`]; [`crate::Error::InvalidArgument`] if `path` is a directory or not
+    /// a file name.
+    pub fn save_to(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.session.save_to(&self.runner, path.as_ref())
+    }
+
+    /// The length in bytes of what [`Context::save`] returns, without making it.
+    ///
+    /// # Errors
+    /// As [`Context::save`].
+    pub fn saved_size(&self) -> Result<usize> {
+        self.session.saved_size(&self.runner)
+    }
+
+    /// Replaces the current generation by a saved state: its tokens are known, no steps remain, and [`Context::extend`]
+    /// continues. Keys and values of another precision than this context's are computed again, which is logged (see
+    /// [`crate::set_log_receiver`]).
+    ///
+    /// # Errors
+    /// [`crate::Error::BadFile`] if the bytes are damaged or of another model; [`crate::Error::InvalidArgument`] if the
+    /// context is too small; [`crate::Error::Unsupported`] as for [`Context::save`]. After an error the current
+    /// generation is unchanged.
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+        self.session.restore(&mut self.runner, bytes)
+    }
+}
+
+/// Scoring a given text.
+impl Context {
+    /// Scores a text of any length. It is cut into consecutive windows of the context's length (the last may be
+    /// shorter), each scored independently, as in training. `progress` is called with the number of windows done and
+    /// of all windows; breaking cancels. Ends the current generation.
+    ///
+    /// A window of W tokens costs about 2 W rows per order (tokens and masks), and per draw W rows of diffusion and,
+    /// if alpha_0 < 1, 2 W rows of the sequential phase. Orders and draws depend on the parameters and the length
+    /// only, so they are the same for all models of one vocabulary.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] for an empty text, tokens outside the vocabulary, several orders left to
+    /// right, more than 2^20 orders or draws, or an alpha_0 outside 0 to 1; [`crate::Error::Unsupported`] for orders
+    /// or alpha_0 < 1 with MDLM, and for random orders or diffusion with an autoregressive model;
+    /// [`crate::Error::Cancelled`]; those of [`Context::step`].
+    pub fn score_text(
+        &mut self,
+        tokens: &[u32],
+        params: &ScoreParams,
+        progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<TextScore> {
+        self.scorer().text(tokens, params, progress)
+    }
+
+    /// Log-probabilities (natural) of the tokens at `order[known..]`, each given those before it in the order, as in a
+    /// generation of one token per step. `tokens` is the text by position; the first `known` positions of `order` are
+    /// given. Ends the current generation.
+    ///
+    /// For Eso-LM (A) this is the sequential phase: the given tokens attend to each other both ways. The probability of
+    /// a token of its diffusion phase is the first result of [`Context::score_masked`] with the same known tokens.
+    ///
+    /// Source: the reference's `_any_order_ar_loss` and `_reconstruction_loss`, which run all tokens and all masks in
+    /// one forward pass. So does this if a batch has room for them; otherwise it takes several, with the same result.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] if the order is not a permutation of the text's positions, or not left to
+    /// right with an autoregressive model; [`crate::Error::Unsupported`] for MDLM, which defines none; those of
+    /// [`Context::step`].
+    pub fn score_order(&mut self, tokens: &[u32], order: &[u32], known: usize) -> Result<Vec<f64>> {
+        self.scorer().order(tokens, order, known)
+    }
+
+    /// Log-probabilities (natural) of the tokens at `order[known..]`, all masked at once, given the first `known`:
+    /// one step of diffusion. Ends the current generation.
+    ///
+    /// # Errors
+    /// As [`Context::score_order`]; [`crate::Error::Unsupported`] for an autoregressive model.
+    pub fn score_masked(&mut self, tokens: &[u32], order: &[u32], known: usize) -> Result<Vec<f64>> {
+        self.scorer().masked(tokens, order, known)
+    }
+
+    fn scorer(&mut self) -> Scorer<'_> {
+        Scorer { runner: &mut self.runner, session: &mut self.session }
     }
 }

@@ -19,16 +19,18 @@
 //! # }
 //! ```
 //!
-//! ## The way a token takes
+//! ## The way of a token
 //!
-//! [`gguf`] reads a file, [`config`] says what model it holds, `model` puts its weights on a device. A `context`
-//! has an `engine` with the memory (`kv_cache` says what lies where) and the threads; a `request` says what is
-//! wanted; its `session` knows which tokens of each `sequence` come next (`plan`, from `order` and `schedule`),
-//! each `step` sends them through the network (`forward`, or on the CPU `cpu`), a `constraint` may change the
-//! logits, and the `sampler` makes tokens of them; `adaptive` steps keep only what the model is sure of. The
-//! `tokenizer` makes text of tokens, a `template` tokens and holes of text. A `state` is what a context knows, as
-//! bytes; an `output` is a file that gets its name when it is whole. The other way round, `score` and `bound` say
-//! how likely a given text is.
+//! A folder of `src/` imports only from those below it: [`convert`], [`quantize`] and [`evaluate`] make and measure
+//! model files; [`Context`] is the door to what follows.
+//!
+//! * `gguf` parses a file, `model` checks its header and puts the weights on a device (`ggml`, `memory`).
+//! * `generate` begins a session: `plan` orders the unknown positions and counts the tokens of each step.
+//! * Each step fills a batch with the rows of its known tokens and masks.
+//! * `forward` runs the batch through the network, on its own CPU kernels or as a ggml graph: logits.
+//! * `sample` applies constraints and draws a token from each row of logits.
+//! * `generate` writes the tokens into their sequences; `model`'s tokenizer makes text of them.
+//! * The other way round, `score` computes how likely a given text is.
 //!
 //! ## Threads
 //!
@@ -36,60 +38,47 @@
 //! `&mut` says; its [`CancelToken`] works from anywhere.
 #![warn(clippy::indexing_slicing)]
 
-mod adaptive;
-mod bound;
+mod atomic_file;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 pub mod capi;
-pub mod config;
-mod constraint;
 mod context;
 #[cfg(feature = "convert")]
 pub mod convert;
-mod cpu;
-mod engine;
 mod error;
+#[cfg(feature = "convert")]
+pub mod evaluate;
 mod forward;
+mod generate;
 mod ggml;
 pub mod gguf;
-mod kv_cache;
 mod log;
+mod memory;
 mod model;
-mod order;
-mod output;
 mod plan;
-mod profile;
 #[cfg(feature = "convert")]
-pub mod quality;
-mod request;
+pub mod quantize;
 mod rng;
-mod sampler;
-mod schedule;
+mod sample;
 mod score;
-mod sequence;
-mod session;
-mod state;
-mod step;
-mod template;
-mod tokenizer;
-#[cfg(feature = "convert")]
-pub mod verify;
+mod simd;
 
-pub use adaptive::{Adaptive, Confidence};
-pub use bound::{Bound, Estimate, ScoreParams, TextScore};
-pub use constraint::Constraints;
-pub use context::{CancelToken, Context, ContextParams, Kernels, MemoryUse};
+// Names of before, until their users have moved.
+pub mod config {
+    #![allow(missing_docs)]
+    pub use crate::model::{ARCHITECTURE, Config, TOKENIZER_KEY, TensorSpec, Variant};
+}
+#[cfg(feature = "convert")]
+pub use evaluate::{quality, verify};
+
+pub use context::Context;
 pub use error::{Error, Result};
+pub use forward::{CancelToken, ContextParams, Kernels, KvType, MemoryUse, Profile};
+pub use generate::{GenerateParams, Prompt, Step, Template, Update};
 pub use ggml::{Device, DeviceInfo, DeviceKind, devices};
-pub use kv_cache::KvType;
 pub use log::{LogLevel, LogReceiver, set_log_receiver};
-pub use model::{LoadMode, LoadOptions, Model};
-pub use order::Order;
-pub use plan::Plan;
-pub use profile::Profile;
-pub use request::{GenerateParams, Prompt};
-pub use sampler::{Sampler, Sampling};
-pub use schedule::Schedule;
-pub use step::{Choice, Step, Update};
-pub use template::Template;
-pub use tokenizer::{HOLE, Tokenizer};
+pub use model::{Config, LoadMode, LoadOptions, Model, Variant};
+pub use model::{HOLE, Tokenizer};
+pub use plan::{Adaptive, Confidence, Order, Plan, Schedule};
+pub use sample::{Choice, Constraints, Sampler, Sampling};
+pub use score::{Bound, Estimate, ScoreParams, TextScore};

@@ -1,7 +1,7 @@
 /* esolm_begin, esolm_step and esolm_generate allocate nothing, in Rust, C or C++: alloc MODEL.
  *
- * Linked with -Wl,--wrap for each function below, so that every call in the program, the library and ggml comes
- * here first. C++'s operator new is defined here, too, since the C++ library's own is outside of this link. */
+ * Linked with -Wl,--wrap for each function below, so that every call in the program, the library and ggml comes here
+ * first, calls of C++'s operator new included. */
 #include "check.h"
 
 #include <stdatomic.h>

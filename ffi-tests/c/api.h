@@ -1,4 +1,4 @@
-/* What the programs that check esolm.h have in common: a model, and parameters so small that valgrind gets through. */
+/* Shared by the api_*.c programs: a model, and parameters small enough for valgrind. */
 #ifndef API_H
 #define API_H
 
@@ -14,7 +14,7 @@ enum { LENGTH = 32, STEPS = 6 };
 static esolm_model *model;
 static esolm_model_info info;
 
-/* Opens the model that the program is given. */
+/* Opens the model that the program's argument names. */
 static inline void open_model(int argc, char **argv)
 {
     if (argc != 2)
@@ -37,7 +37,7 @@ static inline esolm_context_params limits(void)
     return params;
 }
 
-static inline esolm_generate_params wish(void)
+static inline esolm_generate_params small_params(void)
 {
     esolm_generate_params params;
     STATUS(OK, esolm_generate_params_init(&params, sizeof params));
@@ -66,7 +66,7 @@ static inline void last_error_says(const char *part)
 static inline void run_briefly(const esolm_model *other, uint32_t *tokens)
 {
     esolm_context_params params = limits();
-    esolm_generate_params how = wish();
+    esolm_generate_params how = small_params();
     esolm_context *context = NULL;
     esolm_prompt prompt = {NULL, NULL, 0};
     size_t n;

@@ -1,5 +1,5 @@
-/* Everything that is copied to the caller, with every capacity that is too small, and with those that are not:
- * api_buffers MODEL. Each buffer is of its own, so that the address sanitizer and valgrind see a byte too many. */
+/* All functions that copy to a caller's buffer, with every capacity from 0 to more than enough: api_buffers MODEL. Each
+ * call gets a newly allocated buffer, so that the address sanitizer and valgrind report any access past its end. */
 #include "api.h"
 
 enum { GUARD = 16, FILLED = 170 };
@@ -66,7 +66,7 @@ static esolm_status state_save(void *to, size_t capacity, size_t *n)
     return esolm_state_save(context, to, capacity, n);
 }
 
-/* What was not written of `size` bytes that were filled. */
+/* How many of `size` bytes still have the value that they were filled with. */
 static size_t untouched(const unsigned char *bytes, size_t size)
 {
     size_t same = 0;
@@ -77,7 +77,7 @@ static size_t untouched(const unsigned char *bytes, size_t size)
 
 typedef esolm_status (*copier)(void *to, size_t capacity, size_t *n);
 
-/* Calls with a capacity; `whole` is what a large enough buffer gets, `needed` its elements (without a text's NUL). */
+/* Calls with a capacity. `whole` is what a large enough buffer gets, `needed` its length (without a text's NUL). */
 static void try_capacity(copier copy, size_t capacity, size_t element, int text, size_t needed, const void *whole)
 {
     unsigned char *buffer = malloc(capacity * element + 1);
@@ -114,7 +114,7 @@ static void every_capacity(copier copy, size_t element, int text)
         exit(1);
     STATUS(OK, copy(whole, enough, &n));
     for (size_t capacity = 0; capacity < enough + GUARD; capacity++) {
-        if (capacity == 40 && enough > 80) /* the state's ends are as good as all of it */
+        if (capacity == 40 && enough > 80) /* a state is long: only capacities near 0 and near its size */
             capacity = enough - 40;
         try_capacity(copy, capacity, element, text, needed, whole);
     }
@@ -128,7 +128,7 @@ int main(int argc, char **argv)
     open_model(argc, argv);
     context = new_context();
     STATUS(OK, esolm_tokenize(model, "Once upon a time", 16, words, 64, &n_words));
-    esolm_generate_params how = wish();
+    esolm_generate_params how = small_params();
     esolm_prompt prompt = {words, NULL, n_words};
     STATUS(OK, esolm_generate(context, &prompt, 1, &how, NULL, NULL));
 

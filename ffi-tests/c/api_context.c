@@ -1,4 +1,4 @@
-/* Contexts: their limits, their memory, resetting and cancelling them: api_context MODEL. */
+/* Contexts: parameters, memory, reset and cancel: api_context MODEL. */
 #include "api.h"
 
 static void contexts(void)
@@ -55,7 +55,7 @@ static void contexts(void)
     STATUS(OK, esolm_context_new_in(model, &params, arena, size, &out));
 
     esolm_context *own = new_context();
-    esolm_generate_params how = wish();
+    esolm_generate_params how = small_params();
     esolm_prompt prompt = {NULL, NULL, 0};
     uint32_t a[LENGTH] = {0}, b[LENGTH] = {0};
     size_t n;
@@ -88,7 +88,7 @@ static void memory_use(const char *path)
     params.kernels = ESOLM_KERNELS_GGML;
     STATUS(OK, esolm_context_memory_use(model, &params, &more));
 
-    /* The same before the model is opened. */
+    /* The estimate without opening the model is the same. */
     params = limits();
     STATUS(OK, esolm_memory_estimate(path, NULL, &params, &estimate));
     CHECK(memcmp(&use, &estimate, sizeof use) == 0);
@@ -117,11 +117,11 @@ static void memory_use(const char *path)
     STATUS(INVALID, esolm_context_memory_use(model, &params, &more));
 }
 
-/* ggml's kernels round otherwise, so the texts of a fixed seed may differ; a prompt's tokens do not. */
+/* ggml's kernels round differently, so only the length and the prompt's tokens are compared. */
 static void kernels(void)
 {
     esolm_context_params params = limits();
-    esolm_generate_params how = wish();
+    esolm_generate_params how = small_params();
     esolm_context *context = NULL;
     uint32_t words[3] = {5, 6, 7}, tokens[LENGTH];
     esolm_prompt prompt = {words, NULL, 3};
@@ -136,11 +136,11 @@ static void kernels(void)
     esolm_context_free(context);
 }
 
-/* A cancel holds until it is taken back, before a call as well as during one. */
+/* A cancel, before or during a call, stays in force until esolm_cancel_reset. */
 static void cancelling(void)
 {
     esolm_context *context = new_context();
-    esolm_generate_params how = wish();
+    esolm_generate_params how = small_params();
     esolm_prompt prompt = {NULL, NULL, 0};
     uint32_t whole[LENGTH], tokens[LENGTH];
     double log_p[LENGTH];
@@ -159,7 +159,7 @@ static void cancelling(void)
         STATUS(ESOLM_ERR_CANCELLED, esolm_step(context, NULL, &done));
         CHECK(done == 0);
     }
-    /* What was generated is still there, and goes on as if nothing had been. */
+    /* The tokens so far are still there, and the generation continues as if it had not been cancelled. */
     STATUS(OK, esolm_copy_tokens(context, 0, tokens, LENGTH, &n));
     STATUS(OK, esolm_cancel_reset(context));
     do
@@ -177,7 +177,7 @@ static void cancelling(void)
 static void resetting(void)
 {
     esolm_context *context = new_context();
-    esolm_generate_params how = wish();
+    esolm_generate_params how = small_params();
     esolm_prompt prompt = {NULL, NULL, 0};
     uint32_t tokens[LENGTH];
     char text[8];

@@ -1,4 +1,4 @@
-/* Generating: bad requests, both styles, stopping, threads: api_generate MODEL. */
+/* Generating: invalid requests, esolm_generate and esolm_step, stopping, threads: api_generate MODEL. */
 #include "api.h"
 
 #include <pthread.h>
@@ -6,7 +6,7 @@
 static void bad_generations(void)
 {
     esolm_context *context = new_context();
-    esolm_generate_params how = wish();
+    esolm_generate_params how = small_params();
     uint32_t tokens[LENGTH + 1] = {1, 2, 3}, positions[3] = {4, 0, 4};
     esolm_prompt prompts[4] = {{tokens, NULL, 3}, {NULL, NULL, 0}, {NULL, NULL, 0}, {NULL, NULL, 0}};
     esolm_step_info step;
@@ -37,17 +37,17 @@ static void bad_generations(void)
     volatile double zero = 0;
     how.alpha_0 = zero / zero;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
-    how = wish(), how.temperature = -1;
+    how = small_params(), how.temperature = -1;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
-    how = wish(), how.top_p = 0;
+    how = small_params(), how.top_p = 0;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
-    how = wish(), how.steps = 0;
+    how = small_params(), how.steps = 0;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
-    how = wish(), how.length = LENGTH + 1;
+    how = small_params(), how.length = LENGTH + 1;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
-    how = wish(), how.reserved = 1;
+    how = small_params(), how.reserved = 1;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
-    how = wish(), how.struct_size = 48;
+    how = small_params(), how.struct_size = 48;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
     STATUS(INVALID, esolm_begin(NULL, prompts, 1, NULL));
 
@@ -61,11 +61,11 @@ static void bad_generations(void)
     esolm_context_free(context);
 }
 
-/* Different prompts, one with holes; the same at once and step by step. */
-static void both_styles(void)
+/* Different prompts, one with holes: esolm_generate and esolm_step give the same tokens. */
+static void at_once_and_by_step(void)
 {
     esolm_context *context = new_context();
-    esolm_generate_params how = wish();
+    esolm_generate_params how = small_params();
     uint32_t words[5] = {5, 6, 7, 8, 9}, positions[3] = {20, 3, 9};
     esolm_prompt prompts[3] = {{words, NULL, 5}, {words, positions, 3}, {NULL, NULL, 0}};
     uint32_t once[3][LENGTH], stepped[LENGTH], seen[3][LENGTH];
@@ -117,7 +117,7 @@ static void both_styles(void)
         CHECK(text[0] == 0 && n == len);
     }
     STATUS(INVALID, esolm_copy_text(context, 0, NULL, 9, &n));
-    /* NULL parameters are the defaults: one step is enough to see that they are taken. */
+    /* NULL means default parameters: one step shows that they are accepted. */
     int32_t done;
     STATUS(OK, esolm_begin(context, prompts, 1, NULL));
     STATUS(OK, esolm_step(context, NULL, &done));
@@ -157,7 +157,7 @@ static int32_t on_step(const esolm_step_info *step, void *user_data)
 static void stopping(void)
 {
     esolm_context *context = new_context();
-    esolm_generate_params how = wish();
+    esolm_generate_params how = small_params();
     esolm_prompt prompt = {NULL, NULL, 0};
     uint32_t whole[LENGTH], tokens[LENGTH];
     size_t n;
@@ -171,7 +171,7 @@ static void stopping(void)
     call = (struct call){context, 0, 1, -1, 0};
     STATUS(ESOLM_ERR_CANCELLED, esolm_generate(context, &prompt, 1, &how, on_step, &call));
     CHECK(call.calls == 2);
-    /* A callback's stop leaves a generation that goes on. */
+    /* A generation that a callback has stopped can be continued. */
     do
         STATUS(OK, esolm_step(context, NULL, &done));
     while (!done);
@@ -196,10 +196,10 @@ static void stopping(void)
 struct job {
     esolm_status status;
     uint32_t tokens[LENGTH];
-    int quiet;
+    int no_error;
 };
 
-/* No CHECK in here: its counters are not for threads. */
+/* No CHECK here: its counters are not atomic. */
 static void *work(void *argument)
 {
     struct job *job = argument;
@@ -208,7 +208,7 @@ static void *work(void *argument)
     esolm_context *context = NULL;
     esolm_prompt prompt = {NULL, NULL, 0};
     size_t n;
-    job->quiet = esolm_last_error()[0] == 0;
+    job->no_error = esolm_last_error()[0] == 0;
     esolm_generate_params_init(&how, sizeof how);
     how.steps = STEPS, how.seed = 7, how.alpha_0 = 0.8;
     job->status = esolm_context_new(model, &params, &context);
@@ -231,7 +231,7 @@ static void threads(void)
             exit(1);
     for (int i = 0; i < 2; i++) {
         pthread_join(ids[i], NULL);
-        CHECK(jobs[i].status == OK && jobs[i].quiet);
+        CHECK(jobs[i].status == OK && jobs[i].no_error);
         CHECK(memcmp(jobs[i].tokens, expected, sizeof expected) == 0);
     }
 }
@@ -240,7 +240,7 @@ int main(int argc, char **argv)
 {
     open_model(argc, argv);
     bad_generations();
-    both_styles();
+    at_once_and_by_step();
     stopping();
     threads();
     esolm_model_free(model);

@@ -1,4 +1,4 @@
-/* Versions, log, devices, opening and describing models: api_model MODEL. */
+/* Versions, log, devices, opening models, model info and metadata: api_model MODEL. */
 #include "api.h"
 
 #include <stddef.h>
@@ -77,7 +77,7 @@ static void opening(const char *path)
     params.reserved = 1;
     STATUS(INVALID, esolm_model_open(path, &params, &out));
 
-    /* A program of a later header, with fields that this library does not know. */
+    /* A program compiled with a later header, whose struct has fields that this library does not know. */
     struct {
         esolm_model_params known;
         uint64_t later[3];
@@ -92,7 +92,7 @@ static void opening(const char *path)
     STATUS(INVALID, esolm_model_open(path, &larger.known, &out));
     CHECK(out == NULL);
 
-    /* A program of an earlier header, whose struct ended before progress. */
+    /* A program compiled with an earlier header, whose struct ended before `progress`. */
     memset(&params, 255, sizeof params);
     STATUS(OK, esolm_model_params_init(&params, offsetof(esolm_model_params, progress)));
     CHECK(params.struct_size == offsetof(esolm_model_params, progress));
@@ -105,7 +105,7 @@ static void opening(const char *path)
     esolm_context_free(NULL);
 }
 
-/* Counts reports, which must not go back, and stops at one of them. */
+/* Counts progress reports, which must not decrease, and cancels at one of them. */
 struct watch {
     int reports, stop_at;
     double last;
@@ -119,14 +119,14 @@ static int32_t on_progress(double fraction, void *user_data)
     return watch->reports++ == watch->stop_at ? 5 : 0;
 }
 
-/* Opens the file at a path, or the one in memory. */
+/* Opens the file at `path`, or the one in memory if it is NULL. */
 static esolm_status open_from(const char *path, const void *data, const esolm_model_params *params, esolm_model **out)
 {
     return path ? esolm_model_open(path, params, out)
                 : esolm_model_open_memory(data, info.file_bytes, params, out);
 }
 
-/* Stopped at each of its reports, an opening leaves nothing behind. */
+/* Opening can be cancelled at each progress report, and then returns no model. */
 static void watched_opening(const char *path, const void *data)
 {
     esolm_model *out = (esolm_model *)&info;
@@ -181,7 +181,7 @@ static void metadata(void)
         STATUS(OK, esolm_model_metadata_key(model, i, key, sizeof key, &len));
         CHECK(len > 0 && strlen(key) == len);
         names += strcmp(key, "general.architecture") == 0;
-        /* Every value can be had, however long. */
+        /* Every value can be read, however long it is. */
         esolm_status status = esolm_model_metadata_get(model, key, NULL, 0, &len);
         CHECK(status == ESOLM_ERR_BUFFER_TOO_SMALL);
         char *value = malloc(len + 1);
@@ -213,26 +213,26 @@ static void metadata(void)
     STATUS(INVALID, esolm_model_metadata_count(model, NULL));
 }
 
-/* The file at a path, at a multiple of 64 or so many bytes behind; `base` is to be freed. */
-static unsigned char *file_in_memory(const char *path, size_t behind, unsigned char **base)
+/* Reads a file to an address that is `offset` bytes after a multiple of 64; the caller frees `base`. */
+static unsigned char *file_in_memory(const char *path, size_t offset, unsigned char **base)
 {
     FILE *file = fopen(path, "rb");
     size_t size = info.file_bytes;
-    *base = aligned_alloc(64, (size + behind + 63) / 64 * 64);
-    if (!file || !*base || fread(*base + behind, 1, size, file) != size)
+    *base = aligned_alloc(64, (size + offset + 63) / 64 * 64);
+    if (!file || !*base || fread(*base + offset, 1, size, file) != size)
         exit(1);
     fclose(file);
-    return *base + behind;
+    return *base + offset;
 }
 
-/* Tensors in memory may lie anywhere: what is not aligned is copied. */
+/* A file in memory may have any alignment: unaligned tensors are copied. */
 static void unaligned(const char *path)
 {
-    static const size_t BEHIND[] = {1, 8, 31, 32};
+    static const size_t OFFSETS[] = {1, 8, 31, 32};
     uint32_t expected[LENGTH], found[LENGTH];
     run_briefly(model, expected);
-    for (size_t i = 0; i < sizeof BEHIND / sizeof BEHIND[0]; i++) {
-        unsigned char *base = NULL, *data = file_in_memory(path, BEHIND[i], &base);
+    for (size_t i = 0; i < sizeof OFFSETS / sizeof OFFSETS[0]; i++) {
+        unsigned char *base = NULL, *data = file_in_memory(path, OFFSETS[i], &base);
         for (int32_t mode = ESOLM_MODE_MAP; mode <= ESOLM_MODE_COPY; mode++) {
             esolm_model *out = NULL;
             esolm_model_params params;
@@ -301,13 +301,13 @@ int main(int argc, char **argv)
     memory(argv[1]);
     unaligned(argv[1]);
 
-    /* A context keeps its model. */
+    /* A context keeps its model alive. */
     esolm_context *context = new_context();
     STATUS(OK, esolm_model_retain(model));
     esolm_model_free(model);
     esolm_model_free(model);
     esolm_prompt prompt = {NULL, NULL, 0};
-    esolm_generate_params how = wish();
+    esolm_generate_params how = small_params();
     STATUS(OK, esolm_generate(context, &prompt, 1, &how, NULL, NULL));
     esolm_context_free(context);
     esolm_set_log_callback(NULL, NULL);

@@ -1,4 +1,4 @@
-/* How likely a text is: api_score MODEL. */
+/* Scoring: api_score MODEL. */
 #include "api.h"
 
 #include <math.h>
@@ -13,7 +13,7 @@ static double sum(const double *numbers, size_t count)
     return total;
 }
 
-/* A text of the model's own, and its score from left to right and in an order. */
+/* Scores a short text left to right and in other orders. */
 static void orders(void)
 {
     esolm_context *context = new_context();
@@ -29,14 +29,14 @@ static void orders(void)
         order[i] = i;
     STATUS(OK, esolm_score_order(context, tokens, order, n, 0, again, n));
     CHECK(memcmp(log_p, again, n * sizeof *log_p) == 0);
-    /* Known tokens: what is left is as before. */
+    /* With 4 known tokens, the others' scores are the same. */
     STATUS(OK, esolm_score_order(context, tokens, order, n, 4, again, n - 4));
     for (size_t i = 4; i < n; i++)
         CHECK(fabs(log_p[i] - again[i - 4]) < CLOSE);
-    /* One unknown token is the same for both kinds of score. */
+    /* With one unknown token, both functions compute the same. */
     STATUS(OK, esolm_score_masked(context, tokens, order, n, n - 1, again, 1));
     CHECK(fabs(log_p[n - 1] - again[0]) < CLOSE);
-    /* From right to left, each number belongs to the order's token: the first one is the last position's. */
+    /* Right to left: results are in generation order, so the first one is that of the last position. */
     for (uint32_t i = 0; i < n; i++)
         order[i] = (uint32_t)n - 1 - i;
     STATUS(OK, esolm_score_order(context, tokens, order, n, 0, log_p, LENGTH));

@@ -1,21 +1,21 @@
-/* Texts that go on, saved states, adaptive steps, profiles: api_state MODEL. */
+/* Extending a text, saved states, adaptive steps, profiles: api_state MODEL. */
 #include "api.h"
 
 #include <math.h>
 
 enum { SHORT = 12 };
-static const esolm_prompt NOTHING = {NULL, NULL, 0};
+static const esolm_prompt EMPTY = {NULL, NULL, 0};
 
 static void states(void)
 {
     esolm_context *context = new_context(), *other = new_context();
-    esolm_generate_params how = wish(), longer = how;
+    esolm_generate_params how = small_params(), longer = how;
     uint32_t begun[LENGTH] = {0}, whole[LENGTH] = {0}, again[LENGTH] = {1}, words[1] = {9}, positions[1] = {20};
     const esolm_prompt further = {words, positions, 1};
     size_t size = 0, n = 0;
     how.length = SHORT;
     longer.seed = 8;
-    STATUS(OK, esolm_generate(context, &NOTHING, 1, &how, NULL, NULL));
+    STATUS(OK, esolm_generate(context, &EMPTY, 1, &how, NULL, NULL));
     STATUS(OK, esolm_copy_tokens(context, 0, begun, LENGTH, &n));
     CHECK(n == SHORT);
 
@@ -33,7 +33,7 @@ static void states(void)
     STATUS(OK, esolm_extend(context, &further, 1, &longer));
     finish(context, whole, LENGTH);
     CHECK(memcmp(whole, begun, SHORT * sizeof *begun) == 0 && whole[20] == 9);
-    /* From the saved state another context writes the same. */
+    /* Another context continues from the saved state with the same tokens. */
     STATUS(OK, esolm_state_restore(other, state, size));
     STATUS(OK, esolm_copy_tokens(other, 0, again, LENGTH, &n));
     CHECK(n == SHORT && memcmp(again, begun, SHORT * sizeof *begun) == 0);
@@ -41,7 +41,7 @@ static void states(void)
     finish(other, again, LENGTH);
     CHECK(memcmp(again, whole, sizeof whole) == 0);
 
-    /* What is damaged is refused, and changes nothing. */
+    /* A damaged state is refused, and the context keeps its own. */
     for (size_t at = 0; at < size; at += size / 7) {
         state[at] ^= 64;
         STATUS(ESOLM_ERR_BAD_FILE, esolm_state_restore(other, state, size));
@@ -51,15 +51,15 @@ static void states(void)
     STATUS(ESOLM_ERR_BAD_FILE, esolm_state_restore(other, state, 0));
     STATUS(OK, esolm_copy_tokens(other, 0, again, LENGTH, &n));
     CHECK(memcmp(again, whole, sizeof whole) == 0);
-    STATUS(INVALID, esolm_extend(other, &NOTHING, 1, &how)); /* shorter */
-    STATUS(INVALID, esolm_extend(NULL, &NOTHING, 1, &longer));
+    STATUS(INVALID, esolm_extend(other, &EMPTY, 1, &how)); /* shorter */
+    STATUS(INVALID, esolm_extend(NULL, &EMPTY, 1, &longer));
     STATUS(INVALID, esolm_state_save(NULL, state, size, &n));
     STATUS(INVALID, esolm_state_save(other, NULL, 8, &n));
     STATUS(INVALID, esolm_state_save(other, state, size, NULL));
     STATUS(INVALID, esolm_state_restore(NULL, state, size));
     STATUS(INVALID, esolm_state_restore(other, NULL, size));
     STATUS(OK, esolm_cancel(other));
-    STATUS(ESOLM_ERR_CANCELLED, esolm_extend(other, &NOTHING, 1, &longer));
+    STATUS(ESOLM_ERR_CANCELLED, esolm_extend(other, &EMPTY, 1, &longer));
     free(state);
     esolm_context_free(context);
     esolm_context_free(other);
@@ -68,14 +68,14 @@ static void states(void)
 static void adaptive(void)
 {
     esolm_context *context = new_context();
-    esolm_generate_params how = wish();
+    esolm_generate_params how = small_params();
     uint32_t tokens[LENGTH];
     const uint32_t schedule[1] = {2};
     esolm_step_info step;
     int32_t done = 0;
     how.alpha_0 = 1;
     how.window = 8;
-    /* Nothing is ever so sure: one token a step. Everything is sure enough: a window a step. */
+    /* A threshold that no token meets: one token per step. One that every token meets: a window per step. */
     const struct {
         int32_t confidence;
         float threshold;
@@ -86,23 +86,23 @@ static void adaptive(void)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         how.confidence = cases[i].confidence;
         how.threshold = cases[i].threshold;
-        STATUS(OK, esolm_begin(context, &NOTHING, 1, &how));
+        STATUS(OK, esolm_begin(context, &EMPTY, 1, &how));
         STATUS(OK, esolm_step(context, &step, &done));
         CHECK(step.n_updates == cases[i].each && step.total >= LENGTH / cases[i].each);
         finish(context, tokens, LENGTH);
     }
     how.confidence = 4;
-    STATUS(INVALID, esolm_begin(context, &NOTHING, 1, &how));
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
     last_error_says("confidence 4");
     how.confidence = ESOLM_CONFIDENCE_MARGIN;
     how.threshold = NAN;
-    STATUS(INVALID, esolm_begin(context, &NOTHING, 1, &how));
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
     how.threshold = 0.5f, how.window = 0;
-    STATUS(INVALID, esolm_begin(context, &NOTHING, 1, &how));
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
     how.window = 4, how.alpha_0 = 0.5;
-    STATUS(INVALID, esolm_begin(context, &NOTHING, 1, &how));
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
     how.alpha_0 = 1, how.schedule = schedule, how.n_schedule = 1;
-    STATUS(INVALID, esolm_begin(context, &NOTHING, 1, &how));
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
     esolm_context_free(context);
 }
 
@@ -117,11 +117,11 @@ static void profiles(void)
     esolm_profile profile = {.struct_size = sizeof profile, .rest = 3};
     STATUS(OK, esolm_context_profile(context, &profile));
     CHECK(total(&profile) == 0 && profile.struct_size == sizeof profile);
-    esolm_generate_params how = wish();
-    STATUS(OK, esolm_generate(context, &NOTHING, 1, &how, NULL, NULL));
+    esolm_generate_params how = small_params();
+    STATUS(OK, esolm_generate(context, &EMPTY, 1, &how, NULL, NULL));
     STATUS(OK, esolm_context_profile(context, &profile));
     CHECK(profile.blocks > 0 && profile.attention > 0 && profile.vocabulary > 0 && profile.sampling > 0);
-    /* Seconds: not so many under valgrind, and more than a processor's cycle. */
+    /* Seconds: a plausible number, under valgrind too. */
     CHECK(total(&profile) > 1e-6 && total(&profile) < 600);
     STATUS(INVALID, esolm_context_profile(NULL, &profile));
     CHECK(total(&profile) == 0);

@@ -1,4 +1,4 @@
-/* Text to tokens and back: api_text MODEL. */
+/* Tokenizing, detokenizing and templates: api_text MODEL. */
 #include "api.h"
 
 static void tokenizing(void)
@@ -41,7 +41,7 @@ static void tokenizing(void)
 
 static void token_bytes(void)
 {
-    /* Bytes of two to four in a character, and none that is text. */
+    /* Characters of two to four bytes, and control characters. */
     const char text[] = "Zo\xc3\xab, \xe2\x82\xac 5 \xf0\x9f\x90\x9f!\n\t";
     uint32_t tokens[64];
     uint8_t bytes[64];
@@ -55,7 +55,7 @@ static void token_bytes(void)
     }
     CHECK(at == strlen(text) && memcmp(joined, text, at) == 0);
 
-    /* Every token has bytes, but the mask. */
+    /* Every token but the mask has bytes. */
     size_t empty = 0;
     for (uint32_t token = 0; token < info.vocab_size; token++)
         if (token != info.mask_token)

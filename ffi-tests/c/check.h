@@ -1,4 +1,4 @@
-/* Counts checks. Define main's last line as `return report();`. */
+/* Checks that are counted; main ends with `return report();`. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -26,11 +26,11 @@ static inline void check_status(esolm_status expected, esolm_status found, const
 {
     check(expected == found, what, line);
     if (expected != found)
-        printf("    %s instead of %s (%s)\n", esolm_status_text(found), esolm_status_text(expected),
+        printf("    expected %s, got %s (%s)\n", esolm_status_text(expected), esolm_status_text(found),
                esolm_last_error());
 }
 
-/* Runs the steps that are left, and reads the first sequence's tokens. */
+/* Runs the remaining steps, and copies the first sequence's tokens. */
 static inline void finish(esolm_context *context, uint32_t *tokens, size_t capacity)
 {
     int32_t done = 0;

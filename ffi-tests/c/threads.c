@@ -1,5 +1,5 @@
-/* One model, eight contexts in eight threads, contexts with threads of their own, and two threads at one context:
- * threads MODEL. */
+/* One model with eight contexts in eight threads, contexts with several threads each, and two threads that use one
+ * context: threads MODEL. */
 #include "check.h"
 
 #include <pthread.h>
@@ -17,7 +17,7 @@ static esolm_context_params limits(void)
     return (esolm_context_params){.struct_size = sizeof(esolm_context_params), .length = LENGTH, .threads = 1};
 }
 
-static esolm_generate_params wish(uint64_t seed)
+static esolm_generate_params small_params(uint64_t seed)
 {
     esolm_generate_params params;
     esolm_generate_params_init(&params, sizeof params);
@@ -36,21 +36,21 @@ struct job {
     char text[1024];
 };
 
-/* A whole life of a context. No CHECK in here: its counters are not for threads. */
+/* Makes a context, generates and frees it. No CHECK here: its counters are not atomic. */
 static void *work(void *argument)
 {
     struct job *job = argument;
-    esolm_context_params how_much = limits();
-    esolm_generate_params how = wish(job->seed);
+    esolm_context_params context_params = limits();
+    esolm_generate_params how = small_params(job->seed);
     esolm_context *context = NULL;
     uint32_t words[LENGTH];
     size_t n = 0;
-    how_much.threads = job->threads;
-    how_much.kernels = job->kernels;
+    context_params.threads = job->threads;
+    context_params.kernels = job->kernels;
     job->status = esolm_tokenize(model, "The", 3, words, LENGTH, &n);
     esolm_prompt prompt = {words, NULL, n};
     if (!job->status)
-        job->status = esolm_context_new(model, &how_much, &context);
+        job->status = esolm_context_new(model, &context_params, &context);
     if (!job->status)
         job->status = esolm_generate(context, &prompt, 1, &how, NULL, NULL);
     if (!job->status)
@@ -61,7 +61,7 @@ static void *work(void *argument)
     return NULL;
 }
 
-static void side_by_side(struct job *jobs, int n)
+static void run_in_parallel(struct job *jobs, int n)
 {
     pthread_t ids[THREADS];
     for (int i = 0; i < n; i++)
@@ -76,7 +76,7 @@ static void many_contexts(void)
     static struct job alone[2], jobs[THREADS];
     for (int i = 0; i < THREADS; i++)
         jobs[i] = (struct job){.seed = (uint64_t)i % 2, .threads = 1};
-    side_by_side(jobs, THREADS);
+    run_in_parallel(jobs, THREADS);
     for (int i = 0; i < 2; i++) {
         alone[i] = (struct job){.seed = (uint64_t)i, .threads = 1};
         work(&alone[i]);
@@ -90,9 +90,9 @@ static void many_contexts(void)
     }
 }
 
-/* How many threads a context has is not seen in what it writes, with either kernels. ggml's wait for one another by
- * spinning, which takes minutes under valgrind: with ESOLM_TEST_ONE_CORE set they are alone. */
-static void threads_of_their_own(void)
+/* The number of a context's threads does not change its tokens, with the own kernels and with ggml's. ggml's threads
+ * wait by spinning, which takes minutes under valgrind: with ESOLM_TEST_ONE_CORE set, ggml gets one thread. */
+static void threads_per_context(void)
 {
     enum { EACH = 3 };
     static struct job jobs[2 * EACH];
@@ -102,14 +102,14 @@ static void threads_of_their_own(void)
         jobs[i] = (struct job){.seed = 3, .threads = ggml && one_core ? 1 : (size_t)i % EACH + 1,
                                .kernels = ggml ? ESOLM_KERNELS_GGML : ESOLM_KERNELS_OWN};
     }
-    side_by_side(jobs, 2 * EACH);
+    run_in_parallel(jobs, 2 * EACH);
     for (int i = 0; i < 2 * EACH; i++) {
         STATUS(ESOLM_OK, jobs[i].status);
         CHECK(memcmp(jobs[i].tokens, jobs[i / EACH * EACH].tokens, sizeof jobs[i].tokens) == 0);
     }
 }
 
-/* The receiver of messages may change at any time, and models come and go beside it. */
+/* The log callback may be changed at any time, while other threads open and free models. */
 static void count_messages(int32_t level, const char *message, void *user_data)
 {
     if (level > 0 && message)
@@ -130,7 +130,7 @@ static void *open_and_close(void *path)
     return path;
 }
 
-static void models_come_and_go(char *path)
+static void models_in_threads(char *path)
 {
     static atomic_int messages[2];
     pthread_t ids[THREADS / 2];
@@ -147,11 +147,11 @@ static void models_come_and_go(char *path)
     }
 }
 
-/* Where the two threads at one context are: the step callback waits until the other thread has tried. */
+/* State of two threads that use one context: the step callback waits until the other thread has made its calls. */
 struct meeting {
     esolm_context *context;
     esolm_status status;
-    atomic_int running, tried;
+    atomic_int running, called;
 };
 
 static void wait_for(atomic_int *flag)
@@ -166,24 +166,24 @@ static int32_t hold(const esolm_step_info *step, void *user_data)
     struct meeting *meeting = user_data;
     (void)step;
     atomic_store(&meeting->running, 1);
-    wait_for(&meeting->tried);
+    wait_for(&meeting->called);
     return 0;
 }
 
 static void *generate(void *argument)
 {
     struct meeting *meeting = argument;
-    esolm_generate_params how = wish(1);
-    esolm_prompt nothing = {NULL, NULL, 0};
-    meeting->status = esolm_generate(meeting->context, &nothing, 1, &how, hold, meeting);
+    esolm_generate_params how = small_params(1);
+    esolm_prompt empty = {NULL, NULL, 0};
+    meeting->status = esolm_generate(meeting->context, &empty, 1, &how, hold, meeting);
     return NULL;
 }
 
 static void one_context(void)
 {
     struct meeting meeting = {.status = -1};
-    esolm_context_params how_much = limits();
-    esolm_prompt nothing = {NULL, NULL, 0};
+    esolm_context_params context_params = limits();
+    esolm_prompt empty = {NULL, NULL, 0};
     esolm_text_score score = {.struct_size = sizeof score};
     uint32_t tokens[LENGTH] = {0};
     double log_p;
@@ -191,15 +191,15 @@ static void one_context(void)
     size_t n;
     int32_t done;
     pthread_t id;
-    STATUS(ESOLM_OK, esolm_context_new(model, &how_much, &meeting.context));
+    STATUS(ESOLM_OK, esolm_context_new(model, &context_params, &meeting.context));
     if (pthread_create(&id, NULL, generate, &meeting))
         exit(1);
     wait_for(&meeting.running);
     STATUS(ESOLM_ERR_BUSY, esolm_step(meeting.context, NULL, &done));
-    STATUS(ESOLM_ERR_BUSY, esolm_begin(meeting.context, &nothing, 1, NULL));
-    STATUS(ESOLM_ERR_BUSY, esolm_generate(meeting.context, &nothing, 1, NULL, NULL, NULL));
+    STATUS(ESOLM_ERR_BUSY, esolm_begin(meeting.context, &empty, 1, NULL));
+    STATUS(ESOLM_ERR_BUSY, esolm_generate(meeting.context, &empty, 1, NULL, NULL, NULL));
     STATUS(ESOLM_ERR_BUSY, esolm_context_reset(meeting.context));
-    STATUS(ESOLM_ERR_BUSY, esolm_extend(meeting.context, &nothing, 1, NULL));
+    STATUS(ESOLM_ERR_BUSY, esolm_extend(meeting.context, &empty, 1, NULL));
     STATUS(ESOLM_ERR_BUSY, esolm_state_save(meeting.context, NULL, 0, &n));
     STATUS(ESOLM_ERR_BUSY, esolm_state_restore(meeting.context, tokens, 4));
     STATUS(ESOLM_ERR_BUSY, esolm_score_order(meeting.context, tokens, NULL, 0, 0, &log_p, 1));
@@ -207,24 +207,24 @@ static void one_context(void)
     STATUS(ESOLM_ERR_BUSY, esolm_score_text(meeting.context, tokens, 1, NULL, NULL, 0, &score, NULL, NULL));
     STATUS(ESOLM_ERR_BUSY, esolm_copy_tokens(meeting.context, 0, tokens, LENGTH, &n));
     STATUS(ESOLM_ERR_BUSY, esolm_copy_text(meeting.context, 0, text, sizeof text, &n));
-    atomic_store(&meeting.tried, 1);
+    atomic_store(&meeting.called, 1);
     pthread_join(id, NULL);
     STATUS(ESOLM_OK, meeting.status);
 
-    /* Cancelled by this thread while the other is inside. */
+    /* This thread cancels while the other is in esolm_generate. */
     atomic_store(&meeting.running, 0);
-    atomic_store(&meeting.tried, 0);
+    atomic_store(&meeting.called, 0);
     if (pthread_create(&id, NULL, generate, &meeting))
         exit(1);
     wait_for(&meeting.running);
     STATUS(ESOLM_OK, esolm_cancel(meeting.context));
-    atomic_store(&meeting.tried, 1);
+    atomic_store(&meeting.called, 1);
     pthread_join(id, NULL);
     STATUS(ESOLM_ERR_CANCELLED, meeting.status);
     esolm_context_free(meeting.context);
 }
 
-/* A cancel after a while, by another thread. */
+/* A cancel by another thread, after a delay. */
 struct late_cancel {
     esolm_context *context;
     struct timespec delay;
@@ -253,25 +253,25 @@ static int32_t count(const esolm_step_info *step, void *user_data)
     return 0;
 }
 
-/* Whenever a cancel comes, it is not lost, and what is taken up again ends as if it had not been. */
+/* A cancel at any time is not lost, and a generation that is continued after it writes the same tokens. */
 static void cancels_at_any_time(void)
 {
     enum { TIMES = 12 };
     esolm_context *context = NULL;
-    esolm_context_params how_much = limits();
-    esolm_generate_params how = wish(5);
-    esolm_prompt nothing = {NULL, NULL, 0};
+    esolm_context_params context_params = limits();
+    esolm_generate_params how = small_params(5);
+    esolm_prompt empty = {NULL, NULL, 0};
     uint32_t whole[LENGTH] = {0}, tokens[LENGTH];
     size_t all = 0, n = 0;
-    how_much.threads = 0; /* one per core, so that a cancel meets them at work */
-    STATUS(ESOLM_OK, esolm_context_new(model, &how_much, &context));
+    context_params.threads = 0; /* one per core, so that a cancel arrives while they compute */
+    STATUS(ESOLM_OK, esolm_context_new(model, &context_params, &context));
     double began = seconds();
-    STATUS(ESOLM_OK, esolm_generate(context, &nothing, 1, &how, count, &all));
+    STATUS(ESOLM_OK, esolm_generate(context, &empty, 1, &how, count, &all));
     const double took = seconds() - began;
     STATUS(ESOLM_OK, esolm_copy_tokens(context, 0, whole, LENGTH, &n));
 
     for (int time = 0; time < TIMES; time++) {
-        /* From before the first step to well after the last one. */
+        /* The delays: from before the first step to after the last one. */
         const double delay = took * 1.5 * time / (TIMES - 1);
         struct late_cancel late = {context, {(time_t)delay, (long)((delay - (double)(time_t)delay) * 1e9)}, -1};
         size_t steps = 0;
@@ -281,22 +281,22 @@ static void cancels_at_any_time(void)
             cancel_late(&late); /* before the call */
         else if (pthread_create(&id, NULL, cancel_late, &late))
             exit(1);
-        esolm_status status = esolm_generate(context, &nothing, 1, &how, count, &steps);
+        esolm_status status = esolm_generate(context, &empty, 1, &how, count, &steps);
         if (time > 0)
             pthread_join(id, NULL);
         STATUS(ESOLM_OK, late.status);
         CHECK(status == ESOLM_ERR_CANCELLED || (status == ESOLM_OK && steps == all));
         CHECK(time > 0 || (status == ESOLM_ERR_CANCELLED && steps == 0));
-        /* Cancelled it stays; that nothing is left to do, or was ever begun, is still said. */
+        /* The context stays cancelled; but a step of a generation that is finished or was not begun still says so. */
         const int begun = esolm_copy_tokens(context, 0, tokens, LENGTH, &n) == ESOLM_OK;
         const int idle = status == ESOLM_OK || !begun;
         int32_t done = 7;
         STATUS(idle ? ESOLM_OK : ESOLM_ERR_CANCELLED, esolm_step(context, NULL, &done));
         CHECK(done == idle && (begun || steps == 0));
-        STATUS(ESOLM_ERR_CANCELLED, esolm_begin(context, &nothing, 1, &how));
+        STATUS(ESOLM_ERR_CANCELLED, esolm_begin(context, &empty, 1, &how));
         STATUS(ESOLM_OK, esolm_cancel_reset(context));
         if (!begun)
-            STATUS(ESOLM_OK, esolm_begin(context, &nothing, 1, &how));
+            STATUS(ESOLM_OK, esolm_begin(context, &empty, 1, &how));
         finish(context, tokens, LENGTH);
         CHECK(memcmp(tokens, whole, sizeof whole) == 0);
     }
@@ -309,8 +309,8 @@ int main(int argc, char **argv)
         return 2;
     STATUS(ESOLM_OK, esolm_model_open(argv[1], NULL, &model));
     many_contexts();
-    threads_of_their_own();
-    models_come_and_go(argv[1]);
+    threads_per_context();
+    models_in_threads(argv[1]);
     one_context();
     cancels_at_any_time();
     esolm_model_free(model);

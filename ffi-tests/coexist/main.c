@@ -1,4 +1,5 @@
-/* esolm beside a second ggml, with llama.cpp or whisper.cpp, and a second Rust library, all static: coexist MODEL. */
+/* Uses esolm, llama.cpp or whisper.cpp with a ggml of its own, and another Rust library in one program, all linked
+ * statically: coexist MODEL. */
 #include "check.h"
 
 #include <ggml-cpu.h>
@@ -19,7 +20,7 @@ static void other_log(enum ggml_log_level level, const char *text, void *user_da
     other_messages++;
 }
 
-/* The other library starts, and says what is wrong with a file that is not there. */
+/* llama.cpp or whisper.cpp starts, and reports a missing file to its own log. */
 static void other_library(void)
 {
 #ifdef WITH_WHISPER
@@ -53,7 +54,7 @@ static float other_ggml(void)
     return result;
 }
 
-/* A step's callback: the others run, and unwind, while functions of esolm are on the stack. */
+/* A step callback: the other libraries run, and a Rust panic unwinds, while functions of esolm are on the stack. */
 static int32_t others_in_between(const esolm_step_info *info, void *calls)
 {
     (void)info;
@@ -64,7 +65,7 @@ static int32_t others_in_between(const esolm_step_info *info, void *calls)
     return 0;
 }
 
-/* The result is the same however often, and whatever runs in between. */
+/* Generates 16 tokens; the result is always the same, whatever runs in between. */
 static void generate(const esolm_model *model, uint32_t tokens[16])
 {
     esolm_context_params limits = {.struct_size = sizeof limits, .length = 16, .threads = 2};
@@ -98,7 +99,7 @@ int main(int argc, char **argv)
     generate(model, again);
     CHECK(memcmp(first, again, sizeof first) == 0);
     esolm_model_free(model);
-    CHECK(other_messages == before); /* esolm's ggml is not this one */
+    CHECK(other_messages == before); /* esolm does not log through the other ggml */
 #ifndef WITH_WHISPER
     llama_backend_free();
 #endif

@@ -1,8 +1,8 @@
-//! Another Rust library in the same program, with a runtime of its own: threads, a panic that is caught, allocations.
+//! Another static Rust library in the same program, with its own copy of std: threads, a caught panic, allocations.
 
 use std::panic::catch_unwind;
 
-/// 1 + 2 + .. + n, summed by a thread; -1 for 0, by way of a panic that is caught, -2 if it was not.
+/// 1 + 2 + .. + n, computed in a thread. 0 panics: -1 if the panic was caught, -2 if it was not.
 #[unsafe(no_mangle)]
 pub extern "C" fn second_sum(n: u32) -> i64 {
     let sum = std::thread::spawn(move || catch_unwind(|| sum(n)).unwrap_or(-1));

@@ -1,4 +1,4 @@
-/* A program of somebody else: app MODEL writes a few words. */
+/* A program outside of esolm's tree, which generates 16 tokens: app MODEL. */
 #include <esolm.h>
 
 #include <stdio.h>

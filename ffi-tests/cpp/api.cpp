@@ -1,4 +1,4 @@
-/* What esolm.hpp adds to esolm.h, with and without exceptions: api MODEL. */
+/* The C++ wrapper, with and without exceptions: api MODEL. */
 #include "../c/check.h"
 #include "esolm.hpp"
 
@@ -10,7 +10,7 @@
 static_assert(!std::is_copy_constructible_v<esolm::Model> && !std::is_copy_assignable_v<esolm::Context>);
 static_assert(std::is_nothrow_move_constructible_v<esolm::Model> && std::is_nothrow_move_assignable_v<esolm::Context>);
 
-/* The same test in both modes: `take` is the value of a call that works, `status_of` how a call ends. */
+/* The same tests for both modes: `take` is the value of a successful call, `status_of` the status of any call. */
 #ifndef ESOLM_NO_EXCEPTIONS
 template <class T> T take(T value) { return value; }
 template <class F> esolm_status status_of(F &&call)
@@ -101,7 +101,7 @@ static void generations(const esolm::Model &model)
     }
     CHECK(written == 64 - 2 * words.size() && take(context.tokens(0)) == once);
 
-    /* In memory of one's own. */
+    /* In memory that the caller provides. */
     std::size_t size = take(esolm::Context::arena_size(model, limits));
     CHECK(take(esolm::Context::memory_use(model, limits)).arena == size);
     std::vector<unsigned char> memory(size + ESOLM_ARENA_ALIGNMENT);
@@ -115,7 +115,7 @@ static void generations(const esolm::Model &model)
     CHECK(take(inside.tokens(0)) == once);
 }
 
-static void watching(const esolm::Model &model)
+static void step_callbacks(const esolm::Model &model)
 {
     esolm::ContextParams limits;
     limits.length = 32;
@@ -130,7 +130,7 @@ static void watching(const esolm::Model &model)
     })));
     CHECK(calls > 2);
     CHECK(!take(context.generate(esolm_prompt{}, how, [&](const esolm::Step &step) { return step.index < 1; })));
-    CHECK(bool(take(context.step()))); /* it goes on */
+    CHECK(bool(take(context.step()))); /* a stopped generation can be continued */
     STATUS(ESOLM_ERR_CANCELLED, status_of([&] {
                return context.generate(esolm_prompt{}, how, [&](const esolm::Step &) {
                    context.cancel();
@@ -168,14 +168,14 @@ static void logits(const esolm::Model &model)
     limits.length = 32;
     limits.threads = 1;
     const auto info = take(model.info());
-    const auto nothing = esolm::prompt(esolm::Template{});
+    const auto empty = esolm::prompt(esolm::Template{});
     esolm::GenerateParams plain;
     plain.steps = 6;
     esolm::Context made = take(esolm::Context::make(model, limits));
-    STATUS(ESOLM_OK, status_of([&] { return made.generate(nothing, plain); }));
+    STATUS(ESOLM_OK, status_of([&] { return made.generate(empty, plain); }));
     const auto expected = take(made.tokens());
 
-    /* Looking changes nothing. */
+    /* A callback that only reads changes nothing. */
     std::size_t calls = 0;
     esolm::GenerateParams how = plain;
     how.on_logits = [&](const esolm_choice &choice, esolm::Span<float> logits) {
@@ -183,10 +183,10 @@ static void logits(const esolm::Model &model)
                  logits[info.mask_token] == -INFINITY && logits[5] == choice.model_logits[5];
         return true;
     };
-    STATUS(ESOLM_OK, status_of([&] { return made.generate(nothing, how); }));
+    STATUS(ESOLM_OK, status_of([&] { return made.generate(empty, how); }));
     CHECK(calls == 32 && take(made.tokens()) == expected);
 
-    /* Steering does, by a copy that the context keeps, wherever it goes. */
+    /* A callback that edits does. The context keeps a copy of it, and takes it along when it is moved. */
     std::weak_ptr<int> kept;
     {
         auto first = std::make_shared<int>(30);
@@ -198,34 +198,34 @@ static void logits(const esolm::Model &model)
                     logits[token] = -INFINITY;
             return true;
         };
-        STATUS(ESOLM_OK, status_of([&] { return made.begin(nothing, mine); }));
+        STATUS(ESOLM_OK, status_of([&] { return made.begin(empty, mine); }));
     }
     esolm::Context context = std::move(made);
     how.steps = 0;
-    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.begin(nothing, how); }));
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.begin(empty, how); }));
     how.steps = 6;
     while (take(context.step())) {
     }
-    const auto steered = take(context.tokens());
-    for (std::size_t i = 0; i < steered.size(); i++)
-        CHECK(steered[i] == 30 + i % 2);
+    const auto edited = take(context.tokens());
+    for (std::size_t i = 0; i < edited.size(); i++)
+        CHECK(edited[i] == 30 + i % 2);
 
-    /* It goes with its generation. */
+    /* The copy is freed with its generation. */
     CHECK(!kept.expired());
-    STATUS(ESOLM_OK, status_of([&] { return context.generate(nothing, plain); }));
+    STATUS(ESOLM_OK, status_of([&] { return context.generate(empty, plain); }));
     CHECK(kept.expired() && take(context.tokens()) == expected);
     auto held = std::make_shared<int>(0);
     how.on_logits = [held](const esolm_choice &, esolm::Span<float>) { return true; };
-    STATUS(ESOLM_OK, status_of([&] { return context.begin(nothing, how); }));
+    STATUS(ESOLM_OK, status_of([&] { return context.begin(empty, how); }));
     how.on_logits = nullptr;
     CHECK(held.use_count() == 2);
     STATUS(ESOLM_OK, status_of([&] { return context.reset(); }));
     CHECK(held.use_count() == 1);
 
-    /* What it stops can be taken up again. */
+    /* A generation that it has stopped can be continued. */
     calls = 0;
     how.on_logits = [&](const esolm_choice &, esolm::Span<float>) { return ++calls != 5; };
-    STATUS(ESOLM_ERR_CANCELLED, status_of([&] { return context.generate(nothing, how); }));
+    STATUS(ESOLM_ERR_CANCELLED, status_of([&] { return context.generate(empty, how); }));
     while (take(context.step())) {
     }
     CHECK(take(context.tokens()) == expected && calls > 32);
@@ -234,7 +234,7 @@ static void logits(const esolm::Model &model)
     how.on_logits = [&](const esolm_choice &, esolm::Span<float>) { return ++calls == 5 ? throw 42 : true; };
     int caught = 0;
     try {
-        context.generate(nothing, how);
+        context.generate(empty, how);
     } catch (int number) {
         caught = number;
     }
@@ -244,15 +244,15 @@ static void logits(const esolm::Model &model)
     CHECK(take(context.tokens()) == expected);
 #endif
 
-    /* The C way is still there. */
+    /* The callback of the C interface works too. */
     int times = 0;
     plain.logits = only_thirty;
     plain.logits_data = &times;
-    STATUS(ESOLM_OK, status_of([&] { return context.generate(nothing, plain); }));
+    STATUS(ESOLM_OK, status_of([&] { return context.generate(empty, plain); }));
     CHECK(times == 32 && take(context.tokens()) == std::vector<std::uint32_t>(32, 30));
 }
 
-/* Holes, an order, a rule, and log-probabilities. */
+/* A template, an order, a constraint, and log-probabilities. */
 static void requests(const esolm::Model &model)
 {
     esolm::ContextParams limits;
@@ -266,17 +266,17 @@ static void requests(const esolm::Model &model)
         hole++;
     const std::vector<std::uint32_t> only = {30};
     const esolm_allowed allowed = {hole, 0, only.data(), 1};
-    esolm_constraints rule{};
-    rule.struct_size = sizeof rule;
-    const esolm_constraints *rules[] = {&rule};
+    esolm_constraints constraint{};
+    constraint.struct_size = sizeof constraint;
+    const esolm_constraints *constraints[] = {&constraint};
     esolm::GenerateParams how;
     how.length = known.length;
     how.order = ESOLM_ORDER_LEFT_TO_RIGHT;
     how.alpha_0 = 0;
     how.log_probs = 1;
-    rule.allowed = &allowed;
-    rule.n_allowed = 1;
-    how.constraints = rules;
+    constraint.allowed = &allowed;
+    constraint.n_allowed = 1;
+    how.constraints = constraints;
     how.n_constraints = 1;
     STATUS(ESOLM_OK, status_of([&] { return context.begin(esolm::prompt(known), how); }));
     std::size_t numbers = 0;
@@ -351,7 +351,7 @@ static void messages(const esolm::Model &model)
             list.push_back(std::to_string(level) + ": " + std::string(message));
         };
     };
-    /* What goes with a function may have a last word, for the next one. */
+    /* The destructor of the old function's captures may cause a message: the new function gets it. */
     std::shared_ptr<int> word(new int, [&](int *number) {
         delete number;
         restored();
@@ -384,7 +384,7 @@ int main(int argc, char **argv)
     handles(argv[1]);
     esolm::Model model = take(esolm::Model::open(argv[1]));
     generations(model);
-    watching(model);
+    step_callbacks(model);
     logits(model);
     requests(model);
     scores(model);

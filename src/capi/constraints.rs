@@ -4,8 +4,8 @@ use std::ptr::null;
 
 use super::args;
 use super::params::SizedStruct;
-use crate::constraint::Constraints;
 use crate::error::{Error, Result};
+use crate::sample::Constraints;
 
 /// A position, and the tokens of which one has to be there. This struct will not change.
 #[repr(C)]

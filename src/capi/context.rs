@@ -9,12 +9,12 @@ use super::params::SizedStruct;
 use super::request::LogitsFunction;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
-use crate::context::{CancelToken, Context, ContextParams, Kernels};
+use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::ggml::{ALIGNMENT, Memory};
-use crate::kv_cache::KvType;
+use crate::forward::{CancelToken, ContextParams, Kernels, KvType};
+use crate::generate::Prompt;
+use crate::memory::{ALIGNMENT, Arena};
 use crate::model::Model;
-use crate::request::Prompt;
 
 /// A context: memory and threads for generating from a model. Made by esolm_context_new or
 /// esolm_context_new_in, freed by esolm_context_free. One call at a time may use it (others return
@@ -173,7 +173,7 @@ unsafe fn make(
     model: *const esolm_model,
     params: *const esolm_context_params,
     out: *mut *mut esolm_context,
-    arena: impl FnOnce(usize) -> Result<Memory>,
+    arena: impl FnOnce(usize) -> Result<Arena>,
 ) -> Result<()> {
     // SAFETY: what the caller promises.
     let (out, handle, params) = unsafe {
@@ -198,7 +198,7 @@ pub unsafe extern "C" fn esolm_context_new(
     out: *mut *mut esolm_context,
 ) -> esolm_status {
     // SAFETY: the caller's pointers are NULL or valid.
-    wrap(|| unsafe { make(model, params, out, Memory::allocate) })
+    wrap(|| unsafe { make(model, params, out, Arena::allocate) })
 }
 
 /// Makes a context in the caller's memory: size bytes at arena, aligned to ESOLM_ARENA_ALIGNMENT, at least as
@@ -220,7 +220,7 @@ pub unsafe extern "C" fn esolm_context_new_in(
             return Err(Error::BufferTooSmall { given: size, needed });
         }
         // SAFETY: the caller gives these bytes to the context until it is freed.
-        unsafe { Memory::borrow(arena, needed) }
+        unsafe { Arena::borrow(arena, needed) }
     };
     // SAFETY: the caller's pointers are NULL or valid.
     wrap(|| unsafe { make(model, params, out, borrow) })

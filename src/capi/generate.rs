@@ -10,8 +10,8 @@ use super::status::{esolm_status, wrap};
 use super::{args, request};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::request::{GenerateParams, Prompt};
-use crate::step::{Step, Update};
+use crate::generate::{GenerateParams, Prompt};
+use crate::generate::{Step, Update};
 
 /// A token that a step wrote. This struct will not change.
 #[repr(C)]

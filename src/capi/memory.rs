@@ -7,7 +7,8 @@ use super::model::{esolm_model, esolm_model_params, with_options};
 use super::params::SizedStruct;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
-use crate::context::{Context, MemoryUse};
+use crate::context::Context;
+use crate::forward::MemoryUse;
 
 /// Where memory goes, in bytes. Set struct_size before a call that fills it.
 #[repr(C)]

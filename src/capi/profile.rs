@@ -5,7 +5,7 @@ use super::params::SizedStruct;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
 use crate::error::Error;
-use crate::profile::Profile;
+use crate::forward::Profile;
 
 /// The time of a generation's steps so far, in seconds, by what it was spent on; waiting for other threads counts as what
 /// they do. Set struct_size before esolm_context_profile.

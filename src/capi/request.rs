@@ -9,13 +9,13 @@ use super::constraints::esolm_constraints;
 use super::params::SizedStruct;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
-use crate::adaptive::{Adaptive, Confidence};
 use crate::error::{Error, Result};
-use crate::order::Order;
-use crate::request::{GenerateParams, Prompt};
-use crate::sampler::Sampling;
-use crate::schedule::Schedule;
-use crate::step::Choice;
+use crate::generate::{GenerateParams, Prompt};
+use crate::plan::Order;
+use crate::plan::Schedule;
+use crate::plan::{Adaptive, Confidence};
+use crate::sample::Choice;
+use crate::sample::Sampling;
 
 /// The known tokens of one sequence. This struct will not change.
 #[repr(C)]

@@ -7,9 +7,9 @@ use super::context::{State, esolm_context};
 use super::params::SizedStruct;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
-use crate::bound::ScoreParams;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::score::ScoreParams;
 
 /// How a text is scored. Set by esolm_score_params_init.
 #[repr(C)]

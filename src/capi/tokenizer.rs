@@ -6,7 +6,7 @@ use super::args;
 use super::model::esolm_model;
 use super::status::{esolm_status, wrap};
 use crate::error::Error;
-use crate::template::Template;
+use crate::generate::Template;
 
 /// Makes tokens of text_len bytes of UTF-8.
 ///

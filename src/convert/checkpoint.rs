@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::Weights;
 use super::lightning;
+use super::options::Weights;
 use super::pickle::{Node, NodeId, Pickle};
 use super::source::{Dtype, Source, SourceTensor};
 use crate::error::{Error, Result};

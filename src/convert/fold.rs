@@ -8,8 +8,8 @@
 use std::collections::HashMap;
 
 use super::source::Source;
-use crate::config::{Config, Variant};
 use crate::error::Result;
+use crate::model::{Config, Variant};
 
 /// How a tensor of the file comes from the source's.
 #[derive(Debug)]

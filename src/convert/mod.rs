@@ -4,21 +4,15 @@
 //! and `model.safetensors` with its `config.json` (`safetensors`). Both become a `source`; `settings` works out
 //! the hyperparameters, `fold` what becomes of each tensor, and the weights stream through, one tensor in
 //! memory at a time, into an output that gets its name when it is whole.
-//!
-//! `policy` says which type each tensor gets and `pack` packs it; `quantize` does the same to a file that is GGUF
-//! already. `imatrix` finds out what each column of a matrix is worth, `importance` is the file that says so.
 
 mod checkpoint;
 mod fold;
-mod imatrix;
-mod importance;
 mod lightning;
-mod pack;
+mod options;
 mod pickle;
-mod policy;
-mod quantize;
 mod safetensors;
 mod settings;
+mod small_file;
 mod source;
 mod tokenizer;
 
@@ -26,126 +20,21 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, TOKENIZER_KEY, Variant};
+use crate::atomic_file::{PendingFile, refuse_input_as_output};
 use crate::error::{Error, Result};
-use crate::gguf::{TensorType, Value, Writer};
-use crate::output::PendingFile;
+use crate::forward::count_threads;
+use crate::gguf::{Value, Writer};
+use crate::model::TOKENIZER_KEY;
+use crate::quantize::{Importance, Packing, QUANTIZATION_VERSION};
 use fold::Recipe;
-pub use imatrix::{ImatrixOptions, Observation, imatrix, observe_text};
-use importance::Importance;
-use pack::Packing;
-pub use policy::{Policy, QuantConfig, Rule};
-pub use quantize::{QuantizeOptions, QuantizeReport, quantize};
 use source::Source;
 
-/// Longest `config.json` or `tokenizer.json` that is read.
-const MAX_SMALL_FILE: u64 = 64 << 20;
-/// `general.quantization_version`: the blocks' layout, ggml's `GGML_QNT_VERSION`.
-const QUANTIZATION_VERSION: u32 = 2;
-
-/// What to convert, and how.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// A `tokenizer.json` to put into the file instead of the one that comes with the weights.
-    pub tokenizer: Option<PathBuf>,
-    /// The type of the matrices. Vectors (norms, biases) are always f32.
-    pub tensor_type: TensorType,
-    /// Exact types of some matrices, by name; the last rule that matches holds. Without one, a matrix has
-    /// what [`Policy::new`] says.
-    pub rules: Vec<Rule>,
-    /// A file of `esolm imatrix`: which columns of which matrix matter most.
-    pub importance: Option<PathBuf>,
-    /// Threads that pack; 0 takes one per core. The output does not depend on it.
-    pub threads: usize,
-    /// Takes the weights of the last training step instead of their moving average (EMA).
-    pub raw_weights: bool,
-    /// The variant, where the configuration does not say it.
-    pub variant: Option<Variant>,
-    /// The number of attention heads, where neither configuration nor tensors say it.
-    pub head_count: Option<usize>,
-    /// The longest sequence, where the configuration does not say it.
-    pub context_length: Option<usize>,
-    /// The token that begins a text, if neither configuration nor tokenizer says so.
-    pub bos_token_id: Option<u32>,
-    /// `general.name`; `None` takes the output's file name without its ending and type.
-    pub name: Option<String>,
-    /// Replaces an output that exists.
-    pub force: bool,
-}
-
-impl Default for Options {
-    /// f32, averaged weights, everything else as the input says.
-    fn default() -> Self {
-        Self {
-            tokenizer: None,
-            tensor_type: TensorType::F32,
-            rules: Vec::new(),
-            importance: None,
-            threads: 0,
-            raw_weights: false,
-            variant: None,
-            head_count: None,
-            context_length: None,
-            bos_token_id: None,
-            name: None,
-            force: false,
-        }
-    }
-}
-
-/// Which of a checkpoint's weights were converted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weights {
-    /// The moving average of a training checkpoint.
-    Ema,
-    /// The last step's weights of a training checkpoint.
-    Raw,
-    /// The only ones there are: a published file has one set.
-    AsStored,
-}
-
-/// Where the tokenizer in the file came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenizerSource {
-    /// [`Options::tokenizer`].
-    Given,
-    /// The checkpoint's hyperparameters.
-    Embedded,
-    /// `tokenizer.json` beside the weights.
-    Beside,
-    /// The file has no tokenizer.
-    None,
-}
-
-/// What was converted.
-#[derive(Debug, Clone)]
-pub struct Report {
-    /// The hyperparameters in the file.
-    pub config: Config,
-    /// Number of weights in the file.
-    pub parameters: u64,
-    /// Size of the file.
-    pub bytes: u64,
-    /// Which weights were taken.
-    pub weights: Weights,
-    /// Where the tokenizer came from.
-    pub tokenizer: TokenizerSource,
-    /// What else a person should know, one sentence each.
-    pub notes: Vec<String>,
-}
-
-/// How far a conversion is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Tensors written.
-    pub tensors: usize,
-    /// Tensors in the file.
-    pub total_tensors: usize,
-    /// Bytes of tensors written.
-    pub bytes: u64,
-    /// Bytes of tensors in the file.
-    pub total_bytes: u64,
-}
+pub use crate::quantize::{
+    ImatrixOptions, Observation, QuantConfig, QuantizeOptions, QuantizeReport, Rule, imatrix, observe_text,
+    quantize,
+};
+pub use crate::quantize::{Policy, Progress};
+pub use options::{Options, Report, TokenizerSource, Weights};
 
 /// Converts `input`, a Lightning checkpoint, a safetensors file or a directory with `model.safetensors`, to the
 /// GGUF file `output`. `progress` is called after each tensor.
@@ -169,7 +58,7 @@ pub fn convert(
     for file in beside.iter().chain([&weights]).chain(given) {
         refuse_input_as_output(file, output)?;
     }
-    let threads = pack::count_threads(options.threads)?;
+    let threads = count_threads(options.threads)?;
     let pending = PendingFile::create(output, options.force)?;
     let mut source = open(&weights, options)?;
     let mut vocabulary = tokenizer::find(&mut source, options)?;
@@ -323,27 +212,4 @@ fn model_name(output: &Path, options: &Options) -> String {
     let stem = output.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
     let ending = format!("-{}", options.tensor_type.name());
     stem.strip_suffix(&ending).map(str::to_owned).unwrap_or(stem)
-}
-
-/// Reads a configuration or tokenizer whole, unless it is absurdly large.
-fn read_small(path: &Path) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let mut bytes = Vec::new();
-    file.take(MAX_SMALL_FILE + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
-    if bytes.len() as u64 > MAX_SMALL_FILE {
-        let what =
-            format!("more than {} MiB is too long for JSON that describes a model", MAX_SMALL_FILE >> 20);
-        return Err(Error::bad_file(path.display().to_string(), what));
-    }
-    Ok(bytes)
-}
-
-/// Stops `force` from replacing what is read, also through a link.
-fn refuse_input_as_output(input: &Path, output: &Path) -> Result<()> {
-    match (input.canonicalize(), output.canonicalize()) {
-        (Ok(input), Ok(output)) if input == output => {
-            Err(Error::invalid(format!("{} is both input and output", output.display())))
-        }
-        _ => Ok(()),
-    }
 }

@@ -7,8 +7,9 @@ use std::path::Path;
 use safetensors::tensor::{Dtype as StoredDtype, Metadata};
 use serde_json::Value;
 
+use super::options::Weights;
+use super::small_file::read_small;
 use super::source::{Dtype, FoundTokenizer, Source, SourceTensor};
-use super::{Weights, read_small};
 use crate::error::{Error, Result};
 
 /// Longest header that is read. A tensor takes about 120 bytes in it.

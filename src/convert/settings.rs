@@ -6,11 +6,11 @@
 
 use serde_json::Value;
 
-use super::Options;
+use super::options::Options;
 use super::source::Source;
 use super::tokenizer::Vocabulary;
-use crate::config::{Config, Variant};
 use crate::error::{Error, Result};
+use crate::model::{Config, Variant};
 
 /// What every LayerNorm of the reference uses.
 const LAYER_NORM_EPSILON: f32 = 1e-5;

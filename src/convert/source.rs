@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::Weights;
+use super::options::Weights;
 use crate::error::{Error, Result};
 
 /// Bytes that are read and converted at a time.

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::options::{Options, TokenizerSource, Weights};
+use super::small_file::read_small;
 use super::source::Source;
-use super::{Options, TokenizerSource, Weights, read_small};
 use crate::error::{Error, Result};
 
 /// The token that ends a text in GPT-2's vocabulary and those modelled after it.

@@ -10,18 +10,18 @@ use super::graph::Graph;
 use crate::error::{Error, Result};
 
 /// Most threads that ggml manages.
-const MAX_THREADS: usize = 512;
+pub(crate) const MAX_THREADS: usize = 512;
 
 /// A device with whatever it needs to run graphs: threads of its own on the CPU, a stream on a GPU.
 #[derive(Debug)]
 pub(crate) struct Backend {
     device: Device,
     threads: usize,
-    engine: Engine,
+    engine: Executor,
 }
 
 #[derive(Debug)]
-enum Engine {
+enum Executor {
     /// The CPU is driven through its own interface, so that its working memory is in the caller's arena and
     /// a cancel token acts inside a graph.
     Cpu(NonNull<ggml_sys::ggml_threadpool>),
@@ -32,13 +32,12 @@ enum Engine {
 unsafe impl Send for Backend {}
 
 impl Backend {
-    /// Starts `device`. `threads` is for the CPU: its threads wait, without spinning for long, until the
-    /// backend is dropped. 0 takes one per core.
+    /// Starts `device`. `threads`, 1 to [`MAX_THREADS`], is for the CPU: its threads wait, without spinning for long,
+    /// until the backend is dropped.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for too many threads; [`Error::Device`] if the device does not start.
+    /// [`Error::Device`] if the device does not start.
     pub(crate) fn new(device: Device, threads: usize) -> Result<Self> {
-        let threads = count_threads(threads)?;
         let failed = || Error::Device(format!("device {} could not be started", device.name()));
         let engine = if in_host_memory(device) {
             // SAFETY: the parameters are ggml's own defaults for this number of threads.
@@ -46,11 +45,11 @@ impl Backend {
                 let mut params = ggml_sys::ggml_threadpool_params_default(threads as i32);
                 ggml_sys::ggml_threadpool_new(&mut params)
             };
-            Engine::Cpu(NonNull::new(pool).ok_or_else(failed)?)
+            Executor::Cpu(NonNull::new(pool).ok_or_else(failed)?)
         } else {
             // SAFETY: the device is valid; no parameters are given.
             let backend = unsafe { ggml_sys::ggml_backend_dev_init(device.as_ptr(), std::ptr::null()) };
-            Engine::Other(NonNull::new(backend).ok_or_else(failed)?)
+            Executor::Other(NonNull::new(backend).ok_or_else(failed)?)
         };
         Ok(Self { device, threads, engine })
     }
@@ -126,7 +125,7 @@ impl Backend {
             unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)
         }
         let status = match self.engine {
-            Engine::Cpu(pool) => {
+            Executor::Cpu(pool) => {
                 // SAFETY: the graph is complete, and the pool has that many threads.
                 let mut plan =
                     unsafe { ggml_sys::ggml_graph_plan(graph.as_ptr(), self.threads as i32, pool.as_ptr()) };
@@ -144,7 +143,7 @@ impl Backend {
                 unsafe { ggml_sys::ggml_graph_compute(graph.as_ptr(), &mut plan) }
             }
             // SAFETY: every tensor of the graph has memory on this device.
-            Engine::Other(backend) => unsafe {
+            Executor::Other(backend) => unsafe {
                 ggml_sys::ggml_backend_graph_compute(backend.as_ptr(), graph.as_ptr())
             },
         };
@@ -163,28 +162,15 @@ impl Drop for Backend {
     fn drop(&mut self) {
         match self.engine {
             // SAFETY: no graph runs, since computing borrows the backend.
-            Engine::Cpu(pool) => unsafe { ggml_sys::ggml_threadpool_free(pool.as_ptr()) },
+            Executor::Cpu(pool) => unsafe { ggml_sys::ggml_threadpool_free(pool.as_ptr()) },
             // SAFETY: as above.
-            Engine::Other(backend) => unsafe { ggml_sys::ggml_backend_free(backend.as_ptr()) },
+            Executor::Other(backend) => unsafe { ggml_sys::ggml_backend_free(backend.as_ptr()) },
         }
     }
 }
 
 /// Bytes of working memory that the CPU needs for `graph` with `threads` threads.
-pub(super) fn work_size(graph: &Graph<'_>, threads: usize) -> Result<usize> {
-    let threads = count_threads(threads)?;
+pub(super) fn work_size(graph: &Graph<'_>, threads: usize) -> usize {
     // SAFETY: the graph is complete; planning reads shapes only, and needs no threads.
-    Ok(unsafe { ggml_sys::ggml_graph_plan(graph.as_ptr(), threads as i32, std::ptr::null_mut()) }.work_size)
-}
-
-/// `threads`, or one per core for 0.
-///
-/// # Errors
-/// [`Error::InvalidArgument`] for too many.
-pub(crate) fn count_threads(threads: usize) -> Result<usize> {
-    match threads {
-        0 => Ok(std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)),
-        1..=MAX_THREADS => Ok(threads),
-        _ => Err(Error::invalid(format!("{threads} threads; at most {MAX_THREADS}"))),
-    }
+    unsafe { ggml_sys::ggml_graph_plan(graph.as_ptr(), threads as i32, std::ptr::null_mut()) }.work_size
 }

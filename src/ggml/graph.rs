@@ -8,15 +8,7 @@ use ggml_sys::{ggml_context, ggml_tensor};
 use super::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::gguf::{TensorInfo, TensorType};
-
-/// A part of a workspace's computing memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Region {
-    /// Bytes from the start.
-    pub(crate) offset: usize,
-    /// Bytes that the part is long.
-    pub(crate) len: usize,
-}
+use crate::memory::Region;
 
 /// A tensor of a graph: a weight, an input, or an operation's result.
 #[derive(Debug, Clone, Copy)]

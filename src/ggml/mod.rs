@@ -1,4 +1,4 @@
-//! The only wrapper around ggml, and with the C boundary the only unsafe code.
+//! The safe wrapper around ggml.
 //!
 //! ggml ends the process when it is misused, so everything here checks shapes, types, sizes and indices first
 //! and answers with an error. Nothing of ggml's own types shows in this module's public items.
@@ -12,7 +12,6 @@ mod backend;
 mod buffer;
 mod device;
 mod graph;
-mod memory;
 #[cfg(feature = "convert")]
 mod observe;
 mod operations;
@@ -20,15 +19,13 @@ mod quantize;
 mod weights;
 mod workspace;
 
-pub(crate) use backend::{Backend, count_threads};
+pub(crate) use backend::{Backend, MAX_THREADS};
 pub(crate) use buffer::in_host_memory;
 pub use device::{Device, DeviceInfo, DeviceKind, devices};
-pub(crate) use graph::{Graph, Region, Tensor};
-pub use memory::ALIGNMENT;
-pub(crate) use memory::Memory;
+pub(crate) use graph::{Graph, Tensor};
 #[cfg(feature = "convert")]
 pub(crate) use observe::{Observed, observe};
 #[cfg_attr(not(feature = "convert"), allow(unused_imports, reason = "only the converter packs tensors"))]
 pub(crate) use quantize::{dequantize, quantize};
-pub(crate) use weights::{Weights, WeightsSource};
+pub(crate) use weights::Weights;
 pub(crate) use workspace::{Workspace, WorkspaceSize};

@@ -1,8 +1,9 @@
 //! The operations of a computation. Each checks what ggml would abort on and then calls it.
 
-use super::graph::{Graph, Region, Tensor};
+use super::graph::{Graph, Tensor};
 use crate::error::Result;
 use crate::gguf::TensorType;
+use crate::memory::Region;
 
 /// ggml.h: `#define GGML_ROPE_TYPE_NEOX 2`, pairs half a head apart.
 const ROPE_NEOX: i32 = 2;

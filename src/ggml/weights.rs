@@ -1,103 +1,15 @@
 //! A model's tensors, on a device.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 use std::ptr::NonNull;
-
-use memmap2::Mmap;
 
 use super::buffer::{Buffer, in_host_memory};
 use super::device::Device;
-use super::memory::Memory;
 use crate::error::{Error, Result};
 use crate::gguf::TensorInfo;
+use crate::memory::{Arena, FileBytes};
 
 /// What the address of a tensor must be a multiple of for computing with it in place.
 const IN_PLACE: usize = 32;
-
-/// Where a model's bytes are.
-#[derive(Debug)]
-pub(crate) enum WeightsSource {
-    /// A mapped file.
-    Map(Mmap),
-    /// Bytes that live as long as the process.
-    Static(&'static [u8]),
-    /// The library's own copy.
-    Copy(Memory),
-}
-
-impl WeightsSource {
-    /// Maps the file at `path`.
-    ///
-    /// # Errors
-    /// [`Error::Io`]; [`Error::BadFile`] if it is empty or no regular file.
-    pub(crate) fn map(path: &Path) -> Result<Self> {
-        let (file, _) = open(path)?;
-        // SAFETY: the mapping is private and read-only. A file that another process truncates meanwhile is the
-        // one hazard left; `LoadMode::Map` documents it and `LoadMode::Copy` avoids it.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-        Ok(Self::Map(map))
-    }
-
-    /// The file at `path`, read into memory. `report` is told the share of it that is there, and may stop.
-    ///
-    /// # Errors
-    /// As [`WeightsSource::map`]; [`Error::OutOfMemory`]; those of `report`.
-    pub(crate) fn read(path: &Path, report: &dyn Fn(f64) -> Result<()>) -> Result<Self> {
-        let (mut file, len) = open(path)?;
-        let mut memory = Memory::allocate(len)?;
-        for (part, share) in parts(memory.bytes_mut()) {
-            file.read_exact(part).map_err(|e| Error::io(path, e))?;
-            report(share)?;
-        }
-        Ok(Self::Copy(memory))
-    }
-
-    /// A copy of `bytes`; `report` as in [`WeightsSource::read`].
-    pub(crate) fn copy_of(mut bytes: &[u8], report: &dyn Fn(f64) -> Result<()>) -> Result<Self> {
-        let mut memory = Memory::allocate(bytes.len())?;
-        for (part, share) in parts(memory.bytes_mut()) {
-            let (from, rest) = bytes.split_at(part.len());
-            part.copy_from_slice(from);
-            bytes = rest;
-            report(share)?;
-        }
-        Ok(Self::Copy(memory))
-    }
-
-    /// The bytes.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Map(map) => map,
-            Self::Static(bytes) => bytes,
-            Self::Copy(memory) => memory.bytes(),
-        }
-    }
-}
-
-/// Opens a regular file that is not empty, and tells its length.
-fn open(path: &Path) -> Result<(File, usize)> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let meta = file.metadata().map_err(|e| Error::io(path, e))?;
-    let bad = |what: &str| Error::bad_file(path.display().to_string(), what);
-    match usize::try_from(meta.len()) {
-        _ if !meta.is_file() => Err(bad("is no regular file")),
-        Ok(0) => Err(bad("is empty")),
-        Ok(len) => Ok((file, len)),
-        Err(_) => Err(bad("is larger than the address space")),
-    }
-}
-
-/// Memory in parts that are copied between two reports, each with the share that is done with it.
-fn parts(bytes: &mut [u8]) -> impl Iterator<Item = (&mut [u8], f64)> {
-    const PART: usize = 8 << 20;
-    let all = bytes.len();
-    bytes.chunks_mut(PART).enumerate().map(move |(number, part)| {
-        let done = number * PART + part.len();
-        (part, done as f64 / all as f64)
-    })
-}
 
 /// A model's tensors: descriptions in the order of the forward pass, and their bytes on a device.
 #[derive(Debug)]
@@ -107,7 +19,7 @@ pub(crate) struct Weights {
     // Declared before `source`, so that it is freed first.
     buffer: Buffer,
     /// The bytes that `buffer` wraps; `None` when they were copied to the device.
-    source: Option<WeightsSource>,
+    source: Option<FileBytes>,
 }
 
 impl Weights {
@@ -116,7 +28,7 @@ impl Weights {
     pub(crate) fn new(
         device: Device,
         mut tensors: Vec<TensorInfo>,
-        source: WeightsSource,
+        source: FileBytes,
         report: &dyn Fn(f64) -> Result<()>,
     ) -> Result<Self> {
         let on_host = in_host_memory(device);
@@ -138,7 +50,7 @@ impl Weights {
             })
             .collect();
         // On the host this is for a file inside a file, or a caller's odd address.
-        let mut memory = if on_host { Some(Memory::allocate(size)?) } else { None };
+        let mut memory = if on_host { Some(Arena::allocate(size)?) } else { None };
         let buffer = match &memory {
             // SAFETY: the memory is kept beside the buffer and dropped after it.
             Some(memory) => unsafe { Buffer::wrap(memory.part(0, size)?, size)? },
@@ -157,7 +69,7 @@ impl Weights {
             tensor.range = place..end;
             report(end as f64 / size as f64)?;
         }
-        Ok(Self { device, tensors, buffer, source: memory.map(WeightsSource::Copy) })
+        Ok(Self { device, tensors, buffer, source: memory.map(FileBytes::Copy) })
     }
 
     /// The device that the bytes are on.
@@ -172,7 +84,7 @@ impl Weights {
 
     /// The bytes that the tensors' ranges lie in, if the device computes with the host's memory.
     pub(crate) fn host_bytes(&self) -> Option<&[u8]> {
-        self.source.as_ref().map(WeightsSource::bytes)
+        self.source.as_ref().map(FileBytes::bytes)
     }
 
     /// Where a tensor's bytes are, if the CPU computes with them.

@@ -7,10 +7,10 @@ use super::backend::Backend;
 use super::buffer::{Buffer, in_host_memory};
 use super::device::Device;
 use super::graph::{Graph, Tensor, TensorTable};
-use super::memory::{ALIGNMENT, Memory};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::gguf::TensorInfo;
+use crate::memory::{ALIGNMENT, Arena};
 
 /// How much of what a workspace needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(crate) struct Workspace {
     graph: TensorTable,
     buffer: Buffer,
     size: WorkspaceSize,
-    arena: Memory,
+    arena: Arena,
 }
 
 // SAFETY: the weights' handles point into `_weights_table`, which moves with them.
@@ -95,7 +95,7 @@ impl Workspace {
         let mut graph = graph_table.graph(None, tensors)?;
         build(&mut graph, &handles)?;
         let on_host = in_host_memory(device);
-        let work = if on_host { super::backend::work_size(&graph, threads)? } else { 0 };
+        let work = if on_host { super::backend::work_size(&graph, threads) } else { 0 };
         Ok(WorkspaceSize { compute, tensors, work, results, weights: count, on_host })
     }
 
@@ -103,7 +103,7 @@ impl Workspace {
     ///
     /// # Errors
     /// [`Error::BufferTooSmall`] if the arena is; [`Error::OutOfMemory`].
-    pub(crate) fn new(size: WorkspaceSize, arena: Memory, weights: &Weights) -> Result<Self> {
+    pub(crate) fn new(size: WorkspaceSize, arena: Arena, weights: &Weights) -> Result<Self> {
         let parts = size.divide();
         if arena.len() < parts.end {
             return Err(Error::BufferTooSmall { given: arena.len(), needed: parts.end });

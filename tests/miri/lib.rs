@@ -4,9 +4,9 @@
 #[path = "../../src/error.rs"]
 mod error;
 
-#[path = "../../src/cpu"]
-mod cpu {
-    mod gate;
-    mod memory;
-    mod pool;
+mod forward {
+    pub mod cpu {
+        #[path = "../../../../src/forward/cpu/threads/mod.rs"]
+        mod threads;
+    }
 }

@@ -1,8 +1,8 @@
-//! The second library with whisper.cpp in it.
+//! The other Rust library, with whisper.cpp in it.
 
 #[path = "../second.rs"]
 mod second;
 
 pub use second::second_sum;
-// Nothing of it is called from here; the program calls the C functions.
+// Linked for its C functions, which the program calls.
 extern crate whisper_rs_sys;

@@ -1,0 +1,155 @@
+package esolm
+
+/*
+#include <esolm.h>
+#include <stdlib.h>
+*/
+import "C"
+
+import (
+	"runtime"
+	"sync"
+	"unsafe"
+)
+
+// Context holds the memory and the threads for generating from a model. Only one call at a time may use it.
+type Context struct {
+	guard sync.Mutex
+	c     *owned
+	edit  EditLogits // of the generation
+}
+
+// owned holds the C objects of a Context, and has the finalizer. A Context cannot have one: its edit function may refer to
+// it, and objects in a cycle are never finalized.
+type owned struct {
+	context *C.esolm_context
+	editing *C.uintptr_t // the cell with the handle that the C callback reads during a step
+}
+
+func (o *owned) free() {
+	C.esolm_context_free(o.context)
+	C.free(unsafe.Pointer(o.editing))
+	o.context, o.editing = nil, nil
+}
+
+// ContextOptions are a context's parameters; 0 means the default, in parentheses.
+type ContextOptions struct {
+	Sequences int  // the most sequences in a batch (1)
+	Length    int  // the longest sequence, in tokens (the model's context length)
+	PassRows  int  // the most rows that one run of the network is fed (128)
+	Threads   int  // CPU threads (one per core)
+	F32Cache  bool // store keys and values as f32 instead of f16
+	GGML      bool // use ggml's kernels on the CPU instead of esolm's own
+}
+
+func (options ContextOptions) c() (params C.esolm_context_params) {
+	C.esolm_context_params_init(&params, C.sizeof_esolm_context_params)
+	params.sequences = C.size_t(options.Sequences)
+	params.length = C.size_t(options.Length)
+	params.pass_rows = C.size_t(options.PassRows)
+	params.threads = C.size_t(options.Threads)
+	params.kv_type = boolean(options.F32Cache) // ESOLM_KV_F16 is 0, ESOLM_KV_F32 1
+	params.kernels = boolean(options.GGML)     // ESOLM_KERNELS_OWN is 0, ESOLM_KERNELS_GGML 1
+	return params
+}
+
+// MemoryUse is the memory of a model and a context, in bytes.
+type MemoryUse struct {
+	Weights uint64 // shared by all contexts of the model
+	Arena   uint64 // a context's host memory; on the CPU it includes the next two
+	KVCache uint64
+	Compute uint64
+}
+
+// EstimateMemory returns the memory that a model file and a context of it would take. It reads the file's header only.
+func EstimateMemory(path string, model ModelOptions, options ContextOptions) (MemoryUse, error) {
+	name := C.CString(path)
+	defer C.free(unsafe.Pointer(name))
+	params, free := model.c()
+	defer free()
+	limits := options.c()
+	use := C.esolm_memory_use{struct_size: C.sizeof_esolm_memory_use}
+	err := call(func() C.esolm_status { return C.esolm_memory_estimate(name, params, &limits, &use) })
+	return memoryUse(use), err
+}
+
+// MemoryUse returns the exact memory of a context with these options.
+func (m *Model) MemoryUse(options ContextOptions) (MemoryUse, error) {
+	limits := options.c()
+	use := C.esolm_memory_use{struct_size: C.sizeof_esolm_memory_use}
+	err := m.with(func(model *C.esolm_model) C.esolm_status { return C.esolm_context_memory_use(model, &limits, &use) })
+	return memoryUse(use), err
+}
+
+func memoryUse(use C.esolm_memory_use) MemoryUse {
+	return MemoryUse{uint64(use.weights), uint64(use.arena), uint64(use.kv_cache), uint64(use.compute)}
+}
+
+// NewContext allocates all memory that generating needs. The context keeps the model alive, even after Model.Close.
+func NewContext(model *Model, options ContextOptions) (*Context, error) {
+	params := options.c()
+	made := &owned{}
+	err := model.with(func(c *C.esolm_model) C.esolm_status { return C.esolm_context_new(c, &params, &made.context) })
+	if err != nil {
+		return nil, err
+	}
+	made.editing = (*C.uintptr_t)(C.calloc(1, C.sizeof_uintptr_t))
+	runtime.SetFinalizer(made, (*owned).free)
+	return &Context{c: made}, nil
+}
+
+// Close waits for a running call and frees the context. A second Close does nothing.
+func (c *Context) Close() error {
+	c.guard.Lock()
+	defer c.guard.Unlock()
+	runtime.SetFinalizer(c.c, nil)
+	c.c.free()
+	c.edit = nil
+	return nil
+}
+
+// Reset discards the generation with its tokens and texts.
+func (c *Context) Reset() error {
+	return c.with(func(context *C.esolm_context) C.esolm_status { return C.esolm_context_reset(context) })
+}
+
+func (c *Context) with(f func(context *C.esolm_context) C.esolm_status) error {
+	if !c.guard.TryLock() {
+		return ErrBusy
+	}
+	defer c.guard.Unlock()
+	if c.c.context == nil {
+		return ErrClosed
+	}
+	return call(func() C.esolm_status { return f(c.c.context) })
+}
+
+// Tokens returns the tokens of a sequence by position, the model's mask token where none is written yet.
+func (c *Context) Tokens(sequence int) ([]uint32, error) {
+	return filled(func(tokens []uint32, n *C.size_t) error {
+		return c.with(func(context *C.esolm_context) C.esolm_status {
+			return C.esolm_copy_tokens(context, C.size_t(sequence), first[C.uint32_t](tokens), C.size_t(len(tokens)), n)
+		})
+	}, 128)
+}
+
+// Order returns the order in which the positions of a sequence are generated, known ones first, as ScoreOrder takes it.
+func (c *Context) Order(sequence int) ([]uint32, error) {
+	return filled(func(positions []uint32, n *C.size_t) error {
+		return c.with(func(context *C.esolm_context) C.esolm_status {
+			return C.esolm_copy_order(context, C.size_t(sequence), first[C.uint32_t](positions),
+				C.size_t(len(positions)), n)
+		})
+	}, 128)
+}
+
+// Text returns the text of a sequence up to the first token that is unknown or end-of-text.
+func (c *Context) Text(sequence int) (string, error) {
+	text, err := filled(func(text []byte, n *C.size_t) error {
+		err := c.with(func(context *C.esolm_context) C.esolm_status {
+			return C.esolm_copy_text(context, C.size_t(sequence), first[C.char](text), C.size_t(len(text)), n)
+		})
+		return withNUL(err, n)
+	}, 512)
+	return string(text), err
+}

@@ -1,0 +1,413 @@
+package esolm
+
+import (
+	"context"
+	"errors"
+	"os"
+	"reflect"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var path = func() string {
+	if path := os.Getenv("ESOLM_MODEL"); path != "" {
+		return path
+	}
+	return "../../models/fairy-q8_0.gguf"
+}()
+
+var small = ContextOptions{Sequences: 2, Length: 32, Threads: 1}
+
+func openModel(t *testing.T) *Model {
+	t.Helper()
+	model, err := Open(path, ModelOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { model.Close() })
+	return model
+}
+
+func newContext(t *testing.T, model *Model, options ContextOptions) *Context {
+	t.Helper()
+	c, err := NewContext(model, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func few() Params {
+	params := DefaultParams()
+	params.Steps, params.Seed, params.Alpha0 = 6, 7, 0.8
+	return params
+}
+
+func has(t *testing.T, status Status, err error) {
+	t.Helper()
+	if !errors.Is(err, &Error{Status: status}) {
+		t.Errorf("%v instead of %v", err, status)
+	}
+}
+
+func TestOpening(t *testing.T) {
+	_, err := Open("/nowhere.gguf", ModelOptions{})
+	has(t, StatusIO, err)
+	if !strings.Contains(err.Error(), "/nowhere.gguf") {
+		t.Error(err)
+	}
+	_, err = Open(path, ModelOptions{Device: "abacus"})
+	has(t, StatusDevice, err)
+	_, err = OpenBytes(nil, ModelOptions{})
+	has(t, StatusBadFile, err)
+	_, err = OpenBytes([]byte("no model"), ModelOptions{})
+	has(t, StatusBadFile, err)
+	if devices, err := Devices(); err != nil || len(devices) == 0 || devices[0].Name == "" {
+		t.Error(devices, err)
+	}
+	if Version() == "" {
+		t.Error("no version")
+	}
+}
+
+func TestModel(t *testing.T) {
+	model := openModel(t)
+	info, err := model.Info()
+	if err != nil || info.VocabSize < 3 || int(info.MaskToken) >= info.VocabSize {
+		t.Error(info, err)
+	}
+	for _, text := range []string{"", "Once upon a time", strings.Repeat("a very long text, ", 99)} {
+		tokens, err := model.Tokenize(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := model.Detokenize(tokens); err != nil || back != text {
+			t.Errorf("%q became %q (%v)", text, back, err)
+		}
+	}
+	_, err = model.Tokenize("\xff")
+	has(t, StatusInvalidArgument, err)
+	_, err = model.Detokenize([]uint32{4000000000})
+	has(t, StatusTokenizer, err)
+	if err := model.Close(); err != nil {
+		t.Error(err)
+	}
+	model.Close()
+	if _, err := model.Info(); err != ErrClosed {
+		t.Error(err)
+	}
+}
+
+func TestGenerationAtOnceAndByStep(t *testing.T) {
+	model := openModel(t)
+	words, err := model.Tokenize("Once upon")
+	if err != nil {
+		t.Fatal(err)
+	}
+	prompts := []Prompt{{Tokens: words}, {Tokens: words[:1], Positions: []uint32{31}}}
+	c := newContext(t, model, small)
+	if err := c.Generate(context.Background(), prompts, few()); err != nil {
+		t.Fatal(err)
+	}
+	once, err := c.Tokens(1)
+	if err != nil || len(once) != 32 || once[31] != words[0] {
+		t.Error(once, err)
+	}
+	if text, err := c.Text(0); err != nil || !strings.HasPrefix(text, "Once upon") {
+		t.Error(text, err)
+	}
+
+	generation, err := c.Begin(prompts, few())
+	if err != nil {
+		t.Fatal(err)
+	}
+	written, steps := 0, 0
+	for generation.Next(context.Background()) {
+		step := generation.Step()
+		if step.Index != steps || step.Total <= step.Index {
+			t.Error(step)
+		}
+		steps++
+		written += len(step.Updates)
+	}
+	if generation.Err() != nil || written != 64-len(words)-1 {
+		t.Error(generation.Err(), written)
+	}
+	if stepped, _ := c.Tokens(1); !reflect.DeepEqual(stepped, once) {
+		t.Error(stepped, once)
+	}
+}
+
+func TestBadGenerations(t *testing.T) {
+	model := openModel(t)
+	c := newContext(t, model, small)
+	for _, prompts := range [][]Prompt{
+		nil, make([]Prompt, 3),
+		{{Tokens: []uint32{4000000000}}},
+		{{Tokens: []uint32{1}, Positions: []uint32{1, 2}}},
+		{{Tokens: []uint32{1, 2}, Positions: []uint32{3, 3}}},
+	} {
+		_, err := c.Begin(prompts, few())
+		has(t, StatusInvalidArgument, err)
+	}
+	params := few()
+	params.Steps = -1
+	_, err := c.Begin(make([]Prompt, 1), params)
+	has(t, StatusInvalidArgument, err)
+	_, err = NewContext(model, ContextOptions{Length: -1})
+	has(t, StatusInvalidArgument, err)
+	_, err = c.Text(5)
+	has(t, StatusInvalidArgument, err)
+	c.Close()
+	if _, err := c.Text(0); err != ErrClosed {
+		t.Error(err)
+	}
+}
+
+func TestCancellation(t *testing.T) {
+	model := openModel(t)
+	// Token by token, sixteen texts: hundreds of milliseconds on any machine.
+	c := newContext(t, model, ContextOptions{Sequences: 16, Threads: 1})
+	long := DefaultParams()
+	long.Steps, long.Alpha0 = 100000, 0
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := c.Generate(ctx, make([]Prompt, 16), long); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Error("cancelled only after", took)
+	}
+	if err := c.Generate(ctx, make([]Prompt, 16), long); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	short := few()
+	short.Length = 16
+	if err := c.Generate(context.Background(), make([]Prompt, 1), short); err != nil {
+		t.Error(err) // the context is usable again
+	}
+}
+
+func TestOverlappingCallsAreBusy(t *testing.T) {
+	c := newContext(t, openModel(t), ContextOptions{Sequences: 16, Threads: 1})
+	params := DefaultParams()
+	params.Alpha0 = 0 // token by token
+	generation, err := c.Begin(make([]Prompt, 16), params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() {
+		for generation.Next(ctx) || errors.Is(generation.Err(), ErrBusy) {
+		}
+		ended <- generation.Err()
+	}()
+	busy := false
+	for begin := time.Now(); !busy && time.Since(begin) < 30*time.Second; {
+		_, err := c.Text(0)
+		busy = errors.Is(err, ErrBusy)
+	}
+	cancel()
+	if err := <-ended; !busy || !errors.Is(err, context.Canceled) {
+		t.Error(busy, err)
+	}
+}
+
+func TestOneModelInManyGoroutines(t *testing.T) {
+	model := openModel(t)
+	texts := make([]string, 4)
+	var group sync.WaitGroup
+	for i := range texts {
+		group.Add(1)
+		go func(i int) {
+			defer group.Done()
+			c, err := NewContext(model, small)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			if err := c.Generate(context.Background(), make([]Prompt, 1), few()); err != nil {
+				t.Error(err)
+			}
+			texts[i], _ = c.Text(0)
+		}(i)
+	}
+	group.Wait()
+	for _, text := range texts {
+		if text != texts[0] {
+			t.Errorf("%q is not %q", text, texts[0])
+		}
+	}
+}
+
+func TestContextKeepsItsModel(t *testing.T) {
+	model := openModel(t)
+	c := newContext(t, model, small)
+	model.Close()
+	if err := c.Generate(context.Background(), make([]Prompt, 1), few()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFinalizers(t *testing.T) {
+	freed := make(chan bool)
+	func() {
+		model, err := Open(path, ModelOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		runtime.SetFinalizer(model, nil) // replaced by one that reports
+		runtime.SetFinalizer(model, func(m *Model) { m.Close(); freed <- true })
+	}()
+	collected(t, freed)
+}
+
+// collected lets the garbage collector run until something was freed.
+func collected(t *testing.T, freed <-chan bool) {
+	t.Helper()
+	for i := 0; i < 50; i++ {
+		runtime.GC()
+		select {
+		case <-freed:
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	t.Error("never freed")
+}
+
+func TestLog(t *testing.T) {
+	model := openModel(t)
+	one := newContext(t, model, small)
+	if err := one.Generate(context.Background(), make([]Prompt, 1), few()); err != nil {
+		t.Fatal(err)
+	}
+	state, err := one.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	precise := small
+	precise.F32Cache = true
+	two := newContext(t, model, precise)
+	restored := func() {
+		if err := two.Restore(state); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	type entry struct {
+		level   Level
+		message string
+	}
+	var guard sync.Mutex
+	var heard []entry
+	SetLog(func(level Level, message string) {
+		guard.Lock()
+		defer guard.Unlock()
+		heard = append(heard, entry{level, message})
+	})
+	restored()
+	SetLog(nil)
+	restored()
+	guard.Lock()
+	defer guard.Unlock()
+	want := entry{LevelInfo, "saved state: keys and values (F16) are computed again for this context (F32)"}
+	if !reflect.DeepEqual(heard, []entry{want}) {
+		t.Errorf("%q", heard)
+	}
+}
+
+func TestDescription(t *testing.T) {
+	model := openModel(t)
+	keys, err := model.MetadataKeys()
+	if err != nil || len(keys) < 4 {
+		t.Fatal(keys, err)
+	}
+	for _, key := range keys {
+		if value, err := model.Metadata(key); err != nil || value == "" {
+			t.Error(key, err)
+		}
+	}
+	if value, err := model.Metadata("general.architecture"); value != "esolm" {
+		t.Error(value, err)
+	}
+	_, err = model.Metadata("no.such.key")
+	has(t, StatusInvalidArgument, err)
+
+	tokens, err := model.Tokenize("Zoë, 5 €")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bytes []byte
+	for _, token := range tokens {
+		part, err := model.TokenBytes(token)
+		if err != nil {
+			t.Error(err)
+		}
+		bytes = append(bytes, part...)
+	}
+	if string(bytes) != "Zoë, 5 €" {
+		t.Errorf("%q", bytes)
+	}
+
+	use, err := EstimateMemory(path, ModelOptions{Device: "cpu"}, small)
+	if err != nil || use.KVCache == 0 || use.KVCache+use.Compute > use.Arena {
+		t.Error(use, err)
+	}
+	_, err = EstimateMemory("/nowhere.gguf", ModelOptions{}, small)
+	has(t, StatusIO, err)
+}
+
+func TestReset(t *testing.T) {
+	c := newContext(t, openModel(t), small)
+	if err := c.Generate(context.Background(), []Prompt{{}}, few()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Reset(); err != nil {
+		t.Error(err)
+	}
+	_, err := c.Text(0)
+	has(t, StatusInvalidArgument, err)
+}
+
+func TestRequests(t *testing.T) {
+	model := openModel(t)
+	c := newContext(t, model, small)
+	prompt, length, err := model.Template("Once{{mask 9}} end.")
+	if err != nil || length != len(prompt.Tokens)+9 {
+		t.Fatal(prompt, length, err)
+	}
+	_, _, err = model.Template("{{mask")
+	has(t, StatusInvalidArgument, err)
+
+	params := few()
+	params.Length, params.LogProbs, params.Order = length, true, OrderLeftToRight
+	hole := prompt.Positions[len(prompt.Positions)-1] - 5
+	params.Constraints = []Constraints{{Bias: map[uint32]float32{30: 1000}, Allowed: map[uint32][]uint32{hole: {40}}}}
+	generation, err := c.Begin([]Prompt{prompt}, params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for generation.Next(context.Background()) {
+		if step := generation.Step(); len(step.LogProbs) != len(step.Updates) {
+			t.Error(step)
+		}
+	}
+	tokens, err := c.Tokens(0)
+	if err != nil || generation.Err() != nil || tokens[hole] != 40 || tokens[hole-1] != 30 {
+		t.Error(tokens, err, generation.Err())
+	}
+	params.Constraints[0].Banned = []uint32{1 << 30}
+	_, err = c.Begin([]Prompt{prompt}, params)
+	has(t, StatusInvalidArgument, err)
+	params.Constraints, params.Schedule = nil, []uint32{4, 0}
+	_, err = c.Begin([]Prompt{prompt}, params)
+	has(t, StatusInvalidArgument, err)
+}

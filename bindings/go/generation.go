@@ -1,0 +1,173 @@
+package esolm
+
+/*
+#include <esolm.h>
+*/
+import "C"
+
+import (
+	"context"
+	"errors"
+	"unsafe"
+)
+
+// Update is a token that a step wrote.
+type Update struct{ Sequence, Position, Token uint32 }
+
+// Step is the result of a step.
+type Step struct {
+	Index, Total int
+	Updates      []Update
+	LogProbs     []float64 // log-probabilities of the updates; nil unless Params.LogProbs is set
+}
+
+// Generation is a generation that runs step by step:
+//
+//	generation, err := c.Begin(prompts, esolm.DefaultParams())
+//	for generation.Next(ctx) {
+//		show(generation.Step())
+//	}
+//	if err := generation.Err(); err != nil { .. }
+//
+// It is invalid once its context begins another one.
+type Generation struct {
+	context *Context
+	step    Step
+	err     error
+}
+
+// start is C.esolm_begin or C.esolm_extend.
+type start func(*C.esolm_context, *C.esolm_prompt, C.size_t, *C.esolm_generate_params) C.esolm_status
+
+// Begin begins a generation of one sequence per prompt, and discards the previous one.
+func (c *Context) Begin(prompts []Prompt, params Params) (*Generation, error) {
+	return c.start(prompts, params, func(context *C.esolm_context, known *C.esolm_prompt, n C.size_t,
+		p *C.esolm_generate_params) C.esolm_status {
+		return C.esolm_begin(context, known, n, p)
+	})
+}
+
+// Extend continues from the tokens so far to a text of params.Length tokens, without computing their keys and values
+// again. Steps that are left are discarded. Each sequence has a prompt, with further known tokens. Use another seed than
+// before.
+func (c *Context) Extend(prompts []Prompt, params Params) (*Generation, error) {
+	return c.start(prompts, params, func(context *C.esolm_context, known *C.esolm_prompt, n C.size_t,
+		p *C.esolm_generate_params) C.esolm_status {
+		return C.esolm_extend(context, known, n, p)
+	})
+}
+
+func (c *Context) start(prompts []Prompt, params Params, start start) (*Generation, error) {
+	var memory cMemory
+	defer memory.free()
+	p, err := params.c(&memory)
+	if err != nil {
+		return nil, err
+	}
+	known, err := cPrompts(&memory, prompts)
+	if err != nil {
+		return nil, err
+	}
+	err = c.with(func(context *C.esolm_context) C.esolm_status {
+		if params.Logits != nil {
+			edit(p, c.c.editing)
+		}
+		status := start(context, known, C.size_t(len(prompts)), p)
+		if status == C.ESOLM_OK {
+			c.edit = params.Logits
+		}
+		return status
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Generation{context: c}, nil
+}
+
+// Next runs the next step. It returns false at the end and after an error, which Err returns. If ctx ends, the running
+// step is cancelled, and the generation ends with an error. After ErrBusy, Next may be called again.
+func (g *Generation) Next(ctx context.Context) bool {
+	g.step = Step{}
+	if g.err != nil && !errors.Is(g.err, ErrBusy) {
+		return false
+	}
+	var done C.int32_t
+	var editor editor
+	g.err = editor.result(g.context.until(ctx, func(c *C.esolm_context) C.esolm_status {
+		editor.edit = g.context.edit
+		defer editor.lend(g.context.c.editing)()
+		var info C.esolm_step_info
+		status := C.esolm_step(c, &info, &done)
+		if status == C.ESOLM_OK && done == 0 {
+			g.step = stepOf(&info)
+		}
+		return status
+	}))
+	return g.err == nil && done == 0
+}
+
+// stepOf copies the result of a step from C.
+func stepOf(info *C.esolm_step_info) Step {
+	n := int(info.n_updates)
+	step := Step{Index: int(info.index), Total: int(info.total), Updates: make([]Update, n)}
+	for i, u := range unsafe.Slice(info.updates, n) {
+		step.Updates[i] = Update{uint32(u.sequence), uint32(u.position), uint32(u.token)}
+	}
+	if info.log_probs != nil {
+		step.LogProbs = append([]float64(nil), unsafe.Slice((*float64)(info.log_probs), n)...)
+	}
+	return step
+}
+
+// until is like with, for a call that is cancelled when ctx ends, and then returns ctx's error.
+func (c *Context) until(ctx context.Context, f func(context *C.esolm_context) C.esolm_status) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := c.with(func(context *C.esolm_context) C.esolm_status {
+		defer cancelWith(ctx, context)()
+		return f(context)
+	})
+	if errors.Is(err, &Error{Status: StatusCancelled}) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// cancelWith cancels the context's running call when ctx ends, until stop is called.
+func cancelWith(ctx context.Context, c *C.esolm_context) (stop func()) {
+	if ctx.Done() == nil {
+		return func() {}
+	}
+	finished, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		select {
+		case <-ctx.Done():
+			C.esolm_cancel(c)
+		case <-finished:
+		}
+	}()
+	return func() {
+		close(finished)
+		<-gone
+		C.esolm_cancel_reset(c) // the cancel was for this call only
+	}
+}
+
+// Step returns the result of the step that the last Next ran.
+func (g *Generation) Step() Step { return g.step }
+
+// Err returns the error that ended the generation, nil if it is complete or still running.
+func (g *Generation) Err() error { return g.err }
+
+// Generate runs a generation to its end; read the result with Text or Tokens.
+func (c *Context) Generate(ctx context.Context, prompts []Prompt, params Params) error {
+	generation, err := c.Begin(prompts, params)
+	if err != nil {
+		return err
+	}
+	for generation.Next(ctx) {
+	}
+	return generation.Err()
+}

@@ -1,0 +1,208 @@
+package esolm
+
+/*
+#include <esolm.h>
+#include <stdlib.h>
+*/
+import "C"
+
+import (
+	"runtime"
+	"sync"
+	"time"
+	"unsafe"
+)
+
+// Model is an open model. Any number of goroutines may use it at once.
+type Model struct {
+	guard sync.RWMutex // so that Close waits for running calls
+	c     *C.esolm_model
+}
+
+// ModelOptions are the parameters for opening a model; the zero value is the default.
+type ModelOptions struct {
+	Device   string   // "cpu", "cuda:0"; "" is the first GPU, or the CPU if there is none
+	Copy     bool     // read the file into memory instead of mapping it
+	Progress Progress // called with the fraction of the file that is loaded, and may cancel; nil for none
+}
+
+// Open opens a GGUF file.
+func Open(path string, options ModelOptions) (*Model, error) {
+	name := C.CString(path)
+	defer C.free(unsafe.Pointer(name))
+	return open(options, func(params *C.esolm_model_params, out **C.esolm_model) C.esolm_status {
+		return C.esolm_model_open(name, params, out)
+	})
+}
+
+// OpenBytes opens a model from the bytes of a GGUF file, which are copied.
+func OpenBytes(file []byte, options ModelOptions) (*Model, error) {
+	if len(file) == 0 {
+		return nil, &Error{StatusBadFile, "the file is empty"}
+	}
+	options.Copy = true
+	return open(options, func(params *C.esolm_model_params, out **C.esolm_model) C.esolm_status {
+		return C.esolm_model_open_memory(unsafe.Pointer(&file[0]), C.size_t(len(file)), params, out)
+	})
+}
+
+func (options ModelOptions) c() (params *C.esolm_model_params, free func()) {
+	// In C memory, since a struct in Go memory may not be passed to C with a pointer to Go memory (the device's name).
+	params = (*C.esolm_model_params)(C.calloc(1, C.sizeof_esolm_model_params))
+	C.esolm_model_params_init(params, C.sizeof_esolm_model_params)
+	params.mode = boolean(options.Copy) // ESOLM_MODE_MAP is 0, ESOLM_MODE_COPY 1
+	if options.Device != "" {
+		params.device = C.CString(options.Device)
+	}
+	return params, func() {
+		C.free(unsafe.Pointer(params.device))
+		C.free(unsafe.Pointer(params))
+	}
+}
+
+func open(options ModelOptions, how func(*C.esolm_model_params, **C.esolm_model) C.esolm_status) (*Model, error) {
+	params, free := options.c()
+	defer free()
+	watcher := &watcher{progress: options.Progress}
+	handle, release := watcher.lend()
+	defer release()
+	watch(params, handle)
+	model := &Model{}
+	if err := watcher.result(call(func() C.esolm_status { return how(params, &model.c) })); err != nil {
+		return nil, err
+	}
+	runtime.SetFinalizer(model, (*Model).Close)
+	return model, nil
+}
+
+// Close frees the model once no Context uses it. A second Close does nothing.
+func (m *Model) Close() error {
+	m.guard.Lock()
+	defer m.guard.Unlock()
+	runtime.SetFinalizer(m, nil)
+	C.esolm_model_free(m.c)
+	m.c = nil
+	return nil
+}
+
+// with makes a call during which the model cannot be closed.
+func (m *Model) with(f func(model *C.esolm_model) C.esolm_status) error {
+	m.guard.RLock()
+	defer m.guard.RUnlock()
+	if m.c == nil {
+		return ErrClosed
+	}
+	return call(func() C.esolm_status { return f(m.c) })
+}
+
+// ModelInfo holds a model's properties.
+type ModelInfo struct {
+	ContextLength, VocabSize int
+	MaskToken                uint32
+	EOSToken                 int // -1 if there is none
+	Parameters               uint64
+	TensorBytes, FileBytes   uint64
+	LoadTime                 time.Duration
+}
+
+// Info returns the model's properties.
+func (m *Model) Info() (ModelInfo, error) {
+	info := C.esolm_model_info{struct_size: C.sizeof_esolm_model_info}
+	if err := m.with(func(c *C.esolm_model) C.esolm_status { return C.esolm_model_info_get(c, &info) }); err != nil {
+		return ModelInfo{}, err
+	}
+	return ModelInfo{
+		ContextLength: int(info.context_length),
+		VocabSize:     int(info.vocab_size),
+		MaskToken:     uint32(info.mask_token),
+		EOSToken:      int(info.eos_token),
+		Parameters:    uint64(info.parameters),
+		TensorBytes:   uint64(info.tensor_bytes),
+		FileBytes:     uint64(info.file_bytes),
+		LoadTime:      time.Duration(info.load_time_us) * time.Microsecond,
+	}, nil
+}
+
+// Tokenize converts text to tokens.
+func (m *Model) Tokenize(text string) ([]uint32, error) {
+	c := C.CString(text)
+	defer C.free(unsafe.Pointer(c))
+	return filled(func(tokens []uint32, n *C.size_t) error {
+		return m.with(func(model *C.esolm_model) C.esolm_status {
+			return C.esolm_tokenize(model, c, C.size_t(len(text)), first[C.uint32_t](tokens), C.size_t(len(tokens)), n)
+		})
+	}, len(text)/2+8)
+}
+
+// TokenBytes returns the bytes of one token, which may be a part of a UTF-8 character.
+func (m *Model) TokenBytes(token uint32) ([]byte, error) {
+	return filled(func(bytes []byte, n *C.size_t) error {
+		return m.with(func(model *C.esolm_model) C.esolm_status {
+			return C.esolm_token_bytes(model, C.uint32_t(token), first[C.uint8_t](bytes), C.size_t(len(bytes)), n)
+		})
+	}, 32)
+}
+
+// Metadata returns the value of a metadata key of the file, as text.
+func (m *Model) Metadata(key string) (string, error) {
+	name := C.CString(key)
+	defer C.free(unsafe.Pointer(name))
+	return m.text(128, func(model *C.esolm_model, text *C.char, capacity C.size_t, n *C.size_t) C.esolm_status {
+		return C.esolm_model_metadata_get(model, name, text, capacity, n)
+	})
+}
+
+// MetadataKeys returns the metadata keys of the file, in the file's order.
+func (m *Model) MetadataKeys() ([]string, error) {
+	var count C.size_t
+	err := m.with(func(model *C.esolm_model) C.esolm_status { return C.esolm_model_metadata_count(model, &count) })
+	keys := make([]string, count)
+	for i := 0; i < len(keys) && err == nil; i++ {
+		keys[i], err = m.text(64, func(model *C.esolm_model, text *C.char, capacity C.size_t, n *C.size_t) C.esolm_status {
+			return C.esolm_model_metadata_key(model, C.size_t(i), text, capacity, n)
+		})
+	}
+	return keys, err
+}
+
+// text returns the text that copy copies to a buffer, with a first guess of its size.
+func (m *Model) text(size int, copy func(*C.esolm_model, *C.char, C.size_t, *C.size_t) C.esolm_status) (string, error) {
+	text, err := filled(func(text []byte, n *C.size_t) error {
+		err := m.with(func(model *C.esolm_model) C.esolm_status {
+			return copy(model, first[C.char](text), C.size_t(len(text)), n)
+		})
+		return withNUL(err, n)
+	}, size)
+	return string(text), err
+}
+
+// Detokenize converts tokens to text.
+func (m *Model) Detokenize(tokens []uint32) (string, error) {
+	return m.text(4*len(tokens)+1, func(model *C.esolm_model, text *C.char, capacity C.size_t, n *C.size_t) C.esolm_status {
+		return C.esolm_detokenize(model, first[C.uint32_t](tokens), C.size_t(len(tokens)), text, capacity, n)
+	})
+}
+
+// filled calls fill with a buffer of a size, and again with a larger one if that is too small.
+func filled[T any](fill func(buffer []T, n *C.size_t) error, size int) ([]T, error) {
+	for {
+		buffer := make([]T, size)
+		var n C.size_t
+		err := fill(buffer, &n)
+		if err == nil {
+			return buffer[:n], nil
+		}
+		if failure, ok := err.(*Error); !ok || failure.Status != StatusBufferTooSmall {
+			return nil, err
+		}
+		size = int(n)
+	}
+}
+
+// withNUL adds the terminating NUL to a length that a failed call asks for: C counts a text without it.
+func withNUL(err error, n *C.size_t) error {
+	if err != nil {
+		*n++
+	}
+	return err
+}

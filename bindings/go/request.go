@@ -1,0 +1,193 @@
+package esolm
+
+/*
+#include <esolm.h>
+#include <stdlib.h>
+*/
+import "C"
+
+import "unsafe"
+
+// Prompt holds the known tokens of a sequence and their positions; nil positions are 0, 1, 2 and so on.
+type Prompt struct {
+	Tokens    []uint32
+	Positions []uint32
+}
+
+// Order is the order in which positions are generated.
+type Order int32
+
+// The orders; esolm.h explains them.
+const (
+	OrderRandom          Order = C.ESOLM_ORDER_RANDOM
+	OrderLeftToRight     Order = C.ESOLM_ORDER_LEFT_TO_RIGHT
+	OrderStrided         Order = C.ESOLM_ORDER_STRIDED
+	OrderStridedShuffled Order = C.ESOLM_ORDER_STRIDED_SHUFFLED
+	OrderBlocks          Order = C.ESOLM_ORDER_BLOCKS
+	OrderGiven           Order = C.ESOLM_ORDER_GIVEN
+)
+
+// Confidence is a measure of how certain the model is of a token.
+type Confidence int32
+
+// The measures; esolm.h explains them.
+const (
+	ConfidenceNone        Confidence = C.ESOLM_CONFIDENCE_NONE
+	ConfidenceProbability Confidence = C.ESOLM_CONFIDENCE_PROBABILITY
+	ConfidenceMargin      Confidence = C.ESOLM_CONFIDENCE_MARGIN
+	ConfidenceEntropy     Confidence = C.ESOLM_CONFIDENCE_ENTROPY
+)
+
+// Params are the parameters of a generation; start with DefaultParams.
+type Params struct {
+	Length      int     // tokens of a sequence, the prompt's included; 0 is the context's length
+	Steps       int     // number of steps of the diffusion phase
+	Seed        uint64  // the same seed gives the same text
+	Alpha0      float64 // share of the tokens that diffusion writes
+	Temperature float32
+	TopP        float32
+	TopK        uint32
+	Order       Order
+	OrderSize   int           // the stride or the block's size
+	GivenOrder  []uint32      // for OrderGiven: every position once
+	Schedule    []uint32      // tokens of each diffusion step, the last number repeated; nil is the model's schedule
+	Constraints []Constraints // none, one for all sequences, or one for each
+	LogProbs    bool          // set Step.LogProbs
+	Logits      EditLogits    // reads and may change the logits of every token; nil for none
+	Confidence  Confidence    // adaptive steps, which write the tokens the model is certain of: needs Alpha0 1, no Schedule
+	Window      int           // positions that an adaptive step considers
+	Threshold   float32       // the confidence from which on an adaptive step writes a token (entropy: at most)
+}
+
+// Constraints restrict the tokens of a sequence; the zero value is no restriction.
+type Constraints struct {
+	Allowed           map[uint32][]uint32 // by position, the tokens that are allowed there
+	Banned            []uint32            // tokens that are never written
+	Bias              map[uint32]float32  // by token, a number that is added to its logit
+	RepetitionPenalty float32             // above 1 makes tokens that are already in the text less likely; 0 is off
+}
+
+// DefaultParams returns the library's defaults.
+func DefaultParams() Params {
+	var p C.esolm_generate_params
+	C.esolm_generate_params_init(&p, C.sizeof_esolm_generate_params)
+	return Params{Length: int(p.length), Steps: int(p.steps), Seed: uint64(p.seed), Alpha0: float64(p.alpha_0),
+		Temperature: float32(p.temperature), TopP: float32(p.top_p), TopK: uint32(p.top_k)}
+}
+
+// cMemory is a list of C allocations, for structs with pointers: cgo does not allow those in Go memory.
+type cMemory []unsafe.Pointer
+
+func (m *cMemory) free() {
+	for _, memory := range *m {
+		C.free(memory)
+	}
+}
+
+func (m *cMemory) take(n int, size C.size_t) unsafe.Pointer {
+	memory := C.calloc(C.size_t(n+1), size) // cgo's calloc never fails
+	*m = append(*m, memory)
+	return memory
+}
+
+func (m *cMemory) numbers(from []uint32) *C.uint32_t {
+	if from == nil {
+		return nil
+	}
+	memory := (*C.uint32_t)(m.take(len(from), 4))
+	copy(unsafe.Slice((*uint32)(memory), len(from)), from)
+	return memory
+}
+
+// c returns the C struct, in C memory.
+func (params Params) c(memory *cMemory) (*C.esolm_generate_params, error) {
+	if params.Length < 0 || params.Steps < 0 || params.OrderSize < 0 || params.Window < 0 {
+		return nil, &Error{StatusInvalidArgument, "a length, a size or a number of steps is negative"}
+	}
+	p := (*C.esolm_generate_params)(memory.take(1, C.sizeof_esolm_generate_params))
+	C.esolm_generate_params_init(p, C.sizeof_esolm_generate_params)
+	p.length = C.size_t(params.Length)
+	p.steps = C.size_t(params.Steps)
+	p.seed = C.uint64_t(params.Seed)
+	p.alpha_0 = C.double(params.Alpha0)
+	p.temperature = C.float(params.Temperature)
+	p.top_p = C.float(params.TopP)
+	p.top_k = C.uint32_t(params.TopK)
+	p.order = C.int32_t(params.Order)
+	p.order_size = C.size_t(params.OrderSize)
+	p.given_order = memory.numbers(params.GivenOrder)
+	p.n_given_order = C.size_t(len(params.GivenOrder))
+	p.schedule = memory.numbers(params.Schedule)
+	p.n_schedule = C.size_t(len(params.Schedule))
+	p.log_probs = boolean(params.LogProbs)
+	p.confidence = C.int32_t(params.Confidence)
+	p.window = C.size_t(params.Window)
+	p.threshold = C.float(params.Threshold)
+	if n := len(params.Constraints); n > 0 {
+		rules := (**C.esolm_constraints)(memory.take(n, C.size_t(unsafe.Sizeof(uintptr(0)))))
+		for i, rule := range params.Constraints {
+			unsafe.Slice(rules, n)[i] = rule.c(memory)
+		}
+		p.constraints = rules
+		p.n_constraints = C.size_t(n)
+	}
+	return p, nil
+}
+
+func (rule Constraints) c(memory *cMemory) *C.esolm_constraints {
+	c := (*C.esolm_constraints)(memory.take(1, C.sizeof_esolm_constraints))
+	c.struct_size = C.sizeof_esolm_constraints
+	c.banned = memory.numbers(rule.Banned)
+	c.n_banned = C.size_t(len(rule.Banned))
+	c.repetition_penalty = C.float(rule.RepetitionPenalty)
+
+	allowed := (*C.esolm_allowed)(memory.take(len(rule.Allowed), C.sizeof_esolm_allowed))
+	for position, tokens := range rule.Allowed {
+		place := &unsafe.Slice(allowed, len(rule.Allowed))[c.n_allowed]
+		place.position = C.uint32_t(position)
+		place.tokens = memory.numbers(tokens)
+		place.n_tokens = C.size_t(len(tokens))
+		c.n_allowed++
+	}
+	c.allowed = allowed
+
+	bias := (*C.esolm_bias)(memory.take(len(rule.Bias), C.sizeof_esolm_bias))
+	for token, value := range rule.Bias {
+		unsafe.Slice(bias, len(rule.Bias))[c.n_bias] = C.esolm_bias{C.uint32_t(token), C.float(value)}
+		c.n_bias++
+	}
+	c.bias = bias
+	return c
+}
+
+// cPrompts copies prompts to C memory.
+func cPrompts(memory *cMemory, prompts []Prompt) (*C.esolm_prompt, error) {
+	all := (*C.esolm_prompt)(memory.take(len(prompts), C.sizeof_esolm_prompt))
+	for i, prompt := range prompts {
+		if prompt.Positions != nil && len(prompt.Positions) != len(prompt.Tokens) {
+			return nil, &Error{StatusInvalidArgument, "a prompt needs one position for each token"}
+		}
+		unsafe.Slice(all, len(prompts))[i] = C.esolm_prompt{
+			memory.numbers(prompt.Tokens), memory.numbers(prompt.Positions), C.size_t(len(prompt.Tokens)),
+		}
+	}
+	return all, nil
+}
+
+// Template converts a text with holes, such as "Once upon a time {{mask 12}} happily ever after.", to a prompt. length is
+// the whole text's number of tokens, including the holes.
+func (m *Model) Template(text string) (prompt Prompt, length int, err error) {
+	c := C.CString(text)
+	defer C.free(unsafe.Pointer(c))
+	var all C.size_t
+	var positions []uint32
+	prompt.Tokens, err = filled(func(tokens []uint32, n *C.size_t) error {
+		positions = make([]uint32, len(tokens))
+		return m.with(func(model *C.esolm_model) C.esolm_status {
+			return C.esolm_tokenize_template(model, c, C.size_t(len(text)), first[C.uint32_t](tokens),
+				first[C.uint32_t](positions), C.size_t(len(tokens)), n, &all)
+		})
+	}, len(text)/2+8)
+	prompt.Positions = positions[:len(prompt.Tokens)]
+	return prompt, int(all), err
+}

@@ -1,0 +1,75 @@
+import EsolmSystem
+
+/// Called with the fraction of a long operation that is done, from 0 to 1 and never decreasing. If it throws, the operation
+/// stops and its call throws that error.
+public typealias ProgressHandler = (_ fraction: Double) throws -> Void
+
+/// A token that is about to be drawn.
+public struct Choice {
+    /// The index of its prompt.
+    public let sequence: Int
+    /// Its index in generation order.
+    public let slot: Int
+    /// Its index in the text.
+    public let position: Int
+    /// The network's output, valid during the call.
+    public let modelLogits: UnsafeBufferPointer<Float>
+}
+
+/// Reads and changes the logits that a token is drawn from, one for each token of the vocabulary. It is called after the
+/// constraints and before temperature, topK and topP. Minus infinity excludes a token. The buffer is valid during the call.
+/// If it throws, the generation stops and `Context.step` throws that error.
+///
+/// It runs in `Context.step`, on its thread. Other calls on the context except `cancel` fail with `Status.busy` meanwhile.
+public typealias LogitsEditor = @Sendable (_ choice: Choice, _ logits: UnsafeMutableBufferPointer<Float>) throws -> Void
+
+/// Passes a caller's function to C, and holds the error that it throws until the C call has returned.
+final class Callback<Function> {
+    let function: Function
+    private var error: Error?
+
+    init(_ function: Function) { self.function = function }
+
+    /// The user data for C. It is not a counted reference.
+    var pointer: UnsafeMutableRawPointer { Unmanaged.passUnretained(self).toOpaque() }
+
+    static func from(_ pointer: UnsafeMutableRawPointer) -> Callback<Function> {
+        Unmanaged<Callback<Function>>.fromOpaque(pointer).takeUnretainedValue()
+    }
+
+    /// Calls the function, and returns to C whether to stop.
+    func run(_ call: (Function) throws -> Void) -> Int32 {
+        do {
+            try call(function)
+            return 0
+        } catch {
+            self.error = error
+            return 1
+        }
+    }
+
+    /// Throws the function's own error, else the error of the C call.
+    func check(_ status: esolm_status) throws {
+        if let error {
+            self.error = nil
+            throw error
+        }
+        try Esolm.check(status)
+    }
+}
+
+func callProgress(_ fraction: Double, _ data: UnsafeMutableRawPointer?) -> Int32 {
+    guard let data else { return 0 }
+    return Callback<ProgressHandler>.from(data).run { report in try report(fraction) }
+}
+
+func callLogits(
+    _ choice: UnsafePointer<esolm_choice>?, _ logits: UnsafeMutablePointer<Float>?, _ data: UnsafeMutableRawPointer?
+) -> Int32 {
+    guard let choice = choice?.pointee, let data else { return 0 }
+    let seen = Choice(
+        sequence: choice.sequence, slot: choice.slot, position: choice.position,
+        modelLogits: UnsafeBufferPointer(start: choice.model_logits, count: choice.n_logits))
+    let row = UnsafeMutableBufferPointer(start: logits, count: choice.n_logits)
+    return Callback<LogitsEditor>.from(data).run { edit in try edit(seen, row) }
+}

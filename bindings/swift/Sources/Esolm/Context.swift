@@ -1,0 +1,208 @@
+import EsolmSystem
+import Foundation
+
+/// A context's parameters; 0 means the default, in parentheses.
+public struct ContextOptions: Sendable {
+    /// The most sequences in a batch (1).
+    public var sequences: Int
+    /// The longest sequence, in tokens (the model's context length).
+    public var length: Int
+    /// The most rows that one run of the network is fed (128).
+    public var passRows: Int
+    /// CPU threads (one per core).
+    public var threads: Int
+    /// Stores keys and values as f32 instead of f16.
+    public var f32Cache: Bool
+    /// Uses ggml's kernels on the CPU instead of esolm's own.
+    public var ggml: Bool
+
+    public init(
+        sequences: Int = 0, length: Int = 0, passRows: Int = 0, threads: Int = 0, f32Cache: Bool = false,
+        ggml: Bool = false
+    ) {
+        self.sequences = sequences
+        self.length = length
+        self.passRows = passRows
+        self.threads = threads
+        self.f32Cache = f32Cache
+        self.ggml = ggml
+    }
+
+    func c() -> esolm_context_params {
+        var params = esolm_context_params()
+        _ = esolm_context_params_init(&params, MemoryLayout<esolm_context_params>.stride)
+        params.sequences = sequences
+        params.length = length
+        params.pass_rows = passRows
+        params.threads = threads
+        params.kv_type = f32Cache ? ESOLM_KV_F32 : ESOLM_KV_F16
+        params.kernels = ggml ? ESOLM_KERNELS_GGML : ESOLM_KERNELS_OWN
+        return params
+    }
+}
+
+/// The result of a step.
+public struct Step: Sendable {
+    public struct Update: Sendable, Equatable {
+        public let sequence, position, token: UInt32
+    }
+    public let index: Int
+    public let total: Int
+    public let updates: [Update]
+    /// Log-probabilities of the updates; nil unless `GenerateParams.logProbs` is set.
+    public let logProbs: [Double]?
+
+    init(_ info: esolm_step_info) {
+        index = info.index
+        total = info.total
+        updates = UnsafeBufferPointer(start: info.updates, count: info.n_updates).map { update in
+            Update(sequence: update.sequence, position: update.position, token: update.token)
+        }
+        if let numbers = info.log_probs {
+            logProbs = Array(UnsafeBufferPointer(start: numbers, count: info.n_updates))
+        } else {
+            logProbs = nil
+        }
+    }
+}
+
+/// Holds the memory and the threads for generating from a model. Calls that overlap fail with `Status.busy`.
+public final class Context: @unchecked Sendable {
+    private let handle: OpaquePointer
+    private let lock = NSLock()
+    /// The logits editor that C has a pointer to; guarded by `lock`.
+    private var editor: Callback<LogitsEditor>?
+    /// Runs the streams of `steps`, one after the other.
+    let queue = DispatchQueue(label: "esolm.context")
+
+    public init(_ model: Model, _ options: ContextOptions = ContextOptions()) throws {
+        var params = options.c()
+        var made: OpaquePointer?
+        try check(esolm_context_new(model.handle, &params, &made))
+        handle = made!
+    }
+
+    deinit { esolm_context_free(handle) }
+
+    /// Runs a call as the context's only user.
+    func exclusively<R>(_ body: (OpaquePointer) throws -> R) throws -> R {
+        guard lock.try() else {
+            throw EsolmError(status: .busy, message: "the context is in use by another call")
+        }
+        defer { lock.unlock() }
+        return try body(handle)
+    }
+
+    /// Begins a generation of one sequence per prompt, and discards the previous one.
+    public func begin(_ prompts: [Prompt], _ params: GenerateParams = GenerateParams()) throws {
+        try start(prompts, params) { context, known, count, c in esolm_begin(context, known, count, c) }
+    }
+
+    /// Continues from the tokens so far to a text of `params.length` tokens, without computing their keys and values again.
+    /// Steps that are left are discarded. Each sequence has a prompt, with further known tokens. Use another seed than
+    /// before.
+    public func extend(_ prompts: [Prompt], _ params: GenerateParams = GenerateParams()) throws {
+        try start(prompts, params) { context, known, count, c in esolm_extend(context, known, count, c) }
+    }
+
+    private func start(
+        _ prompts: [Prompt], _ params: GenerateParams,
+        _ how: (OpaquePointer, UnsafePointer<esolm_prompt>?, Int, UnsafePointer<esolm_generate_params>) -> esolm_status
+    ) throws {
+        let memory = Scratch()
+        let known = memory.copy(try prompts.map { prompt in try prompt.c(memory) })
+        var c = params.c(memory)
+        var editor: Callback<LogitsEditor>?
+        if let logits = params.logits {
+            let made = Callback<LogitsEditor>(logits)
+            c.logits = callLogits
+            c.logits_data = made.pointer
+            editor = made
+        }
+        try withExtendedLifetime(memory) {
+            try exclusively { context in
+                try check(how(context, known, prompts.count, &c))
+                self.editor = editor // only now: if the call fails, the previous generation keeps its editor
+            }
+        }
+    }
+
+    /// Runs the next step; nil at the end.
+    public func step() throws -> Step? {
+        try exclusively { (context: OpaquePointer) -> Step? in
+            var info = esolm_step_info()
+            var done: Int32 = 0
+            let status = esolm_step(context, &info, &done)
+            if let editor = self.editor {
+                try editor.check(status)
+            } else {
+                try check(status)
+            }
+            if done != 0 {
+                self.editor = nil
+                return nil
+            }
+            return Step(info)
+        }
+    }
+
+    /// Runs a generation to its end; read the result with `text` or `tokens`.
+    public func generate(_ prompts: [Prompt], _ params: GenerateParams = GenerateParams()) throws {
+        try begin(prompts, params)
+        while try step() != nil {}
+    }
+
+    /// Cancels the running call and all later ones until `resetCancel`. May be called from any thread.
+    public func cancel() { _ = esolm_cancel(handle) }
+    public func resetCancel() { _ = esolm_cancel_reset(handle) }
+
+    /// Discards the generation.
+    public func reset() throws {
+        try exclusively { context in try check(esolm_context_reset(context)) }
+    }
+
+    /// The tokens of a sequence by position, the model's mask token where none is written yet.
+    public func tokens(_ sequence: Int = 0) throws -> [UInt32] {
+        try exclusively { context in
+            try filled(0 as UInt32, capacity: 128) { tokens, n in
+                esolm_copy_tokens(context, sequence, tokens.baseAddress, tokens.count, &n)
+            }
+        }
+    }
+
+    /// The order in which the positions of a sequence are generated, the known ones first.
+    public func order(_ sequence: Int = 0) throws -> [UInt32] {
+        try exclusively { context in
+            try filled(0 as UInt32, capacity: 128) { positions, n in
+                esolm_copy_order(context, sequence, positions.baseAddress, positions.count, &n)
+            }
+        }
+    }
+
+    /// The text of a sequence up to the first token that is unknown or end-of-text.
+    public func text(_ sequence: Int = 0) throws -> String {
+        try exclusively { context in
+            try filledText(capacity: 512) { text, n in
+                esolm_copy_text(context, sequence, text.baseAddress, text.count, &n)
+            }
+        }
+    }
+
+    /// The state of the generation, for `restore`: tokens, order, keys and values, but not the remaining steps.
+    public func save() throws -> [UInt8] {
+        try exclusively { context in
+            try filled(0 as UInt8, capacity: 0) { state, n in
+                esolm_state_save(context, state.baseAddress, state.count, &n)
+            }
+        }
+    }
+
+    /// Replaces the current generation by a saved one, which has no steps left; `extend` continues it. A state of another
+    /// model or a damaged one is an error with `Status.badFile`.
+    public func restore(_ state: [UInt8]) throws {
+        guard !state.isEmpty else { throw EsolmError(status: .badFile, message: "the state is empty") }
+        try exclusively { context in
+            try check(state.withUnsafeBytes { bytes in esolm_state_restore(context, bytes.baseAddress, bytes.count) })
+        }
+    }
+}

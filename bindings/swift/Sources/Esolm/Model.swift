@@ -1,0 +1,151 @@
+import EsolmSystem
+
+/// Parameters for opening a model.
+public struct ModelOptions {
+    /// "cpu", "cuda:0"; nil is the first GPU, or the CPU if there is none.
+    public var device: String?
+    /// Reads the file into memory instead of mapping it.
+    public var copied: Bool
+    /// Called with the fraction of the file that is loaded; may cancel by throwing.
+    public var progress: ProgressHandler?
+
+    public init(device: String? = nil, copied: Bool = false, progress: ProgressHandler? = nil) {
+        self.device = device
+        self.copied = copied
+        self.progress = progress
+    }
+
+    /// Calls `body` with the C struct, whose pointers are valid during the call.
+    func with<R>(_ body: (UnsafePointer<esolm_model_params>) -> R) throws -> (R, Callback<ProgressHandler>?) {
+        var params = esolm_model_params()
+        try check(esolm_model_params_init(&params, MemoryLayout<esolm_model_params>.stride))
+        params.mode = copied ? ESOLM_MODE_COPY : ESOLM_MODE_MAP
+        var callback: Callback<ProgressHandler>?
+        if let progress {
+            let made = Callback<ProgressHandler>(progress)
+            params.progress = callProgress
+            params.progress_data = made.pointer
+            callback = made
+        }
+        return withExtendedLifetime(callback) {
+            withOptionalCString(device) { name in
+                params.device = name
+                return (body(&params), callback)
+            }
+        }
+    }
+}
+
+/// An open model. Immutable: any number of threads and tasks may use it at once.
+public final class Model: @unchecked Sendable {
+    let handle: OpaquePointer
+
+    /// Opens a GGUF file.
+    public init(path: String, _ options: ModelOptions = ModelOptions()) throws {
+        handle = try Model.open(options) { params, out in esolm_model_open(path, params, out) }
+    }
+
+    /// Opens a model from the bytes of a GGUF file, which are copied.
+    public init(bytes: [UInt8], _ options: ModelOptions = ModelOptions()) throws {
+        guard !bytes.isEmpty else { throw EsolmError(status: .badFile, message: "the file is empty") }
+        var options = options
+        options.copied = true
+        handle = try Model.open(options) { params, out in
+            bytes.withUnsafeBytes { file in esolm_model_open_memory(file.baseAddress, file.count, params, out) }
+        }
+    }
+
+    private static func open(
+        _ options: ModelOptions,
+        _ how: (UnsafePointer<esolm_model_params>, UnsafeMutablePointer<OpaquePointer?>) -> esolm_status
+    ) throws -> OpaquePointer {
+        var opened: OpaquePointer?
+        let (status, progress) = try options.with { params in how(params, &opened) }
+        if let progress {
+            try progress.check(status)
+        } else {
+            try check(status)
+        }
+        return opened!
+    }
+
+    deinit { esolm_model_free(handle) }
+
+    public struct Info: Sendable {
+        public let contextLength: Int
+        public let vocabSize: Int
+        public let maskToken: UInt32
+        /// nil if there is none.
+        public let eosToken: UInt32?
+        public let parameters: UInt64
+        public let tensorBytes: UInt64
+        public let fileBytes: UInt64
+        /// How long opening took, in microseconds.
+        public let loadMicroseconds: UInt64
+    }
+
+    public func info() throws -> Info {
+        var info = esolm_model_info()
+        info.struct_size = MemoryLayout<esolm_model_info>.stride
+        try check(esolm_model_info_get(handle, &info))
+        return Info(
+            contextLength: info.context_length, vocabSize: info.vocab_size, maskToken: info.mask_token,
+            eosToken: info.eos_token < 0 ? nil : UInt32(info.eos_token), parameters: info.parameters,
+            tensorBytes: info.tensor_bytes, fileBytes: info.file_bytes, loadMicroseconds: info.load_time_us)
+    }
+
+    /// The metadata keys of the file, in the file's order.
+    public func metadataKeys() throws -> [String] {
+        var count = 0
+        try check(esolm_model_metadata_count(handle, &count))
+        return try (0..<count).map { index in
+            try filledText(capacity: 64) { key, n in
+                esolm_model_metadata_key(self.handle, index, key.baseAddress, key.count, &n)
+            }
+        }
+    }
+
+    /// The value of a metadata key of the file, as text.
+    public func metadata(_ key: String) throws -> String {
+        try filledText(capacity: 128) { text, n in
+            esolm_model_metadata_get(self.handle, key, text.baseAddress, text.count, &n)
+        }
+    }
+
+    /// The bytes of one token, which may be a part of a UTF-8 character.
+    public func bytes(of token: UInt32) throws -> [UInt8] {
+        try filled(0 as UInt8, capacity: 32) { bytes, n in
+            esolm_token_bytes(self.handle, token, bytes.baseAddress, bytes.count, &n)
+        }
+    }
+
+    public func tokenize(_ text: String) throws -> [UInt32] {
+        try withChars(text) { chars in
+            try filled(0 as UInt32, capacity: chars.count / 2 + 8) { tokens, n in
+                esolm_tokenize(self.handle, chars.baseAddress, chars.count, tokens.baseAddress, tokens.count, &n)
+            }
+        }
+    }
+
+    public func detokenize(_ tokens: [UInt32]) throws -> String {
+        try filledText(capacity: 4 * tokens.count) { text, n in
+            esolm_detokenize(self.handle, tokens, tokens.count, text.baseAddress, text.count, &n)
+        }
+    }
+
+    /// Converts a text with holes, such as "Once upon a time {{mask 12}} happily ever after.", to a prompt; `length` is the
+    /// whole text's number of tokens, including the holes.
+    public func template(_ text: String) throws -> (prompt: Prompt, length: Int) {
+        var positions: [UInt32] = []
+        var length = 0
+        let tokens: [UInt32] = try withChars(text) { chars in
+            try filled(0 as UInt32, capacity: chars.count / 2 + 8) { tokens, n in
+                positions = [UInt32](repeating: 0, count: tokens.count)
+                return esolm_tokenize_template(
+                    self.handle, chars.baseAddress, chars.count, tokens.baseAddress, &positions, tokens.count, &n,
+                    &length)
+            }
+        }
+        return (Prompt(tokens, positions: Array(positions.prefix(tokens.count))), length)
+    }
+}

@@ -1,0 +1,177 @@
+import EsolmSystem
+
+/// The known tokens of a sequence and their positions; nil positions are 0, 1, 2 and so on.
+public struct Prompt: Sendable {
+    public var tokens: [UInt32]
+    public var positions: [UInt32]?
+
+    public init(_ tokens: [UInt32] = [], positions: [UInt32]? = nil) {
+        self.tokens = tokens
+        self.positions = positions
+    }
+
+    func c(_ memory: Scratch) throws -> esolm_prompt {
+        if let positions, positions.count != tokens.count {
+            throw EsolmError(status: .invalidArgument, message: "a prompt needs one position for each token")
+        }
+        return esolm_prompt(
+            tokens: memory.copy(tokens), positions: positions.flatMap { memory.copy($0) }, count: tokens.count)
+    }
+}
+
+/// The order in which positions are generated.
+public enum Order: Sendable, Equatable {
+    case random, leftToRight
+    /// Step j writes the positions j, j + stride, and so on.
+    case strided(Int)
+    /// The same steps in random order, and random order within each.
+    case stridedShuffled(Int)
+    /// Blocks of this many neighbouring positions, one block after the other.
+    case blocks(Int)
+    /// The order itself: every position of the text once.
+    case given([UInt32])
+}
+
+/// Adaptive steps, which write the tokens that the model is certain of.
+public struct Adaptive: Sendable, Equatable {
+    public enum Confidence: Sendable {
+        case probability, margin, entropy
+    }
+    public var confidence: Confidence
+    /// The confidence from which on a token is written (entropy: at most).
+    public var threshold: Float
+    /// The number of positions that a step considers.
+    public var window: Int
+
+    public init(_ confidence: Confidence, threshold: Float, window: Int) {
+        self.confidence = confidence
+        self.threshold = threshold
+        self.window = window
+    }
+}
+
+/// Restrictions on the tokens of a sequence; by default none.
+public struct Constraints: Sendable {
+    /// By position, the tokens that are allowed there.
+    public var allowed: [UInt32: [UInt32]]
+    /// Tokens that are never written.
+    public var banned: [UInt32]
+    /// By token, a number that is added to its logit.
+    public var bias: [UInt32: Float]
+    /// Above 1 makes tokens that are already in the text less likely; 0 is off.
+    public var repetitionPenalty: Float
+
+    public init(
+        allowed: [UInt32: [UInt32]] = [:], banned: [UInt32] = [], bias: [UInt32: Float] = [:],
+        repetitionPenalty: Float = 0
+    ) {
+        self.allowed = allowed
+        self.banned = banned
+        self.bias = bias
+        self.repetitionPenalty = repetitionPenalty
+    }
+
+    func c(_ memory: Scratch) -> esolm_constraints {
+        let places = allowed.map { position, tokens in
+            esolm_allowed(position: position, reserved: 0, tokens: memory.copy(tokens), n_tokens: tokens.count)
+        }
+        let biases = bias.map { token, value in esolm_bias(token: token, bias: value) }
+        var rule = esolm_constraints()
+        rule.struct_size = MemoryLayout<esolm_constraints>.stride
+        rule.allowed = memory.copy(places)
+        rule.n_allowed = places.count
+        rule.banned = memory.copy(banned)
+        rule.n_banned = banned.count
+        rule.bias = memory.copy(biases)
+        rule.n_bias = biases.count
+        rule.repetition_penalty = repetitionPenalty
+        return rule
+    }
+}
+
+/// The parameters of a generation; they start with the library's defaults.
+public struct GenerateParams: Sendable {
+    /// Tokens of a sequence, the prompt's included; 0 is the context's length.
+    public var length: Int
+    /// Number of steps of the diffusion phase.
+    public var steps: Int
+    /// The same seed gives the same text.
+    public var seed: UInt64
+    /// The share of the tokens that diffusion writes.
+    public var alpha0: Double
+    public var temperature: Float
+    public var topP: Float
+    /// 0 is no limit.
+    public var topK: UInt32
+    public var order = Order.random
+    /// Tokens of each diffusion step, the last number repeated; empty is the model's schedule.
+    public var schedule: [UInt32] = []
+    /// None, one for all sequences, or one for each.
+    public var constraints: [Constraints] = []
+    /// Sets `Step.logProbs`.
+    public var logProbs = false
+    /// Adaptive steps; they need alpha0 = 1 and no schedule.
+    public var adaptive: Adaptive?
+    /// Reads and may change the logits of every token. The context keeps it until the generation ends or another begins.
+    public var logits: LogitsEditor?
+
+    public init() {
+        var c = esolm_generate_params()
+        _ = esolm_generate_params_init(&c, MemoryLayout<esolm_generate_params>.stride)
+        length = c.length
+        steps = c.steps
+        seed = c.seed
+        alpha0 = c.alpha_0
+        temperature = c.temperature
+        topP = c.top_p
+        topK = c.top_k
+    }
+
+    /// The C struct, without the logits editor.
+    func c(_ memory: Scratch) -> esolm_generate_params {
+        var c = esolm_generate_params()
+        _ = esolm_generate_params_init(&c, MemoryLayout<esolm_generate_params>.stride)
+        c.length = length
+        c.steps = steps
+        c.seed = seed
+        c.alpha_0 = alpha0
+        c.temperature = temperature
+        c.top_p = topP
+        c.top_k = topK
+        switch order {
+        case .random:
+            c.order = ESOLM_ORDER_RANDOM
+        case .leftToRight:
+            c.order = ESOLM_ORDER_LEFT_TO_RIGHT
+        case .strided(let stride):
+            c.order = ESOLM_ORDER_STRIDED
+            c.order_size = stride
+        case .stridedShuffled(let stride):
+            c.order = ESOLM_ORDER_STRIDED_SHUFFLED
+            c.order_size = stride
+        case .blocks(let size):
+            c.order = ESOLM_ORDER_BLOCKS
+            c.order_size = size
+        case .given(let positions):
+            c.order = ESOLM_ORDER_GIVEN
+            c.given_order = memory.copy(positions)
+            c.n_given_order = positions.count
+        }
+        c.schedule = memory.copy(schedule)
+        c.n_schedule = schedule.count
+        let rules: [UnsafePointer<esolm_constraints>?] = constraints.map { rule in memory.copy([rule.c(memory)]) }
+        c.constraints = memory.copy(rules)
+        c.n_constraints = rules.count
+        c.log_probs = logProbs ? 1 : 0
+        if let adaptive {
+            switch adaptive.confidence { // else ESOLM_CONFIDENCE_NONE, the default
+            case .probability: c.confidence = ESOLM_CONFIDENCE_PROBABILITY
+            case .margin: c.confidence = ESOLM_CONFIDENCE_MARGIN
+            case .entropy: c.confidence = ESOLM_CONFIDENCE_ENTROPY
+            }
+            c.threshold = adaptive.threshold
+            c.window = adaptive.window
+        }
+        return c
+    }
+}

@@ -1,0 +1,258 @@
+import Foundation
+import XCTest
+
+import Esolm
+
+let path = ProcessInfo.processInfo.environment["ESOLM_MODEL"] ?? "../../models/fairy-q8_0.gguf"
+let small = ContextOptions(sequences: 2, length: 32, threads: 1)
+
+func few() -> GenerateParams {
+    var params = GenerateParams()
+    params.steps = 6
+    params.seed = 7
+    params.alpha0 = 0.8
+    return params
+}
+
+/// Checks that a call fails with this status.
+func assertFails<T>(
+    _ status: Status, _ call: @autoclosure () throws -> T, file: StaticString = #filePath, line: UInt = #line
+) {
+    XCTAssertThrowsError(try call(), file: file, line: line) { error in
+        XCTAssertEqual((error as? EsolmError)?.status, status, "\(error)", file: file, line: line)
+    }
+}
+
+final class ModelTests: XCTestCase {
+    func testErrors() throws {
+        XCTAssertThrowsError(try Model(path: "/nowhere.gguf")) { error in
+            XCTAssertTrue("\(error)".contains("/nowhere.gguf"))
+        }
+        assertFails(.io, try Model(path: "/nowhere.gguf"))
+        assertFails(.device, try Model(path: path, ModelOptions(device: "abacus")))
+        assertFails(.badFile, try Model(bytes: []))
+        assertFails(.badFile, try Model(bytes: Array("no model".utf8)))
+        XCTAssertFalse(version().isEmpty)
+        XCTAssertEqual(Status.busy.description.isEmpty, false)
+        XCTAssertEqual(try devices().filter { $0.kind == .cpu && !$0.name.isEmpty }.count, 1)
+    }
+
+    func testTokens() throws {
+        let model = try Model(path: path)
+        for text in ["", "Once upon a time", "Zoë, 5 €", String(repeating: "a very long text, ", count: 99)] {
+            let tokens = try model.tokenize(text)
+            XCTAssertEqual(try model.detokenize(tokens), text)
+            XCTAssertEqual(try tokens.flatMap { try model.bytes(of: $0) }, Array(text.utf8))
+        }
+        assertFails(.tokenizer, try model.detokenize([4_000_000_000]))
+        let (prompt, length) = try model.template("Once{{mask 9}} end.")
+        XCTAssertEqual(length, prompt.tokens.count + 9)
+        XCTAssertEqual(prompt.positions?.count, prompt.tokens.count)
+        assertFails(.invalidArgument, try model.template("{{mask"))
+    }
+
+    func testDescription() throws {
+        let model = try Model(path: path, ModelOptions(device: "cpu"))
+        let keys = try model.metadataKeys()
+        XCTAssertGreaterThan(keys.count, 3)
+        for key in keys { XCTAssertFalse(try model.metadata(key).isEmpty) }
+        XCTAssertEqual(try model.metadata("general.architecture"), "esolm")
+        assertFails(.invalidArgument, try model.metadata("no.such.key"))
+        let info = try model.info()
+        XCTAssertGreaterThan(info.vocabSize, 2)
+        XCTAssertLessThan(Int(info.maskToken), info.vocabSize)
+        let use = try model.memoryUse(small)
+        XCTAssertEqual(use, try estimateMemory(path: path, ModelOptions(device: "cpu"), small))
+        XCTAssertEqual(UInt64(use.weights), info.tensorBytes)
+        assertFails(.io, try estimateMemory(path: "/nowhere.gguf"))
+        assertFails(.invalidArgument, try model.memoryUse(ContextOptions(length: 1 << 20)))
+    }
+
+    func testProgress() throws {
+        struct Enough: Error {}
+        for copied in [false, true] {
+            var reports: [Double] = []
+            _ = try Model(path: path, ModelOptions(copied: copied) { fraction in reports.append(fraction) })
+            XCTAssertEqual(reports.last, 1)
+            XCTAssertEqual(reports, reports.sorted())
+            // Cancelled at each of the reports.
+            for stop in 1...reports.count {
+                var seen = 0
+                let stopping = ModelOptions(copied: copied) { _ in
+                    seen += 1
+                    if seen == stop { throw Enough() }
+                }
+                XCTAssertThrowsError(try Model(path: path, stopping)) { XCTAssertTrue($0 is Enough) }
+                XCTAssertEqual(seen, stop)
+            }
+        }
+    }
+}
+
+final class ContextTests: XCTestCase {
+    private func newContext() throws -> Context { try Context(Model(path: path), small) }
+
+    func testBadRequests() throws {
+        let context = try newContext()
+        assertFails(.invalidArgument, try context.begin([]))
+        assertFails(.invalidArgument, try context.begin([Prompt([1], positions: [1, 2])]))
+        assertFails(.invalidArgument, try context.begin([Prompt([1, 2], positions: [3, 3])]))
+        assertFails(.invalidArgument, try context.begin([Prompt([4_000_000_000])]))
+        assertFails(.invalidArgument, try context.text(5))
+        var params = few()
+        params.schedule = [4, 0]
+        assertFails(.invalidArgument, try context.begin([Prompt()], params))
+        params = few()
+        params.constraints = [Constraints(banned: [1 << 30])]
+        assertFails(.invalidArgument, try context.begin([Prompt()], params))
+        params = few()
+        params.order = .given([0, 1])
+        assertFails(.invalidArgument, try context.begin([Prompt()], params))
+        XCTAssertNil(try context.step())
+    }
+
+    func testAContextKeepsItsModel() throws {
+        var model: Model? = try Model(path: path)
+        let context = try Context(model!, small)
+        model = nil
+        try context.generate([Prompt()], few())
+        XCTAssertEqual(try context.tokens().count, 32)
+    }
+
+    func testRequests() throws {
+        let context = try newContext()
+        var params = few()
+        params.order = .strided(8)
+        params.alpha0 = 1
+        try context.begin([Prompt()], params)
+        XCTAssertEqual(try context.order(), (0..<32).map { UInt32($0 / 4 + $0 % 4 * 8) })
+
+        params = few()
+        params.logProbs = true
+        params.constraints = [Constraints(allowed: [3: [40]], bias: [30: 1000])]
+        try context.begin([Prompt()], params)
+        while let step = try context.step() {
+            XCTAssertEqual(step.logProbs?.count, step.updates.count)
+        }
+        let tokens = try context.tokens()
+        XCTAssertEqual(tokens[3], 40)
+        XCTAssertEqual(tokens[4], 30)
+
+        // A threshold that no token meets, and one that every token meets.
+        for (threshold, count) in [(Float(2), 1), (0, 8)] {
+            params = few()
+            params.alpha0 = 1
+            params.adaptive = Adaptive(.probability, threshold: threshold, window: 8)
+            try context.begin([Prompt()], params)
+            XCTAssertEqual(try context.step()?.updates.count, count)
+        }
+    }
+
+    func testLogits() throws {
+        struct Enough: Error {}
+        let context = try newContext()
+        try context.generate([Prompt()], few())
+        let plain = try context.tokens()
+        var params = few()
+        params.logits = { choice, logits in
+            XCTAssertEqual(logits.count, choice.modelLogits.count)
+            for token in logits.indices where token != 30 + choice.position % 2 { logits[token] = -Float.infinity }
+        }
+        try context.generate([Prompt()], params)
+        XCTAssertEqual(try context.tokens(), (0..<32).map { UInt32(30 + $0 % 2) })
+        params.logits = { _, _ in throw Enough() }
+        XCTAssertThrowsError(try context.generate([Prompt()], params)) { XCTAssertTrue($0 is Enough) }
+        params.logits = { [unowned context] _, _ in _ = try context.text() }
+        assertFails(.busy, try context.generate([Prompt()], params))
+        try context.generate([Prompt()], few())
+        XCTAssertEqual(try context.tokens(), plain)
+    }
+
+    func testStates() throws {
+        let one = try newContext(), two = try newContext()
+        var half = few(), whole = few()
+        half.length = 12
+        whole.seed = 8
+        try one.generate([Prompt()], half)
+        var state = try one.save()
+        try two.restore(state)
+        for context in [one, two] {
+            try context.extend([Prompt([9], positions: [20])], whole)
+            while try context.step() != nil {}
+        }
+        let tokens = try one.tokens()
+        XCTAssertEqual(tokens[20], 9)
+        XCTAssertEqual(tokens, try two.tokens())
+        assertFails(.invalidArgument, try two.extend([Prompt()], half)) // shorter
+        state[state.count / 2] ^= 64
+        assertFails(.badFile, try two.restore(state))
+        assertFails(.badFile, try two.restore([]))
+        XCTAssertGreaterThan(try two.profile().blocks, 0)
+    }
+
+    func testScores() throws {
+        let model = try Model(path: path)
+        let context = try Context(model, small)
+        let words = try model.tokenize("Once upon a time there was")
+        let all = try context.score(words)
+        XCTAssertEqual(all.count, words.count)
+        let last = try context.scoreOrder(words, known: words.count - 1)
+        XCTAssertEqual(last.count, 1)
+        XCTAssertEqual(last[0], all[words.count - 1], accuracy: 1e-3)
+        XCTAssertEqual(try context.scoreMasked(words, known: words.count - 1)[0], last[0], accuracy: 1e-3)
+        XCTAssertEqual(try context.scoreOrder(words, known: words.count), [])
+        assertFails(.invalidArgument, try context.scoreOrder(words, known: words.count + 1))
+        assertFails(.invalidArgument, try context.scoreOrder(words, order: [0]))
+        assertFails(.invalidArgument, try context.score([]))
+        var params = ScoreParams()
+        params.draws = 2
+        params.alpha0 = 0.5
+        var reports = 0
+        let score = try context.scoreText(words, params) { _ in reports += 1 }
+        XCTAssertEqual(reports, 1)
+        XCTAssertEqual(score.nll, -all.reduce(0, +), accuracy: 1e-3)
+        XCTAssertGreaterThan(score.diffusion, 0)
+    }
+}
+
+final class StreamTests: XCTestCase {
+    func testStepsAndStream() async throws {
+        let model = try Model(path: path)
+        let context = try Context(model, small)
+        let words = try model.tokenize("Once upon")
+        let prompts = [Prompt(words), Prompt([words[0]], positions: [31])]
+        try context.generate(prompts, few())
+        let once = try context.tokens(1)
+        XCTAssertEqual(once[31], words[0])
+        XCTAssertTrue(try context.text(0).hasPrefix("Once upon"))
+
+        var written = 0
+        for try await step in context.steps(prompts, few()) {
+            written += step.updates.count
+        }
+        XCTAssertEqual(written, 64 - words.count - 1)
+        XCTAssertEqual(try context.tokens(1), once)
+    }
+
+    func testADroppedStreamStopsTheGeneration() async throws {
+        let context = try Context(Model(path: path), ContextOptions(threads: 1))
+        var params = GenerateParams()
+        params.alpha0 = 0
+        for try await _ in context.steps([Prompt()], params) { break }
+        // The queue is serial: this stream begins after the first one has stopped.
+        var written = 0
+        params.length = 16
+        for try await step in context.steps([Prompt()], params) { written += step.updates.count }
+        XCTAssertEqual(written, 16)
+    }
+
+    func testACancelHoldsUntilReset() throws {
+        let context = try Context(Model(path: path), small)
+        context.cancel()
+        assertFails(.cancelled, try context.begin([Prompt()], few()))
+        context.resetCancel()
+        try context.generate([Prompt()], few())
+        try context.reset()
+        assertFails(.invalidArgument, try context.text())
+    }
+}

@@ -1,0 +1,159 @@
+//! What the network is fed: rows of tokens of some sequences.
+//!
+//! A row is a token at a position. The rows of a sequence follow each other in generation order and occupy the
+//! cache's slots from `first_slot` on. Each row attends to the first slots of its sequence, up to a number of its
+//! own; that is all that distinguishes the variants here. In Eso-LM (B) and in autoregression a row attends to the
+//! slots up to its own, in both phases: the order does the rest.
+
+use super::layout::Capacity;
+use crate::error::{Error, Result};
+use crate::model::Config;
+
+/// The rows of one sequence in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// The sequence, by number in the context.
+    pub(crate) sequence: usize,
+    /// Its first row in the batch, and the number of its rows.
+    pub(crate) first_row: usize,
+    pub(crate) rows: usize,
+    /// The slot of its first row. The slots before it are in the cache already.
+    pub(crate) first_slot: usize,
+    /// The number of its last rows that want logits.
+    pub(crate) outputs: usize,
+}
+
+/// One row of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) token: u32,
+    /// Position in the text, which RoPE rotates by.
+    pub(crate) position: u32,
+    /// Whether its logits are wanted.
+    pub(crate) output: bool,
+    /// It attends to the first `visible_slots` slots of its sequence.
+    pub(crate) visible_slots: u32,
+    /// Whether it attends to its own slot besides.
+    pub(crate) sees_itself: bool,
+}
+
+/// The rows that one run of the network is fed. `outputs` lists, segment by segment, the rows that want logits, and
+/// `output_positions` their positions.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) tokens: Vec<i32>,
+    pub(crate) positions: Vec<i32>,
+    /// The number of first slots of its sequence that each row attends to.
+    pub(crate) visible_slots: Vec<u32>,
+    /// Whether it attends to its own slot besides.
+    pub(crate) sees_itself: Vec<bool>,
+    pub(crate) outputs: Vec<i32>,
+    pub(crate) output_positions: Vec<i32>,
+    pub(crate) segments: Vec<Segment>,
+}
+
+impl Batch {
+    /// An empty batch that holds `rows` rows of `segments` sequences without allocating again.
+    pub(crate) fn with_capacity(rows: usize, segments: usize) -> Self {
+        Self {
+            tokens: Vec::with_capacity(rows),
+            positions: Vec::with_capacity(rows),
+            visible_slots: Vec::with_capacity(rows),
+            sees_itself: Vec::with_capacity(rows),
+            outputs: Vec::with_capacity(rows),
+            output_positions: Vec::with_capacity(rows),
+            segments: Vec::with_capacity(segments),
+        }
+    }
+
+    /// The largest batch that `capacity` allows: every row, at the ends of full caches, all with logits.
+    pub(crate) fn largest(capacity: &Capacity) -> Self {
+        let mut batch = Self::default();
+        for sequence in 0..capacity.sequences {
+            let rows = (capacity.rows - batch.tokens.len()).min(capacity.slots);
+            if rows == 0 {
+                break;
+            }
+            let (first_row, first_slot) = (batch.tokens.len(), capacity.slots - rows);
+            batch.segments.push(Segment { sequence, first_row, rows, first_slot, outputs: rows });
+            batch.tokens.resize(first_row + rows, 0);
+            batch.visible_slots.extend((first_slot as u32 + 1..).take(rows));
+        }
+        batch.sees_itself.resize(batch.tokens.len(), false);
+        batch.positions = batch.tokens.clone();
+        batch.output_positions = batch.tokens.clone();
+        batch.outputs = (0..).take(batch.tokens.len()).collect();
+        batch
+    }
+
+    /// Adds a row to the last segment.
+    pub(crate) fn push(&mut self, Row { token, position, output, visible_slots, sees_itself }: Row) {
+        self.visible_slots.push(visible_slots);
+        self.sees_itself.push(sees_itself);
+        if output {
+            self.outputs.push(self.tokens.len() as i32);
+            self.output_positions.push(position as i32);
+        }
+        self.tokens.push(token as i32);
+        self.positions.push(position as i32);
+        if let Some(segment) = self.segments.last_mut() {
+            segment.rows += 1;
+            segment.outputs += usize::from(output);
+        }
+    }
+
+    /// Checks the invariants that both implementations of the network rely on: indices are within the vocabulary, the
+    /// cache and the self.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub(super) fn check(&self, config: &Config, capacity: &Capacity) -> Result<()> {
+        let below = |values: &[i32], limit: usize| values.iter().all(|&v| v >= 0 && (v as usize) < limit);
+        let rows = self.tokens.len();
+        let sizes = rows > 0
+            && rows <= capacity.rows
+            && self.positions.len() == rows
+            && self.visible_slots.len() == rows
+            && self.sees_itself.len() == rows
+            && self.outputs.len() == self.output_positions.len()
+            && self.segments.iter().map(|s| s.rows).sum::<usize>() == rows;
+        let indices = below(&self.tokens, config.vocab_size)
+            && below(&self.positions, config.context_length)
+            && below(&self.output_positions, config.context_length)
+            && below(&self.outputs, rows);
+        let segments = self.segments.iter().all(|s| {
+            s.sequence < capacity.sequences
+                && s.rows > 0
+                && s.first_slot + s.rows <= capacity.slots
+                && s.outputs <= s.rows
+                && self.visible_slots.get(s.first_row..s.first_row + s.rows).is_some_and(|visible_slots| {
+                    visible_slots.iter().all(|&n| n as usize <= s.first_slot + s.rows)
+                })
+        });
+        if sizes && indices && segments {
+            Ok(())
+        } else {
+            Err(Error::internal("a batch outside the context's limits"))
+        }
+    }
+
+    /// Whether every row attends to exactly the slots up to its own.
+    pub(super) fn is_causal(&self) -> bool {
+        let prefixes = !self.sees_itself.contains(&true);
+        prefixes
+            && self.segments.iter().all(|s| {
+                let visible_slots = self.visible_slots.iter().skip(s.first_row).take(s.rows);
+                visible_slots.copied().eq((s.first_slot as u32 + 1..).take(s.rows))
+            })
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.visible_slots.clear();
+        self.sees_itself.clear();
+        self.outputs.clear();
+        self.output_positions.clear();
+        self.segments.clear();
+    }
+}

@@ -1,0 +1,83 @@
+//! Operations on one row.
+
+use super::weights::Matrix;
+use crate::simd::{F32x8, LANES};
+
+fn sum(values: impl Iterator<Item = F32x8>) -> f32 {
+    values.fold(F32x8::zero(), F32x8::add).sum()
+}
+
+/// to = (x - mean) / sqrt(variance + epsilon) * weight + bias.
+pub(crate) fn layer_norm(x: &[f32], weight: Matrix<'_>, bias: Matrix<'_>, epsilon: f32, to: &mut [f32]) {
+    let n = x.len() as f32;
+    let x = x.as_chunks::<LANES>().0;
+    let mean = sum(x.iter().map(F32x8::load)) / n;
+    let shift = F32x8::splat(-mean);
+    let variance = sum(x.iter().map(|x| {
+        let x = F32x8::load(x).add(shift);
+        x.mul(x)
+    })) / n;
+    // Squares beyond single precision would make zeros of the row.
+    let variance = if variance.is_finite() { variance } else { f32::NAN };
+    let scale = F32x8::splat(1.0 / (variance + epsilon).sqrt());
+    let to = to.as_chunks_mut::<LANES>().0;
+    for (((x, w), b), to) in x.iter().zip(weight.eights()).zip(bias.eights()).zip(to) {
+        F32x8::load(x).add(shift).mul(scale).mul_add(w, b).store(to);
+    }
+}
+
+/// x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as the model was trained.
+#[inline(always)]
+pub(crate) fn gelu(x: F32x8) -> F32x8 {
+    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
+    // (1 + tanh u) / 2 = 1 / (1 + e^-2u), with an exponent that is never positive.
+    let one = F32x8::splat(1.0);
+    let u = x.mul(x).mul_add(F32x8::splat(0.044_715), one).mul(x).mul(F32x8::splat(TWICE_SQRT_2_OVER_PI));
+    let e = F32x8::zero().sub(u.abs()).exp();
+    x.mul(one.or_where_negative(e, u)).div(e.add(one))
+}
+
+/// Cosines and then sines of the angles by which a token at `position` is rotated; `to` is a head wide.
+pub(crate) fn angles(position: u32, base: f32, to: &mut [f32]) {
+    let dim = to.len();
+    let (cos, sin) = to.split_at_mut(dim / 2);
+    for (i, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
+        let frequency = f64::from(base).powf(-2.0 * i as f64 / dim as f64);
+        let (s, c) = (f64::from(position) * frequency).sin_cos();
+        (*cos, *sin) = (c as f32, s as f32);
+    }
+}
+
+/// Rotates the pairs (i, i + half) of a head.
+#[inline(always)]
+pub(crate) fn rotate(head: &mut [f32], angles: &[f32]) {
+    let (a, b) = head.split_at_mut(angles.len() / 2);
+    let (cos, sin) = angles.split_at(angles.len() / 2);
+    for (((a, b), &cos), &sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
+        (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::cpu::kernels::testing::packed;
+    use crate::gguf::TensorType;
+
+    #[test]
+    fn what_cannot_be_normalised_is_no_number() {
+        let row = |x: f32| packed(TensorType::F32, &[x; 16], 16);
+        let (weight, bias) = (row(1.0), row(0.5));
+        let mut x: [f32; 16] = std::array::from_fn(|i| if i < 8 { 1e15 } else { -1e15 });
+        let norm = |x: &[f32]| {
+            let mut to = [0.0; 16];
+            layer_norm(x, weight.matrix(), bias.matrix(), 1e-5, &mut to);
+            to
+        };
+        assert!(norm(&x).iter().zip(x).all(|(y, x)| (y - (0.5 + x / 1e15)).abs() < 1e-5));
+        for bad in [3e38, f32::INFINITY, f32::NAN] {
+            x[3] = bad;
+            assert!(norm(&x).iter().all(|y| y.is_nan()), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Weights as they lie in the file, unpacked into floats.
+
+use std::ops::Range;
+
+use half::f16;
+
+use crate::gguf::{TensorInfo, TensorType};
+use crate::simd::{F32x8, LANES};
+
+/// A matrix in a model file: `rows` of `columns` numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    bytes: &'a [u8],
+    pub(crate) ty: TensorType,
+    row_bytes: usize,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// The tensor `info` of the file `bytes`. A vector is one row.
+    pub(crate) fn new(bytes: &'a [u8], info: &TensorInfo) -> Option<Self> {
+        let (&columns, rest) = info.dims.split_first()?;
+        let (rows, row_bytes) = (rest.iter().product(), info.ty.row_bytes(columns)?);
+        let bytes = bytes.get(info.range.clone())?;
+        (bytes.len() == row_bytes * rows).then_some(Self { bytes, ty: info.ty, row_bytes, rows, columns })
+    }
+
+    /// Rows `first..first + rows`.
+    pub(crate) fn part(self, first: usize, rows: usize) -> Self {
+        Self { bytes: &self.bytes[first * self.row_bytes..(first + rows) * self.row_bytes], rows, ..self }
+    }
+
+    /// Where some columns of a row lie, from one block's beginning to another's.
+    #[inline(always)]
+    pub(crate) fn columns_bytes(&self, row: usize, columns: Range<usize>) -> &'a [u8] {
+        let bytes = &self.bytes[row * self.row_bytes..][..self.row_bytes];
+        let place = |column: usize| column / self.ty.block_len() * self.ty.block_bytes();
+        &bytes[place(columns.start)..place(columns.end)]
+    }
+
+    /// All from where some columns of a row lie on, and the bytes from one row to the next.
+    #[inline(always)]
+    pub(crate) fn from(&self, row: usize, column: usize) -> (&'a [u8], usize) {
+        let start = row * self.row_bytes + column / self.ty.block_len() * self.ty.block_bytes();
+        (&self.bytes[start..], self.row_bytes)
+    }
+
+    /// Where some rows lie.
+    pub(crate) fn rows_bytes(&self, rows: Range<usize>) -> &'a [u8] {
+        &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes]
+    }
+
+    /// Unpacks `to.len()` groups of eight columns from column `first`, a multiple of 256, of one row.
+    #[inline]
+    pub(crate) fn unpack(&self, row: usize, first: usize, to: &mut [[f32; LANES]]) {
+        let bytes = self.columns_bytes(row, first..first + to.len() * LANES);
+        match self.ty {
+            TensorType::F32 => each(bytes, to, F32x8::load_bytes),
+            TensorType::F16 => each(bytes, to, F32x8::load_f16_bytes),
+            TensorType::Bf16 => each(bytes, to, F32x8::load_bf16_bytes),
+            TensorType::Q8_0 => q8_0(bytes, to),
+            TensorType::Q4_0 => q4_0(bytes, to),
+            TensorType::Q4K => q4_k(bytes, to),
+            // Whole blocks, aligned as the file's tensors are: ggml always unpacks them.
+            ty => assert!(crate::ggml::dequantize(ty, bytes, to.as_flattened_mut()).is_ok()),
+        }
+    }
+}
+
+#[inline(always)]
+fn each<const N: usize>(bytes: &[u8], to: &mut [[f32; LANES]], load: impl Fn(&[u8; N]) -> F32x8) {
+    for (to, from) in to.iter_mut().zip(bytes.as_chunks::<N>().0) {
+        load(from).store(to);
+    }
+}
+
+#[inline(always)]
+pub(crate) fn half(bytes: &[u8]) -> f32 {
+    f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
+}
+
+/// Blocks of a scale and 32 signed bytes.
+#[inline(always)]
+fn q8_0(bytes: &[u8], to: &mut [[f32; LANES]]) {
+    for (to, block) in to.as_chunks_mut::<4>().0.iter_mut().zip(bytes.as_chunks::<34>().0) {
+        let scale = F32x8::splat(half(block));
+        for (to, from) in to.iter_mut().zip(block[2..].as_chunks::<8>().0) {
+            F32x8::load_i8(from).mul(scale).store(to);
+        }
+    }
+}
+
+/// Blocks of a scale and 16 bytes, whose low halves are the first 16 numbers, less 8.
+#[inline(always)]
+fn q4_0(bytes: &[u8], to: &mut [[f32; LANES]]) {
+    for (to, block) in to.as_chunks_mut::<4>().0.iter_mut().zip(bytes.as_chunks::<18>().0) {
+        let scale = half(block);
+        let (scale, least) = (F32x8::splat(scale), F32x8::splat(-8.0 * scale));
+        for (i, from) in block[2..].as_chunks::<8>().0.iter().enumerate() {
+            let (low, high) = F32x8::load_nibbles(from);
+            low.mul_add(scale, least).store(&mut to[i]);
+            high.mul_add(scale, least).store(&mut to[i + 2]);
+        }
+    }
+}
+
+/// Blocks of 256 numbers in 8 parts: a scale and a least value for all, 6-bit factors of both for each part
+/// in 12 bytes, and 128 bytes, of which each 32 hold a part in their low halves and the next in their high ones.
+#[inline(always)]
+fn q4_k(bytes: &[u8], to: &mut [[f32; LANES]]) {
+    for (to, block) in to.as_chunks_mut::<32>().0.iter_mut().zip(bytes.as_chunks::<144>().0) {
+        let (mut scales, mut leasts) = ([0.0; LANES], [0.0; LANES]);
+        let (scale, least) = q4_k_factors(block);
+        scale.store(&mut scales);
+        least.store(&mut leasts);
+        let both = |part: usize| (F32x8::splat(scales[part]), F32x8::splat(leasts[part]));
+        for (pair, from) in block[16..].as_chunks::<32>().0.iter().enumerate() {
+            let (a, b) = (both(2 * pair), both(2 * pair + 1));
+            for (i, from) in from.as_chunks::<8>().0.iter().enumerate() {
+                let (low, high) = F32x8::load_nibbles(from);
+                low.mul_add(a.0, a.1).store(&mut to[8 * pair + i]);
+                high.mul_add(b.0, b.1).store(&mut to[8 * pair + 4 + i]);
+            }
+        }
+    }
+}
+
+/// Scale and least value of each part of a block of type q4_k.
+#[inline(always)]
+pub(crate) fn q4_k_factors(block: &[u8; 144]) -> (F32x8, F32x8) {
+    let four = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
+    let (a, b, c) = (four(4), four(8), four(12));
+    // Six bits each: of the first four parts the lower bits of a and b; of the others two bits there and four in c.
+    let eight = |low: u32, high: u32| {
+        let bytes = u64::from(low & 0x3f3f_3f3f) | u64::from(high) << 32;
+        F32x8::load_u8(&bytes.to_le_bytes())
+    };
+    let scales = eight(a, c & 0x0f0f_0f0f | a >> 2 & 0x3030_3030);
+    let leasts = eight(b, c >> 4 & 0x0f0f_0f0f | b >> 2 & 0x3030_3030);
+    (scales.mul(F32x8::splat(half(block))), leasts.mul(F32x8::splat(-half(&block[2..]))))
+}
+
+impl Matrix<'_> {
+    /// A vector of floats (norms and biases are nothing else, the model's reader checks), eight at a time.
+    pub(crate) fn eights(&self) -> impl Iterator<Item = F32x8> {
+        self.bytes.as_chunks::<32>().0.iter().map(F32x8::load_bytes)
+    }
+
+    /// Eight numbers of a vector of floats, from `first`, a multiple of eight, on.
+    #[inline(always)]
+    pub(crate) fn eight(&self, first: usize) -> F32x8 {
+        F32x8::load_bytes(&self.bytes.as_chunks().0[first / LANES])
+    }
+
+    /// One number of a vector of floats.
+    #[inline(always)]
+    pub(crate) fn value(&self, index: usize) -> f32 {
+        f32::from_le_bytes(self.bytes.as_chunks::<4>().0[index])
+    }
+}

@@ -1,0 +1,123 @@
+//! How much memory a context of some parameters takes, worked out before any of it is taken.
+
+use std::path::Path;
+
+use super::batch::Batch;
+use super::cpu::CpuRunner;
+use super::graph;
+use super::layout::{Capacity, Layout, SLOT_GROUP};
+use super::params::{ContextParams, Kernels, MemoryUse, count_threads};
+use crate::error::{Error, Result};
+use crate::ggml::{Device, Workspace, WorkspaceSize, in_host_memory};
+use crate::gguf::TensorInfo;
+use crate::memory::FileBytes;
+use crate::model::{Config, LoadOptions, Model, ModelHeader, total_bytes};
+
+/// Rows of a batch unless said otherwise: enough for matrix kernels to run at full speed.
+const DEFAULT_PASS_ROWS: usize = 128;
+
+/// The limits of a context and the memory that it needs.
+pub(crate) struct MemoryPlan {
+    pub(crate) capacity: Capacity,
+    /// Longest sequence in tokens.
+    pub(crate) length: usize,
+    pub(crate) threads: usize,
+    pub(super) layout: Layout,
+    pub(super) arena: ArenaSize,
+    /// Bytes of the weights.
+    weights: usize,
+}
+
+/// The size of the arena, which depends on who computes.
+pub(super) enum ArenaSize {
+    /// Bytes, for the library's own CPU kernels.
+    Cpu(usize),
+    /// For a ggml graph.
+    Graph(WorkspaceSize),
+}
+
+impl MemoryPlan {
+    /// The plan for a model of this shape on `device`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if the parameters exceed the model; [`Error::Unsupported`] for a variant that the device
+    /// or the kernels do not run.
+    pub(crate) fn new(
+        config: &Config,
+        tensors: &[TensorInfo],
+        device: Device,
+        params: &ContextParams,
+    ) -> Result<Self> {
+        let or = |value: usize, default: usize| if value == 0 { default } else { value };
+        let length = or(params.length, config.context_length);
+        if length > config.context_length {
+            let longest = config.context_length;
+            return Err(Error::invalid(format!("length {length}; the model's context is {longest} tokens")));
+        }
+        let sequences = or(params.sequences, 1);
+        if sequences > 1 << 16 {
+            return Err(Error::invalid(format!("{sequences} sequences; at most {}", 1 << 16)));
+        }
+        let rows = or(params.pass_rows, DEFAULT_PASS_ROWS);
+        // More slots than the text has: scoring puts masks behind it, half of the rows of its batches.
+        let masks = (rows / 2).min(length).max(1);
+        let slots = length.next_multiple_of(SLOT_GROUP) + masks.next_multiple_of(SLOT_GROUP);
+        let rows = rows.min(sequences.saturating_mul(slots));
+        let causal = config.variant.is_causal();
+        // Rows that see each other both ways go through the network together, a whole sequence at a time.
+        let rows = if causal { rows } else { rows.max(slots) };
+        let threads = count_threads(params.threads)?;
+        let capacity = Capacity { sequences, slots, rows, kv: params.kv_type };
+        let own = params.kernels == Kernels::Own && in_host_memory(device) && CpuRunner::supports(config);
+        if !(own || causal) {
+            let variant = config.variant.name();
+            return Err(Error::Unsupported(format!(
+                "variant '{variant}' on this device with these kernels: it runs on the CPU with esolm's own"
+            )));
+        }
+        let layout = Layout::new(config, &capacity, !own)?;
+        let size = if own {
+            ArenaSize::Cpu(CpuRunner::memory(&layout, config, &capacity, threads)?)
+        } else {
+            let most = graph::most_tensors(config, sequences.min(rows));
+            ArenaSize::Graph(Workspace::measure(
+                threads,
+                device,
+                tensors,
+                (layout.len, most, config.vocab_size * rows),
+                |graph, weights| {
+                    let batch = Batch::largest(&capacity);
+                    graph::build(graph, weights, config, &capacity, &layout, &batch)
+                },
+            )?)
+        };
+        Ok(Self { capacity, length, threads, layout, arena: size, weights: total_bytes(tensors) })
+    }
+
+    /// As [`MemoryPlan::new`], for a model that is open.
+    pub(crate) fn for_model(model: &Model, params: &ContextParams) -> Result<Self> {
+        Self::new(model.config(), model.tensors(), model.weights().device(), params)
+    }
+
+    /// As [`MemoryPlan::new`], for a model file of which only the header is read.
+    ///
+    /// # Errors
+    /// As [`Model::open`] and [`MemoryPlan::new`].
+    pub(crate) fn for_file(path: &Path, options: &LoadOptions<'_>, params: &ContextParams) -> Result<Self> {
+        let device = Device::find(&options.device)?;
+        let file = FileBytes::map(path)?;
+        let ModelHeader { config, tensors, .. } =
+            ModelHeader::read(file.bytes(), &path.display().to_string())?;
+        Self::new(&config, &tensors, device, params)
+    }
+
+    /// Where the memory goes.
+    pub(crate) fn memory_use(&self) -> MemoryUse {
+        let kv_cache = self.layout.cache_len;
+        let (arena, beside) = match self.arena {
+            ArenaSize::Cpu(arena) => (arena, arena - self.layout.len),
+            ArenaSize::Graph(size) => (size.arena(), size.work),
+        };
+        MemoryUse { weights: self.weights, arena, kv_cache, compute: self.layout.len - kv_cache + beside }
+    }
+}

@@ -1,0 +1,112 @@
+//! A row of logits to a token.
+
+use super::sequence::Sequence;
+use super::update::Update;
+use crate::error::{Error, Result};
+use crate::model::Config;
+use crate::plan::Adaptive;
+use crate::sample::{
+    Choice, Constraints, LogitsFn, LogitsProcessor, Sampler, Sampling, log_probability, without_mask,
+};
+
+/// A row of logits, the random number that decides, and the token drawn.
+#[derive(Debug)]
+pub(super) struct Draw {
+    /// The row among the rows of logits of the batch.
+    pub(super) row: usize,
+    /// The place in generation order.
+    pub(super) slot: usize,
+    pub(super) uniform: f64,
+    pub(super) update: Update,
+    pub(super) log_prob: f64,
+    pub(super) confidence: f32,
+    pub(super) error: Option<Error>,
+}
+
+impl Draw {
+    pub(super) fn new(row: usize, slot: usize, uniform: f64, update: Update) -> Self {
+        Self { row, slot, uniform, update, log_prob: 0.0, confidence: 0.0, error: None }
+    }
+}
+
+/// What a thread draws tokens with. Nothing is allocated after it is made.
+#[derive(Debug)]
+pub(super) struct DrawState {
+    processor: LogitsProcessor,
+    sampler: Sampler,
+}
+
+impl DrawState {
+    pub(super) fn new(config: &Config) -> Self {
+        let sampler = Sampler::new(config.vocab_size, config.mask_token_id);
+        Self { processor: LogitsProcessor::new(config), sampler }
+    }
+}
+
+/// Who chooses the tokens. A caller's function is called row by row, on the caller's thread.
+pub(crate) enum TokenChoice<'a> {
+    /// The sampler.
+    Sample,
+    /// The sampler, after a function of the caller's has changed the logits.
+    Logits(LogitsFn<'a>),
+    /// A function of the caller's.
+    Token(&'a mut dyn FnMut(&mut Sampler, &Choice<'_>) -> Result<u32>),
+}
+
+/// What all draws of a step have in common.
+pub(super) struct DrawRules<'a> {
+    pub(super) config: &'a Config,
+    /// Their tokens are those from before the step.
+    pub(super) sequences: &'a [Sequence],
+    pub(super) constraints: &'a [Constraints],
+    pub(super) sampling: &'a Sampling,
+    pub(super) wants_log_probs: bool,
+    pub(super) adaptive: Option<Adaptive>,
+}
+
+impl DrawRules<'_> {
+    /// Draws a token from its row of `logits`, which are those of all rows [V, rows].
+    pub(super) fn draw(
+        &self,
+        logits: &[f32],
+        state: &mut DrawState,
+        draw: &mut Draw,
+        choice: &mut TokenChoice<'_>,
+    ) -> Result<()> {
+        let missing = || Error::internal("a row of logits is missing");
+        let logits = logits.chunks_exact(self.config.vocab_size).nth(draw.row).ok_or_else(missing)?;
+        let Update { sequence, position, .. } = draw.update;
+        let sequence = sequence as usize;
+        let row = Choice { sequence, slot: draw.slot, position, logits };
+        let DrawState { processor, sampler } = state;
+        let change = match choice {
+            TokenChoice::Sample => None,
+            TokenChoice::Logits(change) => Some(&mut **change as LogitsFn<'_>),
+            TokenChoice::Token(choose) => {
+                let token = choose(sampler, &row)?;
+                if !self.config.is_writable(token) {
+                    return Err(Error::invalid(format!("token {token} cannot be chosen")));
+                }
+                draw.update.token = token;
+                return self.measure(logits, draw);
+            }
+        };
+        let missing = || Error::internal("a row of logits without a sequence");
+        let text = &self.sequences.get(sequence).ok_or_else(missing)?.tokens;
+        let processed = processor.process(self.constraints.get(sequence), &row, text, change)?;
+        draw.update.token = sampler.draw(processed, self.sampling, draw.uniform)?;
+        self.measure(logits, draw)
+    }
+
+    /// Works out what the caller or the adaptive step wants to know of the token.
+    fn measure(&self, logits: &[f32], draw: &mut Draw) -> Result<()> {
+        let mask = self.config.mask_token_id;
+        if self.wants_log_probs {
+            draw.log_prob = log_probability(logits, draw.update.token, mask)?;
+        }
+        if let Some(adaptive) = self.adaptive {
+            draw.confidence = adaptive.confidence(without_mask(logits, mask));
+        }
+        Ok(())
+    }
+}

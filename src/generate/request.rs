@@ -1,0 +1,131 @@
+//! What a caller asks for: prompts and parameters.
+
+use crate::error::{Error, Result};
+use crate::model::{Config, Variant};
+use crate::plan::{Adaptive, Order, PlanParams, Schedule};
+use crate::sample::{Constraints, Sampling};
+
+/// The known tokens of one sequence, at any positions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prompt {
+    /// Pairs of position and token, in any order, no position twice.
+    pub known: Vec<(u32, u32)>,
+}
+
+impl Prompt {
+    /// `tokens` at the positions from 0 on.
+    pub fn prefix(tokens: &[u32]) -> Self {
+        Self { known: (0..).zip(tokens.iter().copied()).collect() }
+    }
+}
+
+/// Parameters of a generation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GenerateParams<'a> {
+    /// Length of a sequence in tokens, prompt included; 0 is the context's length.
+    pub length: usize,
+    /// Fraction of the unknown tokens that the diffusion phase writes, several per step; the sequential phase writes
+    /// the rest one by one, left to right. 1 is all diffusion, 0 plain autoregression. (MDLM is always all diffusion,
+    /// an autoregressive model never.)
+    pub alpha_0: f64,
+    /// Number of steps of the diffusion phase (T); steps that would write no token are skipped.
+    pub steps: usize,
+    /// The order of the positions.
+    pub order: Order<'a>,
+    /// The number of tokens of each step.
+    pub schedule: Schedule<'a>,
+    /// Confidence-based steps instead of a schedule. Needs an alpha_0 of 1.
+    pub adaptive: Option<Adaptive>,
+    /// Sampling of tokens.
+    pub sampling: Sampling,
+    /// Constraints: none, one for all sequences, or one per sequence.
+    pub constraints: &'a [Constraints],
+    /// Whether steps report the log-probabilities of their tokens, which takes a little time.
+    pub log_probs: bool,
+    /// The same seed, parameters and prompts give the same text. The random numbers of a sequence depend on the seed
+    /// and on its index only.
+    pub seed: u64,
+}
+
+impl GenerateParams<'_> {
+    /// Checks everything about a text of `length` tokens that does not depend on the prompts.
+    pub(crate) fn validate(&self, config: &Config, length: usize, sequences: usize) -> Result<()> {
+        self.sampling.validate()?;
+        if !(0.0..=1.0).contains(&self.alpha_0) {
+            return Err(Error::invalid(format!("alpha_0 is {}, not in 0..=1", self.alpha_0)));
+        }
+        if self.steps == 0 || self.steps > 1 << 20 {
+            return Err(Error::invalid(format!("{} steps, not 1 to {}", self.steps, 1 << 20)));
+        }
+        self.order.validate(length)?;
+        self.schedule.validate()?;
+        if let Some(adaptive) = self.adaptive {
+            adaptive.validate()?;
+            if config.variant == Variant::Ar || self.alpha_0 != 1.0 {
+                return Err(Error::invalid(
+                    "adaptive steps are for diffusion alone: alpha_0 of 1, and no autoregressive model",
+                ));
+            }
+            if self.schedule != Schedule::Reference {
+                return Err(Error::invalid("steps are adaptive or have a schedule, not both"));
+            }
+        }
+        if ![0, 1, sequences].contains(&self.constraints.len()) {
+            let given = self.constraints.len();
+            return Err(Error::invalid(format!("{given} constraints for {sequences} sequences")));
+        }
+        match config.variant {
+            Variant::Ar if !self.order.is_left_to_right() || !self.schedule.is_one_by_one() => {
+                Err(Error::invalid("an autoregressive model writes one by one, from left to right"))
+            }
+            Variant::EsoA
+                if matches!(self.order, Order::Blocks { .. }) && ![0.0, 1.0].contains(&self.alpha_0) =>
+            {
+                Err(Error::invalid(
+                    "Eso-LM (A) diffuses before it writes one by one: in blocks, alpha_0 is 0 or 1",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The fraction that the diffusion phase writes with this variant.
+    pub(crate) fn diffused_share(&self, variant: Variant) -> f64 {
+        match variant {
+            Variant::EsoA | Variant::EsoB => self.alpha_0,
+            Variant::Mdlm => 1.0,
+            Variant::Ar => 0.0,
+        }
+    }
+
+    /// What orders and schedules are drawn from.
+    pub(super) fn plan_params(&self, variant: Variant) -> PlanParams<'_> {
+        let &Self { order, schedule, steps, seed, .. } = self;
+        PlanParams { order, schedule, alpha_0: self.diffused_share(variant), steps, seed }
+    }
+
+    /// The constraints of a sequence.
+    pub(crate) fn constraints_of(&self, sequence: usize) -> Option<&Constraints> {
+        match self.constraints {
+            [one] => Some(one),
+            each => each.get(sequence),
+        }
+    }
+}
+
+impl Default for GenerateParams<'_> {
+    fn default() -> Self {
+        Self {
+            length: 0,
+            alpha_0: 1.0,
+            steps: 128,
+            order: Order::Random,
+            schedule: Schedule::Reference,
+            adaptive: None,
+            sampling: Sampling::default(),
+            constraints: &[],
+            log_probs: false,
+            seed: 0,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! One sequence of a generation: the rows of its next step, the slots they attend to, and what the cache holds.
+
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::forward::Row;
+use crate::model::{Config, Variant};
+use crate::rng::{Purpose, Rng};
+
+/// The state of one sequence.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    /// Positions in generation order.
+    pub(crate) order: Vec<u32>,
+    /// Tokens by position; the mask token where unknown.
+    pub(crate) tokens: Vec<u32>,
+    /// Number of tokens of each step.
+    pub(crate) counts: Vec<u32>,
+    /// Number of positions that an adaptive step proposes tokens for; otherwise 0.
+    pub(crate) window: usize,
+    /// The first slots whose keys and values in the cache are final.
+    pub(crate) committed: usize,
+    /// The first slots that have known tokens.
+    pub(crate) revealed: usize,
+    /// The first slots that will have known tokens when the diffusion phase is over.
+    pub(crate) diffused: usize,
+    /// Random numbers for tokens, and their state before the current step.
+    pub(crate) rng: Rng,
+    pub(crate) rng_before: Rng,
+}
+
+impl Sequence {
+    /// An empty sequence with memory for `length` tokens.
+    pub(super) fn with_capacity(length: usize, number: usize) -> Self {
+        Self {
+            order: Vec::with_capacity(length),
+            tokens: Vec::with_capacity(length),
+            counts: Vec::with_capacity(length),
+            window: 0,
+            committed: 0,
+            revealed: 0,
+            diffused: 0,
+            rng: Rng::new(0, number, Purpose::Token),
+            rng_before: Rng::new(0, number, Purpose::Token),
+        }
+    }
+
+    /// The slots that the next step feeds. The last `count` of them become tokens.
+    pub(super) fn slots(&self, variant: Variant, count: usize) -> Range<usize> {
+        match variant {
+            Variant::Mdlm => 0..self.order.len(),
+            _ => self.committed..self.revealed + count,
+        }
+    }
+
+    /// The row that a slot is fed as in the coming step.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for a slot outside the order.
+    pub(super) fn row(&self, variant: Variant, slot: usize, count: usize, config: &Config) -> Result<Row> {
+        let output = slot >= self.slots(variant, count).end - count;
+        let both_ways = self.revealed.min(self.diffused);
+        let (place, visible_slots) = match variant {
+            Variant::EsoB => (slot, slot + 1),
+            // Tokens of the diffusion phase attend to each other both ways, now and from then on.
+            Variant::EsoA => (slot, both_ways.max(slot + 1)),
+            // Everything attends to everything; the masks that stay masks go first.
+            Variant::Mdlm if slot < self.revealed => (slot, self.order.len()),
+            Variant::Mdlm if output => (slot + self.revealed + count - self.order.len(), self.order.len()),
+            Variant::Mdlm => (slot + count, self.order.len()),
+            // A row is the token before, and predicts the one at its position.
+            Variant::Ar => {
+                let token = match slot.checked_sub(1) {
+                    Some(before) => self.token(self.position(before)?)?,
+                    None => config.first_token_id(),
+                };
+                let (position, visible_slots) = (self.position(slot)?, slot as u32 + 1);
+                return Ok(Row { token, position, output, visible_slots, sees_itself: false });
+            }
+        };
+        let position = self.position(place)?;
+        // A token that an earlier batch of this step has drawn is not known to this step.
+        let token = if place < self.revealed { self.token(position)? } else { config.mask_token_id };
+        Ok(Row { token, position, output, visible_slots: visible_slots as u32, sees_itself: false })
+    }
+
+    /// The position at a place of the order.
+    fn position(&self, place: usize) -> Result<u32> {
+        let position = self.order.get(place).copied();
+        position.ok_or_else(|| Error::internal(format!("place {place} is outside the order")))
+    }
+
+    /// The token at a position.
+    pub(super) fn token(&self, position: u32) -> Result<u32> {
+        let token = self.tokens.get(position as usize).copied();
+        token.ok_or_else(|| Error::internal(format!("position {position} is outside the text")))
+    }
+
+    /// Advances past a step that wrote `count` tokens.
+    pub(super) fn advance(&mut self, variant: Variant, count: usize) {
+        self.committed = match variant {
+            Variant::EsoB => self.revealed,
+            Variant::EsoA if self.revealed >= self.diffused => self.revealed,
+            Variant::EsoA | Variant::Mdlm => 0,
+            Variant::Ar => self.revealed + count,
+        };
+        self.revealed += count;
+    }
+
+    /// The number of tokens that step `step` writes (or proposes, if adaptive); `None` if the sequence is finished.
+    pub(super) fn tokens_due(&self, step: usize) -> Option<usize> {
+        match self.window {
+            0 => self.counts.get(step).map(|&count| count as usize),
+            window => Some(window.min(self.order.len() - self.revealed)).filter(|&count| count > 0),
+        }
+    }
+
+    /// The number of steps from `step` on, at most.
+    pub(super) fn steps_left(&self, step: usize) -> usize {
+        match self.window {
+            0 => self.counts.len().saturating_sub(step),
+            _ => self.order.len() - self.revealed,
+        }
+    }
+
+    /// Moves those of the next positions for which `accepted` is true before the others. Both stay in their order.
+    pub(super) fn move_accepted_first(&mut self, accepted: &[bool]) {
+        let Some(next) = self.order.get_mut(self.revealed..) else { return };
+        let mut count = 0;
+        for (i, _) in accepted.iter().enumerate().filter(|(_, accepted)| **accepted) {
+            if let Some(positions) = next.get_mut(count..=i) {
+                positions.rotate_right(1);
+                count += 1;
+            }
+        }
+    }
+
+    /// Empties the sequence.
+    pub(super) fn reset(&mut self) {
+        self.committed = 0;
+        self.revealed = 0;
+        self.window = 0;
+        self.order.clear();
+        self.tokens.clear();
+        self.counts.clear();
+    }
+
+    /// Resizes the text to `length` tokens and adds `known` ones (pairs of position and token), sorted by position,
+    /// to those known already. The caller appends the unknown positions to `order`.
+    pub(super) fn set_known(
+        &mut self,
+        length: usize,
+        mask: u32,
+        known: impl Iterator<Item = (u32, u32)>,
+    ) -> Result<()> {
+        self.tokens.resize(length, mask);
+        self.order.truncate(self.revealed);
+        for (position, token) in known {
+            let slot = self.tokens.get_mut(position as usize);
+            *slot.ok_or_else(|| Error::internal(format!("position {position} is outside the text")))? = token;
+            self.order.push(position);
+        }
+        if let Some(new) = self.order.get_mut(self.revealed..) {
+            new.sort_unstable();
+        }
+        self.revealed = self.order.len();
+        Ok(())
+    }
+}

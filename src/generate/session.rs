@@ -1,0 +1,366 @@
+//! One generation: what is known, what comes next, and how far the cache is final.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use super::draw::{Draw, DrawState, TokenChoice};
+use super::request::{GenerateParams, Prompt};
+use super::sequence::Sequence;
+use super::update::{Step, Update};
+use crate::error::{Error, Result};
+use crate::forward::{Batch, ModelRunner, Profile};
+use crate::model::Variant;
+use crate::plan::{Adaptive, Order, Plan, arrange};
+use crate::rng::{Purpose, Rng};
+use crate::sample::{Constraints, Sampling};
+
+/// The state of a generation. All of its memory is reserved when the context is made.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(super) sequences: Vec<Sequence>,
+    /// Sequences in use.
+    pub(super) active: usize,
+    pub(super) steps_done: usize,
+    /// Steps in all (at most, where they are adaptive).
+    pub(super) steps_total: usize,
+    pub(super) request: SessionRequest,
+    pub(super) buffers: StepBuffers,
+    pub(super) clock: StepClock,
+    /// Whether the cache may hold numbers that are not finite.
+    pub(super) cache_not_finite: bool,
+    mask: u32,
+    /// The known tokens of a prompt by position, while it is checked.
+    known: Vec<u32>,
+    /// Rows of a strided order, while it is made.
+    rows: Vec<u32>,
+}
+
+/// What the caller asked for that holds for every step.
+#[derive(Debug, Default)]
+pub(super) struct SessionRequest {
+    pub(super) sampling: Sampling,
+    /// The constraints of each sequence; there are none beyond their end.
+    pub(super) constraints: Vec<Constraints>,
+    pub(super) adaptive: Option<Adaptive>,
+    pub(super) wants_log_probs: bool,
+}
+
+/// The memory that a step works in.
+#[derive(Debug)]
+pub(super) struct StepBuffers {
+    pub(super) batch: Batch,
+    /// The rows of a batch that become tokens.
+    pub(super) draws: Vec<Draw>,
+    /// One per thread.
+    pub(super) draw_states: Vec<DrawState>,
+    /// What the last step wrote, and the log-probabilities of it if they are wanted.
+    pub(super) updates: Vec<Update>,
+    pub(super) log_probs: Vec<f64>,
+    /// The model's confidence in each proposed token of an adaptive step, and whether the token was accepted.
+    pub(super) confidences: Vec<f32>,
+    pub(super) accepted: Vec<bool>,
+}
+
+impl StepBuffers {
+    /// Removes the results of the last step.
+    pub(super) fn clear(&mut self) {
+        self.updates.clear();
+        self.log_probs.clear();
+        self.confidences.clear();
+    }
+}
+
+/// Time of the generation's steps, and of drawing tokens in them.
+#[derive(Debug, Default)]
+pub(super) struct StepClock {
+    pub(super) steps: Duration,
+    pub(super) sampling: Duration,
+}
+
+impl Session {
+    /// A session for `runner`, with nothing to do.
+    pub(crate) fn new(runner: &ModelRunner) -> Self {
+        let (config, capacity, length) = (runner.model.config(), &runner.capacity, runner.length);
+        let tokens = capacity.sequences * length;
+        Self {
+            sequences: (0..capacity.sequences)
+                .map(|number| Sequence::with_capacity(length, number))
+                .collect(),
+            active: 0,
+            steps_done: 0,
+            steps_total: 0,
+            request: SessionRequest::default(),
+            buffers: StepBuffers {
+                batch: Batch::with_capacity(capacity.rows, capacity.sequences.min(capacity.rows)),
+                draws: Vec::with_capacity(capacity.rows),
+                draw_states: (0..runner.threads()).map(|_| DrawState::new(config)).collect(),
+                updates: Vec::with_capacity(tokens),
+                log_probs: Vec::with_capacity(tokens),
+                confidences: Vec::with_capacity(tokens),
+                accepted: Vec::with_capacity(tokens),
+            },
+            clock: StepClock::default(),
+            cache_not_finite: false,
+            mask: config.mask_token_id,
+            known: Vec::with_capacity(length),
+            rows: Vec::with_capacity(length),
+        }
+    }
+
+    /// The sequences in use.
+    pub(super) fn active(&self) -> &[Sequence] {
+        self.sequences.get(..self.active).unwrap_or_default()
+    }
+
+    /// Begins a generation of one sequence per prompt; see [`Context::begin`](crate::Context::begin).
+    pub(crate) fn begin(
+        &mut self,
+        runner: &mut ModelRunner,
+        prompts: &[Prompt],
+        params: &GenerateParams<'_>,
+    ) -> Result<()> {
+        self.prepare(runner, prompts, params, false)
+    }
+
+    /// Goes on from the known tokens; see [`Context::extend`](crate::Context::extend).
+    pub(crate) fn extend(
+        &mut self,
+        runner: &mut ModelRunner,
+        prompts: &[Prompt],
+        params: &GenerateParams<'_>,
+    ) -> Result<()> {
+        let variant = runner.model.config().variant;
+        if !variant.is_causal() {
+            let name = variant.name();
+            return Err(Error::Unsupported(format!(
+                "variant '{name}': its cache is of no use for a longer text"
+            )));
+        }
+        if prompts.len() != self.active {
+            let (given, active) = (prompts.len(), self.active);
+            return Err(Error::invalid(format!("{given} prompts to go on with {active} sequences")));
+        }
+        self.prepare(runner, prompts, params, true)
+    }
+
+    /// Begins a generation, or with `resume` goes on from the known tokens.
+    fn prepare(
+        &mut self,
+        runner: &mut ModelRunner,
+        prompts: &[Prompt],
+        params: &GenerateParams<'_>,
+        resume: bool,
+    ) -> Result<()> {
+        let length = if params.length == 0 { runner.length } else { params.length };
+        check_begin(runner, prompts.len(), length)?;
+        // Everything is checked before anything changes.
+        params.validate(runner.model.config(), length, prompts.len())?;
+        for (number, prompt) in prompts.iter().enumerate() {
+            self.check_prompt(runner, number, prompt, length, resume)?;
+            if let Some(constraints) = params.constraints_of(number) {
+                let known = |position: u32| {
+                    self.known.get(position as usize).copied().filter(|&token| token != self.mask)
+                };
+                constraints
+                    .validate(runner.model.config(), length, known)
+                    .map_err(|e| Error::invalid(format!("sequence {number}: {e}")))?;
+            }
+        }
+        self.start(runner, prompts.len(), params.sampling);
+        self.request.wants_log_probs = params.log_probs;
+        self.request.adaptive = params.adaptive;
+        let plan_params = params.plan_params(runner.model.config().variant);
+        let mask = self.mask;
+        for (number, (sequence, prompt)) in self.sequences.iter_mut().zip(prompts).enumerate() {
+            if !resume {
+                sequence.reset();
+            }
+            sequence.set_known(length, mask, prompt.known.iter().copied())?;
+            sequence.rng = Rng::new(params.seed, number, Purpose::Token);
+            sequence.window = params.adaptive.map_or(0, |adaptive| adaptive.window);
+            let Sequence { order, tokens, counts, revealed, .. } = sequence;
+            let unknown = |p: &u32| tokens.get(*p as usize) == Some(&mask);
+            match params.order {
+                Order::Given(given) => order.extend(given.iter().copied().filter(unknown)),
+                _ => order.extend((0..length as u32).filter(unknown)),
+            }
+            let tail = order.get_mut(*revealed..).unwrap_or_default();
+            sequence.diffused = *revealed + arrange(&plan_params, number, tail, counts, &mut self.rows);
+            if let Some(constraints) = params.constraints_of(number) {
+                self.request.constraints.push(constraints.sorted());
+            }
+        }
+        self.count_steps();
+        Ok(())
+    }
+
+    /// Checks that a prompt's tokens and positions are the model's and the text's, and puts all known tokens by
+    /// position into `known`.
+    fn check_prompt(
+        &mut self,
+        runner: &ModelRunner,
+        number: usize,
+        prompt: &Prompt,
+        length: usize,
+        resume: bool,
+    ) -> Result<()> {
+        let config = runner.model.config();
+        let Self { known, sequences, mask, .. } = self;
+        let mask = *mask;
+        known.clear();
+        known.resize(length, mask);
+        if resume {
+            let missing = || Error::internal("a prompt without a sequence");
+            let current = &sequences.get(number).ok_or_else(missing)?.tokens;
+            let too_short =
+                || Error::invalid(format!("length {length}, but there are {} tokens", current.len()));
+            known.get_mut(..current.len()).ok_or_else(too_short)?.copy_from_slice(current);
+        }
+        for &(position, token) in &prompt.known {
+            let bad = |what: &str| {
+                Err(Error::invalid(format!("prompt {number}: token {token} at {position}: {what}")))
+            };
+            if !config.is_writable(token) {
+                return bad("no such token");
+            }
+            match known.get_mut(position as usize) {
+                None => return bad("beyond the length"),
+                Some(known) if *known != mask => return bad("the position is given twice"),
+                Some(known) => *known = token,
+            }
+        }
+        if config.variant == Variant::Ar && !known.is_sorted_by_key(|&token| token == mask) {
+            return Err(Error::invalid(format!(
+                "prompt {number}: an autoregressive model takes a prefix only"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Begins a generation whose orders and schedules are given; see
+    /// [`Context::begin_planned`](crate::Context::begin_planned).
+    pub(crate) fn begin_planned(
+        &mut self,
+        runner: &mut ModelRunner,
+        plans: &[Plan],
+        sampling: Sampling,
+        seed: u64,
+    ) -> Result<()> {
+        sampling.validate()?;
+        if plans.is_empty() {
+            return Err(Error::invalid("no plan to begin"));
+        }
+        for plan in plans {
+            check_begin(runner, plans.len(), plan.order.len())?;
+            plan.validate(runner.model.config())?;
+        }
+        self.start(runner, plans.len(), sampling);
+        let mask = self.mask;
+        for (number, (sequence, plan)) in self.sequences.iter_mut().zip(plans).enumerate() {
+            let known = plan.order.iter().copied().zip(plan.known.iter().copied());
+            sequence.reset();
+            sequence.set_known(plan.order.len(), mask, known)?;
+            sequence.rng = Rng::new(seed, number, Purpose::Token);
+            sequence.diffused = plan.known.len() + plan.diffusion;
+            sequence.order.clone_from(&plan.order);
+            sequence.counts.clone_from(&plan.counts);
+        }
+        self.count_steps();
+        Ok(())
+    }
+
+    /// Ends the generation. Memory stays.
+    pub(crate) fn reset(&mut self) {
+        self.active = 0;
+        self.steps_total = 0;
+    }
+
+    /// Makes room for a generation of so many sequences in place of the last one.
+    pub(super) fn start(&mut self, runner: &mut ModelRunner, sequences: usize, sampling: Sampling) {
+        if std::mem::take(&mut self.cache_not_finite) {
+            runner.clear_cache();
+            self.sequences.iter_mut().for_each(|sequence| sequence.committed = 0);
+        }
+        runner.clear_profile();
+        self.clock = StepClock::default();
+        self.active = sequences;
+        self.steps_done = 0;
+        self.buffers.clear();
+        self.request.sampling = sampling;
+        self.request.constraints.clear();
+        self.request.adaptive = None;
+        self.request.wants_log_probs = false;
+    }
+
+    /// Runs the steps that are left; `on_step` sees each and may stop.
+    ///
+    /// # Errors
+    /// As [`Session::step`]; [`Error::Cancelled`] if `on_step` breaks.
+    pub(crate) fn finish(
+        &mut self,
+        runner: &mut ModelRunner,
+        mut on_step: impl FnMut(&Step<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        while let Some(step) = self.step(runner, TokenChoice::Sample)? {
+            if on_step(&step).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of sequences in use.
+    pub(crate) fn sequences(&self) -> usize {
+        self.active
+    }
+
+    /// Steps done and steps in all.
+    pub(crate) fn progress(&self) -> (usize, usize) {
+        (self.steps_done, self.steps_total)
+    }
+
+    /// Where the time of the steps went; nothing for ggml's kernels.
+    pub(crate) fn profile(&self, runner: &ModelRunner) -> Option<Profile> {
+        let batches = runner.profile()?;
+        let StepClock { steps, sampling } = self.clock;
+        let rest = steps.saturating_sub(batches.total() + sampling);
+        Some(Profile { sampling, rest, ..batches })
+    }
+
+    /// The tokens of a sequence by position, the mask token where unknown.
+    pub(crate) fn tokens(&self, sequence: usize) -> Result<&[u32]> {
+        Ok(&self.sequence(sequence)?.tokens)
+    }
+
+    /// The positions of a sequence in generation order.
+    pub(crate) fn order(&self, sequence: usize) -> Result<&[u32]> {
+        Ok(&self.sequence(sequence)?.order)
+    }
+
+    fn sequence(&self, number: usize) -> Result<&Sequence> {
+        let found = self.active().get(number);
+        found.ok_or_else(|| Error::invalid(format!("there is no sequence {number}")))
+    }
+
+    /// Works out how many steps there are in all.
+    pub(super) fn count_steps(&mut self) {
+        let left = self.active().iter().map(|s| s.steps_left(self.steps_done)).max().unwrap_or(0);
+        self.steps_total = self.steps_done + left;
+    }
+}
+
+/// Checks that a generation of so many sequences of `length` tokens fits the context.
+pub(super) fn check_begin(runner: &ModelRunner, sequences: usize, length: usize) -> Result<()> {
+    if runner.cancel.is_cancelled() {
+        return Err(Error::Cancelled);
+    }
+    let most = runner.capacity.sequences;
+    if sequences == 0 || sequences > most {
+        return Err(Error::invalid(format!("{sequences} sequences; the context holds 1 to {most}")));
+    }
+    if length == 0 || length > runner.length {
+        let longest = runner.length;
+        return Err(Error::invalid(format!("length {length}; the context holds 1 to {longest} tokens")));
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! Saved states: what a context knows, as bytes.
+//!
+//! All numbers are little-endian and, but for the fingerprint, of 32 bits: `ESOLM-ST`, the version, the model's
+//! fingerprint (64 bits), the precision of keys and values (0 f16, 1 f32, 2 there are none), the number of sequences;
+//! for each sequence its length, how many tokens are known, for how many slots there are keys and values, a position
+//! and a token for each known one in generation order, and the keys and values; and a CRC-32 of everything before it.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::sequence::Sequence;
+use super::session::{Session, check_begin};
+use crate::atomic_file::PendingFile;
+use crate::error::{Error, Result};
+use crate::forward::{KvType, ModelRunner, Slots};
+use crate::log::{LogLevel, log};
+use crate::model::{Config, Variant};
+use crate::plan::order;
+use crate::sample::Sampling;
+
+const MAGIC: &[u8; 8] = b"ESOLM-ST";
+const VERSION: u32 = 1;
+/// Stands for the precision of a cache that is not saved.
+const NO_CACHE: u32 = 2;
+/// What errors call the bytes.
+const NAME: &str = "saved state";
+
+fn kv_code(kv: KvType) -> u32 {
+    match kv {
+        KvType::F16 => 0,
+        KvType::F32 => 1,
+    }
+}
+
+/// A sequence as it was saved.
+struct Saved<'a> {
+    length: usize,
+    /// Positions and tokens in generation order.
+    known: Vec<(u32, u32)>,
+    committed: usize,
+    cache: &'a [u8],
+}
+
+impl Session {
+    /// The session as bytes; see [`Context::save`](crate::Context::save).
+    pub(crate) fn save(&self, runner: &ModelRunner) -> Result<Vec<u8>> {
+        let kv = runner.capacity.kv;
+        let has_cache = runner.can_save_cache();
+        let mut out = Vec::with_capacity(self.saved_size(runner)?);
+        out.extend(MAGIC);
+        let mut put = |number: u32| out.extend(number.to_le_bytes());
+        put(VERSION);
+        let fingerprint = runner.model.fingerprint()?;
+        put(fingerprint as u32);
+        put((fingerprint >> 32) as u32);
+        put(if has_cache { kv_code(kv) } else { NO_CACHE });
+        put(self.active().len() as u32);
+        for (number, sequence) in self.active().iter().enumerate() {
+            let committed = saved_slots(runner, sequence);
+            let known = sequence.order.iter().take(sequence.revealed);
+            let sizes = [sequence.tokens.len(), known.len(), committed].map(|size| size as u32);
+            out.extend(sizes.into_iter().flat_map(u32::to_le_bytes));
+            for &position in known {
+                out.extend([position, sequence.token(position)?].into_iter().flat_map(u32::to_le_bytes));
+            }
+            runner.save_cache(Slots { sequence: number, count: committed }, &mut out)?;
+        }
+        let crc = crc32fast::hash(&out);
+        out.extend(crc.to_le_bytes());
+        Ok(out)
+    }
+
+    /// Writes the session to a file; see [`Context::save_to`](crate::Context::save_to).
+    pub(crate) fn save_to(&self, runner: &ModelRunner, path: &Path) -> Result<()> {
+        let state = self.save(runner)?;
+        let pending = PendingFile::create(path, true)?;
+        pending.file().write_all(&state).map_err(|e| Error::io(path, e))?;
+        pending.commit()?;
+        Ok(())
+    }
+
+    /// The length in bytes of what [`Session::save`] returns, without making it.
+    pub(crate) fn saved_size(&self, runner: &ModelRunner) -> Result<usize> {
+        let config = runner.model.config();
+        check_variant(config)?;
+        runner.model.host_bytes()?;
+        let number = size_of::<u32>();
+        let size = |sequence: &Sequence| {
+            let slots = Slots { sequence: 0, count: saved_slots(runner, sequence) };
+            (3 + 2 * sequence.revealed) * number + slots.bytes(config, runner.capacity.kv)
+        };
+        // Version, fingerprint, precision and number of sequences before them, the checksum behind them.
+        Ok(MAGIC.len() + 5 * number + self.active().iter().map(size).sum::<usize>() + number)
+    }
+
+    /// Restores what [`Session::save`] returned; see [`Context::restore`](crate::Context::restore).
+    pub(crate) fn restore(&mut self, runner: &mut ModelRunner, bytes: &[u8]) -> Result<()> {
+        let model = runner.model.clone();
+        let config = model.config();
+        check_variant(config)?;
+        let (kv, saved) = read(bytes, config, model.fingerprint()?, runner.capacity.sequences)?;
+        let length = saved.iter().map(|s| s.length).max().unwrap_or(0);
+        check_begin(runner, saved.len(), length)?;
+        self.start(runner, saved.len(), Sampling::default());
+        let usable = kv == Some(runner.capacity.kv);
+        let mask = runner.model.config().mask_token_id;
+        let mut again = false;
+        for (number, saved) in saved.iter().enumerate() {
+            let slots = Slots { sequence: number, count: saved.committed };
+            let loaded = usable && runner.load_cache(slots, saved.cache)?;
+            let missing = || Error::internal("a saved sequence without a place");
+            let sequence = self.sequences.get_mut(number).ok_or_else(missing)?;
+            sequence.reset();
+            sequence.set_known(saved.length, mask, saved.known.iter().copied())?;
+            // In the order it was generated.
+            sequence.order.clear();
+            sequence.order.extend(saved.known.iter().map(|(position, _)| position));
+            sequence.committed = if loaded { saved.committed } else { 0 };
+            again |= sequence.revealed > 0 && !loaded;
+        }
+        if again {
+            let there = kv.map_or("none".into(), |kv| format!("{kv:?}"));
+            let here = runner.capacity.kv;
+            log(
+                LogLevel::Info,
+                &format!(
+                    "saved state: keys and values ({there}) are computed again for this context ({here:?})"
+                ),
+            );
+        }
+        self.count_steps();
+        Ok(())
+    }
+}
+
+/// The number of slots of a sequence whose keys and values are saved.
+fn saved_slots(runner: &ModelRunner, sequence: &Sequence) -> usize {
+    if runner.can_save_cache() { sequence.committed } else { 0 }
+}
+
+fn check_variant(config: &Config) -> Result<()> {
+    match config.variant.is_causal() {
+        true => Ok(()),
+        false => {
+            let name = config.variant.name();
+            Err(Error::Unsupported(format!("variant '{name}': there is no cache that could be kept")))
+        }
+    }
+}
+
+/// Reads and checks a state: the precision of its keys and values, if there are any, and its sequences.
+/// More than `most` of them are refused before any is read: an empty one has few bytes and may be very long.
+fn read<'a>(
+    bytes: &'a [u8],
+    config: &Config,
+    fingerprint: u64,
+    most: usize,
+) -> Result<(Option<KvType>, Vec<Saved<'a>>)> {
+    let bad = |what: &str| Error::bad_file(NAME, what);
+    let (body, crc) = bytes.split_last_chunk().ok_or_else(|| bad("it is cut off"))?;
+    let mut rest = Rest(body);
+    if rest.take(MAGIC.len())? != MAGIC {
+        return Err(bad("it does not begin as one does"));
+    }
+    if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
+        return Err(bad("its checksum is wrong; it is damaged"));
+    }
+    let version = rest.number()?;
+    if version != VERSION {
+        return Err(bad(&format!("it has version {version}; this library reads version {VERSION}")));
+    }
+    if u64::from(rest.number()?) | u64::from(rest.number()?) << 32 != fingerprint {
+        return Err(bad("it is of another model"));
+    }
+    let kv = match rest.number()? {
+        0 => Some(KvType::F16),
+        1 => Some(KvType::F32),
+        NO_CACHE => None,
+        _ => return Err(bad("its precision is unknown")),
+    };
+    let count = rest.number()?;
+    if count as usize > most {
+        return Err(Error::invalid(format!("a state of {count} sequences; the context holds 1 to {most}")));
+    }
+    let mut all = Vec::new();
+    for _ in 0..count {
+        let [length, known, committed] = [rest.number()?, rest.number()?, rest.number()?].map(|n| n as usize);
+        if length > config.context_length || known > length || committed > known {
+            return Err(bad("its sizes do not fit"));
+        }
+        let pairs = rest.take(known * 8)?.as_chunks::<8>().0;
+        let pair = |&[a, b, c, d, e, f, g, h]: &[u8; 8]| {
+            (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
+        };
+        let known: Vec<(u32, u32)> = pairs.iter().map(pair).collect();
+        if !known.iter().all(|&(_, token)| config.is_writable(token)) {
+            return Err(bad("it has a token that the model has not"));
+        }
+        let positions: Vec<u32> = known.iter().map(|&(position, _)| position).collect();
+        order::check_distinct(&positions, length).map_err(|e| bad(&e.to_string()))?;
+        if config.variant == Variant::Ar && !positions.iter().copied().eq(0..positions.len() as u32) {
+            return Err(bad("its order is not from left to right"));
+        }
+        let cache = match kv {
+            Some(kv) => rest.take(Slots { sequence: 0, count: committed }.bytes(config, kv))?,
+            None if committed > 0 => return Err(bad("its sizes do not fit")),
+            None => &[],
+        };
+        all.push(Saved { length, known, committed, cache });
+    }
+    match rest.0 {
+        [] => Ok((kv, all)),
+        _ => Err(bad("there is something behind its end")),
+    }
+}
+
+/// The bytes that are still to be read.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
+        let cut_off = || Error::bad_file(NAME, "it is cut off");
+        let (taken, rest) = self.0.split_at_checked(len).ok_or_else(cut_off)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn number(&mut self) -> Result<u32> {
+        let bytes = self.take(4)?.first_chunk().copied().unwrap_or_default();
+        Ok(u32::from_le_bytes(bytes))
+    }
+}

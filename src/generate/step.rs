@@ -1,0 +1,224 @@
+//! One step: rows go through the network in one or several batches, and each row of logits becomes a token.
+
+use std::time::Instant;
+
+use super::draw::{Draw, DrawRules, DrawState, TokenChoice};
+use super::sequence::Sequence;
+use super::session::{Session, StepBuffers};
+use super::update::{Step, Update};
+use crate::error::{Error, Result};
+use crate::forward::{Logits, ModelRunner, Segment};
+use crate::model::{Config, Model};
+use crate::plan::Adaptive;
+
+/// Where a batch begins: a sequence and a slot of it.
+#[derive(Clone, Copy)]
+struct BatchStart {
+    sequence: usize,
+    slot: usize,
+}
+
+impl Session {
+    /// Runs one step and says what it wrote; nothing when the generation is finished. After an error the session is
+    /// as before the call.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`]; [`Error::NotFinite`]; [`Error::Device`]; those of a function in `choice`.
+    pub(crate) fn step(
+        &mut self,
+        runner: &mut ModelRunner,
+        choice: TokenChoice<'_>,
+    ) -> Result<Option<Step<'_>>> {
+        if self.steps_done >= self.steps_total {
+            return Ok(None);
+        }
+        if runner.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let started = Instant::now();
+        // A failed step is undone: the random numbers go back, and the next step overwrites its slots of the cache.
+        for sequence in &mut self.sequences {
+            sequence.rng_before = sequence.rng.clone();
+        }
+        let model = runner.model.clone();
+        if let Err(error) = self.propose(runner, &model, choice) {
+            for sequence in &mut self.sequences {
+                sequence.rng = sequence.rng_before.clone();
+            }
+            self.buffers.clear();
+            self.cache_not_finite |= matches!(error, Error::NotFinite(_));
+            return Err(error);
+        }
+        if let Some(adaptive) = self.request.adaptive {
+            self.reject_uncertain(&adaptive)?;
+        }
+        self.commit(model.config())?;
+        self.clock.steps += started.elapsed();
+        let StepBuffers { updates, log_probs, .. } = &self.buffers;
+        Ok(Some(Step { index: self.steps_done - 1, total: self.steps_total, updates, log_probs }))
+    }
+
+    /// Runs the step's rows through the network and draws a token for each that wants one.
+    fn propose(
+        &mut self,
+        runner: &mut ModelRunner,
+        model: &Model,
+        mut choice: TokenChoice<'_>,
+    ) -> Result<()> {
+        self.buffers.clear();
+        let config = model.config();
+        let mut from = Some(BatchStart { sequence: 0, slot: 0 });
+        while let Some(start) = from {
+            from = self.fill_batch(start, config, runner.capacity.rows)?;
+            if self.buffers.batch.tokens.is_empty() {
+                break;
+            }
+            let logits = runner.run(&self.buffers.batch)?;
+            let sampling = Instant::now();
+            self.list_draws()?;
+            self.draw_tokens(logits, config, &mut choice)?;
+            self.collect_draws()?;
+            self.clock.sampling += sampling.elapsed();
+        }
+        Ok(())
+    }
+
+    /// Puts the rows of the coming step from `from` on into the batch, as many as fit. Returns where the next batch
+    /// begins, or nothing if all rows are in.
+    fn fill_batch(
+        &mut self,
+        from: BatchStart,
+        config: &Config,
+        max_rows: usize,
+    ) -> Result<Option<BatchStart>> {
+        let Self { sequences, buffers: StepBuffers { batch, .. }, active, steps_done, .. } = self;
+        let variant = config.variant;
+        batch.clear();
+        let BatchStart { sequence: first_sequence, mut slot } = from;
+        for (number, sequence) in sequences.iter().enumerate().take(*active).skip(first_sequence) {
+            let Some(count) = sequence.tokens_due(*steps_done) else { continue };
+            let slots = sequence.slots(variant, count);
+            slot = slot.max(slots.start);
+            let first_row = batch.tokens.len();
+            // Rows that attend to later ones must go through the network together with them.
+            let together = if variant.is_causal() { 1 } else { slots.len() };
+            if slot < slots.end && first_row + together > max_rows {
+                return Ok(Some(BatchStart { sequence: number, slot }));
+            }
+            if slot < slots.end {
+                let (rows, outputs) = (0, 0);
+                batch.segments.push(Segment { sequence: number, first_row, rows, first_slot: slot, outputs });
+            }
+            while slot < slots.end {
+                if batch.tokens.len() == max_rows {
+                    return Ok(Some(BatchStart { sequence: number, slot }));
+                }
+                batch.push(sequence.row(variant, slot, count, config)?);
+                slot += 1;
+            }
+            slot = 0;
+        }
+        Ok(None)
+    }
+
+    /// Lists the rows of the batch that become tokens, each with a random number of its sequence.
+    fn list_draws(&mut self) -> Result<()> {
+        let Self { sequences, buffers: StepBuffers { batch, draws, .. }, .. } = self;
+        draws.clear();
+        let mut positions = batch.output_positions.iter();
+        for segment in &batch.segments {
+            let missing = || Error::internal("a segment without a sequence");
+            let sequence = sequences.get_mut(segment.sequence).ok_or_else(missing)?;
+            let end = segment.first_slot + segment.rows;
+            for (slot, &position) in (end - segment.outputs..end).zip(&mut positions) {
+                let (sequence_number, position) = (segment.sequence as u32, position as u32);
+                let update = Update { sequence: sequence_number, position, token: 0 };
+                draws.push(Draw::new(draws.len(), slot, sequence.rng.uniform(), update));
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws the listed tokens: on all threads, unless a function of the caller's takes part.
+    fn draw_tokens(
+        &mut self,
+        mut logits: Logits<'_>,
+        config: &Config,
+        choice: &mut TokenChoice<'_>,
+    ) -> Result<()> {
+        let Self { sequences, request, buffers: StepBuffers { draws, draw_states, .. }, .. } = self;
+        let rules = DrawRules {
+            config,
+            sequences,
+            constraints: &request.constraints,
+            sampling: &request.sampling,
+            wants_log_probs: request.wants_log_probs,
+            adaptive: request.adaptive,
+        };
+        if let TokenChoice::Sample = choice {
+            return logits.for_each(draw_states, draws, |logits, state: &mut DrawState, draw: &mut Draw| {
+                draw.error = rules.draw(logits, state, draw, &mut TokenChoice::Sample).err();
+            });
+        }
+        let state = draw_states.first_mut().ok_or_else(|| Error::internal("no thread to draw with"))?;
+        draws.iter_mut().try_for_each(|draw| rules.draw(logits.rows, state, draw, choice))
+    }
+
+    /// Moves the drawn tokens into the step's results.
+    fn collect_draws(&mut self) -> Result<()> {
+        let StepBuffers { draws, updates, log_probs, confidences, .. } = &mut self.buffers;
+        for draw in draws.drain(..) {
+            if let Some(error) = draw.error {
+                return Err(error);
+            }
+            updates.push(draw.update);
+            if self.request.wants_log_probs {
+                log_probs.push(draw.log_prob);
+            }
+            if self.request.adaptive.is_some() {
+                confidences.push(draw.confidence);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the proposed tokens that the model is confident of, and moves the positions of the others behind them.
+    fn reject_uncertain(&mut self, adaptive: &Adaptive) -> Result<()> {
+        let missing = || Error::internal("a proposed token without a confidence");
+        let StepBuffers { updates, log_probs, confidences, accepted, .. } = &mut self.buffers;
+        accepted.clear();
+        for proposed in updates.chunk_by(|a, b| a.sequence == b.sequence) {
+            let first = accepted.len();
+            let confidences = confidences.get(first..first + proposed.len()).ok_or_else(missing)?;
+            adaptive.accept(confidences, accepted);
+            let sequence = sequence_of(&mut self.sequences, proposed)?;
+            sequence.move_accepted_first(accepted.get(first..).ok_or_else(missing)?);
+        }
+        let (mut of_updates, mut of_log_probs) = (accepted.iter(), accepted.iter());
+        updates.retain(|_| of_updates.next() == Some(&true));
+        log_probs.retain(|_| of_log_probs.next() == Some(&true));
+        Ok(())
+    }
+
+    /// Writes the step's tokens into the sequences.
+    fn commit(&mut self, config: &Config) -> Result<()> {
+        for written in self.buffers.updates.chunk_by(|a, b| a.sequence == b.sequence) {
+            let sequence = sequence_of(&mut self.sequences, written)?;
+            for update in written {
+                let token = sequence.tokens.get_mut(update.position as usize);
+                *token.ok_or_else(|| Error::internal("a token beyond the text"))? = update.token;
+            }
+            sequence.advance(config.variant, written.len());
+        }
+        self.steps_done += 1;
+        self.count_steps();
+        Ok(())
+    }
+}
+
+/// The sequence that `updates`, all of one, are of.
+fn sequence_of<'s>(sequences: &'s mut [Sequence], updates: &[Update]) -> Result<&'s mut Sequence> {
+    let number = updates.first().map(|update| update.sequence as usize);
+    let found = number.and_then(|number| sequences.get_mut(number));
+    found.ok_or_else(|| Error::internal("a token without a sequence"))
+}

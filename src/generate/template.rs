@@ -1,0 +1,136 @@
+//! Templates: texts with holes.
+
+use super::request::Prompt;
+use crate::error::{Error, Result};
+use crate::model::Tokenizer;
+
+/// Most tokens of all holes of a template.
+const MOST_TOKENS: usize = 1 << 20;
+
+/// A text with holes for a model to fill: `Once upon a time {{mask 12}} happily ever after.` has one of 12 tokens.
+/// `{{{{` stands for two braces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<TemplatePart>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum TemplatePart {
+    Text(String),
+    /// A hole of so many tokens.
+    Hole(usize),
+}
+
+impl Template {
+    /// Parses a template.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] that names the character where the template is wrong.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut parts = Vec::new();
+        let mut literal = String::new();
+        let mut holes = 0;
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("{{") {
+            literal.push_str(before);
+            if let Some(after) = after.strip_prefix("{{") {
+                literal.push_str("{{");
+                rest = after;
+                continue;
+            }
+            let brace = text.len() - after.len() - 2;
+            let bad = |what: &str| {
+                let place = text.get(..brace).unwrap_or_default().chars().count() + 1;
+                Error::invalid(format!("template: at character {place}: {what}"))
+            };
+            let (hole, after) =
+                after.split_once("}}").ok_or_else(|| bad("'{{' without '}}' (two braces are '{{{{')"))?;
+            let count = hole.trim().strip_prefix("mask").map(str::trim);
+            let count = count.and_then(|count| count.parse::<usize>().ok());
+            let count = count.ok_or_else(|| bad("not '{{mask N}}' (two braces are '{{{{')"))?;
+            holes += count.min(MOST_TOKENS + 1);
+            if count == 0 || holes > MOST_TOKENS {
+                return Err(bad(&format!(
+                    "a hole has at least 1 token, and all together at most {MOST_TOKENS}"
+                )));
+            }
+            if !literal.is_empty() {
+                parts.push(TemplatePart::Text(std::mem::take(&mut literal)));
+            }
+            parts.push(TemplatePart::Hole(count));
+            rest = after;
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(TemplatePart::Text(literal));
+        }
+        Ok(Self { parts })
+    }
+
+    /// The known tokens, and the length of the whole text in tokens. The pieces of text between holes are tokenized
+    /// separately.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`].
+    pub fn prompt(&self, tokenizer: &Tokenizer) -> Result<(Prompt, usize)> {
+        let mut prompt = Prompt::default();
+        let mut length = 0;
+        for part in &self.parts {
+            match part {
+                TemplatePart::Text(text) => {
+                    let tokens = tokenizer.encode(text)?;
+                    prompt.known.extend((length as u32..).zip(tokens.iter().copied()));
+                    length += tokens.len();
+                }
+                TemplatePart::Hole(count) => length += count,
+            }
+        }
+        Ok((prompt, length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(text: &str) -> Vec<TemplatePart> {
+        Template::parse(text).unwrap().parts
+    }
+
+    #[test]
+    fn text_and_holes_are_told_apart() {
+        let text = |text: &str| TemplatePart::Text(text.into());
+        assert_eq!(
+            parts("Once {{mask 12}} after."),
+            [text("Once "), TemplatePart::Hole(12), text(" after.")]
+        );
+        assert_eq!(parts("{{mask 1}}{{ mask  7 }}"), [TemplatePart::Hole(1), TemplatePart::Hole(7)]);
+        assert_eq!(parts("a } b }} { c"), [text("a } b }} { c")]);
+        assert_eq!(parts("{{{{mask 3}} {{mask 3}}"), [text("{{mask 3}} "), TemplatePart::Hole(3)]);
+        assert_eq!(parts(""), []);
+    }
+
+    #[test]
+    fn as_many_holes_as_there_may_be_take_no_time() {
+        assert_eq!(parts(&"{{mask 1}}".repeat(MOST_TOKENS)).len(), MOST_TOKENS);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        for (bad, place) in [
+            ("{{mask 3", 1),
+            ("ab {{mask}}", 4),
+            ("äö {{mask -1}}", 4),
+            ("{{mask 2}} {{hole 2}}", 12),
+            ("{{mask 0}}", 1),
+            ("{{mask 1048577}}", 1),
+            ("{{mask 1048576}}{{mask 1}}", 17),
+            ("{{mask 99999999999999999999999}}", 1),
+            ("{{{mask 3}}", 1),
+            ("x{{mask 3}", 2),
+        ] {
+            let error = Template::parse(bad).unwrap_err().to_string();
+            assert!(error.contains(&format!("at character {place}:")), "{bad}: {error}");
+        }
+    }
+}

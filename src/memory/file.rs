@@ -1,0 +1,93 @@
+//! The bytes of a model file: mapped or read into memory.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use memmap2::Mmap;
+
+use super::arena::Arena;
+use crate::error::{Error, Result};
+
+/// The bytes of a model file: mapped, borrowed for good, or copied.
+#[derive(Debug)]
+pub(crate) enum FileBytes {
+    /// A mapped file.
+    Map(Mmap),
+    /// Bytes that live as long as the process.
+    Static(&'static [u8]),
+    /// The library's own copy.
+    Copy(Arena),
+}
+
+impl FileBytes {
+    /// Maps the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::BadFile`] if it is empty or no regular file.
+    pub(crate) fn map(path: &Path) -> Result<Self> {
+        let (file, _) = open(path)?;
+        // SAFETY: the mapping is private and read-only. A file that another process truncates meanwhile is the
+        // one hazard left; `LoadMode::Map` documents it and `LoadMode::Copy` avoids it.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+        Ok(Self::Map(map))
+    }
+
+    /// Reads the file at `path` into memory. `report` is called with the fraction read, 0 to 1; its error ends the reading.
+    ///
+    /// # Errors
+    /// As [`FileBytes::map`]; [`Error::OutOfMemory`]; those of `report`.
+    pub(crate) fn read(path: &Path, report: &dyn Fn(f64) -> Result<()>) -> Result<Self> {
+        let (mut file, len) = open(path)?;
+        let mut memory = Arena::allocate(len)?;
+        for (part, share) in parts(memory.bytes_mut()) {
+            file.read_exact(part).map_err(|e| Error::io(path, e))?;
+            report(share)?;
+        }
+        Ok(Self::Copy(memory))
+    }
+
+    /// A copy of `bytes`; `report` as in [`FileBytes::read`].
+    pub(crate) fn copy_of(mut bytes: &[u8], report: &dyn Fn(f64) -> Result<()>) -> Result<Self> {
+        let mut memory = Arena::allocate(bytes.len())?;
+        for (part, share) in parts(memory.bytes_mut()) {
+            let (from, rest) = bytes.split_at(part.len());
+            part.copy_from_slice(from);
+            bytes = rest;
+            report(share)?;
+        }
+        Ok(Self::Copy(memory))
+    }
+
+    /// The bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Map(map) => map,
+            Self::Static(bytes) => bytes,
+            Self::Copy(memory) => memory.bytes(),
+        }
+    }
+}
+
+/// Opens a regular file that is not empty, and tells its length.
+fn open(path: &Path) -> Result<(File, usize)> {
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let meta = file.metadata().map_err(|e| Error::io(path, e))?;
+    let bad = |what: &str| Error::bad_file(path.display().to_string(), what);
+    match usize::try_from(meta.len()) {
+        _ if !meta.is_file() => Err(bad("is no regular file")),
+        Ok(0) => Err(bad("is empty")),
+        Ok(len) => Ok((file, len)),
+        Err(_) => Err(bad("is larger than the address space")),
+    }
+}
+
+/// Chunks of a buffer, one per progress report, each with the fraction done after it.
+fn parts(bytes: &mut [u8]) -> impl Iterator<Item = (&mut [u8], f64)> {
+    const PART: usize = 8 << 20;
+    let all = bytes.len();
+    bytes.chunks_mut(PART).enumerate().map(move |(number, part)| {
+        let done = number * PART + part.len();
+        (part, done as f64 / all as f64)
+    })
+}

@@ -1,0 +1,149 @@
+//! The importance matrix of a model: what its matrices' columns see when it writes a given text.
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use super::importance;
+use crate::atomic_file::{PendingFile, refuse_input_as_output};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::evaluate::spread;
+use crate::forward::{ContextParams, Kernels};
+use crate::ggml::{Observed, observe};
+use crate::model::{LoadOptions, Model};
+use crate::plan::Plan;
+use crate::rng::{Purpose, Rng};
+use crate::sample::Sampling;
+
+/// How to observe a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImatrixOptions {
+    /// Tokens of a piece of text; 0 takes the model's context length.
+    pub length: usize,
+    /// Most pieces that are taken, spread over the text; 0 takes all.
+    pub pieces: usize,
+    /// Steps in which a piece is written.
+    pub steps: usize,
+    /// Chooses the orders in which the pieces are written.
+    pub seed: u64,
+    /// Threads that compute; 0 takes one per core.
+    pub threads: usize,
+    /// Replaces an output that exists.
+    pub force: bool,
+}
+
+impl Default for ImatrixOptions {
+    /// 64 pieces of the model's length in 32 steps each.
+    fn default() -> Self {
+        Self { length: 0, pieces: 64, steps: 32, seed: 0, threads: 0, force: false }
+    }
+}
+
+/// What was observed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    /// Mean square of the input by column, for each matrix that had inputs.
+    pub matrices: Vec<(String, Vec<f32>)>,
+    /// Inputs of the matrix that had most.
+    pub rows: u64,
+    /// Pieces of text and their length in tokens.
+    pub pieces: (usize, usize),
+}
+
+/// Writes what the model file `model` makes of the file `text` to `output`, an importance matrix for
+/// [`quantize`](super::quantize). `progress` gets the pieces done and all pieces.
+///
+/// # Errors
+/// As [`Model::open`], and [`observe_text`]; [`Error::InvalidArgument`] for an output that exists or is an input;
+/// [`Error::Io`]; [`Error::BadFile`] for a text that is not UTF-8.
+pub fn imatrix(
+    model: &Path,
+    text: &Path,
+    output: &Path,
+    options: &ImatrixOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Observation> {
+    refuse_input_as_output(model, output)?;
+    refuse_input_as_output(text, output)?;
+    let pending = PendingFile::create(output, options.force)?;
+    let bytes = std::fs::read(text).map_err(|e| Error::io(text, e))?;
+    let content = String::from_utf8(bytes)
+        .map_err(|e| Error::bad_file(text.display().to_string(), format!("the text is not UTF-8: {e}")))?;
+    let model = Model::open(model, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
+    let tokens = model.tokenizer()?.encode(&content)?;
+    let observation = observe_text(&model, &tokens, options, progress)?;
+    let mut out = BufWriter::new(pending.file());
+    importance::write(&mut out, &observation.matrices, observation.rows)?;
+    out.flush().map_err(|e| Error::io(output, e))?;
+    drop(out);
+    pending.commit()?;
+    Ok(observation)
+}
+
+/// Has the model write pieces of the text `tokens` as it writes its own texts, in random orders and many tokens
+/// per step, and observes what goes into its matrices. `progress` gets the pieces done and all pieces.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for options or tokens that are not the model's, and a text of no token;
+/// [`Error::NotFinite`]; [`Error::Unsupported`] if the model is not on the CPU.
+pub fn observe_text(
+    model: &Model,
+    tokens: &[u32],
+    options: &ImatrixOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Observation> {
+    let config = model.config();
+    let length = if options.length == 0 { config.context_length } else { options.length }.min(tokens.len());
+    if length == 0 || options.steps == 0 {
+        return Err(Error::invalid("an importance matrix needs a text of at least one token, and a step"));
+    }
+    if let Some(token) = tokens.iter().find(|&&token| !config.is_writable(token)) {
+        return Err(Error::invalid(format!("the text has the token {token}, which the model cannot write")));
+    }
+    let texts = spread(tokens, length, options.pieces);
+    let pieces = texts.len();
+    // What goes into the matrices is seen in ggml's graphs only.
+    let kernels = Kernels::Ggml;
+    let params = ContextParams { length, threads: options.threads, kernels, ..ContextParams::default() };
+    let mut context = Context::new(model, &params)?;
+    let ((), observed) = observe(model.weights(), || {
+        for (piece, text) in texts.enumerate() {
+            write_piece(&mut context, text, options, piece)?;
+            progress(piece + 1, pieces);
+        }
+        Ok(())
+    })?;
+    let rows = observed.iter().map(|o| o.rows).max().unwrap_or(0);
+    let matrices =
+        observed.into_iter().filter(|o| o.rows > 0).map(mean_squares).collect::<Result<Vec<_>>>()?;
+    // The embedding has no input; every other matrix has.
+    if matrices.len() != 1 + 4 * config.block_count {
+        return Err(Error::internal(format!("inputs of {} matrices were observed", matrices.len())));
+    }
+    Ok(Observation { matrices, rows, pieces: (pieces, length) })
+}
+
+/// Writes one piece of text in a random order.
+fn write_piece(context: &mut Context, text: &[u32], options: &ImatrixOptions, piece: usize) -> Result<()> {
+    let mut order: Vec<u32> = (0..text.len() as u32).collect();
+    crate::plan::order::random(&mut order, text.len(), &mut Rng::new(options.seed, piece, Purpose::Order));
+    let steps = options.steps.min(text.len());
+    let until = |step: usize| (step * text.len() / steps) as u32;
+    let counts = (0..steps).map(|step| until(step + 1) - until(step)).collect();
+    context.begin_planned(&[Plan { known: vec![], order, counts, diffusion: 0 }], Sampling::default(), 0)?;
+    let token = |position: u32| {
+        let token = text.get(position as usize).copied();
+        token.ok_or_else(|| Error::internal("a step wrote a token beyond the text"))
+    };
+    while context.step_choosing(|_, row| token(row.position))?.is_some() {}
+    Ok(())
+}
+
+fn mean_squares(observed: Observed) -> Result<(String, Vec<f32>)> {
+    let mean = |square: &f64| (square / observed.rows as f64) as f32;
+    let columns: Vec<f32> = observed.squares.iter().map(mean).collect();
+    match columns.iter().all(|v| v.is_finite()) {
+        true => Ok((observed.name, columns)),
+        false => Err(Error::NotFinite(format!("what goes into '{}' is not finite", observed.name))),
+    }
+}

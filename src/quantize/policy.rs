@@ -1,0 +1,325 @@
+//! Which type each tensor gets.
+//!
+//! Three voices, the first that has something to say decides: norms and biases are f32 always; a
+//! [`Rule`] names tensors by pattern and gives their exact type; and a [`QuantConfig`], the layer policy of the
+//! crate `quantize-rs`, says which matrices are left out and how many bits each gets. ggml's types of a number of
+//! bits are many: the family of the file's type decides among them. Last, a row that is no whole number of
+//! blocks gets a type that it fits.
+
+use std::collections::BTreeMap;
+
+pub use quantize_rs::QuantConfig;
+
+use crate::error::{Error, Result};
+use crate::gguf::TensorType;
+use crate::model::{Config, TensorSpec};
+
+/// The matrices as wide as the vocabulary. The embedding's rows are looked up, so its bits cost no time; the
+/// output matrix decides between tokens directly. Neither gets fewer than [`VOCABULARY_BITS`] by itself.
+const VOCABULARY: [&str; 2] = ["token_embd.weight", "output.weight"];
+/// What llama.cpp gives the output matrix in its k-quant mixtures; measured for esolm's models by nobody yet.
+const VOCABULARY_BITS: u8 = 6;
+
+/// Tensors by name, and the type that they get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    pattern: String,
+    ty: TensorType,
+}
+
+impl Rule {
+    /// A rule for the tensors that `pattern` names: a tensor's name, in which `*` stands for anything and a
+    /// block may be called `blk.last`.
+    pub fn new(pattern: &str, ty: TensorType) -> Self {
+        Self { pattern: pattern.to_owned(), ty }
+    }
+
+    /// A rule written as `PATTERN=TYPE`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if it is not of that form, or the type does not exist.
+    pub fn parse(text: &str) -> Result<Self> {
+        let Some((pattern, name)) = text.split_once('=').filter(|(pattern, _)| !pattern.is_empty()) else {
+            return Err(Error::invalid(format!("'{text}' is not of the form PATTERN=TYPE")));
+        };
+        match TensorType::from_name(name) {
+            Some(ty) => Ok(Self::new(pattern, ty)),
+            None => {
+                let names: Vec<&str> = TensorType::all().map(TensorType::name).collect();
+                Err(Error::invalid(format!("'{text}': there is no type '{name}', but {}", names.join(", "))))
+            }
+        }
+    }
+
+    fn matches(&self, name: &str, block_count: usize) -> bool {
+        match self.pattern.strip_prefix("blk.last.") {
+            Some(rest) => {
+                let last = format!("blk.{}.", block_count.saturating_sub(1));
+                name.strip_prefix(&last).is_some_and(|name| glob(rest, name))
+            }
+            None => glob(&self.pattern, name),
+        }
+    }
+}
+
+/// Whether `name` is `pattern`, in which each `*` stands for any text.
+fn glob(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(head) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let tail = parts.pop().unwrap_or("");
+    for part in parts {
+        match name.find(part) {
+            Some(at) => name = name.get(at + part.len()..).unwrap_or(""),
+            None => return false,
+        }
+    }
+    name.ends_with(tail)
+}
+
+/// Which type each tensor gets; see the module.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The type of the file: that of every matrix unless something below says otherwise.
+    pub tensor_type: TensorType,
+    /// Exact types by name. Where several rules match, the last one holds.
+    pub rules: Vec<Rule>,
+    /// Matrices left out (they become f32) and bits by layer. A matrix of as many bits as `bits` gets
+    /// `tensor_type`, any other the type of its bits (16, 8, 6, 5, 4, 3, 2) in the same family. What
+    /// this structure says about channels, symmetry and calibration has no meaning for ggml's blocks.
+    pub layers: QuantConfig,
+}
+
+impl Policy {
+    /// The policy that a file of type `ty` has by default: everything of that type, except that the embedding
+    /// and the output matrix have at least six bits.
+    pub fn new(ty: TensorType) -> Self {
+        let mut layers = QuantConfig { bits: bits(ty), ..QuantConfig::default() };
+        if layers.bits < VOCABULARY_BITS {
+            layers.layer_bits.extend(VOCABULARY.map(|name| (name.to_owned(), VOCABULARY_BITS)));
+        }
+        Self { tensor_type: ty, rules: Vec::new(), layers }
+    }
+
+    /// The type of every tensor of a model, in the order of [`Config::tensors`], and a sentence for each
+    /// kind of matrix that could not have the type it was meant to have.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a rule or a layer that no matrix answers to, and for bits that no type has.
+    pub(crate) fn types(&self, config: &Config) -> Result<(Vec<TensorType>, Vec<String>)> {
+        let specs = config.tensors();
+        self.check(&specs, config.block_count)?;
+        let mut replaced: BTreeMap<(usize, &str, &str), Vec<&str>> = BTreeMap::new();
+        let mut types = Vec::with_capacity(specs.len());
+        for spec in &specs {
+            let wanted = self.wanted(spec, config.block_count)?;
+            let ty = fitting(wanted, &spec.dims);
+            if ty != wanted {
+                let row = spec.dims.first().copied().unwrap_or(0);
+                replaced.entry((row, wanted.name(), ty.name())).or_default().push(&spec.name);
+            }
+            types.push(ty);
+        }
+        let notes = replaced.into_iter().map(|((row, wanted, ty), names)| {
+            let block = TensorType::from_name(wanted).map_or(1, TensorType::block_len);
+            let names = match names.as_slice() {
+                [one] => format!("tensor '{one}' is"),
+                [first, others @ ..] => format!("'{first}' and {} others are", others.len()),
+                [] => String::new(),
+            };
+            format!("{names} {ty}, not {wanted}: rows of {row} are no multiple of its blocks of {block}")
+        });
+        let notes = notes.collect();
+        Ok((types, notes))
+    }
+
+    /// The type that a tensor is meant to have.
+    fn wanted(&self, spec: &TensorSpec, block_count: usize) -> Result<TensorType> {
+        if spec.dims.len() == 1 {
+            return Ok(TensorType::F32);
+        }
+        if let Some(rule) = self.rules.iter().rfind(|rule| rule.matches(&spec.name, block_count)) {
+            return Ok(rule.ty);
+        }
+        if !self.layers.should_quantize(&spec.name, spec.dims.iter().product()) {
+            return Ok(TensorType::F32);
+        }
+        let wanted = self.layers.bits_for_layer(&spec.name);
+        if wanted == self.layers.bits {
+            return Ok(self.tensor_type);
+        }
+        of_bits(wanted, self.tensor_type)
+            .ok_or_else(|| Error::invalid(format!("tensor '{}': no type has {wanted} bits", spec.name)))
+    }
+
+    /// Refuses what would silently do nothing, a misspelt name most of all.
+    fn check(&self, specs: &[TensorSpec], block_count: usize) -> Result<()> {
+        let matrices = || specs.iter().filter(|spec| spec.dims.len() > 1);
+        for rule in &self.rules {
+            if matrices().any(|spec| rule.matches(&spec.name, block_count)) {
+                continue;
+            }
+            let why = match specs.iter().any(|spec| rule.matches(&spec.name, block_count)) {
+                true => "names norms and biases only, which are always f32",
+                false => "names no tensor of this model (`esolm inspect` lists them)",
+            };
+            return Err(Error::invalid(format!("'{}={}' {why}", rule.pattern, rule.ty.name())));
+        }
+        let layers = self.layers.excluded_layers.iter().chain(self.layers.layer_bits.keys());
+        for name in layers {
+            if !specs.iter().any(|spec| spec.name == *name) {
+                return Err(Error::invalid(format!("the layer policy names '{name}', which is no tensor")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bits of one element, scales apart.
+fn bits(ty: TensorType) -> u8 {
+    use TensorType::*;
+    match ty {
+        F32 => 32,
+        F16 | Bf16 => 16,
+        Q8_0 => 8,
+        Q6K => 6,
+        Q5_0 | Q5_1 | Q5K => 5,
+        Q4_0 | Q4_1 | Q4K | Iq4Nl => 4,
+        Q3K => 3,
+        Q2K => 2,
+    }
+}
+
+/// The type of so many bits for a file that is mostly of type `file`.
+fn of_bits(bits: u8, file: TensorType) -> Option<TensorType> {
+    use TensorType::*;
+    let small_blocks = file.block_len() == 32;
+    Some(match bits {
+        32 => F32,
+        16 if file == Bf16 => Bf16,
+        16 => F16,
+        8 => Q8_0,
+        6 => Q6K,
+        5 if small_blocks => Q5_0,
+        5 => Q5K,
+        4 if file == Iq4Nl => Iq4Nl,
+        4 if small_blocks => Q4_0,
+        4 => Q4K,
+        3 => Q3K,
+        2 => Q2K,
+        _ => return None,
+    })
+}
+
+/// `wanted`, or where rows are no whole blocks of it the next larger type of blocks of 32, or else f16.
+fn fitting(wanted: TensorType, dims: &[usize]) -> TensorType {
+    use TensorType::*;
+    let smaller_blocks = match wanted {
+        Q2K | Q3K => Iq4Nl,
+        Q4K => Q5_0,
+        Q5K => Q5_1,
+        Q6K => Q8_0,
+        other => other,
+    };
+    let fits = |ty: &TensorType| ty.tensor_bytes(dims).is_some();
+    [wanted, smaller_blocks].into_iter().find(fits).unwrap_or(F16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Variant;
+
+    fn config(width: usize, hidden: usize) -> Config {
+        Config {
+            variant: Variant::EsoB,
+            context_length: 16,
+            embedding_length: width,
+            block_count: 12,
+            feed_forward_length: hidden,
+            head_count: 1,
+            layer_norm_epsilon: 1e-5,
+            rope_freq_base: 1e4,
+            vocab_size: 7,
+            mask_token_id: 6,
+            eos_token_id: None,
+            bos_token_id: None,
+            prepend_token_id: None,
+            train_alpha_0: None,
+        }
+    }
+
+    fn type_of(policy: &Policy, config: &Config, name: &str) -> TensorType {
+        let at = config.tensors().iter().position(|spec| spec.name == name).unwrap();
+        policy.types(config).unwrap().0[at]
+    }
+
+    #[test]
+    fn stars_stand_for_anything() {
+        for (pattern, name) in [
+            ("a", "a"),
+            ("*", ""),
+            ("*", "abc"),
+            ("a*", "abc"),
+            ("*c", "abc"),
+            ("a*c", "abc"),
+            ("*b*", "abc"),
+        ] {
+            assert!(glob(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("a", "ab"), ("b*", "abc"), ("*b", "abc"), ("ab*bc", "abc"), ("a*c*d", "abc")]
+        {
+            assert!(!glob(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn the_last_rule_holds_and_the_last_block_is_found() {
+        let config = config(256, 512);
+        let mut policy = Policy::new(TensorType::Q4K);
+        for text in ["*=q3_k", "blk.last.*=q6_k", "blk.0.ffn_down.weight=bf16"] {
+            policy.rules.push(Rule::parse(text).unwrap());
+        }
+        assert_eq!(type_of(&policy, &config, "blk.1.ffn_up.weight"), TensorType::Q3K);
+        assert_eq!(type_of(&policy, &config, "token_embd.weight"), TensorType::Q3K);
+        assert_eq!(type_of(&policy, &config, "blk.11.ffn_up.weight"), TensorType::Q6K);
+        assert_eq!(type_of(&policy, &config, "blk.11.ffn_up.bias"), TensorType::F32);
+        assert_eq!(type_of(&policy, &config, "blk.0.ffn_down.weight"), TensorType::Bf16);
+    }
+
+    #[test]
+    fn the_vocabulary_keeps_six_bits_and_layers_have_theirs() {
+        let config = config(256, 512);
+        let mut policy = Policy::new(TensorType::Iq4Nl);
+        assert_eq!(type_of(&policy, &config, "output.weight"), TensorType::Q6K);
+        assert_eq!(type_of(&Policy::new(TensorType::Q8_0), &config, "output.weight"), TensorType::Q8_0);
+        policy.layers.layer_bits.insert("blk.3.ffn_up.weight".into(), 5);
+        policy.layers.excluded_layers.push("blk.2.ffn_up.weight".into());
+        assert_eq!(type_of(&policy, &config, "blk.3.ffn_up.weight"), TensorType::Q5_0);
+        assert_eq!(type_of(&policy, &config, "blk.2.ffn_up.weight"), TensorType::F32);
+        assert_eq!(type_of(&policy, &config, "blk.1.ffn_up.weight"), TensorType::Iq4Nl);
+        policy.layers.layer_bits.insert("blk.3.ffn_up.weight".into(), 7);
+        assert!(policy.types(&config).is_err(), "seven bits");
+        for nothing in ["blk.12.*=q8_0", "blk.*.ffn_up.bias=f16", "token_embd=f16"] {
+            let rules = vec![Rule::parse(nothing).unwrap()];
+            let error = Policy { rules, ..Policy::new(TensorType::Q8_0) }.types(&config).unwrap_err();
+            assert!(error.to_string().contains(nothing), "{error}");
+        }
+        for bad in ["x", "=q8_0", "x=q9"] {
+            assert!(Rule::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_get_the_next_larger_type_and_say_so() {
+        let narrow = config(96, 384);
+        let (types, notes) = Policy::new(TensorType::Q4K).types(&narrow).unwrap();
+        assert!(types.contains(&TensorType::Q5_0) && types.contains(&TensorType::Q8_0));
+        assert!(!types.contains(&TensorType::Q4K));
+        assert!(notes.iter().any(|n| n.contains("rows of 96") && n.contains("q5_0, not q4_k")), "{notes:?}");
+        let crooked = config(40, 40);
+        let (types, notes) = Policy::new(TensorType::Q8_0).types(&crooked).unwrap();
+        assert!(types.contains(&TensorType::F16) && notes.len() == 1, "{notes:?}");
+        assert_eq!(Policy::new(TensorType::F16).types(&crooked).unwrap().1, Vec::<String>::new());
+    }
+}

@@ -1,0 +1,227 @@
+//! Constraints: rules that change a row of logits before the sampler sees it.
+
+use super::logits::{Choice, has_nan_or_infinity, not_finite};
+use crate::error::{Error, Result};
+use crate::model::Config;
+
+/// Constraints on the tokens of a sequence. They are applied to the logits before temperature, top-k and nucleus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Constraints {
+    /// For some positions, the tokens allowed there; no position twice.
+    pub allowed: Vec<(u32, Vec<u32>)>,
+    /// Tokens that are never generated.
+    pub banned: Vec<u32>,
+    /// Added to the logits of some tokens; no token twice.
+    pub bias: Vec<(u32, f32)>,
+    /// Above 1 makes tokens less likely that are already in the text, at any position, prompt included. A positive
+    /// logit is divided by it, a negative one multiplied (CTRL, arXiv 1909.05858, section 4.1). 1 is off.
+    pub repetition_penalty: f32,
+}
+
+impl Default for Constraints {
+    fn default() -> Self {
+        Self { allowed: vec![], banned: vec![], bias: vec![], repetition_penalty: 1.0 }
+    }
+}
+
+impl Constraints {
+    /// Checks that the constraints can be met in a text of `length` tokens; `known` returns the known token of a
+    /// position.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] that says which rule cannot, and where.
+    pub(crate) fn validate(
+        &self,
+        config: &Config,
+        length: usize,
+        known: impl Fn(u32) -> Option<u32>,
+    ) -> Result<()> {
+        let exists = |token: u32| config.is_writable(token);
+        let no_token =
+            |rule: &str, token: u32| Err(Error::invalid(format!("{rule}: there is no token {token}")));
+        let mut banned = vec![false; config.vocab_size];
+        for &token in &self.banned {
+            match banned.get_mut(token as usize) {
+                Some(banned) if exists(token) => *banned = true,
+                _ => return no_token("banned", token),
+            }
+        }
+        let is_banned = |token: u32| banned.get(token as usize).is_none_or(|&banned| banned);
+        if !(0..config.vocab_size as u32).any(|token| exists(token) && !is_banned(token)) {
+            return Err(Error::invalid("banned: every token is"));
+        }
+        let mut biased = vec![false; config.vocab_size];
+        for &(token, bias) in &self.bias {
+            match biased.get_mut(token as usize) {
+                Some(biased) if exists(token) && !*biased => *biased = true,
+                Some(_) if exists(token) => {
+                    return Err(Error::invalid(format!("bias: token {token} is given twice")));
+                }
+                _ => return no_token("bias", token),
+            }
+            if !bias.is_finite() {
+                return Err(Error::invalid(format!("bias of token {token}: {bias} is not a finite number")));
+            }
+        }
+        let mut chosen = vec![false; length];
+        for (position, tokens) in &self.allowed {
+            let bad = |what: String| Err(Error::invalid(format!("allowed at position {position}: {what}")));
+            match chosen.get_mut(*position as usize) {
+                Some(chosen) if !*chosen => *chosen = true,
+                Some(_) => return bad("the position is given twice".into()),
+                None => return bad(format!("beyond the length of {length}")),
+            }
+            if let Some(token) = tokens.iter().find(|&&token| !exists(token)) {
+                return bad(format!("there is no token {token}"));
+            }
+            if tokens.iter().all(|&token| is_banned(token)) {
+                return bad(if tokens.is_empty() {
+                    "no token is".into()
+                } else {
+                    "every one is banned".into()
+                });
+            }
+            if let Some(token) = known(*position).filter(|token| !tokens.contains(token)) {
+                return bad(format!("the prompt has token {token} there"));
+            }
+        }
+        if !(self.repetition_penalty.is_finite() && self.repetition_penalty > 0.0) {
+            let penalty = self.repetition_penalty;
+            return Err(Error::invalid(format!("a repetition penalty of {penalty} is not a number above 0")));
+        }
+        Ok(())
+    }
+
+    /// A copy sorted by position, for [`LogitsProcessor::process`].
+    pub(crate) fn sorted(&self) -> Self {
+        let mut sorted = self.clone();
+        sorted.allowed.sort_unstable_by_key(|(position, _)| *position);
+        sorted
+    }
+
+    fn is_none(&self) -> bool {
+        self.allowed.is_empty()
+            && self.banned.is_empty()
+            && self.bias.is_empty()
+            && self.repetition_penalty == 1.0
+    }
+
+    fn allowed_at(&self, position: u32) -> Option<&[u32]> {
+        let place = self.allowed.binary_search_by_key(&position, |(position, _)| *position).ok()?;
+        self.allowed.get(place).map(|(_, tokens)| tokens.as_slice())
+    }
+}
+
+/// A logits processor of the caller's: changes a row of logits.
+pub(crate) type LogitsFn<'a> = &'a mut dyn FnMut(&Choice<'_>, &mut [f32]) -> Result<()>;
+
+/// Applies constraints, and a processor of the caller's, to rows of logits. Allocates nothing after it is made.
+#[derive(Debug)]
+pub(crate) struct LogitsProcessor {
+    /// The row being processed.
+    row: Vec<f32>,
+    /// Marked tokens, while a rule is applied.
+    marks: Vec<bool>,
+    mask: u32,
+}
+
+impl LogitsProcessor {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            row: vec![0.0; config.vocab_size],
+            marks: vec![false; config.vocab_size],
+            mask: config.mask_token_id,
+        }
+    }
+
+    /// The logits to sample from: those of `choice` under the constraints `rules`, which must be
+    /// [valid](Constraints::validate) and [sorted](Constraints::sorted). `text` is the sequence's tokens by position.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if the network's logits are not; what `edit` returns; [`Error::InvalidArgument`] if it
+    /// leaves NaN, infinity, or no token that can be drawn.
+    pub(crate) fn process<'a>(
+        &'a mut self,
+        rules: Option<&Constraints>,
+        choice: &Choice<'a>,
+        text: &[u32],
+        edit: Option<LogitsFn<'_>>,
+    ) -> Result<&'a [f32]> {
+        let rules = rules.filter(|rules| !rules.is_none());
+        if rules.is_none() && edit.is_none() {
+            return Ok(choice.logits);
+        }
+        // The rules or the function could hide it.
+        if has_nan_or_infinity(choice.logits) {
+            return Err(not_finite());
+        }
+        let Self { row, marks, mask, .. } = self;
+        row.clear();
+        row.extend_from_slice(choice.logits);
+        if let Some(rules) = rules {
+            apply(rules, choice, text, row, marks);
+        }
+        if let Some(logit) = row.get_mut(*mask as usize) {
+            *logit = f32::NEG_INFINITY;
+        }
+        if let Some(edit) = edit {
+            edit(choice, row)?;
+            if has_nan_or_infinity(row) {
+                return Err(no_draw("the logits function left NaN or infinity", choice));
+            }
+        }
+        let possible = |(token, logit): (usize, &f32)| token != *mask as usize && *logit > f32::NEG_INFINITY;
+        if row.iter().enumerate().any(possible) {
+            Ok(row)
+        } else {
+            Err(no_draw("no token is left that can be drawn", choice))
+        }
+    }
+}
+
+/// Applies the rules to a row. Results are clamped to finite numbers, except minus infinity for excluded tokens.
+fn apply(rules: &Constraints, choice: &Choice<'_>, text: &[u32], row: &mut [f32], marks: &mut [bool]) {
+    if rules.repetition_penalty != 1.0 {
+        for &token in text {
+            if let (Some(logit), Some(met)) = (row.get_mut(token as usize), marks.get_mut(token as usize))
+                && !std::mem::replace(met, true)
+            {
+                let penalty = rules.repetition_penalty;
+                let penalised = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+                *logit = if logit.is_finite() { penalised.clamp(f32::MIN, f32::MAX) } else { *logit };
+            }
+        }
+        mark(text, marks, false);
+    }
+    for &(token, bias) in &rules.bias {
+        if let Some(logit) = row.get_mut(token as usize).filter(|logit| logit.is_finite()) {
+            *logit = (*logit + bias).clamp(f32::MIN, f32::MAX);
+        }
+    }
+    for &token in &rules.banned {
+        if let Some(logit) = row.get_mut(token as usize) {
+            *logit = f32::NEG_INFINITY;
+        }
+    }
+    if let Some(allowed) = rules.allowed_at(choice.position) {
+        mark(allowed, marks, true);
+        for (logit, &stays) in row.iter_mut().zip(marks.iter()) {
+            *logit = if stays { *logit } else { f32::NEG_INFINITY };
+        }
+        mark(allowed, marks, false);
+    }
+}
+
+fn mark(tokens: &[u32], marks: &mut [bool], value: bool) {
+    for &token in tokens {
+        if let Some(mark) = marks.get_mut(token as usize) {
+            *mark = value;
+        }
+    }
+}
+
+/// The error of a row that no token can be sampled from.
+fn no_draw(what: &str, choice: &Choice<'_>) -> Error {
+    let Choice { sequence, position, .. } = choice;
+    Error::invalid(format!("{what} (sequence {sequence}, position {position})"))
+}

@@ -1,0 +1,93 @@
+//! A row of logits: its largest entry, probabilities, and what is wrong with it. The mask token is never meant.
+
+use crate::error::{Error, Result};
+use crate::simd::F32x8;
+
+/// A row of logits that a token is about to be sampled from.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice<'a> {
+    /// The sequence, by index.
+    pub sequence: usize,
+    /// The slot: place in generation order.
+    pub slot: usize,
+    /// Position in the text.
+    pub position: u32,
+    /// The network's logits [V]. Minus infinity (a model's output bias may hold it) excludes a token; NaN and infinity
+    /// end the step with [`Error::NotFinite`].
+    pub logits: &'a [f32],
+}
+
+/// All logits but the mask's: those before it and those after it.
+pub(crate) fn without_mask(logits: &[f32], mask: u32) -> [&[f32]; 2] {
+    let (before, rest) = logits.split_at(logits.len().min(mask as usize));
+    [before, rest.get(1..).unwrap_or_default()]
+}
+
+/// The most likely token but the mask, the first of them if several are.
+///
+/// # Errors
+/// [`Error::NotFinite`]; [`Error::Internal`] if there are no logits.
+pub(crate) fn argmax(logits: &[f32], mask: u32) -> Result<u32> {
+    if has_nan_or_infinity(logits) {
+        return Err(not_finite());
+    }
+    let max = largest(logits, mask);
+    let [before, after] = without_mask(logits, mask);
+    let token = first_place(before, max).or_else(|| Some(before.len() + 1 + first_place(after, max)?));
+    token.map(|token| token as u32).ok_or_else(|| Error::internal("no logits"))
+}
+
+/// The largest logit but the mask's; minus infinity if there is none. NaN is passed over.
+pub(crate) fn largest(logits: &[f32], mask: u32) -> f32 {
+    let [before, after] = without_mask(logits, mask);
+    largest_of(before).max(largest_of(after))
+}
+
+/// Numbers that are compared before a branch.
+const STRIDE: usize = 64;
+
+fn largest_of(values: &[f32]) -> f32 {
+    let (eights, rest) = values.as_chunks();
+    let all = eights.iter().fold(F32x8::splat(f32::NEG_INFINITY), |m, x| F32x8::load(x).max(m));
+    rest.iter().fold(all.largest(), |m, &x| if x > m { x } else { m })
+}
+
+/// The index of the first number that equals `value`.
+fn first_place(values: &[f32], value: f32) -> Option<usize> {
+    let run = values.chunks(STRIDE).position(|run| run.iter().fold(false, |any, &x| any | (x == value)))?;
+    let within = values.iter().skip(run * STRIDE).position(|&x| x == value)?;
+    Some(run * STRIDE + within)
+}
+
+/// Whether any logit is NaN or infinity. (Minus infinity is a token that is ruled out.) Without a branch per number, so
+/// that it takes vectors.
+pub(crate) fn has_nan_or_infinity(logits: &[f32]) -> bool {
+    logits.iter().fold(false, |any, &x| any | x.is_nan() | (x == f32::INFINITY))
+}
+
+/// The error of logits that are not finite.
+pub(crate) fn not_finite() -> Error {
+    Error::NotFinite("the network produced numbers that are not finite; the weights are damaged".into())
+}
+
+/// log softmax(logits)[token] without the mask.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for the mask or a token outside the vocabulary; [`Error::NotFinite`].
+pub(crate) fn log_probability(logits: &[f32], token: u32, mask: u32) -> Result<f64> {
+    match logits.get(token as usize) {
+        Some(&logit) if token != mask => Ok(f64::from(logit) - log_sum(logits, mask)?),
+        _ => Err(Error::invalid(format!("there is no token {token}"))),
+    }
+}
+
+/// log sum exp(logits) without the mask's.
+///
+/// # Errors
+/// [`Error::NotFinite`].
+pub(crate) fn log_sum(logits: &[f32], mask: u32) -> Result<f64> {
+    let others = without_mask(logits, mask).into_iter().flatten().map(|&l| f64::from(l));
+    let most = others.clone().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = others.map(|l| (l - most).exp()).sum();
+    if sum.is_finite() { Ok(most + sum.ln()) } else { Err(not_finite()) }
+}

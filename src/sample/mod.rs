@@ -1,0 +1,11 @@
+//! Logits to a token: constraints, then temperature, top-k and nucleus, then a draw.
+
+mod constraints;
+mod logits;
+mod sampler;
+
+pub use constraints::Constraints;
+pub(crate) use constraints::{LogitsFn, LogitsProcessor};
+pub use logits::Choice;
+pub(crate) use logits::{log_probability, log_sum, without_mask};
+pub use sampler::{Sampler, Sampling};

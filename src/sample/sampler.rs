@@ -1,0 +1,360 @@
+//! The sampler: a row of logits to a token, in a few passes over the vocabulary and without sorting it.
+
+use super::logits::{argmax, largest, not_finite};
+use crate::error::{Error, Result};
+use crate::simd::{F32x8, LANES};
+
+/// Parameters of sampling.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits. 1 is the model's own distribution, 0 is greedy.
+    pub temperature: f32,
+    /// Keeps only the `top_k` most likely tokens (and ties with the last); 0 is off.
+    pub top_k: u32,
+    /// Nucleus sampling: keeps the smallest set of most likely tokens whose probabilities sum to more than this,
+    /// including the token that crosses it; 1 is off.
+    pub top_p: f32,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { temperature: 1.0, top_k: 0, top_p: 1.0 }
+    }
+}
+
+impl Sampling {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`].
+    pub fn validate(&self) -> Result<()> {
+        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
+            return Err(Error::invalid(format!("temperature is {}, not a number from 0", self.temperature)));
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return Err(Error::invalid(format!("top_p is {}, not in 0 < top_p <= 1", self.top_p)));
+        }
+        Ok(())
+    }
+}
+
+/// Vectors whose sum is taken in single precision before it is added in double.
+const RUN: usize = 64;
+
+/// A sampler for one vocabulary. Allocates nothing after it is made.
+#[derive(Debug)]
+pub struct Sampler {
+    /// Unnormalised probabilities; 0 for excluded tokens and for padding.
+    weights: Vec<[f32; LANES]>,
+    /// The least likely tokens of the nucleus and the next ones.
+    edge: Vec<(f32, u32)>,
+    /// Copies for the top-k selection.
+    sorted: Vec<f32>,
+    vocab_size: usize,
+    mask: u32,
+}
+
+impl Sampler {
+    /// A sampler for `vocab_size` tokens that never draws `mask`.
+    pub fn new(vocab_size: usize, mask: u32) -> Self {
+        Self {
+            weights: vec![[0.0; LANES]; vocab_size.div_ceil(LANES)],
+            edge: Vec::with_capacity(vocab_size),
+            sorted: Vec::with_capacity(vocab_size.next_multiple_of(LANES)),
+            vocab_size,
+            mask,
+        }
+    }
+
+    /// Samples a token with the random number `uniform` in [0, 1).
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if a logit is NaN or infinity; [`Error::Internal`] if their number is not the
+    /// vocabulary's size.
+    pub fn draw(&mut self, logits: &[f32], sampling: &Sampling, uniform: f64) -> Result<u32> {
+        if sampling.temperature == 0.0 {
+            return argmax(logits, self.mask);
+        }
+        self.filter(logits, sampling)?;
+        let [total] = mass_above(&self.weights, [0.0]);
+        let target = uniform * total;
+        // The run of tokens in which the running sum passes the target, and then the token.
+        let (mut cumulative, mut chosen) = (0.0, (0, &[][..], 0.0));
+        for (number, run) in self.weights.chunks(RUN).enumerate() {
+            let [mass] = mass_above(run, [0.0]);
+            if mass > 0.0 {
+                chosen = (number, run, cumulative);
+                cumulative += mass;
+                if cumulative > target {
+                    break;
+                }
+            }
+        }
+        let (number, run, mut cumulative) = chosen;
+        let mut last = 0;
+        for (place, &weight) in run.as_flattened().iter().enumerate() {
+            if weight > 0.0 {
+                cumulative += f64::from(weight);
+                last = number * RUN * LANES + place;
+                if cumulative > target {
+                    break;
+                }
+            }
+        }
+        Ok(last as u32)
+    }
+
+    /// Samples as the reference does: Gumbel-max with noise -log(-log u) from one uniform number per token. Used to
+    /// replay the reference's runs.
+    ///
+    /// # Errors
+    /// As [`Sampler::draw`].
+    pub fn draw_gumbel(&mut self, logits: &[f32], sampling: &Sampling, uniforms: &[f64]) -> Result<u32> {
+        if sampling.temperature == 0.0 {
+            return argmax(logits, self.mask);
+        }
+        let weights = self.filter(logits, sampling)?;
+        let temperature = f64::from(sampling.temperature);
+        let mut best = (f64::NEG_INFINITY, 0);
+        for (token, ((&weight, &logit), &u)) in weights.iter().zip(logits).zip(uniforms).enumerate() {
+            let score = f64::from(logit) / temperature - (-u.ln()).ln();
+            if weight > 0.0 && score > best.0 {
+                best = (score, token as u32);
+            }
+        }
+        Ok(best.1)
+    }
+
+    /// The weights of all tokens after temperature, top-k and nucleus: proportional to their probabilities, 0 for
+    /// excluded ones.
+    ///
+    /// # Errors
+    /// As [`Sampler::draw`].
+    pub fn filter(&mut self, logits: &[f32], sampling: &Sampling) -> Result<&[f32]> {
+        if sampling.temperature == 0.0 {
+            return Err(Error::invalid("a temperature of 0 has no distribution"));
+        }
+        if logits.len() != self.vocab_size {
+            return Err(Error::internal(format!("{} logits for {} tokens", logits.len(), self.vocab_size)));
+        }
+        self.exponentiate(logits, sampling.temperature)?;
+        if sampling.top_k > 0 {
+            self.keep_top_k(sampling.top_k as usize);
+        }
+        if sampling.top_p < 1.0 {
+            self.keep_nucleus(f64::from(sampling.top_p));
+        }
+        Ok(self.weights.as_flattened().get(..self.vocab_size).unwrap_or(&[]))
+    }
+
+    /// weights = exp((logits - max) / temperature), the mask's 0.
+    fn exponentiate(&mut self, logits: &[f32], temperature: f32) -> Result<()> {
+        let max = largest(logits, self.mask);
+        if !max.is_finite() {
+            return Err(not_finite());
+        }
+        let (max, inverse) = (F32x8::splat(max), F32x8::splat((1.0 / temperature).min(f32::MAX)));
+        let mut sum = F32x8::zero();
+        let mut weigh = |logits: &[f32; LANES], weights: &mut [f32; LANES]| {
+            // The mask's logit may be above the others'.
+            let x = F32x8::zero().min(F32x8::load(logits).sub(max).mul(inverse));
+            let weight = x.exp();
+            sum = sum.add(weight);
+            weight.store(weights);
+        };
+        let (whole, rest) = logits.as_chunks();
+        for (logits, weights) in whole.iter().zip(&mut self.weights) {
+            weigh(logits, weights);
+        }
+        if let (Some(weights), false) = (self.weights.last_mut(), rest.is_empty()) {
+            let mut logits = [f32::NEG_INFINITY; LANES];
+            logits.iter_mut().zip(rest).for_each(|(to, &from)| *to = from);
+            weigh(&logits, weights);
+        }
+        let sum = sum.sum();
+        if let Some(weight) = self.weights.as_flattened_mut().get_mut(self.mask as usize) {
+            *weight = 0.0;
+        }
+        // A NaN anywhere shows in the sum, wherever the maximum was.
+        if sum.is_finite() { Ok(()) } else { Err(not_finite()) }
+    }
+
+    /// Keeps the k largest weights and what ties with the k-th (reference: `logits < topk(logits, k)[-1]`).
+    fn keep_top_k(&mut self, k: usize) {
+        if k >= self.vocab_size {
+            return;
+        }
+        self.sorted.clear();
+        self.sorted.extend_from_slice(self.weights.as_flattened());
+        let (_, &mut smallest, _) = self.sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+        for weight in self.weights.as_flattened_mut() {
+            if *weight < smallest {
+                *weight = 0.0;
+            }
+        }
+    }
+
+    /// Keeps a token if the tokens before it, from the most likely on, have together at most `p`.
+    fn keep_nucleus(&mut self, p: f64) {
+        /// Positive floats are ordered as their bits are: this many values apart is less than 0.2 %.
+        const NARROW: u32 = 1 << 14;
+        let [total] = mass_above(&self.weights, [0.0]);
+        let limit = p * total;
+        // Instead of sorting: the mass above some thresholds says between which of them the nucleus ends, until
+        // few tokens lie between `low`, above which there is more than the limit, and `high`, above which there
+        // is `before`. No weight is above 1, and tokens below the first threshold cannot make up the tail.
+        let mut before = 0.0;
+        let mut low = ((1.0 - p) * total / (2 * self.vocab_size) as f64) as f32;
+        let mut high = 1.0f32;
+        while high.to_bits() - low.to_bits() > NARROW {
+            let quarter = (high.to_bits() - low.to_bits()) / 4;
+            let thresholds = [1, 2, 3].map(|i| f32::from_bits(low.to_bits() + i * quarter));
+            for (threshold, mass) in thresholds.into_iter().zip(mass_above(&self.weights, thresholds)) {
+                if mass > limit {
+                    low = threshold;
+                } else {
+                    (high, before) = (threshold, mass);
+                    break;
+                }
+            }
+        }
+        self.edge.clear();
+        let (least, most) = (F32x8::splat(low), F32x8::splat(high));
+        for (number, weights) in self.weights.iter_mut().enumerate() {
+            let all = F32x8::load(weights).above(least);
+            let kept = F32x8::load(weights).above(most);
+            if all.differs(kept) {
+                let edge = weights.iter().enumerate().filter(|&(_, &w)| w > low && w <= high);
+                self.edge.extend(edge.map(|(place, &w)| (w, (number * LANES + place) as u32)));
+            }
+            kept.store(weights);
+        }
+        self.edge.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for &(weight, token) in &self.edge {
+            if before > limit {
+                break;
+            }
+            before += f64::from(weight);
+            if let Some(slot) = self.weights.as_flattened_mut().get_mut(token as usize) {
+                *slot = weight;
+            }
+        }
+    }
+}
+
+/// The sums of the weights above each limit.
+fn mass_above<const N: usize>(weights: &[[f32; LANES]], limits: [f32; N]) -> [f64; N] {
+    let limits = limits.map(F32x8::splat);
+    let mut total = [0.0; N];
+    for run in weights.chunks(RUN) {
+        let mut sums = [F32x8::zero(); N];
+        for weight in run {
+            let weight = F32x8::load(weight);
+            for (sum, &limit) in sums.iter_mut().zip(&limits) {
+                *sum = sum.add(weight.above(limit));
+            }
+        }
+        for (total, sum) in total.iter_mut().zip(sums) {
+            *total += f64::from(sum.sum());
+        }
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The plain definition, by sorting in f64.
+    fn nucleus_by_sorting(logits: &[f32], mask: usize, p: f64) -> Vec<bool> {
+        let max = logits.iter().cloned().fold(f32::MIN, f32::max);
+        let mut order: Vec<usize> = (0..logits.len()).filter(|&i| i != mask).collect();
+        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+        let weight = |i: usize| f64::from(logits[i] - max).exp();
+        let total: f64 = order.iter().map(|&i| weight(i)).sum();
+        let mut keep = vec![false; logits.len()];
+        let mut before = 0.0;
+        for i in order {
+            if before > p * total {
+                break;
+            }
+            keep[i] = true;
+            before += weight(i);
+        }
+        keep
+    }
+
+    #[test]
+    fn nucleus_keeps_what_sorting_would() {
+        let mut rng = crate::rng::Rng::new(7, 0, crate::rng::Purpose::Token);
+        for case in 0..200 {
+            let spread = [0.1, 1.0, 4.0, 30.0][case % 4];
+            let logits: Vec<f32> = (0..997).map(|_| ((rng.uniform() - 0.5) * spread * 6.0) as f32).collect();
+            let p = 0.05 + 0.9 * rng.uniform();
+            let mut sampler = Sampler::new(997, 996);
+            let sampling = Sampling { top_p: p as f32, ..Sampling::default() };
+            let kept: Vec<bool> =
+                sampler.filter(&logits, &sampling).unwrap().iter().map(|&w| w > 0.0).collect();
+            let expected = nucleus_by_sorting(&logits, 996, f64::from(p as f32));
+            let differing = kept.iter().zip(&expected).filter(|(a, b)| a != b).count();
+            // Rounding can move the limit across one token where the sum falls on it.
+            assert!(differing <= 1, "case {case}: {differing} differ");
+        }
+    }
+
+    #[test]
+    fn draws_follow_the_distribution() {
+        // Chi-square with 4 degrees of freedom; 18.47 is its 99.9th percentile, and the seed is fixed.
+        let logits = [1.0f32, 0.0, -1.0, 0.5, -0.5, 3.0];
+        let mut sampler = Sampler::new(6, 5);
+        let mut rng = crate::rng::Rng::new(1, 0, crate::rng::Purpose::Token);
+        let n = 50_000;
+        let mut counts = [0usize; 6];
+        for _ in 0..n {
+            counts[sampler.draw(&logits, &Sampling::default(), rng.uniform()).unwrap() as usize] += 1;
+        }
+        assert_eq!(counts[5], 0, "the mask was drawn");
+        let total: f64 = logits[..5].iter().map(|&l| f64::from(l).exp()).sum();
+        let chi: f64 = (0..5)
+            .map(|i| {
+                let expected = f64::from(logits[i]).exp() / total * n as f64;
+                (counts[i] as f64 - expected).powi(2) / expected
+            })
+            .sum();
+        assert!(chi < 18.47, "chi-square {chi}");
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_errors() {
+        let mut sampler = Sampler::new(4, 3);
+        for bad in [f32::NAN, f32::INFINITY] {
+            for at in 0..3 {
+                let mut logits = [0.0f32; 4];
+                logits[at] = bad;
+                for temperature in [0.0, 1.0] {
+                    let sampling = Sampling { temperature, ..Sampling::default() };
+                    assert!(matches!(sampler.draw(&logits, &sampling, 0.5), Err(Error::NotFinite(_))));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_lowest_temperatures_take_the_most_likely_token() {
+        for temperature in [1e-30, f32::MIN_POSITIVE, f32::from_bits(1)] {
+            let sampling = Sampling { temperature, ..Sampling::default() };
+            let mut sampler = Sampler::new(4, 3);
+            assert_eq!(sampler.draw(&[0.5, 1.5, f32::NEG_INFINITY, 2.5], &sampling, 0.9).unwrap(), 1);
+        }
+    }
+
+    #[test]
+    fn top_k_keeps_ties() {
+        let mut sampler = Sampler::new(5, 4);
+        let kept = sampler.filter(&[2.0, 1.0, 1.0, 0.0, 9.0], &Sampling { top_k: 2, ..Sampling::default() });
+        assert_eq!(
+            kept.unwrap().iter().map(|&w| w > 0.0).collect::<Vec<_>>(),
+            [true, true, true, false, false]
+        );
+    }
+}

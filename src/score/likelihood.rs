@@ -1,0 +1,179 @@
+//! Log-probabilities of a text's tokens.
+//!
+//! An any-order model gives a text a probability for each order of its tokens. [`Scorer::order`] computes it, one token
+//! at a time; [`Scorer::masked`] is one step of diffusion, all unknown tokens at once. `bound` makes bounds of them.
+
+use crate::error::{Error, Result};
+use crate::forward::{Batch, ModelRunner, Row, Segment};
+use crate::generate::{Session, TokenChoice};
+use crate::model::{Config, Variant};
+use crate::plan::Plan;
+use crate::sample::{Choice, Sampling, log_probability};
+
+/// Scores texts with a model and the cache of a session, whose generation it ends.
+pub(crate) struct Scorer<'a> {
+    pub(crate) runner: &'a mut ModelRunner,
+    pub(crate) session: &'a mut Session,
+}
+
+impl Scorer<'_> {
+    /// See [`Context::score_order`](crate::Context::score_order).
+    pub(crate) fn order(&mut self, tokens: &[u32], order: &[u32], known: usize) -> Result<Vec<f64>> {
+        let Self { runner, session } = self;
+        let model = runner.model.clone();
+        let config = model.config();
+        if config.variant == Variant::Mdlm {
+            return Err(Error::Unsupported("MDLM writes in no order; it has a bound (NELBO) only".into()));
+        }
+        let text = OrderedText { config, tokens, order, known };
+        let unknown = order.len().saturating_sub(known);
+        let plan = text.plan(vec![1; unknown], 0)?;
+        session.begin_planned(runner, &[plan], Sampling::default(), 0)?;
+        let rows = runner.capacity.rows;
+        if rows < 2 || !runner.has_free_masks() {
+            return self.steps(&text);
+        }
+        session.reset();
+        let mut scores = Vec::with_capacity(unknown);
+        let mut batch = Batch::with_capacity(rows, 2);
+        // The slots before this one have keys and values in the cache.
+        let mut committed = 0;
+        while scores.len() < unknown {
+            let first = known + scores.len();
+            let masks = runner.max_scored_masks().min(order.len() - first);
+            batch.clear();
+            committed = match config.variant {
+                // A long prefix is fed first. (Where it attends both ways, a batch has room for it.)
+                Variant::EsoB if first - committed + 2 * masks > rows => {
+                    text.fill_blocks(&mut batch, committed, first.min(committed + rows), 0)?
+                }
+                Variant::Ar if first - committed + masks > rows => {
+                    text.fill_next(&mut batch, committed, first.min(committed + rows), 0)?
+                }
+                Variant::Ar => text.fill_next(&mut batch, committed, first + masks, masks)?,
+                _ => text.fill_blocks(&mut batch, committed, first, masks)?,
+            };
+            let logits = runner.run(&batch)?.rows;
+            for (i, logits) in logits.chunks_exact(config.vocab_size).enumerate() {
+                let (_, token) = text.at(first + i)?;
+                scores.push(log_probability(logits, token, config.mask_token_id)?);
+            }
+        }
+        Ok(scores)
+    }
+
+    /// See [`Context::score_masked`](crate::Context::score_masked).
+    pub(crate) fn masked(&mut self, tokens: &[u32], order: &[u32], known: usize) -> Result<Vec<f64>> {
+        let Self { runner, session } = self;
+        let model = runner.model.clone();
+        let config = model.config();
+        if config.variant == Variant::Ar {
+            return Err(Error::Unsupported("an autoregressive model does not diffuse".into()));
+        }
+        let unknown = order.len().saturating_sub(known);
+        if unknown == 0 {
+            return Ok(vec![]);
+        }
+        let text = OrderedText { config, tokens, order, known };
+        let plan = text.plan(vec![unknown as u32], unknown)?;
+        session.begin_planned(runner, &[plan], Sampling::default(), 0)?;
+        self.steps(&text)
+    }
+
+    /// Runs the steps of the plan that was begun, which write the text's tokens.
+    fn steps(&mut self, text: &OrderedText<'_>) -> Result<Vec<f64>> {
+        let Self { runner, session } = self;
+        let mask = text.config.mask_token_id;
+        let missing = || Error::internal("a step wrote a token beyond the text");
+        let mut by_position = vec![0.0; text.tokens.len()];
+        let mut choose = |_: &mut _, row: &Choice<'_>| {
+            let position = row.position as usize;
+            let token = *text.tokens.get(position).ok_or_else(missing)?;
+            *by_position.get_mut(position).ok_or_else(missing)? = log_probability(row.logits, token, mask)?;
+            Ok(token)
+        };
+        while session.step(runner, TokenChoice::Token(&mut choose))?.is_some() {}
+        let score = |&position: &u32| by_position.get(position as usize).copied().ok_or_else(missing);
+        text.order.iter().skip(text.known).map(score).collect()
+    }
+}
+
+/// A text and the order that it is scored in.
+struct OrderedText<'a> {
+    config: &'a Config,
+    /// By position.
+    tokens: &'a [u32],
+    order: &'a [u32],
+    /// How many of the first positions of the order are given.
+    known: usize,
+}
+
+impl OrderedText<'_> {
+    /// The plan of a generation that writes the text in so many steps.
+    fn plan(&self, counts: Vec<u32>, diffusion: usize) -> Result<Plan> {
+        let &Self { tokens, order, known, .. } = self;
+        if order.len() != tokens.len() || known > order.len() {
+            return Err(Error::invalid("an order must name every position once"));
+        }
+        let token = |&p: &u32| {
+            let token = tokens.get(p as usize).copied();
+            token.ok_or_else(|| Error::invalid(format!("the order names position {p}, beyond the text")))
+        };
+        let known = order.iter().take(known).map(token).collect::<Result<_>>()?;
+        Ok(Plan { known, order: order.to_vec(), counts, diffusion })
+    }
+
+    /// The position at a place of the order, and its token.
+    fn at(&self, place: usize) -> Result<(u32, u32)> {
+        let position = self.order.get(place).copied();
+        let found = position.and_then(|p| Some((p, *self.tokens.get(p as usize)?)));
+        found.ok_or_else(|| Error::internal(format!("place {place} is outside the text")))
+    }
+
+    /// Fills a batch with the tokens from slot `committed` on, up to those that the masks stand for, and then with the
+    /// masks for the slots from `first` on. Each mask attends to the slots before its own and to itself. Returns the
+    /// slot up to which keys and values are final after the batch.
+    fn fill_blocks(&self, batch: &mut Batch, committed: usize, first: usize, masks: usize) -> Result<usize> {
+        // No mask of this batch attends to the last one's token, but those of the next batch do.
+        let end = first + masks;
+        let segment =
+            |first_row, first_slot| Segment { sequence: 0, first_row, rows: 0, first_slot, outputs: 0 };
+        batch.segments.push(segment(0, committed));
+        for slot in committed..end {
+            let both_ways = self.config.variant == Variant::EsoA && slot < self.known;
+            let visible_slots = if both_ways { self.known } else { slot + 1 } as u32;
+            let (position, token) = self.at(slot)?;
+            batch.push(Row { token, position, output: false, visible_slots, sees_itself: false });
+        }
+        if masks > 0 {
+            batch.segments.push(segment(batch.tokens.len(), end));
+        }
+        for slot in first..end {
+            let (position, _) = self.at(slot)?;
+            let token = self.config.mask_token_id;
+            batch.push(Row { token, position, output: true, visible_slots: slot as u32, sees_itself: true });
+        }
+        Ok(end)
+    }
+
+    /// Fills a batch for an autoregressive model: the row of a slot is the token before it. The last `outputs` rows
+    /// want logits. Returns the slot up to which keys and values are final after the batch.
+    fn fill_next(&self, batch: &mut Batch, committed: usize, end: usize, outputs: usize) -> Result<usize> {
+        batch.segments.push(Segment {
+            sequence: 0,
+            first_row: 0,
+            rows: 0,
+            first_slot: committed,
+            outputs: 0,
+        });
+        for slot in committed..end {
+            let token = match slot.checked_sub(1) {
+                Some(before) => self.at(before)?.1,
+                None => self.config.first_token_id(),
+            };
+            let (position, output, visible_slots) = (slot as u32, slot + outputs >= end, slot as u32 + 1);
+            batch.push(Row { token, position, output, visible_slots, sees_itself: false });
+        }
+        Ok(end)
+    }
+}
