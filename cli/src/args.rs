@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use esolm::config::Variant;
 use esolm::gguf::TensorType;
-use esolm::{ContextParams, Kernels, KvType, LoadMode, LoadOptions, Model, Result};
+use esolm::{ContextParams, Kernels, KvType, LoadMode, LoadOptions, Model, Result, Variant};
 
 /// Options of the commands that also work with the built-in model.
 #[derive(clap::Args)]

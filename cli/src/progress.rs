@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use esolm::convert::Progress;
+use esolm::quantize::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Shows how many windows of a text `work` has done.

@@ -16,9 +16,8 @@ mod synthetic;
 
 use std::time::Instant;
 
-use esolm::config::Variant;
 use esolm::gguf::TensorType;
-use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Result, Sampling};
+use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Result, Sampling, Variant};
 
 use measure::{Times, quantile};
 use python::Program;

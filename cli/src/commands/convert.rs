@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use esolm::Result;
-use esolm::config::Variant;
 use esolm::convert::{Options, TokenizerSource, Weights, convert};
 use esolm::gguf::TensorType;
+use esolm::{Result, Variant};
 
 use super::quantize::QuantizationArgs;
 use crate::args::{OverwriteArgs, tensor_types, variants};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use esolm::Result;
-use esolm::convert::{ImatrixOptions, imatrix};
+use esolm::quantize::{ImatrixOptions, imatrix};
 
 use crate::args::{OverwriteArgs, ThreadArgs, WindowArgs};
 use crate::progress;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
-use esolm::quality::{Quality, QualityOptions, compare};
+use esolm::evaluate::quality::{Quality, QualityOptions, compare};
 use esolm::{Error, Model, Result};
 use serde_json::{Value, json};
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use esolm::Result;
-use esolm::convert::{Policy, QuantizeOptions, Rule, quantize};
 use esolm::gguf::TensorType;
+use esolm::quantize::{Policy, QuantizeOptions, Rule, quantize};
 
 use crate::args::{OverwriteArgs, ThreadArgs, tensor_types};
 use crate::output::{human_bytes, print_notes};

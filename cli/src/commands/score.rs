@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
-use esolm::config::Variant;
-use esolm::{Context, ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore};
+use esolm::{Context, ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, Variant};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, ModelArgs, WindowArgs};

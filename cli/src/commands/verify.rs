@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use esolm::verify::verify;
+use esolm::evaluate::verify::verify;
 use esolm::{Error, Model, Result};
 use serde_json::json;
 
@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let differing: usize = outcomes.iter().map(|o| o.differing).sum();
     let agrees = largest <= args.tolerance && differing == 0;
     if args.json {
-        let one = |o: &esolm::verify::Outcome| {
+        let one = |o: &esolm::evaluate::verify::Outcome| {
             json!({ "name": o.name, "sampled": o.sampled, "steps": o.steps, "tokens": o.tokens,
                     "differing_tokens": o.differing, "largest_difference": o.largest_difference })
         };

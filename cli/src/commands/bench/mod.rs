@@ -8,10 +8,9 @@ mod synthetic;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use esolm::config::Variant;
-use esolm::convert::{QuantizeOptions, quantize};
 use esolm::gguf::TensorType;
-use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, Model, Result, Sampling};
+use esolm::quantize::{QuantizeOptions, quantize};
+use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, Model, Result, Sampling, Variant};
 
 use crate::args::{ComputeArgs, ModelArgs, kernels, tensor_types, variants};
 use crate::memory;

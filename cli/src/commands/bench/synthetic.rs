@@ -5,10 +5,10 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use esolm::config::{Config, TensorSpec, Variant};
-use esolm::convert::{QuantizeOptions, quantize};
+use esolm::config::TensorSpec;
 use esolm::gguf::{TensorType, Writer};
-use esolm::{Error, Result};
+use esolm::quantize::{QuantizeOptions, quantize};
+use esolm::{Config, Error, Result, Variant};
 
 /// The shapes that `esolm bench` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
