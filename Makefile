@@ -36,24 +36,26 @@ setup:
 	@.ci/setup
 
 demo: setup
-	$(CARGO) build --release --bin esolm
+	$(CARGO) build --release -p esolm-cli
 	target/release/esolm generate -p "Once upon a time" --alpha0 0.5
 
 test: check unit test-c asan
 
 check: setup
-	$(CARGO) fmt --check
-	$(CARGO) clippy --release --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --release --all-targets -- -D warnings
+	$(CARGO) clippy -p esolm --release --features capi -- -D warnings
 
 # One test at a time: ggml's threads wait by spinning, so tests that compute side by side slow each other down.
 unit: setup
-	$(CARGO) test --release -- --test-threads=1
+	$(CARGO) test --workspace --release -- --test-threads=1
 
-# Runtime and C functions alone, without converter and command line. FEATURES may add cuda.
+# The runtime and the C functions, without converter and command. FEATURES may add cuda. (`-p esolm`, as features of packages
+# that are built together add up.)
 FEATURES ?= capi
 BUILD ?= target
 lib: setup
-	$(CARGO) build --release --lib --no-default-features --features $(FEATURES) --target-dir $(BUILD)
+	$(CARGO) build --release -p esolm --lib --no-default-features --features $(FEATURES) --target-dir $(BUILD)
 	mkdir -p $(DIST)/lib $(DIST)/include
 	packaging/private-archive $(BUILD)/release/libesolm.a $(DIST)/lib/libesolm.a
 	cp $(BUILD)/release/libesolm.so $(DIST)/lib/
@@ -108,23 +110,23 @@ bench-peers: setup
 	target/peers/bin/pip install --quiet numpy torch
 	CMAKE_ARGS=-DGGML_NATIVE=ON target/peers/bin/pip install --quiet --no-cache-dir \
 	  --no-binary llama-cpp-python llama-cpp-python==0.3.36
-	PEER_PYTHON=target/peers/bin/python $(CARGO) bench --bench peers
+	PEER_PYTHON=target/peers/bin/python $(CARGO) bench -p esolm-cli --bench peers
 
 # Instructions of a step; the times are in docs/benchmarks.md.
 count:
 	benches/count
 
 header: setup
-	ESOLM_UPDATE_HEADER=1 $(CARGO) test --release --test header
+	ESOLM_UPDATE_HEADER=1 $(CARGO) test --release -p esolm --test header
 
 api: setup
-	ESOLM_UPDATE_API=1 $(CARGO) test --release --test public_api
+	ESOLM_UPDATE_API=1 $(CARGO) test --release -p esolm --test public_api
 
 abi:
 	ffi-tests/abi/check include/esolm.h --update
 
 model: setup
-	$(CARGO) run --release --bin esolm --no-default-features --features cli -- convert $(CHECKPOINT) \
+	$(CARGO) run --release -p esolm-cli --no-default-features -- convert $(CHECKPOINT) \
 	  --tokenizer $(TOKENIZER) --type q8_0 --name fairy --force -o $(MODEL)
 
 clean:

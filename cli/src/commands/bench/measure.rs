@@ -1,0 +1,106 @@
+//! Times of generations, and statistics of them.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use esolm::{Context, GenerateParams, Profile, Prompt, Result};
+use serde_json::{Value, json};
+
+/// Times of the generations of one case.
+#[derive(Default)]
+pub struct Times {
+    /// Tokens that one generation writes.
+    pub tokens: usize,
+    /// Seconds of each generation.
+    seconds: Vec<f64>,
+    /// Seconds of every step of every generation.
+    step_seconds: Vec<f64>,
+    /// How the last generation spent its time.
+    pub profile: Option<Profile>,
+}
+
+impl Times {
+    /// Runs a generation of `batch` sequences without a prompt, sampling included.
+    pub fn run(&mut self, context: &mut Context, batch: usize, params: &GenerateParams) -> Result<()> {
+        let prompts = vec![Prompt::default(); batch];
+        self.tokens = 0;
+        let started = Instant::now();
+        context.begin(&prompts, params)?;
+        let mut before = started;
+        while let Some(step) = context.step()? {
+            self.tokens += step.updates.len();
+            let now = Instant::now();
+            self.step_seconds.push((now - before).as_secs_f64());
+            before = now;
+        }
+        self.seconds.push(started.elapsed().as_secs_f64());
+        self.profile = context.profile();
+        Ok(())
+    }
+
+    /// Seconds of the median generation.
+    pub fn median(&self) -> f64 {
+        quantile(&self.seconds, 0.5)
+    }
+
+    /// Tokens per second of the median generation.
+    pub fn speed(&self) -> f64 {
+        self.tokens as f64 / self.median()
+    }
+
+    /// Steps of one generation.
+    pub fn steps(&self) -> usize {
+        self.step_seconds.len() / self.seconds.len().max(1)
+    }
+
+    /// Seconds of a step: the quantile `q` of all steps.
+    pub fn step_seconds(&self, q: f64) -> f64 {
+        quantile(&self.step_seconds, q)
+    }
+
+    /// Milliseconds per step of the parts of a step, in the last generation.
+    pub fn parts(&self) -> Option<[(&'static str, f64); 5]> {
+        let profile = self.profile?;
+        let steps = self.steps().max(1) as f64;
+        let Profile { blocks, attention, vocabulary, sampling, rest } = profile;
+        let parts = [
+            ("blocks", blocks),
+            ("attention", attention),
+            ("vocabulary", vocabulary),
+            ("sampling", sampling),
+            ("rest", rest),
+        ];
+        Some(parts.map(|(name, time)| (name, time.as_secs_f64() * 1e3 / steps)))
+    }
+
+    pub fn json(&self) -> Value {
+        json!({
+            "tokens": self.tokens,
+            "steps": self.steps(),
+            "seconds": self.seconds,
+            "tokens_per_second": self.speed(),
+            "profile_ms_per_step": self.parts().map(|parts| parts.into_iter().collect::<HashMap<_, _>>()),
+            "step_seconds": { "median": self.step_seconds(0.5), "p99": self.step_seconds(0.99) },
+        })
+    }
+}
+
+/// The smallest of `values` that a fraction `q` of them does not exceed; NaN if there are none.
+pub fn quantile(values: &[f64], q: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (q * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantile;
+
+    #[test]
+    fn quantiles_are_values_that_were_measured() {
+        let values = [4.0, 1.0, 3.0, 2.0];
+        assert_eq!([0.0, 0.5, 0.75, 0.99, 1.0].map(|q| quantile(&values, q)), [1.0, 2.0, 3.0, 4.0, 4.0]);
+        assert!(quantile(&[], 0.5).is_nan(), "no time is not a time of 0");
+    }
+}

@@ -1,0 +1,135 @@
+//! What `esolm bench` reports: a table, where a step's time goes, a plot, JSON.
+
+use esolm::{Context, GenerateParams, Result};
+use serde_json::{Value, json};
+
+use super::machine::Machine;
+use super::{Args, Case, Subject, context_params};
+use crate::args::kernels_name;
+use crate::memory;
+use crate::plot::{Axis, Plot, Point, Series};
+
+pub fn table(machine: &Machine, subjects: &[Subject], cases: &[Case<'_>]) -> String {
+    let mut text = format!(
+        "{}, {} threads: reads {:.1} GB/s, {:.0} GFLOP/s (f32)\n\n",
+        machine.processor,
+        machine.threads,
+        machine.bandwidth / 1e9,
+        machine.peak / 1e9
+    );
+    for Subject { model, name, open_seconds, resident, .. } in subjects {
+        text += &format!(
+            "{name}: {:.0} M parameters, loaded in {:.1} ms, which made {} resident\n",
+            model.parameter_count() as f64 / 1e6,
+            open_seconds * 1e3,
+            memory::describe(*resident),
+        );
+    }
+    text += "\nmodel     kernels  batch  length  alpha_0  T      steps  tokens/s  ms/step  p99 ms/step\n";
+    for case in cases {
+        let GenerateParams { alpha_0, steps, .. } = case.params;
+        let times = &case.times;
+        text += &format!(
+            "{:9} {:8} {:<6} {:<7} {alpha_0:<8} {steps:<6} {:<6} {:<9.0} {:<8.2} {:.2}\n",
+            case.subject.name,
+            kernels_name(case.kernels),
+            case.batch,
+            times.tokens / case.batch,
+            times.steps(),
+            times.speed(),
+            times.step_seconds(0.5) * 1e3,
+            times.step_seconds(0.99) * 1e3,
+        );
+    }
+    text
+}
+
+/// How the time of a step is spent, in milliseconds and per cent, in the last generation of each case.
+pub fn profile(cases: &[Case<'_>]) -> String {
+    let mut text = String::from("\nWhere a step's time goes, in ms (the last generation of each):\n");
+    for case in cases {
+        let GenerateParams { alpha_0, steps, .. } = case.params;
+        text += &format!("{}, batch {}, alpha_0 {alpha_0}, T {steps}:", case.subject.name, case.batch);
+        match case.times.parts() {
+            Some(parts) => {
+                let whole: f64 = parts.iter().map(|(_, ms)| ms).sum();
+                for (name, ms) in parts {
+                    text += &format!("  {name} {ms:.3} ({:.0} %)", 100.0 * ms / whole);
+                }
+                text += "\n";
+            }
+            None => text += " not known for ggml's kernels\n",
+        }
+    }
+    text
+}
+
+/// Speed over diffusion steps, with a line for each model, kernels, batch and alpha_0. What all cases have in common is in
+/// the title, not in the legend.
+pub fn plot(cases: &[Case<'_>]) -> Plot {
+    let parts = |case: &Case<'_>| {
+        [
+            case.subject.name.clone(),
+            kernels_name(case.kernels).to_string(),
+            format!("batch {}", case.batch),
+            format!("alpha_0 {}", case.params.alpha_0),
+        ]
+    };
+    let all: Vec<_> = cases.iter().map(parts).collect();
+    let varies =
+        |part: usize| all.iter().any(|parts| parts.get(part) != all.first().and_then(|p| p.get(part)));
+    let join = |case: &Case<'_>, varying: bool| {
+        let kept = parts(case).into_iter().enumerate().filter(|(part, _)| varies(*part) == varying);
+        kept.map(|(_, part)| part).collect::<Vec<_>>().join(", ")
+    };
+    let mut series: Vec<Series> = Vec::new();
+    for case in cases {
+        let name = join(case, true);
+        let point = Point { x: case.params.steps as f64, y: case.times.speed(), label: String::new() };
+        match series.iter_mut().find(|s| s.name == name) {
+            Some(series) => series.points.push(point),
+            None => series.push(Series { name, points: vec![point], line: true }),
+        }
+    }
+    let same = cases.first().map(|case| join(case, false)).filter(|same| !same.is_empty());
+    Plot {
+        title: format!(
+            "Speed over diffusion steps, sampling included{}",
+            same.map_or(String::new(), |s| format!(": {s}"))
+        ),
+        x: Axis { label: "T (diffusion steps)".into(), log: true },
+        y: Axis { label: "tokens/s".into(), log: false },
+        series,
+    }
+}
+
+pub fn json(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<'_>]) -> Result<Value> {
+    let models: Vec<_> = subjects
+        .iter()
+        .map(|subject| {
+            json!({
+                "name": subject.name,
+                "parameters": subject.model.parameter_count(),
+                "open_seconds": subject.open_seconds,
+                "open_resident_bytes": subject.resident,
+            })
+        })
+        .collect();
+    let measured: Vec<_> = cases
+        .iter()
+        .map(|case| {
+            let memory = Context::memory_use(&case.subject.model, &context_params(args, case))?;
+            Ok(json!({
+                "model": case.subject.name,
+                "kernels": kernels_name(case.kernels),
+                "batch": case.batch,
+                "alpha_0": case.params.alpha_0,
+                "T": case.params.steps,
+                "top_p": case.params.sampling.top_p,
+                "arena_bytes": memory.arena,
+                "times": case.times.json(),
+            }))
+        })
+        .collect::<Result<_>>()?;
+    Ok(json!({ "machine": machine.json(), "models": models, "measured": measured }))
+}

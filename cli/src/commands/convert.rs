@@ -1,0 +1,90 @@
+//! `esolm convert`: a training checkpoint becomes a model file.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use esolm::convert::{Options, TokenizerSource, Weights, convert};
+use esolm::gguf::TensorType;
+use esolm::{Result, Variant};
+
+use super::quantize::QuantizationArgs;
+use crate::args::{OverwriteArgs, tensor_types, variants};
+use crate::output::{human_bytes, print_notes};
+use crate::progress;
+
+/// Convert a training checkpoint to a model file (GGUF).
+///
+/// INPUT is a PyTorch Lightning checkpoint (.ckpt) as the authors' training code saves it, a model.safetensors with its
+/// config.json beside it, or a folder with these two. No code in a checkpoint is executed.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The checkpoint.
+    input: PathBuf,
+    /// Model file to write.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// A tokenizer.json to use instead of the checkpoint's own tokenizer.
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// Type of the weight matrices; norms and biases are always f32 (see `esolm quantize --help`).
+    #[arg(short, long = "type", default_value = "f16", value_name = "TYPE", value_parser = tensor_types())]
+    tensor_type: TensorType,
+    #[command(flatten)]
+    quantization: QuantizationArgs,
+    /// Use the weights of the last training step instead of their exponential moving average (EMA).
+    #[arg(long)]
+    raw_weights: bool,
+    /// Model variant, if the configuration does not say: Eso-LM (B), Eso-LM (A), MDLM or autoregressive.
+    #[arg(long, value_parser = variants())]
+    variant: Option<Variant>,
+    /// Number of attention heads, if neither configuration nor tensors say.
+    #[arg(long, value_name = "N")]
+    heads: Option<usize>,
+    /// Context length in tokens, if the configuration does not say.
+    #[arg(long, value_name = "N")]
+    length: Option<usize>,
+    /// Id of the token that begins a text, if neither tokenizer nor configuration say.
+    #[arg(long, value_name = "ID")]
+    bos: Option<u32>,
+    /// Model name to store in the file. Default: from the output's file name.
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    overwrite: OverwriteArgs,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let options = Options {
+        tokenizer: args.tokenizer.clone(),
+        tensor_type: args.tensor_type,
+        rules: args.quantization.keep.clone(),
+        importance: args.quantization.imatrix.clone(),
+        threads: args.quantization.cpu.threads,
+        raw_weights: args.raw_weights,
+        variant: args.variant,
+        head_count: args.heads,
+        context_length: args.length,
+        bos_token_id: args.bos,
+        name: args.name.clone(),
+        force: args.overwrite.force,
+    };
+    let report = progress::of_file(|show| convert(&args.input, &args.output, &options, show))?;
+    print_notes(&report.notes);
+    let weights = match report.weights {
+        Weights::Ema => "averaged (EMA) weights",
+        Weights::Raw => "raw weights",
+        Weights::AsStored => "weights as stored",
+    };
+    let tokenizer = match report.tokenizer {
+        TokenizerSource::None => "no tokenizer",
+        TokenizerSource::Given | TokenizerSource::Embedded | TokenizerSource::Beside => "with tokenizer",
+    };
+    eprintln!(
+        "{}: variant {}, {:.1} M parameters, {}, {weights}, {tokenizer}",
+        args.output.display(),
+        report.config.variant.name(),
+        report.parameters as f64 / 1e6,
+        human_bytes(report.bytes),
+    );
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,376 @@
+//! `esolm generate`: writes text.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use esolm::{
+    Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Sampling, Step, Template, Update,
+};
+use serde_json::{Value, json};
+
+use crate::args::{ComputeArgs, ModelArgs};
+use crate::generation_args::GenerationArgs;
+use crate::input::read_stdin;
+use crate::memory;
+use crate::output::{io_error, print, print_json, write_file};
+use crate::plot::{Axis, Plot, Point, Series};
+use crate::watch::Watch;
+
+/// Generate text.
+///
+/// Prints the text to standard output and one line of statistics to standard error. The same seed, options and prompt give
+/// the same text.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Prompt: the text begins with it. `-` reads it from standard input, without the newline at its end. May be repeated:
+    /// one text per prompt. Default: no prompt.
+    #[arg(short, long = "prompt", value_name = "TEXT")]
+    prompts: Vec<String>,
+    /// Text with gaps to fill in, in place of a prompt: "Once {{mask 12}} happily ever after." has a gap of 12 tokens. The
+    /// text is as long as the template, or --length if that is more. `-` reads it from standard input. Write '{{{{' for two
+    /// braces.
+    #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
+    template: Option<String>,
+    /// Length of the text in tokens, prompt included. Default and maximum: the model's context length (see `esolm inspect`).
+    // The library reads 0 as the model's context length.
+    #[arg(short = 'n', long = "length", default_value_t = 0, value_name = "LEN", hide_default_value = true)]
+    length: usize,
+    /// Fraction of the tokens written in parallel by diffusion, 0 to 1; the rest is written one by one, left to right.
+    #[arg(long, default_value_t = 1.0, value_name = "A")]
+    alpha0: f64,
+    /// Number of diffusion steps, without --schedule or --adaptive. Fewer are faster, more give better text.
+    #[arg(long, default_value_t = 128, value_name = "T")]
+    steps: usize,
+    /// Top-p (nucleus) sampling: draw from the most likely tokens that together have this probability, above 0 to 1;
+    /// 1 = off.
+    #[arg(long, default_value_t = 0.9, value_name = "P")]
+    top_p: f32,
+    /// Top-k sampling: draw from this many most likely tokens; 0 = off.
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    top_k: u32,
+    /// Sampling temperature: below 1 favours likely tokens, above 1 unlikely ones; 0 always takes the most likely token.
+    #[arg(long, default_value_t = 1.0, value_name = "X")]
+    temp: f32,
+    /// Continue from the state saved in this file, if it exists, and save the new state to it at the end. The prompt is then
+    /// appended to the saved text, and --length is the length of the whole text. Not with --template.
+    #[arg(long, value_name = "FILE", conflicts_with = "template")]
+    state: Option<PathBuf>,
+    /// Random seed. Default: a different one each time, shown in the statistics.
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Number of texts to generate in parallel from the same prompt. Several prompts are one text each.
+    #[arg(long, default_value_t = 1, value_name = "B")]
+    batch: usize,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    /// Print JSON: one line per step with the tokens written and their log-probabilities under the model, and a last line
+    /// with texts, tokens, orders and times.
+    #[arg(long)]
+    json: bool,
+    /// Show the text in the terminal as it is unmasked. Ignored if the output is not a terminal. Not with --json.
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
+    /// Plot which step wrote which position to this file as SVG, overwriting it.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// Do not print the statistics.
+    #[arg(short, long)]
+    quiet: bool,
+    // Last: the heading of these options would apply to all that follow.
+    #[command(flatten)]
+    generation: GenerationArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  # Fill in a gap
+  esolm generate --template \"Once upon a time {{mask 40}} happily ever after.\"
+  # Block by block, two tokens per step
+  esolm generate -p \"The king\" --order blocks:32 --schedule 2
+  # Left to right, with a banned token
+  esolm generate -p \"The king\" --order ltr --alpha0 0 --ban \" queen\"
+  # As many tokens per step as the model is confident of
+  esolm generate -p \"The king\" --adaptive conf:0.05
+  # Allow only some tokens at some positions
+  esolm generate -p \"The\" -n 8 --allow \"1= king, queen\" --allow \"7=.,!\"
+  # Save the state, and continue from it
+  esolm generate -p \"The king\" -n 64 --state king.state
+  esolm generate -p \" Then\" -n 128 --state king.state
+  # For programs
+  esolm generate -p - --json < prompt.txt";
+
+/// Adds advice to the error of a prompt that is given without -p.
+pub fn with_tip(mut error: clap::Error) -> clap::Error {
+    let is_generate = std::env::args_os().nth(1).is_some_and(|command| command == "generate");
+    if is_generate
+        && error.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::String(text)) = error.get(ContextKind::InvalidArg)
+        && !text.starts_with('-')
+    {
+        let tip = format!("a prompt goes with -p, in quotes: esolm generate -p \"{text}\"");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let started = Instant::now();
+    let model = args.model.open(&args.compute.device)?;
+    let (given, length) = prompts(args, &model)?;
+    let batch = given.len().max(args.batch);
+    let options = args.generation.parse(&model)?;
+    let context_params = ContextParams { sequences: batch, length, ..args.compute.context_params() };
+    let mut context = Context::new(&model, &context_params)?;
+    // After the context, which refuses a batch that memory is too small for.
+    let prompts = match given.as_slice() {
+        [] => vec![Prompt::default(); batch],
+        [one] => vec![one.clone(); batch],
+        _ => given,
+    };
+    if args.state.is_some() {
+        // Fails now, and not after the text is written, if this state cannot be saved.
+        context.saved_size()?;
+    }
+    let params = options.apply(GenerateParams {
+        length,
+        alpha_0: args.alpha0,
+        steps: args.steps,
+        sampling: Sampling { temperature: args.temp, top_k: args.top_k, top_p: args.top_p },
+        log_probs: args.json,
+        seed: args.seed.unwrap_or_else(fresh_seed),
+        ..GenerateParams::default()
+    });
+    let ready = started.elapsed();
+    let generated = generate(args, &mut context, prompts, &params)?;
+    let texts = (0..batch).map(|i| context.text(i)).collect::<Result<Vec<_>>>()?;
+    if args.json {
+        print_json(&report(&context, &texts, &generated, ready, params.seed)?)?;
+    } else {
+        for (number, text) in texts.iter().enumerate() {
+            let title = if texts.len() > 1 { format!("===== {} =====\n", number + 1) } else { String::new() };
+            print(&format!("{title}{}\n", text.trim_end()))?;
+        }
+    }
+    if !(args.quiet || args.json) {
+        eprintln!(
+            "{} tokens in {} steps, {:.2} s ({:.0} tokens/s); ready after {} ms; {} resident; seed {}",
+            generated.tokens,
+            generated.steps,
+            generated.seconds,
+            generated.tokens_per_second(),
+            ready.as_millis(),
+            memory::describe(memory::resident()),
+            params.seed,
+        );
+    }
+    // After the text, which is then not lost if a file cannot be written.
+    if let Some(file) = &args.state {
+        context.save_to(file)?;
+    }
+    if let Some(file) = &args.plot {
+        write_file(file, &plot(generated.points).svg())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a generation has done.
+struct Generated {
+    tokens: usize,
+    steps: usize,
+    /// Time of the steps, without that of showing them.
+    seconds: f64,
+    /// A series of points per text; none without --plot.
+    points: Vec<Series>,
+}
+
+impl Generated {
+    fn tokens_per_second(&self) -> f64 {
+        self.tokens as f64 / self.seconds
+    }
+}
+
+/// Writes the texts, showing the steps as the options ask for.
+fn generate(
+    args: &Args,
+    context: &mut Context,
+    mut prompts: Vec<Prompt>,
+    params: &GenerateParams<'_>,
+) -> Result<Generated> {
+    let model = context.model().clone();
+    let mut watch = (args.watch && std::io::stdout().is_terminal()).then(Watch::new);
+    let mut tokens = 0;
+    let mut points = Vec::new();
+    let mut stopwatch = Stopwatch::start();
+    match args.state.as_deref().filter(|file| file.exists()) {
+        Some(file) => resume(context, file, &mut prompts, params)?,
+        None => context.begin(&prompts, params)?,
+    }
+    while let Some(step) = context.step()? {
+        tokens += step.updates.len();
+        if args.plot.is_some() {
+            add_points(&mut points, &step);
+        }
+        if args.json {
+            stopwatch.pause(|| print_json(&step_report(&model, &step)?))?;
+        }
+        if let Some(watch) = &mut watch {
+            let updates = step.updates.to_vec();
+            stopwatch.pause(|| watch.show(context, &updates))?;
+        }
+    }
+    let seconds = stopwatch.seconds();
+    if let Some(watch) = watch {
+        watch.clear();
+    }
+    let (_, steps) = context.progress();
+    Ok(Generated { tokens, steps, seconds, points })
+}
+
+/// Measures time, without that of some work.
+struct Stopwatch {
+    started: Instant,
+    paused: Duration,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self { started: Instant::now(), paused: Duration::ZERO }
+    }
+
+    /// Does `work`, whose time does not count.
+    fn pause<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let result = work();
+        self.paused += started.elapsed();
+        result
+    }
+
+    fn seconds(&self) -> f64 {
+        (self.started.elapsed() - self.paused).as_secs_f64()
+    }
+}
+
+/// Restores a saved state and appends the prompts to its texts.
+fn resume(
+    context: &mut Context,
+    file: &Path,
+    prompts: &mut [Prompt],
+    params: &GenerateParams<'_>,
+) -> Result<()> {
+    let bad = |what: &str| Error::BadFile { file: file.display().to_string(), what: what.into() };
+    // Reading a pipe or a device might never end.
+    if !file.is_file() {
+        return Err(bad("is no regular file"));
+    }
+    let state = std::fs::read(file).map_err(|source| io_error(file, source))?;
+    context.restore(&state).map_err(|error| match error {
+        Error::BadFile { what, .. } => bad(&format!("saved state: {what}")),
+        error => error,
+    })?;
+    for (number, prompt) in prompts.iter_mut().enumerate().take(context.sequences()) {
+        let written = context.tokens(number)?.len() as u32;
+        prompt.known.iter_mut().for_each(|(position, _)| *position += written);
+    }
+    context.extend(prompts, params)
+}
+
+/// The prompts, of which there are none, one for all texts, or one per text; and the length of the texts, 0 for the
+/// model's context length.
+fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
+    let text = |text: &String| if text == "-" { read_prompt() } else { Ok(text.clone()) };
+    let prompt = |given: &String| Ok(Prompt::prefix(&model.tokenizer()?.encode(&text(given)?)?));
+    let mut given = args.prompts.iter().map(prompt).collect::<Result<Vec<_>>>()?;
+    let mut length = args.length;
+    if let Some(template) = &args.template {
+        let (prompt, own) = Template::parse(&text(template)?)?.prompt(model.tokenizer()?)?;
+        given.push(prompt);
+        length = length.max(own);
+    }
+    match (given.len(), args.batch) {
+        (_, 0) => Err(Error::InvalidArgument("--batch must be at least 1".into())),
+        (count, batch) if count > 1 && batch > 1 && count != batch => {
+            Err(Error::InvalidArgument(format!("{count} prompts for a batch of {batch}")))
+        }
+        _ => Ok((given, length)),
+    }
+}
+
+/// Standard input without the newline that ends its last line, which is not meant as part of the prompt.
+fn read_prompt() -> Result<String> {
+    let mut text = read_stdin()?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
+
+/// A seed that differs from run to run, short enough to type again.
+fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id()) % 1_000_000
+}
+
+/// A step as JSON.
+fn step_report(model: &Model, step: &Step<'_>) -> Result<Value> {
+    let update = |(update, log_prob): (&Update, &f64)| {
+        let Update { sequence, position, token } = *update;
+        let text = model.tokenizer()?.decode(&[token])?;
+        Ok(json!({ "sequence": sequence, "position": position, "token": token, "text": text,
+                   "log_prob": log_prob }))
+    };
+    let updates = step.updates.iter().zip(step.log_probs).map(update).collect::<Result<Vec<_>>>()?;
+    Ok(json!({ "step": step.index, "of": step.total, "updates": updates }))
+}
+
+/// The whole generation as JSON.
+fn report(
+    context: &Context,
+    texts: &[String],
+    generated: &Generated,
+    ready: Duration,
+    seed: u64,
+) -> Result<Value> {
+    let tokens = (0..texts.len()).map(|i| context.tokens(i)).collect::<Result<Vec<_>>>()?;
+    let orders = (0..texts.len()).map(|i| context.order(i)).collect::<Result<Vec<_>>>()?;
+    Ok(json!({
+        "texts": texts,
+        "tokens": tokens,
+        "orders": orders,
+        "seed": seed,
+        "steps": generated.steps,
+        "tokens_written": generated.tokens,
+        "ready_seconds": ready.as_secs_f64(),
+        "seconds": generated.seconds,
+        "tokens_per_second": generated.tokens_per_second(),
+        "device": context.model().device(),
+        "threads": context.threads(),
+        "resident_bytes": memory::resident(),
+    }))
+}
+
+/// Adds a point for each token that a step wrote, in a series per text.
+fn add_points(points: &mut Vec<Series>, step: &Step<'_>) {
+    for update in step.updates {
+        let text = update.sequence as usize;
+        while points.len() <= text {
+            points.push(Series { name: format!("text {}", points.len() + 1), points: vec![], line: false });
+        }
+        let (x, y) = (f64::from(update.position), (step.index + 1) as f64);
+        points[text].points.push(Point { x, y, label: String::new() });
+    }
+}
+
+fn plot(series: Vec<Series>) -> Plot {
+    Plot {
+        title: "When each token was written".into(),
+        x: Axis { label: "position in the text".into(), log: false },
+        y: Axis { label: "step".into(), log: false },
+        series,
+    }
+}

@@ -1,0 +1,68 @@
+//! `esolm imatrix`: an importance matrix for `esolm quantize`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use esolm::Result;
+use esolm::quantize::{ImatrixOptions, imatrix};
+
+use crate::args::{OverwriteArgs, ThreadArgs, WindowArgs};
+use crate::progress;
+
+const HELP: &str = "\
+The model processes windows of the text as if it were generating them, in random orders and many tokens per step, and \
+the mean square of each matrix's input is recorded per column. `esolm quantize --imatrix` then keeps quantization errors small in the \
+columns with large inputs. Use text of the kind the model is meant to write, but not the text its quality is measured on, \
+and a model in f32 or f16. If the machine is busy, --threads 1 is faster than one thread per core.
+
+The output is a GGUF file with one f32 tensor per matrix, which has the matrix's name.
+
+Example:
+  esolm imatrix model.gguf text.txt -o model.imatrix
+  esolm quantize model.gguf small.gguf --type q3_k --imatrix model.imatrix";
+
+/// Compute an importance matrix, for quantizing to few bits.
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub struct Args {
+    /// Model file (GGUF).
+    model: PathBuf,
+    /// Text file (UTF-8).
+    text: PathBuf,
+    /// Importance matrix to write.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Maximum number of windows (pieces) to use, spread evenly over the text; 0 = all of it.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pieces: usize,
+    /// Number of steps in which a window is written.
+    #[arg(long, default_value_t = 32, value_name = "T")]
+    steps: usize,
+    #[command(flatten)]
+    window: WindowArgs,
+    #[command(flatten)]
+    cpu: ThreadArgs,
+    #[command(flatten)]
+    overwrite: OverwriteArgs,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let options = ImatrixOptions {
+        length: args.window.length,
+        pieces: args.pieces,
+        steps: args.steps,
+        seed: args.window.seed,
+        threads: args.cpu.threads,
+        force: args.overwrite.force,
+    };
+    let observation =
+        progress::of_items("pieces", |show| imatrix(&args.model, &args.text, &args.output, &options, show))?;
+    eprintln!(
+        "{}: {} matrices, from {} pieces of {} tokens",
+        args.output.display(),
+        observation.matrices.len(),
+        observation.pieces.0,
+        observation.pieces.1,
+    );
+    Ok(ExitCode::SUCCESS)
+}

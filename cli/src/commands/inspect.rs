@@ -1,0 +1,102 @@
+//! `esolm inspect`: what a model file contains.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use esolm::gguf::Value;
+use esolm::{Context, ContextParams, LoadOptions, MemoryUse, Model, Result};
+use serde_json::{Map, json};
+
+use crate::memory;
+use crate::output::{human_bytes, print, print_json_pretty};
+
+/// Show the metadata and tensors of a model file, and the memory that the model takes.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Model file (GGUF).
+    model: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
+    let (model, resident) = memory::added_by(|| Model::open(&args.model, &options));
+    let model = model?;
+    let context = Context::memory_use(&model, &ContextParams::default())?;
+    if args.json {
+        print_json_pretty(&report(&model, resident, &context))?;
+    } else {
+        print(&listing(&model, resident, &context))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(model: &Model, resident: Option<u64>, context: &MemoryUse) -> serde_json::Value {
+    let metadata: Map<String, serde_json::Value> =
+        model.metadata().iter().map(|(key, value)| (key.clone(), to_json(value))).collect();
+    let tensor = |t: &esolm::gguf::TensorInfo| {
+        json!({ "name": t.name, "type": t.ty.name(), "shape": t.dims, "offset": t.range.start,
+                    "bytes": t.range.len() })
+    };
+    json!({
+        "parameters": model.parameter_count(),
+        "file_bytes": model.file_bytes(),
+        "tensor_bytes": model.tensor_bytes(),
+        "load_seconds": model.load_time().as_secs_f64(),
+        "load_resident_bytes": resident,
+        "context": { "arena_bytes": context.arena, "kv_cache_bytes": context.kv_cache,
+                     "compute_bytes": context.compute },
+        "metadata": metadata,
+        "tensors": model.tensors().iter().map(tensor).collect::<Vec<_>>(),
+    })
+}
+
+fn listing(model: &Model, resident: Option<u64>, context: &MemoryUse) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        out,
+        "{:.1} M parameters, {} on disk; loaded in {:.1} ms, which made {} resident\n\
+         a context for one text of {} tokens takes {}, of which {} are the K/V cache\n",
+        model.parameter_count() as f64 / 1e6,
+        human_bytes(model.file_bytes() as u64),
+        model.load_time().as_secs_f64() * 1e3,
+        memory::describe(resident),
+        model.config().context_length,
+        human_bytes(context.arena as u64),
+        human_bytes(context.kv_cache as u64),
+    );
+    for (key, value) in model.metadata() {
+        let _ = writeln!(out, "{key:42} {value}");
+    }
+    let _ = writeln!(out);
+    for t in model.tensors() {
+        let shape = t.dims.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
+        let _ = writeln!(
+            out,
+            "{:28} {:>7} {shape:>16} {:>12}",
+            t.name,
+            t.ty.name(),
+            human_bytes(t.range.len() as u64)
+        );
+    }
+    out
+}
+
+/// A value as JSON. Of long texts and arrays, such as the tokenizer, only the size is shown.
+fn to_json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Bool(v) => json!(v),
+        Value::Str(v) if v.len() <= 4096 => json!(v),
+        Value::Array(v) if v.len() <= 4096 => v.iter().map(to_json).collect(),
+        Value::Str(_) | Value::Array(_) => json!(value.to_string()),
+        // As decimal text first, so that an f32 keeps its shortest form. NaN and infinity stay text.
+        Value::I8(_) | Value::I16(_) | Value::I32(_) | Value::I64(_) | Value::F32(_) | Value::F64(_) => {
+            value.to_string().parse::<serde_json::Number>().map_or(json!(value.to_string()), |n| json!(n))
+        }
+        _ => json!(value.as_u64()),
+    }
+}

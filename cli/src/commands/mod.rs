@@ -1,0 +1,15 @@
+//! The subcommands: each module has its options, `Args`, and its work, `run`.
+
+pub mod bench;
+pub mod completion;
+pub mod convert;
+pub mod detokenize;
+pub mod devices;
+pub mod generate;
+pub mod imatrix;
+pub mod inspect;
+pub mod quality;
+pub mod quantize;
+pub mod score;
+pub mod tokenize;
+pub mod verify;

@@ -1,0 +1,181 @@
+//! `esolm quality`: what quantized files of a model lose.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::builder::NonEmptyStringValueParser;
+use esolm::evaluate::quality::{Quality, QualityOptions, compare};
+use esolm::{Error, Model, Result};
+use serde_json::{Value, json};
+
+use crate::args::{ComputeArgs, WindowArgs};
+use crate::input::read_text;
+use crate::output::{print, write_file};
+use crate::plot::{Axis, Plot, Point, Series};
+use crate::progress;
+
+const HELP: &str = "\
+Every model processes windows of the text as if it were generating them, in the same order and steps: the fraction \
+--alpha0 by diffusion in --steps steps, the rest left to right. For each token, the model's distribution is compared with that of \
+BASE. Use text that the model was not trained on.
+
+  NLL        negative log-likelihood in nats per token, written in these steps
+  +%         increase over the NLL of BASE, with its standard error over the windows
+  KL         mean KL divergence from the distribution of BASE, in nats
+  KL 99.9    99.9th percentile of the KL divergence
+  same top   fraction of tokens where the most likely token is the same as for BASE
+  tokens/s   speed on this machine, one text at a time
+
+Example:
+  esolm quality f32.gguf q8_0.gguf q4_k.gguf --text heldout.txt --plot out.svg";
+
+/// Compare quantized files of a model with the original: NLL, KL divergence, same top token.
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub struct Args {
+    /// Model file to compare with, preferably f32.
+    base: PathBuf,
+    /// Model files to measure, quantized from BASE.
+    #[arg(required = true)]
+    others: Vec<PathBuf>,
+    /// Text file (UTF-8); `-` reads standard input.
+    #[arg(long, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
+    text: String,
+    /// Maximum number of windows to use, spread evenly over the text; 0 = all of it.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    windows: usize,
+    #[command(flatten)]
+    window: WindowArgs,
+    /// Fraction of the tokens written by diffusion, 0 to 1. Default: the alpha_0 that BASE was trained with, 1 if its file
+    /// does not say.
+    #[arg(long, value_name = "A")]
+    alpha0: Option<f64>,
+    /// Number of diffusion steps.
+    #[arg(long, default_value_t = 32, value_name = "T")]
+    steps: usize,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    /// Also write the results to this file as JSON, overwriting it.
+    #[arg(long, value_name = "OUT")]
+    json: Option<PathBuf>,
+    /// Also plot file size against KL divergence to this file as SVG, overwriting it.
+    #[arg(long, value_name = "OUT.svg")]
+    plot: Option<PathBuf>,
+}
+
+/// A model file and its results.
+struct Measured {
+    name: String,
+    bytes: usize,
+    bits_per_weight: f64,
+    quality: Quality,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let load = args.compute.load_options();
+    let paths: Vec<&Path> = std::iter::once(&args.base).chain(&args.others).map(PathBuf::as_path).collect();
+    let models = paths.iter().map(|path| Model::open(path, &load)).collect::<Result<Vec<_>>>()?;
+    let text = read_text(&args.text)?;
+    let base = models.first().ok_or_else(|| Error::InvalidArgument("no model".into()))?;
+    let tokens = base.tokenizer()?.encode(&text)?;
+    let options = QualityOptions {
+        length: args.window.length,
+        windows: args.windows,
+        alpha_0: args.alpha0,
+        steps: args.steps,
+        seed: args.window.seed,
+        threads: args.compute.cpu.threads,
+        kv_type: args.compute.kv_type,
+    };
+    let qualities = progress::of_windows(|show| compare(&models, &tokens, &options, show))?;
+    let measured = |((path, model), quality): ((&&Path, &Model), Quality)| Measured {
+        name: path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+        bytes: model.file_bytes(),
+        bits_per_weight: model.tensor_bytes() as f64 * 8.0 / model.parameter_count() as f64,
+        quality,
+    };
+    let all: Vec<Measured> = paths.iter().zip(&models).zip(qualities).map(measured).collect();
+    print(&table(&all))?;
+    if let Some(path) = &args.json {
+        let report = json!({ "seed": args.window.seed, "steps": args.steps, "alpha_0": options.alpha_0,
+                             "files": all.iter().map(to_json).collect::<Vec<_>>() });
+        write_file(path, &format!("{report:#}\n"))?;
+    }
+    if let Some(path) = &args.plot {
+        write_file(path, &plot(&all).svg())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn mebibytes(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// The results as a Markdown table.
+fn table(all: &[Measured]) -> String {
+    let width = all.iter().map(|m| m.name.chars().count()).max().unwrap_or(0).max(4);
+    let mut out = format!(
+        "| {:width$} |   MiB | bits |    NLL |     + % (error) |      KL | KL 99.9 | same top | tokens/s |\n\
+         |-{:-<width$}-|------:|-----:|-------:|----------------:|--------:|--------:|---------:|---------:|\n",
+        "file", ""
+    );
+    let base = all.first().map_or(f64::NAN, |m| m.quality.nll);
+    for m in all {
+        let q = &m.quality;
+        let percent = |nats: f64| nats / base * 100.0;
+        let error = percent(q.difference.standard_error);
+        // A single window has no standard error.
+        let error = if error.is_finite() { format!("{error:.3}") } else { "?".into() };
+        out += &format!(
+            "| {:width$} | {:5.2} | {:4.2} | {:.4} | {:+7.3} ({:>5}) | {:.5} | {:7.4} | {:6.2} % | {:8.0} |\n",
+            m.name,
+            mebibytes(m.bytes),
+            m.bits_per_weight,
+            q.nll,
+            percent(q.difference.mean),
+            error,
+            q.divergence,
+            q.divergence_999,
+            q.same_top * 100.0,
+            q.tokens_per_second,
+        );
+    }
+    out
+}
+
+fn to_json(m: &Measured) -> Value {
+    let q = &m.quality;
+    json!({ "file": m.name, "bytes": m.bytes, "bits_per_weight": m.bits_per_weight, "tokens": q.tokens,
+            "nll": q.nll, "nll_difference": q.difference.mean,
+            "nll_difference_standard_error": q.difference.standard_error, "kl_mean": q.divergence,
+            "kl_99.9": q.divergence_999, "same_top": q.same_top, "tokens_per_second": q.tokens_per_second })
+}
+
+/// File size against divergence. The base is left out: its divergence is 0, which a logarithmic axis cannot show.
+fn plot(all: &[Measured]) -> Plot {
+    let names: Vec<&str> = all.iter().map(|m| m.name.as_str()).collect();
+    let common = common_prefix(&names);
+    let point = |m: &Measured| Point {
+        x: mebibytes(m.bytes),
+        y: m.quality.divergence,
+        label: m.name.get(common..).unwrap_or(&m.name).to_owned(),
+    };
+    let base = all.first().map_or(String::new(), |m| format!("{} of {:.1} MiB", m.name, mebibytes(m.bytes)));
+    Plot {
+        title: format!("Size against divergence from {base}"),
+        x: Axis { label: "file size, MiB".into(), log: false },
+        y: Axis { label: "mean KL divergence per token, nats".into(), log: true },
+        series: vec![Series {
+            name: String::new(),
+            points: all.iter().skip(1).map(point).collect(),
+            line: false,
+        }],
+    }
+}
+
+/// Length in bytes of the longest common prefix of all names that ends in `-`, `_` or `.`.
+fn common_prefix(names: &[&str]) -> usize {
+    let Some((first, others)) = names.split_first() else { return 0 };
+    let mut ends = first.char_indices().filter(|(_, c)| "-_.".contains(*c)).map(|(at, c)| at + c.len_utf8());
+    ends.rfind(|&end| others.iter().all(|name| name.get(..end) == first.get(..end))).unwrap_or(0)
+}

@@ -1,0 +1,94 @@
+//! `esolm quantize`: a model file with smaller tensor types.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use esolm::Result;
+use esolm::gguf::TensorType;
+use esolm::quantize::{Policy, QuantizeOptions, Rule, quantize};
+
+use crate::args::{OverwriteArgs, ThreadArgs, tensor_types};
+use crate::output::{human_bytes, print_notes};
+use crate::progress;
+
+const HELP: &str = "\
+Types, with their bits per weight:
+  f32 32     f16, bf16 16     q8_0 8.5     q6_k 6.56     q5_k, q5_0 5.5
+  q4_k, q4_0, iq4_nl 4.5      q3_k 3.44    q2_k 2.63
+  Fewer bits are smaller and lose more; below q4_k use an importance matrix (--imatrix).
+
+Which tensor gets which type:
+  Norms and biases are f32. The embedding (token_embd.weight) and the output matrix (output.weight) get q6_k if --type \
+is smaller than that. --keep overrides this; if several match, the last one counts. PATTERN is a tensor name in which * \
+stands for any text and blk.last for the last block. `esolm inspect` lists the tensor names.
+  The types that end in _k pack blocks of 256 numbers of a row. If the row length of a matrix is not a multiple of 256, \
+it gets the next larger type with blocks of 32 (q2_k, q3_k: iq4_nl; q4_k: q5_0; q5_k: q5_1; q6_k: q8_0); if it is not a \
+multiple of 32 either, f16. A note says so.
+
+Examples:
+  esolm quantize model.gguf small.gguf --type q4_k
+  # More bits for the first and the last block
+  esolm quantize model.gguf small.gguf --type q3_k \\
+    --keep 'blk.0.*=q5_k' --keep 'blk.last.*=q5_k'
+  # Fewer bits for the embedding
+  esolm quantize model.gguf small.gguf --type q4_k --keep 'token_embd.weight=q4_k'
+  # With an importance matrix
+  esolm imatrix model.gguf text.txt -o model.imatrix
+  esolm quantize model.gguf small.gguf --type q2_k --imatrix model.imatrix";
+
+/// Quantize a model file: make it smaller and faster.
+///
+/// IN is a model file, preferably f32, bf16 or f16: quantizing twice adds up the errors. OUT only appears when it is
+/// complete. The result does not depend on the number of threads.
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub struct Args {
+    /// Model file to read.
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// Model file to write.
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+    /// Type of the weight matrices.
+    #[arg(short, long = "type", value_name = "TYPE", value_parser = tensor_types())]
+    tensor_type: TensorType,
+    #[command(flatten)]
+    quantization: QuantizationArgs,
+    #[command(flatten)]
+    overwrite: OverwriteArgs,
+}
+
+/// Options that `quantize` and `convert` share.
+#[derive(clap::Args)]
+pub struct QuantizationArgs {
+    /// Type of the matrices whose name matches PATTERN, as in 'blk.0.*=q6_k'. May be repeated; the last match counts.
+    #[arg(long, value_name = "PATTERN=TYPE", value_parser = Rule::parse)]
+    pub keep: Vec<Rule>,
+    /// Importance matrix, made by `esolm imatrix`: keeps errors small in the columns that matter most.
+    #[arg(long, value_name = "FILE")]
+    pub imatrix: Option<PathBuf>,
+    #[command(flatten)]
+    pub cpu: ThreadArgs,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let ty = args.tensor_type;
+    let options = QuantizeOptions {
+        policy: Policy { rules: args.quantization.keep.clone(), ..Policy::new(ty) },
+        importance: args.quantization.imatrix.clone(),
+        threads: args.quantization.cpu.threads,
+        force: args.overwrite.force,
+    };
+    let report = progress::of_file(|show| quantize(&args.input, &args.output, &options, show))?;
+    print_notes(&report.notes);
+    eprintln!(
+        "{}: {}, {:.1} M parameters, {}, {:.2} bits per weight (before: {})",
+        args.output.display(),
+        ty.name(),
+        report.parameters as f64 / 1e6,
+        human_bytes(report.file_bytes.1),
+        report.bits_per_weight(),
+        human_bytes(report.file_bytes.0),
+    );
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,181 @@
+//! `esolm score`: the likelihood of a text.
+
+use std::process::ExitCode;
+
+use clap::builder::NonEmptyStringValueParser;
+use esolm::{Context, ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, Variant};
+use serde_json::{Value, json};
+
+use crate::args::{ComputeArgs, ModelArgs, WindowArgs};
+use crate::input::read_text;
+use crate::output::{print, print_json};
+use crate::progress;
+
+const HELP: &str = "\
+The text is cut into consecutive windows of --length tokens, and each is scored on its own, without the text before it, \
+as in training. No <|endoftext|> is added.
+
+Likelihood in an order:
+  The probability of each token given the tokens before it in the order: left to right, or K random orders with \
+--orders K. For K orders, the log of the mean probability is a lower bound of log p(text) (importance-weighted bound). \
+Evaluates two rows of the network per token and order.
+
+Bound at alpha_0:
+  The bound on the likelihood that the model is trained on: a fraction alpha_0 of the tokens by diffusion, averaged over \
+diffusion times, the rest left to right. --alpha0 1 is the diffusion bound (NELBO) alone. Evaluates one row per token and \
+draw, and two more per token if alpha_0 is below 1. +- is the standard error over the draws.
+
+Examples:
+  # Left to right, and the bound at the alpha_0 of training
+  esolm score story.txt
+  esolm score story.txt --orders 16 --draws 0
+  esolm score story.txt --alpha0 1 --draws 32
+  # With the log-probability of each token
+  esolm score story.txt --json";
+
+/// Compute the likelihood and perplexity of a text.
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Text file (UTF-8); `-` reads standard input.
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    file: String,
+    /// Order of the tokens: ltr (left to right) or random. Default: random if --orders is above 1, else ltr.
+    #[arg(long, value_parser = ["ltr", "random"], value_name = "ORDER")]
+    order: Option<String>,
+    /// Number of orders; more than one must be random; 0 = no likelihood in an order. Default: 1, for MDLM 0.
+    #[arg(long, value_name = "K")]
+    orders: Option<usize>,
+    /// Fraction of diffusion in the bound, 0 to 1. Default: the alpha_0 that the model was trained with, 1 if its file does
+    /// not say.
+    #[arg(long, value_name = "A")]
+    alpha0: Option<f64>,
+    /// Number of diffusion times (noise levels) drawn per window for the bound; 0 = no bound. Default: 8, for autoregressive
+    /// models 0.
+    #[arg(long, value_name = "N")]
+    draws: Option<usize>,
+    #[command(flatten)]
+    window: WindowArgs,
+    /// Number of windows to score, from the beginning of the text. Default: all.
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    windows: usize,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    /// Print one JSON object, with the log-probability of each token.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let model = args.model.open(&args.compute.device)?;
+    let params = params(args, &model)?;
+    let text = read_text(&args.file)?;
+    let tokenizer = model.tokenizer()?;
+    let context_params = ContextParams { length: args.window.length, ..args.compute.context_params() };
+    let mut context = Context::new(&model, &context_params)?;
+    let mut tokens = tokenizer.encode(&text)?;
+    let mut bytes = text.len();
+    if args.windows > 0 && tokens.len() > args.windows.saturating_mul(context.length()) {
+        tokens.truncate(args.windows * context.length());
+        bytes = tokenizer.decode(&tokens)?.len();
+    }
+    let score = progress::of_windows(|show| context.score_text(&tokens, &params, show))?;
+    if args.json {
+        print_json(&report(&score, &params, &tokens, bytes))?;
+    } else {
+        print(&table(&score, &params, &tokens, bytes, context.length()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What to compute: what the options say, and by default what the variant of the model can do.
+fn params(args: &Args, model: &Model) -> Result<ScoreParams> {
+    let config = model.config();
+    let orders = args.orders.unwrap_or(usize::from(config.variant != Variant::Mdlm || args.order.is_some()));
+    let random_order = args.order.as_deref().map_or(orders > 1, |order| order == "random");
+    let draws = args.draws.unwrap_or(match config.variant {
+        Variant::Ar if args.alpha0.is_none() => 0,
+        _ => 8,
+    });
+    let trained = if config.variant == Variant::Mdlm { 1.0 } else { config.train_alpha_0.unwrap_or(1.0) };
+    let alpha_0 = args.alpha0.unwrap_or(f64::from(trained));
+    match orders + draws {
+        0 => Err(Error::InvalidArgument("neither orders nor draws: nothing to do".into())),
+        _ => Ok(ScoreParams { orders, random_order, draws, alpha_0, seed: args.window.seed }),
+    }
+}
+
+fn order_name(params: &ScoreParams) -> String {
+    match (params.random_order, params.orders) {
+        (false, _) => "left to right".into(),
+        (true, 1) => "in a random order".into(),
+        (true, orders) => format!("in {orders} random orders"),
+    }
+}
+
+fn table(score: &TextScore, params: &ScoreParams, tokens: &[u32], bytes: usize, length: usize) -> String {
+    let count = tokens.len() as f64;
+    let windows = tokens.len().div_ceil(length);
+    let mut out = format!("{} tokens, {bytes} bytes, {windows} windows\n", tokens.len());
+    let mut line = |name: &str, nats: f64, error: Option<f64>, of_text: bool| {
+        // One draw for one window has no standard error.
+        let error = error.filter(|e| e.is_finite());
+        let error = error.map_or(String::new(), |e| format!(" +- {:.4}", e / count));
+        out += &format!("{name:26} {:.4}{error} nats per token", nats / count);
+        if of_text {
+            let (perplexity, bits) = (perplexity(nats, count), bits_per_byte(nats, bytes));
+            out += &format!(", perplexity {perplexity:.2}, {bits:.4} bits per byte, NLL {nats:.1}");
+        }
+        out += "\n";
+    };
+    if params.orders > 0 {
+        line(&order_name(params), score.nll, None, true);
+    }
+    if params.draws > 0 {
+        let Estimate { mean, standard_error } = score.bound.total();
+        line(&format!("bound at alpha_0 = {}", params.alpha_0), mean, Some(standard_error), true);
+        let parts = [("  diffusion", score.bound.diffusion), ("  left to right", score.bound.sequential)];
+        for (name, part) in parts {
+            line(name, part.mean, Some(part.standard_error), false);
+        }
+    }
+    out
+}
+
+fn perplexity(nats: f64, tokens: f64) -> f64 {
+    (nats / tokens).exp()
+}
+
+fn bits_per_byte(nats: f64, bytes: usize) -> f64 {
+    nats / std::f64::consts::LN_2 / bytes as f64
+}
+
+fn report(score: &TextScore, params: &ScoreParams, tokens: &[u32], bytes: usize) -> Value {
+    let count = tokens.len() as f64;
+    let nats = |nats: f64| {
+        json!({ "nll": nats, "nll_per_token": nats / count, "perplexity": perplexity(nats, count),
+                "bits_per_byte": bits_per_byte(nats, bytes) })
+    };
+    let estimate = |e: Estimate| {
+        let mut value = nats(e.mean);
+        value["standard_error_per_token"] = json!(e.standard_error / count);
+        value
+    };
+    let mut report = json!({ "tokens": tokens, "bytes": bytes, "seed": params.seed });
+    if params.orders > 0 {
+        report["order"] = json!(if params.random_order { "random" } else { "ltr" });
+        report["orders"] = json!(params.orders);
+        report["log_probabilities"] = json!(score.tokens);
+        report["in_order"] = nats(score.nll);
+    }
+    if params.draws > 0 {
+        report["alpha_0"] = json!(params.alpha_0);
+        report["draws"] = json!(params.draws);
+        report["bound"] = estimate(score.bound.total());
+        report["diffusion"] = estimate(score.bound.diffusion);
+        report["sequential"] = estimate(score.bound.sequential);
+    }
+    report
+}

@@ -1,0 +1,37 @@
+//! `esolm tokenize`: the tokens of a text.
+
+use std::process::ExitCode;
+
+use esolm::Result;
+use serde_json::json;
+
+use crate::args::ModelArgs;
+use crate::input::words_or_stdin;
+use crate::output::{print, print_json};
+
+/// Convert text to token ids.
+///
+/// Prints the ids on one line. Special tokens written out in the text are recognised; none are added. `esolm detokenize`
+/// restores the text byte for byte.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The text. Default, or if it is `-`: standard input.
+    text: Vec<String>,
+    /// Print a JSON array.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let model = args.model.open("cpu")?;
+    let tokens = model.tokenizer()?.encode(&words_or_stdin(&args.text)?)?;
+    if args.json {
+        print_json(&json!(tokens))?;
+    } else {
+        let ids: Vec<String> = tokens.iter().map(u32::to_string).collect();
+        print(&format!("{}\n", ids.join(" ")))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

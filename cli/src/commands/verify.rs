@@ -1,0 +1,76 @@
+//! `esolm verify`: does this model compute what the authors' code computes?
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use esolm::evaluate::verify::verify;
+use esolm::{Error, Model, Result};
+use serde_json::json;
+
+use crate::args::ComputeArgs;
+use crate::output::{print, print_json_pretty};
+
+/// Compare a model with reference outputs, logit by logit and token by token.
+///
+/// GOLDEN is a safetensors file of what the authors' code computed for this model. Exits with 1 if a logit differs by more
+/// than the tolerance, or a token differs.
+#[derive(clap::Args)]
+#[command(mut_arg("kv_type", |kv_type| kv_type.default_value("f32")))]
+pub struct Args {
+    /// Model file (GGUF).
+    model: PathBuf,
+    /// Reference outputs (safetensors).
+    golden: PathBuf,
+    /// Largest absolute difference of a logit that is accepted.
+    #[arg(long, default_value_t = 1e-4, value_name = "D")]
+    tolerance: f32,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    if args.tolerance.is_nan() || args.tolerance < 0.0 {
+        let tolerance = args.tolerance;
+        return Err(Error::InvalidArgument(format!("--tolerance {tolerance} is not a number from 0")));
+    }
+    let model = Model::open(&args.model, &args.compute.load_options())?;
+    let outcomes = verify(&model, &args.golden, args.compute.kv_type, args.compute.cpu.threads)?;
+    let largest = outcomes
+        .iter()
+        .map(|o| o.largest_difference)
+        .fold(0.0, |a: f32, b| if b > a || b.is_nan() { b } else { a });
+    let differing: usize = outcomes.iter().map(|o| o.differing).sum();
+    let agrees = largest <= args.tolerance && differing == 0;
+    if args.json {
+        let one = |o: &esolm::evaluate::verify::Outcome| {
+            json!({ "name": o.name, "sampled": o.sampled, "steps": o.steps, "tokens": o.tokens,
+                    "differing_tokens": o.differing, "largest_difference": o.largest_difference })
+        };
+        let report = json!({
+            "agrees": agrees,
+            "tolerance": args.tolerance,
+            "largest_difference": largest,
+            "differing_tokens": differing,
+            "trajectories": outcomes.iter().map(one).collect::<Vec<_>>(),
+        });
+        print_json_pretty(&report)?;
+    } else {
+        for o in &outcomes {
+            print(&format!(
+                "{:16} {:>7} {:4} steps   {:5} tokens, {} differ   largest logit difference {:.2e}\n",
+                o.name,
+                if o.sampled { "sampled" } else { "greedy" },
+                o.steps,
+                o.tokens,
+                o.differing,
+                o.largest_difference,
+            ))?;
+        }
+        let verdict = if agrees { "agrees" } else { "DIFFERS" };
+        print(&format!("{verdict}: largest {largest:.2e}, tolerance {:.0e}\n", args.tolerance))?;
+    }
+    Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::from(crate::DIFFERENT) })
+}

@@ -1,0 +1,178 @@
+//! Options of a generation: order, schedule, adaptive steps, constraints.
+
+use esolm::{Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Order, Result, Schedule};
+
+use crate::input::read_text;
+
+/// The options as they are written on the command line.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Order and constraints")]
+pub struct GenerationArgs {
+    /// Order in which positions are written: random, ltr (left to right), strided:S (step j writes positions j, j+S,
+    /// j+2S, ..; strided:S:shuffle takes the steps in random order), blocks:S (blocks of S positions from left to right,
+    /// random within a block), or @FILE, a list of all positions (@- reads it from standard input).
+    #[arg(long, default_value = "random", value_name = "ORDER")]
+    order: String,
+    /// Number of tokens that each diffusion step writes, such as 1,2,4,8, or @FILE. The last number repeats, so 4 means
+    /// four in every step. Default: as --steps says.
+    #[arg(long, value_name = "K,K..")]
+    schedule: Option<String>,
+    /// Adaptive steps: of the next W positions (default 8), each step writes those whose token the model is confident of,
+    /// at least one. The confidence is conf:X (probability of the token at least X), margin:X (at least X more than the
+    /// second best) or entropy:X (entropy at most X nats), each followed by :W or not. Needs --alpha0 1, excludes --schedule.
+    #[arg(long, value_name = "MEASURE:X[:W]", conflicts_with = "schedule")]
+    adaptive: Option<String>,
+    /// Allow only these tokens at a position, or at each position of a range: '5= yes, no', '3-9=the,#48'. Positions count
+    /// tokens from 0, prompt included (`esolm tokenize` shows the tokens). A token is given by its text, or as #ID, which a
+    /// token with a comma in it needs. May be repeated for other positions.
+    #[arg(long = "allow", value_name = "POSITION[-LAST]=TOKEN,..")]
+    allowed: Vec<String>,
+    /// Never write this token, given by its text (often with a space in front) or as #ID. May be repeated.
+    #[arg(long = "ban", value_name = "TOKEN")]
+    banned: Vec<String>,
+    /// Logit bias: add X to the logit of a token, as in ' king=2.5'. Positive makes it more likely, negative less; 5 is a
+    /// lot. May be repeated.
+    #[arg(long, value_name = "TOKEN=X", allow_hyphen_values = true)]
+    bias: Vec<String>,
+    /// Repetition penalty: above 1 makes tokens that are already in the text less likely; 1.2 is usual, 1 = off.
+    #[arg(long, default_value_t = 1.0, value_name = "X")]
+    repetition_penalty: f32,
+}
+
+/// The options, parsed for a model.
+pub struct GenerationOptions {
+    order: OrderKind,
+    schedule: Option<Vec<u32>>,
+    adaptive: Option<Adaptive>,
+    constraints: [Constraints; 1],
+}
+
+enum OrderKind {
+    Named(Order<'static>),
+    Custom(Vec<u32>),
+}
+
+impl GenerationArgs {
+    /// Parses the options. Tokens are those of `model`.
+    pub fn parse(&self, model: &Model) -> Result<GenerationOptions> {
+        let bias = |text: &String| {
+            let (name, value) = text.rsplit_once('=').ok_or_else(|| bad("--bias", text, "TOKEN=X"))?;
+            let value = value.trim().parse::<f32>().map_err(|_| bad("--bias", text, "TOKEN=X"))?;
+            Ok((token("--bias", name, model)?, value))
+        };
+        let mut allowed = Vec::new();
+        for text in &self.allowed {
+            allow(text, model, &mut allowed)?;
+        }
+        let order = match self.order.strip_prefix('@') {
+            Some(file) => OrderKind::Custom(numbers(&read_text(file)?, "--order")?),
+            None => OrderKind::Named(named_order(&self.order)?),
+        };
+        let schedule = |text: &String| match text.strip_prefix('@') {
+            Some(file) => numbers(&read_text(file)?, "--schedule"),
+            None => numbers(text, "--schedule"),
+        };
+        Ok(GenerationOptions {
+            order,
+            schedule: self.schedule.as_ref().map(schedule).transpose()?,
+            adaptive: self.adaptive.as_deref().map(adaptive).transpose()?,
+            constraints: [Constraints {
+                allowed,
+                banned: self.banned.iter().map(|text| token("--ban", text, model)).collect::<Result<_>>()?,
+                bias: self.bias.iter().map(bias).collect::<Result<_>>()?,
+                repetition_penalty: self.repetition_penalty,
+            }],
+        })
+    }
+}
+
+impl GenerationOptions {
+    /// `params` with these options.
+    pub fn apply<'a>(&'a self, params: GenerateParams<'a>) -> GenerateParams<'a> {
+        let order = match &self.order {
+            OrderKind::Named(order) => *order,
+            OrderKind::Custom(positions) => Order::Given(positions),
+        };
+        let schedule = self.schedule.as_deref().map_or(Schedule::Reference, Schedule::Given);
+        GenerateParams { order, schedule, adaptive: self.adaptive, constraints: &self.constraints, ..params }
+    }
+}
+
+fn named_order(text: &str) -> Result<Order<'static>> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let size = |text: &str| text.parse::<usize>().map_err(|_| bad("--order", text, "a number"));
+    match *parts.as_slice() {
+        ["random"] => Ok(Order::Random),
+        ["ltr"] => Ok(Order::LeftToRight),
+        ["strided", stride] => Ok(Order::Strided { stride: size(stride)?, shuffle: false }),
+        ["strided", stride, "shuffle"] => Ok(Order::Strided { stride: size(stride)?, shuffle: true }),
+        ["blocks", of] => Ok(Order::Blocks { size: size(of)? }),
+        _ => Err(bad("--order", text, "random, ltr, strided:S, strided:S:shuffle, blocks:S or @FILE")),
+    }
+}
+
+/// Default number of positions that an adaptive step considers.
+const WINDOW: &str = "8";
+
+fn adaptive(text: &str) -> Result<Adaptive> {
+    let bad = || bad("--adaptive", text, "conf:X, margin:X or entropy:X, with :W behind it or not");
+    let mut parts = text.split(':');
+    let confidence = match parts.next() {
+        Some("conf") => Confidence::Probability,
+        Some("margin") => Confidence::Margin,
+        Some("entropy") => Confidence::Entropy,
+        _ => return Err(bad()),
+    };
+    let threshold = parts.next().and_then(|x| x.parse().ok()).ok_or_else(bad)?;
+    let window = parts.next().unwrap_or(WINDOW).parse().map_err(|_| bad())?;
+    match parts.next() {
+        None => Ok(Adaptive { confidence, threshold, window }),
+        Some(_) => Err(bad()),
+    }
+}
+
+/// Numbers separated by commas or white space.
+fn numbers(text: &str, option: &str) -> Result<Vec<u32>> {
+    let pieces = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|piece| !piece.is_empty());
+    pieces.map(|piece| piece.parse().map_err(|_| bad(option, piece, "a whole number"))).collect()
+}
+
+/// Parses POSITION=TOKEN,.. or FIRST-LAST=TOKEN,.. and appends each position and its allowed tokens to `allowed`.
+fn allow(text: &str, model: &Model, allowed: &mut Vec<(u32, Vec<u32>)>) -> Result<()> {
+    let form = || bad("--allow", text, "POSITION=TOKEN,.. or FIRST-LAST=TOKEN,..");
+    let wrong = |what: String| Err(Error::InvalidArgument(format!("--allow: '{text}': {what}")));
+    let (places, names) = text.split_once('=').ok_or_else(form)?;
+    let place = |text: &str| text.trim().parse::<u32>().map_err(|_| form());
+    let (first, last) = places.split_once('-').unwrap_or((places, places));
+    let (first, last) = (place(first)?, place(last)?);
+    if first > last {
+        return wrong(format!("{first} comes after {last}"));
+    }
+    // Checked before a list of that many positions is made.
+    let length = model.config().context_length;
+    if last as usize >= length {
+        return wrong(format!("position {last} is beyond the model's {length} tokens, which count from 0"));
+    }
+    let tokens = names.split(',').map(|name| token("--allow", name, model)).collect::<Result<Vec<_>>>()?;
+    allowed.extend((first..=last).map(|position| (position, tokens.clone())));
+    Ok(())
+}
+
+/// The token that `text` names, by its text or as #ID.
+fn token(option: &str, text: &str, model: &Model) -> Result<u32> {
+    if let Some(id) = text.strip_prefix('#').and_then(|id| id.parse().ok()) {
+        return Ok(id);
+    }
+    match model.tokenizer()?.encode(text)?.as_slice() {
+        &[token] => Ok(token),
+        [] => Err(bad(option, text, "a token; name one by its text, or as #ID")),
+        tokens => Err(Error::InvalidArgument(format!(
+            "{option}: '{text}' is {} tokens {tokens:?}; name one, or #ID",
+            tokens.len()
+        ))),
+    }
+}
+
+fn bad(option: &str, given: &str, wanted: &str) -> Error {
+    Error::InvalidArgument(format!("{option}: '{given}' is not {wanted}"))
+}

@@ -1,0 +1,112 @@
+//! The `esolm` command: reads the command line, runs a subcommand, turns errors into exit codes.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod generation_args;
+mod input;
+mod memory;
+mod output;
+mod plot;
+mod progress;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use commands::{
+    bench, completion, convert, detokenize, devices, generate, imatrix, inspect, quality, quantize, score,
+    tokenize, verify,
+};
+
+/// Run Esoteric Language Models (Eso-LMs) on this machine.
+///
+/// An Eso-LM is a masked diffusion model and an autoregressive model in one, with an exact K/V cache for both. It writes
+/// one part of a text by diffusion, many tokens per step at arbitrary positions, and the rest token by token from left to
+/// right. --alpha0 sets the fraction written by diffusion, --steps the number of diffusion steps.
+#[derive(Parser)]
+#[command(name = "esolm", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Generate(generate::Args),
+    Score(score::Args),
+    Quality(quality::Args),
+    Convert(convert::Args),
+    Quantize(quantize::Args),
+    Imatrix(imatrix::Args),
+    Inspect(inspect::Args),
+    Tokenize(tokenize::Args),
+    Detokenize(detokenize::Args),
+    Verify(verify::Args),
+    Bench(bench::Args),
+    Devices(devices::Args),
+    Completion(completion::Args),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  esolm generate -p \"Once upon a time\"                 use the built-in model
+  esolm generate -p \"Once upon a time\" --watch         watch the text being unmasked
+  esolm generate --alpha0 0.5 --steps 32 --seed 7      half of the tokens left to right
+  esolm convert model.ckpt -o model.gguf --type q8_0   convert a training checkpoint
+  esolm quantize model.gguf small.gguf --type q4_k     make a model smaller and faster
+  esolm bench --shape small --type q8_0,q4_k           measure the speed of this machine
+  esolm inspect model.gguf                             show what a model file contains
+  esolm score story.txt                                likelihood and perplexity of a text
+  esolm quality model.gguf small.gguf --text t.txt     what quantization loses
+
+Exit codes:
+  0  success
+  1  `esolm verify` found a difference
+  2  wrong usage
+  3  a file is invalid, cannot be read or cannot be written
+  4  any other failure";
+
+/// Exit code of `esolm verify` if it finds a difference.
+const DIFFERENT: u8 = 1;
+/// Exit code for arguments that are wrong, do not go together or do not fit the model.
+const USAGE: u8 = 2;
+/// Exit code for files that are invalid, or cannot be read or written.
+const BAD_FILE: u8 = 3;
+/// Exit code for everything else.
+const RUNTIME: u8 = 4;
+
+fn main() -> ExitCode {
+    // `--seed -1`: -1 is the value of --seed, which may then be refused as such, and not an unknown option.
+    let commands = Cli::command().mut_subcommands(|command| command.allow_negative_numbers(true));
+    let matches = commands.try_get_matches().unwrap_or_else(|error| generate::with_tip(error).exit());
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
+        Command::Generate(args) => generate::run(&args),
+        Command::Score(args) => score::run(&args),
+        Command::Quality(args) => quality::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
+        Command::Imatrix(args) => imatrix::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Tokenize(args) => tokenize::run(&args),
+        Command::Detokenize(args) => detokenize::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Completion(args) => completion::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("esolm: {error}");
+        ExitCode::from(exit_code(&error))
+    })
+}
+
+fn exit_code(error: &esolm::Error) -> u8 {
+    use esolm::Error::{BadFile, InvalidArgument, Io, Tokenizer, Unsupported};
+    match error {
+        InvalidArgument(_) | Unsupported(_) => USAGE,
+        BadFile { .. } | Io { .. } | Tokenizer(_) => BAD_FILE,
+        _ => RUNTIME,
+    }
+}

@@ -1,0 +1,98 @@
+//! The text being unmasked, in place on a terminal.
+
+use std::time::{Duration, Instant};
+
+use console::{Term, style};
+use esolm::{Context, Result, Update};
+
+/// Shortest time that a frame is shown: a small model would be done before anything was seen.
+const FRAME: Duration = Duration::from_millis(60);
+
+/// Draws the texts after each step, over the previous frame.
+pub struct Watch {
+    term: Term,
+    /// Lines of the last frame.
+    lines: usize,
+    drawn: Instant,
+}
+
+impl Watch {
+    pub fn new() -> Self {
+        Self { term: Term::stdout(), lines: 0, drawn: Instant::now() }
+    }
+
+    /// Draws every text, with the tokens of `updates` highlighted.
+    pub fn show(&mut self, context: &Context, updates: &[Update]) -> Result<()> {
+        let (height, width) = self.term.size();
+        let (done, total) = context.progress();
+        let mut lines = vec![style(format!("step {done} of {total}")).dim().to_string()];
+        for sequence in 0..context.sequences() {
+            let fresh: Vec<u32> =
+                updates.iter().filter(|u| u.sequence as usize == sequence).map(|u| u.position).collect();
+            lines.extend(wrap(&cells(context, sequence, &fresh)?, usize::from(width).max(20)));
+        }
+        lines.truncate(usize::from(height).saturating_sub(1).max(2));
+        std::thread::sleep(FRAME.saturating_sub(self.drawn.elapsed()));
+        self.drawn = Instant::now();
+        self.clear_lines();
+        // If the terminal has gone away, printing the text will fail.
+        let _ = self.term.write_line(&lines.join("\n"));
+        self.lines = lines.len();
+        Ok(())
+    }
+
+    /// Removes the last frame.
+    pub fn clear(mut self) {
+        std::thread::sleep(FRAME);
+        self.clear_lines();
+    }
+
+    fn clear_lines(&mut self) {
+        let _ = self.term.clear_last_lines(std::mem::take(&mut self.lines));
+    }
+}
+
+/// The characters of a text, each with whether the last step wrote it.
+fn cells(context: &Context, sequence: usize, fresh: &[u32]) -> Result<Vec<(char, bool)>> {
+    let tokens = context.tokens(sequence)?;
+    let tokenizer = context.model().tokenizer()?;
+    let is_fresh: Vec<bool> = (0..tokens.len() as u32).map(|p| fresh.contains(&p)).collect();
+    let mut cells = Vec::new();
+    let mut start = 0;
+    for run in is_fresh.chunk_by(|a, b| a == b) {
+        let text = tokenizer.decode(&tokens[start..start + run.len()])?;
+        cells.extend(text.chars().map(|c| (c, run[0])));
+        start += run.len();
+    }
+    Ok(cells)
+}
+
+/// Breaks the characters into lines of less than `width` columns and highlights the fresh ones.
+fn wrap(cells: &[(char, bool)], width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for paragraph in cells.split(|(c, _)| *c == '\n') {
+        let mut rest = paragraph;
+        loop {
+            let mut columns = 0;
+            let fits = rest.iter().take_while(|(c, _)| {
+                columns += console::measure_text_width(c.encode_utf8(&mut [0; 4]));
+                columns < width
+            });
+            let (line, after) = rest.split_at(fits.count());
+            lines.push(paint(line));
+            if after.is_empty() {
+                break;
+            }
+            rest = after;
+        }
+    }
+    lines
+}
+
+fn paint(line: &[(char, bool)]) -> String {
+    let run = |run: &[(char, bool)]| {
+        let text: String = run.iter().map(|(c, _)| if c.is_control() { ' ' } else { *c }).collect();
+        if run[0].1 { style(text).green().bold().to_string() } else { text }
+    };
+    line.chunk_by(|a, b| a.1 == b.1).map(run).collect()
+}

@@ -1,0 +1,55 @@
+//! Runs the `esolm` command.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+pub fn esolm(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_esolm"));
+    command.args(args).env_remove("ESOLM_MODEL");
+    if args[0] == "generate" && !args.contains(&"--help") {
+        // ggml's threads wait by spinning: on a busy machine several of them take far longer than one.
+        command.args(["--threads", "1"]);
+    }
+    command.output().unwrap()
+}
+
+/// As [`esolm`], with `text` as standard input.
+pub fn esolm_reading(args: &[&str], text: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_esolm"))
+        .args(args)
+        .env_remove("ESOLM_MODEL")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A refusal may come before everything is read.
+    let text = text.to_owned();
+    let writer = std::thread::spawn(move || drop(stdin.write_all(text.as_bytes())));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
+
+pub fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A file of the library's package, which this one stands in.
+pub fn library_file(path: &str) -> String {
+    format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn golden(file: &str) -> String {
+    library_file(&format!("tests/golden/tiny-B/{file}"))
+}
+
+/// The built-in model's file.
+pub fn built_in() -> String {
+    library_file("models/fairy-q8_0.gguf")
+}

@@ -1,0 +1,187 @@
+//! The `esolm` command given what it cannot use: it says what is wrong, and where.
+
+use crate::command_line::{built_in, err, esolm, esolm_reading, golden, out};
+
+/// Runs the command, which fails with `code`, saying `says` and writing nothing.
+fn refused(args: &[&str], code: i32, says: &str) {
+    let output = esolm(args);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {}", err(&output));
+    assert!(err(&output).contains(says), "{args:?}: {}", err(&output));
+    assert!(out(&output).is_empty(), "{args:?}: {}", out(&output));
+}
+
+#[test]
+fn exit_codes_tell_usage_bad_files_and_differences_apart() {
+    let code = |args: &[&str]| {
+        let output = esolm(args);
+        assert!(!err(&output).is_empty(), "{args:?} says nothing");
+        output.status.code().unwrap()
+    };
+    assert_eq!(code(&["generate", "--no-such-option"]), 2);
+    assert_eq!(code(&["generate", "--alpha0", "1.5"]), 2);
+    assert_eq!(code(&["generate", "--top-p", "0"]), 2);
+    assert_eq!(code(&["generate", "-n", "100000"]), 2);
+    assert_eq!(code(&["generate", "--steps", "0"]), 2);
+    assert_eq!(code(&["generate", "--batch", "0"]), 2);
+    assert_eq!(code(&["generate", "-m", "no/such/file.gguf"]), 3);
+    assert_eq!(code(&["generate", "-m", &golden("config.json")]), 3);
+    assert_eq!(code(&["inspect", &golden("golden.safetensors")]), 3);
+    assert_eq!(code(&["generate", "--device", "cuda:99"]), 4);
+    let long = "word ".repeat(400);
+    assert_eq!(code(&["generate", "-p", &long]), 2, "a prompt longer than the model's context");
+}
+
+#[test]
+fn numbers_out_of_range_are_refused_with_their_option() {
+    refused(&["generate", "-n", "257"], 2, "256 tokens");
+    refused(&["generate", "-n", "18446744073709551615"], 2, "256 tokens");
+    refused(&["generate", "-n", "18446744073709551616"], 2, "--length");
+    refused(&["generate", "--batch", "65537"], 2, "at most 65536");
+    refused(&["generate", "--batch", "18446744073709551615"], 2, "at most 65536");
+    refused(&["generate", "-p", "a", "-p", "b", "--batch", "3"], 2, "2 prompts for a batch of 3");
+    refused(&["bench", "--threads", "513"], 2, "at most 512");
+    // Below 0: no option that nobody knows.
+    for (option, says) in [("-n", "--length"), ("--seed", "--seed"), ("--alpha0", "-1"), ("--temp", "-1")] {
+        refused(&["generate", option, "-1"], 2, says);
+    }
+    refused(&["score", "-", "--draws", "-1"], 2, "--draws");
+    refused(&["detokenize", "-1"], 2, "'-1' is no token id");
+    for nan in ["NaN", "inf", "-inf"] {
+        for option in ["--alpha0", "--top-p", "--temp", "--repetition-penalty"] {
+            let says = nan.trim_start_matches('-');
+            refused(&["generate", &format!("{option}={nan}")], 2, says);
+        }
+    }
+    for tolerance in ["NaN", "-1"] {
+        let file = golden("golden.safetensors");
+        refused(&["verify", &built_in(), &file, "--tolerance", tolerance], 2, "--tolerance");
+    }
+}
+
+#[test]
+fn files_that_are_none_or_the_wrong_ones_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (empty, text, cut, folder) = (path("empty"), path("text"), path("cut.gguf"), path("folder"));
+    std::fs::write(&empty, "").unwrap();
+    std::fs::write(&text, "Once upon a time there was a king.").unwrap();
+    std::fs::write(&cut, &std::fs::read(built_in()).unwrap()[..4_000_000]).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    let (model, new, missing) = (built_in(), path("new"), path("missing"));
+    for (file, says) in [
+        (&empty, "is empty"),
+        (&text, "not a GGUF file"),
+        (&cut, "ends beyond"),
+        (&folder, "no regular file"),
+    ] {
+        refused(&["generate", "-m", file], 3, says);
+        refused(&["inspect", file], 3, file);
+        refused(&["quantize", file, &new, "--type", "q4_k"], 3, says);
+        refused(&["verify", file, &text], 3, file);
+    }
+    refused(&["convert", &empty, "-o", &new], 3, "neither a training checkpoint nor a safetensors file");
+    refused(&["convert", &text, "-o", &new], 3, "no safetensors file");
+    refused(&["convert", &model, "-o", &new], 2, "esolm quantize");
+    refused(&["convert", &folder, "-o", &new], 3, "model.safetensors");
+    refused(&["verify", &model, &text], 3, "safetensors");
+    for args in [&["score", &missing][..], &["imatrix", &model, &missing, "-o", &new]] {
+        refused(args, 3, &missing);
+    }
+    std::fs::write(&text, b"\xff\xfe").unwrap();
+    refused(&["score", &text], 3, "not UTF-8");
+    refused(&["quality", &model, &model, "--text", &text], 3, "not UTF-8");
+    refused(&["generate", "--order", &format!("@{text}")], 3, "not UTF-8");
+    refused(&["generate", "--state", &text], 3, &format!("{text}: saved state: "));
+    refused(&["generate", "--state", &folder], 3, "no regular file");
+    assert!(!std::path::Path::new(&new).exists());
+    let from_stdin = esolm_reading(&["generate", "-n", "4", "--order", "@-", "-q"], "3 1 2 0");
+    assert_eq!(from_stdin.status.code(), Some(0), "{}", err(&from_stdin));
+}
+
+#[test]
+fn verify_says_which_models_it_replays() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("ar.gguf").display().to_string();
+    let made = esolm(&["bench", "--shape", "fairy", "--variant", "ar", "--write", &model]);
+    assert!(made.status.success(), "{}", err(&made));
+    refused(&["verify", &model, &golden("golden.safetensors")], 2, "variant is ar");
+}
+
+#[test]
+fn a_synthetic_model_does_not_overwrite_a_file_without_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let model = path.display().to_string();
+    std::fs::write(&path, "dear").unwrap();
+    let write = ["bench", "--shape", "fairy", "--write", &model];
+    refused(&write, 2, "--force");
+    refused(&[&write[..], &["--force", "--type", "q8_0,q4_k"]].concat(), 2, "one --type");
+    refused(&["bench", "--shape", "fairy", "--force"], 2, "--write");
+    refused(&["bench", "--type", "q4_k"], 2, "--shape");
+    assert_eq!(std::fs::read(&path).unwrap(), b"dear");
+    for ty in ["q4_k", "f16"] {
+        let made = esolm(&[&write[..], &["--force", "--type", ty]].concat());
+        assert!(made.status.success(), "{}", err(&made));
+        let about = out(&esolm(&["inspect", &model]));
+        assert!(about.lines().any(|l| l.contains("ffn") && l.contains(ty)), "{about}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_prompt_without_its_option_is_told_where_it_goes() {
+    refused(&["generate", "Once upon"], 2, "-p \"Once upon\"");
+    refused(&["generate", "-n", "8", "-p", "Once", "upon"], 2, "in quotes");
+    // Where no prompt can be meant there is no such advice.
+    for args in [&["generate", "--upon"][..], &["devices", "Once upon"], &["generate", "-n"]] {
+        let output = esolm(args);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(!err(&output).contains("-p"), "{}", err(&output));
+    }
+}
+
+#[test]
+fn a_text_is_not_lost_with_the_file_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let no_place = dir.path().join("no/place").display().to_string();
+    for option in ["--plot", "--state"] {
+        let args = ["generate", "-p", "Once upon a time", "-n", "16", "--seed", "1", option, &no_place];
+        let output = esolm(&args);
+        assert_eq!(output.status.code(), Some(3), "{}", err(&output));
+        assert!(err(&output).contains(&no_place) && out(&output).starts_with("Once upon a time"));
+    }
+    // Nothing is left behind but what was asked for.
+    let state = dir.path().join("a.state").display().to_string();
+    for length in ["8", "12"] {
+        assert!(esolm(&["generate", "-n", length, "--state", &state]).status.success());
+    }
+    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["a.state"]);
+}
+
+#[test]
+fn an_empty_esolm_model_is_none() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_esolm"))
+        .args(["tokenize", "The king"])
+        .env("ESOLM_MODEL", "")
+        .output()
+        .unwrap();
+    assert_eq!(out(&output), out(&esolm(&["tokenize", "The king"])));
+    assert!(output.status.success() && !out(&output).is_empty());
+}
+
+#[test]
+fn help_fits_a_terminal_of_any_width() {
+    for command in ["generate", "score", "quality", "quantize", "imatrix", "bench", "convert", "verify"] {
+        let help = out(&esolm(&[command, "--help"]));
+        let (_, after) = help.split_once("-h, --help").unwrap();
+        // What is cut by hand is short; what is long is left to be wrapped.
+        for line in after.lines() {
+            assert!(line.chars().count() <= 100, "{command}: {line}");
+        }
+        let examples = help.lines().filter(|line| line.starts_with("  esolm "));
+        for line in examples {
+            assert!(line.chars().count() <= 82, "{command}: {line}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The `esolm` command as a person or a program meets it: output, messages, exit codes.
+#![cfg(feature = "embed-model")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod command_line;
+mod dependencies;
+mod errors;
+mod generate;
+mod models;
+mod texts;

@@ -1,0 +1,126 @@
+//! Model files: convert, inspect, verify, quantize, imatrix, quality.
+
+use std::path::Path;
+
+use crate::command_line::{built_in, err, esolm, golden, library_file, out};
+
+#[test]
+fn convert_inspect_verify() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("tiny.gguf").display().to_string();
+    let converted = esolm(&["convert", &golden("checkpoint.ckpt"), "-o", &model, "--type", "f32"]);
+    assert_eq!(converted.status.code(), Some(0), "{}", err(&converted));
+    let again = esolm(&["convert", &golden("checkpoint.ckpt"), "-o", &model]);
+    assert_eq!(again.status.code(), Some(2), "an output that exists is not replaced");
+    assert!(err(&again).contains("exist"));
+
+    let shown = out(&esolm(&["inspect", &model]));
+    assert!(shown.contains("blk.2.ffn_down.bias") && shown.contains("esolm.context_length"), "{shown}");
+    let report: serde_json::Value =
+        serde_json::from_str(&out(&esolm(&["inspect", &model, "--json"]))).unwrap();
+    assert_eq!(report["metadata"]["esolm.vocab_size"], 97);
+    assert!(report["load_seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(report["tensors"].as_array().unwrap().len(), 35);
+
+    let golden_file = golden("golden.safetensors");
+    let verified = esolm(&["verify", &model, &golden_file]);
+    assert_eq!(verified.status.code(), Some(0), "{}", out(&verified));
+    assert!(out(&verified).contains("agrees"));
+    let strict = esolm(&["verify", &model, &golden_file, "--tolerance", "1e-9", "--json"]);
+    assert_eq!(strict.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&strict.stdout).unwrap();
+    assert_eq!((report["agrees"].as_bool(), report["differing_tokens"].as_u64()), (Some(false), Some(0)));
+    let raw = dir.path().join("raw.gguf").display().to_string();
+    esolm(&["convert", &golden("checkpoint.ckpt"), "-o", &raw, "--type", "f32", "--raw-weights"]);
+    assert_eq!(esolm(&["verify", &raw, &golden_file]).status.code(), Some(1), "raw weights are others");
+}
+
+#[test]
+fn quantize_makes_a_smaller_model_that_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let built_in = built_in();
+    let small = path("small.gguf");
+    let keep = ["--keep", "blk.0.*=q5_k", "--keep", "blk.last.ffn_down.weight=q8_0"];
+    let run = esolm(&[&["quantize", &built_in, &small, "--type", "q4_k"], &keep[..]].concat());
+    assert_eq!(run.status.code(), Some(0), "{}", err(&run));
+    let said = err(&run);
+    assert!(said.contains("bits per weight") && said.contains("note: ") && said.contains("before"), "{said}");
+    let shown: serde_json::Value =
+        serde_json::from_str(&out(&esolm(&["inspect", &small, "--json"]))).unwrap();
+    let type_of = |name: &str| {
+        let tensors = shown["tensors"].as_array().unwrap();
+        tensors.iter().find(|t| t["name"] == name).unwrap()["type"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(type_of("blk.0.attn_qkv.weight"), "q5_k");
+    assert_eq!(type_of("blk.1.attn_qkv.weight"), "q4_k");
+    assert_eq!(type_of("blk.7.ffn_down.weight"), "q8_0");
+    assert_eq!(type_of("output.weight"), "q6_k");
+    assert_eq!(shown["metadata"]["general.file_type"], 15);
+    let text = esolm(&["generate", "-m", &small, "-q", "-p", "Once upon a time", "-n", "48", "--ban", "#0"]);
+    assert!(out(&text).starts_with("Once upon a time") && out(&text).len() > 60, "{}", out(&text));
+
+    let code = |args: &[&str]| {
+        let output = esolm(args);
+        (output.status.code().unwrap(), err(&output))
+    };
+    let (exists, said) = code(&["quantize", &built_in, &small, "--type", "q4_k"]);
+    assert!(exists == 2 && said.contains("--force"), "{said}");
+    let (same, said) = code(&["quantize", &small, &small, "--type", "q4_k", "--force"]);
+    assert!(same == 2 && said.contains("both input and output"), "{said}");
+    let new = path("new.gguf");
+    assert_eq!(code(&["quantize", &built_in, &new]).0, 2, "a type is needed");
+    assert_eq!(code(&["quantize", &built_in, &new, "--type", "q9"]).0, 2);
+    let (typo, said) = code(&["quantize", &built_in, &new, "--type", "q8_0", "--keep", "blk.8.*=f16"]);
+    assert!(typo == 2 && said.contains("blk.8.*") && said.contains("inspect"), "{said}");
+    assert_eq!(code(&["quantize", &built_in, &new, "--type", "q8_0", "--keep", "nothing"]).0, 2);
+    assert_eq!(code(&["quantize", &golden("config.json"), &new, "--type", "q8_0"]).0, 3);
+    assert_eq!(code(&["quantize", &built_in, &new, "--type", "q4_k", "--imatrix", &built_in]).0, 3);
+    assert!(!Path::new(&new).exists());
+}
+
+#[test]
+fn an_importance_matrix_is_made_and_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let built_in = built_in();
+    let (text, matrix, small) = (path("text.txt"), path("model.imatrix"), path("small.gguf"));
+    std::fs::write(&text, "Once upon a time there was a king who had three daughters. ".repeat(20)).unwrap();
+    let sizes = ["--length", "32", "--pieces", "3", "--steps", "4", "--threads", "1"];
+    let made = esolm(&[&["imatrix", &built_in, &text, "-o", &matrix], &sizes[..]].concat());
+    assert_eq!(made.status.code(), Some(0), "{}", err(&made));
+    assert!(err(&made).contains("33 matrices, from 3 pieces of 32 tokens"), "{}", err(&made));
+    let args = ["quantize", &built_in, &small, "--type", "q2_k", "--imatrix", &matrix];
+    let used = esolm(&args);
+    assert_eq!(used.status.code(), Some(0), "{}", err(&used));
+    assert!(!err(&used).contains("does not know"), "{}", err(&used));
+    std::fs::write(&text, "").unwrap();
+    assert_eq!(esolm(&["imatrix", &built_in, &text, "-o", &path("other")]).status.code(), Some(2));
+    std::fs::write(&text, b"\xff\xfe").unwrap();
+    assert_eq!(esolm(&["imatrix", &built_in, &text, "-o", &path("other")]).status.code(), Some(3));
+    assert!(!Path::new(&path("other")).exists());
+}
+
+#[test]
+fn quality_is_a_table_figures_and_a_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let built_in = built_in();
+    let (small, json, plot) = (path("fairy-<2>.gguf"), path("out.json"), path("out.svg"));
+    assert!(esolm(&["quantize", &built_in, &small, "--type", "q2_k"]).status.success());
+    let text = &library_file("tests/heldout/excerpt.txt");
+    let args = ["quality", &built_in, &small, "--text", text, "--json", &json, "--plot", &plot];
+    let sizes = ["--length", "32", "--windows", "3", "--steps", "4", "--threads", "1"];
+    let measured = esolm(&[&args, &sizes[..]].concat());
+    assert_eq!(measured.status.code(), Some(0), "{}", err(&measured));
+    let table = out(&measured);
+    assert!(table.contains("| fairy-q8_0 |") && table.contains("100.00 %"), "{table}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let [base, other] = [0, 1].map(|i| report["files"][i].clone());
+    assert_eq!((&base["kl_mean"], &base["tokens"]), (&0.0.into(), &96.into()));
+    assert!(other["kl_mean"].as_f64().unwrap() > 0.0 && other["bits_per_weight"].as_f64().unwrap() < 4.0);
+    let picture = std::fs::read_to_string(plot).unwrap();
+    assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n") && picture.contains("&lt;2&gt;"));
+    assert_eq!(esolm(&["quality", &built_in, "--text", text]).status.code(), Some(2), "nothing to compare");
+    assert_eq!(esolm(&["quality", &built_in, text, "--text", text]).status.code(), Some(3));
+}

@@ -1,0 +1,114 @@
+//! Texts and their tokens: tokenize, detokenize, score; and the help.
+
+use crate::command_line::{err, esolm, esolm_reading, library_file, out};
+
+#[test]
+fn tokens_and_back() {
+    let excerpt = library_file("tests/heldout/excerpt.txt");
+    let tale = std::fs::read_to_string(excerpt).unwrap();
+    let strange = "  \r\n\tna\u{ef}ve \u{2591} \u{1f98a}\u{200d}\0 [1, 2] <|endoftext|><|endoftext\n\n";
+    for text in ["Once upon a time", strange, "", &tale] {
+        for json in [&["--json"][..], &[]] {
+            let ids = esolm_reading(&[&["tokenize"], json].concat(), text);
+            assert_eq!(ids.status.code(), Some(0), "{}", err(&ids));
+            assert_eq!(out(&ids).lines().count(), 1);
+            assert_eq!(out(&esolm_reading(&["detokenize"], &out(&ids))), text, "to the byte");
+        }
+    }
+    let ids = out(&esolm(&["tokenize", "The king <|endoftext|>"]));
+    assert_eq!(ids.split_whitespace().last(), Some("0"), "special tokens are recognised: {ids}");
+    let ids: Vec<&str> = ids.split_whitespace().collect();
+    assert_eq!(out(&esolm(&[&["detokenize"], &ids[..]].concat())), "The king <|endoftext|>");
+    assert_eq!(out(&esolm(&["detokenize", "--json", "[0,0]"])), "\"<|endoftext|><|endoftext|>\"\n");
+    let words = ["tokenize", "Once", "upon a", "time"];
+    assert_eq!(out(&esolm(&words)), out(&esolm(&["tokenize", "Once upon a time"])));
+    for unknown in ["4097", "-1", "x", "1.5", "4294967296"] {
+        let refused = esolm(&["detokenize", "--", unknown]);
+        assert!(refused.status.code() == Some(2) && err(&refused).contains(unknown), "{}", err(&refused));
+        assert!(out(&refused).is_empty());
+    }
+}
+
+#[test]
+fn a_text_is_scored() {
+    let text = "Once upon a time there was a king who had three daughters.\n".repeat(6);
+    let small = ["--length", "32", "--windows", "2", "--draws", "4", "--threads", "1"];
+    let table = esolm_reading(&[&["score", "-"], &small[..]].concat(), &text);
+    assert_eq!(table.status.code(), Some(0), "{}", err(&table));
+    for words in ["64 tokens", "2 windows", "left to right", "bound at alpha_0 = 0.5", "+-", "perplexity"] {
+        assert!(out(&table).contains(words), "{words} is missing: {}", out(&table));
+    }
+    let args = ["score", "-", "--json", "--orders", "3", "--alpha0", "1"];
+    let json = esolm_reading(&[&args, &small[..]].concat(), &text);
+    let report: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(report["log_probabilities"].as_array().unwrap().len(), 64);
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    let nll = number(&report["in_order"]["nll"]);
+    assert!((number(&report["in_order"]["perplexity"]) - (nll / 64.0).exp()).abs() < 1e-9);
+    let bits = number(&report["in_order"]["bits_per_byte"]);
+    let bytes = number(&report["bytes"]);
+    assert!((bits * bytes * std::f64::consts::LN_2 - nll).abs() < 1e-6 && bytes > 64.0 && bytes < 360.0);
+    assert_eq!((&report["orders"], &report["order"]), (&3.into(), &"random".into()));
+    assert_eq!(number(&report["sequential"]["nll"]), 0.0, "alpha_0 = 1 is all diffusion");
+    assert_eq!(report["bound"], report["diffusion"]);
+    assert_eq!(out(&json), out(&esolm_reading(&[&args, &small[..]].concat(), &text)), "the same seed");
+    let code = |args: &[&str], text: &str| esolm_reading(args, text).status.code();
+    assert_eq!(code(&["score", "-", "--order", "ltr", "--orders", "2"], "a"), Some(2));
+    assert_eq!(code(&["score", "-", "--orders", "0", "--draws", "0"], "a"), Some(2));
+    assert_eq!(code(&["score", "-", "--alpha0", "-1"], "a"), Some(2));
+    assert_eq!(code(&["score", "-"], ""), Some(2));
+    assert_eq!(code(&["score", "no-such-file"], ""), Some(3));
+    // Each variant says what it can, and refuses what it cannot when it is asked for.
+    let dir = tempfile::tempdir().unwrap();
+    for (name, says, wrong) in [
+        (
+            "mdlm-tiny",
+            "bound at alpha_0 = 1",
+            [&["--order", "ltr"][..], &["--orders", "2"], &["--alpha0", "0.5"]],
+        ),
+        ("ar-tiny", "left to right", [&["--order", "random"], &["--draws", "2"], &["--alpha0", "0.5"]]),
+    ] {
+        let checkpoint = library_file(&format!("tests/golden/{name}/checkpoint.ckpt"));
+        let model = dir.path().join(name).display().to_string();
+        assert!(esolm(&["convert", &checkpoint, "-o", &model]).status.success());
+        let score = ["score", "-", "-m", &model, "--length", "16", "--windows", "1"];
+        assert!(out(&esolm_reading(&score, &text)).contains(says), "{name}");
+        for wrong in wrong {
+            let refused = esolm_reading(&[&score[..], wrong].concat(), &text);
+            assert_eq!(refused.status.code(), Some(2), "{name} {wrong:?}: {}", out(&refused));
+        }
+    }
+}
+
+#[test]
+fn help_teaches() {
+    let help = out(&esolm(&["--help"]));
+    assert!(help.contains("Examples:") && help.contains("Exit codes:"));
+    let help = out(&esolm(&["generate", "--help"]));
+    for word in [
+        "--alpha0",
+        "--steps",
+        "--watch",
+        "--top-p",
+        "ESOLM_MODEL",
+        "strided:S",
+        "{{mask 12}}",
+        "POSITION[-LAST]=TOKEN",
+        "Examples:",
+    ] {
+        assert!(help.contains(word), "{word} is missing from the help");
+    }
+    let help = out(&esolm(&["quantize", "--help"]));
+    for word in
+        ["--keep", "--imatrix", "--threads", "q2_k 2.63", "blk.last", "token_embd.weight", "Examples:"]
+    {
+        assert!(help.contains(word), "{word} is missing from the help of quantize");
+    }
+    let help = out(&esolm(&["convert", "--help"]));
+    assert!(help.contains("iq4_nl") && help.contains("--keep"), "{help}");
+    assert!(out(&esolm(&["imatrix", "--help"])).contains("Example:"));
+    assert!(out(&esolm(&["score", "--help"])).contains("NELBO"));
+    assert!(out(&esolm(&["quality", "--help"])).contains("KL 99.9"));
+    assert!(out(&esolm(&["completion", "bash"])).contains("_esolm"));
+    assert!(out(&esolm(&["devices"])).contains("cpu"));
+}
