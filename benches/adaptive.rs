@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use esolm::{
     Adaptive, Confidence, Context, ContextParams, GenerateParams, LoadOptions, Model, Order, Prompt,
-    Sampling, Schedule,
+    SamplingParams, Schedule,
 };
 
 const LENGTH: usize = 128;
@@ -38,11 +38,11 @@ fn main() {
         let base = GenerateParams {
             length: LENGTH,
             order,
-            sampling: Sampling { top_p: 0.9, ..Sampling::default() },
+            sampling: SamplingParams { top_p: 0.9, ..SamplingParams::default() },
             ..GenerateParams::default()
         };
         let fixed = [[1], [2], [3], [4], [8]].iter().map(|count| {
-            let params = GenerateParams { schedule: Schedule::Given(count), ..base };
+            let params = GenerateParams { schedule: Schedule::Custom(count), ..base };
             measure(&mut context, format!("{title}, {} per step", count[0]), params, texts)
         });
         series.push((format!("{title}, fixed"), fixed.collect::<Vec<_>>()));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use esolm::gguf::Gguf;
-use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Plan, Sampler, Sampling};
+use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Plan, Sampler, SamplingParams};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/fairy-q8_0.gguf");
 const VOCABULARY: usize = 50258;
@@ -21,14 +21,14 @@ fn sampler(criterion: &mut Criterion) {
     };
     let mut normal = || (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
     let mut sampler = Sampler::new(VOCABULARY, VOCABULARY as u32 - 1);
-    let plain = Sampling::default();
+    let plain = SamplingParams::default();
     for deviation in [1.0, 4.0] {
         let logits: Vec<f32> = (0..VOCABULARY).map(|_| (deviation * normal()) as f32).collect();
         for (name, sampling) in [
-            ("nucleus 0.9", Sampling { top_p: 0.9, ..plain }),
-            ("top-k 50", Sampling { top_k: 50, ..plain }),
-            ("all tokens", Sampling { top_p: 1.0, ..plain }),
-            ("greedy", Sampling { temperature: 0.0, ..plain }),
+            ("nucleus 0.9", SamplingParams { top_p: 0.9, ..plain }),
+            ("top-k 50", SamplingParams { top_k: 50, ..plain }),
+            ("all tokens", SamplingParams { top_p: 1.0, ..plain }),
+            ("greedy", SamplingParams { temperature: 0.0, ..plain }),
         ] {
             let mut number = 0.0;
             criterion.bench_function(&format!("sampler/{name}, deviation {deviation}"), |bencher| {
@@ -54,7 +54,7 @@ fn step(criterion: &mut Criterion) {
     let model = Model::open(MODEL, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() }).unwrap();
     let length = model.config().context_length as u32;
     let mut context = Context::new(&model, &ContextParams::default()).unwrap();
-    let sampling = Sampling { top_p: 0.9, ..GenerateParams::default().sampling };
+    let sampling = SamplingParams { top_p: 0.9, ..GenerateParams::default().sampling };
     for count in [1, 8, 32] {
         let half = length / 2;
         let plan = Plan {
@@ -68,7 +68,7 @@ fn step(criterion: &mut Criterion) {
                 let mut time = Duration::ZERO;
                 for _ in 0..rounds {
                     // The first step also takes in the known half; the second one is measured.
-                    context.begin_planned(std::slice::from_ref(&plan), sampling, 1).unwrap();
+                    context.begin_with_plans(std::slice::from_ref(&plan), sampling, 1).unwrap();
                     context.step().unwrap();
                     let started = Instant::now();
                     context.step().unwrap();

@@ -9,7 +9,7 @@ use crate::generate::{GenerateParams, Prompt, Session, Step, TokenChoice};
 use crate::memory::Arena;
 use crate::model::{LoadOptions, Model};
 use crate::plan::Plan;
-use crate::sample::{Choice, Sampler, Sampling};
+use crate::sample::{LogitsRow, Sampler, SamplingParams};
 use crate::score::{ScoreParams, Scorer, TextScore};
 
 /// Runs a model for one caller at a time. All memory is taken when it is made.
@@ -112,8 +112,8 @@ impl Context {
     /// # Errors
     /// [`crate::Error::InvalidArgument`] if an order is no permutation, a schedule does not add up, or a token is
     /// outside the vocabulary.
-    pub fn begin_planned(&mut self, plans: &[Plan], sampling: Sampling, seed: u64) -> Result<()> {
-        self.session.begin_planned(&mut self.runner, plans, sampling, seed)
+    pub fn begin_with_plans(&mut self, plans: &[Plan], sampling: SamplingParams, seed: u64) -> Result<()> {
+        self.session.begin_with_plans(&mut self.runner, plans, sampling, seed)
     }
 
     /// Runs one step. Returns what it wrote, or `None` when the generation is finished. Allocates nothing. (ggml's CPU
@@ -128,14 +128,14 @@ impl Context {
 
     /// As [`Context::step`], with a logits processor: `process` changes the logits that each token is sampled from.
     /// It is called after the constraints and before temperature, top-k and nucleus. Minus infinity excludes a token
-    /// (the mask token always is excluded); [`Choice::logits`] holds the network's own logits.
+    /// (the mask token always is excluded); [`LogitsRow::logits`] holds the network's own logits.
     ///
     /// # Errors
     /// As [`Context::step`]; what `process` returns; [`crate::Error::InvalidArgument`] if it leaves NaN, infinity, or
     /// no token that can be drawn.
-    pub fn step_editing(
+    pub fn step_with_logits(
         &mut self,
-        mut process: impl FnMut(&Choice<'_>, &mut [f32]) -> Result<()>,
+        mut process: impl FnMut(&LogitsRow<'_>, &mut [f32]) -> Result<()>,
     ) -> Result<Option<Step<'_>>> {
         self.session.step(&mut self.runner, TokenChoice::Logits(&mut process))
     }
@@ -146,9 +146,9 @@ impl Context {
     /// # Errors
     /// As [`Context::step`]; what `choose` returns; [`crate::Error::InvalidArgument`] if it chooses the mask or a token
     /// outside the vocabulary.
-    pub fn step_choosing(
+    pub fn step_with_tokens(
         &mut self,
-        mut choose: impl FnMut(&mut Sampler, &Choice<'_>) -> Result<u32>,
+        mut choose: impl FnMut(&mut Sampler, &LogitsRow<'_>) -> Result<u32>,
     ) -> Result<Option<Step<'_>>> {
         self.session.step(&mut self.runner, TokenChoice::Token(&mut choose))
     }

@@ -63,22 +63,13 @@ mod sample;
 mod score;
 mod simd;
 
-// Names of before, until their users have moved.
-pub mod config {
-    #![allow(missing_docs)]
-    pub use crate::model::{ARCHITECTURE, Config, TOKENIZER_KEY, TensorSpec, Variant};
-}
-#[cfg(feature = "convert")]
-pub use evaluate::{quality, verify};
-
 pub use context::Context;
 pub use error::{Error, Result};
 pub use forward::{CancelToken, ContextParams, Kernels, KvType, MemoryUse, Profile};
 pub use generate::{GenerateParams, Prompt, Step, Template, Update};
 pub use ggml::{Device, DeviceInfo, DeviceKind, devices};
 pub use log::{LogLevel, LogReceiver, set_log_receiver};
-pub use model::{Config, LoadMode, LoadOptions, Model, Variant};
-pub use model::{HOLE, Tokenizer};
+pub use model::{Config, HOLE, LoadMode, LoadOptions, Model, TensorSpec, Tokenizer, Variant};
 pub use plan::{Adaptive, Confidence, Order, Plan, Schedule};
-pub use sample::{Choice, Constraints, Sampler, Sampling};
+pub use sample::{Constraints, LogitsRow, Sampler, SamplingParams};
 pub use score::{Bound, Estimate, ScoreParams, TextScore};

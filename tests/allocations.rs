@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use esolm::convert::{Options, convert};
 use esolm::{
     Adaptive, Confidence, Constraints, Context, ContextParams, GenerateParams, LoadOptions, Model, Order,
-    Prompt, Sampling, Schedule,
+    Prompt, SamplingParams, Schedule,
 };
 
 struct Counting;
@@ -46,9 +46,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-B/checkpoint.ckpt");
     convert(&checkpoint, &file, &Options::default(), &mut |_| ())?;
     let model = Model::open(&file, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
-    let params = ContextParams { sequences: 2, pass_rows: 16, threads: 2, ..ContextParams::default() };
+    let params = ContextParams { sequences: 2, batch_rows: 16, threads: 2, ..ContextParams::default() };
     let mut context = Context::new(&model, &params)?;
-    let sampling = Sampling { temperature: 0.9, top_k: 20, top_p: 0.9 };
+    let sampling = SamplingParams { temperature: 0.9, top_k: 20, top_p: 0.9 };
     let params = GenerateParams { alpha_0: 0.7, steps: 8, sampling, ..GenerateParams::default() };
     let prompts = [Prompt::prefix(&[1, 2, 3]), Prompt::default()];
 
@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bias = vec![(1, 0.5)];
     let constraints = [Constraints { allowed, banned: vec![3], bias, repetition_penalty: 1.1 }];
     let strided = Order::Strided { stride: 9, shuffle: true };
-    let schedule = Schedule::Given(&[3, 1]);
+    let schedule = Schedule::Custom(&[3, 1]);
     for order in [strided, Order::Blocks { size: 10 }, Order::LeftToRight] {
         // `begin` copies the constraints; the steps allocate nothing.
         context.begin(
@@ -93,7 +93,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn write_all(context: &mut Context) -> esolm::Result<()> {
     let mut tokens = 0;
-    while let Some(step) = context.step_editing(|_, _| Ok(()))? {
+    while let Some(step) = context.step_with_logits(|_, _| Ok(()))? {
         tokens += step.updates.len();
     }
     assert_eq!(tokens, 2 * context.length() - 3);

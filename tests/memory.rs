@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use esolm::convert::{Options, convert};
-use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Prompt, Sampling};
+use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Prompt, SamplingParams};
 
 /// What may be resident beside weights and arena: the stacks of threads, the tokenizer, the program.
 const CONSTANT: u64 = 16 << 20;
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arena = Context::memory_use(&model, &params)?.arena as u64;
     let mut context = Context::new(&model, &params)?;
     let prompt = Prompt::prefix(&model.tokenizer()?.encode("Once upon a time")?);
-    let sampling = Sampling { top_p: 0.9, ..Sampling::default() };
+    let sampling = SamplingParams { top_p: 0.9, ..SamplingParams::default() };
     let whole = GenerateParams { steps: 16, sampling, ..GenerateParams::default() };
     context.generate(std::slice::from_ref(&prompt), &whole, |_| ControlFlow::Continue(()))?;
     let peak = resident("VmHWM")? - before;

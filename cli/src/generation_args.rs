@@ -91,9 +91,9 @@ impl GenerationOptions {
     pub fn apply<'a>(&'a self, params: GenerateParams<'a>) -> GenerateParams<'a> {
         let order = match &self.order {
             OrderKind::Named(order) => *order,
-            OrderKind::Custom(positions) => Order::Given(positions),
+            OrderKind::Custom(positions) => Order::Custom(positions),
         };
-        let schedule = self.schedule.as_deref().map_or(Schedule::Reference, Schedule::Given);
+        let schedule = self.schedule.as_deref().map_or(Schedule::Reference, Schedule::Custom);
         GenerateParams { order, schedule, adaptive: self.adaptive, constraints: &self.constraints, ..params }
     }
 }

@@ -62,7 +62,7 @@ pub struct esolm_context_params {
     pub length: usize,
     /// Most rows that go through the network at once (default 128). Fewer need less memory; the result is the
     /// same. A text is scored in an order in one pass if this is twice its tokens.
-    pub pass_rows: usize,
+    pub batch_rows: usize,
     /// CPU threads (default: one per core). They sleep between the calls.
     pub threads: usize,
     /// Precision of the K/V cache: ESOLM_KV_F16 or ESOLM_KV_F32.
@@ -79,7 +79,7 @@ unsafe impl SizedStruct for esolm_context_params {
         struct_size: size_of::<Self>(),
         sequences: 0,
         length: 0,
-        pass_rows: 0,
+        batch_rows: 0,
         threads: 0,
         kv_type: ESOLM_KV_F16,
         kernels: ESOLM_KERNELS_OWN,
@@ -100,8 +100,8 @@ impl esolm_context_params {
             ESOLM_KERNELS_GGML => Kernels::Ggml,
             other => return Err(none("kernels", other)),
         };
-        let Self { sequences, length, pass_rows, threads, .. } = *self;
-        Ok(ContextParams { sequences, length, pass_rows, threads, kv_type, kernels })
+        let Self { sequences, length, batch_rows, threads, .. } = *self;
+        Ok(ContextParams { sequences, length, batch_rows, threads, kv_type, kernels })
     }
 }
 

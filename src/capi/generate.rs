@@ -105,7 +105,7 @@ fn next_step(state: &mut State) -> Result<Option<Step<'_>>> {
     let State { context, logits, .. } = state;
     match logits {
         // SAFETY: the caller promises that the function is valid during the generation.
-        Some(function) => context.step_editing(|choice, row| unsafe { function.call(choice, row) }),
+        Some(function) => context.step_with_logits(|choice, row| unsafe { function.call(choice, row) }),
         None => context.step(),
     }
 }

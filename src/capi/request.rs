@@ -14,8 +14,8 @@ use crate::generate::{GenerateParams, Prompt};
 use crate::plan::Order;
 use crate::plan::Schedule;
 use crate::plan::{Adaptive, Confidence};
-use crate::sample::Choice;
-use crate::sample::Sampling;
+use crate::sample::LogitsRow;
+use crate::sample::SamplingParams;
 
 /// The known tokens of one sequence. This struct will not change.
 #[repr(C)]
@@ -113,8 +113,8 @@ impl LogitsFunction {
     ///
     /// # Safety
     /// The function must be one that the header describes.
-    pub(super) unsafe fn call(&self, choice: &Choice<'_>, row: &mut [f32]) -> Result<()> {
-        let Choice { sequence, slot, position, logits } = *choice;
+    pub(super) unsafe fn call(&self, choice: &LogitsRow<'_>, row: &mut [f32]) -> Result<()> {
+        let LogitsRow { sequence, slot, position, logits } = *choice;
         let choice = esolm_choice {
             sequence,
             slot,
@@ -262,7 +262,7 @@ pub(super) unsafe fn with_params<T>(
         ESOLM_ORDER_STRIDED => Order::Strided { stride: size, shuffle: false },
         ESOLM_ORDER_STRIDED_SHUFFLED => Order::Strided { stride: size, shuffle: true },
         ESOLM_ORDER_BLOCKS => Order::Blocks { size },
-        ESOLM_ORDER_GIVEN => Order::Given(given),
+        ESOLM_ORDER_GIVEN => Order::Custom(given),
         order => return Err(Error::invalid(format!("esolm_generate_params: there is no order {order}"))),
     };
     let log_probs = match params.log_probs {
@@ -287,8 +287,8 @@ pub(super) unsafe fn with_params<T>(
         alpha_0,
         steps,
         order,
-        schedule: if schedule.is_empty() { Schedule::Reference } else { Schedule::Given(schedule) },
-        sampling: Sampling { temperature, top_k, top_p },
+        schedule: if schedule.is_empty() { Schedule::Reference } else { Schedule::Custom(schedule) },
+        sampling: SamplingParams { temperature, top_k, top_p },
         constraints: &constraints,
         log_probs,
         adaptive,

@@ -24,16 +24,11 @@ use crate::atomic_file::{PendingFile, refuse_input_as_output};
 use crate::error::{Error, Result};
 use crate::forward::count_threads;
 use crate::gguf::{Value, Writer};
-use crate::model::TOKENIZER_KEY;
-use crate::quantize::{Importance, Packing, QUANTIZATION_VERSION};
+use crate::model::Config;
+use crate::quantize::{Importance, Packing, Policy, Progress, QUANTIZATION_VERSION};
 use fold::Recipe;
 use source::Source;
 
-pub use crate::quantize::{
-    ImatrixOptions, Observation, QuantConfig, QuantizeOptions, QuantizeReport, Rule, imatrix, observe_text,
-    quantize,
-};
-pub use crate::quantize::{Policy, Progress};
 pub use options::{Options, Report, TokenizerSource, Weights};
 
 /// Converts `input`, a Lightning checkpoint, a safetensors file or a directory with `model.safetensors`, to the
@@ -97,7 +92,7 @@ pub fn convert(
     writer.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
     let tokenizer = vocabulary.as_ref().map_or(TokenizerSource::None, |v| v.source);
     if let Some(vocabulary) = vocabulary {
-        writer.set(TOKENIZER_KEY, Value::Str(vocabulary.json));
+        writer.set(Config::TOKENIZER_KEY, Value::Str(vocabulary.json));
     }
     let mut status = Progress { tensors: 0, total_tensors: recipes.len(), bytes: 0, total_bytes: 0 };
     let mut parameters = 0;

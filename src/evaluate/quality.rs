@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::forward::{ContextParams, KvType};
 use crate::generate::{GenerateParams, Prompt};
 use crate::model::Model;
-use crate::sample::{Choice, log_sum};
+use crate::sample::{LogitsRow, log_sum};
 use crate::score::Estimate;
 
 /// How models are compared.
@@ -190,7 +190,7 @@ impl Writer {
         let (mut row, mut comparing) = (0, Duration::ZERO);
         let started = Instant::now();
         let wrote = context
-            .step_choosing(|_, &Choice { position, logits, .. }| {
+            .step_with_tokens(|_, &LogitsRow { position, logits, .. }| {
                 let started = Instant::now();
                 let missing = || Error::internal("a row of the comparison is missing");
                 let token = *text.get(position as usize).ok_or_else(missing)?;

@@ -17,7 +17,7 @@ use crate::forward::KvType;
 use crate::model::Model;
 use crate::model::Variant;
 use crate::plan::Plan;
-use crate::sample::Sampling;
+use crate::sample::SamplingParams;
 
 /// How one trajectory's replay compares.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,7 +116,7 @@ impl Golden<'_> {
         let plans: Vec<Plan> = orders.chunks_exact(length).map(plan).collect();
         let params = ContextParams { sequences, length, threads, kv_type, ..ContextParams::default() };
         let mut context = Context::new(model, &params)?;
-        context.begin_planned(&plans, sampling, 0)?;
+        context.begin_with_plans(&plans, sampling, 0)?;
         let mut outcome = Outcome {
             name: name.to_owned(),
             sampled: noise.is_some(),
@@ -126,7 +126,7 @@ impl Golden<'_> {
             differing: 0,
         };
         loop {
-            let step = context.step_choosing(|sampler, choice| {
+            let step = context.step_with_tokens(|sampler, choice| {
                 let row = (choice.sequence * length + choice.slot) * vocab;
                 let expected = logits.get(row..row + vocab).unwrap_or(&[]);
                 for (a, b) in choice.logits.iter().zip(expected) {
@@ -152,13 +152,13 @@ impl Golden<'_> {
         }
     }
 
-    fn sampling(&self, name: &str, sampled: bool) -> Result<Sampling> {
+    fn sampling(&self, name: &str, sampled: bool) -> Result<SamplingParams> {
         if !sampled {
-            return Ok(Sampling { temperature: 0.0, ..Sampling::default() });
+            return Ok(SamplingParams { temperature: 0.0, ..SamplingParams::default() });
         }
         let top_p = self.scalars.get(name).and_then(|s| s.get("p_nucleus")).and_then(|p| p.as_f64());
         let top_p = top_p.ok_or_else(|| self.bad(format!("golden.json has no {name}.p_nucleus")))?;
-        Ok(Sampling { top_p: top_p as f32, ..Sampling::default() })
+        Ok(SamplingParams { top_p: top_p as f32, ..SamplingParams::default() })
     }
 
     fn read<const N: usize, T>(

@@ -58,7 +58,7 @@ impl MemoryPlan {
         if sequences > 1 << 16 {
             return Err(Error::invalid(format!("{sequences} sequences; at most {}", 1 << 16)));
         }
-        let rows = or(params.pass_rows, DEFAULT_PASS_ROWS);
+        let rows = or(params.batch_rows, DEFAULT_PASS_ROWS);
         // More slots than the text has: scoring puts masks behind it, half of the rows of its batches.
         let masks = (rows / 2).min(length).max(1);
         let slots = length.next_multiple_of(SLOT_GROUP) + masks.next_multiple_of(SLOT_GROUP);

@@ -14,7 +14,7 @@ pub struct ContextParams {
     /// Most rows that go through the network at once (default 128). A step of more rows takes several passes,
     /// with the same result; fewer rows need less memory. A text is scored in an order in one pass if this is twice
     /// its tokens.
-    pub pass_rows: usize,
+    pub batch_rows: usize,
     /// CPU threads (default: one per core).
     pub threads: usize,
     /// Precision of the K/V cache.

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::plan::Adaptive;
 use crate::sample::{
-    Choice, Constraints, LogitsFn, LogitsProcessor, Sampler, Sampling, log_probability, without_mask,
+    Constraints, LogitsFn, LogitsProcessor, LogitsRow, Sampler, SamplingParams, log_probability, without_mask,
 };
 
 /// A row of logits, the random number that decides, and the token drawn.
@@ -50,7 +50,7 @@ pub(crate) enum TokenChoice<'a> {
     /// The sampler, after a function of the caller's has changed the logits.
     Logits(LogitsFn<'a>),
     /// A function of the caller's.
-    Token(&'a mut dyn FnMut(&mut Sampler, &Choice<'_>) -> Result<u32>),
+    Token(&'a mut dyn FnMut(&mut Sampler, &LogitsRow<'_>) -> Result<u32>),
 }
 
 /// What all draws of a step have in common.
@@ -59,7 +59,7 @@ pub(super) struct DrawRules<'a> {
     /// Their tokens are those from before the step.
     pub(super) sequences: &'a [Sequence],
     pub(super) constraints: &'a [Constraints],
-    pub(super) sampling: &'a Sampling,
+    pub(super) sampling: &'a SamplingParams,
     pub(super) wants_log_probs: bool,
     pub(super) adaptive: Option<Adaptive>,
 }
@@ -77,7 +77,7 @@ impl DrawRules<'_> {
         let logits = logits.chunks_exact(self.config.vocab_size).nth(draw.row).ok_or_else(missing)?;
         let Update { sequence, position, .. } = draw.update;
         let sequence = sequence as usize;
-        let row = Choice { sequence, slot: draw.slot, position, logits };
+        let row = LogitsRow { sequence, slot: draw.slot, position, logits };
         let DrawState { processor, sampler } = state;
         let change = match choice {
             TokenChoice::Sample => None,

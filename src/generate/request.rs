@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::{Config, Variant};
 use crate::plan::{Adaptive, Order, PlanParams, Schedule};
-use crate::sample::{Constraints, Sampling};
+use crate::sample::{Constraints, SamplingParams};
 
 /// The known tokens of one sequence, at any positions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct GenerateParams<'a> {
     /// Confidence-based steps instead of a schedule. Needs an alpha_0 of 1.
     pub adaptive: Option<Adaptive>,
     /// Sampling of tokens.
-    pub sampling: Sampling,
+    pub sampling: SamplingParams,
     /// Constraints: none, one for all sequences, or one per sequence.
     pub constraints: &'a [Constraints],
     /// Whether steps report the log-probabilities of their tokens, which takes a little time.
@@ -122,7 +122,7 @@ impl Default for GenerateParams<'_> {
             order: Order::Random,
             schedule: Schedule::Reference,
             adaptive: None,
-            sampling: Sampling::default(),
+            sampling: SamplingParams::default(),
             constraints: &[],
             log_probs: false,
             seed: 0,

@@ -12,7 +12,7 @@ use crate::forward::{Batch, ModelRunner, Profile};
 use crate::model::Variant;
 use crate::plan::{Adaptive, Order, Plan, arrange};
 use crate::rng::{Purpose, Rng};
-use crate::sample::{Constraints, Sampling};
+use crate::sample::{Constraints, SamplingParams};
 
 /// The state of a generation. All of its memory is reserved when the context is made.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct Session {
 /// What the caller asked for that holds for every step.
 #[derive(Debug, Default)]
 pub(super) struct SessionRequest {
-    pub(super) sampling: Sampling,
+    pub(super) sampling: SamplingParams,
     /// The constraints of each sequence; there are none beyond their end.
     pub(super) constraints: Vec<Constraints>,
     pub(super) adaptive: Option<Adaptive>,
@@ -181,7 +181,7 @@ impl Session {
             let Sequence { order, tokens, counts, revealed, .. } = sequence;
             let unknown = |p: &u32| tokens.get(*p as usize) == Some(&mask);
             match params.order {
-                Order::Given(given) => order.extend(given.iter().copied().filter(unknown)),
+                Order::Custom(given) => order.extend(given.iter().copied().filter(unknown)),
                 _ => order.extend((0..length as u32).filter(unknown)),
             }
             let tail = order.get_mut(*revealed..).unwrap_or_default();
@@ -238,12 +238,12 @@ impl Session {
     }
 
     /// Begins a generation whose orders and schedules are given; see
-    /// [`Context::begin_planned`](crate::Context::begin_planned).
-    pub(crate) fn begin_planned(
+    /// [`Context::begin_with_plans`](crate::Context::begin_with_plans).
+    pub(crate) fn begin_with_plans(
         &mut self,
         runner: &mut ModelRunner,
         plans: &[Plan],
-        sampling: Sampling,
+        sampling: SamplingParams,
         seed: u64,
     ) -> Result<()> {
         sampling.validate()?;
@@ -276,7 +276,7 @@ impl Session {
     }
 
     /// Makes room for a generation of so many sequences in place of the last one.
-    pub(super) fn start(&mut self, runner: &mut ModelRunner, sequences: usize, sampling: Sampling) {
+    pub(super) fn start(&mut self, runner: &mut ModelRunner, sequences: usize, sampling: SamplingParams) {
         if std::mem::take(&mut self.cache_not_finite) {
             runner.clear_cache();
             self.sequences.iter_mut().for_each(|sequence| sequence.committed = 0);

@@ -16,7 +16,7 @@ use crate::forward::{KvType, ModelRunner, Slots};
 use crate::log::{LogLevel, log};
 use crate::model::{Config, Variant};
 use crate::plan::order;
-use crate::sample::Sampling;
+use crate::sample::SamplingParams;
 
 const MAGIC: &[u8; 8] = b"ESOLM-ST";
 const VERSION: u32 = 1;
@@ -101,7 +101,7 @@ impl Session {
         let (kv, saved) = read(bytes, config, model.fingerprint()?, runner.capacity.sequences)?;
         let length = saved.iter().map(|s| s.length).max().unwrap_or(0);
         check_begin(runner, saved.len(), length)?;
-        self.start(runner, saved.len(), Sampling::default());
+        self.start(runner, saved.len(), SamplingParams::default());
         let usable = kv == Some(runner.capacity.kv);
         let mask = runner.model.config().mask_token_id;
         let mut again = false;

@@ -3,11 +3,6 @@
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value, Writer};
 
-/// `general.architecture` of the files this crate reads.
-pub const ARCHITECTURE: &str = "esolm";
-/// Key of the whole `tokenizer.json`.
-pub const TOKENIZER_KEY: &str = "tokenizer.huggingface.json";
-
 /// What kind of model the weights were trained as; it decides what may attend to what, and what is cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
@@ -99,6 +94,11 @@ pub(crate) const BLOCK_TENSORS: [&str; 10] = [
 ];
 
 impl Config {
+    /// `general.architecture` of the files this crate reads.
+    pub const ARCHITECTURE: &str = "esolm";
+    /// Key of the whole `tokenizer.json`.
+    pub const TOKENIZER_KEY: &str = "tokenizer.huggingface.json";
+
     /// Width of one attention head.
     pub fn head_dim(&self) -> usize {
         self.embedding_length / self.head_count
@@ -121,9 +121,10 @@ impl Config {
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         let bad = |what: String| Error::bad_file(gguf.file(), what);
         let architecture = gguf.text("general.architecture")?;
-        if architecture != ARCHITECTURE {
+        if architecture != Self::ARCHITECTURE {
             return Err(bad(format!(
-                "a model of architecture '{architecture}'; esolm runs '{ARCHITECTURE}' (see `esolm convert`)"
+                "a model of architecture '{architecture}'; esolm runs '{}' (see `esolm convert`)",
+                Self::ARCHITECTURE
             )));
         }
         let variant = gguf.text("esolm.variant")?;
@@ -165,7 +166,7 @@ impl Config {
     /// Writes the hyperparameters into a GGUF file's metadata.
     pub fn write(&self, out: &mut Writer) {
         let int = |v: usize| Value::U32(v as u32);
-        out.set("general.architecture", Value::Str(ARCHITECTURE.into()));
+        out.set("general.architecture", Value::Str(Self::ARCHITECTURE.into()));
         out.set("esolm.variant", Value::Str(self.variant.name().into()));
         out.set("esolm.context_length", int(self.context_length));
         out.set("esolm.embedding_length", int(self.embedding_length));

@@ -13,7 +13,7 @@ use crate::ggml::Weights;
 use crate::gguf::{TensorInfo, Value};
 
 pub(crate) use config::BLOCK_TENSORS;
-pub use config::{ARCHITECTURE, Config, TOKENIZER_KEY, TensorSpec, Variant};
+pub use config::{Config, TensorSpec, Variant};
 #[cfg(feature = "convert")]
 pub(crate) use header::select_tensors;
 pub(crate) use header::{ModelHeader, total_bytes};
@@ -111,7 +111,7 @@ impl Model {
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         let inner = &*self.0;
         let made = inner.tokenizer.get_or_init(|| {
-            let json = self.metadata_value(TOKENIZER_KEY).and_then(Value::as_str);
+            let json = self.metadata_value(Config::TOKENIZER_KEY).and_then(Value::as_str);
             let json = json.ok_or_else(|| format!("{} has no tokenizer", inner.file))?;
             Tokenizer::from_json(json, &inner.config).map_err(|e| format!("{}: {e}", inner.file))
         });

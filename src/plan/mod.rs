@@ -90,13 +90,13 @@ pub(crate) fn arrange(
     let together = |a: &u32, b: &u32| *a as usize / size == *b as usize / size;
     let steps = params.steps.div_ceil(tail.chunk_by(together).count().max(1));
     let mut given = schedule::repeat_last(match params.schedule {
-        Schedule::Given(counts) => counts,
+        Schedule::Custom(counts) => counts,
         Schedule::Reference => &[],
     });
     let mut diffusion = 0;
     for block in tail.chunk_by_mut(together) {
         let diffused = match (params.schedule, params.order) {
-            (Schedule::Given(_), _) => {
+            (Schedule::Custom(_), _) => {
                 let diffused = (block.len() as f64 * alpha_0) as usize;
                 schedule::take(&mut given, diffused, block.len(), counts);
                 diffused
@@ -111,7 +111,7 @@ pub(crate) fn arrange(
         match params.order {
             Order::Random | Order::Blocks { .. } => order::random(block, diffused, &mut order_rng),
             Order::Strided { .. } => order::sequential(block, diffused),
-            Order::LeftToRight | Order::Given(_) => (),
+            Order::LeftToRight | Order::Custom(_) => (),
         }
         diffusion += diffused;
     }

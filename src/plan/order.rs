@@ -26,7 +26,7 @@ pub enum Order<'a> {
         size: usize,
     },
     /// Any order: every position of the text once. Also used for the sequential phase.
-    Given(&'a [u32]),
+    Custom(&'a [u32]),
 }
 
 impl Order<'_> {
@@ -37,7 +37,7 @@ impl Order<'_> {
                 Err(Error::invalid(format!("a stride of {stride}, not 1 to the length of {length}")))
             }
             Self::Blocks { size: 0 } => Err(Error::invalid("a block of no positions")),
-            Self::Given(order) => check_permutation(order, length),
+            Self::Custom(order) => check_permutation(order, length),
             _ => Ok(()),
         }
     }
@@ -47,7 +47,7 @@ impl Order<'_> {
         match self {
             Self::Random | Self::LeftToRight => true,
             Self::Strided { .. } | Self::Blocks { .. } => false,
-            Self::Given(order) => order.is_sorted(),
+            Self::Custom(order) => order.is_sorted(),
         }
     }
 }

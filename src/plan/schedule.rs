@@ -15,15 +15,15 @@ pub enum Schedule<'a> {
     Reference,
     /// Explicit counts. The last one repeats, so a single number is the count of every step; the final step takes what
     /// is left. The diffusion phase writes alpha_0 of the tokens, rounded down.
-    Given(&'a [u32]),
+    Custom(&'a [u32]),
 }
 
 impl Schedule<'_> {
     /// Checks that every step writes a token.
     pub(crate) fn validate(self) -> Result<()> {
         match self {
-            Self::Given([]) => Err(Error::invalid("a schedule without steps")),
-            Self::Given(counts) => match counts.iter().position(|&count| count == 0) {
+            Self::Custom([]) => Err(Error::invalid("a schedule without steps")),
+            Self::Custom(counts) => match counts.iter().position(|&count| count == 0) {
                 Some(step) => Err(Error::invalid(format!("step {step} of the schedule writes nothing"))),
                 None => Ok(()),
             },
@@ -35,7 +35,7 @@ impl Schedule<'_> {
     pub(crate) fn is_one_by_one(self) -> bool {
         match self {
             Self::Reference => true,
-            Self::Given(counts) => counts.iter().all(|&count| count == 1),
+            Self::Custom(counts) => counts.iter().all(|&count| count == 1),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::ggml::{Observed, observe};
 use crate::model::{LoadOptions, Model};
 use crate::plan::Plan;
 use crate::rng::{Purpose, Rng};
-use crate::sample::Sampling;
+use crate::sample::SamplingParams;
 
 /// How to observe a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,12 +130,16 @@ fn write_piece(context: &mut Context, text: &[u32], options: &ImatrixOptions, pi
     let steps = options.steps.min(text.len());
     let until = |step: usize| (step * text.len() / steps) as u32;
     let counts = (0..steps).map(|step| until(step + 1) - until(step)).collect();
-    context.begin_planned(&[Plan { known: vec![], order, counts, diffusion: 0 }], Sampling::default(), 0)?;
+    context.begin_with_plans(
+        &[Plan { known: vec![], order, counts, diffusion: 0 }],
+        SamplingParams::default(),
+        0,
+    )?;
     let token = |position: u32| {
         let token = text.get(position as usize).copied();
         token.ok_or_else(|| Error::internal("a step wrote a token beyond the text"))
     };
-    while context.step_choosing(|_, row| token(row.position))?.is_some() {}
+    while context.step_with_tokens(|_, row| token(row.position))?.is_some() {}
     Ok(())
 }
 

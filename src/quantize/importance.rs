@@ -93,7 +93,7 @@ impl Importance {
 pub(super) fn write(out: &mut dyn std::io::Write, observed: &[(String, Vec<f32>)], rows: u64) -> Result<()> {
     let mut writer = Writer::new();
     writer.set("general.type", Value::Str(TYPE.into()));
-    writer.set("general.architecture", Value::Str(crate::model::ARCHITECTURE.into()));
+    writer.set("general.architecture", Value::Str(Config::ARCHITECTURE.into()));
     writer.set("imatrix.rows", Value::U64(rows));
     for (name, columns) in observed {
         writer.declare(name, TensorType::F32, &[columns.len()])?;

@@ -1,6 +1,6 @@
 //! Constraints: rules that change a row of logits before the sampler sees it.
 
-use super::logits::{Choice, has_nan_or_infinity, not_finite};
+use super::logits::{LogitsRow, has_nan_or_infinity, not_finite};
 use crate::error::{Error, Result};
 use crate::model::Config;
 
@@ -113,7 +113,7 @@ impl Constraints {
 }
 
 /// A logits processor of the caller's: changes a row of logits.
-pub(crate) type LogitsFn<'a> = &'a mut dyn FnMut(&Choice<'_>, &mut [f32]) -> Result<()>;
+pub(crate) type LogitsFn<'a> = &'a mut dyn FnMut(&LogitsRow<'_>, &mut [f32]) -> Result<()>;
 
 /// Applies constraints, and a processor of the caller's, to rows of logits. Allocates nothing after it is made.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ impl LogitsProcessor {
     pub(crate) fn process<'a>(
         &'a mut self,
         rules: Option<&Constraints>,
-        choice: &Choice<'a>,
+        choice: &LogitsRow<'a>,
         text: &[u32],
         edit: Option<LogitsFn<'_>>,
     ) -> Result<&'a [f32]> {
@@ -180,7 +180,7 @@ impl LogitsProcessor {
 }
 
 /// Applies the rules to a row. Results are clamped to finite numbers, except minus infinity for excluded tokens.
-fn apply(rules: &Constraints, choice: &Choice<'_>, text: &[u32], row: &mut [f32], marks: &mut [bool]) {
+fn apply(rules: &Constraints, choice: &LogitsRow<'_>, text: &[u32], row: &mut [f32], marks: &mut [bool]) {
     if rules.repetition_penalty != 1.0 {
         for &token in text {
             if let (Some(logit), Some(met)) = (row.get_mut(token as usize), marks.get_mut(token as usize))
@@ -221,7 +221,7 @@ fn mark(tokens: &[u32], marks: &mut [bool], value: bool) {
 }
 
 /// The error of a row that no token can be sampled from.
-fn no_draw(what: &str, choice: &Choice<'_>) -> Error {
-    let Choice { sequence, position, .. } = choice;
+fn no_draw(what: &str, choice: &LogitsRow<'_>) -> Error {
+    let LogitsRow { sequence, position, .. } = choice;
     Error::invalid(format!("{what} (sequence {sequence}, position {position})"))
 }

@@ -5,7 +5,7 @@ use crate::simd::F32x8;
 
 /// A row of logits that a token is about to be sampled from.
 #[derive(Debug, Clone, Copy)]
-pub struct Choice<'a> {
+pub struct LogitsRow<'a> {
     /// The sequence, by index.
     pub sequence: usize,
     /// The slot: place in generation order.

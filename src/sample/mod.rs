@@ -6,6 +6,6 @@ mod sampler;
 
 pub use constraints::Constraints;
 pub(crate) use constraints::{LogitsFn, LogitsProcessor};
-pub use logits::Choice;
+pub use logits::LogitsRow;
 pub(crate) use logits::{log_probability, log_sum, without_mask};
-pub use sampler::{Sampler, Sampling};
+pub use sampler::{Sampler, SamplingParams};

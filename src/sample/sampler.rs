@@ -6,7 +6,7 @@ use crate::simd::{F32x8, LANES};
 
 /// Parameters of sampling.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sampling {
+pub struct SamplingParams {
     /// Divides the logits. 1 is the model's own distribution, 0 is greedy.
     pub temperature: f32,
     /// Keeps only the `top_k` most likely tokens (and ties with the last); 0 is off.
@@ -16,13 +16,13 @@ pub struct Sampling {
     pub top_p: f32,
 }
 
-impl Default for Sampling {
+impl Default for SamplingParams {
     fn default() -> Self {
         Self { temperature: 1.0, top_k: 0, top_p: 1.0 }
     }
 }
 
-impl Sampling {
+impl SamplingParams {
     /// Checks the ranges.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Sampler {
     /// # Errors
     /// [`Error::NotFinite`] if a logit is NaN or infinity; [`Error::Internal`] if their number is not the
     /// vocabulary's size.
-    pub fn draw(&mut self, logits: &[f32], sampling: &Sampling, uniform: f64) -> Result<u32> {
+    pub fn draw(&mut self, logits: &[f32], sampling: &SamplingParams, uniform: f64) -> Result<u32> {
         if sampling.temperature == 0.0 {
             return argmax(logits, self.mask);
         }
@@ -109,7 +109,12 @@ impl Sampler {
     ///
     /// # Errors
     /// As [`Sampler::draw`].
-    pub fn draw_gumbel(&mut self, logits: &[f32], sampling: &Sampling, uniforms: &[f64]) -> Result<u32> {
+    pub fn draw_gumbel(
+        &mut self,
+        logits: &[f32],
+        sampling: &SamplingParams,
+        uniforms: &[f64],
+    ) -> Result<u32> {
         if sampling.temperature == 0.0 {
             return argmax(logits, self.mask);
         }
@@ -130,7 +135,7 @@ impl Sampler {
     ///
     /// # Errors
     /// As [`Sampler::draw`].
-    pub fn filter(&mut self, logits: &[f32], sampling: &Sampling) -> Result<&[f32]> {
+    pub fn filter(&mut self, logits: &[f32], sampling: &SamplingParams) -> Result<&[f32]> {
         if sampling.temperature == 0.0 {
             return Err(Error::invalid("a temperature of 0 has no distribution"));
         }
@@ -292,7 +297,7 @@ mod tests {
             let logits: Vec<f32> = (0..997).map(|_| ((rng.uniform() - 0.5) * spread * 6.0) as f32).collect();
             let p = 0.05 + 0.9 * rng.uniform();
             let mut sampler = Sampler::new(997, 996);
-            let sampling = Sampling { top_p: p as f32, ..Sampling::default() };
+            let sampling = SamplingParams { top_p: p as f32, ..SamplingParams::default() };
             let kept: Vec<bool> =
                 sampler.filter(&logits, &sampling).unwrap().iter().map(|&w| w > 0.0).collect();
             let expected = nucleus_by_sorting(&logits, 996, f64::from(p as f32));
@@ -311,7 +316,7 @@ mod tests {
         let n = 50_000;
         let mut counts = [0usize; 6];
         for _ in 0..n {
-            counts[sampler.draw(&logits, &Sampling::default(), rng.uniform()).unwrap() as usize] += 1;
+            counts[sampler.draw(&logits, &SamplingParams::default(), rng.uniform()).unwrap() as usize] += 1;
         }
         assert_eq!(counts[5], 0, "the mask was drawn");
         let total: f64 = logits[..5].iter().map(|&l| f64::from(l).exp()).sum();
@@ -332,7 +337,7 @@ mod tests {
                 let mut logits = [0.0f32; 4];
                 logits[at] = bad;
                 for temperature in [0.0, 1.0] {
-                    let sampling = Sampling { temperature, ..Sampling::default() };
+                    let sampling = SamplingParams { temperature, ..SamplingParams::default() };
                     assert!(matches!(sampler.draw(&logits, &sampling, 0.5), Err(Error::NotFinite(_))));
                 }
             }
@@ -342,7 +347,7 @@ mod tests {
     #[test]
     fn lowest_temperatures_take_the_most_likely_token() {
         for temperature in [1e-30, f32::MIN_POSITIVE, f32::from_bits(1)] {
-            let sampling = Sampling { temperature, ..Sampling::default() };
+            let sampling = SamplingParams { temperature, ..SamplingParams::default() };
             let mut sampler = Sampler::new(4, 3);
             assert_eq!(sampler.draw(&[0.5, 1.5, f32::NEG_INFINITY, 2.5], &sampling, 0.9).unwrap(), 1);
         }
@@ -351,7 +356,8 @@ mod tests {
     #[test]
     fn top_k_keeps_ties() {
         let mut sampler = Sampler::new(5, 4);
-        let kept = sampler.filter(&[2.0, 1.0, 1.0, 0.0, 9.0], &Sampling { top_k: 2, ..Sampling::default() });
+        let kept = sampler
+            .filter(&[2.0, 1.0, 1.0, 0.0, 9.0], &SamplingParams { top_k: 2, ..SamplingParams::default() });
         assert_eq!(
             kept.unwrap().iter().map(|&w| w > 0.0).collect::<Vec<_>>(),
             [true, true, true, false, false]

@@ -8,7 +8,7 @@ use crate::forward::{Batch, ModelRunner, Row, Segment};
 use crate::generate::{Session, TokenChoice};
 use crate::model::{Config, Variant};
 use crate::plan::Plan;
-use crate::sample::{Choice, Sampling, log_probability};
+use crate::sample::{LogitsRow, SamplingParams, log_probability};
 
 /// Scores texts with a model and the cache of a session, whose generation it ends.
 pub(crate) struct Scorer<'a> {
@@ -28,7 +28,7 @@ impl Scorer<'_> {
         let text = OrderedText { config, tokens, order, known };
         let unknown = order.len().saturating_sub(known);
         let plan = text.plan(vec![1; unknown], 0)?;
-        session.begin_planned(runner, &[plan], Sampling::default(), 0)?;
+        session.begin_with_plans(runner, &[plan], SamplingParams::default(), 0)?;
         let rows = runner.capacity.rows;
         if rows < 2 || !runner.has_free_masks() {
             return self.steps(&text);
@@ -76,7 +76,7 @@ impl Scorer<'_> {
         }
         let text = OrderedText { config, tokens, order, known };
         let plan = text.plan(vec![unknown as u32], unknown)?;
-        session.begin_planned(runner, &[plan], Sampling::default(), 0)?;
+        session.begin_with_plans(runner, &[plan], SamplingParams::default(), 0)?;
         self.steps(&text)
     }
 
@@ -86,7 +86,7 @@ impl Scorer<'_> {
         let mask = text.config.mask_token_id;
         let missing = || Error::internal("a step wrote a token beyond the text");
         let mut by_position = vec![0.0; text.tokens.len()];
-        let mut choose = |_: &mut _, row: &Choice<'_>| {
+        let mut choose = |_: &mut _, row: &LogitsRow<'_>| {
             let position = row.position as usize;
             let token = *text.tokens.get(position).ok_or_else(missing)?;
             *by_position.get_mut(position).ok_or_else(missing)? = log_probability(row.logits, token, mask)?;

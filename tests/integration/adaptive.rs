@@ -92,7 +92,7 @@ fn invalid_adaptive_params_are_refused() {
         (Variant::EsoB, adaptive(-0.5, 8), "threshold"),
         (Variant::EsoB, adaptive(f32::INFINITY, 8), "threshold"),
         (Variant::EsoB, GenerateParams { alpha_0: 0.5, ..good }, "diffusion alone"),
-        (Variant::EsoB, GenerateParams { schedule: Schedule::Given(&[2]), ..good }, "not both"),
+        (Variant::EsoB, GenerateParams { schedule: Schedule::Custom(&[2]), ..good }, "not both"),
         (Variant::Ar, good, "diffusion alone"),
     ] {
         let mut context = context(&Network::small(variant, 1).model(), 1);

@@ -1,7 +1,7 @@
 //! AR against the authors' code: `tests/golden/ar-tiny`.
 
 use esolm::convert::{Options, convert};
-use esolm::{Context, ContextParams, Plan, Sampling};
+use esolm::{Context, ContextParams, Plan, SamplingParams};
 
 use crate::golden::{BOS, Golden, LENGTH, MASK, VOCAB, check_logits, context};
 use crate::replay::replay_one;
@@ -40,17 +40,17 @@ fn ar_matches_reference_logits_and_texts() {
         }
         let plan = left_to_right(&tokens[1..4]);
         check_logits("AR", &replay_one(context, &plan, &tokens[1..]), &expected, 3);
-        let greedy = Sampling { temperature: 0.0, ..Sampling::default() };
-        context.begin_planned(&[plan], greedy, 0).unwrap();
+        let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+        context.begin_with_plans(&[plan], greedy, 0).unwrap();
         finish(context);
         assert_eq!(context.tokens(0).unwrap(), &tokens[1..]);
 
         for (name, top_p) in [("samp_p1", 1.0), ("samp_p09", 0.9)] {
             let (u, tokens) = (golden.doubles(&format!("{name}.u")), golden.ints(&format!("{name}.tokens")));
-            let sampling = Sampling { top_p, ..Sampling::default() };
-            context.begin_planned(&[left_to_right(&[]), left_to_right(&[])], sampling, 0).unwrap();
+            let sampling = SamplingParams { top_p, ..SamplingParams::default() };
+            context.begin_with_plans(&[left_to_right(&[]), left_to_right(&[])], sampling, 0).unwrap();
             while context
-                .step_choosing(|sampler, choice| {
+                .step_with_tokens(|sampler, choice| {
                     let row = choice.sequence * LENGTH + choice.position as usize;
                     sampler.draw_gumbel(choice.logits, &sampling, &u[row * VOCAB..][..VOCAB])
                 })

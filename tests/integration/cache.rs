@@ -31,7 +31,7 @@ fn cached_logits_match_reference_network() {
         let network = Network::random(config(blocks, heads), 10 + number as u64);
         let model = network.model();
         let mut contexts = [0, 5, 1]
-            .map(|pass_rows| Context::new(&model, &ContextParams { pass_rows, ..params(1) }).unwrap());
+            .map(|batch_rows| Context::new(&model, &ContextParams { batch_rows, ..params(1) }).unwrap());
         largest = largest.max(check_cases(&mut contexts, &network, &cases(), EXACT));
     }
     println!("largest difference from the reference network: {largest:e}");
@@ -73,8 +73,8 @@ fn both_ways_attention_matches_reference_network() {
                 _ => Case::in_phases(&mut random, known, diffused, &vec![1; left]),
             });
             let expected = cases.each_ref().map(|case| case.expected(&network));
-            for pass_rows in [0, 48] {
-                let params = ContextParams { pass_rows, ..params(cases.len()) };
+            for batch_rows in [0, 48] {
+                let params = ContextParams { batch_rows, ..params(cases.len()) };
                 let mut context = Context::new(&model, &params).unwrap();
                 let found = replay_cases(&mut context, &cases.each_ref());
                 for ((case, found), expected) in cases.iter().zip(&found).zip(&expected) {
@@ -117,8 +117,8 @@ fn ragged_batch_equals_its_sequences_one_by_one() {
     let mut single = context(&model, 1);
     let alone: Vec<_> = all.iter().map(|case| replay_cases(&mut single, &[case]).remove(0)).collect();
     let mut largest: f64 = 0.0;
-    for pass_rows in [0, 7] {
-        let params = ContextParams { pass_rows, ..params(all.len()) };
+    for batch_rows in [0, 7] {
+        let params = ContextParams { batch_rows, ..params(all.len()) };
         let mut batch = Context::new(&model, &params).unwrap();
         let mut check = |numbers: &[usize]| {
             let together: Vec<&Case> = numbers.iter().map(|&n| all[n]).collect();

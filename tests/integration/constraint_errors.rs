@@ -13,7 +13,7 @@ fn invalid_callback_logits_are_an_error_and_undo_the_step() {
     context.begin(&[Prompt::default()], &params).unwrap();
     for (value, says) in [(f32::NAN, "NaN"), (f32::INFINITY, "infinity"), (f32::NEG_INFINITY, "no token")] {
         let mut calls = 0;
-        let result = context.step_editing(|_, row| {
+        let result = context.step_with_logits(|_, row| {
             calls += 1;
             match value {
                 f32::NEG_INFINITY => row.fill(value),
@@ -30,13 +30,13 @@ fn invalid_callback_logits_are_an_error_and_undo_the_step() {
         assert_eq!(context.progress().0, 0);
     }
     // The mask token is never drawn, even as the only one left.
-    let mask_only = |_: &esolm::Choice<'_>, row: &mut [f32]| {
+    let mask_only = |_: &esolm::LogitsRow<'_>, row: &mut [f32]| {
         row.fill(f32::NEG_INFINITY);
         row[MASK as usize] = 1.0;
         Ok(())
     };
-    assert!(matches!(context.step_editing(mask_only), Err(Error::InvalidArgument(_))));
-    assert!(matches!(context.step_editing(|_, _| Err(Error::Busy)), Err(Error::Busy)));
+    assert!(matches!(context.step_with_logits(mask_only), Err(Error::InvalidArgument(_))));
+    assert!(matches!(context.step_with_logits(|_, _| Err(Error::Busy)), Err(Error::Busy)));
     finish(&mut context);
     assert_eq!(context.tokens(0).unwrap(), whole[0]);
 }

@@ -1,7 +1,8 @@
 //! Constraints, biases and the caller's own changes to the logits.
 
 use esolm::{
-    Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Prompt, Sampling, Schedule, Variant,
+    Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Prompt, SamplingParams, Schedule,
+    Variant,
 };
 
 use crate::reference::{LENGTH, MASK, Network, Random};
@@ -11,8 +12,8 @@ fn model() -> Model {
     Network::small(Variant::EsoB, 1).model()
 }
 
-fn sampling(temperature: f32) -> Sampling {
-    Sampling { temperature, top_p: if temperature > 1.0 { 1.0 } else { 0.9 }, top_k: 0 }
+fn sampling(temperature: f32) -> SamplingParams {
+    SamplingParams { temperature, top_p: if temperature > 1.0 { 1.0 } else { 0.9 }, top_k: 0 }
 }
 
 #[test]
@@ -62,14 +63,14 @@ fn callback_sees_logits_with_constraints_applied() {
     let mut context = context(&model(), 1);
     let params = GenerateParams {
         constraints: std::slice::from_ref(&rules),
-        schedule: Schedule::Given(&[3]),
+        schedule: Schedule::Custom(&[3]),
         ..GenerateParams::default()
     };
     let prompt = Prompt::prefix(&[30, 31]);
     context.begin(std::slice::from_ref(&prompt), &params).unwrap();
     loop {
         let text = context.tokens(0).unwrap().to_vec();
-        let step = context.step_editing(|choice, row| {
+        let step = context.step_with_logits(|choice, row| {
             assert_eq!(text[choice.position as usize], MASK);
             for (token, (&own, &edited)) in choice.logits.iter().zip(row.iter()).enumerate() {
                 let token = token as u32;
@@ -96,7 +97,7 @@ fn huge_repetition_penalty_repeats_no_token() {
     let mut context = context(&model(), 1);
     let params = GenerateParams {
         constraints: &rules,
-        schedule: Schedule::Given(&[1]),
+        schedule: Schedule::Custom(&[1]),
         sampling: sampling(0.0),
         ..GenerateParams::default()
     };
@@ -120,12 +121,12 @@ fn callback_logits_decide_the_token() {
         let params =
             GenerateParams { sampling: sampling(temperature), steps: 5, ..GenerateParams::default() };
         context.begin(&vec![Prompt::default(); 2], &params).unwrap();
-        let only = |choice: &esolm::Choice<'_>, row: &mut [f32]| {
+        let only = |choice: &esolm::LogitsRow<'_>, row: &mut [f32]| {
             row.fill(f32::NEG_INFINITY);
             row[token(choice.sequence, choice.position) as usize] = -3.0;
             Ok(())
         };
-        while context.step_editing(only).unwrap().is_some() {}
+        while context.step_with_logits(only).unwrap().is_some() {}
         for sequence in 0..2 {
             let expected = (0..LENGTH as u32).map(|p| token(sequence, p));
             assert!(context.tokens(sequence).unwrap().iter().copied().eq(expected));
@@ -135,7 +136,7 @@ fn callback_logits_decide_the_token() {
     let params = GenerateParams { steps: 5, seed: 2, ..GenerateParams::default() };
     let plain = texts(&mut context, &[Prompt::default()], &params);
     context.begin(&[Prompt::default()], &params).unwrap();
-    while context.step_editing(|_, _| Ok(())).unwrap().is_some() {}
+    while context.step_with_logits(|_, _| Ok(())).unwrap().is_some() {}
     assert_eq!(context.tokens(0).unwrap(), plain[0]);
 }
 
@@ -151,7 +152,7 @@ fn extreme_biases_and_penalties_stay_finite() {
             }];
             let params = GenerateParams {
                 constraints: &rules,
-                schedule: Schedule::Given(&[5]),
+                schedule: Schedule::Custom(&[5]),
                 length: 20,
                 ..GenerateParams::default()
             };

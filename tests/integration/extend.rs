@@ -20,7 +20,7 @@ pub struct Run {
 pub fn finish(context: &mut Context) -> Run {
     let mut run = Run { steps: vec![], logits: vec![] };
     while let Some(step) = context
-        .step_editing(|choice, _| {
+        .step_with_logits(|choice, _| {
             run.logits.push(choice.logits.to_vec());
             Ok(())
         })
@@ -131,7 +131,7 @@ fn impossible_extensions_are_refused() {
     }
     // An order names all positions; those that are known are skipped.
     let given: Vec<u32> = (0..48).rev().collect();
-    let params = GenerateParams { order: Order::Given(&given), schedule: Schedule::Given(&[3]), ..g };
+    let params = GenerateParams { order: Order::Custom(&given), schedule: Schedule::Custom(&[3]), ..g };
     context
         .extend(&[Prompt::default(), Prompt::default()], &GenerateParams { alpha_0: 1.0, ..params })
         .unwrap();

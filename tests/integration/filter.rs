@@ -1,6 +1,6 @@
 //! Nucleus and top-k against the authors' filter.
 
-use esolm::{Sampler, Sampling};
+use esolm::{Sampler, SamplingParams};
 
 use crate::golden::{Golden, MASK, VOCAB};
 
@@ -14,13 +14,13 @@ fn filters_keep_the_tokens_that_the_reference_keeps() {
     let logits = golden.floats("filter.logits");
     let mask = MASK as usize;
     let mut sampler = Sampler::new(VOCAB, MASK);
-    let plain = Sampling::default();
+    let plain = SamplingParams::default();
     for (name, sampling) in [
-        ("p0.9", Sampling { top_p: 0.9, ..plain }),
-        ("p0.5", Sampling { top_p: 0.5, ..plain }),
-        ("p0.1", Sampling { top_p: 0.1, ..plain }),
+        ("p0.9", SamplingParams { top_p: 0.9, ..plain }),
+        ("p0.5", SamplingParams { top_p: 0.5, ..plain }),
+        ("p0.1", SamplingParams { top_p: 0.1, ..plain }),
         ("p1.0", plain),
-        ("k5", Sampling { top_k: 5, ..plain }),
+        ("k5", SamplingParams { top_k: 5, ..plain }),
     ] {
         let name_of_kept = format!("filter.keep_{name}");
         assert_eq!(golden.shape(&name_of_kept), [8, VOCAB]);

@@ -1,6 +1,6 @@
 //! MDLM against the authors' code: `tests/golden/mdlm-tiny`.
 
-use esolm::{Plan, Sampling};
+use esolm::{Plan, SamplingParams};
 
 use crate::golden::{Golden, LENGTH, MASK, VOCAB, check_logits};
 use crate::replay::replay_one;
@@ -36,7 +36,7 @@ fn mdlm_step_draws_reference_tokens_from_the_same_noise() {
     let golden = Golden::open("mdlm-tiny");
     let mut written = 0;
     for (name, top_p) in [("p1", 1.0), ("p09", 0.9)] {
-        let sampling = Sampling { top_p, ..Sampling::default() };
+        let sampling = SamplingParams { top_p, ..SamplingParams::default() };
         for time in ["t1", "t05", "tlast"] {
             let array = |part: &str| format!("step_{time}_{name}.{part}");
             let (x, u, x_new) =
@@ -65,12 +65,12 @@ fn mdlm_step_draws_reference_tokens_from_the_same_noise() {
                     known,
                 };
                 for context in &mut golden.contexts(1) {
-                    context.begin_planned(std::slice::from_ref(&plan), sampling, 0).unwrap();
-                    let draw = |sampler: &mut esolm::Sampler, choice: &esolm::Choice<'_>| {
+                    context.begin_with_plans(std::slice::from_ref(&plan), sampling, 0).unwrap();
+                    let draw = |sampler: &mut esolm::Sampler, choice: &esolm::LogitsRow<'_>| {
                         let noise = &u[choice.position as usize * VOCAB..][..VOCAB];
                         sampler.draw_gumbel(choice.logits, &sampling, noise)
                     };
-                    context.step_choosing(draw).unwrap();
+                    context.step_with_tokens(draw).unwrap();
                     let tokens = context.tokens(0).unwrap();
                     assert_eq!(&tokens, &x_new, "{time} {name}");
                     written += fresh.len();
@@ -96,11 +96,11 @@ fn mdlm_generates_reference_text_from_the_same_noise() {
         .filter(|&c| c > 0)
         .collect();
     let plan = Plan { known: vec![], order, counts, diffusion: LENGTH };
-    let sampling = Sampling { top_p: 0.9, ..Sampling::default() };
+    let sampling = SamplingParams { top_p: 0.9, ..SamplingParams::default() };
     for context in &mut golden.contexts(1) {
-        context.begin_planned(std::slice::from_ref(&plan), sampling, 0).unwrap();
+        context.begin_with_plans(std::slice::from_ref(&plan), sampling, 0).unwrap();
         while context
-            .step_choosing(|sampler, choice| {
+            .step_with_tokens(|sampler, choice| {
                 let p = choice.position as usize;
                 let noise = &u[(step_of(p) * LENGTH + p) * VOCAB..][..VOCAB];
                 sampler.draw_gumbel(choice.logits, &sampling, noise)

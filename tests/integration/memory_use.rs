@@ -12,10 +12,10 @@ fn memory_use_follows_from_the_parameters() {
     for (kv_type, bytes) in [(KvType::F32, 4), (KvType::F16, 2)] {
         for sequences in [1, 3] {
             // Slots for the text and, in whole groups of 32, for as many masks or half of a pass.
-            for (length, pass_rows, slots) in
+            for (length, batch_rows, slots) in
                 [(1, 0, 64), (32, 0, 64), (33, 0, 128), (48, 95, 128), (48, 64, 96), (48, 1, 96)]
             {
-                let memory = usage(ContextParams { kv_type, length, pass_rows, ..params(sequences) });
+                let memory = usage(ContextParams { kv_type, length, batch_rows, ..params(sequences) });
                 // Keys and values of 2 blocks, 64 wide.
                 assert_eq!(memory.kv_cache, 2 * 2 * 64 * bytes * slots * sequences);
                 let MemoryUse { weights, arena, kv_cache, compute } = memory;
@@ -25,13 +25,13 @@ fn memory_use_follows_from_the_parameters() {
             }
         }
     }
-    let smallest = usage(ContextParams { pass_rows: 1, ..params(1) });
+    let smallest = usage(ContextParams { batch_rows: 1, ..params(1) });
     assert!(smallest.compute < usage(params(1)).compute, "fewer rows need less");
     let too_long = ContextParams { length: 49, ..params(1) };
     assert!(matches!(Context::memory_use(&model, &too_long), Err(Error::InvalidArgument(_))));
     assert!(matches!(Context::new(&model, &too_long), Err(Error::InvalidArgument(_))));
     let absurd = ContextParams { sequences: usize::MAX, ..params(1) };
     assert!(matches!(Context::memory_use(&model, &absurd), Err(Error::InvalidArgument(_))));
-    let absurd = ContextParams { pass_rows: usize::MAX, ..params(2) };
-    assert_eq!(usage(absurd), usage(ContextParams { pass_rows: 2 * 128, ..params(2) }));
+    let absurd = ContextParams { batch_rows: usize::MAX, ..params(2) };
+    assert_eq!(usage(absurd), usage(ContextParams { batch_rows: 2 * 128, ..params(2) }));
 }

@@ -17,12 +17,12 @@ pub fn orders(given: &[u32]) -> Vec<Order<'_>> {
         Order::Blocks { size: 16 },
         Order::Blocks { size: 5 },
         Order::Blocks { size: usize::MAX },
-        Order::Given(given),
+        Order::Custom(given),
     ]
 }
 
 fn schedules() -> [Schedule<'static>; 4] {
-    [Schedule::Reference, Schedule::Given(&[1]), Schedule::Given(&[4, 1, 7]), Schedule::Given(&[u32::MAX])]
+    [Schedule::Reference, Schedule::Custom(&[1]), Schedule::Custom(&[4, 1, 7]), Schedule::Custom(&[u32::MAX])]
 }
 
 /// No prompt, a prefix, and tokens here and there.
@@ -54,7 +54,7 @@ fn check_order(order: Order<'_>, schedule: Schedule<'_>, alpha_0: f64, steps: &[
     let written = steps.concat();
     match order {
         Order::LeftToRight => assert!(ascending(&written)),
-        Order::Given(given) => {
+        Order::Custom(given) => {
             let expected: Vec<u32> = given.iter().copied().filter(|p| written.contains(p)).collect();
             assert_eq!(written, expected);
         }
@@ -75,7 +75,7 @@ fn check_order(order: Order<'_>, schedule: Schedule<'_>, alpha_0: f64, steps: &[
         Order::Blocks { size } => assert!(written.is_sorted_by_key(|p| *p as usize / size)),
         Order::Random => (),
     }
-    if let Schedule::Given(counts) = schedule
+    if let Schedule::Custom(counts) = schedule
         && alpha_0 == 1.0
         && !matches!(order, Order::Blocks { .. })
     {
@@ -88,7 +88,7 @@ fn check_order(order: Order<'_>, schedule: Schedule<'_>, alpha_0: f64, steps: &[
     }
     if alpha_0 == 0.0 {
         assert!(steps.iter().all(|step| step.len() == 1));
-        assert!(ascending(&written) || matches!(order, Order::Given(_)));
+        assert!(ascending(&written) || matches!(order, Order::Custom(_)));
     }
 }
 
@@ -150,12 +150,12 @@ fn seed_changes_random_orders_only() {
     for order in orders(&given) {
         let mut run = |seed| {
             let params =
-                GenerateParams { order, schedule: Schedule::Given(&[3]), seed, ..GenerateParams::default() };
+                GenerateParams { order, schedule: Schedule::Custom(&[3]), seed, ..GenerateParams::default() };
             steps(&mut context, &[Prompt::default()], &params)
         };
         let random = match order {
             Order::Strided { shuffle, .. } => shuffle,
-            Order::LeftToRight | Order::Given(_) => false,
+            Order::LeftToRight | Order::Custom(_) => false,
             Order::Random | Order::Blocks { .. } => true,
         };
         assert_eq!(run(1) != run(2), random, "{order:?}");
@@ -169,7 +169,7 @@ fn cached_logits_match_reference_network_in_every_order() {
     let given = Random(6).permutation(LENGTH);
     let mut largest: f64 = 0.0;
     for order in orders(&given) {
-        for schedule in [Schedule::Reference, Schedule::Given(&[5, 2, 9])] {
+        for schedule in [Schedule::Reference, Schedule::Custom(&[5, 2, 9])] {
             let params = GenerateParams {
                 order,
                 schedule,
@@ -210,22 +210,22 @@ fn invalid_orders_and_schedules_are_refused() {
         order[place] = position;
         order
     };
-    refused(Variant::EsoB, with_order(Order::Given(&changed(0, 0)[1..])), "47 positions");
-    refused(Variant::EsoB, with_order(Order::Given(&changed(7, 8))), "position 8 twice");
-    refused(Variant::EsoB, with_order(Order::Given(&changed(8, 48))), "48 at 8, beyond");
+    refused(Variant::EsoB, with_order(Order::Custom(&changed(0, 0)[1..])), "47 positions");
+    refused(Variant::EsoB, with_order(Order::Custom(&changed(7, 8))), "position 8 twice");
+    refused(Variant::EsoB, with_order(Order::Custom(&changed(8, 48))), "48 at 8, beyond");
     for stride in [0, 49, usize::MAX] {
         refused(Variant::EsoB, with_order(Order::Strided { stride, shuffle: true }), "a stride of");
     }
     refused(Variant::EsoB, with_order(Order::Blocks { size: 0 }), "no positions");
-    refused(Variant::EsoB, with_schedule(Schedule::Given(&[])), "without steps");
-    refused(Variant::EsoB, with_schedule(Schedule::Given(&[1, 0])), "step 1 ");
+    refused(Variant::EsoB, with_schedule(Schedule::Custom(&[])), "without steps");
+    refused(Variant::EsoB, with_schedule(Schedule::Custom(&[1, 0])), "step 1 ");
     let backwards: Vec<u32> = (0..48).rev().collect();
     for order in
-        [Order::Strided { stride: 8, shuffle: false }, Order::Blocks { size: 8 }, Order::Given(&backwards)]
+        [Order::Strided { stride: 8, shuffle: false }, Order::Blocks { size: 8 }, Order::Custom(&backwards)]
     {
         refused(Variant::Ar, with_order(order), "from left to right");
     }
-    refused(Variant::Ar, with_schedule(Schedule::Given(&[2])), "one by one");
+    refused(Variant::Ar, with_schedule(Schedule::Custom(&[2])), "one by one");
     let blocks = GenerateParams { alpha_0: 0.5, ..with_order(Order::Blocks { size: 8 }) };
     refused(Variant::EsoA, blocks, "in blocks, alpha_0 is 0 or 1");
 }

@@ -1,6 +1,6 @@
 //! Generations with a given plan and text, and their logits as computed by the library and by the reference network.
 
-use esolm::{Context, Plan, Prompt, Sampling, Variant};
+use esolm::{Context, Plan, Prompt, SamplingParams, Variant};
 
 use crate::reference::{Attention, MASK, Network, Random, Row};
 
@@ -71,12 +71,12 @@ pub fn cases() -> Vec<Case> {
 /// Runs the plans side by side and writes the tokens of the texts. Returns logits by sequence and place in the order,
 /// empty where known beforehand.
 pub fn replay(context: &mut Context, plans: &[Plan], texts: &[&[u32]]) -> Vec<Vec<Vec<f32>>> {
-    context.begin_planned(plans, Sampling::default(), 0).unwrap();
+    context.begin_with_plans(plans, SamplingParams::default(), 0).unwrap();
     let mut all: Vec<_> = plans.iter().map(|plan| vec![vec![]; plan.order.len()]).collect();
     // MDLM is fed the masks that a step writes last, the other variants have the order's places as slots.
     let slots_are_places = context.model().config().variant != Variant::Mdlm;
     while context
-        .step_choosing(|_, choice| {
+        .step_with_tokens(|_, choice| {
             let order = &plans[choice.sequence].order;
             let place = order.iter().position(|&p| p == choice.position).unwrap();
             assert!(!slots_are_places || choice.slot == place);
@@ -120,7 +120,7 @@ pub fn check_steps(
     let (mut positions, mut logits) = (vec![], vec![]);
     let mut largest: f64 = 0.0;
     while let Some(step) = context
-        .step_editing(|choice, _| {
+        .step_with_logits(|choice, _| {
             positions.push(choice.position);
             logits.push(choice.logits.to_vec());
             Ok(())

@@ -1,6 +1,6 @@
 //! The log-probabilities that steps report are those that scoring the text in its order finds.
 
-use esolm::{Context, GenerateParams, Order, Prompt, Sampling, Schedule, Variant};
+use esolm::{Context, GenerateParams, Order, Prompt, SamplingParams, Schedule, Variant};
 
 use crate::orders::{orders, prompts};
 use crate::reference::{LENGTH, Network, Random};
@@ -10,13 +10,13 @@ use crate::runs::context;
 const SAME: f64 = 1e-4;
 
 /// Filters and temperature, which do not change what is reported.
-const FILTERED: Sampling = Sampling { temperature: 0.8, top_k: 0, top_p: 0.9 };
+const FILTERED: SamplingParams = SamplingParams { temperature: 0.8, top_k: 0, top_p: 0.9 };
 
 fn one_by_one(order: Order<'_>, alpha_0: f64) -> GenerateParams<'_> {
     GenerateParams {
         order,
         alpha_0,
-        schedule: Schedule::Given(&[1]),
+        schedule: Schedule::Custom(&[1]),
         log_probs: true,
         seed: 8,
         sampling: FILTERED,

@@ -22,7 +22,7 @@ fn restored_state_continues_as_the_saved_context() {
             let expected = finish(&mut context);
             let mut contexts = [
                 (new(ContextParams { kv_type, ..params(2) }), 0.0),
-                (new(ContextParams { kv_type, pass_rows: 5, ..params(4) }), SAME),
+                (new(ContextParams { kv_type, batch_rows: 5, ..params(4) }), SAME),
                 // Computed again, in another precision or by other kernels: close.
                 (new(ContextParams { kv_type: KvType::F32, ..params(2) }), 5e-2),
                 (new(ContextParams { kv_type, kernels: Kernels::Ggml, ..params(2) }), 5e-2),

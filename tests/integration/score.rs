@@ -1,6 +1,6 @@
 //! Likelihoods against the authors' code.
 
-use esolm::{Context, ContextParams, Error, Kernels, Model, Plan, Sampling};
+use esolm::{Context, ContextParams, Error, Kernels, Model, Plan, SamplingParams};
 
 use crate::golden::{Golden, LENGTH, MASK, context};
 
@@ -9,7 +9,7 @@ const EXACT: f64 = 2e-4;
 
 /// Contexts that process a text in different ways: in one batch, in some, in many, and with ggml's kernels.
 fn contexts(model: &Model) -> Vec<Context> {
-    let rows = |pass_rows| context(model, ContextParams { pass_rows, ..ContextParams::default() });
+    let rows = |batch_rows| context(model, ContextParams { batch_rows, ..ContextParams::default() });
     let mut all = [2 * LENGTH, 50, 5].map(rows).into_iter().collect::<Vec<_>>();
     if model.config().variant.is_causal() {
         all.push(context(model, ContextParams { kernels: Kernels::Ggml, ..ContextParams::default() }));
@@ -132,13 +132,13 @@ fn score_equals_log_softmax_of_generation_logits() {
             counts: vec![1; LENGTH - known],
             diffusion: LENGTH - known,
         };
-        context.begin_planned(&[plan], Sampling::default(), 5).unwrap();
+        context.begin_with_plans(&[plan], SamplingParams::default(), 5).unwrap();
         let mut reported = vec![];
         let mut draws = 0..;
         while context
-            .step_choosing(|sampler, choice| {
+            .step_with_tokens(|sampler, choice| {
                 let uniform = f64::from(draws.next().unwrap() * 7919 % 1000) / 1000.0;
-                let token = sampler.draw(choice.logits, &Sampling::default(), uniform)?;
+                let token = sampler.draw(choice.logits, &SamplingParams::default(), uniform)?;
                 let others = choice.logits.iter().enumerate().filter(|&(t, _)| t != MASK as usize);
                 let sum: f64 = others.map(|(_, &l)| f64::from(l).exp()).sum();
                 reported.push(f64::from(choice.logits[token as usize]) - sum.ln());

@@ -1,6 +1,6 @@
 //! Errors in the middle of a step: of the caller, and of damaged weights.
 
-use esolm::{Context, ContextParams, Error, GenerateParams, Prompt, Sampling, Variant};
+use esolm::{Context, ContextParams, Error, GenerateParams, Prompt, SamplingParams, Variant};
 
 use crate::reference::{MASK, Network, Random};
 use crate::runs::{both_phases, context, params, texts, tokens};
@@ -8,8 +8,8 @@ use crate::runs::{both_phases, context, params, texts, tokens};
 #[test]
 fn error_in_a_step_undoes_the_step() {
     let model = Network::small(Variant::EsoB, 1).model();
-    for pass_rows in [0, 5] {
-        let mut context = Context::new(&model, &ContextParams { pass_rows, ..params(2) }).unwrap();
+    for batch_rows in [0, 5] {
+        let mut context = Context::new(&model, &ContextParams { batch_rows, ..params(2) }).unwrap();
         let prompts = [Prompt::prefix(&[4, 5, 6]), Prompt::default()];
         let whole = texts(&mut context, &prompts, &both_phases(8));
         context.begin(&prompts, &both_phases(8)).unwrap();
@@ -19,7 +19,7 @@ fn error_in_a_step_undoes_the_step() {
             // After some tokens the callback fails, chooses the mask, or a token that does not exist.
             let (fail_at, how) = (random.below(4), random.below(3));
             let mut calls = 0;
-            let result = context.step_choosing(|_, _| {
+            let result = context.step_with_tokens(|_, _| {
                 calls += 1;
                 match (calls > fail_at, how) {
                     (false, _) => Ok(calls as u32),
@@ -71,7 +71,9 @@ fn damaged_weights_are_an_error_and_the_context_can_begin_again() {
         let mut damaged = Network::small(Variant::EsoB, 1);
         damaged.tensor_mut(name)[5] = f32::NAN;
         let mut context = context(&damaged.model(), 1);
-        for sampling in [Sampling::default(), Sampling { temperature: 0.0, ..Sampling::default() }] {
+        for sampling in
+            [SamplingParams::default(), SamplingParams { temperature: 0.0, ..SamplingParams::default() }]
+        {
             let params = GenerateParams { sampling, ..both_phases(2) };
             context.begin(&[Prompt::default()], &params).unwrap();
             assert!(matches!(context.step(), Err(Error::NotFinite(_))), "{name}");

@@ -17,7 +17,7 @@ mod synthetic;
 use std::time::Instant;
 
 use esolm::gguf::TensorType;
-use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Result, Sampling, Variant};
+use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Result, SamplingParams, Variant};
 
 use measure::{Times, quantile};
 use python::Program;
@@ -90,7 +90,7 @@ fn compare_torch(python: &str, types: &[TensorType], rounds: usize, threads: usi
 
 /// A whole text by diffusion.
 fn diffusion(steps: usize, seed: usize) -> GenerateParams<'static> {
-    let sampling = Sampling { top_p: 0.9, ..Sampling::default() };
+    let sampling = SamplingParams { top_p: 0.9, ..SamplingParams::default() };
     GenerateParams { steps, sampling, seed: seed as u64, ..GenerateParams::default() }
 }
 

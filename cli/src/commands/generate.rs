@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use esolm::{
-    Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Sampling, Step, Template, Update,
+    Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, SamplingParams, Step, Template,
+    Update,
 };
 use serde_json::{Value, json};
 
@@ -141,7 +142,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         length,
         alpha_0: args.alpha0,
         steps: args.steps,
-        sampling: Sampling { temperature: args.temp, top_k: args.top_k, top_p: args.top_p },
+        sampling: SamplingParams { temperature: args.temp, top_k: args.top_k, top_p: args.top_p },
         log_probs: args.json,
         seed: args.seed.unwrap_or_else(fresh_seed),
         ..GenerateParams::default()

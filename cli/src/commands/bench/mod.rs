@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use esolm::gguf::TensorType;
 use esolm::quantize::{QuantizeOptions, quantize};
-use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, Model, Result, Sampling, Variant};
+use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, Model, Result, SamplingParams, Variant};
 
 use crate::args::{ComputeArgs, ModelArgs, kernels, tensor_types, variants};
 use crate::memory;
@@ -127,7 +127,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         for (&kernels, &batch) in args.kernels.iter().flat_map(|k| args.batch.iter().map(move |b| (k, b))) {
             for (&alpha_0, &steps) in args.alpha0.iter().flat_map(|a| args.steps.iter().map(move |s| (a, s)))
             {
-                let sampling = Sampling { top_p: args.top_p, ..Sampling::default() };
+                let sampling = SamplingParams { top_p: args.top_p, ..SamplingParams::default() };
                 let params = GenerateParams { alpha_0, steps, sampling, ..GenerateParams::default() };
                 cases.push(Case { subject, kernels, batch, params, times: Times::default() });
             }

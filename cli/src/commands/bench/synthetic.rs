@@ -5,7 +5,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use esolm::config::TensorSpec;
+use esolm::TensorSpec;
 use esolm::gguf::{TensorType, Writer};
 use esolm::quantize::{QuantizeOptions, quantize};
 use esolm::{Config, Error, Result, Variant};
