@@ -29,7 +29,9 @@ fn anchors(text: &str) -> Vec<String> {
     let prose = text.split("\n```").step_by(2).flat_map(str::lines);
     let headings = prose.filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
     let kept = |c: &char| c.is_alphanumeric() || "-_ ".contains(*c);
-    headings.map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-")).collect()
+    headings
+        .map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-"))
+        .collect()
 }
 
 #[test]
@@ -43,7 +45,11 @@ fn links_resolve() {
             let target = if file.is_empty() { document.clone() } else { document.with_file_name(file) };
             assert!(target.exists(), "{}: {link} leads nowhere", document.display());
             let found = || anchors(&std::fs::read_to_string(&target).unwrap());
-            assert!(anchor.is_empty() || found().iter().any(|a| a == anchor), "{}: {link}", document.display());
+            assert!(
+                anchor.is_empty() || found().iter().any(|a| a == anchor),
+                "{}: {link}",
+                document.display()
+            );
             checked += 1;
         }
     }
@@ -57,7 +63,8 @@ fn readme_shows_the_text_of_its_command() {
     let model = Model::open(root().join("models/fairy-q8_0.gguf"), &LoadOptions::default()).unwrap();
     let mut context = Context::new(&model, &ContextParams::default()).unwrap();
     let prompt = Prompt::prefix(&model.tokenizer().unwrap().encode("Once upon a time").unwrap());
-    let mut params = GenerateParams { length: 48, alpha_0: 0.5, steps: 8, seed: 4, ..GenerateParams::default() };
+    let mut params =
+        GenerateParams { length: 48, alpha_0: 0.5, steps: 8, seed: 4, ..GenerateParams::default() };
     params.sampling.top_p = 0.9;
     context.generate(&[prompt], &params, |_| ControlFlow::Continue(())).unwrap();
     let text = context.text(0).unwrap();
