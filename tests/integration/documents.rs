@@ -1,5 +1,4 @@
 //! The documents keep their word: links lead somewhere, and README shows the text that its command writes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
