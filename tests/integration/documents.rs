@@ -55,6 +55,37 @@ fn links_resolve() {
     assert!(checked > 50, "only {checked} links in {} documents", documents.len());
 }
 
+/// The source files and folders that ARCHITECTURE.md names, `file.rs` or `folder/`, exist.
+#[test]
+fn architecture_names_existing_files() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let mut files = Vec::new();
+    for folder in
+        ["src", "cli", "tests", "bindings", "examples", "examples-c", "ffi-tests", "packaging", "docs"]
+    {
+        list(&root().join(folder), &mut files);
+    }
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    let named = named.into_iter().filter(|name| name.ends_with(".rs") || name.ends_with('/'));
+    let mut checked = 0;
+    for name in named {
+        let end = format!("/{}", name.trim_end_matches('/'));
+        let found = files.iter().any(|file| file.ends_with(&end)) || root().join(name).exists();
+        assert!(found, "ARCHITECTURE.md: there is no {name}");
+        checked += 1;
+    }
+    assert!(checked > 80, "only {checked} names");
+}
+
+/// Appends the paths of all files and folders below `folder`, and its own.
+fn list(folder: &Path, paths: &mut Vec<String>) {
+    paths.push(folder.display().to_string());
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { list(&path, paths) } else { paths.push(path.display().to_string()) }
+    }
+}
+
 /// README's first command, `-n 48 --alpha0 0.5 --steps 8 --seed 4`, and the block below it.
 #[test]
 fn readme_shows_the_text_of_its_command() {
