@@ -46,3 +46,6 @@ mod convert;
 mod gguf;
 mod model_files;
 mod quantize;
+
+// README.md and docs/.
+mod documents;

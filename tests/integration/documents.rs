@@ -1,0 +1,103 @@
+//! The documents keep their word: links lead somewhere, and README shows the text that its command writes.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Prompt};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The Markdown files for people.
+fn documents() -> Vec<PathBuf> {
+    let folders = ["", "docs", "models", "bindings/go", "bindings/swift"].map(|folder| root().join(folder));
+    let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|ending| ending == "md")).collect()
+}
+
+/// The targets of a document's links, `](target)`, outside of code blocks.
+fn links(text: &str) -> Vec<&str> {
+    let prose = text.split("\n```").step_by(2);
+    prose.flat_map(|part| part.split("](").skip(1)).filter_map(|rest| rest.split(')').next()).collect()
+}
+
+/// The anchors of a document: its headings as GitHub writes them.
+fn anchors(text: &str) -> Vec<String> {
+    let prose = text.split("\n```").step_by(2).flat_map(str::lines);
+    let headings = prose.filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let kept = |c: &char| c.is_alphanumeric() || "-_ ".contains(*c);
+    headings
+        .map(|heading| heading.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-"))
+        .collect()
+}
+
+#[test]
+fn links_resolve() {
+    let documents = documents();
+    let mut checked = 0;
+    for document in &documents {
+        let text = std::fs::read_to_string(document).unwrap();
+        for link in links(&text).into_iter().filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { document.clone() } else { document.with_file_name(file) };
+            assert!(target.exists(), "{}: {link} leads nowhere", document.display());
+            let found = || anchors(&std::fs::read_to_string(&target).unwrap());
+            assert!(
+                anchor.is_empty() || found().iter().any(|a| a == anchor),
+                "{}: {link}",
+                document.display()
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "only {checked} links in {} documents", documents.len());
+}
+
+/// The source files and folders that ARCHITECTURE.md names, `file.rs` or `folder/`, exist.
+#[test]
+fn architecture_names_existing_files() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let mut files = Vec::new();
+    for folder in
+        ["src", "cli", "tests", "bindings", "examples", "examples-c", "ffi-tests", "packaging", "docs"]
+    {
+        list(&root().join(folder), &mut files);
+    }
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    let named = named.into_iter().filter(|name| name.ends_with(".rs") || name.ends_with('/'));
+    let mut checked = 0;
+    for name in named {
+        let end = format!("/{}", name.trim_end_matches('/'));
+        let found = files.iter().any(|file| file.ends_with(&end)) || root().join(name).exists();
+        assert!(found, "ARCHITECTURE.md: there is no {name}");
+        checked += 1;
+    }
+    assert!(checked > 80, "only {checked} names");
+}
+
+/// Appends the paths of all files and folders below `folder`, and its own.
+fn list(folder: &Path, paths: &mut Vec<String>) {
+    paths.push(folder.display().to_string());
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { list(&path, paths) } else { paths.push(path.display().to_string()) }
+    }
+}
+
+/// README's first command, `-n 48 --alpha0 0.5 --steps 8 --seed 4`, and the block below it.
+#[test]
+fn readme_shows_the_text_of_its_command() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let model = Model::open(root().join("models/fairy-q8_0.gguf"), &LoadOptions::default()).unwrap();
+    let mut context = Context::new(&model, &ContextParams::default()).unwrap();
+    let prompt = Prompt::prefix(&model.tokenizer().unwrap().encode("Once upon a time").unwrap());
+    let mut params =
+        GenerateParams { length: 48, alpha_0: 0.5, steps: 8, seed: 4, ..GenerateParams::default() };
+    params.sampling.top_p = 0.9;
+    context.generate(&[prompt], &params, |_| ControlFlow::Continue(())).unwrap();
+    let text = context.text(0).unwrap();
+    assert!(readme.contains("-n 48 --alpha0 0.5 --steps 8 --seed 4"));
+    assert!(readme.replace('\n', " ").contains(&text), "README shows another text than: {text}");
+}
