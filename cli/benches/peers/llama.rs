@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use esolm::Result;
-use esolm::config::TensorSpec;
+use esolm::TensorSpec;
 use esolm::gguf::{TensorType, Value, Writer};
 
 use crate::TOKENS;
