@@ -109,7 +109,7 @@ pub(crate) const BLOCK_TENSORS: [&str; 10] = [
 impl Config {
     /// `general.architecture` of the files this crate reads.
     pub const ARCHITECTURE: &str = "esolm";
-    /// Key of the whole `tokenizer.json`.
+    /// Key whose value is the content of a `tokenizer.json`.
     pub const TOKENIZER_KEY: &str = "tokenizer.huggingface.json";
 
     /// Width of one attention head.
