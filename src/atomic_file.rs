@@ -1,4 +1,4 @@
-//! A file that appears under its name only when it is whole.
+//! Files that appear under their name only when they are complete.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// A file being written beside its final place. Dropping it without [`PendingFile::commit`] removes it.
+/// A temporary file in the directory of its target. Dropping it without [`PendingFile::commit`] removes it.
 #[derive(Debug)]
 pub(crate) struct PendingFile {
     file: File,
@@ -20,11 +20,11 @@ impl PendingFile {
     /// Creates the temporary file. `force` allows the target to exist.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if the target exists without `force`, or is no file name; [`Error::Io`].
+    /// [`Error::InvalidArgument`] if the target exists without `force`, or has no file name; [`Error::Io`].
     pub fn create(target: &Path, force: bool) -> Result<Self> {
         refuse_existing(target, force)?;
         let Some(name) = target.file_name() else {
-            return Err(Error::invalid(format!("'{}' is no file name", target.display())));
+            return Err(Error::invalid(format!("'{}' is not a file name", target.display())));
         };
         for attempt in 0..100 {
             let mut hidden = std::ffi::OsString::from(".");
@@ -48,7 +48,7 @@ impl PendingFile {
         &self.file
     }
 
-    /// Brings everything to the disk and gives the file its name. Returns its size.
+    /// Syncs the file to the disk and renames it to the target. Returns its size in bytes.
     ///
     /// # Errors
     /// As [`PendingFile::create`]; the temporary file is then removed.
@@ -59,7 +59,8 @@ impl PendingFile {
         refuse_existing(&self.target, self.force)?;
         fs::rename(&self.temporary, &self.target).map_err(io)?;
         self.committed = true;
-        // The name is on the disk only when its directory is. Not every system lets a directory be opened.
+        // The new name is durable once the directory is synced. Not every system can open a directory, and the file itself
+        // is safe: a failure here is not an error.
         let parent = self.target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if let Ok(directory) = File::open(parent) {
             let _ = directory.sync_all();
@@ -81,12 +82,12 @@ fn refuse_existing(target: &Path, force: bool) -> Result<()> {
         return Err(Error::invalid(format!("{} is a directory", target.display())));
     }
     if !force && target.symlink_metadata().is_ok() {
-        return Err(Error::invalid(format!("{} exists; it is only replaced with --force", target.display())));
+        return Err(Error::invalid(format!("{} exists; --force replaces it", target.display())));
     }
     Ok(())
 }
 
-/// Stops `force` from replacing what is read, also through a link.
+/// Refuses an output that is the input, even with `force`, also through a link.
 #[cfg(feature = "convert")]
 pub(crate) fn refuse_input_as_output(input: &Path, output: &Path) -> Result<()> {
     match (input.canonicalize(), output.canonicalize()) {

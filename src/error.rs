@@ -1,9 +1,11 @@
 //! The one error type of the crate.
 
+use std::error::Error as StdError;
 use std::path::Path;
+use std::sync::Arc;
 
 /// What went wrong. Every fallible function of the crate returns this; each variant has one
-/// status code in the C header.
+/// status code in the C header. Messages are complete: they include the text of their `source`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -25,6 +27,8 @@ pub enum Error {
         file: String,
         /// What is wrong, and where in the file.
         what: String,
+        /// The error of the library that read the file, if there is one.
+        source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     },
     /// A valid request that this version or this build cannot serve.
     #[error("{0}")]
@@ -32,10 +36,10 @@ pub enum Error {
     /// The device does not exist on this machine or in this build, or it failed.
     #[error("{0}")]
     Device(String),
-    /// Memory could not be had; nothing was changed.
+    /// An allocation failed; nothing was changed.
     #[error("out of memory: {0}")]
     OutOfMemory(String),
-    /// The cancel token was fired or the step callback asked to stop.
+    /// The cancel token was set or a callback asked to stop.
     #[error("cancelled")]
     Cancelled,
     /// The context is in use by another call.
@@ -49,11 +53,17 @@ pub enum Error {
         /// How many it has to hold.
         needed: usize,
     },
-    /// The model has no tokenizer, or its tokenizer cannot do this.
-    #[error("tokenizer: {0}")]
-    Tokenizer(String),
-    /// The network produced NaN or infinity: the weights are damaged, or the K/V cache's precision is too low for them.
-    /// The message says which.
+    /// The model has no tokenizer, or its tokenizer cannot encode this text or decode these tokens. (A damaged tokenizer
+    /// is [`Error::BadFile`].)
+    #[error("{what}")]
+    Tokenizer {
+        /// What the tokenizer cannot do.
+        what: String,
+        /// The tokenizer library's error, if there is one.
+        source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    },
+    /// The network produced NaN or infinity: the weights are damaged, or the K/V cache's precision is too low for this
+    /// model. The message says which.
     #[error("{0}")]
     NotFinite(String),
     /// A defect of this library; please report it.
@@ -65,14 +75,25 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An [`Error::InvalidArgument`] from anything that prints.
+    /// An [`Error::InvalidArgument`].
     pub(crate) fn invalid(what: impl Into<String>) -> Self {
         Self::InvalidArgument(what.into())
     }
 
-    /// An [`Error::BadFile`] for `file`.
+    /// An [`Error::BadFile`] that this crate found.
     pub(crate) fn bad_file(file: impl Into<String>, what: impl Into<String>) -> Self {
-        Self::BadFile { file: file.into(), what: what.into() }
+        Self::BadFile { file: file.into(), what: what.into(), source: None }
+    }
+
+    /// An [`Error::BadFile`] that another library found: `part` names what it was reading, and its error becomes the
+    /// `source`.
+    pub(crate) fn unreadable(
+        file: impl Into<String>,
+        part: &str,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        let source: Arc<dyn StdError + Send + Sync> = source.into().into();
+        Self::BadFile { file: file.into(), what: format!("{part}: {source}"), source: Some(source) }
     }
 
     /// An [`Error::Io`] for `file`.
@@ -80,7 +101,12 @@ impl Error {
         Self::Io { file: file.display().to_string(), source }
     }
 
-    /// An [`Error::Internal`] from anything that prints.
+    /// An [`Error::Tokenizer`].
+    pub(crate) fn tokenizer(what: impl Into<String>) -> Self {
+        Self::Tokenizer { what: what.into(), source: None }
+    }
+
+    /// An [`Error::Internal`].
     pub(crate) fn internal(what: impl Into<String>) -> Self {
         Self::Internal(what.into())
     }

@@ -2,17 +2,17 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// How much a message matters.
+/// The severity of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(i32)]
 pub enum LogLevel {
     /// Something failed.
     Error = 1,
-    /// Something is odd but works.
+    /// Something is unexpected but was handled.
     Warn = 2,
     /// Progress of slow operations.
     Info = 3,
-    /// For people who look for a defect.
+    /// Details for debugging.
     Debug = 4,
 }
 
@@ -21,14 +21,14 @@ pub type LogReceiver = Arc<dyn Fn(LogLevel, &str) + Send + Sync>;
 
 static RECEIVER: RwLock<Option<LogReceiver>> = RwLock::new(None);
 
-/// Sends every later message of this process's esolm and ggml to `receiver`; `None` is silence.
+/// Sends every later message of esolm and ggml in this process to `receiver`; `None` discards them.
 pub fn set_log_receiver(receiver: Option<LogReceiver>) {
     let old = std::mem::replace(&mut *RECEIVER.write().unwrap_or_else(PoisonError::into_inner), receiver);
-    // Not under the lock: what the old receiver holds may call back into the library when it goes.
+    // Dropped outside the lock: a destructor may call back into the library.
     drop(old);
 }
 
-/// Hands a message to the receiver, if there is one.
+/// Passes a message to the receiver, if one is set.
 pub(crate) fn log(level: LogLevel, message: &str) {
     // The lock is not held while the receiver runs, so it may call back into the library.
     let receiver = RECEIVER.read().unwrap_or_else(PoisonError::into_inner).clone();

@@ -6,15 +6,15 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 /// What a stream of random numbers is for. Streams of one seed are independent of each other.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Purpose {
-    /// How many tokens each step writes.
+    /// How many tokens each step generates.
     Schedule = 0,
-    /// Which positions it writes.
+    /// At which positions.
     Order = 1,
-    /// Which tokens it writes there.
+    /// Which tokens.
     Token = 2,
 }
 
-/// One stream: ChaCha with 8 rounds, whose output the `rand_chacha` crate keeps stable.
+/// One stream: ChaCha with 8 rounds, whose output is the same in every version of `rand_chacha`.
 #[derive(Debug, Clone)]
 pub(crate) struct Rng(ChaCha8Rng);
 
@@ -31,9 +31,10 @@ impl Rng {
         (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// A whole number in 0..n, without bias.
+    /// An integer in 0..n, every one equally likely. `n` is at least 1.
     pub(crate) fn below(&mut self, n: usize) -> usize {
-        // Lemire's method: the high half of a product, refused where the low half would favour some results.
+        debug_assert!(n > 0, "0..0 is empty");
+        // Lemire's method: the high half of a product, rejected where the low half would favour some results.
         let n = n as u64;
         loop {
             let product = u128::from(self.0.next_u64()) * u128::from(n);

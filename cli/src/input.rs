@@ -33,5 +33,6 @@ fn text(file: &str, bytes: std::io::Result<Vec<u8>>) -> Result<String> {
     String::from_utf8(bytes).map_err(|e| Error::BadFile {
         file: file.into(),
         what: format!("the text is not UTF-8: {}", e.utf8_error()),
+        source: Some(std::sync::Arc::new(e)),
     })
 }

@@ -106,7 +106,7 @@ fn exit_code(error: &esolm::Error) -> u8 {
     use esolm::Error::{BadFile, InvalidArgument, Io, Tokenizer, Unsupported};
     match error {
         InvalidArgument(_) | Unsupported(_) => USAGE,
-        BadFile { .. } | Io { .. } | Tokenizer(_) => BAD_FILE,
+        BadFile { .. } | Io { .. } | Tokenizer { .. } => BAD_FILE,
         _ => RUNTIME,
     }
 }

@@ -50,7 +50,7 @@ fn code(error: &Error) -> esolm_status {
         Error::Cancelled => ESOLM_ERR_CANCELLED,
         Error::Busy => ESOLM_ERR_BUSY,
         Error::BufferTooSmall { .. } => ESOLM_ERR_BUFFER_TOO_SMALL,
-        Error::Tokenizer(_) => ESOLM_ERR_TOKENIZER,
+        Error::Tokenizer { .. } => ESOLM_ERR_TOKENIZER,
         Error::NotFinite(_) => ESOLM_ERR_NOT_FINITE,
         Error::Internal(_) => ESOLM_ERR_INTERNAL,
     }

@@ -1,4 +1,4 @@
-//! PyTorch Lightning checkpoints: a zip with a pickle that describes everything and one entry per storage.
+//! PyTorch Lightning checkpoints: a zip with a pickle (`data.pkl`) and one entry per tensor storage.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,38 +11,38 @@ use super::pickle::{Node, NodeId, Pickle};
 use super::source::{Dtype, Source, SourceTensor};
 use crate::error::{Error, Result};
 
-/// Longest pickle that is read; the weights are not in it.
+/// Largest pickle that is read, in bytes; the weights are not in it.
 const MAX_PICKLE: u64 = 64 << 20;
-/// Most entries of the zip: one per tensor of the model and of the optimizer.
+/// Most entries of the zip; there is one per tensor of the model and of the optimizer.
 const MAX_ENTRIES: usize = 1 << 18;
 
-/// Bytes of the file that hold one entry of the zip.
+/// The bytes of an entry of the zip in the file.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     offset: u64,
     len: u64,
 }
 
-/// Reads a checkpoint's structure. `raw` chooses the weights of the last step over their moving average.
+/// Reads a checkpoint's pickle. `raw` selects the weights of the last training step instead of their moving average.
 ///
 /// # Errors
-/// [`Error::BadFile`] if the zip, the pickle or a tensor's description is not what `torch.save` writes;
+/// [`Error::BadFile`] if the zip, the pickle or a tensor's description is not as `torch.save` writes it;
 /// [`Error::Unsupported`] for compressed or big-endian checkpoints; [`Error::Io`].
 pub(super) fn open(path: &Path, raw: bool) -> Result<Source> {
     let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
     let entries = entries(&mut file, path)?;
     let name = path.display().to_string();
-    let mut pickles = entries.keys().filter_map(|entry| entry.strip_suffix("/data.pkl"));
-    let (Some(root), None) = (pickles.next(), pickles.next()) else {
-        return Err(Error::bad_file(name, "the zip has no single data.pkl: not a PyTorch checkpoint"));
+    let mut pickles =
+        entries.iter().filter_map(|(entry, &span)| Some((entry.strip_suffix("/data.pkl")?, span)));
+    let (Some((root, pickle)), None) = (pickles.next(), pickles.next()) else {
+        return Err(Error::bad_file(name, "the zip does not have one data.pkl: not a PyTorch checkpoint"));
     };
     if let Some(&span) = entries.get(&format!("{root}/byteorder"))
         && read(&mut file, path, span, 16)? != b"little"
     {
         return Err(Error::Unsupported(format!("{name}: the checkpoint is not little-endian")));
     }
-    let span = entries.get(&format!("{root}/data.pkl")).copied().unwrap_or(Span { offset: 0, len: 0 });
-    let bytes = read(&mut file, path, span, MAX_PICKLE)?;
+    let bytes = read(&mut file, path, pickle, MAX_PICKLE)?;
     let pickle = Pickle::parse(&bytes, &name)?;
     let reader = Reader { pickle: &pickle, entries: &entries, root, file: &name };
     let (tensors, weights) = reader.weights(raw)?;
@@ -55,10 +55,10 @@ pub(super) fn open(path: &Path, raw: bool) -> Result<Source> {
     Ok(source)
 }
 
-/// The stored entries of the zip and where their bytes lie.
+/// The entries of the zip by name. All have to be stored without compression.
 fn entries(file: &mut File, path: &Path) -> Result<HashMap<String, Span>> {
     let name = path.display().to_string();
-    let bad = |e: zip::result::ZipError| Error::bad_file(&name, format!("zip: {e}"));
+    let bad = |e: zip::result::ZipError| Error::unreadable(&name, "zip", e);
     let mut zip = zip::ZipArchive::new(BufReader::new(file)).map_err(bad)?;
     if zip.len() > MAX_ENTRIES {
         return Err(Error::bad_file(name, format!("zip: {} entries, more than {MAX_ENTRIES}", zip.len())));
@@ -80,9 +80,10 @@ fn entries(file: &mut File, path: &Path) -> Result<HashMap<String, Span>> {
     Ok(entries)
 }
 
-fn read(file: &mut File, path: &Path, span: Span, longest: u64) -> Result<Vec<u8>> {
-    if span.len > longest {
-        let what = format!("an entry of {} bytes, at most {longest} are read", span.len);
+/// Reads an entry of at most `max_bytes`.
+fn read(file: &mut File, path: &Path, span: Span, max_bytes: u64) -> Result<Vec<u8>> {
+    if span.len > max_bytes {
+        let what = format!("an entry of {} bytes, more than {max_bytes}", span.len);
         return Err(Error::bad_file(path.display().to_string(), what));
     }
     let io = |e| Error::io(path, e);
@@ -95,13 +96,14 @@ fn read(file: &mut File, path: &Path, span: Span, longest: u64) -> Result<Vec<u8
     Ok(bytes)
 }
 
-/// A tensor's name and place.
+/// A tensor's name, and where it is.
 type Located = (String, SourceTensor);
 
+/// Finds the weights that a pickle describes.
 struct Reader<'a> {
     pickle: &'a Pickle<'a>,
     entries: &'a HashMap<String, Span>,
-    /// The directory inside the zip that holds everything.
+    /// The directory in the zip that contains all entries.
     root: &'a str,
     file: &'a str,
 }
@@ -111,7 +113,7 @@ impl Reader<'_> {
         Error::bad_file(self.file, what)
     }
 
-    /// The tensors of the state dictionary, with the averaged values in the parameters' places unless `raw`.
+    /// The tensors of the state dictionary; unless `raw`, parameters are replaced by their moving averages.
     fn weights(&self, raw: bool) -> Result<(Vec<Located>, Weights)> {
         let root = self.pickle.root();
         let state = self.pickle.get(root, "state_dict").ok_or_else(|| {
@@ -127,8 +129,8 @@ impl Reader<'_> {
             Some(average) if !raw => self.pickle.elements(average),
             _ => return Ok((tensors, Weights::Raw)),
         };
-        // The list has no names: it goes by the order of the parameters, which is that of the state
-        // dictionary without its one buffer.
+        // The list has no names. It is in the order of the parameters, which is that of the state dictionary without
+        // its one buffer.
         let mut parameters: Vec<_> = tensors.iter_mut().filter(|(name, _)| !is_buffer(name)).collect();
         if parameters.len() != average.len() {
             return Err(self.bad(format!(
@@ -150,14 +152,15 @@ impl Reader<'_> {
         Ok((tensors, Weights::Ema))
     }
 
-    /// Where a pickled tensor lies: the arguments of `_rebuild_tensor_v2` are storage, offset, size and stride.
+    /// A pickled tensor's type, shape and place. The arguments of `_rebuild_tensor_v2` are storage, offset, size and
+    /// stride.
     fn tensor(&self, id: NodeId, name: &str) -> Result<SourceTensor> {
         let pickle = self.pickle;
         let bad = |what: String| self.bad(format!("tensor '{name}': {what}"));
-        let no_tensor = || bad("not a tensor as torch.save writes it".into());
+        let not_a_tensor = || bad("not a tensor as torch.save writes it".into());
         let (id, args) = match pickle.class(id) {
             Some(("torch._utils", "_rebuild_parameter", object)) => {
-                let inner = pickle.elements(object.args).first().copied().ok_or_else(no_tensor)?;
+                let inner = pickle.elements(object.args).first().copied().ok_or_else(not_a_tensor)?;
                 (inner, pickle.class(inner))
             }
             class => (id, class),
@@ -165,18 +168,20 @@ impl Reader<'_> {
         let Some(("torch._utils", "_rebuild_tensor_v2", object)) = args else {
             return Err(match pickle.class(id) {
                 Some((module, class, _)) => bad(format!("'{module}.{class}' is not a plain tensor")),
-                None => no_tensor(),
+                None => not_a_tensor(),
             });
         };
         let [storage, offset, size, stride, ..] = *pickle.elements(object.args) else {
-            return Err(no_tensor());
+            return Err(not_a_tensor());
         };
-        let Node::Persistent(storage) = *pickle.node(storage) else { return Err(no_tensor()) };
-        let [kind, class, key, _location, numel] = *pickle.elements(storage) else { return Err(no_tensor()) };
+        let Node::Persistent(storage) = *pickle.node(storage) else { return Err(not_a_tensor()) };
+        let [kind, class, key, _location, numel] = *pickle.elements(storage) else {
+            return Err(not_a_tensor());
+        };
         let (Some("storage"), Some(key), Some(numel)) =
             (pickle.text(kind), pickle.text(key), pickle.unsigned(numel))
         else {
-            return Err(no_tensor());
+            return Err(not_a_tensor());
         };
         let dtype = match *pickle.node(class) {
             Node::Global { module: "torch", name: "FloatStorage" } => Dtype::F32,
@@ -184,9 +189,9 @@ impl Reader<'_> {
             Node::Global { module: "torch", name: "BFloat16Storage" } => Dtype::Bf16,
             Node::Global { module: "torch", name: "DoubleStorage" } => Dtype::F64,
             Node::Global { name: other, .. } => {
-                return Err(bad(format!("a {other}; weights are f32, f16, bf16 or f64")));
+                return Err(bad(format!("a {other}; weights have to be f32, f16, bf16 or f64")));
             }
-            _ => return Err(no_tensor()),
+            _ => return Err(not_a_tensor()),
         };
         let entry = format!("{}/data/{key}", self.root);
         let span = self.entries.get(&entry).ok_or_else(|| bad(format!("the zip has no entry '{entry}'")))?;
@@ -195,9 +200,9 @@ impl Reader<'_> {
             let what = format!("a storage of {numel} elements, but '{entry}' has {} bytes", span.len);
             return Err(bad(what));
         }
-        let first = pickle.unsigned(offset).ok_or_else(no_tensor)?;
+        let first = pickle.unsigned(offset).ok_or_else(not_a_tensor)?;
         let (shape, strides) =
-            (self.sizes(size).ok_or_else(no_tensor)?, self.sizes(stride).ok_or_else(no_tensor)?);
+            (self.sizes(size).ok_or_else(not_a_tensor)?, self.sizes(stride).ok_or_else(not_a_tensor)?);
         if !is_contiguous(&shape, &strides) {
             return Err(bad(format!("strides {strides:?} of shape {shape:?} are not contiguous")));
         }
@@ -206,7 +211,7 @@ impl Reader<'_> {
         if end.is_none_or(|end| end > numel) {
             return Err(bad(format!("shape {:?} does not fit its storage of {numel}", tensor.shape)));
         }
-        // `first` is at most `numel`, whose bytes lie inside the entry, so neither step overflows.
+        // Does not overflow: `first` is at most `numel`, and the storage's bytes are inside the entry.
         tensor.offset = span.offset.saturating_add(first.saturating_mul(width));
         Ok(tensor)
     }
@@ -217,12 +222,12 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a state dictionary's entry is a buffer, not a parameter. The models have one.
+/// Whether an entry of the state dictionary is a buffer and not a parameter. These models have one buffer.
 fn is_buffer(name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq")
 }
 
-/// Whether the elements lie in order without gaps; the stride of a dimension of one does not matter.
+/// Whether the elements are in order without gaps. The stride of a dimension of size 1 does not matter.
 fn is_contiguous(shape: &[usize], strides: &[usize]) -> bool {
     let mut expected = Some(1usize);
     shape.len() == strides.len()

@@ -1,4 +1,4 @@
-//! What a Lightning checkpoint knows besides weights: hyperparameters and the tokenizer, taken out as data.
+//! The hyperparameters and the tokenizer in a Lightning checkpoint's pickle.
 
 use serde_json::{Map, Number, Value};
 
@@ -6,16 +6,16 @@ use super::pickle::{Node, NodeId, Pickle};
 use super::source::FoundTokenizer;
 use crate::error::{Error, Result};
 
-/// Most values and deepest nesting of a configuration. Shared values are written out again wherever they
-/// occur, so without a limit a small pickle could stand for an endless configuration.
+/// Most values and deepest nesting of a configuration. Values that a pickle shares are copied wherever they occur, so
+/// without a limit a small pickle could produce an endless configuration.
 const MAX_VALUES: usize = 1 << 14;
 const MAX_DEPTH: usize = 32;
 
 /// The configuration in `hyper_parameters`, an omegaconf object or plain dictionaries, with the checkpoint's
-/// `vocab_size` added. Values that JSON cannot say are left out.
+/// `vocab_size` added. Values that JSON cannot represent become null.
 ///
 /// # Errors
-/// [`Error::BadFile`] if it is absurdly large or deep.
+/// [`Error::BadFile`] if it is larger or deeper than the limits.
 pub(super) fn config(pickle: &Pickle<'_>, file: &str) -> Result<Value> {
     let Some(hyper) = pickle.get(pickle.root(), "hyper_parameters") else {
         return Ok(Value::Object(Map::new()));
@@ -33,7 +33,7 @@ pub(super) fn config(pickle: &Pickle<'_>, file: &str) -> Result<Value> {
     Ok(config)
 }
 
-/// A configuration's value as JSON; `None` when a limit is reached.
+/// A value of the configuration as JSON; `None` if a limit is reached. `left` is how many more values are allowed.
 fn plain(pickle: &Pickle<'_>, id: NodeId, depth: usize, left: &mut usize) -> Option<Value> {
     *left = left.checked_sub(1)?;
     let depth = depth.checked_sub(1)?;
@@ -58,6 +58,7 @@ fn plain(pickle: &Pickle<'_>, id: NodeId, depth: usize, left: &mut usize) -> Opt
     })
 }
 
+/// A dictionary as a JSON object. Keys that are not text are left out.
 fn dictionary(pickle: &Pickle<'_>, id: NodeId, depth: usize, left: &mut usize) -> Option<Value> {
     let mut map = Map::new();
     for &(key, value) in pickle.entries(id) {
@@ -69,7 +70,7 @@ fn dictionary(pickle: &Pickle<'_>, id: NodeId, depth: usize, left: &mut usize) -
 }
 
 /// The tokenizer in `hyper_parameters`: a transformers fast tokenizer around a pickled `tokenizers.Tokenizer`,
-/// whose state is the text of a `tokenizer.json`. Whatever is not there stays `None`.
+/// whose state is the text of a `tokenizer.json`. What the checkpoint lacks is `None`.
 pub(super) fn tokenizer(pickle: &Pickle<'_>) -> FoundTokenizer {
     let hyper = pickle.get(pickle.root(), "hyper_parameters");
     let Some(state) = hyper.and_then(|h| pickle.get(h, "tokenizer")).and_then(|t| state(pickle, t)) else {
@@ -89,12 +90,13 @@ pub(super) fn tokenizer(pickle: &Pickle<'_>) -> FoundTokenizer {
     FoundTokenizer { json, bos: special("bos_token"), eos: special("eos_token"), mask: special("mask_token") }
 }
 
-/// A special token's text: text itself, or an `AddedToken`.
+/// The text of a special token, which is a string or an `AddedToken`.
 fn token_text(pickle: &Pickle<'_>, id: NodeId) -> Option<String> {
     let text = pickle.text(id).or_else(|| pickle.text(pickle.get(state(pickle, id)?, "content")?));
     text.map(str::to_owned)
 }
 
+/// The state of an object, as `__setstate__` would get it.
 fn state(pickle: &Pickle<'_>, id: NodeId) -> Option<NodeId> {
     match pickle.node(id) {
         Node::Object(object) => object.state,

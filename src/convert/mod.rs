@@ -1,9 +1,8 @@
-//! From PyTorch checkpoints to GGUF, without Python and without running what a pickle says.
+//! Converting PyTorch models to GGUF, without Python and without executing pickles.
 //!
-//! Two kinds of input: a Lightning `.ckpt` as the training code saves it (`checkpoint`, `pickle`, `lightning`),
-//! and `model.safetensors` with its `config.json` (`safetensors`). Both become a `source`; `settings` works out
-//! the hyperparameters, `fold` what becomes of each tensor, and the weights stream through, one tensor in
-//! memory at a time, into an output that gets its name when it is whole.
+//! There are two kinds of input: a Lightning `.ckpt` as the training code saves it (`checkpoint`, `pickle`, `lightning`),
+//! and `model.safetensors` with its `config.json` (`safetensors`). Both are read into a `source`. `settings` determines
+//! the hyperparameters and `fold` what each tensor is computed from; then the tensors are written one at a time.
 
 mod checkpoint;
 mod fold;
@@ -17,7 +16,8 @@ mod source;
 mod tokenizer;
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::atomic_file::{PendingFile, refuse_input_as_output};
@@ -25,22 +25,23 @@ use crate::error::{Error, Result};
 use crate::forward::count_threads;
 use crate::gguf::{Value, Writer};
 use crate::model::Config;
-use crate::quantize::{Importance, Packing, Policy, Progress, QUANTIZATION_VERSION};
+use crate::quantize::{Importance, OutputTensor, Packing, Policy, Progress, set_type_keys, write_model};
 use fold::Recipe;
 use source::Source;
+use tokenizer::Vocabulary;
 
 pub use options::{Options, Report, TokenizerSource, Weights};
 
 /// Converts `input`, a Lightning checkpoint, a safetensors file or a directory with `model.safetensors`, to the
 /// GGUF file `output`. `progress` is called after each tensor.
 ///
-/// Nothing in the input is executed, and nothing appears under the output's name unless all went well.
+/// Nothing in the input is executed. `output` appears, or is replaced, only if everything succeeded.
 ///
 /// # Errors
-/// [`Error::BadFile`] naming the tensor or key that is damaged, missing, too many or contradictory;
-/// [`Error::Unsupported`] for models that cannot run (time conditioning, other algorithms);
-/// [`Error::InvalidArgument`] for an option that is missing or contradicts the input, and an output that exists or is read;
-/// [`Error::Tokenizer`] for a tokenizer that is not the model's; [`Error::Io`].
+/// [`Error::BadFile`] naming the tensor or key that is damaged, missing, unexpected or contradictory, and for a
+/// tokenizer that is damaged or not the model's; [`Error::Unsupported`] for models that esolm cannot run (time
+/// conditioning, other algorithms); [`Error::InvalidArgument`] for an option that is missing or contradicts the input, and
+/// for an output that exists or is an input; [`Error::Io`].
 pub fn convert(
     input: &Path,
     output: &Path,
@@ -73,7 +74,7 @@ pub fn convert(
                 notes.push(format!("the checkpoint's tokenizer is left out: {what}"));
                 vocabulary = None;
             }
-            Err(what) => return Err(Error::Tokenizer(what)),
+            Err(what) => return Err(Error::bad_file(&found.file, what)),
         }
     }
     let recipes = fold::recipes(&mut source, &config)?;
@@ -87,48 +88,38 @@ pub fn convert(
 
     let mut writer = Writer::new();
     config.write(&mut writer);
-    writer.set("general.name", Value::Str(model_name(output, options)));
-    writer.set("general.file_type", Value::U32(options.tensor_type.file_type()));
-    writer.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
+    writer.set("general.name", Value::Str(model_name(output, options)?));
+    set_type_keys(&mut writer, options.tensor_type);
     let tokenizer = vocabulary.as_ref().map_or(TokenizerSource::None, |v| v.source);
-    if let Some(vocabulary) = vocabulary {
-        writer.set(Config::TOKENIZER_KEY, Value::Str(vocabulary.json));
+    if let Some(Vocabulary { json, .. }) = vocabulary {
+        writer.set(Config::TOKENIZER_KEY, Value::Str(json));
     }
-    let mut status = Progress { tensors: 0, total_tensors: recipes.len(), bytes: 0, total_bytes: 0 };
-    let mut parameters = 0;
-    let mut jobs = Vec::with_capacity(recipes.len());
-    for ((spec, recipe), ty) in config.tensors().into_iter().zip(recipes).zip(types) {
-        writer.declare(&spec.name, ty, &spec.dims)?;
-        status.total_bytes += ty.tensor_bytes(&spec.dims).unwrap_or(0) as u64;
-        parameters += spec.dims.iter().product::<usize>() as u64;
-        jobs.push((ty, recipe));
-    }
-    let mut jobs = jobs.into_iter();
-    let mut out = BufWriter::new(pending.file());
-    writer.write(&mut out, |name, bytes| {
-        let (ty, recipe) = jobs.next().ok_or_else(|| Error::internal("a tensor without a recipe"))?;
+    let specs = config.tensors().into_iter().zip(types).zip(recipes);
+    let tensors = specs.map(|((spec, ty), recipe)| OutputTensor {
+        name: spec.name,
+        ty,
+        dims: spec.dims,
+        source: recipe,
+    });
+    let (file, kind) = (source.path().to_owned(), source.weights);
+    let pack = |tensor: &OutputTensor<Recipe>, bytes: &mut Vec<u8>| {
+        let name = tensor.name.as_str();
         let importance = importance.as_ref().and_then(|all| all.columns(name));
-        let file = source.path().to_owned();
-        let packing =
-            Packing { file: &file, name, ty, row_len: row_len(&recipe, &source), importance, threads };
-        write_tensor(&mut source, &packing, &recipe, bytes)?;
-        status.tensors += 1;
-        status.bytes += bytes.len() as u64;
-        progress(status);
-        Ok(())
-    })?;
-    out.flush().map_err(|e| Error::io(output, e))?;
-    drop(out);
-    let bytes = pending.commit()?;
-    Ok(Report { config, parameters, bytes, weights: source.weights, tokenizer, notes })
+        let row_len = row_len(&tensor.source, &source)?;
+        let packing = Packing { file: &file, name, ty: tensor.ty, row_len, importance, threads };
+        write_tensor(&mut source, &packing, &tensor.source, bytes)
+    };
+    let written = write_model(writer, tensors.collect(), (pending, output), pack, progress)?;
+    let (parameters, bytes) = (written.parameters, written.file_bytes);
+    Ok(Report { config, parameters, bytes, weights: kind, tokenizer, notes })
 }
 
-/// The file that holds the weights: `input` itself, or the one in the directory `input`.
+/// The file that contains the weights: `input`, or `model.safetensors` in the directory `input`.
 fn weights_file(input: &Path) -> PathBuf {
     if input.is_dir() { input.join("model.safetensors") } else { input.to_owned() }
 }
 
-/// Opens the weights by what the file is, not by what it is called.
+/// Opens the file by its content, not by its name.
 fn open(path: &Path, options: &Options) -> Result<Source> {
     let mut start = Vec::new();
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
@@ -136,7 +127,7 @@ fn open(path: &Path, options: &Options) -> Result<Source> {
     match *start.as_slice() {
         [b'P', b'K', ..] => checkpoint::open(path, options.raw_weights),
         [b'G', b'G', b'U', b'F', ..] => Err(Error::invalid(format!(
-            "{} is a model file already; `esolm quantize` changes its types",
+            "{} is a GGUF file already; `esolm quantize` changes its types",
             path.display()
         ))),
         // A safetensors file begins with a length of 8 bytes.
@@ -144,7 +135,7 @@ fn open(path: &Path, options: &Options) -> Result<Source> {
             path.display().to_string(),
             "neither a training checkpoint nor a safetensors file",
         )),
-        // A pickle that is no zip: what torch.save wrote before version 1.6.
+        // A bare pickle, without a zip around it: what torch.save wrote before version 1.6.
         [0x80, 2..=5, ..] if path.extension().is_none_or(|e| e != "safetensors") => {
             Err(Error::Unsupported(format!(
                 "{}: a checkpoint in PyTorch's old format; load and save it again with PyTorch 1.6 or later",
@@ -152,14 +143,14 @@ fn open(path: &Path, options: &Options) -> Result<Source> {
             )))
         }
         _ if options.raw_weights => Err(Error::invalid(format!(
-            "--raw-weights: {} is no training checkpoint, it has one set of weights",
+            "--raw-weights: {} is not a training checkpoint, it has one set of weights",
             path.display()
         ))),
         _ => safetensors::open(path),
     }
 }
 
-/// Appends a tensor's bytes, made by its recipe, to `out`.
+/// Computes a tensor by its recipe, quantizes it and appends its bytes to `out`.
 fn write_tensor(
     source: &mut Source,
     packing: &Packing<'_>,
@@ -168,7 +159,7 @@ fn write_tensor(
 ) -> Result<()> {
     let row_len = packing.row_len;
     let mut pack = |values: &[f32]| {
-        let fetch = |rows: std::ops::Range<usize>, to: &mut Vec<f32>| {
+        let fetch = |rows: Range<usize>, to: &mut Vec<f32>| {
             let rows = values.get(rows.start * row_len..rows.end * row_len);
             to.extend_from_slice(rows.ok_or_else(|| Error::internal("rows beyond a tensor"))?);
             Ok(())
@@ -190,21 +181,25 @@ fn write_tensor(
     })
 }
 
-/// The length of a tensor's rows in the source. A vector's rows are single numbers.
-fn row_len(recipe: &Recipe, source: &Source) -> usize {
+/// Elements of a row as [`Source::rows`] counts them: the rows of a vector have one element each.
+fn row_len(recipe: &Recipe, source: &Source) -> Result<usize> {
     match recipe {
-        Recipe::Constant(values) => values.len(),
-        Recipe::Copy(from) | Recipe::Scale(from, _) => {
-            source.shape(from).map_or(1, |shape| shape.iter().skip(1).product())
-        }
+        Recipe::Constant(values) => Ok(values.len()),
+        Recipe::Copy(from) | Recipe::Scale(from, _) => match source.shape(from) {
+            Some([_, rest @ ..]) => Ok(rest.iter().product()),
+            _ => Err(Error::internal(format!("the shape of tensor '{from}'"))),
+        },
     }
 }
 
-fn model_name(output: &Path, options: &Options) -> String {
+/// The name that the options give, or the output's file name without its ending and type: `fairy` for
+/// `fairy-q8_0.gguf`.
+fn model_name(output: &Path, options: &Options) -> Result<String> {
     if let Some(name) = &options.name {
-        return name.clone();
+        return Ok(name.clone());
     }
-    let stem = output.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let stem = output.file_stem().ok_or_else(|| Error::internal("an output without a name"))?;
+    let stem = stem.to_string_lossy();
     let ending = format!("-{}", options.tensor_type.name());
-    stem.strip_suffix(&ending).map(str::to_owned).unwrap_or(stem)
+    Ok(stem.strip_suffix(&ending).unwrap_or(&stem).to_owned())
 }

@@ -1,4 +1,4 @@
-//! What a conversion is asked for, and what it reports.
+//! How to convert a model, and the report.
 
 use std::path::PathBuf;
 
@@ -6,38 +6,38 @@ use crate::gguf::TensorType;
 use crate::model::{Config, Variant};
 use crate::quantize::Rule;
 
-/// What to convert, and how.
+/// How to convert a model.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// A `tokenizer.json` to put into the file instead of the one that comes with the weights.
+    /// A `tokenizer.json` to write into the file instead of the one that comes with the weights.
     pub tokenizer: Option<PathBuf>,
     /// The type of the matrices. Vectors (norms, biases) are always f32.
     pub tensor_type: TensorType,
-    /// Exact types of some matrices, by name; the last rule that matches holds. Without one, a matrix has
-    /// what [`Policy::new`](crate::quantize::Policy::new) says.
+    /// Exact types of some matrices, by name; the last rule that matches applies. All other matrices have the type that
+    /// [`Policy::new`](crate::quantize::Policy::new) decides.
     pub rules: Vec<Rule>,
-    /// A file of `esolm imatrix`: which columns of which matrix matter most.
+    /// An importance matrix, as `esolm imatrix` writes it.
     pub importance: Option<PathBuf>,
-    /// Threads that pack; 0 takes one per core. The output does not depend on it.
+    /// Threads that quantize; 0 uses one per core. The output does not depend on it.
     pub threads: usize,
-    /// Takes the weights of the last training step instead of their moving average (EMA).
+    /// Uses the weights of the last training step instead of their moving average (EMA).
     pub raw_weights: bool,
-    /// The variant, where the configuration does not say it.
+    /// The variant, if the configuration does not name it.
     pub variant: Option<Variant>,
-    /// The number of attention heads, where neither configuration nor tensors say it.
+    /// The number of attention heads, if neither configuration nor tensors determine it.
     pub head_count: Option<usize>,
-    /// The longest sequence, where the configuration does not say it.
+    /// The longest sequence in tokens, if the configuration does not give it.
     pub context_length: Option<usize>,
-    /// The token that begins a text, if neither configuration nor tokenizer says so.
+    /// The token that begins a text, if neither configuration nor tokenizer names it.
     pub bos_token_id: Option<u32>,
-    /// `general.name`; `None` takes the output's file name without its ending and type.
+    /// `general.name`; `None` uses the output's file name without its ending and type.
     pub name: Option<String>,
-    /// Replaces an output that exists.
+    /// Replaces an existing output.
     pub force: bool,
 }
 
 impl Default for Options {
-    /// f32, averaged weights, everything else as the input says.
+    /// f32, averaged weights, everything else from the input.
     fn default() -> Self {
         Self {
             tokenizer: None,
@@ -56,14 +56,14 @@ impl Default for Options {
     }
 }
 
-/// Which of a checkpoint's weights were converted.
+/// Which weights were converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weights {
     /// The moving average of a training checkpoint.
     Ema,
     /// The last step's weights of a training checkpoint.
     Raw,
-    /// The only ones there are: a published file has one set.
+    /// The only ones: a published file has one set.
     AsStored,
 }
 
@@ -80,19 +80,19 @@ pub enum TokenizerSource {
     None,
 }
 
-/// What was converted.
+/// The result of a conversion.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The hyperparameters in the file.
     pub config: Config,
     /// Number of weights in the file.
     pub parameters: u64,
-    /// Size of the file.
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// Which weights were taken.
+    /// Which weights were converted.
     pub weights: Weights,
     /// Where the tokenizer came from.
     pub tokenizer: TokenizerSource,
-    /// What else a person should know, one sentence each.
+    /// What else the user should know, one sentence each.
     pub notes: Vec<String>,
 }

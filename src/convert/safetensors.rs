@@ -12,14 +12,14 @@ use super::small_file::read_small;
 use super::source::{Dtype, FoundTokenizer, Source, SourceTensor};
 use crate::error::{Error, Result};
 
-/// Longest header that is read. A tensor takes about 120 bytes in it.
+/// Largest header that is read, in bytes; a tensor takes about 120.
 const MAX_HEADER: u64 = 16 << 20;
 
-/// Locates the tensors of a safetensors file and reads the files beside it.
+/// Reads the header of a safetensors file, and `config.json` and `tokenizer.json` beside it.
 ///
 /// # Errors
-/// [`Error::BadFile`] if the header is not what the format promises or a tensor's type is none of f32, f16,
-/// bf16 and f64; [`Error::Io`], also when `config.json` is missing.
+/// [`Error::BadFile`] if the header is damaged or a tensor's type is not f32, f16, bf16 or f64; [`Error::Io`], also if
+/// `config.json` is missing.
 pub(super) fn open(path: &Path) -> Result<Source> {
     let name = path.display().to_string();
     let bad = |what: String| Error::bad_file(&name, what);
@@ -31,13 +31,13 @@ pub(super) fn open(path: &Path) -> Result<Source> {
     let header_len = u64::from_le_bytes(len);
     if header_len > MAX_HEADER || header_len > file_bytes.saturating_sub(8) {
         return Err(bad(format!(
-            "a header of {header_len} bytes in a file of {file_bytes}: no safetensors file"
+            "a header of {header_len} bytes in a file of {file_bytes}: not a safetensors file"
         )));
     }
     let mut header = vec![0; header_len as usize];
     file.read_exact(&mut header).map_err(io)?;
     let metadata: Metadata =
-        serde_json::from_slice(&header).map_err(|e| bad(format!("safetensors header: {e}")))?;
+        serde_json::from_slice(&header).map_err(|e| Error::unreadable(&name, "safetensors header", e))?;
     let data_start = 8 + header_len;
     if metadata.data_len() as u64 != file_bytes - data_start {
         return Err(bad(format!(
@@ -64,7 +64,7 @@ pub(super) fn open(path: &Path) -> Result<Source> {
     }
     let config_path = path.with_file_name("config.json");
     let config: Value = serde_json::from_slice(&read_small(&config_path)?)
-        .map_err(|e| Error::bad_file(config_path.display().to_string(), e.to_string()))?;
+        .map_err(|e| Error::unreadable(config_path.display().to_string(), "JSON", e))?;
     let tokenizer_path = path.with_file_name("tokenizer.json");
     let json = if tokenizer_path.is_file() { Some(read_small(&tokenizer_path)?) } else { None };
     let tokenizer = FoundTokenizer { json, ..FoundTokenizer::default() };

@@ -1,8 +1,8 @@
-//! From a configuration in any of its forms, the tensors' shapes and the caller's options to a [`Config`].
+//! The hyperparameters of a model to convert, from its configuration, its tensors' shapes and the caller's options.
 //!
-//! Training code writes nested configurations (`model.n_heads`, `algo.name`), published models flat ones
-//! (`n_heads`), and some files hold little more than the vocabulary's size. What a configuration does not say
-//! is derived from the tensors where they tell, or has to be given; what is said twice has to agree.
+//! Training code writes nested configurations (`model.n_heads`, `algo.name`), published models flat ones (`n_heads`), and
+//! some have little more than the vocabulary's size. What a configuration lacks is derived from the tensors if possible,
+//! or has to be given as an option; what two of them give has to agree.
 
 use serde_json::Value;
 
@@ -10,28 +10,26 @@ use super::options::Options;
 use super::source::Source;
 use super::tokenizer::Vocabulary;
 use crate::error::{Error, Result};
-use crate::model::{Config, Variant};
+use crate::model::{Config, Variant, limits};
 
 /// What every LayerNorm of the reference uses.
 const LAYER_NORM_EPSILON: f32 = 1e-5;
 /// Base of the reference's rotary frequencies.
 const ROPE_FREQ_BASE: f32 = 10_000.0;
-/// The largest sizes that [`Config::from_gguf`] accepts.
-const MAX_BLOCKS: usize = 1 << 10;
 
-/// Everything that is known of a model before its weights are read.
+/// Hyperparameters and notes for the user.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub config: Config,
     pub notes: Vec<String>,
 }
 
-/// Works out a model's hyperparameters.
+/// Determines a model's hyperparameters.
 ///
 /// # Errors
-/// [`Error::BadFile`] for what is missing, out of range or contradictory in the file;
+/// [`Error::BadFile`] for what is missing, of a wrong type, out of range or contradictory in the file;
 /// [`Error::InvalidArgument`] for an option that contradicts the file, or that is needed and missing;
-/// [`Error::Unsupported`] for models that are none of the four variants.
+/// [`Error::Unsupported`] for models that are not of one of the four variants.
 pub(super) fn settings(
     source: &mut Source,
     vocabulary: Option<&Vocabulary>,
@@ -41,13 +39,11 @@ pub(super) fn settings(
     let facts = Facts { source };
     match facts.find(&["algo.time_conditioning", "time_conditioning"]) {
         Some(Value::Bool(false)) => {}
-        None => {
-            notes.push("the configuration does not say 'time_conditioning'; it is taken to be false".into())
-        }
+        None => notes.push("the configuration lacks 'time_conditioning'; it is assumed to be false".into()),
         Some(value) => {
             return Err(Error::Unsupported(format!(
-                "{}: 'time_conditioning' is {value}: the network depends on the time, so its modulations are no \
-                 constants that could be folded into the weights; only models trained without it can run",
+                "{}: 'time_conditioning' is {value}: the network depends on the time, so its modulations are \
+                 not constants that can be folded into the weights; esolm runs only models trained without it",
                 source.path()
             )));
         }
@@ -89,9 +85,7 @@ pub(super) fn settings(
     if let (Some(given), Some(taken)) = (options.bos_token_id, bos_token_id)
         && given != taken
     {
-        notes.push(format!(
-            "--bos {given} is not used: the model itself says that texts begin with token {taken}"
-        ));
+        notes.push(format!("--bos {given} is not used: the model's texts begin with token {taken}"));
     }
     let mask_token_id = token(mask_token_id)?;
     if eos_token_id == Some(mask_token_id) {
@@ -105,32 +99,30 @@ pub(super) fn settings(
             .ok_or_else(|| source.bad(format!("configuration: 'alpha_0' is {value}")))
     });
     let prepend_token_id = match facts.find(&["algo.prepend_token", "prepend_token"]) {
-        Some(Value::String(text)) if variant == Variant::Ar => match text.as_str() {
-            "bos" if bos_token_id.is_none() => {
+        Some(value) if variant == Variant::Ar => match value.as_str() {
+            Some("bos") if bos_token_id.is_none() => {
                 return Err(
-                    source.bad("texts begin with 'bos', which no one names; give --bos or --tokenizer")
+                    source.bad("texts begin with 'bos', but neither configuration nor tokenizer has it; give --bos or --tokenizer")
                 );
             }
-            "bos" => bos_token_id,
-            "mask" => Some(mask_token_id),
-            other => {
-                return Err(
-                    source.bad(format!("configuration: 'prepend_token' is '{other}', not bos or mask"))
-                );
+            Some("bos") => bos_token_id,
+            Some("mask") => Some(mask_token_id),
+            _ => {
+                return Err(source.bad(format!("configuration: 'prepend_token' is {value}, not bos or mask")));
             }
         },
         _ => None,
     };
     let config = Config {
         variant,
-        context_length: facts.within("length", context_length, 1 << 20)?,
-        embedding_length: facts.within("width", width, 1 << 16)?,
+        context_length: facts.within("length", context_length, limits::CONTEXT_LENGTH)?,
+        embedding_length: facts.within("width", width, limits::EMBEDDING_LENGTH)?,
         block_count,
-        feed_forward_length: facts.within("width of the MLP", hidden, 1 << 20)?,
-        head_count: facts.within("number of heads", head_count, 1 << 12)?,
+        feed_forward_length: facts.within("width of the MLP", hidden, limits::FEED_FORWARD_LENGTH)?,
+        head_count: facts.within("number of heads", head_count, limits::HEAD_COUNT)?,
         layer_norm_epsilon: LAYER_NORM_EPSILON,
         rope_freq_base: ROPE_FREQ_BASE,
-        vocab_size: facts.within("vocabulary", vocab_size, 1 << 24)?,
+        vocab_size: facts.within("vocabulary", vocab_size, limits::VOCAB_SIZE)?,
         mask_token_id,
         eos_token_id,
         bos_token_id,
@@ -142,14 +134,14 @@ pub(super) fn settings(
     Ok(Settings { config, notes })
 }
 
-/// Looks facts up in a source.
+/// Looks values up in a source.
 #[derive(Clone, Copy)]
 struct Facts<'a> {
     source: &'a Source,
 }
 
 impl<'a> Facts<'a> {
-    /// The first of these dotted paths that the configuration has. Some writers wrap it in a `config` of its own.
+    /// The value of the first of these dotted paths that the configuration has. Some programs nest it in `config`.
     fn find(self, paths: &[&str]) -> Option<&'a Value> {
         let config = &self.source.config;
         let roots = [Some(config), config.get("config")];
@@ -166,13 +158,17 @@ impl<'a> Facts<'a> {
             Some(number) => Ok(Some(number)),
             None => {
                 let names = paths.join("' or '");
-                Err(self.source.bad(format!("configuration: '{names}' is {value}, not a whole number")))
+                Err(self.source.bad(format!("configuration: '{names}' is {value}, not an unsigned integer")))
             }
         }
     }
 
-    fn text(self, paths: &[&str]) -> Option<&'a str> {
-        self.find(paths)?.as_str()
+    fn text(self, paths: &[&str]) -> Result<Option<&'a str>> {
+        let Some(value) = self.find(paths) else { return Ok(None) };
+        let text = value.as_str();
+        let names = || paths.join("' or '");
+        text.map(Some)
+            .ok_or_else(|| self.source.bad(format!("configuration: '{}' is {value}, not text", names())))
     }
 
     fn matrix(self, name: &str) -> Result<[usize; 2]> {
@@ -183,25 +179,26 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn within(self, what: &str, value: usize, most: usize) -> Result<usize> {
-        if !(1..=most).contains(&value) {
-            return Err(self.source.bad(format!("the {what} of {value} is not in 1..={most}")));
+    fn within(self, what: &str, value: usize, max: usize) -> Result<usize> {
+        if !(1..=max).contains(&value) {
+            return Err(self.source.bad(format!("the {what} of {value} is not in 1..={max}")));
         }
         Ok(value)
     }
 
-    /// Refuses a configuration that says something else than the tensors.
+    /// Refuses a configuration that contradicts the tensors.
     fn agrees(self, paths: &[&str], actual: usize, what: &str) -> Result<()> {
         match self.number(paths)? {
             Some(stated) if stated != actual => Err(self.source.bad(format!(
                 "configuration: '{}' is {stated}, but {what} are {actual}",
-                paths.last().copied().unwrap_or_default()
+                paths.join("' or '")
             ))),
             _ => Ok(()),
         }
     }
 
-    /// The one value that the option and the file agree on.
+    /// A value that the option or the file gives; if both do, they have to agree. `known` is what the configuration and
+    /// the tensors say.
     fn one(self, option: &str, what: &str, given: Option<usize>, known: [Option<usize>; 2]) -> Result<usize> {
         let path = self.source.path();
         let known = match known {
@@ -218,11 +215,11 @@ impl<'a> Facts<'a> {
             }
             (given, known) => given
                 .or(known)
-                .ok_or_else(|| Error::invalid(format!("{path} does not tell {what}; give it with {option}"))),
+                .ok_or_else(|| Error::invalid(format!("{path} does not say {what}; give it with {option}"))),
         }
     }
 
-    /// The number of blocks, all of them counted so that a name alone cannot ask for a million.
+    /// The number of blocks. Every one has to exist, so that a single name cannot claim a million.
     fn blocks(self) -> Result<usize> {
         let mut seen = std::collections::BTreeSet::new();
         for name in self.source.names() {
@@ -230,7 +227,7 @@ impl<'a> Facts<'a> {
                 continue;
             };
             match number.parse::<usize>() {
-                Ok(number) if number < MAX_BLOCKS => {
+                Ok(number) if number < limits::BLOCK_COUNT => {
                     seen.insert(number);
                 }
                 _ => return Err(self.source.bad(format!("tensor '{name}' belongs to no block"))),
@@ -242,7 +239,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The rotary buffer has one frequency per pair of a head's dimensions.
+    /// The number of heads by the rotary buffer, which has one frequency per pair of a head's dimensions.
     fn heads_from_rotary(self, width: usize) -> Result<Option<usize>> {
         let name = "rotary_emb.inv_freq";
         match self.source.shape(name) {
@@ -254,13 +251,14 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// The variant, by the configuration's names and the tensors; an option has to agree with them.
     fn variant(self, options: &Options) -> Result<Variant> {
         let path = self.source.path();
         let has_condition = self.source.shape("sigma_map.mlp.0.weight").is_some();
-        let name = self.text(&["algo.name", "model_type"]).map(str::to_lowercase);
+        let name = self.text(&["algo.name", "model_type"])?.map(str::to_lowercase);
         let modes = (
-            self.text(&["algo.diffusion_attn_mode", "diffusion_attn_mode"]),
-            self.text(&["algo.sequential_attn_mode", "sequential_attn_mode"]),
+            self.text(&["algo.diffusion_attn_mode", "diffusion_attn_mode"])?,
+            self.text(&["algo.sequential_attn_mode", "sequential_attn_mode"])?,
         );
         let (family, known) = match (name.as_deref(), modes) {
             (Some("ar"), _) => (&[Variant::Ar][..], "ar"),
@@ -276,7 +274,7 @@ impl<'a> Facts<'a> {
             (Some("esolm"), (Some(diffusion), Some(sequential))) => {
                 return Err(Error::Unsupported(format!(
                     "{path}: an Eso-LM with attention modes '{diffusion}' (diffusion) and '{sequential}' \
-                     (sequential); causal/causal (B) and mixed2/mixed (A) can run"
+                     (sequential); esolm runs causal/causal (B) and mixed2/mixed (A)"
                 )));
             }
             (Some(other), _) if self.find(&["algo.name"]).is_some() => {
@@ -284,7 +282,7 @@ impl<'a> Facts<'a> {
                     "{path}: a model of the algorithm '{other}'; esolm, mdlm and ar can be converted"
                 )));
             }
-            // A bare configuration. Only AR has no conditioning, and only Eso-LM's backbone saves its mask.
+            // A configuration without a name. Only AR has no conditioning, and only Eso-LM's backbone saves its mask index.
             _ if !has_condition => (&[Variant::Ar][..], "ar"),
             _ if self.find(&["mask_index"]).is_some() => (&[Variant::EsoA, Variant::EsoB][..], "a or b"),
             _ => (&[Variant::Mdlm, Variant::EsoA, Variant::EsoB][..], "mdlm, a or b"),
@@ -296,13 +294,13 @@ impl<'a> Facts<'a> {
             }
             (None, &[only]) => Ok(only),
             (None, _) => Err(Error::invalid(format!(
-                "{path} does not tell the variant, {known}; give it with --variant"
+                "{path} does not say which variant it is, {known}; give it with --variant"
             ))),
         }
     }
 }
 
-/// Refuses rotary frequencies of another base than the one that the runtime is told.
+/// Refuses rotary frequencies of another base than [`ROPE_FREQ_BASE`], which the model file will have.
 fn check_rotary(source: &mut Source, head_dim: usize) -> Result<()> {
     let name = "rotary_emb.inv_freq";
     if source.shape(name).is_none() {
@@ -316,7 +314,7 @@ fn check_rotary(source: &mut Source, head_dim: usize) -> Result<()> {
     });
     match wrong {
         Some((i, f)) => Err(Error::Unsupported(format!(
-            "{}: rotary frequency {i} is {f}, which is not of the base {ROPE_FREQ_BASE}",
+            "{}: rotary frequency {i} is {f}, which does not have the base {ROPE_FREQ_BASE}",
             source.path()
         ))),
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! What a file to convert holds, whichever format it has: located tensors, a configuration, a tokenizer.
+//! A model to convert, independent of its file format: where its tensors are, its configuration, its tokenizer.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::options::Weights;
 use crate::error::{Error, Result};
 
-/// Bytes that are read and converted at a time.
+/// Bytes of a tensor that are read and decoded at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// Element types of weights that can be converted.
@@ -43,11 +43,11 @@ impl Dtype {
     }
 }
 
-/// Where a tensor lies in the file. Its elements are contiguous, the last dimension fastest.
+/// A tensor's type, shape and place in the file. Its elements are contiguous, the last dimension fastest.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SourceTensor {
     pub dtype: Dtype,
-    /// Shape as PyTorch counts: `[out, in]` for a Linear's weight.
+    /// Shape in PyTorch's order: `[out, in]` for a Linear's weight.
     pub shape: Vec<usize>,
     /// Offset of the first element from the start of the file.
     pub offset: u64,
@@ -60,7 +60,7 @@ impl SourceTensor {
     }
 }
 
-/// A tokenizer that came with the weights, and the special tokens that it declares (by text).
+/// The tokenizer that came with the weights, and the texts of the special tokens that it declares.
 #[derive(Debug, Default)]
 pub(super) struct FoundTokenizer {
     /// The content of `tokenizer.json`.
@@ -70,13 +70,13 @@ pub(super) struct FoundTokenizer {
     pub mask: Option<String>,
 }
 
-/// A file to convert, its header read.
+/// An open file whose header has been read.
 #[derive(Debug)]
 pub(super) struct Source {
     file: File,
     path: String,
     tensors: HashMap<String, SourceTensor>,
-    /// The configuration, in whatever form the file has it.
+    /// The configuration as the file has it; its keys depend on the program that wrote it.
     pub config: Value,
     pub tokenizer: FoundTokenizer,
     pub weights: Weights,
@@ -84,8 +84,8 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Puts a source together. Names lose their `backbone.` prefix, and every tensor is checked to lie inside
-    /// the file, so that nothing larger than the file is ever allocated for one.
+    /// Removes the prefix `backbone.` from the tensors' names and checks that every tensor is inside the file, so that
+    /// no tensor can make the converter allocate more than the file's size.
     ///
     /// # Errors
     /// [`Error::BadFile`] naming the tensor that occurs twice or ends beyond the file.
@@ -126,7 +126,7 @@ impl Source {
         Error::bad_file(&self.path, what)
     }
 
-    /// The names of all tensors, without prefix, in no order.
+    /// The names of all tensors, without prefix, in no particular order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
@@ -136,8 +136,8 @@ impl Source {
         self.tensors.get(name).map(|t| t.shape.as_slice())
     }
 
-    /// Reads a tensor row by row, some rows at a time: `each` gets the index of the first row and the rows'
-    /// elements. The rows of a vector have one element each. Every element is checked to be finite.
+    /// Reads a tensor, some rows at a time: `each` is called with the index of the first row and the rows' elements.
+    /// The rows of a vector have one element each. Every element is checked to be finite.
     ///
     /// # Errors
     /// [`Error::BadFile`] if the tensor is missing or holds NaN or infinity; [`Error::Io`]; what `each` returns.
@@ -146,7 +146,7 @@ impl Source {
             return Err(self.bad(format!("tensor '{name}' is missing")));
         };
         let Some((&n_rows, rest)) = tensor.shape.split_first() else {
-            return Err(self.bad(format!("tensor '{name}' is a single number")));
+            return Err(self.bad(format!("tensor '{name}' is a scalar")));
         };
         let row_len: usize = rest.iter().product();
         let row_bytes = row_len * tensor.dtype.bytes();
@@ -159,8 +159,8 @@ impl Source {
             self.file.read_exact(&mut bytes).map_err(io)?;
             values.clear();
             tensor.dtype.decode(&bytes, &mut values);
-            if let Some(bad) = values.iter().position(|v| !v.is_finite()) {
-                let (at, value) = (first * row_len + bad, values.get(bad).copied().unwrap_or_default());
+            if let Some((bad, value)) = values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
+                let at = first * row_len + bad;
                 return Err(
                     self.bad(format!("tensor '{name}': element {at} is {value}; the weights are damaged"))
                 );
@@ -170,7 +170,7 @@ impl Source {
         Ok(())
     }
 
-    /// Reads a whole tensor, for the small ones.
+    /// Reads a complete tensor; for small ones.
     ///
     /// # Errors
     /// As [`Source::rows`].

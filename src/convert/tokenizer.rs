@@ -1,13 +1,15 @@
-//! Which tokenizer goes into the file, and whether it is the model's.
+//! Which tokenizer is written into the model file, and whether it belongs to the model.
 
 use std::collections::HashMap;
+use std::error::Error as StdError;
 
 use super::options::{Options, TokenizerSource, Weights};
 use super::small_file::read_small;
-use super::source::Source;
+use super::source::{FoundTokenizer, Source};
 use crate::error::{Error, Result};
+use crate::model::parse_tokenizer;
 
-/// The token that ends a text in GPT-2's vocabulary and those modelled after it.
+/// The token that ends a text in GPT-2's vocabulary and its descendants.
 const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// A tokenizer with the ids of its tokens.
@@ -17,16 +19,19 @@ pub(super) struct Vocabulary {
     pub json: String,
     /// Where it came from.
     pub source: TokenizerSource,
+    /// The name of its file, for errors.
+    pub file: String,
     ids: HashMap<String, u32>,
     bos: Option<u32>,
     eos: Option<u32>,
     mask: Option<u32>,
 }
 
-/// Finds the tokenizer: the one given, else the one in the checkpoint or beside the weights, else none.
+/// Finds the tokenizer: the one given, else the one in the checkpoint or beside the weights, else none. One in a
+/// checkpoint that cannot be parsed is left out, with a note.
 ///
 /// # Errors
-/// [`Error::Tokenizer`] if the one given or beside the weights cannot be loaded; [`Error::Io`].
+/// [`Error::BadFile`] if the one given or beside the weights cannot be parsed; [`Error::Io`].
 pub(super) fn find(source: &mut Source, options: &Options) -> Result<Option<Vocabulary>> {
     let (json, origin, file) = match (&options.tokenizer, source.tokenizer.json.take()) {
         (Some(path), _) => (read_small(path)?, TokenizerSource::Given, path.display().to_string()),
@@ -36,30 +41,40 @@ pub(super) fn find(source: &mut Source, options: &Options) -> Result<Option<Voca
         (None, Some(json)) => (json, TokenizerSource::Embedded, "the checkpoint's tokenizer".into()),
         (None, None) => return Ok(None),
     };
-    match load(json, origin, source) {
-        Ok(vocabulary) => Ok(Some(vocabulary)),
-        Err(what) if origin == TokenizerSource::Embedded => {
-            source.notes.push(format!("{file} cannot be loaded and is left out: {what}"));
+    match parse(json) {
+        Ok((json, ids)) => Ok(Some(Vocabulary::new(json, ids, origin, file, &source.tokenizer))),
+        Err(error) if origin == TokenizerSource::Embedded => {
+            source.notes.push(format!("{file} is damaged and is left out: {error}"));
             Ok(None)
         }
-        Err(what) => Err(Error::Tokenizer(format!("{file}: {what}"))),
+        Err(error) => Err(Error::unreadable(file, "the tokenizer is damaged", error)),
     }
 }
 
-fn load(json: Vec<u8>, origin: TokenizerSource, source: &Source) -> Result<Vocabulary, String> {
-    let json = String::from_utf8(json).map_err(|_| "not UTF-8")?;
-    // Loaded with the library that the runtime uses, so that what is written is what can be read.
-    let tokenizer = tokenizers::Tokenizer::from_bytes(&json).map_err(|e| e.to_string())?;
-    let ids = tokenizer.get_vocab(true);
-    let declared = &source.tokenizer;
-    let id = |text: Option<&String>| text.and_then(|text| ids.get(text)).copied();
-    let end = ids.get(END_OF_TEXT).copied();
-    let (bos, eos) = (id(declared.bos.as_ref()).or(end), id(declared.eos.as_ref()).or(end));
-    let mask = id(declared.mask.as_ref());
-    Ok(Vocabulary { json, source: origin, ids, bos, eos, mask })
+/// The text of a `tokenizer.json`, and the ids of its tokens.
+fn parse(json: Vec<u8>) -> Result<(String, HashMap<String, u32>), Box<dyn StdError + Send + Sync>> {
+    let json = String::from_utf8(json)?;
+    // With the library that the runtime uses, so that it can read what is written.
+    let tokenizer = parse_tokenizer(&json)?;
+    Ok((json, tokenizer.get_vocab(true)))
 }
 
 impl Vocabulary {
+    /// `declared` may name special tokens by their text.
+    fn new(
+        json: String,
+        ids: HashMap<String, u32>,
+        source: TokenizerSource,
+        file: String,
+        declared: &FoundTokenizer,
+    ) -> Self {
+        let id = |text: Option<&String>| text.and_then(|text| ids.get(text)).copied();
+        let end = ids.get(END_OF_TEXT).copied();
+        let (bos, eos) = (id(declared.bos.as_ref()).or(end), id(declared.eos.as_ref()).or(end));
+        let mask = id(declared.mask.as_ref());
+        Self { json, source, file, ids, bos, eos, mask }
+    }
+
     /// The id of the token that begins a text.
     pub fn bos(&self) -> Option<u32> {
         self.bos
@@ -70,7 +85,7 @@ impl Vocabulary {
         self.eos
     }
 
-    /// The id of the mask in a vocabulary that already had one, as BERT's; `None` where training appended it.
+    /// The id of the mask if the tokenizer has one, as BERT's; `None` if training appended it to the vocabulary.
     pub fn mask(&self, vocab_size: usize) -> Option<u32> {
         let named = || ["[MASK]", "<mask>"].iter().find_map(|name| self.ids.get(*name).copied());
         self.mask.or_else(|| if self.ids.len() == vocab_size { named() } else { None })
@@ -81,11 +96,11 @@ impl Vocabulary {
         self.ids.iter().find(|(_, i)| **i == id).map(|(text, _)| text.as_str())
     }
 
-    /// Whether this can be the tokenizer of a model with this vocabulary: it has every token, or every token
-    /// but the mask that training appended.
+    /// Checks that this can be the tokenizer of a model with this vocabulary: it has every token, or every token but the
+    /// mask that training appended.
     ///
     /// # Errors
-    /// A sentence with both numbers.
+    /// What disagrees, with both numbers.
     pub fn check(&self, vocab_size: usize, mask: u32) -> Result<(), String> {
         let (count, mask) = (self.ids.len(), mask as usize);
         if count != vocab_size && (count != mask || mask + 1 != vocab_size) {

@@ -1,4 +1,4 @@
-//! Models against each other, and against the authors' outputs.
+//! Comparing models: with each other (`quality`), and with recorded outputs of the reference (`verify`).
 
 pub mod quality;
 pub mod verify;

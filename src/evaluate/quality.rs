@@ -1,9 +1,9 @@
-//! What a smaller model file loses, measured beside the one that it was made from.
+//! How much quality a quantized model file loses, compared with the file that it was made from.
 //!
-//! Every model writes the same text, in the same steps, side by side. So each token that one of them gives a
-//! probability to, all others do from the same known tokens, and the differences carry none of the noise
-//! of orders and texts. The steps are those of generation, so it is generation's kernels and cache that are
-//! measured, and the text's negative log-likelihood is the bound that a generation with these steps has.
+//! All models are given the same text, order and schedule, and each step writes the text's own tokens. So every model
+//! computes the distribution of each token from the same known tokens, and the differences do not contain the noise of
+//! orders and texts. The steps are those of generation: what is measured includes its kernels and K/V cache, and the
+//! negative log-likelihood is the one of a generation with these steps.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -14,92 +14,91 @@ use crate::error::{Error, Result};
 use crate::forward::{ContextParams, KvType};
 use crate::generate::{GenerateParams, Prompt};
 use crate::model::Model;
-use crate::sample::{LogitsRow, log_sum};
+use crate::sample::{LogitsRow, argmax, log_sum};
 use crate::score::Estimate;
 
 /// How models are compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct QualityOptions {
-    /// Tokens of a window; 0 takes the first model's context length.
+    /// Tokens of a window; 0 uses the first model's context length.
     pub length: usize,
-    /// Most windows of the text, spread over it; 0 takes all.
+    /// Most windows to use, spread evenly over the text; 0 uses all.
     pub windows: usize,
-    /// As [`GenerateParams::alpha_0`]; `None` is what the first model was trained with.
+    /// As [`GenerateParams::alpha_0`]; `None` is what the first model was trained with, or 1 if its file does not say.
     pub alpha_0: Option<f64>,
     /// As [`GenerateParams::steps`].
     pub steps: usize,
-    /// Chooses orders and schedules.
+    /// Seed of orders and schedules.
     pub seed: u64,
-    /// CPU threads; 0 takes one per core.
+    /// CPU threads; 0 uses one per core.
     pub threads: usize,
-    /// Precision of the K/V cache.
+    /// Type of the K/V cache.
     pub kv_type: KvType,
 }
 
 impl Default for QualityOptions {
-    /// 64 windows, whose diffusion takes 32 steps.
+    /// 64 windows, with 32 steps of diffusion each.
     fn default() -> Self {
         let (seed, threads, kv_type) = (0, 0, KvType::default());
         Self { length: 0, windows: 64, alpha_0: None, steps: 32, seed, threads, kv_type }
     }
 }
 
-/// How one model writes the text, beside the first.
+/// One model's results, compared with the first model's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quality {
-    /// Tokens that were written.
+    /// Number of tokens.
     pub tokens: usize,
     /// Negative log-likelihood in nats per token.
     pub nll: f64,
-    /// By how much it is above the first model's. The error is that of the windows as a sample of text.
+    /// The mean over windows of `nll` less the first model's, in nats per token. The standard error takes the windows as
+    /// a sample of text.
     pub difference: Estimate,
-    /// The mean over tokens of the Kullback-Leibler divergence, in nats, of this model's distribution from the first
-    /// model's.
+    /// The mean over tokens of the Kullback-Leibler divergence D(P || Q), in nats: P is the first model's distribution, Q
+    /// this model's.
     pub divergence: f64,
-    /// The divergence that one token in a thousand exceeds.
+    /// The 99.9th percentile of the divergence, in nats.
     pub divergence_999: f64,
-    /// The share of tokens where both models' most likely token is the same.
+    /// The fraction of tokens, 0 to 1, for which both models' most likely token is the same.
     pub same_top: f64,
-    /// Tokens per second of the steps, without that of comparing.
+    /// Tokens per second of the steps alone, without the comparison.
     pub tokens_per_second: f64,
 }
 
-/// Has all `models` write the text `tokens`, which is cut into windows that begin with nothing known, and compares
-/// them with the first. The last, incomplete window is left out, unless it is the only one. `progress` gets the
-/// windows done and all windows, and may stop. Memory: a context of each model, and two numbers for each entry of
-/// the vocabulary and each token of the largest step.
+/// Compares `models` with the first of them on the text `tokens`. The text is cut into windows, each generated without a
+/// prompt; an incomplete last window is dropped, unless it is the only one. `progress` is called with the windows done
+/// and the number of windows; `Break` cancels. Memory: a context of each model, and two f32 values for each entry of the
+/// vocabulary and each token of the largest step.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for no models, models of different vocabularies or variants, options and tokens that
-/// are not theirs; [`Error::Cancelled`]; those of [`Context::step`].
+/// [`Error::InvalidArgument`] if `models` is empty, their vocabularies or variants differ, or options or tokens do not
+/// fit them; [`Error::Cancelled`]; those of [`Context::step`].
 pub fn compare(
     models: &[Model],
     tokens: &[u32],
     options: &QualityOptions,
     mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<Quality>> {
-    let config = models.first().ok_or_else(|| Error::invalid("no model to measure"))?.config();
+    let config = models.first().ok_or_else(|| Error::invalid("there is no model to compare"))?.config();
     for model in models {
         let other = model.config();
         let kind = |c: &crate::model::Config| (c.variant, c.vocab_size, c.mask_token_id);
         if kind(other) != kind(config) {
-            return Err(Error::invalid(
-                "the models are of different kinds: variant, vocabulary or mask differ",
-            ));
+            return Err(Error::invalid("the models cannot be compared: variant, vocabulary or mask differ"));
         }
     }
-    let longest = if options.length == 0 { config.context_length } else { options.length };
-    let length = longest.min(tokens.len());
+    let window = if options.length == 0 { config.context_length } else { options.length };
+    let length = window.min(tokens.len());
     if length == 0 {
-        return Err(Error::invalid("a text of no token shows nothing"));
+        return Err(Error::invalid("the text has no tokens"));
     }
     let windows = spread(tokens, length, options.windows);
     let count = windows.len();
     let (threads, kv_type) = (options.threads, options.kv_type);
     let params = ContextParams { length, threads, kv_type, ..ContextParams::default() };
-    let mut writers = Vec::with_capacity(models.len());
+    let mut runs = Vec::with_capacity(models.len());
     for model in models {
-        writers.push(Writer::new(Context::new(model, &params)?));
+        runs.push(Run::new(Context::new(model, &params)?));
     }
     let alpha_0 = options.alpha_0.unwrap_or(f64::from(config.train_alpha_0.unwrap_or(1.0)));
     let mut reference = Rows::default();
@@ -107,15 +106,15 @@ pub fn compare(
         let seed = options.seed.wrapping_add(window as u64);
         let params =
             GenerateParams { length, alpha_0, steps: options.steps, seed, ..GenerateParams::default() };
-        for writer in &mut writers {
-            writer.context.begin(&[Prompt::default()], &params)?;
-            writer.nlls.push(0.0);
+        for run in &mut runs {
+            run.context.begin(&[Prompt::default()], &params)?;
+            run.nlls.push(0.0);
         }
         loop {
             reference.clear();
             let mut wrote = false;
-            for writer in &mut writers {
-                wrote = writer.step(text, &mut reference)?;
+            for run in &mut runs {
+                wrote = run.step(text, &mut reference)?;
             }
             if !wrote {
                 break;
@@ -125,17 +124,21 @@ pub fn compare(
             return Err(Error::Cancelled);
         }
     }
-    let base = writers.first().map(|w| w.nlls.clone()).unwrap_or_default();
-    Ok(writers.into_iter().map(|writer| writer.quality(&base, length)).collect())
+    let base = runs.first().ok_or_else(|| Error::internal("no model"))?.nlls.clone();
+    Ok(runs.into_iter().map(|run| run.quality(&base, length)).collect())
 }
 
-/// The first model's distributions of one step, row by row.
+/// The first model's distributions in one step, one row per token.
 #[derive(Debug, Default)]
 struct Rows {
+    /// [rows, V]
     logits: Vec<f32>,
+    /// [rows, V]
     probabilities: Vec<f32>,
+    /// log sum exp of each row.
     log_sums: Vec<f64>,
-    tops: Vec<usize>,
+    /// The most likely token of each row.
+    tops: Vec<u32>,
 }
 
 impl Rows {
@@ -147,42 +150,47 @@ impl Rows {
     }
 
     /// Adds a row of logits.
-    fn push(&mut self, logits: &[f32], log_sum: f64, top: usize) {
+    fn push(&mut self, logits: &[f32], log_sum: f64, top: u32) {
         self.logits.extend_from_slice(logits);
         self.probabilities.extend(logits.iter().map(|&l| (f64::from(l) - log_sum).exp() as f32));
         self.log_sums.push(log_sum);
         self.tops.push(top);
     }
 
-    /// Sum over t of p(t) log(p(t) / q(t)) of row `row`, p, and `logits`, q. `mask` is ruled out in both.
-    fn divergence(&self, row: usize, logits: &[f32], log_sum: f64, mask: usize) -> Option<f64> {
+    /// The sum over tokens t of p(t) log(p(t) / q(t)): p is the distribution of row `row`, q that of `logits`, both
+    /// without the mask. `None` if there is no such row.
+    fn divergence(&self, row: usize, logits: &[f32], log_sum: f64, mask: u32) -> Option<f64> {
         let range = row * logits.len()..(row + 1) * logits.len();
         let (p, theirs) = (self.probabilities.get(range.clone())?, self.logits.get(range)?);
-        let terms = p.iter().zip(theirs).zip(logits).enumerate().filter(|&(t, _)| t != mask);
+        // A term with p(t) = 0 is zero, also where logits are minus infinity.
+        let counts = |&(t, ((&p, _), _)): &(usize, ((&f32, _), _))| t != mask as usize && p > 0.0;
+        let terms = p.iter().zip(theirs).zip(logits).enumerate().filter(counts);
         let sum: f64 = terms.map(|(_, ((&p, &a), &b))| f64::from(p) * (f64::from(a) - f64::from(b))).sum();
-        // Rounding may leave something below zero where the two are the same.
+        // Rounding may give a negative number if the two are the same.
         Some((sum - (self.log_sums.get(row)? - log_sum)).max(0.0))
     }
 }
 
-/// One model at work.
-struct Writer {
+/// One model's run and its sums so far.
+struct Run {
     context: Context,
-    /// Of each window.
+    /// Negative log-likelihood of each window, in nats.
     nlls: Vec<f64>,
-    /// Of each token.
+    /// Divergence of each token, in nats.
     divergences: Vec<f64>,
+    /// Tokens whose most likely token is the first model's.
     same: usize,
+    /// Time of the steps.
     time: Duration,
 }
 
-impl Writer {
+impl Run {
     fn new(context: Context) -> Self {
         Self { context, nlls: vec![], divergences: vec![], same: 0, time: Duration::ZERO }
     }
 
-    /// Writes the text's tokens of the coming step, and compares what they are drawn from with `reference`, or
-    /// fills it where it is empty. Returns false if the text is finished.
+    /// Runs one step with the text's tokens and compares their distributions with `reference`, or fills it if it is empty
+    /// (the first model). Returns false if the text is complete.
     fn step(&mut self, text: &[u32], reference: &mut Rows) -> Result<bool> {
         let Self { context, nlls, divergences, same, time } = self;
         let mask = context.model().config().mask_token_id;
@@ -195,17 +203,14 @@ impl Writer {
                 let missing = || Error::internal("a row of the comparison is missing");
                 let token = *text.get(position as usize).ok_or_else(missing)?;
                 let log_sum = log_sum(logits, mask)?;
-                let top = top(logits, mask as usize);
+                let top = argmax(logits, mask)?;
                 if first {
                     reference.push(logits, log_sum, top);
                 }
                 let chosen =
                     logits.get(token as usize).ok_or_else(|| Error::invalid(format!("no token {token}")))?;
-                if let Some(nll) = nlls.last_mut() {
-                    *nll += log_sum - f64::from(*chosen);
-                }
-                divergences
-                    .push(reference.divergence(row, logits, log_sum, mask as usize).ok_or_else(missing)?);
+                *nlls.last_mut().ok_or_else(missing)? += log_sum - f64::from(*chosen);
+                divergences.push(reference.divergence(row, logits, log_sum, mask).ok_or_else(missing)?);
                 *same += usize::from(reference.tops.get(row) == Some(&top));
                 row += 1;
                 comparing += started.elapsed();
@@ -216,7 +221,7 @@ impl Writer {
         Ok(wrote)
     }
 
-    /// What came of it, beside the first model's windows `base` of `length` tokens.
+    /// The results. `base` is the first model's negative log-likelihood of each window, `length` a window's tokens.
     fn quality(mut self, base: &[f64], length: usize) -> Quality {
         let tokens = self.divergences.len();
         let nll = self.nlls.iter().sum::<f64>() / tokens as f64;
@@ -237,8 +242,20 @@ impl Writer {
     }
 }
 
-/// The most likely token.
-fn top(logits: &[f32], mask: usize) -> usize {
-    let others = logits.iter().enumerate().filter(|&(t, _)| t != mask);
-    others.max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(t, _)| t)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_both_models_exclude_does_not_hide_the_divergence() {
+        let p = [0.0, 1.0, f32::NEG_INFINITY, 9.0];
+        let q = [1.0, 0.0, f32::NEG_INFINITY, 0.0];
+        let mut rows = Rows::default();
+        rows.push(&p, log_sum(&p, 3).unwrap(), 1);
+        let divergence = |q: &[f32]| rows.divergence(0, q, log_sum(q, 3).unwrap(), 3).unwrap();
+        let expected = (1.0 - 1.0 / 1.0f64.exp()) / (1.0 + 1.0 / 1.0f64.exp());
+        assert!((divergence(&q) - expected).abs() < 1e-6, "{}", divergence(&q));
+        assert!(divergence(&p) < 1e-6);
+        assert_eq!(rows.divergence(1, &q, 0.0, 3), None);
+    }
 }

@@ -1,47 +1,46 @@
-//! Replaying reference trajectories: the same order, schedule and noise, logit by logit.
+//! Replaying the reference's trajectories: the same order, schedule and noise, compared logit by logit.
 //!
-//! A golden file is a safetensors file of the authors' outputs. A trajectory NAME in it has `NAME.logits`
-//! [B, L, V], in generation order, and `NAME.tokens` [B, L], in text order; `NAME.sort_idx` [B, L] is the order
-//! (left to right without it), `NAME.sched` the tokens per step (one each without it), and `NAME.u` [B, L, V] the
-//! uniform numbers of Gumbel-max sampling (greedy without it). The nucleus limit of a sampled one is
-//! `NAME.p_nucleus` in `golden.json` beside the file.
+//! A golden file is a safetensors file of outputs of the authors' implementation, for B sequences of L tokens with a
+//! vocabulary of V. A trajectory NAME has `NAME.logits` [B, L, V], in generation order, and `NAME.tokens` [B, L], in text
+//! order. `NAME.sort_idx` [B, L] is the order (default: left to right), `NAME.sched` the tokens per step (default: one),
+//! and `NAME.u` [B, L, V] the uniform numbers of Gumbel-max sampling (default: greedy). The nucleus (top-p) limit of a
+//! sampled trajectory is `NAME.p_nucleus` in `golden.json` beside the file.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::forward::ContextParams;
-use crate::forward::KvType;
-use crate::model::Model;
-use crate::model::Variant;
+use crate::forward::{ContextParams, KvType};
+use crate::model::{Model, Variant};
 use crate::plan::Plan;
 use crate::sample::SamplingParams;
 
-/// How one trajectory's replay compares.
+/// One trajectory's comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// The trajectory's name.
     pub name: String,
-    /// Whether its tokens were drawn with the reference's noise; otherwise they are the most likely ones.
+    /// Whether its tokens are sampled with the reference's noise; otherwise they are the most likely ones.
     pub sampled: bool,
     /// Steps run.
     pub steps: usize,
-    /// Largest absolute difference between a logit and the reference's.
+    /// Largest absolute difference between a logit and the reference's; NaN if one is NaN.
     pub largest_difference: f32,
     /// Tokens compared.
     pub tokens: usize,
-    /// Tokens that were not the reference's.
+    /// Tokens that differ from the reference's.
     pub differing: usize,
 }
 
-/// Replays every trajectory of the golden file at `path`. Each step is fed with the reference's tokens, so that
-/// one difference does not cause others.
+/// Replays every trajectory of the golden file at `path`. Each step continues from the reference's tokens, so that one
+/// difference does not cause others.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for a model that is not Eso-LM (B); [`Error::Io`]; [`Error::BadFile`] if the file has no
-/// trajectory, or one that does not fit the model; what a [`Context`] returns.
+/// [`Error::InvalidArgument`] for a model that is not Eso-LM (B); [`Error::Io`]; [`Error::BadFile`] if the file is damaged,
+/// has no trajectory, or one that does not fit the model; those of [`Context::step`].
 pub fn verify(model: &Model, path: &Path, kv_type: KvType, threads: usize) -> Result<Vec<Outcome>> {
     let variant = model.config().variant;
     if variant != Variant::EsoB {
@@ -52,13 +51,14 @@ pub fn verify(model: &Model, path: &Path, kv_type: KvType, threads: usize) -> Re
     }
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     let file = path.display().to_string();
-    let tensors =
-        SafeTensors::deserialize(&bytes).map_err(|e| Error::bad_file(&file, format!("safetensors: {e}")))?;
-    let scalars = match std::fs::read(path.with_file_name("golden.json")) {
-        Ok(json) => {
-            serde_json::from_slice(&json).map_err(|e| Error::bad_file("golden.json", e.to_string()))?
-        }
-        Err(_) => serde_json::Value::Null,
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| Error::unreadable(&file, "safetensors", e))?;
+    let json_path = path.with_file_name("golden.json");
+    let scalars = match std::fs::read(&json_path) {
+        Ok(json) => serde_json::from_slice(&json)
+            .map_err(|e| Error::unreadable(json_path.display().to_string(), "JSON", e))?,
+        // Only sampled trajectories need it.
+        Err(e) if e.kind() == ErrorKind::NotFound => serde_json::Value::Null,
+        Err(e) => return Err(Error::io(&json_path, e)),
     };
     let golden = Golden { tensors, scalars, file };
     let mut names: Vec<&str> =
@@ -98,12 +98,19 @@ impl Golden<'_> {
             }
             Ok(Some(values.into_iter().map(|v| v as u32).collect()))
         };
-        let tokens = integers("tokens", sequences * length)?.unwrap_or_default();
+        let tokens = integers("tokens", sequences * length)?;
+        let tokens = tokens.ok_or_else(|| self.bad(format!("{name}.tokens is missing")))?;
         let orders = integers("sort_idx", sequences * length)?
             .unwrap_or_else(|| (0..sequences).flat_map(|_| 0..length as u32).collect());
         let counts = integers("sched", 0)?.unwrap_or_else(|| vec![1; length]);
         let noise = match self.tensors.tensor(&key("u")) {
-            Ok(_) => Some(self.read::<8, f64>(&key("u"), Dtype::F64, f64::from_le_bytes)?.1),
+            Ok(_) => {
+                let (of_noise, noise) = self.read::<8, f64>(&key("u"), Dtype::F64, f64::from_le_bytes)?;
+                if of_noise != shape {
+                    return Err(self.bad(format!("{name}.u has the shape {of_noise:?}, not {shape:?}")));
+                }
+                Some(noise)
+            }
             Err(_) => None,
         };
         let sampling = self.sampling(name, noise.is_some())?;
@@ -127,20 +134,25 @@ impl Golden<'_> {
         };
         loop {
             let step = context.step_with_tokens(|sampler, choice| {
+                let missing = || Error::internal(format!("{name} has no such row"));
                 let row = (choice.sequence * length + choice.slot) * vocab;
-                let expected = logits.get(row..row + vocab).unwrap_or(&[]);
+                let row = row..row + vocab;
+                let expected = logits.get(row.clone()).ok_or_else(missing)?;
                 for (a, b) in choice.logits.iter().zip(expected) {
                     let difference = (a - b).abs();
                     if difference > outcome.largest_difference || difference.is_nan() {
                         outcome.largest_difference = difference;
                     }
                 }
-                let own = match noise.as_ref().and_then(|u| u.get(row..row + vocab)) {
-                    Some(uniforms) => sampler.draw_gumbel(choice.logits, &sampling, uniforms)?,
+                let own = match &noise {
+                    Some(noise) => {
+                        let uniforms = noise.get(row).ok_or_else(missing)?;
+                        sampler.draw_gumbel(choice.logits, &sampling, uniforms)?
+                    }
                     None => sampler.draw(choice.logits, &sampling, 0.0)?,
                 };
                 let place = choice.sequence * length + choice.position as usize;
-                let reference = tokens.get(place).copied().unwrap_or(0);
+                let reference = *tokens.get(place).ok_or_else(missing)?;
                 outcome.tokens += 1;
                 outcome.differing += usize::from(own != reference);
                 Ok(reference)

@@ -1,4 +1,4 @@
-//! A device made ready to compute.
+//! A device that has been started.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -12,23 +12,23 @@ use crate::error::{Error, Result};
 /// Most threads that ggml manages.
 pub(crate) const MAX_THREADS: usize = 512;
 
-/// A device with whatever it needs to run graphs: threads of its own on the CPU, a stream on a GPU.
+/// A device with what it needs to run graphs: its own threads on the CPU, a stream on a GPU.
 #[derive(Debug)]
 pub(crate) struct Backend {
     device: Device,
     threads: usize,
-    engine: Executor,
+    executor: Executor,
 }
 
 #[derive(Debug)]
 enum Executor {
-    /// The CPU is driven through its own interface, so that its working memory is in the caller's arena and
-    /// a cancel token acts inside a graph.
+    /// The CPU is used through ggml-cpu's own functions rather than as a backend, so that its working memory is in the
+    /// arena and a cancel token takes effect inside a graph.
     Cpu(NonNull<ggml_sys::ggml_threadpool>),
     Other(NonNull<ggml_sys::ggml_backend>),
 }
 
-// SAFETY: a thread pool and a backend may be driven from any thread, one at a time; `&mut self` sees to that.
+// SAFETY: a thread pool and a backend may be used from any thread, one at a time; `&mut self` ensures that.
 unsafe impl Send for Backend {}
 
 impl Backend {
@@ -39,7 +39,7 @@ impl Backend {
     /// [`Error::Device`] if the device does not start.
     pub(crate) fn new(device: Device, threads: usize) -> Result<Self> {
         let failed = || Error::Device(format!("device {} could not be started", device.name()));
-        let engine = if in_host_memory(device) {
+        let executor = if in_host_memory(device) {
             // SAFETY: the parameters are ggml's own defaults for this number of threads.
             let pool = unsafe {
                 let mut params = ggml_sys::ggml_threadpool_params_default(threads as i32);
@@ -51,7 +51,7 @@ impl Backend {
             let backend = unsafe { ggml_sys::ggml_backend_dev_init(device.as_ptr(), std::ptr::null()) };
             Executor::Other(NonNull::new(backend).ok_or_else(failed)?)
         };
-        Ok(Self { device, threads, engine })
+        Ok(Self { device, threads, executor })
     }
 
     /// Threads that compute.
@@ -59,8 +59,8 @@ impl Backend {
         self.threads
     }
 
-    /// Computes `graph`, with `work` (address and length) as the CPU's working memory. `cancel` is looked at
-    /// between operations.
+    /// Computes `graph`, with `work` (address and length) as the CPU's working memory. `cancel` is checked between
+    /// operations, on the CPU only.
     ///
     /// # Errors
     /// [`Error::Cancelled`]; [`Error::Device`] if the device fails.
@@ -77,8 +77,8 @@ impl Backend {
         self.compute_unobserved(graph, work, cancel)
     }
 
-    /// As [`Backend::compute`], in pieces that end before each product with a matrix, so that its input can be
-    /// looked at.
+    /// As [`Backend::compute`], in pieces that end before each product with an observed matrix, so that its input can be
+    /// read.
     #[cfg(feature = "convert")]
     fn compute_observed(
         &mut self,
@@ -96,14 +96,14 @@ impl Backend {
             while next < count {
                 // SAFETY: the graph has that many nodes; they live as long as it.
                 let node = unsafe { ggml_sys::ggml_graph_node(graph.as_ptr(), next) };
-                // SAFETY: as above.
+                // SAFETY: the node belongs to a complete graph.
                 let watched = unsafe { super::observe::is_watched(node) };
                 if watched && next > first {
                     break;
                 }
                 if watched {
                     // SAFETY: everything before this node has been computed.
-                    unsafe { super::observe::look_at(node) };
+                    unsafe { super::observe::look_at(node)? };
                 }
                 // SAFETY: the piece has room for every node, and what they need has memory.
                 unsafe { ggml_sys::ggml_graph_add_node(piece.as_ptr(), node) };
@@ -124,7 +124,7 @@ impl Backend {
             // SAFETY: `flag` is the AtomicBool of the call below, alive until it returns.
             unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)
         }
-        let status = match self.engine {
+        let status = match self.executor {
             Executor::Cpu(pool) => {
                 // SAFETY: the graph is complete, and the pool has that many threads.
                 let mut plan =
@@ -160,10 +160,10 @@ impl Backend {
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        match self.engine {
+        match self.executor {
             // SAFETY: no graph runs, since computing borrows the backend.
             Executor::Cpu(pool) => unsafe { ggml_sys::ggml_threadpool_free(pool.as_ptr()) },
-            // SAFETY: as above.
+            // SAFETY: no graph runs, since computing borrows the backend.
             Executor::Other(backend) => unsafe { ggml_sys::ggml_backend_free(backend.as_ptr()) },
         }
     }

@@ -1,11 +1,11 @@
-//! Memory that ggml computes in: on a device, or host memory wrapped.
+//! Memory that ggml computes in: on a device, or wrapped host memory.
 
 use std::ptr::NonNull;
 
 use super::device::{Device, DeviceKind};
 use crate::error::{Error, Result};
 
-/// A ggml buffer. Where it wraps host memory, whoever makes it keeps that memory alive longer.
+/// A ggml buffer. If it wraps host memory, its creator keeps that memory alive longer.
 #[derive(Debug)]
 pub(super) struct Buffer(NonNull<ggml_sys::ggml_backend_buffer>);
 
@@ -79,7 +79,7 @@ impl Drop for Buffer {
     }
 }
 
-/// Whether a device computes in main memory.
+/// Whether a device computes in host memory.
 pub(crate) fn in_host_memory(device: Device) -> bool {
     device.kind() == DeviceKind::Cpu
 }

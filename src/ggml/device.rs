@@ -1,4 +1,4 @@
-//! The devices that this build and this machine have.
+//! The devices of ggml's registry: what this build supports and this machine has.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::NonNull;
@@ -10,9 +10,9 @@ use crate::log::{LogLevel, log};
 /// What kind of hardware a device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceKind {
-    /// The processor and main memory.
+    /// The CPU and main memory.
     Cpu,
-    /// A graphics processor, with memory of its own or sharing main memory.
+    /// A GPU, with its own memory or sharing main memory.
     Gpu,
     /// Another accelerator.
     Other,
@@ -21,15 +21,15 @@ pub enum DeviceKind {
 /// A device's description.
 #[derive(Debug, Clone)]
 pub struct DeviceInfo {
-    /// The name by which it is asked for: `cpu`, `cuda:0`.
+    /// The name that [`Device::find`] takes: `cpu`, `cuda:0`.
     pub name: String,
-    /// The maker's name for it.
+    /// The vendor's name for it.
     pub description: String,
     /// What kind it is.
     pub kind: DeviceKind,
-    /// Free memory in bytes, as far as the device says.
+    /// Free memory in bytes, as the device reports it.
     pub memory_free: usize,
-    /// All memory in bytes, as far as the device says.
+    /// Total memory in bytes, as the device reports it.
     pub memory_total: usize,
 }
 
@@ -39,14 +39,14 @@ pub struct Device(NonNull<ggml_sys::ggml_backend_device>);
 
 // SAFETY: ggml's device objects live as long as the process and are not changed after registration.
 unsafe impl Send for Device {}
-// SAFETY: as above.
+// SAFETY: for the same reason any number of threads may read them at once.
 unsafe impl Sync for Device {}
 
 impl Device {
     /// The device called `name`: `auto` (the first GPU, else the CPU), `cpu`, or a name of [`devices`].
     ///
     /// # Errors
-    /// [`Error::Device`] listing what there is.
+    /// [`Error::Device`] listing the devices that exist.
     pub fn find(name: &str) -> Result<Self> {
         let all: Vec<Self> = all().collect();
         let found = match name {
@@ -58,15 +58,16 @@ impl Device {
         };
         found.copied().ok_or_else(|| {
             let names: Vec<String> = all.iter().map(Self::name).collect();
-            let hint = match name.to_ascii_lowercase().starts_with("cuda") && !cfg!(feature = "cuda") {
-                true => "; this build has no CUDA support (cargo feature `cuda`)",
-                false => "",
+            let hint = if name.to_ascii_lowercase().starts_with("cuda") && !cfg!(feature = "cuda") {
+                "; this build has no CUDA support (cargo feature `cuda`)"
+            } else {
+                ""
             };
             Error::Device(format!("no device '{name}' here; there is: {}{hint}", names.join(", ")))
         })
     }
 
-    /// The name by which the device is asked for.
+    /// The name that [`Device::find`] takes.
     pub fn name(&self) -> String {
         // SAFETY: the device is valid and its name is a static C string.
         let name = text(unsafe { ggml_sys::ggml_backend_dev_name(self.as_ptr()) }).to_ascii_lowercase();
@@ -102,20 +103,20 @@ impl Device {
     }
 }
 
-/// Describes every device of this build and machine, the CPU included.
+/// Lists every device of this build and machine, the CPU included.
 pub fn devices() -> Vec<DeviceInfo> {
     all().map(|d| d.info()).collect()
 }
 
 fn all() -> impl Iterator<Item = Device> {
     route_log();
-    // SAFETY: the registry is made on first use, under a lock of its own.
+    // SAFETY: ggml initialises the registry on first use, under its own lock.
     let count = unsafe { ggml_sys::ggml_backend_dev_count() };
     // SAFETY: `i` is below the count.
     (0..count).filter_map(|i| NonNull::new(unsafe { ggml_sys::ggml_backend_dev_get(i) }).map(Device))
 }
 
-/// Sends ggml's messages to the library's log; by itself ggml writes to stderr.
+/// Sends ggml's messages to the library's log; by default ggml writes to stderr.
 fn route_log() {
     static ONCE: Once = Once::new();
     extern "C" fn receive(level: ggml_sys::ggml_log_level, message: *const c_char, _: *mut c_void) {
@@ -128,7 +129,7 @@ fn route_log() {
         // A receiver's panic must not unwind into ggml.
         let _ = std::panic::catch_unwind(|| log(level, text(message).trim_end()));
     }
-    // SAFETY: `receive` has the type ggml asks for, never unwinds, and uses no user data.
+    // SAFETY: `receive` has the type that ggml requires, never unwinds, and uses no user data.
     ONCE.call_once(|| unsafe { ggml_sys::ggml_log_set(Some(receive), std::ptr::null_mut()) });
 }
 
@@ -136,6 +137,6 @@ fn text(chars: *const c_char) -> String {
     if chars.is_null() {
         return String::new();
     }
-    // SAFETY: ggml hands out NUL-terminated strings.
+    // SAFETY: ggml's strings are NUL-terminated.
     unsafe { CStr::from_ptr(chars) }.to_string_lossy().into_owned()
 }

@@ -1,4 +1,4 @@
-//! A computation being built: its tensors, the memory of their descriptions, and where their data lies.
+//! A ggml graph being built: its tensors, the memory of their descriptions, and where their data is.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -20,7 +20,7 @@ impl Tensor<'_> {
     }
 
     fn get(&self) -> &ggml_tensor {
-        // SAFETY: a tensor lives as long as its context, which the lifetime stands for.
+        // SAFETY: a tensor lives as long as its ggml context, which the lifetime represents.
         unsafe { self.0.as_ref() }
     }
 
@@ -47,7 +47,7 @@ impl Tensor<'_> {
 #[derive(Debug)]
 pub(super) struct TensorTable {
     ctx: NonNull<ggml_context>,
-    /// Descriptions that still fit.
+    /// How many more descriptions fit.
     left: usize,
 }
 
@@ -79,7 +79,7 @@ impl TensorTable {
 
     fn make(mem_buffer: *mut u8, mem_size: usize, count: usize) -> Result<Self> {
         let params = ggml_sys::ggml_init_params { mem_size, mem_buffer: mem_buffer.cast(), no_alloc: true };
-        // SAFETY: the memory is null (ggml allocates) or vouched for by the caller of `within`.
+        // SAFETY: the memory is null (ggml allocates) or guaranteed by the caller of `within`.
         let ctx = NonNull::new(unsafe { ggml_sys::ggml_init(params) });
         Ok(Self { ctx: ctx.ok_or_else(|| Error::OutOfMemory("tensor descriptions".into()))?, left: count })
     }
@@ -109,8 +109,8 @@ impl TensorTable {
         Ok(())
     }
 
-    /// Forgets every tensor and begins a graph of at most `count` tensors, computing in `buffer`. Without a
-    /// buffer the graph can be measured but not computed.
+    /// Removes all tensors and begins a graph of at most `count` tensors, whose data is in `buffer`. Without a buffer
+    /// the graph can be measured but not computed.
     pub(super) fn graph<'g>(&'g mut self, buffer: Option<&'g Buffer>, count: usize) -> Result<Graph<'g>> {
         // SAFETY: no tensor of the last graph is alive: they borrow the table.
         let raw = unsafe {
@@ -129,7 +129,7 @@ impl Drop for TensorTable {
     }
 }
 
-/// A computation being built, in the order in which it will run.
+/// A graph being built; operations run in the order in which they are added.
 #[derive(Debug)]
 pub(crate) struct Graph<'g> {
     table: &'g mut TensorTable,
@@ -146,8 +146,7 @@ impl<'g> Graph<'g> {
         self.table.ctx.as_ptr()
     }
 
-    /// Takes in an operation's result: gives it memory (or, for a view, its parent's) and its place in the
-    /// order of computation.
+    /// Adds an operation's result to the graph, with memory at `at` (None: a view, in its parent's memory).
     pub(super) fn node(&mut self, raw: *mut ggml_tensor, at: Option<Region>) -> Result<Tensor<'g>> {
         let tensor = self.leaf(raw, at)?;
         // SAFETY: the graph has room for every tensor of the table.
@@ -173,7 +172,7 @@ impl<'g> Graph<'g> {
         Ok(tensor)
     }
 
-    /// Counts one more tensor, if what it is made of `fits`.
+    /// Reserves one more tensor; an error unless its operands fit (`fits`).
     pub(super) fn take(&mut self, fits: bool, what: &str) -> Result<()> {
         if !fits {
             return Err(Error::internal(format!("{what}: the shapes or types do not fit")));
@@ -190,7 +189,7 @@ impl<'g> Graph<'g> {
         self.leaf(raw, Some(at))
     }
 
-    /// A list of numbers at `at`: token ids, positions, row indices.
+    /// An i32 vector at `at`: token ids, positions, row indices.
     pub(crate) fn input_i32(&mut self, values: &[i32], at: Region) -> Result<Tensor<'g>> {
         self.take(!values.is_empty(), "input")?;
         // SAFETY: the table has room and the length is positive.
@@ -206,7 +205,7 @@ impl<'g> Graph<'g> {
         Ok(tensor)
     }
 
-    /// A window on `a`: `dims` elements, `strides` bytes between rows and between planes, from byte `offset`.
+    /// A view of `a`: `dims` elements from byte `offset`, `strides` bytes between rows and between planes.
     pub(crate) fn view(
         &mut self,
         a: Tensor<'g>,
@@ -224,15 +223,15 @@ impl<'g> Graph<'g> {
         let len = unsafe { ggml_sys::ggml_nbytes(a.as_ptr()) };
         self.take(dims[0] > 0 && last.is_some_and(|last| last <= len), "view")?;
         let [x, y, z] = dims.map(|d| d as i64);
-        // SAFETY: the window lies within `a`.
+        // SAFETY: the view is inside `a`.
         let raw = unsafe {
             ggml_sys::ggml_view_3d(self.ctx(), a.as_ptr(), x, y, z, strides[0], strides[1], offset)
         };
         self.leaf(raw, None)
     }
 
-    /// Where the CPU can read the numbers of `a`, a contiguous f32 result of the computed graph: in place if
-    /// the memory is the CPU's, otherwise after a copy into `staging`.
+    /// The values of `a`, a contiguous f32 result of the computed graph: in place if they are in host memory, otherwise
+    /// copied into `staging`.
     pub(super) fn read<'s>(&self, a: Tensor<'g>, staging: &'s mut [f32]) -> Result<&'s [f32]> {
         let buffer = self.buffer.ok_or_else(|| Error::internal("a measured graph has no results"))?;
         let len: usize = a.dims().iter().product();

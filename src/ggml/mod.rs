@@ -1,11 +1,11 @@
 //! The safe wrapper around ggml.
 //!
-//! ggml ends the process when it is misused, so everything here checks shapes, types, sizes and indices first
-//! and answers with an error. Nothing of ggml's own types shows in this module's public items.
+//! ggml aborts the process when it is misused, so this module checks shapes, types, sizes and indices first and
+//! returns an error instead. Its public items show none of ggml's own types.
 //!
-//! * [`Device`]: what can compute. [`Backend`]: a device made ready, with its persistent threads.
+//! * [`Device`]: a device of ggml's registry. [`Backend`]: a device that has been started, with its threads.
 //! * [`Weights`]: a model's tensors on a device, in place in a mapped file where that is possible.
-//! * [`Workspace`]: a context's memory, divided once. [`Graph`]: one computation, built in that memory.
+//! * [`Workspace`]: a context's memory, divided once. [`Graph`]: one ggml graph, built and computed in that memory.
 #![allow(unsafe_code)]
 
 mod backend;

@@ -1,7 +1,7 @@
-//! Looking at what goes into the matrices while a model runs, for the importance matrix.
+//! Statistics of the inputs of weight matrices while a model runs, for the importance matrix.
 //!
-//! While [`observe`] runs something on a thread, every graph that this thread computes on the CPU is computed in
-//! pieces that end before a product with a weight, and the squares of that product's input are added up by column.
+//! Inside [`observe`], a graph that this thread computes on the CPU is computed in pieces. Each piece ends before a
+//! matrix product with a weight; the squares of the product's input are then summed by column.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -9,30 +9,31 @@ use std::ops::Range;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
-/// What went into one matrix.
+/// Statistics of one matrix's inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Observed {
     /// The matrix's name.
     pub(crate) name: String,
-    /// The sum of the inputs' squares by column.
+    /// Sum of the squared inputs, by column.
     pub(crate) squares: Vec<f64>,
-    /// How many inputs there were.
+    /// Number of inputs (rows).
     pub(crate) rows: u64,
 }
 
-/// The matrices by where their bytes are.
+/// The matrices by the addresses of their bytes, sorted.
 type Table = Vec<(Range<usize>, Observed)>;
 
 thread_local! {
     static TABLE: RefCell<Option<Table>> = const { RefCell::new(None) };
 }
 
-/// Runs `run` and says what went into each matrix of `weights` meanwhile, on this thread.
+/// Calls `run` and returns its result with the inputs of each matrix of `weights` that its graphs had on this thread.
+/// Calls do not nest.
 ///
 /// # Errors
 /// [`Error::Unsupported`] if the weights are not on the CPU; what `run` returns.
 pub(crate) fn observe<T>(weights: &Weights, run: impl FnOnce() -> Result<T>) -> Result<(T, Vec<Observed>)> {
-    /// Ends the observation, however `run` ends.
+    /// Ends the observation, also if `run` fails or panics.
     struct End;
     impl Drop for End {
         fn drop(&mut self) {
@@ -43,9 +44,9 @@ pub(crate) fn observe<T>(weights: &Weights, run: impl FnOnce() -> Result<T>) -> 
     let mut table = Table::new();
     for tensor in weights.tensors().iter().filter(|t| t.dims.len() > 1) {
         let Some(addresses) = weights.addresses(tensor) else {
-            return Err(Error::Unsupported("inputs of matrices can be observed on the CPU only".into()));
+            return Err(Error::Unsupported("the inputs of matrices can be observed on the CPU only".into()));
         };
-        let columns = tensor.dims.first().copied().unwrap_or(0);
+        let columns = tensor.row_len()?;
         let observed = Observed { name: tensor.name.clone(), squares: vec![0.0; columns], rows: 0 };
         table.push((addresses, observed));
     }
@@ -53,7 +54,7 @@ pub(crate) fn observe<T>(weights: &Weights, run: impl FnOnce() -> Result<T>) -> 
     TABLE.set(Some(table));
     let end = End;
     let result = run()?;
-    let table = TABLE.take().unwrap_or_default();
+    let table = TABLE.take().ok_or_else(|| Error::internal("two observations at once"))?;
     drop(end);
     Ok((result, table.into_iter().map(|(_, observed)| observed).collect()))
 }
@@ -63,14 +64,14 @@ pub(super) fn is_on() -> bool {
     TABLE.with_borrow(Option::is_some)
 }
 
-/// The matrix of `table` at `address`.
+/// The matrix that contains `address`.
 fn find(table: &mut Table, address: usize) -> Option<&mut Observed> {
     let after = table.partition_point(|(addresses, _)| addresses.start <= address);
     let (addresses, observed) = table.get_mut(after.checked_sub(1)?)?;
     addresses.contains(&address).then_some(observed)
 }
 
-/// Whether `node` is a product with a matrix that is observed.
+/// Whether `node` is a product with an observed matrix.
 ///
 /// # Safety
 /// `node` is a node of a complete graph.
@@ -85,26 +86,30 @@ pub(super) unsafe fn is_watched(node: *const ggml_sys::ggml_tensor) -> bool {
     TABLE.with_borrow_mut(|table| table.as_mut().is_some_and(|table| find(table, weight).is_some()))
 }
 
-/// Adds up what is about to go into the matrix of a product.
+/// Adds the input of a product to the statistics of its matrix.
 ///
 /// # Safety
-/// [`is_watched`] said yes to `node`, and what it is computed from has been computed.
-pub(super) unsafe fn look_at(node: *const ggml_sys::ggml_tensor) {
+/// [`is_watched`] returned true for `node`, and its operands have been computed.
+///
+/// # Errors
+/// [`Error::Internal`] if the input does not fit the matrix.
+pub(super) unsafe fn look_at(node: *const ggml_sys::ggml_tensor) -> Result<()> {
     // SAFETY: the caller vouches for the node, and a product has two operands.
     let (weight, input) = unsafe { (&*(*node).src[0], &*(*node).src[1]) };
     TABLE.with_borrow_mut(|table| {
-        let Some(observed) = table.as_mut().and_then(|table| find(table, weight.data.addr())) else { return };
+        let observed = table.as_mut().and_then(|table| find(table, weight.data.addr()));
+        let observed = observed.ok_or_else(|| Error::internal("the matrix of a product is not observed"))?;
         let [columns, rows, planes, cubes] = input.ne.map(|n| n as usize);
         if observed.squares.len() != columns {
-            return;
+            return Err(Error::internal(format!("'{}' has an input of {columns} columns", observed.name)));
         }
         for row in 0..rows * planes * cubes {
             let (row, plane, cube) = (row % rows, row / rows % planes, row / rows / planes);
             let [element, row_bytes, plane_bytes, cube_bytes] = input.nb;
             let offset = row * row_bytes + plane * plane_bytes + cube * cube_bytes;
             debug_assert_eq!(element, size_of::<f32>());
-            // SAFETY: a product's input is f32 with adjacent columns (`Graph::mul_mat` checks), it lies in
-            // the CPU's memory, where the weights are, and the row is one of its rows.
+            // SAFETY: a product's input is f32 with contiguous rows (`Graph::mul_mat` checks), it is in the CPU's
+            // memory like the weights, and `row` is one of its rows.
             let values = unsafe {
                 std::slice::from_raw_parts(input.data.cast::<u8>().add(offset).cast::<f32>(), columns)
             };
@@ -113,5 +118,6 @@ pub(super) unsafe fn look_at(node: *const ggml_sys::ggml_tensor) {
             }
             observed.rows += 1;
         }
-    });
+        Ok(())
+    })
 }

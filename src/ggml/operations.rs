@@ -1,4 +1,4 @@
-//! The operations of a computation. Each checks what ggml would abort on and then calls it.
+//! The operations of a graph. Each checks what ggml would abort on and then calls it.
 
 use super::graph::{Graph, Tensor};
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::memory::Region;
 const ROPE_NEOX: i32 = 2;
 
 impl<'g> Graph<'g> {
-    /// `a` with its second and third dimension swapped; nothing is copied.
+    /// A view of `a` with its second and third dimension swapped.
     pub(crate) fn swap_rows_and_planes(&mut self, a: Tensor<'g>) -> Result<Tensor<'g>> {
         self.take(true, "permute")?;
         // SAFETY: 0, 2, 1, 3 is a permutation.
@@ -17,7 +17,7 @@ impl<'g> Graph<'g> {
         self.leaf(raw, None)
     }
 
-    /// `a` with its first and second dimension swapped; nothing is copied.
+    /// A view of `a` with its first and second dimension swapped.
     pub(crate) fn transpose(&mut self, a: Tensor<'g>) -> Result<Tensor<'g>> {
         self.take(true, "transpose")?;
         // SAFETY: any tensor can be transposed.
@@ -34,7 +34,8 @@ impl<'g> Graph<'g> {
         self.node(raw, Some(at))
     }
 
-    /// The matrix product: rows of `a` [k, m, p] with rows of `b` [k, n, p], giving [m, n, p] as f32.
+    /// The matrix product: dot products of the rows of `a` [k, m, p] with the rows of `b` [k, n, p], giving [m, n, p] as
+    /// f32.
     pub(crate) fn mul_mat(&mut self, a: Tensor<'g>, b: Tensor<'g>, at: Region) -> Result<Tensor<'g>> {
         let ([ak, _, ap, aq], [bk, _, bp, bq]) = (a.dims(), b.dims());
         let fits = ak == bk && ap > 0 && bp % ap == 0 && aq > 0 && bq % aq == 0 && b.is_f32();
@@ -45,7 +46,7 @@ impl<'g> Graph<'g> {
         self.node(raw, Some(at))
     }
 
-    /// LayerNorm without weight and bias, over rows.
+    /// LayerNorm of each row, without weight and bias.
     pub(crate) fn norm(&mut self, a: Tensor<'g>, eps: f32, at: Region) -> Result<Tensor<'g>> {
         self.take(a.is_f32() && eps >= 0.0, "norm")?;
         // SAFETY: the type fits.
@@ -53,7 +54,7 @@ impl<'g> Graph<'g> {
         self.node(raw, Some(at))
     }
 
-    /// a *= b, where `b` may be one row for all.
+    /// a *= b; `b` may be one row, which is broadcast.
     pub(crate) fn mul_inplace(&mut self, a: Tensor<'g>, b: Tensor<'g>) -> Result<Tensor<'g>> {
         self.take(repeats(b, a), "mul")?;
         // SAFETY: shapes and types fit.
@@ -61,7 +62,7 @@ impl<'g> Graph<'g> {
         self.node(raw, None)
     }
 
-    /// a += b, where `b` may be one row for all.
+    /// a += b; `b` may be one row, which is broadcast.
     pub(crate) fn add_inplace(&mut self, a: Tensor<'g>, b: Tensor<'g>) -> Result<Tensor<'g>> {
         self.take(repeats(b, a), "add")?;
         // SAFETY: shapes and types fit.
@@ -71,9 +72,9 @@ impl<'g> Graph<'g> {
 
     /// The tanh form of GELU, in place; `temp` is memory for one tensor like `a`.
     ///
-    /// ggml's own operator looks the CPU's values up in a table of half floats, an error of 1e-3. This is
-    /// exact: gelu(x) = x * sigmoid(2u) with u = sqrt(2/pi) * (x + 0.044715 x^3), so with d = 2u/x it is
-    /// silu(x*d) / d, and d never vanishes.
+    /// On the CPU ggml's own operator uses a table of f16 values, with an error of 1e-3. This one computes in f32:
+    /// gelu(x) = x * sigmoid(2u) with u = sqrt(2/pi) * (x + 0.044715 x^3), so with d = 2u/x it is silu(x*d) / d, and d
+    /// is never zero.
     pub(crate) fn gelu_inplace(&mut self, a: Tensor<'g>, temp: Region) -> Result<Tensor<'g>> {
         const SCALE: f32 = 1.595_769; // 2 * sqrt(2 / pi)
         for _ in 0..5 {
@@ -95,7 +96,8 @@ impl<'g> Graph<'g> {
         }
     }
 
-    /// Rotates `a` [head_dim, heads, rows] by `positions` [rows], half-split pairs, over the whole head.
+    /// Rotary embedding of `a` [head_dim, heads, rows] at `positions` [rows]: the pairs are half a head apart (NeoX), and
+    /// all of the head is rotated.
     pub(crate) fn rope(
         &mut self,
         a: Tensor<'g>,
@@ -127,8 +129,8 @@ impl<'g> Graph<'g> {
         self.node(raw, Some(at))
     }
 
-    /// Sets every element of `a` [columns, rows, ..] right of the diagonal to minus infinity: row r keeps
-    /// columns 0..=past+r. In place.
+    /// Sets the elements of `a` [columns, rows, ..] right of the diagonal to minus infinity, in place: row r keeps
+    /// columns 0..=past+r.
     pub(crate) fn causal_mask_inplace(&mut self, a: Tensor<'g>, past: usize) -> Result<Tensor<'g>> {
         self.take(a.is_f32() && past < i32::MAX as usize, "diag_mask_inf")?;
         // SAFETY: the type fits.
@@ -136,7 +138,7 @@ impl<'g> Graph<'g> {
         self.node(raw, None)
     }
 
-    /// softmax(a * scale) over rows, in place.
+    /// softmax(a * scale) of each row, in place.
     pub(crate) fn soft_max_inplace(&mut self, a: Tensor<'g>, scale: f32) -> Result<Tensor<'g>> {
         self.take(a.is_f32(), "soft_max")?;
         // SAFETY: the type fits; no mask and no bias.
@@ -146,7 +148,7 @@ impl<'g> Graph<'g> {
         self.node(raw, None)
     }
 
-    /// Copies `a` into `b`, converting the type.
+    /// Copies `a`, f32, into `b`, converting to its type (f32 or f16).
     pub(crate) fn copy(&mut self, a: Tensor<'g>, b: Tensor<'g>) -> Result<()> {
         let float = |t: Tensor<'g>| t.is_f32() || t.code() == TensorType::F16.code();
         self.take(a.dims() == b.dims() && a.is_f32() && float(b), "copy")?;

@@ -1,18 +1,17 @@
-//! Numbers into ggml's block formats and back.
-#![cfg_attr(not(feature = "convert"), allow(dead_code, reason = "only the converter packs tensors"))]
+//! f32 values to ggml's types and back.
+#![cfg_attr(not(feature = "convert"), allow(dead_code, reason = "only `convert` quantizes"))]
 
 use std::ffi::c_void;
 
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 
-/// Packs `values`, rows of `row_len` numbers, as `ty` into `packed`, which has exactly their size. `importance`,
-/// one number per column, weighs the squared errors that the packing keeps small; the floating-point types and
-/// q8_0 have no use for it. Every row is packed for itself.
+/// Quantizes `values` [rows, row_len] to `ty` into `packed`, which has exactly their size. `importance` [row_len] weights
+/// each column's squared error; the floating-point types and q8_0 ignore it. Rows do not depend on each other.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] if `row_len` is no multiple of the type's block or does not divide the values, or
-/// the output or `importance` is of another size; [`Error::NotFinite`] if a block's scale came out so.
+/// [`Error::InvalidArgument`] if `row_len` is not a multiple of the type's block or does not divide the values, or
+/// `packed` or `importance` has another size; [`Error::NotFinite`] if a block's scale is NaN or infinite.
 pub(crate) fn quantize(
     ty: TensorType,
     values: &[f32],
@@ -29,7 +28,7 @@ pub(crate) fn quantize(
         return Err(Error::invalid(format!("{rows} rows of {row_bytes} bytes do not fill {}", packed.len())));
     }
     if let Some(columns) = importance.map(<[f32]>::len).filter(|&columns| columns != row_len) {
-        return Err(Error::invalid(format!("{columns} weights of importance for rows of {row_len}")));
+        return Err(Error::invalid(format!("an importance of {columns} columns for rows of {row_len}")));
     }
     if rows == 0 {
         return Ok(());
@@ -53,21 +52,20 @@ pub(crate) fn quantize(
     if written != packed.len() {
         return Err(Error::internal(format!("ggml packed {written} bytes, not {}", packed.len())));
     }
-    match valid {
-        true => Ok(()),
-        false => Err(Error::NotFinite(format!("packing as {} gave a scale that is not finite", ty.name()))),
+    if !valid {
+        return Err(Error::NotFinite(format!("a block's scale is not finite in {}", ty.name())));
     }
+    Ok(())
 }
 
-/// Writes the numbers that `bytes`, whole blocks of `ty`, stand for to `to`, one for each element. Any bytes are
-/// blocks; the numbers need not be finite.
+/// Dequantizes `bytes`, whole blocks of `ty`, to `to`. Any bytes are accepted; the values need not be finite.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] if the bytes are not those of so many elements, or lie at an odd address.
+/// [`Error::InvalidArgument`] if `bytes` is not the size of `to.len()` elements, or is not aligned for the blocks.
 pub(crate) fn dequantize(ty: TensorType, bytes: &[u8], to: &mut [f32]) -> Result<()> {
     if ty.row_bytes(to.len()) != Some(bytes.len()) {
         let (len, ty) = (to.len(), ty.name());
-        return Err(Error::invalid(format!("{} bytes are not {len} numbers of {ty}", bytes.len())));
+        return Err(Error::invalid(format!("{} bytes are not {len} elements of {ty}", bytes.len())));
     }
     if ty == TensorType::F32 {
         for (to, from) in to.iter_mut().zip(bytes.as_chunks::<4>().0) {
@@ -75,17 +73,17 @@ pub(crate) fn dequantize(ty: TensorType, bytes: &[u8], to: &mut [f32]) -> Result
         }
         return Ok(());
     }
-    // ggml's blocks are structs of 16-bit numbers, and of 32-bit ones where their size allows it.
+    // ggml's blocks are structs with 16-bit fields, or 32-bit ones if their size is a multiple of 4.
     let alignment = if ty.block_bytes().is_multiple_of(4) { 4 } else { 2 };
     if !bytes.as_ptr().addr().is_multiple_of(alignment) {
-        return Err(Error::invalid("blocks at an odd address"));
+        return Err(Error::invalid("blocks at an address that is not aligned"));
     }
     // SAFETY: `code` is a type number that ggml knows, so it has traits, and they are static.
     let traits = unsafe { ggml_sys::ggml_get_type_traits(ty.code() as ggml_sys::ggml_type).as_ref() };
     let unpack = traits
         .and_then(|traits| traits.to_float)
-        .ok_or_else(|| Error::internal(format!("ggml does not unpack {}", ty.name())))?;
-    // SAFETY: `bytes` holds the whole, aligned blocks of `to.len()` numbers.
+        .ok_or_else(|| Error::internal(format!("ggml does not dequantize {}", ty.name())))?;
+    // SAFETY: `bytes` holds whole, aligned blocks with `to.len()` elements.
     unsafe { unpack(bytes.as_ptr().cast(), to.as_mut_ptr(), to.len() as i64) };
     Ok(())
 }

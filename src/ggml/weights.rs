@@ -1,4 +1,4 @@
-//! A model's tensors, on a device.
+//! A model's tensors on a device.
 
 use std::ptr::NonNull;
 
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::gguf::TensorInfo;
 use crate::memory::{Arena, FileBytes};
 
-/// What the address of a tensor must be a multiple of for computing with it in place.
+/// Alignment in bytes that ggml needs to compute with a tensor in place.
 const IN_PLACE: usize = 32;
 
 /// A model's tensors: descriptions in the order of the forward pass, and their bytes on a device.
@@ -24,7 +24,7 @@ pub(crate) struct Weights {
 
 impl Weights {
     /// Puts `tensors`, whose ranges lie in `source`, on `device`: in place on the CPU, copied elsewhere. `report`
-    /// is told the share that is copied, and may stop.
+    /// is called with the fraction copied, 0 to 1; its error cancels.
     pub(crate) fn new(
         device: Device,
         mut tensors: Vec<TensorInfo>,

@@ -12,14 +12,14 @@ use crate::error::{Error, Result};
 use crate::gguf::TensorInfo;
 use crate::memory::{ALIGNMENT, Arena};
 
-/// How much of what a workspace needs.
+/// Sizes of a workspace's parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WorkspaceSize {
     /// Bytes to compute in: caches, activations, results.
     pub(crate) compute: usize,
-    /// Most tensors of a graph.
+    /// Maximum number of tensors of a graph.
     pub(crate) tensors: usize,
-    /// Bytes that the CPU's operations work in.
+    /// Bytes of scratch memory for ggml's CPU operations.
     pub(crate) work: usize,
     /// Floats that are copied back from a device that is not the CPU.
     pub(crate) results: usize,
@@ -28,7 +28,7 @@ pub(crate) struct WorkspaceSize {
     on_host: bool,
 }
 
-/// Where the parts of a workspace lie in the arena.
+/// Offsets of a workspace's parts in the arena.
 struct Division {
     weights: usize,
     graph: usize,
@@ -61,8 +61,8 @@ impl WorkspaceSize {
     }
 }
 
-/// A context's memory: the arena, what lies in it, and the weights' handles for its graphs. Each context has
-/// handles of its own, since ggml writes into tensors' descriptions.
+/// A context's memory: the arena, its parts, and descriptions of the weights for its graphs. Each context has its own
+/// descriptions, since ggml writes into them.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     // Before `arena`, whose memory they lie in, so that they are dropped first.
@@ -133,7 +133,7 @@ impl Workspace {
         Ok(Self { weights: handles, _weights_table: weights_table, graph, buffer, size, arena })
     }
 
-    /// Forgets everything that was computed.
+    /// Zeroes the caches, activations and results.
     pub(crate) fn clear(&mut self) {
         self.buffer.clear();
     }

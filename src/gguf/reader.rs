@@ -1,20 +1,20 @@
-//! The bounded reader.
+//! Reads and checks a header.
 
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, MAX_DIMS, MAX_TENSOR_NAME, TensorType, VERSION, Value};
+use super::format::{MAGIC, MAX_DIMS, MAX_TENSOR_NAME, VERSION, alignment};
+use super::tensor_type::TensorType;
+use super::value::Value;
 use crate::error::{Error, Result};
 
 /// Most metadata keys and most tensors that are accepted; far above what any model has.
 const MAX_ENTRIES: u64 = 1 << 16;
-/// Longest metadata key (the format's own limit).
+/// Longest metadata key, in bytes (the format's own limit).
 const MAX_KEY: u64 = 65535;
-/// Largest alignment that is accepted: a huge one could push every offset out of range.
-const MAX_ALIGNMENT: u64 = 1 << 16;
 
-/// The header of a GGUF file, checked against the bytes that follow it: every tensor lies inside the file,
-/// is aligned, overlaps no other, and its size follows from its shape and type.
+/// The header of a GGUF file. It has been checked against the file: every tensor lies inside it, is aligned, overlaps
+/// no other, and has the size that its shape and type give.
 #[derive(Debug)]
 pub struct Gguf {
     metadata: Vec<(String, Value)>,
@@ -29,10 +29,31 @@ pub struct TensorInfo {
     pub name: String,
     /// Element type.
     pub ty: TensorType,
-    /// Shape, fastest dimension first (a row's length, then the number of rows); one to four entries.
+    /// Shape, fastest dimension first (elements of a row, then rows); one to four entries.
     pub dims: Vec<usize>,
-    /// Where its bytes lie, counted from the start of the file.
+    /// Its bytes, as offsets from the start of the file.
     pub range: Range<usize>,
+}
+
+impl TensorInfo {
+    /// Elements of a row.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the shape is empty.
+    #[cfg_attr(not(feature = "convert"), allow(dead_code, reason = "only `convert` quantizes"))]
+    pub(crate) fn row_len(&self) -> Result<usize> {
+        let row = self.dims.first().copied();
+        row.ok_or_else(|| Error::internal(format!("tensor '{}' has no dimensions", self.name)))
+    }
+
+    /// The tensor's bytes in `file`, the bytes that [`TensorInfo::range`] counts in.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if they are outside.
+    pub(crate) fn bytes<'a>(&self, file: &'a [u8]) -> Result<&'a [u8]> {
+        let bytes = file.get(self.range.clone());
+        bytes.ok_or_else(|| Error::internal(format!("tensor '{}' is outside its file", self.name)))
+    }
 }
 
 impl Gguf {
@@ -49,7 +70,7 @@ impl Gguf {
         &self.metadata
     }
 
-    /// All metadata, in the file's order, taken out.
+    /// All metadata, in the file's order, by value.
     pub fn into_metadata(self) -> Vec<(String, Value)> {
         self.metadata
     }
@@ -80,7 +101,7 @@ impl Gguf {
     /// [`Error::BadFile`] if it is missing, of another type, or outside the range.
     pub fn u64_in(&self, key: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64> {
         let value = self.require(key)?;
-        let number = value.as_u64().ok_or_else(|| self.bad_key(key, "is not a whole number".into()))?;
+        let number = value.as_u64().ok_or_else(|| self.bad_key(key, "is not an unsigned integer".into()))?;
         if !range.contains(&number) {
             let (low, high) = range.into_inner();
             return Err(self.bad_key(key, format!("is {number}, not in {low}..={high}")));
@@ -88,13 +109,15 @@ impl Gguf {
         Ok(number)
     }
 
-    /// The value of `key` as a finite number.
+    /// The value of `key` as a finite floating-point number.
     ///
     /// # Errors
     /// [`Error::BadFile`] if it is missing, of another type, NaN or infinite.
     pub fn finite(&self, key: &str) -> Result<f64> {
-        let number =
-            self.require(key)?.as_f64().ok_or_else(|| self.bad_key(key, "is not a number".into()))?;
+        let number = self
+            .require(key)?
+            .as_f64()
+            .ok_or_else(|| self.bad_key(key, "is not a floating-point number".into()))?;
         if !number.is_finite() {
             return Err(self.bad_key(key, format!("is {number}")));
         }
@@ -104,7 +127,7 @@ impl Gguf {
     /// The value of `key` as text.
     ///
     /// # Errors
-    /// [`Error::BadFile`] if it is missing or no text.
+    /// [`Error::BadFile`] if it is missing or not text.
     pub fn text(&self, key: &str) -> Result<&str> {
         self.require(key)?.as_str().ok_or_else(|| self.bad_key(key, "is not text".into()))
     }
@@ -118,14 +141,14 @@ impl Gguf {
     }
 }
 
-/// A cursor over the header. Every read checks what is left first.
+/// A cursor over the header. Every read is checked against the bytes that are left.
 struct Parser<'a> {
     bytes: &'a [u8],
     at: usize,
     file: &'a str,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
     fn parse(mut self) -> Result<Gguf> {
         if self.take(4, "the magic number")? != MAGIC {
             return Err(self.bad_at(0, "not a GGUF file (it does not begin with 'GGUF')"));
@@ -138,7 +161,7 @@ impl Parser<'_> {
         let n_tensors = self.count("tensors")?;
         let n_keys = self.count("metadata keys")?;
         let metadata = self.metadata(n_keys)?;
-        let alignment = self.alignment(&metadata)?;
+        let alignment = alignment(&metadata).map_err(|what| Error::bad_file(self.file, what))?;
         let described = (0..n_tensors).map(|i| self.tensor_info(i)).collect::<Result<Vec<_>>>()?;
         let tensors = self.place(described, alignment)?;
         Ok(Gguf { metadata, tensors, file: self.file.to_owned() })
@@ -166,24 +189,8 @@ impl Parser<'_> {
         Ok(metadata)
     }
 
-    fn alignment(&self, metadata: &[(String, Value)]) -> Result<u64> {
-        let Some((_, value)) = metadata.iter().find(|(k, _)| k == ALIGNMENT_KEY) else {
-            return Ok(DEFAULT_ALIGNMENT);
-        };
-        match value {
-            Value::U32(a) if a.is_power_of_two() && (8..=MAX_ALIGNMENT).contains(&u64::from(*a)) => {
-                Ok(u64::from(*a))
-            }
-            _ => Err(Error::bad_file(
-                self.file,
-                format!(
-                    "key '{ALIGNMENT_KEY}' is {value}; a power of two from 8 to {MAX_ALIGNMENT} is needed"
-                ),
-            )),
-        }
-    }
-
-    /// A tensor as described, its range still relative to the data section.
+    /// A tensor's description and its offset in the data section. Its range is 0 to its size until [`Parser::place`]
+    /// moves it.
     fn tensor_info(&mut self, index: u64) -> Result<(TensorInfo, u64)> {
         let start = self.at;
         let name = self.string("a tensor name", MAX_TENSOR_NAME as u64)?;
@@ -198,7 +205,7 @@ impl Parser<'_> {
         let mut dims = Vec::with_capacity(n_dims);
         for _ in 0..n_dims {
             let dim = self.u64(&what)?;
-            // ggml counts in signed 64-bit numbers, and some of its kernels in 32 bits.
+            // ggml counts in signed 64-bit integers, and some of its kernels in 32 bits.
             if dim == 0 || dim > i32::MAX as u64 {
                 return Err(self.bad_at(start, format!("{what} has a dimension of {dim}")));
             }
@@ -214,7 +221,7 @@ impl Parser<'_> {
         Ok((TensorInfo { name, ty, dims, range: 0..size }, offset))
     }
 
-    /// Moves every tensor to its place in the file and checks that place.
+    /// Computes each tensor's range in the file and checks it.
     fn place(&self, described: Vec<(TensorInfo, u64)>, alignment: u64) -> Result<Vec<TensorInfo>> {
         let bad = |what: String| Error::bad_file(self.file, what);
         let data_start = (self.at as u64)
@@ -260,8 +267,8 @@ impl Parser<'_> {
         let start = self.at;
         let code = self.u32(key)?;
         let len = self.u64(key)?;
-        // The smallest an element can be: a number's size, or a string's length field.
-        let least: u64 = match code {
+        // Fewest bytes of an element: a number's size, or a string's length field.
+        let min_bytes: u64 = match code {
             0 | 1 | 7 => 1,
             2 | 3 => 2,
             4..=6 => 4,
@@ -269,7 +276,7 @@ impl Parser<'_> {
             9 => return Err(self.bad_at(start, format!("key '{key}': arrays of arrays are not supported"))),
             _ => return Err(self.bad_at(start, format!("key '{key}' has the unknown type number {code}"))),
         };
-        if len.checked_mul(least).is_none_or(|bytes| bytes > self.left() as u64) {
+        if len.checked_mul(min_bytes).is_none_or(|bytes| bytes > self.left() as u64) {
             return Err(self.bad_at(start, format!("key '{key}': {len} elements do not fit the file")));
         }
         let elements = (0..len).map(|_| self.scalar(code, key)).collect::<Result<Vec<_>>>()?;
@@ -289,7 +296,7 @@ impl Parser<'_> {
             7 => match self.fixed::<1>(key)? {
                 [0] => Value::Bool(false),
                 [1] => Value::Bool(true),
-                [other] => return Err(self.bad_at(start, format!("key '{key}': {other} is no truth value"))),
+                [other] => return Err(self.bad_at(start, format!("key '{key}': {other} is not 0 or 1"))),
             },
             8 => Value::Str(self.string(key, u64::MAX)?),
             10 => Value::U64(u64::from_le_bytes(self.fixed(key)?)),
@@ -308,11 +315,11 @@ impl Parser<'_> {
         Ok(count)
     }
 
-    fn string(&mut self, what: &str, longest: u64) -> Result<String> {
+    fn string(&mut self, what: &str, max_bytes: u64) -> Result<String> {
         let start = self.at;
         let len = self.u64(what)?;
-        if len > longest {
-            return Err(self.bad_at(start, format!("{what}: {len} bytes, at most {longest} are allowed")));
+        if len > max_bytes {
+            return Err(self.bad_at(start, format!("{what}: {len} bytes, at most {max_bytes} are allowed")));
         }
         let len = usize::try_from(len)
             .map_err(|_| self.bad_at(start, format!("{what}: {len} bytes do not fit the file")))?;
@@ -334,16 +341,12 @@ impl Parser<'_> {
         Ok(out)
     }
 
-    fn take(&mut self, len: usize, what: &str) -> Result<&[u8]> {
+    fn take(&mut self, len: usize, what: &str) -> Result<&'a [u8]> {
         let start = self.at;
-        let end = start.checked_add(len).filter(|&end| end <= self.bytes.len());
-        match end.and_then(|end| self.bytes.get(start..end).map(|slice| (end, slice))) {
-            Some((end, slice)) => {
-                self.at = end;
-                Ok(slice)
-            }
-            None => Err(self.bad_at(start, format!("the file ends inside {what}"))),
-        }
+        let slice = start.checked_add(len).and_then(|end| self.bytes.get(start..end));
+        let slice = slice.ok_or_else(|| self.bad_at(start, format!("the file ends inside {what}")))?;
+        self.at += len;
+        Ok(slice)
     }
 
     fn left(&self) -> usize {

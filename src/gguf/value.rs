@@ -39,7 +39,7 @@ impl Value {
         }
     }
 
-    /// The value as an unsigned number, if it is an integer that is not negative.
+    /// The value as an unsigned integer, if it is an integer that is not negative.
     pub fn as_u64(&self) -> Option<u64> {
         match *self {
             Value::U8(v) => Some(v.into()),
@@ -63,7 +63,7 @@ impl Value {
         }
     }
 
-    /// The value as text, if it is text.
+    /// The text, if the value is text.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Value::Str(v) => Some(v),
@@ -73,8 +73,8 @@ impl Value {
 }
 
 impl Value {
-    /// The whole value as text: text as it is, numbers in decimal, an array in brackets, with its texts quoted as in
-    /// JSON.
+    /// The complete value as text: text unchanged, numbers in decimal, an array in brackets with its strings quoted as
+    /// in JSON.
     pub fn to_text(&self) -> String {
         match self {
             Value::Str(text) => text.clone(),
@@ -87,7 +87,7 @@ impl Value {
     }
 }
 
-/// `text` as a string of JSON.
+/// `text` as a JSON string.
 fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
@@ -103,7 +103,7 @@ fn quote(text: &str) -> String {
 }
 
 impl std::fmt::Display for Value {
-    /// Numbers and short text as they are; long text and arrays by their size.
+    /// Numbers and text of up to 80 bytes in full; longer text and arrays by their size.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Value::U8(v) => v.fmt(f),

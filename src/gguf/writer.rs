@@ -1,25 +1,37 @@
-//! The writer. It streams: the header is written first, then each tensor's bytes in the order declared.
+//! Writes a file in one pass: the header, then each tensor's bytes in the order declared.
 
 use std::io::Write;
 
-use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, MAX_TENSOR_NAME, TensorType, VERSION, Value};
+use super::format::{MAGIC, MAX_DIMS, MAX_TENSOR_NAME, VERSION, alignment};
+use super::tensor_type::TensorType;
+use super::value::Value;
 use crate::error::{Error, Result};
 
-/// Collects a file's description, then writes it. Memory stays small: tensor data is handed over one tensor
-/// at a time through [`Writer::write`].
+/// Collects metadata and tensor descriptions, then writes the file. [`Writer::write`] takes the data of one tensor at a
+/// time, so that only one is in memory.
 #[derive(Debug, Default)]
 pub struct Writer {
     metadata: Vec<(String, Value)>,
-    tensors: Vec<(String, TensorType, Vec<usize>)>,
+    tensors: Vec<Declared>,
+}
+
+/// A tensor of the file to write.
+#[derive(Debug)]
+struct Declared {
+    name: String,
+    ty: TensorType,
+    dims: Vec<usize>,
+    /// Size of its data.
+    bytes: usize,
 }
 
 impl Writer {
-    /// An empty file.
+    /// A file without metadata and tensors.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a metadata entry. A key that is there already gets the new value.
+    /// Sets a metadata key. A key that was set before keeps its place in the file and gets the new value.
     pub fn set(&mut self, key: &str, value: Value) {
         match self.metadata.iter_mut().find(|(k, _)| k == key) {
             Some(entry) => entry.1 = value,
@@ -33,44 +45,53 @@ impl Writer {
     /// [`Error::InvalidArgument`] if the name is too long or taken, or the shape does not fit the type.
     pub fn declare(&mut self, name: &str, ty: TensorType, dims: &[usize]) -> Result<()> {
         if name.is_empty() || name.len() > MAX_TENSOR_NAME {
-            return Err(Error::invalid(format!("'{name}' is no tensor name")));
+            return Err(Error::invalid(format!(
+                "'{name}' is not a tensor name: 1 to {MAX_TENSOR_NAME} bytes"
+            )));
         }
-        if self.tensors.iter().any(|(n, ..)| n == name) {
+        if self.tensors.iter().any(|t| t.name == name) {
             return Err(Error::invalid(format!("tensor '{name}' is declared twice")));
         }
-        if ty.tensor_bytes(dims).is_none() {
-            return Err(Error::invalid(format!("tensor '{name}': {dims:?} does not fit {}", ty.name())));
-        }
-        self.tensors.push((name.to_owned(), ty, dims.to_vec()));
+        let bytes = ty.tensor_bytes(dims).filter(|_| dims.len() <= MAX_DIMS).ok_or_else(|| {
+            Error::invalid(format!("tensor '{name}': the shape {dims:?} does not fit the type {}", ty.name()))
+        })?;
+        self.tensors.push(Declared { name: name.to_owned(), ty, dims: dims.to_vec(), bytes });
         Ok(())
+    }
+
+    /// Bytes of the data of all tensors declared so far.
+    pub(crate) fn tensor_bytes(&self) -> u64 {
+        self.tensors.iter().map(|t| t.bytes as u64).sum()
     }
 
     /// Writes the file to `out`. `data` is called once per declared tensor, in order, and appends exactly the
     /// tensor's bytes to the vector it is given.
     ///
     /// # Errors
-    /// What `data` returns; [`Error::Internal`] if it gave the wrong number of bytes; [`Error::Io`].
+    /// What `data` returns; [`Error::Internal`] if it gave the wrong number of bytes; [`Error::InvalidArgument`] for
+    /// metadata that cannot be written; [`Error::Io`].
     pub fn write(
         &self,
         out: &mut dyn Write,
         mut data: impl FnMut(&str, &mut Vec<u8>) -> Result<()>,
     ) -> Result<()> {
         let io = |source| Error::Io { file: "the output file".into(), source };
-        let alignment = match self.metadata.iter().find(|(k, _)| k == ALIGNMENT_KEY) {
-            Some((_, Value::U32(a))) => u64::from(*a),
-            _ => DEFAULT_ALIGNMENT,
-        };
+        let alignment = alignment(&self.metadata).map_err(Error::invalid)?;
         let header = self.header(alignment)?;
         out.write_all(&header).map_err(io)?;
         let mut written = header.len() as u64;
         let mut bytes = Vec::new();
-        for (name, ty, dims) in &self.tensors {
+        for tensor in &self.tensors {
             let pad = written.next_multiple_of(alignment) - written;
             out.write_all(&vec![0; pad as usize]).map_err(io)?;
             bytes.clear();
-            data(name, &mut bytes)?;
-            if ty.tensor_bytes(dims) != Some(bytes.len()) {
-                return Err(Error::internal(format!("tensor '{name}' came with {} bytes", bytes.len())));
+            data(&tensor.name, &mut bytes)?;
+            if bytes.len() != tensor.bytes {
+                let Declared { name, bytes: expected, .. } = tensor;
+                let given = bytes.len();
+                return Err(Error::internal(format!(
+                    "tensor '{name}' came with {given} bytes, not {expected}"
+                )));
             }
             out.write_all(&bytes).map_err(io)?;
             written += pad + bytes.len() as u64;
@@ -90,16 +111,15 @@ impl Writer {
             put_value(&mut out, value)?;
         }
         let mut offset = 0u64;
-        for (name, ty, dims) in &self.tensors {
-            put_string(&mut out, name);
-            out.extend((dims.len() as u32).to_le_bytes());
-            for &dim in dims {
+        for tensor in &self.tensors {
+            put_string(&mut out, &tensor.name);
+            out.extend((tensor.dims.len() as u32).to_le_bytes());
+            for &dim in &tensor.dims {
                 out.extend((dim as u64).to_le_bytes());
             }
-            out.extend(ty.code().to_le_bytes());
+            out.extend(tensor.ty.code().to_le_bytes());
             out.extend(offset.to_le_bytes());
-            let len = ty.tensor_bytes(dims).unwrap_or(0) as u64;
-            offset = (offset + len).next_multiple_of(alignment);
+            offset = (offset + tensor.bytes as u64).next_multiple_of(alignment);
         }
         // The data section begins aligned, also when it is empty.
         out.resize(out.len().next_multiple_of(alignment as usize), 0);
@@ -127,9 +147,10 @@ fn put_value(out: &mut Vec<u8>, value: &Value) -> Result<()> {
         Value::I64(v) => out.extend(v.to_le_bytes()),
         Value::F64(v) => out.extend(v.to_le_bytes()),
         Value::Array(elements) => {
+            // An array without elements has to have some element type; u8 it is.
             let code = elements.first().map_or(Value::U8(0).code(), Value::code);
             if elements.iter().any(|e| e.code() != code || matches!(e, Value::Array(_))) {
-                return Err(Error::invalid("an array's values must all be of one type, and no arrays"));
+                return Err(Error::invalid("the elements of an array must be of one type, and not arrays"));
             }
             out.extend(code.to_le_bytes());
             out.extend((elements.len() as u64).to_le_bytes());
@@ -139,4 +160,19 @@ fn put_value(out: &mut Vec<u8>, value: &Value) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alignment_that_no_reader_takes_is_refused() {
+        for value in [Value::U32(0), Value::U32(48), Value::U64(64)] {
+            let mut writer = Writer::new();
+            writer.set("general.alignment", value);
+            let error = writer.write(&mut Vec::new(), |_, _| Ok(())).unwrap_err();
+            assert!(matches!(&error, Error::InvalidArgument(what) if what.contains("alignment")), "{error}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! One block of host memory, the library's own or the caller's.
+//! One block of host memory, allocated here or provided by the caller.
 
 use std::ptr::NonNull;
 
@@ -23,17 +23,18 @@ pub(crate) struct Region {
 pub(crate) struct Arena {
     start: NonNull<u8>,
     len: usize,
-    /// Keeps the library's own memory; `None` when it is the caller's.
+    /// The allocation that `start` points into; `None` if the memory is the caller's.
     _owned: Option<MmapMut>,
 }
 
-// SAFETY: a `Arena` is the only user of its bytes, wherever it is moved.
+// SAFETY: an arena is the only user of its bytes, whichever thread owns it.
 unsafe impl Send for Arena {}
-// SAFETY: a shared `Arena` gives out addresses and reads; whoever writes through an address answers for it.
+// SAFETY: through a shared arena bytes are only read and addresses handed out; to write through such an address is
+// unsafe and checked there.
 unsafe impl Sync for Arena {}
 
 impl Arena {
-    /// Asks the operating system for `len` bytes. Pages are taken as they are touched.
+    /// Maps `len` zeroed bytes. The operating system provides each page when it is first touched.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -47,7 +48,7 @@ impl Arena {
     /// Uses `len` bytes at `start` and clears them.
     ///
     /// # Safety
-    /// The bytes must be valid for writes and used by nobody else as long as the `Arena` lives.
+    /// The bytes must be valid for writes and not be used by anyone else while the arena lives.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if `start` is not aligned to [`ALIGNMENT`].
@@ -56,7 +57,7 @@ impl Arena {
         if !start.addr().get().is_multiple_of(ALIGNMENT) {
             return Err(Error::invalid(format!("the arena must be aligned to {ALIGNMENT} bytes")));
         }
-        // SAFETY: the caller promises that the bytes may be written.
+        // SAFETY: the caller guarantees that `len` bytes may be written.
         unsafe { start.write_bytes(0, len) };
         Ok(Self { start, len, _owned: None })
     }
@@ -68,17 +69,17 @@ impl Arena {
 
     /// The bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: the block is initialised, has this length, and is written through `&mut` owners only.
+        // SAFETY: the block is initialised, has this length, and is not written while `&self` is borrowed.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
-    /// The bytes, to be written.
+    /// The bytes, mutable.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: the block is initialised, has this length, and is borrowed for as long as the slice lives.
+        // SAFETY: the block is initialised, has this length, and `&mut self` makes the slice the only access.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 
-    /// The address `offset` bytes in, with `len` bytes behind it.
+    /// The address of byte `offset`, from which `len` bytes are inside the block.
     ///
     /// # Errors
     /// [`Error::Internal`] if that is outside the block.

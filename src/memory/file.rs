@@ -9,14 +9,14 @@ use memmap2::Mmap;
 use super::arena::Arena;
 use crate::error::{Error, Result};
 
-/// The bytes of a model file: mapped, borrowed for good, or copied.
+/// The bytes of a model file.
 #[derive(Debug)]
 pub(crate) enum FileBytes {
     /// A mapped file.
     Map(Mmap),
-    /// Bytes that live as long as the process.
+    /// Memory that lives as long as the process, for example a file compiled in.
     Static(&'static [u8]),
-    /// The library's own copy.
+    /// A copy in an arena.
     Copy(Arena),
 }
 
@@ -24,37 +24,40 @@ impl FileBytes {
     /// Maps the file at `path`.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::BadFile`] if it is empty or no regular file.
+    /// [`Error::Io`]; [`Error::BadFile`] if it is empty or not a regular file.
     pub(crate) fn map(path: &Path) -> Result<Self> {
         let (file, _) = open(path)?;
-        // SAFETY: the mapping is private and read-only. A file that another process truncates meanwhile is the
-        // one hazard left; `LoadMode::Map` documents it and `LoadMode::Copy` avoids it.
+        // SAFETY: the mapping is read-only here. That no other process changes the file while it is mapped cannot be
+        // checked: `LoadMode::Map` documents it as a condition, and `LoadMode::Copy` does without it.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
         Ok(Self::Map(map))
     }
 
-    /// Reads the file at `path` into memory. `report` is called with the fraction read, 0 to 1; its error ends the reading.
+    /// Reads the file at `path` into memory. `report` is called with the fraction read, 0 to 1; an error of it cancels.
     ///
     /// # Errors
-    /// As [`FileBytes::map`]; [`Error::OutOfMemory`]; those of `report`.
+    /// As [`FileBytes::map`]; [`Error::OutOfMemory`]; what `report` returns.
     pub(crate) fn read(path: &Path, report: &dyn Fn(f64) -> Result<()>) -> Result<Self> {
         let (mut file, len) = open(path)?;
         let mut memory = Arena::allocate(len)?;
-        for (part, share) in parts(memory.bytes_mut()) {
+        for (part, fraction) in parts(memory.bytes_mut()) {
             file.read_exact(part).map_err(|e| Error::io(path, e))?;
-            report(share)?;
+            report(fraction)?;
         }
         Ok(Self::Copy(memory))
     }
 
-    /// A copy of `bytes`; `report` as in [`FileBytes::read`].
+    /// Copies `bytes`; `report` as in [`FileBytes::read`].
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; what `report` returns.
     pub(crate) fn copy_of(mut bytes: &[u8], report: &dyn Fn(f64) -> Result<()>) -> Result<Self> {
         let mut memory = Arena::allocate(bytes.len())?;
-        for (part, share) in parts(memory.bytes_mut()) {
+        for (part, fraction) in parts(memory.bytes_mut()) {
             let (from, rest) = bytes.split_at(part.len());
             part.copy_from_slice(from);
             bytes = rest;
-            report(share)?;
+            report(fraction)?;
         }
         Ok(Self::Copy(memory))
     }
@@ -69,7 +72,7 @@ impl FileBytes {
     }
 }
 
-/// Opens a regular file that is not empty, and tells its length.
+/// Opens a regular file that is not empty. Returns it and its length.
 fn open(path: &Path) -> Result<(File, usize)> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     let meta = file.metadata().map_err(|e| Error::io(path, e))?;
@@ -82,7 +85,7 @@ fn open(path: &Path) -> Result<(File, usize)> {
     }
 }
 
-/// Chunks of a buffer, one per progress report, each with the fraction done after it.
+/// Splits a buffer into one part per progress report, each with the fraction done once it is filled.
 fn parts(bytes: &mut [u8]) -> impl Iterator<Item = (&mut [u8], f64)> {
     const PART: usize = 8 << 20;
     let all = bytes.len();

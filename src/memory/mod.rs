@@ -1,4 +1,4 @@
-//! Memory that the library computes in: one arena per context, and the bytes of a model file.
+//! Host memory: one arena per context, and the bytes of a model file.
 #![allow(unsafe_code)]
 
 mod arena;

@@ -1,12 +1,12 @@
-//! What a model file says about itself: hyperparameters, tensors and metadata, checked before a weight is read.
+//! A model file's header: hyperparameters, tensor descriptions and metadata, checked before any weight is read.
 
 use std::collections::HashMap;
 
-use super::config::{BLOCK_TENSORS, Config, TensorSpec};
+use super::config::{Config, TensorSpec};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorInfo, TensorType, Value};
 
-/// The header of a model file.
+/// The checked header of a model file.
 pub(crate) struct ModelHeader {
     pub(crate) config: Config,
     pub(crate) tensors: Vec<TensorInfo>,
@@ -14,7 +14,10 @@ pub(crate) struct ModelHeader {
 }
 
 impl ModelHeader {
-    /// Reads and checks everything but the weights themselves.
+    /// Reads and checks everything but the weights.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] naming the key, tensor or offset.
     pub(crate) fn read(bytes: &[u8], file: &str) -> Result<Self> {
         let gguf = Gguf::parse(bytes, file)?;
         let config = Config::from_gguf(&gguf)?;
@@ -23,18 +26,20 @@ impl ModelHeader {
     }
 }
 
-/// Bytes of these tensors.
+/// Size of these tensors in bytes.
 pub(crate) fn total_bytes(tensors: &[TensorInfo]) -> usize {
     tensors.iter().map(|t| t.range.len()).sum()
 }
 
-/// The file's tensors in the order of [`Config::tensors`]: exactly those, of these shapes, and of types that
-/// the forward pass can use.
+/// The file's tensors, in the order of [`Config::tensors`].
+///
+/// # Errors
+/// [`Error::BadFile`] if they are not exactly those, or one has another shape or a type that the forward pass cannot use.
 pub(crate) fn select_tensors(gguf: &Gguf, config: &Config) -> Result<Vec<TensorInfo>> {
     let bad = |what: String| Error::bad_file(gguf.file(), what);
     let by_name: HashMap<&str, &TensorInfo> = gguf.tensors().iter().map(|t| (t.name.as_str(), t)).collect();
-    // Compare counts before making the list: a hostile block count must not make a long one.
-    let expected = config.block_count * BLOCK_TENSORS.len() + 5;
+    // Compare the counts before listing the tensors: a hostile block count must not allocate a long list.
+    let expected = config.tensor_count();
     if gguf.tensors().len() != expected {
         let found = gguf.tensors().len();
         return Err(bad(format!("{found} tensors; a model of {} blocks has {expected}", config.block_count)));

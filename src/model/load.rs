@@ -1,35 +1,34 @@
-//! Opening a model: from a file, mapped or copied, or from memory.
+//! Loading a model file: mapped or copied, from disk or from memory.
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Model, ModelHeader};
+use super::header::ModelHeader;
 use crate::error::{Error, Result};
 use crate::ggml::{Device, Weights, in_host_memory};
 use crate::memory::FileBytes;
 
-/// How a file's weights come into memory.
+/// How a file's weights get into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LoadMode {
-    /// The CPU computes with the file's pages as they are mapped; nothing is copied, and other processes share
-    /// them. The file must not be changed while the model lives (a truncated file ends the process with
-    /// SIGBUS).
+    /// The file is memory-mapped and the CPU computes with its pages in place; other processes share them. The file
+    /// must not be changed while the model lives (reading a truncated file ends the process with SIGBUS).
     #[default]
     Map,
-    /// The file is read into memory of the library's own.
+    /// The file is read into memory that the library allocates.
     Copy,
 }
 
 /// How to open a model.
 #[derive(Clone, Default)]
 pub struct LoadOptions<'a> {
-    /// The device that computes, as [`Device::find`] takes it; empty is `auto`.
+    /// The device that computes: a name of [`Device::find`]; empty is `auto`.
     pub device: String,
-    /// Map or copy.
+    /// Whether the file is mapped or copied.
     pub mode: LoadMode,
-    /// Is told the share of the bytes that are in place, from 0 to 1, as they are copied, and may stop the
-    /// opening, which then is [`Error::Cancelled`]. Weights that are used where they are take no time.
+    /// Called with the fraction of the bytes that has been copied, 0 to 1; `Break` cancels loading, which then returns
+    /// [`Error::Cancelled`]. If nothing has to be copied, it is called once, with 1.
     pub progress: Option<&'a dyn Fn(f64) -> ControlFlow<()>>,
 }
 
@@ -41,73 +40,71 @@ impl std::fmt::Debug for LoadOptions<'_> {
 }
 
 impl LoadOptions<'_> {
-    /// Reports a share of what lies between the shares `from` and `to` of the whole.
-    fn report(&self, (from, to): (f64, f64), share: f64) -> Result<()> {
-        match self.progress.map(|progress| progress(from + (to - from) * share)) {
+    /// Calls `progress` with the fraction done.
+    fn report(&self, fraction: f64) -> Result<()> {
+        match self.progress.map(|progress| progress(fraction)) {
             Some(ControlFlow::Break(())) => Err(Error::Cancelled),
             _ => Ok(()),
         }
     }
 }
 
-/// What stands for the file's name where there is none.
+/// A model's parts, as they come out of a file.
+pub(super) struct Loaded {
+    pub(super) header: ModelHeader,
+    pub(super) weights: Weights,
+    /// The file's name, or `(memory)`.
+    pub(super) file: String,
+    pub(super) file_bytes: usize,
+    pub(super) load_time: Duration,
+}
+
+/// The name of a file that has none.
 const IN_MEMORY: &str = "(memory)";
 
-impl Model {
-    /// Opens a GGUF file.
-    ///
-    /// # Errors
-    /// [`Error::Io`]; [`Error::BadFile`] naming the key, tensor or offset; [`Error::Unsupported`];
-    /// [`Error::Device`]; [`Error::OutOfMemory`]; [`Error::Cancelled`].
-    pub fn open(path: impl AsRef<Path>, options: &LoadOptions<'_>) -> Result<Self> {
-        let path = path.as_ref();
-        Self::load(path.display().to_string(), options, |report| match options.mode {
-            LoadMode::Map => FileBytes::map(path),
-            LoadMode::Copy => FileBytes::read(path, report),
-        })
-    }
+/// Loads a GGUF file.
+pub(super) fn from_file(path: &Path, options: &LoadOptions<'_>) -> Result<Loaded> {
+    load(path.display().to_string(), options, options.mode, |report| match options.mode {
+        LoadMode::Map => FileBytes::map(path),
+        LoadMode::Copy => FileBytes::read(path, report),
+    })
+}
 
-    /// Opens a model that is in memory for good, in place. (Bytes at an address that is not a multiple of 32
-    /// are copied.)
-    ///
-    /// # Errors
-    /// As [`Model::open`].
-    pub fn from_static(bytes: &'static [u8], options: &LoadOptions<'_>) -> Result<Self> {
-        match options.mode {
-            LoadMode::Map => Self::load(IN_MEMORY.into(), options, |_| Ok(FileBytes::Static(bytes))),
-            LoadMode::Copy => Self::from_bytes(bytes, options),
-        }
+/// Loads bytes that live as long as the process, in place unless the options ask for a copy.
+pub(super) fn from_static(bytes: &'static [u8], options: &LoadOptions<'_>) -> Result<Loaded> {
+    match options.mode {
+        LoadMode::Map => load(IN_MEMORY.into(), options, LoadMode::Map, |_| Ok(FileBytes::Static(bytes))),
+        LoadMode::Copy => from_bytes(bytes, options),
     }
+}
 
-    /// Opens a model from a copy of `bytes`.
-    ///
-    /// # Errors
-    /// As [`Model::open`].
-    pub fn from_bytes(bytes: &[u8], options: &LoadOptions<'_>) -> Result<Self> {
-        let options = LoadOptions { mode: LoadMode::Copy, ..options.clone() };
-        Self::load(IN_MEMORY.into(), &options, |report| FileBytes::copy_of(bytes, report))
-    }
+/// Loads a copy of `bytes`.
+pub(super) fn from_bytes(bytes: &[u8], options: &LoadOptions<'_>) -> Result<Loaded> {
+    load(IN_MEMORY.into(), options, LoadMode::Copy, |report| FileBytes::copy_of(bytes, report))
+}
 
-    /// Opens what `source` gets; it reports the share of the bytes that it has copied.
-    fn load(
-        file: String,
-        options: &LoadOptions<'_>,
-        source: impl FnOnce(&dyn Fn(f64) -> Result<()>) -> Result<FileBytes>,
-    ) -> Result<Self> {
-        let started = Instant::now();
-        let device = Device::find(&options.device)?;
-        // Copied once or, on the way to a device's own memory, twice.
-        let copied = match options.mode {
-            LoadMode::Map => 0.0,
-            LoadMode::Copy if in_host_memory(device) => 1.0,
-            LoadMode::Copy => 0.5,
-        };
-        let source = source(&|share| options.report((0.0, copied), share))?;
-        let file_bytes = source.bytes().len();
-        let header = ModelHeader::read(source.bytes(), &file)?;
-        let tensors = header.tensors.clone();
-        let weights = Weights::new(device, tensors, source, &|share| options.report((copied, 1.0), share))?;
-        options.report((1.0, 1.0), 1.0)?;
-        Ok(Self::new(header, weights, file, file_bytes, started.elapsed()))
-    }
+/// Loads what `source` returns. `source` reports the fraction of the bytes that it has copied, 0 to 1; in mode `Map`
+/// it copies none.
+fn load(
+    file: String,
+    options: &LoadOptions<'_>,
+    mode: LoadMode,
+    source: impl FnOnce(&dyn Fn(f64) -> Result<()>) -> Result<FileBytes>,
+) -> Result<Loaded> {
+    let started = Instant::now();
+    let device = Device::find(&options.device)?;
+    // The fraction of all copying that `source` does; the rest is the copy to a device's own memory.
+    let copied = match mode {
+        LoadMode::Map => 0.0,
+        LoadMode::Copy if in_host_memory(device) => 1.0,
+        LoadMode::Copy => 0.5,
+    };
+    let source = source(&|fraction| options.report(copied * fraction))?;
+    let file_bytes = source.bytes().len();
+    let header = ModelHeader::read(source.bytes(), &file)?;
+    let tensors = header.tensors.clone();
+    let to_device = |fraction| options.report(copied + (1.0 - copied) * fraction);
+    let weights = Weights::new(device, tensors, source, &to_device)?;
+    options.report(1.0)?;
+    Ok(Loaded { header, weights, file, file_bytes, load_time: started.elapsed() })
 }

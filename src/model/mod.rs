@@ -5,6 +5,7 @@ mod header;
 mod load;
 mod tokenizer;
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,14 +14,20 @@ use crate::ggml::Weights;
 use crate::gguf::{TensorInfo, Value};
 
 pub(crate) use config::BLOCK_TENSORS;
+#[cfg(feature = "convert")]
+pub(crate) use config::limits;
 pub use config::{Config, TensorSpec, Variant};
 #[cfg(feature = "convert")]
 pub(crate) use header::select_tensors;
 pub(crate) use header::{ModelHeader, total_bytes};
+use load::Loaded;
 pub use load::{LoadMode, LoadOptions};
+use tokenizer::Unusable;
+#[cfg(feature = "convert")]
+pub(crate) use tokenizer::parse_tokenizer;
 pub use tokenizer::{HOLE, Tokenizer};
 
-/// A model. Cloning is cheap: the clones share everything.
+/// A model: hyperparameters, weights and tokenizer. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Model(Arc<Inner>);
 
@@ -32,30 +39,52 @@ struct Inner {
     file_bytes: usize,
     load_time: Duration,
     file: String,
-    tokenizer: OnceLock<std::result::Result<Tokenizer, String>>,
+    tokenizer: OnceLock<Result<Tokenizer, TokenizerError>>,
     fingerprint: OnceLock<u64>,
 }
 
+/// Why a model has no tokenizer. It can be returned more than once, which an [`Error`] cannot.
+#[derive(Debug)]
+enum TokenizerError {
+    /// The file has none.
+    Missing,
+    /// The file has one that cannot be used.
+    Unusable(Unusable),
+}
+
 impl Model {
-    fn new(
-        header: ModelHeader,
-        weights: Weights,
-        file: String,
-        file_bytes: usize,
-        load_time: Duration,
-    ) -> Self {
+    /// Opens a GGUF file.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::BadFile`] naming the key, tensor or offset; [`Error::Device`]; [`Error::OutOfMemory`];
+    /// [`Error::Cancelled`].
+    pub fn open(path: impl AsRef<Path>, options: &LoadOptions<'_>) -> Result<Self> {
+        load::from_file(path.as_ref(), options).map(Self::new)
+    }
+
+    /// Opens a GGUF file that is in memory and stays there, without a copy. (Bytes at an address that is not a
+    /// multiple of 32 are copied.)
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_static(bytes: &'static [u8], options: &LoadOptions<'_>) -> Result<Self> {
+        load::from_static(bytes, options).map(Self::new)
+    }
+
+    /// Opens a GGUF file from a copy of `bytes`.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_bytes(bytes: &[u8], options: &LoadOptions<'_>) -> Result<Self> {
+        load::from_bytes(bytes, options).map(Self::new)
+    }
+
+    fn new(loaded: Loaded) -> Self {
+        let Loaded { header, weights, file, file_bytes, load_time } = loaded;
         let ModelHeader { config, metadata, tensors: _ } = header;
         let (tokenizer, fingerprint) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(Inner {
-            config,
-            metadata,
-            weights,
-            file_bytes,
-            load_time,
-            file,
-            tokenizer,
-            fingerprint,
-        }))
+        let inner = Inner { config, metadata, weights, file_bytes, load_time, file, tokenizer, fingerprint };
+        Self(Arc::new(inner))
     }
 
     /// The hyperparameters.
@@ -63,12 +92,12 @@ impl Model {
         &self.0.config
     }
 
-    /// All metadata of the file, in its order.
+    /// All metadata, in the file's order.
     pub fn metadata(&self) -> &[(String, Value)] {
         &self.0.metadata
     }
 
-    /// The value of a key of the metadata.
+    /// The value of a metadata key.
     pub fn metadata_value(&self, key: &str) -> Option<&Value> {
         self.metadata().iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
@@ -78,12 +107,12 @@ impl Model {
         self.0.weights.tensors()
     }
 
-    /// Bytes of all tensors.
+    /// Size of all tensors in bytes.
     pub fn tensor_bytes(&self) -> usize {
         total_bytes(self.tensors())
     }
 
-    /// Bytes of the whole file.
+    /// Size of the file in bytes.
     pub fn file_bytes(&self) -> usize {
         self.0.file_bytes
     }
@@ -93,7 +122,7 @@ impl Model {
         self.tensors().iter().map(|t| t.dims.iter().map(|&d| d as u64).product::<u64>()).sum()
     }
 
-    /// How long opening took. The tokenizer is made on its first use and is not in it.
+    /// How long opening took, without the tokenizer, which is made on first use.
     pub fn load_time(&self) -> Duration {
         self.0.load_time
     }
@@ -106,19 +135,21 @@ impl Model {
     /// The tokenizer, made on first use.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the file has none or a damaged one; [`Error::BadFile`] if it disagrees with the
-    /// vocabulary.
+    /// [`Error::Tokenizer`] if the file has none; [`Error::BadFile`] if it is damaged or has another number of tokens
+    /// than the model.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         let inner = &*self.0;
         let made = inner.tokenizer.get_or_init(|| {
-            let json = self.metadata_value(Config::TOKENIZER_KEY).and_then(Value::as_str);
-            let json = json.ok_or_else(|| format!("{} has no tokenizer", inner.file))?;
-            Tokenizer::from_json(json, &inner.config).map_err(|e| format!("{}: {e}", inner.file))
+            let value = self.metadata_value(Config::TOKENIZER_KEY).ok_or(TokenizerError::Missing)?;
+            Tokenizer::from_json(value, &inner.config).map_err(TokenizerError::Unusable)
         });
-        made.as_ref().map_err(|what| Error::Tokenizer(what.clone()))
+        made.as_ref().map_err(|error| match error {
+            TokenizerError::Missing => Error::tokenizer(format!("{} has no tokenizer", inner.file)),
+            TokenizerError::Unusable(unusable) => unusable.error(&inner.file),
+        })
     }
 
-    /// The bytes that the tensors' ranges are in.
+    /// The bytes that the tensors' ranges count in.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if the weights are not in main memory.
@@ -128,31 +159,32 @@ impl Model {
         })
     }
 
-    /// A number that tells models apart: the tensors' bytes and a CRC-32 of them and of what decides how they are used.
-    /// It guards against mistakes, not against forgery. The first call reads all weights.
+    /// Identifies the model: the low 32 bits of the tensors' size, then a CRC-32 of the tensors and the hyperparameters
+    /// that change results. It guards against mistakes, not against forgery. The first call reads all weights.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if the weights are not in main memory.
     pub(crate) fn fingerprint(&self) -> Result<u64> {
-        let inner = &*self.0;
+        let Inner { config, weights, fingerprint, .. } = &*self.0;
         let bytes = self.host_bytes()?;
-        Ok(*inner.fingerprint.get_or_init(|| {
-            let config = &inner.config;
-            let mut crc = crc32fast::Hasher::new();
-            crc.update(config.variant.name().as_bytes());
-            for number in [config.head_count as u32, config.mask_token_id, config.first_token_id()] {
-                crc.update(&number.to_le_bytes());
-            }
-            for number in [config.rope_freq_base, config.layer_norm_epsilon] {
-                crc.update(&number.to_le_bytes());
-            }
-            for tensor in inner.weights.tensors() {
-                crc.update(tensor.ty.name().as_bytes());
-                tensor.dims.iter().for_each(|&dim| crc.update(&(dim as u64).to_le_bytes()));
-                crc.update(bytes.get(tensor.range.clone()).unwrap_or_default());
-            }
-            ((self.tensor_bytes() as u64) << 32) | u64::from(crc.finalize())
-        }))
+        if let Some(&known) = fingerprint.get() {
+            return Ok(known);
+        }
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(config.variant.name().as_bytes());
+        for number in [config.head_count as u32, config.mask_token_id, config.first_token_id()] {
+            crc.update(&number.to_le_bytes());
+        }
+        for number in [config.rope_freq_base, config.layer_norm_epsilon] {
+            crc.update(&number.to_le_bytes());
+        }
+        for tensor in weights.tensors() {
+            crc.update(tensor.ty.name().as_bytes());
+            tensor.dims.iter().for_each(|&dim| crc.update(&(dim as u64).to_le_bytes()));
+            crc.update(tensor.bytes(bytes)?);
+        }
+        let computed = ((self.tensor_bytes() as u64) << 32) | u64::from(crc.finalize());
+        Ok(*fingerprint.get_or_init(|| computed))
     }
 
     pub(crate) fn weights(&self) -> &Weights {

@@ -1,17 +1,19 @@
-//! Text in, text out.
+//! Text to tokens and back.
 
+use std::error::Error as StdError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use tokenizers::DecoderWrapper;
 
+use super::config::Config;
 use crate::error::{Error, Result};
-use crate::model::Config;
+use crate::gguf::Value;
 
-/// What stands for a token that is not known yet, where a text with holes is shown.
+/// Shown in place of a token that is not known yet: a light shade block.
 pub const HOLE: char = '\u{2591}';
 
-/// The tokenizer that a model file carries. Files are untrusted, so a panic inside the tokenizer library
-/// becomes an error.
+/// The tokenizer of a model. It comes from an untrusted file, so a panic of the tokenizer library becomes an error.
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -19,20 +21,39 @@ pub struct Tokenizer {
     eos: Option<u32>,
 }
 
+/// Why a file's tokenizer cannot be used.
+#[derive(Debug)]
+pub(super) struct Unusable {
+    what: String,
+    source: Option<Cause>,
+}
+
+type Cause = Arc<dyn StdError + Send + Sync>;
+
+impl Unusable {
+    /// The [`Error::BadFile`] for `file`.
+    pub(super) fn error(&self, file: &str) -> Error {
+        Error::BadFile { file: file.to_owned(), what: self.what.clone(), source: self.source.clone() }
+    }
+}
+
 impl Tokenizer {
-    /// Reads a `tokenizer.json`.
-    ///
-    /// # Errors
-    /// [`Error::Tokenizer`] if it cannot be read or has another number of tokens than the model.
-    pub(crate) fn from_json(json: &str, config: &Config) -> Result<Self> {
-        let inner = guarded(|| tokenizers::Tokenizer::from_bytes(json.as_bytes()))?;
+    /// Reads the metadata value that holds a `tokenizer.json`.
+    pub(super) fn from_json(value: &Value, config: &Config) -> Result<Self, Unusable> {
+        let Some(json) = value.as_str() else {
+            let what = format!("key '{}' is not text", Config::TOKENIZER_KEY);
+            return Err(Unusable { what, source: None });
+        };
+        let inner = parse_tokenizer(json)
+            .map_err(|e| Unusable { what: format!("the tokenizer is damaged: {e}"), source: Some(e) })?;
         let tokens = inner.get_vocab_size(true);
         // The mask token comes after the tokenizer's own, or is one of them.
         if tokens != config.mask_token_id as usize && tokens != config.vocab_size {
-            return Err(Error::Tokenizer(format!(
-                "it has {tokens} tokens, but the model has {} of which {} is the mask",
-                config.vocab_size, config.mask_token_id
-            )));
+            let (vocab_size, mask) = (config.vocab_size, config.mask_token_id);
+            let what = format!(
+                "the tokenizer has {tokens} tokens, but the model has {vocab_size} with the mask at {mask}"
+            );
+            return Err(Unusable { what, source: None });
         }
         Ok(Self { inner, mask: config.mask_token_id, eos: config.eos_token_id })
     }
@@ -40,14 +61,15 @@ impl Tokenizer {
     /// The tokens of `text`. Special tokens written out in the text are recognised; none are added.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`].
+    /// [`Error::Tokenizer`] if the tokenizer cannot encode it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = guarded(|| self.inner.encode(text, false))?;
+        let encoding =
+            guarded(|| self.inner.encode(text, false)).map_err(|e| failed("cannot encode this text", e))?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of `tokens`: special tokens as they are written, [`HOLE`] for each mask token. Bytes that do
-    /// not make up UTF-8 become U+FFFD.
+    /// The text of `tokens`: special tokens as they are written, [`HOLE`] for each mask token. Bytes that are not
+    /// valid UTF-8 become U+FFFD.
     ///
     /// # Errors
     /// [`Error::Tokenizer`], also for a token outside the vocabulary.
@@ -58,22 +80,22 @@ impl Tokenizer {
                 text.extend(std::iter::repeat_n(HOLE, run.len()));
                 continue;
             }
-            if let Some(id) = run.iter().find(|&&id| self.inner.id_to_token(id).is_none()) {
-                return Err(Error::Tokenizer(format!("there is no token {id}")));
+            if let Some(&id) = run.iter().find(|&&id| self.inner.id_to_token(id).is_none()) {
+                return Err(no_token(id));
             }
-            text.push_str(&guarded(|| self.inner.decode(run, false))?);
+            let decoded = guarded(|| self.inner.decode(run, false));
+            text.push_str(&decoded.map_err(|e| failed("cannot decode these tokens", e))?);
         }
         Ok(text)
     }
 
-    /// The bytes that one token stands for, which may be a part of a character. A special token's are those of its
-    /// name.
+    /// The bytes of one token, which may be a part of a UTF-8 character. A special token's are those of its name.
     ///
     /// # Errors
     /// [`Error::Tokenizer`], also for the mask and for a token outside the vocabulary.
     pub fn token_bytes(&self, token: u32) -> Result<Vec<u8>> {
         let piece = self.inner.id_to_token(token).filter(|_| token != self.mask);
-        let piece = piece.ok_or_else(|| Error::Tokenizer(format!("there is no token {token}")))?;
+        let piece = piece.ok_or_else(|| no_token(token))?;
         let added = self.inner.get_added_vocabulary().is_special_token(&piece);
         if let (Some(DecoderWrapper::ByteLevel(_)), false) = (self.inner.get_decoder(), added)
             && let Some(bytes) = byte_level(&piece)
@@ -83,15 +105,15 @@ impl Tokenizer {
         Ok(self.decode(&[token])?.into_bytes())
     }
 
-    /// The text of the finished beginning of `tokens`: up to the first mask or end-of-text token, and without
-    /// a last character whose bytes are not all there. It only ever grows as tokens become known.
+    /// The text of the known beginning of `tokens`: up to the first mask or end-of-text token, and without an incomplete
+    /// last character. As more tokens become known, text is only ever appended to it.
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].
     pub fn decode_prefix(&self, tokens: &[u32]) -> Result<String> {
         let end = tokens.iter().position(|&t| t == self.mask || Some(t) == self.eos);
         let cut_short = end.is_some_and(|end| tokens.get(end) == Some(&self.mask));
-        let mut text = self.decode(tokens.get(..end.unwrap_or(tokens.len())).unwrap_or(tokens))?;
+        let mut text = self.decode(tokens.split_at(end.unwrap_or(tokens.len())).0)?;
         if cut_short {
             text.truncate(text.trim_end_matches('\u{FFFD}').len());
         }
@@ -99,10 +121,8 @@ impl Tokenizer {
     }
 }
 
-/// The bytes that a byte-level token is written for: printable Latin-1 characters stand for themselves, the other
-/// bytes, in order, for the characters from U+0100 on. Nothing for what is not written so.
-///
-/// Source: GPT-2's `bytes_to_unicode`.
+/// The bytes of a byte-level BPE token; `None` if it is not one. In its text a byte that is a printable Latin-1 character
+/// is that character, and the other bytes, in order, are the characters from U+0100 on: GPT-2's `bytes_to_unicode`.
 fn byte_level(piece: &str) -> Option<Vec<u8>> {
     let as_is = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     piece
@@ -114,11 +134,26 @@ fn byte_level(piece: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// Runs `f` of the tokenizer library; its errors and panics become [`Error::Tokenizer`].
-fn guarded<T>(f: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+/// Parses a `tokenizer.json`.
+///
+/// # Errors
+/// The tokenizer library's error.
+pub(crate) fn parse_tokenizer(json: &str) -> Result<tokenizers::Tokenizer, Cause> {
+    guarded(|| tokenizers::Tokenizer::from_bytes(json.as_bytes()))
+}
+
+/// Calls the tokenizer library; a panic becomes an error.
+fn guarded<T>(f: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, Cause> {
     match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(e)) => Err(Error::Tokenizer(e.to_string())),
-        Err(_) => Err(Error::Tokenizer("the tokenizer library failed on this input".into())),
+        Ok(result) => result.map_err(Cause::from),
+        Err(_) => Err(Cause::from(Box::<dyn StdError + Send + Sync>::from("the tokenizer library panicked"))),
     }
+}
+
+fn no_token(id: u32) -> Error {
+    Error::tokenizer(format!("the tokenizer has no token {id}"))
+}
+
+fn failed(what: &str, source: Cause) -> Error {
+    Error::Tokenizer { what: format!("the tokenizer {what}: {source}"), source: Some(source) }
 }

@@ -1,4 +1,4 @@
-//! The importance matrix of a model: what its matrices' columns see when it writes a given text.
+//! Computing an importance matrix: the mean squares of the matrices' inputs while the model generates a given text.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -15,46 +15,46 @@ use crate::plan::Plan;
 use crate::rng::{Purpose, Rng};
 use crate::sample::SamplingParams;
 
-/// How to observe a model.
+/// How to compute an importance matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImatrixOptions {
-    /// Tokens of a piece of text; 0 takes the model's context length.
+    /// Tokens of a piece of text; 0 uses the model's context length.
     pub length: usize,
-    /// Most pieces that are taken, spread over the text; 0 takes all.
+    /// Most pieces to use, spread evenly over the text; 0 uses all.
     pub pieces: usize,
-    /// Steps in which a piece is written.
+    /// Steps in which a piece is generated.
     pub steps: usize,
-    /// Chooses the orders in which the pieces are written.
+    /// Seed of the orders in which the pieces are generated.
     pub seed: u64,
-    /// Threads that compute; 0 takes one per core.
+    /// CPU threads; 0 uses one per core.
     pub threads: usize,
-    /// Replaces an output that exists.
+    /// Replaces an existing output.
     pub force: bool,
 }
 
 impl Default for ImatrixOptions {
-    /// 64 pieces of the model's length in 32 steps each.
+    /// 64 pieces of the model's context length, in 32 steps each.
     fn default() -> Self {
         Self { length: 0, pieces: 64, steps: 32, seed: 0, threads: 0, force: false }
     }
 }
 
-/// What was observed.
+/// The observed inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
-    /// Mean square of the input by column, for each matrix that had inputs.
+    /// For each matrix that has inputs, its name and the mean square of the inputs by column.
     pub matrices: Vec<(String, Vec<f32>)>,
-    /// Inputs of the matrix that had most.
+    /// Number of inputs of the matrix that had most.
     pub rows: u64,
-    /// Pieces of text and their length in tokens.
+    /// Number of pieces, and tokens of each.
     pub pieces: (usize, usize),
 }
 
-/// Writes what the model file `model` makes of the file `text` to `output`, an importance matrix for
-/// [`quantize`](super::quantize). `progress` gets the pieces done and all pieces.
+/// Computes an importance matrix for [`quantize`](super::quantize()) from the model file `model` and the text file `text`,
+/// and writes it to `output`. `progress` is called with the pieces done and the number of pieces.
 ///
 /// # Errors
-/// As [`Model::open`], and [`observe_text`]; [`Error::InvalidArgument`] for an output that exists or is an input;
+/// As [`Model::open`] and [`observe_text`]; [`Error::InvalidArgument`] for an output that exists or is an input;
 /// [`Error::Io`]; [`Error::BadFile`] for a text that is not UTF-8.
 pub fn imatrix(
     model: &Path,
@@ -68,7 +68,7 @@ pub fn imatrix(
     let pending = PendingFile::create(output, options.force)?;
     let bytes = std::fs::read(text).map_err(|e| Error::io(text, e))?;
     let content = String::from_utf8(bytes)
-        .map_err(|e| Error::bad_file(text.display().to_string(), format!("the text is not UTF-8: {e}")))?;
+        .map_err(|e| Error::unreadable(text.display().to_string(), "the text is not UTF-8", e))?;
     let model = Model::open(model, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
     let tokens = model.tokenizer()?.encode(&content)?;
     let observation = observe_text(&model, &tokens, options, progress)?;
@@ -80,11 +80,12 @@ pub fn imatrix(
     Ok(observation)
 }
 
-/// Has the model write pieces of the text `tokens` as it writes its own texts, in random orders and many tokens
-/// per step, and observes what goes into its matrices. `progress` gets the pieces done and all pieces.
+/// Lets the model generate pieces of the text `tokens`, in random orders and with several tokens per step as in
+/// generation, and observes the inputs of its matrices. `progress` is called with the pieces done and the number of
+/// pieces.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for options or tokens that are not the model's, and a text of no token;
+/// [`Error::InvalidArgument`] for an empty text, tokens that the model cannot generate, and options that do not fit it;
 /// [`Error::NotFinite`]; [`Error::Unsupported`] if the model is not on the CPU.
 pub fn observe_text(
     model: &Model,
@@ -95,20 +96,24 @@ pub fn observe_text(
     let config = model.config();
     let length = if options.length == 0 { config.context_length } else { options.length }.min(tokens.len());
     if length == 0 || options.steps == 0 {
-        return Err(Error::invalid("an importance matrix needs a text of at least one token, and a step"));
+        return Err(Error::invalid(
+            "an importance matrix needs a text of at least one token, and at least one step",
+        ));
     }
     if let Some(token) = tokens.iter().find(|&&token| !config.is_writable(token)) {
-        return Err(Error::invalid(format!("the text has the token {token}, which the model cannot write")));
+        return Err(Error::invalid(format!(
+            "the text has the token {token}, which the model cannot generate"
+        )));
     }
     let texts = spread(tokens, length, options.pieces);
     let pieces = texts.len();
-    // What goes into the matrices is seen in ggml's graphs only.
+    // Only ggml's graphs are observed, not esolm's own kernels.
     let kernels = Kernels::Ggml;
     let params = ContextParams { length, threads: options.threads, kernels, ..ContextParams::default() };
     let mut context = Context::new(model, &params)?;
     let ((), observed) = observe(model.weights(), || {
         for (piece, text) in texts.enumerate() {
-            write_piece(&mut context, text, options, piece)?;
+            generate_piece(&mut context, text, options, piece)?;
             progress(piece + 1, pieces);
         }
         Ok(())
@@ -116,15 +121,15 @@ pub fn observe_text(
     let rows = observed.iter().map(|o| o.rows).max().unwrap_or(0);
     let matrices =
         observed.into_iter().filter(|o| o.rows > 0).map(mean_squares).collect::<Result<Vec<_>>>()?;
-    // The embedding has no input; every other matrix has.
+    // Every matrix has inputs but the embedding, whose rows are looked up.
     if matrices.len() != 1 + 4 * config.block_count {
         return Err(Error::internal(format!("inputs of {} matrices were observed", matrices.len())));
     }
     Ok(Observation { matrices, rows, pieces: (pieces, length) })
 }
 
-/// Writes one piece of text in a random order.
-fn write_piece(context: &mut Context, text: &[u32], options: &ImatrixOptions, piece: usize) -> Result<()> {
+/// Generates one piece of text in a random order.
+fn generate_piece(context: &mut Context, text: &[u32], options: &ImatrixOptions, piece: usize) -> Result<()> {
     let mut order: Vec<u32> = (0..text.len() as u32).collect();
     crate::plan::order::random(&mut order, text.len(), &mut Rng::new(options.seed, piece, Purpose::Order));
     let steps = options.steps.min(text.len());
@@ -137,7 +142,7 @@ fn write_piece(context: &mut Context, text: &[u32], options: &ImatrixOptions, pi
     )?;
     let token = |position: u32| {
         let token = text.get(position as usize).copied();
-        token.ok_or_else(|| Error::internal("a step wrote a token beyond the text"))
+        token.ok_or_else(|| Error::internal("a step generated a token beyond the text"))
     };
     while context.step_with_tokens(|_, row| token(row.position))?.is_some() {}
     Ok(())
@@ -146,8 +151,8 @@ fn write_piece(context: &mut Context, text: &[u32], options: &ImatrixOptions, pi
 fn mean_squares(observed: Observed) -> Result<(String, Vec<f32>)> {
     let mean = |square: &f64| (square / observed.rows as f64) as f32;
     let columns: Vec<f32> = observed.squares.iter().map(mean).collect();
-    match columns.iter().all(|v| v.is_finite()) {
-        true => Ok((observed.name, columns)),
-        false => Err(Error::NotFinite(format!("what goes into '{}' is not finite", observed.name))),
+    if !columns.iter().all(|v| v.is_finite()) {
+        return Err(Error::NotFinite(format!("the inputs of '{}' are not finite", observed.name)));
     }
+    Ok((observed.name, columns))
 }

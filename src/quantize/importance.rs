@@ -1,24 +1,23 @@
-//! How much each column of a matrix matters: the importance matrix.
+//! The importance matrix: how much each column of a weight matrix matters.
 //!
-//! The file is GGUF with `general.type = "imatrix"`. For each matrix that was observed it has one f32 tensor of
-//! the matrix's name, as long as the matrix's rows, with the mean square of the matrix's inputs by column;
-//! `imatrix.rows` says over how many inputs the most observed one was taken.
+//! The file is GGUF with `general.type = "imatrix"`. For each observed matrix it has an f32 tensor of the matrix's name
+//! with one entry per column: the mean square of the matrix's inputs. `imatrix.rows` is the number of inputs of the
+//! matrix that had most.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorType, Value, Writer};
-use crate::model::Config;
+use crate::model::{Config, TensorSpec};
 
 /// `general.type` of the file.
 const TYPE: &str = "imatrix";
-/// The least and the most that a column counts, compared with the mean: a column that was never active would
-/// otherwise leave its weights undetermined.
-const LEAST: f64 = 1e-4;
-const MOST: f64 = 1e4;
+/// Limits of a column's importance relative to the mean. With an importance of zero its weights would be arbitrary.
+const MIN: f64 = 1e-4;
+const MAX: f64 = 1e4;
 
-/// Importance by matrix and column, 1 on the average.
+/// Importance by matrix and column, relative to the matrix's mean.
 #[derive(Debug)]
 pub(crate) struct Importance(HashMap<String, Vec<f32>>);
 
@@ -26,26 +25,25 @@ impl Importance {
     /// Reads a file and checks it against the model.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::BadFile`] naming the tensor that is no matrix of the model, has another length
-    /// than its rows, or holds a number that no mean square can be.
+    /// [`Error::Io`]; [`Error::BadFile`] naming the tensor that is not a matrix of the model, has another length than the
+    /// matrix's rows, or holds a negative or non-finite number.
     pub fn read(path: &Path, config: &Config) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
         let gguf = Gguf::parse(&bytes, &path.display().to_string())?;
         let bad = |what: String| Error::bad_file(gguf.file(), what);
         if gguf.text("general.type")? != TYPE {
-            return Err(bad("is no importance matrix (general.type is not 'imatrix')".into()));
+            return Err(bad("is not an importance matrix (general.type is not 'imatrix')".into()));
         }
-        let rows: HashMap<String, usize> = config
-            .tensors()
-            .into_iter()
-            .filter(|spec| spec.dims.len() > 1)
-            .map(|spec| (spec.name, spec.dims.first().copied().unwrap_or(0)))
-            .collect();
+        let matrix = |spec: TensorSpec| match *spec.dims {
+            [row, _] => Some((spec.name, row)),
+            _ => None,
+        };
+        let rows: HashMap<String, usize> = config.tensors().into_iter().filter_map(matrix).collect();
         let mut all = HashMap::new();
         for info in gguf.tensors() {
             let name = &info.name;
             let Some(&row) = rows.get(name) else {
-                return Err(bad(format!("tensor '{name}' is no matrix of the model")));
+                return Err(bad(format!("tensor '{name}' is not a matrix of the model")));
             };
             if info.dims != [row] || info.ty != TensorType::F32 {
                 let (ty, dims) = (info.ty.name(), &info.dims);
@@ -53,28 +51,27 @@ impl Importance {
                     "tensor '{name}' is {ty} {dims:?}, not f32 [{row}]: another model's?"
                 )));
             }
-            let data = bytes.get(info.range.clone()).unwrap_or_default().as_chunks::<4>().0;
+            let data = info.bytes(&bytes)?.as_chunks::<4>().0;
             let squares: Vec<f64> = data.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect();
             if let Some(v) = squares.iter().find(|v| !v.is_finite() || **v < 0.0) {
-                return Err(bad(format!("tensor '{name}' holds {v}, which is no mean square")));
+                return Err(bad(format!("tensor '{name}' holds {v}, which is not a mean square")));
             }
             let mean = squares.iter().sum::<f64>() / row as f64;
             if mean <= 0.0 {
                 return Err(bad(format!("tensor '{name}' is zero everywhere")));
             }
-            let columns = squares.iter().map(|v| (v / mean).clamp(LEAST, MOST) as f32).collect();
+            let columns = squares.iter().map(|v| (v / mean).clamp(MIN, MAX) as f32).collect();
             all.insert(name.clone(), columns);
         }
         Ok(Self(all))
     }
 
-    /// The importance of a matrix's columns, if it is known.
+    /// The importance of a matrix's columns, if the file has it.
     pub fn columns(&self, name: &str) -> Option<&[f32]> {
         self.0.get(name).map(Vec::as_slice)
     }
 
-    /// A sentence about quantized matrices that nothing is known of, apart from the embedding, which has no
-    /// input.
+    /// A note about matrices that are quantized without importance. The embedding is not among them: it has no input.
     pub fn note<'a>(&self, tensors: impl Iterator<Item = (&'a str, TensorType)>) -> Option<String> {
         let unknown = |(name, ty): &(&str, TensorType)| {
             ty.is_quantized() && *name != "token_embd.weight" && !self.0.contains_key(*name)
@@ -82,11 +79,11 @@ impl Importance {
         let mut unknown = tensors.filter(unknown);
         let (first, _) = unknown.next()?;
         let others = unknown.count();
-        Some(format!("the importance matrix does not know '{first}' and {others} other matrices"))
+        Some(format!("the importance matrix has no entry for '{first}' and {others} other matrices"))
     }
 }
 
-/// Writes mean squares by matrix, observed over `rows` inputs, to `out`.
+/// Writes each matrix's mean squares by column, over at most `rows` inputs, to `out`.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for a name or a length that no tensor can have; [`Error::Io`].
@@ -100,7 +97,8 @@ pub(super) fn write(out: &mut dyn std::io::Write, observed: &[(String, Vec<f32>)
     }
     let mut observed = observed.iter();
     writer.write(out, |_, bytes| {
-        let columns = observed.next().map_or(&[][..], |(_, columns)| columns);
+        let (_, columns) =
+            observed.next().ok_or_else(|| Error::internal("a tensor that was not declared"))?;
         bytes.extend(columns.iter().flat_map(|v| v.to_le_bytes()));
         Ok(())
     })

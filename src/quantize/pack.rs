@@ -1,5 +1,5 @@
-//! Packing a matrix on several threads. Rows are packed each for itself, so that the result does not depend on
-//! the number of threads.
+//! Quantizing a matrix on several threads. Rows do not depend on each other, so the result does not depend on the number
+//! of threads.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -8,27 +8,28 @@ use crate::error::{Error, Result};
 use crate::ggml::quantize;
 use crate::gguf::TensorType;
 
-/// Numbers that a thread packs at a time.
+/// Weights that a thread quantizes at a time.
 const CHUNK: usize = 1 << 16;
 
-/// How a tensor is packed.
+/// How a tensor is quantized.
 pub(crate) struct Packing<'a> {
     /// The file and the tensor, for errors.
     pub file: &'a str,
     pub name: &'a str,
     pub ty: TensorType,
+    /// Elements of a row.
     pub row_len: usize,
-    /// How much each column matters, where that is known.
+    /// How much each column matters [row_len], if known.
     pub importance: Option<&'a [f32]>,
     pub threads: usize,
 }
 
 impl Packing<'_> {
-    /// Appends `rows` rows to `out`. `fetch` appends the numbers of some of them to the vector that it is given;
-    /// it is called from several threads.
+    /// Quantizes `rows` rows and appends them to `out`. `fetch` appends the values of a range of rows to a vector; it is
+    /// called from several threads.
     ///
     /// # Errors
-    /// [`Error::BadFile`] for a number that the type cannot hold; what `fetch` returns.
+    /// [`Error::BadFile`] for a value that the type cannot represent; what `fetch` returns.
     pub fn pack(
         &self,
         rows: usize,
@@ -41,11 +42,12 @@ impl Packing<'_> {
         let len = len.ok_or_else(|| Error::internal(format!("the size of '{}' overflows", self.name)))?;
         let start = out.len();
         out.resize(start + len, 0);
+        let (_, packed) = out.split_at_mut(start);
         let step = (CHUNK / self.row_len).max(1);
-        let chunks = out.get_mut(start..).unwrap_or_default().chunks_mut(step * row_bytes);
+        let chunks = packed.chunks_mut(step * row_bytes);
         let threads = self.threads.clamp(1, chunks.len().max(1));
         let chunks = Mutex::new(chunks.enumerate());
-        // The failure of the earliest rows, so that it is the same one each time.
+        // Of several failures that of the first rows, so that the error does not depend on timing.
         let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
         let work = || {
             let mut values = Vec::new();
@@ -67,7 +69,7 @@ impl Packing<'_> {
         };
         std::thread::scope(|scope| {
             for _ in 1..threads {
-                // A thread that cannot be had is not missed: the others do its work.
+                // If a thread cannot be started, the others do its work.
                 let _ = std::thread::Builder::new().spawn_scoped(scope, work);
             }
             work();
@@ -78,7 +80,7 @@ impl Packing<'_> {
         }
     }
 
-    /// Packs rows, after checking that the type can hold them: f16, and so every block's scale, ends at 65504.
+    /// Quantizes rows after checking their range: f16, and therefore every block's scale, ends at 65504.
     fn pack_rows(&self, values: &[f32], packed: &mut [u8]) -> Result<()> {
         let largest = match self.ty {
             TensorType::F32 => f32::MAX,
@@ -87,10 +89,10 @@ impl Packing<'_> {
         };
         let bad = |what: String| Error::bad_file(self.file, format!("tensor '{}' {what}", self.name));
         if let Some(v) = values.iter().find(|v| v.is_nan() || v.abs() > largest) {
-            return Err(bad(format!("holds {v}, which {} cannot hold", self.ty.name())));
+            return Err(bad(format!("holds {v}, which {} cannot represent", self.ty.name())));
         }
         match quantize(self.ty, values, self.row_len, self.importance, packed) {
-            Err(Error::NotFinite(what)) => Err(bad(format!("cannot be packed: {what}"))),
+            Err(Error::NotFinite(what)) => Err(bad(format!("cannot be quantized: {what}"))),
             other => other,
         }
     }

@@ -1,10 +1,11 @@
 //! Which type each tensor gets.
 //!
-//! Three voices, the first that has something to say decides: norms and biases are f32 always; a
-//! [`Rule`] names tensors by pattern and gives their exact type; and a [`QuantConfig`], the layer policy of the
-//! crate `quantize-rs`, says which matrices are left out and how many bits each gets. ggml's types of a number of
-//! bits are many: the family of the file's type decides among them. Last, a row that is no whole number of
-//! blocks gets a type that it fits.
+//! 1. Norms and biases are always f32.
+//! 2. A [`Rule`] names tensors by pattern and gives their exact type.
+//! 3. A [`QuantConfig`], the layer policy of the crate `quantize-rs`, says which matrices stay f32 and how many bits the
+//!    others get. Of ggml's types with that many bits, the one in the family of the file's type is used.
+//!
+//! If rows are not a multiple of that type's block, a type with smaller blocks replaces it.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +15,13 @@ use crate::error::{Error, Result};
 use crate::gguf::TensorType;
 use crate::model::{Config, TensorSpec};
 
-/// The matrices as wide as the vocabulary. The embedding's rows are looked up, so its bits cost no time; the
-/// output matrix decides between tokens directly. Neither gets fewer than [`VOCABULARY_BITS`] by itself.
+/// The embedding and the output matrix. Rows of the embedding are looked up, so its bits cost no time; the output matrix
+/// decides between tokens directly. By default neither has fewer than [`VOCABULARY_BITS`].
 const VOCABULARY: [&str; 2] = ["token_embd.weight", "output.weight"];
-/// What llama.cpp gives the output matrix in its k-quant mixtures; measured for esolm's models by nobody yet.
+/// As the output matrix in llama.cpp's k-quant mixtures. Other values have not been measured with esolm's models.
 const VOCABULARY_BITS: u8 = 6;
 
-/// Tensors by name, and the type that they get.
+/// A type for the tensors whose name matches a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     pattern: String,
@@ -28,8 +29,8 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// A rule for the tensors that `pattern` names: a tensor's name, in which `*` stands for anything and a
-    /// block may be called `blk.last`.
+    /// A rule for the tensors whose name matches `pattern`. `*` matches any text; `blk.last.` at the beginning is the last
+    /// block.
     pub fn new(pattern: &str, ty: TensorType) -> Self {
         Self { pattern: pattern.to_owned(), ty }
     }
@@ -46,7 +47,10 @@ impl Rule {
             Some(ty) => Ok(Self::new(pattern, ty)),
             None => {
                 let names: Vec<&str> = TensorType::all().map(TensorType::name).collect();
-                Err(Error::invalid(format!("'{text}': there is no type '{name}', but {}", names.join(", "))))
+                Err(Error::invalid(format!(
+                    "'{text}': there is no type '{name}'; the types are {}",
+                    names.join(", ")
+                )))
             }
         }
     }
@@ -62,19 +66,16 @@ impl Rule {
     }
 }
 
-/// Whether `name` is `pattern`, in which each `*` stands for any text.
+/// Whether `name` matches `pattern`, in which each `*` matches any text.
 fn glob(pattern: &str, name: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(head) else { return false };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let tail = parts.pop().unwrap_or("");
-    for part in parts {
-        match name.find(part) {
-            Some(at) => name = name.get(at + part.len()..).unwrap_or(""),
-            None => return false,
-        }
+    let mut rest = rest;
+    while let Some((part, after)) = rest.split_once('*') {
+        let Some((_, name_after)) = name.split_once(part) else { return false };
+        (rest, name) = (after, name_after);
     }
-    name.ends_with(tail)
+    name.ends_with(rest)
 }
 
 /// Which type each tensor gets; see the module.
@@ -82,17 +83,17 @@ fn glob(pattern: &str, name: &str) -> bool {
 pub struct Policy {
     /// The type of the file: that of every matrix unless something below says otherwise.
     pub tensor_type: TensorType,
-    /// Exact types by name. Where several rules match, the last one holds.
+    /// Exact types by name. If several rules match, the last one applies.
     pub rules: Vec<Rule>,
-    /// Matrices left out (they become f32) and bits by layer. A matrix of as many bits as `bits` gets
-    /// `tensor_type`, any other the type of its bits (16, 8, 6, 5, 4, 3, 2) in the same family. What
-    /// this structure says about channels, symmetry and calibration has no meaning for ggml's blocks.
+    /// Matrices that stay f32, and bits by layer. A matrix with as many bits as `bits` gets `tensor_type`, any other the
+    /// type with its bits (16, 8, 6, 5, 4, 3, 2) in the same family. The fields about channels, symmetry and calibration
+    /// are ignored: they do not apply to ggml's blocks.
     pub layers: QuantConfig,
 }
 
 impl Policy {
-    /// The policy that a file of type `ty` has by default: everything of that type, except that the embedding
-    /// and the output matrix have at least six bits.
+    /// The default policy of a file of type `ty`: every matrix has that type, except that the embedding and the output
+    /// matrix have at least six bits.
     pub fn new(ty: TensorType) -> Self {
         let mut layers = QuantConfig { bits: bits(ty), ..QuantConfig::default() };
         if layers.bits < VOCABULARY_BITS {
@@ -101,39 +102,42 @@ impl Policy {
         Self { tensor_type: ty, rules: Vec::new(), layers }
     }
 
-    /// The type of every tensor of a model, in the order of [`Config::tensors`], and a sentence for each
-    /// kind of matrix that could not have the type it was meant to have.
+    /// The type of every tensor of a model, in the order of [`Config::tensors`], and a note for each group of matrices
+    /// whose rows do not fit the type that the policy decided.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a rule or a layer that no matrix answers to, and for bits that no type has.
+    /// [`Error::InvalidArgument`] for a rule or a layer that matches no matrix, and for bits that no type has.
     pub(crate) fn types(&self, config: &Config) -> Result<(Vec<TensorType>, Vec<String>)> {
         let specs = config.tensors();
         self.check(&specs, config.block_count)?;
-        let mut replaced: BTreeMap<(usize, &str, &str), Vec<&str>> = BTreeMap::new();
+        // Row length, decided type, type: block length, first tensor and number of others.
+        let mut replaced: BTreeMap<(usize, &str, &str), (usize, &str, usize)> = BTreeMap::new();
         let mut types = Vec::with_capacity(specs.len());
         for spec in &specs {
             let wanted = self.wanted(spec, config.block_count)?;
             let ty = fitting(wanted, &spec.dims);
-            if ty != wanted {
-                let row = spec.dims.first().copied().unwrap_or(0);
-                replaced.entry((row, wanted.name(), ty.name())).or_default().push(&spec.name);
+            if let [row, _] = *spec.dims
+                && ty != wanted
+            {
+                replaced
+                    .entry((row, wanted.name(), ty.name()))
+                    .and_modify(|(_, _, others)| *others += 1)
+                    .or_insert((wanted.block_len(), &spec.name, 0));
             }
             types.push(ty);
         }
-        let notes = replaced.into_iter().map(|((row, wanted, ty), names)| {
-            let block = TensorType::from_name(wanted).map_or(1, TensorType::block_len);
-            let names = match names.as_slice() {
-                [one] => format!("tensor '{one}' is"),
-                [first, others @ ..] => format!("'{first}' and {} others are", others.len()),
-                [] => String::new(),
+        let notes = replaced.into_iter().map(|((row, wanted, ty), (block, first, others))| {
+            let names = match others {
+                0 => format!("tensor '{first}' is"),
+                _ => format!("'{first}' and {others} others are"),
             };
-            format!("{names} {ty}, not {wanted}: rows of {row} are no multiple of its blocks of {block}")
+            format!("{names} {ty}, not {wanted}: rows of {row} are not a multiple of its blocks of {block}")
         });
         let notes = notes.collect();
         Ok((types, notes))
     }
 
-    /// The type that a tensor is meant to have.
+    /// The type that the policy decides, whether or not rows fit its blocks.
     fn wanted(&self, spec: &TensorSpec, block_count: usize) -> Result<TensorType> {
         if spec.dims.len() == 1 {
             return Ok(TensorType::F32);
@@ -152,30 +156,33 @@ impl Policy {
             .ok_or_else(|| Error::invalid(format!("tensor '{}': no type has {wanted} bits", spec.name)))
     }
 
-    /// Refuses what would silently do nothing, a misspelt name most of all.
+    /// Refuses rules and layers that match nothing, such as a misspelt name.
     fn check(&self, specs: &[TensorSpec], block_count: usize) -> Result<()> {
         let matrices = || specs.iter().filter(|spec| spec.dims.len() > 1);
         for rule in &self.rules {
             if matrices().any(|spec| rule.matches(&spec.name, block_count)) {
                 continue;
             }
-            let why = match specs.iter().any(|spec| rule.matches(&spec.name, block_count)) {
-                true => "names norms and biases only, which are always f32",
-                false => "names no tensor of this model (`esolm inspect` lists them)",
+            let why = if specs.iter().any(|spec| rule.matches(&spec.name, block_count)) {
+                "matches norms and biases only, which are always f32"
+            } else {
+                "matches no tensor of this model (`esolm inspect` lists them)"
             };
             return Err(Error::invalid(format!("'{}={}' {why}", rule.pattern, rule.ty.name())));
         }
         let layers = self.layers.excluded_layers.iter().chain(self.layers.layer_bits.keys());
         for name in layers {
             if !specs.iter().any(|spec| spec.name == *name) {
-                return Err(Error::invalid(format!("the layer policy names '{name}', which is no tensor")));
+                return Err(Error::invalid(format!(
+                    "the layer policy names '{name}', which is not a tensor"
+                )));
             }
         }
         Ok(())
     }
 }
 
-/// The bits of one element, scales apart.
+/// Bits of one element, without scales.
 fn bits(ty: TensorType) -> u8 {
     use TensorType::*;
     match ty {
@@ -190,7 +197,7 @@ fn bits(ty: TensorType) -> u8 {
     }
 }
 
-/// The type of so many bits for a file that is mostly of type `file`.
+/// The type with this number of bits in the family of `file`, the file's type.
 fn of_bits(bits: u8, file: TensorType) -> Option<TensorType> {
     use TensorType::*;
     let small_blocks = file.block_len() == 32;
@@ -211,7 +218,7 @@ fn of_bits(bits: u8, file: TensorType) -> Option<TensorType> {
     })
 }
 
-/// `wanted`, or where rows are no whole blocks of it the next larger type of blocks of 32, or else f16.
+/// `wanted`, or if rows are not a multiple of its block the next larger type with blocks of 32, or else f16.
 fn fitting(wanted: TensorType, dims: &[usize]) -> TensorType {
     use TensorType::*;
     let smaller_blocks = match wanted {

@@ -7,5 +7,7 @@ mod sampler;
 pub use constraints::Constraints;
 pub(crate) use constraints::{LogitsFn, LogitsProcessor};
 pub use logits::LogitsRow;
+#[cfg(feature = "convert")]
+pub(crate) use logits::argmax;
 pub(crate) use logits::{log_probability, log_sum, without_mask};
 pub use sampler::{Sampler, SamplingParams};

@@ -201,3 +201,52 @@ fn files_that_are_no_model_are_refused() {
         "{error}"
     );
 }
+
+/// A model file with a tokenizer of all tokens but the mask.
+fn with_tokenizer() -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tokenizer.json");
+    std::fs::write(&file, tokenizer_json(96)).unwrap();
+    converted(&path("tiny-B/model.safetensors"), &Options { tokenizer: Some(file), ..Options::default() })
+}
+
+fn tokenizer_json(tokens: usize) -> String {
+    let vocab: Vec<String> = (0..tokens).map(|id| format!("\"w{id}\": {id}")).collect();
+    let model =
+        format!("{{\"type\": \"WordLevel\", \"vocab\": {{{}}}, \"unk_token\": \"w0\"}}", vocab.join(", "));
+    format!("{{\"version\": \"1.0\", \"added_tokens\": [], \"model\": {model}}}")
+}
+
+#[test]
+fn unusable_tokenizer_is_a_bad_file() {
+    let bytes = with_tokenizer();
+    let error = |value: Option<Value>| {
+        let changed = with_key(&bytes, "tokenizer.huggingface.json", value);
+        let model = Model::from_bytes(&changed, &cpu()).unwrap();
+        let [first, again] = [(); 2].map(|()| model.tokenizer().unwrap_err());
+        assert_eq!(first.to_string(), again.to_string());
+        first
+    };
+    let missing = error(None);
+    assert!(matches!(&missing, Error::Tokenizer { .. }), "{missing:?}");
+    assert_eq!(missing.to_string(), "(memory) has no tokenizer");
+
+    let damaged = error(Some(Value::Str("{".into())));
+    assert!(matches!(&damaged, Error::BadFile { .. }), "{damaged:?}");
+    let cause = std::error::Error::source(&damaged).unwrap();
+    assert_eq!(damaged.to_string(), format!("(memory): the tokenizer is damaged: {cause}"));
+
+    for value in [Value::Str(tokenizer_json(98)), Value::U32(7)] {
+        let unusable = error(Some(value));
+        assert!(matches!(&unusable, Error::BadFile { what, .. } if what.contains("token")), "{unusable:?}");
+        assert!(std::error::Error::source(&unusable).is_none(), "{unusable:?}");
+    }
+}
+
+#[test]
+fn unknown_token_is_a_tokenizer_error() {
+    let model = Model::from_bytes(&with_tokenizer(), &cpu()).unwrap();
+    let error = model.tokenizer().unwrap().decode(&[97]).unwrap_err();
+    assert!(matches!(&error, Error::Tokenizer { .. }), "{error:?}");
+    assert_eq!(error.to_string(), "the tokenizer has no token 97");
+}

@@ -264,7 +264,8 @@ fn resume(
     prompts: &mut [Prompt],
     params: &GenerateParams<'_>,
 ) -> Result<()> {
-    let bad = |what: &str| Error::BadFile { file: file.display().to_string(), what: what.into() };
+    let bad =
+        |what: &str| Error::BadFile { file: file.display().to_string(), what: what.into(), source: None };
     // Reading a pipe or a device might never end.
     if !file.is_file() {
         return Err(bad("is no regular file"));

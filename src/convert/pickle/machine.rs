@@ -1,20 +1,18 @@
-//! The stack machine that a pickle is a program for.
+//! The stack machine that executes a pickle's opcodes.
 //!
 //! Opcodes: <https://github.com/python/cpython/blob/main/Lib/pickletools.py>.
 
 use std::collections::HashMap;
 
-use super::{Node, NodeId, Object, opcode as op};
+use super::node::{Node, NodeId, Nodes, Object};
+use super::opcode as op;
 
-/// Most values in one pickle; a checkpoint has some ten thousand, with a slow tokenizer a few hundred thousand.
-pub(super) const MAX_NODES: usize = 1 << 21;
-
-/// Runs the pickle at the start of `bytes`: its values, and which of them it stands for.
+/// Executes the pickle at the start of `bytes`. Returns all values, and which of them is the result.
 ///
 /// # Errors
 /// What is wrong, and at which byte.
-pub(super) fn run(bytes: &[u8]) -> Result<(Vec<Node<'_>>, NodeId), (String, usize)> {
-    let (nodes, stack, marks) = (Vec::new(), Vec::new(), Vec::new());
+pub(super) fn run(bytes: &[u8]) -> Result<(Nodes<'_>, NodeId), (String, usize)> {
+    let (nodes, stack, marks) = (Nodes::default(), Vec::new(), Vec::new());
     let mut machine = Machine { bytes, at: 0, nodes, stack, marks, memo: HashMap::new() };
     match machine.run() {
         Ok(root) => Ok((machine.nodes, root)),
@@ -22,13 +20,13 @@ pub(super) fn run(bytes: &[u8]) -> Result<(Vec<Node<'_>>, NodeId), (String, usiz
     }
 }
 
-/// Its errors are sentences; the offset is added outside.
+/// The machine's state. Its methods return what is wrong; `run` adds the offset.
 struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
-    nodes: Vec<Node<'a>>,
+    nodes: Nodes<'a>,
     stack: Vec<NodeId>,
-    /// Heights of the stack at each open mark.
+    /// The stack's height at each open mark.
     marks: Vec<usize>,
     memo: HashMap<u32, NodeId>,
 }
@@ -52,7 +50,7 @@ impl<'a> Machine<'a> {
 
     fn step(&mut self, code: u8) -> Result<(), String> {
         match code {
-            // A frame only says how much to read ahead.
+            // A frame is only a hint for reading ahead.
             op::FRAME => self.take(8).map(|_| ()),
             op::MARK => {
                 self.marks.push(self.stack.len());
@@ -102,7 +100,7 @@ impl<'a> Machine<'a> {
             }
             op::STACK_GLOBAL => {
                 let (name, module) = (self.pop()?, self.pop()?);
-                match (self.node(module), self.node(name)) {
+                match (self.nodes.get(module), self.nodes.get(name)) {
                     (&Node::Str(module), &Node::Str(name)) => self.push(Node::Global { module, name }),
                     _ => Err("a class is named by something that is not text".into()),
                 }
@@ -129,28 +127,20 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn node(&self, id: NodeId) -> &Node<'a> {
-        self.nodes.get(id.0 as usize).unwrap_or(&Node::None)
-    }
-
-    /// The value on top of the stack, to be changed in place.
+    /// The value on top of the stack, mutable.
     fn top_node(&mut self) -> Result<&mut Node<'a>, String> {
         let top = self.top()?;
-        self.nodes.get_mut(top.0 as usize).ok_or_else(|| "a value is missing".to_owned())
+        self.nodes.get_mut(top).ok_or_else(|| "a value is missing".to_owned())
     }
 
     fn push(&mut self, node: Node<'a>) -> Result<(), String> {
-        if self.nodes.len() >= MAX_NODES {
-            return Err(format!("more than {MAX_NODES} values"));
-        }
-        self.stack.push(NodeId(self.nodes.len() as u32));
-        self.nodes.push(node);
+        self.stack.push(self.nodes.push(node)?);
         Ok(())
     }
 
     fn top(&self) -> Result<NodeId, String> {
-        // Values below the last mark belong to whoever set it.
-        let floor = self.marks.last().copied().unwrap_or(0);
+        // Values below the last mark cannot be taken before it.
+        let floor = self.marks.last().map_or(0, |&height| height);
         match self.stack.last() {
             Some(&top) if self.stack.len() > floor => Ok(top),
             _ => Err("a value is taken from the empty stack".into()),
@@ -164,7 +154,7 @@ impl<'a> Machine<'a> {
     }
 
     fn pop_mark(&mut self) -> Result<Vec<NodeId>, String> {
-        let height = self.marks.pop().ok_or("a mark is taken that was never set")?;
+        let height = self.marks.pop().ok_or("a mark is taken that was not set")?;
         Ok(self.stack.split_off(height.min(self.stack.len())))
     }
 
@@ -232,7 +222,7 @@ impl<'a> Machine<'a> {
 
     fn text(&mut self, len: u64) -> Result<(), String> {
         let bytes = self.take_long(len)?;
-        // Python allows lone surrogates in text; such text names nothing that is needed here.
+        // Python allows lone surrogates in text, which UTF-8 does not; no text that is needed here has them.
         self.push(std::str::from_utf8(bytes).map_or(Node::Bytes(bytes), Node::Str))
     }
 
@@ -242,7 +232,7 @@ impl<'a> Machine<'a> {
     }
 
     fn line(&mut self) -> Result<&'a str, String> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let rest = self.bytes.get(self.at..).ok_or("the pickle ends")?;
         let len = rest.iter().position(|&b| b == b'\n').ok_or("a class name has no end")?;
         let line = self.take(len)?;
         self.take(1)?;
@@ -280,10 +270,10 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Key and value by turns, as pairs.
+/// Alternating keys and values as pairs.
 fn pairs(flat: Vec<NodeId>) -> Result<Vec<(NodeId, NodeId)>, String> {
-    if !flat.len().is_multiple_of(2) {
-        return Err("a dictionary has a key without a value".into());
+    match flat.as_chunks::<2>() {
+        (pairs, []) => Ok(pairs.iter().map(|&[key, value]| (key, value)).collect()),
+        _ => Err("a dictionary has a key without a value".into()),
     }
-    Ok(flat.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.last()?))).collect())
 }

@@ -1,90 +1,49 @@
-//! A pickle read as data. No class is looked up and nothing is called: where Python would call something, the
-//! tree keeps a [`Node::Object`] that says what would have been called with what.
+//! A pickle read as data. No class is looked up and nothing is called: where Python would call something, there is a
+//! [`Node::Object`] that records the function and its arguments.
 //!
-//! Pickles share values and may even contain themselves (omegaconf's nodes point to their parents), so values
-//! live in one list and refer to each other by index. That also makes shared values cost nothing, however
-//! often they are used, and lets a deeply nested tree be dropped without recursion.
+//! Values can be shared and can contain themselves (omegaconf's nodes point to their parents), so they are in one list
+//! and refer to each other by index. Sharing therefore copies nothing, and a deeply nested value is dropped without
+//! recursion.
 //!
-//! `machine` makes the values from the pickle's program.
+//! `machine` executes the pickle's opcodes, `node` has the values that it makes.
 
 mod machine;
+mod node;
 mod opcode;
 
 use crate::error::{Error, Result};
+pub(super) use node::{Node, NodeId};
+use node::{Nodes, Object};
 
-/// The index of a value in its [`Pickle`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NodeId(u32);
-
-/// One value. Text and bytes are slices of the pickle.
-#[derive(Debug)]
-pub(super) enum Node<'a> {
-    None,
-    Bool(bool),
-    Int(i64),
-    /// An integer beyond 64 bits; nothing needs its value.
-    BigInt,
-    Float(f64),
-    Str(&'a str),
-    /// Bytes, or text that is not UTF-8.
-    Bytes(&'a [u8]),
-    /// A list or a set.
-    List(Vec<NodeId>),
-    Tuple(Vec<NodeId>),
-    Dict(Vec<(NodeId, NodeId)>),
-    Global {
-        module: &'a str,
-        name: &'a str,
-    },
-    Object(Box<Object>),
-    /// A value kept outside the pickle, with its identifier: a tensor's storage.
-    Persistent(NodeId),
-}
-
-/// What a call or an instantiation would have made.
-#[derive(Debug)]
-pub(super) struct Object {
-    /// What would have been called.
-    pub class: NodeId,
-    /// The arguments, a tuple as a rule.
-    pub args: NodeId,
-    /// What `__setstate__` would have been given.
-    pub state: Option<NodeId>,
-    /// The entries of a class that derives from `dict`.
-    pub entries: Vec<(NodeId, NodeId)>,
-    /// The elements of a class that derives from `list`.
-    pub elements: Vec<NodeId>,
-}
-
-/// A whole pickle.
+/// A parsed pickle.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
-    nodes: Vec<Node<'a>>,
+    nodes: Nodes<'a>,
     root: NodeId,
 }
 
 impl<'a> Pickle<'a> {
-    /// Reads one pickle of protocol 2 to 5 from the start of `bytes`. `file` names it in errors.
+    /// Parses the pickle, of protocol 2 to 5, at the start of `bytes`. `file` names it in errors.
     ///
     /// # Errors
-    /// [`Error::BadFile`] with the offset, whatever the bytes are.
+    /// [`Error::BadFile`] with the offset of what is wrong.
     pub fn parse(bytes: &'a [u8], file: &str) -> Result<Self> {
         let (nodes, root) = machine::run(bytes)
             .map_err(|(what, offset)| Error::bad_file(file, format!("pickle: {what} (offset {offset})")))?;
         Ok(Self { nodes, root })
     }
 
-    /// The value that the pickle stands for.
+    /// The pickled value.
     pub fn root(&self) -> NodeId {
         self.root
     }
 
     /// The value with this index.
     pub fn node(&self, id: NodeId) -> &Node<'a> {
-        self.nodes.get(id.0 as usize).unwrap_or(&Node::None)
+        self.nodes.get(id)
     }
 
-    /// The entries of a dictionary or of an object that derives from one; else none.
+    /// The entries of a dictionary or of an object whose class derives from `dict`; empty for other values.
     pub fn entries(&self, id: NodeId) -> &[(NodeId, NodeId)] {
         match self.node(id) {
             Node::Dict(entries) => entries,
@@ -93,7 +52,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The elements of a list, a tuple or an object that derives from a list; else none.
+    /// The elements of a list, a tuple or an object whose class derives from `list`; empty for other values.
     pub fn elements(&self, id: NodeId) -> &[NodeId] {
         match self.node(id) {
             Node::List(elements) | Node::Tuple(elements) => elements,
@@ -102,7 +61,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The value under a text key of a dictionary. A later entry wins over an earlier one, as in Python.
+    /// The value of a text key in a dictionary; of equal keys the last one's, as in Python.
     pub fn get(&self, id: NodeId, key: &str) -> Option<NodeId> {
         self.entries(id).iter().rev().find(|(k, _)| self.text(*k) == Some(key)).map(|(_, v)| *v)
     }
@@ -115,7 +74,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The integer, if the value is one that is not negative.
+    /// The integer, if the value is a non-negative integer.
     pub fn unsigned(&self, id: NodeId) -> Option<u64> {
         match *self.node(id) {
             Node::Int(int) => u64::try_from(int).ok(),
@@ -123,7 +82,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// Module and name of an object's class; `None` for everything else.
+    /// Module and name of an object's class, and the object; `None` for other values.
     pub fn class(&self, id: NodeId) -> Option<(&'a str, &'a str, &Object)> {
         let Node::Object(object) = self.node(id) else { return None };
         match *self.node(object.class) {
@@ -132,7 +91,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The bytes of a bytes value. Protocol 2 has none: it writes a call that encodes text as Latin-1.
+    /// The bytes, if the value is a bytes object. Protocol 2 has none and writes a call that encodes text as Latin-1.
     pub fn bytes(&self, id: NodeId) -> Option<Vec<u8>> {
         if let Node::Bytes(bytes) = *self.node(id) {
             return Some(bytes.to_vec());

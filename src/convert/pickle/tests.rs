@@ -1,4 +1,4 @@
-use super::machine::MAX_NODES;
+use super::node::MAX_NODES;
 use super::*;
 
 /// Protocol 2: `{"a": [1, -2], "b": b"\xff"}` with bytes as protocol 2 writes them, and a memo.

@@ -100,12 +100,14 @@ fn given_tokenizer_must_fit_the_model() {
         }
         let error = refused(&path("tiny-B/checkpoint.ckpt"), &options);
         let said = error.to_string();
-        assert!(matches!(error, Error::Tokenizer(_)), "{said}");
+        assert!(matches!(&error, Error::BadFile { file, .. } if file.ends_with("given.json")), "{said}");
         assert!(said.contains(&format!("{words} tokens")) && said.contains("97"), "{said}");
     }
     let broken = dir.path().join("broken.json");
     std::fs::write(&broken, "{").unwrap();
     let options = Options { tokenizer: Some(broken), ..Options::default() };
     let error = refused(&path("tiny-B/checkpoint.ckpt"), &options);
-    assert!(matches!(&error, Error::Tokenizer(what) if what.contains("broken.json")), "{error}");
+    assert!(matches!(&error, Error::BadFile { file, .. } if file.ends_with("broken.json")), "{error}");
+    let (said, cause) = (error.to_string(), std::error::Error::source(&error).unwrap().to_string());
+    assert_eq!(said.matches(&cause).count(), 1, "{said}");
 }

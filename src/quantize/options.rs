@@ -1,0 +1,46 @@
+//! How to quantize a model file, and the report.
+
+use std::path::PathBuf;
+
+use super::policy::Policy;
+use crate::gguf::TensorType;
+
+/// How to quantize a model file.
+#[derive(Debug, Clone)]
+pub struct QuantizeOptions {
+    /// Which type each tensor gets.
+    pub policy: Policy,
+    /// An importance matrix, as `esolm imatrix` writes it.
+    pub importance: Option<PathBuf>,
+    /// Threads that quantize; 0 uses one per core. The output does not depend on it.
+    pub threads: usize,
+    /// Replaces an existing output.
+    pub force: bool,
+}
+
+impl QuantizeOptions {
+    /// The default policy for type `ty`, no importance matrix, one thread per core.
+    pub fn new(ty: TensorType) -> Self {
+        Self { policy: Policy::new(ty), importance: None, threads: 0, force: false }
+    }
+}
+
+/// Sizes before and after, and notes.
+#[derive(Debug, Clone)]
+pub struct QuantizeReport {
+    /// Number of weights.
+    pub parameters: u64,
+    /// Bytes of the tensors in the input and in the output.
+    pub tensor_bytes: (u64, u64),
+    /// Bytes of the input file and of the output file.
+    pub file_bytes: (u64, u64),
+    /// What else the user should know, one sentence each.
+    pub notes: Vec<String>,
+}
+
+impl QuantizeReport {
+    /// Bits per weight in the output, scales included.
+    pub fn bits_per_weight(&self) -> f64 {
+        self.tensor_bytes.1 as f64 * 8.0 / self.parameters as f64
+    }
+}
