@@ -69,10 +69,10 @@
  *
  * Structs that grow
  *
- *     Structs that start with struct_size may get more fields at their end in later versions. Initialise them with
- *     their ..._params_init function, or zero them and set struct_size to sizeof; then programs and libraries of
- *     different versions work together. Fields unknown to the library must be 0, as must reserved ones. Values named
- *     by ESOLM_ constants are range-checked.
+ *     Structs that start with struct_size may get more fields at their end in later versions. Initialise parameters
+ *     with their ..._params_init function; in other structs set struct_size to sizeof. Then programs and libraries of
+ *     different versions work together. Reserved fields, and fields unknown to the library, must be 0. Values named by
+ *     ESOLM_ constants are range-checked.
  *
  * Memory
  *

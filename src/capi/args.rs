@@ -157,7 +157,7 @@ pub(super) unsafe fn copy_items<T: Copy>(
 /// The first `needed` numbers of the caller's array, or `None` for NULL.
 ///
 /// # Safety
-/// Unless NULL, `to` must be valid for reading and writing `capacity` initialised numbers during `'a`.
+/// Unless NULL, `to` must be valid for reading and writing `capacity` numbers, whatever they hold, during `'a`.
 pub(super) unsafe fn room<'a>(to: *mut f64, capacity: usize, needed: usize) -> Result<Option<&'a mut [f64]>> {
     if to.is_null() {
         return Ok(None);
@@ -168,7 +168,8 @@ pub(super) unsafe fn room<'a>(to: *mut f64, capacity: usize, needed: usize) -> R
     if needed > isize::MAX as usize / size_of::<f64>() || !to.is_aligned() {
         return Err(Error::invalid(format!("{needed} numbers are too many, or at a misaligned address")));
     }
-    // SAFETY: `to` is aligned and not NULL, the size fits an isize and `needed` is within the capacity of the contract.
+    // SAFETY: `to` is aligned and not NULL, the size fits an isize, `needed` is within the capacity of the contract, and
+    // any bytes are a number.
     Ok(Some(unsafe { std::slice::from_raw_parts_mut(to, needed) }))
 }
 

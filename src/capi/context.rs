@@ -208,7 +208,7 @@ pub unsafe extern "C" fn esolm_context_new_in(
     out: *mut *mut esolm_context,
 ) -> esolm_status {
     let borrow = |needed| {
-        let arena = NonNull::new(arena).ok_or_else(|| Error::invalid("arena is NULL"))?.cast();
+        let arena = NonNull::new(arena).ok_or_else(|| args::null("arena"))?.cast();
         if size < needed {
             return Err(Error::BufferTooSmall { given: size, needed });
         }

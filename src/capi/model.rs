@@ -107,7 +107,8 @@ unsafe impl SizedStruct for esolm_model_info {
 
 /// Calls `f` with the caller's parameters in the library's form.
 ///
-/// # Safety `pointer` must be as [`params::read`] wants it, its device NULL or a NUL-terminated string, and its
+/// # Safety
+/// `pointer` must be as [`params::read`] wants it, its device NULL or a NUL-terminated string, and its
 /// progress callback safe to call with its user data.
 pub(super) unsafe fn with_options<T>(
     pointer: *const esolm_model_params,

@@ -157,7 +157,8 @@ impl esolm_generate_params {
 
 /// Calls `f` with the caller's parameters in the library's form, and the callback on the logits if there is one.
 ///
-/// # Safety `pointer` must be as [`params::read`] wants it, each array must have as many items as its count says, and
+/// # Safety
+/// `pointer` must be as [`params::read`] wants it, each array must have as many items as its count says, and
 /// the pointers in `constraints` must be as [`params::read`] wants them.
 pub(super) unsafe fn with_params<T>(
     pointer: *const esolm_generate_params,
