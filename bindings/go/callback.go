@@ -55,13 +55,13 @@ type LogitsRow struct {
 	ModelLogits []float32 // the network's output, valid during the call; read-only
 }
 
-// EditLogits reads and changes the logits that a token is drawn from, one for each token of the vocabulary. It is called
+// LogitsCallback reads and changes the logits that a token is drawn from, one for each token of the vocabulary. It is called
 // after the constraints and before temperature, TopK and TopP. Minus infinity excludes a token. The slice is valid during
 // the call. If it returns an error, the generation stops and Generation.Err returns that error.
 //
 // It runs in Generation.Next, on its goroutine. Other calls on the Context return ErrBusy meanwhile, and Close would
 // deadlock. A panic is passed on to the caller of Next; do not call runtime.Goexit (testing.T.FailNow does).
-type EditLogits func(row LogitsRow, logits []float32) error
+type LogitsCallback func(row LogitsRow, logits []float32) error
 
 // outcome holds the error or panic of a caller's function until the C call has returned: neither may pass through C.
 type outcome struct {
@@ -114,10 +114,10 @@ func esolmGoProgress(fraction C.double, handle C.uintptr_t) C.int32_t {
 	return w.run(func() error { return w.progress(float64(fraction)) })
 }
 
-// editor passes an EditLogits to C for one step only: what a handle refers to is never garbage collected.
+// editor passes a LogitsCallback to C for one step only: what a handle refers to is never garbage collected.
 type editor struct {
 	outcome
-	edit EditLogits
+	edit LogitsCallback
 }
 
 // lend writes a handle to the cell that the C callback reads; it is valid until release is called.

@@ -16,7 +16,7 @@ import (
 type Context struct {
 	guard sync.Mutex
 	c     *owned
-	edit  EditLogits // of the generation
+	edit  LogitsCallback // of the generation
 }
 
 // owned holds the C objects of a Context, and has the finalizer. A Context cannot have one: its edit function may refer to

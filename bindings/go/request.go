@@ -48,15 +48,15 @@ type Params struct {
 	TopP        float32
 	TopK        uint32
 	Order       Order
-	OrderSize   int           // the stride or the block's size
-	CustomOrder []uint32      // for OrderCustom: every position once
-	Schedule    []uint32      // tokens of each diffusion step, the last number repeated; nil is the model's schedule
-	Constraints []Constraints // none, one for all sequences, or one for each
-	LogProbs    bool          // set Step.LogProbs
-	Logits      EditLogits    // reads and may change the logits of every token; nil for none
-	Confidence  Confidence    // adaptive steps, which write the tokens the model is certain of: needs Alpha0 1, no Schedule
-	Window      int           // positions that an adaptive step considers
-	Threshold   float32       // the confidence from which on an adaptive step writes a token (entropy: at most)
+	OrderSize   int            // the stride or the block's size
+	CustomOrder []uint32       // for OrderCustom: every position once
+	Schedule    []uint32       // tokens of each diffusion step, the last number repeated; nil is the model's schedule
+	Constraints []Constraints  // none, one for all sequences, or one for each
+	LogProbs    bool           // set Step.LogProbs
+	Logits      LogitsCallback // reads and may change the logits of every token; nil for none
+	Confidence  Confidence     // adaptive steps, which write the tokens the model is certain of: needs Alpha0 1, no Schedule
+	Window      int            // positions that an adaptive step considers
+	Threshold   float32        // the confidence from which on an adaptive step writes a token (entropy: at most)
 }
 
 // Constraints restrict the tokens of a sequence; the zero value is no restriction.

@@ -21,7 +21,7 @@ public struct LogitsRow {
 /// If it throws, the generation stops and `Context.step` throws that error.
 ///
 /// It runs in `Context.step`, on its thread. Other calls on the context except `cancel` fail with `Status.busy` meanwhile.
-public typealias LogitsEditor = @Sendable (_ row: LogitsRow, _ logits: UnsafeMutableBufferPointer<Float>) throws -> Void
+public typealias LogitsCallback = @Sendable (_ row: LogitsRow, _ logits: UnsafeMutableBufferPointer<Float>) throws -> Void
 
 /// Passes a caller's function to C, and holds the error that it throws until the C call has returned.
 final class Callback<Function> {
@@ -71,5 +71,5 @@ func callLogits(
         sequence: row.sequence, slot: row.slot, position: row.position,
         modelLogits: UnsafeBufferPointer(start: row.model_logits, count: row.n_logits))
     let numbers = UnsafeMutableBufferPointer(start: logits, count: row.n_logits)
-    return Callback<LogitsEditor>.from(data).run { edit in try edit(seen, numbers) }
+    return Callback<LogitsCallback>.from(data).run { edit in try edit(seen, numbers) }
 }

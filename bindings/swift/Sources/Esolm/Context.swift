@@ -71,7 +71,7 @@ public final class Context: @unchecked Sendable {
     private let handle: OpaquePointer
     private let lock = NSLock()
     /// The logits editor that C has a pointer to; guarded by `lock`.
-    private var editor: Callback<LogitsEditor>?
+    private var editor: Callback<LogitsCallback>?
     /// Runs the streams of `steps`, one after the other.
     let queue = DispatchQueue(label: "esolm.context")
 
@@ -112,9 +112,9 @@ public final class Context: @unchecked Sendable {
         let memory = Scratch()
         let known = memory.copy(try prompts.map { prompt in try prompt.c(memory) })
         var c = params.c(memory)
-        var editor: Callback<LogitsEditor>?
+        var editor: Callback<LogitsCallback>?
         if let logits = params.logits {
-            let made = Callback<LogitsEditor>(logits)
+            let made = Callback<LogitsCallback>(logits)
             c.logits_callback = callLogits
             c.logits_user_data = made.pointer
             editor = made

@@ -113,7 +113,7 @@ public struct GenerateParams: Sendable {
     /// Adaptive steps; they need alpha0 = 1 and no schedule.
     public var adaptive: Adaptive?
     /// Reads and may change the logits of every token. The context keeps it until the generation ends or another begins.
-    public var logits: LogitsEditor?
+    public var logits: LogitsCallback?
 
     public init() {
         var c = esolm_generate_params()
