@@ -26,12 +26,12 @@ int main(int argc, char **argv)
     char text[TEXT];
 
     check(esolm_model_open(argv[1], NULL, &model));
-    /* `pass_rows` is the most rows that one run of the network is fed. Fewer rows need less memory and give the same
+    /* `batch_rows` is the most rows that one run of the network is fed. Fewer rows need less memory and give the same
      * text: take as many as fit. */
-    esolm_context_params limits = {.struct_size = sizeof limits, .length = LENGTH, .pass_rows = 128};
+    esolm_context_params limits = {.struct_size = sizeof limits, .length = LENGTH, .batch_rows = 128};
     check(esolm_context_arena_size(model, &limits, &needed));
-    while (needed > budget && limits.pass_rows > 1) {
-        limits.pass_rows /= 2;
+    while (needed > budget && limits.batch_rows > 1) {
+        limits.batch_rows /= 2;
         check(esolm_context_arena_size(model, &limits, &needed));
     }
     if (needed > budget) {
@@ -50,7 +50,7 @@ int main(int argc, char **argv)
     how.seed = 1;
     check(esolm_generate(context, &empty, 1, &how, NULL, NULL));
     check(esolm_copy_text(context, 0, text, sizeof text, &length));
-    printf("%zu bytes, %zu rows at most\n%s\n", needed, limits.pass_rows, text);
+    printf("%zu bytes, %zu rows at most\n%s\n", needed, limits.batch_rows, text);
     esolm_context_free(context); /* before the memory that it uses */
     free(arena);
     esolm_model_free(model);

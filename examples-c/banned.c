@@ -18,10 +18,10 @@ static void check(esolm_status status)
 
 /* Called before each token is drawn: rules out the tokens that contain the letter. (esolm_constraints.banned is simpler
  * for a fixed list like this one; a callback can decide anew for each token.) */
-static int32_t ban_letter(const esolm_choice *choice, float *logits, void *user_data)
+static int32_t ban_letter(const esolm_logits_row *row, float *logits, void *user_data)
 {
     const unsigned char *banned = user_data;
-    for (size_t token = 0; token < choice->n_logits; token++)
+    for (size_t token = 0; token < row->n_logits; token++)
         if (banned[token])
             logits[token] = -INFINITY;
     return 0;
@@ -64,8 +64,8 @@ int main(int argc, char **argv)
     check(esolm_generate_params_init(&how, sizeof how));
     how.alpha_0 = 0.5;
     how.seed = 1;
-    how.logits = ban_letter;
-    how.logits_data = banned;
+    how.logits_callback = ban_letter;
+    how.logits_user_data = banned;
     check(esolm_generate(context, &prompt, 1, &how, NULL, NULL));
     check(esolm_copy_text(context, 0, text, sizeof text, &length));
     puts(text);

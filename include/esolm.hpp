@@ -1,6 +1,6 @@
 /*
- * esolm for C++17: handles that free themselves, on top of esolm.h, which is the reference for what calls do. Nothing
- * but this file and the C library is needed.
+ * esolm for C++17: classes that free what they own. esolm.h says what each call does; the topics here are in its order.
+ * Only this header and the C library are needed.
  *
  *     auto model = esolm::Model::open("model.gguf");
  *     auto context = esolm::Context::make(model);
@@ -8,16 +8,16 @@
  *     context.generate(esolm::prompt(tokens));
  *     std::cout << context.text() << '\n';
  *
- * Errors are exceptions (esolm::Exception). Where exceptions are switched off (-fno-exceptions), or ESOLM_NO_EXCEPTIONS
- * is defined, everything that is declared here as Result<T> returns an object that holds a T or an Error instead:
+ * Errors are exceptions (esolm::Exception). Without exceptions (-fno-exceptions, or ESOLM_NO_EXCEPTIONS is defined) every
+ * function that is declared to return Result<T> returns an object that holds a T or an Error:
  *
  *     auto model = esolm::Model::open("model.gguf");
  *     if (!model)
  *         return complain(model.error().message);
  *     auto context = esolm::Context::make(*model);
  *
- * Handles are movable, not copyable; one that was moved from may only be destroyed or assigned to. Thread rules are
- * those of esolm.h: a Model may be used by any number of threads, a Context by one at a time, Context::cancel always.
+ * Model and Context can be moved, not copied; after that the source may only be destroyed or assigned to. Threads: any
+ * number may use a Model, one at a time a Context; Context::cancel may be called at any time.
  */
 #ifndef ESOLM_HPP
 #define ESOLM_HPP
@@ -47,13 +47,15 @@
 
 namespace esolm {
 
-/* What went wrong: an ESOLM_ERR_ value, and a sentence for people. */
+// ---- Status and errors ----
+
+// An ESOLM_ERR_ value and its message for people.
 struct Error {
     esolm_status status = ESOLM_OK;
     std::string message;
 };
 
-/* The two kinds of Result are different types, so that files compiled with and without exceptions can be linked. */
+// The two kinds of Result are different types, so files compiled with and without exceptions can be linked together.
 #ifndef ESOLM_NO_EXCEPTIONS
 inline namespace throwing {
 
@@ -82,7 +84,7 @@ public:
     Result(Error error) : error_(std::move(error)) {}
 
     explicit operator bool() const noexcept { return value_.has_value(); }
-    /* The value; ends the program if there is none. */
+    // The value; aborts if there is none.
     T &operator*() & { return present(); }
     T &&operator*() && { return std::move(present()); }
     T *operator->() { return &present(); }
@@ -118,12 +120,14 @@ inline Result<void> done() { return {}; }
 
 #endif
 
+// ---- Helpers ----
+
 namespace detail {
-/* To be called at once: the message is that of the thread's last failing call. */
+// To be called right after the failing call, whose message it takes.
 template <class T> Result<T> fail(esolm_status status) { return fail<T>(Error{status, esolm_last_error()}); }
 inline Result<void> checked(esolm_status status) { return status ? fail<void>(status) : done(); }
 
-/* The struct that `fill` writes. */
+// The struct that `fill` writes.
 template <class T, class F> Result<T> described(F &&fill)
 {
     T about{};
@@ -133,7 +137,7 @@ template <class T, class F> Result<T> described(F &&fill)
     return about;
 }
 
-/* What `fill`, a function of a buffer, its capacity and the size that it gets, writes; `size` is a guess of that. */
+// The buffer that `fill(data, capacity, &size)` writes; `size` is a first guess.
 template <class Buffer, class F> Result<Buffer> filled(std::size_t size, F &&fill)
 {
     Buffer buffer(size, 0);
@@ -146,7 +150,7 @@ template <class Buffer, class F> Result<Buffer> filled(std::size_t size, F &&fil
     return buffer;
 }
 
-/* The same for text, whose NUL is not counted in its size. */
+// The same for text, whose size does not include the NUL.
 template <class F> Result<std::string> text(std::size_t size, F &&fill)
 {
     return filled<std::string>(size, [&](char *text, std::size_t capacity, std::size_t *length) {
@@ -157,7 +161,7 @@ template <class F> Result<std::string> text(std::size_t size, F &&fill)
 }
 } // namespace detail
 
-/* A pointer and a number of elements; made from anything that has data() and size(). */
+// A pointer and a number of elements, made from anything with data() and size().
 template <class T> class Span {
 public:
     Span() = default;
@@ -178,77 +182,13 @@ private:
     std::size_t size_ = 0;
 };
 
-/* The C structs, set to their defaults. */
-struct ModelParams : esolm_model_params {
-    ModelParams() { esolm_model_params_init(this, sizeof(esolm_model_params)); }
-};
-struct ContextParams : esolm_context_params {
-    ContextParams() { esolm_context_params_init(this, sizeof(esolm_context_params)); }
-};
-struct ScoreParams : esolm_score_params {
-    ScoreParams() { esolm_score_params_init(this, sizeof(esolm_score_params)); }
-};
-struct GenerateParams : esolm_generate_params {
-    GenerateParams() { esolm_generate_params_init(this, sizeof(esolm_generate_params)); }
+// ---- Log messages ----
 
-    /*
-     * In place of `logits`: sees and changes the logits that a token is drawn from, as esolm_logits_callback does, and
-     * returns whether to go on. The context keeps a copy for the steps of its generation. An exception of it ends the
-     * step and arrives at the caller; both leave the generation as it was before the step.
-     */
-    std::function<bool(const esolm_choice &, Span<float>)> on_logits;
-};
-
-/* A prompt of tokens that are kept elsewhere; with positions, one for each token. */
-inline esolm_prompt prompt(Span<const std::uint32_t> tokens) { return {tokens.data(), nullptr, tokens.size()}; }
-inline esolm_prompt prompt(Span<const std::uint32_t> tokens, Span<const std::uint32_t> positions)
-{
-    return {tokens.data(), positions.data(), tokens.size() < positions.size() ? tokens.size() : positions.size()};
-}
-
-/* The prompts of all sequences, or the one of the only sequence. */
-struct Prompts : Span<const esolm_prompt> {
-    using Span::Span;
-    Prompts(const esolm_prompt &one) : Span(&one, 1) {}
-};
-
-/* What one step did. The updates are valid until the next call on the context. */
-struct Step {
-    std::size_t index;
-    std::size_t total;
-    Span<const esolm_update> updates;
-    /* Parallel to the updates; empty unless GenerateParams::log_probs asks for them. */
-    Span<const double> log_probs;
-};
-
-/* A text with holes: known tokens and their positions, and the tokens of the whole. */
-struct Template {
-    std::vector<std::uint32_t> tokens, positions;
-    std::size_t length = 0;
-};
-inline esolm_prompt prompt(const Template &known) { return prompt(known.tokens, known.positions); }
-
-/* The devices of this machine, the CPU included. */
-inline Result<std::vector<esolm_device_info>> devices()
-{
-    using Infos = std::vector<esolm_device_info>;
-    std::size_t count = 0;
-    if (esolm_status status = esolm_device_count(&count))
-        return detail::fail<Infos>(status);
-    Infos infos(count);
-    for (std::size_t i = 0; i < count; i++) {
-        infos[i].struct_size = sizeof infos[i];
-        if (esolm_status status = esolm_device_info_get(i, &infos[i]))
-            return detail::fail<Infos>(status);
-    }
-    return infos;
-}
-
-/* Receives a message: its level (ESOLM_LOG_ERROR to ESOLM_LOG_DEBUG), and text that is valid during the call. */
+// Called with each message: its level (ESOLM_LOG_*) and text that is valid during the call.
 using Log = std::function<void(std::int32_t level, std::string_view message)>;
 
 namespace detail {
-/* Where messages go. It is never destroyed, for a thread may outlive what main left. */
+// The current Log. Never destroyed, because threads may outlive main.
 struct LogSink {
     std::mutex guard;
     std::shared_ptr<const Log> log;
@@ -285,26 +225,45 @@ struct LogSink {
         std::unique_lock<std::mutex> held(guard);
         log.swap(with);
         esolm_set_log_callback(log ? &call : nullptr, nullptr);
-        held.unlock(); /* before the old one goes, which may have a last word */
+        held.unlock(); // before the previous one is destroyed, which may log
     }
 };
 } // namespace detail
 
-/*
- * Sends all later messages of this process's esolm to `log`, on the threads that they come from, several at once;
- * nothing, as at the start, is silence. What `log` holds lives until its last call is over. An exception of it is
- * dropped.
- */
+// Sets the function that receives all later messages of this process; empty (the default): no messages. It may be
+// called from any thread and from several at once, is destroyed after its last call, and its exceptions are dropped.
 inline void set_log(Log log) { detail::LogSink::get().set(log ? std::make_shared<const Log>(std::move(log)) : nullptr); }
 
-/* What the model in a file and a context of it would take, without opening it. */
-inline Result<esolm_memory_use> estimate_memory(const std::string &path, const ModelParams &model = {},
-                                                const ContextParams &context = {})
+// ---- Devices ----
+
+// The devices that this build finds on this machine, the CPU included.
+inline Result<std::vector<esolm_device_info>> devices()
 {
-    return detail::described<esolm_memory_use>([&](esolm_memory_use *use) {
-        return esolm_memory_estimate(path.c_str(), &model, &context, use);
-    });
+    using Infos = std::vector<esolm_device_info>;
+    std::size_t count = 0;
+    if (esolm_status status = esolm_device_count(&count))
+        return detail::fail<Infos>(status);
+    Infos infos(count);
+    for (std::size_t i = 0; i < count; i++) {
+        infos[i].struct_size = sizeof infos[i];
+        if (esolm_status status = esolm_device_info_get(i, &infos[i]))
+            return detail::fail<Infos>(status);
+    }
+    return infos;
 }
+
+// ---- Models, tokens and text ----
+
+// Set to the defaults, as are the other structs of parameters.
+struct ModelParams : esolm_model_params {
+    ModelParams() { esolm_model_params_init(this, sizeof(esolm_model_params)); }
+};
+
+// A text with holes: its known tokens, their positions, and the length of the whole text in tokens.
+struct Template {
+    std::vector<std::uint32_t> tokens, positions;
+    std::size_t length = 0;
+};
 
 class Model {
 public:
@@ -316,7 +275,7 @@ public:
         return Model(model);
     }
 
-    /* With ESOLM_MODE_MAP (the default) the bytes must outlive the model and its contexts. */
+    // With ESOLM_MODE_MAP (default) the bytes must outlive the model and its contexts.
     static Result<Model> open_memory(const void *data, std::size_t size, const ModelParams &params = {})
     {
         esolm_model *model = nullptr;
@@ -325,7 +284,7 @@ public:
         return Model(model);
     }
 
-    /* Another handle of the same model. */
+    // Another reference to the same model.
     Result<Model> share() const
     {
         if (esolm_status status = esolm_model_retain(get()))
@@ -340,7 +299,7 @@ public:
         });
     }
 
-    /* The value of a key of the file's metadata, as text. */
+    // The value of a key of the metadata, as text.
     Result<std::string> metadata(const std::string &key) const
     {
         return detail::text(128, [&](char *text, std::size_t capacity, std::size_t *length) {
@@ -348,7 +307,7 @@ public:
         });
     }
 
-    /* The keys of the file's metadata, in its order. */
+    // The keys of the metadata, in the file's order.
     Result<std::vector<std::string>> metadata_keys() const
     {
         using Keys = std::vector<std::string>;
@@ -360,7 +319,7 @@ public:
             std::size_t length = 0;
             esolm_status status = esolm_model_metadata_key(get(), i, nullptr, 0, &length);
             if (status == ESOLM_ERR_BUFFER_TOO_SMALL) {
-                keys[i].resize(length + 1); /* the NUL, too */
+                keys[i].resize(length + 1); // with the NUL
                 status = esolm_model_metadata_key(get(), i, keys[i].data(), keys[i].size(), &length);
                 keys[i].resize(length);
             }
@@ -385,7 +344,7 @@ public:
         });
     }
 
-    /* A text with holes, such as "Once {{mask 12}} after." */
+    // Converts a text with holes, such as "Once {{mask 12}} after.".
     Result<Template> tokenize_template(std::string_view text) const
     {
         Template found;
@@ -404,7 +363,7 @@ public:
         return found;
     }
 
-    /* The bytes of one token, which may be a part of a character. */
+    // The bytes of one token, which may be part of a character.
     Result<std::string> token_bytes(std::uint32_t token) const
     {
         return detail::filled<std::string>(32, [&](char *bytes, std::size_t capacity, std::size_t *n) {
@@ -422,26 +381,67 @@ private:
     std::unique_ptr<esolm_model, Free> handle_;
 };
 
+// ---- Contexts and memory ----
+
+struct ContextParams : esolm_context_params {
+    ContextParams() { esolm_context_params_init(this, sizeof(esolm_context_params)); }
+};
+
+// The memory that the model in a file and a context of it would take, without opening it.
+inline Result<esolm_memory_use> estimate_memory(const std::string &path, const ModelParams &model = {},
+                                                const ContextParams &context = {})
+{
+    return detail::described<esolm_memory_use>([&](esolm_memory_use *use) {
+        return esolm_memory_estimate(path.c_str(), &model, &context, use);
+    });
+}
+
+// ---- Prompts ----
+
+// A prompt that borrows its tokens; with positions, one per token.
+inline esolm_prompt prompt(Span<const std::uint32_t> tokens) { return {tokens.data(), nullptr, tokens.size()}; }
+inline esolm_prompt prompt(Span<const std::uint32_t> tokens, Span<const std::uint32_t> positions)
+{
+    return {tokens.data(), positions.data(), tokens.size() < positions.size() ? tokens.size() : positions.size()};
+}
+
+// The prompts of all sequences, or the prompt of the only one.
+struct Prompts : Span<const esolm_prompt> {
+    using Span::Span;
+    Prompts(const esolm_prompt &one) : Span(&one, 1) {}
+};
+
+inline esolm_prompt prompt(const Template &known) { return prompt(known.tokens, known.positions); }
+
+// ---- Generation parameters ----
+
+struct GenerateParams : esolm_generate_params {
+    GenerateParams() { esolm_generate_params_init(this, sizeof(esolm_generate_params)); }
+
+    // Replaces logits_callback: reads or changes the logits that a token is drawn from; false cancels the step. The
+    // context keeps a copy for all steps of the generation. An exception ends the step and reaches the caller. Either
+    // way the generation is as before the step.
+    std::function<bool(const esolm_logits_row &, Span<float>)> on_logits;
+};
+
+// ---- Generating, states, profile, scoring ----
+
+// What a step did. Valid until the next call on the context.
+struct Step {
+    std::size_t index;
+    std::size_t total;
+    Span<const esolm_update> updates;
+    // The log-probability of each token; empty unless GenerateParams::log_probs is 1.
+    Span<const double> log_probs;
+};
+
+struct ScoreParams : esolm_score_params {
+    ScoreParams() { esolm_score_params_init(this, sizeof(esolm_score_params)); }
+};
+
 class Context {
 public:
-    static Result<Context> make(const Model &model, const ContextParams &params = {})
-    {
-        esolm_context *context = nullptr;
-        if (esolm_status status = esolm_context_new(model.get(), &params, &context))
-            return detail::fail<Context>(status);
-        return Context(context);
-    }
-
-    /* In memory of the caller's, aligned to ESOLM_ARENA_ALIGNMENT, that must outlive the context. */
-    static Result<Context> make_in(const Model &model, void *arena, std::size_t size, const ContextParams &params = {})
-    {
-        esolm_context *context = nullptr;
-        if (esolm_status status = esolm_context_new_in(model.get(), &params, arena, size, &context))
-            return detail::fail<Context>(status);
-        return Context(context);
-    }
-
-    /* How much memory make_in needs. */
+    // The exact number of bytes that make_in needs.
     static Result<std::size_t> arena_size(const Model &model, const ContextParams &params = {})
     {
         std::size_t size = 0;
@@ -450,7 +450,31 @@ public:
         return size;
     }
 
-    /* What a context takes, to the byte. */
+    static Result<Context> make(const Model &model, const ContextParams &params = {})
+    {
+        esolm_context *context = nullptr;
+        if (esolm_status status = esolm_context_new(model.get(), &params, &context))
+            return detail::fail<Context>(status);
+        return Context(context);
+    }
+
+    // In the caller's memory, aligned to ESOLM_ARENA_ALIGNMENT, which must outlive the context.
+    static Result<Context> make_in(const Model &model, void *arena, std::size_t size, const ContextParams &params = {})
+    {
+        esolm_context *context = nullptr;
+        if (esolm_status status = esolm_context_new_in(model.get(), &params, arena, size, &context))
+            return detail::fail<Context>(status);
+        return Context(context);
+    }
+
+    // Drops the generation.
+    Result<void> reset() { return forgotten(esolm_context_reset(handle_.get())); }
+
+    // Cancels the call that is running and every later one, until cancel_reset. From any thread.
+    void cancel() const noexcept { esolm_cancel(handle_.get()); }
+    void cancel_reset() const noexcept { esolm_cancel_reset(handle_.get()); }
+
+    // The exact memory of a context, without making it.
     static Result<esolm_memory_use> memory_use(const Model &model, const ContextParams &params = {})
     {
         return detail::described<esolm_memory_use>([&](esolm_memory_use *use) {
@@ -458,7 +482,7 @@ public:
         });
     }
 
-    /* To the end. */
+    // Generates to the end.
     Result<void> generate(Prompts prompts, const GenerateParams &params = {})
     {
         esolm_step_info info{};
@@ -469,10 +493,8 @@ public:
         return detail::checked(status);
     }
 
-    /*
-     * To the end, or until on_step, a bool(const Step &), returns false. The result is whether the end was reached.
-     * An exception of on_step stops the generation and arrives at the caller.
-     */
+    // Generates to the end, or until on_step, a bool(const Step &), returns false; the result is whether the end was
+    // reached. An exception of on_step ends the call and reaches the caller.
     template <class F> Result<bool> generate(Prompts prompts, const GenerateParams &params, F &&on_step)
     {
         esolm_step_info info{};
@@ -491,7 +513,13 @@ public:
         return detail::checked(started(esolm_begin, prompts, params));
     }
 
-    /* The next step, nothing at the end. */
+    // Continues from all known tokens, to a longer text; step runs it.
+    Result<void> extend(Prompts prompts, const GenerateParams &params = {})
+    {
+        return detail::checked(started(esolm_extend, prompts, params));
+    }
+
+    // Runs the next step; std::nullopt if the generation is finished.
     Result<std::optional<Step>> step()
     {
         esolm_step_info info{};
@@ -501,13 +529,31 @@ public:
         return done ? std::optional<Step>() : std::optional<Step>(seen(info));
     }
 
-    /* Goes on with what is there, to a longer text; step runs it. */
-    Result<void> extend(Prompts prompts, const GenerateParams &params = {})
+    // The order in which the positions of a sequence are generated.
+    Result<std::vector<std::uint32_t>> order(std::uint32_t sequence = 0)
     {
-        return detail::checked(started(esolm_extend, prompts, params));
+        using Positions = std::vector<std::uint32_t>;
+        return detail::filled<Positions>(64, [&](std::uint32_t *to, std::size_t capacity, std::size_t *n) {
+            return esolm_copy_order(handle_.get(), sequence, to, capacity, n);
+        });
     }
 
-    /* What is known of the generation, for restore. */
+    Result<std::vector<std::uint32_t>> tokens(std::uint32_t sequence = 0)
+    {
+        using Tokens = std::vector<std::uint32_t>;
+        return detail::filled<Tokens>(64, [&](std::uint32_t *to, std::size_t capacity, std::size_t *n) {
+            return esolm_copy_tokens(handle_.get(), sequence, to, capacity, n);
+        });
+    }
+
+    Result<std::string> text(std::uint32_t sequence = 0)
+    {
+        return detail::text(256, [&](char *text, std::size_t capacity, std::size_t *length) {
+            return esolm_copy_text(handle_.get(), sequence, text, capacity, length);
+        });
+    }
+
+    // The known part of the generation, for restore.
     Result<std::vector<std::uint8_t>> save()
     {
         using Bytes = std::vector<std::uint8_t>;
@@ -520,38 +566,7 @@ public:
         return forgotten(esolm_state_restore(handle_.get(), bytes.data(), bytes.size()));
     }
 
-    /* Stops what runs on this context, and all that comes later, until cancel_reset; from any thread. */
-    void cancel() const noexcept { esolm_cancel(handle_.get()); }
-    void cancel_reset() const noexcept { esolm_cancel_reset(handle_.get()); }
-
-    /* Forgets the generation. */
-    Result<void> reset() { return forgotten(esolm_context_reset(handle_.get())); }
-
-    Result<std::vector<std::uint32_t>> tokens(std::size_t sequence = 0)
-    {
-        using Tokens = std::vector<std::uint32_t>;
-        return detail::filled<Tokens>(64, [&](std::uint32_t *to, std::size_t capacity, std::size_t *n) {
-            return esolm_copy_tokens(handle_.get(), sequence, to, capacity, n);
-        });
-    }
-
-    /* The order in which the positions are generated. */
-    Result<std::vector<std::uint32_t>> order(std::size_t sequence = 0)
-    {
-        using Positions = std::vector<std::uint32_t>;
-        return detail::filled<Positions>(64, [&](std::uint32_t *to, std::size_t capacity, std::size_t *n) {
-            return esolm_copy_order(handle_.get(), sequence, to, capacity, n);
-        });
-    }
-
-    Result<std::string> text(std::size_t sequence = 0)
-    {
-        return detail::text(256, [&](char *text, std::size_t capacity, std::size_t *length) {
-            return esolm_copy_text(handle_.get(), sequence, text, capacity, length);
-        });
-    }
-
-    /* Where the time of the generation's steps went, in seconds. */
+    // How the time of the generation's steps was spent, in seconds.
     Result<esolm_profile> profile()
     {
         return detail::described<esolm_profile>([&](esolm_profile *profile) {
@@ -559,27 +574,27 @@ public:
         });
     }
 
-    /* Log-probabilities of a text's tokens from left to right, or in an order, after the first `known` of them. */
-    Result<std::vector<double>> score_order(Span<const std::uint32_t> tokens, Span<const std::uint32_t> order = {},
-                                            std::size_t known = 0)
-    {
-        return scores(esolm_score_order, tokens, order, known);
-    }
-
-    /* The same with all but the known tokens unknown at once: one step of diffusion. */
-    Result<std::vector<double>> score_masked(Span<const std::uint32_t> tokens, Span<const std::uint32_t> order = {},
-                                             std::size_t known = 0)
-    {
-        return scores(esolm_score_masked, tokens, order, known);
-    }
-
-    /* How likely a text of any length is. */
+    // Scores a text of any length.
     Result<esolm_text_score> score_text(Span<const std::uint32_t> tokens, const ScoreParams &params = {})
     {
         return detail::described<esolm_text_score>([&](esolm_text_score *score) {
             return esolm_score_text(handle_.get(), tokens.data(), tokens.size(), &params, nullptr, 0, score, nullptr,
                                     nullptr);
         });
+    }
+
+    // The log-probability of each token except the first `known` of an order (default: left to right).
+    Result<std::vector<double>> score_order(Span<const std::uint32_t> tokens, Span<const std::uint32_t> order = {},
+                                            std::size_t known = 0)
+    {
+        return scores(esolm_score_order, tokens, order, known);
+    }
+
+    // The same with all unknown tokens masked at once: one step of diffusion.
+    Result<std::vector<double>> score_masked(Span<const std::uint32_t> tokens, Span<const std::uint32_t> order = {},
+                                             std::size_t known = 0)
+    {
+        return scores(esolm_score_masked, tokens, order, known);
     }
 
     esolm_context *get() const noexcept { return handle_.get(); }
@@ -595,7 +610,7 @@ private:
         using Scores = std::vector<double>;
         if (order.data() && order.size() != tokens.size())
             return detail::fail<Scores>(
-                Error{ESOLM_ERR_INVALID_ARGUMENT, "an order has not one position for each token"});
+                Error{ESOLM_ERR_INVALID_ARGUMENT, "the order does not have one position for each token"});
         Scores log_p(tokens.size() > known ? tokens.size() - known : 1);
         if (esolm_status status = score(handle_.get(), tokens.data(), order.data(), tokens.size(), known, log_p.data(),
                                         log_p.size()))
@@ -610,43 +625,43 @@ private:
                 {info.log_probs, info.log_probs ? info.n_updates : 0}};
     }
 
-    /* Between the C callback and a C++ one: no exception may cross the library. */
-    struct Editor {
-        std::function<bool(const esolm_choice &, Span<float>)> edit;
+    // Calls on_logits from C, and keeps its exception, which must not cross the library.
+    struct LogitsCallback {
+        std::function<bool(const esolm_logits_row &, Span<float>)> function;
 #ifndef ESOLM_NO_EXCEPTIONS
         std::exception_ptr thrown = nullptr;
 #endif
 
-        static std::int32_t call(const esolm_choice *choice, float *logits, void *user_data)
+        static std::int32_t call(const esolm_logits_row *row, float *logits, void *user_data)
         {
-            auto &self = *static_cast<Editor *>(user_data);
+            auto &self = *static_cast<LogitsCallback *>(user_data);
 #ifndef ESOLM_NO_EXCEPTIONS
             try {
-                return !self.edit(*choice, {logits, choice->n_logits});
+                return !self.function(*row, {logits, row->n_logits});
             } catch (...) {
                 self.thrown = std::current_exception();
                 return 1;
             }
 #else
-            return !self.edit(*choice, {logits, choice->n_logits});
+            return !self.function(*row, {logits, row->n_logits});
 #endif
         }
     };
 
-    /* A generation that does not begin leaves the last one, with its function on the logits. */
+    // If a generation does not begin, the previous one stays, with its logits callback.
     esolm_status started(decltype(&esolm_begin) begin, Prompts prompts, const GenerateParams &params)
     {
         esolm_generate_params how = params;
-        std::unique_ptr<Editor> editor;
+        std::unique_ptr<LogitsCallback> callback;
         if (params.on_logits) {
-            editor = std::make_unique<Editor>();
-            editor->edit = params.on_logits;
-            how.logits = &Editor::call;
-            how.logits_data = editor.get();
+            callback = std::make_unique<LogitsCallback>();
+            callback->function = params.on_logits;
+            how.logits_callback = &LogitsCallback::call;
+            how.logits_user_data = callback.get();
         }
         esolm_status status = begin(handle_.get(), prompts.data(), prompts.size(), &how);
         if (!status)
-            editor_ = std::move(editor);
+            logits_callback_ = std::move(callback);
         return status;
     }
 
@@ -654,22 +669,22 @@ private:
     {
         esolm_status status = esolm_step(handle_.get(), &info, &done);
 #ifndef ESOLM_NO_EXCEPTIONS
-        if (editor_ && editor_->thrown)
-            std::rethrow_exception(std::exchange(editor_->thrown, nullptr));
+        if (logits_callback_ && logits_callback_->thrown)
+            std::rethrow_exception(std::exchange(logits_callback_->thrown, nullptr));
 #endif
         return status;
     }
 
-    /* After what ends a generation: its function on the logits goes, too. */
+    // After a call that ended the generation: drops its logits callback.
     Result<void> forgotten(esolm_status status)
     {
         if (!status)
-            editor_.reset();
+            logits_callback_.reset();
         return detail::checked(status);
     }
 
     explicit Context(esolm_context *context) : handle_(context) {}
-    std::unique_ptr<Editor> editor_;
+    std::unique_ptr<LogitsCallback> logits_callback_;
     std::unique_ptr<esolm_context, Free> handle_;
 };
 

@@ -4,22 +4,22 @@ package esolm
 #include <esolm.h>
 
 int32_t esolmGoProgress(double fraction, uintptr_t handle);
-int32_t esolmGoLogits(esolm_choice *choice, float *logits, uintptr_t handle);
+int32_t esolmGoLogits(esolm_logits_row *row, float *logits, uintptr_t handle);
 
 static inline int32_t progress(double fraction, void *user_data)
 {
 	return esolmGoProgress(fraction, (uintptr_t)user_data);
 }
 
-static inline int32_t logits(const esolm_choice *choice, float *row, void *user_data)
+static inline int32_t on_logits(const esolm_logits_row *row, float *logits, void *user_data)
 {
-	return esolmGoLogits((esolm_choice *)choice, row, *(uintptr_t *)user_data);
+	return esolmGoLogits((esolm_logits_row *)row, logits, *(uintptr_t *)user_data);
 }
 
 static inline void watch(esolm_model_params *params, uintptr_t handle)
 {
-	params->progress = progress;
-	params->progress_data = (void *)handle;
+	params->progress_callback = progress;
+	params->progress_user_data = (void *)handle;
 }
 
 static inline esolm_status score_watched(esolm_context *context, const uint32_t *tokens, size_t n_tokens,
@@ -31,8 +31,8 @@ static inline esolm_status score_watched(esolm_context *context, const uint32_t 
 
 static inline void edit(esolm_generate_params *params, uintptr_t *handle)
 {
-	params->logits = logits;
-	params->logits_data = handle;
+	params->logits_callback = on_logits;
+	params->logits_user_data = handle;
 }
 */
 import "C"
@@ -47,21 +47,21 @@ import (
 // runtime.Goexit.
 type Progress func(fraction float64) error
 
-// Choice is a token that is about to be drawn.
-type Choice struct {
-	Sequence    int       // the index of its prompt
-	Slot        int       // its index in generation order
-	Position    int       // its index in the text
+// LogitsRow is a row of logits, from which the token of one position is about to be drawn.
+type LogitsRow struct {
+	Sequence    uint32    // the index of its prompt
+	Slot        uint32    // its index in generation order
+	Position    uint32    // its index in the text
 	ModelLogits []float32 // the network's output, valid during the call; read-only
 }
 
-// EditLogits reads and changes the logits that a token is drawn from, one for each token of the vocabulary. It is called
+// LogitsCallback reads and changes the logits that a token is drawn from, one for each token of the vocabulary. It is called
 // after the constraints and before temperature, TopK and TopP. Minus infinity excludes a token. The slice is valid during
 // the call. If it returns an error, the generation stops and Generation.Err returns that error.
 //
 // It runs in Generation.Next, on its goroutine. Other calls on the Context return ErrBusy meanwhile, and Close would
 // deadlock. A panic is passed on to the caller of Next; do not call runtime.Goexit (testing.T.FailNow does).
-type EditLogits func(choice Choice, logits []float32) error
+type LogitsCallback func(row LogitsRow, logits []float32) error
 
 // outcome holds the error or panic of a caller's function until the C call has returned: neither may pass through C.
 type outcome struct {
@@ -114,10 +114,10 @@ func esolmGoProgress(fraction C.double, handle C.uintptr_t) C.int32_t {
 	return w.run(func() error { return w.progress(float64(fraction)) })
 }
 
-// editor passes an EditLogits to C for one step only: what a handle refers to is never garbage collected.
+// editor passes a LogitsCallback to C for one step only: what a handle refers to is never garbage collected.
 type editor struct {
 	outcome
-	edit EditLogits
+	edit LogitsCallback
 }
 
 // lend writes a handle to the cell that the C callback reads; it is valid until release is called.
@@ -131,15 +131,15 @@ func (e *editor) lend(cell *C.uintptr_t) (release func()) {
 }
 
 //export esolmGoLogits
-func esolmGoLogits(choice *C.esolm_choice, logits *C.float, handle C.uintptr_t) C.int32_t {
+func esolmGoLogits(row *C.esolm_logits_row, logits *C.float, handle C.uintptr_t) C.int32_t {
 	e := cgo.Handle(handle).Value().(*editor)
-	n := int(choice.n_logits)
+	n := int(row.n_logits)
 	return e.run(func() error {
-		return e.edit(Choice{
-			Sequence:    int(choice.sequence),
-			Slot:        int(choice.slot),
-			Position:    int(choice.position),
-			ModelLogits: unsafe.Slice((*float32)(choice.model_logits), n),
+		return e.edit(LogitsRow{
+			Sequence:    uint32(row.sequence),
+			Slot:        uint32(row.slot),
+			Position:    uint32(row.position),
+			ModelLogits: unsafe.Slice((*float32)(row.model_logits), n),
 		}, unsafe.Slice((*float32)(logits), n))
 	})
 }

@@ -71,7 +71,7 @@ func TestPanicsPassThroughC(t *testing.T) {
 	}
 	c := newContext(t, openModel(t), small)
 	params := few()
-	params.Logits = func(Choice, []float32) error { panic("draw") }
+	params.Logits = func(LogitsRow, []float32) error { panic("draw") }
 	if value := panics(func() { c.Generate(context.Background(), make([]Prompt, 1), params) }); value != "draw" {
 		t.Error(value)
 	}
@@ -107,17 +107,17 @@ func TestLogits(t *testing.T) {
 	plain := written(t, c, few())
 
 	// A function that only reads changes nothing.
-	seen := map[int]bool{}
-	slots := map[int]bool{}
+	seen := map[uint32]bool{}
+	slots := map[uint32]bool{}
 	params := few()
-	params.Logits = func(choice Choice, logits []float32) error {
-		if len(logits) != info.VocabSize || len(choice.ModelLogits) != info.VocabSize || choice.Sequence != 0 {
-			t.Error(len(logits), len(choice.ModelLogits), choice.Sequence)
+	params.Logits = func(row LogitsRow, logits []float32) error {
+		if len(logits) != info.VocabSize || len(row.ModelLogits) != info.VocabSize || row.Sequence != 0 {
+			t.Error(len(logits), len(row.ModelLogits), row.Sequence)
 		}
-		if !math.IsInf(float64(logits[info.MaskToken]), -1) || logits[5] != choice.ModelLogits[5] {
-			t.Error(logits[info.MaskToken], logits[5], choice.ModelLogits[5])
+		if !math.IsInf(float64(logits[info.MaskToken]), -1) || logits[5] != row.ModelLogits[5] {
+			t.Error(logits[info.MaskToken], logits[5], row.ModelLogits[5])
 		}
-		seen[choice.Position], slots[choice.Slot] = true, true
+		seen[row.Position], slots[row.Slot] = true, true
 		return nil
 	}
 	if tokens := written(t, c, params); !reflect.DeepEqual(tokens, plain) || len(seen) != 32 || len(slots) != 32 {
@@ -125,9 +125,9 @@ func TestLogits(t *testing.T) {
 	}
 
 	// One that edits does.
-	params.Logits = func(choice Choice, logits []float32) error {
+	params.Logits = func(row LogitsRow, logits []float32) error {
 		for token := range logits {
-			if token != 30+choice.Position%2 {
+			if uint32(token) != 30+row.Position%2 {
 				logits[token] = float32(math.Inf(-1))
 			}
 		}
@@ -145,20 +145,20 @@ func TestLogits(t *testing.T) {
 	}
 
 	// All tokens excluded; a call on the context in use; an error.
-	params.Logits = func(_ Choice, logits []float32) error {
+	params.Logits = func(_ LogitsRow, logits []float32) error {
 		for token := range logits {
 			logits[token] = float32(math.Inf(-1))
 		}
 		return nil
 	}
 	has(t, StatusInvalidArgument, c.Generate(context.Background(), make([]Prompt, 1), params))
-	params.Logits = func(Choice, []float32) error {
+	params.Logits = func(LogitsRow, []float32) error {
 		_, err := c.Text(0)
 		return err
 	}
 	has(t, StatusBusy, c.Generate(context.Background(), make([]Prompt, 1), params))
 	calls := 0
-	params.Logits = func(Choice, []float32) error {
+	params.Logits = func(LogitsRow, []float32) error {
 		if calls++; calls == 5 {
 			return errEnough
 		}
@@ -196,7 +196,7 @@ func TestLogitsHoldNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		params := few()
-		params.Logits = func(Choice, []float32) error { runtime.KeepAlive(c); return nil }
+		params.Logits = func(LogitsRow, []float32) error { runtime.KeepAlive(c); return nil }
 		written(t, c, params)
 		runtime.SetFinalizer(c.c, nil) // replaced by one that reports
 		runtime.SetFinalizer(c.c, func(o *owned) { o.free(); freed <- true })

@@ -16,7 +16,7 @@ import (
 type Context struct {
 	guard sync.Mutex
 	c     *owned
-	edit  EditLogits // of the generation
+	edit  LogitsCallback // of the generation
 }
 
 // owned holds the C objects of a Context, and has the finalizer. A Context cannot have one: its edit function may refer to
@@ -36,7 +36,7 @@ func (o *owned) free() {
 type ContextOptions struct {
 	Sequences int  // the most sequences in a batch (1)
 	Length    int  // the longest sequence, in tokens (the model's context length)
-	PassRows  int  // the most rows that one run of the network is fed (128)
+	BatchRows int  // the most rows (tokens) in a batch, which the network computes at once (128)
 	Threads   int  // CPU threads (one per core)
 	F32Cache  bool // store keys and values as f32 instead of f16
 	GGML      bool // use ggml's kernels on the CPU instead of esolm's own
@@ -46,7 +46,7 @@ func (options ContextOptions) c() (params C.esolm_context_params) {
 	C.esolm_context_params_init(&params, C.sizeof_esolm_context_params)
 	params.sequences = C.size_t(options.Sequences)
 	params.length = C.size_t(options.Length)
-	params.pass_rows = C.size_t(options.PassRows)
+	params.batch_rows = C.size_t(options.BatchRows)
 	params.threads = C.size_t(options.Threads)
 	params.kv_type = boolean(options.F32Cache) // ESOLM_KV_F16 is 0, ESOLM_KV_F32 1
 	params.kernels = boolean(options.GGML)     // ESOLM_KERNELS_OWN is 0, ESOLM_KERNELS_GGML 1
@@ -125,29 +125,29 @@ func (c *Context) with(f func(context *C.esolm_context) C.esolm_status) error {
 }
 
 // Tokens returns the tokens of a sequence by position, the model's mask token where none is written yet.
-func (c *Context) Tokens(sequence int) ([]uint32, error) {
+func (c *Context) Tokens(sequence uint32) ([]uint32, error) {
 	return filled(func(tokens []uint32, n *C.size_t) error {
 		return c.with(func(context *C.esolm_context) C.esolm_status {
-			return C.esolm_copy_tokens(context, C.size_t(sequence), first[C.uint32_t](tokens), C.size_t(len(tokens)), n)
+			return C.esolm_copy_tokens(context, C.uint32_t(sequence), first[C.uint32_t](tokens), C.size_t(len(tokens)), n)
 		})
 	}, 128)
 }
 
 // Order returns the order in which the positions of a sequence are generated, known ones first, as ScoreOrder takes it.
-func (c *Context) Order(sequence int) ([]uint32, error) {
+func (c *Context) Order(sequence uint32) ([]uint32, error) {
 	return filled(func(positions []uint32, n *C.size_t) error {
 		return c.with(func(context *C.esolm_context) C.esolm_status {
-			return C.esolm_copy_order(context, C.size_t(sequence), first[C.uint32_t](positions),
+			return C.esolm_copy_order(context, C.uint32_t(sequence), first[C.uint32_t](positions),
 				C.size_t(len(positions)), n)
 		})
 	}, 128)
 }
 
 // Text returns the text of a sequence up to the first token that is unknown or end-of-text.
-func (c *Context) Text(sequence int) (string, error) {
+func (c *Context) Text(sequence uint32) (string, error) {
 	text, err := filled(func(text []byte, n *C.size_t) error {
 		err := c.with(func(context *C.esolm_context) C.esolm_status {
-			return C.esolm_copy_text(context, C.size_t(sequence), first[C.char](text), C.size_t(len(text)), n)
+			return C.esolm_copy_text(context, C.uint32_t(sequence), first[C.char](text), C.size_t(len(text)), n)
 		})
 		return withNUL(err, n)
 	}, 512)

@@ -99,7 +99,7 @@ func (m *Model) with(f func(model *C.esolm_model) C.esolm_status) error {
 type ModelInfo struct {
 	ContextLength, VocabSize int
 	MaskToken                uint32
-	EOSToken                 int // -1 if there is none
+	EOSToken                 *uint32 // nil if there is none
 	Parameters               uint64
 	TensorBytes, FileBytes   uint64
 	LoadTime                 time.Duration
@@ -111,11 +111,15 @@ func (m *Model) Info() (ModelInfo, error) {
 	if err := m.with(func(c *C.esolm_model) C.esolm_status { return C.esolm_model_info_get(c, &info) }); err != nil {
 		return ModelInfo{}, err
 	}
+	var eos *uint32
+	if token := uint32(info.eos_token); token != C.ESOLM_NO_TOKEN {
+		eos = &token
+	}
 	return ModelInfo{
 		ContextLength: int(info.context_length),
 		VocabSize:     int(info.vocab_size),
 		MaskToken:     uint32(info.mask_token),
-		EOSToken:      int(info.eos_token),
+		EOSToken:      eos,
 		Parameters:    uint64(info.parameters),
 		TensorBytes:   uint64(info.tensor_bytes),
 		FileBytes:     uint64(info.file_bytes),

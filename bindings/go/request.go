@@ -24,7 +24,7 @@ const (
 	OrderStrided         Order = C.ESOLM_ORDER_STRIDED
 	OrderStridedShuffled Order = C.ESOLM_ORDER_STRIDED_SHUFFLED
 	OrderBlocks          Order = C.ESOLM_ORDER_BLOCKS
-	OrderGiven           Order = C.ESOLM_ORDER_GIVEN
+	OrderCustom          Order = C.ESOLM_ORDER_CUSTOM
 )
 
 // Confidence is a measure of how certain the model is of a token.
@@ -48,15 +48,15 @@ type Params struct {
 	TopP        float32
 	TopK        uint32
 	Order       Order
-	OrderSize   int           // the stride or the block's size
-	GivenOrder  []uint32      // for OrderGiven: every position once
-	Schedule    []uint32      // tokens of each diffusion step, the last number repeated; nil is the model's schedule
-	Constraints []Constraints // none, one for all sequences, or one for each
-	LogProbs    bool          // set Step.LogProbs
-	Logits      EditLogits    // reads and may change the logits of every token; nil for none
-	Confidence  Confidence    // adaptive steps, which write the tokens the model is certain of: needs Alpha0 1, no Schedule
-	Window      int           // positions that an adaptive step considers
-	Threshold   float32       // the confidence from which on an adaptive step writes a token (entropy: at most)
+	OrderSize   int            // the stride or the block's size
+	CustomOrder []uint32       // for OrderCustom: every position once
+	Schedule    []uint32       // tokens of each diffusion step, the last number repeated; nil is the model's schedule
+	Constraints []Constraints  // none, one for all sequences, or one for each
+	LogProbs    bool           // set Step.LogProbs
+	Logits      LogitsCallback // reads and may change the logits of every token; nil for none
+	Confidence  Confidence     // adaptive steps, which write the tokens the model is certain of: needs Alpha0 1, no Schedule
+	Window      int            // positions that an adaptive step considers
+	Threshold   float32        // the confidence from which on an adaptive step writes a token (entropy: at most)
 }
 
 // Constraints restrict the tokens of a sequence; the zero value is no restriction.
@@ -115,8 +115,8 @@ func (params Params) c(memory *cMemory) (*C.esolm_generate_params, error) {
 	p.top_k = C.uint32_t(params.TopK)
 	p.order = C.int32_t(params.Order)
 	p.order_size = C.size_t(params.OrderSize)
-	p.given_order = memory.numbers(params.GivenOrder)
-	p.n_given_order = C.size_t(len(params.GivenOrder))
+	p.custom_order = memory.numbers(params.CustomOrder)
+	p.n_custom_order = C.size_t(len(params.CustomOrder))
 	p.schedule = memory.numbers(params.Schedule)
 	p.n_schedule = C.size_t(len(params.Schedule))
 	p.log_probs = boolean(params.LogProbs)
@@ -141,7 +141,7 @@ func (rule Constraints) c(memory *cMemory) *C.esolm_constraints {
 	c.n_banned = C.size_t(len(rule.Banned))
 	c.repetition_penalty = C.float(rule.RepetitionPenalty)
 
-	allowed := (*C.esolm_allowed)(memory.take(len(rule.Allowed), C.sizeof_esolm_allowed))
+	allowed := (*C.esolm_allowed_tokens)(memory.take(len(rule.Allowed), C.sizeof_esolm_allowed_tokens))
 	for position, tokens := range rule.Allowed {
 		place := &unsafe.Slice(allowed, len(rule.Allowed))[c.n_allowed]
 		place.position = C.uint32_t(position)
@@ -151,9 +151,9 @@ func (rule Constraints) c(memory *cMemory) *C.esolm_constraints {
 	}
 	c.allowed = allowed
 
-	bias := (*C.esolm_bias)(memory.take(len(rule.Bias), C.sizeof_esolm_bias))
+	bias := (*C.esolm_logit_bias)(memory.take(len(rule.Bias), C.sizeof_esolm_logit_bias))
 	for token, value := range rule.Bias {
-		unsafe.Slice(bias, len(rule.Bias))[c.n_bias] = C.esolm_bias{C.uint32_t(token), C.float(value)}
+		unsafe.Slice(bias, len(rule.Bias))[c.n_bias] = C.esolm_logit_bias{C.uint32_t(token), C.float(value)}
 		c.n_bias++
 	}
 	c.bias = bias

@@ -32,7 +32,7 @@ static inline esolm_context_params limits(void)
     STATUS(OK, esolm_context_params_init(&params, sizeof params));
     params.sequences = 3;
     params.length = LENGTH;
-    params.pass_rows = 40;
+    params.batch_rows = 40;
     params.threads = 1;
     return params;
 }

@@ -55,7 +55,7 @@ static void opening(const char *path)
 
     esolm_model_params params;
     STATUS(INVALID, esolm_model_params_init(NULL, sizeof params));
-    STATUS(INVALID, esolm_model_params_init(&params, offsetof(esolm_model_params, progress) - 1));
+    STATUS(INVALID, esolm_model_params_init(&params, offsetof(esolm_model_params, progress_callback) - 1));
     STATUS(OK, esolm_model_params_init(&params, sizeof params));
     params.mode = 9;
     STATUS(INVALID, esolm_model_open(path, &params, &out));
@@ -94,9 +94,9 @@ static void opening(const char *path)
 
     /* A program compiled with an earlier header, whose struct ended before `progress`. */
     memset(&params, 255, sizeof params);
-    STATUS(OK, esolm_model_params_init(&params, offsetof(esolm_model_params, progress)));
-    CHECK(params.struct_size == offsetof(esolm_model_params, progress));
-    CHECK(*(unsigned char *)&params.progress_data == 255);
+    STATUS(OK, esolm_model_params_init(&params, offsetof(esolm_model_params, progress_callback)));
+    CHECK(params.struct_size == offsetof(esolm_model_params, progress_callback));
+    CHECK(*(unsigned char *)&params.progress_user_data == 255);
     STATUS(OK, esolm_model_open(path, &params, &out));
     esolm_model_free(out);
 
@@ -132,19 +132,19 @@ static void watched_opening(const char *path, const void *data)
     esolm_model *out = (esolm_model *)&info;
     esolm_model_params params;
     STATUS(OK, esolm_model_params_init(&params, sizeof params));
-    CHECK(params.progress == NULL && params.progress_data == NULL);
-    params.progress = on_progress;
+    CHECK(params.progress_callback == NULL && params.progress_user_data == NULL);
+    params.progress_callback = on_progress;
     for (int32_t mode = ESOLM_MODE_MAP; mode <= ESOLM_MODE_COPY; mode++) {
         struct watch all = {0, -1, 0};
         int part_way = 0;
         params.mode = mode;
-        params.progress_data = &all;
+        params.progress_user_data = &all;
         STATUS(OK, open_from(path, data, &params, &out));
         esolm_model_free(out);
         CHECK(all.last == 1 && all.reports >= 1);
         for (int i = 0; i < all.reports; i++) {
             struct watch stopped = {0, i, 0};
-            params.progress_data = &stopped;
+            params.progress_user_data = &stopped;
             out = (esolm_model *)&info;
             STATUS(ESOLM_ERR_CANCELLED, open_from(path, data, &params, &out));
             CHECK(out == NULL && stopped.reports == i + 1);
@@ -160,7 +160,7 @@ static void model_info(void)
     info.struct_size = sizeof info;
     STATUS(OK, esolm_model_info_get(model, &info));
     CHECK(info.context_length >= LENGTH && info.vocab_size > 2 && info.mask_token < info.vocab_size);
-    CHECK(info.eos_token >= -1 && info.eos_token < (int32_t)info.vocab_size);
+    CHECK(info.eos_token == ESOLM_NO_TOKEN || info.eos_token < info.vocab_size);
     CHECK(info.parameters > 0 && info.tensor_bytes > 0 && info.file_bytes >= info.tensor_bytes);
     STATUS(INVALID, esolm_model_info_get(model, NULL));
     esolm_model_info other = {.struct_size = sizeof other, .vocab_size = 3};

@@ -28,18 +28,18 @@ static void orders(void)
         wrong += order[i] != i;
         reversed[i] = LENGTH - 1 - i;
     }
-    how.order = ESOLM_ORDER_GIVEN;
-    how.given_order = reversed;
-    how.n_given_order = LENGTH;
+    how.order = ESOLM_ORDER_CUSTOM;
+    how.custom_order = reversed;
+    how.n_custom_order = LENGTH;
     STATUS(OK, esolm_begin(context, &EMPTY, 1, &how));
     STATUS(OK, esolm_copy_order(context, 0, order, LENGTH, &n));
     wrong += memcmp(order, reversed, sizeof order) != 0;
-    how.n_given_order--;
+    how.n_custom_order--;
     STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
-    how.n_given_order++;
+    how.n_custom_order++;
     reversed[3] = reversed[4];
     STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
-    how.given_order = NULL;
+    how.custom_order = NULL;
     STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
     /* The previous generation is still there. */
     STATUS(OK, esolm_copy_order(context, 0, reversed, LENGTH, &n));
@@ -70,7 +70,7 @@ static void orders(void)
     STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
     how.order_size = LENGTH + 1;
     STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
-    how.order = ESOLM_ORDER_GIVEN + 1;
+    how.order = ESOLM_ORDER_CUSTOM + 1;
     STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
     last_error_says("order 6");
     how.order = -1;
@@ -115,8 +115,8 @@ static void constraints(void)
     esolm_generate_params how = small_params();
     uint32_t tokens[LENGTH], plain[LENGTH], prompt_tokens[1] = {9};
     uint32_t first[2] = {11, 12}, last[1] = {13}, banned[2];
-    esolm_allowed allowed[2] = {{LENGTH - 1, 0, last, 1}, {0, 0, first, 2}};
-    esolm_bias bias[1] = {{20, 1000}};
+    esolm_allowed_tokens allowed[2] = {{LENGTH - 1, 0, last, 1}, {0, 0, first, 2}};
+    esolm_logit_bias bias[1] = {{20, 1000}};
     esolm_constraints constraint = {.struct_size = sizeof constraint}, other = constraint;
     const esolm_constraints *one[1] = {&constraint}, *two[2] = {&constraint, NULL};
     const esolm_prompt both[2] = {EMPTY, EMPTY}, known = {prompt_tokens, NULL, 1};
@@ -170,9 +170,9 @@ static void constraints(void)
     how.constraints = one, how.n_constraints = 1;
 
     const struct {
-        esolm_allowed allowed;
+        esolm_allowed_tokens allowed;
         uint32_t banned;
-        esolm_bias bias;
+        esolm_logit_bias bias;
         float penalty;
         uint32_t reserved;
     } bad[] = {
@@ -211,16 +211,16 @@ struct editing {
 
 enum { FORCE, LOOK, STOP, NANS, BAN_ALL, REENTER };
 
-static int32_t edit_logits(const esolm_choice *choice, float *logits, void *user_data)
+static int32_t edit_logits(const esolm_logits_row *row, float *logits, void *user_data)
 {
     struct editing *editing = user_data;
     int32_t done;
     editing->calls++;
-    CHECK(choice->n_logits == info.vocab_size && choice->sequence == 0);
-    CHECK(choice->position < LENGTH && choice->slot < LENGTH);
-    CHECK(logits[info.mask_token] == -INFINITY && isfinite(choice->model_logits[5]));
-    CHECK(logits[5] == choice->model_logits[5]);
-    for (size_t i = 0; i < choice->n_logits; i++)
+    CHECK(row->n_logits == info.vocab_size && row->sequence == 0 && row->reserved == 0);
+    CHECK(row->position < LENGTH && row->slot < LENGTH);
+    CHECK(logits[info.mask_token] == -INFINITY && isfinite(row->model_logits[5]));
+    CHECK(logits[5] == row->model_logits[5]);
+    for (size_t i = 0; i < row->n_logits; i++)
         if (editing->mode == BAN_ALL || (editing->mode == FORCE && i != editing->wanted))
             logits[i] = -INFINITY;
     if (editing->mode == NANS)
@@ -237,8 +237,8 @@ static void logits(void)
     uint32_t plain[LENGTH], tokens[LENGTH];
     int32_t done = 0;
     run(&how, plain);
-    how.logits = edit_logits;
-    how.logits_data = &editing;
+    how.logits_callback = edit_logits;
+    how.logits_user_data = &editing;
     run(&how, tokens);
     CHECK(memcmp(plain, tokens, sizeof plain) == 0 && editing.calls == LENGTH);
     editing.mode = REENTER;

@@ -64,11 +64,11 @@ static void token_bytes(void)
     STATUS(ESOLM_ERR_TOKENIZER, esolm_token_bytes(model, info.mask_token, bytes, sizeof bytes, &len));
     STATUS(ESOLM_ERR_TOKENIZER, esolm_token_bytes(model, (uint32_t)info.vocab_size, bytes, sizeof bytes, &len));
     CHECK(len == 0);
-    if (info.eos_token >= 0) {
-        STATUS(OK, esolm_token_bytes(model, (uint32_t)info.eos_token, bytes, sizeof bytes, &len));
+    if (info.eos_token != ESOLM_NO_TOKEN) {
+        STATUS(OK, esolm_token_bytes(model, info.eos_token, bytes, sizeof bytes, &len));
         CHECK(len == 13 && memcmp(bytes, "<|endoftext|>", len) == 0);
         bytes[0] = 7;
-        STATUS(ESOLM_ERR_BUFFER_TOO_SMALL, esolm_token_bytes(model, (uint32_t)info.eos_token, bytes, 12, &len));
+        STATUS(ESOLM_ERR_BUFFER_TOO_SMALL, esolm_token_bytes(model, info.eos_token, bytes, 12, &len));
         CHECK(len == 13 && bytes[0] == 7);
     }
     STATUS(ESOLM_ERR_BUFFER_TOO_SMALL, esolm_token_bytes(model, tokens[0], NULL, 0, &len));

@@ -153,10 +153,10 @@ static void step_callbacks(const esolm::Model &model)
 #endif
 }
 
-static std::int32_t only_thirty(const esolm_choice *choice, float *logits, void *user_data)
+static std::int32_t only_thirty(const esolm_logits_row *row, float *logits, void *user_data)
 {
     ++*static_cast<int *>(user_data);
-    for (std::size_t token = 0; token < choice->n_logits; token++)
+    for (std::size_t token = 0; token < row->n_logits; token++)
         if (token != 30)
             logits[token] = -INFINITY;
     return 0;
@@ -178,9 +178,9 @@ static void logits(const esolm::Model &model)
     /* A callback that only reads changes nothing. */
     std::size_t calls = 0;
     esolm::GenerateParams how = plain;
-    how.on_logits = [&](const esolm_choice &choice, esolm::Span<float> logits) {
-        calls += logits.size() == info.vocab_size && choice.n_logits == logits.size() &&
-                 logits[info.mask_token] == -INFINITY && logits[5] == choice.model_logits[5];
+    how.on_logits = [&](const esolm_logits_row &row, esolm::Span<float> logits) {
+        calls += logits.size() == info.vocab_size && row.n_logits == logits.size() &&
+                 logits[info.mask_token] == -INFINITY && logits[5] == row.model_logits[5];
         return true;
     };
     STATUS(ESOLM_OK, status_of([&] { return made.generate(empty, how); }));
@@ -192,9 +192,9 @@ static void logits(const esolm::Model &model)
         auto first = std::make_shared<int>(30);
         kept = first;
         esolm::GenerateParams mine = plain;
-        mine.on_logits = [first](const esolm_choice &choice, esolm::Span<float> logits) {
+        mine.on_logits = [first](const esolm_logits_row &row, esolm::Span<float> logits) {
             for (std::size_t token = 0; token < logits.size(); token++)
-                if (token != *first + choice.position % 2)
+                if (token != *first + row.position % 2)
                     logits[token] = -INFINITY;
             return true;
         };
@@ -215,7 +215,7 @@ static void logits(const esolm::Model &model)
     STATUS(ESOLM_OK, status_of([&] { return context.generate(empty, plain); }));
     CHECK(kept.expired() && take(context.tokens()) == expected);
     auto held = std::make_shared<int>(0);
-    how.on_logits = [held](const esolm_choice &, esolm::Span<float>) { return true; };
+    how.on_logits = [held](const esolm_logits_row &, esolm::Span<float>) { return true; };
     STATUS(ESOLM_OK, status_of([&] { return context.begin(empty, how); }));
     how.on_logits = nullptr;
     CHECK(held.use_count() == 2);
@@ -224,14 +224,14 @@ static void logits(const esolm::Model &model)
 
     /* A generation that it has stopped can be continued. */
     calls = 0;
-    how.on_logits = [&](const esolm_choice &, esolm::Span<float>) { return ++calls != 5; };
+    how.on_logits = [&](const esolm_logits_row &, esolm::Span<float>) { return ++calls != 5; };
     STATUS(ESOLM_ERR_CANCELLED, status_of([&] { return context.generate(empty, how); }));
     while (take(context.step())) {
     }
     CHECK(take(context.tokens()) == expected && calls > 32);
 #ifndef ESOLM_NO_EXCEPTIONS
     calls = 0;
-    how.on_logits = [&](const esolm_choice &, esolm::Span<float>) { return ++calls == 5 ? throw 42 : true; };
+    how.on_logits = [&](const esolm_logits_row &, esolm::Span<float>) { return ++calls == 5 ? throw 42 : true; };
     int caught = 0;
     try {
         context.generate(empty, how);
@@ -246,8 +246,8 @@ static void logits(const esolm::Model &model)
 
     /* The callback of the C interface works too. */
     int times = 0;
-    plain.logits = only_thirty;
-    plain.logits_data = &times;
+    plain.logits_callback = only_thirty;
+    plain.logits_user_data = &times;
     STATUS(ESOLM_OK, status_of([&] { return context.generate(empty, plain); }));
     CHECK(times == 32 && take(context.tokens()) == std::vector<std::uint32_t>(32, 30));
 }
@@ -265,7 +265,7 @@ static void requests(const esolm::Model &model)
     while (known.positions[hole] == hole)
         hole++;
     const std::vector<std::uint32_t> only = {30};
-    const esolm_allowed allowed = {hole, 0, only.data(), 1};
+    const esolm_allowed_tokens allowed = {hole, 0, only.data(), 1};
     esolm_constraints constraint{};
     constraint.struct_size = sizeof constraint;
     const esolm_constraints *constraints[] = {&constraint};

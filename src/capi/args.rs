@@ -1,4 +1,4 @@
-//! Pointers from C: checked for NULL, then turned into references, slices and text.
+//! Arguments from C: checked for NULL, then turned into references, slices and text; results copied to buffers of C.
 
 use std::ffi::{CStr, c_char};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use crate::error::{Error, Result};
 
 /// The error for a NULL `name`.
-fn null(name: &str) -> Error {
+pub(super) fn null(name: &str) -> Error {
     Error::invalid(format!("{name} is NULL"))
 }
 
@@ -16,7 +16,7 @@ fn null(name: &str) -> Error {
 /// # Safety
 /// `pointer` must be NULL or point to a `T` that lives, and is not changed, during `'a`.
 pub(super) unsafe fn reference<'a, T>(pointer: *const T, name: &str) -> Result<&'a T> {
-    // SAFETY: what the caller promises.
+    // SAFETY: a pointer that is not NULL points to a `T` that lives for 'a, by this function's contract.
     unsafe { pointer.as_ref() }.ok_or_else(|| null(name))
 }
 
@@ -26,12 +26,12 @@ pub(super) unsafe fn reference<'a, T>(pointer: *const T, name: &str) -> Result<&
 /// `pointer` must be NULL or valid for writing a `T` for as long as the result is used.
 pub(super) unsafe fn out<T>(pointer: *mut T, cleared: T, name: &str) -> Result<NonNull<T>> {
     let place = NonNull::new(pointer).ok_or_else(|| null(name))?;
-    // SAFETY: what the caller promises.
+    // SAFETY: `place` is not NULL, so this function's contract says that a `T` may be written to it.
     unsafe { place.write(cleared) };
     Ok(place)
 }
 
-/// `count` items at `pointer`, which does not matter if there are none.
+/// `count` items at `pointer`, which may be NULL if there are none.
 ///
 /// # Safety
 /// Unless NULL, `pointer` must point to `count` items that live, and are not changed, during `'a`.
@@ -43,9 +43,12 @@ pub(super) unsafe fn slice<'a, T>(pointer: *const T, count: usize, name: &str) -
         return Err(null(name));
     }
     if count > isize::MAX as usize / size_of::<T>().max(1) || !pointer.is_aligned() {
-        return Err(Error::invalid(format!("{name}: {count} items at a bad address or beyond all memory")));
+        return Err(Error::invalid(format!(
+            "{name}: {count} items are too many, or at a misaligned address"
+        )));
     }
-    // SAFETY: what the caller promises; the size is checked.
+    // SAFETY: the pointer is aligned and not NULL, the size fits an isize, and the contract says that the items are
+    // there.
     Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
 }
 
@@ -54,7 +57,7 @@ pub(super) unsafe fn slice<'a, T>(pointer: *const T, count: usize, name: &str) -
 /// # Safety
 /// As [`slice`].
 pub(super) unsafe fn text<'a>(pointer: *const c_char, len: usize, name: &str) -> Result<&'a str> {
-    // SAFETY: what the caller promises.
+    // SAFETY: this function has `slice`'s contract, for bytes.
     utf8(unsafe { slice(pointer.cast::<u8>(), len, name)? }, name)
 }
 
@@ -66,7 +69,7 @@ pub(super) unsafe fn optional_string<'a>(pointer: *const c_char, name: &str) -> 
     if pointer.is_null() {
         return Ok("");
     }
-    // SAFETY: what the caller promises.
+    // SAFETY: this function has `string`'s contract.
     unsafe { string(pointer, name) }
 }
 
@@ -75,11 +78,8 @@ pub(super) unsafe fn optional_string<'a>(pointer: *const c_char, name: &str) -> 
 /// # Safety
 /// As [`optional_string`].
 pub(super) unsafe fn string<'a>(pointer: *const c_char, name: &str) -> Result<&'a str> {
-    if pointer.is_null() {
-        return Err(null(name));
-    }
-    // SAFETY: what the caller promises.
-    utf8(unsafe { CStr::from_ptr(pointer) }.to_bytes(), name)
+    // SAFETY: this function has `c_string`'s contract.
+    utf8(unsafe { c_string(pointer, name)? }.to_bytes(), name)
 }
 
 /// The NUL-terminated file name at `pointer`: any bytes on Unix, UTF-8 elsewhere.
@@ -87,11 +87,8 @@ pub(super) unsafe fn string<'a>(pointer: *const c_char, name: &str) -> Result<&'
 /// # Safety
 /// As [`optional_string`].
 pub(super) unsafe fn path<'a>(pointer: *const c_char, name: &str) -> Result<&'a Path> {
-    if pointer.is_null() {
-        return Err(null(name));
-    }
-    // SAFETY: what the caller promises.
-    let bytes = unsafe { CStr::from_ptr(pointer) }.to_bytes();
+    // SAFETY: this function has `c_string`'s contract.
+    let bytes = unsafe { c_string(pointer, name)? }.to_bytes();
     #[cfg(unix)]
     let path = Path::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes));
     #[cfg(not(unix))]
@@ -99,11 +96,21 @@ pub(super) unsafe fn path<'a>(pointer: *const c_char, name: &str) -> Result<&'a 
     Ok(path)
 }
 
+/// # Safety
+/// As [`optional_string`].
+unsafe fn c_string<'a>(pointer: *const c_char, name: &str) -> Result<&'a CStr> {
+    if pointer.is_null() {
+        return Err(null(name));
+    }
+    // SAFETY: the pointer is not NULL, so the contract says that a NUL-terminated string lives there for 'a.
+    Ok(unsafe { CStr::from_ptr(pointer) })
+}
+
 fn utf8<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str> {
     std::str::from_utf8(bytes).map_err(|e| Error::invalid(format!("{name} is not UTF-8: {e}")))
 }
 
-/// Tells `n_out` how many items are `needed`, and checks that the caller's buffer holds them.
+/// Writes to `n_out` how many items are `needed`, and checks that the caller's buffer holds them.
 ///
 /// # Safety
 /// `n_out` must be valid for writing.
@@ -117,16 +124,16 @@ pub(super) unsafe fn check_room<T>(
     if to.is_null() && capacity > 0 {
         return Err(null(name));
     }
-    // SAFETY: what the caller promises.
+    // SAFETY: the contract says that `n_out` may be written.
     unsafe { n_out.write(needed) };
-    match needed > capacity {
-        true => Err(Error::BufferTooSmall { given: capacity, needed }),
-        false => Ok(()),
+    if needed > capacity {
+        return Err(Error::BufferTooSmall { given: capacity, needed });
     }
+    Ok(())
 }
 
-/// Copies `items` to the caller's buffer and their number to `n_out`, which also tells the number that are
-/// needed when they do not fit.
+/// Copies `items` to the caller's buffer and their number to `n_out`, which is also the number needed when they do not
+/// fit.
 ///
 /// # Safety
 /// Unless NULL, `to` must be valid for writing `capacity` items; `n_out` must be valid for writing.
@@ -137,19 +144,20 @@ pub(super) unsafe fn copy_items<T: Copy>(
     n_out: NonNull<usize>,
     name: &str,
 ) -> Result<()> {
-    // SAFETY: what the caller promises.
+    // SAFETY: the contract says that `n_out` may be written.
     unsafe { check_room(items.len(), to, capacity, n_out, name)? };
     if !items.is_empty() {
-        // SAFETY: the buffer holds that many items, and C's buffer cannot overlap memory of Rust's own.
+        // SAFETY: `check_room` found that the buffer holds the items and is not NULL; a buffer of C does not overlap
+        // memory that Rust allocated.
         unsafe { to.copy_from_nonoverlapping(items.as_ptr(), items.len()) };
     }
     Ok(())
 }
 
-/// The caller's array for `needed` results, or nothing if there is none.
+/// The first `needed` numbers of the caller's array, or `None` for NULL.
 ///
 /// # Safety
-/// Unless NULL, `to` must be valid for writing `capacity` items, which hold anything, during `'a`.
+/// Unless NULL, `to` must be valid for reading and writing `capacity` numbers, whatever they hold, during `'a`.
 pub(super) unsafe fn room<'a>(to: *mut f64, capacity: usize, needed: usize) -> Result<Option<&'a mut [f64]>> {
     if to.is_null() {
         return Ok(None);
@@ -158,13 +166,14 @@ pub(super) unsafe fn room<'a>(to: *mut f64, capacity: usize, needed: usize) -> R
         return Err(Error::BufferTooSmall { given: capacity, needed });
     }
     if needed > isize::MAX as usize / size_of::<f64>() || !to.is_aligned() {
-        return Err(Error::invalid(format!("{needed} numbers at a bad address or beyond all memory")));
+        return Err(Error::invalid(format!("{needed} numbers are too many, or at a misaligned address")));
     }
-    // SAFETY: what the caller promises; any bytes are numbers.
+    // SAFETY: `to` is aligned and not NULL, the size fits an isize, `needed` is within the capacity of the contract, and
+    // any bytes are a number.
     Ok(Some(unsafe { std::slice::from_raw_parts_mut(to, needed) }))
 }
 
-/// As [`copy_items`] for text, with a NUL behind it that is not counted.
+/// As [`copy_items`] for text, followed by a NUL that is not counted.
 ///
 /// # Safety
 /// As [`copy_items`].
@@ -174,7 +183,7 @@ pub(super) unsafe fn copy_text(
     capacity: usize,
     len_out: NonNull<usize>,
 ) -> Result<()> {
-    // SAFETY: what the caller promises; one byte is kept for the NUL.
+    // SAFETY: this function has `copy_items`' contract, and asks for one byte less than the capacity, for the NUL.
     let copied =
         unsafe { copy_items(text.as_bytes(), to.cast(), capacity.saturating_sub(1), len_out, "text") };
     let (len, copied) = match (copied, capacity) {
@@ -188,7 +197,7 @@ pub(super) unsafe fn copy_text(
         if to.is_null() {
             return Err(null("text"));
         }
-        // SAFETY: `len` is below the capacity.
+        // SAFETY: `to` is not NULL, and `len` is less than the capacity, which the contract says may be written.
         unsafe { to.add(len).write(0) };
     }
     copied

@@ -1,15 +1,17 @@
-//! The caller's functions, and the pointer that each is given.
+//! Callbacks of C: the pointer that each is given, and the one that reports progress.
 
 use std::ffi::c_void;
 use std::ops::ControlFlow;
 
-/// A caller's pointer on its way to the caller's function.
+/// A caller's pointer on its way to the caller's callback.
 #[derive(Clone, Copy)]
 pub(super) struct UserData(*mut c_void);
 
-// SAFETY: a caller's function must work, with its user data, on the threads that the header names.
+// SAFETY: the library never reads through the pointer; it hands it to the callback, and the header says on which
+// threads that is called.
 unsafe impl Send for UserData {}
-// SAFETY: as above.
+// SAFETY: sharing a `UserData` only copies the pointer; the callback that reads through it is bound by the header's
+// rules.
 unsafe impl Sync for UserData {}
 
 impl UserData {
@@ -22,21 +24,20 @@ impl UserData {
     }
 }
 
-/// Is told how much of a long operation is done, from 0 to 1, and never less than before. 0 goes on, anything else
-/// stops it: the call then ends with ESOLM_ERR_CANCELLED. It runs on the thread of the call and must not throw or
-/// jump.
+/// Called with the fraction done, 0 to 1 and never decreasing; a non-zero return cancels the call with
+/// ESOLM_ERR_CANCELLED. Runs on the thread of the call; must not throw or longjmp.
 pub type esolm_progress_callback = Option<unsafe extern "C" fn(fraction: f64, user_data: *mut c_void) -> i32>;
 
-/// Asks the caller's function, if there is one, whether to go on.
+/// Calls `callback`, if there is one; the result says whether to continue.
 ///
 /// # Safety
-/// The function must take a number and `user_data`.
+/// `callback` must be safe to call with a number and `user_data`.
 pub(super) unsafe fn report(
     callback: esolm_progress_callback,
     fraction: f64,
     user_data: *mut c_void,
 ) -> ControlFlow<()> {
-    // SAFETY: what the caller promises.
+    // SAFETY: this function's contract says that the callback may be called with these arguments.
     match callback.map_or(0, |callback| unsafe { callback(fraction, user_data) }) {
         0 => ControlFlow::Continue(()),
         _ => ControlFlow::Break(()),

@@ -1,59 +1,59 @@
-//! Rules for the tokens that may be written.
+//! Which tokens may be written.
 
 use std::ptr::null;
 
 use super::args;
-use super::params::SizedStruct;
-use crate::error::{Error, Result};
+use super::params::{self, SizedStruct};
+use crate::error::Result;
 use crate::sample::Constraints;
 
-/// A position, and the tokens of which one has to be there. This struct will not change.
+/// The tokens that are allowed at one position. This struct will not change.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct esolm_allowed {
-    /// Where in the text.
+pub struct esolm_allowed_tokens {
+    /// The position in the text.
     pub position: u32,
-    /// 0
+    /// Reserved, must be 0.
     pub reserved: u32,
-    /// What may be there.
+    /// The allowed tokens.
     pub tokens: *const u32,
-    /// How many, at least 1.
+    /// Their number, at least 1.
     pub n_tokens: usize,
 }
 
-/// A token, and what is added to its logits. This struct will not change.
+/// A number that is added to the logits of one token. This struct will not change.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct esolm_bias {
+pub struct esolm_logit_bias {
     /// The token.
     pub token: u32,
     /// Any finite number.
     pub bias: f32,
 }
 
-/// Rules for the tokens of a sequence, applied in the order penalty, bias, banned, allowed. Set struct_size; zero
-/// everywhere else is no rule. Copied when a generation begins.
+/// Rules for the tokens of a sequence, applied in the order penalty, bias, banned, allowed. Set struct_size and leave
+/// unused fields 0. Copied when a generation begins.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct esolm_constraints {
     /// sizeof(esolm_constraints)
     pub struct_size: usize,
-    /// Positions where only some tokens may be, no position twice.
-    pub allowed: *const esolm_allowed,
-    /// How many.
+    /// Positions at which only some tokens are allowed, no position twice.
+    pub allowed: *const esolm_allowed_tokens,
+    /// Number of these positions.
     pub n_allowed: usize,
     /// Tokens that are never written.
     pub banned: *const u32,
-    /// How many.
+    /// Number of banned tokens.
     pub n_banned: usize,
-    /// Tokens that are made likelier or less likely, none twice.
-    pub bias: *const esolm_bias,
-    /// How many.
+    /// Tokens that are made more or less likely, no token twice.
+    pub bias: *const esolm_logit_bias,
+    /// Number of biased tokens.
     pub n_bias: usize,
-    /// Above 1 makes tokens less likely that are in the text before the step, wherever: a positive logit is divided by
-    /// it, a negative one multiplied. 0 and 1 are none.
+    /// Above 1: tokens that are anywhere in the text before the step become less likely; a positive logit is divided by
+    /// this, a negative one multiplied. 0 and 1: no penalty.
     pub repetition_penalty: f32,
-    /// 0
+    /// Reserved, must be 0.
     pub reserved: u32,
 }
 
@@ -72,18 +72,19 @@ unsafe impl SizedStruct for esolm_constraints {
         repetition_penalty: 0.0,
         reserved: 0,
     };
+
+    fn reserved(&self) -> u32 {
+        self.reserved
+    }
 }
 
 impl esolm_constraints {
     /// A copy in the library's form.
     ///
     /// # Safety
-    /// The arrays must have as many items as is said beside them.
+    /// Each array must have as many items as its count says.
     pub(super) unsafe fn copy(&self) -> Result<Constraints> {
-        if self.reserved != 0 {
-            return Err(Error::invalid("esolm_constraints: reserved is not 0"));
-        }
-        // SAFETY: what the caller promises.
+        // SAFETY: the contract says that each array has as many items as its count.
         let (allowed, banned, bias) = unsafe {
             (
                 args::slice(self.allowed, self.n_allowed, "allowed")?,
@@ -91,16 +92,14 @@ impl esolm_constraints {
                 args::slice(self.bias, self.n_bias, "bias")?,
             )
         };
-        let tokens = |place: &esolm_allowed| {
-            if place.reserved != 0 {
-                return Err(Error::invalid("esolm_allowed: reserved is not 0"));
-            }
-            // SAFETY: what the caller promises.
+        let at_position = |place: &esolm_allowed_tokens| {
+            params::check_reserved("esolm_allowed_tokens", place.reserved)?;
+            // SAFETY: the contract says the same of the arrays inside `allowed`.
             let tokens = unsafe { args::slice(place.tokens, place.n_tokens, "allowed tokens")? };
             Ok((place.position, tokens.to_vec()))
         };
         Ok(Constraints {
-            allowed: allowed.iter().map(tokens).collect::<Result<_>>()?,
+            allowed: allowed.iter().map(at_position).collect::<Result<_>>()?,
             banned: banned.to_vec(),
             bias: bias.iter().map(|bias| (bias.token, bias.bias)).collect(),
             repetition_penalty: if self.repetition_penalty == 0.0 { 1.0 } else { self.repetition_penalty },

@@ -4,9 +4,9 @@ use std::ffi::c_void;
 use std::ptr::{NonNull, null_mut};
 use std::sync::{Mutex, TryLockError};
 
+use super::logits::LogitsCallback;
 use super::model::esolm_model;
 use super::params::SizedStruct;
-use super::request::LogitsFunction;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
 use crate::context::Context;
@@ -16,58 +16,56 @@ use crate::generate::Prompt;
 use crate::memory::{ALIGNMENT, Arena};
 use crate::model::Model;
 
-/// A context: memory and threads for generating from a model. Made by esolm_context_new or
-/// esolm_context_new_in, freed by esolm_context_free. One call at a time may use it (others return
-/// ESOLM_ERR_BUSY), from any thread; esolm_cancel and esolm_cancel_reset work at any time.
+/// A context: memory and threads for generating from a model, for one call at a time (others return ESOLM_ERR_BUSY)
+/// from any thread. Freed by esolm_context_free.
 pub struct esolm_context {
     state: Mutex<State>,
-    cancel: CancelToken,
+    pub(super) cancel: CancelToken,
 }
 
 /// What one call at a time uses.
 pub(super) struct State {
     pub(super) context: Context,
-    /// The caller's prompts in this library's form; their memory is reserved once.
+    /// The caller's prompts in the library's form; their memory is reserved once.
     pub(super) prompts: Vec<Prompt>,
-    /// The caller's function on the logits of the generation.
-    pub(super) logits: Option<LogitsFunction>,
+    /// The caller's callback on the logits of the generation.
+    pub(super) logits: Option<LogitsCallback>,
 }
 
-/// esolm_context_params.kv_type: half precision. A model whose keys or values reach 65520 needs ESOLM_KV_F32: this
-/// library's kernels end a pass that has one with ESOLM_ERR_NOT_FINITE, ggml's make infinity of it.
+/// Half precision. Keys or values of 65520 and more do not fit: ESOLM_KERNELS_OWN then returns ESOLM_ERR_NOT_FINITE,
+/// ESOLM_KERNELS_GGML computes with infinity. Such a model needs ESOLM_KV_F32.
 pub const ESOLM_KV_F16: i32 = 0;
-/// esolm_context_params.kv_type: single precision, for exact comparisons.
+/// Single precision, for exact comparisons.
 pub const ESOLM_KV_F32: i32 = 1;
 
-/// esolm_context_params.kernels: this library's, made for few rows over a long cache. (A model whose widths are no
-/// multiples of 8 is computed by ggml's all the same.)
+/// This library's, made for few rows over a long cache. (A model whose widths are not multiples of 8 uses ggml's.)
 pub const ESOLM_KERNELS_OWN: i32 = 0;
-/// esolm_context_params.kernels: ggml's. They do not look for keys and values that ESOLM_KV_F16 cannot hold.
+/// ggml's. They do not check for keys and values that ESOLM_KV_F16 cannot hold.
 pub const ESOLM_KERNELS_GGML: i32 = 1;
 
-/// Alignment in bytes of the memory for esolm_context_new_in.
+/// Alignment in bytes of the memory given to esolm_context_new_in.
 pub const ESOLM_ARENA_ALIGNMENT: usize = 64;
 
 const _: () = assert!(ESOLM_ARENA_ALIGNMENT == ALIGNMENT);
 
-/// The limits of a context. Set by esolm_context_params_init; everywhere 0 is the default.
+/// The limits of a context. Set by esolm_context_params_init; 0 is the default of every field.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct esolm_context_params {
     /// sizeof(esolm_context_params)
     pub struct_size: usize,
-    /// Most sequences generated side by side (default 1).
+    /// Maximum number of sequences generated side by side (default 1).
     pub sequences: usize,
-    /// Longest sequence in tokens (default and maximum: the model's context length).
+    /// Maximum length of a sequence in tokens (default and limit: the model's context length).
     pub length: usize,
-    /// Most rows that go through the network at once (default 128). Fewer need less memory; the result is the
-    /// same. A text is scored in an order in one pass if this is twice its tokens.
+    /// Maximum number of rows (tokens) in a batch, which the network computes at once (default 128). Fewer need less
+    /// memory; the result is the same. A text is scored in one batch if this is at least twice its tokens.
     pub batch_rows: usize,
-    /// CPU threads (default: one per core). They sleep between the calls.
+    /// CPU threads (default: one per core). They sleep between calls.
     pub threads: usize,
     /// Precision of the K/V cache: ESOLM_KV_F16 or ESOLM_KV_F32.
     pub kv_type: i32,
-    /// Who computes on the CPU: ESOLM_KERNELS_OWN or ESOLM_KERNELS_GGML. (Other devices are always ggml's.)
+    /// Which CPU kernels to use: ESOLM_KERNELS_OWN or ESOLM_KERNELS_GGML. (Other devices always use ggml's.)
     pub kernels: i32,
 }
 
@@ -88,17 +86,15 @@ unsafe impl SizedStruct for esolm_context_params {
 
 impl esolm_context_params {
     pub(super) fn check(&self) -> Result<ContextParams> {
-        let none =
-            |field, value| Error::invalid(format!("esolm_context_params: there is no {field} {value}"));
         let kv_type = match self.kv_type {
             ESOLM_KV_F16 => KvType::F16,
             ESOLM_KV_F32 => KvType::F32,
-            other => return Err(none("kv_type", other)),
+            other => return Err(params::unknown::<Self>("kv_type", other)),
         };
         let kernels = match self.kernels {
             ESOLM_KERNELS_OWN => Kernels::Own,
             ESOLM_KERNELS_GGML => Kernels::Ggml,
-            other => return Err(none("kernels", other)),
+            other => return Err(params::unknown::<Self>("kernels", other)),
         };
         let Self { sequences, length, batch_rows, threads, .. } = *self;
         Ok(ContextParams { sequences, length, batch_rows, threads, kv_type, kernels })
@@ -114,39 +110,38 @@ impl esolm_context {
         Box::into_raw(Box::new(Self { state: Mutex::new(State { context, prompts, logits: None }), cancel }))
     }
 
-    /// Runs `f` as the one user of the context.
+    /// Runs `f` as the only user of the context, or fails as busy.
     pub(super) fn with<T>(&self, f: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         match self.state.try_lock() {
             Ok(mut state) => f(&mut state),
             Err(TryLockError::WouldBlock) => Err(Error::Busy),
             Err(TryLockError::Poisoned(_)) => {
-                Err(Error::internal("an earlier call on this context failed in its middle; free it"))
+                Err(Error::internal("an earlier call on this context panicked; free it"))
             }
         }
     }
 }
 
-// What the header says about threads.
+// The header promises that threads may share these.
 const _: () = {
     const fn shared_by_threads<T: Send + Sync>() {}
     shared_by_threads::<esolm_context>();
     shared_by_threads::<Model>();
 };
 
-/// Sets the defaults. size is sizeof(esolm_context_params).
+/// Sets the defaults; size is sizeof(esolm_context_params).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_context_params_init(
     params: *mut esolm_context_params,
     size: usize,
 ) -> esolm_status {
-    // SAFETY: the caller's struct has `size` bytes.
+    // SAFETY: the header requires NULL or a struct of `size` bytes.
     wrap(|| unsafe { params::init(params, size) })
 }
 
-/// Tells the bytes of memory that esolm_context_new_in needs for these parameters (NULL: the defaults), exactly.
-/// It depends on the machine, too: do not store it. Any thread.
-///
-/// On a GPU this is the host's part; caches and activations are on the device.
+/// Writes to *out the exact number of bytes that esolm_context_new_in needs for these parameters (NULL: the defaults).
+/// It depends on the machine, so do not store it. With a GPU it is the host's part: cache and activations are on the
+/// device. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_context_arena_size(
     model: *const esolm_model,
@@ -154,41 +149,39 @@ pub unsafe extern "C" fn esolm_context_arena_size(
     out: *mut usize,
 ) -> esolm_status {
     wrap(|| {
-        // SAFETY: the caller's pointers are NULL or valid.
+        // SAFETY: the header requires each pointer to be NULL or valid for the call.
         let (out, handle, params) = unsafe {
             (args::out(out, 0, "out")?, args::reference(model, "model")?, params::read(params)?.check()?)
         };
         let size = Context::memory_use(&handle.model, &params)?.arena;
-        // SAFETY: `out` is valid for writing.
+        // SAFETY: `out` is not NULL (`args::out`), and the header requires it to be valid then.
         unsafe { out.write(size) };
         Ok(())
     })
 }
 
-/// Makes a context in the memory that `arena` gives when it is told how many bytes are needed.
+/// Makes a context in the memory that `arena` returns for the number of bytes needed.
 ///
 /// # Safety
-/// The pointers must be NULL or valid.
+/// Each pointer must be NULL or valid for the call.
 unsafe fn make(
     model: *const esolm_model,
     params: *const esolm_context_params,
     out: *mut *mut esolm_context,
     arena: impl FnOnce(usize) -> Result<Arena>,
 ) -> Result<()> {
-    // SAFETY: what the caller promises.
+    // SAFETY: the contract says that each pointer is NULL or valid.
     let (out, handle, params) = unsafe {
         (args::out(out, null_mut(), "out")?, args::reference(model, "model")?, params::read(params)?.check()?)
     };
     let context = Context::new_in(&handle.model, &params, arena)?;
-    // SAFETY: `out` is valid for writing.
+    // SAFETY: `out` is not NULL (`args::out`), and the header requires it to be valid then.
     unsafe { out.write(esolm_context::give(context, &params)) };
     Ok(())
 }
 
-/// Makes a context with memory of its own.
-///
-/// params may be NULL for the defaults. *out is NULL on failure. The context holds a reference to the model. All
-/// memory for generating is taken now.
+/// Makes a context, with all memory for generating. params may be NULL for the defaults. *out is NULL on failure. The
+/// context holds a reference to the model.
 ///
 /// Errors: ESOLM_ERR_INVALID_ARGUMENT if a limit exceeds the model; ESOLM_ERR_OUT_OF_MEMORY; ESOLM_ERR_DEVICE.
 #[unsafe(no_mangle)]
@@ -197,15 +190,15 @@ pub unsafe extern "C" fn esolm_context_new(
     params: *const esolm_context_params,
     out: *mut *mut esolm_context,
 ) -> esolm_status {
-    // SAFETY: the caller's pointers are NULL or valid.
+    // SAFETY: the header requires each pointer to be NULL or valid for the call.
     wrap(|| unsafe { make(model, params, out, Arena::allocate) })
 }
 
-/// Makes a context in the caller's memory: size bytes at arena, aligned to ESOLM_ARENA_ALIGNMENT, at least as
-/// many as esolm_context_arena_size tells. They belong to the context until it is freed; their content does not
-/// matter. (Small handles and the texts' bookkeeping are allocated apart, once.)
+/// Makes a context in the caller's memory: size bytes at arena, aligned to ESOLM_ARENA_ALIGNMENT, at least
+/// esolm_context_arena_size. They belong to the context until it is freed; their content does not matter. (Small
+/// handles and the bookkeeping of texts are still allocated, once.)
 ///
-/// Errors: also ESOLM_ERR_BUFFER_TOO_SMALL; nothing was then written to the arena.
+/// Errors: as esolm_context_new, and ESOLM_ERR_BUFFER_TOO_SMALL, with the arena untouched.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_context_new_in(
     model: *const esolm_model,
@@ -215,66 +208,40 @@ pub unsafe extern "C" fn esolm_context_new_in(
     out: *mut *mut esolm_context,
 ) -> esolm_status {
     let borrow = |needed| {
-        let arena = NonNull::new(arena).ok_or_else(|| Error::invalid("arena is NULL"))?.cast();
+        let arena = NonNull::new(arena).ok_or_else(|| args::null("arena"))?.cast();
         if size < needed {
             return Err(Error::BufferTooSmall { given: size, needed });
         }
-        // SAFETY: the caller gives these bytes to the context until it is freed.
+        // SAFETY: `size` bytes are enough, and the header gives them to the context until it is freed.
         unsafe { Arena::borrow(arena, needed) }
     };
-    // SAFETY: the caller's pointers are NULL or valid.
+    // SAFETY: the header requires each pointer to be NULL or valid for the call.
     wrap(|| unsafe { make(model, params, out, borrow) })
 }
 
-/// Frees a context, which no call may be using. NULL is allowed.
+/// Frees a context that no call is using. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_context_free(context: *mut esolm_context) {
     wrap(|| {
         if !context.is_null() {
-            // SAFETY: the caller gives back a context that it was given.
+            // SAFETY: `give` made this pointer from a box, and the header allows it to be freed once.
             drop(unsafe { Box::from_raw(context) });
         }
         Ok(())
     });
 }
 
-/// Forgets the generation of a context: its tokens, its texts, and what would come next. Memory and threads stay,
-/// and so does a cancel.
+/// Drops the generation of a context: its tokens, texts and remaining steps. Memory, threads and a cancel stay.
 ///
 /// Errors: ESOLM_ERR_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_context_reset(context: *mut esolm_context) -> esolm_status {
     wrap(|| {
-        // SAFETY: the caller's pointer is NULL or valid.
+        // SAFETY: the header requires NULL or a context that is not freed during the call.
         let handle = unsafe { args::reference(context, "context")? };
         handle.with(|state| {
             state.context.reset();
             Ok(())
         })
-    })
-}
-
-/// Makes the call that is running on this context end with ESOLM_ERR_CANCELLED soon (on the CPU within a step,
-/// else after it), and every later one at once, until esolm_cancel_reset. So it does not matter whether it comes just
-/// before a call or while it runs. What is written can still be copied, and of a finished generation esolm_step still
-/// says that it is. May be called on a context that is in use: any thread, also a callback. Lock-free.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn esolm_cancel(context: *const esolm_context) -> esolm_status {
-    wrap(|| {
-        // SAFETY: the caller's pointer is NULL or valid.
-        unsafe { args::reference(context, "context")? }.cancel.cancel();
-        Ok(())
-    })
-}
-
-/// Takes esolm_cancel back: the generation goes on with esolm_step as if nothing had been, or another one can begin.
-/// A program that cancels calls this before it lets others know of the next piece of work. Any thread, at any time;
-/// lock-free.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn esolm_cancel_reset(context: *const esolm_context) -> esolm_status {
-    wrap(|| {
-        // SAFETY: the caller's pointer is NULL or valid.
-        unsafe { args::reference(context, "context")? }.cancel.reset();
-        Ok(())
     })
 }

@@ -1,4 +1,4 @@
-//! What can compute.
+//! The devices that can run a model.
 
 use std::ffi::c_char;
 
@@ -8,11 +8,11 @@ use super::status::{esolm_status, wrap};
 use crate::error::Error;
 use crate::ggml::{DeviceKind, devices};
 
-/// esolm_device_info.kind: the processor and main memory.
+/// The CPU and main memory.
 pub const ESOLM_DEVICE_CPU: i32 = 0;
-/// esolm_device_info.kind: a graphics processor.
+/// A GPU.
 pub const ESOLM_DEVICE_GPU: i32 = 1;
-/// esolm_device_info.kind: another accelerator.
+/// Another accelerator.
 pub const ESOLM_DEVICE_OTHER: i32 = 2;
 
 /// A device. Set struct_size before esolm_device_info_get.
@@ -21,17 +21,17 @@ pub const ESOLM_DEVICE_OTHER: i32 = 2;
 pub struct esolm_device_info {
     /// sizeof(esolm_device_info)
     pub struct_size: usize,
-    /// Free memory in bytes, as far as the device says.
+    /// Free memory in bytes, as the device reports it.
     pub memory_free: u64,
-    /// All memory in bytes, as far as the device says.
+    /// Total memory in bytes, as the device reports it.
     pub memory_total: u64,
     /// ESOLM_DEVICE_CPU, ESOLM_DEVICE_GPU or ESOLM_DEVICE_OTHER.
     pub kind: i32,
-    /// 0
+    /// Reserved, always 0.
     pub reserved: u32,
-    /// The name by which esolm_model_params asks for it: "cpu", "cuda:0". NUL-terminated.
+    /// The name for esolm_model_params.device: "cpu", "cuda:0". NUL-terminated.
     pub name: [c_char; 64],
-    /// The maker's name for it. NUL-terminated, cut where it is longer.
+    /// The vendor's name for it. NUL-terminated, truncated if longer.
     pub description: [c_char; 192],
 }
 
@@ -50,7 +50,7 @@ unsafe impl SizedStruct for esolm_device_info {
     };
 }
 
-/// `text` with a NUL behind it, cut between characters where it is too long.
+/// `text` followed by a NUL, truncated between characters if it is too long.
 fn fixed<const N: usize>(text: &str) -> [c_char; N] {
     let mut chars = [0; N];
     let text = text.get(..text.floor_char_boundary(N.saturating_sub(1))).unwrap_or("");
@@ -60,24 +60,23 @@ fn fixed<const N: usize>(text: &str) -> [c_char; N] {
     chars
 }
 
-/// Tells how many devices this build and this machine have, the CPU included. Any thread.
+/// Writes to *out the number of devices that this build finds on this machine, the CPU included. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_device_count(out: *mut usize) -> esolm_status {
     wrap(|| {
-        // SAFETY: the caller's pointer is NULL or valid.
+        // SAFETY: the header requires NULL or a pointer valid for writing.
         let out = unsafe { args::out(out, 0, "out")? };
-        // SAFETY: `out` is valid for writing.
+        // SAFETY: `out` is not NULL (`args::out`), and the header requires it to be valid then.
         unsafe { out.write(devices().len()) };
         Ok(())
     })
 }
 
-/// Describes device number index, from 0. info->struct_size must be set; on failure the other fields are zero.
-/// Any thread.
+/// Describes device number index, from 0. info->struct_size must be set; on failure the other fields are 0. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_device_info_get(index: usize, info: *mut esolm_device_info) -> esolm_status {
     wrap(|| {
-        // SAFETY: the caller's pointer is NULL or valid.
+        // SAFETY: the header requires NULL or a struct of as many bytes as its struct_size says.
         let place = unsafe { params::result(info)? };
         let devices = devices();
         let found = devices.get(index);

@@ -1,4 +1,4 @@
-//! Where messages go.
+//! The callback that receives log messages.
 
 use std::ffi::{CString, c_char, c_void};
 use std::sync::Arc;
@@ -7,22 +7,22 @@ use super::callback::UserData;
 use super::status::wrap;
 use crate::log::{LogLevel, set_log_receiver};
 
-/// Level of a message: something failed.
+/// Something failed.
 pub const ESOLM_LOG_ERROR: i32 = 1;
-/// Level of a message: something is odd but works.
+/// Something is unusual but works.
 pub const ESOLM_LOG_WARN: i32 = 2;
-/// Level of a message: progress of slow operations.
+/// Progress of slow operations.
 pub const ESOLM_LOG_INFO: i32 = 3;
-/// Level of a message: for people who look for a defect.
+/// Details for debugging.
 pub const ESOLM_LOG_DEBUG: i32 = 4;
 
-/// Receives a message: its level (ESOLM_LOG_*), and UTF-8 text that is valid during the call. It may be called
-/// from any thread, from several at once, and must not throw.
+/// Called with each message: its level (ESOLM_LOG_*) and UTF-8 text that is valid during the call. May be called from
+/// any thread and from several at once; must not throw.
 pub type esolm_log_callback =
     Option<unsafe extern "C" fn(level: i32, message: *const c_char, user_data: *mut c_void)>;
 
-/// Sends all later messages of this process's esolm to callback; NULL, as at the start, is silence. A message
-/// that another thread is just sending may still arrive at the old callback. Any thread.
+/// Sets the callback that receives all later messages of this process. NULL (the default): no messages. A message that
+/// another thread is just sending may still reach the previous callback. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_set_log_callback(callback: esolm_log_callback, user_data: *mut c_void) {
     wrap(|| {
@@ -31,7 +31,7 @@ pub unsafe extern "C" fn esolm_set_log_callback(callback: esolm_log_callback, us
             let receiver = move |level: LogLevel, message: &str| {
                 let text = message.replace('\0', "");
                 let Ok(text) = CString::new(text) else { return };
-                // SAFETY: the caller's function takes a level, a text and the caller's own pointer.
+                // SAFETY: the caller's function has this signature, and the text outlives the call.
                 unsafe { callback(level as i32, text.as_ptr(), user_data.get()) };
             };
             Arc::new(receiver) as crate::log::LogReceiver

@@ -1,4 +1,4 @@
-//! How much memory there must be.
+//! How much memory a model and a context take.
 
 use std::ffi::c_char;
 
@@ -10,20 +10,20 @@ use super::{args, params};
 use crate::context::Context;
 use crate::forward::MemoryUse;
 
-/// Where memory goes, in bytes. Set struct_size before a call that fills it.
+/// How much memory is used for what, in bytes. Set struct_size before a call that fills it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct esolm_memory_use {
     /// sizeof(esolm_memory_use)
     pub struct_size: usize,
-    /// The model's weights, in the mapped file, in memory of their own or on the device. All contexts share them.
+    /// The model's weights: in the mapped file, in host memory or on the device. All contexts share them.
     pub weights: usize,
-    /// A context's host memory: what esolm_context_arena_size tells. On the CPU the two below are in it, on
-    /// another device they are the device's.
+    /// A context's host memory: esolm_context_arena_size. On the CPU it includes the two below; those of another device
+    /// are in its memory.
     pub arena: usize,
-    /// Keys and values of the known tokens.
+    /// The K/V cache: keys and values of the known tokens.
     pub kv_cache: usize,
-    /// Activations, logits and what the operations work in.
+    /// Activations, logits and scratch memory of the operations.
     pub compute: usize,
 }
 
@@ -41,8 +41,8 @@ impl From<MemoryUse> for esolm_memory_use {
     }
 }
 
-/// Tells the memory that a context of these parameters (NULL: the defaults) takes, to the byte, without making it.
-/// memory->struct_size must be set; on failure the other fields are zero. Any thread.
+/// Writes to *memory the exact memory of a context with these parameters (NULL: the defaults), without making it.
+/// memory->struct_size must be set; on failure the other fields are 0. Any thread.
 ///
 /// Errors: ESOLM_ERR_INVALID_ARGUMENT if a limit exceeds the model; ESOLM_ERR_UNSUPPORTED.
 #[unsafe(no_mangle)]
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn esolm_context_memory_use(
     memory: *mut esolm_memory_use,
 ) -> esolm_status {
     wrap(|| {
-        // SAFETY: the caller's pointers are NULL or valid.
+        // SAFETY: the header requires each pointer to be NULL or valid, structs for as many bytes as struct_size says.
         let (place, handle, params) = unsafe {
             (params::result(memory)?, args::reference(model, "model")?, params::read(params)?.check()?)
         };
@@ -61,9 +61,9 @@ pub unsafe extern "C" fn esolm_context_memory_use(
     })
 }
 
-/// Tells the memory that the model in the file at path and a context of it would take. Reads what the file says about
-/// itself, not the weights, so it is quick. model_params and context_params may be NULL for the defaults.
-/// memory->struct_size must be set; on failure the other fields are zero. Any thread.
+/// Writes to *memory the memory that the model in the file at path and a context of it would take. Reads the metadata
+/// of the file, not its weights, so it is quick. model_params and context_params may be NULL for the defaults.
+/// memory->struct_size must be set; on failure the other fields are 0. Any thread.
 ///
 /// Errors: as esolm_model_open and esolm_context_memory_use.
 #[unsafe(no_mangle)]
@@ -74,11 +74,11 @@ pub unsafe extern "C" fn esolm_memory_estimate(
     memory: *mut esolm_memory_use,
 ) -> esolm_status {
     wrap(|| {
-        // SAFETY: the caller's pointers are NULL or valid.
+        // SAFETY: the header requires each pointer to be NULL or valid, structs for as many bytes as struct_size says.
         let (place, path, limits) = unsafe {
             (params::result(memory)?, args::path(path, "path")?, params::read(context_params)?.check()?)
         };
-        // SAFETY: the caller's parameters are NULL or valid.
+        // SAFETY: the header requires NULL or valid parameters, with a valid device name and callback.
         let found =
             unsafe { with_options(model_params, |options| Context::estimate(path, options, &limits))? };
         place.set(found.into());

@@ -1,24 +1,29 @@
 //! The C boundary: what `include/esolm.h` declares, one file per C noun.
 //!
-//! Types carry their C names, and the comments on public items are the header's text: they say what a caller
-//! must know, in C's terms. Every function is a thin closure over a safe method of the crate; [`status`] turns
-//! errors and panics into status codes, [`args`] checks pointers, [`params`] reads and writes sized structs.
+//! Types have their C names, and the comments on public items are the header's text: what a caller must know, in C's
+//! terms. Each file is one part of the header; `make header` writes it (tests/header.rs has the order of the parts).
 //!
-//! The header is made by `make header` (tests/header.rs) and committed.
+//! Every exported function is a thin closure over a safe method of the crate. [`status::wrap`] turns errors and panics
+//! into status codes, [`args`] checks pointers, [`params`] reads and writes structs that carry their size. These and
+//! [`callback`] are the ground: they import nothing from the other files, and no files import each other in a circle.
 #![allow(non_camel_case_types)]
 #![allow(clippy::missing_safety_doc, reason = "the header's opening comment states what callers promise")]
 
 mod args;
 mod callback;
+mod cancel;
 mod constraints;
 mod context;
 mod device;
 mod generate;
 mod log;
+mod logits;
 mod memory;
+mod metadata;
 mod model;
 mod params;
 mod profile;
+mod prompt;
 mod request;
 mod score;
 mod state;
@@ -27,14 +32,18 @@ mod tokenizer;
 mod version;
 
 pub use callback::esolm_progress_callback;
+pub use cancel::*;
 pub use constraints::*;
 pub use context::*;
 pub use device::*;
 pub use generate::*;
 pub use log::*;
+pub use logits::{esolm_logits_callback, esolm_logits_row};
 pub use memory::*;
+pub use metadata::*;
 pub use model::*;
 pub use profile::*;
+pub use prompt::*;
 pub use request::*;
 pub use score::*;
 pub use state::*;

@@ -1,4 +1,4 @@
-//! `esolm_model`: weights and tokenizer of one file.
+//! `esolm_model`: the weights and the tokenizer of one file.
 
 use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
@@ -9,20 +9,22 @@ use super::callback::{esolm_progress_callback, report};
 use super::params::SizedStruct;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{LoadMode, LoadOptions, Model};
 
-/// A model: immutable, reference-counted, free to be used from any number of threads at once. Made by
-/// esolm_model_open or esolm_model_open_memory, released by esolm_model_free.
+/// A model: immutable, reference-counted, usable from any number of threads at once. Released by esolm_model_free.
 pub struct esolm_model {
     pub(super) model: Model,
 }
 
-/// esolm_model_params.mode: the file is mapped, and the memory that esolm_model_open_memory is given is used in
-/// place. Nothing is copied (but memory at an address that is not a multiple of 32).
+/// The file is mapped, or the memory given to esolm_model_open_memory is used in place. Nothing is copied (except
+/// memory whose address is not a multiple of 32).
 pub const ESOLM_MODE_MAP: i32 = 0;
-/// esolm_model_params.mode: the model is copied into memory of the library's own.
+/// The model is copied into memory of the library.
 pub const ESOLM_MODE_COPY: i32 = 1;
+
+/// No token: the value of esolm_model_info.eos_token for a model without such a token.
+pub const ESOLM_NO_TOKEN: u32 = u32::MAX;
 
 /// How to open a model. Set by esolm_model_params_init.
 #[repr(C)]
@@ -30,55 +32,59 @@ pub const ESOLM_MODE_COPY: i32 = 1;
 pub struct esolm_model_params {
     /// sizeof(esolm_model_params)
     pub struct_size: usize,
-    /// The device that computes: "cpu", "cuda:0", or another name that esolm_device_info tells. NULL or "auto"
-    /// is the first GPU, else the CPU.
+    /// The device to use: "cpu", "cuda:0" or another esolm_device_info.name. NULL (default) or "auto": the first GPU,
+    /// or the CPU if there is none.
     pub device: *const c_char,
-    /// ESOLM_MODE_MAP or ESOLM_MODE_COPY.
+    /// ESOLM_MODE_MAP (default) or ESOLM_MODE_COPY.
     pub mode: i32,
-    /// 0
+    /// Reserved, must be 0.
     pub reserved: u32,
-    /// Is told how much of the file is in place, and may stop the opening; NULL (the default) is nobody. A file that
-    /// is mapped for the CPU is in place at once.
-    pub progress: esolm_progress_callback,
-    /// What progress is given.
-    pub progress_data: *mut c_void,
+    /// Called with the fraction loaded; NULL (default): not called. A file that is mapped for the CPU is loaded at
+    /// once.
+    pub progress_callback: esolm_progress_callback,
+    /// Passed to progress_callback.
+    pub progress_user_data: *mut c_void,
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers and pointers only.
 unsafe impl SizedStruct for esolm_model_params {
     const NAME: &'static str = "esolm_model_params";
-    const VERSION_1: usize = offset_of!(Self, progress);
+    const VERSION_1: usize = offset_of!(Self, progress_callback);
     const DEFAULT: Self = Self {
         struct_size: size_of::<Self>(),
         device: null(),
         mode: ESOLM_MODE_MAP,
         reserved: 0,
-        progress: None,
-        progress_data: null_mut(),
+        progress_callback: None,
+        progress_user_data: null_mut(),
     };
+
+    fn reserved(&self) -> u32 {
+        self.reserved
+    }
 }
 
-/// What a model is. Set struct_size before esolm_model_info_get.
+/// Facts about a model. Set struct_size before esolm_model_info_get.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct esolm_model_info {
     /// sizeof(esolm_model_info)
     pub struct_size: usize,
-    /// Longest sequence in tokens.
+    /// Maximum length of a sequence in tokens.
     pub context_length: usize,
-    /// Tokens of the vocabulary, the mask token included.
+    /// Number of tokens in the vocabulary, the mask token included.
     pub vocab_size: usize,
-    /// The token that stands for one that is not known yet.
+    /// The mask token, which stands for an unknown token.
     pub mask_token: u32,
-    /// The token that ends a text, -1 if there is none.
-    pub eos_token: i32,
+    /// The token that ends a text; ESOLM_NO_TOKEN if there is none.
+    pub eos_token: u32,
     /// Number of weights.
     pub parameters: u64,
-    /// Bytes of the weights.
+    /// Size of the weights in bytes.
     pub tensor_bytes: u64,
-    /// Bytes of the whole file.
+    /// Size of the file in bytes.
     pub file_bytes: u64,
-    /// How long opening took, in microseconds.
+    /// Time that opening took, in microseconds.
     pub load_time_us: u64,
 }
 
@@ -99,28 +105,27 @@ unsafe impl SizedStruct for esolm_model_info {
     };
 }
 
-/// Hands the caller's parameters to `f`.
+/// Calls `f` with the caller's parameters in the library's form.
 ///
 /// # Safety
-/// As [`params::read`]; the device must be NULL or a NUL-terminated string, and progress take what is beside it.
+/// `pointer` must be as [`params::read`] wants it, its device NULL or a NUL-terminated string, and its
+/// progress callback safe to call with its user data.
 pub(super) unsafe fn with_options<T>(
     pointer: *const esolm_model_params,
     f: impl FnOnce(&LoadOptions<'_>) -> Result<T>,
 ) -> Result<T> {
-    // SAFETY: what the caller promises.
+    // SAFETY: the contract asks of `pointer` what `params::read` asks.
     let params = unsafe { params::read(pointer)? };
-    if params.reserved != 0 {
-        return Err(Error::invalid("esolm_model_params: reserved is not 0"));
-    }
     let mode = match params.mode {
         ESOLM_MODE_MAP => LoadMode::Map,
         ESOLM_MODE_COPY => LoadMode::Copy,
-        mode => return Err(Error::invalid(format!("esolm_model_params: there is no mode {mode}"))),
+        other => return Err(params::unknown::<esolm_model_params>("mode", other)),
     };
-    // SAFETY: what the caller promises.
+    // SAFETY: the contract says that the device is NULL or a NUL-terminated string.
     let device = unsafe { args::optional_string(params.device, "device")? };
-    // SAFETY: what the caller promises.
-    let progress = |fraction| unsafe { report(params.progress, fraction, params.progress_data) };
+    // SAFETY: the contract says that the callback may be called with its user data.
+    let progress =
+        |fraction| unsafe { report(params.progress_callback, fraction, params.progress_user_data) };
     f(&LoadOptions { device: device.to_owned(), mode, progress: Some(&progress) })
 }
 
@@ -129,23 +134,21 @@ fn give(model: Model) -> *mut esolm_model {
     Arc::into_raw(Arc::new(esolm_model { model })).cast_mut()
 }
 
-/// Sets the defaults: device auto, ESOLM_MODE_MAP. size is sizeof(esolm_model_params).
+/// Sets the defaults; size is sizeof(esolm_model_params).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_model_params_init(
     params: *mut esolm_model_params,
     size: usize,
 ) -> esolm_status {
-    // SAFETY: the caller's struct has `size` bytes.
+    // SAFETY: the header requires NULL or a struct of `size` bytes.
     wrap(|| unsafe { params::init(params, size) })
 }
 
-/// Opens the GGUF file at path.
-///
-/// params may be NULL for the defaults. *out is a model with one reference, NULL on failure. In ESOLM_MODE_MAP
-/// the file must not be changed while the model, or a context of it, lives.
+/// Opens the GGUF file at path. params may be NULL for the defaults. *out is a model with one reference, NULL on
+/// failure. With ESOLM_MODE_MAP the file must not change while the model, or a context of it, lives.
 ///
 /// Errors: ESOLM_ERR_IO, ESOLM_ERR_BAD_FILE, ESOLM_ERR_UNSUPPORTED, ESOLM_ERR_DEVICE, ESOLM_ERR_OUT_OF_MEMORY;
-/// ESOLM_ERR_CANCELLED if params->progress asks to stop.
+/// ESOLM_ERR_CANCELLED if progress_callback cancels.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_model_open(
     path: *const c_char,
@@ -153,20 +156,19 @@ pub unsafe extern "C" fn esolm_model_open(
     out: *mut *mut esolm_model,
 ) -> esolm_status {
     wrap(|| {
-        // SAFETY: the caller's pointers are NULL or valid.
+        // SAFETY: the header requires each pointer to be NULL or valid for the call.
         let (out, path) = unsafe { (args::out(out, null_mut(), "out")?, args::path(path, "path")?) };
-        // SAFETY: the caller's parameters are NULL or valid.
+        // SAFETY: the header requires NULL or valid parameters, with a valid device name and callback.
         let model = unsafe { with_options(params, |options| Model::open(path, options))? };
-        // SAFETY: `out` is valid for writing.
+        // SAFETY: `out` is not NULL (`args::out`), and the header requires it to be valid then.
         unsafe { out.write(give(model)) };
         Ok(())
     })
 }
 
-/// Opens a model whose GGUF file is in memory: size bytes at data.
-///
-/// In ESOLM_MODE_MAP the memory is used in place: it must stay as it is until the model and all contexts made
-/// from it are freed. In ESOLM_MODE_COPY it may go after the call. All else is as in esolm_model_open.
+/// Opens a model whose GGUF file is in memory: size bytes at data. With ESOLM_MODE_MAP the memory is used in place and
+/// must not change until the model and its contexts are freed; with ESOLM_MODE_COPY it may be freed after the call.
+/// Otherwise as esolm_model_open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_model_open_memory(
     data: *const c_void,
@@ -175,27 +177,27 @@ pub unsafe extern "C" fn esolm_model_open_memory(
     out: *mut *mut esolm_model,
 ) -> esolm_status {
     wrap(|| {
-        // SAFETY: the caller's pointer is NULL or valid.
+        // SAFETY: the header requires NULL or a pointer valid for writing.
         let out = unsafe { args::out(out, null_mut(), "out")? };
         if data.is_null() {
-            return Err(Error::invalid("data is NULL"));
+            return Err(args::null("data"));
         }
-        // SAFETY: the caller promises that the memory outlives everything made from it ('static, as far as this
-        // library goes); in the mode that copies, the slice is not kept.
+        // SAFETY: the header requires `size` bytes that outlive everything made from them, so 'static holds for all
+        // that keeps the slice; when the model is copied, nothing does.
         let bytes: &'static [u8] = unsafe { args::slice(data.cast(), size, "data")? };
-        // SAFETY: the caller's parameters are NULL or valid.
+        // SAFETY: the header requires NULL or valid parameters, with a valid device name and callback.
         let model = unsafe { with_options(params, |options| Model::from_static(bytes, options))? };
-        // SAFETY: `out` is valid for writing.
+        // SAFETY: `out` is not NULL (`args::out`), and the header requires it to be valid then.
         unsafe { out.write(give(model)) };
         Ok(())
     })
 }
 
-/// Adds a reference, to be released by one more esolm_model_free.
+/// Adds a reference, to be released by another esolm_model_free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_model_retain(model: *const esolm_model) -> esolm_status {
     wrap(|| {
-        // SAFETY: a model of C's is the inside of an `Arc` with at least the caller's reference.
+        // SAFETY: `give` made this pointer from an `Arc`, whose count is at least the caller's reference.
         unsafe {
             args::reference(model, "model")?;
             Arc::increment_strong_count(model);
@@ -204,27 +206,26 @@ pub unsafe extern "C" fn esolm_model_retain(model: *const esolm_model) -> esolm_
     })
 }
 
-/// Releases a reference; the last one frees the model. Contexts made from it hold references of their own.
-/// NULL is allowed.
+/// Releases a reference; the last one frees the model. Its contexts hold references of their own. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_model_free(model: *mut esolm_model) {
     wrap(|| {
         if !model.is_null() {
-            // SAFETY: the caller gives back a reference that it was given.
+            // SAFETY: `give` made this pointer from an `Arc`, and the header allows each reference to be released once.
             drop(unsafe { Arc::from_raw(model.cast_const()) });
         }
         Ok(())
     });
 }
 
-/// Describes a model. info->struct_size must be set; on failure the other fields are zero.
+/// Writes to *info what the model is. info->struct_size must be set; on failure the other fields are 0. Any thread.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_model_info_get(
     model: *const esolm_model,
     info: *mut esolm_model_info,
 ) -> esolm_status {
     wrap(|| {
-        // SAFETY: the caller's pointers are NULL or valid.
+        // SAFETY: the header requires each pointer to be NULL or valid for the call.
         let (place, handle) = unsafe { (params::result(info)?, args::reference(model, "model")?) };
         let (model, config) = (&handle.model, handle.model.config());
         place.set(esolm_model_info {
@@ -232,73 +233,12 @@ pub unsafe extern "C" fn esolm_model_info_get(
             context_length: config.context_length,
             vocab_size: config.vocab_size,
             mask_token: config.mask_token_id,
-            eos_token: config.eos_token_id.and_then(|id| i32::try_from(id).ok()).unwrap_or(-1),
+            eos_token: config.eos_token_id.unwrap_or(ESOLM_NO_TOKEN),
             parameters: model.parameter_count(),
             tensor_bytes: model.tensor_bytes() as u64,
             file_bytes: model.file_bytes() as u64,
             load_time_us: u64::try_from(model.load_time().as_micros()).unwrap_or(u64::MAX),
         });
         Ok(())
-    })
-}
-
-/// Tells how many keys the file's metadata has. Any thread.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn esolm_model_metadata_count(
-    model: *const esolm_model,
-    out: *mut usize,
-) -> esolm_status {
-    wrap(|| {
-        // SAFETY: the caller's pointers are NULL or valid.
-        let (out, handle) = unsafe { (args::out(out, 0, "out")?, args::reference(model, "model")?) };
-        // SAFETY: `out` is valid for writing.
-        unsafe { out.write(handle.model.metadata().len()) };
-        Ok(())
-    })
-}
-
-/// Copies key number index, from 0, of the file's metadata: UTF-8 and a NUL. capacity and *len_out are as in
-/// esolm_detokenize. Any thread.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn esolm_model_metadata_key(
-    model: *const esolm_model,
-    index: usize,
-    key: *mut c_char,
-    capacity: usize,
-    len_out: *mut usize,
-) -> esolm_status {
-    wrap(|| {
-        // SAFETY: the caller's pointers are NULL or valid.
-        let (len_out, handle) =
-            unsafe { (args::out(len_out, 0, "len_out")?, args::reference(model, "model")?) };
-        let found = handle.model.metadata().get(index);
-        let (found, _) = found.ok_or_else(|| Error::invalid(format!("there is no key number {index}")))?;
-        // SAFETY: the caller's buffer has that capacity.
-        unsafe { args::copy_text(found, key, capacity, len_out) }
-    })
-}
-
-/// Copies the value of a key of the file's metadata, such as "general.name": UTF-8 and a NUL. Text is as it is, a
-/// number in decimal, a truth value "true" or "false", an array "[1, 2]" or, with JSON's escapes, "[\"a\", \"b\"]".
-/// capacity and *len_out are as in esolm_detokenize. Any thread.
-///
-/// Errors: ESOLM_ERR_INVALID_ARGUMENT also if there is no such key.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn esolm_model_metadata_get(
-    model: *const esolm_model,
-    key: *const c_char,
-    text: *mut c_char,
-    capacity: usize,
-    len_out: *mut usize,
-) -> esolm_status {
-    wrap(|| {
-        // SAFETY: the caller's pointers are NULL or valid.
-        let (len_out, handle, key) = unsafe {
-            (args::out(len_out, 0, "len_out")?, args::reference(model, "model")?, args::string(key, "key")?)
-        };
-        let found = handle.model.metadata_value(key);
-        let found = found.ok_or_else(|| Error::invalid(format!("there is no key '{key}'")))?;
-        // SAFETY: the caller's buffer has that capacity.
-        unsafe { args::copy_text(&found.to_text(), text, capacity, len_out) }
     })
 }

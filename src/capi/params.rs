@@ -1,8 +1,9 @@
 //! Structs whose first field is their size, so that fields can be appended without breaking programs that were
-//! compiled with an older or a newer header.
+//! compiled with an older or a newer header; and the values of their fields.
 
 use std::ptr::NonNull;
 
+use super::args;
 use crate::error::{Error, Result};
 
 /// A struct of C that starts with `size_t struct_size`.
@@ -12,23 +13,50 @@ use crate::error::{Error, Result};
 pub(super) unsafe trait SizedStruct: Copy {
     /// The struct's name in C.
     const NAME: &'static str;
-    /// The size that version 1 of the struct had: no caller's is smaller.
+    /// The size of the struct's first version: no caller's is smaller.
     const VERSION_1: usize;
-    /// What stands in fields that the caller's version does not have.
+    /// The value of the fields that the caller's version does not have.
     const DEFAULT: Self;
-}
 
-/// No struct is larger; more is a size that was never set.
-const LARGEST: usize = 1 << 12;
-
-fn check<T: SizedStruct>(size: usize) -> Result<()> {
-    match size {
-        _ if size >= T::VERSION_1 && size <= LARGEST => Ok(()),
-        _ => Err(Error::invalid(format!("{}: struct_size is {size}; it must be set to sizeof", T::NAME))),
+    /// The struct's reserved field, which must be 0.
+    fn reserved(&self) -> u32 {
+        0
     }
 }
 
-/// The caller's struct, or the defaults for NULL. A caller's unknown fields must be zero.
+/// No struct is larger: a larger size was never set.
+const LARGEST: usize = 1 << 12;
+
+fn check_size<T: SizedStruct>(size: usize) -> Result<()> {
+    if (T::VERSION_1..=LARGEST).contains(&size) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{}: struct_size is {size}; it must be set to sizeof", T::NAME)))
+}
+
+/// The error for a field that holds none of the constants that name its values.
+pub(super) fn unknown<T: SizedStruct>(field: &str, value: i32) -> Error {
+    Error::invalid(format!("{}: unknown {field} {value}", T::NAME))
+}
+
+/// A field that is 0 or 1.
+pub(super) fn flag<T: SizedStruct>(field: &str, value: i32) -> Result<bool> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(Error::invalid(format!("{}: {field} is {other}, not 0 or 1", T::NAME))),
+    }
+}
+
+/// Checks the reserved field of the struct `name`.
+pub(super) fn check_reserved(name: &str, reserved: u32) -> Result<()> {
+    if reserved != 0 {
+        return Err(Error::invalid(format!("{name}: reserved is {reserved}, not 0")));
+    }
+    Ok(())
+}
+
+/// The caller's struct, or the defaults for NULL. Fields that the library does not know, and reserved ones, must be 0.
 ///
 /// # Safety
 /// `pointer` must be NULL or aligned and readable for as many bytes as its first field says, at least for that.
@@ -38,13 +66,13 @@ pub(super) unsafe fn read<T: SizedStruct>(pointer: *const T) -> Result<T> {
         return Ok(value);
     }
     let bytes = pointer.cast::<u8>();
-    // SAFETY: the first field is a `usize`.
+    // SAFETY: the pointer is not NULL, so the contract says that the first field, a `usize`, is readable.
     let size = unsafe { pointer.cast::<usize>().read() };
-    check::<T>(size)?;
+    check_size::<T>(size)?;
     let known = size.min(size_of::<T>());
-    // SAFETY: the caller promises `size` readable bytes, and any bytes are a `T`.
+    // SAFETY: `known` is at most the `size` bytes that are readable and at most a `T`, for which any bytes are valid.
     unsafe { bytes.copy_to_nonoverlapping((&raw mut value).cast(), known) };
-    // SAFETY: the bytes from `known` to `size` are readable, as the caller promises.
+    // SAFETY: the bytes from `known` to `size` are readable too, and initialised by a caller that knows their fields.
     let tail = unsafe { std::slice::from_raw_parts(bytes.add(known), size - known) };
     if tail.iter().any(|&byte| byte != 0) {
         return Err(Error::invalid(format!(
@@ -52,6 +80,7 @@ pub(super) unsafe fn read<T: SizedStruct>(pointer: *const T) -> Result<T> {
             T::NAME
         )));
     }
+    check_reserved(T::NAME, value.reserved())?;
     Ok(value)
 }
 
@@ -60,28 +89,28 @@ pub(super) unsafe fn read<T: SizedStruct>(pointer: *const T) -> Result<T> {
 /// # Safety
 /// `pointer` must be NULL or writable for `size` bytes.
 pub(super) unsafe fn init<T: SizedStruct>(pointer: *mut T, size: usize) -> Result<()> {
-    let place = NonNull::new(pointer).ok_or_else(|| Error::invalid(format!("{} is NULL", T::NAME)))?;
-    check::<T>(size)?;
-    // SAFETY: the caller promises `size` writable bytes.
+    let place = NonNull::new(pointer).ok_or_else(|| args::null(T::NAME))?;
+    check_size::<T>(size)?;
+    // SAFETY: the contract says that `size` bytes are writable; `check_size` found room for the first field.
     unsafe { fill(place, size, T::DEFAULT) };
     Ok(())
 }
 
-/// The caller's struct for a result, cleared but for its size; [`Place::set`] fills it.
+/// The caller's struct for a result, cleared except for its size; [`Place::set`] fills it.
 ///
 /// # Safety
 /// `pointer` must be NULL, or aligned and writable for as many bytes as its first field says, at least for that.
 pub(super) unsafe fn result<T: SizedStruct>(pointer: *mut T) -> Result<Place<T>> {
-    let place = NonNull::new(pointer).ok_or_else(|| Error::invalid(format!("{} is NULL", T::NAME)))?;
-    // SAFETY: the first field is a `usize`.
+    let place = NonNull::new(pointer).ok_or_else(|| args::null(T::NAME))?;
+    // SAFETY: the pointer is not NULL, so the contract says that the first field, a `usize`, is there.
     let size = unsafe { place.cast::<usize>().read() };
-    check::<T>(size)?;
-    // SAFETY: the caller promises `size` writable bytes, and defaults of results are zero.
+    check_size::<T>(size)?;
+    // SAFETY: the contract says that `size` bytes are writable; the defaults of results are zero.
     unsafe { fill(place, size, T::DEFAULT) };
     Ok(Place { place, size })
 }
 
-/// Where a result goes.
+/// The caller's struct for a result.
 pub(super) struct Place<T> {
     place: NonNull<T>,
     size: usize,
@@ -90,19 +119,20 @@ pub(super) struct Place<T> {
 impl<T: SizedStruct> Place<T> {
     /// Writes the fields that the caller's version has.
     pub(super) fn set(self, value: T) {
-        // SAFETY: `result` was promised that many writable bytes.
+        // SAFETY: only `result` makes a `Place`, and its caller guarantees that `size` bytes are writable.
         unsafe { fill(self.place, self.size, value) }
     }
 }
 
-/// Writes `value` as far as it goes into `size` bytes, zeros behind it, and `size` to the front.
+/// Writes as much of `value` as fits into `size` bytes, zeros behind it, and `size` to the first field.
 ///
 /// # Safety
 /// `place` must be writable for `size` bytes, which are at least a `usize`.
 unsafe fn fill<T: SizedStruct>(place: NonNull<T>, size: usize, value: T) {
     let bytes = place.cast::<u8>();
     let known = size.min(size_of::<T>());
-    // SAFETY: all three writes are within `size` bytes.
+    // SAFETY: all three writes end at or before `size`, and `value` is on this function's stack, not in the caller's
+    // struct.
     unsafe {
         bytes.copy_from_nonoverlapping(NonNull::from(&value).cast(), known);
         bytes.add(known).write_bytes(0, size - known);

@@ -1,4 +1,4 @@
-//! Where a generation's time goes.
+//! How a generation's time is spent.
 
 use super::context::esolm_context;
 use super::params::SizedStruct;
@@ -7,20 +7,20 @@ use super::{args, params};
 use crate::error::Error;
 use crate::forward::Profile;
 
-/// The time of a generation's steps so far, in seconds, by what it was spent on; waiting for other threads counts as what
-/// they do. Set struct_size before esolm_context_profile.
+/// How the time of a generation's steps so far was spent, in seconds; waiting for other threads counts as what they do.
+/// Set struct_size before esolm_context_profile.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct esolm_profile {
     /// sizeof(esolm_profile)
     pub struct_size: usize,
-    /// Products with the matrices of the blocks.
+    /// Matrix products of the transformer blocks.
     pub blocks: f64,
-    /// Attention: queries over keys and values in the cache.
+    /// Attention over the keys and values in the cache.
     pub attention: f64,
-    /// Products with the vocabulary's matrix.
+    /// The output layer: products with the vocabulary matrix.
     pub vocabulary: f64,
-    /// From logits to tokens: constraints, filters, draws, the logits callback.
+    /// From logits to tokens: constraints, filters, drawing, the logits callback.
     pub sampling: f64,
     /// Everything else in the steps.
     pub rest: f64,
@@ -48,21 +48,22 @@ impl From<Profile> for esolm_profile {
     }
 }
 
-/// Tells where the time of the generation's steps went, since it began or esolm_extend went on with it.
-/// profile->struct_size must be set; on failure the other fields are zero.
+/// Writes to *profile how the time of the steps since esolm_begin or esolm_extend was spent. profile->struct_size must
+/// be set; on failure the other fields are 0.
 ///
-/// Errors: ESOLM_ERR_UNSUPPORTED if ggml computes (ESOLM_KERNELS_GGML, another device, or widths that are no multiples of
-/// 8); ESOLM_ERR_BUSY.
+/// Errors: ESOLM_ERR_UNSUPPORTED if ggml computes (ESOLM_KERNELS_GGML, another device, or widths that are not multiples
+/// of 8); ESOLM_ERR_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_context_profile(
     context: *mut esolm_context,
     profile: *mut esolm_profile,
 ) -> esolm_status {
     wrap(|| {
-        // SAFETY: the caller's pointers are NULL or valid.
+        // SAFETY: the header requires each pointer to be NULL or valid, structs for as many bytes as struct_size says.
         let (place, handle) = unsafe { (params::result(profile)?, args::reference(context, "context")?) };
         let found = handle.with(|state| {
-            let unknown = || Error::Unsupported("only the library's own kernels take the time".into());
+            let unknown =
+                || Error::Unsupported("only the library's own CPU kernels measure their time".into());
             state.context.profile().ok_or_else(unknown)
         })?;
         place.set(found.into());

@@ -11,23 +11,23 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::score::ScoreParams;
 
-/// How a text is scored. Set by esolm_score_params_init.
+/// How to score a text. Set by esolm_score_params_init.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct esolm_score_params {
     /// sizeof(esolm_score_params)
     pub struct_size: usize,
-    /// Orders in which each window of the text is scored (default 1; at most 2^20); 0 leaves this out.
+    /// Number of orders in which each window of the text is scored, 0 to 2^20 (default 1). 0: none.
     pub orders: usize,
-    /// Times drawn for each window's bound with diffusion (default 0: leaves this out; at most 2^20).
+    /// Number of diffusion times drawn for each window's diffusion bound, 0 to 2^20 (default 0). 0: no diffusion bound.
     pub draws: usize,
-    /// Chooses orders, times and masks (default 0).
+    /// The seed for orders, times and masks (default 0).
     pub seed: u64,
-    /// The share of diffusion in that bound, 0 to 1 (default 1: the diffusion bound, NELBO, alone).
+    /// Share of diffusion in that bound, 0 to 1 (default 1: the pure diffusion bound, NELBO).
     pub alpha_0: f64,
     /// 0 (default): one order, left to right. 1: random orders.
     pub random_order: i32,
-    /// 0
+    /// Reserved, must be 0.
     pub reserved: u32,
 }
 
@@ -44,42 +44,34 @@ unsafe impl SizedStruct for esolm_score_params {
         random_order: 0,
         reserved: 0,
     };
+
+    fn reserved(&self) -> u32 {
+        self.reserved
+    }
 }
 
 impl esolm_score_params {
     fn check(&self) -> Result<ScoreParams> {
-        if self.reserved != 0 {
-            return Err(Error::invalid("esolm_score_params: reserved is not 0"));
-        }
-        let random_order = match self.random_order {
-            0 => false,
-            1 => true,
-            other => {
-                return Err(Error::invalid(format!(
-                    "esolm_score_params: random_order is {other}, not 0 or 1"
-                )));
-            }
-        };
+        let random_order = params::flag::<Self>("random_order", self.random_order)?;
         let Self { orders, draws, seed, alpha_0, .. } = *self;
         Ok(ScoreParams { orders, random_order, draws, alpha_0, seed })
     }
 }
 
-/// How likely a text is, all of it, in nats (natural logarithms). Set struct_size before esolm_score_text.
+/// How likely a whole text is, in nats (natural logarithms). Set struct_size before esolm_score_text.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct esolm_text_score {
     /// sizeof(esolm_text_score)
     pub struct_size: usize,
-    /// -log p(text) is at most this, -log of the mean over the orders of p(text | order): the importance-weighted
-    /// bound, tighter the more orders. Zero without orders.
+    /// An upper bound of -log p(text): -log of the mean of p(text | order) over the orders (the importance-weighted
+    /// bound), tighter with more orders. 0 without orders.
     pub nll: f64,
-    /// The bound of diffusion: the mean of the draws. -log p(text) is at most diffusion + sequential. Zero without
-    /// draws.
+    /// The diffusion bound, averaged over the draws: -log p(text) is at most diffusion + sequential. 0 without draws.
     pub diffusion: f64,
     /// Its standard error; NaN for one draw.
     pub diffusion_error: f64,
-    /// What the sequential phase adds to that bound where alpha_0 is less than 1.
+    /// What the sequential phase adds to that bound if alpha_0 is less than 1.
     pub sequential: f64,
     /// Its standard error; NaN for one draw.
     pub sequential_error: f64,
@@ -99,28 +91,28 @@ unsafe impl SizedStruct for esolm_text_score {
     };
 }
 
-/// Sets the defaults. size is sizeof(esolm_score_params).
+/// Sets the defaults; size is sizeof(esolm_score_params).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_score_params_init(
     params: *mut esolm_score_params,
     size: usize,
 ) -> esolm_status {
-    // SAFETY: the caller's struct has `size` bytes.
+    // SAFETY: the header requires NULL or a struct of `size` bytes.
     wrap(|| unsafe { params::init(params, size) })
 }
 
-/// Scores a text of any length: n_tokens tokens. It is cut into windows of the context's length, one after the other,
-/// and each is scored by itself, as in training.
+/// Scores a text of any length, n_tokens tokens. It is cut into consecutive windows of the context's length, and each
+/// is scored by itself, as in training. Ends the context's generation. Allocates memory.
 ///
-/// params may be NULL for the defaults. log_p, if it is not NULL, has room for capacity numbers and gets for each token
-/// the natural logarithm of its probability, given those before it in its window's first order. score->struct_size must
-/// be set; on failure its other fields are zero and log_p is as it was. progress, which may be NULL, is told of each
-/// window. Ends the context's generation. Unlike esolm_step this takes memory.
+/// params may be NULL for the defaults. log_p may be NULL; otherwise it has room for capacity numbers and gets the
+/// log-probability of each token, given those before it in its window's first order. score->struct_size must be set; on
+/// failure its other fields are 0 and log_p is unchanged. progress may be NULL; otherwise it is called after each
+/// window.
 ///
-/// Errors: ESOLM_ERR_INVALID_ARGUMENT for no token, tokens that are not the model's, parameters out of range, and log_p
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT for no tokens, tokens outside the vocabulary, parameters out of range, and log_p
 /// without orders; ESOLM_ERR_BUFFER_TOO_SMALL if capacity is less than n_tokens; ESOLM_ERR_UNSUPPORTED for what the
-/// model cannot do (MDLM: orders; autoregression: random orders, diffusion); ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY,
-/// ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
+/// model cannot do (MDLM: orders; autoregressive models: random orders, diffusion); ESOLM_ERR_CANCELLED,
+/// ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_score_text(
     context: *mut esolm_context,
@@ -134,7 +126,7 @@ pub unsafe extern "C" fn esolm_score_text(
     user_data: *mut c_void,
 ) -> esolm_status {
     wrap(|| {
-        // SAFETY: the caller's pointers are NULL or valid, and there are `n_tokens` tokens.
+        // SAFETY: the header requires each pointer to be NULL or valid for the call, and `n_tokens` tokens.
         let (place, handle, params, tokens) = unsafe {
             (
                 params::result(score)?,
@@ -144,13 +136,13 @@ pub unsafe extern "C" fn esolm_score_text(
             )
         };
         if !log_p.is_null() && params.orders == 0 {
-            return Err(Error::invalid("log_p without orders"));
+            return Err(Error::invalid("log_p needs at least one order"));
         }
-        // SAFETY: the caller's array has that capacity.
+        // SAFETY: the header requires NULL or an array of `capacity` numbers that nothing else uses during the call.
         let log_p = unsafe { args::room(log_p, capacity, n_tokens)? };
         let found = handle.with(|state| {
             state.context.score_text(tokens, &params, |done, all| {
-                // SAFETY: the caller's function takes a number and the caller's own pointer.
+                // SAFETY: the caller's callback has this signature and belongs to this user data.
                 unsafe { report(progress, done as f64 / all as f64, user_data) }
             })
         })?;
@@ -170,10 +162,10 @@ pub unsafe extern "C" fn esolm_score_text(
     })
 }
 
-/// The work of the two functions below: `score` is one of the crate's.
+/// Runs `score`, `Context::score_order` or `Context::score_masked`, on arrays of C.
 ///
 /// # Safety
-/// The pointers must be NULL or valid for as many items as the functions below say.
+/// Each pointer must be NULL or valid: `n_tokens` tokens and positions, `capacity` numbers at `log_p`.
 unsafe fn score_in_order(
     context: *mut esolm_context,
     tokens: *const u32,
@@ -183,16 +175,16 @@ unsafe fn score_in_order(
     (log_p, capacity): (*mut f64, usize),
     score: impl FnOnce(&mut Context, &[u32], &[u32], usize) -> Result<Vec<f64>>,
 ) -> Result<()> {
-    // SAFETY: what the caller promises.
+    // SAFETY: the contract says that the context is valid and that there are `n_tokens` tokens.
     let (handle, tokens) =
         unsafe { (args::reference(context, "context")?, args::slice(tokens, n_tokens, "tokens")?) };
     let unknown = n_tokens.checked_sub(n_known);
     let unknown =
         unknown.ok_or_else(|| Error::invalid(format!("{n_known} of {n_tokens} tokens are known")))?;
     if log_p.is_null() {
-        return Err(Error::invalid("log_p is NULL"));
+        return Err(args::null("log_p"));
     }
-    // SAFETY: what the caller promises.
+    // SAFETY: the contract says that there are `capacity` numbers.
     let log_p = unsafe { args::room(log_p, capacity, unknown)? };
     let found = handle.with(|State { context, .. }| {
         if n_tokens > context.length() {
@@ -203,7 +195,7 @@ unsafe fn score_in_order(
             let left_to_right: Vec<u32> = (0..n_tokens as u32).collect();
             return score(context, tokens, &left_to_right, n_known);
         }
-        // SAFETY: what the caller promises.
+        // SAFETY: the contract says that there are `n_tokens` positions.
         score(context, tokens, unsafe { args::slice(order, n_tokens, "order")? }, n_known)
     })?;
     if let Some(log_p) = log_p {
@@ -212,17 +204,16 @@ unsafe fn score_in_order(
     Ok(())
 }
 
-/// Writes natural logarithms of probabilities: of each token but the first n_known in an order, given all before it in
-/// the order, as generation one token at a time would have it; of Eso-LM (A) its sequential phase, in which the given
-/// ones see each other both ways.
+/// Writes the log-probability (natural) of each token except the first n_known of an order, given all tokens before it
+/// in the order, as if generated one token at a time. For Eso-LM (A) this is the sequential phase, in which the known
+/// tokens attend to each other in both directions. Ends the context's generation. Allocates memory.
 ///
-/// tokens is the text by position, n_tokens of them, at most the context's length. order names each position once;
-/// NULL is left to right. log_p gets n_tokens - n_known numbers in the order's sequence, and is as it was on failure.
-/// Ends the context's generation. Unlike esolm_step this takes memory.
+/// tokens are the n_tokens tokens of the text by position, at most the context's length. order has each position once;
+/// NULL is left to right. log_p gets n_tokens - n_known numbers, in the order; on failure it is unchanged.
 ///
-/// Errors: ESOLM_ERR_INVALID_ARGUMENT if the order is none, or a token is not the model's; ESOLM_ERR_BUFFER_TOO_SMALL if
-/// capacity is less than those numbers; ESOLM_ERR_UNSUPPORTED for MDLM; ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY,
-/// ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT if order does not have each position once, or a token is outside the vocabulary;
+/// ESOLM_ERR_BUFFER_TOO_SMALL if capacity is too small; ESOLM_ERR_UNSUPPORTED for MDLM; ESOLM_ERR_CANCELLED,
+/// ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_score_order(
     context: *mut esolm_context,
@@ -234,13 +225,13 @@ pub unsafe extern "C" fn esolm_score_order(
     capacity: usize,
 ) -> esolm_status {
     let log_p = (log_p, capacity);
-    // SAFETY: the caller's pointers are NULL or valid.
+    // SAFETY: the header requires each pointer to be NULL or valid for the call, for these numbers of items.
     wrap(|| unsafe { score_in_order(context, tokens, order, n_tokens, n_known, log_p, Context::score_order) })
 }
 
-/// As esolm_score_order, with all tokens but the first n_known in the order unknown at once: one step of diffusion.
+/// As esolm_score_order, with all tokens after the first n_known of the order masked at once: one step of diffusion.
 ///
-/// Errors: as in esolm_score_order, but ESOLM_ERR_UNSUPPORTED for an autoregressive model.
+/// Errors: as esolm_score_order, but ESOLM_ERR_UNSUPPORTED is for an autoregressive model.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_score_masked(
     context: *mut esolm_context,
@@ -252,7 +243,7 @@ pub unsafe extern "C" fn esolm_score_masked(
     capacity: usize,
 ) -> esolm_status {
     let log_p = (log_p, capacity);
-    // SAFETY: the caller's pointers are NULL or valid.
+    // SAFETY: the header requires each pointer to be NULL or valid for the call, for these numbers of items.
     wrap(|| unsafe {
         score_in_order(context, tokens, order, n_tokens, n_known, log_p, Context::score_masked)
     })

@@ -1,4 +1,4 @@
-//! Status codes, the last error's message, and the one way in which a function of C runs Rust.
+//! Status codes, the last error's message, and [`wrap`], through which every function of C runs its Rust code.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
@@ -6,39 +6,55 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Error, Result};
 
-/// How a call ended: ESOLM_OK or one of ESOLM_ERR_*. Later versions may return values that are not listed here;
-/// treat them as failures.
+/// The result of a call: ESOLM_OK or one of ESOLM_ERR_*. Later versions may add values; treat them as failures.
 pub type esolm_status = i32;
 
-/// The call did what it says.
+/// Success.
 pub const ESOLM_OK: esolm_status = 0;
 /// An argument is NULL, out of range or malformed. Nothing was changed.
 pub const ESOLM_ERR_INVALID_ARGUMENT: esolm_status = 1;
-/// The operating system refused to open, read or map a file.
+/// The operating system could not open, read or map a file.
 pub const ESOLM_ERR_IO: esolm_status = 2;
-/// A file's content is damaged or not what its format promises.
+/// A file is damaged or not in the format that it claims.
 pub const ESOLM_ERR_BAD_FILE: esolm_status = 3;
-/// A valid request that this version or this build cannot serve.
+/// A valid request that this version or this build does not support.
 pub const ESOLM_ERR_UNSUPPORTED: esolm_status = 4;
-/// There is no such device, or it failed.
+/// The device does not exist, or it failed.
 pub const ESOLM_ERR_DEVICE: esolm_status = 5;
-/// Memory could not be had. Nothing was changed.
+/// Not enough memory. Nothing was changed.
 pub const ESOLM_ERR_OUT_OF_MEMORY: esolm_status = 6;
-/// esolm_cancel was called, or a callback asked to stop. The tokens written so far can be read, and esolm_step goes
-/// on after a callback's stop; after esolm_cancel it does so once esolm_cancel_reset is called.
+/// esolm_cancel was called, or a callback returned non-zero. The tokens written so far can be read, and esolm_step
+/// continues: after a callback at once, after esolm_cancel when esolm_cancel_reset was called.
 pub const ESOLM_ERR_CANCELLED: esolm_status = 7;
-/// The context is in use by another call. Nothing was changed.
+/// Another call is using the context. Nothing was changed.
 pub const ESOLM_ERR_BUSY: esolm_status = 8;
-/// The caller's buffer is too small. Nothing was written to it but, for text, a terminating NUL.
+/// The caller's buffer is too small. Nothing was written to it, except a terminating NUL for text.
 pub const ESOLM_ERR_BUFFER_TOO_SMALL: esolm_status = 9;
 /// The model has no tokenizer, or the tokenizer cannot do this.
 pub const ESOLM_ERR_TOKENIZER: esolm_status = 10;
-/// The network produced NaN or infinity: the model is damaged, or needs a K/V cache in f32. The message says which.
+/// The network produced NaN or infinity: the model is damaged, or needs ESOLM_KV_F32. The message says which.
 pub const ESOLM_ERR_NOT_FINITE: esolm_status = 11;
-/// A defect of this library; please report it.
+/// A bug in this library; please report it.
 pub const ESOLM_ERR_INTERNAL: esolm_status = 12;
 
-/// The one mapping from the crate's errors to status codes.
+/// Each status and its text.
+const TEXTS: [(esolm_status, &CStr); 13] = [
+    (ESOLM_OK, c"ok"),
+    (ESOLM_ERR_INVALID_ARGUMENT, c"invalid argument"),
+    (ESOLM_ERR_IO, c"input/output error"),
+    (ESOLM_ERR_BAD_FILE, c"bad file"),
+    (ESOLM_ERR_UNSUPPORTED, c"not supported"),
+    (ESOLM_ERR_DEVICE, c"device error"),
+    (ESOLM_ERR_OUT_OF_MEMORY, c"out of memory"),
+    (ESOLM_ERR_CANCELLED, c"cancelled"),
+    (ESOLM_ERR_BUSY, c"the context is in use"),
+    (ESOLM_ERR_BUFFER_TOO_SMALL, c"the buffer is too small"),
+    (ESOLM_ERR_TOKENIZER, c"tokenizer error"),
+    (ESOLM_ERR_NOT_FINITE, c"the network's output is not finite"),
+    (ESOLM_ERR_INTERNAL, c"internal error"),
+];
+
+/// The status of each of the crate's errors.
 fn code(error: &Error) -> esolm_status {
     match error {
         Error::InvalidArgument(_) => ESOLM_ERR_INVALID_ARGUMENT,
@@ -60,13 +76,13 @@ thread_local! {
     static LAST_ERROR: RefCell<Option<CString>> = const { RefCell::new(None) };
 }
 
-/// Runs `f` for C: errors and panics become a status code and this thread's message.
+/// Runs `f` for C: an error or a panic becomes a status and this thread's message.
 pub(super) fn wrap(f: impl FnOnce() -> Result<()>) -> esolm_status {
     let error = match catch_unwind(AssertUnwindSafe(f)) {
         Ok(Ok(())) => return ESOLM_OK,
         Ok(Err(error)) => error,
         Err(payload) => {
-            // A payload may panic when it is dropped; it is leaked instead.
+            // Dropping a payload may panic again, so it is leaked.
             let text = payload.downcast_ref::<&str>().copied();
             let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
             let error = Error::internal(format!("panic: {}", text.unwrap_or("unknown")));
@@ -77,7 +93,7 @@ pub(super) fn wrap(f: impl FnOnce() -> Result<()>) -> esolm_status {
     let mut message = error.to_string().into_bytes();
     message.retain(|&byte| byte != 0);
     let message = CString::new(message).unwrap_or_default();
-    // A thread that is being torn down keeps no message.
+    // The access fails only while the thread is being torn down; then the message is lost.
     let _ = LAST_ERROR.try_with(|last| {
         if let Ok(mut last) = last.try_borrow_mut() {
             *last = Some(message);
@@ -86,8 +102,8 @@ pub(super) fn wrap(f: impl FnOnce() -> Result<()>) -> esolm_status {
     code(&error)
 }
 
-/// The message of this thread's last failing call: UTF-8, one line, for people. Empty if no call failed. Valid
-/// until the next failing call on this thread.
+/// The message of this thread's last failing call: one line of UTF-8, for people; empty if no call failed. Valid until
+/// the next failing call on this thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn esolm_last_error() -> *const c_char {
     let found =
@@ -98,24 +114,9 @@ pub extern "C" fn esolm_last_error() -> *const c_char {
     }
 }
 
-/// What a status means in general, such as "out of memory". Valid for good; never NULL.
+/// The general meaning of a status, such as "out of memory". A static string, never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn esolm_status_text(status: esolm_status) -> *const c_char {
-    let text = match status {
-        ESOLM_OK => c"ok",
-        ESOLM_ERR_INVALID_ARGUMENT => c"invalid argument",
-        ESOLM_ERR_IO => c"input/output error",
-        ESOLM_ERR_BAD_FILE => c"bad file",
-        ESOLM_ERR_UNSUPPORTED => c"not supported",
-        ESOLM_ERR_DEVICE => c"device error",
-        ESOLM_ERR_OUT_OF_MEMORY => c"out of memory",
-        ESOLM_ERR_CANCELLED => c"cancelled",
-        ESOLM_ERR_BUSY => c"the context is in use",
-        ESOLM_ERR_BUFFER_TOO_SMALL => c"the buffer is too small",
-        ESOLM_ERR_TOKENIZER => c"tokenizer error",
-        ESOLM_ERR_NOT_FINITE => c"the network's output is not finite",
-        ESOLM_ERR_INTERNAL => c"internal error",
-        _ => c"unknown status",
-    };
-    text.as_ptr()
+    let found = TEXTS.iter().find(|&&(known, _)| known == status);
+    found.map_or(c"unknown status", |&(_, text)| text).as_ptr()
 }

@@ -1,4 +1,4 @@
-//! Which library this is.
+//! The version of the library.
 
 use std::ffi::c_char;
 
@@ -8,8 +8,7 @@ pub const ESOLM_VERSION_MAJOR: u32 = 0;
 pub const ESOLM_VERSION_MINOR: u32 = 1;
 /// Patch version of the header.
 pub const ESOLM_VERSION_PATCH: u32 = 0;
-/// Version of the binary interface: the number in the shared library's name. It changes when a program has to
-/// be compiled again.
+/// Version of the binary interface, which is in the shared library's name. A new one means: recompile the program.
 pub const ESOLM_ABI_VERSION: u32 = 0;
 
 const _: () = {
@@ -28,14 +27,13 @@ const fn number(text: &str) -> u32 {
     value
 }
 
-/// The version of the library that is linked, such as "0.1.0". Valid for good.
+/// The version of the linked library, such as "0.1.0". A static string.
 #[unsafe(no_mangle)]
 pub extern "C" fn esolm_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// ESOLM_ABI_VERSION of the library that is linked. Compare it with the header's where the library is loaded
-/// at run time.
+/// ESOLM_ABI_VERSION of the linked library, to compare with the header's when it is loaded at run time.
 #[unsafe(no_mangle)]
 pub extern "C" fn esolm_abi_version() -> u32 {
     ESOLM_ABI_VERSION

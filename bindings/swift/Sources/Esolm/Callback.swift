@@ -4,14 +4,14 @@ import EsolmSystem
 /// stops and its call throws that error.
 public typealias ProgressHandler = (_ fraction: Double) throws -> Void
 
-/// A token that is about to be drawn.
-public struct Choice {
+/// A row of logits, from which the token of one position is about to be drawn.
+public struct LogitsRow {
     /// The index of its prompt.
-    public let sequence: Int
+    public let sequence: UInt32
     /// Its index in generation order.
-    public let slot: Int
+    public let slot: UInt32
     /// Its index in the text.
-    public let position: Int
+    public let position: UInt32
     /// The network's output, valid during the call.
     public let modelLogits: UnsafeBufferPointer<Float>
 }
@@ -21,7 +21,7 @@ public struct Choice {
 /// If it throws, the generation stops and `Context.step` throws that error.
 ///
 /// It runs in `Context.step`, on its thread. Other calls on the context except `cancel` fail with `Status.busy` meanwhile.
-public typealias LogitsEditor = @Sendable (_ choice: Choice, _ logits: UnsafeMutableBufferPointer<Float>) throws -> Void
+public typealias LogitsCallback = @Sendable (_ row: LogitsRow, _ logits: UnsafeMutableBufferPointer<Float>) throws -> Void
 
 /// Passes a caller's function to C, and holds the error that it throws until the C call has returned.
 final class Callback<Function> {
@@ -64,12 +64,12 @@ func callProgress(_ fraction: Double, _ data: UnsafeMutableRawPointer?) -> Int32
 }
 
 func callLogits(
-    _ choice: UnsafePointer<esolm_choice>?, _ logits: UnsafeMutablePointer<Float>?, _ data: UnsafeMutableRawPointer?
+    _ row: UnsafePointer<esolm_logits_row>?, _ logits: UnsafeMutablePointer<Float>?, _ data: UnsafeMutableRawPointer?
 ) -> Int32 {
-    guard let choice = choice?.pointee, let data else { return 0 }
-    let seen = Choice(
-        sequence: choice.sequence, slot: choice.slot, position: choice.position,
-        modelLogits: UnsafeBufferPointer(start: choice.model_logits, count: choice.n_logits))
-    let row = UnsafeMutableBufferPointer(start: logits, count: choice.n_logits)
-    return Callback<LogitsEditor>.from(data).run { edit in try edit(seen, row) }
+    guard let row = row?.pointee, let data else { return 0 }
+    let seen = LogitsRow(
+        sequence: row.sequence, slot: row.slot, position: row.position,
+        modelLogits: UnsafeBufferPointer(start: row.model_logits, count: row.n_logits))
+    let numbers = UnsafeMutableBufferPointer(start: logits, count: row.n_logits)
+    return Callback<LogitsCallback>.from(data).run { edit in try edit(seen, numbers) }
 }

@@ -7,8 +7,8 @@ public struct ContextOptions: Sendable {
     public var sequences: Int
     /// The longest sequence, in tokens (the model's context length).
     public var length: Int
-    /// The most rows that one run of the network is fed (128).
-    public var passRows: Int
+    /// The most rows (tokens) in a batch, which the network computes at once (128).
+    public var batchRows: Int
     /// CPU threads (one per core).
     public var threads: Int
     /// Stores keys and values as f32 instead of f16.
@@ -17,12 +17,12 @@ public struct ContextOptions: Sendable {
     public var ggml: Bool
 
     public init(
-        sequences: Int = 0, length: Int = 0, passRows: Int = 0, threads: Int = 0, f32Cache: Bool = false,
+        sequences: Int = 0, length: Int = 0, batchRows: Int = 0, threads: Int = 0, f32Cache: Bool = false,
         ggml: Bool = false
     ) {
         self.sequences = sequences
         self.length = length
-        self.passRows = passRows
+        self.batchRows = batchRows
         self.threads = threads
         self.f32Cache = f32Cache
         self.ggml = ggml
@@ -33,7 +33,7 @@ public struct ContextOptions: Sendable {
         _ = esolm_context_params_init(&params, MemoryLayout<esolm_context_params>.stride)
         params.sequences = sequences
         params.length = length
-        params.pass_rows = passRows
+        params.batch_rows = batchRows
         params.threads = threads
         params.kv_type = f32Cache ? ESOLM_KV_F32 : ESOLM_KV_F16
         params.kernels = ggml ? ESOLM_KERNELS_GGML : ESOLM_KERNELS_OWN
@@ -71,7 +71,7 @@ public final class Context: @unchecked Sendable {
     private let handle: OpaquePointer
     private let lock = NSLock()
     /// The logits editor that C has a pointer to; guarded by `lock`.
-    private var editor: Callback<LogitsEditor>?
+    private var editor: Callback<LogitsCallback>?
     /// Runs the streams of `steps`, one after the other.
     let queue = DispatchQueue(label: "esolm.context")
 
@@ -112,11 +112,11 @@ public final class Context: @unchecked Sendable {
         let memory = Scratch()
         let known = memory.copy(try prompts.map { prompt in try prompt.c(memory) })
         var c = params.c(memory)
-        var editor: Callback<LogitsEditor>?
+        var editor: Callback<LogitsCallback>?
         if let logits = params.logits {
-            let made = Callback<LogitsEditor>(logits)
-            c.logits = callLogits
-            c.logits_data = made.pointer
+            let made = Callback<LogitsCallback>(logits)
+            c.logits_callback = callLogits
+            c.logits_user_data = made.pointer
             editor = made
         }
         try withExtendedLifetime(memory) {
@@ -162,7 +162,7 @@ public final class Context: @unchecked Sendable {
     }
 
     /// The tokens of a sequence by position, the model's mask token where none is written yet.
-    public func tokens(_ sequence: Int = 0) throws -> [UInt32] {
+    public func tokens(_ sequence: UInt32 = 0) throws -> [UInt32] {
         try exclusively { context in
             try filled(0 as UInt32, capacity: 128) { tokens, n in
                 esolm_copy_tokens(context, sequence, tokens.baseAddress, tokens.count, &n)
@@ -171,7 +171,7 @@ public final class Context: @unchecked Sendable {
     }
 
     /// The order in which the positions of a sequence are generated, the known ones first.
-    public func order(_ sequence: Int = 0) throws -> [UInt32] {
+    public func order(_ sequence: UInt32 = 0) throws -> [UInt32] {
         try exclusively { context in
             try filled(0 as UInt32, capacity: 128) { positions, n in
                 esolm_copy_order(context, sequence, positions.baseAddress, positions.count, &n)
@@ -180,7 +180,7 @@ public final class Context: @unchecked Sendable {
     }
 
     /// The text of a sequence up to the first token that is unknown or end-of-text.
-    public func text(_ sequence: Int = 0) throws -> String {
+    public func text(_ sequence: UInt32 = 0) throws -> String {
         try exclusively { context in
             try filledText(capacity: 512) { text, n in
                 esolm_copy_text(context, sequence, text.baseAddress, text.count, &n)

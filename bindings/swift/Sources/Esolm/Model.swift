@@ -23,8 +23,8 @@ public struct ModelOptions {
         var callback: Callback<ProgressHandler>?
         if let progress {
             let made = Callback<ProgressHandler>(progress)
-            params.progress = callProgress
-            params.progress_data = made.pointer
+            params.progress_callback = callProgress
+            params.progress_user_data = made.pointer
             callback = made
         }
         return withExtendedLifetime(callback) {
@@ -90,7 +90,7 @@ public final class Model: @unchecked Sendable {
         try check(esolm_model_info_get(handle, &info))
         return Info(
             contextLength: info.context_length, vocabSize: info.vocab_size, maskToken: info.mask_token,
-            eosToken: info.eos_token < 0 ? nil : UInt32(info.eos_token), parameters: info.parameters,
+            eosToken: info.eos_token == ESOLM_NO_TOKEN ? nil : info.eos_token, parameters: info.parameters,
             tensorBytes: info.tensor_bytes, fileBytes: info.file_bytes, loadMicroseconds: info.load_time_us)
     }
 

@@ -29,7 +29,7 @@ public enum Order: Sendable, Equatable {
     /// Blocks of this many neighbouring positions, one block after the other.
     case blocks(Int)
     /// The order itself: every position of the text once.
-    case given([UInt32])
+    case custom([UInt32])
 }
 
 /// Adaptive steps, which write the tokens that the model is certain of.
@@ -73,9 +73,9 @@ public struct Constraints: Sendable {
 
     func c(_ memory: Scratch) -> esolm_constraints {
         let places = allowed.map { position, tokens in
-            esolm_allowed(position: position, reserved: 0, tokens: memory.copy(tokens), n_tokens: tokens.count)
+            esolm_allowed_tokens(position: position, reserved: 0, tokens: memory.copy(tokens), n_tokens: tokens.count)
         }
-        let biases = bias.map { token, value in esolm_bias(token: token, bias: value) }
+        let biases = bias.map { token, value in esolm_logit_bias(token: token, bias: value) }
         var rule = esolm_constraints()
         rule.struct_size = MemoryLayout<esolm_constraints>.stride
         rule.allowed = memory.copy(places)
@@ -113,7 +113,7 @@ public struct GenerateParams: Sendable {
     /// Adaptive steps; they need alpha0 = 1 and no schedule.
     public var adaptive: Adaptive?
     /// Reads and may change the logits of every token. The context keeps it until the generation ends or another begins.
-    public var logits: LogitsEditor?
+    public var logits: LogitsCallback?
 
     public init() {
         var c = esolm_generate_params()
@@ -152,10 +152,10 @@ public struct GenerateParams: Sendable {
         case .blocks(let size):
             c.order = ESOLM_ORDER_BLOCKS
             c.order_size = size
-        case .given(let positions):
-            c.order = ESOLM_ORDER_GIVEN
-            c.given_order = memory.copy(positions)
-            c.n_given_order = positions.count
+        case .custom(let positions):
+            c.order = ESOLM_ORDER_CUSTOM
+            c.custom_order = memory.copy(positions)
+            c.n_custom_order = positions.count
         }
         c.schedule = memory.copy(schedule)
         c.n_schedule = schedule.count

@@ -106,7 +106,7 @@ final class ContextTests: XCTestCase {
         params.constraints = [Constraints(banned: [1 << 30])]
         assertFails(.invalidArgument, try context.begin([Prompt()], params))
         params = few()
-        params.order = .given([0, 1])
+        params.order = .custom([0, 1])
         assertFails(.invalidArgument, try context.begin([Prompt()], params))
         XCTAssertNil(try context.step())
     }
@@ -154,9 +154,9 @@ final class ContextTests: XCTestCase {
         try context.generate([Prompt()], few())
         let plain = try context.tokens()
         var params = few()
-        params.logits = { choice, logits in
-            XCTAssertEqual(logits.count, choice.modelLogits.count)
-            for token in logits.indices where token != 30 + choice.position % 2 { logits[token] = -Float.infinity }
+        params.logits = { row, logits in
+            XCTAssertEqual(logits.count, row.modelLogits.count)
+            for token in logits.indices where token != 30 + Int(row.position) % 2 { logits[token] = -Float.infinity }
         }
         try context.generate([Prompt()], params)
         XCTAssertEqual(try context.tokens(), (0..<32).map { UInt32(30 + $0 % 2) })
