@@ -1,9 +1,9 @@
-//! What the network is fed: rows of tokens of some sequences.
+//! The input of the network: rows of tokens of one or more sequences.
 //!
-//! A row is a token at a position. The rows of a sequence follow each other in generation order and occupy the
-//! cache's slots from `first_slot` on. Each row attends to the first slots of its sequence, up to a number of its
-//! own; that is all that distinguishes the variants here. In Eso-LM (B) and in autoregression a row attends to the
-//! slots up to its own, in both phases: the order does the rest.
+//! A row is a token at a position. The rows of a sequence are in generation order and take the cache slots from
+//! `first_slot` on. Each row attends to the first `visible_slots` slots of its sequence, and to its own if
+//! `sees_itself`; nothing else here depends on the model's variant. In Eso-LM (B) and in autoregression a row attends to
+//! the slots up to its own, in both phases: the generation order does the rest.
 
 use super::layout::Capacity;
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ pub(crate) struct Segment {
     pub(crate) rows: usize,
     /// The slot of its first row. The slots before it are in the cache already.
     pub(crate) first_slot: usize,
-    /// The number of its last rows that want logits.
+    /// How many of its rows want logits: its last ones.
     pub(crate) outputs: usize,
 }
 
@@ -27,25 +27,25 @@ pub(crate) struct Segment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) token: u32,
-    /// Position in the text, which RoPE rotates by.
+    /// Position in the text, for RoPE.
     pub(crate) position: u32,
     /// Whether its logits are wanted.
     pub(crate) output: bool,
     /// It attends to the first `visible_slots` slots of its sequence.
     pub(crate) visible_slots: u32,
-    /// Whether it attends to its own slot besides.
+    /// Whether it also attends to its own slot.
     pub(crate) sees_itself: bool,
 }
 
-/// The rows that one run of the network is fed. `outputs` lists, segment by segment, the rows that want logits, and
+/// The rows of one run of the network. `outputs` lists, segment by segment, the rows that want logits, and
 /// `output_positions` their positions.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) tokens: Vec<i32>,
     pub(crate) positions: Vec<i32>,
-    /// The number of first slots of its sequence that each row attends to.
+    /// How many slots of its sequence, from the first on, each row attends to.
     pub(crate) visible_slots: Vec<u32>,
-    /// Whether it attends to its own slot besides.
+    /// Whether each row also attends to its own slot.
     pub(crate) sees_itself: Vec<bool>,
     pub(crate) outputs: Vec<i32>,
     pub(crate) output_positions: Vec<i32>,
@@ -102,8 +102,7 @@ impl Batch {
         }
     }
 
-    /// Checks the invariants that both implementations of the network rely on: indices are within the vocabulary, the
-    /// cache and the self.
+    /// Checks the invariants that both runners rely on: all indices are within the vocabulary, the cache and the batch.
     ///
     /// # Errors
     /// [`Error::Internal`].

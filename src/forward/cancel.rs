@@ -8,18 +8,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct CancelToken(pub(crate) Arc<AtomicBool>);
 
 impl CancelToken {
-    /// Makes the running call, if there is one, and every later one end with [`crate::Error::Cancelled`], until
-    /// [`CancelToken::reset`]. So it does not matter whether it comes before a call or while it runs.
+    /// Ends the running call, if there is one, and every later one with [`crate::Error::Cancelled`], until
+    /// [`CancelToken::reset`]. So it does not matter whether it comes before a call or while one runs.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Takes an earlier [`CancelToken::cancel`] back.
+    /// Undoes an earlier [`CancelToken::cancel`].
     pub fn reset(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
 
-    /// Whether it was fired.
+    /// Whether [`CancelToken::cancel`] was called since the last [`CancelToken::reset`].
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,4 +1,5 @@
-//! What lies where in a context's computing memory: the K/V cache and the activations of one pass.
+//! What both runners agree on about a context's memory: its limits, the K/V cache, and how regions are laid out. The
+//! activations behind the cache are each runner's own: [`super::graph`] and `cpu::layout`.
 
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
@@ -8,8 +9,8 @@ use crate::model::Config;
 /// Precision of the K/V cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KvType {
-    /// Half precision: half the memory, less of it to read. Keys and values from 65520 on do not fit: the library's own
-    /// CPU kernels end a pass that has one with [`Error::NotFinite`], ggml's make infinity of it.
+    /// Half precision: half the memory to hold and to read. Keys and values of 65520 and more do not fit: the library's
+    /// own CPU kernels then fail with [`Error::NotFinite`], ggml's store infinity.
     #[default]
     F16,
     /// Single precision, for exact comparisons and for models with larger keys or values.
@@ -30,7 +31,7 @@ impl KvType {
     }
 }
 
-/// Attention reads the cache in groups of this many slots, so that matrix kernels get whole vectors.
+/// The number of slots of a sequence is a multiple of this, so that attention reads whole vectors.
 pub(crate) const SLOT_GROUP: usize = 32;
 
 /// The limits that a context is made for.
@@ -40,133 +41,85 @@ pub(crate) struct Capacity {
     pub(crate) sequences: usize,
     /// Cache slots of a sequence, a multiple of [`SLOT_GROUP`]. A slot is a place in generation order.
     pub(crate) slots: usize,
-    /// Most rows of one pass.
+    /// Most rows of a batch.
     pub(crate) rows: usize,
     /// Precision of the cache.
     pub(crate) kv: KvType,
 }
 
-/// Offsets of everything in the computing memory. With D the width, F the MLP's, H heads, V the vocabulary,
-/// R rows, S slots, B sequences:
+/// Where the K/V cache lies: at the start of the arena. With D the width, S slots, B sequences.
 #[derive(Debug, Clone)]
-pub(crate) struct Layout {
-    /// Keys of each block, [D, S, B]: one row per slot.
+pub(crate) struct CacheLayout {
+    /// Keys and values of each block, D * S * B numbers each. The order of the numbers in a region is the runner's own.
     pub(crate) keys: Vec<Region>,
-    /// Values of each block, [S, D, B]: transposed, so that attention's second product reads along slots.
     pub(crate) values: Vec<Region>,
-    /// Token ids, positions, rows whose logits are wanted, and their positions, [R] each.
-    pub(crate) tokens: Region,
-    pub(crate) positions: Region,
-    pub(crate) outputs: Region,
-    pub(crate) output_positions: Region,
-    /// The residual stream [D, R], and its rows that reach the output.
-    pub(crate) x: Region,
-    pub(crate) x_out: Region,
-    /// A norm's output or a block's contribution [D, R], and the rows of it that reach the output.
-    pub(crate) h: Region,
-    pub(crate) h_out: Region,
-    /// Attention: q, k and v before rotation [3D, R]; q and k after it [D, R]; scores [S, R, H]; the weighted
-    /// values [D, R] of one sequence and of all.
-    pub(crate) qkv: Region,
-    pub(crate) q_last: Region,
-    pub(crate) q: Region,
-    pub(crate) k: Region,
-    pub(crate) scores: Region,
-    pub(crate) head_values: Region,
-    pub(crate) attention: Region,
-    /// MLP: hidden layer and a temporary, [F, R] each. In the same memory as attention's.
-    pub(crate) up: Region,
-    pub(crate) temp: Region,
-    /// Logits [V, R]. In the same memory as attention's.
-    pub(crate) logits: Region,
-    /// Bytes of the caches.
-    pub(crate) cache_len: usize,
     /// Bytes of all.
     pub(crate) len: usize,
 }
 
-impl Layout {
-    /// `whole_scores` is whether attention's scores of all rows and heads exist at once.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] if the sizes overflow.
-    pub(crate) fn new(config: &Config, capacity: &Capacity, whole_scores: bool) -> Result<Self> {
-        let (d, f) = (config.embedding_length, config.feed_forward_length);
-        let (r, s) = (capacity.rows, capacity.slots);
-        let mut cursor = Cursor { at: 0, overflow: false };
+impl CacheLayout {
+    /// Takes the cache's regions from `regions`, which must be new.
+    pub(super) fn new(config: &Config, capacity: &Capacity, regions: &mut Regions) -> Self {
+        let dims = [config.embedding_length, capacity.slots, capacity.sequences];
         let element = capacity.kv.element_bytes();
-        let mut cache =
-            || (0..config.block_count).map(|_| cursor.take(&[d, s, capacity.sequences], element)).collect();
-        let (keys, values) = (cache(), cache());
-        let cache_len = cursor.at;
-        let [tokens, positions, outputs, output_positions] = [(); 4].map(|()| cursor.take(&[r], 4));
-        let [x, x_out, h, h_out] = [(); 4].map(|()| cursor.take(&[d, r], 4));
-        // Attention, MLP and output follow one another, so they share what comes now.
-        let shared = cursor.at;
-        let qkv = cursor.take(&[3, d, r], 4);
-        let [q_last, q, k] = [(); 3].map(|()| cursor.take(&[d, r], 4));
-        let scores = cursor.take(&[s, r, if whole_scores { config.head_count } else { 0 }], 4);
-        let [head_values, attention] = [(); 2].map(|()| cursor.take(&[d, r], 4));
-        let mut mlp = Cursor { at: shared, overflow: cursor.overflow };
-        let [up, temp] = [(); 2].map(|()| mlp.take(&[f, r], 4));
-        let mut head = Cursor { at: shared, overflow: mlp.overflow };
-        let logits = head.take(&[config.vocab_size, r], 4);
-        if head.overflow {
-            return Err(Error::invalid("the context would be larger than the address space"));
-        }
-        let len = cursor.at.max(mlp.at).max(head.at);
-        Ok(Self {
-            keys,
-            values,
-            tokens,
-            positions,
-            outputs,
-            output_positions,
-            x,
-            x_out,
-            h,
-            h_out,
-            qkv,
-            q_last,
-            q,
-            k,
-            scores,
-            head_values,
-            attention,
-            up,
-            temp,
-            logits,
-            cache_len,
-            len,
-        })
+        let mut blocks = || (0..config.block_count).map(|_| regions.take(&dims, element)).collect();
+        let (keys, values) = (blocks(), blocks());
+        Self { keys, values, len: regions.next() }
     }
 }
 
-/// Hands out regions one after the other.
-struct Cursor {
-    at: usize,
+/// Lays out regions one after the other. What overflows the address space is reported at the end, by
+/// [`Regions::finish`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Regions {
+    next: usize,
+    /// The largest end of all alternatives.
+    end: usize,
     overflow: bool,
 }
 
-impl Cursor {
-    fn take(&mut self, dims: &[usize], element: usize) -> Region {
-        // ggml indexes in signed 64-bit numbers; half of the address space is out of reach anyway.
+impl Regions {
+    /// A region of `dims` elements of `element` bytes.
+    pub(super) fn take(&mut self, dims: &[usize], element: usize) -> Region {
+        // ggml indexes in signed 64-bit numbers; no machine has half of the address space anyway.
         let end = dims
             .iter()
             .try_fold(element, |len, &dim| len.checked_mul(dim))
-            .and_then(|len| Some((len, self.at.checked_add(len)?.checked_next_multiple_of(ALIGNMENT)?)))
+            .and_then(|len| Some((len, self.next.checked_add(len)?.checked_next_multiple_of(ALIGNMENT)?)))
             .filter(|&(_, end)| end < isize::MAX as usize);
-        let offset = self.at;
-        match end {
-            Some((len, end)) => {
-                self.at = end;
-                Region { offset, len }
-            }
-            None => {
-                self.overflow = true;
-                Region::default()
-            }
+        let Some((len, end)) = end else {
+            self.overflow = true;
+            return Region::default();
+        };
+        let offset = std::mem::replace(&mut self.next, end);
+        self.end = self.end.max(end);
+        Region { offset, len }
+    }
+
+    /// The next region starts at `start`: it shares memory with those taken since, which are used at another time.
+    pub(super) fn restart(&mut self, start: usize) {
+        self.next = start;
+    }
+
+    /// The next region starts behind all others.
+    pub(super) fn skip_to_end(&mut self) {
+        self.next = self.end;
+    }
+
+    /// Where the next region starts.
+    pub(super) fn next(&self) -> usize {
+        self.next
+    }
+
+    /// Bytes of all regions.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if that is more than the address space.
+    pub(super) fn finish(self) -> Result<usize> {
+        if self.overflow {
+            return Err(Error::invalid("the context would be larger than the address space"));
         }
+        Ok(self.end)
     }
 }
 

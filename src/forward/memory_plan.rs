@@ -1,11 +1,11 @@
-//! How much memory a context of some parameters takes, worked out before any of it is taken.
+//! The memory that a context needs, computed before any of it is allocated.
 
 use std::path::Path;
 
 use super::batch::Batch;
-use super::cpu::CpuRunner;
-use super::graph;
-use super::layout::{Capacity, Layout, SLOT_GROUP};
+use super::cpu::{CpuLayout, CpuRunner};
+use super::graph::{self, GraphLayout};
+use super::layout::{Capacity, SLOT_GROUP};
 use super::params::{ContextParams, Kernels, MemoryUse, count_threads};
 use crate::error::{Error, Result};
 use crate::ggml::{Device, Workspace, WorkspaceSize, in_host_memory};
@@ -14,7 +14,7 @@ use crate::memory::FileBytes;
 use crate::model::{Config, LoadOptions, Model, ModelHeader, total_bytes};
 
 /// Rows of a batch unless said otherwise: enough for matrix kernels to run at full speed.
-const DEFAULT_PASS_ROWS: usize = 128;
+const DEFAULT_BATCH_ROWS: usize = 128;
 
 /// The limits of a context and the memory that it needs.
 pub(crate) struct MemoryPlan {
@@ -22,18 +22,17 @@ pub(crate) struct MemoryPlan {
     /// Longest sequence in tokens.
     pub(crate) length: usize,
     pub(crate) threads: usize,
-    pub(super) layout: Layout,
-    pub(super) arena: ArenaSize,
+    pub(super) arena: ArenaPlan,
     /// Bytes of the weights.
     weights: usize,
 }
 
-/// The size of the arena, which depends on who computes.
-pub(super) enum ArenaSize {
-    /// Bytes, for the library's own CPU kernels.
-    Cpu(usize),
+/// What the arena holds, which depends on the runner.
+pub(super) enum ArenaPlan {
+    /// For the library's own CPU kernels.
+    Cpu(CpuLayout),
     /// For a ggml graph.
-    Graph(WorkspaceSize),
+    Graph(GraphLayout, WorkspaceSize),
 }
 
 impl MemoryPlan {
@@ -58,13 +57,13 @@ impl MemoryPlan {
         if sequences > 1 << 16 {
             return Err(Error::invalid(format!("{sequences} sequences; at most {}", 1 << 16)));
         }
-        let rows = or(params.batch_rows, DEFAULT_PASS_ROWS);
-        // More slots than the text has: scoring puts masks behind it, half of the rows of its batches.
+        let rows = or(params.batch_rows, DEFAULT_BATCH_ROWS);
+        // More slots than the text needs: scoring puts masks behind it, up to half of a batch's rows.
         let masks = (rows / 2).min(length).max(1);
         let slots = length.next_multiple_of(SLOT_GROUP) + masks.next_multiple_of(SLOT_GROUP);
         let rows = rows.min(sequences.saturating_mul(slots));
         let causal = config.variant.is_causal();
-        // Rows that see each other both ways go through the network together, a whole sequence at a time.
+        // Bidirectional attention needs all rows of a sequence in one batch.
         let rows = if causal { rows } else { rows.max(slots) };
         let threads = count_threads(params.threads)?;
         let capacity = Capacity { sequences, slots, rows, kv: params.kv_type };
@@ -75,12 +74,12 @@ impl MemoryPlan {
                 "variant '{variant}' on this device with these kernels: it runs on the CPU with esolm's own"
             )));
         }
-        let layout = Layout::new(config, &capacity, !own)?;
-        let size = if own {
-            ArenaSize::Cpu(CpuRunner::memory(&layout, config, &capacity, threads)?)
+        let arena = if own {
+            ArenaPlan::Cpu(CpuLayout::new(config, &capacity, threads)?)
         } else {
+            let layout = GraphLayout::new(config, &capacity)?;
             let most = graph::most_tensors(config, sequences.min(rows));
-            ArenaSize::Graph(Workspace::measure(
+            let size = Workspace::measure(
                 threads,
                 device,
                 tensors,
@@ -89,9 +88,10 @@ impl MemoryPlan {
                     let batch = Batch::largest(&capacity);
                     graph::build(graph, weights, config, &capacity, &layout, &batch)
                 },
-            )?)
+            )?;
+            ArenaPlan::Graph(layout, size)
         };
-        Ok(Self { capacity, length, threads, layout, arena: size, weights: total_bytes(tensors) })
+        Ok(Self { capacity, length, threads, arena, weights: total_bytes(tensors) })
     }
 
     /// As [`MemoryPlan::new`], for a model that is open.
@@ -113,11 +113,12 @@ impl MemoryPlan {
 
     /// Where the memory goes.
     pub(crate) fn memory_use(&self) -> MemoryUse {
-        let kv_cache = self.layout.cache_len;
-        let (arena, beside) = match self.arena {
-            ArenaSize::Cpu(arena) => (arena, arena - self.layout.len),
-            ArenaSize::Graph(size) => (size.arena(), size.work),
+        let (arena, kv_cache, compute) = match &self.arena {
+            ArenaPlan::Cpu(layout) => (layout.len, layout.cache.len, layout.len - layout.cache.len),
+            ArenaPlan::Graph(layout, size) => {
+                (size.arena(), layout.cache.len, layout.len - layout.cache.len + size.work)
+            }
         };
-        MemoryUse { weights: self.weights, arena, kv_cache, compute: self.layout.len - kv_cache + beside }
+        MemoryUse { weights: self.weights, arena, kv_cache, compute }
     }
 }

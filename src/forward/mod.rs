@@ -1,7 +1,8 @@
 //! A batch of tokens to logits: the network, on the library's own CPU kernels or as a graph on a ggml backend.
 //!
-//! [`Batch`] is what the network is fed, [`layout`] what lies where in memory, [`MemoryPlan`] how much of it there
-//! will be. [`cpu`] runs the network with own kernels, [`graph`] describes it to ggml.
+//! From below: [`layout`] (limits and K/V cache), [`batch`] (what the network is fed), [`tensors`] (the weights by
+//! name); the two runners, [`cpu`] with own kernels and [`graph`] for ggml; [`memory_plan`], which decides between
+//! them; and here [`ModelRunner`], which has one of them.
 
 mod batch;
 mod cancel;
@@ -11,14 +12,15 @@ mod layout;
 mod memory_plan;
 mod params;
 mod profile;
+mod tensors;
 
 use crate::error::{Error, Result};
 use crate::ggml::{Backend, Workspace};
 use crate::memory::Arena;
 use crate::model::Model;
 use cpu::{CpuRunner, Pool};
-use layout::Layout;
-use memory_plan::ArenaSize;
+use graph::GraphLayout;
+use memory_plan::ArenaPlan;
 
 pub(crate) use batch::{Batch, Row, Segment};
 pub use cancel::CancelToken;
@@ -29,24 +31,24 @@ pub(crate) use params::count_threads;
 pub use params::{ContextParams, Kernels, MemoryUse};
 pub use profile::Profile;
 
-/// A model with the memory and threads to run it.
+/// A model with the memory and the threads to run it.
 #[derive(Debug)]
 pub(crate) struct ModelRunner {
     pub(crate) model: Model,
     pub(crate) capacity: Capacity,
-    /// Longest sequence. The slots behind it are for the masks of `score`.
+    /// Longest sequence in tokens. The cache slots behind it are for the masks of `score`.
     pub(crate) length: usize,
     compute: Compute,
     pub(crate) cancel: CancelToken,
 }
 
-/// The two implementations of the forward pass, with their threads and memory.
+/// The two runners of the network, with their threads and memory.
 #[derive(Debug)]
 enum Compute {
     /// The library's own CPU kernels.
     Cpu(CpuRunner),
     /// A graph on one of ggml's backends.
-    Graph { backend: Backend, workspace: Workspace, layout: Layout },
+    Graph { backend: Backend, workspace: Workspace, layout: GraphLayout },
 }
 
 /// The logits of a batch, [V] for each row that wants some, and the threads to sample from them.
@@ -56,8 +58,8 @@ pub(crate) struct Logits<'a> {
 }
 
 impl Logits<'_> {
-    /// Calls `work` on every item, on all threads if they are this library's own. Each thread uses one of `states`,
-    /// of which there must be one per thread.
+    /// Calls `work` with the logits, a state and an item, for every item: on all threads if the library's own kernels
+    /// run, otherwise on this one. Each thread has one of `states`, which must be as many.
     pub(crate) fn for_each<S: Send, T: Send>(
         &mut self,
         states: &mut [S],
@@ -79,21 +81,22 @@ impl Logits<'_> {
 }
 
 impl ModelRunner {
-    /// Takes the memory that `plan` says from `arena` and starts the threads.
+    /// Takes the memory of `plan` from `arena`, a function of its size in bytes, and starts the threads.
     ///
     /// # Errors
-    /// What `arena` returns; [`Error::BufferTooSmall`]; [`Error::OutOfMemory`]; [`Error::Device`].
+    /// Those of `arena`; [`Error::BufferTooSmall`]; [`Error::OutOfMemory`]; [`Error::Device`].
     pub(crate) fn new(
         plan: MemoryPlan,
         model: &Model,
         arena: impl FnOnce(usize) -> Result<Arena>,
     ) -> Result<Self> {
-        let MemoryPlan { capacity, length, threads, layout, .. } = plan;
-        let compute = match plan.arena {
-            ArenaSize::Cpu(len) => {
-                Compute::Cpu(CpuRunner::new(layout, model.config(), &capacity, threads, arena(len)?)?)
+        let MemoryPlan { capacity, length, threads, arena: plan, .. } = plan;
+        let compute = match plan {
+            ArenaPlan::Cpu(layout) => {
+                let arena = arena(layout.len)?;
+                Compute::Cpu(CpuRunner::new(layout, threads, arena)?)
             }
-            ArenaSize::Graph(size) => {
+            ArenaPlan::Graph(layout, size) => {
                 let workspace = Workspace::new(size, arena(size.arena())?, model.weights())?;
                 let backend = Backend::new(model.weights().device(), threads)?;
                 Compute::Graph { backend, workspace, layout }
@@ -102,7 +105,7 @@ impl ModelRunner {
         Ok(Self { model: model.clone(), capacity, length, compute, cancel: CancelToken::default() })
     }
 
-    /// Sends one batch through the network.
+    /// Runs the network on one batch.
     ///
     /// # Errors
     /// [`Error::Cancelled`]; [`Error::Device`]. The cache's slots of the batch are then undefined, all others
@@ -132,7 +135,7 @@ impl ModelRunner {
         }
     }
 
-    /// Where the time of the batches went since [`ModelRunner::clear_profile`]; nothing for ggml's kernels.
+    /// The time of all batches since [`ModelRunner::clear_profile`]; nothing for ggml's kernels.
     pub(crate) fn profile(&self) -> Option<Profile> {
         match &self.compute {
             Compute::Cpu(cpu) => Some(cpu.profile()),
@@ -146,7 +149,8 @@ impl ModelRunner {
         }
     }
 
-    /// Most masks of a scoring batch: half of its rows, since each mask's token is fed too, and as many as have slots.
+    /// Most masks of a scoring batch: half of its rows, as the token of each mask is fed too, and no more than have
+    /// slots.
     pub(crate) fn max_scored_masks(&self) -> usize {
         (self.capacity.rows / 2).min(self.capacity.slots - self.length)
     }
@@ -169,7 +173,7 @@ impl ModelRunner {
         }
     }
 
-    /// Restores keys and values of `slots`. False if this device cannot take them.
+    /// Restores keys and values of `slots`. Returns false if this device cannot.
     pub(crate) fn load_cache(&mut self, slots: Slots, bytes: &[u8]) -> Result<bool> {
         match &mut self.compute {
             Compute::Cpu(cpu) => cpu.load(self.model.config(), &self.capacity, slots, bytes).map(|()| true),
@@ -177,10 +181,10 @@ impl ModelRunner {
         }
     }
 
-    /// Clears the cache, after a failure that may have left numbers in it that are not finite.
+    /// Clears the cache, after a failure that may have left numbers that are not finite in it.
     pub(crate) fn clear_cache(&mut self) {
         match &mut self.compute {
-            // The CPU kernels read nothing that the same generation has not written.
+            // The CPU kernels read only what the same generation has written.
             Compute::Cpu(_) => (),
             Compute::Graph { workspace, .. } => workspace.clear(),
         }

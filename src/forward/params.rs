@@ -1,4 +1,4 @@
-//! What a context is made for: its limits, its kernels and its threads.
+//! The parameters of a context: its limits, kernels and threads; and its memory use.
 
 use super::layout::KvType;
 use crate::error::{Error, Result};
@@ -11,35 +11,35 @@ pub struct ContextParams {
     pub sequences: usize,
     /// Longest sequence in tokens (default and maximum: the model's context length).
     pub length: usize,
-    /// Most rows that go through the network at once (default 128). A step of more rows takes several passes,
-    /// with the same result; fewer rows need less memory. A text is scored in an order in one pass if this is twice
-    /// its tokens.
+    /// Most rows (tokens) of a batch, which is what one run of the network is fed (default 128). A step of more rows
+    /// takes several batches, with the same result; smaller batches need less memory. A text is scored in one batch if
+    /// this is twice its number of tokens.
     pub batch_rows: usize,
     /// CPU threads (default: one per core).
     pub threads: usize,
     /// Precision of the K/V cache.
     pub kv_type: KvType,
-    /// Who computes on the CPU.
+    /// Which CPU kernels to use.
     pub kernels: Kernels,
 }
 
-/// Who computes on the CPU. (Other devices are always ggml's.)
+/// Which CPU kernels to use. (Other devices always use ggml's.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Kernels {
-    /// This library's kernels, made for few rows over a long cache. (A model whose widths are no multiples of
-    /// 8 is ggml's all the same.)
+    /// This library's kernels, made for small batches over a long cache. (A model whose widths are not multiples of 8
+    /// runs on ggml's all the same.)
     #[default]
     Own,
-    /// ggml's. They do not look for keys and values that an f16 cache cannot hold (see [`KvType::F16`]).
+    /// ggml's. They do not check whether keys and values fit in an f16 cache (see [`KvType::F16`]).
     Ggml,
 }
 
 /// Where memory goes, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryUse {
-    /// The model's weights, in the mapped file, in memory of their own or on the device; contexts share them.
+    /// The model's weights: in the mapped file, in memory of their own or on the device. Contexts share them.
     pub weights: usize,
-    /// The arena: all host memory of the context. On the CPU the other two are in it.
+    /// The arena: all host memory of the context. On the CPU, `kv_cache` and `compute` are in it.
     pub arena: usize,
     /// The K/V cache.
     pub kv_cache: usize,
@@ -47,7 +47,7 @@ pub struct MemoryUse {
     pub compute: usize,
 }
 
-/// The number of threads for `threads` as a caller gives it: one per core for 0.
+/// The number of threads to start for a caller's `threads`: one per core for 0.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for more than [`MAX_THREADS`].

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// The time of a generation's steps so far, by what it was spent on; waiting for other threads counts as what they do.
-/// Taking it costs about 30 ns per operation, of which a block has about ten.
+/// The time of a generation's steps so far, by part of the work. Waiting for other threads counts as the part that they
+/// do. Measuring costs about 30 ns per operation; a block has about ten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Profile {
     /// Products with the matrices of the blocks.

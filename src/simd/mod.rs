@@ -1,14 +1,16 @@
-//! Several numbers at once: AVX2 where the build has it, otherwise arrays that the compiler makes vectors of.
-//! (ggml is compiled for the same instructions, so there is nothing to detect at run time.)
+//! Vectors of eight single-precision numbers: AVX2 if the build has it, otherwise arrays, which the compiler vectorizes.
+//!
+//! The choice is made when the library is compiled, as ggml's is. Only the products and attention of the CPU runner, where
+//! it matters most, choose between instruction sets at run time (`forward/cpu/kernels/isa`).
 #![allow(unsafe_code)]
 #![allow(clippy::indexing_slicing, reason = "arrays of LANES numbers, by indices below LANES")]
 
-/// Single-precision numbers of a vector.
+/// Lanes of a vector.
 pub(crate) const LANES: usize = 8;
 
 #[cfg(all(target_arch = "x86_64", target_feature = "avx2", target_feature = "fma", target_feature = "f16c"))]
 mod avx2;
-// Tests hold the two against each other.
+// Tests compare the two.
 #[cfg(any(
     test,
     not(all(
@@ -18,7 +20,7 @@ mod avx2;
         target_feature = "f16c"
     ))
 ))]
-#[cfg_attr(test, allow(dead_code, reason = "tests compare what a machine may do in several ways"))]
+#[cfg_attr(test, allow(dead_code, reason = "tests compare the two"))]
 mod portable;
 
 #[cfg(all(
@@ -37,7 +39,7 @@ use avx2 as lanes;
 use portable as lanes;
 
 pub(crate) use lanes::F32x8;
-pub(super) use lanes::prefetch;
+pub(crate) use lanes::prefetch;
 
 impl F32x8 {
     #[inline(always)]
@@ -45,7 +47,7 @@ impl F32x8 {
         Self::splat(0.0)
     }
 
-    /// The sum of all eight.
+    /// The sum of all lanes.
     #[inline(always)]
     pub(crate) fn sum(self) -> f32 {
         Self::sums([self, Self::zero(), Self::zero(), Self::zero()])[0]
@@ -54,11 +56,11 @@ impl F32x8 {
     /// e^x of numbers up to 0, within 2 units in the last place; 0 below -87.7. (Cephes' polynomial.)
     #[inline(always)]
     pub(crate) fn exp(self) -> Self {
-        /// 1.5 * 2^23: adding it rounds to a whole number in the lowest bits.
+        /// 1.5 * 2^23: adding it rounds to an integer, which is then in the lowest bits.
         const MAGIC: f32 = 12_582_912.0;
         const SERIES: [f32; 5] = [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1];
         let constant = Self::splat;
-        // Not a number stays none. From the floor's power of two on, all bits of the exponent are 0.
+        // A NaN stays one. From -88 down, the result is 0: all bits of its exponent are.
         let x = constant(-88.0).max(self);
         let shifted = x.mul_add(constant(std::f32::consts::LOG2_E), constant(MAGIC));
         let n = shifted.sub(constant(MAGIC));

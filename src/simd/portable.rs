@@ -1,8 +1,8 @@
-//! Arrays that the compiler makes vectors of. Sums and products may round in other places than with AVX2.
+//! Arrays, which the compiler vectorizes. Sums and products may round in other places than with AVX2.
 
 use half::{bf16, f16};
 
-/// Eight numbers.
+/// Eight single-precision numbers.
 #[derive(Clone, Copy)]
 pub(crate) struct F32x8([f32; 8]);
 
@@ -70,19 +70,19 @@ impl F32x8 {
         Self(std::array::from_fn(|i| self.0[i] * b.0[i]))
     }
 
-    /// self * b + c.
+    /// self * b + c, rounded twice.
     #[inline(always)]
     pub(crate) fn mul_add(self, b: Self, c: Self) -> Self {
         Self(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]))
     }
 
-    /// The largest of all eight. (Of any, if one is not a number.)
+    /// The largest of all lanes. (Any of them if one is NaN.)
     #[inline(always)]
     pub(crate) fn largest(self) -> f32 {
         self.0.into_iter().fold(f32::NEG_INFINITY, f32::max)
     }
 
-    /// The sum of each of four.
+    /// The sum of the lanes of each of four vectors.
     #[inline(always)]
     pub(crate) fn sums(x: [Self; 4]) -> [f32; 4] {
         x.map(|Self([a, b, c, d, e, f, g, h])| ((a + b) + (c + d)) + ((e + f) + (g + h)))
@@ -93,25 +93,25 @@ impl F32x8 {
         Self(std::array::from_fn(|i| self.0[i] - b.0[i]))
     }
 
-    /// The nearest whole numbers, even ones where two are as near.
+    /// Rounds to the nearest integers, halves to even.
     #[inline(always)]
     pub(crate) fn nearest(self) -> Self {
         Self(self.0.map(f32::round_ties_even))
     }
 
-    /// Whole numbers as bytes, which they fit in.
+    /// Integers that fit in an i8 as such.
     #[inline(always)]
     pub(crate) fn bytes(self) -> [i8; 8] {
         self.0.map(|x| x as i8)
     }
 
-    /// The larger of each two; `b` where one is not a number.
+    /// The larger of each two; `b` where one is NaN.
     #[inline(always)]
     pub(crate) fn max(self, b: Self) -> Self {
         Self(std::array::from_fn(|i| if self.0[i] > b.0[i] { self.0[i] } else { b.0[i] }))
     }
 
-    /// The smaller of each two; `b` where one is not a number.
+    /// The smaller of each two; `b` where one is NaN.
     #[inline(always)]
     pub(crate) fn min(self, b: Self) -> Self {
         Self(std::array::from_fn(|i| if self.0[i] < b.0[i] { self.0[i] } else { b.0[i] }))
@@ -127,7 +127,7 @@ impl F32x8 {
         Self(self.0.map(f32::abs))
     }
 
-    /// Each number that is above its `limit` or is none, and 0 for the others.
+    /// Each number that is above its `limit` or NaN, and 0 for the others.
     #[inline(always)]
     pub(crate) fn above(self, limit: Self) -> Self {
         Self(std::array::from_fn(|i| if self.0[i] <= limit.0[i] { 0.0 } else { self.0[i] }))
@@ -139,13 +139,13 @@ impl F32x8 {
         self.0 != b.0
     }
 
-    /// 2 to the power of the whole number in the lowest bits of each.
+    /// 2^n, with n the integer in the lowest bits of each number.
     #[inline(always)]
     pub(super) fn power_of_two(self) -> Self {
         Self(self.0.map(|x| f32::from_bits(x.to_bits().wrapping_add(127) << 23)))
     }
 
-    /// `b` where `sign` is negative.
+    /// `b` where `sign` is negative, `self` elsewhere.
     #[inline(always)]
     pub(crate) fn or_where_negative(self, b: Self, sign: Self) -> Self {
         let one = |i: usize| if sign.0[i].is_sign_negative() { b.0[i] } else { self.0[i] };
@@ -153,6 +153,6 @@ impl F32x8 {
     }
 }
 
-/// Where numbers could be brought nearer that will be read soon.
+/// Does nothing: a hint that not every processor has.
 #[inline(always)]
 pub(crate) fn prefetch<T>(_: &[T]) {}

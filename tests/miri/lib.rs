@@ -4,9 +4,9 @@
 #[path = "../../src/error.rs"]
 mod error;
 
+#[path = "../../src/forward"]
 mod forward {
     pub mod cpu {
-        #[path = "../../../../src/forward/cpu/threads/mod.rs"]
         mod threads;
     }
 }

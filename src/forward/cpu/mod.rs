@@ -1,18 +1,16 @@
-//! The CPU's own forward pass: what `forward` builds as a graph for ggml's backends, as one loop over the blocks
-//! that all threads go through together.
+//! The network on the CPU with the library's own kernels: a loop over the blocks that all threads go through together.
 //!
-//! Diffusion feeds 2 to 100 rows at a time over a long cache, which is where ggml's CPU path is furthest from
-//! what the machine can do. Here the weights stay as they are in the file; a few rows of them are unpacked into
-//! the first-level cache and multiplied with all rows of the pass there: quantized ones as bytes, others in single
-//! precision. Nothing is allocated after a context is made, and waiting threads leave their cores to whoever wants them.
+//! Diffusion feeds 2 to 100 rows at a time over a long cache, which is where ggml's CPU path is furthest from what the
+//! machine can do. Here the weights stay as they are in the file; a panel of a few rows at a time is packed into the L1
+//! cache and multiplied with all rows of the batch there: quantized weights as bytes, others in single precision. Nothing
+//! is allocated after a context is made, and waiting threads yield their cores to other processes.
 //!
-//! Every output is one sum in one order, whatever the number of threads, rows or sequences, so those change
-//! no bit of a result.
+//! Each output is one sum in one order, whatever the number of threads, rows or sequences. So none of these changes a
+//! bit of the result.
 //!
-//! * [`pool`](Pool): the threads. `gate`: where they wait. `memory`: what they share. `simd`: eight numbers at once.
-//!   `isa`: sixteen at once, with the instructions that the machine turns out to have.
-//! * `unpack`: weights to floats. `strip`: quantized weights to bytes. `rounded`: activations to bytes. `matmul`,
-//!   `attention`, `norm`: the operations. `pass`: their order. [`CpuRunner`]: memory and threads of all that.
+//! From below: [`threads`] (pool, barrier, shared memory), [`kernels`] (matmul, attention, row by row), [`layout`] (what
+//! lies where), [`network`] (what a thread has of one run), [`attention`] and [`layers`] (the order of operations),
+//! [`runner`] (memory and threads of all that), [`cache_bytes`] (the K/V cache as bytes).
 #![allow(unsafe_code)]
 #![allow(
     clippy::indexing_slicing,
@@ -23,8 +21,11 @@ mod attention;
 mod cache_bytes;
 mod kernels;
 mod layers;
+mod layout;
+mod network;
 mod runner;
 mod threads;
 
-pub(crate) use runner::CpuRunner;
+pub(super) use layout::CpuLayout;
+pub(super) use runner::CpuRunner;
 pub(super) use threads::pool::Pool;

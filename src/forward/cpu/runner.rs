@@ -1,123 +1,58 @@
-//! Threads and memory of the CPU's own way through the network.
+//! The CPU runner: memory and threads that run the network with the library's own kernels.
 
 use std::sync::atomic::AtomicBool;
 
 use half::f16;
 
 use crate::error::{Error, Result};
-use crate::forward::Batch;
-use crate::forward::Profile;
-use crate::forward::cpu::kernels::activations::{BLOCK, Rounded};
-use crate::forward::cpu::kernels::attention::TILE;
-use crate::forward::cpu::kernels::isa::Machine;
-use crate::forward::cpu::layers::{ALONE, Network};
+use crate::forward::batch::Batch;
+use crate::forward::cpu::kernels::isa::Platform;
+use crate::forward::cpu::layout::CpuLayout;
+use crate::forward::cpu::network::{Memory, Network, part};
 use crate::forward::cpu::threads::clock::{Clock, Part};
 use crate::forward::cpu::threads::pool::Pool;
-use crate::forward::cpu::threads::shared::Shared;
-use crate::forward::layout::{Capacity, KvType, Layout};
+use crate::forward::layout::{Capacity, KvType};
+use crate::forward::profile::Profile;
 use crate::ggml::Weights;
-use crate::memory::{ALIGNMENT, Arena, Region};
+use crate::memory::Arena;
 use crate::model::Config;
 use crate::simd::LANES;
 
-/// Threads and memory for passes on the CPU.
+/// The memory and threads of a context on the CPU.
 #[derive(Debug)]
 pub(crate) struct CpuRunner {
     pool: Pool,
     pub(super) arena: Arena,
-    pub(super) layout: Layout,
-    beside: Beside,
-    machine: Machine,
+    pub(super) layout: CpuLayout,
+    platform: Platform,
     clock: Clock,
 }
 
-/// What lies behind the layout that all ways through the network share. With D the width, F the MLP's, R rows and S
-/// slots, Dh a head's:
-#[derive(Debug, Clone, Copy)]
-struct Beside {
-    /// Rotations of each row [Dh, R], which all blocks use.
-    angles: Region,
-    /// Attention scores of each thread [TILE, S].
-    scores: Region,
-    /// Rounded rows [max(D, F), R].
-    rounded: Region,
-    /// Few rows of each thread, two of the kind [D, ALONE] and rounded ones [max(D, F), ALONE].
-    own: [Region; 2],
-    own_rounded: Region,
-    /// Bytes up to the last one's end.
-    end: usize,
-}
-
-impl Beside {
-    fn new(layout: &Layout, config: &Config, capacity: &Capacity, threads: usize) -> Option<Self> {
-        let mut end = layout.len;
-        let mut take = |dims: [usize; 3]| {
-            let len = dims.into_iter().try_fold(1usize, usize::checked_mul)?;
-            let region = Region { offset: end, len };
-            end = end.checked_add(len)?.checked_next_multiple_of(ALIGNMENT)?;
-            (end < isize::MAX as usize).then_some(region)
-        };
-        let widest = config.embedding_length.max(config.feed_forward_length);
-        let angles = take([config.head_dim(), size_of::<f32>(), capacity.rows])?;
-        let scores = take([capacity.slots, TILE * size_of::<f32>(), threads])?;
-        let rounded = take([widest.div_ceil(BLOCK), size_of::<Rounded>(), capacity.rows])?;
-        let mut own = || take([config.embedding_length, ALONE * size_of::<f32>(), threads]);
-        let own = [own()?, own()?];
-        let own_rounded = take([widest.div_ceil(BLOCK), ALONE * size_of::<Rounded>(), threads])?;
-        Some(Self { angles, scores, rounded, own, own_rounded, end })
-    }
-}
-
 impl CpuRunner {
-    /// Whether a model of this shape can be computed here: everything in whole vectors.
+    /// Whether the kernels can run a model of this shape: all widths are whole vectors.
     pub(crate) fn supports(config: &Config) -> bool {
         [config.embedding_length, config.feed_forward_length, config.head_dim()]
             .iter()
             .all(|n| n.is_multiple_of(LANES))
     }
 
-    /// Bytes of memory that an engine of `threads` needs.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] if that is larger than the address space.
-    pub(crate) fn memory(
-        layout: &Layout,
-        config: &Config,
-        capacity: &Capacity,
-        threads: usize,
-    ) -> Result<usize> {
-        let beside = Beside::new(layout, config, capacity, threads);
-        beside
-            .map(|b| b.end)
-            .ok_or_else(|| Error::invalid("the context would be larger than the address space"))
-    }
-
-    /// An engine in `arena`, with `threads` threads.
+    /// A runner in `arena`, with as many threads as the layout is for.
     ///
     /// # Errors
     /// [`Error::BufferTooSmall`] if the arena is; those of starting threads.
-    pub(crate) fn new(
-        layout: Layout,
-        config: &Config,
-        capacity: &Capacity,
-        threads: usize,
-        arena: Arena,
-    ) -> Result<Self> {
-        let pool = Pool::new(threads)?;
-        let needed = Self::memory(&layout, config, capacity, pool.threads())?;
-        match Beside::new(&layout, config, capacity, pool.threads()) {
-            Some(beside) if arena.len() >= needed => {
-                Ok(Self { pool, arena, layout, beside, machine: Machine::detect(), clock: Clock::new() })
-            }
-            _ => Err(Error::BufferTooSmall { given: arena.len(), needed }),
+    pub(crate) fn new(layout: CpuLayout, threads: usize, arena: Arena) -> Result<Self> {
+        if arena.len() < layout.len {
+            return Err(Error::BufferTooSmall { given: arena.len(), needed: layout.len });
         }
+        let pool = Pool::new(threads)?;
+        Ok(Self { pool, arena, layout, platform: Platform::detect(), clock: Clock::new() })
     }
 
     pub(crate) fn threads(&self) -> usize {
         self.pool.threads()
     }
 
-    /// Time of all passes since the last [`CpuRunner::clear_profile`]; no more than products and attention.
+    /// The time of all batches since the last [`CpuRunner::clear_profile`]; products and attention only.
     pub(crate) fn profile(&self) -> Profile {
         Profile {
             blocks: self.clock.total(Part::Products),
@@ -131,11 +66,12 @@ impl CpuRunner {
         self.clock.clear();
     }
 
-    /// Runs `pass`, whose numbers the caller has checked. Returns the logits [V, outputs], and the threads, who may
-    /// go on with them.
+    /// Runs the network on `batch`, which the caller has checked. Returns the logits [V, M], and the threads, for what
+    /// the caller does with them.
     ///
     /// # Errors
-    /// [`Error::Cancelled`] when `cancel` is set; [`Error::Internal`].
+    /// [`Error::Cancelled`] when `cancel` is set; [`Error::NotFinite`] if the cache cannot hold a key or value;
+    /// [`Error::Internal`].
     pub(crate) fn run(
         &mut self,
         weights: &Weights,
@@ -144,55 +80,100 @@ impl CpuRunner {
         batch: &Batch,
         cancel: &AtomicBool,
     ) -> Result<(&[f32], &mut Pool)> {
-        let bytes = weights.host_bytes().ok_or_else(|| Error::internal("the weights are not in memory"))?;
-        let Self { pool, arena, layout, beside, machine, clock } = self;
-        let floats = |region| part::<f32>(arena, region);
-        let network = Network {
-            bytes,
-            weights,
-            config,
-            capacity,
-            batch,
-            layout,
-            arena,
-            angles: floats(beside.angles)?,
-            x: floats(layout.x)?,
-            x_out: floats(layout.x_out)?,
-            h: floats(layout.h)?,
-            h_out: floats(layout.h_out)?,
-            q: floats(layout.q)?,
-            kv: floats(layout.qkv)?,
-            attention: floats(layout.attention)?,
-            up: floats(layout.up)?,
-            logits: floats(layout.logits)?,
-            scores: floats(beside.scores)?,
-            rounded: part(arena, beside.rounded)?,
-            own: [floats(beside.own[0])?, floats(beside.own[1])?],
-            own_rounded: part(arena, beside.own_rounded)?,
-            machine: *machine,
-            clock,
-        };
+        let Self { pool, arena, layout, platform, clock } = self;
+        let memory = Memory { layout, arena: &mut *arena, platform: *platform, clock };
+        let network = Network::new(weights, config, capacity, batch, memory)?;
         clock.start();
         pool.run(cancel, &|worker| match capacity.kv {
             KvType::F16 => network.run::<f16>(worker),
             KvType::F32 => network.run::<f32>(worker),
         })?;
-        let len = batch.outputs.len() * config.vocab_size;
-        let logits = floats(layout.logits)?;
-        // SAFETY: the pool is through; the borrow of `self` keeps the next pass away.
-        Ok((unsafe { logits.read(0..len) }, pool))
+        let logits = part::<f32>(arena, layout.logits)?;
+        // SAFETY: no thread is at work; the borrow of the runner keeps the next run away.
+        Ok((unsafe { logits.read(0..batch.outputs.len() * config.vocab_size) }, pool))
     }
 }
 
-/// A part of the arena.
-fn part<T: Number>(arena: &Arena, region: Region) -> Result<Shared<'_, T>> {
-    let start = arena.part(region.offset, region.len)?.cast::<T>();
-    // SAFETY: the arena is zeroed memory, which is numbers, its parts are aligned, and `&mut CpuRunner` makes its call
-    // the only user. (Parts that share memory are used one after the other.)
-    Ok(unsafe { Shared::new(start, region.len / size_of::<T>()) })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::batch::Segment;
+    use crate::ggml::Device;
+    use crate::gguf::{TensorInfo, TensorType};
+    use crate::memory::FileBytes;
+    use crate::model::{BLOCK_TENSORS, Variant};
 
-/// What may be made of any bytes.
-trait Number {}
-impl Number for f32 {}
-impl Number for Rounded {}
+    const CONFIG: Config = Config {
+        variant: Variant::EsoB,
+        context_length: 8,
+        embedding_length: 8,
+        block_count: 2,
+        feed_forward_length: 8,
+        head_count: 1,
+        layer_norm_epsilon: 1e-5,
+        rope_freq_base: 1e4,
+        vocab_size: 8,
+        mask_token_id: 7,
+        eos_token_id: None,
+        bos_token_id: None,
+        prepend_token_id: None,
+        train_alpha_0: None,
+    };
+
+    /// Runs a batch of one row on `tensors` in front of enough zeros.
+    fn run(tensors: Vec<TensorInfo>) -> Result<Vec<f32>> {
+        let file = FileBytes::copy_of(&[0; 4096], &|_| Ok(()))?;
+        let weights = Weights::new(Device::find("cpu")?, tensors, file, &|_| Ok(()))?;
+        let capacity = Capacity { sequences: 1, slots: 32, rows: 1, kv: KvType::F32 };
+        let layout = CpuLayout::new(&CONFIG, &capacity, 2)?;
+        let arena = Arena::allocate(layout.len)?;
+        let mut runner = CpuRunner::new(layout, 2, arena)?;
+        let segment = Segment { sequence: 0, first_row: 0, rows: 1, first_slot: 0, outputs: 1 };
+        let batch = Batch {
+            tokens: vec![0],
+            positions: vec![0],
+            visible_slots: vec![1],
+            sees_itself: vec![false],
+            outputs: vec![0],
+            output_positions: vec![0],
+            segments: vec![segment],
+        };
+        let (logits, _) = runner.run(&weights, &CONFIG, &capacity, &batch, &AtomicBool::new(false))?;
+        Ok(logits.to_vec())
+    }
+
+    /// The tensors of the model, of zeros.
+    fn tensors() -> Vec<TensorInfo> {
+        let tensor = |name: &str, rows: usize| TensorInfo {
+            name: name.into(),
+            ty: TensorType::F32,
+            dims: vec![8, rows],
+            range: 0..32 * rows,
+        };
+        let block = BLOCK_TENSORS.iter().map(|name| match *name {
+            "attn_qkv.weight" => tensor(name, 24),
+            "attn_output.weight" | "ffn_up.weight" | "ffn_down.weight" => tensor(name, 8),
+            vector => tensor(vector, 1),
+        });
+        let blocks = block.clone().chain(block);
+        let ends =
+            [("output_norm.weight", 1), ("output_norm.bias", 1), ("output.weight", 8), ("output.bias", 1)];
+        [tensor("token_embd.weight", 8)]
+            .into_iter()
+            .chain(blocks)
+            .chain(ends.map(|(name, rows)| tensor(name, rows)))
+            .collect()
+    }
+
+    #[test]
+    fn missing_weights_are_an_internal_error() {
+        assert_eq!(run(tensors()).unwrap(), [0.0; 8]);
+        // All tensors; those of a block; the bytes of one, which only the threads find out.
+        let mut cut = tensors();
+        cut[11].range = 8192..8224;
+        for (tensors, what) in [(vec![], "model"), (tensors()[..15].to_vec(), "block 1"), (cut, "norm")] {
+            let failed = run(tensors);
+            assert!(matches!(&failed, Err(Error::Internal(e)) if e.contains(what)), "{failed:?}");
+        }
+    }
+}

@@ -1,57 +1,58 @@
-//! Rows of activations as bytes, for products with quantized weights.
+//! Activations quantized to 8 bits, for products with quantized weights.
 //!
 //! A quantized weight has 2 to 8 bits and a scale that it shares with 15 to 255 others. The activations that it is
-//! multiplied with are rounded to 8 bits, with a scale for each 32 of them, as ggml does: a number moves by a 254th of
-//! the largest of these at most. (`tests/integration/rounding.rs` says what that does to predictions.)
+//! multiplied with are quantized to 8 bits with a scale for each 32 of them, as ggml does (q8_0). The error of each is at
+//! most a 254th of the largest of its 32. (`tests/integration/rounding.rs` measures what that does to predictions.)
 
-use super::panel::Kind;
+use super::weights::ByteFormat;
 use crate::simd::{F32x8, LANES};
 
-/// Columns that are rounded together.
+/// Columns of a block.
 pub(crate) const BLOCK: usize = 32;
 
-/// 32 numbers of a row, each `values` times `unit`.
+/// 32 activations of a row, each `values` times `scale`.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
-pub(crate) struct Rounded {
+pub(crate) struct ActivationBlock {
     pub(crate) values: [[i8; 4]; BLOCK / 4],
-    /// Not a number if one of the 32 was none, or infinite.
-    pub(crate) unit: f32,
-    /// What is due where weights have a least value: the sum of all 32 numbers, rounded, or of each half of them where
-    /// weights have scales of 16.
-    pub(crate) totals: [f32; 2],
-    /// What is due where weights are stored with a constant added: as many sums of `values`, times that, less than 0.
-    pub(crate) starts: [i32; 2],
+    /// NaN if one of the 32 is NaN or infinite.
+    pub(crate) scale: f32,
+    /// What the weights' min is multiplied with: `scale` times the sum of `values`, or of each half of them if the weights
+    /// have groups of 16.
+    pub(crate) sums: [f32; 2],
+    /// What the offset of the weights' bytes contributes, to be added: -offset times the sum of `values`, or of each half
+    /// of them.
+    pub(crate) zero_points: [i32; 2],
 }
 
-/// Rounds a row for a product with weights of this kind.
-pub(crate) fn round_row(x: &[f32], kind: Kind, to: &mut [Rounded]) {
+/// Quantizes a row for a product with weights of this format.
+pub(crate) fn quantize_row(x: &[f32], format: ByteFormat, to: &mut [ActivationBlock]) {
     for (x, to) in x.as_chunks::<LANES>().0.as_chunks().0.iter().zip(to) {
-        *to = round(x, kind);
+        *to = quantize(x, format);
     }
 }
 
-/// Rounds a block.
 #[inline(always)]
-fn round(x: &[[f32; LANES]; BLOCK / LANES], kind: Kind) -> Rounded {
-    /// The largest whole number.
-    const MOST: f32 = 127.0;
+fn quantize(x: &[[f32; LANES]; BLOCK / LANES], format: ByteFormat) -> ActivationBlock {
+    /// The largest value.
+    const MAX: f32 = 127.0;
     let x = x.each_ref().map(F32x8::load);
     let zero = F32x8::zero();
-    let peak = x.iter().fold(zero, |peak, x| x.abs().max(peak)).largest();
+    let max = x.iter().fold(zero, |max, x| x.abs().max(max)).largest();
     let sum = x.iter().fold(zero, |sum, x| sum.add(x.abs())).sum();
     // Below this, the inverse would be infinite.
-    let inverse = if peak > f32::MIN_POSITIVE * MOST { MOST / peak } else { 0.0 };
-    let mut to = Rounded { unit: if sum.is_finite() { peak / MOST } else { f32::NAN }, ..Rounded::default() };
-    let whole = x.map(|x| x.mul(F32x8::splat(inverse)).nearest());
-    for (whole, to) in whole.iter().zip(to.values.as_chunks_mut::<2>().0) {
-        to.as_flattened_mut().copy_from_slice(&whole.bytes());
+    let inverse = if max > f32::MIN_POSITIVE * MAX { MAX / max } else { 0.0 };
+    let scale = if sum.is_finite() { max / MAX } else { f32::NAN };
+    let mut to = ActivationBlock { scale, ..ActivationBlock::default() };
+    let values = x.map(|x| x.mul(F32x8::splat(inverse)).nearest());
+    for (values, to) in values.iter().zip(to.values.as_chunks_mut::<2>().0) {
+        to.as_flattened_mut().copy_from_slice(&values.bytes());
     }
-    let [a, b, c, d] = F32x8::sums(whole);
+    let [a, b, c, d] = F32x8::sums(values);
     let (first, second) = ((a + b) as i32, (c + d) as i32);
-    let sums = if kind.sixteen() { [first, second] } else { [first + second, 0] };
-    to.totals = sums.map(|sum| to.unit * sum as f32);
-    to.starts = sums.map(|sum| -kind.offset() * sum);
+    let sums = if format.group == BLOCK / 2 { [first, second] } else { [first + second, 0] };
+    to.sums = sums.map(|sum| to.scale * sum as f32);
+    to.zero_points = sums.map(|sum| -format.offset * sum);
     to
 }
 
@@ -59,32 +60,33 @@ fn round(x: &[[f32; LANES]; BLOCK / LANES], kind: Kind) -> Rounded {
 mod tests {
     use super::*;
     use crate::forward::cpu::kernels::testing::noise;
+    use crate::gguf::TensorType;
 
     #[test]
     fn activations_round_to_nearest_in_each_block() {
-        for (kind, halves, offset) in [
-            (Kind::Signed, false, 128),
-            (Kind::Least15, false, 0),
-            (Kind::Least31, false, 0),
-            (Kind::Sixteen63, true, 32),
-            (Kind::Sixteen7, true, 4),
-            (Kind::SixteenLeast3, true, 0),
+        for (ty, halves, offset) in [
+            (TensorType::Q8_0, false, 128),
+            (TensorType::Q4K, false, 0),
+            (TensorType::Q5K, false, 0),
+            (TensorType::Q6K, true, 32),
+            (TensorType::Q3K, true, 4),
+            (TensorType::Q2K, true, 0),
         ] {
-            for blocks in [1, 3, 24] {
-                let x = noise(blocks * BLOCK, 3);
-                let mut rounded = vec![Rounded::default(); blocks];
-                round_row(&x, kind, &mut rounded);
-                for (x, rounded) in x.chunks_exact(BLOCK).zip(&rounded) {
-                    let values = rounded.values.as_flattened();
+            for count in [1, 3, 24] {
+                let x = noise(count * BLOCK, 3);
+                let mut blocks = vec![ActivationBlock::default(); count];
+                quantize_row(&x, ByteFormat::of(ty), &mut blocks);
+                for (x, block) in x.chunks_exact(BLOCK).zip(&blocks) {
+                    let values = block.values.as_flattened();
                     for (&x, &r) in x.iter().zip(values) {
-                        assert!((x - f32::from(r) * rounded.unit).abs() <= 0.501 * rounded.unit, "{x} {r}");
+                        assert!((x - f32::from(r) * block.scale).abs() <= 0.501 * block.scale, "{x} {r}");
                     }
                     assert_eq!(values.iter().map(|r| r.unsigned_abs()).max(), Some(127));
                     let sum = |part: &[i8]| part.iter().map(|&x| i32::from(x)).sum::<i32>();
                     let (first, second) = values.split_at(BLOCK / 2);
                     let sums = if halves { [sum(first), sum(second)] } else { [sum(values), 0] };
-                    assert_eq!(rounded.starts, sums.map(|sum| -offset * sum));
-                    assert_eq!(rounded.totals, sums.map(|sum| rounded.unit * sum as f32));
+                    assert_eq!(block.zero_points, sums.map(|sum| -offset * sum));
+                    assert_eq!(block.sums, sums.map(|sum| block.scale * sum as f32));
                 }
             }
         }
@@ -92,19 +94,19 @@ mod tests {
 
     #[test]
     fn values_that_are_not_finite_make_the_scale_nan() {
-        let round = |x: &[f32; BLOCK]| {
-            let mut to = [Rounded::default()];
-            round_row(x, Kind::Signed, &mut to);
+        let quantize = |x: &[f32; BLOCK]| {
+            let mut to = [ActivationBlock::default()];
+            quantize_row(x, ByteFormat::of(TensorType::Q8_0), &mut to);
             to[0]
         };
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for at in [0, 17, 31] {
                 let mut x = [1.0; BLOCK];
                 x[at] = bad;
-                assert!(round(&x).unit.is_nan(), "{bad} at {at}");
+                assert!(quantize(&x).scale.is_nan(), "{bad} at {at}");
             }
         }
-        let nothing = round(&[0.0; BLOCK]);
-        assert_eq!((nothing.unit, nothing.totals, nothing.values), (0.0, [0.0; 2], Default::default()));
+        let zeros = quantize(&[0.0; BLOCK]);
+        assert_eq!((zeros.scale, zeros.sums, zeros.values), (0.0, [0.0; 2], Default::default()));
     }
 }

@@ -1,26 +1,26 @@
-//! Attention of a few rows of one head over the cache.
+//! Attention of a few queries of one head over the K/V cache.
 
 use half::f16;
 
-use super::isa::{Isa, Machine, STRIP, Task};
+use super::isa::{Isa, Platform, WIDTH, WithIsa};
 use crate::simd::{F32x8, LANES, prefetch};
 
-/// Rows that go over the cache together.
+/// Queries that attend together, in one pass over the cache.
 pub(crate) const TILE: usize = 4;
 
-/// What the cache is made of.
-pub(crate) trait Element: Copy + Send + Sync {
-    /// The least number that is too large: it would become infinite.
-    const TOO_LARGE: f32;
-    fn load<I: Isa>(isa: I, x: &[Self; STRIP]) -> I::Float;
+/// The type of the numbers in the cache.
+pub(crate) trait CacheElement: Copy + Send + Sync {
+    /// The smallest number that becomes infinite in the cache.
+    const OVERFLOW: f32;
+    fn load<I: Isa>(isa: I, x: &[Self; WIDTH]) -> I::F32;
     fn from(x: F32x8) -> [Self; LANES];
 }
 
-impl Element for f32 {
-    const TOO_LARGE: f32 = f32::INFINITY;
+impl CacheElement for f32 {
+    const OVERFLOW: f32 = f32::INFINITY;
     #[inline(always)]
-    fn load<I: Isa>(isa: I, x: &[Self; STRIP]) -> I::Float {
-        isa.load_floats(x)
+    fn load<I: Isa>(isa: I, x: &[Self; WIDTH]) -> I::F32 {
+        isa.load_f32(x)
     }
     #[inline(always)]
     fn from(x: F32x8) -> [Self; LANES] {
@@ -30,12 +30,12 @@ impl Element for f32 {
     }
 }
 
-impl Element for f16 {
-    // Halfway between the largest, 65504, and what would come next.
-    const TOO_LARGE: f32 = 65520.0;
+impl CacheElement for f16 {
+    // Halfway between the largest, 65504, and the next that would come.
+    const OVERFLOW: f32 = 65520.0;
     #[inline(always)]
-    fn load<I: Isa>(isa: I, x: &[Self; STRIP]) -> I::Float {
-        isa.load_halves(x)
+    fn load<I: Isa>(isa: I, x: &[Self; WIDTH]) -> I::F32 {
+        isa.load_f16(x)
     }
     #[inline(always)]
     fn from(x: F32x8) -> [Self; LANES] {
@@ -45,36 +45,35 @@ impl Element for f16 {
     }
 }
 
-/// One head's queries [rows, Dh]; its keys, sixteen slots side by side [16, Dh, slots / 16], and values [Dh, slots];
-/// how many first slots each row sees, and one slot more that it may see besides. `scores` is room for TILE
-/// numbers per slot.
+/// The input of one head: `queries` [Dh, rows], `keys` [KEY_GROUP, Dh, slots / KEY_GROUP], `values` [Dh, slots]. Query i
+/// attends to the first `visible_slots[i]` slots and to `own_slots[i]`. `scores` has room for [TILE, slots].
 pub(crate) struct Head<'a, T> {
     pub(crate) queries: [&'a [f32]; TILE],
-    pub(crate) seen: [usize; TILE],
-    pub(crate) besides: [Option<usize>; TILE],
+    pub(crate) visible_slots: [usize; TILE],
+    pub(crate) own_slots: [Option<usize>; TILE],
     pub(crate) keys: &'a [T],
     pub(crate) values: &'a [T],
     pub(crate) scores: &'a mut [f32],
 }
 
-/// Slots whose keys lie side by side.
-pub(crate) const SIDE_BY_SIDE: usize = STRIP;
+/// Slots whose keys are interleaved: dimension 0 of all, then dimension 1 of all, and so on.
+pub(crate) const KEY_GROUP: usize = WIDTH;
 
-/// Where dimension 0 of a slot's key lies among the keys of a head `dh` wide; the next follow [`SIDE_BY_SIDE`] apart.
+/// The index of dimension 0 of a slot's key among the keys of a head `dh` wide; the next ones follow [`KEY_GROUP`] apart.
 #[inline(always)]
-pub(crate) fn key_place(slot: usize, dh: usize) -> usize {
-    slot / SIDE_BY_SIDE * SIDE_BY_SIDE * dh + slot % SIDE_BY_SIDE
+pub(crate) fn key_index(slot: usize, dh: usize) -> usize {
+    slot / KEY_GROUP * KEY_GROUP * dh + slot % KEY_GROUP
 }
 
-/// softmax(q k^T / sqrt(Dh)) v of the first `rows` rows; `store` gets the row, the first of up to sixteen columns and
-/// those. What it gets is the same whatever rows there are besides, and whatever the instructions.
-pub(crate) fn attend<T: Element>(
-    machine: Machine,
+/// softmax(q k^T / sqrt(Dh)) v of the first `rows` queries. `store` is called with up to sixteen columns of the result:
+/// (query, first column, values). These do not depend on the other queries, nor on the instruction set.
+pub(crate) fn attend<T: CacheElement>(
+    platform: Platform,
     head: Head<'_, T>,
     rows: usize,
     store: impl FnMut(usize, usize, &[f32]),
 ) {
-    machine.run(Attend { head, rows, store });
+    platform.run(Attend { head, rows, store });
 }
 
 struct Attend<'a, T, S> {
@@ -83,11 +82,11 @@ struct Attend<'a, T, S> {
     store: S,
 }
 
-impl<T: Element, S: FnMut(usize, usize, &[f32])> Task for Attend<'_, T, S> {
+impl<T: CacheElement, S: FnMut(usize, usize, &[f32])> WithIsa for Attend<'_, T, S> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { head, rows, store } = self;
-        // As many sums at once as registers hold, which hides the time that each addition takes.
+        // As many sums at once as there are registers for, which hides the latency of the additions.
         match (rows, I::ROWS > 2) {
             (1, true) => attend_rows::<I, T, 1, 8, 4>(isa, head, store),
             (2, true) => attend_rows::<I, T, 2, 8, 4>(isa, head, store),
@@ -101,79 +100,80 @@ impl<T: Element, S: FnMut(usize, usize, &[f32])> Task for Attend<'_, T, S> {
     }
 }
 
-/// With `N` groups of slots and `V` of columns at once.
+/// For `R` queries, with `N` key groups and `V` vectors of values at once.
 #[inline(always)]
-fn attend_rows<I: Isa, T: Element, const R: usize, const N: usize, const V: usize>(
+fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V: usize>(
     isa: I,
     head: Head<'_, T>,
     mut store: impl FnMut(usize, usize, &[f32]),
 ) {
-    let Head { queries, seen, besides, keys, values, scores } = head;
+    let Head { queries, visible_slots, own_slots, keys, values, scores } = head;
     let dh = queries[0].len();
-    // What comes from memory next, in the order in which it is read, from what is read second on.
-    let step = N * STRIP;
+    // Prefetches keys and then values in the order in which they are read, one step ahead.
+    let step = N * WIDTH;
     let mut ahead = keys.chunks(step).chain(values.chunks(step)).skip(dh);
     let keys = keys.as_chunks().0;
-    let scores = &mut scores.as_chunks_mut::<STRIP>().0.as_chunks_mut::<TILE>().0[..keys.len() / dh];
+    let scores = &mut scores.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<TILE>().0[..keys.len() / dh];
     let queries: [&[f32]; R] = std::array::from_fn(|row| queries[row]);
     let mut keys = keys.chunks_exact(dh);
     let mut chunks = scores.chunks_exact_mut(N);
     for scores in &mut chunks {
+        // There are as many; an empty slice would panic in `score`.
         let keys = std::array::from_fn(|_| keys.next().unwrap_or(&[]));
         score::<I, T, R, N>(isa, queries, keys, scores, || _ = ahead.next().map(prefetch));
     }
     for (scores, keys) in chunks.into_remainder().iter_mut().zip(keys) {
         score::<I, T, R, 1>(isa, queries, [keys], std::slice::from_mut(scores), || ());
     }
-    let inverse = softmax::<R>(scores, seen, besides);
-    let mut write = |row: usize, column: usize, sum: I::Float| {
-        let mut sums = [0.0; STRIP];
-        isa.store_floats(isa.mul(sum, isa.splat(inverse[row])), &mut sums);
-        store(row, column, &sums[..STRIP.min(dh - column)]);
+    let inverse = softmax::<R>(scores, visible_slots, own_slots);
+    let mut write = |row: usize, column: usize, sum: I::F32| {
+        let mut sums = [0.0; WIDTH];
+        isa.store_f32(isa.mul(sum, isa.splat(inverse[row])), &mut sums);
+        store(row, column, &sums[..WIDTH.min(dh - column)]);
     };
     let count = values.len() / dh;
     let mut column = 0;
-    while column + V * STRIP <= dh {
-        let load = |slot: usize| -> [I::Float; V] {
-            let value = values[slot * dh + column..][..V * STRIP].as_chunks().0;
+    while column + V * WIDTH <= dh {
+        let load = |slot: usize| -> [I::F32; V] {
+            let value = values[slot * dh + column..][..V * WIDTH].as_chunks().0;
             if slot * dh % step < dh {
                 ahead.next().map(prefetch);
             }
             std::array::from_fn(|i| T::load(isa, &value[i]))
         };
-        let sums = weigh::<I, R, V>(isa, scores, count, load);
+        let sums = weighted_sums::<I, R, V>(isa, scores, count, load);
         for (row, sums) in sums.into_iter().enumerate() {
-            sums.into_iter().enumerate().for_each(|(i, sum)| write(row, column + i * STRIP, sum));
+            sums.into_iter().enumerate().for_each(|(i, sum)| write(row, column + i * WIDTH, sum));
         }
-        column += V * STRIP;
+        column += V * WIDTH;
     }
     while column < dh {
-        let load = |slot: usize| -> [I::Float; 1] {
-            let mut padded = [T::from(F32x8::zero())[0]; STRIP];
+        let load = |slot: usize| -> [I::F32; 1] {
+            let mut padded = [T::from(F32x8::zero())[0]; WIDTH];
             let value = &values[slot * dh..(slot + 1) * dh][column..];
             padded.iter_mut().zip(value).for_each(|(to, &x)| *to = x);
             [T::load(isa, &padded)]
         };
-        let sums = weigh::<I, R, 1>(isa, scores, count, load);
+        let sums = weighted_sums::<I, R, 1>(isa, scores, count, load);
         sums.into_iter().enumerate().for_each(|(row, [sum])| write(row, column, sum));
-        column += STRIP;
+        column += WIDTH;
     }
 }
 
-/// Scores of `N` groups of slots, scaled. `meanwhile` is called for each of the queries' numbers.
+/// q k^T / sqrt(Dh) of `N` key groups. `prefetch_next` is called for each dimension.
 #[inline(always)]
-fn score<I: Isa, T: Element, const R: usize, const N: usize>(
+fn score<I: Isa, T: CacheElement, const R: usize, const N: usize>(
     isa: I,
     queries: [&[f32]; R],
-    keys: [&[[T; STRIP]]; N],
-    scores: &mut [[[f32; STRIP]; TILE]],
-    mut meanwhile: impl FnMut(),
+    keys: [&[[T; WIDTH]]; N],
+    scores: &mut [[[f32; WIDTH]; TILE]],
+    mut prefetch_next: impl FnMut(),
 ) {
     let len = queries[0].len();
     let (queries, keys) = (queries.map(|q| &q[..len]), keys.map(|k| &k[..len]));
     let mut sums = [[isa.splat(0.0); N]; R];
     for i in 0..len {
-        meanwhile();
+        prefetch_next();
         let keys = keys.map(|k| T::load(isa, &k[i]));
         for (sums, query) in sums.iter_mut().zip(&queries) {
             let query = isa.splat(query[i]);
@@ -185,22 +185,22 @@ fn score<I: Isa, T: Element, const R: usize, const N: usize>(
     let scale = isa.splat(1.0 / (len as f32).sqrt());
     for (row, sums) in sums.iter().enumerate() {
         for (scores, &sum) in scores.iter_mut().zip(sums) {
-            isa.store_floats(isa.mul(sum, scale), &mut scores[row]);
+            isa.store_f32(isa.mul(sum, scale), &mut scores[row]);
         }
     }
 }
 
-/// scores = e^(scores - their maximum), 0 for slots that a row does not see. Returns 1 / their sums.
+/// scores = e^(scores - their maximum), 0 for slots that a query does not attend to. Returns 1 / their sums.
 #[inline(always)]
 fn softmax<const R: usize>(
-    scores: &mut [[[f32; STRIP]; TILE]],
-    seen: [usize; TILE],
-    besides: [Option<usize>; TILE],
+    scores: &mut [[[f32; WIDTH]; TILE]],
+    visible_slots: [usize; TILE],
+    own_slots: [Option<usize>; TILE],
 ) -> [f32; R] {
     std::array::from_fn(|row| {
-        for slot in seen[row]..scores.len() * STRIP {
-            if besides[row] != Some(slot) {
-                scores[slot / STRIP][row][slot % STRIP] = f32::NEG_INFINITY;
+        for slot in visible_slots[row]..scores.len() * WIDTH {
+            if own_slots[row] != Some(slot) {
+                scores[slot / WIDTH][row][slot % WIDTH] = f32::NEG_INFINITY;
             }
         }
         let mut peak = F32x8::splat(f32::NEG_INFINITY);
@@ -218,18 +218,18 @@ fn softmax<const R: usize>(
     })
 }
 
-/// The weighted sums of `V` vectors of the values of `count` slots.
+/// The sums of `V` vectors of values of `count` slots, weighted by their scores.
 #[inline(always)]
-fn weigh<I: Isa, const R: usize, const V: usize>(
+fn weighted_sums<I: Isa, const R: usize, const V: usize>(
     isa: I,
-    scores: &[[[f32; STRIP]; TILE]],
+    scores: &[[[f32; WIDTH]; TILE]],
     count: usize,
-    mut load: impl FnMut(usize) -> [I::Float; V],
-) -> [[I::Float; V]; R] {
+    mut load: impl FnMut(usize) -> [I::F32; V],
+) -> [[I::F32; V]; R] {
     let mut sums = [[isa.splat(0.0); V]; R];
     for (group, scores) in scores.iter().enumerate() {
-        let first = group * STRIP;
-        for slot in first..count.min(first + STRIP) {
+        let first = group * WIDTH;
+        for slot in first..count.min(first + WIDTH) {
             let values = load(slot);
             for (sums, scores) in sums.iter_mut().zip(scores) {
                 let score = isa.splat(scores[slot - first]);
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
     use crate::forward::cpu::kernels::testing::noise;
 
-    /// softmax(q k^T / sqrt(Dh)) v of one row over the slots that it sees.
+    /// softmax(q k^T / sqrt(Dh)) v of one row over some slots.
     fn definition(query: &[f32], keys: &[f32], values: &[f32], slots: &[usize]) -> Vec<f64> {
         let dh = query.len();
         let score = |&slot: &usize| {
@@ -265,10 +265,10 @@ mod tests {
 
     #[test]
     fn values_from_too_large_on_are_infinite_in_f16() {
-        let kept = |x: f32| <f16 as Element>::from(F32x8::splat(x))[0];
-        let below = f16::TOO_LARGE.next_down();
+        let kept = |x: f32| <f16 as CacheElement>::from(F32x8::splat(x))[0];
+        let below = f16::OVERFLOW.next_down();
         assert_eq!([kept(below), kept(-below)], [f16::MAX, f16::MIN]);
-        assert_eq!([kept(f16::TOO_LARGE), kept(-f16::TOO_LARGE)], [f16::INFINITY, f16::NEG_INFINITY]);
+        assert_eq!([kept(f16::OVERFLOW), kept(-f16::OVERFLOW)], [f16::INFINITY, f16::NEG_INFINITY]);
     }
 
     #[test]
@@ -277,41 +277,41 @@ mod tests {
             let queries: Vec<f32> = noise(TILE * dh, 1).iter().map(|q| 4.0 * q).collect();
             let (keys, values) = (noise(slots * dh, 2), noise(slots * dh, 3));
             // Behind the last slot are NaNs, which must not be read.
-            let mut side_by_side = vec![f32::NAN; slots.next_multiple_of(SIDE_BY_SIDE) * dh];
+            let mut interleaved = vec![f32::NAN; slots.next_multiple_of(KEY_GROUP) * dh];
             for (slot, key) in keys.chunks_exact(dh).enumerate() {
                 for (i, &k) in key.iter().enumerate() {
-                    side_by_side[key_place(slot, dh) + i * SIDE_BY_SIDE] = k;
+                    interleaved[key_index(slot, dh) + i * KEY_GROUP] = k;
                 }
             }
-            let seen = [slots, slots.div_ceil(2), 1, slots - slots / 4];
-            let besides = [None, Some(slots - 1), Some(slots / 2), None];
+            let visible_slots = [slots, slots.div_ceil(2), 1, slots - slots / 4];
+            let own_slots = [None, Some(slots - 1), Some(slots / 2), None];
             let mut single = vec![];
             for rows in 1..=TILE {
                 let first: Vec<usize> = if rows == 1 { (0..TILE).collect() } else { vec![0] };
                 for first in first {
                     let at = |i: usize| (first + i).min(TILE - 1);
-                    let attended = |machine| {
+                    let attended = |platform| {
                         let mut out = vec![0.0; rows * dh];
                         let head = Head {
                             queries: std::array::from_fn(|i| &queries[at(i) * dh..(at(i) + 1) * dh]),
-                            seen: std::array::from_fn(|i| seen[at(i)]),
-                            besides: std::array::from_fn(|i| besides[at(i)]),
-                            keys: &side_by_side,
+                            visible_slots: std::array::from_fn(|i| visible_slots[at(i)]),
+                            own_slots: std::array::from_fn(|i| own_slots[at(i)]),
+                            keys: &interleaved,
                             values: &values,
-                            scores: &mut vec![0.0; TILE * slots.next_multiple_of(SIDE_BY_SIDE)],
+                            scores: &mut vec![0.0; TILE * slots.next_multiple_of(KEY_GROUP)],
                         };
-                        attend(machine, head, rows, |row, column, y| {
+                        attend(platform, head, rows, |row, column, y| {
                             out[row * dh + column..][..y.len()].copy_from_slice(y);
                         });
                         out
                     };
-                    let out = attended(Machine::detect());
-                    for machine in Machine::all().filter(|machine| machine.is_fused()) {
-                        assert!(attended(machine) == out, "{machine:?}, {slots} slots of {dh}");
+                    let out = attended(Platform::detect());
+                    for platform in Platform::all().filter(|platform| platform.is_fused()) {
+                        assert!(attended(platform) == out, "{platform:?}, {slots} slots of {dh}");
                     }
                     for (i, row) in out.chunks_exact(dh).enumerate() {
-                        let others = besides[at(i)].filter(|&slot| slot >= seen[at(i)]);
-                        let visible: Vec<usize> = (0..seen[at(i)]).chain(others).collect();
+                        let own = own_slots[at(i)].filter(|&slot| slot >= visible_slots[at(i)]);
+                        let visible: Vec<usize> = (0..visible_slots[at(i)]).chain(own).collect();
                         let query = &queries[at(i) * dh..(at(i) + 1) * dh];
                         for (own, exact) in row.iter().zip(definition(query, &keys, &values, &visible)) {
                             assert!((f64::from(*own) - exact).abs() < 1e-5, "{dh} {slots}: {own} {exact}");

@@ -1,4 +1,4 @@
-//! Operations on one row.
+//! Operations on one row: layer norm, GELU, RoPE.
 
 use super::weights::Matrix;
 use crate::simd::{F32x8, LANES};
@@ -17,7 +17,7 @@ pub(crate) fn layer_norm(x: &[f32], weight: Matrix<'_>, bias: Matrix<'_>, epsilo
         let x = F32x8::load(x).add(shift);
         x.mul(x)
     })) / n;
-    // Squares beyond single precision would make zeros of the row.
+    // If the squares overflow, the result is NaN: it must not become a row of zeros.
     let variance = if variance.is_finite() { variance } else { f32::NAN };
     let scale = F32x8::splat(1.0 / (variance + epsilon).sqrt());
     let to = to.as_chunks_mut::<LANES>().0;
@@ -26,7 +26,7 @@ pub(crate) fn layer_norm(x: &[f32], weight: Matrix<'_>, bias: Matrix<'_>, epsilo
     }
 }
 
-/// x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as the model was trained.
+/// x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): the approximation that the models are trained with.
 #[inline(always)]
 pub(crate) fn gelu(x: F32x8) -> F32x8 {
     const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
@@ -37,8 +37,8 @@ pub(crate) fn gelu(x: F32x8) -> F32x8 {
     x.mul(one.or_where_negative(e, u)).div(e.add(one))
 }
 
-/// Cosines and then sines of the angles by which a token at `position` is rotated; `to` is a head wide.
-pub(crate) fn angles(position: u32, base: f32, to: &mut [f32]) {
+/// RoPE for a token at `position`: the cosines [Dh / 2] and then the sines [Dh / 2] of its rotations.
+pub(crate) fn rope_row(position: u32, base: f32, to: &mut [f32]) {
     let dim = to.len();
     let (cos, sin) = to.split_at_mut(dim / 2);
     for (i, (cos, sin)) in cos.iter_mut().zip(sin).enumerate() {
@@ -48,11 +48,11 @@ pub(crate) fn angles(position: u32, base: f32, to: &mut [f32]) {
     }
 }
 
-/// Rotates the pairs (i, i + half) of a head.
+/// Rotates the pairs (i, i + Dh / 2) of a head by a row of [`rope_row`].
 #[inline(always)]
-pub(crate) fn rotate(head: &mut [f32], angles: &[f32]) {
-    let (a, b) = head.split_at_mut(angles.len() / 2);
-    let (cos, sin) = angles.split_at(angles.len() / 2);
+pub(crate) fn rotate(head: &mut [f32], rope_row: &[f32]) {
+    let (a, b) = head.split_at_mut(rope_row.len() / 2);
+    let (cos, sin) = rope_row.split_at(rope_row.len() / 2);
     for (((a, b), &cos), &sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
         (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
     }

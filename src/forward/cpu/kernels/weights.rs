@@ -1,4 +1,4 @@
-//! Weights as they lie in the file, unpacked into floats.
+//! Weights in the form in which they lie in the file, and how to dequantize them.
 
 use std::ops::Range;
 
@@ -7,7 +7,36 @@ use half::f16;
 use crate::gguf::{TensorInfo, TensorType};
 use crate::simd::{F32x8, LANES};
 
-/// A matrix in a model file: `rows` of `columns` numbers.
+/// How the bytes that quantized weights are packed to stand for the weights: (byte - offset) * scale + min, with a scale
+/// and a min for each group of columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ByteFormat {
+    /// The largest byte.
+    pub(crate) max: u8,
+    /// Columns of a group: 32 or 16.
+    pub(crate) group: usize,
+    /// The byte of a weight of 0; 0 if the groups have a min.
+    pub(crate) offset: i32,
+    /// Whether the groups have a min (ggml: dmin). It is 0 otherwise.
+    pub(crate) has_min: bool,
+}
+
+impl ByteFormat {
+    /// The format of a quantized type.
+    pub(crate) fn of(ty: TensorType) -> Self {
+        let (max, group, offset, has_min) = match ty {
+            TensorType::Q4_1 | TensorType::Q4K => (15, 32, 0, true),
+            TensorType::Q5_1 | TensorType::Q5K => (31, 32, 0, true),
+            TensorType::Q6K => (63, 16, 32, false),
+            TensorType::Q3K => (7, 16, 4, false),
+            TensorType::Q2K => (3, 16, 0, true),
+            _ => (255, 32, 128, false),
+        };
+        Self { max, group, offset, has_min }
+    }
+}
+
+/// A matrix in a model file, [columns, rows].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     bytes: &'a [u8],
@@ -31,29 +60,29 @@ impl<'a> Matrix<'a> {
         Self { bytes: &self.bytes[first * self.row_bytes..(first + rows) * self.row_bytes], rows, ..self }
     }
 
-    /// Where some columns of a row lie, from one block's beginning to another's.
+    /// The bytes of some columns of a row, from the start of a block to the start of another.
     #[inline(always)]
     pub(crate) fn columns_bytes(&self, row: usize, columns: Range<usize>) -> &'a [u8] {
         let bytes = &self.bytes[row * self.row_bytes..][..self.row_bytes];
-        let place = |column: usize| column / self.ty.block_len() * self.ty.block_bytes();
-        &bytes[place(columns.start)..place(columns.end)]
+        let offset = |column: usize| column / self.ty.block_len() * self.ty.block_bytes();
+        &bytes[offset(columns.start)..offset(columns.end)]
     }
 
-    /// All from where some columns of a row lie on, and the bytes from one row to the next.
+    /// The bytes from a column of a row on, and the number of bytes from one row to the next.
     #[inline(always)]
-    pub(crate) fn from(&self, row: usize, column: usize) -> (&'a [u8], usize) {
+    pub(crate) fn bytes_from(&self, row: usize, column: usize) -> (&'a [u8], usize) {
         let start = row * self.row_bytes + column / self.ty.block_len() * self.ty.block_bytes();
         (&self.bytes[start..], self.row_bytes)
     }
 
-    /// Where some rows lie.
+    /// The bytes of some rows.
     pub(crate) fn rows_bytes(&self, rows: Range<usize>) -> &'a [u8] {
         &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes]
     }
 
-    /// Unpacks `to.len()` groups of eight columns from column `first`, a multiple of 256, of one row.
+    /// Columns of a row from `first` on, a multiple of 256, as many as `to` holds, in single precision.
     #[inline]
-    pub(crate) fn unpack(&self, row: usize, first: usize, to: &mut [[f32; LANES]]) {
+    pub(crate) fn dequantize(&self, row: usize, first: usize, to: &mut [[f32; LANES]]) {
         let bytes = self.columns_bytes(row, first..first + to.len() * LANES);
         match self.ty {
             TensorType::F32 => each(bytes, to, F32x8::load_bytes),
@@ -62,7 +91,7 @@ impl<'a> Matrix<'a> {
             TensorType::Q8_0 => q8_0(bytes, to),
             TensorType::Q4_0 => q4_0(bytes, to),
             TensorType::Q4K => q4_k(bytes, to),
-            // Whole blocks, aligned as the file's tensors are: ggml always unpacks them.
+            // Cannot fail: whole blocks, aligned as the tensors of the file are.
             ty => assert!(crate::ggml::dequantize(ty, bytes, to.as_flattened_mut()).is_ok()),
         }
     }
@@ -76,7 +105,7 @@ fn each<const N: usize>(bytes: &[u8], to: &mut [[f32; LANES]], load: impl Fn(&[u
 }
 
 #[inline(always)]
-pub(crate) fn half(bytes: &[u8]) -> f32 {
+fn half(bytes: &[u8]) -> f32 {
     f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
 }
 
@@ -91,30 +120,30 @@ fn q8_0(bytes: &[u8], to: &mut [[f32; LANES]]) {
     }
 }
 
-/// Blocks of a scale and 16 bytes, whose low halves are the first 16 numbers, less 8.
+/// Blocks of a scale and 16 bytes, whose low nibbles are the first 16 numbers plus 8.
 #[inline(always)]
 fn q4_0(bytes: &[u8], to: &mut [[f32; LANES]]) {
     for (to, block) in to.as_chunks_mut::<4>().0.iter_mut().zip(bytes.as_chunks::<18>().0) {
         let scale = half(block);
-        let (scale, least) = (F32x8::splat(scale), F32x8::splat(-8.0 * scale));
+        let (scale, min) = (F32x8::splat(scale), F32x8::splat(-8.0 * scale));
         for (i, from) in block[2..].as_chunks::<8>().0.iter().enumerate() {
             let (low, high) = F32x8::load_nibbles(from);
-            low.mul_add(scale, least).store(&mut to[i]);
-            high.mul_add(scale, least).store(&mut to[i + 2]);
+            low.mul_add(scale, min).store(&mut to[i]);
+            high.mul_add(scale, min).store(&mut to[i + 2]);
         }
     }
 }
 
-/// Blocks of 256 numbers in 8 parts: a scale and a least value for all, 6-bit factors of both for each part
-/// in 12 bytes, and 128 bytes, of which each 32 hold a part in their low halves and the next in their high ones.
+/// Blocks of 256 numbers in 8 parts: a scale and a min for all, 6-bit factors of both for each part in 12 bytes, and 128
+/// bytes, of which each 32 hold a part in their low nibbles and the next in their high ones.
 #[inline(always)]
 fn q4_k(bytes: &[u8], to: &mut [[f32; LANES]]) {
     for (to, block) in to.as_chunks_mut::<32>().0.iter_mut().zip(bytes.as_chunks::<144>().0) {
-        let (mut scales, mut leasts) = ([0.0; LANES], [0.0; LANES]);
-        let (scale, least) = q4_k_factors(block);
+        let (mut scales, mut mins) = ([0.0; LANES], [0.0; LANES]);
+        let (scale, min) = q4_k_factors(block);
         scale.store(&mut scales);
-        least.store(&mut leasts);
-        let both = |part: usize| (F32x8::splat(scales[part]), F32x8::splat(leasts[part]));
+        min.store(&mut mins);
+        let both = |part: usize| (F32x8::splat(scales[part]), F32x8::splat(mins[part]));
         for (pair, from) in block[16..].as_chunks::<32>().0.iter().enumerate() {
             let (a, b) = (both(2 * pair), both(2 * pair + 1));
             for (i, from) in from.as_chunks::<8>().0.iter().enumerate() {
@@ -126,9 +155,9 @@ fn q4_k(bytes: &[u8], to: &mut [[f32; LANES]]) {
     }
 }
 
-/// Scale and least value of each part of a block of type q4_k.
+/// Scale and min of each part of a block of type q4_k.
 #[inline(always)]
-pub(crate) fn q4_k_factors(block: &[u8; 144]) -> (F32x8, F32x8) {
+fn q4_k_factors(block: &[u8; 144]) -> (F32x8, F32x8) {
     let four = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
     let (a, b, c) = (four(4), four(8), four(12));
     // Six bits each: of the first four parts the lower bits of a and b; of the others two bits there and four in c.
@@ -137,17 +166,17 @@ pub(crate) fn q4_k_factors(block: &[u8; 144]) -> (F32x8, F32x8) {
         F32x8::load_u8(&bytes.to_le_bytes())
     };
     let scales = eight(a, c & 0x0f0f_0f0f | a >> 2 & 0x3030_3030);
-    let leasts = eight(b, c >> 4 & 0x0f0f_0f0f | b >> 2 & 0x3030_3030);
-    (scales.mul(F32x8::splat(half(block))), leasts.mul(F32x8::splat(-half(&block[2..]))))
+    let mins = eight(b, c >> 4 & 0x0f0f_0f0f | b >> 2 & 0x3030_3030);
+    (scales.mul(F32x8::splat(half(block))), mins.mul(F32x8::splat(-half(&block[2..]))))
 }
 
 impl Matrix<'_> {
-    /// A vector of floats (norms and biases are nothing else, the model's reader checks), eight at a time.
+    /// A vector of floats, eight at a time. (Norms and biases are always f32, which the model's reader checks.)
     pub(crate) fn eights(&self) -> impl Iterator<Item = F32x8> {
         self.bytes.as_chunks::<32>().0.iter().map(F32x8::load_bytes)
     }
 
-    /// Eight numbers of a vector of floats, from `first`, a multiple of eight, on.
+    /// Eight numbers of a vector of floats, from `first` on, a multiple of eight.
     #[inline(always)]
     pub(crate) fn eight(&self, first: usize) -> F32x8 {
         F32x8::load_bytes(&self.bytes.as_chunks().0[first / LANES])

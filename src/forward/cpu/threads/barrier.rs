@@ -1,24 +1,24 @@
-//! Where threads wait for one another.
+//! The barrier at which threads wait for each other.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Looks at a gate before a thread lets others have its core: some microseconds.
-const LOOKS: u32 = if cfg!(miri) { 2 } else { 200 };
+/// Times a waiting thread spins before it starts to yield its core: some microseconds.
+const SPINS: u32 = if cfg!(miri) { 2 } else { 200 };
 
-/// How often a thread that waits offers its core to others before it sleeps. Who sleeps comes back late: beside a
-/// busy process, whatever its priority, only when the time slice of that one is over. So a thread that had to wait for
-/// another's return would itself return late, and so on. Offering the core is over at once where nobody wants it.
+/// How often a waiting thread yields its core before it sleeps. A thread that sleeps returns late: next to a busy
+/// process, whatever its priority, only when the time slice of that process ends. The threads that wait for it would
+/// sleep and be late in turn. Yielding returns at once when no other thread wants the core.
 #[derive(Clone, Copy)]
-pub(crate) enum Patience {
-    /// Within a job, where the others are at work: ten milliseconds and more, longer than a time slice.
+pub(super) enum WaitPolicy {
+    /// Within a job, where the other threads are at work: ten milliseconds and more, longer than a time slice.
     Job,
-    /// Between jobs, where it depends on the caller: about a millisecond.
+    /// Between jobs, where the next one depends on the caller: about a millisecond.
     Idle,
 }
 
-impl Patience {
-    fn offers(self) -> u32 {
+impl WaitPolicy {
+    fn yields(self) -> u32 {
         match self {
             _ if cfg!(miri) => 2,
             Self::Job => 30_000,
@@ -27,26 +27,26 @@ impl Patience {
     }
 }
 
-/// A barrier at which threads look and offer their cores for a while before they sleep.
+/// A barrier at which threads spin and yield for a while before they sleep.
 #[derive(Debug, Default)]
-pub(crate) struct Gate {
+pub(super) struct Barrier {
     arrived: AtomicUsize,
-    /// Times that the gate has opened.
+    /// How many times the barrier has opened.
     opened: AtomicUsize,
     sleeping: AtomicUsize,
     lock: Mutex<()>,
     wake: Condvar,
 }
 
-impl Gate {
-    /// Arrives as `weight` threads and waits for all `size`; the last one calls `last` before the gate opens.
-    pub(crate) fn batch(&self, size: usize, weight: usize, patience: Patience, last: impl FnOnce()) {
+impl Barrier {
+    /// Arrives as `weight` threads and waits for all `size`; the last to arrive calls `last` before the barrier opens.
+    pub(super) fn wait(&self, size: usize, weight: usize, policy: WaitPolicy, last: impl FnOnce()) {
         let opened = self.opened.load(Ordering::SeqCst);
         if self.arrived.fetch_add(weight, Ordering::SeqCst) + weight == size {
             last();
             self.arrived.store(0, Ordering::SeqCst);
             self.opened.store(opened.wrapping_add(1), Ordering::SeqCst);
-            // A sleeper counts itself before it looks a last time, so either it sees the gate open or is seen.
+            // A thread counts itself as sleeping before its last check, so it either sees the barrier open or is seen.
             if self.sleeping.load(Ordering::SeqCst) > 0 {
                 drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
                 self.wake.notify_all();
@@ -54,11 +54,11 @@ impl Gate {
             return;
         }
         let open = || self.opened.load(Ordering::SeqCst) != opened;
-        for look in 0..LOOKS + patience.offers() {
+        for spin in 0..SPINS + policy.yields() {
             if open() {
                 return;
             }
-            if look < LOOKS { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if spin < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
         self.sleeping.fetch_add(1, Ordering::SeqCst);
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);

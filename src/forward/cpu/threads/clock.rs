@@ -1,22 +1,22 @@
-//! How long each part of the passes takes.
+//! How long each part of the network takes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What an operation counts as.
+/// The part of the network that an operation counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// Products with the blocks' matrices.
+    /// Products with the matrices of the blocks.
     Products,
-    /// Queries over the cache.
+    /// Attention: queries over the K/V cache.
     Attention,
-    /// The product with the vocabulary's matrix.
+    /// The product with the output matrix.
     Vocabulary,
     /// Everything between.
     Rest,
 }
 
-/// Adds up laps. The first thread alone keeps it; the others, who see it, do not.
+/// Sums of the time of each part. Only the first thread writes it.
 #[derive(Debug)]
 pub(crate) struct Clock {
     since: Instant,
@@ -31,28 +31,35 @@ impl Clock {
         Self { since: Instant::now(), last: AtomicU64::new(0), parts: Default::default() }
     }
 
-    /// Begins a lap.
+    /// Starts a lap.
     pub(crate) fn start(&self) {
         self.last.store(self.since.elapsed().as_nanos() as u64, Ordering::Relaxed);
     }
 
-    /// Ends a lap, which was spent on `part`, and begins the next.
+    /// Ends a lap, which counts as `part`, and starts the next.
     pub(crate) fn lap(&self, part: Part) {
         let now = self.since.elapsed().as_nanos() as u64;
         let lap = now - self.last.swap(now, Ordering::Relaxed);
-        if let Some(sum) = self.parts.get(part as usize) {
-            sum.fetch_add(lap, Ordering::Relaxed);
-        }
+        self.sum(part).fetch_add(lap, Ordering::Relaxed);
     }
 
-    /// The sum of a part's laps.
+    /// The time of a part since the last [`Clock::clear`].
     pub(crate) fn total(&self, part: Part) -> Duration {
-        let sum = self.parts.get(part as usize).map_or(0, |sum| sum.load(Ordering::Relaxed));
-        Duration::from_nanos(sum)
+        Duration::from_nanos(self.sum(part).load(Ordering::Relaxed))
     }
 
-    /// Forgets all laps.
+    /// Sets all sums to 0.
     pub(crate) fn clear(&self) {
         self.parts.iter().for_each(|sum| sum.store(0, Ordering::Relaxed));
+    }
+
+    fn sum(&self, part: Part) -> &AtomicU64 {
+        let [products, attention, vocabulary, rest] = &self.parts;
+        match part {
+            Part::Products => products,
+            Part::Attention => attention,
+            Part::Vocabulary => vocabulary,
+            Part::Rest => rest,
+        }
     }
 }

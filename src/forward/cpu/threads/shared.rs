@@ -1,11 +1,11 @@
-//! Memory that the threads of a pass share.
+//! Memory that all threads of a job read and write.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-/// A part of the arena as numbers of type `T`. Between two gates of the pool a number is either written by one
-/// thread or read by any; whoever borrows says so.
+/// A slice of the arena that all threads have. Between two barriers each element is either written by one thread or
+/// read by any; the callers of its `unsafe` functions see to that.
 #[derive(Debug)]
 pub(crate) struct Shared<'a, T> {
     start: NonNull<T>,
@@ -21,41 +21,40 @@ impl<T> Clone for Shared<'_, T> {
 
 impl<T> Copy for Shared<'_, T> {}
 
-// SAFETY: access is by `unsafe` functions whose callers rule out conflicts.
+// SAFETY: all access goes through `unsafe` functions, whose callers rule out data races.
 unsafe impl<T: Send> Send for Shared<'_, T> {}
-// SAFETY: as above.
+// SAFETY: as for `Send`.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
     /// # Safety
-    /// `len` numbers at `start` are initialised, aligned, and used through this value and its copies alone
+    /// The `len` elements at `start` are initialised, aligned, and used only through this value and its copies
     /// for 'a.
     pub(crate) unsafe fn new(start: NonNull<T>, len: usize) -> Self {
         Self { start, len, arena: PhantomData }
     }
 
-    /// # Safety
-    /// Whoever has a copy uses it for 'a at most.
-    pub(crate) unsafe fn of(all: &'a mut [T]) -> Self {
-        // SAFETY: a slice is what is asked for, and it is borrowed for 'a.
-        unsafe { Self::new(NonNull::from(&mut *all).cast(), all.len()) }
+    /// All of a slice, which is borrowed for as long as the value and its copies can be used.
+    pub(crate) fn of(slice: &'a mut [T]) -> Self {
+        // SAFETY: a slice is initialised and aligned, and its only borrow, for 'a, ends here.
+        unsafe { Self::new(NonNull::from(&mut *slice).cast(), slice.len()) }
     }
 
-    /// The numbers of a range.
+    /// A range of it.
     pub(crate) fn part(self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len);
         // SAFETY: the range is inside.
         Self { start: unsafe { self.start.add(range.start) }, len: range.end - range.start, ..self }
     }
 
-    /// One of `count` parts of the same length.
+    /// Part `index` of `count` parts of the same length.
     pub(crate) fn share(self, index: usize, count: usize) -> Self {
         let len = self.len / count;
         self.part(index * len..(index + 1) * len)
     }
 
     /// # Safety
-    /// Nobody writes into the range until the borrow ends.
+    /// No thread writes into the range before the borrow ends.
     #[inline(always)]
     pub(crate) unsafe fn read(self, range: Range<usize>) -> &'a [T] {
         assert!(range.start <= range.end && range.end <= self.len);
@@ -64,7 +63,7 @@ impl<'a, T> Shared<'a, T> {
     }
 
     /// # Safety
-    /// Nobody else uses the range until the borrow ends.
+    /// Nobody else reads or writes the range before the borrow ends.
     #[inline(always)]
     pub(crate) unsafe fn write(self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
@@ -75,11 +74,11 @@ impl<'a, T> Shared<'a, T> {
     }
 
     /// # Safety
-    /// Nobody else uses the number at `index` meanwhile.
+    /// Nobody else reads or writes the element at `index` at the same time.
     #[inline(always)]
     pub(crate) unsafe fn set(self, index: usize, value: T) {
         assert!(index < self.len);
-        // SAFETY: the number is inside; the caller rules out all other users.
+        // SAFETY: the element is inside; the caller rules out all other users.
         unsafe { self.start.as_ptr().add(index).write(value) }
     }
 }

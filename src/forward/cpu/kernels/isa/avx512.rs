@@ -5,51 +5,50 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use super::avx2::Avx2;
-use super::{FIRST_BYTES, FOUR_BITS, FourColumns, Isa, STRIP, Task, check_rows};
+use super::traits::{FourColumns, Isa, WIDTH, WithIsa};
+use super::x86::{FIRST_BYTES, FOUR_BITS, check_rows, intrinsic, run_with};
 
 /// The proof that the processor has AVX-512 (F, BW) and VNNI, and what [`Avx2`] proves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512(());
 
 impl Avx512 {
-    pub(crate) fn detect() -> Option<Self> {
-        let there = is_x86_feature_detected!("avx512f")
+    pub(super) fn detect() -> Option<Self> {
+        let has_all = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vnni");
-        Avx2::detect().filter(|_| there).map(|_| Self(()))
+        Avx2::detect().filter(|_| has_all).map(|_| Self(()))
     }
 }
 
 run_with!(Avx512, "avx512f,avx512bw,avx512vnni,avx2,fma,f16c");
 
-// SAFETY of every block below: `self` proves that the instructions are there, and pointers come from references to
-// arrays of the size that is read or written, but where another line says more.
 impl Isa for Avx512 {
     const ROWS: usize = 8;
 
     type Bytes = __m512i;
-    type Whole = __m512i;
-    type Float = __m512;
+    type I32 = __m512i;
+    type F32 = __m512;
 
     #[inline(always)]
     fn load(self, x: &FourColumns) -> __m512i {
-        // SAFETY: see above.
+        // SAFETY: `self` proves the instructions; the array is as long as what is read.
         unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
     }
 
     #[inline(always)]
     fn store(self, x: __m512i, to: &mut FourColumns) {
-        // SAFETY: see above.
+        // SAFETY: `self` proves the instructions; the array is as long as what is written.
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), x) }
     }
 
     #[inline(always)]
     fn transpose(self, rows: &[u8], stride: usize) -> [__m512i; 4] {
         check_rows(rows, stride);
-        // SAFETY: see above; the last row's sixteen bytes end within the slice.
+        // SAFETY: `self` proves the instructions; the last row's sixteen bytes end within the slice.
         unsafe {
             let start = rows.as_ptr();
-            // The first of each four rows side by side, then the second of each, and so on.
+            // Rows 0, 4, 8 and 12 in one register, then rows 1, 5, 9 and 13, and so on.
             let rows = |i: usize| {
                 let row = |k: usize| _mm_loadu_si128(start.add((i + k) * stride).cast());
                 let x = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(row(0)), row(4));
@@ -69,51 +68,45 @@ impl Isa for Avx512 {
 
     #[inline(always)]
     fn splat_byte(self, x: u8) -> __m512i {
-        // SAFETY: see above.
-        unsafe { _mm512_set1_epi8(x as i8) }
+        intrinsic!(self, _mm512_set1_epi8(x as i8))
     }
 
     #[inline(always)]
     fn and(self, a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: see above.
-        unsafe { _mm512_and_si512(a, b) }
+        intrinsic!(self, _mm512_and_si512(a, b))
     }
 
     #[inline(always)]
     fn or(self, a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: see above.
-        unsafe { _mm512_or_si512(a, b) }
+        intrinsic!(self, _mm512_or_si512(a, b))
     }
 
     #[inline(always)]
     fn add(self, a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: see above.
-        unsafe { _mm512_add_epi8(a, b) }
+        intrinsic!(self, _mm512_add_epi8(a, b))
     }
 
     #[inline(always)]
     fn shift_left<const N: u32>(self, x: __m512i) -> __m512i {
-        // SAFETY: see above.
-        unsafe { _mm512_slli_epi32::<N>(x) }
+        intrinsic!(self, _mm512_slli_epi32::<N>(x))
     }
 
     #[inline(always)]
     fn shift_right<const N: u32>(self, x: __m512i) -> __m512i {
-        // SAFETY: see above.
-        unsafe { _mm512_srli_epi32::<N>(x) }
+        intrinsic!(self, _mm512_srli_epi32::<N>(x))
     }
 
     #[inline(always)]
     fn look_up(self, table: &[u8; 16], x: __m512i) -> __m512i {
-        // SAFETY: see above.
+        // SAFETY: `self` proves the instructions; the array is as long as what is read.
         unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), x) }
     }
 
     #[inline(always)]
     fn bits(self, x: __m512i) -> [__m512i; 8] {
-        // SAFETY: see above.
+        // SAFETY: `self` proves the instructions; there are no pointers.
         std::array::from_fn(|four| unsafe {
-            // The byte in which they are four times, and one of them of each.
+            // In each byte: the byte that has its bit, and a mask of that bit.
             let first = _mm512_set1_epi64(FIRST_BYTES[0]);
             let first = _mm512_unpacklo_epi64(first, _mm512_set1_epi64(FIRST_BYTES[1]));
             let byte = _mm512_add_epi8(first, _mm512_set1_epi8((four / 2) as i8));
@@ -123,25 +116,23 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn lower_half(self, x: __m512i) -> __m512 {
-        // SAFETY: see above.
-        unsafe { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)) }
+    fn low_f16(self, x: __m512i) -> __m512 {
+        intrinsic!(self, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(x)))
     }
 
     #[inline(always)]
-    fn lowest_byte(self, x: __m512i) -> __m512 {
-        // SAFETY: see above.
-        unsafe { _mm512_cvtepi32_ps(_mm512_and_si512(x, _mm512_set1_epi32(0xff))) }
+    fn low_byte(self, x: __m512i) -> __m512 {
+        intrinsic!(self, _mm512_cvtepi32_ps(_mm512_and_si512(x, _mm512_set1_epi32(0xff))))
     }
 
     #[inline(always)]
-    fn products<const J: usize, const M: usize, const MOST: u8>(
+    fn products<const J: usize, const M: usize, const MAX: u8>(
         self,
         weights: &[FourColumns; J],
         rows: [&[[i8; 4]; J]; M],
         start: [i32; M],
     ) -> [__m512i; M] {
-        // SAFETY: see above.
+        // SAFETY: `self` proves the instructions; there are no pointers.
         unsafe {
             let mut sums = start.map(|start| _mm512_set1_epi32(start));
             for (j, weights) in weights.iter().enumerate() {
@@ -156,44 +147,40 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn to_float(self, x: __m512i) -> __m512 {
-        // SAFETY: see above.
-        unsafe { _mm512_cvtepi32_ps(x) }
+    fn to_f32(self, x: __m512i) -> __m512 {
+        intrinsic!(self, _mm512_cvtepi32_ps(x))
     }
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
-        // SAFETY: see above.
-        unsafe { _mm512_set1_ps(x) }
+        intrinsic!(self, _mm512_set1_ps(x))
     }
 
     #[inline(always)]
-    fn load_floats(self, x: &[f32; STRIP]) -> __m512 {
-        // SAFETY: see above.
+    fn load_f32(self, x: &[f32; WIDTH]) -> __m512 {
+        // SAFETY: `self` proves the instructions; the array is as long as what is read.
         unsafe { _mm512_loadu_ps(x.as_ptr()) }
     }
 
     #[inline(always)]
-    fn load_halves(self, x: &[f16; STRIP]) -> __m512 {
-        // SAFETY: see above.
+    fn load_f16(self, x: &[f16; WIDTH]) -> __m512 {
+        // SAFETY: `self` proves the instructions; the array is as long as what is read.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())) }
     }
 
     #[inline(always)]
-    fn store_floats(self, x: __m512, to: &mut [f32; STRIP]) {
-        // SAFETY: see above.
+    fn store_f32(self, x: __m512, to: &mut [f32; WIDTH]) {
+        // SAFETY: `self` proves the instructions; the array is as long as what is written.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), x) }
     }
 
     #[inline(always)]
     fn mul(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: see above.
-        unsafe { _mm512_mul_ps(a, b) }
+        intrinsic!(self, _mm512_mul_ps(a, b))
     }
 
     #[inline(always)]
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        // SAFETY: see above.
-        unsafe { _mm512_fmadd_ps(a, b, c) }
+        intrinsic!(self, _mm512_fmadd_ps(a, b, c))
     }
 }

@@ -1,0 +1,95 @@
+//! The micro-kernel in single precision, for weights that are not quantized.
+
+use std::ops::Range;
+
+use super::macro_kernel::{GROUP, MicroKernel, PREFETCH_COLUMNS, Store, multiply_all};
+use super::weights::Matrix;
+use crate::forward::cpu::threads::team::Worker;
+use crate::simd::{F32x8, LANES};
+
+/// Columns that are unpacked at once: those of a group take half of the L1 cache.
+const FLOATS: usize = 512;
+/// Weight rows whose sums are in registers together.
+const TILE: usize = 4;
+
+/// Multiplies with single-precision activations `x`.
+pub(super) fn multiply(worker: &Worker<'_>, w: Matrix<'_>, x: &[f32], rows: usize, store: Store<'_>) {
+    let weights = [[[0.0; LANES]; FLOATS / LANES]; GROUP];
+    let mut kernel = FloatKernel { x: x.as_chunks().0, columns: w.columns, weights };
+    multiply_all(&mut kernel, worker, w, rows, store);
+}
+
+struct FloatKernel<'a> {
+    x: &'a [[f32; LANES]],
+    columns: usize,
+    weights: [[[f32; LANES]; FLOATS / LANES]; GROUP],
+}
+
+impl MicroKernel<GROUP> for FloatKernel<'_> {
+    const COLUMNS: usize = FLOATS;
+    /// As many as there are registers for their sums.
+    const TOGETHER: usize = 3;
+
+    #[inline(always)]
+    fn pack(
+        &mut self,
+        w: Matrix<'_>,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        mut prefetch_next: impl FnMut(),
+    ) {
+        for (row, to) in rows.zip(&mut self.weights) {
+            w.dequantize(row, columns.start, &mut to[..columns.len() / LANES]);
+        }
+        (0..columns.len()).step_by(PREFETCH_COLUMNS).for_each(|_| prefetch_next());
+    }
+
+    #[inline(always)]
+    fn multiply(&self, first: usize, columns: Range<usize>, sums: &mut [[f32; GROUP]]) {
+        let row = |i: usize| {
+            &self.x[((first + i) * self.columns + columns.start) / LANES..][..columns.len() / LANES]
+        };
+        let mut i = 0;
+        while i + 3 <= sums.len() {
+            self.add([row(i), row(i + 1), row(i + 2)], &mut sums[i..]);
+            i += 3;
+        }
+        match sums.len() - i {
+            2 => self.add([row(i), row(i + 1)], &mut sums[i..]),
+            1 => self.add([row(i)], &mut sums[i..]),
+            _ => (),
+        }
+    }
+}
+
+impl FloatKernel<'_> {
+    #[inline(always)]
+    fn add<const M: usize>(&self, rows: [&[[f32; LANES]]; M], sums: &mut [[f32; GROUP]]) {
+        for (t, tile) in self.weights.as_chunks::<TILE>().0.iter().enumerate() {
+            let products = dot(tile.each_ref().map(|t| &t[..]), rows);
+            for (sums, products) in sums.iter_mut().zip(products) {
+                sums.iter_mut().skip(t * TILE).zip(products).for_each(|(sum, product)| *sum += product);
+            }
+        }
+    }
+}
+
+/// The products of M rows of activations with a tile of weights.
+#[inline(always)]
+fn dot<const M: usize>(tile: [&[[f32; LANES]]; TILE], rows: [&[[f32; LANES]]; M]) -> [[f32; TILE]; M] {
+    let len = rows[0].len();
+    let (tile, rows) = (tile.map(|t| &t[..len]), rows.map(|r| &r[..len]));
+    let mut sums = [[F32x8::zero(); TILE]; M];
+    for i in 0..len {
+        // The activations stay in registers, the weights come one vector at a time: 12 sums, 3 rows and 1 weight are
+        // all 16 registers.
+        let x = rows.map(|row| F32x8::load(&row[i]));
+        for (j, tile) in tile.iter().enumerate() {
+            let w = F32x8::load(&tile[i]);
+            for (sums, x) in sums.iter_mut().zip(x) {
+                sums[j] = x.mul_add(w, sums[j]);
+            }
+        }
+    }
+    sums.map(F32x8::sums)
+}

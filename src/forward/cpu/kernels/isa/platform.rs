@@ -1,0 +1,95 @@
+//! Which instruction set to use.
+
+use super::portable;
+use super::traits::WithIsa;
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
+
+/// The instruction sets that there are kernels for, best first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Platform {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512),
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(avx2::AvxVnni),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+    Portable(portable::Portable),
+}
+
+impl Platform {
+    /// The best one that this processor has.
+    pub(crate) fn detect() -> Self {
+        Self::all().next().unwrap_or(Self::Portable(portable::Portable))
+    }
+
+    /// All that this processor has, best first.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let special = [
+            avx512::Avx512::detect().map(Self::Avx512),
+            avx2::AvxVnni::detect().map(Self::AvxVnni),
+            avx2::Avx2::detect().map(Self::Avx2),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let special = [None; 0];
+        special.into_iter().flatten().chain([Self::Portable(portable::Portable)])
+    }
+
+    /// Whether it gives the same bits as the others.
+    #[cfg(test)]
+    pub(crate) fn is_fused(self) -> bool {
+        !matches!(self, Self::Portable(_)) || portable::FUSED
+    }
+
+    /// Runs `task` with these instructions.
+    pub(crate) fn run(self, task: impl WithIsa) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(isa) => isa.run(task),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(isa) => isa.run(task),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(isa) => isa.run(task),
+            Self::Portable(isa) => task.run(isa),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::cpu::kernels::isa::{Isa, WIDTH};
+
+    /// The largest weights times the largest activations, all of one sign.
+    struct Largest;
+
+    impl WithIsa for Largest {
+        fn run<I: Isa>(self, isa: I) {
+            fn check<I: Isa, const J: usize, const MAX: u8>(isa: I) {
+                // Of signed numbers -128 is the largest, which is stored as 0.
+                let (byte, weight) = if MAX == 255 { (0, -128) } else { (MAX, i32::from(MAX)) };
+                for x in [127, -127] {
+                    let sum = 4 * J as i32 * i32::from(x);
+                    let start = if MAX == 255 { -128 * sum } else { 0 };
+                    let [products] =
+                        isa.products::<J, 1, MAX>(&[[byte; 4 * WIDTH]; J], [&[[x; 4]; J]], [start]);
+                    let mut floats = [0.0; WIDTH];
+                    isa.store_f32(isa.to_f32(products), &mut floats);
+                    assert_eq!(floats, [(weight * sum) as f32; WIDTH], "{MAX}");
+                }
+            }
+            check::<I, 8, 255>(isa);
+            check::<I, 8, 31>(isa);
+            check::<I, 8, 15>(isa);
+            check::<I, 4, 63>(isa);
+            check::<I, 4, 7>(isa);
+            check::<I, 4, 3>(isa);
+        }
+    }
+
+    #[test]
+    fn largest_products_do_not_overflow() {
+        Platform::all().for_each(|platform| platform.run(Largest));
+    }
+}

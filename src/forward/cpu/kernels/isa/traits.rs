@@ -1,0 +1,68 @@
+//! What an instruction set must be able to do, and what may be done with any.
+
+use half::f16;
+
+/// Numbers of a vector: the rows of a panel, the slots of a key group.
+pub(crate) const WIDTH: usize = 16;
+/// Bytes of four columns of a panel: four of the first row, then four of the second, and so on.
+pub(crate) type FourColumns = [u8; 4 * WIDTH];
+
+/// An instruction set.
+pub(crate) trait Isa: Copy {
+    /// Rows of activations that are best multiplied together: 8, 4, 2 or 1, as many as there are registers for.
+    const ROWS: usize;
+
+    /// [`FourColumns`].
+    type Bytes: Copy;
+    /// An i32 for each row.
+    type I32: Copy;
+    /// A float for each row.
+    type F32: Copy;
+
+    fn load(self, x: &FourColumns) -> Self::Bytes;
+    fn store(self, x: Self::Bytes, to: &mut FourColumns);
+    /// Sixteen bytes of each of sixteen rows that lie `stride` apart, as four times [`FourColumns`].
+    fn transpose(self, rows: &[u8], stride: usize) -> [Self::Bytes; 4];
+    fn splat_byte(self, x: u8) -> Self::Bytes;
+    fn and(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    /// Byte by byte, modulo 256.
+    fn add(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    /// Shifts each four bytes as one number. (The caller masks the bits that cross from byte to byte.)
+    fn shift_left<const N: u32>(self, x: Self::Bytes) -> Self::Bytes;
+    /// As [`Isa::shift_left`]; zeros are shifted in.
+    fn shift_right<const N: u32>(self, x: Self::Bytes) -> Self::Bytes;
+    /// `table[byte]` of each byte, which is 15 at most.
+    fn look_up(self, table: &[u8; 16], x: Self::Bytes) -> Self::Bytes;
+    /// The 32 bits of each row's number, the lowest first, as bytes: 255 where the bit is set, otherwise 0.
+    fn bits(self, x: Self::Bytes) -> [Self::Bytes; 8];
+    /// The lower two of each row's four bytes, which are a number in half precision.
+    fn low_f16(self, x: Self::Bytes) -> Self::F32;
+    /// The lowest of each row's four bytes, as an unsigned integer.
+    fn low_byte(self, x: Self::Bytes) -> Self::F32;
+
+    /// `start` plus the products of 4 * J columns of a panel with those of M rows.
+    ///
+    /// `MAX` is the largest weight: 63 at most, or 255. If it is 255, the weights are signed numbers plus 128, and `start`
+    /// is -128 times the sum of the row's columns.
+    fn products<const J: usize, const M: usize, const MAX: u8>(
+        self,
+        weights: &[FourColumns; J],
+        rows: [&[[i8; 4]; J]; M],
+        start: [i32; M],
+    ) -> [Self::I32; M];
+
+    fn to_f32(self, x: Self::I32) -> Self::F32;
+    fn splat(self, x: f32) -> Self::F32;
+    fn load_f32(self, x: &[f32; WIDTH]) -> Self::F32;
+    fn load_f16(self, x: &[f16; WIDTH]) -> Self::F32;
+    fn store_f32(self, x: Self::F32, to: &mut [f32; WIDTH]);
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// a * b + c, rounded once.
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+}
+
+/// Something to do with any instruction set.
+pub(crate) trait WithIsa {
+    fn run<I: Isa>(self, isa: I);
+}

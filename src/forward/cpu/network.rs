@@ -1,0 +1,156 @@
+//! What every thread has of one run of the network: the batch, the weights, and the memory that the threads share.
+
+use crate::error::{Error, Result};
+use crate::forward::batch::Batch;
+use crate::forward::cpu::kernels::activations::ActivationBlock;
+use crate::forward::cpu::kernels::attention::CacheElement;
+use crate::forward::cpu::kernels::isa::Platform;
+use crate::forward::cpu::kernels::weights::Matrix;
+use crate::forward::cpu::layout::CpuLayout;
+use crate::forward::cpu::threads::clock::{Clock, Part};
+use crate::forward::cpu::threads::shared::Shared;
+use crate::forward::cpu::threads::team::Worker;
+use crate::forward::layout::Capacity;
+use crate::forward::tensors::{Block, NetworkTensors};
+use crate::ggml::Weights;
+use crate::gguf::TensorInfo;
+use crate::memory::{Arena, Region};
+use crate::model::Config;
+
+/// One run of the network, as every thread has it. Shapes are those of [`CpuLayout`], with R the rows of the batch.
+///
+/// Why its shared memory is free of data races: the network is a sequence of operations with a barrier between any two
+/// ([`Network::barrier`]), and an operation splits what it writes into tasks, each of which goes to one thread
+/// ([`Worker::tasks`]). So what an earlier operation wrote may be read, and what a thread's own task covers may be
+/// written. Memory named `local` is the thread's alone and needs no barrier.
+pub(super) struct Network<'a> {
+    bytes: &'a [u8],
+    pub(super) tensors: NetworkTensors<'a, TensorInfo>,
+    pub(super) config: &'a Config,
+    pub(super) capacity: &'a Capacity,
+    pub(super) batch: &'a Batch,
+    layout: &'a CpuLayout,
+    arena: &'a Arena,
+    pub(super) x: Shared<'a, f32>,
+    pub(super) x_out: Shared<'a, f32>,
+    pub(super) h: Shared<'a, f32>,
+    pub(super) h_out: Shared<'a, f32>,
+    pub(super) q: Shared<'a, f32>,
+    pub(super) kv: Shared<'a, f32>,
+    pub(super) attention: Shared<'a, f32>,
+    pub(super) up: Shared<'a, f32>,
+    pub(super) logits: Shared<'a, f32>,
+    pub(super) rope_table: Shared<'a, f32>,
+    pub(super) scores: Shared<'a, f32>,
+    pub(super) activations: Shared<'a, ActivationBlock>,
+    pub(super) local_h: Shared<'a, f32>,
+    pub(super) local_h_out: Shared<'a, f32>,
+    pub(super) local_activations: Shared<'a, ActivationBlock>,
+    /// The instructions for products and attention.
+    pub(super) platform: Platform,
+    clock: &'a Clock,
+}
+
+/// The context's part of a [`Network`].
+pub(super) struct Memory<'a> {
+    pub(super) layout: &'a CpuLayout,
+    /// Used by the network alone, for 'a.
+    pub(super) arena: &'a mut Arena,
+    pub(super) platform: Platform,
+    pub(super) clock: &'a Clock,
+}
+
+impl<'a> Network<'a> {
+    pub(super) fn new(
+        weights: &'a Weights,
+        config: &'a Config,
+        capacity: &'a Capacity,
+        batch: &'a Batch,
+        Memory { layout, arena, platform, clock }: Memory<'a>,
+    ) -> Result<Self> {
+        let arena: &Arena = arena;
+        let floats = |region| part::<f32>(arena, region);
+        Ok(Self {
+            bytes: weights.host_bytes().ok_or_else(|| Error::internal("the weights are not in memory"))?,
+            tensors: NetworkTensors::new(weights.tensors())?,
+            config,
+            capacity,
+            batch,
+            layout,
+            arena,
+            x: floats(layout.x)?,
+            x_out: floats(layout.x_out)?,
+            h: floats(layout.h)?,
+            h_out: floats(layout.h_out)?,
+            q: floats(layout.q)?,
+            kv: floats(layout.kv)?,
+            attention: floats(layout.attention)?,
+            up: floats(layout.up)?,
+            logits: floats(layout.logits)?,
+            rope_table: floats(layout.rope_table)?,
+            scores: floats(layout.scores)?,
+            activations: part(arena, layout.activations)?,
+            local_h: floats(layout.local_h)?,
+            local_h_out: floats(layout.local_h_out)?,
+            local_activations: part(arena, layout.local_activations)?,
+            platform,
+            clock,
+        })
+    }
+
+    /// The weights of a tensor.
+    pub(super) fn matrix(&self, tensor: &TensorInfo) -> Result<Matrix<'a>> {
+        Matrix::new(self.bytes, tensor)
+            .ok_or_else(|| Error::internal(format!("tensor '{}' is not in memory", tensor.name)))
+    }
+
+    /// The weights of a block.
+    pub(super) fn block(&self, number: usize) -> Result<Block<Matrix<'a>>> {
+        self.tensors.block(number, |tensor| self.matrix(tensor))
+    }
+
+    /// The keys and values of a block in the cache.
+    pub(super) fn block_cache<T: CacheElement + Number>(&self, number: usize) -> Result<[Shared<'a, T>; 2]> {
+        let cache = &self.layout.cache;
+        let (Some(&keys), Some(&values)) = (cache.keys.get(number), cache.values.get(number)) else {
+            return Err(Error::internal(format!("block {number} has no cache")));
+        };
+        Ok([part(self.arena, keys)?, part(self.arena, values)?])
+    }
+
+    /// Waits until every thread is done with an operation, whose time counts as `part`.
+    ///
+    /// # Errors
+    /// Those of [`Worker::wait`].
+    pub(super) fn barrier(&self, worker: &Worker<'_>, part: Part) -> Result<()> {
+        worker.wait()?;
+        self.lap(worker, part);
+        Ok(())
+    }
+
+    /// Counts the time since the last lap as `part`.
+    pub(super) fn lap(&self, worker: &Worker<'_>, part: Part) {
+        if worker.index == 0 {
+            self.clock.lap(part);
+        }
+    }
+}
+
+/// Rows of one task where a row is little work: tasks for every thread even of two rows, and few tasks of many.
+pub(super) fn rows_per_task(rows: usize) -> usize {
+    rows.div_ceil(16).max(1)
+}
+
+/// A region of the arena.
+pub(super) fn part<T: Number>(arena: &Arena, region: Region) -> Result<Shared<'_, T>> {
+    let start = arena.part(region.offset, region.len)?.cast::<T>();
+    // SAFETY: the arena is initialised, which any `Number` may be made of, regions are aligned, and only the network
+    // uses it. (Regions that share memory are used at different times, as the layout says.)
+    Ok(unsafe { Shared::new(start, region.len / size_of::<T>()) })
+}
+
+/// Types that any initialised bytes are a value of.
+pub(super) trait Number {}
+impl Number for f32 {}
+impl Number for half::f16 {}
+impl Number for ActivationBlock {}
