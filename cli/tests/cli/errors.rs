@@ -80,7 +80,7 @@ fn files_that_are_none_or_the_wrong_ones_are_named() {
         refused(&["verify", file, &text], 3, file);
     }
     refused(&["convert", &empty, "-o", &new], 3, "neither a training checkpoint nor a safetensors file");
-    refused(&["convert", &text, "-o", &new], 3, "no safetensors file");
+    refused(&["convert", &text, "-o", &new], 3, "not a safetensors file");
     refused(&["convert", &model, "-o", &new], 2, "esolm quantize");
     refused(&["convert", &folder, "-o", &new], 3, "model.safetensors");
     refused(&["verify", &model, &text], 3, "safetensors");

@@ -158,7 +158,7 @@ fn inputs_that_are_no_model_are_refused() {
     let path = dir.path().join("prose.safetensors");
     std::fs::write(&path, "This is no model, it is prose.").unwrap();
     let error = refused(&path, &Options::default());
-    assert!(error.to_string().contains("no safetensors file"), "{error}");
+    assert!(error.to_string().contains("not a safetensors file"), "{error}");
     let old = dir.path().join("old.ckpt");
     std::fs::write(&old, b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.").unwrap();
     let error = refused(&old, &Options::default());

@@ -41,10 +41,10 @@ fn importance_of_another_model_is_refused() {
     let with = |v: f32| [&good[..255], &[v]].concat();
     for (name, values, what) in [
         ("output.weight", vec![1.0; 255], "[256]"),
-        ("output.bias", vec![1.0; 101], "no matrix"),
-        ("nonsense", good.clone(), "no matrix"),
-        ("output.weight", with(f32::NAN), "no mean square"),
-        ("output.weight", with(-1.0), "no mean square"),
+        ("output.bias", vec![1.0; 101], "not a matrix"),
+        ("nonsense", good.clone(), "not a matrix"),
+        ("output.weight", with(f32::NAN), "not a mean square"),
+        ("output.weight", with(-1.0), "not a mean square"),
         ("output.weight", vec![0.0; 256], "zero everywhere"),
     ] {
         write_importance(&path, &[(name, values)]);
