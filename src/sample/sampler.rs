@@ -149,7 +149,8 @@ impl Sampler {
         if sampling.top_p < 1.0 {
             self.keep_nucleus(f64::from(sampling.top_p));
         }
-        Ok(self.weights.as_flattened().get(..self.vocab_size).unwrap_or(&[]))
+        let weights = self.weights.as_flattened().get(..self.vocab_size);
+        weights.ok_or_else(|| Error::internal("fewer weights than tokens"))
     }
 
     /// weights = exp((logits - max) / temperature), the mask's 0.
