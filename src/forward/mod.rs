@@ -108,8 +108,8 @@ impl ModelRunner {
     /// Runs the network on one batch.
     ///
     /// # Errors
-    /// [`Error::Cancelled`]; [`Error::Device`]. The cache's slots of the batch are then undefined, all others
-    /// unchanged.
+    /// [`Error::Cancelled`]; [`Error::NotFinite`] if the cache cannot hold a key or value; [`Error::Device`]. The cache's
+    /// slots of the batch are then undefined, all others unchanged.
     pub(crate) fn run(&mut self, batch: &Batch) -> Result<Logits<'_>> {
         let Self { model, capacity, compute, cancel, .. } = self;
         batch.check(model.config(), capacity)?;
