@@ -3,6 +3,7 @@
 
 mod args;
 mod commands;
+mod exit_code;
 mod generation_args;
 mod input;
 mod memory;
@@ -67,15 +68,6 @@ Exit codes:
   3  a file is invalid, cannot be read or cannot be written
   4  any other failure";
 
-/// Exit code of `esolm verify` if it finds a difference.
-const DIFFERENT: u8 = 1;
-/// Exit code for arguments that are wrong, do not go together or do not fit the model.
-const USAGE: u8 = 2;
-/// Exit code for files that are invalid, or cannot be read or written.
-const BAD_FILE: u8 = 3;
-/// Exit code for everything else.
-const RUNTIME: u8 = 4;
-
 fn main() -> ExitCode {
     // `--seed -1`: -1 is the value of --seed, which may then be refused as such, and not an unknown option.
     let commands = Cli::command().mut_subcommands(|command| command.allow_negative_numbers(true));
@@ -94,19 +86,10 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),
-        Command::Completion(args) => completion::run(&args),
+        Command::Completion(args) => completion::run(&args, Cli::command()),
     };
     result.unwrap_or_else(|error| {
         eprintln!("esolm: {error}");
-        ExitCode::from(exit_code(&error))
+        ExitCode::from(exit_code::of(&error))
     })
-}
-
-fn exit_code(error: &esolm::Error) -> u8 {
-    use esolm::Error::{BadFile, InvalidArgument, Io, Tokenizer, Unsupported};
-    match error {
-        InvalidArgument(_) | Unsupported(_) => USAGE,
-        BadFile { .. } | Io { .. } | Tokenizer { .. } => BAD_FILE,
-        _ => RUNTIME,
-    }
 }

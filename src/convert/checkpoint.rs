@@ -6,7 +6,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::lightning;
-use super::options::Weights;
+use super::options::WeightSet;
 use super::pickle::{Node, NodeId, Pickle};
 use super::source::{Dtype, Source, SourceTensor};
 use crate::error::{Error, Result};
@@ -49,7 +49,7 @@ pub(super) fn open(path: &Path, raw: bool) -> Result<Source> {
     let config = lightning::config(&pickle, &name)?;
     let tokenizer = lightning::tokenizer(&pickle);
     let mut source = Source::new(file, path, tensors, config, tokenizer, weights)?;
-    if weights == Weights::Raw && !raw {
+    if weights == WeightSet::Raw && !raw {
         source.notes.push("the checkpoint has no moving average (EMA): the raw weights are converted".into());
     }
     Ok(source)
@@ -114,7 +114,7 @@ impl Reader<'_> {
     }
 
     /// The tensors of the state dictionary; unless `raw`, parameters are replaced by their moving averages.
-    fn weights(&self, raw: bool) -> Result<(Vec<Located>, Weights)> {
+    fn weights(&self, raw: bool) -> Result<(Vec<Located>, WeightSet)> {
         let root = self.pickle.root();
         let state = self.pickle.get(root, "state_dict").ok_or_else(|| {
             self.bad("no 'state_dict' in the checkpoint: it was not saved by PyTorch Lightning")
@@ -127,7 +127,7 @@ impl Reader<'_> {
         let average = self.pickle.get(root, "ema").and_then(|ema| self.pickle.get(ema, "shadow_params"));
         let average = match average {
             Some(average) if !raw => self.pickle.elements(average),
-            _ => return Ok((tensors, Weights::Raw)),
+            _ => return Ok((tensors, WeightSet::Raw)),
         };
         // The list has no names. It is in the order of the parameters, which is that of the state dictionary without
         // its one buffer.
@@ -149,7 +149,7 @@ impl Reader<'_> {
             }
             *tensor = averaged;
         }
-        Ok((tensors, Weights::Ema))
+        Ok((tensors, WeightSet::Ema))
     }
 
     /// A pickled tensor's type, shape and place. The arguments of `_rebuild_tensor_v2` are storage, offset, size and

@@ -30,7 +30,7 @@ use fold::Recipe;
 use source::Source;
 use tokenizer::Vocabulary;
 
-pub use options::{Options, Report, TokenizerSource, Weights};
+pub use options::{Options, Report, TokenizerSource, WeightSet};
 
 /// Converts `input`, a Lightning checkpoint, a safetensors file or a directory with `model.safetensors`, to the
 /// GGUF file `output`. `progress` is called after each tensor.

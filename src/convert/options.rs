@@ -58,7 +58,7 @@ impl Default for Options {
 
 /// Which weights were converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weights {
+pub enum WeightSet {
     /// The moving average of a training checkpoint.
     Ema,
     /// The last step's weights of a training checkpoint.
@@ -90,7 +90,7 @@ pub struct Report {
     /// Size of the file in bytes.
     pub bytes: u64,
     /// Which weights were converted.
-    pub weights: Weights,
+    pub weights: WeightSet,
     /// Where the tokenizer came from.
     pub tokenizer: TokenizerSource,
     /// What else the user should know, one sentence each.

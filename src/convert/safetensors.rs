@@ -7,7 +7,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype as StoredDtype, Metadata};
 use serde_json::Value;
 
-use super::options::Weights;
+use super::options::WeightSet;
 use super::small_file::read_small;
 use super::source::{Dtype, FoundTokenizer, Source, SourceTensor};
 use crate::error::{Error, Result};
@@ -68,5 +68,5 @@ pub(super) fn open(path: &Path) -> Result<Source> {
     let tokenizer_path = path.with_file_name("tokenizer.json");
     let json = if tokenizer_path.is_file() { Some(read_small(&tokenizer_path)?) } else { None };
     let tokenizer = FoundTokenizer { json, ..FoundTokenizer::default() };
-    Source::new(file, path, tensors, config, tokenizer, Weights::AsStored)
+    Source::new(file, path, tensors, config, tokenizer, WeightSet::AsStored)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::options::Weights;
+use super::options::WeightSet;
 use crate::error::{Error, Result};
 
 /// Bytes of a tensor that are read and decoded at a time.
@@ -79,7 +79,7 @@ pub(super) struct Source {
     /// The configuration as the file has it; its keys depend on the program that wrote it.
     pub config: Value,
     pub tokenizer: FoundTokenizer,
-    pub weights: Weights,
+    pub weights: WeightSet,
     pub notes: Vec<String>,
 }
 
@@ -95,7 +95,7 @@ impl Source {
         located: Vec<(String, SourceTensor)>,
         config: Value,
         tokenizer: FoundTokenizer,
-        weights: Weights,
+        weights: WeightSet,
     ) -> Result<Self> {
         let file_bytes = file.metadata().map_err(|e| Error::io(path, e))?.len();
         let path = path.display().to_string();

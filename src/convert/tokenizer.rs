@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 
-use super::options::{Options, TokenizerSource, Weights};
+use super::options::{Options, TokenizerSource, WeightSet};
 use super::small_file::read_small;
 use super::source::{FoundTokenizer, Source};
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ pub(super) struct Vocabulary {
 pub(super) fn find(source: &mut Source, options: &Options) -> Result<Option<Vocabulary>> {
     let (json, origin, file) = match (&options.tokenizer, source.tokenizer.json.take()) {
         (Some(path), _) => (read_small(path)?, TokenizerSource::Given, path.display().to_string()),
-        (None, Some(json)) if source.weights == Weights::AsStored => {
+        (None, Some(json)) if source.weights == WeightSet::AsStored => {
             (json, TokenizerSource::Beside, "tokenizer.json".into())
         }
         (None, Some(json)) => (json, TokenizerSource::Embedded, "the checkpoint's tokenizer".into()),

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use clap_complete::{Shell, generate};
 
 use crate::output::print;
@@ -16,9 +15,10 @@ pub struct Args {
     shell: Shell,
 }
 
-pub fn run(args: &Args) -> esolm::Result<ExitCode> {
+/// `command` is the whole command line.
+pub fn run(args: &Args, mut command: clap::Command) -> esolm::Result<ExitCode> {
     let mut script = Vec::new();
-    generate(args.shell, &mut crate::Cli::command(), "esolm", &mut script);
+    generate(args.shell, &mut command, "esolm", &mut script);
     print(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }

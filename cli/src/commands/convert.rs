@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use esolm::convert::{Options, TokenizerSource, Weights, convert};
+use esolm::convert::{Options, TokenizerSource, WeightSet, convert};
 use esolm::gguf::TensorType;
 use esolm::{Result, Variant};
 
@@ -71,9 +71,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let report = progress::of_file(|show| convert(&args.input, &args.output, &options, show))?;
     print_notes(&report.notes);
     let weights = match report.weights {
-        Weights::Ema => "averaged (EMA) weights",
-        Weights::Raw => "raw weights",
-        Weights::AsStored => "weights as stored",
+        WeightSet::Ema => "averaged (EMA) weights",
+        WeightSet::Raw => "raw weights",
+        WeightSet::AsStored => "weights as stored",
     };
     let tokenizer = match report.tokenizer {
         TokenizerSource::None => "no tokenizer",

@@ -8,6 +8,7 @@ use esolm::{Error, Model, Result};
 use serde_json::json;
 
 use crate::args::ComputeArgs;
+use crate::exit_code;
 use crate::output::{print, print_json_pretty};
 
 /// Compare a model with reference outputs, logit by logit and token by token.
@@ -72,5 +73,5 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let verdict = if agrees { "agrees" } else { "DIFFERS" };
         print(&format!("{verdict}: largest {largest:.2e}, tolerance {:.0e}\n", args.tolerance))?;
     }
-    Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::from(crate::DIFFERENT) })
+    Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::from(exit_code::DIFFERENT) })
 }

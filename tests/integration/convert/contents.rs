@@ -1,6 +1,6 @@
 //! What becomes of the published files, in every form.
 
-use esolm::convert::{Options, TokenizerSource, Weights};
+use esolm::convert::{Options, TokenizerSource, WeightSet};
 use esolm::gguf::Gguf;
 use esolm::{Config, Variant};
 use serde_json::json;
@@ -12,8 +12,8 @@ use crate::golden::path;
 fn checkpoint_average_equals_published_safetensors() {
     let (from_checkpoint, checkpoint) = converted(&path("tiny-B/checkpoint.ckpt"), &Options::default());
     let (published, safetensors) = converted(&path("tiny-B/model.safetensors"), &Options::default());
-    assert_eq!(from_checkpoint.weights, Weights::Ema);
-    assert_eq!(published.weights, Weights::AsStored);
+    assert_eq!(from_checkpoint.weights, WeightSet::Ema);
+    assert_eq!(published.weights, WeightSet::AsStored);
     // Only the checkpoint has a tokenizer, which gives the BOS and EOS tokens.
     let Config { eos_token_id, bos_token_id, .. } = from_checkpoint.config;
     assert_eq!(from_checkpoint.tokenizer, TokenizerSource::Embedded);
@@ -26,7 +26,7 @@ fn raw_weights_differ_from_the_average() {
     let (_, average) = converted(&path("tiny-B/checkpoint.ckpt"), &Options::default());
     let raw = Options { raw_weights: true, ..Options::default() };
     let (report, raw) = converted(&path("tiny-B/checkpoint.ckpt"), &raw);
-    assert_eq!(report.weights, Weights::Raw);
+    assert_eq!(report.weights, WeightSet::Raw);
     let (average, raw) = (tensors(&average), tensors(&raw));
     assert_eq!(average.keys().collect::<Vec<_>>(), raw.keys().collect::<Vec<_>>());
     let equal: Vec<&String> = average.keys().filter(|name| average[*name] == raw[*name]).collect();

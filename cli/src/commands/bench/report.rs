@@ -3,8 +3,9 @@
 use esolm::{Context, GenerateParams, Result};
 use serde_json::{Value, json};
 
+use super::case::{Case, Subject};
 use super::machine::Machine;
-use super::{Args, Case, Subject, context_params};
+use super::options::Args;
 use crate::args::kernels_name;
 use crate::memory;
 use crate::plot::{Axis, Plot, Point, Series};
@@ -118,7 +119,7 @@ pub fn json(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<
     let measured: Vec<_> = cases
         .iter()
         .map(|case| {
-            let memory = Context::memory_use(&case.subject.model, &context_params(args, case))?;
+            let memory = Context::memory_use(&case.subject.model, &case.context_params(args))?;
             Ok(json!({
                 "model": case.subject.name,
                 "kernels": kernels_name(case.kernels),

@@ -1,0 +1,59 @@
+//! What `esolm bench` measures: models, and combinations of options.
+
+use esolm::{Context, ContextParams, GenerateParams, Kernels, Model, Result};
+
+use super::measure::{Times, quantile};
+use super::options::Args;
+use super::synthetic::SyntheticModel;
+use crate::memory;
+
+/// A model under test, and what loading it takes.
+pub struct Subject {
+    pub model: Model,
+    pub name: String,
+    pub open_seconds: f64,
+    /// Resident memory that loading it added, in bytes.
+    pub resident: Option<u64>,
+    /// The file of a synthetic model, which is deleted after the model is closed.
+    _file: Option<SyntheticModel>,
+}
+
+/// One combination.
+pub struct Case<'a> {
+    pub subject: &'a Subject,
+    pub kernels: Kernels,
+    pub batch: usize,
+    pub params: GenerateParams<'static>,
+    pub times: Times,
+}
+
+impl Subject {
+    /// Loads the model several times and keeps the first one, which is the one that adds to the resident memory.
+    pub fn open(
+        name: String,
+        file: Option<SyntheticModel>,
+        open: impl Fn() -> Result<Model>,
+    ) -> Result<Self> {
+        let (model, resident) = memory::added_by(&open);
+        let model = model?;
+        let again = || Ok(open()?.load_time().as_secs_f64());
+        let seconds = (0..5).map(|_| again()).collect::<Result<Vec<_>>>()?;
+        Ok(Self { model, name, open_seconds: quantile(&seconds, 0.5), resident, _file: file })
+    }
+}
+
+impl Case<'_> {
+    /// Parameters of the case's context.
+    pub fn context_params(&self, args: &Args) -> ContextParams {
+        ContextParams {
+            sequences: self.batch,
+            length: args.length,
+            kernels: self.kernels,
+            ..args.compute.context_params()
+        }
+    }
+
+    pub fn context(&self, args: &Args) -> Result<Context> {
+        Context::new(&self.subject.model, &self.context_params(args))
+    }
+}

@@ -1,0 +1,84 @@
+//! The options of `esolm bench`.
+
+use std::path::PathBuf;
+
+use esolm::gguf::TensorType;
+use esolm::{Kernels, Variant};
+
+use super::synthetic::Shape;
+use crate::args::{ComputeArgs, ModelArgs, kernels, tensor_types, variants};
+
+const HELP: &str = "\
+Options shown with a comma take lists; every combination is measured. The combinations take turns, so that a slow \
+phase of the machine affects all of them; times are medians and include sampling.
+
+Examples:
+  # The built-in model
+  esolm bench
+  # A synthetic model of the published size, without a checkpoint
+  esolm bench --shape small --type q8_0,q4_k
+  esolm bench --shape small --steps 128 --kernels own,ggml
+  # Where a step's time goes
+  esolm bench --shape small --steps 16,1024 --profile
+  # One token per step, left to right
+  esolm bench --shape small --alpha0 0
+  esolm bench -m model.gguf --batch 1,4,16 --json speed.json";
+
+/// Measure speed and memory use.
+///
+/// Reports the limits of the machine (memory bandwidth and f32 operations per second), the time and memory that loading the
+/// model takes, and the speed of generation.
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub struct Args {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Measure a synthetic model: one of a published size, with random weights, instead of a file.
+    #[arg(long, value_enum, value_name = "SHAPE", conflicts_with = "model")]
+    pub shape: Option<Shape>,
+    /// Types of the synthetic model's weight matrices (with --shape).
+    #[arg(long = "type", value_delimiter = ',', default_value = "q8_0", requires = "shape", value_parser = tensor_types(), value_name = "TYPE,..")]
+    pub types: Vec<TensorType>,
+    /// Variant of the synthetic model (with --shape): Eso-LM (B), Eso-LM (A), MDLM or autoregressive.
+    #[arg(long, default_value = "b", requires = "shape", value_parser = variants(), value_name = "VARIANT")]
+    pub variant: Variant,
+    /// Write the synthetic model, of a single type, to this file and exit without measuring.
+    #[arg(long, value_name = "FILE", requires = "shape")]
+    pub write: Option<PathBuf>,
+    /// Overwrite the file of --write if it exists.
+    #[arg(short, long, requires = "write")]
+    pub force: bool,
+    /// Batch sizes: numbers of texts generated in parallel.
+    #[arg(long, value_delimiter = ',', default_value = "1", value_name = "B,..")]
+    pub batch: Vec<usize>,
+    /// Fractions of the tokens written by diffusion, 0 to 1.
+    #[arg(long, value_delimiter = ',', default_value = "1", value_name = "A,..")]
+    pub alpha0: Vec<f64>,
+    /// Numbers of diffusion steps.
+    #[arg(long, value_delimiter = ',', default_value = "16,64", value_name = "T,..")]
+    pub steps: Vec<usize>,
+    /// Length of the texts in tokens. Default: the model's context length, which a synthetic model takes from this option.
+    #[arg(short = 'n', long = "length", default_value_t = 0, hide_default_value = true, value_name = "LEN")]
+    pub length: usize,
+    /// Top-p (nucleus) sampling, above 0 to 1; 1 = off.
+    #[arg(long, default_value_t = 0.9, value_name = "P")]
+    pub top_p: f32,
+    /// Which CPU kernels to use: esolm's own, or ggml's. (Other devices always use ggml.)
+    #[arg(long, value_delimiter = ',', default_value = "own", value_parser = kernels(), value_name = "KERNELS,..")]
+    pub kernels: Vec<Kernels>,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    /// Number of times each combination is measured.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub repeat: usize,
+    /// Also show how the time of a step is spent (own kernels only).
+    #[arg(long)]
+    pub profile: bool,
+    /// Also write the results, with every measured time, to this file as JSON, overwriting it; `-` prints them to standard
+    /// output instead of the table.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Also plot speed over the number of diffusion steps to this file as SVG, overwriting it.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+}
