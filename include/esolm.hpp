@@ -18,6 +18,9 @@
  *
  * Model and Context can be moved, not copied; after that the source may only be destroyed or assigned to. Threads: any
  * number may use a Model, one at a time a Context; Context::cancel may be called at any time.
+ *
+ * Without a wrapper: esolm_version, esolm_abi_version and esolm_status_text, which are called as they are, and
+ * esolm_generate, since Context::generate calls esolm_step for each step, so that its functions may throw.
  */
 #ifndef ESOLM_HPP
 #define ESOLM_HPP

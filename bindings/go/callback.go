@@ -29,7 +29,7 @@ static inline esolm_status score_watched(esolm_context *context, const uint32_t 
 		(void *)handle);
 }
 
-static inline void edit(esolm_generate_params *params, uintptr_t *handle)
+static inline void set_logits_callback(esolm_generate_params *params, uintptr_t *handle)
 {
 	params->logits_callback = on_logits;
 	params->logits_user_data = handle;
@@ -114,28 +114,28 @@ func esolmGoProgress(fraction C.double, handle C.uintptr_t) C.int32_t {
 	return w.run(func() error { return w.progress(float64(fraction)) })
 }
 
-// editor passes a LogitsCallback to C for one step only: what a handle refers to is never garbage collected.
-type editor struct {
+// logitsCall passes a LogitsCallback to C for one step only: what a handle refers to is never garbage collected.
+type logitsCall struct {
 	outcome
-	edit LogitsCallback
+	callback LogitsCallback
 }
 
 // lend writes a handle to the cell that the C callback reads; it is valid until release is called.
-func (e *editor) lend(cell *C.uintptr_t) (release func()) {
-	if e.edit == nil {
+func (l *logitsCall) lend(cell *C.uintptr_t) (release func()) {
+	if l.callback == nil {
 		return func() {}
 	}
-	handle := cgo.NewHandle(e)
+	handle := cgo.NewHandle(l)
 	*cell = C.uintptr_t(handle)
 	return handle.Delete
 }
 
 //export esolmGoLogits
 func esolmGoLogits(row *C.esolm_logits_row, logits *C.float, handle C.uintptr_t) C.int32_t {
-	e := cgo.Handle(handle).Value().(*editor)
+	l := cgo.Handle(handle).Value().(*logitsCall)
 	n := int(row.n_logits)
-	return e.run(func() error {
-		return e.edit(LogitsRow{
+	return l.run(func() error {
+		return l.callback(LogitsRow{
 			Sequence:    uint32(row.sequence),
 			Slot:        uint32(row.slot),
 			Position:    uint32(row.position),
@@ -156,4 +156,6 @@ func scoreText(c *C.esolm_context, tokens []uint32, params *C.esolm_score_params
 		C.size_t(len(logP)), score, handle)
 }
 
-func edit(params *C.esolm_generate_params, cell *C.uintptr_t) { C.edit(params, cell) }
+func setLogitsCallback(params *C.esolm_generate_params, cell *C.uintptr_t) {
+	C.set_logits_callback(params, cell)
+}

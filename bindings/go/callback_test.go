@@ -124,7 +124,7 @@ func TestLogits(t *testing.T) {
 		t.Error(tokens, plain, len(seen), len(slots))
 	}
 
-	// One that edits does.
+	// One that writes does.
 	params.Logits = func(row LogitsRow, logits []float32) error {
 		for token := range logits {
 			if uint32(token) != 30+row.Position%2 {

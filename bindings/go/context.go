@@ -14,22 +14,22 @@ import (
 
 // Context holds the memory and the threads for generating from a model. Only one call at a time may use it.
 type Context struct {
-	guard sync.Mutex
-	c     *owned
-	edit  LogitsCallback // of the generation
+	guard  sync.Mutex
+	c      *owned
+	logits LogitsCallback // of the generation
 }
 
-// owned holds the C objects of a Context, and has the finalizer. A Context cannot have one: its edit function may refer to
+// owned holds the C objects of a Context, and has the finalizer. A Context cannot have one: its logits callback may refer to
 // it, and objects in a cycle are never finalized.
 type owned struct {
-	context *C.esolm_context
-	editing *C.uintptr_t // the cell with the handle that the C callback reads during a step
+	context      *C.esolm_context
+	logitsHandle *C.uintptr_t // the cell with the handle that the C callback reads during a step
 }
 
 func (o *owned) free() {
 	C.esolm_context_free(o.context)
-	C.free(unsafe.Pointer(o.editing))
-	o.context, o.editing = nil, nil
+	C.free(unsafe.Pointer(o.logitsHandle))
+	o.context, o.logitsHandle = nil, nil
 }
 
 // ContextOptions are a context's parameters; 0 means the default, in parentheses.
@@ -93,7 +93,7 @@ func NewContext(model *Model, options ContextOptions) (*Context, error) {
 	if err != nil {
 		return nil, err
 	}
-	made.editing = (*C.uintptr_t)(C.calloc(1, C.sizeof_uintptr_t))
+	made.logitsHandle = (*C.uintptr_t)(C.calloc(1, C.sizeof_uintptr_t))
 	runtime.SetFinalizer(made, (*owned).free)
 	return &Context{c: made}, nil
 }
@@ -104,7 +104,7 @@ func (c *Context) Close() error {
 	defer c.guard.Unlock()
 	runtime.SetFinalizer(c.c, nil)
 	c.c.free()
-	c.edit = nil
+	c.logits = nil
 	return nil
 }
 

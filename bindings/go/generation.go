@@ -70,11 +70,11 @@ func (c *Context) start(prompts []Prompt, params Params, start start) (*Generati
 	}
 	err = c.with(func(context *C.esolm_context) C.esolm_status {
 		if params.Logits != nil {
-			edit(p, c.c.editing)
+			setLogitsCallback(p, c.c.logitsHandle)
 		}
 		status := start(context, known, C.size_t(len(prompts)), p)
 		if status == C.ESOLM_OK {
-			c.edit = params.Logits
+			c.logits = params.Logits
 		}
 		return status
 	})
@@ -92,10 +92,10 @@ func (g *Generation) Next(ctx context.Context) bool {
 		return false
 	}
 	var done C.int32_t
-	var editor editor
-	g.err = editor.result(g.context.until(ctx, func(c *C.esolm_context) C.esolm_status {
-		editor.edit = g.context.edit
-		defer editor.lend(g.context.c.editing)()
+	var logits logitsCall
+	g.err = logits.result(g.context.until(ctx, func(c *C.esolm_context) C.esolm_status {
+		logits.callback = g.context.logits
+		defer logits.lend(g.context.c.logitsHandle)()
 		var info C.esolm_step_info
 		status := C.esolm_step(c, &info, &done)
 		if status == C.ESOLM_OK && done == 0 {

@@ -71,5 +71,5 @@ func callLogits(
         sequence: row.sequence, slot: row.slot, position: row.position,
         modelLogits: UnsafeBufferPointer(start: row.model_logits, count: row.n_logits))
     let numbers = UnsafeMutableBufferPointer(start: logits, count: row.n_logits)
-    return Callback<LogitsCallback>.from(data).run { edit in try edit(seen, numbers) }
+    return Callback<LogitsCallback>.from(data).run { callback in try callback(seen, numbers) }
 }

@@ -70,8 +70,8 @@ public struct Step: Sendable {
 public final class Context: @unchecked Sendable {
     private let handle: OpaquePointer
     private let lock = NSLock()
-    /// The logits editor that C has a pointer to; guarded by `lock`.
-    private var editor: Callback<LogitsCallback>?
+    /// The logits callback that C has a pointer to; guarded by `lock`.
+    private var logitsCallback: Callback<LogitsCallback>?
     /// Runs the streams of `steps`, one after the other.
     let queue = DispatchQueue(label: "esolm.context")
 
@@ -112,17 +112,18 @@ public final class Context: @unchecked Sendable {
         let memory = Scratch()
         let known = memory.copy(try prompts.map { prompt in try prompt.c(memory) })
         var c = params.c(memory)
-        var editor: Callback<LogitsCallback>?
+        var logitsCallback: Callback<LogitsCallback>?
         if let logits = params.logits {
             let made = Callback<LogitsCallback>(logits)
             c.logits_callback = callLogits
             c.logits_user_data = made.pointer
-            editor = made
+            logitsCallback = made
         }
         try withExtendedLifetime(memory) {
             try exclusively { context in
                 try check(how(context, known, prompts.count, &c))
-                self.editor = editor // only now: if the call fails, the previous generation keeps its editor
+                // Only now: if the call fails, the previous generation keeps its callback.
+                self.logitsCallback = logitsCallback
             }
         }
     }
@@ -133,13 +134,13 @@ public final class Context: @unchecked Sendable {
             var info = esolm_step_info()
             var done: Int32 = 0
             let status = esolm_step(context, &info, &done)
-            if let editor = self.editor {
-                try editor.check(status)
+            if let logitsCallback {
+                try logitsCallback.check(status)
             } else {
                 try check(status)
             }
             if done != 0 {
-                self.editor = nil
+                self.logitsCallback = nil
                 return nil
             }
             return Step(info)

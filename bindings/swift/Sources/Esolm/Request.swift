@@ -127,7 +127,7 @@ public struct GenerateParams: Sendable {
         topK = c.top_k
     }
 
-    /// The C struct, without the logits editor.
+    /// The C struct, without the logits callback.
     func c(_ memory: Scratch) -> esolm_generate_params {
         var c = esolm_generate_params()
         _ = esolm_generate_params_init(&c, MemoryLayout<esolm_generate_params>.stride)
