@@ -45,6 +45,7 @@ check: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --release --all-targets -- -D warnings
 	$(CARGO) clippy -p esolm --release --features capi -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps -p esolm --features capi,convert
 
 # One test at a time: ggml's threads wait by spinning, so tests that compute side by side slow each other down.
 unit: setup

@@ -3,9 +3,9 @@
 //! Types have their C names, and the comments on public items are the header's text: what a caller must know, in C's
 //! terms. Each file is one part of the header; `make header` writes it (tests/header.rs has the order of the parts).
 //!
-//! Every exported function is a thin closure over a safe method of the crate. [`status::wrap`] turns errors and panics
-//! into status codes, [`args`] checks pointers, [`params`] reads and writes structs that carry their size. These and
-//! [`callback`] are the ground: they import nothing from the other files, and no files import each other in a circle.
+//! Every exported function is a thin closure over a safe method of the crate. `status::wrap` turns errors and panics
+//! into status codes, `args` checks pointers, `params` reads and writes structs that carry their size. These and
+//! `callback` are the ground: they import nothing from the other files, and no files import each other in a circle.
 #![allow(non_camel_case_types)]
 #![allow(clippy::missing_safety_doc, reason = "the header's opening comment states what callers promise")]
 

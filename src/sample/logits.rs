@@ -12,7 +12,7 @@ pub struct LogitsRow<'a> {
     pub slot: usize,
     /// Position in the text.
     pub position: u32,
-    /// The network's logits [V]. Minus infinity (a model's output bias may hold it) excludes a token; NaN and infinity
+    /// The network's logits, `[V]`. Minus infinity (a model's output bias may hold it) excludes a token; NaN and infinity
     /// end the step with [`Error::NotFinite`].
     pub logits: &'a [f32],
 }
