@@ -3,7 +3,6 @@
 use std::ptr::NonNull;
 
 use super::device::{Device, DeviceKind};
-use super::graph::Tensor;
 use crate::error::{Error, Result};
 
 /// A ggml buffer. If it wraps host memory, its creator keeps that memory alive longer.
@@ -95,17 +94,6 @@ impl Drop for Buffer {
 pub(super) fn out_of_memory(device: Device, needed: usize) -> Error {
     let (name, free) = (device.name(), device.memory_free());
     Error::OutOfMemory(format!("{needed} bytes are needed on device {name}, and {free} are free there"))
-}
-
-/// Bytes that `tensor` takes on `device`, padding included.
-pub(super) fn alloc_size(device: Device, tensor: Tensor<'_>) -> usize {
-    // SAFETY: device and tensor are valid; the default buffer type lives as long as the device.
-    unsafe {
-        ggml_sys::ggml_backend_buft_get_alloc_size(
-            ggml_sys::ggml_backend_dev_buffer_type(device.as_ptr()),
-            tensor.as_ptr(),
-        )
-    }
 }
 
 /// What the address of a tensor on `device` must be a multiple of.

@@ -75,6 +75,7 @@ fn call(
     (uniforms, uniforms_there): (&[f64], NonNull<f64>),
     (tokens, tokens_there): (&mut [i32], NonNull<i32>),
 ) -> Result<i32> {
+    // SAFETY: this is the function of cuda/sample.cu.
     unsafe extern "C" {
         fn esolm_cuda_draw(
             logits: *mut f32,

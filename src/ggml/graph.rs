@@ -50,6 +50,8 @@ pub(super) struct TensorTable {
     ctx: NonNull<ggml_context>,
     /// How many more descriptions fit.
     left: usize,
+    /// Graphs begun.
+    graphs: u32,
 }
 
 // SAFETY: a context is bound to no thread, and `&mut self` guards every change.
@@ -82,7 +84,11 @@ impl TensorTable {
         let params = ggml_sys::ggml_init_params { mem_size, mem_buffer: mem_buffer.cast(), no_alloc: true };
         // SAFETY: the memory is null (ggml allocates) or guaranteed by the caller of `within`.
         let ctx = NonNull::new(unsafe { ggml_sys::ggml_init(params) });
-        Ok(Self { ctx: ctx.ok_or_else(|| Error::OutOfMemory("tensor descriptions".into()))?, left: count })
+        Ok(Self {
+            ctx: ctx.ok_or_else(|| Error::OutOfMemory("tensor descriptions".into()))?,
+            left: count,
+            graphs: 0,
+        })
     }
 
     /// Adds a tensor whose bytes are where `owner`'s are. Nothing is written: what a backend does to the bytes of a new
@@ -137,6 +143,7 @@ impl TensorTable {
             ggml_sys::ggml_new_graph_custom(self.ctx.as_ptr(), count, false)
         };
         self.left = count;
+        self.graphs = self.graphs.wrapping_add(1);
         Ok(Graph { graph: non_null(raw)?, table: self, buffer, is_exact: false })
     }
 }
@@ -189,6 +196,23 @@ impl<'g> Graph<'g> {
             }
         }
         Ok(())
+    }
+
+    /// Gives the graph a name of its own, so that ggml's CUDA backend does not replay one that looks the same: with f16
+    /// weights a replayed cuBLAS kernel hung on an H100 (docs/gpu.md).
+    pub(super) fn forbid_replay(&mut self) {
+        let mut name = [0; 16];
+        for (byte, digit) in
+            name.iter_mut().zip(self.table.graphs.to_le_bytes().iter().flat_map(|b| [b >> 4, b & 15]))
+        {
+            *byte = (b'a' + digit) as std::ffi::c_char;
+        }
+        // SAFETY: the graph has a node if it has any, and the name ends with NUL.
+        unsafe {
+            if ggml_sys::ggml_graph_n_nodes(self.as_ptr()) > 0 {
+                ggml_sys::ggml_set_name(ggml_sys::ggml_graph_node(self.as_ptr(), 0), name.as_ptr());
+            }
+        }
     }
 
     pub(super) fn as_ptr(&self) -> *mut ggml_sys::ggml_cgraph {
@@ -362,4 +386,15 @@ fn put(tensor: Tensor<'_>, buffer: &Buffer, offset: usize, len: usize) -> Result
 
 fn non_null<T>(raw: *mut T) -> Result<NonNull<T>> {
     NonNull::new(raw).ok_or_else(|| Error::internal("ggml made no tensor"))
+}
+
+/// Bytes that `tensor` takes on `device`, padding included.
+pub(super) fn alloc_size(device: Device, tensor: Tensor<'_>) -> usize {
+    // SAFETY: device and tensor are valid; the default buffer type lives as long as the device.
+    unsafe {
+        ggml_sys::ggml_backend_buft_get_alloc_size(
+            ggml_sys::ggml_backend_dev_buffer_type(device.as_ptr()),
+            tensor.as_ptr(),
+        )
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::ptr::NonNull;
 
-use super::buffer::{Buffer, alignment, alloc_size, in_host_memory};
+use super::buffer::{Buffer, alignment, in_host_memory};
 use super::device::Device;
-use super::graph::{Tensor, TensorTable};
+use super::graph::{Tensor, TensorTable, alloc_size};
 use crate::error::{Error, Result};
 use crate::gguf::TensorInfo;
 use crate::memory::{Arena, FileBytes};

@@ -137,14 +137,13 @@ impl Workspace {
 
     /// The address of a part of the computing memory, on the device.
     pub(super) fn device_address(&self, region: Region) -> Result<NonNull<u8>> {
-        match region.offset.checked_add(region.len) {
-            // SAFETY: the part lies in the buffer.
-            Some(end) if end <= self.buffer.len() => {
-                NonNull::new(unsafe { self.buffer.base().add(region.offset) })
-                    .ok_or_else(|| Error::internal("a buffer without an address"))
-            }
-            _ => Err(Error::internal("a part outside the computing memory")),
+        let end = region.offset.checked_add(region.len);
+        if end.is_none_or(|end| end > self.buffer.len()) {
+            return Err(Error::internal("a part outside the computing memory"));
         }
+        // SAFETY: the part lies in the buffer.
+        let start = unsafe { self.buffer.base().add(region.offset) };
+        NonNull::new(start).ok_or_else(|| Error::internal("a buffer without an address"))
     }
 
     /// Zeroes the caches, activations and results.
@@ -173,6 +172,9 @@ impl Workspace {
         let staged: NonNull<f32> = self.arena.part(parts.staging, staging * size_of::<f32>())?.cast();
         let mut graph = self.graph.graph(Some(&self.buffer), self.size.tensors)?;
         let result = build(&mut graph, &self.weights)?;
+        if !self.size.on_host {
+            graph.forbid_replay();
+        }
         backend.compute(&graph, work, cancel)?;
         // SAFETY: the staging part holds that many floats, is aligned, and is used here alone.
         let staging = unsafe { std::slice::from_raw_parts_mut(staged.as_ptr(), staging) };

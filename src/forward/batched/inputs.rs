@@ -14,7 +14,7 @@ const NOWHERE: f32 = -1000.0;
 /// Sequences of at most so many rows are always attended to together: matrix units take as many at once anyway.
 const FEW: usize = 16;
 
-/// Rows that [`Queries`] make of a batch, at most.
+/// Rows that [`AskingRows`] make of a batch, at most.
 pub(super) fn most_padded(capacity: &Capacity) -> usize {
     2 * capacity.rows + FEW * capacity.sequences.min(capacity.rows)
 }
@@ -64,7 +64,7 @@ impl Group {
 
 /// The rows that ask attention, all of a batch or those that want logits.
 #[derive(Debug, Default)]
-pub(super) struct Queries {
+pub(super) struct AskingRows {
     pub(super) groups: Vec<Group>,
     /// Rows of all groups.
     pub(super) padded: usize,
@@ -79,7 +79,7 @@ pub(super) struct Queries {
     pub(super) any_own: bool,
 }
 
-impl Queries {
+impl AskingRows {
     /// Takes in the rows of `batch`, or those with logits; the graph has `graph_rows` of them.
     fn fill(&mut self, batch: &Batch, slots: usize, outputs_only: bool, graph_rows: usize) {
         let Self { groups, padded, gather, scatter, limits, own, .. } = self;
@@ -164,8 +164,8 @@ impl Queries {
 /// A batch as numbers for the device, all in one list.
 #[derive(Debug, Default)]
 pub(in crate::forward) struct Inputs {
-    pub(super) all: Queries,
-    pub(super) out: Queries,
+    pub(super) all: AskingRows,
+    pub(super) out: AskingRows,
     pub(super) numbers: Vec<i32>,
     /// Rows of the graph, and those of them with logits.
     pub(super) rows: usize,

@@ -15,7 +15,7 @@ use crate::ggml::{Graph, Tensor};
 use crate::gguf::TensorType;
 use crate::memory::Region;
 use crate::model::Config;
-use inputs::{Group, INPUT_GROUP, Queries};
+use inputs::{AskingRows, Group, INPUT_GROUP};
 
 pub(super) use inputs::Inputs;
 pub(super) use layout::{BatchedLayout, wants_flash};
@@ -30,7 +30,7 @@ pub(super) fn most_tensors(config: &Config, segments: usize) -> usize {
 
 /// What attention of some queries needs on the device.
 struct OnDevice<'a, 'g> {
-    queries: &'a Queries,
+    queries: &'a AskingRows,
     gather: Option<(Tensor<'g>, Tensor<'g>)>,
     /// [seen, rows, 1, sequences] of each group.
     masks: Vec<Tensor<'g>>,
