@@ -3,18 +3,24 @@
 use std::path::Path;
 
 use super::batch::Batch;
+use super::batched::{self, BatchedLayout, Inputs};
 use super::cpu::{CpuLayout, CpuRunner};
 use super::graph::{self, GraphLayout};
 use super::layout::{Capacity, SLOT_GROUP};
 use super::params::{ContextParams, Kernels, MemoryUse, count_threads};
 use crate::error::{Error, Result};
-use crate::ggml::{Device, Workspace, WorkspaceSize, in_host_memory};
+use crate::ggml::{Device, Workspace, WorkspaceSize, alignment, in_host_memory};
 use crate::gguf::TensorInfo;
-use crate::memory::FileBytes;
+use crate::memory::{ALIGNMENT, FileBytes};
 use crate::model::{Config, LoadOptions, Model, ModelHeader, total_bytes};
 
 /// Rows of a batch unless said otherwise: enough for matrix kernels to run at full speed.
 const DEFAULT_BATCH_ROWS: usize = 128;
+/// The same on a device, for each sequence, and the limits of it for all.
+const DEVICE_ROWS_EACH: usize = 128;
+const DEVICE_ROWS: (usize, usize) = (512, 16384);
+/// Most slots for masks on a device, where every sequence's take memory.
+const DEVICE_MASKS: usize = 256;
 
 /// The limits of a context and the memory that it needs.
 pub(crate) struct MemoryPlan {
@@ -33,6 +39,8 @@ pub(super) enum ArenaPlan {
     Cpu(CpuLayout),
     /// For a ggml graph.
     Graph(GraphLayout, WorkspaceSize),
+    /// For a ggml graph on a device.
+    Batched(BatchedLayout, WorkspaceSize),
 }
 
 impl MemoryPlan {
@@ -57,9 +65,15 @@ impl MemoryPlan {
         if sequences > 1 << 16 {
             return Err(Error::invalid(format!("{sequences} sequences; at most {}", 1 << 16)));
         }
-        let rows = or(params.batch_rows, DEFAULT_BATCH_ROWS);
+        let on_host = in_host_memory(device);
+        let default_rows = match on_host {
+            true => DEFAULT_BATCH_ROWS,
+            false => sequences.saturating_mul(DEVICE_ROWS_EACH).clamp(DEVICE_ROWS.0, DEVICE_ROWS.1),
+        };
+        let rows = or(params.batch_rows, default_rows);
         // More slots than the text needs: scoring puts masks behind it, up to half of a batch's rows.
         let masks = (rows / 2).min(length).max(1);
+        let masks = if on_host { masks } else { masks.min(DEVICE_MASKS) };
         let slots = length.next_multiple_of(SLOT_GROUP) + masks.next_multiple_of(SLOT_GROUP);
         let rows = rows.min(sequences.saturating_mul(slots));
         let causal = config.variant.is_causal();
@@ -68,7 +82,10 @@ impl MemoryPlan {
         let threads = count_threads(params.threads)?;
         let capacity = Capacity { sequences, slots, rows, kv: params.kv_type };
         let own = params.kernels == Kernels::Own && in_host_memory(device) && CpuRunner::supports(config);
-        if !(own || causal) {
+        // For tests of that graph where there is no device (docs/gpu.md).
+        let batched = !on_host || std::env::var_os("ESOLM_DEVICE_GRAPH").is_some();
+        let own = own && !batched;
+        if !(own || causal || batched) {
             let variant = config.variant.name();
             return Err(Error::Unsupported(format!(
                 "variant '{variant}' on this device with these kernels: it runs on the CPU with esolm's own"
@@ -76,6 +93,8 @@ impl MemoryPlan {
         }
         let arena = if own {
             ArenaPlan::Cpu(CpuLayout::new(config, &capacity, threads)?)
+        } else if batched {
+            Self::measure_batched(config, tensors, device, &capacity, threads)?
         } else {
             let layout = GraphLayout::new(config, &capacity)?;
             let most = graph::most_tensors(config, sequences.min(rows));
@@ -92,6 +111,38 @@ impl MemoryPlan {
             ArenaPlan::Graph(layout, size)
         };
         Ok(Self { capacity, length, threads, arena, weights: total_bytes(tensors) })
+    }
+
+    /// The graph for devices: with attention in one operation where keys and values are in half precision and the
+    /// device has it, otherwise without.
+    fn measure_batched(
+        config: &Config,
+        tensors: &[TensorInfo],
+        device: Device,
+        capacity: &Capacity,
+        threads: usize,
+    ) -> Result<ArenaPlan> {
+        let most = batched::most_tensors(config, capacity.sequences.min(capacity.rows));
+        let mut inputs = Inputs::default();
+        inputs.fill(&Batch::largest(capacity), capacity);
+        let measure = |flash| {
+            let layout = BatchedLayout::new(config, capacity, flash, alignment(device).max(ALIGNMENT))?;
+            let size = Workspace::measure(
+                threads,
+                device,
+                tensors,
+                (layout.len, most, config.vocab_size * capacity.rows),
+                |graph, weights| batched::build(graph, weights, config, capacity, &layout, &inputs),
+            )?;
+            Ok(ArenaPlan::Batched(layout, size))
+        };
+        match batched::wants_flash(capacity) {
+            true => measure(true).or_else(|error| match error {
+                Error::Unsupported(_) => measure(false),
+                error => Err(error),
+            }),
+            false => measure(false),
+        }
     }
 
     /// As [`MemoryPlan::new`], for a model that is open.
@@ -117,6 +168,9 @@ impl MemoryPlan {
             ArenaPlan::Cpu(layout) => (layout.len, layout.cache.len, layout.len - layout.cache.len),
             ArenaPlan::Graph(layout, size) => {
                 (size.arena(), layout.cache.len, layout.len - layout.cache.len + size.work)
+            }
+            ArenaPlan::Batched(layout, size) => {
+                (size.arena(), layout.cache_len, layout.len - layout.cache_len + size.work)
             }
         };
         MemoryUse { weights: self.weights, arena, kv_cache, compute }

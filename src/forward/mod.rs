@@ -1,10 +1,11 @@
 //! A batch of tokens to logits: the network, on the library's own CPU kernels or as a graph on a ggml backend.
 //!
 //! From below: [`layout`] (limits and K/V cache), [`batch`] (what the network is fed), [`tensors`] (the weights by
-//! name); the two runners, [`cpu`] with own kernels and [`graph`] for ggml; [`memory_plan`], which decides between
+//! name); the two runners, [`cpu`] with own kernels and ggml with [`graph`] or, on devices, [`batched`]; [`memory_plan`], which decides between
 //! them; and here [`ModelRunner`], which has one of them.
 
 mod batch;
+mod batched;
 mod cancel;
 mod cpu;
 mod graph;
@@ -15,9 +16,10 @@ mod profile;
 mod tensors;
 
 use crate::error::{Error, Result};
-use crate::ggml::{Backend, Workspace};
+use crate::ggml::{Backend, DrawParams, Graph, Tensor, Workspace, draws};
 use crate::memory::Arena;
-use crate::model::Model;
+use crate::model::{Config, Model};
+use batched::{BatchedLayout, Inputs};
 use cpu::{CpuRunner, Pool};
 use graph::GraphLayout;
 use memory_plan::ArenaPlan;
@@ -48,7 +50,36 @@ enum Compute {
     /// The library's own CPU kernels.
     Cpu(CpuRunner),
     /// A graph on one of ggml's backends.
-    Graph { backend: Backend, workspace: Workspace, layout: GraphLayout },
+    Graph { backend: Backend, workspace: Workspace, network: Network },
+}
+
+/// The two graphs.
+#[derive(Debug)]
+enum Network {
+    /// Operations for each sequence, for the CPU.
+    BySequence(GraphLayout),
+    /// Operations for many sequences, for devices.
+    Batched(Box<(BatchedLayout, Inputs)>),
+}
+
+impl Network {
+    fn build<'g>(
+        &mut self,
+        graph: &mut Graph<'g>,
+        weights: &[Tensor<'g>],
+        config: &Config,
+        capacity: &Capacity,
+        batch: &Batch,
+    ) -> Result<Option<Tensor<'g>>> {
+        match self {
+            Self::BySequence(layout) => graph::build(graph, weights, config, capacity, layout, batch),
+            Self::Batched(batched) => {
+                let (layout, inputs) = &mut **batched;
+                inputs.fill(batch, capacity);
+                batched::build(graph, weights, config, capacity, layout, inputs)
+            }
+        }
+    }
 }
 
 /// The logits of a batch, [V] for each row that wants some, and the threads to sample from them.
@@ -99,7 +130,13 @@ impl ModelRunner {
             ArenaPlan::Graph(layout, size) => {
                 let workspace = Workspace::new(size, arena(size.arena())?, model.weights())?;
                 let backend = Backend::new(model.weights().device(), threads)?;
-                Compute::Graph { backend, workspace, layout }
+                Compute::Graph { backend, workspace, network: Network::BySequence(layout) }
+            }
+            ArenaPlan::Batched(layout, size) => {
+                let workspace = Workspace::new(size, arena(size.arena())?, model.weights())?;
+                let backend = Backend::new(model.weights().device(), threads)?;
+                let network = Network::Batched(Box::new((layout, Inputs::default())));
+                Compute::Graph { backend, workspace, network }
             }
         };
         Ok(Self { model: model.clone(), capacity, length, compute, cancel: CancelToken::default() })
@@ -118,13 +155,52 @@ impl ModelRunner {
                 let (logits, pool) = cpu.run(model.weights(), model.config(), capacity, batch, &cancel.0)?;
                 Ok(Logits { rows: logits, pool: Some(pool) })
             }
-            Compute::Graph { backend, workspace, layout } => {
+            Compute::Graph { backend, workspace, network } => {
                 let logits = workspace.run(backend, &cancel.0, |graph, weights| {
-                    graph::build(graph, weights, model.config(), capacity, layout, batch)
+                    network.build(graph, weights, model.config(), capacity, batch)
                 })?;
+                // The graph may have more rows than the batch.
+                let logits = logits.get(..batch.outputs.len() * model.config().vocab_size).unwrap_or(logits);
                 Ok(Logits { rows: logits, pool: None })
             }
         }
+    }
+
+    /// Whether [`ModelRunner::run_and_draw`] can be used.
+    pub(crate) fn draws(&self) -> bool {
+        matches!(&self.compute, Compute::Graph { network: Network::Batched(_), .. })
+            && draws(self.model.weights().device())
+    }
+
+    /// Runs the network on one batch and draws its tokens on the device, one for each number of `uniforms`: logits stay
+    /// there.
+    ///
+    /// # Errors
+    /// As [`ModelRunner::run`]; [`Error::NotFinite`].
+    pub(crate) fn run_and_draw(
+        &mut self,
+        batch: &Batch,
+        params: DrawParams,
+        uniforms: &[f64],
+        tokens: &mut [i32],
+    ) -> Result<()> {
+        let Self { model, capacity, compute, cancel, .. } = self;
+        let config = model.config();
+        batch.check(config, capacity)?;
+        let Compute::Graph { backend, workspace, network } = compute else {
+            return Err(Error::internal("the CPU draws itself"));
+        };
+        workspace.run(backend, &cancel.0, |graph, weights| {
+            network.build(graph, weights, config, capacity, batch).map(|_| None)
+        })?;
+        let Network::Batched(batched) = network else {
+            return Err(Error::internal("this graph leaves no logits to draw from"));
+        };
+        if uniforms.is_empty() {
+            return Ok(());
+        }
+        let vocab = (config.vocab_size, config.mask_token_id);
+        workspace.draw(vocab, batched.0.draw_regions(), params, uniforms, tokens)
     }
 
     /// Number of threads that compute.
@@ -157,7 +233,10 @@ impl ModelRunner {
 
     /// Whether a row may attend to any slots, not only to those up to its own.
     pub(crate) fn has_free_masks(&self) -> bool {
-        matches!(self.compute, Compute::Cpu(_))
+        match &self.compute {
+            Compute::Cpu(_) => true,
+            Compute::Graph { network, .. } => matches!(network, Network::Batched(_)),
+        }
     }
 
     /// Whether keys and values can be copied out of the cache.

@@ -53,6 +53,9 @@ pub(super) struct StepBuffers {
     pub(super) draws: Vec<Draw>,
     /// One per thread.
     pub(super) draw_states: Vec<DrawState>,
+    /// Random numbers for a device that draws, and the tokens that it drew.
+    pub(super) uniforms: Vec<f64>,
+    pub(super) drawn: Vec<i32>,
     /// What the last step wrote, and the log-probabilities of it if they are wanted.
     pub(super) updates: Vec<Update>,
     pub(super) log_probs: Vec<f64>,
@@ -94,6 +97,8 @@ impl Session {
                 batch: Batch::with_capacity(capacity.rows, capacity.sequences.min(capacity.rows)),
                 draws: Vec::with_capacity(capacity.rows),
                 draw_states: (0..runner.threads()).map(|_| DrawState::new(config)).collect(),
+                uniforms: Vec::with_capacity(capacity.rows),
+                drawn: Vec::with_capacity(capacity.rows),
                 updates: Vec::with_capacity(tokens),
                 log_probs: Vec::with_capacity(tokens),
                 confidences: Vec::with_capacity(tokens),

@@ -8,8 +8,10 @@ use super::session::{Session, StepBuffers};
 use super::update::{Step, Update};
 use crate::error::{Error, Result};
 use crate::forward::{Logits, ModelRunner, Segment};
+use crate::ggml::DrawParams;
 use crate::model::{Config, Model};
 use crate::plan::Adaptive;
+use crate::sample::SamplingParams;
 
 /// Where a batch begins: a sequence and a slot of it.
 #[derive(Clone, Copy)]
@@ -73,12 +75,41 @@ impl Session {
             if self.buffers.batch.tokens.is_empty() {
                 break;
             }
+            if matches!(choice, TokenChoice::Sample) && self.draws_on(runner) {
+                self.draw_on_device(runner)?;
+                continue;
+            }
             let logits = runner.run(&self.buffers.batch)?;
             let sampling = Instant::now();
             self.list_draws()?;
             self.draw_tokens(logits, config, &mut choice)?;
             self.collect_draws()?;
             self.clock.sampling += sampling.elapsed();
+        }
+        Ok(())
+    }
+
+    /// Whether nothing but tokens is wanted of the logits, and the device can draw them.
+    fn draws_on(&self, runner: &ModelRunner) -> bool {
+        let request = &self.request;
+        !request.wants_log_probs
+            && request.adaptive.is_none()
+            && request.constraints.is_empty()
+            && runner.draws()
+    }
+
+    /// Runs the batch and has the device draw its tokens.
+    fn draw_on_device(&mut self, runner: &mut ModelRunner) -> Result<()> {
+        self.list_draws()?;
+        let SamplingParams { temperature, top_k, top_p } = self.request.sampling;
+        let StepBuffers { batch, draws, uniforms, drawn, updates, .. } = &mut self.buffers;
+        uniforms.clear();
+        uniforms.extend(draws.iter().map(|draw| draw.uniform));
+        drawn.clear();
+        drawn.resize(draws.len(), 0);
+        runner.run_and_draw(batch, DrawParams { temperature, top_k, top_p }, uniforms, drawn)?;
+        for (draw, &token) in draws.drain(..).zip(&*drawn) {
+            updates.push(Update { token: token as u32, ..draw.update });
         }
         Ok(())
     }

@@ -142,6 +142,8 @@ impl Backend {
                 // and the plan outlives the call.
                 unsafe { ggml_sys::ggml_graph_compute(graph.as_ptr(), &mut plan) }
             }
+            // A graph on a device runs to its end.
+            Executor::Other(_) if cancel.load(Ordering::Relaxed) => return Err(Error::Cancelled),
             // SAFETY: every tensor of the graph has memory on this device.
             Executor::Other(backend) => unsafe {
                 ggml_sys::ggml_backend_graph_compute(backend.as_ptr(), graph.as_ptr())

@@ -24,9 +24,20 @@ impl Buffer {
                 len.max(1),
             )
         };
-        NonNull::new(handle)
-            .map(Self)
-            .ok_or_else(|| Error::OutOfMemory(format!("{len} bytes on device {}", device.name())))
+        NonNull::new(handle).map(Self).ok_or_else(|| out_of_memory(device, len))
+    }
+
+    /// `len` bytes of the device's own memory for weights, which some backends place and pad on their own terms.
+    pub(super) fn allocate_for_weights(device: Device, len: usize) -> Result<Self> {
+        let buffer = Self::allocate(device, len)?;
+        // SAFETY: the buffer is valid and nothing is in it.
+        unsafe {
+            ggml_sys::ggml_backend_buffer_set_usage(
+                buffer.as_ptr(),
+                ggml_sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS,
+            );
+        }
+        Ok(buffer)
     }
 
     /// The CPU's view of `len` bytes at `start`.
@@ -76,6 +87,20 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         // SAFETY: the buffer is valid and not used again.
         unsafe { ggml_sys::ggml_backend_buffer_free(self.as_ptr()) }
+    }
+}
+
+/// What to say when `needed` bytes are not to be had on `device`.
+pub(super) fn out_of_memory(device: Device, needed: usize) -> Error {
+    let (name, free) = (device.name(), device.memory_free());
+    Error::OutOfMemory(format!("{needed} bytes are needed on device {name}, and {free} are free there"))
+}
+
+/// What the address of a tensor on `device` must be a multiple of.
+pub(crate) fn alignment(device: Device) -> usize {
+    // SAFETY: the device is valid; its default buffer type lives as long as it.
+    unsafe {
+        ggml_sys::ggml_backend_buft_get_alignment(ggml_sys::ggml_backend_dev_buffer_type(device.as_ptr()))
     }
 }
 

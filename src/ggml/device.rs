@@ -89,10 +89,20 @@ impl Device {
         }
     }
 
-    fn info(&self) -> DeviceInfo {
-        let (mut memory_free, mut memory_total) = (0, 0);
+    /// Free memory and all memory in bytes, as far as the device says.
+    fn memory(&self) -> (usize, usize) {
+        let (mut free, mut total) = (0, 0);
         // SAFETY: the device is valid and both pointers are to live variables.
-        unsafe { ggml_sys::ggml_backend_dev_memory(self.as_ptr(), &mut memory_free, &mut memory_total) };
+        unsafe { ggml_sys::ggml_backend_dev_memory(self.as_ptr(), &mut free, &mut total) };
+        (free, total)
+    }
+
+    pub(super) fn memory_free(&self) -> usize {
+        self.memory().0
+    }
+
+    fn info(&self) -> DeviceInfo {
+        let (memory_free, memory_total) = self.memory();
         // SAFETY: the device is valid and its description is a C string that lives as long as it.
         let description = text(unsafe { ggml_sys::ggml_backend_dev_description(self.as_ptr()) });
         DeviceInfo { name: self.name(), description, kind: self.kind(), memory_free, memory_total }
@@ -133,7 +143,8 @@ fn route_log() {
     ONCE.call_once(|| unsafe { ggml_sys::ggml_log_set(Some(receive), std::ptr::null_mut()) });
 }
 
-fn text(chars: *const c_char) -> String {
+/// A C string of ggml's.
+pub(super) fn text(chars: *const c_char) -> String {
     if chars.is_null() {
         return String::new();
     }

@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use ggml_sys::{ggml_context, ggml_tensor};
 
 use super::buffer::Buffer;
+use super::device::{Device, text};
 use crate::error::{Error, Result};
 use crate::gguf::{TensorInfo, TensorType};
 use crate::memory::Region;
@@ -49,6 +50,8 @@ pub(super) struct TensorTable {
     ctx: NonNull<ggml_context>,
     /// How many more descriptions fit.
     left: usize,
+    /// Graphs begun.
+    graphs: u32,
 }
 
 // SAFETY: a context is bound to no thread, and `&mut self` guards every change.
@@ -81,7 +84,29 @@ impl TensorTable {
         let params = ggml_sys::ggml_init_params { mem_size, mem_buffer: mem_buffer.cast(), no_alloc: true };
         // SAFETY: the memory is null (ggml allocates) or guaranteed by the caller of `within`.
         let ctx = NonNull::new(unsafe { ggml_sys::ggml_init(params) });
-        Ok(Self { ctx: ctx.ok_or_else(|| Error::OutOfMemory("tensor descriptions".into()))?, left: count })
+        Ok(Self {
+            ctx: ctx.ok_or_else(|| Error::OutOfMemory("tensor descriptions".into()))?,
+            left: count,
+            graphs: 0,
+        })
+    }
+
+    /// Adds a tensor whose bytes are where `owner`'s are. Nothing is written: what a backend does to the bytes of a new
+    /// tensor (CUDA clears its padding) was done when `owner` was placed.
+    pub(super) fn add_alias(&mut self, info: &TensorInfo, owner: Tensor<'_>) -> Result<Tensor<'static>> {
+        let tensor = self.add(info, None)?;
+        let same = tensor.dims() == owner.dims() && tensor.code() == owner.code();
+        if !same {
+            return Err(Error::internal(format!("tensor '{}' is not the one that was placed", info.name)));
+        }
+        // SAFETY: both are valid tensors of one shape and type, and nobody else has seen the new one.
+        unsafe {
+            let (to, from) = (tensor.as_ptr(), owner.as_ptr());
+            (*to).buffer = (*from).buffer;
+            (*to).data = (*from).data;
+            (*to).extra = (*from).extra;
+        }
+        Ok(tensor)
     }
 
     /// Adds a tensor, at `place` in a buffer if one is given.
@@ -118,7 +143,8 @@ impl TensorTable {
             ggml_sys::ggml_new_graph_custom(self.ctx.as_ptr(), count, false)
         };
         self.left = count;
-        Ok(Graph { graph: non_null(raw)?, table: self, buffer })
+        self.graphs = self.graphs.wrapping_add(1);
+        Ok(Graph { graph: non_null(raw)?, table: self, buffer, is_exact: false })
     }
 }
 
@@ -135,9 +161,60 @@ pub(crate) struct Graph<'g> {
     table: &'g mut TensorTable,
     graph: NonNull<ggml_sys::ggml_cgraph>,
     buffer: Option<&'g Buffer>,
+    /// Whether products are asked for in single precision, where a device would take half.
+    pub(super) is_exact: bool,
 }
 
 impl<'g> Graph<'g> {
+    /// Asks for products in single precision from here on, where a device would take half.
+    pub(crate) fn set_exact(&mut self, is_exact: bool) {
+        self.is_exact = is_exact;
+    }
+
+    /// Asks `device` about every operation.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with the first one that the device does not have. ggml would end the process.
+    pub(super) fn check_support(&self, device: Device) -> Result<()> {
+        // SAFETY: the graph is complete.
+        let count = unsafe { ggml_sys::ggml_graph_n_nodes(self.as_ptr()) };
+        for i in 0..count {
+            // SAFETY: the graph has that many nodes; the device is valid and reads descriptions only.
+            let (node, supported) = unsafe {
+                let node = ggml_sys::ggml_graph_node(self.as_ptr(), i);
+                (node, ggml_sys::ggml_backend_dev_supports_op(device.as_ptr(), node))
+            };
+            if !supported {
+                // SAFETY: the node is valid, and names of operations and types are static strings.
+                let (operation, types) = unsafe {
+                    let name = |ty| text(ggml_sys::ggml_type_name(ty));
+                    let sources = (*node).src.iter().take_while(|s| !s.is_null()).map(|&s| name((*s).type_));
+                    (text(ggml_sys::ggml_op_desc(node)), sources.collect::<Vec<_>>().join(", "))
+                };
+                let device = device.name();
+                return Err(Error::Unsupported(format!("device {device} has no {operation} of {types}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the graph a name of its own, so that ggml's CUDA backend does not replay one that looks the same: with f16
+    /// weights a replayed cuBLAS kernel hung on an H100 (docs/gpu.md).
+    pub(super) fn forbid_replay(&mut self) {
+        let mut name = [0; 16];
+        for (byte, digit) in
+            name.iter_mut().zip(self.table.graphs.to_le_bytes().iter().flat_map(|b| [b >> 4, b & 15]))
+        {
+            *byte = (b'a' + digit) as std::ffi::c_char;
+        }
+        // SAFETY: the graph has a node if it has any, and the name ends with NUL.
+        unsafe {
+            if ggml_sys::ggml_graph_n_nodes(self.as_ptr()) > 0 {
+                ggml_sys::ggml_set_name(ggml_sys::ggml_graph_node(self.as_ptr(), 0), name.as_ptr());
+            }
+        }
+    }
+
     pub(super) fn as_ptr(&self) -> *mut ggml_sys::ggml_cgraph {
         self.graph.as_ptr()
     }
@@ -203,6 +280,38 @@ impl<'g> Graph<'g> {
             }
         }
         Ok(tensor)
+    }
+
+    /// A list of `len` indices at `at` that [`Graph::input_i32`] has filled.
+    pub(crate) fn indices(&mut self, len: usize, at: Region) -> Result<Tensor<'g>> {
+        self.take(len > 0, "indices")?;
+        // SAFETY: the table has room and the length is positive.
+        let raw = unsafe { ggml_sys::ggml_new_tensor_1d(self.ctx(), ggml_sys::GGML_TYPE_I32, len as i64) };
+        self.leaf(raw, Some(at))
+    }
+
+    /// As [`Graph::view`], with cubes of planes.
+    pub(crate) fn view_4d(
+        &mut self,
+        a: Tensor<'g>,
+        dims: [usize; 4],
+        strides: [usize; 3],
+        offset: usize,
+    ) -> Result<Tensor<'g>> {
+        let ty = TensorType::from_code(a.code()).ok_or_else(|| Error::internal("view of an index"))?;
+        let mut last = ty.row_bytes(dims[0]).and_then(|row| offset.checked_add(row));
+        for (dim, stride) in dims.iter().skip(1).zip(strides) {
+            let more = dim.checked_sub(1).and_then(|n| n.checked_mul(stride));
+            last = last.zip(more).and_then(|(last, more)| last.checked_add(more));
+        }
+        // SAFETY: `a` is valid.
+        let len = unsafe { ggml_sys::ggml_nbytes(a.as_ptr()) };
+        self.take(dims[0] > 0 && last.is_some_and(|last| last <= len), "view")?;
+        let ([x, y, z, w], [row, plane, cube]) = (dims.map(|d| d as i64), strides);
+        // SAFETY: the window lies within `a`.
+        let raw =
+            unsafe { ggml_sys::ggml_view_4d(self.ctx(), a.as_ptr(), x, y, z, w, row, plane, cube, offset) };
+        self.leaf(raw, None)
     }
 
     /// A view of `a`: `dims` elements from byte `offset`, `strides` bytes between rows and between planes.
@@ -277,4 +386,15 @@ fn put(tensor: Tensor<'_>, buffer: &Buffer, offset: usize, len: usize) -> Result
 
 fn non_null<T>(raw: *mut T) -> Result<NonNull<T>> {
     NonNull::new(raw).ok_or_else(|| Error::internal("ggml made no tensor"))
+}
+
+/// Bytes that `tensor` takes on `device`, padding included.
+pub(super) fn alloc_size(device: Device, tensor: Tensor<'_>) -> usize {
+    // SAFETY: device and tensor are valid; the default buffer type lives as long as the device.
+    unsafe {
+        ggml_sys::ggml_backend_buft_get_alloc_size(
+            ggml_sys::ggml_backend_dev_buffer_type(device.as_ptr()),
+            tensor.as_ptr(),
+        )
+    }
 }

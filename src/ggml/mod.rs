@@ -11,6 +11,7 @@
 mod backend;
 mod buffer;
 mod device;
+mod draw;
 mod graph;
 #[cfg(feature = "convert")]
 mod observe;
@@ -20,8 +21,9 @@ mod weights;
 mod workspace;
 
 pub(crate) use backend::{Backend, MAX_THREADS};
-pub(crate) use buffer::in_host_memory;
+pub(crate) use buffer::{alignment, in_host_memory};
 pub use device::{Device, DeviceInfo, DeviceKind, devices};
+pub(crate) use draw::{DrawParams, DrawRegions, draws};
 pub(crate) use graph::{Graph, Tensor};
 #[cfg(feature = "convert")]
 pub(crate) use observe::{Observed, observe};

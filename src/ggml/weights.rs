@@ -2,8 +2,9 @@
 
 use std::ptr::NonNull;
 
-use super::buffer::{Buffer, in_host_memory};
+use super::buffer::{Buffer, alignment, in_host_memory};
 use super::device::Device;
+use super::graph::{Tensor, TensorTable, alloc_size};
 use crate::error::{Error, Result};
 use crate::gguf::TensorInfo;
 use crate::memory::{Arena, FileBytes};
@@ -16,11 +17,20 @@ const IN_PLACE: usize = 32;
 pub(crate) struct Weights {
     device: Device,
     tensors: Vec<TensorInfo>,
+    /// Where they are, in the same order; the descriptions lie in `_table`.
+    placed: Vec<Tensor<'static>>,
+    _table: TensorTable,
     // Declared before `source`, so that it is freed first.
+    #[cfg_attr(not(feature = "convert"), allow(dead_code, reason = "keeps the tensors' memory"))]
     buffer: Buffer,
     /// The bytes that `buffer` wraps; `None` when they were copied to the device.
     source: Option<FileBytes>,
 }
+
+// SAFETY: the descriptions belong to `_table`, which moves with them, and nobody changes them any more.
+unsafe impl Send for Weights {}
+// SAFETY: as above; through a shared `Weights` they are only read.
+unsafe impl Sync for Weights {}
 
 impl Weights {
     /// Puts `tensors`, whose ranges lie in `source`, on `device`: in place on the CPU, copied elsewhere. `report`
@@ -34,42 +44,43 @@ impl Weights {
         let on_host = in_host_memory(device);
         let bytes = source.bytes();
         let start = NonNull::from(bytes).cast::<u8>();
+        let mut table = TensorTable::allocate(tensors.len())?;
         let aligned = |t: &TensorInfo| (start.addr().get() + t.range.start).is_multiple_of(IN_PLACE);
         if on_host && tensors.iter().all(aligned) {
             // SAFETY: `source` is kept beside the buffer and dropped after it; weights are never written.
             let buffer = unsafe { Buffer::wrap(start, bytes.len())? };
-            return Ok(Self { device, tensors, buffer, source: Some(source) });
+            let placed = tensors
+                .iter()
+                .map(|t| table.add(t, Some((&buffer, t.range.start))))
+                .collect::<Result<Vec<_>>>()?;
+            return Ok(Self { device, tensors, placed, _table: table, buffer, source: Some(source) });
         }
-        let mut size = 0usize;
-        let places: Vec<usize> = tensors
-            .iter()
-            .map(|t| {
-                let place = size;
-                size = (size + t.range.len()).next_multiple_of(256) + 256;
-                place
-            })
-            .collect();
+        let (places, size) = places(device, &tensors)?;
         // On the host this is for a file inside a file, or a caller's odd address.
         let mut memory = if on_host { Some(Arena::allocate(size)?) } else { None };
         let buffer = match &memory {
             // SAFETY: the memory is kept beside the buffer and dropped after it.
             Some(memory) => unsafe { Buffer::wrap(memory.part(0, size)?, size)? },
-            None => Buffer::allocate(device, size)?,
+            None => Buffer::allocate_for_weights(device, size)?,
         };
+        let mut placed = Vec::with_capacity(tensors.len());
         for (tensor, place) in tensors.iter_mut().zip(places) {
             let data = bytes
                 .get(tensor.range.clone())
                 .ok_or_else(|| Error::internal(format!("tensor '{}' is outside its file", tensor.name)))?;
             let end = place + data.len();
+            let on_device = table.add(tensor, Some((&buffer, place)))?;
             match memory.as_mut().map(|memory| memory.bytes_mut().get_mut(place..end)) {
                 Some(Some(to)) => to.copy_from_slice(data),
                 Some(None) => return Err(Error::internal("a tensor beyond the memory for all")),
-                None => upload(&buffer, tensor, place, data)?,
+                None => upload(on_device, data)?,
             }
+            placed.push(on_device);
             tensor.range = place..end;
             report(end as f64 / size as f64)?;
         }
-        Ok(Self { device, tensors, buffer, source: memory.map(FileBytes::Copy) })
+        let source = memory.map(FileBytes::Copy);
+        Ok(Self { device, tensors, placed, _table: table, buffer, source })
     }
 
     /// The device that the bytes are on.
@@ -94,16 +105,34 @@ impl Weights {
         Some(base + tensor.range.start..base + tensor.range.end)
     }
 
-    pub(super) fn buffer(&self) -> &Buffer {
-        &self.buffer
+    /// The tensors where they are.
+    pub(super) fn placed(&self) -> &[Tensor<'static>] {
+        &self.placed
     }
 }
 
-/// Copies one tensor to a device.
-fn upload(buffer: &Buffer, info: &TensorInfo, place: usize, data: &[u8]) -> Result<()> {
-    let mut table = super::graph::TensorTable::allocate(1)?;
-    let tensor = table.add(info, Some((buffer, place)))?;
-    // SAFETY: the tensor lies in the buffer and is as large as `data`.
+/// Where each tensor goes in a buffer of `device`, and the buffer's size. A device may pad a tensor, and clears what it
+/// pads with: CUDA does so for quantized rows that are no multiple of 512 long.
+fn places(device: Device, tensors: &[TensorInfo]) -> Result<(Vec<usize>, usize)> {
+    let alignment = alignment(device).max(IN_PLACE);
+    let mut table = TensorTable::allocate(tensors.len())?;
+    let mut size = 0usize;
+    let mut places = Vec::with_capacity(tensors.len());
+    for info in tensors {
+        let tensor = table.add(info, None)?;
+        places.push(size);
+        size = (size + alloc_size(device, tensor)).next_multiple_of(alignment);
+    }
+    Ok((places, size))
+}
+
+/// Copies `data` to where `tensor` is.
+fn upload(tensor: Tensor<'_>, data: &[u8]) -> Result<()> {
+    // SAFETY: the tensor is valid.
+    if unsafe { ggml_sys::ggml_nbytes(tensor.as_ptr()) } != data.len() {
+        return Err(Error::internal("a tensor's bytes are not as many as its shape says"));
+    }
+    // SAFETY: the tensor lies in a buffer and is as large as `data`.
     unsafe { ggml_sys::ggml_backend_tensor_set(tensor.as_ptr(), data.as_ptr().cast(), 0, data.len()) };
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::graph::{Graph, Tensor, TensorTable};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::gguf::TensorInfo;
-use crate::memory::{ALIGNMENT, Arena};
+use crate::memory::{ALIGNMENT, Arena, Region};
 
 /// Sizes of a workspace's parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +94,7 @@ impl Workspace {
         let mut graph_table = TensorTable::allocate(tensors)?;
         let mut graph = graph_table.graph(None, tensors)?;
         build(&mut graph, &handles)?;
+        graph.check_support(device)?;
         let on_host = in_host_memory(device);
         let work = if on_host { super::backend::work_size(&graph, threads) } else { 0 };
         Ok(WorkspaceSize { compute, tensors, work, results, weights: count, on_host })
@@ -127,10 +128,22 @@ impl Workspace {
         let handles = weights
             .tensors()
             .iter()
-            .map(|t| weights_table.add(t, Some((weights.buffer(), t.range.start))))
+            .zip(weights.placed())
+            .map(|(info, &placed)| weights_table.add_alias(info, placed))
             .collect::<Result<Vec<_>>>()?;
         let graph = table_at(parts.graph, TensorTable::size(size.tensors, true), size.tensors)?;
         Ok(Self { weights: handles, _weights_table: weights_table, graph, buffer, size, arena })
+    }
+
+    /// The address of a part of the computing memory, on the device.
+    pub(super) fn device_address(&self, region: Region) -> Result<NonNull<u8>> {
+        let end = region.offset.checked_add(region.len);
+        if end.is_none_or(|end| end > self.buffer.len()) {
+            return Err(Error::internal("a part outside the computing memory"));
+        }
+        // SAFETY: the part lies in the buffer.
+        let start = unsafe { self.buffer.base().add(region.offset) };
+        NonNull::new(start).ok_or_else(|| Error::internal("a buffer without an address"))
     }
 
     /// Zeroes the caches, activations and results.
@@ -159,6 +172,9 @@ impl Workspace {
         let staged: NonNull<f32> = self.arena.part(parts.staging, staging * size_of::<f32>())?.cast();
         let mut graph = self.graph.graph(Some(&self.buffer), self.size.tensors)?;
         let result = build(&mut graph, &self.weights)?;
+        if !self.size.on_host {
+            graph.forbid_replay();
+        }
         backend.compute(&graph, work, cancel)?;
         // SAFETY: the staging part holds that many floats, is aligned, and is used here alone.
         let staging = unsafe { std::slice::from_raw_parts_mut(staged.as_ptr(), staging) };
