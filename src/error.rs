@@ -87,6 +87,7 @@ impl Error {
 
     /// An [`Error::BadFile`] that another library found: `part` names what it was reading, and its error becomes the
     /// `source`.
+    #[cfg(feature = "convert")]
     pub(crate) fn unreadable(
         file: impl Into<String>,
         part: &str,

@@ -66,9 +66,10 @@ impl MemoryPlan {
             return Err(Error::invalid(format!("{sequences} sequences; at most {}", 1 << 16)));
         }
         let on_host = in_host_memory(device);
-        let default_rows = match on_host {
-            true => DEFAULT_BATCH_ROWS,
-            false => sequences.saturating_mul(DEVICE_ROWS_EACH).clamp(DEVICE_ROWS.0, DEVICE_ROWS.1),
+        let default_rows = if on_host {
+            DEFAULT_BATCH_ROWS
+        } else {
+            sequences.saturating_mul(DEVICE_ROWS_EACH).clamp(DEVICE_ROWS.0, DEVICE_ROWS.1)
         };
         let rows = or(params.batch_rows, default_rows);
         // More slots than the text needs: scoring puts masks behind it, up to half of a batch's rows.
@@ -136,13 +137,13 @@ impl MemoryPlan {
             )?;
             Ok(ArenaPlan::Batched(layout, size))
         };
-        match batched::wants_flash(capacity) {
-            true => measure(true).or_else(|error| match error {
-                Error::Unsupported(_) => measure(false),
-                error => Err(error),
-            }),
-            false => measure(false),
+        if !batched::wants_flash(capacity) {
+            return measure(false);
         }
+        measure(true).or_else(|error| match error {
+            Error::Unsupported(_) => measure(false),
+            error => Err(error),
+        })
     }
 
     /// As [`MemoryPlan::new`], for a model that is open.

@@ -29,6 +29,7 @@ pub use cancel::CancelToken;
 pub use layout::KvType;
 pub(crate) use layout::{Capacity, Slots};
 pub(crate) use memory_plan::MemoryPlan;
+#[cfg(feature = "convert")]
 pub(crate) use params::count_threads;
 pub use params::{ContextParams, Kernels, MemoryUse};
 pub use profile::Profile;
@@ -46,23 +47,25 @@ pub(crate) struct ModelRunner {
 
 /// The two runners of the network, with their threads and memory.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a context")]
 enum Compute {
     /// The library's own CPU kernels.
     Cpu(CpuRunner),
     /// A graph on one of ggml's backends.
-    Graph { backend: Backend, workspace: Workspace, network: Network },
+    Graph { backend: Backend, workspace: Workspace, network: GraphNetwork },
 }
 
-/// The two graphs.
+/// The two descriptions of the network as a graph.
 #[derive(Debug)]
-enum Network {
+#[expect(clippy::large_enum_variant, reason = "there is one in a context")]
+enum GraphNetwork {
     /// Operations for each sequence, for the CPU.
     BySequence(GraphLayout),
     /// Operations for many sequences, for devices.
-    Batched(Box<(BatchedLayout, Inputs)>),
+    Batched(BatchedLayout, Inputs),
 }
 
-impl Network {
+impl GraphNetwork {
     fn build<'g>(
         &mut self,
         graph: &mut Graph<'g>,
@@ -73,8 +76,7 @@ impl Network {
     ) -> Result<Option<Tensor<'g>>> {
         match self {
             Self::BySequence(layout) => graph::build(graph, weights, config, capacity, layout, batch),
-            Self::Batched(batched) => {
-                let (layout, inputs) = &mut **batched;
+            Self::Batched(layout, inputs) => {
                 inputs.fill(batch, capacity);
                 batched::build(graph, weights, config, capacity, layout, inputs)
             }
@@ -130,12 +132,12 @@ impl ModelRunner {
             ArenaPlan::Graph(layout, size) => {
                 let workspace = Workspace::new(size, arena(size.arena())?, model.weights())?;
                 let backend = Backend::new(model.weights().device(), threads)?;
-                Compute::Graph { backend, workspace, network: Network::BySequence(layout) }
+                Compute::Graph { backend, workspace, network: GraphNetwork::BySequence(layout) }
             }
             ArenaPlan::Batched(layout, size) => {
                 let workspace = Workspace::new(size, arena(size.arena())?, model.weights())?;
                 let backend = Backend::new(model.weights().device(), threads)?;
-                let network = Network::Batched(Box::new((layout, Inputs::default())));
+                let network = GraphNetwork::Batched(layout, Inputs::default());
                 Compute::Graph { backend, workspace, network }
             }
         };
@@ -160,7 +162,9 @@ impl ModelRunner {
                     network.build(graph, weights, model.config(), capacity, batch)
                 })?;
                 // The graph may have more rows than the batch.
-                let logits = logits.get(..batch.outputs.len() * model.config().vocab_size).unwrap_or(logits);
+                let logits = logits.get(..batch.outputs.len() * model.config().vocab_size);
+                let logits =
+                    logits.ok_or_else(|| Error::internal("fewer logits than rows that want them"))?;
                 Ok(Logits { rows: logits, pool: None })
             }
         }
@@ -168,7 +172,7 @@ impl ModelRunner {
 
     /// Whether [`ModelRunner::run_and_draw`] can be used.
     pub(crate) fn draws(&self) -> bool {
-        matches!(&self.compute, Compute::Graph { network: Network::Batched(_), .. })
+        matches!(&self.compute, Compute::Graph { network: GraphNetwork::Batched(..), .. })
             && draws(self.model.weights().device())
     }
 
@@ -193,14 +197,14 @@ impl ModelRunner {
         workspace.run(backend, &cancel.0, |graph, weights| {
             network.build(graph, weights, config, capacity, batch).map(|_| None)
         })?;
-        let Network::Batched(batched) = network else {
+        let GraphNetwork::Batched(layout, _) = network else {
             return Err(Error::internal("this graph leaves no logits to draw from"));
         };
         if uniforms.is_empty() {
             return Ok(());
         }
         let vocab = (config.vocab_size, config.mask_token_id);
-        workspace.draw(vocab, batched.0.draw_regions(), params, uniforms, tokens)
+        workspace.draw(vocab, layout.draw_regions(), params, uniforms, tokens)
     }
 
     /// Number of threads that compute.
@@ -235,7 +239,7 @@ impl ModelRunner {
     pub(crate) fn has_free_masks(&self) -> bool {
         match &self.compute {
             Compute::Cpu(_) => true,
-            Compute::Graph { network, .. } => matches!(network, Network::Batched(_)),
+            Compute::Graph { network, .. } => matches!(network, GraphNetwork::Batched(..)),
         }
     }
 

@@ -47,7 +47,7 @@ impl Workspace {
     ) -> Result<()> {
         let rows = uniforms.len();
         let fits = tokens.len() == rows
-            && rows * size_of::<f64>() <= at.uniforms.len
+            && size_of_val(uniforms) <= at.uniforms.len
             && rows * size_of::<i32>() <= at.tokens.len
             && rows.checked_mul(vocab * size_of::<f32>()).is_some_and(|len| len <= at.logits.len);
         if !fits {

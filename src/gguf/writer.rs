@@ -60,6 +60,7 @@ impl Writer {
     }
 
     /// Bytes of the data of all tensors declared so far.
+    #[cfg(feature = "convert")]
     pub(crate) fn tensor_bytes(&self) -> u64 {
         self.tensors.iter().map(|t| t.bytes as u64).sum()
     }

@@ -9,5 +9,7 @@ pub(crate) use constraints::{LogitsFn, LogitsProcessor};
 pub use logits::LogitsRow;
 #[cfg(feature = "convert")]
 pub(crate) use logits::argmax;
-pub(crate) use logits::{log_probability, log_sum, without_mask};
+#[cfg(feature = "convert")]
+pub(crate) use logits::log_sum;
+pub(crate) use logits::{log_probability, without_mask};
 pub use sampler::{Sampler, SamplingParams};
