@@ -1,5 +1,6 @@
 //! The one error type of the crate.
 
+#[cfg(feature = "convert")]
 use std::error::Error as StdError;
 use std::path::Path;
 use std::sync::Arc;
