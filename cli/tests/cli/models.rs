@@ -36,7 +36,7 @@ fn convert_inspect_verify() {
 }
 
 #[test]
-fn the_graph_for_devices_computes_as_the_reference_does() {
+fn device_graph_computes_as_the_reference_and_the_own_kernels() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
     let (model, text) = (path("tiny.gguf"), path("text.txt"));
@@ -63,8 +63,10 @@ fn the_graph_for_devices_computes_as_the_reference_does() {
         };
         let (own, other) = (numbers(&own), numbers(&other));
         assert!(own.len() == other.len() && own.len() > 5, "{model}");
+        // The built-in model has 8-bit weights, whose products both sides round in their own way, and an f16 cache.
+        let tolerance = if *model == built_in() { 2e-2 } else { 2e-3 };
         for (a, b) in own.iter().zip(&other) {
-            assert!((a - b).abs() <= 2e-3 * a.abs().max(1.0), "{model}: {a} and {b}");
+            assert!((a - b).abs() <= tolerance * a.abs().max(1.0), "{model}: {a} and {b}");
         }
     }
 }
