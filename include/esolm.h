@@ -426,7 +426,8 @@ esolm_status esolm_context_arena_size(const esolm_model *model, const esolm_cont
 // Makes a context, with all memory for generating. params may be NULL for the defaults. *out is NULL on failure. The
 // context holds a reference to the model.
 //
-// Errors: ESOLM_ERR_INVALID_ARGUMENT if a limit exceeds the model; ESOLM_ERR_OUT_OF_MEMORY; ESOLM_ERR_DEVICE.
+// Errors: ESOLM_ERR_INVALID_ARGUMENT if a limit exceeds the model; ESOLM_ERR_UNSUPPORTED for Eso-LM (A) and MDLM with
+// ggml's CPU kernels; ESOLM_ERR_OUT_OF_MEMORY; ESOLM_ERR_DEVICE.
 esolm_status esolm_context_new(const esolm_model *model, const esolm_context_params *params, esolm_context **out);
 
 // Makes a context in the caller's memory: size bytes at arena, aligned to ESOLM_ARENA_ALIGNMENT, at least
@@ -778,7 +779,8 @@ esolm_status esolm_state_save(esolm_context *context, void *data, size_t capacit
 // esolm_extend continues. The bytes are checked; those of another model and damaged ones are refused.
 //
 // Errors: ESOLM_ERR_BAD_FILE; ESOLM_ERR_INVALID_ARGUMENT if the context is too small for the state;
-// ESOLM_ERR_UNSUPPORTED as in esolm_state_save; ESOLM_ERR_BUSY. The current generation is then still there.
+// ESOLM_ERR_UNSUPPORTED as in esolm_state_save; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY. The current generation is then
+// still there.
 esolm_status esolm_state_restore(esolm_context *context, const void *data, size_t size);
 
 // ---- Profile ----

@@ -1,4 +1,4 @@
-//! A context: one caller's memory and threads for generating from a model. The door to everything below.
+//! A context: one caller's memory and threads for generating from a model. The main entry point of the library.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -12,7 +12,8 @@ use crate::plan::Plan;
 use crate::sample::{LogitsRow, Sampler, SamplingParams};
 use crate::score::{ScoreParams, Scorer, TextScore};
 
-/// Runs a model for one caller at a time. All memory is taken when it is made.
+/// Runs a model for one caller at a time. Memory for generating is allocated when it is made; constraints, scoring and
+/// saved states allocate more.
 #[derive(Debug)]
 pub struct Context {
     runner: ModelRunner,
@@ -24,7 +25,8 @@ impl Context {
     /// Makes a context in memory of its own.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidArgument`] if the parameters exceed the model; [`crate::Error::OutOfMemory`].
+    /// [`crate::Error::InvalidArgument`] if the parameters exceed the model; [`crate::Error::Unsupported`] for Eso-LM (A) and
+    /// MDLM with ggml's CPU kernels; [`crate::Error::OutOfMemory`].
     pub fn new(model: &Model, params: &ContextParams) -> Result<Self> {
         Self::new_in(model, params, Arena::allocate)
     }
@@ -110,8 +112,9 @@ impl Context {
     /// Begins a generation with explicit orders and schedules, one [`Plan`] per sequence.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidArgument`] if an order is no permutation, a schedule does not add up, or a token is
-    /// outside the vocabulary.
+    /// [`crate::Error::InvalidArgument`] if there are too many plans, one is too long, an order is not a permutation, a
+    /// schedule does not add up, a token is outside the vocabulary, or sampling is out of range;
+    /// [`crate::Error::Cancelled`].
     pub fn begin_with_plans(&mut self, plans: &[Plan], sampling: SamplingParams, seed: u64) -> Result<()> {
         self.session.begin_with_plans(&mut self.runner, plans, sampling, seed)
     }
@@ -206,8 +209,8 @@ impl Context {
         self.session.tokens(sequence)
     }
 
-    /// The positions of a sequence in generation order: the known ones first, then in the order of the steps.
-    /// [`Context::score_order`] takes it.
+    /// The positions of a sequence in generation order: the known ones first, then in the order of the steps (after
+    /// [`Context::restore`] the known ones only). [`Context::score_order`] takes it.
     ///
     /// # Errors
     /// [`crate::Error::InvalidArgument`] if there is no such sequence.
@@ -262,8 +265,8 @@ impl Context {
     ///
     /// # Errors
     /// [`crate::Error::BadFile`] if the bytes are damaged or of another model; [`crate::Error::InvalidArgument`] if the
-    /// context is too small; [`crate::Error::Unsupported`] as for [`Context::save`]. After an error the current
-    /// generation is unchanged.
+    /// context is too small; [`crate::Error::Unsupported`] as for [`Context::save`]; [`crate::Error::Cancelled`]. After
+    /// an error the current generation is unchanged.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         self.session.restore(&mut self.runner, bytes)
     }

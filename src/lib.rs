@@ -19,10 +19,10 @@
 //! # }
 //! ```
 //!
-//! ## The way of a token
+//! ## How a token is generated
 //!
-//! A folder of `src/` imports only from those below it: [`convert`], [`quantize`] and [`evaluate`] make and measure
-//! model files; [`Context`] is the door to what follows.
+//! A folder of `src/` imports only from those below it. [`convert`], [`quantize`] and [`evaluate`] make and measure
+//! model files; [`Context`] is the entry point to the modules below.
 //!
 //! * `gguf` parses a file, `model` checks its header and puts the weights on a device (`ggml`, `memory`).
 //! * `generate` begins a session: `plan` orders the unknown positions and counts the tokens of each step.

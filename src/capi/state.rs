@@ -42,7 +42,8 @@ pub unsafe extern "C" fn esolm_state_save(
 /// esolm_extend continues. The bytes are checked; those of another model and damaged ones are refused.
 ///
 /// Errors: ESOLM_ERR_BAD_FILE; ESOLM_ERR_INVALID_ARGUMENT if the context is too small for the state;
-/// ESOLM_ERR_UNSUPPORTED as in esolm_state_save; ESOLM_ERR_BUSY. The current generation is then still there.
+/// ESOLM_ERR_UNSUPPORTED as in esolm_state_save; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY. The current generation is then
+/// still there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_state_restore(
     context: *mut esolm_context,

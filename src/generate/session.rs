@@ -14,7 +14,7 @@ use crate::plan::{Adaptive, Order, Plan, arrange};
 use crate::rng::{Purpose, Rng};
 use crate::sample::{Constraints, SamplingParams};
 
-/// The state of a generation. All of its memory is reserved when the context is made.
+/// The state of a generation. Its memory, but for constraints, is reserved when the context is made.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(super) sequences: Vec<Sequence>,
@@ -39,7 +39,7 @@ pub(crate) struct Session {
 #[derive(Debug, Default)]
 pub(super) struct SessionRequest {
     pub(super) sampling: SamplingParams,
-    /// The constraints of each sequence; there are none beyond their end.
+    /// One per sequence, sorted; empty if there are none.
     pub(super) constraints: Vec<Constraints>,
     pub(super) adaptive: Option<Adaptive>,
     pub(super) wants_log_probs: bool,
@@ -138,7 +138,7 @@ impl Session {
         if !variant.is_causal() {
             let name = variant.name();
             return Err(Error::Unsupported(format!(
-                "variant '{name}': its cache is of no use for a longer text"
+                "variant '{name}': it cannot be extended, only causal models (Eso-LM (B), AR) can"
             )));
         }
         if prompts.len() != self.active {
@@ -226,7 +226,7 @@ impl Session {
                 Err(Error::invalid(format!("prompt {number}: token {token} at {position}: {what}")))
             };
             if !config.is_writable(token) {
-                return bad("no such token");
+                return bad("no such token, or the mask");
             }
             match known.get_mut(position as usize) {
                 None => return bad("beyond the length"),
@@ -277,7 +277,10 @@ impl Session {
     /// Ends the generation. Memory stays.
     pub(crate) fn reset(&mut self) {
         self.active = 0;
+        self.steps_done = 0;
         self.steps_total = 0;
+        self.clock = StepClock::default();
+        self.buffers.clear();
     }
 
     /// Makes room for a generation of so many sequences in place of the last one.

@@ -99,6 +99,10 @@ impl Session {
         let config = model.config();
         check_variant(config)?;
         let (kv, saved) = read(bytes, config, model.fingerprint()?, runner.capacity.sequences)?;
+        if saved.is_empty() {
+            self.reset();
+            return Ok(());
+        }
         let length = saved.iter().map(|s| s.length).max().unwrap_or(0);
         check_begin(runner, saved.len(), length)?;
         self.start(runner, saved.len(), SamplingParams::default());
@@ -143,7 +147,9 @@ fn check_variant(config: &Config) -> Result<()> {
         true => Ok(()),
         false => {
             let name = config.variant.name();
-            Err(Error::Unsupported(format!("variant '{name}': there is no cache that could be kept")))
+            Err(Error::Unsupported(format!(
+                "variant '{name}': saved states need a causal model (Eso-LM (B) or AR)"
+            )))
         }
     }
 }
@@ -160,7 +166,7 @@ fn read<'a>(
     let (body, crc) = bytes.split_last_chunk().ok_or_else(|| bad("it is cut off"))?;
     let mut rest = Rest(body);
     if rest.take(MAGIC.len())? != MAGIC {
-        return Err(bad("it does not begin as one does"));
+        return Err(bad("it does not start with the magic bytes \"ESOLM-ST\""));
     }
     if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
         return Err(bad("its checksum is wrong; it is damaged"));
@@ -170,7 +176,7 @@ fn read<'a>(
         return Err(bad(&format!("it has version {version}; this library reads version {VERSION}")));
     }
     if u64::from(rest.number()?) | u64::from(rest.number()?) << 32 != fingerprint {
-        return Err(bad("it is of another model"));
+        return Err(bad("it was saved with another model"));
     }
     let kv = match rest.number()? {
         0 => Some(KvType::F16),
@@ -186,7 +192,7 @@ fn read<'a>(
     for _ in 0..count {
         let [length, known, committed] = [rest.number()?, rest.number()?, rest.number()?].map(|n| n as usize);
         if length > config.context_length || known > length || committed > known {
-            return Err(bad("its sizes do not fit"));
+            return Err(bad("its sizes are inconsistent or exceed the model's context length"));
         }
         let pairs = rest.take(known * 8)?.as_chunks::<8>().0;
         let pair = |&[a, b, c, d, e, f, g, h]: &[u8; 8]| {
@@ -194,7 +200,7 @@ fn read<'a>(
         };
         let known: Vec<(u32, u32)> = pairs.iter().map(pair).collect();
         if !known.iter().all(|&(_, token)| config.is_writable(token)) {
-            return Err(bad("it has a token that the model has not"));
+            return Err(bad("it contains a token outside the model's vocabulary"));
         }
         let positions: Vec<u32> = known.iter().map(|&(position, _)| position).collect();
         order::check_distinct(&positions, length).map_err(|e| bad(&e.to_string()))?;
@@ -203,14 +209,16 @@ fn read<'a>(
         }
         let cache = match kv {
             Some(kv) => rest.take(Slots { sequence: 0, count: committed }.bytes(config, kv))?,
-            None if committed > 0 => return Err(bad("its sizes do not fit")),
+            None if committed > 0 => {
+                return Err(bad("its sizes are inconsistent or exceed the model's context length"));
+            }
             None => &[],
         };
         all.push(Saved { length, known, committed, cache });
     }
     match rest.0 {
         [] => Ok((kv, all)),
-        _ => Err(bad("there is something behind its end")),
+        _ => Err(bad("it has trailing bytes")),
     }
 }
 

@@ -48,7 +48,7 @@ impl Constraints {
         }
         let is_banned = |token: u32| banned.get(token as usize).is_none_or(|&banned| banned);
         if !(0..config.vocab_size as u32).any(|token| exists(token) && !is_banned(token)) {
-            return Err(Error::invalid("banned: every token is"));
+            return Err(Error::invalid("banned: every token is banned"));
         }
         let mut biased = vec![false; config.vocab_size];
         for &(token, bias) in &self.bias {
@@ -76,7 +76,7 @@ impl Constraints {
             }
             if tokens.iter().all(|&token| is_banned(token)) {
                 return bad(if tokens.is_empty() {
-                    "no token is".into()
+                    "the list of tokens is empty".into()
                 } else {
                     "every one is banned".into()
                 });
@@ -151,7 +151,7 @@ impl LogitsProcessor {
         if rules.is_none() && edit.is_none() {
             return Ok(choice.logits);
         }
-        // The rules or the function could hide it.
+        // Checked first: a rule or the callback could overwrite a NaN or infinity.
         if has_nan_or_infinity(choice.logits) {
             return Err(not_finite());
         }

@@ -1,4 +1,5 @@
-//! A row of logits: its largest entry, probabilities, and what is wrong with it. The mask token is never meant.
+//! A row of logits: its largest entry, log-probabilities, and the check for NaN and infinity. Only that check includes the
+//! mask token.
 
 use crate::error::{Error, Result};
 use crate::simd::F32x8;
@@ -13,7 +14,7 @@ pub struct LogitsRow<'a> {
     /// Position in the text.
     pub position: u32,
     /// The network's logits, `[V]`. Minus infinity (a model's output bias may hold it) excludes a token; NaN and infinity
-    /// end the step with [`Error::NotFinite`].
+    /// end the step with [`Error::NotFinite`] when the token is sampled.
     pub logits: &'a [f32],
 }
 
@@ -43,7 +44,7 @@ pub(crate) fn largest(logits: &[f32], mask: u32) -> f32 {
     largest_of(before).max(largest_of(after))
 }
 
-/// Numbers that are compared before a branch.
+/// Logits that `first_place` compares per branch.
 const STRIDE: usize = 64;
 
 fn largest_of(values: &[f32]) -> f32 {
@@ -67,7 +68,7 @@ pub(crate) fn has_nan_or_infinity(logits: &[f32]) -> bool {
 
 /// The error of logits that are not finite.
 pub(crate) fn not_finite() -> Error {
-    Error::NotFinite("the network produced numbers that are not finite; the weights are damaged".into())
+    Error::NotFinite("the network produced NaN or infinity: the weights are damaged, or keys and values exceed f16 (try an f32 K/V cache)".into())
 }
 
 /// log softmax(logits)[token] without the mask.

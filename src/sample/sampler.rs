@@ -38,7 +38,7 @@ impl SamplingParams {
     }
 }
 
-/// Vectors whose sum is taken in single precision before it is added in double.
+/// Number of vectors summed in f32 before their sum is added to an f64 total.
 const RUN: usize = 64;
 
 /// A sampler for one vocabulary. Allocates nothing after it is made.
@@ -69,11 +69,11 @@ impl Sampler {
     /// Samples a token with the random number `uniform` in [0, 1).
     ///
     /// # Errors
-    /// [`Error::NotFinite`] if a logit is NaN or infinity; [`Error::Internal`] if their number is not the
-    /// vocabulary's size.
+    /// [`Error::InvalidArgument`] for parameters out of range; [`Error::NotFinite`] if a logit is NaN or infinity;
+    /// [`Error::Internal`] if their number is not the vocabulary's size.
     pub fn draw(&mut self, logits: &[f32], sampling: &SamplingParams, uniform: f64) -> Result<u32> {
         if sampling.temperature == 0.0 {
-            return argmax(logits, self.mask);
+            return self.greedy(logits, sampling);
         }
         self.filter(logits, sampling)?;
         let [total] = mass_above(&self.weights, [0.0]);
@@ -115,8 +115,12 @@ impl Sampler {
         sampling: &SamplingParams,
         uniforms: &[f64],
     ) -> Result<u32> {
+        if uniforms.len() != self.vocab_size {
+            let (given, tokens) = (uniforms.len(), self.vocab_size);
+            return Err(Error::invalid(format!("{given} uniform numbers for {tokens} tokens")));
+        }
         if sampling.temperature == 0.0 {
-            return argmax(logits, self.mask);
+            return self.greedy(logits, sampling);
         }
         let weights = self.filter(logits, sampling)?;
         let temperature = f64::from(sampling.temperature);
@@ -130,6 +134,20 @@ impl Sampler {
         Ok(best.1)
     }
 
+    /// The most likely token.
+    fn greedy(&self, logits: &[f32], sampling: &SamplingParams) -> Result<u32> {
+        self.check(logits, sampling)?;
+        argmax(logits, self.mask)
+    }
+
+    fn check(&self, logits: &[f32], sampling: &SamplingParams) -> Result<()> {
+        sampling.validate()?;
+        if logits.len() != self.vocab_size {
+            return Err(Error::internal(format!("{} logits for {} tokens", logits.len(), self.vocab_size)));
+        }
+        Ok(())
+    }
+
     /// The weights of all tokens after temperature, top-k and nucleus: proportional to their probabilities, 0 for
     /// excluded ones.
     ///
@@ -139,9 +157,7 @@ impl Sampler {
         if sampling.temperature == 0.0 {
             return Err(Error::invalid("a temperature of 0 has no distribution"));
         }
-        if logits.len() != self.vocab_size {
-            return Err(Error::internal(format!("{} logits for {} tokens", logits.len(), self.vocab_size)));
-        }
+        self.check(logits, sampling)?;
         self.exponentiate(logits, sampling.temperature)?;
         if sampling.top_k > 0 {
             self.keep_top_k(sampling.top_k as usize);
@@ -351,6 +367,28 @@ mod tests {
             let sampling = SamplingParams { temperature, ..SamplingParams::default() };
             let mut sampler = Sampler::new(4, 3);
             assert_eq!(sampler.draw(&[0.5, 1.5, f32::NEG_INFINITY, 2.5], &sampling, 0.9).unwrap(), 1);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sampled_from_is_refused() {
+        let mut sampler = Sampler::new(4, 3);
+        let logits = [0.5, 1.5, f32::NEG_INFINITY, 2.5];
+        let good = SamplingParams::default();
+        for bad in [
+            SamplingParams { temperature: f32::NAN, ..good },
+            SamplingParams { temperature: -1.0, ..good },
+            SamplingParams { top_p: f32::NAN, ..good },
+        ] {
+            assert!(matches!(sampler.draw(&logits, &bad, 0.5), Err(Error::InvalidArgument(_))), "{bad:?}");
+        }
+        let greedy = SamplingParams { temperature: 0.0, ..good };
+        for sampling in [good, greedy] {
+            assert!(matches!(sampler.draw(&logits[..3], &sampling, 0.5), Err(Error::Internal(_))));
+            assert!(matches!(
+                sampler.draw_gumbel(&logits, &sampling, &[0.5; 3]),
+                Err(Error::InvalidArgument(_))
+            ));
         }
     }
 

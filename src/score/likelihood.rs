@@ -71,16 +71,14 @@ impl Scorer<'_> {
             return Err(Error::Unsupported("an autoregressive model does not diffuse".into()));
         }
         let unknown = order.len().saturating_sub(known);
-        if unknown == 0 {
-            return Ok(vec![]);
-        }
         let text = OrderedText { config, tokens, order, known };
-        let plan = text.plan(vec![unknown as u32], unknown)?;
+        let counts = if unknown == 0 { vec![] } else { vec![unknown as u32] };
+        let plan = text.plan(counts, unknown)?;
         session.begin_with_plans(runner, &[plan], SamplingParams::default(), 0)?;
         self.steps(&text)
     }
 
-    /// Runs the steps of the plan that was begun, which write the text's tokens.
+    /// Runs the steps of the plan that was begun, which write the text's tokens, and ends the generation.
     fn steps(&mut self, text: &OrderedText<'_>) -> Result<Vec<f64>> {
         let Self { runner, session } = self;
         let mask = text.config.mask_token_id;
@@ -92,7 +90,15 @@ impl Scorer<'_> {
             *by_position.get_mut(position).ok_or_else(missing)? = log_probability(row.logits, token, mask)?;
             Ok(token)
         };
-        while session.step(runner, TokenChoice::Token(&mut choose))?.is_some() {}
+        let outcome = loop {
+            match session.step(runner, TokenChoice::Token(&mut choose)) {
+                Ok(Some(_)) => (),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        session.reset();
+        outcome?;
         let score = |&position: &u32| by_position.get(position as usize).copied().ok_or_else(missing);
         text.order.iter().skip(text.known).map(score).collect()
     }

@@ -54,7 +54,7 @@ fn impossible_constraints_are_refused_at_begin() {
         ..none()
     };
     let cases = [
-        (allowed(&[(5, &[])]), "allowed at position 5: no token"),
+        (allowed(&[(5, &[])]), "allowed at position 5: the list of tokens is empty"),
         (allowed(&[(48, &[1])]), "position 48: beyond the length of 48"),
         (allowed(&[(u32::MAX, &[1])]), "beyond the length"),
         (allowed(&[(5, &[1]), (5, &[2])]), "position 5: the position is given twice"),

@@ -216,3 +216,16 @@ fn random_changes_with_correct_checksum_do_no_harm() {
     }
     assert!(taken > 300, "{taken}");
 }
+
+#[test]
+fn state_without_a_generation_restores_to_none() {
+    let model = Network::small(Variant::EsoB, 1).model();
+    let mut context = Context::new(&model, &params(1)).unwrap();
+    let nothing = context.save().unwrap();
+    assert_eq!(context.saved_size().unwrap(), nothing.len());
+    context.begin(&[Prompt::default()], &more(3)).unwrap();
+    context.step().unwrap();
+    context.restore(&nothing).unwrap();
+    assert_eq!((context.sequences(), context.progress()), (0, (0, 0)));
+    assert!(context.step().unwrap().is_none() && context.tokens(0).is_err());
+}

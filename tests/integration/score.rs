@@ -1,8 +1,11 @@
 //! Likelihoods against the authors' code.
 
-use esolm::{Context, ContextParams, Error, Kernels, Model, Plan, SamplingParams};
+use esolm::{
+    Context, ContextParams, Error, GenerateParams, Kernels, Model, Plan, Prompt, SamplingParams, Variant,
+};
 
 use crate::golden::{Golden, LENGTH, MASK, context};
+use crate::reference::Network;
 
 /// Logits agree within 1e-4, so log-probabilities within twice that.
 const EXACT: f64 = 2e-4;
@@ -152,6 +155,34 @@ fn score_equals_log_softmax_of_generation_logits() {
         assert_eq!(scores.len(), reported.len());
         for (score, reported) in scores.iter().zip(&reported) {
             assert!((score - reported).abs() < 1e-5, "{name}: {score} {reported}");
+        }
+    }
+}
+
+#[test]
+fn scoring_ends_the_generation_and_checks_its_arguments_always() {
+    for kernels in [Kernels::Own, Kernels::Ggml] {
+        let model = Network::small(Variant::EsoB, 1).model();
+        let mut context =
+            Context::new(&model, &ContextParams { kernels, ..ContextParams::default() }).unwrap();
+        let (tokens, order) = ([1, 2, 3], [2, 0, 1]);
+        for known in [0, 1, 3] {
+            for masked in [false, true] {
+                context.begin(&[Prompt::default()], &GenerateParams::default()).unwrap();
+                let mut score = |tokens: &[u32], order: &[u32]| match masked {
+                    true => context.score_masked(tokens, order, known),
+                    false => context.score_order(tokens, order, known),
+                };
+                assert_eq!(score(&tokens, &order).unwrap().len(), 3 - known);
+                for (tokens, order) in [([1, 2, 3], [2, 2, 1]), ([1, 2, 3], [2, 0, 3])] {
+                    assert!(
+                        matches!(score(&tokens, &order), Err(Error::InvalidArgument(_))),
+                        "{known} {order:?}"
+                    );
+                }
+                assert_eq!((context.sequences(), context.progress()), (0, (0, 0)));
+                assert!(context.step().unwrap().is_none());
+            }
         }
     }
 }
