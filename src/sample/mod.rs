@@ -2,6 +2,7 @@
 
 mod constraints;
 mod logits;
+mod params;
 mod sampler;
 
 pub use constraints::Constraints;
@@ -12,4 +13,5 @@ pub(crate) use logits::argmax;
 #[cfg(feature = "convert")]
 pub(crate) use logits::log_sum;
 pub(crate) use logits::{log_probability, without_mask};
-pub use sampler::{Sampler, SamplingParams};
+pub use params::SamplingParams;
+pub use sampler::Sampler;

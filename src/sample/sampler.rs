@@ -1,42 +1,9 @@
 //! The sampler: a row of logits to a token, in a few passes over the vocabulary and without sorting it.
 
 use super::logits::{argmax, largest, not_finite};
+use super::params::SamplingParams;
 use crate::error::{Error, Result};
 use crate::simd::{F32x8, LANES};
-
-/// Parameters of sampling.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SamplingParams {
-    /// Divides the logits. 1 is the model's own distribution, 0 is greedy.
-    pub temperature: f32,
-    /// Keeps only the `top_k` most likely tokens (and ties with the last); 0 is off.
-    pub top_k: u32,
-    /// Nucleus sampling: keeps the smallest set of most likely tokens whose probabilities sum to more than this,
-    /// including the token that crosses it; 1 is off.
-    pub top_p: f32,
-}
-
-impl Default for SamplingParams {
-    fn default() -> Self {
-        Self { temperature: 1.0, top_k: 0, top_p: 1.0 }
-    }
-}
-
-impl SamplingParams {
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`].
-    pub fn validate(&self) -> Result<()> {
-        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
-            return Err(Error::invalid(format!("temperature is {}, not a number from 0", self.temperature)));
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return Err(Error::invalid(format!("top_p is {}, not in 0 < top_p <= 1", self.top_p)));
-        }
-        Ok(())
-    }
-}
 
 /// Number of vectors summed in f32 before their sum is added to an f64 total.
 const RUN: usize = 64;
