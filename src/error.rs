@@ -108,6 +108,14 @@ impl Error {
         Self::Tokenizer { what: what.into(), source: None }
     }
 
+    /// The [`Error::NotFinite`] of logits.
+    pub(crate) fn logits_not_finite() -> Self {
+        Self::NotFinite(
+            "the network produced NaN or infinity: the weights are damaged, or keys and values exceed f16 (try an f32 K/V cache)"
+                .into(),
+        )
+    }
+
     /// An [`Error::Internal`].
     pub(crate) fn internal(what: impl Into<String>) -> Self {
         Self::Internal(what.into())

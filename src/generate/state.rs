@@ -143,15 +143,11 @@ fn saved_slots(runner: &ModelRunner, sequence: &Sequence) -> usize {
 }
 
 fn check_variant(config: &Config) -> Result<()> {
-    match config.variant.is_causal() {
-        true => Ok(()),
-        false => {
-            let name = config.variant.name();
-            Err(Error::Unsupported(format!(
-                "variant '{name}': saved states need a causal model (Eso-LM (B) or AR)"
-            )))
-        }
+    if config.variant.is_causal() {
+        return Ok(());
     }
+    let name = config.variant.name();
+    Err(Error::Unsupported(format!("variant '{name}': saved states need a causal model (Eso-LM (B) or AR)")))
 }
 
 /// Reads and checks a state: the precision of its keys and values, if there are any, and its sequences.

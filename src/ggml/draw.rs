@@ -58,10 +58,7 @@ impl Workspace {
         let (logits, there, drawn) = (logits?.cast(), there?.cast(), drawn?.cast());
         let status = call(logits, (vocab, mask), params, (uniforms, there), (tokens, drawn))?;
         match status {
-            0 if tokens.iter().any(|&token| token < 0) => Err(Error::NotFinite(
-                "the network produced NaN or infinity: the weights are damaged, or keys and values exceed f16 (try an f32 K/V cache)"
-                    .into(),
-            )),
+            0 if tokens.iter().any(|&token| token < 0) => Err(Error::logits_not_finite()),
             0 => Ok(()),
             code => Err(Error::Device(format!("tokens could not be drawn (CUDA error {code})"))),
         }

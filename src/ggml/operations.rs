@@ -280,7 +280,7 @@ impl<'g> Graph<'g> {
     }
 
     /// The tanh form of GELU in one operation, in place; on the CPU it has an error of 1e-3, on CUDA of 5e-4 at most.
-    pub(crate) fn quick_gelu_inplace(&mut self, a: Tensor<'g>) -> Result<Tensor<'g>> {
+    pub(crate) fn fused_gelu_inplace(&mut self, a: Tensor<'g>) -> Result<Tensor<'g>> {
         self.take(a.is_f32(), "gelu")?;
         // SAFETY: the type fits.
         let raw = unsafe { ggml_sys::ggml_gelu_inplace(self.ctx(), a.as_ptr()) };

@@ -1,6 +1,6 @@
 //! Constraints: rules that change a row of logits before the sampler sees it.
 
-use super::logits::{LogitsRow, has_nan_or_infinity, not_finite};
+use super::logits::{LogitsRow, has_nan_or_infinity};
 use crate::error::{Error, Result};
 use crate::model::Config;
 
@@ -153,7 +153,7 @@ impl LogitsProcessor {
         }
         // Checked first: a rule or the callback could overwrite a NaN or infinity.
         if has_nan_or_infinity(choice.logits) {
-            return Err(not_finite());
+            return Err(Error::logits_not_finite());
         }
         let Self { row, marks, mask, .. } = self;
         row.clear();

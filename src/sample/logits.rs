@@ -30,7 +30,7 @@ pub(crate) fn without_mask(logits: &[f32], mask: u32) -> [&[f32]; 2] {
 /// [`Error::NotFinite`]; [`Error::Internal`] if there are no logits.
 pub(crate) fn argmax(logits: &[f32], mask: u32) -> Result<u32> {
     if has_nan_or_infinity(logits) {
-        return Err(not_finite());
+        return Err(Error::logits_not_finite());
     }
     let max = largest(logits, mask);
     let [before, after] = without_mask(logits, mask);
@@ -66,11 +66,6 @@ pub(crate) fn has_nan_or_infinity(logits: &[f32]) -> bool {
     logits.iter().fold(false, |any, &x| any | x.is_nan() | (x == f32::INFINITY))
 }
 
-/// The error of logits that are not finite.
-pub(crate) fn not_finite() -> Error {
-    Error::NotFinite("the network produced NaN or infinity: the weights are damaged, or keys and values exceed f16 (try an f32 K/V cache)".into())
-}
-
 /// log softmax(logits)[token] without the mask.
 ///
 /// # Errors
@@ -90,5 +85,5 @@ pub(crate) fn log_sum(logits: &[f32], mask: u32) -> Result<f64> {
     let others = without_mask(logits, mask).into_iter().flatten().map(|&l| f64::from(l));
     let most = others.clone().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = others.map(|l| (l - most).exp()).sum();
-    if sum.is_finite() { Ok(most + sum.ln()) } else { Err(not_finite()) }
+    if sum.is_finite() { Ok(most + sum.ln()) } else { Err(Error::logits_not_finite()) }
 }

@@ -1,6 +1,6 @@
 //! The sampler: a row of logits to a token, in a few passes over the vocabulary and without sorting it.
 
-use super::logits::{argmax, largest, not_finite};
+use super::logits::{argmax, largest};
 use super::params::SamplingParams;
 use crate::error::{Error, Result};
 use crate::simd::{F32x8, LANES};
@@ -140,7 +140,7 @@ impl Sampler {
     fn exponentiate(&mut self, logits: &[f32], temperature: f32) -> Result<()> {
         let max = largest(logits, self.mask);
         if !max.is_finite() {
-            return Err(not_finite());
+            return Err(Error::logits_not_finite());
         }
         let (max, inverse) = (F32x8::splat(max), F32x8::splat((1.0 / temperature).min(f32::MAX)));
         let mut sum = F32x8::zero();
@@ -165,7 +165,7 @@ impl Sampler {
             *weight = 0.0;
         }
         // A NaN anywhere shows in the sum, wherever the maximum was.
-        if sum.is_finite() { Ok(()) } else { Err(not_finite()) }
+        if sum.is_finite() { Ok(()) } else { Err(Error::logits_not_finite()) }
     }
 
     /// Keeps the k largest weights and what ties with the k-th (reference: `logits < topk(logits, k)[-1]`).

@@ -104,9 +104,10 @@ pub(super) fn build<'g>(
         let h = b.norm(x, block.ffn_norm)?;
         let up = b.graph.mul_mat(block.ffn_up[0], h, layout.up)?; // [F, R]
         let up = b.graph.add_inplace(up, block.ffn_up[1])?;
-        let up = match layout.flash {
-            true => b.graph.quick_gelu_inplace(up)?,
-            false => b.graph.gelu_inplace(up, layout.temp)?,
+        let up = if layout.flash {
+            b.graph.fused_gelu_inplace(up)?
+        } else {
+            b.graph.gelu_inplace(up, layout.temp)?
         };
         let down = b.graph.mul_mat(block.ffn_down[0], up, layout.h)?; // [D, R]
         let down = b.graph.add_inplace(down, block.ffn_down[1])?;
