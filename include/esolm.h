@@ -62,10 +62,19 @@
  * Threads
  *
  *     Functions may be called from any thread. Any number of threads may use a model at once; usually each thread has
- *     a context of its own. A context serves one call at a time: a call that overlaps with another on the same context
- *     fails with ESOLM_ERR_BUSY and changes nothing. esolm_cancel and esolm_cancel_reset may be called at any time: a
- *     cancelled context refuses work until it is reset, so a cancel between two calls is not lost. Freeing something
- *     that another call is using is undefined behaviour.
+ *     a context of its own. A context computes one call at a time: a call that overlaps with another on the same context
+ *     fails with ESOLM_ERR_BUSY and changes nothing. Reading what the last step left (esolm_copy_text, esolm_copy_tokens,
+ *     esolm_copy_order, esolm_context_profile) is allowed at any time, from callbacks too, and never makes another call
+ *     fail. esolm_cancel and esolm_cancel_reset may be called at any time: a cancelled context refuses work until it is
+ *     reset, so a cancel between two calls is not lost. Freeing something that another call is using is undefined
+ *     behaviour.
+ *
+ *     128 KiB of stack are enough for every call. Where the system does not give as many threads as asked for, a context
+ *     has fewer, with a message in the log. After fork(), the child's contexts with several threads return
+ *     ESOLM_ERR_UNSUPPORTED and can be freed; models and new contexts work there.
+ *
+ *     Calls compute with the default floating-point environment (rounding to nearest, subnormal numbers) and restore the
+ *     caller's; callbacks run in the default one.
  *
  * Structs that grow
  *
@@ -392,8 +401,9 @@ esolm_status esolm_token_bytes(const esolm_model *model,
 // Alignment in bytes of the memory given to esolm_context_new_in.
 #define ESOLM_ARENA_ALIGNMENT 64
 
-// A context: memory and threads for generating from a model, for one call at a time (others return ESOLM_ERR_BUSY)
-// from any thread. Freed by esolm_context_free.
+// A context: memory and threads for generating from a model, for one computing call at a time (others return
+// ESOLM_ERR_BUSY) from any thread. What the last step left can be read at any time, also while a call computes. Freed by
+// esolm_context_free.
 typedef struct esolm_context esolm_context;
 
 // The limits of a context. Set by esolm_context_params_init; 0 is the default of every field.
@@ -690,8 +700,8 @@ typedef struct esolm_step_info {
 } esolm_step_info;
 
 // Called after each step; a non-zero return ends the call with ESOLM_ERR_CANCELLED. Runs on the thread of
-// esolm_generate; must not throw or longjmp, and may call nothing on the context except esolm_cancel and
-// esolm_cancel_reset (everything else returns ESOLM_ERR_BUSY).
+// esolm_generate; must not throw or longjmp. On the context it may call esolm_copy_*, esolm_context_profile, esolm_cancel
+// and esolm_cancel_reset; everything else returns ESOLM_ERR_BUSY.
 typedef int32_t (*esolm_step_callback)(const esolm_step_info *step, void *user_data);
 
 // Generates one sequence per prompt, to the end. callback, which may be NULL, is called after every step; read the
@@ -736,9 +746,10 @@ esolm_status esolm_step(esolm_context *context, esolm_step_info *info, int32_t *
 
 // Copies the order in which the positions of a sequence are generated: the known ones first, in any order, then the
 // others in the order of the steps. esolm_score_order takes such an order. capacity and *n_out are as in
-// esolm_tokenize.
+// esolm_tokenize. As all esolm_copy_* it copies what the last step left, from any thread, also in a callback and while
+// another call computes, and disturbs neither.
 //
-// Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL, ESOLM_ERR_BUSY.
+// Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL.
 esolm_status esolm_copy_order(esolm_context *context,
                               uint32_t sequence,
                               uint32_t *positions,
@@ -748,7 +759,7 @@ esolm_status esolm_copy_order(esolm_context *context,
 // Copies the tokens of a sequence by position, with the model's mask token where none is written yet. capacity and
 // *n_out are as in esolm_tokenize.
 //
-// Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL, ESOLM_ERR_BUSY.
+// Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL.
 esolm_status esolm_copy_tokens(esolm_context *context,
                                uint32_t sequence,
                                uint32_t *tokens,
@@ -758,7 +769,7 @@ esolm_status esolm_copy_tokens(esolm_context *context,
 // Copies the text of a sequence up to the first token that is unknown or ends the text: whole characters of UTF-8 with
 // a NUL. It only grows during a generation. capacity and *len_out are as in esolm_detokenize.
 //
-// Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL, ESOLM_ERR_BUSY, ESOLM_ERR_TOKENIZER.
+// Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL, ESOLM_ERR_OUT_OF_MEMORY, ESOLM_ERR_TOKENIZER.
 esolm_status esolm_copy_text(esolm_context *context, uint32_t sequence, char *text, size_t capacity, size_t *len_out);
 
 // ---- States ----
@@ -806,7 +817,7 @@ typedef struct esolm_profile {
 // be set; on failure the other fields are 0.
 //
 // Errors: ESOLM_ERR_UNSUPPORTED if ggml computes (ESOLM_KERNELS_GGML, another device, or widths that are not multiples
-// of 8); ESOLM_ERR_BUSY.
+// of 8).
 esolm_status esolm_context_profile(esolm_context *context, esolm_profile *profile);
 
 // ---- Scoring ----

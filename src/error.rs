@@ -108,6 +108,14 @@ impl Error {
         Self::Tokenizer { what: what.into(), source: None }
     }
 
+    /// The [`Error::Unsupported`] of a context in a child process that does not have its threads.
+    pub(crate) fn made_before_fork() -> Self {
+        Self::Unsupported(
+            "the context was made before fork(), and the child process has none of its threads; make one in the child"
+                .into(),
+        )
+    }
+
     /// The [`Error::NotFinite`] of logits.
     pub(crate) fn logits_not_finite() -> Self {
         Self::NotFinite(

@@ -140,11 +140,12 @@ static int32_t on_step(const esolm_step_info *step, void *user_data)
         int32_t done;
         size_t n;
         uint32_t tokens[LENGTH];
-        char text[64];
+        char text[512];
         esolm_prompt prompt = {NULL, NULL, 0};
         STATUS(ESOLM_ERR_BUSY, esolm_step(call->context, &inner, &done));
-        STATUS(ESOLM_ERR_BUSY, esolm_copy_tokens(call->context, 0, tokens, LENGTH, &n));
-        STATUS(ESOLM_ERR_BUSY, esolm_copy_text(call->context, 0, text, sizeof text, &n));
+        STATUS(OK, esolm_copy_tokens(call->context, 0, tokens, LENGTH, &n));
+        CHECK(tokens[step->updates[0].position] == step->updates[0].token);
+        STATUS(OK, esolm_copy_text(call->context, 0, text, sizeof text, &n));
         STATUS(ESOLM_ERR_BUSY, esolm_begin(call->context, &prompt, 1, NULL));
         STATUS(ESOLM_ERR_BUSY, esolm_context_reset(call->context));
         STATUS(ESOLM_ERR_BUSY, esolm_generate(call->context, &prompt, 1, NULL, on_step, call));

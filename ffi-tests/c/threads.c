@@ -185,6 +185,7 @@ static void one_context(void)
     esolm_context_params context_params = limits();
     esolm_prompt empty = {NULL, NULL, 0};
     esolm_text_score score = {.struct_size = sizeof score};
+    esolm_profile profile = {.struct_size = sizeof profile};
     uint32_t tokens[LENGTH] = {0};
     double log_p;
     char text[1024];
@@ -205,8 +206,12 @@ static void one_context(void)
     STATUS(ESOLM_ERR_BUSY, esolm_score_order(meeting.context, tokens, NULL, 0, 0, &log_p, 1));
     STATUS(ESOLM_ERR_BUSY, esolm_score_masked(meeting.context, tokens, NULL, 0, 0, &log_p, 1));
     STATUS(ESOLM_ERR_BUSY, esolm_score_text(meeting.context, tokens, 1, NULL, NULL, 0, &score, NULL, NULL));
-    STATUS(ESOLM_ERR_BUSY, esolm_copy_tokens(meeting.context, 0, tokens, LENGTH, &n));
-    STATUS(ESOLM_ERR_BUSY, esolm_copy_text(meeting.context, 0, text, sizeof text, &n));
+    /* Reading is no use of the context. */
+    STATUS(ESOLM_OK, esolm_copy_tokens(meeting.context, 0, tokens, LENGTH, &n));
+    CHECK(n == LENGTH);
+    STATUS(ESOLM_OK, esolm_copy_text(meeting.context, 0, text, sizeof text, &n));
+    STATUS(ESOLM_OK, esolm_copy_order(meeting.context, 0, tokens, LENGTH, &n));
+    STATUS(ESOLM_OK, esolm_context_profile(meeting.context, &profile));
     atomic_store(&meeting.called, 1);
     pthread_join(id, NULL);
     STATUS(ESOLM_OK, meeting.status);
@@ -222,6 +227,52 @@ static void one_context(void)
     pthread_join(id, NULL);
     STATUS(ESOLM_ERR_CANCELLED, meeting.status);
     esolm_context_free(meeting.context);
+}
+
+/* A reader that looks at the text all the time, as a user interface does. */
+struct reader {
+    esolm_context *context;
+    atomic_int stop;
+    size_t reads, failures;
+};
+
+static void *read_texts(void *argument)
+{
+    struct reader *reader = argument;
+    uint32_t tokens[LENGTH];
+    char text[1024];
+    size_t n;
+    struct timespec moment = {0, 100000};
+    while (!atomic_load(&reader->stop)) {
+        nanosleep(&moment, NULL);
+        reader->reads++;
+        reader->failures += esolm_copy_tokens(reader->context, 0, tokens, LENGTH, &n) != ESOLM_OK;
+        reader->failures += esolm_copy_text(reader->context, 0, text, sizeof text, &n) != ESOLM_OK;
+    }
+    return NULL;
+}
+
+static void reader_and_worker(void)
+{
+    struct reader reader = {0};
+    esolm_context_params context_params = limits();
+    esolm_prompt empty = {NULL, NULL, 0};
+    uint32_t tokens[LENGTH];
+    pthread_t id;
+    STATUS(ESOLM_OK, esolm_context_new(model, &context_params, &reader.context));
+    esolm_generate_params how = small_params(1);
+    STATUS(ESOLM_OK, esolm_begin(reader.context, &empty, 1, &how));
+    if (pthread_create(&id, NULL, read_texts, &reader))
+        exit(1);
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        how = small_params(seed);
+        STATUS(ESOLM_OK, esolm_begin(reader.context, &empty, 1, &how));
+        finish(reader.context, tokens, LENGTH);
+    }
+    atomic_store(&reader.stop, 1);
+    pthread_join(id, NULL);
+    CHECK(reader.reads > 0 && reader.failures == 0);
+    esolm_context_free(reader.context);
 }
 
 /* A cancel by another thread, after a delay. */
@@ -312,6 +363,7 @@ int main(int argc, char **argv)
     threads_per_context();
     models_in_threads(argv[1]);
     one_context();
+    reader_and_worker();
     cancels_at_any_time();
     esolm_model_free(model);
     return report();

@@ -2,11 +2,12 @@
 
 use std::ffi::c_void;
 use std::ptr::{NonNull, null_mut};
-use std::sync::{Mutex, TryLockError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 
 use super::logits::LogitsCallback;
 use super::model::esolm_model;
 use super::params::SizedStruct;
+use super::snapshot::Snapshot;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
 use crate::context::Context;
@@ -16,10 +17,14 @@ use crate::generate::Prompt;
 use crate::memory::{ALIGNMENT, Arena};
 use crate::model::Model;
 
-/// A context: memory and threads for generating from a model, for one call at a time (others return ESOLM_ERR_BUSY)
-/// from any thread. Freed by esolm_context_free.
+/// A context: memory and threads for generating from a model, for one computing call at a time (others return
+/// ESOLM_ERR_BUSY) from any thread. What the last step left can be read at any time, also while a call computes. Freed by
+/// esolm_context_free.
 pub struct esolm_context {
     state: Mutex<State>,
+    /// Locked for as long as a copy takes.
+    snapshot: Mutex<Snapshot>,
+    pub(super) model: Model,
     pub(super) cancel: CancelToken,
 }
 
@@ -103,22 +108,42 @@ impl esolm_context_params {
 
 impl esolm_context {
     /// Hands a context to C.
-    fn give(context: Context, params: &ContextParams) -> *mut Self {
-        let prompt = |_| Prompt { known: Vec::with_capacity(context.length()) };
-        let prompts = (0..params.sequences.max(1)).map(prompt).collect();
-        let cancel = context.cancel_token();
-        Box::into_raw(Box::new(Self { state: Mutex::new(State { context, prompts, logits: None }), cancel }))
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    fn give(context: Context, params: &ContextParams) -> Result<*mut Self> {
+        let (sequences, length) = (params.sequences.max(1), context.length());
+        let prompt = |_| Ok(Prompt { known: args::reserve(length)? });
+        let prompts = (0..sequences).map(prompt).collect::<Result<_>>()?;
+        let snapshot = Mutex::new(Snapshot::new(sequences, length)?);
+        let (model, cancel) = (context.model().clone(), context.cancel_token());
+        let state = Mutex::new(State { context, prompts, logits: None });
+        Ok(Box::into_raw(Box::new(Self { state, snapshot, model, cancel })))
     }
 
-    /// Runs `f` as the only user of the context, or fails as busy.
+    /// Runs `f` as the only user of the context, or fails as busy. What it leaves can then be read.
     pub(super) fn with<T>(&self, f: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         match self.state.try_lock() {
-            Ok(mut state) => f(&mut state),
+            Ok(mut state) => {
+                let result = f(&mut state);
+                self.publish(&state);
+                result
+            }
             Err(TryLockError::WouldBlock) => Err(Error::Busy),
             Err(TryLockError::Poisoned(_)) => {
                 Err(Error::internal("an earlier call on this context panicked; free it"))
             }
         }
+    }
+
+    /// Has other threads read the texts as they are now.
+    pub(super) fn publish(&self, state: &State) {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).update(&state.context);
+    }
+
+    /// Reads what the last step left, whatever computes now.
+    pub(super) fn read<T>(&self, f: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
+        f(&self.snapshot.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -175,8 +200,9 @@ unsafe fn make(
         (args::out(out, null_mut(), "out")?, args::reference(model, "model")?, params::read(params)?.check()?)
     };
     let context = Context::new_in(&handle.model, &params, arena)?;
+    let given = esolm_context::give(context, &params)?;
     // SAFETY: `out` is not NULL (`args::out`), and the header requires it to be valid then.
-    unsafe { out.write(esolm_context::give(context, &params)) };
+    unsafe { out.write(given) };
     Ok(())
 }
 

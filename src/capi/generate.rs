@@ -61,8 +61,8 @@ impl esolm_step_info {
 }
 
 /// Called after each step; a non-zero return ends the call with ESOLM_ERR_CANCELLED. Runs on the thread of
-/// esolm_generate; must not throw or longjmp, and may call nothing on the context except esolm_cancel and
-/// esolm_cancel_reset (everything else returns ESOLM_ERR_BUSY).
+/// esolm_generate; must not throw or longjmp. On the context it may call esolm_copy_*, esolm_context_profile, esolm_cancel
+/// and esolm_cancel_reset; everything else returns ESOLM_ERR_BUSY.
 pub type esolm_step_callback =
     Option<unsafe extern "C" fn(step: *const esolm_step_info, user_data: *mut c_void) -> i32>;
 
@@ -131,10 +131,12 @@ pub unsafe extern "C" fn esolm_generate(
         handle.with(|state| {
             // SAFETY: the header requires prompts, parameters and all that they point to to be valid for the call.
             unsafe { begin(Context::begin, state, prompts, n_prompts, params)? };
-            while let Some(step) = next_step(state)? {
-                let info = esolm_step_info::new(&step);
-                // SAFETY: the caller's function has this signature, and `info` outlives the call.
-                if callback.map_or(0, |callback| unsafe { callback(&info, user_data) }) != 0 {
+            handle.publish(state);
+            while let Some(step) = next_step(state)?.map(|step| esolm_step_info::new(&step)) {
+                handle.publish(state);
+                // SAFETY: the caller's function has this signature, and `step` outlives the call; what it
+                // points to is not touched before the next step.
+                if callback.map_or(0, |callback| unsafe { callback(&step, user_data) }) != 0 {
                     return Err(Error::Cancelled);
                 }
             }
@@ -214,9 +216,10 @@ pub unsafe extern "C" fn esolm_step(
 
 /// Copies the order in which the positions of a sequence are generated: the known ones first, in any order, then the
 /// others in the order of the steps. esolm_score_order takes such an order. capacity and *n_out are as in
-/// esolm_tokenize.
+/// esolm_tokenize. As all esolm_copy_* it copies what the last step left, from any thread, also in a callback and while
+/// another call computes, and disturbs neither.
 ///
-/// Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL, ESOLM_ERR_BUSY.
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_copy_order(
     context: *mut esolm_context,
@@ -229,8 +232,8 @@ pub unsafe extern "C" fn esolm_copy_order(
         // SAFETY: the header requires each pointer to be NULL or valid for the call.
         let (n_out, handle) =
             unsafe { (args::out(n_out, 0, "n_out")?, args::reference(context, "context")?) };
-        handle.with(|state| {
-            let found = state.context.order(sequence as usize)?;
+        handle.read(|texts| {
+            let found = texts.order(sequence)?;
             // SAFETY: the header requires room for `capacity` items; `n_out` is not NULL (`args::out`) and so valid.
             unsafe { args::copy_items(found, positions, capacity, n_out, "positions") }
         })
@@ -240,7 +243,7 @@ pub unsafe extern "C" fn esolm_copy_order(
 /// Copies the tokens of a sequence by position, with the model's mask token where none is written yet. capacity and
 /// *n_out are as in esolm_tokenize.
 ///
-/// Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL, ESOLM_ERR_BUSY.
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_copy_tokens(
     context: *mut esolm_context,
@@ -253,8 +256,8 @@ pub unsafe extern "C" fn esolm_copy_tokens(
         // SAFETY: the header requires each pointer to be NULL or valid for the call.
         let (n_out, handle) =
             unsafe { (args::out(n_out, 0, "n_out")?, args::reference(context, "context")?) };
-        handle.with(|state| {
-            let found = state.context.tokens(sequence as usize)?;
+        handle.read(|texts| {
+            let found = texts.tokens(sequence)?;
             // SAFETY: the header requires room for `capacity` items; `n_out` is not NULL (`args::out`) and so valid.
             unsafe { args::copy_items(found, tokens, capacity, n_out, "tokens") }
         })
@@ -264,7 +267,7 @@ pub unsafe extern "C" fn esolm_copy_tokens(
 /// Copies the text of a sequence up to the first token that is unknown or ends the text: whole characters of UTF-8 with
 /// a NUL. It only grows during a generation. capacity and *len_out are as in esolm_detokenize.
 ///
-/// Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL, ESOLM_ERR_BUSY, ESOLM_ERR_TOKENIZER.
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL, ESOLM_ERR_OUT_OF_MEMORY, ESOLM_ERR_TOKENIZER.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_copy_text(
     context: *mut esolm_context,
@@ -277,10 +280,10 @@ pub unsafe extern "C" fn esolm_copy_text(
         // SAFETY: the header requires each pointer to be NULL or valid for the call.
         let (len_out, handle) =
             unsafe { (args::out(len_out, 0, "len_out")?, args::reference(context, "context")?) };
-        handle.with(|state| {
-            let found = state.context.text(sequence as usize)?;
-            // SAFETY: the header requires room for `capacity` bytes; `len_out` is not NULL (`args::out`) and so valid.
-            unsafe { args::copy_text(&found, text, capacity, len_out) }
-        })
+        // Others may read while this one decodes.
+        let tokens = handle.read(|texts| args::copied(texts.tokens(sequence)?))?;
+        let found = handle.model.tokenizer()?.decode_prefix(&tokens)?;
+        // SAFETY: the header requires room for `capacity` bytes; `len_out` is not NULL (`args::out`) and so valid.
+        unsafe { args::copy_text(&found, text, capacity, len_out) }
     })
 }

@@ -26,6 +26,7 @@ mod profile;
 mod prompt;
 mod request;
 mod score;
+mod snapshot;
 mod state;
 mod status;
 mod tokenizer;

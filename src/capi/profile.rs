@@ -52,7 +52,7 @@ impl From<Profile> for esolm_profile {
 /// be set; on failure the other fields are 0.
 ///
 /// Errors: ESOLM_ERR_UNSUPPORTED if ggml computes (ESOLM_KERNELS_GGML, another device, or widths that are not multiples
-/// of 8); ESOLM_ERR_BUSY.
+/// of 8).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_context_profile(
     context: *mut esolm_context,
@@ -61,11 +61,8 @@ pub unsafe extern "C" fn esolm_context_profile(
     wrap(|| {
         // SAFETY: the header requires each pointer to be NULL or valid, structs for as many bytes as struct_size says.
         let (place, handle) = unsafe { (params::result(profile)?, args::reference(context, "context")?) };
-        let found = handle.with(|state| {
-            let unknown =
-                || Error::Unsupported("only the library's own CPU kernels measure their time".into());
-            state.context.profile().ok_or_else(unknown)
-        })?;
+        let unknown = || Error::Unsupported("only the library's own CPU kernels measure their time".into());
+        let found = handle.read(|texts| texts.profile().ok_or_else(unknown))?;
         place.set(found.into());
         Ok(())
     })

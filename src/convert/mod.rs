@@ -26,6 +26,7 @@ use crate::forward::count_threads;
 use crate::gguf::{Value, Writer};
 use crate::model::Config;
 use crate::quantize::{Importance, OutputTensor, Packing, Policy, Progress, set_type_keys, write_model};
+use crate::simd::DefaultFloats;
 use fold::Recipe;
 use source::Source;
 use tokenizer::Vocabulary;
@@ -48,6 +49,7 @@ pub fn convert(
     options: &Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report> {
+    let _floats = DefaultFloats::set();
     let weights = weights_file(input);
     let beside = ["config.json", "tokenizer.json"].map(|name| weights.with_file_name(name));
     let given = options.tokenizer.iter().chain(&options.importance);

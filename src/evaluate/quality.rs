@@ -16,6 +16,7 @@ use crate::generate::{GenerateParams, Prompt};
 use crate::model::Model;
 use crate::sample::{LogitsRow, argmax, log_sum};
 use crate::score::Estimate;
+use crate::simd::DefaultFloats;
 
 /// How models are compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -79,6 +80,7 @@ pub fn compare(
     options: &QualityOptions,
     mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<Quality>> {
+    let _floats = DefaultFloats::set();
     let config = models.first().ok_or_else(|| Error::invalid("there is no model to compare"))?.config();
     for model in models {
         let other = model.config();

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::ggml::{Backend, DrawParams, Graph, Tensor, Workspace, draws};
 use crate::memory::Arena;
 use crate::model::{Config, Model};
+use crate::simd::DefaultFloats;
 use batched::{BatchedLayout, Inputs};
 use cpu::{CpuRunner, Pool};
 use graph::GraphLayout;
@@ -123,6 +124,8 @@ impl ModelRunner {
         model: &Model,
         arena: impl FnOnce(usize) -> Result<Arena>,
     ) -> Result<Self> {
+        // Threads that ggml starts inherit it.
+        let _floats = DefaultFloats::set();
         let MemoryPlan { capacity, length, threads, arena: plan, .. } = plan;
         let compute = match plan {
             ArenaPlan::Cpu(layout) => {

@@ -13,6 +13,7 @@ use crate::model::Variant;
 use crate::plan::{Adaptive, Order, Plan, arrange};
 use crate::rng::{Purpose, Rng};
 use crate::sample::{Constraints, SamplingParams};
+use crate::simd::DefaultFloats;
 
 /// The state of a generation. Its memory, but for constraints, is reserved when the context is made.
 #[derive(Debug)]
@@ -156,6 +157,7 @@ impl Session {
         params: &GenerateParams<'_>,
         resume: bool,
     ) -> Result<()> {
+        let _floats = DefaultFloats::set();
         let length = if params.length == 0 { runner.length } else { params.length };
         check_begin(runner, prompts.len(), length)?;
         // Everything is checked before anything changes.
@@ -251,6 +253,7 @@ impl Session {
         sampling: SamplingParams,
         seed: u64,
     ) -> Result<()> {
+        let _floats = DefaultFloats::set();
         sampling.validate()?;
         if plans.is_empty() {
             return Err(Error::invalid("no plan to begin"));

@@ -17,6 +17,7 @@ use crate::log::{LogLevel, log};
 use crate::model::{Config, Variant};
 use crate::plan::order;
 use crate::sample::SamplingParams;
+use crate::simd::DefaultFloats;
 
 const MAGIC: &[u8; 8] = b"ESOLM-ST";
 const VERSION: u32 = 1;
@@ -95,6 +96,7 @@ impl Session {
 
     /// Restores what [`Session::save`] returned; see [`Context::restore`](crate::Context::restore).
     pub(crate) fn restore(&mut self, runner: &mut ModelRunner, bytes: &[u8]) -> Result<()> {
+        let _floats = DefaultFloats::set();
         let model = runner.model.clone();
         let config = model.config();
         check_variant(config)?;

@@ -12,6 +12,7 @@ use crate::ggml::DrawParams;
 use crate::model::{Config, Model};
 use crate::plan::Adaptive;
 use crate::sample::SamplingParams;
+use crate::simd::DefaultFloats;
 
 /// Where a batch begins: a sequence and a slot of it.
 #[derive(Clone, Copy)]
@@ -31,6 +32,7 @@ impl Session {
         runner: &mut ModelRunner,
         choice: TokenChoice<'_>,
     ) -> Result<Option<Step<'_>>> {
+        let _floats = DefaultFloats::set();
         if self.steps_done >= self.steps_total {
             return Ok(None);
         }

@@ -1,13 +1,17 @@
 //! A device that has been started.
 
 use std::ffi::c_void;
+use std::process;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, Builder};
 
 use super::buffer::in_host_memory;
 use super::device::Device;
 use super::graph::Graph;
 use crate::error::{Error, Result};
+use crate::log::{LogLevel, log};
 
 /// Most threads that ggml manages.
 pub(crate) const MAX_THREADS: usize = 512;
@@ -18,6 +22,8 @@ pub(crate) struct Backend {
     device: Device,
     threads: usize,
     executor: Executor,
+    /// The process that it was started in: a child of fork() has neither its threads nor its device.
+    process: u32,
 }
 
 #[derive(Debug)]
@@ -33,25 +39,26 @@ unsafe impl Send for Backend {}
 
 impl Backend {
     /// Starts `device`. `threads`, 1 to [`MAX_THREADS`], is for the CPU: its threads wait, without spinning for long,
-    /// until the backend is dropped.
+    /// until the backend is dropped. If the system does not give so many, there are fewer, which is logged.
     ///
     /// # Errors
     /// [`Error::Device`] if the device does not start.
     pub(crate) fn new(device: Device, threads: usize) -> Result<Self> {
         let failed = || Error::Device(format!("device {} could not be started", device.name()));
-        let executor = if in_host_memory(device) {
+        let (threads, executor) = if in_host_memory(device) {
+            let threads = startable(threads);
             // SAFETY: the parameters are ggml's own defaults for this number of threads.
             let pool = unsafe {
                 let mut params = ggml_sys::ggml_threadpool_params_default(threads as i32);
                 ggml_sys::ggml_threadpool_new(&mut params)
             };
-            Executor::Cpu(NonNull::new(pool).ok_or_else(failed)?)
+            (threads, Executor::Cpu(NonNull::new(pool).ok_or_else(failed)?))
         } else {
             // SAFETY: the device is valid; no parameters are given.
             let backend = unsafe { ggml_sys::ggml_backend_dev_init(device.as_ptr(), std::ptr::null()) };
-            Executor::Other(NonNull::new(backend).ok_or_else(failed)?)
+            (threads, Executor::Other(NonNull::new(backend).ok_or_else(failed)?))
         };
-        Ok(Self { device, threads, executor })
+        Ok(Self { device, threads, executor, process: process::id() })
     }
 
     /// Threads that compute.
@@ -124,6 +131,9 @@ impl Backend {
             // SAFETY: `flag` is the AtomicBool of the call below, alive until it returns.
             unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)
         }
+        if process::id() != self.process {
+            return Err(Error::made_before_fork());
+        }
         let status = match self.executor {
             Executor::Cpu(pool) => {
                 // SAFETY: the graph is complete, and the pool has that many threads.
@@ -162,6 +172,10 @@ impl Backend {
 
 impl Drop for Backend {
     fn drop(&mut self) {
+        if process::id() != self.process {
+            // Freeing would wait for threads that are not there.
+            return;
+        }
         match self.executor {
             // SAFETY: no graph runs, since computing borrows the backend.
             Executor::Cpu(pool) => unsafe { ggml_sys::ggml_threadpool_free(pool.as_ptr()) },
@@ -169,6 +183,27 @@ impl Drop for Backend {
             Executor::Other(backend) => unsafe { ggml_sys::ggml_backend_free(backend.as_ptr()) },
         }
     }
+}
+
+/// How many of `threads` threads, the caller included, the system lets run at once. ggml ends the process if one of its
+/// threads does not start.
+fn startable(threads: usize) -> usize {
+    let hold = Mutex::new(());
+    let started = thread::scope(|scope| {
+        let held = hold.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = || drop(hold.lock());
+        let start = |_| Builder::new().spawn_scoped(scope, wait).ok();
+        let waiting: Vec<_> = (1..threads).map_while(start).collect();
+        let started = waiting.len() + 1;
+        drop(held);
+        // Until they are joined, threads count against the system's limits.
+        waiting.into_iter().for_each(|thread| drop(thread.join()));
+        started
+    });
+    if started < threads {
+        log(LogLevel::Warn, &format!("only {started} of {threads} threads could be started"));
+    }
+    started
 }
 
 /// Bytes of working memory that the CPU needs for `graph` with `threads` threads.

@@ -8,6 +8,7 @@ use memmap2::Mmap;
 
 use super::arena::Arena;
 use crate::error::{Error, Result};
+use crate::log::{LogLevel, log};
 
 /// The bytes of a model file.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(crate) enum FileBytes {
 }
 
 impl FileBytes {
-    /// Maps the file at `path`.
+    /// Maps the file at `path`, or reads it where the file system cannot map, which is logged.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::BadFile`] if it is empty or not a regular file.
@@ -29,8 +30,18 @@ impl FileBytes {
         let (file, _) = open(path)?;
         // SAFETY: the mapping is read-only here. That no other process changes the file while it is mapped cannot be
         // checked: `LoadMode::Map` documents it as a condition, and `LoadMode::Copy` does without it.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-        Ok(Self::Map(map))
+        match unsafe { Mmap::map(&file) } {
+            Ok(map) => Ok(Self::Map(map)),
+            Err(error) if cannot_map(&error) => {
+                let name = path.display();
+                log(
+                    LogLevel::Warn,
+                    &format!("{name}: its file system cannot map files; reading it into memory"),
+                );
+                Self::read(path, &|_| Ok(()))
+            }
+            Err(error) => Err(Error::io(path, error)),
+        }
     }
 
     /// Reads the file at `path` into memory. `report` is called with the fraction read, 0 to 1; an error of it cancels.
@@ -70,6 +81,14 @@ impl FileBytes {
             Self::Copy(memory) => memory.bytes(),
         }
     }
+}
+
+/// Whether the file system has no mapped files.
+fn cannot_map(error: &std::io::Error) -> bool {
+    #[cfg(unix)]
+    return error.raw_os_error() == Some(libc::ENODEV);
+    #[cfg(not(unix))]
+    return error.kind() == std::io::ErrorKind::Unsupported;
 }
 
 /// Opens a regular file that is not empty. Returns it and its length.

@@ -8,6 +8,7 @@ use super::header::ModelHeader;
 use crate::error::{Error, Result};
 use crate::ggml::{Device, Weights, in_host_memory};
 use crate::memory::FileBytes;
+use crate::simd::{DefaultFloats, check_processor};
 
 /// How a file's weights get into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,6 +92,8 @@ fn load(
     mode: LoadMode,
     source: impl FnOnce(&dyn Fn(f64) -> Result<()>) -> Result<FileBytes>,
 ) -> Result<Loaded> {
+    check_processor()?;
+    let _floats = DefaultFloats::set();
     let started = Instant::now();
     let device = Device::find(&options.device)?;
     // The fraction of all copying that `source` does; the rest is the copy to a device's own memory.

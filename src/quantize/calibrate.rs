@@ -14,6 +14,7 @@ use crate::model::{LoadOptions, Model};
 use crate::plan::Plan;
 use crate::rng::{Purpose, Rng};
 use crate::sample::SamplingParams;
+use crate::simd::DefaultFloats;
 
 /// How to compute an importance matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +94,7 @@ pub fn observe_text(
     options: &ImatrixOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Observation> {
+    let _floats = DefaultFloats::set();
     let config = model.config();
     let length = if options.length == 0 { config.context_length } else { options.length }.min(tokens.len());
     if length == 0 || options.steps == 0 {

@@ -21,6 +21,7 @@ use crate::ggml::dequantize;
 use crate::gguf::{Gguf, TensorInfo, TensorType, Writer};
 use crate::memory::FileBytes;
 use crate::model::{Config, select_tensors};
+use crate::simd::DefaultFloats;
 
 pub use calibrate::{ImatrixOptions, Observation, imatrix, observe_text};
 pub(crate) use importance::Importance;
@@ -44,6 +45,7 @@ pub fn quantize(
     options: &QuantizeOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<QuantizeReport> {
+    let _floats = DefaultFloats::set();
     refuse_input_as_output(input, output)?;
     let threads = count_threads(options.threads)?;
     let pending = PendingFile::create(output, options.force)?;

@@ -6,6 +6,7 @@ use super::likelihood::Scorer;
 use crate::error::{Error, Result};
 use crate::plan::{EPS, order};
 use crate::rng::{Purpose, Rng};
+use crate::simd::DefaultFloats;
 
 /// Most orders, or draws, of a window.
 const MAX_SAMPLES: usize = 1 << 20;
@@ -112,6 +113,7 @@ impl Scorer<'_> {
         params: &ScoreParams,
         mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<TextScore> {
+        let _floats = DefaultFloats::set();
         if tokens.is_empty() {
             return Err(Error::invalid("a text of no token has no probability"));
         }

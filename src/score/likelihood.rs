@@ -9,6 +9,7 @@ use crate::generate::{Session, TokenChoice};
 use crate::model::{Config, Variant};
 use crate::plan::Plan;
 use crate::sample::{LogitsRow, SamplingParams, log_probability};
+use crate::simd::DefaultFloats;
 
 /// Scores texts with a model and the cache of a session, whose generation it ends.
 pub(crate) struct Scorer<'a> {
@@ -19,6 +20,7 @@ pub(crate) struct Scorer<'a> {
 impl Scorer<'_> {
     /// See [`Context::score_order`](crate::Context::score_order).
     pub(crate) fn order(&mut self, tokens: &[u32], order: &[u32], known: usize) -> Result<Vec<f64>> {
+        let _floats = DefaultFloats::set();
         let Self { runner, session } = self;
         let model = runner.model.clone();
         let config = model.config();
@@ -64,6 +66,7 @@ impl Scorer<'_> {
 
     /// See [`Context::score_masked`](crate::Context::score_masked).
     pub(crate) fn masked(&mut self, tokens: &[u32], order: &[u32], known: usize) -> Result<Vec<f64>> {
+        let _floats = DefaultFloats::set();
         let Self { runner, session } = self;
         let model = runner.model.clone();
         let config = model.config();

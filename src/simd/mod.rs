@@ -1,4 +1,5 @@
 //! Vectors of eight single-precision numbers: AVX2 if the build has it, otherwise arrays, which the compiler vectorizes.
+//! Also what all code depends on: the rounding of the thread ([`floats`]), the instructions of the processor ([`processor`]).
 //!
 //! The choice is made when the library is compiled, as ggml's is. Only the products and attention of the CPU runner, where
 //! it matters most, choose between instruction sets at run time (`forward/cpu/kernels/isa`).
@@ -38,8 +39,13 @@ use avx2 as lanes;
 )))]
 use portable as lanes;
 
+mod floats;
+mod processor;
+
+pub(crate) use floats::DefaultFloats;
 pub(crate) use lanes::F32x8;
 pub(crate) use lanes::prefetch;
+pub use processor::check_processor;
 
 impl F32x8 {
     #[inline(always)]

@@ -2,44 +2,73 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
+use std::{io, process};
 
 use super::shared::Shared;
 use super::team::{NEVER, Team, Work};
 use crate::error::{Error, Result};
+use crate::log::{LogLevel, log};
+use crate::simd::DefaultFloats;
 
 /// Persistent threads; the caller of [`Pool::run`] is one of them.
 #[derive(Debug)]
 pub(crate) struct Pool {
     team: Arc<Team>,
+    /// All but the caller.
     threads: Vec<JoinHandle<()>>,
+    /// The process that the threads are in: a child of fork() has none of them.
+    process: u32,
 }
 
 impl Pool {
-    /// Starts a pool of `size` threads, the caller included.
+    /// Starts a pool of `size` threads, the caller included, or as many as the system gives, which is logged.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] if the system gives no more threads.
+    /// [`Error::Internal`] if a thread fails at once.
     pub(crate) fn new(size: usize) -> Result<Self> {
-        let team = Arc::new(Team::new(size));
-        let mut threads: Vec<JoinHandle<()>> = Vec::with_capacity(size - 1);
-        for index in 1..size {
-            let member = Arc::clone(&team);
-            let builder = std::thread::Builder::new().name(format!("esolm-{index}"));
-            match builder.spawn(move || member.serve(index)) {
-                Ok(thread) => threads.push(thread),
+        Self::start_with(size, |builder, serve| builder.spawn(serve))
+    }
+
+    /// As [`Pool::new`], with threads from `spawn`.
+    fn start_with(
+        size: usize,
+        mut spawn: impl FnMut(Builder, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
+    ) -> Result<Self> {
+        let mut team_size = size;
+        let mut pool = loop {
+            let mut pool =
+                Self { team: Arc::new(Team::new(team_size)), threads: Vec::new(), process: process::id() };
+            match pool.start_threads(&mut spawn) {
+                Ok(()) => break pool,
+                // The started threads wait for the others, which will not come; dropping the pool ends them.
                 Err(error) => {
-                    // The started threads wait for the others, which will not come: stand in for these.
-                    team.dissolve(size - threads.len() - 1);
-                    threads.into_iter().for_each(|t| drop(t.join()));
-                    return Err(Error::OutOfMemory(format!("thread {index} could not be started ({error})")));
+                    team_size = pool.threads.len() + 1;
+                    let text = format!("only {team_size} of {size} threads could be started ({error})");
+                    log(LogLevel::Warn, &text);
                 }
             }
-        }
-        let mut pool = Self { team, threads };
+        };
         // A thread allocates when it starts: have that done before anyone generates.
         pool.run(&NEVER, &|worker| worker.wait())?;
         Ok(pool)
+    }
+
+    /// Starts the threads of the team; those that the system gave are there after an error, too.
+    fn start_threads(
+        &mut self,
+        spawn: &mut impl FnMut(Builder, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
+    ) -> io::Result<()> {
+        for index in 1..self.team.size() {
+            let member = Arc::clone(&self.team);
+            let builder = Builder::new().name(format!("esolm-{index}"));
+            let serve = move || {
+                let _floats = DefaultFloats::set();
+                member.serve(index);
+            };
+            self.threads.push(spawn(builder, Box::new(serve))?);
+        }
+        Ok(())
     }
 
     /// Threads, the caller included.
@@ -75,15 +104,27 @@ impl Pool {
     ///
     /// # Errors
     /// The first error of any thread; [`Error::Cancelled`] if `cancel` was seen set; [`Error::Internal`] if a thread
-    /// panicked.
+    /// panicked; [`Error::Unsupported`] in a child process that fork() made after the pool.
     pub(crate) fn run(&mut self, cancel: &AtomicBool, work: &Work<'_>) -> Result<()> {
+        if self.threads_are_elsewhere() {
+            return Err(Error::made_before_fork());
+        }
         self.team.lead(cancel, work)
+    }
+
+    fn threads_are_elsewhere(&self) -> bool {
+        !self.threads.is_empty() && process::id() != self.process
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.team.dissolve(1);
+        if self.threads_are_elsewhere() {
+            // Joining or detaching them would touch what the system keeps of threads that are not there.
+            self.threads.drain(..).for_each(std::mem::forget);
+            return;
+        }
+        self.team.dissolve(self.team.size() - self.threads.len());
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
 }
@@ -121,6 +162,34 @@ mod tests {
                 pool.run(&NEVER, &|worker| (0..4).try_for_each(|n| operation(n, worker))).unwrap();
                 assert!(done.iter().all(|d| d.load(Ordering::Relaxed) == 4));
             }
+        }
+    }
+
+    #[test]
+    fn pool_goes_on_with_the_threads_that_the_system_gives() {
+        for (size, given) in [(1, 0), (2, 0), (4, 0), (4, 1), (4, 2), (4, 3)] {
+            let alive = Arc::new(());
+            let mut left = given;
+            let mut pool = Pool::start_with(size, |builder, serve| {
+                // Once refused, the system gives as many as it gave before.
+                if left == 0 {
+                    left = given;
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                left -= 1;
+                let alive = Arc::clone(&alive);
+                builder.spawn(move || {
+                    serve();
+                    drop(alive);
+                })
+            })
+            .unwrap();
+            assert_eq!(pool.threads(), given + 1, "{size}");
+            let mut counts = vec![0; 100];
+            pool.for_each(&mut vec![(); size], &mut counts, |(), count| *count += 1).unwrap();
+            assert_eq!(counts, [1; 100]);
+            drop(pool);
+            assert_eq!(Arc::strong_count(&alive), 1, "a thread was left behind");
         }
     }
 

@@ -1,0 +1,272 @@
+/* What the caller's process and threads are like: floating-point environment, stack, fork(), threads that do not start:
+ * surroundings MODEL. The linker sends pthread_create of the library here (--wrap). */
+#include "check.h"
+
+#include <errno.h>
+#include <fenv.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { LENGTH = 64 };
+
+static esolm_model *model;
+static const char *path;
+
+/* The most threads of the library that may live at once, and those that do. */
+static atomic_int most_threads = 1000, live_threads;
+
+struct start {
+    void *(*run)(void *);
+    void *argument;
+};
+
+static void *run_and_count(void *argument)
+{
+    struct start start = *(struct start *)argument;
+    free(argument);
+    void *result = start.run(start.argument);
+    atomic_fetch_sub(&live_threads, 1);
+    return result;
+}
+
+int __real_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+int __wrap_pthread_create(pthread_t *id, const pthread_attr_t *attributes, void *(*run)(void *), void *argument)
+{
+    struct start *start = malloc(sizeof *start);
+    int status = EAGAIN;
+    *start = (struct start){run, argument};
+    if (atomic_fetch_add(&live_threads, 1) < atomic_load(&most_threads))
+        status = __real_pthread_create(id, attributes, run_and_count, start);
+    if (status) {
+        atomic_fetch_sub(&live_threads, 1);
+        free(start);
+    }
+    return status;
+}
+
+static esolm_context *new_context(size_t threads, int32_t kernels)
+{
+    esolm_context_params limits = {.struct_size = sizeof limits, .length = LENGTH, .threads = threads, .kernels = kernels};
+    esolm_context *context = NULL;
+    STATUS(ESOLM_OK, esolm_context_new(model, &limits, &context));
+    return context;
+}
+
+static esolm_generate_params params(void)
+{
+    esolm_generate_params how;
+    esolm_generate_params_init(&how, sizeof how);
+    how.steps = 16;
+    how.seed = 3;
+    how.alpha_0 = 0.7;
+    return how;
+}
+
+/* Everything that computes, with one text as the result. */
+struct outcome {
+    uint32_t tokens[LENGTH];
+    double log_p[LENGTH], nll;
+};
+
+static void compute(size_t threads, int32_t kernels, struct outcome *outcome)
+{
+    esolm_generate_params how = params();
+    esolm_prompt prompt = {NULL, NULL, 0};
+    esolm_text_score score = {.struct_size = sizeof score};
+    size_t n = 0;
+    esolm_context *context = new_context(threads, kernels);
+    STATUS(ESOLM_OK, esolm_generate(context, &prompt, 1, &how, NULL, NULL));
+    STATUS(ESOLM_OK, esolm_copy_tokens(context, 0, outcome->tokens, LENGTH, &n));
+    STATUS(ESOLM_OK, esolm_score_order(context, outcome->tokens, NULL, LENGTH, 0, outcome->log_p, LENGTH));
+    STATUS(ESOLM_OK, esolm_score_text(context, outcome->tokens, LENGTH, NULL, NULL, 0, &score, NULL, NULL));
+    outcome->nll = score.nll;
+    esolm_context_free(context);
+}
+
+static void rounding(void)
+{
+    static const int modes[] = {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
+    static struct outcome plain, strange;
+    compute(1, ESOLM_KERNELS_OWN, &plain);
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+        for (size_t threads = 1; threads <= 2; threads++) {
+            fesetround(modes[i]);
+            memset(&strange, 0, sizeof strange);
+            compute(threads, ESOLM_KERNELS_OWN, &strange);
+            CHECK(fegetround() == modes[i]);
+            fesetround(FE_TONEAREST);
+            CHECK(!memcmp(&plain, &strange, sizeof plain));
+        }
+    struct outcome of_ggml;
+    compute(2, ESOLM_KERNELS_GGML, &of_ggml);
+    fesetround(FE_UPWARD);
+    compute(2, ESOLM_KERNELS_GGML, &strange);
+    fesetround(FE_TONEAREST);
+    CHECK(!memcmp(&of_ggml, &strange, sizeof strange));
+}
+
+#ifdef __x86_64__
+#include <xmmintrin.h>
+
+static void flushing_to_zero(void)
+{
+    static struct outcome plain, strange;
+    unsigned before = _mm_getcsr();
+    compute(2, ESOLM_KERNELS_OWN, &plain);
+    _mm_setcsr(before | 0x8040);
+    compute(2, ESOLM_KERNELS_OWN, &strange);
+    CHECK((_mm_getcsr() & 0x8040) == 0x8040);
+    _mm_setcsr(before);
+    CHECK(!memcmp(&plain, &strange, sizeof plain));
+}
+#endif
+
+/* Has a child run `work` and returns its exit code, or -1 if it does not end within 20 seconds or by a signal. */
+static int in_child(int (*work)(esolm_context *), esolm_context *context)
+{
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(20);
+        _exit(work(context));
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int step_and_free(esolm_context *context)
+{
+    int32_t done;
+    esolm_status status = esolm_step(context, NULL, &done);
+    esolm_context_free(context);
+    return status;
+}
+
+static int new_one(esolm_context *unused)
+{
+    (void)unused;
+    struct outcome outcome;
+    failed = 0;
+    compute(2, ESOLM_KERNELS_OWN, &outcome);
+    return failed;
+}
+
+static void forked(void)
+{
+    static const int32_t kernels[] = {ESOLM_KERNELS_OWN, ESOLM_KERNELS_GGML};
+    esolm_generate_params how = params();
+    esolm_prompt prompt = {NULL, NULL, 0};
+    int32_t done;
+    for (int i = 0; i < 2; i++) {
+        esolm_context *context = new_context(3, kernels[i]);
+        STATUS(ESOLM_OK, esolm_begin(context, &prompt, 1, &how));
+        STATUS(ESOLM_OK, esolm_step(context, NULL, &done));
+        CHECK(in_child(step_and_free, context) == ESOLM_ERR_UNSUPPORTED);
+        /* The parent is not disturbed. */
+        STATUS(ESOLM_OK, esolm_step(context, NULL, &done));
+        esolm_context_free(context);
+    }
+    /* Without threads of its own a context works on. */
+    esolm_context *single = new_context(1, ESOLM_KERNELS_OWN);
+    STATUS(ESOLM_OK, esolm_begin(single, &prompt, 1, &how));
+    CHECK(in_child(step_and_free, single) == ESOLM_OK);
+    esolm_context_free(single);
+    CHECK(in_child(new_one, NULL) == 0);
+}
+
+static char logged[256];
+
+static void on_log(int32_t level, const char *message, void *user_data)
+{
+    (void)level, (void)user_data;
+    snprintf(logged, sizeof logged, "%s", message);
+}
+
+static void threads_that_do_not_start(void)
+{
+    static struct outcome plain, few;
+    compute(1, ESOLM_KERNELS_OWN, &plain);
+    esolm_set_log_callback(on_log, NULL);
+    for (int given = 0; given < 3; given++)
+        for (int kind = 0; kind < 2; kind++) {
+            logged[0] = 0;
+            atomic_store(&most_threads, given);
+            compute(4, kind ? ESOLM_KERNELS_GGML : ESOLM_KERNELS_OWN, &few);
+            atomic_store(&most_threads, 1000);
+            CHECK(atomic_load(&live_threads) == 0);
+            CHECK(strstr(logged, "of 4 threads could be started"));
+            CHECK(kind || !memcmp(&plain, &few, sizeof plain));
+        }
+    esolm_set_log_callback(NULL, NULL);
+}
+
+/* Every kind of call. */
+static void *all_calls(void *unused)
+{
+    (void)unused;
+    static char state[1 << 22], text[4096];
+    esolm_generate_params how = params();
+    esolm_model_params open = {.struct_size = sizeof open, .mode = ESOLM_MODE_COPY};
+    esolm_model *copy = NULL, *nothing = NULL;
+    esolm_prompt none = {NULL, NULL, 0};
+    uint32_t words[LENGTH];
+    double log_p[LENGTH];
+    size_t n = 0, size = 0;
+    STATUS(ESOLM_OK, esolm_model_open(path, &open, &copy));
+    STATUS(ESOLM_OK, esolm_tokenize(copy, "Once upon a time", 16, words, LENGTH, &n));
+    STATUS(ESOLM_OK, esolm_detokenize(copy, words, n, text, sizeof text, &size));
+    model = copy;
+    for (int32_t kernels = ESOLM_KERNELS_OWN; kernels <= ESOLM_KERNELS_GGML; kernels++) {
+        esolm_context *context = new_context(2, kernels);
+        esolm_prompt prompt = {words, NULL, n};
+        STATUS(ESOLM_OK, esolm_generate(context, &prompt, 1, &how, NULL, NULL));
+        STATUS(ESOLM_OK, esolm_copy_text(context, 0, text, sizeof text, &size));
+        STATUS(ESOLM_OK, esolm_state_save(context, state, sizeof state, &size));
+        STATUS(ESOLM_OK, esolm_state_restore(context, state, size));
+        STATUS(ESOLM_OK, esolm_extend(context, &none, 1, &how));
+        STATUS(ESOLM_OK, esolm_score_order(context, words, NULL, n, 0, log_p, LENGTH));
+        STATUS(ESOLM_OK, esolm_score_masked(context, words, NULL, n, 0, log_p, LENGTH));
+        esolm_context_free(context);
+    }
+    struct outcome outcome;
+    compute(2, ESOLM_KERNELS_OWN, &outcome);
+    /* A failing call, with a message. */
+    STATUS(ESOLM_ERR_IO, esolm_model_open("/nowhere", NULL, &nothing));
+    esolm_model_free(copy);
+    return NULL;
+}
+
+static void small_stack(void)
+{
+    esolm_model *before = model;
+    pthread_attr_t attributes;
+    pthread_t id;
+    pthread_attr_init(&attributes);
+    CHECK(!pthread_attr_setstacksize(&attributes, 128 << 10));
+    CHECK(!__real_pthread_create(&id, &attributes, all_calls, NULL));
+    CHECK(!pthread_join(id, NULL));
+    pthread_attr_destroy(&attributes);
+    model = before;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2)
+        return 2;
+    path = argv[1];
+    STATUS(ESOLM_OK, esolm_model_open(path, NULL, &model));
+    rounding();
+#ifdef __x86_64__
+    flushing_to_zero();
+#endif
+    forked();
+    threads_that_do_not_start();
+    small_stack();
+    esolm_model_free(model);
+    return report();
+}

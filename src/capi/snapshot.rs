@@ -1,0 +1,71 @@
+//! What other threads may read of a context while a call computes: the texts as the last step left them.
+
+use super::args;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::forward::Profile;
+
+/// Copies of a context's texts, in memory that is reserved once.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    sequences: Vec<SequenceSnapshot>,
+    /// Sequences in use.
+    active: usize,
+    profile: Option<Profile>,
+}
+
+/// A sequence's tokens by position, and its positions in generation order.
+#[derive(Debug)]
+struct SequenceSnapshot {
+    tokens: Vec<u32>,
+    order: Vec<u32>,
+}
+
+impl Snapshot {
+    /// Room for the texts of a context with so many sequences.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(super) fn new(sequences: usize, length: usize) -> Result<Self> {
+        let sequence =
+            |_| Ok(SequenceSnapshot { tokens: args::reserve(length)?, order: args::reserve(length)? });
+        let sequences = (0..sequences).map(sequence).collect::<Result<_>>()?;
+        Ok(Self { sequences, active: 0, profile: None })
+    }
+
+    /// Copies the context's texts. Allocates nothing.
+    pub(super) fn update(&mut self, context: &Context) {
+        self.active = context.sequences();
+        self.profile = context.profile();
+        for (number, sequence) in self.sequences.iter_mut().take(self.active).enumerate() {
+            let copy = |to: &mut Vec<u32>, from: Result<&[u32]>| {
+                to.clear();
+                // Every active sequence has both.
+                to.extend_from_slice(from.unwrap_or_default());
+            };
+            copy(&mut sequence.tokens, context.tokens(number));
+            copy(&mut sequence.order, context.order(number));
+        }
+    }
+
+    /// The tokens of a sequence by position, the mask token where unknown.
+    pub(super) fn tokens(&self, sequence: u32) -> Result<&[u32]> {
+        Ok(&self.sequence(sequence)?.tokens)
+    }
+
+    /// The positions of a sequence in generation order.
+    pub(super) fn order(&self, sequence: u32) -> Result<&[u32]> {
+        Ok(&self.sequence(sequence)?.order)
+    }
+
+    /// Where the time of the steps went.
+    pub(super) fn profile(&self) -> Option<Profile> {
+        self.profile
+    }
+
+    fn sequence(&self, number: u32) -> Result<&SequenceSnapshot> {
+        let active = self.sequences.get(..self.active).unwrap_or_default();
+        let found = active.get(number as usize);
+        found.ok_or_else(|| Error::invalid(format!("there is no sequence {number}")))
+    }
+}

@@ -1,0 +1,130 @@
+//! The floating-point environment of a thread.
+
+/// Rounding to nearest, with subnormal numbers and without traps, until it is dropped: the caller's rounding mode or
+/// flushing to zero is then set again. Results are the same whatever an audio or interval library has set, and the
+/// compiler assumes this environment, too.
+#[derive(Debug)]
+pub(crate) struct DefaultFloats {
+    /// What to set again; `None` if nothing was changed.
+    found: Option<Control>,
+}
+
+impl DefaultFloats {
+    pub(crate) fn set() -> Self {
+        let found = read();
+        // Flags of past operations are not settings.
+        let changed = found & !FLAGS != DEFAULT;
+        if changed {
+            write(DEFAULT);
+        }
+        Self { found: changed.then_some(found) }
+    }
+}
+
+impl Drop for DefaultFloats {
+    fn drop(&mut self) {
+        if let Some(found) = self.found {
+            write(found);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+use x86_64::{Control, DEFAULT, FLAGS, read, write};
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64 {
+    use std::arch::asm;
+
+    /// MXCSR.
+    pub(super) type Control = u32;
+
+    /// All exceptions masked.
+    pub(super) const DEFAULT: Control = 0x1f80;
+    pub(super) const FLAGS: Control = 0x3f;
+
+    pub(super) fn read() -> Control {
+        let mut found = 0;
+        // SAFETY: stores four bytes to a local; every x86-64 processor has the instruction.
+        unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut found, options(nostack, preserves_flags)) };
+        found
+    }
+
+    pub(super) fn write(control: Control) {
+        // SAFETY: loads four bytes from a local. Either they are the default, or what `read` found, so no reserved bit is
+        // set; code of Rust between the two has the default that it assumes.
+        unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const control, options(nostack, preserves_flags)) };
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+use aarch64::{Control, DEFAULT, FLAGS, read, write};
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64 {
+    use std::arch::asm;
+
+    /// FPCR.
+    pub(super) type Control = u64;
+
+    pub(super) const DEFAULT: Control = 0;
+    /// They are in another register.
+    pub(super) const FLAGS: Control = 0;
+
+    pub(super) fn read() -> Control {
+        let found;
+        // SAFETY: reads a register that every program may read.
+        unsafe { asm!("mrs {}, fpcr", out(reg) found, options(nomem, nostack, preserves_flags)) };
+        found
+    }
+
+    pub(super) fn write(control: Control) {
+        // SAFETY: either the default, or what `read` found; code of Rust between the two has the default that it assumes.
+        unsafe { asm!("msr fpcr, {}", in(reg) control, options(nomem, nostack, preserves_flags)) };
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+use elsewhere::{Control, DEFAULT, FLAGS, read, write};
+
+/// Nothing is known of the processor: its environment is left alone.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod elsewhere {
+    pub(super) type Control = u32;
+
+    pub(super) const DEFAULT: Control = 0;
+    pub(super) const FLAGS: Control = 0;
+
+    pub(super) fn read() -> Control {
+        DEFAULT
+    }
+
+    pub(super) fn write(_: Control) {}
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use std::hint::black_box;
+
+    use super::*;
+
+    #[test]
+    fn default_holds_until_it_is_dropped() {
+        /// Rounding up, flushing results and arguments to zero.
+        const STRANGE: Control = DEFAULT | 0x4000 | 0x8000 | 0x40;
+        let (tiny, third) = (f32::MIN_POSITIVE / 2.0, 1.0_f32 / 3.0);
+        let results = || (black_box(tiny) * black_box(1.0), black_box(1.0) / black_box(3.0_f32));
+        write(STRANGE);
+        let strange = results();
+        let inside = {
+            let _floats = DefaultFloats::set();
+            let _again = DefaultFloats::set();
+            results()
+        };
+        let after = read() & !FLAGS;
+        write(DEFAULT);
+        assert_eq!(inside, (tiny, third));
+        assert_eq!(after, STRANGE);
+        assert_eq!(strange, (0.0, third.next_up()));
+    }
+}

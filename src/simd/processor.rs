@@ -1,0 +1,193 @@
+//! Whether the processor has the instructions that this build was compiled for.
+
+use crate::error::{Error, Result};
+
+/// Fails on a processor that lacks an instruction set which the compiler was allowed to use anywhere, as with
+/// `-C target-cpu=native` on another machine: computing would end the process. [`Model::open`](crate::Model::open) calls
+/// this first.
+///
+/// # Errors
+/// [`Error::Unsupported`] naming the instruction sets.
+pub fn check_processor() -> Result<()> {
+    let missing = missing(&compiled_in(), &present());
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!(
+        "this build of esolm needs instructions that the processor lacks: {}; build it for this machine, or portably \
+         (RUSTFLAGS=\"-C target-cpu=x86-64-v2\")",
+        missing.join(", ")
+    )))
+}
+
+/// Those of `needed` that are not `present`.
+fn missing<'a>(needed: &[&'a str], present: &[&str]) -> Vec<&'a str> {
+    needed.iter().copied().filter(|name| !present.contains(name)).collect()
+}
+
+/// Names the instruction sets of x86-64 with the bits that CPUID reports them by: leaf, subleaf, register (`a` to `d`), bit.
+/// `std`'s detection cannot be asked: where the build has an instruction set, it says so of the processor, too.
+#[cfg(target_arch = "x86_64")]
+macro_rules! instruction_sets {
+    ($($name:literal, $leaf:literal, $subleaf:literal, $register:ident, $bit:literal, $state:expr;)*) => {
+        /// What the compiler may use anywhere.
+        #[inline(never)]
+        fn compiled_in() -> Vec<&'static str> {
+            let mut names = Vec::new();
+            $(if cfg!(target_feature = $name) { names.push($name); })*
+            names
+        }
+
+        /// What the processor and the operating system have.
+        #[inline(never)]
+        fn present() -> Vec<&'static str> {
+            let cpuid = Cpuid::new();
+            let mut names = Vec::new();
+            $(
+                let bits = cpuid.leaf($leaf, $subleaf).$register;
+                if bits >> $bit & 1 == 1 && cpuid.saved_state & $state == $state { names.push($name); }
+            )*
+            names
+        }
+    };
+}
+
+/// Registers that the operating system must save: none beyond those of x86-64, AVX's, or AVX-512's.
+#[cfg(target_arch = "x86_64")]
+mod state {
+    pub(super) const BASE: u64 = 0;
+    pub(super) const AVX: u64 = 0x06;
+    pub(super) const AVX512: u64 = 0xe6;
+}
+
+#[cfg(target_arch = "x86_64")]
+instruction_sets! {
+    "sse3", 1, 0, ecx, 0, state::BASE;
+    "pclmulqdq", 1, 0, ecx, 1, state::BASE;
+    "ssse3", 1, 0, ecx, 9, state::BASE;
+    "fma", 1, 0, ecx, 12, state::AVX;
+    "cmpxchg16b", 1, 0, ecx, 13, state::BASE;
+    "sse4.1", 1, 0, ecx, 19, state::BASE;
+    "sse4.2", 1, 0, ecx, 20, state::BASE;
+    "movbe", 1, 0, ecx, 22, state::BASE;
+    "popcnt", 1, 0, ecx, 23, state::BASE;
+    "aes", 1, 0, ecx, 25, state::BASE;
+    "avx", 1, 0, ecx, 28, state::AVX;
+    "f16c", 1, 0, ecx, 29, state::AVX;
+    "bmi1", 7, 0, ebx, 3, state::BASE;
+    "avx2", 7, 0, ebx, 5, state::AVX;
+    "bmi2", 7, 0, ebx, 8, state::BASE;
+    "avx512f", 7, 0, ebx, 16, state::AVX512;
+    "avx512dq", 7, 0, ebx, 17, state::AVX512;
+    "adx", 7, 0, ebx, 19, state::BASE;
+    "avx512ifma", 7, 0, ebx, 21, state::AVX512;
+    "avx512cd", 7, 0, ebx, 28, state::AVX512;
+    "sha", 7, 0, ebx, 29, state::BASE;
+    "avx512bw", 7, 0, ebx, 30, state::AVX512;
+    "avx512vl", 7, 0, ebx, 31, state::AVX512;
+    "avx512vbmi", 7, 0, ecx, 1, state::AVX512;
+    "avx512vbmi2", 7, 0, ecx, 6, state::AVX512;
+    "gfni", 7, 0, ecx, 8, state::BASE;
+    "vaes", 7, 0, ecx, 9, state::AVX;
+    "vpclmulqdq", 7, 0, ecx, 10, state::AVX;
+    "avx512vnni", 7, 0, ecx, 11, state::AVX512;
+    "avx512bitalg", 7, 0, ecx, 12, state::AVX512;
+    "avx512vpopcntdq", 7, 0, ecx, 14, state::AVX512;
+    "avx512vp2intersect", 7, 0, edx, 8, state::AVX512;
+    "avx512fp16", 7, 0, edx, 23, state::AVX512;
+    "avxvnni", 7, 1, eax, 4, state::AVX;
+    "avx512bf16", 7, 1, eax, 5, state::AVX512;
+    "avxifma", 7, 1, eax, 23, state::AVX;
+    "lzcnt", 0x8000_0001, 0, ecx, 5, state::BASE;
+    "sse4a", 0x8000_0001, 0, ecx, 6, state::BASE;
+}
+
+/// CPUID's answers.
+#[cfg(target_arch = "x86_64")]
+struct Cpuid {
+    /// The highest leaf, and the highest extended one.
+    highest: [u32; 2],
+    /// XCR0: the registers that the operating system saves.
+    saved_state: u64,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Cpuid {
+    fn new() -> Self {
+        use std::arch::x86_64::{__cpuid, __cpuid_count};
+
+        #[allow(unused_unsafe, reason = "the oldest Rust that builds this needs it")]
+        // SAFETY: every x86-64 processor has CPUID.
+        let (base, extended, features) =
+            unsafe { (__cpuid(0).eax, __cpuid(0x8000_0000).eax, __cpuid_count(1, 0).ecx) };
+        // Bit 27: the operating system has enabled XGETBV.
+        let saved_state = if features >> 27 & 1 == 1 { saved_state() } else { 0 };
+        Self { highest: [base, extended], saved_state }
+    }
+
+    fn leaf(&self, leaf: u32, subleaf: u32) -> std::arch::x86_64::CpuidResult {
+        let [base, extended] = self.highest;
+        let highest = if leaf >= 0x8000_0000 { extended } else { base };
+        let ask = |leaf, subleaf| {
+            #[allow(unused_unsafe, reason = "as above")]
+            // SAFETY: every x86-64 processor has CPUID.
+            unsafe {
+                std::arch::x86_64::__cpuid_count(leaf, subleaf)
+            }
+        };
+        // Leaf 7 says itself how many subleaves it has. A leaf that is not there answers with another's bits.
+        if leaf > highest || (leaf == 7 && subleaf > ask(7, 0).eax) {
+            return std::arch::x86_64::CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+        }
+        ask(leaf, subleaf)
+    }
+}
+
+/// XCR0.
+#[cfg(target_arch = "x86_64")]
+fn saved_state() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: CPUID says that the instruction is enabled; register 0 always exists.
+    unsafe {
+        std::arch::asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
+    }
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// Elsewhere builds use the instructions that every processor of the kind has.
+#[cfg(not(target_arch = "x86_64"))]
+fn compiled_in() -> Vec<&'static str> {
+    Vec::new()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn present() -> Vec<&'static str> {
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_instruction_sets_are_named() {
+        assert_eq!(missing(&["avx", "avx512f", "avx512bw"], &["sse3", "avx"]), ["avx512f", "avx512bw"]);
+        assert!(missing(&[], &["avx"]).is_empty());
+        check_processor().unwrap();
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn bits_agree_with_the_standard_library() {
+        let found = present();
+        macro_rules! agrees {
+            ($($name:tt)*) => { $(
+                assert_eq!(found.contains(&$name), is_x86_feature_detected!($name), "{}", $name);
+            )* };
+        }
+        agrees!("sse3" "pclmulqdq" "ssse3" "fma" "sse4.1" "sse4.2" "movbe" "popcnt" "aes" "avx" "f16c" "bmi1" "avx2" "bmi2");
+        agrees!("avx512f" "avx512dq" "adx" "avx512ifma" "avx512cd" "sha" "avx512bw" "avx512vl" "avx512vbmi" "avx512vbmi2");
+        agrees!("gfni" "vaes" "vpclmulqdq" "avx512vnni" "avx512bitalg" "avx512vpopcntdq" "avx512vp2intersect" "avx512fp16");
+        agrees!("avxvnni" "avx512bf16" "avxifma" "lzcnt" "sse4a" "cmpxchg16b");
+    }
+}
