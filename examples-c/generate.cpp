@@ -19,7 +19,7 @@ int main(int argc, char **argv)
         esolm::GenerateParams how;
         how.steps = 32;
         how.seed = 1;
-        context.generate(esolm::prompt(tokens), how, [](const esolm::Step &step) {
+        context.generate(esolm::Prompt(tokens), how, [](const esolm::Step &step) {
             std::cerr << "step " << step.index + 1 << " of " << step.total << ": " << step.updates.size() << " tokens\n";
             return true; // false would stop the generation
         });

@@ -5,7 +5,7 @@
  *     auto model = esolm::Model::open("model.gguf");
  *     auto context = esolm::Context::make(model);
  *     auto tokens = model.tokenize("Once upon");
- *     context.generate(esolm::prompt(tokens));
+ *     context.generate(esolm::Prompt(tokens));
  *     std::cout << context.text() << '\n';
  *
  * Errors are exceptions (esolm::Exception). Without exceptions (-fno-exceptions, or ESOLM_NO_EXCEPTIONS is defined) every
@@ -57,6 +57,18 @@ struct Error {
     esolm_status status = ESOLM_OK;
     std::string message;
 };
+
+// Has compilers that know it warn where the result outlives the argument.
+#if defined(__has_cpp_attribute)
+#if __has_cpp_attribute(clang::lifetimebound)
+#define ESOLM_LIFETIMEBOUND [[clang::lifetimebound]]
+#elif __has_cpp_attribute(msvc::lifetimebound)
+#define ESOLM_LIFETIMEBOUND [[msvc::lifetimebound]]
+#endif
+#endif
+#ifndef ESOLM_LIFETIMEBOUND
+#define ESOLM_LIFETIMEBOUND
+#endif
 
 // The two kinds of Result are different types, so files compiled with and without exceptions can be linked together.
 #ifndef ESOLM_NO_EXCEPTIONS
@@ -164,13 +176,13 @@ template <class F> Result<std::string> text(std::size_t size, F &&fill)
 }
 } // namespace detail
 
-// A pointer and a number of elements, made from anything with data() and size().
+// A pointer and a number of elements, made from anything with data() and size(), from which it borrows.
 template <class T> class Span {
 public:
     Span() = default;
     Span(T *data, std::size_t size) : data_(data), size_(size) {}
     template <class C, class = decltype(static_cast<T *>(std::declval<C &>().data()))>
-    Span(C &&container) : data_(container.data()), size_(container.size())
+    Span(C &&container ESOLM_LIFETIMEBOUND) : data_(container.data()), size_(container.size())
     {
     }
 
@@ -401,20 +413,48 @@ inline Result<esolm_memory_use> estimate_memory(const std::string &path, const M
 
 // ---- Prompts ----
 
-// A prompt that borrows its tokens; with positions, one per token.
-inline esolm_prompt prompt(Span<const std::uint32_t> tokens) { return {tokens.data(), nullptr, tokens.size()}; }
-inline esolm_prompt prompt(Span<const std::uint32_t> tokens, Span<const std::uint32_t> positions)
-{
-    return {tokens.data(), positions.data(), tokens.size() < positions.size() ? tokens.size() : positions.size()};
-}
+// The known tokens of a sequence, and their positions: one each, or none at all for a prefix.
+class Prompt {
+public:
+    Prompt() = default;
+    Prompt(std::vector<std::uint32_t> tokens) : tokens_(std::move(tokens)) {}
+    Prompt(std::vector<std::uint32_t> tokens, std::vector<std::uint32_t> positions)
+        : tokens_(std::move(tokens)), positions_(std::move(positions)), valid_(tokens_.size() == positions_.size())
+    {
+    }
+    Prompt(Template known) : Prompt(std::move(known.tokens), std::move(known.positions)) {}
 
-// The prompts of all sequences, or the prompt of the only one.
-struct Prompts : Span<const esolm_prompt> {
-    using Span::Span;
-    Prompts(const esolm_prompt &one) : Span(&one, 1) {}
+    // The struct of C, which borrows from this.
+    esolm_prompt get() const & noexcept ESOLM_LIFETIMEBOUND
+    {
+        // A token without an address is refused as an invalid argument.
+        if (!valid_)
+            return {nullptr, nullptr, 1};
+        return {tokens_.data(), positions_.empty() ? nullptr : positions_.data(), tokens_.size()};
+    }
+    esolm_prompt get() const && = delete;
+
+private:
+    std::vector<std::uint32_t> tokens_, positions_;
+    bool valid_ = true;
 };
 
-inline esolm_prompt prompt(const Template &known) { return prompt(known.tokens, known.positions); }
+// An argument: the prompts of all sequences, or the prompt of the only one. It borrows, so it is not for keeping.
+class Prompts {
+public:
+    Prompts(const Prompt &one ESOLM_LIFETIMEBOUND) : structs_{one.get()} {}
+    Prompts(const std::vector<Prompt> &all ESOLM_LIFETIMEBOUND)
+    {
+        structs_.reserve(all.size());
+        for (const Prompt &prompt : all)
+            structs_.push_back(prompt.get());
+    }
+    const esolm_prompt *data() const noexcept { return structs_.data(); }
+    std::size_t size() const noexcept { return structs_.size(); }
+
+private:
+    std::vector<esolm_prompt> structs_;
+};
 
 // ---- Generation parameters ----
 

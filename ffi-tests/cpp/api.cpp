@@ -83,7 +83,11 @@ static void generations(const esolm::Model &model)
     esolm::Context context = take(esolm::Context::make(model, limits));
     const auto words = take(model.tokenize("Once upon"));
     const std::vector<std::uint32_t> last = {30, 31};
-    const std::vector<esolm_prompt> prompts = {esolm::prompt(words), esolm::prompt(words, last)};
+    const std::vector<esolm::Prompt> prompts = {words, {words, last}};
+    // A prompt owns its tokens.
+    const esolm::Prompt kept = take(model.tokenize("Once upon"));
+    CHECK(kept.get().count == words.size() && std::equal(words.begin(), words.end(), kept.get().tokens));
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.begin(esolm::Prompt(words, {1}), how); }));
 
     STATUS(ESOLM_OK, status_of([&] { return context.generate(prompts, how); }));
     const auto once = take(context.tokens(0));
@@ -124,28 +128,28 @@ static void step_callbacks(const esolm::Model &model)
     how.steps = 6;
     esolm::Context context = take(esolm::Context::make(model, limits));
     int calls = 0;
-    CHECK(take(context.generate(esolm_prompt{}, how, [&](const esolm::Step &step) {
+    CHECK(take(context.generate(esolm::Prompt{}, how, [&](const esolm::Step &step) {
         calls += step.updates.size() > 0;
         return true;
     })));
     CHECK(calls > 2);
-    CHECK(!take(context.generate(esolm_prompt{}, how, [&](const esolm::Step &step) { return step.index < 1; })));
+    CHECK(!take(context.generate(esolm::Prompt{}, how, [&](const esolm::Step &step) { return step.index < 1; })));
     CHECK(bool(take(context.step()))); /* a stopped generation can be continued */
     STATUS(ESOLM_ERR_CANCELLED, status_of([&] {
-               return context.generate(esolm_prompt{}, how, [&](const esolm::Step &) {
+               return context.generate(esolm::Prompt{}, how, [&](const esolm::Step &) {
                    context.cancel();
                    return true;
                });
            }));
-    STATUS(ESOLM_ERR_CANCELLED, status_of([&] { return context.begin(esolm_prompt{}, how); }));
+    STATUS(ESOLM_ERR_CANCELLED, status_of([&] { return context.begin(esolm::Prompt{}, how); }));
     context.cancel_reset();
-    STATUS(ESOLM_OK, status_of([&] { return context.begin(esolm_prompt{}, how); }));
+    STATUS(ESOLM_OK, status_of([&] { return context.begin(esolm::Prompt{}, how); }));
     STATUS(ESOLM_OK, status_of([&] { return context.reset(); }));
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.tokens(); }));
 #ifndef ESOLM_NO_EXCEPTIONS
     int caught = 0;
     try {
-        context.generate(esolm_prompt{}, how, [](const esolm::Step &) -> bool { throw 42; });
+        context.generate(esolm::Prompt{}, how, [](const esolm::Step &) -> bool { throw 42; });
     } catch (int number) {
         caught = number;
     }
@@ -168,7 +172,7 @@ static void logits(const esolm::Model &model)
     limits.length = 32;
     limits.threads = 1;
     const auto info = take(model.info());
-    const auto empty = esolm::prompt(esolm::Template{});
+    const auto empty = esolm::Prompt(esolm::Template{});
     esolm::GenerateParams plain;
     plain.steps = 6;
     esolm::Context made = take(esolm::Context::make(model, limits));
@@ -278,7 +282,7 @@ static void requests(const esolm::Model &model)
     constraint.n_allowed = 1;
     how.constraints = constraints;
     how.n_constraints = 1;
-    STATUS(ESOLM_OK, status_of([&] { return context.begin(esolm::prompt(known), how); }));
+    STATUS(ESOLM_OK, status_of([&] { return context.begin(esolm::Prompt(known), how); }));
     std::size_t numbers = 0;
     while (auto step = take(context.step()))
         for (double log_prob : step->log_probs)
@@ -315,7 +319,7 @@ static void states(const esolm::Model &model)
     esolm::Context one = take(esolm::Context::make(model, limits)), two = take(esolm::Context::make(model, limits));
     esolm::GenerateParams how;
     how.length = 16;
-    const auto prompt = esolm::prompt(esolm::Template{});
+    const auto prompt = esolm::Prompt(esolm::Template{});
     STATUS(ESOLM_OK, status_of([&] { return one.generate(prompt, how); }));
     const auto bytes = take(one.save());
     STATUS(ESOLM_OK, status_of([&] { return two.restore(bytes); }));
@@ -340,7 +344,7 @@ static void messages(const esolm::Model &model)
     esolm::Context one = take(esolm::Context::make(model, limits));
     limits.kv_type = ESOLM_KV_F32;
     esolm::Context two = take(esolm::Context::make(model, limits));
-    STATUS(ESOLM_OK, status_of([&] { return one.generate(esolm_prompt{}); }));
+    STATUS(ESOLM_OK, status_of([&] { return one.generate(esolm::Prompt{}); }));
     const auto bytes = take(one.save());
     const auto restored = [&] { STATUS(ESOLM_OK, status_of([&] { return two.restore(bytes); })); };
 
