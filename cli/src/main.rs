@@ -10,6 +10,7 @@ mod memory;
 mod output;
 mod plot;
 mod progress;
+mod signals;
 mod watch;
 
 use std::process::ExitCode;
@@ -69,6 +70,11 @@ Exit codes:
   4  any other failure";
 
 fn main() -> ExitCode {
+    if let Err(error) = esolm::check_processor() {
+        output::tell(&format!("esolm: {error}"));
+        return ExitCode::from(exit_code::of(&error));
+    }
+    signals::remove_temporary_files_on_exit();
     // `--seed -1`: -1 is the value of --seed, which may then be refused as such, and not an unknown option.
     let commands = Cli::command().mut_subcommands(|command| command.allow_negative_numbers(true));
     let matches = commands.try_get_matches().unwrap_or_else(|error| generate::with_tip(error).exit());
@@ -89,7 +95,7 @@ fn main() -> ExitCode {
         Command::Completion(args) => completion::run(&args, Cli::command()),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("esolm: {error}");
+        output::tell(&format!("esolm: {error}"));
         ExitCode::from(exit_code::of(&error))
     })
 }

@@ -1,14 +1,17 @@
 //! What commands write: standard output, notes, files.
 
-use std::io::{ErrorKind, Write};
+use std::borrow::Cow;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 
 use esolm::{Error, Result};
 use serde_json::Value;
 
-/// Writes `text` to standard output. A reader that has gone away (`esolm .. | head`) is not an error.
+/// Writes `text` to standard output. A reader that has gone away (`esolm .. | head`) is not an error. A terminal gets
+/// control characters, which may come from a file, in a visible form.
 pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
+    let text = if out.is_terminal() { visible(text) } else { text.into() };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
             Err(Error::Io { file: "standard output".into(), source: e })
@@ -29,12 +32,35 @@ pub fn print_json_pretty(value: &Value) -> Result<()> {
 
 /// Writes a file that a command was asked for besides its output.
 pub fn write_file(path: &Path, content: &str) -> Result<()> {
-    std::fs::write(path, content).map_err(|source| io_error(path, source))
+    esolm::write_file(path, content.as_bytes())
+}
+
+/// Prints a line for people to standard error. Work is not lost because nobody can be told of it: a failure is ignored.
+pub fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", visible(line));
 }
 
 /// Prints notes about what was done to standard error.
 pub fn print_notes(notes: &[String]) {
-    notes.iter().for_each(|note| eprintln!("note: {note}"));
+    notes.iter().for_each(|note| tell(&format!("note: {note}")));
+}
+
+/// `text` with control characters, and those that change the direction of writing, as escapes such as `\u{1b}`: names and
+/// texts come from files, and a terminal obeys them.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    let hidden = |c: char| {
+        let directs =
+            matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        (c.is_control() && !matches!(c, '\n' | '\t')) || directs
+    };
+    if !text.contains(hidden) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if hidden(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
+    }
+    shown.into()
 }
 
 /// The error of an operation on a file.
@@ -45,4 +71,15 @@ pub fn io_error(path: &Path, source: std::io::Error) -> Error {
 /// `bytes` in KiB, MiB or GiB.
 pub fn human_bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::visible;
+
+    #[test]
+    fn control_characters_are_made_visible() {
+        assert_eq!(visible("a\tb\n"), "a\tb\n");
+        assert_eq!(visible("\x1b[2J\u{9b}\r\u{202e}x"), "\\u{1b}[2J\\u{9b}\\u{d}\\u{202e}x");
+    }
 }

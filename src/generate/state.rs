@@ -5,12 +5,11 @@
 //! for each sequence its length, how many tokens are known, for how many slots there are keys and values, a position
 //! and a token for each known one in generation order, and the keys and values; and a CRC-32 of everything before it.
 
-use std::io::Write;
 use std::path::Path;
 
 use super::sequence::Sequence;
 use super::session::{Session, check_begin};
-use crate::atomic_file::PendingFile;
+use crate::atomic_file::write_file;
 use crate::error::{Error, Result};
 use crate::forward::{KvType, ModelRunner, Slots};
 use crate::log::{LogLevel, log};
@@ -73,11 +72,7 @@ impl Session {
 
     /// Writes the session to a file; see [`Context::save_to`](crate::Context::save_to).
     pub(crate) fn save_to(&self, runner: &ModelRunner, path: &Path) -> Result<()> {
-        let state = self.save(runner)?;
-        let pending = PendingFile::create(path, true)?;
-        pending.file().write_all(&state).map_err(|e| Error::io(path, e))?;
-        pending.commit()?;
-        Ok(())
+        write_file(path, &self.save(runner)?)
     }
 
     /// The length in bytes of what [`Session::save`] returns, without making it.

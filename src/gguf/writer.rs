@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 pub struct Writer {
     metadata: Vec<(String, Value)>,
     tensors: Vec<Declared>,
+    /// The name of the file in errors.
+    file: Option<String>,
 }
 
 /// A tensor of the file to write.
@@ -29,6 +31,11 @@ impl Writer {
     /// A file without metadata and tensors.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets the name that errors of writing give the file.
+    pub fn set_file_name(&mut self, name: impl Into<String>) {
+        self.file = Some(name.into());
     }
 
     /// Sets a metadata key. A key that was set before keeps its place in the file and gets the new value.
@@ -76,7 +83,8 @@ impl Writer {
         out: &mut dyn Write,
         mut data: impl FnMut(&str, &mut Vec<u8>) -> Result<()>,
     ) -> Result<()> {
-        let io = |source| Error::Io { file: "the output file".into(), source };
+        let file = || self.file.clone().unwrap_or_else(|| "the output file".into());
+        let io = |source| Error::Io { file: file(), source };
         let alignment = alignment(&self.metadata).map_err(Error::invalid)?;
         let header = self.header(alignment)?;
         out.write_all(&header).map_err(io)?;

@@ -74,7 +74,7 @@ pub fn imatrix(
     let tokens = model.tokenizer()?.encode(&content)?;
     let observation = observe_text(&model, &tokens, options, progress)?;
     let mut out = BufWriter::new(pending.file());
-    importance::write(&mut out, &observation.matrices, observation.rows)?;
+    importance::write((&mut out, output), &observation.matrices, observation.rows)?;
     out.flush().map_err(|e| Error::io(output, e))?;
     drop(out);
     pending.commit()?;

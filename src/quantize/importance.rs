@@ -87,8 +87,13 @@ impl Importance {
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] for a name or a length that no tensor can have; [`Error::Io`].
-pub(super) fn write(out: &mut dyn std::io::Write, observed: &[(String, Vec<f32>)], rows: u64) -> Result<()> {
+pub(super) fn write(
+    (out, file): (&mut dyn std::io::Write, &Path),
+    observed: &[(String, Vec<f32>)],
+    rows: u64,
+) -> Result<()> {
     let mut writer = Writer::new();
+    writer.set_file_name(file.display().to_string());
     writer.set("general.type", Value::Str(TYPE.into()));
     writer.set("general.architecture", Value::Str(Config::ARCHITECTURE.into()));
     writer.set("imatrix.rows", Value::U64(rows));

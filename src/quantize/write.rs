@@ -65,6 +65,7 @@ pub(crate) fn write_model<S>(
         writer.declare(&tensor.name, tensor.ty, &tensor.dims)?;
         parameters += tensor.dims.iter().map(|&dim| dim as u64).product::<u64>();
     }
+    writer.set_file_name(output.display().to_string());
     let tensor_bytes = writer.tensor_bytes();
     let mut done = Progress { tensors: 0, total_tensors: tensors.len(), bytes: 0, total_bytes: tensor_bytes };
     let mut next = tensors.iter();

@@ -9,7 +9,7 @@ use esolm::{Result, Variant};
 
 use super::quantize::QuantizationArgs;
 use crate::args::{OverwriteArgs, tensor_types, variants};
-use crate::output::{human_bytes, print_notes};
+use crate::output::{human_bytes, print_notes, tell};
 use crate::progress;
 
 /// Convert a training checkpoint to a model file (GGUF).
@@ -79,12 +79,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         TokenizerSource::None => "no tokenizer",
         TokenizerSource::Given | TokenizerSource::Embedded | TokenizerSource::Beside => "with tokenizer",
     };
-    eprintln!(
+    tell(&format!(
         "{}: variant {}, {:.1} M parameters, {}, {weights}, {tokenizer}",
         args.output.display(),
         report.config.variant.name(),
         report.parameters as f64 / 1e6,
         human_bytes(report.bytes),
-    );
+    ));
     Ok(ExitCode::SUCCESS)
 }

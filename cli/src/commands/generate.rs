@@ -16,7 +16,7 @@ use crate::args::{ComputeArgs, ModelArgs};
 use crate::generation_args::GenerationArgs;
 use crate::input::read_stdin;
 use crate::memory;
-use crate::output::{io_error, print, print_json, write_file};
+use crate::output::{io_error, print, print_json, tell, write_file};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::watch::Watch;
 
@@ -148,7 +148,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         ..GenerateParams::default()
     });
     let ready = started.elapsed();
-    let generated = generate(args, &mut context, prompts, &params)?;
+    let mut generated = generate(args, &mut context, prompts, &params)?;
+    // Files before words: what is printed may fail, too.
+    let saved = save(args, &context, std::mem::take(&mut generated.points));
     let texts = (0..batch).map(|i| context.text(i)).collect::<Result<Vec<_>>>()?;
     if args.json {
         print_json(&report(&context, &texts, &generated, ready, params.seed)?)?;
@@ -159,7 +161,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     if !(args.quiet || args.json) {
-        eprintln!(
+        tell(&format!(
             "{} tokens in {} steps, {:.2} s ({:.0} tokens/s); ready after {} ms; {} resident; seed {}",
             generated.tokens,
             generated.steps,
@@ -168,16 +170,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             ready.as_millis(),
             memory::describe(memory::resident()),
             params.seed,
-        );
+        ));
     }
-    // After the text, which is then not lost if a file cannot be written.
-    if let Some(file) = &args.state {
-        context.save_to(file)?;
-    }
-    if let Some(file) = &args.plot {
-        write_file(file, &plot(generated.points).svg())?;
-    }
+    generated.printed.and(saved)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the files that the options ask for. One that fails does not keep the other back.
+fn save(args: &Args, context: &Context, points: Vec<Series>) -> Result<()> {
+    let state = args.state.as_ref().map_or(Ok(()), |file| context.save_to(file));
+    let plot = args.plot.as_ref().map_or(Ok(()), |file| write_file(file, &plot(points).svg()));
+    state.and(plot)
 }
 
 /// What a generation has done.
@@ -188,6 +191,8 @@ struct Generated {
     seconds: f64,
     /// A series of points per text; none without --plot.
     points: Vec<Series>,
+    /// Whether what was printed meanwhile could be printed.
+    printed: Result<()>,
 }
 
 impl Generated {
@@ -207,6 +212,7 @@ fn generate(
     let mut watch = (args.watch && std::io::stdout().is_terminal()).then(Watch::new);
     let mut tokens = 0;
     let mut points = Vec::new();
+    let mut printed = Ok(());
     let mut stopwatch = Stopwatch::start();
     match args.state.as_deref().filter(|file| file.exists()) {
         Some(file) => resume(context, file, &mut prompts, params)?,
@@ -218,7 +224,8 @@ fn generate(
             add_points(&mut points, &step);
         }
         if args.json {
-            stopwatch.pause(|| print_json(&step_report(&model, &step)?))?;
+            let report = step_report(&model, &step)?;
+            printed = printed.and_then(|()| stopwatch.pause(|| print_json(&report)));
         }
         if let Some(watch) = &mut watch {
             let updates = step.updates.to_vec();
@@ -230,7 +237,7 @@ fn generate(
         watch.clear();
     }
     let (_, steps) = context.progress();
-    Ok(Generated { tokens, steps, seconds, points })
+    Ok(Generated { tokens, steps, seconds, points, printed })
 }
 
 /// Measures time, without that of some work.

@@ -7,6 +7,7 @@ use esolm::Result;
 use esolm::quantize::{ImatrixOptions, imatrix};
 
 use crate::args::{OverwriteArgs, ThreadArgs, WindowArgs};
+use crate::output::tell;
 use crate::progress;
 
 const HELP: &str = "\
@@ -57,12 +58,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let observation =
         progress::of_items("pieces", |show| imatrix(&args.model, &args.text, &args.output, &options, show))?;
-    eprintln!(
+    tell(&format!(
         "{}: {} matrices, from {} pieces of {} tokens",
         args.output.display(),
         observation.matrices.len(),
         observation.pieces.0,
         observation.pieces.1,
-    );
+    ));
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use esolm::gguf::TensorType;
 use esolm::quantize::{Policy, QuantizeOptions, Rule, quantize};
 
 use crate::args::{OverwriteArgs, ThreadArgs, tensor_types};
-use crate::output::{human_bytes, print_notes};
+use crate::output::{human_bytes, print_notes, tell};
 use crate::progress;
 
 const HELP: &str = "\
@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let report = progress::of_file(|show| quantize(&args.input, &args.output, &options, show))?;
     print_notes(&report.notes);
-    eprintln!(
+    tell(&format!(
         "{}: {}, {:.1} M parameters, {}, {:.2} bits per weight (before: {})",
         args.output.display(),
         ty.name(),
@@ -89,6 +89,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         human_bytes(report.file_bytes.1),
         report.bits_per_weight(),
         human_bytes(report.file_bytes.0),
-    );
+    ));
     Ok(ExitCode::SUCCESS)
 }

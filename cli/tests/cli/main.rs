@@ -7,4 +7,6 @@ mod dependencies;
 mod errors;
 mod generate;
 mod models;
+#[cfg(target_os = "linux")]
+mod outputs;
 mod texts;

@@ -1,0 +1,107 @@
+//! What the command writes, where it writes it, and what stays behind when it is stopped.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::command_line::{built_in, err, esolm};
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_esolm"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    fs::read_dir(directory).unwrap().map(name).collect()
+}
+
+#[test]
+fn messages_that_nobody_can_read_do_not_fail_the_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (state, plot, model) = (path("state"), path("plot.svg"), path("q4.gguf"));
+    let generate = ["generate", "-n", "8", "--state", &state, "--plot", &plot];
+    let quantize = ["quantize", &built_in(), &model, "--type", "q4_0"];
+    for args in [&generate[..], &quantize] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let status = command(args).stdout(Stdio::null()).stderr(full).status().unwrap();
+        assert_eq!(status.code(), Some(0), "{args:?}");
+    }
+    assert!([&state, &plot, &model].iter().all(|file| fs::metadata(file).unwrap().len() > 0));
+    // Nor is anything lost if the text cannot be printed, which is an error.
+    for file in [&state, &plot] {
+        fs::remove_file(file).unwrap();
+    }
+    for json in [false, true] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let args = [&generate[..], if json { &["--json"] } else { &[] }].concat();
+        let output = command(&args).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", err(&output));
+        assert!(err(&output).contains("standard output"), "{}", err(&output));
+        for file in [&state, &plot] {
+            assert!(fs::metadata(file).unwrap().len() > 0);
+            fs::remove_file(file).unwrap();
+        }
+    }
+}
+
+#[test]
+fn replaced_files_keep_mode_and_links_and_devices_stay_devices() {
+    let dir = tempfile::tempdir().unwrap();
+    let [state, link] = ["state", "link"].map(|name| dir.path().join(name));
+    let generate = |file: &Path| {
+        let output = esolm(&["generate", "-q", "-n", "8", "--state", &file.display().to_string()]);
+        assert!(output.status.success(), "{}", err(&output));
+    };
+    generate(&state);
+    fs::set_permissions(&state, Permissions::from_mode(0o600)).unwrap();
+    symlink("state", &link).unwrap();
+    let before = fs::metadata(&state).unwrap().modified().unwrap();
+    generate(&link);
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    let after = fs::metadata(&state).unwrap();
+    assert_eq!(after.permissions().mode() & 0o777, 0o600);
+    assert!(after.modified().unwrap() > before);
+    let output = esolm(&["quantize", &built_in(), "/dev/null", "--type", "q4_0", "--force"]);
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    let output = esolm(&["quantize", &built_in(), "/dev/full", "--type", "q4_0", "--force"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(err(&output).contains("/dev/full: "), "{}", err(&output));
+}
+
+#[test]
+fn signals_leave_the_old_file_or_the_new_one_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("model.gguf");
+    fs::write(&target, "old").unwrap();
+    let path = target.display().to_string();
+    for round in 0..24 {
+        let signal = ["INT", "TERM", "HUP"][round % 3];
+        let mut child = command(&["quantize", &built_in(), &path, "--type", "q4_k", "--force"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        sleep(Duration::from_millis(7 * round as u64));
+        let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
+        assert!(sent.is_ok());
+        let status = child.wait().unwrap();
+        assert_eq!(names(dir.path()), ["model.gguf"], "{signal}");
+        let content = fs::read(&target).unwrap();
+        assert!(content == b"old" || content.starts_with(b"GGUF"), "{signal}");
+        assert!(status.success() || status.code().is_none(), "{signal}: {status}");
+    }
+}
+
+#[test]
+fn control_characters_of_arguments_and_files_are_shown_as_escapes() {
+    let output = esolm(&["inspect", "\x1b[2Jnowhere"]);
+    assert!(err(&output).contains("\\u{1b}[2Jnowhere"), "{}", err(&output));
+    assert!(!err(&output).contains('\x1b'));
+}

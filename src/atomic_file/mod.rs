@@ -1,0 +1,213 @@
+//! Files that appear under their name only when they are complete.
+
+mod temporary;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+pub use temporary::remove_temporary_files;
+use temporary::{TemporaryName, remove_stale};
+
+/// A file that is being written. Dropping it without [`PendingFile::commit`] leaves the target as it was.
+#[derive(Debug)]
+pub(crate) struct PendingFile {
+    file: File,
+    /// The file itself, if the name that was given is a symbolic link.
+    target: PathBuf,
+    place: Place,
+    force: bool,
+}
+
+/// Where the bytes are until they are complete.
+#[derive(Debug)]
+enum Place {
+    /// In the target's directory without a name: the system removes them whatever ends the process.
+    #[cfg(target_os = "linux")]
+    Unnamed,
+    /// In the target's directory under a temporary name.
+    Named(TemporaryName),
+    /// In the target, which is a device or a pipe: those are written to, never replaced.
+    Target,
+}
+
+impl PendingFile {
+    /// Begins a file. `force` allows the target to exist.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if the target is a directory, exists without `force`, or has no file name;
+    /// [`Error::Io`].
+    pub fn create(target: &Path, force: bool) -> Result<Self> {
+        let target = follow_links(target)?;
+        let io = |e| Error::io(&target, e);
+        if let Ok(meta) = fs::metadata(&target)
+            && !meta.is_file()
+            && !meta.is_dir()
+        {
+            let file = OpenOptions::new().write(true).open(&target).map_err(io)?;
+            return Ok(Self { file, target, place: Place::Target, force });
+        }
+        refuse_existing(&target, force)?;
+        if target.file_name().is_none() {
+            return Err(Error::invalid(format!("'{}' is not a file name", target.display())));
+        }
+        remove_stale(&target);
+        #[cfg(target_os = "linux")]
+        if let Some(file) = unnamed(directory_of(&target)) {
+            return Ok(Self { file, target, place: Place::Unnamed, force });
+        }
+        let (name, file) = TemporaryName::create(&target).map_err(io)?;
+        Ok(Self { file, target, place: Place::Named(name), force })
+    }
+
+    /// The file to write to.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Syncs the file to the disk and gives it its name; a file that it replaces leaves it its permissions and owner.
+    /// Returns its size in bytes, 0 for a device or a pipe.
+    ///
+    /// # Errors
+    /// As [`PendingFile::create`]; the target is then as it was.
+    pub fn commit(self) -> Result<u64> {
+        let Self { file, target, place, force } = self;
+        let io = |e| Error::io(&target, e);
+        if matches!(place, Place::Target) {
+            // Many cannot be synced.
+            let _ = file.sync_all();
+            return Ok(0);
+        }
+        refuse_existing(&target, force)?;
+        if let Ok(replaced) = fs::metadata(&target) {
+            keep_owner(&file, &replaced);
+            file.set_permissions(replaced.permissions()).map_err(io)?;
+        }
+        file.sync_all().map_err(io)?;
+        let bytes = file.metadata().map_err(io)?.len();
+        let exists = |e: std::io::Error| match e.kind() {
+            ErrorKind::AlreadyExists => exists(&target),
+            _ => io(e),
+        };
+        match place {
+            #[cfg(target_os = "linux")]
+            Place::Unnamed if !force => link(&file, &target).map_err(exists)?,
+            #[cfg(target_os = "linux")]
+            Place::Unnamed => {
+                TemporaryName::of(&target, |name| link(&file, name))
+                    .and_then(|name| name.rename(&target))
+                    .map_err(io)?;
+            }
+            Place::Named(name) if !force => name.link(&target).map_err(exists)?,
+            Place::Named(name) => name.rename(&target).map_err(io)?,
+            Place::Target => (),
+        }
+        // The new name is durable once the directory is synced. Not every system can open a directory, and the file itself
+        // is safe: a failure here is not an error.
+        if let Ok(directory) = File::open(directory_of(&target)) {
+            let _ = directory.sync_all();
+        }
+        Ok(bytes)
+    }
+}
+
+/// Writes a file that appears, or replaces an existing one, only when it is complete and on disk. A device or a pipe is
+/// written to. A file that is replaced leaves the new one its permissions.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::InvalidArgument`] if `path` is a directory or not a file name.
+pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    let path = path.as_ref();
+    let pending = PendingFile::create(path, true)?;
+    pending.file().write_all(bytes).map_err(|e| Error::io(path, e))?;
+    pending.commit().map(|_| ())
+}
+
+/// What `path` leads to through symbolic links, of which the last may point to a file that is still to be made.
+fn follow_links(path: &Path) -> Result<PathBuf> {
+    let mut path = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        match fs::read_link(&path) {
+            Ok(next) => path = directory_of(&path).join(next),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(Error::invalid(format!("{}: too many symbolic links", path.display())))
+}
+
+/// The directory that `path` is in.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A file without a name, where the file system has them and the process can name it later.
+#[cfg(target_os = "linux")]
+fn unnamed(directory: &Path) -> Option<File> {
+    use rustix::fs::{Mode, OFlags, open};
+
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = File::from(open(directory, flags, Mode::from_raw_mode(0o666)).ok()?);
+    descriptor_path(&file).exists().then_some(file)
+}
+
+/// Gives an unnamed file a name, which must not exist.
+#[cfg(target_os = "linux")]
+fn link(file: &File, name: &Path) -> std::io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+
+    Ok(linkat(CWD, descriptor_path(file), CWD, name, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+#[cfg(target_os = "linux")]
+fn descriptor_path(file: &File) -> PathBuf {
+    use std::os::fd::AsRawFd;
+
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+/// Gives `file` the owner and group of the file that it replaces, as far as this user may.
+fn keep_owner(file: &File, replaced: &fs::Metadata) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, fchown};
+
+        let same =
+            file.metadata().is_ok_and(|own| (own.uid(), own.gid()) == (replaced.uid(), replaced.gid()));
+        if !same {
+            // A user who may not give files away keeps it.
+            let _ = fchown(file, Some(replaced.uid()), Some(replaced.gid()));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (file, replaced);
+}
+
+fn refuse_existing(target: &Path, force: bool) -> Result<()> {
+    if target.is_dir() {
+        return Err(Error::invalid(format!("{} is a directory", target.display())));
+    }
+    if !force && target.symlink_metadata().is_ok() {
+        return Err(exists(target));
+    }
+    Ok(())
+}
+
+fn exists(target: &Path) -> Error {
+    Error::invalid(format!("{} exists; --force replaces it", target.display()))
+}
+
+/// Refuses an output that is the input, even with `force`, also through a link.
+#[cfg(feature = "convert")]
+pub(crate) fn refuse_input_as_output(input: &Path, output: &Path) -> Result<()> {
+    match (input.canonicalize(), output.canonicalize()) {
+        (Ok(input), Ok(output)) if input == output => {
+            Err(Error::invalid(format!("{} is both input and output", output.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -1,0 +1,115 @@
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, SystemTime};
+
+use super::*;
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// With an unnamed file, and with a named one as other systems have.
+fn both(target: &Path, force: bool) -> [Result<PendingFile>; 2] {
+    let named = || {
+        let mut pending = PendingFile::create(target, force)?;
+        let (name, file) = TemporaryName::create(&pending.target).map_err(|e| Error::io(target, e))?;
+        (pending.file, pending.place) = (file, Place::Named(name));
+        Ok(pending)
+    };
+    [PendingFile::create(target, force), named()]
+}
+
+#[test]
+fn file_appears_complete_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("a");
+    for pending in both(&target, false) {
+        let pending = pending.unwrap();
+        pending.file().write_all(b"half").unwrap();
+        assert!(!target.exists());
+        drop(pending);
+        assert!(names(folder.path()).is_empty());
+    }
+    for pending in both(&target, false) {
+        let pending = pending.unwrap();
+        pending.file().write_all(b"all").unwrap();
+        assert_eq!(pending.commit().unwrap(), 3);
+        assert_eq!(names(folder.path()), ["a"]);
+        assert_eq!(fs::read(&target).unwrap(), b"all");
+        fs::remove_file(&target).unwrap();
+    }
+}
+
+#[test]
+fn file_that_appears_meanwhile_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("a");
+    for pending in both(&target, false) {
+        fs::write(&target, "other").unwrap();
+        assert!(matches!(pending.unwrap().commit(), Err(Error::InvalidArgument(_))));
+        assert_eq!((fs::read(&target).unwrap(), names(folder.path())), (b"other".to_vec(), vec!["a".into()]));
+        fs::remove_file(&target).unwrap();
+    }
+    assert!(both(folder.path(), true).iter().all(Result::is_err));
+}
+
+#[test]
+fn replaced_file_leaves_its_mode_and_its_links() {
+    let folder = tempfile::tempdir().unwrap();
+    let [target, link, dangling] = ["a", "link", "dangling"].map(|name| folder.path().join(name));
+    symlink("a", &link).unwrap();
+    for index in 0..2 {
+        fs::write(&target, "old").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+        let [first, second] = both(&link, true);
+        let pending = if index == 0 { first } else { second }.unwrap();
+        pending.file().write_all(b"new").unwrap();
+        pending.commit().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(link.symlink_metadata().unwrap().is_symlink());
+    }
+    symlink("b", &dangling).unwrap();
+    write_file(&dangling, b"new").unwrap();
+    assert_eq!(fs::read(folder.path().join("b")).unwrap(), b"new");
+    let circle = folder.path().join("circle");
+    symlink("circle", &circle).unwrap();
+    assert!(write_file(&circle, b"new").is_err());
+}
+
+#[test]
+fn device_is_written_to() {
+    write_file("/dev/null", b"gone").unwrap();
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    let full = write_file("/dev/full", b"too much");
+    assert!(matches!(&full, Err(Error::Io { file, .. }) if file == "/dev/full"), "{full:?}");
+}
+
+#[test]
+fn files_left_behind_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("a");
+    let leave = |process: u32, age: u64| {
+        let path = folder.path().join(format!(".a.{process}-0.tmp"));
+        let file = File::create(&path).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        path
+    };
+    // No process has this number: Linux's limit is 2^22.
+    const NOBODY: u32 = 1 << 30;
+    let stale = leave(NOBODY, 3600);
+    let recent = leave(NOBODY + 1, 0);
+    let alive = leave(std::process::id(), 3600);
+    write_file(&target, b"new").unwrap();
+    assert_eq!([&stale, &recent, &alive].map(|path| path.exists()), [false, true, true]);
+    // Those of this process are removed on request.
+    let (name, _) = TemporaryName::create(&target).unwrap();
+    assert_eq!(names(folder.path()).len(), 4);
+    remove_temporary_files();
+    assert_eq!(names(folder.path()).len(), 3);
+    drop(name);
+}
