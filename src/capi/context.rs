@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::{CancelToken, ContextParams, Kernels, KvType};
 use crate::generate::Prompt;
-use crate::memory::{ALIGNMENT, Arena};
+use crate::memory::{ALIGNMENT, Arena, with_room};
 use crate::model::Model;
 
 /// A context: memory and threads for generating from a model, for one call at a time (others return ESOLM_ERR_BUSY)
@@ -103,11 +103,18 @@ impl esolm_context_params {
 
 impl esolm_context {
     /// Hands a context to C.
-    fn give(context: Context, params: &ContextParams) -> *mut Self {
-        let prompt = |_| Prompt { known: Vec::with_capacity(context.length()) };
-        let prompts = (0..params.sequences.max(1)).map(prompt).collect();
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    fn give(context: Context, params: &ContextParams) -> Result<*mut Self> {
+        let sequences = params.sequences.max(1);
+        let mut prompts = with_room(sequences)?;
+        for _ in 0..sequences {
+            prompts.push(Prompt { known: with_room(context.length())? });
+        }
         let cancel = context.cancel_token();
-        Box::into_raw(Box::new(Self { state: Mutex::new(State { context, prompts, logits: None }), cancel }))
+        let state = Mutex::new(State { context, prompts, logits: None });
+        Ok(Box::into_raw(Box::new(Self { state, cancel })))
     }
 
     /// Runs `f` as the only user of the context, or fails as busy.
@@ -176,7 +183,7 @@ unsafe fn make(
     };
     let context = Context::new_in(&handle.model, &params, arena)?;
     // SAFETY: `out` is not NULL (`args::out`), and the header requires it to be valid then.
-    unsafe { out.write(esolm_context::give(context, &params)) };
+    unsafe { out.write(esolm_context::give(context, &params)?) };
     Ok(())
 }
 
