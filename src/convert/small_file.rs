@@ -7,6 +7,17 @@ use crate::memory::{open_regular, read_at_most};
 
 /// Largest file that is read, in bytes.
 const MAX_SMALL_FILE: u64 = 64 << 20;
+/// Largest configuration; as JSON values it takes many times its size.
+const MAX_CONFIG: u64 = 1 << 20;
+
+/// Reads a `config.json`.
+///
+/// # Errors
+/// As [`read_small`], for 1 MiB.
+pub(super) fn read_config(path: &Path) -> Result<Vec<u8>> {
+    open_regular(path)?;
+    read_at_most(path, MAX_CONFIG)
+}
 
 /// Reads a file into memory.
 ///

@@ -71,8 +71,11 @@ impl Batch {
     }
 
     /// The largest batch that `capacity` allows: every row, at the ends of full caches, all with logits.
-    pub(crate) fn largest(capacity: &Capacity) -> Self {
-        let mut batch = Self::default();
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn largest(capacity: &Capacity) -> Result<Self> {
+        let mut batch = Self::with_capacity(capacity.rows, capacity.sequences.min(capacity.rows))?;
         for sequence in 0..capacity.sequences {
             let rows = (capacity.rows - batch.tokens.len()).min(capacity.slots);
             if rows == 0 {
@@ -84,10 +87,10 @@ impl Batch {
             batch.visible_slots.extend((first_slot as u32 + 1..).take(rows));
         }
         batch.sees_itself.resize(batch.tokens.len(), false);
-        batch.positions = batch.tokens.clone();
-        batch.output_positions = batch.tokens.clone();
-        batch.outputs = (0..).take(batch.tokens.len()).collect();
-        batch
+        batch.positions.resize(batch.tokens.len(), 0);
+        batch.output_positions.resize(batch.tokens.len(), 0);
+        batch.outputs.extend((0..).take(batch.tokens.len()));
+        Ok(batch)
     }
 
     /// Adds a row to the last segment.

@@ -2,6 +2,7 @@
 
 use super::value::{Value, number, number_bytes};
 use crate::error::{Error, Result};
+use crate::memory::with_room;
 
 /// An array of metadata. It keeps the file's bytes and decodes an element when it is asked for, so that an array takes
 /// no more memory than it takes in the file, whatever a hostile file declares.
@@ -35,10 +36,7 @@ impl Array {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub(super) fn copy_of(code: u32, len: usize, elements: &[u8]) -> Result<Self> {
-        let mut bytes = Vec::new();
-        bytes
-            .try_reserve_exact(elements.len())
-            .map_err(|_| Error::OutOfMemory(format!("{} bytes for an array of metadata", elements.len())))?;
+        let mut bytes = with_room(elements.len())?;
         bytes.extend_from_slice(elements);
         Ok(Self { code, len, bytes })
     }

@@ -9,8 +9,10 @@ use super::tensor_type::TensorType;
 use super::value::{STR, Value, number, number_bytes};
 use crate::error::{Error, Result};
 
-/// Most metadata keys and most tensors that are accepted; far above what any model has.
-const MAX_ENTRIES: u64 = 1 << 16;
+/// Most metadata keys and most tensors that are accepted; far above what any model has. (Keys are looked up one by one, so
+/// the time of listing them all grows with their square.)
+const MAX_KEYS: u64 = 1 << 14;
+const MAX_TENSORS: u64 = 1 << 16;
 /// Longest metadata key, in bytes (the format's own limit).
 const MAX_KEY: u64 = 65535;
 
@@ -159,8 +161,8 @@ impl<'a> Parser<'a> {
             let hint = if version.swap_bytes() == VERSION { " (a big-endian file)" } else { "" };
             return Err(self.bad_at(4, format!("GGUF version {version} is not supported{hint}; only 3 is")));
         }
-        let n_tensors = self.count("tensors")?;
-        let n_keys = self.count("metadata keys")?;
+        let n_tensors = self.count("tensors", MAX_TENSORS)?;
+        let n_keys = self.count("metadata keys", MAX_KEYS)?;
         let metadata = self.metadata(n_keys)?;
         let alignment = alignment(&metadata).map_err(|what| Error::bad_file(self.file, what))?;
         let described = (0..n_tensors).map(|i| self.tensor_info(i)).collect::<Result<Vec<_>>>()?;
@@ -304,7 +306,13 @@ impl<'a> Parser<'a> {
     fn scalar(&mut self, code: u32, key: &str) -> Result<Value> {
         let start = self.at;
         if code == STR {
-            return Ok(Value::Str(self.string(key, u64::MAX)?.to_owned()));
+            let text = self.string(key, u64::MAX)?;
+            let mut owned = String::new();
+            owned.try_reserve_exact(text.len()).map_err(|_| {
+                Error::OutOfMemory(format!("{} bytes for the value of key '{key}'", text.len()))
+            })?;
+            owned.push_str(text);
+            return Ok(Value::Str(owned));
         }
         let size = number_bytes(code).ok_or_else(|| self.unknown_type(start, code, key))?;
         let bytes = self.take(size, key)?;
@@ -315,11 +323,11 @@ impl<'a> Parser<'a> {
         self.bad_at(start, format!("key '{key}' has the unknown type number {code}"))
     }
 
-    fn count(&mut self, what: &str) -> Result<u64> {
+    fn count(&mut self, what: &str, max: u64) -> Result<u64> {
         let start = self.at;
         let count = self.u64(what)?;
-        if count > MAX_ENTRIES {
-            return Err(self.bad_at(start, format!("{count} {what}: more than {MAX_ENTRIES}")));
+        if count > max {
+            return Err(self.bad_at(start, format!("{count} {what}: more than {max}")));
         }
         Ok(count)
     }

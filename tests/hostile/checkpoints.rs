@@ -6,7 +6,7 @@ use std::process::Command;
 
 use esolm::convert::{Options, convert};
 
-use super::{Tally, given};
+use super::corpus::{Tally, given};
 
 /// A zip with the pickle `data.pkl` and one storage of four bytes.
 fn zip(pickle: &[u8]) -> Vec<u8> {
@@ -179,6 +179,48 @@ pub fn all(folder: &Path) -> Tally {
         let path = folder.join("cut.ckpt");
         std::fs::write(&path, &one[..len]).expect("room");
         refuse("a cut zip", &path);
+    }
+    let weights = folder.join("model.safetensors");
+    let config = folder.join("config.json");
+    std::fs::write(&config, "{}").expect("room");
+    let many = |one: &str, bytes: usize| vec![one; bytes / (one.len() + 1)].join(",");
+    let keys = (0..180_000).map(|n| format!("\"{n:x}\":\"\"")).collect::<Vec<_>>().join(",");
+    let of_shape =
+        |shape: &str| format!(r#"{{"a": {{"dtype": "F32", "shape": [{shape}], "data_offsets": [0, 0]}}}}"#);
+    for (name, header) in [
+        ("no tensors", "{}".into()),
+        ("many notes", format!(r#"{{"__metadata__": {{{keys}}}}}"#)),
+        ("a long shape", of_shape(&many("1", 2_000_000))),
+        ("a shape that overflows", of_shape("4294967296, 4294967296, 4294967296")),
+        ("lists in lists", "[".repeat(2_000_000)),
+        ("a header beyond the limit", " ".repeat(3 << 20)),
+    ] {
+        std::fs::write(&weights, [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat())
+            .expect("room");
+        refuse(name, &weights);
+    }
+    for len in [0, 1, 1 << 20, u64::MAX / 2, u64::MAX - 8, u64::MAX] {
+        std::fs::write(&weights, [&len.to_le_bytes(), &b"{}"[..]].concat()).expect("room");
+        refuse("a length of the header", &weights);
+    }
+    std::fs::write(&weights, [&2u64.to_le_bytes(), &b"{}"[..]].concat()).expect("room");
+    for (name, content) in [
+        ("a list of zeros", format!("[{}]", many("0", 1_000_000))),
+        ("a list of lists", format!("[{}]", many("[]", 1_000_000))),
+        ("deep lists", "[".repeat(1_000_000)),
+        ("a configuration beyond the limit", format!("{{}}{}", " ".repeat(2 << 20))),
+    ] {
+        std::fs::write(&config, content).expect("room");
+        let options = Options { force: true, threads: 1, ..Options::default() };
+        let converted =
+            tally.case(name, &config, 0, |_| match convert(&weights, &output, &options, &mut |_| ()) {
+                // What a configuration lacks is told of the weights.
+                Err(esolm::Error::BadFile { file, what, source }) if file.ends_with("model.safetensors") => {
+                    Err(esolm::Error::BadFile { file: "config.json".into(), what, source })
+                }
+                other => other,
+            });
+        assert!(converted.is_none(), "{name}: converted");
     }
     tally
 }

@@ -7,8 +7,8 @@ use esolm::convert::{Options, convert};
 use esolm::quantize::{ImatrixOptions, imatrix};
 use esolm::{Context, ContextParams, Error, LoadMode, LoadOptions, Model};
 
+use super::corpus::{Tally, given};
 use super::gguf::valid;
-use super::{Tally, given};
 
 pub fn all(folder: &Path) -> Tally {
     let mut tally = Tally::default();

@@ -5,8 +5,8 @@ use std::path::Path;
 use esolm::gguf::{Gguf, Value, Writer};
 use esolm::{LoadOptions, Model};
 
+use super::corpus::{Tally, given};
 use super::gguf::{use_model, valid};
-use super::{Tally, given};
 
 const KEY: &str = "tokenizer.huggingface.json";
 
@@ -163,6 +163,14 @@ pub fn all(folder: &Path) -> Tally {
                 &(100..700_000).map(|n| format!("\"{n:x}\":{n}")).collect::<Vec<_>>().join(","),
             ),
         ),
+        ("the largest vocabulary", {
+            let tokens =
+                (0..220_000 - 3).map(|n| format!("\"{n:x}\":{}", n + 3)).collect::<Vec<_>>().join(",");
+            let merges = vec!["\"q r\""; 300_000].join(",");
+            format!(
+                r#"{{"model": {{"vocab": {{"q": 0, "r": 1, "qr": 2, {tokens}}}, "merges": [{merges}]}}}}"#
+            )
+        }),
         ("lists in lists", format!("{}{}", "[".repeat(1 << 20), "]".repeat(1 << 20))),
     ];
     for (name, json) in refused {
@@ -189,7 +197,7 @@ pub fn all(folder: &Path) -> Tally {
             let tokenizer = model.tokenizer()?;
             Ok((tokenizer.encode("a")?, model))
         });
-        let (tokens, model) = used.unwrap_or_else(|| panic!("{name}: refused"));
+        let (tokens, model) = used.unwrap_or_else(|| panic!("{name}: {}", tally.said));
         assert_eq!(tokens.first(), Some(&0), "{name}: {tokens:?}");
         for pattern in ["a", "ab ", " ", "\n", "   x", "\u{fdfa}", "a\u{301}"] {
             let text = pattern.repeat((100_000 / pattern.len()).max(1));

@@ -183,3 +183,61 @@ fn check_merges(merges: &[(String, String)], prefix: &str) -> Result<(), String>
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(json: &str, text: &str) -> Vec<u32> {
+        let parsed = parse(json).map_err(|what| format!("{json}: {what}")).unwrap();
+        parsed.tokenizer.encode(text, false).unwrap().get_ids().to_vec()
+    }
+
+    #[test]
+    fn what_would_change_texts_is_left_out_with_a_note() {
+        let json = r#"{"version": "1.0",
+            "truncation": {"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0},
+            "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": 1099511627776,
+                        "pad_id": 0, "pad_type_id": 0, "pad_token": "a"},
+            "model": {"type": "BPE", "dropout": 0.9, "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}}"#;
+        let notes = parse(json).unwrap().notes;
+        assert_eq!(notes.len(), 3);
+        for (note, setting) in notes.iter().zip(["truncation", "padding", "dropout"]) {
+            assert!(note.contains(setting), "{note}");
+        }
+        for _ in 0..20 {
+            assert_eq!(ids(json, "ababab"), [2, 2, 2]);
+        }
+        assert_eq!(parse(&json.replace("0.9", "0.0")).unwrap().notes.len(), 2);
+    }
+
+    #[test]
+    fn models_of_old_and_new_files_are_read() {
+        let vocab = r#""vocab": {"a": 0, "b": 1, "ab": 2, "abb": 3, "?": 4}"#;
+        // BPE without a type, merges as lines and as pairs, in either order.
+        for merges in [r#"["\#version: 0.2", "a b", "ab b"]"#, r#"[["a", "b"], ["ab", "b"]]"#] {
+            let merges = merges.replace("\\#", "#");
+            assert_eq!(ids(&format!(r#"{{"model": {{{vocab}, "merges": {merges}}}}}"#), "abbab"), [3, 2]);
+            assert_eq!(
+                ids(&format!(r#"{{"model": {{"type": "BPE", "merges": {merges}, {vocab}}}}}"#), "abb"),
+                [3]
+            );
+        }
+        let word = format!(
+            r####"{{"model": {{"type": "WordPiece", {vocab}, "unk_token": "?", "continuing_subword_prefix": ""}}}}"####
+        );
+        assert_eq!(ids(&word, "abba"), [3, 0]);
+        assert_eq!(ids(&word, &"a".repeat(101)), [4], "a word beyond 100 characters is unknown");
+        let level = format!(r#"{{"model": {{"type": "WordLevel", {vocab}, "unk_token": "?"}}}}"#);
+        assert_eq!(ids(&level, "abb"), [3]);
+        assert_eq!(ids(&level, "abba"), [4]);
+        // Added tokens come first, and the post-processor changes nothing.
+        let added = level.replace(
+            r#"{"model""#,
+            r#"{"post_processor": {"type": "TemplateProcessing", "single": [], "pair": [], "special_tokens": {}},
+                "added_tokens": [{"id": 5, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true}], "model""#,
+        );
+        assert_eq!(ids(&added, "ab<s>ab"), [2, 5, 2]);
+    }
+}

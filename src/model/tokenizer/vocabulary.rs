@@ -3,13 +3,16 @@
 
 use std::fmt;
 
-use ahash::{AHashMap, AHashSet};
+use ahash::AHashMap;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use tokenizers::AddedToken;
 
-/// Most tokens and merges; the largest vocabularies in use have as many.
-const MAX_TOKENS: usize = 1 << 18;
-const MAX_MERGES: usize = 1 << 19;
+/// Most tokens and merges; the largest vocabularies of these models have some 200,000. A little more, and the library's
+/// tables of tokens would be twice as large.
+const MAX_TOKENS: usize = 220_000;
+const MAX_MERGES: usize = 300_000;
+/// Room for merges that is made at a time: doubling it would take twice the memory.
+const MERGES_ROOM: usize = 1 << 14;
 /// Longest token, in bytes.
 const MAX_TOKEN: usize = 512;
 /// Most tokens besides the model's, and bytes of all of them: they are searched for with an automaton.
@@ -44,16 +47,15 @@ impl<'de> Visitor<'de> for VocabularyVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocabulary, A::Error> {
-        let (mut tokens, mut ids) = (AHashMap::new(), AHashSet::new());
+        let (mut tokens, mut taken) = (AHashMap::new(), vec![false; MAX_TOKENS]);
         while let Some((token, id)) = map.next_entry::<String, u32>()? {
             check_token(&token)?;
-            if tokens.len() >= MAX_TOKENS || id as usize >= MAX_TOKENS {
-                return Err(A::Error::custom(format!(
-                    "token '{token}' of id {id}: more than {MAX_TOKENS} tokens"
-                )));
-            }
+            let place = taken.get_mut(id as usize);
+            let place = place.ok_or_else(|| {
+                A::Error::custom(format!("token '{token}': its id {id} is not below {MAX_TOKENS}"))
+            })?;
             // Which of two tokens an id stands for would be left to chance.
-            if !ids.insert(id) {
+            if std::mem::replace(place, true) {
                 return Err(A::Error::custom(format!("token '{token}': another one has the id {id}, too")));
             }
             if tokens.insert(token, id).is_some() {
@@ -88,6 +90,9 @@ impl<'de> Visitor<'de> for MergesVisitor {
         while let Some(Merge(merge)) = list.next_element()? {
             if merges.len() >= MAX_MERGES {
                 return Err(A::Error::custom(format!("more than {MAX_MERGES} merges")));
+            }
+            if merges.len() == merges.capacity() {
+                merges.reserve_exact(MERGES_ROOM);
             }
             merges.extend(merge);
         }
