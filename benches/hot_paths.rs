@@ -20,7 +20,7 @@ fn sampler(criterion: &mut Criterion) {
         ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     };
     let mut normal = || (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
-    let mut sampler = Sampler::new(VOCABULARY, VOCABULARY as u32 - 1);
+    let mut sampler = Sampler::new(VOCABULARY, VOCABULARY as u32 - 1).unwrap();
     let plain = SamplingParams::default();
     for deviation in [1.0, 4.0] {
         let logits: Vec<f32> = (0..VOCABULARY).map(|_| (deviation * normal()) as f32).collect();

@@ -41,7 +41,7 @@ impl Context {
         arena: impl FnOnce(usize) -> Result<Arena>,
     ) -> Result<Self> {
         let runner = ModelRunner::new(MemoryPlan::for_model(model, params)?, model, arena)?;
-        Ok(Self { session: Session::new(&runner), runner })
+        Ok(Self { session: Session::new(&runner)?, runner })
     }
 
     /// The memory that a context with these parameters takes, to the byte.

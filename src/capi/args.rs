@@ -31,21 +31,6 @@ pub(super) unsafe fn out<T>(pointer: *mut T, cleared: T, name: &str) -> Result<N
     Ok(place)
 }
 
-/// An empty vector with room for `count` items.
-pub(super) fn reserve<T>(count: usize) -> Result<Vec<T>> {
-    let mut items = Vec::new();
-    let failed = |_| Error::OutOfMemory(format!("{count} items of {} bytes", size_of::<T>()));
-    items.try_reserve_exact(count).map_err(failed)?;
-    Ok(items)
-}
-
-/// A copy of `items`.
-pub(super) fn copied<T: Copy>(items: &[T]) -> Result<Vec<T>> {
-    let mut copy = reserve(items.len())?;
-    copy.extend_from_slice(items);
-    Ok(copy)
-}
-
 /// `count` items at `pointer`, which may be NULL if there are none.
 ///
 /// # Safety

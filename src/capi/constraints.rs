@@ -5,6 +5,7 @@ use std::ptr::null;
 use super::args;
 use super::params::{self, SizedStruct};
 use crate::error::Result;
+use crate::memory::{collected, with_room};
 use crate::sample::Constraints;
 
 /// The tokens that are allowed at one position. This struct will not change.
@@ -96,12 +97,16 @@ impl esolm_constraints {
             params::check_reserved("esolm_allowed_tokens", place.reserved)?;
             // SAFETY: the contract says the same of the arrays inside `allowed`.
             let tokens = unsafe { args::slice(place.tokens, place.n_tokens, "allowed tokens")? };
-            Ok((place.position, tokens.to_vec()))
+            Ok((place.position, collected(tokens.iter().copied())?))
         };
+        let mut copied = with_room(allowed.len())?;
+        for place in allowed {
+            copied.push(at_position(place)?);
+        }
         Ok(Constraints {
-            allowed: allowed.iter().map(at_position).collect::<Result<_>>()?,
-            banned: banned.to_vec(),
-            bias: bias.iter().map(|bias| (bias.token, bias.bias)).collect(),
+            allowed: copied,
+            banned: collected(banned.iter().copied())?,
+            bias: collected(bias.iter().map(|bias| (bias.token, bias.bias)))?,
             repetition_penalty: if self.repetition_penalty == 0.0 { 1.0 } else { self.repetition_penalty },
         })
     }

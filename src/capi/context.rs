@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::{CancelToken, ContextParams, Kernels, KvType};
 use crate::generate::Prompt;
-use crate::memory::{ALIGNMENT, Arena};
+use crate::memory::{ALIGNMENT, Arena, with_room};
 use crate::model::Model;
 
 /// A context: memory and threads for generating from a model, for one computing call at a time (others return
@@ -113,8 +113,10 @@ impl esolm_context {
     /// [`Error::OutOfMemory`].
     fn give(context: Context, params: &ContextParams) -> Result<*mut Self> {
         let (sequences, length) = (params.sequences.max(1), context.length());
-        let prompt = |_| Ok(Prompt { known: args::reserve(length)? });
-        let prompts = (0..sequences).map(prompt).collect::<Result<_>>()?;
+        let mut prompts = with_room(sequences)?;
+        for _ in 0..sequences {
+            prompts.push(Prompt { known: with_room(length)? });
+        }
         let snapshot = Mutex::new(Snapshot::new(sequences, length)?);
         let (model, cancel) = (context.model().clone(), context.cancel_token());
         let state = Mutex::new(State { context, prompts, logits: None });

@@ -12,6 +12,7 @@ use super::{args, request};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::generate::{GenerateParams, Prompt, Step, Update};
+use crate::memory::collected;
 
 /// A token that a step wrote. This struct will not change.
 #[repr(C)]
@@ -281,7 +282,7 @@ pub unsafe extern "C" fn esolm_copy_text(
         let (len_out, handle) =
             unsafe { (args::out(len_out, 0, "len_out")?, args::reference(context, "context")?) };
         // Others may read while this one decodes.
-        let tokens = handle.read(|texts| args::copied(texts.tokens(sequence)?))?;
+        let tokens = handle.read(|texts| collected(texts.tokens(sequence)?.iter().copied()))?;
         let found = handle.model.tokenizer()?.decode_prefix(&tokens)?;
         // SAFETY: the header requires room for `capacity` bytes; `len_out` is not NULL (`args::out`) and so valid.
         unsafe { args::copy_text(&found, text, capacity, len_out) }

@@ -9,6 +9,7 @@ use super::status::{esolm_status, wrap};
 use super::{args, params};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::memory::collected;
 use crate::score::ScoreParams;
 
 /// How to score a text. Set by esolm_score_params_init.
@@ -192,7 +193,7 @@ unsafe fn score_in_order(
             return Err(Error::invalid(format!("{n_tokens} tokens; the context holds {longest}")));
         }
         if order.is_null() {
-            let left_to_right: Vec<u32> = (0..n_tokens as u32).collect();
+            let left_to_right = collected(0..n_tokens as u32)?;
             return score(context, tokens, &left_to_right, n_known);
         }
         // SAFETY: the contract says that there are `n_tokens` positions.

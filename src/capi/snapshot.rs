@@ -1,9 +1,9 @@
 //! What other threads may read of a context while a call computes: the texts as the last step left them.
 
-use super::args;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::Profile;
+use crate::memory::with_room;
 
 /// Copies of a context's texts, in memory that is reserved once.
 #[derive(Debug)]
@@ -27,10 +27,11 @@ impl Snapshot {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub(super) fn new(sequences: usize, length: usize) -> Result<Self> {
-        let sequence =
-            |_| Ok(SequenceSnapshot { tokens: args::reserve(length)?, order: args::reserve(length)? });
-        let sequences = (0..sequences).map(sequence).collect::<Result<_>>()?;
-        Ok(Self { sequences, active: 0, profile: None })
+        let mut all = with_room(sequences)?;
+        for _ in 0..sequences {
+            all.push(SequenceSnapshot { tokens: with_room(length)?, order: with_room(length)? });
+        }
+        Ok(Self { sequences: all, active: 0, profile: None })
     }
 
     /// Copies the context's texts. Allocates nothing.

@@ -1,27 +1,25 @@
 //! PyTorch Lightning checkpoints: a zip with a pickle (`data.pkl`) and one entry per tensor storage.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::lightning;
 use super::options::WeightSet;
 use super::pickle::{Node, NodeId, Pickle};
 use super::source::{Dtype, Source, SourceTensor};
+use super::zip::{self, Span};
 use crate::error::{Error, Result};
+use crate::memory::open_regular;
 
 /// Largest pickle that is read, in bytes; the weights are not in it.
 const MAX_PICKLE: u64 = 64 << 20;
-/// Most entries of the zip; there is one per tensor of the model and of the optimizer.
-const MAX_ENTRIES: usize = 1 << 18;
-
-/// The bytes of an entry of the zip in the file.
-#[derive(Debug, Clone, Copy)]
-struct Span {
-    offset: u64,
-    len: u64,
-}
+/// Most tensors, and the longest of their names and of their storages' names, in bytes.
+const MAX_TENSORS: usize = 1 << 16;
+const MAX_NAME: usize = 256;
+/// Most dimensions of a tensor.
+const MAX_DIMS: usize = 8;
 
 /// Reads a checkpoint's pickle. `raw` selects the weights of the last training step instead of their moving average.
 ///
@@ -29,8 +27,8 @@ struct Span {
 /// [`Error::BadFile`] if the zip, the pickle or a tensor's description is not as `torch.save` writes it;
 /// [`Error::Unsupported`] for compressed or big-endian checkpoints; [`Error::Io`].
 pub(super) fn open(path: &Path, raw: bool) -> Result<Source> {
-    let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let entries = entries(&mut file, path)?;
+    let (mut file, _) = open_regular(path)?;
+    let entries = zip::entries(&mut file, path)?;
     let name = path.display().to_string();
     let mut pickles =
         entries.iter().filter_map(|(entry, &span)| Some((entry.strip_suffix("/data.pkl")?, span)));
@@ -55,31 +53,6 @@ pub(super) fn open(path: &Path, raw: bool) -> Result<Source> {
     Ok(source)
 }
 
-/// The entries of the zip by name. All have to be stored without compression.
-fn entries(file: &mut File, path: &Path) -> Result<HashMap<String, Span>> {
-    let name = path.display().to_string();
-    let bad = |e: zip::result::ZipError| Error::unreadable(&name, "zip", e);
-    let mut zip = zip::ZipArchive::new(BufReader::new(file)).map_err(bad)?;
-    if zip.len() > MAX_ENTRIES {
-        return Err(Error::bad_file(name, format!("zip: {} entries, more than {MAX_ENTRIES}", zip.len())));
-    }
-    let mut entries = HashMap::new();
-    for index in 0..zip.len() {
-        let entry = zip.by_index_raw(index).map_err(bad)?;
-        if entry.compression() != zip::CompressionMethod::Stored
-            || entry.encrypted()
-            || entry.size() != entry.compressed_size()
-        {
-            return Err(Error::Unsupported(format!(
-                "{name}: entry '{}' is compressed; torch.save stores entries as they are",
-                entry.name()
-            )));
-        }
-        entries.insert(entry.name().to_owned(), Span { offset: entry.data_start(), len: entry.size() });
-    }
-    Ok(entries)
-}
-
 /// Reads an entry of at most `max_bytes`.
 fn read(file: &mut File, path: &Path, span: Span, max_bytes: u64) -> Result<Vec<u8>> {
     if span.len > max_bytes {
@@ -88,7 +61,12 @@ fn read(file: &mut File, path: &Path, span: Span, max_bytes: u64) -> Result<Vec<
     }
     let io = |e| Error::io(path, e);
     file.seek(SeekFrom::Start(span.offset)).map_err(io)?;
+    // The entry is inside the file, so a small file cannot ask for much.
     let mut bytes = Vec::new();
+    let len = usize::try_from(span.len).unwrap_or(usize::MAX);
+    bytes
+        .try_reserve_exact(len)
+        .map_err(|_| Error::OutOfMemory(format!("{len} bytes of {}", path.display())))?;
     let read = file.take(span.len).read_to_end(&mut bytes).map_err(io)?;
     if read as u64 != span.len {
         return Err(Error::bad_file(path.display().to_string(), "the file ends inside an entry of the zip"));
@@ -119,9 +97,21 @@ impl Reader<'_> {
         let state = self.pickle.get(root, "state_dict").ok_or_else(|| {
             self.bad("no 'state_dict' in the checkpoint: it was not saved by PyTorch Lightning")
         })?;
-        let mut tensors = Vec::new();
-        for &(key, value) in self.pickle.entries(state) {
+        let entries = self.pickle.entries(state);
+        if entries.len() > MAX_TENSORS {
+            return Err(self.bad(format!("state_dict: {} tensors, more than {MAX_TENSORS}", entries.len())));
+        }
+        let (mut tensors, mut names) = (Vec::new(), HashSet::new());
+        for &(key, value) in entries {
             let name = self.pickle.text(key).ok_or_else(|| self.bad("state_dict: a key is not text"))?;
+            if name.len() > MAX_NAME {
+                return Err(
+                    self.bad(format!("state_dict: a name of {} bytes, more than {MAX_NAME}", name.len()))
+                );
+            }
+            if !names.insert(name) {
+                return Err(self.bad(format!("state_dict: tensor '{name}' occurs twice")));
+            }
             tensors.push((name.to_owned(), self.tensor(value, name)?));
         }
         let average = self.pickle.get(root, "ema").and_then(|ema| self.pickle.get(ema, "shadow_params"));
@@ -183,6 +173,9 @@ impl Reader<'_> {
         else {
             return Err(not_a_tensor());
         };
+        if key.len() > MAX_NAME {
+            return Err(not_a_tensor());
+        }
         let dtype = match *pickle.node(class) {
             Node::Global { module: "torch", name: "FloatStorage" } => Dtype::F32,
             Node::Global { module: "torch", name: "HalfStorage" } => Dtype::F16,
@@ -217,7 +210,8 @@ impl Reader<'_> {
     }
 
     fn sizes(&self, id: NodeId) -> Option<Vec<usize>> {
-        let elements = self.pickle.elements(id);
+        // A pickle can refer to one long tuple as often as it likes.
+        let elements = Some(self.pickle.elements(id)).filter(|elements| elements.len() <= MAX_DIMS)?;
         elements.iter().map(|&e| usize::try_from(self.pickle.unsigned(e)?).ok()).collect()
     }
 }

@@ -6,10 +6,12 @@ use super::pickle::{Node, NodeId, Pickle};
 use super::source::FoundTokenizer;
 use crate::error::{Error, Result};
 
-/// Most values and deepest nesting of a configuration. Values that a pickle shares are copied wherever they occur, so
-/// without a limit a small pickle could produce an endless configuration.
-const MAX_VALUES: usize = 1 << 14;
+/// Most values (entries that are looked at, bytes of text) and deepest nesting of a configuration. What a pickle shares is
+/// copied wherever it occurs, so without a limit a small pickle could produce an endless configuration.
+const MAX_VALUES: usize = 1 << 18;
 const MAX_DEPTH: usize = 32;
+/// What a value counts besides its text.
+const VALUE: usize = 8;
 
 /// The configuration in `hyper_parameters`, an omegaconf object or plain dictionaries, with the checkpoint's
 /// `vocab_size` added. Values that JSON cannot represent become null.
@@ -33,21 +35,25 @@ pub(super) fn config(pickle: &Pickle<'_>, file: &str) -> Result<Value> {
     Ok(config)
 }
 
-/// A value of the configuration as JSON; `None` if a limit is reached. `left` is how many more values are allowed.
+/// A value of the configuration as JSON; `None` if a limit is reached. `left` is what remains of [`MAX_VALUES`].
 fn plain(pickle: &Pickle<'_>, id: NodeId, depth: usize, left: &mut usize) -> Option<Value> {
-    *left = left.checked_sub(1)?;
+    *left = left.checked_sub(VALUE)?;
     let depth = depth.checked_sub(1)?;
     Some(match pickle.node(id) {
         Node::Bool(value) => Value::Bool(*value),
         Node::Int(value) => (*value).into(),
         Node::Float(value) => Number::from_f64(*value).map_or(Value::Null, Value::Number),
-        Node::Str(value) => (*value).into(),
+        Node::Str(value) => {
+            *left = left.checked_sub(value.len())?;
+            (*value).into()
+        }
         Node::List(elements) | Node::Tuple(elements) => {
             elements.iter().map(|&e| plain(pickle, e, depth, left)).collect::<Option<Vec<_>>>()?.into()
         }
         Node::Object(object) => {
             // omegaconf keeps a container's children in `_content` and a leaf's value in `_val`.
             let state = object.state.filter(|_| object.entries.is_empty());
+            *left = left.checked_sub(state.map_or(0, |s| pickle.entries(s).len()))?;
             match state.and_then(|s| pickle.get(s, "_content").or_else(|| pickle.get(s, "_val"))) {
                 Some(inner) => plain(pickle, inner, depth, left)?,
                 None => dictionary(pickle, id, depth, left)?,
@@ -62,7 +68,9 @@ fn plain(pickle: &Pickle<'_>, id: NodeId, depth: usize, left: &mut usize) -> Opt
 fn dictionary(pickle: &Pickle<'_>, id: NodeId, depth: usize, left: &mut usize) -> Option<Value> {
     let mut map = Map::new();
     for &(key, value) in pickle.entries(id) {
+        *left = left.checked_sub(1)?;
         if let Some(key) = pickle.text(key) {
+            *left = left.checked_sub(key.len())?;
             map.insert(key.to_owned(), plain(pickle, value, depth, left)?);
         }
     }

@@ -14,8 +14,8 @@ mod settings;
 mod small_file;
 mod source;
 mod tokenizer;
+mod zip;
 
-use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ use crate::atomic_file::{PendingFile, refuse_input_as_output};
 use crate::error::{Error, Result};
 use crate::forward::count_threads;
 use crate::gguf::{Value, Writer};
+use crate::memory::open_regular;
 use crate::model::Config;
 use crate::quantize::{Importance, OutputTensor, Packing, Policy, Progress, set_type_keys, write_model};
 use crate::simd::DefaultFloats;
@@ -124,7 +125,7 @@ fn weights_file(input: &Path) -> PathBuf {
 /// Opens the file by its content, not by its name.
 fn open(path: &Path, options: &Options) -> Result<Source> {
     let mut start = Vec::new();
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let (file, _) = open_regular(path)?;
     file.take(8).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;
     match *start.as_slice() {
         [b'P', b'K', ..] => checkpoint::open(path, options.raw_weights),

@@ -8,12 +8,12 @@ use safetensors::tensor::{Dtype as StoredDtype, Metadata};
 use serde_json::Value;
 
 use super::options::WeightSet;
-use super::small_file::read_small;
+use super::small_file::{read_config, read_small};
 use super::source::{Dtype, FoundTokenizer, Source, SourceTensor};
 use crate::error::{Error, Result};
 
-/// Largest header that is read, in bytes; a tensor takes about 120.
-const MAX_HEADER: u64 = 16 << 20;
+/// Largest header that is read, in bytes; a tensor takes about 120, and its text up to twenty times the memory.
+const MAX_HEADER: u64 = 2 << 20;
 
 /// Reads the header of a safetensors file, and `config.json` and `tokenizer.json` beside it.
 ///
@@ -63,7 +63,7 @@ pub(super) fn open(path: &Path) -> Result<Source> {
         tensors.push((name, SourceTensor { dtype, shape: info.shape.clone(), offset }));
     }
     let config_path = path.with_file_name("config.json");
-    let config: Value = serde_json::from_slice(&read_small(&config_path)?)
+    let config: Value = serde_json::from_slice(&read_config(&config_path)?)
         .map_err(|e| Error::unreadable(config_path.display().to_string(), "JSON", e))?;
     let tokenizer_path = path.with_file_name("tokenizer.json");
     let json = if tokenizer_path.is_file() { Some(read_small(&tokenizer_path)?) } else { None };

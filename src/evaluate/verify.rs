@@ -14,6 +14,7 @@ use safetensors::{Dtype, SafeTensors};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::{ContextParams, KvType};
+use crate::memory::FileBytes;
 use crate::model::{Model, Variant};
 use crate::plan::Plan;
 use crate::sample::SamplingParams;
@@ -49,9 +50,10 @@ pub fn verify(model: &Model, path: &Path, kv_type: KvType, threads: usize) -> Re
             "trajectories are replayed with Eso-LM (B) models only, and this model's variant is {name}"
         )));
     }
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = FileBytes::read(path, &|_| Ok(()))?;
     let file = path.display().to_string();
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| Error::unreadable(&file, "safetensors", e))?;
+    let tensors =
+        SafeTensors::deserialize(bytes.bytes()).map_err(|e| Error::unreadable(&file, "safetensors", e))?;
     let json_path = path.with_file_name("golden.json");
     let scalars = match std::fs::read(&json_path) {
         Ok(json) => serde_json::from_slice(&json)

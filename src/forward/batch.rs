@@ -7,6 +7,7 @@
 
 use super::layout::Capacity;
 use crate::error::{Error, Result};
+use crate::memory::with_room;
 use crate::model::Config;
 
 /// The rows of one sequence in a batch.
@@ -54,21 +55,27 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// An empty batch that holds `rows` rows of `segments` sequences without allocating again.
-    pub(crate) fn with_capacity(rows: usize, segments: usize) -> Self {
-        Self {
-            tokens: Vec::with_capacity(rows),
-            positions: Vec::with_capacity(rows),
-            visible_slots: Vec::with_capacity(rows),
-            sees_itself: Vec::with_capacity(rows),
-            outputs: Vec::with_capacity(rows),
-            output_positions: Vec::with_capacity(rows),
-            segments: Vec::with_capacity(segments),
-        }
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn with_capacity(rows: usize, segments: usize) -> Result<Self> {
+        Ok(Self {
+            tokens: with_room(rows)?,
+            positions: with_room(rows)?,
+            visible_slots: with_room(rows)?,
+            sees_itself: with_room(rows)?,
+            outputs: with_room(rows)?,
+            output_positions: with_room(rows)?,
+            segments: with_room(segments)?,
+        })
     }
 
     /// The largest batch that `capacity` allows: every row, at the ends of full caches, all with logits.
-    pub(crate) fn largest(capacity: &Capacity) -> Self {
-        let mut batch = Self::default();
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn largest(capacity: &Capacity) -> Result<Self> {
+        let mut batch = Self::with_capacity(capacity.rows, capacity.sequences.min(capacity.rows))?;
         for sequence in 0..capacity.sequences {
             let rows = (capacity.rows - batch.tokens.len()).min(capacity.slots);
             if rows == 0 {
@@ -80,10 +87,10 @@ impl Batch {
             batch.visible_slots.extend((first_slot as u32 + 1..).take(rows));
         }
         batch.sees_itself.resize(batch.tokens.len(), false);
-        batch.positions = batch.tokens.clone();
-        batch.output_positions = batch.tokens.clone();
-        batch.outputs = (0..).take(batch.tokens.len()).collect();
-        batch
+        batch.positions.resize(batch.tokens.len(), 0);
+        batch.output_positions.resize(batch.tokens.len(), 0);
+        batch.outputs.extend((0..).take(batch.tokens.len()));
+        Ok(batch)
     }
 
     /// Adds a row to the last segment.

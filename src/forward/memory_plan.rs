@@ -21,6 +21,8 @@ const DEVICE_ROWS_EACH: usize = 128;
 const DEVICE_ROWS: (usize, usize) = (512, 16384);
 /// Most slots for masks on a device, where every sequence's take memory.
 const DEVICE_MASKS: usize = 256;
+/// Most rows: batches are indexed with 32 bits, also by ggml.
+const MAX_ROWS: usize = 1 << 24;
 
 /// The limits of a context and the memory that it needs.
 pub(crate) struct MemoryPlan {
@@ -76,7 +78,7 @@ impl MemoryPlan {
         let masks = (rows / 2).min(length).max(1);
         let masks = if on_host { masks } else { masks.min(DEVICE_MASKS) };
         let slots = length.next_multiple_of(SLOT_GROUP) + masks.next_multiple_of(SLOT_GROUP);
-        let rows = rows.min(sequences.saturating_mul(slots));
+        let rows = rows.min(sequences.saturating_mul(slots)).min(MAX_ROWS);
         let causal = config.variant.is_causal();
         // Bidirectional attention needs all rows of a sequence in one batch.
         let rows = if causal { rows } else { rows.max(slots) };
@@ -105,7 +107,7 @@ impl MemoryPlan {
                 tensors,
                 (layout.len, most, config.vocab_size * rows),
                 |graph, weights| {
-                    let batch = Batch::largest(&capacity);
+                    let batch = Batch::largest(&capacity)?;
                     graph::build(graph, weights, config, &capacity, &layout, &batch)
                 },
             )?;
@@ -125,7 +127,7 @@ impl MemoryPlan {
     ) -> Result<ArenaPlan> {
         let most = batched::most_tensors(config, capacity.sequences.min(capacity.rows));
         let mut inputs = Inputs::default();
-        inputs.fill(&Batch::largest(capacity), capacity);
+        inputs.fill(&Batch::largest(capacity)?, capacity);
         let measure = |flash| {
             let layout = BatchedLayout::new(config, capacity, flash, alignment(device).max(ALIGNMENT))?;
             let size = Workspace::measure(

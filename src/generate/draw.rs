@@ -37,9 +37,11 @@ pub(super) struct DrawState {
 }
 
 impl DrawState {
-    pub(super) fn new(config: &Config) -> Self {
-        let sampler = Sampler::new(config.vocab_size, config.mask_token_id);
-        Self { processor: LogitsProcessor::new(config), sampler }
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(super) fn new(config: &Config) -> Result<Self> {
+        let sampler = Sampler::new(config.vocab_size, config.mask_token_id)?;
+        Ok(Self { processor: LogitsProcessor::new(config)?, sampler })
     }
 }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::forward::Row;
+use crate::memory::with_room;
 use crate::model::{Config, Variant};
 use crate::rng::{Purpose, Rng};
 
@@ -31,18 +32,21 @@ pub(crate) struct Sequence {
 
 impl Sequence {
     /// An empty sequence with memory for `length` tokens.
-    pub(super) fn with_capacity(length: usize, number: usize) -> Self {
-        Self {
-            order: Vec::with_capacity(length),
-            tokens: Vec::with_capacity(length),
-            counts: Vec::with_capacity(length),
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(super) fn with_capacity(length: usize, number: usize) -> Result<Self> {
+        Ok(Self {
+            order: with_room(length)?,
+            tokens: with_room(length)?,
+            counts: with_room(length)?,
             window: 0,
             committed: 0,
             revealed: 0,
             diffused: 0,
             rng: Rng::new(0, number, Purpose::Token),
             rng_before: Rng::new(0, number, Purpose::Token),
-        }
+        })
     }
 
     /// The slots that the next step feeds. The last `count` of them become tokens.

@@ -9,6 +9,7 @@ use super::sequence::Sequence;
 use super::update::{Step, Update};
 use crate::error::{Error, Result};
 use crate::forward::{Batch, ModelRunner, Profile};
+use crate::memory::with_room;
 use crate::model::Variant;
 use crate::plan::{Adaptive, Order, Plan, arrange};
 use crate::rng::{Purpose, Rng};
@@ -83,34 +84,42 @@ pub(super) struct StepClock {
 
 impl Session {
     /// A session for `runner`, with nothing to do.
-    pub(crate) fn new(runner: &ModelRunner) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn new(runner: &ModelRunner) -> Result<Self> {
         let (config, capacity, length) = (runner.model.config(), &runner.capacity, runner.length);
-        let tokens = capacity.sequences * length;
-        Self {
-            sequences: (0..capacity.sequences)
-                .map(|number| Sequence::with_capacity(length, number))
-                .collect(),
+        let tokens = capacity.sequences.saturating_mul(length);
+        let (mut sequences, mut draw_states) = (with_room(capacity.sequences)?, with_room(runner.threads())?);
+        for number in 0..capacity.sequences {
+            sequences.push(Sequence::with_capacity(length, number)?);
+        }
+        for _ in 0..runner.threads() {
+            draw_states.push(DrawState::new(config)?);
+        }
+        Ok(Self {
+            sequences,
             active: 0,
             steps_done: 0,
             steps_total: 0,
             request: SessionRequest::default(),
             buffers: StepBuffers {
-                batch: Batch::with_capacity(capacity.rows, capacity.sequences.min(capacity.rows)),
-                draws: Vec::with_capacity(capacity.rows),
-                draw_states: (0..runner.threads()).map(|_| DrawState::new(config)).collect(),
-                uniforms: Vec::with_capacity(capacity.rows),
-                drawn: Vec::with_capacity(capacity.rows),
-                updates: Vec::with_capacity(tokens),
-                log_probs: Vec::with_capacity(tokens),
-                confidences: Vec::with_capacity(tokens),
-                accepted: Vec::with_capacity(tokens),
+                batch: Batch::with_capacity(capacity.rows, capacity.sequences.min(capacity.rows))?,
+                draws: with_room(capacity.rows)?,
+                draw_states,
+                uniforms: with_room(capacity.rows)?,
+                drawn: with_room(capacity.rows)?,
+                updates: with_room(tokens)?,
+                log_probs: with_room(tokens)?,
+                confidences: with_room(tokens)?,
+                accepted: with_room(tokens)?,
             },
             clock: StepClock::default(),
             cache_not_finite: false,
             mask: config.mask_token_id,
-            known: Vec::with_capacity(length),
-            rows: Vec::with_capacity(length),
-        }
+            known: with_room(length)?,
+            rows: with_room(length)?,
+        })
     }
 
     /// The sequences in use.

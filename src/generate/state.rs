@@ -13,6 +13,7 @@ use crate::atomic_file::write_file;
 use crate::error::{Error, Result};
 use crate::forward::{KvType, ModelRunner, Slots};
 use crate::log::{LogLevel, log};
+use crate::memory::{collected, with_room};
 use crate::model::{Config, Variant};
 use crate::plan::order;
 use crate::sample::SamplingParams;
@@ -46,7 +47,7 @@ impl Session {
     pub(crate) fn save(&self, runner: &ModelRunner) -> Result<Vec<u8>> {
         let kv = runner.capacity.kv;
         let has_cache = runner.can_save_cache();
-        let mut out = Vec::with_capacity(self.saved_size(runner)?);
+        let mut out = with_room(self.saved_size(runner)?)?;
         out.extend(MAGIC);
         let mut put = |number: u32| out.extend(number.to_le_bytes());
         put(VERSION);
@@ -191,11 +192,11 @@ fn read<'a>(
         let pair = |&[a, b, c, d, e, f, g, h]: &[u8; 8]| {
             (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
         };
-        let known: Vec<(u32, u32)> = pairs.iter().map(pair).collect();
+        let known: Vec<(u32, u32)> = collected(pairs.iter().map(pair))?;
         if !known.iter().all(|&(_, token)| config.is_writable(token)) {
             return Err(bad("it contains a token outside the model's vocabulary"));
         }
-        let positions: Vec<u32> = known.iter().map(|&(position, _)| position).collect();
+        let positions: Vec<u32> = collected(known.iter().map(|&(position, _)| position))?;
         order::check_distinct(&positions, length).map_err(|e| bad(&e.to_string()))?;
         if config.variant == Variant::Ar && !positions.iter().copied().eq(0..positions.len() as u32) {
             return Err(bad("its order is not from left to right"));

@@ -6,12 +6,14 @@
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
+mod array;
 mod format;
 mod reader;
 mod tensor_type;
 mod value;
 mod writer;
 
+pub use array::Array;
 pub use reader::{Gguf, TensorInfo};
 pub use tensor_type::TensorType;
 pub use value::Value;

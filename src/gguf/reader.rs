@@ -3,13 +3,16 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::array::Array;
 use super::format::{MAGIC, MAX_DIMS, MAX_TENSOR_NAME, VERSION, alignment};
 use super::tensor_type::TensorType;
-use super::value::Value;
+use super::value::{STR, Value, number, number_bytes};
 use crate::error::{Error, Result};
 
-/// Most metadata keys and most tensors that are accepted; far above what any model has.
-const MAX_ENTRIES: u64 = 1 << 16;
+/// Most metadata keys and most tensors that are accepted; far above what any model has. (Keys are looked up one by one, so
+/// the time of listing them all grows with their square.)
+const MAX_KEYS: u64 = 1 << 14;
+const MAX_TENSORS: u64 = 1 << 16;
 /// Longest metadata key, in bytes (the format's own limit).
 const MAX_KEY: u64 = 65535;
 
@@ -158,8 +161,8 @@ impl<'a> Parser<'a> {
             let hint = if version.swap_bytes() == VERSION { " (a big-endian file)" } else { "" };
             return Err(self.bad_at(4, format!("GGUF version {version} is not supported{hint}; only 3 is")));
         }
-        let n_tensors = self.count("tensors")?;
-        let n_keys = self.count("metadata keys")?;
+        let n_tensors = self.count("tensors", MAX_TENSORS)?;
+        let n_keys = self.count("metadata keys", MAX_KEYS)?;
         let metadata = self.metadata(n_keys)?;
         let alignment = alignment(&metadata).map_err(|what| Error::bad_file(self.file, what))?;
         let described = (0..n_tensors).map(|i| self.tensor_info(i)).collect::<Result<Vec<_>>>()?;
@@ -176,15 +179,15 @@ impl<'a> Parser<'a> {
             if key.is_empty() {
                 return Err(self.bad_at(start, "a metadata key is empty"));
             }
-            if !seen.insert(key.clone()) {
+            if !seen.insert(key) {
                 return Err(self.bad_at(start, format!("key '{key}' appears twice")));
             }
-            let code = self.u32(&key)?;
+            let code = self.u32(key)?;
             let value = match code {
-                9 => self.array(&key)?,
-                _ => self.scalar(code, &key)?,
+                9 => self.array(key)?,
+                _ => self.scalar(code, key)?,
             };
-            metadata.push((key, value));
+            metadata.push((key.to_owned(), value));
         }
         Ok(metadata)
     }
@@ -218,7 +221,7 @@ impl<'a> Parser<'a> {
         let size = ty.tensor_bytes(&dims).ok_or_else(|| {
             self.bad_at(start, format!("{what}: the shape {dims:?} does not fit the type {}", ty.name()))
         })?;
-        Ok((TensorInfo { name, ty, dims, range: 0..size }, offset))
+        Ok((TensorInfo { name: name.to_owned(), ty, dims, range: 0..size }, offset))
     }
 
     /// Computes each tensor's range in the file and checks it.
@@ -228,12 +231,13 @@ impl<'a> Parser<'a> {
             .checked_next_multiple_of(alignment)
             .ok_or_else(|| bad("the header is too long".into()))?;
         let mut names = HashSet::new();
+        if let Some((twice, _)) = described.iter().find(|(info, _)| !names.insert(info.name.as_str())) {
+            return Err(bad(format!("tensor '{}' appears twice", twice.name)));
+        }
+        drop(names);
         let mut tensors = Vec::with_capacity(described.len());
         for (mut info, offset) in described {
             let name = info.name.as_str();
-            if !names.insert(info.name.clone()) {
-                return Err(bad(format!("tensor '{name}' appears twice")));
-            }
             if offset % alignment != 0 {
                 return Err(bad(format!("tensor '{name}': offset {offset} is not aligned to {alignment}")));
             }
@@ -267,55 +271,68 @@ impl<'a> Parser<'a> {
         let start = self.at;
         let code = self.u32(key)?;
         let len = self.u64(key)?;
-        // Fewest bytes of an element: a number's size, or a string's length field.
-        let min_bytes: u64 = match code {
-            0 | 1 | 7 => 1,
-            2 | 3 => 2,
-            4..=6 => 4,
-            8 | 10..=12 => 8,
-            9 => return Err(self.bad_at(start, format!("key '{key}': arrays of arrays are not supported"))),
-            _ => return Err(self.bad_at(start, format!("key '{key}' has the unknown type number {code}"))),
-        };
-        if len.checked_mul(min_bytes).is_none_or(|bytes| bytes > self.left() as u64) {
-            return Err(self.bad_at(start, format!("key '{key}': {len} elements do not fit the file")));
+        if code == 9 {
+            return Err(self.bad_at(start, format!("key '{key}': arrays of arrays are not supported")));
         }
-        let elements = (0..len).map(|_| self.scalar(code, key)).collect::<Result<Vec<_>>>()?;
-        Ok(Value::Array(elements))
+        // The bytes of an element; of text, those of its length field.
+        let element = match number_bytes(code) {
+            Some(bytes) => bytes,
+            None if code == STR => 8,
+            None => return Err(self.unknown_type(start, code, key)),
+        };
+        let len = usize::try_from(len)
+            .ok()
+            .filter(|len| *len <= self.left() / element)
+            .ok_or_else(|| self.bad_at(start, format!("key '{key}': {len} elements do not fit the file")))?;
+        let elements = self.at;
+        if code == STR {
+            for _ in 0..len {
+                self.string(key, u64::MAX)?;
+            }
+        } else {
+            let bytes = self.take(len * element, key)?;
+            if code == Value::Bool(true).code()
+                && let Some(place) = bytes.iter().position(|&byte| byte > 1)
+            {
+                let other = bytes.get(place).copied().unwrap_or_default();
+                return Err(self.bad_at(elements + place, format!("key '{key}': {other} is not 0 or 1")));
+            }
+        }
+        let bytes =
+            self.bytes.get(elements..self.at).ok_or_else(|| Error::internal("an array outside its file"))?;
+        Ok(Value::Array(Array::copy_of(code, len, bytes)?))
     }
 
     fn scalar(&mut self, code: u32, key: &str) -> Result<Value> {
         let start = self.at;
-        Ok(match code {
-            0 => Value::U8(u8::from_le_bytes(self.fixed(key)?)),
-            1 => Value::I8(i8::from_le_bytes(self.fixed(key)?)),
-            2 => Value::U16(u16::from_le_bytes(self.fixed(key)?)),
-            3 => Value::I16(i16::from_le_bytes(self.fixed(key)?)),
-            4 => Value::U32(u32::from_le_bytes(self.fixed(key)?)),
-            5 => Value::I32(i32::from_le_bytes(self.fixed(key)?)),
-            6 => Value::F32(f32::from_le_bytes(self.fixed(key)?)),
-            7 => match self.fixed::<1>(key)? {
-                [0] => Value::Bool(false),
-                [1] => Value::Bool(true),
-                [other] => return Err(self.bad_at(start, format!("key '{key}': {other} is not 0 or 1"))),
-            },
-            8 => Value::Str(self.string(key, u64::MAX)?),
-            10 => Value::U64(u64::from_le_bytes(self.fixed(key)?)),
-            11 => Value::I64(i64::from_le_bytes(self.fixed(key)?)),
-            12 => Value::F64(f64::from_le_bytes(self.fixed(key)?)),
-            _ => return Err(self.bad_at(start, format!("key '{key}' has the unknown type number {code}"))),
-        })
+        if code == STR {
+            let text = self.string(key, u64::MAX)?;
+            let mut owned = String::new();
+            owned.try_reserve_exact(text.len()).map_err(|_| {
+                Error::OutOfMemory(format!("{} bytes for the value of key '{key}'", text.len()))
+            })?;
+            owned.push_str(text);
+            return Ok(Value::Str(owned));
+        }
+        let size = number_bytes(code).ok_or_else(|| self.unknown_type(start, code, key))?;
+        let bytes = self.take(size, key)?;
+        number(code, bytes).ok_or_else(|| self.bad_at(start, format!("key '{key}': {bytes:?} is not 0 or 1")))
     }
 
-    fn count(&mut self, what: &str) -> Result<u64> {
+    fn unknown_type(&self, start: usize, code: u32, key: &str) -> Error {
+        self.bad_at(start, format!("key '{key}' has the unknown type number {code}"))
+    }
+
+    fn count(&mut self, what: &str, max: u64) -> Result<u64> {
         let start = self.at;
         let count = self.u64(what)?;
-        if count > MAX_ENTRIES {
-            return Err(self.bad_at(start, format!("{count} {what}: more than {MAX_ENTRIES}")));
+        if count > max {
+            return Err(self.bad_at(start, format!("{count} {what}: more than {max}")));
         }
         Ok(count)
     }
 
-    fn string(&mut self, what: &str, max_bytes: u64) -> Result<String> {
+    fn string(&mut self, what: &str, max_bytes: u64) -> Result<&'a str> {
         let start = self.at;
         let len = self.u64(what)?;
         if len > max_bytes {
@@ -323,8 +340,8 @@ impl<'a> Parser<'a> {
         }
         let len = usize::try_from(len)
             .map_err(|_| self.bad_at(start, format!("{what}: {len} bytes do not fit the file")))?;
-        let bytes = self.take(len, what)?.to_vec();
-        String::from_utf8(bytes).map_err(|_| self.bad_at(start, format!("{what}: the text is not UTF-8")))
+        let bytes = self.take(len, what)?;
+        std::str::from_utf8(bytes).map_err(|_| self.bad_at(start, format!("{what}: the text is not UTF-8")))
     }
 
     fn u32(&mut self, what: &str) -> Result<u32> {

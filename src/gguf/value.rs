@@ -1,6 +1,11 @@
 //! Metadata values.
 
-/// A metadata value. An array's elements are all of one variant, and arrays do not nest.
+use super::array::Array;
+
+/// The type number of text in a file.
+pub(super) const STR: u32 = 8;
+
+/// A metadata value.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "the variants are the format's own types")]
 pub enum Value {
@@ -13,7 +18,7 @@ pub enum Value {
     F32(f32),
     Bool(bool),
     Str(String),
-    Array(Vec<Value>),
+    Array(Array),
     U64(u64),
     I64(i64),
     F64(f64),
@@ -31,11 +36,30 @@ impl Value {
             Value::I32(_) => 5,
             Value::F32(_) => 6,
             Value::Bool(_) => 7,
-            Value::Str(_) => 8,
+            Value::Str(_) => STR,
             Value::Array(_) => 9,
             Value::U64(_) => 10,
             Value::I64(_) => 11,
             Value::F64(_) => 12,
+        }
+    }
+
+    /// Appends the value as it is in a file.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::U8(v) => out.extend(v.to_le_bytes()),
+            Value::I8(v) => out.extend(v.to_le_bytes()),
+            Value::U16(v) => out.extend(v.to_le_bytes()),
+            Value::I16(v) => out.extend(v.to_le_bytes()),
+            Value::U32(v) => out.extend(v.to_le_bytes()),
+            Value::I32(v) => out.extend(v.to_le_bytes()),
+            Value::F32(v) => out.extend(v.to_le_bytes()),
+            Value::Bool(v) => out.push(u8::from(*v)),
+            Value::Str(v) => put_string(out, v),
+            Value::Array(v) => v.put(out),
+            Value::U64(v) => out.extend(v.to_le_bytes()),
+            Value::I64(v) => out.extend(v.to_le_bytes()),
+            Value::F64(v) => out.extend(v.to_le_bytes()),
         }
     }
 
@@ -72,6 +96,43 @@ impl Value {
     }
 }
 
+/// Appends text as it is in a file: its length and its bytes.
+pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}
+
+/// The bytes of a number or a truth value of the type `code`; `None` for text, arrays and unknown types.
+pub(super) fn number_bytes(code: u32) -> Option<usize> {
+    match code {
+        0 | 1 | 7 => Some(1),
+        2 | 3 => Some(2),
+        4..=6 => Some(4),
+        10..=12 => Some(8),
+        _ => None,
+    }
+}
+
+/// The number or truth value that `bytes` are, of the type `code`. `None` for a truth value other than 0 and 1, and if
+/// these are not the bytes of a number.
+pub(super) fn number(code: u32, bytes: &[u8]) -> Option<Value> {
+    Some(match code {
+        0 => Value::U8(u8::from_le_bytes(bytes.try_into().ok()?)),
+        1 => Value::I8(i8::from_le_bytes(bytes.try_into().ok()?)),
+        2 => Value::U16(u16::from_le_bytes(bytes.try_into().ok()?)),
+        3 => Value::I16(i16::from_le_bytes(bytes.try_into().ok()?)),
+        4 => Value::U32(u32::from_le_bytes(bytes.try_into().ok()?)),
+        5 => Value::I32(i32::from_le_bytes(bytes.try_into().ok()?)),
+        6 => Value::F32(f32::from_le_bytes(bytes.try_into().ok()?)),
+        7 if *bytes == [0] => Value::Bool(false),
+        7 if *bytes == [1] => Value::Bool(true),
+        10 => Value::U64(u64::from_le_bytes(bytes.try_into().ok()?)),
+        11 => Value::I64(i64::from_le_bytes(bytes.try_into().ok()?)),
+        12 => Value::F64(f64::from_le_bytes(bytes.try_into().ok()?)),
+        _ => return None,
+    })
+}
+
 impl Value {
     /// The complete value as text: text unchanged, numbers in decimal, an array in brackets with its strings quoted as
     /// in JSON.
@@ -79,27 +140,46 @@ impl Value {
         match self {
             Value::Str(text) => text.clone(),
             Value::Array(values) => {
-                let quoted = |value: &Value| value.as_str().map_or_else(|| value.to_text(), quote);
-                format!("[{}]", values.iter().map(quoted).collect::<Vec<_>>().join(", "))
+                let mut text = String::from("[");
+                for (index, value) in values.iter().enumerate() {
+                    text.push_str(if index == 0 { "" } else { ", " });
+                    match value {
+                        Value::Str(element) => quote(&element, &mut text),
+                        number => text.push_str(&number.to_string()),
+                    }
+                }
+                text.push(']');
+                text
             }
             number => number.to_string(),
         }
     }
 }
 
-/// `text` as a JSON string.
-fn quote(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
+/// Appends `text` as a JSON string.
+fn quote(text: &str, out: &mut String) {
+    out.push('"');
     for c in text.chars() {
         match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            '\0'..='\x1f' => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
-            _ => quoted.push(c),
+            '"' | '\\' => out.extend(['\\', c]),
+            '\0'..='\x1f' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ => out.push(c),
         }
     }
-    quoted.push('"');
-    quoted
+    out.push('"');
+}
+
+/// A number without the hundreds of zeros that very small and very large ones have in decimal.
+fn write_float(
+    f: &mut std::fmt::Formatter<'_>,
+    v: impl Into<f64> + std::fmt::Display + std::fmt::LowerExp + Copy,
+) -> std::fmt::Result {
+    let size: f64 = v.into().abs();
+    if size == 0.0 || !size.is_finite() || (1e-7..1e16).contains(&size) {
+        write!(f, "{v}")
+    } else {
+        write!(f, "{v:e}")
+    }
 }
 
 impl std::fmt::Display for Value {
@@ -112,11 +192,11 @@ impl std::fmt::Display for Value {
             Value::I16(v) => v.fmt(f),
             Value::U32(v) => v.fmt(f),
             Value::I32(v) => v.fmt(f),
-            Value::F32(v) => v.fmt(f),
+            Value::F32(v) => write_float(f, *v),
             Value::Bool(v) => v.fmt(f),
             Value::U64(v) => v.fmt(f),
             Value::I64(v) => v.fmt(f),
-            Value::F64(v) => v.fmt(f),
+            Value::F64(v) => write_float(f, *v),
             Value::Str(v) if v.len() <= 80 => f.write_str(v),
             Value::Str(v) => write!(f, "({} bytes of text)", v.len()),
             Value::Array(v) => write!(f, "({} values)", v.len()),
@@ -134,8 +214,11 @@ mod tests {
         assert_eq!(Value::Str(long.clone()).to_text(), long);
         assert_eq!(Value::I8(-3).to_text(), "-3");
         assert_eq!(Value::Bool(true).to_text(), "true");
-        assert_eq!(Value::Array(vec![Value::F32(0.5), Value::F32(2.0)]).to_text(), "[0.5, 2]");
+        assert_eq!(Value::F64(5e-324).to_text(), "5e-324");
+        assert_eq!(Value::F32(f32::MAX).to_text(), "3.4028235e38");
+        let array = |values: &[Value]| Value::Array(Array::new(values).unwrap());
+        assert_eq!(array(&[Value::F32(0.5), Value::F32(2.0)]).to_text(), "[0.5, 2]");
         let texts = ["a", "\"\\", "\n", "\u{e9}"].map(|t| Value::Str(t.into()));
-        assert_eq!(Value::Array(texts.into()).to_text(), r#"["a", "\"\\", "\u000a", "é"]"#);
+        assert_eq!(array(&texts).to_text(), r#"["a", "\"\\", "\u000a", "é"]"#);
     }
 }

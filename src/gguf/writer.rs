@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::format::{MAGIC, MAX_DIMS, MAX_TENSOR_NAME, VERSION, alignment};
 use super::tensor_type::TensorType;
-use super::value::Value;
+use super::value::{Value, put_string};
 use crate::error::{Error, Result};
 
 /// Collects metadata and tensor descriptions, then writes the file. [`Writer::write`] takes the data of one tensor at a
@@ -86,7 +86,7 @@ impl Writer {
         let file = || self.file.clone().unwrap_or_else(|| "the output file".into());
         let io = |source| Error::Io { file: file(), source };
         let alignment = alignment(&self.metadata).map_err(Error::invalid)?;
-        let header = self.header(alignment)?;
+        let header = self.header(alignment);
         out.write_all(&header).map_err(io)?;
         let mut written = header.len() as u64;
         let mut bytes = Vec::new();
@@ -108,7 +108,7 @@ impl Writer {
         Ok(())
     }
 
-    fn header(&self, alignment: u64) -> Result<Vec<u8>> {
+    fn header(&self, alignment: u64) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend(MAGIC);
         out.extend(VERSION.to_le_bytes());
@@ -117,7 +117,7 @@ impl Writer {
         for (key, value) in &self.metadata {
             put_string(&mut out, key);
             out.extend(value.code().to_le_bytes());
-            put_value(&mut out, value)?;
+            value.put(&mut out);
         }
         let mut offset = 0u64;
         for tensor in &self.tensors {
@@ -132,43 +132,8 @@ impl Writer {
         }
         // The data section begins aligned, also when it is empty.
         out.resize(out.len().next_multiple_of(alignment as usize), 0);
-        Ok(out)
+        out
     }
-}
-
-fn put_string(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
-}
-
-fn put_value(out: &mut Vec<u8>, value: &Value) -> Result<()> {
-    match value {
-        Value::U8(v) => out.extend(v.to_le_bytes()),
-        Value::I8(v) => out.extend(v.to_le_bytes()),
-        Value::U16(v) => out.extend(v.to_le_bytes()),
-        Value::I16(v) => out.extend(v.to_le_bytes()),
-        Value::U32(v) => out.extend(v.to_le_bytes()),
-        Value::I32(v) => out.extend(v.to_le_bytes()),
-        Value::F32(v) => out.extend(v.to_le_bytes()),
-        Value::Bool(v) => out.push(u8::from(*v)),
-        Value::Str(v) => put_string(out, v),
-        Value::U64(v) => out.extend(v.to_le_bytes()),
-        Value::I64(v) => out.extend(v.to_le_bytes()),
-        Value::F64(v) => out.extend(v.to_le_bytes()),
-        Value::Array(elements) => {
-            // An array without elements has to have some element type; u8 it is.
-            let code = elements.first().map_or(Value::U8(0).code(), Value::code);
-            if elements.iter().any(|e| e.code() != code || matches!(e, Value::Array(_))) {
-                return Err(Error::invalid("the elements of an array must be of one type, and not arrays"));
-            }
-            out.extend(code.to_le_bytes());
-            out.extend((elements.len() as u64).to_le_bytes());
-            for element in elements {
-                put_value(out, element)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

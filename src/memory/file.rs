@@ -1,7 +1,7 @@
 //! The bytes of a model file: mapped or read into memory.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use memmap2::Mmap;
@@ -27,7 +27,7 @@ impl FileBytes {
     /// # Errors
     /// [`Error::Io`]; [`Error::BadFile`] if it is empty or not a regular file.
     pub(crate) fn map(path: &Path) -> Result<Self> {
-        let (file, _) = open(path)?;
+        let (file, _) = open_model(path)?;
         // SAFETY: the mapping is read-only here. That no other process changes the file while it is mapped cannot be
         // checked: `LoadMode::Map` documents it as a condition, and `LoadMode::Copy` does without it.
         match unsafe { Mmap::map(&file) } {
@@ -49,7 +49,7 @@ impl FileBytes {
     /// # Errors
     /// As [`FileBytes::map`]; [`Error::OutOfMemory`]; what `report` returns.
     pub(crate) fn read(path: &Path, report: &dyn Fn(f64) -> Result<()>) -> Result<Self> {
-        let (mut file, len) = open(path)?;
+        let (mut file, len) = open_model(path)?;
         let mut memory = Arena::allocate(len)?;
         for (part, fraction) in parts(memory.bytes_mut()) {
             file.read_exact(part).map_err(|e| Error::io(path, e))?;
@@ -91,13 +91,43 @@ fn cannot_map(error: &std::io::Error) -> bool {
     return error.kind() == std::io::ErrorKind::Unsupported;
 }
 
-/// Opens a regular file that is not empty. Returns it and its length.
-fn open(path: &Path) -> Result<(File, usize)> {
+/// Opens a regular file. Returns it and its length.
+///
+/// # Errors
+/// [`Error::BadFile`] for anything else: opening a pipe waits for a writer, and a device may have no end. [`Error::Io`].
+pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
+    let io = |e| Error::io(path, e);
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
+        return Err(Error::bad_file(path.display().to_string(), "is no regular file"));
+    }
+    let file = File::open(path).map_err(io)?;
+    let len = file.metadata().map_err(io)?.len();
+    Ok((file, len))
+}
+
+/// Reads a file, a pipe or a device to its end.
+///
+/// # Errors
+/// [`Error::BadFile`] if there are more than `max` bytes; [`Error::OutOfMemory`]; [`Error::Io`].
+pub(crate) fn read_at_most(path: &Path, max: u64) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let meta = file.metadata().map_err(|e| Error::io(path, e))?;
+    let mut bytes = Vec::new();
+    file.take(max + 1).read_to_end(&mut bytes).map_err(|e| match e.kind() {
+        ErrorKind::OutOfMemory => Error::OutOfMemory(format!("the content of {}", path.display())),
+        _ => Error::io(path, e),
+    })?;
+    if bytes.len() as u64 > max {
+        let what = format!("is larger than {} MiB, which is the limit", max >> 20);
+        return Err(Error::bad_file(path.display().to_string(), what));
+    }
+    Ok(bytes)
+}
+
+/// Opens a regular file that is not empty. Returns it and its length.
+fn open_model(path: &Path) -> Result<(File, usize)> {
+    let (file, len) = open_regular(path)?;
     let bad = |what: &str| Error::bad_file(path.display().to_string(), what);
-    match usize::try_from(meta.len()) {
-        _ if !meta.is_file() => Err(bad("is no regular file")),
+    match usize::try_from(len) {
         Ok(0) => Err(bad("is empty")),
         Ok(len) => Ok((file, len)),
         Err(_) => Err(bad("is larger than the address space")),

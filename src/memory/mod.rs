@@ -1,9 +1,11 @@
-//! Host memory: one arena per context, and the bytes of a model file.
+//! Host memory: one arena per context, vectors that may fail, and the bytes of files.
 #![allow(unsafe_code)]
 
 mod arena;
 mod file;
+mod vector;
 
 pub use arena::ALIGNMENT;
 pub(crate) use arena::{Arena, Region};
-pub(crate) use file::FileBytes;
+pub(crate) use file::{FileBytes, open_regular, read_at_most};
+pub(crate) use vector::{collected, filled, reserve, with_room};

@@ -1,6 +1,7 @@
 //! The order in which positions become known.
 
 use crate::error::{Error, Result};
+use crate::memory::filled;
 use crate::rng::Rng;
 
 /// The order in which unknown positions become known.
@@ -63,7 +64,7 @@ pub(crate) fn check_permutation(order: &[u32], length: usize) -> Result<()> {
 
 /// Checks that the positions of `order` are below `length`, and none occurs twice.
 pub(crate) fn check_distinct(order: &[u32], length: usize) -> Result<()> {
-    let mut found = vec![false; length];
+    let mut found = filled(length, false)?;
     for (place, &position) in order.iter().enumerate() {
         match found.get_mut(position as usize) {
             Some(found) if !*found => *found = true,

@@ -10,11 +10,15 @@ use crate::error::{Error, Result};
 use crate::evaluate::spread;
 use crate::forward::{ContextParams, Kernels};
 use crate::ggml::{Observed, observe};
+use crate::memory::read_at_most;
 use crate::model::{LoadOptions, Model};
 use crate::plan::Plan;
 use crate::rng::{Purpose, Rng};
 use crate::sample::SamplingParams;
 use crate::simd::DefaultFloats;
+
+/// Longest text that is read, in bytes; tokenizing takes a few hundred times as much memory.
+const MAX_TEXT: u64 = 64 << 20;
 
 /// How to compute an importance matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +60,7 @@ pub struct Observation {
 ///
 /// # Errors
 /// As [`Model::open`] and [`observe_text`]; [`Error::InvalidArgument`] for an output that exists or is an input;
-/// [`Error::Io`]; [`Error::BadFile`] for a text that is not UTF-8.
+/// [`Error::Io`]; [`Error::BadFile`] for a text that is not UTF-8 or larger than 64 MiB.
 pub fn imatrix(
     model: &Path,
     text: &Path,
@@ -67,7 +71,7 @@ pub fn imatrix(
     refuse_input_as_output(model, output)?;
     refuse_input_as_output(text, output)?;
     let pending = PendingFile::create(output, options.force)?;
-    let bytes = std::fs::read(text).map_err(|e| Error::io(text, e))?;
+    let bytes = read_at_most(text, MAX_TEXT)?;
     let content = String::from_utf8(bytes)
         .map_err(|e| Error::unreadable(text.display().to_string(), "the text is not UTF-8", e))?;
     let model = Model::open(model, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;

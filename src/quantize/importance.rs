@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorType, Value, Writer};
+use crate::memory::FileBytes;
 use crate::model::{Config, TensorSpec};
 
 /// `general.type` of the file.
@@ -28,8 +29,9 @@ impl Importance {
     /// [`Error::Io`]; [`Error::BadFile`] naming the tensor that is not a matrix of the model, has another length than the
     /// matrix's rows, or holds a negative or non-finite number.
     pub fn read(path: &Path, config: &Config) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let gguf = Gguf::parse(&bytes, &path.display().to_string())?;
+        let file = FileBytes::read(path, &|_| Ok(()))?;
+        let bytes = file.bytes();
+        let gguf = Gguf::parse(bytes, &path.display().to_string())?;
         let bad = |what: String| Error::bad_file(gguf.file(), what);
         if gguf.text("general.type")? != TYPE {
             return Err(bad("is not an importance matrix (general.type is not 'imatrix')".into()));
@@ -51,7 +53,7 @@ impl Importance {
                     "tensor '{name}' is {ty} {dims:?}, not f32 [{row}]: another model's?"
                 )));
             }
-            let data = info.bytes(&bytes)?.as_chunks::<4>().0;
+            let data = info.bytes(bytes)?.as_chunks::<4>().0;
             let squares: Vec<f64> = data.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect();
             if let Some(v) = squares.iter().find(|v| !v.is_finite() || **v < 0.0) {
                 return Err(bad(format!("tensor '{name}' holds {v}, which is not a mean square")));

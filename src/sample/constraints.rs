@@ -2,6 +2,7 @@
 
 use super::logits::{LogitsRow, has_nan_or_infinity};
 use crate::error::{Error, Result};
+use crate::memory::filled;
 use crate::model::Config;
 
 /// Constraints on the tokens of a sequence. They are applied to the logits before temperature, top-k and nucleus.
@@ -39,7 +40,7 @@ impl Constraints {
         let exists = |token: u32| config.is_writable(token);
         let no_token =
             |rule: &str, token: u32| Err(Error::invalid(format!("{rule}: there is no token {token}")));
-        let mut banned = vec![false; config.vocab_size];
+        let mut banned = filled(config.vocab_size, false)?;
         for &token in &self.banned {
             match banned.get_mut(token as usize) {
                 Some(banned) if exists(token) => *banned = true,
@@ -50,7 +51,7 @@ impl Constraints {
         if !(0..config.vocab_size as u32).any(|token| exists(token) && !is_banned(token)) {
             return Err(Error::invalid("banned: every token is banned"));
         }
-        let mut biased = vec![false; config.vocab_size];
+        let mut biased = filled(config.vocab_size, false)?;
         for &(token, bias) in &self.bias {
             match biased.get_mut(token as usize) {
                 Some(biased) if exists(token) && !*biased => *biased = true,
@@ -63,7 +64,7 @@ impl Constraints {
                 return Err(Error::invalid(format!("bias of token {token}: {bias} is not a finite number")));
             }
         }
-        let mut chosen = vec![false; length];
+        let mut chosen = filled(length, false)?;
         for (position, tokens) in &self.allowed {
             let bad = |what: String| Err(Error::invalid(format!("allowed at position {position}: {what}")));
             match chosen.get_mut(*position as usize) {
@@ -126,12 +127,14 @@ pub(crate) struct LogitsProcessor {
 }
 
 impl LogitsProcessor {
-    pub(crate) fn new(config: &Config) -> Self {
-        Self {
-            row: vec![0.0; config.vocab_size],
-            marks: vec![false; config.vocab_size],
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        Ok(Self {
+            row: filled(config.vocab_size, 0.0)?,
+            marks: filled(config.vocab_size, false)?,
             mask: config.mask_token_id,
-        }
+        })
     }
 
     /// The logits to sample from: those of `choice` under the constraints `rules`, which must be

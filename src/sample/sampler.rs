@@ -3,6 +3,7 @@
 use super::logits::{argmax, largest};
 use super::params::SamplingParams;
 use crate::error::{Error, Result};
+use crate::memory::{filled, with_room};
 use crate::simd::{F32x8, LANES};
 
 /// Number of vectors summed in f32 before their sum is added to an f64 total.
@@ -23,14 +24,18 @@ pub struct Sampler {
 
 impl Sampler {
     /// A sampler for `vocab_size` tokens that never draws `mask`.
-    pub fn new(vocab_size: usize, mask: u32) -> Self {
-        Self {
-            weights: vec![[0.0; LANES]; vocab_size.div_ceil(LANES)],
-            edge: Vec::with_capacity(vocab_size),
-            sorted: Vec::with_capacity(vocab_size.next_multiple_of(LANES)),
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn new(vocab_size: usize, mask: u32) -> Result<Self> {
+        let vectors = vocab_size.div_ceil(LANES);
+        Ok(Self {
+            weights: filled(vectors, [0.0; LANES])?,
+            edge: with_room(vocab_size)?,
+            sorted: with_room(vectors.saturating_mul(LANES))?,
             vocab_size,
             mask,
-        }
+        })
     }
 
     /// Samples a token with the random number `uniform` in [0, 1).
@@ -280,7 +285,7 @@ mod tests {
             let spread = [0.1, 1.0, 4.0, 30.0][case % 4];
             let logits: Vec<f32> = (0..997).map(|_| ((rng.uniform() - 0.5) * spread * 6.0) as f32).collect();
             let p = 0.05 + 0.9 * rng.uniform();
-            let mut sampler = Sampler::new(997, 996);
+            let mut sampler = Sampler::new(997, 996).unwrap();
             let sampling = SamplingParams { top_p: p as f32, ..SamplingParams::default() };
             let kept: Vec<bool> =
                 sampler.filter(&logits, &sampling).unwrap().iter().map(|&w| w > 0.0).collect();
@@ -295,7 +300,7 @@ mod tests {
     fn draws_follow_the_distribution() {
         // Chi-square with 4 degrees of freedom; 18.47 is its 99.9th percentile, and the seed is fixed.
         let logits = [1.0f32, 0.0, -1.0, 0.5, -0.5, 3.0];
-        let mut sampler = Sampler::new(6, 5);
+        let mut sampler = Sampler::new(6, 5).unwrap();
         let mut rng = crate::rng::Rng::new(1, 0, crate::rng::Purpose::Token);
         let n = 50_000;
         let mut counts = [0usize; 6];
@@ -315,7 +320,7 @@ mod tests {
 
     #[test]
     fn logits_that_are_not_finite_are_errors() {
-        let mut sampler = Sampler::new(4, 3);
+        let mut sampler = Sampler::new(4, 3).unwrap();
         for bad in [f32::NAN, f32::INFINITY] {
             for at in 0..3 {
                 let mut logits = [0.0f32; 4];
@@ -332,14 +337,14 @@ mod tests {
     fn lowest_temperatures_take_the_most_likely_token() {
         for temperature in [1e-30, f32::MIN_POSITIVE, f32::from_bits(1)] {
             let sampling = SamplingParams { temperature, ..SamplingParams::default() };
-            let mut sampler = Sampler::new(4, 3);
+            let mut sampler = Sampler::new(4, 3).unwrap();
             assert_eq!(sampler.draw(&[0.5, 1.5, f32::NEG_INFINITY, 2.5], &sampling, 0.9).unwrap(), 1);
         }
     }
 
     #[test]
     fn what_cannot_be_sampled_from_is_refused() {
-        let mut sampler = Sampler::new(4, 3);
+        let mut sampler = Sampler::new(4, 3).unwrap();
         let logits = [0.5, 1.5, f32::NEG_INFINITY, 2.5];
         let good = SamplingParams::default();
         for bad in [
@@ -361,7 +366,7 @@ mod tests {
 
     #[test]
     fn top_k_keeps_ties() {
-        let mut sampler = Sampler::new(5, 4);
+        let mut sampler = Sampler::new(5, 4).unwrap();
         let kept = sampler
             .filter(&[2.0, 1.0, 1.0, 0.0, 9.0], &SamplingParams { top_k: 2, ..SamplingParams::default() });
         assert_eq!(

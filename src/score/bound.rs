@@ -4,6 +4,7 @@ use std::ops::{Add, ControlFlow};
 
 use super::likelihood::Scorer;
 use crate::error::{Error, Result};
+use crate::memory::{collected, filled, reserve, with_room};
 use crate::plan::{EPS, order};
 use crate::rng::{Purpose, Rng};
 use crate::simd::DefaultFloats;
@@ -154,10 +155,11 @@ impl Scorer<'_> {
         by_position: &mut Vec<f64>,
     ) -> Result<f64> {
         let first = by_position.len();
+        reserve(by_position, window.len())?;
         by_position.resize(first + window.len(), 0.0);
-        let mut sums = Vec::with_capacity(params.orders);
+        let mut sums = with_room(params.orders)?;
         for i in 0..params.orders {
-            let mut order: Vec<u32> = (0..window.len() as u32).collect();
+            let mut order = collected(0..window.len() as u32)?;
             if params.random_order {
                 let mut rng = Rng::new(params.seed, number * params.orders + i, Purpose::Order);
                 order::random(&mut order, window.len(), &mut rng);
@@ -180,7 +182,7 @@ impl Scorer<'_> {
     fn draws(&mut self, window: &[u32], params: &ScoreParams, number: usize) -> Result<Bound> {
         let &ScoreParams { draws, alpha_0, seed, .. } = params;
         let shift = Rng::new(seed, number, Purpose::Schedule).uniform();
-        let (mut diffusion, mut sequential) = (vec![0.0; draws], vec![0.0; draws]);
+        let (mut diffusion, mut sequential) = (filled(draws, 0.0)?, filled(draws, 0.0)?);
         for (i, (diffusion, sequential)) in diffusion.iter_mut().zip(&mut sequential).enumerate() {
             let stream = 2 * (number * draws + i);
             if alpha_0 > 0.0 {

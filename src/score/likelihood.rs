@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use crate::forward::{Batch, ModelRunner, Row, Segment};
 use crate::generate::{Session, TokenChoice};
+use crate::memory::{collected, filled, with_room};
 use crate::model::{Config, Variant};
 use crate::plan::Plan;
 use crate::sample::{LogitsRow, SamplingParams, log_probability};
@@ -29,15 +30,15 @@ impl Scorer<'_> {
         }
         let text = OrderedText { config, tokens, order, known };
         let unknown = order.len().saturating_sub(known);
-        let plan = text.plan(vec![1; unknown], 0)?;
+        let plan = text.plan(filled(unknown, 1)?, 0)?;
         session.begin_with_plans(runner, &[plan], SamplingParams::default(), 0)?;
         let rows = runner.capacity.rows;
         if rows < 2 || !runner.has_free_masks() {
             return self.steps(&text);
         }
         session.reset();
-        let mut scores = Vec::with_capacity(unknown);
-        let mut batch = Batch::with_capacity(rows, 2);
+        let mut scores = with_room(unknown)?;
+        let mut batch = Batch::with_capacity(rows, 2)?;
         // The slots before this one have keys and values in the cache.
         let mut committed = 0;
         while scores.len() < unknown {
@@ -86,7 +87,7 @@ impl Scorer<'_> {
         let Self { runner, session } = self;
         let mask = text.config.mask_token_id;
         let missing = || Error::internal("a step wrote a token beyond the text");
-        let mut by_position = vec![0.0; text.tokens.len()];
+        let mut by_position = filled(text.tokens.len(), 0.0)?;
         let mut choose = |_: &mut _, row: &LogitsRow<'_>| {
             let position = row.position as usize;
             let token = *text.tokens.get(position).ok_or_else(missing)?;
@@ -129,7 +130,7 @@ impl OrderedText<'_> {
             token.ok_or_else(|| Error::invalid(format!("the order names position {p}, beyond the text")))
         };
         let known = order.iter().take(known).map(token).collect::<Result<_>>()?;
-        Ok(Plan { known, order: order.to_vec(), counts, diffusion })
+        Ok(Plan { known, order: collected(order.iter().copied())?, counts, diffusion })
     }
 
     /// The position at a place of the order, and its token.

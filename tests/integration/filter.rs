@@ -13,7 +13,7 @@ fn filters_keep_the_tokens_that_the_reference_keeps() {
     assert_eq!(golden.shape("filter.logits"), [8, VOCAB]);
     let logits = golden.floats("filter.logits");
     let mask = MASK as usize;
-    let mut sampler = Sampler::new(VOCAB, MASK);
+    let mut sampler = Sampler::new(VOCAB, MASK).unwrap();
     let plain = SamplingParams::default();
     for (name, sampling) in [
         ("p0.9", SamplingParams { top_p: 0.9, ..plain }),

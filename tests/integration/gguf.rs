@@ -1,13 +1,13 @@
 //! The GGUF reader against files made to break it: an error every time, no panic, no large allocation.
 
-use esolm::gguf::{Gguf, TensorType, Value, Writer};
+use esolm::gguf::{Array, Gguf, TensorType, Value, Writer};
 
 /// A small well-formed file.
 fn good() -> Vec<u8> {
     let mut w = Writer::new();
     w.set("general.architecture", Value::Str("esolm".into()));
     w.set("a.number", Value::U32(7));
-    w.set("a.list", Value::Array(vec![Value::Str("x".into()), Value::Str("yz".into())]));
+    w.set("a.list", Value::Array(Array::new(&[Value::Str("x".into()), Value::Str("yz".into())]).unwrap()));
     w.declare("one", TensorType::F32, &[4, 2]).unwrap();
     w.declare("two", TensorType::Q8_0, &[64]).unwrap();
     let mut out = Vec::new();

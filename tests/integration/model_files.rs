@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use esolm::convert::Options;
-use esolm::gguf::{Gguf, TensorType, Value, Writer};
+use esolm::gguf::{Array, Gguf, TensorType, Value, Writer};
 use esolm::{Context, ContextParams, Error, GenerateParams, LoadMode, LoadOptions, Model, Prompt, Result};
 
 use crate::golden::{converted, path};
@@ -84,7 +84,7 @@ fn invalid_hyperparameters_are_named() {
             Some(Value::F32(f32::INFINITY)),
             Some(Value::F32(-1.0)),
             Some(Value::Str("x".into())),
-            Some(Value::Array(vec![Value::U32(1)])),
+            Some(Value::Array(Array::new(&[Value::U32(1)]).unwrap())),
             None,
         ] {
             let changed = with_key(&bytes, key, value.clone());

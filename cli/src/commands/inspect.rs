@@ -35,8 +35,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn report(model: &Model, resident: Option<u64>, context: &MemoryUse) -> serde_json::Value {
-    let metadata: Map<String, serde_json::Value> =
-        model.metadata().iter().map(|(key, value)| (key.clone(), to_json(value))).collect();
+    // An element takes far more memory as JSON than in the file.
+    let mut elements_left = 1 << 16;
+    let metadata: Map<String, serde_json::Value> = model
+        .metadata()
+        .iter()
+        .map(|(key, value)| (key.clone(), to_json(value, &mut elements_left)))
+        .collect();
     let tensor = |t: &esolm::gguf::TensorInfo| {
         json!({ "name": t.name, "type": t.ty.name(), "shape": t.dims, "offset": t.range.start,
                     "bytes": t.range.len() })
@@ -86,12 +91,16 @@ fn listing(model: &Model, resident: Option<u64>, context: &MemoryUse) -> String 
     out
 }
 
-/// A value as JSON. Of long texts and arrays, such as the tokenizer, only the size is shown.
-fn to_json(value: &Value) -> serde_json::Value {
+/// A value as JSON. Of long texts and arrays, such as the tokenizer, only the size is shown, and of all arrays once
+/// `elements_left` elements have been shown.
+fn to_json(value: &Value, elements_left: &mut usize) -> serde_json::Value {
     match value {
         Value::Bool(v) => json!(v),
         Value::Str(v) if v.len() <= 4096 => json!(v),
-        Value::Array(v) if v.len() <= 4096 => v.iter().map(to_json).collect(),
+        Value::Array(v) if v.len() <= 4096.min(*elements_left) => {
+            *elements_left -= v.len();
+            v.iter().map(|element| to_json(&element, elements_left)).collect()
+        }
         Value::Str(_) | Value::Array(_) => json!(value.to_string()),
         // As decimal text first, so that an f32 keeps its shortest form. NaN and infinity stay text.
         Value::I8(_) | Value::I16(_) | Value::I32(_) | Value::I64(_) | Value::F32(_) | Value::F64(_) => {

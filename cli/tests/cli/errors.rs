@@ -99,6 +99,20 @@ fn files_that_are_none_or_the_wrong_ones_are_named() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn what_has_no_end_is_refused() {
+    refused(&["score", "/dev/zero"], 3, "/dev/zero: more than 64 MiB of text");
+    refused(&["generate", "-m", "/dev/zero"], 3, "/dev/zero: is no regular file");
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe.gguf").to_str().unwrap().to_owned();
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let new = dir.path().join("new.gguf").to_str().unwrap().to_owned();
+    for args in [&["inspect", &pipe][..], &["generate", "-m", &pipe], &["convert", &pipe, "-o", &new]] {
+        refused(args, 3, "pipe.gguf: is no regular file");
+    }
+}
+
+#[test]
 fn verify_says_which_models_it_replays() {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("ar.gguf").display().to_string();

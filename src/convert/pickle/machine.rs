@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::node::{Node, NodeId, Nodes, Object};
+use super::node::{MEMO_BYTES, Node, NodeId, Nodes, Object, REFERENCE_BYTES};
 use super::opcode as op;
 
 /// Executes the pickle at the start of `bytes`. Returns all values, and which of them is the result.
@@ -12,7 +12,7 @@ use super::opcode as op;
 /// # Errors
 /// What is wrong, and at which byte.
 pub(super) fn run(bytes: &[u8]) -> Result<(Nodes<'_>, NodeId), (String, usize)> {
-    let (nodes, stack, marks) = (Nodes::default(), Vec::new(), Vec::new());
+    let (nodes, stack, marks) = (Nodes::new(bytes.len()), Vec::new(), Vec::new());
     let mut machine = Machine { bytes, at: 0, nodes, stack, marks, memo: HashMap::new() };
     match machine.run() {
         Ok(root) => Ok((machine.nodes, root)),
@@ -53,6 +53,7 @@ impl<'a> Machine<'a> {
             // A frame is only a hint for reading ahead.
             op::FRAME => self.take(8).map(|_| ()),
             op::MARK => {
+                self.nodes.charge(REFERENCE_BYTES)?;
                 self.marks.push(self.stack.len());
                 Ok(())
             }
@@ -61,8 +62,7 @@ impl<'a> Machine<'a> {
             op::POP_MARK => self.pop_mark().map(|_| ()),
             op::DUP => {
                 let top = self.top()?;
-                self.stack.push(top);
-                Ok(())
+                self.refer(top)
             }
             op::NONE => self.push(Node::None),
             op::NEWTRUE => self.push(Node::Bool(true)),
@@ -134,7 +134,14 @@ impl<'a> Machine<'a> {
     }
 
     fn push(&mut self, node: Node<'a>) -> Result<(), String> {
-        self.stack.push(self.nodes.push(node)?);
+        let id = self.nodes.push(node)?;
+        self.refer(id)
+    }
+
+    /// Puts a value on the stack, from where it may get into a list.
+    fn refer(&mut self, id: NodeId) -> Result<(), String> {
+        self.nodes.charge(REFERENCE_BYTES)?;
+        self.stack.push(id);
         Ok(())
     }
 
@@ -198,14 +205,14 @@ impl<'a> Machine<'a> {
 
     fn memorize(&mut self, index: u32) -> Result<(), String> {
         let top = self.top()?;
+        self.nodes.charge(MEMO_BYTES)?;
         self.memo.insert(index, top);
         Ok(())
     }
 
     fn recall(&mut self, index: u32) -> Result<(), String> {
         let id = self.memo.get(&index).ok_or_else(|| format!("memo entry {index} was never stored"))?;
-        self.stack.push(*id);
-        Ok(())
+        self.refer(*id)
     }
 
     /// A little-endian integer in two's complement of any length.

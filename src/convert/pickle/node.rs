@@ -45,36 +45,61 @@ pub(in crate::convert) struct Object {
     pub elements: Vec<NodeId>,
 }
 
-/// Most values in one pickle. A checkpoint has some ten thousand, with a slow tokenizer a few hundred thousand.
-pub(super) const MAX_NODES: usize = 1 << 21;
+/// Memory that the values of any pickle may take, in bytes, and the memory for each byte of it. A checkpoint has some ten
+/// thousand values, with a slow tokenizer a few hundred thousand.
+const BASE_MEMORY: usize = 48 << 20;
+const MEMORY_PER_BYTE: usize = 2;
+/// What is charged for a value with a small list, for an object, for a reference to a value, and for an entry of the memo:
+/// their size with the spare room of what holds them.
+const VALUE_BYTES: usize = 80;
+const OBJECT_BYTES: usize = 104;
+pub(super) const REFERENCE_BYTES: usize = 16;
+pub(super) const MEMO_BYTES: usize = 32;
 
 /// All values of a pickle.
-#[derive(Debug, Default)]
-pub(super) struct Nodes<'a>(Vec<Node<'a>>);
+#[derive(Debug)]
+pub(super) struct Nodes<'a> {
+    nodes: Vec<Node<'a>>,
+    /// The memory that is left for values and references to them, in bytes.
+    memory_left: usize,
+}
 
 impl<'a> Nodes<'a> {
+    /// No values yet, for a pickle of so many bytes.
+    pub fn new(pickle_bytes: usize) -> Self {
+        Self { nodes: Vec::new(), memory_left: BASE_MEMORY + MEMORY_PER_BYTE * pickle_bytes }
+    }
+
     /// # Errors
-    /// If there are [`MAX_NODES`] already.
+    /// If the values take too much memory for the size of the pickle.
     pub fn push(&mut self, node: Node<'a>) -> Result<NodeId, String> {
-        if self.0.len() >= MAX_NODES {
-            return Err(format!("more than {MAX_NODES} values"));
-        }
-        self.0.push(node);
-        Ok(NodeId(self.0.len() as u32 - 1))
+        self.charge(VALUE_BYTES + if matches!(node, Node::Object(_)) { OBJECT_BYTES } else { 0 })?;
+        self.nodes.push(node);
+        Ok(NodeId(self.nodes.len() as u32 - 1))
+    }
+
+    /// Accounts for memory that values take.
+    ///
+    /// # Errors
+    /// As [`Nodes::push`].
+    pub fn charge(&mut self, bytes: usize) -> Result<(), String> {
+        let left = self.memory_left.checked_sub(bytes);
+        self.memory_left = left.ok_or_else(|| format!("too many values ({} so far)", self.nodes.len()))?;
+        Ok(())
     }
 
     pub fn get(&self, id: NodeId) -> &Node<'a> {
-        let node = self.0.get(id.0 as usize);
+        let node = self.nodes.get(id.0 as usize);
         debug_assert!(node.is_some(), "{id:?} belongs to another pickle");
         node.unwrap_or(&Node::None)
     }
 
     pub fn get_mut(&mut self, id: NodeId) -> Option<&mut Node<'a>> {
-        self.0.get_mut(id.0 as usize)
+        self.nodes.get_mut(id.0 as usize)
     }
 
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.nodes.len()
     }
 }

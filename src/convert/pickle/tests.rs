@@ -1,4 +1,3 @@
-use super::node::MAX_NODES;
 use super::*;
 
 /// Protocol 2: `{"a": [1, -2], "b": b"\xff"}` with bytes as protocol 2 writes them, and a memo.
@@ -13,10 +12,10 @@ fn error(bytes: &[u8]) -> String {
 /// The pickle of a real checkpoint.
 fn real() -> Vec<u8> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tiny-B/checkpoint.ckpt");
-    let mut zip = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut zip.by_name("archive/data.pkl").unwrap(), &mut bytes).unwrap();
-    bytes
+    let mut file = std::fs::File::open(path).unwrap();
+    let span = crate::convert::zip::entries(&mut file, path.as_ref()).unwrap()["archive/data.pkl"];
+    let all = std::fs::read(path).unwrap();
+    all[span.offset as usize..][..span.len as usize].to_vec()
 }
 
 #[test]
@@ -90,9 +89,17 @@ fn deep_nesting_needs_no_deep_stack() {
     bytes.resize(1_000_001, b'a');
     bytes.push(b'.');
     assert!(Pickle::parse(&bytes, "f").is_ok());
-    bytes.truncate(2);
-    bytes.resize(MAX_NODES + 3, b'N');
-    assert!(error(&bytes).contains("more than"));
+}
+
+#[test]
+fn values_take_memory_in_proportion_to_the_pickle() {
+    // By one byte each: values, references to one of them, entries of the memo, tuples, objects.
+    for code in [&b"N"[..], b"2", b"\x94", b"\x85", b"2\x81", b"]", b"}"] {
+        let mut bytes = b"\x80\x04NN".to_vec();
+        bytes.extend(code.repeat((8 << 20) / code.len()));
+        let refused = error(&bytes);
+        assert!(refused.contains("values") && refused.contains("offset"), "{refused}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The file that quantizing writes.
 
 use esolm::convert::{Options, convert};
-use esolm::gguf::{Gguf, TensorType, Value, Writer};
+use esolm::gguf::{Array, Gguf, TensorType, Value, Writer};
 use esolm::quantize::{QuantizeOptions, quantize};
 use esolm::{Config, Error};
 
@@ -56,7 +56,10 @@ fn metadata_is_kept_and_the_file_type_updated() {
         writer.set(key, value.clone());
     }
     writer.set("general.file_type", Value::U32(0));
-    writer.set("mine.list", Value::Array(vec![Value::Str("a".into()), Value::Str("b".into())]));
+    writer.set(
+        "mine.list",
+        Value::Array(Array::new(&[Value::Str("a".into()), Value::Str("b".into())]).unwrap()),
+    );
     writer.set("general.alignment", Value::U32(64));
     for t in gguf.tensors() {
         writer.declare(&t.name, t.ty, &t.dims).unwrap();

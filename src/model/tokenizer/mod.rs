@@ -1,4 +1,12 @@
 //! Text to tokens and back.
+//!
+//! A tokenizer comes from an untrusted file: [`file`] reads it as data, with the limits of [`vocabulary`], [`parts`] and
+//! [`pattern`], before the tokenizer library sees any of it.
+
+mod file;
+mod parts;
+mod pattern;
+mod vocabulary;
 
 use std::error::Error as StdError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,11 +17,13 @@ use tokenizers::DecoderWrapper;
 use super::config::Config;
 use crate::error::{Error, Result};
 use crate::gguf::Value;
+use crate::log::{LogLevel, log};
 
 /// Shown in place of a token that is not known yet: a light shade block.
 pub const HOLE: char = '\u{2591}';
 
-/// The tokenizer of a model. It comes from an untrusted file, so a panic of the tokenizer library becomes an error.
+/// The tokenizer of a model. Its time and memory are linear in the text. A panic of the tokenizer library becomes an
+/// error; none is known for the tokenizers that are accepted.
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -134,12 +144,16 @@ fn byte_level(piece: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// Parses a `tokenizer.json`.
+/// Parses a `tokenizer.json`. What would cut, pad or change texts at random is left out, with a message in the log.
 ///
 /// # Errors
-/// The tokenizer library's error.
+/// What is wrong with it.
 pub(crate) fn parse_tokenizer(json: &str) -> Result<tokenizers::Tokenizer, Cause> {
-    guarded(|| tokenizers::Tokenizer::from_bytes(json.as_bytes()))
+    guarded(|| {
+        let file::Parsed { tokenizer, notes } = file::parse(json)?;
+        notes.iter().for_each(|note| log(LogLevel::Warn, note));
+        Ok(tokenizer)
+    })
 }
 
 /// Calls the tokenizer library; a panic becomes an error.

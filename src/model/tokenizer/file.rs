@@ -1,0 +1,243 @@
+//! Reads a `tokenizer.json` as data and makes a tokenizer of it. The tokenizer library gets only what has been checked, so
+//! that what it does takes time and memory linear in the file, and then in the text.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokenizers::models::bpe::BPE;
+use tokenizers::models::wordlevel::WordLevel;
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::{ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper, Tokenizer};
+
+use super::parts::{Kind, Limits};
+use super::vocabulary::{AddedTokens, Merges, Vocabulary};
+
+/// Longest name of the unknown token, prefix and suffix, in bytes: each occurs once per character or word of a text.
+const MAX_AFFIX: usize = 64;
+/// Most characters of a word that WordPiece divides: its time grows with their square.
+const MAX_WORD: usize = 200;
+
+/// A tokenizer, and what in its file was left out.
+pub(super) struct Parsed {
+    pub tokenizer: Tokenizer,
+    pub notes: Vec<&'static str>,
+}
+
+/// The parts of the file that are used. The post-processor is not: it adds special tokens, which are never asked for.
+#[derive(Deserialize)]
+struct File<'a> {
+    version: Option<String>,
+    #[serde(borrow)]
+    truncation: Option<&'a RawValue>,
+    #[serde(borrow)]
+    padding: Option<&'a RawValue>,
+    added_tokens: Option<AddedTokens>,
+    #[serde(borrow)]
+    normalizer: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pre_tokenizer: Option<&'a RawValue>,
+    #[serde(borrow)]
+    decoder: Option<&'a RawValue>,
+    model: Model,
+}
+
+/// The parts of all models.
+#[derive(Deserialize)]
+struct Model {
+    #[serde(rename = "type")]
+    ty: Option<String>,
+    dropout: Option<f64>,
+    unk_token: Option<String>,
+    continuing_subword_prefix: Option<String>,
+    end_of_word_suffix: Option<String>,
+    fuse_unk: Option<bool>,
+    byte_fallback: Option<bool>,
+    ignore_merges: Option<bool>,
+    max_input_chars_per_word: Option<u64>,
+    #[serde(default)]
+    vocab: Vocabulary,
+    merges: Option<Merges>,
+}
+
+/// Reads a `tokenizer.json`.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn parse(json: &str) -> Result<Parsed, String> {
+    let file: File<'_> = serde_json::from_str(json).map_err(|e| e.to_string())?;
+    if let Some(version) = file.version.filter(|version| version != "1.0") {
+        return Err(format!("version '{version:.20}' is not 1.0"));
+    }
+    let mut notes = Vec::new();
+    for (setting, note) in [
+        (file.truncation.is_some(), "the tokenizer's 'truncation' is not applied: texts are never cut"),
+        (file.padding.is_some(), "the tokenizer's 'padding' is not applied: texts are never padded"),
+        (
+            file.model.dropout.is_some_and(|dropout| dropout != 0.0),
+            "the tokenizer's 'dropout' is not applied: a text always has the same tokens",
+        ),
+    ] {
+        notes.extend(setting.then_some(note));
+    }
+    let mut tokenizer = Tokenizer::new(file.model.build()?);
+    // Normalizer and pre-tokenizer work on the same text, one after the other.
+    let mut limits = Limits::new();
+    if let Some(part) = file.normalizer {
+        let part: NormalizerWrapper = library(limits.check(Kind::Normalizer, part.get())?)?;
+        tokenizer.with_normalizer(Some(part));
+    }
+    if let Some(part) = file.pre_tokenizer {
+        let part: tokenizers::PreTokenizerWrapper = library(limits.check(Kind::PreTokenizer, part.get())?)?;
+        tokenizer.with_pre_tokenizer(Some(part));
+    }
+    if let Some(part) = file.decoder {
+        let part: tokenizers::DecoderWrapper = library(Limits::new().check(Kind::Decoder, part.get())?)?;
+        tokenizer.with_decoder(Some(part));
+    }
+    let AddedTokens(added) = file.added_tokens.unwrap_or_default();
+    if let Some(normalizer) = tokenizer.get_normalizer() {
+        // One of which nothing is left would be found everywhere.
+        for token in added.iter().filter(|token| token.normalized && !token.content.is_empty()) {
+            let mut content = NormalizedString::from(token.content.as_str());
+            normalizer.normalize(&mut content).map_err(|e| e.to_string())?;
+            if content.is_empty() {
+                return Err(format!("the normalizer leaves nothing of the added token '{}'", token.content));
+            }
+        }
+    }
+    tokenizer.add_tokens(&added);
+    Ok(Parsed { tokenizer, notes })
+}
+
+/// A checked part as the tokenizer library has it.
+fn library<T: serde::de::DeserializeOwned>(part: serde_json::Value) -> Result<T, String> {
+    serde_json::from_value(part).map_err(|e| e.to_string())
+}
+
+impl Model {
+    fn build(self) -> Result<ModelWrapper, String> {
+        let affixes = [&self.unk_token, &self.continuing_subword_prefix, &self.end_of_word_suffix];
+        if let Some(long) = affixes.into_iter().flatten().find(|affix| affix.len() > MAX_AFFIX) {
+            return Err(format!(
+                "an unknown token, prefix or suffix of {} bytes, more than {MAX_AFFIX}",
+                long.len()
+            ));
+        }
+        let Vocabulary(vocabulary) = self.vocab;
+        let (unknown, prefix) = (self.unk_token, self.continuing_subword_prefix);
+        let built = match self.ty.as_deref() {
+            // Old files leave the type of BPE out.
+            Some("BPE") | None if self.merges.is_some() => {
+                let Merges(merges) = self.merges.unwrap_or_default();
+                check_merges(&merges, prefix.as_deref().unwrap_or_default())?;
+                let mut builder = BPE::builder()
+                    .vocab_and_merges(vocabulary, merges)
+                    .fuse_unk(self.fuse_unk.unwrap_or(false))
+                    .byte_fallback(self.byte_fallback.unwrap_or(false))
+                    .ignore_merges(self.ignore_merges.unwrap_or(false));
+                if let Some(unknown) = unknown {
+                    builder = builder.unk_token(unknown);
+                }
+                if let Some(prefix) = prefix {
+                    builder = builder.continuing_subword_prefix(prefix);
+                }
+                if let Some(suffix) = self.end_of_word_suffix {
+                    builder = builder.end_of_word_suffix(suffix);
+                }
+                builder.build().map(ModelWrapper::from)
+            }
+            Some("WordPiece") => {
+                let longest = self.max_input_chars_per_word.unwrap_or(100);
+                if longest > MAX_WORD as u64 {
+                    return Err(format!("max_input_chars_per_word is {longest}, more than {MAX_WORD}"));
+                }
+                WordPiece::builder()
+                    .vocab(vocabulary)
+                    .unk_token(unknown.ok_or("WordPiece without an unknown token")?)
+                    .continuing_subword_prefix(prefix.unwrap_or_else(|| "##".into()))
+                    .max_input_chars_per_word(longest as usize)
+                    .build()
+                    .map(ModelWrapper::from)
+            }
+            Some("WordLevel") => WordLevel::builder()
+                .vocab(vocabulary)
+                .unk_token(unknown.ok_or("WordLevel without an unknown token")?)
+                .build()
+                .map(ModelWrapper::from),
+            Some(other) => {
+                return Err(format!(
+                    "a model of type '{other:.20}'; BPE, WordPiece and WordLevel are supported"
+                ));
+            }
+            None => return Err("a model without a type".into()),
+        };
+        built.map_err(|e| e.to_string())
+    }
+}
+
+/// Checks that the second token of each merge begins with the prefix, which the library cuts off unseen.
+fn check_merges(merges: &[(String, String)], prefix: &str) -> Result<(), String> {
+    match merges.iter().find(|(_, second)| second.get(prefix.len()..).is_none()) {
+        Some((first, second)) => {
+            Err(format!("the merge of '{first}' and '{second}' lacks the prefix '{prefix}'"))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(json: &str, text: &str) -> Vec<u32> {
+        let parsed = parse(json).map_err(|what| format!("{json}: {what}")).unwrap();
+        parsed.tokenizer.encode(text, false).unwrap().get_ids().to_vec()
+    }
+
+    #[test]
+    fn what_would_change_texts_is_left_out_with_a_note() {
+        let json = r#"{"version": "1.0",
+            "truncation": {"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0},
+            "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": 1099511627776,
+                        "pad_id": 0, "pad_type_id": 0, "pad_token": "a"},
+            "model": {"type": "BPE", "dropout": 0.9, "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}}"#;
+        let notes = parse(json).unwrap().notes;
+        assert_eq!(notes.len(), 3);
+        for (note, setting) in notes.iter().zip(["truncation", "padding", "dropout"]) {
+            assert!(note.contains(setting), "{note}");
+        }
+        for _ in 0..20 {
+            assert_eq!(ids(json, "ababab"), [2, 2, 2]);
+        }
+        assert_eq!(parse(&json.replace("0.9", "0.0")).unwrap().notes.len(), 2);
+    }
+
+    #[test]
+    fn models_of_old_and_new_files_are_read() {
+        let vocab = r#""vocab": {"a": 0, "b": 1, "ab": 2, "abb": 3, "?": 4}"#;
+        // BPE without a type, merges as lines and as pairs, in either order.
+        for merges in [r#"["\#version: 0.2", "a b", "ab b"]"#, r#"[["a", "b"], ["ab", "b"]]"#] {
+            let merges = merges.replace("\\#", "#");
+            assert_eq!(ids(&format!(r#"{{"model": {{{vocab}, "merges": {merges}}}}}"#), "abbab"), [3, 2]);
+            assert_eq!(
+                ids(&format!(r#"{{"model": {{"type": "BPE", "merges": {merges}, {vocab}}}}}"#), "abb"),
+                [3]
+            );
+        }
+        let word = format!(
+            r####"{{"model": {{"type": "WordPiece", {vocab}, "unk_token": "?", "continuing_subword_prefix": ""}}}}"####
+        );
+        assert_eq!(ids(&word, "abba"), [3, 0]);
+        assert_eq!(ids(&word, &"a".repeat(101)), [4], "a word beyond 100 characters is unknown");
+        let level = format!(r#"{{"model": {{"type": "WordLevel", {vocab}, "unk_token": "?"}}}}"#);
+        assert_eq!(ids(&level, "abb"), [3]);
+        assert_eq!(ids(&level, "abba"), [4]);
+        // Added tokens come first, and the post-processor changes nothing.
+        let added = level.replace(
+            r#"{"model""#,
+            r#"{"post_processor": {"type": "TemplateProcessing", "single": [], "pair": [], "special_tokens": {}},
+                "added_tokens": [{"id": 5, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true}], "model""#,
+        );
+        assert_eq!(ids(&added, "ab<s>ab"), [2, 5, 2]);
+    }
+}
