@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LENGTH = 64 };
+enum { LENGTH = 32 };
 
 static esolm_model *model;
 static const char *path;
@@ -60,7 +60,7 @@ static esolm_generate_params params(void)
 {
     esolm_generate_params how;
     esolm_generate_params_init(&how, sizeof how);
-    how.steps = 16;
+    how.steps = 8;
     how.seed = 3;
     how.alpha_0 = 0.7;
     return how;
@@ -194,6 +194,9 @@ static void threads_that_do_not_start(void)
     esolm_set_log_callback(on_log, NULL);
     for (int given = 0; given < 3; given++)
         for (int kind = 0; kind < 2; kind++) {
+            /* ggml's threads wait by spinning: no more of them than cores. */
+            if (kind && given > 1)
+                continue;
             logged[0] = 0;
             atomic_store(&most_threads, given);
             compute(4, kind ? ESOLM_KERNELS_GGML : ESOLM_KERNELS_OWN, &few);

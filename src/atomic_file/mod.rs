@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 pub use temporary::remove_temporary_files;
-use temporary::{TemporaryName, remove_stale};
+use temporary::{TemporaryName, directory_of, remove_stale};
 
 /// A file that is being written. Dropping it without [`PendingFile::commit`] leaves the target as it was.
 #[derive(Debug)]
@@ -135,11 +135,6 @@ fn follow_links(path: &Path) -> Result<PathBuf> {
         }
     }
     Err(Error::invalid(format!("{}: too many symbolic links", path.display())))
-}
-
-/// The directory that `path` is in.
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A file without a name, where the file system has them and the process can name it later.

@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::directory_of;
-
 /// The temporary names that this process uses now.
 static IN_USE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
@@ -101,6 +99,11 @@ pub(super) fn remove_stale(target: &Path) {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// The directory that `path` is in.
+pub(super) fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The process that made the temporary file `temporary` of `name`; `None` if it is none.

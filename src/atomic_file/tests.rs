@@ -12,30 +12,31 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// With an unnamed file, and with a named one as other systems have.
-fn both(target: &Path, force: bool) -> [Result<PendingFile>; 2] {
-    let named = || {
-        let mut pending = PendingFile::create(target, force)?;
+/// The two ways: a file without a name, and one with a temporary name as other systems have.
+const WAYS: [bool; 2] = [false, true];
+
+fn begin(target: &Path, force: bool, named: bool) -> Result<PendingFile> {
+    let mut pending = PendingFile::create(target, force)?;
+    if named {
         let (name, file) = TemporaryName::create(&pending.target).map_err(|e| Error::io(target, e))?;
         (pending.file, pending.place) = (file, Place::Named(name));
-        Ok(pending)
-    };
-    [PendingFile::create(target, force), named()]
+    }
+    Ok(pending)
 }
 
 #[test]
 fn file_appears_complete_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("a");
-    for pending in both(&target, false) {
-        let pending = pending.unwrap();
+    for named in WAYS {
+        let pending = begin(&target, false, named).unwrap();
         pending.file().write_all(b"half").unwrap();
         assert!(!target.exists());
         drop(pending);
         assert!(names(folder.path()).is_empty());
     }
-    for pending in both(&target, false) {
-        let pending = pending.unwrap();
+    for named in WAYS {
+        let pending = begin(&target, false, named).unwrap();
         pending.file().write_all(b"all").unwrap();
         assert_eq!(pending.commit().unwrap(), 3);
         assert_eq!(names(folder.path()), ["a"]);
@@ -48,13 +49,14 @@ fn file_appears_complete_or_not_at_all() {
 fn file_that_appears_meanwhile_is_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("a");
-    for pending in both(&target, false) {
+    for named in WAYS {
+        let pending = begin(&target, false, named).unwrap();
         fs::write(&target, "other").unwrap();
-        assert!(matches!(pending.unwrap().commit(), Err(Error::InvalidArgument(_))));
+        assert!(matches!(pending.commit(), Err(Error::InvalidArgument(_))));
         assert_eq!((fs::read(&target).unwrap(), names(folder.path())), (b"other".to_vec(), vec!["a".into()]));
         fs::remove_file(&target).unwrap();
     }
-    assert!(both(folder.path(), true).iter().all(Result::is_err));
+    assert!(WAYS.iter().all(|&named| begin(folder.path(), true, named).is_err()));
 }
 
 #[test]
@@ -62,11 +64,10 @@ fn replaced_file_leaves_its_mode_and_its_links() {
     let folder = tempfile::tempdir().unwrap();
     let [target, link, dangling] = ["a", "link", "dangling"].map(|name| folder.path().join(name));
     symlink("a", &link).unwrap();
-    for index in 0..2 {
+    for named in WAYS {
         fs::write(&target, "old").unwrap();
         fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
-        let [first, second] = both(&link, true);
-        let pending = if index == 0 { first } else { second }.unwrap();
+        let pending = begin(&link, true, named).unwrap();
         pending.file().write_all(b"new").unwrap();
         pending.commit().unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"new");

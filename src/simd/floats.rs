@@ -113,7 +113,7 @@ mod tests {
         /// Rounding up, flushing results and arguments to zero.
         const STRANGE: Control = DEFAULT | 0x4000 | 0x8000 | 0x40;
         let (tiny, third) = (f32::MIN_POSITIVE / 2.0, 1.0_f32 / 3.0);
-        let results = || (black_box(tiny) * black_box(1.0), black_box(1.0) / black_box(3.0_f32));
+        let results = || black_box((black_box(tiny) * black_box(1.0), black_box(1.0) / black_box(3.0_f32)));
         write(STRANGE);
         let strange = results();
         let inside = {
