@@ -6,5 +6,7 @@ mod command_line;
 mod dependencies;
 mod errors;
 mod generate;
+#[cfg(feature = "hub")]
+mod hub;
 mod models;
 mod texts;
