@@ -6,10 +6,13 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use esolm::gguf::TensorType;
 use esolm::{ContextParams, Kernels, KvType, LoadMode, LoadOptions, Model, Result, Variant};
 
+use crate::model_file::model_file;
+use crate::tensor_types::TENSOR_TYPES;
+
 /// Options of the commands that also work with the built-in model.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// Model file (GGUF). Default: the file named by ESOLM_MODEL, else the built-in model.
+    /// Model file (GGUF), or hf:OWNER/NAME (see `esolm pull`). Default: what ESOLM_MODEL names, else the built-in model.
     #[arg(short, long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Read the model file into memory instead of memory-mapping it: slower to load, but the file may change afterwards.
@@ -28,7 +31,7 @@ impl ModelArgs {
     pub fn open(&self, device: &str) -> Result<Model> {
         let options = self.load_options(device);
         match self.model.clone().or_else(model_from_environment) {
-            Some(path) => Model::open(path, &options),
+            Some(path) => Model::open(model_file(&path)?, &options),
             None => built_in_model(&options),
         }
     }
@@ -107,22 +110,6 @@ pub struct OverwriteArgs {
     #[arg(short, long)]
     pub force: bool,
 }
-
-/// Tensor types that a model file can be written in, largest first.
-const TENSOR_TYPES: [TensorType; 12] = [
-    TensorType::F32,
-    TensorType::F16,
-    TensorType::Bf16,
-    TensorType::Q8_0,
-    TensorType::Q6K,
-    TensorType::Q5K,
-    TensorType::Q5_0,
-    TensorType::Q4K,
-    TensorType::Q4_0,
-    TensorType::Iq4Nl,
-    TensorType::Q3K,
-    TensorType::Q2K,
-];
 
 /// Reads a tensor type by its name.
 pub fn tensor_types() -> impl TypedValueParser<Value = TensorType> {

@@ -5,17 +5,23 @@ mod args;
 mod commands;
 mod exit_code;
 mod generation_args;
+#[cfg(feature = "hub")]
+mod hub;
 mod input;
 mod memory;
+mod model_file;
 mod output;
 mod plot;
 mod progress;
 mod signals;
+mod tensor_types;
 mod watch;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+#[cfg(feature = "hub")]
+use commands::pull;
 use commands::{
     bench, completion, convert, detokenize, devices, generate, imatrix, inspect, quality, quantize, score,
     tokenize, verify,
@@ -38,6 +44,8 @@ enum Command {
     Generate(generate::Args),
     Score(score::Args),
     Quality(quality::Args),
+    #[cfg(feature = "hub")]
+    Pull(pull::Args),
     Convert(convert::Args),
     Quantize(quantize::Args),
     Imatrix(imatrix::Args),
@@ -55,6 +63,7 @@ Examples:
   esolm generate -p \"Once upon a time\"                 use the built-in model
   esolm generate -p \"Once upon a time\" --watch         watch the text being unmasked
   esolm generate --alpha0 0.5 --steps 32 --seed 7      half of the tokens left to right
+  esolm pull OWNER/NAME                                download a model and convert it
   esolm convert model.ckpt -o model.gguf --type q8_0   convert a training checkpoint
   esolm quantize model.gguf small.gguf --type q4_k     make a model smaller and faster
   esolm bench --shape small --type q8_0,q4_k           measure the speed of this machine
@@ -83,6 +92,8 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Quality(args) => quality::run(&args),
+        #[cfg(feature = "hub")]
+        Command::Pull(args) => pull::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),

@@ -31,6 +31,21 @@ pub fn of_file<T>(work: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
     result
 }
 
+/// Shows how much of `bytes` bytes `work` has downloaded, and which file it is at.
+#[cfg(feature = "hub")]
+pub fn of_download<T>(bytes: u64, work: impl FnOnce(&mut dyn FnMut(&str, u64)) -> T) -> T {
+    let bar = bar("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}");
+    let result = work(&mut |file, done| {
+        // A message is an allocation, for every 64 KiB.
+        if bar.message() != file {
+            bar.set_message(file.to_owned());
+        }
+        show(&bar, done, bytes);
+    });
+    bar.finish_and_clear();
+    result
+}
+
 fn bar(template: &str) -> ProgressBar {
     let bar = ProgressBar::new(0);
     // With a template that is wrong the bar looks plain.

@@ -9,13 +9,14 @@ use esolm::{Result, Variant};
 
 use super::quantize::QuantizationArgs;
 use crate::args::{OverwriteArgs, tensor_types, variants};
+use crate::model_file::{checkpoint_file, tokenizer_file};
 use crate::output::{human_bytes, print_notes, tell};
 use crate::progress;
 
 /// Convert a training checkpoint to a model file (GGUF).
 ///
 /// INPUT is a PyTorch Lightning checkpoint (.ckpt) as the authors' training code saves it, a model.safetensors with its
-/// config.json beside it, or a folder with these two. No code in a checkpoint is executed.
+/// config.json beside it, a folder with these two, or hf:OWNER/NAME (see `esolm pull`). No code in a checkpoint is executed.
 #[derive(clap::Args)]
 pub struct Args {
     /// The checkpoint.
@@ -55,7 +56,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let options = Options {
-        tokenizer: args.tokenizer.clone(),
+        tokenizer: args.tokenizer.as_deref().map(tokenizer_file).transpose()?,
         tensor_type: args.tensor_type,
         rules: args.quantization.keep.clone(),
         importance: args.quantization.imatrix.clone(),
@@ -68,7 +69,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         name: args.name.clone(),
         force: args.overwrite.force,
     };
-    let report = progress::of_file(|show| convert(&args.input, &args.output, &options, show))?;
+    let input = checkpoint_file(&args.input)?;
+    let report = progress::of_file(|show| convert(&input, &args.output, &options, show))?;
     print_notes(&report.notes);
     let weights = match report.weights {
         WeightSet::Ema => "averaged (EMA) weights",

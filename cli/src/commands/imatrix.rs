@@ -7,6 +7,7 @@ use esolm::Result;
 use esolm::quantize::{ImatrixOptions, imatrix};
 
 use crate::args::{OverwriteArgs, ThreadArgs, WindowArgs};
+use crate::model_file::model_file;
 use crate::output::tell;
 use crate::progress;
 
@@ -26,7 +27,7 @@ Example:
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub struct Args {
-    /// Model file (GGUF).
+    /// Model file (GGUF), or hf:OWNER/NAME.
     model: PathBuf,
     /// Text file (UTF-8).
     text: PathBuf,
@@ -56,8 +57,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         threads: args.cpu.threads,
         force: args.overwrite.force,
     };
+    let model = model_file(&args.model)?;
     let observation =
-        progress::of_items("pieces", |show| imatrix(&args.model, &args.text, &args.output, &options, show))?;
+        progress::of_items("pieces", |show| imatrix(&model, &args.text, &args.output, &options, show))?;
     tell(&format!(
         "{}: {} matrices, from {} pieces of {} tokens",
         args.output.display(),

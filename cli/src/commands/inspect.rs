@@ -9,12 +9,13 @@ use esolm::{Context, ContextParams, LoadOptions, MemoryUse, Model, Result};
 use serde_json::{Map, json};
 
 use crate::memory;
+use crate::model_file::model_file;
 use crate::output::{human_bytes, print, print_json_pretty};
 
 /// Show the metadata and tensors of a model file, and the memory that the model takes.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Model file (GGUF).
+    /// Model file (GGUF), or hf:OWNER/NAME.
     model: PathBuf,
     /// Print one JSON object.
     #[arg(long)]
@@ -23,7 +24,8 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
-    let (model, resident) = memory::added_by(|| Model::open(&args.model, &options));
+    let file = model_file(&args.model)?;
+    let (model, resident) = memory::added_by(|| Model::open(file, &options));
     let model = model?;
     let context = Context::memory_use(&model, &ContextParams::default())?;
     if args.json {

@@ -8,6 +8,8 @@ pub mod devices;
 pub mod generate;
 pub mod imatrix;
 pub mod inspect;
+#[cfg(feature = "hub")]
+pub mod pull;
 pub mod quality;
 pub mod quantize;
 pub mod score;

@@ -1,6 +1,6 @@
 //! `esolm quality`: what quantized files of a model lose.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, WindowArgs};
 use crate::input::read_text;
+use crate::model_file::model_file;
 use crate::output::{print, write_file};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
@@ -73,7 +74,8 @@ struct Measured {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let load = args.compute.load_options();
-    let paths: Vec<&Path> = std::iter::once(&args.base).chain(&args.others).map(PathBuf::as_path).collect();
+    let given = std::iter::once(&args.base).chain(&args.others);
+    let paths = given.map(|path| model_file(path)).collect::<Result<Vec<_>>>()?;
     let models = paths.iter().map(|path| Model::open(path, &load)).collect::<Result<Vec<_>>>()?;
     let text = read_text(&args.text)?;
     let base = models.first().ok_or_else(|| Error::InvalidArgument("no model".into()))?;
@@ -88,7 +90,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         kv_type: args.compute.kv_type,
     };
     let qualities = progress::of_windows(|show| compare(&models, &tokens, &options, show))?;
-    let measured = |((path, model), quality): ((&&Path, &Model), Quality)| Measured {
+    let measured = |((path, model), quality): ((&PathBuf, &Model), Quality)| Measured {
         name: path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
         bytes: model.file_bytes(),
         bits_per_weight: model.tensor_bytes() as f64 * 8.0 / model.parameter_count() as f64,

@@ -8,6 +8,7 @@ use esolm::gguf::TensorType;
 use esolm::quantize::{Policy, QuantizeOptions, Rule, quantize};
 
 use crate::args::{OverwriteArgs, ThreadArgs, tensor_types};
+use crate::model_file::model_file;
 use crate::output::{human_bytes, print_notes, tell};
 use crate::progress;
 
@@ -79,7 +80,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         threads: args.quantization.cpu.threads,
         force: args.overwrite.force,
     };
-    let report = progress::of_file(|show| quantize(&args.input, &args.output, &options, show))?;
+    let input = model_file(&args.input)?;
+    let report = progress::of_file(|show| quantize(&input, &args.output, &options, show))?;
     print_notes(&report.notes);
     tell(&format!(
         "{}: {}, {:.1} M parameters, {}, {:.2} bits per weight (before: {})",

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::args::ComputeArgs;
 use crate::exit_code;
+use crate::model_file::model_file;
 use crate::output::{print, print_json_pretty};
 
 /// Compare a model with reference outputs, logit by logit and token by token.
@@ -18,7 +19,7 @@ use crate::output::{print, print_json_pretty};
 #[derive(clap::Args)]
 #[command(mut_arg("kv_type", |kv_type| kv_type.default_value("f32")))]
 pub struct Args {
-    /// Model file (GGUF).
+    /// Model file (GGUF), or hf:OWNER/NAME.
     model: PathBuf,
     /// Reference outputs (safetensors).
     golden: PathBuf,
@@ -37,7 +38,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let tolerance = args.tolerance;
         return Err(Error::InvalidArgument(format!("--tolerance {tolerance} is not a number from 0")));
     }
-    let model = Model::open(&args.model, &args.compute.load_options())?;
+    let model = Model::open(model_file(&args.model)?, &args.compute.load_options())?;
     let outcomes = verify(&model, &args.golden, args.compute.kv_type, args.compute.cpu.threads)?;
     let largest = outcomes
         .iter()

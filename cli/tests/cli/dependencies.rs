@@ -29,7 +29,17 @@ fn the_library_needs_nothing_of_the_command_or_the_converter() {
     for features in ["", "capi"] {
         let packages = packages(features);
         assert!(has(&packages, "esolm") && has(&packages, "tokenizers"), "{packages:?}");
-        for other in ["clap", "clap_complete", "console", "indicatif", "zip", "safetensors", "quantize-rs"] {
+        for other in [
+            "clap",
+            "clap_complete",
+            "console",
+            "indicatif",
+            "zip",
+            "safetensors",
+            "quantize-rs",
+            "hf-hub",
+            "ureq",
+        ] {
             assert!(!has(&packages, other), "features '{features}': {other} is among {packages:?}");
         }
         #[cfg(target_os = "linux")]

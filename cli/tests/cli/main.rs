@@ -6,6 +6,8 @@ mod command_line;
 mod dependencies;
 mod errors;
 mod generate;
+#[cfg(feature = "hub")]
+mod hub;
 mod models;
 #[cfg(target_os = "linux")]
 mod outputs;

@@ -1,0 +1,111 @@
+//! `esolm pull`: a model of a hub becomes a model file here.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::builder::NonEmptyStringValueParser;
+use esolm::gguf::TensorType;
+use esolm::{Result, Variant};
+
+use crate::args::{tensor_types, variants};
+use crate::hub::{Name, Request, models_folder, pull};
+use crate::model_file::tokenizer_file;
+use crate::output::{human_bytes, io_error, print};
+
+const HELP: &str = "\
+What is downloaded: config.json, model.safetensors (or its shards with their index, or pytorch_model.bin), the tokenizer's \
+files; nothing else, and nothing of it is executed. A GGUF file of esolm in the repository is used as it is. Sizes and \
+hashes are checked. A download that was interrupted is continued.
+
+Where it goes: downloads into the hub's own cache (~/.cache/huggingface, or HF_HOME), which other programs share; the \
+converted model into esolm in the system's cache folder (~/.cache or XDG_CACHE_HOME; macOS ~/Library/Caches; Windows \
+%LOCALAPPDATA%). Every command that takes a model file takes hf:OWNER/NAME[@REVISION][:TYPE] instead: it finds the model \
+there, without a network, and pulls it if it is not there. Delete what you no longer need.
+
+Environment: HF_TOKEN for private and gated repositories, HF_ENDPOINT another hub, HF_HOME, HF_HUB_OFFLINE=1 no network.
+
+Examples:
+  esolm pull OWNER/NAME --type q4_k
+  esolm generate -m hf:OWNER/NAME:q4_k -p \"Once upon a time\"
+  # Without its own tokenizer, as models of the authors' are
+  esolm pull OWNER/NAME --variant b --tokenizer hf:openai-community/gpt2
+  # All models that were pulled and converted
+  esolm pull --list";
+
+/// Download a model from a hub and convert it to a model file (GGUF).
+///
+/// Prints the model file's name. The hub is huggingface.co.
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub struct Args {
+    /// The repository: OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME@REVISION:TYPE.
+    #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new(), required_unless_present = "list")]
+    model: Option<String>,
+    /// Type of the weight matrices. Default: q8_0, a quarter of f32, and no loss that shows in a text.
+    #[arg(short, long = "type", value_name = "TYPE", value_parser = tensor_types())]
+    tensor_type: Option<TensorType>,
+    /// Branch, tag or commit. Default: main.
+    #[arg(long, value_name = "REVISION")]
+    revision: Option<String>,
+    /// Model variant, if the configuration does not say: Eso-LM (B), Eso-LM (A), MDLM or autoregressive.
+    #[arg(long, value_parser = variants())]
+    variant: Option<Variant>,
+    /// A tokenizer.json to use instead of the repository's; hf:OWNER/NAME takes that of another repository.
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// Model file to write, instead of one in the cache.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Check the downloads again, convert again, and overwrite the output file if it exists.
+    #[arg(short, long)]
+    force: bool,
+    /// List the models that were pulled and converted.
+    #[arg(long, conflicts_with = "model")]
+    list: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let Some(model) = &args.model else {
+        return list(&models_folder()?).and_then(|list| print(&list)).map(|()| ExitCode::SUCCESS);
+    };
+    let mut name = Name::parse(model)?;
+    if let Some(revision) = &args.revision {
+        name = name.at(revision)?;
+    }
+    name.tensor_type = args.tensor_type.unwrap_or(name.tensor_type);
+    let file = pull(&Request {
+        name,
+        variant: args.variant,
+        tokenizer: args.tokenizer.as_deref().map(tokenizer_file).transpose()?,
+        output: args.output.clone(),
+        force: args.force,
+    })?;
+    print(&format!("{}\n", file.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line per converted model: size and file.
+fn list(folder: &Path) -> Result<String> {
+    let mut lines = String::new();
+    // Repositories, commits, models.
+    for repository in entries(folder)? {
+        for commit in entries(&repository)? {
+            for model in entries(&commit)? {
+                let bytes = std::fs::metadata(&model).map_err(|source| io_error(&model, source))?.len();
+                lines += &format!("{:>12}  {}\n", human_bytes(bytes), model.display());
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// What is in a folder, by name; nothing if it is none.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.is_dir() {
+        return Ok(vec![]);
+    }
+    let read = std::fs::read_dir(folder).and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect());
+    let mut paths: Vec<PathBuf> = read.map_err(|source| io_error(folder, source))?;
+    paths.sort();
+    Ok(paths)
+}

@@ -1,0 +1,148 @@
+//! Which files of a repository make a model.
+
+use esolm::gguf::TensorType;
+
+/// What of a repository is used.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Choice {
+    /// A model file of this runtime, to be used as it is.
+    Gguf(String),
+    /// A checkpoint to convert: the small files first, the weights last, so that a folder with weights is complete.
+    Checkpoint(Vec<String>),
+}
+
+impl Choice {
+    /// The files to download.
+    pub fn files(&self) -> &[String] {
+        match self {
+            Self::Gguf(file) => std::slice::from_ref(file),
+            Self::Checkpoint(files) => files,
+        }
+    }
+}
+
+/// Files that go with the weights, if the repository has them.
+const BESIDE: [&str; 5] =
+    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt"];
+
+/// Chooses among the names of a repository's files: a GGUF of this type; else a checkpoint; else the only GGUF.
+///
+/// # Errors
+/// What is missing, or what there are several of.
+pub fn choose(names: &[String], ty: TensorType) -> Result<Choice, String> {
+    let has = |name: &str| names.iter().any(|n| n == name);
+    let in_lower_case = |name: &str| name.to_ascii_lowercase();
+    let ggufs: Vec<&String> =
+        names.iter().filter(|n| !n.contains('/') && in_lower_case(n).ends_with(".gguf")).collect();
+    let ending = format!("{}.gguf", ty.name());
+    if let Some(&file) = ggufs.iter().find(|n| in_lower_case(n).ends_with(&ending)) {
+        return Ok(Choice::Gguf(file.clone()));
+    }
+    let weights = weights(names)?;
+    match (weights.is_empty(), has("config.json"), ggufs.as_slice()) {
+        (false, true, _) => {
+            let beside = BESIDE.into_iter().filter(|name| has(name)).map(str::to_owned);
+            Ok(Choice::Checkpoint(["config.json".into()].into_iter().chain(beside).chain(weights).collect()))
+        }
+        (_, _, &[file]) => Ok(Choice::Gguf(file.clone())),
+        (_, _, [_, _, ..]) => {
+            Err(format!("it has several model files, none of type {}: {}", ty.name(), list(&ggufs)))
+        }
+        (false, false, []) => Err("it has weights, but no config.json".into()),
+        (true, _, []) => Err("it has no model.safetensors, no pytorch_model.bin and no GGUF file".into()),
+    }
+}
+
+/// The files of the weights: one, or all shards with their index; none if there are none.
+fn weights(names: &[String]) -> Result<Vec<String>, String> {
+    const INDEX: &str = "model.safetensors.index.json";
+    let has = |name: &str| names.iter().any(|n| n == name);
+    if has("model.safetensors") {
+        return Ok(vec!["model.safetensors".into()]);
+    }
+    if has(INDEX) {
+        // model-00001-of-00003.safetensors
+        let mut shards: Vec<&String> = names.iter().filter(|name| shard_count(name).is_some()).collect();
+        shards.sort();
+        let count = shards.first().and_then(|name| shard_count(name));
+        if count != Some(shards.len()) || shards.iter().any(|name| shard_count(name) != count) {
+            return Err(format!("the shards of its weights are not complete: {}", list(&shards)));
+        }
+        return Ok([INDEX.to_owned()].into_iter().chain(shards.into_iter().cloned()).collect());
+    }
+    Ok(if has("pytorch_model.bin") { vec!["pytorch_model.bin".into()] } else { vec![] })
+}
+
+/// Of how many shards `name` is one.
+fn shard_count(name: &str) -> Option<usize> {
+    let (number, count) = name.strip_prefix("model-")?.strip_suffix(".safetensors")?.split_once("-of-")?;
+    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    if is_number(number) && is_number(count) { count.parse().ok() } else { None }
+}
+
+fn list(names: &[&String]) -> String {
+    // With escapes: these are words of a server.
+    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a file of this name stays in the folder that it is written to, on any system.
+pub fn is_safe(name: &str) -> bool {
+    let is_part = |part: &str| !matches!(part, "" | "." | "..");
+    name.split('/').all(is_part) && !name.chars().any(|c| c.is_control() || c == '\\' || c == ':')
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn chosen(names: &[&str]) -> Result<Choice, String> {
+        choose(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>(), TensorType::Q8_0)
+    }
+
+    fn checkpoint(files: &[&str]) -> Result<Choice, String> {
+        Ok(Choice::Checkpoint(files.iter().map(|&file| file.to_owned()).collect()))
+    }
+
+    #[test]
+    fn checkpoint_takes_what_convert_reads_and_nothing_else() {
+        let all =
+            ["model.safetensors", "model.py", "README.md", "config.json", "vocab.json", "pytorch_model.bin"];
+        assert_eq!(chosen(&all), checkpoint(&["config.json", "vocab.json", "model.safetensors"]));
+        let shards = ["model-00002-of-00002.safetensors", "model-00001-of-00002.safetensors"];
+        let all =
+            [&shards[..], &["config.json", "model.safetensors.index.json", "model-x.safetensors"]].concat();
+        let files = ["config.json", "model.safetensors.index.json", shards[1], shards[0]];
+        assert_eq!(chosen(&all), checkpoint(&files));
+        assert!(chosen(&all[1..]).unwrap_err().contains("not complete"));
+        assert_eq!(
+            chosen(&["pytorch_model.bin", "config.json"]),
+            checkpoint(&["config.json", "pytorch_model.bin"])
+        );
+    }
+
+    #[test]
+    fn gguf_of_the_type_or_the_only_one_is_used() {
+        let gguf = |name: &str| Ok(Choice::Gguf(name.into()));
+        let weights = ["model.safetensors", "config.json"];
+        assert_eq!(chosen(&[&weights[..], &["a-Q8_0.gguf", "a-q4_k.gguf"]].concat()), gguf("a-Q8_0.gguf"));
+        assert_eq!(chosen(&["a.gguf", "README.md"]), gguf("a.gguf"));
+        let converted = chosen(&[&weights[..], &["a-q4_k.gguf"]].concat());
+        assert_eq!(converted, checkpoint(&["config.json", "model.safetensors"]));
+        assert!(chosen(&["a-q4_k.gguf", "a-q6_k.gguf"]).unwrap_err().contains("a-q6_k.gguf"));
+        assert!(chosen(&["b/a-q8_0.gguf"]).unwrap_err().contains("no GGUF"));
+        assert!(chosen(&["model.safetensors"]).unwrap_err().contains("config.json"));
+    }
+
+    #[test]
+    fn names_that_leave_the_folder_are_not_safe() {
+        for name in
+            ["", "/a", "a/", "..", "../a", "a/../b", "a//b", ".\\a", "a\nb", "C:a", "\u{1b}[2J", "a/."]
+        {
+            assert!(!is_safe(name), "{name:?}");
+        }
+        for name in ["model.safetensors", "a/b.json", "..a", "a b", "é"] {
+            assert!(is_safe(name), "{name:?}");
+        }
+    }
+}
