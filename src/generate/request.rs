@@ -54,6 +54,12 @@ impl GenerateParams<'_> {
         if !(0.0..=1.0).contains(&self.alpha_0) {
             return Err(Error::invalid(format!("alpha_0 is {}, not in 0..=1", self.alpha_0)));
         }
+        if config.diffusion_only && self.alpha_0 != 1.0 {
+            return Err(Error::invalid(format!(
+                "alpha_0 is {}: this Eso-LM (A) was trained for the diffusion phase alone, so it has to be 1",
+                self.alpha_0
+            )));
+        }
         if self.steps == 0 || self.steps > 1 << 20 {
             return Err(Error::invalid(format!("{} steps, not 1 to {}", self.steps, 1 << 20)));
         }

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, ModelArgs};
 use crate::generation_args::GenerationArgs;
-use crate::input::read_stdin;
+use crate::input::{encode, parse_ids, read_stdin, tokenizer};
 use crate::memory;
-use crate::output::{io_error, print, print_json, write_file};
+use crate::output::{io_error, join_ids, print, print_json, write_file};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::watch::Watch;
 
@@ -33,10 +33,14 @@ pub struct Args {
     /// one text per prompt. Default: no prompt.
     #[arg(short, long = "prompt", value_name = "TEXT")]
     prompts: Vec<String>,
+    /// Prompt as token ids, such as "50256 464" or [50256, 464]; for a model without a tokenizer, too. May be repeated, also
+    /// beside -p: one text per prompt. `-` reads them from standard input.
+    #[arg(long, value_name = "IDS")]
+    prompt_ids: Vec<String>,
     /// Text with gaps to fill in, in place of a prompt: "Once {{mask 12}} happily ever after." has a gap of 12 tokens. The
     /// text is as long as the template, or --length if that is more. `-` reads it from standard input. Write '{{{{' for two
     /// braces.
-    #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompts", "prompt_ids"])]
     template: Option<String>,
     /// Length of the text in tokens, prompt included. Default and maximum: the model's context length (see `esolm inspect`).
     // The library reads 0 as the model's context length.
@@ -103,6 +107,8 @@ Examples:
   # Save the state, and continue from it
   esolm generate -p \"The king\" -n 64 --state king.state
   esolm generate -p \" Then\" -n 128 --state king.state
+  # Token ids in place of texts
+  esolm generate --prompt-ids 464,5822 -m without-tokenizer.gguf
   # For programs
   esolm generate -p - --json < prompt.txt";
 
@@ -149,13 +155,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     });
     let ready = started.elapsed();
     let generated = generate(args, &mut context, prompts, &params)?;
-    let texts = (0..batch).map(|i| context.text(i)).collect::<Result<Vec<_>>>()?;
+    let texts = match tokenizer(&model)? {
+        Some(_) => (0..batch).map(|i| context.text(i).map(Some)).collect::<Result<Vec<_>>>()?,
+        None => vec![None; batch],
+    };
     if args.json {
         print_json(&report(&context, &texts, &generated, ready, params.seed)?)?;
     } else {
         for (number, text) in texts.iter().enumerate() {
             let title = if texts.len() > 1 { format!("===== {} =====\n", number + 1) } else { String::new() };
-            print(&format!("{title}{}\n", text.trim_end()))?;
+            let text = match text {
+                Some(text) => text.trim_end().to_owned(),
+                None => join_ids(context.tokens(number)?),
+            };
+            print(&format!("{title}{text}\n"))?;
         }
     }
     if !(args.quiet || args.json) {
@@ -286,14 +299,17 @@ fn resume(
 /// model's context length.
 fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
     let text = |text: &String| if text == "-" { read_prompt() } else { Ok(text.clone()) };
-    let prompt = |given: &String| Ok(Prompt::prefix(&model.tokenizer()?.encode(&text(given)?)?));
-    let mut given = args.prompts.iter().map(prompt).collect::<Result<Vec<_>>>()?;
+    let prompt = |given: &String| Ok(Prompt::prefix(&encode(model, &text(given)?, "--prompt-ids")?));
+    let of_ids = |given: &String| Ok(Prompt::prefix(&parse_ids(&text(given)?, model)?));
+    let of_texts = args.prompts.iter().map(prompt);
+    let mut given = of_texts.chain(args.prompt_ids.iter().map(of_ids)).collect::<Result<Vec<_>>>()?;
     let mut length = args.length;
     if let Some(template) = &args.template {
         let (prompt, own) = Template::parse(&text(template)?)?.prompt(model.tokenizer()?)?;
         given.push(prompt);
         length = length.max(own);
     }
+    check_first_token(args, model, &given)?;
     match (given.len(), args.batch) {
         (_, 0) => Err(Error::InvalidArgument("--batch must be at least 1".into())),
         (count, batch) if count > 1 && batch > 1 && count != batch => {
@@ -301,6 +317,24 @@ fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
         }
         _ => Ok((given, length)),
     }
+}
+
+/// Refuses a generation without a first token if the model needs one, and says how to give it.
+fn check_first_token(args: &Args, model: &Model, given: &[Prompt]) -> Result<()> {
+    let config = model.config();
+    let has_first = |prompt: &Prompt| prompt.known.iter().any(|&(position, _)| position == 0);
+    let resumes = args.state.as_deref().is_some_and(Path::exists);
+    if !config.needs_first_token || resumes || (!given.is_empty() && given.iter().all(has_first)) {
+        return Ok(());
+    }
+    let begin = match config.bos_token_id {
+        Some(bos) => format!("--prompt-ids {bos} (the token that begins a text)"),
+        None => "--prompt-ids ID".to_owned(),
+    };
+    Err(Error::InvalidArgument(format!(
+        "this autoregressive model was trained without a token before the text: give the token at position 0, with -p TEXT \
+         or {begin}"
+    )))
 }
 
 /// Standard input without the newline that ends its last line, which is not meant as part of the prompt.
@@ -322,7 +356,7 @@ fn fresh_seed() -> u64 {
 fn step_report(model: &Model, step: &Step<'_>) -> Result<Value> {
     let update = |(update, log_prob): (&Update, &f64)| {
         let Update { sequence, position, token } = *update;
-        let text = model.tokenizer()?.decode(&[token])?;
+        let text = tokenizer(model)?.map(|tokenizer| tokenizer.decode(&[token])).transpose()?;
         Ok(json!({ "sequence": sequence, "position": position, "token": token, "text": text,
                    "log_prob": log_prob }))
     };
@@ -333,7 +367,7 @@ fn step_report(model: &Model, step: &Step<'_>) -> Result<Value> {
 /// The whole generation as JSON.
 fn report(
     context: &Context,
-    texts: &[String],
+    texts: &[Option<String>],
     generated: &Generated,
     ready: Duration,
     seed: u64,
