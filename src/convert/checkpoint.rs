@@ -6,7 +6,9 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::json::read_json;
+use serde_json::json;
+
+use super::json::read_json_if_any;
 use super::lightning;
 use super::names::{is_parameter, without_prefixes};
 use super::options::WeightSet;
@@ -55,7 +57,7 @@ pub(super) fn open(path: &Path, raw: bool) -> Result<Source> {
     }
     let config = match lightning::config(&pickle, &name)? {
         Some(config) => config,
-        None => read_json(&path.with_file_name("config.json"))?,
+        None => read_json_if_any(&path.with_file_name("config.json"))?.unwrap_or_else(|| json!({})),
     };
     let tokenizer = match lightning::tokenizer(&pickle) {
         Some(tokenizer) => tokenizer,

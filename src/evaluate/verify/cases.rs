@@ -130,10 +130,10 @@ impl Golden<'_> {
         };
         let noise = self.noise(name, texts, config)?;
         let covered = noise.as_ref().map_or(rows.per_text, |noise| noise.per_text.max(rows.per_text));
-        // An autoregressive model's tokens may begin with the one before the text, which the first row follows.
-        let has_lead = config.variant == Variant::Ar
-            && (total == covered + 1 || total > config.context_length)
-            && begins_as(&tokens, total, config);
+        // An autoregressive model's tokens may begin with the one before the text, which the first row follows. Texts of
+        // logits alone always do.
+        let may_have_lead = logits == name || total == covered + 1 || total > config.context_length;
+        let has_lead = config.variant == Variant::Ar && may_have_lead && begins_as(&tokens, total, config);
         let known = config.given_tokens();
         let dropped = usize::from(has_lead) - known.min(usize::from(has_lead));
         let length = total.saturating_sub(dropped).min(config.context_length);
