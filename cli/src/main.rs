@@ -10,6 +10,7 @@ mod memory;
 mod output;
 mod plot;
 mod progress;
+mod prompt_args;
 mod watch;
 
 use std::process::ExitCode;

@@ -105,8 +105,8 @@ fn without_prepended_token() -> Model {
 fn all_kernels(model: &Model) -> [Context; 3] {
     let params = ContextParams { sequences: 2, ..ContextParams::default() };
     [
-        context(model, params.clone()),
-        context(model, ContextParams { batch_rows: 5, ..params.clone() }),
+        context(model, params),
+        context(model, ContextParams { batch_rows: 5, ..params }),
         context(model, ContextParams { kernels: Kernels::Ggml, ..params }),
     ]
 }

@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use esolm::{
-    Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, SamplingParams, Step, Template,
-    Update,
+    Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, SamplingParams, Step, Update,
 };
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, ModelArgs};
 use crate::generation_args::GenerationArgs;
-use crate::input::{encode, parse_ids, read_stdin, tokenizer};
+use crate::input::tokenizer;
 use crate::memory;
 use crate::output::{io_error, join_ids, print, print_json, write_file};
 use crate::plot::{Axis, Plot, Point, Series};
+use crate::prompt_args::{PromptArgs, check_first_token};
 use crate::watch::Watch;
 
 /// Generate text.
@@ -29,19 +29,8 @@ use crate::watch::Watch;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Prompt: the text begins with it. `-` reads it from standard input, without the newline at its end. May be repeated:
-    /// one text per prompt. Default: no prompt.
-    #[arg(short, long = "prompt", value_name = "TEXT")]
-    prompts: Vec<String>,
-    /// Prompt as token ids, such as "50256 464" or [50256, 464]; for a model without a tokenizer, too. May be repeated, also
-    /// beside -p: one text per prompt. `-` reads them from standard input.
-    #[arg(long, value_name = "IDS")]
-    prompt_ids: Vec<String>,
-    /// Text with gaps to fill in, in place of a prompt: "Once {{mask 12}} happily ever after." has a gap of 12 tokens. The
-    /// text is as long as the template, or --length if that is more. `-` reads it from standard input. Write '{{{{' for two
-    /// braces.
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompts", "prompt_ids"])]
-    template: Option<String>,
+    #[command(flatten)]
+    prompt: PromptArgs,
     /// Length of the text in tokens, prompt included. Default and maximum: the model's context length (see `esolm inspect`).
     // The library reads 0 as the model's context length.
     #[arg(short = 'n', long = "length", default_value_t = 0, value_name = "LEN", hide_default_value = true)]
@@ -298,52 +287,18 @@ fn resume(
 /// The prompts, of which there are none, one for all texts, or one per text; and the length of the texts, 0 for the
 /// model's context length.
 fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
-    let text = |text: &String| if text == "-" { read_prompt() } else { Ok(text.clone()) };
-    let prompt = |given: &String| Ok(Prompt::prefix(&encode(model, &text(given)?, "--prompt-ids")?));
-    let of_ids = |given: &String| Ok(Prompt::prefix(&parse_ids(&text(given)?, model)?));
-    let of_texts = args.prompts.iter().map(prompt);
-    let mut given = of_texts.chain(args.prompt_ids.iter().map(of_ids)).collect::<Result<Vec<_>>>()?;
-    let mut length = args.length;
-    if let Some(template) = &args.template {
-        let (prompt, own) = Template::parse(&text(template)?)?.prompt(model.tokenizer()?)?;
-        given.push(prompt);
-        length = length.max(own);
+    let (given, template_length) = args.prompt.read(model)?;
+    // A saved text goes on from its own first token.
+    if !args.state.as_deref().is_some_and(Path::exists) {
+        check_first_token(model, &given)?;
     }
-    check_first_token(args, model, &given)?;
     match (given.len(), args.batch) {
         (_, 0) => Err(Error::InvalidArgument("--batch must be at least 1".into())),
         (count, batch) if count > 1 && batch > 1 && count != batch => {
             Err(Error::InvalidArgument(format!("{count} prompts for a batch of {batch}")))
         }
-        _ => Ok((given, length)),
+        _ => Ok((given, args.length.max(template_length))),
     }
-}
-
-/// Refuses a generation without a first token if the model needs one, and says how to give it.
-fn check_first_token(args: &Args, model: &Model, given: &[Prompt]) -> Result<()> {
-    let config = model.config();
-    let has_first = |prompt: &Prompt| prompt.known.iter().any(|&(position, _)| position == 0);
-    let resumes = args.state.as_deref().is_some_and(Path::exists);
-    if !config.needs_first_token || resumes || (!given.is_empty() && given.iter().all(has_first)) {
-        return Ok(());
-    }
-    let begin = match config.bos_token_id {
-        Some(bos) => format!("--prompt-ids {bos} (the token that begins a text)"),
-        None => "--prompt-ids ID".to_owned(),
-    };
-    Err(Error::InvalidArgument(format!(
-        "this autoregressive model was trained without a token before the text: give the token at position 0, with -p TEXT \
-         or {begin}"
-    )))
-}
-
-/// Standard input without the newline that ends its last line, which is not meant as part of the prompt.
-fn read_prompt() -> Result<String> {
-    let mut text = read_stdin()?;
-    if text.ends_with('\n') {
-        text.pop();
-    }
-    Ok(text)
 }
 
 /// A seed that differs from run to run, short enough to type again.
