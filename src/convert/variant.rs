@@ -47,6 +47,7 @@ pub(super) fn kind(facts: Facts<'_>, options: &Options) -> Result<Kind> {
         }
         // A configuration without a name. Only AR has no conditioning, and only Eso-LM's backbone saves its mask index.
         _ if !has_condition => (&[Variant::Ar][..], "ar"),
+        _ if modes(facts)? != (None, None) => esolm_family(facts)?,
         _ if facts.find(&["mask_index"]).is_some() => (&[Variant::EsoA, Variant::EsoB][..], "a or b"),
         _ => (&[Variant::Mdlm, Variant::EsoA, Variant::EsoB][..], "mdlm, a or b"),
     };

@@ -20,9 +20,15 @@ fn unknown_attention_modes_are_refused_by_name() {
         let mut model = Published::of("tiny-A");
         model.config["algo"]["diffusion_attn_mode"] = json!(diffusion);
         model.config["algo"]["sequential_attn_mode"] = json!(sequential);
-        for variant in [None, Some(Variant::EsoA)] {
-            let error = model.error(&Options { variant, ..Options::default() });
-            assert!(matches!(&error, Error::Unsupported(what) if what.contains(name)), "{error}");
+        // Also where the algorithm has no name.
+        for algorithm in ["esolm", ""] {
+            if algorithm.is_empty() {
+                model.config["algo"].as_object_mut().unwrap().remove("name").unwrap();
+            }
+            for variant in [None, Some(Variant::EsoA)] {
+                let error = model.error(&Options { variant, ..Options::default() });
+                assert!(matches!(&error, Error::Unsupported(what) if what.contains(name)), "{error}");
+            }
         }
     }
 }
