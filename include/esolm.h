@@ -515,7 +515,8 @@ typedef struct esolm_prompt {
     const uint32_t *tokens;
     // Their positions in the text, from 0, in any order, no position twice. NULL: 0, 1, 2 and so on.
     const uint32_t *positions;
-    // Number of tokens. 0: the model writes the whole text.
+    // Number of tokens. 0: the model writes the whole text. A model whose key esolm.needs_first_token is true needs the
+    // token at position 0.
     size_t count;
 } esolm_prompt;
 
@@ -625,7 +626,7 @@ typedef struct esolm_generate_params {
     // The same seed, parameters and prompts give the same text on the same machine (default 0).
     uint64_t seed;
     // Share of the unknown tokens that diffusion writes in parallel, 0 to 1 (default 1); the others are written one by
-    // one, left to right.
+    // one, left to right. A model whose key esolm.diffusion_only is true takes 1 only.
     double alpha_0;
     // Divides the logits, at least 0 (default 1). 0: always the most likely token.
     float temperature;

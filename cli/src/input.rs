@@ -1,9 +1,9 @@
-//! Texts that commands read: arguments, files, standard input.
+//! Texts and token ids that commands read: arguments, files, standard input.
 
 use std::fs::File;
 use std::io::Read;
 
-use esolm::{Error, Result};
+use esolm::{Config, Error, Model, Result, Tokenizer};
 
 /// Longest text that is read, in bytes; tokenizing takes a few hundred times as much memory.
 const MAX_TEXT: u64 = 64 << 20;
@@ -27,6 +27,37 @@ pub fn read_text(file: &str) -> Result<String> {
     match file {
         "-" => read_stdin(),
         file => text(file, File::open(file).map_err(|source| Error::Io { file: file.into(), source })?),
+    }
+}
+
+/// Token ids separated by white space or commas; all of them may stand in the brackets of a JSON array.
+pub fn parse_ids(text: &str, model: &Model) -> Result<Vec<u32>> {
+    let vocabulary = model.config().vocab_size;
+    let list = text.trim();
+    let list = list.strip_prefix('[').and_then(|l| l.strip_suffix(']')).unwrap_or(list);
+    let token = |id: &str| match id.parse::<u32>() {
+        Ok(token) if (token as usize) < vocabulary => Ok(token),
+        _ => Err(Error::InvalidArgument(format!("'{id}' is no token id; they are 0 to {}", vocabulary - 1))),
+    };
+    let ids = list.split(|c: char| c.is_whitespace() || c == ',').filter(|id| !id.is_empty());
+    ids.map(token).collect()
+}
+
+/// The model's tokenizer; `None` if its file has none, where texts are token ids.
+pub fn tokenizer(model: &Model) -> Result<Option<&Tokenizer>> {
+    match model.metadata_value(Config::TOKENIZER_KEY) {
+        Some(_) => model.tokenizer().map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The tokens of a text. `option` is how token ids are given instead.
+pub fn encode(model: &Model, text: &str, option: &str) -> Result<Vec<u32>> {
+    match tokenizer(model)? {
+        Some(tokenizer) => tokenizer.encode(text),
+        None => {
+            Err(Error::InvalidArgument(format!("the model has no tokenizer; give token ids with {option}")))
+        }
     }
 }
 

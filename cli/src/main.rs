@@ -13,6 +13,7 @@ mod model_file;
 mod output;
 mod plot;
 mod progress;
+mod prompt_args;
 mod signals;
 mod tensor_types;
 mod watch;

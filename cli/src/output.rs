@@ -30,6 +30,11 @@ pub fn print_json_pretty(value: &Value) -> Result<()> {
     print(&format!("{value:#}\n"))
 }
 
+/// Token ids on one line.
+pub fn join_ids(tokens: &[u32]) -> String {
+    tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
+}
+
 /// Writes a file that a command was asked for besides its output.
 pub fn write_file(path: &Path, content: &str) -> Result<()> {
     esolm::write_file(path, content.as_bytes())

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use console::{Term, style};
-use esolm::{Context, Result, Update};
+use esolm::{Context, HOLE, Result, Update};
+
+use crate::input::tokenizer;
 
 /// Shortest time that a frame is shown: a small model would be done before anything was seen.
 const FRAME: Duration = Duration::from_millis(60);
@@ -55,12 +57,18 @@ impl Watch {
 /// The characters of a text, each with whether the last step wrote it.
 fn cells(context: &Context, sequence: usize, fresh: &[u32]) -> Result<Vec<(char, bool)>> {
     let tokens = context.tokens(sequence)?;
-    let tokenizer = context.model().tokenizer()?;
+    let tokenizer = tokenizer(context.model())?;
+    let mask = context.model().config().mask_token_id;
+    let id = |&token: &u32| if token == mask { format!("{HOLE} ") } else { format!("{token} ") };
     let is_fresh: Vec<bool> = (0..tokens.len() as u32).map(|p| fresh.contains(&p)).collect();
     let mut cells = Vec::new();
     let mut start = 0;
     for run in is_fresh.chunk_by(|a, b| a == b) {
-        let text = tokenizer.decode(&tokens[start..start + run.len()])?;
+        let tokens = &tokens[start..start + run.len()];
+        let text = match tokenizer {
+            Some(tokenizer) => tokenizer.decode(tokens)?,
+            None => tokens.iter().map(id).collect(),
+        };
         cells.extend(text.chars().map(|c| (c, run[0])));
         start += run.len();
     }

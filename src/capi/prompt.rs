@@ -12,7 +12,8 @@ pub struct esolm_prompt {
     pub tokens: *const u32,
     /// Their positions in the text, from 0, in any order, no position twice. NULL: 0, 1, 2 and so on.
     pub positions: *const u32,
-    /// Number of tokens. 0: the model writes the whole text.
+    /// Number of tokens. 0: the model writes the whole text. A model whose key esolm.needs_first_token is true needs the
+    /// token at position 0.
     pub count: usize,
 }
 

@@ -50,7 +50,7 @@ pub struct esolm_generate_params {
     /// The same seed, parameters and prompts give the same text on the same machine (default 0).
     pub seed: u64,
     /// Share of the unknown tokens that diffusion writes in parallel, 0 to 1 (default 1); the others are written one by
-    /// one, left to right.
+    /// one, left to right. A model whose key esolm.diffusion_only is true takes 1 only.
     pub alpha_0: f64,
     /// Divides the logits, at least 0 (default 1). 0: always the most likely token.
     pub temperature: f32,

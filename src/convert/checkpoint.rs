@@ -1,14 +1,20 @@
-//! PyTorch Lightning checkpoints: a zip with a pickle (`data.pkl`) and one entry per tensor storage.
+//! Files that `torch.save` wrote: a zip with a pickle (`data.pkl`) and one entry per tensor storage. They are checkpoints
+//! of PyTorch Lightning, with a configuration and a moving average, or a bare state dictionary.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use serde_json::json;
+
+use super::json::read_json_if_any;
 use super::lightning;
+use super::names::{is_parameter, without_prefixes};
 use super::options::WeightSet;
 use super::pickle::{Node, NodeId, Pickle};
-use super::source::{Dtype, Source, SourceTensor};
+use super::source::{Dtype, Listing, Source, SourceTensor};
+use super::tokenizer_files;
 use super::zip::{self, Span};
 use crate::error::{Error, Result};
 use crate::memory::open_regular;
@@ -43,14 +49,28 @@ pub(super) fn open(path: &Path, raw: bool) -> Result<Source> {
     let bytes = read(&mut file, path, pickle, MAX_PICKLE)?;
     let pickle = Pickle::parse(&bytes, &name)?;
     let reader = Reader { pickle: &pickle, entries: &entries, root, file: &name };
-    let (tensors, weights) = reader.weights(raw)?;
-    let config = lightning::config(&pickle, &name)?;
-    let tokenizer = lightning::tokenizer(&pickle);
-    let mut source = Source::new(file, path, tensors, config, tokenizer, weights)?;
+    let (listing, weights) = reader.weights(raw)?;
+    if raw && weights == WeightSet::AsStored {
+        return Err(one_set(&name));
+    }
+    let config = match lightning::config(&pickle, &name)? {
+        Some(config) => config,
+        None => read_json_if_any(&path.with_file_name("config.json"))?.unwrap_or_else(|| json!({})),
+    };
+    let tokenizer = match lightning::tokenizer(&pickle) {
+        Some(tokenizer) => tokenizer,
+        None => tokenizer_files::find(path)?,
+    };
+    let mut source = Source::new(vec![(file, path.to_owned())], listing, config, tokenizer, weights)?;
     if weights == WeightSet::Raw && !raw {
         source.notes.push("the checkpoint has no moving average (EMA): the raw weights are converted".into());
     }
     Ok(source)
+}
+
+/// The error of `--raw-weights` for a file without a moving average.
+pub(super) fn one_set(file: &str) -> Error {
+    Error::invalid(format!("--raw-weights: {file} is not a training checkpoint, it has one set of weights"))
 }
 
 /// Reads an entry of at most `max_bytes`.
@@ -74,8 +94,15 @@ fn read(file: &mut File, path: &Path, span: Span, max_bytes: u64) -> Result<Vec<
     Ok(bytes)
 }
 
-/// A tensor's name, and where it is.
-type Located = (String, SourceTensor);
+/// The keys under which training programs keep the state dictionary.
+const STATE_KEYS: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
+
+/// What an entry of a state dictionary is.
+enum Entry {
+    Weight(SourceTensor),
+    /// A tensor of another type, such as a counter, or no tensor.
+    Other(String),
+}
 
 /// Finds the weights that a pickle describes.
 struct Reader<'a> {
@@ -92,16 +119,15 @@ impl Reader<'_> {
     }
 
     /// The tensors of the state dictionary; unless `raw`, parameters are replaced by their moving averages.
-    fn weights(&self, raw: bool) -> Result<(Vec<Located>, WeightSet)> {
+    fn weights(&self, raw: bool) -> Result<(Listing, WeightSet)> {
         let root = self.pickle.root();
-        let state = self.pickle.get(root, "state_dict").ok_or_else(|| {
-            self.bad("no 'state_dict' in the checkpoint: it was not saved by PyTorch Lightning")
-        })?;
+        let nested = STATE_KEYS.iter().filter_map(|key| self.pickle.get(root, key));
+        let state = nested.into_iter().find(|&id| !self.pickle.entries(id).is_empty()).unwrap_or(root);
         let entries = self.pickle.entries(state);
         if entries.len() > MAX_TENSORS {
             return Err(self.bad(format!("state_dict: {} tensors, more than {MAX_TENSORS}", entries.len())));
         }
-        let (mut tensors, mut names) = (Vec::new(), HashSet::new());
+        let (mut listing, mut names) = (Listing::default(), HashSet::new());
         for &(key, value) in entries {
             let name = self.pickle.text(key).ok_or_else(|| self.bad("state_dict: a key is not text"))?;
             if name.len() > MAX_NAME {
@@ -112,25 +138,64 @@ impl Reader<'_> {
             if !names.insert(name) {
                 return Err(self.bad(format!("state_dict: tensor '{name}' occurs twice")));
             }
-            tensors.push((name.to_owned(), self.tensor(value, name)?));
+            match self.entry(value, name) {
+                Ok(Entry::Weight(tensor)) => listing.tensors.push((name.to_owned(), tensor)),
+                Ok(Entry::Other(kind)) => listing.others.push((name.to_owned(), kind)),
+                Err(error) if is_parameter(without_prefixes(name)) => return Err(error),
+                Err(_) => listing.others.push((name.to_owned(), "not a tensor".into())),
+            }
+        }
+        if listing.tensors.is_empty() {
+            return Err(self.bad("no tensors in it, and no 'state_dict' that has them: not a checkpoint"));
         }
         let average = self.pickle.get(root, "ema").and_then(|ema| self.pickle.get(ema, "shadow_params"));
-        let average = match average {
-            Some(average) if !raw => self.pickle.elements(average),
-            _ => return Ok((tensors, WeightSet::Raw)),
+        let weights = match average {
+            Some(average) if !raw => {
+                self.average(&mut listing.tensors, average)?;
+                WeightSet::Ema
+            }
+            None if self.pickle.get(root, "hyper_parameters").is_none() => WeightSet::AsStored,
+            _ => WeightSet::Raw,
         };
-        // The list has no names. It is in the order of the parameters, which is that of the state dictionary without
-        // its one buffer.
-        let mut parameters: Vec<_> = tensors.iter_mut().filter(|(name, _)| !is_buffer(name)).collect();
-        if parameters.len() != average.len() {
-            return Err(self.bad(format!(
-                "the moving average (EMA) has {} tensors for {} parameters",
-                average.len(),
-                parameters.len()
-            )));
+        Ok((listing, weights))
+    }
+
+    /// Replaces parameters by their moving averages: a list, or a dictionary with the parameters' names.
+    fn average(&self, tensors: &mut [(String, SourceTensor)], average: NodeId) -> Result<()> {
+        let (list, named) = (self.pickle.elements(average), self.pickle.entries(average));
+        let is_networks = |name: &str| is_parameter(without_prefixes(name));
+        let mut pairs = Vec::new();
+        if named.is_empty() {
+            // The list is in the order of the parameters, which is that of the state dictionary without its buffers.
+            // Training code may have parameters of its own, with or without averages.
+            let all = tensors.iter().filter(|(name, _)| is_networks(name)).count() != list.len();
+            let is_averaged = |name: &str| is_networks(name) || (all && !is_buffer(name));
+            let parameters = tensors.iter().filter(|(name, _)| is_averaged(name)).count();
+            if parameters != list.len() {
+                return Err(self.bad(format!(
+                    "the moving average (EMA) has {} tensors for {parameters} parameters",
+                    list.len()
+                )));
+            }
+            pairs.extend(tensors.iter_mut().filter(|(name, _)| is_averaged(name)).zip(list.iter().copied()));
+        } else {
+            let key =
+                |&(key, value): &(NodeId, NodeId)| Some((without_prefixes(self.pickle.text(key)?), value));
+            let named: HashMap<&str, NodeId> = named.iter().filter_map(key).collect();
+            for tensor in tensors.iter_mut().filter(|(name, _)| is_networks(name)) {
+                let id = named.get(without_prefixes(&tensor.0)).copied();
+                let id =
+                    id.ok_or_else(|| self.bad(format!("the moving average (EMA) lacks '{}'", tensor.0)))?;
+                pairs.push((tensor, id));
+            }
         }
-        for ((name, tensor), &id) in parameters.iter_mut().zip(average) {
-            let averaged = self.tensor(id, name)?;
+        for ((name, tensor), id) in pairs {
+            let averaged = match self.entry(id, name)? {
+                Entry::Weight(tensor) => tensor,
+                Entry::Other(kind) => {
+                    return Err(self.bad(format!("the moving average (EMA) of '{name}' is {kind}")));
+                }
+            };
             if averaged.shape != tensor.shape {
                 return Err(self.bad(format!(
                     "tensor '{name}' is {:?}, but its moving average (EMA) is {:?}",
@@ -139,12 +204,12 @@ impl Reader<'_> {
             }
             *tensor = averaged;
         }
-        Ok((tensors, WeightSet::Ema))
+        Ok(())
     }
 
     /// A pickled tensor's type, shape and place. The arguments of `_rebuild_tensor_v2` are storage, offset, size and
     /// stride.
-    fn tensor(&self, id: NodeId, name: &str) -> Result<SourceTensor> {
+    fn entry(&self, id: NodeId, name: &str) -> Result<Entry> {
         let pickle = self.pickle;
         let bad = |what: String| self.bad(format!("tensor '{name}': {what}"));
         let not_a_tensor = || bad("not a tensor as torch.save writes it".into());
@@ -181,9 +246,7 @@ impl Reader<'_> {
             Node::Global { module: "torch", name: "HalfStorage" } => Dtype::F16,
             Node::Global { module: "torch", name: "BFloat16Storage" } => Dtype::Bf16,
             Node::Global { module: "torch", name: "DoubleStorage" } => Dtype::F64,
-            Node::Global { name: other, .. } => {
-                return Err(bad(format!("a {other}; weights have to be f32, f16, bf16 or f64")));
-            }
+            Node::Global { name: other, .. } => return Ok(Entry::Other(format!("a {other}"))),
             _ => return Err(not_a_tensor()),
         };
         let entry = format!("{}/data/{key}", self.root);
@@ -199,14 +262,14 @@ impl Reader<'_> {
         if !is_contiguous(&shape, &strides) {
             return Err(bad(format!("strides {strides:?} of shape {shape:?} are not contiguous")));
         }
-        let mut tensor = SourceTensor { dtype, shape, offset: 0 };
+        let mut tensor = SourceTensor { dtype, shape, file: 0, offset: 0 };
         let end = tensor.len().and_then(|len| first.checked_add(len as u64));
         if end.is_none_or(|end| end > numel) {
             return Err(bad(format!("shape {:?} does not fit its storage of {numel}", tensor.shape)));
         }
         // Does not overflow: `first` is at most `numel`, and the storage's bytes are inside the entry.
         tensor.offset = span.offset.saturating_add(first.saturating_mul(width));
-        Ok(tensor)
+        Ok(Entry::Weight(tensor))
     }
 
     fn sizes(&self, id: NodeId) -> Option<Vec<usize>> {
@@ -216,7 +279,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether an entry of the state dictionary is a buffer and not a parameter. These models have one buffer.
+/// Whether an entry of the state dictionary is the network's one buffer.
 fn is_buffer(name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq")
 }

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 
+use super::names::{is_parameter, some_of};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::model::{Config, Variant};
@@ -23,8 +24,8 @@ pub(super) enum Recipe {
     Constant(Vec<f32>),
 }
 
-/// Checks that the source has exactly the tensors of this model, and returns one recipe per tensor of
-/// [`Config::tensors`], in that order.
+/// Checks that the source has the tensors of this model and no others in its modules, and returns one recipe per tensor
+/// of [`Config::tensors`], in that order. What is left out is noted.
 ///
 /// # Errors
 /// [`Error::BadFile`] naming the tensors that are missing, unexpected or of another shape.
@@ -104,7 +105,7 @@ fn source_name(scope: &str, part: &str) -> Option<String> {
 }
 
 /// Checks names and shapes of all tensors.
-fn check_tensors(source: &Source, config: &Config, conditioned: bool) -> Result<()> {
+fn check_tensors(source: &mut Source, config: &Config, conditioned: bool) -> Result<()> {
     let mut expected: HashMap<String, Vec<usize>> = HashMap::new();
     for spec in config.tensors() {
         let (scope, part) = scope_of(&spec.name);
@@ -129,15 +130,24 @@ fn check_tensors(source: &Source, config: &Config, conditioned: bool) -> Result<
         linear("output_layer.adaLN_modulation", 2 * config.embedding_length, cond);
     }
     let missing = expected.keys().filter(|name| source.shape(name).is_none()).map(String::as_str);
+    if let Some(other) = source.others().filter(|name| expected.contains_key(*name)).min() {
+        return Err(source.lacks(other));
+    }
     if let Some(list) = some_of(missing.collect()) {
         return Err(source
             .bad(format!("tensors are missing for a model of variant {}: {list}", config.variant.name())));
     }
-    let extra = source.names().filter(|name| !expected.contains_key(*name) && *name != "rotary_emb.inv_freq");
+    // In a module of the network they would take part in its computation.
+    let unknown = |name: &&str| !expected.contains_key(*name) && *name != "rotary_emb.inv_freq";
+    let extra = source.names().filter(unknown).filter(|name| is_parameter(name));
     if let Some(list) = some_of(extra.collect()) {
         let variant = config.variant.name();
         return Err(source.bad(format!("tensors that a model of variant {variant} does not have: {list}")));
     }
+    let skipped = source.names().filter(unknown).chain(source.others());
+    let skipped =
+        some_of(skipped.collect()).map(|list| format!("left out, as no part of the network: {list}"));
+    source.notes.extend(skipped);
     let found = |(name, shape)| Some((name, source.shape(name)?, shape));
     let tensors = expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).filter_map(found);
     match tensors.filter(|(_, found, shape)| found != shape).min() {
@@ -146,17 +156,6 @@ fn check_tensors(source: &Source, config: &Config, conditioned: bool) -> Result<
                 .bad(format!("tensor '{name}' is {found:?}, but the rest of the model needs {shape:?}")))
         }
         None => Ok(()),
-    }
-}
-
-/// The first few of these names, for a message; `None` if there are none.
-fn some_of(mut names: Vec<&str>) -> Option<String> {
-    names.sort_unstable();
-    let shown = names.iter().take(3).map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-    match names.len() {
-        0 => None,
-        1..=3 => Some(shown),
-        more => Some(format!("{shown} and {} more", more - 3)),
     }
 }
 

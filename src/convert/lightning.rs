@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Number, Value};
 
+use super::options::TokenizerSource;
 use super::pickle::{Node, NodeId, Pickle};
 use super::source::FoundTokenizer;
 use crate::error::{Error, Result};
@@ -14,13 +15,13 @@ const MAX_DEPTH: usize = 32;
 const VALUE: usize = 8;
 
 /// The configuration in `hyper_parameters`, an omegaconf object or plain dictionaries, with the checkpoint's
-/// `vocab_size` added. Values that JSON cannot represent become null.
+/// `vocab_size` added; `None` if there is none. Values that JSON cannot represent become null.
 ///
 /// # Errors
 /// [`Error::BadFile`] if it is larger or deeper than the limits.
-pub(super) fn config(pickle: &Pickle<'_>, file: &str) -> Result<Value> {
+pub(super) fn config(pickle: &Pickle<'_>, file: &str) -> Result<Option<Value>> {
     let Some(hyper) = pickle.get(pickle.root(), "hyper_parameters") else {
-        return Ok(Value::Object(Map::new()));
+        return Ok(None);
     };
     let mut left = MAX_VALUES;
     let root = pickle.get(hyper, "config").unwrap_or(hyper);
@@ -32,7 +33,7 @@ pub(super) fn config(pickle: &Pickle<'_>, file: &str) -> Result<Value> {
     {
         map.entry("vocab_size").or_insert(vocab_size.into());
     }
-    Ok(config)
+    Ok(Some(config))
 }
 
 /// A value of the configuration as JSON; `None` if a limit is reached. `left` is what remains of [`MAX_VALUES`].
@@ -78,12 +79,10 @@ fn dictionary(pickle: &Pickle<'_>, id: NodeId, depth: usize, left: &mut usize) -
 }
 
 /// The tokenizer in `hyper_parameters`: a transformers fast tokenizer around a pickled `tokenizers.Tokenizer`,
-/// whose state is the text of a `tokenizer.json`. What the checkpoint lacks is `None`.
-pub(super) fn tokenizer(pickle: &Pickle<'_>) -> FoundTokenizer {
+/// whose state is the text of a `tokenizer.json`. What it lacks is `None`.
+pub(super) fn tokenizer(pickle: &Pickle<'_>) -> Option<FoundTokenizer> {
     let hyper = pickle.get(pickle.root(), "hyper_parameters");
-    let Some(state) = hyper.and_then(|h| pickle.get(h, "tokenizer")).and_then(|t| state(pickle, t)) else {
-        return FoundTokenizer::default();
-    };
+    let state = hyper.and_then(|h| pickle.get(h, "tokenizer")).and_then(|t| state(pickle, t))?;
     let inner = pickle.get(state, "_tokenizer");
     let json = inner
         .filter(|&id| matches!(pickle.class(id), Some((module, "Tokenizer", _)) if module.starts_with("tokenizers")))
@@ -95,7 +94,14 @@ pub(super) fn tokenizer(pickle: &Pickle<'_>) -> FoundTokenizer {
         let token = map.or_else(|| pickle.get(state, &format!("_{name}")));
         token_text(pickle, token?)
     };
-    FoundTokenizer { json, bos: special("bos_token"), eos: special("eos_token"), mask: special("mask_token") }
+    Some(FoundTokenizer {
+        json,
+        origin: TokenizerSource::Embedded,
+        file: "the checkpoint's tokenizer".into(),
+        bos: special("bos_token"),
+        eos: special("eos_token"),
+        mask: special("mask_token"),
+    })
 }
 
 /// The text of a special token, which is a string or an `AddedToken`.

@@ -1,12 +1,17 @@
 //! Converting PyTorch models to GGUF, without Python and without executing pickles.
 //!
-//! There are two kinds of input: a Lightning `.ckpt` as the training code saves it (`checkpoint`, `pickle`, `lightning`),
-//! and `model.safetensors` with its `config.json` (`safetensors`). Both are read into a `source`. `settings` determines
-//! the hyperparameters and `fold` what each tensor is computed from; then the tensors are written one at a time.
+//! There are two kinds of input: what `torch.save` wrote, a Lightning `.ckpt` of the training code or a bare state
+//! dictionary (`checkpoint`, `pickle`, `lightning`), and `model.safetensors`, whole or in shards (`safetensors`). With the
+//! `config.json` and the tokenizer beside it (`tokenizer_files`) it is read into a `source`. `variant` and `settings`
+//! determine the hyperparameters from its `facts`, and `fold` what each tensor is computed from; then the tensors are written
+//! one at a time.
 
 mod checkpoint;
+mod facts;
 mod fold;
+mod json;
 mod lightning;
+mod names;
 mod options;
 mod pickle;
 mod safetensors;
@@ -14,6 +19,8 @@ mod settings;
 mod small_file;
 mod source;
 mod tokenizer;
+mod tokenizer_files;
+mod variant;
 mod zip;
 
 use std::io::Read;
@@ -32,10 +39,10 @@ use fold::Recipe;
 use source::Source;
 use tokenizer::Vocabulary;
 
-pub use options::{Options, Report, TokenizerSource, WeightSet};
+pub use options::{Options, Report, SpecialToken, TokenizerSource, WeightSet};
 
-/// Converts `input`, a Lightning checkpoint, a safetensors file or a directory with `model.safetensors`, to the
-/// GGUF file `output`. `progress` is called after each tensor.
+/// Converts `input` to the GGUF file `output`: a Lightning checkpoint, a state dictionary, a safetensors file, the index of
+/// a sharded one, or a directory with one of these. `progress` is called after each tensor.
 ///
 /// Nothing in the input is executed. `output` appears, or is replaced, only if everything succeeded.
 ///
@@ -51,20 +58,23 @@ pub fn convert(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report> {
     let _floats = DefaultFloats::set();
-    let weights = weights_file(input);
-    let beside = ["config.json", "tokenizer.json"].map(|name| weights.with_file_name(name));
-    let given = options.tokenizer.iter().chain(&options.importance);
-    for file in beside.iter().chain([&weights]).chain(given) {
-        refuse_input_as_output(file, output)?;
+    let weights = weights_file(input)?;
+    let given = options.tokenizer.iter().chain(&options.importance).cloned();
+    let beside =
+        tokenizer_files::paths(&weights).chain([weights.with_file_name("config.json"), weights.clone()]);
+    for file in beside.chain(given) {
+        refuse_input_as_output(&file, output)?;
     }
     let threads = count_threads(options.threads)?;
     let pending = PendingFile::create(output, options.force)?;
     let mut source = open(&weights, options)?;
+    for file in source.paths() {
+        refuse_input_as_output(file, output)?;
+    }
     let mut vocabulary = tokenizer::find(&mut source, options)?;
     let settings = settings::settings(&mut source, vocabulary.as_ref(), options)?;
     let config = settings.config;
-    let mut notes = std::mem::take(&mut source.notes);
-    notes.extend(settings.notes);
+    let mut notes = settings.notes;
     if let Some(found) = &vocabulary {
         match found.check(config.vocab_size, config.mask_token_id) {
             Ok(()) => {
@@ -80,7 +90,15 @@ pub fn convert(
             Err(what) => return Err(Error::bad_file(&found.file, what)),
         }
     }
+    if vocabulary.is_none() {
+        notes.push(
+            "no tokenizer: the model works on token ids; give one with --tokenizer, which for the authors' models is \
+             GPT-2's tokenizer.json"
+                .into(),
+        );
+    }
     let recipes = fold::recipes(&mut source, &config)?;
+    notes.splice(0..0, std::mem::take(&mut source.notes));
     let policy = Policy { rules: options.rules.clone(), ..Policy::new(options.tensor_type) };
     let (types, replaced) = policy.types(&config)?;
     notes.extend(replaced);
@@ -117,9 +135,34 @@ pub fn convert(
     Ok(Report { config, parameters, bytes, weights: kind, tokenizer, notes })
 }
 
-/// The file that contains the weights: `input`, or `model.safetensors` in the directory `input`.
-fn weights_file(input: &Path) -> PathBuf {
-    if input.is_dir() { input.join("model.safetensors") } else { input.to_owned() }
+/// The files that a directory's weights may be in, in the order in which they are looked for.
+const WEIGHTS: [&str; 3] = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"];
+
+/// The file that contains the weights, or the index of its shards: `input`, or a file in the directory `input`, where it
+/// has one of the usual names or is the only one with the ending of a checkpoint.
+fn weights_file(input: &Path) -> Result<PathBuf> {
+    if !input.is_dir() {
+        return Ok(input.to_owned());
+    }
+    if let Some(usual) = WEIGHTS.iter().map(|name| input.join(name)).find(|path| path.is_file()) {
+        return Ok(usual);
+    }
+    let mut others = Vec::new();
+    for entry in std::fs::read_dir(input).map_err(|e| Error::io(input, e))? {
+        let path = entry.map_err(|e| Error::io(input, e))?.path();
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        if matches!(ending, Some("ckpt" | "pt" | "bin" | "safetensors")) && path.is_file() {
+            others.push(path);
+        }
+    }
+    match others.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(Error::bad_file(
+            input.display().to_string(),
+            "a directory without model.safetensors, pytorch_model.bin or a file .ckpt, .pt or .bin",
+        )),
+        several => Err(Error::invalid(format!("{}: which of {} files?", input.display(), several.len()))),
+    }
 }
 
 /// Opens the file by its content, not by its name.
@@ -145,10 +188,8 @@ fn open(path: &Path, options: &Options) -> Result<Source> {
                 path.display()
             )))
         }
-        _ if options.raw_weights => Err(Error::invalid(format!(
-            "--raw-weights: {} is not a training checkpoint, it has one set of weights",
-            path.display()
-        ))),
+        _ if options.raw_weights => Err(checkpoint::one_set(&path.display().to_string())),
+        _ if path.extension().is_some_and(|ending| ending == "json") => safetensors::open_index(path),
         _ => safetensors::open(path),
     }
 }

@@ -28,8 +28,10 @@ pub struct Options {
     pub head_count: Option<usize>,
     /// The longest sequence in tokens, if the configuration does not give it.
     pub context_length: Option<usize>,
-    /// The token that begins a text, if neither configuration nor tokenizer names it.
-    pub bos_token_id: Option<u32>,
+    /// The token that begins a text, in place of the one that configuration or tokenizer name.
+    pub bos: Option<SpecialToken>,
+    /// The token that ends a text, in place of the one that configuration or tokenizer name.
+    pub eos: Option<SpecialToken>,
     /// `general.name`; `None` uses the output's file name without its ending and type.
     pub name: Option<String>,
     /// Replaces an existing output.
@@ -49,11 +51,21 @@ impl Default for Options {
             variant: None,
             head_count: None,
             context_length: None,
-            bos_token_id: None,
+            bos: None,
+            eos: None,
             name: None,
             force: false,
         }
     }
+}
+
+/// A token with a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpecialToken {
+    /// By its id.
+    Id(u32),
+    /// By its text in the tokenizer.
+    Text(String),
 }
 
 /// Which weights were converted.
@@ -74,7 +86,7 @@ pub enum TokenizerSource {
     Given,
     /// The checkpoint's hyperparameters.
     Embedded,
-    /// `tokenizer.json` beside the weights.
+    /// The files beside the weights: `tokenizer.json`, or `vocab.json` and `merges.txt`.
     Beside,
     /// The file has no tokenizer.
     None,

@@ -1,26 +1,85 @@
-//! `model.safetensors` with its `config.json`.
+//! `model.safetensors`, or the shards of one and their index, with the `config.json` beside them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use safetensors::tensor::{Dtype as StoredDtype, Metadata};
 use serde_json::Value;
 
+use super::json::read_json;
 use super::options::WeightSet;
-use super::small_file::{read_config, read_small};
-use super::source::{Dtype, FoundTokenizer, Source, SourceTensor};
+use super::source::{Dtype, Listing, Source, SourceTensor};
+use super::tokenizer_files;
 use crate::error::{Error, Result};
 
 /// Largest header that is read, in bytes; a tensor takes about 120, and its text up to twenty times the memory.
 const MAX_HEADER: u64 = 2 << 20;
+/// Most shards of a model; all are open at once.
+const MAX_SHARDS: usize = 512;
 
-/// Reads the header of a safetensors file, and `config.json` and `tokenizer.json` beside it.
+/// Reads the header of a safetensors file, and the configuration and the tokenizer beside it.
 ///
 /// # Errors
-/// [`Error::BadFile`] if the header is damaged or a tensor's type is not f32, f16, bf16 or f64; [`Error::Io`], also if
-/// `config.json` is missing.
+/// [`Error::BadFile`] if a header is damaged; [`Error::Io`], also if `config.json` is missing.
 pub(super) fn open(path: &Path) -> Result<Source> {
+    source(&[path.to_owned()])
+}
+
+/// Reads the headers of the shards that an index names, and the configuration and the tokenizer beside them.
+///
+/// # Errors
+/// [`Error::BadFile`] if the index is damaged, names a file outside its folder or a tensor that is not in its file; as
+/// [`open`].
+pub(super) fn open_index(path: &Path) -> Result<Source> {
+    let bad = |what: String| Error::bad_file(path.display().to_string(), what);
+    let index = read_json(path)?;
+    let Some(Value::Object(map)) = index.get("weight_map") else {
+        return Err(bad("there is no 'weight_map': not the index of a sharded model".into()));
+    };
+    let mut wanted: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (tensor, file) in map {
+        let file = file.as_str().filter(|file| is_plain(file));
+        let file =
+            file.ok_or_else(|| bad(format!("the file of '{tensor}' is not a name in the same folder")))?;
+        wanted.entry(file).or_default().push(tensor);
+    }
+    if wanted.is_empty() || wanted.len() > MAX_SHARDS {
+        return Err(bad(format!("{} files, not 1 to {MAX_SHARDS}", wanted.len())));
+    }
+    let paths: Vec<PathBuf> = wanted.keys().map(|file| path.with_file_name(file)).collect();
+    let found = source(&paths)?;
+    for (number, tensors) in wanted.values().enumerate() {
+        if let Some(tensor) = tensors.iter().find(|tensor| !found.has(tensor, number)) {
+            let file = paths.get(number).map_or(String::new(), |file| file.display().to_string());
+            return Err(bad(format!("'{tensor}' is not in {file}")));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether this is the name of a file in the folder where it is mentioned.
+fn is_plain(file: &str) -> bool {
+    let mut parts = Path::new(file).components();
+    let only = matches!((parts.next(), parts.next()), (Some(Component::Normal(name)), None) if name == file);
+    only && !file.contains(['/', '\\', ':', '\0'])
+}
+
+fn source(paths: &[PathBuf]) -> Result<Source> {
+    let mut listing = Listing::default();
+    let mut files = Vec::with_capacity(paths.len());
+    for (number, path) in paths.iter().enumerate() {
+        files.push((list(path, number, &mut listing)?, path.clone()));
+    }
+    let Some(first) = paths.first() else { return Err(Error::internal("a model without files")) };
+    let config = read_json(&first.with_file_name("config.json"))?;
+    let tokenizer = tokenizer_files::find(first)?;
+    Source::new(files, listing, config, tokenizer, WeightSet::AsStored)
+}
+
+/// Opens file `number` of a model and lists its tensors.
+fn list(path: &Path, number: usize, listing: &mut Listing) -> Result<File> {
     let name = path.display().to_string();
     let bad = |what: String| Error::bad_file(&name, what);
     let io = |e| Error::io(path, e);
@@ -46,7 +105,6 @@ pub(super) fn open(path: &Path) -> Result<Source> {
             file_bytes - data_start
         )));
     }
-    let mut tensors = Vec::new();
     for (name, info) in metadata.tensors() {
         let dtype = match info.dtype {
             StoredDtype::F32 => Dtype::F32,
@@ -54,19 +112,12 @@ pub(super) fn open(path: &Path) -> Result<Source> {
             StoredDtype::BF16 => Dtype::Bf16,
             StoredDtype::F64 => Dtype::F64,
             other => {
-                return Err(bad(format!(
-                    "tensor '{name}' is of type {other:?}; weights are f32, f16, bf16 or f64"
-                )));
+                listing.others.push((name, format!("of type {other:?}")));
+                continue;
             }
         };
         let offset = data_start + info.data_offsets.0 as u64;
-        tensors.push((name, SourceTensor { dtype, shape: info.shape.clone(), offset }));
+        listing.tensors.push((name, SourceTensor { dtype, shape: info.shape.clone(), file: number, offset }));
     }
-    let config_path = path.with_file_name("config.json");
-    let config: Value = serde_json::from_slice(&read_config(&config_path)?)
-        .map_err(|e| Error::unreadable(config_path.display().to_string(), "JSON", e))?;
-    let tokenizer_path = path.with_file_name("tokenizer.json");
-    let json = if tokenizer_path.is_file() { Some(read_small(&tokenizer_path)?) } else { None };
-    let tokenizer = FoundTokenizer { json, ..FoundTokenizer::default() };
-    Source::new(file, path, tensors, config, tokenizer, WeightSet::AsStored)
+    Ok(file)
 }

@@ -6,9 +6,11 @@
 
 use serde_json::Value;
 
-use super::options::Options;
+use super::facts::Facts;
+use super::options::{Options, SpecialToken};
 use super::source::Source;
 use super::tokenizer::Vocabulary;
+use super::variant::{self, Kind};
 use crate::error::{Error, Result};
 use crate::model::{Config, Variant, limits};
 
@@ -48,7 +50,7 @@ pub(super) fn settings(
             )));
         }
     }
-    let variant = facts.variant(options)?;
+    let Kind { variant, diffusion_only } = variant::kind(facts, options)?;
     let [vocab_size, width] = facts.matrix("vocab_embed.embedding")?;
     let [hidden, _] = facts.matrix("blocks.0.mlp.0.weight")?;
     let block_count = facts.blocks()?;
@@ -74,19 +76,16 @@ pub(super) fn settings(
         None => vocabulary.and_then(|v| v.mask(vocab_size)).map_or(vocab_size - 1, |id| id as usize),
     };
     let token = |id: usize| u32::try_from(id).map_err(|_| source.bad(format!("token {id} is out of range")));
-    let special = |paths: &[&str], named: Option<u32>| match facts.number(paths) {
-        Ok(Some(id)) => token(id).map(Some),
-        Ok(None) => Ok(named),
-        Err(e) => Err(e),
+    let special = |option: &str, given: &Option<SpecialToken>, path: &str, named: Option<u32>| match given {
+        Some(given) => given_token(option, given, vocabulary).map(Some),
+        None => match facts.number(&[path])? {
+            Some(id) => token(id).map(Some),
+            None => Ok(named),
+        },
     };
-    let mut eos_token_id = special(&["eos_token_id"], vocabulary.and_then(Vocabulary::eos))?;
-    let bos_token_id =
-        special(&["bos_token_id"], vocabulary.and_then(Vocabulary::bos).or(options.bos_token_id))?;
-    if let (Some(given), Some(taken)) = (options.bos_token_id, bos_token_id)
-        && given != taken
-    {
-        notes.push(format!("--bos {given} is not used: the model's texts begin with token {taken}"));
-    }
+    let mut eos_token_id =
+        special("--eos", &options.eos, "eos_token_id", vocabulary.and_then(Vocabulary::eos))?;
+    let bos_token_id = special("--bos", &options.bos, "bos_token_id", vocabulary.and_then(Vocabulary::bos))?;
     let mask_token_id = token(mask_token_id)?;
     if eos_token_id == Some(mask_token_id) {
         notes.push(format!("token {mask_token_id} is both mask and end of text; the latter is left out"));
@@ -98,21 +97,32 @@ pub(super) fn settings(
             .map(|v| v as f32)
             .ok_or_else(|| source.bad(format!("configuration: 'alpha_0' is {value}")))
     });
-    let prepend_token_id = match facts.find(&["algo.prepend_token", "prepend_token"]) {
-        Some(value) if variant == Variant::Ar => match value.as_str() {
-            Some("bos") if bos_token_id.is_none() => {
-                return Err(
-                    source.bad("texts begin with 'bos', but neither configuration nor tokenizer has it; give --bos or --tokenizer")
-                );
-            }
-            Some("bos") => bos_token_id,
-            Some("mask") => Some(mask_token_id),
-            _ => {
-                return Err(source.bad(format!("configuration: 'prepend_token' is {value}, not bos or mask")));
-            }
-        },
-        _ => None,
+    let prepend = facts.find(&["algo.prepend_token", "prepend_token"]).filter(|_| variant == Variant::Ar);
+    let (prepend_token_id, needs_first_token) = match prepend.map(|value| (value, value.as_str())) {
+        None => (None, false),
+        Some((_, Some("none"))) => (None, true),
+        Some((_, Some("mask"))) => (Some(mask_token_id), false),
+        Some((_, Some("bos"))) if bos_token_id.is_none() => {
+            return Err(source.bad(
+                "texts begin with 'bos', but neither configuration nor tokenizer has it; give --bos or --tokenizer",
+            ));
+        }
+        Some((_, Some("bos"))) => (bos_token_id, false),
+        Some((value, _)) => {
+            return Err(
+                source.bad(format!("configuration: 'prepend_token' is {value}, not bos, mask or none"))
+            );
+        }
     };
+    if needs_first_token {
+        notes.push("texts have no token before them: the first one has to be given, by a prompt".into());
+    }
+    if diffusion_only {
+        notes.push(
+            "trained for the diffusion phase alone ('sequential_attn_mode' is causal): alpha_0 has to be 1"
+                .into(),
+        );
+    }
     let config = Config {
         variant,
         context_length: facts.within("length", context_length, limits::CONTEXT_LENGTH)?,
@@ -127,177 +137,13 @@ pub(super) fn settings(
         eos_token_id,
         bos_token_id,
         prepend_token_id,
+        needs_first_token,
+        diffusion_only,
         train_alpha_0: alpha_0.transpose()?,
     };
     config.validate().map_err(|what| source.bad(what))?;
     check_rotary(source, config.head_dim())?;
     Ok(Settings { config, notes })
-}
-
-/// Looks values up in a source.
-#[derive(Clone, Copy)]
-struct Facts<'a> {
-    source: &'a Source,
-}
-
-impl<'a> Facts<'a> {
-    /// The value of the first of these dotted paths that the configuration has. Some programs nest it in `config`.
-    fn find(self, paths: &[&str]) -> Option<&'a Value> {
-        let config = &self.source.config;
-        let roots = [Some(config), config.get("config")];
-        roots.into_iter().flatten().find_map(|root| {
-            paths.iter().find_map(|path| {
-                path.split('.').try_fold(root, |value, key| value.get(key)).filter(|value| !value.is_null())
-            })
-        })
-    }
-
-    fn number(self, paths: &[&str]) -> Result<Option<usize>> {
-        let Some(value) = self.find(paths) else { return Ok(None) };
-        match value.as_u64().and_then(|v| usize::try_from(v).ok()) {
-            Some(number) => Ok(Some(number)),
-            None => {
-                let names = paths.join("' or '");
-                Err(self.source.bad(format!("configuration: '{names}' is {value}, not an unsigned integer")))
-            }
-        }
-    }
-
-    fn text(self, paths: &[&str]) -> Result<Option<&'a str>> {
-        let Some(value) = self.find(paths) else { return Ok(None) };
-        let text = value.as_str();
-        let names = || paths.join("' or '");
-        text.map(Some)
-            .ok_or_else(|| self.source.bad(format!("configuration: '{}' is {value}, not text", names())))
-    }
-
-    fn matrix(self, name: &str) -> Result<[usize; 2]> {
-        match self.source.shape(name) {
-            Some(&[rows, columns]) if rows > 0 && columns > 0 => Ok([rows, columns]),
-            Some(other) => Err(self.source.bad(format!("tensor '{name}' is {other:?}, not a matrix"))),
-            None => Err(self.source.bad(format!("tensor '{name}' is missing"))),
-        }
-    }
-
-    fn within(self, what: &str, value: usize, max: usize) -> Result<usize> {
-        if !(1..=max).contains(&value) {
-            return Err(self.source.bad(format!("the {what} of {value} is not in 1..={max}")));
-        }
-        Ok(value)
-    }
-
-    /// Refuses a configuration that contradicts the tensors.
-    fn agrees(self, paths: &[&str], actual: usize, what: &str) -> Result<()> {
-        match self.number(paths)? {
-            Some(stated) if stated != actual => Err(self.source.bad(format!(
-                "configuration: '{}' is {stated}, but {what} are {actual}",
-                paths.join("' or '")
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// A value that the option or the file gives; if both do, they have to agree. `known` is what the configuration and
-    /// the tensors say.
-    fn one(self, option: &str, what: &str, given: Option<usize>, known: [Option<usize>; 2]) -> Result<usize> {
-        let path = self.source.path();
-        let known = match known {
-            [Some(stated), Some(derived)] if stated != derived => {
-                return Err(self
-                    .source
-                    .bad(format!("{what} is {stated} by the configuration, but {derived} by the tensors")));
-            }
-            [stated, derived] => stated.or(derived),
-        };
-        match (given, known) {
-            (Some(given), Some(known)) if given != known => {
-                Err(Error::invalid(format!("{option} {given}: {what} of {path} is {known}")))
-            }
-            (given, known) => given
-                .or(known)
-                .ok_or_else(|| Error::invalid(format!("{path} does not say {what}; give it with {option}"))),
-        }
-    }
-
-    /// The number of blocks. Every one has to exist, so that a single name cannot claim a million.
-    fn blocks(self) -> Result<usize> {
-        let mut seen = std::collections::BTreeSet::new();
-        for name in self.source.names() {
-            let Some((number, _)) = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) else {
-                continue;
-            };
-            match number.parse::<usize>() {
-                Ok(number) if number < limits::BLOCK_COUNT => {
-                    seen.insert(number);
-                }
-                _ => return Err(self.source.bad(format!("tensor '{name}' belongs to no block"))),
-            }
-        }
-        match seen.iter().enumerate().find(|(place, number)| place != *number) {
-            Some((place, _)) => Err(self.source.bad(format!("the tensors of block {place} are missing"))),
-            None => Ok(seen.len()),
-        }
-    }
-
-    /// The number of heads by the rotary buffer, which has one frequency per pair of a head's dimensions.
-    fn heads_from_rotary(self, width: usize) -> Result<Option<usize>> {
-        let name = "rotary_emb.inv_freq";
-        match self.source.shape(name) {
-            None => Ok(None),
-            Some(&[pairs]) if pairs > 0 && width.is_multiple_of(2 * pairs) => Ok(Some(width / (2 * pairs))),
-            Some(shape) => Err(self
-                .source
-                .bad(format!("tensor '{name}' is {shape:?}, which fits no head of a width of {width}"))),
-        }
-    }
-
-    /// The variant, by the configuration's names and the tensors; an option has to agree with them.
-    fn variant(self, options: &Options) -> Result<Variant> {
-        let path = self.source.path();
-        let has_condition = self.source.shape("sigma_map.mlp.0.weight").is_some();
-        let name = self.text(&["algo.name", "model_type"])?.map(str::to_lowercase);
-        let modes = (
-            self.text(&["algo.diffusion_attn_mode", "diffusion_attn_mode"])?,
-            self.text(&["algo.sequential_attn_mode", "sequential_attn_mode"])?,
-        );
-        let (family, known) = match (name.as_deref(), modes) {
-            (Some("ar"), _) => (&[Variant::Ar][..], "ar"),
-            (Some("mdlm"), _) if self.find(&["algo.causal_attention"]) == Some(&Value::Bool(true)) => {
-                return Err(Error::Unsupported(format!("{path}: an MDLM with causal attention")));
-            }
-            (Some("mdlm"), _) => (&[Variant::Mdlm][..], "mdlm"),
-            (Some("esolm"), (Some("causal"), Some("causal"))) => (&[Variant::EsoB][..], "b"),
-            (Some("esolm"), (Some("mixed" | "mixed2"), Some("mixed" | "mixed2"))) => {
-                (&[Variant::EsoA][..], "a")
-            }
-            (Some("esolm"), (None, _) | (_, None)) => (&[Variant::EsoA, Variant::EsoB][..], "a or b"),
-            (Some("esolm"), (Some(diffusion), Some(sequential))) => {
-                return Err(Error::Unsupported(format!(
-                    "{path}: an Eso-LM with attention modes '{diffusion}' (diffusion) and '{sequential}' \
-                     (sequential); esolm runs causal/causal (B) and mixed2/mixed (A)"
-                )));
-            }
-            (Some(other), _) if self.find(&["algo.name"]).is_some() => {
-                return Err(Error::Unsupported(format!(
-                    "{path}: a model of the algorithm '{other}'; esolm, mdlm and ar can be converted"
-                )));
-            }
-            // A configuration without a name. Only AR has no conditioning, and only Eso-LM's backbone saves its mask index.
-            _ if !has_condition => (&[Variant::Ar][..], "ar"),
-            _ if self.find(&["mask_index"]).is_some() => (&[Variant::EsoA, Variant::EsoB][..], "a or b"),
-            _ => (&[Variant::Mdlm, Variant::EsoA, Variant::EsoB][..], "mdlm, a or b"),
-        };
-        match (options.variant, family) {
-            (Some(given), family) if family.contains(&given) => Ok(given),
-            (Some(given), _) => {
-                Err(Error::invalid(format!("--variant {}: {path} is of variant {known}", given.name())))
-            }
-            (None, &[only]) => Ok(only),
-            (None, _) => Err(Error::invalid(format!(
-                "{path} does not say which variant it is, {known}; give it with --variant"
-            ))),
-        }
-    }
 }
 
 /// Refuses rotary frequencies of another base than [`ROPE_FREQ_BASE`], which the model file will have.
@@ -318,5 +164,16 @@ fn check_rotary(source: &mut Source, head_dim: usize) -> Result<()> {
             source.path()
         ))),
         None => Ok(()),
+    }
+}
+
+/// The token that an option names.
+fn given_token(option: &str, given: &SpecialToken, vocabulary: Option<&Vocabulary>) -> Result<u32> {
+    match (given, vocabulary) {
+        (&SpecialToken::Id(id), _) => Ok(id),
+        (given, Some(vocabulary)) => vocabulary.named(option, given),
+        (SpecialToken::Text(text), None) => Err(Error::invalid(format!(
+            "{option} '{text}': there is no tokenizer that has it; give the token's id, or --tokenizer"
+        ))),
     }
 }

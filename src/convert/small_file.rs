@@ -1,4 +1,4 @@
-//! Reading small files: `config.json` and `tokenizer.json`.
+//! Reading small files: configurations and tokenizers.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use crate::memory::{open_regular, read_at_most};
 
 /// Largest file that is read, in bytes.
 const MAX_SMALL_FILE: u64 = 64 << 20;
-/// Largest configuration; as JSON values it takes many times its size.
-const MAX_CONFIG: u64 = 1 << 20;
+/// Largest configuration, index or vocabulary; as JSON values it takes many times its size.
+const MAX_CONFIG: u64 = 4 << 20;
 
-/// Reads a `config.json`.
+/// Reads a file of JSON that is taken apart here.
 ///
 /// # Errors
-/// As [`read_small`], for 1 MiB.
+/// As [`read_small`], for 4 MiB.
 pub(super) fn read_config(path: &Path) -> Result<Vec<u8>> {
     open_regular(path)?;
     read_at_most(path, MAX_CONFIG)

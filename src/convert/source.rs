@@ -1,13 +1,16 @@
 //! A model to convert, independent of its file format: where its tensors are, its configuration, its tokenizer.
+//!
+//! Its tensors may be in several files; every one is checked to be inside its file before any is read.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::options::WeightSet;
+use super::names;
+use super::options::{TokenizerSource, WeightSet};
 use crate::error::{Error, Result};
 
 /// Bytes of a tensor that are read and decoded at a time.
@@ -43,12 +46,14 @@ impl Dtype {
     }
 }
 
-/// A tensor's type, shape and place in the file. Its elements are contiguous, the last dimension fastest.
+/// A tensor's type, shape and place in its file. Its elements are contiguous, the last dimension fastest.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SourceTensor {
     pub dtype: Dtype,
     /// Shape in PyTorch's order: `[out, in]` for a Linear's weight.
     pub shape: Vec<usize>,
+    /// Which of the source's files it is in.
+    pub file: usize,
     /// Offset of the first element from the start of the file.
     pub offset: u64,
 }
@@ -60,22 +65,39 @@ impl SourceTensor {
     }
 }
 
-/// The tokenizer that came with the weights, and the texts of the special tokens that it declares.
+/// What a file says about its tensors.
 #[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// The names of the tensors that have a weight's type, and where they are.
+    pub tensors: Vec<(String, SourceTensor)>,
+    /// The names of other entries, such as counters, and what they are.
+    pub others: Vec<(String, String)>,
+}
+
+/// The tokenizer that came with the weights, and the texts of the special tokens that it declares.
+#[derive(Debug)]
 pub(super) struct FoundTokenizer {
     /// The content of `tokenizer.json`.
     pub json: Option<Vec<u8>>,
+    /// What the content was in.
+    pub origin: TokenizerSource,
+    /// What `json` was read from or made of, for errors.
+    pub file: String,
     pub bos: Option<String>,
     pub eos: Option<String>,
     pub mask: Option<String>,
 }
 
-/// An open file whose header has been read.
+/// Open files whose headers have been read.
 #[derive(Debug)]
 pub(super) struct Source {
-    file: File,
+    files: Vec<File>,
+    paths: Vec<PathBuf>,
+    /// What errors call the model: the first file.
     path: String,
     tensors: HashMap<String, SourceTensor>,
+    /// What the entries are that have no weight's type, by name.
+    others: HashMap<String, String>,
     /// The configuration as the file has it; its keys depend on the program that wrote it.
     pub config: Value,
     pub tokenizer: FoundTokenizer,
@@ -84,39 +106,52 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Removes the prefix `backbone.` from the tensors' names and checks that every tensor is inside the file, so that
-    /// no tensor can make the converter allocate more than the file's size.
+    /// Removes the prefixes from the tensors' names and checks that every tensor is inside its file, so that no tensor
+    /// can make the converter allocate more than the file's size.
     ///
     /// # Errors
-    /// [`Error::BadFile`] naming the tensor that occurs twice or ends beyond the file.
+    /// [`Error::BadFile`] naming the tensor that occurs twice or ends beyond its file.
     pub fn new(
-        file: File,
-        path: &Path,
-        located: Vec<(String, SourceTensor)>,
+        files: Vec<(File, PathBuf)>,
+        listing: Listing,
         config: Value,
         tokenizer: FoundTokenizer,
         weights: WeightSet,
     ) -> Result<Self> {
-        let file_bytes = file.metadata().map_err(|e| Error::io(path, e))?.len();
-        let path = path.display().to_string();
+        let mut sizes = Vec::with_capacity(files.len());
+        for (file, path) in &files {
+            sizes.push(file.metadata().map_err(|e| Error::io(path, e))?.len());
+        }
+        let (files, paths): (Vec<_>, Vec<_>) = files.into_iter().unzip();
+        let of_file = |file: usize| paths.get(file).map_or(String::new(), |path| path.display().to_string());
         let mut tensors = HashMap::new();
-        for (name, tensor) in located {
+        for (name, tensor) in listing.tensors {
             let end = tensor
                 .len()
                 .and_then(|len| len.checked_mul(tensor.dtype.bytes()))
                 .and_then(|bytes| tensor.offset.checked_add(bytes as u64));
-            if end.is_none_or(|end| end > file_bytes) {
-                return Err(Error::bad_file(path, format!("tensor '{name}' ends beyond the file")));
+            let fits = sizes.get(tensor.file).zip(end).is_some_and(|(&size, end)| end <= size);
+            if !fits {
+                let what = format!("tensor '{name}' ends beyond the file");
+                return Err(Error::bad_file(of_file(tensor.file), what));
             }
-            let short = name.strip_prefix("backbone.").unwrap_or(&name).to_owned();
-            if tensors.insert(short, tensor).is_some() {
-                return Err(Error::bad_file(path, format!("tensor '{name}' occurs twice")));
+            let file = tensor.file;
+            if tensors.insert(names::without_prefixes(&name).to_owned(), tensor).is_some() {
+                return Err(Error::bad_file(of_file(file), format!("tensor '{name}' occurs twice")));
             }
         }
-        Ok(Self { file, path, tensors, config, tokenizer, weights, notes: Vec::new() })
+        let short = |(name, kind): (String, String)| (names::without_prefixes(&name).to_owned(), kind);
+        let others = listing.others.into_iter().map(short).collect();
+        let (path, notes) = (of_file(0), Vec::new());
+        Ok(Self { files, paths, path, tensors, others, config, tokenizer, weights, notes })
     }
 
-    /// The file's name, for errors.
+    /// The files that the tensors are in.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// The name of the file, or of the first of them, for errors.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -126,9 +161,29 @@ impl Source {
         Error::bad_file(&self.path, what)
     }
 
-    /// The names of all tensors, without prefix, in no particular order.
+    /// The names of all tensors, without prefixes, in no particular order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
+    }
+
+    /// The names of all entries that have no weight's type, without prefixes, in no particular order.
+    pub fn others(&self) -> impl Iterator<Item = &str> {
+        self.others.keys().map(String::as_str)
+    }
+
+    /// Whether an entry with this name, with or without prefixes, is in this file; of one that has no weight's type the
+    /// file is not known.
+    pub fn has(&self, name: &str, file: usize) -> bool {
+        let name = names::without_prefixes(name);
+        self.others.contains_key(name) || self.tensors.get(name).is_some_and(|tensor| tensor.file == file)
+    }
+
+    /// The error of a tensor that the model needs and the file lacks or has as something else.
+    pub fn lacks(&self, name: &str) -> Error {
+        self.bad(match self.others.get(name) {
+            Some(kind) => format!("tensor '{name}' is {kind}; weights are f32, f16, bf16 or f64"),
+            None => format!("tensor '{name}' is missing"),
+        })
     }
 
     /// The shape of a tensor, if the file has it.
@@ -143,7 +198,7 @@ impl Source {
     /// [`Error::BadFile`] if the tensor is missing or holds NaN or infinity; [`Error::Io`]; what `each` returns.
     pub fn rows(&mut self, name: &str, mut each: impl FnMut(usize, &mut [f32]) -> Result<()>) -> Result<()> {
         let Some(tensor) = self.tensors.get(name).cloned() else {
-            return Err(self.bad(format!("tensor '{name}' is missing")));
+            return Err(self.lacks(name));
         };
         let Some((&n_rows, rest)) = tensor.shape.split_first() else {
             return Err(self.bad(format!("tensor '{name}' is a scalar")));
@@ -152,18 +207,20 @@ impl Source {
         let row_bytes = row_len * tensor.dtype.bytes();
         let step = (CHUNK_BYTES / row_bytes.max(1)).clamp(1, n_rows.max(1));
         let (mut bytes, mut values) = (vec![0; step * row_bytes], Vec::with_capacity(step * row_len));
-        let io = |e| Error::Io { file: self.path.clone(), source: e };
-        self.file.seek(SeekFrom::Start(tensor.offset)).map_err(io)?;
+        let missing = || Error::internal(format!("the file of tensor '{name}'"));
+        let file = self.files.get_mut(tensor.file).ok_or_else(missing)?;
+        let path = self.paths.get(tensor.file).ok_or_else(missing)?;
+        let io = |e| Error::io(path, e);
+        file.seek(SeekFrom::Start(tensor.offset)).map_err(io)?;
         for first in (0..n_rows).step_by(step) {
             bytes.truncate((n_rows - first).min(step) * row_bytes);
-            self.file.read_exact(&mut bytes).map_err(io)?;
+            file.read_exact(&mut bytes).map_err(io)?;
             values.clear();
             tensor.dtype.decode(&bytes, &mut values);
             if let Some((bad, value)) = values.iter().enumerate().find(|(_, v)| !v.is_finite()) {
                 let at = first * row_len + bad;
-                return Err(
-                    self.bad(format!("tensor '{name}': element {at} is {value}; the weights are damaged"))
-                );
+                let what = format!("tensor '{name}': element {at} is {value}; the weights are damaged");
+                return Err(Error::bad_file(path.display().to_string(), what));
             }
             each(first, &mut values)?;
         }

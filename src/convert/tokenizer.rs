@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 
-use super::options::{Options, TokenizerSource, WeightSet};
+use super::options::{Options, SpecialToken, TokenizerSource};
 use super::small_file::read_small;
 use super::source::{FoundTokenizer, Source};
 use crate::error::{Error, Result};
 use crate::model::parse_tokenizer;
 
 /// The token that ends a text in GPT-2's vocabulary and its descendants.
-const END_OF_TEXT: &str = "<|endoftext|>";
+pub(super) const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// A tokenizer with the ids of its tokens.
 #[derive(Debug)]
@@ -33,12 +33,10 @@ pub(super) struct Vocabulary {
 /// # Errors
 /// [`Error::BadFile`] if the one given or beside the weights cannot be parsed; [`Error::Io`].
 pub(super) fn find(source: &mut Source, options: &Options) -> Result<Option<Vocabulary>> {
-    let (json, origin, file) = match (&options.tokenizer, source.tokenizer.json.take()) {
+    let found = &mut source.tokenizer;
+    let (json, origin, file) = match (&options.tokenizer, found.json.take()) {
         (Some(path), _) => (read_small(path)?, TokenizerSource::Given, path.display().to_string()),
-        (None, Some(json)) if source.weights == WeightSet::AsStored => {
-            (json, TokenizerSource::Beside, "tokenizer.json".into())
-        }
-        (None, Some(json)) => (json, TokenizerSource::Embedded, "the checkpoint's tokenizer".into()),
+        (None, Some(json)) => (json, found.origin, found.file.clone()),
         (None, None) => return Ok(None),
     };
     match parse(json) {
@@ -89,6 +87,20 @@ impl Vocabulary {
     pub fn mask(&self, vocab_size: usize) -> Option<u32> {
         let named = || ["[MASK]", "<mask>"].iter().find_map(|name| self.ids.get(*name).copied());
         self.mask.or_else(|| if self.ids.len() == vocab_size { named() } else { None })
+    }
+
+    /// The id of a token that an option names.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if there is no such token.
+    pub fn named(&self, option: &str, token: &SpecialToken) -> Result<u32> {
+        match token {
+            SpecialToken::Id(id) => Ok(*id),
+            SpecialToken::Text(text) => {
+                let id = self.ids.get(text).copied();
+                id.ok_or_else(|| Error::invalid(format!("{option}: {} has no token '{text}'", self.file)))
+            }
+        }
     }
 
     /// The text of the token with this id.

@@ -91,8 +91,8 @@ pub fn compare(
     }
     let window = if options.length == 0 { config.context_length } else { options.length };
     let length = window.min(tokens.len());
-    if length == 0 {
-        return Err(Error::invalid("the text has no tokens"));
+    if length <= config.given_tokens() {
+        return Err(Error::invalid("the text has no tokens that the model writes"));
     }
     let windows = spread(tokens, length, options.windows);
     let count = windows.len();
@@ -102,14 +102,16 @@ pub fn compare(
     for model in models {
         runs.push(Run::new(Context::new(model, &params)?));
     }
-    let alpha_0 = options.alpha_0.unwrap_or(f64::from(config.train_alpha_0.unwrap_or(1.0)));
+    let trained = config.train_alpha_0.filter(|_| config.has_sequential_phase());
+    let alpha_0 = options.alpha_0.unwrap_or(f64::from(trained.unwrap_or(1.0)));
     let mut reference = Rows::default();
     for (window, text) in windows.enumerate() {
         let seed = options.seed.wrapping_add(window as u64);
         let params =
             GenerateParams { length, alpha_0, steps: options.steps, seed, ..GenerateParams::default() };
+        let given = text.get(..config.given_tokens()).ok_or_else(|| Error::internal("an empty window"))?;
         for run in &mut runs {
-            run.context.begin(&[Prompt::default()], &params)?;
+            run.context.begin(&[Prompt::prefix(given)], &params)?;
             run.nlls.push(0.0);
         }
         loop {

@@ -5,7 +5,8 @@ use crate::model::{Config, Variant};
 use crate::plan::{Adaptive, Order, PlanParams, Schedule};
 use crate::sample::{Constraints, SamplingParams};
 
-/// The known tokens of one sequence, at any positions.
+/// The known tokens of one sequence, at any positions. A model that has [`Config::needs_first_token`] needs the one at
+/// position 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prompt {
     /// Pairs of position and token, in any order, no position twice.
@@ -26,7 +27,7 @@ pub struct GenerateParams<'a> {
     pub length: usize,
     /// Fraction of the unknown tokens that the diffusion phase writes, several per step; the sequential phase writes
     /// the rest one by one, left to right. 1 is all diffusion, 0 plain autoregression. (MDLM is always all diffusion,
-    /// an autoregressive model never.)
+    /// an autoregressive model never; a model that has [`Config::diffusion_only`] takes 1 only.)
     pub alpha_0: f64,
     /// Number of steps of the diffusion phase (T); steps that would write no token are skipped.
     pub steps: usize,
@@ -53,6 +54,12 @@ impl GenerateParams<'_> {
         self.sampling.validate()?;
         if !(0.0..=1.0).contains(&self.alpha_0) {
             return Err(Error::invalid(format!("alpha_0 is {}, not in 0..=1", self.alpha_0)));
+        }
+        if config.diffusion_only && self.alpha_0 != 1.0 {
+            return Err(Error::invalid(format!(
+                "alpha_0 is {}: this Eso-LM (A) was trained for the diffusion phase alone, so it has to be 1",
+                self.alpha_0
+            )));
         }
         if self.steps == 0 || self.steps > 1 << 20 {
             return Err(Error::invalid(format!("{} steps, not 1 to {}", self.steps, 1 << 20)));

@@ -50,10 +50,10 @@ impl Sequence {
     }
 
     /// The slots that the next step feeds. The last `count` of them become tokens.
-    pub(super) fn slots(&self, variant: Variant, count: usize) -> Range<usize> {
-        match variant {
+    pub(super) fn slots(&self, config: &Config, count: usize) -> Range<usize> {
+        match config.variant {
             Variant::Mdlm => 0..self.order.len(),
-            _ => self.committed..self.revealed + count,
+            _ => self.committed..self.revealed + count - config.given_tokens(),
         }
     }
 
@@ -61,10 +61,10 @@ impl Sequence {
     ///
     /// # Errors
     /// [`Error::Internal`] for a slot outside the order.
-    pub(super) fn row(&self, variant: Variant, slot: usize, count: usize, config: &Config) -> Result<Row> {
-        let output = slot >= self.slots(variant, count).end - count;
+    pub(super) fn row(&self, slot: usize, count: usize, config: &Config) -> Result<Row> {
+        let output = slot >= self.slots(config, count).end - count;
         let both_ways = self.revealed.min(self.diffused);
-        let (place, visible_slots) = match variant {
+        let (place, visible_slots) = match config.variant {
             Variant::EsoB => (slot, slot + 1),
             // Tokens of the diffusion phase attend to each other both ways, now and from then on.
             Variant::EsoA => (slot, both_ways.max(slot + 1)),
@@ -72,13 +72,15 @@ impl Sequence {
             Variant::Mdlm if slot < self.revealed => (slot, self.order.len()),
             Variant::Mdlm if output => (slot + self.revealed + count - self.order.len(), self.order.len()),
             Variant::Mdlm => (slot + count, self.order.len()),
-            // A row is the token before, and predicts the one at its position.
+            // A row is the token before, and predicts the one at its position. The first row is the token before the
+            // text, or the text's own first token where it has to be given.
             Variant::Ar => {
-                let token = match slot.checked_sub(1) {
+                let place = slot + config.given_tokens();
+                let token = match place.checked_sub(1) {
                     Some(before) => self.token(self.position(before)?)?,
                     None => config.first_token_id(),
                 };
-                let (position, visible_slots) = (self.position(slot)?, slot as u32 + 1);
+                let (position, visible_slots) = (self.position(place)?, slot as u32 + 1);
                 return Ok(Row { token, position, output, visible_slots, sees_itself: false });
             }
         };
@@ -101,12 +103,12 @@ impl Sequence {
     }
 
     /// Advances past a step that wrote `count` tokens.
-    pub(super) fn advance(&mut self, variant: Variant, count: usize) {
-        self.committed = match variant {
+    pub(super) fn advance(&mut self, config: &Config, count: usize) {
+        self.committed = match config.variant {
             Variant::EsoB => self.revealed,
             Variant::EsoA if self.revealed >= self.diffused => self.revealed,
             Variant::EsoA | Variant::Mdlm => 0,
-            Variant::Ar => self.revealed + count,
+            Variant::Ar => self.revealed + count - config.given_tokens(),
         };
         self.revealed += count;
     }

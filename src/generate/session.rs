@@ -245,6 +245,12 @@ impl Session {
                 Some(known) => *known = token,
             }
         }
+        if known.iter().take(config.given_tokens()).any(|&token| token == mask) {
+            return Err(Error::invalid(format!(
+                "prompt {number}: this autoregressive model was trained without a token before the text, so the token at \
+                 position 0 has to be given: a token that begins a text, or a prompt"
+            )));
+        }
         if config.variant == Variant::Ar && !known.is_sorted_by_key(|&token| token == mask) {
             return Err(Error::invalid(format!(
                 "prompt {number}: an autoregressive model takes a prefix only"

@@ -185,7 +185,10 @@ fn read<'a>(
     let mut all = Vec::new();
     for _ in 0..count {
         let [length, known, committed] = [rest.number()?, rest.number()?, rest.number()?].map(|n| n as usize);
-        if length > config.context_length || known > length || committed > known {
+        if length > config.context_length
+            || known > length
+            || committed > known.saturating_sub(config.given_tokens())
+        {
             return Err(bad("its sizes are inconsistent or exceed the model's context length"));
         }
         let pairs = rest.take(known * 8)?.as_chunks::<8>().0;

@@ -78,12 +78,12 @@ impl Session {
                 break;
             }
             if matches!(choice, TokenChoice::Sample) && self.draws_on(runner) {
-                self.draw_on_device(runner)?;
+                self.draw_on_device(runner, config)?;
                 continue;
             }
             let logits = runner.run(&self.buffers.batch)?;
             let sampling = Instant::now();
-            self.list_draws()?;
+            self.list_draws(config)?;
             self.draw_tokens(logits, config, &mut choice)?;
             self.collect_draws()?;
             self.clock.sampling += sampling.elapsed();
@@ -101,8 +101,8 @@ impl Session {
     }
 
     /// Runs the batch and has the device draw its tokens.
-    fn draw_on_device(&mut self, runner: &mut ModelRunner) -> Result<()> {
-        self.list_draws()?;
+    fn draw_on_device(&mut self, runner: &mut ModelRunner, config: &Config) -> Result<()> {
+        self.list_draws(config)?;
         let SamplingParams { temperature, top_k, top_p } = self.request.sampling;
         let StepBuffers { batch, draws, uniforms, drawn, updates, .. } = &mut self.buffers;
         uniforms.clear();
@@ -125,16 +125,15 @@ impl Session {
         max_rows: usize,
     ) -> Result<Option<BatchStart>> {
         let Self { sequences, buffers: StepBuffers { batch, .. }, active, steps_done, .. } = self;
-        let variant = config.variant;
         batch.clear();
         let BatchStart { sequence: first_sequence, mut slot } = from;
         for (number, sequence) in sequences.iter().enumerate().take(*active).skip(first_sequence) {
             let Some(count) = sequence.tokens_due(*steps_done) else { continue };
-            let slots = sequence.slots(variant, count);
+            let slots = sequence.slots(config, count);
             slot = slot.max(slots.start);
             let first_row = batch.tokens.len();
             // Rows that attend to later ones must go through the network together with them.
-            let together = if variant.is_causal() { 1 } else { slots.len() };
+            let together = if config.variant.is_causal() { 1 } else { slots.len() };
             if slot < slots.end && first_row + together > max_rows {
                 return Ok(Some(BatchStart { sequence: number, slot }));
             }
@@ -146,7 +145,7 @@ impl Session {
                 if batch.tokens.len() == max_rows {
                     return Ok(Some(BatchStart { sequence: number, slot }));
                 }
-                batch.push(sequence.row(variant, slot, count, config)?);
+                batch.push(sequence.row(slot, count, config)?);
                 slot += 1;
             }
             slot = 0;
@@ -155,14 +154,15 @@ impl Session {
     }
 
     /// Lists the rows of the batch that become tokens, each with a random number of its sequence.
-    fn list_draws(&mut self) -> Result<()> {
+    fn list_draws(&mut self, config: &Config) -> Result<()> {
         let Self { sequences, buffers: StepBuffers { batch, draws, .. }, .. } = self;
         draws.clear();
         let mut positions = batch.output_positions.iter();
         for segment in &batch.segments {
             let missing = || Error::internal("a segment without a sequence");
             let sequence = sequences.get_mut(segment.sequence).ok_or_else(missing)?;
-            let end = segment.first_slot + segment.rows;
+            // In generation order.
+            let end = segment.first_slot + segment.rows + config.given_tokens();
             for (slot, &position) in (end - segment.outputs..end).zip(&mut positions) {
                 let (sequence_number, position) = (segment.sequence as u32, position as u32);
                 let update = Update { sequence: sequence_number, position, token: 0 };
@@ -241,7 +241,7 @@ impl Session {
                 let token = sequence.tokens.get_mut(update.position as usize);
                 *token.ok_or_else(|| Error::internal("a token beyond the text"))? = update.token;
             }
-            sequence.advance(config.variant, written.len());
+            sequence.advance(config, written.len());
         }
         self.steps_done += 1;
         self.count_steps();

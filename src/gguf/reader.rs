@@ -135,6 +135,18 @@ impl Gguf {
         self.require(key)?.as_str().ok_or_else(|| self.bad_key(key, "is not text".into()))
     }
 
+    /// Whether a boolean key is there and true.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] if the key is of another type.
+    pub fn flag(&self, key: &str) -> Result<bool> {
+        match self.get(key) {
+            None => Ok(false),
+            Some(&Value::Bool(value)) => Ok(value),
+            Some(_) => Err(self.bad_key(key, "is not a boolean".into())),
+        }
+    }
+
     fn require(&self, key: &str) -> Result<&Value> {
         self.get(key).ok_or_else(|| Error::bad_file(&self.file, format!("key '{key}' is missing")))
     }

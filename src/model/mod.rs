@@ -175,6 +175,9 @@ impl Model {
         for number in [config.head_count as u32, config.mask_token_id, config.first_token_id()] {
             crc.update(&number.to_le_bytes());
         }
+        if config.needs_first_token {
+            crc.update(b"needs_first_token");
+        }
         for number in [config.rope_freq_base, config.layer_norm_epsilon] {
             crc.update(&number.to_le_bytes());
         }

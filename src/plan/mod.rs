@@ -46,6 +46,16 @@ impl Plan {
         if config.variant == Variant::Ar && !(self.order.is_sorted() && self.counts.iter().all(|&c| c == 1)) {
             return Err(Error::invalid("an autoregressive model writes one by one, from left to right"));
         }
+        if self.known.len() < config.given_tokens() {
+            return Err(Error::invalid(
+                "the token at position 0 has to be given to this autoregressive model",
+            ));
+        }
+        if config.diffusion_only && self.known.len() + self.diffusion != self.order.len() {
+            return Err(Error::invalid(
+                "this Eso-LM (A) was trained for the diffusion phase alone, which has to write all tokens",
+            ));
+        }
         if let Some(token) = self.known.iter().find(|&&token| !config.is_writable(token)) {
             return Err(Error::invalid(format!("there is no token {token}")));
         }

@@ -141,8 +141,9 @@ fn generate_piece(context: &mut Context, text: &[u32], options: &ImatrixOptions,
     let steps = options.steps.min(text.len());
     let until = |step: usize| (step * text.len() / steps) as u32;
     let counts = (0..steps).map(|step| until(step + 1) - until(step)).collect();
+    let diffusion = if context.model().config().diffusion_only { text.len() } else { 0 };
     context.begin_with_plans(
-        &[Plan { known: vec![], order, counts, diffusion: 0 }],
+        &[Plan { known: vec![], order, counts, diffusion }],
         SamplingParams::default(),
         0,
     )?;

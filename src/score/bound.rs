@@ -80,7 +80,8 @@ impl Default for ScoreParams {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TextScore {
     /// The log-probability of each token, by position, given the tokens that come before it in the first order of its
-    /// window. Empty without orders.
+    /// window; 0 for a token that has to be given ([`Config::given_tokens`](crate::Config::given_tokens)). Empty
+    /// without orders.
     pub tokens: Vec<f64>,
     /// The bound -log p(text) <= -log mean over orders of p(text | order), the importance-weighted bound: the
     /// tighter, the more orders. For one order it is the negative sum of `tokens`. Zero without orders.
@@ -124,6 +125,12 @@ impl Scorer<'_> {
         if !(0.0..=1.0).contains(&params.alpha_0) {
             return Err(Error::invalid(format!("alpha_0 is {}, not in 0..=1", params.alpha_0)));
         }
+        if params.draws > 0 && params.alpha_0 != 1.0 && self.runner.model.config().diffusion_only {
+            return Err(Error::invalid(format!(
+                "alpha_0 is {}: this Eso-LM (A) was trained for the diffusion phase alone, so it has to be 1",
+                params.alpha_0
+            )));
+        }
         if let Some(times) = [params.orders, params.draws].into_iter().find(|&times| times > MAX_SAMPLES) {
             return Err(Error::invalid(format!("{times} orders or draws; at most {MAX_SAMPLES}")));
         }
@@ -156,6 +163,7 @@ impl Scorer<'_> {
     ) -> Result<f64> {
         let first = by_position.len();
         reserve(by_position, window.len())?;
+        let given = self.runner.model.config().given_tokens().min(window.len());
         by_position.resize(first + window.len(), 0.0);
         let mut sums = with_room(params.orders)?;
         for i in 0..params.orders {
@@ -164,10 +172,10 @@ impl Scorer<'_> {
                 let mut rng = Rng::new(params.seed, number * params.orders + i, Purpose::Order);
                 order::random(&mut order, window.len(), &mut rng);
             }
-            let scores = self.order(window, &order, 0)?;
+            let scores = self.order(window, &order, given)?;
             sums.push(scores.iter().sum::<f64>());
             if i == 0 {
-                for (&position, score) in order.iter().zip(scores) {
+                for (&position, score) in order.iter().skip(given).zip(scores) {
                     let missing = || Error::internal("an order beyond its window");
                     *by_position.get_mut(first + position as usize).ok_or_else(missing)? = score;
                 }

@@ -28,6 +28,12 @@ impl Scorer<'_> {
         if config.variant == Variant::Mdlm {
             return Err(Error::Unsupported("MDLM writes in no order; it has a bound (NELBO) only".into()));
         }
+        if config.diffusion_only {
+            return Err(Error::Unsupported(
+                "this Eso-LM (A) was trained for the diffusion phase alone; it has a bound (NELBO) only"
+                    .into(),
+            ));
+        }
         let text = OrderedText { config, tokens, order, known };
         let unknown = order.len().saturating_sub(known);
         let plan = text.plan(filled(unknown, 1)?, 0)?;
@@ -42,8 +48,9 @@ impl Scorer<'_> {
         // The slots before this one have keys and values in the cache.
         let mut committed = 0;
         while scores.len() < unknown {
-            let first = known + scores.len();
-            let masks = runner.max_scored_masks().min(order.len() - first);
+            // A place whose token is given has no row in an autoregressive model.
+            let first = known + scores.len() - config.given_tokens();
+            let masks = runner.max_scored_masks().min(unknown - scores.len());
             batch.clear();
             committed = match config.variant {
                 // A long prefix is fed first. (Where it attends both ways, a batch has room for it.)
@@ -58,7 +65,7 @@ impl Scorer<'_> {
             };
             let logits = runner.run(&batch)?.rows;
             for (i, logits) in logits.chunks_exact(config.vocab_size).enumerate() {
-                let (_, token) = text.at(first + i)?;
+                let (_, token) = text.at(first + config.given_tokens() + i)?;
                 scores.push(log_probability(logits, token, config.mask_token_id)?);
             }
         }
@@ -177,11 +184,12 @@ impl OrderedText<'_> {
             outputs: 0,
         });
         for slot in committed..end {
-            let token = match slot.checked_sub(1) {
+            let place = slot + self.config.given_tokens();
+            let token = match place.checked_sub(1) {
                 Some(before) => self.at(before)?.1,
                 None => self.config.first_token_id(),
             };
-            let (position, output, visible_slots) = (slot as u32, slot + outputs >= end, slot as u32 + 1);
+            let (position, output, visible_slots) = (place as u32, slot + outputs >= end, slot as u32 + 1);
             batch.push(Row { token, position, output, visible_slots, sees_itself: false });
         }
         Ok(end)

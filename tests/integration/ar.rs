@@ -1,11 +1,13 @@
 //! AR against the authors' code: `tests/golden/ar-tiny`.
 
 use esolm::convert::{Options, convert};
-use esolm::{Context, ContextParams, Plan, SamplingParams};
+use esolm::{
+    Context, ContextParams, Error, GenerateParams, Kernels, Model, Plan, Prompt, SamplingParams, ScoreParams,
+};
 
-use crate::golden::{BOS, Golden, LENGTH, MASK, VOCAB, check_logits, context};
+use crate::golden::{self, BOS, EXACT, Golden, LENGTH, MASK, VOCAB, check_logits, context};
 use crate::replay::replay_one;
-use crate::runs::{finish, open};
+use crate::runs::{ON, finish, open, texts};
 
 fn left_to_right(known: &[u32]) -> Plan {
     Plan {
@@ -87,4 +89,124 @@ fn ar_can_begin_with_the_mask_token() {
         assert_eq!(prefix[0], MASK);
         check_prefix(&mut context, "AR, mask", prefix, expected);
     }
+}
+
+/// The golden model as `prepend_token: none` leaves it: its texts begin with the BOS that is before them otherwise.
+fn without_prepended_token() -> Model {
+    let dir = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(golden::path("ar-tiny/config.json")).unwrap();
+    let changed = text.replace(r#""prepend_token": "bos""#, r#""prepend_token": "none""#);
+    assert_ne!(text, changed);
+    std::fs::write(dir.path().join("config.json"), changed).unwrap();
+    std::fs::copy(golden::path("ar-tiny/model.safetensors"), dir.path().join("model.safetensors")).unwrap();
+    golden::model(dir.path(), &Options::default())
+}
+
+fn all_kernels(model: &Model) -> [Context; 3] {
+    let params = ContextParams { sequences: 2, ..ContextParams::default() };
+    [
+        context(model, params),
+        context(model, ContextParams { batch_rows: 5, ..params }),
+        context(model, ContextParams { kernels: Kernels::Ggml, ..params }),
+    ]
+}
+
+#[test]
+fn ar_without_a_token_before_the_text_matches_reference_logits() {
+    let golden = Golden::open("ar-tiny");
+    let (tokens, prefix) = (golden.ints("greedy.tokens"), golden.ints("prefix"));
+    for context in &mut all_kernels(&without_prepended_token()) {
+        for (prefix, expected) in prefix.chunks(24).zip(golden.floats("logits").chunks(24 * VOCAB)) {
+            for known in [1, 2, 9] {
+                let counts = vec![1; 24 - known];
+                let plan =
+                    Plan { known: prefix[..known].to_vec(), order: (0..24).collect(), counts, diffusion: 0 };
+                // The logits of a position are those of the row before it.
+                let logits = replay_one(context, &plan, prefix);
+                check_logits("AR, none", &logits[1..], &expected[..23 * VOCAB], known - 1);
+            }
+        }
+        let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+        let params = GenerateParams { sampling: greedy, ..GenerateParams::default() };
+        let expected_text = &tokens[..LENGTH];
+        let prompts = [Prompt::prefix(&tokens[..4]), Prompt::prefix(&tokens[..20])];
+        for text in texts(context, &prompts, &params) {
+            assert_eq!(text, expected_text);
+        }
+        // In two parts.
+        let short = GenerateParams { length: 30, ..params };
+        context.begin(&prompts[..1], &short).unwrap();
+        finish(context);
+        context.extend(&[Prompt::default()], &params).unwrap();
+        finish(context);
+        assert_eq!(context.tokens(0).unwrap(), expected_text);
+    }
+}
+
+#[test]
+fn ar_without_a_token_before_the_text_needs_the_first_one() {
+    let model = without_prepended_token();
+    let mut context = context(&model, ContextParams::default());
+    let asks = |error: Error| {
+        assert!(matches!(&error, Error::InvalidArgument(what) if what.contains("position 0")), "{error}");
+    };
+    asks(context.begin(&[Prompt::default()], &GenerateParams::default()).unwrap_err());
+    asks(context.begin(&[Prompt { known: vec![(1, 5)] }], &GenerateParams::default()).unwrap_err());
+    asks(context.begin_with_plans(&[left_to_right(&[])], SamplingParams::default(), 0).unwrap_err());
+    asks(context.score_order(&[BOS, 3], &[0, 1], 0).unwrap_err());
+    context.begin(&[Prompt::prefix(&[BOS])], &GenerateParams::default()).unwrap();
+    finish(&mut context);
+    // A text of the prompt alone is complete.
+    let one = GenerateParams { length: 1, ..GenerateParams::default() };
+    context.begin(&[Prompt::prefix(&[BOS])], &one).unwrap();
+    assert!(context.step().unwrap().is_none());
+}
+
+#[test]
+fn ar_without_a_token_before_the_text_scores_the_others() {
+    let golden = Golden::open("ar-tiny");
+    let [mut plain, _] = golden.contexts(1);
+    for context in &mut all_kernels(&without_prepended_token()) {
+        for x0 in golden.int_rows("nll.x0") {
+            // The golden model with BOS before the text gives the same to the tokens of the text.
+            let text: Vec<u32> = [&[BOS], &x0[..LENGTH - 1]].concat();
+            let expected = plain.score_text(&x0[..LENGTH - 1], &ScoreParams::default(), ON).unwrap();
+            let score = context.score_text(&text, &ScoreParams::default(), ON).unwrap();
+            assert_eq!(score.tokens[0], 0.0);
+            for (a, b) in score.tokens[1..].iter().zip(&expected.tokens) {
+                assert!((a - b).abs() <= f64::from(EXACT), "{a} {b}");
+            }
+            assert!((score.nll - expected.nll).abs() < 1e-3);
+            for known in [1, 7] {
+                let order: Vec<u32> = (0..LENGTH as u32).collect();
+                let scores = context.score_order(&text, &order, known).unwrap();
+                assert_eq!(scores.len(), LENGTH - known);
+                for (a, b) in scores.iter().zip(&score.tokens[known..]) {
+                    assert!((a - b).abs() <= f64::from(EXACT), "{a} {b}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ar_without_a_token_before_the_text_saves_and_restores() {
+    let model = without_prepended_token();
+    let params = GenerateParams { seed: 4, ..GenerateParams::default() };
+    let (mut first, mut second) = (all_kernels(&model), all_kernels(&model));
+    for (first, second) in first.iter_mut().zip(&mut second) {
+        first.begin(&[Prompt::prefix(&[BOS, 7])], &GenerateParams { length: 20, ..params }).unwrap();
+        finish(first);
+        second.restore(&first.save().unwrap()).unwrap();
+        for context in [&mut *first, &mut *second] {
+            context.extend(&[Prompt::default()], &params).unwrap();
+            finish(context);
+        }
+        assert_eq!(first.tokens(0).unwrap(), second.tokens(0).unwrap());
+    }
+    // A state of the model with a token before the text is another model's.
+    let golden = Golden::open("ar-tiny");
+    let [mut other, _] = golden.contexts(2);
+    let error = other.restore(&first[0].save().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("another model"), "{error}");
 }

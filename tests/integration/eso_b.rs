@@ -17,8 +17,12 @@ fn model(input: &str, options: &Options) -> Model {
 fn replay(model: &Model, kv: KvType) -> Vec<Outcome> {
     let outcomes = verify(model, &path("tiny-B/golden.safetensors"), kv, 1).unwrap();
     let names: Vec<&str> = outcomes.iter().map(|o| o.name.as_str()).collect();
-    let expected = ["samp_a05_p09", "samp_a1_p09", "samp_a1_p1", "samp_sub8_p09", "traj", "traj1", "traj1p"];
-    assert_eq!(names, expected);
+    let trajectories =
+        ["samp_a05_p09", "samp_a1_p09", "samp_a1_p1", "samp_sub8_p09", "traj", "traj1", "traj1p"];
+    assert_eq!(
+        names,
+        [&["diff", "samp_a05_p09"], &trajectories[1..4], &["seq"], &trajectories[4..]].concat()
+    );
     outcomes
 }
 
@@ -29,7 +33,8 @@ fn eso_b_reproduces_reference_trajectories() {
             println!("{input} {o:?}");
             assert!(o.largest_difference <= EXACT, "{input}: {o:?}");
             assert_eq!(o.differing, 0, "{input}: {o:?}");
-            assert!(o.tokens >= 64);
+            // In single steps only logits are compared.
+            assert!(o.rows >= 64 && (o.tokens >= 64) != ["diff", "seq"].contains(&o.name.as_str()));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use esolm::convert::{Options, convert};
+use esolm::convert::{Options, SpecialToken, convert};
 use esolm::{Context, ContextParams, KvType, Model};
 use safetensors::SafeTensors;
 
@@ -99,7 +99,7 @@ impl Golden {
     pub fn contexts(&self, sequences: usize) -> [Context; 2] {
         ["checkpoint.ckpt", "model.safetensors"].map(|input| {
             // Only the checkpoint has a tokenizer, which gives the BOS token.
-            let options = Options { bos_token_id: Some(BOS), ..Options::default() };
+            let options = Options { bos: Some(SpecialToken::Id(BOS)), ..Options::default() };
             let model = model(&self.path(input), &options);
             context(&model, ContextParams { sequences, ..ContextParams::default() })
         })

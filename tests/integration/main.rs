@@ -40,6 +40,7 @@ mod bounds;
 mod heldout;
 mod quality;
 mod score;
+mod verify;
 
 // Model files.
 mod convert;

@@ -3,14 +3,14 @@
 //! This also proves that folding is right: the network knows nothing of conditions, which the converter multiplies
 //! into the weights.
 
-use esolm::convert::Options;
+use esolm::convert::{Options, SpecialToken};
 
 use crate::golden::{BOS, EXACT, Golden, LENGTH, VOCAB, converted};
 use crate::reference::{Attention, Network, Row};
 use crate::replay::largest_difference;
 
 fn network(golden: &Golden, raw_weights: bool) -> Network {
-    let options = Options { raw_weights, bos_token_id: Some(BOS), ..Options::default() };
+    let options = Options { raw_weights, bos: Some(SpecialToken::Id(BOS)), ..Options::default() };
     Network::from_gguf(&converted(&golden.path("checkpoint.ckpt"), &options))
 }
 

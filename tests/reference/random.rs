@@ -67,6 +67,8 @@ pub fn config(block_count: usize, head_count: usize) -> Config {
         eos_token_id: None,
         bos_token_id: None,
         prepend_token_id: None,
+        needs_first_token: false,
+        diffusion_only: false,
         train_alpha_0: None,
     }
 }

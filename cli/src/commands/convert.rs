@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use esolm::convert::{Options, TokenizerSource, WeightSet, convert};
+use esolm::convert::{Options, SpecialToken, TokenizerSource, WeightSet, convert};
 use esolm::gguf::TensorType;
 use esolm::{Result, Variant};
 
@@ -15,11 +15,15 @@ use crate::progress;
 
 /// Convert a training checkpoint to a model file (GGUF).
 ///
-/// INPUT is a PyTorch Lightning checkpoint (.ckpt) as the authors' training code saves it, a model.safetensors with its
-/// config.json beside it, a folder with these two, or hf:OWNER/NAME (see `esolm pull`). No code in a checkpoint is executed.
+/// INPUT is a PyTorch Lightning checkpoint (.ckpt) as the authors' training code saves it, or a model.safetensors, the
+/// model.safetensors.index.json of one in shards, or a state dictionary (pytorch_model.bin, .pt) with config.json beside it,
+/// or a folder with one of these, or hf:OWNER/NAME (see `esolm pull`). No code in a checkpoint is executed.
+///
+/// The tokenizer is the checkpoint's own, or the one beside the weights: tokenizer.json, else vocab.json and merges.txt.
+/// Without one the model works on token ids. docs/checkpoints.md lists what is converted and what is refused.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The checkpoint.
+    /// The checkpoint, or its folder.
     input: PathBuf,
     /// Model file to write.
     #[arg(short, long, value_name = "FILE")]
@@ -44,14 +48,23 @@ pub struct Args {
     /// Context length in tokens, if the configuration does not say.
     #[arg(long, value_name = "N")]
     length: Option<usize>,
-    /// Id of the token that begins a text, if neither tokenizer nor configuration say.
-    #[arg(long, value_name = "ID")]
-    bos: Option<u32>,
+    /// The token that begins a text, by its text or id, in place of the one that configuration or tokenizer name.
+    #[arg(long, value_name = "TOKEN", value_parser = special_token)]
+    bos: Option<SpecialToken>,
+    /// The token that ends a text, by its text or id, in place of the one that configuration or tokenizer name.
+    #[arg(long, value_name = "TOKEN", value_parser = special_token)]
+    eos: Option<SpecialToken>,
     /// Model name to store in the file. Default: from the output's file name.
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
     overwrite: OverwriteArgs,
+}
+
+/// A number, or #ID, is an id; everything else is a token's text.
+fn special_token(text: &str) -> std::result::Result<SpecialToken, std::convert::Infallible> {
+    let id = text.strip_prefix('#').unwrap_or(text).parse();
+    Ok(id.map_or_else(|_| SpecialToken::Text(text.to_owned()), SpecialToken::Id))
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -65,7 +78,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         variant: args.variant,
         head_count: args.heads,
         context_length: args.length,
-        bos_token_id: args.bos,
+        bos: args.bos.clone(),
+        eos: args.eos.clone(),
         name: args.name.clone(),
         force: args.overwrite.force,
     };

@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use esolm::{
-    Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, SamplingParams, Step, Template,
-    Update,
+    Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, SamplingParams, Step, Update,
 };
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, ModelArgs};
 use crate::generation_args::GenerationArgs;
-use crate::input::read_stdin;
+use crate::input::tokenizer;
 use crate::memory;
-use crate::output::{io_error, print, print_json, tell, write_file};
+use crate::output::{io_error, join_ids, print, print_json, tell, write_file};
 use crate::plot::{Axis, Plot, Point, Series};
+use crate::prompt_args::{PromptArgs, check_first_token};
 use crate::watch::Watch;
 
 /// Generate text.
@@ -29,15 +29,8 @@ use crate::watch::Watch;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Prompt: the text begins with it. `-` reads it from standard input, without the newline at its end. May be repeated:
-    /// one text per prompt. Default: no prompt.
-    #[arg(short, long = "prompt", value_name = "TEXT")]
-    prompts: Vec<String>,
-    /// Text with gaps to fill in, in place of a prompt: "Once {{mask 12}} happily ever after." has a gap of 12 tokens. The
-    /// text is as long as the template, or --length if that is more. `-` reads it from standard input. Write '{{{{' for two
-    /// braces.
-    #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
-    template: Option<String>,
+    #[command(flatten)]
+    prompt: PromptArgs,
     /// Length of the text in tokens, prompt included. Default and maximum: the model's context length (see `esolm inspect`).
     // The library reads 0 as the model's context length.
     #[arg(short = 'n', long = "length", default_value_t = 0, value_name = "LEN", hide_default_value = true)]
@@ -103,6 +96,8 @@ Examples:
   # Save the state, and continue from it
   esolm generate -p \"The king\" -n 64 --state king.state
   esolm generate -p \" Then\" -n 128 --state king.state
+  # Token ids in place of texts
+  esolm generate --prompt-ids 464,5822 -m without-tokenizer.gguf
   # For programs
   esolm generate -p - --json < prompt.txt";
 
@@ -151,13 +146,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut generated = generate(args, &mut context, prompts, &params)?;
     // Files before words: what is printed may fail, too.
     let saved = save(args, &context, std::mem::take(&mut generated.points));
-    let texts = (0..batch).map(|i| context.text(i)).collect::<Result<Vec<_>>>()?;
+    let texts = match tokenizer(&model)? {
+        Some(_) => (0..batch).map(|i| context.text(i).map(Some)).collect::<Result<Vec<_>>>()?,
+        None => vec![None; batch],
+    };
     if args.json {
         print_json(&report(&context, &texts, &generated, ready, params.seed)?)?;
     } else {
         for (number, text) in texts.iter().enumerate() {
             let title = if texts.len() > 1 { format!("===== {} =====\n", number + 1) } else { String::new() };
-            print(&format!("{title}{}\n", text.trim_end()))?;
+            let text = match text {
+                Some(text) => text.trim_end().to_owned(),
+                None => join_ids(context.tokens(number)?),
+            };
+            print(&format!("{title}{text}\n"))?;
         }
     }
     if !(args.quiet || args.json) {
@@ -292,31 +294,18 @@ fn resume(
 /// The prompts, of which there are none, one for all texts, or one per text; and the length of the texts, 0 for the
 /// model's context length.
 fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
-    let text = |text: &String| if text == "-" { read_prompt() } else { Ok(text.clone()) };
-    let prompt = |given: &String| Ok(Prompt::prefix(&model.tokenizer()?.encode(&text(given)?)?));
-    let mut given = args.prompts.iter().map(prompt).collect::<Result<Vec<_>>>()?;
-    let mut length = args.length;
-    if let Some(template) = &args.template {
-        let (prompt, own) = Template::parse(&text(template)?)?.prompt(model.tokenizer()?)?;
-        given.push(prompt);
-        length = length.max(own);
+    let (given, template_length) = args.prompt.read(model)?;
+    // A saved text goes on from its own first token.
+    if !args.state.as_deref().is_some_and(Path::exists) {
+        check_first_token(model, &given)?;
     }
     match (given.len(), args.batch) {
         (_, 0) => Err(Error::InvalidArgument("--batch must be at least 1".into())),
         (count, batch) if count > 1 && batch > 1 && count != batch => {
             Err(Error::InvalidArgument(format!("{count} prompts for a batch of {batch}")))
         }
-        _ => Ok((given, length)),
+        _ => Ok((given, args.length.max(template_length))),
     }
-}
-
-/// Standard input without the newline that ends its last line, which is not meant as part of the prompt.
-fn read_prompt() -> Result<String> {
-    let mut text = read_stdin()?;
-    if text.ends_with('\n') {
-        text.pop();
-    }
-    Ok(text)
 }
 
 /// A seed that differs from run to run, short enough to type again.
@@ -329,7 +318,7 @@ fn fresh_seed() -> u64 {
 fn step_report(model: &Model, step: &Step<'_>) -> Result<Value> {
     let update = |(update, log_prob): (&Update, &f64)| {
         let Update { sequence, position, token } = *update;
-        let text = model.tokenizer()?.decode(&[token])?;
+        let text = tokenizer(model)?.map(|tokenizer| tokenizer.decode(&[token])).transpose()?;
         Ok(json!({ "sequence": sequence, "position": position, "token": token, "text": text,
                    "log_prob": log_prob }))
     };
@@ -340,7 +329,7 @@ fn step_report(model: &Model, step: &Step<'_>) -> Result<Value> {
 /// The whole generation as JSON.
 fn report(
     context: &Context,
-    texts: &[String],
+    texts: &[Option<String>],
     generated: &Generated,
     ready: Duration,
     seed: u64,

@@ -7,13 +7,14 @@ use esolm::{Context, ContextParams, Error, Estimate, Model, Result, ScoreParams,
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, ModelArgs, WindowArgs};
-use crate::input::read_text;
+use crate::input::{encode, parse_ids, read_text, tokenizer};
 use crate::output::{print, print_json};
 use crate::progress;
 
 const HELP: &str = "\
 The text is cut into consecutive windows of --length tokens, and each is scored on its own, without the text before it, \
-as in training. No <|endoftext|> is added.
+as in training. No <|endoftext|> is added. The first token of a window is given to an autoregressive model that was trained \
+without a token before the text, and has no score.
 
 Likelihood in an order:
   The probability of each token given the tokens before it in the order: left to right, or K random orders with \
@@ -30,6 +31,8 @@ Examples:
   esolm score story.txt
   esolm score story.txt --orders 16 --draws 0
   esolm score story.txt --alpha0 1 --draws 32
+  # Token ids in place of a text
+  esolm tokenize - <story.txt | esolm score - --ids
   # With the log-probability of each token
   esolm score story.txt --json";
 
@@ -42,6 +45,10 @@ pub struct Args {
     /// Text file (UTF-8); `-` reads standard input.
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     file: String,
+    /// The file has token ids in place of a text, separated by white space or commas, as `esolm tokenize` prints them. For a
+    /// model without a tokenizer, too.
+    #[arg(long)]
+    ids: bool,
     /// Order of the tokens: ltr (left to right) or random. Default: random if --orders is above 1, else ltr.
     #[arg(long, value_parser = ["ltr", "random"], value_name = "ORDER")]
     order: Option<String>,
@@ -72,34 +79,55 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.open(&args.compute.device)?;
     let params = params(args, &model)?;
     let text = read_text(&args.file)?;
-    let tokenizer = model.tokenizer()?;
+    let tokenizer = tokenizer(&model)?;
+    let mut tokens = if args.ids { parse_ids(&text, &model)? } else { encode(&model, &text, "--ids")? };
     let context_params = ContextParams { length: args.window.length, ..args.compute.context_params() };
     let mut context = Context::new(&model, &context_params)?;
-    let mut tokens = tokenizer.encode(&text)?;
-    let mut bytes = text.len();
-    if args.windows > 0 && tokens.len() > args.windows.saturating_mul(context.length()) {
-        tokens.truncate(args.windows * context.length());
-        bytes = tokenizer.decode(&tokens)?.len();
+    let all = tokens.len();
+    if args.windows > 0 {
+        tokens.truncate(args.windows.saturating_mul(context.length()));
+    }
+    let bytes = match tokenizer {
+        _ if !args.ids && tokens.len() == all => Some(text.len()),
+        Some(tokenizer) => Some(tokenizer.decode(&tokens)?.len()),
+        None => None,
+    };
+    let windows = tokens.len().div_ceil(context.length());
+    let given = model.config().given_tokens() * windows;
+    if tokens.len() == given && given > 0 {
+        let what = "the first token of a text is given to this model; there is no other to score";
+        return Err(Error::InvalidArgument(what.into()));
     }
     let score = progress::of_windows(|show| context.score_text(&tokens, &params, show))?;
+    let text = Text { tokens: &tokens, scored: (tokens.len() - given) as f64, bytes, windows };
     if args.json {
-        print_json(&report(&score, &params, &tokens, bytes))?;
+        print_json(&report(&score, &params, &text))?;
     } else {
-        print(&table(&score, &params, &tokens, bytes, context.length()))?;
+        print(&table(&score, &params, &text))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A text that was scored.
+struct Text<'a> {
+    tokens: &'a [u32],
+    /// How many of the tokens have a probability: all but those that the model has to be given.
+    scored: f64,
+    /// Its length as text, if that is known.
+    bytes: Option<usize>,
+    windows: usize,
 }
 
 /// What to compute: what the options say, and by default what the variant of the model can do.
 fn params(args: &Args, model: &Model) -> Result<ScoreParams> {
     let config = model.config();
-    let orders = args.orders.unwrap_or(usize::from(config.variant != Variant::Mdlm || args.order.is_some()));
+    let orders = args.orders.unwrap_or(usize::from(config.has_sequential_phase() || args.order.is_some()));
     let random_order = args.order.as_deref().map_or(orders > 1, |order| order == "random");
     let draws = args.draws.unwrap_or(match config.variant {
         Variant::Ar if args.alpha0.is_none() => 0,
         _ => 8,
     });
-    let trained = if config.variant == Variant::Mdlm { 1.0 } else { config.train_alpha_0.unwrap_or(1.0) };
+    let trained = config.train_alpha_0.filter(|_| config.has_sequential_phase()).unwrap_or(1.0);
     let alpha_0 = args.alpha0.unwrap_or(f64::from(trained));
     match orders + draws {
         0 => Err(Error::InvalidArgument("neither orders nor draws: nothing to do".into())),
@@ -115,18 +143,19 @@ fn order_name(params: &ScoreParams) -> String {
     }
 }
 
-fn table(score: &TextScore, params: &ScoreParams, tokens: &[u32], bytes: usize, length: usize) -> String {
-    let count = tokens.len() as f64;
-    let windows = tokens.len().div_ceil(length);
-    let mut out = format!("{} tokens, {bytes} bytes, {windows} windows\n", tokens.len());
+fn table(score: &TextScore, params: &ScoreParams, text: &Text<'_>) -> String {
+    let &Text { tokens, scored: count, bytes, windows } = text;
+    let of_bytes = bytes.map_or(String::new(), |bytes| format!(" {bytes} bytes,"));
+    let mut out = format!("{} tokens,{of_bytes} {windows} windows\n", tokens.len());
     let mut line = |name: &str, nats: f64, error: Option<f64>, of_text: bool| {
         // One draw for one window has no standard error.
         let error = error.filter(|e| e.is_finite());
         let error = error.map_or(String::new(), |e| format!(" +- {:.4}", e / count));
         out += &format!("{name:26} {:.4}{error} nats per token", nats / count);
         if of_text {
-            let (perplexity, bits) = (perplexity(nats, count), bits_per_byte(nats, bytes));
-            out += &format!(", perplexity {perplexity:.2}, {bits:.4} bits per byte, NLL {nats:.1}");
+            let bits = bytes.map(|bytes| format!(", {:.4} bits per byte", bits_per_byte(nats, bytes)));
+            let (perplexity, bits) = (perplexity(nats, count), bits.unwrap_or_default());
+            out += &format!(", perplexity {perplexity:.2}{bits}, NLL {nats:.1}");
         }
         out += "\n";
     };
@@ -152,11 +181,11 @@ fn bits_per_byte(nats: f64, bytes: usize) -> f64 {
     nats / std::f64::consts::LN_2 / bytes as f64
 }
 
-fn report(score: &TextScore, params: &ScoreParams, tokens: &[u32], bytes: usize) -> Value {
-    let count = tokens.len() as f64;
+fn report(score: &TextScore, params: &ScoreParams, text: &Text<'_>) -> Value {
+    let &Text { tokens, scored: count, bytes, .. } = text;
     let nats = |nats: f64| {
         json!({ "nll": nats, "nll_per_token": nats / count, "perplexity": perplexity(nats, count),
-                "bits_per_byte": bits_per_byte(nats, bytes) })
+                "bits_per_byte": bytes.map(|bytes| bits_per_byte(nats, bytes)) })
     };
     let estimate = |e: Estimate| {
         let mut value = nats(e.mean);

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::args::ModelArgs;
 use crate::input::words_or_stdin;
-use crate::output::{print, print_json};
+use crate::output::{join_ids, print, print_json};
 
 /// Convert text to token ids.
 ///
@@ -30,8 +30,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.json {
         print_json(&json!(tokens))?;
     } else {
-        let ids: Vec<String> = tokens.iter().map(u32::to_string).collect();
-        print(&format!("{}\n", ids.join(" ")))?;
+        print(&format!("{}\n", join_ids(&tokens)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

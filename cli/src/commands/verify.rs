@@ -14,7 +14,8 @@ use crate::output::{print, print_json_pretty};
 
 /// Compare a model with reference outputs, logit by logit and token by token.
 ///
-/// GOLDEN is a safetensors file of what the authors' code computed for this model. Exits with 1 if a logit differs by more
+/// GOLDEN is a safetensors file of what the authors' code computed for this model: trajectories, single steps, logits of
+/// texts; all that it has for the model's variant is replayed. Exits with 1 if a logit differs by more
 /// than the tolerance, or a token differs.
 #[derive(clap::Args)]
 #[command(mut_arg("kv_type", |kv_type| kv_type.default_value("f32")))]
@@ -48,7 +49,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let agrees = largest <= args.tolerance && differing == 0;
     if args.json {
         let one = |o: &esolm::evaluate::verify::Outcome| {
-            json!({ "name": o.name, "sampled": o.sampled, "steps": o.steps, "tokens": o.tokens,
+            json!({ "name": o.name, "sampled": o.sampled, "steps": o.steps, "rows": o.rows, "tokens": o.tokens,
                     "differing_tokens": o.differing, "largest_difference": o.largest_difference })
         };
         let report = json!({
@@ -62,13 +63,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     } else {
         for o in &outcomes {
             print(&format!(
-                "{:16} {:>7} {:4} steps   {:5} tokens, {} differ   largest logit difference {:.2e}\n",
+                "{:16} {:>7} {:4} steps   {:5} rows of logits, largest difference {:.2e}   {:5} tokens, {} differ\n",
                 o.name,
                 if o.sampled { "sampled" } else { "greedy" },
                 o.steps,
+                o.rows,
+                o.largest_difference,
                 o.tokens,
                 o.differing,
-                o.largest_difference,
             ))?;
         }
         let verdict = if agrees { "agrees" } else { "DIFFERS" };

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::command_line::{built_in, err, esolm, esolm_with_device_graph, golden, library_file, out};
+use crate::command_line::{
+    built_in, err, esolm, esolm_reading, esolm_with_device_graph, golden, library_file, out,
+};
 
 #[test]
 fn convert_inspect_verify() {
@@ -159,4 +161,113 @@ fn quality_is_a_table_figures_and_a_picture() {
     assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n") && picture.contains("&lt;2&gt;"));
     assert_eq!(esolm(&["quality", &built_in, "--text", text]).status.code(), Some(2), "nothing to compare");
     assert_eq!(esolm(&["quality", &built_in, text, "--text", text]).status.code(), Some(3));
+}
+
+/// Converts a golden model's safetensors with a changed setting. Returns the folder and the model file's path.
+fn convert_changed(variant: &str, from: &str, to: &str, more: &[&str]) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let golden = |file: &str| library_file(&format!("tests/golden/{variant}/{file}"));
+    let config = std::fs::read_to_string(golden("config.json")).unwrap();
+    assert!(config.contains(from));
+    std::fs::write(dir.path().join("config.json"), config.replace(from, to)).unwrap();
+    std::fs::copy(golden("model.safetensors"), dir.path().join("model.safetensors")).unwrap();
+    let model = dir.path().join("model.gguf").display().to_string();
+    let folder = dir.path().display().to_string();
+    let converted = esolm(&[&["convert", &folder, "-o", &model, "--type", "f32"], more].concat());
+    assert_eq!(converted.status.code(), Some(0), "{}", err(&converted));
+    assert!(err(&converted).contains("no tokenizer") && err(&converted).contains("--tokenizer"));
+    (dir, model)
+}
+
+#[test]
+fn model_without_a_tokenizer_works_on_token_ids() {
+    let (_dir, model) = convert_changed("tiny-B", "\"mode\": \"train\"", "\"mode\": \"x\"", &["--eos", "95"]);
+    let common = ["--seed", "3", "-n", "12", "-q", "-m", &model, "--steps", "4"];
+    let plain = esolm(&[&["generate", "--prompt-ids", "7 8"], &common[..]].concat());
+    assert_eq!(plain.status.code(), Some(0), "{}", err(&plain));
+    let ids: Vec<u32> = out(&plain).split_whitespace().map(|id| id.parse().unwrap()).collect();
+    assert_eq!((ids.len(), &ids[..2]), (12, &[7, 8][..]));
+    let json = esolm(&[&["generate", "--prompt-ids", "[7,8]", "--json"], &common[..]].concat());
+    let last: serde_json::Value = serde_json::from_str(out(&json).lines().last().unwrap()).unwrap();
+    assert_eq!((&last["texts"][0], &last["tokens"][0]), (&serde_json::Value::Null, &serde_json::json!(ids)));
+    let step: serde_json::Value = serde_json::from_str(out(&json).lines().next().unwrap()).unwrap();
+    assert!(step["updates"][0]["token"].is_u64() && step["updates"][0]["text"].is_null(), "{step}");
+    // The output is the input of scoring, which knows no bytes.
+    let scored = esolm_reading(&["score", "-", "--ids", "-m", &model, "--draws", "2"], &out(&plain));
+    assert_eq!(scored.status.code(), Some(0), "{}", err(&scored));
+    assert!(
+        out(&scored).starts_with("12 tokens, 1 windows") && !out(&scored).contains("bits"),
+        "{}",
+        out(&scored)
+    );
+    let scored = esolm_reading(&["score", "-", "--ids", "-m", &model, "--json"], &out(&plain));
+    let report: serde_json::Value = serde_json::from_str(&out(&scored)).unwrap();
+    assert_eq!(report["tokens"], serde_json::json!(ids));
+    assert!(report["bytes"].is_null() && report["in_order"]["bits_per_byte"].is_null());
+    let verified = esolm(&["verify", &model, &golden("golden.safetensors")]);
+    assert_eq!(verified.status.code(), Some(0), "{}", out(&verified));
+    // A text is refused, with the way out.
+    for (args, way) in [
+        (&["generate", "-p", "a", "-m", &model][..], "--prompt-ids"),
+        (&["score", &golden("config.json"), "-m", &model][..], "--ids"),
+    ] {
+        let refused = esolm(args);
+        assert!(refused.status.code() == Some(2) && err(&refused).contains(way), "{}", err(&refused));
+    }
+    let refused = esolm(&["generate", "--prompt-ids", "97", "-m", &model]);
+    assert!(refused.status.code() == Some(2) && err(&refused).contains("'97'"), "{}", err(&refused));
+}
+
+#[test]
+fn prompt_ids_are_those_of_the_text() {
+    let common = ["--seed", "3", "-n", "16", "-q", "--steps", "4"];
+    let ids = out(&esolm(&["tokenize", "Once upon a time"]));
+    let of_ids = esolm(&[&["generate", "--prompt-ids", ids.trim()], &common[..]].concat());
+    let of_text = esolm(&[&["generate", "-p", "Once upon a time"], &common[..]].concat());
+    assert_eq!(out(&of_ids), out(&of_text));
+    assert!(out(&of_ids).starts_with("Once upon a time"));
+    let text = "Once upon a time there was a king.";
+    let ids = out(&esolm(&["tokenize", text]));
+    let small = ["--draws", "0", "--threads", "1"];
+    let of_ids = esolm_reading(&[&["score", "-", "--ids"], &small[..]].concat(), &ids);
+    let of_text = esolm_reading(&[&["score", "-"], &small[..]].concat(), text);
+    assert_eq!(out(&of_ids), out(&of_text));
+}
+
+#[test]
+fn ar_without_a_token_before_the_text_asks_for_the_first_one() {
+    let none = "\"prepend_token\": \"none\"";
+    let (_dir, model) = convert_changed("ar-tiny", "\"prepend_token\": \"bos\"", none, &["--bos", "95"]);
+    let refused = esolm(&["generate", "-m", &model, "-n", "8"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(err(&refused).contains("--prompt-ids 95"), "{}", err(&refused));
+    let args = ["generate", "-m", &model, "-n", "8", "-q", "--prompt-ids", "95", "--temp", "0"];
+    let written = esolm(&args);
+    assert_eq!(written.status.code(), Some(0), "{}", err(&written));
+    assert!(out(&written).starts_with("95 ") && out(&written).split_whitespace().count() == 8);
+    // Of 8 tokens the first one is given.
+    let scored = esolm_reading(&["score", "-", "--ids", "-m", &model, "--json"], &out(&written));
+    let report: serde_json::Value = serde_json::from_str(&out(&scored)).unwrap();
+    let (nll, per_token) = (&report["in_order"]["nll"], &report["in_order"]["nll_per_token"]);
+    assert!((nll.as_f64().unwrap() / 7.0 - per_token.as_f64().unwrap()).abs() < 1e-9, "{report}");
+    let alone = esolm_reading(&["score", "-", "--ids", "-m", &model], "95");
+    assert!(alone.status.code() == Some(2) && err(&alone).contains("first token"), "{}", err(&alone));
+}
+
+#[test]
+fn eso_a_without_a_sequential_phase_says_so() {
+    let causal = "\"sequential_attn_mode\": \"causal\"";
+    let (_dir, model) = convert_changed("tiny-A", "\"sequential_attn_mode\": \"mixed\"", causal, &[]);
+    let refused = esolm(&["generate", "-m", &model, "--alpha0", "0.5"]);
+    assert!(
+        refused.status.code() == Some(2) && err(&refused).contains("diffusion phase alone"),
+        "{}",
+        err(&refused)
+    );
+    let written = esolm(&["generate", "-m", &model, "-n", "8", "-q"]);
+    assert_eq!(written.status.code(), Some(0), "{}", err(&written));
+    // Its bound is the default.
+    let scored = esolm_reading(&["score", "-", "--ids", "-m", &model], &out(&written));
+    assert!(out(&scored).contains("bound at alpha_0 = 1"));
+    assert_eq!(scored.status.code(), Some(0), "{}", err(&scored));
 }

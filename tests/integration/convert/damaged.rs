@@ -35,8 +35,8 @@ fn missing_tensor_is_named() {
 }
 
 #[test]
-fn extra_tensor_is_named() {
-    for name in ["blocks.1.attn_qkv.bias", "something.else"] {
+fn extra_tensor_of_the_network_is_named() {
+    for name in ["blocks.1.attn_qkv.bias", "output_layer.extra"] {
         let mut model = Published::tiny();
         model.tensors.insert(name.into(), (Dtype::F32, vec![2], vec![0; 8]));
         let error = model.error(&Options::default());
@@ -154,7 +154,8 @@ fn no_bit_flip_crashes_or_leaves_a_partial_file() {
 fn inputs_that_are_no_model_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(refused(&dir.path().join("none"), &Options::default()), Error::Io { .. }));
-    assert!(matches!(refused(dir.path(), &Options::default()), Error::Io { .. }));
+    let empty = refused(dir.path(), &Options::default());
+    assert!(matches!(&empty, Error::BadFile { what, .. } if what.contains("model.safetensors")), "{empty}");
     let path = dir.path().join("prose.safetensors");
     std::fs::write(&path, "This is no model, it is prose.").unwrap();
     let error = refused(&path, &Options::default());

@@ -2,8 +2,12 @@
 
 mod contents;
 mod damaged;
+mod files;
 mod options;
 mod output;
+mod special_tokens;
+mod torch_save;
+mod variants;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,34 +38,52 @@ fn tensors(bytes: &[u8]) -> BTreeMap<String, (TensorType, Vec<usize>, Vec<u8>)> 
     gguf.tensors().iter().map(one).collect()
 }
 
+/// A tensor's type, shape and bytes.
+type Stored = (Dtype, Vec<usize>, Vec<u8>);
+
 /// A published model that a test changes before it is written down.
 struct Published {
-    tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
+    tensors: BTreeMap<String, Stored>,
     config: Value,
 }
 
 impl Published {
     fn tiny() -> Self {
-        let bytes = std::fs::read(path("tiny-B/model.safetensors")).unwrap();
+        Self::of("tiny-B")
+    }
+
+    /// A model of another golden folder.
+    fn of(folder: &str) -> Self {
+        let bytes = std::fs::read(path(folder).join("model.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let tensors = file
             .iter()
             .map(|(name, t)| (name.to_owned(), (t.dtype(), t.shape().to_vec(), t.data().to_vec())))
             .collect();
-        let config = serde_json::from_slice(&std::fs::read(path("tiny-B/config.json")).unwrap()).unwrap();
+        let config =
+            serde_json::from_slice(&std::fs::read(path(folder).join("config.json")).unwrap()).unwrap();
         Self { tensors, config }
+    }
+
+    /// These tensors as a safetensors file.
+    fn serialized<'a>(tensors: impl Iterator<Item = (&'a String, &'a Stored)>) -> Vec<u8> {
+        let views = tensors.map(|(name, (dtype, shape, data))| {
+            (name, TensorView::new(*dtype, shape.clone(), data).unwrap())
+        });
+        safetensors::serialize(views, None).unwrap()
     }
 
     /// Writes `model.safetensors` and `config.json` into a new directory.
     fn write(&self) -> TempDir {
         let dir = tempfile::tempdir().unwrap();
-        let views = self.tensors.iter().map(|(name, (dtype, shape, data))| {
-            (name, TensorView::new(*dtype, shape.clone(), data).unwrap())
-        });
-        let bytes = safetensors::serialize(views, None).unwrap();
-        std::fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
+        std::fs::write(dir.path().join("model.safetensors"), Self::serialized(self.tensors.iter())).unwrap();
         std::fs::write(dir.path().join("config.json"), self.config.to_string()).unwrap();
         dir
+    }
+
+    /// The file that the unchanged way of writing it gives.
+    fn plain(&self) -> Vec<u8> {
+        converted(self.write().path(), &Options::default()).1
     }
 
     fn error(&self, options: &Options) -> Error {

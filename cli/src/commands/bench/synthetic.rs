@@ -44,6 +44,8 @@ impl Shape {
             eos_token_id: None,
             bos_token_id: None,
             prepend_token_id: None,
+            needs_first_token: false,
+            diffusion_only: false,
             train_alpha_0: None,
         }
     }

@@ -1,0 +1,78 @@
+//! JSON as Python writes it: beyond the standard, a number may be `NaN`, `Infinity` or `-Infinity`.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::small_file::read_config;
+use crate::error::{Error, Result};
+
+/// Reads a JSON file. A number that is not finite becomes text, which is no valid value for anything that is needed.
+///
+/// # Errors
+/// [`Error::BadFile`] if it is not JSON or too large; [`Error::Io`].
+pub(super) fn read_json(path: &Path) -> Result<Value> {
+    parse(&read_config(path)?).map_err(|e| Error::unreadable(path.display().to_string(), "JSON", e))
+}
+
+/// As [`read_json`]; `None` if there is no such file.
+pub(super) fn read_json_if_any(path: &Path) -> Result<Option<Value>> {
+    if path.is_file() { read_json(path).map(Some) } else { Ok(None) }
+}
+
+fn parse(json: &[u8]) -> serde_json::Result<Value> {
+    match serde_json::from_slice(json) {
+        Ok(value) => Ok(value),
+        Err(_) => serde_json::from_slice(&quoted(json)),
+    }
+}
+
+/// The text with quotes around each `NaN`, `Infinity` and `-Infinity` that is not in a string.
+fn quoted(json: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(json.len() + 16);
+    let mut rest = json;
+    let mut in_string = false;
+    while let Some((&byte, after)) = rest.split_first() {
+        let words: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
+        let word = words.into_iter().find(|word| !in_string && rest.starts_with(word));
+        let taken = match (word, byte) {
+            (Some(word), _) => {
+                out.extend([b"\"", word, b"\""].concat());
+                rest = rest.get(word.len()..).unwrap_or_default();
+                continue;
+            }
+            // An escape in a string has at least one more byte, which may be a quote.
+            (None, b'\\') if in_string && !after.is_empty() => 2,
+            (None, _) => 1,
+        };
+        in_string ^= byte == b'"';
+        let (copied, left) = rest.split_at(taken);
+        out.extend_from_slice(copied);
+        rest = left;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_not_finite_become_text() {
+        let text = r#"{"a": NaN, "b": [Infinity, -Infinity,1e9], "NaN": "an Infinity of \"NaN\" \\", "c":-Infinity}"#;
+        let value = parse(text.as_bytes()).unwrap();
+        let expected = serde_json::json!({
+            "a": "NaN", "b": ["Infinity", "-Infinity", 1e9], "NaN": "an Infinity of \"NaN\" \\", "c": "-Infinity",
+        });
+        assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn json_without_such_numbers_is_left_as_it_is() {
+        let text = r#"{"Infinity": "-Infinity", "x": ["NaN", "\\", "\"NaN\""], "y": null}"#;
+        assert_eq!(quoted(text.as_bytes()), text.as_bytes());
+        for bad in ["{\"a\": nan}", "[1Infinity]", "[NaNNaN]", "[--Infinity]", "\"NaN", "\\", "[NaN"] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The names of tensors: what wrappers put before them, and which are the network's own.
+
+/// What wrappers put before a module's names: torch.compile, data parallel and DeepSpeed's engine, the training code's
+/// module and the backbone in it.
+const PREFIXES: [&str; 5] = ["_orig_mod.", "module.", "_forward_module.", "model.", "backbone."];
+
+/// The top modules of the network. Everything else in a checkpoint belongs to the training code.
+const MODULES: [&str; 4] = ["vocab_embed.", "sigma_map.", "blocks.", "output_layer."];
+
+/// The name without the prefixes of wrappers, which nest in any order.
+pub(super) fn without_prefixes(mut name: &str) -> &str {
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) {
+        name = rest;
+    }
+    name
+}
+
+/// Whether a name without prefixes is that of a parameter of the network, and not of a buffer or of the training code.
+pub(super) fn is_parameter(name: &str) -> bool {
+    MODULES.iter().any(|module| name.starts_with(module))
+}
+
+/// The first few of these names, for a message; `None` if there are none.
+pub(super) fn some_of(mut names: Vec<&str>) -> Option<String> {
+    names.sort_unstable();
+    let shown = names.iter().take(3).map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => None,
+        1..=3 => Some(shown),
+        more => Some(format!("{shown} and {} more", more - 3)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_removed_in_any_nesting() {
+        for name in [
+            "blocks.0.norm1.weight",
+            "backbone.blocks.0.norm1.weight",
+            "_orig_mod.backbone.blocks.0.norm1.weight",
+            "backbone._orig_mod.blocks.0.norm1.weight",
+            "_forward_module.module.model.backbone._orig_mod.module.blocks.0.norm1.weight",
+        ] {
+            assert_eq!(without_prefixes(name), "blocks.0.norm1.weight");
+        }
+        assert_eq!(without_prefixes("teacher.model.x"), "teacher.model.x");
+        assert!(is_parameter("blocks.0.norm1.weight") && !is_parameter("rotary_emb.inv_freq"));
+    }
+}

@@ -1,0 +1,165 @@
+//! The tokenizer in the files beside the weights: `tokenizer.json`, or GPT-2's `vocab.json` and `merges.txt`, and what
+//! `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` say about special tokens.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::json::read_json_if_any;
+use super::options::TokenizerSource;
+use super::small_file::read_small;
+use super::source::FoundTokenizer;
+use super::tokenizer::END_OF_TEXT;
+use crate::error::{Error, Result};
+
+/// The files that are read if they are beside the weights.
+pub(super) const FILES: [&str; 6] = [
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+];
+
+/// Most pairs of a `merges.txt`: as many as a tokenizer may have.
+const MAX_MERGES: usize = 300_000;
+
+/// The roles of special tokens, in the order in which transformers gives them ids.
+const ROLES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// Reads the tokenizer beside the file `weights`.
+///
+/// # Errors
+/// [`Error::BadFile`] if a file is damaged; [`Error::Io`].
+pub(super) fn find(weights: &Path) -> Result<FoundTokenizer> {
+    let at = |name: &str| weights.with_file_name(name);
+    let declared = Declared {
+        config: read_json_if_any(&at("tokenizer_config.json"))?.unwrap_or(Value::Null),
+        special: read_json_if_any(&at("special_tokens_map.json"))?.unwrap_or(Value::Null),
+        added: read_json_if_any(&at("added_tokens.json"))?.unwrap_or(Value::Null),
+    };
+    let (json, file) = match at("tokenizer.json") {
+        path if path.is_file() => (Some(read_small(&path)?), "tokenizer.json"),
+        _ if at("vocab.json").is_file() && at("merges.txt").is_file() => {
+            let made = byte_level_bpe(&at("vocab.json"), &at("merges.txt"), &declared)?;
+            (Some(made), "the tokenizer of vocab.json and merges.txt")
+        }
+        _ => (None, "tokenizer.json"),
+    };
+    let role = |role: &str| declared.token(role).map(str::to_owned);
+    Ok(FoundTokenizer {
+        json,
+        origin: TokenizerSource::Beside,
+        file: file.into(),
+        bos: role("bos_token"),
+        eos: role("eos_token"),
+        mask: role("mask_token"),
+    })
+}
+
+/// What the files say about special tokens; null if there is no such file.
+struct Declared {
+    config: Value,
+    special: Value,
+    added: Value,
+}
+
+impl Declared {
+    /// The text of the token with a role.
+    fn token(&self, role: &str) -> Option<&str> {
+        [&self.config, &self.special].into_iter().find_map(|file| text(file.get(role)?))
+    }
+
+    /// The tokens that are added to the vocabulary under a number.
+    fn numbered(&self) -> BTreeMap<u64, &str> {
+        let decoder = self.config.get("added_tokens_decoder").and_then(Value::as_object);
+        let by_number =
+            decoder.into_iter().flatten().filter_map(|(id, token)| Some((id.parse().ok()?, text(token)?)));
+        let by_text = self.added.as_object().into_iter().flatten();
+        let by_text = by_text.filter_map(|(token, id)| Some((id.as_u64()?, token.as_str())));
+        by_number.chain(by_text).collect()
+    }
+}
+
+/// A special token is text, or an object with the text in `content`.
+fn text(token: &Value) -> Option<&str> {
+    token.as_str().or_else(|| token.get("content")?.as_str())
+}
+
+/// The `tokenizer.json` of GPT-2's byte-level BPE, made of its older files as transformers makes it.
+fn byte_level_bpe(vocab_path: &Path, merges_path: &Path, declared: &Declared) -> Result<Vec<u8>> {
+    let bad = |path: &Path, what: String| Error::bad_file(path.display().to_string(), what);
+    let Some(Value::Object(vocab)) = read_json_if_any(vocab_path)? else {
+        return Err(bad(vocab_path, "not a table of tokens and their ids".into()));
+    };
+    if let Some((token, id)) = vocab.iter().find(|(_, id)| id.as_u64().is_none_or(|id| id >= 1 << 32)) {
+        return Err(bad(vocab_path, format!("the id of '{token}' is {id}")));
+    }
+    let merges = String::from_utf8(read_small(merges_path)?)
+        .map_err(|e| Error::unreadable(merges_path.display().to_string(), "the text is not UTF-8", e))?;
+    let mut pairs: Vec<Value> = Vec::new();
+    // The first line may tell the version.
+    let lines =
+        merges.lines().enumerate().filter(|(number, line)| *number > 0 || !line.starts_with("#version"));
+    for (number, line) in lines.filter(|(_, line)| !line.is_empty()) {
+        match line.split_once(' ') {
+            _ if pairs.len() == MAX_MERGES => {
+                return Err(bad(merges_path, format!("more than {MAX_MERGES} pairs")));
+            }
+            Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => {
+                pairs.push(json!([left, right]));
+            }
+            _ => return Err(bad(merges_path, format!("line {} is not a pair of tokens", number + 1))),
+        }
+    }
+    let prefix = declared.config.get("add_prefix_space") == Some(&Value::Bool(true));
+    let byte_level = |trim: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": trim, "use_regex": true});
+    let json = json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": added_tokens(&vocab, declared),
+        "normalizer": null,
+        "pre_tokenizer": byte_level(true),
+        "post_processor": byte_level(false),
+        "decoder": byte_level(true),
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
+            "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false,
+            "vocab": vocab, "merges": pairs,
+        },
+    });
+    Ok(json.to_string().into_bytes())
+}
+
+/// The special tokens: those of the vocabulary, those added under a number, and those with a role, which follow.
+fn added_tokens(vocab: &Map<String, Value>, declared: &Declared) -> Vec<Value> {
+    let mut all = declared.numbered();
+    let mut next =
+        vocab.values().filter_map(Value::as_u64).chain(all.keys().copied()).max().map_or(0, |id| id + 1);
+    let others = declared.special.get("additional_special_tokens").and_then(Value::as_array);
+    let roles = ROLES.iter().filter_map(|role| declared.token(role));
+    // Always special in GPT-2's vocabulary.
+    let end = Some(END_OF_TEXT).filter(|end| vocab.contains_key(*end));
+    for token in roles.chain(others.into_iter().flatten().filter_map(text)).chain(end) {
+        if all.values().any(|known| *known == token) {
+            continue;
+        }
+        let id = vocab.get(token).and_then(Value::as_u64).unwrap_or(next);
+        next += u64::from(id == next);
+        all.insert(id, token);
+    }
+    let added = |(id, token): (u64, &str)| {
+        json!({
+            "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        })
+    };
+    all.into_iter().map(added).collect()
+}
+
+/// The paths of the files beside `weights` that may be read.
+pub(super) fn paths(weights: &Path) -> impl Iterator<Item = PathBuf> {
+    FILES.into_iter().map(|name| weights.with_file_name(name))
+}

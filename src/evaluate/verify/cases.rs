@@ -1,0 +1,296 @@
+//! What a golden file has for a model, as cases to replay. [`verify`](super::verify) documents the names.
+
+use serde_json::Value;
+
+use super::golden::{Golden, Rows};
+use crate::error::{Error, Result};
+use crate::model::{Config, Variant};
+use crate::plan::Plan;
+use crate::sample::SamplingParams;
+
+/// The name of a case that has no name of its own in the file.
+const FORWARD: [&str; 3] = ["logits", "logits_cached", "logits_mask"];
+
+/// Texts to write, and what the reference computed for them.
+pub(super) struct Case {
+    pub name: String,
+    pub plans: Vec<Plan>,
+    /// Whether the plans have the same steps and run side by side.
+    pub together: bool,
+    pub sampling: SamplingParams,
+    pub logits: Rows<f32>,
+    /// Uniform numbers, if tokens are sampled.
+    pub noise: Option<Rows<f64>>,
+    /// So many first places have tokens that are not the model's.
+    pub given: usize,
+    /// By position, one text after the other.
+    tokens: Vec<u32>,
+}
+
+impl Case {
+    /// The place of a position in the generation order of a text.
+    pub fn place(&self, text: usize, position: u32) -> Option<usize> {
+        self.plans.get(text)?.order.iter().position(|&p| p == position)
+    }
+
+    /// The reference's token at a position of a text.
+    pub fn token(&self, text: usize, position: u32) -> Option<u32> {
+        let length = self.plans.get(text)?.order.len();
+        self.tokens.get(text * length + position as usize).copied()
+    }
+}
+
+impl Golden<'_> {
+    /// The names of the cases for a model of this variant.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] if there is none.
+    pub fn names(&self, config: &Config) -> Result<Vec<String>> {
+        let mut names: Vec<String> = Vec::new();
+        for (tensor, _) in self.tensors.iter() {
+            let name = tensor.strip_suffix(".tokens").or_else(|| tensor.strip_suffix(".zt"));
+            match name {
+                Some(name) if self.is_case(name, config) => names.push(name.to_owned()),
+                None if FORWARD.contains(&tensor) && self.is_forward(tensor, config)? => {
+                    names.push(tensor.to_owned());
+                }
+                _ => (),
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        if names.is_empty() {
+            let variant = config.variant.name();
+            return Err(self.bad(format!(
+                "nothing to replay with a model of variant {variant}: no trajectory (NAME.logits with NAME.tokens)"
+            )));
+        }
+        Ok(names)
+    }
+
+    fn is_case(&self, name: &str, config: &Config) -> bool {
+        if self.has(name, "tokens") {
+            let noise = self.tensors.tensor(&format!("{name}.u"));
+            return self.has(name, "logits") || noise.is_ok_and(|noise| noise.shape().len() == 3);
+        }
+        let whole = ["logits", "sort_idx", "num_clean"].iter().all(|part| self.has(name, part));
+        // With x0 it is the sequential phase.
+        let eso = matches!(config.variant, Variant::EsoA | Variant::EsoB);
+        whole && eso && (config.has_sequential_phase() || !self.has(name, "x0"))
+    }
+
+    /// Whether an array of logits without a name is of this model's kind: the tokens before its texts are the model's.
+    fn is_forward(&self, logits: &str, config: &Config) -> Result<bool> {
+        let Some(texts) = forward_texts(logits, config).filter(|texts| self.tensors.tensor(texts).is_ok())
+        else {
+            return Ok(false);
+        };
+        if config.variant == Variant::Mdlm {
+            return Ok(true);
+        }
+        let (shape, tokens) = self.integers(texts)?;
+        Ok(shape.len() == 2 && begins_as(&tokens, width(&shape), config))
+    }
+
+    /// The case with this name.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] if it does not fit the model.
+    pub fn case(&self, name: &str, config: &Config) -> Result<Case> {
+        match (FORWARD.contains(&name), config.variant) {
+            (true, Variant::Mdlm) => self.masked_texts(name, config),
+            (true, _) => {
+                let texts = forward_texts(name, config).ok_or_else(|| Error::internal("texts of logits"))?;
+                let (shape, tokens) = self.integers(texts)?;
+                let mut case = self.trajectory(name, name, (&shape, tokens), config)?;
+                // The texts are not the model's.
+                case.given = width(&shape);
+                Ok(case)
+            }
+            (false, _) if self.has(name, "tokens") => {
+                let texts = self.integers(&format!("{name}.tokens"))?;
+                self.trajectory(name, &format!("{name}.logits"), (&texts.0, texts.1), config)
+            }
+            (false, _) => self.step(name, config),
+        }
+    }
+
+    /// Texts that are written in given orders and steps.
+    fn trajectory(
+        &self,
+        name: &str,
+        logits: &str,
+        (shape, tokens): (&[usize], Vec<u32>),
+        config: &Config,
+    ) -> Result<Case> {
+        let &[texts, total] = shape else { return Err(self.bad_shape(name, "tokens", shape)) };
+        let rows = match self.tensors.tensor(logits) {
+            Ok(_) => self.logits(logits, texts, config)?,
+            Err(_) => Rows { values: vec![], per_text: 0, first: 0, by_position: None },
+        };
+        let noise = self.noise(name, texts, config)?;
+        let covered = noise.as_ref().map_or(rows.per_text, |noise| noise.per_text.max(rows.per_text));
+        // An autoregressive model's tokens may begin with the one before the text, which the first row follows. Texts of
+        // logits alone always do.
+        let may_have_lead = logits == name || total == covered + 1 || total > config.context_length;
+        let has_lead = config.variant == Variant::Ar && may_have_lead && begins_as(&tokens, total, config);
+        let known = config.given_tokens();
+        let dropped = usize::from(has_lead) - known.min(usize::from(has_lead));
+        let length = total.saturating_sub(dropped).min(config.context_length);
+        if length == 0 || covered > total || length < known {
+            return Err(self.bad(format!("{name}: {total} tokens and {covered} rows do not fit this model")));
+        }
+        let tokens: Vec<u32> = tokens
+            .chunks_exact(total.max(1))
+            .flat_map(|text| text.iter().skip(dropped).take(length).copied())
+            .collect();
+        let orders = match self.has(name, "sort_idx") {
+            true => self.integers_of(name, "sort_idx", &[texts, length])?,
+            false => (0..texts).flat_map(|_| 0..length as u32).collect(),
+        };
+        let counts = match self.has(name, "sched") {
+            true => self.integers(&format!("{name}.sched"))?.1,
+            false => vec![1; length - known],
+        };
+        let scalar = |key: &str| self.scalars.get(name).and_then(|s| s.get(key)).and_then(Value::as_u64);
+        let diffusion = match config.variant {
+            Variant::EsoA if !config.diffusion_only => {
+                let count = scalar("num_diffusion_tokens");
+                count.ok_or_else(|| self.bad(format!("golden.json has no {name}.num_diffusion_tokens")))?
+                    as usize
+            }
+            Variant::EsoA => length,
+            _ => 0,
+        };
+        let plan = |(text, order): (usize, &[u32])| {
+            let known = order.iter().take(known);
+            let token = |&position: &u32| tokens.get(text * length + position as usize).copied();
+            let known = known.map(token).collect::<Option<Vec<u32>>>();
+            let known =
+                known.ok_or_else(|| self.bad(format!("{name}.sort_idx has a position beyond the text")))?;
+            Ok(Plan { known, order: order.to_vec(), counts: counts.clone(), diffusion })
+        };
+        let plans = orders.chunks_exact(length).enumerate().map(plan).collect::<Result<Vec<_>>>()?;
+        let first = usize::from(has_lead) - dropped;
+        Ok(Case {
+            name: name.to_owned(),
+            plans,
+            together: true,
+            sampling: self.sampling(name, noise.is_some())?,
+            logits: Rows { first, ..rows },
+            noise: noise.map(|noise| Rows { first, ..noise }),
+            given: scalar("prompt_len").map_or(0, |given| given as usize).saturating_sub(dropped),
+            tokens,
+        })
+    }
+
+    /// A diffusion step, or the sequential phase, of texts whose first slots are known.
+    fn step(&self, name: &str, config: &Config) -> Result<Case> {
+        let (shape, zt) = self.integers(&format!("{name}.zt"))?;
+        let &[texts, length] = shape.as_slice() else { return Err(self.bad_shape(name, "zt", &shape)) };
+        let orders = self.integers_of(name, "sort_idx", &shape)?;
+        let clean = self.integers_of(name, "num_clean", &[texts])?;
+        if length == 0 {
+            return Err(self.bad_shape(name, "zt", &shape));
+        }
+        let is_sequential = self.has(name, "x0");
+        let sorted = if is_sequential { self.integers_of(name, "x0", &shape)? } else { zt };
+        let logits = self.logits(&format!("{name}.logits"), texts, config)?;
+        let mut tokens = vec![0; sorted.len()];
+        let mut plans = Vec::with_capacity(texts);
+        let per_text = orders.chunks_exact(length).zip(sorted.chunks_exact(length)).zip(clean);
+        for (text, ((order, sorted), clean)) in per_text.enumerate() {
+            let clean = (clean as usize).min(length);
+            for (&position, &token) in order.iter().zip(sorted) {
+                // What a diffusion step writes does not matter.
+                let token =
+                    if config.is_writable(token) { token } else { u32::from(config.mask_token_id == 0) };
+                let place = tokens
+                    .get_mut(text * length + position as usize)
+                    .filter(|_| (position as usize) < length);
+                *place
+                    .ok_or_else(|| self.bad(format!("{name}.sort_idx has a position beyond the text")))? =
+                    token;
+            }
+            let known = sorted.iter().take(clean).copied().collect();
+            let unknown = length - clean;
+            let (counts, diffusion) = match is_sequential {
+                true => (vec![1; unknown], 0),
+                false if unknown == 0 => (vec![], 0),
+                false => (vec![unknown as u32], unknown),
+            };
+            plans.push(Plan { known, order: order.to_vec(), counts, diffusion });
+        }
+        let sampling = self.sampling(name, false)?;
+        let name = name.to_owned();
+        Ok(Case { name, plans, together: false, sampling, logits, noise: None, given: length, tokens })
+    }
+
+    /// Texts with masks, whose logits are in text order.
+    fn masked_texts(&self, name: &str, config: &Config) -> Result<Case> {
+        let (shape, texts) = self.integers("x")?;
+        let &[count, length] = shape.as_slice() else { return Err(self.bad_shape(name, "x", &shape)) };
+        if length == 0 {
+            return Err(self.bad_shape(name, "x", &shape));
+        }
+        let rows = self.logits(name, count, config)?;
+        let is_known =
+            |text: &[u32], &position: &u32| text.get(position as usize) != Some(&config.mask_token_id);
+        let plan = |text: &[u32]| {
+            let (mut order, masked): (Vec<u32>, Vec<u32>) =
+                (0..length as u32).partition(|p| is_known(text, p));
+            let known = text.iter().copied().filter(|&token| token != config.mask_token_id).collect();
+            let counts = if masked.is_empty() { vec![] } else { vec![masked.len() as u32] };
+            order.extend(masked);
+            Plan { known, order, counts, diffusion: 0 }
+        };
+        let plans: Vec<Plan> = texts.chunks_exact(length).map(plan).collect();
+        let by_position = Some(plans.iter().map(|plan| plan.order.clone()).collect());
+        let writable = |&token: &u32| {
+            if config.is_writable(token) { token } else { u32::from(config.mask_token_id == 0) }
+        };
+        Ok(Case {
+            name: name.to_owned(),
+            tokens: texts.iter().map(writable).collect(),
+            plans,
+            together: false,
+            sampling: self.sampling(name, false)?,
+            logits: Rows { by_position, ..rows },
+            noise: None,
+            given: length,
+        })
+    }
+
+    fn sampling(&self, name: &str, sampled: bool) -> Result<SamplingParams> {
+        if !sampled {
+            return Ok(SamplingParams { temperature: 0.0, ..SamplingParams::default() });
+        }
+        let top_p = self.scalars.get(name).and_then(|s| s.get("p_nucleus")).and_then(Value::as_f64);
+        let top_p = top_p.ok_or_else(|| self.bad(format!("golden.json has no {name}.p_nucleus")))?;
+        Ok(SamplingParams { top_p: top_p as f32, ..SamplingParams::default() })
+    }
+}
+
+/// The name of the texts of an array of logits that has no name of its own.
+fn forward_texts(logits: &str, config: &Config) -> Option<&'static str> {
+    match (config.variant, logits) {
+        (Variant::Mdlm, "logits") => Some("x"),
+        (Variant::Ar, "logits" | "logits_cached") => Some("prefix"),
+        (Variant::Ar, "logits_mask") => Some("prefix_mask"),
+        _ => None,
+    }
+}
+
+/// Whether all texts begin with what stands before, or first in, an autoregressive model's texts.
+fn begins_as(tokens: &[u32], width: usize, config: &Config) -> bool {
+    let mut first = tokens.chunks_exact(width.max(1)).filter_map(|text| text.first());
+    first.all(|&token| match config.needs_first_token {
+        true => config.is_writable(token),
+        false => token == config.first_token_id(),
+    })
+}
+
+/// The length of the rows of a matrix.
+fn width(shape: &[usize]) -> usize {
+    shape.last().copied().unwrap_or(0)
+}
