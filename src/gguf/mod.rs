@@ -6,15 +6,13 @@
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
-mod array;
 mod format;
 mod reader;
 mod tensor_type;
 mod value;
 mod writer;
 
-pub use array::Array;
 pub use reader::{Gguf, TensorInfo};
 pub use tensor_type::TensorType;
-pub use value::Value;
+pub use value::{Array, Value};
 pub use writer::Writer;

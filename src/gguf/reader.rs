@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::array::Array;
 use super::format::{MAGIC, MAX_DIMS, MAX_TENSOR_NAME, VERSION, alignment};
 use super::tensor_type::TensorType;
-use super::value::{STR, Value, number, number_bytes};
+use super::value::{Array, STR, Value, number, number_bytes};
 use crate::error::{Error, Result};
 
 /// Most metadata keys and most tensors that are accepted; far above what any model has. (Keys are looked up one by one, so
@@ -328,7 +327,10 @@ impl<'a> Parser<'a> {
         }
         let size = number_bytes(code).ok_or_else(|| self.unknown_type(start, code, key))?;
         let bytes = self.take(size, key)?;
-        number(code, bytes).ok_or_else(|| self.bad_at(start, format!("key '{key}': {bytes:?} is not 0 or 1")))
+        number(code, bytes).ok_or_else(|| {
+            let other = bytes.first().copied().unwrap_or_default();
+            self.bad_at(start, format!("key '{key}': {other} is not 0 or 1"))
+        })
     }
 
     fn unknown_type(&self, start: usize, code: u32, key: &str) -> Error {

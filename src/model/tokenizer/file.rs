@@ -9,7 +9,7 @@ use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::{ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper, Tokenizer};
 
 use super::parts::{Kind, Limits};
-use super::vocabulary::{AddedTokens, Merges, Vocabulary};
+use super::vocabulary::{AddedTokens, Merges, TokenIds};
 
 /// Longest name of the unknown token, prefix and suffix, in bytes: each occurs once per character or word of a text.
 const MAX_AFFIX: usize = 64;
@@ -54,7 +54,7 @@ struct Model {
     ignore_merges: Option<bool>,
     max_input_chars_per_word: Option<u64>,
     #[serde(default)]
-    vocab: Vocabulary,
+    vocab: TokenIds,
     merges: Option<Merges>,
 }
 
@@ -122,7 +122,7 @@ impl Model {
                 long.len()
             ));
         }
-        let Vocabulary(vocabulary) = self.vocab;
+        let TokenIds(vocabulary) = self.vocab;
         let (unknown, prefix) = (self.unk_token, self.continuing_subword_prefix);
         let built = match self.ty.as_deref() {
             // Old files leave the type of BPE out.

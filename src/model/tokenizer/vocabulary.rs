@@ -21,7 +21,7 @@ const MAX_ADDED_BYTES: usize = 64 << 10;
 
 /// Tokens with their ids, each of which occurs once.
 #[derive(Default)]
-pub(super) struct Vocabulary(pub AHashMap<String, u32>);
+pub(super) struct TokenIds(pub AHashMap<String, u32>);
 
 /// Pairs of tokens, in the order in which they are merged.
 #[derive(Default)]
@@ -31,22 +31,22 @@ pub(super) struct Merges(pub Vec<(String, String)>);
 #[derive(Default)]
 pub(super) struct AddedTokens(pub Vec<AddedToken>);
 
-impl<'de> Deserialize<'de> for Vocabulary {
+impl<'de> Deserialize<'de> for TokenIds {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(VocabularyVisitor)
+        from.deserialize_any(TokenIdsVisitor)
     }
 }
 
-struct VocabularyVisitor;
+struct TokenIdsVisitor;
 
-impl<'de> Visitor<'de> for VocabularyVisitor {
-    type Value = Vocabulary;
+impl<'de> Visitor<'de> for TokenIdsVisitor {
+    type Value = TokenIds;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a vocabulary: tokens with their ids")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocabulary, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TokenIds, A::Error> {
         let (mut tokens, mut taken) = (AHashMap::new(), vec![false; MAX_TOKENS]);
         while let Some((token, id)) = map.next_entry::<String, u32>()? {
             check_token(&token)?;
@@ -62,10 +62,10 @@ impl<'de> Visitor<'de> for VocabularyVisitor {
                 return Err(A::Error::custom(format!("token {id} has the text of another one")));
             }
         }
-        Ok(Vocabulary(tokens))
+        Ok(TokenIds(tokens))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Vocabulary, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<TokenIds, A::Error> {
         Err(A::Error::custom("a list instead of a vocabulary: Unigram models are not supported"))
     }
 }
