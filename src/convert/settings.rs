@@ -10,7 +10,7 @@ use super::facts::Facts;
 use super::options::{Options, SpecialToken};
 use super::source::Source;
 use super::tokenizer::Vocabulary;
-use super::variant::{self, Kind};
+use super::variant::{self, TrainedAs};
 use crate::error::{Error, Result};
 use crate::model::{Config, Variant, limits};
 
@@ -50,7 +50,7 @@ pub(super) fn settings(
             )));
         }
     }
-    let Kind { variant, diffusion_only } = variant::kind(facts, options)?;
+    let TrainedAs { variant, diffusion_only } = variant::kind(facts, options)?;
     let [vocab_size, width] = facts.matrix("vocab_embed.embedding")?;
     let [hidden, _] = facts.matrix("blocks.0.mlp.0.weight")?;
     let block_count = facts.blocks()?;

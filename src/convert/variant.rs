@@ -9,7 +9,7 @@ use crate::model::Variant;
 
 /// What a model was trained as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kind {
+pub(super) struct TrainedAs {
     pub variant: Variant,
     /// See [`Config::diffusion_only`](crate::Config::diffusion_only).
     pub diffusion_only: bool,
@@ -19,7 +19,7 @@ pub(super) struct Kind {
 ///
 /// # Errors
 /// [`Error::Unsupported`] for what esolm does not run; [`Error::InvalidArgument`] if the option is missing or wrong.
-pub(super) fn kind(facts: Facts<'_>, options: &Options) -> Result<Kind> {
+pub(super) fn kind(facts: Facts<'_>, options: &Options) -> Result<TrainedAs> {
     let path = facts.source.path();
     for name in ["keep_clean_unshuffled", "keep_masks_unshuffled"] {
         match facts.find(&[&format!("algo.{name}"), name]) {
@@ -64,7 +64,7 @@ pub(super) fn kind(facts: Facts<'_>, options: &Options) -> Result<Kind> {
         }
     };
     let diffusion_only = variant == Variant::EsoA && modes(facts)?.1 == Some("causal");
-    Ok(Kind { variant, diffusion_only })
+    Ok(TrainedAs { variant, diffusion_only })
 }
 
 /// The attention modes of an Eso-LM's diffusion phase and of its sequential phase.
