@@ -13,7 +13,7 @@ CHECKPOINT ?= ../shared/models/fairy.ckpt
 TOKENIZER ?= $(dir $(CHECKPOINT))tokenizer.json
 
 .PHONY: help demo test check unit test-c lib install programs memcheck asan tsan miri coexist bench-peers count header api abi \
-  model setup clean
+  model setup clean test-long train-demo train-test
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -30,6 +30,8 @@ help:
 	@echo "make header  write include/esolm.h again after a change of src/capi"
 	@echo "make api     record a change of the public Rust interface"
 	@echo "make abi     record what a change adds to the binary interface"
+	@echo "make train-demo  train a tiny model for five minutes (PyTorch, installed under target/ from PyPI, some GB)"
+	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
 
 setup:
@@ -112,6 +114,25 @@ bench-peers: setup
 	CMAKE_ARGS=-DGGML_NATIVE=ON target/peers/bin/pip install --quiet --no-cache-dir \
 	  --no-binary llama-cpp-python llama-cpp-python==0.3.36
 	PEER_PYTHON=target/peers/bin/python $(CARGO) bench -p esolm-cli --bench peers
+
+# Training (docs/training.md). TRAIN_PYTHON may name a Python that has the packages; then nothing is installed.
+ifndef TRAIN_PYTHON
+TRAIN_PYTHON := target/training/bin/python
+TRAIN_READY := target/training/installed
+endif
+target/training/installed: training/requirements.lock
+	python3 -m venv target/training
+	target/training/bin/pip install --quiet --require-hashes -r training/requirements.lock
+	touch $@
+
+train-demo: setup $(TRAIN_READY)
+	$(CARGO) build --release -p esolm-cli
+	TRAIN_PYTHON=$(TRAIN_PYTHON) training/demo
+
+train-test: $(TRAIN_READY)
+	$(TRAIN_PYTHON) -m unittest discover -s training
+
+test-long: train-test
 
 # Instructions of a step; the times are in docs/benchmarks.md.
 count:

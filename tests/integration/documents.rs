@@ -77,6 +77,25 @@ fn architecture_names_existing_files() {
     assert!(checked > 80, "only {checked} names");
 }
 
+/// docs/training.md names only options that training/train.py has, and the script stays short enough to be read.
+#[test]
+fn training_document_names_existing_options() {
+    let text = std::fs::read_to_string(root().join("docs/training.md")).unwrap();
+    let script = std::fs::read_to_string(root().join("training/train.py")).unwrap();
+    assert!(script.lines().count() <= 400, "train.py has {} lines", script.lines().count());
+    // Code in backticks or in blocks: what begins with --, or follows train.py in a line.
+    let of_script = |part: &&str| part.starts_with("--") || part.contains("train.py");
+    let code = text.split('`').skip(1).step_by(2).flat_map(str::lines).filter(of_script);
+    let options: Vec<&str> = code
+        .flat_map(str::split_whitespace)
+        .filter(|word| word.starts_with("--") && *word != "--help")
+        .collect();
+    for option in &options {
+        assert!(script.contains(&format!("\"{option}\"")), "docs/training.md: train.py has no {option}");
+    }
+    assert!(options.len() > 20, "only {} options", options.len());
+}
+
 /// Appends the paths of all files and folders below `folder`, and its own.
 fn list(folder: &Path, paths: &mut Vec<String>) {
     paths.push(folder.display().to_string());
