@@ -49,5 +49,5 @@ fn the_library_needs_nothing_of_the_command_or_the_converter() {
             packages.len()
         );
     }
-    assert!(has(&packages("convert"), "zip"), "the list shows what is there");
+    assert!(has(&packages("convert"), "safetensors"), "the list shows what is there");
 }
