@@ -1,8 +1,32 @@
-//! Options of a generation: order, schedule, adaptive steps, constraints.
+//! Options of a generation: sampling, order, schedule, adaptive steps, constraints. The library has the defaults.
 
-use esolm::{Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Order, Result, Schedule};
+use esolm::{
+    Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Order, Result, SamplingParams, Schedule,
+};
 
 use crate::input::read_text;
+
+/// Options of how a token is drawn.
+#[derive(clap::Args)]
+pub struct SamplingArgs {
+    /// Top-p (nucleus) sampling: draw from the most likely tokens that together have this probability, above 0 to 1;
+    /// 1 = off.
+    #[arg(long, default_value_t = SamplingParams::default().top_p, value_name = "P")]
+    top_p: f32,
+    /// Top-k sampling: draw from this many most likely tokens; 0 = off.
+    #[arg(long, default_value_t = SamplingParams::default().top_k, value_name = "K")]
+    top_k: u32,
+    /// Sampling temperature: below 1 favours likely tokens, above 1 unlikely ones; 0 always takes the most likely token.
+    #[arg(long, default_value_t = SamplingParams::default().temperature, value_name = "X")]
+    temp: f32,
+}
+
+impl SamplingArgs {
+    /// The library's parameters.
+    pub fn params(&self) -> SamplingParams {
+        SamplingParams { temperature: self.temp, top_k: self.top_k, top_p: self.top_p }
+    }
+}
 
 /// The options as they are written on the command line.
 #[derive(clap::Args)]

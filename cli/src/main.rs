@@ -16,8 +16,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::{
-    bench, completion, convert, detokenize, devices, generate, imatrix, inspect, quality, quantize, score,
-    tokenize, verify,
+    bench, completion, convert, detokenize, devices, evaluate, generate, imatrix, inspect, quality, quantize,
+    score, tokenize, verify,
 };
 
 /// Run Esoteric Language Models (Eso-LMs) on this machine.
@@ -36,6 +36,7 @@ struct Cli {
 enum Command {
     Generate(generate::Args),
     Score(score::Args),
+    Evaluate(evaluate::Args),
     Quality(quality::Args),
     Convert(convert::Args),
     Quantize(quantize::Args),
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Generate(args) => generate::run(&args),
         Command::Score(args) => score::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Quality(args) => quality::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Quantize(args) => quantize::run(&args),

@@ -6,14 +6,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use esolm::{
-    Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, SamplingParams, Step, Template,
-    Update,
-};
+use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Step, Template, Update};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, ModelArgs};
-use crate::generation_args::GenerationArgs;
+use crate::generation_args::{GenerationArgs, SamplingArgs};
 use crate::input::read_stdin;
 use crate::memory;
 use crate::output::{io_error, print, print_json, write_file};
@@ -43,21 +40,13 @@ pub struct Args {
     #[arg(short = 'n', long = "length", default_value_t = 0, value_name = "LEN", hide_default_value = true)]
     length: usize,
     /// Fraction of the tokens written in parallel by diffusion, 0 to 1; the rest is written one by one, left to right.
-    #[arg(long, default_value_t = 1.0, value_name = "A")]
+    #[arg(long, default_value_t = GenerateParams::default().alpha_0, value_name = "A")]
     alpha0: f64,
     /// Number of diffusion steps, without --schedule or --adaptive. Fewer are faster, more give better text.
-    #[arg(long, default_value_t = 128, value_name = "T")]
+    #[arg(long, default_value_t = GenerateParams::default().steps, value_name = "T")]
     steps: usize,
-    /// Top-p (nucleus) sampling: draw from the most likely tokens that together have this probability, above 0 to 1;
-    /// 1 = off.
-    #[arg(long, default_value_t = 0.9, value_name = "P")]
-    top_p: f32,
-    /// Top-k sampling: draw from this many most likely tokens; 0 = off.
-    #[arg(long, default_value_t = 0, value_name = "K")]
-    top_k: u32,
-    /// Sampling temperature: below 1 favours likely tokens, above 1 unlikely ones; 0 always takes the most likely token.
-    #[arg(long, default_value_t = 1.0, value_name = "X")]
-    temp: f32,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// Continue from the state saved in this file, if it exists, and save the new state to it at the end. The prompt is then
     /// appended to the saved text, and --length is the length of the whole text. Not with --template.
     #[arg(long, value_name = "FILE", conflicts_with = "template")]
@@ -142,7 +131,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         length,
         alpha_0: args.alpha0,
         steps: args.steps,
-        sampling: SamplingParams { temperature: args.temp, top_k: args.top_k, top_p: args.top_p },
+        sampling: args.sampling.params(),
         log_probs: args.json,
         seed: args.seed.unwrap_or_else(fresh_seed),
         ..GenerateParams::default()
