@@ -37,6 +37,7 @@ fn main() {
     for (order, title) in [(Order::Random, "random order"), (Order::LeftToRight, "left to right")] {
         let base = GenerateParams {
             length: LENGTH,
+            alpha_0: 1.0,
             order,
             sampling: SamplingParams { top_p: 0.9, ..SamplingParams::default() },
             ..GenerateParams::default()

@@ -41,11 +41,11 @@ const (
 // Params are the parameters of a generation; start with DefaultParams.
 type Params struct {
 	Length      int     // tokens of a sequence, the prompt's included; 0 is the context's length
-	Steps       int     // number of steps of the diffusion phase
+	Steps       int     // number of steps of the diffusion phase, which there is if Alpha0 is above 0
 	Seed        uint64  // the same seed gives the same text
-	Alpha0      float64 // share of the tokens that diffusion writes
+	Alpha0      float64 // share of the tokens that diffusion writes: 0 by default, all left to right
 	Temperature float32
-	TopP        float32
+	TopP        float32 // 0.9 by default; 1 is no limit
 	TopK        uint32
 	Order       Order
 	OrderSize   int            // the stride or the block's size

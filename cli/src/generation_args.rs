@@ -34,9 +34,9 @@ impl SamplingArgs {
 pub struct GenerationArgs {
     /// Order in which positions are written: random, ltr (left to right), strided:S (step j writes positions j, j+S,
     /// j+2S, ..; strided:S:shuffle takes the steps in random order), blocks:S (blocks of S positions from left to right,
-    /// random within a block), or @FILE, a list of all positions (@- reads it from standard input).
-    #[arg(long, default_value = "random", value_name = "ORDER")]
-    order: String,
+    /// random within a block), or @FILE, a list of all positions (@- reads it from standard input). Default: random.
+    #[arg(long, value_name = "ORDER")]
+    order: Option<String>,
     /// Number of tokens that each diffusion step writes, such as 1,2,4,8, or @FILE. The last number repeats, so 4 means
     /// four in every step. Default: as --steps says.
     #[arg(long, value_name = "K,K..")]
@@ -77,6 +77,12 @@ enum OrderKind {
 }
 
 impl GenerationArgs {
+    /// Whether an option is given that only the diffusion phase follows.
+    pub fn ask_for_diffusion(&self) -> bool {
+        let order = self.order.as_deref().is_some_and(|order| order != "ltr");
+        order || self.schedule.is_some() || self.adaptive.is_some()
+    }
+
     /// Parses the options. Tokens are those of `model`.
     pub fn parse(&self, model: &Model) -> Result<GenerationOptions> {
         let bias = |text: &String| {
@@ -88,9 +94,12 @@ impl GenerationArgs {
         for text in &self.allowed {
             allow(text, model, &mut allowed)?;
         }
-        let order = match self.order.strip_prefix('@') {
-            Some(file) => OrderKind::Custom(numbers(&read_text(file)?, "--order")?),
-            None => OrderKind::Named(named_order(&self.order)?),
+        let order = match self.order.as_deref() {
+            None => OrderKind::Named(GenerateParams::default().order),
+            Some(text) => match text.strip_prefix('@') {
+                Some(file) => OrderKind::Custom(numbers(&read_text(file)?, "--order")?),
+                None => OrderKind::Named(named_order(text)?),
+            },
         };
         let schedule = |text: &String| match text.strip_prefix('@') {
             Some(file) => numbers(&read_text(file)?, "--schedule"),

@@ -54,7 +54,7 @@ const EXAMPLES: &str = "\
 Examples:
   esolm generate -p \"Once upon a time\"                 use the built-in model
   esolm generate -p \"Once upon a time\" --watch         watch the text being unmasked
-  esolm generate --alpha0 0.5 --steps 32 --seed 7      half of the tokens left to right
+  esolm generate --alpha0 0.5 --steps 32 --seed 7      half of the tokens by diffusion
   esolm convert model.ckpt -o model.gguf --type q8_0   convert a training checkpoint
   esolm quantize model.gguf small.gguf --type q4_k     make a model smaller and faster
   esolm bench --shape small --type q8_0,q4_k           measure the speed of this machine

@@ -49,13 +49,13 @@ pub struct esolm_generate_params {
     pub steps: usize,
     /// The same seed, parameters and prompts give the same text on the same machine (default 0).
     pub seed: u64,
-    /// Share of the unknown tokens that diffusion writes in parallel, 0 to 1 (default 1); the others are written one by
-    /// one, left to right.
+    /// Share of the unknown tokens that diffusion writes in parallel, 0 to 1; the others are written one by one, left to
+    /// right. 0 (default): no diffusion, which writes the best text; steps, order and schedule then have no effect.
     pub alpha_0: f64,
     /// Divides the logits, at least 0 (default 1). 0: always the most likely token.
     pub temperature: f32,
-    /// Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default 1:
-    /// no limit).
+    /// Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default
+    /// 0.9). 1: no limit.
     pub top_p: f32,
     /// Draws from this many of the most likely tokens. 0 (default): no limit.
     pub top_k: u32,
@@ -101,12 +101,12 @@ unsafe impl SizedStruct for esolm_generate_params {
     const DEFAULT: Self = Self {
         struct_size: size_of::<Self>(),
         length: 0,
-        steps: 128,
-        seed: 0,
-        alpha_0: 1.0,
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
+        steps: GenerateParams::DEFAULT.steps,
+        seed: GenerateParams::DEFAULT.seed,
+        alpha_0: GenerateParams::DEFAULT.alpha_0,
+        temperature: SamplingParams::DEFAULT.temperature,
+        top_p: SamplingParams::DEFAULT.top_p,
+        top_k: SamplingParams::DEFAULT.top_k,
         order: ESOLM_ORDER_RANDOM,
         order_size: 0,
         custom_order: null(),

@@ -25,8 +25,8 @@ pub struct GenerateParams<'a> {
     /// Length of a sequence in tokens, prompt included; 0 is the context's length.
     pub length: usize,
     /// Fraction of the unknown tokens that the diffusion phase writes, several per step; the sequential phase writes
-    /// the rest one by one, left to right. 1 is all diffusion, 0 plain autoregression. (MDLM is always all diffusion,
-    /// an autoregressive model never.)
+    /// the rest one by one, left to right. 1 is all diffusion, 0 (the default) plain autoregression. (MDLM is always all
+    /// diffusion, an autoregressive model never.) Steps, order and schedule are for the diffusion phase.
     pub alpha_0: f64,
     /// Number of steps of the diffusion phase (T); steps that would write no token are skipped.
     pub steps: usize,
@@ -48,6 +48,20 @@ pub struct GenerateParams<'a> {
 }
 
 impl GenerateParams<'_> {
+    /// The defaults of the library, its bindings and the command line: `docs/samples.md` says why.
+    pub const DEFAULT: Self = Self {
+        length: 0,
+        alpha_0: 0.0,
+        steps: 128,
+        order: Order::Random,
+        schedule: Schedule::Reference,
+        adaptive: None,
+        sampling: SamplingParams::DEFAULT,
+        constraints: &[],
+        log_probs: false,
+        seed: 0,
+    };
+
     /// Checks everything about a text of `length` tokens that does not depend on the prompts.
     pub(crate) fn validate(&self, config: &Config, length: usize, sequences: usize) -> Result<()> {
         self.sampling.validate()?;
@@ -114,18 +128,8 @@ impl GenerateParams<'_> {
 }
 
 impl Default for GenerateParams<'_> {
+    /// [`GenerateParams::DEFAULT`].
     fn default() -> Self {
-        Self {
-            length: 0,
-            alpha_0: 1.0,
-            steps: 128,
-            order: Order::Random,
-            schedule: Schedule::Reference,
-            adaptive: None,
-            sampling: SamplingParams::default(),
-            constraints: &[],
-            log_probs: false,
-            seed: 0,
-        }
+        Self::DEFAULT
     }
 }

@@ -137,7 +137,7 @@ fn generate_piece(context: &mut Context, text: &[u32], options: &ImatrixOptions,
     let counts = (0..steps).map(|step| until(step + 1) - until(step)).collect();
     context.begin_with_plans(
         &[Plan { known: vec![], order, counts, diffusion: 0 }],
-        SamplingParams::default(),
+        SamplingParams::FULL,
         0,
     )?;
     let token = |position: u32| {

@@ -40,14 +40,14 @@ fn ar_matches_reference_logits_and_texts() {
         }
         let plan = left_to_right(&tokens[1..4]);
         check_logits("AR", &replay_one(context, &plan, &tokens[1..]), &expected, 3);
-        let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+        let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
         context.begin_with_plans(&[plan], greedy, 0).unwrap();
         finish(context);
         assert_eq!(context.tokens(0).unwrap(), &tokens[1..]);
 
         for (name, top_p) in [("samp_p1", 1.0), ("samp_p09", 0.9)] {
             let (u, tokens) = (golden.doubles(&format!("{name}.u")), golden.ints(&format!("{name}.tokens")));
-            let sampling = SamplingParams { top_p, ..SamplingParams::default() };
+            let sampling = SamplingParams { top_p, ..SamplingParams::FULL };
             context.begin_with_plans(&[left_to_right(&[]), left_to_right(&[])], sampling, 0).unwrap();
             while context
                 .step_with_tokens(|sampler, choice| {

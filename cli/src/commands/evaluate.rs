@@ -261,12 +261,12 @@ fn plot(rows: &[Row], text: Option<&SampleQuality>) -> Plot {
             .map(|row| Point { x: row.samples.passes, y: row.quality.perplexity(), label: String::new() })
             .collect();
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
-        let name = run.first().map_or(String::new(), |row| format!("alpha_0 = {}", row.alpha_0));
+        let name = run.first().map_or(String::new(), |row| row.alpha_0.to_string());
         series.push(Series { name, points, line: true });
     }
-    let text = text.map_or(String::new(), |text| format!("; {:.1} of the text", text.perplexity()));
+    let text = text.map_or(String::new(), |text| format!("; of real text {:.1}", text.perplexity()));
     Plot {
-        title: format!("Perplexity of the samples against passes{text}"),
+        title: format!("Perplexity of samples against passes, for each alpha_0{text}"),
         x: Axis { label: "passes through the network per text".into(), log: true },
         y: Axis { label: "generative perplexity".into(), log: true },
         series,

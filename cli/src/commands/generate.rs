@@ -40,11 +40,12 @@ pub struct Args {
     #[arg(short = 'n', long = "length", default_value_t = 0, value_name = "LEN", hide_default_value = true)]
     length: usize,
     /// Fraction of the tokens written in parallel by diffusion, 0 to 1; the rest is written one by one, left to right.
-    #[arg(long, default_value_t = GenerateParams::default().alpha_0, value_name = "A")]
-    alpha0: f64,
-    /// Number of diffusion steps, without --schedule or --adaptive. Fewer are faster, more give better text.
-    #[arg(long, default_value_t = GenerateParams::default().steps, value_name = "T")]
-    steps: usize,
+    /// Default: 0, which gives the best text; 1 if --steps, --schedule, --adaptive or an --order for diffusion is given.
+    #[arg(long, value_name = "A")]
+    alpha0: Option<f64>,
+    /// Number of diffusion steps, without --schedule or --adaptive. Fewer are faster. Default: 128.
+    #[arg(long, value_name = "T")]
+    steps: Option<usize>,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Continue from the state saved in this file, if it exists, and save the new state to it at the end. The prompt is then
@@ -127,14 +128,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         // Fails now, and not after the text is written, if this state cannot be saved.
         context.saved_size()?;
     }
+    let default = GenerateParams::default();
+    let diffusion = args.steps.is_some() || args.generation.ask_for_diffusion();
     let params = options.apply(GenerateParams {
         length,
-        alpha_0: args.alpha0,
-        steps: args.steps,
+        alpha_0: args.alpha0.unwrap_or(if diffusion { 1.0 } else { default.alpha_0 }),
+        steps: args.steps.unwrap_or(default.steps),
         sampling: args.sampling.params(),
         log_probs: args.json,
         seed: args.seed.unwrap_or_else(fresh_seed),
-        ..GenerateParams::default()
+        ..default
     });
     let ready = started.elapsed();
     let generated = generate(args, &mut context, prompts, &params)?;

@@ -93,13 +93,14 @@ public struct Constraints: Sendable {
 public struct GenerateParams: Sendable {
     /// Tokens of a sequence, the prompt's included; 0 is the context's length.
     public var length: Int
-    /// Number of steps of the diffusion phase.
+    /// Number of steps of the diffusion phase, which there is if alpha0 is above 0.
     public var steps: Int
     /// The same seed gives the same text.
     public var seed: UInt64
-    /// The share of the tokens that diffusion writes.
+    /// The share of the tokens that diffusion writes: 0 by default, all left to right.
     public var alpha0: Double
     public var temperature: Float
+    /// 0.9 by default; 1 is no limit.
     public var topP: Float
     /// 0 is no limit.
     public var topK: UInt32
