@@ -39,7 +39,7 @@ setup:
 
 demo: setup
 	$(CARGO) build --release -p esolm-cli
-	target/release/esolm generate -p "Once upon a time" --alpha0 0.5
+	target/release/esolm generate -p "Once upon a time"
 
 test: check unit test-c asan
 

@@ -37,8 +37,9 @@ fn main() {
     for (order, title) in [(Order::Random, "random order"), (Order::LeftToRight, "left to right")] {
         let base = GenerateParams {
             length: LENGTH,
+            alpha_0: 1.0,
             order,
-            sampling: SamplingParams { top_p: 0.9, ..SamplingParams::default() },
+            sampling: SamplingParams { top_p: 0.9, ..SamplingParams::FULL },
             ..GenerateParams::default()
         };
         let fixed = [[1], [2], [3], [4], [8]].iter().map(|count| {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use esolm::gguf::Gguf;
-use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Plan, Sampler, SamplingParams};
+use esolm::{Context, ContextParams, LoadOptions, Model, Plan, Sampler, SamplingParams};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/fairy-q8_0.gguf");
 const VOCABULARY: usize = 50258;
@@ -21,7 +21,7 @@ fn sampler(criterion: &mut Criterion) {
     };
     let mut normal = || (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
     let mut sampler = Sampler::new(VOCABULARY, VOCABULARY as u32 - 1).unwrap();
-    let plain = SamplingParams::default();
+    let plain = SamplingParams::FULL;
     for deviation in [1.0, 4.0] {
         let logits: Vec<f32> = (0..VOCABULARY).map(|_| (deviation * normal()) as f32).collect();
         for (name, sampling) in [
@@ -54,7 +54,7 @@ fn step(criterion: &mut Criterion) {
     let model = Model::open(MODEL, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() }).unwrap();
     let length = model.config().context_length as u32;
     let mut context = Context::new(&model, &ContextParams::default()).unwrap();
-    let sampling = SamplingParams { top_p: 0.9, ..GenerateParams::default().sampling };
+    let sampling = SamplingParams { top_p: 0.9, ..SamplingParams::FULL };
     for count in [1, 8, 32] {
         let half = length / 2;
         let plan = Plan {

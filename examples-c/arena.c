@@ -46,7 +46,6 @@ int main(int argc, char **argv)
     esolm_prompt empty = {NULL, NULL, 0};
     esolm_generate_params how;
     check(esolm_generate_params_init(&how, sizeof how));
-    how.steps = 24;
     how.seed = 1;
     check(esolm_generate(context, &empty, 1, &how, NULL, NULL));
     check(esolm_copy_text(context, 0, text, sizeof text, &length));

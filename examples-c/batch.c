@@ -39,7 +39,6 @@ int main(int argc, char **argv)
     }
     esolm_generate_params how;
     check(esolm_generate_params_init(&how, sizeof how));
-    how.steps = 24;
     how.seed = 1;
     check(esolm_generate(context, prompts, sequences, &how, NULL, NULL));
     for (size_t i = 0; i < sequences; i++) {

@@ -17,7 +17,6 @@ int main(int argc, char **argv)
         auto tokens = model.tokenize(argc > 2 ? argv[2] : "Once upon a time");
 
         esolm::GenerateParams how;
-        how.steps = 32;
         how.seed = 1;
         context.generate(esolm::Prompt(tokens), how, [](const esolm::Step &step) {
             std::cerr << "step " << step.index + 1 << " of " << step.total << ": " << step.updates.size() << " tokens\n";

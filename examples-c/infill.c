@@ -37,7 +37,6 @@ int main(int argc, char **argv)
     check(esolm_generate_params_init(&how, sizeof how));
     check(esolm_tokenize_template(model, template, strlen(template), tokens, positions, LENGTH, &prompt.count,
                                   &how.length));
-    how.steps = 24;
     how.seed = 1;
     check(esolm_generate(context, &prompt, 1, &how, NULL, NULL));
 

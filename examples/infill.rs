@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (prompt, length) = Template::parse(&text)?.prompt(tokenizer)?;
 
     let mut context = Context::new(&model, &ContextParams { length, ..ContextParams::default() })?;
-    let params = GenerateParams { steps: 16, seed: 1, ..GenerateParams::default() };
+    let params = GenerateParams { seed: 1, ..GenerateParams::default() };
     context.generate(&[prompt], &params, |_| ControlFlow::Continue(()))?;
 
     // `context.text` would end at the first end-of-text token; this is everything, whatever fills the holes.

@@ -625,13 +625,13 @@ typedef struct esolm_generate_params {
     size_t steps;
     // The same seed, parameters and prompts give the same text on the same machine (default 0).
     uint64_t seed;
-    // Share of the unknown tokens that diffusion writes in parallel, 0 to 1 (default 1); the others are written one by
-    // one, left to right. A model whose key esolm.diffusion_only is true takes 1 only.
+    // Share of the unknown tokens that diffusion writes in parallel, 0 to 1; the others are written one by one, left to
+    // right. 0 (default): no diffusion, which writes the best text; steps, order and schedule then have no effect.
     double alpha_0;
     // Divides the logits, at least 0 (default 1). 0: always the most likely token.
     float temperature;
-    // Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default 1:
-    // no limit).
+    // Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default
+    // 0.9). 1: no limit.
     float top_p;
     // Draws from this many of the most likely tokens. 0 (default): no limit.
     uint32_t top_k;

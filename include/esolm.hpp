@@ -458,6 +458,7 @@ private:
 
 // ---- Generation parameters ----
 
+// Beside the fields of C; alpha_0 is ESOLM_ALPHA_0_AUTO by default.
 struct GenerateParams : esolm_generate_params {
     GenerateParams() { esolm_generate_params_init(this, sizeof(esolm_generate_params)); }
 

@@ -25,8 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arena = Context::memory_use(&model, &params)?.arena as u64;
     let mut context = Context::new(&model, &params)?;
     let prompt = Prompt::prefix(&model.tokenizer()?.encode("Once upon a time")?);
-    let sampling = SamplingParams { top_p: 0.9, ..SamplingParams::default() };
-    let whole = GenerateParams { steps: 16, sampling, ..GenerateParams::default() };
+    let sampling = SamplingParams { top_p: 0.9, ..SamplingParams::FULL };
+    let whole = GenerateParams { alpha_0: 1.0, steps: 16, sampling, ..GenerateParams::default() };
     context.generate(std::slice::from_ref(&prompt), &whole, |_| ControlFlow::Continue(()))?;
     let peak = resident("VmHWM")? - before;
     let weights = std::fs::metadata(MODEL)?.len();
@@ -47,8 +47,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let prompt = Prompt::prefix(&[1, 2, 3]);
     let mut settled = 0;
     for number in 0..10_000 {
-        let short =
-            GenerateParams { length: 8, steps: 2, seed: number, sampling, ..GenerateParams::default() };
+        let short = GenerateParams {
+            length: 8,
+            alpha_0: 1.0,
+            steps: 2,
+            seed: number,
+            sampling,
+            ..GenerateParams::default()
+        };
         context.generate(std::slice::from_ref(&prompt), &short, |_| ControlFlow::Continue(()))?;
         let _ = context.tokens(0)?;
         if number == 100 {

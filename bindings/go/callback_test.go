@@ -175,9 +175,9 @@ func TestLogits(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad := few()
-	bad.Steps = 0
+	bad.Steps = 1<<20 + 1
 	if _, err := c.Begin(make([]Prompt, 1), bad); err == nil {
-		t.Error("0 steps")
+		t.Error("too many steps")
 	}
 	for generation.Next(context.Background()) {
 	}

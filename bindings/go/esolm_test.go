@@ -74,6 +74,12 @@ func TestOpening(t *testing.T) {
 	}
 }
 
+func TestDefaults(t *testing.T) {
+	if p := DefaultParams(); p.Alpha0 != Alpha0Auto || p.TopP != 0.9 || p.Temperature != 1 || p.TopK != 0 || p.Steps != 0 {
+		t.Error(p)
+	}
+}
+
 func TestModel(t *testing.T) {
 	model := openModel(t)
 	info, err := model.Info()

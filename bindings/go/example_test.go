@@ -35,7 +35,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	params := esolm.DefaultParams()
-	params.Steps = 16
+	params.Seed = 1
 	err = c.Generate(context.Background(), []esolm.Prompt{{Tokens: tokens}}, params)
 	if err != nil {
 		log.Fatal(err)

@@ -38,14 +38,18 @@ const (
 	ConfidenceEntropy     Confidence = C.ESOLM_CONFIDENCE_ENTROPY
 )
 
+// Alpha0Auto stands for a Params.Alpha0 of 1 if steps, a schedule, a confidence or an order other than left to right is
+// given, or if the model does nothing else; otherwise 0, which writes the best text.
+const Alpha0Auto = C.ESOLM_ALPHA_0_AUTO
+
 // Params are the parameters of a generation; start with DefaultParams.
 type Params struct {
 	Length      int     // tokens of a sequence, the prompt's included; 0 is the context's length
-	Steps       int     // number of steps of the diffusion phase
+	Steps       int     // number of steps of the diffusion phase; 0, the default: 128
 	Seed        uint64  // the same seed gives the same text
-	Alpha0      float64 // share of the tokens that diffusion writes
+	Alpha0      float64 // share of the tokens that diffusion writes, 0 to 1; Alpha0Auto by default
 	Temperature float32
-	TopP        float32
+	TopP        float32 // 0.9 by default; 1 is no limit
 	TopK        uint32
 	Order       Order
 	OrderSize   int            // the stride or the block's size

@@ -1,8 +1,32 @@
-//! Options of a generation: order, schedule, adaptive steps, constraints.
+//! Options of a generation: sampling, order, schedule, adaptive steps, constraints. The library has the defaults.
 
-use esolm::{Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Order, Result, Schedule};
+use esolm::{
+    Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Order, Result, SamplingParams, Schedule,
+};
 
 use crate::input::read_text;
+
+/// Options of how a token is drawn.
+#[derive(clap::Args)]
+pub struct SamplingArgs {
+    /// Top-p (nucleus) sampling: draw from the most likely tokens that together have this probability, above 0 to 1;
+    /// 1 = off.
+    #[arg(long, default_value_t = SamplingParams::default().top_p, value_name = "P")]
+    top_p: f32,
+    /// Top-k sampling: draw from this many most likely tokens; 0 = off.
+    #[arg(long, default_value_t = SamplingParams::default().top_k, value_name = "K")]
+    top_k: u32,
+    /// Sampling temperature: below 1 favours likely tokens, above 1 unlikely ones; 0 always takes the most likely token.
+    #[arg(long, default_value_t = SamplingParams::default().temperature, value_name = "X")]
+    temp: f32,
+}
+
+impl SamplingArgs {
+    /// The library's parameters.
+    pub fn params(&self) -> SamplingParams {
+        SamplingParams { temperature: self.temp, top_k: self.top_k, top_p: self.top_p }
+    }
+}
 
 /// The options as they are written on the command line.
 #[derive(clap::Args)]
@@ -10,9 +34,9 @@ use crate::input::read_text;
 pub struct GenerationArgs {
     /// Order in which positions are written: random, ltr (left to right), strided:S (step j writes positions j, j+S,
     /// j+2S, ..; strided:S:shuffle takes the steps in random order), blocks:S (blocks of S positions from left to right,
-    /// random within a block), or @FILE, a list of all positions (@- reads it from standard input).
-    #[arg(long, default_value = "random", value_name = "ORDER")]
-    order: String,
+    /// random within a block), or @FILE, a list of all positions (@- reads it from standard input). Default: random.
+    #[arg(long, value_name = "ORDER")]
+    order: Option<String>,
     /// Number of tokens that each diffusion step writes, such as 1,2,4,8, or @FILE. The last number repeats, so 4 means
     /// four in every step. Default: as --steps says.
     #[arg(long, value_name = "K,K..")]
@@ -64,9 +88,12 @@ impl GenerationArgs {
         for text in &self.allowed {
             allow(text, model, &mut allowed)?;
         }
-        let order = match self.order.strip_prefix('@') {
-            Some(file) => OrderKind::Custom(numbers(&read_text(file)?, "--order")?),
-            None => OrderKind::Named(named_order(&self.order)?),
+        let order = match self.order.as_deref() {
+            None => OrderKind::Named(GenerateParams::default().order),
+            Some(text) => match text.strip_prefix('@') {
+                Some(file) => OrderKind::Custom(numbers(&read_text(file)?, "--order")?),
+                None => OrderKind::Named(named_order(text)?),
+            },
         };
         let schedule = |text: &String| match text.strip_prefix('@') {
             Some(file) => numbers(&read_text(file)?, "--schedule"),

@@ -24,8 +24,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 #[cfg(feature = "hub")]
 use commands::pull;
 use commands::{
-    bench, completion, convert, detokenize, devices, generate, imatrix, inspect, quality, quantize, score,
-    tokenize, verify,
+    bench, completion, convert, detokenize, devices, evaluate, generate, imatrix, inspect, quality, quantize,
+    score, tokenize, verify,
 };
 
 /// Run Esoteric Language Models (Eso-LMs) on this machine.
@@ -44,6 +44,7 @@ struct Cli {
 enum Command {
     Generate(generate::Args),
     Score(score::Args),
+    Evaluate(evaluate::Args),
     Quality(quality::Args),
     #[cfg(feature = "hub")]
     Pull(pull::Args),
@@ -63,7 +64,7 @@ const EXAMPLES: &str = "\
 Examples:
   esolm generate -p \"Once upon a time\"                 use the built-in model
   esolm generate -p \"Once upon a time\" --watch         watch the text being unmasked
-  esolm generate --alpha0 0.5 --steps 32 --seed 7      half of the tokens left to right
+  esolm generate --alpha0 0.5 --steps 32 --seed 7      half of the tokens by diffusion
   esolm pull OWNER/NAME                                download a model and convert it
   esolm convert model.ckpt -o model.gguf --type q8_0   convert a training checkpoint
   esolm quantize model.gguf small.gguf --type q4_k     make a model smaller and faster
@@ -92,6 +93,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Generate(args) => generate::run(&args),
         Command::Score(args) => score::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Quality(args) => quality::run(&args),
         #[cfg(feature = "hub")]
         Command::Pull(args) => pull::run(&args),

@@ -3,6 +3,26 @@
 
 #include <pthread.h>
 
+/* The defaults that the documentation names. NULL stands for them, too. */
+static void defaults(void)
+{
+    esolm_context *context = new_context();
+    esolm_generate_params how;
+    esolm_prompt prompt = {NULL, NULL, 0};
+    uint32_t tokens[2][LENGTH];
+    size_t n;
+
+    STATUS(OK, esolm_generate_params_init(&how, sizeof how));
+    CHECK(how.alpha_0 == 0 && how.temperature == 1 && how.top_p == 0.9f && how.top_k == 0);
+    CHECK(how.order == ESOLM_ORDER_RANDOM && how.seed == 0 && how.length == 0 && how.steps >= 1);
+    for (int i = 0; i < 2; i++) {
+        STATUS(OK, esolm_generate(context, &prompt, 1, i ? NULL : &how, NULL, NULL));
+        STATUS(OK, esolm_copy_tokens(context, 0, tokens[i], LENGTH, &n));
+    }
+    CHECK(memcmp(tokens[0], tokens[1], sizeof tokens[0]) == 0);
+    esolm_context_free(context);
+}
+
 static void bad_generations(void)
 {
     esolm_context *context = new_context();
@@ -41,7 +61,7 @@ static void bad_generations(void)
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
     how = small_params(), how.top_p = 0;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
-    how = small_params(), how.steps = 0;
+    how = small_params(), how.steps = (1 << 20) + 1;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
     how = small_params(), how.length = LENGTH + 1;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
@@ -240,6 +260,7 @@ static void threads(void)
 int main(int argc, char **argv)
 {
     open_model(argc, argv);
+    defaults();
     bad_generations();
     at_once_and_by_step();
     stopping();

@@ -16,7 +16,7 @@ int main(int argc, char **argv)
     if (argc != 2 || esolm_abi_version() != ESOLM_ABI_VERSION)
         return 2;
     esolm_generate_params_init(&how, sizeof how);
-    how.steps = 4;
+    how.steps = 4, how.alpha_0 = 1;
     if (esolm_model_open(argv[1], NULL, &model) || esolm_context_new(model, &limits, &context) ||
         esolm_generate(context, &prompt, 1, &how, NULL, NULL) || esolm_copy_tokens(context, 0, tokens, 16, &n))
         fprintf(stderr, "%s\n", esolm_last_error());

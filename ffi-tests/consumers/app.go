@@ -28,7 +28,7 @@ func write(path string) error {
 	}
 	defer c.Close()
 	params := esolm.DefaultParams()
-	params.Steps = 4
+	params.Steps, params.Alpha0 = 4, 1
 	if err := c.Generate(context.Background(), []esolm.Prompt{{}}, params); err != nil {
 		return err
 	}

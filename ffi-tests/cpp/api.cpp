@@ -79,6 +79,7 @@ static void generations(const esolm::Model &model)
     limits.threads = 1;
     esolm::GenerateParams how;
     how.steps = 6;
+    how.alpha_0 = 1;
     how.seed = 7;
     esolm::Context context = take(esolm::Context::make(model, limits));
     const auto words = take(model.tokenize("Once upon"));
@@ -126,6 +127,7 @@ static void step_callbacks(const esolm::Model &model)
     limits.threads = 1;
     esolm::GenerateParams how;
     how.steps = 6;
+    how.alpha_0 = 1;
     esolm::Context context = take(esolm::Context::make(model, limits));
     int calls = 0;
     CHECK(take(context.generate(esolm::Prompt{}, how, [&](const esolm::Step &step) {
@@ -175,6 +177,7 @@ static void logits(const esolm::Model &model)
     const auto empty = esolm::Prompt(esolm::Template{});
     esolm::GenerateParams plain;
     plain.steps = 6;
+    plain.alpha_0 = 1;
     esolm::Context made = take(esolm::Context::make(model, limits));
     STATUS(ESOLM_OK, status_of([&] { return made.generate(empty, plain); }));
     const auto expected = take(made.tokens());
@@ -205,9 +208,10 @@ static void logits(const esolm::Model &model)
         STATUS(ESOLM_OK, status_of([&] { return made.begin(empty, mine); }));
     }
     esolm::Context context = std::move(made);
-    how.steps = 0;
+    how.steps = (1 << 20) + 1;
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.begin(empty, how); }));
     how.steps = 6;
+    how.alpha_0 = 1;
     while (take(context.step())) {
     }
     const auto edited = take(context.tokens());

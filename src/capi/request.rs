@@ -37,6 +37,11 @@ pub const ESOLM_CONFIDENCE_MARGIN: i32 = 2;
 /// A token is certain if the entropy in nats is at most threshold.
 pub const ESOLM_CONFIDENCE_ENTROPY: i32 = 3;
 
+/// For esolm_generate_params.alpha_0: by what else is asked for, and by the model.
+pub const ESOLM_ALPHA_0_AUTO: f64 = -1.0;
+
+const _: () = assert!(ESOLM_ALPHA_0_AUTO == GenerateParams::ALPHA_0_AUTO);
+
 /// What to generate. Set by esolm_generate_params_init.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -45,17 +50,19 @@ pub struct esolm_generate_params {
     pub struct_size: usize,
     /// Tokens of a sequence, the prompt's included. 0 (default): the context's length.
     pub length: usize,
-    /// Steps of the diffusion phase, 1 to 1048576 (default 128). Steps that write nothing are left out.
+    /// Steps of the diffusion phase, at most 1048576. 0 (default): 128. Steps that write nothing are left out.
     pub steps: usize,
     /// The same seed, parameters and prompts give the same text on the same machine (default 0).
     pub seed: u64,
-    /// Share of the unknown tokens that diffusion writes in parallel, 0 to 1 (default 1); the others are written one by
-    /// one, left to right. A model whose key esolm.diffusion_only is true takes 1 only.
+    /// Share of the unknown tokens that diffusion writes in parallel, 0 to 1; the others are written one by one, left to
+    /// right. A model whose key esolm.diffusion_only is true takes 1 only. ESOLM_ALPHA_0_AUTO (default): 1 if steps, a
+    /// schedule, confidence or an order other than left to right is given, or if the model does nothing else; otherwise
+    /// 0, which writes the best text.
     pub alpha_0: f64,
     /// Divides the logits, at least 0 (default 1). 0: always the most likely token.
     pub temperature: f32,
-    /// Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default 1:
-    /// no limit).
+    /// Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default
+    /// 0.9). 1: no limit.
     pub top_p: f32,
     /// Draws from this many of the most likely tokens. 0 (default): no limit.
     pub top_k: u32,
@@ -101,12 +108,12 @@ unsafe impl SizedStruct for esolm_generate_params {
     const DEFAULT: Self = Self {
         struct_size: size_of::<Self>(),
         length: 0,
-        steps: 128,
-        seed: 0,
-        alpha_0: 1.0,
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
+        steps: GenerateParams::DEFAULT.steps,
+        seed: GenerateParams::DEFAULT.seed,
+        alpha_0: GenerateParams::DEFAULT.alpha_0,
+        temperature: SamplingParams::DEFAULT.temperature,
+        top_p: SamplingParams::DEFAULT.top_p,
+        top_k: SamplingParams::DEFAULT.top_k,
         order: ESOLM_ORDER_RANDOM,
         order_size: 0,
         custom_order: null(),

@@ -20,16 +20,21 @@ impl Prompt {
     }
 }
 
+/// Steps of the diffusion phase if their number is not given.
+const DEFAULT_STEPS: usize = 128;
+
 /// Parameters of a generation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GenerateParams<'a> {
     /// Length of a sequence in tokens, prompt included; 0 is the context's length.
     pub length: usize,
     /// Fraction of the unknown tokens that the diffusion phase writes, several per step; the sequential phase writes
-    /// the rest one by one, left to right. 1 is all diffusion, 0 plain autoregression. (MDLM is always all diffusion,
-    /// an autoregressive model never; a model that has [`Config::diffusion_only`] takes 1 only.)
+    /// the rest one by one, left to right. 1 is all diffusion, 0 plain autoregression. (MDLM is always all diffusion, an
+    /// autoregressive model never; a model that has [`Config::diffusion_only`] takes 1 only.)
+    /// [`GenerateParams::ALPHA_0_AUTO`], the default, is 1 if steps, a schedule, adaptive steps or an order other than left
+    /// to right is given, or if the model does nothing else; otherwise 0, which writes the best text.
     pub alpha_0: f64,
-    /// Number of steps of the diffusion phase (T); steps that would write no token are skipped.
+    /// Number of steps of the diffusion phase (T); steps that would write no token are skipped. 0 (default): 128.
     pub steps: usize,
     /// The order of the positions.
     pub order: Order<'a>,
@@ -49,26 +54,43 @@ pub struct GenerateParams<'a> {
 }
 
 impl GenerateParams<'_> {
+    /// The defaults of the library, its bindings and the command line: `docs/samples.md` says why.
+    pub const DEFAULT: Self = Self {
+        length: 0,
+        alpha_0: Self::ALPHA_0_AUTO,
+        steps: 0,
+        order: Order::Random,
+        schedule: Schedule::Reference,
+        adaptive: None,
+        sampling: SamplingParams::DEFAULT,
+        constraints: &[],
+        log_probs: false,
+        seed: 0,
+    };
+
+    /// For [`GenerateParams::alpha_0`]: by what else is asked for, and by the model.
+    pub const ALPHA_0_AUTO: f64 = -1.0;
+
     /// Checks everything about a text of `length` tokens that does not depend on the prompts.
     pub(crate) fn validate(&self, config: &Config, length: usize, sequences: usize) -> Result<()> {
         self.sampling.validate()?;
-        if !(0.0..=1.0).contains(&self.alpha_0) {
+        if !(0.0..=1.0).contains(&self.alpha_0) && self.alpha_0 != Self::ALPHA_0_AUTO {
             return Err(Error::invalid(format!("alpha_0 is {}, not in 0..=1", self.alpha_0)));
         }
-        if config.diffusion_only && self.alpha_0 != 1.0 {
+        let alpha_0 = self.alpha_0_for(config);
+        if config.diffusion_only && alpha_0 != 1.0 {
             return Err(Error::invalid(format!(
-                "alpha_0 is {}: this Eso-LM (A) was trained for the diffusion phase alone, so it has to be 1",
-                self.alpha_0
+                "alpha_0 is {alpha_0}: this Eso-LM (A) was trained for the diffusion phase alone, so it has to be 1"
             )));
         }
-        if self.steps == 0 || self.steps > 1 << 20 {
-            return Err(Error::invalid(format!("{} steps, not 1 to {}", self.steps, 1 << 20)));
+        if self.steps > 1 << 20 {
+            return Err(Error::invalid(format!("{} steps; at most {}", self.steps, 1 << 20)));
         }
         self.order.validate(length)?;
         self.schedule.validate()?;
         if let Some(adaptive) = self.adaptive {
             adaptive.validate()?;
-            if config.variant == Variant::Ar || self.alpha_0 != 1.0 {
+            if config.variant == Variant::Ar || alpha_0 != 1.0 {
                 return Err(Error::invalid(
                     "adaptive steps are for diffusion alone: alpha_0 of 1, and no autoregressive model",
                 ));
@@ -85,9 +107,7 @@ impl GenerateParams<'_> {
             Variant::Ar if !self.order.is_left_to_right() || !self.schedule.is_one_by_one() => {
                 Err(Error::invalid("an autoregressive model writes one by one, from left to right"))
             }
-            Variant::EsoA
-                if matches!(self.order, Order::Blocks { .. }) && ![0.0, 1.0].contains(&self.alpha_0) =>
-            {
+            Variant::EsoA if matches!(self.order, Order::Blocks { .. }) && ![0.0, 1.0].contains(&alpha_0) => {
                 Err(Error::invalid(
                     "Eso-LM (A) diffuses before it writes one by one: in blocks, alpha_0 is 0 or 1",
                 ))
@@ -96,19 +116,26 @@ impl GenerateParams<'_> {
         }
     }
 
-    /// The fraction that the diffusion phase writes with this variant.
-    pub(crate) fn diffused_share(&self, variant: Variant) -> f64 {
-        match variant {
-            Variant::EsoA | Variant::EsoB => self.alpha_0,
-            Variant::Mdlm => 1.0,
-            Variant::Ar => 0.0,
+    /// The alpha_0 that is meant, with this model.
+    fn alpha_0_for(&self, config: &Config) -> f64 {
+        let by_order = !matches!(self.order, Order::Random | Order::LeftToRight);
+        let by_steps = self.steps > 0 || self.schedule != Schedule::Reference || self.adaptive.is_some();
+        match self.alpha_0 {
+            Self::ALPHA_0_AUTO if by_steps || by_order || config.diffusion_only => 1.0,
+            Self::ALPHA_0_AUTO => 0.0,
+            given => given,
         }
     }
 
     /// What orders and schedules are drawn from.
-    pub(super) fn plan_params(&self, variant: Variant) -> PlanParams<'_> {
+    pub(super) fn plan_params(&self, config: &Config) -> PlanParams<'_> {
         let &Self { order, schedule, steps, seed, .. } = self;
-        PlanParams { order, schedule, alpha_0: self.diffused_share(variant), steps, seed }
+        let alpha_0 = match config.variant {
+            Variant::EsoA | Variant::EsoB => self.alpha_0_for(config),
+            Variant::Mdlm => 1.0,
+            Variant::Ar => 0.0,
+        };
+        PlanParams { order, schedule, alpha_0, steps: if steps == 0 { DEFAULT_STEPS } else { steps }, seed }
     }
 
     /// The constraints of a sequence.
@@ -121,18 +148,8 @@ impl GenerateParams<'_> {
 }
 
 impl Default for GenerateParams<'_> {
+    /// [`GenerateParams::DEFAULT`].
     fn default() -> Self {
-        Self {
-            length: 0,
-            alpha_0: 1.0,
-            steps: 128,
-            order: Order::Random,
-            schedule: Schedule::Reference,
-            adaptive: None,
-            sampling: SamplingParams::default(),
-            constraints: &[],
-            log_probs: false,
-            seed: 0,
-        }
+        Self::DEFAULT
     }
 }

@@ -185,7 +185,7 @@ impl Session {
         self.start(runner, prompts.len(), params.sampling);
         self.request.wants_log_probs = params.log_probs;
         self.request.adaptive = params.adaptive;
-        let plan_params = params.plan_params(runner.model.config().variant);
+        let plan_params = params.plan_params(runner.model.config());
         let mask = self.mask;
         for (number, (sequence, prompt)) in self.sequences.iter_mut().zip(prompts).enumerate() {
             if !resume {

@@ -103,7 +103,7 @@ impl Session {
         }
         let length = saved.iter().map(|s| s.length).max().unwrap_or(0);
         check_begin(runner, saved.len(), length)?;
-        self.start(runner, saved.len(), SamplingParams::default());
+        self.start(runner, saved.len(), SamplingParams::FULL);
         let usable = kv == Some(runner.capacity.kv);
         let mask = runner.model.config().mask_token_id;
         let mut again = false;

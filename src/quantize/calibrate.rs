@@ -142,11 +142,7 @@ fn generate_piece(context: &mut Context, text: &[u32], options: &ImatrixOptions,
     let until = |step: usize| (step * text.len() / steps) as u32;
     let counts = (0..steps).map(|step| until(step + 1) - until(step)).collect();
     let diffusion = if context.model().config().diffusion_only { text.len() } else { 0 };
-    context.begin_with_plans(
-        &[Plan { known: vec![], order, counts, diffusion }],
-        SamplingParams::default(),
-        0,
-    )?;
+    context.begin_with_plans(&[Plan { known: vec![], order, counts, diffusion }], SamplingParams::FULL, 0)?;
     let token = |position: u32| {
         let token = text.get(position as usize).copied();
         token.ok_or_else(|| Error::internal("a step generated a token beyond the text"))

@@ -15,12 +15,18 @@ pub struct SamplingParams {
 }
 
 impl Default for SamplingParams {
+    /// [`SamplingParams::DEFAULT`].
     fn default() -> Self {
-        Self { temperature: 1.0, top_k: 0, top_p: 1.0 }
+        Self::DEFAULT
     }
 }
 
 impl SamplingParams {
+    /// The default of the library, its bindings and the command line: `docs/samples.md` says why.
+    pub const DEFAULT: Self = Self { top_p: 0.9, ..Self::FULL };
+    /// The model's own distribution: temperature 1, all tokens.
+    pub const FULL: Self = Self { temperature: 1.0, top_k: 0, top_p: 1.0 };
+
     /// Checks the ranges.
     ///
     /// # Errors

@@ -286,7 +286,7 @@ mod tests {
             let logits: Vec<f32> = (0..997).map(|_| ((rng.uniform() - 0.5) * spread * 6.0) as f32).collect();
             let p = 0.05 + 0.9 * rng.uniform();
             let mut sampler = Sampler::new(997, 996).unwrap();
-            let sampling = SamplingParams { top_p: p as f32, ..SamplingParams::default() };
+            let sampling = SamplingParams { top_p: p as f32, ..SamplingParams::FULL };
             let kept: Vec<bool> =
                 sampler.filter(&logits, &sampling).unwrap().iter().map(|&w| w > 0.0).collect();
             let expected = nucleus_by_sorting(&logits, 996, f64::from(p as f32));
@@ -305,7 +305,7 @@ mod tests {
         let n = 50_000;
         let mut counts = [0usize; 6];
         for _ in 0..n {
-            counts[sampler.draw(&logits, &SamplingParams::default(), rng.uniform()).unwrap() as usize] += 1;
+            counts[sampler.draw(&logits, &SamplingParams::FULL, rng.uniform()).unwrap() as usize] += 1;
         }
         assert_eq!(counts[5], 0, "the mask was drawn");
         let total: f64 = logits[..5].iter().map(|&l| f64::from(l).exp()).sum();
@@ -326,7 +326,7 @@ mod tests {
                 let mut logits = [0.0f32; 4];
                 logits[at] = bad;
                 for temperature in [0.0, 1.0] {
-                    let sampling = SamplingParams { temperature, ..SamplingParams::default() };
+                    let sampling = SamplingParams { temperature, ..SamplingParams::FULL };
                     assert!(matches!(sampler.draw(&logits, &sampling, 0.5), Err(Error::NotFinite(_))));
                 }
             }
@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn lowest_temperatures_take_the_most_likely_token() {
         for temperature in [1e-30, f32::MIN_POSITIVE, f32::from_bits(1)] {
-            let sampling = SamplingParams { temperature, ..SamplingParams::default() };
+            let sampling = SamplingParams { temperature, ..SamplingParams::FULL };
             let mut sampler = Sampler::new(4, 3).unwrap();
             assert_eq!(sampler.draw(&[0.5, 1.5, f32::NEG_INFINITY, 2.5], &sampling, 0.9).unwrap(), 1);
         }
@@ -346,7 +346,7 @@ mod tests {
     fn what_cannot_be_sampled_from_is_refused() {
         let mut sampler = Sampler::new(4, 3).unwrap();
         let logits = [0.5, 1.5, f32::NEG_INFINITY, 2.5];
-        let good = SamplingParams::default();
+        let good = SamplingParams::FULL;
         for bad in [
             SamplingParams { temperature: f32::NAN, ..good },
             SamplingParams { temperature: -1.0, ..good },
@@ -367,8 +367,8 @@ mod tests {
     #[test]
     fn top_k_keeps_ties() {
         let mut sampler = Sampler::new(5, 4).unwrap();
-        let kept = sampler
-            .filter(&[2.0, 1.0, 1.0, 0.0, 9.0], &SamplingParams { top_k: 2, ..SamplingParams::default() });
+        let kept =
+            sampler.filter(&[2.0, 1.0, 1.0, 0.0, 9.0], &SamplingParams { top_k: 2, ..SamplingParams::FULL });
         assert_eq!(
             kept.unwrap().iter().map(|&w| w > 0.0).collect::<Vec<_>>(),
             [true, true, true, false, false]

@@ -37,7 +37,7 @@ impl Scorer<'_> {
         let text = OrderedText { config, tokens, order, known };
         let unknown = order.len().saturating_sub(known);
         let plan = text.plan(filled(unknown, 1)?, 0)?;
-        session.begin_with_plans(runner, &[plan], SamplingParams::default(), 0)?;
+        session.begin_with_plans(runner, &[plan], SamplingParams::FULL, 0)?;
         let rows = runner.capacity.rows;
         if rows < 2 || !runner.has_free_masks() {
             return self.steps(&text);
@@ -85,7 +85,7 @@ impl Scorer<'_> {
         let text = OrderedText { config, tokens, order, known };
         let counts = if unknown == 0 { vec![] } else { vec![unknown as u32] };
         let plan = text.plan(counts, unknown)?;
-        session.begin_with_plans(runner, &[plan], SamplingParams::default(), 0)?;
+        session.begin_with_plans(runner, &[plan], SamplingParams::FULL, 0)?;
         self.steps(&text)
     }
 
@@ -128,7 +128,11 @@ struct OrderedText<'a> {
 impl OrderedText<'_> {
     /// The plan of a generation that writes the text in so many steps.
     fn plan(&self, counts: Vec<u32>, diffusion: usize) -> Result<Plan> {
-        let &Self { tokens, order, known, .. } = self;
+        let &Self { config, tokens, order, known } = self;
+        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= config.vocab_size) {
+            let size = config.vocab_size;
+            return Err(Error::invalid(format!("token {token} is outside the vocabulary of {size}")));
+        }
         if order.len() != tokens.len() || known > order.len() {
             return Err(Error::invalid("an order must name every position once"));
         }

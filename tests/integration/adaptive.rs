@@ -4,11 +4,11 @@ use esolm::{Adaptive, Confidence, Error, GenerateParams, Order, Prompt, Schedule
 
 use crate::reference::{LENGTH, MASK, Network};
 use crate::replay::check_steps;
-use crate::runs::{context, finish};
+use crate::runs::{context, diffusion, finish};
 
 fn params(confidence: Confidence, threshold: f32, window: usize) -> GenerateParams<'static> {
     let adaptive = Some(Adaptive { confidence, threshold, window });
-    GenerateParams { adaptive, seed: 5, log_probs: true, ..GenerateParams::default() }
+    GenerateParams { adaptive, seed: 5, log_probs: true, ..diffusion() }
 }
 
 fn prompts() -> [Prompt; 2] {

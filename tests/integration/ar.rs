@@ -42,14 +42,14 @@ fn ar_matches_reference_logits_and_texts() {
         }
         let plan = left_to_right(&tokens[1..4]);
         check_logits("AR", &replay_one(context, &plan, &tokens[1..]), &expected, 3);
-        let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+        let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
         context.begin_with_plans(&[plan], greedy, 0).unwrap();
         finish(context);
         assert_eq!(context.tokens(0).unwrap(), &tokens[1..]);
 
         for (name, top_p) in [("samp_p1", 1.0), ("samp_p09", 0.9)] {
             let (u, tokens) = (golden.doubles(&format!("{name}.u")), golden.ints(&format!("{name}.tokens")));
-            let sampling = SamplingParams { top_p, ..SamplingParams::default() };
+            let sampling = SamplingParams { top_p, ..SamplingParams::FULL };
             context.begin_with_plans(&[left_to_right(&[]), left_to_right(&[])], sampling, 0).unwrap();
             while context
                 .step_with_tokens(|sampler, choice| {
@@ -126,7 +126,7 @@ fn ar_without_a_token_before_the_text_matches_reference_logits() {
                 check_logits("AR, none", &logits[1..], &expected[..23 * VOCAB], known - 1);
             }
         }
-        let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+        let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
         let params = GenerateParams { sampling: greedy, ..GenerateParams::default() };
         let expected_text = &tokens[..LENGTH];
         let prompts = [Prompt::prefix(&tokens[..4]), Prompt::prefix(&tokens[..20])];
@@ -152,7 +152,7 @@ fn ar_without_a_token_before_the_text_needs_the_first_one() {
     };
     asks(context.begin(&[Prompt::default()], &GenerateParams::default()).unwrap_err());
     asks(context.begin(&[Prompt { known: vec![(1, 5)] }], &GenerateParams::default()).unwrap_err());
-    asks(context.begin_with_plans(&[left_to_right(&[])], SamplingParams::default(), 0).unwrap_err());
+    asks(context.begin_with_plans(&[left_to_right(&[])], SamplingParams::FULL, 0).unwrap_err());
     asks(context.score_order(&[BOS, 3], &[0, 1], 0).unwrap_err());
     context.begin(&[Prompt::prefix(&[BOS])], &GenerateParams::default()).unwrap();
     finish(&mut context);

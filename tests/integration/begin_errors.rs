@@ -20,16 +20,13 @@ fn impossible_generation_is_refused_and_the_previous_one_continues() {
     let g = both_phases(1);
     let bad_params = [
         GenerateParams { length: 49, ..g },
-        GenerateParams { steps: 0, ..g },
+        GenerateParams { steps: (1 << 20) + 1, ..g },
         GenerateParams { steps: usize::MAX, ..g },
         GenerateParams { alpha_0: 1.5, ..g },
         GenerateParams { alpha_0: -0.1, ..g },
         GenerateParams { alpha_0: f64::NAN, ..g },
-        GenerateParams { sampling: SamplingParams { top_p: 0.0, ..SamplingParams::default() }, ..g },
-        GenerateParams {
-            sampling: SamplingParams { temperature: f32::NAN, ..SamplingParams::default() },
-            ..g
-        },
+        GenerateParams { sampling: SamplingParams { top_p: 0.0, ..SamplingParams::FULL }, ..g },
+        GenerateParams { sampling: SamplingParams { temperature: f32::NAN, ..SamplingParams::FULL }, ..g },
     ];
     let bad_prompts = [
         (vec![known(&[(1, 2), (4, 5), (1, 3)])], "twice"),
@@ -80,9 +77,9 @@ fn impossible_plans_are_refused() {
         plan(&[MASK], &[0, 1, 2], &[2]),
         plan(&[], &(0..49).collect::<Vec<_>>(), &[49]),
     ] {
-        let result = context.begin_with_plans(std::slice::from_ref(&bad), SamplingParams::default(), 0);
+        let result = context.begin_with_plans(std::slice::from_ref(&bad), SamplingParams::FULL, 0);
         assert!(matches!(result, Err(Error::InvalidArgument(_))), "{bad:?}");
     }
-    let nothing = context.begin_with_plans(&[], SamplingParams::default(), 0);
+    let nothing = context.begin_with_plans(&[], SamplingParams::FULL, 0);
     assert!(matches!(nothing, Err(Error::InvalidArgument(_))), "no plan");
 }

@@ -5,7 +5,7 @@ use esolm::{Config, Context, ContextParams, GenerateParams, Prompt, Variant};
 
 use crate::reference::{Attention, MASK, Network, Random, config};
 use crate::replay::{Case, EXACT, cases, largest_difference, replay_cases};
-use crate::runs::{context, params, texts};
+use crate::runs::{context, diffusion, params, texts};
 
 /// Between runs of the library with other batches. Measured 1.5e-6.
 const SAME: f64 = 1e-5;
@@ -144,8 +144,7 @@ fn thread_count_does_not_change_results() {
     let mut random = Random(6);
     let cases = [Case::new(&mut random, 3, &[9, 1, 4]), Case::new(&mut random, 0, &[2, 12])];
     let some: Vec<&Case> = cases.iter().collect();
-    let generation =
-        GenerateParams { length: 16, steps: 3, alpha_0: 0.9, seed: 5, ..GenerateParams::default() };
+    let generation = GenerateParams { length: 16, steps: 3, alpha_0: 0.9, seed: 5, ..diffusion() };
     let run = |threads| {
         let mut context = Context::new(&model, &ContextParams { threads, ..params(2) }).unwrap();
         assert_eq!(context.threads(), threads);

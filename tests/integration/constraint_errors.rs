@@ -3,12 +3,12 @@
 use esolm::{Constraints, Error, GenerateParams, Prompt, Variant};
 
 use crate::reference::{MASK, Network};
-use crate::runs::{context, finish, texts};
+use crate::runs::{context, diffusion, finish, texts};
 
 #[test]
 fn invalid_callback_logits_are_an_error_and_undo_the_step() {
     let mut context = context(&Network::small(Variant::EsoB, 1).model(), 1);
-    let params = GenerateParams { steps: 5, ..GenerateParams::default() };
+    let params = GenerateParams { steps: 5, ..diffusion() };
     let whole = texts(&mut context, &[Prompt::default()], &params);
     context.begin(&[Prompt::default()], &params).unwrap();
     for (value, says) in [(f32::NAN, "NaN"), (f32::INFINITY, "infinity"), (f32::NEG_INFINITY, "no token")] {
@@ -44,7 +44,7 @@ fn invalid_callback_logits_are_an_error_and_undo_the_step() {
 #[test]
 fn impossible_constraints_are_refused_at_begin() {
     let mut context = context(&Network::small(Variant::EsoB, 1).model(), 2);
-    let good = GenerateParams::default();
+    let good = diffusion();
     context.begin(&[Prompt::prefix(&[1, 2])], &good).unwrap();
     context.step().unwrap();
     let before = (context.progress(), context.tokens(0).unwrap().to_vec());
@@ -105,7 +105,7 @@ fn constraints_do_not_hide_damaged_weights() {
     ];
     for constraints in &rules {
         let constraints = std::slice::from_ref(constraints);
-        let params = GenerateParams { constraints, ..GenerateParams::default() };
+        let params = GenerateParams { constraints, ..diffusion() };
         context.begin(&[Prompt::default()], &params).unwrap();
         assert!(matches!(context.step(), Err(Error::NotFinite(_))));
     }

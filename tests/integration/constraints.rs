@@ -6,7 +6,7 @@ use esolm::{
 };
 
 use crate::reference::{LENGTH, MASK, Network, Random};
-use crate::runs::{context, texts};
+use crate::runs::{context, diffusion, texts};
 
 fn model() -> Model {
     Network::small(Variant::EsoB, 1).model()
@@ -38,7 +38,7 @@ fn allowed_and_banned_tokens_are_respected() {
                 steps: 1 + case as usize,
                 alpha_0: 0.6,
                 seed: case,
-                ..GenerateParams::default()
+                ..diffusion()
             };
             let texts = texts(&mut context, &vec![Prompt::default(); 2], &params);
             for (position, tokens) in &rules[0].allowed {
@@ -64,7 +64,7 @@ fn callback_sees_logits_with_constraints_applied() {
     let params = GenerateParams {
         constraints: std::slice::from_ref(&rules),
         schedule: Schedule::Custom(&[3]),
-        ..GenerateParams::default()
+        ..diffusion()
     };
     let prompt = Prompt::prefix(&[30, 31]);
     context.begin(std::slice::from_ref(&prompt), &params).unwrap();
@@ -99,7 +99,7 @@ fn huge_repetition_penalty_repeats_no_token() {
         constraints: &rules,
         schedule: Schedule::Custom(&[1]),
         sampling: sampling(0.0),
-        ..GenerateParams::default()
+        ..diffusion()
     };
     let prompt = [Prompt::prefix(&[3, 3, 60])];
     let mut text = texts(&mut context, &prompt, &params)[0].split_off(2);
@@ -118,8 +118,7 @@ fn callback_logits_decide_the_token() {
     let mut context = context(&model(), 2);
     let token = |sequence: usize, position: u32| (position * 7 + sequence as u32 * 3) % MASK;
     for temperature in [0.0, 1.0] {
-        let params =
-            GenerateParams { sampling: sampling(temperature), steps: 5, ..GenerateParams::default() };
+        let params = GenerateParams { sampling: sampling(temperature), steps: 5, ..diffusion() };
         context.begin(&vec![Prompt::default(); 2], &params).unwrap();
         let only = |choice: &esolm::LogitsRow<'_>, row: &mut [f32]| {
             row.fill(f32::NEG_INFINITY);
@@ -133,7 +132,7 @@ fn callback_logits_decide_the_token() {
         }
     }
     // A callback that changes no logits does not change the text.
-    let params = GenerateParams { steps: 5, seed: 2, ..GenerateParams::default() };
+    let params = GenerateParams { steps: 5, seed: 2, ..diffusion() };
     let plain = texts(&mut context, &[Prompt::default()], &params);
     context.begin(&[Prompt::default()], &params).unwrap();
     while context.step_with_logits(|_, _| Ok(())).unwrap().is_some() {}
@@ -154,7 +153,7 @@ fn extreme_biases_and_penalties_stay_finite() {
                 constraints: &rules,
                 schedule: Schedule::Custom(&[5]),
                 length: 20,
-                ..GenerateParams::default()
+                ..diffusion()
             };
             let text = texts(&mut context, &[Prompt::prefix(&[4, 9])], &params).remove(0);
             assert!(text.len() == 20 && !text.contains(&MASK), "{penalty} {bias}: {text:?}");
@@ -178,7 +177,7 @@ fn tokens_with_logit_minus_infinity_are_never_drawn() {
     ] {
         for temperature in [0.0, 1.0, f32::MAX] {
             let sampling = sampling(temperature);
-            let params = GenerateParams { constraints: &rules, sampling, ..GenerateParams::default() };
+            let params = GenerateParams { constraints: &rules, sampling, ..diffusion() };
             let text = texts(&mut context, &[Prompt::prefix(&[3])], &params).remove(0);
             assert!(text[1..].iter().all(|token| (40..MASK).contains(token)), "{rules:?}: {text:?}");
             let adaptive = Adaptive { confidence: Confidence::Entropy, threshold: 0.1, window: 4 };
@@ -190,7 +189,7 @@ fn tokens_with_logit_minus_infinity_are_never_drawn() {
     let nothing = [Constraints { allowed: all(38..40), ..Constraints::default() }];
     for temperature in [0.0, 1.0] {
         let sampling = sampling(temperature);
-        let params = GenerateParams { constraints: &nothing, sampling, ..GenerateParams::default() };
+        let params = GenerateParams { constraints: &nothing, sampling, ..diffusion() };
         context.begin(&[Prompt::default()], &params).unwrap();
         let error = context.step().unwrap_err();
         assert!(matches!(&error, Error::InvalidArgument(what) if what.contains("position")), "{error}");

@@ -129,8 +129,8 @@ fn eso_a_without_a_sequential_phase_writes_the_same_by_diffusion() {
         );
     }
     let plan = Plan { known: vec![], order: (0..8).collect(), counts: vec![4, 4], diffusion: 4 };
-    only.begin_with_plans(std::slice::from_ref(&plan), SamplingParams::default(), 0).unwrap_err();
-    only.begin_with_plans(&[Plan { diffusion: 8, ..plan }], SamplingParams::default(), 0).unwrap();
+    only.begin_with_plans(std::slice::from_ref(&plan), SamplingParams::FULL, 0).unwrap_err();
+    only.begin_with_plans(&[Plan { diffusion: 8, ..plan }], SamplingParams::FULL, 0).unwrap();
     // Its bound is that of diffusion, and no order has a likelihood.
     let tokens: Vec<u32> = (1..40).collect();
     let bound = ScoreParams { orders: 0, draws: 4, ..ScoreParams::default() };

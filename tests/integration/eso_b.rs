@@ -6,6 +6,7 @@ use esolm::gguf::TensorType;
 use esolm::{ContextParams, GenerateParams, KvType, Model, Order, Prompt};
 
 use crate::golden::{EXACT, Golden, context, path};
+use crate::runs::diffusion;
 
 /// With f16 keys and values: 11 bits of mantissa, over three blocks. Measured 1.8e-2.
 const HALF_CACHE: f32 = 4e-2;
@@ -74,7 +75,7 @@ fn strided_order_and_schedule_match_reference() {
     let golden = Golden::open("tiny-B");
     let mut context = context(&golden.model(), ContextParams::default());
     let order = Order::Strided { stride: 8, shuffle: false };
-    context.begin(&[Prompt::default()], &GenerateParams { order, ..GenerateParams::default() }).unwrap();
+    context.begin(&[Prompt::default()], &GenerateParams { order, ..diffusion() }).unwrap();
     let mut counts = vec![];
     while let Some(step) = context.step().unwrap() {
         counts.push(step.updates.len() as u32);

@@ -4,7 +4,7 @@ use esolm::{Constraints, Context, Error, GenerateParams, Order, Plan, Prompt, Sc
 
 use crate::reference::{LENGTH, MASK, Network};
 use crate::replay::{largest_difference, replay};
-use crate::runs::{context, tokens};
+use crate::runs::{context, diffusion, tokens};
 
 /// Between keys and values that were kept and computed again, in batches of other sizes. Measured 1e-6.
 pub const SAME: f64 = 1e-5;
@@ -35,7 +35,7 @@ pub fn finish(context: &mut Context) -> Run {
 pub fn begin_part(context: &mut Context, length: usize, steps: usize) -> [Prompt; 2] {
     let ar = context.model().config().variant == Variant::Ar;
     let middle = if ar { Prompt::prefix(&[1, 2]) } else { Prompt { known: vec![(7, 3), (2, 9)] } };
-    let some = GenerateParams { length, steps: 6, alpha_0: 0.7, seed: 4, ..GenerateParams::default() };
+    let some = GenerateParams { length, steps: 6, alpha_0: 0.7, seed: 4, ..diffusion() };
     context.begin(&[middle, Prompt::default()], &some).unwrap();
     for _ in 0..steps {
         context.step().unwrap();
@@ -46,7 +46,7 @@ pub fn begin_part(context: &mut Context, length: usize, steps: usize) -> [Prompt
 }
 
 pub fn more(seed: u64) -> GenerateParams<'static> {
-    GenerateParams { steps: 5, alpha_0: 0.6, seed, ..GenerateParams::default() }
+    GenerateParams { steps: 5, alpha_0: 0.6, seed, ..diffusion() }
 }
 
 #[test]

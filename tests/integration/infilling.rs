@@ -3,7 +3,7 @@
 use esolm::{Adaptive, Confidence, GenerateParams, Order, Template};
 
 use crate::reference::Random;
-use crate::runs::{context, fairy, finish, open};
+use crate::runs::{context, diffusion, fairy, finish, open};
 
 const WORDS: [&str; 12] = [
     "Once upon a time",
@@ -67,7 +67,7 @@ fn infilling_keeps_given_tokens_and_positions() {
             alpha_0,
             steps: 1 + random.below(12),
             seed: case,
-            ..GenerateParams::default()
+            ..diffusion()
         };
         context.begin(std::slice::from_ref(&prompt), &params).unwrap();
         finish(&mut context);

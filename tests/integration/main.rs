@@ -39,6 +39,7 @@ mod step_errors;
 mod bounds;
 mod heldout;
 mod quality;
+mod samples;
 mod score;
 mod verify;
 

@@ -36,7 +36,7 @@ fn mdlm_step_draws_reference_tokens_from_the_same_noise() {
     let golden = Golden::open("mdlm-tiny");
     let mut written = 0;
     for (name, top_p) in [("p1", 1.0), ("p09", 0.9)] {
-        let sampling = SamplingParams { top_p, ..SamplingParams::default() };
+        let sampling = SamplingParams { top_p, ..SamplingParams::FULL };
         for time in ["t1", "t05", "tlast"] {
             let array = |part: &str| format!("step_{time}_{name}.{part}");
             let (x, u, x_new) =
@@ -96,7 +96,7 @@ fn mdlm_generates_reference_text_from_the_same_noise() {
         .filter(|&c| c > 0)
         .collect();
     let plan = Plan { known: vec![], order, counts, diffusion: LENGTH };
-    let sampling = SamplingParams { top_p: 0.9, ..SamplingParams::default() };
+    let sampling = SamplingParams { top_p: 0.9, ..SamplingParams::FULL };
     for context in &mut golden.contexts(1) {
         context.begin_with_plans(std::slice::from_ref(&plan), sampling, 0).unwrap();
         while context

@@ -9,7 +9,7 @@ use esolm::{Context, ContextParams, Error, GenerateParams, LoadMode, LoadOptions
 
 use crate::golden::{converted, path};
 use crate::reference::Random;
-use crate::runs::cpu;
+use crate::runs::{cpu, diffusion};
 
 fn good() -> Vec<u8> {
     converted(&path("tiny-B/model.safetensors"), &Options::default())
@@ -20,7 +20,7 @@ fn run(bytes: &[u8]) -> Result<()> {
     let model = Model::from_bytes(bytes, &cpu())?;
     let params = ContextParams { length: 8, threads: 1, ..ContextParams::default() };
     let mut context = Context::new(&model, &params)?;
-    let params = GenerateParams { steps: 3, alpha_0: 0.5, ..GenerateParams::default() };
+    let params = GenerateParams { steps: 3, alpha_0: 0.5, ..diffusion() };
     context.begin(&[Prompt::default()], &params)?;
     while context.step()?.is_some() {}
     let _ = context.text(0);

@@ -4,7 +4,7 @@ use esolm::{Context, Error, GenerateParams, Order, Prompt, Schedule, Variant};
 
 use crate::reference::{LENGTH, MASK, Network, Random};
 use crate::replay::check_steps;
-use crate::runs::{context, tokens};
+use crate::runs::{context, diffusion, tokens};
 
 pub fn orders(given: &[u32]) -> Vec<Order<'_>> {
     vec![
@@ -105,14 +105,8 @@ fn every_order_writes_each_position_once_and_keeps_known_tokens() {
                         continue;
                     }
                     let what = format!("{variant:?} {order:?} {schedule:?} {alpha_0}");
-                    let params = GenerateParams {
-                        order,
-                        schedule,
-                        alpha_0,
-                        steps: 9,
-                        seed: 3,
-                        ..GenerateParams::default()
-                    };
+                    let params =
+                        GenerateParams { order, schedule, alpha_0, steps: 9, seed: 3, ..diffusion() };
                     let prompts = prompts();
                     let all = steps(&mut batch, &prompts, &params);
                     for (number, (steps, prompt)) in all.iter().zip(&prompts).enumerate() {
@@ -149,8 +143,7 @@ fn seed_changes_random_orders_only() {
     let given = Random(5).permutation(LENGTH);
     for order in orders(&given) {
         let mut run = |seed| {
-            let params =
-                GenerateParams { order, schedule: Schedule::Custom(&[3]), seed, ..GenerateParams::default() };
+            let params = GenerateParams { order, schedule: Schedule::Custom(&[3]), seed, ..diffusion() };
             steps(&mut context, &[Prompt::default()], &params)
         };
         let random = match order {
@@ -170,14 +163,7 @@ fn cached_logits_match_reference_network_in_every_order() {
     let mut largest: f64 = 0.0;
     for order in orders(&given) {
         for schedule in [Schedule::Reference, Schedule::Custom(&[5, 2, 9])] {
-            let params = GenerateParams {
-                order,
-                schedule,
-                alpha_0: 0.7,
-                steps: 9,
-                seed: 4,
-                ..GenerateParams::default()
-            };
+            let params = GenerateParams { order, schedule, alpha_0: 0.7, steps: 9, seed: 4, ..diffusion() };
             let prompt = &prompts()[2];
             context.begin(std::slice::from_ref(prompt), &params).unwrap();
             let difference = check_steps(&mut context, &network, prompt, |masks, written| {
@@ -200,10 +186,10 @@ fn refused(variant: Variant, params: GenerateParams<'_>, says: &str) {
 #[test]
 fn invalid_orders_and_schedules_are_refused() {
     fn with_order(order: Order<'_>) -> GenerateParams<'_> {
-        GenerateParams { order, ..GenerateParams::default() }
+        GenerateParams { order, ..diffusion() }
     }
     fn with_schedule(schedule: Schedule<'_>) -> GenerateParams<'_> {
-        GenerateParams { schedule, ..GenerateParams::default() }
+        GenerateParams { schedule, ..diffusion() }
     }
     let changed = |place: usize, position: u32| {
         let mut order: Vec<u32> = (0..48).collect();

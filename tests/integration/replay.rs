@@ -71,7 +71,7 @@ pub fn cases() -> Vec<Case> {
 /// Runs the plans side by side and writes the tokens of the texts. Returns logits by sequence and place in the order,
 /// empty where known beforehand.
 pub fn replay(context: &mut Context, plans: &[Plan], texts: &[&[u32]]) -> Vec<Vec<Vec<f32>>> {
-    context.begin_with_plans(plans, SamplingParams::default(), 0).unwrap();
+    context.begin_with_plans(plans, SamplingParams::FULL, 0).unwrap();
     let mut all: Vec<_> = plans.iter().map(|plan| vec![vec![]; plan.order.len()]).collect();
     // MDLM is fed the masks that a step writes last, the other variants have the order's places as slots.
     let slots_are_places = context.model().config().variant != Variant::Mdlm;

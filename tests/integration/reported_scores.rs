@@ -4,7 +4,7 @@ use esolm::{Context, GenerateParams, Order, Prompt, SamplingParams, Schedule, Va
 
 use crate::orders::{orders, prompts};
 use crate::reference::{LENGTH, Network, Random};
-use crate::runs::context;
+use crate::runs::{context, diffusion};
 
 /// Between a log-probability reported and one scored. Measured 4e-6.
 const SAME: f64 = 1e-4;
@@ -20,7 +20,7 @@ fn one_by_one(order: Order<'_>, alpha_0: f64) -> GenerateParams<'_> {
         log_probs: true,
         seed: 8,
         sampling: FILTERED,
-        ..GenerateParams::default()
+        ..diffusion()
     }
 }
 
@@ -73,7 +73,7 @@ fn score_in_generation_order_equals_reported_log_probs() {
             }
         }
         // Nothing is reported unless asked for.
-        context.begin(&[Prompt::default()], &GenerateParams::default()).unwrap();
+        context.begin(&[Prompt::default()], &diffusion()).unwrap();
         assert!(context.step().unwrap().unwrap().log_probs.is_empty());
     }
 }

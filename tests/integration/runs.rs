@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use esolm::{Context, ContextParams, GenerateParams, KvType, LoadOptions, Model, Prompt, Step};
+use esolm::{
+    Context, ContextParams, GenerateParams, KvType, LoadOptions, Model, Order, Prompt, SamplingParams, Step,
+};
 
 /// A progress callback that never stops.
 pub const ON: fn(usize, usize) -> ControlFlow<()> = |_, _| ControlFlow::Continue(());
@@ -13,9 +15,20 @@ pub fn every_step(_: &Step<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
+/// All of the text by diffusion in random order, drawn from the model's own distribution, whatever the defaults are.
+pub fn diffusion() -> GenerateParams<'static> {
+    GenerateParams {
+        alpha_0: 1.0,
+        steps: 128,
+        order: Order::Random,
+        sampling: SamplingParams::FULL,
+        ..GenerateParams::default()
+    }
+}
+
 /// A generation of several steps in both phases.
 pub fn both_phases(seed: u64) -> GenerateParams<'static> {
-    GenerateParams { alpha_0: 0.5, steps: 6, seed, ..GenerateParams::default() }
+    GenerateParams { alpha_0: 0.5, steps: 6, seed, ..diffusion() }
 }
 
 pub fn cpu() -> LoadOptions<'static> {

@@ -5,7 +5,7 @@ use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, KvType, Prom
 use crate::extend::{SAME, begin_part, finish, more};
 use crate::reference::{MASK, Network, Random};
 use crate::replay::largest_difference;
-use crate::runs::{context, params};
+use crate::runs::{context, diffusion, params};
 
 #[test]
 fn restored_state_continues_as_the_saved_context() {
@@ -128,7 +128,7 @@ fn saved_size_is_exact_at_every_step() {
 fn damaged_states_are_refused() {
     let model = Network::small(Variant::EsoB, 1).model();
     let mut context = Context::new(&model, &ContextParams { kv_type: KvType::F16, ..params(2) }).unwrap();
-    let small = GenerateParams { length: 5, ..GenerateParams::default() };
+    let small = GenerateParams { length: 5, ..diffusion() };
     context.begin(&[Prompt::default()], &small).unwrap();
     finish(&mut context);
     let bytes = context.save().unwrap();

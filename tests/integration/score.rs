@@ -1,11 +1,10 @@
 //! Likelihoods against the authors' code.
 
-use esolm::{
-    Context, ContextParams, Error, GenerateParams, Kernels, Model, Plan, Prompt, SamplingParams, Variant,
-};
+use esolm::{Context, ContextParams, Error, Kernels, Model, Plan, Prompt, SamplingParams, Variant};
 
 use crate::golden::{Golden, LENGTH, MASK, context};
 use crate::reference::Network;
+use crate::runs::diffusion;
 
 /// Logits agree within 1e-4, so log-probabilities within twice that.
 const EXACT: f64 = 2e-4;
@@ -135,13 +134,13 @@ fn score_equals_log_softmax_of_generation_logits() {
             counts: vec![1; LENGTH - known],
             diffusion: LENGTH - known,
         };
-        context.begin_with_plans(&[plan], SamplingParams::default(), 5).unwrap();
+        context.begin_with_plans(&[plan], SamplingParams::FULL, 5).unwrap();
         let mut reported = vec![];
         let mut draws = 0..;
         while context
             .step_with_tokens(|sampler, choice| {
                 let uniform = f64::from(draws.next().unwrap() * 7919 % 1000) / 1000.0;
-                let token = sampler.draw(choice.logits, &SamplingParams::default(), uniform)?;
+                let token = sampler.draw(choice.logits, &SamplingParams::FULL, uniform)?;
                 let others = choice.logits.iter().enumerate().filter(|&(t, _)| t != MASK as usize);
                 let sum: f64 = others.map(|(_, &l)| f64::from(l).exp()).sum();
                 reported.push(f64::from(choice.logits[token as usize]) - sum.ln());
@@ -168,7 +167,7 @@ fn scoring_ends_the_generation_and_checks_its_arguments_always() {
         let (tokens, order) = ([1, 2, 3], [2, 0, 1]);
         for known in [0, 1, 3] {
             for masked in [false, true] {
-                context.begin(&[Prompt::default()], &GenerateParams::default()).unwrap();
+                context.begin(&[Prompt::default()], &diffusion()).unwrap();
                 let mut score = |tokens: &[u32], order: &[u32]| match masked {
                     true => context.score_masked(tokens, order, known),
                     false => context.score_order(tokens, order, known),

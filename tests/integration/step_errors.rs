@@ -71,9 +71,7 @@ fn damaged_weights_are_an_error_and_the_context_can_begin_again() {
         let mut damaged = Network::small(Variant::EsoB, 1);
         damaged.tensor_mut(name)[5] = f32::NAN;
         let mut context = context(&damaged.model(), 1);
-        for sampling in
-            [SamplingParams::default(), SamplingParams { temperature: 0.0, ..SamplingParams::default() }]
-        {
+        for sampling in [SamplingParams::FULL, SamplingParams { temperature: 0.0, ..SamplingParams::FULL }] {
             let params = GenerateParams { sampling, ..both_phases(2) };
             context.begin(&[Prompt::default()], &params).unwrap();
             assert!(matches!(context.step(), Err(Error::NotFinite(_))), "{name}");

@@ -3,14 +3,14 @@
 use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, Prompt};
 
 use crate::golden::{Golden, LENGTH, MASK};
-use crate::runs::every_step;
+use crate::runs::{diffusion, every_step};
 
 #[test]
 fn every_variant_completes_a_text_from_any_prompt() {
     for name in ["tiny-A", "mdlm-tiny", "ar-tiny"] {
         let [mut context, mut single] = Golden::open(name).contexts(3);
         let prompts = [Prompt::prefix(&[5, 6, 7]), Prompt::default(), Prompt::prefix(&[9])];
-        let params = GenerateParams { alpha_0: 0.5, steps: 7, seed: 3, ..GenerateParams::default() };
+        let params = GenerateParams { alpha_0: 0.5, steps: 7, seed: 3, ..diffusion() };
         context.generate(&prompts, &params, every_step).unwrap();
         for (sequence, prompt) in prompts.iter().enumerate() {
             let tokens = context.tokens(sequence).unwrap();

@@ -1,6 +1,6 @@
 //! The network's weights to a model file and back, and the library's model of them.
 
-use esolm::gguf::{Gguf, TensorInfo, TensorType, Writer};
+use esolm::gguf::{Gguf, TensorInfo, TensorType, Value, Writer};
 use esolm::{Config, LoadOptions, Model};
 
 use super::Network;
@@ -20,8 +20,16 @@ impl Network {
 
     /// The weights as a GGUF file.
     pub fn to_gguf(&self) -> Vec<u8> {
+        self.to_gguf_with(None)
+    }
+
+    /// The same, with a tokenizer (`tokenizer.json`).
+    fn to_gguf_with(&self, tokenizer: Option<&str>) -> Vec<u8> {
         let mut writer = Writer::new();
         self.config.write(&mut writer);
+        if let Some(json) = tokenizer {
+            writer.set(Config::TOKENIZER_KEY, Value::Str(json.into()));
+        }
         for spec in self.config.tensors() {
             writer.declare(&spec.name, TensorType::F32, &spec.dims).unwrap();
         }
@@ -36,12 +44,21 @@ impl Network {
 
     /// The library's model of the same weights, on the CPU.
     pub fn model(&self) -> Model {
-        let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
-        Model::from_bytes(&self.to_gguf(), &options).unwrap()
+        open(&self.to_gguf())
+    }
+
+    /// The same model with a tokenizer (`tokenizer.json`).
+    pub fn model_with_tokenizer(&self, json: &str) -> Model {
+        open(&self.to_gguf_with(Some(json)))
     }
 
     /// The tensor of a name, to be changed.
     pub fn tensor_mut(&mut self, name: &str) -> &mut Vec<f32> {
         self.tensors.get_mut(name).unwrap()
     }
+}
+
+fn open(bytes: &[u8]) -> Model {
+    let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
+    Model::from_bytes(bytes, &options).unwrap()
 }

@@ -90,8 +90,8 @@ fn compare_torch(python: &str, types: &[TensorType], rounds: usize, threads: usi
 
 /// A whole text by diffusion.
 fn diffusion(steps: usize, seed: usize) -> GenerateParams<'static> {
-    let sampling = SamplingParams { top_p: 0.9, ..SamplingParams::default() };
-    GenerateParams { steps, sampling, seed: seed as u64, ..GenerateParams::default() }
+    let sampling = SamplingParams { top_p: 0.9, ..SamplingParams::FULL };
+    GenerateParams { alpha_0: 1.0, steps, sampling, seed: seed as u64, ..GenerateParams::default() }
 }
 
 /// A context for a synthetic model of one variant.

@@ -6,13 +6,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use esolm::{
-    Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, SamplingParams, Step, Update,
-};
+use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Step, Update};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, ModelArgs};
-use crate::generation_args::GenerationArgs;
+use crate::generation_args::{GenerationArgs, SamplingArgs};
 use crate::input::tokenizer;
 use crate::memory;
 use crate::output::{io_error, join_ids, print, print_json, tell, write_file};
@@ -36,21 +34,14 @@ pub struct Args {
     #[arg(short = 'n', long = "length", default_value_t = 0, value_name = "LEN", hide_default_value = true)]
     length: usize,
     /// Fraction of the tokens written in parallel by diffusion, 0 to 1; the rest is written one by one, left to right.
-    #[arg(long, default_value_t = 1.0, value_name = "A")]
-    alpha0: f64,
-    /// Number of diffusion steps, without --schedule or --adaptive. Fewer are faster, more give better text.
-    #[arg(long, default_value_t = 128, value_name = "T")]
-    steps: usize,
-    /// Top-p (nucleus) sampling: draw from the most likely tokens that together have this probability, above 0 to 1;
-    /// 1 = off.
-    #[arg(long, default_value_t = 0.9, value_name = "P")]
-    top_p: f32,
-    /// Top-k sampling: draw from this many most likely tokens; 0 = off.
-    #[arg(long, default_value_t = 0, value_name = "K")]
-    top_k: u32,
-    /// Sampling temperature: below 1 favours likely tokens, above 1 unlikely ones; 0 always takes the most likely token.
-    #[arg(long, default_value_t = 1.0, value_name = "X")]
-    temp: f32,
+    /// Default: 0, which gives the best text; 1 if --steps, --schedule, --adaptive or an --order for diffusion is given.
+    #[arg(long, value_name = "A")]
+    alpha0: Option<f64>,
+    /// Number of diffusion steps, without --schedule or --adaptive. Fewer are faster. Default: 128.
+    #[arg(long, value_name = "T")]
+    steps: Option<usize>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
     /// Continue from the state saved in this file, if it exists, and save the new state to it at the end. The prompt is then
     /// appended to the saved text, and --length is the length of the whole text. Not with --template.
     #[arg(long, value_name = "FILE", conflicts_with = "template")]
@@ -133,14 +124,22 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         // Fails now, and not after the text is written, if this state cannot be saved.
         context.saved_size()?;
     }
+    // The library's own default for either.
+    if args.steps == Some(0) {
+        return Err(Error::InvalidArgument("--steps must be at least 1".into()));
+    }
+    if let Some(alpha_0) = args.alpha0.filter(|alpha_0| !(0.0..=1.0).contains(alpha_0)) {
+        return Err(Error::InvalidArgument(format!("--alpha0 is {alpha_0}, not in 0..=1")));
+    }
+    let default = GenerateParams::default();
     let params = options.apply(GenerateParams {
         length,
-        alpha_0: args.alpha0,
-        steps: args.steps,
-        sampling: SamplingParams { temperature: args.temp, top_k: args.top_k, top_p: args.top_p },
+        alpha_0: args.alpha0.unwrap_or(default.alpha_0),
+        steps: args.steps.unwrap_or(default.steps),
+        sampling: args.sampling.params(),
         log_probs: args.json,
         seed: args.seed.unwrap_or_else(fresh_seed),
-        ..GenerateParams::default()
+        ..default
     });
     let ready = started.elapsed();
     let mut generated = generate(args, &mut context, prompts, &params)?;

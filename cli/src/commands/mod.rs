@@ -5,6 +5,7 @@ pub mod completion;
 pub mod convert;
 pub mod detokenize;
 pub mod devices;
+pub mod evaluate;
 pub mod generate;
 pub mod imatrix;
 pub mod inspect;

@@ -186,7 +186,9 @@ fn an_empty_esolm_model_is_none() {
 
 #[test]
 fn help_fits_a_terminal_of_any_width() {
-    for command in ["generate", "score", "quality", "quantize", "imatrix", "bench", "convert", "verify"] {
+    for command in
+        ["generate", "score", "evaluate", "quality", "quantize", "imatrix", "bench", "convert", "verify"]
+    {
         let help = out(&esolm(&[command, "--help"]));
         let (_, after) = help.split_once("-h, --help").unwrap();
         // What is cut by hand is short; what is long is left to be wrapped.

@@ -5,6 +5,7 @@
 mod command_line;
 mod dependencies;
 mod errors;
+mod evaluate;
 mod generate;
 #[cfg(feature = "hub")]
 mod hub;

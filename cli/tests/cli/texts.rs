@@ -98,6 +98,20 @@ fn help_teaches() {
     ] {
         assert!(help.contains(word), "{word} is missing from the help");
     }
+    // The defaults are the library's.
+    let defaults = esolm::GenerateParams::default();
+    let words: Vec<&str> = help.split_whitespace().collect();
+    let help_in_one_line = words.join(" ");
+    for (option, default) in [
+        ("--alpha0", format!("Default: {},", defaults.alpha_0)),
+        ("--steps", format!("Default: {} ", defaults.steps)),
+        ("--top-p", format!("[default: {}]", defaults.sampling.top_p)),
+        ("--temp", format!("[default: {}]", defaults.sampling.temperature)),
+    ] {
+        let (_, after) = help_in_one_line.split_once(&format!(" {option} <")).unwrap();
+        let own: String = after.chars().take(200).collect();
+        assert!(own.contains(&default), "{option}, {default}: {own}");
+    }
     let help = out(&esolm(&["quantize", "--help"]));
     for word in
         ["--keep", "--imatrix", "--threads", "q2_k 2.63", "blk.last", "token_embd.weight", "Examples:"]

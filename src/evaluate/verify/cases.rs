@@ -263,11 +263,11 @@ impl Golden<'_> {
 
     fn sampling(&self, name: &str, sampled: bool) -> Result<SamplingParams> {
         if !sampled {
-            return Ok(SamplingParams { temperature: 0.0, ..SamplingParams::default() });
+            return Ok(SamplingParams { temperature: 0.0, ..SamplingParams::FULL });
         }
         let top_p = self.scalars.get(name).and_then(|s| s.get("p_nucleus")).and_then(Value::as_f64);
         let top_p = top_p.ok_or_else(|| self.bad(format!("golden.json has no {name}.p_nucleus")))?;
-        Ok(SamplingParams { top_p: top_p as f32, ..SamplingParams::default() })
+        Ok(SamplingParams { top_p: top_p as f32, ..SamplingParams::FULL })
     }
 }
 

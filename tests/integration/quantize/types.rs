@@ -8,7 +8,7 @@ use esolm::{Context, ContextParams, GenerateParams, KvType, Plan, Prompt};
 use super::{Scratch, all_tensors, unpacked, wide};
 use crate::reference::{Attention, Network, Random, Row, config};
 use crate::replay::{largest_difference, replay_one};
-use crate::runs::{finish, open};
+use crate::runs::{diffusion, finish, open};
 
 /// The root of the mean square of a - b, over that of a.
 fn relative_error(a: &[f32], b: &[f32]) -> f64 {
@@ -80,7 +80,7 @@ fn every_type_keeps_its_error_bound_and_generates() {
         assert_eq!(model.tensors().iter().filter(of_type).count(), 2 + 4 * 2, "{name}");
         let params = ContextParams { threads: 1, length: 24, ..ContextParams::default() };
         let mut context = Context::new(&model, &params).unwrap();
-        let generate = GenerateParams { steps: 5, alpha_0: 0.6, ..GenerateParams::default() };
+        let generate = GenerateParams { steps: 5, alpha_0: 0.6, ..diffusion() };
         context.begin(&[Prompt::prefix(&[1, 2, 3])], &generate).unwrap();
         finish(&mut context);
         let mask = original.config.mask_token_id;

@@ -93,13 +93,18 @@ public struct Constraints: Sendable {
 public struct GenerateParams: Sendable {
     /// Tokens of a sequence, the prompt's included; 0 is the context's length.
     public var length: Int
-    /// Number of steps of the diffusion phase.
+    /// Number of steps of the diffusion phase. 0, the default: 128.
     public var steps: Int
     /// The same seed gives the same text.
     public var seed: UInt64
-    /// The share of the tokens that diffusion writes.
+    /// For `alpha0`: 1 if steps, a schedule, confidence or an order other than left to right is given, or if the model does
+    /// nothing else; otherwise 0, which writes the best text.
+    public static let alpha0Auto = ESOLM_ALPHA_0_AUTO
+
+    /// The share of the tokens that diffusion writes, 0 to 1; `alpha0Auto` by default.
     public var alpha0: Double
     public var temperature: Float
+    /// 0.9 by default; 1 is no limit.
     public var topP: Float
     /// 0 is no limit.
     public var topK: UInt32

@@ -24,6 +24,13 @@ func assertFails<T>(
 }
 
 final class ModelTests: XCTestCase {
+    func testDefaults() {
+        let params = GenerateParams()
+        XCTAssertEqual([params.alpha0, Double(params.temperature)], [GenerateParams.alpha0Auto, 1])
+        XCTAssertEqual(params.topP, 0.9)
+        XCTAssertEqual(params.topK, 0)
+    }
+
     func testErrors() throws {
         XCTAssertThrowsError(try Model(path: "/nowhere.gguf")) { error in
             XCTAssertTrue("\(error)".contains("/nowhere.gguf"))

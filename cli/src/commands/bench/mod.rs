@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         for (&kernels, &batch) in args.kernels.iter().flat_map(|k| args.batch.iter().map(move |b| (k, b))) {
             for (&alpha_0, &steps) in args.alpha0.iter().flat_map(|a| args.steps.iter().map(move |s| (a, s)))
             {
-                let sampling = SamplingParams { top_p: args.top_p, ..SamplingParams::default() };
+                let sampling = SamplingParams { top_p: args.top_p, ..SamplingParams::FULL };
                 let params = GenerateParams { alpha_0, steps, sampling, ..GenerateParams::default() };
                 cases.push(Case { subject, kernels, batch, params, times: Times::default() });
             }

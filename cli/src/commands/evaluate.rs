@@ -1,0 +1,274 @@
+//! `esolm evaluate`: how good the texts are that a model writes.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use esolm::evaluate::samples::{Judge, SampleParams, SampleQuality, Samples, draw, windows};
+use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, ScoreParams, Variant};
+use serde_json::{Value, json};
+
+use crate::args::{ComputeArgs, ModelArgs, WindowArgs};
+use crate::generation_args::{GenerationArgs, SamplingArgs};
+use crate::input::read_text;
+use crate::output::{print, write_file};
+use crate::plot::{Axis, Plot, Point, Series};
+use crate::progress;
+
+const HELP: &str = "\
+For every pair of --alpha0 and --steps, samples are drawn without a prompt (or from -p), scored left to right by the judge, \
+and counted. Every token counts, those after <|endoftext|>, too. At alpha_0 = 0 there is one row: steps are of diffusion.
+
+  passes     passes through the network per text (steps that write something)
+  ppl        generative perplexity: of the samples under the judge
+  NLL        its logarithm, in nats per token, with the standard error over the samples
+  bound      with --draws: bound of the judge at this alpha_0, in nats per token
+  entropy    of the token counts of a sample, in nats, mean over samples: falls when a text repeats itself
+  dist-N     fraction of different N-grams in a sample, mean over samples
+  tokens/s   speed on this machine, of a whole batch
+
+A low perplexity is good only while entropy and dist-N are those of real text: --text FILE adds their row.
+
+Examples:
+  # The default model beside real text
+  esolm evaluate --alpha0 0,1 --text heldout.txt --plot out.svg
+  # Another model as the judge
+  esolm evaluate -m model.gguf --judge larger.gguf --samples 100 --json out.json";
+
+/// Measure the texts that a model writes: generative perplexity, entropy, distinct n-grams.
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Model file that scores the texts, with the same or another tokenizer. Default: the model itself.
+    #[arg(long, value_name = "FILE")]
+    judge: Option<PathBuf>,
+    /// Fractions of the tokens written by diffusion, 0 to 1.
+    #[arg(long, value_delimiter = ',', default_value = "0,0.25,0.5,0.75,1", value_name = "A,..")]
+    alpha0: Vec<f64>,
+    /// Numbers of diffusion steps.
+    #[arg(long, value_delimiter = ',', default_value = "16,64,256", value_name = "T,..")]
+    steps: Vec<usize>,
+    /// Number of texts of each row.
+    #[arg(long, default_value_t = SampleParams::default().samples, value_name = "N")]
+    samples: usize,
+    /// Number of texts generated in parallel. The texts depend on it.
+    #[arg(long, default_value_t = SampleParams::default().batch, value_name = "B")]
+    batch: usize,
+    /// Prompt that each text begins with; it counts in all measures. Default: none.
+    #[arg(short, long, value_name = "TEXT")]
+    prompt: Option<String>,
+    #[command(flatten)]
+    window: WindowArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// Number of diffusion times drawn per text for the bound; 0 = no bound.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    draws: usize,
+    /// Also measure windows of this text, as many as --samples, to compare with; `-` reads standard input.
+    #[arg(long, value_name = "FILE")]
+    text: Option<String>,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    /// Also write the results, with all texts, to this file as JSON, overwriting it.
+    #[arg(long, value_name = "OUT")]
+    json: Option<PathBuf>,
+    /// Also plot perplexity against passes to this file as SVG, a line for each alpha_0, overwriting it.
+    #[arg(long, value_name = "OUT.svg")]
+    plot: Option<PathBuf>,
+    // Last: the heading of these options would apply to all that follow.
+    #[command(flatten)]
+    generation: GenerationArgs,
+}
+
+/// One row: where the texts come from, and their measures.
+struct Row {
+    alpha_0: f64,
+    steps: usize,
+    samples: Samples,
+    quality: SampleQuality,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let model = args.model.open(&args.compute.device)?;
+    let judge = match &args.judge {
+        Some(path) => Model::open(path, &args.compute.load_options())?,
+        None => model.clone(),
+    };
+    let settings = settings(args, model.config().variant)?;
+    let (length, batch) = (args.window.length, args.batch);
+    let params = ContextParams { length, sequences: batch, ..args.compute.context_params() };
+    let mut context = Context::new(&model, &params)?;
+    let mut judge = Judge::new(&judge, &model, &args.compute.context_params())?;
+    let options = args.generation.parse(&model)?;
+    let prompt = match &args.prompt {
+        Some(text) => Prompt::prefix(&model.tokenizer()?.encode(text)?),
+        None => Prompt::default(),
+    };
+    let text = match &args.text {
+        Some(file) => windows(&model.tokenizer()?.encode(&read_text(file)?)?, context.length(), args.samples),
+        None => vec![],
+    };
+    if args.text.is_some() && text.is_empty() {
+        return Err(Error::InvalidArgument(format!(
+            "--text: shorter than one text of {} tokens",
+            context.length()
+        )));
+    }
+    let (rows, text) = progress::of_items("texts", |show| {
+        // Each text is drawn, and then scored.
+        let all = 2 * settings.len() * args.samples + text.len();
+        let mut done = 0;
+        let mut step = |within: usize, of: usize| {
+            show(done + within, all);
+            done += if within == of { of } else { 0 };
+            ControlFlow::Continue(())
+        };
+        let mut rows = Vec::with_capacity(settings.len());
+        for &(alpha_0, steps) in &settings {
+            let generate = options.apply(GenerateParams {
+                alpha_0,
+                steps,
+                sampling: args.sampling.params(),
+                seed: args.window.seed,
+                ..GenerateParams::default()
+            });
+            let params = SampleParams { samples: args.samples, batch, prompt: prompt.clone(), generate };
+            let samples = draw(&mut context, &params, |n| step(n, args.samples))?;
+            let quality =
+                judge.measure(&samples.tokens, &score_params(args, alpha_0), |n| step(n, args.samples))?;
+            rows.push(Row { alpha_0, steps, samples, quality });
+        }
+        let score = ScoreParams { draws: 0, ..score_params(args, 0.0) };
+        let measure = |text: &Vec<_>| judge.measure(text, &score, |n| step(n, text.len()));
+        Ok::<_, Error>((rows, Some(text).filter(|text| !text.is_empty()).as_ref().map(measure).transpose()?))
+    })?;
+    print(&table(&rows, text.as_ref(), args.draws > 0))?;
+    if let Some(path) = &args.json {
+        write_file(path, &format!("{:#}\n", report(args, &model, &rows, text.as_ref())?))?;
+    }
+    if let Some(path) = &args.plot {
+        write_file(path, &plot(&rows, text.as_ref()).svg())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The pairs of alpha_0 and steps to measure, without those that write the same texts again.
+fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, usize)>> {
+    if args.samples == 0 || args.batch == 0 {
+        return Err(Error::InvalidArgument("--samples and --batch must be at least 1".into()));
+    }
+    // Two variants have one phase only.
+    let alphas = match variant {
+        Variant::Ar => &[0.0][..],
+        Variant::Mdlm => &[1.0],
+        Variant::EsoA | Variant::EsoB => &args.alpha0,
+    };
+    let steps = |alpha_0: f64| if alpha_0 == 0.0 { args.steps.get(..1).unwrap_or(&[]) } else { &args.steps };
+    Ok(alphas.iter().flat_map(|&alpha_0| steps(alpha_0).iter().map(move |&s| (alpha_0, s))).collect())
+}
+
+/// Left to right, and with --draws the bound.
+fn score_params(args: &Args, alpha_0: f64) -> ScoreParams {
+    ScoreParams { draws: args.draws, alpha_0, seed: args.window.seed, ..ScoreParams::default() }
+}
+
+/// The results as a Markdown table.
+fn table(rows: &[Row], text: Option<&SampleQuality>, bound: bool) -> String {
+    let (title, line) = if bound { ("   bound |", "--------:|") } else { ("", "") };
+    let mut out = format!(
+        "| alpha_0 | steps | passes |    ppl |     NLL (error) |{title} entropy | dist-1 | dist-2 | dist-3 | tokens/s |\n\
+         |--------:|------:|-------:|-------:|----------------:|{line}--------:|-------:|-------:|-------:|---------:|\n"
+    );
+    let measures = |q: &SampleQuality| {
+        // A single text has no standard error.
+        let error = q.nll.standard_error;
+        let error = if error.is_finite() { format!("{error:.3}") } else { "?".into() };
+        let bound = if bound { format!(" {:7.3} |", q.bound.mean) } else { String::new() };
+        let [one, two, three] = q.distinct;
+        format!(
+            "{:6.2} | {:7.3} ({error:>5}) |{bound} {:7.3} | {one:6.3} | {two:6.3} | {three:6.3} |",
+            q.perplexity(),
+            q.nll.mean,
+            q.entropy,
+        )
+    };
+    for row in rows {
+        let steps = if row.alpha_0 == 0.0 { String::new() } else { row.steps.to_string() };
+        out += &format!(
+            "| {:7} | {steps:>5} | {:6.1} | {} {:8.0} |\n",
+            row.alpha_0,
+            row.samples.passes,
+            measures(&row.quality),
+            row.samples.tokens_per_second
+        );
+    }
+    if let Some(text) = text {
+        let text = SampleQuality { bound: esolm::Estimate { mean: f64::NAN, ..text.bound }, ..*text };
+        out +=
+            &format!("|    text |       |        | {}          |\n", measures(&text).replace("NaN", "   "));
+    }
+    out
+}
+
+fn to_json(quality: &SampleQuality, draws: usize) -> Value {
+    let mut value = json!({
+        "samples": quality.samples, "tokens": quality.tokens, "perplexity": quality.perplexity(),
+        "nll": quality.nll.mean, "nll_standard_error": quality.nll.standard_error,
+        "entropy": quality.entropy, "distinct": quality.distinct,
+    });
+    if draws > 0 {
+        value["bound"] = json!(quality.bound.mean);
+        value["bound_standard_error"] = json!(quality.bound.standard_error);
+    }
+    value
+}
+
+fn report(args: &Args, model: &Model, rows: &[Row], text: Option<&SampleQuality>) -> Result<Value> {
+    let sampling = args.sampling.params();
+    let row = |row: &Row| {
+        let mut value = to_json(&row.quality, args.draws);
+        value["alpha_0"] = json!(row.alpha_0);
+        value["steps"] = json!(row.steps);
+        value["passes"] = json!(row.samples.passes);
+        value["tokens_per_second"] = json!(row.samples.tokens_per_second);
+        // A model without a tokenizer writes tokens only.
+        value["token_ids"] = json!(row.samples.tokens);
+        if let Ok(tokenizer) = model.tokenizer() {
+            let texts = row.samples.tokens.iter().map(|tokens| tokenizer.decode(tokens));
+            value["texts"] = json!(texts.collect::<Result<Vec<_>>>()?);
+        }
+        Ok(value)
+    };
+    let mut report = json!({
+        "seed": args.window.seed, "batch": args.batch, "temperature": sampling.temperature,
+        "top_p": sampling.top_p, "top_k": sampling.top_k,
+        "rows": rows.iter().map(row).collect::<Result<Vec<_>>>()?,
+    });
+    if let Some(text) = text {
+        report["text"] = to_json(text, 0);
+    }
+    Ok(report)
+}
+
+/// Perplexity against passes, a line for each alpha_0.
+fn plot(rows: &[Row], text: Option<&SampleQuality>) -> Plot {
+    let mut series: Vec<Series> = Vec::new();
+    for run in rows.chunk_by(|a, b| a.alpha_0 == b.alpha_0) {
+        let mut points: Vec<Point> = run
+            .iter()
+            .map(|row| Point { x: row.samples.passes, y: row.quality.perplexity(), label: String::new() })
+            .collect();
+        points.sort_by(|a, b| a.x.total_cmp(&b.x));
+        let name = run.first().map_or(String::new(), |row| row.alpha_0.to_string());
+        series.push(Series { name, points, line: true });
+    }
+    let text = text.map_or(String::new(), |text| format!("; of real text {:.1}", text.perplexity()));
+    Plot {
+        title: format!("Perplexity of samples against passes, for each alpha_0{text}"),
+        x: Axis { label: "passes through the network per text".into(), log: true },
+        y: Axis { label: "generative perplexity".into(), log: true },
+        series,
+    }
+}

@@ -1,0 +1,96 @@
+//! `esolm evaluate`: the table, the files, and what is refused.
+
+use serde_json::Value;
+
+use crate::command_line::{err, esolm, esolm_reading, library_file, out};
+
+/// Few and short texts.
+const SMALL: [&str; 8] = ["--length", "24", "--samples", "3", "--batch", "2", "--threads", "1"];
+
+#[test]
+fn evaluation_is_a_table_figures_and_a_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (json, again, plot) = (path("out.json"), path("again.json"), path("out.svg"));
+    let grid =
+        ["evaluate", "--alpha0", "0,1", "--steps", "4,12", "--seed", "3", "--draws", "2", "--text", "-"];
+    let text = "Once upon a time there was a girl who had a red ball. ".repeat(20);
+    let run =
+        |json: &str| esolm_reading(&[&grid[..], &SMALL, &["--json", json, "--plot", &plot]].concat(), &text);
+    let measured = run(&json);
+    assert_eq!(measured.status.code(), Some(0), "{}", err(&measured));
+    let table = out(&measured);
+    assert_eq!(table.lines().count(), 2 + 3 + 1, "alpha_0 of 0 has one row: {table}");
+    assert!(table.contains("|    text |") && table.contains("bound"), "{table}");
+    let read = |file: &str| serde_json::from_slice::<Value>(&std::fs::read(file).unwrap()).unwrap();
+    let report = read(&json);
+    let passes: Vec<f64> = (0..3).map(|i| report["rows"][i]["passes"].as_f64().unwrap()).collect();
+    assert_eq!(passes[0], 24.0);
+    assert!(passes[1] <= 4.0 && passes[2] > passes[1] && passes[2] <= 12.0, "{passes:?}");
+    assert_eq!((&report["text"]["samples"], &report["rows"][1]["tokens"]), (&3.into(), &72.into()));
+    // The texts are those of `generate`, and the first row's likelihood is that of `score`.
+    let generated = ["generate", "--alpha0", "0", "--seed", "3", "--length", "24", "--batch", "2", "--json"];
+    let generated: Value = serde_json::from_str(out(&esolm(&generated)).lines().last().unwrap()).unwrap();
+    for i in 0..2 {
+        assert_eq!(report["rows"][0]["token_ids"][i], generated["tokens"][i]);
+    }
+    let texts: Vec<&str> = (0..3).map(|i| report["rows"][0]["texts"][i].as_str().unwrap()).collect();
+    assert!(texts.iter().all(|text| !text.is_empty()));
+    let scores: Vec<Value> = texts
+        .iter()
+        .map(|text| esolm_reading(&["score", "-", "--draws", "0", "--json", "--threads", "1"], text))
+        .map(|output| serde_json::from_slice(&output.stdout).unwrap())
+        .collect();
+    // A text may have other tokens than those it was written in; these have the same.
+    let tokens: Vec<&Value> = scores.iter().map(|score| &score["tokens"]).collect();
+    if tokens.iter().zip(0..).all(|(tokens, i)| **tokens == report["rows"][0]["token_ids"][i]) {
+        let nll = scores.iter().map(|s| s["in_order"]["nll"].as_f64().unwrap()).sum::<f64>() / 72.0;
+        assert!((report["rows"][0]["nll"].as_f64().unwrap() - nll).abs() < 1e-6);
+    }
+    let picture = std::fs::read_to_string(&plot).unwrap();
+    assert!(picture.ends_with("</svg>\n") && picture.matches("<polyline").count() == 2, "{picture}");
+    // All but the speed is the same again.
+    assert!(run(&again).status.success());
+    let without_speed = |mut report: Value| {
+        for row in report["rows"].as_array_mut().unwrap() {
+            row["tokens_per_second"] = Value::Null;
+        }
+        report
+    };
+    assert_eq!(without_speed(read(&again)), without_speed(report));
+}
+
+#[test]
+fn variants_and_options_are_evaluated_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = |name: &str| {
+        let checkpoint = library_file(&format!("tests/golden/{name}/checkpoint.ckpt"));
+        let model = dir.path().join(name).display().to_string();
+        assert!(esolm(&["convert", &checkpoint, "-o", &model]).status.success());
+        model
+    };
+    let (ar, mdlm) = (model("ar-tiny"), model("mdlm-tiny"));
+    let evaluate = |more: &[&str]| esolm(&[&["evaluate"], &SMALL[2..], more].concat());
+    // An autoregressive model has one way to write.
+    let one = evaluate(&["-m", &ar, "--order", "ltr", "--length", "16"]);
+    assert_eq!((one.status.code(), out(&one).lines().count()), (Some(0), 3), "{}", err(&one));
+    // A judge with another tokenizer reads the text.
+    let judged = evaluate(&["--judge", &ar, "--alpha0", "0", "--length", "24"]);
+    assert_eq!((judged.status.code(), out(&judged).lines().count()), (Some(0), 3), "{}", err(&judged));
+    let refused = |more: &[&str], code: i32, words: &str| {
+        let output = evaluate(more);
+        assert_eq!(output.status.code(), Some(code), "{more:?}: {}", err(&output));
+        assert!(err(&output).contains(words), "{more:?}: {}", err(&output));
+        assert!(out(&output).is_empty());
+    };
+    refused(&["-m", &mdlm, "--length", "16"], 2, "MDLM");
+    refused(&["--judge", "no-such-file"], 3, "no-such-file");
+    refused(&["--text", "no-such-file"], 3, "no-such-file");
+    refused(&["--alpha0", "2"], 2, "alpha_0");
+    refused(&["--steps", "0"], 2, "steps");
+    refused(&["--top-p", "0"], 2, "top_p");
+    let none = esolm(&["evaluate", "--samples", "0"]);
+    assert!(none.status.code() == Some(2) && err(&none).contains("--samples"), "{}", err(&none));
+    let short = esolm_reading(&[&["evaluate", "--text", "-"], &SMALL[..]].concat(), "Once upon a time");
+    assert!(short.status.code() == Some(2) && err(&short).contains("--text"), "{}", err(&short));
+}

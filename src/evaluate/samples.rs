@@ -1,0 +1,267 @@
+//! How good a model's own texts are: drawing samples, and measuring them.
+//!
+//! * **Generative perplexity**: the perplexity of the samples under a judge, which may be another model. A low one is no
+//!   proof of quality: a text that repeats itself has it, too. So it is read together with the other two.
+//! * **Entropy**: as the authors' code measures it (`record_entropy` in `metrics.py`): of the counts of the tokens of one
+//!   sample, in nats; the mean over the samples.
+//! * **Distinct n-grams**: of one sample, how many different n-grams there are, divided by the number of n-grams; the mean
+//!   over the samples. It falls with the length, so texts of one length are compared.
+//!
+//! The authors' code decodes the samples, encodes the text with the judge's tokenizer and leaves out each text's first
+//! token and, from the second on, every end-of-text token. Here tokens are kept where the judge has the same tokenizer, and
+//! all of them count, the first and every end of text, as in [`Context::score_text`].
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use super::windows::spread;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::forward::ContextParams;
+use crate::generate::{GenerateParams, Prompt};
+use crate::model::{Config, Model};
+use crate::score::{Estimate, ScoreParams};
+
+/// Texts that a model has written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Samples {
+    /// The tokens of each, prompt included.
+    pub tokens: Vec<Vec<u32>>,
+    /// The mean number of passes through the network (steps) for a sample.
+    pub passes: f64,
+    /// Tokens written per second, over all samples of a batch.
+    pub tokens_per_second: f64,
+}
+
+/// What samples to draw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SampleParams<'a> {
+    /// Number of samples.
+    pub samples: usize,
+    /// Number of samples drawn side by side; the context must hold as many sequences.
+    pub batch: usize,
+    /// What each sample begins with.
+    pub prompt: Prompt,
+    /// How they are written. The first batch has this seed, the second the next, and so on: the samples depend on the seed
+    /// and on the size of a batch.
+    pub generate: GenerateParams<'a>,
+}
+
+impl Default for SampleParams<'_> {
+    /// 32 samples without a prompt, one after the other.
+    fn default() -> Self {
+        let (prompt, generate) = (Prompt::default(), GenerateParams::default());
+        Self { samples: 32, batch: 1, prompt, generate }
+    }
+}
+
+/// Draws samples. `progress` is called with the number of samples done; breaking cancels.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for no samples or a batch of none; those of [`Context::generate`]; [`Error::Cancelled`].
+pub fn draw(
+    context: &mut Context,
+    params: &SampleParams<'_>,
+    mut progress: impl FnMut(usize) -> ControlFlow<()>,
+) -> Result<Samples> {
+    let count = params.samples;
+    if count == 0 || params.batch == 0 {
+        return Err(Error::invalid(format!("{count} samples in batches of {}: not one", params.batch)));
+    }
+    let prompts = vec![params.prompt.clone(); params.batch.min(count)];
+    let mut samples = Samples { tokens: Vec::with_capacity(count), passes: 0.0, tokens_per_second: 0.0 };
+    let (mut passes, mut written, mut time) = (0, 0, Duration::ZERO);
+    for (batch, first) in (0..count).step_by(prompts.len()).enumerate() {
+        let (prompts, _) = prompts.split_at(prompts.len().min(count - first));
+        let seed = params.generate.seed.wrapping_add(batch as u64);
+        let started = Instant::now();
+        context.begin(prompts, &GenerateParams { seed, ..params.generate })?;
+        while let Some(step) = context.step()? {
+            written += step.updates.len();
+            passes += step.updates.chunk_by(|a, b| a.sequence == b.sequence).count();
+        }
+        time += started.elapsed();
+        for sequence in 0..prompts.len() {
+            samples.tokens.push(context.tokens(sequence)?.to_vec());
+        }
+        if progress(first + prompts.len()).is_break() {
+            return Err(Error::Cancelled);
+        }
+    }
+    samples.passes = passes as f64 / count as f64;
+    samples.tokens_per_second = written as f64 / time.as_secs_f64();
+    Ok(samples)
+}
+
+/// At most `max` windows of `length` tokens (0: all), spread evenly over a text: samples to compare a model's with.
+pub fn windows(tokens: &[u32], length: usize, max: usize) -> Vec<Vec<u32>> {
+    spread(tokens, length.max(1), max).map(<[u32]>::to_vec).collect()
+}
+
+/// The measures of samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SampleQuality {
+    /// Number of samples.
+    pub samples: usize,
+    /// Number of their tokens, counted with the judge's tokenizer.
+    pub tokens: usize,
+    /// Negative log-likelihood under the judge in nats per token: the mean over all tokens. The standard error takes the
+    /// samples as independent. Zero without orders ([`ScoreParams::orders`]).
+    pub nll: Estimate,
+    /// The judge's bound at [`ScoreParams::alpha_0`], likewise. Zero without draws ([`ScoreParams::draws`]).
+    pub bound: Estimate,
+    /// Entropy of a sample's token counts in nats, the mean over samples.
+    pub entropy: f64,
+    /// The fractions of different 1-, 2- and 3-grams in a sample, the mean over samples.
+    pub distinct: [f64; 3],
+}
+
+impl SampleQuality {
+    /// Generative perplexity: that of all samples' tokens under the judge.
+    pub fn perplexity(&self) -> f64 {
+        self.nll.mean.exp()
+    }
+}
+
+/// A model that scores samples of the same or of another model.
+#[derive(Debug)]
+pub struct Judge {
+    context: Context,
+    /// The model that wrote the samples, if its tokens are not the judge's.
+    author: Option<Model>,
+}
+
+impl Judge {
+    /// Makes `judge` ready to score what `author` writes. If their tokenizers differ, samples are decoded and encoded again.
+    ///
+    /// # Errors
+    /// As [`Context::new`]; [`Error::Tokenizer`] if their vocabularies differ and one has no tokenizer.
+    pub fn new(judge: &Model, author: &Model, params: &ContextParams) -> Result<Self> {
+        let vocabulary = |config: &Config| (config.vocab_size, config.mask_token_id);
+        let same = vocabulary(judge.config()) == vocabulary(author.config())
+            && judge.metadata_value(Config::TOKENIZER_KEY) == author.metadata_value(Config::TOKENIZER_KEY);
+        let author = if same {
+            None
+        } else {
+            judge.tokenizer()?;
+            author.tokenizer()?;
+            Some(author.clone())
+        };
+        Ok(Self { context: Context::new(judge, params)?, author })
+    }
+
+    /// Measures samples. A sample that is longer than the judge's context is scored in windows, as a text is. `progress` is
+    /// called with the samples done; breaking cancels.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for no samples, or an empty one; those of [`Context::score_text`].
+    pub fn measure(
+        &mut self,
+        samples: &[Vec<u32>],
+        params: &ScoreParams,
+        mut progress: impl FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<SampleQuality> {
+        let count = samples.len();
+        if count == 0 {
+            return Err(Error::invalid("there are no samples to measure"));
+        }
+        let (mut lengths, mut nlls, mut bounds) = (vec![], vec![], vec![]);
+        let (mut sum_of_entropies, mut sums_of_distinct) = (0.0, [0.0; 3]);
+        for (number, sample) in samples.iter().enumerate() {
+            let own = self.author.as_ref().map(|author| self.encode(author, sample)).transpose()?;
+            let tokens = own.as_deref().unwrap_or(sample);
+            let score = self.context.score_text(tokens, params, |_, _| ControlFlow::Continue(()))?;
+            lengths.push(tokens.len() as f64);
+            nlls.push(score.nll);
+            bounds.push(score.bound.total().mean);
+            sum_of_entropies += entropy(sample);
+            for (n, sum) in (1..).zip(&mut sums_of_distinct) {
+                *sum += distinct(sample, n);
+            }
+            if progress(number + 1).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(SampleQuality {
+            samples: count,
+            tokens: lengths.iter().sum::<f64>() as usize,
+            nll: per_token(&nlls, &lengths),
+            bound: per_token(&bounds, &lengths),
+            entropy: sum_of_entropies / count as f64,
+            distinct: sums_of_distinct.map(|sum| sum / count as f64),
+        })
+    }
+
+    /// The author's tokens as the judge's. Each end of text becomes the judge's, if it has one.
+    fn encode(&self, author: &Model, sample: &[u32]) -> Result<Vec<u32>> {
+        let judge = self.context.model();
+        let (end, own_end) = (author.config().eos_token_id, judge.config().eos_token_id);
+        let mut tokens = Vec::with_capacity(sample.len());
+        for run in sample.split_inclusive(|&token| Some(token) == end) {
+            let (text, ended) = match run.split_last() {
+                Some((&last, text)) if Some(last) == end && own_end.is_some() => (text, own_end),
+                _ => (run, None),
+            };
+            tokens.extend(judge.tokenizer()?.encode(&author.tokenizer()?.decode(text)?)?);
+            tokens.extend(ended);
+        }
+        Ok(tokens)
+    }
+}
+
+/// The mean of `nats` over all tokens, with the standard error over samples.
+fn per_token(nats: &[f64], lengths: &[f64]) -> Estimate {
+    let each: Vec<f64> = nats.iter().zip(lengths).map(|(nats, length)| nats / length).collect();
+    let mean = nats.iter().sum::<f64>() / lengths.iter().sum::<f64>();
+    Estimate { mean, standard_error: Estimate::of(&each).standard_error }
+}
+
+/// The entropy of the counts of the tokens, in nats: 0 if all are the same, ln n for n different ones.
+pub fn entropy(tokens: &[u32]) -> f64 {
+    let mut sorted = tokens.to_vec();
+    sorted.sort_unstable();
+    let fractions = sorted.chunk_by(|a, b| a == b).map(|run| run.len() as f64 / sorted.len() as f64);
+    fractions.map(|p| -p * p.ln()).sum()
+}
+
+/// The number of different `n`-grams, divided by the number of `n`-grams; 1 if there is none.
+pub fn distinct(tokens: &[u32], n: usize) -> f64 {
+    let mut grams: Vec<&[u32]> = tokens.windows(n.max(1)).collect();
+    let all = grams.len();
+    grams.sort_unstable();
+    grams.dedup();
+    if all == 0 { 1.0 } else { grams.len() as f64 / all as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entropy_matches_examples_counted_by_hand() {
+        assert_eq!(entropy(&[]), 0.0);
+        assert_eq!(entropy(&[7, 7, 7]), 0.0);
+        assert!((entropy(&[3, 1, 2, 0]) - 4f64.ln()).abs() < 1e-12);
+        // 5 three times of six, 2 twice, 9 once.
+        let expected = 0.5 * 2f64.ln() + 3f64.ln() / 3.0 + 6f64.ln() / 6.0;
+        assert!((entropy(&[5, 2, 5, 9, 2, 5]) - expected).abs() < 1e-12);
+    }
+
+    #[test]
+    fn distinct_matches_examples_counted_by_hand() {
+        // 1 2 1 2 3: the tokens 1 2 3; the pairs 12 21 23; the triples 121 212 123.
+        let text = [1, 2, 1, 2, 3];
+        assert_eq!([1, 2, 3].map(|n| distinct(&text, n)), [3.0 / 5.0, 3.0 / 4.0, 1.0]);
+        assert_eq!([1, 2, 3].map(|n| distinct(&[4; 5], n)), [1.0 / 5.0, 1.0 / 4.0, 1.0 / 3.0]);
+        assert_eq!([1, 2, 3].map(|n| distinct(&[4], n)), [1.0; 3]);
+    }
+
+    #[test]
+    fn means_count_each_token_once() {
+        // Six nats for three tokens and two for one: two nats per token each.
+        let same = per_token(&[6.0, 2.0], &[3.0, 1.0]);
+        assert_eq!(same, Estimate { mean: 2.0, standard_error: 0.0 });
+        let other = per_token(&[3.0, 3.0], &[3.0, 1.0]);
+        assert!((other.mean - 1.5).abs() < 1e-12 && (other.standard_error - 1.0).abs() < 1e-12, "{other:?}");
+    }
+}
