@@ -615,18 +615,23 @@ typedef int32_t (*esolm_logits_callback)(const esolm_logits_row *row, float *log
 // A token is certain if the entropy in nats is at most threshold.
 #define ESOLM_CONFIDENCE_ENTROPY 3
 
+// For esolm_generate_params.alpha_0: by what else is asked for, and by the model.
+#define ESOLM_ALPHA_0_AUTO -1.0
+
 // What to generate. Set by esolm_generate_params_init.
 typedef struct esolm_generate_params {
     // sizeof(esolm_generate_params)
     size_t struct_size;
     // Tokens of a sequence, the prompt's included. 0 (default): the context's length.
     size_t length;
-    // Steps of the diffusion phase, 1 to 1048576 (default 128). Steps that write nothing are left out.
+    // Steps of the diffusion phase, at most 1048576. 0 (default): 128. Steps that write nothing are left out.
     size_t steps;
     // The same seed, parameters and prompts give the same text on the same machine (default 0).
     uint64_t seed;
     // Share of the unknown tokens that diffusion writes in parallel, 0 to 1; the others are written one by one, left to
-    // right. 0 (default): no diffusion, which writes the best text; steps, order and schedule then have no effect.
+    // right. A model whose key esolm.diffusion_only is true takes 1 only. ESOLM_ALPHA_0_AUTO (default): 1 if steps, a
+    // schedule, confidence or an order other than left to right is given, or if the model does nothing else; otherwise
+    // 0, which writes the best text.
     double alpha_0;
     // Divides the logits, at least 0 (default 1). 0: always the most likely token.
     float temperature;

@@ -125,7 +125,7 @@ fn invalid_comparisons_are_refused() {
     bad(&[model()], &[MASK + 1], &options());
     bad(&[model()], &[MASK], &options());
     bad(&[model()], &text(9), &QualityOptions { alpha_0: Some(1.5), ..options() });
-    bad(&[model()], &text(9), &QualityOptions { steps: 0, ..options() });
+    bad(&[model()], &text(9), &QualityOptions { steps: (1 << 20) + 1, ..options() });
     bad(&[model()], &text(99), &QualityOptions { length: 99, ..options() });
     let wider = Network::random(Config { vocab_size: 102, ..config(1, 2) }, 1).model();
     bad(&[model(), wider], &text(9), &options());
