@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use esolm::{Context, Error, GenerateParams, Prompt, Update, Variant};
+use esolm::{Adaptive, Confidence, Context, Error, GenerateParams, Order, Prompt, Schedule, Update, Variant};
 
 use crate::reference::{MASK, Network, Random};
 use crate::runs::{both_phases, context, texts, tokens};
@@ -31,6 +31,52 @@ fn seed_determines_the_text() {
     for seed in 2..6 {
         let other = texts(&mut context, &prompts, &both_phases(seed));
         assert!(first.iter().all(|text| !other.contains(text)), "seed {seed}");
+    }
+}
+
+/// The number of steps of a whole text of 48 tokens.
+fn steps(context: &mut Context, params: &GenerateParams<'_>) -> usize {
+    context.begin(&[Prompt::default()], params).unwrap();
+    context.progress().1
+}
+
+#[test]
+fn diffusion_is_by_default_where_it_is_asked_for() {
+    let default = GenerateParams { length: 48, seed: 5, ..GenerateParams::default() };
+    let adaptive = Adaptive { confidence: Confidence::Probability, threshold: 0.5, window: 8 };
+    let asking = [
+        GenerateParams { steps: 4, ..default },
+        GenerateParams { schedule: Schedule::Custom(&[8]), ..default },
+        GenerateParams { order: Order::Blocks { size: 8 }, steps: 1, ..default },
+        GenerateParams { order: Order::Strided { stride: 8, shuffle: false }, ..default },
+        GenerateParams { adaptive: Some(adaptive), ..default },
+    ];
+    for variant in [Variant::EsoA, Variant::EsoB] {
+        let model = Network::small(variant, 1).model();
+        let mut context = context(&model, 1);
+        // Left to right, one by one.
+        let prompts = [Prompt::default()];
+        assert_eq!(steps(&mut context, &default), 48);
+        let text = texts(&mut context, &prompts, &default);
+        for same in [
+            GenerateParams { alpha_0: 0.0, ..default },
+            GenerateParams { alpha_0: 0.0, steps: 4, ..default },
+            GenerateParams { order: Order::LeftToRight, ..default },
+        ] {
+            assert_eq!(texts(&mut context, &prompts, &same), text, "{same:?}");
+        }
+        for params in &asking {
+            let all = GenerateParams { alpha_0: 1.0, ..*params };
+            assert_eq!(
+                texts(&mut context, &prompts, params),
+                texts(&mut context, &prompts, &all),
+                "{params:?}"
+            );
+        }
+        assert!(steps(&mut context, &asking[0]) <= 4);
+        for alpha_0 in [-0.5, -1.5, f64::NAN] {
+            assert!(context.begin(&prompts, &GenerateParams { alpha_0, ..default }).is_err());
+        }
     }
 }
 

@@ -159,6 +159,12 @@ fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, usize)>> {
     if args.samples == 0 || args.batch == 0 {
         return Err(Error::InvalidArgument("--samples and --batch must be at least 1".into()));
     }
+    if args.steps.contains(&0) {
+        return Err(Error::InvalidArgument("--steps must be at least 1".into()));
+    }
+    if let Some(alpha_0) = args.alpha0.iter().find(|alpha_0| !(0.0..=1.0).contains(*alpha_0)) {
+        return Err(Error::InvalidArgument(format!("--alpha0 is {alpha_0}, not in 0..=1")));
+    }
     // Two variants have one phase only.
     let alphas = match variant {
         Variant::Ar => &[0.0][..],

@@ -86,8 +86,9 @@ fn variants_and_options_are_evaluated_or_refused() {
     refused(&["-m", &mdlm, "--length", "16"], 2, "MDLM");
     refused(&["--judge", "no-such-file"], 3, "no-such-file");
     refused(&["--text", "no-such-file"], 3, "no-such-file");
-    refused(&["--alpha0", "2"], 2, "alpha_0");
-    refused(&["--steps", "0"], 2, "steps");
+    refused(&["--alpha0", "2"], 2, "--alpha0");
+    refused(&["--alpha0", "0,-1"], 2, "--alpha0");
+    refused(&["--steps", "0"], 2, "--steps");
     refused(&["--top-p", "0"], 2, "top_p");
     let none = esolm(&["evaluate", "--samples", "0"]);
     assert!(none.status.code() == Some(2) && err(&none).contains("--samples"), "{}", err(&none));

@@ -103,8 +103,6 @@ fn help_teaches() {
     let words: Vec<&str> = help.split_whitespace().collect();
     let help_in_one_line = words.join(" ");
     for (option, default) in [
-        ("--alpha0", format!("Default: {},", defaults.alpha_0)),
-        ("--steps", format!("Default: {} ", defaults.steps)),
         ("--top-p", format!("[default: {}]", defaults.sampling.top_p)),
         ("--temp", format!("[default: {}]", defaults.sampling.temperature)),
     ] {
