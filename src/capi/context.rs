@@ -117,10 +117,11 @@ impl esolm_context {
         for _ in 0..sequences {
             prompts.push(Prompt { known: with_room(length)? });
         }
-        let snapshot = Mutex::new(Snapshot::new(sequences, length)?);
+        let mut snapshot = Snapshot::new(sequences, length)?;
+        snapshot.update(&context);
         let (model, cancel) = (context.model().clone(), context.cancel_token());
         let state = Mutex::new(State { context, prompts, logits: None });
-        Ok(Box::into_raw(Box::new(Self { state, snapshot, model, cancel })))
+        Ok(Box::into_raw(Box::new(Self { state, snapshot: Mutex::new(snapshot), model, cancel })))
     }
 
     /// Runs `f` as the only user of the context, or fails as busy. What it leaves can then be read.
