@@ -8,12 +8,13 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DIST ?= dist
 # A model file for the C programs, and the checkpoint that `make model` reads.
-MODEL ?= models/fairy-q8_0.gguf
-CHECKPOINT ?= ../shared/models/fairy.ckpt
-TOKENIZER ?= $(dir $(CHECKPOINT))tokenizer.json
+MODEL ?= models/stories-q8_0.gguf
+CHECKPOINT ?= ../shared/models/stories
+# A tokenizer.json, where the checkpoint's folder has none.
+TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c lib install programs memcheck asan tsan miri coexist bench-peers count header api abi \
-  model setup clean test-long train-demo train-test
+  model samples setup clean test-long train-demo train-test
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -32,6 +33,7 @@ help:
 	@echo "make abi     record what a change adds to the binary interface"
 	@echo "make train-demo  train a tiny model for five minutes (PyTorch, installed under target/ from PyPI, some GB)"
 	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/"
+	@echo "make samples what README.md and docs/cli.md show of the built-in model's texts"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
 
 setup:
@@ -39,7 +41,7 @@ setup:
 
 demo: setup
 	$(CARGO) build --release -p esolm-cli
-	target/release/esolm generate -p "Once upon a time"
+	target/release/esolm generate -p "Once upon a time" --seed 1
 
 test: check unit test-c asan
 
@@ -147,9 +149,15 @@ api: setup
 abi:
 	ffi-tests/abi/check include/esolm.h --update
 
+# The texts and the picture that README.md and docs/cli.md show; after a change of the model or of what the command does.
+samples: setup
+	ESOLM_UPDATE_SAMPLES=1 $(CARGO) test --release -p esolm-cli --test cli documents_show
+	docs/unmasking.py target/release/esolm >$(BUILD)/unmasking.svg
+	mv $(BUILD)/unmasking.svg docs/unmasking.svg
+
 model: setup
 	$(CARGO) run --release -p esolm-cli --no-default-features -- convert $(CHECKPOINT) \
-	  --tokenizer $(TOKENIZER) --type q8_0 --name fairy --force -o $(MODEL)
+	  $(if $(TOKENIZER),--tokenizer $(TOKENIZER)) --type q8_0 --name stories --force -o $(MODEL)
 
 clean:
 	$(CARGO) clean

@@ -30,7 +30,7 @@ struct Row {
 fn main() {
     let texts = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(8);
     let root = env!("CARGO_MANIFEST_DIR");
-    let model = Model::open(format!("{root}/models/fairy-q8_0.gguf"), &LoadOptions::default()).unwrap();
+    let model = Model::open(format!("{root}/models/stories-q8_0.gguf"), &LoadOptions::default()).unwrap();
     let params = ContextParams { length: LENGTH, threads: 1, ..ContextParams::default() };
     let mut context = Context::new(&model, &params).unwrap();
     let mut series = vec![];
@@ -48,9 +48,9 @@ fn main() {
         });
         series.push((format!("{title}, fixed"), fixed.collect::<Vec<_>>()));
         let measures: [(Confidence, &str, &[f32]); 3] = [
-            (Confidence::Probability, "conf", &[0.1, 0.05, 0.03]),
-            (Confidence::Margin, "margin", &[0.03, 0.01]),
-            (Confidence::Entropy, "entropy", &[5.0, 6.0]),
+            (Confidence::Probability, "conf", &[0.8, 0.5, 0.2]),
+            (Confidence::Margin, "margin", &[0.3, 0.1]),
+            (Confidence::Entropy, "entropy", &[1.0, 3.0]),
         ];
         for (confidence, name, thresholds) in measures {
             let adaptive = thresholds.iter().map(|&threshold| {

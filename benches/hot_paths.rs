@@ -8,7 +8,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use esolm::gguf::Gguf;
 use esolm::{Context, ContextParams, LoadOptions, Model, Plan, Sampler, SamplingParams};
 
-const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/fairy-q8_0.gguf");
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/stories-q8_0.gguf");
 const VOCABULARY: usize = 50258;
 
 /// One draw from a row of GPT-2's vocabulary: normal logits of a deviation of 1, where nearly all tokens count, and

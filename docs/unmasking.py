@@ -10,8 +10,8 @@ import subprocess
 import sys
 
 PROMPT = "Once upon a time"
-OPTIONS = ["-n", "48", "--alpha0", "0.5", "--steps", "8", "--seed", "4"]
-DIFFUSION_STEPS = 8
+OPTIONS = ["-n", "64", "--alpha0", "0.5", "--steps", "16", "--seed", "1"]
+DIFFUSION_STEPS = 16
 FRAMES = 5
 
 WIDTH, MARGIN, GAP = 860, 16, 14

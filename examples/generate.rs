@@ -1,7 +1,7 @@
 //! Continues a prompt, and reports each step.
 //!
 //! ```sh
-//! cargo run --release --example generate -- models/fairy-q8_0.gguf "Once upon a time"
+//! cargo run --release --example generate -- models/stories-q8_0.gguf "Once upon a time"
 //! ```
 
 use std::error::Error;

@@ -1,7 +1,7 @@
 //! Fills the holes of a text.
 //!
 //! ```sh
-//! cargo run --release --example infill -- models/fairy-q8_0.gguf "The king{{mask 20}} was happy."
+//! cargo run --release --example infill -- models/stories-q8_0.gguf "The king{{mask 20}} was happy."
 //! ```
 
 use std::error::Error;

@@ -1,7 +1,7 @@
 //! How likely a text is, token by token.
 //!
 //! ```sh
-//! cargo run --release --example score -- models/fairy-q8_0.gguf "Once upon a time there was a king."
+//! cargo run --release --example score -- models/stories-q8_0.gguf "Once upon a time there was a king."
 //! ```
 
 use std::error::Error;

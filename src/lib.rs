@@ -7,7 +7,7 @@
 //! ```no_run
 //! use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Prompt};
 //! # fn main() -> esolm::Result<()> {
-//! let model = Model::open("models/fairy-q8_0.gguf", &LoadOptions::default())?;
+//! let model = Model::open("models/stories-q8_0.gguf", &LoadOptions::default())?;
 //! let mut context = Context::new(&model, &ContextParams::default())?;
 //! let prompt = Prompt::prefix(&model.tokenizer()?.encode("Once upon a time")?);
 //! context.begin(&[prompt], &GenerateParams::default())?;

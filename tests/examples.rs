@@ -19,7 +19,7 @@ fn run(example: &str, arguments: &[&str]) -> Output {
 
 /// What an example prints with the default model and a text; it must succeed.
 fn output(example: &str, text: &str) -> (String, String) {
-    let output = run(example, &["models/fairy-q8_0.gguf", text]);
+    let output = run(example, &["models/stories-q8_0.gguf", text]);
     let (stdout, stderr) =
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(output.status.success(), "{example}: {stderr}");

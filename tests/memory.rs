@@ -12,7 +12,7 @@ const CONSTANT: u64 = 16 << 20;
 /// How far the memory of many generations may be above that of a few: pages of stack that were first touched
 /// later.
 const SLACK: u64 = 256 << 10;
-const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/fairy-q8_0.gguf");
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/stories-q8_0.gguf");
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     if !cfg!(target_os = "linux") {

@@ -16,7 +16,7 @@ var path = func() string {
 	if path := os.Getenv("ESOLM_MODEL"); path != "" {
 		return path
 	}
-	return "../../models/fairy-q8_0.gguf"
+	return "../../models/stories-q8_0.gguf"
 }()
 
 var small = ContextOptions{Sequences: 2, Length: 32, Threads: 1}

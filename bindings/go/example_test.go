@@ -14,7 +14,7 @@ func modelPath() string {
 	if path := os.Getenv("ESOLM_MODEL"); path != "" {
 		return path
 	}
-	return "../../models/fairy-q8_0.gguf"
+	return "../../models/stories-q8_0.gguf"
 }
 
 // Continues a prompt.

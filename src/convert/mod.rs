@@ -236,8 +236,8 @@ fn row_len(recipe: &Recipe, source: &Source) -> Result<usize> {
     }
 }
 
-/// The name that the options give, or the output's file name without its ending and type: `fairy` for
-/// `fairy-q8_0.gguf`.
+/// The name that the options give, or the output's file name without its ending and type: `stories` for
+/// `stories-q8_0.gguf`.
 fn model_name(output: &Path, options: &Options) -> Result<String> {
     if let Some(name) = &options.name {
         return Ok(name.clone());

@@ -3,7 +3,7 @@
 use esolm::{Adaptive, Confidence, GenerateParams, Order, Template};
 
 use crate::reference::Random;
-use crate::runs::{context, diffusion, fairy, finish, open};
+use crate::runs::{context, default_model, diffusion, finish, open};
 
 const WORDS: [&str; 12] = [
     "Once upon a time",
@@ -22,7 +22,7 @@ const WORDS: [&str; 12] = [
 
 #[test]
 fn infilling_keeps_given_tokens_and_positions() {
-    let model = open(&fairy());
+    let model = open(&default_model());
     let tokenizer = model.tokenizer().unwrap();
     let mask = model.config().mask_token_id;
     let mut context = context(&model, 1);

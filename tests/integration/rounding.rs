@@ -8,7 +8,7 @@ use esolm::quantize::{QuantizeOptions, quantize};
 use esolm::{Context, ContextParams, KvType, Plan};
 
 use crate::replay::replay_one;
-use crate::runs::{fairy, open};
+use crate::runs::{default_model, open};
 
 const LENGTH: usize = 96;
 
@@ -32,7 +32,7 @@ fn logits(path: &Path) -> Vec<Vec<f32>> {
 
 #[test]
 fn rounding_of_activations_moves_predictions_little() {
-    let file = fairy();
+    let file = default_model();
     let dir = tempfile::tempdir().unwrap();
     let exact = dir.path().join("exact.gguf");
     quantize(&file, &exact, &QuantizeOptions::new(TensorType::F32), &mut |_| ()).unwrap();
@@ -58,6 +58,6 @@ fn rounding_of_activations_moves_predictions_little() {
     assert!(rows > 80);
     assert!(most > 0.0, "nothing was rounded");
     assert!(most < 0.3, "{most}");
-    assert!(agree + 1 >= rows, "{agree} of {rows}");
-    assert!(divergence / (rows as f64) < 2e-4, "{divergence}");
+    assert!(agree + 3 >= rows, "{agree} of {rows}");
+    assert!(divergence / (rows as f64) < 5e-4, "{divergence}");
 }

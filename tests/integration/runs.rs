@@ -40,8 +40,8 @@ pub fn open(path: &Path) -> Model {
 }
 
 /// The default model's file.
-pub fn fairy() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fairy-q8_0.gguf")
+pub fn default_model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories-q8_0.gguf")
 }
 
 /// One thread, and keys and values in f32.

@@ -81,7 +81,7 @@ Examples:
   # Left to right, with a banned token
   esolm generate -p \"The king\" --order ltr --alpha0 0 --ban \" queen\"
   # As many tokens per step as the model is confident of
-  esolm generate -p \"The king\" --adaptive conf:0.05
+  esolm generate -p \"The king\" --adaptive conf:0.5
   # Allow only some tokens at some positions
   esolm generate -p \"The\" -n 8 --allow \"1= king, queen\" --allow \"7=.,!\"
   # Save the state, and continue from it

@@ -57,5 +57,5 @@ pub fn golden(file: &str) -> String {
 
 /// The built-in model's file.
 pub fn built_in() -> String {
-    library_file("models/fairy-q8_0.gguf")
+    library_file("models/stories-q8_0.gguf")
 }

@@ -116,7 +116,7 @@ fn what_has_no_end_is_refused() {
 fn verify_says_what_a_file_lacks_for_a_model() {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("ar.gguf").display().to_string();
-    let made = esolm(&["bench", "--shape", "fairy", "--variant", "ar", "--write", &model]);
+    let made = esolm(&["bench", "--shape", "stories", "--variant", "ar", "--write", &model]);
     assert!(made.status.success(), "{}", err(&made));
     refused(&["verify", &model, &golden("golden.safetensors")], 3, "not this model's");
 }
@@ -127,10 +127,10 @@ fn a_synthetic_model_does_not_overwrite_a_file_without_force() {
     let path = dir.path().join("model.gguf");
     let model = path.display().to_string();
     std::fs::write(&path, "dear").unwrap();
-    let write = ["bench", "--shape", "fairy", "--write", &model];
+    let write = ["bench", "--shape", "stories", "--write", &model];
     refused(&write, 2, "--force");
     refused(&[&write[..], &["--force", "--type", "q8_0,q4_k"]].concat(), 2, "one --type");
-    refused(&["bench", "--shape", "fairy", "--force"], 2, "--write");
+    refused(&["bench", "--shape", "stories", "--force"], 2, "--write");
     refused(&["bench", "--type", "q4_k"], 2, "--shape");
     assert_eq!(std::fs::read(&path).unwrap(), b"dear");
     for ty in ["q4_k", "f16"] {

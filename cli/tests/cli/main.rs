@@ -4,6 +4,7 @@
 
 mod command_line;
 mod dependencies;
+mod documents;
 mod errors;
 mod evaluate;
 mod generate;

@@ -144,15 +144,15 @@ fn quality_is_a_table_figures_and_a_picture() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
     let built_in = built_in();
-    let (small, json, plot) = (path("fairy-<2>.gguf"), path("out.json"), path("out.svg"));
+    let (small, json, plot) = (path("stories-<2>.gguf"), path("out.json"), path("out.svg"));
     assert!(esolm(&["quantize", &built_in, &small, "--type", "q2_k"]).status.success());
-    let text = &library_file("tests/heldout/excerpt.txt");
+    let text = &library_file("tests/heldout/stories.txt");
     let args = ["quality", &built_in, &small, "--text", text, "--json", &json, "--plot", &plot];
     let sizes = ["--length", "32", "--windows", "3", "--steps", "4", "--threads", "1"];
     let measured = esolm(&[&args, &sizes[..]].concat());
     assert_eq!(measured.status.code(), Some(0), "{}", err(&measured));
     let table = out(&measured);
-    assert!(table.contains("| fairy-q8_0 |") && table.contains("100.00 %"), "{table}");
+    assert!(table.contains("| stories-q8_0 |") && table.contains("100.00 %"), "{table}");
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
     let [base, other] = [0, 1].map(|i| report["files"][i].clone());
     assert_eq!((&base["kl_mean"], &base["tokens"]), (&0.0.into(), &96.into()));

@@ -3,7 +3,7 @@ import XCTest
 
 import Esolm
 
-let path = ProcessInfo.processInfo.environment["ESOLM_MODEL"] ?? "../../models/fairy-q8_0.gguf"
+let path = ProcessInfo.processInfo.environment["ESOLM_MODEL"] ?? "../../models/stories-q8_0.gguf"
 let small = ContextOptions(sequences: 2, length: 32, threads: 1)
 
 func few() -> GenerateParams {

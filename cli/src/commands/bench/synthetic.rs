@@ -19,7 +19,7 @@ pub enum Shape {
     /// 405 M parameters: width 1024, 24 blocks, 1024 tokens, GPT-2's vocabulary.
     Medium,
     /// 8 M parameters: width 256, 8 blocks, 256 tokens, as the built-in model.
-    Fairy,
+    Stories,
 }
 
 impl Shape {
@@ -28,7 +28,7 @@ impl Shape {
         let (width, blocks, heads, context, vocab) = match self {
             Self::Small => (768, 12, 12, 1024, 50258),
             Self::Medium => (1024, 24, 16, 1024, 50258),
-            Self::Fairy => (256, 8, 4, 256, 4097),
+            Self::Stories => (256, 8, 4, 256, 4097),
         };
         Config {
             variant,
