@@ -4,8 +4,8 @@ use crate::command_line::{err, esolm, esolm_reading, library_file, out};
 
 #[test]
 fn tokens_and_back() {
-    let excerpt = library_file("tests/heldout/stories.txt");
-    let tale = std::fs::read_to_string(excerpt).unwrap();
+    let stories = library_file("tests/heldout/stories.txt");
+    let tale = std::fs::read_to_string(stories).unwrap();
     let strange = "  \r\n\tna\u{ef}ve \u{2591} \u{1f98a}\u{200d}\0 [1, 2] <|endoftext|><|endoftext\n\n";
     for text in ["Once upon a time", strange, "", &tale] {
         for json in [&["--json"][..], &[]] {
