@@ -1,0 +1,148 @@
+/* Allocation number N of the library fails: no call hangs, and what cannot be refused is counted: faults MODEL.
+ * The linker sends the library's allocations here (--wrap); each case runs in a child process. */
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
+
+#include "check.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Of a part with more allocations than MOST, some are tried, evenly spread. */
+enum { LENGTH = 32, MOST = 40 };
+
+/* Allocations so far, and the one that fails; 0: none. */
+static size_t count, failing;
+
+static int fails(void)
+{
+    return ++count == failing;
+}
+
+void *__real_malloc(size_t);
+void *__wrap_malloc(size_t size)
+{
+    return fails() ? NULL : __real_malloc(size);
+}
+
+void *__real_calloc(size_t, size_t);
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return fails() ? NULL : __real_calloc(n, size);
+}
+
+void *__real_realloc(void *, size_t);
+void *__wrap_realloc(void *old, size_t size)
+{
+    return fails() ? NULL : __real_realloc(old, size);
+}
+
+int __real_posix_memalign(void **, size_t, size_t);
+int __wrap_posix_memalign(void **out, size_t alignment, size_t size)
+{
+    return fails() ? 12 /* ENOMEM */ : __real_posix_memalign(out, alignment, size);
+}
+
+/* What a program does with a model, in parts. */
+enum { OPEN, CONTEXT, TOKENIZE, GENERATE, TEXT, STATE, SCORE, PARTS };
+static const char *const part_names[PARTS] = {"open", "context", "tokenize", "generate", "text", "state", "score"};
+
+static int refused;
+
+static void note(esolm_status status)
+{
+    /* A failing tokenizer may give its own error. */
+    if (status)
+        refused = status == ESOLM_ERR_OUT_OF_MEMORY ? 1 : 2;
+}
+
+/* Runs everything; `ends[part]` is the number of allocations by the end of the part. */
+static void run(const char *path, size_t *ends)
+{
+    static char state[1 << 20], text[1 << 12];
+    esolm_model *model = NULL;
+    esolm_context *context = NULL;
+    esolm_context_params limits = {.struct_size = sizeof limits, .length = LENGTH, .threads = 1};
+    esolm_generate_params how;
+    esolm_text_score score = {.struct_size = sizeof score};
+    uint32_t words[LENGTH], tokens[LENGTH];
+    size_t n = 0, size = 0;
+    note(esolm_model_open(path, NULL, &model));
+    ends[OPEN] = count;
+    if (!model)
+        return;
+    note(esolm_context_new(model, &limits, &context));
+    ends[CONTEXT] = count;
+    note(esolm_tokenize(model, "Once upon a time", 16, words, LENGTH, &n));
+    ends[TOKENIZE] = count;
+    if (context) {
+        esolm_prompt prompt = {words, NULL, n};
+        esolm_generate_params_init(&how, sizeof how);
+        note(esolm_generate(context, &prompt, 1, &how, NULL, NULL));
+        ends[GENERATE] = count;
+        note(esolm_copy_text(context, 0, text, sizeof text, &size));
+        note(esolm_copy_tokens(context, 0, tokens, LENGTH, &n));
+        ends[TEXT] = count;
+        note(esolm_state_save(context, state, sizeof state, &size));
+        if (size)
+            note(esolm_state_restore(context, state, size));
+        ends[STATE] = count;
+        note(esolm_score_text(context, words, 4, NULL, NULL, 0, &score, NULL, NULL));
+        ends[SCORE] = count;
+    }
+    esolm_context_free(context);
+    esolm_model_free(model);
+}
+
+enum { WORKED, REFUSED, ENDED, HUNG, OUTCOMES };
+
+/* The most cases that may end the process; -1: the tokenizer library and ggml allocate there, and cannot be refused. */
+static const int may_end[PARTS] = {-1, 5, -1, 0, -1, 1, 0};
+
+/* In a child, so that each run is a process's first. */
+static int outcome_of(const char *path, size_t number, size_t *ends)
+{
+    int status = 0;
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        /* What Rust says before it aborts. */
+        if (!freopen("/dev/null", "w", stderr))
+            _exit(3);
+        alarm(20);
+        count = 0, failing = number, refused = 0;
+        run(path, ends);
+        _exit(refused != 0);
+    }
+    waitpid(child, &status, 0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) < 2)
+        return WEXITSTATUS(status) ? REFUSED : WORKED;
+    return WIFSIGNALED(status) && WTERMSIG(status) == 14 /* SIGALRM */ ? HUNG : ENDED;
+}
+
+int main(int argc, char **argv)
+{
+    static size_t counts[PARTS][OUTCOMES], unused[PARTS];
+    size_t from = 1;
+    if (argc != 2)
+        return 2;
+    size_t *ends = mmap(NULL, PARTS * sizeof *ends, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (ends == MAP_FAILED)
+        return 2;
+    /* No debugger at each end. */
+    setenv("GGML_NO_BACKTRACE", "1", 1);
+    CHECK(outcome_of(argv[1], 0, ends) == WORKED);
+    CHECK(ends[GENERATE] == ends[TOKENIZE]);
+    for (int part = 0; part < PARTS; from = ends[part++] + 1)
+        for (size_t number = from; number <= ends[part]; number += (ends[part] - from) / MOST + 1)
+            counts[part][outcome_of(argv[1], number, unused)]++;
+    for (int part = 0; part < PARTS; part++) {
+        const size_t *all = counts[part];
+        printf("%-9s %5zu refused, %4zu without effect, %4zu ended the process\n", part_names[part], all[REFUSED], all[WORKED],
+               all[ENDED]);
+        CHECK(all[HUNG] == 0);
+        CHECK(may_end[part] < 0 || all[ENDED] <= (size_t)may_end[part]);
+    }
+    return report();
+}
