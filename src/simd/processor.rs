@@ -52,10 +52,10 @@ macro_rules! instruction_sets {
     };
 }
 
-/// Registers that the operating system must save: none beyond those of x86-64, AVX's, or AVX-512's.
+/// Registers that the operating system must save: those of x86-64, AVX's, or AVX-512's.
 #[cfg(target_arch = "x86_64")]
 mod state {
-    pub(super) const BASE: u64 = 0;
+    pub(super) const BASE: u64 = 0x02;
     pub(super) const AVX: u64 = 0x06;
     pub(super) const AVX512: u64 = 0xe6;
 }
@@ -121,7 +121,7 @@ impl Cpuid {
         let (base, extended, features) =
             unsafe { (__cpuid(0).eax, __cpuid(0x8000_0000).eax, __cpuid_count(1, 0).ecx) };
         // Bit 27: the operating system has enabled XGETBV.
-        let saved_state = if features >> 27 & 1 == 1 { saved_state() } else { 0 };
+        let saved_state = if features >> 27 & 1 == 1 { saved_state() } else { state::BASE };
         Self { highest: [base, extended], saved_state }
     }
 
