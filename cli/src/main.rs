@@ -87,6 +87,10 @@ Exit codes:
 
 const LICENSES: &str = concat!(include_str!("../../LICENSE"), "\n\n", include_str!("../../THIRD-PARTY.txt"));
 
+/// The built-in model has licences and credits, too.
+const MODEL_CARD: &str =
+    if cfg!(feature = "embed-model") { concat!("\n\n", include_str!("../../models/README.md")) } else { "" };
+
 fn main() -> ExitCode {
     if let Err(error) = esolm::check_processor() {
         output::tell(&format!("esolm: {error}"));
@@ -101,7 +105,7 @@ fn main() -> ExitCode {
         if !cli.licenses {
             Cli::command().error(ErrorKind::MissingSubcommand, "a command is missing").exit();
         }
-        return exit(output::print(LICENSES).map(|()| ExitCode::SUCCESS));
+        return exit(output::print(&[LICENSES, MODEL_CARD].concat()).map(|()| ExitCode::SUCCESS));
     };
     exit(match command {
         Command::Generate(args) => generate::run(&args),

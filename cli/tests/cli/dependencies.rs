@@ -199,5 +199,6 @@ fn licenses_names_each_package_in_the_command() {
         assert!(locked.contains(*name), "{name} is not in Cargo.lock: `make notices` writes THIRD-PARTY.txt");
         assert!(with_text(name), "{name}");
     }
+    assert!(text.contains("## Data and licences"), "of the built-in model");
     assert!(packages.contains("\n  with ggml ") && texts.contains("The ggml authors"), "{packages}");
 }
