@@ -14,7 +14,7 @@ CHECKPOINT ?= ../shared/models/stories
 TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c lib install programs memcheck asan tsan miri coexist bench-peers count header api abi \
-  model samples setup clean test-long train-demo train-test
+  model samples setup clean notices sbom deny reproducible test-long train-demo train-test
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -31,6 +31,9 @@ help:
 	@echo "make header  write include/esolm.h again after a change of src/capi"
 	@echo "make api     record a change of the public Rust interface"
 	@echo "make abi     record what a change adds to the binary interface"
+	@echo "make notices write THIRD-PARTY.txt again after a change of Cargo.lock; make sbom: a bill of materials in $(DIST)/"
+	@echo "make deny    licences, sources and known faults of the packages (cargo-deny)"
+	@echo "make reproducible  build the static library in two folders and compare the bytes"
 	@echo "make train-demo  train a tiny model for five minutes (PyTorch, installed under target/ from PyPI, some GB)"
 	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/"
 	@echo "make samples what README.md and docs/cli.md show of the built-in model's texts"
@@ -154,6 +157,23 @@ samples: setup
 	ESOLM_UPDATE_SAMPLES=1 $(CARGO) test --release -p esolm-cli --test cli documents_show
 	docs/unmasking.py target/release/esolm >$(BUILD)/unmasking.svg
 	mv $(BUILD)/unmasking.svg docs/unmasking.svg
+
+# What esolm is made of (docs/packages.md). The tests hold THIRD-PARTY.txt and deny.toml to Cargo.lock.
+notices:
+	packaging/notices
+
+sbom:
+	mkdir -p $(DIST)
+	packaging/notices --sbom >$(DIST)/esolm.cdx.json
+
+# The database of advisories is fetched; without it: make deny CHECKS="licenses bans sources".
+CHECKS ?= advisories licenses bans sources
+deny:
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "esolm: please install cargo-deny: cargo install cargo-deny" >&2; exit 1; }
+	$(CARGO) deny --workspace --locked check $(CHECKS)
+
+reproducible: setup
+	packaging/reproducible
 
 model: setup
 	$(CARGO) run --release -p esolm-cli --no-default-features -- convert $(CHECKPOINT) \

@@ -20,6 +20,7 @@ mod watch;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 #[cfg(feature = "hub")]
 use commands::pull;
@@ -35,9 +36,13 @@ use commands::{
 /// right. --alpha0 sets the fraction written by diffusion, --steps the number of diffusion steps.
 #[derive(Parser)]
 #[command(name = "esolm", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(arg_required_else_help = true, args_conflicts_with_subcommands = true)]
 struct Cli {
+    /// Print the licence of esolm, and those of the software that it contains
+    #[arg(long)]
+    licenses: bool,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
@@ -80,6 +85,12 @@ Exit codes:
   3  a file is invalid, cannot be read or cannot be written
   4  any other failure";
 
+const LICENSES: &str = concat!(include_str!("../../LICENSE"), "\n\n", include_str!("../../THIRD-PARTY.txt"));
+
+/// The built-in model has licences and credits, too.
+const MODEL_CARD: &str =
+    if cfg!(feature = "embed-model") { concat!("\n\n", include_str!("../../models/README.md")) } else { "" };
+
 fn main() -> ExitCode {
     if let Err(error) = esolm::check_processor() {
         output::tell(&format!("esolm: {error}"));
@@ -90,7 +101,13 @@ fn main() -> ExitCode {
     let commands = Cli::command().mut_subcommands(|command| command.allow_negative_numbers(true));
     let matches = commands.try_get_matches().unwrap_or_else(|error| generate::with_tip(error).exit());
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let result = match cli.command {
+    let Some(command) = cli.command else {
+        if !cli.licenses {
+            Cli::command().error(ErrorKind::MissingSubcommand, "a command is missing").exit();
+        }
+        return exit(output::print(&[LICENSES, MODEL_CARD].concat()).map(|()| ExitCode::SUCCESS));
+    };
+    exit(match command {
         Command::Generate(args) => generate::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
@@ -107,7 +124,11 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Completion(args) => completion::run(&args, Cli::command()),
-    };
+    })
+}
+
+/// The exit code of a command; its error is told.
+fn exit(result: esolm::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
         output::tell(&format!("esolm: {error}"));
         ExitCode::from(exit_code::of(&error))

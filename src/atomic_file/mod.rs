@@ -204,5 +204,5 @@ pub(crate) fn refuse_input_as_output(input: &Path, output: &Path) -> Result<()> 
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The bytes of a model file: mapped or read into memory.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::path::Path;
 
 use memmap2::Mmap;
@@ -109,11 +109,12 @@ pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
 ///
 /// # Errors
 /// [`Error::BadFile`] if there are more than `max` bytes; [`Error::OutOfMemory`]; [`Error::Io`].
+#[cfg(feature = "convert")]
 pub(crate) fn read_at_most(path: &Path, max: u64) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes).map_err(|e| match e.kind() {
-        ErrorKind::OutOfMemory => Error::OutOfMemory(format!("the content of {}", path.display())),
+        std::io::ErrorKind::OutOfMemory => Error::OutOfMemory(format!("the content of {}", path.display())),
         _ => Error::io(path, e),
     })?;
     if bytes.len() as u64 > max {

@@ -7,5 +7,7 @@ mod vector;
 
 pub use arena::ALIGNMENT;
 pub(crate) use arena::{Arena, Region};
-pub(crate) use file::{FileBytes, open_regular, read_at_most};
+pub(crate) use file::FileBytes;
+#[cfg(feature = "convert")]
+pub(crate) use file::{open_regular, read_at_most};
 pub(crate) use vector::{collected, filled, reserve, with_room};
