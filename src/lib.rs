@@ -74,4 +74,4 @@ pub use model::{Config, HOLE, LoadMode, LoadOptions, Model, TensorSpec, Tokenize
 pub use plan::{Adaptive, Confidence, Order, Plan, Schedule};
 pub use sample::{Constraints, LogitsRow, Sampler, SamplingParams};
 pub use score::{Bound, Estimate, ScoreParams, TextScore};
-pub use simd::check_processor;
+pub use simd::missing_instructions;

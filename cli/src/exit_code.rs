@@ -7,7 +7,7 @@ const USAGE: u8 = 2;
 /// Exit code for files that are invalid, or cannot be read or written.
 const BAD_FILE: u8 = 3;
 /// Exit code for everything else.
-const RUNTIME: u8 = 4;
+pub const RUNTIME: u8 = 4;
 
 /// The exit code of an error.
 pub fn of(error: &esolm::Error) -> u8 {

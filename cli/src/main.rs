@@ -18,6 +18,7 @@ mod signals;
 mod tensor_types;
 mod watch;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -92,10 +93,27 @@ const MODEL_CARD: &str =
     if cfg!(feature = "embed-model") { concat!("\n\n", include_str!("../../models/README.md")) } else { "" };
 
 fn main() -> ExitCode {
-    if let Err(error) = esolm::check_processor() {
-        output::tell(&format!("esolm: {error}"));
-        return ExitCode::from(exit_code::of(&error));
+    match esolm::missing_instructions() {
+        None => run(),
+        Some(name) => refuse(name),
     }
+}
+
+/// Says that the command cannot run on this processor, with as little code of its own as possible: any of it may need the
+/// instructions that are missing.
+#[inline(never)]
+fn refuse(missing: &str) -> ExitCode {
+    let mut stderr = std::io::stderr();
+    let advice = "; build esolm for this machine, or portably (RUSTFLAGS=\"-C target-cpu=x86-64-v2\")\n";
+    for part in ["esolm: this build needs instructions that the processor lacks, such as ", missing, advice] {
+        let _ = stderr.write_all(part.as_bytes());
+    }
+    ExitCode::from(exit_code::RUNTIME)
+}
+
+/// Parses the command line and runs it.
+#[inline(never)]
+fn run() -> ExitCode {
     signals::remove_temporary_files_on_exit();
     // `--seed -1`: -1 is the value of --seed, which may then be refused as such, and not an unknown option.
     let commands = Cli::command().mut_subcommands(|command| command.allow_negative_numbers(true));

@@ -296,7 +296,8 @@ static void log_probabilities(void)
     STATUS(OK, esolm_copy_order(context, 0, order, LENGTH, &n));
     STATUS(OK, esolm_score_order(context, tokens, order, LENGTH, 0, scored, LENGTH));
     for (size_t i = 0; i < LENGTH; i++)
-        wrong += fabs(reported[order[i]] - scored[i]) > 1e-2;
+        /* Cache and activations are rounded, to 16 and 8 bits. */
+        wrong += fabs(reported[order[i]] - scored[i]) > 3e-2;
     CHECK(wrong == 0);
     how.log_probs = 2;
     STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));

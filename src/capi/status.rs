@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Error, Result};
+use crate::simd::MISSING;
 
 /// The result of a call: ESOLM_OK or one of ESOLM_ERR_*. Later versions may add values; treat them as failures.
 pub type esolm_status = i32;
@@ -92,6 +93,20 @@ pub(super) fn wrap(f: impl FnOnce() -> Result<()>) -> esolm_status {
     };
     let mut message = error.to_string().into_bytes();
     message.retain(|&byte| byte != 0);
+    set_last_error(message);
+    code(&error)
+}
+
+/// What a call returns on a processor without the instructions `missing`, with as little code of its own as possible: any
+/// of it may need them.
+#[inline(never)]
+pub(super) fn refuse(missing: &str) -> esolm_status {
+    set_last_error([MISSING[0], missing, MISSING[1]].concat().into_bytes());
+    ESOLM_ERR_UNSUPPORTED
+}
+
+/// Sets this thread's message, which has no zeros.
+fn set_last_error(message: Vec<u8>) {
     let message = CString::new(message).unwrap_or_default();
     // The access fails only while the thread is being torn down; then the message is lost.
     let _ = LAST_ERROR.try_with(|last| {
@@ -99,7 +114,6 @@ pub(super) fn wrap(f: impl FnOnce() -> Result<()>) -> esolm_status {
             *last = Some(message);
         }
     });
-    code(&error)
 }
 
 /// The message of this thread's last failing call: one line of UTF-8, for people; empty if no call failed. Valid until

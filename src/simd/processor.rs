@@ -1,52 +1,58 @@
 //! Whether the processor has the instructions that this build was compiled for.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__cpuid, __cpuid_count, CpuidResult};
+
 use crate::error::{Error, Result};
 
-/// Fails on a processor that lacks an instruction set which the compiler was allowed to use anywhere, as with
-/// `-C target-cpu=native` on another machine: computing would end the process. [`Model::open`](crate::Model::open) calls
-/// this first.
-///
-/// # Errors
-/// [`Error::Unsupported`] naming the instruction sets.
-pub fn check_processor() -> Result<()> {
-    let missing = missing(&compiled_in(), &present());
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Unsupported(format!(
-        "this build of esolm needs instructions that the processor lacks: {}; build it for this machine, or portably \
-         (RUSTFLAGS=\"-C target-cpu=x86-64-v2\")",
-        missing.join(", ")
-    )))
+/// An instruction set that the compiler was allowed to use anywhere in this build and that the processor lacks, as after
+/// `-C target-cpu=native` on another machine; `None` if there is none. [`Model::open`](crate::Model::open) fails then, but a
+/// program of which all is compiled so may not come that far: it can ask this first, and only print what it is told.
+pub fn missing_instructions() -> Option<&'static str> {
+    missing()
 }
 
-/// Those of `needed` that are not `present`.
-fn missing<'a>(needed: &[&'a str], present: &[&str]) -> Vec<&'a str> {
-    needed.iter().copied().filter(|name| !present.contains(name)).collect()
+/// Fails if there are [`missing_instructions`].
+///
+/// # Errors
+/// [`Error::Unsupported`] naming one.
+pub(crate) fn check_processor() -> Result<()> {
+    match missing() {
+        None => Ok(()),
+        Some(name) => Err(Error::Unsupported([MISSING[0], name, MISSING[1]].concat())),
+    }
 }
+
+/// What is said of missing instructions, before and after their name.
+pub(crate) const MISSING: [&str; 2] = [
+    "this build of esolm needs instructions that the processor lacks, such as ",
+    "; build it for this machine, or portably (RUSTFLAGS=\"-C target-cpu=x86-64-v2\")",
+];
 
 /// Names the instruction sets of x86-64 with the bits that CPUID reports them by: leaf, subleaf, register (`a` to `d`), bit.
 /// `std`'s detection cannot be asked: where the build has an instruction set, it says so of the processor, too.
 #[cfg(target_arch = "x86_64")]
 macro_rules! instruction_sets {
     ($($name:literal, $leaf:literal, $subleaf:literal, $register:ident, $bit:literal, $state:expr;)*) => {
-        /// What the compiler may use anywhere.
+        /// An instruction set that the compiler may use anywhere and that the processor or the operating system lacks. It has
+        /// to run without them itself: one test after the other, of whole numbers.
         #[inline(never)]
-        fn compiled_in() -> Vec<&'static str> {
-            let mut names = Vec::new();
-            $(if cfg!(target_feature = $name) { names.push($name); })*
-            names
+        fn missing() -> Option<&'static str> {
+            let cpuid = Cpuid::new();
+            $(
+                if cfg!(target_feature = $name) && !cpuid.has($leaf, $subleaf, |r| r.$register, $bit, $state) {
+                    return Some($name);
+                }
+            )*
+            None
         }
 
         /// What the processor and the operating system have.
-        #[inline(never)]
+        #[cfg(test)]
         fn present() -> Vec<&'static str> {
             let cpuid = Cpuid::new();
             let mut names = Vec::new();
-            $(
-                let bits = cpuid.leaf($leaf, $subleaf).$register;
-                if bits >> $bit & 1 == 1 && cpuid.saved_state & $state == $state { names.push($name); }
-            )*
+            $(if cpuid.has($leaf, $subleaf, |r| r.$register, $bit, $state) { names.push($name); })*
             names
         }
     };
@@ -114,8 +120,6 @@ struct Cpuid {
 #[cfg(target_arch = "x86_64")]
 impl Cpuid {
     fn new() -> Self {
-        use std::arch::x86_64::{__cpuid, __cpuid_count};
-
         #[allow(unused_unsafe, reason = "the oldest Rust that builds this needs it")]
         // SAFETY: every x86-64 processor has CPUID.
         let (base, extended, features) =
@@ -125,7 +129,14 @@ impl Cpuid {
         Self { highest: [base, extended], saved_state }
     }
 
-    fn leaf(&self, leaf: u32, subleaf: u32) -> std::arch::x86_64::CpuidResult {
+    /// Whether bit `bit` of a register of a leaf is set, and the system saves the registers `state`.
+    #[inline(never)]
+    fn has(&self, leaf: u32, subleaf: u32, register: fn(&CpuidResult) -> u32, bit: u32, state: u64) -> bool {
+        let bits = register(&self.leaf(leaf, subleaf));
+        bits & (1 << bit) != 0 && self.saved_state & state == state
+    }
+
+    fn leaf(&self, leaf: u32, subleaf: u32) -> CpuidResult {
         let [base, extended] = self.highest;
         let highest = if leaf >= 0x8000_0000 { extended } else { base };
         let ask = |leaf, subleaf| {
@@ -137,7 +148,7 @@ impl Cpuid {
         };
         // Leaf 7 says itself how many subleaves it has. A leaf that is not there answers with another's bits.
         if leaf > highest || (leaf == 7 && subleaf > ask(7, 0).eax) {
-            return std::arch::x86_64::CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+            return CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
         }
         ask(leaf, subleaf)
     }
@@ -156,13 +167,8 @@ fn saved_state() -> u64 {
 
 /// Elsewhere builds use the instructions that every processor of the kind has.
 #[cfg(not(target_arch = "x86_64"))]
-fn compiled_in() -> Vec<&'static str> {
-    Vec::new()
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn present() -> Vec<&'static str> {
-    Vec::new()
+fn missing() -> Option<&'static str> {
+    None
 }
 
 #[cfg(test)]
@@ -170,10 +176,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_instruction_sets_are_named() {
-        assert_eq!(missing(&["avx", "avx512f", "avx512bw"], &["sse3", "avx"]), ["avx512f", "avx512bw"]);
-        assert!(missing(&[], &["avx"]).is_empty());
+    fn this_processor_has_what_the_build_needs() {
         check_processor().unwrap();
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn registers_that_are_not_saved_count_as_missing() {
+        let cpuid = Cpuid { saved_state: state::BASE, ..Cpuid::new() };
+        assert!(cpuid.has(1, 0, |r| r.ecx, 0, state::BASE));
+        assert!(!cpuid.has(1, 0, |r| r.ecx, 28, state::AVX));
+        assert!(!cpuid.has(0x4000_0000, 0, |r| r.eax, 0, state::BASE), "a leaf that is not there");
     }
 
     #[cfg(target_arch = "x86_64")]
