@@ -14,7 +14,7 @@ CHECKPOINT ?= ../shared/models/stories
 TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c lib install programs memcheck asan tsan miri coexist bench-peers count header api abi \
-  model samples setup clean notices sbom deny reproducible test-long train-demo train-test
+  model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -35,7 +35,8 @@ help:
 	@echo "make deny    licences, sources and known faults of the packages (cargo-deny)"
 	@echo "make reproducible  build the static library in two folders and compare the bytes"
 	@echo "make train-demo  train a tiny model for five minutes (PyTorch, installed under target/ from PyPI, some GB)"
-	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/"
+	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, and fuzz"
+	@echo "make fuzz SECONDS=300  the fuzz targets of fuzz/, that long in all (nightly Rust)"
 	@echo "make samples what README.md and docs/cli.md show of the built-in model's texts"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
 
@@ -137,7 +138,12 @@ train-demo: setup $(TRAIN_READY)
 train-test: $(TRAIN_READY)
 	$(TRAIN_PYTHON) -m unittest discover -s training
 
-test-long: train-test
+# Hostile input without end (docs/fuzzing.md): takes a nightly Rust, and minutes to build once.
+SECONDS ?= 300
+fuzz: setup
+	BUILD=$(abspath $(BUILD)) fuzz/run $(SECONDS)
+
+test-long: train-test fuzz
 
 # Instructions of a step; the times are in docs/benchmarks.md.
 count:

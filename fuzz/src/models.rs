@@ -1,0 +1,73 @@
+//! Models of some thousand weights.
+
+use esolm::gguf::{TensorType, Value, Writer};
+use esolm::{Config, LoadOptions, Model, Variant};
+
+/// A tokenizer of single letters and a few merges.
+pub const TOKENIZER: &str = include_str!("tokenizer.json");
+/// The number of its tokens, and the mask.
+pub const VOCAB_SIZE: usize = 24;
+
+/// Hyperparameters of the smallest model, with sequences of 16 tokens.
+pub fn config(variant: Variant) -> Config {
+    Config {
+        variant,
+        context_length: 16,
+        embedding_length: 8,
+        block_count: 1,
+        feed_forward_length: 8,
+        head_count: 2,
+        layer_norm_epsilon: 1e-5,
+        rope_freq_base: 10_000.0,
+        vocab_size: VOCAB_SIZE,
+        mask_token_id: VOCAB_SIZE as u32 - 1,
+        eos_token_id: Some(VOCAB_SIZE as u32 - 2),
+        bos_token_id: None,
+        prepend_token_id: None,
+        needs_first_token: false,
+        diffusion_only: false,
+        train_alpha_0: None,
+    }
+}
+
+/// A file of a model with these hyperparameters, this tokenizer and matrices of this type, whose weights look random.
+pub fn bytes(config: &Config, tokenizer: &str, ty: TensorType) -> Vec<u8> {
+    let mut writer = Writer::new();
+    config.write(&mut writer);
+    writer.set(Config::TOKENIZER_KEY, Value::Str(tokenizer.into()));
+    let specs = config.tensors();
+    for spec in &specs {
+        let ty = if spec.dims.len() == 2 { ty } else { TensorType::F32 };
+        writer.declare(&spec.name, ty, &spec.dims).expect("a tensor");
+    }
+    let mut out = Vec::new();
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state
+    };
+    let mut specs = specs.iter();
+    let fill = |_: &str, data: &mut Vec<u8>| {
+        let spec = specs.next().expect("a tensor");
+        let len: usize = spec.dims.iter().product();
+        if spec.dims.len() == 2 && ty == TensorType::Q8_0 {
+            for _ in 0..len / 32 {
+                // A scale of about 0.01 in half precision.
+                data.extend([0x00, 0x21]);
+                data.extend((0..32).map(|_| (next() >> 24) as u8));
+            }
+        } else {
+            let weights = (0..len).map(|_| (next() >> 8) as f32 / (1 << 24) as f32 - 0.5);
+            data.extend(weights.flat_map(f32::to_le_bytes));
+        }
+        Ok(())
+    };
+    writer.write(&mut out, fill).expect("a file");
+    out
+}
+
+/// The smallest model of a variant.
+pub fn model(variant: Variant) -> Model {
+    let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
+    Model::from_bytes(&bytes(&config(variant), TOKENIZER, TensorType::F32), &options).expect("a model")
+}
