@@ -32,9 +32,9 @@ impl Default for Folder {
     }
 }
 
-/// Storages beside a pickle, each of [`STORAGE`] zeros: `data/0`, `data/1` and so on.
-const STORAGES: usize = 32;
-const STORAGE: usize = 4096;
+/// Numbers of the storages beside a pickle, `data/0`, `data/1` and so on: those of the checkpoint among the seeds.
+const STORAGES: [usize; 20] =
+    [192, 1024, 4, 16, 4, 8, 192, 64, 8, 256, 32, 256, 8, 192, 48, 8, 192, 24, 64, 16];
 
 /// A zip as PyTorch writes it: this pickle, and storages of zeros.
 pub fn zip(pickle: &[u8]) -> Vec<u8> {
@@ -50,11 +50,11 @@ pub fn zip(pickle: &[u8]) -> Vec<u8> {
         }
     };
     add("archive/data.pkl", pickle);
-    for number in 0..STORAGES {
-        add(&format!("archive/data/{number}"), &[0; STORAGE]);
+    for (number, len) in STORAGES.into_iter().enumerate() {
+        add(&format!("archive/data/{number}"), &vec![0; 4 * len]);
     }
     let (start, len) = ((out.len() as u32).to_le_bytes(), (directory.len() as u32).to_le_bytes());
-    let count = (STORAGES as u16 + 1).to_le_bytes();
+    let count = (STORAGES.len() as u16 + 1).to_le_bytes();
     out.extend(directory);
     for part in [b"PK\x05\x06", &[0; 4][..], &count, &count, &len, &start, &[0; 2]] {
         out.extend(part);
