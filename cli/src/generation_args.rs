@@ -76,6 +76,17 @@ enum OrderKind {
     Custom(Vec<u32>),
 }
 
+/// Checks what --alpha0 and --steps give: the library takes more, as it has values that stand for its defaults.
+pub fn check_diffusion(alphas: &[f64], steps: &[usize]) -> Result<()> {
+    if steps.contains(&0) {
+        return Err(Error::InvalidArgument("--steps must be at least 1".into()));
+    }
+    match alphas.iter().find(|alpha_0| !(0.0..=1.0).contains(*alpha_0)) {
+        Some(alpha_0) => Err(Error::InvalidArgument(format!("--alpha0 is {alpha_0}, not in 0..=1"))),
+        None => Ok(()),
+    }
+}
+
 impl GenerationArgs {
     /// Parses the options. Tokens are those of `model`.
     pub fn parse(&self, model: &Model) -> Result<GenerationOptions> {

@@ -9,7 +9,7 @@ use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, ModelArgs, WindowArgs};
-use crate::generation_args::{GenerationArgs, SamplingArgs};
+use crate::generation_args::{GenerationArgs, SamplingArgs, check_diffusion};
 use crate::input::read_text;
 use crate::output::{print, write_file};
 use crate::plot::{Axis, Plot, Point, Series};
@@ -159,12 +159,7 @@ fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, usize)>> {
     if args.samples == 0 || args.batch == 0 {
         return Err(Error::InvalidArgument("--samples and --batch must be at least 1".into()));
     }
-    if args.steps.contains(&0) {
-        return Err(Error::InvalidArgument("--steps must be at least 1".into()));
-    }
-    if let Some(alpha_0) = args.alpha0.iter().find(|alpha_0| !(0.0..=1.0).contains(*alpha_0)) {
-        return Err(Error::InvalidArgument(format!("--alpha0 is {alpha_0}, not in 0..=1")));
-    }
+    check_diffusion(&args.alpha0, &args.steps)?;
     // Two variants have one phase only.
     let alphas = match variant {
         Variant::Ar => &[0.0][..],

@@ -10,7 +10,7 @@ use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, ModelArgs};
-use crate::generation_args::{GenerationArgs, SamplingArgs};
+use crate::generation_args::{GenerationArgs, SamplingArgs, check_diffusion};
 use crate::input::tokenizer;
 use crate::memory;
 use crate::output::{io_error, join_ids, print, print_json, tell, write_file};
@@ -124,13 +124,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         // Fails now, and not after the text is written, if this state cannot be saved.
         context.saved_size()?;
     }
-    // The library's own default for either.
-    if args.steps == Some(0) {
-        return Err(Error::InvalidArgument("--steps must be at least 1".into()));
-    }
-    if let Some(alpha_0) = args.alpha0.filter(|alpha_0| !(0.0..=1.0).contains(alpha_0)) {
-        return Err(Error::InvalidArgument(format!("--alpha0 is {alpha_0}, not in 0..=1")));
-    }
+    check_diffusion(args.alpha0.as_slice(), args.steps.as_slice())?;
     let default = GenerateParams::default();
     let params = options.apply(GenerateParams {
         length,
