@@ -13,7 +13,7 @@ CHECKPOINT ?= ../shared/models/stories
 # A tokenizer.json, where the checkpoint's folder has none.
 TOKENIZER ?=
 
-.PHONY: help demo test check unit test-c lib install programs memcheck asan tsan miri coexist bench-peers count header api abi \
+.PHONY: help demo test check unit test-c lib install programs memcheck asan tsan miri loom coexist bench-peers count header api abi \
   model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make memcheck  the C programs under valgrind; make asan: under the address sanitizer"
 	@echo "make tsan    many threads under the thread sanitizer (nightly Rust, clang)"
 	@echo "make miri    the threads of a context under Rust's checker of undefined behaviour (nightly Rust)"
+	@echo "make loom    the same threads in every order of events (loom)"
 	@echo "make coexist beside whisper.cpp with a ggml of another version (builds it)"
 	@echo "make bench-peers  speed beside llama.cpp and PyTorch, in one run"
 	@echo "make count   instructions of a step against the record (callgrind)"
@@ -108,6 +109,10 @@ miri:
 	MIRIFLAGS="-Zmiri-many-seeds=0..16" $(CARGO) +nightly miri test --lib --manifest-path tests/miri/Cargo.toml \
 	  --target-dir $(abspath $(BUILD))/miri
 
+# The threads of a context in every order of events, up to a number of preemptions.
+loom:
+	$(CARGO) run --release --locked --manifest-path tests/loom/Cargo.toml --target-dir $(abspath $(BUILD))/loom
+
 # Beside whisper.cpp with another version of ggml, which is built for this.
 coexist: programs
 	ffi-tests/coexist/run-whisper $(CURDIR) $(abspath $(BUILD))/prefix $(abspath $(BUILD)) $(abspath $(MODEL))
@@ -143,7 +148,7 @@ SECONDS ?= 300
 fuzz: setup
 	BUILD=$(abspath $(BUILD)) fuzz/run $(SECONDS)
 
-test-long: train-test fuzz
+test-long: train-test fuzz loom
 
 # Instructions of a step; the times are in docs/benchmarks.md.
 count:

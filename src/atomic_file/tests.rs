@@ -1,6 +1,7 @@
 #![cfg(unix)]
 
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::*;
@@ -12,6 +13,13 @@ fn names(directory: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Held by tests that have files with temporary names: one of them removes all of the process.
+static NAMES: Mutex<()> = Mutex::new(());
+
+fn lock_names() -> MutexGuard<'static, ()> {
+    NAMES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The two ways: a file without a name, and one with a temporary name as other systems have.
@@ -28,6 +36,7 @@ fn begin(target: &Path, force: bool, named: bool) -> Result<PendingFile> {
 
 #[test]
 fn file_appears_complete_or_not_at_all() {
+    let _names = lock_names();
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("a");
     for named in WAYS {
@@ -49,6 +58,7 @@ fn file_appears_complete_or_not_at_all() {
 
 #[test]
 fn file_that_appears_meanwhile_is_not_replaced() {
+    let _names = lock_names();
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("a");
     for named in WAYS {
@@ -63,6 +73,7 @@ fn file_that_appears_meanwhile_is_not_replaced() {
 
 #[test]
 fn replaced_file_leaves_its_mode_and_its_links() {
+    let _names = lock_names();
     let folder = tempfile::tempdir().unwrap();
     let [target, link, dangling] = ["a", "link", "dangling"].map(|name| folder.path().join(name));
     symlink("a", &link).unwrap();
@@ -94,6 +105,7 @@ fn device_is_written_to() {
 
 #[test]
 fn files_left_behind_are_removed() {
+    let _names = lock_names();
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("a");
     let leave = |process: u32, age: u64| {

@@ -21,7 +21,7 @@ use crate::memory::Arena;
 use crate::model::{Config, Model};
 use crate::simd::DefaultFloats;
 use batched::{BatchedLayout, Inputs};
-use cpu::{CpuRunner, Pool};
+use cpu::{CpuRunner, Crew, Pool};
 use graph::GraphLayout;
 use memory_plan::ArenaPlan;
 
@@ -88,7 +88,7 @@ impl GraphNetwork {
 /// The logits of a batch, [V] for each row that wants some, and the threads to sample from them.
 pub(crate) struct Logits<'a> {
     pub(crate) rows: &'a [f32],
-    pool: Option<&'a mut Pool>,
+    pool: Option<&'a Pool>,
 }
 
 impl Logits<'_> {
@@ -101,9 +101,11 @@ impl Logits<'_> {
         work: impl Fn(&[f32], &mut S, &mut T) + Sync,
     ) -> Result<()> {
         let logits = self.rows;
-        match (&mut self.pool, states) {
+        match (self.pool, states) {
             (Some(pool), states) if items.len() > 1 => {
-                pool.for_each(states, items, |s, t| work(logits, s, t))
+                // A few nanoseconds for each entry of the vocabulary.
+                let nanoseconds = 4 * (logits.len() / items.len()) as u64;
+                Crew::whole(pool)?.for_each(states, items, nanoseconds, |s, t| work(logits, s, t))
             }
             (_, [state, ..]) => {
                 items.iter_mut().for_each(|item| work(logits, state, item));

@@ -4,6 +4,15 @@
 #[path = "../../src/error.rs"]
 mod error;
 
+#[path = "../../src/log.rs"]
+mod log;
+
+#[path = "../../src/simd"]
+mod simd {
+    mod floats;
+    pub(crate) use floats::DefaultFloats;
+}
+
 #[path = "../../src/forward"]
 mod forward {
     pub mod cpu {

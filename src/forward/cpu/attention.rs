@@ -7,10 +7,11 @@ use crate::forward::batch::{Batch, Segment};
 use crate::forward::cpu::kernels::attention::{self, CacheElement, Head, KEY_GROUP, TILE};
 use crate::forward::cpu::kernels::rowwise::rotate;
 use crate::forward::cpu::layout::MAX_LOCAL_ROWS;
-use crate::forward::cpu::network::{Network, Number, rows_per_task};
+use crate::forward::cpu::network::{Network, Number, rows_per_piece};
+use crate::forward::cpu::threads::Grain;
 use crate::forward::cpu::threads::clock::Part;
+use crate::forward::cpu::threads::crew::Crew;
 use crate::forward::cpu::threads::shared::Shared;
-use crate::forward::cpu::threads::team::Worker;
 use crate::simd::{F32x8, LANES};
 
 /// The rows of a batch whose queries a block computes; of each segment, they are the last ones.
@@ -55,27 +56,23 @@ impl Queries {
 /// The keys and values of a block in the cache; see `CpuLayout` for their shapes.
 type BlockCache<'a, T> = [Shared<'a, T>; 2];
 
-// The safety comments rely on what `Network` says about tasks and barriers.
+// The safety comments rely on what `Network` says about pieces and operations.
 impl<'a> Network<'a> {
     /// Puts the keys and values of the batch into the cache of block `block`, and computes the attention of `queries`.
+    /// Those for [`Queries::Outputs`] take their rows of the residual stream along.
     pub(super) fn attend<T: CacheElement + Number>(
         &self,
-        worker: &Worker<'_>,
+        crew: &Crew<'_>,
         block: usize,
         queries: Queries,
     ) -> Result<()> {
         let heads = self.config.head_count;
         let cache = self.block_cache::<T>(block)?;
-        // SAFETY: each thread has a share of its own.
-        let scores = unsafe {
-            let share = self.scores.share(worker.index, worker.threads());
-            share.write(0..self.capacity.slots * TILE)
-        };
         let segments = &self.batch.segments;
         let key_groups_of = |s: &Segment| key_groups(s).len();
         let groups: usize = segments.iter().map(key_groups_of).sum();
         let tiles: usize = segments.iter().map(|s| queries.tiles(s)).sum();
-        let count = queries.count(self.batch);
+        let (rows, count) = (self.batch.tokens.len(), queries.count(self.batch));
         let fill = |head: usize, group: usize| {
             let (_, segment, group) = locate(segments, group, key_groups_of)?;
             if self.fill_cache(segment, key_groups(segment).start + group, head, cache) {
@@ -86,42 +83,68 @@ impl<'a> Network<'a> {
                  (kv_type, --kv-type f32)"
             )))
         };
-        if self.batch.tokens.len() <= MAX_LOCAL_ROWS {
-            // A head is a task: what it needs of the cache and of the queries, its thread makes itself.
-            for head in worker.tasks(heads) {
-                (0..groups).try_for_each(|group| fill(head, group))?;
-                (0..count).for_each(|query| self.rotate_query(query, queries, head..head + 1));
-                self.lap(worker, Part::Rest);
-                for tile in 0..tiles {
-                    self.attend_tile(head, tile, cache, scores, queries)?;
+        // SAFETY: each thread has a share of its own.
+        let scores = |thread: usize| unsafe {
+            self.scores.share(thread, self.layout.threads).write(0..self.capacity.slots * TILE)
+        };
+        let slots =
+            (0..count).map(|query| self.batch.visible_slots[queries.row(self.batch, query)] as u64).sum();
+        let [filling, attending] = nanoseconds(self.config.embedding_length, rows + count, slots);
+        if rows <= MAX_LOCAL_ROWS {
+            // What a head needs of the cache and of the queries, its thread makes itself.
+            crew.share(heads, Grain::Fixed(1), filling + attending, &|pieces| {
+                let scores = scores(pieces.thread());
+                for head in pieces.flatten() {
+                    (0..groups).try_for_each(|group| fill(head, group))?;
+                    (0..count).for_each(|query| self.prepare_query(query, queries, head..head + 1));
+                    for tile in 0..tiles {
+                        self.attend_tile(head, tile, cache, scores, queries)?;
+                    }
                 }
-                self.lap(worker, Part::Attention);
-            }
-            return self.barrier(worker, Part::Attention);
+                Ok(())
+            })?;
+            self.clock.lap(Part::Attention);
+            return Ok(());
         }
-        // A task is a key group of one head, or some queries.
-        let size = rows_per_task(count);
-        for task in worker.tasks(groups * heads + count.div_ceil(size)) {
-            match task.checked_sub(groups * heads) {
-                None => fill(task / groups, task % groups)?,
-                Some(task) => (task * size..count.min((task + 1) * size))
-                    .for_each(|query| self.rotate_query(query, queries, 0..heads)),
-            }
-        }
-        self.barrier(worker, Part::Rest)?;
-        for task in worker.tasks(tiles * heads) {
-            self.attend_tile(task / tiles, task % tiles, cache, scores, queries)?;
-        }
-        self.barrier(worker, Part::Attention)
+        // An item is a key group of one head, or some queries.
+        let size = rows_per_piece(count);
+        crew.share(groups * heads + count.div_ceil(size), Grain::Fixed(1), filling, &|pieces| {
+            pieces.flatten().try_for_each(|item| match item.checked_sub(groups * heads) {
+                None => fill(item / groups, item % groups),
+                Some(item) => {
+                    let some = item * size..count.min((item + 1) * size);
+                    some.for_each(|query| self.prepare_query(query, queries, 0..heads));
+                    Ok(())
+                }
+            })
+        })?;
+        self.clock.lap(Part::Rest);
+        crew.share(tiles * heads, Grain::Fixed(1), attending, &|pieces| {
+            let scores = scores(pieces.thread());
+            pieces
+                .flatten()
+                .try_for_each(|item| self.attend_tile(item / tiles, item % tiles, cache, scores, queries))
+        })?;
+        self.clock.lap(Part::Attention);
+        Ok(())
     }
 
-    /// Rotates some heads of a query.
-    fn rotate_query(&self, query: usize, queries: Queries, heads: Range<usize>) {
+    /// Rotates some heads of a query, and with [`Queries::Outputs`] copies their columns of its row into `x_out`.
+    fn prepare_query(&self, query: usize, queries: Queries, heads: Range<usize>) {
         let (d, dh) = (self.config.embedding_length, self.config.head_dim());
-        let rope_row = self.rope_row(queries.row(self.batch, query));
-        // SAFETY: these heads of the query are in this thread's task.
-        let q = unsafe { self.q.write(query * d + heads.start * dh..query * d + heads.end * dh) };
+        let row = queries.row(self.batch, query);
+        let (rope_row, columns) = (self.rope_row(row), heads.start * dh..heads.end * dh);
+        let to = query * d + columns.start..query * d + columns.end;
+        // SAFETY: these heads of the query are in this thread's piece.
+        let q = unsafe { self.q.write(to.clone()) };
         q.chunks_exact_mut(dh).for_each(|head| rotate(head, rope_row));
+        if let Queries::Outputs = queries {
+            // SAFETY: so are these columns of the row; an earlier operation wrote `x`.
+            unsafe {
+                let x = self.x.read(row * d + columns.start..row * d + columns.end);
+                self.x_out.write(to).copy_from_slice(x);
+            }
+        }
     }
 
     /// The rotation of a row of the batch.
@@ -147,12 +170,12 @@ impl<'a> Network<'a> {
         let row = |slot: usize| segment.first_row + slot - segment.first_slot;
         for slot in slots.clone() {
             let at = row(slot) * 2 * d + head * dh;
-            // SAFETY: this head of the row is in this thread's task.
+            // SAFETY: this head of the row is in this thread's piece.
             let (k, v) = unsafe { (self.kv.write(at..at + dh), self.kv.read(at + d..at + d + dh)) };
             rotate(k, self.rope_row(row(slot)));
             overflows |= any_overflows::<T>(k) | any_overflows::<T>(v);
             let at = first + slot * dh;
-            // SAFETY: this head of the slot is in this thread's task.
+            // SAFETY: this head of the slot is in this thread's piece.
             let to = unsafe { values.write(at..at + dh) };
             for (v, to) in v.as_chunks().0.iter().zip(to.as_chunks_mut().0) {
                 *to = T::from(F32x8::load(v));
@@ -163,10 +186,10 @@ impl<'a> Network<'a> {
         for i in (0..dh).step_by(LANES) {
             for slot in slots.clone() {
                 let at = row(slot) * 2 * d + head * dh + i;
-                // SAFETY: this head of the row is in this thread's task.
+                // SAFETY: this head of the row is in this thread's piece.
                 let k = unsafe { self.kv.read(at..at + LANES) }.as_chunks().0;
                 for (lane, k) in k.iter().flat_map(|k| T::from(F32x8::load(k))).enumerate() {
-                    // SAFETY: this head of the slot is in this thread's task.
+                    // SAFETY: this head of the slot is in this thread's piece.
                     unsafe { keys.set(index + slot - begin + (i + lane) * KEY_GROUP, k) };
                 }
             }
@@ -203,7 +226,7 @@ impl<'a> Network<'a> {
         let row = |i: usize| (first + i.min(rows - 1)) * d + head * dh;
         let cache = (segment.sequence * heads + head) * self.capacity.slots * dh;
         let groups = slots.div_ceil(KEY_GROUP);
-        // SAFETY: queries and cache were written by an earlier operation, or by this thread in the same task.
+        // SAFETY: queries and cache were written by an earlier operation, or by this thread in the same piece.
         let head = unsafe {
             Head {
                 queries: std::array::from_fn(|i| self.q.read(row(i)..row(i) + dh)),
@@ -216,27 +239,33 @@ impl<'a> Network<'a> {
         };
         attention::attend(self.platform, head, rows, |i, column, values| {
             let at = row(i) + column;
-            // SAFETY: this head of the query is in this thread's task.
+            // SAFETY: this head of the query is in this thread's piece.
             unsafe { self.attention.write(at..at + values.len()) }.copy_from_slice(values);
         });
         Ok(())
     }
 }
 
-/// Finds a task by its number among those of all segments, of which `tasks` gives the number for each: the segments
+/// Finds a part by its number among those of all segments, of which `parts` gives the number for each: the segments
 /// before its own, its own, and its number within that.
 fn locate(
     segments: &[Segment],
-    mut task: usize,
-    tasks: impl Fn(&Segment) -> usize,
+    mut part: usize,
+    parts: impl Fn(&Segment) -> usize,
 ) -> Result<(&[Segment], &Segment, usize)> {
     for (number, segment) in segments.iter().enumerate() {
-        match task.checked_sub(tasks(segment)) {
-            Some(rest) => task = rest,
-            None => return Ok((&segments[..number], segment, task)),
+        match part.checked_sub(parts(segment)) {
+            Some(rest) => part = rest,
+            None => return Ok((&segments[..number], segment, part)),
         }
     }
-    Err(Error::internal("a task behind the last segment"))
+    Err(Error::internal("a part behind the last segment"))
+}
+
+/// About what it takes one thread to put `rows` rows into the cache or to rotate them, and what queries take that attend to
+/// `slots` slots in all.
+fn nanoseconds(width: usize, rows: usize, slots: u64) -> [u64; 2] {
+    [(10 * width * rows) as u64, slots.saturating_mul(width as u64) / 4]
 }
 
 /// The key groups in which a segment has rows.

@@ -8,7 +8,7 @@ use crate::memory::Region;
 use crate::model::Config;
 
 /// Up to this many rows, each thread computes the input of a product or of a head for itself, in memory of its own:
-/// faster than a share of it and a barrier.
+/// faster than a share of it in an operation before.
 pub(super) const MAX_LOCAL_ROWS: usize = 4;
 
 /// The regions of the arena. With D the width, F the MLP's, H heads of Dh, V the vocabulary, R rows, S slots, B sequences,
@@ -21,9 +21,8 @@ pub(crate) struct CpuLayout {
     /// The residual stream [D, R], and its rows that want logits.
     pub(super) x: Region,
     pub(super) x_out: Region,
-    /// A norm of the residual stream [D, R], and its rows that want logits.
+    /// A norm of the residual stream [D, R].
     pub(super) h: Region,
-    pub(super) h_out: Region,
     /// Queries [D, R]; keys and values before they are cached [2D, R]; the output of attention [D, R].
     pub(super) q: Region,
     pub(super) kv: Region,
@@ -38,10 +37,11 @@ pub(crate) struct CpuLayout {
     pub(super) scores: Region,
     /// The input of the next product, quantized [max(D, F), R].
     pub(super) activations: Region,
-    /// h, h_out [D, MAX_LOCAL_ROWS, T] and activations [max(D, F), MAX_LOCAL_ROWS, T] of each thread.
+    /// h [D, MAX_LOCAL_ROWS, T] and activations [max(D, F), MAX_LOCAL_ROWS, T] of each thread.
     pub(super) local_h: Region,
-    pub(super) local_h_out: Region,
     pub(super) local_activations: Region,
+    /// T.
+    pub(super) threads: usize,
     /// Bytes of all.
     pub(crate) len: usize,
 }
@@ -54,7 +54,7 @@ impl CpuLayout {
         let (d, f, r) = (config.embedding_length, config.feed_forward_length, capacity.rows);
         let mut regions = Regions::default();
         let cache = CacheLayout::new(config, capacity, &mut regions);
-        let [x, x_out, h, h_out] = [(); 4].map(|()| regions.take(&[d, r], F32));
+        let [x, x_out, h] = [(); 3].map(|()| regions.take(&[d, r], F32));
         // Attention, MLP and output follow one another, so they share this memory.
         let start = regions.next();
         let kv = regions.take(&[2, d, r], F32);
@@ -68,7 +68,7 @@ impl CpuLayout {
         let rope_table = regions.take(&[config.head_dim(), r], F32);
         let scores = regions.take(&[TILE, capacity.slots, threads], F32);
         let activations = regions.take(&[blocks, r], size_of::<ActivationBlock>());
-        let [local_h, local_h_out] = [(); 2].map(|()| regions.take(&[d, MAX_LOCAL_ROWS, threads], F32));
+        let local_h = regions.take(&[d, MAX_LOCAL_ROWS, threads], F32);
         let local_activations =
             regions.take(&[blocks, MAX_LOCAL_ROWS, threads], size_of::<ActivationBlock>());
         let len = regions.finish()?;
@@ -77,7 +77,6 @@ impl CpuLayout {
             x,
             x_out,
             h,
-            h_out,
             q,
             kv,
             attention,
@@ -87,8 +86,8 @@ impl CpuLayout {
             scores,
             activations,
             local_h,
-            local_h_out,
             local_activations,
+            threads,
             len,
         })
     }

@@ -1,4 +1,4 @@
-//! The network on the CPU with the library's own kernels: a loop over the blocks that all threads go through together.
+//! The network on the CPU with the library's own kernels: a loop over the blocks, whose operations the threads share.
 //!
 //! Diffusion feeds 2 to 100 rows at a time over a long cache, which is where ggml's CPU path is furthest from what the
 //! machine can do. Here the weights stay as they are in the file; a panel of a few rows at a time is packed into the L1
@@ -8,8 +8,8 @@
 //! Each output is one sum in one order, whatever the number of threads, rows or sequences. So none of these changes a
 //! bit of the result.
 //!
-//! From below: [`threads`] (pool, barrier, shared memory), [`kernels`] (matmul, attention, row by row), [`layout`] (what
-//! lies where), [`network`] (what a thread has of one run), [`attention`] and [`layers`] (the order of operations),
+//! From below: [`threads`] (pool, claims, shared memory), [`kernels`] (matmul, attention, row by row), [`layout`] (what
+//! lies where), [`network`] (what one run has), [`attention`] and [`layers`] (the order of operations),
 //! [`runner`] (memory and threads of all that), [`cache_bytes`] (the K/V cache as bytes).
 #![allow(unsafe_code)]
 #![allow(
@@ -28,4 +28,5 @@ mod threads;
 
 pub(super) use layout::CpuLayout;
 pub(super) use runner::CpuRunner;
+pub(super) use threads::crew::Crew;
 pub(super) use threads::pool::Pool;

@@ -7,9 +7,8 @@ use crate::forward::cpu::kernels::attention::CacheElement;
 use crate::forward::cpu::kernels::isa::Platform;
 use crate::forward::cpu::kernels::weights::Matrix;
 use crate::forward::cpu::layout::CpuLayout;
-use crate::forward::cpu::threads::clock::{Clock, Part};
+use crate::forward::cpu::threads::clock::Clock;
 use crate::forward::cpu::threads::shared::Shared;
-use crate::forward::cpu::threads::team::Worker;
 use crate::forward::layout::Capacity;
 use crate::forward::tensors::{Block, NetworkTensors};
 use crate::ggml::Weights;
@@ -19,22 +18,21 @@ use crate::model::Config;
 
 /// One run of the network, as every thread has it. Shapes are those of [`CpuLayout`], with R the rows of the batch.
 ///
-/// Why its shared memory is free of data races: the network is a sequence of operations with a barrier between any two
-/// ([`Network::barrier`]), and an operation splits what it writes into tasks, each of which goes to one thread
-/// ([`Worker::tasks`]). So what an earlier operation wrote may be read, and what a thread's own task covers may be
-/// written. Memory named `local` is the thread's alone and needs no barrier.
+/// Why its shared memory is free of data races: the network is a sequence of operations, each of which begins when the one
+/// before has ended for all threads ([`Crew::share`]), and an operation splits what it writes into items, each of which
+/// is in the piece of one thread. So what an earlier operation wrote may be read, and what a thread's own piece covers may
+/// be written. Memory named `local` has a share for each thread's number, which one thread has in an operation.
 pub(super) struct Network<'a> {
     bytes: &'a [u8],
     pub(super) tensors: NetworkTensors<'a, TensorInfo>,
     pub(super) config: &'a Config,
     pub(super) capacity: &'a Capacity,
     pub(super) batch: &'a Batch,
-    layout: &'a CpuLayout,
+    pub(super) layout: &'a CpuLayout,
     arena: &'a Arena,
     pub(super) x: Shared<'a, f32>,
     pub(super) x_out: Shared<'a, f32>,
     pub(super) h: Shared<'a, f32>,
-    pub(super) h_out: Shared<'a, f32>,
     pub(super) q: Shared<'a, f32>,
     pub(super) kv: Shared<'a, f32>,
     pub(super) attention: Shared<'a, f32>,
@@ -44,11 +42,10 @@ pub(super) struct Network<'a> {
     pub(super) scores: Shared<'a, f32>,
     pub(super) activations: Shared<'a, ActivationBlock>,
     pub(super) local_h: Shared<'a, f32>,
-    pub(super) local_h_out: Shared<'a, f32>,
     pub(super) local_activations: Shared<'a, ActivationBlock>,
     /// The instructions for products and attention.
     pub(super) platform: Platform,
-    clock: &'a Clock,
+    pub(super) clock: &'a Clock,
 }
 
 /// The context's part of a [`Network`].
@@ -81,7 +78,6 @@ impl<'a> Network<'a> {
             x: floats(layout.x)?,
             x_out: floats(layout.x_out)?,
             h: floats(layout.h)?,
-            h_out: floats(layout.h_out)?,
             q: floats(layout.q)?,
             kv: floats(layout.kv)?,
             attention: floats(layout.attention)?,
@@ -91,7 +87,6 @@ impl<'a> Network<'a> {
             scores: floats(layout.scores)?,
             activations: part(arena, layout.activations)?,
             local_h: floats(layout.local_h)?,
-            local_h_out: floats(layout.local_h_out)?,
             local_activations: part(arena, layout.local_activations)?,
             platform,
             clock,
@@ -117,27 +112,10 @@ impl<'a> Network<'a> {
         };
         Ok([part(self.arena, keys)?, part(self.arena, values)?])
     }
-
-    /// Waits until every thread is done with an operation, whose time counts as `part`.
-    ///
-    /// # Errors
-    /// Those of [`Worker::wait`].
-    pub(super) fn barrier(&self, worker: &Worker<'_>, part: Part) -> Result<()> {
-        worker.wait()?;
-        self.lap(worker, part);
-        Ok(())
-    }
-
-    /// Counts the time since the last lap as `part`.
-    pub(super) fn lap(&self, worker: &Worker<'_>, part: Part) {
-        if worker.index == 0 {
-            self.clock.lap(part);
-        }
-    }
 }
 
-/// Rows of one task where a row is little work: tasks for every thread even of two rows, and few tasks of many.
-pub(super) fn rows_per_task(rows: usize) -> usize {
+/// Rows of a piece where a row is little work: pieces for every thread even of two rows, and few pieces of many.
+pub(super) fn rows_per_piece(rows: usize) -> usize {
     rows.div_ceil(16).max(1)
 }
 

@@ -10,6 +10,7 @@ use crate::forward::cpu::kernels::isa::Platform;
 use crate::forward::cpu::layout::CpuLayout;
 use crate::forward::cpu::network::{Memory, Network, part};
 use crate::forward::cpu::threads::clock::{Clock, Part};
+use crate::forward::cpu::threads::crew::Crew;
 use crate::forward::cpu::threads::pool::Pool;
 use crate::forward::layout::{Capacity, KvType};
 use crate::forward::profile::Profile;
@@ -44,8 +45,13 @@ impl CpuRunner {
         if arena.len() < layout.len {
             return Err(Error::BufferTooSmall { given: arena.len(), needed: layout.len });
         }
-        let pool = Pool::new(threads)?;
-        Ok(Self { pool, arena, layout, platform: Platform::detect(), clock: Clock::new() })
+        Ok(Self {
+            pool: Pool::new(threads),
+            arena,
+            layout,
+            platform: Platform::detect(),
+            clock: Clock::new(),
+        })
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -79,15 +85,16 @@ impl CpuRunner {
         capacity: &Capacity,
         batch: &Batch,
         cancel: &AtomicBool,
-    ) -> Result<(&[f32], &mut Pool)> {
+    ) -> Result<(&[f32], &Pool)> {
         let Self { pool, arena, layout, platform, clock } = self;
         let memory = Memory { layout, arena: &mut *arena, platform: *platform, clock };
         let network = Network::new(weights, config, capacity, batch, memory)?;
         clock.start();
-        pool.run(cancel, &|worker| match capacity.kv {
-            KvType::F16 => network.run::<f16>(worker),
-            KvType::F32 => network.run::<f32>(worker),
-        })?;
+        let crew = Crew::new(pool, layout.threads, cancel)?;
+        match capacity.kv {
+            KvType::F16 => network.run::<f16>(&crew),
+            KvType::F32 => network.run::<f32>(&crew),
+        }?;
         let logits = part::<f32>(arena, layout.logits)?;
         // SAFETY: no thread is at work; the borrow of the runner keeps the next run away.
         Ok((unsafe { logits.read(0..batch.outputs.len() * config.vocab_size) }, pool))

@@ -7,11 +7,11 @@ use super::isa::{Isa, WithIsa};
 use super::macro_kernel::{MicroKernel, Store, multiply_all};
 use super::panel::{CHUNK, PANEL_ROWS, Panel};
 use super::weights::{ByteFormat, Matrix};
-use crate::forward::cpu::threads::team::Worker;
+use crate::forward::cpu::threads::team::Pieces;
 
 /// A product of quantized weights and activations `x`.
-pub(super) struct ByteProduct<'a, 'w> {
-    pub(super) worker: &'a Worker<'w>,
+pub(super) struct ByteProduct<'a, 'p> {
+    pub(super) pieces: &'a mut Pieces<'p>,
     pub(super) w: Matrix<'a>,
     pub(super) x: &'a [ActivationBlock],
     pub(super) rows: usize,
@@ -21,10 +21,10 @@ pub(super) struct ByteProduct<'a, 'w> {
 impl WithIsa for ByteProduct<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Self { worker, w, x, rows, store } = self;
+        let Self { pieces, w, x, rows, store } = self;
         let mut kernel =
             ByteKernel { isa, x, columns: w.columns, format: ByteFormat::of(w.ty), panel: Panel::new() };
-        multiply_all(&mut kernel, worker, w, rows, store);
+        multiply_all(&mut kernel, pieces, w, rows, store);
     }
 }
 

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::weights::Matrix;
-use crate::forward::cpu::threads::team::Worker;
+use crate::forward::cpu::threads::team::Pieces;
 use crate::simd::prefetch;
 
 /// Weight rows whose products are stored together.
@@ -33,18 +33,18 @@ pub(super) trait MicroKernel<const G: usize> {
     fn multiply(&self, first: usize, columns: Range<usize>, sums: &mut [[f32; G]]);
 }
 
-/// Multiplies `w` with `rows` rows of activations.
+/// Multiplies groups of rows of `w`, those of `pieces`, with `rows` rows of activations.
 #[inline(always)]
 pub(super) fn multiply_all<const G: usize, K: MicroKernel<G>>(
     kernel: &mut K,
-    worker: &Worker<'_>,
+    pieces: &mut Pieces<'_>,
     w: Matrix<'_>,
     rows: usize,
     store: Store<'_>,
 ) {
     let mut sums = [[0.0; G]; ROWS];
-    let groups = |share: Range<usize>| share.map(|i| i * G..w.rows.min((i + 1) * G));
-    let mut groups = worker.shares(w.rows.div_ceil(G)).flat_map(groups).peekable();
+    let groups = |piece: Range<usize>| piece.map(|i| i * G..w.rows.min((i + 1) * G));
+    let mut groups = pieces.flat_map(groups).peekable();
     while let Some(group) = groups.next() {
         for start in (0..rows).step_by(ROWS) {
             let sums = &mut sums[..ROWS.min(rows - start)];

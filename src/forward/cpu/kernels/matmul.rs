@@ -12,7 +12,9 @@ use super::isa::Platform;
 pub(crate) use super::macro_kernel::GROUP;
 use super::panel::PANEL_ROWS;
 use super::weights::Matrix;
-use crate::forward::cpu::threads::team::Worker;
+use crate::error::Result;
+use crate::forward::cpu::threads::Grain;
+use crate::forward::cpu::threads::crew::Crew;
 use crate::simd::prefetch;
 
 /// Some rows of activations [columns, rows]: in single precision, and quantized if they are to be multiplied with
@@ -23,16 +25,20 @@ pub(crate) struct Activations<'a> {
     pub(crate) blocks: &'a [ActivationBlock],
 }
 
-/// y = w x^T, by all threads together. `store` is called with the products of each row of `x` with [`GROUP`] consecutive
-/// rows of `w`: (row of x, first row of w, products). Products behind the last row of `w` have no meaning.
-pub(crate) fn matmul(
+/// y = w x^T for some rows of activations. `input` gives these to each thread that takes part. `store` is called with the
+/// products of each row of `x` with [`GROUP`] consecutive rows of `w`: (row of x, first row of w, products). Products
+/// behind the last row of `w` have no meaning.
+///
+/// # Errors
+/// Those of [`Crew::share`].
+pub(crate) fn matmul<'x>(
     platform: Platform,
-    worker: &Worker<'_>,
+    crew: &Crew<'_>,
     w: Matrix<'_>,
-    x: Activations<'_>,
-    store: impl Fn(usize, usize, &[f32; GROUP]),
-) {
-    let rows = x.floats.len() / w.columns;
+    rows: usize,
+    input: impl Fn(usize) -> Activations<'x> + Sync,
+    store: impl Fn(usize, usize, &[f32; GROUP]) + Sync,
+) -> Result<()> {
     // One call for all rows that were multiplied together, so that the kernels are not compiled for each `store`.
     let store_all = |start: usize, group: Range<usize>, sums: &[[f32; GROUP]], per_row: usize| {
         for (i, sums) in sums.chunks_exact(per_row).enumerate() {
@@ -41,25 +47,32 @@ pub(crate) fn matmul(
             }
         }
     };
-    if w.ty.is_quantized() {
-        platform.run(ByteProduct { worker, w, x: x.blocks, rows, store: &store_all });
-    } else {
-        float_kernel::multiply(worker, w, x.floats, rows, &store_all);
-    }
+    let group = if w.ty.is_quantized() { PANEL_ROWS } else { GROUP };
+    crew.share(w.rows.div_ceil(group), Grain::Guided, nanoseconds(w, rows), &|pieces| {
+        // The first weights come while the input is made.
+        if let Some(first) = pieces.peek() {
+            prefetch(w.rows_bytes(first.start * group..w.rows.min((first.start + 1) * group)));
+        }
+        let x = input(pieces.thread());
+        if w.ty.is_quantized() {
+            platform.run(ByteProduct { pieces, w, x: x.blocks, rows, store: &store_all });
+        } else {
+            float_kernel::multiply(pieces, w, x.floats, rows, &store_all);
+        }
+        Ok(())
+    })
 }
 
-/// Prefetches the weights that this thread will multiply first in a product with `w`.
-pub(crate) fn prefetch_first(worker: &Worker<'_>, w: Matrix<'_>) {
-    let group = if w.ty.is_quantized() { PANEL_ROWS } else { GROUP };
-    if let Some(first) = worker.first_share(w.rows.div_ceil(group)) {
-        prefetch(w.rows_bytes(first * group..w.rows.min((first + 1) * group)));
-    }
+/// About what a product takes one thread: 16 bytes of weights in a nanosecond, or 64 products of bytes, or 16 of floats.
+fn nanoseconds(w: Matrix<'_>, rows: usize) -> u64 {
+    let (bytes, products) =
+        (w.rows_bytes(0..w.rows).len(), w.rows.saturating_mul(w.columns).saturating_mul(rows));
+    (bytes / 16 + products / if w.ty.is_quantized() { 64 } else { 16 }) as u64
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-    use std::sync::atomic::AtomicBool;
 
     use super::*;
     use crate::forward::cpu::kernels::activations::{BLOCK, quantize_row};
@@ -84,15 +97,20 @@ mod tests {
         let rows = x.len() / w.columns;
         let out = Mutex::new(vec![f32::NAN; rows * w.rows]);
         let x = Activations { floats: x, blocks: &blocks };
-        let work = |worker: &Worker<'_>| {
-            matmul(platform, worker, w, x, |row, first, y| {
+        let pool = Pool::new(threads);
+        matmul(
+            platform,
+            &Crew::whole(&pool).unwrap(),
+            w,
+            rows,
+            |_| x,
+            |row, first, y| {
                 for (i, &y) in (first..w.rows).zip(y) {
                     out.lock().unwrap()[row * w.rows + i] = y;
                 }
-            });
-            worker.wait()
-        };
-        Pool::new(threads).unwrap().run(&AtomicBool::new(false), &work).unwrap();
+            },
+        )
+        .unwrap();
         out.into_inner().unwrap()
     }
 

@@ -16,7 +16,7 @@ pub(crate) enum Part {
     Rest,
 }
 
-/// Sums of the time of each part. Only the first thread writes it.
+/// Sums of the time of each part. Only the thread that leads writes it.
 #[derive(Debug)]
 pub(crate) struct Clock {
     since: Instant,

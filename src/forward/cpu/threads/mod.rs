@@ -1,10 +1,14 @@
-//! The threads of a context: the pool, the barrier they wait at, the memory they share, and the clock.
-//!
-//! From below: `barrier`, `shared` and `clock`; [`team`], the threads at work on one job; [`pool`], which starts and ends
-//! them.
+//! The threads of a context, which share the work of an operation: `claims` (who does what), `bell` (waiting), `team` (one
+//! operation), `pool` (the threads), `crew` (one user of them, operation by operation), `shared` (memory that they share).
 
-mod barrier;
-pub(super) mod clock;
-pub(super) mod pool;
-pub(super) mod shared;
-pub(super) mod team;
+mod bell;
+mod claims;
+pub(crate) mod clock;
+pub(crate) mod crew;
+mod pause;
+pub(crate) mod pool;
+pub(crate) mod shared;
+mod sync;
+pub(crate) mod team;
+
+pub(crate) use claims::Grain;

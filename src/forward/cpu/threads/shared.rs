@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-/// A slice of the arena that all threads have. Between two barriers each element is either written by one thread or
+/// A slice of the arena that all threads have. In an operation each element is either written by one thread or
 /// read by any; the callers of its `unsafe` functions see to that.
 #[derive(Debug)]
 pub(crate) struct Shared<'a, T> {

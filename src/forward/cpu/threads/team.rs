@@ -1,231 +1,203 @@
-//! The threads of a pool at work on one job.
+//! The threads of a pool at work on one operation.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
-use super::barrier::{Barrier, WaitPolicy};
+use super::bell::Bell;
+use super::claims::{Claim, Claims, Grain};
+use super::sync::{AtomicBool, AtomicUsize, Cell, LEADER_YIELDS, Mutex, Ordering};
 use crate::error::{Error, Result};
 
-/// What a job consists of: every thread calls it once. An error in any thread ends the job at the next barrier.
-pub(crate) type Work<'a> = dyn Fn(&Worker<'_>) -> Result<()> + Sync + 'a;
+/// What a thread that takes part in an operation does: it works on the items that it claims. It may not be called by
+/// every thread. An error in any thread leaves the items that nobody has claimed undone.
+pub(crate) type Work<'a> = dyn Fn(&mut Pieces<'_>) -> Result<()> + Sync + 'a;
 
-/// The cancel flag of jobs that cannot be cancelled.
-pub(super) static NEVER: AtomicBool = AtomicBool::new(false);
-
-/// One thread's view of a job.
+/// The items of an operation that a thread claims, in pieces.
 #[derive(Debug)]
-pub(crate) struct Worker<'a> {
-    team: &'a Team,
-    cancel: &'a AtomicBool,
+pub(crate) struct Pieces<'a> {
+    /// Nothing if the thread has all to itself.
+    claims: Option<&'a Claims>,
+    count: usize,
     /// The thread's number, from 0.
-    pub(crate) index: usize,
+    thread: usize,
+    /// Items claimed so far, and those of the next piece.
+    claimed: usize,
+    next: Option<Range<usize>>,
 }
 
-/// The arguments of [`Team::lead`]. Pointers, since they may be gone before the last thread drops its copy.
-#[derive(Clone, Copy)]
-struct Job {
-    work: *const Work<'static>,
-    cancel: *const AtomicBool,
-}
+impl Pieces<'_> {
+    /// All items, in one piece, for the leader alone.
+    pub(super) fn all(count: usize) -> Self {
+        Self {
+            claims: None,
+            count,
+            thread: 0,
+            claimed: count,
+            next: Some(0..count).filter(|all| !all.is_empty()),
+        }
+    }
 
-// SAFETY: both may be used from any thread.
-unsafe impl Send for Job {}
+    /// The thread's number, below the operation's threads. No two threads of an operation have the same.
+    pub(crate) fn thread(&self) -> usize {
+        self.thread
+    }
 
-/// What the threads of a pool share.
-pub(super) struct Team {
-    size: usize,
-    barrier: Barrier,
-    job: Mutex<Option<Job>>,
-    /// The next task of the current operation that no thread has taken.
-    next: AtomicUsize,
-    /// Threads that are done with the job, and whether that was all of them at the last barrier.
-    done: AtomicUsize,
-    finished: AtomicBool,
-    /// Whether the rest of the job is to be left undone, and why.
-    stop: AtomicBool,
-    panicked: AtomicBool,
-    error: Mutex<Option<Error>>,
-}
-
-impl std::fmt::Debug for Team {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Team").field("size", &self.size).finish_non_exhaustive()
+    /// The next piece, without taking it.
+    pub(crate) fn peek(&self) -> Option<Range<usize>> {
+        self.next.clone()
     }
 }
 
+impl Iterator for Pieces<'_> {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        let piece = self.next.take()?;
+        // The next one is claimed before this one is worked on, so that it can be prefetched.
+        if let Some(claim) = self.claims.and_then(|claims| claims.claim(self.thread)) {
+            self.claimed += claim.items;
+            self.next = Some(claim.range(self.count));
+        }
+        Some(piece)
+    }
+}
+
+/// An operation that is open. A pointer, since the work is gone when all items are done.
+#[derive(Debug, Clone, Copy)]
+struct Operation {
+    work: *const Work<'static>,
+    items: usize,
+}
+
+// SAFETY: the work may be used from any thread.
+unsafe impl Send for Operation {}
+
+/// What the threads of a pool share. One of them leads: it opens an operation, takes part, and waits until all items
+/// are done. The others, which help, claim items whenever they find some; the operation does not wait for a thread that
+/// has claimed none.
+#[derive(Debug)]
+pub(super) struct Team {
+    claims: Claims,
+    /// Set by the leader while no operation is open.
+    operation: Cell<Option<Operation>>,
+    /// Where the helpers wait for an operation, and the leader for its end.
+    helpers: Bell,
+    leader: Bell,
+    /// Helpers that have started.
+    started: AtomicUsize,
+    ended: AtomicBool,
+    failed: AtomicBool,
+    error: Mutex<Option<Error>>,
+}
+
 impl Team {
-    pub(super) fn new(size: usize) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            size,
-            barrier: Barrier::default(),
-            job: Mutex::new(None),
-            next: AtomicUsize::new(0),
-            done: AtomicUsize::new(0),
-            finished: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-            panicked: AtomicBool::new(false),
+            claims: Claims::new(),
+            operation: Cell::new(None),
+            helpers: Bell::new(),
+            leader: Bell::new(),
+            started: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             error: Mutex::new(None),
         }
     }
 
-    pub(super) fn size(&self) -> usize {
-        self.size
-    }
-
-    /// Has all threads call `work`, the caller as thread 0, and waits for them. (Only the pool's owner calls this.)
-    pub(super) fn lead(&self, cancel: &AtomicBool, work: &Work<'_>) -> Result<()> {
-        // SAFETY: only the lifetime changes. No thread uses the work after this call, which ends only when all are
-        // done with it.
+    /// Has `work` done for `items` items by the caller and by the helpers below `threads` that come in time. Only one
+    /// thread may lead at a time, and no more items and threads than [`Claims`] has room for.
+    ///
+    /// Returns how long the caller waited for others, and the first error of any thread; [`Error::Internal`] if a thread
+    /// panicked.
+    pub(super) fn lead(
+        &self,
+        items: usize,
+        threads: usize,
+        grain: Grain,
+        work: &Work<'_>,
+    ) -> (Duration, Result<()>) {
+        // SAFETY: only the lifetime changes. No thread uses the work when all items are done, and this call waits for that.
         let work = unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
-        let job = Job { work, cancel };
-        *self.job.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
-        self.stop.store(false, Ordering::Relaxed);
-        self.wait(WaitPolicy::Job, cancel);
-        // SAFETY: both are borrowed for the whole call.
-        unsafe { self.take_part(job, 0) };
+        let operation = Operation { work, items };
+        // SAFETY: the last operation is done, so no thread has a claim, and without one none reads this.
+        unsafe { self.operation.set(Some(operation)) };
+        self.claims.open(items, threads, grain);
+        self.helpers.ring();
+        if let Some(claim) = self.claims.claim(0) {
+            // SAFETY: the work is borrowed for the whole call.
+            unsafe { self.take_part(operation, 0, claim) };
+        }
+        let is_done = || self.claims.done() == items;
+        let mut waited = Duration::ZERO;
+        if !is_done() {
+            let start = Instant::now();
+            self.leader.wait(LEADER_YIELDS, is_done);
+            waited = start.elapsed();
+        }
+        if !self.failed.load(Ordering::Relaxed) {
+            return (waited, Ok(()));
+        }
+        self.failed.store(false, Ordering::Relaxed);
         let error = self.error.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match (self.panicked.swap(false, Ordering::Relaxed), error, self.stop.load(Ordering::Relaxed)) {
-            (true, ..) => Err(Error::internal("a computing thread failed")),
-            (_, Some(error), _) => Err(error),
-            (.., true) => Err(Error::Cancelled),
-            _ => Ok(()),
-        }
+        (waited, Err(error.unwrap_or_else(|| Error::internal("a computing thread failed"))))
     }
 
-    /// What thread `index` of the pool does until [`Team::dissolve`].
-    pub(super) fn serve(&self, index: usize) {
+    /// What helper `index` does until [`Team::dissolve`]; it sleeps when it has yielded its core `poll` times.
+    pub(super) fn serve(&self, index: usize, poll: u32) {
+        self.started.fetch_add(1, Ordering::Release);
+        self.leader.ring();
         loop {
-            self.wait(WaitPolicy::Idle, &NEVER);
-            let Some(job) = *self.job.lock().unwrap_or_else(PoisonError::into_inner) else { return };
-            // SAFETY: `lead` waits at the barriers until this thread, too, is done with the job.
-            unsafe { self.take_part(job, index) };
+            self.helpers.wait(poll, || self.claims.is_open(index) || self.ended.load(Ordering::Acquire));
+            if self.ended.load(Ordering::Acquire) {
+                return;
+            }
+            self.help(index);
         }
     }
 
-    /// Ends the waiting threads, in place of `missing` threads that do not wait.
-    pub(super) fn dissolve(&self, missing: usize) {
-        *self.job.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.barrier.wait(self.size, missing, WaitPolicy::Idle, || ());
+    /// Takes part in the open operation, if there is one with items left.
+    fn help(&self, index: usize) {
+        let Some(claim) = self.claims.claim(index) else { return };
+        // SAFETY: the leader sets it while no thread has a claim, and this thread has one.
+        let Some(operation) = (unsafe { self.operation.get() }) else { return };
+        // SAFETY: `lead` waits for the claimed items.
+        unsafe { self.take_part(operation, index, claim) };
     }
 
-    /// Does thread `index`'s part of a job and waits until all threads are done with theirs.
+    /// Waits until `helpers` have started.
+    pub(super) fn wait_for_start(&self, helpers: usize) {
+        self.leader.wait(LEADER_YIELDS, || self.started.load(Ordering::Acquire) == helpers);
+    }
+
+    /// Ends the helpers.
+    pub(super) fn dissolve(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.helpers.ring();
+    }
+
+    /// Works on `claim`, and on further items while there are some.
     ///
     /// # Safety
-    /// What the job points to lives until the barrier opens at which all are done.
-    unsafe fn take_part(&self, job: Job, index: usize) {
-        // SAFETY: the caller keeps it alive.
-        let worker = Worker { team: self, cancel: unsafe { &*job.cancel }, index };
-        // The work may be gone before this function ends, so it is borrowed for its own call only.
-        // SAFETY: the caller keeps it alive until all threads have returned from it.
-        match catch_unwind(AssertUnwindSafe(|| unsafe { (*job.work)(&worker) })) {
-            Ok(Ok(())) => (),
-            Ok(Err(error)) => {
-                // The first error is the reason; the others are `Cancelled`, from barriers that it opened.
+    /// What the operation points to lives until all its items are done.
+    unsafe fn take_part(&self, operation: Operation, index: usize, claim: Claim) {
+        let Operation { work, items } = operation;
+        let next = Some(claim.range(items));
+        let mut pieces =
+            Pieces { claims: Some(&self.claims), count: items, thread: index, claimed: claim.items, next };
+        // SAFETY: the claimed items are not done before `finish`.
+        let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*work)(&mut pieces) }));
+        let mut claimed = pieces.claimed;
+        if !matches!(result, Ok(Ok(()))) {
+            if let Ok(Err(error)) = result {
                 self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                self.stop.store(true, Ordering::Relaxed);
             }
-            Err(_) => {
-                self.panicked.store(true, Ordering::Relaxed);
-                self.stop.store(true, Ordering::Relaxed);
-            }
+            self.failed.store(true, Ordering::Relaxed);
+            claimed += self.claims.claim_all();
         }
-        self.done.fetch_add(1, Ordering::AcqRel);
-        // After an error the other threads may still wait at barriers inside the job: keep opening them.
-        while !self.wait(WaitPolicy::Job, worker.cancel) {}
-    }
-
-    /// Waits for all threads. Returns whether all are done with the job.
-    fn wait(&self, policy: WaitPolicy, cancel: &AtomicBool) -> bool {
-        self.barrier.wait(self.size, 1, policy, || {
-            self.next.store(0, Ordering::Relaxed);
-            if cancel.load(Ordering::Relaxed) {
-                self.stop.store(true, Ordering::Relaxed);
-            }
-            let finished = self.done.load(Ordering::Acquire) == self.size;
-            if finished {
-                self.done.store(0, Ordering::Relaxed);
-            }
-            self.finished.store(finished, Ordering::Relaxed);
-        });
-        self.finished.load(Ordering::Relaxed)
-    }
-}
-
-impl Worker<'_> {
-    /// Threads of the pool.
-    pub(crate) fn threads(&self) -> usize {
-        self.team.size
-    }
-
-    /// The tasks of an operation that this thread does: each of `0..count` goes to one thread, whichever is free.
-    pub(crate) fn tasks(&self, count: usize) -> impl Iterator<Item = usize> {
-        let next = &self.team.next;
-        std::iter::from_fn(move || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&task| task < count))
-    }
-
-    /// As [`Worker::tasks`] for `count` items in tasks of `size`.
-    pub(crate) fn ranges(&self, count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
-        self.tasks(count.div_ceil(size)).map(move |i| i * size..count.min((i + 1) * size))
-    }
-
-    /// As [`Worker::tasks`] for `count` items in ranges that become smaller, as OpenMP's guided schedule: each round, in
-    /// which every thread takes one range, hands out half of what is left. So threads seldom touch the shared counter,
-    /// and still finish together. The first range of a thread is always the same.
-    pub(crate) fn shares(&self, count: usize) -> impl Iterator<Item = Range<usize>> {
-        let threads = self.team.size;
-        let later = self.tasks(usize::MAX - threads).map(move |share| threads + share);
-        let shares =
-            std::iter::once(self.index).chain(later).map(move |share| share_of(count, threads, share));
-        shares.take_while(move |share| share.start < count).filter(|share| !share.is_empty())
-    }
-
-    /// The first item of this thread's first range of [`Worker::shares`].
-    pub(crate) fn first_share(&self, count: usize) -> Option<usize> {
-        Some(share_of(count, self.team.size, self.index).start).filter(|&first| first < count)
-    }
-
-    /// Waits until every thread is done with the operation.
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`] if the job is to be left, for whatever reason: the work is to return it.
-    pub(crate) fn wait(&self) -> Result<()> {
-        self.team.wait(WaitPolicy::Job, self.cancel);
-        if self.team.stop.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
-    }
-}
-
-/// Range `share` of [`Worker::shares`]; empty, at the end of all items, from some share on.
-fn share_of(count: usize, threads: usize, share: usize) -> Range<usize> {
-    let left = |share: usize| {
-        let (round, taken) = (share / threads, share % threads);
-        let left = count * (2 * threads - taken) / (2 * threads);
-        left.checked_shr(round as u32).unwrap_or(0)
-    };
-    count - left(share)..count - left(share + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_are_contiguous_and_become_smaller() {
-        for threads in [1, 2, 3, 7] {
-            for count in [0, 1, 5, 48, 1000] {
-                let mut end = 0;
-                let mut sizes = vec![];
-                for share in (0..1000).map(|share| share_of(count, threads, share)) {
-                    assert_eq!(share.start, end);
-                    end = share.end;
-                    sizes.push(share.len());
-                }
-                assert_eq!(end, count);
-                let rounds: Vec<usize> = sizes.chunks(threads).map(|round| round.iter().sum()).collect();
-                assert!(rounds.is_sorted_by(|a, b| a + 1 >= *b), "{threads} {count}: {sizes:?}");
-                assert!(rounds[0] >= count / 2, "{threads} {count}: {sizes:?}");
-            }
-        }
+        self.claims.finish(claimed);
+        // The work may be gone from here on.
+        self.leader.ring();
     }
 }

@@ -1,0 +1,132 @@
+//! The library's thread pool, its files as they are, with loom's atomics, locks and threads: every order of events is
+//! tried (up to a number of preemptions), with every value that a load may then return.
+//!
+//! What must hold: an operation ends when all its items are done, each by one thread; it ends without the threads that
+//! have claimed nothing, and these never touch what belongs to it; what one operation writes, the next one reads; an error
+//! or a flag ends it and the pool stays usable; two users of one pool never share its threads; nobody sleeps for ever.
+#![allow(dead_code)]
+
+#[path = "../../src/error.rs"]
+mod error;
+#[path = "../../src/log.rs"]
+mod log;
+#[path = "../../src/simd"]
+mod simd {
+    mod floats;
+    pub(crate) use floats::DefaultFloats;
+}
+#[path = "../../src/forward/cpu/threads"]
+mod threads {
+    mod bell;
+    mod claims;
+    pub(crate) mod crew;
+    mod pause;
+    pub(crate) mod pool;
+    pub(crate) mod shared;
+    #[path = "../../../../tests/loom/sync.rs"]
+    mod sync;
+    pub(crate) mod team;
+    pub(crate) use claims::Grain;
+}
+
+use std::sync::atomic::AtomicBool;
+
+use error::{Error, Result};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use threads::Grain;
+use threads::crew::Crew;
+use threads::pool::Pool;
+
+/// An operation that is worth sharing.
+const LONG: u64 = 1_000_000;
+
+/// Memory of an operation, of which loom sees every use.
+struct Items(Vec<UnsafeCell<usize>>);
+
+// SAFETY: loom finds users that are not synchronised.
+unsafe impl Sync for Items {}
+// SAFETY: as for `Sync`.
+unsafe impl Send for Items {}
+
+impl Items {
+    fn new(count: usize) -> Self {
+        Self((0..count).map(|_| UnsafeCell::new(0)).collect())
+    }
+
+    fn get(&self, item: usize) -> usize {
+        // SAFETY: loom checks it.
+        self.0[item].with(|value| unsafe { *value })
+    }
+
+    /// Adds one to every item, each in the thread that claims it.
+    fn add_one(&self, crew: &Crew<'_>, grain: Grain) -> Result<()> {
+        crew.share(self.0.len(), grain, LONG, &|pieces| {
+            for item in pieces.flatten() {
+                // SAFETY: loom checks it.
+                self.0[item].with_mut(|value| unsafe { *value += 1 });
+            }
+            Ok(())
+        })
+    }
+}
+
+fn check(name: &str, preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 100_000;
+    let start = std::time::Instant::now();
+    builder.check(model);
+    println!("{name}: ok, up to {preemptions} preemptions, {:.1} s", start.elapsed().as_secs_f32());
+}
+
+fn main() {
+    check("operations one after another, two threads", 3, || {
+        let (pool, items) = (Pool::new(2), Items::new(2));
+        let crew = Crew::whole(&pool).expect("a crew");
+        for (done, grain) in [Grain::Fixed(1), Grain::Guided].into_iter().enumerate() {
+            items.add_one(&crew, grain).expect("no error");
+            assert!((0..2).all(|item| items.get(item) == done + 1));
+        }
+    });
+    check("an operation, three threads", 2, || {
+        let (pool, items) = (Pool::new(3), Items::new(3));
+        let crew = Crew::whole(&pool).expect("a crew");
+        items.add_one(&crew, Grain::Fixed(1)).expect("no error");
+        assert!((0..3).all(|item| items.get(item) == 1));
+    });
+    check("an error in one item", 3, || {
+        let (pool, items) = (Pool::new(2), Items::new(2));
+        let crew = Crew::whole(&pool).expect("a crew");
+        let failed = crew.share(2, Grain::Fixed(1), LONG, &|pieces| {
+            pieces.flatten().try_for_each(|item| if item == 1 { Err(Error::internal("1")) } else { Ok(()) })
+        });
+        assert!(matches!(failed, Err(Error::Internal(_))));
+        items.add_one(&crew, Grain::Fixed(1)).expect("no error");
+        assert!((0..2).all(|item| items.get(item) == 1));
+    });
+    check("cancelled by a helper", 3, || {
+        let (pool, cancel) = (Pool::new(2), AtomicBool::new(false));
+        let crew = Crew::new(&pool, 2, &cancel).expect("a crew");
+        let stopped = crew.share(2, Grain::Fixed(1), LONG, &|pieces| {
+            if pieces.flatten().any(|item| item == 1) {
+                cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        assert!(matches!(stopped, Err(Error::Cancelled)));
+    });
+    check("two users of one pool", 2, || {
+        let pool = Arc::new(Pool::new(2));
+        let other = Arc::clone(&pool);
+        let user = move |pool: &Pool| {
+            let items = Items::new(2);
+            let crew = Crew::whole(pool).expect("a crew");
+            items.add_one(&crew, Grain::Fixed(1)).expect("no error");
+            assert!((0..2).all(|item| items.get(item) == 1));
+        };
+        let thread = loom::thread::spawn(move || user(&other));
+        user(&pool);
+        thread.join().expect("no panic");
+    });
+}
