@@ -28,6 +28,7 @@
  *                  esolm_model_info_get, esolm_model_metadata_get.
  *     Text         esolm_tokenize, esolm_detokenize, esolm_token_bytes. esolm_tokenize_template takes a text with
  *                  holes: "Once {{mask 12}} after."
+ *     Threads      esolm_pool: threads that several contexts share, also the caller's own.
  *     Contexts     esolm_context_new. From any thread: esolm_cancel. Memory: esolm_context_memory_use,
  *                  esolm_memory_estimate; in the caller's memory: esolm_context_new_in.
  *     Constraints  esolm_constraints: allowed, banned and biased tokens, repetition penalty.
@@ -388,6 +389,60 @@ esolm_status esolm_token_bytes(const esolm_model *model,
                                size_t capacity,
                                size_t *n_out);
 
+// ---- Thread pools ----
+
+// Threads that several contexts share (esolm_context_params.pool); they help one context at a time, and one that finds
+// them in use computes alone. For ESOLM_KERNELS_OWN. Any thread may use it; freed by esolm_pool_free.
+typedef struct esolm_pool esolm_pool;
+
+// Does task i of those that an esolm_run_callback is given. Never unwinds.
+typedef void (*esolm_task)(const void *task_data, size_t i);
+
+// Calls task(task_data, i) with each i below count, side by side in threads of the caller's as far as these are free and
+// otherwise later, also one after another; returns when all calls have returned. It is called by whichever thread
+// computes on a context of the pool, must not call functions on that context, and must not throw or longjmp.
+typedef void (*esolm_run_callback)(esolm_task task, const void *task_data, size_t count, void *user_data);
+
+// How to make a pool. Set by esolm_pool_params_init.
+typedef struct esolm_pool_params {
+    // sizeof(esolm_pool_params)
+    size_t struct_size;
+    // Threads, that of the computing context included. 0 (default): one for each processor that the process may use by
+    // its affinity mask and its control group, of the fast kind if there are several.
+    size_t threads;
+    // The processors, by the system's numbers, that the pool's own threads may run on. NULL (default): those of the
+    // process. Linux and Android.
+    const size_t *cpus;
+    // Number of entries in cpus.
+    size_t n_cpus;
+    // Runs tasks in threads of the caller's, threads at most at a time, which must be set; the pool then has none of its
+    // own. NULL (default): not used. It and run_user_data must stay valid until the pool and its contexts are freed.
+    esolm_run_callback run;
+    // Passed to run.
+    void *run_user_data;
+    // Added to the nice value of the pool's own threads, -40 to 40 (default 0). Linux and Android.
+    int32_t nice;
+    // How long a thread of the pool's own waits for work before it sleeps, 0 (not at all) to 100 (default 50, about a
+    // millisecond).
+    uint32_t poll;
+} esolm_pool_params;
+
+// Sets the defaults; size is sizeof(esolm_pool_params).
+esolm_status esolm_pool_params_init(esolm_pool_params *params, size_t size);
+
+// Makes a pool. params may be NULL for the defaults. *out is NULL on failure. If the system does not start all threads,
+// there are fewer, with a message in the log. Any thread.
+//
+// Errors: ESOLM_ERR_INVALID_ARGUMENT, also for processors or a nice value that the system refuses;
+// ESOLM_ERR_UNSUPPORTED for processors or a nice value on another system than Linux.
+esolm_status esolm_pool_new(const esolm_pool_params *params, esolm_pool **out);
+
+// The number of threads of a pool, that of the computing context included; 0 for NULL. Any thread.
+size_t esolm_pool_threads(const esolm_pool *pool);
+
+// Frees a pool. Contexts that use it keep its threads until they are freed, too. NULL is allowed.
+void esolm_pool_free(esolm_pool *pool);
+
 // ---- Contexts ----
 
 // Half precision. Keys or values of 65520 and more do not fit: ESOLM_KERNELS_OWN then returns ESOLM_ERR_NOT_FINITE,
@@ -420,12 +475,15 @@ typedef struct esolm_context_params {
     // Maximum number of rows (tokens) in a batch, which the network computes at once (default 128). Fewer need less
     // memory; the result is the same. A text is scored in one batch if this is at least twice its tokens.
     size_t batch_rows;
-    // CPU threads (default: one per core). They sleep between calls.
+    // CPU threads (default: one per core that the process may use, of the fast kind if there are several; with a pool, as
+    // many as it has). They sleep between calls.
     size_t threads;
     // Precision of the K/V cache: ESOLM_KV_F16 or ESOLM_KV_F32.
     int32_t kv_type;
     // Which CPU kernels to use: ESOLM_KERNELS_OWN or ESOLM_KERNELS_GGML. (Other devices always use ggml's.)
     int32_t kernels;
+    // The threads to use, with ESOLM_KERNELS_OWN. NULL (default): the context has its own.
+    const esolm_pool *pool;
 } esolm_context_params;
 
 // Sets the defaults; size is sizeof(esolm_context_params).
@@ -453,6 +511,17 @@ esolm_status esolm_context_new_in(const esolm_model *model,
                                   void *arena,
                                   size_t size,
                                   esolm_context **out);
+
+// Has threads threads compute on this context from the next call on: 1 to as many as it was made for. The text does not
+// depend on it.
+//
+// Errors: ESOLM_ERR_INVALID_ARGUMENT; ESOLM_ERR_BUSY.
+esolm_status esolm_context_set_threads(esolm_context *context, size_t threads);
+
+// Writes to *out the number of threads that compute on this context.
+//
+// Errors: ESOLM_ERR_BUSY.
+esolm_status esolm_context_threads(const esolm_context *context, size_t *out);
 
 // Frees a context that no call is using. NULL is allowed.
 void esolm_context_free(esolm_context *context);

@@ -396,6 +396,34 @@ private:
     std::unique_ptr<esolm_model, Free> handle_;
 };
 
+// ---- Thread pools ----
+
+struct PoolParams : esolm_pool_params {
+    PoolParams() { esolm_pool_params_init(this, sizeof(esolm_pool_params)); }
+};
+
+// Threads that several contexts share: ContextParams::pool = pool.get(). Contexts keep them alive.
+class Pool {
+public:
+    static Result<Pool> make(const PoolParams &params = {})
+    {
+        esolm_pool *pool = nullptr;
+        if (esolm_status status = esolm_pool_new(&params, &pool))
+            return detail::fail<Pool>(status);
+        return Pool(pool);
+    }
+
+    std::size_t threads() const noexcept { return esolm_pool_threads(handle_.get()); }
+    const esolm_pool *get() const noexcept { return handle_.get(); }
+
+private:
+    struct Free {
+        void operator()(esolm_pool *pool) const noexcept { esolm_pool_free(pool); }
+    };
+    explicit Pool(esolm_pool *pool) : handle_(pool) {}
+    std::unique_ptr<esolm_pool, Free> handle_;
+};
+
 // ---- Contexts and memory ----
 
 struct ContextParams : esolm_context_params {
@@ -509,6 +537,19 @@ public:
         if (esolm_status status = esolm_context_new_in(model.get(), &params, arena, size, &context))
             return detail::fail<Context>(status);
         return Context(context);
+    }
+
+    // Has this many threads compute, up to as many as the context was made for.
+    Result<void> set_threads(std::size_t threads)
+    {
+        return detail::checked(esolm_context_set_threads(handle_.get(), threads));
+    }
+    Result<std::size_t> threads() const
+    {
+        std::size_t threads = 0;
+        if (esolm_status status = esolm_context_threads(handle_.get(), &threads))
+            return detail::fail<std::size_t>(status);
+        return threads;
     }
 
     // Drops the generation.

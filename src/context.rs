@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::error::Result;
-use crate::forward::{CancelToken, ContextParams, MemoryPlan, MemoryUse, ModelRunner, Profile};
+use crate::forward::{CancelToken, ContextParams, MemoryPlan, MemoryUse, ModelRunner, Profile, ThreadPool};
 use crate::generate::{GenerateParams, Prompt, Session, Step, TokenChoice};
 use crate::memory::Arena;
 use crate::model::{LoadOptions, Model};
@@ -28,7 +28,16 @@ impl Context {
     /// [`crate::Error::InvalidArgument`] if the parameters exceed the model; [`crate::Error::Unsupported`] for Eso-LM (A) and
     /// MDLM with ggml's CPU kernels; [`crate::Error::OutOfMemory`].
     pub fn new(model: &Model, params: &ContextParams) -> Result<Self> {
-        Self::new_in(model, params, Arena::allocate)
+        Self::new_in(model, params, None, Arena::allocate)
+    }
+
+    /// Makes a context that computes with the threads of `pool`, if its kernels are the library's own:
+    /// [`ContextParams::threads`] of them, or all. It keeps the pool alive.
+    ///
+    /// # Errors
+    /// As [`Context::new`].
+    pub fn with_pool(model: &Model, params: &ContextParams, pool: &ThreadPool) -> Result<Self> {
+        Self::new_in(model, params, Some(pool), Arena::allocate)
     }
 
     /// Makes a context in the arena that `arena` returns for the number of bytes needed.
@@ -38,9 +47,11 @@ impl Context {
     pub(crate) fn new_in(
         model: &Model,
         params: &ContextParams,
+        pool: Option<&ThreadPool>,
         arena: impl FnOnce(usize) -> Result<Arena>,
     ) -> Result<Self> {
-        let runner = ModelRunner::new(MemoryPlan::for_model(model, params)?, model, arena)?;
+        let plan = MemoryPlan::for_model(model, &in_pool(*params, pool))?;
+        let runner = ModelRunner::new(plan, model, pool, arena)?;
         Ok(Self { session: Session::new(&runner)?, runner })
     }
 
@@ -73,6 +84,14 @@ impl Context {
     /// A token that cancels calls of this context from any thread.
     pub fn cancel_token(&self) -> CancelToken {
         self.runner.cancel.clone()
+    }
+
+    /// Has `threads` threads compute from the next call on. The text does not depend on it.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] for 0, or more than [`Context::threads`] was when the context was made.
+    pub fn set_threads(&mut self, threads: usize) -> Result<()> {
+        self.runner.set_threads(threads)
     }
 
     /// Number of threads that compute.
@@ -326,4 +345,13 @@ impl Context {
     fn scorer(&mut self) -> Scorer<'_> {
         Scorer { runner: &mut self.runner, session: &mut self.session }
     }
+}
+
+/// The parameters of a context in `pool`, which has as many threads as the pool unless said otherwise.
+fn in_pool(params: ContextParams, pool: Option<&ThreadPool>) -> ContextParams {
+    let threads = match (params.threads, pool) {
+        (0, Some(pool)) => pool.threads(),
+        (threads, _) => threads,
+    };
+    ContextParams { threads, ..params }
 }

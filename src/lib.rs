@@ -66,7 +66,9 @@ mod simd;
 pub use atomic_file::{remove_temporary_files, write_file};
 pub use context::Context;
 pub use error::{Error, Result};
-pub use forward::{CancelToken, ContextParams, Kernels, KvType, MemoryUse, Profile};
+pub use forward::{
+    CancelToken, ContextParams, Kernels, KvType, MemoryUse, Profile, ThreadPool, ThreadPoolParams,
+};
 pub use generate::{GenerateParams, Prompt, Step, Template, Update};
 pub use ggml::{Device, DeviceInfo, DeviceKind, devices};
 pub use log::{LogLevel, LogReceiver, set_log_receiver};

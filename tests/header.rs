@@ -6,7 +6,7 @@ use std::error::Error;
 use std::path::Path;
 
 /// The files of src/capi and the banners of their parts, in the header's order.
-const PARTS: [(&str, &str); 19] = [
+const PARTS: [(&str, &str); 20] = [
     ("version", "Version"),
     ("status", "Status and errors"),
     ("log", "Log messages"),
@@ -15,6 +15,7 @@ const PARTS: [(&str, &str); 19] = [
     ("model", "Models"),
     ("metadata", "Model metadata"),
     ("tokenizer", "Tokens and text"),
+    ("pool", "Thread pools"),
     ("context", "Contexts"),
     ("cancel", "Cancelling"),
     ("memory", "Memory"),

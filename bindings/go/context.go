@@ -34,12 +34,13 @@ func (o *owned) free() {
 
 // ContextOptions are a context's parameters; 0 means the default, in parentheses.
 type ContextOptions struct {
-	Sequences int  // the most sequences in a batch (1)
-	Length    int  // the longest sequence, in tokens (the model's context length)
-	BatchRows int  // the most rows (tokens) in a batch, which the network computes at once (128)
-	Threads   int  // CPU threads (one per core)
-	F32Cache  bool // store keys and values as f32 instead of f16
-	GGML      bool // use ggml's kernels on the CPU instead of esolm's own
+	Sequences int   // the most sequences in a batch (1)
+	Length    int   // the longest sequence, in tokens (the model's context length)
+	BatchRows int   // the most rows (tokens) in a batch, which the network computes at once (128)
+	Threads   int   // CPU threads (one per core that the process may use; as many as Pool has)
+	F32Cache  bool  // store keys and values as f32 instead of f16
+	GGML      bool  // use ggml's kernels on the CPU instead of esolm's own
+	Pool      *Pool // the threads to use (the context's own)
 }
 
 func (options ContextOptions) c() (params C.esolm_context_params) {
@@ -89,7 +90,12 @@ func memoryUse(use C.esolm_memory_use) MemoryUse {
 func NewContext(model *Model, options ContextOptions) (*Context, error) {
 	params := options.c()
 	made := &owned{}
-	err := model.with(func(c *C.esolm_model) C.esolm_status { return C.esolm_context_new(c, &params, &made.context) })
+	release, err := options.Pool.lend(&params)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	err = model.with(func(c *C.esolm_model) C.esolm_status { return C.esolm_context_new(c, &params, &made.context) })
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +112,20 @@ func (c *Context) Close() error {
 	c.c.free()
 	c.logits = nil
 	return nil
+}
+
+// SetThreads has this many threads compute, up to as many as the context was made for.
+func (c *Context) SetThreads(threads int) error {
+	return c.with(func(context *C.esolm_context) C.esolm_status {
+		return C.esolm_context_set_threads(context, C.size_t(threads))
+	})
+}
+
+// Threads returns the number of threads that compute.
+func (c *Context) Threads() (int, error) {
+	var threads C.size_t
+	err := c.with(func(context *C.esolm_context) C.esolm_status { return C.esolm_context_threads(context, &threads) })
+	return int(threads), err
 }
 
 // Reset discards the generation with its tokens and texts.

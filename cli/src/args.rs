@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use esolm::gguf::TensorType;
-use esolm::{ContextParams, Kernels, KvType, LoadMode, LoadOptions, Model, Result, Variant};
+use esolm::{
+    Context, ContextParams, Kernels, KvType, LoadMode, LoadOptions, Model, Result, ThreadPool,
+    ThreadPoolParams, Variant,
+};
 
 use crate::model_file::model_file;
 use crate::tensor_types::TENSOR_TYPES;
@@ -59,10 +62,39 @@ fn built_in_model(_: &LoadOptions<'_>) -> Result<Model> {
 /// Number of threads.
 #[derive(clap::Args, Clone, Copy)]
 pub struct ThreadArgs {
-    /// Number of CPU threads, at most 512. Default: one per core.
+    /// Number of CPU threads, at most 512. Default: one per core that the process may use.
     // The library reads 0 as one per core.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     pub threads: usize,
+}
+
+/// Where threads run and how they wait. Those of ggml's kernels are not concerned.
+#[derive(clap::Args)]
+pub struct PoolArgs {
+    /// How long a thread waits for work before it sleeps, 0 (not at all) to 100.
+    #[arg(long, default_value_t = ThreadPoolParams::DEFAULT_POLL, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(..=100))]
+    pub poll: u32,
+    /// Processors that the threads may run on, such as 0-3,8 (the first thread is the command's own and may run
+    /// anywhere). Linux.
+    #[arg(long, value_name = "LIST", value_parser = cpu_list)]
+    pub cpus: Option<CpuList>,
+}
+
+/// Processors by number.
+#[derive(Clone)]
+pub struct CpuList(Vec<usize>);
+
+/// Reads a list such as `0-3,8`.
+fn cpu_list(list: &str) -> std::result::Result<CpuList, String> {
+    let number =
+        |text: &str| text.trim().parse::<u16>().map_err(|_| format!("'{text}' is no number of a processor"));
+    let mut cpus = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        cpus.extend((number(first)?..=number(last)?).map(usize::from));
+    }
+    Ok(CpuList(cpus))
 }
 
 /// Options of every command that runs a model.
@@ -73,6 +105,8 @@ pub struct ComputeArgs {
     pub device: String,
     #[command(flatten)]
     pub cpu: ThreadArgs,
+    #[command(flatten)]
+    pub pool: PoolArgs,
     /// Data type of the K/V cache: f16, or f32, which takes twice the memory and is only needed for exact comparisons or
     /// if an error message asks for it.
     #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
@@ -83,6 +117,16 @@ impl ComputeArgs {
     /// How to load a model file that is not given by [`ModelArgs`].
     pub fn load_options(&self) -> LoadOptions<'static> {
         LoadOptions { device: self.device.clone(), ..LoadOptions::default() }
+    }
+
+    /// Makes a context with the threads that the options say.
+    pub fn context(&self, model: &Model, params: &ContextParams) -> Result<Context> {
+        if self.pool.poll == ThreadPoolParams::DEFAULT_POLL && self.pool.cpus.is_none() {
+            return Context::new(model, params);
+        }
+        let cpus = self.pool.cpus.as_ref().map_or(&[][..], |list| &list.0);
+        let pool = ThreadPoolParams { threads: params.threads, poll: self.pool.poll, cpus, nice: 0 };
+        Context::with_pool(model, params, &ThreadPool::new(&pool)?)
     }
 
     /// A context for one text of the model's context length.

@@ -120,6 +120,35 @@ static void generations(const esolm::Model &model)
     CHECK(take(inside.tokens(0)) == once);
 }
 
+/* Contexts that share the threads of a pool. */
+static void pools(const esolm::Model &model)
+{
+    esolm::PoolParams params;
+    params.threads = 2;
+    esolm::ContextParams limits;
+    limits.length = 32;
+    esolm::GenerateParams how;
+    how.steps = 6;
+    std::vector<std::string> texts;
+    {
+        esolm::Pool pool = take(esolm::Pool::make(params));
+        CHECK(pool.threads() == 2);
+        limits.pool = pool.get();
+        esolm::Context first = take(esolm::Context::make(model, limits));
+        esolm::Context second = take(esolm::Context::make(model, limits));
+        STATUS(ESOLM_OK, status_of([&] { return second.set_threads(1); }));
+        CHECK(take(first.threads()) == 2 && take(second.threads()) == 1);
+        STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return second.set_threads(3); }));
+        for (esolm::Context *context : {&first, &second}) {
+            STATUS(ESOLM_OK, status_of([&] { return context->generate(esolm::Prompt(), how); }));
+            texts.push_back(take(context->text()));
+        }
+    }
+    CHECK(texts[0] == texts[1]);
+    params.poll = 101;
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return esolm::Pool::make(params); }));
+}
+
 static void step_callbacks(const esolm::Model &model)
 {
     esolm::ContextParams limits;
@@ -392,6 +421,7 @@ int main(int argc, char **argv)
     handles(argv[1]);
     esolm::Model model = take(esolm::Model::open(argv[1]));
     generations(model);
+    pools(model);
     step_callbacks(model);
     logits(model);
     requests(model);

@@ -1,18 +1,20 @@
 //! `esolm_context`: one caller's memory and threads.
 
 use std::ffi::c_void;
-use std::ptr::{NonNull, null_mut};
+use std::mem::offset_of;
+use std::ptr::{NonNull, null, null_mut};
 use std::sync::{Mutex, PoisonError, TryLockError};
 
 use super::logits::LogitsCallback;
 use super::model::esolm_model;
 use super::params::SizedStruct;
+use super::pool::esolm_pool;
 use super::snapshot::Snapshot;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::forward::{CancelToken, ContextParams, Kernels, KvType};
+use crate::forward::{CancelToken, ContextParams, Kernels, KvType, ThreadPool};
 use crate::generate::Prompt;
 use crate::memory::{ALIGNMENT, Arena, with_room};
 use crate::model::Model;
@@ -66,18 +68,21 @@ pub struct esolm_context_params {
     /// Maximum number of rows (tokens) in a batch, which the network computes at once (default 128). Fewer need less
     /// memory; the result is the same. A text is scored in one batch if this is at least twice its tokens.
     pub batch_rows: usize,
-    /// CPU threads (default: one per core). They sleep between calls.
+    /// CPU threads (default: one per core that the process may use, of the fast kind if there are several; with a pool, as
+    /// many as it has). They sleep between calls.
     pub threads: usize,
     /// Precision of the K/V cache: ESOLM_KV_F16 or ESOLM_KV_F32.
     pub kv_type: i32,
     /// Which CPU kernels to use: ESOLM_KERNELS_OWN or ESOLM_KERNELS_GGML. (Other devices always use ggml's.)
     pub kernels: i32,
+    /// The threads to use, with ESOLM_KERNELS_OWN. NULL (default): the context has its own.
+    pub pool: *const esolm_pool,
 }
 
-// SAFETY: repr(C), a size first, no padding, numbers only.
+// SAFETY: repr(C), a size first, no padding, numbers and a pointer only.
 unsafe impl SizedStruct for esolm_context_params {
     const NAME: &'static str = "esolm_context_params";
-    const VERSION_1: usize = size_of::<Self>();
+    const VERSION_1: usize = offset_of!(Self, pool);
     const DEFAULT: Self = Self {
         struct_size: size_of::<Self>(),
         sequences: 0,
@@ -86,11 +91,25 @@ unsafe impl SizedStruct for esolm_context_params {
         threads: 0,
         kv_type: ESOLM_KV_F16,
         kernels: ESOLM_KERNELS_OWN,
+        pool: null(),
     };
 }
 
 impl esolm_context_params {
-    pub(super) fn check(&self) -> Result<ContextParams> {
+    /// The pool that is given.
+    ///
+    /// # Safety
+    /// `pool` must be NULL or a pool that is not freed during 'a.
+    unsafe fn pool<'a>(&self) -> Option<&'a ThreadPool> {
+        // SAFETY: by the contract.
+        unsafe { self.pool.as_ref() }.map(|pool| &pool.0)
+    }
+
+    /// The limits, with the pool's number of threads if they leave it open.
+    ///
+    /// # Safety
+    /// `pool` must be NULL or a pool that is not freed during the call.
+    pub(super) unsafe fn check(&self) -> Result<ContextParams> {
         let kv_type = match self.kv_type {
             ESOLM_KV_F16 => KvType::F16,
             ESOLM_KV_F32 => KvType::F32,
@@ -101,7 +120,11 @@ impl esolm_context_params {
             ESOLM_KERNELS_GGML => Kernels::Ggml,
             other => return Err(params::unknown::<Self>("kernels", other)),
         };
-        let Self { sequences, length, batch_rows, threads, .. } = *self;
+        let Self { sequences, length, batch_rows, mut threads, .. } = *self;
+        // SAFETY: by the contract.
+        if let (0, Some(pool)) = (threads, unsafe { self.pool() }) {
+            threads = pool.threads();
+        }
         Ok(ContextParams { sequences, length, batch_rows, threads, kv_type, kernels })
     }
 }
@@ -199,10 +222,12 @@ unsafe fn make(
     arena: impl FnOnce(usize) -> Result<Arena>,
 ) -> Result<()> {
     // SAFETY: the contract says that each pointer is NULL or valid.
-    let (out, handle, params) = unsafe {
-        (args::out(out, null_mut(), "out")?, args::reference(model, "model")?, params::read(params)?.check()?)
+    let (out, handle, params, pool) = unsafe {
+        let given = params::read(params)?;
+        let (out, handle) = (args::out(out, null_mut(), "out")?, args::reference(model, "model")?);
+        (out, handle, given.check()?, given.pool())
     };
-    let context = Context::new_in(&handle.model, &params, arena)?;
+    let context = Context::new_in(&handle.model, &params, pool, arena)?;
     let given = esolm_context::give(context, &params)?;
     // SAFETY: `out` is not NULL (`args::out`), and the header requires it to be valid then.
     unsafe { out.write(given) };
@@ -247,6 +272,40 @@ pub unsafe extern "C" fn esolm_context_new_in(
     };
     // SAFETY: the header requires each pointer to be NULL or valid for the call.
     wrap(|| unsafe { make(model, params, out, borrow) })
+}
+
+/// Has threads threads compute on this context from the next call on: 1 to as many as it was made for. The text does not
+/// depend on it.
+///
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT; ESOLM_ERR_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_context_set_threads(
+    context: *mut esolm_context,
+    threads: usize,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the header requires NULL or a context that is not freed during the call.
+        let handle = unsafe { args::reference(context, "context")? };
+        handle.with(|state| state.context.set_threads(threads))
+    })
+}
+
+/// Writes to *out the number of threads that compute on this context.
+///
+/// Errors: ESOLM_ERR_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_context_threads(
+    context: *const esolm_context,
+    out: *mut usize,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the header requires each pointer to be NULL or valid for the call.
+        let (out, handle) = unsafe { (args::out(out, 0, "out")?, args::reference(context, "context")?) };
+        let threads = handle.with(|state| Ok(state.context.threads()))?;
+        // SAFETY: `out` is not NULL (`args::out`), and the header requires it to be valid then.
+        unsafe { out.write(threads) };
+        Ok(())
+    })
 }
 
 /// Frees a context that no call is using. NULL is allowed.

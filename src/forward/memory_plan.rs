@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::batch::Batch;
 use super::batched::{self, BatchedLayout, Inputs};
+use super::cores::count_threads;
 use super::cpu::{CpuLayout, CpuRunner};
 use super::graph::{self, GraphLayout};
 use super::layout::{Capacity, SLOT_GROUP};
-use super::params::{ContextParams, Kernels, MemoryUse, count_threads};
+use super::params::{ContextParams, Kernels, MemoryUse};
 use crate::error::{Error, Result};
 use crate::ggml::{Device, Workspace, WorkspaceSize, alignment, in_host_memory};
 use crate::gguf::TensorInfo;

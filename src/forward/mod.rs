@@ -2,11 +2,12 @@
 //!
 //! From below: [`layout`] (limits and K/V cache), [`batch`] (what the network is fed), [`tensors`] (the weights by
 //! name); the two runners, [`cpu`] with own kernels and ggml with [`graph`] or, on devices, [`batched`]; [`memory_plan`], which decides between
-//! them; and here [`ModelRunner`], which has one of them.
+//! them; [`cores`] and [`thread_pool`]; and here [`ModelRunner`], which has one of them.
 
 mod batch;
 mod batched;
 mod cancel;
+mod cores;
 mod cpu;
 mod graph;
 mod layout;
@@ -14,6 +15,9 @@ mod memory_plan;
 mod params;
 mod profile;
 mod tensors;
+mod thread_pool;
+
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::ggml::{Backend, DrawParams, Graph, Tensor, Workspace, draws};
@@ -21,19 +25,20 @@ use crate::memory::Arena;
 use crate::model::{Config, Model};
 use crate::simd::DefaultFloats;
 use batched::{BatchedLayout, Inputs};
-use cpu::{CpuRunner, Crew, Pool};
+use cpu::{CpuRunner, Crew, Pool, PoolOptions};
 use graph::GraphLayout;
 use memory_plan::ArenaPlan;
 
 pub(crate) use batch::{Batch, Row, Segment};
 pub use cancel::CancelToken;
+#[cfg(feature = "convert")]
+pub(crate) use cores::count_threads;
 pub use layout::KvType;
 pub(crate) use layout::{Capacity, Slots};
 pub(crate) use memory_plan::MemoryPlan;
-#[cfg(feature = "convert")]
-pub(crate) use params::count_threads;
 pub use params::{ContextParams, Kernels, MemoryUse};
 pub use profile::Profile;
+pub use thread_pool::{ThreadPool, ThreadPoolParams};
 
 /// A model with the memory and the threads to run it.
 #[derive(Debug)]
@@ -43,6 +48,8 @@ pub(crate) struct ModelRunner {
     /// Longest sequence in tokens. The cache slots behind it are for the masks of `score`.
     pub(crate) length: usize,
     compute: Compute,
+    /// Threads that it was made for.
+    most_threads: usize,
     pub(crate) cancel: CancelToken,
 }
 
@@ -88,7 +95,8 @@ impl GraphNetwork {
 /// The logits of a batch, [V] for each row that wants some, and the threads to sample from them.
 pub(crate) struct Logits<'a> {
     pub(crate) rows: &'a [f32],
-    pool: Option<&'a Pool>,
+    /// With the number of threads that may take part.
+    pool: Option<(&'a Pool, usize)>,
 }
 
 impl Logits<'_> {
@@ -102,10 +110,12 @@ impl Logits<'_> {
     ) -> Result<()> {
         let logits = self.rows;
         match (self.pool, states) {
-            (Some(pool), states) if items.len() > 1 => {
+            (Some((pool, threads)), states) if items.len() > 1 => {
                 // A few nanoseconds for each entry of the vocabulary.
                 let nanoseconds = 4 * (logits.len() / items.len()) as u64;
-                Crew::whole(pool)?.for_each(states, items, nanoseconds, |s, t| work(logits, s, t))
+                Crew::lead_all(pool, threads, |crew| {
+                    crew.for_each(states, items, nanoseconds, |s, t| work(logits, s, t))
+                })
             }
             (_, [state, ..]) => {
                 items.iter_mut().for_each(|item| work(logits, state, item));
@@ -117,13 +127,15 @@ impl Logits<'_> {
 }
 
 impl ModelRunner {
-    /// Takes the memory of `plan` from `arena`, a function of its size in bytes, and starts the threads.
+    /// Takes the memory of `plan` from `arena`, a function of its size in bytes, and starts the threads, unless there are
+    /// those of `pool`.
     ///
     /// # Errors
     /// Those of `arena`; [`Error::BufferTooSmall`]; [`Error::OutOfMemory`]; [`Error::Device`].
     pub(crate) fn new(
         plan: MemoryPlan,
         model: &Model,
+        pool: Option<&ThreadPool>,
         arena: impl FnOnce(usize) -> Result<Arena>,
     ) -> Result<Self> {
         // Threads that ggml starts inherit it.
@@ -132,7 +144,11 @@ impl ModelRunner {
         let compute = match plan {
             ArenaPlan::Cpu(layout) => {
                 let arena = arena(layout.len)?;
-                Compute::Cpu(CpuRunner::new(layout, threads, arena)?)
+                let pool = match pool {
+                    Some(pool) => Arc::clone(&pool.0),
+                    None => Arc::new(Pool::new(&PoolOptions::new(threads))?),
+                };
+                Compute::Cpu(CpuRunner::new(layout, pool, arena)?)
             }
             ArenaPlan::Graph(layout, size) => {
                 let workspace = Workspace::new(size, arena(size.arena())?, model.weights())?;
@@ -146,7 +162,12 @@ impl ModelRunner {
                 Compute::Graph { backend, workspace, network }
             }
         };
-        Ok(Self { model: model.clone(), capacity, length, compute, cancel: CancelToken::default() })
+        let most_threads = match &compute {
+            Compute::Cpu(cpu) => cpu.threads(),
+            Compute::Graph { backend, .. } => backend.threads(),
+        };
+        let (model, cancel) = (model.clone(), CancelToken::default());
+        Ok(Self { model, capacity, length, compute, most_threads, cancel })
     }
 
     /// Runs the network on one batch.
@@ -210,6 +231,22 @@ impl ModelRunner {
         }
         let vocab = (config.vocab_size, config.mask_token_id);
         workspace.draw(vocab, layout.draw_regions(), params, uniforms, tokens)
+    }
+
+    /// Has at most `threads` threads compute from now on.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for 0 or more than there were at first.
+    pub(crate) fn set_threads(&mut self, threads: usize) -> Result<()> {
+        let most = self.most_threads;
+        if !(1..=most).contains(&threads) {
+            return Err(Error::invalid(format!("{threads} threads; this context was made for 1 to {most}")));
+        }
+        match &mut self.compute {
+            Compute::Cpu(cpu) => cpu.set_threads(threads),
+            Compute::Graph { backend, .. } => backend.set_threads(threads),
+        }
+        Ok(())
     }
 
     /// Number of threads that compute.

@@ -1,8 +1,6 @@
 //! The parameters of a context: its limits, kernels and threads; and its memory use.
 
 use super::layout::KvType;
-use crate::error::{Error, Result};
-use crate::ggml::MAX_THREADS;
 
 /// The limits of a context. A zero stands for the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,7 +13,8 @@ pub struct ContextParams {
     /// takes several batches, with the same result; smaller batches need less memory. A text is scored in one batch if
     /// this is twice its number of tokens.
     pub batch_rows: usize,
-    /// CPU threads (default: one per core).
+    /// CPU threads (default: one per core that the process may use, of the fast kind if there are several; in a pool, as
+    /// many as that has). Fewer can take part later: [`Context::set_threads`](crate::Context::set_threads).
     pub threads: usize,
     /// Precision of the K/V cache.
     pub kv_type: KvType,
@@ -45,16 +44,4 @@ pub struct MemoryUse {
     pub kv_cache: usize,
     /// Activations, logits and the working memory of operations.
     pub compute: usize,
-}
-
-/// The number of threads to start for a caller's `threads`: one per core for 0.
-///
-/// # Errors
-/// [`Error::InvalidArgument`] for more than [`MAX_THREADS`].
-pub(crate) fn count_threads(threads: usize) -> Result<usize> {
-    match threads {
-        0 => Ok(std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)),
-        1..=MAX_THREADS => Ok(threads),
-        _ => Err(Error::invalid(format!("{threads} threads; at most {MAX_THREADS}"))),
-    }
 }

@@ -21,6 +21,8 @@ pub(crate) const MAX_THREADS: usize = 512;
 pub(crate) struct Backend {
     device: Device,
     threads: usize,
+    /// Threads that were started.
+    started: usize,
     executor: Executor,
     /// The process that it was started in: a child of fork() has neither its threads nor its device.
     process: u32,
@@ -58,12 +60,17 @@ impl Backend {
             let backend = unsafe { ggml_sys::ggml_backend_dev_init(device.as_ptr(), std::ptr::null()) };
             (threads, Executor::Other(NonNull::new(backend).ok_or_else(failed)?))
         };
-        Ok(Self { device, threads, executor, process: process::id() })
+        Ok(Self { device, threads, started: threads, executor, process: process::id() })
     }
 
     /// Threads that compute.
     pub(crate) fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Has this many threads compute, as many as there are at most.
+    pub(crate) fn set_threads(&mut self, threads: usize) {
+        self.threads = threads.clamp(1, self.started);
     }
 
     /// Computes `graph`, with `work` (address and length) as the CPU's working memory. `cancel` is checked between

@@ -21,6 +21,7 @@ mod threads {
     mod claims;
     pub(crate) mod crew;
     mod pause;
+    pub(crate) mod placement;
     pub(crate) mod pool;
     pub(crate) mod shared;
     #[path = "../../../../tests/loom/sync.rs"]
@@ -36,7 +37,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use threads::Grain;
 use threads::crew::Crew;
-use threads::pool::Pool;
+use threads::pool::{Pool, PoolOptions};
 
 /// An operation that is worth sharing.
 const LONG: u64 = 1_000_000;
@@ -71,6 +72,10 @@ impl Items {
     }
 }
 
+fn pool(threads: usize) -> Pool {
+    Pool::new(&PoolOptions::new(threads)).expect("a pool")
+}
+
 fn check(name: &str, preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
@@ -82,47 +87,50 @@ fn check(name: &str, preemptions: usize, model: impl Fn() + Sync + Send + 'stati
 
 fn main() {
     check("operations one after another, two threads", 3, || {
-        let (pool, items) = (Pool::new(2), Items::new(2));
-        let crew = Crew::whole(&pool).expect("a crew");
-        for (done, grain) in [Grain::Fixed(1), Grain::Guided].into_iter().enumerate() {
-            items.add_one(&crew, grain).expect("no error");
-            assert!((0..2).all(|item| items.get(item) == done + 1));
-        }
+        let (pool, items) = (pool(2), Items::new(2));
+        let work = |crew: &Crew<'_>| {
+            for (done, grain) in [Grain::Fixed(1), Grain::Guided].into_iter().enumerate() {
+                items.add_one(crew, grain)?;
+                assert!((0..2).all(|item| items.get(item) == done + 1));
+            }
+            Ok(())
+        };
+        Crew::lead_all(&pool, 2, work).expect("no error");
     });
     check("an operation, three threads", 2, || {
-        let (pool, items) = (Pool::new(3), Items::new(3));
-        let crew = Crew::whole(&pool).expect("a crew");
-        items.add_one(&crew, Grain::Fixed(1)).expect("no error");
+        let (pool, items) = (pool(3), Items::new(3));
+        Crew::lead_all(&pool, 3, |crew| items.add_one(crew, Grain::Fixed(1))).expect("no error");
         assert!((0..3).all(|item| items.get(item) == 1));
     });
     check("an error in one item", 3, || {
-        let (pool, items) = (Pool::new(2), Items::new(2));
-        let crew = Crew::whole(&pool).expect("a crew");
-        let failed = crew.share(2, Grain::Fixed(1), LONG, &|pieces| {
-            pieces.flatten().try_for_each(|item| if item == 1 { Err(Error::internal("1")) } else { Ok(()) })
-        });
-        assert!(matches!(failed, Err(Error::Internal(_))));
-        items.add_one(&crew, Grain::Fixed(1)).expect("no error");
+        let (pool, items) = (pool(2), Items::new(2));
+        let fail = |item| if item == 1 { Err(Error::internal("1")) } else { Ok(()) };
+        let work = |crew: &Crew<'_>| {
+            let failed = crew.share(2, Grain::Fixed(1), LONG, &|pieces| pieces.flatten().try_for_each(fail));
+            assert!(matches!(failed, Err(Error::Internal(_))));
+            items.add_one(crew, Grain::Fixed(1))
+        };
+        Crew::lead_all(&pool, 2, work).expect("no error");
         assert!((0..2).all(|item| items.get(item) == 1));
     });
     check("cancelled by a helper", 3, || {
-        let (pool, cancel) = (Pool::new(2), AtomicBool::new(false));
-        let crew = Crew::new(&pool, 2, &cancel).expect("a crew");
-        let stopped = crew.share(2, Grain::Fixed(1), LONG, &|pieces| {
-            if pieces.flatten().any(|item| item == 1) {
-                cancel.store(true, std::sync::atomic::Ordering::Relaxed);
-            }
-            Ok(())
+        let (pool, cancel) = (pool(2), AtomicBool::new(false));
+        let stopped = Crew::lead(&pool, 2, &cancel, |crew| {
+            crew.share(2, Grain::Fixed(1), LONG, &|pieces| {
+                if pieces.flatten().any(|item| item == 1) {
+                    cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+                Ok(())
+            })
         });
         assert!(matches!(stopped, Err(Error::Cancelled)));
     });
     check("two users of one pool", 2, || {
-        let pool = Arc::new(Pool::new(2));
+        let pool = Arc::new(pool(2));
         let other = Arc::clone(&pool);
         let user = move |pool: &Pool| {
             let items = Items::new(2);
-            let crew = Crew::whole(pool).expect("a crew");
-            items.add_one(&crew, Grain::Fixed(1)).expect("no error");
+            Crew::lead_all(pool, 2, |crew| items.add_one(crew, Grain::Fixed(1))).expect("no error");
             assert!((0..2).all(|item| items.get(item) == 1));
         };
         let thread = loom::thread::spawn(move || user(&other));

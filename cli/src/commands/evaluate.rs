@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use esolm::evaluate::samples::{Judge, SampleParams, SampleQuality, Samples, draw, windows};
-use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, ScoreParams, Variant};
+use esolm::{ContextParams, Error, GenerateParams, Model, Prompt, Result, ScoreParams, Variant};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, ModelArgs, WindowArgs};
@@ -99,7 +99,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let settings = settings(args, model.config().variant)?;
     let (length, batch) = (args.window.length, args.batch);
     let params = ContextParams { length, sequences: batch, ..args.compute.context_params() };
-    let mut context = Context::new(&model, &params)?;
+    let mut context = args.compute.context(&model, &params)?;
     let mut judge = Judge::new(&judge, &model, &args.compute.context_params())?;
     let options = args.generation.parse(&model)?;
     let prompt = match &args.prompt {

@@ -113,7 +113,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let batch = given.len().max(args.batch);
     let options = args.generation.parse(&model)?;
     let context_params = ContextParams { sequences: batch, length, ..args.compute.context_params() };
-    let mut context = Context::new(&model, &context_params)?;
+    let mut context = args.compute.context(&model, &context_params)?;
     // After the context, which refuses a batch that memory is too small for.
     let prompts = match given.as_slice() {
         [] => vec![Prompt::default(); batch],

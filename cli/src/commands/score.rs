@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
-use esolm::{Context, ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, Variant};
+use esolm::{ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, Variant};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, ModelArgs, WindowArgs};
@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let tokenizer = tokenizer(&model)?;
     let mut tokens = if args.ids { parse_ids(&text, &model)? } else { encode(&model, &text, "--ids")? };
     let context_params = ContextParams { length: args.window.length, ..args.compute.context_params() };
-    let mut context = Context::new(&model, &context_params)?;
+    let mut context = args.compute.context(&model, &context_params)?;
     let all = tokens.len();
     if args.windows > 0 {
         tokens.truncate(args.windows.saturating_mul(context.length()));

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 pub fn esolm(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_esolm"));
     command.args(args).env_remove("ESOLM_MODEL");
-    if args[0] == "generate" && !args.contains(&"--help") {
+    if args[0] == "generate" && !args.contains(&"--help") && !args.contains(&"--threads") {
         // ggml's threads wait by spinning: on a busy machine several of them take far longer than one.
         command.args(["--threads", "1"]);
     }

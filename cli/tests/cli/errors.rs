@@ -40,6 +40,10 @@ fn numbers_out_of_range_are_refused_with_their_option() {
     refused(&["generate", "--batch", "18446744073709551615"], 2, "at most 65536");
     refused(&["generate", "-p", "a", "-p", "b", "--batch", "3"], 2, "2 prompts for a batch of 3");
     refused(&["bench", "--threads", "513"], 2, "at most 512");
+    refused(&["generate", "--poll", "101"], 2, "--poll");
+    refused(&["generate", "--cpus", "a"], 2, "'a' is no number of a processor");
+    #[cfg(target_os = "linux")]
+    refused(&["generate", "--threads", "2", "--cpus", "900"], 2, "the threads' processors");
     // Below 0: no option that nobody knows.
     for (option, says) in [("-n", "--length"), ("--seed", "--seed"), ("--alpha0", "-1"), ("--temp", "-1")] {
         refused(&["generate", option, "-1"], 2, says);

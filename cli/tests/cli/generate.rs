@@ -15,6 +15,21 @@ fn it_writes_at_once_without_a_model_given() {
 }
 
 #[test]
+fn threads_do_not_change_the_text() {
+    let args = ["generate", "-q", "-p", "Once upon", "--alpha0", "0.5", "--steps", "4", "--seed", "3"];
+    let text = out(&esolm(&args));
+    assert!(text.len() > 100, "{text}");
+    for threads in [
+        &["--threads", "3"][..],
+        &["--threads", "2", "--poll", "0"],
+        #[cfg(target_os = "linux")]
+        &["--threads", "2", "--cpus", "0"],
+    ] {
+        assert_eq!(out(&esolm(&[&args[..], threads].concat())), text, "{threads:?}");
+    }
+}
+
+#[test]
 fn json_says_everything() {
     let output =
         esolm(&["generate", "--json", "-n", "32", "--batch", "2", "--alpha0", "0.5", "--steps", "4"]);

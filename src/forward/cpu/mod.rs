@@ -29,4 +29,5 @@ mod threads;
 pub(super) use layout::CpuLayout;
 pub(super) use runner::CpuRunner;
 pub(super) use threads::crew::Crew;
-pub(super) use threads::pool::Pool;
+pub(super) use threads::placement::Placement;
+pub(super) use threads::pool::{Pool, PoolOptions, RunTasks};

@@ -1,5 +1,6 @@
 //! The CPU runner: memory and threads that run the network with the library's own kernels.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use half::f16;
@@ -19,10 +20,12 @@ use crate::memory::Arena;
 use crate::model::Config;
 use crate::simd::LANES;
 
-/// The memory and threads of a context on the CPU.
+/// The memory of a context on the CPU, and the threads that help it.
 #[derive(Debug)]
 pub(crate) struct CpuRunner {
-    pool: Pool,
+    pool: Arc<Pool>,
+    /// Threads that take part.
+    threads: usize,
     pub(super) arena: Arena,
     pub(super) layout: CpuLayout,
     platform: Platform,
@@ -37,25 +40,25 @@ impl CpuRunner {
             .all(|n| n.is_multiple_of(LANES))
     }
 
-    /// A runner in `arena`, with as many threads as the layout is for.
+    /// A runner in `arena`, with as many threads of the pool as the layout is for.
     ///
     /// # Errors
-    /// [`Error::BufferTooSmall`] if the arena is; those of starting threads.
-    pub(crate) fn new(layout: CpuLayout, threads: usize, arena: Arena) -> Result<Self> {
+    /// [`Error::BufferTooSmall`] if the arena is.
+    pub(crate) fn new(layout: CpuLayout, pool: Arc<Pool>, arena: Arena) -> Result<Self> {
         if arena.len() < layout.len {
             return Err(Error::BufferTooSmall { given: arena.len(), needed: layout.len });
         }
-        Ok(Self {
-            pool: Pool::new(threads),
-            arena,
-            layout,
-            platform: Platform::detect(),
-            clock: Clock::new(),
-        })
+        let threads = layout.threads.min(pool.threads());
+        Ok(Self { pool, threads, arena, layout, platform: Platform::detect(), clock: Clock::new() })
     }
 
     pub(crate) fn threads(&self) -> usize {
-        self.pool.threads()
+        self.threads
+    }
+
+    /// Has this many threads take part, as many as the layout is for at most.
+    pub(crate) fn set_threads(&mut self, threads: usize) {
+        self.threads = threads.min(self.layout.threads);
     }
 
     /// The time of all batches since the last [`CpuRunner::clear_profile`]; products and attention only.
@@ -85,19 +88,18 @@ impl CpuRunner {
         capacity: &Capacity,
         batch: &Batch,
         cancel: &AtomicBool,
-    ) -> Result<(&[f32], &Pool)> {
-        let Self { pool, arena, layout, platform, clock } = self;
+    ) -> Result<(&[f32], (&Pool, usize))> {
+        let Self { pool, threads, arena, layout, platform, clock } = self;
         let memory = Memory { layout, arena: &mut *arena, platform: *platform, clock };
         let network = Network::new(weights, config, capacity, batch, memory)?;
         clock.start();
-        let crew = Crew::new(pool, layout.threads, cancel)?;
-        match capacity.kv {
-            KvType::F16 => network.run::<f16>(&crew),
-            KvType::F32 => network.run::<f32>(&crew),
-        }?;
+        Crew::lead(pool, *threads, cancel, |crew| match capacity.kv {
+            KvType::F16 => network.run::<f16>(crew),
+            KvType::F32 => network.run::<f32>(crew),
+        })?;
         let logits = part::<f32>(arena, layout.logits)?;
         // SAFETY: no thread is at work; the borrow of the runner keeps the next run away.
-        Ok((unsafe { logits.read(0..batch.outputs.len() * config.vocab_size) }, pool))
+        Ok((unsafe { logits.read(0..batch.outputs.len() * config.vocab_size) }, (pool, *threads)))
     }
 }
 
@@ -105,6 +107,7 @@ impl CpuRunner {
 mod tests {
     use super::*;
     use crate::forward::batch::Segment;
+    use crate::forward::cpu::threads::pool::PoolOptions;
     use crate::ggml::Device;
     use crate::gguf::{TensorInfo, TensorType};
     use crate::memory::FileBytes;
@@ -136,7 +139,8 @@ mod tests {
         let capacity = Capacity { sequences: 1, slots: 32, rows: 1, kv: KvType::F32 };
         let layout = CpuLayout::new(&CONFIG, &capacity, 2)?;
         let arena = Arena::allocate(layout.len)?;
-        let mut runner = CpuRunner::new(layout, 2, arena)?;
+        let pool = Arc::new(Pool::new(&PoolOptions::new(2))?);
+        let mut runner = CpuRunner::new(layout, pool, arena)?;
         let segment = Segment { sequence: 0, first_row: 0, rows: 1, first_slot: 0, outputs: 1 };
         let batch = Batch {
             tokens: vec![0],

@@ -9,16 +9,18 @@ public struct ContextOptions: Sendable {
     public var length: Int
     /// The most rows (tokens) in a batch, which the network computes at once (128).
     public var batchRows: Int
-    /// CPU threads (one per core).
+    /// CPU threads (one per core that the process may use; as many as the pool has).
     public var threads: Int
     /// Stores keys and values as f32 instead of f16.
     public var f32Cache: Bool
     /// Uses ggml's kernels on the CPU instead of esolm's own.
     public var ggml: Bool
+    /// The threads to use (the context's own).
+    public var pool: Pool?
 
     public init(
         sequences: Int = 0, length: Int = 0, batchRows: Int = 0, threads: Int = 0, f32Cache: Bool = false,
-        ggml: Bool = false
+        ggml: Bool = false, pool: Pool? = nil
     ) {
         self.sequences = sequences
         self.length = length
@@ -26,6 +28,7 @@ public struct ContextOptions: Sendable {
         self.threads = threads
         self.f32Cache = f32Cache
         self.ggml = ggml
+        self.pool = pool
     }
 
     func c() -> esolm_context_params {
@@ -37,6 +40,7 @@ public struct ContextOptions: Sendable {
         params.threads = threads
         params.kv_type = f32Cache ? ESOLM_KV_F32 : ESOLM_KV_F16
         params.kernels = ggml ? ESOLM_KERNELS_GGML : ESOLM_KERNELS_OWN
+        params.pool = pool?.handle
         return params
     }
 }
@@ -91,6 +95,18 @@ public final class Context: @unchecked Sendable {
         }
         defer { lock.unlock() }
         return try body(handle)
+    }
+
+    /// Has this many threads compute, up to as many as the context was made for.
+    public func setThreads(_ threads: Int) throws {
+        try exclusively { try check(esolm_context_set_threads($0, threads)) }
+    }
+
+    /// The number of threads that compute.
+    public func threads() throws -> Int {
+        var threads = 0
+        try exclusively { try check(esolm_context_threads($0, &threads)) }
+        return threads
     }
 
     /// Begins a generation of one sequence per prompt, and discards the previous one.

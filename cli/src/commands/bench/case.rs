@@ -54,6 +54,6 @@ impl Case<'_> {
     }
 
     pub fn context(&self, args: &Args) -> Result<Context> {
-        Context::new(&self.subject.model, &self.context_params(args))
+        args.compute.context(&self.subject.model, &self.context_params(args))
     }
 }

@@ -78,7 +78,7 @@ mod tests {
     use crate::forward::cpu::kernels::activations::{BLOCK, quantize_row};
     use crate::forward::cpu::kernels::testing::{Packed, noise, packed};
     use crate::forward::cpu::kernels::weights::ByteFormat;
-    use crate::forward::cpu::threads::pool::Pool;
+    use crate::forward::cpu::threads::pool::{Pool, PoolOptions};
     use crate::gguf::TensorType;
 
     /// The quantized activations that are multiplied with `w`.
@@ -97,20 +97,13 @@ mod tests {
         let rows = x.len() / w.columns;
         let out = Mutex::new(vec![f32::NAN; rows * w.rows]);
         let x = Activations { floats: x, blocks: &blocks };
-        let pool = Pool::new(threads);
-        matmul(
-            platform,
-            &Crew::whole(&pool).unwrap(),
-            w,
-            rows,
-            |_| x,
-            |row, first, y| {
-                for (i, &y) in (first..w.rows).zip(y) {
-                    out.lock().unwrap()[row * w.rows + i] = y;
-                }
-            },
-        )
-        .unwrap();
+        let pool = Pool::new(&PoolOptions::new(threads)).unwrap();
+        let store = |row: usize, first: usize, y: &[f32; GROUP]| {
+            for (i, &y) in (first..w.rows).zip(y) {
+                out.lock().unwrap()[row * w.rows + i] = y;
+            }
+        };
+        Crew::lead_all(&pool, threads, |crew| matmul(platform, crew, w, rows, |_| x, store)).unwrap();
         out.into_inner().unwrap()
     }
 

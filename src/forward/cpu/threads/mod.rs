@@ -6,6 +6,7 @@ mod claims;
 pub(crate) mod clock;
 pub(crate) mod crew;
 mod pause;
+pub(crate) mod placement;
 pub(crate) mod pool;
 pub(crate) mod shared;
 mod sync;

@@ -1,44 +1,102 @@
-//! The threads of a context, which live as long as it does.
+//! The threads of one context or of several, which live as long as these do.
 
-use std::sync::Arc;
-use std::{io, process};
+use std::sync::{Arc, PoisonError};
+use std::{fmt, io, process};
 
 use super::pause::Pause;
+use super::placement::Placement;
 use super::sync::{AtomicBool, Builder, JoinHandle, POLL};
 use super::team::Team;
+use crate::error::{Error, Result};
 use crate::log::{LogLevel, log};
 use crate::simd::DefaultFloats;
 
-/// Persistent threads. Their user's is one more.
+/// Calls a function with each number below a count, on any threads, and returns when all calls have returned.
+pub(crate) type RunTasks = dyn Fn(usize, &(dyn Fn(usize) + Sync)) + Send + Sync;
+
+/// How to make a pool.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolOptions {
+    /// Threads, the user's included.
+    pub(crate) threads: usize,
+    /// Times that a waiting thread yields its core before it sleeps.
+    pub(crate) poll: u32,
+    pub(crate) placement: Placement,
+}
+
+impl PoolOptions {
+    pub(crate) fn new(threads: usize) -> Self {
+        Self { threads, poll: POLL, placement: Placement::default() }
+    }
+}
+
+/// Threads that help whoever uses them, one user at a time.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    pub(super) team: Arc<Team>,
-    /// All but the user's.
-    threads: Vec<JoinHandle<()>>,
+    pub(super) helpers: Helpers,
     /// Whether someone uses them.
     pub(super) taken: AtomicBool,
     pub(super) pause: Pause,
-    /// The process that the threads are in: a child of fork() has none of them.
-    process: u32,
+}
+
+/// Where the helping threads come from.
+pub(super) enum Helpers {
+    /// Threads of the pool's own.
+    Own {
+        team: Arc<Team>,
+        threads: Vec<JoinHandle<()>>,
+        /// The process that the threads are in: a child of fork() has none of them.
+        process: u32,
+    },
+    /// The caller's: a function that runs as many tasks as there are threads.
+    Callers { run: Box<RunTasks>, threads: usize },
+}
+
+impl fmt::Debug for Helpers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own { threads, process, .. } => {
+                f.debug_struct("Own").field("threads", &threads.len()).field("process", process).finish()
+            }
+            Self::Callers { threads, .. } => f.debug_struct("Callers").field("threads", threads).finish(),
+        }
+    }
 }
 
 impl Pool {
-    /// Starts a pool of `size` threads, the user's included, or as many as the system gives, which is logged.
-    pub(crate) fn new(size: usize) -> Self {
-        Self::start_with(size, |builder, serve| builder.spawn(serve))
+    /// Starts the threads, or as many as the system gives, which is logged.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] and [`Error::Unsupported`] if the system refuses the threads' placement.
+    pub(crate) fn new(options: &PoolOptions) -> Result<Self> {
+        Self::start_with(options, |builder, serve| builder.spawn(serve))
+    }
+
+    /// A pool of the caller's threads, the user's included.
+    pub(crate) fn of_callers(threads: usize, run: Box<RunTasks>) -> Self {
+        Self::with(Helpers::Callers { run, threads })
+    }
+
+    fn with(helpers: Helpers) -> Self {
+        Self { helpers, taken: AtomicBool::new(false), pause: Pause::new() }
     }
 
     /// As [`Pool::new`], with threads from `spawn`.
     pub(super) fn start_with(
-        size: usize,
+        options: &PoolOptions,
         mut spawn: impl FnMut(Builder, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>,
-    ) -> Self {
+    ) -> Result<Self> {
+        let &PoolOptions { threads: size, poll, ref placement } = options;
         let (team, mut threads) = (Arc::new(Team::new()), Vec::new());
+        let refused = Arc::new(std::sync::Mutex::new(None));
         for index in 1..size {
-            let member = Arc::clone(&team);
+            let (member, placement, refused) = (Arc::clone(&team), placement.clone(), Arc::clone(&refused));
             let serve = move || {
                 let _floats = DefaultFloats::set();
-                member.serve(index, POLL);
+                if let Err(error) = placement.apply() {
+                    refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                }
+                member.serve(index, poll);
             };
             match spawn(Builder::new().name(format!("esolm-{index}")), Box::new(serve)) {
                 Ok(thread) => threads.push(thread),
@@ -51,28 +109,43 @@ impl Pool {
         }
         // A thread allocates when it starts: have that done before anyone generates.
         team.wait_for_start(threads.len());
-        Self { team, threads, taken: AtomicBool::new(false), pause: Pause::new(), process: process::id() }
+        let pool = Self::with(Helpers::Own { team, threads, process: process::id() });
+        match refused.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            None => Ok(pool),
+            Some(error) if error.kind() == io::ErrorKind::Unsupported => {
+                Err(Error::Unsupported("choosing processors or priority of threads on this system".into()))
+            }
+            Some(error) => Err(Error::invalid(format!("the threads' processors or priority: {error}"))),
+        }
     }
 
     /// Threads, the user's included.
     pub(crate) fn threads(&self) -> usize {
-        self.threads.len() + 1
+        match &self.helpers {
+            Helpers::Own { threads, .. } => threads.len() + 1,
+            Helpers::Callers { threads, .. } => *threads,
+        }
     }
 
-    /// Whether this process has none of the threads.
+    /// Whether the pool's own threads are in another process.
     pub(super) fn is_elsewhere(&self) -> bool {
-        !self.threads.is_empty() && process::id() != self.process
+        match &self.helpers {
+            Helpers::Own { threads, process, .. } => !threads.is_empty() && process::id() != *process,
+            Helpers::Callers { .. } => false,
+        }
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if self.is_elsewhere() {
+        let elsewhere = self.is_elsewhere();
+        let Helpers::Own { team, threads, .. } = &mut self.helpers else { return };
+        if elsewhere {
             // Joining or detaching them would touch what the system keeps of threads that are not there.
-            self.threads.drain(..).for_each(std::mem::forget);
+            threads.drain(..).for_each(std::mem::forget);
             return;
         }
-        self.team.dissolve();
-        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+        team.dissolve();
+        threads.drain(..).for_each(|thread| drop(thread.join()));
     }
 }
