@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__cpuid, __cpuid_count, CpuidResult};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 
@@ -17,8 +18,16 @@ pub fn missing_instructions() -> Option<&'static str> {
 /// # Errors
 /// [`Error::Unsupported`] naming one.
 pub(crate) fn check_processor() -> Result<()> {
+    // On a virtual machine each CPUID can take microseconds, and there are dozens.
+    static COMPLETE: AtomicBool = AtomicBool::new(false);
+    if COMPLETE.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     match missing() {
-        None => Ok(()),
+        None => {
+            COMPLETE.store(true, Ordering::Relaxed);
+            Ok(())
+        }
         Some(name) => Err(Error::Unsupported([MISSING[0], name, MISSING[1]].concat())),
     }
 }
