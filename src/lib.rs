@@ -49,6 +49,9 @@ mod error;
 #[cfg(feature = "convert")]
 pub mod evaluate;
 mod forward;
+#[cfg(all(fuzzing, feature = "convert"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod generate;
 mod ggml;
 pub mod gguf;

@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use esolm::{
-    Adaptive, Confidence, Constraints, Context, ContextParams, GenerateParams, KvType, Model, Order, Plan,
-    Prompt, SamplingParams, Schedule, Variant,
+    Adaptive, Confidence, Constraints, Context, ContextParams, GenerateParams, Kernels, KvType, Model, Order,
+    Plan, Prompt, SamplingParams, Schedule, Variant,
 };
 use esolm_fuzz::{Input, VOCAB_SIZE, model, ok};
 use libfuzzer_sys::fuzz_target;
@@ -77,6 +77,7 @@ fuzz_target!(|bytes: &[u8]| {
         batch_rows: input.below(40),
         threads: 1,
         kv_type: if input.below(2) == 0 { KvType::F16 } else { KvType::F32 },
+        kernels: if input.byte() >= 240 { Kernels::Ggml } else { Kernels::Own },
         ..ContextParams::default()
     };
     let Some(mut context) = ok(Context::new(model, &params)) else { return };

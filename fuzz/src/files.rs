@@ -38,6 +38,11 @@ const STORAGES: [usize; 20] =
 
 /// A zip as PyTorch writes it: this pickle, and storages of zeros.
 pub fn zip(pickle: &[u8]) -> Vec<u8> {
+    zip_of(pickle, &STORAGES)
+}
+
+/// A zip with storages of so many f32.
+pub fn zip_of(pickle: &[u8], storages: &[usize]) -> Vec<u8> {
     let (mut out, mut directory) = (Vec::<u8>::new(), Vec::<u8>::new());
     let mut add = |name: &str, data: &[u8]| {
         let (len, name_len) = ((data.len() as u32).to_le_bytes(), (name.len() as u16).to_le_bytes());
@@ -50,11 +55,11 @@ pub fn zip(pickle: &[u8]) -> Vec<u8> {
         }
     };
     add("archive/data.pkl", pickle);
-    for (number, len) in STORAGES.into_iter().enumerate() {
+    for (number, len) in storages.iter().enumerate() {
         add(&format!("archive/data/{number}"), &vec![0; 4 * len]);
     }
     let (start, len) = ((out.len() as u32).to_le_bytes(), (directory.len() as u32).to_le_bytes());
-    let count = (STORAGES.len() as u16 + 1).to_le_bytes();
+    let count = (storages.len() as u16 + 1).to_le_bytes();
     out.extend(directory);
     for part in [b"PK\x05\x06", &[0; 4][..], &count, &count, &len, &start, &[0; 2]] {
         out.extend(part);

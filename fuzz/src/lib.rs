@@ -4,7 +4,7 @@ mod files;
 mod input;
 mod models;
 
-pub use files::{Folder, zip};
+pub use files::{Folder, zip, zip_of};
 pub use input::Input;
 pub use models::{TOKENIZER, VOCAB_SIZE, bytes, config, model};
 

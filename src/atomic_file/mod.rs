@@ -196,8 +196,9 @@ fn exists(target: &Path) -> Error {
 /// Refuses an output that is the input, even with `force`, also through a link.
 #[cfg(feature = "convert")]
 pub(crate) fn refuse_input_as_output(input: &Path, output: &Path) -> Result<()> {
-    match (input.canonicalize(), output.canonicalize()) {
-        (Ok(input), Ok(output)) if input == output => {
+    // Mostly there is no output yet, and nothing to look up.
+    match output.canonicalize() {
+        Ok(output) if input.canonicalize().is_ok_and(|input| input == output) => {
             Err(Error::invalid(format!("{} is both input and output", output.display())))
         }
         _ => Ok(()),

@@ -33,8 +33,8 @@ const MAX_DIMS: usize = 8;
 /// [`Error::BadFile`] if the zip, the pickle or a tensor's description is not as `torch.save` writes it;
 /// [`Error::Unsupported`] for compressed or big-endian checkpoints; [`Error::Io`].
 pub(super) fn open(path: &Path, raw: bool) -> Result<Source> {
-    let (mut file, _) = open_regular(path)?;
-    let entries = zip::entries(&mut file, path)?;
+    let (mut file, len) = open_regular(path)?;
+    let entries = zip::entries(&mut file, len, path)?;
     let name = path.display().to_string();
     let mut pickles =
         entries.iter().filter_map(|(entry, &span)| Some((entry.strip_suffix("/data.pkl")?, span)));
@@ -48,8 +48,7 @@ pub(super) fn open(path: &Path, raw: bool) -> Result<Source> {
     }
     let bytes = read(&mut file, path, pickle, MAX_PICKLE)?;
     let pickle = Pickle::parse(&bytes, &name)?;
-    let reader = Reader { pickle: &pickle, entries: &entries, root, file: &name };
-    let (listing, weights) = reader.weights(raw)?;
+    let (listing, weights) = weights(&pickle, &entries, root, &name, raw)?;
     if raw && weights == WeightSet::AsStored {
         return Err(one_set(&name));
     }
@@ -92,6 +91,20 @@ fn read(file: &mut File, path: &Path, span: Span, max_bytes: u64) -> Result<Vec<
         return Err(Error::bad_file(path.display().to_string(), "the file ends inside an entry of the zip"));
     }
     Ok(bytes)
+}
+
+/// The weights that a pickle describes, of the entries in the zip's directory `root`.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn weights(
+    pickle: &Pickle<'_>,
+    entries: &HashMap<String, Span>,
+    root: &str,
+    file: &str,
+    raw: bool,
+) -> Result<(Listing, WeightSet)> {
+    Reader { pickle, entries, root, file }.weights(raw)
 }
 
 /// The keys under which training programs keep the state dictionary.

@@ -20,7 +20,7 @@ pub(super) fn read_json_if_any(path: &Path) -> Result<Option<Value>> {
     if path.is_file() { read_json(path).map(Some) } else { Ok(None) }
 }
 
-fn parse(json: &[u8]) -> serde_json::Result<Value> {
+pub(super) fn parse(json: &[u8]) -> serde_json::Result<Value> {
     match serde_json::from_slice(json) {
         Ok(value) => Ok(value),
         Err(_) => serde_json::from_slice(&quoted(json)),

@@ -9,6 +9,8 @@
 mod checkpoint;
 mod facts;
 mod fold;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod json;
 mod lightning;
 mod names;

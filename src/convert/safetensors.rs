@@ -80,11 +80,24 @@ fn source(paths: &[PathBuf]) -> Result<Source> {
 
 /// Opens file `number` of a model and lists its tensors.
 fn list(path: &Path, number: usize, listing: &mut Listing) -> Result<File> {
-    let name = path.display().to_string();
-    let bad = |what: String| Error::bad_file(&name, what);
     let io = |e| Error::io(path, e);
     let mut file = File::open(path).map_err(io)?;
     let file_bytes = file.metadata().map_err(io)?.len();
+    read_header(&mut file, file_bytes, path, number, listing)?;
+    Ok(file)
+}
+
+/// Lists the tensors that the header at the start of a file of `file_bytes` describes.
+pub(super) fn read_header(
+    file: &mut impl Read,
+    file_bytes: u64,
+    path: &Path,
+    number: usize,
+    listing: &mut Listing,
+) -> Result<()> {
+    let name = path.display().to_string();
+    let bad = |what: String| Error::bad_file(&name, what);
+    let io = |e| Error::io(path, e);
     let mut len = [0; 8];
     file.read_exact(&mut len).map_err(io)?;
     let header_len = u64::from_le_bytes(len);
@@ -119,5 +132,5 @@ fn list(path: &Path, number: usize, listing: &mut Listing) -> Result<File> {
         let offset = data_start + info.data_offsets.0 as u64;
         listing.tensors.push((name, SourceTensor { dtype, shape: info.shape.clone(), file: number, offset }));
     }
-    Ok(file)
+    Ok(())
 }

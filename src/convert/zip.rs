@@ -7,7 +7,6 @@
 //! Format: <https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT>.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -41,13 +40,12 @@ pub(super) struct Span {
     pub len: u64,
 }
 
-/// The entries of a zip by name. All are inside the file.
+/// The entries of a zip of `len` bytes by name. All are inside the file.
 ///
 /// # Errors
 /// [`Error::BadFile`] with the offset of what is wrong; [`Error::Unsupported`] for an entry that is compressed or
 /// encrypted; [`Error::Io`].
-pub(super) fn entries(file: &mut File, path: &Path) -> Result<HashMap<String, Span>> {
-    let len = file.metadata().map_err(|e| Error::io(path, e))?.len();
+pub(super) fn entries(file: &mut (impl Read + Seek), len: u64, path: &Path) -> Result<HashMap<String, Span>> {
     Zip { file, path, len }.entries()
 }
 
@@ -58,13 +56,13 @@ struct Directory {
     len: u64,
 }
 
-struct Zip<'a> {
-    file: &'a mut File,
+struct Zip<'a, F> {
+    file: &'a mut F,
     path: &'a Path,
     len: u64,
 }
 
-impl Zip<'_> {
+impl<F: Read + Seek> Zip<'_, F> {
     fn entries(mut self) -> Result<HashMap<String, Span>> {
         let directory = self.directory()?;
         let bytes = self.read(directory.offset, directory.len as usize)?;

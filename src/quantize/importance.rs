@@ -26,12 +26,19 @@ impl Importance {
     /// Reads a file and checks it against the model.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::BadFile`] naming the tensor that is not a matrix of the model, has another length than the
-    /// matrix's rows, or holds a negative or non-finite number.
+    /// [`Error::Io`]; as [`Importance::parse`].
     pub fn read(path: &Path, config: &Config) -> Result<Self> {
         let file = FileBytes::read(path, &|_| Ok(()))?;
-        let bytes = file.bytes();
-        let gguf = Gguf::parse(bytes, &path.display().to_string())?;
+        Self::parse(file.bytes(), &path.display().to_string(), config)
+    }
+
+    /// Reads the bytes of a file, which `file` names in errors.
+    ///
+    /// # Errors
+    /// [`Error::BadFile`] naming the tensor that is not a matrix of the model, has another length than the matrix's rows, or
+    /// holds a negative or non-finite number.
+    pub fn parse(bytes: &[u8], file: &str, config: &Config) -> Result<Self> {
+        let gguf = Gguf::parse(bytes, file)?;
         let bad = |what: String| Error::bad_file(gguf.file(), what);
         if gguf.text("general.type")? != TYPE {
             return Err(bad("is not an importance matrix (general.type is not 'imatrix')".into()));

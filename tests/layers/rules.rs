@@ -8,7 +8,8 @@ use crate::source::{Files, Kind, Reference, Source};
 /// other.
 pub const FLOORS: &[&[&str]] = &[
     &["lib"],
-    &["capi"],
+    // `fuzzing` is for the targets of `fuzz/` alone.
+    &["capi", "fuzzing"],
     &["convert"],
     &["quantize"],
     &["evaluate"],

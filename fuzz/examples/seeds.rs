@@ -1,10 +1,10 @@
-//! Writes the seeds of the targets that read binary files: `cargo run --bin seeds` in this folder. The others are texts.
+//! Writes the seeds of the targets that read binary files: `cargo run --example seeds` in this folder. The others are texts.
 
 use std::path::Path;
 
-use esolm::gguf::{TensorType, Value, Writer};
+use esolm::gguf::{Gguf, TensorType, Value, Writer};
 use esolm::{Config, Context, ContextParams, GenerateParams, KvType, Prompt, Variant};
-use esolm_fuzz::{TOKENIZER, bytes, config, model, zip};
+use esolm_fuzz::{TOKENIZER, bytes, config, model, zip, zip_of};
 
 fn write(name: &str, bytes: &[u8]) {
     std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(name), bytes).expect("room");
@@ -21,9 +21,43 @@ fn main() {
     write("gguf/odd", &bytes(&odd, TOKENIZER, TensorType::F32));
     let bare = Config { train_alpha_0: Some(0.5), bos_token_id: Some(1), ..b };
     write("gguf/bare", &bytes(&bare, "{}", TensorType::F32));
+    for variant in [Variant::EsoB, Variant::EsoA, Variant::Mdlm, Variant::Ar] {
+        let bare = Config { train_alpha_0: Some(0.5), bos_token_id: Some(1), ..config(variant) };
+        let file = bytes(&bare, "{}", TensorType::F32);
+        write(&format!("read_gguf/{}", variant.name()), &file[..data_start(&file)]);
+    }
     states();
-    importance(&wide);
+    importance("imatrix", &wide);
+    importance("read_imatrix", &config(Variant::EsoB));
     checkpoints();
+    zips();
+}
+
+/// Where the data of a file's tensors begin.
+fn data_start(file: &[u8]) -> usize {
+    let gguf = Gguf::parse(file, "a seed").expect("a model");
+    gguf.tensors().iter().map(|tensor| tensor.range.start).min().expect("a tensor")
+}
+
+/// A zip with a comment, and one with 64-bit sizes.
+fn zips() {
+    let mut small = zip_of(b"N.", &[2]);
+    let comment_len = small.len() - 2;
+    small[comment_len] = 2;
+    small.extend(b"ab");
+    write("read_zip/comment", &small);
+    let plain = zip_of(b"N.", &[1]);
+    let end = plain.len() - 22;
+    let number = |at: usize, bytes: usize| {
+        let mut all = [0; 8];
+        all[..bytes].copy_from_slice(&plain[end + at..][..bytes]);
+        all
+    };
+    let [count, len, start] = [number(10, 2), number(12, 4), number(16, 4)];
+    let record = [b"PK\x06\x06", &[0; 28][..], &count, &len, &start].concat();
+    let locator = [b"PK\x06\x07", &[0; 4][..], &end.to_le_bytes(), &[0; 4]].concat();
+    let last = [b"PK\x05\x06", &[0; 6][..], &[0xff; 10], &[0; 2]].concat();
+    write("read_zip/wide", &[&plain[..end], &record, &locator, &last].concat());
 }
 
 /// States of each model and precision, after all steps and after two of them.
@@ -42,13 +76,15 @@ fn states() {
                 context.step().expect("a step");
             }
             let state = context.save().expect("a state");
-            write(&format!("state/{kind}-{steps}"), &[&[kind as u8], state.as_slice()].concat());
+            for target in ["state", "read_state"] {
+                write(&format!("{target}/{kind}-{steps}"), &[&[kind as u8], state.as_slice()].concat());
+            }
         }
     }
 }
 
-/// The importance of all matrices of the model of the target `imatrix`, and of none.
-fn importance(config: &Config) {
+/// The importance of all matrices of a target's model, and of none.
+fn importance(target: &str, config: &Config) {
     let matrices: Vec<_> = config.tensors().into_iter().filter(|spec| spec.dims.len() == 2).collect();
     for (name, matrices) in [("all", matrices.as_slice()), ("none", &[])] {
         let mut writer = Writer::new();
@@ -58,12 +94,14 @@ fn importance(config: &Config) {
             writer.declare(&spec.name, TensorType::F32, &spec.dims[..1]).expect("a tensor");
         }
         let mut out = Vec::new();
+        let mut rows = matrices.iter().map(|spec| spec.dims[0]);
         let fill = |_: &str, data: &mut Vec<u8>| {
-            data.extend((1..=32).flat_map(|number: u8| f32::from(number).to_le_bytes()));
+            let row = rows.next().expect("a matrix");
+            data.extend((1..=row).flat_map(|number| (number as f32).to_le_bytes()));
             Ok(())
         };
         writer.write(&mut out, fill).expect("a file");
-        write(&format!("imatrix/{name}"), &out);
+        write(&format!("{target}/{name}"), &out);
     }
 }
 
@@ -190,6 +228,27 @@ fn checkpoints() {
         }
         let pickle = [b"\x80\x02".to_vec(), dictionary(root), b".".to_vec()].concat();
         write(&format!("checkpoint/{name}"), &[&[1], pickle.as_slice()].concat());
+    }
+    let few = || {
+        let shapes: [(&str, &[usize]); 2] =
+            [("vocab_embed.embedding", &[24, 8]), ("blocks.0.mlp.0.bias", &[16])];
+        shapes.into_iter().enumerate().map(|(at, (name, shape))| (name, tensor(at, shape)))
+    };
+    let config =
+        container(dictionary([("length", omegaconf(int(16))), ("names", list(vec![text("a"), int(1)]))]));
+    let encoded = [b"c_codecs\nencode\n(".to_vec(), text("{}"), text("latin1"), b"tR".to_vec()].concat();
+    let tokenizer = object(
+        "transformers\nT",
+        dictionary([("_tokenizer", object("tokenizers\nTokenizer", encoded)), ("_eos_token", text("<eos>"))]),
+    );
+    let hyper = dictionary([("config", config), ("vocab_size", int(v)), ("tokenizer", tokenizer)]);
+    let averages = list(few().map(|(_, tensor)| tensor).collect());
+    let named = dictionary(few());
+    for (name, ema) in [("list", averages), ("named", named)] {
+        let ema = dictionary([("shadow_params", ema)]);
+        let root = [("state_dict", dictionary(few())), ("hyper_parameters", hyper.clone()), ("ema", ema)];
+        let pickle = [b"\x80\x02".to_vec(), dictionary(root), b".".to_vec()].concat();
+        write(&format!("read_pickle/{name}"), &[&[0], pickle.as_slice()].concat());
     }
     let small = [b"\x80\x02".to_vec(), dictionary([("state_dict", b"}".to_vec())]), b".".to_vec()].concat();
     let small = zip(&small);
