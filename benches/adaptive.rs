@@ -38,6 +38,7 @@ fn main() {
         let base = GenerateParams {
             length: LENGTH,
             alpha_0: 1.0,
+            ignore_eos: true,
             order,
             sampling: SamplingParams { top_p: 0.9, ..SamplingParams::FULL },
             ..GenerateParams::default()

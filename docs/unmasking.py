@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 PROMPT = "Once upon a time"
-OPTIONS = ["-n", "64", "--alpha0", "0.5", "--steps", "16", "--seed", "1"]
+OPTIONS = ["--length", "64", "--alpha0", "0.5", "--steps", "16", "--seed", "1"]
 DIFFUSION_STEPS = 16
 FRAMES = 5
 

@@ -745,12 +745,43 @@ typedef struct esolm_generate_params {
     float threshold;
     // Reserved, must be 0.
     uint32_t reserved;
+    // Most tokens of a sequence behind its prompt. 0 (default): no limit but the length; with both, the smaller one counts.
+    size_t max_tokens;
+    // Tokens that end a text when the model writes them behind the prompt, as the end-of-text token does. (What is written
+    // before the prompt's last token, and at position 0, ends no text.)
+    const uint32_t *stop_tokens;
+    // Number of entries in stop_tokens.
+    size_t n_stop_tokens;
+    // Texts in UTF-8, at most 64 of 1 to 1024 bytes, that end a text when the model writes them behind the prompt, over
+    // any borders of tokens; the text ends before them.
+    const char *const *stop_strings;
+    // Number of entries in stop_strings.
+    size_t n_stop_strings;
+    // 1: the end-of-text token is a token as others are (it may still be written). 0 (default): it ends a text.
+    int32_t ignore_eos;
+    // Reserved, must be 0.
+    uint32_t reserved_2;
 } esolm_generate_params;
 
 // Sets the defaults; size is sizeof(esolm_generate_params).
 esolm_status esolm_generate_params_init(esolm_generate_params *params, size_t size);
 
 // ---- Generating ----
+
+// The text is being written.
+#define ESOLM_STOP_NONE 0
+// The text has its length: esolm_generate_params.length or max_tokens.
+#define ESOLM_STOP_LENGTH 1
+// The model wrote its end-of-text token.
+#define ESOLM_STOP_END_OF_TEXT 2
+// The model wrote one of esolm_generate_params.stop_tokens.
+#define ESOLM_STOP_TOKEN 3
+// The model wrote one of esolm_generate_params.stop_strings.
+#define ESOLM_STOP_STRING 4
+// The last call was cancelled, by esolm_cancel or a callback; esolm_step may go on.
+#define ESOLM_STOP_CANCELLED 5
+// The last step failed; esolm_step may try again.
+#define ESOLM_STOP_ERROR 6
 
 // A token that a step wrote. This struct will not change.
 typedef struct esolm_update {
@@ -844,11 +875,18 @@ esolm_status esolm_copy_tokens(esolm_context *context,
                                size_t capacity,
                                size_t *n_out);
 
-// Copies the text of a sequence up to the first token that is unknown or ends the text: whole characters of UTF-8 with
-// a NUL. It only grows during a generation. capacity and *len_out are as in esolm_detokenize.
+// Copies the text of a sequence up to the first unknown token, or to what ended it: whole characters of UTF-8 with a NUL,
+// without the tokens that begin and end a text. It only grows during a generation. capacity and *len_out are as in
+// esolm_detokenize.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL, ESOLM_ERR_OUT_OF_MEMORY, ESOLM_ERR_TOKENIZER.
 esolm_status esolm_copy_text(esolm_context *context, uint32_t sequence, char *text, size_t capacity, size_t *len_out);
+
+// Writes to *out why the text of a sequence ended: ESOLM_STOP_*. Its tokens then are those up to its end, with the one
+// that ended it. From any thread, as esolm_copy_text.
+//
+// Errors: ESOLM_ERR_INVALID_ARGUMENT.
+esolm_status esolm_stop_reason(esolm_context *context, uint32_t sequence, int32_t *out);
 
 // ---- States ----
 

@@ -494,6 +494,9 @@ struct GenerateParams : esolm_generate_params {
     // context keeps a copy for all steps of the generation. An exception ends the step and reaches the caller. Either
     // way the generation is as before the step.
     std::function<bool(const esolm_logits_row &, Span<float>)> on_logits;
+
+    // Replaces stop_strings.
+    std::vector<std::string> stop;
 };
 
 // ---- Generating, states, profile, scoring ----
@@ -638,6 +641,15 @@ public:
         });
     }
 
+    // Why the text of a sequence ended: ESOLM_STOP_*.
+    Result<std::int32_t> stop_reason(std::uint32_t sequence = 0)
+    {
+        std::int32_t reason = ESOLM_STOP_NONE;
+        if (esolm_status status = esolm_stop_reason(handle_.get(), sequence, &reason))
+            return detail::fail<std::int32_t>(status);
+        return reason;
+    }
+
     // The known part of the generation, for restore.
     Result<std::vector<std::uint8_t>> save()
     {
@@ -743,6 +755,13 @@ private:
             callback->function = params.on_logits;
             how.logits_callback = &LogitsCallback::call;
             how.logits_user_data = callback.get();
+        }
+        std::vector<const char *> stop;
+        for (const std::string &string : params.stop)
+            stop.push_back(string.c_str());
+        if (!stop.empty()) {
+            how.stop_strings = stop.data();
+            how.n_stop_strings = stop.size();
         }
         esolm_status status = begin(handle_.get(), prompts.data(), prompts.size(), &how);
         if (!status)

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::forward::{CancelToken, ContextParams, MemoryPlan, MemoryUse, ModelRunner, Profile, ThreadPool};
-use crate::generate::{GenerateParams, Prompt, Session, Step, TokenChoice};
+use crate::generate::{GenerateParams, Prompt, Session, Step, StopReason, TextEnd, TokenChoice};
 use crate::memory::Arena;
 use crate::model::{LoadOptions, Model};
 use crate::plan::Plan;
@@ -237,13 +237,35 @@ impl Context {
         self.session.order(sequence)
     }
 
-    /// The text of a sequence up to the first unknown or end-of-text token, in whole UTF-8 characters. During a
-    /// generation it only grows.
+    /// The text of a sequence up to the first unknown token, or to what ended it, in whole UTF-8 characters, without the
+    /// tokens that begin and end a text. During a generation it only grows.
     ///
     /// # Errors
     /// [`crate::Error::InvalidArgument`] if there is no such sequence; [`crate::Error::Tokenizer`].
     pub fn text(&self, sequence: usize) -> Result<String> {
-        self.model().tokenizer()?.decode_prefix(self.tokens(sequence)?)
+        let TextEnd { tokens, bytes, complete } = self.text_end(sequence)?;
+        let tokens = self.tokens(sequence)?.get(..tokens).unwrap_or_default();
+        self.model().tokenizer()?.text(tokens, bytes, complete)
+    }
+
+    /// Why the text of a sequence ended; `None` while it is being written. The tokens then are those up to its end, with
+    /// the one that ended it.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] if there is no such sequence.
+    pub fn stop_reason(&self, sequence: usize) -> Result<Option<StopReason>> {
+        self.session.stop_reason(sequence)
+    }
+
+    /// Notes that the caller has cancelled the generation behind a step.
+    #[cfg(feature = "capi")]
+    pub(crate) fn interrupt(&mut self) {
+        self.session.interrupted = Some(StopReason::Cancelled);
+    }
+
+    /// Which part of a sequence's tokens is its text.
+    pub(crate) fn text_end(&self, sequence: usize) -> Result<TextEnd> {
+        self.session.text_end(sequence)
     }
 }
 

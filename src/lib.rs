@@ -72,7 +72,7 @@ pub use error::{Error, Result};
 pub use forward::{
     CancelToken, ContextParams, Kernels, KvType, MemoryUse, Profile, ThreadPool, ThreadPoolParams,
 };
-pub use generate::{GenerateParams, Prompt, Step, Template, Update};
+pub use generate::{GenerateParams, Prompt, Step, StopReason, Template, Update};
 pub use ggml::{Device, DeviceInfo, DeviceKind, devices};
 pub use log::{LogLevel, LogReceiver, set_log_receiver};
 pub use model::{Config, HOLE, LoadMode, LoadOptions, Model, TensorSpec, Tokenizer, Variant};

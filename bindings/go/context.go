@@ -163,7 +163,7 @@ func (c *Context) Order(sequence uint32) ([]uint32, error) {
 	}, 128)
 }
 
-// Text returns the text of a sequence up to the first token that is unknown or end-of-text.
+// Text returns the text of a sequence up to the first token that is unknown, or to what ended it.
 func (c *Context) Text(sequence uint32) (string, error) {
 	text, err := filled(func(text []byte, n *C.size_t) error {
 		err := c.with(func(context *C.esolm_context) C.esolm_status {
@@ -172,4 +172,27 @@ func (c *Context) Text(sequence uint32) (string, error) {
 		return withNUL(err, n)
 	}, 512)
 	return string(text), err
+}
+
+// StopReason says why a text ended.
+type StopReason int32
+
+// The reasons; esolm.h explains them.
+const (
+	StopNone      StopReason = C.ESOLM_STOP_NONE // the text is being written
+	StopLength    StopReason = C.ESOLM_STOP_LENGTH
+	StopEndOfText StopReason = C.ESOLM_STOP_END_OF_TEXT
+	StopToken     StopReason = C.ESOLM_STOP_TOKEN
+	StopString    StopReason = C.ESOLM_STOP_STRING
+	StopCancelled StopReason = C.ESOLM_STOP_CANCELLED
+	StopError     StopReason = C.ESOLM_STOP_ERROR
+)
+
+// StopReason returns why the text of a sequence ended.
+func (c *Context) StopReason(sequence uint32) (StopReason, error) {
+	var reason C.int32_t
+	err := c.with(func(context *C.esolm_context) C.esolm_status {
+		return C.esolm_stop_reason(context, C.uint32_t(sequence), &reason)
+	})
+	return StopReason(reason), err
 }

@@ -108,6 +108,61 @@ func TestModel(t *testing.T) {
 	}
 }
 
+func TestStopRules(t *testing.T) {
+	model := openModel(t)
+	words, err := model.Tokenize("Once upon a time")
+	if err != nil {
+		t.Fatal(err)
+	}
+	prompts := []Prompt{{Tokens: words}}
+	c := newContext(t, model, ContextOptions{Length: 64, Threads: 1})
+	params := DefaultParams()
+	params.Seed, params.IgnoreEOS = 3, true
+	run := func(change func(*Params)) (string, []uint32, StopReason) {
+		changed := params
+		change(&changed)
+		if err := c.Generate(context.Background(), prompts, changed); err != nil {
+			t.Fatal(err)
+		}
+		text, err := c.Text(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens, err := c.Tokens(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reason, err := c.StopReason(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text, tokens, reason
+	}
+	whole, all, reason := run(func(*Params) {})
+	if len(all) != 64 || reason != StopLength {
+		t.Error(len(all), reason)
+	}
+	if _, tokens, reason := run(func(p *Params) { p.MaxTokens = 5 }); len(tokens) != len(words)+5 || reason != StopLength {
+		t.Error(tokens, reason)
+	}
+	_, tokens, reason := run(func(p *Params) { p.StopTokens = all[20:21] })
+	if len(tokens) > 21 || !reflect.DeepEqual(tokens, all[:len(tokens)]) || reason != StopToken {
+		t.Error(tokens, reason)
+	}
+	stop := whole[len(whole)-20 : len(whole)-15]
+	text, _, reason := run(func(p *Params) { p.StopStrings = []string{"no such text", stop} })
+	if !strings.HasPrefix(whole, text+stop) || reason != StopString {
+		t.Errorf("%q %q %v", text, stop, reason)
+	}
+	for _, wrong := range []string{"", "a\x00b"} {
+		params := params
+		params.StopStrings = []string{wrong}
+		has(t, StatusInvalidArgument, c.Generate(context.Background(), prompts, params))
+	}
+	params.MaxTokens = -1
+	has(t, StatusInvalidArgument, c.Generate(context.Background(), prompts, params))
+}
+
 func TestGenerationAtOnceAndByStep(t *testing.T) {
 	model := openModel(t)
 	words, err := model.Tokenize("Once upon")

@@ -6,7 +6,10 @@ package esolm
 */
 import "C"
 
-import "unsafe"
+import (
+	"strings"
+	"unsafe"
+)
 
 // Prompt holds the known tokens of a sequence and their positions; nil positions are 0, 1, 2 and so on.
 type Prompt struct {
@@ -45,6 +48,7 @@ const Alpha0Auto = C.ESOLM_ALPHA_0_AUTO
 // Params are the parameters of a generation; start with DefaultParams.
 type Params struct {
 	Length      int     // tokens of a sequence, the prompt's included; 0 is the context's length
+	MaxTokens   int     // most tokens behind the prompt; 0 is no limit but Length
 	Steps       int     // number of steps of the diffusion phase; 0, the default: 128
 	Seed        uint64  // the same seed gives the same text
 	Alpha0      float64 // share of the tokens that diffusion writes, 0 to 1; Alpha0Auto by default
@@ -61,6 +65,9 @@ type Params struct {
 	Confidence  Confidence     // adaptive steps, which write the tokens the model is certain of: needs Alpha0 1, no Schedule
 	Window      int            // positions that an adaptive step considers
 	Threshold   float32        // the confidence from which on an adaptive step writes a token (entropy: at most)
+	StopTokens  []uint32       // tokens that end a text when the model writes them
+	StopStrings []string       // texts that end a text when the model writes them; the text ends before them
+	IgnoreEOS   bool           // the end-of-text token does not end a text
 }
 
 // Constraints restrict the tokens of a sequence; the zero value is no restriction.
@@ -94,6 +101,22 @@ func (m *cMemory) take(n int, size C.size_t) unsafe.Pointer {
 	return memory
 }
 
+func (m *cMemory) strings(from []string) (**C.char, error) {
+	if len(from) == 0 {
+		return nil, nil
+	}
+	memory := (**C.char)(m.take(len(from), C.size_t(unsafe.Sizeof(uintptr(0)))))
+	for i, text := range from {
+		if strings.IndexByte(text, 0) >= 0 {
+			return nil, &Error{StatusInvalidArgument, "a stop string has a NUL"}
+		}
+		c := C.CString(text)
+		*m = append(*m, unsafe.Pointer(c))
+		unsafe.Slice(memory, len(from))[i] = c
+	}
+	return memory, nil
+}
+
 func (m *cMemory) numbers(from []uint32) *C.uint32_t {
 	if from == nil {
 		return nil
@@ -105,7 +128,7 @@ func (m *cMemory) numbers(from []uint32) *C.uint32_t {
 
 // c returns the C struct, in C memory.
 func (params Params) c(memory *cMemory) (*C.esolm_generate_params, error) {
-	if params.Length < 0 || params.Steps < 0 || params.OrderSize < 0 || params.Window < 0 {
+	if params.Length < 0 || params.MaxTokens < 0 || params.Steps < 0 || params.OrderSize < 0 || params.Window < 0 {
 		return nil, &Error{StatusInvalidArgument, "a length, a size or a number of steps is negative"}
 	}
 	p := (*C.esolm_generate_params)(memory.take(1, C.sizeof_esolm_generate_params))
@@ -127,6 +150,16 @@ func (params Params) c(memory *cMemory) (*C.esolm_generate_params, error) {
 	p.confidence = C.int32_t(params.Confidence)
 	p.window = C.size_t(params.Window)
 	p.threshold = C.float(params.Threshold)
+	p.max_tokens = C.size_t(params.MaxTokens)
+	p.stop_tokens = memory.numbers(params.StopTokens)
+	p.n_stop_tokens = C.size_t(len(params.StopTokens))
+	stopStrings, err := memory.strings(params.StopStrings)
+	if err != nil {
+		return nil, err
+	}
+	p.stop_strings = stopStrings
+	p.n_stop_strings = C.size_t(len(params.StopStrings))
+	p.ignore_eos = boolean(params.IgnoreEOS)
 	if n := len(params.Constraints); n > 0 {
 		rules := (**C.esolm_constraints)(memory.take(n, C.size_t(unsafe.Sizeof(uintptr(0)))))
 		for i, rule := range params.Constraints {

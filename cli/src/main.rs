@@ -15,6 +15,7 @@ mod plot;
 mod progress;
 mod prompt_args;
 mod signals;
+mod stop_args;
 mod tensor_types;
 mod watch;
 

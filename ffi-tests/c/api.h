@@ -44,6 +44,7 @@ static inline esolm_generate_params small_params(void)
     params.steps = STEPS;
     params.seed = 7;
     params.alpha_0 = 0.8;
+    params.ignore_eos = 1;
     return params;
 }
 

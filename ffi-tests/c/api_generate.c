@@ -214,6 +214,79 @@ static void stopping(void)
     esolm_context_free(context);
 }
 
+/* What ends a text: its length, a token, a string; and what is no rule. */
+static void stop_rules(void)
+{
+    esolm_context *context = new_context();
+    esolm_generate_params how = small_params();
+    uint32_t words[3] = {5, 6, 7}, whole[LENGTH], tokens[LENGTH], stop[2];
+    esolm_prompt prompts[2] = {{words, NULL, 3}, {NULL, NULL, 0}};
+    char text[512], ended[512], needle[4] = {0};
+    const char *strings[2] = {needle, "no such text"};
+    size_t n = 0, len = 0, first = 0;
+    int32_t reason = 99, done;
+
+    how.alpha_0 = 0, how.ignore_eos = 1;
+    STATUS(INVALID, esolm_stop_reason(context, 0, &reason));
+    CHECK(reason == ESOLM_STOP_NONE);
+    STATUS(OK, esolm_begin(context, prompts, 2, &how));
+    STATUS(OK, esolm_stop_reason(context, 1, &reason));
+    CHECK(reason == ESOLM_STOP_NONE);
+    finish(context, whole, LENGTH);
+    STATUS(OK, esolm_stop_reason(context, 1, &reason));
+    CHECK(reason == ESOLM_STOP_LENGTH);
+    STATUS(OK, esolm_copy_text(context, 0, text, sizeof text, &len));
+
+    /* The first of the tokens behind the prompt that is one of these. */
+    stop[0] = whole[12], stop[1] = words[1];
+    for (first = 3; whole[first] != stop[0] && whole[first] != stop[1]; first++)
+        ;
+    how.stop_tokens = stop, how.n_stop_tokens = 2;
+    STATUS(OK, esolm_generate(context, prompts, 1, &how, NULL, NULL));
+    STATUS(OK, esolm_copy_tokens(context, 0, tokens, LENGTH, &n));
+    CHECK(n == first + 1 && memcmp(tokens, whole, n * sizeof *tokens) == 0);
+    STATUS(OK, esolm_stop_reason(context, 0, &reason));
+    CHECK(reason == ESOLM_STOP_TOKEN);
+    /* Its text is up to that token. */
+    STATUS(OK, esolm_copy_text(context, 0, ended, sizeof ended, &len));
+    CHECK(strncmp(ended, text, len) == 0 && len < strlen(text));
+
+    how.n_stop_tokens = 0;
+    memcpy(needle, text + strlen(text) - 20, 3);
+    how.stop_strings = strings, how.n_stop_strings = 2;
+    STATUS(OK, esolm_generate(context, prompts, 1, &how, NULL, NULL));
+    STATUS(OK, esolm_stop_reason(context, 0, &reason));
+    CHECK(reason == ESOLM_STOP_STRING);
+    STATUS(OK, esolm_copy_text(context, 0, ended, sizeof ended, &len));
+    CHECK(strncmp(ended, text, len) == 0 && strncmp(text + len, needle, 3) == 0);
+
+    how.n_stop_strings = 0, how.max_tokens = 4;
+    STATUS(OK, esolm_generate(context, prompts, 2, &how, NULL, NULL));
+    STATUS(OK, esolm_copy_tokens(context, 0, tokens, LENGTH, &n));
+    CHECK(n == 7);
+    STATUS(OK, esolm_copy_tokens(context, 1, tokens, LENGTH, &n));
+    CHECK(n == 4);
+    STATUS(OK, esolm_begin(context, prompts, 1, &how));
+    STATUS(OK, esolm_cancel(context));
+    STATUS(ESOLM_ERR_CANCELLED, esolm_step(context, NULL, &done));
+    STATUS(OK, esolm_stop_reason(context, 0, &reason));
+    CHECK(reason == ESOLM_STOP_CANCELLED);
+    STATUS(OK, esolm_cancel_reset(context));
+
+    strings[1] = "";
+    how.n_stop_strings = 2;
+    STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
+    strings[1] = NULL;
+    STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
+    how.n_stop_strings = 0, how.n_stop_tokens = 1, stop[0] = (uint32_t)info.vocab_size;
+    STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
+    how.n_stop_tokens = 0, how.ignore_eos = 2;
+    STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
+    STATUS(INVALID, esolm_stop_reason(context, 0, NULL));
+    STATUS(INVALID, esolm_stop_reason(context, 5, &reason));
+    esolm_context_free(context);
+}
+
 struct job {
     esolm_status status;
     uint32_t tokens[LENGTH];
@@ -231,7 +304,7 @@ static void *work(void *argument)
     size_t n;
     job->no_error = esolm_last_error()[0] == 0;
     esolm_generate_params_init(&how, sizeof how);
-    how.steps = STEPS, how.seed = 7, how.alpha_0 = 0.8;
+    how.steps = STEPS, how.seed = 7, how.alpha_0 = 0.8, how.ignore_eos = 1;
     job->status = esolm_context_new(model, &params, &context);
     if (!job->status)
         job->status = esolm_generate(context, &prompt, 1, &how, NULL, NULL);
@@ -264,6 +337,7 @@ int main(int argc, char **argv)
     bad_generations();
     at_once_and_by_step();
     stopping();
+    stop_rules();
     threads();
     esolm_model_free(model);
     return report();

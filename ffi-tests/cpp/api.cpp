@@ -326,6 +326,29 @@ static void requests(const esolm::Model &model)
     CHECK(std::equal(known.tokens.begin(), known.tokens.begin() + 3, tokens.begin()));
 }
 
+static void stop_rules(const esolm::Model &model)
+{
+    esolm::ContextParams limits;
+    limits.length = 48;
+    limits.threads = 1;
+    esolm::Context context = take(esolm::Context::make(model, limits));
+    esolm::GenerateParams how;
+    how.seed = 3;
+    how.ignore_eos = 1;
+    const esolm::Prompt prompt(take(model.tokenize("Once upon a time")));
+    STATUS(ESOLM_OK, status_of([&] { return context.generate(prompt, how); }));
+    CHECK(take(context.stop_reason()) == ESOLM_STOP_LENGTH);
+    const std::string whole = take(context.text());
+    how.stop = {"no such text", whole.substr(whole.size() - 20, 4)};
+    STATUS(ESOLM_OK, status_of([&] { return context.generate(prompt, how); }));
+    CHECK(take(context.stop_reason()) == ESOLM_STOP_STRING);
+    const std::string text = take(context.text());
+    CHECK(text.size() < whole.size() && whole.compare(0, text.size() + 4, text + how.stop[1]) == 0);
+    how.stop = {""};
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.begin(prompt, how); }));
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.stop_reason(1); }));
+}
+
 static void scores(const esolm::Model &model)
 {
     esolm::ContextParams limits;
@@ -425,6 +448,7 @@ int main(int argc, char **argv)
     step_callbacks(model);
     logits(model);
     requests(model);
+    stop_rules(model);
     scores(model);
     states(model);
     messages(model);

@@ -131,6 +131,10 @@ fuzz_target!(|bytes: &[u8]| {
             constraints: rules,
             log_probs: input.below(2) == 0,
             seed,
+            max_tokens: if input.seldom() { input.size() } else { 0 },
+            stop_tokens: if input.seldom() { &counts } else { &[] },
+            ignore_eos: input.below(2) == 0,
+            ..GenerateParams::default()
         };
         let begun = if input.seldom() {
             context.extend(&prompts, &generate)

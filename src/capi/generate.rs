@@ -11,8 +11,23 @@ use super::status::{esolm_status, wrap};
 use super::{args, request};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::generate::{GenerateParams, Prompt, Step, Update};
+use crate::generate::{GenerateParams, Prompt, Step, StopReason, Update};
 use crate::memory::collected;
+
+/// The text is being written.
+pub const ESOLM_STOP_NONE: i32 = 0;
+/// The text has its length: esolm_generate_params.length or max_tokens.
+pub const ESOLM_STOP_LENGTH: i32 = 1;
+/// The model wrote its end-of-text token.
+pub const ESOLM_STOP_END_OF_TEXT: i32 = 2;
+/// The model wrote one of esolm_generate_params.stop_tokens.
+pub const ESOLM_STOP_TOKEN: i32 = 3;
+/// The model wrote one of esolm_generate_params.stop_strings.
+pub const ESOLM_STOP_STRING: i32 = 4;
+/// The last call was cancelled, by esolm_cancel or a callback; esolm_step may go on.
+pub const ESOLM_STOP_CANCELLED: i32 = 5;
+/// The last step failed; esolm_step may try again.
+pub const ESOLM_STOP_ERROR: i32 = 6;
 
 /// A token that a step wrote. This struct will not change.
 #[repr(C)]
@@ -138,6 +153,7 @@ pub unsafe extern "C" fn esolm_generate(
                 // SAFETY: the caller's function has this signature, and `step` outlives the call; what it
                 // points to is not touched before the next step.
                 if callback.map_or(0, |callback| unsafe { callback(&step, user_data) }) != 0 {
+                    state.context.interrupt();
                     return Err(Error::Cancelled);
                 }
             }
@@ -265,8 +281,9 @@ pub unsafe extern "C" fn esolm_copy_tokens(
     })
 }
 
-/// Copies the text of a sequence up to the first token that is unknown or ends the text: whole characters of UTF-8 with
-/// a NUL. It only grows during a generation. capacity and *len_out are as in esolm_detokenize.
+/// Copies the text of a sequence up to the first unknown token, or to what ended it: whole characters of UTF-8 with a NUL,
+/// without the tokens that begin and end a text. It only grows during a generation. capacity and *len_out are as in
+/// esolm_detokenize.
 ///
 /// Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL, ESOLM_ERR_OUT_OF_MEMORY, ESOLM_ERR_TOKENIZER.
 #[unsafe(no_mangle)]
@@ -282,9 +299,41 @@ pub unsafe extern "C" fn esolm_copy_text(
         let (len_out, handle) =
             unsafe { (args::out(len_out, 0, "len_out")?, args::reference(context, "context")?) };
         // Others may read while this one decodes.
-        let tokens = handle.read(|texts| collected(texts.tokens(sequence)?.iter().copied()))?;
-        let found = handle.model.tokenizer()?.decode_prefix(&tokens)?;
+        let (tokens, end) = handle.read(|texts| {
+            let (tokens, end) = texts.text(sequence)?;
+            Ok((collected(tokens.iter().copied())?, end))
+        })?;
+        let found = handle.model.tokenizer()?.text(&tokens, end.bytes, end.complete)?;
         // SAFETY: the header requires room for `capacity` bytes; `len_out` is not NULL (`args::out`) and so valid.
         unsafe { args::copy_text(&found, text, capacity, len_out) }
+    })
+}
+
+/// Writes to *out why the text of a sequence ended: ESOLM_STOP_*. Its tokens then are those up to its end, with the one
+/// that ended it. From any thread, as esolm_copy_text.
+///
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_stop_reason(
+    context: *mut esolm_context,
+    sequence: u32,
+    out: *mut i32,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the header requires each pointer to be NULL or valid for the call.
+        let (out, handle) =
+            unsafe { (args::out(out, ESOLM_STOP_NONE, "out")?, args::reference(context, "context")?) };
+        let reason = match handle.read(|texts| texts.stop_reason(sequence))? {
+            None => ESOLM_STOP_NONE,
+            Some(StopReason::Length) => ESOLM_STOP_LENGTH,
+            Some(StopReason::EndOfText) => ESOLM_STOP_END_OF_TEXT,
+            Some(StopReason::StopToken) => ESOLM_STOP_TOKEN,
+            Some(StopReason::StopString) => ESOLM_STOP_STRING,
+            Some(StopReason::Cancelled) => ESOLM_STOP_CANCELLED,
+            Some(StopReason::Error) => ESOLM_STOP_ERROR,
+        };
+        // SAFETY: `out` is not NULL (`args::out`), and the header requires it to be valid then.
+        unsafe { out.write(reason) };
+        Ok(())
     })
 }

@@ -1,6 +1,6 @@
 //! `esolm_generate_params`: what to generate.
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
 use std::ptr::{null, null_mut};
 
@@ -99,6 +99,22 @@ pub struct esolm_generate_params {
     pub threshold: f32,
     /// Reserved, must be 0.
     pub reserved: u32,
+    /// Most tokens of a sequence behind its prompt. 0 (default): no limit but the length; with both, the smaller one counts.
+    pub max_tokens: usize,
+    /// Tokens that end a text when the model writes them behind the prompt, as the end-of-text token does. (What is written
+    /// before the prompt's last token, and at position 0, ends no text.)
+    pub stop_tokens: *const u32,
+    /// Number of entries in stop_tokens.
+    pub n_stop_tokens: usize,
+    /// Texts in UTF-8, at most 64 of 1 to 1024 bytes, that end a text when the model writes them behind the prompt, over
+    /// any borders of tokens; the text ends before them.
+    pub stop_strings: *const *const c_char,
+    /// Number of entries in stop_strings.
+    pub n_stop_strings: usize,
+    /// 1: the end-of-text token is a token as others are (it may still be written). 0 (default): it ends a text.
+    pub ignore_eos: i32,
+    /// Reserved, must be 0.
+    pub reserved_2: u32,
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers and pointers only.
@@ -129,10 +145,17 @@ unsafe impl SizedStruct for esolm_generate_params {
         window: 0,
         threshold: 0.0,
         reserved: 0,
+        max_tokens: 0,
+        stop_tokens: null(),
+        n_stop_tokens: 0,
+        stop_strings: null(),
+        n_stop_strings: 0,
+        ignore_eos: 0,
+        reserved_2: 0,
     };
 
     fn reserved(&self) -> u32 {
-        self.reserved
+        self.reserved | self.reserved_2
     }
 }
 
@@ -166,7 +189,7 @@ impl esolm_generate_params {
 ///
 /// # Safety
 /// `pointer` must be as [`params::read`] wants it, each array must have as many items as its count says, and
-/// the pointers in `constraints` must be as [`params::read`] wants them.
+/// the pointers in `constraints` must be as [`params::read`] wants them, and those in `stop_strings` NULL or valid.
 pub(super) unsafe fn with_params<T>(
     pointer: *const esolm_generate_params,
     f: impl FnOnce(&GenerateParams<'_>, Option<LogitsCallback>) -> Result<T>,
@@ -174,11 +197,13 @@ pub(super) unsafe fn with_params<T>(
     // SAFETY: the contract asks of `pointer` what `params::read` asks.
     let params = unsafe { params::read(pointer)? };
     // SAFETY: the contract says that each array has as many items as its count.
-    let (custom, schedule, constraints) = unsafe {
+    let (custom, schedule, constraints, stop_tokens, stop_strings) = unsafe {
         (
             args::slice(params.custom_order, params.n_custom_order, "custom_order")?,
             args::slice(params.schedule, params.n_schedule, "schedule")?,
             args::slice(params.constraints, params.n_constraints, "constraints")?,
+            args::slice(params.stop_tokens, params.n_stop_tokens, "stop_tokens")?,
+            args::slice(params.stop_strings, params.n_stop_strings, "stop_strings")?,
         )
     };
     let order = params.order(custom)?;
@@ -189,11 +214,22 @@ pub(super) unsafe fn with_params<T>(
         unsafe { params::read(pointer).and_then(|constraints| constraints.copy()) }
     });
     let constraints = constraints.collect::<Result<Vec<_>>>()?;
+    let stop_strings = stop_strings.iter().map(|&string| {
+        // SAFETY: the contract covers the pointers in `stop_strings`.
+        unsafe { args::string(string, "stop_strings") }
+    });
+    let stop_strings = stop_strings.collect::<Result<Vec<_>>>()?;
+    let ignore_eos = params::flag::<esolm_generate_params>("ignore_eos", params.ignore_eos)?;
     let logits = LogitsCallback::new(params.logits_callback, params.logits_user_data);
-    let esolm_generate_params { length, steps, seed, alpha_0, temperature, top_p, top_k, .. } = params;
+    let esolm_generate_params { length, max_tokens, steps, seed, alpha_0, temperature, top_p, top_k, .. } =
+        params;
     #[allow(clippy::needless_update, reason = "what C has no field for keeps its default")]
     let request = GenerateParams {
         length,
+        max_tokens,
+        stop_tokens,
+        stop_strings: &stop_strings,
+        ignore_eos,
         alpha_0,
         steps,
         order,

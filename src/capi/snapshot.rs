@@ -3,6 +3,7 @@
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::Profile;
+use crate::generate::{StopReason, TextEnd};
 use crate::memory::with_room;
 
 /// Copies of a context's texts, in memory that is reserved once.
@@ -19,6 +20,8 @@ pub(super) struct Snapshot {
 struct SequenceSnapshot {
     tokens: Vec<u32>,
     order: Vec<u32>,
+    text_end: TextEnd,
+    stop_reason: Option<StopReason>,
 }
 
 impl Snapshot {
@@ -29,7 +32,8 @@ impl Snapshot {
     pub(super) fn new(sequences: usize, length: usize) -> Result<Self> {
         let mut all = with_room(sequences)?;
         for _ in 0..sequences {
-            all.push(SequenceSnapshot { tokens: with_room(length)?, order: with_room(length)? });
+            let (tokens, order) = (with_room(length)?, with_room(length)?);
+            all.push(SequenceSnapshot { tokens, order, text_end: TextEnd::default(), stop_reason: None });
         }
         Ok(Self { sequences: all, active: 0, profile: None })
     }
@@ -46,12 +50,25 @@ impl Snapshot {
             };
             copy(&mut sequence.tokens, context.tokens(number));
             copy(&mut sequence.order, context.order(number));
+            sequence.text_end = context.text_end(number).unwrap_or_default();
+            sequence.stop_reason = context.stop_reason(number).unwrap_or_default();
         }
     }
 
     /// The tokens of a sequence by position, the mask token where unknown.
     pub(super) fn tokens(&self, sequence: u32) -> Result<&[u32]> {
         Ok(&self.sequence(sequence)?.tokens)
+    }
+
+    /// The tokens of a sequence that are its text, and which part of them is.
+    pub(super) fn text(&self, sequence: u32) -> Result<(&[u32], TextEnd)> {
+        let SequenceSnapshot { tokens, text_end, .. } = self.sequence(sequence)?;
+        Ok((tokens.get(..text_end.tokens).unwrap_or_default(), *text_end))
+    }
+
+    /// Why a sequence's text ended, if it did.
+    pub(super) fn stop_reason(&self, sequence: u32) -> Result<Option<StopReason>> {
+        Ok(self.sequence(sequence)?.stop_reason)
     }
 
     /// The positions of a sequence in generation order.

@@ -107,8 +107,14 @@ pub fn compare(
     let mut reference = Rows::default();
     for (window, text) in windows.enumerate() {
         let seed = options.seed.wrapping_add(window as u64);
-        let params =
-            GenerateParams { length, alpha_0, steps: options.steps, seed, ..GenerateParams::default() };
+        let params = GenerateParams {
+            length,
+            alpha_0,
+            steps: options.steps,
+            seed,
+            ignore_eos: true,
+            ..GenerateParams::default()
+        };
         let given = text.get(..config.given_tokens()).ok_or_else(|| Error::internal("an empty window"))?;
         for run in &mut runs {
             run.context.begin(&[Prompt::prefix(given)], &params)?;

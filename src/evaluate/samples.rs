@@ -75,7 +75,7 @@ pub fn draw(
         let (prompts, _) = prompts.split_at(prompts.len().min(count - first));
         let seed = params.generate.seed.wrapping_add(batch as u64);
         let started = Instant::now();
-        context.begin(prompts, &GenerateParams { seed, ..params.generate })?;
+        context.begin(prompts, &GenerateParams { seed, ignore_eos: true, ..params.generate })?;
         while let Some(step) = context.step()? {
             written += step.updates.len();
             passes += step.updates.chunk_by(|a, b| a.sequence == b.sequence).count();

@@ -1,20 +1,25 @@
 //! The loop of generation: plan, forward, sample.
 //!
 //! A [`Session`] is one generation. It knows of each `Sequence` which tokens are known and which come next; each
-//! `step` makes a batch of them, runs the model, and `draw`s a token from each row of logits. `request` is what the
-//! caller asks for, `template` makes a prompt of a text with holes, `state` saves and restores a session.
+//! `step` makes a batch of them, runs the model, and `draw`s a token from each row of logits. `finished`
+//! is the beginning of a sequence without gaps, in which `stop` finds the end of the text. `request` is what the caller asks for, `template` makes a prompt of a text with holes, `state` saves and restores a session.
 
+mod check;
 mod draw;
+mod finished;
 mod request;
 mod sequence;
 mod session;
 mod state;
 mod step;
+mod stop;
 mod template;
 mod update;
 
 pub(crate) use draw::TokenChoice;
+pub(crate) use finished::TextEnd;
 pub use request::{GenerateParams, Prompt};
 pub(crate) use session::Session;
+pub use stop::StopReason;
 pub use template::Template;
 pub use update::{Step, Update};

@@ -28,6 +28,17 @@ const DEFAULT_STEPS: usize = 128;
 pub struct GenerateParams<'a> {
     /// Length of a sequence in tokens, prompt included; 0 is the context's length.
     pub length: usize,
+    /// Most tokens of a sequence behind its prompt. 0 is no limit but the length; with both, the smaller one counts.
+    pub max_tokens: usize,
+    /// Tokens that end a text when the model writes them behind the prompt, as the end-of-text token does. (What is written
+    /// before the prompt's last token, and at position 0, ends no text.)
+    pub stop_tokens: &'a [u32],
+    /// Texts that end a text when the model writes them behind the prompt, over any borders of tokens; the text ends before
+    /// them.
+    pub stop_strings: &'a [&'a str],
+    /// Whether the end-of-text token is a token as others are. (It may still be written; ban it, or it is left out of the
+    /// text.)
+    pub ignore_eos: bool,
     /// Fraction of the unknown tokens that the diffusion phase writes, several per step; the sequential phase writes
     /// the rest one by one, left to right. 1 is all diffusion, 0 plain autoregression. (MDLM is always all diffusion, an
     /// autoregressive model never; a model that has [`Config::diffusion_only`] takes 1 only.)
@@ -57,6 +68,10 @@ impl GenerateParams<'_> {
     /// The defaults of the library, its bindings and the command line: `docs/samples.md` says why.
     pub const DEFAULT: Self = Self {
         length: 0,
+        max_tokens: 0,
+        stop_tokens: &[],
+        stop_strings: &[],
+        ignore_eos: false,
         alpha_0: Self::ALPHA_0_AUTO,
         steps: 0,
         order: Order::Random,
@@ -71,8 +86,8 @@ impl GenerateParams<'_> {
     /// For [`GenerateParams::alpha_0`]: by what else is asked for, and by the model.
     pub const ALPHA_0_AUTO: f64 = -1.0;
 
-    /// Checks everything about a text of `length` tokens that does not depend on the prompts.
-    pub(crate) fn validate(&self, config: &Config, length: usize, sequences: usize) -> Result<()> {
+    /// Checks everything that does not depend on the prompts.
+    pub(crate) fn validate(&self, config: &Config, sequences: usize) -> Result<()> {
         self.sampling.validate()?;
         if !(0.0..=1.0).contains(&self.alpha_0) && self.alpha_0 != Self::ALPHA_0_AUTO {
             return Err(Error::invalid(format!("alpha_0 is {}, not in 0..=1", self.alpha_0)));
@@ -86,7 +101,6 @@ impl GenerateParams<'_> {
         if self.steps > 1 << 20 {
             return Err(Error::invalid(format!("{} steps; at most {}", self.steps, 1 << 20)));
         }
-        self.order.validate(length)?;
         self.schedule.validate()?;
         if let Some(adaptive) = self.adaptive {
             adaptive.validate()?;

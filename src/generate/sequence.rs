@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use super::finished::{FinishedPrefix, Positions, TextEnd};
+use super::stop::{StopReason, StopRules};
 use crate::error::{Error, Result};
 use crate::forward::Row;
 use crate::memory::with_room;
-use crate::model::{Config, Variant};
+use crate::model::{Config, Tokenizer, Variant};
 use crate::rng::{Purpose, Rng};
 
 /// The state of one sequence.
@@ -15,6 +17,10 @@ pub(crate) struct Sequence {
     pub(crate) order: Vec<u32>,
     /// Tokens by position; the mask token where unknown.
     pub(crate) tokens: Vec<u32>,
+    /// Where the caller's tokens end: before it, the text cannot.
+    prompt_end: usize,
+    /// The positions known from the start on, and what ended the text there.
+    pub(super) finished: FinishedPrefix,
     /// Number of tokens of each step.
     pub(crate) counts: Vec<u32>,
     /// Number of positions that an adaptive step proposes tokens for; otherwise 0.
@@ -39,6 +45,8 @@ impl Sequence {
         Ok(Self {
             order: with_room(length)?,
             tokens: with_room(length)?,
+            prompt_end: 0,
+            finished: FinishedPrefix::default(),
             counts: with_room(length)?,
             window: 0,
             committed: 0,
@@ -170,6 +178,57 @@ impl Sequence {
             new.sort_unstable();
         }
         self.revealed = self.order.len();
+        let last = self.tokens.iter().rposition(|&token| token != mask);
+        self.prompt_end = last.map_or(0, |last| last + 1);
         Ok(())
+    }
+
+    /// Begins to look for the end of the text, behind the tokens that are known.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(super) fn begin_text(
+        &mut self,
+        mask: u32,
+        rules: &StopRules,
+        tokenizer: Option<&Tokenizer>,
+    ) -> Result<()> {
+        self.finished.begin(rules, tokenizer)?;
+        self.advance_text(mask, rules, tokenizer);
+        Ok(())
+    }
+
+    /// Looks for the end of the text in the positions that have become known. If it is there, what is behind it is dropped
+    /// and the sequence is finished.
+    pub(super) fn advance_text(&mut self, mask: u32, rules: &StopRules, tokenizer: Option<&Tokenizer>) {
+        let Self { tokens, prompt_end, .. } = self;
+        self.finished.advance(Positions { tokens, prompt_end: *prompt_end, mask }, rules, tokenizer);
+        if self.finished.stop.is_some() {
+            self.truncate(self.finished.tokens);
+        }
+    }
+
+    /// Drops the positions from `length` on; those before it are known.
+    fn truncate(&mut self, length: usize) {
+        let is_dropped = |&position: &u32| position as usize >= length;
+        // What is behind a dropped slot has attended to it.
+        let kept = self.order.iter().position(is_dropped).unwrap_or(self.order.len());
+        self.committed = self.committed.min(kept);
+        self.order.retain(|position| !is_dropped(position));
+        self.tokens.truncate(length);
+        self.counts.clear();
+        self.revealed = self.order.len();
+        self.diffused = self.diffused.min(self.revealed);
+    }
+
+    /// Which part of the tokens is the text.
+    pub(super) fn text_end(&self) -> TextEnd {
+        self.finished.text_end(self.tokens.len())
+    }
+
+    /// Why the text ended; `None` if it did not.
+    pub(super) fn stop_reason(&self) -> Option<StopReason> {
+        let all_known = || (self.revealed == self.tokens.len()).then_some(StopReason::Length);
+        self.finished.stop.map(|stop| stop.reason).or_else(all_known)
     }
 }

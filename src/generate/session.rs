@@ -4,13 +4,15 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::draw::{Draw, DrawState, TokenChoice};
+use super::finished::TextEnd;
 use super::request::{GenerateParams, Prompt};
 use super::sequence::Sequence;
+use super::stop::{StopReason, StopRules};
 use super::update::{Step, Update};
 use crate::error::{Error, Result};
 use crate::forward::{Batch, ModelRunner, Profile};
 use crate::memory::with_room;
-use crate::model::Variant;
+use crate::model::{Model, Tokenizer};
 use crate::plan::{Adaptive, Order, Plan, arrange};
 use crate::rng::{Purpose, Rng};
 use crate::sample::{Constraints, SamplingParams};
@@ -28,11 +30,13 @@ pub(crate) struct Session {
     pub(super) request: SessionRequest,
     pub(super) buffers: StepBuffers,
     pub(super) clock: StepClock,
+    /// Why the last step did not end, if it did not.
+    pub(crate) interrupted: Option<StopReason>,
     /// Whether the cache may hold numbers that are not finite.
     pub(super) cache_not_finite: bool,
-    mask: u32,
+    pub(super) mask: u32,
     /// The known tokens of a prompt by position, while it is checked.
-    known: Vec<u32>,
+    pub(super) known: Vec<u32>,
     /// Rows of a strided order, while it is made.
     rows: Vec<u32>,
 }
@@ -45,6 +49,14 @@ pub(super) struct SessionRequest {
     pub(super) constraints: Vec<Constraints>,
     pub(super) adaptive: Option<Adaptive>,
     pub(super) wants_log_probs: bool,
+    pub(super) stop: StopRules,
+}
+
+impl SessionRequest {
+    /// The tokenizer, if the bytes of texts are looked at.
+    pub(super) fn tokenizer<'m>(&self, model: &'m Model) -> Result<Option<&'m Tokenizer>> {
+        if self.stop.strings.is_empty() { Ok(None) } else { model.tokenizer().map(Some) }
+    }
 }
 
 /// The memory that a step works in.
@@ -115,6 +127,7 @@ impl Session {
                 accepted: with_room(tokens)?,
             },
             clock: StepClock::default(),
+            interrupted: None,
             cache_not_finite: false,
             mask: config.mask_token_id,
             known: with_room(length)?,
@@ -167,31 +180,43 @@ impl Session {
         resume: bool,
     ) -> Result<()> {
         let _floats = DefaultFloats::set();
-        let length = if params.length == 0 { runner.length } else { params.length };
-        check_begin(runner, prompts.len(), length)?;
+        let total = if params.length == 0 { runner.length } else { params.length };
+        check_begin(runner, prompts.len(), total)?;
         // Everything is checked before anything changes.
-        params.validate(runner.model.config(), length, prompts.len())?;
+        params.validate(runner.model.config(), prompts.len())?;
+        let stop = StopRules::new(params, &runner.model)?;
+        let longest =
+            prompts.iter().enumerate().map(|(i, prompt)| self.length_of(i, prompt, params, total, resume));
+        let longest = longest.max().unwrap_or(total);
         for (number, prompt) in prompts.iter().enumerate() {
+            let length = self.length_of(number, prompt, params, total, resume);
+            params.order.validate(length)?;
             self.check_prompt(runner, number, prompt, length, resume)?;
             if let Some(constraints) = params.constraints_of(number) {
                 let known = |position: u32| {
                     self.known.get(position as usize).copied().filter(|&token| token != self.mask)
                 };
                 constraints
-                    .validate(runner.model.config(), length, known)
+                    .validate(runner.model.config(), longest, known)
                     .map_err(|e| Error::invalid(format!("sequence {number}: {e}")))?;
             }
         }
         self.start(runner, prompts.len(), params.sampling);
         self.request.wants_log_probs = params.log_probs;
         self.request.adaptive = params.adaptive;
+        self.request.stop = stop;
+        let model = runner.model.clone();
+        let tokenizer = self.request.tokenizer(&model)?;
         let plan_params = params.plan_params(runner.model.config());
         let mask = self.mask;
-        for (number, (sequence, prompt)) in self.sequences.iter_mut().zip(prompts).enumerate() {
+        for (number, prompt) in prompts.iter().enumerate() {
+            let length = self.length_of(number, prompt, params, total, resume);
+            let Some(sequence) = self.sequences.get_mut(number) else { break };
             if !resume {
                 sequence.reset();
             }
             sequence.set_known(length, mask, prompt.known.iter().copied())?;
+            sequence.begin_text(mask, &self.request.stop, tokenizer)?;
             sequence.rng = Rng::new(params.seed, number, Purpose::Token);
             sequence.window = params.adaptive.map_or(0, |adaptive| adaptive.window);
             let Sequence { order, tokens, counts, revealed, .. } = sequence;
@@ -207,55 +232,6 @@ impl Session {
             }
         }
         self.count_steps();
-        Ok(())
-    }
-
-    /// Checks that a prompt's tokens and positions are the model's and the text's, and puts all known tokens by
-    /// position into `known`.
-    fn check_prompt(
-        &mut self,
-        runner: &ModelRunner,
-        number: usize,
-        prompt: &Prompt,
-        length: usize,
-        resume: bool,
-    ) -> Result<()> {
-        let config = runner.model.config();
-        let Self { known, sequences, mask, .. } = self;
-        let mask = *mask;
-        known.clear();
-        known.resize(length, mask);
-        if resume {
-            let missing = || Error::internal("a prompt without a sequence");
-            let current = &sequences.get(number).ok_or_else(missing)?.tokens;
-            let too_short =
-                || Error::invalid(format!("length {length}, but there are {} tokens", current.len()));
-            known.get_mut(..current.len()).ok_or_else(too_short)?.copy_from_slice(current);
-        }
-        for &(position, token) in &prompt.known {
-            let bad = |what: &str| {
-                Err(Error::invalid(format!("prompt {number}: token {token} at {position}: {what}")))
-            };
-            if !config.is_writable(token) {
-                return bad("no such token, or the mask");
-            }
-            match known.get_mut(position as usize) {
-                None => return bad("beyond the length"),
-                Some(known) if *known != mask => return bad("the position is given twice"),
-                Some(known) => *known = token,
-            }
-        }
-        if known.iter().take(config.given_tokens()).any(|&token| token == mask) {
-            return Err(Error::invalid(format!(
-                "prompt {number}: this autoregressive model was trained without a token before the text, so the token at \
-                 position 0 has to be given: a token that begins a text, or a prompt"
-            )));
-        }
-        if config.variant == Variant::Ar && !known.is_sorted_by_key(|&token| token == mask) {
-            return Err(Error::invalid(format!(
-                "prompt {number}: an autoregressive model takes a prefix only"
-            )));
-        }
         Ok(())
     }
 
@@ -283,6 +259,7 @@ impl Session {
             let known = plan.order.iter().copied().zip(plan.known.iter().copied());
             sequence.reset();
             sequence.set_known(plan.order.len(), mask, known)?;
+            sequence.begin_text(mask, &self.request.stop, None)?;
             sequence.rng = Rng::new(seed, number, Purpose::Token);
             sequence.diffused = plan.known.len() + plan.diffusion;
             sequence.order.clone_from(&plan.order);
@@ -298,6 +275,7 @@ impl Session {
         self.steps_done = 0;
         self.steps_total = 0;
         self.clock = StepClock::default();
+        self.interrupted = None;
         self.buffers.clear();
     }
 
@@ -311,7 +289,9 @@ impl Session {
         self.clock = StepClock::default();
         self.active = sequences;
         self.steps_done = 0;
+        self.interrupted = None;
         self.buffers.clear();
+        self.request.stop = StopRules::default();
         self.request.sampling = sampling;
         self.request.constraints.clear();
         self.request.adaptive = None;
@@ -329,6 +309,7 @@ impl Session {
     ) -> Result<()> {
         while let Some(step) = self.step(runner, TokenChoice::Sample)? {
             if on_step(&step).is_break() {
+                self.interrupted = Some(StopReason::Cancelled);
                 return Err(Error::Cancelled);
             }
         }
@@ -358,6 +339,16 @@ impl Session {
         Ok(&self.sequence(sequence)?.tokens)
     }
 
+    /// Which part of a sequence's tokens is its text.
+    pub(crate) fn text_end(&self, sequence: usize) -> Result<TextEnd> {
+        Ok(self.sequence(sequence)?.text_end())
+    }
+
+    /// Why a sequence's text ended; `None` while there are steps left to write it.
+    pub(crate) fn stop_reason(&self, sequence: usize) -> Result<Option<StopReason>> {
+        Ok(self.sequence(sequence)?.stop_reason().or(self.interrupted))
+    }
+
     /// The positions of a sequence in generation order.
     pub(crate) fn order(&self, sequence: usize) -> Result<&[u32]> {
         Ok(&self.sequence(sequence)?.order)
@@ -374,7 +365,6 @@ impl Session {
         self.steps_total = self.steps_done + left;
     }
 }
-
 /// Checks that a generation of so many sequences of `length` tokens fits the context.
 pub(super) fn check_begin(runner: &ModelRunner, sequences: usize, length: usize) -> Result<()> {
     if runner.cancel.is_cancelled() {

@@ -2,13 +2,17 @@
 //!
 //! All numbers are little-endian and, but for the fingerprint, of 32 bits: `ESOLM-ST`, the version, the model's
 //! fingerprint (64 bits), the precision of keys and values (0 f16, 1 f32, 2 there are none), the number of sequences;
-//! for each sequence its length, how many tokens are known, for how many slots there are keys and values, a position
-//! and a token for each known one in generation order, and the keys and values; and a CRC-32 of everything before it.
+//! for each sequence its length, how many tokens are known, for how many slots there are keys and values, what ended its
+//! text (0 nothing, 2 end of text, 3 stop token, 4 stop string), the bytes of text before a stop string (else 2^32 - 1), a
+//! position and a token for each known one in generation order, and the keys and values; and a CRC-32 of everything
+//! before it. Version 1 does not have the numbers on the end of a text.
 
 use std::path::Path;
 
+use super::finished::Stop;
 use super::sequence::Sequence;
 use super::session::{Session, check_begin};
+use super::stop::{StopReason, StopRules};
 use crate::atomic_file::write_file;
 use crate::error::{Error, Result};
 use crate::forward::{KvType, ModelRunner, Slots};
@@ -20,7 +24,11 @@ use crate::sample::SamplingParams;
 use crate::simd::DefaultFloats;
 
 const MAGIC: &[u8; 8] = b"ESOLM-ST";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The first version, in which texts have no end.
+const VERSION_1: u32 = 1;
+/// Stands for the bytes of a text that does not end before a stop string.
+const NO_BYTES: u32 = u32::MAX;
 /// Stands for the precision of a cache that is not saved.
 const NO_CACHE: u32 = 2;
 /// What errors call the bytes.
@@ -33,12 +41,37 @@ fn kv_code(kv: KvType) -> u32 {
     }
 }
 
+/// What ended a text, as numbers.
+fn stop_numbers(stop: Option<Stop>) -> [u32; 2] {
+    let code = match stop.map(|stop| stop.reason) {
+        Some(StopReason::EndOfText) => 2,
+        Some(StopReason::StopToken) => 3,
+        Some(StopReason::StopString) => 4,
+        _ => 0,
+    };
+    [code, stop.and_then(|stop| stop.bytes).map_or(NO_BYTES, |bytes| bytes as u32)]
+}
+
+/// What ended the text of a sequence whose tokens are all known or not; `None` for numbers that do not go together.
+fn read_stop(numbers: [u32; 2], all_known: bool) -> Option<Option<Stop>> {
+    let reason = match numbers {
+        [0, NO_BYTES] => return Some(None),
+        [2, NO_BYTES] => StopReason::EndOfText,
+        [3, NO_BYTES] => StopReason::StopToken,
+        [4, bytes] if bytes != NO_BYTES => StopReason::StopString,
+        _ => return None,
+    };
+    let bytes = numbers.last().copied().filter(|&bytes| bytes != NO_BYTES).map(|bytes| bytes as usize);
+    all_known.then_some(Some(Stop { reason, bytes }))
+}
+
 /// A sequence as it was saved.
 struct Saved<'a> {
     length: usize,
     /// Positions and tokens in generation order.
     known: Vec<(u32, u32)>,
     committed: usize,
+    stop: Option<Stop>,
     cache: &'a [u8],
 }
 
@@ -60,7 +93,8 @@ impl Session {
             let committed = saved_slots(runner, sequence);
             let known = sequence.order.iter().take(sequence.revealed);
             let sizes = [sequence.tokens.len(), known.len(), committed].map(|size| size as u32);
-            out.extend(sizes.into_iter().flat_map(u32::to_le_bytes));
+            let stop = stop_numbers(sequence.finished.stop);
+            out.extend(sizes.into_iter().chain(stop).flat_map(u32::to_le_bytes));
             for &position in known {
                 out.extend([position, sequence.token(position)?].into_iter().flat_map(u32::to_le_bytes));
             }
@@ -84,7 +118,7 @@ impl Session {
         let number = size_of::<u32>();
         let size = |sequence: &Sequence| {
             let slots = Slots { sequence: 0, count: saved_slots(runner, sequence) };
-            (3 + 2 * sequence.revealed) * number + slots.bytes(config, runner.capacity.kv)
+            (5 + 2 * sequence.revealed) * number + slots.bytes(config, runner.capacity.kv)
         };
         // Version, fingerprint, precision and number of sequences before them, the checksum behind them.
         Ok(MAGIC.len() + 5 * number + self.active().iter().map(size).sum::<usize>() + number)
@@ -117,6 +151,8 @@ impl Session {
             // In the order it was generated.
             sequence.order.clear();
             sequence.order.extend(saved.known.iter().map(|(position, _)| position));
+            sequence.begin_text(mask, &StopRules::default(), None)?;
+            sequence.finished.stop = saved.stop;
             sequence.committed = if loaded { saved.committed } else { 0 };
             again |= sequence.revealed > 0 && !loaded;
         }
@@ -166,8 +202,10 @@ fn read<'a>(
         return Err(bad("its checksum is wrong; it is damaged"));
     }
     let version = rest.number()?;
-    if version != VERSION {
-        return Err(bad(&format!("it has version {version}; this library reads version {VERSION}")));
+    if ![VERSION_1, VERSION].contains(&version) {
+        return Err(bad(&format!(
+            "it has version {version}; this library reads version {VERSION_1} and {VERSION}"
+        )));
     }
     if u64::from(rest.number()?) | u64::from(rest.number()?) << 32 != fingerprint {
         return Err(bad("it was saved with another model"));
@@ -191,6 +229,9 @@ fn read<'a>(
         {
             return Err(bad("its sizes are inconsistent or exceed the model's context length"));
         }
+        let stop = if version == VERSION_1 { [0, NO_BYTES] } else { [rest.number()?, rest.number()?] };
+        let stop = read_stop(stop, length > 0 && known == length);
+        let stop = stop.ok_or_else(|| bad("what ended its text is unknown"))?;
         let pairs = rest.take(known * 8)?.as_chunks::<8>().0;
         let pair = |&[a, b, c, d, e, f, g, h]: &[u8; 8]| {
             (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
@@ -211,7 +252,7 @@ fn read<'a>(
             }
             None => &[],
         };
-        all.push(Saved { length, known, committed, cache });
+        all.push(Saved { length, known, committed, stop, cache });
     }
     match rest.0 {
         [] => Ok((kv, all)),

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::draw::{Draw, DrawRules, DrawState, TokenChoice};
 use super::sequence::Sequence;
 use super::session::{Session, StepBuffers};
+use super::stop::StopReason;
 use super::update::{Step, Update};
 use crate::error::{Error, Result};
 use crate::forward::{Logits, ModelRunner, Segment};
@@ -37,6 +38,7 @@ impl Session {
             return Ok(None);
         }
         if runner.cancel.is_cancelled() {
+            self.interrupted = Some(StopReason::Cancelled);
             return Err(Error::Cancelled);
         }
         let started = Instant::now();
@@ -51,12 +53,15 @@ impl Session {
             }
             self.buffers.clear();
             self.cache_not_finite |= matches!(error, Error::NotFinite(_));
+            let cancelled = matches!(error, Error::Cancelled);
+            self.interrupted = Some(if cancelled { StopReason::Cancelled } else { StopReason::Error });
             return Err(error);
         }
         if let Some(adaptive) = self.request.adaptive {
             self.reject_uncertain(&adaptive)?;
         }
-        self.commit(model.config())?;
+        self.commit(&model)?;
+        self.interrupted = None;
         self.clock.steps += started.elapsed();
         let StepBuffers { updates, log_probs, .. } = &self.buffers;
         Ok(Some(Step { index: self.steps_done - 1, total: self.steps_total, updates, log_probs }))
@@ -233,15 +238,17 @@ impl Session {
         Ok(())
     }
 
-    /// Writes the step's tokens into the sequences.
-    fn commit(&mut self, config: &Config) -> Result<()> {
+    /// Writes the step's tokens into the sequences, and finishes those whose text ends with them.
+    fn commit(&mut self, model: &Model) -> Result<()> {
+        let tokenizer = self.request.tokenizer(model)?;
         for written in self.buffers.updates.chunk_by(|a, b| a.sequence == b.sequence) {
             let sequence = sequence_of(&mut self.sequences, written)?;
             for update in written {
                 let token = sequence.tokens.get_mut(update.position as usize);
                 *token.ok_or_else(|| Error::internal("a token beyond the text"))? = update.token;
             }
-            sequence.advance(config, written.len());
+            sequence.advance(model.config(), written.len());
+            sequence.advance_text(self.mask, &self.request.stop, tokenizer);
         }
         self.steps_done += 1;
         self.count_steps();

@@ -22,6 +22,7 @@ pub(crate) use header::select_tensors;
 pub(crate) use header::{ModelHeader, total_bytes};
 use load::Loaded;
 pub use load::{LoadMode, LoadOptions};
+pub(crate) use tokenizer::Joint;
 use tokenizer::Unusable;
 #[cfg(feature = "convert")]
 pub(crate) use tokenizer::parse_tokenizer;

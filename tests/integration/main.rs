@@ -34,6 +34,7 @@ mod orders;
 mod reported_scores;
 mod saved_states;
 mod step_errors;
+mod stopping;
 mod threads;
 
 // Likelihood and quality.

@@ -94,7 +94,7 @@ fn restored_cache_is_used() {
     let expected = run(&bytes);
     let mut changed = bytes.clone();
     // Set a value in the first sequence's keys to 3.
-    let place = (36 + 12 + 20 * 8 + 2000) & !3;
+    let place = (36 + 20 + 20 * 8 + 2000) & !3;
     changed[place..place + 4].copy_from_slice(&3f32.to_le_bytes());
     assert!(largest_difference(&run(&with_checksum(changed)).logits[..1], &expected.logits[..1]) > 1e-3);
 }
@@ -161,7 +161,7 @@ fn damaged_states_are_refused() {
     };
     for (place, number, what) in [
         (0, 0, "magic"),
-        (8, 2, "version"),
+        (8, 3, "version"),
         (12, 1, "model"),
         (16, 1, "model"),
         (20, 1, "precision"),
@@ -175,14 +175,17 @@ fn damaged_states_are_refused() {
         (32, u32::MAX, "known"),
         (36, 5, "committed"),
         (36, u32::MAX, "committed"),
-        (40, 48, "position"),
-        (44, MASK, "token"),
-        (44, u32::MAX, "token"),
+        (40, 1, "what ended the text"),
+        (40, 4, "a stop string without bytes"),
+        (44, 7, "bytes without a stop string"),
+        (48, 48, "position"),
+        (52, MASK, "token"),
+        (52, u32::MAX, "token"),
     ] {
         refuse(&with(place, number), what);
     }
-    let position = u32::from_le_bytes(bytes[48..52].try_into().unwrap());
-    refuse(&with(40, position), "a position twice");
+    let position = u32::from_le_bytes(bytes[56..60].try_into().unwrap());
+    refuse(&with(48, position), "a position twice");
     refuse(&with_checksum([&bytes[..bytes.len() - 4], &[0; 12]].concat()), "more behind the end");
     refuse(&with(24, 0), "what is left over");
 }
@@ -228,4 +231,26 @@ fn state_without_a_generation_restores_to_none() {
     context.restore(&nothing).unwrap();
     assert_eq!((context.sequences(), context.progress()), (0, (0, 0)));
     assert!(context.step().unwrap().is_none() && context.tokens(0).is_err());
+}
+
+#[test]
+fn state_of_version_1_is_read() {
+    let model = Network::small(Variant::EsoB, 1).model();
+    let mut context = context(&model, 2);
+    let prompts = begin_part(&mut context, 20, 100);
+    let bytes = context.save().unwrap();
+    context.extend(&prompts, &more(7)).unwrap();
+    let expected = finish(&mut context);
+    // The sequences end in their cache: magic and five numbers, then two equal parts, then the checksum.
+    let part = (bytes.len() - 28 - 4) / 2;
+    let mut old = bytes[..28].to_vec();
+    old[8..12].copy_from_slice(&1u32.to_le_bytes());
+    for sequence in bytes[28..bytes.len() - 4].chunks(part) {
+        old.extend([&sequence[..12], &sequence[20..]].concat());
+    }
+    old.extend([0; 4]);
+    context.restore(&with_checksum(old)).unwrap();
+    assert_eq!(context.save().unwrap(), bytes);
+    context.extend(&prompts, &more(7)).unwrap();
+    assert_eq!(finish(&mut context), expected);
 }

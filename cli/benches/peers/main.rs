@@ -91,7 +91,14 @@ fn compare_torch(python: &str, types: &[TensorType], rounds: usize, threads: usi
 /// A whole text by diffusion.
 fn diffusion(steps: usize, seed: usize) -> GenerateParams<'static> {
     let sampling = SamplingParams { top_p: 0.9, ..SamplingParams::FULL };
-    GenerateParams { alpha_0: 1.0, steps, sampling, seed: seed as u64, ..GenerateParams::default() }
+    GenerateParams {
+        alpha_0: 1.0,
+        steps,
+        sampling,
+        seed: seed as u64,
+        ignore_eos: true,
+        ..GenerateParams::default()
+    }
 }
 
 /// A context for a synthetic model of one variant.

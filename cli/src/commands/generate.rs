@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Step, Update};
+use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Step, StopReason, Update};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, ModelArgs};
@@ -16,6 +16,7 @@ use crate::memory;
 use crate::output::{io_error, join_ids, print, print_json, tell, write_file};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::prompt_args::{PromptArgs, check_first_token};
+use crate::stop_args::StopArgs;
 use crate::watch::Watch;
 
 /// Generate text.
@@ -29,10 +30,8 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     prompt: PromptArgs,
-    /// Length of the text in tokens, prompt included. Default and maximum: the model's context length (see `esolm inspect`).
-    // The library reads 0 as the model's context length.
-    #[arg(short = 'n', long = "length", default_value_t = 0, value_name = "LEN", hide_default_value = true)]
-    length: usize,
+    #[command(flatten)]
+    stop: StopArgs,
     /// Fraction of the tokens written in parallel by diffusion, 0 to 1; the rest is written one by one, left to right.
     /// Default: 0, which gives the best text; 1 if --steps, --schedule, --adaptive or an --order for diffusion is given.
     #[arg(long, value_name = "A")]
@@ -43,7 +42,8 @@ pub struct Args {
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Continue from the state saved in this file, if it exists, and save the new state to it at the end. The prompt is then
-    /// appended to the saved text, and --length is the length of the whole text. Not with --template.
+    /// appended to the saved text, and --length is the length of the whole text. A text that had ended goes on behind its
+    /// end. Not with --template.
     #[arg(long, value_name = "FILE", conflicts_with = "template")]
     state: Option<PathBuf>,
     /// Random seed. Default: a different one each time, shown in the statistics.
@@ -83,10 +83,12 @@ Examples:
   # As many tokens per step as the model is confident of
   esolm generate -p \"The king\" --adaptive conf:0.5
   # Allow only some tokens at some positions
-  esolm generate -p \"The\" -n 8 --allow \"1= king, queen\" --allow \"7=.,!\"
+  esolm generate -p \"The\" -n 7 --allow \"1= king, queen\" --allow \"7=.,!\"
   # Save the state, and continue from it
   esolm generate -p \"The king\" -n 64 --state king.state
-  esolm generate -p \" Then\" -n 128 --state king.state
+  esolm generate -p \" Then\" -n 64 --state king.state
+  # End at the end of a sentence
+  esolm generate -p \"The king\" --stop . --stop !
   # Token ids in place of texts
   esolm generate --prompt-ids 464,5822 -m without-tokenizer.gguf
   # For programs
@@ -106,13 +108,21 @@ pub fn with_tip(mut error: clap::Error) -> clap::Error {
     error
 }
 
+impl Args {
+    /// Whether a saved text is continued.
+    fn is_resumed(&self) -> bool {
+        self.state.as_deref().is_some_and(Path::exists)
+    }
+}
+
 pub fn run(args: &Args) -> Result<ExitCode> {
     let started = Instant::now();
     let model = args.model.open(&args.compute.device)?;
     let (given, length) = prompts(args, &model)?;
     let batch = given.len().max(args.batch);
     let options = args.generation.parse(&model)?;
-    let context_params = ContextParams { sequences: batch, length, ..args.compute.context_params() };
+    let room = args.stop.room(&model, &given, length, args.is_resumed());
+    let context_params = ContextParams { sequences: batch, length: room, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &context_params)?;
     // After the context, which refuses a batch that memory is too small for.
     let prompts = match given.as_slice() {
@@ -126,8 +136,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     check_diffusion(args.alpha0.as_slice(), args.steps.as_slice())?;
     let default = GenerateParams::default();
+    let stop_strings = args.stop.strings();
     let params = options.apply(GenerateParams {
         length,
+        max_tokens: args.stop.max_tokens(),
+        stop_tokens: &args.stop.stop_tokens,
+        stop_strings: &stop_strings,
+        ignore_eos: args.stop.ignore_eos,
         alpha_0: args.alpha0.unwrap_or(default.alpha_0),
         steps: args.steps.unwrap_or(default.steps),
         sampling: args.sampling.params(),
@@ -289,7 +304,7 @@ fn resume(
 fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
     let (given, template_length) = args.prompt.read(model)?;
     // A saved text goes on from its own first token.
-    if !args.state.as_deref().is_some_and(Path::exists) {
+    if !args.is_resumed() {
         check_first_token(model, &given)?;
     }
     match (given.len(), args.batch) {
@@ -297,7 +312,7 @@ fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
         (count, batch) if count > 1 && batch > 1 && count != batch => {
             Err(Error::InvalidArgument(format!("{count} prompts for a batch of {batch}")))
         }
-        _ => Ok((given, args.length.max(template_length))),
+        _ => Ok((given, args.stop.length.max(template_length))),
     }
 }
 
@@ -329,10 +344,13 @@ fn report(
 ) -> Result<Value> {
     let tokens = (0..texts.len()).map(|i| context.tokens(i)).collect::<Result<Vec<_>>>()?;
     let orders = (0..texts.len()).map(|i| context.order(i)).collect::<Result<Vec<_>>>()?;
+    let stop_reasons = (0..texts.len()).map(|i| Ok(context.stop_reason(i)?.map(StopReason::name)));
+    let stop_reasons = stop_reasons.collect::<Result<Vec<_>>>()?;
     Ok(json!({
         "texts": texts,
         "tokens": tokens,
         "orders": orders,
+        "stop_reasons": stop_reasons,
         "seed": seed,
         "steps": generated.steps,
         "tokens_written": generated.tokens,

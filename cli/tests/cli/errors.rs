@@ -20,7 +20,7 @@ fn exit_codes_tell_usage_bad_files_and_differences_apart() {
     assert_eq!(code(&["generate", "--no-such-option"]), 2);
     assert_eq!(code(&["generate", "--alpha0", "1.5"]), 2);
     assert_eq!(code(&["generate", "--top-p", "0"]), 2);
-    assert_eq!(code(&["generate", "-n", "100000"]), 2);
+    assert_eq!(code(&["generate", "--length", "100000"]), 2);
     assert_eq!(code(&["generate", "--steps", "0"]), 2);
     assert_eq!(code(&["generate", "--batch", "0"]), 2);
     assert_eq!(code(&["generate", "-m", "no/such/file.gguf"]), 3);
@@ -29,13 +29,22 @@ fn exit_codes_tell_usage_bad_files_and_differences_apart() {
     assert_eq!(code(&["generate", "--device", "cuda:99"]), 4);
     let long = "word ".repeat(400);
     assert_eq!(code(&["generate", "-p", &long]), 2, "a prompt longer than the model's context");
+    for more in [&["-n", "8"][..], &["--length", "9"], &[]] {
+        refused(&[&["generate", "-p", &long], more].concat(), 2, "prompt 0: ");
+        refused(&[&["generate", "-p", &long], more].concat(), 2, " tokens; at most ");
+    }
 }
 
 #[test]
 fn numbers_out_of_range_are_refused_with_their_option() {
-    refused(&["generate", "-n", "257"], 2, "256 tokens");
-    refused(&["generate", "-n", "18446744073709551615"], 2, "256 tokens");
-    refused(&["generate", "-n", "18446744073709551616"], 2, "--length");
+    refused(&["generate", "--length", "257"], 2, "256 tokens");
+    refused(&["generate", "--length", "18446744073709551615"], 2, "256 tokens");
+    refused(&["generate", "--length", "18446744073709551616"], 2, "--length");
+    for count in ["0", "-2", "x", "18446744073709551616"] {
+        refused(&["generate", "-n", count], 2, "--max-tokens");
+    }
+    refused(&["generate", "--stop", ""], 2, "stop strings");
+    refused(&["generate", "--stop-token", "4097"], 2, "stop tokens: there is no token 4097");
     refused(&["generate", "--batch", "65537"], 2, "at most 65536");
     refused(&["generate", "--batch", "18446744073709551615"], 2, "at most 65536");
     refused(&["generate", "-p", "a", "-p", "b", "--batch", "3"], 2, "2 prompts for a batch of 3");
@@ -45,7 +54,9 @@ fn numbers_out_of_range_are_refused_with_their_option() {
     #[cfg(target_os = "linux")]
     refused(&["generate", "--threads", "2", "--cpus", "900"], 2, "the threads' processors");
     // Below 0: no option that nobody knows.
-    for (option, says) in [("-n", "--length"), ("--seed", "--seed"), ("--alpha0", "-1"), ("--temp", "-1")] {
+    for (option, says) in
+        [("--length", "--length"), ("--seed", "--seed"), ("--alpha0", "-1"), ("--temp", "-1")]
+    {
         refused(&["generate", option, "-1"], 2, says);
     }
     refused(&["score", "-", "--draws", "-1"], 2, "--draws");
@@ -98,7 +109,7 @@ fn files_that_are_none_or_the_wrong_ones_are_named() {
     refused(&["generate", "--state", &text], 3, &format!("{text}: saved state: "));
     refused(&["generate", "--state", &folder], 3, "no regular file");
     assert!(!std::path::Path::new(&new).exists());
-    let from_stdin = esolm_reading(&["generate", "-n", "4", "--order", "@-", "-q"], "3 1 2 0");
+    let from_stdin = esolm_reading(&["generate", "--length", "4", "--order", "@-", "-q"], "3 1 2 0");
     assert_eq!(from_stdin.status.code(), Some(0), "{}", err(&from_stdin));
 }
 

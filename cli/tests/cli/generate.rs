@@ -31,8 +31,19 @@ fn threads_do_not_change_the_text() {
 
 #[test]
 fn json_says_everything() {
-    let output =
-        esolm(&["generate", "--json", "-n", "32", "--batch", "2", "--alpha0", "0.5", "--steps", "4"]);
+    let output = esolm(&[
+        "generate",
+        "--json",
+        "-n",
+        "32",
+        "--batch",
+        "2",
+        "--alpha0",
+        "0.5",
+        "--steps",
+        "4",
+        "--ignore-eos",
+    ]);
     let lines: Vec<serde_json::Value> =
         out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let (report, steps) = lines.split_last().unwrap();
@@ -137,7 +148,19 @@ fn templates_orders_and_constraints() {
 fn allowed_tokens_are_all_that_is_written_there() {
     let run = |allow: &[&str]| {
         let allow = allow.iter().flat_map(|rule| ["--allow", rule]);
-        let args = ["generate", "-p", "The king", "-n", "24", "--seed", "2", "--steps", "6", "--json"];
+        let args = [
+            "generate",
+            "-p",
+            "The king",
+            "--length",
+            "24",
+            "--seed",
+            "2",
+            "--steps",
+            "6",
+            "--json",
+            "--ignore-eos",
+        ];
         esolm(&args.into_iter().chain(allow).collect::<Vec<_>>())
     };
     let tokens = |allow: &[&str]| -> Vec<u64> {
@@ -186,7 +209,7 @@ fn allowed_tokens_are_all_that_is_written_there() {
 #[test]
 fn adaptive_steps_and_states() {
     let steps = |adaptive: &str| {
-        let args = ["generate", "--json", "-n", "64", "--seed", "5", "--adaptive", adaptive];
+        let args = ["generate", "--json", "-n", "64", "--seed", "5", "--ignore-eos", "--adaptive", adaptive];
         let output = esolm(&args);
         assert_eq!(output.status.code(), Some(0), "{adaptive}: {}", err(&output));
         let report: serde_json::Value = serde_json::from_str(out(&output).lines().last().unwrap()).unwrap();
@@ -207,7 +230,8 @@ fn adaptive_steps_and_states() {
             "-q",
             "-p",
             prompt,
-            "-n",
+            "--ignore-eos",
+            "--length",
             length,
             "--state",
             &state,
@@ -237,4 +261,86 @@ fn adaptive_steps_and_states() {
     assert_eq!(damaged.status.code(), Some(3));
     assert!(err(&damaged).contains("checksum"), "{}", err(&damaged));
     assert_eq!(std::fs::read(&state).unwrap(), bytes, "what was refused is left as it is");
+}
+
+/// The last line of --json.
+fn report(args: &[&str]) -> serde_json::Value {
+    let output = esolm(&[&["generate", "--json"], args].concat());
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", err(&output));
+    serde_json::from_str(out(&output).lines().last().unwrap()).unwrap()
+}
+
+#[test]
+fn text_ends_where_it_is_told_to() {
+    let common = ["-p", "Once upon a time", "--seed", "3"];
+    let of = |more: &[&str]| report(&[&common[..], more].concat());
+    let tokens = |report: &serde_json::Value| -> Vec<u64> {
+        report["tokens"][0].as_array().unwrap().iter().map(|token| token.as_u64().unwrap()).collect()
+    };
+    let whole = of(&["--length", "100", "--ignore-eos"]);
+    let prompt = out(&esolm(&["tokenize", "Once upon a time"])).split_whitespace().count();
+    assert_eq!((tokens(&whole).len(), &whole["stop_reasons"][0]), (100, &"length".into()));
+    // -n counts new tokens, as llama.cpp does.
+    let few = of(&["-n", "9", "--ignore-eos"]);
+    assert_eq!(tokens(&few), tokens(&whole)[..prompt + 9]);
+    assert_eq!(few["tokens_written"], 9);
+    assert_eq!(tokens(&of(&["-n", "50", "--length", "20", "--ignore-eos"])), tokens(&whole)[..20]);
+    assert_eq!(tokens(&of(&["-n", "-1", "--length", "100", "--ignore-eos"])), tokens(&whole));
+    // A token and a string that the text has.
+    let token = tokens(&whole)[40];
+    let end = prompt + tokens(&whole)[prompt..].iter().position(|&t| t == token).unwrap();
+    let stopped = of(&["--stop-token", &token.to_string(), "--ignore-eos"]);
+    assert_eq!(
+        (&tokens(&stopped)[..], &stopped["stop_reasons"][0]),
+        (&tokens(&whole)[..=end], &"stop_token".into())
+    );
+    assert_eq!(stopped["steps"], end - prompt + 1, "the steps behind the end are not run");
+    let text = whole["texts"][0].as_str().unwrap();
+    let stop = &text[200..206];
+    let stopped = of(&["--stop", "no such text", "--stop", stop, "--ignore-eos"]);
+    let shorter = stopped["texts"][0].as_str().unwrap();
+    assert_eq!(Some(shorter.len()), text.find(stop));
+    assert!(text.starts_with(shorter) && stopped["stop_reasons"][0] == "stop_string");
+    // Without --json the same text.
+    let plain = esolm(&[&["generate", "-q", "--stop", stop, "--ignore-eos"], &common[..]].concat());
+    assert_eq!(out(&plain).trim_end(), shorter.trim_end());
+    // The end of text.
+    let ids = |report: &serde_json::Value| tokens(report).iter().map(u64::to_string).collect::<Vec<_>>();
+    let ended = of(&["--bias", "<|endoftext|>=4"]);
+    let eos = *tokens(&ended).last().unwrap();
+    assert_eq!(ended["stop_reasons"][0], "end_of_text");
+    assert!(!ended["texts"][0].as_str().unwrap().contains("endoftext"), "{ended}");
+    assert!(tokens(&ended)[..tokens(&ended).len() - 1].iter().all(|&token| token != eos));
+    // In a prompt it ends nothing.
+    let begun = format!("{eos} {} {eos}", ids(&few).join(" "));
+    let output = esolm(&[
+        "generate",
+        "-q",
+        "--prompt-ids",
+        &begun,
+        "-n",
+        "4",
+        "--seed",
+        "1",
+        "--ban",
+        "<|endoftext|>",
+    ]);
+    assert!(out(&output).starts_with(few["texts"][0].as_str().unwrap()), "{}", out(&output));
+    assert!(out(&output).len() > few["texts"][0].as_str().unwrap().len() + 1);
+}
+
+#[test]
+fn ended_text_is_continued_behind_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("a.state").display().to_string();
+    let common = ["--state", &state, "--seed", "4", "--ignore-eos"];
+    let first = report(&[&["-p", "The king", "--stop", "."], &common[..]].concat());
+    assert_eq!(first["stop_reasons"][0], "stop_string");
+    let written = first["tokens"][0].as_array().unwrap();
+    let next = report(&[&["-p", " And then", "-n", "6"], &common[..]].concat());
+    let tokens = next["tokens"][0].as_array().unwrap();
+    assert!(tokens.starts_with(written));
+    let text = next["texts"][0].as_str().unwrap();
+    let begin = format!("{}. And then", first["texts"][0].as_str().unwrap());
+    assert!(text.starts_with(&begin), "{text}");
 }

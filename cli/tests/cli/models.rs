@@ -182,7 +182,7 @@ fn convert_changed(variant: &str, from: &str, to: &str, more: &[&str]) -> (tempf
 #[test]
 fn model_without_a_tokenizer_works_on_token_ids() {
     let (_dir, model) = convert_changed("tiny-B", "\"mode\": \"train\"", "\"mode\": \"x\"", &["--eos", "95"]);
-    let common = ["--seed", "3", "-n", "12", "-q", "-m", &model, "--steps", "4"];
+    let common = ["--seed", "3", "--length", "12", "--ignore-eos", "-q", "-m", &model, "--steps", "4"];
     let plain = esolm(&[&["generate", "--prompt-ids", "7 8"], &common[..]].concat());
     assert_eq!(plain.status.code(), Some(0), "{}", err(&plain));
     let ids: Vec<u32> = out(&plain).split_whitespace().map(|id| id.parse().unwrap()).collect();
@@ -241,7 +241,7 @@ fn ar_without_a_token_before_the_text_asks_for_the_first_one() {
     let refused = esolm(&["generate", "-m", &model, "-n", "8"]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(err(&refused).contains("--prompt-ids 95"), "{}", err(&refused));
-    let args = ["generate", "-m", &model, "-n", "8", "-q", "--prompt-ids", "95", "--temp", "0"];
+    let args = ["generate", "-m", &model, "-n", "7", "-q", "--prompt-ids", "95", "--temp", "0"];
     let written = esolm(&args);
     assert_eq!(written.status.code(), Some(0), "{}", err(&written));
     assert!(out(&written).starts_with("95 ") && out(&written).split_whitespace().count() == 8);

@@ -4,20 +4,22 @@
 //! [`pattern`], before the tokenizer library sees any of it.
 
 mod file;
+mod library;
 mod parts;
 mod pattern;
+mod pieces;
 mod vocabulary;
 
-use std::error::Error as StdError;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-
-use tokenizers::DecoderWrapper;
+use std::sync::OnceLock;
 
 use super::config::Config;
 use crate::error::{Error, Result};
 use crate::gguf::Value;
 use crate::log::{LogLevel, log};
+
+use library::{Cause, guarded};
+use pieces::push_characters;
+pub(crate) use pieces::{Joint, Pieces};
 
 /// Shown in place of a token that is not known yet: a light shade block.
 pub const HOLE: char = '\u{2591}';
@@ -28,7 +30,12 @@ pub const HOLE: char = '\u{2591}';
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     mask: u32,
+    /// The tokens that begin and end a text, which are not shown in it.
+    bos: Option<u32>,
     eos: Option<u32>,
+    vocab_size: usize,
+    /// Made on first use; `None` if texts are not joined of pieces.
+    pieces: OnceLock<Option<Pieces>>,
 }
 
 /// Why a file's tokenizer cannot be used.
@@ -37,8 +44,6 @@ pub(super) struct Unusable {
     what: String,
     source: Option<Cause>,
 }
-
-type Cause = Arc<dyn StdError + Send + Sync>;
 
 impl Unusable {
     /// The [`Error::BadFile`] for `file`.
@@ -65,7 +70,8 @@ impl Tokenizer {
             );
             return Err(Unusable { what, source: None });
         }
-        Ok(Self { inner, mask: config.mask_token_id, eos: config.eos_token_id })
+        let Config { mask_token_id: mask, bos_token_id: bos, eos_token_id: eos, vocab_size, .. } = *config;
+        Ok(Self { inner, mask, bos, eos, vocab_size, pieces: OnceLock::new() })
     }
 
     /// The tokens of `text`. Special tokens written out in the text are recognised; none are added.
@@ -99,49 +105,63 @@ impl Tokenizer {
         Ok(text)
     }
 
-    /// The bytes of one token, which may be a part of a UTF-8 character. A special token's are those of its name.
+    /// The bytes of one token inside a text, which may be a part of a UTF-8 character: with the space before it, if it
+    /// begins a word. A special token's are those of its name.
     ///
     /// # Errors
     /// [`Error::Tokenizer`], also for the mask and for a token outside the vocabulary.
     pub fn token_bytes(&self, token: u32) -> Result<Vec<u8>> {
-        let piece = self.inner.id_to_token(token).filter(|_| token != self.mask);
-        let piece = piece.ok_or_else(|| no_token(token))?;
-        let added = self.inner.get_added_vocabulary().is_special_token(&piece);
-        if let (Some(DecoderWrapper::ByteLevel(_)), false) = (self.inner.get_decoder(), added)
-            && let Some(bytes) = byte_level(&piece)
-        {
-            return Ok(bytes);
+        if token == self.mask || self.inner.id_to_token(token).is_none() {
+            return Err(no_token(token));
         }
-        Ok(self.decode(&[token])?.into_bytes())
+        match self.pieces() {
+            Some(pieces) => Ok(pieces.token_bytes(token)),
+            None => Ok(self.decode(&[token])?.into_bytes()),
+        }
     }
 
     /// The text of the known beginning of `tokens`: up to the first mask or end-of-text token, and without an incomplete
-    /// last character. As more tokens become known, text is only ever appended to it.
+    /// last character. As more tokens become known, text is only ever appended to it. A token at position 0 does not end
+    /// the text: some models have the same one at the beginning and at the end. (A context knows its prompts, too:
+    /// [`Context::text`](crate::Context::text).)
     ///
     /// # Errors
     /// As [`Tokenizer::decode`].
     pub fn decode_prefix(&self, tokens: &[u32]) -> Result<String> {
-        let end = tokens.iter().position(|&t| t == self.mask || Some(t) == self.eos);
+        let ends = |(position, &t): (usize, &u32)| t == self.mask || (position > 0 && Some(t) == self.eos);
+        let end = tokens.iter().enumerate().position(ends);
         let cut_short = end.is_some_and(|end| tokens.get(end) == Some(&self.mask));
-        let mut text = self.decode(tokens.split_at(end.unwrap_or(tokens.len())).0)?;
-        if cut_short {
-            text.truncate(text.trim_end_matches('\u{FFFD}').len());
-        }
+        self.text(tokens.split_at(end.unwrap_or(tokens.len())).0, None, !cut_short)
+    }
+
+    /// The text of `tokens`, which are all known, without those that begin and end a text; of its bytes only the first
+    /// `bytes`, if that is given. An incomplete last character is left out, unless the text is `complete`.
+    pub(crate) fn text(&self, tokens: &[u32], bytes: Option<usize>, complete: bool) -> Result<String> {
+        let shown = tokens.iter().copied().filter(|&token| self.shows(token));
+        let mut text = String::new();
+        let Some(pieces) = self.pieces() else {
+            text = self.decode(&shown.collect::<Vec<u32>>())?;
+            if !complete {
+                text.truncate(text.trim_end_matches(char::REPLACEMENT_CHARACTER).len());
+            }
+            return Ok(text);
+        };
+        let (mut joint, mut all) = (pieces.begin(), Vec::new());
+        shown.for_each(|token| pieces.append(&mut joint, token, |bytes| all.extend_from_slice(bytes)));
+        all.truncate(bytes.unwrap_or(usize::MAX));
+        push_characters(&all, complete, &mut text);
         Ok(text)
     }
-}
 
-/// The bytes of a byte-level BPE token; `None` if it is not one. In its text a byte that is a printable Latin-1 character
-/// is that character, and the other bytes, in order, are the characters from U+0100 on: GPT-2's `bytes_to_unicode`.
-fn byte_level(piece: &str) -> Option<Vec<u8>> {
-    let as_is = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-    piece
-        .chars()
-        .map(|c| match u8::try_from(c) {
-            Ok(byte) => Some(byte).filter(as_is),
-            Err(_) => (0..=u8::MAX).filter(|b| !as_is(b)).nth((c as usize).checked_sub(0x100)?),
-        })
-        .collect()
+    /// Whether a token is shown in texts.
+    pub(crate) fn shows(&self, token: u32) -> bool {
+        ![self.bos, self.eos].contains(&Some(token))
+    }
+
+    /// The bytes of all tokens; `None` if texts are not joined of them.
+    pub(crate) fn pieces(&self) -> Option<&Pieces> {
+        self.pieces.get_or_init(|| Pieces::new(&self.inner, self.vocab_size)).as_ref()
+    }
 }
 
 /// Parses a `tokenizer.json`. What would cut, pad or change texts at random is left out, with a message in the log.
@@ -154,14 +174,6 @@ pub(crate) fn parse_tokenizer(json: &str) -> Result<tokenizers::Tokenizer, Cause
         notes.iter().for_each(|note| log(LogLevel::Warn, note));
         Ok(tokenizer)
     })
-}
-
-/// Calls the tokenizer library; a panic becomes an error.
-fn guarded<T>(f: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, Cause> {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(result) => result.map_err(Cause::from),
-        Err(_) => Err(Cause::from(Box::<dyn StdError + Send + Sync>::from("the tokenizer library panicked"))),
-    }
 }
 
 fn no_token(id: u32) -> Error {

@@ -45,6 +45,26 @@ public struct ContextOptions: Sendable {
     }
 }
 
+/// Why a text ended; `none` while it is being written.
+public enum StopReason: Sendable, Equatable {
+    case none, length, endOfText, stopToken, stopString, cancelled, error
+    /// One that this package does not know yet.
+    case other(Int32)
+
+    init(_ reason: Int32) {
+        switch reason {
+        case ESOLM_STOP_NONE: self = .none
+        case ESOLM_STOP_LENGTH: self = .length
+        case ESOLM_STOP_END_OF_TEXT: self = .endOfText
+        case ESOLM_STOP_TOKEN: self = .stopToken
+        case ESOLM_STOP_STRING: self = .stopString
+        case ESOLM_STOP_CANCELLED: self = .cancelled
+        case ESOLM_STOP_ERROR: self = .error
+        default: self = .other(reason)
+        }
+    }
+}
+
 /// The result of a step.
 public struct Step: Sendable {
     public struct Update: Sendable, Equatable {
@@ -196,7 +216,16 @@ public final class Context: @unchecked Sendable {
         }
     }
 
-    /// The text of a sequence up to the first token that is unknown or end-of-text.
+    /// Why the text of a sequence ended.
+    public func stopReason(_ sequence: UInt32 = 0) throws -> StopReason {
+        try exclusively { context in
+            var reason: Int32 = 0
+            try check(esolm_stop_reason(context, sequence, &reason))
+            return StopReason(reason)
+        }
+    }
+
+    /// The text of a sequence up to the first token that is unknown, or to what ended it.
     public func text(_ sequence: UInt32 = 0) throws -> String {
         try exclusively { context in
             try filledText(capacity: 512) { text, n in

@@ -93,6 +93,14 @@ public struct Constraints: Sendable {
 public struct GenerateParams: Sendable {
     /// Tokens of a sequence, the prompt's included; 0 is the context's length.
     public var length: Int
+    /// Most tokens behind the prompt; 0 is no limit but `length`.
+    public var maxTokens = 0
+    /// Tokens that end a text when the model writes them.
+    public var stopTokens: [UInt32] = []
+    /// Texts that end a text when the model writes them; the text ends before them.
+    public var stopStrings: [String] = []
+    /// The end-of-text token does not end a text.
+    public var ignoreEOS = false
     /// Number of steps of the diffusion phase. 0, the default: 128.
     public var steps: Int
     /// The same seed gives the same text.
@@ -168,6 +176,14 @@ public struct GenerateParams: Sendable {
         c.constraints = memory.copy(rules)
         c.n_constraints = rules.count
         c.log_probs = logProbs ? 1 : 0
+        c.max_tokens = maxTokens
+        c.stop_tokens = memory.copy(stopTokens)
+        c.n_stop_tokens = stopTokens.count
+        // A string of C ends at its first NUL.
+        let strings: [UnsafePointer<CChar>?] = stopStrings.map { string in memory.copy(Array(string.utf8CString)) }
+        c.stop_strings = memory.copy(strings)
+        c.n_stop_strings = strings.count
+        c.ignore_eos = ignoreEOS ? 1 : 0
         if let adaptive {
             switch adaptive.confidence { // else ESOLM_CONFIDENCE_NONE, the default
             case .probability: c.confidence = ESOLM_CONFIDENCE_PROBABILITY

@@ -155,6 +155,35 @@ final class ContextTests: XCTestCase {
         }
     }
 
+    func testStopRules() throws {
+        let model = try Model(path: path)
+        let context = try Context(model, ContextOptions(length: 64, threads: 1))
+        let prompt = Prompt(try model.tokenize("Once upon a time"))
+        var params = GenerateParams()
+        params.seed = 3
+        params.ignoreEOS = true
+        try context.generate([prompt], params)
+        let (whole, all) = (try context.text(), try context.tokens())
+        XCTAssertEqual(all.count, 64)
+        XCTAssertEqual(try context.stopReason(), .length)
+        params.maxTokens = 5
+        try context.generate([prompt], params)
+        XCTAssertEqual(try context.tokens().count, prompt.tokens.count + 5)
+        params.maxTokens = 0
+        params.stopTokens = [all[20]]
+        try context.generate([prompt], params)
+        XCTAssertLessThanOrEqual(try context.tokens().count, 21)
+        XCTAssertEqual(try context.stopReason(), .stopToken)
+        params.stopTokens = []
+        let stop = String(whole.dropLast(15).suffix(5))
+        params.stopStrings = ["no such text", stop]
+        try context.generate([prompt], params)
+        XCTAssertTrue(whole.hasPrefix(try context.text() + stop))
+        XCTAssertEqual(try context.stopReason(), .stopString)
+        params.stopStrings = [""]
+        assertFails(.invalidArgument, try context.begin([prompt], params))
+    }
+
     func testLogits() throws {
         struct Enough: Error {}
         let context = try newContext()

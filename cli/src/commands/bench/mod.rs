@@ -35,7 +35,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             for (&alpha_0, &steps) in args.alpha0.iter().flat_map(|a| args.steps.iter().map(move |s| (a, s)))
             {
                 let sampling = SamplingParams { top_p: args.top_p, ..SamplingParams::FULL };
-                let params = GenerateParams { alpha_0, steps, sampling, ..GenerateParams::default() };
+                let params = GenerateParams {
+                    alpha_0,
+                    steps,
+                    sampling,
+                    ignore_eos: true,
+                    ..GenerateParams::default()
+                };
                 cases.push(Case { subject, kernels, batch, params, times: Times::default() });
             }
         }

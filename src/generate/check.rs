@@ -1,0 +1,88 @@
+//! Checks prompts: whether they fit the model, the context, and what is known already.
+
+use super::request::{GenerateParams, Prompt};
+use super::session::Session;
+use crate::error::{Error, Result};
+use crate::forward::ModelRunner;
+use crate::model::Variant;
+
+impl Session {
+    /// The length of a sequence, of which `total` is the most: with [`GenerateParams::max_tokens`] the prompt's, and
+    /// that many tokens.
+    pub(super) fn length_of(
+        &self,
+        number: usize,
+        prompt: &Prompt,
+        params: &GenerateParams<'_>,
+        total: usize,
+        resume: bool,
+    ) -> usize {
+        if params.max_tokens == 0 {
+            return total;
+        }
+        let current =
+            self.active().get(number).filter(|_| resume).map_or(0, |sequence| sequence.tokens.len());
+        let prompt = prompt.known.iter().map(|&(position, _)| position as usize + 1).max().unwrap_or(0);
+        // A prompt that does not fit is refused, whatever is to be written behind it.
+        current.max(prompt).saturating_add(params.max_tokens).min(total)
+    }
+
+    /// Checks that a prompt's tokens and positions are the model's and the text's, and puts all known tokens by
+    /// position into `known`.
+    pub(super) fn check_prompt(
+        &mut self,
+        runner: &ModelRunner,
+        number: usize,
+        prompt: &Prompt,
+        length: usize,
+        resume: bool,
+    ) -> Result<()> {
+        let config = runner.model.config();
+        let Self { known, sequences, mask, .. } = self;
+        let mask = *mask;
+        let tokens = prompt.known.len();
+        if tokens > length {
+            return Err(Error::invalid(format!("prompt {number}: {tokens} tokens; at most {length} fit")));
+        }
+        known.clear();
+        known.resize(length, mask);
+        if resume {
+            let missing = || Error::internal("a prompt without a sequence");
+            let current = &sequences.get(number).ok_or_else(missing)?.tokens;
+            let too_short =
+                || Error::invalid(format!("length {length}, but there are {} tokens", current.len()));
+            known.get_mut(..current.len()).ok_or_else(too_short)?.copy_from_slice(current);
+            let there = current.iter().filter(|&&token| token != mask).count();
+            if there + tokens > length {
+                return Err(Error::invalid(format!(
+                    "prompt {number}: {tokens} tokens behind {there}; at most {length} fit"
+                )));
+            }
+        }
+        for &(position, token) in &prompt.known {
+            let bad = |what: &str| {
+                Err(Error::invalid(format!("prompt {number}: token {token} at {position}: {what}")))
+            };
+            if !config.is_writable(token) {
+                return bad("no such token, or the mask");
+            }
+            match known.get_mut(position as usize) {
+                None => return bad("beyond the length"),
+                Some(known) if *known != mask => return bad("the position is given twice"),
+                Some(known) => *known = token,
+            }
+        }
+        if known.iter().take(config.given_tokens()).any(|&token| token == mask) {
+            return Err(Error::invalid(format!(
+                "prompt {number}: this autoregressive model was trained without a token before the text, so the token at \
+                 position 0 has to be given: a token that begins a text, or a prompt"
+            )));
+        }
+        if config.variant == Variant::Ar && !known.is_sorted_by_key(|&token| token == mask) {
+            return Err(Error::invalid(format!(
+                "prompt {number}: an autoregressive model takes a prefix only"
+            )));
+        }
+        Ok(())
+    }
+}
