@@ -2,9 +2,10 @@
 //!
 //! A [`Session`] is one generation. It knows of each `Sequence` which tokens are known and which come next; each
 //! `step` makes a batch of them, runs the model, and `draw`s a token from each row of logits. `request` is what the
-//! caller asks for, `template` makes a prompt of a text with holes, `state` saves and restores a session.
+//! caller asks for, `evaluate` asks the model without writing, `template` makes a prompt of a text with holes, `state` saves and restores a session.
 
 mod draw;
+mod evaluate;
 mod request;
 mod sequence;
 mod session;
