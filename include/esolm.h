@@ -31,8 +31,10 @@
  *     Threads      esolm_pool: threads that several contexts share, also the caller's own.
  *     Contexts     esolm_context_new. From any thread: esolm_cancel. Memory: esolm_context_memory_use,
  *                  esolm_memory_estimate; in the caller's memory: esolm_context_new_in.
- *     Constraints  esolm_constraints: allowed, banned and biased tokens, repetition penalty.
+ *     Constraints  esolm_constraints: allowed, banned and biased tokens, penalties for repetition, DRY.
  *     Logits       esolm_logits_callback reads and changes the logits of each token before it is drawn.
+ *                  esolm_evaluate_logits and esolm_evaluate_probabilities: what the model makes of a position that is
+ *                  not written yet. esolm_copy_top_log_probs: the most likely tokens where it has written.
  *     Parameters   esolm_generate_params: .order and .schedule say which positions are written when and how many per
  *                  step; .confidence, .window and .threshold let each step write the tokens that are certain enough.
  *     Generating   esolm_generate with a callback per step, or esolm_begin and esolm_step. Between steps:
@@ -87,9 +89,9 @@
  * Memory
  *
  *     A context allocates its working memory when it is made. After that, esolm_begin, esolm_step and esolm_generate
- *     allocate nothing on the CPU, except: a failing call allocates its message; esolm_begin copies the constraints;
- *     and a model whose widths are not multiples of 8 is run by ggml, which allocates and frees two small blocks per
- *     run of the network. Scoring and states allocate as they go.
+ *     allocate nothing on the CPU, except: a failing call allocates its message; esolm_begin copies the constraints
+ *     and allocates for top_log_probs; and a model whose widths are not multiples of 8 is run by ggml, which allocates and
+ *     frees two small blocks per run of the network. Scoring and states allocate as they go.
  *
  * Fatal
  *
@@ -614,8 +616,8 @@ typedef struct esolm_logit_bias {
     float bias;
 } esolm_logit_bias;
 
-// Rules for the tokens of a sequence, applied in the order penalty, bias, banned, allowed. Set struct_size and leave
-// unused fields 0. Copied when a generation begins.
+// Rules for the tokens of a sequence, applied in the order repetition, frequency and presence penalty, DRY, bias, banned,
+// allowed. Set struct_size and leave unused fields 0. Copied when a generation begins.
 typedef struct esolm_constraints {
     // sizeof(esolm_constraints)
     size_t struct_size;
@@ -636,6 +638,24 @@ typedef struct esolm_constraints {
     float repetition_penalty;
     // Reserved, must be 0.
     uint32_t reserved;
+    // Subtracted from the logit of a token for each time that it is anywhere in the text before the step. 0: no penalty.
+    float frequency_penalty;
+    // Subtracted from the logit of a token that is anywhere in the text before the step. 0: no penalty.
+    float presence_penalty;
+    // DRY ("don't repeat yourself"): if the last n tokens directly left of a position, n at least dry_allowed_length, occur
+    // earlier, too, the logit of the token that followed there is lowered by dry_multiplier * dry_base^(n -
+    // dry_allowed_length). The tokens left of a position end at the first that is not written yet. 0: no penalty.
+    float dry_multiplier;
+    // At least 1; 0: 1.75.
+    float dry_base;
+    // 0: 2.
+    uint32_t dry_allowed_length;
+    // How many tokens left of a position are looked at; 0: all.
+    uint32_t dry_range;
+    // Tokens that end a repetition (sequence breakers), such as those with a line break or a quotation mark.
+    const uint32_t *dry_breakers;
+    // Number of entries in dry_breakers.
+    size_t n_dry_breakers;
 } esolm_constraints;
 
 // ---- Logits ----
@@ -657,7 +677,7 @@ typedef struct esolm_logits_row {
 } esolm_logits_row;
 
 // Called with the n_logits logits that a token is drawn from, to read or change: after constraints, before
-// temperature, top_k and top_p. Minus infinity excludes a token; the mask token always is. A non-zero return ends the
+// temperature and filters. Minus infinity excludes a token; the mask token always is. A non-zero return ends the
 // step with ESOLM_ERR_CANCELLED as if it had not begun. Runs on the thread of esolm_step or esolm_generate; must not
 // throw or longjmp, and may call nothing on the context except esolm_cancel and esolm_cancel_reset.
 typedef int32_t (*esolm_logits_callback)(const esolm_logits_row *row, float *logits, void *user_data);
@@ -691,6 +711,9 @@ typedef int32_t (*esolm_logits_callback)(const esolm_logits_row *row, float *log
 #define ESOLM_ALPHA_0_AUTO -1.0
 
 // What to generate. Set by esolm_generate_params_init.
+//
+// A row of logits becomes a token in this order: constraints, logits_callback, temperature, top_n_sigma, top_k, typical_p,
+// top_p, min_p, draw. (That is llama.cpp's order, except that the temperature comes first.)
 typedef struct esolm_generate_params {
     // sizeof(esolm_generate_params)
     size_t struct_size;
@@ -761,6 +784,17 @@ typedef struct esolm_generate_params {
     int32_t ignore_eos;
     // Reserved, must be 0.
     uint32_t reserved_2;
+    // Leaves out the tokens that are less likely than this times the most likely one, 0 to 1. 0 (default): none.
+    float min_p;
+    // Locally typical sampling: draws from the tokens whose information content is nearest to the entropy and whose
+    // probabilities add up to this, above 0 to 1. 1 (default): no limit.
+    float typical_p;
+    // Leaves out the tokens whose logit is more than this many standard deviations of the logits below the largest, at
+    // least 0. 0 (default): none.
+    float top_n_sigma;
+    // How many of the most likely tokens at each written position esolm_copy_top_log_probs has: less than the size of the
+    // vocabulary. 0 (default): none. esolm_begin allocates memory for them, and log_probs is as if it were 1.
+    uint32_t top_log_probs;
 } esolm_generate_params;
 
 // Sets the defaults; size is sizeof(esolm_generate_params).
@@ -803,8 +837,8 @@ typedef struct esolm_step_info {
     const esolm_update *updates;
     // Number of updates.
     size_t n_updates;
-    // The log-probability (natural) of each token under the model, before constraints, temperature, top_k and top_p;
-    // valid as long as updates. NULL unless esolm_generate_params.log_probs is 1.
+    // The log-probability (natural) of each token under the model, before constraints, temperature and filters; valid
+    // as long as updates. NULL unless esolm_generate_params.log_probs is 1.
     const double *log_probs;
 } esolm_step_info;
 
@@ -812,6 +846,14 @@ typedef struct esolm_step_info {
 // esolm_generate; must not throw or longjmp. On the context it may call esolm_copy_*, esolm_context_profile, esolm_cancel
 // and esolm_cancel_reset; everything else returns ESOLM_ERR_BUSY.
 typedef int32_t (*esolm_step_callback)(const esolm_step_info *step, void *user_data);
+
+// A token and its log-probability (natural) under the model. This struct will not change.
+typedef struct esolm_token_log_prob {
+    // The token.
+    uint32_t token;
+    // Before constraints, temperature and filters.
+    float log_prob;
+} esolm_token_log_prob;
 
 // Generates one sequence per prompt, to the end. callback, which may be NULL, is called after every step; read the
 // result with esolm_copy_text or esolm_copy_tokens. params may be NULL for the defaults. Allocations: see "Memory"
@@ -865,6 +907,16 @@ esolm_status esolm_copy_order(esolm_context *context,
                               size_t capacity,
                               size_t *n_out);
 
+// Copies the most likely tokens at the position of update number update of the last step, the likeliest first, as many
+// as esolm_generate_params.top_log_probs says. capacity and *n_out are as in esolm_tokenize.
+//
+// Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such update or top_log_probs is 0; ESOLM_ERR_BUFFER_TOO_SMALL.
+esolm_status esolm_copy_top_log_probs(esolm_context *context,
+                                      size_t update,
+                                      esolm_token_log_prob *entries,
+                                      size_t capacity,
+                                      size_t *n_out);
+
 // Copies the tokens of a sequence by position, with the model's mask token where none is written yet. capacity and
 // *n_out are as in esolm_tokenize.
 //
@@ -887,6 +939,35 @@ esolm_status esolm_copy_text(esolm_context *context, uint32_t sequence, char *te
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT.
 esolm_status esolm_stop_reason(esolm_context *context, uint32_t sequence, int32_t *out);
+// ---- Evaluating ----
+
+// Writes the network's logits at positions that are not written yet, given the tokens that are: esolm_model_info.vocab_size
+// numbers for each of the n_positions positions, none twice. Each position is taken by itself, as if it were the next and
+// only one of a step. (MDLM sees that the others are unknown.) Runs the network and changes nothing of the generation.
+// logits has room for capacity numbers; *n_out is their number, also when they do not fit, and then none is written.
+//
+// Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence, or a position is beyond the text, written or given
+// twice; ESOLM_ERR_UNSUPPORTED for any but the next position of an autoregressive model; ESOLM_ERR_BUFFER_TOO_SMALL;
+// ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE. The numbers are undefined after a failure.
+esolm_status esolm_evaluate_logits(esolm_context *context,
+                                   uint32_t sequence,
+                                   const uint32_t *positions,
+                                   size_t n_positions,
+                                   float *logits,
+                                   size_t capacity,
+                                   size_t *n_out);
+
+// As esolm_evaluate_logits, but the probabilities that the token would be drawn with: after the generation's constraints,
+// temperature and filters, without its logits callback. They add up to 1 for each position.
+//
+// Errors: as esolm_evaluate_logits.
+esolm_status esolm_evaluate_probabilities(esolm_context *context,
+                                          uint32_t sequence,
+                                          const uint32_t *positions,
+                                          size_t n_positions,
+                                          float *probabilities,
+                                          size_t capacity,
+                                          size_t *n_out);
 
 // ---- States ----
 

@@ -650,6 +650,35 @@ public:
         return reason;
     }
 
+    // The most likely tokens at the position of an update of the last step, the likeliest first: as many as
+    // GenerateParams::top_log_probs says.
+    Result<std::vector<esolm_token_log_prob>> top_log_probs(std::size_t update)
+    {
+        using Entries = std::vector<esolm_token_log_prob>;
+        std::size_t n = 0;
+        Entries entries(16);
+        esolm_status status;
+        while ((status = esolm_copy_top_log_probs(handle_.get(), update, entries.data(), entries.size(), &n)) ==
+               ESOLM_ERR_BUFFER_TOO_SMALL)
+            entries.resize(n);
+        if (status)
+            return detail::fail<Entries>(status);
+        entries.resize(n);
+        return entries;
+    }
+
+    // The network's logits at positions that are not written yet, one row of the vocabulary's size for each.
+    Result<std::vector<float>> logits(Span<const std::uint32_t> positions, std::uint32_t sequence = 0)
+    {
+        return evaluated(esolm_evaluate_logits, positions, sequence);
+    }
+
+    // The same as the probabilities that the tokens would be drawn with.
+    Result<std::vector<float>> probabilities(Span<const std::uint32_t> positions, std::uint32_t sequence = 0)
+    {
+        return evaluated(esolm_evaluate_probabilities, positions, sequence);
+    }
+
     // The known part of the generation, for restore.
     Result<std::vector<std::uint8_t>> save()
     {
@@ -714,6 +743,15 @@ private:
             return detail::fail<Scores>(status);
         log_p.resize(tokens.size() - known);
         return log_p;
+    }
+
+    Result<std::vector<float>> evaluated(decltype(&esolm_evaluate_logits) evaluate, Span<const std::uint32_t> positions,
+                                         std::uint32_t sequence)
+    {
+        using Numbers = std::vector<float>;
+        return detail::filled<Numbers>(0, [&](float *to, std::size_t capacity, std::size_t *n) {
+            return evaluate(handle_.get(), sequence, positions.data(), positions.size(), to, capacity, n);
+        });
     }
 
     static Step seen(const esolm_step_info &info)

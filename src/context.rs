@@ -9,6 +9,8 @@ use crate::generate::{GenerateParams, Prompt, Session, Step, StopReason, TextEnd
 use crate::memory::Arena;
 use crate::model::{LoadOptions, Model};
 use crate::plan::Plan;
+#[cfg(feature = "capi")]
+use crate::sample::TokenLogProb;
 use crate::sample::{LogitsRow, Sampler, SamplingParams};
 use crate::score::{ScoreParams, Scorer, TextScore};
 
@@ -215,6 +217,13 @@ impl Context {
         self.session.progress()
     }
 
+    /// How many of the most likely tokens a step reports for each update, those of the last step, and the most that a step
+    /// of this generation may have.
+    #[cfg(feature = "capi")]
+    pub(crate) fn top_log_probs(&self) -> (usize, &[TokenLogProb], usize) {
+        self.session.top_log_probs()
+    }
+
     /// Where the time of the generation's steps went; `None` for ggml's kernels.
     pub fn profile(&self) -> Option<Profile> {
         self.session.profile(&self.runner)
@@ -235,6 +244,28 @@ impl Context {
     /// [`crate::Error::InvalidArgument`] if there is no such sequence.
     pub fn order(&self, sequence: usize) -> Result<&[u32]> {
         self.session.order(sequence)
+    }
+
+    /// The network's logits at `positions` of a sequence that are not written yet, given the tokens that are: `out` gets
+    /// `[V]` for each position, V the size of the vocabulary. Each position is taken by itself, as if it were the next and
+    /// only one of a step. (MDLM sees that the other positions are unknown.) Runs the network and changes nothing of the
+    /// generation. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] if there is no such sequence, a position is beyond the text, known, or given
+    /// twice, or `out` has another length; [`crate::Error::Unsupported`] for any but the next position of an
+    /// autoregressive model; those of [`Context::step`].
+    pub fn logits(&mut self, sequence: usize, positions: &[u32], out: &mut [f32]) -> Result<()> {
+        self.session.logits(&mut self.runner, sequence, positions, out)
+    }
+
+    /// As [`Context::logits`], but the probabilities that the token would be drawn with: after the generation's
+    /// constraints, temperature and filters. They sum to 1.
+    ///
+    /// # Errors
+    /// As [`Context::logits`].
+    pub fn probabilities(&mut self, sequence: usize, positions: &[u32], out: &mut [f32]) -> Result<()> {
+        self.session.probabilities(&mut self.runner, sequence, positions, out)
     }
 
     /// The text of a sequence up to the first unknown token, or to what ended it, in whole UTF-8 characters, without the

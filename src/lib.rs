@@ -77,6 +77,6 @@ pub use ggml::{Device, DeviceInfo, DeviceKind, devices};
 pub use log::{LogLevel, LogReceiver, set_log_receiver};
 pub use model::{Config, HOLE, LoadMode, LoadOptions, Model, TensorSpec, Tokenizer, Variant};
 pub use plan::{Adaptive, Confidence, Order, Plan, Schedule};
-pub use sample::{Constraints, LogitsRow, Sampler, SamplingParams};
+pub use sample::{Constraints, Dry, LogitsRow, Sampler, SamplingParams, TokenLogProb};
 pub use score::{Bound, Estimate, ScoreParams, TextScore};
 pub use simd::missing_instructions;

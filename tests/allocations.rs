@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use esolm::convert::{Options, convert};
 use esolm::{
-    Adaptive, Confidence, Constraints, Context, ContextParams, GenerateParams, LoadOptions, Model, Order,
-    Prompt, SamplingParams, Schedule,
+    Adaptive, Confidence, Constraints, Context, ContextParams, Dry, GenerateParams, LoadOptions, Model,
+    Order, Prompt, SamplingParams, Schedule,
 };
 
 struct Counting;
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = Model::open(&file, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
     let params = ContextParams { sequences: 2, batch_rows: 16, threads: 2, ..ContextParams::default() };
     let mut context = Context::new(&model, &params)?;
-    let sampling = SamplingParams { temperature: 0.9, top_k: 20, top_p: 0.9 };
+    let sampling = SamplingParams { temperature: 0.9, top_k: 20, top_p: 0.9, ..SamplingParams::FULL };
     let params = GenerateParams { alpha_0: 0.7, steps: 8, sampling, ..GenerateParams::default() };
     let prompts = [Prompt::prefix(&[1, 2, 3]), Prompt::default()];
 
@@ -62,14 +62,31 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let allowed = vec![(9, vec![4, 5]), (7, vec![6])];
     let bias = vec![(1, 0.5)];
-    let constraints = [Constraints { allowed, banned: vec![3], bias, repetition_penalty: 1.1 }];
+    let dry = Dry { multiplier: 0.8, breakers: vec![2], ..Dry::DEFAULT };
+    let constraints = [Constraints {
+        allowed,
+        banned: vec![3],
+        bias,
+        repetition_penalty: 1.1,
+        frequency_penalty: 0.1,
+        dry,
+        ..Constraints::default()
+    }];
+    let sampling = SamplingParams { min_p: 0.01, typical_p: 0.95, top_n_sigma: 3.0, ..sampling };
     let strided = Order::Strided { stride: 9, shuffle: true };
     let schedule = Schedule::Custom(&[3, 1]);
     for order in [strided, Order::Blocks { size: 10 }, Order::LeftToRight] {
         // `begin` copies the constraints; the steps allocate nothing.
         context.begin(
             &prompts,
-            &GenerateParams { constraints: &constraints, log_probs: true, order, schedule, ..params },
+            &GenerateParams {
+                constraints: &constraints,
+                sampling,
+                top_log_probs: 4,
+                order,
+                schedule,
+                ..params
+            },
         )?;
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         write_all(&mut context)?;
@@ -93,6 +110,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn write_all(context: &mut Context) -> esolm::Result<()> {
     let mut tokens = 0;
+    let mut logits = [0.0; 1024];
+    let logits = logits.get_mut(..context.model().config().vocab_size).unwrap_or_default();
+    context.logits(0, &[20], logits)?;
+    context.probabilities(1, &[5], logits)?;
     while let Some(step) = context.step_with_logits(|_, _| Ok(()))? {
         tokens += step.updates.len();
     }

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::path::Path;
 
 /// The files of src/capi and the banners of their parts, in the header's order.
-const PARTS: [(&str, &str); 20] = [
+const PARTS: [(&str, &str); 21] = [
     ("version", "Version"),
     ("status", "Status and errors"),
     ("log", "Log messages"),
@@ -24,6 +24,7 @@ const PARTS: [(&str, &str); 20] = [
     ("logits", "Logits"),
     ("request", "Generation parameters"),
     ("generate", "Generating"),
+    ("evaluate", "Evaluating"),
     ("state", "States"),
     ("profile", "Profile"),
     ("score", "Scoring"),

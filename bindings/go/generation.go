@@ -19,6 +19,14 @@ type Step struct {
 	Index, Total int
 	Updates      []Update
 	LogProbs     []float64 // log-probabilities of the updates; nil unless Params.LogProbs is set
+	// The most likely tokens at the position of each update, the likeliest first; nil unless Params.TopLogProbs is set.
+	TopLogProbs [][]TokenLogProb
+}
+
+// TokenLogProb is a token and its log-probability under the model.
+type TokenLogProb struct {
+	Token   uint32
+	LogProb float32
 }
 
 // Generation is a generation that runs step by step:
@@ -33,6 +41,7 @@ type Step struct {
 type Generation struct {
 	context *Context
 	step    Step
+	top     uint32 // Params.TopLogProbs
 	err     error
 }
 
@@ -81,7 +90,7 @@ func (c *Context) start(prompts []Prompt, params Params, start start) (*Generati
 	if err != nil {
 		return nil, err
 	}
-	return &Generation{context: c}, nil
+	return &Generation{context: c, top: params.TopLogProbs}, nil
 }
 
 // Next runs the next step. It returns false at the end and after an error, which Err returns. If ctx ends, the running
@@ -100,6 +109,7 @@ func (g *Generation) Next(ctx context.Context) bool {
 		status := C.esolm_step(c, &info, &done)
 		if status == C.ESOLM_OK && done == 0 {
 			g.step = stepOf(&info)
+			status = g.copyTopLogProbs(c)
 		}
 		return status
 	}))
@@ -117,6 +127,24 @@ func stepOf(info *C.esolm_step_info) Step {
 		step.LogProbs = append([]float64(nil), unsafe.Slice((*float64)(info.log_probs), n)...)
 	}
 	return step
+}
+
+// copyTopLogProbs fills the step's TopLogProbs.
+func (g *Generation) copyTopLogProbs(c *C.esolm_context) C.esolm_status {
+	for i := range g.step.Updates {
+		if g.top == 0 {
+			break
+		}
+		entries := make([]TokenLogProb, g.top)
+		var n C.size_t
+		status := C.esolm_copy_top_log_probs(c, C.size_t(i), (*C.esolm_token_log_prob)(unsafe.Pointer(&entries[0])),
+			C.size_t(len(entries)), &n)
+		if status != C.ESOLM_OK {
+			return status
+		}
+		g.step.TopLogProbs = append(g.step.TopLogProbs, entries[:n])
+	}
+	return C.ESOLM_OK
 }
 
 // until is like with, for a call that is cancelled when ctx ends, and then returns ctx's error.

@@ -68,6 +68,10 @@ type Params struct {
 	StopTokens  []uint32       // tokens that end a text when the model writes them
 	StopStrings []string       // texts that end a text when the model writes them; the text ends before them
 	IgnoreEOS   bool           // the end-of-text token does not end a text
+	MinP        float32        // leaves out tokens less likely than this times the most likely one; 0 is no limit
+	TypicalP    float32        // locally typical sampling; 1, the default, is no limit
+	TopNSigma   float32        // leaves out logits more than this many standard deviations below the largest; 0 is no limit
+	TopLogProbs uint32         // how many of the most likely tokens Step.TopLogProbs has for each update
 }
 
 // Constraints restrict the tokens of a sequence; the zero value is no restriction.
@@ -76,6 +80,19 @@ type Constraints struct {
 	Banned            []uint32            // tokens that are never written
 	Bias              map[uint32]float32  // by token, a number that is added to its logit
 	RepetitionPenalty float32             // above 1 makes tokens that are already in the text less likely; 0 is off
+	FrequencyPenalty  float32             // subtracted from a token's logit for each time that it is in the text
+	PresencePenalty   float32             // subtracted from the logit of a token that is in the text
+	Dry               Dry                 // makes tokens less likely that would lengthen a repeated run
+}
+
+// Dry is a penalty ("don't repeat yourself"): if the last n tokens directly left of a position, n at least AllowedLength,
+// occur earlier, too, the logit of the token that followed there is lowered by Multiplier * Base^(n - AllowedLength).
+type Dry struct {
+	Multiplier    float32  // 0 is off
+	Base          float32  // 0 is 1.75
+	AllowedLength uint32   // 0 is 2
+	Range         uint32   // how many tokens left of a position are looked at; 0 is all
+	Breakers      []uint32 // tokens that end a repetition
 }
 
 // DefaultParams returns the library's defaults.
@@ -83,7 +100,8 @@ func DefaultParams() Params {
 	var p C.esolm_generate_params
 	C.esolm_generate_params_init(&p, C.sizeof_esolm_generate_params)
 	return Params{Length: int(p.length), Steps: int(p.steps), Seed: uint64(p.seed), Alpha0: float64(p.alpha_0),
-		Temperature: float32(p.temperature), TopP: float32(p.top_p), TopK: uint32(p.top_k)}
+		Temperature: float32(p.temperature), TopP: float32(p.top_p), TopK: uint32(p.top_k),
+		MinP: float32(p.min_p), TypicalP: float32(p.typical_p), TopNSigma: float32(p.top_n_sigma)}
 }
 
 // cMemory is a list of C allocations, for structs with pointers: cgo does not allow those in Go memory.
@@ -140,6 +158,10 @@ func (params Params) c(memory *cMemory) (*C.esolm_generate_params, error) {
 	p.temperature = C.float(params.Temperature)
 	p.top_p = C.float(params.TopP)
 	p.top_k = C.uint32_t(params.TopK)
+	p.min_p = C.float(params.MinP)
+	p.typical_p = C.float(params.TypicalP)
+	p.top_n_sigma = C.float(params.TopNSigma)
+	p.top_log_probs = C.uint32_t(params.TopLogProbs)
 	p.order = C.int32_t(params.Order)
 	p.order_size = C.size_t(params.OrderSize)
 	p.custom_order = memory.numbers(params.CustomOrder)
@@ -177,6 +199,14 @@ func (rule Constraints) c(memory *cMemory) *C.esolm_constraints {
 	c.banned = memory.numbers(rule.Banned)
 	c.n_banned = C.size_t(len(rule.Banned))
 	c.repetition_penalty = C.float(rule.RepetitionPenalty)
+	c.frequency_penalty = C.float(rule.FrequencyPenalty)
+	c.presence_penalty = C.float(rule.PresencePenalty)
+	c.dry_multiplier = C.float(rule.Dry.Multiplier)
+	c.dry_base = C.float(rule.Dry.Base)
+	c.dry_allowed_length = C.uint32_t(rule.Dry.AllowedLength)
+	c.dry_range = C.uint32_t(rule.Dry.Range)
+	c.dry_breakers = memory.numbers(rule.Dry.Breakers)
+	c.n_dry_breakers = C.size_t(len(rule.Dry.Breakers))
 
 	allowed := (*C.esolm_allowed_tokens)(memory.take(len(rule.Allowed), C.sizeof_esolm_allowed_tokens))
 	for position, tokens := range rule.Allowed {

@@ -4,6 +4,7 @@ use esolm::{
     Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Order, Result, SamplingParams, Schedule,
 };
 
+use crate::dry_args::DryArgs;
 use crate::input::read_text;
 
 /// Options of how a token is drawn.
@@ -19,12 +20,30 @@ pub struct SamplingArgs {
     /// Sampling temperature: below 1 favours likely tokens, above 1 unlikely ones; 0 always takes the most likely token.
     #[arg(long, default_value_t = SamplingParams::default().temperature, value_name = "X")]
     temp: f32,
+    /// Min-p sampling: leave out tokens less likely than this times the most likely one, 0 to 1; 0 = off.
+    #[arg(long, default_value_t = SamplingParams::default().min_p, value_name = "P")]
+    min_p: f32,
+    /// Locally typical sampling: draw from the tokens of the most typical information content that together have this
+    /// probability, above 0 to 1; 1 = off.
+    #[arg(long, alias = "typical-p", default_value_t = SamplingParams::default().typical_p, value_name = "P")]
+    typical: f32,
+    /// Top-n-sigma sampling: leave out tokens whose logit is more than this many standard deviations below the largest;
+    /// 0 = off.
+    #[arg(long, alias = "top-nsigma", default_value_t = SamplingParams::default().top_n_sigma, value_name = "N")]
+    top_n_sigma: f32,
 }
 
 impl SamplingArgs {
     /// The library's parameters.
     pub fn params(&self) -> SamplingParams {
-        SamplingParams { temperature: self.temp, top_k: self.top_k, top_p: self.top_p }
+        SamplingParams {
+            temperature: self.temp,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            typical_p: self.typical,
+            top_n_sigma: self.top_n_sigma,
+        }
     }
 }
 
@@ -61,6 +80,14 @@ pub struct GenerationArgs {
     /// Repetition penalty: above 1 makes tokens that are already in the text less likely; 1.2 is usual, 1 = off.
     #[arg(long, default_value_t = 1.0, value_name = "X")]
     repetition_penalty: f32,
+    /// Frequency penalty: make a token less likely by this for each time that it is in the text; 0 = off.
+    #[arg(long, default_value_t = 0.0, value_name = "X", allow_hyphen_values = true)]
+    frequency_penalty: f32,
+    /// Presence penalty: make a token that is in the text less likely by this; 0 = off.
+    #[arg(long, default_value_t = 0.0, value_name = "X", allow_hyphen_values = true)]
+    presence_penalty: f32,
+    #[command(flatten)]
+    dry: DryArgs,
 }
 
 /// The options, parsed for a model.
@@ -119,6 +146,9 @@ impl GenerationArgs {
                 banned: self.banned.iter().map(|text| token("--ban", text, model)).collect::<Result<_>>()?,
                 bias: self.bias.iter().map(bias).collect::<Result<_>>()?,
                 repetition_penalty: self.repetition_penalty,
+                frequency_penalty: self.frequency_penalty,
+                presence_penalty: self.presence_penalty,
+                dry: self.dry.parse(model)?,
             }],
         })
     }

@@ -3,6 +3,7 @@
 
 mod args;
 mod commands;
+mod dry_args;
 mod exit_code;
 mod generation_args;
 #[cfg(feature = "hub")]

@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use esolm::{
-    Adaptive, Confidence, Constraints, Context, ContextParams, GenerateParams, Kernels, KvType, Model, Order,
-    Plan, Prompt, SamplingParams, Schedule, Variant,
+    Adaptive, Confidence, Constraints, Context, ContextParams, Dry, GenerateParams, Kernels, KvType, Model,
+    Order, Plan, Prompt, SamplingParams, Schedule, Variant,
 };
 use esolm_fuzz::{Input, VOCAB_SIZE, model, ok};
 use libfuzzer_sys::fuzz_target;
@@ -21,7 +21,17 @@ fn constraints(input: &mut Input<'_>) -> Constraints {
     let banned = input.list(6, VOCAB_SIZE);
     let bias = (0..input.below(4)).map(|_| (input.index(VOCAB_SIZE), input.float() as f32)).collect();
     let repetition_penalty = if input.seldom() { input.float() as f32 } else { 1.0 };
-    Constraints { allowed, banned, bias, repetition_penalty }
+    let mut penalty = || if input.seldom() { input.float() as f32 } else { 0.0 };
+    let (frequency_penalty, presence_penalty) = (penalty(), penalty());
+    let (multiplier, base) = (penalty(), 1.0 + penalty());
+    let dry = Dry {
+        multiplier,
+        base,
+        allowed_length: input.below(4) as u32,
+        range: input.below(LENGTH) as u32,
+        breakers: input.list(3, VOCAB_SIZE),
+    };
+    Constraints { allowed, banned, bias, repetition_penalty, frequency_penalty, presence_penalty, dry }
 }
 
 fn prompt(input: &mut Input<'_>) -> Prompt {
@@ -86,6 +96,9 @@ fuzz_target!(|bytes: &[u8]| {
             temperature: input.float() as f32,
             top_k: if input.seldom() { input.number() as u32 } else { 0 },
             top_p: if input.seldom() { input.float() as f32 } else { 0.9 },
+            min_p: if input.seldom() { input.float() as f32 } else { 0.0 },
+            typical_p: if input.seldom() { input.float() as f32 } else { 1.0 },
+            top_n_sigma: if input.seldom() { input.float() as f32 } else { 0.0 },
         };
         let seed = input.number();
         if input.seldom() {

@@ -157,15 +157,16 @@ pub(super) unsafe fn copy_items<T: Copy>(
 /// The first `needed` numbers of the caller's array, or `None` for NULL.
 ///
 /// # Safety
-/// Unless NULL, `to` must be valid for reading and writing `capacity` numbers, whatever they hold, during `'a`.
-pub(super) unsafe fn room<'a>(to: *mut f64, capacity: usize, needed: usize) -> Result<Option<&'a mut [f64]>> {
+/// Unless NULL, `to` must be valid for reading and writing `capacity` numbers, whatever they hold, during `'a`. Any
+/// bytes are a `T`.
+pub(super) unsafe fn room<'a, T>(to: *mut T, capacity: usize, needed: usize) -> Result<Option<&'a mut [T]>> {
     if to.is_null() {
         return Ok(None);
     }
     if capacity < needed {
         return Err(Error::BufferTooSmall { given: capacity, needed });
     }
-    if needed > isize::MAX as usize / size_of::<f64>() || !to.is_aligned() {
+    if needed > isize::MAX as usize / size_of::<T>() || !to.is_aligned() {
         return Err(Error::invalid(format!("{needed} numbers are too many, or at a misaligned address")));
     }
     // SAFETY: `to` is aligned and not NULL, the size fits an isize, `needed` is within the capacity of the contract, and

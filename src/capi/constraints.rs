@@ -1,12 +1,13 @@
 //! Which tokens may be written.
 
+use std::mem::offset_of;
 use std::ptr::null;
 
 use super::args;
 use super::params::{self, SizedStruct};
 use crate::error::Result;
 use crate::memory::{collected, with_room};
-use crate::sample::Constraints;
+use crate::sample::{Constraints, Dry};
 
 /// The tokens that are allowed at one position. This struct will not change.
 #[repr(C)]
@@ -32,8 +33,8 @@ pub struct esolm_logit_bias {
     pub bias: f32,
 }
 
-/// Rules for the tokens of a sequence, applied in the order penalty, bias, banned, allowed. Set struct_size and leave
-/// unused fields 0. Copied when a generation begins.
+/// Rules for the tokens of a sequence, applied in the order repetition, frequency and presence penalty, DRY, bias, banned,
+/// allowed. Set struct_size and leave unused fields 0. Copied when a generation begins.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct esolm_constraints {
@@ -56,12 +57,30 @@ pub struct esolm_constraints {
     pub repetition_penalty: f32,
     /// Reserved, must be 0.
     pub reserved: u32,
+    /// Subtracted from the logit of a token for each time that it is anywhere in the text before the step. 0: no penalty.
+    pub frequency_penalty: f32,
+    /// Subtracted from the logit of a token that is anywhere in the text before the step. 0: no penalty.
+    pub presence_penalty: f32,
+    /// DRY ("don't repeat yourself"): if the last n tokens directly left of a position, n at least dry_allowed_length, occur
+    /// earlier, too, the logit of the token that followed there is lowered by dry_multiplier * dry_base^(n -
+    /// dry_allowed_length). The tokens left of a position end at the first that is not written yet. 0: no penalty.
+    pub dry_multiplier: f32,
+    /// At least 1; 0: 1.75.
+    pub dry_base: f32,
+    /// 0: 2.
+    pub dry_allowed_length: u32,
+    /// How many tokens left of a position are looked at; 0: all.
+    pub dry_range: u32,
+    /// Tokens that end a repetition (sequence breakers), such as those with a line break or a quotation mark.
+    pub dry_breakers: *const u32,
+    /// Number of entries in dry_breakers.
+    pub n_dry_breakers: usize,
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers and pointers only.
 unsafe impl SizedStruct for esolm_constraints {
     const NAME: &'static str = "esolm_constraints";
-    const VERSION_1: usize = size_of::<Self>();
+    const VERSION_1: usize = offset_of!(Self, frequency_penalty);
     const DEFAULT: Self = Self {
         struct_size: size_of::<Self>(),
         allowed: null(),
@@ -72,6 +91,14 @@ unsafe impl SizedStruct for esolm_constraints {
         n_bias: 0,
         repetition_penalty: 0.0,
         reserved: 0,
+        frequency_penalty: 0.0,
+        presence_penalty: 0.0,
+        dry_multiplier: 0.0,
+        dry_base: 0.0,
+        dry_allowed_length: 0,
+        dry_range: 0,
+        dry_breakers: null(),
+        n_dry_breakers: 0,
     };
 
     fn reserved(&self) -> u32 {
@@ -86,11 +113,12 @@ impl esolm_constraints {
     /// Each array must have as many items as its count says.
     pub(super) unsafe fn copy(&self) -> Result<Constraints> {
         // SAFETY: the contract says that each array has as many items as its count.
-        let (allowed, banned, bias) = unsafe {
+        let (allowed, banned, bias, breakers) = unsafe {
             (
                 args::slice(self.allowed, self.n_allowed, "allowed")?,
                 args::slice(self.banned, self.n_banned, "banned")?,
                 args::slice(self.bias, self.n_bias, "bias")?,
+                args::slice(self.dry_breakers, self.n_dry_breakers, "dry_breakers")?,
             )
         };
         let at_position = |place: &esolm_allowed_tokens| {
@@ -108,6 +136,18 @@ impl esolm_constraints {
             banned: collected(banned.iter().copied())?,
             bias: collected(bias.iter().map(|bias| (bias.token, bias.bias)))?,
             repetition_penalty: if self.repetition_penalty == 0.0 { 1.0 } else { self.repetition_penalty },
+            frequency_penalty: self.frequency_penalty,
+            presence_penalty: self.presence_penalty,
+            dry: Dry {
+                multiplier: self.dry_multiplier,
+                base: if self.dry_base == 0.0 { Dry::DEFAULT.base } else { self.dry_base },
+                allowed_length: match self.dry_allowed_length {
+                    0 => Dry::DEFAULT.allowed_length,
+                    given => given,
+                },
+                range: self.dry_range,
+                breakers: collected(breakers.iter().copied())?,
+            },
         })
     }
 }

@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::generate::{GenerateParams, Prompt, Step, StopReason, Update};
 use crate::memory::collected;
+use crate::sample::TokenLogProb;
 
 /// The text is being written.
 pub const ESOLM_STOP_NONE: i32 = 0;
@@ -61,16 +62,31 @@ pub struct esolm_step_info {
     pub updates: *const esolm_update,
     /// Number of updates.
     pub n_updates: usize,
-    /// The log-probability (natural) of each token under the model, before constraints, temperature, top_k and top_p;
-    /// valid as long as updates. NULL unless esolm_generate_params.log_probs is 1.
+    /// The log-probability (natural) of each token under the model, before constraints, temperature and filters; valid
+    /// as long as updates. NULL unless esolm_generate_params.log_probs is 1.
     pub log_probs: *const f64,
 }
+
+/// A token and its log-probability (natural) under the model. This struct will not change.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct esolm_token_log_prob {
+    /// The token.
+    pub token: u32,
+    /// Before constraints, temperature and filters.
+    pub log_prob: f32,
+}
+
+const _: () = {
+    assert!(size_of::<esolm_token_log_prob>() == size_of::<TokenLogProb>());
+    assert!(offset_of!(esolm_token_log_prob, log_prob) == offset_of!(TokenLogProb, log_prob));
+};
 
 impl esolm_step_info {
     const NOTHING: Self = Self { index: 0, total: 0, updates: null(), n_updates: 0, log_probs: null() };
 
     fn new(step: &Step<'_>) -> Self {
-        let Step { index, total, updates, log_probs } = *step;
+        let Step { index, total, updates, log_probs, .. } = *step;
         let log_probs = if log_probs.is_empty() { null() } else { log_probs.as_ptr() };
         Self { index, total, updates: updates.as_ptr().cast(), n_updates: updates.len(), log_probs }
     }
@@ -253,6 +269,31 @@ pub unsafe extern "C" fn esolm_copy_order(
             let found = texts.order(sequence)?;
             // SAFETY: the header requires room for `capacity` items; `n_out` is not NULL (`args::out`) and so valid.
             unsafe { args::copy_items(found, positions, capacity, n_out, "positions") }
+        })
+    })
+}
+
+/// Copies the most likely tokens at the position of update number update of the last step, the likeliest first, as many
+/// as esolm_generate_params.top_log_probs says. capacity and *n_out are as in esolm_tokenize.
+///
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such update or top_log_probs is 0; ESOLM_ERR_BUFFER_TOO_SMALL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_copy_top_log_probs(
+    context: *mut esolm_context,
+    update: usize,
+    entries: *mut esolm_token_log_prob,
+    capacity: usize,
+    n_out: *mut usize,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the header requires each pointer to be NULL or valid for the call.
+        let (n_out, handle) =
+            unsafe { (args::out(n_out, 0, "n_out")?, args::reference(context, "context")?) };
+        handle.read(|texts| {
+            let found = texts.top_log_probs(update)?;
+            // SAFETY: the header requires room for `capacity` entries, which are the library's as they are; `n_out` is not
+            // NULL (`args::out`) and so valid.
+            unsafe { args::copy_items(found, entries.cast(), capacity, n_out, "entries") }
         })
     })
 }

@@ -43,6 +43,9 @@ pub const ESOLM_ALPHA_0_AUTO: f64 = -1.0;
 const _: () = assert!(ESOLM_ALPHA_0_AUTO == GenerateParams::ALPHA_0_AUTO);
 
 /// What to generate. Set by esolm_generate_params_init.
+///
+/// A row of logits becomes a token in this order: constraints, logits_callback, temperature, top_n_sigma, top_k, typical_p,
+/// top_p, min_p, draw. (That is llama.cpp's order, except that the temperature comes first.)
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct esolm_generate_params {
@@ -115,6 +118,17 @@ pub struct esolm_generate_params {
     pub ignore_eos: i32,
     /// Reserved, must be 0.
     pub reserved_2: u32,
+    /// Leaves out the tokens that are less likely than this times the most likely one, 0 to 1. 0 (default): none.
+    pub min_p: f32,
+    /// Locally typical sampling: draws from the tokens whose information content is nearest to the entropy and whose
+    /// probabilities add up to this, above 0 to 1. 1 (default): no limit.
+    pub typical_p: f32,
+    /// Leaves out the tokens whose logit is more than this many standard deviations of the logits below the largest, at
+    /// least 0. 0 (default): none.
+    pub top_n_sigma: f32,
+    /// How many of the most likely tokens at each written position esolm_copy_top_log_probs has: less than the size of the
+    /// vocabulary. 0 (default): none. esolm_begin allocates memory for them, and log_probs is as if it were 1.
+    pub top_log_probs: u32,
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers and pointers only.
@@ -152,6 +166,10 @@ unsafe impl SizedStruct for esolm_generate_params {
         n_stop_strings: 0,
         ignore_eos: 0,
         reserved_2: 0,
+        min_p: SamplingParams::DEFAULT.min_p,
+        typical_p: SamplingParams::DEFAULT.typical_p,
+        top_n_sigma: SamplingParams::DEFAULT.top_n_sigma,
+        top_log_probs: 0,
     };
 
     fn reserved(&self) -> u32 {
@@ -223,6 +241,7 @@ pub(super) unsafe fn with_params<T>(
     let logits = LogitsCallback::new(params.logits_callback, params.logits_user_data);
     let esolm_generate_params { length, max_tokens, steps, seed, alpha_0, temperature, top_p, top_k, .. } =
         params;
+    let esolm_generate_params { min_p, typical_p, top_n_sigma, top_log_probs, .. } = params;
     #[allow(clippy::needless_update, reason = "what C has no field for keeps its default")]
     let request = GenerateParams {
         length,
@@ -234,9 +253,10 @@ pub(super) unsafe fn with_params<T>(
         steps,
         order,
         schedule: if schedule.is_empty() { Schedule::Reference } else { Schedule::Custom(schedule) },
-        sampling: SamplingParams { temperature, top_k, top_p },
+        sampling: SamplingParams { temperature, top_k, top_p, min_p, typical_p, top_n_sigma },
         constraints: &constraints,
         log_probs,
+        top_log_probs: top_log_probs as usize,
         adaptive,
         seed,
         ..GenerateParams::default()

@@ -1,10 +1,13 @@
 //! What other threads may read of a context while a call computes: the texts as the last step left them.
 
+use std::num::NonZero;
+
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::Profile;
 use crate::generate::{StopReason, TextEnd};
-use crate::memory::with_room;
+use crate::memory::{reserve, with_room};
+use crate::sample::TokenLogProb;
 
 /// Copies of a context's texts, in memory that is reserved once.
 #[derive(Debug)]
@@ -13,6 +16,9 @@ pub(super) struct Snapshot {
     /// Sequences in use.
     active: usize,
     profile: Option<Profile>,
+    /// Of the last step, so many for each update.
+    top_log_probs: Vec<TokenLogProb>,
+    per_update: usize,
 }
 
 /// A sequence's tokens by position, and its positions in generation order.
@@ -35,13 +41,19 @@ impl Snapshot {
             let (tokens, order) = (with_room(length)?, with_room(length)?);
             all.push(SequenceSnapshot { tokens, order, text_end: TextEnd::default(), stop_reason: None });
         }
-        Ok(Self { sequences: all, active: 0, profile: None })
+        Ok(Self { sequences: all, active: 0, profile: None, top_log_probs: Vec::new(), per_update: 0 })
     }
 
-    /// Copies the context's texts. Allocates nothing.
+    /// Copies the context's texts. Allocates nothing, but at the beginning of a generation with `top_log_probs`.
     pub(super) fn update(&mut self, context: &Context) {
         self.active = context.sequences();
         self.profile = context.profile();
+        let (per_update, of_step, most) = context.top_log_probs();
+        self.per_update = per_update;
+        self.top_log_probs.clear();
+        if reserve(&mut self.top_log_probs, most).is_ok() {
+            self.top_log_probs.extend_from_slice(of_step);
+        }
         for (number, sequence) in self.sequences.iter_mut().take(self.active).enumerate() {
             let copy = |to: &mut Vec<u32>, from: Result<&[u32]>| {
                 to.clear();
@@ -74,6 +86,13 @@ impl Snapshot {
     /// The positions of a sequence in generation order.
     pub(super) fn order(&self, sequence: u32) -> Result<&[u32]> {
         Ok(&self.sequence(sequence)?.order)
+    }
+
+    /// The most likely tokens at the position of an update of the last step.
+    pub(super) fn top_log_probs(&self, update: usize) -> Result<&[TokenLogProb]> {
+        let of = |per_update| self.top_log_probs.chunks_exact(per_update).nth(update);
+        let found = NonZero::new(self.per_update).and_then(|per_update| of(per_update.get()));
+        found.ok_or_else(|| Error::invalid(format!("no top_log_probs of an update {update}")))
     }
 
     /// Where the time of the steps went.

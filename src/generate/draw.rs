@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::plan::Adaptive;
 use crate::sample::{
-    Constraints, LogitsFn, LogitsProcessor, LogitsRow, Sampler, SamplingParams, log_probability, without_mask,
+    Constraints, LogitsFn, LogitsProcessor, LogitsRow, Sampler, SamplingParams, log_sum, without_mask,
 };
 
 /// A row of logits, the random number that decides, and the token drawn.
@@ -19,29 +19,31 @@ pub(super) struct Draw {
     pub(super) uniform: f64,
     pub(super) update: Update,
     pub(super) log_prob: f64,
+    /// log sum exp of the logits.
+    pub(super) log_sum: f64,
     pub(super) confidence: f32,
     pub(super) error: Option<Error>,
 }
 
 impl Draw {
     pub(super) fn new(row: usize, slot: usize, uniform: f64, update: Update) -> Self {
-        Self { row, slot, uniform, update, log_prob: 0.0, confidence: 0.0, error: None }
+        Self { row, slot, uniform, update, log_prob: 0.0, log_sum: 0.0, confidence: 0.0, error: None }
     }
 }
 
 /// What a thread draws tokens with. Nothing is allocated after it is made.
 #[derive(Debug)]
 pub(super) struct DrawState {
-    processor: LogitsProcessor,
-    sampler: Sampler,
+    pub(super) processor: LogitsProcessor,
+    pub(super) sampler: Sampler,
 }
 
 impl DrawState {
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub(super) fn new(config: &Config) -> Result<Self> {
+    pub(super) fn new(config: &Config, length: usize) -> Result<Self> {
         let sampler = Sampler::new(config.vocab_size, config.mask_token_id)?;
-        Ok(Self { processor: LogitsProcessor::new(config)?, sampler })
+        Ok(Self { processor: LogitsProcessor::new(config, length)?, sampler })
     }
 }
 
@@ -104,7 +106,10 @@ impl DrawRules<'_> {
     fn measure(&self, logits: &[f32], draw: &mut Draw) -> Result<()> {
         let mask = self.config.mask_token_id;
         if self.wants_log_probs {
-            draw.log_prob = log_probability(logits, draw.update.token, mask)?;
+            draw.log_sum = log_sum(logits, mask)?;
+            let missing = || Error::internal("a token without a logit");
+            let logit = *logits.get(draw.update.token as usize).ok_or_else(missing)?;
+            draw.log_prob = f64::from(logit) - draw.log_sum;
         }
         if let Some(adaptive) = self.adaptive {
             draw.confidence = adaptive.confidence(without_mask(logits, mask));

@@ -59,6 +59,9 @@ pub struct GenerateParams<'a> {
     pub constraints: &'a [Constraints],
     /// Whether steps report the log-probabilities of their tokens, which takes a little time.
     pub log_probs: bool,
+    /// How many of the most likely tokens at each written position steps report, with their log-probabilities: less than
+    /// the size of the vocabulary. 0 is none. Includes `log_probs`.
+    pub top_log_probs: usize,
     /// The same seed, parameters and prompts give the same text. The random numbers of a sequence depend on the seed
     /// and on its index only.
     pub seed: u64,
@@ -80,6 +83,7 @@ impl GenerateParams<'_> {
         sampling: SamplingParams::DEFAULT,
         constraints: &[],
         log_probs: false,
+        top_log_probs: 0,
         seed: 0,
     };
 
@@ -112,6 +116,10 @@ impl GenerateParams<'_> {
             if self.schedule != Schedule::Reference {
                 return Err(Error::invalid("steps are adaptive or have a schedule, not both"));
             }
+        }
+        if self.top_log_probs >= config.vocab_size {
+            let (wanted, most) = (self.top_log_probs, config.vocab_size - 1);
+            return Err(Error::invalid(format!("top_log_probs is {wanted}; there are {most} tokens")));
         }
         if ![0, 1, sequences].contains(&self.constraints.len()) {
             let given = self.constraints.len();

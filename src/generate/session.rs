@@ -11,11 +11,11 @@ use super::stop::{StopReason, StopRules};
 use super::update::{Step, Update};
 use crate::error::{Error, Result};
 use crate::forward::{Batch, ModelRunner, Profile};
-use crate::memory::with_room;
+use crate::memory::{reserve, with_room};
 use crate::model::{Model, Tokenizer};
 use crate::plan::{Adaptive, Order, Plan, arrange};
 use crate::rng::{Purpose, Rng};
-use crate::sample::{Constraints, SamplingParams};
+use crate::sample::{Constraints, SamplingParams, TokenLogProb};
 use crate::simd::DefaultFloats;
 
 /// The state of a generation. Its memory, but for constraints, is reserved when the context is made.
@@ -49,6 +49,7 @@ pub(super) struct SessionRequest {
     pub(super) constraints: Vec<Constraints>,
     pub(super) adaptive: Option<Adaptive>,
     pub(super) wants_log_probs: bool,
+    pub(super) top_log_probs: usize,
     pub(super) stop: StopRules,
 }
 
@@ -70,9 +71,10 @@ pub(super) struct StepBuffers {
     /// Random numbers for a device that draws, and the tokens that it drew.
     pub(super) uniforms: Vec<f64>,
     pub(super) drawn: Vec<i32>,
-    /// What the last step wrote, and the log-probabilities of it if they are wanted.
+    /// What the last step wrote, its log-probabilities, and the most likely tokens at each position, if they are wanted.
     pub(super) updates: Vec<Update>,
     pub(super) log_probs: Vec<f64>,
+    pub(super) top_log_probs: Vec<TokenLogProb>,
     /// The model's confidence in each proposed token of an adaptive step, and whether the token was accepted.
     pub(super) confidences: Vec<f32>,
     pub(super) accepted: Vec<bool>,
@@ -83,6 +85,7 @@ impl StepBuffers {
     pub(super) fn clear(&mut self) {
         self.updates.clear();
         self.log_probs.clear();
+        self.top_log_probs.clear();
         self.confidences.clear();
     }
 }
@@ -107,7 +110,7 @@ impl Session {
             sequences.push(Sequence::with_capacity(length, number)?);
         }
         for _ in 0..runner.threads() {
-            draw_states.push(DrawState::new(config)?);
+            draw_states.push(DrawState::new(config, length)?);
         }
         Ok(Self {
             sequences,
@@ -116,13 +119,14 @@ impl Session {
             steps_total: 0,
             request: SessionRequest::default(),
             buffers: StepBuffers {
-                batch: Batch::with_capacity(capacity.rows, capacity.sequences.min(capacity.rows))?,
+                batch: Batch::with_capacity(capacity.rows, 1 + capacity.sequences.min(capacity.rows))?,
                 draws: with_room(capacity.rows)?,
                 draw_states,
                 uniforms: with_room(capacity.rows)?,
                 drawn: with_room(capacity.rows)?,
                 updates: with_room(tokens)?,
                 log_probs: with_room(tokens)?,
+                top_log_probs: Vec::new(),
                 confidences: with_room(tokens)?,
                 accepted: with_room(tokens)?,
             },
@@ -201,8 +205,11 @@ impl Session {
                     .map_err(|e| Error::invalid(format!("sequence {number}: {e}")))?;
             }
         }
+        let tops = params.top_log_probs.saturating_mul(prompts.len()).saturating_mul(longest);
+        reserve(&mut self.buffers.top_log_probs, tops)?;
         self.start(runner, prompts.len(), params.sampling);
-        self.request.wants_log_probs = params.log_probs;
+        self.request.wants_log_probs = params.log_probs || params.top_log_probs > 0;
+        self.request.top_log_probs = params.top_log_probs;
         self.request.adaptive = params.adaptive;
         self.request.stop = stop;
         let model = runner.model.clone();
@@ -296,6 +303,7 @@ impl Session {
         self.request.constraints.clear();
         self.request.adaptive = None;
         self.request.wants_log_probs = false;
+        self.request.top_log_probs = 0;
     }
 
     /// Runs the steps that are left; `on_step` sees each and may stop.

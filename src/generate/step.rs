@@ -63,8 +63,14 @@ impl Session {
         self.commit(&model)?;
         self.interrupted = None;
         self.clock.steps += started.elapsed();
-        let StepBuffers { updates, log_probs, .. } = &self.buffers;
-        Ok(Some(Step { index: self.steps_done - 1, total: self.steps_total, updates, log_probs }))
+        let StepBuffers { updates, log_probs, top_log_probs, .. } = &self.buffers;
+        Ok(Some(Step {
+            index: self.steps_done - 1,
+            total: self.steps_total,
+            updates,
+            log_probs,
+            top_log_probs,
+        }))
     }
 
     /// Runs the step's rows through the network and draws a token for each that wants one.
@@ -86,11 +92,11 @@ impl Session {
                 self.draw_on_device(runner, config)?;
                 continue;
             }
-            let logits = runner.run(&self.buffers.batch)?;
+            let mut logits = runner.run(&self.buffers.batch)?;
             let sampling = Instant::now();
             self.list_draws(config)?;
-            self.draw_tokens(logits, config, &mut choice)?;
-            self.collect_draws()?;
+            self.draw_tokens(&mut logits, config, &mut choice)?;
+            self.collect_draws(logits.rows, config)?;
             self.clock.sampling += sampling.elapsed();
         }
         Ok(())
@@ -102,13 +108,14 @@ impl Session {
         !request.wants_log_probs
             && request.adaptive.is_none()
             && request.constraints.is_empty()
+            && request.sampling.is_basic()
             && runner.draws()
     }
 
     /// Runs the batch and has the device draw its tokens.
     fn draw_on_device(&mut self, runner: &mut ModelRunner, config: &Config) -> Result<()> {
         self.list_draws(config)?;
-        let SamplingParams { temperature, top_k, top_p } = self.request.sampling;
+        let SamplingParams { temperature, top_k, top_p, .. } = self.request.sampling;
         let StepBuffers { batch, draws, uniforms, drawn, updates, .. } = &mut self.buffers;
         uniforms.clear();
         uniforms.extend(draws.iter().map(|draw| draw.uniform));
@@ -180,7 +187,7 @@ impl Session {
     /// Draws the listed tokens: on all threads, unless a function of the caller's takes part.
     fn draw_tokens(
         &mut self,
-        mut logits: Logits<'_>,
+        logits: &mut Logits<'_>,
         config: &Config,
         choice: &mut TokenChoice<'_>,
     ) -> Result<()> {
@@ -203,11 +210,18 @@ impl Session {
     }
 
     /// Moves the drawn tokens into the step's results.
-    fn collect_draws(&mut self) -> Result<()> {
-        let StepBuffers { draws, updates, log_probs, confidences, .. } = &mut self.buffers;
+    fn collect_draws(&mut self, logits: &[f32], config: &Config) -> Result<()> {
+        let StepBuffers { draws, draw_states, updates, log_probs, top_log_probs, confidences, .. } =
+            &mut self.buffers;
+        let missing = || Error::internal("a row of logits is missing");
         for draw in draws.drain(..) {
             if let Some(error) = draw.error {
                 return Err(error);
+            }
+            if self.request.top_log_probs > 0 {
+                let row = logits.chunks_exact(config.vocab_size).nth(draw.row).ok_or_else(missing)?;
+                let state = draw_states.first_mut().ok_or_else(missing)?;
+                state.sampler.most_likely(row, draw.log_sum, self.request.top_log_probs, top_log_probs);
             }
             updates.push(draw.update);
             if self.request.wants_log_probs {
@@ -223,7 +237,7 @@ impl Session {
     /// Keeps the proposed tokens that the model is confident of, and moves the positions of the others behind them.
     fn reject_uncertain(&mut self, adaptive: &Adaptive) -> Result<()> {
         let missing = || Error::internal("a proposed token without a confidence");
-        let StepBuffers { updates, log_probs, confidences, accepted, .. } = &mut self.buffers;
+        let StepBuffers { updates, log_probs, top_log_probs, confidences, accepted, .. } = &mut self.buffers;
         accepted.clear();
         for proposed in updates.chunk_by(|a, b| a.sequence == b.sequence) {
             let first = accepted.len();
@@ -235,6 +249,9 @@ impl Session {
         let (mut of_updates, mut of_log_probs) = (accepted.iter(), accepted.iter());
         updates.retain(|_| of_updates.next() == Some(&true));
         log_probs.retain(|_| of_log_probs.next() == Some(&true));
+        let mut entry = 0..;
+        let of_top = |i: usize| accepted.get(i / self.request.top_log_probs.max(1)) == Some(&true);
+        top_log_probs.retain(|_| entry.next().is_some_and(of_top));
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! What a step did, as the caller sees it.
 
+use crate::sample::TokenLogProb;
+
 /// A token that a step wrote.
 #[repr(C)] // The C boundary hands these out as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +24,11 @@ pub struct Step<'a> {
     /// The tokens written, sequence by sequence, each in generation order.
     pub updates: &'a [Update],
     /// The log-probability (natural) of each token if [`GenerateParams::log_probs`](crate::GenerateParams) is set,
-    /// otherwise empty: log-softmax of the network's logits without the mask token, before constraints, temperature,
-    /// top-k and nucleus.
+    /// otherwise empty: log-softmax of the network's logits without the mask token, before constraints, temperature and
+    /// filters.
     pub log_probs: &'a [f64],
+    /// The most likely tokens at the position of each update, the likeliest first:
+    /// [`GenerateParams::top_log_probs`](crate::GenerateParams) of them for the first update, as many for the second and
+    /// so on. The written token need not be among them.
+    pub top_log_probs: &'a [TokenLogProb],
 }

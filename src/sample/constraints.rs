@@ -1,11 +1,14 @@
 //! Constraints: rules that change a row of logits before the sampler sees it.
 
 use super::logits::{LogitsRow, has_nan_or_infinity};
+use super::penalties::{Dry, Penalties, Repeats};
 use crate::error::{Error, Result};
 use crate::memory::filled;
 use crate::model::Config;
 
-/// Constraints on the tokens of a sequence. They are applied to the logits before temperature, top-k and nucleus.
+/// Constraints on the tokens of a sequence. They are applied to the logits before [`SamplingParams`](crate::SamplingParams):
+/// first repetition, frequency and presence penalty, then DRY, biases, banned and at last allowed tokens. A step that writes
+/// several tokens penalises those of the text before it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Constraints {
     /// For some positions, the tokens allowed there; no position twice.
@@ -17,11 +20,25 @@ pub struct Constraints {
     /// Above 1 makes tokens less likely that are already in the text, at any position, prompt included. A positive
     /// logit is divided by it, a negative one multiplied (CTRL, arXiv 1909.05858, section 4.1). 1 is off.
     pub repetition_penalty: f32,
+    /// Subtracted from the logit of a token for each time that it is in the text, at any position. 0 is off.
+    pub frequency_penalty: f32,
+    /// Subtracted from the logit of a token that is in the text, at any position. 0 is off.
+    pub presence_penalty: f32,
+    /// Penalty for tokens that would lengthen a repeated run; off by default.
+    pub dry: Dry,
 }
 
 impl Default for Constraints {
     fn default() -> Self {
-        Self { allowed: vec![], banned: vec![], bias: vec![], repetition_penalty: 1.0 }
+        Self {
+            allowed: vec![],
+            banned: vec![],
+            bias: vec![],
+            repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            dry: Dry::DEFAULT,
+        }
     }
 }
 
@@ -90,7 +107,15 @@ impl Constraints {
             let penalty = self.repetition_penalty;
             return Err(Error::invalid(format!("a repetition penalty of {penalty} is not a number above 0")));
         }
-        Ok(())
+        for (name, penalty) in [("frequency", self.frequency_penalty), ("presence", self.presence_penalty)] {
+            if !penalty.is_finite() {
+                return Err(Error::invalid(format!("a {name} penalty of {penalty} is not a finite number")));
+            }
+        }
+        if let Some(&token) = self.dry.breakers.iter().find(|&&token| !exists(token)) {
+            return no_token("DRY breakers", token);
+        }
+        self.dry.validate()
     }
 
     /// A copy sorted by position, for [`LogitsProcessor::process`].
@@ -104,7 +129,20 @@ impl Constraints {
         self.allowed.is_empty()
             && self.banned.is_empty()
             && self.bias.is_empty()
-            && self.repetition_penalty == 1.0
+            && self.penalties().is_none()
+            && self.dry.multiplier == 0.0
+    }
+
+    /// The penalties for tokens that are in the text, if there are any.
+    fn penalties(&self) -> Option<Penalties> {
+        let Self {
+            repetition_penalty: repetition,
+            frequency_penalty: frequency,
+            presence_penalty: presence,
+            ..
+        } = *self;
+        let none = repetition == 1.0 && frequency == 0.0 && presence == 0.0;
+        (!none).then_some(Penalties { repetition, frequency, presence })
     }
 
     fn allowed_at(&self, position: u32) -> Option<&[u32]> {
@@ -123,16 +161,20 @@ pub(crate) struct LogitsProcessor {
     row: Vec<f32>,
     /// Marked tokens, while a rule is applied.
     marks: Vec<bool>,
+    repeats: Repeats,
     mask: u32,
 }
 
 impl LogitsProcessor {
+    /// For texts of at most `length` tokens.
+    ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub(crate) fn new(config: &Config) -> Result<Self> {
+    pub(crate) fn new(config: &Config, length: usize) -> Result<Self> {
         Ok(Self {
             row: filled(config.vocab_size, 0.0)?,
             marks: filled(config.vocab_size, false)?,
+            repeats: Repeats::new(config.vocab_size, length)?,
             mask: config.mask_token_id,
         })
     }
@@ -158,11 +200,14 @@ impl LogitsProcessor {
         if has_nan_or_infinity(choice.logits) {
             return Err(Error::logits_not_finite());
         }
-        let Self { row, marks, mask, .. } = self;
-        row.clear();
-        row.extend_from_slice(choice.logits);
+        self.row.clear();
+        self.row.extend_from_slice(choice.logits);
         if let Some(rules) = rules {
-            apply(rules, choice, text, row, marks);
+            self.penalise(rules, choice.position, text);
+        }
+        let Self { row, marks, mask, .. } = self;
+        if let Some(rules) = rules {
+            apply(rules, choice, row, marks);
         }
         if let Some(logit) = row.get_mut(*mask as usize) {
             *logit = f32::NEG_INFINITY;
@@ -180,22 +225,27 @@ impl LogitsProcessor {
             Err(no_draw("no token is left that can be drawn", choice))
         }
     }
+
+    /// Applies the penalties of the rules to the row.
+    fn penalise(&mut self, rules: &Constraints, position: u32, text: &[u32]) {
+        let Self { row, marks, repeats, mask } = self;
+        if let Some(penalties) = rules.penalties() {
+            repeats.penalise(text, row, penalties);
+        }
+        if rules.dry.multiplier > 0.0 {
+            let left = text.get(..position as usize).unwrap_or_default();
+            let known = left.iter().rev().take_while(|&token| token != mask).count();
+            let before = left.get(left.len() - known..).unwrap_or_default();
+            mark(&rules.dry.breakers, marks, true);
+            let is_breaker = |token: u32| marks.get(token as usize).is_some_and(|&breaks| breaks);
+            repeats.dry(&rules.dry, before, is_breaker, row);
+            mark(&rules.dry.breakers, marks, false);
+        }
+    }
 }
 
-/// Applies the rules to a row. Results are clamped to finite numbers, except minus infinity for excluded tokens.
-fn apply(rules: &Constraints, choice: &LogitsRow<'_>, text: &[u32], row: &mut [f32], marks: &mut [bool]) {
-    if rules.repetition_penalty != 1.0 {
-        for &token in text {
-            if let (Some(logit), Some(met)) = (row.get_mut(token as usize), marks.get_mut(token as usize))
-                && !std::mem::replace(met, true)
-            {
-                let penalty = rules.repetition_penalty;
-                let penalised = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
-                *logit = if logit.is_finite() { penalised.clamp(f32::MIN, f32::MAX) } else { *logit };
-            }
-        }
-        mark(text, marks, false);
-    }
+/// Applies the other rules to a row. Results are clamped to finite numbers, except minus infinity for excluded tokens.
+fn apply(rules: &Constraints, choice: &LogitsRow<'_>, row: &mut [f32], marks: &mut [bool]) {
     for &(token, bias) in &rules.bias {
         if let Some(logit) = row.get_mut(token as usize).filter(|logit| logit.is_finite()) {
             *logit = (*logit + bias).clamp(f32::MIN, f32::MAX);

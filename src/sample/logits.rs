@@ -18,6 +18,16 @@ pub struct LogitsRow<'a> {
     pub logits: &'a [f32],
 }
 
+/// A token and its log-probability (natural).
+#[repr(C)] // The C boundary hands these out as they are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenLogProb {
+    /// The token.
+    pub token: u32,
+    /// log softmax of the network's logits without the mask token's.
+    pub log_prob: f32,
+}
+
 /// All logits but the mask's: those before it and those after it.
 pub(crate) fn without_mask(logits: &[f32], mask: u32) -> [&[f32]; 2] {
     let (before, rest) = logits.split_at(logits.len().min(mask as usize));
@@ -75,6 +85,30 @@ pub(crate) fn log_probability(logits: &[f32], token: u32, mask: u32) -> Result<f
         Some(&logit) if token != mask => Ok(f64::from(logit) - log_sum(logits, mask)?),
         _ => Err(Error::invalid(format!("there is no token {token}"))),
     }
+}
+
+/// Appends the `count` most likely tokens but the mask to `to`, the likeliest first. `log_sum` is [`log_sum`] of the logits,
+/// `order` is memory for one entry per token.
+pub(crate) fn most_likely(
+    logits: &[f32],
+    mask: u32,
+    log_sum: f64,
+    count: usize,
+    order: &mut Vec<(f32, u32)>,
+    to: &mut Vec<TokenLogProb>,
+) {
+    let likelier = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+    order.clear();
+    order.extend(
+        logits.iter().zip(0..).filter(|&(_, token)| token != mask).map(|(&logit, token)| (logit, token)),
+    );
+    if count < order.len() {
+        order.select_nth_unstable_by(count, likelier);
+        order.truncate(count);
+    }
+    order.sort_unstable_by(likelier);
+    let log_prob = |logit: f32| (f64::from(logit) - log_sum) as f32;
+    to.extend(order.iter().map(|&(logit, token)| TokenLogProb { token, log_prob: log_prob(logit) }));
 }
 
 /// log sum exp(logits) without the mask's.

@@ -1,17 +1,18 @@
-//! Logits to a token: constraints, then temperature, top-k and nucleus, then a draw.
+//! Logits to a token: penalties and other constraints, then temperature and filters, then a draw.
 
 mod constraints;
+mod filters;
 mod logits;
 mod params;
+mod penalties;
 mod sampler;
 
 pub use constraints::Constraints;
 pub(crate) use constraints::{LogitsFn, LogitsProcessor};
-pub use logits::LogitsRow;
 #[cfg(feature = "convert")]
 pub(crate) use logits::argmax;
-#[cfg(feature = "convert")]
-pub(crate) use logits::log_sum;
-pub(crate) use logits::{log_probability, without_mask};
+pub use logits::{LogitsRow, TokenLogProb};
+pub(crate) use logits::{log_probability, log_sum, without_mask};
 pub use params::SamplingParams;
+pub use penalties::Dry;
 pub use sampler::Sampler;

@@ -1,6 +1,7 @@
 //! The sampler: a row of logits to a token, in a few passes over the vocabulary and without sorting it.
 
-use super::logits::{argmax, largest};
+use super::filters::{keep_min_p, keep_top_n_sigma, keep_typical};
+use super::logits::{TokenLogProb, argmax, largest, most_likely};
 use super::params::SamplingParams;
 use crate::error::{Error, Result};
 use crate::memory::{filled, with_room};
@@ -14,7 +15,7 @@ const RUN: usize = 64;
 pub struct Sampler {
     /// Unnormalised probabilities; 0 for excluded tokens and for padding.
     weights: Vec<[f32; LANES]>,
-    /// The least likely tokens of the nucleus and the next ones.
+    /// The least likely tokens of the nucleus and the next ones; all tokens for typical sampling.
     edge: Vec<(f32, u32)>,
     /// Copies for the top-k selection.
     sorted: Vec<f32>,
@@ -112,6 +113,17 @@ impl Sampler {
         argmax(logits, self.mask)
     }
 
+    /// See [`most_likely`].
+    pub(crate) fn most_likely(
+        &mut self,
+        logits: &[f32],
+        log_sum: f64,
+        count: usize,
+        to: &mut Vec<TokenLogProb>,
+    ) {
+        most_likely(logits, self.mask, log_sum, count, &mut self.edge, to);
+    }
+
     fn check(&self, logits: &[f32], sampling: &SamplingParams) -> Result<()> {
         sampling.validate()?;
         if logits.len() != self.vocab_size {
@@ -120,8 +132,8 @@ impl Sampler {
         Ok(())
     }
 
-    /// The weights of all tokens after temperature, top-k and nucleus: proportional to their probabilities, 0 for
-    /// excluded ones.
+    /// The weights of all tokens after the temperature and the filters of `sampling`: proportional to their
+    /// probabilities, 0 for excluded ones.
     ///
     /// # Errors
     /// As [`Sampler::draw`].
@@ -131,11 +143,20 @@ impl Sampler {
         }
         self.check(logits, sampling)?;
         self.exponentiate(logits, sampling.temperature)?;
+        if sampling.top_n_sigma > 0.0 {
+            keep_top_n_sigma(self.weights.as_flattened_mut(), logits, self.mask, sampling.top_n_sigma);
+        }
         if sampling.top_k > 0 {
             self.keep_top_k(sampling.top_k as usize);
         }
+        if sampling.typical_p < 1.0 {
+            keep_typical(self.weights.as_flattened_mut(), &mut self.edge, sampling.typical_p);
+        }
         if sampling.top_p < 1.0 {
             self.keep_nucleus(f64::from(sampling.top_p));
+        }
+        if sampling.min_p > 0.0 {
+            keep_min_p(self.weights.as_flattened_mut(), sampling.min_p);
         }
         let weights = self.weights.as_flattened().get(..self.vocab_size);
         weights.ok_or_else(|| Error::internal("fewer weights than tokens"))

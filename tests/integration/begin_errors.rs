@@ -26,6 +26,13 @@ fn impossible_generation_is_refused_and_the_previous_one_continues() {
         GenerateParams { alpha_0: -0.1, ..g },
         GenerateParams { alpha_0: f64::NAN, ..g },
         GenerateParams { sampling: SamplingParams { top_p: 0.0, ..SamplingParams::FULL }, ..g },
+        GenerateParams { sampling: SamplingParams { min_p: 1.5, ..SamplingParams::FULL }, ..g },
+        GenerateParams { sampling: SamplingParams { typical_p: 0.0, ..SamplingParams::FULL }, ..g },
+        GenerateParams {
+            sampling: SamplingParams { top_n_sigma: f32::INFINITY, ..SamplingParams::FULL },
+            ..g
+        },
+        GenerateParams { top_log_probs: 101, ..g },
         GenerateParams { sampling: SamplingParams { temperature: f32::NAN, ..SamplingParams::FULL }, ..g },
     ];
     let bad_prompts = [

@@ -1,6 +1,6 @@
 //! Constraints that cannot be met, and what the caller's callback must not leave in the logits.
 
-use esolm::{Constraints, Error, GenerateParams, Prompt, Variant};
+use esolm::{Constraints, Dry, Error, GenerateParams, Prompt, Variant};
 
 use crate::reference::{MASK, Network};
 use crate::runs::{context, diffusion, finish, texts};
@@ -53,6 +53,7 @@ fn impossible_constraints_are_refused_at_begin() {
         allowed: allowed.iter().map(|(p, tokens)| (*p, tokens.to_vec())).collect(),
         ..none()
     };
+    let dry = |dry| Constraints { dry, ..none() };
     let cases = [
         (allowed(&[(5, &[])]), "allowed at position 5: the list of tokens is empty"),
         (allowed(&[(48, &[1])]), "position 48: beyond the length of 48"),
@@ -72,6 +73,12 @@ fn impossible_constraints_are_refused_at_begin() {
         (Constraints { repetition_penalty: 0.0, ..none() }, "penalty of 0"),
         (Constraints { repetition_penalty: f32::NAN, ..none() }, "penalty of NaN"),
         (Constraints { repetition_penalty: f32::INFINITY, ..none() }, "penalty of inf"),
+        (Constraints { frequency_penalty: f32::NAN, ..none() }, "frequency penalty of NaN"),
+        (Constraints { presence_penalty: f32::INFINITY, ..none() }, "presence penalty of inf"),
+        (dry(Dry { multiplier: -1.0, ..Dry::DEFAULT }), "DRY multiplier of -1"),
+        (dry(Dry { base: 0.5, ..Dry::DEFAULT }), "DRY base of 0.5"),
+        (dry(Dry { allowed_length: 0, ..Dry::DEFAULT }), "DRY allowed length of 0"),
+        (dry(Dry { breakers: vec![1, MASK], ..Dry::DEFAULT }), "DRY breakers: there is no token 100"),
     ];
     for (bad, says) in cases {
         for constraints in [vec![bad.clone()], vec![none(), bad.clone()]] {

@@ -1,7 +1,7 @@
 //! Constraints, biases and the caller's own changes to the logits.
 
 use esolm::{
-    Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Prompt, SamplingParams, Schedule,
+    Adaptive, Confidence, Constraints, Dry, Error, GenerateParams, Model, Prompt, SamplingParams, Schedule,
     Variant,
 };
 
@@ -13,7 +13,7 @@ fn model() -> Model {
 }
 
 fn sampling(temperature: f32) -> SamplingParams {
-    SamplingParams { temperature, top_p: if temperature > 1.0 { 1.0 } else { 0.9 }, top_k: 0 }
+    SamplingParams { temperature, top_p: if temperature > 1.0 { 1.0 } else { 0.9 }, ..SamplingParams::FULL }
 }
 
 #[test]
@@ -55,10 +55,13 @@ fn allowed_and_banned_tokens_are_respected() {
 #[test]
 fn callback_sees_logits_with_constraints_applied() {
     let rules = Constraints {
-        allowed: vec![(20, vec![3, 9, 11]), (2, vec![50, 7])],
+        allowed: vec![(20, vec![3, 9, 11]), (6, vec![50, 7])],
         banned: vec![7, 12],
         bias: vec![(9, 2.5), (30, -1.0), (12, 4.0)],
         repetition_penalty: 1.5,
+        frequency_penalty: 0.25,
+        presence_penalty: -0.5,
+        dry: Dry { multiplier: 0.5, base: 2.0, allowed_length: 1, ..Dry::DEFAULT },
     };
     let mut context = context(&model(), 1);
     let params = GenerateParams {
@@ -66,8 +69,9 @@ fn callback_sees_logits_with_constraints_applied() {
         schedule: Schedule::Custom(&[3]),
         ..diffusion()
     };
-    let prompt = Prompt::prefix(&[30, 31]);
+    let prompt = Prompt::prefix(&[30, 31, 30, 31]);
     context.begin(std::slice::from_ref(&prompt), &params).unwrap();
+    let mut penalised = 0;
     loop {
         let text = context.tokens(0).unwrap().to_vec();
         let step = context.step_with_logits(|choice, row| {
@@ -76,12 +80,16 @@ fn callback_sees_logits_with_constraints_applied() {
                 let token = token as u32;
                 let penalty = if text.contains(&token) { 1.5 } else { 1.0 };
                 let own = if own > 0.0 { own / penalty } else { own * penalty };
+                let count = text.iter().filter(|&&t| t == token).count() as f32;
+                let own = if count > 0.0 { own - (count * 0.25 - 0.5) } else { own };
+                let own = own - dry_penalty(&text[..choice.position as usize], token);
                 let bias = rules.bias.iter().find(|(t, _)| *t == token).map_or(0.0, |(_, bias)| *bias);
                 let here = rules.allowed.iter().find(|(p, _)| *p == choice.position);
                 let out = token == MASK
                     || rules.banned.contains(&token)
                     || here.is_some_and(|(_, tokens)| !tokens.contains(&token));
                 assert_eq!(edited, if out { f32::NEG_INFINITY } else { own + bias }, "{token}");
+                penalised += usize::from(!out && dry_penalty(&text[..choice.position as usize], token) > 0.0);
             }
             Ok(())
         });
@@ -89,6 +97,16 @@ fn callback_sees_logits_with_constraints_applied() {
             break;
         }
     }
+    assert!(penalised > 0);
+}
+
+/// DRY at a multiplier of 0.5, a base of 2 and an allowed length of 1, of the known tokens directly left of a position.
+fn dry_penalty(left: &[u32], token: u32) -> f32 {
+    let known = left.iter().rev().take_while(|&&t| t != MASK).count();
+    let run = &left[left.len() - known..];
+    let same = |end: usize| (0..end).take_while(|n| run[end - 1 - n] == run[run.len() - 1 - n]).count();
+    let longest = (0..run.len()).filter(|&place| run[place] == token).map(same).max().unwrap_or(0);
+    if longest == 0 { 0.0 } else { 0.5 * 2f32.powi(longest as i32 - 1) }
 }
 
 #[test]

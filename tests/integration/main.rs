@@ -30,6 +30,7 @@ mod filter;
 mod generate;
 mod infilling;
 mod memory_use;
+mod on_demand;
 mod orders;
 mod reported_scores;
 mod saved_states;

@@ -10,7 +10,7 @@ use crate::runs::{context, diffusion};
 const SAME: f64 = 1e-4;
 
 /// Filters and temperature, which do not change what is reported.
-const FILTERED: SamplingParams = SamplingParams { temperature: 0.8, top_k: 0, top_p: 0.9 };
+const FILTERED: SamplingParams = SamplingParams { temperature: 0.8, top_p: 0.9, ..SamplingParams::FULL };
 
 fn one_by_one(order: Order<'_>, alpha_0: f64) -> GenerateParams<'_> {
     GenerateParams {

@@ -245,6 +245,7 @@ fn report(args: &Args, model: &Model, rows: &[Row], text: Option<&SampleQuality>
     let mut report = json!({
         "seed": args.window.seed, "batch": args.batch, "temperature": sampling.temperature,
         "top_p": sampling.top_p, "top_k": sampling.top_k,
+        "min_p": sampling.min_p, "typical_p": sampling.typical_p, "top_n_sigma": sampling.top_n_sigma,
         "rows": rows.iter().map(row).collect::<Result<Vec<_>>>()?,
     });
     if let Some(text) = text {

@@ -6,7 +6,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Step, StopReason, Update};
+use esolm::{
+    Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Step, StopReason, TokenLogProb,
+    Update,
+};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, ModelArgs};
@@ -58,6 +61,9 @@ pub struct Args {
     /// with texts, tokens, orders and times.
     #[arg(long)]
     json: bool,
+    /// With --json: the N most likely tokens at each written position, with their log-probabilities.
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "json", hide_default_value = true)]
+    top_log_probs: usize,
     /// Show the text in the terminal as it is unmasked. Ignored if the output is not a terminal. Not with --json.
     #[arg(long, conflicts_with = "json")]
     watch: bool,
@@ -147,6 +153,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         steps: args.steps.unwrap_or(default.steps),
         sampling: args.sampling.params(),
         log_probs: args.json,
+        top_log_probs: args.top_log_probs,
         seed: args.seed.unwrap_or_else(fresh_seed),
         ..default
     });
@@ -234,7 +241,7 @@ fn generate(
             add_points(&mut points, &step);
         }
         if args.json {
-            let report = step_report(&model, &step)?;
+            let report = step_report(&model, &step, args.top_log_probs)?;
             printed = printed.and_then(|()| stopwatch.pause(|| print_json(&report)));
         }
         if let Some(watch) = &mut watch {
@@ -323,12 +330,20 @@ fn fresh_seed() -> u64 {
 }
 
 /// A step as JSON.
-fn step_report(model: &Model, step: &Step<'_>) -> Result<Value> {
+fn step_report(model: &Model, step: &Step<'_>, top: usize) -> Result<Value> {
+    let text = |token| tokenizer(model)?.map(|tokenizer| tokenizer.decode(&[token])).transpose();
+    let entry = |entry: &TokenLogProb| {
+        Ok(json!({ "token": entry.token, "text": text(entry.token)?, "log_prob": entry.log_prob }))
+    };
+    let mut tops = step.top_log_probs.chunks_exact(top.max(1));
     let update = |(update, log_prob): (&Update, &f64)| {
         let Update { sequence, position, token } = *update;
-        let text = tokenizer(model)?.map(|tokenizer| tokenizer.decode(&[token])).transpose()?;
-        Ok(json!({ "sequence": sequence, "position": position, "token": token, "text": text,
-                   "log_prob": log_prob }))
+        let mut report = json!({ "sequence": sequence, "position": position, "token": token, "text": text(token)?,
+                                 "log_prob": log_prob });
+        if let Some(entries) = tops.next() {
+            report["top_log_probs"] = entries.iter().map(entry).collect::<Result<Vec<_>>>()?.into();
+        }
+        Ok(report)
     };
     let updates = step.updates.iter().zip(step.log_probs).map(update).collect::<Result<Vec<_>>>()?;
     Ok(json!({ "step": step.index, "of": step.total, "updates": updates }))

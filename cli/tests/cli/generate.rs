@@ -65,6 +65,53 @@ fn json_says_everything() {
 }
 
 #[test]
+fn filters_and_penalties_change_the_text() {
+    let base = ["generate", "-q", "-p", "The king and the king and the", "-n", "48", "--seed", "3"];
+    let text = |more: &[&str]| {
+        let output = esolm(&[&base[..], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        out(&output)
+    };
+    let greedy = text(&["--temp", "0"]);
+    assert_eq!(text(&["--min-p", "1"]), greedy);
+    assert_eq!(text(&["--top-n-sigma", "0.000001"]), greedy);
+    let plain = text(&[]);
+    assert_eq!(text(&["--typical", "1", "--min-p", "0", "--top-n-sigma", "0"]), plain);
+    for changed in [
+        &["--typical", "0.3"][..],
+        &["--frequency-penalty", "-20"],
+        &["--presence-penalty", "20"],
+        &["--dry-multiplier", "100", "--dry-allowed-length", "1", "--dry-base", "1.1", "--dry-range", "20"],
+    ] {
+        assert_ne!(text(changed), plain, "{changed:?}");
+    }
+    // A breaker in every token: nothing is repeated.
+    let dry = ["--dry-multiplier", "100", "--dry-allowed-length", "1"];
+    let vowels = ["a", "e", "i", "o", "u", "y", ".", ","].map(|text| ["--dry-sequence-breaker", text]);
+    assert_eq!(text(&[&dry[..], &vowels.concat()].concat()), plain);
+    assert_ne!(text(&[&dry[..], &["--dry-sequence-breaker", "none"]].concat()), plain);
+    let output = esolm(&["generate", "--min-p", "2"]);
+    assert!(err(&output).contains("min_p is 2, not in 0..=1"), "{}", err(&output));
+}
+
+#[test]
+fn json_has_the_most_likely_tokens() {
+    let output = esolm(&["generate", "--json", "-n", "16", "--top-log-probs", "3", "--seed", "2"]);
+    let steps: Vec<serde_json::Value> =
+        out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for update in steps.iter().filter_map(|step| step["updates"].as_array()).flatten() {
+        let top = update["top_log_probs"].as_array().unwrap();
+        assert_eq!(top.len(), 3);
+        let log_prob = |entry: &serde_json::Value| entry["log_prob"].as_f64().unwrap();
+        assert!(top.is_sorted_by(|a, b| log_prob(a) >= log_prob(b)), "{update}");
+        for entry in top.iter().filter(|entry| entry["token"] == update["token"]) {
+            assert!((log_prob(entry) - log_prob(update)).abs() < 1e-4 && entry["text"] == update["text"]);
+        }
+    }
+    assert!(err(&esolm(&["generate", "--top-log-probs", "3"])).contains("--json"));
+}
+
+#[test]
 fn several_prompts_and_standard_input() {
     let output = esolm(&["generate", "-q", "-n", "24", "-p", "The king", "-p", "A fox", "--steps", "4"]);
     let text = out(&output);

@@ -35,6 +35,10 @@ impl World {
         params.window = input.size();
         params.threshold = input.float() as f32;
         params.reserved = u32::from(input.byte() >= 250);
+        params.min_p = if input.seldom() { input.float() as f32 } else { 0.0 };
+        params.typical_p = if input.seldom() { input.float() as f32 } else { 1.0 };
+        params.top_n_sigma = if input.seldom() { input.float() as f32 } else { 0.0 };
+        params.top_log_probs = if input.seldom() { input.number() as u32 } else { 0 };
         let lists: Vec<Vec<u32>> = (0..3).map(|_| input.list(4, VOCAB_SIZE)).collect();
         let allowed: Vec<_> = (0..input.below(3))
             .map(|at| {
@@ -43,11 +47,13 @@ impl World {
                 esolm_allowed_tokens { position: input.index(LENGTH), reserved, tokens, n_tokens }
             })
             .collect();
+        let breakers = input.list(3, VOCAB_SIZE);
         let bias: Vec<_> = (0..input.below(3))
             .map(|_| esolm_logit_bias { token: input.index(VOCAB_SIZE), bias: input.float() as f32 })
             .collect();
         let ((allowed, n_allowed), (banned, n_banned), (bias, n_bias)) =
             (array(input, &allowed), array(input, &lists[2]), array(input, &bias));
+        let (dry_breakers, n_dry_breakers) = array(input, &breakers);
         let rules = esolm_constraints {
             struct_size: size_of::<esolm_constraints>(),
             allowed,
@@ -58,6 +64,14 @@ impl World {
             n_bias,
             repetition_penalty: if input.seldom() { input.float() as f32 } else { 0.0 },
             reserved: u32::from(input.byte() >= 250),
+            frequency_penalty: if input.seldom() { input.float() as f32 } else { 0.0 },
+            presence_penalty: if input.seldom() { input.float() as f32 } else { 0.0 },
+            dry_multiplier: if input.seldom() { input.float() as f32 } else { 0.0 },
+            dry_base: if input.seldom() { input.float() as f32 } else { 0.0 },
+            dry_allowed_length: input.below(4) as u32,
+            dry_range: input.index(LENGTH),
+            dry_breakers,
+            n_dry_breakers,
         };
         let mut rules = Room::with(input, rules);
         let rules: Vec<*const esolm_constraints> =

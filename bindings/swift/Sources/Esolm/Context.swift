@@ -75,8 +75,17 @@ public struct Step: Sendable {
     public let updates: [Update]
     /// Log-probabilities of the updates; nil unless `GenerateParams.logProbs` is set.
     public let logProbs: [Double]?
+    /// A token and its log-probability under the model.
+    public struct TokenLogProb: Sendable, Equatable {
+        public let token: UInt32
+        public let logProb: Float
+    }
+    /// The most likely tokens at the position of each update, the likeliest first; empty unless `GenerateParams.topLogProbs`
+    /// is set.
+    public let topLogProbs: [[TokenLogProb]]
 
-    init(_ info: esolm_step_info) {
+    init(_ info: esolm_step_info, topLogProbs: [[TokenLogProb]]) {
+        self.topLogProbs = topLogProbs
         index = info.index
         total = info.total
         updates = UnsafeBufferPointer(start: info.updates, count: info.n_updates).map { update in
@@ -96,6 +105,8 @@ public final class Context: @unchecked Sendable {
     private let lock = NSLock()
     /// The logits callback that C has a pointer to; guarded by `lock`.
     private var logitsCallback: Callback<LogitsCallback>?
+    /// What the generation reports; guarded by `lock`.
+    private var topLogProbs: UInt32 = 0
     /// Runs the streams of `steps`, one after the other.
     let queue = DispatchQueue(label: "esolm.context")
 
@@ -160,6 +171,7 @@ public final class Context: @unchecked Sendable {
                 try check(how(context, known, prompts.count, &c))
                 // Only now: if the call fails, the previous generation keeps its callback.
                 self.logitsCallback = logitsCallback
+                self.topLogProbs = params.topLogProbs
             }
         }
     }
@@ -179,8 +191,49 @@ public final class Context: @unchecked Sendable {
                 self.logitsCallback = nil
                 return nil
             }
-            return Step(info)
+            return try Step(info, topLogProbs: mostLikely(context, updates: info.n_updates))
         }
+    }
+
+    /// The most likely tokens at the positions of the last step's updates; none if the generation does not report them.
+    private func mostLikely(_ context: OpaquePointer, updates: Int) throws -> [[Step.TokenLogProb]] {
+        if topLogProbs == 0 { return [] }
+        return try (0..<updates).map { update in
+            let zero = esolm_token_log_prob(token: 0, log_prob: 0)
+            let entries = try filled(zero, capacity: Int(topLogProbs)) { entries, n in
+                esolm_copy_top_log_probs(context, update, entries.baseAddress, entries.count, &n)
+            }
+            return entries.map { Step.TokenLogProb(token: $0.token, logProb: $0.log_prob) }
+        }
+    }
+
+    /// The network's logits at positions of a sequence that are not written yet, one array of the vocabulary's size for
+    /// each: as if the position were the next and only one of a step. It changes nothing of the generation.
+    public func logits(_ positions: [UInt32], sequence: UInt32 = 0) throws -> [[Float]] {
+        try evaluated(positions) { context, at, to, n in
+            esolm_evaluate_logits(context, sequence, at.baseAddress, at.count, to.baseAddress, to.count, &n)
+        }
+    }
+
+    /// The same as the probabilities that the token would be drawn with: after constraints, temperature and filters.
+    public func probabilities(_ positions: [UInt32], sequence: UInt32 = 0) throws -> [[Float]] {
+        try evaluated(positions) { context, at, to, n in
+            esolm_evaluate_probabilities(context, sequence, at.baseAddress, at.count, to.baseAddress, to.count, &n)
+        }
+    }
+
+    private func evaluated(
+        _ positions: [UInt32],
+        _ evaluate: (OpaquePointer, UnsafeBufferPointer<UInt32>, UnsafeMutableBufferPointer<Float>, inout Int) -> esolm_status
+    ) throws -> [[Float]] {
+        if positions.isEmpty { return [] }
+        let all = try exclusively { (context: OpaquePointer) -> [Float] in
+            try positions.withUnsafeBufferPointer { at in
+                try filled(0 as Float, capacity: 0) { to, n in evaluate(context, at, to, &n) }
+            }
+        }
+        let width = all.count / positions.count
+        return positions.indices.map { row in Array(all[row * width..<(row + 1) * width]) }
     }
 
     /// Runs a generation to its end; read the result with `text` or `tokens`.

@@ -50,6 +50,31 @@ public struct Adaptive: Sendable, Equatable {
     }
 }
 
+/// A penalty ("don't repeat yourself"): if the last n tokens directly left of a position, n at least `allowedLength`, occur
+/// earlier, too, the logit of the token that followed there is lowered by `multiplier` * `base`^(n - `allowedLength`).
+public struct Dry: Sendable, Equatable {
+    /// 0 is off.
+    public var multiplier: Float
+    /// 0 is 1.75.
+    public var base: Float
+    /// 0 is 2.
+    public var allowedLength: UInt32
+    /// How many tokens left of a position are looked at; 0 is all.
+    public var range: UInt32
+    /// Tokens that end a repetition.
+    public var breakers: [UInt32]
+
+    public init(
+        multiplier: Float = 0, base: Float = 0, allowedLength: UInt32 = 0, range: UInt32 = 0, breakers: [UInt32] = []
+    ) {
+        self.multiplier = multiplier
+        self.base = base
+        self.allowedLength = allowedLength
+        self.range = range
+        self.breakers = breakers
+    }
+}
+
 /// Restrictions on the tokens of a sequence; by default none.
 public struct Constraints: Sendable {
     /// By position, the tokens that are allowed there.
@@ -60,15 +85,24 @@ public struct Constraints: Sendable {
     public var bias: [UInt32: Float]
     /// Above 1 makes tokens that are already in the text less likely; 0 is off.
     public var repetitionPenalty: Float
+    /// Subtracted from a token's logit for each time that it is in the text.
+    public var frequencyPenalty: Float
+    /// Subtracted from the logit of a token that is in the text.
+    public var presencePenalty: Float
+    /// Makes tokens less likely that would lengthen a repeated run.
+    public var dry: Dry
 
     public init(
         allowed: [UInt32: [UInt32]] = [:], banned: [UInt32] = [], bias: [UInt32: Float] = [:],
-        repetitionPenalty: Float = 0
+        repetitionPenalty: Float = 0, frequencyPenalty: Float = 0, presencePenalty: Float = 0, dry: Dry = Dry()
     ) {
         self.allowed = allowed
         self.banned = banned
         self.bias = bias
         self.repetitionPenalty = repetitionPenalty
+        self.frequencyPenalty = frequencyPenalty
+        self.presencePenalty = presencePenalty
+        self.dry = dry
     }
 
     func c(_ memory: Scratch) -> esolm_constraints {
@@ -85,6 +119,14 @@ public struct Constraints: Sendable {
         rule.bias = memory.copy(biases)
         rule.n_bias = biases.count
         rule.repetition_penalty = repetitionPenalty
+        rule.frequency_penalty = frequencyPenalty
+        rule.presence_penalty = presencePenalty
+        rule.dry_multiplier = dry.multiplier
+        rule.dry_base = dry.base
+        rule.dry_allowed_length = dry.allowedLength
+        rule.dry_range = dry.range
+        rule.dry_breakers = memory.copy(dry.breakers)
+        rule.n_dry_breakers = dry.breakers.count
         return rule
     }
 }
@@ -116,6 +158,12 @@ public struct GenerateParams: Sendable {
     public var topP: Float
     /// 0 is no limit.
     public var topK: UInt32
+    /// Leaves out tokens less likely than this times the most likely one; 0 is no limit.
+    public var minP: Float
+    /// Locally typical sampling; 1 is no limit.
+    public var typicalP: Float
+    /// Leaves out logits more than this many standard deviations below the largest; 0 is no limit.
+    public var topNSigma: Float
     public var order = Order.random
     /// Tokens of each diffusion step, the last number repeated; empty is the model's schedule.
     public var schedule: [UInt32] = []
@@ -123,6 +171,8 @@ public struct GenerateParams: Sendable {
     public var constraints: [Constraints] = []
     /// Sets `Step.logProbs`.
     public var logProbs = false
+    /// How many of the most likely tokens `Step.topLogProbs` has for each update.
+    public var topLogProbs: UInt32 = 0
     /// Adaptive steps; they need alpha0 = 1 and no schedule.
     public var adaptive: Adaptive?
     /// Reads and may change the logits of every token. The context keeps it until the generation ends or another begins.
@@ -138,6 +188,9 @@ public struct GenerateParams: Sendable {
         temperature = c.temperature
         topP = c.top_p
         topK = c.top_k
+        minP = c.min_p
+        typicalP = c.typical_p
+        topNSigma = c.top_n_sigma
     }
 
     /// The C struct, without the logits callback.
@@ -151,6 +204,10 @@ public struct GenerateParams: Sendable {
         c.temperature = temperature
         c.top_p = topP
         c.top_k = topK
+        c.min_p = minP
+        c.typical_p = typicalP
+        c.top_n_sigma = topNSigma
+        c.top_log_probs = topLogProbs
         switch order {
         case .random:
             c.order = ESOLM_ORDER_RANDOM

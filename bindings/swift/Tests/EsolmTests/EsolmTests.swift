@@ -126,6 +126,34 @@ final class ContextTests: XCTestCase {
         XCTAssertEqual(try context.tokens().count, 32)
     }
 
+    func testSampling() throws {
+        let context = try newContext()
+        var greedy = few()
+        greedy.temperature = 0
+        greedy.alpha0 = 0
+        greedy.constraints = [Constraints(presencePenalty: 1e6)]
+        try context.generate([Prompt()], greedy)
+        let tokens = try context.tokens()
+        XCTAssertEqual(Set(tokens).count, tokens.count)
+        greedy.constraints = [Constraints(dry: Dry(multiplier: -1))]
+        assertFails(.invalidArgument, try context.begin([Prompt()], greedy))
+
+        var params = few()
+        params.alpha0 = 0
+        params.minP = 0.01
+        params.topLogProbs = 4
+        try context.begin([Prompt()], params)
+        for position in try context.order() {
+            let probabilities = try context.probabilities([position])
+            XCTAssertEqual(try context.logits([position]).count, 1)
+            let step = try context.step()
+            XCTAssertEqual(step?.topLogProbs.first?.count, 4)
+            let token = try XCTUnwrap(step?.updates.first?.token)
+            XCTAssertGreaterThan(probabilities[0][Int(token)], 0)
+        }
+        assertFails(.invalidArgument, try context.logits([0]))
+    }
+
     func testRequests() throws {
         let context = try newContext()
         var params = few()

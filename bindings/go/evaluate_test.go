@@ -1,0 +1,102 @@
+package esolm
+
+import (
+	"context"
+	"math"
+	"slices"
+	"testing"
+)
+
+func TestSampling(t *testing.T) {
+	model := openModel(t)
+	c := newContext(t, model, small)
+	text := func(params Params) []uint32 {
+		t.Helper()
+		if err := c.Generate(context.Background(), []Prompt{{}}, params); err != nil {
+			t.Fatal(err)
+		}
+		tokens, err := c.Tokens(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tokens
+	}
+	greedy, tight, sigma := few(), few(), few()
+	greedy.Temperature, tight.MinP, sigma.TopNSigma = 0, 1, 1e-6
+	best := text(greedy)
+	if !slices.Equal(best, text(tight)) || !slices.Equal(best, text(sigma)) {
+		t.Error("tight filters do not leave the most likely tokens")
+	}
+	typical := few()
+	typical.TypicalP = 0.2
+	if slices.Equal(text(few()), text(typical)) {
+		t.Error("TypicalP changes nothing")
+	}
+	greedy.Alpha0 = 0
+	for _, rule := range []Constraints{{PresencePenalty: 1e6}, {FrequencyPenalty: 1e6}} {
+		greedy.Constraints = []Constraints{rule}
+		tokens := text(greedy)
+		slices.Sort(tokens)
+		if len(slices.Compact(tokens)) != len(text(greedy)) {
+			t.Error("a token is repeated:", rule)
+		}
+	}
+	greedy.Constraints = []Constraints{{Dry: Dry{Multiplier: 1e6, AllowedLength: 1, Breakers: []uint32{7}}}}
+	pairs, tokens := map[[2]uint32]bool{}, text(greedy)
+	for i := 1; i < len(tokens); i++ {
+		pair := [2]uint32{tokens[i-1], tokens[i]}
+		if pairs[pair] && pair[0] != 7 && pair[1] != 7 {
+			t.Error("a pair is repeated:", tokens)
+		}
+		pairs[pair] = true
+	}
+	greedy.Constraints[0].Dry.Base = 0.5
+	_, err := c.Begin([]Prompt{{}}, greedy)
+	has(t, StatusInvalidArgument, err)
+}
+
+func TestEvaluate(t *testing.T) {
+	model := openModel(t)
+	c := newContext(t, model, small)
+	params := few()
+	params.Alpha0, params.TopLogProbs = 0, 4
+	generation, err := c.Begin([]Prompt{{}}, params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	order, err := c.Order(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, position := range order {
+		probabilities, err := c.Probabilities(0, []uint32{position})
+		if err != nil {
+			t.Fatal(err)
+		}
+		logits, err := c.Logits(0, order[i:])
+		if err != nil || len(logits) != len(order)-i {
+			t.Fatal(len(logits), err)
+		}
+		if !generation.Next(context.Background()) {
+			t.Fatal(generation.Err())
+		}
+		step := generation.Step()
+		top := step.TopLogProbs[0]
+		if len(step.Updates) != 1 || len(top) != 4 {
+			t.Fatal(step)
+		}
+		// Two logits are as far apart as their log-probabilities.
+		apart := logits[0][top[0].Token] - logits[0][top[3].Token]
+		if math.Abs(float64(apart-(top[0].LogProb-top[3].LogProb))) > 1e-3 {
+			t.Error(apart, top)
+		}
+		if probabilities[0][step.Updates[0].Token] <= 0 {
+			t.Error("a token without a probability was written")
+		}
+	}
+	_, err = c.Logits(0, order[:1])
+	has(t, StatusInvalidArgument, err)
+	if none, err := c.Logits(0, nil); none != nil || err != nil {
+		t.Error(none, err)
+	}
+}

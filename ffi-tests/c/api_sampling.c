@@ -1,0 +1,218 @@
+/* Filters, penalties, logits and probabilities on demand, the most likely tokens: api_sampling MODEL. */
+#include "api.h"
+
+#include <math.h>
+
+static esolm_context *context;
+static const esolm_prompt EMPTY = {NULL, NULL, 0};
+
+static void run(const esolm_generate_params *how, uint32_t *tokens)
+{
+    size_t n;
+    STATUS(OK, esolm_generate(context, &EMPTY, 1, how, NULL, NULL));
+    STATUS(OK, esolm_copy_tokens(context, 0, tokens, LENGTH, &n));
+}
+
+static void filters(void)
+{
+    esolm_generate_params greedy = small_params(), how = small_params();
+    uint32_t best[LENGTH], tokens[LENGTH];
+    CHECK(how.min_p == 0 && how.typical_p == 1 && how.top_n_sigma == 0 && how.top_log_probs == 0);
+    greedy.temperature = 0;
+    run(&greedy, best);
+    /* The tightest filters leave the most likely token. */
+    how.min_p = 1;
+    run(&how, tokens);
+    CHECK(memcmp(tokens, best, sizeof best) == 0);
+    how = small_params();
+    how.top_n_sigma = 1e-6f;
+    run(&how, tokens);
+    CHECK(memcmp(tokens, best, sizeof best) == 0);
+    how = small_params();
+    run(&how, tokens);
+    CHECK(memcmp(tokens, best, sizeof best) != 0);
+    how.typical_p = 0.2f;
+    run(&how, best);
+    CHECK(memcmp(tokens, best, sizeof best) != 0);
+
+    how = small_params();
+    how.min_p = 1.5f;
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
+    last_error_says("min_p");
+    how.min_p = 0, how.typical_p = 0;
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
+    how.typical_p = 1, how.top_n_sigma = NAN;
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
+    how.top_n_sigma = 0, how.top_log_probs = (uint32_t)info.vocab_size;
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
+    last_error_says("top_log_probs");
+}
+
+static size_t repeated(const uint32_t *tokens)
+{
+    size_t twice = 0;
+    for (size_t i = 0; i < LENGTH; i++)
+        for (size_t j = 0; j < i; j++)
+            twice += tokens[i] == tokens[j];
+    return twice;
+}
+
+static void penalties(void)
+{
+    esolm_generate_params how = small_params();
+    esolm_constraints rules = {.struct_size = sizeof rules};
+    const esolm_constraints *one[1] = {&rules};
+    uint32_t tokens[LENGTH], breaker[1];
+    how.alpha_0 = 0, how.temperature = 0;
+    how.constraints = one, how.n_constraints = 1;
+    run(&how, tokens);
+    CHECK(repeated(tokens) > 0);
+    rules.presence_penalty = 1e6f;
+    run(&how, tokens);
+    CHECK(repeated(tokens) == 0);
+    rules.presence_penalty = 0, rules.frequency_penalty = 1e6f;
+    run(&how, tokens);
+    CHECK(repeated(tokens) == 0);
+    /* No two tokens follow each other twice. */
+    rules.frequency_penalty = 0, rules.dry_multiplier = 1e6f, rules.dry_allowed_length = 1;
+    run(&how, tokens);
+    size_t pairs = 0;
+    for (size_t i = 1; i < LENGTH; i++)
+        for (size_t j = 1; j < i; j++)
+            pairs += tokens[i] == tokens[j] && tokens[i - 1] == tokens[j - 1];
+    CHECK(pairs == 0);
+
+    breaker[0] = info.mask_token;
+    rules.dry_breakers = breaker, rules.n_dry_breakers = 1;
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
+    last_error_says("breakers");
+    rules.dry_breakers = NULL;
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
+    rules.n_dry_breakers = 0, rules.dry_base = 0.5f;
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
+    rules.dry_base = 0, rules.presence_penalty = NAN;
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
+    rules.presence_penalty = 0;
+    STATUS(OK, esolm_begin(context, &EMPTY, 1, &how));
+}
+
+/* A program that was compiled with the first header does not have the new fields. */
+static void earlier_header(void)
+{
+    esolm_generate_params how = small_params();
+    esolm_constraints rules = {.struct_size = offsetof(esolm_constraints, frequency_penalty)};
+    const esolm_constraints *one[1] = {&rules};
+    uint32_t tokens[LENGTH], same[LENGTH];
+    run(&how, tokens);
+    how.struct_size = offsetof(esolm_generate_params, min_p);
+    how.constraints = one, how.n_constraints = 1;
+    how.min_p = 9, rules.dry_multiplier = -9;
+    run(&how, same);
+    CHECK(memcmp(tokens, same, sizeof same) == 0);
+}
+
+static int32_t look(const esolm_step_info *step, void *user_data)
+{
+    esolm_token_log_prob top[3];
+    size_t n, *steps = user_data;
+    for (size_t i = 0; i < step->n_updates; i++) {
+        STATUS(OK, esolm_copy_top_log_probs(context, i, top, 3, &n));
+        CHECK(n == 3 && top[0].log_prob >= top[1].log_prob && top[1].log_prob >= top[2].log_prob);
+        for (size_t j = 0; j < 3; j++)
+            CHECK(top[j].token != step->updates[i].token || fabs(top[j].log_prob - step->log_probs[i]) < 1e-4);
+        CHECK(step->log_probs[i] <= top[0].log_prob + 1e-4);
+    }
+    STATUS(INVALID, esolm_copy_top_log_probs(context, step->n_updates, top, 3, &n));
+    ++*steps;
+    return 0;
+}
+
+static void most_likely(void)
+{
+    esolm_generate_params how = small_params();
+    esolm_token_log_prob top[3];
+    size_t n, steps = 0;
+    STATUS(OK, esolm_begin(context, &EMPTY, 1, &how));
+    STATUS(OK, esolm_step(context, NULL, &(int32_t){0}));
+    STATUS(INVALID, esolm_copy_top_log_probs(context, 0, top, 3, &n));
+    how.top_log_probs = 3;
+    STATUS(OK, esolm_generate(context, &EMPTY, 1, &how, look, &steps));
+    CHECK(steps > 3);
+    STATUS(ESOLM_ERR_BUFFER_TOO_SMALL, esolm_copy_top_log_probs(context, 0, top, 2, &n));
+    CHECK(n == 3);
+    STATUS(INVALID, esolm_copy_top_log_probs(context, 0, NULL, 3, &n));
+    STATUS(INVALID, esolm_copy_top_log_probs(NULL, 0, top, 3, &n));
+    STATUS(INVALID, esolm_copy_top_log_probs(context, 0, top, 3, NULL));
+}
+
+static int32_t keep_logits(const esolm_logits_row *row, float *logits, void *user_data)
+{
+    float **kept = user_data;
+    (void)logits;
+    memcpy(kept[row->position], row->model_logits, row->n_logits * sizeof(float));
+    return 0;
+}
+
+static void on_demand(void)
+{
+    esolm_generate_params how = small_params();
+    const size_t vocab = info.vocab_size;
+    uint32_t order[LENGTH], tokens[LENGTH], plain[LENGTH], at[2];
+    float *numbers = malloc(2 * vocab * sizeof(float)), *kept[LENGTH];
+    size_t n, steps = 0;
+    int32_t done = 0;
+    if (!numbers)
+        exit(2);
+    for (size_t i = 0; i < LENGTH; i++)
+        if (!(kept[i] = calloc(vocab, sizeof(float))))
+            exit(2);
+    how.alpha_0 = 0;
+    run(&how, plain);
+    how.logits_callback = keep_logits, how.logits_user_data = kept;
+    STATUS(OK, esolm_begin(context, &EMPTY, 1, &how));
+    STATUS(OK, esolm_copy_order(context, 0, order, LENGTH, &n));
+    for (; steps < LENGTH - 1; steps++) {
+        double sum = 0, difference = 0;
+        at[0] = order[steps], at[1] = order[LENGTH - 1];
+        STATUS(OK, esolm_evaluate_probabilities(context, 0, at, 1, numbers, 2 * vocab, &n));
+        for (size_t i = 0; i < vocab; i++)
+            sum += numbers[i];
+        CHECK(n == vocab && fabs(sum - 1) < 1e-4 && numbers[info.mask_token] == 0);
+        STATUS(OK, esolm_evaluate_logits(context, 0, at, 2, numbers, 2 * vocab, &n));
+        CHECK(n == 2 * vocab);
+        STATUS(OK, esolm_step(context, NULL, &done));
+        for (size_t i = 0; i < vocab; i++)
+            difference = fmax(difference, fabs(numbers[i] - kept[at[0]][i]));
+        CHECK(difference < 1e-3);
+    }
+    STATUS(INVALID, esolm_evaluate_logits(context, 0, order, 1, numbers, 2 * vocab, &n));
+    CHECK(n == 0);
+    last_error_says("written already");
+    STATUS(ESOLM_ERR_BUFFER_TOO_SMALL, esolm_evaluate_logits(context, 0, at, 2, numbers, 2 * vocab - 1, &n));
+    CHECK(n == 2 * vocab);
+    STATUS(INVALID, esolm_evaluate_logits(context, 1, at, 1, numbers, vocab, &n));
+    STATUS(INVALID, esolm_evaluate_logits(context, 0, NULL, 1, numbers, vocab, &n));
+    STATUS(INVALID, esolm_evaluate_logits(context, 0, at, 1, NULL, vocab, &n));
+    STATUS(INVALID, esolm_evaluate_logits(context, 0, at, 1, numbers, vocab, NULL));
+    STATUS(INVALID, esolm_evaluate_probabilities(NULL, 0, at, 1, numbers, vocab, &n));
+    STATUS(OK, esolm_step(context, NULL, &done));
+    STATUS(OK, esolm_copy_tokens(context, 0, tokens, LENGTH, &n));
+    CHECK(memcmp(tokens, plain, sizeof plain) == 0);
+    for (size_t i = 0; i < LENGTH; i++)
+        free(kept[i]);
+    free(numbers);
+}
+
+int main(int argc, char **argv)
+{
+    open_model(argc, argv);
+    context = new_context();
+    filters();
+    penalties();
+    earlier_header();
+    most_likely();
+    on_demand();
+    esolm_context_free(context);
+    esolm_model_free(model);
+    return report();
+}
