@@ -49,7 +49,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let params = ContextParams { sequences: 2, batch_rows: 16, threads: 2, ..ContextParams::default() };
     let mut context = Context::new(&model, &params)?;
     let sampling = SamplingParams { temperature: 0.9, top_k: 20, top_p: 0.9, ..SamplingParams::FULL };
-    let params = GenerateParams { alpha_0: 0.7, steps: 8, sampling, ..GenerateParams::default() };
+    let params =
+        GenerateParams { ignore_eos: true, alpha_0: 0.7, steps: 8, sampling, ..GenerateParams::default() };
     let prompts = [Prompt::prefix(&[1, 2, 3]), Prompt::default()];
 
     for _ in 0..2 {

@@ -13,7 +13,8 @@ fn error(bytes: &[u8]) -> String {
 fn real() -> Vec<u8> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tiny-B/checkpoint.ckpt");
     let mut file = std::fs::File::open(path).unwrap();
-    let span = crate::convert::zip::entries(&mut file, path.as_ref()).unwrap()["archive/data.pkl"];
+    let len = file.metadata().unwrap().len();
+    let span = crate::convert::zip::entries(&mut file, len, path.as_ref()).unwrap()["archive/data.pkl"];
     let all = std::fs::read(path).unwrap();
     all[span.offset as usize..][..span.len as usize].to_vec()
 }
