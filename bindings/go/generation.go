@@ -23,7 +23,7 @@ type Step struct {
 	TopLogProbs [][]TokenLogProb
 }
 
-// TokenLogProb is a token and its log-probability under the model.
+// TokenLogProb is a token and its log-probability (log_prob) under the model.
 type TokenLogProb struct {
 	Token   uint32
 	LogProb float32

@@ -98,7 +98,7 @@ static void run(const char *path, size_t *ends)
 enum { WORKED, REFUSED, ENDED, HUNG, OUTCOMES };
 
 /* The most cases that may end the process; -1: the tokenizer library and ggml allocate there, and cannot be refused. */
-static const int may_end[PARTS] = {-1, 5, -1, 0, -1, 1, 0};
+static const int may_end[PARTS] = {-1, 6, -1, 0, -1, 1, 0};
 
 /* In a child, so that each run is a process's first. */
 static int outcome_of(const char *path, size_t number, size_t *ends)

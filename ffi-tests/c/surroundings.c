@@ -63,6 +63,7 @@ static esolm_generate_params params(void)
     how.steps = 8;
     how.seed = 3;
     how.alpha_0 = 0.7;
+    how.ignore_eos = 1;
     return how;
 }
 

@@ -88,13 +88,12 @@ impl Pool {
     ) -> Result<Self> {
         let &PoolOptions { threads: size, poll, ref placement } = options;
         let (team, mut threads) = (Arc::new(Team::new()), Vec::new());
-        let refused = Arc::new(std::sync::Mutex::new(None));
         for index in 1..size {
-            let (member, placement, refused) = (Arc::clone(&team), placement.clone(), Arc::clone(&refused));
+            let (member, placement) = (Arc::clone(&team), placement.clone());
             let serve = move || {
                 let _floats = DefaultFloats::set();
                 if let Err(error) = placement.apply() {
-                    refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    member.refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 }
                 member.serve(index, poll);
             };
@@ -109,8 +108,9 @@ impl Pool {
         }
         // A thread allocates when it starts: have that done before anyone generates.
         team.wait_for_start(threads.len());
+        let refused = team.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
         let pool = Self::with(Helpers::Own { team, threads, process: process::id() });
-        match refused.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match refused {
             None => Ok(pool),
             Some(error) if error.kind() == io::ErrorKind::Unsupported => {
                 Err(Error::Unsupported("choosing processors or priority of threads on this system".into()))

@@ -1,5 +1,6 @@
 //! The threads of a pool at work on one operation.
 
+use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
@@ -87,6 +88,8 @@ pub(super) struct Team {
     leader: Bell,
     /// Helpers that have started.
     started: AtomicUsize,
+    /// What the system said of a helper's placement.
+    pub(super) refused: Mutex<Option<io::Error>>,
     ended: AtomicBool,
     failed: AtomicBool,
     error: Mutex<Option<Error>>,
@@ -100,6 +103,7 @@ impl Team {
             helpers: Bell::new(),
             leader: Bell::new(),
             started: AtomicUsize::new(0),
+            refused: Mutex::new(None),
             ended: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             error: Mutex::new(None),
