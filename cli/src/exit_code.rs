@@ -3,7 +3,7 @@
 /// Exit code of `esolm verify` if it finds a difference.
 pub const DIFFERENT: u8 = 1;
 /// Exit code for arguments that are wrong, do not go together or do not fit the model.
-const USAGE: u8 = 2;
+pub const USAGE: u8 = 2;
 /// Exit code for files that are invalid, or cannot be read or written.
 const BAD_FILE: u8 = 3;
 /// Exit code for everything else.

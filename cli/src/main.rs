@@ -104,10 +104,10 @@ fn main() -> ExitCode {
 #[inline(never)]
 fn refuse(missing: &str) -> ExitCode {
     let mut stderr = std::io::stderr();
-    let advice = "; build esolm for this machine, or portably (RUSTFLAGS=\"-C target-cpu=x86-64-v2\")\n";
-    for part in ["esolm: this build needs instructions that the processor lacks, such as ", missing, advice] {
-        let _ = stderr.write_all(part.as_bytes());
-    }
+    let _ = stderr.write_all(b"esolm: this build needs instructions that the processor lacks, such as ");
+    let _ = stderr.write_all(missing.as_bytes());
+    let _ = stderr
+        .write_all(b"; build esolm for this machine, or portably (RUSTFLAGS=\"-C target-cpu=x86-64-v2\")\n");
     ExitCode::from(exit_code::RUNTIME)
 }
 
@@ -117,11 +117,17 @@ fn run() -> ExitCode {
     signals::remove_temporary_files_on_exit();
     // `--seed -1`: -1 is the value of --seed, which may then be refused as such, and not an unknown option.
     let commands = Cli::command().mut_subcommands(|command| command.allow_negative_numbers(true));
-    let matches = commands.try_get_matches().unwrap_or_else(|error| generate::with_tip(error).exit());
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let matches = match commands.try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return say(&generate::with_tip(error)),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return say(&error),
+    };
     let Some(command) = cli.command else {
         if !cli.licenses {
-            Cli::command().error(ErrorKind::MissingSubcommand, "a command is missing").exit();
+            return say(&Cli::command().error(ErrorKind::MissingSubcommand, "a command is missing"));
         }
         return exit(output::print(&[LICENSES, MODEL_CARD].concat()).map(|()| ExitCode::SUCCESS));
     };
@@ -143,6 +149,13 @@ fn run() -> ExitCode {
         Command::Devices(args) => devices::run(&args),
         Command::Completion(args) => completion::run(&args, Cli::command()),
     })
+}
+
+/// Prints what clap has to say: help, the version, or an error of usage.
+fn say(what: &clap::Error) -> ExitCode {
+    let printed = what.print();
+    let code = u8::try_from(what.exit_code()).unwrap_or(exit_code::USAGE);
+    exit(if what.use_stderr() { Ok(()) } else { output::printed(printed) }.map(|()| ExitCode::from(code)))
 }
 
 /// The exit code of a command; its error is told.

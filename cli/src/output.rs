@@ -12,12 +12,19 @@ use serde_json::Value;
 pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let text = if out.is_terminal() { visible(text) } else { text.into() };
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::Io { file: "standard output".into(), source: e })
-        }
-        _ => Ok(()),
-    }
+    printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// What printing to standard output came to.
+pub fn printed(result: std::io::Result<()>) -> Result<()> {
+    let source = match result {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(()),
+        // See closed_stdout.c.
+        Err(e) if e.kind() == ErrorKind::NotConnected => std::io::Error::new(e.kind(), "it is closed"),
+        Err(e) => e,
+        Ok(()) => return Ok(()),
+    };
+    Err(Error::Io { file: "standard output".into(), source })
 }
 
 /// Writes `value` to standard output as one line of JSON.

@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use super::callback::{esolm_progress_callback, report};
 use super::params::SizedStruct;
-use super::status::{esolm_status, refuse, wrap};
+use super::status::{esolm_status, wrap};
 use super::{args, params};
 use crate::error::Result;
 use crate::model::{LoadMode, LoadOptions, Model};
-use crate::simd::missing_instructions;
 
 /// A model: immutable, reference-counted, usable from any number of threads at once. Released by esolm_model_free.
 pub struct esolm_model {
@@ -156,23 +155,6 @@ pub unsafe extern "C" fn esolm_model_open(
     params: *const esolm_model_params,
     out: *mut *mut esolm_model,
 ) -> esolm_status {
-    match missing_instructions() {
-        // SAFETY: the header's requirements are this function's.
-        None => unsafe { open(path, params, out) },
-        Some(name) => refuse(name),
-    }
-}
-
-/// [`esolm_model_open`] on a processor that has all instructions. Not a part of it, as its code may begin with any of them.
-///
-/// # Safety
-/// As [`esolm_model_open`].
-#[inline(never)]
-unsafe fn open(
-    path: *const c_char,
-    params: *const esolm_model_params,
-    out: *mut *mut esolm_model,
-) -> esolm_status {
     wrap(|| {
         // SAFETY: the header requires each pointer to be NULL or valid for the call.
         let (out, path) = unsafe { (args::out(out, null_mut(), "out")?, args::path(path, "path")?) };
@@ -189,24 +171,6 @@ unsafe fn open(
 /// Otherwise as esolm_model_open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_model_open_memory(
-    data: *const c_void,
-    size: usize,
-    params: *const esolm_model_params,
-    out: *mut *mut esolm_model,
-) -> esolm_status {
-    match missing_instructions() {
-        // SAFETY: the header's requirements are this function's.
-        None => unsafe { open_memory(data, size, params, out) },
-        Some(name) => refuse(name),
-    }
-}
-
-/// As [`open`], for [`esolm_model_open_memory`].
-///
-/// # Safety
-/// As [`esolm_model_open_memory`].
-#[inline(never)]
-unsafe fn open_memory(
     data: *const c_void,
     size: usize,
     params: *const esolm_model_params,

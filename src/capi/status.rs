@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Error, Result};
-use crate::simd::MISSING;
+use crate::simd::missing_message;
 
 /// The result of a call: ESOLM_OK or one of ESOLM_ERR_*. Later versions may add values; treat them as failures.
 pub type esolm_status = i32;
@@ -77,8 +77,19 @@ thread_local! {
     static LAST_ERROR: RefCell<Option<CString>> = const { RefCell::new(None) };
 }
 
-/// Runs `f` for C: an error or a panic becomes a status and this thread's message.
+/// Runs `f` for C: an error or a panic becomes a status and this thread's message. On a processor that lacks instructions
+/// of this build, nothing is run: any code may need them.
+#[inline]
 pub(super) fn wrap(f: impl FnOnce() -> Result<()>) -> esolm_status {
+    match missing_message() {
+        None => run(f),
+        Some(_) => ESOLM_ERR_UNSUPPORTED,
+    }
+}
+
+/// Not a part of the function that [`wrap`] is in, so that its code does not begin before the check.
+#[inline(never)]
+fn run(f: impl FnOnce() -> Result<()>) -> esolm_status {
     let error = match catch_unwind(AssertUnwindSafe(f)) {
         Ok(Ok(())) => return ESOLM_OK,
         Ok(Err(error)) => error,
@@ -97,14 +108,6 @@ pub(super) fn wrap(f: impl FnOnce() -> Result<()>) -> esolm_status {
     code(&error)
 }
 
-/// What a call returns on a processor without the instructions `missing`, with as little code of its own as possible: any
-/// of it may need them.
-#[inline(never)]
-pub(super) fn refuse(missing: &str) -> esolm_status {
-    set_last_error([MISSING[0], missing, MISSING[1]].concat().into_bytes());
-    ESOLM_ERR_UNSUPPORTED
-}
-
 /// Sets this thread's message, which has no zeros.
 fn set_last_error(message: Vec<u8>) {
     let message = CString::new(message).unwrap_or_default();
@@ -120,6 +123,12 @@ fn set_last_error(message: Vec<u8>) {
 /// the next failing call on this thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn esolm_last_error() -> *const c_char {
+    // Then no call does anything, and all fail for this reason.
+    missing_message().map_or_else(last_error, CStr::as_ptr)
+}
+
+#[inline(never)]
+fn last_error() -> *const c_char {
     let found =
         LAST_ERROR.try_with(|last| last.try_borrow().ok().and_then(|m| m.as_deref().map(CStr::as_ptr)));
     match found {

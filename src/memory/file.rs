@@ -1,7 +1,7 @@
 //! The bytes of a model file: mapped or read into memory.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use memmap2::Mmap;
@@ -25,7 +25,7 @@ impl FileBytes {
     /// Maps the file at `path`, or reads it where the file system cannot map, which is logged.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::BadFile`] if it is empty or not a regular file.
+    /// [`Error::Io`]; [`Error::OutOfMemory`]; [`Error::BadFile`] if it is empty or not a regular file.
     pub(crate) fn map(path: &Path) -> Result<Self> {
         let (file, _) = open_model(path)?;
         // SAFETY: the mapping is read-only here. That no other process changes the file while it is mapped cannot be
@@ -39,6 +39,9 @@ impl FileBytes {
                     &format!("{name}: its file system cannot map files; reading it into memory"),
                 );
                 Self::read(path, &|_| Ok(()))
+            }
+            Err(error) if error.kind() == ErrorKind::OutOfMemory => {
+                Err(Error::OutOfMemory(format!("{} could not be mapped ({error})", path.display())))
             }
             Err(error) => Err(Error::io(path, error)),
         }
@@ -88,7 +91,7 @@ fn cannot_map(error: &std::io::Error) -> bool {
     #[cfg(unix)]
     return error.raw_os_error() == Some(libc::ENODEV);
     #[cfg(not(unix))]
-    return error.kind() == std::io::ErrorKind::Unsupported;
+    return error.kind() == ErrorKind::Unsupported;
 }
 
 /// Opens a regular file. Returns it and its length.
@@ -114,7 +117,7 @@ pub(crate) fn read_at_most(path: &Path, max: u64) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes).map_err(|e| match e.kind() {
-        std::io::ErrorKind::OutOfMemory => Error::OutOfMemory(format!("the content of {}", path.display())),
+        ErrorKind::OutOfMemory => Error::OutOfMemory(format!("the content of {}", path.display())),
         _ => Error::io(path, e),
     })?;
     if bytes.len() as u64 > max {

@@ -2,14 +2,25 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__cpuid, __cpuid_count, CpuidResult};
+use std::ffi::CStr;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::error::{Error, Result};
 
 /// An instruction set that the compiler was allowed to use anywhere in this build and that the processor lacks, as after
 /// `-C target-cpu=native` on another machine; `None` if there is none. [`Model::open`](crate::Model::open) fails then, but a
 /// program of which all is compiled so may not come that far: it can ask this first, and only print what it is told.
+#[inline]
 pub fn missing_instructions() -> Option<&'static str> {
-    missing()
+    found().map(|set| set.name)
+}
+
+/// What is said of [`missing_instructions`].
+#[inline]
+#[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "programs in C are told so"))]
+pub(crate) fn missing_message() -> Option<&'static CStr> {
+    found().map(|set| set.message)
 }
 
 /// Fails if there are [`missing_instructions`].
@@ -17,33 +28,68 @@ pub fn missing_instructions() -> Option<&'static str> {
 /// # Errors
 /// [`Error::Unsupported`] naming one.
 pub(crate) fn check_processor() -> Result<()> {
-    match missing() {
+    match found() {
         None => Ok(()),
-        Some(name) => Err(Error::Unsupported([MISSING[0], name, MISSING[1]].concat())),
+        Some(set) => Err(Error::Unsupported(set.message.to_string_lossy().into_owned())),
     }
 }
 
-/// What is said of missing instructions, before and after their name.
-pub(crate) const MISSING: [&str; 2] = [
-    "this build of esolm needs instructions that the processor lacks, such as ",
-    "; build it for this machine, or portably (RUSTFLAGS=\"-C target-cpu=x86-64-v2\")",
-];
+/// An instruction set, and what is said if it is missing.
+struct InstructionSet {
+    name: &'static str,
+    message: &'static CStr,
+}
+
+/// Whether an instruction set is missing: 0 is not known yet, 1 none, 2 the first of [`SETS`].
+static MISSING: AtomicU8 = AtomicU8::new(0);
+
+/// The instruction set that is missing.
+#[inline]
+fn found() -> Option<&'static InstructionSet> {
+    let known = match MISSING.load(Ordering::Relaxed) {
+        0 => look(),
+        known => known,
+    };
+    SETS.get(usize::from(known).wrapping_sub(2))
+}
+
+#[cold]
+#[inline(never)]
+fn look() -> u8 {
+    let known = missing().map_or(1, |number| number + 2);
+    MISSING.store(known, Ordering::Relaxed);
+    known
+}
 
 /// Names the instruction sets of x86-64 with the bits that CPUID reports them by: leaf, subleaf, register (`a` to `d`), bit.
 /// `std`'s detection cannot be asked: where the build has an instruction set, it says so of the processor, too.
 #[cfg(target_arch = "x86_64")]
 macro_rules! instruction_sets {
     ($($name:literal, $leaf:literal, $subleaf:literal, $register:ident, $bit:literal, $state:expr;)*) => {
-        /// An instruction set that the compiler may use anywhere and that the processor or the operating system lacks. It has
-        /// to run without them itself: one test after the other, of whole numbers.
+        const SETS: &[InstructionSet] = &[$(InstructionSet {
+            name: $name,
+            message: message(concat!(
+                "this build of esolm needs instructions that the processor lacks, such as ",
+                $name,
+                "; build it for this machine, or portably (RUSTFLAGS=\"-C target-cpu=x86-64-v2\")\0"
+            )),
+        }),*];
+
+        /// The number in [`SETS`] of one that the compiler may use anywhere and that the processor or the operating system
+        /// lacks. This has to run without them itself (see [`Cpuid::has`]).
         #[inline(never)]
-        fn missing() -> Option<&'static str> {
+        fn missing() -> Option<u8> {
             let cpuid = Cpuid::new();
+            let mut number = 0;
             $(
-                if cfg!(target_feature = $name) && !cpuid.has($leaf, $subleaf, |r| r.$register, $bit, $state) {
-                    return Some($name);
+                if cfg!(target_feature = $name)
+                    && !cpuid.has($leaf, $subleaf, |r| r.$register, const { 1 << $bit }, $state)
+                {
+                    return Some(number);
                 }
+                number += 1;
             )*
+            let _ = number;
             None
         }
 
@@ -52,10 +98,18 @@ macro_rules! instruction_sets {
         fn present() -> Vec<&'static str> {
             let cpuid = Cpuid::new();
             let mut names = Vec::new();
-            $(if cpuid.has($leaf, $subleaf, |r| r.$register, $bit, $state) { names.push($name); })*
+            $(if cpuid.has($leaf, $subleaf, |r| r.$register, 1 << $bit, $state) { names.push($name); })*
             names
         }
     };
+}
+
+#[cfg(target_arch = "x86_64")]
+const fn message(text: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(text) => text,
+        Err(_) => c"",
+    }
 }
 
 /// Registers that the operating system must save: those of x86-64, AVX's, or AVX-512's.
@@ -125,18 +179,21 @@ impl Cpuid {
         let (base, extended, features) =
             unsafe { (__cpuid(0).eax, __cpuid(0x8000_0000).eax, __cpuid_count(1, 0).ecx) };
         // Bit 27: the operating system has enabled XGETBV.
-        let saved_state = if features >> 27 & 1 == 1 { saved_state() } else { state::BASE };
+        let saved_state = if black_box(features & 1 << 27) != 0 { saved_state() } else { state::BASE };
         Self { highest: [base, extended], saved_state }
     }
 
-    /// Whether bit `bit` of a register of a leaf is set, and the system saves the registers `state`.
+    /// Whether the bit `mask` of a register of a leaf is set, and the system saves the registers `state`.
+    ///
+    /// This has no shifts, and the compiler is kept from combining an "and" with what follows: there are newer instructions
+    /// for both, which it would use.
     #[inline(never)]
-    fn has(&self, leaf: u32, subleaf: u32, register: fn(&CpuidResult) -> u32, bit: u32, state: u64) -> bool {
-        let bits = register(&self.leaf(leaf, subleaf));
-        bits & (1 << bit) != 0 && self.saved_state & state == state
+    fn has(&self, leaf: u32, subleaf: u32, register: fn(&CpuidResult) -> u32, mask: u32, state: u64) -> bool {
+        let Some(found) = self.leaf(leaf, subleaf) else { return false };
+        black_box(register(&found) & mask) != 0 && black_box(self.saved_state & state) == state
     }
 
-    fn leaf(&self, leaf: u32, subleaf: u32) -> CpuidResult {
+    fn leaf(&self, leaf: u32, subleaf: u32) -> Option<CpuidResult> {
         let [base, extended] = self.highest;
         let highest = if leaf >= 0x8000_0000 { extended } else { base };
         let ask = |leaf, subleaf| {
@@ -148,9 +205,9 @@ impl Cpuid {
         };
         // Leaf 7 says itself how many subleaves it has. A leaf that is not there answers with another's bits.
         if leaf > highest || (leaf == 7 && subleaf > ask(7, 0).eax) {
-            return CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 };
+            return None;
         }
-        ask(leaf, subleaf)
+        Some(ask(leaf, subleaf))
     }
 }
 
@@ -167,9 +224,12 @@ fn saved_state() -> u64 {
 
 /// Elsewhere builds use the instructions that every processor of the kind has.
 #[cfg(not(target_arch = "x86_64"))]
-fn missing() -> Option<&'static str> {
+fn missing() -> Option<u8> {
     None
 }
+
+#[cfg(not(target_arch = "x86_64"))]
+const SETS: &[InstructionSet] = &[];
 
 #[cfg(test)]
 mod tests {
@@ -184,9 +244,9 @@ mod tests {
     #[test]
     fn registers_that_are_not_saved_count_as_missing() {
         let cpuid = Cpuid { saved_state: state::BASE, ..Cpuid::new() };
-        assert!(cpuid.has(1, 0, |r| r.ecx, 0, state::BASE));
-        assert!(!cpuid.has(1, 0, |r| r.ecx, 28, state::AVX));
-        assert!(!cpuid.has(0x4000_0000, 0, |r| r.eax, 0, state::BASE), "a leaf that is not there");
+        assert!(cpuid.has(1, 0, |r| r.ecx, 1, state::BASE));
+        assert!(!cpuid.has(1, 0, |r| r.ecx, 1 << 28, state::AVX));
+        assert!(!cpuid.has(0x4000_0000, 0, |r| r.eax, 1, state::BASE), "a leaf that is not there");
     }
 
     #[cfg(target_arch = "x86_64")]

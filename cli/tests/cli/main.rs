@@ -7,10 +7,14 @@ mod dependencies;
 mod documents;
 mod errors;
 mod evaluate;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod faults;
 mod generate;
 #[cfg(feature = "hub")]
 mod hub;
 mod models;
 #[cfg(target_os = "linux")]
 mod outputs;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod processors;
 mod texts;

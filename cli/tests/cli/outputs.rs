@@ -51,6 +51,40 @@ fn messages_that_nobody_can_read_do_not_fail_the_work() {
 }
 
 #[test]
+fn output_that_is_closed_or_full_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state").display().to_string();
+    let model = built_in();
+    let run = |script: &str, args: &[&str]| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, env!("CARGO_BIN_EXE_esolm")]).args(args).stdin(Stdio::null());
+        shell.stdout(Stdio::null()).output().unwrap()
+    };
+    let generate = ["generate", "-n", "8", "-q", "--threads", "1", "--state", &state];
+    for (closed, said) in
+        [(">&-", "it is closed"), ("<&- >&-", "it is closed"), (">/dev/full", "No space left")]
+    {
+        for args in [&generate[..], &["inspect", &model], &["--version"], &["--help"], &["--licenses"]] {
+            let output = run(&format!("exec \"$0\" \"$@\" {closed}"), args);
+            assert_eq!(output.status.code(), Some(3), "{args:?} {closed}: {}", err(&output));
+            assert!(err(&output).contains("standard output: "), "{args:?} {closed}: {}", err(&output));
+            assert!(err(&output).contains(said), "{args:?} {closed}: {}", err(&output));
+        }
+        // Work is not lost.
+        assert!(fs::metadata(&state).unwrap().len() > 0);
+        fs::remove_file(&state).unwrap();
+    }
+    // Where nothing is wanted, that is no error; nor is a closed output that nothing is printed to.
+    for other in [">/dev/null", "<>/dev/null >&0", "2>&-"] {
+        let output = run(&format!("\"$0\" \"$@\" {other}"), &["inspect", &model]);
+        assert_eq!(output.status.code(), Some(0), "{other}: {}", err(&output));
+    }
+    let copy = dir.path().join("copy.gguf").display().to_string();
+    let output = run("exec \"$0\" \"$@\" >&-", &["quantize", &model, &copy, "--type", "q4_0"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+}
+
+#[test]
 fn replaced_files_keep_mode_and_links_and_devices_stay_devices() {
     let dir = tempfile::tempdir().unwrap();
     let [state, link] = ["state", "link"].map(|name| dir.path().join(name));

@@ -1,0 +1,140 @@
+//! What the command is used for here.
+
+/// A use of the command: its files have the names `in.*` and `out.*` in a folder of their own.
+pub struct Use {
+    pub name: &'static str,
+    /// `@` stands for the folder.
+    pub args: &'static [&'static str],
+    /// Files that are there, with where they come from; outputs that are there are replaced.
+    pub inputs: &'static [(&'static str, &'static str)],
+    /// Standard output goes to a file in the folder.
+    pub prints: bool,
+    /// Whether what is printed, and the figures, have times in them.
+    pub times: bool,
+}
+
+const TINY: (&str, &str) = ("in.gguf", "@tiny.gguf");
+pub const USES: [Use; 10] = [
+    Use {
+        name: "generate, mapped",
+        args: &["generate", "-m", "@/in.gguf", "-n", "8", "--seed", "1", "-q", "--threads", "1"],
+        inputs: &[TINY],
+        prints: true,
+        times: false,
+    },
+    Use {
+        name: "generate, read, with state and plot",
+        args: &[
+            "generate",
+            "-m",
+            "@/in.gguf",
+            "--no-mmap",
+            "-n",
+            "16",
+            "--seed",
+            "1",
+            "-q",
+            "--threads",
+            "1",
+            "--state",
+            "@/out.state",
+            "--plot",
+            "@/out.svg",
+        ],
+        inputs: &[TINY, ("out.state", "@old.state"), ("out.svg", "@old.txt")],
+        prints: true,
+        times: false,
+    },
+    Use {
+        name: "tokenize",
+        args: &["tokenize", "-m", "@/in.gguf", "the king", "--json"],
+        inputs: &[TINY],
+        prints: true,
+        times: false,
+    },
+    Use {
+        name: "score",
+        args: &["score", "-m", "@/in.gguf", "@/in.txt", "--threads", "1"],
+        inputs: &[TINY, ("in.txt", "@text.txt")],
+        prints: true,
+        times: false,
+    },
+    Use {
+        name: "convert a checkpoint",
+        args: &["convert", "@/in.ckpt", "-o", "@/out.gguf", "--type", "f16", "--force"],
+        inputs: &[("in.ckpt", "checkpoint.ckpt"), ("out.gguf", "@old.txt")],
+        prints: false,
+        times: false,
+    },
+    Use {
+        name: "convert safetensors, with a tokenizer",
+        args: &["convert", "@/in.safetensors", "-o", "@/out.gguf", "--type", "f32"],
+        inputs: &[("in.safetensors", "model.safetensors"), ("config.json", "config.json")],
+        prints: false,
+        times: false,
+    },
+    Use {
+        name: "quantize with an importance matrix",
+        args: &[
+            "quantize",
+            "@/in.gguf",
+            "@/out.gguf",
+            "--type",
+            "q4_0",
+            "--imatrix",
+            "@/in.imatrix",
+            "--force",
+        ],
+        inputs: &[TINY, ("in.imatrix", "@tiny.imatrix"), ("out.gguf", "@old.txt")],
+        prints: false,
+        times: false,
+    },
+    Use {
+        name: "imatrix",
+        args: &[
+            "imatrix",
+            "@/in.gguf",
+            "@/in.txt",
+            "-o",
+            "@/out.imatrix",
+            "--steps",
+            "2",
+            "--threads",
+            "1",
+            "--force",
+        ],
+        inputs: &[TINY, ("in.txt", "@text.txt"), ("out.imatrix", "@old.txt")],
+        prints: false,
+        times: false,
+    },
+    Use {
+        name: "evaluate, with figures and plot",
+        args: &[
+            "evaluate",
+            "-m",
+            "@/in.gguf",
+            "--samples",
+            "1",
+            "--steps",
+            "2",
+            "--alpha0",
+            "1",
+            "--threads",
+            "1",
+            "--json",
+            "@/out.json",
+            "--plot",
+            "@/out.svg",
+        ],
+        inputs: &[TINY, ("out.svg", "@old.txt")],
+        prints: true,
+        times: true,
+    },
+    Use {
+        name: "verify",
+        args: &["verify", "@/in.gguf", "@/in.safetensors", "--threads", "1"],
+        inputs: &[TINY, ("in.safetensors", "golden.safetensors"), ("golden.json", "golden.json")],
+        prints: true,
+        times: false,
+    },
+];
