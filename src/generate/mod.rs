@@ -4,8 +4,10 @@
 //! `step` makes a batch of them, runs the model, and `draw`s a token from each row of logits. `request` is what the
 //! caller asks for, `evaluate` asks the model without writing, `template` makes a prompt of a text with holes, `state` saves and restores a session.
 
+mod clock;
 mod draw;
 mod evaluate;
+mod grammars;
 mod request;
 mod sequence;
 mod session;

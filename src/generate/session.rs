@@ -1,8 +1,8 @@
 //! One generation: what is known, what comes next, and how far the cache is final.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
 
+use super::clock::StepClock;
 use super::draw::{Draw, DrawState, TokenChoice};
 use super::request::{GenerateParams, Prompt};
 use super::sequence::Sequence;
@@ -13,7 +13,7 @@ use crate::memory::{reserve, with_room};
 use crate::model::Variant;
 use crate::plan::{Adaptive, Order, Plan, arrange};
 use crate::rng::{Purpose, Rng};
-use crate::sample::{Constraints, SamplingParams, TokenLogProb};
+use crate::sample::{Constraints, GrammarState, Grammars, SamplingParams, TokenLogProb};
 use crate::simd::DefaultFloats;
 
 /// The state of a generation. Its memory, but for constraints, is reserved when the context is made.
@@ -28,6 +28,7 @@ pub(crate) struct Session {
     pub(super) request: SessionRequest,
     pub(super) buffers: StepBuffers,
     pub(super) clock: StepClock,
+    pub(super) grammars: Grammars,
     /// Whether the cache may hold numbers that are not finite.
     pub(super) cache_not_finite: bool,
     mask: u32,
@@ -43,6 +44,8 @@ pub(super) struct SessionRequest {
     pub(super) sampling: SamplingParams,
     /// One per sequence, sorted; empty if there are none.
     pub(super) constraints: Vec<Constraints>,
+    /// How far the grammars of the sequences, of those that have one, are matched.
+    pub(super) grammars: Vec<Option<GrammarState>>,
     pub(super) adaptive: Option<Adaptive>,
     pub(super) wants_log_probs: bool,
     pub(super) top_log_probs: usize,
@@ -76,13 +79,6 @@ impl StepBuffers {
         self.top_log_probs.clear();
         self.confidences.clear();
     }
-}
-
-/// Time of the generation's steps, and of drawing tokens in them.
-#[derive(Debug, Default)]
-pub(super) struct StepClock {
-    pub(super) steps: Duration,
-    pub(super) sampling: Duration,
 }
 
 impl Session {
@@ -119,6 +115,7 @@ impl Session {
                 accepted: with_room(tokens)?,
             },
             clock: StepClock::default(),
+            grammars: Grammars::default(),
             cache_not_finite: false,
             mask: config.mask_token_id,
             known: with_room(length)?,
@@ -175,6 +172,7 @@ impl Session {
         check_begin(runner, prompts.len(), length)?;
         // Everything is checked before anything changes.
         params.validate(runner.model.config(), length, prompts.len())?;
+        let mut grammars = Vec::new();
         for (number, prompt) in prompts.iter().enumerate() {
             self.check_prompt(runner, number, prompt, length, resume)?;
             if let Some(constraints) = params.constraints_of(number) {
@@ -184,11 +182,13 @@ impl Session {
                 constraints
                     .validate(runner.model.config(), length, known)
                     .map_err(|e| Error::invalid(format!("sequence {number}: {e}")))?;
+                self.add_grammar(runner, (number, constraints), params, &mut grammars)?;
             }
         }
         let tops = params.top_log_probs.saturating_mul(prompts.len()).saturating_mul(length);
         reserve(&mut self.buffers.top_log_probs, tops)?;
         self.start(runner, prompts.len(), params.sampling);
+        self.request.grammars = grammars;
         self.request.wants_log_probs = params.log_probs || params.top_log_probs > 0;
         self.request.top_log_probs = params.top_log_probs;
         self.request.adaptive = params.adaptive;
@@ -319,8 +319,9 @@ impl Session {
         self.active = sequences;
         self.steps_done = 0;
         self.buffers.clear();
-        self.request.sampling = sampling;
+        self.request.sampling = sampling.resolved(&runner.model.config().defaults);
         self.request.constraints.clear();
+        self.request.grammars.clear();
         self.request.adaptive = None;
         self.request.wants_log_probs = false;
         self.request.top_log_probs = 0;
@@ -355,10 +356,7 @@ impl Session {
 
     /// Where the time of the steps went; nothing for ggml's kernels.
     pub(crate) fn profile(&self, runner: &ModelRunner) -> Option<Profile> {
-        let batches = runner.profile()?;
-        let StepClock { steps, sampling } = self.clock;
-        let rest = steps.saturating_sub(batches.total() + sampling);
-        Some(Profile { sampling, rest, ..batches })
+        Some(self.clock.profile(runner.profile()?))
     }
 
     /// The tokens of a sequence by position, the mask token where unknown.
