@@ -33,8 +33,7 @@ impl Context {
         Self::new_in(model, params, None, Arena::allocate)
     }
 
-    /// Makes a context that computes with the threads of `pool`, if its kernels are the library's own:
-    /// [`ContextParams::threads`] of them, or all. It keeps the pool alive.
+    /// Makes a context that computes with the threads of `pool`, which it keeps alive, if its kernels are the library's.
     ///
     /// # Errors
     /// As [`Context::new`].
@@ -52,7 +51,7 @@ impl Context {
         pool: Option<&ThreadPool>,
         arena: impl FnOnce(usize) -> Result<Arena>,
     ) -> Result<Self> {
-        let plan = MemoryPlan::for_model(model, &in_pool(*params, pool))?;
+        let plan = MemoryPlan::for_model(model, &ThreadPool::in_pool(*params, pool))?;
         let runner = ModelRunner::new(plan, model, pool, arena)?;
         Ok(Self { session: Session::new(&runner)?, runner })
     }
@@ -88,10 +87,10 @@ impl Context {
         self.runner.cancel.clone()
     }
 
-    /// Has `threads` threads compute from the next call on. The text does not depend on it.
+    /// Has `threads` threads compute from the next call on, which does not change the text.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidArgument`] for 0, or more than [`Context::threads`] was when the context was made.
+    /// [`crate::Error::InvalidArgument`] for 0, or more than it was made with.
     pub fn set_threads(&mut self, threads: usize) -> Result<()> {
         self.runner.set_threads(threads)
     }
@@ -398,13 +397,4 @@ impl Context {
     fn scorer(&mut self) -> Scorer<'_> {
         Scorer { runner: &mut self.runner, session: &mut self.session }
     }
-}
-
-/// The parameters of a context in `pool`, which has as many threads as the pool unless said otherwise.
-fn in_pool(params: ContextParams, pool: Option<&ThreadPool>) -> ContextParams {
-    let threads = match (params.threads, pool) {
-        (0, Some(pool)) => pool.threads(),
-        (threads, _) => threads,
-    };
-    ContextParams { threads, ..params }
 }

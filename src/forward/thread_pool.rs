@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::cores::count_threads;
 use super::cpu::{Placement, Pool, PoolOptions, RunTasks};
+use super::params::ContextParams;
 use crate::error::{Error, Result};
 
 /// How to make a [`ThreadPool`].
@@ -86,5 +87,14 @@ impl ThreadPool {
     /// Threads, that of the calling context included.
     pub fn threads(&self) -> usize {
         self.0.threads()
+    }
+
+    /// The parameters of a context in `pool`, which has as many threads as the pool unless said otherwise.
+    pub(crate) fn in_pool(params: ContextParams, pool: Option<&Self>) -> ContextParams {
+        let threads = match (params.threads, pool) {
+            (0, Some(pool)) => pool.threads(),
+            (threads, _) => threads,
+        };
+        ContextParams { threads, ..params }
     }
 }

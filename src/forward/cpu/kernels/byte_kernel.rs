@@ -7,11 +7,11 @@ use super::isa::{Isa, WithIsa};
 use super::macro_kernel::{MicroKernel, Store, multiply_all};
 use super::panel::{CHUNK, PANEL_ROWS, Panel};
 use super::weights::{ByteFormat, Matrix};
-use crate::forward::cpu::threads::team::Pieces;
+use crate::forward::cpu::threads::team::WorkPieces;
 
 /// A product of quantized weights and activations `x`.
 pub(super) struct ByteProduct<'a, 'p> {
-    pub(super) pieces: &'a mut Pieces<'p>,
+    pub(super) pieces: &'a mut WorkPieces<'p>,
     pub(super) w: Matrix<'a>,
     pub(super) x: &'a [ActivationBlock],
     pub(super) rows: usize,

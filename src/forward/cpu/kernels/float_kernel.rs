@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::macro_kernel::{GROUP, MicroKernel, PREFETCH_COLUMNS, Store, multiply_all};
 use super::weights::Matrix;
-use crate::forward::cpu::threads::team::Pieces;
+use crate::forward::cpu::threads::team::WorkPieces;
 use crate::simd::{F32x8, LANES};
 
 /// Columns that are unpacked at once: those of a group take half of the L1 cache.
@@ -13,7 +13,7 @@ const FLOATS: usize = 512;
 const TILE: usize = 4;
 
 /// Multiplies with single-precision activations `x`.
-pub(super) fn multiply(pieces: &mut Pieces<'_>, w: Matrix<'_>, x: &[f32], rows: usize, store: Store<'_>) {
+pub(super) fn multiply(pieces: &mut WorkPieces<'_>, w: Matrix<'_>, x: &[f32], rows: usize, store: Store<'_>) {
     let weights = [[[0.0; LANES]; FLOATS / LANES]; GROUP];
     let mut kernel = FloatKernel { x: x.as_chunks().0, columns: w.columns, weights };
     multiply_all(&mut kernel, pieces, w, rows, store);

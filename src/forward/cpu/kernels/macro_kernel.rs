@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::weights::Matrix;
-use crate::forward::cpu::threads::team::Pieces;
+use crate::forward::cpu::threads::team::WorkPieces;
 use crate::simd::prefetch;
 
 /// Weight rows whose products are stored together.
@@ -37,7 +37,7 @@ pub(super) trait MicroKernel<const G: usize> {
 #[inline(always)]
 pub(super) fn multiply_all<const G: usize, K: MicroKernel<G>>(
     kernel: &mut K,
-    pieces: &mut Pieces<'_>,
+    pieces: &mut WorkPieces<'_>,
     w: Matrix<'_>,
     rows: usize,
     store: Store<'_>,

@@ -10,7 +10,7 @@ use super::pause::Pause;
 use super::pool::{Helpers, Pool, RunTasks};
 use super::shared::Shared;
 use super::sync::POLL;
-use super::team::{Pieces, Team, Work};
+use super::team::{Team, Work, WorkPieces};
 use crate::error::{Error, Result};
 use crate::simd::DefaultFloats;
 
@@ -94,7 +94,7 @@ impl<'p> Crew<'p> {
                 return self.check();
             }
         }
-        match catch_unwind(AssertUnwindSafe(|| work(&mut Pieces::all(count)))) {
+        match catch_unwind(AssertUnwindSafe(|| work(&mut WorkPieces::all(count)))) {
             Ok(result) => result?,
             Err(_) => return Err(Error::internal("a computing thread failed")),
         }

@@ -13,11 +13,11 @@ use crate::error::{Error, Result};
 
 /// What a thread that takes part in an operation does: it works on the items that it claims. It may not be called by
 /// every thread. An error in any thread leaves the items that nobody has claimed undone.
-pub(crate) type Work<'a> = dyn Fn(&mut Pieces<'_>) -> Result<()> + Sync + 'a;
+pub(crate) type Work<'a> = dyn Fn(&mut WorkPieces<'_>) -> Result<()> + Sync + 'a;
 
 /// The items of an operation that a thread claims, in pieces.
 #[derive(Debug)]
-pub(crate) struct Pieces<'a> {
+pub(crate) struct WorkPieces<'a> {
     /// Nothing if the thread has all to itself.
     claims: Option<&'a Claims>,
     count: usize,
@@ -28,7 +28,7 @@ pub(crate) struct Pieces<'a> {
     next: Option<Range<usize>>,
 }
 
-impl Pieces<'_> {
+impl WorkPieces<'_> {
     /// All items, in one piece, for the leader alone.
     pub(super) fn all(count: usize) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Pieces<'_> {
     }
 }
 
-impl Iterator for Pieces<'_> {
+impl Iterator for WorkPieces<'_> {
     type Item = Range<usize>;
 
     fn next(&mut self) -> Option<Range<usize>> {
@@ -188,8 +188,13 @@ impl Team {
     unsafe fn take_part(&self, operation: Operation, index: usize, claim: Claim) {
         let Operation { work, items } = operation;
         let next = Some(claim.range(items));
-        let mut pieces =
-            Pieces { claims: Some(&self.claims), count: items, thread: index, claimed: claim.items, next };
+        let mut pieces = WorkPieces {
+            claims: Some(&self.claims),
+            count: items,
+            thread: index,
+            claimed: claim.items,
+            next,
+        };
         // SAFETY: the claimed items are not done before `finish`.
         let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*work)(&mut pieces) }));
         let mut claimed = pieces.claimed;

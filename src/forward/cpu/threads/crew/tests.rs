@@ -45,7 +45,7 @@ fn count_up(crew: &Crew<'_>, grain: Grain, counts: &[AtomicUsize], expected: usi
 fn is_shared(crew: &Crew<'_>, hope: bool) -> bool {
     let present = AtomicUsize::new(0);
     let start = Instant::now();
-    let work = |pieces: &mut Pieces<'_>| {
+    let work = |pieces: &mut WorkPieces<'_>| {
         present.fetch_add(1, Ordering::Relaxed);
         while hope && present.load(Ordering::Relaxed) < 2 && start.elapsed().as_secs() < 60 {
             std::thread::yield_now();
