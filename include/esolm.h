@@ -656,6 +656,13 @@ typedef struct esolm_constraints {
     const uint32_t *dry_breakers;
     // Number of entries in dry_breakers.
     size_t n_dry_breakers;
+    // A regular expression that the written text must match: one hole, or all that follows the prompt, from left to right
+    // and one token per step. The syntax is that of Rust's regex crate, without look-around, anchors and word boundaries.
+    // NUL-terminated UTF-8; NULL: none. Beginning and steps then allocate. A build without the feature "grammar" returns
+    // ESOLM_ERR_UNSUPPORTED.
+    const char *regex;
+    // The same with a JSON schema, of which the written text is a value. At most one of the two is given.
+    const char *json_schema;
 } esolm_constraints;
 
 // ---- Logits ----
@@ -707,6 +714,13 @@ typedef int32_t (*esolm_logits_callback)(const esolm_logits_row *row, float *log
 // A token is certain if the entropy in nats is at most threshold.
 #define ESOLM_CONFIDENCE_ENTROPY 3
 
+// For temperature, top_p, min_p, typical_p and top_n_sigma in esolm_generate_params: what the model's file says
+// (esolm.default.temperature and so on), or the library's own default.
+#define ESOLM_AUTO -1.0
+
+// The same for esolm_generate_params.top_k.
+#define ESOLM_TOP_K_AUTO UINT32_MAX
+
 // For esolm_generate_params.alpha_0: by what else is asked for, and by the model.
 #define ESOLM_ALPHA_0_AUTO -1.0
 
@@ -719,21 +733,22 @@ typedef struct esolm_generate_params {
     size_t struct_size;
     // Tokens of a sequence, the prompt's included. 0 (default): the context's length.
     size_t length;
-    // Steps of the diffusion phase, at most 1048576. 0 (default): 128. Steps that write nothing are left out.
+    // Steps of the diffusion phase, at most 1048576. 0 (default): the file's esolm.default.steps, or 128. Steps
+    // that write nothing are left out.
     size_t steps;
     // The same seed, parameters and prompts give the same text on the same machine (default 0).
     uint64_t seed;
     // Share of the unknown tokens that diffusion writes in parallel, 0 to 1; the others are written one by one, left to
     // right. A model whose key esolm.diffusion_only is true takes 1 only. ESOLM_ALPHA_0_AUTO (default): 1 if steps, a
     // schedule, confidence or an order other than left to right is given, or if the model does nothing else; otherwise
-    // 0, which writes the best text.
+    // the file's esolm.default.alpha_0, or 0, which writes the best text.
     double alpha_0;
-    // Divides the logits, at least 0 (default 1). 0: always the most likely token.
+    // Divides the logits, at least 0 (default: ESOLM_AUTO, the file's or 1). 0: always the most likely token.
     float temperature;
-    // Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default
-    // 0.9). 1: no limit.
+    // Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default:
+    // ESOLM_AUTO, the file's or 0.9). 1: no limit.
     float top_p;
-    // Draws from this many of the most likely tokens. 0 (default): no limit.
+    // Draws from this many of the most likely tokens (default: ESOLM_TOP_K_AUTO, the file's or 0). 0: no limit.
     uint32_t top_k;
     // The order in which positions are written: ESOLM_ORDER_*.
     int32_t order;
@@ -784,13 +799,14 @@ typedef struct esolm_generate_params {
     int32_t ignore_eos;
     // Reserved, must be 0.
     uint32_t reserved_2;
-    // Leaves out the tokens that are less likely than this times the most likely one, 0 to 1. 0 (default): none.
+    // Leaves out the tokens that are less likely than this times the most likely one, 0 to 1 (default: ESOLM_AUTO,
+    // the file's or 0). 0: none.
     float min_p;
     // Locally typical sampling: draws from the tokens whose information content is nearest to the entropy and whose
-    // probabilities add up to this, above 0 to 1. 1 (default): no limit.
+    // probabilities add up to this, above 0 to 1 (default: ESOLM_AUTO, the file's or 1). 1: no limit.
     float typical_p;
     // Leaves out the tokens whose logit is more than this many standard deviations of the logits below the largest, at
-    // least 0. 0 (default): none.
+    // least 0 (default: ESOLM_AUTO, the file's or 0). 0: none.
     float top_n_sigma;
     // How many of the most likely tokens at each written position esolm_copy_top_log_probs has: less than the size of the
     // vocabulary. 0 (default): none. esolm_begin allocates memory for them, and log_probs is as if it were 1.

@@ -75,8 +75,8 @@ pub use forward::{
 pub use generate::{GenerateParams, Prompt, Step, StopReason, Template, Update};
 pub use ggml::{Device, DeviceInfo, DeviceKind, devices};
 pub use log::{LogLevel, LogReceiver, set_log_receiver};
-pub use model::{Config, HOLE, LoadMode, LoadOptions, Model, TensorSpec, Tokenizer, Variant};
+pub use model::{Config, Defaults, HOLE, LoadMode, LoadOptions, Model, TensorSpec, Tokenizer, Variant};
 pub use plan::{Adaptive, Confidence, Order, Plan, Schedule};
-pub use sample::{Constraints, Dry, LogitsRow, Sampler, SamplingParams, TokenLogProb};
+pub use sample::{Constraints, Dry, Grammar, LogitsRow, Sampler, SamplingParams, TokenLogProb};
 pub use score::{Bound, Estimate, ScoreParams, TextScore};
 pub use simd::missing_instructions;

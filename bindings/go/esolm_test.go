@@ -75,7 +75,7 @@ func TestOpening(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
-	if p := DefaultParams(); p.Alpha0 != Alpha0Auto || p.TopP != 0.9 || p.Temperature != 1 || p.TopK != 0 || p.Steps != 0 {
+	if p := DefaultParams(); p.Alpha0 != Alpha0Auto || p.TopP != Auto || p.Temperature != Auto || p.TopK != TopKAuto || p.Steps != 0 {
 		t.Error(p)
 	}
 }

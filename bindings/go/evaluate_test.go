@@ -2,8 +2,10 @@ package esolm
 
 import (
 	"context"
+	"errors"
 	"math"
 	"reflect"
+	"regexp"
 	"testing"
 )
 
@@ -56,6 +58,23 @@ func TestSampling(t *testing.T) {
 	}
 	greedy.Constraints[0].Dry.Base = 0.5
 	_, err := c.Begin([]Prompt{{}}, greedy)
+	has(t, StatusInvalidArgument, err)
+}
+
+func TestGrammars(t *testing.T) {
+	model := openModel(t)
+	c := newContext(t, model, small)
+	params := few()
+	params.Alpha0 = 0
+	params.Constraints = []Constraints{{Regex: "[ab]{3}c"}}
+	err := c.Generate(context.Background(), []Prompt{{}}, params)
+	if errors.Is(err, &Error{Status: StatusUnsupported}) {
+		t.Log("grammars: not in this build")
+	} else if text, _ := c.Text(0); err != nil || !regexp.MustCompile("^[ab]{3}c$").MatchString(text) {
+		t.Error(text, err)
+	}
+	params.Constraints[0].JSONSchema = "{}"
+	_, err = c.Begin([]Prompt{{}}, params)
 	has(t, StatusInvalidArgument, err)
 }
 

@@ -42,19 +42,25 @@ const (
 )
 
 // Alpha0Auto stands for a Params.Alpha0 of 1 if steps, a schedule, a confidence or an order other than left to right is
-// given, or if the model does nothing else; otherwise 0, which writes the best text.
+// given, or if the model does nothing else; otherwise what the model's file says, or 0, which writes the best text.
 const Alpha0Auto = C.ESOLM_ALPHA_0_AUTO
+
+// Auto and TopKAuto stand for what the model's file says (esolm.default.temperature and so on), or the library's default.
+const (
+	Auto     = C.ESOLM_AUTO
+	TopKAuto = C.ESOLM_TOP_K_AUTO
+)
 
 // Params are the parameters of a generation; start with DefaultParams.
 type Params struct {
 	Length      int     // tokens of a sequence, the prompt's included; 0 is the context's length
 	MaxTokens   int     // most tokens behind the prompt; 0 is no limit but Length
-	Steps       int     // number of steps of the diffusion phase; 0, the default: 128
+	Steps       int     // number of steps of the diffusion phase; 0, the default: what the file says, or 128
 	Seed        uint64  // the same seed gives the same text
 	Alpha0      float64 // share of the tokens that diffusion writes, 0 to 1; Alpha0Auto by default
-	Temperature float32
-	TopP        float32 // 0.9 by default; 1 is no limit
-	TopK        uint32
+	Temperature float32 // Auto by default, as TopP, MinP, TypicalP and TopNSigma
+	TopP        float32 // 1 is no limit
+	TopK        uint32  // TopKAuto by default; 0 is no limit
 	Order       Order
 	OrderSize   int            // the stride or the block's size
 	CustomOrder []uint32       // for OrderCustom: every position once
@@ -69,7 +75,7 @@ type Params struct {
 	StopStrings []string       // texts that end a text when the model writes them; the text ends before them
 	IgnoreEOS   bool           // the end-of-text token does not end a text
 	MinP        float32        // leaves out tokens less likely than this times the most likely one; 0 is no limit
-	TypicalP    float32        // locally typical sampling; 1, the default, is no limit
+	TypicalP    float32        // locally typical sampling; 1 is no limit
 	TopNSigma   float32        // leaves out logits more than this many standard deviations below the largest; 0 is no limit
 	TopLogProbs uint32         // how many of the most likely tokens Step.TopLogProbs has for each update
 }
@@ -83,6 +89,9 @@ type Constraints struct {
 	FrequencyPenalty  float32             // subtracted from a token's logit for each time that it is in the text
 	PresencePenalty   float32             // subtracted from the logit of a token that is in the text
 	Dry               Dry                 // makes tokens less likely that would lengthen a repeated run
+	// A regular expression, or a JSON schema, that the written text must match: one hole, or all that follows the prompt,
+	// from left to right and one token per step. A library without the feature "grammar" returns StatusUnsupported.
+	Regex, JSONSchema string
 }
 
 // Dry is a penalty ("don't repeat yourself"): if the last n tokens directly left of a position, n at least AllowedLength,
@@ -142,6 +151,16 @@ func (m *cMemory) numbers(from []uint32) *C.uint32_t {
 	memory := (*C.uint32_t)(m.take(len(from), 4))
 	copy(unsafe.Slice((*uint32)(memory), len(from)), from)
 	return memory
+}
+
+// text returns a C string, NULL for an empty one.
+func (m *cMemory) text(from string) *C.char {
+	if from == "" {
+		return nil
+	}
+	text := C.CString(from)
+	*m = append(*m, unsafe.Pointer(text))
+	return text
 }
 
 // c returns the C struct, in C memory.
@@ -207,6 +226,8 @@ func (rule Constraints) c(memory *cMemory) *C.esolm_constraints {
 	c.dry_range = C.uint32_t(rule.Dry.Range)
 	c.dry_breakers = memory.numbers(rule.Dry.Breakers)
 	c.n_dry_breakers = C.size_t(len(rule.Dry.Breakers))
+	c.regex = memory.text(rule.Regex)
+	c.json_schema = memory.text(rule.JSONSchema)
 
 	allowed := (*C.esolm_allowed_tokens)(memory.take(len(rule.Allowed), C.sizeof_esolm_allowed_tokens))
 	for position, tokens := range rule.Allowed {

@@ -1,7 +1,8 @@
 //! Options of a generation: sampling, order, schedule, adaptive steps, constraints. The library has the defaults.
 
 use esolm::{
-    Adaptive, Confidence, Constraints, Error, GenerateParams, Model, Order, Result, SamplingParams, Schedule,
+    Adaptive, Confidence, Constraints, Error, GenerateParams, Grammar, Model, Order, Result, SamplingParams,
+    Schedule,
 };
 
 use crate::dry_args::DryArgs;
@@ -11,39 +12,53 @@ use crate::input::read_text;
 #[derive(clap::Args)]
 pub struct SamplingArgs {
     /// Top-p (nucleus) sampling: draw from the most likely tokens that together have this probability, above 0 to 1;
-    /// 1 = off.
-    #[arg(long, default_value_t = SamplingParams::default().top_p, value_name = "P")]
-    top_p: f32,
-    /// Top-k sampling: draw from this many most likely tokens; 0 = off.
-    #[arg(long, default_value_t = SamplingParams::default().top_k, value_name = "K")]
-    top_k: u32,
+    /// 1 = off. Default: what the model's file says, else 0.9.
+    #[arg(long, value_name = "P")]
+    top_p: Option<f32>,
+    /// Top-k sampling: draw from this many most likely tokens; 0 = off. Default: the file's, else 0.
+    #[arg(long, value_name = "K")]
+    top_k: Option<u32>,
     /// Sampling temperature: below 1 favours likely tokens, above 1 unlikely ones; 0 always takes the most likely token.
-    #[arg(long, default_value_t = SamplingParams::default().temperature, value_name = "X")]
-    temp: f32,
-    /// Min-p sampling: leave out tokens less likely than this times the most likely one, 0 to 1; 0 = off.
-    #[arg(long, default_value_t = SamplingParams::default().min_p, value_name = "P")]
-    min_p: f32,
+    /// Default: what the model's file says, else 1.
+    #[arg(long, value_name = "X")]
+    temp: Option<f32>,
+    /// Min-p sampling: leave out tokens less likely than this times the most likely one, 0 to 1; 0 = off. Default:
+    /// the file's, else 0.
+    #[arg(long, value_name = "P")]
+    min_p: Option<f32>,
     /// Locally typical sampling: draw from the tokens of the most typical information content that together have this
-    /// probability, above 0 to 1; 1 = off.
-    #[arg(long, alias = "typical-p", default_value_t = SamplingParams::default().typical_p, value_name = "P")]
-    typical: f32,
+    /// probability, above 0 to 1; 1 = off. Default: the file's, else 1.
+    #[arg(long, alias = "typical-p", value_name = "P")]
+    typical: Option<f32>,
     /// Top-n-sigma sampling: leave out tokens whose logit is more than this many standard deviations below the largest;
-    /// 0 = off.
-    #[arg(long, alias = "top-nsigma", default_value_t = SamplingParams::default().top_n_sigma, value_name = "N")]
-    top_n_sigma: f32,
+    /// 0 = off. Default: the file's, else 0.
+    #[arg(long, alias = "top-nsigma", value_name = "N")]
+    top_n_sigma: Option<f32>,
 }
 
 impl SamplingArgs {
-    /// The library's parameters.
-    pub fn params(&self) -> SamplingParams {
-        SamplingParams {
-            temperature: self.temp,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            typical_p: self.typical,
-            top_n_sigma: self.top_n_sigma,
+    /// The library's parameters. What is not given is the model file's to say, or the library's.
+    pub fn params(&self) -> Result<SamplingParams> {
+        let given = [
+            ("--temp", self.temp),
+            ("--top-p", self.top_p),
+            ("--min-p", self.min_p),
+            ("--typical", self.typical),
+            ("--top-n-sigma", self.top_n_sigma),
+        ];
+        // The library takes one such number: it stands for the default.
+        if let Some((name, Some(value))) = given.into_iter().find(|(_, value)| value.is_some_and(|v| v < 0.0))
+        {
+            return Err(Error::InvalidArgument(format!("{name} is {value}, not a number from 0")));
         }
+        Ok(SamplingParams {
+            temperature: self.temp.unwrap_or(SamplingParams::AUTO),
+            top_k: self.top_k.unwrap_or(SamplingParams::TOP_K_AUTO),
+            top_p: self.top_p.unwrap_or(SamplingParams::AUTO),
+            min_p: self.min_p.unwrap_or(SamplingParams::AUTO),
+            typical_p: self.typical.unwrap_or(SamplingParams::AUTO),
+            top_n_sigma: self.top_n_sigma.unwrap_or(SamplingParams::AUTO),
+        })
     }
 }
 
@@ -88,6 +103,14 @@ pub struct GenerationArgs {
     presence_penalty: f32,
     #[command(flatten)]
     dry: DryArgs,
+    /// Write a text that matches this regular expression, in one hole or after the prompt: from left to right, one token per
+    /// step.
+    #[arg(long, value_name = "REGEX", conflicts_with = "json_schema")]
+    regex: Option<String>,
+    /// Write a JSON value of the JSON schema in this file (- reads it from standard input): from left to right, one token per
+    /// step.
+    #[arg(long, value_name = "FILE")]
+    json_schema: Option<String>,
 }
 
 /// The options, parsed for a model.
@@ -149,8 +172,19 @@ impl GenerationArgs {
                 frequency_penalty: self.frequency_penalty,
                 presence_penalty: self.presence_penalty,
                 dry: self.dry.parse(model)?,
+                grammar: self.grammar()?,
             }],
         })
+    }
+}
+
+impl GenerationArgs {
+    fn grammar(&self) -> Result<Option<Grammar>> {
+        match (&self.regex, &self.json_schema) {
+            (Some(regex), _) => Ok(Some(Grammar::Regex(regex.clone()))),
+            (None, Some(file)) => Ok(Some(Grammar::JsonSchema(read_text(file)?))),
+            (None, None) => Ok(None),
+        }
     }
 }
 

@@ -13,7 +13,8 @@ static void defaults(void)
     size_t n;
 
     STATUS(OK, esolm_generate_params_init(&how, sizeof how));
-    CHECK(how.alpha_0 == ESOLM_ALPHA_0_AUTO && how.temperature == 1 && how.top_p == 0.9f && how.top_k == 0);
+    CHECK(how.alpha_0 == ESOLM_ALPHA_0_AUTO && how.temperature == ESOLM_AUTO && how.top_p == ESOLM_AUTO &&
+          how.top_k == ESOLM_TOP_K_AUTO);
     CHECK(how.order == ESOLM_ORDER_RANDOM && how.seed == 0 && how.length == 0 && how.steps == 0);
     for (int i = 0; i < 2; i++) {
         STATUS(OK, esolm_generate(context, &prompt, 1, i ? NULL : &how, NULL, NULL));

@@ -17,7 +17,8 @@ static void filters(void)
 {
     esolm_generate_params greedy = small_params(), how = small_params();
     uint32_t best[LENGTH], tokens[LENGTH];
-    CHECK(how.min_p == 0 && how.typical_p == 1 && how.top_n_sigma == 0 && how.top_log_probs == 0);
+    CHECK(how.min_p == ESOLM_AUTO && how.typical_p == ESOLM_AUTO && how.top_n_sigma == ESOLM_AUTO);
+    CHECK(how.top_log_probs == 0);
     greedy.temperature = 0;
     run(&greedy, best);
     /* The tightest filters leave the most likely token. */
@@ -94,6 +95,60 @@ static void penalties(void)
     STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
     rules.presence_penalty = 0;
     STATUS(OK, esolm_begin(context, &EMPTY, 1, &how));
+}
+
+/* A library without the feature "grammar" says so. */
+static void grammars(void)
+{
+    esolm_generate_params how = small_params();
+    esolm_constraints rules = {.struct_size = sizeof rules};
+    const esolm_constraints *one[1] = {&rules};
+    char text[256];
+    size_t n;
+    how.alpha_0 = 0;
+    how.constraints = one, how.n_constraints = 1;
+    rules.regex = "[ab]{3}c";
+    esolm_status status = esolm_generate(context, &EMPTY, 1, &how, NULL, NULL);
+    if (status == ESOLM_ERR_UNSUPPORTED) {
+        last_error_says("grammar");
+        rules.regex = NULL, rules.json_schema = "{}";
+        STATUS(ESOLM_ERR_UNSUPPORTED, esolm_begin(context, &EMPTY, 1, &how));
+        puts("grammars: not in this build");
+    } else {
+        STATUS(OK, status);
+        STATUS(OK, esolm_copy_text(context, 0, text, sizeof text, &n));
+        CHECK(n == 4 && strspn(text, "ab") == 3 && text[3] == 'c');
+        rules.regex = "(";
+        STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
+        rules.regex = NULL, rules.json_schema = "{\"enum\": [17]}";
+        STATUS(OK, esolm_generate(context, &EMPTY, 1, &how, NULL, NULL));
+        STATUS(OK, esolm_copy_text(context, 0, text, sizeof text, &n));
+        CHECK(strcmp(text, "17") == 0);
+        how.alpha_0 = 1;
+        STATUS(ESOLM_ERR_UNSUPPORTED, esolm_begin(context, &EMPTY, 1, &how));
+    }
+    rules.regex = "a", rules.json_schema = "{}";
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
+    last_error_says("take one");
+    rules.regex = "\xff", rules.json_schema = NULL;
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
+}
+
+/* Parameters that were not initialised name the function that does it. */
+static void uninitialised(void)
+{
+    esolm_generate_params how;
+    memset(&how, 0, sizeof how);
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
+    last_error_says("esolm_generate_params_init");
+    how.struct_size = sizeof how;
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
+    last_error_says("esolm_generate_params_init");
+    esolm_context_params limits;
+    esolm_context *none;
+    memset(&limits, 0, sizeof limits);
+    STATUS(INVALID, esolm_context_new(model, &limits, &none));
+    last_error_says("esolm_context_params_init");
 }
 
 /* A program that was compiled with the first header does not have the new fields. */
@@ -209,6 +264,8 @@ int main(int argc, char **argv)
     context = new_context();
     filters();
     penalties();
+    grammars();
+    uninitialised();
     earlier_header();
     most_likely();
     on_demand();

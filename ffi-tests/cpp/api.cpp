@@ -106,6 +106,21 @@ static void generations(const esolm::Model &model)
     }
     CHECK(written == 64 - 2 * words.size() && take(context.tokens(0)) == once);
 
+    /* Logits and probabilities on demand, and the most likely tokens. */
+    how.top_log_probs = 2;
+    STATUS(ESOLM_OK, status_of([&] { return context.begin(prompts, how); }));
+    const std::size_t vocabulary = take(model.info()).vocab_size;
+    const std::vector<std::uint32_t> wanted = {9, 12};
+    CHECK(take(context.logits(wanted)).size() == 2 * vocabulary);
+    const auto likely = take(context.probabilities(wanted, 1));
+    CHECK(std::abs(std::accumulate(likely.begin(), likely.end(), 0.0) - 2) < 1e-3);
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.logits(std::vector<std::uint32_t>{0}); }));
+    CHECK(take(context.step()));
+    const auto top = take(context.top_log_probs(0));
+    CHECK(top.size() == 2 && top[0].log_prob >= top[1].log_prob);
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.top_log_probs(1000); }));
+    how.top_log_probs = 0;
+
     /* In memory that the caller provides. */
     std::size_t size = take(esolm::Context::arena_size(model, limits));
     CHECK(take(esolm::Context::memory_use(model, limits)).arena == size);

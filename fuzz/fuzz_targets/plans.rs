@@ -31,7 +31,7 @@ fn constraints(input: &mut Input<'_>) -> Constraints {
         range: input.below(LENGTH) as u32,
         breakers: input.list(3, VOCAB_SIZE),
     };
-    Constraints { allowed, banned, bias, repetition_penalty, frequency_penalty, presence_penalty, dry }
+    Constraints { allowed, banned, bias, repetition_penalty, frequency_penalty, presence_penalty, dry, grammar: None }
 }
 
 fn prompt(input: &mut Input<'_>) -> Prompt {

@@ -1,7 +1,7 @@
 //! Models of some thousand weights.
 
 use esolm::gguf::{TensorType, Value, Writer};
-use esolm::{Config, LoadOptions, Model, Variant};
+use esolm::{Config, Defaults, LoadOptions, Model, Variant};
 
 /// A tokenizer of single letters and a few merges.
 pub const TOKENIZER: &str = include_str!("tokenizer.json");
@@ -28,6 +28,7 @@ pub fn config(variant: Variant) -> Config {
         needs_first_token: false,
         diffusion_only: false,
         train_alpha_0: None,
+        defaults: Defaults::default(),
     }
 }
 

@@ -1,13 +1,14 @@
 //! Which tokens may be written.
 
+use std::ffi::c_char;
 use std::mem::offset_of;
 use std::ptr::null;
 
 use super::args;
 use super::params::{self, SizedStruct};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory::{collected, with_room};
-use crate::sample::{Constraints, Dry};
+use crate::sample::{Constraints, Dry, Grammar};
 
 /// The tokens that are allowed at one position. This struct will not change.
 #[repr(C)]
@@ -75,6 +76,13 @@ pub struct esolm_constraints {
     pub dry_breakers: *const u32,
     /// Number of entries in dry_breakers.
     pub n_dry_breakers: usize,
+    /// A regular expression that the written text must match: one hole, or all that follows the prompt, from left to right
+    /// and one token per step. The syntax is that of Rust's regex crate, without look-around, anchors and word boundaries.
+    /// NUL-terminated UTF-8; NULL: none. Beginning and steps then allocate. A build without the feature "grammar" returns
+    /// ESOLM_ERR_UNSUPPORTED.
+    pub regex: *const c_char,
+    /// The same with a JSON schema, of which the written text is a value. At most one of the two is given.
+    pub json_schema: *const c_char,
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers and pointers only.
@@ -99,6 +107,8 @@ unsafe impl SizedStruct for esolm_constraints {
         dry_range: 0,
         dry_breakers: null(),
         n_dry_breakers: 0,
+        regex: null(),
+        json_schema: null(),
     };
 
     fn reserved(&self) -> u32 {
@@ -110,7 +120,7 @@ impl esolm_constraints {
     /// A copy in the library's form.
     ///
     /// # Safety
-    /// Each array must have as many items as its count says.
+    /// Each array must have as many items as its count says; strings must be NULL or end with a NUL.
     pub(super) unsafe fn copy(&self) -> Result<Constraints> {
         // SAFETY: the contract says that each array has as many items as its count.
         let (allowed, banned, bias, breakers) = unsafe {
@@ -120,6 +130,21 @@ impl esolm_constraints {
                 args::slice(self.bias, self.n_bias, "bias")?,
                 args::slice(self.dry_breakers, self.n_dry_breakers, "dry_breakers")?,
             )
+        };
+        // SAFETY: the contract says that the strings are NULL or end with a NUL.
+        let (regex, json_schema) = unsafe {
+            (
+                args::optional_string(self.regex, "regex")?,
+                args::optional_string(self.json_schema, "json_schema")?,
+            )
+        };
+        let grammar = match (self.regex.is_null(), self.json_schema.is_null()) {
+            (true, true) => None,
+            (false, true) => Some(Grammar::Regex(regex.to_owned())),
+            (true, false) => Some(Grammar::JsonSchema(json_schema.to_owned())),
+            (false, false) => {
+                return Err(Error::invalid("esolm_constraints: regex and json_schema are given; take one"));
+            }
         };
         let at_position = |place: &esolm_allowed_tokens| {
             params::check_reserved("esolm_allowed_tokens", place.reserved)?;
@@ -138,6 +163,7 @@ impl esolm_constraints {
             repetition_penalty: if self.repetition_penalty == 0.0 { 1.0 } else { self.repetition_penalty },
             frequency_penalty: self.frequency_penalty,
             presence_penalty: self.presence_penalty,
+            grammar,
             dry: Dry {
                 multiplier: self.dry_multiplier,
                 base: if self.dry_base == 0.0 { Dry::DEFAULT.base } else { self.dry_base },

@@ -31,7 +31,10 @@ fn check_size<T: SizedStruct>(size: usize) -> Result<()> {
     if (T::VERSION_1..=LARGEST).contains(&size) {
         return Ok(());
     }
-    Err(Error::invalid(format!("{}: struct_size is {size}; it must be set to sizeof", T::NAME)))
+    let name = T::NAME;
+    let how =
+        if name.ends_with("_params") { format!("{name}_init sets it") } else { "set it to sizeof".into() };
+    Err(Error::invalid(format!("{name}: struct_size is {size}; {how}")))
 }
 
 /// The error for a field that holds none of the constants that name its values.

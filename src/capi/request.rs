@@ -9,7 +9,7 @@ use super::logits::{LogitsCallback, esolm_logits_callback};
 use super::params::SizedStruct;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generate::GenerateParams;
 use crate::plan::{Adaptive, Confidence, Order, Schedule};
 use crate::sample::SamplingParams;
@@ -37,10 +37,19 @@ pub const ESOLM_CONFIDENCE_MARGIN: i32 = 2;
 /// A token is certain if the entropy in nats is at most threshold.
 pub const ESOLM_CONFIDENCE_ENTROPY: i32 = 3;
 
+/// For temperature, top_p, min_p, typical_p and top_n_sigma in esolm_generate_params: what the model's file says
+/// (esolm.default.temperature and so on), or the library's own default.
+pub const ESOLM_AUTO: f32 = -1.0;
+/// The same for esolm_generate_params.top_k.
+pub const ESOLM_TOP_K_AUTO: u32 = u32::MAX;
 /// For esolm_generate_params.alpha_0: by what else is asked for, and by the model.
 pub const ESOLM_ALPHA_0_AUTO: f64 = -1.0;
 
-const _: () = assert!(ESOLM_ALPHA_0_AUTO == GenerateParams::ALPHA_0_AUTO);
+const _: () = assert!(
+    ESOLM_ALPHA_0_AUTO == GenerateParams::ALPHA_0_AUTO
+        && ESOLM_AUTO == SamplingParams::AUTO
+        && ESOLM_TOP_K_AUTO == SamplingParams::TOP_K_AUTO
+);
 
 /// What to generate. Set by esolm_generate_params_init.
 ///
@@ -53,21 +62,22 @@ pub struct esolm_generate_params {
     pub struct_size: usize,
     /// Tokens of a sequence, the prompt's included. 0 (default): the context's length.
     pub length: usize,
-    /// Steps of the diffusion phase, at most 1048576. 0 (default): 128. Steps that write nothing are left out.
+    /// Steps of the diffusion phase, at most 1048576. 0 (default): the file's esolm.default.steps, or 128. Steps
+    /// that write nothing are left out.
     pub steps: usize,
     /// The same seed, parameters and prompts give the same text on the same machine (default 0).
     pub seed: u64,
     /// Share of the unknown tokens that diffusion writes in parallel, 0 to 1; the others are written one by one, left to
     /// right. A model whose key esolm.diffusion_only is true takes 1 only. ESOLM_ALPHA_0_AUTO (default): 1 if steps, a
     /// schedule, confidence or an order other than left to right is given, or if the model does nothing else; otherwise
-    /// 0, which writes the best text.
+    /// the file's esolm.default.alpha_0, or 0, which writes the best text.
     pub alpha_0: f64,
-    /// Divides the logits, at least 0 (default 1). 0: always the most likely token.
+    /// Divides the logits, at least 0 (default: ESOLM_AUTO, the file's or 1). 0: always the most likely token.
     pub temperature: f32,
-    /// Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default
-    /// 0.9). 1: no limit.
+    /// Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default:
+    /// ESOLM_AUTO, the file's or 0.9). 1: no limit.
     pub top_p: f32,
-    /// Draws from this many of the most likely tokens. 0 (default): no limit.
+    /// Draws from this many of the most likely tokens (default: ESOLM_TOP_K_AUTO, the file's or 0). 0: no limit.
     pub top_k: u32,
     /// The order in which positions are written: ESOLM_ORDER_*.
     pub order: i32,
@@ -118,13 +128,14 @@ pub struct esolm_generate_params {
     pub ignore_eos: i32,
     /// Reserved, must be 0.
     pub reserved_2: u32,
-    /// Leaves out the tokens that are less likely than this times the most likely one, 0 to 1. 0 (default): none.
+    /// Leaves out the tokens that are less likely than this times the most likely one, 0 to 1 (default: ESOLM_AUTO,
+    /// the file's or 0). 0: none.
     pub min_p: f32,
     /// Locally typical sampling: draws from the tokens whose information content is nearest to the entropy and whose
-    /// probabilities add up to this, above 0 to 1. 1 (default): no limit.
+    /// probabilities add up to this, above 0 to 1 (default: ESOLM_AUTO, the file's or 1). 1: no limit.
     pub typical_p: f32,
     /// Leaves out the tokens whose logit is more than this many standard deviations of the logits below the largest, at
-    /// least 0. 0 (default): none.
+    /// least 0 (default: ESOLM_AUTO, the file's or 0). 0: none.
     pub top_n_sigma: f32,
     /// How many of the most likely tokens at each written position esolm_copy_top_log_probs has: less than the size of the
     /// vocabulary. 0 (default): none. esolm_begin allocates memory for them, and log_probs is as if it were 1.
@@ -207,13 +218,19 @@ impl esolm_generate_params {
 ///
 /// # Safety
 /// `pointer` must be as [`params::read`] wants it, each array must have as many items as its count says, and
-/// the pointers in `constraints` must be as [`params::read`] wants them, and those in `stop_strings` NULL or valid.
+/// the pointers in `constraints` must be as [`params::read`] wants them, with strings that are NULL or end with a NUL, and
+/// those in `stop_strings` NULL or valid.
 pub(super) unsafe fn with_params<T>(
     pointer: *const esolm_generate_params,
     f: impl FnOnce(&GenerateParams<'_>, Option<LogitsCallback>) -> Result<T>,
 ) -> Result<T> {
     // SAFETY: the contract asks of `pointer` what `params::read` asks.
     let params = unsafe { params::read(pointer)? };
+    if params.top_p == 0.0 {
+        return Err(Error::invalid(
+            "esolm_generate_params: top_p is 0; set the struct with esolm_generate_params_init before its fields",
+        ));
+    }
     // SAFETY: the contract says that each array has as many items as its count.
     let (custom, schedule, constraints, stop_tokens, stop_strings) = unsafe {
         (

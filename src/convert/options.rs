@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::gguf::TensorType;
-use crate::model::{Config, Variant};
+use crate::model::{Config, Defaults, Variant};
 use crate::quantize::Rule;
 
 /// How to convert a model.
@@ -32,6 +32,8 @@ pub struct Options {
     pub bos: Option<SpecialToken>,
     /// The token that ends a text, in place of the one that configuration or tokenizer name.
     pub eos: Option<SpecialToken>,
+    /// Defaults of a generation to write into the file.
+    pub defaults: Defaults,
     /// `general.name`; `None` uses the output's file name without its ending and type.
     pub name: Option<String>,
     /// Replaces an existing output.
@@ -53,6 +55,7 @@ impl Default for Options {
             context_length: None,
             bos: None,
             eos: None,
+            defaults: Defaults::default(),
             name: None,
             force: false,
         }

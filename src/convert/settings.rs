@@ -140,6 +140,7 @@ pub(super) fn settings(
         needs_first_token,
         diffusion_only,
         train_alpha_0: alpha_0.transpose()?,
+        defaults: options.defaults,
     };
     config.validate().map_err(|what| source.bad(what))?;
     check_rotary(source, config.head_dim())?;

@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::plan::Adaptive;
 use crate::sample::{
-    Constraints, LogitsFn, LogitsProcessor, LogitsRow, Sampler, SamplingParams, log_sum, without_mask,
+    Constraints, GrammarState, LogitsFn, LogitsProcessor, LogitsRow, Sampler, SamplingParams, log_sum,
+    without_mask,
 };
 
 /// A row of logits, the random number that decides, and the token drawn.
@@ -63,6 +64,7 @@ pub(super) struct DrawRules<'a> {
     /// Their tokens are those from before the step.
     pub(super) sequences: &'a [Sequence],
     pub(super) constraints: &'a [Constraints],
+    pub(super) grammars: &'a [Option<GrammarState>],
     pub(super) sampling: &'a SamplingParams,
     pub(super) wants_log_probs: bool,
     pub(super) adaptive: Option<Adaptive>,
@@ -91,15 +93,23 @@ impl DrawRules<'_> {
                 if !self.config.is_writable(token) {
                     return Err(Error::invalid(format!("token {token} cannot be chosen")));
                 }
+                if let Some(grammar) = self.grammar(sequence) {
+                    grammar.check(token, &row)?;
+                }
                 draw.update.token = token;
                 return self.measure(logits, draw);
             }
         };
         let missing = || Error::internal("a row of logits without a sequence");
         let text = &self.sequences.get(sequence).ok_or_else(missing)?.tokens;
-        let processed = processor.process(self.constraints.get(sequence), &row, text, change)?;
+        let rules = self.constraints.get(sequence);
+        let processed = processor.process(rules, self.grammar(sequence), &row, text, change)?;
         draw.update.token = sampler.draw(processed, self.sampling, draw.uniform)?;
         self.measure(logits, draw)
+    }
+
+    fn grammar(&self, sequence: usize) -> Option<&GrammarState> {
+        self.grammars.get(sequence)?.as_ref()
     }
 
     /// Works out what the caller or the adaptive step wants to know of the token.

@@ -57,11 +57,16 @@ impl Session {
         let Self { sequences, request, buffers, .. } = self;
         let of = sequences.get(sequence).ok_or_else(missing)?;
         let rules = request.constraints.get(sequence);
+        let mut grammar = request.grammars.get_mut(sequence).and_then(Option::as_mut);
+        let next = of.order.get(of.revealed).copied();
         let DrawState { processor, sampler } = buffers.draw_states.first_mut().ok_or_else(missing)?;
         let vocab_size = runner.model.config().vocab_size;
         for (&position, out) in positions.iter().zip(out.chunks_exact_mut(vocab_size)) {
             let row = LogitsRow { sequence, slot: of.revealed, position, logits: out };
-            let logits = processor.process(rules, &row, &of.tokens, None)?;
+            // The grammar says what comes next, and nothing of positions behind it.
+            let grammar = grammar.as_deref_mut().filter(|_| next == Some(position));
+            let grammar = grammar.map(|grammar| grammar.prepare().map(|()| &*grammar)).transpose()?;
+            let logits = processor.process(rules, grammar, &row, &of.tokens, None)?;
             if request.sampling.temperature == 0.0 {
                 let most_likely = sampler.draw(logits, &request.sampling, 0.0)?;
                 out.fill(0.0);

@@ -6,9 +6,11 @@
 //! is the beginning of a sequence without gaps, in which `stop` finds the end of the text. `request` is what the caller asks for, `template` makes a prompt of a text with holes, `state` saves and restores a session.
 
 mod check;
+mod clock;
 mod draw;
 mod evaluate;
 mod finished;
+mod grammars;
 mod request;
 mod sequence;
 mod session;

@@ -43,9 +43,11 @@ pub struct GenerateParams<'a> {
     /// the rest one by one, left to right. 1 is all diffusion, 0 plain autoregression. (MDLM is always all diffusion, an
     /// autoregressive model never; a model that has [`Config::diffusion_only`] takes 1 only.)
     /// [`GenerateParams::ALPHA_0_AUTO`], the default, is 1 if steps, a schedule, adaptive steps or an order other than left
-    /// to right is given, or if the model does nothing else; otherwise 0, which writes the best text.
+    /// to right is given, or if the model does nothing else; otherwise 0, which writes the best text. An alpha_0 in the model's
+    /// file ([`Defaults`](crate::Defaults)) takes the place of that 0, and of the 1 of steps and schedules if it is above 0.
     pub alpha_0: f64,
-    /// Number of steps of the diffusion phase (T); steps that would write no token are skipped. 0 (default): 128.
+    /// Number of steps of the diffusion phase (T); steps that would write no token are skipped. 0 (default):
+    /// what the model's file says, otherwise 128.
     pub steps: usize,
     /// The order of the positions.
     pub order: Order<'a>,
@@ -92,7 +94,7 @@ impl GenerateParams<'_> {
 
     /// Checks everything that does not depend on the prompts.
     pub(crate) fn validate(&self, config: &Config, sequences: usize) -> Result<()> {
-        self.sampling.validate()?;
+        self.sampling.resolved(&config.defaults).validate()?;
         if !(0.0..=1.0).contains(&self.alpha_0) && self.alpha_0 != Self::ALPHA_0_AUTO {
             return Err(Error::invalid(format!("alpha_0 is {}, not in 0..=1", self.alpha_0)));
         }
@@ -141,12 +143,24 @@ impl GenerateParams<'_> {
     /// The alpha_0 that is meant, with this model.
     fn alpha_0_for(&self, config: &Config) -> f64 {
         let by_order = !matches!(self.order, Order::Random | Order::LeftToRight);
-        let by_steps = self.steps > 0 || self.schedule != Schedule::Reference || self.adaptive.is_some();
+        let by_steps = self.steps > 0 || self.schedule != Schedule::Reference;
+        let file = config.defaults.alpha_0.map_or(0.0, f64::from);
         match self.alpha_0 {
-            Self::ALPHA_0_AUTO if by_steps || by_order || config.diffusion_only => 1.0,
-            Self::ALPHA_0_AUTO => 0.0,
+            Self::ALPHA_0_AUTO if by_order || self.adaptive.is_some() || config.diffusion_only => 1.0,
+            Self::ALPHA_0_AUTO if by_steps && file == 0.0 => 1.0,
+            Self::ALPHA_0_AUTO => file,
             given => given,
         }
+    }
+
+    /// Whether the tokens are written one by one, from left to right, whatever is drawn.
+    pub(super) fn is_left_to_right(&self, config: &Config) -> bool {
+        let alpha_0 = self.plan_params(config).alpha_0;
+        let sequential = alpha_0 == 0.0 && matches!(self.order, Order::Random | Order::LeftToRight);
+        let in_order =
+            matches!(self.order, Order::LeftToRight | Order::Custom(_)) && self.order.is_left_to_right();
+        let one_by_one = matches!(self.schedule, Schedule::Custom(_)) && self.schedule.is_one_by_one();
+        self.adaptive.is_none() && (sequential || in_order && one_by_one)
     }
 
     /// What orders and schedules are drawn from.
@@ -157,7 +171,8 @@ impl GenerateParams<'_> {
             Variant::Mdlm => 1.0,
             Variant::Ar => 0.0,
         };
-        PlanParams { order, schedule, alpha_0, steps: if steps == 0 { DEFAULT_STEPS } else { steps }, seed }
+        let default = || config.defaults.steps.map_or(DEFAULT_STEPS, |steps| steps as usize);
+        PlanParams { order, schedule, alpha_0, steps: if steps == 0 { default() } else { steps }, seed }
     }
 
     /// The constraints of a sequence.

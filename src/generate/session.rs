@@ -1,8 +1,8 @@
 //! One generation: what is known, what comes next, and how far the cache is final.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
 
+use super::clock::StepClock;
 use super::draw::{Draw, DrawState, TokenChoice};
 use super::finished::TextEnd;
 use super::request::{GenerateParams, Prompt};
@@ -15,7 +15,7 @@ use crate::memory::{reserve, with_room};
 use crate::model::{Model, Tokenizer};
 use crate::plan::{Adaptive, Order, Plan, arrange};
 use crate::rng::{Purpose, Rng};
-use crate::sample::{Constraints, SamplingParams, TokenLogProb};
+use crate::sample::{Constraints, GrammarState, Grammars, SamplingParams, TokenLogProb};
 use crate::simd::DefaultFloats;
 
 /// The state of a generation. Its memory, but for constraints, is reserved when the context is made.
@@ -32,6 +32,7 @@ pub(crate) struct Session {
     pub(super) clock: StepClock,
     /// Why the last step did not end, if it did not.
     pub(crate) interrupted: Option<StopReason>,
+    pub(super) grammars: Grammars,
     /// Whether the cache may hold numbers that are not finite.
     pub(super) cache_not_finite: bool,
     pub(super) mask: u32,
@@ -47,6 +48,8 @@ pub(super) struct SessionRequest {
     pub(super) sampling: SamplingParams,
     /// One per sequence, sorted; empty if there are none.
     pub(super) constraints: Vec<Constraints>,
+    /// How far the grammars of the sequences, of those that have one, are matched.
+    pub(super) grammars: Vec<Option<GrammarState>>,
     pub(super) adaptive: Option<Adaptive>,
     pub(super) wants_log_probs: bool,
     pub(super) top_log_probs: usize,
@@ -90,13 +93,6 @@ impl StepBuffers {
     }
 }
 
-/// Time of the generation's steps, and of drawing tokens in them.
-#[derive(Debug, Default)]
-pub(super) struct StepClock {
-    pub(super) steps: Duration,
-    pub(super) sampling: Duration,
-}
-
 impl Session {
     /// A session for `runner`, with nothing to do.
     ///
@@ -132,6 +128,7 @@ impl Session {
             },
             clock: StepClock::default(),
             interrupted: None,
+            grammars: Grammars::default(),
             cache_not_finite: false,
             mask: config.mask_token_id,
             known: with_room(length)?,
@@ -192,6 +189,7 @@ impl Session {
         let longest =
             prompts.iter().enumerate().map(|(i, prompt)| self.length_of(i, prompt, params, total, resume));
         let longest = longest.max().unwrap_or(total);
+        let mut grammars = Vec::new();
         for (number, prompt) in prompts.iter().enumerate() {
             let length = self.length_of(number, prompt, params, total, resume);
             params.order.validate(length)?;
@@ -203,11 +201,13 @@ impl Session {
                 constraints
                     .validate(runner.model.config(), longest, known)
                     .map_err(|e| Error::invalid(format!("sequence {number}: {e}")))?;
+                self.add_grammar(runner, (number, constraints), params, &mut grammars)?;
             }
         }
         let tops = params.top_log_probs.saturating_mul(prompts.len()).saturating_mul(longest);
         reserve(&mut self.buffers.top_log_probs, tops)?;
         self.start(runner, prompts.len(), params.sampling);
+        self.request.grammars = grammars;
         self.request.wants_log_probs = params.log_probs || params.top_log_probs > 0;
         self.request.top_log_probs = params.top_log_probs;
         self.request.adaptive = params.adaptive;
@@ -299,8 +299,9 @@ impl Session {
         self.interrupted = None;
         self.buffers.clear();
         self.request.stop = StopRules::default();
-        self.request.sampling = sampling;
+        self.request.sampling = sampling.resolved(&runner.model.config().defaults);
         self.request.constraints.clear();
+        self.request.grammars.clear();
         self.request.adaptive = None;
         self.request.wants_log_probs = false;
         self.request.top_log_probs = 0;
@@ -336,10 +337,7 @@ impl Session {
 
     /// Where the time of the steps went; nothing for ggml's kernels.
     pub(crate) fn profile(&self, runner: &ModelRunner) -> Option<Profile> {
-        let batches = runner.profile()?;
-        let StepClock { steps, sampling } = self.clock;
-        let rest = steps.saturating_sub(batches.total() + sampling);
-        Some(Profile { sampling, rest, ..batches })
+        Some(self.clock.profile(runner.profile()?))
     }
 
     /// The tokens of a sequence by position, the mask token where unknown.

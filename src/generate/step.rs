@@ -47,7 +47,8 @@ impl Session {
             sequence.rng_before = sequence.rng.clone();
         }
         let model = runner.model.clone();
-        if let Err(error) = self.propose(runner, &model, choice) {
+        let proposed = self.propose(runner, &model, choice).and_then(|()| self.advance_grammars());
+        if let Err(error) = proposed {
             for sequence in &mut self.sequences {
                 sequence.rng = sequence.rng_before.clone();
             }
@@ -95,6 +96,7 @@ impl Session {
             let mut logits = runner.run(&self.buffers.batch)?;
             let sampling = Instant::now();
             self.list_draws(config)?;
+            self.prepare_grammars()?;
             self.draw_tokens(&mut logits, config, &mut choice)?;
             self.collect_draws(logits.rows, config)?;
             self.clock.sampling += sampling.elapsed();
@@ -108,6 +110,7 @@ impl Session {
         !request.wants_log_probs
             && request.adaptive.is_none()
             && request.constraints.is_empty()
+            && request.grammars.is_empty()
             && request.sampling.is_basic()
             && runner.draws()
     }
@@ -196,6 +199,7 @@ impl Session {
             config,
             sequences,
             constraints: &request.constraints,
+            grammars: &request.grammars,
             sampling: &request.sampling,
             wants_log_probs: request.wants_log_probs,
             adaptive: request.adaptive,

@@ -1,6 +1,7 @@
 //! A model: validated hyperparameters and immutable weights, shared between contexts and threads.
 
 mod config;
+mod defaults;
 mod header;
 mod load;
 mod tokenizer;
@@ -17,6 +18,8 @@ pub(crate) use config::BLOCK_TENSORS;
 #[cfg(feature = "convert")]
 pub(crate) use config::limits;
 pub use config::{Config, TensorSpec, Variant};
+pub use defaults::Defaults;
+pub(crate) use defaults::check_range;
 #[cfg(feature = "convert")]
 pub(crate) use header::select_tensors;
 pub(crate) use header::{ModelHeader, total_bytes};

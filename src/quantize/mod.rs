@@ -52,7 +52,9 @@ pub fn quantize(
     let source = FileBytes::map(input)?;
     let file = input.display().to_string();
     let gguf = Gguf::parse(source.bytes(), &file)?;
-    let config = Config::from_gguf(&gguf)?;
+    let mut config = Config::from_gguf(&gguf)?;
+    config.defaults = options.defaults.or(config.defaults);
+    config.validate().map_err(Error::InvalidArgument)?;
     let tensors = select_tensors(&gguf, &config)?;
     let (types, mut notes) = options.policy.types(&config)?;
     let importance = match &options.importance {
@@ -71,6 +73,7 @@ pub fn quantize(
     for (key, value) in gguf.into_metadata() {
         writer.set(&key, value);
     }
+    config.defaults.write(&mut writer);
     set_type_keys(&mut writer, options.policy.tensor_type);
     let bytes_before = tensors.iter().map(|info| info.range.len() as u64).sum();
     let output_tensor = |(info, ty): (TensorInfo, TensorType)| {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::policy::Policy;
 use crate::gguf::TensorType;
+use crate::model::Defaults;
 
 /// How to quantize a model file.
 #[derive(Debug, Clone)]
@@ -12,6 +13,8 @@ pub struct QuantizeOptions {
     pub policy: Policy,
     /// An importance matrix, as `esolm imatrix` writes it.
     pub importance: Option<PathBuf>,
+    /// Defaults of a generation to write into the file; the input's others are kept.
+    pub defaults: Defaults,
     /// Threads that quantize; 0 uses one per core. The output does not depend on it.
     pub threads: usize,
     /// Replaces an existing output.
@@ -21,7 +24,13 @@ pub struct QuantizeOptions {
 impl QuantizeOptions {
     /// The default policy for type `ty`, no importance matrix, one thread per core.
     pub fn new(ty: TensorType) -> Self {
-        Self { policy: Policy::new(ty), importance: None, threads: 0, force: false }
+        Self {
+            policy: Policy::new(ty),
+            importance: None,
+            defaults: Defaults::default(),
+            threads: 0,
+            force: false,
+        }
     }
 }
 

@@ -255,6 +255,7 @@ mod tests {
             needs_first_token: false,
             diffusion_only: false,
             train_alpha_0: None,
+            defaults: crate::model::Defaults::NONE,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Constraints: rules that change a row of logits before the sampler sees it.
 
+use super::grammar::{Grammar, GrammarState};
 use super::logits::{LogitsRow, has_nan_or_infinity};
 use super::penalties::{Dry, Penalties, Repeats};
 use crate::error::{Error, Result};
@@ -7,7 +8,7 @@ use crate::memory::filled;
 use crate::model::Config;
 
 /// Constraints on the tokens of a sequence. They are applied to the logits before [`SamplingParams`](crate::SamplingParams):
-/// first repetition, frequency and presence penalty, then DRY, biases, banned and at last allowed tokens. A step that writes
+/// first repetition, frequency and presence penalty, then DRY, biases, banned allowed tokens, and at last the grammar. A step that writes
 /// several tokens penalises those of the text before it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Constraints {
@@ -26,6 +27,9 @@ pub struct Constraints {
     pub presence_penalty: f32,
     /// Penalty for tokens that would lengthen a repeated run; off by default.
     pub dry: Dry,
+    /// What the written text must match: one hole, or all that follows the prompt, from left to right and one token per
+    /// step. Takes the feature `grammar`. Beginning and steps then allocate.
+    pub grammar: Option<Grammar>,
 }
 
 impl Default for Constraints {
@@ -38,6 +42,7 @@ impl Default for Constraints {
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
             dry: Dry::DEFAULT,
+            grammar: None,
         }
     }
 }
@@ -188,12 +193,13 @@ impl LogitsProcessor {
     pub(crate) fn process<'a>(
         &'a mut self,
         rules: Option<&Constraints>,
+        grammar: Option<&GrammarState>,
         choice: &LogitsRow<'a>,
         text: &[u32],
         edit: Option<LogitsFn<'_>>,
     ) -> Result<&'a [f32]> {
         let rules = rules.filter(|rules| !rules.is_none());
-        if rules.is_none() && edit.is_none() {
+        if rules.is_none() && grammar.is_none() && edit.is_none() {
             return Ok(choice.logits);
         }
         // Checked first: a rule or the callback could overwrite a NaN or infinity.
@@ -208,6 +214,9 @@ impl LogitsProcessor {
         let Self { row, marks, mask, .. } = self;
         if let Some(rules) = rules {
             apply(rules, choice, row, marks);
+        }
+        if let Some(grammar) = grammar {
+            grammar.apply(row);
         }
         if let Some(logit) = row.get_mut(*mask as usize) {
             *logit = f32::NEG_INFINITY;

@@ -1,5 +1,5 @@
-//! Filters of the sampler that few callers use: top-n-sigma, locally typical sampling and min-p, as llama.cpp defines them.
-//! Each sets the weights of the tokens that it leaves out to 0, and leaves at least one.
+//! Filters of the sampler but top-p: top-n-sigma, top-k, locally typical sampling and min-p, as llama.cpp defines them. Each
+//! sets the weights of the tokens that it leaves out to 0, and leaves at least one.
 
 use super::logits::without_mask;
 
@@ -16,6 +16,22 @@ pub(super) fn keep_top_n_sigma(weights: &mut [f32], logits: &[f32], mask: u32, n
     let least = possible().fold(f64::NEG_INFINITY, f64::max) - f64::from(n) * variance.sqrt();
     for (weight, &logit) in weights.iter_mut().zip(logits) {
         if f64::from(logit) < least {
+            *weight = 0.0;
+        }
+    }
+}
+
+/// Top-k: keeps the `k` largest weights and what ties with the last (reference: `logits < topk(logits, k)[-1]`). `sorted` is
+/// memory for that.
+pub(super) fn keep_top_k(weights: &mut [f32], sorted: &mut Vec<f32>, k: usize) {
+    if !(1..weights.len()).contains(&k) {
+        return;
+    }
+    sorted.clear();
+    sorted.extend_from_slice(weights);
+    let (_, &mut smallest, _) = sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+    for weight in weights {
+        if *weight < smallest {
             *weight = 0.0;
         }
     }

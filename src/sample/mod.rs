@@ -2,6 +2,7 @@
 
 mod constraints;
 mod filters;
+mod grammar;
 mod logits;
 mod params;
 mod penalties;
@@ -9,6 +10,8 @@ mod sampler;
 
 pub use constraints::Constraints;
 pub(crate) use constraints::{LogitsFn, LogitsProcessor};
+pub use grammar::Grammar;
+pub(crate) use grammar::{GrammarState, Grammars};
 #[cfg(feature = "convert")]
 pub(crate) use logits::argmax;
 pub use logits::{LogitsRow, TokenLogProb};

@@ -1,6 +1,7 @@
 //! Parameters of sampling.
 
 use crate::error::{Error, Result};
+use crate::model::{Defaults, check_range};
 
 /// Parameters of sampling. They are applied in the order temperature, top-n-sigma, top-k, typical, top-p, min-p, after
 /// [`Constraints`](crate::Constraints) and a function on the logits; then a token is drawn from those that are left. (That is
@@ -32,32 +33,61 @@ impl Default for SamplingParams {
 }
 
 impl SamplingParams {
-    /// The default of the library, its bindings and the command line: `docs/samples.md` says why.
-    pub const DEFAULT: Self = Self { top_p: 0.9, ..Self::FULL };
+    /// In a field: what the model's file says ([`Defaults`]), or [`SamplingParams::LIBRARY`] where it says nothing.
+    pub const AUTO: f32 = -1.0;
+    /// The same for [`SamplingParams::top_k`].
+    pub const TOP_K_AUTO: u32 = u32::MAX;
+    /// The default of the library, its bindings and the command line: all fields [`SamplingParams::AUTO`].
+    pub const DEFAULT: Self = Self {
+        temperature: Self::AUTO,
+        top_k: Self::TOP_K_AUTO,
+        top_p: Self::AUTO,
+        min_p: Self::AUTO,
+        typical_p: Self::AUTO,
+        top_n_sigma: Self::AUTO,
+    };
+    /// What is meant by default with a file that says nothing: `docs/samples.md` says why.
+    pub const LIBRARY: Self = Self { top_p: 0.9, ..Self::FULL };
     /// The model's own distribution: temperature 1, all tokens.
     pub const FULL: Self =
         Self { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, typical_p: 1.0, top_n_sigma: 0.0 };
+
+    /// What is meant with a model whose file has these defaults.
+    pub fn resolved(&self, defaults: &Defaults) -> Self {
+        let pick = |given: f32, file: Option<f32>, library: f32| match given {
+            Self::AUTO => file.unwrap_or(library),
+            given => given,
+        };
+        let library = Self::LIBRARY;
+        Self {
+            temperature: pick(self.temperature, defaults.temperature, library.temperature),
+            top_k: match self.top_k {
+                Self::TOP_K_AUTO => defaults.top_k.unwrap_or(library.top_k),
+                given => given,
+            },
+            top_p: pick(self.top_p, defaults.top_p, library.top_p),
+            min_p: pick(self.min_p, defaults.min_p, library.min_p),
+            typical_p: pick(self.typical_p, defaults.typical_p, library.typical_p),
+            top_n_sigma: pick(self.top_n_sigma, defaults.top_n_sigma, library.top_n_sigma),
+        }
+    }
 
     /// Checks the ranges.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`].
     pub fn validate(&self) -> Result<()> {
-        let Self { temperature, top_p, min_p, typical_p, top_n_sigma, .. } = *self;
-        for (name, value) in [("temperature", temperature), ("top_n_sigma", top_n_sigma)] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(Error::invalid(format!("{name} is {value}, not a number from 0")));
-            }
-        }
-        for (name, value) in [("top_p", top_p), ("typical_p", typical_p)] {
-            if !(value > 0.0 && value <= 1.0) {
-                return Err(Error::invalid(format!("{name} is {value}, not in 0 < {name} <= 1")));
-            }
-        }
-        if !(0.0..=1.0).contains(&min_p) {
-            return Err(Error::invalid(format!("min_p is {min_p}, not in 0..=1")));
-        }
-        Ok(())
+        let Self { temperature, top_p, min_p, typical_p, top_n_sigma, .. } = self.resolved(&Defaults::NONE);
+        let fields = [
+            ("temperature", temperature),
+            ("top_n_sigma", top_n_sigma),
+            ("top_p", top_p),
+            ("typical_p", typical_p),
+            ("min_p", min_p),
+        ];
+        fields
+            .into_iter()
+            .try_for_each(|(name, value)| check_range(name, value).map_err(Error::InvalidArgument))
     }
 
     /// Whether nothing but temperature, top-k and top-p is asked for: what devices can draw with.

@@ -1,10 +1,11 @@
 //! The sampler: a row of logits to a token, in a few passes over the vocabulary and without sorting it.
 
-use super::filters::{keep_min_p, keep_top_n_sigma, keep_typical};
+use super::filters::{keep_min_p, keep_top_k, keep_top_n_sigma, keep_typical};
 use super::logits::{TokenLogProb, argmax, largest, most_likely};
 use super::params::SamplingParams;
 use crate::error::{Error, Result};
 use crate::memory::{filled, with_room};
+use crate::model::Defaults;
 use crate::simd::{F32x8, LANES};
 
 /// Number of vectors summed in f32 before their sum is added to an f64 total.
@@ -45,6 +46,7 @@ impl Sampler {
     /// [`Error::InvalidArgument`] for parameters out of range; [`Error::NotFinite`] if a logit is NaN or infinity;
     /// [`Error::Internal`] if their number is not the vocabulary's size.
     pub fn draw(&mut self, logits: &[f32], sampling: &SamplingParams, uniform: f64) -> Result<u32> {
+        let sampling = &sampling.resolved(&Defaults::NONE);
         if sampling.temperature == 0.0 {
             return self.greedy(logits, sampling);
         }
@@ -92,6 +94,7 @@ impl Sampler {
             let (given, tokens) = (uniforms.len(), self.vocab_size);
             return Err(Error::invalid(format!("{given} uniform numbers for {tokens} tokens")));
         }
+        let sampling = &sampling.resolved(&Defaults::NONE);
         if sampling.temperature == 0.0 {
             return self.greedy(logits, sampling);
         }
@@ -138,6 +141,7 @@ impl Sampler {
     /// # Errors
     /// As [`Sampler::draw`].
     pub fn filter(&mut self, logits: &[f32], sampling: &SamplingParams) -> Result<&[f32]> {
+        let sampling = &sampling.resolved(&Defaults::NONE);
         if sampling.temperature == 0.0 {
             return Err(Error::invalid("a temperature of 0 has no distribution"));
         }
@@ -147,7 +151,8 @@ impl Sampler {
             keep_top_n_sigma(self.weights.as_flattened_mut(), logits, self.mask, sampling.top_n_sigma);
         }
         if sampling.top_k > 0 {
-            self.keep_top_k(sampling.top_k as usize);
+            let k = (sampling.top_k as usize).min(self.vocab_size);
+            keep_top_k(self.weights.as_flattened_mut(), &mut self.sorted, k);
         }
         if sampling.typical_p < 1.0 {
             keep_typical(self.weights.as_flattened_mut(), &mut self.edge, sampling.typical_p);
@@ -192,21 +197,6 @@ impl Sampler {
         }
         // A NaN anywhere shows in the sum, wherever the maximum was.
         if sum.is_finite() { Ok(()) } else { Err(Error::logits_not_finite()) }
-    }
-
-    /// Keeps the k largest weights and what ties with the k-th (reference: `logits < topk(logits, k)[-1]`).
-    fn keep_top_k(&mut self, k: usize) {
-        if k >= self.vocab_size {
-            return;
-        }
-        self.sorted.clear();
-        self.sorted.extend_from_slice(self.weights.as_flattened());
-        let (_, &mut smallest, _) = self.sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
-        for weight in self.weights.as_flattened_mut() {
-            if *weight < smallest {
-                *weight = 0.0;
-            }
-        }
     }
 
     /// Keeps a token if the tokens before it, from the most likely on, have together at most `p`.

@@ -62,6 +62,7 @@ fn callback_sees_logits_with_constraints_applied() {
         frequency_penalty: 0.25,
         presence_penalty: -0.5,
         dry: Dry { multiplier: 0.5, base: 2.0, allowed_length: 1, ..Dry::DEFAULT },
+        grammar: None,
     };
     let mut context = context(&model(), 1);
     let params = GenerateParams {

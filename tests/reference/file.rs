@@ -23,12 +23,12 @@ impl Network {
         self.to_gguf_with(None)
     }
 
-    /// The same, with a tokenizer (`tokenizer.json`).
-    fn to_gguf_with(&self, tokenizer: Option<&str>) -> Vec<u8> {
+    /// The same, with one more key.
+    pub fn to_gguf_with(&self, more: Option<(&str, Value)>) -> Vec<u8> {
         let mut writer = Writer::new();
         self.config.write(&mut writer);
-        if let Some(json) = tokenizer {
-            writer.set(Config::TOKENIZER_KEY, Value::Str(json.into()));
+        if let Some((key, value)) = more {
+            writer.set(key, value);
         }
         for spec in self.config.tensors() {
             writer.declare(&spec.name, TensorType::F32, &spec.dims).unwrap();
@@ -49,7 +49,7 @@ impl Network {
 
     /// The same model with a tokenizer (`tokenizer.json`).
     pub fn model_with_tokenizer(&self, json: &str) -> Model {
-        open(&self.to_gguf_with(Some(json)))
+        open(&self.to_gguf_with(Some((Config::TOKENIZER_KEY, Value::Str(json.into())))))
     }
 
     /// The tensor of a name, to be changed.

@@ -1,6 +1,6 @@
 //! Small models with random weights.
 
-use esolm::{Config, Variant};
+use esolm::{Config, Defaults, Variant};
 
 use super::Network;
 
@@ -70,6 +70,7 @@ pub fn config(block_count: usize, head_count: usize) -> Config {
         needs_first_token: false,
         diffusion_only: false,
         train_alpha_0: None,
+        defaults: Defaults::default(),
     }
 }
 

@@ -80,6 +80,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         context_length: args.length,
         bos: args.bos.clone(),
         eos: args.eos.clone(),
+        defaults: args.quantization.defaults()?,
         name: args.name.clone(),
         force: args.overwrite.force,
     };

@@ -130,7 +130,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             let generate = options.apply(GenerateParams {
                 alpha_0,
                 steps,
-                sampling: args.sampling.params(),
+                sampling: args.sampling.params()?,
                 seed: args.window.seed,
                 ..GenerateParams::default()
             });
@@ -227,7 +227,7 @@ fn to_json(quality: &SampleQuality, draws: usize) -> Value {
 }
 
 fn report(args: &Args, model: &Model, rows: &[Row], text: Option<&SampleQuality>) -> Result<Value> {
-    let sampling = args.sampling.params();
+    let sampling = args.sampling.params()?.resolved(&model.config().defaults);
     let row = |row: &Row| {
         let mut value = to_json(&row.quality, args.draws);
         value["alpha_0"] = json!(row.alpha_0);

@@ -36,10 +36,12 @@ pub struct Args {
     #[command(flatten)]
     stop: StopArgs,
     /// Fraction of the tokens written in parallel by diffusion, 0 to 1; the rest is written one by one, left to right.
-    /// Default: 0, which gives the best text; 1 if --steps, --schedule, --adaptive or an --order for diffusion is given.
+    /// Default: what the model's file says, or 0, which gives the best text; 1 if --steps, --schedule, --adaptive or an --order
+    /// for diffusion is given.
     #[arg(long, value_name = "A")]
     alpha0: Option<f64>,
-    /// Number of diffusion steps, without --schedule or --adaptive. Fewer are faster. Default: 128.
+    /// Number of diffusion steps, without --schedule or --adaptive. Fewer are faster. Default: what the model's
+    /// file says, or 128.
     #[arg(long, value_name = "T")]
     steps: Option<usize>,
     #[command(flatten)]
@@ -90,6 +92,8 @@ Examples:
   esolm generate -p \"The king\" --adaptive conf:0.5
   # Allow only some tokens at some positions
   esolm generate -p \"The\" -n 7 --allow \"1= king, queen\" --allow \"7=.,!\"
+  # A text that matches a regular expression
+  esolm generate -p \"The girl was\" --regex ' [0-9]{1,2} years old[.]'
   # Save the state, and continue from it
   esolm generate -p \"The king\" -n 64 --state king.state
   esolm generate -p \" Then\" -n 64 --state king.state
@@ -151,7 +155,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         ignore_eos: args.stop.ignore_eos,
         alpha_0: args.alpha0.unwrap_or(default.alpha_0),
         steps: args.steps.unwrap_or(default.steps),
-        sampling: args.sampling.params(),
+        sampling: args.sampling.params()?,
         log_probs: args.json,
         top_log_probs: args.top_log_probs,
         seed: args.seed.unwrap_or_else(fresh_seed),

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use esolm::Result;
 use esolm::gguf::TensorType;
 use esolm::quantize::{Policy, QuantizeOptions, Rule, quantize};
+use esolm::{Defaults, Error, Result};
 
 use crate::args::{OverwriteArgs, ThreadArgs, tensor_types};
 use crate::model_file::model_file;
@@ -68,8 +68,25 @@ pub struct QuantizationArgs {
     /// Importance matrix, made by `esolm imatrix`: keeps errors small in the columns that matter most.
     #[arg(long, value_name = "FILE")]
     pub imatrix: Option<PathBuf>,
+    /// Default of a generation to write into the file, as in temperature=0.8. KEY is steps, alpha_0, temperature, top_k, top_p,
+    /// min_p, typical_p or top_n_sigma. May be repeated. `esolm generate` and every other program use it unless told otherwise.
+    #[arg(long = "default", value_name = "KEY=VALUE")]
+    pub defaults: Vec<String>,
     #[command(flatten)]
     pub cpu: ThreadArgs,
+}
+
+impl QuantizationArgs {
+    /// The defaults of a generation.
+    pub fn defaults(&self) -> Result<Defaults> {
+        let mut defaults = Defaults::default();
+        for text in &self.defaults {
+            let form = || Error::InvalidArgument(format!("--default: '{text}' is not KEY=VALUE"));
+            let (key, value) = text.split_once('=').ok_or_else(form)?;
+            defaults.set(key.trim(), value.trim())?;
+        }
+        Ok(defaults)
+    }
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -77,6 +94,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let options = QuantizeOptions {
         policy: Policy { rules: args.quantization.keep.clone(), ..Policy::new(ty) },
         importance: args.quantization.imatrix.clone(),
+        defaults: args.quantization.defaults()?,
         threads: args.quantization.cpu.threads,
         force: args.overwrite.force,
     };

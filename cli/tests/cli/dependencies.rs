@@ -53,6 +53,7 @@ fn the_library_needs_nothing_of_the_command_or_the_converter() {
             "quantize-rs",
             "hf-hub",
             "ureq",
+            "llguidance",
         ] {
             assert!(!has(&packages, other), "features '{features}': {other} is among {packages:?}");
         }
@@ -64,6 +65,7 @@ fn the_library_needs_nothing_of_the_command_or_the_converter() {
         );
     }
     assert!(has(&packages("convert"), "safetensors"), "the list shows what is there");
+    assert!(has(&packages("grammar"), "llguidance"), "the list shows what is there");
 }
 
 /// The quoted words of a list in deny.toml, which has an entry a line.

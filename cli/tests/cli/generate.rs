@@ -95,6 +95,40 @@ fn filters_and_penalties_change_the_text() {
 }
 
 #[test]
+fn grammars_rule_the_text() {
+    let base = ["generate", "-q", "-n", "48", "--seed", "3"];
+    let write = |more: &[&str]| esolm(&[&base[..], more].concat());
+    let output = write(&["-p", "The girl was", "--regex", " [0-9]{1,2} years old\\."]);
+    let text = out(&output);
+    let years =
+        text.trim_end().strip_prefix("The girl was ").and_then(|t| t.strip_suffix(" years old.")).unwrap();
+    assert!(years.parse::<u32>().is_ok(), "{text}");
+    // A hole, from left to right.
+    let hole = ["generate", "-q", "--template", "She is{{mask 4}} years old.", "--regex", "[0-9 ]+"];
+    let output = esolm(&hole);
+    let text = out(&output);
+    let hole = text.trim_end().strip_prefix("She is").and_then(|t| t.strip_suffix(" years old.")).unwrap();
+    assert!(hole.chars().all(|c| c.is_ascii_digit() || c == ' '), "{text}");
+
+    let schema = r#"{"type": "object", "properties": {"kind": {"enum": ["cat", "dog"]}}, "required": ["kind"],
+                     "additionalProperties": false}"#;
+    let output = esolm_reading(&[&base[..], &["--json-schema", "-", "--temp", "0.3"]].concat(), schema);
+    let value: serde_json::Value = serde_json::from_str(out(&output).trim()).unwrap();
+    assert!(["cat", "dog"].contains(&value["kind"].as_str().unwrap()), "{value}");
+
+    for (bad, says) in [
+        (&["--regex", "("][..], "regex: "),
+        (&["--regex", "a", "--steps", "4"], "from left to right"),
+        (&["--template", "A{{mask 3}}b{{mask 3}}", "--regex", "a"], "several holes"),
+        (&["--json-schema", "/nowhere.json"], "/nowhere.json"),
+        (&["--json-schema", "a", "--regex", "a"], "cannot be used with"),
+    ] {
+        let output = write(bad);
+        assert!(!output.status.success() && err(&output).contains(says), "{bad:?}: {}", err(&output));
+    }
+}
+
+#[test]
 fn json_has_the_most_likely_tokens() {
     let output = esolm(&["generate", "--json", "-n", "16", "--top-log-probs", "3", "--seed", "2"]);
     let steps: Vec<serde_json::Value> =

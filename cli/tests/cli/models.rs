@@ -74,6 +74,34 @@ fn device_graph_computes_as_the_reference_and_the_own_kernels() {
 }
 
 #[test]
+fn quantize_sets_defaults_that_generate_uses() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = dir.path().join("own.gguf").display().to_string();
+    let quantize = ["quantize", &built_in(), &own, "--type", "q8_0"];
+    let defaults = ["--default", "temperature=0.5", "--default", "top_p=0.8"];
+    assert!(esolm(&[&quantize[..], &defaults].concat()).status.success());
+    let write = |model: &str, more: &[&str]| {
+        let args = ["generate", "-q", "-m", model, "-p", "The king", "-n", "48", "--seed", "2"];
+        out(&esolm(&[&args[..], more].concat()))
+    };
+    let given = ["--temp", "0.5", "--top-p", "0.8"];
+    assert_eq!(write(&own, &[]), write(&built_in(), &given));
+    assert_eq!(write(&own, &["--temp", "1", "--top-p", "0.9"]), write(&built_in(), &[]));
+    assert_ne!(write(&own, &[]), write(&built_in(), &[]));
+    assert!(out(&esolm(&["inspect", &own])).contains("esolm.default.temperature"));
+    for (bad, says) in [
+        ("temperature", "is not KEY=VALUE"),
+        ("warmth=1", "it is none of alpha_0, temperature"),
+        ("top_p=2", "top_p is 2"),
+        ("steps=x", "'x' is not a whole number"),
+    ] {
+        let output = esolm(&[&quantize[..], &["--force", "--default", bad]].concat());
+        assert_eq!(output.status.code(), Some(2), "{bad}");
+        assert!(err(&output).contains(says), "{bad}: {}", err(&output));
+    }
+}
+
+#[test]
 fn quantize_makes_a_smaller_model_that_writes() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();

@@ -72,6 +72,8 @@ impl World {
             dry_range: input.index(LENGTH),
             dry_breakers,
             n_dry_breakers,
+            regex: null(),
+            json_schema: null(),
         };
         let mut rules = Room::with(input, rules);
         let rules: Vec<*const esolm_constraints> =

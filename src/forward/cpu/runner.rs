@@ -130,6 +130,7 @@ mod tests {
         needs_first_token: false,
         diffusion_only: false,
         train_alpha_0: None,
+        defaults: crate::model::Defaults::NONE,
     };
 
     /// Runs a batch of one row on `tensors` in front of enough zeros.

@@ -120,6 +120,14 @@ impl Tokenizer {
         }
     }
 
+    /// Whether the token stands for no text: special ones, such as those that begin and end a text, the mask, and numbers
+    /// outside the vocabulary.
+    #[cfg(feature = "grammar")]
+    pub(crate) fn is_special(&self, token: u32) -> bool {
+        let piece = self.inner.id_to_token(token).filter(|_| token != self.mask && Some(token) != self.eos);
+        piece.is_none_or(|piece| self.inner.get_added_vocabulary().is_special_token(&piece))
+    }
+
     /// The text of the known beginning of `tokens`: up to the first mask or end-of-text token, and without an incomplete
     /// last character. As more tokens become known, text is only ever appended to it. A token at position 0 does not end
     /// the text: some models have the same one at the beginning and at the end. (A context knows its prompts, too:

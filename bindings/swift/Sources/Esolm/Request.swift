@@ -91,10 +91,16 @@ public struct Constraints: Sendable {
     public var presencePenalty: Float
     /// Makes tokens less likely that would lengthen a repeated run.
     public var dry: Dry
+    /// A regular expression that the written text must match: one hole, or all that follows the prompt, from left to right
+    /// and one token per step. A library without the feature "grammar" throws `Status.unsupported`.
+    public var regex: String?
+    /// The same with a JSON schema.
+    public var jsonSchema: String?
 
     public init(
         allowed: [UInt32: [UInt32]] = [:], banned: [UInt32] = [], bias: [UInt32: Float] = [:],
-        repetitionPenalty: Float = 0, frequencyPenalty: Float = 0, presencePenalty: Float = 0, dry: Dry = Dry()
+        repetitionPenalty: Float = 0, frequencyPenalty: Float = 0, presencePenalty: Float = 0, dry: Dry = Dry(),
+        regex: String? = nil, jsonSchema: String? = nil
     ) {
         self.allowed = allowed
         self.banned = banned
@@ -103,6 +109,8 @@ public struct Constraints: Sendable {
         self.frequencyPenalty = frequencyPenalty
         self.presencePenalty = presencePenalty
         self.dry = dry
+        self.regex = regex
+        self.jsonSchema = jsonSchema
     }
 
     func c(_ memory: Scratch) -> esolm_constraints {
@@ -127,6 +135,8 @@ public struct Constraints: Sendable {
         rule.dry_range = dry.range
         rule.dry_breakers = memory.copy(dry.breakers)
         rule.n_dry_breakers = dry.breakers.count
+        rule.regex = regex.flatMap { memory.copy($0.utf8CString.map { $0 }) }
+        rule.json_schema = jsonSchema.flatMap { memory.copy($0.utf8CString.map { $0 }) }
         return rule
     }
 }
@@ -143,7 +153,7 @@ public struct GenerateParams: Sendable {
     public var stopStrings: [String] = []
     /// The end-of-text token does not end a text.
     public var ignoreEOS = false
-    /// Number of steps of the diffusion phase. 0, the default: 128.
+    /// Number of steps of the diffusion phase. 0, the default: what the file says, or 128.
     public var steps: Int
     /// The same seed gives the same text.
     public var seed: UInt64
@@ -153,10 +163,16 @@ public struct GenerateParams: Sendable {
 
     /// The share of the tokens that diffusion writes, 0 to 1; `alpha0Auto` by default.
     public var alpha0: Double
+    /// For `temperature`, `topP`, `minP`, `typicalP` and `topNSigma`: what the model's file says, or the library's default.
+    public static let auto = ESOLM_AUTO
+    /// The same for `topK`.
+    public static let topKAuto = UInt32(ESOLM_TOP_K_AUTO)
+
+    /// `auto` by default; 0 is the most likely token.
     public var temperature: Float
-    /// 0.9 by default; 1 is no limit.
+    /// `auto` by default; 1 is no limit.
     public var topP: Float
-    /// 0 is no limit.
+    /// `topKAuto` by default; 0 is no limit.
     public var topK: UInt32
     /// Leaves out tokens less likely than this times the most likely one; 0 is no limit.
     public var minP: Float

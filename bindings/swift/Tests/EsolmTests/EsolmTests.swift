@@ -26,8 +26,9 @@ func assertFails<T>(
 final class ModelTests: XCTestCase {
     func testDefaults() {
         let params = GenerateParams()
-        XCTAssertEqual([params.alpha0, Double(params.temperature)], [GenerateParams.alpha0Auto, 1])
-        XCTAssertEqual(params.topP, 0.9)
+        XCTAssertEqual([params.alpha0, Double(params.temperature)], [GenerateParams.alpha0Auto, Double(GenerateParams.auto)])
+        XCTAssertEqual(params.topP, GenerateParams.auto)
+        XCTAssertEqual(params.topK, GenerateParams.topKAuto)
         XCTAssertEqual(params.topK, 0)
     }
 
@@ -136,6 +137,9 @@ final class ContextTests: XCTestCase {
         let tokens = try context.tokens()
         XCTAssertEqual(Set(tokens).count, tokens.count)
         greedy.constraints = [Constraints(dry: Dry(multiplier: -1))]
+        assertFails(.invalidArgument, try context.begin([Prompt()], greedy))
+
+        greedy.constraints = [Constraints(regex: "a", jsonSchema: "{}")]
         assertFails(.invalidArgument, try context.begin([Prompt()], greedy))
 
         var params = few()

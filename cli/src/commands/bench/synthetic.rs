@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use esolm::TensorSpec;
 use esolm::gguf::{TensorType, Writer};
 use esolm::quantize::{QuantizeOptions, quantize};
-use esolm::{Config, Error, Result, Variant};
+use esolm::{Config, Defaults, Error, Result, Variant};
 
 /// The shapes that `esolm bench` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,6 +47,7 @@ impl Shape {
             needs_first_token: false,
             diffusion_only: false,
             train_alpha_0: None,
+            defaults: Defaults::default(),
         }
     }
 }

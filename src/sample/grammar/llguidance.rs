@@ -1,0 +1,137 @@
+//! Grammars with llguidance: its matcher walks a trie of the vocabulary's bytes. What it spends is limited, and its panics
+//! become errors.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+
+use ::llguidance::api::{ParserLimits, TopLevelGrammar};
+use ::llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
+use ::llguidance::{Matcher as Inner, ParserFactory};
+
+use super::matcher::{Grammar, GrammarCompiler, GrammarMatcher};
+use crate::error::{Error, Result};
+use crate::model::Model;
+
+/// Stack of the thread that compiles a grammar, whose parts may be nested.
+const STACK: usize = 16 << 20;
+
+/// What a grammar may take: some tens of milliseconds to compile and for each token, some tens of megabytes.
+fn limits() -> ParserLimits {
+    ParserLimits {
+        initial_lexer_fuel: 1_000_000,
+        step_lexer_fuel: 200_000,
+        step_max_items: 50_000,
+        max_items_in_row: 2000,
+        max_lexer_states: 20_000,
+        max_grammar_size: 100_000,
+        precompute_large_lexemes: false,
+        verbose_errors: false,
+    }
+}
+
+/// The vocabulary as a trie of bytes. Behind the model's tokens there is one more, which ends a match.
+struct TokenTrie {
+    factory: ParserFactory,
+    end: u32,
+}
+
+impl fmt::Debug for TokenTrie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenTrie").finish_non_exhaustive()
+    }
+}
+
+/// A compiler for the model's vocabulary.
+///
+/// # Errors
+/// [`Error::Tokenizer`] if there is no tokenizer.
+pub(super) fn compiler(model: &Model) -> Result<Box<dyn GrammarCompiler>> {
+    let tokenizer = model.tokenizer()?;
+    let end = model.config().vocab_size as u32;
+    // Without bytes, special tokens match nothing.
+    let bytes = |token| match tokenizer.is_special(token) {
+        true => Vec::new(),
+        false => tokenizer.token_bytes(token).unwrap_or_default(),
+    };
+    let mut words: Vec<Vec<u8>> = (0..end).map(bytes).collect();
+    words.push([&[TokTrie::SPECIAL_TOKEN_MARKER], &b"<end>"[..]].concat());
+    let trie = TokTrie::from(&TokRxInfo::new(end + 1, end), &words);
+    let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+    let factory = ParserFactory::new(&env, InferenceCapabilities::default(), &[]);
+    let mut factory = factory.map_err(|error| Error::internal(format!("grammars: {error}")))?;
+    *factory.limits_mut() = limits();
+    factory.quiet();
+    Ok(Box::new(TokenTrie { factory, end }))
+}
+
+impl GrammarCompiler for TokenTrie {
+    fn compile(&self, grammar: &Grammar) -> Result<Box<dyn GrammarMatcher>> {
+        let (kind, _) = grammar.parts();
+        let bad = |what: String| Error::invalid(format!("{kind}: {}", shortened(&what)));
+        let top = match grammar {
+            Grammar::Regex(regex) => TopLevelGrammar::from_regex(regex),
+            Grammar::JsonSchema(schema) => {
+                let mut schema = serde_json::from_str(schema).map_err(|error| bad(error.to_string()))?;
+                separate_plainly(&mut schema);
+                TopLevelGrammar::from_json_schema(schema)
+            }
+        };
+        let inner = thread::scope(|scope| {
+            let compile = || Inner::new(self.factory.create_parser(top));
+            let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, compile);
+            let thread =
+                thread.map_err(|error| Error::OutOfMemory(format!("a thread for a grammar: {error}")))?;
+            thread.join().map_err(|_| bad("the parser panicked".into()))
+        })?;
+        match inner.get_error() {
+            Some(error) => Err(bad(error)),
+            None => Ok(Box::new(TextMatcher { inner, end: self.end })),
+        }
+    }
+}
+
+/// llguidance's matcher.
+struct TextMatcher {
+    inner: Inner,
+    end: u32,
+}
+
+impl fmt::Debug for TextMatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TextMatcher").finish_non_exhaustive()
+    }
+}
+
+impl GrammarMatcher for TextMatcher {
+    fn allowed(&mut self, allowed: &mut [bool]) -> Result<bool> {
+        let found = self.inner.compute_mask_or_eos().map_err(|error| too_much(&error))?;
+        for (token, allowed) in allowed.iter_mut().enumerate() {
+            *allowed = token < found.len() && found.get(token);
+        }
+        Ok((self.end as usize) < found.len() && found.get(self.end as usize))
+    }
+
+    fn advance(&mut self, token: u32) -> Result<()> {
+        self.inner.consume_token(token).map_err(|error| too_much(&error))
+    }
+}
+
+/// White space as Python writes it, unless the schema asks for something else: a small model may write blanks without end
+/// where they are allowed.
+fn separate_plainly(schema: &mut serde_json::Value) {
+    if let Some(object) = schema.as_object_mut() {
+        let plain = || serde_json::json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
+        object.entry("x-guidance").or_insert_with(plain);
+    }
+}
+
+fn too_much(error: &impl fmt::Display) -> Error {
+    Error::invalid(format!("the grammar: {}", shortened(&error.to_string())))
+}
+
+/// The first line of a message, and not all of one that quotes a grammar.
+fn shortened(what: &str) -> String {
+    let line = what.lines().find(|line| !line.trim().is_empty()).unwrap_or(what);
+    line.chars().take(300).collect()
+}

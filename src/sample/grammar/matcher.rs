@@ -1,0 +1,47 @@
+//! What a grammar is, and what matches it.
+
+use std::fmt::Debug;
+
+use crate::error::Result;
+
+/// What the written text of a sequence must match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grammar {
+    /// A regular expression in the syntax of the `regex` crate, without look-around, anchors and word boundaries, for the
+    /// whole written text.
+    Regex(String),
+    /// A JSON schema (JSON): the written text is a JSON value of it.
+    JsonSchema(String),
+}
+
+impl Grammar {
+    /// The name of the kind, and the text.
+    pub(super) fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::Regex(text) => ("regex", text),
+            Self::JsonSchema(text) => ("JSON schema", text),
+        }
+    }
+}
+
+/// Compiles grammars for one vocabulary.
+pub(super) trait GrammarCompiler: Debug + Send + Sync {
+    /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error) for a grammar that is damaged or takes too much.
+    fn compile(&self, grammar: &Grammar) -> Result<Box<dyn GrammarMatcher>>;
+}
+
+/// A grammar, and how far a text has matched it.
+pub(super) trait GrammarMatcher: Debug + Send + Sync {
+    /// Marks the tokens that may come next. Returns whether the match is complete as it is.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error) if that takes too much.
+    fn allowed(&mut self, allowed: &mut [bool]) -> Result<bool>;
+
+    /// Advances past a token.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error) if it may not come next, or takes too much.
+    fn advance(&mut self, token: u32) -> Result<()>;
+}
