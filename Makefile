@@ -13,8 +13,9 @@ CHECKPOINT ?= ../shared/models/stories
 # A tokenizer.json, where the checkpoint's folder has none.
 TOKENIZER ?=
 
-.PHONY: help demo test check unit test-c lib install programs memcheck asan tsan miri loom coexist bench-peers count header api abi \
-  model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz
+.PHONY: help demo test check unit test-c lib install programs memcheck asan tsan miri loom coexist bench-peers count header \
+  api abi model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz faults soak \
+  hardened offline
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -24,8 +25,9 @@ help:
 	@echo "make test-c  all tests outside Rust: C, C++, Go, Swift, examples, ways to link"
 	@echo "make memcheck  the C programs under valgrind; make asan: under the address sanitizer"
 	@echo "make tsan    many threads under the thread sanitizer (nightly Rust, clang)"
-	@echo "make miri    the threads of a context under Rust's checker of undefined behaviour (nightly Rust)"
+	@echo "make miri    what does not call ggml under Rust's checker of undefined behaviour (nightly Rust)"
 	@echo "make loom    the same threads in every order of events (loom)"
+	@echo "make hardened  all such checks, with a table; make soak: 100,000 generations; make faults: every failing call"
 	@echo "make coexist beside whisper.cpp with a ggml of another version (builds it)"
 	@echo "make bench-peers  speed beside llama.cpp and PyTorch, in one run"
 	@echo "make count   instructions of a step against the record (callgrind)"
@@ -34,9 +36,9 @@ help:
 	@echo "make abi     record what a change adds to the binary interface"
 	@echo "make notices write THIRD-PARTY.txt again after a change of Cargo.lock; make sbom: a bill of materials in $(DIST)/"
 	@echo "make deny    licences, sources and known faults of the packages (cargo-deny)"
-	@echo "make reproducible  build the static library in two folders and compare the bytes"
+	@echo "make reproducible  build the static library in two folders and compare the bytes; make offline: from vendored sources"
 	@echo "make train-demo  train a tiny model for five minutes (PyTorch, installed under target/ from PyPI, some GB)"
-	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, and fuzz"
+	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, fuzz, faults and soak"
 	@echo "make fuzz SECONDS=300  the fuzz targets of fuzz/, that long in all (nightly Rust)"
 	@echo "make samples what README.md and docs/cli.md show of the built-in model's texts"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
@@ -105,9 +107,15 @@ tsan:
 	ffi-tests/tsan $(CURDIR) $(abspath $(BUILD))/tsan $(abspath $(MODEL))
 
 # Undefined behaviour and races among the threads of a context, in many orders of events: takes a nightly Rust with miri.
+# Skipped: what calls the processor or the system in ways that miri does not have, and tests whose matrices and samples
+# are too large for it (tests/miri has small ones).
+MIRI = $(CARGO) +nightly miri test --lib --manifest-path tests/miri/Cargo.toml --target-dir $(abspath $(BUILD))/miri --
+MIRI_RUSTFLAGS = "--cfg rustix_use_libc"
+MIRI_SKIP = threads kernels::matmul kernels::attention kernels::panel kernels::isa processor floats temporary_names \
+  atomic_file::tests
 miri:
-	MIRIFLAGS="-Zmiri-many-seeds=0..16" $(CARGO) +nightly miri test --lib --manifest-path tests/miri/Cargo.toml \
-	  --target-dir $(abspath $(BUILD))/miri
+	RUSTFLAGS=$(MIRI_RUSTFLAGS) MIRIFLAGS="-Zmiri-many-seeds=0..16" $(MIRI) threads
+	RUSTFLAGS=$(MIRI_RUSTFLAGS) MIRIFLAGS=-Zmiri-disable-isolation $(MIRI) $(MIRI_SKIP:%=--skip %)
 
 # The threads of a context in every order of events, up to a number of preemptions.
 loom:
@@ -148,7 +156,11 @@ SECONDS ?= 300
 fuzz: setup
 	BUILD=$(abspath $(BUILD)) fuzz/run $(SECONDS)
 
-test-long: train-test fuzz loom
+faults: setup
+	ESOLM_FAULTS=all $(CARGO) test --release -p esolm-cli --test cli faults -- --test-threads=1 --nocapture
+
+test-long: train-test fuzz loom faults
+	$(MAKE) soak GENERATIONS=10000
 
 # Instructions of a step; the times are in docs/benchmarks.md.
 count:
@@ -185,6 +197,19 @@ deny:
 
 reproducible: setup
 	packaging/reproducible
+
+# From vendored sources, with an empty cache of packages.
+offline: setup
+	packaging/offline
+
+# Many generations in many threads; the test itself does fewer.
+GENERATIONS ?= 100000
+soak: setup
+	$(CARGO) test --release -p esolm --test soak -- $(GENERATIONS)
+
+# All that looks for undefined behaviour, races, leaks and unhandled failures, with a table. HARDENED names some.
+hardened: setup
+	tests/hardened $(HARDENED)
 
 model: setup
 	$(CARGO) run --release -p esolm-cli --no-default-features -- convert $(CHECKPOINT) \

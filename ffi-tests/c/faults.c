@@ -9,39 +9,41 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Of a part with more allocations than MOST, some are tried, evenly spread. */
-enum { LENGTH = 32, MOST = 40 };
+/* Of a part with more allocations than MOST, some are tried, evenly spread, and the LARGEST. */
+enum { LENGTH = 32, MOST = 40, LARGEST = 8, ALL = 1 << 17 };
 
-/* Allocations so far, and the one that fails; 0: none. */
-static size_t count, failing;
+/* Allocations so far, and the one that fails; 0: none. The size of each is kept where other processes see it. */
+static size_t count, failing, *sizes;
 
-static int fails(void)
+static int fails(size_t size)
 {
-    return ++count == failing;
+    if (++count < ALL && !failing)
+        sizes[count] = size;
+    return count == failing;
 }
 
 void *__real_malloc(size_t);
 void *__wrap_malloc(size_t size)
 {
-    return fails() ? NULL : __real_malloc(size);
+    return fails(size) ? NULL : __real_malloc(size);
 }
 
 void *__real_calloc(size_t, size_t);
 void *__wrap_calloc(size_t n, size_t size)
 {
-    return fails() ? NULL : __real_calloc(n, size);
+    return fails(n * size) ? NULL : __real_calloc(n, size);
 }
 
 void *__real_realloc(void *, size_t);
 void *__wrap_realloc(void *old, size_t size)
 {
-    return fails() ? NULL : __real_realloc(old, size);
+    return fails(size) ? NULL : __real_realloc(old, size);
 }
 
 int __real_posix_memalign(void **, size_t, size_t);
 int __wrap_posix_memalign(void **out, size_t alignment, size_t size)
 {
-    return fails() ? 12 /* ENOMEM */ : __real_posix_memalign(out, alignment, size);
+    return fails(size) ? 12 /* ENOMEM */ : __real_posix_memalign(out, alignment, size);
 }
 
 /* What a program does with a model, in parts. */
@@ -97,8 +99,11 @@ static void run(const char *path, size_t *ends)
 
 enum { WORKED, REFUSED, ENDED, HUNG, OUTCOMES };
 
-/* The most cases that may end the process; -1: the tokenizer library and ggml allocate there, and cannot be refused. */
-static const int may_end[PARTS] = {-1, 6, -1, 0, -1, 1, 0};
+/* The most cases that may end the process. -1: the readers of metadata and JSON, the tokenizer library and ggml allocate there
+ * for each name, token and word, and cannot be refused; 2: what threads and cancelling share. */
+static const int may_end[PARTS] = {-1, 2, -1, 0, -1, 0, 0};
+/* No larger allocation may end the process: bytes, for the built-in model, whose tokenizer has 10,000 tokens. */
+static const size_t largest_end[PARTS] = {(size_t)-1, 1024, (size_t)-1, 0, 4096, 0, 0};
 
 /* In a child, so that each run is a process's first. */
 static int outcome_of(const char *path, size_t number, size_t *ends)
@@ -121,27 +126,57 @@ static int outcome_of(const char *path, size_t number, size_t *ends)
     return WIFSIGNALED(status) && WTERMSIG(status) == 14 /* SIGALRM */ ? HUNG : ENDED;
 }
 
+/* Has allocation `number` fail and counts what happens. */
+static void try_one(const char *path, size_t number, size_t *counts, size_t *largest, size_t *unused)
+{
+    int outcome = outcome_of(path, number, unused);
+    counts[outcome]++;
+    if (outcome == ENDED && sizes[number] > *largest)
+        *largest = sizes[number];
+}
+
+/* The number of the largest allocation of those from `from` to `to`. */
+static size_t largest_of(size_t from, size_t to)
+{
+    size_t found = from;
+    for (size_t number = from; number <= to; number++)
+        if (sizes[number] > sizes[found])
+            found = number;
+    return found;
+}
+
 int main(int argc, char **argv)
 {
-    static size_t counts[PARTS][OUTCOMES], unused[PARTS];
+    static size_t counts[PARTS][OUTCOMES], largest[PARTS], unused[PARTS];
     size_t from = 1;
     if (argc != 2)
         return 2;
     size_t *ends = mmap(NULL, PARTS * sizeof *ends, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (ends == MAP_FAILED)
+    sizes = mmap(NULL, ALL * sizeof *sizes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (ends == MAP_FAILED || sizes == MAP_FAILED)
         return 2;
     /* No debugger at each end. */
     setenv("GGML_NO_BACKTRACE", "1", 1);
     CHECK(outcome_of(argv[1], 0, ends) == WORKED);
     CHECK(ends[GENERATE] == ends[TOKENIZE]);
-    for (int part = 0; part < PARTS; from = ends[part++] + 1)
+    CHECK(ends[SCORE] < ALL);
+    for (int part = 0; part < PARTS; from = ends[part++] + 1) {
         for (size_t number = from; number <= ends[part]; number += (ends[part] - from) / MOST + 1)
-            counts[part][outcome_of(argv[1], number, unused)]++;
+            try_one(argv[1], number, counts[part], &largest[part], unused);
+        if (ends[part] - from < MOST)
+            continue;
+        for (int i = 0; i < LARGEST; i++) {
+            size_t number = largest_of(from, ends[part]);
+            try_one(argv[1], number, counts[part], &largest[part], unused);
+            sizes[number] = 0;
+        }
+    }
     for (int part = 0; part < PARTS; part++) {
         const size_t *all = counts[part];
-        printf("%-9s %5zu refused, %4zu without effect, %4zu ended the process\n", part_names[part], all[REFUSED], all[WORKED],
-               all[ENDED]);
+        printf("%-9s %5zu refused, %4zu without effect, %4zu ended the process (of at most %zu bytes)\n", part_names[part],
+               all[REFUSED], all[WORKED], all[ENDED], largest[part]);
         CHECK(all[HUNG] == 0);
+        CHECK(largest[part] <= largest_end[part]);
         CHECK(may_end[part] < 0 || all[ENDED] <= (size_t)may_end[part]);
     }
     return report();

@@ -144,7 +144,10 @@ impl esolm_context {
         snapshot.update(&context);
         let (model, cancel) = (context.model().clone(), context.cancel_token());
         let state = Mutex::new(State { context, prompts, logits: None });
-        Ok(Box::into_raw(Box::new(Self { state, snapshot: Mutex::new(snapshot), model, cancel })))
+        // A box of one: unlike `Box::new`, it may fail.
+        let mut place = with_room(1)?;
+        place.push(Self { state, snapshot: Mutex::new(snapshot), model, cancel });
+        Ok(Box::into_raw(place.into_boxed_slice()).cast())
     }
 
     /// Runs `f` as the only user of the context, or fails as busy. What it leaves can then be read.

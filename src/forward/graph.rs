@@ -60,7 +60,7 @@ impl GraphLayout {
         const F32: usize = size_of::<f32>();
         let (d, f, r) = (config.embedding_length, config.feed_forward_length, capacity.rows);
         let mut regions = Regions::default();
-        let cache = CacheLayout::new(config, capacity, &mut regions);
+        let cache = CacheLayout::new(config, capacity, &mut regions)?;
         let [tokens, positions, outputs, output_positions] = [(); 4].map(|()| regions.take(&[r], I32));
         let [x, x_out, h, h_out] = [(); 4].map(|()| regions.take(&[d, r], F32));
         // Attention, MLP and output follow one another, so they share the memory from here on.

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
-use crate::memory::{ALIGNMENT, Region};
+use crate::memory::{ALIGNMENT, Region, collected};
 use crate::model::Config;
 
 /// Precision of the K/V cache.
@@ -59,12 +59,15 @@ pub(crate) struct CacheLayout {
 
 impl CacheLayout {
     /// Takes the cache's regions from `regions`, which must be new.
-    pub(super) fn new(config: &Config, capacity: &Capacity, regions: &mut Regions) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub(super) fn new(config: &Config, capacity: &Capacity, regions: &mut Regions) -> Result<Self> {
         let dims = [config.embedding_length, capacity.slots, capacity.sequences];
         let element = capacity.kv.element_bytes();
-        let mut blocks = || (0..config.block_count).map(|_| regions.take(&dims, element)).collect();
-        let (keys, values) = (blocks(), blocks());
-        Self { keys, values, len: regions.next() }
+        let mut blocks = || collected((0..config.block_count).map(|_| regions.take(&dims, element)));
+        let (keys, values) = (blocks()?, blocks()?);
+        Ok(Self { keys, values, len: regions.next() })
     }
 }
 

@@ -220,7 +220,7 @@ fn read<'a>(
     if count as usize > most {
         return Err(Error::invalid(format!("a state of {count} sequences; the context holds 1 to {most}")));
     }
-    let mut all = Vec::new();
+    let mut all = with_room(count as usize)?;
     for _ in 0..count {
         let [length, known, committed] = [rest.number()?, rest.number()?, rest.number()?].map(|n| n as usize);
         if length > config.context_length

@@ -48,12 +48,12 @@ pub(crate) struct CpuLayout {
 
 impl CpuLayout {
     /// # Errors
-    /// [`crate::Error::InvalidArgument`] if it is larger than the address space.
+    /// [`crate::Error::InvalidArgument`] if it is larger than the address space; [`crate::Error::OutOfMemory`].
     pub(crate) fn new(config: &Config, capacity: &Capacity, threads: usize) -> Result<Self> {
         const F32: usize = size_of::<f32>();
         let (d, f, r) = (config.embedding_length, config.feed_forward_length, capacity.rows);
         let mut regions = Regions::default();
-        let cache = CacheLayout::new(config, capacity, &mut regions);
+        let cache = CacheLayout::new(config, capacity, &mut regions)?;
         let [x, x_out, h] = [(); 3].map(|()| regions.take(&[d, r], F32));
         // Attention, MLP and output follow one another, so they share this memory.
         let start = regions.next();

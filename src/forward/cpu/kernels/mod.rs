@@ -15,5 +15,5 @@ pub(super) mod matmul;
 mod panel;
 pub(super) mod rowwise;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 pub(super) mod weights;

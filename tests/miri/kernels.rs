@@ -1,0 +1,43 @@
+//! Products with small matrices of any bits, of every type: the tests in the library have large ones, which ggml packs.
+
+use std::sync::Mutex;
+
+use super::kernels::activations::{ActivationBlock, BLOCK, quantize_row};
+use super::kernels::isa::Platform;
+use super::kernels::matmul::{Activations, GROUP, matmul};
+use super::kernels::testing::{noise, random};
+use super::kernels::weights::ByteFormat;
+use super::threads::crew::Crew;
+use super::threads::pool::Pool;
+use crate::gguf::TensorType;
+
+fn products(ty: TensorType, (rows, columns): (usize, usize), count: usize, threads: usize) -> Vec<u32> {
+    let packed = random(ty, rows, columns, 7);
+    let (w, x) = (packed.matrix(), noise(count * columns, 3));
+    let mut blocks = vec![ActivationBlock::default(); x.len() / BLOCK];
+    if ty.is_quantized() {
+        quantize_row(&x, ByteFormat::of(ty), &mut blocks);
+    }
+    let x = Activations { floats: &x, blocks: &blocks };
+    let out = Mutex::new(vec![0; count * rows]);
+    let store = |row: usize, first: usize, y: &[f32; GROUP]| {
+        for (i, &y) in (first..rows).zip(y) {
+            // Not a number is one number here: its bits may be any.
+            out.lock().unwrap()[row * rows + i] = if y.is_nan() { 1 } else { y.to_bits() };
+        }
+    };
+    let pool = Pool::new(threads);
+    matmul(Platform::detect(), &Crew::whole(&pool).unwrap(), w, count, |_| x, store).unwrap();
+    out.into_inner().unwrap()
+}
+
+#[test]
+fn products_of_any_bits_are_the_same_in_one_and_two_threads() {
+    for ty in TensorType::all() {
+        let columns = ty.block_len().max(BLOCK);
+        // One whole panel and a part of the next.
+        let [one, two] = [1, 2].map(|threads| products(ty, (17, columns), 3, threads));
+        assert_eq!(one, two, "{}", ty.name());
+        assert!(one.iter().any(|&bits| bits != 0), "{}", ty.name());
+    }
+}
