@@ -98,9 +98,9 @@
  *     These end the process: another process truncates a mapped file (SIGBUS; ESOLM_MODE_COPY avoids it); an exception
  *     leaves a callback; an allocation fails in opening a model, in the first use of its tokenizer or in making text of
  *     tokens, where ggml and the tokenizer library allocate (in proportion to the file and the text, which are checked
- *     before), or one of the two small ones in making a context (what threads and cancelling share). All other failing
- *     allocations are ESOLM_ERR_OUT_OF_MEMORY, and generating has none. Invalid pointers and wrong array lengths cannot be
- *     detected.
+ *     before), or one of at most five small ones in making a context (what threads and cancelling share). All other
+ *     failing allocations are ESOLM_ERR_OUT_OF_MEMORY, and generating has none. Invalid pointers and wrong array lengths
+ *     cannot be detected.
  */
 
 // Generated from src/capi by `make header`; do not edit.
