@@ -98,9 +98,9 @@
  *     These end the process: another process truncates a mapped file (SIGBUS; ESOLM_MODE_COPY avoids it); an exception
  *     leaves a callback; an allocation fails in opening a model, in the first use of its tokenizer or in making text of
  *     tokens, where ggml and the tokenizer library allocate (in proportion to the file and the text, which are checked
- *     before), or one of the two small ones in making a context (what threads and cancelling share). All other failing
- *     allocations are ESOLM_ERR_OUT_OF_MEMORY, and generating has none. Invalid pointers and wrong array lengths cannot be
- *     detected.
+ *     before), or one of at most five small ones in making a context (what threads and cancelling share). All other
+ *     failing allocations are ESOLM_ERR_OUT_OF_MEMORY, and generating has none. Invalid pointers and wrong array lengths
+ *     cannot be detected.
  */
 
 // Generated from src/capi by `make header`; do not edit.
@@ -656,13 +656,6 @@ typedef struct esolm_constraints {
     const uint32_t *dry_breakers;
     // Number of entries in dry_breakers.
     size_t n_dry_breakers;
-    // A regular expression that the written text must match: one hole, or all that follows the prompt, from left to right
-    // and one token per step. The syntax is that of Rust's regex crate, without look-around, anchors and word boundaries.
-    // NUL-terminated UTF-8; NULL: none. Beginning and steps then allocate. A build without the feature "grammar" returns
-    // ESOLM_ERR_UNSUPPORTED.
-    const char *regex;
-    // The same with a JSON schema, of which the written text is a value. At most one of the two is given.
-    const char *json_schema;
 } esolm_constraints;
 
 // ---- Logits ----
@@ -714,13 +707,6 @@ typedef int32_t (*esolm_logits_callback)(const esolm_logits_row *row, float *log
 // A token is certain if the entropy in nats is at most threshold.
 #define ESOLM_CONFIDENCE_ENTROPY 3
 
-// For temperature, top_p, min_p, typical_p and top_n_sigma in esolm_generate_params: what the model's file says
-// (esolm.default.temperature and so on), or the library's own default.
-#define ESOLM_AUTO -1.0
-
-// The same for esolm_generate_params.top_k.
-#define ESOLM_TOP_K_AUTO UINT32_MAX
-
 // For esolm_generate_params.alpha_0: by what else is asked for, and by the model.
 #define ESOLM_ALPHA_0_AUTO -1.0
 
@@ -733,22 +719,21 @@ typedef struct esolm_generate_params {
     size_t struct_size;
     // Tokens of a sequence, the prompt's included. 0 (default): the context's length.
     size_t length;
-    // Steps of the diffusion phase, at most 1048576. 0 (default): the file's esolm.default.steps, or 128. Steps
-    // that write nothing are left out.
+    // Steps of the diffusion phase, at most 1048576. 0 (default): 128. Steps that write nothing are left out.
     size_t steps;
     // The same seed, parameters and prompts give the same text on the same machine (default 0).
     uint64_t seed;
     // Share of the unknown tokens that diffusion writes in parallel, 0 to 1; the others are written one by one, left to
     // right. A model whose key esolm.diffusion_only is true takes 1 only. ESOLM_ALPHA_0_AUTO (default): 1 if steps, a
     // schedule, confidence or an order other than left to right is given, or if the model does nothing else; otherwise
-    // the file's esolm.default.alpha_0, or 0, which writes the best text.
+    // 0, which writes the best text.
     double alpha_0;
-    // Divides the logits, at least 0 (default: ESOLM_AUTO, the file's or 1). 0: always the most likely token.
+    // Divides the logits, at least 0 (default 1). 0: always the most likely token.
     float temperature;
-    // Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default:
-    // ESOLM_AUTO, the file's or 0.9). 1: no limit.
+    // Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default
+    // 0.9). 1: no limit.
     float top_p;
-    // Draws from this many of the most likely tokens (default: ESOLM_TOP_K_AUTO, the file's or 0). 0: no limit.
+    // Draws from this many of the most likely tokens. 0 (default): no limit.
     uint32_t top_k;
     // The order in which positions are written: ESOLM_ORDER_*.
     int32_t order;
@@ -799,14 +784,13 @@ typedef struct esolm_generate_params {
     int32_t ignore_eos;
     // Reserved, must be 0.
     uint32_t reserved_2;
-    // Leaves out the tokens that are less likely than this times the most likely one, 0 to 1 (default: ESOLM_AUTO,
-    // the file's or 0). 0: none.
+    // Leaves out the tokens that are less likely than this times the most likely one, 0 to 1. 0 (default): none.
     float min_p;
     // Locally typical sampling: draws from the tokens whose information content is nearest to the entropy and whose
-    // probabilities add up to this, above 0 to 1 (default: ESOLM_AUTO, the file's or 1). 1: no limit.
+    // probabilities add up to this, above 0 to 1. 1 (default): no limit.
     float typical_p;
     // Leaves out the tokens whose logit is more than this many standard deviations of the logits below the largest, at
-    // least 0 (default: ESOLM_AUTO, the file's or 0). 0: none.
+    // least 0. 0 (default): none.
     float top_n_sigma;
     // How many of the most likely tokens at each written position esolm_copy_top_log_probs has: less than the size of the
     // vocabulary. 0 (default): none. esolm_begin allocates memory for them, and log_probs is as if it were 1.
@@ -955,7 +939,6 @@ esolm_status esolm_copy_text(esolm_context *context, uint32_t sequence, char *te
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT.
 esolm_status esolm_stop_reason(esolm_context *context, uint32_t sequence, int32_t *out);
-
 // ---- Evaluating ----
 
 // Writes the network's logits at positions that are not written yet, given the tokens that are: esolm_model_info.vocab_size
