@@ -8,11 +8,7 @@ use super::kernels::matmul::{Activations, GROUP, matmul};
 use super::kernels::testing::{noise, random};
 use super::kernels::weights::ByteFormat;
 use super::threads::crew::Crew;
-<<<<<<< HEAD
-use super::threads::pool::Pool;
-=======
 use super::threads::pool::{Pool, PoolOptions};
->>>>>>> 14c1131d9a2d778aeb90244949e20fe66028db30
 use crate::gguf::TensorType;
 
 fn products(ty: TensorType, (rows, columns): (usize, usize), count: usize, threads: usize) -> Vec<u32> {
@@ -30,12 +26,8 @@ fn products(ty: TensorType, (rows, columns): (usize, usize), count: usize, threa
             out.lock().unwrap()[row * rows + i] = if y.is_nan() { 1 } else { y.to_bits() };
         }
     };
-<<<<<<< HEAD
-    let pool = Pool::new(threads);
-=======
     let pool = Pool::new(&PoolOptions::new(threads)).unwrap();
->>>>>>> 14c1131d9a2d778aeb90244949e20fe66028db30
-    matmul(Platform::detect(), &Crew::whole(&pool).unwrap(), w, count, |_| x, store).unwrap();
+    Crew::lead_all(&pool, threads, |crew| matmul(Platform::detect(), crew, w, count, |_| x, store)).unwrap();
     out.into_inner().unwrap()
 }
 

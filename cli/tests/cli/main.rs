@@ -15,6 +15,7 @@ mod hub;
 mod models;
 #[cfg(target_os = "linux")]
 mod outputs;
+mod sampling;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod processors;
 mod texts;

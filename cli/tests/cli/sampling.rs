@@ -1,0 +1,99 @@
+//! How the tokens of `esolm generate` are drawn, and by how many threads.
+
+use crate::command_line::{err, esolm, out};
+
+#[test]
+fn threads_do_not_change_the_text() {
+    let args = ["generate", "-q", "-p", "Once upon", "--alpha0", "0.5", "--steps", "4", "--seed", "3"];
+    let text = out(&esolm(&args));
+    assert!(text.len() > 100, "{text}");
+    for threads in [
+        &["--threads", "3"][..],
+        &["--threads", "2", "--poll", "0"],
+        #[cfg(target_os = "linux")]
+        &["--threads", "2", "--cpus", "0"],
+    ] {
+        assert_eq!(out(&esolm(&[&args[..], threads].concat())), text, "{threads:?}");
+    }
+}
+
+#[test]
+fn filters_and_penalties_change_the_text() {
+    let base = ["generate", "-q", "-p", "The king and the king and the", "-n", "48", "--seed", "3"];
+    let text = |more: &[&str]| {
+        let output = esolm(&[&base[..], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        out(&output)
+    };
+    let greedy = text(&["--temp", "0"]);
+    assert_eq!(text(&["--min-p", "1"]), greedy);
+    assert_eq!(text(&["--top-n-sigma", "0.000001"]), greedy);
+    let plain = text(&[]);
+    assert_eq!(text(&["--typical", "1", "--min-p", "0", "--top-n-sigma", "0"]), plain);
+    for changed in [
+        &["--typical", "0.3"][..],
+        &["--frequency-penalty", "-20"],
+        &["--presence-penalty", "20"],
+        &["--dry-multiplier", "100", "--dry-allowed-length", "1", "--dry-base", "1.1", "--dry-range", "20"],
+    ] {
+        assert_ne!(text(changed), plain, "{changed:?}");
+    }
+    // A breaker in every token: nothing is repeated.
+    let dry = ["--dry-multiplier", "100", "--dry-allowed-length", "1"];
+    let vowels = ["a", "e", "i", "o", "u", "y", ".", ","].map(|text| ["--dry-sequence-breaker", text]);
+    assert_eq!(text(&[&dry[..], &vowels.concat()].concat()), plain);
+    assert_ne!(text(&[&dry[..], &["--dry-sequence-breaker", "none"]].concat()), plain);
+    let output = esolm(&["generate", "--min-p", "2"]);
+    assert!(err(&output).contains("min_p is 2, not in 0..=1"), "{}", err(&output));
+}
+
+#[test]
+fn grammars_rule_the_text() {
+    let base = ["generate", "-q", "-n", "48", "--seed", "3"];
+    let write = |more: &[&str]| esolm(&[&base[..], more].concat());
+    let output = write(&["-p", "The girl was", "--regex", " [0-9]{1,2} years old\\."]);
+    let text = out(&output);
+    let years =
+        text.trim_end().strip_prefix("The girl was ").and_then(|t| t.strip_suffix(" years old.")).unwrap();
+    assert!(years.parse::<u32>().is_ok(), "{text}");
+    // A hole, from left to right.
+    let hole = ["generate", "-q", "--template", "She is{{mask 4}} years old.", "--regex", "[0-9 ]+"];
+    let output = esolm(&hole);
+    let text = out(&output);
+    let hole = text.trim_end().strip_prefix("She is").and_then(|t| t.strip_suffix(" years old.")).unwrap();
+    assert!(hole.chars().all(|c| c.is_ascii_digit() || c == ' '), "{text}");
+
+    let schema = r#"{"type": "object", "properties": {"kind": {"enum": ["cat", "dog"]}}, "required": ["kind"],
+                     "additionalProperties": false}"#;
+    let output = esolm_reading(&[&base[..], &["--json-schema", "-", "--temp", "0.3"]].concat(), schema);
+    let value: serde_json::Value = serde_json::from_str(out(&output).trim()).unwrap();
+    assert!(["cat", "dog"].contains(&value["kind"].as_str().unwrap()), "{value}");
+
+    for (bad, says) in [
+        (&["--regex", "("][..], "regex: "),
+        (&["--regex", "a", "--steps", "4"], "from left to right"),
+        (&["--template", "A{{mask 3}}b{{mask 3}}", "--regex", "a"], "several holes"),
+        (&["--json-schema", "/nowhere.json"], "/nowhere.json"),
+        (&["--json-schema", "a", "--regex", "a"], "cannot be used with"),
+    ] {
+        let output = write(bad);
+        assert!(!output.status.success() && err(&output).contains(says), "{bad:?}: {}", err(&output));
+    }
+}
+
+#[test]
+fn json_has_the_most_likely_tokens() {
+    let output = esolm(&["generate", "--json", "-n", "16", "--top-log-probs", "3", "--seed", "2"]);
+    let steps: Vec<serde_json::Value> =
+        out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for update in steps.iter().filter_map(|step| step["updates"].as_array()).flatten() {
+        let top = update["top_log_probs"].as_array().unwrap();
+        assert_eq!(top.len(), 3);
+        let log_prob = |entry: &serde_json::Value| entry["log_prob"].as_f64().unwrap();
+        assert!(top.is_sorted_by(|a, b| log_prob(a) >= log_prob(b)), "{update}");
+        for entry in top.iter().filter(|entry| entry["token"] == update["token"]) {
+            assert!((log_prob(entry) - log_prob(update)).abs() < 1e-4 && entry["text"] == update["text"]);
+        }
+    }
+    assert!(err(&esolm(&["generate", "--top-log-probs", "3"])).contains("--json"));
+}
