@@ -85,7 +85,8 @@ impl<F: Read + Seek> Zip<'_, F> {
         let tail_start = self.len - tail_len;
         let tail = self.read(tail_start, tail_len as usize)?;
         let is_end = |record: &[u8]| {
-            record.starts_with(&END) && field(record, 20, 2) == Some((record.len() - END_BYTES) as u64)
+            let comment = record.len().checked_sub(END_BYTES).map(|len| len as u64);
+            record.starts_with(&END) && comment.is_some() && field(record, 20, 2) == comment
         };
         let place =
             (0..=tail.len().saturating_sub(END_BYTES)).rev().find(|&at| tail.get(at..).is_some_and(is_end));

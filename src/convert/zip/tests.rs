@@ -90,6 +90,17 @@ fn every_truncation_and_changed_byte_is_an_error_or_stays_inside_the_file() {
 }
 
 #[test]
+fn a_file_that_is_less_than_an_end_record_has_none() {
+    // Found by fuzzing: where arithmetic is checked, the length of the comment overflowed.
+    let bytes = [&END[..], &[0; END_BYTES - END.len()]].concat();
+    assert!(read(&bytes).unwrap().is_empty());
+    for len in 0..bytes.len() {
+        let refused = read(&bytes[..len]).unwrap_err().to_string();
+        assert!(refused.contains("no end record"), "{refused}");
+    }
+}
+
+#[test]
 fn millions_of_end_records_take_no_time() {
     // Each announces the longest comment; only one whose comment ends the file counts.
     let mut record = END.to_vec();
