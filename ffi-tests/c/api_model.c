@@ -71,6 +71,10 @@ static void opening(const char *path)
     params.struct_size = 0;
     STATUS(INVALID, esolm_model_open(path, &params, &out));
     last_error_says("struct_size");
+    /* Half of a pointer (found by fuzzing). */
+    params.struct_size = offsetof(esolm_model_params, progress_user_data) + sizeof(void *) / 2;
+    STATUS(INVALID, esolm_model_open(path, &params, &out));
+    last_error_says("struct_size");
     params.struct_size = (size_t)-1;
     STATUS(INVALID, esolm_model_open(path, &params, &out));
     params.struct_size = sizeof params;

@@ -28,7 +28,8 @@ pub(super) unsafe trait SizedStruct: Copy {
 const LARGEST: usize = 1 << 12;
 
 fn check_size<T: SizedStruct>(size: usize) -> Result<()> {
-    if (T::VERSION_1..=LARGEST).contains(&size) {
+    // Another size could end inside a field: of a pointer there would be one half.
+    if (T::VERSION_1..=LARGEST).contains(&size) && size.is_multiple_of(align_of::<usize>()) {
         return Ok(());
     }
     let name = T::NAME;
@@ -140,5 +141,27 @@ unsafe fn fill<T: SizedStruct>(place: NonNull<T>, size: usize, value: T) {
         bytes.copy_from_nonoverlapping(NonNull::from(&value).cast(), known);
         bytes.add(known).write_bytes(0, size - known);
         bytes.cast::<usize>().write_unaligned(size);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capi::esolm_model_params;
+
+    #[test]
+    fn sizes_that_end_inside_a_field_are_refused() {
+        let mut params = esolm_model_params::DEFAULT;
+        for size in 0..=LARGEST + 8 {
+            params.struct_size = size;
+            // Behind the struct there is nothing to read.
+            if size > size_of::<esolm_model_params>() && size.is_multiple_of(8) && size <= LARGEST {
+                continue;
+            }
+            // SAFETY: a size that is larger than the struct is refused before anything behind it is read.
+            let read = unsafe { read(&raw const params) };
+            let whole = size >= esolm_model_params::VERSION_1 && size.is_multiple_of(8) && size <= LARGEST;
+            assert_eq!(read.is_ok(), whole, "{size}");
+        }
     }
 }

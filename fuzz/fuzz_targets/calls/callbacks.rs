@@ -43,9 +43,10 @@ pub unsafe extern "C" fn on_step(step: *const esolm_step_info, data: *mut c_void
 }
 
 pub unsafe extern "C" fn on_logits(row: *const esolm_logits_row, logits: *mut f32, data: *mut c_void) -> i32 {
-    // SAFETY: `data` is the caller's `Callbacks`; there are as many logits as the row says.
+    // SAFETY: `data` is the caller's `Callbacks`, or NULL if its struct ends before it; there are as many logits as the row
+    // says.
     unsafe {
-        let this = &*data.cast::<Callbacks>();
+        let Some(this) = data.cast::<Callbacks>().as_ref() else { return 0 };
         let n = (*row).n_logits;
         assert_eq!(std::slice::from_raw_parts((*row).model_logits, n).len(), VOCAB_SIZE);
         logits.add(this.left.get() as usize % n).write(this.logit.get());
@@ -55,6 +56,6 @@ pub unsafe extern "C" fn on_logits(row: *const esolm_logits_row, logits: *mut f3
 
 pub unsafe extern "C" fn on_progress(fraction: f64, data: *mut c_void) -> i32 {
     assert!((0.0..=1.0).contains(&fraction));
-    // SAFETY: `data` is the caller's `Callbacks`.
-    unsafe { (*data.cast::<Callbacks>()).next() }
+    // SAFETY: `data` is the caller's `Callbacks`, or NULL if its struct ends before it.
+    unsafe { data.cast::<Callbacks>().as_ref() }.map_or(0, Callbacks::next)
 }
