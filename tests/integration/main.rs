@@ -36,6 +36,7 @@ mod reported_scores;
 mod saved_states;
 mod step_errors;
 mod stopping;
+mod streaming;
 mod threads;
 
 // Likelihood and quality.

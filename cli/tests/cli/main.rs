@@ -17,4 +17,5 @@ mod models;
 mod outputs;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod processors;
+mod streaming;
 mod texts;
