@@ -50,7 +50,7 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
 
     esolm_status status;
-    esolm_step_info step;
+    esolm_step_info step = {.struct_size = sizeof step};
     int32_t done = 0;
     while ((status = esolm_step(timer.context, &step, &done)) == ESOLM_OK && !done)
         written += step.n_updates;

@@ -26,8 +26,8 @@ int main(int argc, char **argv)
     esolm_context *context = NULL;
     uint32_t tokens[LENGTH];
     char text[TEXT];
-    size_t count, length, shown = 0;
-    int32_t done = 0;
+    size_t count, length;
+    int32_t done = 0, reason;
 
     check(esolm_model_open(argv[1], NULL, &model));
     esolm_context_params limits = {.struct_size = sizeof limits, .length = LENGTH};
@@ -41,20 +41,28 @@ int main(int argc, char **argv)
     how.steps = 16;
     how.alpha_0 = 0.5;
     how.seed = 1;
+    how.step_text = 1;
+    /* The text ends before the model says somebody's words. */
+    const char *stop[] = {"\""};
+    how.stop_strings = stop;
+    how.n_stop_strings = 1;
     esolm_prompt prompt = {.tokens = tokens, .count = count};
     check(esolm_begin(context, &prompt, 1, &how));
+    /* The prompt's text is there already. */
+    check(esolm_copy_text(context, 0, text, sizeof text, &length));
+    fputs(text, stdout);
     for (;;) {
-        esolm_step_info step;
+        esolm_step_info step = {.struct_size = sizeof step};
         check(esolm_step(context, &step, &done));
         if (done)
             break;
-        /* esolm_copy_text gives the finished beginning, in whole UTF-8 characters. It only grows, so what is new can be
-         * printed. */
-        check(esolm_copy_text(context, 0, text, sizeof text, &length));
-        fwrite(text + shown, 1, length - shown, stdout);
+        /* What has become final: whole UTF-8 characters, from left to right. */
+        fputs(step.texts[0].text, stdout);
         fflush(stdout);
-        shown = length;
     }
+    check(esolm_stop_reason(context, 0, &reason));
+    if (reason == ESOLM_STOP_STRING)
+        fputs(" ..", stdout);
     putchar('\n');
     esolm_context_free(context);
     esolm_model_free(model);

@@ -37,8 +37,10 @@
  *                  not written yet. esolm_copy_top_log_probs: the most likely tokens where it has written.
  *     Parameters   esolm_generate_params: .order and .schedule say which positions are written when and how many per
  *                  step; .confidence, .window and .threshold let each step write the tokens that are certain enough.
+ *                  .max_tokens, .stop_tokens, .stop_strings: what ends a text; esolm_stop_reason says why it did.
  *     Generating   esolm_generate with a callback per step, or esolm_begin and esolm_step. Between steps:
- *                  esolm_copy_text, esolm_copy_tokens, esolm_copy_order. esolm_extend continues a finished text.
+ *                  esolm_step_info.texts (.step_text), what has become text; esolm_copy_text, esolm_copy_tokens,
+ *                  esolm_copy_order. esolm_extend continues a finished text.
  *     States       esolm_state_save, esolm_state_restore.
  *     Profile      esolm_context_profile: how the time is spent.
  *     Scoring      How likely a text is: esolm_score_text for any length, with bounds over orders and of diffusion;
@@ -89,9 +91,10 @@
  * Memory
  *
  *     A context allocates its working memory when it is made. After that, esolm_begin, esolm_step and esolm_generate
- *     allocate nothing on the CPU, except: a failing call allocates its message; esolm_begin copies the constraints
- *     and allocates for top_log_probs; and a model whose widths are not multiples of 8 is run by ggml, which allocates and
- *     frees two small blocks per run of the network. Scoring and states allocate as they go.
+ *     allocate nothing on the CPU, except: a failing call allocates its message; esolm_begin copies the constraints and
+ *     stop rules, allocates for top_log_probs, and makes room for esolm_step_info.texts (more than 1 MiB of text in a
+ *     step takes more); and a model whose widths are not multiples of 8 is run by ggml, which allocates and frees two
+ *     small blocks per run of the network. Scoring and states allocate as they go.
  *
  * Fatal
  *
@@ -656,6 +659,13 @@ typedef struct esolm_constraints {
     const uint32_t *dry_breakers;
     // Number of entries in dry_breakers.
     size_t n_dry_breakers;
+    // A regular expression that the written text must match: one hole, or all that follows the prompt, from left to right
+    // and one token per step. The syntax is that of Rust's regex crate, without look-around, anchors and word boundaries.
+    // NUL-terminated UTF-8; NULL: none. Beginning and steps then allocate. A build without the feature "grammar" returns
+    // ESOLM_ERR_UNSUPPORTED.
+    const char *regex;
+    // The same with a JSON schema, of which the written text is a value. At most one of the two is given.
+    const char *json_schema;
 } esolm_constraints;
 
 // ---- Logits ----
@@ -707,6 +717,13 @@ typedef int32_t (*esolm_logits_callback)(const esolm_logits_row *row, float *log
 // A token is certain if the entropy in nats is at most threshold.
 #define ESOLM_CONFIDENCE_ENTROPY 3
 
+// For temperature, top_p, min_p, typical_p and top_n_sigma in esolm_generate_params: what the model's file says
+// (esolm.default.temperature and so on), or the library's own default.
+#define ESOLM_AUTO -1.0
+
+// The same for esolm_generate_params.top_k.
+#define ESOLM_TOP_K_AUTO UINT32_MAX
+
 // For esolm_generate_params.alpha_0: by what else is asked for, and by the model.
 #define ESOLM_ALPHA_0_AUTO -1.0
 
@@ -719,21 +736,22 @@ typedef struct esolm_generate_params {
     size_t struct_size;
     // Tokens of a sequence, the prompt's included. 0 (default): the context's length.
     size_t length;
-    // Steps of the diffusion phase, at most 1048576. 0 (default): 128. Steps that write nothing are left out.
+    // Steps of the diffusion phase, at most 1048576. 0 (default): the file's esolm.default.steps, or 128. Steps
+    // that write nothing are left out.
     size_t steps;
     // The same seed, parameters and prompts give the same text on the same machine (default 0).
     uint64_t seed;
     // Share of the unknown tokens that diffusion writes in parallel, 0 to 1; the others are written one by one, left to
     // right. A model whose key esolm.diffusion_only is true takes 1 only. ESOLM_ALPHA_0_AUTO (default): 1 if steps, a
     // schedule, confidence or an order other than left to right is given, or if the model does nothing else; otherwise
-    // 0, which writes the best text.
+    // the file's esolm.default.alpha_0, or 0, which writes the best text.
     double alpha_0;
-    // Divides the logits, at least 0 (default 1). 0: always the most likely token.
+    // Divides the logits, at least 0 (default: ESOLM_AUTO, the file's or 1). 0: always the most likely token.
     float temperature;
-    // Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default
-    // 0.9). 1: no limit.
+    // Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default:
+    // ESOLM_AUTO, the file's or 0.9). 1: no limit.
     float top_p;
-    // Draws from this many of the most likely tokens. 0 (default): no limit.
+    // Draws from this many of the most likely tokens (default: ESOLM_TOP_K_AUTO, the file's or 0). 0: no limit.
     uint32_t top_k;
     // The order in which positions are written: ESOLM_ORDER_*.
     int32_t order;
@@ -782,15 +800,16 @@ typedef struct esolm_generate_params {
     size_t n_stop_strings;
     // 1: the end-of-text token is a token as others are (it may still be written). 0 (default): it ends a text.
     int32_t ignore_eos;
-    // Reserved, must be 0.
-    uint32_t reserved_2;
-    // Leaves out the tokens that are less likely than this times the most likely one, 0 to 1. 0 (default): none.
+    // 1: fill esolm_step_info.texts. 0 (default): do not.
+    int32_t step_text;
+    // Leaves out the tokens that are less likely than this times the most likely one, 0 to 1 (default: ESOLM_AUTO,
+    // the file's or 0). 0: none.
     float min_p;
     // Locally typical sampling: draws from the tokens whose information content is nearest to the entropy and whose
-    // probabilities add up to this, above 0 to 1. 1 (default): no limit.
+    // probabilities add up to this, above 0 to 1 (default: ESOLM_AUTO, the file's or 1). 1: no limit.
     float typical_p;
     // Leaves out the tokens whose logit is more than this many standard deviations of the logits below the largest, at
-    // least 0. 0 (default): none.
+    // least 0 (default: ESOLM_AUTO, the file's or 0). 0: none.
     float top_n_sigma;
     // How many of the most likely tokens at each written position esolm_copy_top_log_probs has: less than the size of the
     // vocabulary. 0 (default): none. esolm_begin allocates memory for them, and log_probs is as if it were 1.
@@ -800,7 +819,7 @@ typedef struct esolm_generate_params {
 // Sets the defaults; size is sizeof(esolm_generate_params).
 esolm_status esolm_generate_params_init(esolm_generate_params *params, size_t size);
 
-// ---- Generating ----
+// ---- Steps ----
 
 // The text is being written.
 #define ESOLM_STOP_NONE 0
@@ -827,8 +846,24 @@ typedef struct esolm_update {
     uint32_t token;
 } esolm_update;
 
-// What a step did. This struct will not change.
+// The text of a sequence that became final in a step. This struct will not change.
+typedef struct esolm_step_text {
+    // Whole characters of UTF-8 with a NUL: what follows what was there already, without a gap, up to what may yet become a
+    // stop string. esolm_copy_text after esolm_begin, which is the prompt's text, and these texts, one behind the other,
+    // are the text at the end. Valid as long as esolm_step_info.updates.
+    const char *text;
+    // Its length in bytes, without the NUL.
+    size_t len;
+    // The sequence: its index here, too.
+    uint32_t sequence;
+    // Why its text ended: ESOLM_STOP_*.
+    int32_t stop_reason;
+} esolm_step_text;
+
+// What a step did. Before esolm_step set struct_size.
 typedef struct esolm_step_info {
+    // sizeof(esolm_step_info)
+    size_t struct_size;
     // Number of the step, from 0.
     size_t index;
     // Number of steps of the generation; with esolm_generate_params.confidence the maximum.
@@ -837,10 +872,16 @@ typedef struct esolm_step_info {
     const esolm_update *updates;
     // Number of updates.
     size_t n_updates;
-    // The log-probability (natural) of each token under the model, before constraints, temperature and filters; valid
-    // as long as updates. NULL unless esolm_generate_params.log_probs is 1.
+    // The log-probability (natural) of each token under the model, before constraints, temperature and filters; valid as
+    // long as updates. NULL unless esolm_generate_params.log_probs is 1.
     const double *log_probs;
+    // The new text of each sequence; valid as long as updates. NULL unless esolm_generate_params.step_text is 1.
+    const esolm_step_text *texts;
+    // Number of texts: that of sequences, or 0.
+    size_t n_texts;
 } esolm_step_info;
+
+// ---- Generating ----
 
 // Called after each step; a non-zero return ends the call with ESOLM_ERR_CANCELLED. Runs on the thread of
 // esolm_generate; must not throw or longjmp. On the context it may call esolm_copy_*, esolm_context_profile, esolm_cancel
@@ -888,11 +929,12 @@ esolm_status esolm_extend(esolm_context *context,
                           size_t n_prompts,
                           const esolm_generate_params *params);
 
-// Runs the next step: *done is 0 and *info says what it wrote. If the generation is finished, no step is run, *done is
-// 1 and *info is zero. info may be NULL. Allocations: see "Memory" above.
+// Runs the next step: *done is 0 and *info, whose struct_size is set, says what it wrote. If the generation is finished,
+// no step is run, *done is 1 and *info is zero but for its size. info may be NULL. Allocations: see "Memory" above.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if the logits callback excludes all tokens; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY;
-// ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. The state is then as before the call, *done is 0 and *info is zero.
+// ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. The state is then as before the call, *done is 0 and *info is zero but for
+// its size.
 esolm_status esolm_step(esolm_context *context, esolm_step_info *info, int32_t *done);
 
 // Copies the order in which the positions of a sequence are generated: the known ones first, in any order, then the
@@ -939,6 +981,7 @@ esolm_status esolm_copy_text(esolm_context *context, uint32_t sequence, char *te
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT.
 esolm_status esolm_stop_reason(esolm_context *context, uint32_t sequence, int32_t *out);
+
 // ---- Evaluating ----
 
 // Writes the network's logits at positions that are not written yet, given the tokens that are: esolm_model_info.vocab_size

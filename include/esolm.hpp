@@ -508,6 +508,16 @@ struct Step {
     Span<const esolm_update> updates;
     // The log-probability of each token; empty unless GenerateParams::log_probs is 1.
     Span<const double> log_probs;
+    // The new text of each sequence; empty unless GenerateParams::step_text is 1.
+    Span<const esolm_step_text> texts;
+
+    // The text of a sequence that became final in this step.
+    std::string_view text(std::uint32_t sequence = 0) const
+    {
+        if (sequence >= texts.size())
+            return {};
+        return {texts.data()[sequence].text, texts.data()[sequence].len};
+    }
 };
 
 struct ScoreParams : esolm_score_params {
@@ -574,6 +584,7 @@ public:
     Result<void> generate(Prompts prompts, const GenerateParams &params = {})
     {
         esolm_step_info info{};
+        info.struct_size = sizeof info;
         std::int32_t done = 0;
         esolm_status status = started(esolm_begin, prompts, params);
         while (!status && !done)
@@ -586,6 +597,7 @@ public:
     template <class F> Result<bool> generate(Prompts prompts, const GenerateParams &params, F &&on_step)
     {
         esolm_step_info info{};
+        info.struct_size = sizeof info;
         std::int32_t done = 0;
         esolm_status status = started(esolm_begin, prompts, params);
         while (!status && !(status = stepped(info, done)) && !done)
@@ -611,6 +623,7 @@ public:
     Result<std::optional<Step>> step()
     {
         esolm_step_info info{};
+        info.struct_size = sizeof info;
         std::int32_t done = 0;
         if (esolm_status status = stepped(info, done))
             return detail::fail<std::optional<Step>>(status);
@@ -756,8 +769,11 @@ private:
 
     static Step seen(const esolm_step_info &info)
     {
-        return {info.index, info.total, {info.updates, info.n_updates},
-                {info.log_probs, info.log_probs ? info.n_updates : 0}};
+        return {info.index,
+                info.total,
+                {info.updates, info.n_updates},
+                {info.log_probs, info.log_probs ? info.n_updates : 0},
+                {info.texts, info.n_texts}};
     }
 
     // Calls on_logits from C, and keeps its exception, which must not cross the library.

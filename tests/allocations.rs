@@ -106,6 +106,30 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     while context.step()?.is_some() {}
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
     println!("test constrained_steps_in_any_order_allocate_nothing ... ok");
+
+    let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories-q8_0.gguf");
+    let model = Model::open(stories, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
+    let limits = ContextParams { sequences: 2, threads: 2, ..ContextParams::default() };
+    let mut context = Context::new(&model, &limits)?;
+    let stopping = GenerateParams {
+        stop_tokens: &[17],
+        stop_strings: &["no such text", "The end"],
+        step_text: true,
+        log_probs: true,
+        ..GenerateParams::default()
+    };
+    for alpha_0 in [0.0, 0.5] {
+        // `begin` copies the rules and makes room for the text; the steps allocate nothing.
+        context.begin(&prompts, &GenerateParams { alpha_0, ..stopping })?;
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let mut bytes = 0;
+        while let Some(step) = context.step()? {
+            bytes += step.text(0).len() + step.text(1).len();
+        }
+        assert!(bytes > 100, "{bytes} bytes of text");
+        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+    }
+    println!("test stopping_and_streaming_steps_allocate_nothing ... ok");
     Ok(())
 }
 

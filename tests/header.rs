@@ -6,7 +6,7 @@ use std::error::Error;
 use std::path::Path;
 
 /// The files of src/capi and the banners of their parts, in the header's order.
-const PARTS: [(&str, &str); 21] = [
+const PARTS: [(&str, &str); 22] = [
     ("version", "Version"),
     ("status", "Status and errors"),
     ("log", "Log messages"),
@@ -23,6 +23,7 @@ const PARTS: [(&str, &str); 21] = [
     ("constraints", "Constraints"),
     ("logits", "Logits"),
     ("request", "Generation parameters"),
+    ("step", "Steps"),
     ("generate", "Generating"),
     ("evaluate", "Evaluating"),
     ("state", "States"),

@@ -154,6 +154,32 @@ func TestStopRules(t *testing.T) {
 	if !strings.HasPrefix(whole, text+stop) || reason != StopString {
 		t.Errorf("%q %q %v", text, stop, reason)
 	}
+	// The texts of the steps, joined, are the text.
+	streaming := params
+	streaming.StepText, streaming.StopStrings = true, []string{stop}
+	generation, err := c.Begin(prompts, streaming)
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined, err := c.Text(0)
+	if err != nil || joined != "Once upon a time" {
+		t.Errorf("%q %v", joined, err)
+	}
+	last := StopNone
+	for generation.Next(context.Background()) {
+		texts := generation.Step().Texts
+		if len(texts) != 1 {
+			t.Fatal(texts)
+		}
+		joined += texts[0].Text
+		last = texts[0].StopReason
+		if now, err := c.Text(0); err != nil || now != joined {
+			t.Errorf("%q %q %v", joined, now, err)
+		}
+	}
+	if joined != text || last != StopString {
+		t.Errorf("%q %q %v", joined, text, last)
+	}
 	for _, wrong := range []string{"", "a\x00b"} {
 		params := params
 		params.StopStrings = []string{wrong}

@@ -21,12 +21,20 @@ type Step struct {
 	LogProbs     []float64 // log-probabilities of the updates; nil unless Params.LogProbs is set
 	// The most likely tokens at the position of each update, the likeliest first; nil unless Params.TopLogProbs is set.
 	TopLogProbs [][]TokenLogProb
+	Texts       []StepText // the new text of each sequence; nil unless Params.StepText is set
 }
 
 // TokenLogProb is a token and its log-probability (log_prob) under the model.
 type TokenLogProb struct {
 	Token   uint32
 	LogProb float32
+}
+
+// StepText is the text of a sequence that became final in a step, in whole characters. The text after Begin, which is the
+// prompt's, and these texts, one behind the other, are the text at the end.
+type StepText struct {
+	Text       string
+	StopReason StopReason // why the text ended
 }
 
 // Generation is a generation that runs step by step:
@@ -105,7 +113,7 @@ func (g *Generation) Next(ctx context.Context) bool {
 	g.err = logits.result(g.context.until(ctx, func(c *C.esolm_context) C.esolm_status {
 		logits.callback = g.context.logits
 		defer logits.lend(g.context.c.logitsHandle)()
-		var info C.esolm_step_info
+		info := C.esolm_step_info{struct_size: C.sizeof_esolm_step_info}
 		status := C.esolm_step(c, &info, &done)
 		if status == C.ESOLM_OK && done == 0 {
 			g.step = stepOf(&info)
@@ -125,6 +133,9 @@ func stepOf(info *C.esolm_step_info) Step {
 	}
 	if info.log_probs != nil {
 		step.LogProbs = append([]float64(nil), unsafe.Slice((*float64)(info.log_probs), n)...)
+	}
+	for _, text := range unsafe.Slice(info.texts, int(info.n_texts)) {
+		step.Texts = append(step.Texts, StepText{C.GoStringN(text.text, C.int(text.len)), StopReason(text.stop_reason)})
 	}
 	return step
 }

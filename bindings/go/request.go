@@ -78,6 +78,7 @@ type Params struct {
 	TypicalP    float32        // locally typical sampling; 1 is no limit
 	TopNSigma   float32        // leaves out logits more than this many standard deviations below the largest; 0 is no limit
 	TopLogProbs uint32         // how many of the most likely tokens Step.TopLogProbs has for each update
+	StepText    bool           // set Step.Texts
 }
 
 // Constraints restrict the tokens of a sequence; the zero value is no restriction.
@@ -201,6 +202,7 @@ func (params Params) c(memory *cMemory) (*C.esolm_generate_params, error) {
 	p.stop_strings = stopStrings
 	p.n_stop_strings = C.size_t(len(params.StopStrings))
 	p.ignore_eos = boolean(params.IgnoreEOS)
+	p.step_text = boolean(params.StepText)
 	if n := len(params.Constraints); n > 0 {
 		rules := (**C.esolm_constraints)(memory.take(n, C.size_t(unsafe.Sizeof(uintptr(0)))))
 		for i, rule := range params.Constraints {

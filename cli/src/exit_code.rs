@@ -6,6 +6,8 @@ pub const DIFFERENT: u8 = 1;
 pub const USAGE: u8 = 2;
 /// Exit code for files that are invalid, or cannot be read or written.
 const BAD_FILE: u8 = 3;
+/// Exit code of `esolm generate` after Ctrl-C: 128 and the number of the signal, as shells have it.
+pub const INTERRUPTED: u8 = 130;
 /// Exit code for everything else.
 pub const RUNTIME: u8 = 4;
 

@@ -17,6 +17,7 @@ mod progress;
 mod prompt_args;
 mod signals;
 mod stop_args;
+mod stream;
 mod tensor_types;
 mod watch;
 
@@ -86,7 +87,8 @@ Exit codes:
   1  `esolm verify` found a difference
   2  wrong usage
   3  a file is invalid, cannot be read or cannot be written
-  4  any other failure";
+  4  any other failure
+  130  `esolm generate` was ended by Ctrl-C";
 
 const LICENSES: &str = concat!(include_str!("../../LICENSE"), "\n\n", include_str!("../../THIRD-PARTY.txt"));
 

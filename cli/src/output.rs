@@ -10,9 +10,16 @@ use serde_json::Value;
 /// Writes `text` to standard output. A reader that has gone away (`esolm .. | head`) is not an error. A terminal gets
 /// control characters, which may come from a file, in a visible form.
 pub fn print(text: &str) -> Result<()> {
+    print_to_reader(text).map(|_| ())
+}
+
+/// As [`print`]. Returns whether there still is a reader.
+pub fn print_to_reader(text: &str) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     let text = if out.is_terminal() { visible(text) } else { text.into() };
-    printed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    let result = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let unread = matches!(&result, Err(e) if e.kind() == ErrorKind::BrokenPipe);
+    printed(result).map(|()| !unread)
 }
 
 /// What printing to standard output came to.

@@ -1,5 +1,33 @@
 //! What happens when a signal ends the command.
 
+use std::sync::{Mutex, PoisonError};
+
+use esolm::CancelToken;
+
+/// What INT cancels, once, in place of ending the command.
+static INTERRUPTED: Mutex<Option<CancelToken>> = Mutex::new(None);
+
+/// While this lives, the first INT cancels the generation instead of ending the command.
+pub struct CancelOnInterrupt;
+
+impl CancelOnInterrupt {
+    pub fn new(token: CancelToken) -> Self {
+        *INTERRUPTED.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+        Self
+    }
+}
+
+impl Drop for CancelOnInterrupt {
+    fn drop(&mut self) {
+        cancel_token();
+    }
+}
+
+/// Takes the token that is to be cancelled.
+fn cancel_token() -> Option<CancelToken> {
+    INTERRUPTED.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
 /// Has INT, TERM and HUP remove the command's temporary files before they end it, as they would without this. (Most file
 /// systems of Linux need no temporary names.) A signal that the command is to ignore, as HUP under nohup, stays ignored.
 #[cfg(unix)]
@@ -14,6 +42,12 @@ pub fn remove_temporary_files_on_exit() {
     let Ok(mut signals) = Signals::new(wanted) else { return };
     let wait = move || {
         for signal in signals.forever() {
+            if signal == SIGINT
+                && let Some(token) = cancel_token()
+            {
+                token.cancel();
+                continue;
+            }
             esolm::remove_temporary_files();
             let _ = emulate_default_handler(signal);
         }

@@ -30,7 +30,7 @@ static void bad_generations(void)
     esolm_generate_params how = small_params();
     uint32_t tokens[LENGTH + 1] = {1, 2, 3}, positions[3] = {4, 0, 4};
     esolm_prompt prompts[4] = {{tokens, NULL, 3}, {NULL, NULL, 0}, {NULL, NULL, 0}, {NULL, NULL, 0}};
-    esolm_step_info step;
+    esolm_step_info step = {.struct_size = sizeof step};
     int32_t done = 9;
     size_t n;
 
@@ -74,6 +74,10 @@ static void bad_generations(void)
 
     STATUS(INVALID, esolm_step(NULL, &step, &done));
     CHECK(done == 0);
+    step.struct_size = 0;
+    STATUS(INVALID, esolm_step(context, &step, &done));
+    last_error_says("sizeof");
+    step.struct_size = sizeof step;
     STATUS(INVALID, esolm_step(context, &step, NULL));
     STATUS(OK, esolm_step(context, &step, &done));
     CHECK(done == 1 && step.n_updates == 0 && step.updates == NULL);
@@ -110,7 +114,7 @@ static void at_once_and_by_step(void)
     STATUS(OK, esolm_begin(context, prompts, 3, &how));
     memset(seen, 255, sizeof seen);
     for (;;) {
-        esolm_step_info step;
+        esolm_step_info step = {.struct_size = sizeof step};
         int32_t done;
         STATUS(OK, esolm_step(context, &step, &done));
         if (done)
@@ -157,7 +161,7 @@ static int32_t on_step(const esolm_step_info *step, void *user_data)
     int at = call->calls++;
     CHECK(step->n_updates > 0 && step->index == (size_t)at);
     if (call->reenter) {
-        esolm_step_info inner;
+        esolm_step_info inner = {.struct_size = sizeof inner};
         int32_t done;
         size_t n;
         uint32_t tokens[LENGTH];
@@ -288,6 +292,67 @@ static void stop_rules(void)
     esolm_context_free(context);
 }
 
+/* What esolm_step_info.texts give, joined, is what esolm_copy_text copies: also in a callback. */
+struct stream {
+    esolm_context *context;
+    char joined[2][1024];
+    size_t len[2];
+    int calls, ended;
+};
+
+static int32_t on_text(const esolm_step_info *step, void *user_data)
+{
+    struct stream *stream = user_data;
+    char text[1024];
+    size_t len;
+    CHECK(step->struct_size == sizeof *step && step->n_texts == 2);
+    for (uint32_t s = 0; s < 2; s++) {
+        const esolm_step_text *new_text = &step->texts[s];
+        CHECK(new_text->sequence == s && strlen(new_text->text) == new_text->len);
+        memcpy(stream->joined[s] + stream->len[s], new_text->text, new_text->len + 1);
+        stream->len[s] += new_text->len;
+        STATUS(OK, esolm_copy_text(stream->context, s, text, sizeof text, &len));
+        CHECK(len == stream->len[s] && strcmp(text, stream->joined[s]) == 0);
+        int32_t reason = 99;
+        STATUS(OK, esolm_stop_reason(stream->context, s, &reason));
+        CHECK(reason == new_text->stop_reason);
+        stream->ended += reason != ESOLM_STOP_NONE;
+    }
+    stream->calls++;
+    return 0;
+}
+
+static void texts_of_steps(void)
+{
+    esolm_context *context = new_context();
+    uint32_t words[3] = {5, 6, 7};
+    const esolm_prompt prompts[2] = {{words, NULL, 3}, {NULL, NULL, 0}};
+    const char *stop[1] = {"e"};
+    for (int way = 0; way < 3; way++) {
+        esolm_generate_params how = small_params();
+        struct stream stream = {.context = context};
+        how.step_text = 1;
+        how.alpha_0 = way == 0 ? 0.5 : 0;
+        how.stop_strings = stop;
+        how.n_stop_strings = way == 2;
+        /* The prompt's text is there before the first step. */
+        STATUS(OK, esolm_begin(context, prompts, 2, &how));
+        STATUS(OK, esolm_copy_text(context, 0, stream.joined[0], sizeof stream.joined[0], &stream.len[0]));
+        CHECK(stream.len[0] > 0);
+        STATUS(OK, esolm_generate(context, prompts, 2, &how, on_text, &stream));
+        CHECK(stream.calls > 0 && stream.ended >= 2);
+    }
+    esolm_generate_params how = small_params();
+    esolm_step_info step = {.struct_size = sizeof step};
+    int32_t done;
+    STATUS(OK, esolm_begin(context, prompts, 2, &how));
+    STATUS(OK, esolm_step(context, &step, &done));
+    CHECK(step.n_updates > 0 && step.texts == NULL && step.n_texts == 0);
+    how.step_text = 2;
+    STATUS(INVALID, esolm_begin(context, prompts, 2, &how));
+    esolm_context_free(context);
+}
+
 struct job {
     esolm_status status;
     uint32_t tokens[LENGTH];
@@ -339,6 +404,7 @@ int main(int argc, char **argv)
     at_once_and_by_step();
     stopping();
     stop_rules();
+    texts_of_steps();
     threads();
     esolm_model_free(model);
     return report();

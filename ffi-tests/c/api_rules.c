@@ -87,7 +87,7 @@ static void schedules(void)
 {
     esolm_generate_params how = small_params();
     const uint32_t counts[3] = {1, 3, 10}, expected[5] = {1, 3, 10, 10, 8}, none[2] = {4, 0};
-    esolm_step_info step;
+    esolm_step_info step = {.struct_size = sizeof step};
     int32_t done = 0;
     size_t steps = 0;
     how.alpha_0 = 1;
@@ -280,7 +280,7 @@ static void log_probabilities(void)
     double reported[LENGTH], scored[LENGTH];
     int32_t done = 0;
     size_t n, wrong = 0;
-    esolm_step_info step;
+    esolm_step_info step = {.struct_size = sizeof step};
     how.log_probs = 1;
     how.alpha_0 = 0; /* one token per step, as in esolm_score_order */
     STATUS(OK, esolm_begin(context, &EMPTY, 1, &how));

@@ -71,7 +71,7 @@ static void adaptive(void)
     esolm_generate_params how = small_params();
     uint32_t tokens[LENGTH];
     const uint32_t schedule[1] = {2};
-    esolm_step_info step;
+    esolm_step_info step = {.struct_size = sizeof step};
     int32_t done = 0;
     how.alpha_0 = 1;
     how.window = 8;

@@ -359,6 +359,17 @@ static void stop_rules(const esolm::Model &model)
     CHECK(take(context.stop_reason()) == ESOLM_STOP_STRING);
     const std::string text = take(context.text());
     CHECK(text.size() < whole.size() && whole.compare(0, text.size() + 4, text + how.stop[1]) == 0);
+    /* The texts of the steps, joined, are the text. */
+    how.step_text = 1;
+    STATUS(ESOLM_OK, status_of([&] { return context.begin(prompt, how); }));
+    std::string joined = take(context.text());
+    CHECK(joined == "Once upon a time");
+    while (auto step = take(context.step())) {
+        CHECK(step->texts.size() == 1 && step->text(1).empty());
+        joined += step->text();
+        CHECK(joined == take(context.text()));
+    }
+    CHECK(joined == text);
     how.stop = {""};
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.begin(prompt, how); }));
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.stop_reason(1); }));

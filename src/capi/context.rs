@@ -11,6 +11,7 @@ use super::params::SizedStruct;
 use super::pool::esolm_pool;
 use super::snapshot::Snapshot;
 use super::status::{esolm_status, wrap};
+use super::step::StepTexts;
 use super::{args, params};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -37,6 +38,8 @@ pub(super) struct State {
     pub(super) prompts: Vec<Prompt>,
     /// The caller's callback on the logits of the generation.
     pub(super) logits: Option<LogitsCallback>,
+    /// The texts of the last step.
+    pub(super) texts: StepTexts,
 }
 
 /// Half precision. Keys or values of 65520 and more do not fit: ESOLM_KERNELS_OWN then returns ESOLM_ERR_NOT_FINITE,
@@ -143,7 +146,7 @@ impl esolm_context {
         let mut snapshot = Snapshot::new(sequences, length)?;
         snapshot.update(&context);
         let (model, cancel) = (context.model().clone(), context.cancel_token());
-        let state = Mutex::new(State { context, prompts, logits: None });
+        let state = Mutex::new(State { context, prompts, logits: None, texts: StepTexts::new(sequences)? });
         // A box of one: unlike `Box::new`, it may fail.
         let mut place = with_room(1)?;
         place.push(Self { state, snapshot: Mutex::new(snapshot), model, cancel });

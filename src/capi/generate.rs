@@ -2,70 +2,18 @@
 
 use std::ffi::{c_char, c_void};
 use std::mem::offset_of;
-use std::ptr::null;
 
 use super::context::{State, esolm_context};
 use super::prompt::esolm_prompt;
 use super::request::esolm_generate_params;
 use super::status::{esolm_status, wrap};
-use super::{args, request};
+use super::step::{ESOLM_STOP_NONE, esolm_step_info, reason_code};
+use super::{args, params, request};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::generate::{GenerateParams, Prompt, Step, StopReason, Update};
+use crate::generate::{GenerateParams, Prompt};
 use crate::memory::collected;
 use crate::sample::TokenLogProb;
-
-/// The text is being written.
-pub const ESOLM_STOP_NONE: i32 = 0;
-/// The text has its length: esolm_generate_params.length or max_tokens.
-pub const ESOLM_STOP_LENGTH: i32 = 1;
-/// The model wrote its end-of-text token.
-pub const ESOLM_STOP_END_OF_TEXT: i32 = 2;
-/// The model wrote one of esolm_generate_params.stop_tokens.
-pub const ESOLM_STOP_TOKEN: i32 = 3;
-/// The model wrote one of esolm_generate_params.stop_strings.
-pub const ESOLM_STOP_STRING: i32 = 4;
-/// The last call was cancelled, by esolm_cancel or a callback; esolm_step may go on.
-pub const ESOLM_STOP_CANCELLED: i32 = 5;
-/// The last step failed; esolm_step may try again.
-pub const ESOLM_STOP_ERROR: i32 = 6;
-
-/// A token that a step wrote. This struct will not change.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct esolm_update {
-    /// The sequence: the index of its prompt.
-    pub sequence: u32,
-    /// The position in the text.
-    pub position: u32,
-    /// The token.
-    pub token: u32,
-}
-
-// The library's updates are passed to C as they are.
-const _: () = {
-    assert!(size_of::<esolm_update>() == size_of::<Update>());
-    assert!(offset_of!(esolm_update, sequence) == offset_of!(Update, sequence));
-    assert!(offset_of!(esolm_update, position) == offset_of!(Update, position));
-    assert!(offset_of!(esolm_update, token) == offset_of!(Update, token));
-};
-
-/// What a step did. This struct will not change.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct esolm_step_info {
-    /// Number of the step, from 0.
-    pub index: usize,
-    /// Number of steps of the generation; with esolm_generate_params.confidence the maximum.
-    pub total: usize,
-    /// The tokens written. Valid until the callback returns or, from esolm_step, until the next call on the context.
-    pub updates: *const esolm_update,
-    /// Number of updates.
-    pub n_updates: usize,
-    /// The log-probability (natural) of each token under the model, before constraints, temperature and filters; valid
-    /// as long as updates. NULL unless esolm_generate_params.log_probs is 1.
-    pub log_probs: *const f64,
-}
 
 /// A token and its log-probability (natural) under the model. This struct will not change.
 #[repr(C)]
@@ -81,16 +29,6 @@ const _: () = {
     assert!(size_of::<esolm_token_log_prob>() == size_of::<TokenLogProb>());
     assert!(offset_of!(esolm_token_log_prob, log_prob) == offset_of!(TokenLogProb, log_prob));
 };
-
-impl esolm_step_info {
-    const NOTHING: Self = Self { index: 0, total: 0, updates: null(), n_updates: 0, log_probs: null() };
-
-    fn new(step: &Step<'_>) -> Self {
-        let Step { index, total, updates, log_probs, .. } = *step;
-        let log_probs = if log_probs.is_empty() { null() } else { log_probs.as_ptr() };
-        Self { index, total, updates: updates.as_ptr().cast(), n_updates: updates.len(), log_probs }
-    }
-}
 
 /// Called after each step; a non-zero return ends the call with ESOLM_ERR_CANCELLED. Runs on the thread of
 /// esolm_generate; must not throw or longjmp. On the context it may call esolm_copy_*, esolm_context_profile, esolm_cancel
@@ -110,7 +48,7 @@ unsafe fn begin(
     n_prompts: usize,
     params: *const esolm_generate_params,
 ) -> Result<()> {
-    let State { context, prompts: own, logits } = state;
+    let State { context, prompts: own, logits, .. } = state;
     // SAFETY: the contract says that there are `n_prompts` prompts.
     let prompts = unsafe { args::slice(prompts, n_prompts, "prompts")? };
     let capacity = own.len();
@@ -132,13 +70,14 @@ unsafe fn begin(
 }
 
 /// Runs the next step, with the caller's callback on the logits.
-fn next_step(state: &mut State) -> Result<Option<Step<'_>>> {
-    let State { context, logits, .. } = state;
-    match logits {
+fn next_step(state: &mut State) -> Result<Option<esolm_step_info>> {
+    let State { context, logits, texts, .. } = state;
+    let step = match logits {
         // SAFETY: the header requires the callback and its user data to be valid for all steps of the generation.
-        Some(callback) => context.step_with_logits(|row, logits| unsafe { callback.call(row, logits) }),
-        None => context.step(),
-    }
+        Some(callback) => context.step_with_logits(|row, logits| unsafe { callback.call(row, logits) })?,
+        None => context.step()?,
+    };
+    Ok(step.map(|step| esolm_step_info::new(&step, texts)))
 }
 
 /// Generates one sequence per prompt, to the end. callback, which may be NULL, is called after every step; read the
@@ -164,7 +103,7 @@ pub unsafe extern "C" fn esolm_generate(
             // SAFETY: the header requires prompts, parameters and all that they point to to be valid for the call.
             unsafe { begin(Context::begin, state, prompts, n_prompts, params)? };
             handle.publish(state);
-            while let Some(step) = next_step(state)?.map(|step| esolm_step_info::new(&step)) {
+            while let Some(step) = next_step(state)? {
                 handle.publish(state);
                 // SAFETY: the caller's function has this signature, and `step` outlives the call; what it
                 // points to is not touched before the next step.
@@ -217,11 +156,12 @@ pub unsafe extern "C" fn esolm_extend(
     })
 }
 
-/// Runs the next step: *done is 0 and *info says what it wrote. If the generation is finished, no step is run, *done is
-/// 1 and *info is zero. info may be NULL. Allocations: see "Memory" above.
+/// Runs the next step: *done is 0 and *info, whose struct_size is set, says what it wrote. If the generation is finished,
+/// no step is run, *done is 1 and *info is zero but for its size. info may be NULL. Allocations: see "Memory" above.
 ///
 /// Errors: ESOLM_ERR_INVALID_ARGUMENT if the logits callback excludes all tokens; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY;
-/// ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. The state is then as before the call, *done is 0 and *info is zero.
+/// ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. The state is then as before the call, *done is 0 and *info is zero but for
+/// its size.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_step(
     context: *mut esolm_context,
@@ -229,19 +169,15 @@ pub unsafe extern "C" fn esolm_step(
     done: *mut i32,
 ) -> esolm_status {
     wrap(|| {
-        if !info.is_null() {
-            // SAFETY: `info` is not NULL, and the header requires it to be valid for writing then.
-            unsafe { info.write(esolm_step_info::NOTHING) };
-        }
+        // SAFETY: the header requires NULL, or a struct of as many bytes as its first field says.
+        let info = if info.is_null() { None } else { Some(unsafe { params::result(info)? }) };
         // SAFETY: the header requires each pointer to be NULL or valid for the call.
         let (done, handle) = unsafe { (args::out(done, 0, "done")?, args::reference(context, "context")?) };
-        let step = handle.with(|state| Ok(next_step(state)?.map(|step| esolm_step_info::new(&step))))?;
-        match step {
-            // SAFETY: `info` is not NULL, and the header requires it to be valid for writing then.
-            Some(step) if !info.is_null() => unsafe { info.write(step) },
-            Some(_) => (),
+        match (handle.with(next_step)?, info) {
+            (Some(step), Some(info)) => info.set(step),
+            (Some(_), None) => (),
             // SAFETY: `done` is not NULL (`args::out`), and the header requires it to be valid then.
-            None => unsafe { done.write(1) },
+            (None, _) => unsafe { done.write(1) },
         }
         Ok(())
     })
@@ -364,15 +300,7 @@ pub unsafe extern "C" fn esolm_stop_reason(
         // SAFETY: the header requires each pointer to be NULL or valid for the call.
         let (out, handle) =
             unsafe { (args::out(out, ESOLM_STOP_NONE, "out")?, args::reference(context, "context")?) };
-        let reason = match handle.read(|texts| texts.stop_reason(sequence))? {
-            None => ESOLM_STOP_NONE,
-            Some(StopReason::Length) => ESOLM_STOP_LENGTH,
-            Some(StopReason::EndOfText) => ESOLM_STOP_END_OF_TEXT,
-            Some(StopReason::StopToken) => ESOLM_STOP_TOKEN,
-            Some(StopReason::StopString) => ESOLM_STOP_STRING,
-            Some(StopReason::Cancelled) => ESOLM_STOP_CANCELLED,
-            Some(StopReason::Error) => ESOLM_STOP_ERROR,
-        };
+        let reason = reason_code(handle.read(|texts| texts.stop_reason(sequence))?);
         // SAFETY: `out` is not NULL (`args::out`), and the header requires it to be valid then.
         unsafe { out.write(reason) };
         Ok(())

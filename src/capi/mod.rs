@@ -31,6 +31,7 @@ mod score;
 mod snapshot;
 mod state;
 mod status;
+mod step;
 mod tokenizer;
 mod version;
 
@@ -53,5 +54,9 @@ pub use request::*;
 pub use score::*;
 pub use state::*;
 pub use status::*;
+pub use step::{
+    ESOLM_STOP_CANCELLED, ESOLM_STOP_END_OF_TEXT, ESOLM_STOP_ERROR, ESOLM_STOP_LENGTH, ESOLM_STOP_NONE,
+    ESOLM_STOP_STRING, ESOLM_STOP_TOKEN, esolm_step_info, esolm_step_text, esolm_update,
+};
 pub use tokenizer::*;
 pub use version::*;

@@ -126,8 +126,8 @@ pub struct esolm_generate_params {
     pub n_stop_strings: usize,
     /// 1: the end-of-text token is a token as others are (it may still be written). 0 (default): it ends a text.
     pub ignore_eos: i32,
-    /// Reserved, must be 0.
-    pub reserved_2: u32,
+    /// 1: fill esolm_step_info.texts. 0 (default): do not.
+    pub step_text: i32,
     /// Leaves out the tokens that are less likely than this times the most likely one, 0 to 1 (default: ESOLM_AUTO,
     /// the file's or 0). 0: none.
     pub min_p: f32,
@@ -176,7 +176,7 @@ unsafe impl SizedStruct for esolm_generate_params {
         stop_strings: null(),
         n_stop_strings: 0,
         ignore_eos: 0,
-        reserved_2: 0,
+        step_text: 0,
         min_p: SamplingParams::DEFAULT.min_p,
         typical_p: SamplingParams::DEFAULT.typical_p,
         top_n_sigma: SamplingParams::DEFAULT.top_n_sigma,
@@ -184,7 +184,7 @@ unsafe impl SizedStruct for esolm_generate_params {
     };
 
     fn reserved(&self) -> u32 {
-        self.reserved | self.reserved_2
+        self.reserved
     }
 }
 
@@ -255,6 +255,7 @@ pub(super) unsafe fn with_params<T>(
     });
     let stop_strings = stop_strings.collect::<Result<Vec<_>>>()?;
     let ignore_eos = params::flag::<esolm_generate_params>("ignore_eos", params.ignore_eos)?;
+    let step_text = params::flag::<esolm_generate_params>("step_text", params.step_text)?;
     let logits = LogitsCallback::new(params.logits_callback, params.logits_user_data);
     let esolm_generate_params { length, max_tokens, steps, seed, alpha_0, temperature, top_p, top_k, .. } =
         params;
@@ -266,6 +267,7 @@ pub(super) unsafe fn with_params<T>(
         stop_tokens,
         stop_strings: &stop_strings,
         ignore_eos,
+        step_text,
         alpha_0,
         steps,
         order,

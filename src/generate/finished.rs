@@ -3,9 +3,12 @@
 //! A text can end there only, as what comes behind a gap may never be reached; and only behind the caller's tokens.
 
 use super::stop::{StopReason, StopRules};
-use crate::error::Result;
-use crate::memory::filled;
-use crate::model::{Joint, Tokenizer};
+use crate::error::{Error, Result};
+use crate::memory::{filled, reserve};
+use crate::model::{Joint, Tokenizer, push_characters};
+
+/// Most bytes of new text that a sequence has memory for from the beginning on.
+const NEW_TEXT: usize = 1 << 20;
 
 /// The finished beginning of a sequence.
 #[derive(Debug, Default)]
@@ -14,9 +17,15 @@ pub(super) struct FinishedPrefix {
     pub(super) tokens: usize,
     /// What ended the text.
     pub(super) stop: Option<Stop>,
-    /// The bytes of its text: where the next token joins them, and their number. Not counted without stop strings.
+    /// The bytes of its text: where the next token joins them, and their number. Counted if there are stop strings, or if
+    /// new text is wanted.
     joint: Joint,
     bytes: usize,
+    /// Whether new text is wanted. The last bytes, which may become a stop string or a character; and what became text in
+    /// the last step, with a NUL behind it for C.
+    pub(super) wants_text: bool,
+    held: Vec<u8>,
+    new_text: String,
     /// For each stop string, how many bytes of it the text ends with.
     matched: Vec<u32>,
 }
@@ -50,13 +59,32 @@ pub(super) struct Positions<'a> {
 }
 
 impl FinishedPrefix {
-    /// Back to no positions, for `rules`. `tokenizer` is needed for stop strings.
+    /// Back to no positions of a sequence of `length` tokens. The tokenizer of `rules` is there if they look at bytes.
     ///
     /// # Errors
-    /// [`crate::Error::OutOfMemory`].
-    pub(super) fn begin(&mut self, rules: &StopRules, tokenizer: Option<&Tokenizer>) -> Result<()> {
+    /// [`Error::OutOfMemory`].
+    pub(super) fn begin(
+        &mut self,
+        length: usize,
+        rules: &StopRules,
+        tokenizer: Option<&Tokenizer>,
+    ) -> Result<()> {
+        let pieces = tokenizer.and_then(Tokenizer::pieces);
+        let (mut held, mut new_text) = (std::mem::take(&mut self.held), std::mem::take(&mut self.new_text));
+        held.clear();
+        new_text.clear();
+        if let Some(pieces) = pieces.filter(|_| rules.new_text) {
+            let most = length.saturating_mul(pieces.longest()).min(NEW_TEXT);
+            reserve(&mut held, most)?;
+            // U+FFFD takes three bytes for one.
+            let room = new_text.try_reserve_exact(3 * most + 1);
+            room.map_err(|error| Error::OutOfMemory(error.to_string()))?;
+        }
         *self = Self {
-            joint: tokenizer.and_then(Tokenizer::pieces).map(|pieces| pieces.begin()).unwrap_or_default(),
+            joint: pieces.map(|pieces| pieces.begin()).unwrap_or_default(),
+            wants_text: rules.new_text,
+            held,
+            new_text,
             matched: filled(rules.strings.len(), 0)?,
             ..Self::default()
         };
@@ -85,11 +113,38 @@ impl FinishedPrefix {
         }
     }
 
+    /// What became text in the last step, with a NUL behind it.
+    pub(super) fn new_text(&self) -> &str {
+        if self.new_text.is_empty() { "\0" } else { &self.new_text }
+    }
+
+    /// Forgets what became text in the last step.
+    pub(super) fn clear_new_text(&mut self) {
+        self.new_text.clear();
+    }
+
+    /// Makes new text of the bytes that can no longer change. `length` is the sequence's.
+    pub(super) fn give_text(&mut self, length: usize) {
+        if !self.wants_text {
+            return;
+        }
+        let TextEnd { bytes, complete, .. } = self.text_end(length);
+        let given = self.bytes - self.held.len();
+        let ready = bytes.map_or(self.held.len(), |end| end.saturating_sub(given));
+        let ready = self.held.get(..ready).unwrap_or_default();
+        let taken = push_characters(ready, complete, &mut self.new_text);
+        self.held.drain(..taken);
+        self.new_text.push('\0');
+    }
+
     /// Adds a token's bytes to the text, and looks for stop strings in those behind the prompt.
     fn add_bytes(&mut self, token: u32, behind: bool, rules: &StopRules, tokenizer: &Tokenizer) {
-        let Self { joint, bytes, matched, stop, .. } = self;
+        let Self { joint, bytes, matched, stop, held, wants_text, .. } = self;
         let Some(pieces) = tokenizer.pieces() else { return };
         pieces.append(joint, token, |piece| {
+            if *wants_text {
+                held.extend_from_slice(piece);
+            }
             for &byte in piece {
                 *bytes += 1;
                 if !behind || stop.is_some() {

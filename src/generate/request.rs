@@ -39,6 +39,8 @@ pub struct GenerateParams<'a> {
     /// Whether the end-of-text token is a token as others are. (It may still be written; ban it, or it is left out of the
     /// text.)
     pub ignore_eos: bool,
+    /// Whether steps say what text they made final: [`Step::text`](crate::Step::text).
+    pub step_text: bool,
     /// Fraction of the unknown tokens that the diffusion phase writes, several per step; the sequential phase writes
     /// the rest one by one, left to right. 1 is all diffusion, 0 plain autoregression. (MDLM is always all diffusion, an
     /// autoregressive model never; a model that has [`Config::diffusion_only`] takes 1 only.)
@@ -77,6 +79,7 @@ impl GenerateParams<'_> {
         stop_tokens: &[],
         stop_strings: &[],
         ignore_eos: false,
+        step_text: false,
         alpha_0: Self::ALPHA_0_AUTO,
         steps: 0,
         order: Order::Random,

@@ -193,8 +193,10 @@ impl Sequence {
         rules: &StopRules,
         tokenizer: Option<&Tokenizer>,
     ) -> Result<()> {
-        self.finished.begin(rules, tokenizer)?;
+        self.finished.begin(self.tokens.len(), rules, tokenizer)?;
         self.advance_text(mask, rules, tokenizer);
+        // The text that is there already is nobody's news.
+        self.finished.clear_new_text();
         Ok(())
     }
 
@@ -206,6 +208,7 @@ impl Sequence {
         if self.finished.stop.is_some() {
             self.truncate(self.finished.tokens);
         }
+        self.finished.give_text(self.tokens.len());
     }
 
     /// Drops the positions from `length` on; those before it are known.

@@ -59,7 +59,7 @@ pub(super) struct SessionRequest {
 impl SessionRequest {
     /// The tokenizer, if the bytes of texts are looked at.
     pub(super) fn tokenizer<'m>(&self, model: &'m Model) -> Result<Option<&'m Tokenizer>> {
-        if self.stop.strings.is_empty() { Ok(None) } else { model.tokenizer().map(Some) }
+        if self.stop.need_bytes() { model.tokenizer().map(Some) } else { Ok(None) }
     }
 }
 

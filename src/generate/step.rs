@@ -44,6 +44,7 @@ impl Session {
         let started = Instant::now();
         // A failed step is undone: the random numbers go back, and the next step overwrites its slots of the cache.
         for sequence in &mut self.sequences {
+            sequence.finished.clear_new_text();
             sequence.rng_before = sequence.rng.clone();
         }
         let model = runner.model.clone();
@@ -65,13 +66,8 @@ impl Session {
         self.interrupted = None;
         self.clock.steps += started.elapsed();
         let StepBuffers { updates, log_probs, top_log_probs, .. } = &self.buffers;
-        Ok(Some(Step {
-            index: self.steps_done - 1,
-            total: self.steps_total,
-            updates,
-            log_probs,
-            top_log_probs,
-        }))
+        let (index, total) = (self.steps_done - 1, self.steps_total);
+        Ok(Some(Step { index, total, updates, log_probs, top_log_probs, sequences: self.active() }))
     }
 
     /// Runs the step's rows through the network and draws a token for each that wants one.

@@ -1,4 +1,5 @@
-//! What ends a text before its length: the end-of-text token, stop tokens, stop strings.
+//! What is looked for in texts as they grow: what ends them before their length (the end-of-text token, stop tokens, stop
+//! strings), and new text.
 
 use super::request::GenerateParams;
 use crate::error::{Error, Result};
@@ -41,21 +42,22 @@ impl StopReason {
     }
 }
 
-/// What ends the texts of a generation.
+/// What ends the texts of a generation, and whether new text is wanted.
 #[derive(Debug, Default)]
 pub(super) struct StopRules {
     /// The end-of-text token, unless it is ignored.
     eos: Option<u32>,
     tokens: Vec<u32>,
     pub(super) strings: Vec<StopString>,
+    pub(super) new_text: bool,
 }
 
 impl StopRules {
     /// Checks and copies what the parameters say. Allocates for stop tokens and stop strings only.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`]; [`Error::Unsupported`] for stop strings with a tokenizer whose texts are not joined of
-    /// its tokens' bytes; those of [`Model::tokenizer`].
+    /// [`Error::InvalidArgument`]; [`Error::Unsupported`] for stop strings and new text with a tokenizer whose texts are
+    /// not joined of its tokens' bytes; those of [`Model::tokenizer`].
     pub(super) fn new(params: &GenerateParams<'_>, model: &Model) -> Result<Self> {
         let config = model.config();
         if let Some(token) = params.stop_tokens.iter().find(|&&token| token as usize >= config.vocab_size) {
@@ -67,14 +69,22 @@ impl StopRules {
                 "stop strings: at most {MAX_STRINGS}, each of 1 to {MAX_STRING} bytes"
             )));
         }
-        if !strings.is_empty() && model.tokenizer()?.pieces().is_none() {
-            return Err(Error::Unsupported("stop strings with this tokenizer's decoder".into()));
+        if (!strings.is_empty() || params.step_text) && !model.tokenizer()?.can_stream() {
+            return Err(Error::Unsupported(
+                "stop strings and the text of steps: this tokenizer's decoder looks at the whole text".into(),
+            ));
         }
         Ok(Self {
             eos: config.eos_token_id.filter(|_| !params.ignore_eos),
             tokens: collected(params.stop_tokens.iter().copied())?,
             strings: strings.iter().map(|string| StopString::new(string)).collect::<Result<_>>()?,
+            new_text: params.step_text,
         })
+    }
+
+    /// Whether the bytes of texts are looked at.
+    pub(super) fn need_bytes(&self) -> bool {
+        self.new_text || !self.strings.is_empty()
     }
 
     /// Why a token, which the model wrote, ends the text.

@@ -1,5 +1,7 @@
 //! What a step did, as the caller sees it.
 
+use super::sequence::Sequence;
+use super::stop::StopReason;
 use crate::sample::TokenLogProb;
 
 /// A token that a step wrote.
@@ -31,4 +33,38 @@ pub struct Step<'a> {
     /// [`GenerateParams::top_log_probs`](crate::GenerateParams) of them for the first update, as many for the second and
     /// so on. The written token need not be among them.
     pub top_log_probs: &'a [TokenLogProb],
+    pub(super) sequences: &'a [Sequence],
+}
+
+impl<'a> Step<'a> {
+    /// The text of a sequence that became final in this step, in whole characters of UTF-8: what follows what was there
+    /// already, without a gap, up to what may yet become a stop string. Empty unless
+    /// [`GenerateParams::step_text`](crate::GenerateParams) is set, or if there is no such sequence.
+    ///
+    /// [`Context::text`](crate::Context::text) after the beginning, which is the prompt's, and these texts, one behind the
+    /// other, are the text at the end.
+    pub fn text(&self, sequence: usize) -> &'a str {
+        self.text_with_nul(sequence).strip_suffix('\0').unwrap_or_default()
+    }
+
+    /// The same with a NUL behind it.
+    pub(crate) fn text_with_nul(&self, sequence: usize) -> &'a str {
+        self.sequences.get(sequence).map_or("\0", |sequence| sequence.finished.new_text())
+    }
+
+    /// Why the text of a sequence ended; `None` while it is being written.
+    pub fn stop_reason(&self, sequence: usize) -> Option<StopReason> {
+        self.sequences.get(sequence).and_then(Sequence::stop_reason)
+    }
+
+    /// Whether there are texts: [`GenerateParams::step_text`](crate::GenerateParams).
+    #[cfg(feature = "capi")]
+    pub(crate) fn has_text(&self) -> bool {
+        self.sequences.iter().any(|sequence| sequence.finished.wants_text)
+    }
+
+    /// Number of sequences.
+    pub fn sequences(&self) -> usize {
+        self.sequences.len()
+    }
 }

@@ -100,6 +100,7 @@ impl Defaults {
     }
 
     /// These, and for what they do not have, those of `other`.
+    #[cfg(feature = "convert")]
     pub(crate) fn or(mut self, mut other: Self) -> Self {
         for ((_, value), (_, other)) in self.fractions().into_iter().zip(other.fractions()) {
             *value = value.or(*other);

@@ -25,11 +25,11 @@ pub(crate) use header::select_tensors;
 pub(crate) use header::{ModelHeader, total_bytes};
 use load::Loaded;
 pub use load::{LoadMode, LoadOptions};
-pub(crate) use tokenizer::Joint;
 use tokenizer::Unusable;
 #[cfg(feature = "convert")]
 pub(crate) use tokenizer::parse_tokenizer;
 pub use tokenizer::{HOLE, Tokenizer};
+pub(crate) use tokenizer::{Joint, push_characters};
 
 /// A model: hyperparameters, weights and tokenizer. Clones share them.
 #[derive(Debug, Clone)]

@@ -38,6 +38,7 @@ mod reported_scores;
 mod saved_states;
 mod step_errors;
 mod stopping;
+mod streaming;
 mod threads;
 
 // Likelihood and quality.

@@ -1,31 +1,34 @@
 //! `esolm generate`: writes text.
 
+mod report;
+
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use esolm::{
-    Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Step, StopReason, TokenLogProb,
-    Update,
-};
-use serde_json::{Value, json};
+use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Step};
+
+use report::Generated;
 
 use crate::args::{ComputeArgs, ModelArgs};
+use crate::exit_code::INTERRUPTED;
 use crate::generation_args::{GenerationArgs, SamplingArgs, check_diffusion};
 use crate::input::tokenizer;
 use crate::memory;
-use crate::output::{io_error, join_ids, print, print_json, tell, write_file};
+use crate::output::{io_error, join_ids, print, print_json, print_to_reader, tell, write_file};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::prompt_args::{PromptArgs, check_first_token};
+use crate::signals::CancelOnInterrupt;
 use crate::stop_args::StopArgs;
+use crate::stream::Stream;
 use crate::watch::Watch;
 
 /// Generate text.
 ///
-/// Prints the text to standard output and one line of statistics to standard error. The same seed, options and prompt give
-/// the same text.
+/// Prints the text to standard output, as it grows, and one line of statistics to standard error. The same seed, options and
+/// prompt give the same text. Ctrl-C ends a text early: what is there is printed, and saved if --state is given.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -59,8 +62,8 @@ pub struct Args {
     batch: usize,
     #[command(flatten)]
     compute: ComputeArgs,
-    /// Print JSON: one line per step with the tokens written and their log-probabilities under the model, and a last line
-    /// with texts, tokens, orders and times.
+    /// Print JSON: one line per step with the tokens written, their log-probabilities under the model, and the text of each
+    /// sequence that has become final; and a last line with texts, tokens, orders, stop reasons and times.
     #[arg(long)]
     json: bool,
     /// With --json: the N most likely tokens at each written position, with their log-probabilities.
@@ -123,6 +126,16 @@ impl Args {
     fn is_resumed(&self) -> bool {
         self.state.as_deref().is_some_and(Path::exists)
     }
+
+    /// Whether the steps are shown in the terminal.
+    fn watches(&self) -> bool {
+        self.watch && std::io::stdout().is_terminal()
+    }
+
+    /// Whether the only one of `batch` texts is printed as it grows.
+    fn streams(&self, batch: usize) -> bool {
+        batch == 1 && !self.json && !self.watches()
+    }
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -146,6 +159,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     check_diffusion(args.alpha0.as_slice(), args.steps.as_slice())?;
     let default = GenerateParams::default();
+    let streams = matches!(tokenizer(&model)?, Some(tokenizer) if tokenizer.can_stream());
     let stop_strings = args.stop.strings();
     let params = options.apply(GenerateParams {
         length,
@@ -153,6 +167,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         stop_tokens: &args.stop.stop_tokens,
         stop_strings: &stop_strings,
         ignore_eos: args.stop.ignore_eos,
+        step_text: streams && (args.json || args.streams(batch)),
         alpha_0: args.alpha0.unwrap_or(default.alpha_0),
         steps: args.steps.unwrap_or(default.steps),
         sampling: args.sampling.params()?,
@@ -163,6 +178,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     });
     let ready = started.elapsed();
     let mut generated = generate(args, &mut context, prompts, &params)?;
+    let exit_code = if generated.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS };
     // Files before words: what is printed may fail, too.
     let saved = save(args, &context, std::mem::take(&mut generated.points));
     let texts = match tokenizer(&model)? {
@@ -170,8 +186,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None => vec![None; batch],
     };
     if args.json {
-        print_json(&report(&context, &texts, &generated, ready, params.seed)?)?;
-    } else {
+        print_json(&report::whole(&context, &texts, &generated, ready, params.seed)?)?;
+    } else if !generated.streamed {
         for (number, text) in texts.iter().enumerate() {
             let title = if texts.len() > 1 { format!("===== {} =====\n", number + 1) } else { String::new() };
             let text = match text {
@@ -194,7 +210,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         ));
     }
     generated.printed.and(saved)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(exit_code)
 }
 
 /// Writes the files that the options ask for. One that fails does not keep the other back.
@@ -202,24 +218,6 @@ fn save(args: &Args, context: &Context, points: Vec<Series>) -> Result<()> {
     let state = args.state.as_ref().map_or(Ok(()), |file| context.save_to(file));
     let plot = args.plot.as_ref().map_or(Ok(()), |file| write_file(file, &plot(points).svg()));
     state.and(plot)
-}
-
-/// What a generation has done.
-struct Generated {
-    tokens: usize,
-    steps: usize,
-    /// Time of the steps, without that of showing them.
-    seconds: f64,
-    /// A series of points per text; none without --plot.
-    points: Vec<Series>,
-    /// Whether what was printed meanwhile could be printed.
-    printed: Result<()>,
-}
-
-impl Generated {
-    fn tokens_per_second(&self) -> f64 {
-        self.tokens as f64 / self.seconds
-    }
 }
 
 /// Writes the texts, showing the steps as the options ask for.
@@ -230,7 +228,9 @@ fn generate(
     params: &GenerateParams<'_>,
 ) -> Result<Generated> {
     let model = context.model().clone();
-    let mut watch = (args.watch && std::io::stdout().is_terminal()).then(Watch::new);
+    let mut watch = args.watches().then(Watch::new);
+    let mut stream = (params.step_text && !args.json).then(|| Stream::new(print_to_reader));
+    let mut unread = false;
     let mut tokens = 0;
     let mut points = Vec::new();
     let mut printed = Ok(());
@@ -239,14 +239,37 @@ fn generate(
         Some(file) => resume(context, file, &mut prompts, params)?,
         None => context.begin(&prompts, params)?,
     }
-    while let Some(step) = context.step()? {
+    let cancel = context.cancel_token();
+    let interrupt = CancelOnInterrupt::new(cancel.clone());
+    if let Some(stream) = &mut stream {
+        let text = context.text(0)?;
+        stopwatch.pause(|| stream.push(&text));
+    }
+    while !unread {
+        let step = match context.step() {
+            Ok(Some(step)) => step,
+            Ok(None) | Err(Error::Cancelled) => break,
+            Err(error) => {
+                // What is there is a line of its own.
+                stream.map(Stream::finish);
+                return Err(error);
+            }
+        };
         tokens += step.updates.len();
         if args.plot.is_some() {
             add_points(&mut points, &step);
         }
         if args.json {
-            let report = step_report(&model, &step, args.top_log_probs)?;
-            printed = printed.and_then(|()| stopwatch.pause(|| print_json(&report)));
+            let report = report::step(&model, &step, args.top_log_probs)?;
+            if printed.is_ok() {
+                let read = stopwatch.pause(|| print_to_reader(&format!("{report}\n")));
+                unread = matches!(read, Ok(false));
+                printed = read.map(|_| ());
+            }
+        }
+        if let Some(stream) = &mut stream {
+            stopwatch.pause(|| stream.push(step.text(0)));
+            unread = stream.is_unread();
         }
         if let Some(watch) = &mut watch {
             let updates = step.updates.to_vec();
@@ -257,8 +280,12 @@ fn generate(
     if let Some(watch) = watch {
         watch.clear();
     }
-    let (_, steps) = context.progress();
-    Ok(Generated { tokens, steps, seconds, points, printed })
+    drop(interrupt);
+    let (steps, _) = context.progress();
+    let streamed = stream.is_some();
+    let printed = printed.and(stream.map_or(Ok(()), Stream::finish));
+    let interrupted = cancel.is_cancelled();
+    Ok(Generated { tokens, steps, seconds, points, streamed, printed, interrupted })
 }
 
 /// Measures time, without that of some work.
@@ -331,55 +358,6 @@ fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
 fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id()) % 1_000_000
-}
-
-/// A step as JSON.
-fn step_report(model: &Model, step: &Step<'_>, top: usize) -> Result<Value> {
-    let text = |token| tokenizer(model)?.map(|tokenizer| tokenizer.decode(&[token])).transpose();
-    let entry = |entry: &TokenLogProb| {
-        Ok(json!({ "token": entry.token, "text": text(entry.token)?, "log_prob": entry.log_prob }))
-    };
-    let mut tops = step.top_log_probs.chunks_exact(top.max(1));
-    let update = |(update, log_prob): (&Update, &f64)| {
-        let Update { sequence, position, token } = *update;
-        let mut report = json!({ "sequence": sequence, "position": position, "token": token, "text": text(token)?,
-                                 "log_prob": log_prob });
-        if let Some(entries) = tops.next() {
-            report["top_log_probs"] = entries.iter().map(entry).collect::<Result<Vec<_>>>()?.into();
-        }
-        Ok(report)
-    };
-    let updates = step.updates.iter().zip(step.log_probs).map(update).collect::<Result<Vec<_>>>()?;
-    Ok(json!({ "step": step.index, "of": step.total, "updates": updates }))
-}
-
-/// The whole generation as JSON.
-fn report(
-    context: &Context,
-    texts: &[Option<String>],
-    generated: &Generated,
-    ready: Duration,
-    seed: u64,
-) -> Result<Value> {
-    let tokens = (0..texts.len()).map(|i| context.tokens(i)).collect::<Result<Vec<_>>>()?;
-    let orders = (0..texts.len()).map(|i| context.order(i)).collect::<Result<Vec<_>>>()?;
-    let stop_reasons = (0..texts.len()).map(|i| Ok(context.stop_reason(i)?.map(StopReason::name)));
-    let stop_reasons = stop_reasons.collect::<Result<Vec<_>>>()?;
-    Ok(json!({
-        "texts": texts,
-        "tokens": tokens,
-        "orders": orders,
-        "stop_reasons": stop_reasons,
-        "seed": seed,
-        "steps": generated.steps,
-        "tokens_written": generated.tokens,
-        "ready_seconds": ready.as_secs_f64(),
-        "seconds": generated.seconds,
-        "tokens_per_second": generated.tokens_per_second(),
-        "device": context.model().device(),
-        "threads": context.threads(),
-        "resident_bytes": memory::resident(),
-    }))
 }
 
 /// Adds a point for each token that a step wrote, in a series per text.

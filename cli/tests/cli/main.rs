@@ -15,7 +15,8 @@ mod hub;
 mod models;
 #[cfg(target_os = "linux")]
 mod outputs;
-mod sampling;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod processors;
+mod sampling;
+mod streaming;
 mod texts;

@@ -1,6 +1,6 @@
 //! How the tokens of `esolm generate` are drawn, and by how many threads.
 
-use crate::command_line::{err, esolm, out};
+use crate::command_line::{err, esolm, esolm_reading, out};
 
 #[test]
 fn threads_do_not_change_the_text() {

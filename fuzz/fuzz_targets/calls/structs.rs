@@ -65,8 +65,16 @@ pub fn array<T>(input: &mut Input<'_>, values: &[T]) -> (*const T, usize) {
 
 pub const ZERO_MEMORY: esolm_memory_use =
     esolm_memory_use { struct_size: 0, weights: 0, arena: 0, kv_cache: 0, compute: 0 };
-pub const ZERO_STEP: esolm_step_info =
-    esolm_step_info { index: 0, total: 0, updates: null(), n_updates: 0, log_probs: null() };
+pub const ZERO_STEP: esolm_step_info = esolm_step_info {
+    struct_size: size_of::<esolm_step_info>(),
+    index: 0,
+    total: 0,
+    updates: null(),
+    n_updates: 0,
+    log_probs: null(),
+    texts: null(),
+    n_texts: 0,
+};
 pub const ZERO_PROFILE: esolm_profile =
     esolm_profile { struct_size: 0, blocks: 0.0, attention: 0.0, vocabulary: 0.0, sampling: 0.0, rest: 0.0 };
 pub const ZERO_INFO: esolm_model_info = esolm_model_info {

@@ -18,8 +18,7 @@ use crate::gguf::Value;
 use crate::log::{LogLevel, log};
 
 use library::{Cause, guarded};
-use pieces::push_characters;
-pub(crate) use pieces::{Joint, Pieces};
+pub(crate) use pieces::{Joint, TokenPieces, push_characters};
 
 /// Shown in place of a token that is not known yet: a light shade block.
 pub const HOLE: char = '\u{2591}';
@@ -35,7 +34,7 @@ pub struct Tokenizer {
     eos: Option<u32>,
     vocab_size: usize,
     /// Made on first use; `None` if texts are not joined of pieces.
-    pieces: OnceLock<Option<Pieces>>,
+    pieces: OnceLock<Option<TokenPieces>>,
 }
 
 /// Why a file's tokenizer cannot be used.
@@ -166,9 +165,15 @@ impl Tokenizer {
         ![self.bos, self.eos].contains(&Some(token))
     }
 
+    /// Whether texts can be made as they grow, token by token: for stop strings and
+    /// [`GenerateParams::step_text`](crate::GenerateParams). Not with a few decoders that look at the whole text.
+    pub fn can_stream(&self) -> bool {
+        self.pieces().is_some()
+    }
+
     /// The bytes of all tokens; `None` if texts are not joined of them.
-    pub(crate) fn pieces(&self) -> Option<&Pieces> {
-        self.pieces.get_or_init(|| Pieces::new(&self.inner, self.vocab_size)).as_ref()
+    pub(crate) fn pieces(&self) -> Option<&TokenPieces> {
+        self.pieces.get_or_init(|| TokenPieces::new(&self.inner, self.vocab_size)).as_ref()
     }
 }
 

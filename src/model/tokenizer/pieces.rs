@@ -12,12 +12,14 @@ const MAX_BYTES: usize = 64 << 20;
 
 /// The table.
 #[derive(Debug)]
-pub(crate) struct Pieces {
+pub(crate) struct TokenPieces {
     bytes: Vec<u8>,
     /// By token.
     spans: Vec<Span>,
     /// Up to how many of which byte are left out at the beginning of a text.
     strip: Option<(u8, usize)>,
+    /// The longest piece, in bytes.
+    longest: usize,
 }
 
 /// Where a token's bytes are in the table: inside a text, and at its beginning.
@@ -59,7 +61,7 @@ enum Bytes {
     Level,
 }
 
-impl Pieces {
+impl TokenPieces {
     /// The table of the tokens below `count`; `None` if the decoder looks at the whole text.
     pub(super) fn new(tokenizer: &tokenizers::Tokenizer, count: usize) -> Option<Self> {
         let chain = match tokenizer.get_decoder() {
@@ -67,7 +69,7 @@ impl Pieces {
             None => None,
         };
         let strip = chain.as_ref().and_then(|chain| chain.strip);
-        let mut pieces = Self { bytes: Vec::new(), spans: Vec::new(), strip };
+        let mut pieces = Self { bytes: Vec::new(), spans: Vec::new(), strip, longest: 0 };
         pieces.spans.try_reserve_exact(count).ok()?;
         let special = tokenizer.get_added_vocabulary();
         for id in 0..count as u32 {
@@ -117,6 +119,8 @@ impl Pieces {
             return None;
         }
         self.bytes.extend_from_slice(bytes);
+        // With a space behind it.
+        self.longest = self.longest.max(bytes.len() + 1);
         Some((start as u32, end as u32))
     }
 
@@ -127,6 +131,11 @@ impl Pieces {
     /// The beginning of a text.
     pub(crate) fn begin(&self) -> Joint {
         Joint { strip: self.strip.map_or(0, |(_, count)| count), ..Joint::default() }
+    }
+
+    /// Most bytes that a token adds to a text.
+    pub(crate) fn longest(&self) -> usize {
+        self.longest
     }
 
     /// Calls `push` with the bytes that `token` adds at `joint`. (A token that the tokenizer does not have adds none.)
@@ -236,7 +245,7 @@ fn flatten<'a>(decoder: &'a DecoderWrapper, all: &mut Vec<&'a DecoderWrapper>) {
 
 /// Appends `bytes` to `text` as characters, U+FFFD where they are not UTF-8, and returns how many were taken: all of them,
 /// unless the last ones may be the beginning of a character and the text is not `complete`.
-pub(super) fn push_characters(bytes: &[u8], complete: bool, text: &mut String) -> usize {
+pub(crate) fn push_characters(bytes: &[u8], complete: bool, text: &mut String) -> usize {
     let mut taken = 0;
     for chunk in bytes.utf8_chunks() {
         let (valid, invalid) = (chunk.valid(), chunk.invalid());

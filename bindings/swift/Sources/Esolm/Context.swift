@@ -83,6 +83,12 @@ public struct Step: Sendable {
     /// The most likely tokens at the position of each update, the likeliest first; empty unless `GenerateParams.topLogProbs`
     /// is set.
     public let topLogProbs: [[TokenLogProb]]
+    /// The text of each sequence that became final in this step, in whole characters; nil unless `GenerateParams.stepText`
+    /// is set. The text after `begin`, which is the prompt's, and these texts, one behind the other, are the text at the
+    /// end.
+    public let texts: [String]?
+    /// Why each text ended; nil unless `GenerateParams.stepText` is set.
+    public let stopReasons: [StopReason]?
 
     init(_ info: esolm_step_info, topLogProbs: [[TokenLogProb]]) {
         self.topLogProbs = topLogProbs
@@ -95,6 +101,17 @@ public struct Step: Sendable {
             logProbs = Array(UnsafeBufferPointer(start: numbers, count: info.n_updates))
         } else {
             logProbs = nil
+        }
+        if let new = info.texts {
+            let all = UnsafeBufferPointer(start: new, count: info.n_texts)
+            texts = all.map { (text: esolm_step_text) -> String in
+                let bytes = UnsafeRawBufferPointer(start: text.text, count: text.len)
+                return String(decoding: bytes, as: UTF8.self)
+            }
+            stopReasons = all.map { (text: esolm_step_text) -> StopReason in StopReason(text.stop_reason) }
+        } else {
+            texts = nil
+            stopReasons = nil
         }
     }
 }
@@ -180,6 +197,7 @@ public final class Context: @unchecked Sendable {
     public func step() throws -> Step? {
         try exclusively { (context: OpaquePointer) -> Step? in
             var info = esolm_step_info()
+            info.struct_size = MemoryLayout<esolm_step_info>.stride
             var done: Int32 = 0
             let status = esolm_step(context, &info, &done)
             if let logitsCallback {

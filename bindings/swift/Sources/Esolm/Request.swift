@@ -153,6 +153,8 @@ public struct GenerateParams: Sendable {
     public var stopStrings: [String] = []
     /// The end-of-text token does not end a text.
     public var ignoreEOS = false
+    /// Sets `Step.texts`.
+    public var stepText = false
     /// Number of steps of the diffusion phase. 0, the default: what the file says, or 128.
     public var steps: Int
     /// The same seed gives the same text.
@@ -257,6 +259,7 @@ public struct GenerateParams: Sendable {
         c.stop_strings = memory.copy(strings)
         c.n_stop_strings = strings.count
         c.ignore_eos = ignoreEOS ? 1 : 0
+        c.step_text = stepText ? 1 : 0
         if let adaptive {
             switch adaptive.confidence { // else ESOLM_CONFIDENCE_NONE, the default
             case .probability: c.confidence = ESOLM_CONFIDENCE_PROBABILITY

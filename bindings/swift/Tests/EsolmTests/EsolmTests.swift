@@ -212,6 +212,20 @@ final class ContextTests: XCTestCase {
         try context.generate([prompt], params)
         XCTAssertTrue(whole.hasPrefix(try context.text() + stop))
         XCTAssertEqual(try context.stopReason(), .stopString)
+        // The texts of the steps, joined, are the text.
+        let text = try context.text()
+        params.stepText = true
+        try context.begin([prompt], params)
+        var joined = try context.text()
+        XCTAssertEqual(joined, "Once upon a time")
+        var last: StopReason?
+        while let step = try context.step() {
+            joined += step.texts?.first ?? ""
+            last = step.stopReasons?.first
+            XCTAssertEqual(try context.text(), joined)
+        }
+        XCTAssertEqual(joined, text)
+        XCTAssertEqual(last, .stopString)
         params.stopStrings = [""]
         assertFails(.invalidArgument, try context.begin([prompt], params))
     }
