@@ -15,7 +15,7 @@ fn byte_character(byte: u8) -> char {
 
 /// Parts of characters of two to four bytes, and some ASCII.
 fn bytes_of(id: u32) -> Vec<u8> {
-    let text = "aé€🐟 ü".as_bytes();
+    let text = "aé€🐙 Ж".as_bytes();
     let (start, len) = (id as usize % text.len(), 1 + id as usize / text.len() % 3);
     text.iter().cycle().skip(start).take(len).copied().collect()
 }
@@ -59,8 +59,16 @@ fn decoders() -> Vec<Decoder> {
     let inside = |id: u32| format!("w{id}</w>{id}");
     let all: [Decoder; 13] = [
         ("null", piece, true),
-        (r#"{"type": "ByteLevel"}"#, level, true),
-        (r#"{"type": "Sequence", "decoders": [{"type": "ByteLevel"}, {"type": "Fuse"}]}"#, level, true),
+        (
+            r#"{"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}"#,
+            level,
+            true,
+        ),
+        (
+            r#"{"type": "Sequence", "decoders": [{"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}, {"type": "Fuse"}]}"#,
+            level,
+            true,
+        ),
         (r#"{"type": "Fuse"}"#, meta, true),
         (r#"{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"}"#, meta, true),
         (r#"{"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never"}"#, meta, true),

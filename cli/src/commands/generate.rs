@@ -330,8 +330,11 @@ fn resume(
         Error::BadFile { what, .. } => bad(&format!("saved state: {what}")),
         error => error,
     })?;
+    let mask = context.model().config().mask_token_id;
     for (number, prompt) in prompts.iter_mut().enumerate().take(context.sequences()) {
-        let written = context.tokens(number)?.len() as u32;
+        // Behind what is written without a gap: the text may not have come to its end.
+        let tokens = context.tokens(number)?;
+        let written = tokens.iter().position(|&token| token == mask).unwrap_or(tokens.len()) as u32;
         prompt.known.iter_mut().for_each(|(position, _)| *position += written);
     }
     context.extend(prompts, params)
