@@ -58,7 +58,7 @@ static void bad_generations(void)
     volatile double zero = 0;
     how.alpha_0 = zero / zero;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
-    how = small_params(), how.temperature = -1;
+    how = small_params(), how.temperature = -2;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
     how = small_params(), how.top_p = 0;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
