@@ -18,5 +18,6 @@ mod outputs;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod processors;
 mod sampling;
+#[cfg(target_os = "linux")]
 mod streaming;
 mod texts;

@@ -6,7 +6,9 @@ use std::process::{Child, Command, Stdio};
 use crate::command_line::{err, esolm, out};
 
 fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_esolm"));
+    // Run in the background, tests ignore INT, and so would the command.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_esolm")]);
     command.args(["generate", "--threads", "1", "--ignore-eos"]).args(args).env_remove("ESOLM_MODEL");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
