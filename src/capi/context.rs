@@ -123,12 +123,10 @@ impl esolm_context_params {
             ESOLM_KERNELS_GGML => Kernels::Ggml,
             other => return Err(params::unknown::<Self>("kernels", other)),
         };
-        let Self { sequences, length, batch_rows, mut threads, .. } = *self;
+        let Self { sequences, length, batch_rows, threads, .. } = *self;
+        let params = ContextParams { sequences, length, batch_rows, threads, kv_type, kernels };
         // SAFETY: by the contract.
-        if let (0, Some(pool)) = (threads, unsafe { self.pool() }) {
-            threads = pool.threads();
-        }
-        Ok(ContextParams { sequences, length, batch_rows, threads, kv_type, kernels })
+        Ok(ThreadPool::in_pool(params, unsafe { self.pool() }))
     }
 }
 

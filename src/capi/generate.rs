@@ -6,6 +6,7 @@ use std::mem::offset_of;
 use super::context::{State, esolm_context};
 use super::prompt::esolm_prompt;
 use super::request::esolm_generate_params;
+use super::snapshot::Snapshot;
 use super::status::{esolm_status, wrap};
 use super::step::{ESOLM_STOP_NONE, esolm_step_info, reason_code};
 use super::{args, params, request};
@@ -183,6 +184,24 @@ pub unsafe extern "C" fn esolm_step(
     })
 }
 
+/// Copies items of what the last step left to the caller's buffer `to`, and their number to `n_out`.
+///
+/// # Safety
+/// Each pointer must be NULL or valid, `to` for `capacity` items.
+unsafe fn copy<T: Copy>(
+    context: *mut esolm_context,
+    find: impl FnOnce(&Snapshot) -> Result<&[T]>,
+    to: *mut T,
+    capacity: usize,
+    n_out: *mut usize,
+    name: &str,
+) -> Result<()> {
+    // SAFETY: the contract says that each pointer is NULL or valid.
+    let (n_out, handle) = unsafe { (args::out(n_out, 0, "n_out")?, args::reference(context, "context")?) };
+    // SAFETY: the contract says that there is room for `capacity` items; `n_out` is not NULL (`args::out`) and so valid.
+    handle.read(|texts| unsafe { args::copy_items(find(texts)?, to, capacity, n_out, name) })
+}
+
 /// Copies the order in which the positions of a sequence are generated: the known ones first, in any order, then the
 /// others in the order of the steps. esolm_score_order takes such an order. capacity and *n_out are as in
 /// esolm_tokenize. As all esolm_copy_* it copies what the last step left, from any thread, also in a callback and while
@@ -197,16 +216,8 @@ pub unsafe extern "C" fn esolm_copy_order(
     capacity: usize,
     n_out: *mut usize,
 ) -> esolm_status {
-    wrap(|| {
-        // SAFETY: the header requires each pointer to be NULL or valid for the call.
-        let (n_out, handle) =
-            unsafe { (args::out(n_out, 0, "n_out")?, args::reference(context, "context")?) };
-        handle.read(|texts| {
-            let found = texts.order(sequence)?;
-            // SAFETY: the header requires room for `capacity` items; `n_out` is not NULL (`args::out`) and so valid.
-            unsafe { args::copy_items(found, positions, capacity, n_out, "positions") }
-        })
-    })
+    // SAFETY: the header requires each pointer to be NULL or valid for the call, with room for `capacity` positions.
+    wrap(|| unsafe { copy(context, |texts| texts.order(sequence), positions, capacity, n_out, "positions") })
 }
 
 /// Copies the most likely tokens at the position of update number update of the last step, the likeliest first, as many
@@ -221,16 +232,10 @@ pub unsafe extern "C" fn esolm_copy_top_log_probs(
     capacity: usize,
     n_out: *mut usize,
 ) -> esolm_status {
-    wrap(|| {
-        // SAFETY: the header requires each pointer to be NULL or valid for the call.
-        let (n_out, handle) =
-            unsafe { (args::out(n_out, 0, "n_out")?, args::reference(context, "context")?) };
-        handle.read(|texts| {
-            let found = texts.top_log_probs(update)?;
-            // SAFETY: the header requires room for `capacity` entries, which are the library's as they are; `n_out` is not
-            // NULL (`args::out`) and so valid.
-            unsafe { args::copy_items(found, entries.cast(), capacity, n_out, "entries") }
-        })
+    // SAFETY: the header requires each pointer to be NULL or valid for the call, with room for `capacity` entries, which are
+    // the library's as they are.
+    wrap(|| unsafe {
+        copy(context, |texts| texts.top_log_probs(update), entries.cast(), capacity, n_out, "entries")
     })
 }
 
@@ -246,16 +251,8 @@ pub unsafe extern "C" fn esolm_copy_tokens(
     capacity: usize,
     n_out: *mut usize,
 ) -> esolm_status {
-    wrap(|| {
-        // SAFETY: the header requires each pointer to be NULL or valid for the call.
-        let (n_out, handle) =
-            unsafe { (args::out(n_out, 0, "n_out")?, args::reference(context, "context")?) };
-        handle.read(|texts| {
-            let found = texts.tokens(sequence)?;
-            // SAFETY: the header requires room for `capacity` items; `n_out` is not NULL (`args::out`) and so valid.
-            unsafe { args::copy_items(found, tokens, capacity, n_out, "tokens") }
-        })
-    })
+    // SAFETY: the header requires each pointer to be NULL or valid for the call, with room for `capacity` tokens.
+    wrap(|| unsafe { copy(context, |texts| texts.tokens(sequence), tokens, capacity, n_out, "tokens") })
 }
 
 /// Copies the text of a sequence up to the first unknown token, or to what ended it: whole characters of UTF-8 with a NUL,

@@ -48,8 +48,6 @@ pub(crate) struct ModelRunner {
     /// Longest sequence in tokens. The cache slots behind it are for the masks of `score`.
     pub(crate) length: usize,
     compute: Compute,
-    /// Threads that it was made for.
-    most_threads: usize,
     pub(crate) cancel: CancelToken,
 }
 
@@ -162,12 +160,7 @@ impl ModelRunner {
                 Compute::Graph { backend, workspace, network }
             }
         };
-        let most_threads = match &compute {
-            Compute::Cpu(cpu) => cpu.threads(),
-            Compute::Graph { backend, .. } => backend.threads(),
-        };
-        let (model, cancel) = (model.clone(), CancelToken::default());
-        Ok(Self { model, capacity, length, compute, most_threads, cancel })
+        Ok(Self { model: model.clone(), capacity, length, compute, cancel: CancelToken::default() })
     }
 
     /// Runs the network on one batch.
@@ -238,7 +231,10 @@ impl ModelRunner {
     /// # Errors
     /// [`Error::InvalidArgument`] for 0 or more than there were at first.
     pub(crate) fn set_threads(&mut self, threads: usize) -> Result<()> {
-        let most = self.most_threads;
+        let most = match &self.compute {
+            Compute::Cpu(cpu) => cpu.most_threads(),
+            Compute::Graph { backend, .. } => backend.most_threads(),
+        };
         if !(1..=most).contains(&threads) {
             return Err(Error::invalid(format!("{threads} threads; this context was made for 1 to {most}")));
         }

@@ -68,6 +68,11 @@ impl Backend {
         self.threads
     }
 
+    /// Threads that were started.
+    pub(crate) fn most_threads(&self) -> usize {
+        self.started
+    }
+
     /// Has this many threads compute, as many as there are at most.
     pub(crate) fn set_threads(&mut self, threads: usize) {
         self.threads = threads.clamp(1, self.started);

@@ -50,7 +50,7 @@ impl Sampler {
         if sampling.temperature == 0.0 {
             return self.greedy(logits, sampling);
         }
-        self.filter(logits, sampling)?;
+        self.weigh(logits, sampling)?;
         let [total] = mass_above(&self.weights, [0.0]);
         let target = uniform * total;
         // The run of tokens in which the running sum passes the target, and then the token.
@@ -98,7 +98,7 @@ impl Sampler {
         if sampling.temperature == 0.0 {
             return self.greedy(logits, sampling);
         }
-        let weights = self.filter(logits, sampling)?;
+        let weights = self.weigh(logits, sampling)?;
         let temperature = f64::from(sampling.temperature);
         let mut best = (f64::NEG_INFINITY, 0);
         for (token, ((&weight, &logit), &u)) in weights.iter().zip(logits).zip(uniforms).enumerate() {
@@ -141,7 +141,11 @@ impl Sampler {
     /// # Errors
     /// As [`Sampler::draw`].
     pub fn filter(&mut self, logits: &[f32], sampling: &SamplingParams) -> Result<&[f32]> {
-        let sampling = &sampling.resolved(&Defaults::NONE);
+        self.weigh(logits, &sampling.resolved(&Defaults::NONE))
+    }
+
+    /// As [`Sampler::filter`], with parameters that are resolved.
+    fn weigh(&mut self, logits: &[f32], sampling: &SamplingParams) -> Result<&[f32]> {
         if sampling.temperature == 0.0 {
             return Err(Error::invalid("a temperature of 0 has no distribution"));
         }

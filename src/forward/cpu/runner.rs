@@ -56,9 +56,14 @@ impl CpuRunner {
         self.threads
     }
 
-    /// Has this many threads take part, as many as the layout is for at most.
+    /// As many as the layout has memory for and the pool has.
+    pub(crate) fn most_threads(&self) -> usize {
+        self.layout.threads.min(self.pool.threads())
+    }
+
+    /// Has this many threads take part, [`CpuRunner::most_threads`] at most.
     pub(crate) fn set_threads(&mut self, threads: usize) {
-        self.threads = threads.min(self.layout.threads);
+        self.threads = threads.min(self.most_threads());
     }
 
     /// The time of all batches since the last [`CpuRunner::clear_profile`]; products and attention only.

@@ -38,6 +38,11 @@ impl Word {
         (self.0 >> 16) as usize & 0xffff
     }
 
+    /// Whether thread `index` may claim something.
+    fn is_open(self, index: usize) -> bool {
+        self.left() > 0 && index < self.threads()
+    }
+
     /// The items that the next claim takes.
     fn take(self) -> usize {
         match self.0 as usize & 0xffff {
@@ -93,15 +98,13 @@ impl Claims {
 
     /// Whether thread `index` may claim something.
     pub(super) fn is_open(&self, index: usize) -> bool {
-        let word = Word(self.word.load(Ordering::Acquire));
-        word.left() > 0 && index < word.threads()
+        Word(self.word.load(Ordering::Acquire)).is_open(index)
     }
 
     /// Claims items of the open operation for thread `index`. It stays open, and its items undone, until the thread calls
     /// [`Claims::finish`].
     pub(super) fn claim(&self, index: usize) -> Option<Claim> {
-        let take = |word: Word| (word.left() > 0 && index < word.threads()).then(|| word.take());
-        self.update(take)
+        self.update(|word| word.is_open(index).then(|| word.take()))
     }
 
     /// Claims all items that are left, in order to leave them undone.
