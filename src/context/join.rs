@@ -41,4 +41,13 @@ impl Context {
     pub fn remove_sequence(&mut self, sequence: usize) -> Result<()> {
         self.session.remove(sequence)
     }
+
+    /// How many tokens of a sequence have keys and values in the cache that the next steps need not compute. Before the first
+    /// step of one that was added: those that came from another sequence.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] if there is no such sequence.
+    pub fn cached_tokens(&self, sequence: usize) -> Result<usize> {
+        self.session.cached_tokens(sequence)
+    }
 }

@@ -209,6 +209,11 @@ impl Session {
         Ok(&self.sequence(sequence)?.order)
     }
 
+    /// How many tokens of a sequence have final keys and values in the cache.
+    pub(crate) fn cached_tokens(&self, sequence: usize) -> Result<usize> {
+        Ok(self.sequence(sequence)?.committed)
+    }
+
     pub(super) fn sequence(&self, number: usize) -> Result<&Sequence> {
         let found = self.sequences.get(number).filter(|sequence| sequence.in_use);
         found.ok_or_else(|| Error::invalid(format!("there is no sequence {number}")))

@@ -31,6 +31,7 @@ mod filter;
 mod generate;
 mod grammars;
 mod infilling;
+mod joining;
 mod memory_use;
 mod on_demand;
 mod orders;
