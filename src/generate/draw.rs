@@ -1,8 +1,7 @@
 //! A row of logits to a token.
 
-use super::rules::SequenceRules;
+use super::rules::{SequenceRules, StepWants};
 use super::sequence::Sequence;
-use super::session::StepWants;
 use super::update::Update;
 use crate::error::{Error, Result};
 use crate::model::Config;

@@ -1,4 +1,4 @@
-//! What holds for all steps of a sequence.
+//! What holds for all steps of a sequence, and what the steps of all report.
 
 use super::request::GenerateParams;
 use super::stop::StopRules;
@@ -48,4 +48,13 @@ impl SequenceRules {
         let plain = constraints.is_none() && grammar.is_none() && adaptive.is_none() && !wants_log_probs;
         plain && sampling.is_basic()
     }
+}
+
+/// What the steps report, as the sequences that are in use want it.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct StepWants {
+    pub(super) log_probs: bool,
+    /// How many of the most likely tokens: as many as the sequence that wants the most.
+    pub(super) top_log_probs: usize,
+    pub(super) confidences: bool,
 }

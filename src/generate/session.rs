@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::clock::StepClock;
 use super::draw::{Draw, DrawState, TokenChoice};
 use super::finished::TextEnd;
-use super::rules::SequenceRules;
+use super::rules::{SequenceRules, StepWants};
 use super::sequence::Sequence;
 use super::stop::StopReason;
 use super::update::{Step, Update};
@@ -40,15 +40,6 @@ pub(crate) struct Session {
     pub(super) rules: Vec<SequenceRules>,
     /// How many sequences have left.
     pub(super) departures: u64,
-}
-
-/// What the steps report, as the sequences that are in use want it.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct StepWants {
-    pub(super) log_probs: bool,
-    /// How many of the most likely tokens: as many as the sequence that wants the most.
-    pub(super) top_log_probs: usize,
-    pub(super) confidences: bool,
 }
 
 /// The memory that a step works in.
