@@ -73,8 +73,8 @@ unsafe fn begin(
 /// Runs the next step, with the caller's callback on the logits.
 fn next_step(state: &mut State) -> Result<Option<esolm_step_info>> {
     let State { context, logits, texts, .. } = state;
-    let in_use = (0..context.sequences()).filter(|&sequence| context.tokens(sequence).is_ok());
-    let step = if in_use.into_iter().any(|sequence| matches!(logits.get(sequence), Some(Some(_)))) {
+    let called = |sequence| context.has_sequence(sequence) && matches!(logits.get(sequence), Some(Some(_)));
+    let step = if (0..context.sequences()).any(called) {
         context.step_with_logits(|row, numbers| match logits.get(row.sequence) {
             // SAFETY: the header requires the callback and its user data to be valid for all steps of the sequence.
             Some(Some(callback)) => unsafe { callback.call(row, numbers) },

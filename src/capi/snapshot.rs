@@ -59,10 +59,13 @@ impl Snapshot {
         for (number, sequence) in self.sequences.iter_mut().take(self.active).enumerate() {
             let copy = |to: &mut Vec<u32>, from: Result<&[u32]>| {
                 to.clear();
-                // Every sequence that is in use has both.
+                // Every sequence has both.
                 to.extend_from_slice(from.unwrap_or_default());
             };
-            sequence.in_use = context.tokens(number).is_ok();
+            sequence.in_use = context.has_sequence(number);
+            if !sequence.in_use {
+                continue;
+            }
             copy(&mut sequence.tokens, context.tokens(number));
             copy(&mut sequence.order, context.order(number));
             sequence.text_end = context.text_end(number).unwrap_or_default();

@@ -42,6 +42,11 @@ impl Context {
         self.session.remove(sequence)
     }
 
+    /// Whether there is a sequence with this number.
+    pub fn has_sequence(&self, sequence: usize) -> bool {
+        self.session.has(sequence)
+    }
+
     /// How many tokens of a sequence have keys and values in the cache that the next steps need not compute. Before the first
     /// step of one that was added: those that came from another sequence.
     ///

@@ -205,6 +205,11 @@ impl Session {
         Ok(self.sequence(sequence)?.committed)
     }
 
+    /// Whether there is a sequence with this number.
+    pub(crate) fn has(&self, number: usize) -> bool {
+        self.sequences.get(number).is_some_and(|sequence| sequence.in_use)
+    }
+
     pub(super) fn sequence(&self, number: usize) -> Result<&Sequence> {
         let found = self.sequences.get(number).filter(|sequence| sequence.in_use);
         found.ok_or_else(|| Error::invalid(format!("there is no sequence {number}")))
