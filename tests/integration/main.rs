@@ -35,6 +35,7 @@ mod joining;
 mod memory_use;
 mod on_demand;
 mod orders;
+mod profile;
 mod reported_scores;
 mod saved_states;
 mod step_errors;
