@@ -1,70 +1,21 @@
-//! Options that several commands share: the model, the device that computes, output files, windows of a text.
-
-use std::path::PathBuf;
+//! Options that several commands share: the device that computes, output files, windows of a text.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use esolm::gguf::TensorType;
 use esolm::{
-    Context, ContextParams, Kernels, KvType, LoadMode, LoadOptions, Model, Result, ThreadPool,
-    ThreadPoolParams, Variant,
+    Context, ContextParams, Kernels, KvType, LoadOptions, Model, Result, ThreadPool, ThreadPoolParams,
+    Variant,
 };
 
-use crate::model_file::model_file;
+use crate::seed::Seed;
 use crate::tensor_types::TENSOR_TYPES;
-
-/// Options of the commands that also work with the built-in model.
-#[derive(clap::Args)]
-pub struct ModelArgs {
-    /// Model file (GGUF), or hf:OWNER/NAME (see `esolm pull`). Default: what ESOLM_MODEL names, else the built-in model.
-    #[arg(short, long, value_name = "FILE")]
-    pub model: Option<PathBuf>,
-    /// Read the model file into memory instead of memory-mapping it: slower to load, but the file may change afterwards.
-    #[arg(long)]
-    pub no_mmap: bool,
-}
-
-impl ModelArgs {
-    /// How to load the model.
-    pub fn load_options(&self, device: &str) -> LoadOptions<'static> {
-        let mode = if self.no_mmap { LoadMode::Copy } else { LoadMode::Map };
-        LoadOptions { device: device.into(), mode, progress: None }
-    }
-
-    /// Loads the model onto a device.
-    pub fn open(&self, device: &str) -> Result<Model> {
-        let options = self.load_options(device);
-        match self.model.clone().or_else(model_from_environment) {
-            Some(path) => Model::open(model_file(&path)?, &options),
-            None => built_in_model(&options),
-        }
-    }
-}
-
-/// The file that ESOLM_MODEL names. An empty variable counts as not set.
-fn model_from_environment() -> Option<PathBuf> {
-    std::env::var_os("ESOLM_MODEL").filter(|name| !name.is_empty()).map(PathBuf::from)
-}
-
-#[cfg(feature = "embed-model")]
-fn built_in_model(options: &LoadOptions<'_>) -> Result<Model> {
-    /// Gives the bytes the alignment that computing in place needs.
-    #[repr(C, align(64))]
-    struct Aligned<T: ?Sized>(T);
-    static MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!("../../models/stories-q8_0.gguf"));
-    Model::from_static(&MODEL.0, options)
-}
-
-#[cfg(not(feature = "embed-model"))]
-fn built_in_model(_: &LoadOptions<'_>) -> Result<Model> {
-    Err(esolm::Error::InvalidArgument("this build has no built-in model; name one with -m FILE".into()))
-}
 
 /// Number of threads.
 #[derive(clap::Args, Clone, Copy)]
 pub struct ThreadArgs {
     /// Number of CPU threads, at most 512. Default: one per core that the process may use.
     // The library reads 0 as one per core.
-    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    #[arg(short, long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     pub threads: usize,
 }
 
@@ -142,9 +93,9 @@ pub struct WindowArgs {
     // The library reads 0 as the model's context length.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "LEN")]
     pub length: usize,
-    /// Random seed. The same seed gives the same result.
-    #[arg(long, default_value_t = 0, value_name = "S")]
-    pub seed: u64,
+    /// Random seed. The same seed gives the same result; -1 = a different one each time.
+    #[arg(short, long, default_value = "0", value_name = "S")]
+    pub seed: Seed,
 }
 
 /// Option of the commands that write a file which is costly to lose.

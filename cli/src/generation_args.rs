@@ -8,7 +8,7 @@ use esolm::{
 use crate::dry_args::DryArgs;
 use crate::input::read_text;
 
-/// Options of how a token is drawn.
+/// Options of how a token is drawn. -1 stands for the default, as in the library.
 #[derive(clap::Args)]
 pub struct SamplingArgs {
     /// Top-p (nucleus) sampling: draw from the most likely tokens that together have this probability, above 0 to 1;
@@ -16,11 +16,11 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
     /// Top-k sampling: draw from this many most likely tokens; 0 = off. Default: the file's, else 0.
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = top_k)]
     top_k: Option<u32>,
     /// Sampling temperature: below 1 favours likely tokens, above 1 unlikely ones; 0 always takes the most likely token.
     /// Default: what the model's file says, else 1.
-    #[arg(long, value_name = "X")]
+    #[arg(long, visible_alias = "temperature", value_name = "X")]
     temp: Option<f32>,
     /// Min-p sampling: leave out tokens less likely than this times the most likely one, 0 to 1; 0 = off. Default:
     /// the file's, else 0.
@@ -36,8 +36,12 @@ pub struct SamplingArgs {
     top_n_sigma: Option<f32>,
 }
 
+fn top_k(text: &str) -> std::result::Result<u32, std::num::ParseIntError> {
+    if text == "-1" { Ok(SamplingParams::TOP_K_AUTO) } else { text.parse() }
+}
+
 impl SamplingArgs {
-    /// The library's parameters. What is not given is the model file's to say, or the library's.
+    /// The library's parameters. What is not given is the model file's to say, or the library's; so is what is -1.
     pub fn params(&self) -> Result<SamplingParams> {
         let given = [
             ("--temp", self.temp),
@@ -46,10 +50,11 @@ impl SamplingArgs {
             ("--typical", self.typical),
             ("--top-n-sigma", self.top_n_sigma),
         ];
-        // The library takes one such number: it stands for the default.
-        if let Some((name, Some(value))) = given.into_iter().find(|(_, value)| value.is_some_and(|v| v < 0.0))
-        {
-            return Err(Error::InvalidArgument(format!("{name} is {value}, not a number from 0")));
+        let negative = |value: &f32| *value < 0.0 && *value != SamplingParams::AUTO;
+        for (name, value) in given {
+            if let Some(value) = value.filter(negative) {
+                return Err(Error::InvalidArgument(format!("{name} is {value}, not a number from 0, or -1")));
+            }
         }
         Ok(SamplingParams {
             temperature: self.temp.unwrap_or(SamplingParams::AUTO),
@@ -93,7 +98,7 @@ pub struct GenerationArgs {
     #[arg(long, value_name = "TOKEN=X", allow_hyphen_values = true)]
     bias: Vec<String>,
     /// Repetition penalty: above 1 makes tokens that are already in the text less likely; 1.2 is usual, 1 = off.
-    #[arg(long, default_value_t = 1.0, value_name = "X")]
+    #[arg(long, alias = "repeat-penalty", default_value_t = 1.0, value_name = "X")]
     repetition_penalty: f32,
     /// Frequency penalty: make a token less likely by this for each time that it is in the text; 0 = off.
     #[arg(long, default_value_t = 0.0, value_name = "X", allow_hyphen_values = true)]

@@ -10,11 +10,13 @@ mod generation_args;
 mod hub;
 mod input;
 mod memory;
+mod model_args;
 mod model_file;
 mod output;
 mod plot;
 mod progress;
 mod prompt_args;
+mod seed;
 mod signals;
 mod stop_args;
 mod stream;
@@ -30,7 +32,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::pull;
 use commands::{
     bench, completion, convert, detokenize, devices, evaluate, generate, imatrix, inspect, quality, quantize,
-    score, tokenize, verify,
+    score, tokenize, verify, version,
 };
 
 /// Run Esoteric Language Models (Eso-LMs) on this machine.
@@ -51,6 +53,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(visible_alias = "run")]
     Generate(generate::Args),
     Score(score::Args),
     Evaluate(evaluate::Args),
@@ -66,6 +69,7 @@ enum Command {
     Verify(verify::Args),
     Bench(bench::Args),
     Devices(devices::Args),
+    Version(version::Args),
     Completion(completion::Args),
 }
 
@@ -151,6 +155,7 @@ fn run() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),
+        Command::Version(args) => version::run(&args),
         Command::Completion(args) => completion::run(&args, Cli::command()),
     })
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use esolm::convert::{Options, SpecialToken, TokenizerSource, WeightSet, convert};
 use esolm::gguf::TensorType;
-use esolm::{Result, Variant};
+use esolm::{Error, Result, Variant};
 
 use super::quantize::QuantizationArgs;
 use crate::args::{OverwriteArgs, tensor_types, variants};
@@ -22,9 +22,15 @@ use crate::progress;
 /// The tokenizer is the checkpoint's own, or the one beside the weights: tokenizer.json, else vocab.json and merges.txt.
 /// Without one the model works on token ids. docs/checkpoints.md lists what is converted and what is refused.
 #[derive(clap::Args)]
+// -t is --type here.
+#[command(mut_arg("threads", |threads| threads.short(None)))]
 pub struct Args {
-    /// The checkpoint, or its folder.
-    input: PathBuf,
+    /// The checkpoint, or its folder. It may also be given with -m.
+    #[arg(required_unless_present = "model")]
+    input: Option<PathBuf>,
+    /// The checkpoint, if it is not the first argument.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "input")]
+    model: Option<PathBuf>,
     /// Model file to write.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -84,7 +90,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         name: args.name.clone(),
         force: args.overwrite.force,
     };
-    let input = checkpoint_file(&args.input)?;
+    let given = args.input.as_deref().or(args.model.as_deref());
+    let input = checkpoint_file(given.ok_or_else(|| Error::InvalidArgument("no checkpoint".into()))?)?;
     let report = progress::of_file(|show| convert(&input, &args.output, &options, show))?;
     print_notes(&report.notes);
     let weights = match report.weights {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use esolm::Result;
 use serde_json::json;
 
-use crate::args::ModelArgs;
 use crate::input::{parse_ids, words_or_stdin};
+use crate::model_args::ModelArgs;
 use crate::output::{print, print_json};
 
 /// Convert token ids to text.
@@ -25,8 +25,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let model = args.model.open("cpu")?;
-    let tokens = parse_ids(&words_or_stdin(&args.ids)?, &model)?;
+    let (model, ids) = args.model.and_words(&args.ids);
+    let model = model.open("cpu")?;
+    let tokens = parse_ids(&words_or_stdin(&ids)?, &model)?;
     let text = model.tokenizer()?.decode(&tokens)?;
     if args.json {
         print_json(&json!(text))?;

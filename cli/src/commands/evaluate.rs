@@ -8,9 +8,11 @@ use esolm::evaluate::samples::{Judge, SampleParams, SampleQuality, Samples, draw
 use esolm::{ContextParams, Error, GenerateParams, Model, Prompt, Result, ScoreParams, Variant};
 use serde_json::{Value, json};
 
-use crate::args::{ComputeArgs, ModelArgs, WindowArgs};
+use crate::args::{ComputeArgs, WindowArgs};
 use crate::generation_args::{GenerationArgs, SamplingArgs, check_diffusion};
 use crate::input::read_text;
+use crate::model_args::ModelArgs;
+use crate::model_file::model_file;
 use crate::output::{print, write_file};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
@@ -93,10 +95,11 @@ struct Row {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.open(&args.compute.device)?;
     let judge = match &args.judge {
-        Some(path) => Model::open(path, &args.compute.load_options())?,
+        Some(path) => Model::open(model_file(path)?, &args.compute.load_options())?,
         None => model.clone(),
     };
     let settings = settings(args, model.config().variant)?;
+    args.window.seed.tell_if_random();
     let (length, batch) = (args.window.length, args.batch);
     let params = ContextParams { length, sequences: batch, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &params)?;
@@ -131,7 +134,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 alpha_0,
                 steps,
                 sampling: args.sampling.params()?,
-                seed: args.window.seed,
+                seed: args.window.seed.value,
                 ..GenerateParams::default()
             });
             let params = SampleParams { samples: args.samples, batch, prompt: prompt.clone(), generate };
@@ -172,7 +175,7 @@ fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, usize)>> {
 
 /// Left to right, and with --draws the bound.
 fn score_params(args: &Args, alpha_0: f64) -> ScoreParams {
-    ScoreParams { draws: args.draws, alpha_0, seed: args.window.seed, ..ScoreParams::default() }
+    ScoreParams { draws: args.draws, alpha_0, seed: args.window.seed.value, ..ScoreParams::default() }
 }
 
 /// The results as a Markdown table.
@@ -243,7 +246,7 @@ fn report(args: &Args, model: &Model, rows: &[Row], text: Option<&SampleQuality>
         Ok(value)
     };
     let mut report = json!({
-        "seed": args.window.seed, "batch": args.batch, "temperature": sampling.temperature,
+        "seed": args.window.seed.value, "batch": args.batch, "temperature": sampling.temperature,
         "top_p": sampling.top_p, "top_k": sampling.top_k,
         "min_p": sampling.min_p, "typical_p": sampling.typical_p, "top_n_sigma": sampling.top_n_sigma,
         "rows": rows.iter().map(row).collect::<Result<Vec<_>>>()?,

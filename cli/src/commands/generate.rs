@@ -1,25 +1,28 @@
 //! `esolm generate`: writes text.
 
 mod report;
+mod tip;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Step};
 
 use report::Generated;
+pub use tip::with_tip;
 
-use crate::args::{ComputeArgs, ModelArgs};
+use crate::args::ComputeArgs;
 use crate::exit_code::INTERRUPTED;
 use crate::generation_args::{GenerationArgs, SamplingArgs, check_diffusion};
 use crate::input::tokenizer;
 use crate::memory;
+use crate::model_args::ModelArgs;
 use crate::output::{io_error, join_ids, print, print_json, print_to_reader, tell, write_file};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::prompt_args::{PromptArgs, check_first_token};
+use crate::seed::Seed;
 use crate::signals::CancelOnInterrupt;
 use crate::stop_args::StopArgs;
 use crate::stream::Stream;
@@ -54,9 +57,9 @@ pub struct Args {
     /// end. Not with --template.
     #[arg(long, value_name = "FILE", conflicts_with = "template")]
     state: Option<PathBuf>,
-    /// Random seed. Default: a different one each time, shown in the statistics.
-    #[arg(long, value_name = "S")]
-    seed: Option<u64>,
+    /// Random seed. Default, or -1: a different one each time, shown in the statistics.
+    #[arg(short, long, value_name = "S")]
+    seed: Option<Seed>,
     /// Number of texts to generate in parallel from the same prompt. Several prompts are one text each.
     #[arg(long, default_value_t = 1, value_name = "B")]
     batch: usize,
@@ -107,20 +110,6 @@ Examples:
   # For programs
   esolm generate -p - --json < prompt.txt";
 
-/// Adds advice to the error of a prompt that is given without -p.
-pub fn with_tip(mut error: clap::Error) -> clap::Error {
-    let is_generate = std::env::args_os().nth(1).is_some_and(|command| command == "generate");
-    if is_generate
-        && error.kind() == ErrorKind::UnknownArgument
-        && let Some(ContextValue::String(text)) = error.get(ContextKind::InvalidArg)
-        && !text.starts_with('-')
-    {
-        let tip = format!("a prompt goes with -p, in quotes: esolm generate -p \"{text}\"");
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
-    }
-    error
-}
-
 impl Args {
     /// Whether a saved text is continued.
     fn is_resumed(&self) -> bool {
@@ -140,6 +129,7 @@ impl Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let started = Instant::now();
+    tip::check_model(&args.model)?;
     let model = args.model.open(&args.compute.device)?;
     let (given, length) = prompts(args, &model)?;
     let batch = given.len().max(args.batch);
@@ -173,7 +163,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         sampling: args.sampling.params()?,
         log_probs: args.json,
         top_log_probs: args.top_log_probs,
-        seed: args.seed.unwrap_or_else(fresh_seed),
+        seed: args.seed.unwrap_or_else(Seed::random).value,
         ..default
     });
     let ready = started.elapsed();
@@ -355,12 +345,6 @@ fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
         }
         _ => Ok((given, args.stop.length.max(template_length))),
     }
-}
-
-/// A seed that differs from run to run, short enough to type again.
-fn fresh_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id()) % 1_000_000
 }
 
 /// Adds a point for each token that a step wrote, in a series per text.

@@ -7,7 +7,7 @@ use esolm::Result;
 use esolm::quantize::{ImatrixOptions, imatrix};
 
 use crate::args::{OverwriteArgs, ThreadArgs, WindowArgs};
-use crate::model_file::model_file;
+use crate::model_args::ModelFileArgs;
 use crate::output::tell;
 use crate::progress;
 
@@ -25,10 +25,10 @@ Example:
 
 /// Compute an importance matrix, for quantizing to few bits.
 #[derive(clap::Args)]
-#[command(after_help = HELP)]
+#[command(after_help = HELP, allow_missing_positional = true)]
 pub struct Args {
-    /// Model file (GGUF), or hf:OWNER/NAME.
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelFileArgs,
     /// Text file (UTF-8).
     text: PathBuf,
     /// Importance matrix to write.
@@ -53,11 +53,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         length: args.window.length,
         pieces: args.pieces,
         steps: args.steps,
-        seed: args.window.seed,
+        seed: args.window.seed.value,
         threads: args.cpu.threads,
         force: args.overwrite.force,
     };
-    let model = model_file(&args.model)?;
+    let model = args.model.file()?;
+    args.window.seed.tell_if_random();
     let observation =
         progress::of_items("pieces", |show| imatrix(&model, &args.text, &args.output, &options, show))?;
     tell(&format!(

@@ -1,31 +1,28 @@
 //! `esolm inspect`: what a model file contains.
 
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use esolm::gguf::Value;
-use esolm::{Context, ContextParams, LoadOptions, MemoryUse, Model, Result};
+use esolm::{Context, ContextParams, MemoryUse, Model, Result};
 use serde_json::{Map, json};
 
 use crate::memory;
-use crate::model_file::model_file;
+use crate::model_args::ModelArgs;
 use crate::output::{human_bytes, print, print_json_pretty};
 
 /// Show the metadata and tensors of a model file, and the memory that the model takes.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Model file (GGUF), or hf:OWNER/NAME.
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
-    let file = model_file(&args.model)?;
-    let (model, resident) = memory::added_by(|| Model::open(file, &options));
+    let (model, resident) = memory::added_by(|| args.model.open("cpu"));
     let model = model?;
     let context = Context::memory_use(&model, &ContextParams::default())?;
     if args.json {

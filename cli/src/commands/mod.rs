@@ -16,3 +16,4 @@ pub mod quantize;
 pub mod score;
 pub mod tokenize;
 pub mod verify;
+pub mod version;

@@ -39,7 +39,11 @@ Examples:
 #[command(after_help = HELP)]
 pub struct Args {
     /// The repository: OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME@REVISION:TYPE.
-    #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new(), required_unless_present = "list")]
+    #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new(),
+          required_unless_present_any = ["list", "model"], conflicts_with = "model")]
+    first: Option<String>,
+    /// The repository, if it is not the first argument.
+    #[arg(short, long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     model: Option<String>,
     /// Type of the weight matrices. Default: q8_0, a quarter of f32, and no loss that shows in a text.
     #[arg(short, long = "type", value_name = "TYPE", value_parser = tensor_types())]
@@ -60,12 +64,12 @@ pub struct Args {
     #[arg(short, long)]
     force: bool,
     /// List the models that were pulled and converted.
-    #[arg(long, conflicts_with = "model")]
+    #[arg(long, conflicts_with_all = ["first", "model"])]
     list: bool,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let Some(model) = &args.model else {
+    let Some(model) = args.first.as_ref().or(args.model.as_ref()) else {
         return list(&models_folder()?).and_then(|list| print(&list)).map(|()| ExitCode::SUCCESS);
     };
     let mut name = Name::parse(model)?;

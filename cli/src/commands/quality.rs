@@ -33,12 +33,15 @@ Example:
 /// Compare quantized files of a model with the original: NLL, KL divergence, same top token.
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
+#[command(override_usage = "esolm quality [OPTIONS] --text <FILE> <BASE> <MODEL>...")]
 pub struct Args {
-    /// Model file to compare with, preferably f32.
-    base: PathBuf,
-    /// Model files to measure, quantized from BASE.
-    #[arg(required = true)]
-    others: Vec<PathBuf>,
+    /// Model files (GGUF), or hf:OWNER/NAME: the one to compare with (BASE), preferably f32, and those to measure, quantized
+    /// from it.
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<PathBuf>,
+    /// BASE, if it is not the first argument.
+    #[arg(short = 'm', long = "model", value_name = "FILE")]
+    base: Option<PathBuf>,
     /// Text file (UTF-8); `-` reads standard input.
     #[arg(long, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
     text: String,
@@ -74,8 +77,12 @@ struct Measured {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let load = args.compute.load_options();
-    let given = std::iter::once(&args.base).chain(&args.others);
+    let given = args.base.iter().chain(&args.models);
     let paths = given.map(|path| model_file(path)).collect::<Result<Vec<_>>>()?;
+    if paths.len() < 2 {
+        return Err(Error::InvalidArgument("one model file, and none to compare with it".into()));
+    }
+    args.window.seed.tell_if_random();
     let models = paths.iter().map(|path| Model::open(path, &load)).collect::<Result<Vec<_>>>()?;
     let text = read_text(&args.text)?;
     let base = models.first().ok_or_else(|| Error::InvalidArgument("no model".into()))?;
@@ -85,7 +92,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         windows: args.windows,
         alpha_0: args.alpha0,
         steps: args.steps,
-        seed: args.window.seed,
+        seed: args.window.seed.value,
         threads: args.compute.cpu.threads,
         kv_type: args.compute.kv_type,
     };
@@ -99,7 +106,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let all: Vec<Measured> = paths.iter().zip(&models).zip(qualities).map(measured).collect();
     print(&table(&all))?;
     if let Some(path) = &args.json {
-        let report = json!({ "seed": args.window.seed, "steps": args.steps, "alpha_0": options.alpha_0,
+        let report = json!({ "seed": args.window.seed.value, "steps": args.steps, "alpha_0": options.alpha_0,
                              "files": all.iter().map(to_json).collect::<Vec<_>>() });
         write_file(path, &format!("{report:#}\n"))?;
     }

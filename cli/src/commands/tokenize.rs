@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use esolm::Result;
 use serde_json::json;
 
-use crate::args::ModelArgs;
 use crate::input::words_or_stdin;
+use crate::model_args::ModelArgs;
 use crate::output::{join_ids, print, print_json};
 
 /// Convert text to token ids.
@@ -25,8 +25,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let model = args.model.open("cpu")?;
-    let tokens = model.tokenizer()?.encode(&words_or_stdin(&args.text)?)?;
+    let (model, text) = args.model.and_words(&args.text);
+    let model = model.open("cpu")?;
+    let tokens = model.tokenizer()?.encode(&words_or_stdin(&text)?)?;
     if args.json {
         print_json(&json!(tokens))?;
     } else {

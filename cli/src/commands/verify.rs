@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use esolm::evaluate::verify::verify;
-use esolm::{Error, Model, Result};
+use esolm::{Error, Result};
 use serde_json::json;
 
 use crate::args::ComputeArgs;
 use crate::exit_code;
-use crate::model_file::model_file;
+use crate::model_args::ModelArgs;
 use crate::output::{print, print_json_pretty};
 
 /// Compare a model with reference outputs, logit by logit and token by token.
@@ -18,10 +18,10 @@ use crate::output::{print, print_json_pretty};
 /// texts; all that it has for the model's variant is replayed. Exits with 1 if a logit differs by more
 /// than the tolerance, or a token differs.
 #[derive(clap::Args)]
-#[command(mut_arg("kv_type", |kv_type| kv_type.default_value("f32")))]
+#[command(allow_missing_positional = true, mut_arg("kv_type", |kv_type| kv_type.default_value("f32")))]
 pub struct Args {
-    /// Model file (GGUF), or hf:OWNER/NAME.
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Reference outputs (safetensors).
     golden: PathBuf,
     /// Largest absolute difference of a logit that is accepted.
@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let tolerance = args.tolerance;
         return Err(Error::InvalidArgument(format!("--tolerance {tolerance} is not a number from 0")));
     }
-    let model = Model::open(model_file(&args.model)?, &args.compute.load_options())?;
+    let model = args.model.open(&args.compute.device)?;
     let outcomes = verify(&model, &args.golden, args.compute.kv_type, args.compute.cpu.threads)?;
     let largest = outcomes
         .iter()

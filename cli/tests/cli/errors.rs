@@ -55,9 +55,9 @@ fn numbers_out_of_range_are_refused_with_their_option() {
     refused(&["generate", "--threads", "2", "--cpus", "900"], 2, "the threads' processors");
     // Below 0: no option that nobody knows.
     for (option, says) in
-        [("--length", "--length"), ("--seed", "--seed"), ("--alpha0", "-1"), ("--temp", "-1")]
+        [("--length", "--length"), ("--seed", "--seed"), ("--alpha0", "-2"), ("--temp", "-2")]
     {
-        refused(&["generate", option, "-1"], 2, says);
+        refused(&["generate", option, "-2"], 2, says);
     }
     refused(&["score", "-", "--draws", "-1"], 2, "--draws");
     refused(&["detokenize", "-1"], 2, "'-1' is no token id");

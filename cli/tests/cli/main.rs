@@ -13,6 +13,7 @@ mod generate;
 #[cfg(feature = "hub")]
 mod hub;
 mod models;
+mod options;
 #[cfg(target_os = "linux")]
 mod outputs;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Loads the models that the options name.
 fn subjects(args: &Args) -> Result<Vec<Subject>> {
     let Some(shape) = args.shape else {
-        let name = args.model.model.as_ref().map_or("model".into(), |path| path.display().to_string());
+        let name = args.model.name()?.map_or("built-in".into(), |path| path.display().to_string());
         return Ok(vec![Subject::open(name, None, || args.model.open(&args.compute.device))?]);
     };
     let subject = |ty: &TensorType| {

@@ -6,7 +6,8 @@ use esolm::gguf::TensorType;
 use esolm::{Kernels, Variant};
 
 use super::synthetic::Shape;
-use crate::args::{ComputeArgs, ModelArgs, kernels, tensor_types, variants};
+use crate::args::{ComputeArgs, kernels, tensor_types, variants};
+use crate::model_args::ModelArgs;
 
 const HELP: &str = "\
 Options shown with a comma take lists; every combination is measured. The combinations take turns, so that a slow \
@@ -34,7 +35,7 @@ pub struct Args {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Measure a synthetic model: one of a published size, with random weights, instead of a file.
-    #[arg(long, value_enum, value_name = "SHAPE", conflicts_with = "model")]
+    #[arg(long, value_enum, value_name = "SHAPE", conflicts_with_all = ["first", "model"])]
     pub shape: Option<Shape>,
     /// Types of the synthetic model's weight matrices (with --shape).
     #[arg(long = "type", value_delimiter = ',', default_value = "q8_0", requires = "shape", value_parser = tensor_types(), value_name = "TYPE,..")]

@@ -1,0 +1,54 @@
+//! `esolm version`: what this build is.
+
+use std::process::ExitCode;
+
+use esolm::Result;
+
+use crate::output::print;
+
+/// Show the version, what this build has, and what it was built for.
+///
+/// `esolm --version` prints the version alone.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// The cargo features that this build was made with.
+fn features() -> Vec<&'static str> {
+    let all = [
+        ("cuda", cfg!(feature = "cuda")),
+        ("embed-model", cfg!(feature = "embed-model")),
+        ("grammar", cfg!(feature = "grammar")),
+        ("hub", cfg!(feature = "hub")),
+    ];
+    all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+}
+
+/// The instruction sets that the compiler was allowed to use anywhere. (The kernels also have others, and choose at run
+/// time.)
+fn instructions() -> Vec<&'static str> {
+    let all = [
+        ("sse4.2", cfg!(target_feature = "sse4.2")),
+        ("avx", cfg!(target_feature = "avx")),
+        ("avx2", cfg!(target_feature = "avx2")),
+        ("fma", cfg!(target_feature = "fma")),
+        ("f16c", cfg!(target_feature = "f16c")),
+        ("avx512f", cfg!(target_feature = "avx512f")),
+        ("avx512vnni", cfg!(target_feature = "avx512vnni")),
+        ("neon", cfg!(target_feature = "neon")),
+        ("dotprod", cfg!(target_feature = "dotprod")),
+    ];
+    all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+}
+
+pub fn run(_: &Args) -> Result<ExitCode> {
+    let list = |names: Vec<&str>| if names.is_empty() { "none".into() } else { names.join(" ") };
+    print(&format!(
+        "esolm {}\nfeatures      {}\nsystem        {} {}\ninstructions  {}\n",
+        env!("CARGO_PKG_VERSION"),
+        list(features()),
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+        list(instructions()),
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
