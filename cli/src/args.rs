@@ -1,12 +1,16 @@
 //! Options that several commands share: the device that computes, output files, windows of a text.
 
+use std::path::PathBuf;
+
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use esolm::gguf::TensorType;
 use esolm::{
     Context, ContextParams, Kernels, KvType, LoadOptions, Model, Result, ThreadPool, ThreadPoolParams,
     Variant,
 };
+use serde_json::Value;
 
+use crate::output::{json_line, print, write_file};
 use crate::seed::Seed;
 use crate::tensor_types::TENSOR_TYPES;
 
@@ -96,6 +100,35 @@ pub struct WindowArgs {
     /// Random seed. The same seed gives the same result; -1 = a different one each time.
     #[arg(short, long, default_value = "0", value_name = "S")]
     pub seed: Seed,
+}
+
+/// Option of the commands that print a result.
+#[derive(clap::Args, Clone, Copy)]
+pub struct JsonArgs {
+    /// Print JSON in place of text: an object on one line. docs/cli.md lists its fields.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Option of the commands whose result takes long: it is a table and a file for programs at once.
+#[derive(clap::Args)]
+pub struct JsonFileArgs {
+    #[command(flatten)]
+    pub json: JsonArgs,
+    /// Also write what --json prints to this file, overwriting it.
+    #[arg(long, value_name = "FILE")]
+    pub json_file: Option<PathBuf>,
+}
+
+impl JsonFileArgs {
+    /// Shows a result: to a file, if that is wanted, and as a table or JSON.
+    pub fn show(&self, table: &str, object: Value) -> Result<()> {
+        let json = json_line(object);
+        if let Some(file) = &self.json_file {
+            write_file(file, &json)?;
+        }
+        print(if self.json.json { &json } else { table })
+    }
 }
 
 /// Option of the commands that write a file which is costly to lose.

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use esolm::convert::{Options, SpecialToken, TokenizerSource, WeightSet, convert};
 use esolm::gguf::TensorType;
 use esolm::{Error, Result, Variant};
+use serde_json::json;
 
 use super::quantize::QuantizationArgs;
-use crate::args::{OverwriteArgs, tensor_types, variants};
+use crate::args::{JsonArgs, OverwriteArgs, tensor_types, variants};
 use crate::model_file::{checkpoint_file, tokenizer_file};
-use crate::output::{human_bytes, print_notes, tell};
+use crate::output::{human_bytes, print_json, print_notes, tell};
 use crate::progress;
 
 /// Convert a training checkpoint to a model file (GGUF).
@@ -65,6 +66,8 @@ pub struct Args {
     name: Option<String>,
     #[command(flatten)]
     overwrite: OverwriteArgs,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 /// A number, or #ID, is an id; everything else is a token's text.
@@ -93,16 +96,26 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let given = args.input.as_deref().or(args.model.as_deref());
     let input = checkpoint_file(given.ok_or_else(|| Error::InvalidArgument("no checkpoint".into()))?)?;
     let report = progress::of_file(|show| convert(&input, &args.output, &options, show))?;
+    let (weights, weights_name) = match report.weights {
+        WeightSet::Ema => ("averaged (EMA) weights", "ema"),
+        WeightSet::Raw => ("raw weights", "raw"),
+        WeightSet::AsStored => ("weights as stored", "as_stored"),
+    };
+    let (tokenizer, tokenizer_name) = match report.tokenizer {
+        TokenizerSource::None => ("no tokenizer", None),
+        TokenizerSource::Given => ("with tokenizer", Some("given")),
+        TokenizerSource::Embedded => ("with tokenizer", Some("embedded")),
+        TokenizerSource::Beside => ("with tokenizer", Some("beside")),
+    };
+    if args.json.json {
+        print_json(json!({
+            "file": args.output, "type": args.tensor_type.name(), "variant": report.config.variant.name(),
+            "parameters": report.parameters, "bytes": report.bytes, "weights": weights_name,
+            "tokenizer": tokenizer_name, "notes": report.notes,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     print_notes(&report.notes);
-    let weights = match report.weights {
-        WeightSet::Ema => "averaged (EMA) weights",
-        WeightSet::Raw => "raw weights",
-        WeightSet::AsStored => "weights as stored",
-    };
-    let tokenizer = match report.tokenizer {
-        TokenizerSource::None => "no tokenizer",
-        TokenizerSource::Given | TokenizerSource::Embedded | TokenizerSource::Beside => "with tokenizer",
-    };
     tell(&format!(
         "{}: variant {}, {:.1} M parameters, {}, {weights}, {tokenizer}",
         args.output.display(),

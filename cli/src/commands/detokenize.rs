@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use esolm::Result;
 use serde_json::json;
 
+use crate::args::JsonArgs;
 use crate::input::{parse_ids, words_or_stdin};
 use crate::model_args::ModelArgs;
 use crate::output::{print, print_json};
@@ -19,9 +20,8 @@ pub struct Args {
     model: ModelArgs,
     /// The token ids. Default, or if it is `-`: standard input.
     ids: Vec<String>,
-    /// Print a JSON string.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -29,8 +29,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let model = model.open("cpu")?;
     let tokens = parse_ids(&words_or_stdin(&ids)?, &model)?;
     let text = model.tokenizer()?.decode(&tokens)?;
-    if args.json {
-        print_json(&json!(text))?;
+    if args.json.json {
+        print_json(json!({ "text": text }))?;
     } else {
         print(&text)?;
     }

@@ -8,12 +8,12 @@ use esolm::evaluate::samples::{Judge, SampleParams, SampleQuality, Samples, draw
 use esolm::{ContextParams, Error, GenerateParams, Model, Prompt, Result, ScoreParams, Variant};
 use serde_json::{Value, json};
 
-use crate::args::{ComputeArgs, WindowArgs};
+use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
 use crate::generation_args::{GenerationArgs, SamplingArgs, check_diffusion};
 use crate::input::read_text;
 use crate::model_args::ModelArgs;
 use crate::model_file::model_file;
-use crate::output::{print, write_file};
+use crate::output::{short, write_file};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
 
@@ -35,7 +35,7 @@ Examples:
   # The default model beside real text
   esolm evaluate --alpha0 0,1 --text heldout.txt --plot out.svg
   # Another model as the judge
-  esolm evaluate -m model.gguf --judge larger.gguf --samples 100 --json out.json";
+  esolm evaluate -m model.gguf --judge larger.gguf --samples 100 --json";
 
 /// Measure the texts that a model writes: generative perplexity, entropy, distinct n-grams.
 #[derive(clap::Args)]
@@ -73,9 +73,8 @@ pub struct Args {
     text: Option<String>,
     #[command(flatten)]
     compute: ComputeArgs,
-    /// Also write the results, with all texts, to this file as JSON, overwriting it.
-    #[arg(long, value_name = "OUT")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    json: JsonFileArgs,
     /// Also plot perplexity against passes to this file as SVG, a line for each alpha_0, overwriting it.
     #[arg(long, value_name = "OUT.svg")]
     plot: Option<PathBuf>,
@@ -147,10 +146,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let measure = |text: &Vec<_>| judge.measure(text, &score, |n| step(n, text.len()));
         Ok::<_, Error>((rows, Some(text).filter(|text| !text.is_empty()).as_ref().map(measure).transpose()?))
     })?;
-    print(&table(&rows, text.as_ref(), args.draws > 0))?;
-    if let Some(path) = &args.json {
-        write_file(path, &format!("{:#}\n", report(args, &model, &rows, text.as_ref())?))?;
-    }
+    let report = report(args, &model, &rows, text.as_ref())?;
+    args.json.show(&table(&rows, text.as_ref(), args.draws > 0), report)?;
     if let Some(path) = &args.plot {
         write_file(path, &plot(&rows, text.as_ref()).svg())?;
     }
@@ -224,6 +221,7 @@ fn to_json(quality: &SampleQuality, draws: usize) -> Value {
     });
     if draws > 0 {
         value["bound"] = json!(quality.bound.mean);
+        value["bound_perplexity"] = json!(quality.bound.mean.exp());
         value["bound_standard_error"] = json!(quality.bound.standard_error);
     }
     value
@@ -246,9 +244,10 @@ fn report(args: &Args, model: &Model, rows: &[Row], text: Option<&SampleQuality>
         Ok(value)
     };
     let mut report = json!({
-        "seed": args.window.seed.value, "batch": args.batch, "temperature": sampling.temperature,
-        "top_p": sampling.top_p, "top_k": sampling.top_k,
-        "min_p": sampling.min_p, "typical_p": sampling.typical_p, "top_n_sigma": sampling.top_n_sigma,
+        "seed": args.window.seed.value, "batch": args.batch, "temperature": short(sampling.temperature),
+        "top_p": short(sampling.top_p), "top_k": sampling.top_k,
+        "min_p": short(sampling.min_p), "typical_p": short(sampling.typical_p),
+        "top_n_sigma": short(sampling.top_n_sigma),
         "rows": rows.iter().map(row).collect::<Result<Vec<_>>>()?,
     });
     if let Some(text) = text {

@@ -19,7 +19,7 @@ use crate::generation_args::{GenerationArgs, SamplingArgs, check_diffusion};
 use crate::input::tokenizer;
 use crate::memory;
 use crate::model_args::ModelArgs;
-use crate::output::{io_error, join_ids, print, print_json, print_to_reader, tell, write_file};
+use crate::output::{io_error, join_ids, json_line, print, print_json, print_to_reader, tell, write_file};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::prompt_args::{PromptArgs, check_first_token};
 use crate::seed::Seed;
@@ -65,7 +65,7 @@ pub struct Args {
     batch: usize,
     #[command(flatten)]
     compute: ComputeArgs,
-    /// Print JSON: one line per step with the tokens written, their log-probabilities under the model, and the text of each
+    /// Print JSON lines in place of text: one per step with the tokens written, their log-probabilities under the model, and the text of each
     /// sequence that has become final; and a last line with texts, tokens, orders, stop reasons and times.
     #[arg(long)]
     json: bool,
@@ -176,7 +176,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None => vec![None; batch],
     };
     if args.json {
-        print_json(&report::whole(&context, &texts, &generated, ready, params.seed)?)?;
+        print_json(report::whole(&context, &texts, &generated, ready, params.seed)?)?;
     } else if !generated.streamed {
         for (number, text) in texts.iter().enumerate() {
             let title = if texts.len() > 1 { format!("===== {} =====\n", number + 1) } else { String::new() };
@@ -252,7 +252,7 @@ fn generate(
         if args.json {
             let report = report::step(&model, &step, args.top_log_probs)?;
             if printed.is_ok() {
-                let read = stopwatch.pause(|| print_to_reader(&format!("{report}\n")));
+                let read = stopwatch.pause(|| print_to_reader(&json_line(report)));
                 unread = matches!(read, Ok(false));
                 printed = read.map(|_| ());
             }

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use esolm::Result;
 use esolm::quantize::{ImatrixOptions, imatrix};
+use serde_json::json;
 
-use crate::args::{OverwriteArgs, ThreadArgs, WindowArgs};
+use crate::args::{JsonArgs, OverwriteArgs, ThreadArgs, WindowArgs};
 use crate::model_args::ModelFileArgs;
-use crate::output::tell;
+use crate::output::{print_json, tell};
 use crate::progress;
 
 const HELP: &str = "\
@@ -46,6 +47,8 @@ pub struct Args {
     cpu: ThreadArgs,
     #[command(flatten)]
     overwrite: OverwriteArgs,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -61,6 +64,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     args.window.seed.tell_if_random();
     let observation =
         progress::of_items("pieces", |show| imatrix(&model, &args.text, &args.output, &options, show))?;
+    if args.json.json {
+        print_json(json!({
+            "file": args.output, "matrices": observation.matrices.len(), "pieces": observation.pieces.0,
+            "piece_tokens": observation.pieces.1,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     tell(&format!(
         "{}: {} matrices, from {} pieces of {} tokens",
         args.output.display(),

@@ -7,26 +7,26 @@ use esolm::gguf::Value;
 use esolm::{Context, ContextParams, MemoryUse, Model, Result};
 use serde_json::{Map, json};
 
+use crate::args::JsonArgs;
 use crate::memory;
 use crate::model_args::ModelArgs;
-use crate::output::{human_bytes, print, print_json_pretty};
+use crate::output::{human_bytes, print, print_json};
 
 /// Show the metadata and tensors of a model file, and the memory that the model takes.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (model, resident) = memory::added_by(|| args.model.open("cpu"));
     let model = model?;
     let context = Context::memory_use(&model, &ContextParams::default())?;
-    if args.json {
-        print_json_pretty(&report(&model, resident, &context))?;
+    if args.json.json {
+        print_json(report(&model, resident, &context))?;
     } else {
         print(&listing(&model, resident, &context))?;
     }

@@ -8,10 +8,10 @@ use esolm::evaluate::quality::{Quality, QualityOptions, compare};
 use esolm::{Error, Model, Result};
 use serde_json::{Value, json};
 
-use crate::args::{ComputeArgs, WindowArgs};
+use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
 use crate::input::read_text;
 use crate::model_file::model_file;
-use crate::output::{print, write_file};
+use crate::output::write_file;
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
 
@@ -59,9 +59,8 @@ pub struct Args {
     steps: usize,
     #[command(flatten)]
     compute: ComputeArgs,
-    /// Also write the results to this file as JSON, overwriting it.
-    #[arg(long, value_name = "OUT")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    json: JsonFileArgs,
     /// Also plot file size against KL divergence to this file as SVG, overwriting it.
     #[arg(long, value_name = "OUT.svg")]
     plot: Option<PathBuf>,
@@ -104,12 +103,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         quality,
     };
     let all: Vec<Measured> = paths.iter().zip(&models).zip(qualities).map(measured).collect();
-    print(&table(&all))?;
-    if let Some(path) = &args.json {
-        let report = json!({ "seed": args.window.seed.value, "steps": args.steps, "alpha_0": options.alpha_0,
+    let report = json!({ "seed": args.window.seed.value, "steps": args.steps, "alpha_0": options.alpha_0,
                              "files": all.iter().map(to_json).collect::<Vec<_>>() });
-        write_file(path, &format!("{report:#}\n"))?;
-    }
+    args.json.show(&table(&all), report)?;
     if let Some(path) = &args.plot {
         write_file(path, &plot(&all).svg())?;
     }
@@ -155,9 +151,9 @@ fn table(all: &[Measured]) -> String {
 fn to_json(m: &Measured) -> Value {
     let q = &m.quality;
     json!({ "file": m.name, "bytes": m.bytes, "bits_per_weight": m.bits_per_weight, "tokens": q.tokens,
-            "nll": q.nll, "nll_difference": q.difference.mean,
+            "nll": q.nll, "perplexity": q.nll.exp(), "nll_difference": q.difference.mean,
             "nll_difference_standard_error": q.difference.standard_error, "kl_mean": q.divergence,
-            "kl_99.9": q.divergence_999, "same_top": q.same_top, "tokens_per_second": q.tokens_per_second })
+            "kl_p999": q.divergence_999, "same_top": q.same_top, "tokens_per_second": q.tokens_per_second })
 }
 
 /// File size against divergence. The base is left out: its divergence is 0, which a logarithmic axis cannot show.

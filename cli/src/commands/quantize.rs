@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use esolm::gguf::TensorType;
 use esolm::quantize::{Policy, QuantizeOptions, Rule, quantize};
 use esolm::{Defaults, Error, Result};
+use serde_json::json;
 
-use crate::args::{OverwriteArgs, ThreadArgs, tensor_types};
+use crate::args::{JsonArgs, OverwriteArgs, ThreadArgs, tensor_types};
 use crate::model_args::ModelFileArgs;
-use crate::output::{human_bytes, print_notes, tell};
+use crate::output::{human_bytes, print_json, print_notes, tell};
 use crate::progress;
 
 const HELP: &str = "\
@@ -57,6 +58,8 @@ pub struct Args {
     quantization: QuantizationArgs,
     #[command(flatten)]
     overwrite: OverwriteArgs,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 /// Options that `quantize` and `convert` share.
@@ -100,6 +103,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let input = args.model.file()?;
     let report = progress::of_file(|show| quantize(&input, &args.output, &options, show))?;
+    if args.json.json {
+        print_json(json!({
+            "file": args.output, "type": ty.name(), "parameters": report.parameters,
+            "bytes_before": report.file_bytes.0, "bytes": report.file_bytes.1,
+            "bits_per_weight": report.bits_per_weight(), "notes": report.notes,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     print_notes(&report.notes);
     tell(&format!(
         "{}: {}, {:.1} M parameters, {}, {:.2} bits per weight (before: {})",

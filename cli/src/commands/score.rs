@@ -6,7 +6,7 @@ use clap::builder::NonEmptyStringValueParser;
 use esolm::{ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, Variant};
 use serde_json::{Value, json};
 
-use crate::args::{ComputeArgs, WindowArgs};
+use crate::args::{ComputeArgs, JsonArgs, WindowArgs};
 use crate::input::{encode, parse_ids, read_text, tokenizer};
 use crate::model_args::ModelArgs;
 use crate::output::{print, print_json};
@@ -73,9 +73,8 @@ pub struct Args {
     windows: usize,
     #[command(flatten)]
     compute: ComputeArgs,
-    /// Print one JSON object, with the log-probability of each token.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -104,8 +103,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let score = progress::of_windows(|show| context.score_text(&tokens, &params, show))?;
     let text = Text { tokens: &tokens, scored: (tokens.len() - given) as f64, bytes, windows };
-    if args.json {
-        print_json(&report(&score, &params, &text))?;
+    if args.json.json {
+        print_json(report(&score, &params, &text))?;
     } else {
         print(&table(&score, &params, &text))?;
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use esolm::Result;
 use serde_json::json;
 
+use crate::args::JsonArgs;
 use crate::input::words_or_stdin;
 use crate::model_args::ModelArgs;
 use crate::output::{join_ids, print, print_json};
@@ -19,17 +20,16 @@ pub struct Args {
     model: ModelArgs,
     /// The text. Default, or if it is `-`: standard input.
     text: Vec<String>,
-    /// Print a JSON array.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (model, text) = args.model.and_words(&args.text);
     let model = model.open("cpu")?;
     let tokens = model.tokenizer()?.encode(&words_or_stdin(&text)?)?;
-    if args.json {
-        print_json(&json!(tokens))?;
+    if args.json.json {
+        print_json(json!({ "tokens": tokens }))?;
     } else {
         print(&format!("{}\n", join_ids(&tokens)))?;
     }

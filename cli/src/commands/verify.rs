@@ -7,10 +7,10 @@ use esolm::evaluate::verify::verify;
 use esolm::{Error, Result};
 use serde_json::json;
 
-use crate::args::ComputeArgs;
+use crate::args::{ComputeArgs, JsonArgs};
 use crate::exit_code;
 use crate::model_args::ModelArgs;
-use crate::output::{print, print_json_pretty};
+use crate::output::{print, print_json, short};
 
 /// Compare a model with reference outputs, logit by logit and token by token.
 ///
@@ -29,9 +29,8 @@ pub struct Args {
     tolerance: f32,
     #[command(flatten)]
     compute: ComputeArgs,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -47,19 +46,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         .fold(0.0, |a: f32, b| if b > a || b.is_nan() { b } else { a });
     let differing: usize = outcomes.iter().map(|o| o.differing).sum();
     let agrees = largest <= args.tolerance && differing == 0;
-    if args.json {
+    if args.json.json {
         let one = |o: &esolm::evaluate::verify::Outcome| {
             json!({ "name": o.name, "sampled": o.sampled, "steps": o.steps, "rows": o.rows, "tokens": o.tokens,
                     "differing_tokens": o.differing, "largest_difference": o.largest_difference })
         };
         let report = json!({
             "agrees": agrees,
-            "tolerance": args.tolerance,
+            "tolerance": short(args.tolerance),
             "largest_difference": largest,
             "differing_tokens": differing,
             "trajectories": outcomes.iter().map(one).collect::<Vec<_>>(),
         });
-        print_json_pretty(&report)?;
+        print_json(report)?;
     } else {
         for o in &outcomes {
             print(&format!(

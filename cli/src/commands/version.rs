@@ -3,14 +3,19 @@
 use std::process::ExitCode;
 
 use esolm::Result;
+use serde_json::json;
 
-use crate::output::print;
+use crate::args::JsonArgs;
+use crate::output::{print, print_json};
 
 /// Show the version, what this build has, and what it was built for.
 ///
 /// `esolm --version` prints the version alone.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    json: JsonArgs,
+}
 
 /// The cargo features that this build was made with.
 fn features() -> Vec<&'static str> {
@@ -40,7 +45,14 @@ fn instructions() -> Vec<&'static str> {
     all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
 }
 
-pub fn run(_: &Args) -> Result<ExitCode> {
+pub fn run(args: &Args) -> Result<ExitCode> {
+    if args.json.json {
+        print_json(json!({
+            "version": env!("CARGO_PKG_VERSION"), "features": features(), "system": std::env::consts::OS,
+            "architecture": std::env::consts::ARCH, "instructions": instructions(),
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let list = |names: Vec<&str>| if names.is_empty() { "none".into() } else { names.join(" ") };
     print(&format!(
         "esolm {}\nfeatures      {}\nsystem        {} {}\ninstructions  {}\n",

@@ -12,6 +12,7 @@ mod faults;
 mod generate;
 #[cfg(feature = "hub")]
 mod hub;
+mod json;
 mod models;
 mod options;
 #[cfg(target_os = "linux")]

@@ -14,7 +14,7 @@ use esolm::gguf::TensorType;
 use esolm::quantize::{QuantizeOptions, quantize};
 use esolm::{Error, GenerateParams, Model, Result, SamplingParams};
 
-use crate::output::{print, write_file};
+use crate::output::write_file;
 use case::{Case, Subject};
 use machine::Machine;
 use measure::Times;
@@ -55,20 +55,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             case.times.run(&mut context, case.batch, &params)?;
         }
     }
-    if args.json.as_deref().is_none_or(|path| path.as_os_str() != "-") {
-        print(&report::table(&machine, &subjects, &cases))?;
-        if args.profile {
-            print(&report::profile(&cases))?;
-        }
-    }
-    if let Some(path) = &args.json {
-        let report = format!("{:#}\n", report::json(args, &machine, &subjects, &cases)?);
-        if path.as_os_str() == "-" {
-            print(&report)?;
-        } else {
-            write_file(path, &report)?;
-        }
-    }
+    let profile = if args.profile { report::profile(&cases) } else { String::new() };
+    let table = report::table(&machine, &subjects, &cases) + &profile;
+    args.json.show(&table, report::json(args, &machine, &subjects, &cases)?)?;
     if let Some(path) = &args.plot {
         write_file(path, &report::plot(&cases).svg())?;
     }

@@ -6,7 +6,7 @@ use esolm::gguf::TensorType;
 use esolm::{Kernels, Variant};
 
 use super::synthetic::Shape;
-use crate::args::{ComputeArgs, kernels, tensor_types, variants};
+use crate::args::{ComputeArgs, JsonFileArgs, kernels, tensor_types, variants};
 use crate::model_args::ModelArgs;
 
 const HELP: &str = "\
@@ -23,7 +23,7 @@ Examples:
   esolm bench --shape small --steps 16,1024 --profile
   # One token per step, left to right
   esolm bench --shape small --alpha0 0
-  esolm bench -m model.gguf --batch 1,4,16 --json speed.json";
+  esolm bench -m model.gguf --batch 1,4,16 --json-file speed.json";
 
 /// Measure speed and memory use.
 ///
@@ -75,10 +75,8 @@ pub struct Args {
     /// Also show how the time of a step is spent (own kernels only).
     #[arg(long)]
     pub profile: bool,
-    /// Also write the results, with every measured time, to this file as JSON, overwriting it; `-` prints them to standard
-    /// output instead of the table.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub json: JsonFileArgs,
     /// Also plot speed over the number of diffusion steps to this file as SVG, overwriting it.
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,

@@ -8,6 +8,7 @@ use super::machine::Machine;
 use super::options::Args;
 use crate::args::kernels_name;
 use crate::memory;
+use crate::output::short;
 use crate::plot::{Axis, Plot, Point, Series};
 
 pub fn table(machine: &Machine, subjects: &[Subject], cases: &[Case<'_>]) -> String {
@@ -125,8 +126,8 @@ pub fn json(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<
                 "kernels": kernels_name(case.kernels),
                 "batch": case.batch,
                 "alpha_0": case.params.alpha_0,
-                "T": case.params.steps,
-                "top_p": case.params.sampling.top_p,
+                "steps": case.params.steps,
+                "top_p": short(case.params.sampling.top_p),
                 "arena_bytes": memory.arena,
                 "times": case.times.json(),
             }))
