@@ -30,8 +30,7 @@ pub struct PoolArgs {
     #[arg(long, default_value_t = ThreadPoolParams::DEFAULT_POLL, value_name = "N",
           value_parser = clap::value_parser!(u32).range(..=100))]
     pub poll: u32,
-    /// Processors that the threads may run on, such as 0-3,8 (the first thread is the command's own and may run
-    /// anywhere). Linux.
+    /// Processors that the threads may run on, such as 0-3,8 (but for the first thread, the command's own). Linux.
     #[arg(long, value_name = "LIST", value_parser = cpu_list)]
     pub cpus: Option<CpuList>,
 }
@@ -40,16 +39,8 @@ pub struct PoolArgs {
 #[derive(Clone)]
 pub struct CpuList(Vec<usize>);
 
-/// Reads a list such as `0-3,8`.
-fn cpu_list(list: &str) -> std::result::Result<CpuList, String> {
-    let number =
-        |text: &str| text.trim().parse::<u16>().map_err(|_| format!("'{text}' is no number of a processor"));
-    let mut cpus = Vec::new();
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        cpus.extend((number(first)?..=number(last)?).map(usize::from));
-    }
-    Ok(CpuList(cpus))
+fn cpu_list(list: &str) -> Result<CpuList> {
+    ThreadPoolParams::parse_cpus(list).map(CpuList)
 }
 
 /// Options of every command that runs a model.
@@ -62,8 +53,7 @@ pub struct ComputeArgs {
     pub cpu: ThreadArgs,
     #[command(flatten)]
     pub pool: PoolArgs,
-    /// Data type of the K/V cache: f16, or f32, which takes twice the memory and is only needed for exact comparisons or
-    /// if an error message asks for it.
+    /// Data type of the K/V cache. f32 takes twice the memory; it is for exact comparisons, or if a message asks for it.
     #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
     pub kv_type: KvType,
 }
@@ -121,6 +111,11 @@ pub struct JsonFileArgs {
 }
 
 impl JsonFileArgs {
+    /// Fails before any work if the file cannot be written.
+    pub fn check(&self) -> Result<()> {
+        self.json_file.as_ref().map_or(Ok(()), esolm::check_writable)
+    }
+
     /// Shows a result: to a file, if that is wanted, and as a table or JSON.
     pub fn show(&self, table: &str, object: Value) -> Result<()> {
         let json = json_line(object);

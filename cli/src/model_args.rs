@@ -9,10 +9,10 @@ use crate::model_file::{is_repository, model_file};
 /// How every command is told of a model file.
 #[derive(clap::Args, Clone)]
 pub struct ModelFileArgs {
-    /// Model file (GGUF), or hf:OWNER/NAME (see `esolm pull`). It may also be given with -m.
+    /// Model file (GGUF), or hf:OWNER/NAME (see `esolm pull`).
     #[arg(value_name = "MODEL")]
     pub first: Option<PathBuf>,
-    /// The model file, if it is not the first argument.
+    /// The model, if it is not the first argument.
     #[arg(short, long, value_name = "FILE")]
     pub model: Option<PathBuf>,
 }
@@ -39,8 +39,8 @@ impl ModelFileArgs {
 
 /// What the help says of the model where it need not be given.
 const HELP: &str = "\
-Model file (GGUF), or hf:OWNER/NAME (see `esolm pull`). It may also be given with -m. Default: what ESOLM_MODEL names, else \
-the built-in model.";
+Model file (GGUF), or hf:OWNER/NAME (see `esolm pull`). Default: what ESOLM_MODEL names, else the built-in \
+model";
 
 /// Options of the commands that also work with the built-in model.
 #[derive(clap::Args, Clone)]
@@ -48,7 +48,7 @@ the built-in model.";
 pub struct ModelArgs {
     #[command(flatten)]
     pub file: ModelFileArgs,
-    /// Read the model file into memory instead of memory-mapping it: slower to load, but the file may change afterwards.
+    /// Read the model file into memory in place of mapping it: slower to load, but the file may change.
     #[arg(long)]
     pub no_mmap: bool,
 }

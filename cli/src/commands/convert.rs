@@ -23,6 +23,10 @@ use crate::progress;
 /// The tokenizer is the checkpoint's own, or the one beside the weights: tokenizer.json, else vocab.json and merges.txt.
 /// Without one the model works on token ids. docs/checkpoints.md lists what is converted and what is refused.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  esolm convert checkpoint.ckpt -o model.gguf --type q8_0
+  esolm convert folder -o model.gguf --tokenizer tokenizer.json")]
 // -t is --type here.
 #[command(mut_arg("threads", |threads| threads.short(None)))]
 pub struct Args {

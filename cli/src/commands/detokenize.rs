@@ -15,6 +15,10 @@ use crate::output::{print, print_json};
 /// Reads what `esolm tokenize` prints, with or without --json. Prints the text exactly, without adding a newline. A mask
 /// token is printed as U+2591 (a shaded block), bytes that are not UTF-8 as U+FFFD.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  esolm detokenize 551 522 259 437
+  esolm tokenize --json \"Once upon a time\" | esolm detokenize")]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,

@@ -10,6 +10,9 @@ use crate::output::{human_bytes, print, print_json};
 
 /// List the devices that can run a model, with their memory. --device takes these names.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  esolm generate --device cuda:0")]
 pub struct Args {
     #[command(flatten)]
     json: JsonArgs,

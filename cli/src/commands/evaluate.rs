@@ -25,11 +25,11 @@ and counted. Every token counts, those after <|endoftext|>, too. At alpha_0 = 0 
   ppl        generative perplexity: of the samples under the judge
   NLL        its logarithm, in nats per token, with the standard error over the samples
   bound      with --draws: bound of the judge at this alpha_0, in nats per token
-  entropy    of the token counts of a sample, in nats, mean over samples: falls when a text repeats itself
+  entropy    of the token counts of a sample, in nats: falls when a text repeats itself
   dist-N     fraction of different N-grams in a sample, mean over samples
   tokens/s   speed on this machine, of a whole batch
 
-A low perplexity is good only while entropy and dist-N are those of real text: --text FILE adds their row.
+The perplexity is e^NLL, and at most e^bound. A low one is good only while entropy and dist-N are those of real text: --text FILE adds their row.
 
 Examples:
   # The default model beside real text
@@ -63,7 +63,7 @@ pub struct Args {
     prompt: Option<String>,
     #[command(flatten)]
     window: WindowArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Sampling")]
     sampling: SamplingArgs,
     /// Number of diffusion times drawn per text for the bound; 0 = no bound.
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -71,14 +71,13 @@ pub struct Args {
     /// Also measure windows of this text, as many as --samples, to compare with; `-` reads standard input.
     #[arg(long, value_name = "FILE")]
     text: Option<String>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
     #[command(flatten)]
     json: JsonFileArgs,
     /// Also plot perplexity against passes to this file as SVG, a line for each alpha_0, overwriting it.
     #[arg(long, value_name = "OUT.svg")]
     plot: Option<PathBuf>,
-    // Last: the heading of these options would apply to all that follow.
     #[command(flatten)]
     generation: GenerationArgs,
 }
@@ -92,6 +91,8 @@ struct Row {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
+    args.json.check()?;
+    args.plot.as_ref().map_or(Ok(()), esolm::check_writable)?;
     let model = args.model.open(&args.compute.device)?;
     let judge = match &args.judge {
         Some(path) => Model::open(model_file(path)?, &args.compute.load_options())?,
@@ -149,7 +150,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let report = report(args, &model, &rows, text.as_ref())?;
     args.json.show(&table(&rows, text.as_ref(), args.draws > 0), report)?;
     if let Some(path) = &args.plot {
-        write_file(path, &plot(&rows, text.as_ref()).svg())?;
+        write_file(path, &plot(args, &rows, text.as_ref()).svg())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -257,20 +258,36 @@ fn report(args: &Args, model: &Model, rows: &[Row], text: Option<&SampleQuality>
 }
 
 /// Perplexity against passes, a line for each alpha_0.
-fn plot(rows: &[Row], text: Option<&SampleQuality>) -> Plot {
+fn plot(args: &Args, rows: &[Row], text: Option<&SampleQuality>) -> Plot {
+    // More of them would cover the points.
+    let are_labelled = rows.len() <= 15;
     let mut series: Vec<Series> = Vec::new();
     for run in rows.chunk_by(|a, b| a.alpha_0 == b.alpha_0) {
         let mut points: Vec<Point> = run
             .iter()
-            .map(|row| Point { x: row.samples.passes, y: row.quality.perplexity(), label: String::new() })
+            .map(|row| {
+                let label = if are_labelled && row.alpha_0 > 0.0 {
+                    format!("T = {}", row.steps)
+                } else {
+                    String::new()
+                };
+                Point { x: row.samples.passes, y: row.quality.perplexity(), label }
+            })
             .collect();
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
-        let name = run.first().map_or(String::new(), |row| row.alpha_0.to_string());
+        let name = run.first().map_or(String::new(), |row| format!("alpha_0 = {}", row.alpha_0));
         series.push(Series { name, points, line: true });
     }
-    let text = text.map_or(String::new(), |text| format!("; of real text {:.1}", text.perplexity()));
+    let text = text.map_or(String::new(), |text| format!("; real text has {:.1}", text.perplexity()));
+    let steps: Vec<String> = args.steps.iter().map(usize::to_string).collect();
     Plot {
-        title: format!("Perplexity of samples against passes, for each alpha_0{text}"),
+        title: "Perplexity of samples against passes".into(),
+        note: format!(
+            "seed {}, {} texts a point, T (diffusion steps) = {}{text}",
+            args.window.seed.value,
+            args.samples,
+            steps.join(", ")
+        ),
         x: Axis { label: "passes through the network per text".into(), log: true },
         y: Axis { label: "generative perplexity".into(), log: true },
         series,

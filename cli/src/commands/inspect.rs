@@ -14,6 +14,12 @@ use crate::output::{human_bytes, print, print_json};
 
 /// Show the metadata and tensors of a model file, and the memory that the model takes.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  esolm inspect
+  esolm inspect model.gguf
+  # A value, with jq
+  esolm inspect --json | jq .parameters")]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,

@@ -27,6 +27,8 @@ BASE. Use text that the model was not trained on.
   same top   fraction of tokens where the most likely token is the same as for BASE
   tokens/s   speed on this machine, one text at a time
 
+The perplexity is e^NLL.
+
 Example:
   esolm quality f32.gguf q8_0.gguf q4_k.gguf --text heldout.txt --plot out.svg";
 
@@ -57,7 +59,7 @@ pub struct Args {
     /// Number of diffusion steps.
     #[arg(long, default_value_t = 32, value_name = "T")]
     steps: usize,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
     #[command(flatten)]
     json: JsonFileArgs,
@@ -75,6 +77,8 @@ struct Measured {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
+    args.json.check()?;
+    args.plot.as_ref().map_or(Ok(()), esolm::check_writable)?;
     let load = args.compute.load_options();
     let given = args.base.iter().chain(&args.models);
     let paths = given.map(|path| model_file(path)).collect::<Result<Vec<_>>>()?;
@@ -107,7 +111,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                              "files": all.iter().map(to_json).collect::<Vec<_>>() });
     args.json.show(&table(&all), report)?;
     if let Some(path) = &args.plot {
-        write_file(path, &plot(&all).svg())?;
+        write_file(path, &plot(&all, note(args)).svg())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -156,8 +160,14 @@ fn to_json(m: &Measured) -> Value {
             "kl_p999": q.divergence_999, "same_top": q.same_top, "tokens_per_second": q.tokens_per_second })
 }
 
+/// How the files were measured.
+fn note(args: &Args) -> String {
+    let alpha_0 = args.alpha0.map_or("that of training".into(), |alpha_0| alpha_0.to_string());
+    format!("seed {}, T = {} diffusion steps, alpha_0 {alpha_0}", args.window.seed.value, args.steps)
+}
+
 /// File size against divergence. The base is left out: its divergence is 0, which a logarithmic axis cannot show.
-fn plot(all: &[Measured]) -> Plot {
+fn plot(all: &[Measured], note: String) -> Plot {
     let names: Vec<&str> = all.iter().map(|m| m.name.as_str()).collect();
     let common = common_prefix(&names);
     let point = |m: &Measured| Point {
@@ -168,6 +178,7 @@ fn plot(all: &[Measured]) -> Plot {
     let base = all.first().map_or(String::new(), |m| format!("{} of {:.1} MiB", m.name, mebibytes(m.bytes)));
     Plot {
         title: format!("Size against divergence from {base}"),
+        note,
         x: Axis { label: "file size, MiB".into(), log: false },
         y: Axis { label: "mean KL divergence per token, nats".into(), log: true },
         series: vec![Series {

@@ -71,7 +71,7 @@ pub struct Args {
     /// Number of windows to score, from the beginning of the text. Default: all.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     windows: usize,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
     #[command(flatten)]
     json: JsonArgs,

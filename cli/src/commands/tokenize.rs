@@ -15,6 +15,10 @@ use crate::output::{join_ids, print, print_json};
 /// Prints the ids on one line. Special tokens written out in the text are recognised; none are added. `esolm detokenize`
 /// restores the text byte for byte.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  esolm tokenize \"Once upon a time\"
+  esolm tokenize model.gguf <story.txt")]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,

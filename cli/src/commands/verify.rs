@@ -18,6 +18,10 @@ use crate::output::{print, print_json, short};
 /// texts; all that it has for the model's variant is replayed. Exits with 1 if a logit differs by more
 /// than the tolerance, or a token differs.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  esolm convert tests/golden/tiny-B/checkpoint.ckpt -o tiny.gguf --type f32
+  esolm verify tiny.gguf tests/golden/tiny-B/golden.safetensors")]
 #[command(allow_missing_positional = true, mut_arg("kv_type", |kv_type| kv_type.default_value("f32")))]
 pub struct Args {
     #[command(flatten)]
@@ -27,7 +31,7 @@ pub struct Args {
     /// Largest absolute difference of a logit that is accepted.
     #[arg(long, default_value_t = 1e-4, value_name = "D")]
     tolerance: f32,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
     #[command(flatten)]
     json: JsonArgs,

@@ -12,6 +12,9 @@ use crate::output::{print, print_json};
 ///
 /// `esolm --version` prints the version alone.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  esolm version --json")]
 pub struct Args {
     #[command(flatten)]
     json: JsonArgs,

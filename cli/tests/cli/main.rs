@@ -12,7 +12,9 @@ mod faults;
 mod generate;
 #[cfg(feature = "hub")]
 mod hub;
+mod install;
 mod json;
+mod messages;
 mod models;
 mod options;
 #[cfg(target_os = "linux")]

@@ -15,6 +15,7 @@ use esolm::quantize::{QuantizeOptions, quantize};
 use esolm::{Error, GenerateParams, Model, Result, SamplingParams};
 
 use crate::output::write_file;
+use crate::progress;
 use case::{Case, Subject};
 use machine::Machine;
 use measure::Times;
@@ -28,6 +29,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let (Some(path), Some(shape)) = (&args.write, args.shape) {
         return write_model(args, shape, path);
     }
+    args.json.check()?;
+    args.plot.as_ref().map_or(Ok(()), esolm::check_writable)?;
     let subjects = subjects(args)?;
     let mut cases = Vec::new();
     for subject in &subjects {
@@ -48,18 +51,25 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let first = cases.first().ok_or_else(|| Error::InvalidArgument("there is nothing to measure".into()))?;
     let machine = Machine::probe(first.context(args)?.threads());
-    for round in 0..args.repeat {
-        for case in &mut cases {
-            let mut context = case.context(args)?;
-            let params = GenerateParams { seed: round as u64, ..case.params };
-            case.times.run(&mut context, case.batch, &params)?;
+    let all = args.repeat.saturating_mul(cases.len());
+    progress::of_items("generations", |show| {
+        let mut done = 0;
+        for round in 0..args.repeat {
+            for case in &mut cases {
+                show(done, all);
+                let mut context = case.context(args)?;
+                let params = GenerateParams { seed: round as u64, ..case.params };
+                case.times.run(&mut context, case.batch, &params)?;
+                done += 1;
+            }
         }
-    }
+        Ok::<_, Error>(())
+    })?;
     let profile = if args.profile { report::profile(&cases) } else { String::new() };
     let table = report::table(&machine, &subjects, &cases) + &profile;
     args.json.show(&table, report::json(args, &machine, &subjects, &cases)?)?;
     if let Some(path) = &args.plot {
-        write_file(path, &report::plot(&cases).svg())?;
+        write_file(path, &report::plot(args, &cases).svg())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -67,7 +67,7 @@ pub struct Args {
     /// Which CPU kernels to use: esolm's own, or ggml's. (Other devices always use ggml.)
     #[arg(long, value_delimiter = ',', default_value = "own", value_parser = kernels(), value_name = "KERNELS,..")]
     pub kernels: Vec<Kernels>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device and threads")]
     pub compute: ComputeArgs,
     /// Number of times each combination is measured.
     #[arg(long, default_value_t = 3, value_name = "N")]

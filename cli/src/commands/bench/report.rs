@@ -67,8 +67,8 @@ pub fn profile(cases: &[Case<'_>]) -> String {
 }
 
 /// Speed over diffusion steps, with a line for each model, kernels, batch and alpha_0. What all cases have in common is in
-/// the title, not in the legend.
-pub fn plot(cases: &[Case<'_>]) -> Plot {
+/// the note, not in the legend.
+pub fn plot(args: &Args, cases: &[Case<'_>]) -> Plot {
     let parts = |case: &Case<'_>| {
         [
             case.subject.name.clone(),
@@ -94,11 +94,13 @@ pub fn plot(cases: &[Case<'_>]) -> Plot {
         }
     }
     let same = cases.first().map(|case| join(case, false)).filter(|same| !same.is_empty());
+    let seeds = match args.repeat {
+        1 => "seed 0".into(),
+        repeat => format!("seeds 0 to {}, medians", repeat - 1),
+    };
     Plot {
-        title: format!(
-            "Speed over diffusion steps, sampling included{}",
-            same.map_or(String::new(), |s| format!(": {s}"))
-        ),
+        title: "Speed over diffusion steps, sampling included".into(),
+        note: [Some(seeds), same].into_iter().flatten().collect::<Vec<_>>().join("; "),
         x: Axis { label: "T (diffusion steps)".into(), log: true },
         y: Axis { label: "tokens/s".into(), log: false },
         series,
