@@ -209,9 +209,10 @@ void esolm_set_log_callback(esolm_log_callback callback, void *user_data);
 typedef struct esolm_device_info {
     // sizeof(esolm_device_info)
     size_t struct_size;
-    // Free memory in bytes, as the device reports it.
+    // Free memory in bytes, as the device reports it. Of the CPU, on Linux: what can be had without swapping, as far as the
+    // process's control groups let it.
     uint64_t memory_free;
-    // Total memory in bytes, as the device reports it.
+    // Total memory in bytes, as the device reports it; of the CPU, at most what the control groups allow.
     uint64_t memory_total;
     // ESOLM_DEVICE_CPU, ESOLM_DEVICE_GPU or ESOLM_DEVICE_OTHER.
     int32_t kind;

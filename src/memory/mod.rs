@@ -3,6 +3,7 @@
 
 mod arena;
 mod file;
+mod free;
 mod vector;
 
 pub use arena::ALIGNMENT;
@@ -10,4 +11,5 @@ pub(crate) use arena::{Arena, Region};
 pub(crate) use file::FileBytes;
 #[cfg(feature = "convert")]
 pub(crate) use file::{open_regular, read_at_most};
+pub(crate) use free::HostMemory;
 pub(crate) use vector::{collected, filled, reserve, with_room};

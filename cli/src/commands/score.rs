@@ -6,8 +6,9 @@ use clap::builder::NonEmptyStringValueParser;
 use esolm::{ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, Variant};
 use serde_json::{Value, json};
 
-use crate::args::{ComputeArgs, ModelArgs, WindowArgs};
+use crate::args::{ComputeArgs, JsonArgs, WindowArgs};
 use crate::input::{encode, parse_ids, read_text, tokenizer};
+use crate::model_args::ModelArgs;
 use crate::output::{print, print_json};
 use crate::progress;
 
@@ -31,6 +32,8 @@ Examples:
   esolm score story.txt
   esolm score story.txt --orders 16 --draws 0
   esolm score story.txt --alpha0 1 --draws 32
+  # Another model
+  esolm score model.gguf story.txt
   # Token ids in place of a text
   esolm tokenize - <story.txt | esolm score - --ids
   # With the log-probability of each token
@@ -38,7 +41,7 @@ Examples:
 
 /// Compute the likelihood and perplexity of a text.
 #[derive(clap::Args)]
-#[command(after_help = HELP)]
+#[command(after_help = HELP, allow_missing_positional = true)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -68,16 +71,16 @@ pub struct Args {
     /// Number of windows to score, from the beginning of the text. Default: all.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     windows: usize,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
-    /// Print one JSON object, with the log-probability of each token.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.open(&args.compute.device)?;
     let params = params(args, &model)?;
+    args.window.seed.tell_if_random();
     let text = read_text(&args.file)?;
     let tokenizer = tokenizer(&model)?;
     let mut tokens = if args.ids { parse_ids(&text, &model)? } else { encode(&model, &text, "--ids")? };
@@ -100,8 +103,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let score = progress::of_windows(|show| context.score_text(&tokens, &params, show))?;
     let text = Text { tokens: &tokens, scored: (tokens.len() - given) as f64, bytes, windows };
-    if args.json {
-        print_json(&report(&score, &params, &text))?;
+    if args.json.json {
+        print_json(report(&score, &params, &text))?;
     } else {
         print(&table(&score, &params, &text))?;
     }
@@ -131,7 +134,7 @@ fn params(args: &Args, model: &Model) -> Result<ScoreParams> {
     let alpha_0 = args.alpha0.unwrap_or(f64::from(trained));
     match orders + draws {
         0 => Err(Error::InvalidArgument("neither orders nor draws: nothing to do".into())),
-        _ => Ok(ScoreParams { orders, random_order, draws, alpha_0, seed: args.window.seed }),
+        _ => Ok(ScoreParams { orders, random_order, draws, alpha_0, seed: args.window.seed.value }),
     }
 }
 
