@@ -8,15 +8,17 @@ use serde_json::json;
 use crate::args::ModelArgs;
 use crate::input::words_or_stdin;
 use crate::output::{join_ids, print, print_json};
+use crate::text_args::TextArgs;
 
 /// Convert text to token ids.
 ///
-/// Prints the ids on one line. Special tokens written out in the text are recognised; none are added. `esolm detokenize`
-/// restores the text byte for byte.
+/// Prints the ids on one line. No special tokens are added. `esolm detokenize` restores the text byte for byte.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    how: TextArgs,
     /// The text. Default, or if it is `-`: standard input.
     text: Vec<String>,
     /// Print a JSON array.
@@ -26,7 +28,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.open("cpu")?;
-    let tokens = model.tokenizer()?.encode(&words_or_stdin(&args.text)?)?;
+    let tokens = model.tokenizer()?.encode_with(&words_or_stdin(&args.text)?, &args.how.options(false))?;
     if args.json {
         print_json(&json!(tokens))?;
     } else {
