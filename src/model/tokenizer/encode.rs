@@ -5,9 +5,11 @@ use std::sync::OnceLock;
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 
-use super::library::guarded;
-use super::{MASK, Tokenizer, failed};
+use super::library::{failed, guarded};
 use crate::error::{Error, Result};
+
+/// How the mask token is written, whatever the tokenizer calls it.
+pub const MASK: &str = "[MASK]";
 
 /// How a text becomes tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,24 +22,33 @@ pub struct TokenizeOptions {
     pub continues: bool,
 }
 
-/// The tokenizer of a file with other settings, each made on first use.
-#[derive(Debug, Default)]
-pub(super) struct Encoders {
+/// The tokenizer of a file, and the same with other settings, each made on first use.
+#[derive(Debug)]
+pub(super) struct Encoder {
+    inner: tokenizers::Tokenizer,
     /// Special tokens are characters.
     plain: OnceLock<tokenizers::Tokenizer>,
     /// Puts no space before a text.
     continuing: OnceLock<tokenizers::Tokenizer>,
     /// Both.
     plain_continuing: OnceLock<tokenizers::Tokenizer>,
+    mask: u32,
+    /// The tokens that begin and end a text.
+    ends: [Option<u32>; 2],
+    /// The token that stands for what is unknown to the tokenizer.
+    unknown: Option<u32>,
 }
 
-impl Tokenizer {
-    /// The tokens of `text`. Special tokens that are written out in it are characters as all others, and none is added.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::encode_with`].
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        self.encode_with(text, &TokenizeOptions::default())
+impl Encoder {
+    pub(super) fn new(inner: tokenizers::Tokenizer, mask: u32, ends: [Option<u32>; 2]) -> Self {
+        let unknown = unknown(&inner);
+        let (plain, continuing, plain_continuing) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { inner, plain, continuing, plain_continuing, mask, ends, unknown }
+    }
+
+    /// The file's own.
+    pub(super) fn tokenizer(&self) -> &tokenizers::Tokenizer {
+        &self.inner
     }
 
     /// The tokens of `text`; none is added.
@@ -45,7 +56,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] if the tokenizer cannot encode the text, also if it knows one of its words as a special token
     /// only.
-    pub fn encode_with(&self, text: &str, options: &TokenizeOptions) -> Result<Vec<u32>> {
+    pub(super) fn encode(&self, text: &str, options: &TokenizeOptions) -> Result<Vec<u32>> {
         let &TokenizeOptions { parse_special, continues } = options;
         if parse_special {
             return self.encode_special(text, continues);
@@ -105,12 +116,11 @@ impl Tokenizer {
     }
 
     fn encoder(&self, special: bool, continues: bool) -> &tokenizers::Tokenizer {
-        let Encoders { plain, continuing, plain_continuing } = &self.encoders;
         let place = match (special, continues && adds_prefix(&self.inner)) {
             (true, false) => return &self.inner,
-            (true, true) => continuing,
-            (false, false) => plain,
-            (false, true) => plain_continuing,
+            (true, true) => &self.continuing,
+            (false, false) => &self.plain,
+            (false, true) => &self.plain_continuing,
         };
         place.get_or_init(|| {
             let mut made = self.inner.clone();
@@ -126,16 +136,14 @@ impl Tokenizer {
     /// begin and end texts if they are no ordinary tokens of the vocabulary.
     fn is_named(&self, token: u32) -> bool {
         let added = self.inner.get_added_vocabulary();
-        let role = [self.bos, self.eos].contains(&Some(token))
-            && added.get_added_tokens_decoder().contains_key(&token);
+        let role = self.ends.contains(&Some(token)) && added.get_added_tokens_decoder().contains_key(&token);
         token == self.mask
             || role
             || added.simple_id_to_token(token).is_some_and(|name| added.is_special_token(&name))
     }
 }
 
-/// The token that stands for what is unknown to a tokenizer.
-pub(super) fn unknown(tokenizer: &tokenizers::Tokenizer) -> Option<u32> {
+fn unknown(tokenizer: &tokenizers::Tokenizer) -> Option<u32> {
     use tokenizers::ModelWrapper::{BPE, Unigram, WordLevel, WordPiece};
     let name = match tokenizer.get_model() {
         BPE(model) => model.unk_token.as_ref()?,

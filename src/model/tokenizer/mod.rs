@@ -18,22 +18,17 @@ use crate::error::{Error, Result};
 use crate::gguf::Value;
 use crate::log::{LogLevel, log};
 
-use encode::Encoders;
-pub use encode::TokenizeOptions;
-use library::{Cause, guarded};
+use encode::Encoder;
+pub use encode::{MASK, TokenizeOptions};
+use library::{Cause, failed, guarded};
 pub(crate) use pieces::{Joint, TokenPieces, push_characters};
-
-/// How the mask token is written, whatever the tokenizer calls it.
-pub const MASK: &str = "[MASK]";
 
 /// The tokenizer of a model. Its time and memory are linear in the text. A panic of the tokenizer library becomes an
 /// error; none is known for the tokenizers that are accepted.
 #[derive(Debug)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
-    encoders: Encoders,
+    encoder: Encoder,
     mask: u32,
-    unknown: Option<u32>,
     /// The tokens that begin and end a text, which are not shown in it.
     bos: Option<u32>,
     eos: Option<u32>,
@@ -75,8 +70,25 @@ impl Tokenizer {
             return Err(Unusable { what, source: None });
         }
         let Config { mask_token_id: mask, bos_token_id: bos, eos_token_id: eos, vocab_size, .. } = *config;
-        let (encoders, unknown) = (Encoders::default(), encode::unknown(&inner));
-        Ok(Self { inner, encoders, mask, unknown, bos, eos, vocab_size, pieces: OnceLock::new() })
+        let encoder = Encoder::new(inner, mask, [bos, eos]);
+        Ok(Self { encoder, mask, bos, eos, vocab_size, pieces: OnceLock::new() })
+    }
+
+    /// The tokens of `text`. Special tokens that are written out in it are characters as all others, and none is added.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_with`].
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_with(text, &TokenizeOptions::default())
+    }
+
+    /// The tokens of `text`; none is added.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the tokenizer cannot encode the text, also if it knows one of its words as a special token
+    /// only.
+    pub fn encode_with(&self, text: &str, options: &TokenizeOptions) -> Result<Vec<u32>> {
+        self.encoder.encode(text, options)
     }
 
     /// The text of `tokens`: special tokens as they are written, [`MASK`] for each mask token. Bytes that are not valid UTF-8
@@ -86,7 +98,7 @@ impl Tokenizer {
     /// [`Error::Tokenizer`], also for a token outside the vocabulary.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         let is_mask = |&token: &u32| token == self.mask;
-        let known = |&&token: &&u32| is_mask(&token) || self.inner.id_to_token(token).is_some();
+        let known = |&&token: &&u32| is_mask(&token) || self.encoder.tokenizer().id_to_token(token).is_some();
         if let Some(&id) = tokens.iter().find(|token| !known(token)) {
             return Err(no_token(id));
         }
@@ -106,7 +118,7 @@ impl Tokenizer {
                 text.push_str(&MASK.repeat(run.len()));
                 continue;
             }
-            let decoded = guarded(|| self.inner.decode(run, false));
+            let decoded = guarded(|| self.encoder.tokenizer().decode(run, false));
             text.push_str(&decoded.map_err(|e| failed("cannot decode these tokens", e))?);
         }
         Ok(text)
@@ -121,7 +133,7 @@ impl Tokenizer {
         if token == self.mask {
             return Ok(MASK.into());
         }
-        if self.inner.id_to_token(token).is_none() {
+        if self.encoder.tokenizer().id_to_token(token).is_none() {
             return Err(no_token(token));
         }
         match self.pieces() {
@@ -134,8 +146,12 @@ impl Tokenizer {
     /// outside the vocabulary.
     #[cfg(feature = "grammar")]
     pub(crate) fn is_special(&self, token: u32) -> bool {
-        let piece = self.inner.id_to_token(token).filter(|_| token != self.mask && Some(token) != self.eos);
-        piece.is_none_or(|piece| self.inner.get_added_vocabulary().is_special_token(&piece))
+        let piece = self
+            .encoder
+            .tokenizer()
+            .id_to_token(token)
+            .filter(|_| token != self.mask && Some(token) != self.eos);
+        piece.is_none_or(|piece| self.encoder.tokenizer().get_added_vocabulary().is_special_token(&piece))
     }
 
     /// The text of the known beginning of `tokens`: up to the first mask or end-of-text token, and without an incomplete
@@ -184,7 +200,7 @@ impl Tokenizer {
 
     /// The bytes of all tokens; `None` if texts are not joined of them.
     pub(crate) fn pieces(&self) -> Option<&TokenPieces> {
-        self.pieces.get_or_init(|| TokenPieces::new(&self.inner, self.vocab_size)).as_ref()
+        self.pieces.get_or_init(|| TokenPieces::new(self.encoder.tokenizer(), self.vocab_size)).as_ref()
     }
 }
 
@@ -202,8 +218,4 @@ pub(crate) fn parse_tokenizer(json: &str) -> Result<tokenizers::Tokenizer, Cause
 
 fn no_token(id: u32) -> Error {
     Error::tokenizer(format!("the tokenizer has no token {id}"))
-}
-
-fn failed(what: &str, source: Cause) -> Error {
-    Error::Tokenizer { what: format!("the tokenizer {what}: {source}"), source: Some(source) }
 }
