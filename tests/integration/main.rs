@@ -42,6 +42,7 @@ mod step_errors;
 mod stopping;
 mod streaming;
 mod threads;
+mod tokenizing;
 
 // Likelihood and quality.
 mod bounds;

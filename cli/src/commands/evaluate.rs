@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long, default_value_t = SampleParams::default().batch, value_name = "B")]
     batch: usize,
     /// Prompt that each text begins with; it counts in all measures. Default: none.
-    #[arg(short, long, value_name = "TEXT")]
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
     #[command(flatten)]
     window: WindowArgs,

@@ -11,6 +11,7 @@ use crate::input::{encode, parse_ids, read_text, tokenizer};
 use crate::model_args::ModelArgs;
 use crate::output::{print, print_json};
 use crate::progress;
+use crate::text_args::TextArgs;
 
 const HELP: &str = "\
 The text is cut into consecutive windows of --length tokens, and each is scored on its own, without the text before it, \
@@ -52,6 +53,8 @@ pub struct Args {
     /// model without a tokenizer, too.
     #[arg(long)]
     ids: bool,
+    #[command(flatten)]
+    how: TextArgs,
     /// Order of the tokens: ltr (left to right) or random. Default: random if --orders is above 1, else ltr.
     #[arg(long, value_parser = ["ltr", "random"], value_name = "ORDER")]
     order: Option<String>,
@@ -83,7 +86,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     args.window.seed.tell_if_random();
     let text = read_text(&args.file)?;
     let tokenizer = tokenizer(&model)?;
-    let mut tokens = if args.ids { parse_ids(&text, &model)? } else { encode(&model, &text, "--ids")? };
+    let encoded = || encode(&model, &text, args.how.options(false), "--ids");
+    let mut tokens = if args.ids { parse_ids(&text, &model)? } else { encoded()? };
     let context_params = ContextParams { length: args.window.length, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &context_params)?;
     let all = tokens.len();
