@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
-use esolm::{ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, Variant};
+use esolm::{
+    ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, TokenizeOptions, Variant,
+};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, JsonArgs, WindowArgs};
@@ -11,7 +13,6 @@ use crate::input::{encode, parse_ids, read_text, tokenizer};
 use crate::model_args::ModelArgs;
 use crate::output::{print, print_json};
 use crate::progress;
-use crate::text_args::TextArgs;
 
 const HELP: &str = "\
 The text is cut into consecutive windows of --length tokens, and each is scored on its own, without the text before it, \
@@ -53,8 +54,6 @@ pub struct Args {
     /// model without a tokenizer, too.
     #[arg(long)]
     ids: bool,
-    #[command(flatten)]
-    how: TextArgs,
     /// Order of the tokens: ltr (left to right) or random. Default: random if --orders is above 1, else ltr.
     #[arg(long, value_parser = ["ltr", "random"], value_name = "ORDER")]
     order: Option<String>,
@@ -86,7 +85,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     args.window.seed.tell_if_random();
     let text = read_text(&args.file)?;
     let tokenizer = tokenizer(&model)?;
-    let encoded = || encode(&model, &text, args.how.options(false), "--ids");
+    let encoded = || encode(&model, &text, TokenizeOptions::CORPUS, "--ids");
     let mut tokens = if args.ids { parse_ids(&text, &model)? } else { encoded()? };
     let context_params = ContextParams { length: args.window.length, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &context_params)?;
