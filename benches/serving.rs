@@ -93,15 +93,15 @@ fn joined(model: &Model, clients: usize, per_step: &[u32]) -> Measured {
             (measured, warm) = (Measured::default(), true);
         }
         // Sequences have the numbers of their clients, as each leaves before the next one joins.
-        for client in 0..clients.len() {
-            if context.has_sequence(client) && context.stop_reason(client).expect("a sequence").is_some() {
-                measured.requests.push(clients[client].asked.elapsed());
-                context.remove_sequence(client).expect("a sequence");
+        for (number, client) in clients.iter_mut().enumerate() {
+            if context.has_sequence(number) && context.stop_reason(number).expect("a sequence").is_some() {
+                measured.requests.push(client.asked.elapsed());
+                context.remove_sequence(number).expect("a sequence");
             }
-            if !context.has_sequence(client) {
-                let prompt = clients[client].ask(model.config());
-                let number = context.add_sequence(&prompt, &params(clients[client].seed, per_step));
-                assert_eq!(number.expect("a place"), client);
+            if !context.has_sequence(number) {
+                let prompt = client.ask(model.config());
+                let joined = context.add_sequence(&prompt, &params(client.seed, per_step));
+                assert_eq!(joined.expect("a place"), number);
             }
         }
         let step = context.step().expect("a step").expect("sequences are left");
