@@ -10,4 +10,4 @@ pub(crate) use arena::{Arena, Region};
 pub(crate) use file::FileBytes;
 #[cfg(feature = "convert")]
 pub(crate) use file::{open_regular, read_at_most};
-pub(crate) use vector::{collected, filled, reserve, with_room};
+pub(crate) use vector::{collected, copied, filled, no_room, reserve, with_room};
