@@ -59,8 +59,8 @@ type LogitsRow struct {
 // after the constraints and before temperature, TopK and TopP. Minus infinity excludes a token. The slice is valid during
 // the call. If it returns an error, the generation stops and Generation.Err returns that error.
 //
-// It runs in Generation.Next, on its goroutine. Other calls on the Context return ErrBusy meanwhile, and Close would
-// deadlock. A panic is passed on to the caller of Next; do not call runtime.Goexit (testing.T.FailNow does).
+// It runs in Generation.Next, on its goroutine. Calls on the Context that compute return ErrBusy meanwhile, texts can be read,
+// and Close would deadlock. A panic is passed on to the caller of Next; do not call runtime.Goexit (testing.T.FailNow does).
 type LogitsCallback func(row LogitsRow, logits []float32) error
 
 // outcome holds the error or panic of a caller's function until the C call has returned: neither may pass through C.

@@ -43,7 +43,7 @@ type Profile struct {
 // Profile returns the time that the generation's steps took.
 func (c *Context) Profile() (Profile, error) {
 	p := C.esolm_profile{struct_size: C.sizeof_esolm_profile}
-	if err := c.with(func(context *C.esolm_context) C.esolm_status {
+	if err := c.read(func(context *C.esolm_context) C.esolm_status {
 		return C.esolm_context_profile(context, &p)
 	}); err != nil {
 		return Profile{}, err

@@ -12,4 +12,4 @@ pub(crate) use file::FileBytes;
 #[cfg(feature = "convert")]
 pub(crate) use file::{open_regular, read_at_most};
 pub(crate) use free::HostMemory;
-pub(crate) use vector::{collected, filled, reserve, with_room};
+pub(crate) use vector::{collected, copied, filled, no_room, reserve, with_room};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::header::ModelHeader;
 use crate::error::{Error, Result};
 use crate::ggml::{Device, Weights, in_host_memory};
-use crate::memory::FileBytes;
+use crate::memory::{FileBytes, collected};
 use crate::simd::{DefaultFloats, check_processor};
 
 /// How a file's weights get into memory.
@@ -105,7 +105,7 @@ fn load(
     let source = source(&|fraction| options.report(copied * fraction))?;
     let file_bytes = source.bytes().len();
     let header = ModelHeader::read(source.bytes(), &file)?;
-    let tensors = header.tensors.clone();
+    let tensors = collected(header.tensors.iter().cloned())?;
     let to_device = |fraction| options.report(copied + (1.0 - copied) * fraction);
     let weights = Weights::new(device, tensors, source, &to_device)?;
     options.report(1.0)?;

@@ -20,7 +20,8 @@ public struct LogitsRow {
 /// constraints and before temperature, topK and topP. Minus infinity excludes a token. The buffer is valid during the call.
 /// If it throws, the generation stops and `Context.step` throws that error.
 ///
-/// It runs in `Context.step`, on its thread. Other calls on the context except `cancel` fail with `Status.busy` meanwhile.
+/// It runs in `Context.step`, on its thread. Calls on the context that compute fail with `Status.busy` meanwhile; texts can be
+/// read.
 public typealias LogitsCallback = @Sendable (_ row: LogitsRow, _ logits: UnsafeMutableBufferPointer<Float>) throws -> Void
 
 /// Passes a caller's function to C, and holds the error that it throws until the C call has returned.

@@ -116,7 +116,9 @@ public struct Step: Sendable {
     }
 }
 
-/// Holds the memory and the threads for generating from a model. Calls that overlap fail with `Status.busy`.
+/// Holds the memory and the threads for generating from a model. One call at a time computes; another one that overlaps with it
+/// fails with `Status.busy`. What the last step left can be read at any time: with `tokens`, `order`, `text`, `stopReason` and
+/// `profile`.
 public final class Context: @unchecked Sendable {
     private let handle: OpaquePointer
     private let lock = NSLock()
@@ -136,13 +138,18 @@ public final class Context: @unchecked Sendable {
 
     deinit { esolm_context_free(handle) }
 
-    /// Runs a call as the context's only user.
+    /// Runs a call as the only one that computes.
     func exclusively<R>(_ body: (OpaquePointer) throws -> R) throws -> R {
         guard lock.try() else {
             throw EsolmError(status: .busy, message: "the context is in use by another call")
         }
         defer { lock.unlock() }
         return try body(handle)
+    }
+
+    /// Runs a call that may run beside others.
+    func reading<R>(_ body: (OpaquePointer) throws -> R) throws -> R {
+        try body(handle)
     }
 
     /// Has this many threads compute, up to as many as the context was made for.
@@ -271,7 +278,7 @@ public final class Context: @unchecked Sendable {
 
     /// The tokens of a sequence by position, the model's mask token where none is written yet.
     public func tokens(_ sequence: UInt32 = 0) throws -> [UInt32] {
-        try exclusively { context in
+        try reading { context in
             try filled(0 as UInt32, capacity: 128) { tokens, n in
                 esolm_copy_tokens(context, sequence, tokens.baseAddress, tokens.count, &n)
             }
@@ -280,7 +287,7 @@ public final class Context: @unchecked Sendable {
 
     /// The order in which the positions of a sequence are generated, the known ones first.
     public func order(_ sequence: UInt32 = 0) throws -> [UInt32] {
-        try exclusively { context in
+        try reading { context in
             try filled(0 as UInt32, capacity: 128) { positions, n in
                 esolm_copy_order(context, sequence, positions.baseAddress, positions.count, &n)
             }
@@ -289,7 +296,7 @@ public final class Context: @unchecked Sendable {
 
     /// Why the text of a sequence ended.
     public func stopReason(_ sequence: UInt32 = 0) throws -> StopReason {
-        try exclusively { context in
+        try reading { context in
             var reason: Int32 = 0
             try check(esolm_stop_reason(context, sequence, &reason))
             return StopReason(reason)
@@ -298,7 +305,7 @@ public final class Context: @unchecked Sendable {
 
     /// The text of a sequence up to the first token that is unknown, or to what ended it.
     public func text(_ sequence: UInt32 = 0) throws -> String {
-        try exclusively { context in
+        try reading { context in
             try filledText(capacity: 512) { text, n in
                 esolm_copy_text(context, sequence, text.baseAddress, text.count, &n)
             }

@@ -248,6 +248,8 @@ final class ContextTests: XCTestCase {
         params.logits = { _, _ in throw Enough() }
         XCTAssertThrowsError(try context.generate([Prompt()], params)) { XCTAssertTrue($0 is Enough) }
         params.logits = { [unowned context] _, _ in _ = try context.text() }
+        try context.generate([Prompt()], params)
+        params.logits = { [unowned context] _, _ in _ = try context.save() }
         assertFails(.busy, try context.generate([Prompt()], params))
         try context.generate([Prompt()], few())
         XCTAssertEqual(try context.tokens(), plain)
