@@ -18,7 +18,7 @@ type Context struct {
 	guard     sync.RWMutex // so that Close waits for running calls
 	computing sync.Mutex   // held by the call that computes
 	c         *owned
-	logits    LogitsCallback // of the generation
+	running   map[uint32]running // what C does not keep of the sequences
 }
 
 // owned holds the C objects of a Context, and has the finalizer. A Context cannot have one: its logits callback may refer to
@@ -112,7 +112,7 @@ func (c *Context) Close() error {
 	defer c.guard.Unlock()
 	runtime.SetFinalizer(c.c, nil)
 	c.c.free()
-	c.logits = nil
+	c.running = nil
 	return nil
 }
 
@@ -132,7 +132,13 @@ func (c *Context) Threads() (int, error) {
 
 // Reset discards the generation with its tokens and texts.
 func (c *Context) Reset() error {
-	return c.with(func(context *C.esolm_context) C.esolm_status { return C.esolm_context_reset(context) })
+	return c.with(func(context *C.esolm_context) C.esolm_status {
+		status := C.esolm_context_reset(context)
+		if status == C.ESOLM_OK {
+			c.running = nil
+		}
+		return status
+	})
 }
 
 // with runs a call as the only one that computes.
