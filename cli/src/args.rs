@@ -27,7 +27,7 @@ impl ModelArgs {
     /// How to load the model.
     pub fn load_options(&self, device: &str) -> LoadOptions<'static> {
         let mode = if self.no_mmap { LoadMode::Copy } else { LoadMode::Map };
-        LoadOptions { device: device.into(), mode, progress: None }
+        LoadOptions { device: device.into(), mode, ..LoadOptions::default() }
     }
 
     /// Loads the model onto a device.

@@ -3,6 +3,8 @@
 
 mod arena;
 mod file;
+mod pages;
+mod reader;
 mod vector;
 
 pub use arena::ALIGNMENT;
@@ -10,4 +12,7 @@ pub(crate) use arena::{Arena, Region};
 pub(crate) use file::FileBytes;
 #[cfg(feature = "convert")]
 pub(crate) use file::{open_regular, read_at_most};
+pub(crate) use pages::LockedPages;
+pub(crate) use reader::FilePart;
+pub use reader::ModelReader;
 pub(crate) use vector::{collected, filled, reserve, with_room};
