@@ -13,7 +13,7 @@ CHECKPOINT ?= ../shared/models/stories
 # A tokenizer.json, where the checkpoint's folder has none.
 TOKENIZER ?=
 
-.PHONY: help demo test check unit test-c lib install programs memcheck asan tsan miri loom coexist bench-peers count header \
+.PHONY: help demo test check unit test-c lib install install-lib install-command programs memcheck asan tsan miri loom coexist bench-peers count header \
   api abi model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz faults soak \
   hardened offline
 
@@ -21,7 +21,8 @@ help:
 	@echo "make demo    build everything and write a text with the built-in model"
 	@echo "make test    format, lints, Rust tests, C tests"
 	@echo "make lib     the embeddable library and header in $(DIST)/"
-	@echo "make install PREFIX=/usr/local [DESTDIR=]   library, header, pkg-config and CMake files"
+	@echo "make install PREFIX=/usr/local [DESTDIR=]   the library (install-lib: header, pkg-config and CMake files) and the"
+	@echo "             command (install-command: with manual pages and shell completions)"
 	@echo "make test-c  all tests outside Rust: C, C++, Go, Swift, examples, ways to link"
 	@echo "make memcheck  the C programs under valgrind; make asan: under the address sanitizer"
 	@echo "make tsan    many threads under the thread sanitizer (nightly Rust, clang)"
@@ -75,8 +76,16 @@ lib: setup
 	cp include/* $(DIST)/include/
 
 # LIBDIR and INCLUDEDIR move a part elsewhere; LIBS adds to what a static link needs (CUDA's libraries).
-install: lib
+install-lib: lib
 	packaging/install $(DIST) $(PREFIX) $(DESTDIR)
+
+# The command, its manual pages and the completions of shells. CLI_FEATURES adds features, such as cuda.
+CLI_FEATURES ?=
+install-command: setup
+	$(CARGO) build --release -p esolm-cli --features "$(CLI_FEATURES)" --target-dir $(BUILD)
+	packaging/install-command $(BUILD)/release/esolm $(PREFIX) $(DESTDIR)
+
+install: install-lib install-command
 
 # The programs that ctest runs, against an installed copy. C_FLAGS adds to how they are compiled.
 CTEST ?= $(BUILD)/ctest

@@ -4,13 +4,17 @@
 //! `cargo bench --bench adaptive [-- TEXTS]` prints the table of `docs/adaptive.md` and writes `docs/adaptive.svg`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "../cli/src/plot/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "parts of it are for the command and for its tests")]
+mod plot;
+
 use std::collections::HashMap;
-use std::fmt::Write;
 
 use esolm::{
     Adaptive, Confidence, Context, ContextParams, GenerateParams, LoadOptions, Model, Order, Prompt,
     SamplingParams, Schedule,
 };
+use plot::{Axis, Plot, Point, Series};
 
 const LENGTH: usize = 128;
 const WINDOW: usize = 8;
@@ -68,7 +72,7 @@ fn main() {
             println!("| {name} | {passes:.1} | {milliseconds:.0} | {nll:.2} ± {error:.2} | {entropy:.2} |");
         }
     }
-    std::fs::write(format!("{root}/docs/adaptive.svg"), plot(&series)).unwrap();
+    std::fs::write(format!("{root}/docs/adaptive.svg"), plot(&series, texts).svg()).unwrap();
 }
 
 fn measure(context: &mut Context, name: String, params: GenerateParams<'_>, texts: usize) -> Row {
@@ -112,53 +116,18 @@ fn token_entropy(tokens: &[u32]) -> f64 {
 }
 
 /// Passes (logarithmic) against NLL, a line per series.
-fn plot(series: &[(String, Vec<Row>)]) -> String {
-    const COLOURS: [&str; 4] = ["#444444", "#c0392b", "#2471a3", "#1e8449"];
-    let rows = || series.iter().flat_map(|(_, rows)| rows);
-    let bounds = |values: Vec<f64>| {
-        let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(l, h), &v| (l.min(v), h.max(v)));
-        (low - 0.05 * (high - low), high + 0.05 * (high - low))
+fn plot(series: &[(String, Vec<Row>)], texts: usize) -> Plot {
+    let point = |row: &Row| Point { x: row.passes, y: row.nll.0, label: String::new() };
+    let line = |(name, rows): &(String, Vec<Row>)| Series {
+        name: name.clone(),
+        points: rows.iter().map(point).collect(),
+        line: true,
     };
-    let x_bounds = bounds(rows().map(|row| row.passes.log2()).collect());
-    let y_bounds = bounds(rows().map(|row| row.nll.0).collect());
-    let x = |passes: f64| 70.0 + 480.0 * (passes.log2() - x_bounds.0) / (x_bounds.1 - x_bounds.0);
-    let y = |nll: f64| 380.0 - 350.0 * (nll - y_bounds.0) / (y_bounds.1 - y_bounds.0);
-    let mut svg = String::from(concat!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 780 430" font-family="sans-serif" font-size="12">"#,
-        "\n",
-        r#"<rect width="780" height="430" fill="white"/>"#,
-        "\n",
-        r##"<path d="M70 30V380H550" fill="none" stroke="#888"/>"##,
-        "\n",
-        r#"<text x="310" y="420" text-anchor="middle">passes for 128 tokens (logarithmic)</text>"#,
-        "\n",
-        r#"<text transform="translate(20 205) rotate(-90)" text-anchor="middle">NLL per token, nats</text>"#,
-        "\n",
-    ));
-    for passes in [16.0, 32.0, 64.0, 128.0] {
-        let at = x(passes);
-        writeln!(svg, r#"<text x="{at:.0}" y="397" text-anchor="middle">{passes}</text>"#).unwrap();
+    Plot {
+        title: "Likelihood of samples against passes".into(),
+        note: format!("seeds 0 to {}, a text of {LENGTH} tokens each, top-p 0.9", texts - 1),
+        x: Axis { label: format!("passes for {LENGTH} tokens"), log: true },
+        y: Axis { label: "NLL per token, nats".into(), log: false },
+        series: series.iter().map(line).collect(),
     }
-    let steps = (y_bounds.0 * 2.0).ceil() as i32..=(y_bounds.1 * 2.0).floor() as i32;
-    for nll in steps.map(|half| f64::from(half) / 2.0) {
-        let at = y(nll) + 4.0;
-        writeln!(svg, r#"<text x="62" y="{at:.0}" text-anchor="end">{nll}</text>"#).unwrap();
-    }
-    for (number, (title, rows)) in series.iter().enumerate() {
-        let colour = COLOURS[number % COLOURS.len()];
-        let dash = if number < COLOURS.len() { "" } else { r#" stroke-dasharray="5 4""# };
-        let points: Vec<String> =
-            rows.iter().map(|row| format!("{:.1},{:.1}", x(row.passes), y(row.nll.0))).collect();
-        let line = points.join(" ");
-        writeln!(svg, r#"<polyline points="{line}" fill="none" stroke="{colour}"{dash}/>"#).unwrap();
-        for row in rows {
-            let (cx, cy) = (x(row.passes), y(row.nll.0));
-            writeln!(svg, r#"<circle cx="{cx:.1}" cy="{cy:.1}" r="3" fill="{colour}"/>"#).unwrap();
-        }
-        let at = 40 + number * 20;
-        writeln!(svg, r#"<path d="M575 {at}h30" stroke="{colour}"{dash}/>"#).unwrap();
-        writeln!(svg, r#"<text x="612" y="{}">{title}</text>"#, at + 4).unwrap();
-    }
-    svg.push_str("</svg>\n");
-    svg
 }

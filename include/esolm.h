@@ -209,9 +209,10 @@ void esolm_set_log_callback(esolm_log_callback callback, void *user_data);
 typedef struct esolm_device_info {
     // sizeof(esolm_device_info)
     size_t struct_size;
-    // Free memory in bytes, as the device reports it.
+    // Free memory in bytes, as the device reports it. Of the CPU, on Linux: what can be had without swapping, as far as the
+    // process's control groups let it.
     uint64_t memory_free;
-    // Total memory in bytes, as the device reports it.
+    // Total memory in bytes, as the device reports it; of the CPU, at most what the control groups allow.
     uint64_t memory_total;
     // ESOLM_DEVICE_CPU, ESOLM_DEVICE_GPU or ESOLM_DEVICE_OTHER.
     int32_t kind;
@@ -877,7 +878,7 @@ esolm_status esolm_generate_params_init(esolm_generate_params *params, size_t si
 
 // A token that a step wrote. This struct will not change.
 typedef struct esolm_update {
-    // The sequence: the index of its prompt.
+    // The sequence: the index of its prompt, or the number that esolm_sequence_add wrote.
     uint32_t sequence;
     // The position in the text.
     uint32_t position;
@@ -893,7 +894,7 @@ typedef struct esolm_step_text {
     const char *text;
     // Its length in bytes, without the NUL.
     size_t len;
-    // The sequence: its index here, too.
+    // The sequence: its index here, too. (The text of one that was removed is empty.)
     uint32_t sequence;
     // Why its text ended: ESOLM_STOP_*.
     int32_t stop_reason;
@@ -916,7 +917,7 @@ typedef struct esolm_step_info {
     const double *log_probs;
     // The new text of each sequence; valid as long as updates. NULL unless esolm_generate_params.step_text is 1.
     const esolm_step_text *texts;
-    // Number of texts: that of sequences, or 0.
+    // Number of texts: one more than the number of the last sequence, or 0.
     size_t n_texts;
 } esolm_step_info;
 
@@ -1020,6 +1021,45 @@ esolm_status esolm_copy_text(esolm_context *context, uint32_t sequence, char *te
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT.
 esolm_status esolm_stop_reason(esolm_context *context, uint32_t sequence, int32_t *out);
+
+// ---- Sequences that come and go ----
+
+// Adds a sequence to the generation, between two steps or in a new context, and writes its number to *sequence. The
+// others are not disturbed: esolm_step runs the next step of each in one pass of the network (continuous batching). The
+// text is the one that the prompt would get alone in a generation with these parameters. prompt may be NULL: no token is
+// known. params is as in esolm_generate, with one entry of constraints at most.
+//
+// If the prompt begins as a sequence of this context, also one that has been removed, its keys and values there are
+// copied instead of computed, with the same result (Eso-LM (B) and AR with ESOLM_KERNELS_OWN). Steps report log_probs of
+// all sequences if one wants them, and as many top_log_probs as the one that wants the most.
+//
+// If a logits callback or constraints leave a sequence no token, esolm_step fails and esolm_stop_reason is
+// ESOLM_STOP_ERROR for this one alone; the others go on once it is removed.
+//
+// Errors: as esolm_generate, and ESOLM_ERR_INVALID_ARGUMENT if all sequences of the context are in use.
+esolm_status esolm_sequence_add(esolm_context *context,
+                                const esolm_prompt *prompt,
+                                const esolm_generate_params *params,
+                                uint32_t *sequence);
+
+// As esolm_extend for one sequence of a generation; the others are not disturbed.
+//
+// Errors: as esolm_extend, and ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence.
+esolm_status esolm_sequence_extend(esolm_context *context,
+                                   uint32_t sequence,
+                                   const esolm_prompt *prompt,
+                                   const esolm_generate_params *params);
+
+// Removes a sequence, finished or not; read its text before. Its number may then be another's.
+//
+// Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence; ESOLM_ERR_BUSY.
+esolm_status esolm_sequence_remove(esolm_context *context, uint32_t sequence);
+
+// Writes to *out how many tokens of a sequence have keys and values in the cache that the next steps need not compute.
+// Before the first step of one that was added: those that came from another sequence.
+//
+// Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence; ESOLM_ERR_BUSY.
+esolm_status esolm_sequence_cached_tokens(esolm_context *context, uint32_t sequence, size_t *out);
 
 // ---- Evaluating ----
 

@@ -26,6 +26,7 @@ const PARTS: [(&str, &str); 23] = [
     ("request", "Generation parameters"),
     ("step", "Steps"),
     ("generate", "Generating"),
+    ("sequence", "Sequences that come and go"),
     ("evaluate", "Evaluating"),
     ("state", "States"),
     ("profile", "Profile"),

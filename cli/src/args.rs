@@ -1,70 +1,25 @@
-//! Options that several commands share: the model, the device that computes, output files, windows of a text.
+//! Options that several commands share: the device that computes, output files, windows of a text.
 
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use esolm::gguf::TensorType;
 use esolm::{
-    Context, ContextParams, Kernels, KvType, LoadMode, LoadOptions, Model, Result, ThreadPool,
-    ThreadPoolParams, Variant,
+    Context, ContextParams, Kernels, KvType, LoadOptions, Model, Result, ThreadPool, ThreadPoolParams,
+    Variant,
 };
+use serde_json::Value;
 
-use crate::model_file::model_file;
+use crate::output::{json_line, print, write_file};
+use crate::seed::Seed;
 use crate::tensor_types::TENSOR_TYPES;
-
-/// Options of the commands that also work with the built-in model.
-#[derive(clap::Args)]
-pub struct ModelArgs {
-    /// Model file (GGUF), or hf:OWNER/NAME (see `esolm pull`). Default: what ESOLM_MODEL names, else the built-in model.
-    #[arg(short, long, value_name = "FILE")]
-    pub model: Option<PathBuf>,
-    /// Read the model file into memory instead of memory-mapping it: slower to load, but the file may change afterwards.
-    #[arg(long)]
-    pub no_mmap: bool,
-}
-
-impl ModelArgs {
-    /// How to load the model.
-    pub fn load_options(&self, device: &str) -> LoadOptions<'static> {
-        let mode = if self.no_mmap { LoadMode::Copy } else { LoadMode::Map };
-        LoadOptions { device: device.into(), mode, ..LoadOptions::default() }
-    }
-
-    /// Loads the model onto a device.
-    pub fn open(&self, device: &str) -> Result<Model> {
-        let options = self.load_options(device);
-        match self.model.clone().or_else(model_from_environment) {
-            Some(path) => Model::open(model_file(&path)?, &options),
-            None => built_in_model(&options),
-        }
-    }
-}
-
-/// The file that ESOLM_MODEL names. An empty variable counts as not set.
-fn model_from_environment() -> Option<PathBuf> {
-    std::env::var_os("ESOLM_MODEL").filter(|name| !name.is_empty()).map(PathBuf::from)
-}
-
-#[cfg(feature = "embed-model")]
-fn built_in_model(options: &LoadOptions<'_>) -> Result<Model> {
-    /// Gives the bytes the alignment that computing in place needs.
-    #[repr(C, align(64))]
-    struct Aligned<T: ?Sized>(T);
-    static MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!("../../models/stories-q8_0.gguf"));
-    Model::from_static(&MODEL.0, options)
-}
-
-#[cfg(not(feature = "embed-model"))]
-fn built_in_model(_: &LoadOptions<'_>) -> Result<Model> {
-    Err(esolm::Error::InvalidArgument("this build has no built-in model; name one with -m FILE".into()))
-}
 
 /// Number of threads.
 #[derive(clap::Args, Clone, Copy)]
 pub struct ThreadArgs {
     /// Number of CPU threads, at most 512. Default: one per core that the process may use.
     // The library reads 0 as one per core.
-    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    #[arg(short, long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     pub threads: usize,
 }
 
@@ -75,8 +30,7 @@ pub struct PoolArgs {
     #[arg(long, default_value_t = ThreadPoolParams::DEFAULT_POLL, value_name = "N",
           value_parser = clap::value_parser!(u32).range(..=100))]
     pub poll: u32,
-    /// Processors that the threads may run on, such as 0-3,8 (the first thread is the command's own and may run
-    /// anywhere). Linux.
+    /// Processors that the threads may run on, such as 0-3,8 (but for the first thread, the command's own). Linux.
     #[arg(long, value_name = "LIST", value_parser = cpu_list)]
     pub cpus: Option<CpuList>,
 }
@@ -85,16 +39,8 @@ pub struct PoolArgs {
 #[derive(Clone)]
 pub struct CpuList(Vec<usize>);
 
-/// Reads a list such as `0-3,8`.
-fn cpu_list(list: &str) -> std::result::Result<CpuList, String> {
-    let number =
-        |text: &str| text.trim().parse::<u16>().map_err(|_| format!("'{text}' is no number of a processor"));
-    let mut cpus = Vec::new();
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        cpus.extend((number(first)?..=number(last)?).map(usize::from));
-    }
-    Ok(CpuList(cpus))
+fn cpu_list(list: &str) -> Result<CpuList> {
+    ThreadPoolParams::parse_cpus(list).map(CpuList)
 }
 
 /// Options of every command that runs a model.
@@ -107,8 +53,7 @@ pub struct ComputeArgs {
     pub cpu: ThreadArgs,
     #[command(flatten)]
     pub pool: PoolArgs,
-    /// Data type of the K/V cache: f16, or f32, which takes twice the memory and is only needed for exact comparisons or
-    /// if an error message asks for it.
+    /// Data type of the K/V cache. f32 takes twice the memory; it is for exact comparisons, or if a message asks for it.
     #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
     pub kv_type: KvType,
 }
@@ -142,9 +87,43 @@ pub struct WindowArgs {
     // The library reads 0 as the model's context length.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "LEN")]
     pub length: usize,
-    /// Random seed. The same seed gives the same result.
-    #[arg(long, default_value_t = 0, value_name = "S")]
-    pub seed: u64,
+    /// Random seed. The same seed gives the same result; -1 = a different one each time.
+    #[arg(short, long, default_value = "0", value_name = "S")]
+    pub seed: Seed,
+}
+
+/// Option of the commands that print a result.
+#[derive(clap::Args, Clone, Copy)]
+pub struct JsonArgs {
+    /// Print JSON in place of text: an object on one line. docs/cli.md lists its fields.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Option of the commands whose result takes long: it is a table and a file for programs at once.
+#[derive(clap::Args)]
+pub struct JsonFileArgs {
+    #[command(flatten)]
+    pub json: JsonArgs,
+    /// Also write what --json prints to this file, overwriting it.
+    #[arg(long, value_name = "FILE")]
+    pub json_file: Option<PathBuf>,
+}
+
+impl JsonFileArgs {
+    /// Fails before any work if the file cannot be written.
+    pub fn check(&self) -> Result<()> {
+        self.json_file.as_ref().map_or(Ok(()), esolm::check_writable)
+    }
+
+    /// Shows a result: to a file, if that is wanted, and as a table or JSON.
+    pub fn show(&self, table: &str, object: Value) -> Result<()> {
+        let json = json_line(object);
+        if let Some(file) = &self.json_file {
+            write_file(file, &json)?;
+        }
+        print(if self.json.json { &json } else { table })
+    }
 }
 
 /// Option of the commands that write a file which is costly to lose.

@@ -8,7 +8,7 @@ use esolm::{
 use crate::dry_args::DryArgs;
 use crate::input::read_text;
 
-/// Options of how a token is drawn.
+/// Options of how a token is drawn. -1 stands for the default, as in the library.
 #[derive(clap::Args)]
 pub struct SamplingArgs {
     /// Top-p (nucleus) sampling: draw from the most likely tokens that together have this probability, above 0 to 1;
@@ -16,11 +16,11 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
     /// Top-k sampling: draw from this many most likely tokens; 0 = off. Default: the file's, else 0.
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = top_k)]
     top_k: Option<u32>,
     /// Sampling temperature: below 1 favours likely tokens, above 1 unlikely ones; 0 always takes the most likely token.
     /// Default: what the model's file says, else 1.
-    #[arg(long, value_name = "X")]
+    #[arg(long, visible_alias = "temperature", value_name = "X")]
     temp: Option<f32>,
     /// Min-p sampling: leave out tokens less likely than this times the most likely one, 0 to 1; 0 = off. Default:
     /// the file's, else 0.
@@ -36,8 +36,12 @@ pub struct SamplingArgs {
     top_n_sigma: Option<f32>,
 }
 
+fn top_k(text: &str) -> std::result::Result<u32, std::num::ParseIntError> {
+    if text == "-1" { Ok(SamplingParams::TOP_K_AUTO) } else { text.parse() }
+}
+
 impl SamplingArgs {
-    /// The library's parameters. What is not given is the model file's to say, or the library's.
+    /// The library's parameters. What is not given is the model file's to say, or the library's; so is what is -1.
     pub fn params(&self) -> Result<SamplingParams> {
         let given = [
             ("--temp", self.temp),
@@ -46,10 +50,11 @@ impl SamplingArgs {
             ("--typical", self.typical),
             ("--top-n-sigma", self.top_n_sigma),
         ];
-        // The library takes one such number: it stands for the default.
-        if let Some((name, Some(value))) = given.into_iter().find(|(_, value)| value.is_some_and(|v| v < 0.0))
-        {
-            return Err(Error::InvalidArgument(format!("{name} is {value}, not a number from 0")));
+        let negative = |value: &f32| *value < 0.0 && *value != SamplingParams::AUTO;
+        for (name, value) in given {
+            if let Some(value) = value.filter(negative) {
+                return Err(Error::InvalidArgument(format!("{name} is {value}, not a number from 0, or -1")));
+            }
         }
         Ok(SamplingParams {
             temperature: self.temp.unwrap_or(SamplingParams::AUTO),
@@ -64,52 +69,69 @@ impl SamplingArgs {
 
 /// The options as they are written on the command line.
 #[derive(clap::Args)]
-#[command(next_help_heading = "Order and constraints")]
 pub struct GenerationArgs {
     /// Order in which positions are written: random, ltr (left to right), strided:S (step j writes positions j, j+S,
     /// j+2S, ..; strided:S:shuffle takes the steps in random order), blocks:S (blocks of S positions from left to right,
     /// random within a block), or @FILE, a list of all positions (@- reads it from standard input). Default: random.
-    #[arg(long, value_name = "ORDER")]
+    #[arg(long, value_name = "ORDER", help_heading = "Diffusion")]
     order: Option<String>,
     /// Number of tokens that each diffusion step writes, such as 1,2,4,8, or @FILE. The last number repeats, so 4 means
     /// four in every step. Default: as --steps says.
-    #[arg(long, value_name = "K,K..")]
+    #[arg(long, value_name = "K,K..", help_heading = "Diffusion")]
     schedule: Option<String>,
     /// Adaptive steps: of the next W positions (default 8), each step writes those whose token the model is confident of,
     /// at least one. The confidence is conf:X (probability of the token at least X), margin:X (at least X more than the
     /// second best) or entropy:X (entropy at most X nats), each followed by :W or not. Needs --alpha0 1, excludes --schedule.
-    #[arg(long, value_name = "MEASURE:X[:W]", conflicts_with = "schedule")]
+    #[arg(long, value_name = "MEASURE:X[:W]", conflicts_with = "schedule", help_heading = "Diffusion")]
     adaptive: Option<String>,
     /// Allow only these tokens at a position, or at each position of a range: '5= yes, no', '3-9=the,#48'. Positions count
     /// tokens from 0, prompt included (`esolm tokenize` shows the tokens). A token is given by its text, or as #ID, which a
     /// token with a comma in it needs. May be repeated for other positions.
-    #[arg(long = "allow", value_name = "POSITION[-LAST]=TOKEN,..")]
+    #[arg(long = "allow", value_name = "POSITION[-LAST]=TOKEN,..", help_heading = "What may be written")]
     allowed: Vec<String>,
     /// Never write this token, given by its text (often with a space in front) or as #ID. May be repeated.
-    #[arg(long = "ban", value_name = "TOKEN")]
+    #[arg(long = "ban", value_name = "TOKEN", help_heading = "What may be written")]
     banned: Vec<String>,
     /// Logit bias: add X to the logit of a token, as in ' king=2.5'. Positive makes it more likely, negative less; 5 is a
     /// lot. May be repeated.
-    #[arg(long, value_name = "TOKEN=X", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TOKEN=X", allow_hyphen_values = true, help_heading = "What may be written")]
     bias: Vec<String>,
     /// Repetition penalty: above 1 makes tokens that are already in the text less likely; 1.2 is usual, 1 = off.
-    #[arg(long, default_value_t = 1.0, value_name = "X")]
+    #[arg(
+        long,
+        alias = "repeat-penalty",
+        default_value_t = 1.0,
+        value_name = "X",
+        help_heading = "Penalties"
+    )]
     repetition_penalty: f32,
     /// Frequency penalty: make a token less likely by this for each time that it is in the text; 0 = off.
-    #[arg(long, default_value_t = 0.0, value_name = "X", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        default_value_t = 0.0,
+        value_name = "X",
+        allow_hyphen_values = true,
+        help_heading = "Penalties"
+    )]
     frequency_penalty: f32,
     /// Presence penalty: make a token that is in the text less likely by this; 0 = off.
-    #[arg(long, default_value_t = 0.0, value_name = "X", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        default_value_t = 0.0,
+        value_name = "X",
+        allow_hyphen_values = true,
+        help_heading = "Penalties"
+    )]
     presence_penalty: f32,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Penalties")]
     dry: DryArgs,
     /// Write a text that matches this regular expression, in one hole or after the prompt: from left to right, one token per
     /// step.
-    #[arg(long, value_name = "REGEX", conflicts_with = "json_schema")]
+    #[arg(long, value_name = "REGEX", conflicts_with = "json_schema", help_heading = "What may be written")]
     regex: Option<String>,
     /// Write a JSON value of the JSON schema in this file (- reads it from standard input): from left to right, one token per
     /// step.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "What may be written")]
     json_schema: Option<String>,
 }
 

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use esolm::{Config, Error, Model, Result, TokenizeOptions, Tokenizer};
+use serde_json::Value;
 
 /// Longest text that is read, in bytes; tokenizing takes a few hundred times as much memory.
 const MAX_TEXT: u64 = 64 << 20;
@@ -56,10 +57,13 @@ pub fn is_piped() -> bool {
     return !std::io::IsTerminal::is_terminal(&std::io::stdin());
 }
 
-/// Token ids separated by white space or commas; all of them may stand in the brackets of a JSON array.
+/// Token ids separated by white space or commas; all of them may stand in the brackets of a JSON array, which may be that of
+/// `esolm tokenize --json`.
 pub fn parse_ids(text: &str, model: &Model) -> Result<Vec<u32>> {
     let vocabulary = model.config().vocab_size;
-    let list = text.trim();
+    let object = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Value>(text));
+    let array = object.and_then(|object| Some(object.ok()?.get("tokens")?.to_string()));
+    let list = array.as_deref().unwrap_or(text).trim();
     let list = list.strip_prefix('[').and_then(|l| l.strip_suffix(']')).unwrap_or(list);
     let token = |id: &str| match id.parse::<u32>() {
         Ok(token) if (token as usize) < vocabulary => Ok(token),

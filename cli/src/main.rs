@@ -9,12 +9,15 @@ mod generation_args;
 #[cfg(feature = "hub")]
 mod hub;
 mod input;
+mod log;
 mod memory;
+mod model_args;
 mod model_file;
 mod output;
 mod plot;
 mod progress;
 mod prompt_args;
+mod seed;
 mod signals;
 mod stop_args;
 mod stream;
@@ -26,12 +29,12 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 #[cfg(feature = "hub")]
 use commands::pull;
 use commands::{
-    bench, completion, convert, detokenize, devices, evaluate, generate, imatrix, inspect, quality, quantize,
-    score, tokenize, verify,
+    bench, completion, convert, detokenize, devices, evaluate, generate, imatrix, inspect, man, quality,
+    quantize, score, tokenize, verify, version,
 };
 
 /// Run Esoteric Language Models (Eso-LMs) on this machine.
@@ -46,12 +49,16 @@ struct Cli {
     /// Print the licence of esolm, and those of the software that it contains
     #[arg(long)]
     licenses: bool,
+    /// Show on standard error what the library says while it works; -vv: all of it
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 900)]
+    verbose: u8,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(visible_alias = "run")]
     Generate(generate::Args),
     Score(score::Args),
     Evaluate(evaluate::Args),
@@ -67,20 +74,22 @@ enum Command {
     Verify(verify::Args),
     Bench(bench::Args),
     Devices(devices::Args),
+    Version(version::Args),
     Completion(completion::Args),
+    Man(man::Args),
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  esolm generate -p \"Once upon a time\"                 use the built-in model
+  esolm run -p \"Once upon a time\"                      write a text with the built-in model
   esolm generate -p \"Once upon a time\" --watch         watch the text being unmasked
   esolm generate --alpha0 0.5 --steps 32 --seed 7      half of the tokens by diffusion
   esolm pull OWNER/NAME                                download a model and convert it
   esolm convert model.ckpt -o model.gguf --type q8_0   convert a training checkpoint
   esolm quantize model.gguf small.gguf --type q4_k     make a model smaller and faster
   esolm bench --shape small --type q8_0,q4_k           measure the speed of this machine
-  esolm inspect model.gguf                             show what a model file contains
-  esolm score story.txt                                likelihood and perplexity of a text
+  esolm inspect                                        what the built-in model contains
+  esolm score model.gguf story.txt                     likelihood and perplexity of a text
   esolm quality model.gguf small.gguf --text t.txt     what quantization loses
 
 Exit codes:
@@ -130,6 +139,9 @@ fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return say(&error),
     };
+    if cli.verbose > 0 {
+        log::show(cli.verbose);
+    }
     let Some(command) = cli.command else {
         if !cli.licenses {
             return say(&Cli::command().error(ErrorKind::MissingSubcommand, "a command is missing"));
@@ -152,7 +164,9 @@ fn run() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),
+        Command::Version(args) => version::run(&args),
         Command::Completion(args) => completion::run(&args, Cli::command()),
+        Command::Man(args) => man::run(&args, Cli::command()),
     })
 }
 

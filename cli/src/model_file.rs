@@ -31,6 +31,11 @@ pub fn tokenizer_file(given: &Path) -> Result<PathBuf> {
     }
 }
 
+/// Whether a model's name is that of a repository.
+pub fn is_repository(given: &Path) -> bool {
+    repository(given).is_some()
+}
+
 fn repository(given: &Path) -> Option<&str> {
     given.to_str()?.strip_prefix(PREFIX)
 }

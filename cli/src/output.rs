@@ -5,7 +5,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 
 use esolm::{Error, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Writes `text` to standard output. A reader that has gone away (`esolm .. | head`) is not an error. A terminal gets
 /// control characters, which may come from a file, in a visible form.
@@ -34,14 +34,26 @@ pub fn printed(result: std::io::Result<()>) -> Result<()> {
     Err(Error::Io { file: "standard output".into(), source })
 }
 
-/// Writes `value` to standard output as one line of JSON.
-pub fn print_json(value: &Value) -> Result<()> {
-    print(&format!("{value}\n"))
+/// The version of what --json prints (docs/cli.md). It is raised when a field goes away, or changes its name or its meaning.
+pub const JSON_SCHEMA: u32 = 1;
+
+/// An object as a line of JSON, with the version of its fields.
+pub fn json_line(object: Value) -> String {
+    let mut line = json!({ "schema": JSON_SCHEMA });
+    if let (Value::Object(line), Value::Object(fields)) = (&mut line, object) {
+        line.extend(fields);
+    }
+    format!("{line}\n")
 }
 
-/// Writes `value` to standard output as JSON over several lines.
-pub fn print_json_pretty(value: &Value) -> Result<()> {
-    print(&format!("{value:#}\n"))
+/// A single-precision number with as few digits as it takes.
+pub fn short(value: f32) -> Value {
+    json!(value.to_string().parse::<f64>().ok())
+}
+
+/// Writes an object to standard output as a line of JSON.
+pub fn print_json(object: Value) -> Result<()> {
+    print(&json_line(object))
 }
 
 /// Token ids on one line.

@@ -6,15 +6,28 @@ use esolm::{Model, Prompt};
 #[derive(clap::Args)]
 pub struct StopArgs {
     /// Most tokens to write behind the prompt; -1 = until the text ends or has its length.
-    #[arg(short = 'n', long = "max-tokens", default_value = "-1", value_parser = max_tokens, value_name = "N")]
+    #[arg(short = 'n', long = "max-tokens", aliases = ["predict", "n-predict"], default_value = "-1", value_parser = max_tokens, value_name = "N")]
     max_tokens: MaxTokens,
     /// Length of the text in tokens, prompt included; with -n, the smaller one counts. Default and maximum: the model's
     /// context length (see `esolm inspect`).
     // The library reads 0 as the model's context length.
-    #[arg(long, default_value_t = 0, value_name = "LEN", hide_default_value = true)]
+    #[arg(
+        long,
+        short_alias = 'c',
+        alias = "ctx-size",
+        default_value_t = 0,
+        value_name = "LEN",
+        hide_default_value = true
+    )]
     pub length: usize,
     /// Stop string: the text ends before it when the model writes it. May be repeated.
-    #[arg(long = "stop", value_name = "STRING", allow_hyphen_values = true)]
+    #[arg(
+        long = "stop",
+        short_alias = 'r',
+        alias = "reverse-prompt",
+        value_name = "STRING",
+        allow_hyphen_values = true
+    )]
     strings: Vec<String>,
     /// Stop token: the text ends when the model writes the token with this id. May be repeated.
     #[arg(long = "stop-token", value_name = "ID")]

@@ -124,6 +124,19 @@ pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     pending.commit().map(|_| ())
 }
 
+/// Fails where [`write_file`] would, before the work whose result is to be written. What is there stays as it is. (A device
+/// or a pipe is not opened, as that may have an effect.)
+///
+/// # Errors
+/// As [`write_file`].
+pub fn check_writable(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    match fs::metadata(path) {
+        Ok(meta) if !meta.is_file() && !meta.is_dir() => Ok(()),
+        _ => PendingFile::create(path, true).map(drop),
+    }
+}
+
 /// What `path` leads to through symbolic links, of which the last may point to a file that is still to be made.
 fn follow_links(path: &Path) -> Result<PathBuf> {
     let mut path = path.to_owned();

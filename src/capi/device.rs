@@ -21,9 +21,10 @@ pub const ESOLM_DEVICE_OTHER: i32 = 2;
 pub struct esolm_device_info {
     /// sizeof(esolm_device_info)
     pub struct_size: usize,
-    /// Free memory in bytes, as the device reports it.
+    /// Free memory in bytes, as the device reports it. Of the CPU, on Linux: what can be had without swapping, as far as the
+    /// process's control groups let it.
     pub memory_free: u64,
-    /// Total memory in bytes, as the device reports it.
+    /// Total memory in bytes, as the device reports it; of the CPU, at most what the control groups allow.
     pub memory_total: u64,
     /// ESOLM_DEVICE_CPU, ESOLM_DEVICE_GPU or ESOLM_DEVICE_OTHER.
     pub kind: i32,

@@ -29,6 +29,7 @@ mod prompt;
 mod reader;
 mod request;
 mod score;
+mod sequence;
 mod snapshot;
 mod state;
 mod status;
@@ -54,6 +55,7 @@ pub use prompt::*;
 pub use reader::*;
 pub use request::*;
 pub use score::*;
+pub use sequence::*;
 pub use state::*;
 pub use status::*;
 pub use step::{

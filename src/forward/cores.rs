@@ -29,7 +29,7 @@ fn fast_processors() -> Option<usize> {
     let folder = std::path::Path::new("/sys/devices");
     // Intel's processors with cores of two kinds list the fast ones.
     if let Ok(list) = std::fs::read_to_string(folder.join("cpu_core/cpus")) {
-        let fast = parse_list(&list)?.into_iter().filter(|&cpu| is_allowed(cpu)).count();
+        let fast = parse_list(&list).ok()?.into_iter().filter(|&cpu| is_allowed(cpu)).count();
         return Some(fast).filter(|&fast| fast > 0);
     }
     // Arm's have a capacity each, in relation to the fastest.
@@ -54,19 +54,27 @@ fn count_fast(capacities: &[u32]) -> Option<usize> {
     Some(capacities.iter().filter(|&&capacity| capacity >= largest.div_ceil(2)).count())
 }
 
-/// The numbers of a list such as `0-3,8`.
-#[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code))]
-fn parse_list(list: &str) -> Option<Vec<usize>> {
+/// The numbers of a list of processors such as `0-3,8`, as the system writes them and people do.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for what is no such list.
+pub(super) fn parse_list(list: &str) -> Result<Vec<usize>> {
+    let number = |text: &str| {
+        let number = text.trim().parse::<u16>().map(usize::from);
+        number.map_err(|_| Error::invalid(format!("'{}' is no number of a processor", text.trim())))
+    };
     let mut numbers = Vec::new();
-    for part in list.trim().split(',').filter(|part| !part.is_empty()) {
+    for part in list.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        if last > 1 << 16 {
-            return None;
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last {
+            return Err(Error::invalid(format!(
+                "processors {first} to {last}: the first comes after the last"
+            )));
         }
         numbers.extend(first..=last);
     }
-    Some(numbers)
+    Ok(numbers)
 }
 
 #[cfg(test)]
@@ -76,8 +84,17 @@ mod tests {
     #[test]
     fn lists_of_processors_are_read() {
         assert_eq!(parse_list("0-3,8\n").unwrap(), [0, 1, 2, 3, 8]);
-        assert!(parse_list("").unwrap().is_empty());
-        assert!(parse_list("0-x").is_none() && parse_list("0-99999999").is_none());
+        assert_eq!(parse_list(" 2 , 4 - 5").unwrap(), [2, 4, 5]);
+        for (list, says) in [
+            ("", "'' is no number"),
+            ("0-x", "'x' is no number"),
+            ("1,", "'' is no number"),
+            ("0-99999999", "'99999999' is no number"),
+            ("3-1", "processors 3 to 1"),
+        ] {
+            let error = parse_list(list).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]

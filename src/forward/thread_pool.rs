@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::cores::count_threads;
+use super::cores::{count_threads, parse_list};
 use super::cpu::{Placement, Pool, PoolOptions, RunTasks};
 use super::params::ContextParams;
 use crate::error::{Error, Result};
@@ -34,6 +34,14 @@ impl ThreadPoolParams<'_> {
     pub const DEFAULT_POLL: u32 = 50;
     /// Times that a waiting thread yields its core for each unit of `poll`.
     const YIELDS: u32 = 40;
+
+    /// Reads a list of processors such as `0-3,8`, for [`ThreadPoolParams::cpus`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for what is no such list.
+    pub fn parse_cpus(list: &str) -> Result<Vec<usize>> {
+        parse_list(list)
+    }
 
     fn check(&self) -> Result<PoolOptions> {
         let Self { threads, poll, cpus, nice } = *self;

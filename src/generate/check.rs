@@ -6,9 +6,14 @@ use crate::error::{Error, Result};
 use crate::forward::ModelRunner;
 use crate::model::Variant;
 
+/// Where the tokens that are known end.
+fn written_end(tokens: &[u32], mask: u32) -> usize {
+    tokens.iter().rposition(|&token| token != mask).map_or(0, |last| last + 1)
+}
+
 impl Session {
-    /// The length of a sequence, of which `total` is the most: with [`GenerateParams::max_tokens`] the prompt's, and
-    /// that many tokens.
+    /// The length of a sequence, of which `total` is the most: with [`GenerateParams::max_tokens`] that of the prompt, or of
+    /// what is written already, and that many tokens.
     pub(super) fn length_of(
         &self,
         number: usize,
@@ -20,19 +25,19 @@ impl Session {
         if params.max_tokens == 0 {
             return total;
         }
-        let current =
-            self.active().get(number).filter(|_| resume).map_or(0, |sequence| sequence.tokens.len());
+        let sequence = self.sequences.get(number).filter(|_| resume);
+        let current = sequence.map_or(0, |sequence| written_end(&sequence.tokens, self.mask));
         let prompt = prompt.known.iter().map(|&(position, _)| position as usize + 1).max().unwrap_or(0);
         // A prompt that does not fit is refused, whatever is to be written behind it.
         current.max(prompt).saturating_add(params.max_tokens).min(total)
     }
 
-    /// Checks that a prompt's tokens and positions are the model's and the text's, and puts all known tokens by
-    /// position into `known`.
+    /// Checks that the tokens and positions of prompt `index`, for sequence `number`, are the model's and the text's, and puts
+    /// all known tokens by position into `known`.
     pub(super) fn check_prompt(
         &mut self,
         runner: &ModelRunner,
-        number: usize,
+        (number, index): (usize, usize),
         prompt: &Prompt,
         length: usize,
         resume: bool,
@@ -42,26 +47,28 @@ impl Session {
         let mask = *mask;
         let tokens = prompt.known.len();
         if tokens > length {
-            return Err(Error::invalid(format!("prompt {number}: {tokens} tokens; at most {length} fit")));
+            return Err(Error::invalid(format!("prompt {index}: {tokens} tokens; at most {length} fit")));
         }
         known.clear();
         known.resize(length, mask);
         if resume {
             let missing = || Error::internal("a prompt without a sequence");
             let current = &sequences.get(number).ok_or_else(missing)?.tokens;
-            let too_short =
-                || Error::invalid(format!("length {length}, but there are {} tokens", current.len()));
-            known.get_mut(..current.len()).ok_or_else(too_short)?.copy_from_slice(current);
+            // What was to be written behind these is given up.
+            let end = written_end(current, mask);
+            let too_short = || Error::invalid(format!("length {length}, but there are {end} tokens"));
+            let current = current.get(..end).unwrap_or_default();
+            known.get_mut(..end).ok_or_else(too_short)?.copy_from_slice(current);
             let there = current.iter().filter(|&&token| token != mask).count();
             if there + tokens > length {
                 return Err(Error::invalid(format!(
-                    "prompt {number}: {tokens} tokens behind {there}; at most {length} fit"
+                    "prompt {index}: {tokens} tokens behind {there}; at most {length} fit"
                 )));
             }
         }
         for &(position, token) in &prompt.known {
             let bad = |what: &str| {
-                Err(Error::invalid(format!("prompt {number}: token {token} at {position}: {what}")))
+                Err(Error::invalid(format!("prompt {index}: token {token} at {position}: {what}")))
             };
             if !config.is_writable(token) {
                 return bad("no such token, or the mask");
@@ -74,13 +81,13 @@ impl Session {
         }
         if known.iter().take(config.given_tokens()).any(|&token| token == mask) {
             return Err(Error::invalid(format!(
-                "prompt {number}: this autoregressive model was trained without a token before the text, so the token at \
+                "prompt {index}: this autoregressive model was trained without a token before the text, so the token at \
                  position 0 has to be given: a token that begins a text, or a prompt"
             )));
         }
         if config.variant == Variant::Ar && !known.is_sorted_by_key(|&token| token == mask) {
             return Err(Error::invalid(format!(
-                "prompt {number}: an autoregressive model takes a prefix only"
+                "prompt {index}: an autoregressive model takes a prefix only"
             )));
         }
         Ok(())

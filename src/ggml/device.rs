@@ -6,6 +6,7 @@ use std::sync::Once;
 
 use crate::error::{Error, Result};
 use crate::log::{LogLevel, log};
+use crate::memory::HostMemory;
 
 /// What kind of hardware a device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +28,10 @@ pub struct DeviceInfo {
     pub description: String,
     /// What kind it is.
     pub kind: DeviceKind,
-    /// Free memory in bytes, as the device reports it.
+    /// Free memory in bytes, as the device reports it. Of the CPU, on Linux: what can be had without swapping, as far as the
+    /// process's control groups let it.
     pub memory_free: usize,
-    /// Total memory in bytes, as the device reports it.
+    /// Total memory in bytes, as the device reports it; of the CPU, at most what the control groups allow.
     pub memory_total: usize,
 }
 
@@ -89,8 +91,12 @@ impl Device {
         }
     }
 
-    /// Free memory and all memory in bytes, as far as the device says.
+    /// Free memory and all memory in bytes, as far as system and device say.
     fn memory(&self) -> (usize, usize) {
+        // ggml says that all of the machine's memory is free.
+        if let (DeviceKind::Cpu, Some(memory)) = (self.kind(), HostMemory::now()) {
+            return (bytes(memory.free), bytes(memory.total));
+        }
         let (mut free, mut total) = (0, 0);
         // SAFETY: the device is valid and both pointers are to live variables.
         unsafe { ggml_sys::ggml_backend_dev_memory(self.as_ptr(), &mut free, &mut total) };
@@ -111,6 +117,10 @@ impl Device {
     pub(super) fn as_ptr(&self) -> ggml_sys::ggml_backend_dev_t {
         self.0.as_ptr()
     }
+}
+
+fn bytes(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// Lists every device of this build and machine, the CPU included.

@@ -3,6 +3,7 @@
 
 mod arena;
 mod file;
+mod free;
 mod pages;
 mod reader;
 mod vector;
@@ -12,6 +13,7 @@ pub(crate) use arena::{Arena, Region};
 pub(crate) use file::FileBytes;
 #[cfg(feature = "convert")]
 pub(crate) use file::{open_regular, read_at_most};
+pub(crate) use free::HostMemory;
 pub(crate) use pages::LockedPages;
 pub(crate) use reader::FilePart;
 pub use reader::ModelReader;

@@ -199,6 +199,11 @@ fn stop_string_is_found_over_borders_of_tokens() {
     assert!(stopped > 30 && stopped < ran, "{stopped} of {ran}");
 }
 
+/// Where the known tokens end.
+fn end(tokens: &[u32]) -> usize {
+    tokens.iter().rposition(|&token| token != MASK).map_or(0, |last| last + 1)
+}
+
 #[test]
 fn max_tokens_counts_behind_the_prompt() {
     let mut context = context(&Network::small(Variant::EsoB, 1).model(), 2);
@@ -220,6 +225,31 @@ fn max_tokens_counts_behind_the_prompt() {
     let beside = context.tokens(0).unwrap().to_vec();
     run(&mut context, &prompts[..1], &of(5, 0));
     assert_eq!(context.tokens(0).unwrap(), &beside[..8]);
+
+    // One that was not written to its end goes on from what there is, alone and beside another.
+    for count in [1, 2] {
+        context.begin(&prompts[..count], &of(0, 40)).unwrap();
+        for _ in 0..6 {
+            context.step().unwrap();
+        }
+        let written: Vec<usize> = (0..count).map(|i| end(context.tokens(i).unwrap())).collect();
+        assert_eq!(written, [9, 10][..count], "of 40");
+        let more = [Prompt::default(), Prompt { known: vec![(11, 1)] }];
+        context.extend(&more[..count], &of(4, 0)).unwrap();
+        finish(&mut context);
+        for (number, expected) in [13, 16][..count].iter().enumerate() {
+            assert_eq!(context.tokens(number).unwrap().len(), *expected);
+            assert_eq!(end(context.tokens(number).unwrap()), *expected, "no gaps are left");
+        }
+        assert_eq!(context.stop_reason(0).unwrap(), Some(StopReason::Length));
+    }
+    // What is written is not given up.
+    context.begin(&prompts[..1], &of(0, 40)).unwrap();
+    for _ in 0..6 {
+        context.step().unwrap();
+    }
+    let error = context.extend(&[Prompt::default()], &of(0, 8)).unwrap_err();
+    assert_eq!(error.to_string(), "length 8, but there are 9 tokens");
 
     let long = Prompt::prefix(&(0..LENGTH as u32 + 2).collect::<Vec<_>>());
     let error = context.begin(&[long], &of(5, 0)).unwrap_err();

@@ -6,10 +6,13 @@ use clap_complete::{Shell, generate};
 
 use crate::output::print;
 
-/// Print a shell completion script.
-///
-/// For bash: `esolm completion bash > ~/.local/share/bash-completion/completions/esolm`.
+/// Print a shell completion script. (`make install` installs them.)
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  esolm completion bash >~/.local/share/bash-completion/completions/esolm
+  esolm completion zsh >~/.zfunc/_esolm
+  esolm completion fish >~/.config/fish/completions/esolm.fish")]
 pub struct Args {
     /// The shell.
     shell: Shell,

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use esolm::convert::{Options, SpecialToken, TokenizerSource, WeightSet, convert};
 use esolm::gguf::TensorType;
-use esolm::{Result, Variant};
+use esolm::{Error, Result, Variant};
+use serde_json::json;
 
 use super::quantize::QuantizationArgs;
-use crate::args::{OverwriteArgs, tensor_types, variants};
+use crate::args::{JsonArgs, OverwriteArgs, tensor_types, variants};
 use crate::model_file::{checkpoint_file, tokenizer_file};
-use crate::output::{human_bytes, print_notes, tell};
+use crate::output::{human_bytes, print_json, print_notes, tell};
 use crate::progress;
 
 /// Convert a training checkpoint to a model file (GGUF).
@@ -22,9 +23,19 @@ use crate::progress;
 /// The tokenizer is the checkpoint's own, or the one beside the weights: tokenizer.json, else vocab.json and merges.txt.
 /// Without one the model works on token ids. docs/checkpoints.md lists what is converted and what is refused.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  esolm convert checkpoint.ckpt -o model.gguf --type q8_0
+  esolm convert folder -o model.gguf --tokenizer tokenizer.json")]
+// -t is --type here.
+#[command(mut_arg("threads", |threads| threads.short(None)))]
 pub struct Args {
-    /// The checkpoint, or its folder.
-    input: PathBuf,
+    /// The checkpoint, or its folder. It may also be given with -m.
+    #[arg(required_unless_present = "model")]
+    input: Option<PathBuf>,
+    /// The checkpoint, if it is not the first argument.
+    #[arg(short, long, value_name = "FILE", conflicts_with = "input")]
+    model: Option<PathBuf>,
     /// Model file to write.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -59,6 +70,8 @@ pub struct Args {
     name: Option<String>,
     #[command(flatten)]
     overwrite: OverwriteArgs,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 /// A number, or #ID, is an id; everything else is a token's text.
@@ -84,18 +97,29 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         name: args.name.clone(),
         force: args.overwrite.force,
     };
-    let input = checkpoint_file(&args.input)?;
+    let given = args.input.as_deref().or(args.model.as_deref());
+    let input = checkpoint_file(given.ok_or_else(|| Error::InvalidArgument("no checkpoint".into()))?)?;
     let report = progress::of_file(|show| convert(&input, &args.output, &options, show))?;
+    let (weights, weights_name) = match report.weights {
+        WeightSet::Ema => ("averaged (EMA) weights", "ema"),
+        WeightSet::Raw => ("raw weights", "raw"),
+        WeightSet::AsStored => ("weights as stored", "as_stored"),
+    };
+    let (tokenizer, tokenizer_name) = match report.tokenizer {
+        TokenizerSource::None => ("no tokenizer", None),
+        TokenizerSource::Given => ("with tokenizer", Some("given")),
+        TokenizerSource::Embedded => ("with tokenizer", Some("embedded")),
+        TokenizerSource::Beside => ("with tokenizer", Some("beside")),
+    };
+    if args.json.json {
+        print_json(json!({
+            "file": args.output, "type": args.tensor_type.name(), "variant": report.config.variant.name(),
+            "parameters": report.parameters, "bytes": report.bytes, "weights": weights_name,
+            "tokenizer": tokenizer_name, "notes": report.notes,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     print_notes(&report.notes);
-    let weights = match report.weights {
-        WeightSet::Ema => "averaged (EMA) weights",
-        WeightSet::Raw => "raw weights",
-        WeightSet::AsStored => "weights as stored",
-    };
-    let tokenizer = match report.tokenizer {
-        TokenizerSource::None => "no tokenizer",
-        TokenizerSource::Given | TokenizerSource::Embedded | TokenizerSource::Beside => "with tokenizer",
-    };
     tell(&format!(
         "{}: variant {}, {:.1} M parameters, {}, {weights}, {tokenizer}",
         args.output.display(),

@@ -2,13 +2,32 @@
 
 use std::process::ExitCode;
 
-use crate::output::{human_bytes, print};
+use esolm::{DeviceInfo, DeviceKind};
+use serde_json::json;
+
+use crate::args::JsonArgs;
+use crate::output::{human_bytes, print, print_json};
 
 /// List the devices that can run a model, with their memory. --device takes these names.
 #[derive(clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Example:
+  esolm generate --device cuda:0")]
+pub struct Args {
+    #[command(flatten)]
+    json: JsonArgs,
+}
 
-pub fn run(_: &Args) -> esolm::Result<ExitCode> {
+pub fn run(args: &Args) -> esolm::Result<ExitCode> {
+    if args.json.json {
+        let device = |device: &DeviceInfo| {
+            json!({ "name": device.name, "description": device.description, "kind": kind(device.kind),
+                    "memory_free_bytes": device.memory_free, "memory_total_bytes": device.memory_total })
+        };
+        let devices: Vec<_> = esolm::devices().iter().map(device).collect();
+        print_json(json!({ "devices": devices }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     for device in esolm::devices() {
         print(&format!(
             "{:10} {} ({} free of {})\n",
@@ -19,4 +38,12 @@ pub fn run(_: &Args) -> esolm::Result<ExitCode> {
         ))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn kind(kind: DeviceKind) -> &'static str {
+    match kind {
+        DeviceKind::Cpu => "cpu",
+        DeviceKind::Gpu => "gpu",
+        DeviceKind::Other => "other",
+    }
 }

@@ -5,13 +5,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use esolm::evaluate::samples::{Judge, SampleParams, SampleQuality, Samples, draw, windows};
-use esolm::{ContextParams, Error, GenerateParams, Model, Prompt, Result, ScoreParams, Variant};
+use esolm::{
+    ContextParams, Error, GenerateParams, Model, Prompt, Result, ScoreParams, TokenizeOptions, Variant,
+};
 use serde_json::{Value, json};
 
-use crate::args::{ComputeArgs, ModelArgs, WindowArgs};
+use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
 use crate::generation_args::{GenerationArgs, SamplingArgs, check_diffusion};
 use crate::input::read_text;
-use crate::output::{print, write_file};
+use crate::model_args::ModelArgs;
+use crate::model_file::model_file;
+use crate::output::{short, write_file};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
 
@@ -23,17 +27,17 @@ and counted. Every token counts, those after <|endoftext|>, too. At alpha_0 = 0 
   ppl        generative perplexity: of the samples under the judge
   NLL        its logarithm, in nats per token, with the standard error over the samples
   bound      with --draws: bound of the judge at this alpha_0, in nats per token
-  entropy    of the token counts of a sample, in nats, mean over samples: falls when a text repeats itself
+  entropy    of the token counts of a sample, in nats: falls when a text repeats itself
   dist-N     fraction of different N-grams in a sample, mean over samples
   tokens/s   speed on this machine, of a whole batch
 
-A low perplexity is good only while entropy and dist-N are those of real text: --text FILE adds their row.
+The perplexity is e^NLL, and at most e^bound. A low one is good only while entropy and dist-N are those of real text: --text FILE adds their row.
 
 Examples:
   # The default model beside real text
   esolm evaluate --alpha0 0,1 --text heldout.txt --plot out.svg
   # Another model as the judge
-  esolm evaluate -m model.gguf --judge larger.gguf --samples 100 --json out.json";
+  esolm evaluate -m model.gguf --judge larger.gguf --samples 100 --json";
 
 /// Measure the texts that a model writes: generative perplexity, entropy, distinct n-grams.
 #[derive(clap::Args)]
@@ -61,7 +65,7 @@ pub struct Args {
     prompt: Option<String>,
     #[command(flatten)]
     window: WindowArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Sampling")]
     sampling: SamplingArgs,
     /// Number of diffusion times drawn per text for the bound; 0 = no bound.
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -69,15 +73,13 @@ pub struct Args {
     /// Also measure windows of this text, as many as --samples, to compare with; `-` reads standard input.
     #[arg(long, value_name = "FILE")]
     text: Option<String>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
-    /// Also write the results, with all texts, to this file as JSON, overwriting it.
-    #[arg(long, value_name = "OUT")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    json: JsonFileArgs,
     /// Also plot perplexity against passes to this file as SVG, a line for each alpha_0, overwriting it.
     #[arg(long, value_name = "OUT.svg")]
     plot: Option<PathBuf>,
-    // Last: the heading of these options would apply to all that follow.
     #[command(flatten)]
     generation: GenerationArgs,
 }
@@ -91,12 +93,15 @@ struct Row {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
+    args.json.check()?;
+    args.plot.as_ref().map_or(Ok(()), esolm::check_writable)?;
     let model = args.model.open(&args.compute.device)?;
     let judge = match &args.judge {
-        Some(path) => Model::open(path, &args.compute.load_options())?,
+        Some(path) => Model::open(model_file(path)?, &args.compute.load_options())?,
         None => model.clone(),
     };
     let settings = settings(args, model.config().variant)?;
+    args.window.seed.tell_if_random();
     let (length, batch) = (args.window.length, args.batch);
     let params = ContextParams { length, sequences: batch, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &params)?;
@@ -107,7 +112,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None => Prompt::default(),
     };
     let text = match &args.text {
-        Some(file) => windows(&model.tokenizer()?.encode(&read_text(file)?)?, context.length(), args.samples),
+        Some(file) => windows(
+            &model.tokenizer()?.encode_with(&read_text(file)?, &TokenizeOptions::CORPUS)?,
+            context.length(),
+            args.samples,
+        ),
         None => vec![],
     };
     if args.text.is_some() && text.is_empty() {
@@ -131,7 +140,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 alpha_0,
                 steps,
                 sampling: args.sampling.params()?,
-                seed: args.window.seed,
+                seed: args.window.seed.value,
                 ..GenerateParams::default()
             });
             let params = SampleParams { samples: args.samples, batch, prompt: prompt.clone(), generate };
@@ -144,12 +153,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let measure = |text: &Vec<_>| judge.measure(text, &score, |n| step(n, text.len()));
         Ok::<_, Error>((rows, Some(text).filter(|text| !text.is_empty()).as_ref().map(measure).transpose()?))
     })?;
-    print(&table(&rows, text.as_ref(), args.draws > 0))?;
-    if let Some(path) = &args.json {
-        write_file(path, &format!("{:#}\n", report(args, &model, &rows, text.as_ref())?))?;
-    }
+    let report = report(args, &model, &rows, text.as_ref())?;
+    args.json.show(&table(&rows, text.as_ref(), args.draws > 0), report)?;
     if let Some(path) = &args.plot {
-        write_file(path, &plot(&rows, text.as_ref()).svg())?;
+        write_file(path, &plot(args, &rows, text.as_ref()).svg())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -172,7 +179,7 @@ fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, usize)>> {
 
 /// Left to right, and with --draws the bound.
 fn score_params(args: &Args, alpha_0: f64) -> ScoreParams {
-    ScoreParams { draws: args.draws, alpha_0, seed: args.window.seed, ..ScoreParams::default() }
+    ScoreParams { draws: args.draws, alpha_0, seed: args.window.seed.value, ..ScoreParams::default() }
 }
 
 /// The results as a Markdown table.
@@ -221,6 +228,7 @@ fn to_json(quality: &SampleQuality, draws: usize) -> Value {
     });
     if draws > 0 {
         value["bound"] = json!(quality.bound.mean);
+        value["bound_perplexity"] = json!(quality.bound.mean.exp());
         value["bound_standard_error"] = json!(quality.bound.standard_error);
     }
     value
@@ -243,9 +251,10 @@ fn report(args: &Args, model: &Model, rows: &[Row], text: Option<&SampleQuality>
         Ok(value)
     };
     let mut report = json!({
-        "seed": args.window.seed, "batch": args.batch, "temperature": sampling.temperature,
-        "top_p": sampling.top_p, "top_k": sampling.top_k,
-        "min_p": sampling.min_p, "typical_p": sampling.typical_p, "top_n_sigma": sampling.top_n_sigma,
+        "seed": args.window.seed.value, "batch": args.batch, "temperature": short(sampling.temperature),
+        "top_p": short(sampling.top_p), "top_k": sampling.top_k,
+        "min_p": short(sampling.min_p), "typical_p": short(sampling.typical_p),
+        "top_n_sigma": short(sampling.top_n_sigma),
         "rows": rows.iter().map(row).collect::<Result<Vec<_>>>()?,
     });
     if let Some(text) = text {
@@ -255,20 +264,36 @@ fn report(args: &Args, model: &Model, rows: &[Row], text: Option<&SampleQuality>
 }
 
 /// Perplexity against passes, a line for each alpha_0.
-fn plot(rows: &[Row], text: Option<&SampleQuality>) -> Plot {
+fn plot(args: &Args, rows: &[Row], text: Option<&SampleQuality>) -> Plot {
+    // More of them would cover the points.
+    let are_labelled = rows.len() <= 15;
     let mut series: Vec<Series> = Vec::new();
     for run in rows.chunk_by(|a, b| a.alpha_0 == b.alpha_0) {
         let mut points: Vec<Point> = run
             .iter()
-            .map(|row| Point { x: row.samples.passes, y: row.quality.perplexity(), label: String::new() })
+            .map(|row| {
+                let label = if are_labelled && row.alpha_0 > 0.0 {
+                    format!("T = {}", row.steps)
+                } else {
+                    String::new()
+                };
+                Point { x: row.samples.passes, y: row.quality.perplexity(), label }
+            })
             .collect();
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
-        let name = run.first().map_or(String::new(), |row| row.alpha_0.to_string());
+        let name = run.first().map_or(String::new(), |row| format!("alpha_0 = {}", row.alpha_0));
         series.push(Series { name, points, line: true });
     }
-    let text = text.map_or(String::new(), |text| format!("; of real text {:.1}", text.perplexity()));
+    let text = text.map_or(String::new(), |text| format!("; real text has {:.1}", text.perplexity()));
+    let steps: Vec<String> = args.steps.iter().map(usize::to_string).collect();
     Plot {
-        title: format!("Perplexity of samples against passes, for each alpha_0{text}"),
+        title: "Perplexity of samples against passes".into(),
+        note: format!(
+            "seed {}, {} texts a point, T (diffusion steps) = {}{text}",
+            args.window.seed.value,
+            args.samples,
+            steps.join(", ")
+        ),
         x: Axis { label: "passes through the network per text".into(), log: true },
         y: Axis { label: "generative perplexity".into(), log: true },
         series,

@@ -1,25 +1,29 @@
 //! `esolm generate`: writes text.
 
 mod report;
+mod state;
+mod tip;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Step};
 
 use report::Generated;
+pub use tip::with_tip;
 
-use crate::args::{ComputeArgs, ModelArgs};
+use crate::args::ComputeArgs;
 use crate::exit_code::INTERRUPTED;
 use crate::generation_args::{GenerationArgs, SamplingArgs, check_diffusion};
 use crate::input::tokenizer;
 use crate::memory;
-use crate::output::{io_error, join_ids, print, print_json, print_to_reader, tell, write_file};
+use crate::model_args::ModelArgs;
+use crate::output::{join_ids, json_line, print, print_json, print_to_reader, tell, write_file};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::prompt_args::{PromptArgs, check_first_token};
+use crate::seed::Seed;
 use crate::signals::CancelOnInterrupt;
 use crate::stop_args::StopArgs;
 use crate::stream::Stream;
@@ -34,35 +38,35 @@ use crate::watch::Watch;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Prompt")]
     prompt: PromptArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Length and end of the text")]
     stop: StopArgs,
     /// Fraction of the tokens written in parallel by diffusion, 0 to 1; the rest is written one by one, left to right.
     /// Default: what the model's file says, or 0, which gives the best text; 1 if --steps, --schedule, --adaptive or an --order
     /// for diffusion is given.
-    #[arg(long, value_name = "A")]
+    #[arg(long, value_name = "A", help_heading = "Diffusion")]
     alpha0: Option<f64>,
     /// Number of diffusion steps, without --schedule or --adaptive. Fewer are faster. Default: what the model's
     /// file says, or 128.
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", help_heading = "Diffusion")]
     steps: Option<usize>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Sampling")]
     sampling: SamplingArgs,
     /// Continue from the state saved in this file, if it exists, and save the new state to it at the end. The prompt is then
     /// appended to the saved text, and --length is the length of the whole text. A text that had ended goes on behind its
     /// end. Not with --template.
     #[arg(long, value_name = "FILE", conflicts_with = "template")]
     state: Option<PathBuf>,
-    /// Random seed. Default: a different one each time, shown in the statistics.
-    #[arg(long, value_name = "S")]
-    seed: Option<u64>,
+    /// Random seed. Default, or -1: a different one each time, shown in the statistics.
+    #[arg(short, long, value_name = "S")]
+    seed: Option<Seed>,
     /// Number of texts to generate in parallel from the same prompt. Several prompts are one text each.
     #[arg(long, default_value_t = 1, value_name = "B")]
     batch: usize,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
-    /// Print JSON: one line per step with the tokens written, their log-probabilities under the model, and the text of each
+    /// Print JSON lines in place of text: one per step with the tokens written, their log-probabilities under the model, and the text of each
     /// sequence that has become final; and a last line with texts, tokens, orders, stop reasons and times.
     #[arg(long)]
     json: bool,
@@ -78,7 +82,6 @@ pub struct Args {
     /// Do not print the statistics.
     #[arg(short, long)]
     quiet: bool,
-    // Last: the heading of these options would apply to all that follow.
     #[command(flatten)]
     generation: GenerationArgs,
 }
@@ -109,20 +112,6 @@ Examples:
   # For programs
   esolm generate --json < prompt.txt";
 
-/// Adds advice to the error of a prompt that is given without -p.
-pub fn with_tip(mut error: clap::Error) -> clap::Error {
-    let is_generate = std::env::args_os().nth(1).is_some_and(|command| command == "generate");
-    if is_generate
-        && error.kind() == ErrorKind::UnknownArgument
-        && let Some(ContextValue::String(text)) = error.get(ContextKind::InvalidArg)
-        && !text.starts_with('-')
-    {
-        let tip = format!("a prompt goes with -p, in quotes: esolm generate -p \"{text}\"");
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
-    }
-    error
-}
-
 impl Args {
     /// Whether a saved text is continued.
     fn is_resumed(&self) -> bool {
@@ -142,6 +131,13 @@ impl Args {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let started = Instant::now();
+    tip::check_model(&args.model)?;
+    if let Some(file) = &args.state {
+        state::check(file)?;
+    }
+    if let Some(file) = &args.plot {
+        esolm::check_writable(file)?;
+    }
     let model = args.model.open(&args.compute.device)?;
     // Before the prompts: what these options read from standard input is none.
     let options = args.generation.parse(&model)?;
@@ -176,20 +172,21 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         sampling: args.sampling.params()?,
         log_probs: args.json,
         top_log_probs: args.top_log_probs,
-        seed: args.seed.unwrap_or_else(fresh_seed),
+        seed: args.seed.unwrap_or_else(Seed::random).value,
         ..default
     });
     let ready = started.elapsed();
     let mut generated = generate(args, &mut context, prompts, &params)?;
     let exit_code = if generated.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS };
     // Files before words: what is printed may fail, too.
-    let saved = save(args, &context, std::mem::take(&mut generated.points));
+    let note = format!("seed {}, {} tokens in {} steps", params.seed, generated.tokens, generated.steps);
+    let saved = save(args, &context, || plot(std::mem::take(&mut generated.points), note));
     let texts = match tokenizer(&model)? {
         Some(_) => (0..batch).map(|i| context.text(i).map(Some)).collect::<Result<Vec<_>>>()?,
         None => vec![None; batch],
     };
     if args.json {
-        print_json(&report::whole(&context, &texts, &generated, ready, params.seed)?)?;
+        print_json(report::whole(&context, &texts, &generated, ready, params.seed)?)?;
     } else if !generated.streamed {
         for (number, text) in texts.iter().enumerate() {
             let title = if texts.len() > 1 { format!("===== {} =====\n", number + 1) } else { String::new() };
@@ -217,9 +214,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// Writes the files that the options ask for. One that fails does not keep the other back.
-fn save(args: &Args, context: &Context, points: Vec<Series>) -> Result<()> {
+fn save(args: &Args, context: &Context, plot: impl FnOnce() -> Plot) -> Result<()> {
     let state = args.state.as_ref().map_or(Ok(()), |file| context.save_to(file));
-    let plot = args.plot.as_ref().map_or(Ok(()), |file| write_file(file, &plot(points).svg()));
+    let plot = args.plot.as_ref().map_or(Ok(()), |file| write_file(file, &plot().svg()));
     state.and(plot)
 }
 
@@ -239,7 +236,7 @@ fn generate(
     let mut printed = Ok(());
     let mut stopwatch = Stopwatch::start();
     match args.state.as_deref().filter(|file| file.exists()) {
-        Some(file) => resume(context, file, &mut prompts, params)?,
+        Some(file) => state::resume(context, file, &mut prompts, params)?,
         None => context.begin(&prompts, params)?,
     }
     let cancel = context.cancel_token();
@@ -265,7 +262,7 @@ fn generate(
         if args.json {
             let report = report::step(&model, &step, args.top_log_probs)?;
             if printed.is_ok() {
-                let read = stopwatch.pause(|| print_to_reader(&format!("{report}\n")));
+                let read = stopwatch.pause(|| print_to_reader(&json_line(report)));
                 unread = matches!(read, Ok(false));
                 printed = read.map(|_| ());
             }
@@ -315,34 +312,6 @@ impl Stopwatch {
     }
 }
 
-/// Restores a saved state and appends the prompts to its texts.
-fn resume(
-    context: &mut Context,
-    file: &Path,
-    prompts: &mut [Prompt],
-    params: &GenerateParams<'_>,
-) -> Result<()> {
-    let bad =
-        |what: &str| Error::BadFile { file: file.display().to_string(), what: what.into(), source: None };
-    // Reading a pipe or a device might never end.
-    if !file.is_file() {
-        return Err(bad("is no regular file"));
-    }
-    let state = std::fs::read(file).map_err(|source| io_error(file, source))?;
-    context.restore(&state).map_err(|error| match error {
-        Error::BadFile { what, .. } => bad(&format!("saved state: {what}")),
-        error => error,
-    })?;
-    let mask = context.model().config().mask_token_id;
-    for (number, prompt) in prompts.iter_mut().enumerate().take(context.sequences()) {
-        // Behind what is written without a gap: the text may not have come to its end.
-        let tokens = context.tokens(number)?;
-        let written = tokens.iter().position(|&token| token == mask).unwrap_or(tokens.len()) as u32;
-        prompt.known.iter_mut().for_each(|(position, _)| *position += written);
-    }
-    context.extend(prompts, params)
-}
-
 /// The prompts, of which there are none, one for all texts, or one per text; and the length of the texts, 0 for the
 /// model's context length.
 fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
@@ -360,12 +329,6 @@ fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
     }
 }
 
-/// A seed that differs from run to run, short enough to type again.
-fn fresh_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id()) % 1_000_000
-}
-
 /// Adds a point for each token that a step wrote, in a series per text.
 fn add_points(points: &mut Vec<Series>, step: &Step<'_>) {
     for update in step.updates {
@@ -378,9 +341,10 @@ fn add_points(points: &mut Vec<Series>, step: &Step<'_>) {
     }
 }
 
-fn plot(series: Vec<Series>) -> Plot {
+fn plot(series: Vec<Series>, note: String) -> Plot {
     Plot {
         title: "When each token was written".into(),
+        note,
         x: Axis { label: "position in the text".into(), log: false },
         y: Axis { label: "step".into(), log: false },
         series,

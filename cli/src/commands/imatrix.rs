@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use esolm::Result;
 use esolm::quantize::{ImatrixOptions, imatrix};
+use serde_json::json;
 
-use crate::args::{OverwriteArgs, ThreadArgs, WindowArgs};
-use crate::model_file::model_file;
-use crate::output::tell;
+use crate::args::{JsonArgs, OverwriteArgs, ThreadArgs, WindowArgs};
+use crate::model_args::ModelFileArgs;
+use crate::output::{print_json, tell};
 use crate::progress;
 
 const HELP: &str = "\
@@ -25,10 +26,10 @@ Example:
 
 /// Compute an importance matrix, for quantizing to few bits.
 #[derive(clap::Args)]
-#[command(after_help = HELP)]
+#[command(after_help = HELP, allow_missing_positional = true)]
 pub struct Args {
-    /// Model file (GGUF), or hf:OWNER/NAME.
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelFileArgs,
     /// Text file (UTF-8).
     text: PathBuf,
     /// Importance matrix to write.
@@ -46,6 +47,8 @@ pub struct Args {
     cpu: ThreadArgs,
     #[command(flatten)]
     overwrite: OverwriteArgs,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -53,13 +56,21 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         length: args.window.length,
         pieces: args.pieces,
         steps: args.steps,
-        seed: args.window.seed,
+        seed: args.window.seed.value,
         threads: args.cpu.threads,
         force: args.overwrite.force,
     };
-    let model = model_file(&args.model)?;
+    let model = args.model.file()?;
+    args.window.seed.tell_if_random();
     let observation =
         progress::of_items("pieces", |show| imatrix(&model, &args.text, &args.output, &options, show))?;
+    if args.json.json {
+        print_json(json!({
+            "file": args.output, "matrices": observation.matrices.len(), "pieces": observation.pieces.0,
+            "piece_tokens": observation.pieces.1,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     tell(&format!(
         "{}: {} matrices, from {} pieces of {} tokens",
         args.output.display(),

@@ -1,35 +1,38 @@
 //! `esolm inspect`: what a model file contains.
 
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use esolm::gguf::Value;
-use esolm::{Context, ContextParams, LoadOptions, MemoryUse, Model, Result};
+use esolm::{Context, ContextParams, MemoryUse, Model, Result};
 use serde_json::{Map, json};
 
+use crate::args::JsonArgs;
 use crate::memory;
-use crate::model_file::model_file;
-use crate::output::{human_bytes, print, print_json_pretty};
+use crate::model_args::ModelArgs;
+use crate::output::{human_bytes, print, print_json};
 
 /// Show the metadata and tensors of a model file, and the memory that the model takes.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  esolm inspect
+  esolm inspect model.gguf
+  # A value, with jq
+  esolm inspect --json | jq .parameters")]
 pub struct Args {
-    /// Model file (GGUF), or hf:OWNER/NAME.
-    model: PathBuf,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
-    let file = model_file(&args.model)?;
-    let (model, resident) = memory::added_by(|| Model::open(file, &options));
+    let (model, resident) = memory::added_by(|| args.model.open("cpu"));
     let model = model?;
     let context = Context::memory_use(&model, &ContextParams::default())?;
-    if args.json {
-        print_json_pretty(&report(&model, resident, &context))?;
+    if args.json.json {
+        print_json(report(&model, resident, &context))?;
     } else {
         print(&listing(&model, resident, &context))?;
     }

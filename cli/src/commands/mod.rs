@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod generate;
 pub mod imatrix;
 pub mod inspect;
+pub mod man;
 #[cfg(feature = "hub")]
 pub mod pull;
 pub mod quality;
@@ -16,3 +17,4 @@ pub mod quantize;
 pub mod score;
 pub mod tokenize;
 pub mod verify;
+pub mod version;

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use clap::builder::NonEmptyStringValueParser;
 use esolm::gguf::TensorType;
 use esolm::{Result, Variant};
+use serde_json::json;
 
-use crate::args::{tensor_types, variants};
+use crate::args::{JsonArgs, tensor_types, variants};
 use crate::hub::{Name, Request, models_folder, pull};
 use crate::model_file::tokenizer_file;
-use crate::output::{human_bytes, io_error, print};
+use crate::output::{human_bytes, io_error, print, print_json};
 
 const HELP: &str = "\
 What is downloaded: config.json, model.safetensors (or its shards with their index, or pytorch_model.bin), the tokenizer's \
@@ -39,7 +40,11 @@ Examples:
 #[command(after_help = HELP)]
 pub struct Args {
     /// The repository: OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME@REVISION:TYPE.
-    #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new(), required_unless_present = "list")]
+    #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new(),
+          required_unless_present_any = ["list", "model"], conflicts_with = "model")]
+    first: Option<String>,
+    /// The repository, if it is not the first argument.
+    #[arg(short, long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
     model: Option<String>,
     /// Type of the weight matrices. Default: q8_0, a quarter of f32, and no loss that shows in a text.
     #[arg(short, long = "type", value_name = "TYPE", value_parser = tensor_types())]
@@ -60,13 +65,15 @@ pub struct Args {
     #[arg(short, long)]
     force: bool,
     /// List the models that were pulled and converted.
-    #[arg(long, conflicts_with = "model")]
+    #[arg(long, conflicts_with_all = ["first", "model"])]
     list: bool,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let Some(model) = &args.model else {
-        return list(&models_folder()?).and_then(|list| print(&list)).map(|()| ExitCode::SUCCESS);
+    let Some(model) = args.first.as_ref().or(args.model.as_ref()) else {
+        return list(&models_folder()?, args.json.json).map(|()| ExitCode::SUCCESS);
     };
     let mut name = Name::parse(model)?;
     if let Some(revision) = &args.revision {
@@ -80,23 +87,32 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         output: args.output.clone(),
         force: args.force,
     })?;
-    print(&format!("{}\n", file.display()))?;
+    if args.json.json {
+        print_json(json!({ "file": file, "bytes": size(&file)? }))?;
+    } else {
+        print(&format!("{}\n", file.display()))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A line per converted model: size and file.
-fn list(folder: &Path) -> Result<String> {
-    let mut lines = String::new();
+fn size(file: &Path) -> Result<u64> {
+    Ok(std::fs::metadata(file).map_err(|source| io_error(file, source))?.len())
+}
+
+/// Prints a line per converted model: size and file.
+fn list(folder: &Path, json: bool) -> Result<()> {
+    let (mut lines, mut models) = (String::new(), vec![]);
     // Repositories, commits, models.
     for repository in entries(folder)? {
         for commit in entries(&repository)? {
             for model in entries(&commit)? {
-                let bytes = std::fs::metadata(&model).map_err(|source| io_error(&model, source))?.len();
+                let bytes = size(&model)?;
+                models.push(json!({ "file": model, "bytes": bytes }));
                 lines += &format!("{:>12}  {}\n", human_bytes(bytes), model.display());
             }
         }
     }
-    Ok(lines)
+    if json { print_json(json!({ "models": models })) } else { print(&lines) }
 }
 
 /// What is in a folder, by name; nothing if it is none.

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
 use esolm::evaluate::quality::{Quality, QualityOptions, compare};
-use esolm::{Error, Model, Result};
+use esolm::{Error, Model, Result, TokenizeOptions};
 use serde_json::{Value, json};
 
-use crate::args::{ComputeArgs, WindowArgs};
+use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
 use crate::input::read_text;
 use crate::model_file::model_file;
-use crate::output::{print, write_file};
+use crate::output::write_file;
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
 
@@ -27,18 +27,23 @@ BASE. Use text that the model was not trained on.
   same top   fraction of tokens where the most likely token is the same as for BASE
   tokens/s   speed on this machine, one text at a time
 
+The perplexity is e^NLL.
+
 Example:
   esolm quality f32.gguf q8_0.gguf q4_k.gguf --text heldout.txt --plot out.svg";
 
 /// Compare quantized files of a model with the original: NLL, KL divergence, same top token.
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
+#[command(override_usage = "esolm quality [OPTIONS] --text <FILE> <BASE> <MODEL>...")]
 pub struct Args {
-    /// Model file to compare with, preferably f32.
-    base: PathBuf,
-    /// Model files to measure, quantized from BASE.
-    #[arg(required = true)]
-    others: Vec<PathBuf>,
+    /// Model files (GGUF), or hf:OWNER/NAME: the one to compare with (BASE), preferably f32, and those to measure, quantized
+    /// from it.
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<PathBuf>,
+    /// BASE, if it is not the first argument.
+    #[arg(short = 'm', long = "model", value_name = "FILE")]
+    base: Option<PathBuf>,
     /// Text file (UTF-8); `-` reads standard input.
     #[arg(long, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
     text: String,
@@ -54,11 +59,10 @@ pub struct Args {
     /// Number of diffusion steps.
     #[arg(long, default_value_t = 32, value_name = "T")]
     steps: usize,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
-    /// Also write the results to this file as JSON, overwriting it.
-    #[arg(long, value_name = "OUT")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    json: JsonFileArgs,
     /// Also plot file size against KL divergence to this file as SVG, overwriting it.
     #[arg(long, value_name = "OUT.svg")]
     plot: Option<PathBuf>,
@@ -73,19 +77,25 @@ struct Measured {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
+    args.json.check()?;
+    args.plot.as_ref().map_or(Ok(()), esolm::check_writable)?;
     let load = args.compute.load_options();
-    let given = std::iter::once(&args.base).chain(&args.others);
+    let given = args.base.iter().chain(&args.models);
     let paths = given.map(|path| model_file(path)).collect::<Result<Vec<_>>>()?;
+    if paths.len() < 2 {
+        return Err(Error::InvalidArgument("one model file, and none to compare with it".into()));
+    }
+    args.window.seed.tell_if_random();
     let models = paths.iter().map(|path| Model::open(path, &load)).collect::<Result<Vec<_>>>()?;
     let text = read_text(&args.text)?;
     let base = models.first().ok_or_else(|| Error::InvalidArgument("no model".into()))?;
-    let tokens = base.tokenizer()?.encode(&text)?;
+    let tokens = base.tokenizer()?.encode_with(&text, &TokenizeOptions::CORPUS)?;
     let options = QualityOptions {
         length: args.window.length,
         windows: args.windows,
         alpha_0: args.alpha0,
         steps: args.steps,
-        seed: args.window.seed,
+        seed: args.window.seed.value,
         threads: args.compute.cpu.threads,
         kv_type: args.compute.kv_type,
     };
@@ -97,14 +107,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         quality,
     };
     let all: Vec<Measured> = paths.iter().zip(&models).zip(qualities).map(measured).collect();
-    print(&table(&all))?;
-    if let Some(path) = &args.json {
-        let report = json!({ "seed": args.window.seed, "steps": args.steps, "alpha_0": options.alpha_0,
+    let report = json!({ "seed": args.window.seed.value, "steps": args.steps, "alpha_0": options.alpha_0,
                              "files": all.iter().map(to_json).collect::<Vec<_>>() });
-        write_file(path, &format!("{report:#}\n"))?;
-    }
+    args.json.show(&table(&all), report)?;
     if let Some(path) = &args.plot {
-        write_file(path, &plot(&all).svg())?;
+        write_file(path, &plot(&all, note(args)).svg())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -148,13 +155,19 @@ fn table(all: &[Measured]) -> String {
 fn to_json(m: &Measured) -> Value {
     let q = &m.quality;
     json!({ "file": m.name, "bytes": m.bytes, "bits_per_weight": m.bits_per_weight, "tokens": q.tokens,
-            "nll": q.nll, "nll_difference": q.difference.mean,
+            "nll": q.nll, "perplexity": q.nll.exp(), "nll_difference": q.difference.mean,
             "nll_difference_standard_error": q.difference.standard_error, "kl_mean": q.divergence,
-            "kl_99.9": q.divergence_999, "same_top": q.same_top, "tokens_per_second": q.tokens_per_second })
+            "kl_p999": q.divergence_999, "same_top": q.same_top, "tokens_per_second": q.tokens_per_second })
+}
+
+/// How the files were measured.
+fn note(args: &Args) -> String {
+    let alpha_0 = args.alpha0.map_or("that of training".into(), |alpha_0| alpha_0.to_string());
+    format!("seed {}, T = {} diffusion steps, alpha_0 {alpha_0}", args.window.seed.value, args.steps)
 }
 
 /// File size against divergence. The base is left out: its divergence is 0, which a logarithmic axis cannot show.
-fn plot(all: &[Measured]) -> Plot {
+fn plot(all: &[Measured], note: String) -> Plot {
     let names: Vec<&str> = all.iter().map(|m| m.name.as_str()).collect();
     let common = common_prefix(&names);
     let point = |m: &Measured| Point {
@@ -165,6 +178,7 @@ fn plot(all: &[Measured]) -> Plot {
     let base = all.first().map_or(String::new(), |m| format!("{} of {:.1} MiB", m.name, mebibytes(m.bytes)));
     Plot {
         title: format!("Size against divergence from {base}"),
+        note,
         x: Axis { label: "file size, MiB".into(), log: false },
         y: Axis { label: "mean KL divergence per token, nats".into(), log: true },
         series: vec![Series {

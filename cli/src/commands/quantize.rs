@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use esolm::gguf::TensorType;
 use esolm::quantize::{Policy, QuantizeOptions, Rule, quantize};
 use esolm::{Defaults, Error, Result};
+use serde_json::json;
 
-use crate::args::{OverwriteArgs, ThreadArgs, tensor_types};
-use crate::model_file::model_file;
-use crate::output::{human_bytes, print_notes, tell};
+use crate::args::{JsonArgs, OverwriteArgs, ThreadArgs, tensor_types};
+use crate::model_args::ModelFileArgs;
+use crate::output::{human_bytes, print_json, print_notes, tell};
 use crate::progress;
 
 const HELP: &str = "\
@@ -39,14 +40,14 @@ Examples:
 
 /// Quantize a model file: make it smaller and faster.
 ///
-/// IN is a model file, preferably f32, bf16 or f16: quantizing twice adds up the errors. OUT only appears when it is
+/// MODEL is best f32, bf16 or f16: quantizing twice adds up the errors. OUT only appears when it is
 /// complete. The result does not depend on the number of threads.
 #[derive(clap::Args)]
-#[command(after_help = HELP)]
+// -t is --type here.
+#[command(after_help = HELP, allow_missing_positional = true, mut_arg("threads", |threads| threads.short(None)))]
 pub struct Args {
-    /// Model file to read.
-    #[arg(value_name = "IN")]
-    input: PathBuf,
+    #[command(flatten)]
+    model: ModelFileArgs,
     /// Model file to write.
     #[arg(value_name = "OUT")]
     output: PathBuf,
@@ -57,6 +58,8 @@ pub struct Args {
     quantization: QuantizationArgs,
     #[command(flatten)]
     overwrite: OverwriteArgs,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 /// Options that `quantize` and `convert` share.
@@ -98,8 +101,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         threads: args.quantization.cpu.threads,
         force: args.overwrite.force,
     };
-    let input = model_file(&args.input)?;
+    let input = args.model.file()?;
     let report = progress::of_file(|show| quantize(&input, &args.output, &options, show))?;
+    if args.json.json {
+        print_json(json!({
+            "file": args.output, "type": ty.name(), "parameters": report.parameters,
+            "bytes_before": report.file_bytes.0, "bytes": report.file_bytes.1,
+            "bits_per_weight": report.bits_per_weight(), "notes": report.notes,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     print_notes(&report.notes);
     tell(&format!(
         "{}: {}, {:.1} M parameters, {}, {:.2} bits per weight (before: {})",

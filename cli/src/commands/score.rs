@@ -3,14 +3,16 @@
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
-use esolm::{ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, Variant};
+use esolm::{
+    ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, TokenizeOptions, Variant,
+};
 use serde_json::{Value, json};
 
-use crate::args::{ComputeArgs, ModelArgs, WindowArgs};
+use crate::args::{ComputeArgs, JsonArgs, WindowArgs};
 use crate::input::{encode, parse_ids, read_text, tokenizer};
+use crate::model_args::ModelArgs;
 use crate::output::{print, print_json};
 use crate::progress;
-use crate::text_args::TextArgs;
 
 const HELP: &str = "\
 The text is cut into consecutive windows of --length tokens, and each is scored on its own, without the text before it, \
@@ -32,6 +34,8 @@ Examples:
   esolm score story.txt
   esolm score story.txt --orders 16 --draws 0
   esolm score story.txt --alpha0 1 --draws 32
+  # Another model
+  esolm score model.gguf story.txt
   # Token ids in place of a text
   esolm tokenize - <story.txt | esolm score - --ids
   # With the log-probability of each token
@@ -39,7 +43,7 @@ Examples:
 
 /// Compute the likelihood and perplexity of a text.
 #[derive(clap::Args)]
-#[command(after_help = HELP)]
+#[command(after_help = HELP, allow_missing_positional = true)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -50,8 +54,6 @@ pub struct Args {
     /// model without a tokenizer, too.
     #[arg(long)]
     ids: bool,
-    #[command(flatten)]
-    how: TextArgs,
     /// Order of the tokens: ltr (left to right) or random. Default: random if --orders is above 1, else ltr.
     #[arg(long, value_parser = ["ltr", "random"], value_name = "ORDER")]
     order: Option<String>,
@@ -71,19 +73,19 @@ pub struct Args {
     /// Number of windows to score, from the beginning of the text. Default: all.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     windows: usize,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
-    /// Print one JSON object, with the log-probability of each token.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.open(&args.compute.device)?;
     let params = params(args, &model)?;
+    args.window.seed.tell_if_random();
     let text = read_text(&args.file)?;
     let tokenizer = tokenizer(&model)?;
-    let encoded = || encode(&model, &text, args.how.options(false), "--ids");
+    let encoded = || encode(&model, &text, TokenizeOptions::CORPUS, "--ids");
     let mut tokens = if args.ids { parse_ids(&text, &model)? } else { encoded()? };
     let context_params = ContextParams { length: args.window.length, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &context_params)?;
@@ -104,8 +106,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let score = progress::of_windows(|show| context.score_text(&tokens, &params, show))?;
     let text = Text { tokens: &tokens, scored: (tokens.len() - given) as f64, bytes, windows };
-    if args.json {
-        print_json(&report(&score, &params, &text))?;
+    if args.json.json {
+        print_json(report(&score, &params, &text))?;
     } else {
         print(&table(&score, &params, &text))?;
     }
@@ -135,7 +137,7 @@ fn params(args: &Args, model: &Model) -> Result<ScoreParams> {
     let alpha_0 = args.alpha0.unwrap_or(f64::from(trained));
     match orders + draws {
         0 => Err(Error::InvalidArgument("neither orders nor draws: nothing to do".into())),
-        _ => Ok(ScoreParams { orders, random_order, draws, alpha_0, seed: args.window.seed }),
+        _ => Ok(ScoreParams { orders, random_order, draws, alpha_0, seed: args.window.seed.value }),
     }
 }
 

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use esolm::Result;
 use serde_json::json;
 
-use crate::args::ModelArgs;
+use crate::args::JsonArgs;
 use crate::input::words_or_stdin;
+use crate::model_args::ModelArgs;
 use crate::output::{join_ids, print, print_json};
 use crate::text_args::TextArgs;
 
@@ -14,6 +15,10 @@ use crate::text_args::TextArgs;
 ///
 /// Prints the ids on one line. No special tokens are added. `esolm detokenize` restores the text byte for byte.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  esolm tokenize \"Once upon a time\"
+  esolm tokenize model.gguf <story.txt")]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -21,16 +26,16 @@ pub struct Args {
     how: TextArgs,
     /// The text. Default, or if it is `-`: standard input.
     text: Vec<String>,
-    /// Print a JSON array.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let model = args.model.open("cpu")?;
-    let tokens = model.tokenizer()?.encode_with(&words_or_stdin(&args.text)?, &args.how.options(false))?;
-    if args.json {
-        print_json(&json!(tokens))?;
+    let (model, text) = args.model.and_words(&args.text);
+    let model = model.open("cpu")?;
+    let tokens = model.tokenizer()?.encode_with(&words_or_stdin(&text)?, &args.how.options(false))?;
+    if args.json.json {
+        print_json(json!({ "tokens": tokens }))?;
     } else {
         print(&format!("{}\n", join_ids(&tokens)))?;
     }

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use esolm::evaluate::verify::verify;
-use esolm::{Error, Model, Result};
+use esolm::{Error, Result};
 use serde_json::json;
 
-use crate::args::ComputeArgs;
+use crate::args::{ComputeArgs, JsonArgs};
 use crate::exit_code;
-use crate::model_file::model_file;
-use crate::output::{print, print_json_pretty};
+use crate::model_args::ModelArgs;
+use crate::output::{print, print_json, short};
 
 /// Compare a model with reference outputs, logit by logit and token by token.
 ///
@@ -18,20 +18,23 @@ use crate::output::{print, print_json_pretty};
 /// texts; all that it has for the model's variant is replayed. Exits with 1 if a logit differs by more
 /// than the tolerance, or a token differs.
 #[derive(clap::Args)]
-#[command(mut_arg("kv_type", |kv_type| kv_type.default_value("f32")))]
+#[command(after_help = "\
+Example:
+  esolm convert tests/golden/tiny-B/checkpoint.ckpt -o tiny.gguf --type f32
+  esolm verify tiny.gguf tests/golden/tiny-B/golden.safetensors")]
+#[command(allow_missing_positional = true, mut_arg("kv_type", |kv_type| kv_type.default_value("f32")))]
 pub struct Args {
-    /// Model file (GGUF), or hf:OWNER/NAME.
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Reference outputs (safetensors).
     golden: PathBuf,
     /// Largest absolute difference of a logit that is accepted.
     #[arg(long, default_value_t = 1e-4, value_name = "D")]
     tolerance: f32,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -39,7 +42,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let tolerance = args.tolerance;
         return Err(Error::InvalidArgument(format!("--tolerance {tolerance} is not a number from 0")));
     }
-    let model = Model::open(model_file(&args.model)?, &args.compute.load_options())?;
+    let model = args.model.open(&args.compute.device)?;
     let outcomes = verify(&model, &args.golden, args.compute.kv_type, args.compute.cpu.threads)?;
     let largest = outcomes
         .iter()
@@ -47,19 +50,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         .fold(0.0, |a: f32, b| if b > a || b.is_nan() { b } else { a });
     let differing: usize = outcomes.iter().map(|o| o.differing).sum();
     let agrees = largest <= args.tolerance && differing == 0;
-    if args.json {
+    if args.json.json {
         let one = |o: &esolm::evaluate::verify::Outcome| {
             json!({ "name": o.name, "sampled": o.sampled, "steps": o.steps, "rows": o.rows, "tokens": o.tokens,
                     "differing_tokens": o.differing, "largest_difference": o.largest_difference })
         };
         let report = json!({
             "agrees": agrees,
-            "tolerance": args.tolerance,
+            "tolerance": short(args.tolerance),
             "largest_difference": largest,
             "differing_tokens": differing,
             "trajectories": outcomes.iter().map(one).collect::<Vec<_>>(),
         });
-        print_json_pretty(&report)?;
+        print_json(report)?;
     } else {
         for o in &outcomes {
             print(&format!(

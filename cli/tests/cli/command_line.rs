@@ -6,7 +6,8 @@ use std::process::{Command, Output, Stdio};
 pub fn esolm(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_esolm"));
     command.args(args).env_remove("ESOLM_MODEL");
-    if args[0] == "generate" && !args.contains(&"--help") && !args.contains(&"--threads") {
+    let has = |option: &str| args.contains(&option);
+    if ["generate", "run"].contains(&args[0]) && !has("--help") && !has("--threads") && !has("-t") {
         // ggml's threads wait by spinning: on a busy machine several of them take far longer than one.
         command.args(["--threads", "1"]);
     }

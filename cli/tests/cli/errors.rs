@@ -51,13 +51,14 @@ fn numbers_out_of_range_are_refused_with_their_option() {
     refused(&["bench", "--threads", "513"], 2, "at most 512");
     refused(&["generate", "--poll", "101"], 2, "--poll");
     refused(&["generate", "--cpus", "a"], 2, "'a' is no number of a processor");
+    refused(&["generate", "--cpus", "3-1"], 2, "the first comes after the last");
     #[cfg(target_os = "linux")]
     refused(&["generate", "--threads", "2", "--cpus", "900"], 2, "the threads' processors");
     // Below 0: no option that nobody knows.
     for (option, says) in
-        [("--length", "--length"), ("--seed", "--seed"), ("--alpha0", "-1"), ("--temp", "-1")]
+        [("--length", "--length"), ("--seed", "--seed"), ("--alpha0", "-2"), ("--temp", "-2")]
     {
-        refused(&["generate", option, "-1"], 2, says);
+        refused(&["generate", option, "-2"], 2, says);
     }
     refused(&["score", "-", "--draws", "-1"], 2, "--draws");
     refused(&["detokenize", "-1"], 2, "'-1' is no token id");
@@ -109,6 +110,13 @@ fn files_that_are_none_or_the_wrong_ones_are_named() {
     refused(&["generate", "--state", &text], 3, &format!("{text}: saved state: "));
     refused(&["generate", "--state", &folder], 3, "no regular file");
     assert!(!std::path::Path::new(&new).exists());
+    // A state of another model, before anything is written; it stays.
+    let (state, other) = (path("a.state"), path("other.gguf"));
+    assert!(esolm(&["generate", "-q", "-n", "4", "--state", &state]).status.success());
+    assert!(esolm(&["quantize", &model, &other, "--type", "q4_0"]).status.success());
+    let before = std::fs::read(&state).unwrap();
+    refused(&["generate", "-m", &other, "-n", "4", "--state", &state], 3, "another model");
+    assert_eq!(std::fs::read(&state).unwrap(), before);
     let from_stdin = esolm_reading(&["generate", "--length", "4", "--order", "@-", "-q"], "3 1 2 0");
     assert_eq!(from_stdin.status.code(), Some(0), "{}", err(&from_stdin));
 }
@@ -170,14 +178,20 @@ fn a_prompt_without_its_option_is_told_where_it_goes() {
 }
 
 #[test]
-fn a_text_is_not_lost_with_the_file_beside_it() {
+fn files_that_cannot_be_written_are_refused_before_the_work() {
     let dir = tempfile::tempdir().unwrap();
     let no_place = dir.path().join("no/place").display().to_string();
-    for option in ["--plot", "--state"] {
-        let args = ["generate", "-p", "Once upon a time", "-n", "16", "--seed", "1", option, &no_place];
-        let output = esolm(&args);
-        assert_eq!(output.status.code(), Some(3), "{}", err(&output));
-        assert!(err(&output).contains(&no_place) && out(&output).starts_with("Once upon a time"));
+    // The model is not even looked for.
+    let none = ["-m", "no-such-model.gguf"];
+    for (command, options) in [
+        (&["generate"][..], &["--plot", "--state"][..]),
+        (&["evaluate"], &["--plot", "--json-file"]),
+        (&["bench"], &["--plot", "--json-file"]),
+        (&["quality", "a", "--text", "b"], &["--plot", "--json-file"]),
+    ] {
+        for option in options {
+            refused(&[command, &none[..], &[option, &no_place]].concat(), 3, &no_place);
+        }
     }
     // Nothing is left behind but what was asked for.
     let state = dir.path().join("a.state").display().to_string();

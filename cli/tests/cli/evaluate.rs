@@ -15,8 +15,9 @@ fn evaluation_is_a_table_figures_and_a_picture() {
     let grid =
         ["evaluate", "--alpha0", "0,1", "--steps", "4,12", "--seed", "3", "--draws", "2", "--text", "-"];
     let text = "Once upon a time there was a girl who had a red ball. ".repeat(20);
-    let run =
-        |json: &str| esolm_reading(&[&grid[..], &SMALL, &["--json", json, "--plot", &plot]].concat(), &text);
+    let run = |json: &str| {
+        esolm_reading(&[&grid[..], &SMALL, &["--json-file", json, "--plot", &plot]].concat(), &text)
+    };
     let measured = run(&json);
     assert_eq!(measured.status.code(), Some(0), "{}", err(&measured));
     let table = out(&measured);

@@ -12,7 +12,11 @@ mod faults;
 mod generate;
 #[cfg(feature = "hub")]
 mod hub;
+mod install;
+mod json;
+mod messages;
 mod models;
+mod options;
 #[cfg(target_os = "linux")]
 mod outputs;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -175,7 +175,7 @@ fn quality_is_a_table_figures_and_a_picture() {
     let (small, json, plot) = (path("stories-<2>.gguf"), path("out.json"), path("out.svg"));
     assert!(esolm(&["quantize", &built_in, &small, "--type", "q2_k"]).status.success());
     let text = &library_file("tests/heldout/stories.txt");
-    let args = ["quality", &built_in, &small, "--text", text, "--json", &json, "--plot", &plot];
+    let args = ["quality", &built_in, &small, "--text", text, "--json-file", &json, "--plot", &plot];
     let sizes = ["--length", "32", "--windows", "3", "--steps", "4", "--threads", "1"];
     let measured = esolm(&[&args, &sizes[..]].concat());
     assert_eq!(measured.status.code(), Some(0), "{}", err(&measured));

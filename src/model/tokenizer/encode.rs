@@ -22,6 +22,11 @@ pub struct TokenizeOptions {
     pub continues: bool,
 }
 
+impl TokenizeOptions {
+    /// For a corpus: special tokens that are written out in it, which divide its documents, are these tokens.
+    pub const CORPUS: Self = Self { parse_special: true, continues: false };
+}
+
 /// The tokenizer of a file, and the same with other settings, each made on first use.
 #[derive(Debug)]
 pub(super) struct Encoder {

@@ -14,7 +14,8 @@ use esolm::gguf::TensorType;
 use esolm::quantize::{QuantizeOptions, quantize};
 use esolm::{Error, GenerateParams, Model, Result, SamplingParams};
 
-use crate::output::{print, write_file};
+use crate::output::write_file;
+use crate::progress;
 use case::{Case, Subject};
 use machine::Machine;
 use measure::Times;
@@ -28,6 +29,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let (Some(path), Some(shape)) = (&args.write, args.shape) {
         return write_model(args, shape, path);
     }
+    args.json.check()?;
+    args.plot.as_ref().map_or(Ok(()), esolm::check_writable)?;
     let subjects = subjects(args)?;
     let mut cases = Vec::new();
     for subject in &subjects {
@@ -48,29 +51,25 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let first = cases.first().ok_or_else(|| Error::InvalidArgument("there is nothing to measure".into()))?;
     let machine = Machine::probe(first.context(args)?.threads());
-    for round in 0..args.repeat {
-        for case in &mut cases {
-            let mut context = case.context(args)?;
-            let params = GenerateParams { seed: round as u64, ..case.params };
-            case.times.run(&mut context, case.batch, &params)?;
+    let all = args.repeat.saturating_mul(cases.len());
+    progress::of_items("generations", |show| {
+        let mut done = 0;
+        for round in 0..args.repeat {
+            for case in &mut cases {
+                show(done, all);
+                let mut context = case.context(args)?;
+                let params = GenerateParams { seed: round as u64, ..case.params };
+                case.times.run(&mut context, case.batch, &params)?;
+                done += 1;
+            }
         }
-    }
-    if args.json.as_deref().is_none_or(|path| path.as_os_str() != "-") {
-        print(&report::table(&machine, &subjects, &cases))?;
-        if args.profile {
-            print(&report::profile(&cases))?;
-        }
-    }
-    if let Some(path) = &args.json {
-        let report = format!("{:#}\n", report::json(args, &machine, &subjects, &cases)?);
-        if path.as_os_str() == "-" {
-            print(&report)?;
-        } else {
-            write_file(path, &report)?;
-        }
-    }
+        Ok::<_, Error>(())
+    })?;
+    let profile = if args.profile { report::profile(&cases) } else { String::new() };
+    let table = report::table(&machine, &subjects, &cases) + &profile;
+    args.json.show(&table, report::json(args, &machine, &subjects, &cases)?)?;
     if let Some(path) = &args.plot {
-        write_file(path, &report::plot(&cases).svg())?;
+        write_file(path, &report::plot(args, &cases).svg())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -78,7 +77,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Loads the models that the options name.
 fn subjects(args: &Args) -> Result<Vec<Subject>> {
     let Some(shape) = args.shape else {
-        let name = args.model.model.as_ref().map_or("model".into(), |path| path.display().to_string());
+        let name = args.model.name()?.map_or("built-in".into(), |path| path.display().to_string());
         return Ok(vec![Subject::open(name, None, || args.model.open(&args.compute.device))?]);
     };
     let subject = |ty: &TensorType| {

@@ -6,7 +6,8 @@ use esolm::gguf::TensorType;
 use esolm::{Kernels, Variant};
 
 use super::synthetic::Shape;
-use crate::args::{ComputeArgs, ModelArgs, kernels, tensor_types, variants};
+use crate::args::{ComputeArgs, JsonFileArgs, kernels, tensor_types, variants};
+use crate::model_args::ModelArgs;
 
 const HELP: &str = "\
 Options shown with a comma take lists; every combination is measured. The combinations take turns, so that a slow \
@@ -22,7 +23,7 @@ Examples:
   esolm bench --shape small --steps 16,1024 --profile
   # One token per step, left to right
   esolm bench --shape small --alpha0 0
-  esolm bench -m model.gguf --batch 1,4,16 --json speed.json";
+  esolm bench -m model.gguf --batch 1,4,16 --json-file speed.json";
 
 /// Measure speed and memory use.
 ///
@@ -34,7 +35,7 @@ pub struct Args {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Measure a synthetic model: one of a published size, with random weights, instead of a file.
-    #[arg(long, value_enum, value_name = "SHAPE", conflicts_with = "model")]
+    #[arg(long, value_enum, value_name = "SHAPE", conflicts_with_all = ["first", "model"])]
     pub shape: Option<Shape>,
     /// Types of the synthetic model's weight matrices (with --shape).
     #[arg(long = "type", value_delimiter = ',', default_value = "q8_0", requires = "shape", value_parser = tensor_types(), value_name = "TYPE,..")]
@@ -66,7 +67,7 @@ pub struct Args {
     /// Which CPU kernels to use: esolm's own, or ggml's. (Other devices always use ggml.)
     #[arg(long, value_delimiter = ',', default_value = "own", value_parser = kernels(), value_name = "KERNELS,..")]
     pub kernels: Vec<Kernels>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device and threads")]
     pub compute: ComputeArgs,
     /// Number of times each combination is measured.
     #[arg(long, default_value_t = 3, value_name = "N")]
@@ -74,10 +75,8 @@ pub struct Args {
     /// Also show how the time of a step is spent (own kernels only).
     #[arg(long)]
     pub profile: bool,
-    /// Also write the results, with every measured time, to this file as JSON, overwriting it; `-` prints them to standard
-    /// output instead of the table.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    #[command(flatten)]
+    pub json: JsonFileArgs,
     /// Also plot speed over the number of diffusion steps to this file as SVG, overwriting it.
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,

@@ -8,6 +8,7 @@ use super::machine::Machine;
 use super::options::Args;
 use crate::args::kernels_name;
 use crate::memory;
+use crate::output::short;
 use crate::plot::{Axis, Plot, Point, Series};
 
 pub fn table(machine: &Machine, subjects: &[Subject], cases: &[Case<'_>]) -> String {
@@ -66,8 +67,8 @@ pub fn profile(cases: &[Case<'_>]) -> String {
 }
 
 /// Speed over diffusion steps, with a line for each model, kernels, batch and alpha_0. What all cases have in common is in
-/// the title, not in the legend.
-pub fn plot(cases: &[Case<'_>]) -> Plot {
+/// the note, not in the legend.
+pub fn plot(args: &Args, cases: &[Case<'_>]) -> Plot {
     let parts = |case: &Case<'_>| {
         [
             case.subject.name.clone(),
@@ -93,11 +94,13 @@ pub fn plot(cases: &[Case<'_>]) -> Plot {
         }
     }
     let same = cases.first().map(|case| join(case, false)).filter(|same| !same.is_empty());
+    let seeds = match args.repeat {
+        1 => "seed 0".into(),
+        repeat => format!("seeds 0 to {}, medians", repeat - 1),
+    };
     Plot {
-        title: format!(
-            "Speed over diffusion steps, sampling included{}",
-            same.map_or(String::new(), |s| format!(": {s}"))
-        ),
+        title: "Speed over diffusion steps, sampling included".into(),
+        note: [Some(seeds), same].into_iter().flatten().collect::<Vec<_>>().join("; "),
         x: Axis { label: "T (diffusion steps)".into(), log: true },
         y: Axis { label: "tokens/s".into(), log: false },
         series,
@@ -125,8 +128,8 @@ pub fn json(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<
                 "kernels": kernels_name(case.kernels),
                 "batch": case.batch,
                 "alpha_0": case.params.alpha_0,
-                "T": case.params.steps,
-                "top_p": case.params.sampling.top_p,
+                "steps": case.params.steps,
+                "top_p": short(case.params.sampling.top_p),
                 "arena_bytes": memory.arena,
                 "times": case.times.json(),
             }))

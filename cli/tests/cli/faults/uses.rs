@@ -121,7 +121,7 @@ pub const USES: [Use; 10] = [
             "1",
             "--threads",
             "1",
-            "--json",
+            "--json-file",
             "@/out.json",
             "--plot",
             "@/out.svg",

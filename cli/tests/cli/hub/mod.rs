@@ -3,11 +3,13 @@
 mod repository;
 mod server;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::command_line::{err, golden, out};
+use crate::json::{add_fields, documented};
 use repository::{Behaviour, COMMIT, File, Hub, TOKEN, tiny, tokenizer};
 use server::Interruption;
 
@@ -75,6 +77,13 @@ fn pulled_model_writes_what_the_converted_one_writes_also_without_a_network() {
     assert_eq!(other.status.code(), Some(0), "{}", err(&other));
     let list = out(&hub.esolm(&["pull", "--list"]));
     assert!(list.lines().count() == 2 && list.contains("tiny-f32.gguf") && list.contains(&pulled), "{list}");
+    let mut fields = BTreeSet::new();
+    for args in [["owner/tiny", "--json"], ["--list", "--json"]] {
+        let json = out(&hub.esolm(&[&["pull"], &args[..]].concat()));
+        add_fields(&serde_json::from_str(&json).unwrap(), "", &mut fields);
+        assert!(json.contains(&pulled), "{json}");
+    }
+    assert_eq!(fields, documented("pull"));
 }
 
 #[test]

@@ -1,0 +1,46 @@
+//! The file of --state.
+
+use std::fs::File;
+use std::path::Path;
+
+use esolm::{Context, Error, GenerateParams, Prompt, Result};
+
+use crate::output::io_error;
+
+fn bad(file: &Path, what: &str) -> Error {
+    Error::BadFile { file: file.display().to_string(), what: what.into(), source: None }
+}
+
+/// Fails before any work if the state that is there cannot be read, or the new one cannot be written.
+pub fn check(file: &Path) -> Result<()> {
+    if file.exists() {
+        // Reading a pipe or a device might never end.
+        if !file.is_file() {
+            return Err(bad(file, "is no regular file"));
+        }
+        File::open(file).map_err(|source| io_error(file, source))?;
+    }
+    esolm::check_writable(file)
+}
+
+/// Restores a saved state and appends the prompts to its texts.
+pub fn resume(
+    context: &mut Context,
+    file: &Path,
+    prompts: &mut [Prompt],
+    params: &GenerateParams<'_>,
+) -> Result<()> {
+    let state = std::fs::read(file).map_err(|source| io_error(file, source))?;
+    context.restore(&state).map_err(|error| match error {
+        Error::BadFile { what, .. } => bad(file, &format!("saved state: {what}")),
+        error => error,
+    })?;
+    let mask = context.model().config().mask_token_id;
+    for (number, prompt) in prompts.iter_mut().enumerate().take(context.sequences()) {
+        // Behind what is written without a gap: the text may not have come to its end.
+        let tokens = context.tokens(number)?;
+        let written = tokens.iter().position(|&token| token == mask).unwrap_or(tokens.len()) as u32;
+        prompt.known.iter_mut().for_each(|(position, _)| *position += written);
+    }
+    context.extend(prompts, params)
+}

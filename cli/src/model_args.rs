@@ -1,0 +1,121 @@
+//! The model of a command: its first argument, or -m; what ESOLM_MODEL names; the built-in one.
+
+use std::path::{Path, PathBuf};
+
+use esolm::{Error, LoadMode, LoadOptions, Model, Result};
+
+use crate::log;
+use crate::model_file::{is_repository, model_file};
+
+/// How every command is told of a model file.
+#[derive(clap::Args, Clone)]
+pub struct ModelFileArgs {
+    /// Model file (GGUF), or hf:OWNER/NAME (see `esolm pull`).
+    #[arg(value_name = "MODEL")]
+    pub first: Option<PathBuf>,
+    /// The model, if it is not the first argument.
+    #[arg(short, long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+}
+
+impl ModelFileArgs {
+    /// The name that was given.
+    pub fn given(&self) -> Result<Option<&Path>> {
+        match (&self.first, &self.model) {
+            (Some(first), Some(model)) => Err(Error::InvalidArgument(format!(
+                "the model is given twice: '{}' and -m '{}'",
+                first.display(),
+                model.display()
+            ))),
+            (first, model) => Ok(first.as_deref().or(model.as_deref())),
+        }
+    }
+
+    /// The file, for a command that has to be given one.
+    pub fn file(&self) -> Result<PathBuf> {
+        let none = || Error::InvalidArgument("no model file; name one first, or with -m FILE".into());
+        self.given()?.ok_or_else(none).and_then(model_file)
+    }
+}
+
+/// What the help says of the model where it need not be given.
+const HELP: &str = "\
+Model file (GGUF), or hf:OWNER/NAME (see `esolm pull`). Default: what ESOLM_MODEL names, else the built-in \
+model";
+
+/// Options of the commands that also work with the built-in model.
+#[derive(clap::Args, Clone)]
+#[command(mut_arg("first", |first| first.help(HELP)))]
+pub struct ModelArgs {
+    #[command(flatten)]
+    pub file: ModelFileArgs,
+    /// Read the model file into memory in place of mapping it: slower to load, but the file may change.
+    #[arg(long)]
+    pub no_mmap: bool,
+    /// Lock the weights in main memory, so that the system never moves them out; a warning says if it refuses.
+    #[arg(long)]
+    pub mlock: bool,
+    /// Read the pages of a mapped model file in at once, and not when they are first used.
+    #[arg(long)]
+    pub prefetch: bool,
+}
+
+impl ModelArgs {
+    /// How to load the model.
+    pub fn load_options(&self, device: &str) -> LoadOptions<'static> {
+        let mode = if self.no_mmap { LoadMode::Copy } else { LoadMode::Map };
+        let Self { mlock, prefetch, .. } = *self;
+        LoadOptions { device: device.into(), mode, mlock, prefetch, progress: None }
+    }
+
+    /// Loads the model onto a device.
+    pub fn open(&self, device: &str) -> Result<Model> {
+        if self.mlock {
+            log::show_warnings();
+        }
+        let options = self.load_options(device);
+        match self.name()? {
+            Some(path) => Model::open(model_file(&path)?, &options),
+            None => built_in_model(&options),
+        }
+    }
+
+    /// The name of the model, unless it is the built-in one.
+    pub fn name(&self) -> Result<Option<PathBuf>> {
+        Ok(self.file.given()?.map(Path::to_owned).or_else(model_from_environment))
+    }
+
+    /// The model, and the words of a command whose other arguments are words: the first one is a model only if -m names
+    /// none and it looks like one.
+    pub fn and_words(&self, words: &[String]) -> (Self, Vec<String>) {
+        let (mut model, mut all) = (self.clone(), words.to_vec());
+        if let Some(first) = model.file.first.take_if(|first| self.file.model.is_some() || !is_model(first)) {
+            all.insert(0, first.to_string_lossy().into_owned());
+        }
+        (model, all)
+    }
+}
+
+/// Whether a word looks like the name of a model: a `.gguf` file, or a repository.
+pub fn is_model(word: &Path) -> bool {
+    is_repository(word) || word.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
+/// The file that ESOLM_MODEL names. An empty variable counts as not set.
+fn model_from_environment() -> Option<PathBuf> {
+    std::env::var_os("ESOLM_MODEL").filter(|name| !name.is_empty()).map(PathBuf::from)
+}
+
+#[cfg(feature = "embed-model")]
+fn built_in_model(options: &LoadOptions<'_>) -> Result<Model> {
+    /// Gives the bytes the alignment that computing in place needs.
+    #[repr(C, align(64))]
+    struct Aligned<T: ?Sized>(T);
+    static MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!("../../models/stories-q8_0.gguf"));
+    Model::from_static(&MODEL.0, options)
+}
+
+#[cfg(not(feature = "embed-model"))]
+fn built_in_model(_: &LoadOptions<'_>) -> Result<Model> {
+    Err(Error::InvalidArgument("this build has no built-in model; name one first, or with -m FILE".into()))
+}

@@ -1,0 +1,158 @@
+//! What is alike in all subcommands: where the model goes, and the names of options that people know from elsewhere.
+
+use std::process::Output;
+
+use crate::command_line::{built_in, err, esolm, golden, library_file, out};
+
+/// What a command that succeeds prints.
+fn printed(args: &[&str]) -> String {
+    let output = esolm(args);
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", err(&output));
+    out(&output)
+}
+
+#[test]
+fn model_is_the_first_argument_or_that_of_m() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (tiny, text, new) = (path("tiny.gguf"), path("text.txt"), path("new"));
+    printed(&["convert", "-m", &golden("checkpoint.ckpt"), "-o", &tiny, "--type", "f32"]);
+    std::fs::write(&text, "the quick brown fox jumps over the lazy dog and does it again").unwrap();
+    let golden = golden("golden.safetensors");
+    let small = ["--length", "16", "--threads", "1"];
+    let windows = ["--windows", "1"];
+    let quality: Vec<&str> = [&["--text", &text, "--steps", "2"], &small[..], &windows].concat();
+    let bench = ["--length", "8", "--steps", "2", "--repeat", "1", "--threads", "1"];
+    let cases: [(&str, Vec<&str>, &[&str]); 11] = [
+        ("generate", vec!["-q", "-n", "8", "--seed", "1"], &[]),
+        ("run", vec!["-q", "-n", "8", "--seed", "1"], &[]),
+        ("score", [&["--draws", "0"], &small[..]].concat(), &[&text]),
+        ("evaluate", [&["--samples", "2", "--steps", "2", "--alpha0", "1"], &small[..]].concat(), &[]),
+        ("inspect", vec![], &[]),
+        ("tokenize", vec![], &["the", "fox"]),
+        ("detokenize", vec![], &["1", "2"]),
+        ("verify", vec![], &[&golden]),
+        ("bench", bench.to_vec(), &[]),
+        ("quality", quality, &[&tiny]),
+        ("imatrix", [&["-o", &new, "--force", "--pieces", "1"], &small[..]].concat(), &[&text]),
+    ];
+    // Times differ from run to run.
+    let figures = |text: String| text.replace(|c: char| c.is_ascii_digit(), "").replace([' ', '.'], "");
+    for (command, options, others) in cases {
+        let first = printed(&[&[command, &tiny], others, &options].concat());
+        let option = printed(&[&[command], others, &options, &["-m", &tiny]].concat());
+        if ["bench", "evaluate", "inspect", "quality"].contains(&command) {
+            assert_eq!(figures(first), figures(option), "{command}");
+        } else {
+            assert_eq!(first, option, "{command}");
+        }
+        let refused = |output: Output| {
+            assert_eq!(output.status.code(), Some(2), "{command}: {}", err(&output));
+            assert!(out(&output).is_empty());
+        };
+        if !["tokenize", "detokenize", "quality"].contains(&command) {
+            refused(esolm(&[&[command, &tiny], others, &options, &["-m", &tiny]].concat()));
+        }
+    }
+    // These write a file, and take no default.
+    let (a, b) = (path("a.gguf"), path("b.gguf"));
+    printed(&["quantize", &tiny, &a, "--type", "q8_0"]);
+    printed(&["quantize", &b, "-m", &tiny, "--type", "q8_0"]);
+    assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
+    let none = esolm(&["quantize", &b, "--type", "q8_0"]);
+    assert!(none.status.code() == Some(2) && err(&none).contains("no model file"), "{}", err(&none));
+    assert_eq!(esolm(&["quality", "-m", &tiny, "--text", &text]).status.code(), Some(2));
+    assert_eq!(esolm(&["convert", "a", "-m", "b", "-o", &new]).status.code(), Some(2));
+}
+
+#[test]
+fn words_are_a_model_only_if_they_look_like_one() {
+    let model = built_in();
+    let text = "Once upon a time";
+    let expected = printed(&["tokenize", text]);
+    assert_eq!(printed(&["tokenize", &model, text]), expected);
+    assert_eq!(printed(&["tokenize", "-m", &model, text]), expected);
+    let words = printed(&["tokenize", "-m", &model, "Once.gguf", "upon"]);
+    assert_eq!(words, printed(&["tokenize", "Once.gguf upon"]));
+    assert_eq!(printed(&["detokenize", "-m", &model, expected.trim()]), text);
+    assert_eq!(
+        printed(&[&["detokenize", &model], &expected.split_whitespace().collect::<Vec<_>>()[..]].concat()),
+        text
+    );
+    // A prompt is none.
+    let refused = esolm(&["run", "Once upon a time"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(err(&refused).contains("-p \"Once upon a time\""), "{}", err(&refused));
+    let refused = esolm(&["run", &model, "Once upon a time"]);
+    assert!(err(&refused).contains("-p \"Once upon a time\""), "{}", err(&refused));
+    assert_eq!(esolm(&["generate", "no-such-file.gguf"]).status.code(), Some(3));
+}
+
+#[test]
+fn names_that_people_type_are_known() {
+    let base = ["run", "-q", "-p", "The king"];
+    let text = |more: &[&str]| printed(&[&base, more].concat());
+    let expected = text(&["--temp", "0.8", "--max-tokens", "24", "--seed", "3", "--threads", "1"]);
+    assert_eq!(text(&["--temperature", "0.8", "-n", "24", "-s", "3", "-t", "2"]), expected);
+    assert_eq!(text(&["--temperature", "0.8", "--n-predict", "24", "-s", "3"]), expected);
+    assert_eq!(text(&["--temp", "0.8", "--predict", "24", "-s", "3"]), expected);
+    assert_eq!(text(&["--length", "20", "-s", "3"]), text(&["-c", "20", "-s", "3"]));
+    assert_eq!(text(&["--length", "20", "-s", "3"]), text(&["--ctx-size", "20", "-s", "3", "-n", "-1"]));
+    assert_eq!(text(&["--stop", ".", "-s", "3"]), text(&["-r", ".", "-s", "3"]));
+    let penalty = ["-n", "24", "-s", "3"];
+    let of = |name: &'static str| text(&[&[name, "1.3"], &penalty[..]].concat());
+    assert_eq!(of("--repeat-penalty"), of("--repetition-penalty"));
+    // -t is a type where files are written.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.gguf").display().to_string();
+    printed(&["quantize", &built_in(), &file, "-t", "q4_0", "--threads", "1"]);
+    printed(&["convert", &library_file("tests/golden/tiny-B"), "-o", &file, "-t", "f32", "--force"]);
+}
+
+#[test]
+fn minus_one_is_a_default_or_leaves_to_chance() {
+    let base = ["generate", "-q", "-p", "The king", "-n", "24"];
+    let text = |more: &[&str]| printed(&[&base, more].concat());
+    let plain = text(&["-s", "3"]);
+    for option in ["--temp", "--top-p", "--top-k", "--min-p", "--typical", "--top-n-sigma"] {
+        assert_eq!(text(&["-s", "3", option, "-1"]), plain, "{option}");
+        let refused = esolm(&["generate", option, "-2"]);
+        assert!(refused.status.code() == Some(2) && err(&refused).contains(option), "{}", err(&refused));
+    }
+    // A seed that is told, and makes the same text.
+    let run = |seed: &str| {
+        let output = esolm(&["generate", "-p", "The king", "-n", "24", "--seed", seed]);
+        let (_, seed) =
+            err(&output).trim().rsplit_once("seed ").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        (out(&output), seed)
+    };
+    let (first, seed) = run("-1");
+    assert_eq!(run(&seed), (first, seed.clone()));
+    let others: Vec<String> = (0..4).map(|_| run("-1").1).collect();
+    assert!(others.iter().any(|other| *other != seed), "{others:?}");
+    let refused = esolm(&["generate", "--seed", "-2"]);
+    assert!(refused.status.code() == Some(2) && err(&refused).contains("--seed"), "{}", err(&refused));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("text").display().to_string();
+    std::fs::write(&file, "Once upon a time there was a king.").unwrap();
+    let scored = esolm(&["score", &file, "--draws", "2", "--seed", "-1", "--threads", "1"]);
+    let seed = err(&scored).trim().strip_prefix("seed ").unwrap().to_owned();
+    assert_eq!(out(&scored), printed(&["score", &file, "--draws", "2", "-s", &seed, "--threads", "1"]));
+}
+
+#[test]
+fn version_says_what_this_build_is() {
+    let short = printed(&["--version"]);
+    assert_eq!(short, format!("esolm {}\n", env!("CARGO_PKG_VERSION")));
+    let version = printed(&["version"]);
+    assert!(version.starts_with(&short));
+    for (feature, has) in [
+        ("embed-model", true),
+        ("grammar", cfg!(feature = "grammar")),
+        ("hub", cfg!(feature = "hub")),
+        ("cuda", cfg!(feature = "cuda")),
+    ] {
+        assert_eq!(version.split_whitespace().any(|word| word == feature), has, "{feature}: {version}");
+    }
+    assert!(version.contains(std::env::consts::ARCH), "{version}");
+}
