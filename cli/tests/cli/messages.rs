@@ -29,7 +29,7 @@ fn opening_is_described_and_memory_is_locked_and_prefetched() {
     let plain = esolm(&generate);
     let told = esolm(&[&generate[..], &["-v", "--mlock", "--prefetch"]].concat());
     assert_eq!((told.status.code(), out(&told)), (Some(0), out(&plain)), "{}", err(&told));
-    for said in ["info: ", ": mapped", "variant eso_b", "context: 1 x ", "kernels"] {
+    for said in ["info: ", ": mapped", "variant b,", "context: 1 x ", "kernels"] {
         assert!(err(&told).contains(said), "{said}: {}", err(&told));
     }
     assert!(!err(&told).contains("tensors:"));
