@@ -25,7 +25,9 @@
  * Contents, in this order
  *
  *     Models       esolm_model_open, esolm_model_open_memory: mapped or copied, on the CPU or a GPU.
- *                  esolm_model_info_get, esolm_model_metadata_get.
+ *                  esolm_model_open_reader, esolm_model_open_fd: from a function of yours, or a part of an open file.
+ *                  esolm_model_info_get, esolm_model_metadata_get, esolm_model_supports. For reports of bugs:
+ *                  esolm_system_info, esolm_set_log_callback, esolm_set_log_level.
  *     Text         esolm_tokenize, esolm_detokenize, esolm_token_bytes. esolm_tokenize_template takes a text with
  *                  holes: "Once {{mask 12}} after." esolm_tokenize_with_params: special tokens by their names.
  *     Threads      esolm_pool: threads that several contexts share, also the caller's own.
@@ -138,6 +140,11 @@ const char *esolm_version(void);
 // ESOLM_ABI_VERSION of the linked library, to compare with the header's when it is loaded at run time.
 uint32_t esolm_abi_version(void);
 
+// One line about the library and this machine, for reports of bugs: the version, the kernels that are used here, the
+// instruction sets that the build needs and that the processor has, the default number of threads and the processors, and
+// ggml's version and features. A static string; its form may change. (llama.h's llama_print_system_info.) Any thread.
+const char *esolm_system_info(void);
+
 // ---- Status and errors ----
 
 // The result of a call: ESOLM_OK or one of ESOLM_ERR_*. Later versions may add values; treat them as failures.
@@ -185,7 +192,7 @@ const char *esolm_status_text(esolm_status status);
 #define ESOLM_LOG_ERROR 1
 // Something is unusual but works.
 #define ESOLM_LOG_WARN 2
-// Progress of slow operations.
+// What was done, once for each model and context: how a file was opened, which kernels run, how much memory is taken.
 #define ESOLM_LOG_INFO 3
 // Details for debugging.
 #define ESOLM_LOG_DEBUG 4
@@ -197,6 +204,12 @@ typedef void (*esolm_log_callback)(int32_t level, const char *message, void *use
 // Sets the callback that receives all later messages of this process. NULL (the default): no messages. A message that
 // another thread is just sending may still reach the previous callback. Any thread.
 void esolm_set_log_callback(esolm_log_callback callback, void *user_data);
+
+// Sends messages of this level and of more severe ones to the callback: ESOLM_LOG_* (default: ESOLM_LOG_INFO). For all of
+// this process. Any thread.
+//
+// Errors: ESOLM_ERR_INVALID_ARGUMENT.
+esolm_status esolm_set_log_level(int32_t level);
 
 // ---- Devices ----
 
@@ -246,6 +259,31 @@ typedef int32_t (*esolm_progress_callback)(double fraction, void *user_data);
 // The model is copied into memory of the library.
 #define ESOLM_MODE_COPY 1
 
+// For esolm_model_supports: diffusion, several tokens in a step. All but autoregressive models.
+#define ESOLM_FEATURE_DIFFUSION 1
+// Writing one by one, left to right. All but MDLM, and Eso-LM (A) that was trained for diffusion alone.
+#define ESOLM_FEATURE_SEQUENTIAL 2
+// Orders other than left to right. All but autoregressive models.
+#define ESOLM_FEATURE_ORDERS 3
+// Adaptive steps (esolm_generate_params.confidence). All but autoregressive models.
+#define ESOLM_FEATURE_ADAPTIVE 4
+// Known tokens behind unknown ones: templates, suffixes. All but autoregressive models.
+#define ESOLM_FEATURE_HOLES 5
+// esolm_extend. Eso-LM (B) and autoregressive models.
+#define ESOLM_FEATURE_EXTEND 6
+// esolm_state_save. As ESOLM_FEATURE_EXTEND, with esolm's own CPU kernels.
+#define ESOLM_FEATURE_STATES 7
+// The likelihood of a text in an order. As ESOLM_FEATURE_SEQUENTIAL.
+#define ESOLM_FEATURE_SCORE_ORDER 8
+// The diffusion bound of a text's likelihood. All but autoregressive models.
+#define ESOLM_FEATURE_SCORE_DIFFUSION 9
+// Text: the file has a tokenizer that can be used. (Asking makes it.)
+#define ESOLM_FEATURE_TEXT 10
+// esolm_generate_params.step_text and .stop_strings. With tokenizers whose texts can be made token by token.
+#define ESOLM_FEATURE_STEP_TEXT 11
+// esolm_constraints.regex and .json_schema. In a build with the feature "grammar".
+#define ESOLM_FEATURE_GRAMMAR 12
+
 // No token: the value of esolm_model_info.eos_token for a model without such a token.
 #define ESOLM_NO_TOKEN UINT32_MAX
 
@@ -268,6 +306,12 @@ typedef struct esolm_model_params {
     esolm_progress_callback progress_callback;
     // Passed to progress_callback.
     void *progress_user_data;
+    // 1: the weights are locked in main memory, so that the system never moves them out (mlock). If it refuses, a warning
+    // in the log says why (usually RLIMIT_MEMLOCK), and the model is opened all the same. 0 (default): they are not.
+    int32_t use_mlock;
+    // 1: a mapped file's pages are read in before the call returns, with progress_callback. 0 (default): when they are
+    // first used.
+    int32_t prefetch;
 } esolm_model_params;
 
 // Facts about a model. Set struct_size before esolm_model_info_get.
@@ -318,6 +362,57 @@ void esolm_model_free(esolm_model *model);
 
 // Writes to *info what the model is. info->struct_size must be set; on failure the other fields are 0. Any thread.
 esolm_status esolm_model_info_get(const esolm_model *model, esolm_model_info *info);
+
+// 1 if this model, in this build of the library, can do something, ESOLM_FEATURE_*; otherwise 0, as for NULL and for features
+// that the library does not know. Any thread.
+int32_t esolm_model_supports(const esolm_model *model, int32_t feature);
+
+// ---- Models from elsewhere ----
+
+// Reads size bytes from offset on into buffer, and returns how many there are: size, or fewer but at least 1. 0: the file
+// ends here. Negative: it cannot be read, and the call fails with ESOLM_ERR_IO. Called from the beginning of the file to its
+// end, on the thread of the call; must not throw or longjmp.
+typedef int64_t (*esolm_read_callback)(uint64_t offset, void *buffer, size_t size, void *user_data);
+
+// Called once, when nothing is read any more.
+typedef void (*esolm_close_callback)(void *user_data);
+
+// A model's file that the caller's code reads: an asset, an entry of an archive, an encrypted file. Set struct_size, and
+// fields that are not used to 0. (whisper.h's whisper_model_loader.)
+typedef struct esolm_model_reader {
+    // sizeof(esolm_model_reader)
+    size_t struct_size;
+    // Size of the file in bytes.
+    uint64_t size;
+    // Reads it.
+    esolm_read_callback read;
+    // Called before esolm_model_open_reader returns, whatever it returns, unless this struct is refused. NULL: not called.
+    esolm_close_callback close;
+    // Passed to read and close.
+    void *user_data;
+    // What messages call the file, NUL-terminated. NULL: "(reader)".
+    const char *name;
+} esolm_model_reader;
+
+// Opens a model whose file is read by the caller's functions, into memory of the library (params->mode does not matter).
+// Otherwise as esolm_model_open.
+//
+// Errors: as esolm_model_open; ESOLM_ERR_IO also for a file that ends before reader->size.
+esolm_status esolm_model_open_reader(const esolm_model_reader *reader,
+                                     const esolm_model_params *params,
+                                     esolm_model **out);
+
+// Opens a model that is in an open file: length bytes from offset on, 0 being all up to its end. (So a file descriptor, offset and
+// length of an Android asset can be given.) fd stays the caller's and may be closed after the call. With ESOLM_MODE_MAP the
+// file is mapped, and copied where its tensors are not aligned to 32 bytes. Otherwise as esolm_model_open.
+//
+// Errors: as esolm_model_open; ESOLM_ERR_INVALID_ARGUMENT if the part is not inside the file; ESOLM_ERR_UNSUPPORTED on
+// systems without file descriptors.
+esolm_status esolm_model_open_fd(int32_t fd,
+                                 uint64_t offset,
+                                 uint64_t length,
+                                 const esolm_model_params *params,
+                                 esolm_model **out);
 
 // ---- Model metadata ----
 

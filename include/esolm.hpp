@@ -19,7 +19,8 @@
  * Model and Context can be moved, not copied; after that the source may only be destroyed or assigned to. Threads: any
  * number may use a Model, one at a time a Context; Context::cancel may be called at any time.
  *
- * Without a wrapper: esolm_version, esolm_abi_version and esolm_status_text, which are called as they are; esolm_tokenize and
+ * Without a wrapper: esolm_version, esolm_system_info, esolm_abi_version and esolm_status_text, which are called as they are,
+ * as is esolm_set_log_level; esolm_tokenize and
  * esolm_tokenize_template, which are those of the same name with parameters; and
  * esolm_generate, since Context::generate calls esolm_step for each step, so that its functions may throw.
  */
@@ -279,6 +280,10 @@ struct TokenizeParams : esolm_tokenize_params {
     TokenizeParams() { esolm_tokenize_params_init(this, sizeof(esolm_tokenize_params)); }
 };
 
+// Reads a model's file: up to size bytes from offset on into buffer. Returns how many there are; 0: the file ends here;
+// negative: it cannot be read. An exception ends Model::open_reader and passes through it.
+using Read = std::function<std::int64_t(std::uint64_t offset, void *buffer, std::size_t size)>;
+
 // A text with holes: its known tokens, their positions, and the length of the whole text in tokens.
 struct Template {
     std::vector<std::uint32_t> tokens, positions;
@@ -304,6 +309,38 @@ public:
         return Model(model);
     }
 
+    // Opens a file of size bytes that a function reads; name is for messages.
+    static Result<Model> open_reader(std::uint64_t size, Read read, const ModelParams &params = {},
+                                     const std::string &name = "")
+    {
+        Reader state{std::move(read)};
+        esolm_model_reader reader{};
+        reader.struct_size = sizeof reader;
+        reader.size = size;
+        reader.read = state.function ? &Reader::call : nullptr;
+        reader.user_data = &state;
+        reader.name = name.c_str();
+        esolm_model *model = nullptr;
+        const esolm_status status = esolm_model_open_reader(&reader, &params, &model);
+#ifndef ESOLM_NO_EXCEPTIONS
+        if (state.thrown)
+            std::rethrow_exception(state.thrown);
+#endif
+        if (status)
+            return detail::fail<Model>(status);
+        return Model(model);
+    }
+
+    // Opens length bytes of an open file from offset on; 0: all up to its end. The descriptor stays the caller's.
+    static Result<Model> open_fd(int fd, std::uint64_t offset = 0, std::uint64_t length = 0,
+                                 const ModelParams &params = {})
+    {
+        esolm_model *model = nullptr;
+        if (esolm_status status = esolm_model_open_fd(fd, offset, length, &params, &model))
+            return detail::fail<Model>(status);
+        return Model(model);
+    }
+
     // Another reference to the same model.
     Result<Model> share() const
     {
@@ -318,6 +355,9 @@ public:
             return esolm_model_info_get(get(), info);
         });
     }
+
+    // Whether this model, in this build, can do something: ESOLM_FEATURE_*.
+    bool supports(std::int32_t feature) const noexcept { return esolm_model_supports(get(), feature) != 0; }
 
     // The value of a key of the metadata, as text.
     Result<std::string> metadata(const std::string &key) const
@@ -397,6 +437,29 @@ private:
     struct Free {
         void operator()(esolm_model *model) const noexcept { esolm_model_free(model); }
     };
+    // What esolm_model_open_reader calls.
+    struct Reader {
+        Read function;
+#ifndef ESOLM_NO_EXCEPTIONS
+        std::exception_ptr thrown = nullptr;
+#endif
+
+        static std::int64_t call(std::uint64_t offset, void *buffer, std::size_t size, void *self)
+        {
+            auto &reader = *static_cast<Reader *>(self);
+#ifndef ESOLM_NO_EXCEPTIONS
+            try {
+                return reader.function(offset, buffer, size);
+            } catch (...) {
+                reader.thrown = std::current_exception();
+                return -1;
+            }
+#else
+            return reader.function(offset, buffer, size);
+#endif
+        }
+    };
+
     explicit Model(esolm_model *model) : handle_(model) {}
     std::unique_ptr<esolm_model, Free> handle_;
 };

@@ -71,12 +71,15 @@ pub use context::Context;
 pub use error::{Error, Result};
 pub use forward::{
     CancelToken, ContextParams, Kernels, KvType, MemoryUse, Profile, ThreadPool, ThreadPoolParams,
+    system_info,
 };
 pub use generate::{GenerateParams, Prompt, Step, StopReason, Template, Update};
 pub use ggml::{Device, DeviceInfo, DeviceKind, devices};
-pub use log::{LogLevel, LogReceiver, set_log_receiver};
+pub use log::{LogLevel, LogReceiver, set_log_level, set_log_receiver};
+pub use memory::ModelReader;
 pub use model::{
-    Config, Defaults, LoadMode, LoadOptions, MASK, Model, TensorSpec, TokenizeOptions, Tokenizer, Variant,
+    Config, Defaults, Feature, LoadMode, LoadOptions, MASK, Model, TensorSpec, TokenizeOptions, Tokenizer,
+    Variant,
 };
 pub use plan::{Adaptive, Confidence, Order, Plan, Schedule};
 pub use sample::{Constraints, Dry, Grammar, LogitsRow, Sampler, SamplingParams, TokenLogProb};

@@ -6,13 +6,14 @@ use std::error::Error;
 use std::path::Path;
 
 /// The files of src/capi and the banners of their parts, in the header's order.
-const PARTS: [(&str, &str); 23] = [
+const PARTS: [(&str, &str); 24] = [
     ("version", "Version"),
     ("status", "Status and errors"),
     ("log", "Log messages"),
     ("device", "Devices"),
     ("callback", "Progress"),
     ("model", "Models"),
+    ("reader", "Models from elsewhere"),
     ("metadata", "Model metadata"),
     ("tokenizer", "Tokens and text"),
     ("pool", "Thread pools"),

@@ -46,6 +46,11 @@ func SetLog(f func(level Level, message string)) {
 	C.log_to_go(1)
 }
 
+// SetLogLevel has messages of this level and of more severe ones sent; LevelInfo at first.
+func SetLogLevel(level Level) error {
+	return call(func() C.esolm_status { return C.esolm_set_log_level(C.int32_t(level)) })
+}
+
 //export esolmGoLog
 func esolmGoLog(level C.int32_t, message *C.char, _ unsafe.Pointer) {
 	if f := logger.Load(); f != nil {

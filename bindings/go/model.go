@@ -24,6 +24,8 @@ type ModelOptions struct {
 	Device   string   // "cpu", "cuda:0"; "" is the first GPU, or the CPU if there is none
 	Copy     bool     // read the file into memory instead of mapping it
 	Progress Progress // called with the fraction of the file that is loaded, and may cancel; nil for none
+	Mlock    bool     // lock the weights in main memory; if the system refuses, a warning in the log says why
+	Prefetch bool     // read a mapped file's pages in now, and not when they are first used
 }
 
 // Open opens a GGUF file.
@@ -51,6 +53,8 @@ func (options ModelOptions) c() (params *C.esolm_model_params, free func()) {
 	params = (*C.esolm_model_params)(C.calloc(1, C.sizeof_esolm_model_params))
 	C.esolm_model_params_init(params, C.sizeof_esolm_model_params)
 	params.mode = boolean(options.Copy) // ESOLM_MODE_MAP is 0, ESOLM_MODE_COPY 1
+	params.use_mlock = boolean(options.Mlock)
+	params.prefetch = boolean(options.Prefetch)
 	if options.Device != "" {
 		params.device = C.CString(options.Device)
 	}

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use esolm::{Error, LoadMode, LoadOptions, Model, Result};
 
+use crate::log;
 use crate::model_file::{is_repository, model_file};
 
 /// How every command is told of a model file.
@@ -51,17 +52,27 @@ pub struct ModelArgs {
     /// Read the model file into memory in place of mapping it: slower to load, but the file may change.
     #[arg(long)]
     pub no_mmap: bool,
+    /// Lock the weights in main memory, so that the system never moves them out; a warning says if it refuses.
+    #[arg(long)]
+    pub mlock: bool,
+    /// Read the pages of a mapped model file in at once, and not when they are first used.
+    #[arg(long)]
+    pub prefetch: bool,
 }
 
 impl ModelArgs {
     /// How to load the model.
     pub fn load_options(&self, device: &str) -> LoadOptions<'static> {
         let mode = if self.no_mmap { LoadMode::Copy } else { LoadMode::Map };
-        LoadOptions { device: device.into(), mode, progress: None }
+        let Self { mlock, prefetch, .. } = *self;
+        LoadOptions { device: device.into(), mode, mlock, prefetch, progress: None }
     }
 
     /// Loads the model onto a device.
     pub fn open(&self, device: &str) -> Result<Model> {
+        if self.mlock {
+            log::show_warnings();
+        }
         let options = self.load_options(device);
         match self.name()? {
             Some(path) => Model::open(model_file(&path)?, &options),

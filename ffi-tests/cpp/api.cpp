@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <cstring>
 #include <memory>
 #include <numeric>
 
@@ -309,6 +311,55 @@ static void logits(const esolm::Model &model)
     CHECK(times == 32 && take(context.tokens()) == std::vector<std::uint32_t>(32, 30));
 }
 
+/* Readers, descriptors, features, levels of the log. */
+static void loading(const char *path)
+{
+    std::string bytes;
+    {
+        std::FILE *file = std::fopen(path, "rb");
+        char some[65536];
+        for (std::size_t n; (n = std::fread(some, 1, sizeof some, file)) > 0;)
+            bytes.append(some, n);
+        std::fclose(file);
+    }
+    const auto read = [&](std::uint64_t offset, void *buffer, std::size_t size) {
+        const std::size_t count = std::min(size, bytes.size() - static_cast<std::size_t>(offset));
+        std::memcpy(buffer, bytes.data() + offset, count);
+        return static_cast<std::int64_t>(count);
+    };
+    esolm::ModelParams how;
+    how.use_mlock = how.prefetch = 1;
+    const esolm::Model model = take(esolm::Model::open_reader(bytes.size(), read, how, "asset"));
+    CHECK(take(model.info()).file_bytes == bytes.size());
+    STATUS(ESOLM_ERR_IO, status_of([&] { return esolm::Model::open_reader(bytes.size() + 1, read); }));
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return esolm::Model::open_reader(1, nullptr); }));
+#ifndef ESOLM_NO_EXCEPTIONS
+    int caught = 0;
+    try {
+        take(esolm::Model::open_reader(9, [](std::uint64_t, void *, std::size_t) -> std::int64_t { throw 42; }));
+    } catch (int number) {
+        caught = number;
+    }
+    CHECK(caught == 42);
+#endif
+    std::FILE *file = std::fopen(path, "rb");
+    const esolm::Model mapped = take(esolm::Model::open_fd(fileno(file)));
+    std::fclose(file);
+    CHECK(take(mapped.info()).file_bytes == bytes.size());
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([] { return esolm::Model::open_fd(-1); }));
+    CHECK(mapped.supports(ESOLM_FEATURE_HOLES) && !mapped.supports(99));
+
+    std::vector<std::string> heard;
+    esolm::set_log([&](std::int32_t, std::string_view message) { heard.emplace_back(message); });
+    CHECK(esolm_set_log_level(ESOLM_LOG_WARN) == ESOLM_OK);
+    take(esolm::Model::open(path));
+    CHECK(heard.empty() && esolm_set_log_level(ESOLM_LOG_INFO) == ESOLM_OK);
+    take(esolm::Model::open(path));
+    CHECK(heard.size() == 1 && heard[0].find("mapped") != std::string::npos);
+    esolm::set_log(nullptr);
+    CHECK(std::string(esolm_system_info()).find("ggml") != std::string::npos);
+}
+
 /* A template, an order, a constraint, and log-probabilities. */
 static void requests(const esolm::Model &model)
 {
@@ -586,6 +637,7 @@ int main(int argc, char **argv)
     if (argc != 2)
         return 2;
     handles(argv[1]);
+    loading(argv[1]);
     esolm::Model model = take(esolm::Model::open(argv[1]));
     generations(model);
     pools(model);

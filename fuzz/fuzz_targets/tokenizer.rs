@@ -2,7 +2,7 @@
 #![no_main]
 
 use esolm::gguf::TensorType;
-use esolm::{Config, LoadOptions, Model, Variant};
+use esolm::{Config, LoadOptions, Model, TokenizeOptions, Variant};
 use esolm_fuzz::{VOCAB_SIZE, bytes, check, config, ok};
 use libfuzzer_sys::fuzz_target;
 
@@ -47,6 +47,9 @@ fuzz_target!(|input: &[u8]| {
             ok(tokenizer.encode(&decoded));
         }
         ok(tokenizer.decode_prefix(&tokens));
+    }
+    for (parse_special, continues) in [(true, false), (false, true), (true, true)] {
+        ok(tokenizer.encode_with(&text, &TokenizeOptions { parse_special, continues }));
     }
     for token in (0..128).step_by(7) {
         ok(tokenizer.token_bytes(token));

@@ -4,14 +4,15 @@ use std::ffi::{CString, c_char, c_void};
 use std::sync::Arc;
 
 use super::callback::UserData;
-use super::status::wrap;
-use crate::log::{LogLevel, set_log_receiver};
+use super::status::{esolm_status, wrap};
+use crate::error::Error;
+use crate::log::{LogLevel, set_log_level, set_log_receiver};
 
 /// Something failed.
 pub const ESOLM_LOG_ERROR: i32 = 1;
 /// Something is unusual but works.
 pub const ESOLM_LOG_WARN: i32 = 2;
-/// Progress of slow operations.
+/// What was done, once for each model and context: how a file was opened, which kernels run, how much memory is taken.
 pub const ESOLM_LOG_INFO: i32 = 3;
 /// Details for debugging.
 pub const ESOLM_LOG_DEBUG: i32 = 4;
@@ -38,4 +39,18 @@ pub unsafe extern "C" fn esolm_set_log_callback(callback: esolm_log_callback, us
         }));
         Ok(())
     });
+}
+
+/// Sends messages of this level and of more severe ones to the callback: ESOLM_LOG_* (default: ESOLM_LOG_INFO). For all of
+/// this process. Any thread.
+///
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub extern "C" fn esolm_set_log_level(level: i32) -> esolm_status {
+    wrap(|| {
+        let levels = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
+        let known = levels.into_iter().find(|&known| known as i32 == level);
+        set_log_level(known.ok_or_else(|| Error::invalid(format!("unknown log level {level}")))?);
+        Ok(())
+    })
 }

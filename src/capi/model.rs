@@ -10,7 +10,7 @@ use super::params::SizedStruct;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
 use crate::error::Result;
-use crate::model::{LoadMode, LoadOptions, Model};
+use crate::model::{Feature, LoadMode, LoadOptions, Model};
 
 /// A model: immutable, reference-counted, usable from any number of threads at once. Released by esolm_model_free.
 pub struct esolm_model {
@@ -22,6 +22,31 @@ pub struct esolm_model {
 pub const ESOLM_MODE_MAP: i32 = 0;
 /// The model is copied into memory of the library.
 pub const ESOLM_MODE_COPY: i32 = 1;
+
+/// For esolm_model_supports: diffusion, several tokens in a step. All but autoregressive models.
+pub const ESOLM_FEATURE_DIFFUSION: i32 = 1;
+/// Writing one by one, left to right. All but MDLM, and Eso-LM (A) that was trained for diffusion alone.
+pub const ESOLM_FEATURE_SEQUENTIAL: i32 = 2;
+/// Orders other than left to right. All but autoregressive models.
+pub const ESOLM_FEATURE_ORDERS: i32 = 3;
+/// Adaptive steps (esolm_generate_params.confidence). All but autoregressive models.
+pub const ESOLM_FEATURE_ADAPTIVE: i32 = 4;
+/// Known tokens behind unknown ones: templates, suffixes. All but autoregressive models.
+pub const ESOLM_FEATURE_HOLES: i32 = 5;
+/// esolm_extend. Eso-LM (B) and autoregressive models.
+pub const ESOLM_FEATURE_EXTEND: i32 = 6;
+/// esolm_state_save. As ESOLM_FEATURE_EXTEND, with esolm's own CPU kernels.
+pub const ESOLM_FEATURE_STATES: i32 = 7;
+/// The likelihood of a text in an order. As ESOLM_FEATURE_SEQUENTIAL.
+pub const ESOLM_FEATURE_SCORE_ORDER: i32 = 8;
+/// The diffusion bound of a text's likelihood. All but autoregressive models.
+pub const ESOLM_FEATURE_SCORE_DIFFUSION: i32 = 9;
+/// Text: the file has a tokenizer that can be used. (Asking makes it.)
+pub const ESOLM_FEATURE_TEXT: i32 = 10;
+/// esolm_generate_params.step_text and .stop_strings. With tokenizers whose texts can be made token by token.
+pub const ESOLM_FEATURE_STEP_TEXT: i32 = 11;
+/// esolm_constraints.regex and .json_schema. In a build with the feature "grammar".
+pub const ESOLM_FEATURE_GRAMMAR: i32 = 12;
 
 /// No token: the value of esolm_model_info.eos_token for a model without such a token.
 pub const ESOLM_NO_TOKEN: u32 = u32::MAX;
@@ -44,6 +69,12 @@ pub struct esolm_model_params {
     pub progress_callback: esolm_progress_callback,
     /// Passed to progress_callback.
     pub progress_user_data: *mut c_void,
+    /// 1: the weights are locked in main memory, so that the system never moves them out (mlock). If it refuses, a warning
+    /// in the log says why (usually RLIMIT_MEMLOCK), and the model is opened all the same. 0 (default): they are not.
+    pub use_mlock: i32,
+    /// 1: a mapped file's pages are read in before the call returns, with progress_callback. 0 (default): when they are
+    /// first used.
+    pub prefetch: i32,
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers and pointers only.
@@ -57,6 +88,8 @@ unsafe impl SizedStruct for esolm_model_params {
         reserved: 0,
         progress_callback: None,
         progress_user_data: null_mut(),
+        use_mlock: 0,
+        prefetch: 0,
     };
 
     fn reserved(&self) -> u32 {
@@ -126,11 +159,13 @@ pub(super) unsafe fn with_options<T>(
     // SAFETY: the contract says that the callback may be called with its user data.
     let progress =
         |fraction| unsafe { report(params.progress_callback, fraction, params.progress_user_data) };
-    f(&LoadOptions { device: device.to_owned(), mode, progress: Some(&progress) })
+    let mlock = params::flag::<esolm_model_params>("use_mlock", params.use_mlock)?;
+    let prefetch = params::flag::<esolm_model_params>("prefetch", params.prefetch)?;
+    f(&LoadOptions { device: device.to_owned(), mode, mlock, prefetch, progress: Some(&progress) })
 }
 
 /// Hands a model to C, with one reference.
-fn give(model: Model) -> *mut esolm_model {
+pub(super) fn give(model: Model) -> *mut esolm_model {
     Arc::into_raw(Arc::new(esolm_model { model })).cast_mut()
 }
 
@@ -241,4 +276,19 @@ pub unsafe extern "C" fn esolm_model_info_get(
         });
         Ok(())
     })
+}
+
+/// 1 if this model, in this build of the library, can do something, ESOLM_FEATURE_*; otherwise 0, as for NULL and for features
+/// that the library does not know. Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_model_supports(model: *const esolm_model, feature: i32) -> i32 {
+    let mut supports = false;
+    wrap(|| {
+        let feature = Feature::ALL.into_iter().find(|&known| known as i32 == feature);
+        // SAFETY: the header requires NULL or a model.
+        let model = unsafe { model.as_ref() };
+        supports = model.zip(feature).is_some_and(|(handle, feature)| handle.model.supports(feature));
+        Ok(())
+    });
+    supports.into()
 }

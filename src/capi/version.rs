@@ -1,6 +1,9 @@
 //! The version of the library.
 
-use std::ffi::c_char;
+use std::ffi::{CString, c_char};
+use std::sync::OnceLock;
+
+use crate::forward::system_info;
 
 /// Major version of the header.
 pub const ESOLM_VERSION_MAJOR: u32 = 0;
@@ -37,4 +40,14 @@ pub extern "C" fn esolm_version() -> *const c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn esolm_abi_version() -> u32 {
     ESOLM_ABI_VERSION
+}
+
+/// One line about the library and this machine, for reports of bugs: the version, the kernels that are used here, the
+/// instruction sets that the build needs and that the processor has, the default number of threads and the processors, and
+/// ggml's version and features. A static string; its form may change. (llama.h's llama_print_system_info.) Any thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn esolm_system_info() -> *const c_char {
+    static LINE: OnceLock<CString> = OnceLock::new();
+    let line = || std::panic::catch_unwind(system_info).unwrap_or_default();
+    LINE.get_or_init(|| CString::new(line()).unwrap_or_default()).as_ptr()
 }

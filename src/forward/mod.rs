@@ -9,23 +9,27 @@ mod batched;
 mod cancel;
 mod cores;
 mod cpu;
+mod features;
 mod graph;
 mod layout;
 mod memory_plan;
 mod params;
 mod profile;
+mod system_info;
 mod tensors;
 mod thread_pool;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::ggml::{Backend, DrawParams, Graph, Tensor, Workspace, draws};
+use crate::log::{LogLevel, log_with, mib};
 use crate::memory::Arena;
 use crate::model::{Config, Model};
 use crate::simd::DefaultFloats;
 use batched::{BatchedLayout, Inputs};
-use cpu::{CpuRunner, Crew, Pool, PoolOptions};
+use cpu::{CpuRunner, Crew, Platform, Pool, PoolOptions};
 use graph::GraphLayout;
 use memory_plan::ArenaPlan;
 
@@ -38,6 +42,7 @@ pub(crate) use layout::{Capacity, Slots};
 pub(crate) use memory_plan::MemoryPlan;
 pub use params::{ContextParams, Kernels, MemoryUse};
 pub use profile::Profile;
+pub use system_info::system_info;
 pub use thread_pool::{ThreadPool, ThreadPoolParams};
 
 /// A model with the memory and the threads to run it.
@@ -138,6 +143,8 @@ impl ModelRunner {
     ) -> Result<Self> {
         // Threads that ggml starts inherit it.
         let _floats = DefaultFloats::set();
+        let started = Instant::now();
+        let memory = plan.memory_use();
         let MemoryPlan { capacity, length, threads, arena: plan, .. } = plan;
         let compute = match plan {
             ArenaPlan::Cpu(layout) => {
@@ -160,7 +167,28 @@ impl ModelRunner {
                 Compute::Graph { backend, workspace, network }
             }
         };
-        Ok(Self { model: model.clone(), capacity, length, compute, cancel: CancelToken::default() })
+        let runner = Self { model: model.clone(), capacity, length, compute, cancel: CancelToken::default() };
+        log_with(LogLevel::Info, || runner.describe(&memory, started.elapsed()));
+        Ok(runner)
+    }
+
+    /// What was made, for the log.
+    fn describe(&self, memory: &MemoryUse, time: Duration) -> String {
+        let Self { model, capacity, length, compute, .. } = self;
+        let kernels = match compute {
+            Compute::Cpu(_) => format!("esolm's kernels ({})", Platform::detect().name()),
+            Compute::Graph { .. } => format!("ggml's kernels on {}", model.device()),
+        };
+        format!(
+            "context: {} x {length} tokens, {} rows, {kernels}, {} threads, arena of {} with {} of K/V cache ({:?}), {:.1} ms",
+            capacity.sequences,
+            capacity.rows,
+            self.threads(),
+            mib(memory.arena),
+            mib(memory.kv_cache),
+            capacity.kv,
+            time.as_secs_f64() * 1e3,
+        )
     }
 
     /// Runs the network on one batch.

@@ -137,7 +137,7 @@ fn all() -> impl Iterator<Item = Device> {
 }
 
 /// Sends ggml's messages to the library's log; by default ggml writes to stderr.
-fn route_log() {
+pub(super) fn route_log() {
     static ONCE: Once = Once::new();
     extern "C" fn receive(level: ggml_sys::ggml_log_level, message: *const c_char, _: *mut c_void) {
         let level = match level {

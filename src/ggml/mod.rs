@@ -17,6 +17,7 @@ mod graph;
 mod observe;
 mod operations;
 mod quantize;
+mod version;
 mod weights;
 mod workspace;
 
@@ -29,5 +30,6 @@ pub(crate) use graph::{Graph, Tensor};
 pub(crate) use observe::{Observed, observe};
 #[cfg_attr(not(feature = "convert"), allow(unused_imports, reason = "only the converter packs tensors"))]
 pub(crate) use quantize::{dequantize, quantize};
+pub(crate) use version::system_info;
 pub(crate) use weights::Weights;
 pub(crate) use workspace::{Workspace, WorkspaceSize};

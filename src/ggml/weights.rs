@@ -93,6 +93,11 @@ impl Weights {
         &self.tensors
     }
 
+    /// What the tensors lie in, if the device computes with the host's memory.
+    pub(crate) fn source(&self) -> Option<&FileBytes> {
+        self.source.as_ref()
+    }
+
     /// The bytes that the tensors' ranges lie in, if the device computes with the host's memory.
     pub(crate) fn host_bytes(&self) -> Option<&[u8]> {
         self.source.as_ref().map(FileBytes::bytes)

@@ -1,12 +1,16 @@
 //! The bytes of a model file: mapped or read into memory.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
+#[cfg(feature = "convert")]
+use std::io::Read;
 use std::path::Path;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 
 use super::arena::Arena;
+use super::pages::{LockedPages, prefetch};
+use super::reader::{FilePart, ModelReader};
 use crate::error::{Error, Result};
 use crate::log::{LogLevel, log};
 
@@ -27,35 +31,59 @@ impl FileBytes {
     /// # Errors
     /// [`Error::Io`]; [`Error::OutOfMemory`]; [`Error::BadFile`] if it is empty or not a regular file.
     pub(crate) fn map(path: &Path) -> Result<Self> {
-        let (file, _) = open_model(path)?;
-        // SAFETY: the mapping is read-only here. That no other process changes the file while it is mapped cannot be
-        // checked: `LoadMode::Map` documents it as a condition, and `LoadMode::Copy` does without it.
-        match unsafe { Mmap::map(&file) } {
-            Ok(map) => Ok(Self::Map(map)),
-            Err(error) if cannot_map(&error) => {
-                let name = path.display();
-                log(
-                    LogLevel::Warn,
-                    &format!("{name}: its file system cannot map files; reading it into memory"),
-                );
-                Self::read(path, &|_| Ok(()))
-            }
-            Err(error) if error.kind() == ErrorKind::OutOfMemory => {
-                Err(Error::OutOfMemory(format!("{} could not be mapped ({error})", path.display())))
-            }
-            Err(error) => Err(Error::io(path, error)),
-        }
+        let (file, len) = open_regular(path)?;
+        Self::map_part(&FilePart::new(&file, path.display().to_string(), 0, len))
     }
 
     /// Reads the file at `path` into memory. `report` is called with the fraction read, 0 to 1; an error of it cancels.
     ///
     /// # Errors
-    /// As [`FileBytes::map`]; [`Error::OutOfMemory`]; what `report` returns.
+    /// As [`FileBytes::map`]; what `report` returns.
     pub(crate) fn read(path: &Path, report: &dyn Fn(f64) -> Result<()>) -> Result<Self> {
-        let (mut file, len) = open_model(path)?;
-        let mut memory = Arena::allocate(len)?;
+        let (file, len) = open_regular(path)?;
+        Self::from_reader(&mut FilePart::new(&file, path.display().to_string(), 0, len), report)
+    }
+
+    /// Maps a part of a file, or reads it where the file system cannot map.
+    ///
+    /// # Errors
+    /// As [`FileBytes::map`].
+    pub(crate) fn map_part(part: &FilePart<'_>) -> Result<Self> {
+        let len = checked_len(part)?;
+        // SAFETY: the mapping is read-only here. That no other process changes the file while it is mapped cannot be
+        // checked: `LoadMode::Map` documents it as a condition, and `LoadMode::Copy` does without it.
+        let mapped = unsafe { MmapOptions::new().offset(part.offset()).len(len).map(part.file()) };
+        match mapped {
+            Ok(map) => Ok(Self::Map(map)),
+            Err(error) if cannot_map(&error) => {
+                let name = part.name();
+                log(
+                    LogLevel::Warn,
+                    &format!("{name}: its file system cannot map files; reading it into memory"),
+                );
+                Self::from_reader(&mut part.again(), &|_| Ok(()))
+            }
+            Err(error) if error.kind() == ErrorKind::OutOfMemory => {
+                Err(Error::OutOfMemory(format!("{} could not be mapped ({error})", part.name())))
+            }
+            Err(source) => Err(Error::Io { file: part.name(), source }),
+        }
+    }
+
+    /// Reads a file into memory; `report` as in [`FileBytes::read`].
+    ///
+    /// # Errors
+    /// [`Error::Io`], also if the file ends before its size; [`Error::BadFile`] if it is empty; [`Error::OutOfMemory`]; what
+    /// `report` returns.
+    pub(crate) fn from_reader(
+        reader: &mut dyn ModelReader,
+        report: &dyn Fn(f64) -> Result<()>,
+    ) -> Result<Self> {
+        let mut memory = Arena::allocate(checked_len(reader)?)?;
+        let mut at = 0;
         for (part, fraction) in parts(memory.bytes_mut()) {
-            file.read_exact(part).map_err(|e| Error::io(path, e))?;
+            read_exact(reader, at, part).map_err(|source| Error::Io { file: reader.name(), source })?;
+            at += part.len() as u64;
             report(fraction)?;
         }
         Ok(Self::Copy(memory))
@@ -74,6 +102,26 @@ impl FileBytes {
             report(fraction)?;
         }
         Ok(Self::Copy(memory))
+    }
+
+    /// Has the system read in the pages of a mapped file or of the caller's memory; `report` as in [`FileBytes::read`].
+    ///
+    /// # Errors
+    /// What `report` returns.
+    pub(crate) fn prefetch(&self, report: &dyn Fn(f64) -> Result<()>) -> Result<()> {
+        match self {
+            Self::Map(_) | Self::Static(_) => prefetch(self.bytes(), report),
+            // It was written just now.
+            Self::Copy(_) => Ok(()),
+        }
+    }
+
+    /// Locks the bytes in main memory.
+    ///
+    /// # Errors
+    /// Why the system refuses.
+    pub(crate) fn lock(&self) -> std::result::Result<LockedPages, String> {
+        LockedPages::lock(self.bytes())
     }
 
     /// The bytes.
@@ -127,15 +175,36 @@ pub(crate) fn read_at_most(path: &Path, max: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Opens a regular file that is not empty. Returns it and its length.
-fn open_model(path: &Path) -> Result<(File, usize)> {
-    let (file, len) = open_regular(path)?;
-    let bad = |what: &str| Error::bad_file(path.display().to_string(), what);
-    match usize::try_from(len) {
+/// The size of a file that is not empty and fits in memory.
+fn checked_len(reader: &dyn ModelReader) -> Result<usize> {
+    let bad = |what: &str| Error::bad_file(reader.name(), what);
+    match usize::try_from(reader.size()) {
         Ok(0) => Err(bad("is empty")),
-        Ok(len) => Ok((file, len)),
-        Err(_) => Err(bad("is larger than the address space")),
+        Ok(len) if len <= isize::MAX as usize => Ok(len),
+        _ => Err(bad("is larger than the address space")),
     }
+}
+
+/// Fills `part` with the bytes from `offset` on.
+fn read_exact(reader: &mut dyn ModelReader, offset: u64, part: &mut [u8]) -> std::io::Result<()> {
+    let mut filled = 0;
+    while let Some(rest) = part.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let (at, len) = (offset + filled as u64, rest.len());
+        filled += match reader.read_at(at, rest) {
+            Ok(0) => {
+                let what = format!("it ends at byte {at}, before its size of {}", reader.size());
+                return Err(std::io::Error::new(ErrorKind::UnexpectedEof, what));
+            }
+            Ok(count) if count > len => {
+                let what = format!("{count} bytes were read at byte {at}, where {len} fit");
+                return Err(std::io::Error::new(ErrorKind::InvalidData, what));
+            }
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => 0,
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(())
 }
 
 /// Splits a buffer into one part per progress report, each with the fraction done once it is filled.

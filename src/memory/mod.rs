@@ -4,6 +4,8 @@
 mod arena;
 mod file;
 mod free;
+mod pages;
+mod reader;
 mod vector;
 
 pub use arena::ALIGNMENT;
@@ -12,4 +14,7 @@ pub(crate) use file::FileBytes;
 #[cfg(feature = "convert")]
 pub(crate) use file::{open_regular, read_at_most};
 pub(crate) use free::HostMemory;
+pub(crate) use pages::LockedPages;
+pub(crate) use reader::FilePart;
+pub use reader::ModelReader;
 pub(crate) use vector::{collected, copied, filled, no_room, reserve, with_room};

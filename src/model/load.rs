@@ -1,5 +1,6 @@
 //! Loading a model file: mapped or copied, from disk or from memory.
 
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -7,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::header::ModelHeader;
 use crate::error::{Error, Result};
 use crate::ggml::{Device, Weights, in_host_memory};
-use crate::memory::{FileBytes, collected};
+use crate::log::{LogLevel, log, log_with, mib};
+use crate::memory::{FileBytes, FilePart, LockedPages, ModelReader, collected};
 use crate::simd::{DefaultFloats, check_processor};
 
 /// How a file's weights get into memory.
@@ -28,6 +30,11 @@ pub struct LoadOptions<'a> {
     pub device: String,
     /// Whether the file is mapped or copied.
     pub mode: LoadMode,
+    /// Whether the weights are locked in main memory, so that the system never moves them out (`mlock`). If it refuses, a
+    /// warning in the log says why and what helps, and the model is opened all the same. Not for weights on a device.
+    pub mlock: bool,
+    /// Whether a mapped file's pages are read in before opening returns, and not when they are first used.
+    pub prefetch: bool,
     /// Called with the fraction of the bytes that has been copied, 0 to 1; `Break` cancels loading, which then returns
     /// [`Error::Cancelled`]. If nothing has to be copied, it is called once, with 1.
     pub progress: Option<&'a dyn Fn(f64) -> ControlFlow<()>>,
@@ -35,8 +42,10 @@ pub struct LoadOptions<'a> {
 
 impl std::fmt::Debug for LoadOptions<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { device, mode, progress: _ } = self;
-        f.debug_struct("LoadOptions").field("device", device).field("mode", mode).finish_non_exhaustive()
+        let Self { device, mode, mlock, prefetch, progress: _ } = self;
+        let mut out = f.debug_struct("LoadOptions");
+        out.field("device", device).field("mode", mode).field("mlock", mlock).field("prefetch", prefetch);
+        out.finish_non_exhaustive()
     }
 }
 
@@ -53,6 +62,8 @@ impl LoadOptions<'_> {
 /// A model's parts, as they come out of a file.
 pub(super) struct Loaded {
     pub(super) header: ModelHeader,
+    /// Before `weights`, to be dropped first.
+    pub(super) locked: Option<LockedPages>,
     pub(super) weights: Weights,
     /// The file's name, or `(memory)`.
     pub(super) file: String,
@@ -69,6 +80,25 @@ pub(super) fn from_file(path: &Path, options: &LoadOptions<'_>) -> Result<Loaded
         LoadMode::Map => FileBytes::map(path),
         LoadMode::Copy => FileBytes::read(path, report),
     })
+}
+
+/// Loads a part of an open file, up to its end without a length.
+pub(super) fn from_part(
+    file: &File,
+    offset: u64,
+    len: Option<u64>,
+    options: &LoadOptions<'_>,
+) -> Result<Loaded> {
+    let mut part = FilePart::of(file, offset, len)?;
+    load(part.name(), options, options.mode, |report| match options.mode {
+        LoadMode::Map => FileBytes::map_part(&part),
+        LoadMode::Copy => FileBytes::from_reader(&mut part, report),
+    })
+}
+
+/// Loads what `reader` reads.
+pub(super) fn from_reader(reader: &mut dyn ModelReader, options: &LoadOptions<'_>) -> Result<Loaded> {
+    load(reader.name(), options, LoadMode::Copy, |report| FileBytes::from_reader(reader, report))
 }
 
 /// Loads bytes that live as long as the process, in place unless the options ask for a copy.
@@ -107,7 +137,58 @@ fn load(
     let header = ModelHeader::read(source.bytes(), &file)?;
     let tensors = collected(header.tensors.iter().cloned())?;
     let to_device = |fraction| options.report(copied + (1.0 - copied) * fraction);
+    let mapped = matches!(source, FileBytes::Map(_));
     let weights = Weights::new(device, tensors, source, &to_device)?;
+    let locked = options.mlock.then(|| lock(&weights, &file)).flatten();
+    if let Some(bytes) = weights.source().filter(|_| options.prefetch) {
+        bytes.prefetch(&|fraction| options.report(fraction))?;
+    }
     options.report(1.0)?;
-    Ok(Loaded { header, weights, file, file_bytes, load_time: started.elapsed() })
+    let load_time = started.elapsed();
+    let loaded = Loaded { header, locked, weights, file, file_bytes, load_time };
+    log_with(LogLevel::Info, || loaded.describe(if mapped { "mapped" } else { "in memory" }));
+    log_with(LogLevel::Debug, || loaded.describe_tensors());
+    Ok(loaded)
+}
+
+/// Locks weights in main memory, or says in the log why not.
+fn lock(weights: &Weights, file: &str) -> Option<LockedPages> {
+    let Some(source) = weights.source() else {
+        log(LogLevel::Warn, &format!("{file}: mlock: its weights are not in main memory"));
+        return None;
+    };
+    source.lock().map_err(|what| log(LogLevel::Warn, &format!("{file}: mlock: {what}"))).ok()
+}
+
+impl Loaded {
+    /// What was opened, for the log.
+    fn describe(&self, how: &str) -> String {
+        let Self { header: ModelHeader { config, .. }, locked, weights, file, file_bytes, load_time } = self;
+        let locked = if locked.is_some() { " and locked" } else { "" };
+        format!(
+            "{file}: {how}{locked}, {}, variant {}, {} blocks of width {}, {} tokens, context of {}, on {}, {:.1} ms",
+            mib(*file_bytes),
+            config.variant.name(),
+            config.block_count,
+            config.embedding_length,
+            config.vocab_size,
+            config.context_length,
+            weights.device().name(),
+            load_time.as_secs_f64() * 1e3,
+        )
+    }
+
+    /// How many tensors it has of which type, for the log.
+    fn describe_tensors(&self) -> String {
+        let mut types: Vec<(&str, usize, usize)> = Vec::new();
+        for tensor in self.weights.tensors() {
+            let name = tensor.ty.name();
+            match types.iter_mut().find(|(known, ..)| *known == name) {
+                Some((_, count, bytes)) => (*count, *bytes) = (*count + 1, *bytes + tensor.range.len()),
+                None => types.push((name, 1, tensor.range.len())),
+            }
+        }
+        let each = |(name, count, bytes): &(&str, usize, usize)| format!("{count} {name} ({})", mib(*bytes));
+        format!("{}: tensors: {}", self.file, types.iter().map(each).collect::<Vec<_>>().join(", "))
+    }
 }

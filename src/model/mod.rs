@@ -2,10 +2,12 @@
 
 mod config;
 mod defaults;
+mod feature;
 mod header;
 mod load;
 mod tokenizer;
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::ggml::Weights;
 use crate::gguf::{TensorInfo, Value};
+use crate::memory::{LockedPages, ModelReader};
 
 pub(crate) use config::BLOCK_TENSORS;
 #[cfg(feature = "convert")]
@@ -20,6 +23,7 @@ pub(crate) use config::limits;
 pub use config::{Config, TensorSpec, Variant};
 pub use defaults::Defaults;
 pub(crate) use defaults::check_range;
+pub use feature::Feature;
 #[cfg(feature = "convert")]
 pub(crate) use header::select_tensors;
 pub(crate) use header::{ModelHeader, total_bytes};
@@ -39,6 +43,8 @@ pub struct Model(Arc<Inner>);
 struct Inner {
     config: Config,
     metadata: Vec<(String, Value)>,
+    // Before `weights`, to be dropped first.
+    _locked: Option<LockedPages>,
     weights: Weights,
     file_bytes: usize,
     load_time: Duration,
@@ -83,11 +89,30 @@ impl Model {
         load::from_bytes(bytes, options).map(Self::new)
     }
 
+    /// Opens a GGUF file that `reader` reads, into memory of its own: [`LoadOptions::mode`] does not matter.
+    ///
+    /// # Errors
+    /// As [`Model::open`]; [`Error::Io`] with the reader's own error, and for a file that ends before its size.
+    pub fn from_reader(reader: &mut dyn ModelReader, options: &LoadOptions<'_>) -> Result<Self> {
+        load::from_reader(reader, options).map(Self::new)
+    }
+
+    /// Opens a GGUF file that is a part of an open file: `len` bytes from `offset` on, or all up to its end. In
+    /// [`LoadMode::Map`] it is mapped, and its tensors are copied where they are not aligned to 32 bytes. The file may be
+    /// closed afterwards.
+    ///
+    /// # Errors
+    /// As [`Model::open`]; [`Error::InvalidArgument`] if the part is not inside the file.
+    pub fn from_file(file: &File, offset: u64, len: Option<u64>, options: &LoadOptions<'_>) -> Result<Self> {
+        load::from_part(file, offset, len, options).map(Self::new)
+    }
+
     fn new(loaded: Loaded) -> Self {
-        let Loaded { header, weights, file, file_bytes, load_time } = loaded;
+        let Loaded { header, locked: _locked, weights, file, file_bytes, load_time } = loaded;
         let ModelHeader { config, metadata, tensors: _ } = header;
         let (tokenizer, fingerprint) = (OnceLock::new(), OnceLock::new());
-        let inner = Inner { config, metadata, weights, file_bytes, load_time, file, tokenizer, fingerprint };
+        let inner =
+            Inner { config, metadata, _locked, weights, file_bytes, load_time, file, tokenizer, fingerprint };
         Self(Arc::new(inner))
     }
 

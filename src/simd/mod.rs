@@ -45,10 +45,10 @@ mod processor;
 pub(crate) use floats::DefaultFloats;
 pub(crate) use lanes::F32x8;
 pub(crate) use lanes::prefetch;
-pub(crate) use processor::check_processor;
 pub use processor::missing_instructions;
 #[cfg(feature = "capi")]
 pub(crate) use processor::missing_message;
+pub(crate) use processor::{check_processor, compiled_instructions, processor_instructions};
 
 impl F32x8 {
     #[inline(always)]

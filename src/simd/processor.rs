@@ -93,9 +93,15 @@ macro_rules! instruction_sets {
             None
         }
 
-        /// What the processor and the operating system have.
-        #[cfg(test)]
-        fn present() -> Vec<&'static str> {
+        /// The instruction sets that the compiler may use anywhere in this build.
+        pub(crate) fn compiled_instructions() -> Vec<&'static str> {
+            let mut names = Vec::new();
+            $(if cfg!(target_feature = $name) { names.push($name); })*
+            names
+        }
+
+        /// The instruction sets that the processor and the operating system have.
+        pub(crate) fn processor_instructions() -> Vec<&'static str> {
             let cpuid = Cpuid::new();
             let mut names = Vec::new();
             $(if cpuid.has($leaf, $subleaf, |r| r.$register, 1 << $bit, $state) { names.push($name); })*
@@ -231,6 +237,18 @@ fn missing() -> Option<u8> {
 #[cfg(not(target_arch = "x86_64"))]
 const SETS: &[InstructionSet] = &[];
 
+/// Not looked at elsewhere.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn compiled_instructions() -> Vec<&'static str> {
+    Vec::new()
+}
+
+/// Not looked at elsewhere.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn processor_instructions() -> Vec<&'static str> {
+    Vec::new()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,7 +270,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn bits_agree_with_the_standard_library() {
-        let found = present();
+        let found = processor_instructions();
         macro_rules! agrees {
             ($($name:tt)*) => { $(
                 assert_eq!(found.contains(&$name), is_x86_feature_detected!($name), "{}", $name);

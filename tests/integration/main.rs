@@ -55,6 +55,7 @@ mod verify;
 // Model files.
 mod convert;
 mod gguf;
+mod loading;
 mod model_files;
 mod quantize;
 

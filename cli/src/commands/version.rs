@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use esolm::Result;
+use esolm::{Result, system_info};
 use serde_json::json;
 
 use crate::args::JsonArgs;
@@ -53,17 +53,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         print_json(json!({
             "version": env!("CARGO_PKG_VERSION"), "features": features(), "system": std::env::consts::OS,
             "architecture": std::env::consts::ARCH, "instructions": instructions(),
+            "system_info": system_info(),
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
     let list = |names: Vec<&str>| if names.is_empty() { "none".into() } else { names.join(" ") };
     print(&format!(
-        "esolm {}\nfeatures      {}\nsystem        {} {}\ninstructions  {}\n",
+        "esolm {}\nfeatures      {}\nsystem        {} {}\ninstructions  {}\nsystem info   {}\n",
         env!("CARGO_PKG_VERSION"),
         list(features()),
         std::env::consts::OS,
         std::env::consts::ARCH,
         list(instructions()),
+        system_info(),
     ))?;
     Ok(ExitCode::SUCCESS)
 }

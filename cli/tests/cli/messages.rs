@@ -22,6 +22,27 @@ fn verbose_shows_what_the_library_says() {
     }
 }
 
+#[test]
+fn opening_is_described_and_memory_is_locked_and_prefetched() {
+    let model = library_file("models/stories-q8_0.gguf");
+    let generate = ["generate", "-q", "-n", "4", "-s", "1", "-m", &model];
+    let plain = esolm(&generate);
+    let told = esolm(&[&generate[..], &["-v", "--mlock", "--prefetch"]].concat());
+    assert_eq!((told.status.code(), out(&told)), (Some(0), out(&plain)), "{}", err(&told));
+    for said in ["info: ", ": mapped", "variant b,", "context: 1 x ", "kernels"] {
+        assert!(err(&told).contains(said), "{said}: {}", err(&told));
+    }
+    assert!(!err(&told).contains("tensors:"));
+    let all = esolm(&[&generate[..], &["-vv", "--no-mmap"]].concat());
+    assert!(err(&all).contains("debug: ") && err(&all).contains("tensors:"), "{}", err(&all));
+    assert!(err(&all).contains("in memory"), "{}", err(&all));
+    // The line for reports.
+    let version = out(&esolm(&["version"]));
+    assert!(version.contains("kernels = ") && version.contains("ggml 0."), "{version}");
+    let json: Value = serde_json::from_str(&out(&esolm(&["version", "--json"]))).unwrap();
+    assert!(version.contains(json["system_info"].as_str().unwrap()));
+}
+
 /// Long enough for a bar to be drawn.
 fn slow_commands() -> [Vec<String>; 2] {
     let text = library_file("tests/heldout/stories.txt");

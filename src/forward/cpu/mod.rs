@@ -26,6 +26,7 @@ mod network;
 mod runner;
 mod threads;
 
+pub(super) use kernels::isa::Platform;
 pub(super) use layout::CpuLayout;
 pub(super) use runner::CpuRunner;
 pub(super) use threads::crew::Crew;

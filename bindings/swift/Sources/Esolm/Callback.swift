@@ -4,6 +4,10 @@ import EsolmSystem
 /// stops and its call throws that error.
 public typealias ProgressHandler = (_ fraction: Double) throws -> Void
 
+/// Reads bytes of a model's file from `offset` on into `buffer`, and returns how many there are: as many as fit, or fewer but at
+/// least one; 0 if the file ends there. If it throws, opening fails with that error.
+public typealias ReadHandler = (_ offset: UInt64, _ buffer: UnsafeMutableRawBufferPointer) throws -> Int
+
 /// A row of logits, from which the token of one position is about to be drawn.
 public struct LogitsRow {
     /// The index of its prompt, or the number that `Context.addSequence` returned.
@@ -73,4 +77,15 @@ func callLogits(
         modelLogits: UnsafeBufferPointer(start: row.model_logits, count: row.n_logits))
     let numbers = UnsafeMutableBufferPointer(start: logits, count: row.n_logits)
     return Callback<LogitsCallback>.from(data).run { callback in try callback(seen, numbers) }
+}
+
+func callRead(
+    _ offset: UInt64, _ buffer: UnsafeMutableRawPointer?, _ size: Int, _ data: UnsafeMutableRawPointer?
+) -> Int64 {
+    guard let buffer, let data else { return -1 }
+    var count = 0
+    let stop = Callback<ReadHandler>.from(data).run { read in
+        count = try read(offset, UnsafeMutableRawBufferPointer(start: buffer, count: size))
+    }
+    return stop == 0 ? Int64(count) : -1
 }

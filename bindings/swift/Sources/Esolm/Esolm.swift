@@ -47,6 +47,9 @@ func check(_ status: esolm_status) throws {
 /// The library's version, such as "0.1.0".
 public func version() -> String { String(cString: esolm_version()) }
 
+/// A line about the library and this machine, for reports of bugs: version, kernels, instruction sets, threads, ggml.
+public func systemInfo() -> String { String(cString: esolm_system_info()) }
+
 /// A device that can run models.
 public struct Device: Sendable {
     public enum Kind: Sendable {
@@ -101,6 +104,14 @@ public enum LogLevel: Sendable {
         default: self = .debug // ESOLM_LOG_DEBUG
         }
     }
+}
+
+/// Has messages of this level and of more severe ones sent; `info` at first.
+public func setLogLevel(_ level: LogLevel) throws {
+    let levels: [LogLevel: Int32] = [
+        .error: ESOLM_LOG_ERROR, .warn: ESOLM_LOG_WARN, .info: ESOLM_LOG_INFO, .debug: ESOLM_LOG_DEBUG,
+    ]
+    try check(esolm_set_log_level(levels[level] ?? ESOLM_LOG_INFO))
 }
 
 public typealias LogReceiver = @Sendable (LogLevel, String) -> Void

@@ -8,11 +8,20 @@ public struct ModelOptions {
     public var copied: Bool
     /// Called with the fraction of the file that is loaded; may cancel by throwing.
     public var progress: ProgressHandler?
+    /// Locks the weights in main memory; if the system refuses, a warning in the log says why.
+    public var locked: Bool
+    /// Reads a mapped file's pages in now, and not when they are first used.
+    public var prefetched: Bool
 
-    public init(device: String? = nil, copied: Bool = false, progress: ProgressHandler? = nil) {
+    public init(
+        device: String? = nil, copied: Bool = false, progress: ProgressHandler? = nil, locked: Bool = false,
+        prefetched: Bool = false
+    ) {
         self.device = device
         self.copied = copied
         self.progress = progress
+        self.locked = locked
+        self.prefetched = prefetched
     }
 
     /// Calls `body` with the C struct, whose pointers are valid during the call.
@@ -20,6 +29,8 @@ public struct ModelOptions {
         var params = esolm_model_params()
         try check(esolm_model_params_init(&params, MemoryLayout<esolm_model_params>.stride))
         params.mode = copied ? ESOLM_MODE_COPY : ESOLM_MODE_MAP
+        params.use_mlock = locked ? 1 : 0
+        params.prefetch = prefetched ? 1 : 0
         var callback: Callback<ProgressHandler>?
         if let progress {
             let made = Callback<ProgressHandler>(progress)
@@ -55,6 +66,35 @@ public final class Model: @unchecked Sendable {
         }
     }
 
+    /// Opens a model whose file of `size` bytes a function reads: an asset, an entry of an archive, an encrypted file. It is
+    /// called from the file's beginning to its end, before the initializer returns. (The field close of C is left out.)
+    public init(size: UInt64, _ options: ModelOptions = ModelOptions(), read: @escaping ReadHandler) throws {
+        let callback = Callback<ReadHandler>(read)
+        var reader = esolm_model_reader()
+        reader.struct_size = MemoryLayout<esolm_model_reader>.stride
+        reader.size = size
+        reader.read = callRead
+        reader.user_data = callback.pointer
+        do {
+            handle = try withExtendedLifetime(callback) {
+                try Model.open(options) { params, out in esolm_model_open_reader(&reader, params, out) }
+            }
+        } catch {
+            try callback.check(ESOLM_OK) // the function's own error goes first
+            throw error
+        }
+    }
+
+    /// Opens a model that is in an open file: `length` bytes from `offset` on, 0 being all up to its end. The descriptor may be
+    /// closed afterwards.
+    public init(
+        fileDescriptor: Int32, offset: UInt64 = 0, length: UInt64 = 0, _ options: ModelOptions = ModelOptions()
+    ) throws {
+        handle = try Model.open(options) { params, out in
+            esolm_model_open_fd(fileDescriptor, offset, length, params, out)
+        }
+    }
+
     private static func open(
         _ options: ModelOptions,
         _ how: (UnsafePointer<esolm_model_params>, UnsafeMutablePointer<OpaquePointer?>) -> esolm_status
@@ -70,6 +110,28 @@ public final class Model: @unchecked Sendable {
     }
 
     deinit { esolm_model_free(handle) }
+
+    /// Something that some models, or some builds of the library, can do and others cannot; esolm.h explains them.
+    public struct Feature: RawRepresentable, Hashable, Sendable {
+        public let rawValue: Int32
+        public init(rawValue: Int32) { self.rawValue = rawValue }
+
+        public static let diffusion = Feature(rawValue: ESOLM_FEATURE_DIFFUSION)
+        public static let sequential = Feature(rawValue: ESOLM_FEATURE_SEQUENTIAL)
+        public static let orders = Feature(rawValue: ESOLM_FEATURE_ORDERS)
+        public static let adaptive = Feature(rawValue: ESOLM_FEATURE_ADAPTIVE)
+        public static let holes = Feature(rawValue: ESOLM_FEATURE_HOLES)
+        public static let extend = Feature(rawValue: ESOLM_FEATURE_EXTEND)
+        public static let states = Feature(rawValue: ESOLM_FEATURE_STATES)
+        public static let scoreOrder = Feature(rawValue: ESOLM_FEATURE_SCORE_ORDER)
+        public static let scoreDiffusion = Feature(rawValue: ESOLM_FEATURE_SCORE_DIFFUSION)
+        public static let text = Feature(rawValue: ESOLM_FEATURE_TEXT)
+        public static let stepText = Feature(rawValue: ESOLM_FEATURE_STEP_TEXT)
+        public static let grammar = Feature(rawValue: ESOLM_FEATURE_GRAMMAR)
+    }
+
+    /// Whether the model, in this build of the library, can do something.
+    public func supports(_ feature: Feature) -> Bool { esolm_model_supports(handle, feature.rawValue) != 0 }
 
     public struct Info: Sendable {
         public let contextLength: Int

@@ -79,6 +79,31 @@ final class ModelTests: XCTestCase {
         assertFails(.invalidArgument, try model.memoryUse(ContextOptions(length: 1 << 20)))
     }
 
+    func testReaders() throws {
+        struct Damaged: Error {}
+        let file = try Data(contentsOf: URL(fileURLWithPath: path))
+        let options = ModelOptions(locked: true, prefetched: true)
+        let model = try Model(size: UInt64(file.count), options) { offset, buffer in
+            let start = Int(offset)
+            let count = min(buffer.count, file.count - start, 100_000)
+            file.copyBytes(to: buffer.bindMemory(to: UInt8.self), from: start..<start + count)
+            return count
+        }
+        XCTAssertEqual(try model.info().fileBytes, UInt64(file.count))
+        assertFails(.io, try Model(size: 100) { _, _ in 0 })
+        XCTAssertThrowsError(try Model(size: 100) { _, _ in throw Damaged() }) { XCTAssertTrue($0 is Damaged) }
+        let opened = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
+        let mapped = try Model(fileDescriptor: opened.fileDescriptor)
+        try opened.close()
+        XCTAssertEqual(try mapped.info().fileBytes, UInt64(file.count))
+        XCTAssertTrue(mapped.supports(.holes))
+        XCTAssertFalse(mapped.supports(Model.Feature(rawValue: 99)))
+        assertFails(.invalidArgument, try Model(fileDescriptor: -1))
+        XCTAssertTrue(systemInfo().contains("kernels = "))
+        try setLogLevel(.debug)
+        try setLogLevel(.info)
+    }
+
     func testProgress() throws {
         struct Enough: Error {}
         for copied in [false, true] {

@@ -36,6 +36,19 @@ impl Platform {
         special.into_iter().flatten().chain([Self::Portable(portable::Portable)])
     }
 
+    /// Its name, for people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "AVX-512 VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(_) => "AVX-VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "AVX2",
+            Self::Portable(_) => "portable",
+        }
+    }
+
     /// Whether it gives the same bits as the others.
     #[cfg(test)]
     pub(crate) fn is_fused(self) -> bool {

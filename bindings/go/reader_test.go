@@ -1,0 +1,119 @@
+package esolm
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+)
+
+// failing is an io.ReaderAt that fails, or panics.
+type failing struct{ err error }
+
+func (f failing) ReadAt([]byte, int64) (int, error) {
+	if f.err == nil {
+		panic("in ReadAt")
+	}
+	return 0, f.err
+}
+
+func TestReaders(t *testing.T) {
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := int64(len(file))
+	model, err := OpenReader(bytes.NewReader(file), size, ModelOptions{Mlock: true, Prefetch: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := model.Info(); err != nil || info.FileBytes != uint64(size) {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if !model.Supports(FeatureHoles) || model.Supports(Feature(99)) {
+		t.Error("features")
+	}
+	model.Close()
+	if model.Supports(FeatureHoles) {
+		t.Error("a closed model")
+	}
+	_, err = OpenReader(bytes.NewReader(file), size+1, ModelOptions{})
+	has(t, StatusIO, err)
+	_, err = OpenReader(bytes.NewReader(file[:100]), 100, ModelOptions{})
+	has(t, StatusBadFile, err)
+	_, err = OpenReader(bytes.NewReader(file), -1, ModelOptions{})
+	has(t, StatusInvalidArgument, err)
+	own := errors.New("the archive is damaged")
+	if _, err = OpenReader(failing{own}, size, ModelOptions{}); err != own {
+		t.Errorf("%v", err)
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("a panic is lost")
+			}
+		}()
+		OpenReader(failing{}, size, ModelOptions{})
+	}()
+}
+
+func TestOpenFile(t *testing.T) {
+	whole, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.Close()
+	inside, err := os.CreateTemp(t.TempDir(), "archive")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inside.Close()
+	inside.WriteString("before it")
+	size, err := io.Copy(inside, whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside.WriteString("behind it")
+	for _, part := range []struct {
+		file           *os.File
+		offset, length int64
+	}{{whole, 0, 0}, {inside, 9, size}} {
+		model, err := OpenFile(part.file, part.offset, part.length, ModelOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := model.Info(); err != nil || info.FileBytes != uint64(size) {
+			t.Errorf("%+v, %v", info, err)
+		}
+		model.Close()
+	}
+	_, err = OpenFile(inside, 9, size+100, ModelOptions{})
+	has(t, StatusInvalidArgument, err)
+	_, err = OpenFile(inside, -1, 0, ModelOptions{})
+	has(t, StatusInvalidArgument, err)
+}
+
+func TestLogLevelAndSystemInfo(t *testing.T) {
+	defer SetLog(nil)
+	for _, level := range []Level{LevelWarn, LevelInfo} {
+		var messages []string
+		SetLog(func(_ Level, message string) { messages = append(messages, message) })
+		if err := SetLogLevel(level); err != nil {
+			t.Fatal(err)
+		}
+		model, err := Open(path, ModelOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		model.Close()
+		if (len(messages) == 1) != (level == LevelInfo) || len(messages) == 1 && !strings.Contains(messages[0], "mapped") {
+			t.Errorf("%v: %v", level, messages)
+		}
+	}
+	has(t, StatusInvalidArgument, SetLogLevel(9))
+	if line := SystemInfo(); !strings.Contains(line, Version()) || !strings.Contains(line, "kernels = ") {
+		t.Error(line)
+	}
+}

@@ -1,0 +1,28 @@
+//! Which features a model has, in this build and on its device.
+
+use super::cpu::CpuRunner;
+use crate::model::{Feature, Model, Variant};
+
+impl Model {
+    /// Whether this model, in this build of the library, can do something.
+    pub fn supports(&self, feature: Feature) -> bool {
+        let config = self.config();
+        match feature {
+            Feature::Diffusion
+            | Feature::Orders
+            | Feature::Adaptive
+            | Feature::Holes
+            | Feature::ScoreDiffusion => config.variant != Variant::Ar,
+            Feature::Sequential | Feature::ScoreOrder => config.has_sequential_phase(),
+            Feature::Extend => config.variant.is_causal(),
+            Feature::States => {
+                config.variant.is_causal() && self.host_bytes().is_ok() && CpuRunner::supports(config)
+            }
+            Feature::Text => self.tokenizer().is_ok(),
+            Feature::StepText => self.tokenizer().is_ok_and(|tokenizer| tokenizer.can_stream()),
+            Feature::Grammar => {
+                cfg!(feature = "grammar") && config.has_sequential_phase() && self.tokenizer().is_ok()
+            }
+        }
+    }
+}
