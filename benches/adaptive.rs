@@ -5,6 +5,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 #[path = "../cli/src/plot/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "parts of it are for the command and for its tests")]
 mod plot;
 
 use std::collections::HashMap;

@@ -21,7 +21,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: infill MODEL [TEMPLATE]\n");
         return EXIT_FAILURE;
     }
-    const char *template = argc > 2 ? argv[2] : "Once upon a time{{mask 24}} and they lived happily ever after.";
+    const char *template = argc > 2 ? argv[2] : "Once upon a time {{mask 24}} and they lived happily ever after.";
     esolm_model *model = NULL;
     esolm_context *context = NULL;
     uint32_t tokens[LENGTH], positions[LENGTH];
@@ -31,7 +31,8 @@ int main(int argc, char **argv)
     check(esolm_model_open(argv[1], NULL, &model));
     esolm_context_params limits = {.struct_size = sizeof limits, .length = LENGTH};
     check(esolm_context_new(model, &limits, &context));
-    /* A prompt is known tokens at any positions: here all that is not a hole. */
+    /* A prompt is known tokens at any positions: here all that is not a hole. Special tokens in the text are characters
+       (esolm_tokenize_template_with_params has an option), and the space before a hole is the hole's. */
     esolm_prompt prompt = {.tokens = tokens, .positions = positions};
     esolm_generate_params how;
     check(esolm_generate_params_init(&how, sizeof how));

@@ -27,7 +27,7 @@
  *     Models       esolm_model_open, esolm_model_open_memory: mapped or copied, on the CPU or a GPU.
  *                  esolm_model_info_get, esolm_model_metadata_get.
  *     Text         esolm_tokenize, esolm_detokenize, esolm_token_bytes. esolm_tokenize_template takes a text with
- *                  holes: "Once {{mask 12}} after."
+ *                  holes: "Once {{mask 12}} after." esolm_tokenize_with_params: special tokens by their names.
  *     Threads      esolm_pool: threads that several contexts share, also the caller's own.
  *     Contexts     esolm_context_new. From any thread: esolm_cancel. Memory: esolm_context_memory_use,
  *                  esolm_memory_estimate; in the caller's memory: esolm_context_new_in.
@@ -342,11 +342,28 @@ esolm_status esolm_model_metadata_get(const esolm_model *model,
 
 // ---- Tokens and text ----
 
+// How a text becomes tokens. Set by esolm_tokenize_params_init.
+typedef struct esolm_tokenize_params {
+    // sizeof(esolm_tokenize_params)
+    size_t struct_size;
+    // 1: special tokens that are written out in the text, such as "<|endoftext|>", are these tokens, and "[MASK]" is the
+    // mask token. 0 (default): they are characters as all others, as text of users should be. (llama.cpp's parse_special.)
+    int32_t parse_special;
+    // 1: the text goes on from another: tokenizers that put a space before a text put none. 0 (default): it is a text's
+    // beginning.
+    int32_t continues;
+} esolm_tokenize_params;
+
+// Sets the defaults; size is sizeof(esolm_tokenize_params).
+esolm_status esolm_tokenize_params_init(esolm_tokenize_params *params, size_t size);
+
 // Converts text_len bytes of UTF-8 to tokens: at most capacity, their number in *n_out. If they do not fit, none is
 // written and *n_out is the number needed (ESOLM_ERR_BUFFER_TOO_SMALL); with capacity 0, tokens may be NULL. Special
-// tokens are recognised in the text; none is added. Any thread; the first use of a model's tokenizer takes longer.
+// tokens that are written out in the text are characters as all others (esolm_tokenize_with_params); none is added. Any
+// thread; the first use of a model's tokenizer takes longer.
 //
-// Errors: ESOLM_ERR_INVALID_ARGUMENT, also if the text is not UTF-8; ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER.
+// Errors: ESOLM_ERR_INVALID_ARGUMENT, also if the text is not UTF-8; ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER, also
+// if the tokenizer knows a word of the text as a special token only.
 esolm_status esolm_tokenize(const esolm_model *model,
                             const char *text,
                             size_t text_len,
@@ -354,10 +371,19 @@ esolm_status esolm_tokenize(const esolm_model *model,
                             size_t capacity,
                             size_t *n_out);
 
+// As esolm_tokenize, with parameters; NULL are the defaults.
+esolm_status esolm_tokenize_with_params(const esolm_model *model,
+                                        const char *text,
+                                        size_t text_len,
+                                        const esolm_tokenize_params *params,
+                                        uint32_t *tokens,
+                                        size_t capacity,
+                                        size_t *n_out);
+
 // Converts n tokens to text: UTF-8 with a NUL. *len_out is its length in bytes without the NUL, so capacity must be
 // larger. If it does not fit, text is empty and *len_out is the length needed, without the NUL
-// (ESOLM_ERR_BUFFER_TOO_SMALL); with capacity 0, text may be NULL. A mask token becomes U+2591, bytes that are not
-// UTF-8 become U+FFFD. Any thread.
+// (ESOLM_ERR_BUFFER_TOO_SMALL); with capacity 0, text may be NULL. A mask token becomes "[MASK]", bytes that are
+// not UTF-8 become U+FFFD. Any thread.
 //
 // Errors: ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER, also for a token outside the vocabulary.
 esolm_status esolm_detokenize(const esolm_model *model,
@@ -372,7 +398,8 @@ esolm_status esolm_detokenize(const esolm_model *model,
 //
 // Writes the known tokens and their positions, for esolm_prompt, and to *length_out the length of the whole text in
 // tokens, for esolm_generate_params.length. capacity (of both arrays) and *n_out are as in esolm_tokenize. Each piece
-// of text between holes is tokenized by itself. Any thread.
+// of text between holes is tokenized by itself, those behind a hole as esolm_tokenize_params.continues says. A space before
+// a hole belongs to what is written there: tokens begin with the space before their word. Any thread.
 //
 // Errors: as esolm_tokenize, and ESOLM_ERR_INVALID_ARGUMENT if the template is malformed; the message says where.
 esolm_status esolm_tokenize_template(const esolm_model *model,
@@ -384,11 +411,23 @@ esolm_status esolm_tokenize_template(const esolm_model *model,
                                      size_t *n_out,
                                      size_t *length_out);
 
+// As esolm_tokenize_template, with parameters; NULL are the defaults. parse_special is for all of the text, continues for
+// its beginning.
+esolm_status esolm_tokenize_template_with_params(const esolm_model *model,
+                                                 const char *text,
+                                                 size_t text_len,
+                                                 const esolm_tokenize_params *params,
+                                                 uint32_t *tokens,
+                                                 uint32_t *positions,
+                                                 size_t capacity,
+                                                 size_t *n_out,
+                                                 size_t *length_out);
+
 // Copies the bytes of one token, without a NUL. They may be part of a character: a program that shows tokens as they
-// are written joins them to whole characters. The bytes of a special token are its name. capacity and *n_out are as in
-// esolm_tokenize. Any thread.
+// are written joins them to whole characters. The bytes of a special token are its name, those of the mask "[MASK]".
+// capacity and *n_out are as in esolm_tokenize. Any thread.
 //
-// Errors: ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER, also for the mask and for a token outside the vocabulary.
+// Errors: ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER, also for a token outside the vocabulary.
 esolm_status esolm_token_bytes(const esolm_model *model,
                                uint32_t token,
                                uint8_t *bytes,
@@ -839,7 +878,7 @@ esolm_status esolm_generate_params_init(esolm_generate_params *params, size_t si
 
 // A token that a step wrote. This struct will not change.
 typedef struct esolm_update {
-    // The sequence: the index of its prompt.
+    // The sequence: the index of its prompt, or the number that esolm_sequence_add wrote.
     uint32_t sequence;
     // The position in the text.
     uint32_t position;
@@ -855,7 +894,7 @@ typedef struct esolm_step_text {
     const char *text;
     // Its length in bytes, without the NUL.
     size_t len;
-    // The sequence: its index here, too.
+    // The sequence: its index here, too. (The text of one that was removed is empty.)
     uint32_t sequence;
     // Why its text ended: ESOLM_STOP_*.
     int32_t stop_reason;
@@ -878,7 +917,7 @@ typedef struct esolm_step_info {
     const double *log_probs;
     // The new text of each sequence; valid as long as updates. NULL unless esolm_generate_params.step_text is 1.
     const esolm_step_text *texts;
-    // Number of texts: that of sequences, or 0.
+    // Number of texts: one more than the number of the last sequence, or 0.
     size_t n_texts;
 } esolm_step_info;
 
@@ -982,6 +1021,45 @@ esolm_status esolm_copy_text(esolm_context *context, uint32_t sequence, char *te
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT.
 esolm_status esolm_stop_reason(esolm_context *context, uint32_t sequence, int32_t *out);
+
+// ---- Sequences that come and go ----
+
+// Adds a sequence to the generation, between two steps or in a new context, and writes its number to *sequence. The
+// others are not disturbed: esolm_step runs the next step of each in one pass of the network (continuous batching). The
+// text is the one that the prompt would get alone in a generation with these parameters. prompt may be NULL: no token is
+// known. params is as in esolm_generate, with one entry of constraints at most.
+//
+// If the prompt begins as a sequence of this context, also one that has been removed, its keys and values there are
+// copied instead of computed, with the same result (Eso-LM (B) and AR with ESOLM_KERNELS_OWN). Steps report log_probs of
+// all sequences if one wants them, and as many top_log_probs as the one that wants the most.
+//
+// If a logits callback or constraints leave a sequence no token, esolm_step fails and esolm_stop_reason is
+// ESOLM_STOP_ERROR for this one alone; the others go on once it is removed.
+//
+// Errors: as esolm_generate, and ESOLM_ERR_INVALID_ARGUMENT if all sequences of the context are in use.
+esolm_status esolm_sequence_add(esolm_context *context,
+                                const esolm_prompt *prompt,
+                                const esolm_generate_params *params,
+                                uint32_t *sequence);
+
+// As esolm_extend for one sequence of a generation; the others are not disturbed.
+//
+// Errors: as esolm_extend, and ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence.
+esolm_status esolm_sequence_extend(esolm_context *context,
+                                   uint32_t sequence,
+                                   const esolm_prompt *prompt,
+                                   const esolm_generate_params *params);
+
+// Removes a sequence, finished or not; read its text before. Its number may then be another's.
+//
+// Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence; ESOLM_ERR_BUSY.
+esolm_status esolm_sequence_remove(esolm_context *context, uint32_t sequence);
+
+// Writes to *out how many tokens of a sequence have keys and values in the cache that the next steps need not compute.
+// Before the first step of one that was added: those that came from another sequence.
+//
+// Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence; ESOLM_ERR_BUSY.
+esolm_status esolm_sequence_cached_tokens(esolm_context *context, uint32_t sequence, size_t *out);
 
 // ---- Evaluating ----
 

@@ -19,7 +19,8 @@
  * Model and Context can be moved, not copied; after that the source may only be destroyed or assigned to. Threads: any
  * number may use a Model, one at a time a Context; Context::cancel may be called at any time.
  *
- * Without a wrapper: esolm_version, esolm_abi_version and esolm_status_text, which are called as they are, and
+ * Without a wrapper: esolm_version, esolm_abi_version and esolm_status_text, which are called as they are; esolm_tokenize and
+ * esolm_tokenize_template, which are those of the same name with parameters; and
  * esolm_generate, since Context::generate calls esolm_step for each step, so that its functions may throw.
  */
 #ifndef ESOLM_HPP
@@ -274,6 +275,10 @@ struct ModelParams : esolm_model_params {
     ModelParams() { esolm_model_params_init(this, sizeof(esolm_model_params)); }
 };
 
+struct TokenizeParams : esolm_tokenize_params {
+    TokenizeParams() { esolm_tokenize_params_init(this, sizeof(esolm_tokenize_params)); }
+};
+
 // A text with holes: its known tokens, their positions, and the length of the whole text in tokens.
 struct Template {
     std::vector<std::uint32_t> tokens, positions;
@@ -344,11 +349,11 @@ public:
         return keys;
     }
 
-    Result<std::vector<std::uint32_t>> tokenize(std::string_view text) const
+    Result<std::vector<std::uint32_t>> tokenize(std::string_view text, const TokenizeParams &params = {}) const
     {
         using Tokens = std::vector<std::uint32_t>;
         return detail::filled<Tokens>(text.size() / 2 + 8, [&](std::uint32_t *to, std::size_t capacity, std::size_t *n) {
-            return esolm_tokenize(get(), text.data(), text.size(), to, capacity, n);
+            return esolm_tokenize_with_params(get(), text.data(), text.size(), &params, to, capacity, n);
         });
     }
 
@@ -360,7 +365,7 @@ public:
     }
 
     // Converts a text with holes, such as "Once {{mask 12}} after.".
-    Result<Template> tokenize_template(std::string_view text) const
+    Result<Template> tokenize_template(std::string_view text, const TokenizeParams &params = {}) const
     {
         Template found;
         std::size_t n = text.size() / 2 + 8;
@@ -368,8 +373,8 @@ public:
         do {
             found.tokens.resize(n);
             found.positions.resize(n);
-            status = esolm_tokenize_template(get(), text.data(), text.size(), found.tokens.data(),
-                                             found.positions.data(), found.tokens.size(), &n, &found.length);
+            status = esolm_tokenize_template_with_params(get(), text.data(), text.size(), &params, found.tokens.data(),
+                                                         found.positions.data(), n, &n, &found.length);
         } while (status == ESOLM_ERR_BUFFER_TOO_SMALL);
         if (status)
             return detail::fail<Template>(status);

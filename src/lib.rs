@@ -75,7 +75,9 @@ pub use forward::{
 pub use generate::{GenerateParams, Prompt, Step, StopReason, Template, Update};
 pub use ggml::{Device, DeviceInfo, DeviceKind, devices};
 pub use log::{LogLevel, LogReceiver, set_log_receiver};
-pub use model::{Config, Defaults, HOLE, LoadMode, LoadOptions, Model, TensorSpec, Tokenizer, Variant};
+pub use model::{
+    Config, Defaults, LoadMode, LoadOptions, MASK, Model, TensorSpec, TokenizeOptions, Tokenizer, Variant,
+};
 pub use plan::{Adaptive, Confidence, Order, Plan, Schedule};
 pub use sample::{Constraints, Dry, Grammar, LogitsRow, Sampler, SamplingParams, TokenLogProb};
 pub use score::{Bound, Estimate, ScoreParams, TextScore};

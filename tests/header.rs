@@ -6,7 +6,7 @@ use std::error::Error;
 use std::path::Path;
 
 /// The files of src/capi and the banners of their parts, in the header's order.
-const PARTS: [(&str, &str); 22] = [
+const PARTS: [(&str, &str); 23] = [
     ("version", "Version"),
     ("status", "Status and errors"),
     ("log", "Log messages"),
@@ -25,6 +25,7 @@ const PARTS: [(&str, &str); 22] = [
     ("request", "Generation parameters"),
     ("step", "Steps"),
     ("generate", "Generating"),
+    ("sequence", "Sequences that come and go"),
     ("evaluate", "Evaluating"),
     ("state", "States"),
     ("profile", "Profile"),

@@ -11,6 +11,8 @@
 //   - esolm_generate: Generate calls esolm_step for each step.
 //   - esolm_context_new_in and esolm_context_arena_size: memory of Go's heap may not be kept by C.
 //   - esolm_model_retain: a *Model can be shared.
+//   - esolm_tokenize, esolm_tokenize_template and esolm_tokenize_params_init: Tokenize and Template call the functions with
+//     parameters, whose default is the zero value.
 //   - esolm_cancel and esolm_cancel_reset: pass a context.Context and cancel that.
 //   - esolm_abi_version: cgo compiles against the header of the library that it links.
 package esolm

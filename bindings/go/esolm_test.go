@@ -95,6 +95,16 @@ func TestModel(t *testing.T) {
 			t.Errorf("%q became %q (%v)", text, back, err)
 		}
 	}
+	special := TokenizeOptions{ParseSpecial: true}
+	if tokens, err := model.TokenizeWith("[MASK]<|endoftext|>", special); err != nil || len(tokens) != 2 {
+		t.Errorf("special tokens: %v, %v", tokens, err)
+	}
+	if tokens, err := model.Tokenize("[MASK]"); err != nil || len(tokens) < 2 {
+		t.Errorf("[MASK] as text: %v, %v", tokens, err)
+	}
+	if _, length, err := model.TemplateWith("<|endoftext|> {{mask 2}}", special); err != nil || length != 3 {
+		t.Errorf("template: %d tokens, %v", length, err)
+	}
 	_, err = model.Tokenize("\xff")
 	has(t, StatusInvalidArgument, err)
 	_, err = model.Detokenize([]uint32{4000000000})

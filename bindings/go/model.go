@@ -127,13 +127,33 @@ func (m *Model) Info() (ModelInfo, error) {
 	}, nil
 }
 
-// Tokenize converts text to tokens.
+// TokenizeOptions say how a text becomes tokens; the zero value is the default.
+type TokenizeOptions struct {
+	ParseSpecial bool // special tokens written out in the text, and "[MASK]", are these tokens instead of characters
+	Continues    bool // the text goes on from another: tokenizers that put a space before a text put none
+}
+
+func (options TokenizeOptions) c() *C.esolm_tokenize_params {
+	return &C.esolm_tokenize_params{
+		struct_size:   C.sizeof_esolm_tokenize_params,
+		parse_special: boolean(options.ParseSpecial),
+		continues:     boolean(options.Continues),
+	}
+}
+
+// Tokenize converts text to tokens. Special tokens written out in it are characters as all others.
 func (m *Model) Tokenize(text string) ([]uint32, error) {
-	c := C.CString(text)
+	return m.TokenizeWith(text, TokenizeOptions{})
+}
+
+// TokenizeWith converts text to tokens, with options.
+func (m *Model) TokenizeWith(text string, options TokenizeOptions) ([]uint32, error) {
+	c, params := C.CString(text), options.c()
 	defer C.free(unsafe.Pointer(c))
 	return filled(func(tokens []uint32, n *C.size_t) error {
 		return m.with(func(model *C.esolm_model) C.esolm_status {
-			return C.esolm_tokenize(model, c, C.size_t(len(text)), first[C.uint32_t](tokens), C.size_t(len(tokens)), n)
+			return C.esolm_tokenize_with_params(model, c, C.size_t(len(text)), params, first[C.uint32_t](tokens),
+				C.size_t(len(tokens)), n)
 		})
 	}, len(text)/2+8)
 }

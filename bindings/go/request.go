@@ -265,17 +265,23 @@ func cPrompts(memory *cMemory, prompts []Prompt) (*C.esolm_prompt, error) {
 }
 
 // Template converts a text with holes, such as "Once upon a time {{mask 12}} happily ever after.", to a prompt. length is
-// the whole text's number of tokens, including the holes.
+// the whole text's number of tokens, including the holes. A space before a hole belongs to what is written there.
 func (m *Model) Template(text string) (prompt Prompt, length int, err error) {
-	c := C.CString(text)
+	return m.TemplateWith(text, TokenizeOptions{})
+}
+
+// TemplateWith converts a text with holes to a prompt, with options: ParseSpecial is for all of it, Continues for its
+// beginning.
+func (m *Model) TemplateWith(text string, options TokenizeOptions) (prompt Prompt, length int, err error) {
+	c, params := C.CString(text), options.c()
 	defer C.free(unsafe.Pointer(c))
 	var all C.size_t
 	var positions []uint32
 	prompt.Tokens, err = filled(func(tokens []uint32, n *C.size_t) error {
 		positions = make([]uint32, len(tokens))
 		return m.with(func(model *C.esolm_model) C.esolm_status {
-			return C.esolm_tokenize_template(model, c, C.size_t(len(text)), first[C.uint32_t](tokens),
-				first[C.uint32_t](positions), C.size_t(len(tokens)), n, &all)
+			return C.esolm_tokenize_template_with_params(model, c, C.size_t(len(text)), params,
+				first[C.uint32_t](tokens), first[C.uint32_t](positions), C.size_t(len(tokens)), n, &all)
 		})
 	}, len(text)/2+8)
 	prompt.Positions = positions[:len(prompt.Tokens)]

@@ -2,7 +2,7 @@
 
 use esolm::{
     Adaptive, Confidence, Constraints, Error, GenerateParams, Grammar, Model, Order, Result, SamplingParams,
-    Schedule,
+    Schedule, TokenizeOptions,
 };
 
 use crate::dry_args::DryArgs;
@@ -287,7 +287,8 @@ fn token(option: &str, text: &str, model: &Model) -> Result<u32> {
     if let Some(id) = text.strip_prefix('#').and_then(|id| id.parse().ok()) {
         return Ok(id);
     }
-    match model.tokenizer()?.encode(text)?.as_slice() {
+    let special = TokenizeOptions { parse_special: true, ..TokenizeOptions::default() };
+    match model.tokenizer()?.encode_with(text, &special)?.as_slice() {
         &[token] => Ok(token),
         [] => Err(bad(option, text, "a token; name one by its text, or as #ID")),
         tokens => Err(Error::InvalidArgument(format!(

@@ -22,6 +22,7 @@ mod signals;
 mod stop_args;
 mod stream;
 mod tensor_types;
+mod text_args;
 mod watch;
 
 use std::io::Write;

@@ -2,39 +2,56 @@
 
 use esolm::{Error, Model, Prompt, Result, Template};
 
-use crate::input::{encode, parse_ids, read_stdin};
+use crate::input::{encode, is_piped, parse_ids, read_text};
+use crate::text_args::TextArgs;
 
 /// The options as they are written on the command line.
 #[derive(clap::Args)]
 pub struct PromptArgs {
-    /// Prompt: the text begins with it. `-` reads it from standard input, without the newline at its end. May be repeated:
-    /// one text per prompt. Default: no prompt.
-    #[arg(short, long = "prompt", value_name = "TEXT")]
+    /// Prompt: the text begins with it. `-` reads it from standard input, without the newline at its end; so it is without -p
+    /// if something is piped in. May be repeated: one text per prompt. Default: no prompt.
+    #[arg(short, long = "prompt", value_name = "TEXT", allow_hyphen_values = true)]
     prompts: Vec<String>,
+    /// File with a prompt (UTF-8), without the newline at its end. May be repeated, also beside -p: one text per prompt.
+    #[arg(short, long = "file", value_name = "FILE")]
+    files: Vec<String>,
     /// Prompt as token ids, such as "50256 464" or [50256, 464]; for a model without a tokenizer, too. May be repeated, also
     /// beside -p: one text per prompt. `-` reads them from standard input.
     #[arg(long, value_name = "IDS")]
     prompt_ids: Vec<String>,
     /// Text with gaps to fill in, in place of a prompt: "Once {{mask 12}} happily ever after." has a gap of 12 tokens. The
     /// text is as long as the template, or --length if that is more. `-` reads it from standard input. Write '{{{{' for two
-    /// braces.
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompts", "prompt_ids"])]
+    /// braces. A space before a gap belongs to it, since tokens begin with the space before their word.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true,
+          conflicts_with_all = ["prompts", "files", "prompt_ids"])]
     template: Option<String>,
+    #[command(flatten)]
+    how: TextArgs,
 }
 
 impl PromptArgs {
-    /// The prompts, of which there may be none, and the length of the template in tokens, 0 without one.
-    pub fn read(&self, model: &Model) -> Result<(Vec<Prompt>, usize)> {
-        let text = |text: &String| if text == "-" { read_prompt() } else { Ok(text.clone()) };
-        let prompt = |given: &String| Ok(Prompt::prefix(&encode(model, &text(given)?, "--prompt-ids")?));
+    /// The prompts, of which there may be none, and the length of the template in tokens, 0 without one. `continues` says
+    /// that they go on from other texts.
+    pub fn read(&self, model: &Model, continues: bool) -> Result<(Vec<Prompt>, usize)> {
+        let options = self.how.options(continues);
+        let text = |text: &String| if text == "-" { read_prompt("-") } else { Ok(text.clone()) };
+        let prompt = |text: String| Ok(Prompt::prefix(&encode(model, &text, options, "--prompt-ids")?));
         let of_ids = |given: &String| Ok(Prompt::prefix(&parse_ids(&text(given)?, model)?));
-        let of_texts = self.prompts.iter().map(prompt);
-        let mut given = of_texts.chain(self.prompt_ids.iter().map(of_ids)).collect::<Result<Vec<_>>>()?;
+        let of_texts = self.prompts.iter().map(|given| prompt(text(given)?));
+        let of_files = self.files.iter().map(|file| prompt(read_prompt(file)?));
+        let of_ids = self.prompt_ids.iter().map(of_ids);
+        let mut given = of_texts.chain(of_files).chain(of_ids).collect::<Result<Vec<_>>>()?;
         let mut length = 0;
         if let Some(template) = &self.template {
-            let (prompt, own) = Template::parse(&text(template)?)?.prompt(model.tokenizer()?)?;
+            let (prompt, own) =
+                Template::parse(&text(template)?)?.prompt_with(model.tokenizer()?, &options)?;
             given.push(prompt);
             length = own;
+        } else if given.is_empty() && is_piped() {
+            let piped = read_prompt("-")?;
+            if !piped.is_empty() {
+                given.push(prompt(piped)?);
+            }
         }
         Ok((given, length))
     }
@@ -57,9 +74,9 @@ pub fn check_first_token(model: &Model, given: &[Prompt]) -> Result<()> {
     )))
 }
 
-/// Standard input without the newline that ends its last line, which is not meant as part of the prompt.
-fn read_prompt() -> Result<String> {
-    let mut text = read_stdin()?;
+/// A file without the newline that ends its last line, which is not meant as part of the prompt; `-` is standard input.
+fn read_prompt(file: &str) -> Result<String> {
+    let mut text = read_text(file)?;
     if text.ends_with('\n') {
         text.pop();
     }

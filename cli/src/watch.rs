@@ -3,12 +3,16 @@
 use std::time::{Duration, Instant};
 
 use console::{Term, style};
-use esolm::{Context, HOLE, Result, Update};
+use esolm::{Context, Result, Update};
 
 use crate::input::tokenizer;
+use crate::output::join_ids;
 
 /// Shortest time that a frame is shown: a small model would be done before anything was seen.
 const FRAME: Duration = Duration::from_millis(60);
+
+/// Shown in place of a token that is not known yet: a light shade block.
+const HOLE: char = '\u{2591}';
 
 /// Draws the texts after each step, over the previous frame.
 pub struct Watch {
@@ -59,17 +63,21 @@ fn cells(context: &Context, sequence: usize, fresh: &[u32]) -> Result<Vec<(char,
     let tokens = context.tokens(sequence)?;
     let tokenizer = tokenizer(context.model())?;
     let mask = context.model().config().mask_token_id;
-    let id = |&token: &u32| if token == mask { format!("{HOLE} ") } else { format!("{token} ") };
-    let is_fresh: Vec<bool> = (0..tokens.len() as u32).map(|p| fresh.contains(&p)).collect();
+    let is_fresh = |position: usize| fresh.contains(&(position as u32));
+    let kinds: Vec<(bool, bool)> =
+        (0..).zip(tokens).map(|(p, &token)| (is_fresh(p), token == mask)).collect();
     let mut cells = Vec::new();
     let mut start = 0;
-    for run in is_fresh.chunk_by(|a, b| a == b) {
+    for run in kinds.chunk_by(|a, b| a == b) {
         let tokens = &tokens[start..start + run.len()];
+        let (fresh, masked) = run[0];
         let text = match tokenizer {
+            Some(_) if masked => HOLE.to_string().repeat(run.len()),
             Some(tokenizer) => tokenizer.decode(tokens)?,
-            None => tokens.iter().map(id).collect(),
+            None if masked => format!("{HOLE} ").repeat(run.len()),
+            None => join_ids(tokens) + " ",
         };
-        cells.extend(text.chars().map(|c| (c, run[0])));
+        cells.extend(text.chars().map(|c| (c, fresh)));
         start += run.len();
     }
     Ok(cells)

@@ -55,13 +55,13 @@ static void token_bytes(void)
     }
     CHECK(at == strlen(text) && memcmp(joined, text, at) == 0);
 
-    /* Every token but the mask has bytes. */
+    /* Every token has bytes. */
     size_t empty = 0;
     for (uint32_t token = 0; token < info.vocab_size; token++)
-        if (token != info.mask_token)
-            empty += esolm_token_bytes(model, token, bytes, sizeof bytes, &len) != ESOLM_OK || len == 0;
+        empty += esolm_token_bytes(model, token, bytes, sizeof bytes, &len) != ESOLM_OK || len == 0;
     CHECK(empty == 0);
-    STATUS(ESOLM_ERR_TOKENIZER, esolm_token_bytes(model, info.mask_token, bytes, sizeof bytes, &len));
+    STATUS(OK, esolm_token_bytes(model, info.mask_token, bytes, sizeof bytes, &len));
+    CHECK(len == 6 && memcmp(bytes, "[MASK]", len) == 0);
     STATUS(ESOLM_ERR_TOKENIZER, esolm_token_bytes(model, (uint32_t)info.vocab_size, bytes, sizeof bytes, &len));
     CHECK(len == 0);
     if (info.eos_token != ESOLM_NO_TOKEN) {
@@ -78,10 +78,44 @@ static void token_bytes(void)
     STATUS(INVALID, esolm_token_bytes(NULL, tokens[0], bytes, 4, &len));
 }
 
+/* Special tokens and the mask by their names, in a text and in a template. */
+static void special_tokens(void)
+{
+    const char text[] = "a<|endoftext|>[MASK]{{mask 2}}b", plain[] = "a<|endoftext|>[MASK]";
+    uint32_t tokens[64], positions[64];
+    char back[64];
+    size_t n = 0, len = 0, length = 0;
+    esolm_tokenize_params params;
+    STATUS(OK, esolm_tokenize_params_init(&params, sizeof params));
+    CHECK(params.parse_special == 0 && params.continues == 0);
+    STATUS(OK, esolm_tokenize(model, plain, strlen(plain), tokens, 64, &n));
+    CHECK(n > 3);
+    for (size_t i = 0; i < n; i++)
+        CHECK(tokens[i] != info.eos_token && tokens[i] != info.mask_token);
+    STATUS(OK, esolm_detokenize(model, tokens, n, back, sizeof back, &len));
+    CHECK(strcmp(back, plain) == 0);
+    params.parse_special = 1;
+    STATUS(OK, esolm_tokenize_with_params(model, plain, strlen(plain), &params, tokens, 64, &n));
+    CHECK(n == 3 && tokens[1] == info.eos_token && tokens[2] == info.mask_token);
+    STATUS(OK, esolm_detokenize(model, tokens, n, back, sizeof back, &len));
+    CHECK(strcmp(back, plain) == 0);
+    STATUS(OK, esolm_tokenize_template_with_params(model, text, strlen(text), &params, tokens, positions, 64, &n, &length));
+    CHECK(n == 4 && length == 6 && tokens[1] == info.eos_token && positions[3] == 5);
+    params.continues = 2;
+    STATUS(INVALID, esolm_tokenize_with_params(model, plain, 1, &params, tokens, 64, &n));
+    last_error_says("continues is 2");
+    params.continues = 0;
+    params.struct_size = 3;
+    STATUS(INVALID,
+           esolm_tokenize_template_with_params(model, text, 1, &params, tokens, positions, 64, &n, &length));
+    CHECK(n == 0 && length == 0);
+    STATUS(INVALID, esolm_tokenize_params_init(NULL, sizeof params));
+}
+
 static void templates(void)
 {
     const char text[] = "Once upon a time {{mask 12}} happily ever after.";
-    const char *pieces[2] = {"Once upon a time ", " happily ever after."};
+    const char *pieces[2] = {"Once upon a time", " happily ever after."}; /* the space before a hole is the hole's */
     uint32_t tokens[64], positions[64], piece[64];
     size_t n = 9, length = 9, counts[2], wrong = 0;
     STATUS(OK, esolm_tokenize_template(model, text, strlen(text), tokens, positions, 64, &n, &length));
@@ -119,6 +153,7 @@ int main(int argc, char **argv)
     open_model(argc, argv);
     tokenizing();
     token_bytes();
+    special_tokens();
     templates();
     esolm_model_free(model);
     return report();

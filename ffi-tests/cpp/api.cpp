@@ -55,6 +55,11 @@ static void handles(const char *path)
         text += text;
     auto tokens = take(model.tokenize(text));
     CHECK(take(model.detokenize(tokens)) == text);
+    esolm::TokenizeParams special;
+    special.parse_special = 1;
+    CHECK(take(model.tokenize("[MASK]<|endoftext|>", special)).size() == 2);
+    CHECK(take(model.detokenize(take(model.tokenize("[MASK]")))) == "[MASK]" && take(model.tokenize("[MASK]")).size() > 1);
+    CHECK(take(model.tokenize_template("<|endoftext|> {{mask 2}}", special)).length == 3);
     CHECK(take(model.tokenize("")).empty());
 
     CHECK(take(model.metadata("general.architecture")) == "esolm");

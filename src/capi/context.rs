@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::{CancelToken, ContextParams, Kernels, KvType, ThreadPool};
 use crate::generate::Prompt;
-use crate::memory::{ALIGNMENT, Arena, with_room};
+use crate::memory::{ALIGNMENT, Arena, filled, with_room};
 use crate::model::Model;
 
 /// A context: memory and threads for generating from a model, for one computing call at a time (others return
@@ -36,8 +36,8 @@ pub(super) struct State {
     pub(super) context: Context,
     /// The caller's prompts in the library's form; their memory is reserved once.
     pub(super) prompts: Vec<Prompt>,
-    /// The caller's callback on the logits of the generation.
-    pub(super) logits: Option<LogitsCallback>,
+    /// The caller's callback on the logits of each sequence.
+    pub(super) logits: Vec<Option<LogitsCallback>>,
     /// The texts of the last step.
     pub(super) texts: StepTexts,
 }
@@ -144,7 +144,12 @@ impl esolm_context {
         let mut snapshot = Snapshot::new(sequences, length)?;
         snapshot.update(&context);
         let (model, cancel) = (context.model().clone(), context.cancel_token());
-        let state = Mutex::new(State { context, prompts, logits: None, texts: StepTexts::new(sequences)? });
+        let state = Mutex::new(State {
+            context,
+            prompts,
+            logits: filled(sequences, None)?,
+            texts: StepTexts::new(sequences)?,
+        });
         // A box of one: unlike `Box::new`, it may fail.
         let mut place = with_room(1)?;
         place.push(Self { state, snapshot: Mutex::new(snapshot), model, cancel });

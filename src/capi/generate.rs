@@ -64,7 +64,7 @@ unsafe fn begin(
     unsafe {
         request::with_params(params, |params, callback| {
             start(context, own, params)?;
-            *logits = callback;
+            logits.fill(callback);
             Ok(())
         })
     }
@@ -73,10 +73,15 @@ unsafe fn begin(
 /// Runs the next step, with the caller's callback on the logits.
 fn next_step(state: &mut State) -> Result<Option<esolm_step_info>> {
     let State { context, logits, texts, .. } = state;
-    let step = match logits {
-        // SAFETY: the header requires the callback and its user data to be valid for all steps of the generation.
-        Some(callback) => context.step_with_logits(|row, logits| unsafe { callback.call(row, logits) })?,
-        None => context.step()?,
+    let called = |sequence| context.has_sequence(sequence) && matches!(logits.get(sequence), Some(Some(_)));
+    let step = if (0..context.sequences()).any(called) {
+        context.step_with_logits(|row, numbers| match logits.get(row.sequence) {
+            // SAFETY: the header requires the callback and its user data to be valid for all steps of the sequence.
+            Some(Some(callback)) => unsafe { callback.call(row, numbers) },
+            _ => Ok(()),
+        })?
+    } else {
+        context.step()?
     };
     Ok(step.map(|step| esolm_step_info::new(&step, texts)))
 }

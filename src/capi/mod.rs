@@ -28,6 +28,7 @@ mod profile;
 mod prompt;
 mod request;
 mod score;
+mod sequence;
 mod snapshot;
 mod state;
 mod status;
@@ -52,6 +53,7 @@ pub use profile::*;
 pub use prompt::*;
 pub use request::*;
 pub use score::*;
+pub use sequence::*;
 pub use state::*;
 pub use status::*;
 pub use step::{

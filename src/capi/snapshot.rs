@@ -28,6 +28,7 @@ struct SequenceSnapshot {
     order: Vec<u32>,
     text_end: TextEnd,
     stop_reason: Option<StopReason>,
+    in_use: bool,
 }
 
 impl Snapshot {
@@ -39,7 +40,8 @@ impl Snapshot {
         let mut all = with_room(sequences)?;
         for _ in 0..sequences {
             let (tokens, order) = (with_room(length)?, with_room(length)?);
-            all.push(SequenceSnapshot { tokens, order, text_end: TextEnd::default(), stop_reason: None });
+            let text_end = TextEnd::default();
+            all.push(SequenceSnapshot { tokens, order, text_end, stop_reason: None, in_use: false });
         }
         Ok(Self { sequences: all, active: 0, profile: None, top_log_probs: Vec::new(), per_update: 0 })
     }
@@ -57,9 +59,13 @@ impl Snapshot {
         for (number, sequence) in self.sequences.iter_mut().take(self.active).enumerate() {
             let copy = |to: &mut Vec<u32>, from: Result<&[u32]>| {
                 to.clear();
-                // Every active sequence has both.
+                // Every sequence has both.
                 to.extend_from_slice(from.unwrap_or_default());
             };
+            sequence.in_use = context.has_sequence(number);
+            if !sequence.in_use {
+                continue;
+            }
             copy(&mut sequence.tokens, context.tokens(number));
             copy(&mut sequence.order, context.order(number));
             sequence.text_end = context.text_end(number).unwrap_or_default();
@@ -102,7 +108,7 @@ impl Snapshot {
 
     fn sequence(&self, number: u32) -> Result<&SequenceSnapshot> {
         let active = self.sequences.get(..self.active).unwrap_or_default();
-        let found = active.get(number as usize);
+        let found = active.get(number as usize).filter(|sequence| sequence.in_use);
         found.ok_or_else(|| Error::invalid(format!("there is no sequence {number}")))
     }
 }

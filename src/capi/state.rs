@@ -59,7 +59,7 @@ pub unsafe extern "C" fn esolm_state_restore(
             unsafe { (args::reference(context, "context")?, args::slice(data.cast::<u8>(), size, "data")?) };
         handle.with(|state| {
             state.context.restore(bytes)?;
-            state.logits = None;
+            state.logits.fill(None);
             Ok(())
         })
     })

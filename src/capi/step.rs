@@ -28,7 +28,7 @@ pub const ESOLM_STOP_ERROR: i32 = 6;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct esolm_update {
-    /// The sequence: the index of its prompt.
+    /// The sequence: the index of its prompt, or the number that esolm_sequence_add wrote.
     pub sequence: u32,
     /// The position in the text.
     pub position: u32,
@@ -54,7 +54,7 @@ pub struct esolm_step_text {
     pub text: *const c_char,
     /// Its length in bytes, without the NUL.
     pub len: usize,
-    /// The sequence: its index here, too.
+    /// The sequence: its index here, too. (The text of one that was removed is empty.)
     pub sequence: u32,
     /// Why its text ended: ESOLM_STOP_*.
     pub stop_reason: i32,
@@ -79,7 +79,7 @@ pub struct esolm_step_info {
     pub log_probs: *const f64,
     /// The new text of each sequence; valid as long as updates. NULL unless esolm_generate_params.step_text is 1.
     pub texts: *const esolm_step_text,
-    /// Number of texts: that of sequences, or 0.
+    /// Number of texts: one more than the number of the last sequence, or 0.
     pub n_texts: usize,
 }
 

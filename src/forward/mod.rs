@@ -302,6 +302,17 @@ impl ModelRunner {
         }
     }
 
+    /// Copies keys and values of `slots` to the first slots of another sequence. Only where [`ModelRunner::can_save_cache`].
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub(crate) fn copy_cache(&mut self, slots: Slots, to: usize) -> Result<()> {
+        match &mut self.compute {
+            Compute::Cpu(cpu) => cpu.copy(self.model.config(), &self.capacity, slots, to),
+            Compute::Graph { .. } => Err(Error::internal("keys and values are not copied on this device")),
+        }
+    }
+
     /// Clears the cache, after a failure that may have left numbers that are not finite in it.
     pub(crate) fn clear_cache(&mut self) {
         match &mut self.compute {

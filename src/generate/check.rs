@@ -25,19 +25,19 @@ impl Session {
         if params.max_tokens == 0 {
             return total;
         }
-        let sequence = self.active().get(number).filter(|_| resume);
+        let sequence = self.sequences.get(number).filter(|_| resume);
         let current = sequence.map_or(0, |sequence| written_end(&sequence.tokens, self.mask));
         let prompt = prompt.known.iter().map(|&(position, _)| position as usize + 1).max().unwrap_or(0);
         // A prompt that does not fit is refused, whatever is to be written behind it.
         current.max(prompt).saturating_add(params.max_tokens).min(total)
     }
 
-    /// Checks that a prompt's tokens and positions are the model's and the text's, and puts all known tokens by
-    /// position into `known`.
+    /// Checks that the tokens and positions of prompt `index`, for sequence `number`, are the model's and the text's, and puts
+    /// all known tokens by position into `known`.
     pub(super) fn check_prompt(
         &mut self,
         runner: &ModelRunner,
-        number: usize,
+        (number, index): (usize, usize),
         prompt: &Prompt,
         length: usize,
         resume: bool,
@@ -47,7 +47,7 @@ impl Session {
         let mask = *mask;
         let tokens = prompt.known.len();
         if tokens > length {
-            return Err(Error::invalid(format!("prompt {number}: {tokens} tokens; at most {length} fit")));
+            return Err(Error::invalid(format!("prompt {index}: {tokens} tokens; at most {length} fit")));
         }
         known.clear();
         known.resize(length, mask);
@@ -62,13 +62,13 @@ impl Session {
             let there = current.iter().filter(|&&token| token != mask).count();
             if there + tokens > length {
                 return Err(Error::invalid(format!(
-                    "prompt {number}: {tokens} tokens behind {there}; at most {length} fit"
+                    "prompt {index}: {tokens} tokens behind {there}; at most {length} fit"
                 )));
             }
         }
         for &(position, token) in &prompt.known {
             let bad = |what: &str| {
-                Err(Error::invalid(format!("prompt {number}: token {token} at {position}: {what}")))
+                Err(Error::invalid(format!("prompt {index}: token {token} at {position}: {what}")))
             };
             if !config.is_writable(token) {
                 return bad("no such token, or the mask");
@@ -81,13 +81,13 @@ impl Session {
         }
         if known.iter().take(config.given_tokens()).any(|&token| token == mask) {
             return Err(Error::invalid(format!(
-                "prompt {number}: this autoregressive model was trained without a token before the text, so the token at \
+                "prompt {index}: this autoregressive model was trained without a token before the text, so the token at \
                  position 0 has to be given: a token that begins a text, or a prompt"
             )));
         }
         if config.variant == Variant::Ar && !known.is_sorted_by_key(|&token| token == mask) {
             return Err(Error::invalid(format!(
-                "prompt {number}: an autoregressive model takes a prefix only"
+                "prompt {index}: an autoregressive model takes a prefix only"
             )));
         }
         Ok(())

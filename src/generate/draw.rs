@@ -1,14 +1,11 @@
 //! A row of logits to a token.
 
+use super::rules::{SequenceRules, StepWants};
 use super::sequence::Sequence;
 use super::update::Update;
 use crate::error::{Error, Result};
 use crate::model::Config;
-use crate::plan::Adaptive;
-use crate::sample::{
-    Constraints, GrammarState, LogitsFn, LogitsProcessor, LogitsRow, Sampler, SamplingParams, log_sum,
-    without_mask,
-};
+use crate::sample::{LogitsFn, LogitsProcessor, LogitsRow, Sampler, log_sum, without_mask};
 
 /// A row of logits, the random number that decides, and the token drawn.
 #[derive(Debug)]
@@ -63,11 +60,7 @@ pub(super) struct DrawRules<'a> {
     pub(super) config: &'a Config,
     /// Their tokens are those from before the step.
     pub(super) sequences: &'a [Sequence],
-    pub(super) constraints: &'a [Constraints],
-    pub(super) grammars: &'a [Option<GrammarState>],
-    pub(super) sampling: &'a SamplingParams,
-    pub(super) wants_log_probs: bool,
-    pub(super) adaptive: Option<Adaptive>,
+    pub(super) wants: StepWants,
 }
 
 impl DrawRules<'_> {
@@ -81,9 +74,11 @@ impl DrawRules<'_> {
     ) -> Result<()> {
         let missing = || Error::internal("a row of logits is missing");
         let logits = logits.chunks_exact(self.config.vocab_size).nth(draw.row).ok_or_else(missing)?;
-        let Update { sequence, position, .. } = draw.update;
-        let sequence = sequence as usize;
-        let row = LogitsRow { sequence, slot: draw.slot, position, logits };
+        let Update { sequence: number, position, .. } = draw.update;
+        let sequence = self.sequences.get(number as usize);
+        let sequence = sequence.ok_or_else(|| Error::internal("a row of logits without a sequence"))?;
+        let Sequence { tokens, rules, .. } = sequence;
+        let row = LogitsRow { sequence: number as usize, slot: draw.slot, position, logits };
         let DrawState { processor, sampler } = state;
         let change = match choice {
             TokenChoice::Sample => None,
@@ -93,35 +88,29 @@ impl DrawRules<'_> {
                 if !self.config.is_writable(token) {
                     return Err(Error::invalid(format!("token {token} cannot be chosen")));
                 }
-                if let Some(grammar) = self.grammar(sequence) {
+                if let Some(grammar) = &rules.grammar {
                     grammar.check(token, &row)?;
                 }
                 draw.update.token = token;
-                return self.measure(logits, draw);
+                return self.measure(logits, rules, draw);
             }
         };
-        let missing = || Error::internal("a row of logits without a sequence");
-        let text = &self.sequences.get(sequence).ok_or_else(missing)?.tokens;
-        let rules = self.constraints.get(sequence);
-        let processed = processor.process(rules, self.grammar(sequence), &row, text, change)?;
-        draw.update.token = sampler.draw(processed, self.sampling, draw.uniform)?;
-        self.measure(logits, draw)
-    }
-
-    fn grammar(&self, sequence: usize) -> Option<&GrammarState> {
-        self.grammars.get(sequence)?.as_ref()
+        let (constraints, grammar) = (rules.constraints.as_ref(), rules.grammar.as_ref());
+        let processed = processor.process(constraints, grammar, &row, tokens, change)?;
+        draw.update.token = sampler.draw(processed, &rules.sampling, draw.uniform)?;
+        self.measure(logits, rules, draw)
     }
 
     /// Works out what the caller or the adaptive step wants to know of the token.
-    fn measure(&self, logits: &[f32], draw: &mut Draw) -> Result<()> {
+    fn measure(&self, logits: &[f32], rules: &SequenceRules, draw: &mut Draw) -> Result<()> {
         let mask = self.config.mask_token_id;
-        if self.wants_log_probs {
+        if self.wants.log_probs {
             draw.log_sum = log_sum(logits, mask)?;
             let missing = || Error::internal("a token without a logit");
             let logit = *logits.get(draw.update.token as usize).ok_or_else(missing)?;
             draw.log_prob = f64::from(logit) - draw.log_sum;
         }
-        if let Some(adaptive) = self.adaptive {
+        if let Some(adaptive) = rules.adaptive {
             draw.confidence = adaptive.confidence(without_mask(logits, mask));
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! What the model makes of positions that are not written yet, without writing them.
 
 use super::draw::DrawState;
+use super::rules::SequenceRules;
 use super::sequence::Sequence;
 use super::session::Session;
 use crate::error::{Error, Result};
@@ -16,8 +17,9 @@ impl Session {
     /// have.
     #[cfg(feature = "capi")]
     pub(crate) fn top_log_probs(&self) -> (usize, &[TokenLogProb], usize) {
-        let per_update = self.request.top_log_probs;
-        let unknown = self.active().iter().map(|sequence| sequence.order.len() - sequence.revealed);
+        let per_update = self.wants.top_log_probs;
+        let in_use = self.sequences.iter().filter(|sequence| sequence.in_use);
+        let unknown = in_use.map(|sequence| sequence.order.len() - sequence.revealed);
         let written = self.buffers.top_log_probs.as_slice();
         (per_update, written, per_update * unknown.sum::<usize>() + written.len())
     }
@@ -54,26 +56,26 @@ impl Session {
         self.logits(runner, sequence, positions, out)?;
         let _floats = DefaultFloats::set();
         let missing = || Error::internal("evaluating without a sequence or a state");
-        let Self { sequences, request, buffers, .. } = self;
-        let of = sequences.get(sequence).ok_or_else(missing)?;
-        let rules = request.constraints.get(sequence);
-        let mut grammar = request.grammars.get_mut(sequence).and_then(Option::as_mut);
-        let next = of.order.get(of.revealed).copied();
+        let Self { sequences, buffers, .. } = self;
+        let Sequence { order, revealed, tokens, rules, .. } =
+            sequences.get_mut(sequence).ok_or_else(missing)?;
+        let SequenceRules { sampling, constraints, grammar, .. } = rules;
+        let next = order.get(*revealed).copied();
         let DrawState { processor, sampler } = buffers.draw_states.first_mut().ok_or_else(missing)?;
         let vocab_size = runner.model.config().vocab_size;
         for (&position, out) in positions.iter().zip(out.chunks_exact_mut(vocab_size)) {
-            let row = LogitsRow { sequence, slot: of.revealed, position, logits: out };
+            let row = LogitsRow { sequence, slot: *revealed, position, logits: out };
             // The grammar says what comes next, and nothing of positions behind it.
-            let grammar = grammar.as_deref_mut().filter(|_| next == Some(position));
+            let grammar = grammar.as_mut().filter(|_| next == Some(position));
             let grammar = grammar.map(|grammar| grammar.prepare().map(|()| &*grammar)).transpose()?;
-            let logits = processor.process(rules, grammar, &row, &of.tokens, None)?;
-            if request.sampling.temperature == 0.0 {
-                let most_likely = sampler.draw(logits, &request.sampling, 0.0)?;
+            let logits = processor.process(constraints.as_ref(), grammar, &row, tokens, None)?;
+            if sampling.temperature == 0.0 {
+                let most_likely = sampler.draw(logits, sampling, 0.0)?;
                 out.fill(0.0);
                 *out.get_mut(most_likely as usize).ok_or_else(missing)? = 1.0;
                 continue;
             }
-            let weights = sampler.filter(logits, &request.sampling)?;
+            let weights = sampler.filter(logits, sampling)?;
             let total: f64 = weights.iter().map(|&weight| f64::from(weight)).sum();
             for (out, &weight) in out.iter_mut().zip(weights) {
                 *out = (f64::from(weight) / total) as f32;

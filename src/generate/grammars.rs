@@ -7,50 +7,36 @@ use crate::forward::ModelRunner;
 use crate::sample::{Constraints, GrammarState};
 
 impl Session {
-    /// Adds the grammar of sequence `number` to `grammars`, if its constraints have one. Its prompt has been checked.
+    /// The grammar of a sequence, if its constraints have one. Its prompt has just been checked.
     ///
     /// # Errors
     /// Those of [`Grammar::check`](crate::sample::Grammar) and [`Grammars::compile`](crate::sample::Grammars).
-    pub(super) fn add_grammar(
+    pub(super) fn grammar(
         &mut self,
         runner: &ModelRunner,
-        (number, constraints): (usize, &Constraints),
+        constraints: &Constraints,
         params: &GenerateParams<'_>,
-        grammars: &mut Vec<Option<GrammarState>>,
-    ) -> Result<()> {
-        let Some(grammar) = &constraints.grammar else { return Ok(()) };
+    ) -> Result<Option<GrammarState>> {
+        let Some(grammar) = &constraints.grammar else { return Ok(None) };
         let config = runner.model.config();
         let in_order = params.is_left_to_right(config);
         let to_the_end = grammar.check(&self.known, config.mask_token_id, in_order)?;
-        let state = self.grammars.compile(grammar, &runner.model, to_the_end)?;
-        grammars.resize_with(number, || None);
-        grammars.push(Some(state));
-        Ok(())
+        self.grammars.compile(grammar, &runner.model, to_the_end).map(Some)
     }
 
     /// Finds the tokens that may come next in the sequences of the listed draws.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if there are none.
+    /// [`Error::InvalidArgument`] if there are none, or if that takes too much.
     pub(super) fn prepare_grammars(&mut self) -> Result<()> {
         for draw in &self.buffers.draws {
-            let (sequence, position) = (draw.update.sequence, draw.update.position);
-            if let Some(Some(grammar)) = self.request.grammars.get_mut(sequence as usize) {
-                let at = |error| Error::invalid(format!("sequence {sequence}, position {position}: {error}"));
-                grammar.prepare().map_err(at)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Advances past the tokens that the step writes.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] if that takes too much.
-    pub(super) fn advance_grammars(&mut self) -> Result<()> {
-        for update in &self.buffers.updates {
-            if let Some(Some(grammar)) = self.request.grammars.get_mut(update.sequence as usize) {
-                grammar.advance(update.token)?;
+            let (number, position) = (draw.update.sequence as usize, draw.update.position);
+            let sequence = self.sequences.get_mut(number);
+            if let Some(grammar) = sequence.and_then(|sequence| sequence.rules.grammar.as_mut()) {
+                grammar.prepare().map_err(|error| {
+                    self.failed = Some(number);
+                    Error::invalid(format!("sequence {number}, position {position}: {error}"))
+                })?;
             }
         }
         Ok(())

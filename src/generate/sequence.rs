@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::finished::{FinishedPrefix, Positions, TextEnd};
-use super::stop::{StopReason, StopRules};
+use super::rules::SequenceRules;
+use super::stop::StopReason;
 use crate::error::{Error, Result};
 use crate::forward::Row;
 use crate::memory::with_room;
@@ -13,6 +14,14 @@ use crate::rng::{Purpose, Rng};
 /// The state of one sequence.
 #[derive(Debug)]
 pub(crate) struct Sequence {
+    /// Whether there is a text here. If not, the tokens, the order and the keys and values of the last one are still there.
+    pub(super) in_use: bool,
+    /// When it was left: the number of those that left before it.
+    pub(super) left_at: u64,
+    /// What holds for all of its steps.
+    pub(super) rules: SequenceRules,
+    /// Number of its steps that are done.
+    pub(super) steps_done: usize,
     /// Positions in generation order.
     pub(crate) order: Vec<u32>,
     /// Tokens by position; the mask token where unknown.
@@ -43,6 +52,10 @@ impl Sequence {
     /// [`Error::OutOfMemory`].
     pub(super) fn with_capacity(length: usize, number: usize) -> Result<Self> {
         Ok(Self {
+            in_use: false,
+            left_at: 0,
+            rules: SequenceRules::default(),
+            steps_done: 0,
             order: with_room(length)?,
             tokens: with_room(length)?,
             prompt_end: 0,
@@ -119,20 +132,21 @@ impl Sequence {
             Variant::Ar => self.revealed + count - config.given_tokens(),
         };
         self.revealed += count;
+        self.steps_done += 1;
     }
 
-    /// The number of tokens that step `step` writes (or proposes, if adaptive); `None` if the sequence is finished.
-    pub(super) fn tokens_due(&self, step: usize) -> Option<usize> {
+    /// The number of tokens that the next step writes (or proposes, if adaptive); `None` if the sequence is finished.
+    pub(super) fn tokens_due(&self) -> Option<usize> {
         match self.window {
-            0 => self.counts.get(step).map(|&count| count as usize),
+            0 => self.counts.get(self.steps_done).map(|&count| count as usize),
             window => Some(window.min(self.order.len() - self.revealed)).filter(|&count| count > 0),
         }
     }
 
-    /// The number of steps from `step` on, at most.
-    pub(super) fn steps_left(&self, step: usize) -> usize {
+    /// The number of steps that are left, at most.
+    pub(super) fn steps_left(&self) -> usize {
         match self.window {
-            0 => self.counts.len().saturating_sub(step),
+            0 => self.counts.len().saturating_sub(self.steps_done),
             _ => self.order.len() - self.revealed,
         }
     }
@@ -147,6 +161,31 @@ impl Sequence {
                 count += 1;
             }
         }
+    }
+
+    /// Begins a text with these rules.
+    pub(super) fn begin(&mut self, rules: SequenceRules) {
+        self.in_use = true;
+        self.steps_done = 0;
+        self.rules = rules;
+    }
+
+    /// How many of its first slots have the first tokens of `prompt`, pairs of position and token in ascending order.
+    pub(super) fn same_beginning(&self, prompt: impl Iterator<Item = (u32, u32)>) -> usize {
+        let known =
+            self.order.iter().take(self.revealed).map(|&position| (position, self.token(position).ok()));
+        known
+            .zip(prompt)
+            .take_while(|&((at, has), (position, token))| at == position && has == Some(token))
+            .count()
+    }
+
+    /// Ends the sequence. What the cache holds of it may still serve another one.
+    pub(super) fn leave(&mut self) {
+        self.in_use = false;
+        self.rules = SequenceRules::default();
+        self.counts.clear();
+        self.window = 0;
     }
 
     /// Empties the sequence.
@@ -187,14 +226,9 @@ impl Sequence {
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub(super) fn begin_text(
-        &mut self,
-        mask: u32,
-        rules: &StopRules,
-        tokenizer: Option<&Tokenizer>,
-    ) -> Result<()> {
-        self.finished.begin(self.tokens.len(), rules, tokenizer)?;
-        self.advance_text(mask, rules, tokenizer);
+    pub(super) fn begin_text(&mut self, mask: u32, tokenizer: Option<&Tokenizer>) -> Result<()> {
+        self.finished.begin(self.tokens.len(), &self.rules.stop, tokenizer)?;
+        self.advance_text(mask, tokenizer);
         // The text that is there already is nobody's news.
         self.finished.clear_new_text();
         Ok(())
@@ -202,9 +236,9 @@ impl Sequence {
 
     /// Looks for the end of the text in the positions that have become known. If it is there, what is behind it is dropped
     /// and the sequence is finished.
-    pub(super) fn advance_text(&mut self, mask: u32, rules: &StopRules, tokenizer: Option<&Tokenizer>) {
-        let Self { tokens, prompt_end, .. } = self;
-        self.finished.advance(Positions { tokens, prompt_end: *prompt_end, mask }, rules, tokenizer);
+    pub(super) fn advance_text(&mut self, mask: u32, tokenizer: Option<&Tokenizer>) {
+        let Self { tokens, prompt_end, rules, .. } = self;
+        self.finished.advance(Positions { tokens, prompt_end: *prompt_end, mask }, &rules.stop, tokenizer);
         if self.finished.stop.is_some() {
             self.truncate(self.finished.tokens);
         }

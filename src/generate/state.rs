@@ -2,17 +2,19 @@
 //!
 //! All numbers are little-endian and, but for the fingerprint, of 32 bits: `ESOLM-ST`, the version, the model's
 //! fingerprint (64 bits), the precision of keys and values (0 f16, 1 f32, 2 there are none), the number of sequences;
-//! for each sequence its length, how many tokens are known, for how many slots there are keys and values, what ended its
+//! for each sequence its length (0: there is none), how many tokens are known, for how many slots there are keys and values, what ended its
 //! text (0 nothing, 2 end of text, 3 stop token, 4 stop string), the bytes of text before a stop string (else 2^32 - 1), a
 //! position and a token for each known one in generation order, and the keys and values; and a CRC-32 of everything
 //! before it. Version 1 does not have the numbers on the end of a text.
 
 use std::path::Path;
 
+use super::begin::check_begin;
 use super::finished::Stop;
+use super::rules::SequenceRules;
 use super::sequence::Sequence;
-use super::session::{Session, check_begin};
-use super::stop::{StopReason, StopRules};
+use super::session::Session;
+use super::stop::StopReason;
 use crate::atomic_file::write_file;
 use crate::error::{Error, Result};
 use crate::forward::{KvType, ModelRunner, Slots};
@@ -91,8 +93,8 @@ impl Session {
         put(self.active().len() as u32);
         for (number, sequence) in self.active().iter().enumerate() {
             let committed = saved_slots(runner, sequence);
-            let known = sequence.order.iter().take(sequence.revealed);
-            let sizes = [sequence.tokens.len(), known.len(), committed].map(|size| size as u32);
+            let known = sequence.order.iter().take(saved_known(sequence));
+            let sizes = [saved_length(sequence), known.len(), committed].map(|size| size as u32);
             let stop = stop_numbers(sequence.finished.stop);
             out.extend(sizes.into_iter().chain(stop).flat_map(u32::to_le_bytes));
             for &position in known {
@@ -118,7 +120,7 @@ impl Session {
         let number = size_of::<u32>();
         let size = |sequence: &Sequence| {
             let slots = Slots { sequence: 0, count: saved_slots(runner, sequence) };
-            (5 + 2 * sequence.revealed) * number + slots.bytes(config, runner.capacity.kv)
+            (5 + 2 * saved_known(sequence)) * number + slots.bytes(config, runner.capacity.kv)
         };
         // Version, fingerprint, precision and number of sequences before them, the checksum behind them.
         Ok(MAGIC.len() + 5 * number + self.active().iter().map(size).sum::<usize>() + number)
@@ -137,7 +139,7 @@ impl Session {
         }
         let length = saved.iter().map(|s| s.length).max().unwrap_or(0);
         check_begin(runner, saved.len(), length)?;
-        self.start(runner, saved.len(), SamplingParams::FULL);
+        self.start_anew(runner);
         let usable = kv == Some(runner.capacity.kv);
         let mask = runner.model.config().mask_token_id;
         let mut again = false;
@@ -147,11 +149,16 @@ impl Session {
             let missing = || Error::internal("a saved sequence without a place");
             let sequence = self.sequences.get_mut(number).ok_or_else(missing)?;
             sequence.reset();
+            // There was none.
+            if saved.length == 0 {
+                continue;
+            }
+            sequence.begin(SequenceRules { sampling: SamplingParams::FULL, ..SequenceRules::default() });
             sequence.set_known(saved.length, mask, saved.known.iter().copied())?;
             // In the order it was generated.
             sequence.order.clear();
             sequence.order.extend(saved.known.iter().map(|(position, _)| position));
-            sequence.begin_text(mask, &StopRules::default(), None)?;
+            sequence.begin_text(mask, None)?;
             sequence.finished.stop = saved.stop;
             sequence.committed = if loaded { saved.committed } else { 0 };
             again |= sequence.revealed > 0 && !loaded;
@@ -173,7 +180,17 @@ impl Session {
 
 /// The number of slots of a sequence whose keys and values are saved.
 fn saved_slots(runner: &ModelRunner, sequence: &Sequence) -> usize {
-    if runner.can_save_cache() { sequence.committed } else { 0 }
+    if runner.can_save_cache() && sequence.in_use { sequence.committed } else { 0 }
+}
+
+/// The number of tokens of a sequence that are saved: none if it is not in use.
+fn saved_known(sequence: &Sequence) -> usize {
+    if sequence.in_use { sequence.revealed } else { 0 }
+}
+
+/// The length of a sequence that is saved.
+fn saved_length(sequence: &Sequence) -> usize {
+    if sequence.in_use { sequence.tokens.len() } else { 0 }
 }
 
 fn check_variant(config: &Config) -> Result<()> {

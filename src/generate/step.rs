@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::forward::{Logits, ModelRunner, Segment};
 use crate::ggml::DrawParams;
 use crate::model::{Config, Model};
-use crate::plan::Adaptive;
 use crate::sample::SamplingParams;
 use crate::simd::DefaultFloats;
 
@@ -42,13 +41,14 @@ impl Session {
             return Err(Error::Cancelled);
         }
         let started = Instant::now();
+        self.failed = None;
         // A failed step is undone: the random numbers go back, and the next step overwrites its slots of the cache.
         for sequence in &mut self.sequences {
             sequence.finished.clear_new_text();
             sequence.rng_before = sequence.rng.clone();
         }
         let model = runner.model.clone();
-        let proposed = self.propose(runner, &model, choice).and_then(|()| self.advance_grammars());
+        let proposed = self.propose(runner, &model, choice);
         if let Err(error) = proposed {
             for sequence in &mut self.sequences {
                 sequence.rng = sequence.rng_before.clone();
@@ -59,8 +59,8 @@ impl Session {
             self.interrupted = Some(if cancelled { StopReason::Cancelled } else { StopReason::Error });
             return Err(error);
         }
-        if let Some(adaptive) = self.request.adaptive {
-            self.reject_uncertain(&adaptive)?;
+        if self.wants.confidences {
+            self.reject_uncertain()?;
         }
         self.commit(&model)?;
         self.interrupted = None;
@@ -102,19 +102,18 @@ impl Session {
 
     /// Whether nothing but tokens is wanted of the logits, and the device can draw them.
     fn draws_on(&self, runner: &ModelRunner) -> bool {
-        let request = &self.request;
-        !request.wants_log_probs
-            && request.adaptive.is_none()
-            && request.constraints.is_empty()
-            && request.grammars.is_empty()
-            && request.sampling.is_basic()
-            && runner.draws()
+        let mut rules =
+            self.sequences.iter().filter(|sequence| sequence.in_use).map(|sequence| &sequence.rules);
+        let first = rules.clone().next().map(|rules| rules.sampling);
+        runner.draws() && rules.all(|rules| rules.are_basic() && Some(rules.sampling) == first)
     }
 
     /// Runs the batch and has the device draw its tokens.
     fn draw_on_device(&mut self, runner: &mut ModelRunner, config: &Config) -> Result<()> {
         self.list_draws(config)?;
-        let SamplingParams { temperature, top_k, top_p, .. } = self.request.sampling;
+        let in_use = self.sequences.iter().find(|sequence| sequence.in_use);
+        let sampling = in_use.map(|sequence| sequence.rules.sampling).unwrap_or_default();
+        let SamplingParams { temperature, top_k, top_p, .. } = sampling;
         let StepBuffers { batch, draws, uniforms, drawn, updates, .. } = &mut self.buffers;
         uniforms.clear();
         uniforms.extend(draws.iter().map(|draw| draw.uniform));
@@ -135,11 +134,11 @@ impl Session {
         config: &Config,
         max_rows: usize,
     ) -> Result<Option<BatchStart>> {
-        let Self { sequences, buffers: StepBuffers { batch, .. }, active, steps_done, .. } = self;
+        let Self { sequences, buffers: StepBuffers { batch, .. }, .. } = self;
         batch.clear();
         let BatchStart { sequence: first_sequence, mut slot } = from;
-        for (number, sequence) in sequences.iter().enumerate().take(*active).skip(first_sequence) {
-            let Some(count) = sequence.tokens_due(*steps_done) else { continue };
+        for (number, sequence) in sequences.iter().enumerate().skip(first_sequence) {
+            let Some(count) = sequence.tokens_due() else { continue };
             let slots = sequence.slots(config, count);
             slot = slot.max(slots.start);
             let first_row = batch.tokens.len();
@@ -190,23 +189,18 @@ impl Session {
         config: &Config,
         choice: &mut TokenChoice<'_>,
     ) -> Result<()> {
-        let Self { sequences, request, buffers: StepBuffers { draws, draw_states, .. }, .. } = self;
-        let rules = DrawRules {
-            config,
-            sequences,
-            constraints: &request.constraints,
-            grammars: &request.grammars,
-            sampling: &request.sampling,
-            wants_log_probs: request.wants_log_probs,
-            adaptive: request.adaptive,
-        };
+        let Self { sequences, wants, failed, buffers: StepBuffers { draws, draw_states, .. }, .. } = self;
+        let rules = DrawRules { config, sequences, wants: *wants };
         if let TokenChoice::Sample = choice {
             return logits.for_each(draw_states, draws, |logits, state: &mut DrawState, draw: &mut Draw| {
                 draw.error = rules.draw(logits, state, draw, &mut TokenChoice::Sample).err();
             });
         }
         let state = draw_states.first_mut().ok_or_else(|| Error::internal("no thread to draw with"))?;
-        draws.iter_mut().try_for_each(|draw| rules.draw(logits.rows, state, draw, choice))
+        draws.iter_mut().try_for_each(|draw| {
+            let drawn = rules.draw(logits.rows, state, draw, choice);
+            drawn.inspect_err(|_| *failed = Some(draw.update.sequence as usize))
+        })
     }
 
     /// Moves the drawn tokens into the step's results.
@@ -216,18 +210,19 @@ impl Session {
         let missing = || Error::internal("a row of logits is missing");
         for draw in draws.drain(..) {
             if let Some(error) = draw.error {
+                self.failed = Some(draw.update.sequence as usize);
                 return Err(error);
             }
-            if self.request.top_log_probs > 0 {
+            if self.wants.top_log_probs > 0 {
                 let row = logits.chunks_exact(config.vocab_size).nth(draw.row).ok_or_else(missing)?;
                 let state = draw_states.first_mut().ok_or_else(missing)?;
-                state.sampler.most_likely(row, draw.log_sum, self.request.top_log_probs, top_log_probs);
+                state.sampler.most_likely(row, draw.log_sum, self.wants.top_log_probs, top_log_probs);
             }
             updates.push(draw.update);
-            if self.request.wants_log_probs {
+            if self.wants.log_probs {
                 log_probs.push(draw.log_prob);
             }
-            if self.request.adaptive.is_some() {
+            if self.wants.confidences {
                 confidences.push(draw.confidence);
             }
         }
@@ -235,37 +230,43 @@ impl Session {
     }
 
     /// Keeps the proposed tokens that the model is confident of, and moves the positions of the others behind them.
-    fn reject_uncertain(&mut self, adaptive: &Adaptive) -> Result<()> {
+    fn reject_uncertain(&mut self) -> Result<()> {
         let missing = || Error::internal("a proposed token without a confidence");
         let StepBuffers { updates, log_probs, top_log_probs, confidences, accepted, .. } = &mut self.buffers;
         accepted.clear();
         for proposed in updates.chunk_by(|a, b| a.sequence == b.sequence) {
             let first = accepted.len();
             let confidences = confidences.get(first..first + proposed.len()).ok_or_else(missing)?;
-            adaptive.accept(confidences, accepted);
             let sequence = sequence_of(&mut self.sequences, proposed)?;
+            match sequence.rules.adaptive {
+                Some(adaptive) => adaptive.accept(confidences, accepted),
+                None => accepted.resize(first + proposed.len(), true),
+            }
             sequence.move_accepted_first(accepted.get(first..).ok_or_else(missing)?);
         }
         let (mut of_updates, mut of_log_probs) = (accepted.iter(), accepted.iter());
         updates.retain(|_| of_updates.next() == Some(&true));
         log_probs.retain(|_| of_log_probs.next() == Some(&true));
         let mut entry = 0..;
-        let of_top = |i: usize| accepted.get(i / self.request.top_log_probs.max(1)) == Some(&true);
+        let of_top = |i: usize| accepted.get(i / self.wants.top_log_probs.max(1)) == Some(&true);
         top_log_probs.retain(|_| entry.next().is_some_and(of_top));
         Ok(())
     }
 
     /// Writes the step's tokens into the sequences, and finishes those whose text ends with them.
     fn commit(&mut self, model: &Model) -> Result<()> {
-        let tokenizer = self.request.tokenizer(model)?;
         for written in self.buffers.updates.chunk_by(|a, b| a.sequence == b.sequence) {
             let sequence = sequence_of(&mut self.sequences, written)?;
             for update in written {
                 let token = sequence.tokens.get_mut(update.position as usize);
                 *token.ok_or_else(|| Error::internal("a token beyond the text"))? = update.token;
+                if let Some(grammar) = &mut sequence.rules.grammar {
+                    grammar.write(update.token);
+                }
             }
             sequence.advance(model.config(), written.len());
-            sequence.advance_text(self.mask, &self.request.stop, tokenizer);
+            let tokenizer = sequence.rules.tokenizer(model)?;
+            sequence.advance_text(self.mask, tokenizer);
         }
         self.steps_done += 1;
         self.count_steps();

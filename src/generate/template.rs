@@ -2,7 +2,7 @@
 
 use super::request::Prompt;
 use crate::error::{Error, Result};
-use crate::model::Tokenizer;
+use crate::model::{TokenizeOptions, Tokenizer};
 
 /// Most tokens of all holes of a template.
 const MOST_TOKENS: usize = 1 << 20;
@@ -68,17 +68,30 @@ impl Template {
     }
 
     /// The known tokens, and the length of the whole text in tokens. The pieces of text between holes are tokenized
-    /// separately.
+    /// separately. A space before a hole belongs to what is written there: tokens begin with the space before their word.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`].
+    /// As [`Tokenizer::encode`].
     pub fn prompt(&self, tokenizer: &Tokenizer) -> Result<(Prompt, usize)> {
+        self.prompt_with(tokenizer, &TokenizeOptions::default())
+    }
+
+    /// As [`Template::prompt`], with options for the text: for all of it [`TokenizeOptions::parse_special`], for its beginning
+    /// [`TokenizeOptions::continues`].
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_with`].
+    pub fn prompt_with(&self, tokenizer: &Tokenizer, options: &TokenizeOptions) -> Result<(Prompt, usize)> {
         let mut prompt = Prompt::default();
         let mut length = 0;
-        for part in &self.parts {
+        for (number, part) in self.parts.iter().enumerate() {
             match part {
                 TemplatePart::Text(text) => {
-                    let tokens = tokenizer.encode(text)?;
+                    // The only part behind a text is a hole.
+                    let before_hole = number + 1 < self.parts.len();
+                    let text = if before_hole { text.strip_suffix(' ').unwrap_or(text) } else { text };
+                    let options = TokenizeOptions { continues: options.continues || number > 0, ..*options };
+                    let tokens = tokenizer.encode_with(text, &options)?;
                     prompt.known.extend((length as u32..).zip(tokens.iter().copied()));
                     length += tokens.len();
                 }

@@ -49,21 +49,25 @@ impl<'a> Step<'a> {
 
     /// The same with a NUL behind it.
     pub(crate) fn text_with_nul(&self, sequence: usize) -> &'a str {
-        self.sequences.get(sequence).map_or("\0", |sequence| sequence.finished.new_text())
+        self.sequence(sequence).map_or("\0", |sequence| sequence.finished.new_text())
     }
 
     /// Why the text of a sequence ended; `None` while it is being written.
     pub fn stop_reason(&self, sequence: usize) -> Option<StopReason> {
-        self.sequences.get(sequence).and_then(Sequence::stop_reason)
+        self.sequence(sequence).and_then(Sequence::stop_reason)
     }
 
     /// Whether there are texts: [`GenerateParams::step_text`](crate::GenerateParams).
     #[cfg(feature = "capi")]
     pub(crate) fn has_text(&self) -> bool {
-        self.sequences.iter().any(|sequence| sequence.finished.wants_text)
+        self.sequences.iter().any(|sequence| sequence.in_use && sequence.finished.wants_text)
     }
 
-    /// Number of sequences.
+    fn sequence(&self, number: usize) -> Option<&'a Sequence> {
+        self.sequences.get(number).filter(|sequence| sequence.in_use)
+    }
+
+    /// Number of sequences, as [`Context::sequences`](crate::Context::sequences).
     pub fn sequences(&self) -> usize {
         self.sequences.len()
     }

@@ -28,8 +28,8 @@ pub use load::{LoadMode, LoadOptions};
 use tokenizer::Unusable;
 #[cfg(feature = "convert")]
 pub(crate) use tokenizer::parse_tokenizer;
-pub use tokenizer::{HOLE, Tokenizer};
 pub(crate) use tokenizer::{Joint, push_characters};
+pub use tokenizer::{MASK, TokenizeOptions, Tokenizer};
 
 /// A model: hyperparameters, weights and tokenizer. Clones share them.
 #[derive(Debug, Clone)]

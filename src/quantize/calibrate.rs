@@ -11,7 +11,7 @@ use crate::evaluate::spread;
 use crate::forward::{ContextParams, Kernels};
 use crate::ggml::{Observed, observe};
 use crate::memory::read_at_most;
-use crate::model::{LoadOptions, Model};
+use crate::model::{LoadOptions, Model, TokenizeOptions};
 use crate::plan::Plan;
 use crate::rng::{Purpose, Rng};
 use crate::sample::SamplingParams;
@@ -75,7 +75,7 @@ pub fn imatrix(
     let content = String::from_utf8(bytes)
         .map_err(|e| Error::unreadable(text.display().to_string(), "the text is not UTF-8", e))?;
     let model = Model::open(model, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
-    let tokens = model.tokenizer()?.encode(&content)?;
+    let tokens = model.tokenizer()?.encode_with(&content, &TokenizeOptions::CORPUS)?;
     let observation = observe_text(&model, &tokens, options, progress)?;
     let mut out = BufWriter::new(pending.file());
     importance::write((&mut out, output), &observation.matrices, observation.rows)?;

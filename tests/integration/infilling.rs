@@ -1,6 +1,6 @@
 //! Templates: infilled text keeps every given token and position.
 
-use esolm::{Adaptive, Confidence, GenerateParams, Order, Template};
+use esolm::{Adaptive, Confidence, GenerateParams, Order, Template, TokenizeOptions};
 
 use crate::reference::Random;
 use crate::runs::{context, default_model, diffusion, finish, open};
@@ -25,6 +25,7 @@ fn infilling_keeps_given_tokens_and_positions() {
     let model = open(&default_model());
     let tokenizer = model.tokenizer().unwrap();
     let mask = model.config().mask_token_id;
+    let special = TokenizeOptions { parse_special: true, ..TokenizeOptions::default() };
     let mut context = context(&model, 1);
     let eos = model.config().eos_token_id;
     let mut with_eos = 0;
@@ -32,13 +33,15 @@ fn infilling_keeps_given_tokens_and_positions() {
     for case in 0..60 {
         // Pieces of text and holes in turn, sometimes with nothing between two holes.
         let (mut text, mut expected, mut piece) = (String::new(), vec![], String::new());
-        let close = |piece: &mut String, expected: &mut Vec<Option<u32>>| {
+        // The space before a hole belongs to it.
+        let close = |piece: &mut String, hole: bool, expected: &mut Vec<Option<u32>>| {
             let literal = std::mem::take(piece).replace("{{{{", "{{");
-            expected.extend(tokenizer.encode(&literal).unwrap().into_iter().map(Some));
+            let literal = if hole { literal.strip_suffix(' ').unwrap_or(&literal) } else { &literal };
+            expected.extend(tokenizer.encode_with(literal, &special).unwrap().into_iter().map(Some));
         };
         for _ in 0..2 + random.below(7) {
             if random.below(2) == 0 {
-                close(&mut piece, &mut expected);
+                close(&mut piece, true, &mut expected);
                 let count = 1 + random.below(9);
                 expected.extend(std::iter::repeat_n(None, count));
                 text.push_str(&format!("{{{{mask {count}}}}}"));
@@ -48,8 +51,8 @@ fn infilling_keeps_given_tokens_and_positions() {
                 text.push_str(word);
             }
         }
-        close(&mut piece, &mut expected);
-        let (prompt, length) = Template::parse(&text).unwrap().prompt(tokenizer).unwrap();
+        close(&mut piece, false, &mut expected);
+        let (prompt, length) = Template::parse(&text).unwrap().prompt_with(tokenizer, &special).unwrap();
         assert_eq!(length, expected.len(), "{text}");
         let order = match case % 4 {
             0 => Order::Random,

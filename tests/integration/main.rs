@@ -31,15 +31,18 @@ mod filter;
 mod generate;
 mod grammars;
 mod infilling;
+mod joining;
 mod memory_use;
 mod on_demand;
 mod orders;
+mod profile;
 mod reported_scores;
 mod saved_states;
 mod step_errors;
 mod stopping;
 mod streaming;
 mod threads;
+mod tokenizing;
 
 // Likelihood and quality.
 mod bounds;

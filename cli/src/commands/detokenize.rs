@@ -13,7 +13,7 @@ use crate::output::{print, print_json};
 /// Convert token ids to text.
 ///
 /// Reads what `esolm tokenize` prints, with or without --json. Prints the text exactly, without adding a newline. A mask
-/// token is printed as U+2591 (a shaded block), bytes that are not UTF-8 as U+FFFD.
+/// token is printed as [MASK], bytes that are not UTF-8 as U+FFFD.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

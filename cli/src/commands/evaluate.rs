@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use esolm::evaluate::samples::{Judge, SampleParams, SampleQuality, Samples, draw, windows};
-use esolm::{ContextParams, Error, GenerateParams, Model, Prompt, Result, ScoreParams, Variant};
+use esolm::{
+    ContextParams, Error, GenerateParams, Model, Prompt, Result, ScoreParams, TokenizeOptions, Variant,
+};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
@@ -59,7 +61,7 @@ pub struct Args {
     #[arg(long, default_value_t = SampleParams::default().batch, value_name = "B")]
     batch: usize,
     /// Prompt that each text begins with; it counts in all measures. Default: none.
-    #[arg(short, long, value_name = "TEXT")]
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
     #[command(flatten)]
     window: WindowArgs,
@@ -110,7 +112,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None => Prompt::default(),
     };
     let text = match &args.text {
-        Some(file) => windows(&model.tokenizer()?.encode(&read_text(file)?)?, context.length(), args.samples),
+        Some(file) => windows(
+            &model.tokenizer()?.encode_with(&read_text(file)?, &TokenizeOptions::CORPUS)?,
+            context.length(),
+            args.samples,
+        ),
         None => vec![],
     };
     if args.text.is_some() && text.is_empty() {

@@ -114,8 +114,10 @@ Examples:
   esolm generate -p \"The king\" --stop . --stop !
   # Token ids in place of texts
   esolm generate --prompt-ids 464,5822 -m without-tokenizer.gguf
+  # A prompt in a file
+  esolm generate -f prompt.txt
   # For programs
-  esolm generate -p - --json < prompt.txt";
+  esolm generate --json < prompt.txt";
 
 impl Args {
     /// Whether a saved text is continued.
@@ -144,9 +146,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         esolm::check_writable(file)?;
     }
     let model = args.model.open(&args.compute.device)?;
+    // Before the prompts: what these options read from standard input is none.
+    let options = args.generation.parse(&model)?;
     let (given, length) = prompts(args, &model)?;
     let batch = given.len().max(args.batch);
-    let options = args.generation.parse(&model)?;
     let room = args.stop.room(&model, &given, length, args.is_resumed());
     let context_params = ContextParams { sequences: batch, length: room, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &context_params)?;
@@ -319,7 +322,7 @@ impl Stopwatch {
 /// The prompts, of which there are none, one for all texts, or one per text; and the length of the texts, 0 for the
 /// model's context length.
 fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
-    let (given, template_length) = args.prompt.read(model)?;
+    let (given, template_length) = args.prompt.read(model, args.is_resumed())?;
     // A saved text goes on from its own first token.
     if !args.is_resumed() {
         check_first_token(model, &given)?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
 use esolm::evaluate::quality::{Quality, QualityOptions, compare};
-use esolm::{Error, Model, Result};
+use esolm::{Error, Model, Result, TokenizeOptions};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let models = paths.iter().map(|path| Model::open(path, &load)).collect::<Result<Vec<_>>>()?;
     let text = read_text(&args.text)?;
     let base = models.first().ok_or_else(|| Error::InvalidArgument("no model".into()))?;
-    let tokens = base.tokenizer()?.encode(&text)?;
+    let tokens = base.tokenizer()?.encode_with(&text, &TokenizeOptions::CORPUS)?;
     let options = QualityOptions {
         length: args.window.length,
         windows: args.windows,

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
-use esolm::{ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, Variant};
+use esolm::{
+    ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, TokenizeOptions, Variant,
+};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, JsonArgs, WindowArgs};
@@ -83,7 +85,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     args.window.seed.tell_if_random();
     let text = read_text(&args.file)?;
     let tokenizer = tokenizer(&model)?;
-    let mut tokens = if args.ids { parse_ids(&text, &model)? } else { encode(&model, &text, "--ids")? };
+    let encoded = || encode(&model, &text, TokenizeOptions::CORPUS, "--ids");
+    let mut tokens = if args.ids { parse_ids(&text, &model)? } else { encoded()? };
     let context_params = ContextParams { length: args.window.length, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &context_params)?;
     let all = tokens.len();

@@ -9,11 +9,11 @@ use crate::args::JsonArgs;
 use crate::input::words_or_stdin;
 use crate::model_args::ModelArgs;
 use crate::output::{join_ids, print, print_json};
+use crate::text_args::TextArgs;
 
 /// Convert text to token ids.
 ///
-/// Prints the ids on one line. Special tokens written out in the text are recognised; none are added. `esolm detokenize`
-/// restores the text byte for byte.
+/// Prints the ids on one line. No special tokens are added. `esolm detokenize` restores the text byte for byte.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -22,6 +22,8 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    how: TextArgs,
     /// The text. Default, or if it is `-`: standard input.
     text: Vec<String>,
     #[command(flatten)]
@@ -31,7 +33,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (model, text) = args.model.and_words(&args.text);
     let model = model.open("cpu")?;
-    let tokens = model.tokenizer()?.encode(&words_or_stdin(&text)?)?;
+    let tokens = model.tokenizer()?.encode_with(&words_or_stdin(&text)?, &args.how.options(false))?;
     if args.json.json {
         print_json(json!({ "tokens": tokens }))?;
     } else {

@@ -1,6 +1,6 @@
 //! Where the labels of points go.
 
-use super::{BOTTOM, LEFT, MARK, WIDTH};
+use super::page::{BOTTOM, LEFT, MARK, WIDTH};
 
 /// Approximate width and height of a letter.
 const LETTER: (f64, f64) = (6.9, 13.0);

@@ -1,11 +1,13 @@
 //! Scatter and line plots as SVG, in one style, for light and dark pages.
 
 mod labels;
+mod page;
 mod scale;
 
 use std::fmt::Write;
 
 use labels::{Area, free_place, width};
+use page::{BOTTOM, HEIGHT, LEFT, MARK, RIGHT, WIDTH};
 use scale::{Scale, number};
 
 /// One axis.
@@ -41,13 +43,6 @@ pub struct Plot {
     pub series: Vec<Series>,
 }
 
-const WIDTH: f64 = 760.0;
-const HEIGHT: f64 = 480.0;
-/// The edges of the area between the axes.
-const LEFT: f64 = 84.0;
-const RIGHT: f64 = WIDTH - 24.0;
-const BOTTOM: f64 = HEIGHT - 60.0;
-const MARK: f64 = 4.5;
 /// Where title, note and the first line of the legend stand, and the height of a line.
 const TITLE: f64 = 24.0;
 const NOTE: f64 = 44.0;

@@ -15,8 +15,16 @@ fn tokens_and_back() {
             assert_eq!(out(&esolm_reading(&["detokenize"], &out(&ids))), text, "to the byte");
         }
     }
-    let ids = out(&esolm(&["tokenize", "The king <|endoftext|>"]));
+    let ids = out(&esolm(&["tokenize", "--special", "The king <|endoftext|>"]));
     assert_eq!(ids.split_whitespace().last(), Some("0"), "special tokens are recognised: {ids}");
+    let plain = out(&esolm(&["tokenize", "The king <|endoftext|>[MASK]"]));
+    assert!(
+        plain.split_whitespace().all(|id| !["0", "4096"].contains(&id)),
+        "without it, they are text: {plain}"
+    );
+    assert_eq!(out(&esolm_reading(&["detokenize"], &plain)), "The king <|endoftext|>[MASK]");
+    assert_eq!(out(&esolm(&["tokenize", "--special", "[MASK]"])), "4096\n");
+    assert_eq!(out(&esolm(&["detokenize", "4096"])), "[MASK]");
     let ids: Vec<&str> = ids.split_whitespace().collect();
     assert_eq!(out(&esolm(&[&["detokenize"], &ids[..]].concat())), "The king <|endoftext|>");
     assert_eq!(out(&esolm(&["detokenize", "[0,0]"])), "<|endoftext|><|endoftext|>");
@@ -78,6 +86,51 @@ fn a_text_is_scored() {
             assert_eq!(refused.status.code(), Some(2), "{name} {wrong:?}: {}", out(&refused));
         }
     }
+}
+
+/// Prompts from files, from a pipe and with a dash; what the editor of a file adds is left out.
+#[test]
+fn prompts_come_from_files_pipes_and_with_dashes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = dir.path().join(name).display().to_string();
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let windows = file("windows.txt", b"\xEF\xBB\xBFOnce upon\r\na time\r\n");
+    let unix = file("unix.txt", b"Once upon\na time\n");
+    let args = ["generate", "-q", "--seed", "1", "-n", "8"];
+    let generate = |more: &[&str], piped: &str| {
+        let run = esolm_reading(&[&args, more].concat(), piped);
+        assert_eq!(run.status.code(), Some(0), "{more:?}: {}", err(&run));
+        out(&run)
+    };
+    let text = generate(&["-p", "Once upon\na time"], "");
+    assert!(text.starts_with("Once upon\na time"));
+    for more in [["-f", &windows], ["--file", &unix], ["-p", "-"], ["-f", "-"]] {
+        assert_eq!(generate(&more, "\u{feff}Once upon\r\na time\r\n"), text, "{more:?}");
+    }
+    assert_eq!(generate(&[], "Once upon\na time\n"), text, "piped");
+    assert_eq!(generate(&[], ""), generate(&["-p", ""], ""), "nothing is piped");
+    let two = generate(&["-f", &unix, "-p", "The king"], "not read");
+    let first = two.find("===== 1 =====\nThe king").unwrap();
+    assert!(first < two.find("===== 2 =====\nOnce upon\na time").unwrap(), "{two}");
+    for prompt in ["-foo", "--watch", "-5 apples"] {
+        assert!(generate(&["-p", prompt], "").starts_with(prompt));
+        assert!(generate(&[&format!("-p={prompt}")], "").starts_with(prompt));
+        assert!(generate(&[&format!("--prompt={prompt}")], "").starts_with(prompt));
+    }
+    assert!(generate(&["-p", "[MASK] <|endoftext|>"], "").starts_with("[MASK] <|endoftext|>"));
+    let special = ["-p", "<|endoftext|>The king", "--special"];
+    assert!(generate(&special, "").starts_with("The king"));
+    let utf16 = file("utf16.txt", b"\xFF\xFEO\0n\0");
+    for (bad, code, said) in [(utf16.as_str(), 3, "UTF-16"), ("no-such-file", 3, "no-such-file")] {
+        let refused = esolm(&[&args[..], &["-f", bad]].concat());
+        assert!(refused.status.code() == Some(code) && err(&refused).contains(said), "{}", err(&refused));
+    }
+    // The files of score are read in the same way.
+    let score = |file: &str| out(&esolm(&["score", file, "--draws", "0"]));
+    assert_eq!(score(&windows), score(&unix));
 }
 
 #[test]

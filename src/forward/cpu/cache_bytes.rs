@@ -1,4 +1,4 @@
-//! Copies the K/V cache to bytes and back.
+//! Copies the K/V cache to bytes and back, and from one sequence to another.
 
 use crate::error::{Error, Result};
 use crate::forward::cpu::kernels::attention::{KEY_GROUP, key_index};
@@ -40,6 +40,31 @@ impl CpuRunner {
             bytes = rest;
             Ok(())
         })
+    }
+
+    /// Copies `slots` to the first slots of sequence `to`, another one.
+    pub(crate) fn copy(
+        &mut self,
+        config: &Config,
+        capacity: &Capacity,
+        slots: Slots,
+        to: usize,
+    ) -> Result<()> {
+        let (size, dh) = (capacity.kv.element_bytes(), config.head_dim());
+        let start =
+            |sequence: usize, head| (sequence * config.head_count + head) * capacity.slots * dh * size;
+        // Whole groups, as the keys of neighbouring slots are interleaved.
+        let len = slots.count.next_multiple_of(KEY_GROUP).min(capacity.slots) * dh * size;
+        for region in self.layout.cache.keys.iter().chain(&self.layout.cache.values) {
+            for head in 0..config.head_count {
+                let part = |sequence| self.arena.part(region.offset + start(sequence, head), len);
+                let (from, to) = (part(slots.sequence)?, part(to)?);
+                // SAFETY: both are in the arena, which is initialised and which only this call uses, as it has `&mut self`.
+                // They are of different sequences, or the same.
+                unsafe { std::ptr::copy(from.as_ptr(), to.as_ptr(), len) };
+            }
+        }
+        Ok(())
     }
 
     /// Calls `visit` with the address and length of each contiguous run of bytes: single numbers of keys, as those of

@@ -43,10 +43,16 @@ impl<'a> Network<'a> {
         for number in 0..last {
             let block = self.block(number)?;
             let norm = self.norm(self.x, block.attn_norm);
-            self.product(crew, block.attn_qkv, rows, &Input::Made(&norm), |row, first, y| {
-                self.store_qkv(row, first, y);
-            })?;
-            self.clock.lap(Part::Products);
+            self.product(
+                Part::Products,
+                crew,
+                block.attn_qkv,
+                rows,
+                &Input::Made(&norm),
+                |row, first, y| {
+                    self.store_qkv(row, first, y);
+                },
+            )?;
             self.attend::<T>(crew, number, Queries::All)?;
             self.feed_forward(crew, &block, self.x, rows)?;
         }
@@ -54,12 +60,13 @@ impl<'a> Network<'a> {
         let block = self.block(last)?;
         let (q, kv) = (block.attn_qkv.part(0, d), block.attn_qkv.part(d, 2 * d));
         let norm = self.norm(self.x, block.attn_norm);
-        self.product(crew, kv, rows, &Input::Made(&norm), |row, first, y| self.store_qkv(row, d + first, y))?;
+        self.product(Part::Products, crew, kv, rows, &Input::Made(&norm), |row, first, y| {
+            self.store_qkv(row, d + first, y)
+        })?;
         let norm_of_output = |row: usize, h: &mut [f32]| norm(self.batch.outputs[row] as usize, h);
-        self.product(crew, q, outputs, &Input::Made(&norm_of_output), |row, first, y| {
+        self.product(Part::Products, crew, q, outputs, &Input::Made(&norm_of_output), |row, first, y| {
             self.store_qkv(row, first, y);
         })?;
-        self.clock.lap(Part::Products);
         self.attend::<T>(crew, last, Queries::Outputs)?;
         if outputs == 0 {
             return Ok(());
@@ -104,20 +111,26 @@ impl<'a> Network<'a> {
             let to = group(to, at).as_chunks_mut().0;
             to.iter_mut().for_each(|to| F32x8::load(to).add(y).store(to));
         };
-        self.product(crew, block.attn_output, rows, &Input::Written(self.attention), |row, first, y| {
-            add(x, row * d + first, F32x8::load(y));
-        })?;
+        self.product(
+            Part::Products,
+            crew,
+            block.attn_output,
+            rows,
+            &Input::Written(self.attention),
+            |row, first, y| {
+                add(x, row * d + first, F32x8::load(y));
+            },
+        )?;
         let ([up, up_bias], [down, down_bias]) = (block.ffn_up, block.ffn_down);
         let norm = self.norm(x, block.ffn_norm);
-        self.product(crew, up, rows, &Input::Made(&norm), |row, first, y| {
+        self.product(Part::Products, crew, up, rows, &Input::Made(&norm), |row, first, y| {
             let y = gelu(F32x8::load(y).add(up_bias.eight(first)));
             let to = group(self.up, row * f + first).as_chunks_mut().0;
             to.iter_mut().for_each(|to| y.store(to));
         })?;
-        self.product(crew, down, rows, &Input::Written(self.up), |row, first, y| {
+        self.product(Part::Products, crew, down, rows, &Input::Written(self.up), |row, first, y| {
             add(x, row * d + first, F32x8::load(y).add(down_bias.eight(first)));
         })?;
-        self.clock.lap(Part::Products);
         Ok(())
     }
 
@@ -127,7 +140,7 @@ impl<'a> Network<'a> {
         let (output, bias) = (self.matrix(self.tensors.output)?, self.matrix(self.tensors.output_bias)?);
         let [norm, norm_bias] = self.tensors.output_norm;
         let norm = self.norm(self.x_out, [self.matrix(norm)?, self.matrix(norm_bias)?]);
-        self.product(crew, output, outputs, &Input::Made(&norm), |row, first, y| {
+        self.product(Part::Vocabulary, crew, output, outputs, &Input::Made(&norm), |row, first, y| {
             let at = row * vocab + first;
             // SAFETY: `matmul` hands each group of outputs to one thread.
             let to = unsafe { self.logits.write(at..at + GROUP.min(vocab - first)) };
@@ -135,7 +148,6 @@ impl<'a> Network<'a> {
                 *to = y + bias.value(first + i);
             }
         })?;
-        self.clock.lap(Part::Vocabulary);
         Ok(())
     }
 
@@ -162,10 +174,11 @@ impl<'a> Network<'a> {
         }
     }
 
-    /// The product of `w` with some rows of input. Few rows of it are made by every thread that takes part, in memory of
-    /// its own; many in an operation of their own.
+    /// The product of `w` with some rows of input, whose time counts as `part`. Few rows of input are
+    /// made by every thread that takes part, in memory of its own; many in an operation of their own.
     fn product(
         &self,
+        part: Part,
         crew: &Crew<'_>,
         w: Matrix<'_>,
         rows: usize,
@@ -182,7 +195,9 @@ impl<'a> Network<'a> {
                 // SAFETY: as before, and nobody writes it from here on.
                 unsafe { activations(input, rows, memory, w) }
             };
-            return matmul(self.platform, crew, w, rows, made, store);
+            matmul(self.platform, crew, w, rows, made, store)?;
+            self.clock.lap(part);
+            return Ok(());
         }
         let memory = InputMemory { floats: self.h, blocks: self.activations };
         if matches!(input, Input::Made(_)) || w.ty.is_quantized() {
@@ -196,7 +211,9 @@ impl<'a> Network<'a> {
         }
         // SAFETY: the operation before is done with them.
         let made = unsafe { activations(input, rows, memory, w) };
-        matmul(self.platform, crew, w, rows, |_| made, store)
+        matmul(self.platform, crew, w, rows, |_| made, store)?;
+        self.clock.lap(part);
+        Ok(())
     }
 }
 

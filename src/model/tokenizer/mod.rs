@@ -3,6 +3,7 @@
 //! A tokenizer comes from an untrusted file: [`file`] reads it as data, with the limits of [`vocabulary`], [`parts`] and
 //! [`pattern`], before the tokenizer library sees any of it.
 
+mod encode;
 mod file;
 mod library;
 mod parts;
@@ -17,17 +18,16 @@ use crate::error::{Error, Result};
 use crate::gguf::Value;
 use crate::log::{LogLevel, log};
 
-use library::{Cause, guarded};
+use encode::Encoder;
+pub use encode::{MASK, TokenizeOptions};
+use library::{Cause, failed, guarded};
 pub(crate) use pieces::{Joint, TokenPieces, push_characters};
-
-/// Shown in place of a token that is not known yet: a light shade block.
-pub const HOLE: char = '\u{2591}';
 
 /// The tokenizer of a model. Its time and memory are linear in the text. A panic of the tokenizer library becomes an
 /// error; none is known for the tokenizers that are accepted.
 #[derive(Debug)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    encoder: Encoder,
     mask: u32,
     /// The tokens that begin and end a text, which are not shown in it.
     bos: Option<u32>,
@@ -70,47 +70,70 @@ impl Tokenizer {
             return Err(Unusable { what, source: None });
         }
         let Config { mask_token_id: mask, bos_token_id: bos, eos_token_id: eos, vocab_size, .. } = *config;
-        Ok(Self { inner, mask, bos, eos, vocab_size, pieces: OnceLock::new() })
+        let encoder = Encoder::new(inner, mask, [bos, eos]);
+        Ok(Self { encoder, mask, bos, eos, vocab_size, pieces: OnceLock::new() })
     }
 
-    /// The tokens of `text`. Special tokens written out in the text are recognised; none are added.
+    /// The tokens of `text`. Special tokens that are written out in it are characters as all others, and none is added.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the tokenizer cannot encode it.
+    /// As [`Tokenizer::encode_with`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding =
-            guarded(|| self.inner.encode(text, false)).map_err(|e| failed("cannot encode this text", e))?;
-        Ok(encoding.get_ids().to_vec())
+        self.encode_with(text, &TokenizeOptions::default())
     }
 
-    /// The text of `tokens`: special tokens as they are written, [`HOLE`] for each mask token. Bytes that are not
-    /// valid UTF-8 become U+FFFD.
+    /// The tokens of `text`; none is added.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the tokenizer cannot encode the text, also if it knows one of its words as a special token
+    /// only.
+    pub fn encode_with(&self, text: &str, options: &TokenizeOptions) -> Result<Vec<u32>> {
+        self.encoder.encode(text, options)
+    }
+
+    /// The text of `tokens`: special tokens as they are written, [`MASK`] for each mask token. Bytes that are not valid UTF-8
+    /// become U+FFFD.
     ///
     /// # Errors
     /// [`Error::Tokenizer`], also for a token outside the vocabulary.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        let is_mask = |&token: &u32| token == self.mask;
+        let known = |&&token: &&u32| is_mask(&token) || self.encoder.tokenizer().id_to_token(token).is_some();
+        if let Some(&id) = tokens.iter().find(|token| !known(token)) {
+            return Err(no_token(id));
+        }
+        if let Some(pieces) = self.pieces().filter(|_| tokens.iter().any(is_mask)) {
+            // The text behind a mask goes on: its first token is no beginning.
+            let (mut joint, mut all, mut text) = (pieces.begin(), Vec::new(), String::new());
+            tokens.iter().for_each(|&token| match is_mask(&token) {
+                true => pieces.append_text(&mut joint, MASK, |bytes| all.extend_from_slice(bytes)),
+                false => pieces.append(&mut joint, token, |bytes| all.extend_from_slice(bytes)),
+            });
+            push_characters(&all, true, &mut text);
+            return Ok(text);
+        }
         let mut text = String::new();
-        for run in tokens.chunk_by(|a, b| (*a == self.mask) == (*b == self.mask)) {
-            if run.first() == Some(&self.mask) {
-                text.extend(std::iter::repeat_n(HOLE, run.len()));
+        for run in tokens.chunk_by(|a, b| is_mask(a) == is_mask(b)) {
+            if run.first().is_some_and(is_mask) {
+                text.push_str(&MASK.repeat(run.len()));
                 continue;
             }
-            if let Some(&id) = run.iter().find(|&&id| self.inner.id_to_token(id).is_none()) {
-                return Err(no_token(id));
-            }
-            let decoded = guarded(|| self.inner.decode(run, false));
+            let decoded = guarded(|| self.encoder.tokenizer().decode(run, false));
             text.push_str(&decoded.map_err(|e| failed("cannot decode these tokens", e))?);
         }
         Ok(text)
     }
 
     /// The bytes of one token inside a text, which may be a part of a UTF-8 character: with the space before it, if it
-    /// begins a word. A special token's are those of its name.
+    /// begins a word. A special token's are those of its name, the mask's those of [`MASK`].
     ///
     /// # Errors
-    /// [`Error::Tokenizer`], also for the mask and for a token outside the vocabulary.
+    /// [`Error::Tokenizer`], also for a token outside the vocabulary.
     pub fn token_bytes(&self, token: u32) -> Result<Vec<u8>> {
-        if token == self.mask || self.inner.id_to_token(token).is_none() {
+        if token == self.mask {
+            return Ok(MASK.into());
+        }
+        if self.encoder.tokenizer().id_to_token(token).is_none() {
             return Err(no_token(token));
         }
         match self.pieces() {
@@ -123,8 +146,12 @@ impl Tokenizer {
     /// outside the vocabulary.
     #[cfg(feature = "grammar")]
     pub(crate) fn is_special(&self, token: u32) -> bool {
-        let piece = self.inner.id_to_token(token).filter(|_| token != self.mask && Some(token) != self.eos);
-        piece.is_none_or(|piece| self.inner.get_added_vocabulary().is_special_token(&piece))
+        let piece = self
+            .encoder
+            .tokenizer()
+            .id_to_token(token)
+            .filter(|_| token != self.mask && Some(token) != self.eos);
+        piece.is_none_or(|piece| self.encoder.tokenizer().get_added_vocabulary().is_special_token(&piece))
     }
 
     /// The text of the known beginning of `tokens`: up to the first mask or end-of-text token, and without an incomplete
@@ -173,7 +200,7 @@ impl Tokenizer {
 
     /// The bytes of all tokens; `None` if texts are not joined of them.
     pub(crate) fn pieces(&self) -> Option<&TokenPieces> {
-        self.pieces.get_or_init(|| TokenPieces::new(&self.inner, self.vocab_size)).as_ref()
+        self.pieces.get_or_init(|| TokenPieces::new(self.encoder.tokenizer(), self.vocab_size)).as_ref()
     }
 }
 
@@ -191,8 +218,4 @@ pub(crate) fn parse_tokenizer(json: &str) -> Result<tokenizers::Tokenizer, Cause
 
 fn no_token(id: u32) -> Error {
     Error::tokenizer(format!("the tokenizer has no token {id}"))
-}
-
-fn failed(what: &str, source: Cause) -> Error {
-    Error::Tokenizer { what: format!("the tokenizer {what}: {source}"), source: Some(source) }
 }

@@ -155,6 +155,15 @@ impl TokenPieces {
         (joint.inside, joint.space) = (true, span.space);
     }
 
+    /// Calls `push` with a text of other origin, which is added at `joint`.
+    pub(super) fn append_text(&self, joint: &mut Joint, text: &str, mut push: impl FnMut(&[u8])) {
+        if joint.space {
+            push(b" ");
+        }
+        push(text.as_bytes());
+        *joint = Joint { inside: true, ..Joint::default() };
+    }
+
     /// The bytes of a token inside a text.
     pub(super) fn token_bytes(&self, token: u32) -> Vec<u8> {
         let span = self.spans.get(token as usize).copied().unwrap_or_default();

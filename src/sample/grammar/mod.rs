@@ -68,6 +68,7 @@ impl Grammars {
         };
         Ok(GrammarState {
             matcher: compiler.compile(grammar)?,
+            written: None,
             allowed: filled(model.config().vocab_size, false)?,
             end: model.config().eos_token_id.filter(|_| to_the_end),
         })
@@ -88,6 +89,8 @@ fn compiler(_: &Model) -> Result<Box<dyn GrammarCompiler>> {
 #[derive(Debug)]
 pub(crate) struct GrammarState {
     matcher: Box<dyn GrammarMatcher>,
+    /// The token that was written, until the matcher advances past it.
+    written: Option<u32>,
     /// The tokens that may come next, once [`GrammarState::prepare`] has found them.
     allowed: Vec<bool>,
     /// The token that may follow a complete match.
@@ -95,11 +98,14 @@ pub(crate) struct GrammarState {
 }
 
 impl GrammarState {
-    /// Finds the tokens that may come next.
+    /// Finds the tokens that may come next. May be called again.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if there are none, or if finding them takes too much.
     pub(crate) fn prepare(&mut self) -> Result<()> {
+        if let Some(token) = self.written.take() {
+            self.matcher.advance(token)?;
+        }
         let complete = self.matcher.allowed(&mut self.allowed)?;
         if let Some(allowed) = self.end.and_then(|end| self.allowed.get_mut(end as usize)) {
             *allowed = complete;
@@ -132,11 +138,8 @@ impl GrammarState {
         )))
     }
 
-    /// Advances past a token that may come next.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] if that takes too much.
-    pub(crate) fn advance(&mut self, token: u32) -> Result<()> {
-        if Some(token) == self.end { Ok(()) } else { self.matcher.advance(token) }
+    /// Goes on behind a token that may come next, which is written now.
+    pub(crate) fn write(&mut self, token: u32) {
+        self.written = Some(token).filter(|_| self.end != Some(token));
     }
 }

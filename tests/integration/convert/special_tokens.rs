@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use esolm::convert::{Options, SpecialToken, TokenizerSource};
-use esolm::{Error, LoadOptions, Model};
+use esolm::{Error, LoadOptions, Model, TokenizeOptions};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -75,6 +75,8 @@ fn model(input: &Path, options: &Options) -> Model {
     Model::from_bytes(&converted(input, options).1, &LoadOptions::default()).unwrap()
 }
 
+const SPECIAL: TokenizeOptions = TokenizeOptions { parse_special: true, continues: false };
+
 const TEXTS: [&str; 5] = [
     "the thing",
     " a king in the end;<|endoftext|>the other",
@@ -94,11 +96,11 @@ fn vocabulary_and_merges_are_the_tokenizer_json_of_the_same_tokens() {
     let json = folder(&[("tokenizer.json", tokenizer_json(&[(95, "<|endoftext|>")]).to_string())]);
     let (made, given) = (model(dir.path(), &Options::default()), model(json.path(), &Options::default()));
     for text in TEXTS {
-        let ids = made.tokenizer().unwrap().encode(text).unwrap();
-        assert_eq!(ids, given.tokenizer().unwrap().encode(text).unwrap(), "{text}");
+        let ids = made.tokenizer().unwrap().encode_with(text, &SPECIAL).unwrap();
+        assert_eq!(ids, given.tokenizer().unwrap().encode_with(text, &SPECIAL).unwrap(), "{text}");
         assert_eq!(made.tokenizer().unwrap().decode(&ids).unwrap(), text);
     }
-    assert_eq!(made.tokenizer().unwrap().encode(" the<|endoftext|>").unwrap(), [91, 95]);
+    assert_eq!(made.tokenizer().unwrap().encode_with(" the<|endoftext|>", &SPECIAL).unwrap(), [91, 95]);
     // `tokenizer.json` goes first, and one of them alone is none.
     let both = folder(&[gpt2_files(), vec![("tokenizer.json", "{".into())]].concat());
     assert!(matches!(refused(both.path(), &Options::default()), Error::BadFile { .. }));
@@ -184,7 +186,7 @@ fn added_token_may_have_the_masks_number() {
         assert_eq!(report.config.mask_token_id, 96);
         assert!(report.notes.iter().any(|note| note.contains("'[PAD]'")), "{:?}", report.notes);
         let model = model(dir.path(), &Options::default());
-        assert_eq!(model.tokenizer().unwrap().encode("a<|endoftext|>").unwrap()[1], 95);
+        assert_eq!(model.tokenizer().unwrap().encode_with("a<|endoftext|>", &SPECIAL).unwrap()[1], 95);
     }
     // One more is a token that the model does not have.
     let two =

@@ -3,6 +3,7 @@
 // - esolm_generate: Context.generate and Context.steps call esolm_step for each step.
 // - esolm_context_new_in and esolm_context_arena_size: a context allocates its own memory.
 // - esolm_model_retain: Swift counts references.
+// - esolm_tokenize and esolm_tokenize_template: Model.tokenize and Model.template call the functions with parameters.
 // - esolm_abi_version: it is part of the shared library's name.
 
 import EsolmSystem

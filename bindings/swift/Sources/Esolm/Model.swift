@@ -119,12 +119,25 @@ public final class Model: @unchecked Sendable {
         }
     }
 
-    public func tokenize(_ text: String) throws -> [UInt32] {
-        try withChars(text) { chars in
+    /// Converts text to tokens. With `parseSpecial`, special tokens that are written out in it, and "[MASK]", are these tokens
+    /// instead of characters. `continues` says that it goes on from another text: tokenizers that put a space before a text
+    /// then put none.
+    public func tokenize(_ text: String, parseSpecial: Bool = false, continues: Bool = false) throws -> [UInt32] {
+        var params = try Model.tokenizeParams(parseSpecial, continues)
+        return try withChars(text) { chars in
             try filled(0 as UInt32, capacity: chars.count / 2 + 8) { tokens, n in
-                esolm_tokenize(self.handle, chars.baseAddress, chars.count, tokens.baseAddress, tokens.count, &n)
+                esolm_tokenize_with_params(
+                    self.handle, chars.baseAddress, chars.count, &params, tokens.baseAddress, tokens.count, &n)
             }
         }
+    }
+
+    private static func tokenizeParams(_ parseSpecial: Bool, _ continues: Bool) throws -> esolm_tokenize_params {
+        var params = esolm_tokenize_params()
+        try check(esolm_tokenize_params_init(&params, MemoryLayout<esolm_tokenize_params>.stride))
+        params.parse_special = parseSpecial ? 1 : 0
+        params.continues = continues ? 1 : 0
+        return params
     }
 
     public func detokenize(_ tokens: [UInt32]) throws -> String {
@@ -134,16 +147,20 @@ public final class Model: @unchecked Sendable {
     }
 
     /// Converts a text with holes, such as "Once upon a time {{mask 12}} happily ever after.", to a prompt; `length` is the
-    /// whole text's number of tokens, including the holes.
-    public func template(_ text: String) throws -> (prompt: Prompt, length: Int) {
+    /// whole text's number of tokens, including the holes. A space before a hole belongs to what is written there.
+    /// `parseSpecial` is for all of the text, `continues` for its beginning.
+    public func template(
+        _ text: String, parseSpecial: Bool = false, continues: Bool = false
+    ) throws -> (prompt: Prompt, length: Int) {
+        var params = try Model.tokenizeParams(parseSpecial, continues)
         var positions: [UInt32] = []
         var length = 0
         let tokens: [UInt32] = try withChars(text) { chars in
             try filled(0 as UInt32, capacity: chars.count / 2 + 8) { tokens, n in
                 positions = [UInt32](repeating: 0, count: tokens.count)
-                return esolm_tokenize_template(
-                    self.handle, chars.baseAddress, chars.count, tokens.baseAddress, &positions, tokens.count, &n,
-                    &length)
+                return esolm_tokenize_template_with_params(
+                    self.handle, chars.baseAddress, chars.count, &params, tokens.baseAddress, &positions,
+                    tokens.count, &n, &length)
             }
         }
         return (Prompt(tokens, positions: Array(positions.prefix(tokens.count))), length)

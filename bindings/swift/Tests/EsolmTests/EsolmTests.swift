@@ -52,6 +52,9 @@ final class ModelTests: XCTestCase {
             XCTAssertEqual(try model.detokenize(tokens), text)
             XCTAssertEqual(try tokens.flatMap { try model.bytes(of: $0) }, Array(text.utf8))
         }
+        XCTAssertEqual(try model.tokenize("[MASK]<|endoftext|>", parseSpecial: true).count, 2)
+        XCTAssertGreaterThan(try model.tokenize("[MASK]").count, 1)
+        XCTAssertEqual(try model.template("<|endoftext|> {{mask 2}}", parseSpecial: true).length, 3)
         assertFails(.tokenizer, try model.detokenize([4_000_000_000]))
         let (prompt, length) = try model.template("Once{{mask 9}} end.")
         XCTAssertEqual(length, prompt.tokens.count + 9)

@@ -1,0 +1,58 @@
+//! Sequences that come and go.
+
+use super::Context;
+use crate::error::Result;
+use crate::generate::{GenerateParams, Prompt};
+
+/// Sequences that come and go.
+impl Context {
+    /// Adds a sequence to the generation, between two steps or in a new context, and returns its number; see
+    /// [`Context::sequences`]. The others are not disturbed: a step runs the next step of each in one pass of the network
+    /// (continuous batching). The text is the one that the prompt would get alone, in a generation with these parameters.
+    ///
+    /// If the prompt begins as a sequence of this context, also one that has been removed, its keys and values there are copied
+    /// instead of computed, with the same result. (Eso-LM (B) and AR on the library's own kernels.) Steps report the
+    /// log-probabilities of all sequences if one wants them, and as many of the most likely tokens as it wants. Allocates for
+    /// constraints, stop rules and new text only.
+    ///
+    /// # Errors
+    /// As [`Context::begin`], also if all sequences are in use.
+    pub fn add_sequence(&mut self, prompt: &Prompt, params: &GenerateParams<'_>) -> Result<usize> {
+        self.session.add(&mut self.runner, prompt, params)
+    }
+
+    /// As [`Context::extend`] for one sequence of a generation; the others are not disturbed.
+    ///
+    /// # Errors
+    /// As [`Context::extend`], also if there is no such sequence.
+    pub fn extend_sequence(
+        &mut self,
+        sequence: usize,
+        prompt: &Prompt,
+        params: &GenerateParams<'_>,
+    ) -> Result<()> {
+        self.session.extend_one(&mut self.runner, sequence, prompt, params)
+    }
+
+    /// Removes a sequence, finished or not; its number may then be another's.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] if there is no such sequence.
+    pub fn remove_sequence(&mut self, sequence: usize) -> Result<()> {
+        self.session.remove(sequence)
+    }
+
+    /// Whether there is a sequence with this number.
+    pub fn has_sequence(&self, sequence: usize) -> bool {
+        self.session.has(sequence)
+    }
+
+    /// How many tokens of a sequence have keys and values in the cache that the next steps need not compute. Before the first
+    /// step of one that was added: those that came from another sequence.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] if there is no such sequence.
+    pub fn cached_tokens(&self, sequence: usize) -> Result<usize> {
+        self.session.cached_tokens(sequence)
+    }
+}

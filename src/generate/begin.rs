@@ -1,0 +1,228 @@
+//! Beginning and going on: prompts and parameters become sequences with an order and a schedule.
+
+use super::request::{GenerateParams, Prompt};
+use super::rules::SequenceRules;
+use super::sequence::Sequence;
+use super::session::Session;
+use crate::error::{Error, Result};
+use crate::forward::ModelRunner;
+use crate::memory::reserve;
+use crate::model::Config;
+use crate::plan::{Order, Plan, arrange};
+use crate::rng::{Purpose, Rng};
+use crate::sample::SamplingParams;
+use crate::simd::DefaultFloats;
+
+/// Which sequences begin, and with what.
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    /// The number of the sequence that the first prompt is for; the others follow.
+    pub(super) first: usize,
+    /// Whether they go on from what is known of them.
+    pub(super) resume: bool,
+    /// Whether the other sequences stay.
+    pub(super) beside: bool,
+}
+
+impl Session {
+    /// Begins a generation of one sequence per prompt; see [`Context::begin`](crate::Context::begin).
+    pub(crate) fn begin(
+        &mut self,
+        runner: &mut ModelRunner,
+        prompts: &[Prompt],
+        params: &GenerateParams<'_>,
+    ) -> Result<()> {
+        self.prepare(runner, prompts, params, Start { first: 0, resume: false, beside: false })
+    }
+
+    /// Goes on from the known tokens; see [`Context::extend`](crate::Context::extend).
+    pub(crate) fn extend(
+        &mut self,
+        runner: &mut ModelRunner,
+        prompts: &[Prompt],
+        params: &GenerateParams<'_>,
+    ) -> Result<()> {
+        check_extendable(runner.model.config())?;
+        let count = self.active().len();
+        if prompts.len() != count {
+            let given = prompts.len();
+            return Err(Error::invalid(format!("{given} prompts to go on with {count} sequences")));
+        }
+        for number in 0..count {
+            self.sequence(number)?;
+        }
+        self.prepare(runner, prompts, params, Start { first: 0, resume: true, beside: false })
+    }
+
+    /// Begins sequences or goes on with them.
+    pub(super) fn prepare(
+        &mut self,
+        runner: &mut ModelRunner,
+        prompts: &[Prompt],
+        params: &GenerateParams<'_>,
+        start: Start,
+    ) -> Result<()> {
+        let _floats = DefaultFloats::set();
+        let total = if params.length == 0 { runner.length } else { params.length };
+        check_begin(runner, prompts.len(), total)?;
+        // Everything is checked before anything changes.
+        params.validate(runner.model.config(), prompts.len())?;
+        self.check_all(runner, prompts, params, total, start)?;
+        self.clear_damaged_cache(runner);
+        let shared = if start.beside && !start.resume { self.share_prefix(runner, start.first)? } else { 0 };
+        match start.beside {
+            true => self.forget_step(),
+            false => self.start_anew(runner),
+        }
+        let model = runner.model.clone();
+        let plan_params = params.plan_params(model.config());
+        let mut all_rules = std::mem::take(&mut self.rules);
+        for ((stream, prompt), rules) in prompts.iter().enumerate().zip(all_rules.drain(..)) {
+            let number = start.first + stream;
+            let length = self.length_of(number, prompt, params, total, start.resume);
+            let (mask, rows) = (self.mask, &mut self.rows);
+            let Some(sequence) = self.sequences.get_mut(number) else { break };
+            if !start.resume {
+                sequence.reset();
+            }
+            sequence.begin(rules);
+            sequence.set_known(length, mask, prompt.known.iter().copied())?;
+            // The step needs a row for the first token that it writes.
+            sequence.committed =
+                sequence.committed.max(shared.min(sequence.revealed - model.config().given_tokens()));
+            let tokenizer = sequence.rules.tokenizer(&model)?;
+            sequence.begin_text(mask, tokenizer)?;
+            sequence.rng = Rng::new(params.seed, stream, Purpose::Token);
+            sequence.window = params.adaptive.map_or(0, |adaptive| adaptive.window);
+            let Sequence { order, tokens, counts, revealed, .. } = sequence;
+            let unknown = |p: &u32| tokens.get(*p as usize) == Some(&mask);
+            match params.order {
+                Order::Custom(given) => order.extend(given.iter().copied().filter(unknown)),
+                _ => order.extend((0..length as u32).filter(unknown)),
+            }
+            let tail = order.get_mut(*revealed..).unwrap_or_default();
+            sequence.diffused = *revealed + arrange(&plan_params, stream, tail, counts, rows);
+        }
+        self.rules = all_rules;
+        self.count_steps();
+        Ok(())
+    }
+
+    /// Checks the prompts, and makes the rules of their sequences.
+    fn check_all(
+        &mut self,
+        runner: &ModelRunner,
+        prompts: &[Prompt],
+        params: &GenerateParams<'_>,
+        total: usize,
+        start: Start,
+    ) -> Result<()> {
+        let config = runner.model.config();
+        let length = |session: &Self, index: usize, prompt| {
+            session.length_of(start.first + index, prompt, params, total, start.resume)
+        };
+        let longest = prompts.iter().enumerate().map(|(index, prompt)| length(self, index, prompt)).max();
+        let longest = longest.unwrap_or(total);
+        self.rules.clear();
+        for (index, prompt) in prompts.iter().enumerate() {
+            let length = length(self, index, prompt);
+            params.order.validate(length)?;
+            self.check_prompt(runner, (start.first + index, index), prompt, length, start.resume)?;
+            let mut rules = SequenceRules::new(params, &runner.model)?;
+            if let Some(constraints) = params.constraints_of(index) {
+                let known = |position: u32| {
+                    self.known.get(position as usize).copied().filter(|&token| token != self.mask)
+                };
+                constraints
+                    .validate(config, longest, known)
+                    .map_err(|e| Error::invalid(format!("sequence {index}: {e}")))?;
+                rules.grammar = self.grammar(runner, constraints, params)?;
+                rules.constraints = Some(constraints.sorted());
+            }
+            self.rules.push(rules);
+        }
+        let others = self.sequences.iter().filter(|sequence| start.beside && sequence.in_use);
+        let others: usize = others.map(|sequence| sequence.order.len() - sequence.revealed).sum();
+        let most = longest.saturating_mul(prompts.len()).saturating_add(others);
+        let others = if start.beside { self.wants.top_log_probs } else { 0 };
+        reserve(&mut self.buffers.top_log_probs, params.top_log_probs.max(others).saturating_mul(most))
+    }
+
+    /// Begins a generation whose orders and schedules are given; see
+    /// [`Context::begin_with_plans`](crate::Context::begin_with_plans).
+    pub(crate) fn begin_with_plans(
+        &mut self,
+        runner: &mut ModelRunner,
+        plans: &[Plan],
+        sampling: SamplingParams,
+        seed: u64,
+    ) -> Result<()> {
+        let _floats = DefaultFloats::set();
+        sampling.validate()?;
+        if plans.is_empty() {
+            return Err(Error::invalid("no plan to begin"));
+        }
+        for plan in plans {
+            check_begin(runner, plans.len(), plan.order.len())?;
+            plan.validate(runner.model.config())?;
+        }
+        self.start_anew(runner);
+        let mask = self.mask;
+        for (number, (sequence, plan)) in self.sequences.iter_mut().zip(plans).enumerate() {
+            let known = plan.order.iter().copied().zip(plan.known.iter().copied());
+            let sampling = sampling.resolved(&runner.model.config().defaults);
+            sequence.reset();
+            sequence.begin(SequenceRules { sampling, ..SequenceRules::default() });
+            sequence.set_known(plan.order.len(), mask, known)?;
+            sequence.begin_text(mask, None)?;
+            sequence.rng = Rng::new(seed, number, Purpose::Token);
+            sequence.diffused = plan.known.len() + plan.diffusion;
+            sequence.order.clone_from(&plan.order);
+            sequence.counts.clone_from(&plan.counts);
+        }
+        self.count_steps();
+        Ok(())
+    }
+
+    /// Makes room for a generation in place of the last one.
+    pub(super) fn start_anew(&mut self, runner: &mut ModelRunner) {
+        self.clear_damaged_cache(runner);
+        self.leave_all();
+        runner.clear_profile();
+    }
+
+    /// Clears the cache if there may be numbers in it that are not finite.
+    fn clear_damaged_cache(&mut self, runner: &mut ModelRunner) {
+        if std::mem::take(&mut self.cache_not_finite) {
+            runner.clear_cache();
+            self.sequences.iter_mut().for_each(|sequence| sequence.committed = 0);
+        }
+    }
+}
+
+/// Checks that a model's sequences can go on from what is known.
+pub(super) fn check_extendable(config: &Config) -> Result<()> {
+    if config.variant.is_causal() {
+        return Ok(());
+    }
+    let name = config.variant.name();
+    Err(Error::Unsupported(format!(
+        "variant '{name}': it cannot be extended, only causal models (Eso-LM (B), AR) can"
+    )))
+}
+
+/// Checks that a generation of so many sequences of `length` tokens fits the context.
+pub(super) fn check_begin(runner: &ModelRunner, sequences: usize, length: usize) -> Result<()> {
+    if runner.cancel.is_cancelled() {
+        return Err(Error::Cancelled);
+    }
+    let most = runner.capacity.sequences;
+    if sequences == 0 || sequences > most {
+        return Err(Error::invalid(format!("{sequences} sequences; the context holds 1 to {most}")));
+    }
+    if length == 0 || length > runner.length {
+        let longest = runner.length;
+        return Err(Error::invalid(format!("length {length}; the context holds 1 to {longest} tokens")));
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! What holds for all steps of a sequence, and what the steps of all report.
+
+use super::request::GenerateParams;
+use super::stop::StopRules;
+use crate::error::Result;
+use crate::model::{Model, Tokenizer};
+use crate::plan::Adaptive;
+use crate::sample::{Constraints, GrammarState, SamplingParams};
+
+/// What the caller asked for of one sequence.
+#[derive(Debug, Default)]
+pub(super) struct SequenceRules {
+    pub(super) sampling: SamplingParams,
+    /// Sorted.
+    pub(super) constraints: Option<Constraints>,
+    /// How far its grammar is matched.
+    pub(super) grammar: Option<GrammarState>,
+    pub(super) adaptive: Option<Adaptive>,
+    pub(super) wants_log_probs: bool,
+    pub(super) top_log_probs: usize,
+    pub(super) stop: StopRules,
+}
+
+impl SequenceRules {
+    /// Those that `params` has for each sequence alike: all but constraints. Allocates for stop tokens and strings only.
+    ///
+    /// # Errors
+    /// Those of [`StopRules::new`].
+    pub(super) fn new(params: &GenerateParams<'_>, model: &Model) -> Result<Self> {
+        Ok(Self {
+            sampling: params.sampling.resolved(&model.config().defaults),
+            wants_log_probs: params.log_probs || params.top_log_probs > 0,
+            top_log_probs: params.top_log_probs,
+            adaptive: params.adaptive,
+            stop: StopRules::new(params, model)?,
+            ..Self::default()
+        })
+    }
+
+    /// The tokenizer, if the bytes of the text are looked at.
+    pub(super) fn tokenizer<'m>(&self, model: &'m Model) -> Result<Option<&'m Tokenizer>> {
+        if self.stop.need_bytes() { model.tokenizer().map(Some) } else { Ok(None) }
+    }
+
+    /// Whether a device that draws tokens can draw these.
+    pub(super) fn are_basic(&self) -> bool {
+        let Self { sampling, constraints, grammar, adaptive, wants_log_probs, .. } = self;
+        let plain = constraints.is_none() && grammar.is_none() && adaptive.is_none() && !wants_log_probs;
+        plain && sampling.is_basic()
+    }
+}
+
+/// What the steps report, as the sequences that are in use want it.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct StepWants {
+    pub(super) log_probs: bool,
+    /// How many of the most likely tokens: as many as the sequence that wants the most.
+    pub(super) top_log_probs: usize,
+    pub(super) confidences: bool,
+}
