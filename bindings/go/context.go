@@ -14,9 +14,9 @@ import (
 
 // Context holds the memory and the threads for generating from a model. Only one call at a time may use it.
 type Context struct {
-	guard  sync.Mutex
-	c      *owned
-	logits LogitsCallback // of the generation
+	guard   sync.Mutex
+	c       *owned
+	running map[uint32]running // what C does not keep of the sequences
 }
 
 // owned holds the C objects of a Context, and has the finalizer. A Context cannot have one: its logits callback may refer to
@@ -110,7 +110,7 @@ func (c *Context) Close() error {
 	defer c.guard.Unlock()
 	runtime.SetFinalizer(c.c, nil)
 	c.c.free()
-	c.logits = nil
+	c.running = nil
 	return nil
 }
 
@@ -130,7 +130,13 @@ func (c *Context) Threads() (int, error) {
 
 // Reset discards the generation with its tokens and texts.
 func (c *Context) Reset() error {
-	return c.with(func(context *C.esolm_context) C.esolm_status { return C.esolm_context_reset(context) })
+	return c.with(func(context *C.esolm_context) C.esolm_status {
+		status := C.esolm_context_reset(context)
+		if status == C.ESOLM_OK {
+			c.running = nil
+		}
+		return status
+	})
 }
 
 func (c *Context) with(f func(context *C.esolm_context) C.esolm_status) error {

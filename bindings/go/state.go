@@ -27,7 +27,11 @@ func (c *Context) Restore(state []byte) error {
 		return &Error{StatusBadFile, "the state is empty"}
 	}
 	return c.with(func(context *C.esolm_context) C.esolm_status {
-		return C.esolm_state_restore(context, unsafe.Pointer(&state[0]), C.size_t(len(state)))
+		status := C.esolm_state_restore(context, unsafe.Pointer(&state[0]), C.size_t(len(state)))
+		if status == C.ESOLM_OK {
+			c.running = nil
+		}
+		return status
 	})
 }
 
