@@ -1,3 +1,5 @@
+//go:build !windows
+
 package main
 
 import (
@@ -148,7 +150,7 @@ func TestEachClientGetsItsText(t *testing.T) {
 	}
 	group.Wait()
 	// The beginning has been computed.
-	if got, _, err := b.complete(fmt.Sprintf(`{"prompt": %q, "max_tokens": 2}`, beginning)); err != nil || got.TokensCached == 0 {
+	if got, _, err := b.complete(fmt.Sprintf(`{"prompt": %q, "n_predict": 2}`, beginning)); err != nil || got.TokensCached == 0 || got.TokensPredicted != 2 {
 		t.Error(got, err)
 	}
 }
