@@ -183,16 +183,11 @@ fn help_is_in_groups_and_ends_with_examples() {
     let group = |help: &str, name: &str| -> String {
         let (_, rest) =
             help.split_once(&format!("\n{name}:\n")).unwrap_or_else(|| panic!("no {name}: {help}"));
-        // To the next group, whose name stands at the beginning of a line.
+        // To the next group, whose name stands at the beginning of a line. Descriptions stand further right.
         let lines = rest.lines().take_while(|line| line.is_empty() || line.starts_with(' '));
-        lines.filter_map(|line| line.trim_start().split([' ', ',']).find(|word| word.starts_with("--"))).fold(
-            String::new(),
-            |mut names, name| {
-                names += name;
-                names += " ";
-                names
-            },
-        )
+        let options = lines.filter(|line| line.starts_with("  -") || line.starts_with("      -"));
+        let names = options.filter_map(|line| line.split([' ', ',']).find(|word| word.starts_with("--")));
+        names.map(|name| format!("{name} ")).collect()
     };
     let help = out(&esolm(&["generate", "-h"]));
     for (name, first, last) in [
