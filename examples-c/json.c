@@ -23,7 +23,7 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     const char *words = argc > 2 ? argv[2] : "There was a dog. ";
-    esolm_constraints rules;
+    esolm_constraints rules = {.struct_size = sizeof rules};
     esolm_model *model = NULL;
     esolm_context *context = NULL;
     uint32_t tokens[LENGTH];
@@ -36,7 +36,6 @@ int main(int argc, char **argv)
     check(esolm_context_new(model, &limits, &context));
     check(esolm_tokenize(model, words, strlen(words), tokens, LENGTH, &count));
 
-    check(esolm_constraints_init(&rules, sizeof rules));
     rules.json_schema = argc > 3 ? argv[3]
                                  : "{\"type\": \"object\", \"additionalProperties\": false,"
                                    " \"required\": [\"animal\", \"name\", \"legs\"], \"properties\": {"
