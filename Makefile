@@ -120,10 +120,10 @@ tsan:
 # are too large for it (tests/miri has small ones).
 MIRI = $(CARGO) +nightly miri test --lib --manifest-path tests/miri/Cargo.toml --target-dir $(abspath $(BUILD))/miri --
 MIRI_RUSTFLAGS = "--cfg rustix_use_libc"
-MIRI_SKIP = threads kernels::matmul kernels::attention kernels::panel kernels::isa processor floats temporary_names \
+MIRI_SKIP = cpu::threads kernels::matmul kernels::attention kernels::panel kernels::isa processor floats temporary_names \
   atomic_file::tests
 miri:
-	RUSTFLAGS=$(MIRI_RUSTFLAGS) MIRIFLAGS="-Zmiri-many-seeds=0..16" $(MIRI) threads
+	RUSTFLAGS=$(MIRI_RUSTFLAGS) MIRIFLAGS="-Zmiri-many-seeds=0..16" $(MIRI) cpu::threads
 	RUSTFLAGS=$(MIRI_RUSTFLAGS) MIRIFLAGS=-Zmiri-disable-isolation $(MIRI) $(MIRI_SKIP:%=--skip %)
 
 # The threads of a context in every order of events, up to a number of preemptions.

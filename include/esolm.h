@@ -43,6 +43,8 @@
  *     Generating   esolm_generate with a callback per step, or esolm_begin and esolm_step. Between steps:
  *                  esolm_step_info.texts (.step_text), what has become text; esolm_copy_text, esolm_copy_tokens,
  *                  esolm_copy_order. esolm_extend continues a finished text.
+ *     Sequences    esolm_sequence_add, esolm_sequence_extend, esolm_sequence_remove: texts that come and go while others are
+ *                  written (examples-c/server.c).
  *     States       esolm_state_save, esolm_state_restore.
  *     Profile      esolm_context_profile: how the time is spent.
  *     Scoring      How likely a text is: esolm_score_text for any length, with bounds over orders and of diffusion;

@@ -608,7 +608,7 @@ public:
         esolm_context *context = nullptr;
         if (esolm_status status = esolm_context_new(model.get(), &params, &context))
             return detail::fail<Context>(status);
-        return Context(context);
+        return Context(Handle(context), params);
     }
 
     // In the caller's memory, aligned to ESOLM_ARENA_ALIGNMENT, which must outlive the context.
@@ -617,7 +617,7 @@ public:
         esolm_context *context = nullptr;
         if (esolm_status status = esolm_context_new_in(model.get(), &params, arena, size, &context))
             return detail::fail<Context>(status);
-        return Context(context);
+        return Context(Handle(context), params);
     }
 
     // Has this many threads compute, up to as many as the context was made for.
@@ -687,7 +687,51 @@ public:
         return detail::checked(started(esolm_extend, prompts, params));
     }
 
-    // Runs the next step; std::nullopt if the generation is finished.
+    // Adds a sequence to the generation, between two steps or in a new context, and returns its number. The others are not
+    // disturbed; its text is the one that it would get alone. GenerateParams::on_logits is for this sequence.
+    Result<std::uint32_t> add_sequence(const Prompt &prompt, const GenerateParams &params = {})
+    {
+        const Request request(params);
+        const esolm_prompt known = prompt.get();
+        std::uint32_t sequence = 0;
+        if (esolm_status status = esolm_sequence_add(handle_.get(), &known, &request.how, &sequence))
+            return detail::fail<std::uint32_t>(status);
+        logits_callbacks_[sequence] = request.callback;
+        return sequence;
+    }
+
+    // As extend for one sequence; the others are not disturbed.
+    Result<void> extend_sequence(std::uint32_t sequence, const Prompt &prompt, const GenerateParams &params = {})
+    {
+        const Request request(params);
+        const esolm_prompt known = prompt.get();
+        esolm_status status = esolm_sequence_extend(handle_.get(), sequence, &known, &request.how);
+        if (!status)
+            logits_callbacks_[sequence] = request.callback;
+        return detail::checked(status);
+    }
+
+    // Removes a sequence, finished or not; its number may then be another's.
+    Result<void> remove_sequence(std::uint32_t sequence)
+    {
+        esolm_status status = esolm_sequence_remove(handle_.get(), sequence);
+        if (!status)
+            logits_callbacks_[sequence].reset();
+        return detail::checked(status);
+    }
+
+    // How many tokens of a sequence have keys and values that the next steps need not compute. Before the first step of one
+    // that was added: those that came from another sequence.
+    Result<std::size_t> cached_tokens(std::uint32_t sequence = 0)
+    {
+        std::size_t count = 0;
+        if (esolm_status status = esolm_sequence_cached_tokens(handle_.get(), sequence, &count))
+            return detail::fail<std::size_t>(status);
+        return count;
+    }
+
+    // Runs the next step of all sequences; std::nullopt if they are finished. If it fails for one of them, stop_reason is
+    // ESOLM_STOP_ERROR for this one alone, and the others go on once it is removed.
     Result<std::optional<Step>> step()
     {
         esolm_step_info info{};
@@ -810,6 +854,7 @@ private:
     struct Free {
         void operator()(esolm_context *context) const noexcept { esolm_context_free(context); }
     };
+    using Handle = std::unique_ptr<esolm_context, Free>;
 
     Result<std::vector<double>> scores(decltype(&esolm_score_order) score, Span<const std::uint32_t> tokens,
                                        Span<const std::uint32_t> order, std::size_t known)
@@ -867,27 +912,39 @@ private:
         }
     };
 
-    // If a generation does not begin, the previous one stays, with its logits callback.
+    // The parameters for C, which borrow from those of the caller and from this.
+    struct Request {
+        explicit Request(const GenerateParams &params) : how(params)
+        {
+            if (params.on_logits) {
+                callback = std::make_shared<LogitsCallback>();
+                callback->function = params.on_logits;
+                how.logits_callback = &LogitsCallback::call;
+                how.logits_user_data = callback.get();
+            }
+            for (const std::string &string : params.stop)
+                stop.push_back(string.c_str());
+            if (!stop.empty()) {
+                how.stop_strings = stop.data();
+                how.n_stop_strings = stop.size();
+            }
+        }
+        Request(const Request &) = delete;
+        Request &operator=(const Request &) = delete;
+
+        esolm_generate_params how;
+        std::shared_ptr<LogitsCallback> callback;
+        std::vector<const char *> stop;
+    };
+
+    // If a generation does not begin, the previous one stays, with its logits callbacks.
     esolm_status started(decltype(&esolm_begin) begin, Prompts prompts, const GenerateParams &params)
     {
-        esolm_generate_params how = params;
-        std::unique_ptr<LogitsCallback> callback;
-        if (params.on_logits) {
-            callback = std::make_unique<LogitsCallback>();
-            callback->function = params.on_logits;
-            how.logits_callback = &LogitsCallback::call;
-            how.logits_user_data = callback.get();
-        }
-        std::vector<const char *> stop;
-        for (const std::string &string : params.stop)
-            stop.push_back(string.c_str());
-        if (!stop.empty()) {
-            how.stop_strings = stop.data();
-            how.n_stop_strings = stop.size();
-        }
-        esolm_status status = begin(handle_.get(), prompts.data(), prompts.size(), &how);
+        const Request request(params);
+        esolm_status status = begin(handle_.get(), prompts.data(), prompts.size(), &request.how);
         if (!status)
-            logits_callback_ = std::move(callback);
+            for (auto &callback : logits_callbacks_)
+                callback = request.callback;
         return status;
     }
 
@@ -895,23 +952,29 @@ private:
     {
         esolm_status status = esolm_step(handle_.get(), &info, &done);
 #ifndef ESOLM_NO_EXCEPTIONS
-        if (logits_callback_ && logits_callback_->thrown)
-            std::rethrow_exception(std::exchange(logits_callback_->thrown, nullptr));
+        for (auto &callback : logits_callbacks_)
+            if (callback && callback->thrown)
+                std::rethrow_exception(std::exchange(callback->thrown, nullptr));
 #endif
         return status;
     }
 
-    // After a call that ended the generation: drops its logits callback.
+    // After a call that ended the generation: drops its logits callbacks.
     Result<void> forgotten(esolm_status status)
     {
         if (!status)
-            logits_callback_.reset();
+            for (auto &callback : logits_callbacks_)
+                callback.reset();
         return detail::checked(status);
     }
 
-    explicit Context(esolm_context *context) : handle_(context) {}
-    std::unique_ptr<LogitsCallback> logits_callback_;
-    std::unique_ptr<esolm_context, Free> handle_;
+    Context(Handle context, const ContextParams &params)
+        : logits_callbacks_(params.sequences > 1 ? params.sequences : 1), handle_(std::move(context))
+    {
+    }
+    // Those of the sequences.
+    std::vector<std::shared_ptr<LogitsCallback>> logits_callbacks_;
+    Handle handle_;
 };
 
 } // namespace throwing or returning

@@ -53,6 +53,17 @@ fn score_prints_a_number_for_each_token_and_their_mean() {
     assert!(1.0 < likely && likely < unlikely, "{likely} {unlikely}");
 }
 
+#[test]
+fn json_matches_the_schema() {
+    let (printed, _) = output("json", "There was a dog. ");
+    let value: serde_json::Value =
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
+    let keys: Vec<&String> = value.as_object().unwrap().keys().collect();
+    assert_eq!(keys.len(), 3, "{printed}");
+    assert!(["cat", "dog", "fish"].contains(&value["animal"].as_str().unwrap()), "{printed}");
+    assert!((0..=8).contains(&value["legs"].as_u64().unwrap()), "{printed}");
+}
+
 /// The perplexity that the example prints, which must be that of the tokens' numbers.
 fn perplexity(text: &str) -> f64 {
     let (printed, _) = output("score", text);

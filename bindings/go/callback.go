@@ -49,7 +49,7 @@ type Progress func(fraction float64) error
 
 // LogitsRow is a row of logits, from which the token of one position is about to be drawn.
 type LogitsRow struct {
-	Sequence    uint32    // the index of its prompt
+	Sequence    uint32    // the index of its prompt, or the number that AddSequence returned
 	Slot        uint32    // its index in generation order
 	Position    uint32    // its index in the text
 	ModelLogits []float32 // the network's output, valid during the call; read-only
@@ -57,10 +57,10 @@ type LogitsRow struct {
 
 // LogitsCallback reads and changes the logits that a token is drawn from, one for each token of the vocabulary. It is called
 // after the constraints and before temperature, TopK and TopP. Minus infinity excludes a token. The slice is valid during
-// the call. If it returns an error, the generation stops and Generation.Err returns that error.
+// the call. If it returns an error, the step is undone, and Generation.Err or Context.Step returns that error.
 //
-// It runs in Generation.Next, on its goroutine. Other calls on the Context return ErrBusy meanwhile, and Close would
-// deadlock. A panic is passed on to the caller of Next; do not call runtime.Goexit (testing.T.FailNow does).
+// It runs in Generation.Next or Context.Step, on its goroutine. Calls on the Context that compute return ErrBusy meanwhile, texts
+// can be read, and Close would deadlock. A panic is passed on to the caller; do not call runtime.Goexit (testing.T.FailNow does).
 type LogitsCallback func(row LogitsRow, logits []float32) error
 
 // outcome holds the error or panic of a caller's function until the C call has returned: neither may pass through C.
@@ -114,15 +114,19 @@ func esolmGoProgress(fraction C.double, handle C.uintptr_t) C.int32_t {
 	return w.run(func() error { return w.progress(float64(fraction)) })
 }
 
-// logitsCall passes a LogitsCallback to C for one step only: what a handle refers to is never garbage collected.
+// logitsCall passes the LogitsCallbacks to C for one step only: what a handle refers to is never garbage collected.
 type logitsCall struct {
 	outcome
-	callback LogitsCallback
+	of map[uint32]running
 }
 
 // lend writes a handle to the cell that the C callback reads; it is valid until release is called.
 func (l *logitsCall) lend(cell *C.uintptr_t) (release func()) {
-	if l.callback == nil {
+	wanted := false
+	for _, of := range l.of {
+		wanted = wanted || of.logits != nil
+	}
+	if !wanted {
 		return func() {}
 	}
 	handle := cgo.NewHandle(l)
@@ -135,7 +139,7 @@ func esolmGoLogits(row *C.esolm_logits_row, logits *C.float, handle C.uintptr_t)
 	l := cgo.Handle(handle).Value().(*logitsCall)
 	n := int(row.n_logits)
 	return l.run(func() error {
-		return l.callback(LogitsRow{
+		return l.of[uint32(row.sequence)].logits(LogitsRow{
 			Sequence:    uint32(row.sequence),
 			Slot:        uint32(row.slot),
 			Position:    uint32(row.position),

@@ -144,7 +144,7 @@ func TestLogits(t *testing.T) {
 		t.Error(tokens, plain)
 	}
 
-	// All tokens excluded; a call on the context in use; an error.
+	// All tokens excluded; a text that is read; a call on the context in use; an error.
 	params.Logits = func(_ LogitsRow, logits []float32) error {
 		for token := range logits {
 			logits[token] = float32(math.Inf(-1))
@@ -154,6 +154,13 @@ func TestLogits(t *testing.T) {
 	has(t, StatusInvalidArgument, c.Generate(context.Background(), make([]Prompt, 1), params))
 	params.Logits = func(LogitsRow, []float32) error {
 		_, err := c.Text(0)
+		return err
+	}
+	if err := c.Generate(context.Background(), make([]Prompt, 1), params); err != nil {
+		t.Error(err)
+	}
+	params.Logits = func(LogitsRow, []float32) error {
+		_, err := c.Save()
 		return err
 	}
 	has(t, StatusBusy, c.Generate(context.Background(), make([]Prompt, 1), params))

@@ -12,11 +12,13 @@ import (
 	"unsafe"
 )
 
-// Context holds the memory and the threads for generating from a model. Only one call at a time may use it.
+// Context holds the memory and the threads for generating from a model. One call at a time computes. What the last step left
+// can be read at any time: by Tokens, Order, Text, StopReason and Profile.
 type Context struct {
-	guard  sync.Mutex
-	c      *owned
-	logits LogitsCallback // of the generation
+	guard     sync.RWMutex // so that Close waits for running calls
+	computing sync.Mutex   // held by the call that computes
+	c         *owned
+	running   map[uint32]running // what C does not keep of the sequences
 }
 
 // owned holds the C objects of a Context, and has the finalizer. A Context cannot have one: its logits callback may refer to
@@ -110,7 +112,7 @@ func (c *Context) Close() error {
 	defer c.guard.Unlock()
 	runtime.SetFinalizer(c.c, nil)
 	c.c.free()
-	c.logits = nil
+	c.running = nil
 	return nil
 }
 
@@ -130,14 +132,31 @@ func (c *Context) Threads() (int, error) {
 
 // Reset discards the generation with its tokens and texts.
 func (c *Context) Reset() error {
-	return c.with(func(context *C.esolm_context) C.esolm_status { return C.esolm_context_reset(context) })
+	return c.with(func(context *C.esolm_context) C.esolm_status {
+		status := C.esolm_context_reset(context)
+		if status == C.ESOLM_OK {
+			c.running = nil
+		}
+		return status
+	})
 }
 
+// with runs a call as the only one that computes.
 func (c *Context) with(f func(context *C.esolm_context) C.esolm_status) error {
-	if !c.guard.TryLock() {
+	if !c.computing.TryLock() {
 		return ErrBusy
 	}
-	defer c.guard.Unlock()
+	defer c.computing.Unlock()
+	return c.read(f)
+}
+
+// read runs a call that may run beside others.
+func (c *Context) read(f func(context *C.esolm_context) C.esolm_status) error {
+	// Only Close has it alone. Not to wait for it: it may wait for the call whose callback this is in.
+	if !c.guard.TryRLock() {
+		return ErrClosed
+	}
+	defer c.guard.RUnlock()
 	if c.c.context == nil {
 		return ErrClosed
 	}
@@ -147,7 +166,7 @@ func (c *Context) with(f func(context *C.esolm_context) C.esolm_status) error {
 // Tokens returns the tokens of a sequence by position, the model's mask token where none is written yet.
 func (c *Context) Tokens(sequence uint32) ([]uint32, error) {
 	return filled(func(tokens []uint32, n *C.size_t) error {
-		return c.with(func(context *C.esolm_context) C.esolm_status {
+		return c.read(func(context *C.esolm_context) C.esolm_status {
 			return C.esolm_copy_tokens(context, C.uint32_t(sequence), first[C.uint32_t](tokens), C.size_t(len(tokens)), n)
 		})
 	}, 128)
@@ -156,7 +175,7 @@ func (c *Context) Tokens(sequence uint32) ([]uint32, error) {
 // Order returns the order in which the positions of a sequence are generated, known ones first, as ScoreOrder takes it.
 func (c *Context) Order(sequence uint32) ([]uint32, error) {
 	return filled(func(positions []uint32, n *C.size_t) error {
-		return c.with(func(context *C.esolm_context) C.esolm_status {
+		return c.read(func(context *C.esolm_context) C.esolm_status {
 			return C.esolm_copy_order(context, C.uint32_t(sequence), first[C.uint32_t](positions),
 				C.size_t(len(positions)), n)
 		})
@@ -166,7 +185,7 @@ func (c *Context) Order(sequence uint32) ([]uint32, error) {
 // Text returns the text of a sequence up to the first token that is unknown, or to what ended it.
 func (c *Context) Text(sequence uint32) (string, error) {
 	text, err := filled(func(text []byte, n *C.size_t) error {
-		err := c.with(func(context *C.esolm_context) C.esolm_status {
+		err := c.read(func(context *C.esolm_context) C.esolm_status {
 			return C.esolm_copy_text(context, C.uint32_t(sequence), first[C.char](text), C.size_t(len(text)), n)
 		})
 		return withNUL(err, n)
@@ -191,7 +210,7 @@ const (
 // StopReason returns why the text of a sequence ended.
 func (c *Context) StopReason(sequence uint32) (StopReason, error) {
 	var reason C.int32_t
-	err := c.with(func(context *C.esolm_context) C.esolm_status {
+	err := c.read(func(context *C.esolm_context) C.esolm_status {
 		return C.esolm_stop_reason(context, C.uint32_t(sequence), &reason)
 	})
 	return StopReason(reason), err

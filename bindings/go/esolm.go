@@ -3,8 +3,8 @@
 // It links libesolm.a, or libesolm.so with `-tags esolm_shared`. Install the library first (`make install`); it is found
 // with pkg-config, so set PKG_CONFIG_PATH if the prefix is not a standard one.
 //
-// Any number of goroutines may use a Model at once. A Context may be used by one call at a time; a call that overlaps with
-// another fails with StatusBusy. Close frees the memory at once; otherwise the garbage collector does.
+// Any number of goroutines may use a Model at once. On a Context one call at a time computes; another one that overlaps with it
+// fails with StatusBusy. What the last step left can be read at any time. Close frees the memory at once; otherwise the garbage collector does.
 //
 // esolm.h is the reference. These functions of it have no counterpart:
 //
@@ -65,7 +65,7 @@ func (e *Error) Is(target error) bool {
 }
 
 var (
-	// ErrBusy is returned by calls on a Context that is in use; compare it with errors.Is.
+	// ErrBusy is returned by calls that compute on a Context that another one uses; compare it with errors.Is.
 	ErrBusy = &Error{StatusBusy, "the context is in use by another call"}
 	// ErrClosed is returned by calls on a Model or Context that has been closed.
 	ErrClosed = errors.New("esolm: closed")

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -290,7 +291,7 @@ func TestCancellation(t *testing.T) {
 	}
 }
 
-func TestOverlappingCallsAreBusy(t *testing.T) {
+func TestReadingIsNeverBusyAndSecondComputingCallsAre(t *testing.T) {
 	c := newContext(t, openModel(t), ContextOptions{Sequences: 16, Threads: 1})
 	params := DefaultParams()
 	params.Alpha0 = 0 // token by token
@@ -300,19 +301,53 @@ func TestOverlappingCallsAreBusy(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
+	var steps, refused atomic.Int64
 	go func() {
-		for generation.Next(ctx) || errors.Is(generation.Err(), ErrBusy) {
+		for {
+			if generation.Next(ctx) {
+				steps.Add(1)
+			} else if errors.Is(generation.Err(), ErrBusy) {
+				refused.Add(1)
+			} else {
+				ended <- generation.Err()
+				return
+			}
 		}
-		ended <- generation.Err()
 	}()
+	deadline := time.Now().Add(30 * time.Second)
+	// Another call that computes: one of the two is busy.
 	busy := false
-	for begin := time.Now(); !busy && time.Since(begin) < 30*time.Second; {
-		_, err := c.Text(0)
+	for !busy && time.Now().Before(deadline) {
+		_, err := c.Save()
 		busy = errors.Is(err, ErrBusy)
 	}
+	// Reading makes none busy, from a step on that began after the last such call.
+	for before := steps.Load(); steps.Load() < before+2 && time.Now().Before(deadline); {
+		runtime.Gosched()
+	}
+	refusedBefore := refused.Load()
+	for before := steps.Load(); steps.Load() < before+2 && time.Now().Before(deadline); {
+		for i := 0; i < 100; i++ {
+			_, errText := c.Text(0)
+			_, errTokens := c.Tokens(15)
+			_, errReason := c.StopReason(1)
+			if errText != nil || errTokens != nil || errReason != nil {
+				t.Fatal(errText, errTokens, errReason)
+			}
+		}
+	}
+	if !busy || refused.Load() != refusedBefore || time.Now().After(deadline) {
+		t.Error(busy, refused.Load(), refusedBefore)
+	}
 	cancel()
-	if err := <-ended; !busy || !errors.Is(err, context.Canceled) {
-		t.Error(busy, err)
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Text(0); !errors.Is(err, ErrClosed) {
+		t.Error(err)
 	}
 }
 

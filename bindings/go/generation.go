@@ -19,7 +19,7 @@ type Step struct {
 	Index, Total int
 	Updates      []Update
 	LogProbs     []float64 // log-probabilities of the updates; nil unless Params.LogProbs is set
-	// The most likely tokens at the position of each update, the likeliest first; nil unless Params.TopLogProbs is set.
+	// The most likely tokens at the position of each update, the likeliest first; nil unless its Params.TopLogProbs is set.
 	TopLogProbs [][]TokenLogProb
 	Texts       []StepText // the new text of each sequence; nil unless Params.StepText is set
 }
@@ -49,8 +49,13 @@ type StepText struct {
 type Generation struct {
 	context *Context
 	step    Step
-	top     uint32 // Params.TopLogProbs
 	err     error
+}
+
+// running is what a Context keeps of the parameters of a sequence.
+type running struct {
+	logits LogitsCallback
+	top    uint32 // Params.TopLogProbs
 }
 
 // start is C.esolm_begin or C.esolm_extend.
@@ -77,28 +82,41 @@ func (c *Context) Extend(prompts []Prompt, params Params) (*Generation, error) {
 func (c *Context) start(prompts []Prompt, params Params, start start) (*Generation, error) {
 	var memory cMemory
 	defer memory.free()
-	p, err := params.c(&memory)
-	if err != nil {
-		return nil, err
-	}
 	known, err := cPrompts(&memory, prompts)
 	if err != nil {
 		return nil, err
 	}
-	err = c.with(func(context *C.esolm_context) C.esolm_status {
-		if params.Logits != nil {
-			setLogitsCallback(p, c.c.logitsHandle)
-		}
+	err = c.begin(&memory, params, func(context *C.esolm_context, p *C.esolm_generate_params) C.esolm_status {
 		status := start(context, known, C.size_t(len(prompts)), p)
 		if status == C.ESOLM_OK {
-			c.logits = params.Logits
+			c.running = map[uint32]running{}
+			for i := range prompts {
+				c.running[uint32(i)] = params.running()
+			}
 		}
 		return status
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Generation{context: c, top: params.TopLogProbs}, nil
+	return &Generation{context: c}, nil
+}
+
+func (params Params) running() running { return running{params.Logits, params.TopLogProbs} }
+
+// begin makes a call that begins sequences with these parameters, in C memory.
+func (c *Context) begin(memory *cMemory, params Params,
+	f func(*C.esolm_context, *C.esolm_generate_params) C.esolm_status) error {
+	p, err := params.c(memory)
+	if err != nil {
+		return err
+	}
+	return c.with(func(context *C.esolm_context) C.esolm_status {
+		if params.Logits != nil {
+			setLogitsCallback(p, c.c.logitsHandle)
+		}
+		return f(context, p)
+	})
 }
 
 // Next runs the next step. It returns false at the end and after an error, which Err returns. If ctx ends, the running
@@ -108,26 +126,42 @@ func (g *Generation) Next(ctx context.Context) bool {
 	if g.err != nil && !errors.Is(g.err, ErrBusy) {
 		return false
 	}
-	var done C.int32_t
+	step, err := g.context.Step(ctx)
+	if step != nil {
+		g.step = *step
+	}
+	g.err = err
+	return step != nil
+}
+
+// Step runs the next step of all sequences, and returns nil if they are finished. If ctx ends, the running step is cancelled
+// and ctx's error returned. After an error the sequences are as before the step; if it concerns one of them only, its
+// StopReason is StopError, and the others go on once it is removed. (For one generation after another, see Generation.)
+func (c *Context) Step(ctx context.Context) (*Step, error) {
+	var step *Step
 	var logits logitsCall
-	g.err = logits.result(g.context.until(ctx, func(c *C.esolm_context) C.esolm_status {
-		logits.callback = g.context.logits
-		defer logits.lend(g.context.c.logitsHandle)()
+	err := logits.result(c.until(ctx, func(context *C.esolm_context) C.esolm_status {
+		logits.of = c.running
+		defer logits.lend(c.c.logitsHandle)()
 		info := C.esolm_step_info{struct_size: C.sizeof_esolm_step_info}
-		status := C.esolm_step(c, &info, &done)
+		var done C.int32_t
+		status := C.esolm_step(context, &info, &done)
 		if status == C.ESOLM_OK && done == 0 {
-			g.step = stepOf(&info)
-			status = g.copyTopLogProbs(c)
+			step = stepOf(&info)
+			status = c.copyTopLogProbs(context, step)
 		}
 		return status
 	}))
-	return g.err == nil && done == 0
+	if err != nil {
+		return nil, err
+	}
+	return step, nil
 }
 
 // stepOf copies the result of a step from C.
-func stepOf(info *C.esolm_step_info) Step {
+func stepOf(info *C.esolm_step_info) *Step {
 	n := int(info.n_updates)
-	step := Step{Index: int(info.index), Total: int(info.total), Updates: make([]Update, n)}
+	step := &Step{Index: int(info.index), Total: int(info.total), Updates: make([]Update, n)}
 	for i, u := range unsafe.Slice(info.updates, n) {
 		step.Updates[i] = Update{uint32(u.sequence), uint32(u.position), uint32(u.token)}
 	}
@@ -140,20 +174,27 @@ func stepOf(info *C.esolm_step_info) Step {
 	return step
 }
 
-// copyTopLogProbs fills the step's TopLogProbs.
-func (g *Generation) copyTopLogProbs(c *C.esolm_context) C.esolm_status {
-	for i := range g.step.Updates {
-		if g.top == 0 {
-			break
+// copyTopLogProbs fills the step's TopLogProbs, for each update as many as its sequence wants. C has as many as the sequence
+// that wants the most.
+func (c *Context) copyTopLogProbs(context *C.esolm_context, step *Step) C.esolm_status {
+	for i, update := range step.Updates {
+		top := int(c.running[update.Sequence].top)
+		if top == 0 {
+			continue
 		}
-		entries := make([]TokenLogProb, g.top)
-		var n C.size_t
-		status := C.esolm_copy_top_log_probs(c, C.size_t(i), (*C.esolm_token_log_prob)(unsafe.Pointer(&entries[0])),
-			C.size_t(len(entries)), &n)
+		if step.TopLogProbs == nil {
+			step.TopLogProbs = make([][]TokenLogProb, len(step.Updates))
+		}
+		status, n := C.esolm_status(C.ESOLM_ERR_BUFFER_TOO_SMALL), C.size_t(top)
+		for status == C.ESOLM_ERR_BUFFER_TOO_SMALL {
+			entries := make([]TokenLogProb, n)
+			status = C.esolm_copy_top_log_probs(context, C.size_t(i),
+				(*C.esolm_token_log_prob)(unsafe.Pointer(&entries[0])), C.size_t(len(entries)), &n)
+			step.TopLogProbs[i] = entries[:top]
+		}
 		if status != C.ESOLM_OK {
 			return status
 		}
-		g.step.TopLogProbs = append(g.step.TopLogProbs, entries[:n])
 	}
 	return C.ESOLM_OK
 }

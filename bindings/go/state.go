@@ -27,7 +27,11 @@ func (c *Context) Restore(state []byte) error {
 		return &Error{StatusBadFile, "the state is empty"}
 	}
 	return c.with(func(context *C.esolm_context) C.esolm_status {
-		return C.esolm_state_restore(context, unsafe.Pointer(&state[0]), C.size_t(len(state)))
+		status := C.esolm_state_restore(context, unsafe.Pointer(&state[0]), C.size_t(len(state)))
+		if status == C.ESOLM_OK {
+			c.running = nil
+		}
+		return status
 	})
 }
 
@@ -43,7 +47,7 @@ type Profile struct {
 // Profile returns the time that the generation's steps took.
 func (c *Context) Profile() (Profile, error) {
 	p := C.esolm_profile{struct_size: C.sizeof_esolm_profile}
-	if err := c.with(func(context *C.esolm_context) C.esolm_status {
+	if err := c.read(func(context *C.esolm_context) C.esolm_status {
 		return C.esolm_context_profile(context, &p)
 	}); err != nil {
 		return Profile{}, err

@@ -1,4 +1,4 @@
-/* esolm_begin, esolm_step and esolm_generate allocate nothing, in Rust, C or C++: alloc MODEL.
+/* esolm_begin, esolm_step, esolm_generate and sequences that come and go allocate nothing, in Rust, C or C++: alloc MODEL.
  *
  * Linked with -Wl,--wrap for each function below, so that every call in the program, the library and ggml comes here
  * first, calls of C++'s operator new included. */
@@ -67,6 +67,43 @@ void *__wrap__Znam(size_t size)
     return __real__Znam(size);
 }
 
+/* Eight sequences that join a generation and leave it, finished or not, two at a time. Returns the number of steps. */
+static size_t join_and_leave(esolm_context *context, const esolm_prompt *prompts, esolm_generate_params *how)
+{
+    enum { SEQUENCES = 2, REQUESTS = 8 };
+    esolm_status status = ESOLM_OK;
+    size_t joined = 0, left = 0, steps = 0;
+    int in_use[SEQUENCES] = {0};
+    status = esolm_context_reset(context);
+    for (; !status && left < REQUESTS; steps++) {
+        uint32_t number;
+        int32_t done, reason = ESOLM_STOP_NONE;
+        if (steps % 4 == 0 && joined < REQUESTS && joined - left < SEQUENCES) {
+            how->seed = joined;
+            status = esolm_sequence_add(context, &prompts[joined % 2], how, &number);
+            CHECK(!in_use[number]);
+            in_use[number] = 1, joined++;
+        }
+        if (!status)
+            status = esolm_step(context, NULL, &done);
+        for (number = 0; number < SEQUENCES; number++) {
+            size_t cached = 0;
+            if (!in_use[number] || status)
+                continue;
+            status = esolm_stop_reason(context, number, &reason);
+            if (!status)
+                status = esolm_sequence_cached_tokens(context, number, &cached);
+            /* The fifth leaves at once. */
+            if (reason != ESOLM_STOP_NONE || joined == 5) {
+                status = esolm_sequence_remove(context, number);
+                in_use[number] = 0, left++;
+            }
+        }
+    }
+    CHECK(status == ESOLM_OK && left == REQUESTS);
+    return steps;
+}
+
 static int32_t count_steps(const esolm_step_info *step, void *user_data)
 {
     (void)step;
@@ -110,9 +147,13 @@ int main(int argc, char **argv)
     size_t generated = allocations;
     CHECK(status == ESOLM_OK && steps > 5);
     CHECK(generated == stepped);
+    steps = join_and_leave(context, prompts, &how);
+    size_t joined = allocations;
+    CHECK(steps > 20);
+    CHECK(joined == generated);
     if (failed)
-        printf("allocations: begin %zu, steps %zu, generate %zu\n", begun - before, stepped - begun,
-               generated - stepped);
+        printf("allocations: begin %zu, steps %zu, generate %zu, joining %zu\n", begun - before, stepped - begun,
+               generated - stepped, joined - generated);
     esolm_context_free(context);
     esolm_model_free(model);
     return report();

@@ -94,7 +94,7 @@ static void readers(void)
         {{.size = size}, size + 1, ESOLM_ERR_IO, "the archive: it ends at byte"},
         {{.size = size, .answer = -7}, size, ESOLM_ERR_IO, "the reader returned -7"},
         {{.size = size, .answer = INT64_MAX}, size, ESOLM_ERR_IO, "bytes were read at byte 0"},
-        {{.size = size}, 0, ESOLM_ERR_BAD_FILE, "the archive: is empty"},
+        {{.size = size}, 0, ESOLM_ERR_BAD_FILE, "the archive: it is empty"},
         {{.size = size}, UINT64_MAX, ESOLM_ERR_BAD_FILE, "address space"},
         {{.size = 1000}, 1000, ESOLM_ERR_BAD_FILE, "the archive"},
     };

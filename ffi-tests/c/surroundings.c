@@ -184,8 +184,9 @@ static char logged[256];
 
 static void on_log(int32_t level, const char *message, void *user_data)
 {
-    (void)level, (void)user_data;
-    snprintf(logged, sizeof logged, "%s", message);
+    (void)user_data;
+    if (level <= ESOLM_LOG_WARN)
+        snprintf(logged, sizeof logged, "%s", message);
 }
 
 static void threads_that_do_not_start(void)

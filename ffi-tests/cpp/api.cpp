@@ -431,6 +431,119 @@ static void stop_rules(const esolm::Model &model)
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.stop_reason(1); }));
 }
 
+/* Sequences that come and go: each has the text that it has alone, and its own function on the logits. */
+static void sequences(const esolm::Model &model)
+{
+    esolm::ContextParams limits;
+    limits.length = 32;
+    limits.threads = 1;
+    esolm::Context alone = take(esolm::Context::make(model, limits));
+    limits.sequences = 2;
+    esolm::Context context = take(esolm::Context::make(model, limits));
+    const esolm::Prompt prompt(take(model.tokenize("Once upon a time")));
+    esolm::GenerateParams how[4];
+    std::string expected[4];
+    for (std::uint32_t i = 0; i < 4; i++) {
+        how[i].seed = i;
+        how[i].steps = 3 + i;
+        how[i].step_text = 1;
+        how[i].max_tokens = i == 1 ? 4 : 0;
+        if (i == 2)
+            how[i].on_logits = [](const esolm_logits_row &row, esolm::Span<float> logits) {
+                for (std::size_t token = 0; token < logits.size(); token++)
+                    if (token != 30 + row.position % 2)
+                        logits[token] = -INFINITY;
+                return true;
+            };
+        STATUS(ESOLM_OK, status_of([&] { return alone.generate(prompt, how[i]); }));
+        expected[i] = take(alone.text());
+    }
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.remove_sequence(0); }));
+    std::uint32_t of[2] = {4, 4}, next = 0, finished = 0;
+    std::string texts[2];
+    while (finished < 4) {
+        if (next < 4 && next - finished < 2) {
+            const auto number = take(context.add_sequence(prompt, how[next]));
+            CHECK(number < 2 && of[number] == 4 && (next == 0 || take(context.cached_tokens(number)) > 0));
+            texts[number] = take(context.text(number));
+            of[number] = next++;
+        } else if (next - finished == 2) {
+            STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.add_sequence(prompt); }));
+        }
+        auto step = take(context.step());
+        CHECK(bool(step));
+        if (!step)
+            return;
+        for (std::uint32_t number = 0; number < 2; number++) {
+            if (of[number] == 4)
+                continue;
+            texts[number] += step->text(number);
+            if (step->texts[number].stop_reason != ESOLM_STOP_NONE) {
+                CHECK(texts[number] == expected[of[number]]);
+                finished++;
+            }
+        }
+        for (std::uint32_t number = 0; number < 2; number++)
+            if (of[number] < 4 && take(context.stop_reason(number)) != ESOLM_STOP_NONE) {
+                STATUS(ESOLM_OK, status_of([&] { return context.remove_sequence(number); }));
+                of[number] = 4;
+            }
+    }
+    CHECK(!take(context.step()));
+
+    /* One that fails, or whose function throws, does not end the other; the functions go with their sequences. */
+    auto held = std::make_shared<int>(0);
+    const auto good = take(context.add_sequence(prompt, how[2]));
+    esolm::GenerateParams bad;
+    bad.on_logits = [held](const esolm_logits_row &, esolm::Span<float> logits) {
+#ifndef ESOLM_NO_EXCEPTIONS
+        if (*held == 1)
+            throw 42;
+#endif
+        for (float &logit : logits)
+            logit = -INFINITY;
+        return true;
+    };
+    const auto failing = take(context.add_sequence(prompt, bad));
+    bad.on_logits = nullptr;
+    CHECK(held.use_count() == 2);
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.step(); }));
+    CHECK(take(context.stop_reason(failing)) == ESOLM_STOP_ERROR && take(context.stop_reason(good)) == ESOLM_STOP_NONE);
+#ifndef ESOLM_NO_EXCEPTIONS
+    *held = 1;
+    int caught = 0;
+    try {
+        context.step();
+    } catch (int number) {
+        caught = number;
+    }
+    CHECK(caught == 42 && take(context.stop_reason(good)) == ESOLM_STOP_NONE);
+#endif
+    STATUS(ESOLM_OK, status_of([&] { return context.remove_sequence(failing); }));
+    CHECK(held.use_count() == 1);
+    while (take(context.step())) {
+    }
+    CHECK(take(context.text(good)) == expected[2]);
+
+    /* One goes on. */
+    esolm::GenerateParams begin, go_on;
+    begin.length = 12;
+    go_on.seed = 8;
+    STATUS(ESOLM_OK, status_of([&] { return alone.generate(prompt, begin); }));
+    STATUS(ESOLM_OK, status_of([&] { return alone.extend(esolm::Prompt{}, go_on); }));
+    while (take(alone.step())) {
+    }
+    const auto number = take(context.add_sequence(prompt, begin));
+    while (take(context.step())) {
+    }
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.extend_sequence(9, prompt, go_on); }));
+    STATUS(ESOLM_OK, status_of([&] { return context.extend_sequence(number, esolm::Prompt{}, go_on); }));
+    while (take(context.step())) {
+    }
+    CHECK(take(context.tokens(number)) == take(alone.tokens()) && take(context.text(good)) == expected[2]);
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.cached_tokens(9); }));
+}
+
 static void scores(const esolm::Model &model)
 {
     esolm::ContextParams limits;
@@ -532,6 +645,7 @@ int main(int argc, char **argv)
     logits(model);
     requests(model);
     stop_rules(model);
+    sequences(model);
     scores(model);
     states(model);
     messages(model);

@@ -3,8 +3,8 @@
 use std::ffi::c_void;
 use std::mem::offset_of;
 use std::ptr::{NonNull, null, null_mut};
-use std::sync::{Mutex, PoisonError, TryLockError};
 
+use super::exclusive::Exclusive;
 use super::logits::LogitsCallback;
 use super::model::esolm_model;
 use super::params::SizedStruct;
@@ -24,9 +24,7 @@ use crate::model::Model;
 /// ESOLM_ERR_BUSY) from any thread. What the last step left can be read at any time, also while a call computes. Freed by
 /// esolm_context_free.
 pub struct esolm_context {
-    state: Mutex<State>,
-    /// Locked for as long as a copy takes.
-    snapshot: Mutex<Snapshot>,
+    exclusive: Exclusive<State, Snapshot>,
     pub(super) model: Model,
     pub(super) cancel: CancelToken,
 }
@@ -144,42 +142,32 @@ impl esolm_context {
         let mut snapshot = Snapshot::new(sequences, length)?;
         snapshot.update(&context);
         let (model, cancel) = (context.model().clone(), context.cancel_token());
-        let state = Mutex::new(State {
-            context,
-            prompts,
-            logits: filled(sequences, None)?,
-            texts: StepTexts::new(sequences)?,
-        });
+        let state =
+            State { context, prompts, logits: filled(sequences, None)?, texts: StepTexts::new(sequences)? };
         // A box of one: unlike `Box::new`, it may fail.
         let mut place = with_room(1)?;
-        place.push(Self { state, snapshot: Mutex::new(snapshot), model, cancel });
+        place.push(Self { exclusive: Exclusive::new(state, snapshot), model, cancel });
         Ok(Box::into_raw(place.into_boxed_slice()).cast())
     }
 
     /// Runs `f` as the only user of the context, or fails as busy. What it leaves can then be read.
     pub(super) fn with<T>(&self, f: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
-        match self.state.try_lock() {
-            Ok(mut state) => {
-                let result = f(&mut state);
-                self.publish(&state);
-                result
-            }
-            Err(TryLockError::WouldBlock) => Err(Error::Busy),
-            Err(TryLockError::Poisoned(_)) => {
-                Err(Error::internal("an earlier call on this context panicked; free it"))
-            }
-        }
+        self.exclusive.with(f, copy_texts)
     }
 
     /// Has other threads read the texts as they are now.
     pub(super) fn publish(&self, state: &State) {
-        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).update(&state.context);
+        self.exclusive.publish(state, copy_texts);
     }
 
     /// Reads what the last step left, whatever computes now.
     pub(super) fn read<T>(&self, f: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
-        f(&self.snapshot.lock().unwrap_or_else(PoisonError::into_inner))
+        self.exclusive.read(f)
     }
+}
+
+fn copy_texts(state: &State, to: &mut Snapshot) {
+    to.update(&state.context);
 }
 
 // The header promises that threads may share these.

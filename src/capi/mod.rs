@@ -16,6 +16,7 @@ mod constraints;
 mod context;
 mod device;
 mod evaluate;
+mod exclusive;
 mod generate;
 mod log;
 mod logits;
@@ -34,6 +35,7 @@ mod snapshot;
 mod state;
 mod status;
 mod step;
+mod sync;
 mod tokenizer;
 mod version;
 

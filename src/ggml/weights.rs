@@ -7,7 +7,7 @@ use super::device::Device;
 use super::graph::{Tensor, TensorTable, alloc_size};
 use crate::error::{Error, Result};
 use crate::gguf::TensorInfo;
-use crate::memory::{Arena, FileBytes};
+use crate::memory::{Arena, FileBytes, with_room};
 
 /// Alignment in bytes that ggml needs to compute with a tensor in place.
 const IN_PLACE: usize = 32;
@@ -49,10 +49,10 @@ impl Weights {
         if on_host && tensors.iter().all(aligned) {
             // SAFETY: `source` is kept beside the buffer and dropped after it; weights are never written.
             let buffer = unsafe { Buffer::wrap(start, bytes.len())? };
-            let placed = tensors
-                .iter()
-                .map(|t| table.add(t, Some((&buffer, t.range.start))))
-                .collect::<Result<Vec<_>>>()?;
+            let mut placed = with_room(tensors.len())?;
+            for tensor in &tensors {
+                placed.push(table.add(tensor, Some((&buffer, tensor.range.start)))?);
+            }
             return Ok(Self { device, tensors, placed, _table: table, buffer, source: Some(source) });
         }
         let (places, size) = places(device, &tensors)?;
@@ -63,7 +63,7 @@ impl Weights {
             Some(memory) => unsafe { Buffer::wrap(memory.part(0, size)?, size)? },
             None => Buffer::allocate_for_weights(device, size)?,
         };
-        let mut placed = Vec::with_capacity(tensors.len());
+        let mut placed = with_room(tensors.len())?;
         for (tensor, place) in tensors.iter_mut().zip(places) {
             let data = bytes
                 .get(tensor.range.clone())
@@ -122,7 +122,7 @@ fn places(device: Device, tensors: &[TensorInfo]) -> Result<(Vec<usize>, usize)>
     let alignment = alignment(device).max(IN_PLACE);
     let mut table = TensorTable::allocate(tensors.len())?;
     let mut size = 0usize;
-    let mut places = Vec::with_capacity(tensors.len());
+    let mut places = with_room(tensors.len())?;
     for info in tensors {
         let tensor = table.add(info, None)?;
         places.push(size);

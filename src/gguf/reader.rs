@@ -7,6 +7,7 @@ use super::format::{MAGIC, MAX_DIMS, MAX_TENSOR_NAME, VERSION, alignment};
 use super::tensor_type::TensorType;
 use super::value::{Array, STR, Value, number, number_bytes};
 use crate::error::{Error, Result};
+use crate::memory::{collected, copied, no_room, with_room};
 
 /// Most metadata keys and most tensors that are accepted; far above what any model has. (Keys are looked up one by one, so
 /// the time of listing them all grows with their square.)
@@ -155,6 +156,16 @@ impl Gguf {
     }
 }
 
+/// An empty set with room for `len` texts.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+fn set_with_room<'a>(len: usize) -> Result<HashSet<&'a str>> {
+    let mut set = HashSet::new();
+    set.try_reserve(len).map_err(|_| no_room(len.saturating_mul(size_of::<&str>())))?;
+    Ok(set)
+}
+
 /// A cursor over the header. Every read is checked against the bytes that are left.
 struct Parser<'a> {
     bytes: &'a [u8],
@@ -176,14 +187,17 @@ impl<'a> Parser<'a> {
         let n_keys = self.count("metadata keys", MAX_KEYS)?;
         let metadata = self.metadata(n_keys)?;
         let alignment = alignment(&metadata).map_err(|what| Error::bad_file(self.file, what))?;
-        let described = (0..n_tensors).map(|i| self.tensor_info(i)).collect::<Result<Vec<_>>>()?;
+        let mut described = with_room(n_tensors as usize)?;
+        for index in 0..n_tensors {
+            described.push(self.tensor_info(index)?);
+        }
         let tensors = self.place(described, alignment)?;
-        Ok(Gguf { metadata, tensors, file: self.file.to_owned() })
+        Ok(Gguf { metadata, tensors, file: copied(self.file)? })
     }
 
     fn metadata(&mut self, n_keys: u64) -> Result<Vec<(String, Value)>> {
-        let mut metadata: Vec<(String, Value)> = Vec::new();
-        let mut seen = HashSet::new();
+        let mut metadata: Vec<(String, Value)> = with_room(n_keys as usize)?;
+        let mut seen = set_with_room(n_keys as usize)?;
         for _ in 0..n_keys {
             let start = self.at;
             let key = self.string("a metadata key", MAX_KEY)?;
@@ -198,7 +212,7 @@ impl<'a> Parser<'a> {
                 9 => self.array(key)?,
                 _ => self.scalar(code, key)?,
             };
-            metadata.push((key.to_owned(), value));
+            metadata.push((copied(key)?, value));
         }
         Ok(metadata)
     }
@@ -216,7 +230,7 @@ impl<'a> Parser<'a> {
         if !(1..=MAX_DIMS).contains(&n_dims) {
             return Err(self.bad_at(start, format!("{what} has {n_dims} dimensions, not 1 to {MAX_DIMS}")));
         }
-        let mut dims = Vec::with_capacity(n_dims);
+        let mut dims = with_room(n_dims)?;
         for _ in 0..n_dims {
             let dim = self.u64(&what)?;
             // ggml counts in signed 64-bit integers, and some of its kernels in 32 bits.
@@ -232,7 +246,7 @@ impl<'a> Parser<'a> {
         let size = ty.tensor_bytes(&dims).ok_or_else(|| {
             self.bad_at(start, format!("{what}: the shape {dims:?} does not fit the type {}", ty.name()))
         })?;
-        Ok((TensorInfo { name: name.to_owned(), ty, dims, range: 0..size }, offset))
+        Ok((TensorInfo { name: copied(name)?, ty, dims, range: 0..size }, offset))
     }
 
     /// Computes each tensor's range in the file and checks it.
@@ -241,12 +255,12 @@ impl<'a> Parser<'a> {
         let data_start = (self.at as u64)
             .checked_next_multiple_of(alignment)
             .ok_or_else(|| bad("the header is too long".into()))?;
-        let mut names = HashSet::new();
+        let mut names = set_with_room(described.len())?;
         if let Some((twice, _)) = described.iter().find(|(info, _)| !names.insert(info.name.as_str())) {
             return Err(bad(format!("tensor '{}' appears twice", twice.name)));
         }
         drop(names);
-        let mut tensors = Vec::with_capacity(described.len());
+        let mut tensors = with_room(described.len())?;
         for (mut info, offset) in described {
             let name = info.name.as_str();
             if offset % alignment != 0 {
@@ -266,8 +280,8 @@ impl<'a> Parser<'a> {
             }
             tensors.push(info);
         }
-        let mut by_start: Vec<&TensorInfo> = tensors.iter().collect();
-        by_start.sort_by_key(|t| t.range.start);
+        let mut by_start: Vec<&TensorInfo> = collected(tensors.iter())?;
+        by_start.sort_unstable_by_key(|t| t.range.start);
         for pair in by_start.windows(2) {
             if let [a, b] = pair
                 && a.range.end > b.range.start
@@ -318,12 +332,7 @@ impl<'a> Parser<'a> {
         let start = self.at;
         if code == STR {
             let text = self.string(key, u64::MAX)?;
-            let mut owned = String::new();
-            owned.try_reserve_exact(text.len()).map_err(|_| {
-                Error::OutOfMemory(format!("{} bytes for the value of key '{key}'", text.len()))
-            })?;
-            owned.push_str(text);
-            return Ok(Value::Str(owned));
+            return Ok(Value::Str(copied(text)?));
         }
         let size = number_bytes(code).ok_or_else(|| self.unknown_type(start, code, key))?;
         let bytes = self.take(size, key)?;

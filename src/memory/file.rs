@@ -169,7 +169,7 @@ pub(crate) fn read_at_most(path: &Path, max: u64) -> Result<Vec<u8>> {
         _ => Error::io(path, e),
     })?;
     if bytes.len() as u64 > max {
-        let what = format!("is larger than {} MiB, which is the limit", max >> 20);
+        let what = format!("it is larger than {} MiB, which is the limit", max >> 20);
         return Err(Error::bad_file(path.display().to_string(), what));
     }
     Ok(bytes)
@@ -179,9 +179,9 @@ pub(crate) fn read_at_most(path: &Path, max: u64) -> Result<Vec<u8>> {
 fn checked_len(reader: &dyn ModelReader) -> Result<usize> {
     let bad = |what: &str| Error::bad_file(reader.name(), what);
     match usize::try_from(reader.size()) {
-        Ok(0) => Err(bad("is empty")),
+        Ok(0) => Err(bad("it is empty")),
         Ok(len) if len <= isize::MAX as usize => Ok(len),
-        _ => Err(bad("is larger than the address space")),
+        _ => Err(bad("it is larger than the address space")),
     }
 }
 

@@ -17,4 +17,4 @@ pub(crate) use free::HostMemory;
 pub(crate) use pages::LockedPages;
 pub(crate) use reader::FilePart;
 pub use reader::ModelReader;
-pub(crate) use vector::{collected, filled, reserve, with_room};
+pub(crate) use vector::{collected, copied, filled, no_room, reserve, with_room};

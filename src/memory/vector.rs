@@ -32,14 +32,28 @@ pub(crate) fn collected<T>(items: impl ExactSizeIterator<Item = T>) -> Result<Ve
     Ok(all)
 }
 
+/// A copy of `text`.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(crate) fn copied(text: &str) -> Result<String> {
+    let mut copy = String::new();
+    copy.try_reserve_exact(text.len()).map_err(|_| no_room(text.len()))?;
+    copy.push_str(text);
+    Ok(copy)
+}
+
 /// Makes room for `more` elements.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`].
 pub(crate) fn reserve<T>(all: &mut Vec<T>, more: usize) -> Result<()> {
-    all.try_reserve_exact(more).map_err(|_| {
-        Error::OutOfMemory(format!("{} bytes could not be allocated", more.saturating_mul(size_of::<T>())))
-    })
+    all.try_reserve_exact(more).map_err(|_| no_room(more.saturating_mul(size_of::<T>())))
+}
+
+/// What to say when so many bytes could not be allocated.
+pub(crate) fn no_room(bytes: usize) -> Error {
+    Error::OutOfMemory(format!("{bytes} bytes could not be allocated"))
 }
 
 #[cfg(test)]

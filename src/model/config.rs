@@ -290,27 +290,32 @@ impl Config {
 
     /// The tensors of a model with these hyperparameters, in file order. A model file has exactly these.
     pub fn tensors(&self) -> Vec<TensorSpec> {
+        self.tensor_specs().collect()
+    }
+
+    /// As [`Config::tensors`], one by one.
+    pub(crate) fn tensor_specs(&self) -> impl Iterator<Item = TensorSpec> {
         let (d, f, v) = (self.embedding_length, self.feed_forward_length, self.vocab_size);
         let spec = |name: String, dims: &[usize]| TensorSpec { name, dims: dims.to_vec() };
-        let mut all = Vec::with_capacity(self.tensor_count());
-        all.push(spec("token_embd.weight".into(), &[d, v]));
-        for block in 0..self.block_count {
-            for part in BLOCK_TENSORS {
-                let dims: &[usize] = match part {
-                    "attn_qkv.weight" => &[d, 3 * d],
-                    "attn_output.weight" => &[d, d],
-                    "ffn_up.weight" => &[d, f],
-                    "ffn_up.bias" => &[f],
-                    "ffn_down.weight" => &[f, d],
-                    _ => &[d],
-                };
-                all.push(spec(format!("blk.{block}.{part}"), dims));
-            }
-        }
-        all.push(spec("output_norm.weight".into(), &[d]));
-        all.push(spec("output_norm.bias".into(), &[d]));
-        all.push(spec("output.weight".into(), &[d, v]));
-        all.push(spec("output.bias".into(), &[v]));
-        all
+        let of_block = move |block: usize, part: &str| {
+            let dims: &[usize] = match part {
+                "attn_qkv.weight" => &[d, 3 * d],
+                "attn_output.weight" => &[d, d],
+                "ffn_up.weight" => &[d, f],
+                "ffn_up.bias" => &[f],
+                "ffn_down.weight" => &[f, d],
+                _ => &[d],
+            };
+            spec(format!("blk.{block}.{part}"), dims)
+        };
+        let blocks = (0..self.block_count)
+            .flat_map(move |block| BLOCK_TENSORS.iter().map(move |part| of_block(block, part)));
+        let last = [
+            spec("output_norm.weight".into(), &[d]),
+            spec("output_norm.bias".into(), &[d]),
+            spec("output.weight".into(), &[d, v]),
+            spec("output.bias".into(), &[v]),
+        ];
+        [spec("token_embd.weight".into(), &[d, v])].into_iter().chain(blocks).chain(last)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::config::{Config, TensorSpec};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorInfo, TensorType, Value};
+use crate::memory::{no_room, with_room};
 
 /// The checked header of a model file.
 pub(crate) struct ModelHeader {
@@ -37,7 +38,9 @@ pub(crate) fn total_bytes(tensors: &[TensorInfo]) -> usize {
 /// [`Error::BadFile`] if they are not exactly those, or one has another shape or a type that the forward pass cannot use.
 pub(crate) fn select_tensors(gguf: &Gguf, config: &Config) -> Result<Vec<TensorInfo>> {
     let bad = |what: String| Error::bad_file(gguf.file(), what);
-    let by_name: HashMap<&str, &TensorInfo> = gguf.tensors().iter().map(|t| (t.name.as_str(), t)).collect();
+    let mut by_name: HashMap<&str, &TensorInfo> = HashMap::new();
+    by_name.try_reserve(gguf.tensors().len()).map_err(|_| no_room(size_of_val(gguf.tensors())))?;
+    by_name.extend(gguf.tensors().iter().map(|info| (info.name.as_str(), info)));
     // Compare the counts before listing the tensors: a hostile block count must not allocate a long list.
     let expected = config.tensor_count();
     if gguf.tensors().len() != expected {
@@ -55,5 +58,9 @@ pub(crate) fn select_tensors(gguf: &Gguf, config: &Config) -> Result<Vec<TensorI
         }
         Ok(info.clone())
     };
-    config.tensors().into_iter().map(select).collect()
+    let mut tensors = with_room(expected)?;
+    for spec in config.tensor_specs() {
+        tensors.push(select(spec)?);
+    }
+    Ok(tensors)
 }

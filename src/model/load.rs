@@ -9,7 +9,7 @@ use super::header::ModelHeader;
 use crate::error::{Error, Result};
 use crate::ggml::{Device, Weights, in_host_memory};
 use crate::log::{LogLevel, log, log_with, mib};
-use crate::memory::{FileBytes, FilePart, LockedPages, ModelReader};
+use crate::memory::{FileBytes, FilePart, LockedPages, ModelReader, collected};
 use crate::simd::{DefaultFloats, check_processor};
 
 /// How a file's weights get into memory.
@@ -135,7 +135,7 @@ fn load(
     let source = source(&|fraction| options.report(copied * fraction))?;
     let file_bytes = source.bytes().len();
     let header = ModelHeader::read(source.bytes(), &file)?;
-    let tensors = header.tensors.clone();
+    let tensors = collected(header.tensors.iter().cloned())?;
     let to_device = |fraction| options.report(copied + (1.0 - copied) * fraction);
     let mapped = matches!(source, FileBytes::Map(_));
     let weights = Weights::new(device, tensors, source, &to_device)?;

@@ -29,10 +29,10 @@ impl Drop for DefaultFloats {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 use x86_64::{Control, DEFAULT, FLAGS, read, write};
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86_64 {
     use std::arch::asm;
 
@@ -57,10 +57,10 @@ mod x86_64 {
     }
 }
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", not(miri)))]
 use aarch64::{Control, DEFAULT, FLAGS, read, write};
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", not(miri)))]
 mod aarch64 {
     use std::arch::asm;
 
@@ -84,11 +84,11 @@ mod aarch64 {
     }
 }
 
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 use elsewhere::{Control, DEFAULT, FLAGS, read, write};
 
-/// Nothing is known of the processor: its environment is left alone.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+/// Nothing is known of the processor, or Miri has no such instructions: its environment is left alone.
+#[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod elsewhere {
     pub(super) type Control = u32;
 
@@ -102,7 +102,7 @@ mod elsewhere {
     pub(super) fn write(_: Control) {}
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(all(test, target_arch = "x86_64", not(miri)))]
 mod tests {
     use std::hint::black_box;
 

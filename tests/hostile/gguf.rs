@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Prompt, Result};
+use esolm::{Context, ContextParams, GenerateParams, Kernels, LoadOptions, Model, Prompt, Result};
 
 use super::corpus::{Tally, given};
 
@@ -93,26 +93,23 @@ pub fn valid() -> Vec<u8> {
     std::fs::read(given("context-2pow20.gguf")).expect("a file")
 }
 
-/// What users do with a file: look at it, write a short text, tokenize. Contexts that take much memory are only estimated.
+/// What users do with a file: look at it, write a short text with either kind of kernels, tokenize. Contexts that take much memory are only estimated.
 pub fn use_model(path: &Path) -> Result<()> {
     let model = Model::open(path, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
     for (_, value) in model.metadata() {
         // As `esolm inspect` shows it.
         let _ = value.to_string();
     }
-    let params = ContextParams {
-        length: model.config().context_length.min(8),
-        threads: 1,
-        ..ContextParams::default()
-    };
-    if Context::memory_use(&model, &params)?.arena < 64 << 20 {
-        let mut context = Context::new(&model, &params)?;
-        // A model of other numbers may well produce infinity; that is not the file's message.
-        let _ = context.begin(
-            &[Prompt::default()],
-            &GenerateParams { steps: 3, alpha_0: 0.5, ..GenerateParams::default() },
-        );
-        while let Ok(Some(_)) = context.step() {}
+    for kernels in [Kernels::Own, Kernels::Ggml] {
+        let length = model.config().context_length.min(8);
+        let params = ContextParams { length, threads: 1, kernels, ..ContextParams::default() };
+        if Context::memory_use(&model, &params)?.arena < 64 << 20 {
+            let mut context = Context::new(&model, &params)?;
+            let generate = GenerateParams { steps: 3, alpha_0: 0.5, ..GenerateParams::default() };
+            // A model of other numbers may well produce infinity; that is not the file's message.
+            let _ = context.begin(&[Prompt::default()], &generate);
+            while let Ok(Some(_)) = context.step() {}
+        }
     }
     let tokens = model.tokenizer()?.encode("once upon a time");
     if let Ok(tokens) = tokens {

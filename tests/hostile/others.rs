@@ -5,7 +5,7 @@ use std::process::Command;
 
 use esolm::convert::{Options, convert};
 use esolm::quantize::{ImatrixOptions, imatrix};
-use esolm::{Context, ContextParams, Error, LoadMode, LoadOptions, Model};
+use esolm::{Context, ContextParams, Error, Kernels, LoadMode, LoadOptions, Model};
 
 use super::corpus::{Tally, given};
 use super::gguf::valid;
@@ -62,20 +62,23 @@ fn large_contexts(tally: &mut Tally) {
     let model =
         Model::open(&path, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() }).expect("a model");
     let (mut refused, mut made) = (0, 0);
-    for sequences in [1, 2, 8, 64, 4096, 65536] {
-        for batch_rows in [1, 128, 4096, 1 << 20, usize::MAX] {
-            for length in [1 << 20, 4096, 1] {
-                let params =
-                    ContextParams { sequences, length, batch_rows, threads: 1, ..ContextParams::default() };
-                let name = format!("{sequences} sequences of {length}, {batch_rows} rows");
-                // The session's lists lie beside the arena.
-                let context = tally.case(&name, &path, 4 << 30, |_| match Context::new(&model, &params) {
-                    Err(Error::InvalidArgument(what)) if what.contains("address space") => {
-                        Err(Error::OutOfMemory(what))
-                    }
-                    made => made,
-                });
-                if context.is_some() { made += 1 } else { refused += 1 }
+    for kernels in [Kernels::Own, Kernels::Ggml] {
+        for sequences in [1, 2, 8, 64, 4096, 65536] {
+            for batch_rows in [1, 128, 4096, 1 << 20, usize::MAX] {
+                for length in [1 << 20, 4096, 1] {
+                    let limits = ContextParams { sequences, length, batch_rows, ..ContextParams::default() };
+                    let params = ContextParams { threads: 1, kernels, ..limits };
+                    let name = format!("{kernels:?}: {sequences} sequences of {length}, {batch_rows} rows");
+                    // The session's lists lie beside the arena.
+                    let context =
+                        tally.case(&name, &path, 4 << 30, |_| match Context::new(&model, &params) {
+                            Err(Error::InvalidArgument(what)) if what.contains("address space") => {
+                                Err(Error::OutOfMemory(what))
+                            }
+                            made => made,
+                        });
+                    if context.is_some() { made += 1 } else { refused += 1 }
+                }
             }
         }
     }

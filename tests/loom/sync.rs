@@ -9,6 +9,8 @@ pub(super) use loom::thread::{Builder, JoinHandle, yield_now};
 pub(super) const SPINS: u32 = 0;
 pub(super) const POLL: u32 = 0;
 pub(super) const LEADER_YIELDS: u32 = 0;
+/// Never: how long something takes may not decide what comes next, or loom could not take the same way again.
+pub(super) const STALL: std::time::Duration = std::time::Duration::MAX;
 
 /// A value that loom checks for races.
 #[derive(Debug)]

@@ -77,7 +77,7 @@ fn damaged_zip_is_read_or_refused() {
     let read = |bytes: &[u8]| {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        zip::entries(&mut file, "damaged".as_ref())
+        zip::entries(&mut file, bytes.len() as u64, "damaged".as_ref())
     };
     assert_eq!(read(&whole).unwrap()["a"].len, 2);
     let mut refused = 0;

@@ -36,7 +36,19 @@ mod convert {
 #[path = "../../src/model"]
 mod model {
     mod config;
+    mod defaults;
     pub use config::{Config, Variant};
+    pub use defaults::Defaults;
+    pub(crate) use defaults::check_range;
+
+    /// Stands for the library's, which has weights and a tokenizer.
+    pub struct Model(Config);
+
+    impl Model {
+        pub fn config(&self) -> &Config {
+            &self.0
+        }
+    }
 }
 
 /// Stands for the library's, which is not Rust.

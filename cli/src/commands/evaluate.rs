@@ -65,20 +65,20 @@ pub struct Args {
     prompt: Option<String>,
     #[command(flatten)]
     window: WindowArgs,
-    #[command(flatten, next_help_heading = "Sampling")]
-    sampling: SamplingArgs,
     /// Number of diffusion times drawn per text for the bound; 0 = no bound.
     #[arg(long, default_value_t = 0, value_name = "N")]
     draws: usize,
     /// Also measure windows of this text, as many as --samples, to compare with; `-` reads standard input.
     #[arg(long, value_name = "FILE")]
     text: Option<String>,
+    #[command(flatten, next_help_heading = "Sampling")]
+    sampling: SamplingArgs,
     #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Output")]
     json: JsonFileArgs,
     /// Also plot perplexity against passes to this file as SVG, a line for each alpha_0, overwriting it.
-    #[arg(long, value_name = "OUT.svg")]
+    #[arg(long, value_name = "OUT.svg", help_heading = "Output")]
     plot: Option<PathBuf>,
     #[command(flatten)]
     generation: GenerationArgs,

@@ -56,31 +56,38 @@ pub struct Args {
     /// Continue from the state saved in this file, if it exists, and save the new state to it at the end. The prompt is then
     /// appended to the saved text, and --length is the length of the whole text. A text that had ended goes on behind its
     /// end. Not with --template.
-    #[arg(long, value_name = "FILE", conflicts_with = "template")]
+    #[arg(long, value_name = "FILE", conflicts_with = "template", help_heading = "Output")]
     state: Option<PathBuf>,
     /// Random seed. Default, or -1: a different one each time, shown in the statistics.
-    #[arg(short, long, value_name = "S")]
+    #[arg(short, long, value_name = "S", help_heading = "Sampling")]
     seed: Option<Seed>,
     /// Number of texts to generate in parallel from the same prompt. Several prompts are one text each.
-    #[arg(long, default_value_t = 1, value_name = "B")]
+    #[arg(long, default_value_t = 1, value_name = "B", help_heading = "Prompt")]
     batch: usize,
     #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
     /// Print JSON lines in place of text: one per step with the tokens written, their log-probabilities under the model, and the text of each
     /// sequence that has become final; and a last line with texts, tokens, orders, stop reasons and times.
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     json: bool,
     /// With --json: the N most likely tokens at each written position, with their log-probabilities.
-    #[arg(long, default_value_t = 0, value_name = "N", requires = "json", hide_default_value = true)]
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_name = "N",
+        requires = "json",
+        hide_default_value = true,
+        help_heading = "Output"
+    )]
     top_log_probs: usize,
     /// Show the text in the terminal as it is unmasked. Ignored if the output is not a terminal. Not with --json.
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with = "json", help_heading = "Output")]
     watch: bool,
     /// Plot which step wrote which position to this file as SVG, overwriting it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     plot: Option<PathBuf>,
     /// Do not print the statistics.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output")]
     quiet: bool,
     #[command(flatten)]
     generation: GenerationArgs,

@@ -10,7 +10,7 @@ use serde_json::{Map, json};
 use crate::args::JsonArgs;
 use crate::memory;
 use crate::model_args::ModelArgs;
-use crate::output::{human_bytes, print, print_json};
+use crate::output::{human_bytes, print, print_json, visible};
 
 /// Show the metadata and tensors of a model file, and the memory that the model takes.
 #[derive(clap::Args)]
@@ -34,7 +34,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.json.json {
         print_json(report(&model, resident, &context))?;
     } else {
-        print(&listing(&model, resident, &context))?;
+        // Also where no terminal is: the listing is for people, and may be shown by another program.
+        print(&visible(&listing(&model, resident, &context)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

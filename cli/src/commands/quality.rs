@@ -61,10 +61,10 @@ pub struct Args {
     steps: usize,
     #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Output")]
     json: JsonFileArgs,
     /// Also plot file size against KL divergence to this file as SVG, overwriting it.
-    #[arg(long, value_name = "OUT.svg")]
+    #[arg(long, value_name = "OUT.svg", help_heading = "Output")]
     plot: Option<PathBuf>,
 }
 

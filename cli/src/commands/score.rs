@@ -75,7 +75,7 @@ pub struct Args {
     windows: usize,
     #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Output")]
     json: JsonArgs,
 }
 

@@ -33,7 +33,7 @@ pub struct Args {
     tolerance: f32,
     #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Output")]
     json: JsonArgs,
 }
 

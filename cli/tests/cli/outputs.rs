@@ -138,4 +138,13 @@ fn control_characters_of_arguments_and_files_are_shown_as_escapes() {
     let output = esolm(&["inspect", "\x1b[2Jnowhere"]);
     assert!(err(&output).contains("\\u{1b}[2Jnowhere"), "{}", err(&output));
     assert!(!err(&output).contains('\x1b'));
+    // In a file's names and values, and in the messages about them.
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/hostile/files/escape-sequences.gguf");
+    assert!(fs::read(file).unwrap().contains(&0x1b));
+    for args in [&["inspect", file][..], &["inspect", file, "--json"], &["generate", "-m", file, "-n", "2"]] {
+        let output = esolm(args);
+        let shown = [output.stdout.as_slice(), &output.stderr].concat();
+        assert!(!shown.contains(&0x1b), "{args:?}: {}", String::from_utf8_lossy(&shown));
+        assert!(shown.len() > 20, "{args:?}");
+    }
 }

@@ -177,3 +177,50 @@ fn help_teaches() {
     assert!(out(&esolm(&["completion", "bash"])).contains("_esolm"));
     assert!(out(&esolm(&["devices"])).contains("cpu"));
 }
+
+#[test]
+fn help_is_in_groups_and_ends_with_examples() {
+    let group = |help: &str, name: &str| -> String {
+        let (_, rest) =
+            help.split_once(&format!("\n{name}:\n")).unwrap_or_else(|| panic!("no {name}: {help}"));
+        // To the next group, whose name stands at the beginning of a line. Descriptions stand further right.
+        let lines = rest.lines().take_while(|line| line.is_empty() || line.starts_with(' '));
+        let options = lines.filter(|line| line.starts_with("  -") || line.starts_with("      -"));
+        let names = options.filter_map(|line| line.split([' ', ',']).find(|word| word.starts_with("--")));
+        names.map(|name| format!("{name} ")).collect()
+    };
+    let help = out(&esolm(&["generate", "-h"]));
+    for (name, first, last) in [
+        ("Prompt", "--prompt ", "--batch "),
+        ("Length and end of the text", "--max-tokens ", "--ignore-eos "),
+        ("Diffusion", "--alpha0 ", "--adaptive "),
+        ("Sampling", "--top-p ", "--seed "),
+        ("What may be written", "--allow ", "--json-schema "),
+        ("Penalties", "--repetition-penalty ", "--dry-sequence-breaker "),
+        ("Device and threads", "--device ", "--kv-type "),
+        ("Output", "--state ", "--quiet "),
+    ] {
+        let names = group(&help, name);
+        assert!(names.starts_with(first) && names.ends_with(last), "{name}: {names}");
+    }
+    for command in ["score", "evaluate", "quality", "verify", "bench"] {
+        let help = out(&esolm(&[command, "-h"]));
+        assert_eq!(
+            group(&help, "Device and threads"),
+            group(&out(&esolm(&["score", "-h"])), "Device and threads")
+        );
+        assert!(group(&help, "Output").starts_with("--json "), "{command}");
+    }
+    let (_, list) = out(&esolm(&["--help"]))
+        .split_once("Commands:\n")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    let names = list.split("\n\n").next().unwrap().lines();
+    let names =
+        names.filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).filter(|name| !name.is_empty());
+    for command in names.filter(|name| *name != "help") {
+        let help = out(&esolm(&[command, "--help"]));
+        let (_, examples) = help.rsplit_once("Example").unwrap_or_else(|| panic!("{command}: {help}"));
+        assert!(examples.contains("  esolm "), "{command}: {help}");
+    }
+}

@@ -7,9 +7,13 @@ use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 
 use super::library::{failed, guarded};
 use crate::error::{Error, Result};
+use crate::memory::collected;
 
 /// How the mask token is written, whatever the tokenizer calls it.
 pub const MASK: &str = "[MASK]";
+
+/// Tokens, and where they are in their text, in bytes.
+type Spans = (Vec<u32>, Vec<(usize, usize)>);
 
 /// How a text becomes tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -113,11 +117,12 @@ impl Encoder {
     }
 
     /// The tokens of a text, and where they are in it, in bytes.
-    fn ids(&self, text: &str, special: bool, continues: bool) -> Result<(Vec<u32>, Vec<(usize, usize)>)> {
+    fn ids(&self, text: &str, special: bool, continues: bool) -> Result<Spans> {
         let encoder = self.encoder(special, continues);
         let encoding =
             guarded(|| encoder.encode(text, false)).map_err(|e| failed("cannot encode this text", e))?;
-        Ok((encoding.get_ids().to_vec(), encoding.get_offsets().to_vec()))
+        let ids = collected(encoding.get_ids().iter().copied())?;
+        Ok((ids, collected(encoding.get_offsets().iter().copied())?))
     }
 
     fn encoder(&self, special: bool, continues: bool) -> &tokenizers::Tokenizer {

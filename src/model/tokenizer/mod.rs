@@ -17,6 +17,7 @@ use super::config::Config;
 use crate::error::{Error, Result};
 use crate::gguf::Value;
 use crate::log::{LogLevel, log};
+use crate::memory::{no_room, with_room};
 
 use encode::Encoder;
 pub use encode::{MASK, TokenizeOptions};
@@ -174,15 +175,24 @@ impl Tokenizer {
         let shown = tokens.iter().copied().filter(|&token| self.shows(token));
         let mut text = String::new();
         let Some(pieces) = self.pieces() else {
-            text = self.decode(&shown.collect::<Vec<u32>>())?;
+            let mut all = with_room(tokens.len())?;
+            all.extend(shown);
+            text = self.decode(&all)?;
             if !complete {
                 text.truncate(text.trim_end_matches(char::REPLACEMENT_CHARACTER).len());
             }
             return Ok(text);
         };
-        let (mut joint, mut all) = (pieces.begin(), Vec::new());
-        shown.for_each(|token| pieces.append(&mut joint, token, |bytes| all.extend_from_slice(bytes)));
+        let (mut joint, mut all, mut fits) = (pieces.begin(), Vec::new(), true);
+        let mut push = |bytes: &[u8]| {
+            fits = fits && all.try_reserve(bytes.len()).is_ok();
+            all.extend_from_slice(if fits { bytes } else { &[] });
+        };
+        shown.for_each(|token| pieces.append(&mut joint, token, &mut push));
         all.truncate(bytes.unwrap_or(usize::MAX));
+        if !fits || text.try_reserve(all.len()).is_err() {
+            return Err(no_room(all.len()));
+        }
         push_characters(&all, complete, &mut text);
         Ok(text)
     }

@@ -10,7 +10,7 @@ public typealias ReadHandler = (_ offset: UInt64, _ buffer: UnsafeMutableRawBuff
 
 /// A row of logits, from which the token of one position is about to be drawn.
 public struct LogitsRow {
-    /// The index of its prompt.
+    /// The index of its prompt, or the number that `Context.addSequence` returned.
     public let sequence: UInt32
     /// Its index in generation order.
     public let slot: UInt32
@@ -22,9 +22,10 @@ public struct LogitsRow {
 
 /// Reads and changes the logits that a token is drawn from, one for each token of the vocabulary. It is called after the
 /// constraints and before temperature, topK and topP. Minus infinity excludes a token. The buffer is valid during the call.
-/// If it throws, the generation stops and `Context.step` throws that error.
+/// If it throws, the step is undone and `Context.step` throws that error.
 ///
-/// It runs in `Context.step`, on its thread. Other calls on the context except `cancel` fail with `Status.busy` meanwhile.
+/// It runs in `Context.step`, on its thread. Calls on the context that compute fail with `Status.busy` meanwhile; texts can be
+/// read.
 public typealias LogitsCallback = @Sendable (_ row: LogitsRow, _ logits: UnsafeMutableBufferPointer<Float>) throws -> Void
 
 /// Passes a caller's function to C, and holds the error that it throws until the C call has returned.

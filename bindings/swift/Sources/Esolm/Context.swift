@@ -80,8 +80,8 @@ public struct Step: Sendable {
         public let token: UInt32
         public let logProb: Float
     }
-    /// The most likely tokens at the position of each update, the likeliest first; empty unless `GenerateParams.topLogProbs`
-    /// is set.
+    /// The most likely tokens at the position of each update, the likeliest first; empty unless its sequence's
+    /// `GenerateParams.topLogProbs` is set.
     public let topLogProbs: [[TokenLogProb]]
     /// The text of each sequence that became final in this step, in whole characters; nil unless `GenerateParams.stepText`
     /// is set. The text after `begin`, which is the prompt's, and these texts, one behind the other, are the text at the
@@ -116,14 +116,16 @@ public struct Step: Sendable {
     }
 }
 
-/// Holds the memory and the threads for generating from a model. Calls that overlap fail with `Status.busy`.
+/// Holds the memory and the threads for generating from a model. One call at a time computes; another one that overlaps with it
+/// fails with `Status.busy`. What the last step left can be read at any time: with `tokens`, `order`, `text`, `stopReason` and
+/// `profile`.
 public final class Context: @unchecked Sendable {
     private let handle: OpaquePointer
     private let lock = NSLock()
-    /// The logits callback that C has a pointer to; guarded by `lock`.
-    private var logitsCallback: Callback<LogitsCallback>?
-    /// What the generation reports; guarded by `lock`.
-    private var topLogProbs: UInt32 = 0
+    /// The logits callbacks of the sequences, to which C has pointers; guarded by `lock`.
+    private var logitsCallbacks: [UInt32: Callback<LogitsCallback>] = [:]
+    /// `GenerateParams.topLogProbs` of the sequences; guarded by `lock`.
+    private var topLogProbs: [UInt32: UInt32] = [:]
     /// Runs the streams of `steps`, one after the other.
     let queue = DispatchQueue(label: "esolm.context")
 
@@ -136,13 +138,18 @@ public final class Context: @unchecked Sendable {
 
     deinit { esolm_context_free(handle) }
 
-    /// Runs a call as the context's only user.
+    /// Runs a call as the only one that computes.
     func exclusively<R>(_ body: (OpaquePointer) throws -> R) throws -> R {
         guard lock.try() else {
             throw EsolmError(status: .busy, message: "the context is in use by another call")
         }
         defer { lock.unlock() }
         return try body(handle)
+    }
+
+    /// Runs a call that may run beside others.
+    func reading<R>(_ body: (OpaquePointer) throws -> R) throws -> R {
+        try body(handle)
     }
 
     /// Has this many threads compute, up to as many as the context was made for.
@@ -173,6 +180,61 @@ public final class Context: @unchecked Sendable {
         _ prompts: [Prompt], _ params: GenerateParams,
         _ how: (OpaquePointer, UnsafePointer<esolm_prompt>?, Int, UnsafePointer<esolm_generate_params>) -> esolm_status
     ) throws {
+        try request(prompts, params) { context, known, c, logitsCallback in
+            try check(how(context, known, prompts.count, c))
+            self.logitsCallbacks = [:]
+            self.topLogProbs = [:]
+            for sequence in prompts.indices { self.keep(params, logitsCallback, for: UInt32(sequence)) }
+        }
+    }
+
+    /// Adds a sequence to the generation, between two steps or in a new context, and returns its number; `step` runs it. The
+    /// others are not disturbed, and its text is the one that the prompt would get alone in a generation with these
+    /// parameters. A beginning that another sequence has, or had, is not computed again. `params.logits` is for this sequence
+    /// only, `params.constraints` has one entry at most. Without a free sequence it fails with `Status.invalidArgument`.
+    public func addSequence(_ prompt: Prompt, _ params: GenerateParams = GenerateParams()) throws -> UInt32 {
+        var sequence: UInt32 = 0
+        try request([prompt], params) { context, known, c, logitsCallback in
+            try check(esolm_sequence_add(context, known, c, &sequence))
+            self.keep(params, logitsCallback, for: sequence)
+        }
+        return sequence
+    }
+
+    /// As `extend` for one sequence; the others are not disturbed.
+    public func extendSequence(
+        _ sequence: UInt32, _ prompt: Prompt, _ params: GenerateParams = GenerateParams()
+    ) throws {
+        try request([prompt], params) { context, known, c, logitsCallback in
+            try check(esolm_sequence_extend(context, sequence, known, c))
+            self.keep(params, logitsCallback, for: sequence)
+        }
+    }
+
+    /// Removes a sequence, finished or not; read its text before. Its number may then be another's.
+    public func removeSequence(_ sequence: UInt32) throws {
+        try exclusively { context in
+            try check(esolm_sequence_remove(context, sequence))
+            self.logitsCallbacks[sequence] = nil
+            self.topLogProbs[sequence] = nil
+        }
+    }
+
+    /// How many tokens of a sequence have keys and values that the next steps need not compute. Before the first step of one
+    /// that was added: those that came from another sequence.
+    public func cachedTokens(_ sequence: UInt32 = 0) throws -> Int {
+        var count = 0
+        try exclusively { context in try check(esolm_sequence_cached_tokens(context, sequence, &count)) }
+        return count
+    }
+
+    /// Calls `body` with the structs of C. If it fails, the sequences that are there keep their callbacks.
+    private func request(
+        _ prompts: [Prompt], _ params: GenerateParams,
+        _ body: (
+            OpaquePointer, UnsafePointer<esolm_prompt>?, UnsafePointer<esolm_generate_params>, Callback<LogitsCallback>?
+        ) throws -> Void
+    ) throws {
         let memory = Scratch()
         let known = memory.copy(try prompts.map { prompt in try prompt.c(memory) })
         var c = params.c(memory)
@@ -183,45 +245,50 @@ public final class Context: @unchecked Sendable {
             c.logits_user_data = made.pointer
             logitsCallback = made
         }
+        let made = logitsCallback
         try withExtendedLifetime(memory) {
-            try exclusively { context in
-                try check(how(context, known, prompts.count, &c))
-                // Only now: if the call fails, the previous generation keeps its callback.
-                self.logitsCallback = logitsCallback
-                self.topLogProbs = params.topLogProbs
-            }
+            try exclusively { context in try body(context, known, &c, made) }
         }
     }
 
-    /// Runs the next step; nil at the end.
+    private func keep(_ params: GenerateParams, _ logitsCallback: Callback<LogitsCallback>?, for sequence: UInt32) {
+        logitsCallbacks[sequence] = logitsCallback
+        topLogProbs[sequence] = params.topLogProbs
+    }
+
+    /// Runs the next step of all sequences; nil at the end. If it throws, the sequences are as before the step; if that
+    /// concerns one of them only, its `stopReason` is `error`, and the others go on once it is removed.
     public func step() throws -> Step? {
         try exclusively { (context: OpaquePointer) -> Step? in
             var info = esolm_step_info()
             info.struct_size = MemoryLayout<esolm_step_info>.stride
             var done: Int32 = 0
             let status = esolm_step(context, &info, &done)
-            if let logitsCallback {
-                try logitsCallback.check(status)
-            } else {
-                try check(status)
-            }
+            // The error that one of the callbacks has thrown, if one has.
+            for callback in logitsCallbacks.values { try callback.check(ESOLM_OK) }
+            try check(status)
             if done != 0 {
-                self.logitsCallback = nil
+                self.logitsCallbacks = [:] // they may refer to the context
                 return nil
             }
-            return try Step(info, topLogProbs: mostLikely(context, updates: info.n_updates))
+            return Step(info, topLogProbs: try mostLikely(context, info))
         }
     }
 
-    /// The most likely tokens at the positions of the last step's updates; none if the generation does not report them.
-    private func mostLikely(_ context: OpaquePointer, updates: Int) throws -> [[Step.TokenLogProb]] {
-        if topLogProbs == 0 { return [] }
-        return try (0..<updates).map { update in
+    /// The most likely tokens at the positions of the last step's updates, as many as each sequence wants; C has as many as
+    /// the one that wants the most. Empty if no sequence of the step wants them.
+    private func mostLikely(_ context: OpaquePointer, _ info: esolm_step_info) throws -> [[Step.TokenLogProb]] {
+        let updates = UnsafeBufferPointer(start: info.updates, count: info.n_updates)
+        let wanted = updates.map { update in Int(topLogProbs[update.sequence] ?? 0) }
+        if !wanted.contains(where: { $0 > 0 }) { return [] }
+        return try wanted.indices.map { (update: Int) throws -> [Step.TokenLogProb] in
+            let count = wanted[update]
+            if count == 0 { return [] }
             let zero = esolm_token_log_prob(token: 0, log_prob: 0)
-            let entries = try filled(zero, capacity: Int(topLogProbs)) { entries, n in
+            let entries = try filled(zero, capacity: count) { entries, n in
                 esolm_copy_top_log_probs(context, update, entries.baseAddress, entries.count, &n)
             }
-            return entries.map { Step.TokenLogProb(token: $0.token, logProb: $0.log_prob) }
+            return entries.prefix(count).map { Step.TokenLogProb(token: $0.token, logProb: $0.log_prob) }
         }
     }
 
@@ -271,7 +338,7 @@ public final class Context: @unchecked Sendable {
 
     /// The tokens of a sequence by position, the model's mask token where none is written yet.
     public func tokens(_ sequence: UInt32 = 0) throws -> [UInt32] {
-        try exclusively { context in
+        try reading { context in
             try filled(0 as UInt32, capacity: 128) { tokens, n in
                 esolm_copy_tokens(context, sequence, tokens.baseAddress, tokens.count, &n)
             }
@@ -280,7 +347,7 @@ public final class Context: @unchecked Sendable {
 
     /// The order in which the positions of a sequence are generated, the known ones first.
     public func order(_ sequence: UInt32 = 0) throws -> [UInt32] {
-        try exclusively { context in
+        try reading { context in
             try filled(0 as UInt32, capacity: 128) { positions, n in
                 esolm_copy_order(context, sequence, positions.baseAddress, positions.count, &n)
             }
@@ -289,7 +356,7 @@ public final class Context: @unchecked Sendable {
 
     /// Why the text of a sequence ended.
     public func stopReason(_ sequence: UInt32 = 0) throws -> StopReason {
-        try exclusively { context in
+        try reading { context in
             var reason: Int32 = 0
             try check(esolm_stop_reason(context, sequence, &reason))
             return StopReason(reason)
@@ -298,7 +365,7 @@ public final class Context: @unchecked Sendable {
 
     /// The text of a sequence up to the first token that is unknown, or to what ended it.
     public func text(_ sequence: UInt32 = 0) throws -> String {
-        try exclusively { context in
+        try reading { context in
             try filledText(capacity: 512) { text, n in
                 esolm_copy_text(context, sequence, text.baseAddress, text.count, &n)
             }

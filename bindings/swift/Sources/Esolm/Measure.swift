@@ -63,7 +63,7 @@ public struct Profile: Sendable, Equatable {
 extension Context {
     /// The time that the generation's steps took.
     public func profile() throws -> Profile {
-        try exclusively { (context: OpaquePointer) -> Profile in
+        try reading { (context: OpaquePointer) -> Profile in
             var profile = esolm_profile()
             profile.struct_size = MemoryLayout<esolm_profile>.stride
             try check(esolm_context_profile(context, &profile))

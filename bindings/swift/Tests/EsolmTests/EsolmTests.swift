@@ -273,9 +273,89 @@ final class ContextTests: XCTestCase {
         params.logits = { _, _ in throw Enough() }
         XCTAssertThrowsError(try context.generate([Prompt()], params)) { XCTAssertTrue($0 is Enough) }
         params.logits = { [unowned context] _, _ in _ = try context.text() }
+        try context.generate([Prompt()], params)
+        params.logits = { [unowned context] _, _ in _ = try context.save() }
         assertFails(.busy, try context.generate([Prompt()], params))
         try context.generate([Prompt()], few())
         XCTAssertEqual(try context.tokens(), plain)
+    }
+
+    func testSequences() throws {
+        struct Enough: Error {}
+        let single = try newContext(), context = try newContext()
+        var requests = [GenerateParams](repeating: few(), count: 4)
+        var expected: [String] = []
+        for i in requests.indices {
+            requests[i].seed = UInt64(i)
+            requests[i].steps = 3 + i
+            requests[i].stepText = true
+            if i == 2 {
+                requests[i].logits = { row, logits in
+                    for token in logits.indices where token != 30 + Int(row.position) % 2 {
+                        logits[token] = -Float.infinity
+                    }
+                }
+            }
+            try single.generate([Prompt([5, 6, 7])], requests[i])
+            expected.append(try single.text())
+        }
+        var texts: [UInt32: String] = [:], of: [UInt32: Int] = [:], next = 0, finished = 0
+        while finished < requests.count {
+            if of.count < 2 && next < requests.count {
+                let number = try context.addSequence(Prompt([5, 6, 7]), requests[next])
+                XCTAssertEqual(try context.cachedTokens(number), next == 0 ? 0 : 3)
+                texts[number] = try context.text(number)
+                of[number] = next
+                next += 1
+            } else if of.count == 2 {
+                assertFails(.invalidArgument, try context.addSequence(Prompt(), few()))
+            }
+            guard let step = try context.step(), let new = step.texts, let reasons = step.stopReasons else {
+                return XCTFail("no step")
+            }
+            for (number, request) in of {
+                texts[number, default: ""] += new[Int(number)]
+                if reasons[Int(number)] == .none { continue }
+                XCTAssertEqual(texts[number], expected[request])
+                try context.removeSequence(number)
+                of[number] = nil
+                finished += 1
+            }
+        }
+        XCTAssertNil(try context.step())
+        assertFails(.invalidArgument, try context.removeSequence(0))
+
+        // One that fails does not end the other.
+        let good = try context.addSequence(Prompt([5, 6, 7]), requests[2])
+        var failing = few()
+        failing.logits = { _, logits in
+            for token in logits.indices { logits[token] = -Float.infinity }
+        }
+        let bad = try context.addSequence(Prompt(), failing)
+        assertFails(.invalidArgument, try context.step())
+        XCTAssertEqual(try context.stopReason(bad), .error)
+        XCTAssertEqual(try context.stopReason(good), StopReason.none)
+        try context.removeSequence(bad)
+        failing.logits = { _, _ in throw Enough() }
+        let thrower = try context.addSequence(Prompt(), failing)
+        XCTAssertThrowsError(try context.step()) { XCTAssertTrue($0 is Enough) }
+        try context.removeSequence(thrower)
+        while try context.step() != nil {}
+        XCTAssertEqual(try context.text(good), expected[2])
+
+        // One goes on.
+        var half = few(), whole = few()
+        half.length = 12
+        whole.seed = 8
+        try single.generate([Prompt()], half)
+        try single.extend([Prompt()], whole)
+        while try single.step() != nil {}
+        let number = try context.addSequence(Prompt(), half)
+        while try context.step() != nil {}
+        assertFails(.invalidArgument, try context.extendSequence(9, Prompt(), whole))
+        try context.extendSequence(number, Prompt(), whole)
+        while try context.step() != nil {}
+        XCTAssertEqual(try context.tokens(number), try single.tokens())
     }
 
     func testStates() throws {

@@ -67,17 +67,17 @@ pub struct Args {
     /// Which CPU kernels to use: esolm's own, or ggml's. (Other devices always use ggml.)
     #[arg(long, value_delimiter = ',', default_value = "own", value_parser = kernels(), value_name = "KERNELS,..")]
     pub kernels: Vec<Kernels>,
-    #[command(flatten, next_help_heading = "Device and threads")]
-    pub compute: ComputeArgs,
     /// Number of times each combination is measured.
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub repeat: usize,
     /// Also show how the time of a step is spent (own kernels only).
     #[arg(long)]
     pub profile: bool,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device and threads")]
+    pub compute: ComputeArgs,
+    #[command(flatten, next_help_heading = "Output")]
     pub json: JsonFileArgs,
     /// Also plot speed over the number of diffusion steps to this file as SVG, overwriting it.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub plot: Option<PathBuf>,
 }

@@ -3,10 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::sync::{AtomicU64, Ordering};
+use super::sync::{AtomicU64, Ordering, STALL};
 
-/// A leader that waited so long, and longer than it worked itself, waited for a thread that did not run.
-const STALL: Duration = Duration::from_millis(1);
 /// The first pause, and the longest: each is twice as long as the last one.
 const SHORTEST: Duration = Duration::from_millis(30);
 const LONGEST: Duration = Duration::from_secs(2);

@@ -3,6 +3,7 @@
 pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 pub(super) use std::sync::{Condvar, Mutex};
 pub(super) use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 /// Times a waiting thread spins before it starts to yield its core: some microseconds.
 pub(super) const SPINS: u32 = if cfg!(miri) { 2 } else { 200 };
@@ -12,6 +13,9 @@ pub(super) const SPINS: u32 = if cfg!(miri) { 2 } else { 200 };
 pub(super) const POLL: u32 = if cfg!(miri) { 2 } else { 2000 };
 /// The same for the leader, which waits for threads that are at work: ten milliseconds and more, longer than a time slice.
 pub(super) const LEADER_YIELDS: u32 = if cfg!(miri) { 2 } else { 30_000 };
+
+/// A leader that waited so long, and longer than it worked itself, waited for a thread that did not run.
+pub(super) const STALL: Duration = Duration::from_millis(1);
 
 pub(super) use std::hint::spin_loop;
 pub(super) use std::thread::yield_now;

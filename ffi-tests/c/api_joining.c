@@ -1,0 +1,128 @@
+/* Steps of sequences that have joined: a failure concerns its sequence only, and new texts: api_joining MODEL. */
+#include "sequences.h"
+
+typedef struct {
+    int calls, fail_at, cancel_at;
+} failing;
+
+static int32_t fail(const esolm_logits_row *row, float *logits, void *user_data)
+{
+    failing *when = user_data;
+    int call = when->calls++;
+    for (size_t i = 0; call >= when->fail_at && i < row->n_logits; i++)
+        logits[i] = -INFINITY;
+    return call == when->cancel_at;
+}
+
+/* A callback that excludes all tokens, or cancels, concerns its own sequence only. */
+static void failures(void)
+{
+    static const uint32_t words[2] = {5, 6};
+    esolm_context *context = new_context(), *single = new_context();
+    size_t calls = 0;
+    request plain = {{words, NULL, 2}, small_params(), {0}, 0, 0}, forced = plain;
+    forced.how.logits_callback = thirty_and_one, forced.how.logits_user_data = &calls;
+    run_alone(single, &plain);
+    run_alone(single, &forced);
+    CHECK(forced.alone[20] == 30 && forced.alone[21] == 31);
+
+    failing when = {0, 9, -1};
+    esolm_generate_params how = small_params();
+    how.alpha_0 = 0;
+    how.logits_callback = fail, how.logits_user_data = &when;
+    uint32_t bad = add(context, &EMPTY, &how), good = add(context, &plain.prompt, &plain.how),
+             third = add(context, &forced.prompt, &forced.how), tokens[LENGTH];
+    int32_t done = 0;
+    esolm_status status;
+    size_t steps = 0, n, known = 0;
+    while (!(status = esolm_step(context, NULL, &done)) && !done)
+        steps++;
+    CHECK(status == INVALID && steps == 9 && done == 0);
+    for (int again = 0; again < 2; again++) {
+        CHECK(reason_of(context, bad) == ESOLM_STOP_ERROR);
+        CHECK(reason_of(context, good) != ESOLM_STOP_ERROR && reason_of(context, third) != ESOLM_STOP_ERROR);
+        STATUS(INVALID, esolm_step(context, NULL, &done));
+        last_error_says("sequence 0");
+    }
+    /* What was written stays readable until the sequence is removed. */
+    STATUS(OK, esolm_copy_tokens(context, bad, tokens, LENGTH, &n));
+    for (size_t i = 0; i < n; i++)
+        known += tokens[i] != info.mask_token;
+    CHECK(known == 9);
+    STATUS(OK, esolm_sequence_remove(context, bad));
+    run(context);
+    same(context, good, &plain);
+    same(context, third, &forced);
+    STATUS(OK, esolm_sequence_remove(context, good));
+    STATUS(OK, esolm_sequence_remove(context, third));
+
+    when = (failing){0, 999, 3};
+    bad = add(context, &EMPTY, &how), good = add(context, &plain.prompt, &plain.how);
+    while (!(status = esolm_step(context, NULL, &done)) && !done)
+        ;
+    CHECK(status == ESOLM_ERR_CANCELLED);
+    CHECK(reason_of(context, bad) == ESOLM_STOP_CANCELLED && reason_of(context, good) != ESOLM_STOP_CANCELLED);
+    /* The step was undone: it may be tried again. */
+    run(context);
+    CHECK(reason_of(context, bad) == ESOLM_STOP_LENGTH);
+    same(context, good, &plain);
+    esolm_context_free(single);
+    esolm_context_free(context);
+}
+
+/* The new texts of a sequence that joined, one behind the other, are its text; one that does not want them has none. */
+static void texts_of_steps(void)
+{
+    static const uint32_t words[3] = {5, 6, 7};
+    const esolm_prompt prompt = {words, NULL, 3};
+    esolm_context *context = new_context();
+    esolm_generate_params silent = small_params(), how = small_params();
+    esolm_step_info step = {.struct_size = sizeof step};
+    int32_t done = 0;
+    silent.alpha_0 = 0;
+    how.alpha_0 = 0, how.step_text = 1, how.seed = 3;
+    uint32_t first = add(context, &prompt, &silent);
+    STATUS(OK, esolm_step(context, &step, &done));
+    CHECK(step.texts == NULL && step.n_texts == 0);
+    uint32_t second = add(context, &prompt, &how);
+    how.max_tokens = 5;
+    uint32_t third = add(context, &prompt, &how);
+    CHECK(first == 0 && second == 1 && third == 2);
+
+    char joined[2][1024], text[1024];
+    size_t len[2], n = 0, grown = 0;
+    for (uint32_t i = 0; i < 2; i++) {
+        STATUS(OK, esolm_copy_text(context, 1 + i, joined[i], sizeof joined[i], &len[i]));
+        CHECK(len[i] > 0);
+    }
+    while (esolm_step(context, &step, &done) == OK && !done) {
+        int gone = step.n_texts == 2;
+        CHECK(step.texts && (gone || step.n_texts == 3) && step.texts[0].len == 0 && step.texts[0].text[0] == 0);
+        for (uint32_t i = 0; i < 2 - (uint32_t)gone; i++) {
+            const esolm_step_text *new_text = &step.texts[1 + i];
+            CHECK(new_text->sequence == 1 + i && len[i] + new_text->len < sizeof joined[i]);
+            memcpy(joined[i] + len[i], new_text->text, new_text->len + 1);
+            len[i] += new_text->len;
+            STATUS(OK, esolm_copy_text(context, 1 + i, text, sizeof text, &n));
+            CHECK(n == len[i] && strcmp(text, joined[i]) == 0);
+            CHECK(new_text->stop_reason == reason_of(context, 1 + i));
+            grown += new_text->len > 0;
+        }
+        if (!gone && step.texts[2].stop_reason != ESOLM_STOP_NONE) {
+            CHECK(step.texts[2].stop_reason == ESOLM_STOP_LENGTH && strncmp(joined[0], joined[1], len[1]) == 0);
+            STATUS(OK, esolm_sequence_remove(context, third));
+        }
+    }
+    CHECK(done && grown > 20 && len[0] > len[1]);
+    STATUS(INVALID, esolm_sequence_remove(context, third));
+    esolm_context_free(context);
+}
+
+int main(int argc, char **argv)
+{
+    open_model(argc, argv);
+    failures();
+    texts_of_steps();
+    esolm_model_free(model);
+    return report();
+}
