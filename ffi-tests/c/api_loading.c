@@ -232,6 +232,10 @@ static void locking(const char *path)
     STATUS(INVALID, esolm_model_open(path, &params, &opened));
     last_error_says("use_mlock is 2");
 
+#ifdef __SANITIZE_ADDRESS__
+    /* The sanitizer locks no memory, and says that it did. */
+    (void)without_locking;
+#else
     esolm_set_log_callback(on_log, NULL);
     memset(messages, 0, sizeof messages);
     pid_t child = fork();
@@ -240,6 +244,7 @@ static void locking(const char *path)
     int status = 1;
     CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
     esolm_set_log_callback(NULL, NULL);
+#endif
 }
 
 static void log_levels(const char *path)
