@@ -133,7 +133,10 @@ impl Session {
 
     /// Ends all sequences.
     pub(super) fn leave_all(&mut self) {
-        self.sequences.iter_mut().for_each(Sequence::leave);
+        for sequence in &mut self.sequences {
+            sequence.leave();
+            sequence.left_at = 0;
+        }
         self.steps_done = 0;
         self.clock = StepClock::default();
         self.forget_step();

@@ -371,6 +371,8 @@ fn numbers_are_checked() {
     assert_eq!(context.sequences(), 1);
     context.reset();
     assert_eq!(context.sequences(), 0);
+    assert_eq!(add(&mut context).unwrap(), 0);
+    context.reset();
     assert!(context.step().unwrap().is_none());
 }
 
