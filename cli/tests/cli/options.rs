@@ -154,5 +154,7 @@ fn version_says_what_this_build_is() {
     ] {
         assert_eq!(version.split_whitespace().any(|word| word == feature), has, "{feature}: {version}");
     }
-    assert!(version.contains(std::env::consts::ARCH), "{version}");
+    for part in [std::env::consts::ARCH, "kernels = ", "compiled for: ", "processor: ", "ggml "] {
+        assert!(version.contains(part), "{part}: {version}");
+    }
 }
