@@ -1,4 +1,5 @@
 //! From text to tokens and back.
+#![allow(rustdoc::broken_intra_doc_links, reason = "the header has \"[MASK]\" as it is")]
 
 use std::ffi::c_char;
 
