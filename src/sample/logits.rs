@@ -73,7 +73,8 @@ fn first_place(values: &[f32], value: f32) -> Option<usize> {
 /// Whether any logit is NaN or infinity. (Minus infinity is a token that is ruled out.) Without a branch per number, so
 /// that it takes vectors.
 pub(crate) fn has_nan_or_infinity(logits: &[f32]) -> bool {
-    logits.iter().fold(false, |any, &x| any | x.is_nan() | (x == f32::INFINITY))
+    // NaN is not below infinity either. (One comparison, which valgrind knows for vectors, too.)
+    !logits.iter().fold(true, |all, &x| all & (x < f32::INFINITY))
 }
 
 /// log softmax(logits)[token] without the mask.
