@@ -68,12 +68,13 @@ impl Session {
         // Everything is checked before anything changes.
         params.validate(runner.model.config(), prompts.len())?;
         self.check_all(runner, prompts, params, total, start)?;
-        self.clear_damaged_cache(runner);
-        let shared = if start.beside && !start.resume { self.share_prefix(runner, start.first)? } else { 0 };
-        match start.beside {
-            true => self.forget_step(),
-            false => self.start_anew(runner),
+        if start.beside {
+            self.clear_damaged_cache(runner);
+            self.forget_step();
+        } else {
+            self.start_anew(runner);
         }
+        let shared = if start.beside && !start.resume { self.share_prefix(runner, start.first)? } else { 0 };
         let model = runner.model.clone();
         let plan_params = params.plan_params(model.config());
         let mut all_rules = std::mem::take(&mut self.rules);

@@ -92,9 +92,10 @@ impl Session {
         put(if has_cache { kv_code(kv) } else { NO_CACHE });
         put(self.active().len() as u32);
         for (number, sequence) in self.active().iter().enumerate() {
-            let committed = saved_slots(runner, sequence);
-            let known = sequence.order.iter().take(saved_known(sequence));
-            let sizes = [saved_length(sequence), known.len(), committed].map(|size| size as u32);
+            let sizes = saved_sizes(runner, sequence);
+            let [_, known, committed] = sizes;
+            let known = sequence.order.iter().take(known);
+            let sizes = sizes.map(|size| size as u32);
             let stop = stop_numbers(sequence.finished.stop);
             out.extend(sizes.into_iter().chain(stop).flat_map(u32::to_le_bytes));
             for &position in known {
@@ -119,8 +120,9 @@ impl Session {
         runner.model.host_bytes()?;
         let number = size_of::<u32>();
         let size = |sequence: &Sequence| {
-            let slots = Slots { sequence: 0, count: saved_slots(runner, sequence) };
-            (5 + 2 * saved_known(sequence)) * number + slots.bytes(config, runner.capacity.kv)
+            let [_, known, count] = saved_sizes(runner, sequence);
+            let slots = Slots { sequence: 0, count };
+            (5 + 2 * known) * number + slots.bytes(config, runner.capacity.kv)
         };
         // Version, fingerprint, precision and number of sequences before them, the checksum behind them.
         Ok(MAGIC.len() + 5 * number + self.active().iter().map(size).sum::<usize>() + number)
@@ -178,19 +180,11 @@ impl Session {
     }
 }
 
-/// The number of slots of a sequence whose keys and values are saved.
-fn saved_slots(runner: &ModelRunner, sequence: &Sequence) -> usize {
-    if runner.can_save_cache() && sequence.in_use { sequence.committed } else { 0 }
-}
-
-/// The number of tokens of a sequence that are saved: none if it is not in use.
-fn saved_known(sequence: &Sequence) -> usize {
-    if sequence.in_use { sequence.revealed } else { 0 }
-}
-
-/// The length of a sequence that is saved.
-fn saved_length(sequence: &Sequence) -> usize {
-    if sequence.in_use { sequence.tokens.len() } else { 0 }
+/// What is saved of a sequence: its length, the number of its known tokens, and of its slots with keys and values. Nothing if
+/// it is not in use.
+fn saved_sizes(runner: &ModelRunner, sequence: &Sequence) -> [usize; 3] {
+    let slots = if runner.can_save_cache() { sequence.committed } else { 0 };
+    if sequence.in_use { [sequence.tokens.len(), sequence.revealed, slots] } else { [0; 3] }
 }
 
 fn check_variant(config: &Config) -> Result<()> {
