@@ -7,11 +7,14 @@
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 mod format;
+mod panels;
 mod reader;
 mod tensor_type;
 mod value;
 mod writer;
 
+pub use panels::Layout;
+pub(crate) use panels::{PANEL_ROWS, convert};
 pub use reader::{Gguf, TensorInfo};
 pub use tensor_type::TensorType;
 pub use value::{Array, Value};

@@ -1,9 +1,11 @@
 //! Reads and checks a header.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
 use super::format::{MAGIC, MAX_DIMS, MAX_TENSOR_NAME, VERSION, alignment};
+use super::panels::{self, Layout};
 use super::tensor_type::TensorType;
 use super::value::{Array, STR, Value, number, number_bytes};
 use crate::error::{Error, Result};
@@ -32,6 +34,8 @@ pub struct TensorInfo {
     pub name: String,
     /// Element type.
     pub ty: TensorType,
+    /// How its rows lie.
+    pub layout: Layout,
     /// Shape, fastest dimension first (elements of a row, then rows); one to four entries.
     pub dims: Vec<usize>,
     /// Its bytes, as offsets from the start of the file.
@@ -56,6 +60,25 @@ impl TensorInfo {
     pub(crate) fn bytes<'a>(&self, file: &'a [u8]) -> Result<&'a [u8]> {
         let bytes = file.get(self.range.clone());
         bytes.ok_or_else(|| Error::internal(format!("tensor '{}' is outside its file", self.name)))
+    }
+}
+
+impl TensorInfo {
+    /// The tensor in `file`, the bytes that [`TensorInfo::range`] counts in, with its rows in `layout`.
+    ///
+    /// # Errors
+    /// As [`TensorInfo::bytes`]; [`Error::OutOfMemory`]; [`Error::Internal`] for what cannot lie in panels.
+    pub(crate) fn in_layout<'a>(&self, file: &'a [u8], layout: Layout) -> Result<Cow<'a, [u8]>> {
+        let bytes = self.bytes(file)?;
+        if layout == self.layout {
+            return Ok(Cow::Borrowed(bytes));
+        }
+        panels::convert(self.ty, &self.dims, bytes, layout).map(Cow::Owned)
+    }
+
+    /// Its size with its rows in `layout`.
+    pub(crate) fn len_in(&self, layout: Layout) -> Option<usize> {
+        panels::tensor_bytes(self.ty, layout, &self.dims)
     }
 }
 
@@ -240,13 +263,13 @@ impl<'a> Parser<'a> {
             dims.push(dim as usize);
         }
         let code = self.u32(&what)?;
-        let ty = TensorType::from_code(code)
+        let (ty, layout) = Layout::from_code(code)
             .ok_or_else(|| self.bad_at(start, format!("{what} has the unsupported type number {code}")))?;
         let offset = self.u64(&what)?;
-        let size = ty.tensor_bytes(&dims).ok_or_else(|| {
+        let size = panels::tensor_bytes(ty, layout, &dims).ok_or_else(|| {
             self.bad_at(start, format!("{what}: the shape {dims:?} does not fit the type {}", ty.name()))
         })?;
-        Ok((TensorInfo { name: copied(name)?, ty, dims, range: 0..size }, offset))
+        Ok((TensorInfo { name: copied(name)?, ty, layout, dims, range: 0..size }, offset))
     }
 
     /// Computes each tensor's range in the file and checks it.
