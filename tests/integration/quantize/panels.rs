@@ -86,7 +86,8 @@ fn what_cannot_lie_in_panels_is_refused() {
         assert!(matches!(write("a", ty, dims), Err(Error::InvalidArgument(_))), "{dims:?}");
     }
     // In a file: the embedding, whose rows are looked up, and a vector.
-    let scratch = Scratch::new(&Network::random(wide(), 1).to_gguf());
+    let config = esolm::Config { vocab_size: 64, mask_token_id: 63, ..wide() };
+    let scratch = Scratch::new(&Network::random(config, 1).to_gguf());
     let options = QuantizeOptions { layout: Layout::Plain, ..all_tensors(TensorType::Q8_0) };
     scratch.quantize("plain.gguf", &options).unwrap();
     let bytes = std::fs::read(scratch.path("plain.gguf")).unwrap();

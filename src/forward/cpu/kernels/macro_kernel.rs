@@ -9,8 +9,9 @@ use crate::simd::prefetch;
 
 /// Weight rows whose products are stored together.
 pub(crate) const GROUP: usize = 8;
-/// Rows of activations that are multiplied with packed weights before these are packed again.
-const ROWS: usize = 128;
+/// Rows of activations that are multiplied with packed weights before these are packed again. (A thread's stack may be 128 KiB
+/// in all.)
+const ROWS: usize = 64;
 /// Takes the products of a group of weight rows with some rows of activations: (first row of activations, weight rows,
 /// sums, groups of [`GROUP`] sums per row of activations).
 pub(super) type Store<'a> = &'a dyn Fn(usize, Range<usize>, &[[f32; GROUP]], usize);

@@ -8,8 +8,8 @@ use crate::forward::cpu::kernels::activations::BLOCK;
 use crate::forward::cpu::kernels::isa::{FourColumns, Isa};
 use crate::forward::cpu::kernels::weights::ByteFormat;
 
-/// Most columns that are multiplied at once: their bytes take a quarter of the smallest L1 caches.
-pub(crate) const CHUNK: usize = 512;
+/// Most columns that are multiplied at once: their bytes, of two panels, take a quarter of the smallest L1 caches.
+pub(crate) const CHUNK: usize = 256;
 
 /// Some columns of sixteen rows. What the bytes stand for is in [`ByteFormat`].
 #[repr(C, align(64))]
