@@ -13,7 +13,7 @@ CHECKPOINT ?= ../shared/models/stories
 # A tokenizer.json, where the checkpoint's folder has none.
 TOKENIZER ?=
 
-.PHONY: help demo test check unit test-c lib install install-lib install-command programs memcheck asan tsan miri loom coexist bench-peers count header \
+.PHONY: help demo test check unit test-c lib install install-lib install-command programs memcheck asan asan-rust tsan miri loom coexist bench-peers count header \
   api abi model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz faults soak \
   hardened offline
 
@@ -24,7 +24,8 @@ help:
 	@echo "make install PREFIX=/usr/local [DESTDIR=]   the library (install-lib: header, pkg-config and CMake files) and the"
 	@echo "             command (install-command: with manual pages and shell completions)"
 	@echo "make test-c  all tests outside Rust: C, C++, Go, Swift, examples, ways to link"
-	@echo "make memcheck  the C programs under valgrind; make asan: under the address sanitizer"
+	@echo "make memcheck  the C programs under valgrind; make asan: under the address sanitizer;"
+	@echo "             make asan-rust: the Rust tests (nightly Rust)"
 	@echo "make tsan    many threads under the thread sanitizer (nightly Rust, clang)"
 	@echo "make miri    what does not call ggml under Rust's checker of undefined behaviour (nightly Rust)"
 	@echo "make loom    the same threads in every order of events (loom)"
@@ -110,6 +111,13 @@ memcheck:
 asan:
 	$(MAKE) programs CTEST=$(BUILD)/asan C_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1"
 	ctest --test-dir $(BUILD)/asan --output-on-failure -R '^(api|threads|example)'
+
+# The tests of the library, with this processor's kernels, with Rust's code compiled with the address sanitizer; ggml's is
+# not. Takes a nightly Rust.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+asan-rust:
+	RUSTFLAGS="-Zsanitizer=address -Ctarget-cpu=native" $(CARGO) +nightly test --release -p esolm --lib --test integration \
+	  --target $(HOST) --target-dir $(BUILD)/asan-rust -- --test-threads=1
 
 # One model in many threads under the thread sanitizer: Rust, its standard library and ggml compiled with it.
 tsan:

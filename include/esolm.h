@@ -103,11 +103,12 @@
  * Fatal
  *
  *     These end the process: another process truncates a mapped file (SIGBUS; ESOLM_MODE_COPY avoids it); an exception
- *     leaves a callback; an allocation fails in opening a model, in the first use of its tokenizer or in making text of
- *     tokens, where ggml and the tokenizer library allocate (in proportion to the file and the text, which are checked
- *     before), or one of at most five small ones in making a context (what threads and cancelling share). All other
- *     failing allocations are ESOLM_ERR_OUT_OF_MEMORY, and generating has none. Invalid pointers and wrong array lengths
- *     cannot be detected.
+ *     leaves a callback; an allocation fails in opening a model, in tokenizing, esolm_detokenize, or in what a grammar does,
+ *     where ggml, the tokenizer library and llguidance allocate (in proportion to the file and the text, which are checked
+ *     before), or one of at most three small ones in making a context or a pool (what threads and cancelling share). All
+ *     other failing allocations are ESOLM_ERR_OUT_OF_MEMORY, and generating has none. Where nothing can be allocated any
+ *     more, the message of a call that fails for another reason cannot be made either, which ends the process, too. Invalid
+ *     pointers and wrong array lengths cannot be detected.
  */
 
 // Generated from src/capi by `make header`; do not edit.

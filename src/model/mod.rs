@@ -34,7 +34,7 @@ pub use load::{LoadMode, LoadOptions};
 use tokenizer::Unusable;
 #[cfg(feature = "convert")]
 pub(crate) use tokenizer::parse_tokenizer;
-pub(crate) use tokenizer::{Joint, push_characters};
+pub(crate) use tokenizer::{Joint, TokenPieces, push_characters};
 pub use tokenizer::{MASK, TokenizeOptions, Tokenizer};
 
 /// A model: hyperparameters, weights and tokenizer. Clones share them.
