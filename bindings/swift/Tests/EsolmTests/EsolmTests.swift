@@ -215,6 +215,19 @@ final class ContextTests: XCTestCase {
         }
     }
 
+    func testPool() throws {
+        let pool = try Pool(PoolOptions(threads: 2))
+        XCTAssertEqual(pool.threads, 2)
+        let model = try Model(path: path)
+        let contexts = try (0..<2).map { _ in try Context(model, ContextOptions(length: 32, pool: pool)) }
+        try contexts[1].setThreads(1)
+        XCTAssertEqual(try contexts.map { try $0.threads() }, [2, 1])
+        assertFails(.invalidArgument, try contexts[1].setThreads(3))
+        for context in contexts { try context.generate([Prompt()], few()) }
+        XCTAssertEqual(try contexts[0].tokens(), try contexts[1].tokens())
+        assertFails(.invalidArgument, try Pool(PoolOptions(poll: 101)))
+    }
+
     func testStopRules() throws {
         let model = try Model(path: path)
         let context = try Context(model, ContextOptions(length: 64, threads: 1))
@@ -324,6 +337,18 @@ final class ContextTests: XCTestCase {
         }
         XCTAssertNil(try context.step())
         assertFails(.invalidArgument, try context.removeSequence(0))
+
+        // A long prompt joins in parts; meanwhile the other sequence writes.
+        let long = Prompt([UInt32](5..<23))
+        let parts = try Context(Model(path: path), ContextOptions(sequences: 2, length: 32, promptRows: 4, threads: 1))
+        let writing = try parts.addSequence(Prompt([5]), requests[0])
+        _ = try parts.step()
+        let joining = try parts.addSequence(long, requests[1])
+        XCTAssertEqual(try parts.step()?.updates.allSatisfy { $0.sequence == writing }, true)
+        XCTAssertEqual(try parts.cachedTokens(joining), 4)
+        while try parts.step() != nil {}
+        try single.generate([long], requests[1])
+        XCTAssertEqual(try parts.text(joining), try single.text())
 
         // One that fails does not end the other.
         let good = try context.addSequence(Prompt([5, 6, 7]), requests[2])
