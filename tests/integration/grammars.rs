@@ -123,6 +123,34 @@ fn hole_matches_the_regex_and_the_rest_stays() {
 }
 
 #[test]
+fn fields_are_written_one_after_another() {
+    let model = model();
+    let mut context = context(&model, 2);
+    let mut text = "The dog was".to_owned();
+    let fields =
+        [(" [0-9]{1,2}", " years old and his name was"), (" (Max|Spot)", ". He ate"), (" [a-z]{3,8}s", ".")];
+    let mut cached = vec![];
+    for (field, after) in fields {
+        let rules = regex(field);
+        let how = GenerateParams { length: 0, ..anything(&rules, 3) };
+        let sequence = context.add_sequence(&prompt(&model, &text), &how).unwrap();
+        cached.push(context.cached_tokens(sequence).unwrap());
+        finish(&mut context);
+        let written = context.text(sequence).unwrap();
+        assert!(written.len() > text.len() && written.starts_with(&text), "{written}");
+        text = written + after;
+        context.remove_sequence(sequence).unwrap();
+    }
+    let words: Vec<&str> = text.split(' ').collect();
+    assert!(words[3].parse::<u32>().is_ok_and(|age| age < 100), "{text}");
+    assert!(
+        text.contains(" years old and his name was Max. He") || text.contains("was Spot. He ate "),
+        "{text}"
+    );
+    assert!(cached[0] == 0 && cached[1] > 2 && cached[2] > cached[1], "{cached:?}");
+}
+
+#[test]
 fn chosen_tokens_have_to_match() {
     let model = model();
     let mut context = context(&model, 1);

@@ -36,7 +36,8 @@ impl Grammar {
         let runs = known.chunk_by(|a, b| (*a == mask) == (*b == mask));
         if runs.filter(|run| run.first() == Some(&mask)).count() > 1 {
             return Err(Error::invalid(format!(
-                "{kind}: a grammar is for one hole, or for what follows the prompt; this text has several holes"
+                "{kind}: a grammar is for one hole, or for what follows the prompt; this text has several holes \
+                 (docs/sampling.md: fields one after another)"
             )));
         }
         Ok(known.last() == Some(&mask))
