@@ -627,6 +627,11 @@ typedef struct esolm_context_params {
     int32_t kernels;
     // The threads to use, with ESOLM_KERNELS_OWN. NULL (default): the context has its own.
     const esolm_pool *pool;
+    // Maximum number of rows of prompts that a step feeds for sequences that join (esolm_sequence_add), so that a long prompt
+    // does not delay the others: it takes several steps, with the same result (default 64, on devices 512; chunked
+    // prefill). While no other sequence is being written, a step feeds batch_rows rows all the same. Eso-LM (A) and MDLM
+    // feed prompts whole.
+    size_t prompt_rows;
 } esolm_context_params;
 
 // Sets the defaults; size is sizeof(esolm_context_params).
@@ -1006,7 +1011,7 @@ typedef struct esolm_step_info {
     size_t index;
     // Number of steps of the generation; with esolm_generate_params.confidence the maximum.
     size_t total;
-    // The tokens written. Valid until the callback returns or, from esolm_step, until the next call on the context.
+    // The tokens written; none by a step that fed prompts only (esolm_context_params.prompt_rows). Valid until the callback returns or, from esolm_step, until the next call on the context.
     const esolm_update *updates;
     // Number of updates.
     size_t n_updates;
@@ -1129,7 +1134,8 @@ esolm_status esolm_stop_reason(esolm_context *context, uint32_t sequence, int32_
 //
 // If the prompt begins as a sequence of this context, also one that has been removed, its keys and values there are
 // copied instead of computed, with the same result (Eso-LM (B) and AR with ESOLM_KERNELS_OWN). Steps report log_probs of
-// all sequences if one wants them, and as many top_log_probs as the one that wants the most.
+// all sequences if one wants them, and as many top_log_probs as the one that wants the most. A long prompt takes several
+// steps, which write nothing of it yet (esolm_context_params.prompt_rows).
 //
 // If a logits callback or constraints leave a sequence no token, esolm_step fails and esolm_stop_reason is
 // ESOLM_STOP_ERROR for this one alone; the others go on once it is removed.

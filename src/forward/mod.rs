@@ -52,6 +52,8 @@ pub(crate) struct ModelRunner {
     pub(crate) capacity: Capacity,
     /// Longest sequence in tokens. The cache slots behind it are for the masks of `score`.
     pub(crate) length: usize,
+    /// Most rows of prompts in a step beside sequences that are being written.
+    pub(crate) prompt_rows: usize,
     compute: Compute,
     pub(crate) cancel: CancelToken,
 }
@@ -145,7 +147,7 @@ impl ModelRunner {
         let _floats = DefaultFloats::set();
         let started = Instant::now();
         let memory = plan.memory_use();
-        let MemoryPlan { capacity, length, threads, arena: plan, .. } = plan;
+        let MemoryPlan { capacity, length, prompt_rows, threads, arena: plan, .. } = plan;
         let compute = match plan {
             ArenaPlan::Cpu(layout) => {
                 let arena = arena(layout.len)?;
@@ -167,7 +169,8 @@ impl ModelRunner {
                 Compute::Graph { backend, workspace, network }
             }
         };
-        let runner = Self { model: model.clone(), capacity, length, compute, cancel: CancelToken::default() };
+        let cancel = CancelToken::default();
+        let runner = Self { model: model.clone(), capacity, length, prompt_rows, compute, cancel };
         log_with(LogLevel::Info, || runner.describe(&memory, started.elapsed()));
         Ok(runner)
     }

@@ -44,6 +44,18 @@ final class SequenceTests: XCTestCase {
         XCTAssertNil(try context.step())
         assertFails(.invalidArgument, try context.removeSequence(0))
 
+        // A long prompt joins in parts; meanwhile the other sequence writes.
+        let long = Prompt([UInt32](5..<23))
+        let parts = try Context(Model(path: path), ContextOptions(sequences: 2, length: 32, promptRows: 4, threads: 1))
+        let writing = try parts.addSequence(Prompt([5]), requests[0])
+        _ = try parts.step()
+        let joining = try parts.addSequence(long, requests[1])
+        XCTAssertEqual(try parts.step()?.updates.allSatisfy { $0.sequence == writing }, true)
+        XCTAssertEqual(try parts.cachedTokens(joining), 4)
+        while try parts.step() != nil {}
+        try single.generate([long], requests[1])
+        XCTAssertEqual(try parts.text(joining), try single.text())
+
         // One that fails does not end the other.
         let good = try context.addSequence(Prompt([5, 6, 7]), requests[2])
         var failing = few()
