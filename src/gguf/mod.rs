@@ -14,7 +14,9 @@ mod value;
 mod writer;
 
 pub use panels::Layout;
-pub(crate) use panels::{PANEL_ROWS, convert};
+pub(crate) use panels::PANEL_ROWS;
+#[cfg(any(test, feature = "convert"))]
+pub(crate) use panels::convert;
 pub use reader::{Gguf, TensorInfo};
 pub use tensor_type::TensorType;
 pub use value::{Array, Value};

@@ -24,7 +24,7 @@ pub use config::{Config, TensorSpec, Variant};
 pub use defaults::Defaults;
 pub(crate) use defaults::check_range;
 pub use feature::Feature;
-#[cfg_attr(not(feature = "convert"), allow(unused_imports))]
+#[cfg(feature = "convert")]
 pub(crate) use header::layout_of;
 #[cfg(feature = "convert")]
 pub(crate) use header::select_tensors;
