@@ -259,6 +259,9 @@ typedef int32_t (*esolm_progress_callback)(double fraction, void *user_data);
 #define ESOLM_MODE_MAP 0
 // The model is copied into memory of the library.
 #define ESOLM_MODE_COPY 1
+// If the rows of quantized matrices are plain in the file (esolm inspect), the tensors are copied into memory of the library,
+// with these in panels, as its CPU kernels read them fastest. Otherwise as ESOLM_MODE_MAP, as on other devices.
+#define ESOLM_MODE_REPACK 2
 
 // For esolm_model_supports: diffusion, several tokens in a step. All but autoregressive models.
 #define ESOLM_FEATURE_DIFFUSION 1
@@ -298,7 +301,7 @@ typedef struct esolm_model_params {
     // The device to use: "cpu", "cuda:0" or another esolm_device_info.name. NULL (default) or "auto": the first GPU,
     // or the CPU if there is none.
     const char *device;
-    // ESOLM_MODE_MAP (default) or ESOLM_MODE_COPY.
+    // ESOLM_MODE_MAP (default), ESOLM_MODE_COPY or ESOLM_MODE_REPACK.
     int32_t mode;
     // Reserved, must be 0.
     uint32_t reserved;

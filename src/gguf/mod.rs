@@ -9,6 +9,7 @@
 mod format;
 mod panels;
 mod reader;
+mod tensor;
 mod tensor_type;
 mod value;
 mod writer;
@@ -17,7 +18,8 @@ pub use panels::Layout;
 pub(crate) use panels::PANEL_ROWS;
 #[cfg(any(test, feature = "convert"))]
 pub(crate) use panels::convert;
-pub use reader::{Gguf, TensorInfo};
+pub use reader::Gguf;
+pub use tensor::TensorInfo;
 pub use tensor_type::TensorType;
 pub use value::{Array, Value};
 pub use writer::Writer;

@@ -5,8 +5,7 @@ use std::ops::Range;
 use half::f16;
 
 use super::isa::ByteRange;
-use super::panel::PANEL_ROWS;
-use crate::gguf::{Layout, TensorInfo, TensorType};
+use crate::gguf::{Layout, PANEL_ROWS, TensorInfo, TensorType};
 use crate::simd::{F32x8, LANES};
 
 /// How the bytes of quantized weights stand for the weights: (byte - offset) * scale + min, with a scale and a min for each

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::block::PANEL_ROWS;
-use super::micro_kernel::{Multiply, PackedWeights, Weights};
+use super::micro_kernel::{Multiply, PackedWeights, PanelWeights};
 use super::repack::Repacked;
 use super::unpacked::{CHUNK, Unpacked, UnpackedWeights};
 use super::{blocks, super_blocks};
@@ -72,7 +72,7 @@ impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
     /// Multiplies rows of activations from `first` on: as many together as there are registers for their sums, and fewer at
     /// the end.
     #[inline(always)]
-    fn multiply_rows<W: Weights<I>>(
+    fn multiply_rows<W: PanelWeights<I>>(
         &self,
         weights: [W; P],
         first: usize,

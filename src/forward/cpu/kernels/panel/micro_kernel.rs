@@ -9,7 +9,7 @@ use crate::forward::cpu::kernels::macro_kernel::Ahead;
 use crate::forward::cpu::kernels::weights::ByteFormat;
 
 /// Some columns of a panel, block by block.
-pub(super) trait Weights<I: Isa>: Copy {
+pub(super) trait PanelWeights<I: Isa>: Copy {
     const FORMAT: ByteFormat;
     /// Columns of a block.
     const COLUMNS: usize;
@@ -24,7 +24,7 @@ pub(super) trait Weights<I: Isa>: Copy {
     fn group(isa: I, block: Self::Block, group: usize) -> impl Fn(usize) -> I::Bytes;
 }
 
-/// Weights in the panel's own form.
+/// PanelWeights in the panel's own form.
 #[derive(Clone, Copy)]
 pub(super) struct PackedWeights<'a, F> {
     panel: &'a [u8],
@@ -38,7 +38,7 @@ impl<'a, F: BlockFormat> PackedWeights<'a, F> {
     }
 }
 
-impl<'a, I: Isa, F: BlockFormat> Weights<I> for PackedWeights<'a, F> {
+impl<'a, I: Isa, F: BlockFormat> PanelWeights<I> for PackedWeights<'a, F> {
     const FORMAT: ByteFormat = F::FORMAT;
     const COLUMNS: usize = F::COLUMNS;
     type Block = PanelBlock<'a>;
@@ -68,7 +68,7 @@ pub(super) struct Multiply<'a, 'b, W, const M: usize, const P: usize> {
     pub(super) ahead: &'a mut Ahead<'b>,
 }
 
-impl<I: Isa, W: Weights<I>, const M: usize, const P: usize> Task<I> for Multiply<'_, '_, W, M, P> {
+impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Multiply<'_, '_, W, M, P> {
     #[inline(always)]
     fn run(self, isa: I) {
         let Self { weights, mut x, sums, ahead } = self;

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use super::block::{BlockFormat, Factors, PANEL_ROWS, PanelBlock};
-use super::micro_kernel::Weights;
+use super::micro_kernel::PanelWeights;
 use crate::forward::cpu::kernels::activations::BLOCK;
 use crate::forward::cpu::kernels::isa::{FourColumns, Isa};
 use crate::forward::cpu::kernels::weights::ByteFormat;
@@ -72,7 +72,7 @@ pub(super) struct UnpackedBlock<'a> {
     mins: &'a [[f32; PANEL_ROWS]],
 }
 
-impl<'a, I: Isa, F: BlockFormat> Weights<I> for UnpackedWeights<'a, F> {
+impl<'a, I: Isa, F: BlockFormat> PanelWeights<I> for UnpackedWeights<'a, F> {
     const FORMAT: ByteFormat = F::FORMAT;
     const COLUMNS: usize = BLOCK;
     type Block = UnpackedBlock<'a>;
