@@ -58,6 +58,8 @@ func (options ModelOptions) c() (params *C.esolm_model_params, free func()) {
 		params.mode = C.ESOLM_MODE_REPACK
 	case options.Copy:
 		params.mode = C.ESOLM_MODE_COPY
+	default:
+		params.mode = C.ESOLM_MODE_MAP
 	}
 	params.use_mlock = boolean(options.Mlock)
 	params.prefetch = boolean(options.Prefetch)
