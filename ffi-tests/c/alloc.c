@@ -123,7 +123,7 @@ int main(int argc, char **argv)
         return 2;
     STATUS(ESOLM_OK, esolm_model_open(argv[1], NULL, &model));
     STATUS(ESOLM_OK, esolm_context_params_init(&limits, sizeof limits));
-    limits.sequences = 2, limits.length = 96, limits.threads = 2;
+    limits.sequences = 2, limits.length = 96, limits.threads = 2, limits.prompt_rows = 2;
     STATUS(ESOLM_OK, esolm_context_new(model, &limits, &context));
     CHECK(allocations > 100); /* the counting works */
     if (!context)

@@ -36,6 +36,14 @@ static void run_in_turn(esolm_task task, const void *data, size_t count, void *c
         task(data, count);
 }
 
+/* Each task twice, and some that there are not: wrong, and harmless. */
+static void run_too_many(esolm_task task, const void *data, size_t count, void *calls)
+{
+    ++*(size_t *)calls;
+    for (size_t i = 0; i < 2 * count + 20; i++)
+        task(data, i < 2 * count ? i % count : i);
+}
+
 #ifndef _WIN32
 typedef struct {
     esolm_task task;
@@ -97,7 +105,7 @@ static void texts(void)
     CHECK(memcmp(alone, tokens, sizeof alone) == 0);
     esolm_pool_free(pool);
 
-    esolm_run_callback runs[] = {run_in_turn,
+    esolm_run_callback runs[] = {run_in_turn, run_too_many,
 #ifndef _WIN32
                                  run_in_threads
 #endif

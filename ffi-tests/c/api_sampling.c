@@ -124,6 +124,9 @@ static void grammars(void)
         STATUS(OK, esolm_generate(context, &EMPTY, 1, &how, NULL, NULL));
         STATUS(OK, esolm_copy_text(context, 0, text, sizeof text, &n));
         CHECK(strcmp(text, "17") == 0);
+        rules.json_schema = "{\"$ref\": \"#\"}";
+        STATUS(INVALID, esolm_generate(context, &EMPTY, 1, &how, NULL, NULL));
+        last_error_says("matches no text");
         how.alpha_0 = 1;
         STATUS(ESOLM_ERR_UNSUPPORTED, esolm_begin(context, &EMPTY, 1, &how));
     }
