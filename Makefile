@@ -15,7 +15,7 @@ TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c lib install install-lib install-command programs memcheck asan asan-rust tsan miri loom coexist bench-peers count header \
   api abi model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz faults soak \
-  hardened offline test-swift
+  hardened offline test-swift test-arm
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -27,6 +27,7 @@ help:
 	@echo "make memcheck  the C programs under valgrind; make asan: under the address sanitizer;"
 	@echo "             make asan-rust: the Rust tests (nightly Rust)"
 	@echo "make test-swift  the Swift package, in a Debian 13 that is made under target/ (3 GB)"
+	@echo "make test-arm  64-bit Arm: cross-built, run under qemu"
 	@echo "make tsan    many threads under the thread sanitizer (nightly Rust, clang)"
 	@echo "make miri    what does not call ggml under Rust's checker of undefined behaviour (nightly Rust)"
 	@echo "make loom    the same threads in every order of events (loom)"
@@ -110,6 +111,14 @@ test-swift: programs
 	$(TRIXIE) packaging/install $(DIST) /opt/esolm
 	$(TRIXIE) ffi-tests/swift $(CURDIR) /opt/esolm $(abspath $(BUILD)) $(abspath $(MODEL)) \
 	  $(abspath $(CTEST))/generate $(abspath $(CTEST))/defaults-cpp
+
+# 64-bit Arm: a cross-build whose tests run under qemu (docs/platforms.md). ARM names parts: unit golden text c.
+ARM ?=
+test-arm:
+	@.ci/setup
+	@.ci/setup arm
+	$(CARGO) build --release -p esolm-cli --target-dir $(BUILD)
+	tests/arm $(abspath $(BUILD))/arm $(abspath $(BUILD))/release/esolm $(abspath $(MODEL)) $(ARM)
 
 # The C programs under valgrind, which does not know the newest instructions.
 memcheck:

@@ -42,6 +42,9 @@ mod x86_64 {
     /// All exceptions masked.
     pub(super) const DEFAULT: Control = 0x1f80;
     pub(super) const FLAGS: Control = 0x3f;
+    /// Rounding up, flushing results and arguments to zero.
+    #[cfg(test)]
+    pub(super) const STRANGE: Control = DEFAULT | 0x4000 | 0x8000 | 0x40;
 
     pub(super) fn read() -> Control {
         let mut found = 0;
@@ -70,6 +73,9 @@ mod aarch64 {
     pub(super) const DEFAULT: Control = 0;
     /// They are in another register.
     pub(super) const FLAGS: Control = 0;
+    /// Rounding up, flushing results and arguments to zero.
+    #[cfg(test)]
+    pub(super) const STRANGE: Control = 1 << 22 | 1 << 24;
 
     pub(super) fn read() -> Control {
         let found;
@@ -102,16 +108,18 @@ mod elsewhere {
     pub(super) fn write(_: Control) {}
 }
 
-#[cfg(all(test, target_arch = "x86_64", not(miri)))]
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
 mod tests {
     use std::hint::black_box;
 
+    #[cfg(target_arch = "aarch64")]
+    use super::aarch64::STRANGE;
+    #[cfg(target_arch = "x86_64")]
+    use super::x86_64::STRANGE;
     use super::*;
 
     #[test]
     fn default_holds_until_it_is_dropped() {
-        /// Rounding up, flushing results and arguments to zero.
-        const STRANGE: Control = DEFAULT | 0x4000 | 0x8000 | 0x40;
         // To the nearest, 0.7 is rounded down.
         let (tiny, ratio) = (f32::MIN_POSITIVE / 2.0, 7.0_f32 / 10.0);
         let results = || black_box((black_box(tiny) * black_box(1.0), black_box(7.0) / black_box(10.0_f32)));

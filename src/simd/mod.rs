@@ -1,4 +1,5 @@
-//! Vectors of eight single-precision numbers: AVX2 if the build has it, otherwise arrays, which the compiler vectorizes.
+//! Vectors of eight single-precision numbers: AVX2 if the build has it, NEON on 64-bit Arm, otherwise arrays, which the
+//! compiler vectorizes.
 //! Also what all code depends on: the rounding of the thread ([`floats`]), the instructions of the processor ([`processor`]).
 //!
 //! The choice is made when the library is compiled, as ggml's is. Only the products and attention of the CPU runner, where
@@ -11,14 +12,19 @@ pub(crate) const LANES: usize = 8;
 
 #[cfg(all(target_arch = "x86_64", target_feature = "avx2", target_feature = "fma", target_feature = "f16c"))]
 mod avx2;
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+mod neon;
 // Tests compare the two.
 #[cfg(any(
     test,
-    not(all(
-        target_arch = "x86_64",
-        target_feature = "avx2",
-        target_feature = "fma",
-        target_feature = "f16c"
+    not(any(
+        all(
+            target_arch = "x86_64",
+            target_feature = "avx2",
+            target_feature = "fma",
+            target_feature = "f16c"
+        ),
+        all(target_arch = "aarch64", not(miri))
     ))
 ))]
 #[cfg_attr(test, allow(dead_code, reason = "tests compare the two"))]
@@ -31,11 +37,11 @@ mod portable;
     target_feature = "f16c"
 ))]
 use avx2 as lanes;
-#[cfg(not(all(
-    target_arch = "x86_64",
-    target_feature = "avx2",
-    target_feature = "fma",
-    target_feature = "f16c"
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+use neon as lanes;
+#[cfg(not(any(
+    all(target_arch = "x86_64", target_feature = "avx2", target_feature = "fma", target_feature = "f16c"),
+    all(target_arch = "aarch64", not(miri))
 )))]
 use portable as lanes;
 
@@ -45,6 +51,8 @@ mod processor;
 pub(crate) use floats::DefaultFloats;
 pub(crate) use lanes::F32x8;
 pub(crate) use lanes::prefetch;
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+pub(crate) use neon::{neon, widen_f16};
 pub use processor::missing_instructions;
 #[cfg(feature = "capi")]
 pub(crate) use processor::missing_message;

@@ -237,14 +237,34 @@ fn missing() -> Option<u8> {
 #[cfg(not(target_arch = "x86_64"))]
 const SETS: &[InstructionSet] = &[];
 
+/// The instruction sets of Arm that kernels are, or may be, written for.
+#[cfg(target_arch = "aarch64")]
+macro_rules! arm_sets {
+    ($($name:tt)*) => {
+        pub(crate) fn compiled_instructions() -> Vec<&'static str> {
+            let mut names = Vec::new();
+            $(if cfg!(target_feature = $name) { names.push($name); })*
+            names
+        }
+
+        pub(crate) fn processor_instructions() -> Vec<&'static str> {
+            let mut names = Vec::new();
+            $(if std::arch::is_aarch64_feature_detected!($name) { names.push($name); })*
+            names
+        }
+    };
+}
+#[cfg(target_arch = "aarch64")]
+arm_sets!("neon" "fp16" "dotprod" "i8mm" "bf16" "sve" "sve2");
+
 /// Not looked at elsewhere.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) fn compiled_instructions() -> Vec<&'static str> {
     Vec::new()
 }
 
 /// Not looked at elsewhere.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) fn processor_instructions() -> Vec<&'static str> {
     Vec::new()
 }

@@ -11,7 +11,13 @@ use super::threads::crew::Crew;
 use super::threads::pool::{Pool, PoolOptions};
 use crate::gguf::TensorType;
 
-fn products(ty: TensorType, (rows, columns): (usize, usize), count: usize, threads: usize) -> Vec<u32> {
+fn products(
+    platform: Platform,
+    ty: TensorType,
+    (rows, columns): (usize, usize),
+    count: usize,
+    threads: usize,
+) -> Vec<u32> {
     let packed = random(ty, rows, columns, 7);
     let (w, x) = (packed.matrix(), noise(count * columns, 3));
     let mut blocks = vec![ActivationBlock::default(); x.len() / BLOCK];
@@ -27,7 +33,7 @@ fn products(ty: TensorType, (rows, columns): (usize, usize), count: usize, threa
         }
     };
     let pool = Pool::new(&PoolOptions::new(threads)).unwrap();
-    Crew::lead_all(&pool, threads, |crew| matmul(Platform::detect(), crew, w, count, |_| x, store)).unwrap();
+    Crew::lead_all(&pool, threads, |crew| matmul(platform, crew, w, count, |_| x, store)).unwrap();
     out.into_inner().unwrap()
 }
 
@@ -36,8 +42,25 @@ fn products_of_any_bits_are_the_same_in_one_and_two_threads() {
     for ty in TensorType::all() {
         let columns = ty.block_len().max(BLOCK);
         // One whole panel and a part of the next.
-        let [one, two] = [1, 2].map(|threads| products(ty, (17, columns), 3, threads));
+        let [one, two] = [1, 2].map(|threads| products(Platform::detect(), ty, (17, columns), 3, threads));
         assert_eq!(one, two, "{}", ty.name());
         assert!(one.iter().any(|&bits| bits != 0), "{}", ty.name());
+    }
+}
+
+/// Of one to nine rows: the kernels multiply several at once.
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    for ty in TensorType::all() {
+        let columns = 2 * ty.block_len().max(BLOCK);
+        for count in 1..10 {
+            let all: Vec<_> = Platform::all()
+                .filter(|platform| platform.is_fused())
+                .map(|platform| (platform.name(), products(platform, ty, (33, columns), count, 1)))
+                .collect();
+            for (name, bits) in &all {
+                assert_eq!(bits, &all[0].1, "{} with {name} and {}", ty.name(), all[0].0);
+            }
+        }
     }
 }

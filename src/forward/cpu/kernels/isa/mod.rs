@@ -5,14 +5,19 @@
 //! safe. [`Platform::detect`] makes one when a context is made. All of them give the same bits, except [`portable`] in a
 //! build for processors without fused multiply-add.
 //!
-//! From below: [`traits`], [`x86`] (what the two x86 files share), a file for each instruction set, [`platform`].
+//! From below: [`traits`], `rows`, `x86` (what the two x86 files share), a file or folder for each instruction set,
+//! [`platform`].
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+mod neon;
 mod platform;
 mod portable;
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", not(miri))))]
+mod rows;
 mod traits;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -1,5 +1,7 @@
 //! Which instruction set to use.
 
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+use super::neon::AnyNeon;
 use super::portable;
 use super::traits::WithIsa;
 #[cfg(target_arch = "x86_64")]
@@ -14,6 +16,8 @@ pub(crate) enum Platform {
     AvxVnni(avx2::AvxVnni),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    Neon(AnyNeon),
     Portable(portable::Portable),
 }
 
@@ -31,7 +35,9 @@ impl Platform {
             avx2::AvxVnni::detect().map(Self::AvxVnni),
             avx2::Avx2::detect().map(Self::Avx2),
         ];
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(all(target_arch = "aarch64", not(miri)))]
+        let special = AnyNeon::all().map(|neon| neon.map(Self::Neon));
+        #[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", not(miri)))))]
         let special = [None; 0];
         special.into_iter().flatten().chain([Self::Portable(portable::Portable)])
     }
@@ -45,6 +51,8 @@ impl Platform {
             Self::AvxVnni(_) => "AVX-VNNI",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "AVX2",
+            #[cfg(all(target_arch = "aarch64", not(miri)))]
+            Self::Neon(neon) => neon.name(),
             Self::Portable(_) => "portable",
         }
     }
@@ -64,6 +72,8 @@ impl Platform {
             Self::AvxVnni(isa) => isa.run(task),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(isa) => isa.run(task),
+            #[cfg(all(target_arch = "aarch64", not(miri)))]
+            Self::Neon(neon) => neon.run(task),
             Self::Portable(isa) => task.run(isa),
         }
     }

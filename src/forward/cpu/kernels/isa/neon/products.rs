@@ -1,0 +1,337 @@
+//! Products of bytes: in 16 bits, with dot products, with products of small matrices. (The instructions of the latter two are
+//! written out: the intrinsics are not stable yet.)
+
+use std::arch::aarch64::*;
+use std::arch::{asm, is_aarch64_feature_detected};
+
+use crate::forward::cpu::kernels::isa::traits::{ByteRange, Task};
+use crate::simd::neon;
+
+/// Products in 16 bits, which are added in pairs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Widening(());
+
+/// The proof that the processor has the instructions dotprod.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DotProducts(());
+
+/// The proof that the processor has the instructions i8mm.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MatrixProducts(());
+
+/// Sixteen bytes from the `i`-th on of an array.
+#[inline(always)]
+pub(super) fn sixteen<const N: usize>(x: &[u8; N], i: usize) -> uint8x16_t {
+    let bytes: &[u8] = &x[i..i + 16];
+    // SAFETY: NEON is there; the slice is as long as what is read.
+    unsafe { vld1q_u8(bytes.as_ptr()) }
+}
+
+/// The numbers of four times four columns of row `m`, from the `four`-th on.
+#[inline(always)]
+fn activations(x: &impl Fn(usize, usize) -> [i8; 4], m: usize, four: usize) -> int8x16_t {
+    let numbers = [x(m, four), x(m, four + 1), x(m, four + 2), x(m, four + 3)];
+    // SAFETY: NEON is there; the array is as long as what is read.
+    unsafe { vld1q_s8(numbers.as_flattened().as_ptr()) }
+}
+
+/// Where the sums of signed numbers begin: weights that are no unsigned numbers need no start.
+#[inline(always)]
+fn signed_start(range: ByteRange, start: i32) -> i32 {
+    if range == ByteRange::Signed { 0 } else { start }
+}
+
+/// Bytes as signed numbers.
+#[inline(always)]
+fn signed(x: uint8x16_t) -> int8x16_t {
+    neon!(vreinterpretq_s8_u8(x))
+}
+
+/// Bytes as unsigned numbers: signed ones 128 more than they are.
+#[inline(always)]
+fn unsigned(range: ByteRange, x: uint8x16_t) -> uint8x16_t {
+    if range == ByteRange::Signed { neon!(veorq_u8(x, vdupq_n_u8(128))) } else { x }
+}
+
+/// Sixteen rows of four columns of a panel.
+type Bytes = [uint8x16_t; 4];
+
+impl Widening {
+    pub(super) fn new() -> Self {
+        Self(())
+    }
+}
+
+impl DotProducts {
+    pub(super) fn detect() -> Option<Self> {
+        is_aarch64_feature_detected!("dotprod").then_some(Self(()))
+    }
+}
+
+impl MatrixProducts {
+    pub(super) fn detect() -> Option<Self> {
+        is_aarch64_feature_detected!("i8mm").then_some(Self(()))
+    }
+}
+
+/// `sum` plus, for each of four rows, the products of its four bytes with the same four of `x`.
+#[inline]
+#[target_feature(enable = "dotprod")]
+fn sdot<const LANE: usize>(mut sum: int32x4_t, weights: int8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: the function is for processors that have the instruction; it reads and writes nothing but the registers.
+    unsafe {
+        asm!("sdot {0:v}.4s, {1:v}.16b, {2:v}.4b[{lane}]", inout(vreg) sum, in(vreg) weights, in(vreg) x,
+            lane = const LANE, options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
+
+/// As [`sdot`], with unsigned weights.
+#[inline]
+#[target_feature(enable = "i8mm")]
+fn usdot<const LANE: usize>(mut sum: int32x4_t, weights: uint8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: as in `sdot`.
+    unsafe {
+        asm!("usdot {0:v}.4s, {1:v}.16b, {2:v}.4b[{lane}]", inout(vreg) sum, in(vreg) weights, in(vreg) x,
+            lane = const LANE, options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
+
+/// `sum` plus the products of two rows of eight weights with two of eight numbers: first row with first, first with second,
+/// and so on.
+#[inline]
+#[target_feature(enable = "i8mm")]
+fn usmmla(mut sum: int32x4_t, weights: uint8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: as in `sdot`.
+    unsafe {
+        asm!("usmmla {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) sum, in(vreg) weights, in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
+
+/// Sixteen sums, one for each row of a panel.
+pub(crate) type Sums = [int32x4_t; 4];
+
+/// [`Isa::products`](super::Isa::products) with one panel, how many rows are best multiplied together, and
+/// [`Isa::call`](super::Isa::call).
+pub(crate) trait Products: Copy {
+    const ROWS: usize;
+
+    fn products<const M: usize>(
+        self,
+        range: ByteRange,
+        fours: usize,
+        weights: impl Fn(usize) -> Bytes,
+        x: &impl Fn(usize, usize) -> [i8; 4],
+        start: [i32; M],
+    ) -> [Sums; M];
+
+    fn call<I>(self, isa: I, task: impl Task<I>);
+}
+
+impl Products for Widening {
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    fn call<I>(self, isa: I, task: impl Task<I>) {
+        #[inline(never)]
+        fn call<I>(isa: I, task: impl Task<I>) {
+            task.run(isa);
+        }
+        call(isa, task);
+    }
+
+    /// As many products are added in 16 bits as cannot overflow: two of 128, four of 63, eight of 31, each times 127.
+    #[inline(always)]
+    fn products<const M: usize>(
+        self,
+        range: ByteRange,
+        fours: usize,
+        weights: impl Fn(usize) -> Bytes,
+        x: &impl Fn(usize, usize) -> [i8; 4],
+        start: [i32; M],
+    ) -> [Sums; M] {
+        let together = match range {
+            ByteRange::Small(0..=31) => 8,
+            ByteRange::Small(_) => 4,
+            ByteRange::Signed => 2,
+        };
+        // SAFETY: every 64-bit Arm processor has NEON, and there are no pointers.
+        unsafe {
+            let mut sums = [[vdupq_n_s32(0); 4]; M];
+            for (sums, start) in sums.iter_mut().zip(start) {
+                *sums = [vdupq_n_s32(signed_start(range, start)); 4];
+            }
+            // Four rows at a time, so that the sums of all `rows` stay in registers.
+            for quarter in 0..4 {
+                let mut totals = [[vdupq_n_s32(0); 2]; M];
+                for first in (0..fours).step_by(together) {
+                    let mut pairs = [[vdupq_n_s16(0); 2]; M];
+                    for i in first..fours.min(first + together) {
+                        let weights = signed(weights(i)[quarter]);
+                        let weights = [vget_low_s8(weights), vget_high_s8(weights)];
+                        for (m, pairs) in pairs.iter_mut().enumerate() {
+                            let x = i32::from_le_bytes(x(m, i).map(|x| x as u8));
+                            let x = vreinterpret_s8_s32(vdup_n_s32(x));
+                            *pairs = [vmlal_s8(pairs[0], weights[0], x), vmlal_s8(pairs[1], weights[1], x)];
+                        }
+                    }
+                    for (totals, pairs) in totals.iter_mut().zip(pairs) {
+                        *totals = [vpadalq_s16(totals[0], pairs[0]), vpadalq_s16(totals[1], pairs[1])];
+                    }
+                }
+                for (sums, [low, high]) in sums.iter_mut().zip(totals) {
+                    sums[quarter] = vaddq_s32(sums[quarter], vpaddq_s32(low, high));
+                }
+            }
+            sums
+        }
+    }
+}
+
+/// Runs the block for four columns of the weights after the other, with their number in a constant.
+macro_rules! each_lane {
+    ($lane:ident, $block:block) => {
+        each_lane!(@ $lane, $block, 0 1 2 3);
+    };
+    (@ $lane:ident, $block:block, $($number:literal)*) => {
+        $({
+            const $lane: usize = $number;
+            $block
+        })*
+    };
+}
+
+impl Products for DotProducts {
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    fn call<I>(self, isa: I, task: impl Task<I>) {
+        #[target_feature(enable = "dotprod")]
+        #[inline(never)]
+        fn call<I>(isa: I, task: impl Task<I>) {
+            task.run(isa);
+        }
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { call(isa, task) }
+    }
+
+    #[inline(always)]
+    fn products<const M: usize>(
+        self,
+        range: ByteRange,
+        fours: usize,
+        weights: impl Fn(usize) -> Bytes,
+        x: &impl Fn(usize, usize) -> [i8; 4],
+        start: [i32; M],
+    ) -> [Sums; M] {
+        let mut sums = [[neon!(vdupq_n_s32(0)); 4]; M];
+        for (sums, start) in sums.iter_mut().zip(start) {
+            *sums = [neon!(vdupq_n_s32(signed_start(range, start))); 4];
+        }
+        // Columns come in multiples of sixteen.
+        for first in (0..fours).step_by(4) {
+            let mut row = [neon!(vdupq_n_s8(0)); M];
+            row.iter_mut().enumerate().for_each(|(m, row)| *row = activations(x, m, first));
+            each_lane!(LANE, {
+                let weights = weights(first + LANE);
+                for (quarter, weights) in weights.into_iter().enumerate() {
+                    for (sums, x) in sums.iter_mut().zip(row) {
+                        // SAFETY: `self` proves the instructions.
+                        sums[quarter] = unsafe { sdot::<LANE>(sums[quarter], signed(weights), x) };
+                    }
+                }
+            });
+        }
+        sums
+    }
+}
+
+impl Products for MatrixProducts {
+    const ROWS: usize = 4;
+
+    #[inline(always)]
+    fn call<I>(self, isa: I, task: impl Task<I>) {
+        #[target_feature(enable = "i8mm")]
+        #[inline(never)]
+        fn call<I>(isa: I, task: impl Task<I>) {
+            task.run(isa);
+        }
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe { call(isa, task) }
+    }
+
+    /// Four rows as two pairs; with fewer, to rearrange the weights costs more than it saves.
+    #[inline(always)]
+    fn products<const M: usize>(
+        self,
+        range: ByteRange,
+        fours: usize,
+        weights: impl Fn(usize) -> Bytes,
+        x: &impl Fn(usize, usize) -> [i8; 4],
+        start: [i32; M],
+    ) -> [Sums; M] {
+        let mut sums = [[neon!(vdupq_n_s32(0)); 4]; M];
+        if M != 4 {
+            for (sums, start) in sums.iter_mut().zip(start) {
+                *sums = [neon!(vdupq_n_s32(start)); 4];
+            }
+            for first in (0..fours).step_by(4) {
+                let mut row = [neon!(vdupq_n_s8(0)); M];
+                row.iter_mut().enumerate().for_each(|(m, row)| *row = activations(x, m, first));
+                each_lane!(LANE, {
+                    let weights = weights(first + LANE);
+                    for (quarter, weights) in weights.into_iter().enumerate() {
+                        let weights = unsigned(range, weights);
+                        for (sums, x) in sums.iter_mut().zip(row) {
+                            // SAFETY: `self` proves the instructions.
+                            sums[quarter] = unsafe { usdot::<LANE>(sums[quarter], weights, x) };
+                        }
+                    }
+                });
+            }
+            return sums;
+        }
+        // SAFETY: every 64-bit Arm processor has NEON, `self` proves i8mm, and there are no pointers.
+        unsafe {
+            // Of a pair of rows of `x`, for each two rows of the panel.
+            let mut pairs = [0, 1].map(|pair| {
+                let [a, b] = [0, 1].map(|i| vdupq_n_s32(start[2 * pair + i]));
+                [vzip1q_s32(a, b); 8]
+            });
+            for first in (0..fours).step_by(4) {
+                let mut row = [vdupq_n_s64(0); M];
+                let rows = row.iter_mut().enumerate();
+                rows.for_each(|(m, row)| *row = vreinterpretq_s64_s8(activations(x, m, first)));
+                for half in 0..2 {
+                    let x = [0, 1].map(|pair| {
+                        let (a, b) = (row[2 * pair], row[2 * pair + 1]);
+                        vreinterpretq_s8_s64(if half == 0 { vzip1q_s64(a, b) } else { vzip2q_s64(a, b) })
+                    });
+                    let (left, right) = (weights(first + 2 * half), weights(first + 2 * half + 1));
+                    for quarter in 0..4 {
+                        let [a, b] = [left[quarter], right[quarter]]
+                            .map(|weights| vreinterpretq_u32_u8(unsigned(range, weights)));
+                        let [upper, lower] =
+                            [vzip1q_u32(a, b), vzip2q_u32(a, b)].map(|x| vreinterpretq_u8_u32(x));
+                        for (sums, x) in pairs.iter_mut().zip(x) {
+                            for (sum, weights) in sums[2 * quarter..].iter_mut().zip([upper, lower]) {
+                                *sum = usmmla(*sum, weights, x);
+                            }
+                        }
+                    }
+                }
+            }
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let pairs = &pairs[row / 2];
+                for (quarter, sum) in sums.iter_mut().enumerate() {
+                    let (a, b) = (pairs[2 * quarter], pairs[2 * quarter + 1]);
+                    *sum = if row % 2 == 0 { vuzp1q_s32(a, b) } else { vuzp2q_s32(a, b) };
+                }
+            }
+            sums
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! With NEON, which every 64-bit Arm processor has. The same bits as with AVX2.
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+use half::f16;
+
+/// Eight single-precision numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x8([float32x4_t; 2]);
+
+/// Calls intrinsics that take no pointers.
+macro_rules! neon {
+    ($call:expr) => {{
+        // SAFETY: every 64-bit Arm processor has NEON, and there are no pointers.
+        unsafe { $call }
+    }};
+}
+pub(crate) use neon;
+
+/// Four numbers in half precision as single-precision ones. (The intrinsic is younger than the oldest Rust that builds this.)
+#[inline(always)]
+pub(crate) fn widen_f16(x: uint16x4_t) -> float32x4_t {
+    let wide;
+    // SAFETY: every 64-bit Arm processor has the instruction; it reads and writes nothing but the registers.
+    unsafe {
+        asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) wide, in(vreg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    wide
+}
+
+/// Rounds to half precision.
+#[inline(always)]
+fn narrow_f16(x: float32x4_t) -> uint16x4_t {
+    let narrow;
+    // SAFETY: as in `widen_f16`.
+    unsafe {
+        asm!("fcvtn {0:v}.4h, {1:v}.4s", out(vreg) narrow, in(vreg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    narrow
+}
+
+impl F32x8 {
+    #[inline(always)]
+    fn each(self, f: impl Fn(float32x4_t) -> float32x4_t) -> Self {
+        Self(self.0.map(f))
+    }
+
+    #[inline(always)]
+    fn both(self, b: Self, f: impl Fn(float32x4_t, float32x4_t) -> float32x4_t) -> Self {
+        Self([f(self.0[0], b.0[0]), f(self.0[1], b.0[1])])
+    }
+
+    /// Eight 16-bit integers.
+    #[inline(always)]
+    fn of_u16(x: uint16x8_t) -> Self {
+        Self([
+            neon!(vcvtq_f32_u32(vmovl_u16(vget_low_u16(x)))),
+            neon!(vcvtq_f32_u32(vmovl_u16(vget_high_u16(x)))),
+        ])
+    }
+
+    #[inline(always)]
+    pub(crate) fn splat(x: f32) -> Self {
+        Self([neon!(vdupq_n_f32(x)); 2])
+    }
+
+    #[inline(always)]
+    pub(crate) fn load(x: &[f32; 8]) -> Self {
+        // SAFETY: the build has the instructions; the array is as long as what is read.
+        Self([0, 4].map(|i| unsafe { vld1q_f32(x.as_ptr().add(i)) }))
+    }
+
+    /// Little-endian numbers.
+    #[inline(always)]
+    pub(crate) fn load_bytes(x: &[u8; 32]) -> Self {
+        // SAFETY: the build has the instructions, and is little-endian; the array is as long as what is read.
+        Self([0, 16].map(|i| unsafe { vreinterpretq_f32_u8(vld1q_u8(x.as_ptr().add(i))) }))
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(self, to: &mut [f32; 8]) {
+        for (x, to) in self.0.into_iter().zip(to.as_chunks_mut::<4>().0) {
+            // SAFETY: the build has the instructions; the array is as long as what is written.
+            unsafe { vst1q_f32(to.as_mut_ptr(), x) }
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn load_f16_bytes(x: &[u8; 16]) -> Self {
+        // SAFETY: the build has the instructions, and is little-endian; the array is as long as what is read.
+        let x = unsafe { vreinterpretq_u16_u8(vld1q_u8(x.as_ptr())) };
+        Self([widen_f16(neon!(vget_low_u16(x))), widen_f16(neon!(vget_high_u16(x)))])
+    }
+
+    /// Little-endian bf16 numbers.
+    #[inline(always)]
+    pub(crate) fn load_bf16_bytes(x: &[u8; 16]) -> Self {
+        // SAFETY: the build has the instructions, and is little-endian; the array is as long as what is read.
+        let x = unsafe { vreinterpretq_u16_u8(vld1q_u8(x.as_ptr())) };
+        Self([
+            neon!(vreinterpretq_f32_u32(vshll_n_u16::<16>(vget_low_u16(x)))),
+            neon!(vreinterpretq_f32_u32(vshll_n_u16::<16>(vget_high_u16(x)))),
+        ])
+    }
+
+    /// Signed bytes.
+    #[inline(always)]
+    pub(crate) fn load_i8(x: &[u8; 8]) -> Self {
+        // SAFETY: the build has the instructions; the array is as long as what is read.
+        let x = unsafe { vmovl_s8(vld1_s8(x.as_ptr().cast())) };
+        Self([
+            neon!(vcvtq_f32_s32(vmovl_s16(vget_low_s16(x)))),
+            neon!(vcvtq_f32_s32(vmovl_s16(vget_high_s16(x)))),
+        ])
+    }
+
+    /// Bytes.
+    #[inline(always)]
+    pub(crate) fn load_u8(x: &[u8; 8]) -> Self {
+        // SAFETY: the build has the instructions; the array is as long as what is read.
+        Self::of_u16(unsafe { vmovl_u8(vld1_u8(x.as_ptr())) })
+    }
+
+    /// The low nibbles of bytes, and the high ones.
+    #[inline(always)]
+    pub(crate) fn load_nibbles(x: &[u8; 8]) -> (Self, Self) {
+        // SAFETY: the build has the instructions; the array is as long as what is read.
+        let x = unsafe { vld1_u8(x.as_ptr()) };
+        let low = neon!(vmovl_u8(vand_u8(x, vdup_n_u8(15))));
+        let high = neon!(vmovl_u8(vshr_n_u8::<4>(x)));
+        (Self::of_u16(low), Self::of_u16(high))
+    }
+
+    #[inline(always)]
+    pub(crate) fn store_f16(self, to: &mut [f16; 8]) {
+        for (x, to) in self.0.into_iter().zip(to.as_chunks_mut::<4>().0) {
+            // SAFETY: the build has the instructions; the array is as long as what is written, and an f16 is its 16 bits.
+            unsafe { vst1_u16(to.as_mut_ptr().cast(), narrow_f16(x)) }
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn add(self, b: Self) -> Self {
+        self.both(b, |a, b| neon!(vaddq_f32(a, b)))
+    }
+
+    #[inline(always)]
+    pub(crate) fn mul(self, b: Self) -> Self {
+        self.both(b, |a, b| neon!(vmulq_f32(a, b)))
+    }
+
+    /// self * b + c, rounded once.
+    #[inline(always)]
+    pub(crate) fn mul_add(self, b: Self, c: Self) -> Self {
+        Self(std::array::from_fn(|i| neon!(vfmaq_f32(c.0[i], self.0[i], b.0[i]))))
+    }
+
+    /// The largest of all lanes. (Any of them if one is NaN.)
+    #[inline(always)]
+    pub(crate) fn largest(self) -> f32 {
+        neon!(vmaxnmvq_f32(vmaxnmq_f32(self.0[0], self.0[1])))
+    }
+
+    /// The sum of the lanes of each of four vectors.
+    #[inline(always)]
+    pub(crate) fn sums(x: [Self; 4]) -> [f32; 4] {
+        let mut out = [0.0; 4];
+        // SAFETY: the build has the instructions; the array is as long as what is written.
+        unsafe {
+            let [a, b, c, d] = x.map(|x| vpaddq_f32(x.0[0], x.0[1]));
+            vst1q_f32(out.as_mut_ptr(), vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
+        }
+        out
+    }
+
+    #[inline(always)]
+    pub(crate) fn sub(self, b: Self) -> Self {
+        self.both(b, |a, b| neon!(vsubq_f32(a, b)))
+    }
+
+    /// Rounds to the nearest integers, halves to even.
+    #[inline(always)]
+    pub(crate) fn nearest(self) -> Self {
+        self.each(|x| neon!(vrndnq_f32(x)))
+    }
+
+    /// Integers that fit in an i8 as such.
+    #[inline(always)]
+    pub(crate) fn bytes(self) -> [i8; 8] {
+        let mut to = [0; 8];
+        // SAFETY: the build has the instructions; the array is as long as what is written.
+        unsafe {
+            let [low, high] = self.0.map(|x| vqmovn_s32(vcvtnq_s32_f32(x)));
+            vst1_s8(to.as_mut_ptr(), vqmovn_s16(vcombine_s16(low, high)));
+        }
+        to
+    }
+
+    /// The larger of each two; `b` where one is NaN.
+    #[inline(always)]
+    pub(crate) fn max(self, b: Self) -> Self {
+        self.both(b, |a, b| neon!(vbslq_f32(vcgtq_f32(a, b), a, b)))
+    }
+
+    /// The smaller of each two; `b` where one is NaN.
+    #[inline(always)]
+    pub(crate) fn min(self, b: Self) -> Self {
+        self.both(b, |a, b| neon!(vbslq_f32(vcltq_f32(a, b), a, b)))
+    }
+
+    #[inline(always)]
+    pub(crate) fn div(self, b: Self) -> Self {
+        self.both(b, |a, b| neon!(vdivq_f32(a, b)))
+    }
+
+    #[inline(always)]
+    pub(crate) fn abs(self) -> Self {
+        self.each(|x| neon!(vabsq_f32(x)))
+    }
+
+    /// Each number that is above its `limit` or NaN, and 0 for the others.
+    #[inline(always)]
+    pub(crate) fn above(self, limit: Self) -> Self {
+        self.both(limit, |x, limit| {
+            neon!(vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vcleq_f32(x, limit))))
+        })
+    }
+
+    /// Whether any two differ.
+    #[inline(always)]
+    pub(crate) fn differs(self, b: Self) -> bool {
+        {
+            let equal = neon!(vandq_u32(vceqq_f32(self.0[0], b.0[0]), vceqq_f32(self.0[1], b.0[1])));
+            neon!(vminvq_u32(equal)) == 0
+        }
+    }
+
+    /// 2^n, with n the integer in the lowest bits of each number.
+    #[inline(always)]
+    pub(super) fn power_of_two(self) -> Self {
+        self.each(|x| {
+            let exponent = neon!(vaddq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(127)));
+            neon!(vreinterpretq_f32_u32(vshlq_n_u32::<23>(exponent)))
+        })
+    }
+
+    /// `b` where `sign` is negative, `self` elsewhere.
+    #[inline(always)]
+    pub(crate) fn or_where_negative(self, b: Self, sign: Self) -> Self {
+        let one = |i: usize| {
+            let negative = neon!(vshrq_n_s32::<31>(vreinterpretq_s32_f32(sign.0[i])));
+            neon!(vbslq_f32(vreinterpretq_u32_s32(negative), b.0[i], self.0[i]))
+        };
+        Self([one(0), one(1)])
+    }
+}
+
+/// Prefetches numbers that will be read soon.
+#[inline(always)]
+pub(crate) fn prefetch<T>(x: &[T]) {
+    for line in (0..size_of_val(x)).step_by(64) {
+        let address = x.as_ptr().cast::<u8>().wrapping_add(line);
+        // SAFETY: a prefetch has no effect that a program sees, whatever the address.
+        unsafe { asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags)) }
+    }
+}
