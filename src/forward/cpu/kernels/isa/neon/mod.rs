@@ -136,7 +136,8 @@ impl<P: Products> Isa for Neon<P> {
 
     #[inline(always)]
     fn shift_left(self, x: Self::Bytes, by: u32) -> Self::Bytes {
-        let shifted = |x| neon!(vreinterpretq_u8_u32(vshlq_u32(vreinterpretq_u32_u8(x), vdupq_n_s32(by as i32))));
+        let shifted =
+            |x| neon!(vreinterpretq_u8_u32(vshlq_u32(vreinterpretq_u32_u8(x), vdupq_n_s32(by as i32))));
         [shifted(x[0]), shifted(x[1]), shifted(x[2]), shifted(x[3])]
     }
 
