@@ -15,7 +15,7 @@ TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c lib install install-lib install-command programs memcheck asan asan-rust tsan miri loom coexist bench-peers count header \
   api abi model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz faults soak \
-  hardened offline
+  hardened offline test-swift
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -26,6 +26,7 @@ help:
 	@echo "make test-c  all tests outside Rust: C, C++, Go, Swift, examples, ways to link"
 	@echo "make memcheck  the C programs under valgrind; make asan: under the address sanitizer;"
 	@echo "             make asan-rust: the Rust tests (nightly Rust)"
+	@echo "make test-swift  the Swift package, in a Debian 13 that is made under target/ (3 GB)"
 	@echo "make tsan    many threads under the thread sanitizer (nightly Rust, clang)"
 	@echo "make miri    what does not call ggml under Rust's checker of undefined behaviour (nightly Rust)"
 	@echo "make loom    the same threads in every order of events (loom)"
@@ -40,7 +41,7 @@ help:
 	@echo "make deny    licences, sources and known faults of the packages (cargo-deny)"
 	@echo "make reproducible  build the static library in two folders and compare the bytes; make offline: from vendored sources"
 	@echo "make train-demo  train a tiny model for five minutes (PyTorch, installed under target/ from PyPI, some GB)"
-	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, fuzz, faults and soak"
+	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, fuzz, faults, Swift and soak"
 	@echo "make fuzz SECONDS=300  the fuzz targets of fuzz/, that long in all (nightly Rust)"
 	@echo "make samples what README.md and docs/cli.md show of the built-in model's texts"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
@@ -101,6 +102,14 @@ programs: lib
 # C, C++, Go, Swift, the examples, and every way to link the library.
 test-c: programs
 	ctest --test-dir $(BUILD)/ctest --output-on-failure
+
+# Swift, in a Debian 13 that is made under target/ (3 GB, minutes once; takes root). It runs the library of this system.
+TRIXIE = ffi-tests/in-debian target/trixie trixie "swiftlang libc6-dev libstdc++-14-dev pkgconf git"
+test-swift: programs
+	$(CARGO) build --release -p esolm-cli --target-dir $(BUILD)
+	$(TRIXIE) packaging/install $(DIST) /opt/esolm
+	$(TRIXIE) ffi-tests/swift $(CURDIR) /opt/esolm $(abspath $(BUILD)) $(abspath $(MODEL)) \
+	  $(abspath $(CTEST))/generate $(abspath $(CTEST))/defaults-cpp
 
 # The C programs under valgrind, which does not know the newest instructions.
 memcheck:
@@ -177,7 +186,7 @@ fuzz: setup
 faults: setup
 	ESOLM_FAULTS=all $(CARGO) test --release -p esolm-cli --test cli faults -- --test-threads=1 --nocapture
 
-test-long: train-test fuzz loom faults
+test-long: train-test fuzz loom faults test-swift
 	$(MAKE) soak GENERATIONS=10000
 
 # Instructions of a step; the times are in docs/benchmarks.md.

@@ -18,6 +18,11 @@ pub(crate) struct Sequence {
     pub(super) in_use: bool,
     /// When it was left: the number of those that left before it.
     pub(super) left_at: u64,
+    /// Its number among those that joined, until it writes its first tokens: before, steps feed parts of its prompt. 0 if it
+    /// does not join.
+    pub(super) joining: u64,
+    /// How many slots the current step feeds.
+    pub(super) fed: usize,
     /// What holds for all of its steps.
     pub(super) rules: SequenceRules,
     /// Number of its steps that are done.
@@ -54,6 +59,8 @@ impl Sequence {
         Ok(Self {
             in_use: false,
             left_at: 0,
+            joining: 0,
+            fed: 0,
             rules: SequenceRules::default(),
             steps_done: 0,
             order: with_room(length)?,
@@ -133,6 +140,7 @@ impl Sequence {
         };
         self.revealed += count;
         self.steps_done += 1;
+        self.joining = 0;
     }
 
     /// The number of tokens that the next step writes (or proposes, if adaptive); `None` if the sequence is finished.
@@ -166,6 +174,7 @@ impl Sequence {
     /// Begins a text with these rules.
     pub(super) fn begin(&mut self, rules: SequenceRules) {
         self.in_use = true;
+        self.joining = 0;
         self.steps_done = 0;
         self.rules = rules;
     }

@@ -47,6 +47,7 @@ impl Session {
             sequence.finished.clear_new_text();
             sequence.rng_before = sequence.rng.clone();
         }
+        self.share_prompt_rows(runner);
         let model = runner.model.clone();
         let proposed = self.propose(runner, &model, choice);
         if let Err(error) = proposed {
@@ -139,7 +140,8 @@ impl Session {
         let BatchStart { sequence: first_sequence, mut slot } = from;
         for (number, sequence) in sequences.iter().enumerate().skip(first_sequence) {
             let Some(count) = sequence.tokens_due() else { continue };
-            let slots = sequence.slots(config, count);
+            let mut slots = sequence.slots(config, count);
+            slots.end = slots.start + sequence.fed;
             slot = slot.max(slots.start);
             let first_row = batch.tokens.len();
             // Rows that attend to later ones must go through the network together with them.
@@ -268,6 +270,7 @@ impl Session {
             let tokenizer = sequence.rules.tokenizer(model)?;
             sequence.advance_text(self.mask, tokenizer);
         }
+        self.advance_prompts();
         self.steps_done += 1;
         self.count_steps();
         Ok(())

@@ -65,7 +65,7 @@ impl SyntheticModel {
         Self::place_in(&std::env::temp_dir(), name)
     }
 
-    fn place_in(temporary: &Path, name: &str) -> Result<Self> {
+    pub(super) fn place_in(temporary: &Path, name: &str) -> Result<Self> {
         let mut builder = DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -128,29 +128,5 @@ pub fn write_random_weights(path: &Path, mut writer: Writer, tensors: &[TensorSp
 impl Drop for SyntheticModel {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-#[cfg(all(test, unix))]
-mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    use super::SyntheticModel;
-
-    #[test]
-    fn files_are_in_a_folder_of_the_users_alone() {
-        let temporary = tempfile::tempdir().unwrap();
-        let name = format!("esolm-bench-{}", std::process::id());
-        // What somebody else has put there is not followed.
-        let elsewhere = temporary.path().join("elsewhere");
-        std::fs::create_dir(&elsewhere).unwrap();
-        symlink(&elsewhere, temporary.path().join(format!("{name}-0"))).unwrap();
-        let file = SyntheticModel::place_in(temporary.path(), "q8_0.gguf").unwrap();
-        assert_eq!(file.path, temporary.path().join(format!("{name}-1/q8_0.gguf")));
-        let folder = file.path.parent().unwrap().to_owned();
-        assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-        std::fs::write(&file.path, "model").unwrap();
-        drop(file);
-        assert!(!folder.exists() && elsewhere.exists());
     }
 }
