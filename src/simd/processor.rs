@@ -3,6 +3,7 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__cpuid, __cpuid_count, CpuidResult};
 use std::ffi::CStr;
+#[cfg(target_arch = "x86_64")]
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU8, Ordering};
 
