@@ -33,6 +33,11 @@ pub struct Step<'a> {
     /// [`GenerateParams::top_log_probs`](crate::GenerateParams) of them for the first update, as many for the second and
     /// so on. The written token need not be among them.
     pub top_log_probs: &'a [TokenLogProb],
+    /// How many tokens the sequences' lookahead had proposed for this step, and how many of them are among the updates
+    /// ([`GenerateParams::lookahead`](crate::GenerateParams)).
+    pub proposed: usize,
+    /// See [`Step::proposed`].
+    pub accepted: usize,
     pub(super) sequences: &'a [Sequence],
 }
 
