@@ -321,13 +321,7 @@ impl Sequence {
     }
 
     /// Proposes tokens behind those that were settled.
-    fn propose(
-        &mut self,
-        logits: &[f32],
-        state: &mut DrawState,
-        config: &Config,
-        pass: &Pass,
-    ) -> Result<()> {
+    fn propose(&mut self, logits: &[f32], state: &mut DrawState, config: &Config, pass: &Pass) -> Result<()> {
         let first = self.ahead.written.len();
         let most = (pass.proposed + pass.masks).saturating_sub(first).min(self.ahead.next.len());
         self.ahead.next_count = 0;

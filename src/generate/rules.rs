@@ -50,7 +50,8 @@ impl SequenceRules {
     pub(super) fn are_basic(&self) -> bool {
         let Self { sampling, constraints, grammar, adaptive, wants_log_probs, depth, .. } = self;
         let alone = depth.most() == 0;
-        let plain = alone && constraints.is_none() && grammar.is_none() && adaptive.is_none() && !wants_log_probs;
+        let plain =
+            alone && constraints.is_none() && grammar.is_none() && adaptive.is_none() && !wants_log_probs;
         plain && sampling.is_basic()
     }
 }

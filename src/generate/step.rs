@@ -236,9 +236,13 @@ impl Session {
         if !sequences.iter().any(Sequence::has_logits_ahead) {
             return Ok(());
         }
-        logits.for_each(draw_states, sequences, |logits, state: &mut DrawState, sequence: &mut Sequence| {
-            sequence.look_ahead(logits, state, config, wants);
-        })?;
+        logits.for_each(
+            draw_states,
+            sequences,
+            |logits, state: &mut DrawState, sequence: &mut Sequence| {
+                sequence.look_ahead(logits, state, config, wants);
+            },
+        )?;
         for sequence in sequences {
             if let Some(error) = sequence.ahead.error.take() {
                 *failed = Some(sequence.number);

@@ -94,7 +94,9 @@ impl Sampler {
     fn list_above(&mut self, least: f32) {
         let Self { weights, edge, .. } = self;
         edge.clear();
-        for (eight, first) in weights.iter().zip((0..).step_by(weights.first().map_or(1, |eight| eight.len()))) {
+        for (eight, first) in
+            weights.iter().zip((0..).step_by(weights.first().map_or(1, |eight| eight.len())))
+        {
             if eight.iter().fold(false, |any, &weight| any | (weight > least)) {
                 let above = eight.iter().zip(first..).filter(|&(&weight, _)| weight > least);
                 edge.extend(above.map(|(&weight, token)| (weight, token)));
@@ -216,7 +218,8 @@ mod tests {
         sampler.propose(&logits, &SamplingParams::FULL, 0.5, &mut proposal).unwrap();
         assert_eq!(proposal.weights.len(), MOST);
         assert!(proposal.weights.is_sorted_by_key(|&(_, token)| token));
-        let least = proposal.weights.iter().map(|&(_, token)| logits[token as usize]).fold(f32::MAX, f32::min);
+        let least =
+            proposal.weights.iter().map(|&(_, token)| logits[token as usize]).fold(f32::MAX, f32::min);
         let above = logits[..4999].iter().filter(|&&logit| logit > least).count();
         assert_eq!(above, MOST - 1);
     }
