@@ -230,14 +230,7 @@ impl GenerationOptions {
         };
         let schedule = self.schedule.as_deref().map_or(Schedule::Reference, Schedule::Custom);
         let Self { adaptive, lookahead, constraints, .. } = self;
-        GenerateParams {
-            order,
-            schedule,
-            adaptive: *adaptive,
-            lookahead: *lookahead,
-            constraints,
-            ..params
-        }
+        GenerateParams { order, schedule, adaptive: *adaptive, lookahead: *lookahead, constraints, ..params }
     }
 }
 

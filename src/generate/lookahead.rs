@@ -13,141 +13,15 @@
 
 use std::ops::Range;
 
-use super::depth::Depth;
 use super::draw::{Draw, DrawState, measure};
+use super::proposals::{Pass, Use, WrittenToken};
 use super::rules::StepWants;
 use super::sequence::Sequence;
 use super::update::Update;
 use crate::error::{Error, Result};
 use crate::forward::Row;
-use crate::memory::{reserve, with_room};
 use crate::model::{Config, Tokenizer, Variant};
-use crate::rng::{Purpose, Rng};
-use crate::sample::{LogitsRow, Proposal};
-
-/// What a pass feeds of a sequence behind its known tokens, and what comes of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Pass {
-    /// Proposed tokens, at the next slots.
-    pub(super) proposed: usize,
-    /// Masks behind them.
-    pub(super) masks: usize,
-    /// Among the batch's rows of logits, the first of these masks, and the first of those that stand for proposed tokens.
-    masks_row: usize,
-    checks_row: usize,
-    /// Whether the logits are there.
-    due: bool,
-    /// How many proposed tokens stayed.
-    pub(super) accepted: usize,
-}
-
-impl Pass {
-    /// The places in the order that it is about.
-    fn places(&self) -> usize {
-        self.proposed + self.masks
-    }
-
-    /// Rows behind the known tokens.
-    pub(super) fn rows(&self) -> usize {
-        self.places() + self.proposed
-    }
-
-    /// The row of logits of the `index`th place behind the known tokens.
-    fn row(&self, index: usize) -> usize {
-        match index.checked_sub(self.proposed) {
-            Some(behind) => self.masks_row + behind,
-            None => self.checks_row + index,
-        }
-    }
-}
-
-/// What a random number of a slot is for.
-#[derive(Clone, Copy)]
-enum Use {
-    /// Which token is proposed.
-    Propose = 0,
-    /// Whether it stays.
-    Accept = 1,
-    /// Which token is written if it does not, or if none was proposed.
-    Draw = 2,
-}
-
-/// The proposals of a sequence.
-#[derive(Debug)]
-pub(super) struct Lookahead {
-    depth: Depth,
-    rng: Rng,
-    /// The tokens that are proposed for the next slots; the first `count` of them are there.
-    proposals: Vec<Proposal>,
-    count: usize,
-    /// Those that the current step makes for the step after it.
-    next: Vec<Proposal>,
-    next_count: usize,
-    /// What the current step feeds; `None` if it writes as without lookahead.
-    pub(super) pass: Option<Pass>,
-    /// The tokens that it writes.
-    pub(super) written: Vec<Draw>,
-    /// Why it failed.
-    pub(super) error: Option<Error>,
-}
-
-impl Lookahead {
-    pub(super) fn new() -> Self {
-        Self {
-            depth: Depth::default(),
-            rng: Rng::new(0, 0, Purpose::Ahead),
-            proposals: Vec::new(),
-            count: 0,
-            next: Vec::new(),
-            next_count: 0,
-            pass: None,
-            written: Vec::new(),
-            error: None,
-        }
-    }
-
-    /// Begins with sequence number `stream` of a seed. Allocates the memory for the proposals, if there is not enough yet.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`].
-    pub(super) fn begin(&mut self, depth: Depth, seed: u64, stream: usize) -> Result<()> {
-        self.reset();
-        let most = depth.most();
-        for proposals in [&mut self.proposals, &mut self.next] {
-            let more = most.saturating_sub(proposals.len());
-            reserve(proposals, more)?;
-            for _ in 0..more {
-                proposals.push(Proposal::with_capacity()?);
-            }
-        }
-        if most > 0 && self.written.capacity() <= most {
-            self.written = with_room(most + 1)?;
-        }
-        self.depth = depth;
-        self.rng = Rng::new(seed, stream, Purpose::Ahead);
-        Ok(())
-    }
-
-    /// Turns it off.
-    pub(super) fn reset(&mut self) {
-        self.depth = Depth::default();
-        self.forget();
-    }
-
-    /// Forgets the proposals, and what the step under way made.
-    pub(super) fn forget(&mut self) {
-        self.count = 0;
-        self.undo();
-    }
-
-    /// Forgets what the step under way made.
-    pub(super) fn undo(&mut self) {
-        self.next_count = 0;
-        self.pass = None;
-        self.written.clear();
-        self.error = None;
-    }
-}
+use crate::sample::LogitsRow;
 
 impl Sequence {
     /// Works out what the coming step feeds. `alone`: whether nobody but the sampler takes part in its draws.
@@ -261,15 +135,15 @@ impl Sequence {
         self.ahead.written.clear();
         for index in 0..pass.proposed + pass.masks.min(1) {
             let settled = self.settle_one(logits, state, config, wants, pass, index);
-            let (draw, accepted) = match settled {
+            let (written, accepted) = match settled {
                 Ok(settled) => settled,
                 // The next step finds it again, with the tokens before it written.
                 Err(_) if index > 0 => break,
                 Err(error) => return Err(error),
             };
-            write(&mut state.text, draw.update.position, draw.update.token)?;
-            let token = draw.update.token;
-            self.ahead.written.push(draw);
+            let token = written.token;
+            write(&mut state.text, written.position, token)?;
+            self.ahead.written.push(written);
             if let Some(grammar) = &mut self.rules.grammar
                 && grammar.look(token).is_err()
             {
@@ -293,7 +167,7 @@ impl Sequence {
         wants: StepWants,
         pass: &Pass,
         index: usize,
-    ) -> Result<(Draw, bool)> {
+    ) -> Result<(WrittenToken, bool)> {
         let row = pass.row(index);
         let (slot, logits) = (self.revealed + index, logits_of(logits, row, config)?);
         let position = self.position(slot)?;
@@ -317,7 +191,8 @@ impl Sequence {
         let update = Update { sequence: *number as u32, position, token };
         let mut draw = Draw::new(row, slot, redraw, update);
         measure(config, wants, logits, rules, &mut draw)?;
-        Ok((draw, accepted))
+        let Draw { log_prob, log_sum, .. } = draw;
+        Ok((WrittenToken { row, slot, position, token, log_prob, log_sum }, accepted))
     }
 
     /// Proposes tokens behind those that were settled.
@@ -381,25 +256,6 @@ impl Sequence {
         let kept = self.revealed.saturating_sub(first);
         self.end_text();
         Ok(kept)
-    }
-}
-
-impl Lookahead {
-    /// Ends a step: the tokens that it proposed are those for the next one.
-    pub(super) fn end_step(&mut self) {
-        let pass = self.pass.take().unwrap_or_default();
-        self.depth.note(pass.proposed, pass.accepted);
-        std::mem::swap(&mut self.proposals, &mut self.next);
-        self.count = std::mem::take(&mut self.next_count);
-    }
-
-    /// The random number of a slot for some use, in [0, 1).
-    fn uniform(&mut self, slot: usize, purpose: Use) -> f64 {
-        self.rng.uniform_at(slot as u64 * 3 + purpose as u64)
-    }
-
-    fn proposal(&self, index: usize) -> Result<&Proposal> {
-        self.proposals.get(index).ok_or_else(|| Error::internal("a proposal is missing"))
     }
 }
 

@@ -15,6 +15,7 @@ mod finished;
 mod grammars;
 mod join;
 mod lookahead;
+mod proposals;
 mod request;
 mod rules;
 mod sequence;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::finished::{FinishedPrefix, Positions, TextEnd};
-use super::lookahead::Lookahead;
+use super::proposals::Lookahead;
 use super::rules::SequenceRules;
 use super::stop::StopReason;
 use crate::error::{Error, Result};

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::draw::{Draw, DrawRules, DrawState, TokenChoice};
+use super::proposals::WrittenToken;
 use super::sequence::Sequence;
 use super::session::{Session, StepBuffers};
 use super::stop::StopReason;
@@ -248,7 +249,12 @@ impl Session {
                 *failed = Some(sequence.number);
                 return Err(error);
             }
-            draws.append(&mut sequence.ahead.written);
+            let number = sequence.number as u32;
+            draws.extend(sequence.ahead.written.drain(..).map(|written| {
+                let WrittenToken { row, slot, position, token, log_prob, log_sum } = written;
+                let update = Update { sequence: number, position, token };
+                Draw { log_prob, log_sum, ..Draw::new(row, slot, 0.0, update) }
+            }));
         }
         draws.sort_unstable_by_key(|draw| (draw.update.sequence, draw.slot));
         Ok(())

@@ -21,7 +21,7 @@ pub struct Update {
 pub struct Step<'a> {
     /// Index of the step, from 0.
     pub index: usize,
-    /// Number of steps of the whole generation (at most, where they are [`Adaptive`](crate::Adaptive)).
+    /// Number of steps of the whole generation (at most, where they are [`Adaptive`](crate::Adaptive) or look ahead).
     pub total: usize,
     /// The tokens written, sequence by sequence, each in generation order.
     pub updates: &'a [Update],

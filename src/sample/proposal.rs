@@ -4,7 +4,7 @@
 //! q. So the token has the distribution p, whatever q was.
 
 use super::params::SamplingParams;
-use super::sampler::Sampler;
+use super::sampler::{Sampler, mass_above};
 use crate::error::{Error, Result};
 use crate::memory::with_room;
 
@@ -57,6 +57,12 @@ impl Proposal {
 }
 
 impl Sampler {
+    /// The sum of all weights.
+    pub(super) fn total(&self) -> f64 {
+        let [total] = mass_above(&self.weights, [0.0]);
+        total
+    }
+
     /// Draws a token with the random number `uniform` in [0, 1), as [`Sampler::draw`] from logits that are a guess, and notes
     /// what it was drawn from.
     ///

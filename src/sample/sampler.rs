@@ -54,12 +54,6 @@ impl Sampler {
         Ok(self.pick(uniform))
     }
 
-    /// The sum of all weights.
-    pub(super) fn total(&self) -> f64 {
-        let [total] = mass_above(&self.weights, [0.0]);
-        total
-    }
-
     /// The token that the random number `uniform` in [0, 1) falls on, by the weights.
     pub(super) fn pick(&self, uniform: f64) -> u32 {
         let target = uniform * self.total();
@@ -262,7 +256,7 @@ impl Sampler {
 }
 
 /// The sums of the weights above each limit.
-fn mass_above<const N: usize>(weights: &[[f32; LANES]], limits: [f32; N]) -> [f64; N] {
+pub(super) fn mass_above<const N: usize>(weights: &[[f32; LANES]], limits: [f32; N]) -> [f64; N] {
     let limits = limits.map(F32x8::splat);
     let mut total = [0.0; N];
     for run in weights.chunks(RUN) {
