@@ -13,7 +13,7 @@ const MOST_AUTO: usize = 8;
 const PATIENCE: u32 = 32;
 /// Proposals that were tried count half when there are so many of them.
 const MEMORY: u32 = 64;
-/// Width of a model whose passes take as long as [`IDLE_ROWS`] rows more than they have.
+/// A pass takes as long as its rows and this many more. (About the default model on a Zen 4: docs/lookahead.md.)
 const IDLE_ROWS: f64 = 5.0;
 
 /// How many tokens a sequence looks ahead.

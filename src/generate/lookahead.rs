@@ -124,6 +124,7 @@ impl Sequence {
         self.ahead.pass = Some(pass);
     }
 
+    /// Decides which of the proposed tokens stay, and draws the one behind them.
     fn settle(
         &mut self,
         logits: &[f32],
@@ -198,7 +199,7 @@ impl Sequence {
     /// Proposes tokens behind those that were settled.
     fn propose(&mut self, logits: &[f32], state: &mut DrawState, config: &Config, pass: &Pass) -> Result<()> {
         let first = self.ahead.written.len();
-        let most = (pass.proposed + pass.masks).saturating_sub(first).min(self.ahead.next.len());
+        let most = (pass.proposed + pass.masks).saturating_sub(first).min(self.ahead.depth.most());
         self.ahead.next_count = 0;
         for index in first..first + most {
             let (slot, logits) = (self.revealed + index, logits_of(logits, pass.row(index), config)?);
@@ -206,7 +207,6 @@ impl Sequence {
             let DrawState { processor, sampler, text } = state;
             let Self { rules, ahead, number, .. } = self;
             let prepared = rules.grammar.as_mut().map_or(Ok(()), |grammar| grammar.prepare());
-            // The constraints may leave no token behind one that is not written yet.
             let choice = LogitsRow { sequence: *number, slot, position, logits };
             let (constraints, grammar) = (rules.constraints.as_ref(), rules.grammar.as_ref());
             let uniform = ahead.uniform(slot, Use::Propose);
@@ -215,6 +215,7 @@ impl Sequence {
                 .and_then(|()| processor.process(constraints, grammar, &choice, text, None))
                 .and_then(|processed| sampler.propose(processed, &rules.sampling, uniform, proposal));
             match proposed {
+                // The constraints may leave no token behind one that will not be written.
                 Err(Error::InvalidArgument(_)) => break,
                 proposed => proposed?,
             }

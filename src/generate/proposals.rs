@@ -125,11 +125,6 @@ impl Lookahead {
     /// Turns it off.
     pub(super) fn reset(&mut self) {
         self.depth = Depth::default();
-        self.forget();
-    }
-
-    /// Forgets the proposals, and what the step under way made.
-    pub(super) fn forget(&mut self) {
         self.count = 0;
         self.undo();
     }
@@ -141,9 +136,7 @@ impl Lookahead {
         self.written.clear();
         self.error = None;
     }
-}
 
-impl Lookahead {
     /// Ends a step: the tokens that it proposed are those for the next one.
     pub(super) fn end_step(&mut self) {
         let pass = self.pass.take().unwrap_or_default();
@@ -157,6 +150,7 @@ impl Lookahead {
         self.rng.uniform_at(slot as u64 * 3 + purpose as u64)
     }
 
+    /// The token that is proposed for the `index`th place behind the known ones.
     pub(super) fn proposal(&self, index: usize) -> Result<&Proposal> {
         self.proposals.get(index).ok_or_else(|| Error::internal("a proposal is missing"))
     }

@@ -468,6 +468,49 @@ fn diffusion_phase_is_as_without() {
 }
 
 #[test]
+fn proposal_that_is_not_finite_is_not_fatal() {
+    // Keys of token 3 do not fit into the cache. It may be written at the last position only, where nothing follows that would
+    // attend to it; but as a proposal it is fed.
+    let config = esolm::Config { vocab_size: TINY + 1, mask_token_id: TINY as u32, ..config(2, 4) };
+    let width = config.embedding_length;
+    let mut network = Network::random(config, 3);
+    for (token, row) in network.tensor_mut("token_embd.weight").chunks_exact_mut(width).enumerate() {
+        // The first dimension of its norm is large, and that of all others 0.
+        row[0] = if token == 3 { 1e3 } else { row[1..].iter().sum::<f32>() / (width - 1) as f32 };
+    }
+    network.tensor_mut("blk.0.attn_norm.bias")[0] = 0.0;
+    let keys = &mut network.tensor_mut("blk.0.attn_qkv.weight")[width * width..2 * width * width];
+    keys.iter_mut().step_by(width).for_each(|weight| *weight = 1e6);
+    let model = network.model();
+    let limits = ContextParams { length: 6, threads: 1, ..ContextParams::default() };
+    let mut context = Context::new(&model, &limits).unwrap();
+    let allowed = |last: u32| (0..6).map(|p| (p, if p == 5 { vec![last] } else { vec![0, 1, 2] })).collect();
+    let run = |context: &mut Context, last: u32, lookahead: u32| {
+        let constraints = [Constraints { allowed: allowed(last), ..Constraints::default() }];
+        let request = GenerateParams {
+            constraints: &constraints,
+            sampling: GREEDY,
+            ..ahead(Order::LeftToRight, lookahead)
+        };
+        context.begin(&[Prompt::default()], &request).unwrap();
+        (run(context), tokens(context).remove(0))
+    };
+    let (_, expected) = run(&mut context, 3, 0);
+    for lookahead in [1, 2, 5] {
+        let (counts, text) = run(&mut context, 3, lookahead);
+        assert_eq!((text, counts.tokens), (expected.clone(), 6), "{lookahead}");
+    }
+    // Without it, such a step proposes the last token, too.
+    let (counts, _) = run(&mut context, 2, 5);
+    assert!(counts.accepted > 0, "{counts:?}");
+    // And the token is not for other places.
+    let prompt = Prompt::prefix(&[3]);
+    let request = GenerateParams { sampling: GREEDY, ..ahead(Order::LeftToRight, 2) };
+    context.begin(std::slice::from_ref(&prompt), &request).unwrap();
+    assert!(matches!(context.step(), Err(Error::NotFinite(_))));
+}
+
+#[test]
 fn what_cannot_look_ahead_says_so() {
     let request = ahead(Order::LeftToRight, 2);
     for (variant, alpha_0) in [(Variant::Ar, 0.0), (Variant::Mdlm, 1.0)] {
