@@ -14,7 +14,7 @@ const PATIENCE: u32 = 32;
 /// Proposals that were tried count half when there are so many of them.
 const MEMORY: u32 = 64;
 /// A pass takes as long as its rows and this many more. (About the default model on a Zen 4: docs/lookahead.md.)
-const IDLE_ROWS: f64 = 5.0;
+const IDLE_ROWS: f64 = 7.0;
 
 /// How many tokens a sequence looks ahead.
 #[derive(Debug, Clone, Copy, Default)]
