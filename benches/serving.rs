@@ -1,5 +1,7 @@
 //! Serving many: 1, 4 and 16 clients that ask again as soon as they are answered, as sequences of one context that join and
 //! leave, and with a context each on one pool of threads. `cargo bench --bench serving [-- MODEL [TOKENS PER STEP]]`
+//! And how long the steps of some clients take while prompts of 900 tokens join them, by the rows of prompts that a step feeds:
+//! `cargo bench --bench serving -- --long-prompts MODEL`
 //!
 //! A request has a prompt of 32 to 95 tokens and gets 128 tokens behind it, in random order if a step writes several. Tokens
 //! per second are those that steps wrote; the delay is the time between two steps of a client's request (the first counts
@@ -15,6 +17,8 @@ use esolm::{
 };
 
 const ANSWER: usize = 128;
+/// Tokens of a long prompt.
+const LONG: usize = 900;
 const WARM_UP: Duration = Duration::from_secs(2);
 const MEASURED: Duration = Duration::from_secs(12);
 
@@ -47,7 +51,13 @@ impl Client {
     /// The next request.
     fn ask(&mut self, config: &Config) -> Prompt {
         self.seed = self.seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        self.prompt = 32 + (self.seed >> 40) as usize % 64;
+        let tokens = 32 + (self.seed >> 40) as usize % 64;
+        self.ask_with(tokens, config)
+    }
+
+    /// A request with a prompt of `tokens` tokens, which are different each time.
+    fn ask_with(&mut self, tokens: usize, config: &Config) -> Prompt {
+        self.prompt = tokens;
         self.asked = Instant::now();
         (self.last_step, self.first_step) = (self.asked, true);
         let below = config.mask_token_id.min(config.vocab_size as u32 - 1).max(3);
@@ -115,6 +125,67 @@ fn joined(model: &Model, clients: usize, per_step: &[u32]) -> Measured {
     measured
 }
 
+/// Clients of one context that get a token a step, and now and then a prompt of 900 tokens that joins them: the delays of the
+/// clients meanwhile, and the times until the long ones have their first token.
+fn with_long_prompts(model: &Model, clients: usize, prompt_rows: usize) -> Measured {
+    let limits = ContextParams { sequences: clients + 1, prompt_rows, ..ContextParams::default() };
+    let mut context = Context::new(model, &limits).expect("a context");
+    // The last one has the long prompts. With the number of each one's sequence.
+    let mut all: Vec<(Client, Option<usize>)> =
+        (0..=clients as u64).map(|seed| (Client::new(seed), None)).collect();
+    let mut measured = Measured::default();
+    let (start, mut pause) = (Instant::now(), Instant::now());
+    while start.elapsed() < WARM_UP + MEASURED {
+        for (number, (client, sequence)) in all.iter_mut().enumerate() {
+            let long = number == clients;
+            if let Some(done) = sequence.filter(|&s| context.stop_reason(s).expect("a sequence").is_some()) {
+                context.remove_sequence(done).expect("a sequence");
+                (*sequence, pause) = (None, if long { Instant::now() } else { pause });
+            }
+            if sequence.is_none() && (!long || pause.elapsed() > WARM_UP / 8) {
+                let prompt =
+                    if long { client.ask_with(LONG, model.config()) } else { client.ask(model.config()) };
+                client.seed += u64::from(long);
+                let max_tokens = if long { 8 } else { ANSWER };
+                let params = GenerateParams { max_tokens, ..params(client.seed, &[1]) };
+                *sequence = Some(context.add_sequence(&prompt, &params).expect("a place"));
+            }
+        }
+        let step = context.step().expect("a step").expect("sequences are left");
+        let (long, others) = all.split_last_mut().expect("a client");
+        let joins = long.1.is_some() && long.0.first_step;
+        let mut unused = Measured::default();
+        for update in step.updates {
+            let is_its =
+                |(_, sequence): &&mut (Client, Option<usize>)| *sequence == Some(update.sequence as usize);
+            if let Some((client, _)) = others.iter_mut().find(is_its) {
+                client.note(1, if joins && start.elapsed() > WARM_UP { &mut measured } else { &mut unused });
+            } else {
+                if joins {
+                    measured.requests.push(long.0.asked.elapsed());
+                }
+                long.0.note(1, &mut unused);
+            }
+        }
+    }
+    measured
+}
+
+fn long_prompts(model: &Model) {
+    println!(
+        "clients, rows of prompts a step: delay p50    p95    p99    max ms   first token of the long p50 ms"
+    );
+    for clients in [1, 4, 15] {
+        for rows in [16, 32, 64, 128, usize::MAX] {
+            let mut got = with_long_prompts(model, clients, rows);
+            let [p50, p95, p99, max] = [0.5, 0.95, 0.99, 1.0].map(|part| percentile(&mut got.delays, part));
+            let rows = if rows == usize::MAX { "all".into() } else { rows.to_string() };
+            let first = percentile(&mut got.requests, 0.5);
+            println!("{clients:>7} {rows:>24} {p50:>15.1} {p95:>6.1} {p99:>6.1} {max:>6.1} {first:>23.0}");
+        }
+    }
+}
+
 /// The clients have a context and a thread each; the contexts share the threads that compute.
 fn apart(model: &Model, clients: usize, per_step: &[u32]) -> Measured {
     let pool = ThreadPool::new(&ThreadPoolParams::default()).expect("a pool");
@@ -169,6 +240,10 @@ fn main() {
     let model =
         Model::open(path, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() }).expect("a model");
     let config = model.config();
+    if std::env::args().any(|argument| argument == "--long-prompts") {
+        assert!(config.context_length > LONG + 8, "a context of {} tokens", config.context_length);
+        return long_prompts(&model);
+    }
     let block = 4 * config.embedding_length + 2 * config.feed_forward_length;
     let of_blocks = 2 * config.block_count * config.embedding_length * block;
     let of_vocabulary = 2 * config.embedding_length * config.vocab_size;

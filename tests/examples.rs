@@ -76,6 +76,22 @@ fn json_matches_the_schema() {
     assert!((0..=8).contains(&value["legs"].as_u64().unwrap()), "{printed}");
 }
 
+#[test]
+fn fill_mask_prints_the_likeliest_tokens_for_each_mask() {
+    let (printed, _) = output("fill_mask", "There was a little[MASK] who had a dog named[MASK].");
+    let lines: Vec<Vec<&str>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines.len(), 10, "{printed}");
+    for of_one in lines.chunks(5) {
+        let probabilities: Vec<f64> = of_one.iter().map(|line| line[1].parse().unwrap()).collect();
+        assert!(of_one.iter().all(|line| line[0] == of_one[0][0]), "{printed}");
+        assert!(
+            probabilities.is_sorted_by(|a, b| a >= b) && probabilities.iter().sum::<f64>() <= 1.0,
+            "{printed}"
+        );
+    }
+    assert!(lines[0][0] != lines[5][0] && printed.contains("girl"), "{printed}");
+}
+
 /// The perplexity that the example prints, which must be that of the tokens' numbers.
 fn perplexity(text: &str) -> f64 {
     let (printed, _) = output("score", text);
@@ -95,7 +111,9 @@ fn perplexity(text: &str) -> f64 {
 
 #[test]
 fn examples_say_how_to_use_them() {
-    for (example, usage) in [("generate", "[PROMPT]"), ("infill", "[TEMPLATE]"), ("score", "[TEXT]")] {
+    for (example, usage) in
+        [("generate", "[PROMPT]"), ("infill", "[TEMPLATE]"), ("score", "[TEXT]"), ("fill_mask", "[TEXT]")]
+    {
         let output = run(example, &[]);
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success());

@@ -8,7 +8,8 @@ import "C"
 // AddSequence adds a sequence to the generation, between two steps or in a new context, and returns its number; Step runs it.
 // The others are not disturbed, and its text is the one that the prompt would get alone in a generation with these
 // parameters. A beginning that another sequence has, or had, is not computed again. Params.Logits is for this sequence only,
-// Params.Constraints has one entry at most. Without a free sequence it fails with StatusInvalidArgument.
+// Params.Constraints has one entry at most. A long prompt takes several steps, which write nothing of it yet
+// (ContextOptions.PromptRows). Without a free sequence it fails with StatusInvalidArgument.
 func (c *Context) AddSequence(prompt Prompt, params Params) (uint32, error) {
 	var number C.uint32_t
 	err := c.beginOne(prompt, params, func(context *C.esolm_context, known *C.esolm_prompt,

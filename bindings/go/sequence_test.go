@@ -124,6 +124,58 @@ func TestSequencesJoinAndLeave(t *testing.T) {
 	has(t, StatusInvalidArgument, err)
 }
 
+func TestALongPromptJoinsInParts(t *testing.T) {
+	model := openModel(t)
+	options := small
+	options.PromptRows = 4
+	single, c := newContext(t, model, small), newContext(t, model, options)
+	params := few()
+	params.Alpha0 = 0
+	long := Prompt{Tokens: []uint32{5, 6, 7, 8, 9, 10, 11, 12, 13, 14}}
+	if err := single.Generate(context.Background(), []Prompt{long}, params); err != nil {
+		t.Fatal(err)
+	}
+	step := func() []uint32 {
+		step, err := c.Step(context.Background())
+		if err != nil || step == nil {
+			t.Fatal(step, err)
+		}
+		var written []uint32
+		for _, update := range step.Updates {
+			written = append(written, update.Sequence)
+		}
+		return written
+	}
+	first, err := c.AddSequence(Prompt{}, params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	step()
+	second, err := c.AddSequence(long, params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cached := range []int{4, 8} {
+		if written := step(); !reflect.DeepEqual(written, []uint32{first}) {
+			t.Error(written)
+		}
+		if n, err := c.CachedTokens(second); n != cached || err != nil {
+			t.Error(n, cached, err)
+		}
+	}
+	if written := step(); !reflect.DeepEqual(written, []uint32{first, second}) {
+		t.Error(written)
+	}
+	for reason := StopNone; reason == StopNone; reason, err = c.StopReason(second) {
+		if _, stepErr := c.Step(context.Background()); stepErr != nil || err != nil {
+			t.Fatal(stepErr, err)
+		}
+	}
+	if textOf(t, c, second) != textOf(t, single, 0) {
+		t.Error(textOf(t, c, second), textOf(t, single, 0))
+	}
+}
+
 func TestASequenceFailsAlone(t *testing.T) {
 	model := openModel(t)
 	single, c := newContext(t, model, small), newContext(t, model, small)

@@ -1,11 +1,18 @@
 //! Texts and token ids that commands read: arguments, files, standard input.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 use esolm::{Config, Error, Model, Result, TokenizeOptions, Tokenizer};
 use serde_json::Value;
+
+use crate::output::tell;
+
+/// How long to wait without a word for what was not asked for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Longest text that is read, in bytes; tokenizing takes a few hundred times as much memory.
 const MAX_TEXT: u64 = 64 << 20;
@@ -28,6 +35,21 @@ pub fn read_stdin() -> Result<String> {
     text("standard input", std::io::stdin())
 }
 
+/// As `read`, but if it takes longer than a second a line on standard error says what is read: nobody has asked for it.
+pub fn saying_so(what: &str, read: impl FnOnce() -> Result<String>) -> Result<String> {
+    std::thread::scope(|scope| {
+        let (done, waiting) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || {
+            if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                tell(&format!("reading {what} from standard input; with </dev/null there is none"));
+            }
+        });
+        let text = read();
+        drop(done);
+        text
+    })
+}
+
 /// A text file; `-` is standard input. A byte-order mark at its beginning is left out, and lines end with `\n` alone: both are
 /// of the editor that wrote the file.
 pub fn read_text(file: &str) -> Result<String> {
@@ -39,7 +61,8 @@ pub fn read_text(file: &str) -> Result<String> {
     Ok(if content.contains("\r\n") { content.replace("\r\n", "\n") } else { content.to_owned() })
 }
 
-/// Whether standard input is a pipe or a file, from which somebody wants something to be read, and nothing was yet.
+/// Whether something is given by standard input, of which nothing was read yet: it is a pipe, or a file at its beginning. (Of
+/// one that a loop of the shell reads line by line the rest is not for this command.)
 pub fn is_piped() -> bool {
     if STDIN_READ.load(Ordering::Relaxed) {
         return false;
@@ -49,9 +72,12 @@ pub fn is_piped() -> bool {
         use std::os::fd::AsFd;
         use std::os::unix::fs::FileTypeExt;
 
-        let input = std::io::stdin().as_fd().try_clone_to_owned();
-        let kind = input.and_then(|input| Ok(File::from(input).metadata()?.file_type()));
-        kind.is_ok_and(|kind| kind.is_fifo() || kind.is_file())
+        let Ok(input) = std::io::stdin().as_fd().try_clone_to_owned() else { return false };
+        let mut input = File::from(input);
+        let kind = input.metadata().map(|metadata| metadata.file_type());
+        kind.is_ok_and(|kind| {
+            kind.is_fifo() || kind.is_file() && input.stream_position().is_ok_and(|position| position == 0)
+        })
     }
     #[cfg(not(unix))]
     return !std::io::IsTerminal::is_terminal(&std::io::stdin());
@@ -97,6 +123,13 @@ fn text(file: &str, from: impl Read) -> Result<String> {
     if bytes.len() as u64 > MAX_TEXT {
         let what = format!("more than {} MiB of text, which is the limit", MAX_TEXT >> 20);
         return Err(Error::BadFile { file: file.into(), what, source: None });
+    }
+    if bytes.starts_with(b"GGUF") {
+        return Err(Error::BadFile {
+            file: file.into(),
+            what: "this is a model, not a text".into(),
+            source: None,
+        });
     }
     let is_utf16 = bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]);
     String::from_utf8(bytes).map_err(|e| Error::BadFile {

@@ -2,17 +2,17 @@
 
 use esolm::{Error, Model, Prompt, Result, Template};
 
-use crate::input::{encode, is_piped, parse_ids, read_text};
+use crate::input::{encode, is_piped, parse_ids, read_text, saying_so};
 use crate::text_args::TextArgs;
 
 /// The options as they are written on the command line.
 #[derive(clap::Args)]
 pub struct PromptArgs {
     /// Prompt: the text begins with it. `-` reads it from standard input, without the newline at its end; so it is without -p
-    /// if something is piped in. May be repeated: one text per prompt. Default: no prompt.
+    /// and -f if something is piped in. May be repeated: one text per prompt. Default: no prompt.
     #[arg(short, long = "prompt", value_name = "TEXT", allow_hyphen_values = true)]
     prompts: Vec<String>,
-    /// File with a prompt (UTF-8), without the newline at its end. May be repeated, also beside -p: one text per prompt.
+    /// File with a prompt (UTF-8), without the newline at its end; `-` is standard input. May be repeated, also beside -p: one text per prompt.
     #[arg(short, long = "file", value_name = "FILE")]
     files: Vec<String>,
     /// Prompt as token ids, such as "50256 464" or [50256, 464]; for a model without a tokenizer, too. May be repeated, also
@@ -48,7 +48,7 @@ impl PromptArgs {
             given.push(prompt);
             length = own;
         } else if given.is_empty() && is_piped() {
-            let piped = read_prompt("-")?;
+            let piped = saying_so("the prompt", || read_prompt("-"))?;
             if !piped.is_empty() {
                 given.push(prompt(piped)?);
             }

@@ -3,16 +3,13 @@
 use std::time::{Duration, Instant};
 
 use console::{Term, style};
-use esolm::{Context, Result, Update};
+use esolm::{Context, MASK, Result, Update};
 
 use crate::input::tokenizer;
 use crate::output::join_ids;
 
 /// Shortest time that a frame is shown: a small model would be done before anything was seen.
 const FRAME: Duration = Duration::from_millis(60);
-
-/// Shown in place of a token that is not known yet: a light shade block.
-const HOLE: char = '\u{2591}';
 
 /// Draws the texts after each step, over the previous frame.
 pub struct Watch {
@@ -72,15 +69,20 @@ fn cells(context: &Context, sequence: usize, fresh: &[u32]) -> Result<Vec<(char,
         let tokens = &tokens[start..start + run.len()];
         let (fresh, masked) = run[0];
         let text = match tokenizer {
-            Some(_) if masked => HOLE.to_string().repeat(run.len()),
+            Some(_) if masked => masks(run.len()),
             Some(tokenizer) => tokenizer.decode(tokens)?,
-            None if masked => format!("{HOLE} ").repeat(run.len()),
+            None if masked => masks(run.len()) + " ",
             None => join_ids(tokens) + " ",
         };
         cells.extend(text.chars().map(|c| (c, fresh)));
         start += run.len();
     }
     Ok(cells)
+}
+
+/// Masks side by side, with their number: as many words would fill the terminal.
+fn masks(count: usize) -> String {
+    if count > 1 { format!("{MASK}×{count}") } else { MASK.to_owned() }
 }
 
 /// Breaks the characters into lines of less than `width` columns and highlights the fresh ones.

@@ -118,11 +118,50 @@ static void texts_of_steps(void)
     esolm_context_free(context);
 }
 
+/* A long prompt joins in parts: meanwhile the other sequence writes, and both get the texts that they get alone. */
+static void long_prompt(void)
+{
+    enum { ROWS = 4, PROMPT = 18 };
+    uint32_t words[PROMPT];
+    for (uint32_t i = 0; i < PROMPT; i++)
+        words[i] = 5 + i;
+    esolm_context_params params = limits();
+    params.prompt_rows = ROWS;
+    esolm_context *context = NULL, *single = new_context();
+    STATUS(OK, esolm_context_new(model, &params, &context));
+    request first = {{words, NULL, 1}, small_params(), {0}, 0, 0}, second = {{words + 1, NULL, PROMPT - 1}, first.how, {0}, 0, 0};
+    first.how.alpha_0 = second.how.alpha_0 = 0;
+    run_alone(single, &first);
+    run_alone(single, &second);
+    int32_t done = 0;
+    CHECK(add(context, &first.prompt, &first.how) == 0);
+    STATUS(OK, esolm_step(context, NULL, &done));
+    CHECK(add(context, &second.prompt, &second.how) == 1);
+    for (size_t fed = 0; fed < PROMPT - 1; fed += ROWS) {
+        esolm_step_info step = {.struct_size = sizeof step};
+        int last = fed + ROWS >= PROMPT - 1;
+        STATUS(OK, esolm_step(context, &step, &done));
+        CHECK(step.n_updates == 1 + (size_t)last && step.updates[0].sequence == 0 && !done);
+        CHECK(cached(context, 1) == (last ? PROMPT - 1 : fed + ROWS));
+    }
+    run(context);
+    same(context, 0, &first);
+    same(context, 1, &second);
+    /* Alone it is fed in whole batches, and no step has to write a token. */
+    STATUS(OK, esolm_context_reset(context));
+    CHECK(add(context, &second.prompt, &second.how) == 0);
+    STATUS(OK, esolm_step(context, NULL, &done));
+    CHECK(cached(context, 0) == PROMPT - 1);
+    esolm_context_free(single);
+    esolm_context_free(context);
+}
+
 int main(int argc, char **argv)
 {
     open_model(argc, argv);
     failures();
     texts_of_steps();
+    long_prompt();
     esolm_model_free(model);
     return report();
 }

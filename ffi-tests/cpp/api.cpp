@@ -408,6 +408,50 @@ static void requests(const esolm::Model &model)
     CHECK(std::equal(known.tokens.begin(), known.tokens.begin() + 3, tokens.begin()));
 }
 
+/* A filter, a penalty and a grammar reach the sampler. */
+static void sampling(const esolm::Model &model)
+{
+    esolm::ContextParams limits;
+    limits.length = 32;
+    limits.threads = 1;
+    esolm::Context context = take(esolm::Context::make(model, limits));
+    esolm::GenerateParams how;
+    how.alpha_0 = 0;
+    how.ignore_eos = 1;
+    how.temperature = 0;
+    STATUS(ESOLM_OK, status_of([&] { return context.generate(esolm::Prompt(), how); }));
+    const auto greedy = take(context.tokens());
+    how.temperature = 50;
+    STATUS(ESOLM_OK, status_of([&] { return context.generate(esolm::Prompt(), how); }));
+    CHECK(take(context.tokens()) != greedy);
+    how.min_p = 1; /* only the most likely token */
+    STATUS(ESOLM_OK, status_of([&] { return context.generate(esolm::Prompt(), how); }));
+    CHECK(take(context.tokens()) == greedy);
+    how.min_p = ESOLM_AUTO;
+
+    esolm_constraints rules{};
+    rules.struct_size = sizeof rules;
+    const esolm_constraints *constraints[] = {&rules};
+    how.constraints = constraints;
+    how.n_constraints = 1;
+    how.temperature = 0;
+    rules.presence_penalty = 1e6f; /* no token twice */
+    STATUS(ESOLM_OK, status_of([&] { return context.generate(esolm::Prompt(), how); }));
+    auto tokens = take(context.tokens());
+    std::sort(tokens.begin(), tokens.end());
+    CHECK(std::adjacent_find(tokens.begin(), tokens.end()) == tokens.end());
+    rules.presence_penalty = 0;
+    rules.regex = "[a-f]{40,90}";
+    const esolm_status status = status_of([&] { return context.generate(esolm::Prompt(), how); });
+    CHECK(status == ESOLM_OK || status == ESOLM_ERR_UNSUPPORTED);
+    if (status == ESOLM_OK) {
+        const std::string text = take(context.text());
+        CHECK(!text.empty() && text.find_first_not_of("abcdef") == std::string::npos);
+    }
+    rules.json_schema = "{}";
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.begin(esolm::Prompt(), how); }));
+}
+
 static void stop_rules(const esolm::Model &model)
 {
     esolm::ContextParams limits;
@@ -501,6 +545,19 @@ static void sequences(const esolm::Model &model)
             }
     }
     CHECK(!take(context.step()));
+
+    /* A long prompt joins in parts; meanwhile the other sequence writes. */
+    limits.prompt_rows = 4;
+    esolm::Context parts = take(esolm::Context::make(model, limits));
+    const esolm::Prompt long_prompt(std::vector<std::uint32_t>(18, 5));
+    take(parts.add_sequence(prompt, how[0]));
+    CHECK(take(parts.step())->updates.size() > 0);
+    const auto joining = take(parts.add_sequence(long_prompt, how[1]));
+    CHECK(take(parts.step())->updates[0].sequence == 0 && take(parts.cached_tokens(joining)) == 4);
+    while (take(parts.step()))
+        continue;
+    STATUS(ESOLM_OK, status_of([&] { return alone.generate(long_prompt, how[1]); }));
+    CHECK(take(parts.text(joining)) == take(alone.text()));
 
     /* One that fails, or whose function throws, does not end the other; the functions go with their sequences. */
     auto held = std::make_shared<int>(0);
@@ -655,6 +712,7 @@ int main(int argc, char **argv)
     step_callbacks(model);
     logits(model);
     requests(model);
+    sampling(model);
     stop_rules(model);
     sequences(model);
     scores(model);

@@ -78,6 +78,11 @@ pub struct esolm_context_params {
     pub kernels: i32,
     /// The threads to use, with ESOLM_KERNELS_OWN. NULL (default): the context has its own.
     pub pool: *const esolm_pool,
+    /// Maximum number of rows of prompts that a step feeds for sequences that join (esolm_sequence_add), so that a long prompt
+    /// does not delay the others: it takes several steps, with the same result (default 64, on devices 512; chunked
+    /// prefill). While no other sequence is being written, a step feeds batch_rows rows all the same. Eso-LM (A) and MDLM
+    /// feed prompts whole.
+    pub prompt_rows: usize,
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers and a pointer only.
@@ -93,6 +98,7 @@ unsafe impl SizedStruct for esolm_context_params {
         kv_type: ESOLM_KV_F16,
         kernels: ESOLM_KERNELS_OWN,
         pool: null(),
+        prompt_rows: 0,
     };
 }
 
@@ -121,8 +127,8 @@ impl esolm_context_params {
             ESOLM_KERNELS_GGML => Kernels::Ggml,
             other => return Err(params::unknown::<Self>("kernels", other)),
         };
-        let Self { sequences, length, batch_rows, threads, .. } = *self;
-        let params = ContextParams { sequences, length, batch_rows, threads, kv_type, kernels };
+        let Self { sequences, length, batch_rows, prompt_rows, threads, .. } = *self;
+        let params = ContextParams { sequences, length, batch_rows, prompt_rows, threads, kv_type, kernels };
         // SAFETY: by the contract.
         Ok(ThreadPool::in_pool(params, unsafe { self.pool() }))
     }

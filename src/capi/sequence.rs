@@ -50,7 +50,8 @@ unsafe fn start(
 ///
 /// If the prompt begins as a sequence of this context, also one that has been removed, its keys and values there are
 /// copied instead of computed, with the same result (Eso-LM (B) and AR with ESOLM_KERNELS_OWN). Steps report log_probs of
-/// all sequences if one wants them, and as many top_log_probs as the one that wants the most.
+/// all sequences if one wants them, and as many top_log_probs as the one that wants the most. A long prompt takes several
+/// steps, which write nothing of it yet (esolm_context_params.prompt_rows).
 ///
 /// If a logits callback or constraints leave a sequence no token, esolm_step fails and esolm_stop_reason is
 /// ESOLM_STOP_ERROR for this one alone; the others go on once it is removed.

@@ -12,7 +12,8 @@ impl Context {
     ///
     /// If the prompt begins as a sequence of this context, also one that has been removed, its keys and values there are copied
     /// instead of computed, with the same result. (Eso-LM (B) and AR on the library's own kernels.) Steps report the
-    /// log-probabilities of all sequences if one wants them, and as many of the most likely tokens as it wants. Allocates for
+    /// log-probabilities of all sequences if one wants them, and as many of the most likely tokens as it wants. A long prompt
+    /// takes several steps, which write nothing of it yet ([`ContextParams::prompt_rows`](crate::ContextParams)). Allocates for
     /// constraints, stop rules and new text only.
     ///
     /// # Errors

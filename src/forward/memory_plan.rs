@@ -17,7 +17,10 @@ use crate::model::{Config, LoadOptions, Model, ModelHeader, total_bytes};
 
 /// Rows of a batch unless said otherwise: enough for matrix kernels to run at full speed.
 const DEFAULT_BATCH_ROWS: usize = 128;
-/// The same on a device, for each sequence, and the limits of it for all.
+/// Rows of prompts in a step beside sequences that are being written, and on a device.
+const DEFAULT_PROMPT_ROWS: usize = 64;
+const DEVICE_PROMPT_ROWS: usize = 512;
+/// Rows of a batch on a device, for each sequence, and the limits of it for all.
 const DEVICE_ROWS_EACH: usize = 128;
 const DEVICE_ROWS: (usize, usize) = (512, 16384);
 /// Most slots for masks on a device, where every sequence's take memory.
@@ -30,6 +33,7 @@ pub(crate) struct MemoryPlan {
     pub(crate) capacity: Capacity,
     /// Longest sequence in tokens.
     pub(crate) length: usize,
+    pub(crate) prompt_rows: usize,
     pub(crate) threads: usize,
     pub(super) arena: ArenaPlan,
     /// Bytes of the weights.
@@ -83,6 +87,8 @@ impl MemoryPlan {
         let causal = config.variant.is_causal();
         // Bidirectional attention needs all rows of a sequence in one batch.
         let rows = if causal { rows } else { rows.max(slots) };
+        let prompt_rows = if on_host { DEFAULT_PROMPT_ROWS } else { DEVICE_PROMPT_ROWS };
+        let prompt_rows = or(params.prompt_rows, prompt_rows);
         let threads = count_threads(params.threads)?;
         let capacity = Capacity { sequences, slots, rows, kv: params.kv_type };
         let own = params.kernels == Kernels::Own && in_host_memory(device) && CpuRunner::supports(config);
@@ -114,7 +120,7 @@ impl MemoryPlan {
             )?;
             ArenaPlan::Graph(layout, size)
         };
-        Ok(Self { capacity, length, threads, arena, weights: total_bytes(tensors) })
+        Ok(Self { capacity, length, prompt_rows, threads, arena, weights: total_bytes(tensors) })
     }
 
     /// The graph for devices: with attention in one operation where keys and values are in half precision and the

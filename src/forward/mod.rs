@@ -52,6 +52,8 @@ pub(crate) struct ModelRunner {
     pub(crate) capacity: Capacity,
     /// Longest sequence in tokens. The cache slots behind it are for the masks of `score`.
     pub(crate) length: usize,
+    /// Most rows of prompts in a step beside sequences that are being written.
+    pub(crate) prompt_rows: usize,
     compute: Compute,
     pub(crate) cancel: CancelToken,
 }
@@ -145,7 +147,7 @@ impl ModelRunner {
         let _floats = DefaultFloats::set();
         let started = Instant::now();
         let memory = plan.memory_use();
-        let MemoryPlan { capacity, length, threads, arena: plan, .. } = plan;
+        let MemoryPlan { capacity, length, prompt_rows, threads, arena: plan, .. } = plan;
         let compute = match plan {
             ArenaPlan::Cpu(layout) => {
                 let arena = arena(layout.len)?;
@@ -156,18 +158,19 @@ impl ModelRunner {
                 Compute::Cpu(CpuRunner::new(layout, pool, arena)?)
             }
             ArenaPlan::Graph(layout, size) => {
-                let workspace = Workspace::new(size, arena(size.arena())?, model.weights())?;
+                let workspace = Workspace::new(size, arena(size.arena())?, model.plain_weights()?)?;
                 let backend = Backend::new(model.weights().device(), threads)?;
                 Compute::Graph { backend, workspace, network: GraphNetwork::BySequence(layout) }
             }
             ArenaPlan::Batched(layout, size) => {
-                let workspace = Workspace::new(size, arena(size.arena())?, model.weights())?;
+                let workspace = Workspace::new(size, arena(size.arena())?, model.plain_weights()?)?;
                 let backend = Backend::new(model.weights().device(), threads)?;
                 let network = GraphNetwork::Batched(layout, Inputs::default());
                 Compute::Graph { backend, workspace, network }
             }
         };
-        let runner = Self { model: model.clone(), capacity, length, compute, cancel: CancelToken::default() };
+        let cancel = CancelToken::default();
+        let runner = Self { model: model.clone(), capacity, length, prompt_rows, compute, cancel };
         log_with(LogLevel::Info, || runner.describe(&memory, started.elapsed()));
         Ok(runner)
     }

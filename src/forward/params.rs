@@ -13,6 +13,10 @@ pub struct ContextParams {
     /// takes several batches, with the same result; smaller batches need less memory. A text is scored in one batch if
     /// this is twice its number of tokens.
     pub batch_rows: usize,
+    /// Most rows of prompts that a step feeds for sequences that [join](crate::Context::add_sequence), so that a long prompt does
+    /// not delay the others: it takes several steps, with the same result (default 64, on devices 512; chunked prefill). While
+    /// no other sequence is being written, a step feeds `batch_rows` rows all the same. Eso-LM (A) and MDLM feed prompts whole.
+    pub prompt_rows: usize,
     /// CPU threads (default: one per core that the process may use, of the fast kind if there are several; in a pool, as
     /// many as that has). Fewer can take part later: [`Context::set_threads`](crate::Context::set_threads).
     pub threads: usize,

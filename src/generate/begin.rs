@@ -1,7 +1,7 @@
 //! Beginning and going on: prompts and parameters become sequences with an order and a schedule.
 
 use super::request::{GenerateParams, Prompt};
-use super::rules::SequenceRules;
+use super::rules::{Beginning, SequenceRules};
 use super::sequence::Sequence;
 use super::session::Session;
 use crate::error::{Error, Result};
@@ -77,16 +77,19 @@ impl Session {
         let shared = if start.beside && !start.resume { self.share_prefix(runner, start.first)? } else { 0 };
         let model = runner.model.clone();
         let plan_params = params.plan_params(model.config());
-        let mut all_rules = std::mem::take(&mut self.rules);
-        for ((stream, prompt), rules) in prompts.iter().enumerate().zip(all_rules.drain(..)) {
-            let number = start.first + stream;
-            let length = self.length_of(number, prompt, params, total, start.resume);
+        let mut beginnings = std::mem::take(&mut self.beginnings);
+        for ((stream, prompt), beginning) in prompts.iter().enumerate().zip(beginnings.drain(..)) {
+            let Beginning { length, rules } = beginning;
             let (mask, rows) = (self.mask, &mut self.rows);
-            let Some(sequence) = self.sequences.get_mut(number) else { break };
+            let Some(sequence) = self.sequences.get_mut(start.first + stream) else { break };
             if !start.resume {
                 sequence.reset();
             }
             sequence.begin(rules);
+            if start.beside && model.config().variant.is_causal() {
+                self.arrivals += 1;
+                sequence.joining = self.arrivals;
+            }
             sequence.set_known(length, mask, prompt.known.iter().copied())?;
             // The step needs a row for the first token that it writes.
             sequence.committed =
@@ -105,12 +108,12 @@ impl Session {
             let tail = order.get_mut(*revealed..).unwrap_or_default();
             sequence.diffused = *revealed + arrange(&plan_params, stream, tail, counts, rows);
         }
-        self.rules = all_rules;
+        self.beginnings = beginnings;
         self.count_steps();
         Ok(())
     }
 
-    /// Checks the prompts, and makes the rules of their sequences.
+    /// Checks the prompts, and works out the lengths and the rules of their sequences.
     fn check_all(
         &mut self,
         runner: &ModelRunner,
@@ -120,29 +123,34 @@ impl Session {
         start: Start,
     ) -> Result<()> {
         let config = runner.model.config();
-        let length = |session: &Self, index: usize, prompt| {
-            session.length_of(start.first + index, prompt, params, total, start.resume)
-        };
-        let longest = prompts.iter().enumerate().map(|(index, prompt)| length(self, index, prompt)).max();
-        let longest = longest.unwrap_or(total);
-        self.rules.clear();
+        self.beginnings.clear();
+        for (prompt, number) in prompts.iter().zip(start.first..) {
+            let length = self.length_of(number, prompt, params, total, start.resume);
+            self.beginnings.push(Beginning { length, rules: SequenceRules::default() });
+        }
+        let longest = self.beginnings.iter().map(|beginning| beginning.length).max().unwrap_or(total);
         for (index, prompt) in prompts.iter().enumerate() {
-            let length = length(self, index, prompt);
+            let length = self.beginnings.get(index).map_or(total, |beginning| beginning.length);
             params.order.validate(length)?;
             self.check_prompt(runner, (start.first + index, index), prompt, length, start.resume)?;
             let mut rules = SequenceRules::new(params, &runner.model)?;
             rules.depth.check(runner)?;
+            if let Some(sequence) = self.sequences.get_mut(start.first + index) {
+                sequence.finished.make_room(length, &rules.stop, rules.tokenizer(&runner.model)?)?;
+            }
             if let Some(constraints) = params.constraints_of(index) {
                 let known = |position: u32| {
                     self.known.get(position as usize).copied().filter(|&token| token != self.mask)
                 };
                 constraints
                     .validate(config, longest, known)
-                    .map_err(|e| Error::invalid(format!("sequence {index}: {e}")))?;
+                    .map_err(|error| error.at(format_args!("sequence {index}")))?;
                 rules.grammar = self.grammar(runner, constraints, params)?;
-                rules.constraints = Some(constraints.sorted());
+                rules.constraints = Some(constraints.sorted()?);
             }
-            self.rules.push(rules);
+            if let Some(beginning) = self.beginnings.get_mut(index) {
+                beginning.rules = rules;
+            }
         }
         let others = self.sequences.iter().filter(|sequence| start.beside && sequence.in_use);
         let others: usize = others.map(|sequence| sequence.order.len() - sequence.revealed).sum();

@@ -32,7 +32,9 @@ impl Sequence {
             Variant::EsoA => self.revealed >= self.diffused,
             Variant::Mdlm | Variant::Ar => false,
         };
-        if !(self.in_use && alone && causal && self.window == 0) {
+        // A long prompt may take several steps before the first token is written.
+        let fed = self.fed == self.slots(config, 1).len();
+        if !(self.in_use && alone && causal && fed && self.window == 0) {
             self.ahead.count = 0;
             return;
         }
@@ -51,9 +53,10 @@ impl Sequence {
     /// The slots that the coming step feeds, of which the last ones are not places in the order: those of the masks that stand
     /// for proposed tokens.
     pub(super) fn slots_due(&self, config: &Config, count: usize) -> Range<usize> {
+        let slots = self.slots(config, count);
         match &self.ahead.pass {
-            Some(pass) => self.committed..self.revealed + pass.rows(),
-            None => self.slots(config, count),
+            Some(pass) => slots.start..self.revealed + pass.rows(),
+            None => slots.start..slots.start + self.fed,
         }
     }
 
@@ -254,6 +257,7 @@ impl Sequence {
                 break;
             }
         }
+        self.joining = 0;
         let kept = self.revealed.saturating_sub(first);
         self.end_text();
         Ok(kept)

@@ -56,6 +56,14 @@ impl SequenceRules {
     }
 }
 
+/// What a sequence that is about to begin was checked to have.
+#[derive(Debug, Default)]
+pub(super) struct Beginning {
+    /// Its length in tokens.
+    pub(super) length: usize,
+    pub(super) rules: SequenceRules,
+}
+
 /// What the steps report, as the sequences that are in use want it.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct StepWants {

@@ -21,6 +21,11 @@ pub(crate) struct Sequence {
     pub(super) in_use: bool,
     /// When it was left: the number of those that left before it.
     pub(super) left_at: u64,
+    /// Its number among those that joined, until it writes its first tokens: before, steps feed parts of its prompt. 0 if it
+    /// does not join.
+    pub(super) joining: u64,
+    /// How many slots the current step feeds.
+    pub(super) fed: usize,
     /// What holds for all of its steps.
     pub(super) rules: SequenceRules,
     /// Number of its steps that are done.
@@ -60,6 +65,8 @@ impl Sequence {
             number,
             in_use: false,
             left_at: 0,
+            joining: 0,
+            fed: 0,
             rules: SequenceRules::default(),
             steps_done: 0,
             order: with_room(length)?,
@@ -140,6 +147,7 @@ impl Sequence {
         };
         self.revealed += count;
         self.steps_done += 1;
+        self.joining = 0;
     }
 
     /// The number of tokens that the next step writes (or proposes, if adaptive); `None` if the sequence is finished.
@@ -173,6 +181,7 @@ impl Sequence {
     /// Begins a text with these rules.
     pub(super) fn begin(&mut self, rules: SequenceRules) {
         self.in_use = true;
+        self.joining = 0;
         self.steps_done = 0;
         self.rules = rules;
         self.ahead.reset();
@@ -234,9 +243,9 @@ impl Sequence {
     /// Begins to look for the end of the text, behind the tokens that are known.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
+    /// [`Error::OutOfMemory`], if no room was made ([`FinishedPrefix::make_room`]).
     pub(super) fn begin_text(&mut self, mask: u32, tokenizer: Option<&Tokenizer>) -> Result<()> {
-        self.finished.begin(self.tokens.len(), &self.rules.stop, tokenizer)?;
+        self.finished.begin(&self.rules.stop, tokenizer)?;
         self.advance_text(mask, tokenizer);
         // The text that is there already is nobody's news.
         self.finished.clear_new_text();

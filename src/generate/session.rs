@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::clock::StepClock;
 use super::draw::{Draw, DrawState, TokenChoice};
 use super::finished::TextEnd;
-use super::rules::{SequenceRules, StepWants};
+use super::rules::{Beginning, StepWants};
 use super::sequence::Sequence;
 use super::stop::StopReason;
 use super::update::{Step, Update};
@@ -36,9 +36,10 @@ pub(crate) struct Session {
     pub(super) known: Vec<u32>,
     /// Rows of a strided order, while it is made.
     pub(super) rows: Vec<u32>,
-    /// The rules of sequences that are about to begin.
-    pub(super) rules: Vec<SequenceRules>,
-    /// How many sequences have left.
+    /// The sequences that are about to begin.
+    pub(super) beginnings: Vec<Beginning>,
+    /// How many sequences have joined, and have left.
+    pub(super) arrivals: u64,
     pub(super) departures: u64,
 }
 
@@ -121,7 +122,8 @@ impl Session {
             mask: config.mask_token_id,
             known: with_room(length)?,
             rows: with_room(length)?,
-            rules: with_room(capacity.sequences)?,
+            beginnings: with_room(capacity.sequences)?,
+            arrivals: 0,
             departures: 0,
         })
     }

@@ -48,6 +48,7 @@ impl Session {
             sequence.finished.clear_new_text();
             sequence.rng_before = sequence.rng.clone();
         }
+        self.share_prompt_rows(runner);
         let model = runner.model.clone();
         let alone = matches!(choice, TokenChoice::Sample) && runner.has_free_masks();
         let looks_ahead = self.plan_passes(model.config(), alone);
@@ -57,6 +58,7 @@ impl Session {
             self.undo();
             self.cache_not_finite = true;
             self.clear_damaged_cache(runner);
+            self.share_prompt_rows(runner);
             self.plan_passes(model.config(), false);
             proposed = self.propose(runner, &model, TokenChoice::Sample);
         }
@@ -345,6 +347,7 @@ impl Session {
             self.keep_accepted();
         }
         self.sequences.iter_mut().for_each(|sequence| sequence.ahead.end_step());
+        self.advance_prompts();
         self.steps_done += 1;
         self.count_steps();
         Ok(())

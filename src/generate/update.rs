@@ -21,9 +21,11 @@ pub struct Update {
 pub struct Step<'a> {
     /// Index of the step, from 0.
     pub index: usize,
-    /// Number of steps of the whole generation (at most, where they are [`Adaptive`](crate::Adaptive) or look ahead).
+    /// Number of steps of the whole generation (at most, where they are [`Adaptive`](crate::Adaptive) or look ahead). It grows as
+    /// sequences join, and as their prompts take further steps.
     pub total: usize,
-    /// The tokens written, sequence by sequence, each in generation order.
+    /// The tokens written, sequence by sequence, each in generation order. None by a step that fed prompts only
+    /// ([`ContextParams::prompt_rows`](crate::ContextParams)).
     pub updates: &'a [Update],
     /// The log-probability (natural) of each token if [`GenerateParams::log_probs`](crate::GenerateParams) is set,
     /// otherwise empty: log-softmax of the network's logits without the mask token, before constraints, temperature and

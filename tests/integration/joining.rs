@@ -135,8 +135,10 @@ fn each_sequence_gets_the_text_that_it_gets_alone() {
         for kv_type in [KvType::F32, KvType::F16] {
             let mut single = Context::new(&model, &ContextParams { kv_type, ..params(1) }).unwrap();
             let expected: Vec<_> = requests.iter().map(|request| alone(&mut single, request)).collect();
-            for (capacity, threads, batch_rows) in [(3, 1, 0), (5, 2, LENGTH)] {
-                let limits = ContextParams { kv_type, threads, batch_rows, ..params(capacity) };
+            for (capacity, threads, batch_rows, prompt_rows) in
+                [(3, 1, 0, 4), (5, 2, LENGTH, 0), (4, 1, 5, 1)]
+            {
+                let limits = ContextParams { kv_type, threads, batch_rows, prompt_rows, ..params(capacity) };
                 let mut context = Context::new(&model, &limits).unwrap();
                 for seed in 0..3 {
                     let answers = serve(&mut context, capacity, &requests, seed);

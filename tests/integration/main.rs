@@ -57,6 +57,7 @@ mod verify;
 mod convert;
 mod gguf;
 mod loading;
+mod long_prompts;
 mod model_files;
 mod quantize;
 

@@ -21,13 +21,12 @@ Every model processes windows of the text as if it were generating them, in the 
 BASE. Use text that the model was not trained on.
 
   NLL        negative log-likelihood in nats per token, written in these steps
+  PPL        perplexity, e^NLL
   +%         increase over the NLL of BASE, with its standard error over the windows
   KL         mean KL divergence from the distribution of BASE, in nats
   KL 99.9    99.9th percentile of the KL divergence
   same top   fraction of tokens where the most likely token is the same as for BASE
   tokens/s   speed on this machine, one text at a time
-
-The perplexity is e^NLL.
 
 Example:
   esolm quality f32.gguf q8_0.gguf q4_k.gguf --text heldout.txt --plot out.svg";
@@ -124,8 +123,8 @@ fn mebibytes(bytes: usize) -> f64 {
 fn table(all: &[Measured]) -> String {
     let width = all.iter().map(|m| m.name.chars().count()).max().unwrap_or(0).max(4);
     let mut out = format!(
-        "| {:width$} |   MiB | bits |    NLL |     + % (error) |      KL | KL 99.9 | same top | tokens/s |\n\
-         |-{:-<width$}-|------:|-----:|-------:|----------------:|--------:|--------:|---------:|---------:|\n",
+        "| {:width$} |   MiB | bits |    NLL |     PPL |     + % (error) |      KL | KL 99.9 | same top | tokens/s |\n\
+         |-{:-<width$}-|------:|-----:|-------:|--------:|----------------:|--------:|--------:|---------:|---------:|\n",
         "file", ""
     );
     let base = all.first().map_or(f64::NAN, |m| m.quality.nll);
@@ -136,11 +135,12 @@ fn table(all: &[Measured]) -> String {
         // A single window has no standard error.
         let error = if error.is_finite() { format!("{error:.3}") } else { "?".into() };
         out += &format!(
-            "| {:width$} | {:5.2} | {:4.2} | {:.4} | {:+7.3} ({:>5}) | {:.5} | {:7.4} | {:6.2} % | {:8.0} |\n",
+            "| {:width$} | {:5.2} | {:4.2} | {:.4} | {:7.2} | {:+7.3} ({:>5}) | {:.5} | {:7.4} | {:6.2} % | {:8.0} |\n",
             m.name,
             mebibytes(m.bytes),
             m.bits_per_weight,
             q.nll,
+            q.nll.exp(),
             percent(q.difference.mean),
             error,
             q.divergence,

@@ -1,5 +1,6 @@
 //! `esolm score`: the likelihood of a text.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, JsonArgs, WindowArgs};
 use crate::input::{encode, parse_ids, read_text, tokenizer};
-use crate::model_args::ModelArgs;
+use crate::model_args::{ModelArgs, is_model};
 use crate::output::{print, print_json};
 use crate::progress;
 
@@ -80,6 +81,12 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if args.model.file.first.is_none() && is_model(Path::new(&args.file)) {
+        return Err(Error::InvalidArgument(format!(
+            "no text given: '{}' names a model; name a text file behind it, or - for standard input",
+            args.file
+        )));
+    }
     let model = args.model.open(&args.compute.device)?;
     let params = params(args, &model)?;
     args.window.seed.tell_if_random();

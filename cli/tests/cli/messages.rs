@@ -85,6 +85,36 @@ fn progress_is_shown_on_a_terminal() {
     }
 }
 
+/// Masks are shown as `[MASK]`, also by --watch.
+#[test]
+#[cfg(target_os = "linux")]
+fn watched_text_has_masks_until_they_are_written() {
+    let options = "-n 6 -p 'The king' --alpha0 1 --schedule 1 --seed 1 -t 1";
+    let command = format!("'{}' generate --watch {options}", env!("CARGO_BIN_EXE_esolm"));
+    let shown = Command::new("script")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("script, of util-linux");
+    assert!(shown.status.success(), "{}", out(&shown));
+    let frames = out(&shown);
+    let masks = |frame: &str| -> usize {
+        frame
+            .split("[MASK]")
+            .skip(1)
+            .map(|rest| match rest.strip_prefix('×') {
+                Some(count) => {
+                    count.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+                }
+                None => 1,
+            })
+            .sum()
+    };
+    let left: Vec<usize> = frames.split("step ").skip(1).map(masks).collect();
+    assert_eq!(left.get(..6), Some(&[5, 4, 3, 2, 1, 0][..]), "{frames}");
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn free_memory_is_what_the_system_can_give() {

@@ -181,9 +181,14 @@ fn quality_is_a_table_figures_and_a_picture() {
     assert_eq!(measured.status.code(), Some(0), "{}", err(&measured));
     let table = out(&measured);
     assert!(table.contains("| stories-q8_0 |") && table.contains("100.00 %"), "{table}");
+    assert!(table.contains("|     PPL |"), "{table}");
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
     let [base, other] = [0, 1].map(|i| report["files"][i].clone());
     assert_eq!((&base["kl_mean"], &base["tokens"]), (&0.0.into(), &96.into()));
+    let column =
+        |line: &str, number: usize| line.split('|').nth(number).unwrap().trim().parse::<f64>().unwrap();
+    let line = table.lines().find(|line| line.starts_with("| stories-q8_0")).unwrap();
+    assert!((column(line, 5) - column(line, 4).exp()).abs() < 0.01, "{table}");
     assert!(other["kl_mean"].as_f64().unwrap() > 0.0 && other["bits_per_weight"].as_f64().unwrap() < 4.0);
     let picture = std::fs::read_to_string(plot).unwrap();
     assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n") && picture.contains("&lt;2&gt;"));

@@ -1,6 +1,9 @@
 //! Texts and their tokens: tokenize, detokenize, score; and the help.
 
-use crate::command_line::{err, esolm, esolm_reading, library_file, out};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use crate::command_line::{built_in, err, esolm, esolm_reading, library_file, out};
 
 #[test]
 fn tokens_and_back() {
@@ -131,6 +134,71 @@ fn prompts_come_from_files_pipes_and_with_dashes() {
     // The files of score are read in the same way.
     let score = |file: &str| out(&esolm(&["score", file, "--draws", "0"]));
     assert_eq!(score(&windows), score(&unix));
+}
+
+/// What a loop of the shell reads is the loop's; a file at its beginning, and -f -, are the prompt.
+#[test]
+#[cfg(unix)]
+fn list_of_a_loop_is_not_the_prompt() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("list");
+    std::fs::write(&list, "3\n4\n5\n").unwrap();
+    let shell = |script: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, env!("CARGO_BIN_EXE_esolm")]).arg(&list).env_remove("ESOLM_MODEL");
+        let run = shell.output().unwrap();
+        assert_eq!(err(&run), "");
+        out(&run)
+    };
+    let esolm = "\"$0\" generate -q -n 4 -t 1";
+    let looped = shell(&format!("while read -r seed; do {esolm} --seed $seed; done <\"$1\""));
+    let alone = shell(&format!("for seed in 3 4 5; do {esolm} --seed $seed </dev/null; done"));
+    assert_eq!((looped.lines().count() >= 3, &looped), (true, &alone));
+    let whole = shell(&format!("{esolm} -s 1 <\"$1\""));
+    assert!(whole.starts_with("3\n4\n5"), "{whole}");
+    let rest = shell(&format!("{{ read -r first; {esolm} -s 1 -f -; }} <\"$1\""));
+    assert!(rest.starts_with("4\n5"), "{rest}");
+}
+
+/// A pipe that nobody closes is waited for, but not without a word.
+#[test]
+fn waiting_for_a_prompt_is_told() {
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_esolm"));
+        command
+            .args(["generate", "-q", "-n", "4", "-s", "1", "-t", "1"])
+            .args(args)
+            .env_remove("ESOLM_MODEL");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut waiting = run(&[]);
+    let mut said = String::new();
+    BufReader::new(waiting.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.starts_with("reading the prompt from standard input"), "{said}");
+    waiting.stdin.take().unwrap().write_all(b"The king").unwrap();
+    let text = out(&waiting.wait_with_output().unwrap());
+    assert_eq!(text, out(&run(&["-p", "The king"]).wait_with_output().unwrap()));
+}
+
+#[test]
+fn text_that_is_missing_is_said() {
+    let model = built_in();
+    let no_extension = tempfile::tempdir().unwrap();
+    let copy = no_extension.path().join("model").display().to_string();
+    std::fs::copy(&model, &copy).unwrap();
+    for (args, code, says) in [
+        (vec!["score", &model], 2, "no text given"),
+        (vec!["score", "hf:owner/name"], 2, "no text given"),
+        (vec!["score", "-m", &model], 2, "<FILE>"),
+        (vec!["score", &copy], 3, "this is a model, not a text"),
+    ] {
+        let refused = esolm(&args);
+        assert!(
+            refused.status.code() == Some(code) && err(&refused).contains(says),
+            "{args:?}: {}",
+            err(&refused)
+        );
+    }
 }
 
 #[test]

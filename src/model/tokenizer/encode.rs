@@ -3,7 +3,10 @@
 use std::sync::OnceLock;
 
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
-use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
+use tokenizers::{
+    AddedVocabulary, Encoding, Model as _, NormalizerWrapper, OffsetType, PreTokenizer as _,
+    PreTokenizerWrapper,
+};
 
 use super::library::{failed, guarded};
 use crate::error::{Error, Result};
@@ -31,16 +34,14 @@ impl TokenizeOptions {
     pub const CORPUS: Self = Self { parse_special: true, continues: false };
 }
 
-/// The tokenizer of a file, and the same with other settings, each made on first use.
+/// The tokenizer of a file, and the parts that differ with other settings. The vocabulary is there once.
 #[derive(Debug)]
 pub(super) struct Encoder {
     inner: tokenizers::Tokenizer,
-    /// Special tokens are characters.
-    plain: OnceLock<tokenizers::Tokenizer>,
-    /// Puts no space before a text.
-    continuing: OnceLock<tokenizers::Tokenizer>,
-    /// Both.
-    plain_continuing: OnceLock<tokenizers::Tokenizer>,
+    /// Its added tokens, of which the special ones are characters. Made on first use.
+    plain: OnceLock<AddedVocabulary>,
+    /// What puts no space before a text, if the file's own does.
+    continuing: Option<Preparation>,
     mask: u32,
     /// The tokens that begin and end a text.
     ends: [Option<u32>; 2],
@@ -50,9 +51,8 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub(super) fn new(inner: tokenizers::Tokenizer, mask: u32, ends: [Option<u32>; 2]) -> Self {
-        let unknown = unknown(&inner);
-        let (plain, continuing, plain_continuing) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { inner, plain, continuing, plain_continuing, mask, ends, unknown }
+        let (unknown, continuing) = (unknown(&inner), Preparation::without_prefix(&inner));
+        Self { inner, plain: OnceLock::new(), continuing, mask, ends, unknown }
     }
 
     /// The file's own.
@@ -70,7 +70,7 @@ impl Encoder {
         if parse_special {
             return self.encode_special(text, continues);
         }
-        // Nearly all texts name no special token, and the second tokenizer is never made.
+        // Nearly all texts name no special token.
         let (tokens, _) = self.ids(text, true, continues)?;
         if !tokens.iter().any(|&token| self.is_named(token)) {
             return Ok(tokens);
@@ -118,28 +118,33 @@ impl Encoder {
 
     /// The tokens of a text, and where they are in it, in bytes.
     fn ids(&self, text: &str, special: bool, continues: bool) -> Result<Spans> {
-        let encoder = self.encoder(special, continues);
-        let encoding =
-            guarded(|| encoder.encode(text, false)).map_err(|e| failed("cannot encode this text", e))?;
+        let encoding = guarded(|| self.encoding(text, special, continues));
+        let encoding = encoding.map_err(|e| failed("cannot encode this text", e))?;
         let ids = collected(encoding.get_ids().iter().copied())?;
         Ok((ids, collected(encoding.get_offsets().iter().copied())?))
     }
 
-    fn encoder(&self, special: bool, continues: bool) -> &tokenizers::Tokenizer {
-        let place = match (special, continues && adds_prefix(&self.inner)) {
-            (true, false) => return &self.inner,
-            (true, true) => &self.continuing,
-            (false, false) => &self.plain,
-            (false, true) => &self.plain_continuing,
+    /// What the tokenizer's own `encode` does, with these settings.
+    fn encoding(&self, text: &str, special: bool, continues: bool) -> tokenizers::Result<Encoding> {
+        let inner = &self.inner;
+        let added = match special {
+            true => inner.get_added_vocabulary(),
+            false => self.plain.get_or_init(|| {
+                let mut plain = inner.get_added_vocabulary().clone();
+                plain.set_encode_special_tokens(true);
+                plain
+            }),
         };
-        place.get_or_init(|| {
-            let mut made = self.inner.clone();
-            made.set_encode_special_tokens(!special);
-            if continues {
-                without_prefix(&mut made);
-            }
-            made
-        })
+        let (normalizer, pre_tokenizer) = match self.continuing.as_ref().filter(|_| continues) {
+            Some(own) => (own.normalizer.as_ref(), own.pre_tokenizer.as_ref()),
+            None => (inner.get_normalizer(), inner.get_pre_tokenizer()),
+        };
+        let mut parts = added.extract_and_normalize(normalizer, text);
+        if let Some(pre_tokenizer) = pre_tokenizer {
+            pre_tokenizer.pre_tokenize(&mut parts)?;
+        }
+        parts.tokenize(|part| inner.get_model().tokenize(part.get()))?;
+        inner.post_process(parts.into_encoding(None, 0, OffsetType::Byte)?, None, false)
     }
 
     /// Whether a token is written by its name only: those that the file calls special, and the mask and the tokens that
@@ -178,50 +183,47 @@ fn special_only(name: &str) -> Error {
     Error::tokenizer(format!("the tokenizer knows '{}' as a special token only", name.trim()))
 }
 
-/// Whether a tokenizer puts a space before a text that has none.
-fn adds_prefix(tokenizer: &tokenizers::Tokenizer) -> bool {
-    fn normalizer(part: &NormalizerWrapper) -> bool {
-        match part {
-            NormalizerWrapper::Sequence(parts) => parts.as_ref().iter().any(normalizer),
-            NormalizerWrapper::Prepend(_) => true,
-            _ => false,
-        }
-    }
-    fn pre_tokenizer(part: &PreTokenizerWrapper) -> bool {
-        match part {
-            PreTokenizerWrapper::Sequence(parts) => parts.as_ref().iter().any(pre_tokenizer),
-            PreTokenizerWrapper::ByteLevel(part) => part.add_prefix_space,
-            PreTokenizerWrapper::Metaspace(part) => part.prepend_scheme != PrependScheme::Never,
-            _ => false,
-        }
-    }
-    tokenizer.get_normalizer().is_some_and(normalizer)
-        || tokenizer.get_pre_tokenizer().is_some_and(pre_tokenizer)
+/// What a text goes through before its parts become tokens.
+#[derive(Debug)]
+struct Preparation {
+    normalizer: Option<NormalizerWrapper>,
+    pre_tokenizer: Option<PreTokenizerWrapper>,
 }
 
-/// Has a tokenizer put no space before a text.
-fn without_prefix(tokenizer: &mut tokenizers::Tokenizer) {
-    fn normalizer(part: &mut NormalizerWrapper) {
-        match part {
-            NormalizerWrapper::Sequence(parts) => parts.as_mut().iter_mut().for_each(normalizer),
-            NormalizerWrapper::Prepend(part) => part.prepend.clear(),
-            _ => {}
+impl Preparation {
+    /// The tokenizer's, but without the space that it puts before a text; nothing if it puts none.
+    fn without_prefix(tokenizer: &tokenizers::Tokenizer) -> Option<Self> {
+        let mut normalizer = tokenizer.get_normalizer().cloned();
+        let mut pre_tokenizer = tokenizer.get_pre_tokenizer().cloned();
+        let normalized = normalizer.as_mut().is_some_and(clear_normalizer);
+        let separated = pre_tokenizer.as_mut().is_some_and(clear_pre_tokenizer);
+        (normalized || separated).then_some(Self { normalizer, pre_tokenizer })
+    }
+}
+
+/// Has a normalizer put no space before a text. Returns whether it did.
+fn clear_normalizer(part: &mut NormalizerWrapper) -> bool {
+    match part {
+        NormalizerWrapper::Sequence(parts) => {
+            parts.as_mut().iter_mut().fold(false, |any, part| clear_normalizer(part) | any)
         }
+        NormalizerWrapper::Prepend(part) => !std::mem::take(&mut part.prepend).is_empty(),
+        _ => false,
     }
-    fn pre_tokenizer(part: &mut PreTokenizerWrapper) {
-        match part {
-            PreTokenizerWrapper::Sequence(parts) => parts.as_mut().iter_mut().for_each(pre_tokenizer),
-            PreTokenizerWrapper::ByteLevel(part) => part.add_prefix_space = false,
-            PreTokenizerWrapper::Metaspace(part) => part.set_prepend_scheme(PrependScheme::Never),
-            _ => {}
+}
+
+/// The same for what cuts a text into words.
+fn clear_pre_tokenizer(part: &mut PreTokenizerWrapper) -> bool {
+    match part {
+        PreTokenizerWrapper::Sequence(parts) => {
+            parts.as_mut().iter_mut().fold(false, |any, part| clear_pre_tokenizer(part) | any)
         }
-    }
-    if let Some(mut part) = tokenizer.get_normalizer().cloned() {
-        normalizer(&mut part);
-        tokenizer.with_normalizer(Some(part));
-    }
-    if let Some(mut part) = tokenizer.get_pre_tokenizer().cloned() {
-        pre_tokenizer(&mut part);
-        tokenizer.with_pre_tokenizer(Some(part));
+        PreTokenizerWrapper::ByteLevel(part) => std::mem::take(&mut part.add_prefix_space),
+        PreTokenizerWrapper::Metaspace(part) => {
+            let scheme = part.prepend_scheme;
+            part.set_prepend_scheme(PrependScheme::Never);
+            scheme != PrependScheme::Never
+        }
+        _ => false,
     }
 }

@@ -131,7 +131,12 @@ fn separate_plainly(schema: &mut serde_json::Value) {
 }
 
 fn too_much(error: &impl fmt::Display) -> Error {
-    Error::invalid(format!("the grammar: {}", shortened(&error.to_string())))
+    match error.to_string() {
+        what if what.contains("NoExtensionBias") => {
+            Error::invalid("the grammar matches no text that goes on here")
+        }
+        what => Error::invalid(format!("the grammar: {}", shortened(&what))),
+    }
 }
 
 /// The first line of a message, and not all of one that quotes a grammar.

@@ -14,7 +14,7 @@ const maxBody = 64 << 10
 type request struct {
 	Prompt      string   `json:"prompt"`
 	MaxTokens   int      `json:"max_tokens"` // 0: until the end of the text, or of the context
-	NPredict    int      `json:"n_predict"`  // llama-server's word for max_tokens
+	NPredict    int      `json:"n_predict"`  // llama-server's word for max_tokens, and -1 for no limit
 	Seed        uint64   `json:"seed"`
 	Steps       int      `json:"steps"` // of diffusion; 0: what the model's file says
 	Temperature *float32 `json:"temperature"`
@@ -118,7 +118,7 @@ func readRequest(w http.ResponseWriter, r *http.Request) (request, bool) {
 		err = errors.New("there is something behind the JSON object")
 	}
 	var tooLong *http.MaxBytesError
-	if asked.MaxTokens == 0 {
+	if asked.MaxTokens == 0 && asked.NPredict != -1 {
 		asked.MaxTokens = asked.NPredict
 	}
 	switch {

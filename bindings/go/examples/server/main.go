@@ -64,6 +64,7 @@ func run(arguments []string, out io.Writer) error {
 		MaxHeaderBytes:    4096,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      10 * time.Minute, // of the whole answer: who does not read it is let go
 		IdleTimeout:       time.Minute,
 	}
 	go server.Serve(listener)

@@ -163,6 +163,11 @@ func TestParameters(t *testing.T) {
 	if err != nil || got.Content != want {
 		t.Errorf("%+v instead of %q: %v", got, want, err)
 	}
+	want = b.alone(t, func(p *esolm.Params) { p.Seed = 2 })
+	got, _, err = b.complete(fmt.Sprintf(`{"prompt": %q, "seed": 2, "n_predict": -1}`, beginning))
+	if err != nil || got.Content != want {
+		t.Errorf("%+v instead of %q: %v", got, want, err)
+	}
 	want = b.alone(t, func(p *esolm.Params) { p.MaxTokens = 20 })
 	stop := want[len(want)-8 : len(want)-4]
 	got, _, err = b.complete(fmt.Sprintf(`{"prompt": %q, "max_tokens": 20, "stop": [%q], "stream": true}`, beginning, stop))

@@ -9,6 +9,8 @@ public struct ContextOptions: Sendable {
     public var length: Int
     /// The most rows (tokens) in a batch, which the network computes at once (128).
     public var batchRows: Int
+    /// The most rows of prompts that a step feeds for sequences that join, beside others (64; on devices 512).
+    public var promptRows: Int
     /// CPU threads (one per core that the process may use; as many as the pool has).
     public var threads: Int
     /// Stores keys and values as f32 instead of f16.
@@ -19,12 +21,13 @@ public struct ContextOptions: Sendable {
     public var pool: Pool?
 
     public init(
-        sequences: Int = 0, length: Int = 0, batchRows: Int = 0, threads: Int = 0, f32Cache: Bool = false,
-        ggml: Bool = false, pool: Pool? = nil
+        sequences: Int = 0, length: Int = 0, batchRows: Int = 0, promptRows: Int = 0, threads: Int = 0,
+        f32Cache: Bool = false, ggml: Bool = false, pool: Pool? = nil
     ) {
         self.sequences = sequences
         self.length = length
         self.batchRows = batchRows
+        self.promptRows = promptRows
         self.threads = threads
         self.f32Cache = f32Cache
         self.ggml = ggml
@@ -37,6 +40,7 @@ public struct ContextOptions: Sendable {
         params.sequences = sequences
         params.length = length
         params.batch_rows = batchRows
+        params.prompt_rows = promptRows
         params.threads = threads
         params.kv_type = f32Cache ? ESOLM_KV_F32 : ESOLM_KV_F16
         params.kernels = ggml ? ESOLM_KERNELS_GGML : ESOLM_KERNELS_OWN
@@ -196,7 +200,8 @@ public final class Context: @unchecked Sendable {
     /// Adds a sequence to the generation, between two steps or in a new context, and returns its number; `step` runs it. The
     /// others are not disturbed, and its text is the one that the prompt would get alone in a generation with these
     /// parameters. A beginning that another sequence has, or had, is not computed again. `params.logits` is for this sequence
-    /// only, `params.constraints` has one entry at most. Without a free sequence it fails with `Status.invalidArgument`.
+    /// only, `params.constraints` has one entry at most. A long prompt takes several steps, which write nothing of it yet
+    /// (`ContextOptions.promptRows`). Without a free sequence it fails with `Status.invalidArgument`.
     public func addSequence(_ prompt: Prompt, _ params: GenerateParams = GenerateParams()) throws -> UInt32 {
         var sequence: UInt32 = 0
         try request([prompt], params) { context, known, c, logitsCallback in
