@@ -13,9 +13,9 @@ CHECKPOINT ?= ../shared/models/stories
 # A tokenizer.json, where the checkpoint's folder has none.
 TOKENIZER ?=
 
-.PHONY: help demo test check unit test-c lib install install-lib install-command programs memcheck asan tsan miri loom coexist bench-peers count header \
+.PHONY: help demo test check unit test-c lib install install-lib install-command programs memcheck asan asan-rust tsan miri loom coexist bench-peers count header \
   api abi model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz faults soak \
-  hardened offline
+  hardened offline test-swift
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -24,7 +24,9 @@ help:
 	@echo "make install PREFIX=/usr/local [DESTDIR=]   the library (install-lib: header, pkg-config and CMake files) and the"
 	@echo "             command (install-command: with manual pages and shell completions)"
 	@echo "make test-c  all tests outside Rust: C, C++, Go, Swift, examples, ways to link"
-	@echo "make memcheck  the C programs under valgrind; make asan: under the address sanitizer"
+	@echo "make memcheck  the C programs under valgrind; make asan: under the address sanitizer;"
+	@echo "             make asan-rust: the Rust tests (nightly Rust)"
+	@echo "make test-swift  the Swift package, in a Debian 13 that is made under target/ (3 GB)"
 	@echo "make tsan    many threads under the thread sanitizer (nightly Rust, clang)"
 	@echo "make miri    what does not call ggml under Rust's checker of undefined behaviour (nightly Rust)"
 	@echo "make loom    the same threads in every order of events (loom)"
@@ -39,7 +41,7 @@ help:
 	@echo "make deny    licences, sources and known faults of the packages (cargo-deny)"
 	@echo "make reproducible  build the static library in two folders and compare the bytes; make offline: from vendored sources"
 	@echo "make train-demo  train a tiny model for five minutes (PyTorch, installed under target/ from PyPI, some GB)"
-	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, fuzz, faults and soak"
+	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, fuzz, faults, Swift and soak"
 	@echo "make fuzz SECONDS=300  the fuzz targets of fuzz/, that long in all (nightly Rust)"
 	@echo "make samples what README.md and docs/cli.md show of the built-in model's texts"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
@@ -101,6 +103,14 @@ programs: lib
 test-c: programs
 	ctest --test-dir $(BUILD)/ctest --output-on-failure
 
+# Swift, in a Debian 13 that is made under target/ (3 GB, minutes once; takes root). It runs the library of this system.
+TRIXIE = ffi-tests/in-debian target/trixie trixie "swiftlang libc6-dev libstdc++-14-dev pkgconf git"
+test-swift: programs
+	$(CARGO) build --release -p esolm-cli --target-dir $(BUILD)
+	$(TRIXIE) packaging/install $(DIST) /opt/esolm
+	$(TRIXIE) ffi-tests/swift $(CURDIR) /opt/esolm $(abspath $(BUILD)) $(abspath $(MODEL)) \
+	  $(abspath $(CTEST))/generate $(abspath $(CTEST))/defaults-cpp
+
 # The C programs under valgrind, which does not know the newest instructions.
 memcheck:
 	RUSTFLAGS="-Ctarget-cpu=x86-64-v3" $(MAKE) programs BUILD=target/portable DIST=target/portable/dist
@@ -110,6 +120,13 @@ memcheck:
 asan:
 	$(MAKE) programs CTEST=$(BUILD)/asan C_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1"
 	ctest --test-dir $(BUILD)/asan --output-on-failure -R '^(api|threads|example)'
+
+# The tests of the library, with this processor's kernels, with Rust's code compiled with the address sanitizer; ggml's is
+# not. Takes a nightly Rust.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+asan-rust:
+	RUSTFLAGS="-Zsanitizer=address -Ctarget-cpu=native" $(CARGO) +nightly test --release -p esolm --lib --test integration \
+	  --target $(HOST) --target-dir $(BUILD)/asan-rust -- --test-threads=1
 
 # One model in many threads under the thread sanitizer: Rust, its standard library and ggml compiled with it.
 tsan:
@@ -169,7 +186,7 @@ fuzz: setup
 faults: setup
 	ESOLM_FAULTS=all $(CARGO) test --release -p esolm-cli --test cli faults -- --test-threads=1 --nocapture
 
-test-long: train-test fuzz loom faults
+test-long: train-test fuzz loom faults test-swift
 	$(MAKE) soak GENERATIONS=10000
 
 # Instructions of a step; the times are in docs/benchmarks.md.

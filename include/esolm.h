@@ -103,11 +103,12 @@
  * Fatal
  *
  *     These end the process: another process truncates a mapped file (SIGBUS; ESOLM_MODE_COPY avoids it); an exception
- *     leaves a callback; an allocation fails in opening a model, in the first use of its tokenizer or in making text of
- *     tokens, where ggml and the tokenizer library allocate (in proportion to the file and the text, which are checked
- *     before), or one of at most five small ones in making a context (what threads and cancelling share). All other
- *     failing allocations are ESOLM_ERR_OUT_OF_MEMORY, and generating has none. Invalid pointers and wrong array lengths
- *     cannot be detected.
+ *     leaves a callback; an allocation fails in opening a model, in tokenizing, esolm_detokenize, or in what a grammar does,
+ *     where ggml, the tokenizer library and llguidance allocate (in proportion to the file and the text, which are checked
+ *     before), or one of at most three small ones in making a context or a pool (what threads and cancelling share). All
+ *     other failing allocations are ESOLM_ERR_OUT_OF_MEMORY, and generating has none. Where nothing can be allocated any
+ *     more, the message of a call that fails for another reason cannot be made either, which ends the process, too. Invalid
+ *     pointers and wrong array lengths cannot be detected.
  */
 
 // Generated from src/capi by `make header`; do not edit.
@@ -258,6 +259,9 @@ typedef int32_t (*esolm_progress_callback)(double fraction, void *user_data);
 #define ESOLM_MODE_MAP 0
 // The model is copied into memory of the library.
 #define ESOLM_MODE_COPY 1
+// If the rows of quantized matrices are plain in the file (esolm inspect), the tensors are copied into memory of the library,
+// with these in panels, as its CPU kernels read them fastest. Otherwise as ESOLM_MODE_MAP, as on other devices.
+#define ESOLM_MODE_REPACK 2
 
 // For esolm_model_supports: diffusion, several tokens in a step. All but autoregressive models.
 #define ESOLM_FEATURE_DIFFUSION 1
@@ -297,7 +301,7 @@ typedef struct esolm_model_params {
     // The device to use: "cpu", "cuda:0" or another esolm_device_info.name. NULL (default) or "auto": the first GPU,
     // or the CPU if there is none.
     const char *device;
-    // ESOLM_MODE_MAP (default) or ESOLM_MODE_COPY.
+    // ESOLM_MODE_MAP (default), ESOLM_MODE_COPY or ESOLM_MODE_REPACK.
     int32_t mode;
     // Reserved, must be 0.
     uint32_t reserved;

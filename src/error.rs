@@ -81,6 +81,14 @@ impl Error {
         Self::InvalidArgument(what.into())
     }
 
+    /// An [`Error::InvalidArgument`] that says where; other errors stay as they are.
+    pub(crate) fn at(self, place: std::fmt::Arguments<'_>) -> Self {
+        match self {
+            Self::InvalidArgument(what) => Self::InvalidArgument(format!("{place}: {what}")),
+            other => other,
+        }
+    }
+
     /// An [`Error::BadFile`] that this crate found.
     pub(crate) fn bad_file(file: impl Into<String>, what: impl Into<String>) -> Self {
         Self::BadFile { file: file.into(), what: what.into(), source: None }

@@ -18,9 +18,10 @@ func TestProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	opening := map[string]func(ModelOptions) (*Model, error){
-		"mapped": func(options ModelOptions) (*Model, error) { return Open(path, options) },
-		"copied": func(options ModelOptions) (*Model, error) { options.Copy = true; return Open(path, options) },
-		"bytes":  func(options ModelOptions) (*Model, error) { return OpenBytes(file, options) },
+		"mapped":   func(options ModelOptions) (*Model, error) { return Open(path, options) },
+		"copied":   func(options ModelOptions) (*Model, error) { options.Copy = true; return Open(path, options) },
+		"repacked": func(options ModelOptions) (*Model, error) { options.Repack = true; return Open(path, options) },
+		"bytes":    func(options ModelOptions) (*Model, error) { return OpenBytes(file, options) },
 	}
 	for name, open := range opening {
 		reports, last := 0, 0.0

@@ -23,6 +23,7 @@ type Model struct {
 type ModelOptions struct {
 	Device   string   // "cpu", "cuda:0"; "" is the first GPU, or the CPU if there is none
 	Copy     bool     // read the file into memory instead of mapping it
+	Repack   bool     // as Copy, with quantized matrices in panels, if they are plain in the file
 	Progress Progress // called with the fraction of the file that is loaded, and may cancel; nil for none
 	Mlock    bool     // lock the weights in main memory; if the system refuses, a warning in the log says why
 	Prefetch bool     // read a mapped file's pages in now, and not when they are first used
@@ -52,7 +53,14 @@ func (options ModelOptions) c() (params *C.esolm_model_params, free func()) {
 	// In C memory, since a struct in Go memory may not be passed to C with a pointer to Go memory (the device's name).
 	params = (*C.esolm_model_params)(C.calloc(1, C.sizeof_esolm_model_params))
 	C.esolm_model_params_init(params, C.sizeof_esolm_model_params)
-	params.mode = boolean(options.Copy) // ESOLM_MODE_MAP is 0, ESOLM_MODE_COPY 1
+	switch {
+	case options.Repack:
+		params.mode = C.ESOLM_MODE_REPACK
+	case options.Copy:
+		params.mode = C.ESOLM_MODE_COPY
+	default:
+		params.mode = C.ESOLM_MODE_MAP
+	}
 	params.use_mlock = boolean(options.Mlock)
 	params.prefetch = boolean(options.Prefetch)
 	if options.Device != "" {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use esolm::gguf::TensorType;
+use esolm::gguf::{Layout, TensorType};
 use esolm::{
     Context, ContextParams, Kernels, KvType, LoadOptions, Model, Result, ThreadPool, ThreadPoolParams,
     Variant,
@@ -137,6 +137,11 @@ pub struct OverwriteArgs {
 /// Reads a tensor type by its name.
 pub fn tensor_types() -> impl TypedValueParser<Value = TensorType> {
     one_of(TENSOR_TYPES.map(|ty| (ty.name(), ty)))
+}
+
+/// Reads how a matrix's rows lie in a file, by its name.
+pub fn layouts() -> impl TypedValueParser<Value = Layout> {
+    one_of([Layout::Panels, Layout::Plain].map(|layout| (layout.name(), layout)))
 }
 
 /// Reads a model variant by its name.

@@ -129,6 +129,7 @@ fn refuse(missing: &str) -> ExitCode {
 #[inline(never)]
 fn run() -> ExitCode {
     signals::remove_temporary_files_on_exit();
+    signals::fail_at_the_file_size_limit();
     // `--seed -1`: -1 is the value of --seed, which may then be refused as such, and not an unknown option.
     let commands = Cli::command().mut_subcommands(|command| command.allow_negative_numbers(true));
     let matches = match commands.try_get_matches() {

@@ -52,6 +52,10 @@ pub struct ModelArgs {
     /// Read the model file into memory in place of mapping it: slower to load, but the file may change.
     #[arg(long)]
     pub no_mmap: bool,
+    /// If quantized matrices are plain in the file (see `esolm inspect`), read it into memory with these in panels, as the CPU's
+    /// kernels read them fastest.
+    #[arg(long, conflicts_with = "no_mmap")]
+    pub repack: bool,
     /// Lock the weights in main memory, so that the system never moves them out; a warning says if it refuses.
     #[arg(long)]
     pub mlock: bool,
@@ -63,7 +67,11 @@ pub struct ModelArgs {
 impl ModelArgs {
     /// How to load the model.
     pub fn load_options(&self, device: &str) -> LoadOptions<'static> {
-        let mode = if self.no_mmap { LoadMode::Copy } else { LoadMode::Map };
+        let mode = match self {
+            Self { repack: true, .. } => LoadMode::Repack,
+            Self { no_mmap: true, .. } => LoadMode::Copy,
+            _ => LoadMode::Map,
+        };
         let Self { mlock, prefetch, .. } = *self;
         LoadOptions { device: device.into(), mode, mlock, prefetch, progress: None }
     }

@@ -65,3 +65,14 @@ fn ignored_signals() -> u64 {
 
 #[cfg(not(unix))]
 pub fn remove_temporary_files_on_exit() {}
+
+/// Has a write beyond the largest size that files may have (`ulimit -f`) fail, with an error that names the file, instead
+/// of ending the command.
+#[cfg(unix)]
+pub fn fail_at_the_file_size_limit() {
+    // Without a handler, the signal ends the command.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
+}
+
+#[cfg(not(unix))]
+pub fn fail_at_the_file_size_limit() {}

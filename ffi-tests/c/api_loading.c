@@ -136,7 +136,7 @@ static void in_a_file(size_t before)
         putc('x', file);
     CHECK(fwrite(bytes, 1, size, file) == size);
     CHECK(fwrite("behind it", 1, 9, file) == 9 && fflush(file) == 0);
-    for (int32_t mode = ESOLM_MODE_MAP; mode <= ESOLM_MODE_COPY; mode++) {
+    for (int32_t mode = ESOLM_MODE_MAP; mode <= ESOLM_MODE_REPACK; mode++) {
         esolm_model_params params;
         esolm_model *opened = NULL;
         STATUS(OK, esolm_model_params_init(&params, sizeof params));

@@ -1,5 +1,5 @@
-/* Allocation number N of the library fails: no call hangs, and what cannot be refused is counted: faults MODEL.
- * The linker sends the library's allocations here (--wrap); each case runs in a child process. */
+/* Allocation number N of the library fails, alone or with all that follow: no call hangs, and what cannot be refused is
+ * counted: faults MODEL. The linker sends the library's allocations here (--wrap); each case runs in a child process. */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 
 #include "check.h"
@@ -14,12 +14,14 @@ enum { LENGTH = 32, MOST = 40, LARGEST = 8, ALL = 1 << 17 };
 
 /* Allocations so far, and the one that fails; 0: none. The size of each is kept where other processes see it. */
 static size_t count, failing, *sizes;
+/* Whether those behind it fail, too. */
+static int for_good;
 
 static int fails(size_t size)
 {
     if (++count < ALL && !failing)
         sizes[count] = size;
-    return count == failing;
+    return failing && (count == failing || (for_good && count > failing));
 }
 
 void *__real_malloc(size_t);
@@ -47,8 +49,14 @@ int __wrap_posix_memalign(void **out, size_t alignment, size_t size)
 }
 
 /* What a program does with a model, in parts. */
-enum { OPEN, CONTEXT, TOKENIZE, GENERATE, TEXT, STATE, SCORE, PARTS };
-static const char *const part_names[PARTS] = {"open", "context", "tokenize", "generate", "text", "state", "score"};
+enum { OPEN, CONTEXT, TOKENIZE, GENERATE, TEXT, STATE, SCORE, RULES, EVALUATE, SEQUENCES, METADATA, DETOKENIZE, POOL, PARTS };
+static const char *const part_names[PARTS] = {"open",     "context",   "tokenize", "generate",   "text", "state", "score", "rules",
+                                              "evaluate", "sequences", "metadata", "detokenize", "pool"};
+
+/* The most cases of a part that may end the process, each allocation being two: alone, and with all behind it. -1: the
+ * readers of metadata and JSON, the tokenizer library and ggml allocate there for each name, token and word, and cannot be
+ * refused; of a context and a pool: what threads and cancelling share. */
+static const int may_end[PARTS] = {[OPEN] = -1, [CONTEXT] = 6, [TOKENIZE] = -1, [DETOKENIZE] = -1, [POOL] = 6};
 
 static int refused;
 
@@ -59,39 +67,145 @@ static void note(esolm_status status)
         refused = status == ESOLM_ERR_OUT_OF_MEMORY ? 1 : 2;
 }
 
-/* Runs everything; `ends[part]` is the number of allocations by the end of the part. */
-static void run(const char *path, size_t *ends)
+static esolm_model *model;
+static esolm_context *context;
+static uint32_t words[LENGTH], tokens[LENGTH];
+static size_t n, size;
+
+/* Rules of every kind but a grammar, and everything that a step can report. */
+static void rules(esolm_generate_params how)
+{
+    static const uint32_t all[] = {5, 6, 7};
+    static const char *const ends[] = {"dragon", "\n\n"};
+    const esolm_allowed_tokens allowed[] = {{20, 0, all, 3}, {21, 0, all, 2}};
+    const esolm_logit_bias bias[] = {{9, 1.0f}};
+    const esolm_constraints with = {.struct_size = sizeof with, .allowed = allowed, .n_allowed = 2, .banned = all + 2,
+                                    .n_banned = 1, .bias = bias, .n_bias = 1, .repetition_penalty = 1.1f, .dry_multiplier = 0.5f,
+                                    .dry_breakers = all, .n_dry_breakers = 2};
+    const esolm_constraints *const of_all = &with;
+    esolm_prompt prompt = {words, NULL, n};
+    esolm_step_info info = {.struct_size = sizeof info};
+    esolm_token_log_prob top[4];
+    int32_t done = 0;
+    size_t written = 0;
+    how.constraints = &of_all, how.n_constraints = 1;
+    how.stop_strings = ends, how.n_stop_strings = 2;
+    how.stop_tokens = all, how.n_stop_tokens = 1;
+    how.step_text = 1, how.top_log_probs = 4;
+    note(esolm_begin(context, &prompt, 1, &how));
+    for (int step = 0; step < 3 && !refused; step++)
+        note(esolm_step(context, &info, &done));
+    if (!refused && !done)
+        note(esolm_copy_top_log_probs(context, 0, top, 4, &written));
+}
+
+static void evaluate(void)
+{
+    static float logits[1 << 16];
+    const uint32_t position = LENGTH - 1;
+    esolm_prompt prompt = {words, NULL, 4};
+    note(esolm_begin(context, &prompt, 1, NULL));
+    if (refused)
+        return;
+    note(esolm_evaluate_logits(context, 0, &position, 1, logits, 1 << 16, &size));
+    note(esolm_evaluate_probabilities(context, 0, &position, 1, logits, 1 << 16, &size));
+}
+
+static void sequences(void)
+{
+    esolm_prompt prompt = {words, NULL, 4}, nothing = {NULL, NULL, 0};
+    uint32_t sequence = 0;
+    int32_t done = 0;
+    note(esolm_context_reset(context));
+    note(esolm_sequence_add(context, &prompt, NULL, &sequence));
+    if (refused)
+        return;
+    note(esolm_step(context, NULL, &done));
+    note(esolm_sequence_cached_tokens(context, sequence, &size));
+    note(esolm_sequence_extend(context, sequence, &nothing, NULL));
+    note(esolm_sequence_remove(context, sequence));
+}
+
+static void metadata(void)
+{
+    static char text[1 << 22];
+    size_t keys = 0;
+    note(esolm_model_metadata_count(model, &keys));
+    for (size_t key = 0; key < keys; key++) {
+        char name[256];
+        note(esolm_model_metadata_key(model, key, name, sizeof name, &size));
+        note(esolm_model_metadata_get(model, name, text, sizeof text, &size));
+    }
+}
+
+/* The second use of the tokenizer. */
+static void detokenize(void)
+{
+    char text[256];
+    uint32_t positions[LENGTH];
+    size_t length = 0, known = 0;
+    uint8_t bytes[64];
+    note(esolm_token_bytes(model, words[0], bytes, sizeof bytes, &size));
+    note(esolm_tokenize_template(model, "Once {{mask 3}} time", 20, tokens, positions, LENGTH, &known, &length));
+    note(esolm_detokenize(model, words, n, text, sizeof text, &size));
+}
+
+static void pool(esolm_context_params limits)
+{
+    esolm_pool_params params;
+    esolm_pool *made = NULL;
+    esolm_context *user = NULL;
+    note(esolm_pool_params_init(&params, sizeof params));
+    params.threads = 1;
+    note(esolm_pool_new(&params, &made));
+    limits.pool = made, limits.threads = 0;
+    if (made)
+        note(esolm_context_new(model, &limits, &user));
+    esolm_context_free(user);
+    esolm_pool_free(made);
+}
+
+/* Runs the parts up to `last`; `ends[part]` is the number of allocations by the end of each. */
+static void run(const char *path, int last, size_t *ends)
 {
     static char state[1 << 20], text[1 << 12];
-    esolm_model *model = NULL;
-    esolm_context *context = NULL;
     esolm_context_params limits = {.struct_size = sizeof limits, .length = LENGTH, .threads = 1};
     esolm_generate_params how;
     esolm_text_score score = {.struct_size = sizeof score};
-    uint32_t words[LENGTH], tokens[LENGTH];
-    size_t n = 0, size = 0;
-    note(esolm_model_open(path, NULL, &model));
-    ends[OPEN] = count;
-    if (!model)
-        return;
-    note(esolm_context_new(model, &limits, &context));
-    ends[CONTEXT] = count;
-    note(esolm_tokenize(model, "Once upon a time", 16, words, LENGTH, &n));
-    ends[TOKENIZE] = count;
-    if (context) {
-        esolm_prompt prompt = {words, NULL, n};
-        esolm_generate_params_init(&how, sizeof how);
-        note(esolm_generate(context, &prompt, 1, &how, NULL, NULL));
-        ends[GENERATE] = count;
-        note(esolm_copy_text(context, 0, text, sizeof text, &size));
-        note(esolm_copy_tokens(context, 0, tokens, LENGTH, &n));
-        ends[TEXT] = count;
-        note(esolm_state_save(context, state, sizeof state, &size));
-        if (size)
-            note(esolm_state_restore(context, state, size));
-        ends[STATE] = count;
-        note(esolm_score_text(context, words, 4, NULL, NULL, 0, &score, NULL, NULL));
-        ends[SCORE] = count;
+    esolm_prompt prompt = {words, NULL, 0};
+    for (int part = 0; part <= last && !refused; part++) {
+        switch (part) {
+        case OPEN: note(esolm_model_open(path, NULL, &model)); break;
+        case CONTEXT: note(esolm_context_new(model, &limits, &context)); break;
+        case TOKENIZE:
+            note(esolm_tokenize(model, "Once upon a time", 16, words, LENGTH, &n));
+            prompt.count = n;
+            break;
+        case GENERATE:
+            esolm_generate_params_init(&how, sizeof how);
+            how.ignore_eos = 1;
+            note(esolm_generate(context, &prompt, 1, &how, NULL, NULL));
+            break;
+        case TEXT:
+            note(esolm_copy_text(context, 0, text, sizeof text, &size));
+            note(esolm_copy_tokens(context, 0, tokens, LENGTH, &n));
+            n = prompt.count;
+            break;
+        case STATE:
+            size = 0;
+            note(esolm_state_save(context, state, sizeof state, &size));
+            if (!refused)
+                note(esolm_state_restore(context, state, size));
+            break;
+        case SCORE: note(esolm_score_text(context, words, 4, NULL, NULL, 0, &score, NULL, NULL)); break;
+        case RULES: rules(how); break;
+        case EVALUATE: evaluate(); break;
+        case SEQUENCES: sequences(); break;
+        case METADATA: metadata(); break;
+        case DETOKENIZE: detokenize(); break;
+        default: pool(limits); break;
+        }
+        ends[part] = count;
     }
     esolm_context_free(context);
     esolm_model_free(model);
@@ -99,12 +213,8 @@ static void run(const char *path, size_t *ends)
 
 enum { WORKED, REFUSED, ENDED, HUNG, OUTCOMES };
 
-/* The most cases that may end the process. -1: the readers of metadata and JSON, the tokenizer library and ggml allocate
- * there for each name, token and word, and cannot be refused; of a context: what threads and cancelling share. */
-static const int may_end[PARTS] = {-1, 5, -1, 0, -1, 0, 0};
-
 /* In a child, so that each run is a process's first. */
-static int outcome_of(const char *path, size_t number, size_t *ends)
+static int outcome_of(const char *path, int last, size_t number, size_t *ends)
 {
     int status = 0;
     fflush(stdout);
@@ -115,7 +225,7 @@ static int outcome_of(const char *path, size_t number, size_t *ends)
             _exit(3);
         alarm(20);
         count = 0, failing = number, refused = 0;
-        run(path, ends);
+        run(path, last, ends);
         _exit(refused != 0);
     }
     waitpid(child, &status, 0);
@@ -124,13 +234,17 @@ static int outcome_of(const char *path, size_t number, size_t *ends)
     return WIFSIGNALED(status) && WTERMSIG(status) == 14 /* SIGALRM */ ? HUNG : ENDED;
 }
 
-/* Has allocation `number` fail and counts what happens. */
-static void try_one(const char *path, size_t number, size_t *counts, size_t *largest, size_t *unused)
+static size_t counts[PARTS][OUTCOMES], largest[PARTS], unused[PARTS];
+
+/* Has allocation `number` fail in `part` and counts what happens. */
+static void try_one(const char *path, int part, size_t number)
 {
-    int outcome = outcome_of(path, number, unused);
-    counts[outcome]++;
-    if (outcome == ENDED && sizes[number] > *largest)
-        *largest = sizes[number];
+    int outcome = outcome_of(path, part, number, unused);
+    counts[part][outcome]++;
+    if (outcome == ENDED && sizes[number] > largest[part])
+        largest[part] = sizes[number];
+    if (outcome == ENDED && getenv("FAULTS_SHOW"))
+        printf("%s: %zu%s\n", part_names[part], number, for_good ? " and all behind it" : "");
 }
 
 /* The number of the largest allocation of those from `from` to `to`. */
@@ -145,8 +259,6 @@ static size_t largest_of(size_t from, size_t to)
 
 int main(int argc, char **argv)
 {
-    static size_t counts[PARTS][OUTCOMES], largest[PARTS], unused[PARTS];
-    size_t from = 1;
     if (argc != 2)
         return 2;
     size_t *ends = mmap(NULL, PARTS * sizeof *ends, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -155,23 +267,24 @@ int main(int argc, char **argv)
         return 2;
     /* No debugger at each end. */
     setenv("GGML_NO_BACKTRACE", "1", 1);
-    CHECK(outcome_of(argv[1], 0, ends) == WORKED);
+    CHECK(outcome_of(argv[1], PARTS - 1, 0, ends) == WORKED);
     CHECK(ends[GENERATE] == ends[TOKENIZE]);
-    CHECK(ends[SCORE] < ALL);
-    for (int part = 0; part < PARTS; from = ends[part++] + 1) {
-        for (size_t number = from; number <= ends[part]; number += (ends[part] - from) / MOST + 1)
-            try_one(argv[1], number, counts[part], &largest[part], unused);
-        if (ends[part] - from < MOST)
-            continue;
-        for (int i = 0; i < LARGEST; i++) {
-            size_t number = largest_of(from, ends[part]);
-            try_one(argv[1], number, counts[part], &largest[part], unused);
+    CHECK(ends[PARTS - 1] < ALL);
+    for (int part = 0; part < PARTS; part++) {
+        const size_t before = part ? ends[part - 1] : 0, all = ends[part] - before;
+        for (for_good = 0; for_good < 2; for_good++)
+            for (size_t number = before + 1; number <= ends[part]; number += all / MOST + 1)
+                try_one(argv[1], part, number);
+        for (int i = 0; i < LARGEST && all > MOST; i++) {
+            size_t number = largest_of(before + 1, ends[part]);
+            for_good = 0;
+            try_one(argv[1], part, number);
             sizes[number] = 0;
         }
     }
     for (int part = 0; part < PARTS; part++) {
         const size_t *all = counts[part];
-        printf("%-9s %5zu refused, %4zu without effect, %4zu ended the process (of at most %zu bytes)\n", part_names[part],
+        printf("%-10s %5zu refused, %4zu without effect, %4zu ended the process (of at most %zu bytes)\n", part_names[part],
                all[REFUSED], all[WORKED], all[ENDED], largest[part]);
         CHECK(all[HUNG] == 0);
         CHECK(may_end[part] < 0 || all[ENDED] <= (size_t)may_end[part]);

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LENGTH = 32 };
+enum { LENGTH = 32, VOCABULARY = 1 << 17 };
 
 static esolm_model *model;
 static const char *path;
@@ -69,9 +69,31 @@ static esolm_generate_params params(void)
 
 /* Everything that computes, with one text as the result. */
 struct outcome {
-    uint32_t tokens[LENGTH];
+    uint32_t tokens[LENGTH], joined[LENGTH];
     double log_p[LENGTH], nll;
+    /* The first ones at some position. */
+    float logits[16], probabilities[16];
 };
+
+/* The text of a sequence that joins, and what is evaluated of it before. */
+static void compute_joined(esolm_context *context, struct outcome *outcome)
+{
+    static float row[VOCABULARY];
+    esolm_generate_params how = params();
+    const uint32_t position = LENGTH - 1;
+    uint32_t sequence = 0;
+    int32_t done = 0;
+    size_t n = 0;
+    STATUS(ESOLM_OK, esolm_context_reset(context));
+    STATUS(ESOLM_OK, esolm_sequence_add(context, NULL, &how, &sequence));
+    STATUS(ESOLM_OK, esolm_evaluate_logits(context, sequence, &position, 1, row, VOCABULARY, &n));
+    memcpy(outcome->logits, row, sizeof outcome->logits);
+    STATUS(ESOLM_OK, esolm_evaluate_probabilities(context, sequence, &position, 1, row, VOCABULARY, &n));
+    memcpy(outcome->probabilities, row, sizeof outcome->probabilities);
+    while (!done && !failed)
+        STATUS(ESOLM_OK, esolm_step(context, NULL, &done));
+    STATUS(ESOLM_OK, esolm_copy_tokens(context, sequence, outcome->joined, LENGTH, &n));
+}
 
 static void compute(size_t threads, int32_t kernels, struct outcome *outcome)
 {
@@ -85,6 +107,7 @@ static void compute(size_t threads, int32_t kernels, struct outcome *outcome)
     STATUS(ESOLM_OK, esolm_score_order(context, outcome->tokens, NULL, LENGTH, 0, outcome->log_p, LENGTH));
     STATUS(ESOLM_OK, esolm_score_text(context, outcome->tokens, LENGTH, NULL, NULL, 0, &score, NULL, NULL));
     outcome->nll = score.nll;
+    compute_joined(context, outcome);
     esolm_context_free(context);
 }
 
@@ -148,6 +171,30 @@ static int step_and_free(esolm_context *context)
     return status;
 }
 
+static esolm_pool *pool;
+
+static esolm_context *pool_context(void)
+{
+    esolm_context_params limits = {.struct_size = sizeof limits, .length = LENGTH, .pool = pool};
+    esolm_context *context = NULL;
+    STATUS(ESOLM_OK, esolm_context_new(model, &limits, &context));
+    return context;
+}
+
+/* A pool of the parent's: a context that was made on it, another one, and freeing all of them. */
+static int use_pool_and_free(esolm_context *context)
+{
+    esolm_context_params limits = {.struct_size = sizeof limits, .length = LENGTH, .pool = pool};
+    esolm_context *other = NULL;
+    esolm_prompt prompt = {NULL, NULL, 0};
+    int status = step_and_free(context);
+    if (esolm_context_new(model, &limits, &other) == ESOLM_OK)
+        status |= esolm_generate(other, &prompt, 1, NULL, NULL, NULL);
+    esolm_context_free(other);
+    esolm_pool_free(pool);
+    return status;
+}
+
 static int new_one(esolm_context *unused)
 {
     (void)unused;
@@ -172,6 +219,17 @@ static void forked(void)
         STATUS(ESOLM_OK, esolm_step(context, NULL, &done));
         esolm_context_free(context);
     }
+    esolm_pool_params two;
+    STATUS(ESOLM_OK, esolm_pool_params_init(&two, sizeof two));
+    two.threads = 2;
+    STATUS(ESOLM_OK, esolm_pool_new(&two, &pool));
+    esolm_context *shared = pool_context();
+    STATUS(ESOLM_OK, esolm_begin(shared, &prompt, 1, &how));
+    STATUS(ESOLM_OK, esolm_step(shared, NULL, &done));
+    CHECK(in_child(use_pool_and_free, shared) == ESOLM_ERR_UNSUPPORTED);
+    STATUS(ESOLM_OK, esolm_step(shared, NULL, &done));
+    esolm_context_free(shared);
+    esolm_pool_free(pool);
     /* Without threads of its own a context works on. */
     esolm_context *single = new_context(1, ESOLM_KERNELS_OWN);
     STATUS(ESOLM_OK, esolm_begin(single, &prompt, 1, &how));
@@ -207,7 +265,48 @@ static void threads_that_do_not_start(void)
             CHECK(strstr(logged, "of 4 threads could be started"));
             CHECK(kind || !memcmp(&plain, &few, sizeof plain));
         }
+    esolm_pool_params four;
+    STATUS(ESOLM_OK, esolm_pool_params_init(&four, sizeof four));
+    four.threads = 4;
+    atomic_store(&most_threads, 1);
+    STATUS(ESOLM_OK, esolm_pool_new(&four, &pool));
+    CHECK(esolm_pool_threads(pool) == 2);
+    esolm_context *context = pool_context();
+    compute_joined(context, &few);
+    CHECK(!memcmp(plain.joined, few.joined, sizeof plain.joined));
+    esolm_context_free(context);
+    esolm_pool_free(pool);
+    atomic_store(&most_threads, 1000);
+    CHECK(atomic_load(&live_threads) == 0);
     esolm_set_log_callback(NULL, NULL);
+}
+
+/* Grammars that are deeply nested, and one that is written to. A build may lack them. */
+static void grammars(void)
+{
+    static char nested[1 << 14], schema[1 << 14];
+    const char *const regexes[] = {"[a-z ]{1,40}", nested}, *const schemas[] = {"{\"type\": \"boolean\"}", schema};
+    memset(nested, '(', 4000);
+    memset(nested + 4000, ')', 4000);
+    for (int i = 0; i < 100; i++)
+        strcat(schema, "{\"items\":");
+    strcat(schema, "{}");
+    for (int i = 0; i < 100; i++)
+        strcat(schema, "}");
+    for (int i = 0; i < 4; i++) {
+        esolm_constraints rules = {.struct_size = sizeof rules};
+        const esolm_constraints *const all = &rules;
+        esolm_generate_params how;
+        esolm_prompt prompt = {NULL, NULL, 0};
+        esolm_context *context = new_context(1, ESOLM_KERNELS_OWN);
+        esolm_generate_params_init(&how, sizeof how);
+        how.constraints = &all, how.n_constraints = 1;
+        *(i < 2 ? &rules.regex : &rules.json_schema) = i < 2 ? regexes[i] : schemas[i - 2];
+        /* What is written is not looked at here; a pattern may well be refused, or allow less than the length. */
+        esolm_status status = esolm_generate(context, &prompt, 1, &how, NULL, NULL);
+        CHECK(status == ESOLM_OK || status == ESOLM_ERR_INVALID_ARGUMENT || status == ESOLM_ERR_UNSUPPORTED);
+        esolm_context_free(context);
+    }
 }
 
 /* Every kind of call. */
@@ -240,6 +339,7 @@ static void *all_calls(void *unused)
     }
     struct outcome outcome;
     compute(2, ESOLM_KERNELS_OWN, &outcome);
+    grammars();
     /* A failing call, with a message. */
     STATUS(ESOLM_ERR_IO, esolm_model_open("/nowhere", NULL, &nothing));
     esolm_model_free(copy);

@@ -544,7 +544,7 @@ static void sequences(const esolm::Model &model)
     const auto joining = take(parts.add_sequence(long_prompt, how[1]));
     CHECK(take(parts.step())->updates[0].sequence == 0 && take(parts.cached_tokens(joining)) == 4);
     while (take(parts.step()))
-        ;
+        continue;
     STATUS(ESOLM_OK, status_of([&] { return alone.generate(long_prompt, how[1]); }));
     CHECK(take(parts.text(joining)) == take(alone.text()));
 

@@ -39,15 +39,13 @@ impl PendingFile {
     /// [`Error::InvalidArgument`] if the target is a directory, exists without `force`, or has no file name;
     /// [`Error::Io`].
     pub fn create(target: &Path, force: bool) -> Result<Self> {
+        // Before links are followed: what `/dev/stdout` and the descriptors of a shell lead to may have no path.
+        if is_device(target) {
+            let file = OpenOptions::new().write(true).open(target).map_err(|e| Error::io(target, e))?;
+            return Ok(Self { file, target: target.to_owned(), place: Place::Target, force });
+        }
         let target = follow_links(target)?;
         let io = |e| Error::io(&target, e);
-        if let Ok(meta) = fs::metadata(&target)
-            && !meta.is_file()
-            && !meta.is_dir()
-        {
-            let file = OpenOptions::new().write(true).open(&target).map_err(io)?;
-            return Ok(Self { file, target, place: Place::Target, force });
-        }
         refuse_existing(&target, force)?;
         if target.file_name().is_none() {
             return Err(Error::invalid(format!("'{}' is not a file name", target.display())));
@@ -81,8 +79,11 @@ impl PendingFile {
         }
         refuse_existing(&target, force)?;
         if let Ok(replaced) = fs::metadata(&target) {
+            if !replaced.is_file() {
+                return Err(Error::invalid(format!("{} has become something else", target.display())));
+            }
             keep_owner(&file, &replaced);
-            file.set_permissions(replaced.permissions()).map_err(io)?;
+            file.set_permissions(permissions_of(&replaced)).map_err(io)?;
         }
         file.sync_all().map_err(io)?;
         let bytes = file.metadata().map_err(io)?.len();
@@ -131,10 +132,12 @@ pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
 /// As [`write_file`].
 pub fn check_writable(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    match fs::metadata(path) {
-        Ok(meta) if !meta.is_file() && !meta.is_dir() => Ok(()),
-        _ => PendingFile::create(path, true).map(drop),
-    }
+    if is_device(path) { Ok(()) } else { PendingFile::create(path, true).map(drop) }
+}
+
+/// Whether `path` is, or leads to, a device, a pipe or a socket.
+fn is_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir())
 }
 
 /// What `path` leads to through symbolic links, of which the last may point to a file that is still to be made.
@@ -175,6 +178,18 @@ fn descriptor_path(file: &File) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
+/// What may be done with a file, without the bits that have a program run as somebody else: the content is another.
+fn permissions_of(replaced: &fs::Metadata) -> fs::Permissions {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+
+        fs::Permissions::from_mode(replaced.permissions().mode() & 0o777)
+    }
+    #[cfg(not(unix))]
+    replaced.permissions()
+}
+
 /// Gives `file` the owner and group of the file that it replaces, as far as this user may.
 fn keep_owner(file: &File, replaced: &fs::Metadata) {
     #[cfg(unix)]
@@ -196,10 +211,12 @@ fn refuse_existing(target: &Path, force: bool) -> Result<()> {
     if target.is_dir() {
         return Err(Error::invalid(format!("{} is a directory", target.display())));
     }
-    if !force && target.symlink_metadata().is_ok() {
-        return Err(exists(target));
+    match target.symlink_metadata() {
+        Ok(_) if !force => Err(exists(target)),
+        // A name that is too long, say: better now than when everything is written.
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io(target, error)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn exists(target: &Path) -> Error {

@@ -31,7 +31,14 @@ impl TemporaryName {
     pub(super) fn create(target: &Path) -> io::Result<(Self, File)> {
         let mut file = None;
         let name = Self::of(target, |name| {
-            file = Some(OpenOptions::new().write(true).create_new(true).open(name)?);
+            let mut options = OpenOptions::new();
+            options.write(true).create_new(true);
+            // It gets the permissions of the file that it replaces, which others may not be allowed to read.
+            #[cfg(unix)]
+            if target.exists() {
+                std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            }
+            file = Some(options.open(name)?);
             Ok(())
         })?;
         Ok((name, file.ok_or(ErrorKind::NotFound)?))
@@ -40,7 +47,7 @@ impl TemporaryName {
     /// A temporary name beside `target` under which `make` has put a file. It is given another one where there is one
     /// already.
     pub(super) fn of(target: &Path, mut make: impl FnMut(&Path) -> io::Result<()>) -> io::Result<Self> {
-        let name = target.file_name().unwrap_or_default();
+        let name = beginning(target.file_name().unwrap_or_default());
         for attempt in 0..100 {
             let mut temporary = OsString::from(".");
             temporary.push(name);
@@ -89,7 +96,7 @@ impl Drop for TemporaryName {
 /// Removes temporary files of `target` that processes left behind which are gone.
 pub(super) fn remove_stale(target: &Path) {
     let Ok(entries) = fs::read_dir(directory_of(target)) else { return };
-    let name = target.file_name().unwrap_or_default();
+    let name = beginning(target.file_name().unwrap_or_default());
     for entry in entries.flatten() {
         let is_stale = || {
             let modified = entry.metadata().ok()?.modified().ok()?;
@@ -104,6 +111,19 @@ pub(super) fn remove_stale(target: &Path) {
 /// The directory that `path` is in.
 pub(super) fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// As much of a file's name as a temporary one has room for: file systems have names of at most 255 bytes.
+fn beginning(name: &OsStr) -> &OsStr {
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+
+        const LONGEST: usize = 255 - ".".len() - ".4294967295-99.tmp".len();
+        OsStr::from_bytes(name.as_bytes().get(..LONGEST).unwrap_or(name.as_bytes()))
+    }
+    #[cfg(not(unix))]
+    name
 }
 
 /// The process that made the temporary file `temporary` of `name`; `None` if it is none.

@@ -96,6 +96,69 @@ fn replaced_file_leaves_its_mode_and_its_links() {
 }
 
 #[test]
+fn replaced_file_is_readable_by_nobody_else_meanwhile_and_runs_as_nobody_else() {
+    let _names = lock_names();
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("a");
+    fs::write(&target, "secret").unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o4750)).unwrap();
+    for named in WAYS {
+        let pending = begin(&target, true, named).unwrap();
+        if named {
+            assert_eq!(pending.file().metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+        }
+        pending.commit().unwrap();
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o750);
+    }
+}
+
+#[test]
+fn pipe_that_appears_meanwhile_is_not_replaced() {
+    let _names = lock_names();
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("a");
+    for named in WAYS {
+        let pending = begin(&target, true, named).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(&target).unwrap();
+        let refused = pending.commit().unwrap_err().to_string();
+        assert!(refused.contains("something else"), "{refused}");
+        assert_eq!(names(folder.path()), ["a"]);
+        drop(socket);
+        fs::remove_file(&target).unwrap();
+    }
+}
+
+#[test]
+fn name_may_be_as_long_as_the_file_system_allows() {
+    let _names = lock_names();
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("n".repeat(255));
+    for (named, content) in WAYS.into_iter().zip(["one", "two"]) {
+        let pending = begin(&target, true, named).unwrap();
+        pending.file().write_all(content.as_bytes()).unwrap();
+        pending.commit().unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), content);
+        write_file(&target, b"again").unwrap();
+    }
+    assert_eq!(names(folder.path()).len(), 1);
+    assert!(matches!(check_writable(folder.path().join("n".repeat(256))), Err(Error::Io { .. })));
+}
+
+#[test]
+fn descriptor_of_a_pipe_is_written_to() {
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    // What /dev/stdout and a shell's `>(command)` are.
+    write_file(format!("/dev/fd/{}", writer.as_raw_fd()), b"through").unwrap();
+    drop(writer);
+    let mut read = String::new();
+    reader.read_to_string(&mut read).unwrap();
+    assert_eq!(read, "through");
+}
+
+#[test]
 fn device_is_written_to() {
     write_file("/dev/null", b"gone").unwrap();
     assert!(!fs::metadata("/dev/null").unwrap().is_file());

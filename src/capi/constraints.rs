@@ -7,7 +7,7 @@ use std::ptr::null;
 use super::args;
 use super::params::{self, SizedStruct};
 use crate::error::{Error, Result};
-use crate::memory::{collected, with_room};
+use crate::memory::{collected, copied, try_collected};
 use crate::sample::{Constraints, Dry, Grammar};
 
 /// The tokens that are allowed at one position. This struct will not change.
@@ -140,8 +140,8 @@ impl esolm_constraints {
         };
         let grammar = match (self.regex.is_null(), self.json_schema.is_null()) {
             (true, true) => None,
-            (false, true) => Some(Grammar::Regex(regex.to_owned())),
-            (true, false) => Some(Grammar::JsonSchema(json_schema.to_owned())),
+            (false, true) => Some(Grammar::Regex(copied(regex)?)),
+            (true, false) => Some(Grammar::JsonSchema(copied(json_schema)?)),
             (false, false) => {
                 return Err(Error::invalid("esolm_constraints: regex and json_schema are given; take one"));
             }
@@ -152,12 +152,8 @@ impl esolm_constraints {
             let tokens = unsafe { args::slice(place.tokens, place.n_tokens, "allowed tokens")? };
             Ok((place.position, collected(tokens.iter().copied())?))
         };
-        let mut copied = with_room(allowed.len())?;
-        for place in allowed {
-            copied.push(at_position(place)?);
-        }
         Ok(Constraints {
-            allowed: copied,
+            allowed: try_collected(allowed.iter().map(at_position))?,
             banned: collected(banned.iter().copied())?,
             bias: collected(bias.iter().map(|bias| (bias.token, bias.bias)))?,
             repetition_penalty: if self.repetition_penalty == 0.0 { 1.0 } else { self.repetition_penalty },

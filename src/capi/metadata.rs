@@ -63,6 +63,6 @@ pub unsafe extern "C" fn esolm_model_metadata_get(
         let found = handle.model.metadata_value(key);
         let found = found.ok_or_else(|| Error::invalid(format!("there is no key '{key}'")))?;
         // SAFETY: the header requires room for `capacity` bytes; `len_out` is not NULL (`args::out`) and so valid.
-        unsafe { args::copy_text(&found.to_text(), text, capacity, len_out) }
+        unsafe { args::copy_text(&found.try_to_text()?, text, capacity, len_out) }
     })
 }

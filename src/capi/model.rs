@@ -22,6 +22,9 @@ pub struct esolm_model {
 pub const ESOLM_MODE_MAP: i32 = 0;
 /// The model is copied into memory of the library.
 pub const ESOLM_MODE_COPY: i32 = 1;
+/// If the rows of quantized matrices are plain in the file (esolm inspect), the tensors are copied into memory of the library,
+/// with these in panels, as its CPU kernels read them fastest. Otherwise as ESOLM_MODE_MAP, as on other devices.
+pub const ESOLM_MODE_REPACK: i32 = 2;
 
 /// For esolm_model_supports: diffusion, several tokens in a step. All but autoregressive models.
 pub const ESOLM_FEATURE_DIFFUSION: i32 = 1;
@@ -60,7 +63,7 @@ pub struct esolm_model_params {
     /// The device to use: "cpu", "cuda:0" or another esolm_device_info.name. NULL (default) or "auto": the first GPU,
     /// or the CPU if there is none.
     pub device: *const c_char,
-    /// ESOLM_MODE_MAP (default) or ESOLM_MODE_COPY.
+    /// ESOLM_MODE_MAP (default), ESOLM_MODE_COPY or ESOLM_MODE_REPACK.
     pub mode: i32,
     /// Reserved, must be 0.
     pub reserved: u32,
@@ -152,6 +155,7 @@ pub(super) unsafe fn with_options<T>(
     let mode = match params.mode {
         ESOLM_MODE_MAP => LoadMode::Map,
         ESOLM_MODE_COPY => LoadMode::Copy,
+        ESOLM_MODE_REPACK => LoadMode::Repack,
         other => return Err(params::unknown::<esolm_model_params>("mode", other)),
     };
     // SAFETY: the contract says that the device is NULL or a NUL-terminated string.

@@ -11,6 +11,7 @@ use super::status::{esolm_status, wrap};
 use super::{args, params};
 use crate::error::{Error, Result};
 use crate::generate::GenerateParams;
+use crate::memory::try_collected;
 use crate::plan::{Adaptive, Confidence, Order, Schedule};
 use crate::sample::SamplingParams;
 
@@ -248,12 +249,12 @@ pub(super) unsafe fn with_params<T>(
         // SAFETY: the contract covers the pointers in `constraints` and the arrays of what they point to.
         unsafe { params::read(pointer).and_then(|constraints| constraints.copy()) }
     });
-    let constraints = constraints.collect::<Result<Vec<_>>>()?;
+    let constraints = try_collected(constraints)?;
     let stop_strings = stop_strings.iter().map(|&string| {
         // SAFETY: the contract covers the pointers in `stop_strings`.
         unsafe { args::string(string, "stop_strings") }
     });
-    let stop_strings = stop_strings.collect::<Result<Vec<_>>>()?;
+    let stop_strings = try_collected(stop_strings)?;
     let ignore_eos = params::flag::<esolm_generate_params>("ignore_eos", params.ignore_eos)?;
     let step_text = params::flag::<esolm_generate_params>("step_text", params.step_text)?;
     let logits = LogitsCallback::new(params.logits_callback, params.logits_user_data);

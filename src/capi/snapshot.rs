@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::Profile;
 use crate::generate::{StopReason, TextEnd};
-use crate::memory::{reserve, with_room};
+use crate::memory::{no_room, reserve, with_room};
 use crate::sample::TokenLogProb;
 
 /// Copies of a context's texts, in memory that is reserved once.
@@ -18,6 +18,8 @@ pub(super) struct Snapshot {
     profile: Option<Profile>,
     /// Of the last step, so many for each update.
     top_log_probs: Vec<TokenLogProb>,
+    /// How many there were no memory for.
+    missing_log_probs: usize,
     per_update: usize,
 }
 
@@ -43,7 +45,14 @@ impl Snapshot {
             let text_end = TextEnd::default();
             all.push(SequenceSnapshot { tokens, order, text_end, stop_reason: None, in_use: false });
         }
-        Ok(Self { sequences: all, active: 0, profile: None, top_log_probs: Vec::new(), per_update: 0 })
+        Ok(Self {
+            sequences: all,
+            active: 0,
+            profile: None,
+            top_log_probs: Vec::new(),
+            missing_log_probs: 0,
+            per_update: 0,
+        })
     }
 
     /// Copies the context's texts. Allocates nothing, but at the beginning of a generation with `top_log_probs`.
@@ -53,9 +62,13 @@ impl Snapshot {
         let (per_update, of_step, most) = context.top_log_probs();
         self.per_update = per_update;
         self.top_log_probs.clear();
-        if reserve(&mut self.top_log_probs, most).is_ok() {
-            self.top_log_probs.extend_from_slice(of_step);
-        }
+        self.missing_log_probs = match reserve(&mut self.top_log_probs, most) {
+            Ok(()) => {
+                self.top_log_probs.extend_from_slice(of_step);
+                0
+            }
+            Err(_) => most,
+        };
         for (number, sequence) in self.sequences.iter_mut().take(self.active).enumerate() {
             let copy = |to: &mut Vec<u32>, from: Result<&[u32]>| {
                 to.clear();
@@ -96,6 +109,9 @@ impl Snapshot {
 
     /// The most likely tokens at the position of an update of the last step.
     pub(super) fn top_log_probs(&self, update: usize) -> Result<&[TokenLogProb]> {
+        if self.missing_log_probs > 0 {
+            return Err(no_room(self.missing_log_probs.saturating_mul(size_of::<TokenLogProb>())));
+        }
         let of = |per_update| self.top_log_probs.chunks_exact(per_update).nth(update);
         let found = NonZero::new(self.per_update).and_then(|per_update| of(per_update.get()));
         found.ok_or_else(|| Error::invalid(format!("no top_log_probs of an update {update}")))

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
+use std::fmt::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Error, Result};
@@ -74,7 +75,25 @@ fn code(error: &Error) -> esolm_status {
 }
 
 thread_local! {
-    static LAST_ERROR: RefCell<Option<CString>> = const { RefCell::new(None) };
+    static LAST_ERROR: RefCell<LastError> = const { RefCell::new(LastError::None) };
+}
+
+/// A thread's message.
+enum LastError {
+    None,
+    Text(CString),
+    /// There was no memory for the text: what the status means in general.
+    Static(&'static CStr),
+}
+
+impl LastError {
+    fn text(&self) -> &CStr {
+        match self {
+            Self::None => c"",
+            Self::Text(text) => text,
+            Self::Static(text) => text,
+        }
+    }
 }
 
 /// Runs `f` for C: an error or a panic becomes a status and this thread's message. On a processor that lacks instructions
@@ -102,21 +121,35 @@ fn run(f: impl FnOnce() -> Result<()>) -> esolm_status {
             error
         }
     };
-    let mut message = error.to_string().into_bytes();
-    message.retain(|&byte| byte != 0);
-    set_last_error(message);
-    code(&error)
-}
-
-/// Sets this thread's message, which has no zeros.
-fn set_last_error(message: Vec<u8>) {
-    let message = CString::new(message).unwrap_or_default();
+    let status = code(&error);
+    let message = message(&error).map_or_else(|| LastError::Static(status_text(status)), LastError::Text);
     // The access fails only while the thread is being torn down; then the message is lost.
     let _ = LAST_ERROR.try_with(|last| {
         if let Ok(mut last) = last.try_borrow_mut() {
-            *last = Some(message);
+            *last = message;
         }
     });
+    status
+}
+
+/// An error's message; `None` if there is no memory for it.
+fn message(error: &Error) -> Option<CString> {
+    let mut message = Message(Vec::new());
+    write!(message, "{error}").ok()?;
+    // The NUL.
+    message.0.try_reserve_exact(1).ok()?;
+    CString::new(message.0).ok()
+}
+
+/// Text without zeros, as long as there is memory for it.
+struct Message(Vec<u8>);
+
+impl Write for Message {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.try_reserve(text.len()).map_err(|_| fmt::Error)?;
+        self.0.extend(text.bytes().filter(|&byte| byte != 0));
+        Ok(())
+    }
 }
 
 /// The message of this thread's last failing call: one line of UTF-8, for people; empty if no call failed. Valid until
@@ -129,17 +162,17 @@ pub extern "C" fn esolm_last_error() -> *const c_char {
 
 #[inline(never)]
 fn last_error() -> *const c_char {
-    let found =
-        LAST_ERROR.try_with(|last| last.try_borrow().ok().and_then(|m| m.as_deref().map(CStr::as_ptr)));
-    match found {
-        Ok(Some(message)) => message,
-        _ => c"".as_ptr(),
-    }
+    let found = LAST_ERROR.try_with(|last| last.try_borrow().ok().map(|last| last.text().as_ptr()));
+    found.ok().flatten().unwrap_or(c"".as_ptr())
 }
 
 /// The general meaning of a status, such as "out of memory". A static string, never NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn esolm_status_text(status: esolm_status) -> *const c_char {
+    status_text(status).as_ptr()
+}
+
+fn status_text(status: esolm_status) -> &'static CStr {
     let found = TEXTS.iter().find(|&&(known, _)| known == status);
-    found.map_or(c"unknown status", |&(_, text)| text).as_ptr()
+    found.map_or(c"unknown status", |&(_, text)| text)
 }

@@ -132,7 +132,7 @@ pub fn convert(
         let packing = Packing { file: &file, name, ty: tensor.ty, row_len, importance, threads };
         write_tensor(&mut source, &packing, &tensor.source, bytes)
     };
-    let written = write_model(writer, tensors.collect(), (pending, output), pack, progress)?;
+    let written = write_model(writer, tensors.collect(), options.layout, (pending, output), pack, progress)?;
     let (parameters, bytes) = (written.parameters, written.file_bytes);
     Ok(Report { config, parameters, bytes, weights: kind, tokenizer, notes })
 }

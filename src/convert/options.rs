@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::gguf::TensorType;
+use crate::gguf::{Layout, TensorType};
 use crate::model::{Config, Defaults, Variant};
 use crate::quantize::Rule;
 
@@ -18,6 +18,8 @@ pub struct Options {
     pub rules: Vec<Rule>,
     /// An importance matrix, as `esolm imatrix` writes it.
     pub importance: Option<PathBuf>,
+    /// How the rows of quantized matrices lie in the file.
+    pub layout: Layout,
     /// Threads that quantize; 0 uses one per core. The output does not depend on it.
     pub threads: usize,
     /// Uses the weights of the last training step instead of their moving average (EMA).
@@ -41,13 +43,14 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// f32, averaged weights, everything else from the input.
+    /// f32 (panels of what else is quantized), averaged weights, everything else from the input.
     fn default() -> Self {
         Self {
             tokenizer: None,
             tensor_type: TensorType::F32,
             rules: Vec::new(),
             importance: None,
+            layout: Layout::Panels,
             threads: 0,
             raw_weights: false,
             variant: None,

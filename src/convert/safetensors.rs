@@ -13,6 +13,7 @@ use super::options::WeightSet;
 use super::source::{Dtype, Listing, Source, SourceTensor};
 use super::tokenizer_files;
 use crate::error::{Error, Result};
+use crate::memory::open_regular;
 
 /// Largest header that is read, in bytes; a tensor takes about 120, and its text up to twenty times the memory.
 const MAX_HEADER: u64 = 2 << 20;
@@ -80,9 +81,7 @@ fn source(paths: &[PathBuf]) -> Result<Source> {
 
 /// Opens file `number` of a model and lists its tensors.
 fn list(path: &Path, number: usize, listing: &mut Listing) -> Result<File> {
-    let io = |e| Error::io(path, e);
-    let mut file = File::open(path).map_err(io)?;
-    let file_bytes = file.metadata().map_err(io)?.len();
+    let (mut file, file_bytes) = open_regular(path)?;
     read_header(&mut file, file_bytes, path, number, listing)?;
     Ok(file)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::Result;
-use crate::memory::{open_regular, read_at_most};
+use crate::memory::read_regular;
 
 /// Largest file that is read, in bytes.
 const MAX_SMALL_FILE: u64 = 64 << 20;
@@ -15,8 +15,7 @@ const MAX_CONFIG: u64 = 4 << 20;
 /// # Errors
 /// As [`read_small`], for 4 MiB.
 pub(super) fn read_config(path: &Path) -> Result<Vec<u8>> {
-    open_regular(path)?;
-    read_at_most(path, MAX_CONFIG)
+    read_regular(path, MAX_CONFIG)
 }
 
 /// Reads a file into memory.
@@ -26,6 +25,5 @@ pub(super) fn read_config(path: &Path) -> Result<Vec<u8>> {
 /// [`Error::Io`](crate::Error::Io).
 pub(super) fn read_small(path: &Path) -> Result<Vec<u8>> {
     // Beside a model there could be a pipe, too, which nobody writes to.
-    open_regular(path)?;
-    read_at_most(path, MAX_SMALL_FILE)
+    read_regular(path, MAX_SMALL_FILE)
 }

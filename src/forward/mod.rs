@@ -158,12 +158,12 @@ impl ModelRunner {
                 Compute::Cpu(CpuRunner::new(layout, pool, arena)?)
             }
             ArenaPlan::Graph(layout, size) => {
-                let workspace = Workspace::new(size, arena(size.arena())?, model.weights())?;
+                let workspace = Workspace::new(size, arena(size.arena())?, model.plain_weights()?)?;
                 let backend = Backend::new(model.weights().device(), threads)?;
                 Compute::Graph { backend, workspace, network: GraphNetwork::BySequence(layout) }
             }
             ArenaPlan::Batched(layout, size) => {
-                let workspace = Workspace::new(size, arena(size.arena())?, model.weights())?;
+                let workspace = Workspace::new(size, arena(size.arena())?, model.plain_weights()?)?;
                 let backend = Backend::new(model.weights().device(), threads)?;
                 let network = GraphNetwork::Batched(layout, Inputs::default());
                 Compute::Graph { backend, workspace, network }

@@ -6,6 +6,7 @@ use super::cores::{count_threads, parse_list};
 use super::cpu::{Placement, Pool, PoolOptions, RunTasks};
 use super::params::ContextParams;
 use crate::error::{Error, Result};
+use crate::memory::collected;
 
 /// How to make a [`ThreadPool`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl ThreadPoolParams<'_> {
         if !(-40..=40).contains(&nice) {
             return Err(Error::invalid(format!("nice is {nice}, not in -40..=40")));
         }
-        let placement = Placement { cpus: cpus.to_vec(), nice };
+        let placement = Placement { cpus: collected(cpus.iter().copied())?, nice };
         Ok(PoolOptions { threads: count_threads(threads)?, poll: poll * Self::YIELDS, placement })
     }
 }

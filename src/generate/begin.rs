@@ -133,15 +133,18 @@ impl Session {
             params.order.validate(length)?;
             self.check_prompt(runner, (start.first + index, index), prompt, length, start.resume)?;
             let mut rules = SequenceRules::new(params, &runner.model)?;
+            if let Some(sequence) = self.sequences.get_mut(start.first + index) {
+                sequence.finished.make_room(length, &rules.stop, rules.tokenizer(&runner.model)?)?;
+            }
             if let Some(constraints) = params.constraints_of(index) {
                 let known = |position: u32| {
                     self.known.get(position as usize).copied().filter(|&token| token != self.mask)
                 };
                 constraints
                     .validate(config, longest, known)
-                    .map_err(|e| Error::invalid(format!("sequence {index}: {e}")))?;
+                    .map_err(|error| error.at(format_args!("sequence {index}")))?;
                 rules.grammar = self.grammar(runner, constraints, params)?;
-                rules.constraints = Some(constraints.sorted());
+                rules.constraints = Some(constraints.sorted()?);
             }
             if let Some(beginning) = self.beginnings.get_mut(index) {
                 beginning.rules = rules;

@@ -3,9 +3,9 @@
 //! A text can end there only, as what comes behind a gap may never be reached; and only behind the caller's tokens.
 
 use super::stop::{StopReason, StopRules};
-use crate::error::{Error, Result};
-use crate::memory::{filled, reserve};
-use crate::model::{Joint, Tokenizer, push_characters};
+use crate::error::Result;
+use crate::memory::{no_room, reserve};
+use crate::model::{Joint, TokenPieces, Tokenizer, push_characters};
 
 /// Most bytes of new text that a sequence has memory for from the beginning on.
 const NEW_TEXT: usize = 1 << 20;
@@ -58,36 +58,47 @@ pub(super) struct Positions<'a> {
     pub(super) mask: u32,
 }
 
+fn pieces_of(tokenizer: Option<&Tokenizer>) -> Result<Option<&TokenPieces>> {
+    Ok(tokenizer.map(Tokenizer::pieces).transpose()?.flatten())
+}
+
 impl FinishedPrefix {
-    /// Back to no positions of a sequence of `length` tokens. The tokenizer of `rules` is there if they look at bytes.
+    /// Makes room for a sequence of `length` tokens with these rules; the positions stay. The tokenizer of `rules` is there
+    /// if they look at bytes.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
-    pub(super) fn begin(
+    /// [`OutOfMemory`](crate::Error::OutOfMemory).
+    pub(super) fn make_room(
         &mut self,
         length: usize,
         rules: &StopRules,
         tokenizer: Option<&Tokenizer>,
     ) -> Result<()> {
-        let pieces = tokenizer.and_then(Tokenizer::pieces);
-        let (mut held, mut new_text) = (std::mem::take(&mut self.held), std::mem::take(&mut self.new_text));
+        let Self { held, new_text, matched, .. } = self;
+        reserve(matched, rules.strings.len().saturating_sub(matched.len()))?;
+        if let Some(pieces) = pieces_of(tokenizer)?.filter(|_| rules.new_text) {
+            let most = length.saturating_mul(pieces.longest()).min(NEW_TEXT);
+            reserve(held, most.saturating_sub(held.len()))?;
+            // U+FFFD takes three bytes for one.
+            let room = (3 * most + 1).saturating_sub(new_text.len());
+            new_text.try_reserve_exact(room).map_err(|_| no_room(room))?;
+        }
+        Ok(())
+    }
+
+    /// Back to no positions, with the rules that room was made for.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`](crate::Error::OutOfMemory), if no room was made.
+    pub(super) fn begin(&mut self, rules: &StopRules, tokenizer: Option<&Tokenizer>) -> Result<()> {
+        let pieces = pieces_of(tokenizer)?;
+        let Self { mut held, mut new_text, mut matched, .. } = std::mem::take(self);
         held.clear();
         new_text.clear();
-        if let Some(pieces) = pieces.filter(|_| rules.new_text) {
-            let most = length.saturating_mul(pieces.longest()).min(NEW_TEXT);
-            reserve(&mut held, most)?;
-            // U+FFFD takes three bytes for one.
-            let room = new_text.try_reserve_exact(3 * most + 1);
-            room.map_err(|error| Error::OutOfMemory(error.to_string()))?;
-        }
-        *self = Self {
-            joint: pieces.map(|pieces| pieces.begin()).unwrap_or_default(),
-            wants_text: rules.new_text,
-            held,
-            new_text,
-            matched: filled(rules.strings.len(), 0)?,
-            ..Self::default()
-        };
+        matched.clear();
+        matched.resize(rules.strings.len(), 0);
+        let joint = pieces.map(|pieces| pieces.begin()).unwrap_or_default();
+        *self = Self { joint, wants_text: rules.new_text, held, new_text, matched, ..Self::default() };
         Ok(())
     }
 
@@ -140,7 +151,8 @@ impl FinishedPrefix {
     /// Adds a token's bytes to the text, and looks for stop strings in those behind the prompt.
     fn add_bytes(&mut self, token: u32, behind: bool, rules: &StopRules, tokenizer: &Tokenizer) {
         let Self { joint, bytes, matched, stop, held, wants_text, .. } = self;
-        let Some(pieces) = tokenizer.pieces() else { return };
+        // They were there when the sequence began.
+        let Ok(Some(pieces)) = tokenizer.pieces() else { return };
         pieces.append(joint, token, |piece| {
             if *wants_text {
                 held.extend_from_slice(piece);

@@ -234,9 +234,9 @@ impl Sequence {
     /// Begins to look for the end of the text, behind the tokens that are known.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
+    /// [`Error::OutOfMemory`], if no room was made ([`FinishedPrefix::make_room`]).
     pub(super) fn begin_text(&mut self, mask: u32, tokenizer: Option<&Tokenizer>) -> Result<()> {
-        self.finished.begin(self.tokens.len(), &self.rules.stop, tokenizer)?;
+        self.finished.begin(&self.rules.stop, tokenizer)?;
         self.advance_text(mask, tokenizer);
         // The text that is there already is nobody's news.
         self.finished.clear_new_text();

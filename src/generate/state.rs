@@ -252,7 +252,10 @@ fn read<'a>(
             return Err(bad("it contains a token outside the model's vocabulary"));
         }
         let positions: Vec<u32> = collected(known.iter().map(|&(position, _)| position))?;
-        order::check_distinct(&positions, length).map_err(|e| bad(&e.to_string()))?;
+        order::check_distinct(&positions, length).map_err(|error| match error {
+            Error::InvalidArgument(what) => bad(&what),
+            other => other,
+        })?;
         if config.variant == Variant::Ar && !positions.iter().copied().eq(0..positions.len() as u32) {
             return Err(bad("its order is not from left to right"));
         }

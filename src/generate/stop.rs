@@ -3,7 +3,7 @@
 
 use super::request::GenerateParams;
 use crate::error::{Error, Result};
-use crate::memory::collected;
+use crate::memory::{collected, try_collected};
 use crate::model::Model;
 
 /// Most stop strings of a generation, and the longest, in bytes.
@@ -69,7 +69,7 @@ impl StopRules {
                 "stop strings: at most {MAX_STRINGS}, each of 1 to {MAX_STRING} bytes"
             )));
         }
-        if (!strings.is_empty() || params.step_text) && !model.tokenizer()?.can_stream() {
+        if (!strings.is_empty() || params.step_text) && model.tokenizer()?.pieces()?.is_none() {
             return Err(Error::Unsupported(
                 "stop strings and the text of steps: this tokenizer's decoder looks at the whole text".into(),
             ));
@@ -77,7 +77,7 @@ impl StopRules {
         Ok(Self {
             eos: config.eos_token_id.filter(|_| !params.ignore_eos),
             tokens: collected(params.stop_tokens.iter().copied())?,
-            strings: strings.iter().map(|string| StopString::new(string)).collect::<Result<_>>()?,
+            strings: try_collected(strings.iter().map(|string| StopString::new(string)))?,
             new_text: params.step_text,
         })
     }

@@ -6,8 +6,8 @@ use super::buffer::{Buffer, alignment, in_host_memory};
 use super::device::Device;
 use super::graph::{Tensor, TensorTable, alloc_size};
 use crate::error::{Error, Result};
-use crate::gguf::TensorInfo;
-use crate::memory::{Arena, FileBytes, with_room};
+use crate::gguf::{Layout, TensorInfo};
+use crate::memory::{Arena, FileBytes, collected, with_room};
 
 /// Alignment in bytes that ggml needs to compute with a tensor in place.
 const IN_PLACE: usize = 32;
@@ -33,12 +33,13 @@ unsafe impl Send for Weights {}
 unsafe impl Sync for Weights {}
 
 impl Weights {
-    /// Puts `tensors`, whose ranges lie in `source`, on `device`: in place on the CPU, copied elsewhere. `report`
-    /// is called with the fraction copied, 0 to 1; its error cancels.
+    /// Puts `tensors`, whose ranges lie in `source`, on `device`, with rows as `layout` says: in place on the CPU if they lie so
+    /// already, otherwise copied. `report` is called with the fraction copied, 0 to 1; its error cancels.
     pub(crate) fn new(
         device: Device,
-        mut tensors: Vec<TensorInfo>,
+        tensors: Vec<TensorInfo>,
         source: FileBytes,
+        layout: &dyn Fn(&TensorInfo) -> Layout,
         report: &dyn Fn(f64) -> Result<()>,
     ) -> Result<Self> {
         let on_host = in_host_memory(device);
@@ -46,7 +47,7 @@ impl Weights {
         let start = NonNull::from(bytes).cast::<u8>();
         let mut table = TensorTable::allocate(tensors.len())?;
         let aligned = |t: &TensorInfo| (start.addr().get() + t.range.start).is_multiple_of(IN_PLACE);
-        if on_host && tensors.iter().all(aligned) {
+        if on_host && tensors.iter().all(|t| aligned(t) && layout(t) == t.layout) {
             // SAFETY: `source` is kept beside the buffer and dropped after it; weights are never written.
             let buffer = unsafe { Buffer::wrap(start, bytes.len())? };
             let mut placed = with_room(tensors.len())?;
@@ -55,8 +56,21 @@ impl Weights {
             }
             return Ok(Self { device, tensors, placed, _table: table, buffer, source: Some(source) });
         }
-        let (places, size) = places(device, &tensors)?;
-        // On the host this is for a file inside a file, or a caller's odd address.
+        Self::copied(device, tensors, bytes, layout, report)
+    }
+
+    /// Copies `tensors`, whose ranges lie in `bytes`, to memory of `device`.
+    fn copied(
+        device: Device,
+        mut tensors: Vec<TensorInfo>,
+        bytes: &[u8],
+        layout: &dyn Fn(&TensorInfo) -> Layout,
+        report: &dyn Fn(f64) -> Result<()>,
+    ) -> Result<Self> {
+        let on_host = in_host_memory(device);
+        let mut table = TensorTable::allocate(tensors.len())?;
+        let (places, size) = places(device, &tensors, layout)?;
+        // On the host this is for a file inside a file, a caller's odd address, or another layout.
         let mut memory = if on_host { Some(Arena::allocate(size)?) } else { None };
         let buffer = match &memory {
             // SAFETY: the memory is kept beside the buffer and dropped after it.
@@ -65,9 +79,8 @@ impl Weights {
         };
         let mut placed = with_room(tensors.len())?;
         for (tensor, place) in tensors.iter_mut().zip(places) {
-            let data = bytes
-                .get(tensor.range.clone())
-                .ok_or_else(|| Error::internal(format!("tensor '{}' is outside its file", tensor.name)))?;
+            let layout = layout(tensor);
+            let data = &*tensor.in_layout(bytes, layout)?;
             let end = place + data.len();
             let on_device = table.add(tensor, Some((&buffer, place)))?;
             match memory.as_mut().map(|memory| memory.bytes_mut().get_mut(place..end)) {
@@ -76,11 +89,24 @@ impl Weights {
                 None => upload(on_device, data)?,
             }
             placed.push(on_device);
-            tensor.range = place..end;
+            (tensor.range, tensor.layout) = (place..end, layout);
             report(end as f64 / size as f64)?;
         }
         let source = memory.map(FileBytes::Copy);
         Ok(Self { device, tensors, placed, _table: table, buffer, source })
+    }
+
+    /// The same tensors in memory of their own with plain rows, as ggml computes with them; `None` if they are so.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn in_plain_rows(&self) -> Result<Option<Self>> {
+        if self.tensors.iter().all(|tensor| tensor.layout == Layout::Plain) {
+            return Ok(None);
+        }
+        let source = self.source.as_ref().ok_or_else(|| Error::internal("panels on a device"))?;
+        let tensors = collected(self.tensors.iter().cloned())?;
+        Self::copied(self.device, tensors, source.bytes(), &|_| Layout::Plain, &|_| Ok(())).map(Some)
     }
 
     /// The device that the bytes are on.
@@ -118,7 +144,11 @@ impl Weights {
 
 /// Where each tensor goes in a buffer of `device`, and the buffer's size. A device may pad a tensor, and clears what it
 /// pads with: CUDA does so for quantized rows that are no multiple of 512 long.
-fn places(device: Device, tensors: &[TensorInfo]) -> Result<(Vec<usize>, usize)> {
+fn places(
+    device: Device,
+    tensors: &[TensorInfo],
+    layout: &dyn Fn(&TensorInfo) -> Layout,
+) -> Result<(Vec<usize>, usize)> {
     let alignment = alignment(device).max(IN_PLACE);
     let mut table = TensorTable::allocate(tensors.len())?;
     let mut size = 0usize;
@@ -126,7 +156,9 @@ fn places(device: Device, tensors: &[TensorInfo]) -> Result<(Vec<usize>, usize)>
     for info in tensors {
         let tensor = table.add(info, None)?;
         places.push(size);
-        size = (size + alloc_size(device, tensor)).next_multiple_of(alignment);
+        // ggml does not know that panels are filled up.
+        let len = info.len_in(layout(info)).unwrap_or_default();
+        size = (size + alloc_size(device, tensor).max(len)).next_multiple_of(alignment);
     }
     Ok((places, size))
 }

@@ -7,12 +7,19 @@
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 mod format;
+mod panels;
 mod reader;
+mod tensor;
 mod tensor_type;
 mod value;
 mod writer;
 
-pub use reader::{Gguf, TensorInfo};
+pub use panels::Layout;
+pub(crate) use panels::PANEL_ROWS;
+#[cfg(any(test, feature = "convert"))]
+pub(crate) use panels::convert;
+pub use reader::Gguf;
+pub use tensor::TensorInfo;
 pub use tensor_type::TensorType;
 pub use value::{Array, Value};
 pub use writer::Writer;

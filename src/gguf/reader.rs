@@ -1,10 +1,10 @@
 //! Reads and checks a header.
 
 use std::collections::HashSet;
-use std::ops::Range;
 
 use super::format::{MAGIC, MAX_DIMS, MAX_TENSOR_NAME, VERSION, alignment};
-use super::tensor_type::TensorType;
+use super::panels::{self, Layout};
+use super::tensor::TensorInfo;
 use super::value::{Array, STR, Value, number, number_bytes};
 use crate::error::{Error, Result};
 use crate::memory::{collected, copied, no_room, with_room};
@@ -23,40 +23,6 @@ pub struct Gguf {
     metadata: Vec<(String, Value)>,
     tensors: Vec<TensorInfo>,
     file: String,
-}
-
-/// A tensor's description.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TensorInfo {
-    /// The name, for example `blk.0.attn_qkv.weight`.
-    pub name: String,
-    /// Element type.
-    pub ty: TensorType,
-    /// Shape, fastest dimension first (elements of a row, then rows); one to four entries.
-    pub dims: Vec<usize>,
-    /// Its bytes, as offsets from the start of the file.
-    pub range: Range<usize>,
-}
-
-impl TensorInfo {
-    /// Elements of a row.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] if the shape is empty.
-    #[cfg_attr(not(feature = "convert"), allow(dead_code, reason = "only `convert` quantizes"))]
-    pub(crate) fn row_len(&self) -> Result<usize> {
-        let row = self.dims.first().copied();
-        row.ok_or_else(|| Error::internal(format!("tensor '{}' has no dimensions", self.name)))
-    }
-
-    /// The tensor's bytes in `file`, the bytes that [`TensorInfo::range`] counts in.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] if they are outside.
-    pub(crate) fn bytes<'a>(&self, file: &'a [u8]) -> Result<&'a [u8]> {
-        let bytes = file.get(self.range.clone());
-        bytes.ok_or_else(|| Error::internal(format!("tensor '{}' is outside its file", self.name)))
-    }
 }
 
 impl Gguf {
@@ -240,13 +206,13 @@ impl<'a> Parser<'a> {
             dims.push(dim as usize);
         }
         let code = self.u32(&what)?;
-        let ty = TensorType::from_code(code)
+        let (ty, layout) = Layout::from_code(code)
             .ok_or_else(|| self.bad_at(start, format!("{what} has the unsupported type number {code}")))?;
         let offset = self.u64(&what)?;
-        let size = ty.tensor_bytes(&dims).ok_or_else(|| {
+        let size = panels::tensor_bytes(ty, layout, &dims).ok_or_else(|| {
             self.bad_at(start, format!("{what}: the shape {dims:?} does not fit the type {}", ty.name()))
         })?;
-        Ok((TensorInfo { name: copied(name)?, ty, dims, range: 0..size }, offset))
+        Ok((TensorInfo { name: copied(name)?, ty, layout, dims, range: 0..size }, offset))
     }
 
     /// Computes each tensor's range in the file and checks it.

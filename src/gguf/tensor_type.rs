@@ -105,6 +105,15 @@ impl TensorType {
         self.description().block_bytes
     }
 
+    /// Where the blocks of a type have their scale, if they are not a multiple of four bytes long without it.
+    pub(crate) fn half_field(self) -> Option<usize> {
+        match self {
+            Self::Q4_0 | Self::Q5_0 | Self::Q8_0 | Self::Iq4Nl => Some(0),
+            Self::Q3K | Self::Q6K => Some(self.block_bytes() - 2),
+            _ => None,
+        }
+    }
+
     /// The `general.file_type` of a file whose large tensors are of this type.
     pub fn file_type(self) -> u32 {
         self.description().file_type

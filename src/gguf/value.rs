@@ -1,6 +1,10 @@
 //! Metadata values.
 
+use std::fmt::{self, Write};
+
 use crate::error::{Error, Result};
+#[cfg(feature = "capi")]
+use crate::memory::no_room;
 use crate::memory::with_room;
 
 /// The type number of text in a file.
@@ -138,43 +142,76 @@ impl Value {
     /// The complete value as text: text unchanged, numbers in decimal, an array in brackets with its strings quoted as
     /// in JSON.
     pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = self.write_text(&mut text);
+        text
+    }
+
+    /// As [`Value::to_text`], which may be some times as long as the value in the file.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    #[cfg(feature = "capi")]
+    pub(crate) fn try_to_text(&self) -> Result<String> {
+        let mut len = TextLength(0);
+        // Neither counting nor writing to a string fails.
+        let _ = self.write_text(&mut len);
+        let mut text = String::new();
+        text.try_reserve_exact(len.0).map_err(|_| no_room(len.0))?;
+        let _ = self.write_text(&mut text);
+        Ok(text)
+    }
+
+    fn write_text(&self, out: &mut impl Write) -> fmt::Result {
         match self {
-            Value::Str(text) => text.clone(),
+            Value::Str(text) => out.write_str(text),
             Value::Array(values) => {
-                let mut text = String::from("[");
-                for (index, value) in values.iter().enumerate() {
-                    text.push_str(if index == 0 { "" } else { ", " });
-                    match value {
-                        Value::Str(element) => quote(&element, &mut text),
-                        number => text.push_str(&number.to_string()),
+                out.write_char('[')?;
+                for (index, element) in values.elements().enumerate() {
+                    out.write_str(if index == 0 { "" } else { ", " })?;
+                    match element {
+                        Element::Text(text) => quote(text, out)?,
+                        Element::Number(number) => write!(out, "{number}")?,
                     }
                 }
-                text.push(']');
-                text
+                out.write_char(']')
             }
-            number => number.to_string(),
+            number => write!(out, "{number}"),
         }
+    }
+}
+
+/// Counts the bytes of a text.
+#[cfg(feature = "capi")]
+struct TextLength(usize);
+
+#[cfg(feature = "capi")]
+impl Write for TextLength {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len();
+        Ok(())
     }
 }
 
 /// Appends `text` as a JSON string.
-fn quote(text: &str, out: &mut String) {
-    out.push('"');
+fn quote(text: &str, out: &mut impl Write) -> fmt::Result {
+    out.write_char('"')?;
     for c in text.chars() {
         match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\0'..='\x1f' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            _ => out.push(c),
+            '"' | '\\' => write!(out, "\\{c}")?,
+            '\0'..='\x1f' => write!(out, "\\u{:04x}", u32::from(c))?,
+            _ => out.write_char(c)?,
         }
     }
-    out.push('"');
+    out.write_char('"')
 }
 
 /// A number without the hundreds of zeros that very small and very large ones have in decimal.
 fn write_float(
-    f: &mut std::fmt::Formatter<'_>,
-    v: impl Into<f64> + std::fmt::Display + std::fmt::LowerExp + Copy,
-) -> std::fmt::Result {
+    f: &mut fmt::Formatter<'_>,
+    v: impl Into<f64> + fmt::Display + fmt::LowerExp + Copy,
+) -> fmt::Result {
     let size: f64 = v.into().abs();
     if size == 0.0 || !size.is_finite() || (1e-7..1e16).contains(&size) {
         write!(f, "{v}")
@@ -183,9 +220,9 @@ fn write_float(
     }
 }
 
-impl std::fmt::Display for Value {
+impl fmt::Display for Value {
     /// Numbers and text of up to 80 bytes in full; longer text and arrays by their size.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::U8(v) => v.fmt(f),
             Value::I8(v) => v.fmt(f),
@@ -214,6 +251,12 @@ pub struct Array {
     len: usize,
     /// The elements as they follow the array's length in a file.
     bytes: Vec<u8>,
+}
+
+/// An element of an array, whose text is in the array.
+enum Element<'a> {
+    Number(Value),
+    Text(&'a str),
 }
 
 impl Array {
@@ -254,13 +297,20 @@ impl Array {
 
     /// The elements, decoded one at a time.
     pub fn iter(&self) -> impl Iterator<Item = Value> {
+        self.elements().map(|element| match element {
+            Element::Number(number) => number,
+            Element::Text(text) => Value::Str(text.to_owned()),
+        })
+    }
+
+    fn elements(&self) -> impl Iterator<Item = Element<'_>> {
         let mut left = self.bytes.as_slice();
         std::iter::from_fn(move || match number_bytes(self.code) {
-            Some(size) => number(self.code, left.split_off(..size)?),
+            Some(size) => number(self.code, left.split_off(..size)?).map(Element::Number),
             None => {
                 let len = left.split_off(..8)?.first_chunk().copied().map(u64::from_le_bytes)?;
                 let text = left.split_off(..usize::try_from(len).ok()?)?;
-                std::str::from_utf8(text).ok().map(|text| Value::Str(text.to_owned()))
+                std::str::from_utf8(text).ok().map(Element::Text)
             }
         })
     }
@@ -274,7 +324,7 @@ impl Array {
 }
 
 impl std::fmt::Debug for Array {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter().take(16)).finish()?;
         if self.len > 16 { write!(f, " and {} more", self.len - 16) } else { Ok(()) }
     }

@@ -3,9 +3,12 @@
 use std::io::Write;
 
 use super::format::{MAGIC, MAX_DIMS, MAX_TENSOR_NAME, VERSION, alignment};
+use super::panels::{self, Layout};
 use super::tensor_type::TensorType;
 use super::value::{Value, put_string};
 use crate::error::{Error, Result};
+
+const CACHE_LINE: u64 = 64;
 
 /// Collects metadata and tensor descriptions, then writes the file. [`Writer::write`] takes the data of one tensor at a
 /// time, so that only one is in memory.
@@ -22,6 +25,7 @@ pub struct Writer {
 struct Declared {
     name: String,
     ty: TensorType,
+    layout: Layout,
     dims: Vec<usize>,
     /// Size of its data.
     bytes: usize,
@@ -51,6 +55,14 @@ impl Writer {
     /// # Errors
     /// [`Error::InvalidArgument`] if the name is too long or taken, or the shape does not fit the type.
     pub fn declare(&mut self, name: &str, ty: TensorType, dims: &[usize]) -> Result<()> {
+        self.declare_in(name, ty, Layout::Plain, dims)
+    }
+
+    /// As [`Writer::declare`], with the rows in `layout`.
+    ///
+    /// # Errors
+    /// As [`Writer::declare`], also for what cannot lie in panels: only matrices of quantized types can.
+    pub fn declare_in(&mut self, name: &str, ty: TensorType, layout: Layout, dims: &[usize]) -> Result<()> {
         if name.is_empty() || name.len() > MAX_TENSOR_NAME {
             return Err(Error::invalid(format!(
                 "'{name}' is not a tensor name: 1 to {MAX_TENSOR_NAME} bytes"
@@ -59,10 +71,14 @@ impl Writer {
         if self.tensors.iter().any(|t| t.name == name) {
             return Err(Error::invalid(format!("tensor '{name}' is declared twice")));
         }
-        let bytes = ty.tensor_bytes(dims).filter(|_| dims.len() <= MAX_DIMS).ok_or_else(|| {
-            Error::invalid(format!("tensor '{name}': the shape {dims:?} does not fit the type {}", ty.name()))
-        })?;
-        self.tensors.push(Declared { name: name.to_owned(), ty, dims: dims.to_vec(), bytes });
+        let bytes =
+            panels::tensor_bytes(ty, layout, dims).filter(|_| dims.len() <= MAX_DIMS).ok_or_else(|| {
+                Error::invalid(format!(
+                    "tensor '{name}': the shape {dims:?} does not fit the type {}",
+                    ty.name()
+                ))
+            })?;
+        self.tensors.push(Declared { name: name.to_owned(), ty, layout, dims: dims.to_vec(), bytes });
         Ok(())
     }
 
@@ -86,12 +102,14 @@ impl Writer {
         let file = || self.file.clone().unwrap_or_else(|| "the output file".into());
         let io = |source| Error::Io { file: file(), source };
         let alignment = alignment(&self.metadata).map_err(Error::invalid)?;
-        let header = self.header(alignment);
-        out.write_all(&header).map_err(io)?;
-        let mut written = header.len() as u64;
+        // Offsets do not change the header's length, on which they depend.
+        let data_start = self.header(alignment, &[]).len() as u64;
+        let offsets = self.offsets(alignment, data_start);
+        out.write_all(&self.header(alignment, &offsets)).map_err(io)?;
+        let mut written = data_start;
         let mut bytes = Vec::new();
-        for tensor in &self.tensors {
-            let pad = written.next_multiple_of(alignment) - written;
+        for (tensor, offset) in self.tensors.iter().zip(offsets) {
+            let pad = data_start + offset - written;
             out.write_all(&vec![0; pad as usize]).map_err(io)?;
             bytes.clear();
             data(&tensor.name, &mut bytes)?;
@@ -108,7 +126,23 @@ impl Writer {
         Ok(())
     }
 
-    fn header(&self, alignment: u64) -> Vec<u8> {
+    /// Where each tensor's data begins, counted from the start of all data. Panels are aligned to cache lines in the file.
+    fn offsets(&self, alignment: u64, data_start: u64) -> Vec<u64> {
+        let mut offset = 0u64;
+        let place = |tensor: &Declared| {
+            offset = offset.next_multiple_of(alignment);
+            if tensor.layout == Layout::Panels && CACHE_LINE.is_multiple_of(alignment) {
+                offset = (data_start + offset).next_multiple_of(CACHE_LINE) - data_start;
+            }
+            let at = offset;
+            offset += tensor.bytes as u64;
+            at
+        };
+        self.tensors.iter().map(place).collect()
+    }
+
+    /// The header; without `offsets`, one of the same length.
+    fn header(&self, alignment: u64, offsets: &[u64]) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend(MAGIC);
         out.extend(VERSION.to_le_bytes());
@@ -119,16 +153,14 @@ impl Writer {
             out.extend(value.code().to_le_bytes());
             value.put(&mut out);
         }
-        let mut offset = 0u64;
-        for tensor in &self.tensors {
+        for (number, tensor) in self.tensors.iter().enumerate() {
             put_string(&mut out, &tensor.name);
             out.extend((tensor.dims.len() as u32).to_le_bytes());
             for &dim in &tensor.dims {
                 out.extend((dim as u64).to_le_bytes());
             }
-            out.extend(tensor.ty.code().to_le_bytes());
-            out.extend(offset.to_le_bytes());
-            offset = (offset + tensor.bytes as u64).next_multiple_of(alignment);
+            out.extend(tensor.layout.code(tensor.ty).to_le_bytes());
+            out.extend(offsets.get(number).copied().unwrap_or_default().to_le_bytes());
         }
         // The data section begins aligned, also when it is empty.
         out.resize(out.len().next_multiple_of(alignment as usize), 0);

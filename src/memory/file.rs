@@ -148,12 +148,21 @@ fn cannot_map(error: &std::io::Error) -> bool {
 /// [`Error::BadFile`] for anything else: opening a pipe waits for a writer, and a device may have no end. [`Error::Io`].
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     let io = |e| Error::io(path, e);
+    let no_file = || Error::bad_file(path.display().to_string(), "is no regular file");
     if !std::fs::metadata(path).map_err(io)?.is_file() {
-        return Err(Error::bad_file(path.display().to_string(), "is no regular file"));
+        return Err(no_file());
     }
-    let file = File::open(path).map_err(io)?;
-    let len = file.metadata().map_err(io)?.len();
-    Ok((file, len))
+    let mut options = File::options();
+    options.read(true);
+    // What is there now may be another: opening waits for nobody, and it is looked at once more. Of files, it changes nothing.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let file = options.open(path).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        return Err(no_file());
+    }
+    Ok((file, metadata.len()))
 }
 
 /// Reads a file, a pipe or a device to its end.
@@ -162,7 +171,21 @@ pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
 /// [`Error::BadFile`] if there are more than `max` bytes; [`Error::OutOfMemory`]; [`Error::Io`].
 #[cfg(feature = "convert")]
 pub(crate) fn read_at_most(path: &Path, max: u64) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    read_all(File::open(path).map_err(|e| Error::io(path, e))?, path, max)
+}
+
+/// Reads a regular file.
+///
+/// # Errors
+/// Those of [`open_regular`] and [`read_at_most`].
+#[cfg(feature = "convert")]
+pub(crate) fn read_regular(path: &Path, max: u64) -> Result<Vec<u8>> {
+    let (file, _) = open_regular(path)?;
+    read_all(file, path, max)
+}
+
+#[cfg(feature = "convert")]
+fn read_all(file: File, path: &Path, max: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes).map_err(|e| match e.kind() {
         ErrorKind::OutOfMemory => Error::OutOfMemory(format!("the content of {}", path.display())),

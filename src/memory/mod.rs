@@ -12,9 +12,9 @@ pub use arena::ALIGNMENT;
 pub(crate) use arena::{Arena, Region};
 pub(crate) use file::FileBytes;
 #[cfg(feature = "convert")]
-pub(crate) use file::{open_regular, read_at_most};
+pub(crate) use file::{open_regular, read_at_most, read_regular};
 pub(crate) use free::HostMemory;
 pub(crate) use pages::LockedPages;
 pub(crate) use reader::FilePart;
 pub use reader::ModelReader;
-pub(crate) use vector::{collected, copied, filled, no_room, reserve, with_room};
+pub(crate) use vector::{collected, copied, filled, no_room, reserve, try_collected, with_room};

@@ -1,5 +1,7 @@
 //! Vectors whose size depends on a file or an argument: no memory is an error, not the end of the process.
 
+use std::fmt::Write;
+
 use crate::error::{Error, Result};
 
 /// An empty vector with room for `len` elements.
@@ -32,6 +34,18 @@ pub(crate) fn collected<T>(items: impl ExactSizeIterator<Item = T>) -> Result<Ve
     Ok(all)
 }
 
+/// The elements of `items`, of which there are at most as many as they say, or the first error.
+///
+/// # Errors
+/// [`Error::OutOfMemory`]; those of the items.
+pub(crate) fn try_collected<T>(items: impl ExactSizeIterator<Item = Result<T>>) -> Result<Vec<T>> {
+    let mut all = with_room(items.len())?;
+    for item in items {
+        all.push(item?);
+    }
+    Ok(all)
+}
+
 /// A copy of `text`.
 ///
 /// # Errors
@@ -51,9 +65,16 @@ pub(crate) fn reserve<T>(all: &mut Vec<T>, more: usize) -> Result<()> {
     all.try_reserve_exact(more).map_err(|_| no_room(more.saturating_mul(size_of::<T>())))
 }
 
-/// What to say when so many bytes could not be allocated.
+/// What to say when so many bytes could not be allocated. If there is no memory for that either, nothing is said.
 pub(crate) fn no_room(bytes: usize) -> Error {
-    Error::OutOfMemory(format!("{bytes} bytes could not be allocated"))
+    /// More than the longest such text.
+    const LONGEST: usize = 64;
+    let mut what = String::new();
+    if what.try_reserve_exact(LONGEST).is_ok() {
+        // Writing to a string does not fail.
+        let _ = write!(what, "{bytes} bytes could not be allocated");
+    }
+    Error::OutOfMemory(what)
 }
 
 #[cfg(test)]
@@ -68,5 +89,11 @@ mod tests {
         assert!(matches!(reserve(&mut vec![1], usize::MAX), Err(Error::OutOfMemory(_))));
         assert_eq!(filled(2, 1).unwrap(), [1, 1]);
         assert_eq!(collected(0..2).unwrap(), [0, 1]);
+        assert_eq!(try_collected([Ok(0), Ok(1)].into_iter()).unwrap(), [0, 1]);
+        assert!(matches!(try_collected([Ok(0), Err(Error::Busy)].into_iter()), Err(Error::Busy)));
+        assert_eq!(
+            no_room(usize::MAX).to_string(),
+            format!("out of memory: {} bytes could not be allocated", usize::MAX)
+        );
     }
 }

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 
 use super::config::{Config, TensorSpec};
 use crate::error::{Error, Result};
-use crate::gguf::{Gguf, TensorInfo, TensorType, Value};
+use crate::gguf::{Gguf, Layout, TensorInfo, TensorType, Value};
 use crate::memory::{no_room, with_room};
+
+/// The matrix whose rows are looked up.
+const EMBEDDING: &str = "token_embd.weight";
 
 /// The checked header of a model file.
 pub(crate) struct ModelHeader {
@@ -56,6 +59,9 @@ pub(crate) fn select_tensors(gguf: &Gguf, config: &Config) -> Result<Vec<TensorI
         if spec.dims.len() == 1 && info.ty != TensorType::F32 {
             return Err(bad(format!("tensor '{name}' is {}; norms and biases must be f32", info.ty.name())));
         }
+        if layout_of(name, info.ty, &info.dims, info.layout) != info.layout {
+            return Err(bad(format!("tensor '{name}' is in panels; rows that are looked up must be plain")));
+        }
         Ok(info.clone())
     };
     let mut tensors = with_room(expected)?;
@@ -63,4 +69,11 @@ pub(crate) fn select_tensors(gguf: &Gguf, config: &Config) -> Result<Vec<TensorI
         tensors.push(select(spec)?);
     }
     Ok(tensors)
+}
+
+/// How the rows of a tensor lie in a file of that layout: only quantized matrices that are multiplied lie in panels. (Rows of
+/// the embedding are looked up.)
+pub(crate) fn layout_of(name: &str, ty: TensorType, dims: &[usize], file: Layout) -> Layout {
+    let is_multiplied = ty.is_quantized() && dims.len() == 2 && name != EMBEDDING;
+    if is_multiplied { file } else { Layout::Plain }
 }

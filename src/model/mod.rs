@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::ggml::Weights;
-use crate::gguf::{TensorInfo, Value};
+use crate::gguf::{Layout, TensorInfo, Value};
 use crate::memory::{LockedPages, ModelReader};
 
 pub(crate) use config::BLOCK_TENSORS;
@@ -25,6 +25,8 @@ pub use defaults::Defaults;
 pub(crate) use defaults::check_range;
 pub use feature::Feature;
 #[cfg(feature = "convert")]
+pub(crate) use header::layout_of;
+#[cfg(feature = "convert")]
 pub(crate) use header::select_tensors;
 pub(crate) use header::{ModelHeader, total_bytes};
 use load::Loaded;
@@ -32,7 +34,7 @@ pub use load::{LoadMode, LoadOptions};
 use tokenizer::Unusable;
 #[cfg(feature = "convert")]
 pub(crate) use tokenizer::parse_tokenizer;
-pub(crate) use tokenizer::{Joint, push_characters};
+pub(crate) use tokenizer::{Joint, TokenPieces, push_characters};
 pub use tokenizer::{MASK, TokenizeOptions, Tokenizer};
 
 /// A model: hyperparameters, weights and tokenizer. Clones share them.
@@ -46,6 +48,8 @@ struct Inner {
     // Before `weights`, to be dropped first.
     _locked: Option<LockedPages>,
     weights: Weights,
+    /// With plain rows, if `weights` has panels and something computes with ggml.
+    plain_weights: OnceLock<Weights>,
     file_bytes: usize,
     load_time: Duration,
     file: String,
@@ -111,9 +115,18 @@ impl Model {
         let Loaded { header, locked: _locked, weights, file, file_bytes, load_time } = loaded;
         let ModelHeader { config, metadata, tensors: _ } = header;
         let (tokenizer, fingerprint) = (OnceLock::new(), OnceLock::new());
-        let inner =
-            Inner { config, metadata, _locked, weights, file_bytes, load_time, file, tokenizer, fingerprint };
-        Self(Arc::new(inner))
+        Self(Arc::new(Inner {
+            config,
+            metadata,
+            _locked,
+            weights,
+            plain_weights: OnceLock::new(),
+            file_bytes,
+            load_time,
+            file,
+            tokenizer,
+            fingerprint,
+        }))
     }
 
     /// The hyperparameters.
@@ -199,7 +212,7 @@ impl Model {
         if let Some(&known) = fingerprint.get() {
             return Ok(known);
         }
-        let mut crc = crc32fast::Hasher::new();
+        let (mut crc, mut len) = (crc32fast::Hasher::new(), 0u64);
         crc.update(config.variant.name().as_bytes());
         for number in [config.head_count as u32, config.mask_token_id, config.first_token_id()] {
             crc.update(&number.to_le_bytes());
@@ -213,13 +226,28 @@ impl Model {
         for tensor in weights.tensors() {
             crc.update(tensor.ty.name().as_bytes());
             tensor.dims.iter().for_each(|&dim| crc.update(&(dim as u64).to_le_bytes()));
-            crc.update(tensor.bytes(bytes)?);
+            // The same whichever the layout.
+            let rows = tensor.in_layout(bytes, Layout::Plain)?;
+            crc.update(&rows);
+            len = len.wrapping_add(rows.len() as u64);
         }
-        let computed = ((self.tensor_bytes() as u64) << 32) | u64::from(crc.finalize());
+        let computed = (len << 32) | u64::from(crc.finalize());
         Ok(*fingerprint.get_or_init(|| computed))
     }
 
     pub(crate) fn weights(&self) -> &Weights {
         &self.0.weights
+    }
+
+    /// The weights with plain rows, for ggml: the first call makes them if they lie in panels, which takes as much memory again.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn plain_weights(&self) -> Result<&Weights> {
+        let Inner { weights, plain_weights, .. } = &*self.0;
+        match plain_weights.get() {
+            Some(plain) => Ok(plain),
+            None => Ok(weights.in_plain_rows()?.map_or(weights, |plain| plain_weights.get_or_init(|| plain))),
+        }
     }
 }

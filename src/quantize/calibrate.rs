@@ -117,7 +117,7 @@ pub fn observe_text(
     let kernels = Kernels::Ggml;
     let params = ContextParams { length, threads: options.threads, kernels, ..ContextParams::default() };
     let mut context = Context::new(model, &params)?;
-    let ((), observed) = observe(model.weights(), || {
+    let ((), observed) = observe(model.plain_weights()?, || {
         for (piece, text) in texts.enumerate() {
             generate_piece(&mut context, text, options, piece)?;
             progress(piece + 1, pieces);

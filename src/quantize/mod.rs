@@ -18,7 +18,7 @@ use crate::atomic_file::{PendingFile, refuse_input_as_output};
 use crate::error::{Error, Result};
 use crate::forward::count_threads;
 use crate::ggml::dequantize;
-use crate::gguf::{Gguf, TensorInfo, TensorType, Writer};
+use crate::gguf::{Gguf, Layout, TensorInfo, TensorType, Writer};
 use crate::memory::FileBytes;
 use crate::model::{Config, select_tensors};
 use crate::simd::DefaultFloats;
@@ -83,7 +83,7 @@ pub fn quantize(
     let tensors = tensors.into_iter().zip(types).map(output_tensor).collect();
     let pack = |tensor: &OutputTensor<TensorInfo>, bytes: &mut Vec<u8>| {
         let (info, ty) = (&tensor.source, tensor.ty);
-        let data = info.bytes(source.bytes())?;
+        let data = &*info.in_layout(source.bytes(), Layout::Plain)?;
         if info.ty == ty {
             bytes.extend_from_slice(data);
             return Ok(());
@@ -93,7 +93,7 @@ pub fn quantize(
         let packing = Packing { file: &file, name, ty, row_len: info.row_len()?, importance, threads };
         repack(&packing, info.ty, data, bytes)
     };
-    let written = write_model(writer, tensors, (pending, output), pack, progress)?;
+    let written = write_model(writer, tensors, options.layout, (pending, output), pack, progress)?;
     Ok(QuantizeReport {
         parameters: written.parameters,
         tensor_bytes: (bytes_before, written.tensor_bytes),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::policy::Policy;
-use crate::gguf::TensorType;
+use crate::gguf::{Layout, TensorType};
 use crate::model::Defaults;
 
 /// How to quantize a model file.
@@ -15,6 +15,8 @@ pub struct QuantizeOptions {
     pub importance: Option<PathBuf>,
     /// Defaults of a generation to write into the file; the input's others are kept.
     pub defaults: Defaults,
+    /// How the rows of quantized matrices lie in the output.
+    pub layout: Layout,
     /// Threads that quantize; 0 uses one per core. The output does not depend on it.
     pub threads: usize,
     /// Replaces an existing output.
@@ -22,12 +24,13 @@ pub struct QuantizeOptions {
 }
 
 impl QuantizeOptions {
-    /// The default policy for type `ty`, no importance matrix, one thread per core.
+    /// The default policy for type `ty`, no importance matrix, panels, one thread per core.
     pub fn new(ty: TensorType) -> Self {
         Self {
             policy: Policy::new(ty),
             importance: None,
             defaults: Defaults::default(),
+            layout: Layout::Panels,
             threads: 0,
             force: false,
         }

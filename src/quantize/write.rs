@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::atomic_file::PendingFile;
 use crate::error::{Error, Result};
-use crate::gguf::{TensorType, Value, Writer};
+use crate::gguf::{Layout, TensorType, Value, Writer, convert};
+use crate::model::layout_of;
 
 /// `general.quantization_version`: the layout of the blocks, ggml's `GGML_QNT_VERSION`.
 const QUANTIZATION_VERSION: u32 = 2;
@@ -48,21 +49,23 @@ pub(crate) fn set_type_keys(writer: &mut Writer, file: TensorType) {
     writer.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
 }
 
-/// Writes a file with the metadata of `writer` and these tensors, in this order, and renames it to `output`, for which
-/// `pending` was created. `pack` appends a tensor's bytes to a vector; `progress` is called after each tensor.
+/// Writes a file with the metadata of `writer` and these tensors, in this order and layout, and renames it to `output`, for which
+/// `pending` was created. `pack` appends a tensor's rows to a vector; `progress` is called after each tensor.
 ///
 /// # Errors
 /// What `pack` returns; [`Error::InvalidArgument`] for a tensor that GGUF cannot hold; [`Error::Io`].
 pub(crate) fn write_model<S>(
     mut writer: Writer,
     tensors: Vec<OutputTensor<S>>,
+    layout: Layout,
     (pending, output): (PendingFile, &Path),
     mut pack: impl FnMut(&OutputTensor<S>, &mut Vec<u8>) -> Result<()>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Written> {
     let mut parameters = 0;
     for tensor in &tensors {
-        writer.declare(&tensor.name, tensor.ty, &tensor.dims)?;
+        let layout = layout_of(&tensor.name, tensor.ty, &tensor.dims, layout);
+        writer.declare_in(&tensor.name, tensor.ty, layout, &tensor.dims)?;
         parameters += tensor.dims.iter().map(|&dim| dim as u64).product::<u64>();
     }
     writer.set_file_name(output.display().to_string());
@@ -70,9 +73,18 @@ pub(crate) fn write_model<S>(
     let mut done = Progress { tensors: 0, total_tensors: tensors.len(), bytes: 0, total_bytes: tensor_bytes };
     let mut next = tensors.iter();
     let mut out = BufWriter::new(pending.file());
+    let mut rows = Vec::new();
     writer.write(&mut out, |name, bytes| {
         let tensor = next.next().filter(|tensor| tensor.name == name);
-        pack(tensor.ok_or_else(|| Error::internal(format!("tensor '{name}' is out of order")))?, bytes)?;
+        let tensor = tensor.ok_or_else(|| Error::internal(format!("tensor '{name}' is out of order")))?;
+        match layout_of(name, tensor.ty, &tensor.dims, layout) {
+            Layout::Plain => pack(tensor, bytes)?,
+            Layout::Panels => {
+                rows.clear();
+                pack(tensor, &mut rows)?;
+                bytes.append(&mut convert(tensor.ty, &tensor.dims, &rows, Layout::Panels)?);
+            }
+        }
         done.tensors += 1;
         done.bytes += bytes.len() as u64;
         progress(done);

@@ -4,7 +4,7 @@ use super::grammar::{Grammar, GrammarState};
 use super::logits::{LogitsRow, has_nan_or_infinity};
 use super::penalties::{Dry, Penalties, Repeats};
 use crate::error::{Error, Result};
-use crate::memory::filled;
+use crate::memory::{collected, filled, try_collected};
 use crate::model::Config;
 
 /// Constraints on the tokens of a sequence. They are applied to the logits before [`SamplingParams`](crate::SamplingParams):
@@ -123,11 +123,22 @@ impl Constraints {
         self.dry.validate()
     }
 
-    /// A copy sorted by position, for [`LogitsProcessor::process`].
-    pub(crate) fn sorted(&self) -> Self {
-        let mut sorted = self.clone();
-        sorted.allowed.sort_unstable_by_key(|(position, _)| *position);
-        sorted
+    /// A copy sorted by position, for [`LogitsProcessor::process`]; without the grammar, which has a state of its own.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn sorted(&self) -> Result<Self> {
+        let at_position = |(position, tokens): &(u32, Vec<u32>)| Ok((*position, same(tokens)?));
+        let mut allowed = try_collected(self.allowed.iter().map(at_position))?;
+        allowed.sort_unstable_by_key(|(position, _)| *position);
+        Ok(Self {
+            allowed,
+            banned: same(&self.banned)?,
+            bias: same(&self.bias)?,
+            dry: Dry { breakers: same(&self.dry.breakers)?, ..self.dry },
+            grammar: None,
+            ..*self
+        })
     }
 
     fn is_none(&self) -> bool {
@@ -154,6 +165,10 @@ impl Constraints {
         let place = self.allowed.binary_search_by_key(&position, |(position, _)| *position).ok()?;
         self.allowed.get(place).map(|(_, tokens)| tokens.as_slice())
     }
+}
+
+fn same<T: Copy>(list: &[T]) -> Result<Vec<T>> {
+    collected(list.iter().copied())
 }
 
 /// A logits processor of the caller's: changes a row of logits.

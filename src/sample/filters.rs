@@ -168,18 +168,19 @@ mod tests {
         let mut rng = Rng::new(11, 0, Purpose::Token);
         let mut sampler = Sampler::new(VOCAB, MASK as u32).unwrap();
         let mut compared = [0; 3];
-        for case in 0..300 {
+        let cases = if cfg!(miri) { 8 } else { 300 };
+        for case in 0..cases {
             let logits = logits(&mut rng, case);
             let all: Vec<usize> =
                 (0..VOCAB).filter(|&t| t != MASK && logits[t] > f32::NEG_INFINITY).collect();
             let x = (0.02 + 0.96 * rng.uniform()) as f32;
             let one = SamplingParams::FULL;
-            let cases = [
+            let filters = [
                 (SamplingParams { min_p: x, ..one }, min_p(&logits, &all, x.into())),
                 (SamplingParams { typical_p: x, ..one }, typical(&logits, &all, x.into())),
                 (SamplingParams { top_n_sigma: 3.0 * x, ..one }, top_n_sigma(&logits, (3.0 * x).into())),
             ];
-            for (i, (sampling, definition)) in cases.into_iter().enumerate() {
+            for (i, (sampling, definition)) in filters.into_iter().enumerate() {
                 // Rounding decides where a token lies on the limit.
                 if definition.near > 1e-5 {
                     assert_eq!(
@@ -191,7 +192,7 @@ mod tests {
                 }
             }
         }
-        assert!(compared.iter().all(|&n| n > 100), "{compared:?}");
+        assert!(compared.iter().all(|&n| n > cases / 3), "{compared:?}");
     }
 
     #[test]
@@ -199,7 +200,8 @@ mod tests {
         let mut rng = Rng::new(12, 0, Purpose::Token);
         let mut sampler = Sampler::new(VOCAB, MASK as u32).unwrap();
         let mut compared = 0;
-        for case in 0..200 {
+        let cases = if cfg!(miri) { 8 } else { 200 };
+        for case in 0..cases {
             let logits = logits(&mut rng, case);
             let temperature = 0.5 + rng.uniform() as f32;
             let scaled: Vec<f32> = logits.iter().map(|logit| logit / temperature).collect();
@@ -222,7 +224,7 @@ mod tests {
                 compared += 1;
             }
         }
-        assert!(compared > 50, "{compared}");
+        assert!(compared > cases / 4, "{compared}");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::forward::{Batch, ModelRunner, Row, Segment};
 use crate::generate::{Session, TokenChoice};
-use crate::memory::{collected, filled, with_room};
+use crate::memory::{collected, filled, try_collected, with_room};
 use crate::model::{Config, Variant};
 use crate::plan::Plan;
 use crate::sample::{LogitsRow, SamplingParams, log_probability};
@@ -83,7 +83,7 @@ impl Scorer<'_> {
         }
         let unknown = order.len().saturating_sub(known);
         let text = OrderedText { config, tokens, order, known };
-        let counts = if unknown == 0 { vec![] } else { vec![unknown as u32] };
+        let counts = collected(Some(unknown as u32).filter(|&count| count > 0).into_iter())?;
         let plan = text.plan(counts, unknown)?;
         session.begin_with_plans(runner, &[plan], SamplingParams::FULL, 0)?;
         self.steps(&text)
@@ -111,7 +111,7 @@ impl Scorer<'_> {
         session.reset();
         outcome?;
         let score = |&position: &u32| by_position.get(position as usize).copied().ok_or_else(missing);
-        text.order.iter().skip(text.known).map(score).collect()
+        try_collected(text.order.iter().skip(text.known).map(score))
     }
 }
 
@@ -140,7 +140,7 @@ impl OrderedText<'_> {
             let token = tokens.get(p as usize).copied();
             token.ok_or_else(|| Error::invalid(format!("the order names position {p}, beyond the text")))
         };
-        let known = order.iter().take(known).map(token).collect::<Result<_>>()?;
+        let known = try_collected(order.iter().take(known).map(token))?;
         Ok(Plan { known, order: collected(order.iter().copied())?, counts, diffusion })
     }
 

@@ -74,6 +74,77 @@ fn architecture_names_existing_files() {
     assert!(checked > 80, "only {checked} names");
 }
 
+/// What a document has between backticks, outside of code blocks.
+fn code(text: &str) -> Vec<&str> {
+    let prose = text.split("\n```").step_by(2);
+    prose.flat_map(|part| part.split('`').skip(1).step_by(2)).collect()
+}
+
+/// Each `make target` of the documents, and of the script that runs all checks, is in the Makefile.
+#[test]
+fn documents_name_existing_targets_of_make() {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
+    let mut checked = 0;
+    let mut check = |document: &Path, command: &str| {
+        let Some(target) = command.strip_prefix("make ").and_then(|rest| rest.split_whitespace().next())
+        else {
+            return;
+        };
+        let defined =
+            makefile.lines().any(|line| line.strip_prefix(target).is_some_and(|rest| rest.starts_with(':')));
+        assert!(defined, "{}: there is no `make {target}`", document.display());
+        checked += 1;
+    };
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        code(&text).into_iter().for_each(|command| check(&document, command));
+    }
+    let script = root().join("tests/hardened");
+    let text = std::fs::read_to_string(&script).unwrap();
+    let commands = text.lines().filter_map(|line| line.split('|').nth(2));
+    commands.for_each(|command| check(&script, command.trim_end_matches('"')));
+    assert!(checked > 60, "only {checked} commands");
+}
+
+/// The documents about what is tested name files and tests that exist.
+#[test]
+fn documents_name_existing_tests() {
+    let (mut files, mut sources) = (Vec::new(), String::new());
+    for folder in
+        ["src", "cli", "tests", "bindings", "ffi-tests", "fuzz", "packaging", "benches", "docs", "examples-c"]
+    {
+        list(&root().join(folder), &mut files);
+    }
+    for file in files.iter().filter(|file| file.ends_with(".rs") || file.ends_with("_test.go")) {
+        sources.push_str(&std::fs::read_to_string(file).unwrap());
+    }
+    let mut checked = 0;
+    for document in ["docs/verification.md", "docs/fuzzing.md", "SECURITY.md"] {
+        let text = std::fs::read_to_string(root().join(document)).unwrap();
+        for name in code(&text) {
+            let words = name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit());
+            let ending = name
+                .rsplit_once('.')
+                .is_some_and(|(_, ending)| ["rs", "c", "md", "go", "txt", "toml"].contains(&ending));
+            let found = if name.starts_with("Test") {
+                sources.contains(&format!("func {}", name.trim_end_matches("..")))
+            } else if words && name.matches('_').count() > 2 {
+                sources.contains(&format!("fn {name}("))
+            } else if !name.contains([' ', '*', '$', '<'])
+                && (ending || name.starts_with("tests/") || name.starts_with("ffi-tests/"))
+            {
+                let end = format!("/{}", name.trim_end_matches('/'));
+                files.iter().any(|file| file.ends_with(&end)) || root().join(name).exists()
+            } else {
+                continue;
+            };
+            assert!(found, "{document}: there is no {name}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 80, "only {checked} names");
+}
+
 /// docs/training.md names only options that training/train.py has, and the script stays short enough to be read.
 #[test]
 fn training_document_names_existing_options() {

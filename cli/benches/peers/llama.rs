@@ -18,8 +18,7 @@ const VOCABULARY: usize = 50258;
 
 /// Writes a model with random weights and starts `llama.py` with it, which quantizes it to `ty`.
 pub fn start(python: &str, ty: TensorType, threads: usize) -> Result<Program> {
-    let path = std::env::temp_dir().join(format!("esolm-peer-{}.gguf", std::process::id()));
-    let file = SyntheticModel { path };
+    let file = SyntheticModel::place("peer.gguf")?;
     write(&file.path)?;
     let threads = threads.to_string();
     Program::start(python, "llama.py", [file.path.as_os_str(), OsStr::new(ty.name()), OsStr::new(&threads)])

@@ -86,6 +86,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         tensor_type: args.tensor_type,
         rules: args.quantization.keep.clone(),
         importance: args.quantization.imatrix.clone(),
+        layout: args.quantization.layout,
         threads: args.quantization.cpu.threads,
         raw_weights: args.raw_weights,
         variant: args.variant,

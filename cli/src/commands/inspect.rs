@@ -49,7 +49,7 @@ fn report(model: &Model, resident: Option<u64>, context: &MemoryUse) -> serde_js
         .map(|(key, value)| (key.clone(), to_json(value, &mut elements_left)))
         .collect();
     let tensor = |t: &esolm::gguf::TensorInfo| {
-        json!({ "name": t.name, "type": t.ty.name(), "shape": t.dims, "offset": t.range.start,
+        json!({ "name": t.name, "type": t.ty.name(), "layout": t.layout.name(), "shape": t.dims, "offset": t.range.start,
                     "bytes": t.range.len() })
     };
     json!({
@@ -88,9 +88,10 @@ fn listing(model: &Model, resident: Option<u64>, context: &MemoryUse) -> String 
         let shape = t.dims.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
         let _ = writeln!(
             out,
-            "{:28} {:>7} {shape:>16} {:>12}",
+            "{:28} {:>7} {:6} {shape:>16} {:>12}",
             t.name,
             t.ty.name(),
+            if t.ty.is_quantized() { t.layout.name() } else { "" },
             human_bytes(t.range.len() as u64)
         );
     }

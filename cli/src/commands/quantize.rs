@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use esolm::gguf::TensorType;
+use esolm::gguf::{Layout, TensorType};
 use esolm::quantize::{Policy, QuantizeOptions, Rule, quantize};
 use esolm::{Defaults, Error, Result};
 use serde_json::json;
 
-use crate::args::{JsonArgs, OverwriteArgs, ThreadArgs, tensor_types};
+use crate::args::{JsonArgs, OverwriteArgs, ThreadArgs, layouts, tensor_types};
 use crate::model_args::ModelFileArgs;
 use crate::output::{human_bytes, print_json, print_notes, tell};
 use crate::progress;
@@ -75,6 +75,10 @@ pub struct QuantizationArgs {
     /// min_p, typical_p or top_n_sigma. May be repeated. `esolm generate` and every other program use it unless told otherwise.
     #[arg(long = "default", value_name = "KEY=VALUE")]
     pub defaults: Vec<String>,
+    /// How the rows of quantized matrices lie in the file: in panels of sixteen, as the CPU's kernels read them, or plain, one
+    /// after the other, as programs other than esolm do. The values are the same.
+    #[arg(long, value_name = "LAYOUT", default_value = "panels", value_parser = layouts())]
+    pub layout: Layout,
     #[command(flatten)]
     pub cpu: ThreadArgs,
 }
@@ -98,6 +102,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         policy: Policy { rules: args.quantization.keep.clone(), ..Policy::new(ty) },
         importance: args.quantization.imatrix.clone(),
         defaults: args.quantization.defaults()?,
+        layout: args.quantization.layout,
         threads: args.quantization.cpu.threads,
         force: args.overwrite.force,
     };

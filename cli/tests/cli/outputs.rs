@@ -134,6 +134,20 @@ fn signals_leave_the_old_file_or_the_new_one_and_nothing_else() {
 }
 
 #[test]
+fn what_exceeds_the_largest_size_of_files_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("model.gguf");
+    fs::write(&target, "old").unwrap();
+    let path = target.display().to_string();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -f 16; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_esolm")]);
+    let output = shell.args(["quantize", &built_in(), &path, "--type", "q4_0", "--force"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", err(&output));
+    assert!(err(&output).contains(&format!("{path}: File too large")), "{}", err(&output));
+    assert_eq!((names(dir.path()), fs::read(&target).unwrap()), (vec!["model.gguf".into()], b"old".to_vec()));
+}
+
+#[test]
 fn control_characters_of_arguments_and_files_are_shown_as_escapes() {
     let output = esolm(&["inspect", "\x1b[2Jnowhere"]);
     assert!(err(&output).contains("\\u{1b}[2Jnowhere"), "{}", err(&output));

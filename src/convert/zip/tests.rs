@@ -77,7 +77,7 @@ fn every_truncation_and_changed_byte_is_an_error_or_stays_inside_the_file() {
             let refused = read(&bytes[..len]).unwrap_err().to_string();
             assert!(refused.contains("f.ckpt") && refused.contains("offset"), "{refused}");
         }
-        for at in 0..bytes.len() {
+        for at in (0..bytes.len()).step_by(if cfg!(miri) { 7 } else { 1 }) {
             for value in [0, 1, 0x7f, 0x80, 0xfe, 0xff] {
                 let mut bad = bytes.clone();
                 bad[at] = value;

@@ -114,7 +114,7 @@ mod tests {
     use crate::forward::batch::Segment;
     use crate::forward::cpu::threads::pool::PoolOptions;
     use crate::ggml::Device;
-    use crate::gguf::{TensorInfo, TensorType};
+    use crate::gguf::{Layout, TensorInfo, TensorType};
     use crate::memory::FileBytes;
     use crate::model::{BLOCK_TENSORS, Variant};
 
@@ -141,7 +141,7 @@ mod tests {
     /// Runs a batch of one row on `tensors` in front of enough zeros.
     fn run(tensors: Vec<TensorInfo>) -> Result<Vec<f32>> {
         let file = FileBytes::copy_of(&[0; 4096], &|_| Ok(()))?;
-        let weights = Weights::new(Device::find("cpu")?, tensors, file, &|_| Ok(()))?;
+        let weights = Weights::new(Device::find("cpu")?, tensors, file, &|_| Layout::Plain, &|_| Ok(()))?;
         let capacity = Capacity { sequences: 1, slots: 32, rows: 1, kv: KvType::F32 };
         let layout = CpuLayout::new(&CONFIG, &capacity, 2)?;
         let arena = Arena::allocate(layout.len)?;
@@ -166,6 +166,7 @@ mod tests {
         let tensor = |name: &str, rows: usize| TensorInfo {
             name: name.into(),
             ty: TensorType::F32,
+            layout: Layout::Plain,
             dims: vec![8, rows],
             range: 0..32 * rows,
         };

@@ -34,7 +34,7 @@ pub struct Tokenizer {
     bos: Option<u32>,
     eos: Option<u32>,
     vocab_size: usize,
-    /// Made on first use; `None` if texts are not joined of pieces.
+    /// `None` if texts are not joined of pieces. Empty if there was no memory for it.
     pieces: OnceLock<Option<TokenPieces>>,
 }
 
@@ -72,7 +72,10 @@ impl Tokenizer {
         }
         let Config { mask_token_id: mask, bos_token_id: bos, eos_token_id: eos, vocab_size, .. } = *config;
         let encoder = Encoder::new(inner, mask, [bos, eos]);
-        Ok(Self { encoder, mask, bos, eos, vocab_size, pieces: OnceLock::new() })
+        let made = Self { encoder, mask, bos, eos, vocab_size, pieces: OnceLock::new() };
+        // Before any work, so that making text allocates the text alone. If there is no memory, each use tries again.
+        let _ = made.pieces();
+        Ok(made)
     }
 
     /// The tokens of `text`. Special tokens that are written out in it are characters as all others, and none is added.
@@ -103,7 +106,7 @@ impl Tokenizer {
         if let Some(&id) = tokens.iter().find(|token| !known(token)) {
             return Err(no_token(id));
         }
-        if let Some(pieces) = self.pieces().filter(|_| tokens.iter().any(is_mask)) {
+        if let Some(pieces) = self.pieces()?.filter(|_| tokens.iter().any(is_mask)) {
             // The text behind a mask goes on: its first token is no beginning.
             let (mut joint, mut all, mut text) = (pieces.begin(), Vec::new(), String::new());
             tokens.iter().for_each(|&token| match is_mask(&token) {
@@ -137,8 +140,8 @@ impl Tokenizer {
         if self.encoder.tokenizer().id_to_token(token).is_none() {
             return Err(no_token(token));
         }
-        match self.pieces() {
-            Some(pieces) => Ok(pieces.token_bytes(token)),
+        match self.pieces()? {
+            Some(pieces) => pieces.token_bytes(token),
             None => Ok(self.decode(&[token])?.into_bytes()),
         }
     }
@@ -174,7 +177,7 @@ impl Tokenizer {
     pub(crate) fn text(&self, tokens: &[u32], bytes: Option<usize>, complete: bool) -> Result<String> {
         let shown = tokens.iter().copied().filter(|&token| self.shows(token));
         let mut text = String::new();
-        let Some(pieces) = self.pieces() else {
+        let Some(pieces) = self.pieces()? else {
             let mut all = with_room(tokens.len())?;
             all.extend(shown);
             text = self.decode(&all)?;
@@ -190,8 +193,10 @@ impl Tokenizer {
         };
         shown.for_each(|token| pieces.append(&mut joint, token, &mut push));
         all.truncate(bytes.unwrap_or(usize::MAX));
-        if !fits || text.try_reserve(all.len()).is_err() {
-            return Err(no_room(all.len()));
+        // U+FFFD takes three bytes for one.
+        let room = if std::str::from_utf8(&all).is_ok() { all.len() } else { 3 * all.len() };
+        if !fits || text.try_reserve_exact(room).is_err() {
+            return Err(no_room(room));
         }
         push_characters(&all, complete, &mut text);
         Ok(text)
@@ -205,12 +210,19 @@ impl Tokenizer {
     /// Whether texts can be made as they grow, token by token: for stop strings and
     /// [`GenerateParams::step_text`](crate::GenerateParams). Not with a few decoders that look at the whole text.
     pub fn can_stream(&self) -> bool {
-        self.pieces().is_some()
+        matches!(self.pieces(), Ok(Some(_)))
     }
 
     /// The bytes of all tokens; `None` if texts are not joined of them.
-    pub(crate) fn pieces(&self) -> Option<&TokenPieces> {
-        self.pieces.get_or_init(|| TokenPieces::new(self.encoder.tokenizer(), self.vocab_size)).as_ref()
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn pieces(&self) -> Result<Option<&TokenPieces>> {
+        if let Some(known) = self.pieces.get() {
+            return Ok(known.as_ref());
+        }
+        let made = TokenPieces::new(self.encoder.tokenizer(), self.vocab_size)?;
+        Ok(self.pieces.get_or_init(|| made).as_ref())
     }
 }
 

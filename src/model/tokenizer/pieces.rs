@@ -6,6 +6,8 @@
 use tokenizers::{Decoder, DecoderWrapper};
 
 use super::library::guarded;
+use crate::error::{Error, Result};
+use crate::memory::{no_room, reserve, with_room};
 
 /// Largest table: bytes of all tokens. Decoders may make longer texts of tokens.
 const MAX_BYTES: usize = 64 << 20;
@@ -20,6 +22,19 @@ pub(crate) struct TokenPieces {
     strip: Option<(u8, usize)>,
     /// The longest piece, in bytes.
     longest: usize,
+}
+
+/// Why there is no table.
+enum NoTable {
+    /// The decoder looks at the whole text, or makes too much of a token.
+    WholeText,
+    NoMemory(Error),
+}
+
+impl From<Error> for NoTable {
+    fn from(error: Error) -> Self {
+        Self::NoMemory(error)
+    }
 }
 
 /// Where a token's bytes are in the table: inside a text, and at its beginning.
@@ -63,14 +78,25 @@ enum Bytes {
 
 impl TokenPieces {
     /// The table of the tokens below `count`; `None` if the decoder looks at the whole text.
-    pub(super) fn new(tokenizer: &tokenizers::Tokenizer, count: usize) -> Option<Self> {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(super) fn new(tokenizer: &tokenizers::Tokenizer, count: usize) -> Result<Option<Self>> {
+        match Self::of(tokenizer, count) {
+            Ok(pieces) => Ok(Some(pieces)),
+            Err(NoTable::WholeText) => Ok(None),
+            Err(NoTable::NoMemory(error)) => Err(error),
+        }
+    }
+
+    fn of(tokenizer: &tokenizers::Tokenizer, count: usize) -> Result<Self, NoTable> {
         let chain = match tokenizer.get_decoder() {
-            Some(decoder) => Some(Chain::of(decoder)?),
+            Some(decoder) => Some(Chain::of(decoder).ok_or(NoTable::WholeText)?),
             None => None,
         };
         let strip = chain.as_ref().and_then(|chain| chain.strip);
         let mut pieces = Self { bytes: Vec::new(), spans: Vec::new(), strip, longest: 0 };
-        pieces.spans.try_reserve_exact(count).ok()?;
+        reserve(&mut pieces.spans, count)?;
         let special = tokenizer.get_added_vocabulary();
         for id in 0..count as u32 {
             let span = match tokenizer.id_to_token(id) {
@@ -87,41 +113,45 @@ impl TokenPieces {
             };
             pieces.spans.push(span);
         }
-        Some(pieces)
+        Ok(pieces)
     }
 
     /// Adds what `chain` makes of a token.
-    fn add(&mut self, chain: &Chain<'_>, token: &str, special: bool) -> Option<Span> {
+    fn add(&mut self, chain: &Chain<'_>, token: &str, special: bool) -> Result<Span, NoTable> {
         if chain.parts.is_empty() {
             let bytes = chain.bytes_of(token.to_owned(), special);
             let inside = self.store(&bytes)?;
-            return Some(Span { inside, first: inside, space: false });
+            return Ok(Span { inside, first: inside, space: false });
         }
-        let [inside, first] = [true, false].map(|before| chain.run(before, token, true));
-        let [last, only] = [true, false].map(|before| chain.run(before, token, false));
-        let [inside, first, last, only] =
-            [inside?, first?, last?, only?].map(|piece| chain.bytes_of(piece, special));
+        let made = |before, behind| {
+            let piece = chain.run(before, token, behind).ok_or(NoTable::WholeText)?;
+            Ok::<_, NoTable>(chain.bytes_of(piece, special))
+        };
+        let (inside, first) = (made(true, true)?, made(false, true)?);
+        let (last, only) = (made(true, false)?, made(false, false)?);
         let followed = |piece: &[u8], end: &[u8]| piece.strip_suffix(b" ") == Some(end);
         let space = match (inside == last, first == only) {
             (true, true) => false,
             _ if followed(&inside, &last) && followed(&first, &only) => true,
-            _ => return None,
+            _ => return Err(NoTable::WholeText),
         };
         let inside = self.store(&last)?;
         let first = if last == only { inside } else { self.store(&only)? };
-        Some(Span { inside, first, space })
+        Ok(Span { inside, first, space })
     }
 
-    /// Appends bytes to the table; `None` if it gets too large.
-    fn store(&mut self, bytes: &[u8]) -> Option<(u32, u32)> {
+    /// Appends bytes to the table, which must not get too large.
+    fn store(&mut self, bytes: &[u8]) -> Result<(u32, u32), NoTable> {
         let (start, end) = (self.bytes.len(), self.bytes.len() + bytes.len());
-        if end > MAX_BYTES || self.bytes.try_reserve(bytes.len()).is_err() {
-            return None;
+        if end > MAX_BYTES {
+            return Err(NoTable::WholeText);
         }
+        // Not exactly: it grows token by token.
+        self.bytes.try_reserve(bytes.len()).map_err(|_| NoTable::NoMemory(no_room(end)))?;
         self.bytes.extend_from_slice(bytes);
         // With a space behind it.
         self.longest = self.longest.max(bytes.len() + 1);
-        Some((start as u32, end as u32))
+        Ok((start as u32, end as u32))
     }
 
     fn get(&self, (start, end): (u32, u32)) -> &[u8] {
@@ -165,11 +195,16 @@ impl TokenPieces {
     }
 
     /// The bytes of a token inside a text.
-    pub(super) fn token_bytes(&self, token: u32) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(super) fn token_bytes(&self, token: u32) -> Result<Vec<u8>> {
         let span = self.spans.get(token as usize).copied().unwrap_or_default();
-        let mut bytes = self.get(span.inside).to_vec();
+        let inside = self.get(span.inside);
+        let mut bytes = with_room(inside.len() + 1)?;
+        bytes.extend_from_slice(inside);
         bytes.extend(span.space.then_some(b' '));
-        bytes
+        Ok(bytes)
     }
 }
 

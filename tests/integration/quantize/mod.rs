@@ -3,6 +3,7 @@
 mod errors;
 mod files;
 mod importance;
+mod panels;
 mod types;
 
 use std::path::{Path, PathBuf};

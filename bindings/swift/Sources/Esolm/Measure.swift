@@ -29,7 +29,7 @@ public func estimateMemory(
         return withOptionalCString(model.device) { device in
             var params = esolm_model_params()
             _ = esolm_model_params_init(&params, MemoryLayout<esolm_model_params>.stride)
-            params.mode = model.copied ? ESOLM_MODE_COPY : ESOLM_MODE_MAP
+            params.mode = model.mode
             params.device = device
             return esolm_memory_estimate(path, &params, &limits, use)
         }

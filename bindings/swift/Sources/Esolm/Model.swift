@@ -6,6 +6,8 @@ public struct ModelOptions {
     public var device: String?
     /// Reads the file into memory instead of mapping it.
     public var copied: Bool
+    /// As `copied`, with quantized matrices in panels, if they are plain in the file.
+    public var repacked: Bool
     /// Called with the fraction of the file that is loaded; may cancel by throwing.
     public var progress: ProgressHandler?
     /// Locks the weights in main memory; if the system refuses, a warning in the log says why.
@@ -15,20 +17,23 @@ public struct ModelOptions {
 
     public init(
         device: String? = nil, copied: Bool = false, progress: ProgressHandler? = nil, locked: Bool = false,
-        prefetched: Bool = false
+        prefetched: Bool = false, repacked: Bool = false
     ) {
         self.device = device
         self.copied = copied
+        self.repacked = repacked
         self.progress = progress
         self.locked = locked
         self.prefetched = prefetched
     }
 
+    var mode: Int32 { repacked ? ESOLM_MODE_REPACK : copied ? ESOLM_MODE_COPY : ESOLM_MODE_MAP }
+
     /// Calls `body` with the C struct, whose pointers are valid during the call.
     func with<R>(_ body: (UnsafePointer<esolm_model_params>) -> R) throws -> (R, Callback<ProgressHandler>?) {
         var params = esolm_model_params()
         try check(esolm_model_params_init(&params, MemoryLayout<esolm_model_params>.stride))
-        params.mode = copied ? ESOLM_MODE_COPY : ESOLM_MODE_MAP
+        params.mode = mode
         params.use_mlock = locked ? 1 : 0
         params.prefetch = prefetched ? 1 : 0
         var callback: Callback<ProgressHandler>?

@@ -166,7 +166,7 @@ public struct GenerateParams: Sendable {
     /// The share of the tokens that diffusion writes, 0 to 1; `alpha0Auto` by default.
     public var alpha0: Double
     /// For `temperature`, `topP`, `minP`, `typicalP` and `topNSigma`: what the model's file says, or the library's default.
-    public static let auto = ESOLM_AUTO
+    public static let auto = Float(ESOLM_AUTO)
     /// The same for `topK`.
     public static let topKAuto = UInt32(ESOLM_TOP_K_AUTO)
 

@@ -14,7 +14,7 @@ pub struct Subject {
     pub open_seconds: f64,
     /// Resident memory that loading it added, in bytes.
     pub resident: Option<u64>,
-    /// The file of a synthetic model, which is deleted after the model is closed.
+    /// The file of a synthetic model, where it can be deleted only after the model is closed.
     _file: Option<SyntheticModel>,
 }
 
@@ -38,7 +38,9 @@ impl Subject {
         let model = model?;
         let again = || Ok(open()?.load_time().as_secs_f64());
         let seconds = (0..5).map(|_| again()).collect::<Result<Vec<_>>>()?;
-        Ok(Self { model, name, open_seconds: quantile(&seconds, 0.5), resident, _file: file })
+        // Elsewhere it is deleted now, so that nothing stays if the command is interrupted.
+        let _file = file.filter(|_| !cfg!(unix));
+        Ok(Self { model, name, open_seconds: quantile(&seconds, 0.5), resident, _file })
     }
 }
 

@@ -6,6 +6,8 @@ mod measure;
 mod options;
 mod report;
 mod synthetic;
+#[cfg(all(test, unix))]
+mod tests;
 
 use std::path::Path;
 use std::process::ExitCode;

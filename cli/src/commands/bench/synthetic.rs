@@ -1,7 +1,7 @@
 //! Synthetic models: published shapes with random weights. Speed does not depend on the values of the weights.
 
-use std::fs::File;
-use std::io::BufWriter;
+use std::fs::{DirBuilder, File};
+use std::io::{BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -52,26 +52,45 @@ impl Shape {
     }
 }
 
-/// A model file in the system's temporary folder, deleted on drop.
+/// A model file in a temporary folder of its own, both deleted on drop.
 pub struct SyntheticModel {
     pub path: PathBuf,
+    folder: PathBuf,
 }
 
 impl SyntheticModel {
+    /// A place for a file of this name, in a folder that nobody else may write to: in the system's temporary one others may
+    /// put links under names that they guess.
+    pub fn place(name: &str) -> Result<Self> {
+        Self::place_in(&std::env::temp_dir(), name)
+    }
+
+    pub(super) fn place_in(temporary: &Path, name: &str) -> Result<Self> {
+        let mut builder = DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        let mut number = 0;
+        loop {
+            let folder = temporary.join(format!("esolm-bench-{}-{number}", std::process::id()));
+            match builder.create(&folder) {
+                Ok(()) => return Ok(Self { path: folder.join(name), folder }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && number < 1000 => number += 1,
+                Err(source) => return Err(Error::Io { file: folder.display().to_string(), source }),
+            }
+        }
+    }
+
     /// Writes a model with matrices of type `ty`. The weights are the same each time.
     pub fn write(config: &Config, ty: TensorType) -> Result<Self> {
-        let file = |ty: TensorType| {
-            let name = format!("esolm-bench-{}-{}.gguf", std::process::id(), ty.name());
-            Self { path: std::env::temp_dir().join(name) }
-        };
-        let plain = file(TensorType::F16);
+        let file = |ty: TensorType| Self::place(&format!("{}.gguf", ty.name()));
+        let plain = file(TensorType::F16)?;
         let mut writer = Writer::new();
         config.write(&mut writer);
         write_random_weights(&plain.path, writer, &config.tensors())?;
         if ty == TensorType::F16 {
             return Ok(plain);
         }
-        let packed = file(ty);
+        let packed = file(ty)?;
         let options = QuantizeOptions { force: true, ..QuantizeOptions::new(ty) };
         quantize(&plain.path, &packed.path, &options, &mut |_| ())?;
         Ok(packed)
@@ -108,6 +127,6 @@ pub fn write_random_weights(path: &Path, mut writer: Writer, tensors: &[TensorSp
 
 impl Drop for SyntheticModel {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -1,12 +1,10 @@
-//! The micro-kernel in bytes, for quantized weights: panels of 16 rows, multiplied with quantized activations.
+//! Products of quantized weights and quantized activations, with panels of 16 rows.
 
-use std::ops::Range;
-
-use super::activations::{ActivationBlock, BLOCK};
+use super::activations::ActivationBlock;
 use super::isa::{Isa, WithIsa};
-use super::macro_kernel::{MicroKernel, Store, multiply_all};
-use super::panel::{CHUNK, PANEL_ROWS, Panel};
-use super::weights::{ByteFormat, Matrix};
+use super::macro_kernel::{Store, multiply_all};
+use super::panel::{PANEL_ROWS, PanelKernel};
+use super::weights::Matrix;
 use crate::forward::cpu::threads::team::WorkPieces;
 
 /// A product of quantized weights and activations `x`.
@@ -18,59 +16,23 @@ pub(super) struct ByteProduct<'a, 'p> {
     pub(super) store: Store<'a>,
 }
 
+/// Weight rows of a piece of the work with so many rows of activations.
+pub(super) const fn rows_of_piece(rows: usize) -> usize {
+    // Two panels together reuse what is loaded of the activations.
+    if rows > 4 { 2 * PANEL_ROWS } else { PANEL_ROWS }
+}
+
 impl WithIsa for ByteProduct<'_, '_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { pieces, w, x, rows, store } = self;
-        let mut kernel =
-            ByteKernel { isa, x, columns: w.columns, format: ByteFormat::of(w.ty), panel: Panel::new() };
-        multiply_all(&mut kernel, pieces, w, rows, store);
-    }
-}
-
-struct ByteKernel<'a, I> {
-    isa: I,
-    x: &'a [ActivationBlock],
-    columns: usize,
-    format: ByteFormat,
-    panel: Panel,
-}
-
-impl<I: Isa> MicroKernel<PANEL_ROWS> for ByteKernel<'_, I> {
-    const COLUMNS: usize = CHUNK;
-    const TOGETHER: usize = I::ROWS;
-
-    #[inline(always)]
-    fn pack(
-        &mut self,
-        w: Matrix<'_>,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        prefetch_next: impl FnMut(),
-    ) {
-        self.panel.pack(self.isa, w, rows.start, columns, prefetch_next);
-    }
-
-    #[inline(always)]
-    fn multiply(&self, first: usize, columns: Range<usize>, sums: &mut [[f32; PANEL_ROWS]]) {
-        let row = |i: usize| {
-            &self.x[((first + i) * self.columns + columns.start) / BLOCK..][..columns.len() / BLOCK]
-        };
-        let (panel, mut sums, mut i) = (&self.panel, sums, 0);
-        // As many rows together as there are registers for their sums, and fewer at the end.
-        macro_rules! together {
-            ($($m:literal)*) => {$(
-                if I::ROWS >= $m {
-                    let (some, rest) = sums.as_chunks_mut::<$m>();
-                    for sums in some {
-                        panel.multiply::<_, $m>(self.isa, self.format, std::array::from_fn(|k| row(i + k)), sums);
-                        i += $m;
-                    }
-                    sums = rest;
-                }
-            )*};
+        let piece = rows_of_piece(rows);
+        if I::PANELS == 2 && rows > I::ROWS {
+            let mut kernel = PanelKernel::<_, 2>::new(isa, w, x, rows);
+            multiply_all::<{ 2 * PANEL_ROWS }, _>(&mut kernel, pieces, piece, w, rows, store);
+        } else {
+            let mut kernel = PanelKernel::<_, 1>::new(isa, w, x, rows);
+            multiply_all::<PANEL_ROWS, _>(&mut kernel, pieces, piece, w, rows, store);
         }
-        together!(8 4 2 1);
-        debug_assert!(sums.is_empty());
     }
 }

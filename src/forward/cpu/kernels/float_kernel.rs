@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::macro_kernel::{GROUP, MicroKernel, PREFETCH_COLUMNS, Store, multiply_all};
+use super::macro_kernel::{Ahead, GROUP, MicroKernel, Store, multiply_all};
 use super::weights::Matrix;
 use crate::forward::cpu::threads::team::WorkPieces;
 use crate::simd::{F32x8, LANES};
@@ -15,13 +15,13 @@ const TILE: usize = 4;
 /// Multiplies with single-precision activations `x`.
 pub(super) fn multiply(pieces: &mut WorkPieces<'_>, w: Matrix<'_>, x: &[f32], rows: usize, store: Store<'_>) {
     let weights = [[[0.0; LANES]; FLOATS / LANES]; GROUP];
-    let mut kernel = FloatKernel { x: x.as_chunks().0, columns: w.columns, weights };
-    multiply_all(&mut kernel, pieces, w, rows, store);
+    let mut kernel = FloatKernel { w, x: x.as_chunks().0, weights };
+    multiply_all(&mut kernel, pieces, GROUP, w, rows, store);
 }
 
 struct FloatKernel<'a> {
+    w: Matrix<'a>,
     x: &'a [[f32; LANES]],
-    columns: usize,
     weights: [[[f32; LANES]; FLOATS / LANES]; GROUP],
 }
 
@@ -30,24 +30,22 @@ impl MicroKernel<GROUP> for FloatKernel<'_> {
     /// As many as there are registers for their sums.
     const TOGETHER: usize = 3;
 
-    #[inline(always)]
-    fn pack(
-        &mut self,
-        w: Matrix<'_>,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        mut prefetch_next: impl FnMut(),
-    ) {
-        for (row, to) in rows.zip(&mut self.weights) {
-            w.dequantize(row, columns.start, &mut to[..columns.len() / LANES]);
-        }
-        (0..columns.len()).step_by(PREFETCH_COLUMNS).for_each(|_| prefetch_next());
+    fn advances(columns: usize, _: usize) -> usize {
+        columns.div_ceil(FLOATS) * GROUP
     }
 
     #[inline(always)]
-    fn multiply(&self, first: usize, columns: Range<usize>, sums: &mut [[f32; GROUP]]) {
+    fn pack(&mut self, rows: Range<usize>, columns: Range<usize>, ahead: &mut Ahead<'_>) {
+        for (row, to) in rows.zip(&mut self.weights) {
+            self.w.dequantize(row, columns.start, &mut to[..columns.len() / LANES]);
+            ahead.advance();
+        }
+    }
+
+    #[inline(always)]
+    fn multiply(&self, first: usize, columns: Range<usize>, sums: &mut [[f32; GROUP]], _: &mut Ahead<'_>) {
         let row = |i: usize| {
-            &self.x[((first + i) * self.columns + columns.start) / LANES..][..columns.len() / LANES]
+            &self.x[((first + i) * self.w.columns + columns.start) / LANES..][..columns.len() / LANES]
         };
         let mut i = 0;
         while i + 3 <= sums.len() {

@@ -9,11 +9,9 @@ use crate::simd::prefetch;
 
 /// Weight rows whose products are stored together.
 pub(crate) const GROUP: usize = 8;
-/// Rows of activations that are multiplied with packed weights before these are packed again.
-const ROWS: usize = 128;
-/// Columns that are packed between two prefetches.
-pub(super) const PREFETCH_COLUMNS: usize = 32;
-
+/// Rows of activations that are multiplied with packed weights before these are packed again. (A thread's stack may be 128 KiB
+/// in all.)
+const ROWS: usize = 64;
 /// Takes the products of a group of weight rows with some rows of activations: (first row of activations, weight rows,
 /// sums, groups of [`GROUP`] sums per row of activations).
 pub(super) type Store<'a> = &'a dyn Fn(usize, Range<usize>, &[[f32; GROUP]], usize);
@@ -25,54 +23,68 @@ pub(super) trait MicroKernel<const G: usize> {
     /// Rows of activations that are multiplied together.
     const TOGETHER: usize;
 
-    /// Packs some columns of some rows of `w`, G at most. `prefetch_next` is called for each [`PREFETCH_COLUMNS`]
-    /// columns.
-    fn pack(&mut self, w: Matrix<'_>, rows: Range<usize>, columns: Range<usize>, prefetch_next: impl FnMut());
+    /// How often [`MicroKernel::pack`] and [`MicroKernel::multiply`] advance `ahead` for so many columns, which are multiplied
+    /// with so many slices of the activations.
+    fn advances(columns: usize, slices: usize) -> usize;
+
+    /// Packs some columns of some rows, G at most.
+    fn pack(&mut self, rows: Range<usize>, columns: Range<usize>, ahead: &mut Ahead<'_>);
 
     /// Adds the products of the packed weights with the same columns of the activations' rows from `first` on to `sums`.
-    fn multiply(&self, first: usize, columns: Range<usize>, sums: &mut [[f32; G]]);
+    fn multiply(&self, first: usize, columns: Range<usize>, sums: &mut [[f32; G]], ahead: &mut Ahead<'_>);
 }
 
-/// Multiplies groups of rows of `w`, those of `pieces`, with `rows` rows of activations.
+/// The weights that come next, which are prefetched little by little: many at once would have to wait for each other.
+pub(super) struct Ahead<'a> {
+    bytes: &'a [u8],
+    /// Bytes that are prefetched together, whole cache lines.
+    step: usize,
+}
+
+impl<'a> Ahead<'a> {
+    fn new(bytes: &'a [u8], times: usize) -> Self {
+        Self { bytes, step: bytes.len().div_ceil(times.max(1)).next_multiple_of(64) }
+    }
+
+    /// Prefetches some more.
+    #[inline(always)]
+    pub(super) fn advance(&mut self) {
+        if let Some((now, rest)) = self.bytes.split_at_checked(self.step) {
+            prefetch(now);
+            self.bytes = rest;
+        }
+    }
+}
+
+/// Multiplies rows of `w`, those of `pieces`, of which each has `piece_rows`, with `rows` rows of activations.
 #[inline(always)]
 pub(super) fn multiply_all<const G: usize, K: MicroKernel<G>>(
     kernel: &mut K,
     pieces: &mut WorkPieces<'_>,
+    piece_rows: usize,
     w: Matrix<'_>,
     rows: usize,
     store: Store<'_>,
 ) {
     let mut sums = [[0.0; G]; ROWS];
-    let groups = |piece: Range<usize>| piece.map(|i| i * G..w.rows.min((i + 1) * G));
+    let groups = |piece: Range<usize>| {
+        let end = w.rows.min(piece.end * piece_rows);
+        (piece.start * piece_rows..end).step_by(G).map(move |first| first..end.min(first + G))
+    };
     let mut groups = pieces.flat_map(groups).peekable();
     while let Some(group) = groups.next() {
         for start in (0..rows).step_by(ROWS) {
             let sums = &mut sums[..ROWS.min(rows - start)];
             sums.fill([0.0; G]);
-            // The weights of the next group are prefetched in the order in which they lie in memory: a part of them each
-            // time that columns have been packed, or with each slice of the activations if there are many slices.
-            let next = groups.peek().map_or(&[][..], |group| w.rows_bytes(group.clone()));
+            // Many rows come in slices, so that a slice's sums stay in the first cache beside the weights.
             let slice = sums.len().div_ceil(G).next_multiple_of(K::TOGETHER);
-            let slices = sums.len().div_ceil(slice);
-            let few_slices = slices < 4;
-            let times = if few_slices {
-                w.columns.div_ceil(PREFETCH_COLUMNS)
-            } else {
-                w.columns.div_ceil(K::COLUMNS) * slices
-            };
-            let mut next = next.chunks(next.len().div_ceil(times).next_multiple_of(64).max(64));
+            let next = groups.peek().map_or(&[][..], |group| w.rows_bytes(group.clone()));
+            let mut ahead = Ahead::new(next, K::advances(w.columns, sums.len().div_ceil(slice)));
             for column in (0..w.columns).step_by(K::COLUMNS) {
                 let columns = column..w.columns.min(column + K::COLUMNS);
-                kernel.pack(w, group.clone(), columns.clone(), || {
-                    if few_slices {
-                        next.next().map(prefetch);
-                    }
-                });
+                kernel.pack(group.clone(), columns.clone(), &mut ahead);
                 for (i, sums) in sums.chunks_mut(slice).enumerate() {
-                    if !few_slices {
-                        next.next().map(prefetch);
-                    }
-                    kernel.multiply(start + i * slice, columns.clone(), sums);
+                    kernel.multiply(start + i * slice, columns.clone(), sums, &mut ahead);
                 }
             }
             store(start, group.clone(), sums.as_flattened().as_chunks().0, G / GROUP);

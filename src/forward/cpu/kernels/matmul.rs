@@ -6,11 +6,10 @@
 use std::ops::Range;
 
 use super::activations::ActivationBlock;
-use super::byte_kernel::ByteProduct;
+use super::byte_kernel::{ByteProduct, rows_of_piece};
 use super::float_kernel;
 use super::isa::Platform;
 pub(crate) use super::macro_kernel::GROUP;
-use super::panel::PANEL_ROWS;
 use super::weights::Matrix;
 use crate::error::Result;
 use crate::forward::cpu::threads::Grain;
@@ -47,7 +46,7 @@ pub(crate) fn matmul<'x>(
             }
         }
     };
-    let group = if w.ty.is_quantized() { PANEL_ROWS } else { GROUP };
+    let group = if w.ty.is_quantized() { rows_of_piece(rows) } else { GROUP };
     crew.share(w.rows.div_ceil(group), Grain::Guided, nanoseconds(w, rows), &|pieces| {
         // The first weights come while the input is made.
         if let Some(first) = pieces.peek() {
@@ -153,7 +152,11 @@ mod tests {
             for (rows, count) in [(1, 1), (8, 2), (19, 3), (33, 7), (16, 15), (10, 131)] {
                 let w = packed(ty, &noise(rows * columns, 1), columns);
                 let mut x = noise(count * columns, 2);
-                let all: Vec<_> = Platform::all().map(|m| (m, products_by(m, &w, &x, 2))).collect();
+                let mut all: Vec<_> = Platform::all().map(|m| (m, products_by(m, &w, &x, 2))).collect();
+                if ty.is_quantized() {
+                    let panels = w.in_panels();
+                    all.extend(Platform::all().map(|m| (m, products_by(m, &panels, &x, 2))));
+                }
                 for (platform, own) in all.iter().filter(|(platform, _)| platform.is_fused()) {
                     assert!(*own == all[0].1, "{}: {platform:?}", ty.name());
                 }
@@ -196,6 +199,9 @@ mod tests {
             let columns = 1024 + ty.block_len().max(8);
             let (w, x) = (packed(ty, &noise(21 * columns, 1), columns), noise(140 * columns, 2));
             let all = products(&w, &x, 1);
+            if ty.is_quantized() {
+                assert!(all == products(&w.in_panels(), &x, 2), "{}: panels", ty.name());
+            }
             assert!(all == products(&w, &x, 3), "{}: threads", ty.name());
             for (first, count) in [(0, 1), (5, 2), (100, 40)] {
                 let some = products(&w, &x[first * columns..(first + count) * columns], 2);

@@ -1,7 +1,7 @@
 //! Matrices and noise for the tests of this module's parts.
 
 use super::weights::Matrix;
-use crate::gguf::{TensorInfo, TensorType};
+use crate::gguf::{Layout, TensorInfo, TensorType, convert};
 
 /// Pseudo-random numbers in -1..1.
 pub(crate) fn noise(len: usize, seed: u64) -> Vec<f32> {
@@ -18,6 +18,13 @@ pub(crate) struct Packed {
 impl Packed {
     pub(crate) fn matrix(&self) -> Matrix<'_> {
         Matrix::new(&self.bytes, &self.info).unwrap()
+    }
+
+    /// The same matrix in panels.
+    pub(crate) fn in_panels(&self) -> Self {
+        let bytes = convert(self.info.ty, &self.info.dims, &self.bytes, Layout::Panels).unwrap();
+        let info = TensorInfo { layout: Layout::Panels, range: 0..bytes.len(), ..self.info.clone() };
+        Self { bytes, info }
     }
 }
 
@@ -37,6 +44,6 @@ pub(crate) fn random(ty: TensorType, rows: usize, columns: usize, seed: u64) -> 
 
 fn of_bytes(ty: TensorType, bytes: Vec<u8>, columns: usize) -> Packed {
     let dims = vec![columns, bytes.len() / ty.row_bytes(columns).unwrap()];
-    let info = TensorInfo { name: "w".into(), ty, dims, range: 0..bytes.len() };
+    let info = TensorInfo { name: "w".into(), ty, layout: Layout::Plain, dims, range: 0..bytes.len() };
     Packed { bytes, info }
 }

@@ -4,35 +4,48 @@ use std::ops::Range;
 
 use half::f16;
 
-use crate::gguf::{TensorInfo, TensorType};
+use super::isa::ByteRange;
+use crate::gguf::{Layout, PANEL_ROWS, TensorInfo, TensorType};
 use crate::simd::{F32x8, LANES};
 
-/// How the bytes that quantized weights are packed to stand for the weights: (byte - offset) * scale + min, with a scale
-/// and a min for each group of columns.
+/// How the bytes of quantized weights stand for the weights: (byte - offset) * scale + min, with a scale and a min for each
+/// group of columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ByteFormat {
-    /// The largest byte.
-    pub(crate) max: u8,
+    pub(crate) range: ByteRange,
     /// Columns of a group: 32 or 16.
     pub(crate) group: usize,
-    /// The byte of a weight of 0; 0 if the groups have a min.
+    /// The byte of a weight of 0, if bytes are unsigned. Signed ones may be taken as unsigned ones, 128 more than they are: it
+    /// is 128 for them. It is 0 if the groups have a min.
     pub(crate) offset: i32,
     /// Whether the groups have a min (ggml: dmin). It is 0 otherwise.
     pub(crate) has_min: bool,
 }
 
 impl ByteFormat {
+    /// Signed bytes in groups of 32.
+    pub(crate) const SIGNED: Self = Self { range: ByteRange::Signed, group: 32, offset: 128, has_min: false };
+
+    /// Bytes up to `max` in groups with a min.
+    pub(crate) const fn small(max: u8, group: usize) -> Self {
+        Self { range: ByteRange::Small(max), group, offset: 0, has_min: true }
+    }
+
+    /// Bytes up to `max`, of which `offset` is 0, in groups of 16.
+    pub(crate) const fn with_offset(max: u8, offset: i32) -> Self {
+        Self { range: ByteRange::Small(max), group: 16, offset, has_min: false }
+    }
+
     /// The format of a quantized type.
     pub(crate) fn of(ty: TensorType) -> Self {
-        let (max, group, offset, has_min) = match ty {
-            TensorType::Q4_1 | TensorType::Q4K => (15, 32, 0, true),
-            TensorType::Q5_1 | TensorType::Q5K => (31, 32, 0, true),
-            TensorType::Q6K => (63, 16, 32, false),
-            TensorType::Q3K => (7, 16, 4, false),
-            TensorType::Q2K => (3, 16, 0, true),
-            _ => (255, 32, 128, false),
-        };
-        Self { max, group, offset, has_min }
+        match ty {
+            TensorType::Q4_1 | TensorType::Q4K => Self::small(15, 32),
+            TensorType::Q5_1 | TensorType::Q5K => Self::small(31, 32),
+            TensorType::Q6K => Self::with_offset(63, 32),
+            TensorType::Q3K => Self::with_offset(7, 4),
+            TensorType::Q2K => Self::small(3, 16),
+            _ => Self::SIGNED,
+        }
     }
 }
 
@@ -41,6 +54,7 @@ impl ByteFormat {
 pub(crate) struct Matrix<'a> {
     bytes: &'a [u8],
     pub(crate) ty: TensorType,
+    pub(crate) layout: Layout,
     row_bytes: usize,
     pub(crate) rows: usize,
     pub(crate) columns: usize,
@@ -52,12 +66,21 @@ impl<'a> Matrix<'a> {
         let (&columns, rest) = info.dims.split_first()?;
         let (rows, row_bytes) = (rest.iter().product(), info.ty.row_bytes(columns)?);
         let bytes = bytes.get(info.range.clone())?;
-        (bytes.len() == row_bytes * rows).then_some(Self { bytes, ty: info.ty, row_bytes, rows, columns })
+        let (ty, layout) = (info.ty, info.layout);
+        let len = layout.padded(rows) * row_bytes;
+        (bytes.len() == len).then_some(Self { bytes, ty, layout, row_bytes, rows, columns })
     }
 
-    /// Rows `first..first + rows`.
+    /// Rows `first..first + rows`; in panels, `first` is a panel's first row.
     pub(crate) fn part(self, first: usize, rows: usize) -> Self {
-        Self { bytes: &self.bytes[first * self.row_bytes..(first + rows) * self.row_bytes], rows, ..self }
+        Self { bytes: self.rows_bytes(first..first + rows), rows, ..self }
+    }
+
+    /// The bytes of some columns of the panel that begins at row `first`.
+    #[inline(always)]
+    pub(crate) fn panel_bytes(&self, first: usize, columns: Range<usize>) -> &'a [u8] {
+        let bytes = |column: usize| column / self.ty.block_len() * self.ty.block_bytes() * PANEL_ROWS;
+        &self.bytes[first * self.row_bytes..][bytes(columns.start)..bytes(columns.end)]
     }
 
     /// The bytes of some columns of a row, from the start of a block to the start of another.
@@ -75,9 +98,10 @@ impl<'a> Matrix<'a> {
         (&self.bytes[start..], self.row_bytes)
     }
 
-    /// The bytes of some rows.
+    /// The bytes of some rows, or of the panels with them.
     pub(crate) fn rows_bytes(&self, rows: Range<usize>) -> &'a [u8] {
-        &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes]
+        let len = self.layout.padded(rows.len()) * self.row_bytes;
+        &self.bytes[rows.start * self.row_bytes..][..len]
     }
 
     /// Columns of a row from `first` on, a multiple of 256, as many as `to` holds, in single precision.

@@ -4,8 +4,8 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::traits::{FourColumns, Isa, WIDTH, WithIsa};
-use super::x86::{FIRST_BYTES, FOUR_BITS, check_rows, intrinsic, run_with};
+use super::traits::{ByteRange, FourColumns, Isa, Task, WIDTH, WithIsa};
+use super::x86::{FIRST_BYTES, FOUR_BITS, call_with, check_rows, intrinsic, run_with};
 
 /// The proof that the processor has AVX2 and FMA.
 #[derive(Debug, Clone, Copy)]
@@ -114,37 +114,35 @@ macro_rules! common {
         }
 
         #[inline(always)]
-        fn shift_left<const N: u32>(self, x: Self::Bytes) -> Self::Bytes {
-            x.map(|x| intrinsic!(self, _mm256_sll_epi32(x, _mm_cvtsi32_si128(N as i32))))
+        fn shift_left(self, x: Self::Bytes, by: u32) -> Self::Bytes {
+            x.map(|x| intrinsic!(self, _mm256_sll_epi32(x, _mm_cvtsi32_si128(by as i32))))
         }
 
         #[inline(always)]
-        fn shift_right<const N: u32>(self, x: Self::Bytes) -> Self::Bytes {
-            x.map(|x| intrinsic!(self, _mm256_srl_epi32(x, _mm_cvtsi32_si128(N as i32))))
+        fn shift_right(self, x: Self::Bytes, by: u32) -> Self::Bytes {
+            x.map(|x| intrinsic!(self, _mm256_srl_epi32(x, _mm_cvtsi32_si128(by as i32))))
         }
 
         #[inline(always)]
-        fn look_up(self, table: &[u8; 16], x: Self::Bytes) -> Self::Bytes {
+        fn look_up(self, table: &[i8; 16], x: Self::Bytes) -> Self::Bytes {
             // SAFETY: `self` proves the instructions; the array is as long as what is read.
             let table = unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())) };
             x.map(|x| intrinsic!(self, _mm256_shuffle_epi8(table, x)))
         }
 
         #[inline(always)]
-        fn bits(self, x: Self::Bytes) -> [Self::Bytes; 8] {
-            std::array::from_fn(|four| {
-                // In each byte: the byte that has its bit, and a mask of that bit.
-                // SAFETY: `self` proves the instructions; there are no pointers.
-                let (byte, bits) = unsafe {
-                    let first = _mm256_set1_epi64x(FIRST_BYTES[0]);
-                    let first = _mm256_unpacklo_epi64(first, _mm256_set1_epi64x(FIRST_BYTES[1]));
-                    let byte = _mm256_add_epi8(first, _mm256_set1_epi8((four / 2) as i8));
-                    (byte, _mm256_set1_epi32(FOUR_BITS << (4 * (four % 2))))
-                };
-                // SAFETY: `self` proves the instructions; there are no pointers.
-                x.map(|x| unsafe {
-                    _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(x, byte), bits), bits)
-                })
+        fn bits(self, x: Self::Bytes, four: usize) -> Self::Bytes {
+            // In each byte: the byte that has its bit, and a mask of that bit.
+            // SAFETY: `self` proves the instructions; there are no pointers.
+            let (byte, bits) = unsafe {
+                let first = _mm256_set1_epi64x(FIRST_BYTES[0]);
+                let first = _mm256_unpacklo_epi64(first, _mm256_set1_epi64x(FIRST_BYTES[1]));
+                let byte = _mm256_add_epi8(first, _mm256_set1_epi8((four / 2) as i8));
+                (byte, _mm256_set1_epi32(FOUR_BITS << (4 * (four % 2))))
+            };
+            // SAFETY: `self` proves the instructions; there are no pointers.
+            x.map(|x| unsafe {
+                _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(x, byte), bits), bits)
             })
         }
 
@@ -156,6 +154,17 @@ macro_rules! common {
                 let halves = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(zeros, zeros));
                 _mm256_cvtph_ps(_mm256_castsi256_si128(halves))
             })
+        }
+
+        #[inline(always)]
+        fn store_low_halves(self, [a, b]: Self::Bytes, to: &mut [u8; 2 * WIDTH]) {
+            // SAFETY: `self` proves the instructions; the array is as long as what is written.
+            unsafe {
+                let low = _mm256_set1_epi32(0xffff);
+                let halves = _mm256_packus_epi32(_mm256_and_si256(a, low), _mm256_and_si256(b, low));
+                let halves = _mm256_permute4x64_epi64::<0b11_01_10_00>(halves);
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), halves);
+            }
         }
 
         #[inline(always)]
@@ -207,43 +216,51 @@ macro_rules! common {
 
 impl Isa for Avx2 {
     const ROWS: usize = 2;
+    const PANELS: usize = 1;
+    call_with!(Avx2, "avx2,fma,f16c");
     common!();
 
     /// `maddubs` adds pairs of products in 16 bits, with saturation. So small weights are multiplied as they are and
     /// others as signed numbers, of which a pair is at most 2 * 128 * 127. Of small ones several pairs are added before
     /// they are widened: two of 63 are 4 * 63 * 127, four of 31 are 8 * 31 * 127, eight of 15 are 16 * 15 * 127.
     #[inline(always)]
-    fn products<const J: usize, const M: usize, const MAX: u8>(
+    fn products<const M: usize, const P: usize>(
         self,
-        weights: &[FourColumns; J],
-        rows: [&[[i8; 4]; J]; M],
+        range: ByteRange,
+        fours: usize,
+        weights: impl Fn(usize, usize) -> Self::Bytes,
+        x: impl Fn(usize, usize) -> [i8; 4],
         start: [i32; M],
-    ) -> [Self::I32; M] {
-        let (together, small) = match MAX {
-            0..=15 => (8, true),
-            16..=31 => (4, true),
-            32..=63 => (2, true),
-            _ => (1, false),
+    ) -> [[Self::I32; P]; M] {
+        let together = match range {
+            ByteRange::Small(0..=15) => 8,
+            ByteRange::Small(16..=31) => 4,
+            ByteRange::Small(_) => 2,
+            ByteRange::Signed => 1,
         };
         // SAFETY: `self` proves the instructions; there are no pointers.
         unsafe {
             let (zero, ones) = (_mm256_setzero_si256(), _mm256_set1_epi16(1));
-            let mut sums = start.map(|start| [if small { _mm256_set1_epi32(start) } else { zero }; 2]);
-            let mut pairs = [[zero; 2]; M];
-            for (j, weights) in weights.iter().enumerate() {
-                let weights = self.load(weights);
-                for ((sums, pairs), row) in sums.iter_mut().zip(&mut pairs).zip(rows) {
-                    let x = self.broadcast(row[j]);
-                    for ((sum, pairs), weights) in sums.iter_mut().zip(pairs).zip(weights) {
-                        let products = if small {
-                            _mm256_maddubs_epi16(weights, x)
-                        } else {
-                            let signed = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
-                            _mm256_maddubs_epi16(_mm256_abs_epi8(signed), _mm256_sign_epi8(x, signed))
+            let mut sums = start.map(|start| match range {
+                ByteRange::Small(_) => [[_mm256_set1_epi32(start); 2]; P],
+                ByteRange::Signed => [[zero; 2]; P],
+            });
+            let mut pairs = [[[zero; 2]; P]; M];
+            for j in 0..fours {
+                let weights: [Self::Bytes; P] = std::array::from_fn(|p| weights(p, j));
+                for (m, (sums, pairs)) in sums.iter_mut().zip(&mut pairs).enumerate() {
+                    let x = self.broadcast(x(m, j));
+                    let sums = sums.as_flattened_mut().iter_mut().zip(pairs.as_flattened_mut());
+                    for ((sum, pairs), &weights) in sums.zip(weights.as_flattened()) {
+                        let products = match range {
+                            ByteRange::Small(_) => _mm256_maddubs_epi16(weights, x),
+                            ByteRange::Signed => {
+                                _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(x, weights))
+                            }
                         };
                         *pairs =
                             if j % together == 0 { products } else { _mm256_add_epi16(*pairs, products) };
-                        if (j + 1) % together == 0 || j + 1 == J {
+                        if (j + 1) % together == 0 || j + 1 == fours {
                             *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(*pairs, ones));
                         }
                     }
@@ -256,23 +273,31 @@ impl Isa for Avx2 {
 
 impl Isa for AvxVnni {
     const ROWS: usize = 2;
+    const PANELS: usize = 1;
+    call_with!(AvxVnni, "avx2,fma,f16c,avxvnni");
     common!();
 
     #[inline(always)]
-    fn products<const J: usize, const M: usize, const MAX: u8>(
+    fn products<const M: usize, const P: usize>(
         self,
-        weights: &[FourColumns; J],
-        rows: [&[[i8; 4]; J]; M],
+        range: ByteRange,
+        fours: usize,
+        weights: impl Fn(usize, usize) -> Self::Bytes,
+        x: impl Fn(usize, usize) -> [i8; 4],
         start: [i32; M],
-    ) -> [Self::I32; M] {
+    ) -> [[Self::I32; P]; M] {
         // SAFETY: `self` proves the instructions; there are no pointers.
         unsafe {
-            let mut sums = start.map(|start| [_mm256_set1_epi32(start); 2]);
-            for (j, weights) in weights.iter().enumerate() {
-                let weights = self.load(weights);
-                for (sums, row) in sums.iter_mut().zip(rows) {
-                    let x = self.0.broadcast(row[j]);
-                    for (sum, weights) in sums.iter_mut().zip(weights) {
+            let more = _mm256_set1_epi8(-128);
+            let mut sums = start.map(|start| [[_mm256_set1_epi32(start); 2]; P]);
+            for j in 0..fours {
+                let weights: [Self::Bytes; P] = std::array::from_fn(|p| match range {
+                    ByteRange::Signed => weights(p, j).map(|weights| _mm256_xor_si256(weights, more)),
+                    ByteRange::Small(_) => weights(p, j),
+                });
+                for (m, sums) in sums.iter_mut().enumerate() {
+                    let x = self.0.broadcast(x(m, j));
+                    for (sum, &weights) in sums.as_flattened_mut().iter_mut().zip(weights.as_flattened()) {
                         *sum = _mm256_dpbusd_avx_epi32(*sum, weights, x);
                     }
                 }

@@ -5,8 +5,8 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use super::avx2::Avx2;
-use super::traits::{FourColumns, Isa, WIDTH, WithIsa};
-use super::x86::{FIRST_BYTES, FOUR_BITS, check_rows, intrinsic, run_with};
+use super::traits::{ByteRange, FourColumns, Isa, Task, WIDTH, WithIsa};
+use super::x86::{FIRST_BYTES, FOUR_BITS, call_with, check_rows, intrinsic, run_with};
 
 /// The proof that the processor has AVX-512 (F, BW) and VNNI, and what [`Avx2`] proves.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +24,9 @@ impl Avx512 {
 run_with!(Avx512, "avx512f,avx512bw,avx512vnni,avx2,fma,f16c");
 
 impl Isa for Avx512 {
-    const ROWS: usize = 8;
+    const ROWS: usize = 4;
+    const PANELS: usize = 2;
+    call_with!(Avx512, "avx512f,avx512bw,avx512vnni,avx2,fma,f16c");
 
     type Bytes = __m512i;
     type I32 = __m512i;
@@ -87,32 +89,32 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn shift_left<const N: u32>(self, x: __m512i) -> __m512i {
-        intrinsic!(self, _mm512_slli_epi32::<N>(x))
+    fn shift_left(self, x: __m512i, by: u32) -> __m512i {
+        intrinsic!(self, _mm512_sll_epi32(x, _mm_cvtsi32_si128(by as i32)))
     }
 
     #[inline(always)]
-    fn shift_right<const N: u32>(self, x: __m512i) -> __m512i {
-        intrinsic!(self, _mm512_srli_epi32::<N>(x))
+    fn shift_right(self, x: __m512i, by: u32) -> __m512i {
+        intrinsic!(self, _mm512_srl_epi32(x, _mm_cvtsi32_si128(by as i32)))
     }
 
     #[inline(always)]
-    fn look_up(self, table: &[u8; 16], x: __m512i) -> __m512i {
+    fn look_up(self, table: &[i8; 16], x: __m512i) -> __m512i {
         // SAFETY: `self` proves the instructions; the array is as long as what is read.
         unsafe { _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), x) }
     }
 
     #[inline(always)]
-    fn bits(self, x: __m512i) -> [__m512i; 8] {
+    fn bits(self, x: __m512i, four: usize) -> __m512i {
         // SAFETY: `self` proves the instructions; there are no pointers.
-        std::array::from_fn(|four| unsafe {
+        unsafe {
             // In each byte: the byte that has its bit, and a mask of that bit.
             let first = _mm512_set1_epi64(FIRST_BYTES[0]);
             let first = _mm512_unpacklo_epi64(first, _mm512_set1_epi64(FIRST_BYTES[1]));
             let byte = _mm512_add_epi8(first, _mm512_set1_epi8((four / 2) as i8));
             let bits = _mm512_set1_epi32(FOUR_BITS << (4 * (four % 2)));
             _mm512_movm_epi8(_mm512_test_epi8_mask(_mm512_shuffle_epi8(x, byte), bits))
-        })
+        }
     }
 
     #[inline(always)]
@@ -121,25 +123,45 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn store_low_halves(self, x: __m512i, to: &mut [u8; 2 * WIDTH]) {
+        // SAFETY: `self` proves the instructions; the array is as long as what is written.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(x)) }
+    }
+
+    #[inline(always)]
     fn low_byte(self, x: __m512i) -> __m512 {
         intrinsic!(self, _mm512_cvtepi32_ps(_mm512_and_si512(x, _mm512_set1_epi32(0xff))))
     }
 
     #[inline(always)]
-    fn products<const J: usize, const M: usize, const MAX: u8>(
+    fn products<const M: usize, const P: usize>(
         self,
-        weights: &[FourColumns; J],
-        rows: [&[[i8; 4]; J]; M],
+        range: ByteRange,
+        fours: usize,
+        weights: impl Fn(usize, usize) -> __m512i,
+        x: impl Fn(usize, usize) -> [i8; 4],
         start: [i32; M],
-    ) -> [__m512i; M] {
+    ) -> [[__m512i; P]; M] {
         // SAFETY: `self` proves the instructions; there are no pointers.
         unsafe {
-            let mut sums = start.map(|start| _mm512_set1_epi32(start));
-            for (j, weights) in weights.iter().enumerate() {
-                let weights = self.load(weights);
-                for (sum, row) in sums.iter_mut().zip(rows) {
-                    let x = _mm512_set1_epi32(i32::from_le_bytes(row[j].map(|x| x as u8)));
-                    *sum = _mm512_dpbusd_epi32(*sum, weights, x);
+            let more = _mm512_set1_epi8(-128);
+            let mut sums = [[_mm512_setzero_si512(); P]; M];
+            for (sums, start) in sums.iter_mut().zip(start) {
+                sums.fill(_mm512_set1_epi32(start));
+            }
+            for j in 0..fours {
+                let mut all = [more; P];
+                for (p, all) in all.iter_mut().enumerate() {
+                    *all = match range {
+                        ByteRange::Signed => _mm512_xor_si512(weights(p, j), more),
+                        ByteRange::Small(_) => weights(p, j),
+                    };
+                }
+                for (m, sums) in sums.iter_mut().enumerate() {
+                    let x = _mm512_set1_epi32(i32::from_le_bytes(x(m, j).map(|x| x as u8)));
+                    for (sum, weights) in sums.iter_mut().zip(all) {
+                        *sum = _mm512_dpbusd_epi32(*sum, weights, x);
+                    }
                 }
             }
             sums

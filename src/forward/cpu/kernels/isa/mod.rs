@@ -18,4 +18,4 @@ mod traits;
 mod x86;
 
 pub(crate) use platform::Platform;
-pub(crate) use traits::{FourColumns, Isa, WIDTH, WithIsa};
+pub(crate) use traits::{ByteRange, FourColumns, Isa, Task, WIDTH, WithIsa};

@@ -72,32 +72,40 @@ impl Platform {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forward::cpu::kernels::isa::{Isa, WIDTH};
+    use crate::forward::cpu::kernels::isa::{ByteRange, Isa, WIDTH};
 
     /// The largest weights times the largest activations, all of one sign.
     struct Largest;
 
     impl WithIsa for Largest {
         fn run<I: Isa>(self, isa: I) {
-            fn check<I: Isa, const J: usize, const MAX: u8>(isa: I) {
-                // Of signed numbers -128 is the largest, which is stored as 0.
-                let (byte, weight) = if MAX == 255 { (0, -128) } else { (MAX, i32::from(MAX)) };
+            fn check<I: Isa>(isa: I, range: ByteRange, fours: usize) {
+                // Of signed numbers -128 is the largest.
+                let (byte, weight) = match range {
+                    ByteRange::Signed => (128, -128),
+                    ByteRange::Small(max) => (max, i32::from(max)),
+                };
                 for x in [127, -127] {
-                    let sum = 4 * J as i32 * i32::from(x);
-                    let start = if MAX == 255 { -128 * sum } else { 0 };
-                    let [products] =
-                        isa.products::<J, 1, MAX>(&[[byte; 4 * WIDTH]; J], [&[[x; 4]; J]], [start]);
-                    let mut floats = [0.0; WIDTH];
-                    isa.store_f32(isa.to_f32(products), &mut floats);
-                    assert_eq!(floats, [(weight * sum) as f32; WIDTH], "{MAX}");
+                    let sum = 4 * fours as i32 * i32::from(x);
+                    let start = if range == ByteRange::Signed { -128 * sum } else { 0 };
+                    let products = isa.products::<1, 2>(
+                        range,
+                        fours,
+                        |_, _| isa.splat_byte(byte),
+                        |_, _| [x; 4],
+                        [start],
+                    );
+                    for products in products.into_iter().flatten() {
+                        let mut floats = [0.0; WIDTH];
+                        isa.store_f32(isa.to_f32(products), &mut floats);
+                        assert_eq!(floats, [(weight * sum) as f32; WIDTH], "{range:?}");
+                    }
                 }
             }
-            check::<I, 8, 255>(isa);
-            check::<I, 8, 31>(isa);
-            check::<I, 8, 15>(isa);
-            check::<I, 4, 63>(isa);
-            check::<I, 4, 7>(isa);
-            check::<I, 4, 3>(isa);
+            check(isa, ByteRange::Signed, 8);
+            for (max, fours) in [(31, 8), (15, 8), (63, 4), (7, 4), (3, 4)] {
+                check(isa, ByteRange::Small(max), fours);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::traits::{FourColumns, Isa, WIDTH};
+use super::traits::{ByteRange, FourColumns, Isa, Task, WIDTH};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Portable;
@@ -31,10 +31,20 @@ fn bytes(x: [u32; WIDTH]) -> FourColumns {
 
 impl Isa for Portable {
     const ROWS: usize = 1;
+    const PANELS: usize = 1;
 
     type Bytes = FourColumns;
     type I32 = [i32; WIDTH];
     type F32 = [f32; WIDTH];
+
+    #[inline(always)]
+    fn call(self, task: impl Task<Self>) {
+        #[inline(never)]
+        fn call(task: impl Task<Portable>) {
+            task.run(Portable);
+        }
+        call(task);
+    }
 
     fn load(self, x: &FourColumns) -> Self::Bytes {
         *x
@@ -69,25 +79,23 @@ impl Isa for Portable {
         both(a, b, u8::wrapping_add)
     }
 
-    fn shift_left<const N: u32>(self, x: Self::Bytes) -> Self::Bytes {
-        bytes(each(numbers(x), |x| x << N))
+    fn shift_left(self, x: Self::Bytes, by: u32) -> Self::Bytes {
+        bytes(each(numbers(x), |x| x << by))
     }
 
-    fn shift_right<const N: u32>(self, x: Self::Bytes) -> Self::Bytes {
-        bytes(each(numbers(x), |x| x >> N))
+    fn shift_right(self, x: Self::Bytes, by: u32) -> Self::Bytes {
+        bytes(each(numbers(x), |x| x >> by))
     }
 
-    fn look_up(self, table: &[u8; 16], x: Self::Bytes) -> Self::Bytes {
-        x.map(|x| table[usize::from(x & 15)])
+    fn look_up(self, table: &[i8; 16], x: Self::Bytes) -> Self::Bytes {
+        x.map(|x| table[usize::from(x & 15)] as u8)
     }
 
-    fn bits(self, x: Self::Bytes) -> [Self::Bytes; 8] {
+    fn bits(self, x: Self::Bytes, four: usize) -> Self::Bytes {
         let x = numbers(x);
-        std::array::from_fn(|four| {
-            std::array::from_fn(|i| {
-                let (row, column) = (i / 4, i % 4);
-                if x[row] >> (4 * four + column) & 1 == 1 { 255 } else { 0 }
-            })
+        std::array::from_fn(|i| {
+            let (row, column) = (i / 4, i % 4);
+            if x[row] >> (4 * four + column) & 1 == 1 { 255 } else { 0 }
         })
     }
 
@@ -95,26 +103,44 @@ impl Isa for Portable {
         each(numbers(x), |x| f16::from_bits(x as u16).to_f32())
     }
 
+    fn store_low_halves(self, x: Self::Bytes, to: &mut [u8; 2 * WIDTH]) {
+        for (to, x) in to.as_chunks_mut::<2>().0.iter_mut().zip(x.as_chunks::<4>().0) {
+            *to = [x[0], x[1]];
+        }
+    }
+
     fn low_byte(self, x: Self::Bytes) -> Self::F32 {
         each(numbers(x), |x| (x & 0xff) as f32)
     }
 
-    fn products<const J: usize, const M: usize, const MAX: u8>(
+    fn products<const M: usize, const P: usize>(
         self,
-        weights: &[FourColumns; J],
-        rows: [&[[i8; 4]; J]; M],
+        range: ByteRange,
+        fours: usize,
+        weights: impl Fn(usize, usize) -> Self::Bytes,
+        x: impl Fn(usize, usize) -> [i8; 4],
         start: [i32; M],
-    ) -> [Self::I32; M] {
-        std::array::from_fn(|m| {
-            let mut sums = [start[m]; WIDTH];
-            for (weights, x) in weights.iter().zip(rows[m]) {
-                for (sum, weights) in sums.iter_mut().zip(weights.as_chunks::<4>().0) {
-                    let products = weights.iter().zip(x).map(|(&w, &x)| i32::from(w) * i32::from(x));
-                    *sum += products.sum::<i32>();
+    ) -> [[Self::I32; P]; M] {
+        // Signed weights need no start.
+        let (sign, start) = match range {
+            ByteRange::Signed => (true, [0; M]),
+            ByteRange::Small(_) => (false, start),
+        };
+        let number = |x: u8| if sign { i32::from(x as i8) } else { i32::from(x) };
+        let mut sums = start.map(|start| [[start; WIDTH]; P]);
+        for j in 0..fours {
+            let weights: [Self::Bytes; P] = std::array::from_fn(|p| weights(p, j));
+            for (m, sums) in sums.iter_mut().enumerate() {
+                let x = x(m, j);
+                for (sums, weights) in sums.iter_mut().zip(&weights) {
+                    for (sum, weights) in sums.iter_mut().zip(weights.as_chunks::<4>().0) {
+                        let products = weights.iter().zip(x).map(|(&w, x)| number(w) * i32::from(x));
+                        *sum += products.sum::<i32>();
+                    }
                 }
             }
-            sums
-        })
+        }
+        sums
     }
 
     fn to_f32(self, x: Self::I32) -> Self::F32 {

@@ -7,10 +7,21 @@ pub(crate) const WIDTH: usize = 16;
 /// Bytes of four columns of a panel: four of the first row, then four of the second, and so on.
 pub(crate) type FourColumns = [u8; 4 * WIDTH];
 
+/// What the bytes of weights can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ByteRange {
+    /// From 0 to this, which is 63 at most. They may have an offset, which `start` of [`Isa::products`] takes into account.
+    Small(u8),
+    /// Signed numbers.
+    Signed,
+}
+
 /// An instruction set.
 pub(crate) trait Isa: Copy {
-    /// Rows of activations that are best multiplied together: 8, 4, 2 or 1, as many as there are registers for.
+    /// Rows of activations that are best multiplied together with a panel: 4, 2 or 1, as many as there are registers for.
     const ROWS: usize;
+    /// Panels that are best multiplied together with many rows: 2 or 1.
+    const PANELS: usize;
 
     /// [`FourColumns`].
     type Bytes: Copy;
@@ -18,6 +29,10 @@ pub(crate) trait Isa: Copy {
     type I32: Copy;
     /// A float for each row.
     type F32: Copy;
+
+    /// Runs `task` in a function of its own that is compiled for these instructions: a compiler's time grows faster than its
+    /// functions.
+    fn call(self, task: impl Task<Self>);
 
     fn load(self, x: &FourColumns) -> Self::Bytes;
     fn store(self, x: Self::Bytes, to: &mut FourColumns);
@@ -29,28 +44,32 @@ pub(crate) trait Isa: Copy {
     /// Byte by byte, modulo 256.
     fn add(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     /// Shifts each four bytes as one number. (The caller masks the bits that cross from byte to byte.)
-    fn shift_left<const N: u32>(self, x: Self::Bytes) -> Self::Bytes;
+    fn shift_left(self, x: Self::Bytes, by: u32) -> Self::Bytes;
     /// As [`Isa::shift_left`]; zeros are shifted in.
-    fn shift_right<const N: u32>(self, x: Self::Bytes) -> Self::Bytes;
+    fn shift_right(self, x: Self::Bytes, by: u32) -> Self::Bytes;
     /// `table[byte]` of each byte, which is 15 at most.
-    fn look_up(self, table: &[u8; 16], x: Self::Bytes) -> Self::Bytes;
-    /// The 32 bits of each row's number, the lowest first, as bytes: 255 where the bit is set, otherwise 0.
-    fn bits(self, x: Self::Bytes) -> [Self::Bytes; 8];
+    fn look_up(self, table: &[i8; 16], x: Self::Bytes) -> Self::Bytes;
+    /// Bits 4 * `four` to 4 * `four` + 3 of each row's number, the lowest first, as bytes: 255 where the bit is set,
+    /// otherwise 0.
+    fn bits(self, x: Self::Bytes, four: usize) -> Self::Bytes;
     /// The lower two of each row's four bytes, which are a number in half precision.
     fn low_f16(self, x: Self::Bytes) -> Self::F32;
+    /// Stores the lower two of each row's four bytes.
+    fn store_low_halves(self, x: Self::Bytes, to: &mut [u8; 2 * WIDTH]);
     /// The lowest of each row's four bytes, as an unsigned integer.
     fn low_byte(self, x: Self::Bytes) -> Self::F32;
 
-    /// `start` plus the products of 4 * J columns of a panel with those of M rows.
-    ///
-    /// `MAX` is the largest weight: 63 at most, or 255. If it is 255, the weights are signed numbers plus 128, and `start`
-    /// is -128 times the sum of the row's columns.
-    fn products<const J: usize, const M: usize, const MAX: u8>(
+    /// The products of columns of P panels with those of M rows: `weights` gives four columns of a panel, `x` those of a
+    /// row. `start` is only for those that take signed weights as numbers from 0 to 255, 128 more than they are: it is -128
+    /// times the sum of the row's columns.
+    fn products<const M: usize, const P: usize>(
         self,
-        weights: &[FourColumns; J],
-        rows: [&[[i8; 4]; J]; M],
+        range: ByteRange,
+        fours: usize,
+        weights: impl Fn(usize, usize) -> Self::Bytes,
+        x: impl Fn(usize, usize) -> [i8; 4],
         start: [i32; M],
-    ) -> [Self::I32; M];
+    ) -> [[Self::I32; P]; M];
 
     fn to_f32(self, x: Self::I32) -> Self::F32;
     fn splat(self, x: f32) -> Self::F32;
@@ -60,6 +79,11 @@ pub(crate) trait Isa: Copy {
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// a * b + c, rounded once.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+}
+
+/// Something to do with an instruction set.
+pub(crate) trait Task<I> {
+    fn run(self, isa: I);
 }
 
 /// Something to do with any instruction set.

@@ -20,6 +20,22 @@ macro_rules! run_with {
     };
 }
 
+/// [`super::Isa::call`] for a proof type.
+macro_rules! call_with {
+    ($proof:ident, $features:literal) => {
+        #[inline(always)]
+        fn call(self, task: impl Task<Self>) {
+            #[target_feature(enable = $features)]
+            #[inline(never)]
+            fn call(isa: $proof, task: impl Task<$proof>) {
+                task.run(isa);
+            }
+            // SAFETY: `self` proves that the processor has the instructions.
+            unsafe { call(self, task) }
+        }
+    };
+}
+
 /// Calls intrinsics that only need the processor to have them, which the proof in the first argument shows. (Those that
 /// take pointers are not called with this.)
 macro_rules! intrinsic {
@@ -30,7 +46,7 @@ macro_rules! intrinsic {
     }};
 }
 
-pub(super) use {intrinsic, run_with};
+pub(super) use {call_with, intrinsic, run_with};
 
 /// For shuffles: the index of the first byte of each row, four times; for two rows and the next two.
 pub(super) const FIRST_BYTES: [i64; 2] = [0x0404_0404_0000_0000, 0x0c0c_0c0c_0808_0808];

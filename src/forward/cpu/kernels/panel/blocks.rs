@@ -1,173 +1,110 @@
-//! Packing the types with 32 numbers per block. The fields of a block are named as in ggml: `d` is the scale and `m` the
-//! min, both in half precision; `qs` are the quants and `qh` their upper bits.
+//! The types with 32 numbers per block, which are one group. The fields of a block are named as in ggml: `d` is the scale
+//! and `m` the min, both in half precision; `qs` are the quants and `qh` their upper bits.
 
-use super::buffer::{Panel, SourceRows};
+use super::block::{BlockFormat, Factors, PanelBlock};
 use crate::forward::cpu::kernels::isa::Isa;
+use crate::forward::cpu::kernels::weights::ByteFormat;
 
-/// The values of type iq4_nl, plus 128: ggml's `kvalues_iq4nl`.
-const IQ4_NL: [u8; 16] = [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
+/// The values of type iq4_nl: ggml's `kvalues_iq4nl`.
+const IQ4_NL: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
-impl Panel {
-    /// Stores the scale of a block, from its first bytes.
-    #[inline(always)]
-    fn scale<I: Isa>(&mut self, isa: I, [first, ..]: [I::Bytes; 4], block: usize) {
-        isa.store_f32(isa.low_f16(first), &mut self.scales[block]);
-    }
-
-    /// Stores scale and min of a block, from its first bytes.
-    #[inline(always)]
-    fn scale_and_min<I: Isa>(&mut self, isa: I, first: [I::Bytes; 4], block: usize) {
-        self.scale(isa, first, block);
-        isa.store_f32(isa.low_f16(isa.shift_right::<16>(first[0])), &mut self.mins[block]);
-    }
-
-    /// Stores a block from sixteen bytes, whose low nibbles are the first 16 numbers and whose high nibbles are the
-    /// others. `make` turns the nibbles of four columns into bytes; it gets the number of the four, from 0 to 7, too.
-    #[inline(always)]
-    fn nibbles<I: Isa>(
-        &mut self,
-        isa: I,
-        bytes: [I::Bytes; 4],
-        block: usize,
-        make: impl Fn(usize, I::Bytes) -> I::Bytes,
-    ) {
-        let fifteen = isa.splat_byte(15);
-        let (low, high) = self.bytes[8 * block..][..8].split_at_mut(4);
-        for (i, ((low, high), both)) in low.iter_mut().zip(high).zip(bytes).enumerate() {
-            isa.store(make(i, isa.and(both, fifteen)), low);
-            isa.store(make(4 + i, isa.and(isa.shift_right::<4>(both), fifteen)), high);
-        }
-    }
-
-    /// Stores sixteen signed columns, plus 128, from column `to` on.
-    #[inline(always)]
-    fn signed<I: Isa>(&mut self, isa: I, bytes: [I::Bytes; 4], to: usize) {
-        let more = isa.splat_byte(128);
-        for (to, x) in self.bytes[to / 4..][..4].iter_mut().zip(bytes) {
-            isa.store(isa.add(x, more), to);
-        }
-    }
-
-    /// d, qs: 32 signed bytes.
-    #[inline(always)]
-    pub(super) fn q8_0<I: Isa>(
-        &mut self,
-        isa: I,
-        rows: SourceRows<'_>,
-        columns: usize,
-        mut prefetch_next: impl FnMut(),
-    ) {
-        for block in 0..columns / 32 {
-            let rows = rows.skip(34 * block);
-            self.scale(isa, rows.sixteen(isa, 0), block);
-            self.signed(isa, rows.sixteen(isa, 2), 32 * block);
-            self.signed(isa, rows.sixteen(isa, 18), 32 * block + 16);
-            prefetch_next();
-        }
-    }
-
-    /// d, qh: the fifth bits of all numbers, qs: 32 nibbles. Numbers are stored plus 16.
-    #[inline(always)]
-    pub(super) fn q5_0<I: Isa>(
-        &mut self,
-        isa: I,
-        rows: SourceRows<'_>,
-        columns: usize,
-        mut prefetch_next: impl FnMut(),
-    ) {
-        // Packed bytes are the number plus 128.
-        let (sixteen, more) = (isa.splat_byte(16), isa.splat_byte(112));
-        for block in 0..columns / 32 {
-            let rows = rows.skip(22 * block);
-            let first = rows.sixteen(isa, 0);
-            self.scale(isa, first, block);
-            let fifth = isa.or(isa.shift_right::<16>(first[0]), isa.shift_left::<16>(first[1]));
-            let fifth = isa.bits(fifth);
-            self.nibbles(isa, rows.sixteen(isa, 6), block, |i, x| {
-                isa.add(isa.or(x, isa.and(fifth[i], sixteen)), more)
-            });
-            prefetch_next();
-        }
-    }
-
-    /// d, m, qh: the fifth bits of all numbers, qs: 32 nibbles.
-    #[inline(always)]
-    pub(super) fn q5_1<I: Isa>(
-        &mut self,
-        isa: I,
-        rows: SourceRows<'_>,
-        columns: usize,
-        mut prefetch_next: impl FnMut(),
-    ) {
-        let sixteen = isa.splat_byte(16);
-        for block in 0..columns / 32 {
-            let rows = rows.skip(24 * block);
-            let first = rows.sixteen(isa, 0);
-            self.scale_and_min(isa, first, block);
-            let fifth = isa.bits(first[1]);
-            self.nibbles(isa, rows.sixteen(isa, 8), block, |i, x| isa.or(x, isa.and(fifth[i], sixteen)));
-            prefetch_next();
-        }
-    }
-
-    /// d, qs: 32 nibbles. Numbers are stored plus 8.
-    #[inline(always)]
-    pub(super) fn q4_0<I: Isa>(
-        &mut self,
-        isa: I,
-        rows: SourceRows<'_>,
-        columns: usize,
-        prefetch_next: impl FnMut(),
-    ) {
-        // Packed bytes are the number plus 128.
-        let more = isa.splat_byte(120);
-        self.scaled_nibbles(isa, rows, columns, prefetch_next, |x| isa.add(x, more));
-    }
-
-    /// d, m, qs: 32 nibbles.
-    #[inline(always)]
-    pub(super) fn q4_1<I: Isa>(
-        &mut self,
-        isa: I,
-        rows: SourceRows<'_>,
-        columns: usize,
-        mut prefetch_next: impl FnMut(),
-    ) {
-        for block in 0..columns / 32 {
-            let rows = rows.skip(20 * block);
-            self.scale_and_min(isa, rows.sixteen(isa, 0), block);
-            self.nibbles(isa, rows.sixteen(isa, 4), block, |_, x| x);
-            prefetch_next();
-        }
-    }
-
-    /// d, qs: 32 nibbles, which are indices into a table.
-    #[inline(always)]
-    pub(super) fn iq4_nl<I: Isa>(
-        &mut self,
-        isa: I,
-        rows: SourceRows<'_>,
-        columns: usize,
-        prefetch_next: impl FnMut(),
-    ) {
-        self.scaled_nibbles(isa, rows, columns, prefetch_next, |x| isa.look_up(&IQ4_NL, x));
-    }
-
-    /// d, qs: 32 nibbles, which `make` turns into bytes.
-    #[inline(always)]
-    fn scaled_nibbles<I: Isa>(
-        &mut self,
-        isa: I,
-        rows: SourceRows<'_>,
-        columns: usize,
-        mut prefetch_next: impl FnMut(),
-        make: impl Fn(I::Bytes) -> I::Bytes,
-    ) {
-        for block in 0..columns / 32 {
-            let rows = rows.skip(18 * block);
-            self.scale(isa, rows.sixteen(isa, 0), block);
-            self.nibbles(isa, rows.sixteen(isa, 2), block, |_, x| make(x));
-            prefetch_next();
-        }
-    }
+/// d
+#[inline(always)]
+fn scale<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
+    to.scales[0] = isa.load_f16(&block.scales());
 }
+
+/// d, m
+#[inline(always)]
+fn scale_and_min<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
+    let both = isa.load(&block.fours::<1>(0)[0]);
+    to.scales[0] = isa.low_f16(both);
+    to.mins[0] = isa.low_f16(isa.shift_right(both, 16));
+}
+
+/// Nibbles in sixteen bytes: the low ones are the first 16 numbers, the high ones the others.
+#[inline(always)]
+fn nibbles<I: Isa>(isa: I, block: PanelBlock<'_>, first: usize) -> impl Fn(usize) -> I::Bytes {
+    let (qs, fifteen) = (block.fours::<4>(first), isa.splat_byte(15));
+    move |i| isa.and(isa.shift_right(isa.load(&qs[i % 4]), if i < 4 { 0 } else { 4 }), fifteen)
+}
+
+/// As [`nibbles`], with the fifth bits of all numbers in the four bytes before.
+#[inline(always)]
+fn five_bits<I: Isa>(isa: I, block: PanelBlock<'_>, first: usize) -> impl Fn(usize) -> I::Bytes {
+    let (lower, qh) = (nibbles(isa, block, first + 1), isa.load(&block.fours::<1>(first)[0]));
+    let sixteen = isa.splat_byte(16);
+    move |i| isa.or(lower(i), isa.and(isa.bits(qh, i), sixteen))
+}
+
+macro_rules! format {
+    ($(#[$doc:meta])* $name:ident, $bytes:literal, $format:expr, $factors:ident, |$isa:ident, $block:ident| $group:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub(super) struct $name;
+
+        impl BlockFormat for $name {
+            const FORMAT: ByteFormat = $format;
+            const COLUMNS: usize = 32;
+            const BYTES: usize = $bytes;
+
+            #[inline(always)]
+            fn factors<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
+                $factors(isa, block, to);
+            }
+
+            #[inline(always)]
+            fn group<I: Isa>($isa: I, $block: PanelBlock<'_>, _: usize) -> impl Fn(usize) -> I::Bytes {
+                $group
+            }
+        }
+    };
+}
+
+format!(
+    /// d, qs: 32 signed bytes.
+    Q8_0, 34, ByteFormat::SIGNED, scale,
+    |isa, block| {
+        let qs = block.fours::<8>(0);
+        move |i| isa.load(&qs[i])
+    }
+);
+
+format!(
+    /// d, qh, qs: 32 nibbles. Numbers are stored plus 16.
+    Q5_0, 22, ByteFormat::SIGNED, scale,
+    |isa, block| {
+        let (five, less) = (five_bits(isa, block, 0), isa.splat_byte(240));
+        move |i| isa.add(five(i), less)
+    }
+);
+
+format!(
+    /// d, m, qh, qs: 32 nibbles.
+    Q5_1, 24, ByteFormat::small(31, 32), scale_and_min,
+    |isa, block| five_bits(isa, block, 1)
+);
+
+format!(
+    /// d, qs: 32 nibbles. Numbers are stored plus 8.
+    Q4_0, 18, ByteFormat::SIGNED, scale,
+    |isa, block| {
+        let (four, less) = (nibbles(isa, block, 0), isa.splat_byte(248));
+        move |i| isa.add(four(i), less)
+    }
+);
+
+format!(
+    /// d, m, qs: 32 nibbles.
+    Q4_1, 20, ByteFormat::small(15, 32), scale_and_min,
+    |isa, block| nibbles(isa, block, 1)
+);
+
+format!(
+    /// d, qs: 32 nibbles, which are indices into a table.
+    Iq4Nl, 18, ByteFormat::SIGNED, scale,
+    |isa, block| {
+        let index = nibbles(isa, block, 0);
+        move |i| isa.look_up(&IQ4_NL, index(i))
+    }
+);

@@ -1,80 +1,132 @@
-//! The micro-kernel: a panel times some rows of quantized activations.
+//! The micro-kernel: one or more panels times some rows of quantized activations.
 
-use super::buffer::{PANEL_ROWS, Panel};
+use std::marker::PhantomData;
+
+use super::block::{BlockFormat, Factors, PANEL_ROWS, PanelBlock};
 use crate::forward::cpu::kernels::activations::{ActivationBlock, BLOCK};
-use crate::forward::cpu::kernels::isa::Isa;
+use crate::forward::cpu::kernels::isa::{Isa, Task};
+use crate::forward::cpu::kernels::macro_kernel::Ahead;
 use crate::forward::cpu::kernels::weights::ByteFormat;
 
-impl Panel {
-    /// Adds the products of the panel with as many columns of M rows of activations to `sums`.
+/// Some columns of a panel, block by block.
+pub(super) trait PanelWeights<I: Isa>: Copy {
+    const FORMAT: ByteFormat;
+    /// Columns of a block.
+    const COLUMNS: usize;
+    type Block: Copy;
+
+    fn block(self, index: usize) -> Self::Block;
+
+    /// Scales of a block's groups, and mins if they have any.
+    fn factors(isa: I, block: Self::Block, to: &mut Factors<I>);
+
+    /// The bytes of a group of columns, four columns at a time.
+    fn group(isa: I, block: Self::Block, group: usize) -> impl Fn(usize) -> I::Bytes;
+}
+
+/// PanelWeights in the panel's own form.
+#[derive(Clone, Copy)]
+pub(super) struct PackedWeights<'a, F> {
+    panel: &'a [u8],
+    format: PhantomData<F>,
+}
+
+impl<'a, F: BlockFormat> PackedWeights<'a, F> {
     #[inline(always)]
-    pub(crate) fn multiply<I: Isa, const M: usize>(
-        &self,
-        isa: I,
-        format: ByteFormat,
-        x: [&[ActivationBlock]; M],
-        sums: &mut [[f32; PANEL_ROWS]; M],
-    ) {
-        // One kernel per `ByteFormat`, which its largest byte tells apart. (The order is that of the fewest instructions:
-        // callgrind sees 2 % in it.)
-        match format.max {
-            255 => self.multiply_groups::<I, M, 1, 8, 255, false>(isa, x, sums),
-            15 => self.multiply_groups::<I, M, 1, 8, 15, true>(isa, x, sums),
-            31 => self.multiply_groups::<I, M, 1, 8, 31, true>(isa, x, sums),
-            63 => self.multiply_groups::<I, M, 2, 4, 63, false>(isa, x, sums),
-            7 => self.multiply_groups::<I, M, 2, 4, 7, false>(isa, x, sums),
-            _ => self.multiply_groups::<I, M, 2, 4, 3, true>(isa, x, sums),
-        }
+    pub(super) fn new(panel: &'a [u8], _: F) -> Self {
+        Self { panel, format: PhantomData }
+    }
+}
+
+impl<'a, I: Isa, F: BlockFormat> PanelWeights<I> for PackedWeights<'a, F> {
+    const FORMAT: ByteFormat = F::FORMAT;
+    const COLUMNS: usize = F::COLUMNS;
+    type Block = PanelBlock<'a>;
+
+    #[inline(always)]
+    fn block(self, index: usize) -> PanelBlock<'a> {
+        PanelBlock::new(self.panel, index, F::BYTES)
     }
 
-    /// As [`Panel::multiply`], for weights in GROUPS groups of 4 * J columns per block, with bytes up to `MAX`, and with a
-    /// min or without.
     #[inline(always)]
-    fn multiply_groups<
-        I: Isa,
-        const M: usize,
-        const GROUPS: usize,
-        const J: usize,
-        const MAX: u8,
-        const HAS_MIN: bool,
-    >(
-        &self,
-        isa: I,
-        mut x: [&[ActivationBlock]; M],
-        sums: &mut [[f32; PANEL_ROWS]; M],
-    ) {
-        const { assert!(4 * J * GROUPS == BLOCK) };
-        let mut totals = sums.each_ref().map(|sums| isa.load_f32(sums));
-        // One length for all lets the compiler see that every index is in bounds. (A loop: it does not always see through
-        // `map`.)
+    fn factors(isa: I, block: PanelBlock<'a>, to: &mut Factors<I>) {
+        F::factors(isa, block, to);
+    }
+
+    #[inline(always)]
+    fn group(isa: I, block: PanelBlock<'a>, group: usize) -> impl Fn(usize) -> I::Bytes {
+        F::group(isa, block, group)
+    }
+}
+
+/// Adds the products of columns of P panels with as many columns of M rows of activations to `sums`: for each row those
+/// of the first panel, then those of the next.
+pub(super) struct Multiply<'a, 'b, W, const M: usize, const P: usize> {
+    pub(super) weights: [W; P],
+    pub(super) x: [&'a [ActivationBlock]; M],
+    pub(super) sums: &'a mut [[[f32; PANEL_ROWS]; P]; M],
+    pub(super) ahead: &'a mut Ahead<'b>,
+}
+
+impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Multiply<'_, '_, W, M, P> {
+    #[inline(always)]
+    fn run(self, isa: I) {
+        let Self { weights, mut x, sums, ahead } = self;
+        const { assert!(W::COLUMNS.is_multiple_of(BLOCK) && BLOCK.is_multiple_of(W::FORMAT.group)) };
+        // Loops rather than `map`: a function that is not compiled for the instruction set must not stand between.
+        let mut totals = [[isa.splat(0.0); P]; M];
+        for (totals, sums) in totals.iter_mut().zip(&*sums) {
+            totals.iter_mut().zip(sums).for_each(|(total, sums)| *total = isa.load_f32(sums));
+        }
+        // One length for all lets the compiler see that every index is in bounds.
         let blocks = x[0].len();
         for x in &mut x {
             *x = &x[..blocks];
         }
-        let weights = &self.bytes.as_chunks::<{ BLOCK / 4 }>().0[..blocks];
-        let factors = self.scales.as_chunks::<GROUPS>().0.iter().zip(self.mins.as_chunks::<GROUPS>().0);
-        for (b, (weights, (scales, mins))) in weights.iter().zip(factors).enumerate() {
-            let x = x.map(|x| &x[b]);
-            let groups = weights.as_chunks::<J>().0.iter().zip(scales.iter().zip(mins));
-            for (group, (weights, (scale, min))) in groups.enumerate() {
-                let values = x.map(|x| &x.values.as_chunks::<J>().0[group]);
-                let start = if HAS_MIN { [0; M] } else { x.map(|x| x.zero_points[group]) };
-                let products = isa.products::<J, M, MAX>(weights, values, start);
-                let scale = isa.load_f32(scale);
-                for ((total, products), x) in totals.iter_mut().zip(products).zip(x) {
-                    let scale = isa.mul(scale, isa.splat(x.scale));
-                    *total = isa.mul_add(isa.to_f32(products), scale, *total);
-                }
-                if HAS_MIN {
-                    let min = isa.load_f32(min);
-                    for (total, x) in totals.iter_mut().zip(x) {
-                        *total = isa.mul_add(min, isa.splat(x.sums[group]), *total);
+        let (per_block, per_activations, fours) =
+            (W::COLUMNS / BLOCK, BLOCK / W::FORMAT.group, W::FORMAT.group / 4);
+        let mut factors = [Factors::new(isa); P];
+        for index in 0..blocks / per_block {
+            for (weights, factors) in weights.iter().zip(&mut factors) {
+                W::factors(isa, weights.block(index), factors);
+            }
+            for part in 0..per_block {
+                ahead.advance();
+                let mut at = [&x[0][0]; M];
+                at.iter_mut().zip(x).for_each(|(at, x)| *at = &x[index * per_block + part]);
+                for half in 0..per_activations {
+                    let group = part * per_activations + half;
+                    let mut start = [0; M];
+                    if W::FORMAT.offset != 0 {
+                        start.iter_mut().zip(at).for_each(|(start, x)| *start = x.zero_points[half]);
+                    }
+                    let products = isa.products::<M, P>(
+                        W::FORMAT.range,
+                        fours,
+                        |p, i| W::group(isa, weights[p].block(index), group)(i),
+                        |m, i| at[m].values[half * fours + i],
+                        start,
+                    );
+                    for ((totals, products), x) in totals.iter_mut().zip(products).zip(at) {
+                        let scale = isa.splat(x.scale);
+                        for ((total, products), factors) in totals.iter_mut().zip(products).zip(&factors) {
+                            let scale = isa.mul(factors.scales[group], scale);
+                            *total = isa.mul_add(isa.to_f32(products), scale, *total);
+                        }
+                    }
+                    if W::FORMAT.has_min {
+                        for (totals, x) in totals.iter_mut().zip(at) {
+                            let sum = isa.splat(x.sums[half]);
+                            for (total, factors) in totals.iter_mut().zip(&factors) {
+                                *total = isa.mul_add(factors.mins[group], sum, *total);
+                            }
+                        }
                     }
                 }
             }
         }
-        for (sums, total) in sums.iter_mut().zip(totals) {
-            isa.store_f32(total, sums);
+        for (sums, total) in sums.as_flattened_mut().iter_mut().zip(totals.as_flattened()) {
+            isa.store_f32(*total, sums);
         }
     }
 }

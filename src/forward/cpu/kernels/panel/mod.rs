@@ -1,12 +1,18 @@
-//! Panels of a quantized matrix: 16 rows side by side, packed as bytes for the micro-kernel.
+//! A panel: sixteen rows of a quantized matrix, interleaved so that 64 bytes hold four bytes of each row.
 //!
-//! From below: [`buffer`] (a panel and its source), [`blocks`] and [`super_blocks`] (packing types of 32 and of 256
-//! numbers per block), [`pack`] (any type), [`micro_kernel`] (panel times activations).
+//! From below: [`block`] (a panel's blocks, and what a type has to say of them), [`blocks`] and [`super_blocks`] (the types),
+//! [`micro_kernel`] (the products), [`unpacked`] (columns of a panel as bytes, for many rows of activations), [`repack`] (rows
+//! made a panel), [`kernels`] (which of them to use).
 
+mod block;
 mod blocks;
-mod buffer;
+mod kernels;
 mod micro_kernel;
-mod pack;
+mod repack;
 mod super_blocks;
+#[cfg(test)]
+mod tests;
+mod unpacked;
 
-pub(super) use buffer::{CHUNK, PANEL_ROWS, Panel};
+pub(super) use block::PANEL_ROWS;
+pub(super) use kernels::PanelKernel;

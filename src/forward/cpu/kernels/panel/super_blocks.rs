@@ -1,247 +1,206 @@
-//! Packing the types with 256 numbers per block. The fields of a block are named as in ggml: `d` and `dmin` are the scale
-//! and the min of the whole block in half precision, `scales` the integer factors of both for groups of 32 or 16
-//! numbers, `qs` (or `ql`) the lower bits of the quants and `qh` or `hmask` their upper bits.
+//! The types with 256 numbers per block. The fields of a block are named as in ggml: `d` and `dmin` are the scale and the
+//! min of the whole block in half precision, `scales` the integer factors of both for groups of 32 or 16 numbers, `qs`
+//! (or `ql`) the lower bits of the quants and `qh` or `hmask` their upper bits.
 
-use super::buffer::{PANEL_ROWS, Panel, SourceRows};
+use super::block::{BlockFormat, Factors, PanelBlock};
 use crate::forward::cpu::kernels::isa::Isa;
+use crate::forward::cpu::kernels::weights::ByteFormat;
 
-impl Panel {
-    /// ql: 256 nibbles, qh: two upper bits of each number, scales: 16 signed bytes, d. Numbers are stored plus 32.
+/// ql: 256 nibbles, qh: two upper bits of each number, scales: 16 signed bytes, d. Numbers are stored plus 32.
+#[derive(Clone, Copy)]
+pub(super) struct Q6K;
+
+impl BlockFormat for Q6K {
+    const FORMAT: ByteFormat = ByteFormat::with_offset(63, 32);
+    const COLUMNS: usize = 256;
+    const BYTES: usize = 210;
+
     #[inline(always)]
-    pub(super) fn q6_k<I: Isa>(
-        &mut self,
-        isa: I,
-        rows: SourceRows<'_>,
-        columns: usize,
-        mut prefetch_next: impl FnMut(),
-    ) {
-        for block in 0..columns / 256 {
-            let rows = rows.skip(210 * block);
-            // The first 64 bytes of ql and 32 of qh are the first 128 numbers; `half` counts groups of 16 bytes of qh.
-            for (first, half) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                let lower = |k: usize| rows.sixteen(isa, 64 * first + 32 * k + 16 * half);
-                let (near, far) = (lower(0), lower(1));
-                let upper = rows.sixteen(isa, 128 + 32 * first + 16 * half);
-                let to = &mut self.bytes[64 * block + 32 * first + 4 * half..];
-                for (i, ((near, far), upper)) in near.into_iter().zip(far).zip(upper).enumerate() {
-                    for (k, six) in six_bits(isa, near, far, upper).into_iter().enumerate() {
-                        isa.store(six, &mut to[8 * k + i]);
-                    }
-                }
-                prefetch_next();
-                prefetch_next();
-            }
-            // The last four bytes are two of the scales and d.
-            let [.., last] = rows.sixteen(isa, 194);
-            let scale = isa.low_f16(isa.shift_right::<16>(last));
-            let scales = self.scales[16 * block..].as_chunks_mut::<4>().0;
-            for (to, x) in scales.iter_mut().zip(rows.sixteen(isa, 192)) {
-                times::<I, 128>(isa, isa.add(x, isa.splat_byte(128)), scale, to);
-            }
+    fn factors<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
+        let (scale, more) = (isa.load_f16(&block.scales()), isa.splat_byte(128));
+        for (to, scales) in to.scales.as_chunks_mut().0.iter_mut().zip(block.fours::<4>(48)) {
+            *to = times::<I, 128>(isa, isa.add(isa.load(scales), more), scale);
         }
     }
 
-    /// d, dmin, scales: 6 bits of both for 8 groups in 12 bytes, qh: 32 bytes with the fifth bits, bit i for group i, qs:
-    /// 128 bytes, of which each 32 hold a group in their low nibbles and the next in their high ones.
     #[inline(always)]
-    pub(super) fn q5_k<I: Isa>(
-        &mut self,
-        isa: I,
-        rows: SourceRows<'_>,
-        columns: usize,
-        mut prefetch_next: impl FnMut(),
-    ) {
-        let (fifteen, sixteen) = (isa.splat_byte(15), isa.splat_byte(16));
-        let join =
-            |lower: I::Bytes, fifth: I::Bytes| isa.or(isa.and(lower, fifteen), isa.and(fifth, sixteen));
-        for block in 0..columns / 256 {
-            let rows = rows.skip(176 * block);
-            self.eight_groups(isa, rows.sixteen(isa, 0), 8 * block);
-            for half in 0..2 {
-                // The bits of the next two groups are always the lowest.
-                let mut fifth = rows.sixteen(isa, 16 + 16 * half);
-                for pair in 0..4 {
-                    let to = &mut self.bytes[64 * block + 16 * pair + 4 * half..];
-                    let four = rows.sixteen(isa, 48 + 32 * pair + 16 * half);
-                    for (i, (both, fifth)) in four.into_iter().zip(&mut fifth).enumerate() {
-                        isa.store(join(both, isa.shift_left::<4>(*fifth)), &mut to[i]);
-                        isa.store(
-                            join(isa.shift_right::<4>(both), isa.shift_left::<3>(*fifth)),
-                            &mut to[8 + i],
-                        );
-                        *fifth = isa.shift_right::<2>(*fifth);
-                    }
-                    prefetch_next();
-                }
-            }
-        }
-    }
-
-    /// As q5_k without qh.
-    #[inline(always)]
-    pub(super) fn q4_k<I: Isa>(
-        &mut self,
-        isa: I,
-        rows: SourceRows<'_>,
-        columns: usize,
-        mut prefetch_next: impl FnMut(),
-    ) {
-        let fifteen = isa.splat_byte(15);
-        for block in 0..columns / 256 {
-            let rows = rows.skip(144 * block);
-            self.eight_groups(isa, rows.sixteen(isa, 0), 8 * block);
-            for pair in 0..4 {
-                let groups = &mut self.bytes[64 * block + 16 * pair..][..16];
-                let (low, high) = groups.split_at_mut(8);
-                for half in 0..2 {
-                    let four = rows.sixteen(isa, 16 + 32 * pair + 16 * half);
-                    let to = low[4 * half..].iter_mut().zip(&mut high[4 * half..]);
-                    for ((low, high), both) in to.zip(four) {
-                        isa.store(isa.and(both, fifteen), low);
-                        isa.store(isa.and(isa.shift_right::<4>(both), fifteen), high);
-                    }
-                    prefetch_next();
-                }
-            }
-        }
-    }
-
-    /// Stores scales and mins of the eight groups from `group` on, from a block's first sixteen bytes.
-    #[inline(always)]
-    fn eight_groups<I: Isa>(&mut self, isa: I, [both, a, b, c]: [I::Bytes; 4], group: usize) {
-        let (scale, min) = scale_and_min(isa, both);
-        // Six bits each: for the first four groups the lower bits of a and b, for the others two bits there and four in c.
-        let (six, four, two) = (isa.splat_byte(0x3f), isa.splat_byte(0x0f), isa.splat_byte(0x30));
-        let upper =
-            |low: I::Bytes, x: I::Bytes| isa.or(isa.and(low, four), isa.and(isa.shift_right::<2>(x), two));
-        let scales = [isa.and(a, six), upper(c, a)];
-        let mins = [isa.and(b, six), upper(isa.shift_right::<4>(c), b)];
-        for (four, (scales, mins)) in scales.into_iter().zip(mins).enumerate() {
-            let group = group + 4 * four;
-            times::<I, 0>(isa, scales, scale, &mut self.scales[group..][..4]);
-            times::<I, 0>(isa, mins, min, &mut self.mins[group..][..4]);
-        }
-    }
-
-    /// hmask: 32 bytes with the third bits, bit i for each 32 numbers, qs: 64 bytes with two bits for each quarter of one
-    /// half and then of the other, scales: 6 bits for each 16 numbers in 12 bytes, plus 32, d. Numbers are stored plus 4.
-    #[inline(always)]
-    pub(super) fn q3_k<I: Isa>(
-        &mut self,
-        isa: I,
-        rows: SourceRows<'_>,
-        columns: usize,
-        mut prefetch_next: impl FnMut(),
-    ) {
-        let (three, four) = (isa.splat_byte(3), isa.splat_byte(4));
-        let join = |lower: I::Bytes, third: I::Bytes| isa.or(isa.and(lower, three), isa.and(third, four));
-        for block in 0..columns / 256 {
-            let rows = rows.skip(110 * block);
-            for half in 0..2 {
-                // The bits of the next 128 numbers are always the lowest.
-                let mut third = rows.sixteen(isa, 16 * half);
-                for first in 0..2 {
-                    let to = &mut self.bytes[64 * block + 32 * first + 4 * half..];
-                    let lower = rows.sixteen(isa, 32 + 32 * first + 16 * half);
-                    for (i, (lower, third)) in lower.into_iter().zip(&mut third).enumerate() {
-                        isa.store(join(lower, isa.shift_left::<2>(*third)), &mut to[i]);
-                        isa.store(
-                            join(isa.shift_right::<2>(lower), isa.shift_left::<1>(*third)),
-                            &mut to[8 + i],
-                        );
-                        isa.store(join(isa.shift_right::<4>(lower), *third), &mut to[16 + i]);
-                        isa.store(
-                            join(isa.shift_right::<6>(lower), isa.shift_right::<1>(*third)),
-                            &mut to[24 + i],
-                        );
-                        *third = isa.shift_right::<4>(*third);
-                    }
-                    prefetch_next();
-                    prefetch_next();
-                }
-            }
-            // The last sixteen bytes are two of qs, the scales' low nibbles (of 8, of the next 8) and four times two upper
-            // bits, and d.
-            let [a, b, c, d] = rows.sixteen(isa, 94);
-            let scale = isa.low_f16(isa.shift_right::<16>(d));
-            let shifted =
-                |a: I::Bytes, b: I::Bytes| isa.or(isa.shift_right::<16>(a), isa.shift_left::<16>(b));
-            let factors = six_bits(isa, shifted(a, b), shifted(b, c), shifted(c, d));
-            for (to, x) in self.scales[16 * block..].as_chunks_mut::<4>().0.iter_mut().zip(factors) {
-                times::<I, 32>(isa, x, scale, to);
-            }
-        }
-    }
-
-    /// scales: 16 bytes, for 16 numbers each, with the scale in the low nibble and the min in the high one, qs: as q3_k,
-    /// d, dmin.
-    #[inline(always)]
-    pub(super) fn q2_k<I: Isa>(
-        &mut self,
-        isa: I,
-        rows: SourceRows<'_>,
-        columns: usize,
-        mut prefetch_next: impl FnMut(),
-    ) {
-        let (three, fifteen) = (isa.splat_byte(3), isa.splat_byte(15));
-        for block in 0..columns / 256 {
-            let rows = rows.skip(84 * block);
-            for (first, half) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-                let to = &mut self.bytes[64 * block + 32 * first + 4 * half..];
-                for (i, x) in rows.sixteen(isa, 16 + 32 * first + 16 * half).into_iter().enumerate() {
-                    isa.store(isa.and(x, three), &mut to[i]);
-                    isa.store(isa.and(isa.shift_right::<2>(x), three), &mut to[8 + i]);
-                    isa.store(isa.and(isa.shift_right::<4>(x), three), &mut to[16 + i]);
-                    isa.store(isa.and(isa.shift_right::<6>(x), three), &mut to[24 + i]);
-                }
-                prefetch_next();
-                prefetch_next();
-            }
-            let [.., both] = rows.sixteen(isa, 68);
-            let (scale, min) = scale_and_min(isa, both);
-            for (four, x) in rows.sixteen(isa, 0).into_iter().enumerate() {
-                let group = 16 * block + 4 * four;
-                let upper = isa.and(isa.shift_right::<4>(x), fifteen);
-                times::<I, 0>(isa, isa.and(x, fifteen), scale, &mut self.scales[group..][..4]);
-                times::<I, 0>(isa, upper, min, &mut self.mins[group..][..4]);
-            }
+    fn group<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize) -> impl Fn(usize) -> I::Bytes {
+        // Two halves of 128 numbers: first the low nibbles of 64 bytes, then the high ones.
+        let (first, quarter, half) = (group / 8, group / 2 % 4, group % 2);
+        let ql = block.fours::<4>(16 * first + 8 * (quarter % 2) + 4 * half);
+        let qh = block.fours::<4>(32 + 8 * first + 4 * half);
+        let (fifteen, three) = (isa.splat_byte(15), isa.splat_byte(3));
+        let (lower_shift, upper_shift) = (4 * (quarter as u32 / 2), 2 * quarter as u32);
+        move |i| {
+            let lower = isa.and(isa.shift_right(isa.load(&ql[i]), lower_shift), fifteen);
+            let upper = isa.and(isa.shift_right(isa.load(&qh[i]), upper_shift), three);
+            isa.or(lower, isa.shift_left(upper, 4))
         }
     }
 }
 
-/// Four times six bits: the lower four are the low nibbles of `near` and of `far`, then their high nibbles; the upper two
-/// are those of `upper`, the lowest first.
+/// d, dmin, scales: 6 bits of both for 8 groups in 12 bytes, qh: 32 bytes with the fifth bits, bit i for group i, qs: 128
+/// bytes, of which each 32 hold a group in their low nibbles and the next in their high ones.
+#[derive(Clone, Copy)]
+pub(super) struct Q5K;
+
+impl BlockFormat for Q5K {
+    const FORMAT: ByteFormat = ByteFormat::small(31, 32);
+    const COLUMNS: usize = 256;
+    const BYTES: usize = 176;
+
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
+        eight_groups(isa, block, to);
+    }
+
+    #[inline(always)]
+    fn group<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize) -> impl Fn(usize) -> I::Bytes {
+        let (lower, qh, one) = (nibbles(isa, block, 12, group), block.fours::<8>(4), isa.splat_byte(1));
+        move |i| {
+            let fifth = isa.and(isa.shift_right(isa.load(&qh[i]), group as u32), one);
+            isa.or(lower(i), isa.shift_left(fifth, 4))
+        }
+    }
+}
+
+/// As [`Q5K`] without qh.
+#[derive(Clone, Copy)]
+pub(super) struct Q4K;
+
+impl BlockFormat for Q4K {
+    const FORMAT: ByteFormat = ByteFormat::small(15, 32);
+    const COLUMNS: usize = 256;
+    const BYTES: usize = 144;
+
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
+        eight_groups(isa, block, to);
+    }
+
+    #[inline(always)]
+    fn group<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize) -> impl Fn(usize) -> I::Bytes {
+        nibbles(isa, block, 4, group)
+    }
+}
+
+/// hmask: 32 bytes with the third bits, bit i for each 32 numbers, qs: 64 bytes with two bits for each quarter of one half
+/// and then of the other, scales: 6 bits for each 16 numbers in 12 bytes, plus 32, d. Numbers are stored plus 4.
+#[derive(Clone, Copy)]
+pub(super) struct Q3K;
+
+impl BlockFormat for Q3K {
+    const FORMAT: ByteFormat = ByteFormat::with_offset(7, 4);
+    const COLUMNS: usize = 256;
+    const BYTES: usize = 110;
+
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
+        let scale = isa.load_f16(&block.scales());
+        // Low nibbles of 8 groups, then the high ones, and the two upper bits of each four groups.
+        let [near, far, upper] = block.fours::<3>(24);
+        let (near, far, upper) = (isa.load(near), isa.load(far), isa.load(upper));
+        let (fifteen, two) = (isa.splat_byte(15), isa.splat_byte(0x30));
+        let join = |lower: I::Bytes, upper: I::Bytes| isa.or(isa.and(lower, fifteen), isa.and(upper, two));
+        let factors = [
+            join(near, isa.shift_left(upper, 4)),
+            join(far, isa.shift_left(upper, 2)),
+            join(isa.shift_right(near, 4), upper),
+            join(isa.shift_right(far, 4), isa.shift_right(upper, 2)),
+        ];
+        for (to, factors) in to.scales.as_chunks_mut().0.iter_mut().zip(factors) {
+            *to = times::<I, 32>(isa, factors, scale);
+        }
+    }
+
+    #[inline(always)]
+    fn group<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize) -> impl Fn(usize) -> I::Bytes {
+        let (lower, hmask) = (two_bits(isa, block, 8, group), block.fours::<4>(4 * (group % 2)));
+        let (bit, one) = (group as u32 / 2, isa.splat_byte(1));
+        move |i| {
+            let third = isa.and(isa.shift_right(isa.load(&hmask[i]), bit), one);
+            isa.or(lower(i), isa.shift_left(third, 2))
+        }
+    }
+}
+
+/// scales: 16 bytes, for 16 numbers each, with the scale in the low nibble and the min in the high one, qs: as in [`Q3K`], d,
+/// dmin.
+#[derive(Clone, Copy)]
+pub(super) struct Q2K;
+
+impl BlockFormat for Q2K {
+    const FORMAT: ByteFormat = ByteFormat::small(3, 16);
+    const COLUMNS: usize = 256;
+    const BYTES: usize = 84;
+
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
+        let (scale, min) = scale_and_min(isa, isa.load(&block.fours::<1>(20)[0]));
+        let fifteen = isa.splat_byte(15);
+        let to = to.scales.as_chunks_mut().0.iter_mut().zip(to.mins.as_chunks_mut().0);
+        for ((scales, mins), both) in to.zip(block.fours::<4>(0)) {
+            let both = isa.load(both);
+            *scales = times::<I, 0>(isa, isa.and(both, fifteen), scale);
+            *mins = times::<I, 0>(isa, isa.and(isa.shift_right(both, 4), fifteen), min);
+        }
+    }
+
+    #[inline(always)]
+    fn group<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize) -> impl Fn(usize) -> I::Bytes {
+        two_bits(isa, block, 4, group)
+    }
+}
+
+/// The nibbles of a group of 32: each 32 bytes have one in their low nibbles and the next in their high ones.
 #[inline(always)]
-fn six_bits<I: Isa>(isa: I, near: I::Bytes, far: I::Bytes, upper: I::Bytes) -> [I::Bytes; 4] {
-    let (fifteen, two) = (isa.splat_byte(15), isa.splat_byte(0x30));
-    let join = |lower: I::Bytes, upper: I::Bytes| isa.or(isa.and(lower, fifteen), isa.and(upper, two));
-    [
-        join(near, isa.shift_left::<4>(upper)),
-        join(far, isa.shift_left::<2>(upper)),
-        join(isa.shift_right::<4>(near), upper),
-        join(isa.shift_right::<4>(far), isa.shift_right::<2>(upper)),
-    ]
+fn nibbles<I: Isa>(isa: I, block: PanelBlock<'_>, qs: usize, group: usize) -> impl Fn(usize) -> I::Bytes {
+    let (qs, shift) = (block.fours::<8>(qs + group / 2 * 8), 4 * (group as u32 % 2));
+    let fifteen = isa.splat_byte(15);
+    move |i| isa.and(isa.shift_right(isa.load(&qs[i]), shift), fifteen)
+}
+
+/// The two bits of each number of a group of 16: each 32 bytes have those of 128 numbers, the lowest bits those of the first 32.
+#[inline(always)]
+fn two_bits<I: Isa>(isa: I, block: PanelBlock<'_>, qs: usize, group: usize) -> impl Fn(usize) -> I::Bytes {
+    let (first, quarter, half) = (group / 8, group as u32 / 2 % 4, group % 2);
+    let (qs, three) = (block.fours::<4>(qs + 8 * first + 4 * half), isa.splat_byte(3));
+    move |i| isa.and(isa.shift_right(isa.load(&qs[i]), 2 * quarter), three)
+}
+
+/// Scales and mins of eight groups, from d, dmin and scales.
+#[inline(always)]
+fn eight_groups<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
+    let [both, a, b, c] = block.fours::<4>(0);
+    let (both, a, b, c) = (isa.load(both), isa.load(a), isa.load(b), isa.load(c));
+    let (scale, min) = scale_and_min(isa, both);
+    // Six bits each: for the first four groups the lower bits of a and b, for the others two bits there and four in c.
+    let (six, four, two) = (isa.splat_byte(0x3f), isa.splat_byte(0x0f), isa.splat_byte(0x30));
+    let upper = |low: I::Bytes, x: I::Bytes| isa.or(isa.and(low, four), isa.and(isa.shift_right(x, 2), two));
+    let scales = [isa.and(a, six), upper(c, a)];
+    let mins = [isa.and(b, six), upper(isa.shift_right(c, 4), b)];
+    let to = to.scales.as_chunks_mut().0.iter_mut().zip(to.mins.as_chunks_mut().0);
+    for ((scales, mins), (to_scales, to_mins)) in scales.into_iter().zip(mins).zip(to) {
+        *to_scales = times::<I, 0>(isa, scales, scale);
+        *to_mins = times::<I, 0>(isa, mins, min);
+    }
 }
 
 /// d and -dmin, from the four bytes `both`.
 #[inline(always)]
 fn scale_and_min<I: Isa>(isa: I, both: I::Bytes) -> (I::F32, I::F32) {
-    let min = isa.low_f16(isa.shift_right::<16>(both));
+    let min = isa.low_f16(isa.shift_right(both, 16));
     (isa.low_f16(both), isa.mul(min, isa.splat(-1.0)))
 }
 
-/// Stores each row's four bytes, the lowest first, minus `OFFSET` and times `scale`.
+/// Each row's four bytes, the lowest first, minus `OFFSET` and times `scale`.
 #[inline(always)]
-fn times<I: Isa, const OFFSET: u8>(isa: I, x: I::Bytes, scale: I::F32, to: &mut [[f32; PANEL_ROWS]]) {
-    let each = [
-        isa.low_byte(x),
-        isa.low_byte(isa.shift_right::<8>(x)),
-        isa.low_byte(isa.shift_right::<16>(x)),
-        isa.low_byte(isa.shift_right::<24>(x)),
-    ];
-    for (to, factor) in to.iter_mut().zip(each) {
-        let less = isa.splat(-f32::from(OFFSET));
+fn times<I: Isa, const OFFSET: u8>(isa: I, x: I::Bytes, scale: I::F32) -> [I::F32; 4] {
+    let less = isa.splat(-f32::from(OFFSET));
+    let one = |shift| {
+        let factor = isa.low_byte(isa.shift_right(x, shift));
         let factor = if OFFSET > 0 { isa.mul_add(factor, isa.splat(1.0), less) } else { factor };
-        isa.store_f32(isa.mul(factor, scale), to);
-    }
+        isa.mul(factor, scale)
+    };
+    [one(0), one(8), one(16), one(24)]
 }

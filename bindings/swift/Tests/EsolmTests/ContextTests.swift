@@ -1,0 +1,308 @@
+import Foundation
+import XCTest
+
+import Esolm
+
+final class ContextTests: XCTestCase {
+    private func newContext() throws -> Context { try Context(Model(path: path), small) }
+
+    func testBadRequests() throws {
+        let context = try newContext()
+        assertFails(.invalidArgument, try context.begin([]))
+        assertFails(.invalidArgument, try context.begin([Prompt([1], positions: [1, 2])]))
+        assertFails(.invalidArgument, try context.begin([Prompt([1, 2], positions: [3, 3])]))
+        assertFails(.invalidArgument, try context.begin([Prompt([4_000_000_000])]))
+        assertFails(.invalidArgument, try context.text(5))
+        var params = few()
+        params.schedule = [4, 0]
+        assertFails(.invalidArgument, try context.begin([Prompt()], params))
+        params = few()
+        params.constraints = [Constraints(banned: [1 << 30])]
+        assertFails(.invalidArgument, try context.begin([Prompt()], params))
+        params = few()
+        params.order = .custom([0, 1])
+        assertFails(.invalidArgument, try context.begin([Prompt()], params))
+        XCTAssertNil(try context.step())
+    }
+
+    func testAContextKeepsItsModel() throws {
+        var model: Model? = try Model(path: path)
+        let context = try Context(model!, small)
+        model = nil
+        try context.generate([Prompt()], few())
+        XCTAssertEqual(try context.tokens().count, 32)
+    }
+
+    func testSampling() throws {
+        let context = try newContext()
+        var greedy = few()
+        greedy.temperature = 0
+        greedy.alpha0 = 0
+        greedy.constraints = [Constraints(presencePenalty: 1e6)]
+        try context.generate([Prompt()], greedy)
+        let tokens = try context.tokens()
+        XCTAssertEqual(Set(tokens).count, tokens.count)
+        greedy.constraints = [Constraints(dry: Dry(multiplier: -1))]
+        assertFails(.invalidArgument, try context.begin([Prompt()], greedy))
+
+        greedy.constraints = [Constraints(regex: "a", jsonSchema: "{}")]
+        assertFails(.invalidArgument, try context.begin([Prompt()], greedy))
+
+        var params = few()
+        params.alpha0 = 0
+        params.minP = 0.01
+        params.topLogProbs = 4
+        try context.begin([Prompt()], params)
+        for position in try context.order() {
+            let probabilities = try context.probabilities([position])
+            XCTAssertEqual(try context.logits([position]).count, 1)
+            let step = try context.step()
+            XCTAssertEqual(step?.topLogProbs.first?.count, 4)
+            let token = try XCTUnwrap(step?.updates.first?.token)
+            XCTAssertGreaterThan(probabilities[0][Int(token)], 0)
+        }
+        assertFails(.invalidArgument, try context.logits([0]))
+    }
+
+    func testRequests() throws {
+        let context = try newContext()
+        var params = few()
+        params.order = .strided(8)
+        params.alpha0 = 1
+        try context.begin([Prompt()], params)
+        XCTAssertEqual(try context.order(), (0..<32).map { UInt32($0 / 4 + $0 % 4 * 8) })
+
+        params = few()
+        params.logProbs = true
+        params.constraints = [Constraints(allowed: [3: [40]], bias: [30: 1000])]
+        try context.begin([Prompt()], params)
+        while let step = try context.step() {
+            XCTAssertEqual(step.logProbs?.count, step.updates.count)
+        }
+        let tokens = try context.tokens()
+        XCTAssertEqual(tokens[3], 40)
+        XCTAssertEqual(tokens[4], 30)
+
+        // A threshold that no token meets, and one that every token meets.
+        for (threshold, count) in [(Float(2), 1), (0, 8)] {
+            params = few()
+            params.alpha0 = 1
+            params.adaptive = Adaptive(.probability, threshold: threshold, window: 8)
+            try context.begin([Prompt()], params)
+            XCTAssertEqual(try context.step()?.updates.count, count)
+        }
+    }
+
+    func testStopRules() throws {
+        let model = try Model(path: path)
+        let context = try Context(model, ContextOptions(length: 64, threads: 1))
+        let prompt = Prompt(try model.tokenize("Once upon a time"))
+        var params = GenerateParams()
+        params.seed = 3
+        params.ignoreEOS = true
+        try context.generate([prompt], params)
+        let (whole, all) = (try context.text(), try context.tokens())
+        XCTAssertEqual(all.count, 64)
+        XCTAssertEqual(try context.stopReason(), .length)
+        params.maxTokens = 5
+        try context.generate([prompt], params)
+        XCTAssertEqual(try context.tokens().count, prompt.tokens.count + 5)
+        params.maxTokens = 0
+        params.stopTokens = [all[20]]
+        try context.generate([prompt], params)
+        XCTAssertLessThanOrEqual(try context.tokens().count, 21)
+        XCTAssertEqual(try context.stopReason(), .stopToken)
+        params.stopTokens = []
+        let stop = String(whole.dropLast(15).suffix(5))
+        params.stopStrings = ["no such text", stop]
+        try context.generate([prompt], params)
+        XCTAssertTrue(whole.hasPrefix(try context.text() + stop))
+        XCTAssertEqual(try context.stopReason(), .stopString)
+        // The texts of the steps, joined, are the text.
+        let text = try context.text()
+        params.stepText = true
+        try context.begin([prompt], params)
+        var joined = try context.text()
+        XCTAssertEqual(joined, "Once upon a time")
+        var last: StopReason?
+        while let step = try context.step() {
+            joined += step.texts?.first ?? ""
+            last = step.stopReasons?.first
+            XCTAssertEqual(try context.text(), joined)
+        }
+        XCTAssertEqual(joined, text)
+        XCTAssertEqual(last, .stopString)
+        params.stopStrings = [""]
+        assertFails(.invalidArgument, try context.begin([prompt], params))
+    }
+
+    func testLogits() throws {
+        struct Enough: Error {}
+        let context = try newContext()
+        try context.generate([Prompt()], few())
+        let plain = try context.tokens()
+        var params = few()
+        params.logits = { row, logits in
+            XCTAssertEqual(logits.count, row.modelLogits.count)
+            XCTAssertTrue(row.sequence == 0 && row.slot < 32)
+            try alternating(row, logits)
+        }
+        try context.generate([Prompt()], params)
+        XCTAssertEqual(try context.tokens(), (0..<32).map { UInt32(30 + $0 % 2) })
+        params.logits = { _, _ in throw Enough() }
+        XCTAssertThrowsError(try context.generate([Prompt()], params)) { XCTAssertTrue($0 is Enough) }
+        params.logits = { [unowned context] _, _ in _ = try context.text() }
+        try context.generate([Prompt()], params)
+        params.logits = { [unowned context] _, _ in _ = try context.save() }
+        assertFails(.busy, try context.generate([Prompt()], params))
+        try context.generate([Prompt()], few())
+        XCTAssertEqual(try context.tokens(), plain)
+    }
+
+    func testOptions() throws {
+        let model = try Model(path: path)
+        let prompt = Prompt(try model.tokenize("Once upon a time"))
+        var params = few()
+        params.temperature = 0
+        params.alpha0 = 0
+        let plain = try newContext()
+        try plain.generate([prompt], params)
+        let tokens = try plain.tokens()
+        // Other kernels and another cache: the most likely tokens are the same but for rounding.
+        for options in [
+            ContextOptions(length: 32, batchRows: 3, threads: 1), ContextOptions(length: 32, f32Cache: true),
+            ContextOptions(length: 32, threads: 1, ggml: true),
+        ] {
+            let context = try Context(model, options)
+            try context.generate([prompt], params)
+            XCTAssertEqual(try context.tokens().prefix(8), tokens.prefix(8))
+        }
+        XCTAssertGreaterThan(
+            try model.memoryUse(ContextOptions(f32Cache: true)).kvCache, try model.memoryUse(ContextOptions()).kvCache)
+    }
+
+    func testFiltersAndPenalties() throws {
+        let context = try newContext()
+        // Each of them leaves one token, the most likely one.
+        var greedy = few()
+        greedy.alpha0 = 0
+        greedy.temperature = 0
+        greedy.ignoreEOS = true
+        try context.generate([Prompt()], greedy)
+        let most = try context.tokens()
+        let limits: [(inout GenerateParams) -> Void] = [
+            { $0.topK = 1 }, { $0.topP = 1e-9 }, { $0.minP = 1 }, { $0.topNSigma = 0.0001 },
+        ]
+        for limit in limits {
+            var params = greedy
+            params.temperature = 1
+            limit(&params)
+            try context.generate([Prompt()], params)
+            XCTAssertEqual(try context.tokens(), most)
+        }
+        var params = greedy
+        params.temperature = 1
+        params.typicalP = 0.3
+        try context.generate([Prompt()], params)
+        XCTAssertEqual(try context.tokens().count, 32)
+        // A strong penalty of each kind changes the text.
+        for rules in [
+            Constraints(repetitionPenalty: 1e6), Constraints(frequencyPenalty: 1e6), Constraints(banned: [most[0]]),
+        ] {
+            params = greedy
+            params.constraints = [rules]
+            try context.generate([Prompt()], params)
+            XCTAssertNotEqual(try context.tokens(), most)
+        }
+        // One token again and again, until that is a repetition; a breaker ends repetitions.
+        for (breakers, repeats) in [([], false), ([30], true)] as [([UInt32], Bool)] {
+            let dry = Dry(multiplier: 1e6, base: 2, allowedLength: 3, range: 0, breakers: breakers)
+            params.constraints = [Constraints(bias: [30: 1000], dry: dry)]
+            try context.generate([Prompt()], params)
+            XCTAssertEqual(try context.tokens().allSatisfy { $0 == 30 }, repeats)
+        }
+    }
+
+    func testGrammars() throws {
+        let model = try Model(path: path)
+        let context = try Context(model, small)
+        var params = few()
+        params.alpha0 = 0
+        for (rules, pattern) in [
+            (Constraints(regex: "[ab]{3}c"), "^[ab]{3}c$"),
+            (Constraints(jsonSchema: "{\"enum\": [\"cat\", \"dog\"]}"), "^\"(cat|dog)\"$"),
+        ] {
+            params.constraints = [rules]
+            if model.supports(.grammar) {
+                try context.generate([Prompt()], params)
+                let text = try context.text()
+                XCTAssertNotNil(text.range(of: pattern, options: .regularExpression), text)
+            } else {
+                assertFails(.unsupported, try context.generate([Prompt()], params))
+            }
+        }
+    }
+
+    func testOrdersAndSchedules() throws {
+        let context = try newContext()
+        var params = few()
+        params.alpha0 = 1
+        params.steps = 0
+        params.schedule = [5, 3]
+        params.order = .leftToRight
+        try context.begin([Prompt()], params)
+        XCTAssertEqual(try context.order(), Array(0..<32))
+        var counts: [Int] = []
+        while let step = try context.step() {
+            XCTAssertEqual(step.index, counts.count)
+            XCTAssertEqual(step.total, 10)
+            XCTAssertTrue(step.updates.allSatisfy { $0.sequence == 0 && $0.position < 32 })
+            counts.append(step.updates.count)
+        }
+        XCTAssertEqual(counts, [5] + [Int](repeating: 3, count: 9))
+        params.schedule = []
+        params.steps = 4
+        let last = Array((0..<32 as Range<UInt32>).reversed())
+        params.order = .custom(last)
+        try context.begin([Prompt()], params)
+        XCTAssertEqual(try context.order(), last)
+        params.order = .stridedShuffled(8)
+        try context.generate([Prompt()], params)
+        XCTAssertEqual(try context.order().sorted(), Array(0..<32))
+        params.order = .blocks(8)
+        try context.generate([Prompt()], params)
+        XCTAssertEqual(try context.order().prefix(8).sorted(), Array(0..<8))
+        for confidence in [Adaptive.Confidence.margin, .entropy] {
+            params = few()
+            params.alpha0 = 1
+            // No margin is 2, no entropy below 0: one token in each step.
+            params.adaptive = Adaptive(confidence, threshold: confidence == .margin ? 2 : 0, window: 4)
+            try context.begin([Prompt()], params)
+            XCTAssertEqual(try context.step()?.updates.count, 1)
+        }
+    }
+
+    func testLogProbsAreThoseOfTheScores() throws {
+        let context = try newContext()
+        var params = few()
+        params.alpha0 = 0
+        params.temperature = 1
+        params.topP = 1
+        params.logProbs = true
+        params.topLogProbs = 2
+        params.ignoreEOS = true
+        try context.begin([Prompt()], params)
+        var reported: [Double] = []
+        while let step = try context.step() {
+            reported += try XCTUnwrap(step.logProbs)
+            let most = try XCTUnwrap(step.topLogProbs.first)
+            XCTAssertGreaterThanOrEqual(most[0].logProb, most[1].logProb)
+            if most[0].token == step.updates[0].token {
+                XCTAssertEqual(Double(most[0].logProb), reported[reported.count - 1], accuracy: 1e-4)
+            }
+        }
+        let scores = try context.score(try context.tokens())
+        for (one, other) in zip(reported, scores) { XCTAssertEqual(one, other, accuracy: 0.05) }
+        XCTAssertEqual(reported.count, scores.count)
+    }
+}

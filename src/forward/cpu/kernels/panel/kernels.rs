@@ -1,0 +1,188 @@
+//! Which form of a panel is multiplied, and with how many rows together.
+
+use std::ops::Range;
+
+use super::block::PANEL_ROWS;
+use super::micro_kernel::{Multiply, PackedWeights, PanelWeights};
+use super::repack::Repacked;
+use super::unpacked::{CHUNK, Unpacked, UnpackedWeights};
+use super::{blocks, super_blocks};
+use crate::forward::cpu::kernels::activations::{ActivationBlock, BLOCK};
+use crate::forward::cpu::kernels::isa::Isa;
+use crate::forward::cpu::kernels::macro_kernel::{Ahead, MicroKernel};
+use crate::forward::cpu::kernels::weights::Matrix;
+use crate::gguf::{Layout, TensorType};
+
+/// Calls `$do!(format)` with the [`BlockFormat`] of the quantized type `$ty`.
+macro_rules! with_format {
+    ($ty:expr, $do:ident) => {
+        match $ty {
+            TensorType::Q8_0 => $do!(blocks::Q8_0),
+            TensorType::Q5_0 => $do!(blocks::Q5_0),
+            TensorType::Q5_1 => $do!(blocks::Q5_1),
+            TensorType::Q4_0 => $do!(blocks::Q4_0),
+            TensorType::Q4_1 => $do!(blocks::Q4_1),
+            TensorType::Iq4Nl => $do!(blocks::Iq4Nl),
+            TensorType::Q6K => $do!(super_blocks::Q6K),
+            TensorType::Q5K => $do!(super_blocks::Q5K),
+            TensorType::Q4K => $do!(super_blocks::Q4K),
+            TensorType::Q3K => $do!(super_blocks::Q3K),
+            TensorType::Q2K => $do!(super_blocks::Q2K),
+            TensorType::F32 | TensorType::F16 | TensorType::Bf16 => debug_assert!(false, "not quantized"),
+        }
+    };
+}
+
+#[cfg(test)]
+pub(super) use with_format;
+
+/// Multiplies P panels of a quantized matrix together.
+pub(crate) struct PanelKernel<'a, I, const P: usize> {
+    isa: I,
+    w: Matrix<'a>,
+    x: &'a [ActivationBlock],
+    /// The columns of the panels at hand, where they lie in the file so.
+    panels: [&'a [u8]; P],
+    /// Otherwise these columns of one of them.
+    repacked: Option<Repacked>,
+    /// With many rows of activations: their columns as bytes.
+    unpacked: Option<[Unpacked; P]>,
+    /// How many panels are at hand.
+    count: usize,
+}
+
+impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
+    /// For products with `rows` rows of activations `x`; P is [`Isa::PANELS`] if they are more than [`Isa::ROWS`], or else 1.
+    #[inline(always)]
+    pub(crate) fn new(isa: I, w: Matrix<'a>, x: &'a [ActivationBlock], rows: usize) -> Self {
+        let in_rows = w.layout == Layout::Plain;
+        // Bytes need no unpacking.
+        let unpack = rows > I::ROWS && (in_rows || w.ty != TensorType::Q8_0);
+        Self {
+            isa,
+            w,
+            x,
+            panels: [&[]; P],
+            repacked: in_rows.then(Repacked::new),
+            unpacked: unpack.then(|| std::array::from_fn(|_| Unpacked::new())),
+            count: 0,
+        }
+    }
+
+    /// Multiplies rows of activations from `first` on: as many together as there are registers for their sums, and fewer at
+    /// the end.
+    #[inline(always)]
+    fn multiply_rows<W: PanelWeights<I>>(
+        &self,
+        weights: [W; P],
+        first: usize,
+        columns: Range<usize>,
+        sums: &mut [[[f32; PANEL_ROWS]; P]],
+        ahead: &mut Ahead<'_>,
+    ) {
+        let row = |i: usize| {
+            &self.x[((first + i) * self.w.columns + columns.start) / BLOCK..][..columns.len() / BLOCK]
+        };
+        let (mut sums, mut i) = (sums, 0);
+        macro_rules! together {
+            ($($m:literal if $is_used:expr;)*) => {$(
+                if $is_used {
+                    let (some, rest) = sums.as_chunks_mut::<$m>();
+                    for sums in some {
+                        let x = std::array::from_fn::<_, $m, _>(|k| row(i + k));
+                        self.isa.call(Multiply { weights, x, sums, ahead });
+                        i += $m;
+                    }
+                    sums = rest;
+                }
+            )*};
+        }
+        together!(6 if P == 2; 4 if I::ROWS >= 4; 2 if I::ROWS >= 2; 1 if true;);
+        debug_assert!(sums.is_empty());
+    }
+}
+
+impl<I: Isa, const P: usize, const G: usize> MicroKernel<G> for PanelKernel<'_, I, P> {
+    const COLUMNS: usize = CHUNK;
+    const TOGETHER: usize = if P == 2 { 6 } else { I::ROWS };
+
+    fn advances(columns: usize, slices: usize) -> usize {
+        columns / BLOCK * slices
+    }
+
+    #[inline(always)]
+    fn pack(&mut self, rows: Range<usize>, columns: Range<usize>, _: &mut Ahead<'_>) {
+        self.count = 0;
+        for (p, first) in rows.step_by(PANEL_ROWS).enumerate() {
+            let panel = match &mut self.repacked {
+                Some(repacked) => {
+                    repacked.fill(self.isa, self.w, first, columns.clone());
+                    repacked.bytes()
+                }
+                None => {
+                    self.panels[p] = self.w.panel_bytes(first, columns.clone());
+                    self.panels[p]
+                }
+            };
+            if let Some(unpacked) = &mut self.unpacked
+                && P == I::PANELS
+            {
+                macro_rules! fill {
+                    ($format:path) => {
+                        unpacked[p].fill(self.isa, $format, panel, columns.len())
+                    };
+                }
+                with_format!(self.w.ty, fill);
+            }
+            self.count += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn multiply(&self, first: usize, columns: Range<usize>, sums: &mut [[f32; G]], ahead: &mut Ahead<'_>) {
+        const { assert!(G == P * PANEL_ROWS) };
+        let sums = sums.as_flattened_mut().as_chunks_mut().0.as_chunks_mut().0;
+        // Where a panel is missing at the end of the matrix, its sums have any values.
+        let panel = |p: usize| p.min(self.count.saturating_sub(1));
+        if P == I::PANELS
+            && let Some(unpacked) = &self.unpacked
+        {
+            macro_rules! unpacked {
+                ($format:path) => {{
+                    let weights = |p| UnpackedWeights::new(&unpacked[panel(p)], $format);
+                    self.multiply_rows(std::array::from_fn(weights), first, columns, sums, ahead);
+                }};
+            }
+            // One kernel per `ByteFormat`.
+            match self.w.ty {
+                TensorType::Q4_1 | TensorType::Q4K => unpacked!(super_blocks::Q4K),
+                TensorType::Q5_1 | TensorType::Q5K => unpacked!(super_blocks::Q5K),
+                TensorType::Q6K => unpacked!(super_blocks::Q6K),
+                TensorType::Q3K => unpacked!(super_blocks::Q3K),
+                TensorType::Q2K => unpacked!(super_blocks::Q2K),
+                _ => unpacked!(blocks::Q8_0),
+            }
+            return;
+        }
+        let bytes = |p: usize| match &self.repacked {
+            Some(repacked) => repacked.bytes(),
+            None => self.panels[panel(p)],
+        };
+        macro_rules! packed {
+            ($format:path) => {
+                self.multiply_rows(
+                    std::array::from_fn(|p| PackedWeights::new(bytes(p), $format)),
+                    first,
+                    columns,
+                    sums,
+                    ahead,
+                )
+            };
+        }
+        if P == 1 {
+            with_format!(self.w.ty, packed);
+        } else {
+            packed!(blocks::Q8_0);
+        }
+    }
+}

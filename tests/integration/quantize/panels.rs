@@ -1,0 +1,115 @@
+//! Quantized matrices in panels: the same values as in plain rows, and the same text.
+
+use std::path::Path;
+
+use esolm::gguf::{Gguf, Layout, TensorType, Writer};
+use esolm::quantize::QuantizeOptions;
+use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, LoadMode, LoadOptions, Model, Prompt};
+
+use super::{Scratch, all_tensors, wide};
+use crate::reference::Network;
+use crate::runs::{default_model, diffusion, tokens};
+
+fn open(path: &Path, mode: LoadMode) -> Model {
+    Model::open(path, &LoadOptions { mode, ..LoadOptions::default() }).unwrap()
+}
+
+/// A text of several tokens a step and then of one a step, and the state after it.
+fn generate(model: &Model, kernels: Kernels) -> (Vec<Vec<u32>>, Vec<u8>) {
+    let params = ContextParams { kernels, length: 40, sequences: 2, ..ContextParams::default() };
+    let mut context = Context::new(model, &params).unwrap();
+    let params = GenerateParams { seed: 3, steps: 3, alpha_0: 0.7, ..diffusion() };
+    context
+        .generate(&[Prompt::default(), Prompt::default()], &params, |_| std::ops::ControlFlow::Continue(()))
+        .unwrap();
+    (tokens(&context), context.save().unwrap())
+}
+
+#[test]
+fn panels_have_the_values_of_plain_rows() {
+    // A vocabulary that fills no whole panels.
+    let config = esolm::Config { vocab_size: 71, mask_token_id: 70, ..wide() };
+    let scratch = Scratch::new(&Network::random(config, 3).to_gguf());
+    for ty in TensorType::all() {
+        let plain = QuantizeOptions { layout: Layout::Plain, force: true, ..all_tensors(ty) };
+        let panels = QuantizeOptions { layout: Layout::Panels, ..plain.clone() };
+        scratch.quantize("plain.gguf", &plain).unwrap();
+        scratch.quantize("panels.gguf", &panels).unwrap();
+        let read = |name: &str| std::fs::read(scratch.path(name)).unwrap();
+        let (plain_bytes, panel_bytes) = (read("plain.gguf"), read("panels.gguf"));
+        let in_panels = |bytes: &[u8]| {
+            let gguf = Gguf::parse(bytes, "file").unwrap();
+            let all = gguf.tensors().iter().filter(|tensor| tensor.layout == Layout::Panels);
+            let names = all.inspect(|tensor| assert_eq!(tensor.range.start % 64, 0, "{}", tensor.name));
+            names.map(|tensor| tensor.name.clone()).collect::<Vec<_>>()
+        };
+        assert!(in_panels(&plain_bytes).is_empty());
+        let names = in_panels(&panel_bytes);
+        assert_eq!(names.len(), if ty.is_quantized() { 9 } else { 0 }, "{names:?}");
+        assert!(!names.iter().any(|name| name == "token_embd.weight"));
+        // There and back.
+        let back = |from: &str, options: &QuantizeOptions| {
+            esolm::quantize::quantize(&scratch.path(from), &scratch.path("back.gguf"), options, &mut |_| ())
+                .unwrap();
+            read("back.gguf")
+        };
+        assert!(back("panels.gguf", &plain) == plain_bytes, "{}", ty.name());
+        assert!(back("plain.gguf", &panels) == panel_bytes, "{}", ty.name());
+        assert!(back("panels.gguf", &panels) == panel_bytes, "{}", ty.name());
+
+        let expected = generate(&open(&scratch.path("plain.gguf"), LoadMode::Map), Kernels::Own);
+        for (name, mode) in [
+            ("panels.gguf", LoadMode::Map),
+            ("panels.gguf", LoadMode::Copy),
+            ("panels.gguf", LoadMode::Repack),
+            ("plain.gguf", LoadMode::Repack),
+        ] {
+            let model = open(&scratch.path(name), mode);
+            let layout = |tensor: &esolm::gguf::TensorInfo| tensor.layout == Layout::Panels;
+            assert_eq!(model.tensors().iter().filter(|tensor| layout(tensor)).count(), names.len());
+            assert!(generate(&model, Kernels::Own) == expected, "{} {name} {mode:?}", ty.name());
+        }
+        let by_ggml = |name: &str| generate(&open(&scratch.path(name), LoadMode::Map), Kernels::Ggml);
+        assert!(by_ggml("panels.gguf") == by_ggml("plain.gguf"), "{}: ggml", ty.name());
+    }
+}
+
+#[test]
+fn what_cannot_lie_in_panels_is_refused() {
+    let write = |tensor: &str, ty, dims: &[usize]| {
+        let mut writer = Writer::new();
+        writer.declare_in(tensor, ty, Layout::Panels, dims)
+    };
+    for (ty, dims) in
+        [(TensorType::F32, &[32, 32][..]), (TensorType::Q8_0, &[32]), (TensorType::Q8_0, &[32, 2, 2])]
+    {
+        assert!(matches!(write("a", ty, dims), Err(Error::InvalidArgument(_))), "{dims:?}");
+    }
+    // In a file: the embedding, whose rows are looked up, and a vector.
+    let config = esolm::Config { vocab_size: 64, mask_token_id: 63, ..wide() };
+    let scratch = Scratch::new(&Network::random(config, 1).to_gguf());
+    let options = QuantizeOptions { layout: Layout::Plain, ..all_tensors(TensorType::Q8_0) };
+    scratch.quantize("plain.gguf", &options).unwrap();
+    let bytes = std::fs::read(scratch.path("plain.gguf")).unwrap();
+    for (name, code, message) in [
+        ("token_embd.weight", 8u32, "rows that are looked up must be plain"),
+        ("output_norm.weight", 0, "unsupported type number 1600"),
+    ] {
+        let mut bytes = bytes.clone();
+        let place = bytes.windows(name.len()).rposition(|part| part == name.as_bytes()).unwrap() + name.len();
+        let dims = u32::from_le_bytes(bytes[place..][..4].try_into().unwrap()) as usize;
+        let at = place + 4 + 8 * dims;
+        assert_eq!(bytes[at..][..4], code.to_le_bytes());
+        bytes[at..][..4].copy_from_slice(&(code + 1600).to_le_bytes());
+        let error = Model::from_bytes(&bytes, &LoadOptions::default()).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn default_model_lies_in_panels() {
+    let model = open(&default_model(), LoadMode::Map);
+    let quantized = model.tensors().iter().filter(|tensor| tensor.ty.is_quantized());
+    let plain = quantized.filter(|tensor| tensor.layout == Layout::Plain).map(|tensor| &tensor.name);
+    assert_eq!(plain.collect::<Vec<_>>(), ["token_embd.weight"]);
+}
