@@ -149,8 +149,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("test lookahead_steps_allocate_nothing ... ok");
 
-    // Sequences that come and go, also one whose beginning is another's.
-    let mut context = Context::new(&model, &ContextParams { sequences: 3, ..limits })?;
+    // Sequences that come and go, also one whose beginning is another's, and with prompts in parts.
+    let mut context = Context::new(&model, &ContextParams { sequences: 3, prompt_rows: 2, ..limits })?;
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     let mut joined = 0;
     for seed in 0..9 {

@@ -1,6 +1,6 @@
 //! Prompts of sequences that join, fed in parts beside the others.
 
-use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Variant};
+use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, Model, Prompt, Variant};
 
 use crate::reference::Network;
 use crate::runs::{context, default_model, diffusion, finish, open, params, texts};
@@ -190,4 +190,27 @@ fn default_is_64_rows() {
     finish(&mut context);
     let mut single = Context::new(&model, &ContextParams::default()).unwrap();
     assert_eq!(context.tokens(1).unwrap(), texts(&mut single, &[Prompt::prefix(&prompt)], &params)[0]);
+}
+
+#[test]
+fn ggml_s_kernels_feed_parts_too() {
+    for (model, params) in models() {
+        let limits = ContextParams { kernels: Kernels::Ggml, ..limits(2) };
+        let mut context = Context::new(&model, &limits).unwrap();
+        context.add_sequence(&Prompt::prefix(&[1]), &params).unwrap();
+        step(&mut context);
+        let second = context.add_sequence(&Prompt::prefix(&LONG), &params).unwrap();
+        for part in 1..=4 {
+            assert_eq!(step(&mut context), [0]);
+            assert_eq!(cached(&context, second), part * ROWS);
+        }
+        // A step that writes nothing at all: nobody else is there.
+        context.remove_sequence(0).unwrap();
+        finish(&mut context);
+        assert!(context.stop_reason(second).unwrap().is_some());
+        context.reset();
+        let alone = context.add_sequence(&Prompt::prefix(&LONG), &params).unwrap();
+        finish(&mut context);
+        assert!(context.stop_reason(alone).unwrap().is_some());
+    }
 }
