@@ -873,6 +873,9 @@ typedef int32_t (*esolm_logits_callback)(const esolm_logits_row *row, float *log
 // For esolm_generate_params.alpha_0: by what else is asked for, and by the model.
 #define ESOLM_ALPHA_0_AUTO -1.0
 
+// For esolm_generate_params.lookahead: as many as pay.
+#define ESOLM_LOOKAHEAD_AUTO UINT32_MAX
+
 // What to generate. Set by esolm_generate_params_init.
 //
 // A row of logits becomes a token in this order: constraints, logits_callback, temperature, top_n_sigma, top_k, typical_p,
@@ -930,8 +933,12 @@ typedef struct esolm_generate_params {
     size_t window;
     // How certain is certain enough, at least 0.
     float threshold;
-    // Reserved, must be 0.
-    uint32_t reserved;
+    // How many tokens a step proposes, of which it writes as many as the model would have drawn one by one, and one more: the
+    // text has the same distribution in fewer steps. At most 16; ESOLM_LOOKAHEAD_AUTO: as many as pay, by those accepted so
+    // far. 0 (default): one token per step. It acts where steps write one token each, without logits_callback. Only for Eso-LM
+    // (ESOLM_ERR_UNSUPPORTED); needs esolm_context_params.batch_rows of three times as many and one. esolm_begin allocates
+    // memory for the proposals.
+    uint32_t lookahead;
     // Most tokens of a sequence behind its prompt. 0 (default): no limit but the length; with both, the smaller one counts.
     size_t max_tokens;
     // Tokens that end a text when the model writes them behind the prompt, as the end-of-text token does. (What is written
@@ -1012,7 +1019,7 @@ typedef struct esolm_step_info {
     size_t struct_size;
     // Number of the step, from 0.
     size_t index;
-    // Number of steps of the generation; with esolm_generate_params.confidence the maximum.
+    // Number of steps of the generation; with esolm_generate_params.confidence or lookahead the maximum.
     size_t total;
     // The tokens written; none by a step that fed prompts only (esolm_context_params.prompt_rows). Valid until the callback returns or, from esolm_step, until the next call on the context.
     const esolm_update *updates;
@@ -1025,6 +1032,10 @@ typedef struct esolm_step_info {
     const esolm_step_text *texts;
     // Number of texts: one more than the number of the last sequence, or 0.
     size_t n_texts;
+    // How many tokens the sequences' lookahead had proposed for this step (esolm_generate_params.lookahead).
+    size_t n_proposed;
+    // How many of them are among the updates.
+    size_t n_accepted;
 } esolm_step_info;
 
 // ---- Generating ----

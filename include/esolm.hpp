@@ -578,6 +578,9 @@ struct Step {
     Span<const double> log_probs;
     // The new text of each sequence; empty unless GenerateParams::step_text is 1.
     Span<const esolm_step_text> texts;
+    // How many tokens had been proposed for this step, and how many of them are among the updates: GenerateParams::lookahead.
+    std::size_t proposed;
+    std::size_t accepted;
 
     // The text of a sequence that became final in this step.
     std::string_view text(std::uint32_t sequence = 0) const
@@ -886,7 +889,9 @@ private:
                 info.total,
                 {info.updates, info.n_updates},
                 {info.log_probs, info.log_probs ? info.n_updates : 0},
-                {info.texts, info.n_texts}};
+                {info.texts, info.n_texts},
+                info.n_proposed,
+                info.n_accepted};
     }
 
     // Calls on_logits from C, and keeps its exception, which must not cross the library.

@@ -12,6 +12,8 @@ pub(crate) enum Purpose {
     Order = 1,
     /// Which tokens.
     Token = 2,
+    /// What is drawn ahead, and whether it stays: [`Rng::uniform_at`].
+    Ahead = 3,
 }
 
 /// One stream: ChaCha with 8 rounds, whose output is the same in every version of `rand_chacha`.
@@ -29,6 +31,13 @@ impl Rng {
     /// A number in [0, 1), with 53 random bits.
     pub(crate) fn uniform(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Number `place` of those that [`Rng::uniform`] gives from the beginning of the stream on, whatever was asked for before.
+    pub(crate) fn uniform_at(&mut self, place: u64) -> f64 {
+        // A number takes two words.
+        self.0.set_word_pos(2 * u128::from(place));
+        self.uniform()
     }
 
     /// An integer in 0..n, every one equally likely. `n` is at least 1.

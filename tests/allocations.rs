@@ -131,6 +131,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("test stopping_and_streaming_steps_allocate_nothing ... ok");
 
+    // The first beginning makes room for proposals.
+    for (number, lookahead) in [6, 2, GenerateParams::LOOKAHEAD_AUTO].into_iter().enumerate() {
+        let params =
+            GenerateParams { lookahead, ignore_eos: true, log_probs: true, ..GenerateParams::default() };
+        if number == 0 {
+            context.begin(&prompts, &GenerateParams { lookahead: 8, ..params })?;
+        }
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        context.begin(&prompts, &params)?;
+        let mut accepted = 0;
+        while let Some(step) = context.step()? {
+            accepted += step.accepted;
+        }
+        assert!(accepted > 10, "{accepted} tokens accepted");
+        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+    }
+    println!("test lookahead_steps_allocate_nothing ... ok");
+
     // Sequences that come and go, also one whose beginning is another's.
     let mut context = Context::new(&model, &ContextParams { sequences: 3, ..limits })?;
     let before = ALLOCATIONS.load(Ordering::Relaxed);

@@ -47,6 +47,18 @@ fn infill_keeps_the_text_around_the_hole() {
 }
 
 #[test]
+fn lookahead_takes_fewer_steps() {
+    let (texts, counts) = output("lookahead", "The fox{{mask 40}} went home.");
+    assert_eq!(texts.lines().filter(|line| line.starts_with("The fox")).count(), 3, "{texts}");
+    let steps = |line: &str| -> usize {
+        let rest = line.strip_prefix("40 tokens in ").unwrap_or_else(|| panic!("{line}"));
+        rest.split(' ').next().unwrap().parse().unwrap()
+    };
+    let steps: Vec<usize> = counts.lines().map(steps).collect();
+    assert!(steps[0] == 40 && steps[1] < 25 && steps[2] < 35, "{counts}");
+}
+
+#[test]
 fn score_prints_a_number_for_each_token_and_their_mean() {
     let likely = perplexity("Once upon a time there was a king.");
     let unlikely = perplexity("king a was there time a upon Once.");

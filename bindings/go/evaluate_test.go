@@ -78,6 +78,42 @@ func TestGrammars(t *testing.T) {
 	has(t, StatusInvalidArgument, err)
 }
 
+func TestLookahead(t *testing.T) {
+	c := newContext(t, openModel(t), small)
+	var texts [2][]uint32
+	var steps, proposed, accepted [2]int
+	for i, lookahead := range []uint32{0, 4} {
+		params := few()
+		params.Alpha0, params.Temperature, params.IgnoreEOS, params.Lookahead = 0, 0, true, lookahead
+		generation, err := c.Begin([]Prompt{{}}, params)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for generation.Next(context.Background()) {
+			step := generation.Step()
+			steps[i]++
+			proposed[i] += step.Proposed
+			accepted[i] += step.Accepted
+		}
+		if err := generation.Err(); err != nil {
+			t.Fatal(err)
+		}
+		if texts[i], err = c.Tokens(0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !reflect.DeepEqual(texts[0], texts[1]) {
+		t.Error(texts)
+	}
+	if steps[1] >= steps[0] || proposed[0] != 0 || accepted[1] == 0 || accepted[1] > proposed[1] {
+		t.Error(steps, proposed, accepted)
+	}
+	params := few()
+	params.Lookahead = 17
+	_, err := c.Begin([]Prompt{{}}, params)
+	has(t, StatusInvalidArgument, err)
+}
+
 func TestEvaluate(t *testing.T) {
 	model := openModel(t)
 	c := newContext(t, model, small)

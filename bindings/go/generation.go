@@ -22,6 +22,8 @@ type Step struct {
 	// The most likely tokens at the position of each update, the likeliest first; nil unless its Params.TopLogProbs is set.
 	TopLogProbs [][]TokenLogProb
 	Texts       []StepText // the new text of each sequence; nil unless Params.StepText is set
+	// How many tokens had been proposed for this step, and how many of them are among the updates: Params.Lookahead.
+	Proposed, Accepted int
 }
 
 // TokenLogProb is a token and its log-probability (log_prob) under the model.
@@ -161,7 +163,8 @@ func (c *Context) Step(ctx context.Context) (*Step, error) {
 // stepOf copies the result of a step from C.
 func stepOf(info *C.esolm_step_info) *Step {
 	n := int(info.n_updates)
-	step := &Step{Index: int(info.index), Total: int(info.total), Updates: make([]Update, n)}
+	step := &Step{Index: int(info.index), Total: int(info.total), Updates: make([]Update, n),
+		Proposed: int(info.n_proposed), Accepted: int(info.n_accepted)}
 	for i, u := range unsafe.Slice(info.updates, n) {
 		step.Updates[i] = Update{uint32(u.sequence), uint32(u.position), uint32(u.token)}
 	}

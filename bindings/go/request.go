@@ -49,6 +49,8 @@ const Alpha0Auto = C.ESOLM_ALPHA_0_AUTO
 const (
 	Auto     = C.ESOLM_AUTO
 	TopKAuto = C.ESOLM_TOP_K_AUTO
+	// LookaheadAuto, for Params.Lookahead: as many as pay.
+	LookaheadAuto = C.ESOLM_LOOKAHEAD_AUTO
 )
 
 // Params are the parameters of a generation; start with DefaultParams.
@@ -79,6 +81,7 @@ type Params struct {
 	TopNSigma   float32        // leaves out logits more than this many standard deviations below the largest; 0 is no limit
 	TopLogProbs uint32         // how many of the most likely tokens Step.TopLogProbs has for each update
 	StepText    bool           // set Step.Texts
+	Lookahead   uint32         // tokens that a step proposes where it writes one: the same distribution in fewer steps; 0 is off
 }
 
 // Constraints restrict the tokens of a sequence; the zero value is no restriction.
@@ -182,6 +185,7 @@ func (params Params) c(memory *cMemory) (*C.esolm_generate_params, error) {
 	p.typical_p = C.float(params.TypicalP)
 	p.top_n_sigma = C.float(params.TopNSigma)
 	p.top_log_probs = C.uint32_t(params.TopLogProbs)
+	p.lookahead = C.uint32_t(params.Lookahead)
 	p.order = C.int32_t(params.Order)
 	p.order_size = C.size_t(params.OrderSize)
 	p.custom_order = memory.numbers(params.CustomOrder)

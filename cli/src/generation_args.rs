@@ -84,6 +84,11 @@ pub struct GenerationArgs {
     /// second best) or entropy:X (entropy at most X nats), each followed by :W or not. Needs --alpha0 1, excludes --schedule.
     #[arg(long, value_name = "MEASURE:X[:W]", conflicts_with = "schedule", help_heading = "Diffusion")]
     adaptive: Option<String>,
+    /// Where tokens are written one by one: propose K tokens per step, and write as many of them as one token per step would
+    /// have drawn, and one more. The text has the same distribution, in fewer steps; auto = as many as pay, by those accepted
+    /// so far; 0 = off. Only for Eso-LM.
+    #[arg(long, default_value = "0", value_name = "K|auto", value_parser = lookahead, help_heading = "Diffusion")]
+    lookahead: u32,
     /// Allow only these tokens at a position, or at each position of a range: '5= yes, no', '3-9=the,#48'. Positions count
     /// tokens from 0, prompt included (`esolm tokenize` shows the tokens). A token is given by its text, or as #ID, which a
     /// token with a comma in it needs. May be repeated for other positions.
@@ -135,11 +140,16 @@ pub struct GenerationArgs {
     json_schema: Option<String>,
 }
 
+fn lookahead(text: &str) -> std::result::Result<u32, std::num::ParseIntError> {
+    if text == "auto" { Ok(GenerateParams::LOOKAHEAD_AUTO) } else { text.parse() }
+}
+
 /// The options, parsed for a model.
 pub struct GenerationOptions {
     order: OrderKind,
     schedule: Option<Vec<u32>>,
     adaptive: Option<Adaptive>,
+    lookahead: u32,
     constraints: [Constraints; 1],
 }
 
@@ -186,6 +196,7 @@ impl GenerationArgs {
             order,
             schedule: self.schedule.as_ref().map(schedule).transpose()?,
             adaptive: self.adaptive.as_deref().map(adaptive).transpose()?,
+            lookahead: self.lookahead,
             constraints: [Constraints {
                 allowed,
                 banned: self.banned.iter().map(|text| token("--ban", text, model)).collect::<Result<_>>()?,
@@ -218,7 +229,8 @@ impl GenerationOptions {
             OrderKind::Custom(positions) => Order::Custom(positions),
         };
         let schedule = self.schedule.as_deref().map_or(Schedule::Reference, Schedule::Custom);
-        GenerateParams { order, schedule, adaptive: self.adaptive, constraints: &self.constraints, ..params }
+        let Self { adaptive, lookahead, constraints, .. } = self;
+        GenerateParams { order, schedule, adaptive: *adaptive, lookahead: *lookahead, constraints, ..params }
     }
 }
 

@@ -66,8 +66,9 @@ static void bad_generations(void)
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
     how = small_params(), how.length = LENGTH + 1;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
-    how = small_params(), how.reserved = 1;
+    how = small_params(), how.lookahead = 17;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
+    last_error_says("lookahead");
     how = small_params(), how.struct_size = 48;
     STATUS(INVALID, esolm_begin(context, prompts, 1, &how));
     STATUS(INVALID, esolm_begin(NULL, prompts, 1, NULL));
@@ -219,6 +220,45 @@ static void stopping(void)
     esolm_context_free(context);
 }
 
+/* Fewer steps, the same greedy text; what was proposed and accepted is counted. */
+static void lookahead(void)
+{
+    esolm_context_params params = {.struct_size = sizeof params, .length = LENGTH};
+    esolm_context *context = NULL;
+    esolm_prompt prompt = {NULL, NULL, 0};
+    uint32_t tokens[3][LENGTH];
+    const uint32_t ways[] = {0, 4, ESOLM_LOOKAHEAD_AUTO};
+    size_t steps[3] = {0}, proposed[3] = {0}, accepted[3] = {0}, n;
+    STATUS(OK, esolm_context_new(model, &params, &context));
+    for (int i = 0; i < 3; i++) {
+        esolm_generate_params how = small_params();
+        int32_t done = 0;
+        how.alpha_0 = 0, how.temperature = 0, how.lookahead = ways[i], how.ignore_eos = 1;
+        STATUS(OK, esolm_begin(context, &prompt, 1, &how));
+        for (;; steps[i]++) {
+            esolm_step_info step = {.struct_size = sizeof step};
+            STATUS(OK, esolm_step(context, &step, &done));
+            if (done)
+                break;
+            CHECK(step.n_accepted <= step.n_proposed && step.n_accepted <= step.n_updates);
+            proposed[i] += step.n_proposed, accepted[i] += step.n_accepted;
+        }
+        STATUS(OK, esolm_copy_tokens(context, 0, tokens[i], LENGTH, &n));
+        CHECK(memcmp(tokens[i], tokens[0], sizeof tokens[0]) == 0);
+    }
+    CHECK(steps[0] == LENGTH && proposed[0] == 0 && accepted[0] == 0);
+    CHECK(steps[1] < steps[0] && accepted[1] > 0 && proposed[1] >= accepted[1]);
+    CHECK(steps[2] <= steps[0]);
+    /* A program that was built before there were these fields. */
+    esolm_step_info old = {.struct_size = offsetof(esolm_step_info, n_proposed), .n_proposed = 99};
+    int32_t done;
+    esolm_generate_params how = small_params();
+    STATUS(OK, esolm_begin(context, &prompt, 1, &how));
+    STATUS(OK, esolm_step(context, &old, &done));
+    CHECK(old.n_updates > 0 && old.n_proposed == 99);
+    esolm_context_free(context);
+}
+
 struct job {
     esolm_status status;
     uint32_t tokens[LENGTH];
@@ -269,6 +309,7 @@ int main(int argc, char **argv)
     bad_generations();
     at_once_and_by_step();
     stopping();
+    lookahead();
     threads();
     esolm_model_free(model);
     return report();

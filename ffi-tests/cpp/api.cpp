@@ -113,6 +113,17 @@ static void generations(const esolm::Model &model)
     }
     CHECK(written == 64 - 2 * words.size() && take(context.tokens(0)) == once);
 
+    /* Several tokens per step where there would be one. */
+    esolm::GenerateParams ahead;
+    ahead.alpha_0 = 0, ahead.lookahead = 4, ahead.temperature = 0;
+    STATUS(ESOLM_OK, status_of([&] { return context.begin(prompts, ahead); }));
+    std::size_t proposed = 0, accepted = 0;
+    while (auto step = take(context.step())) {
+        CHECK(step->accepted <= step->proposed && step->accepted <= step->updates.size());
+        proposed += step->proposed, accepted += step->accepted;
+    }
+    CHECK(accepted > 0 && accepted <= proposed);
+
     /* Logits and probabilities on demand, and the most likely tokens. */
     how.top_log_probs = 2;
     STATUS(ESOLM_OK, status_of([&] { return context.begin(prompts, how); }));

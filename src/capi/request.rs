@@ -46,8 +46,12 @@ pub const ESOLM_TOP_K_AUTO: u32 = u32::MAX;
 /// For esolm_generate_params.alpha_0: by what else is asked for, and by the model.
 pub const ESOLM_ALPHA_0_AUTO: f64 = -1.0;
 
+/// For esolm_generate_params.lookahead: as many as pay.
+pub const ESOLM_LOOKAHEAD_AUTO: u32 = u32::MAX;
+
 const _: () = assert!(
-    ESOLM_ALPHA_0_AUTO == GenerateParams::ALPHA_0_AUTO
+    ESOLM_LOOKAHEAD_AUTO == GenerateParams::LOOKAHEAD_AUTO
+        && ESOLM_ALPHA_0_AUTO == GenerateParams::ALPHA_0_AUTO
         && ESOLM_AUTO == SamplingParams::AUTO
         && ESOLM_TOP_K_AUTO == SamplingParams::TOP_K_AUTO
 );
@@ -111,8 +115,12 @@ pub struct esolm_generate_params {
     pub window: usize,
     /// How certain is certain enough, at least 0.
     pub threshold: f32,
-    /// Reserved, must be 0.
-    pub reserved: u32,
+    /// How many tokens a step proposes, of which it writes as many as the model would have drawn one by one, and one more: the
+    /// text has the same distribution in fewer steps. At most 16; ESOLM_LOOKAHEAD_AUTO: as many as pay, by those accepted so
+    /// far. 0 (default): one token per step. It acts where steps write one token each, without logits_callback. Only for Eso-LM
+    /// (ESOLM_ERR_UNSUPPORTED); needs esolm_context_params.batch_rows of three times as many and one. esolm_begin allocates
+    /// memory for the proposals.
+    pub lookahead: u32,
     /// Most tokens of a sequence behind its prompt. 0 (default): no limit but the length; with both, the smaller one counts.
     pub max_tokens: usize,
     /// Tokens that end a text when the model writes them behind the prompt, as the end-of-text token does. (What is written
@@ -170,7 +178,7 @@ unsafe impl SizedStruct for esolm_generate_params {
         confidence: ESOLM_CONFIDENCE_NONE,
         window: 0,
         threshold: 0.0,
-        reserved: 0,
+        lookahead: 0,
         max_tokens: 0,
         stop_tokens: null(),
         n_stop_tokens: 0,
@@ -183,10 +191,6 @@ unsafe impl SizedStruct for esolm_generate_params {
         top_n_sigma: SamplingParams::DEFAULT.top_n_sigma,
         top_log_probs: 0,
     };
-
-    fn reserved(&self) -> u32 {
-        self.reserved
-    }
 }
 
 impl esolm_generate_params {
@@ -260,7 +264,7 @@ pub(super) unsafe fn with_params<T>(
     let logits = LogitsCallback::new(params.logits_callback, params.logits_user_data);
     let esolm_generate_params { length, max_tokens, steps, seed, alpha_0, temperature, top_p, top_k, .. } =
         params;
-    let esolm_generate_params { min_p, typical_p, top_n_sigma, top_log_probs, .. } = params;
+    let esolm_generate_params { min_p, typical_p, top_n_sigma, top_log_probs, lookahead, .. } = params;
     #[allow(clippy::needless_update, reason = "what C has no field for keeps its default")]
     let request = GenerateParams {
         length,
@@ -278,6 +282,7 @@ pub(super) unsafe fn with_params<T>(
         log_probs,
         top_log_probs: top_log_probs as usize,
         adaptive,
+        lookahead,
         seed,
         ..GenerateParams::default()
     };

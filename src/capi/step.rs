@@ -68,7 +68,7 @@ pub struct esolm_step_info {
     pub struct_size: usize,
     /// Number of the step, from 0.
     pub index: usize,
-    /// Number of steps of the generation; with esolm_generate_params.confidence the maximum.
+    /// Number of steps of the generation; with esolm_generate_params.confidence or lookahead the maximum.
     pub total: usize,
     /// The tokens written; none by a step that fed prompts only (esolm_context_params.prompt_rows). Valid until the callback returns or, from esolm_step, until the next call on the context.
     pub updates: *const esolm_update,
@@ -81,12 +81,16 @@ pub struct esolm_step_info {
     pub texts: *const esolm_step_text,
     /// Number of texts: one more than the number of the last sequence, or 0.
     pub n_texts: usize,
+    /// How many tokens the sequences' lookahead had proposed for this step (esolm_generate_params.lookahead).
+    pub n_proposed: usize,
+    /// How many of them are among the updates.
+    pub n_accepted: usize,
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers and pointers only.
 unsafe impl SizedStruct for esolm_step_info {
     const NAME: &'static str = "esolm_step_info";
-    const VERSION_1: usize = size_of::<Self>();
+    const VERSION_1: usize = offset_of!(Self, n_proposed);
     const DEFAULT: Self = Self {
         struct_size: size_of::<Self>(),
         index: 0,
@@ -96,19 +100,32 @@ unsafe impl SizedStruct for esolm_step_info {
         log_probs: null(),
         texts: null(),
         n_texts: 0,
+        n_proposed: 0,
+        n_accepted: 0,
     };
 }
 
 impl esolm_step_info {
     /// What `step` did. `texts` has memory for the texts of all sequences.
     pub(super) fn new(step: &Step<'_>, texts: &mut StepTexts) -> Self {
-        let Step { index, total, updates, log_probs, .. } = *step;
+        let Step { index, total, updates, log_probs, proposed, accepted, .. } = *step;
         let log_probs = if log_probs.is_empty() { null() } else { log_probs.as_ptr() };
         texts.set(step);
         let n_texts = texts.0.len();
         let texts = if n_texts == 0 { null() } else { texts.0.as_ptr() };
         let (updates, n_updates) = (updates.as_ptr().cast(), updates.len());
-        Self { index, total, updates, n_updates, log_probs, texts, n_texts, ..Self::DEFAULT }
+        Self {
+            index,
+            total,
+            updates,
+            n_updates,
+            log_probs,
+            texts,
+            n_texts,
+            n_proposed: proposed,
+            n_accepted: accepted,
+            ..Self::DEFAULT
+        }
     }
 }
 

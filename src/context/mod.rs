@@ -215,7 +215,7 @@ impl Context {
         self.session.sequences()
     }
 
-    /// Steps done and steps in all (at most, where they are [`crate::Adaptive`]).
+    /// Steps done and steps in all (at most, where they are [`crate::Adaptive`] or look ahead).
     pub fn progress(&self) -> (usize, usize) {
         self.session.progress()
     }

@@ -97,6 +97,7 @@ impl Session {
             let tokenizer = sequence.rules.tokenizer(&model)?;
             sequence.begin_text(mask, tokenizer)?;
             sequence.rng = Rng::new(params.seed, stream, Purpose::Token);
+            sequence.ahead.begin(sequence.rules.depth, params.seed, stream)?;
             sequence.window = params.adaptive.map_or(0, |adaptive| adaptive.window);
             let Sequence { order, tokens, counts, revealed, .. } = sequence;
             let unknown = |p: &u32| tokens.get(*p as usize) == Some(&mask);
@@ -133,6 +134,7 @@ impl Session {
             params.order.validate(length)?;
             self.check_prompt(runner, (start.first + index, index), prompt, length, start.resume)?;
             let mut rules = SequenceRules::new(params, &runner.model)?;
+            rules.depth.check(runner)?;
             if let Some(sequence) = self.sequences.get_mut(start.first + index) {
                 sequence.finished.make_room(length, &rules.stop, rules.tokenizer(&runner.model)?)?;
             }
@@ -201,7 +203,7 @@ impl Session {
     }
 
     /// Clears the cache if there may be numbers in it that are not finite.
-    fn clear_damaged_cache(&mut self, runner: &mut ModelRunner) {
+    pub(super) fn clear_damaged_cache(&mut self, runner: &mut ModelRunner) {
         if std::mem::take(&mut self.cache_not_finite) {
             runner.clear_cache();
             self.sequences.iter_mut().for_each(|sequence| sequence.committed = 0);

@@ -4,6 +4,7 @@ use super::rules::{SequenceRules, StepWants};
 use super::sequence::Sequence;
 use super::update::Update;
 use crate::error::{Error, Result};
+use crate::memory::with_room;
 use crate::model::Config;
 use crate::sample::{LogitsFn, LogitsProcessor, LogitsRow, Sampler, log_sum, without_mask};
 
@@ -34,6 +35,8 @@ impl Draw {
 pub(super) struct DrawState {
     pub(super) processor: LogitsProcessor,
     pub(super) sampler: Sampler,
+    /// A text with tokens that are not written yet.
+    pub(super) text: Vec<u32>,
 }
 
 impl DrawState {
@@ -41,7 +44,7 @@ impl DrawState {
     /// [`Error::OutOfMemory`].
     pub(super) fn new(config: &Config, length: usize) -> Result<Self> {
         let sampler = Sampler::new(config.vocab_size, config.mask_token_id)?;
-        Ok(Self { processor: LogitsProcessor::new(config, length)?, sampler })
+        Ok(Self { processor: LogitsProcessor::new(config, length)?, sampler, text: with_room(length)? })
     }
 }
 
@@ -79,7 +82,7 @@ impl DrawRules<'_> {
         let sequence = sequence.ok_or_else(|| Error::internal("a row of logits without a sequence"))?;
         let Sequence { tokens, rules, .. } = sequence;
         let row = LogitsRow { sequence: number as usize, slot: draw.slot, position, logits };
-        let DrawState { processor, sampler } = state;
+        let DrawState { processor, sampler, .. } = state;
         let change = match choice {
             TokenChoice::Sample => None,
             TokenChoice::Logits(change) => Some(&mut **change as LogitsFn<'_>),
@@ -92,27 +95,33 @@ impl DrawRules<'_> {
                     grammar.check(token, &row)?;
                 }
                 draw.update.token = token;
-                return self.measure(logits, rules, draw);
+                return measure(self.config, self.wants, logits, rules, draw);
             }
         };
         let (constraints, grammar) = (rules.constraints.as_ref(), rules.grammar.as_ref());
         let processed = processor.process(constraints, grammar, &row, tokens, change)?;
         draw.update.token = sampler.draw(processed, &rules.sampling, draw.uniform)?;
-        self.measure(logits, rules, draw)
+        measure(self.config, self.wants, logits, rules, draw)
     }
+}
 
-    /// Works out what the caller or the adaptive step wants to know of the token.
-    fn measure(&self, logits: &[f32], rules: &SequenceRules, draw: &mut Draw) -> Result<()> {
-        let mask = self.config.mask_token_id;
-        if self.wants.log_probs {
-            draw.log_sum = log_sum(logits, mask)?;
-            let missing = || Error::internal("a token without a logit");
-            let logit = *logits.get(draw.update.token as usize).ok_or_else(missing)?;
-            draw.log_prob = f64::from(logit) - draw.log_sum;
-        }
-        if let Some(adaptive) = rules.adaptive {
-            draw.confidence = adaptive.confidence(without_mask(logits, mask));
-        }
-        Ok(())
+/// Works out what the caller or the adaptive step wants to know of the token.
+pub(super) fn measure(
+    config: &Config,
+    wants: StepWants,
+    logits: &[f32],
+    rules: &SequenceRules,
+    draw: &mut Draw,
+) -> Result<()> {
+    let mask = config.mask_token_id;
+    if wants.log_probs {
+        draw.log_sum = log_sum(logits, mask)?;
+        let missing = || Error::internal("a token without a logit");
+        let logit = *logits.get(draw.update.token as usize).ok_or_else(missing)?;
+        draw.log_prob = f64::from(logit) - draw.log_sum;
     }
+    if let Some(adaptive) = rules.adaptive {
+        draw.confidence = adaptive.confidence(without_mask(logits, mask));
+    }
+    Ok(())
 }

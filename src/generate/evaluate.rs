@@ -61,7 +61,7 @@ impl Session {
             sequences.get_mut(sequence).ok_or_else(missing)?;
         let SequenceRules { sampling, constraints, grammar, .. } = rules;
         let next = order.get(*revealed).copied();
-        let DrawState { processor, sampler } = buffers.draw_states.first_mut().ok_or_else(missing)?;
+        let DrawState { processor, sampler, .. } = buffers.draw_states.first_mut().ok_or_else(missing)?;
         let vocab_size = runner.model.config().vocab_size;
         for (&position, out) in positions.iter().zip(out.chunks_exact_mut(vocab_size)) {
             let row = LogitsRow { sequence, slot: *revealed, position, logits: out };

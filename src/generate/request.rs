@@ -61,6 +61,13 @@ pub struct GenerateParams<'a> {
     pub sampling: SamplingParams,
     /// Constraints: none, one for all sequences, or one per sequence.
     pub constraints: &'a [Constraints],
+    /// How many tokens a step proposes, of which it writes as many as the model would have drawn one by one, and one more: the
+    /// text has the same distribution as with 0 (default), which is off, in fewer steps (`docs/lookahead.md`). At most 16, or
+    /// [`GenerateParams::LOOKAHEAD_AUTO`]: as many as pay, by those accepted so far. It acts where steps write one token each.
+    /// For Eso-LM; [`Context::step_with_logits`](crate::Context::step_with_logits) and
+    /// [`Context::step_with_tokens`](crate::Context::step_with_tokens) write one token. The context's
+    /// [`batch_rows`](crate::ContextParams) must be three times as many and one.
+    pub lookahead: u32,
     /// Whether steps report the log-probabilities of their tokens, which takes a little time.
     pub log_probs: bool,
     /// How many of the most likely tokens at each written position steps report, with their log-probabilities: less than
@@ -87,11 +94,14 @@ impl GenerateParams<'_> {
         adaptive: None,
         sampling: SamplingParams::DEFAULT,
         constraints: &[],
+        lookahead: 0,
         log_probs: false,
         top_log_probs: 0,
         seed: 0,
     };
 
+    /// For [`GenerateParams::lookahead`]: as many as pay.
+    pub const LOOKAHEAD_AUTO: u32 = u32::MAX;
     /// For [`GenerateParams::alpha_0`]: by what else is asked for, and by the model.
     pub const ALPHA_0_AUTO: f64 = -1.0;
 

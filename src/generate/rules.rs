@@ -1,5 +1,6 @@
 //! What holds for all steps of a sequence, and what the steps of all report.
 
+use super::depth::Depth;
 use super::request::GenerateParams;
 use super::stop::StopRules;
 use crate::error::Result;
@@ -19,6 +20,8 @@ pub(super) struct SequenceRules {
     pub(super) wants_log_probs: bool,
     pub(super) top_log_probs: usize,
     pub(super) stop: StopRules,
+    /// How far it looks ahead, at first.
+    pub(super) depth: Depth,
 }
 
 impl SequenceRules {
@@ -33,6 +36,7 @@ impl SequenceRules {
             top_log_probs: params.top_log_probs,
             adaptive: params.adaptive,
             stop: StopRules::new(params, model)?,
+            depth: Depth::new(params, model.config())?,
             ..Self::default()
         })
     }
@@ -44,8 +48,10 @@ impl SequenceRules {
 
     /// Whether a device that draws tokens can draw these.
     pub(super) fn are_basic(&self) -> bool {
-        let Self { sampling, constraints, grammar, adaptive, wants_log_probs, .. } = self;
-        let plain = constraints.is_none() && grammar.is_none() && adaptive.is_none() && !wants_log_probs;
+        let Self { sampling, constraints, grammar, adaptive, wants_log_probs, depth, .. } = self;
+        let alone = depth.most() == 0;
+        let plain =
+            alone && constraints.is_none() && grammar.is_none() && adaptive.is_none() && !wants_log_probs;
         plain && sampling.is_basic()
     }
 }

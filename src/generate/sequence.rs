@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::finished::{FinishedPrefix, Positions, TextEnd};
+use super::proposals::Lookahead;
 use super::rules::SequenceRules;
 use super::stop::StopReason;
 use crate::error::{Error, Result};
@@ -14,6 +15,8 @@ use crate::rng::{Purpose, Rng};
 /// The state of one sequence.
 #[derive(Debug)]
 pub(crate) struct Sequence {
+    /// Its number in the session.
+    pub(super) number: usize,
     /// Whether there is a text here. If not, the tokens, the order and the keys and values of the last one are still there.
     pub(super) in_use: bool,
     /// When it was left: the number of those that left before it.
@@ -48,6 +51,8 @@ pub(crate) struct Sequence {
     /// Random numbers for tokens, and their state before the current step.
     pub(crate) rng: Rng,
     pub(crate) rng_before: Rng,
+    /// The tokens that it proposes for the next slots.
+    pub(super) ahead: Lookahead,
 }
 
 impl Sequence {
@@ -57,6 +62,7 @@ impl Sequence {
     /// [`Error::OutOfMemory`].
     pub(super) fn with_capacity(length: usize, number: usize) -> Result<Self> {
         Ok(Self {
+            number,
             in_use: false,
             left_at: 0,
             joining: 0,
@@ -74,6 +80,7 @@ impl Sequence {
             diffused: 0,
             rng: Rng::new(0, number, Purpose::Token),
             rng_before: Rng::new(0, number, Purpose::Token),
+            ahead: Lookahead::new(),
         })
     }
 
@@ -119,7 +126,7 @@ impl Sequence {
     }
 
     /// The position at a place of the order.
-    fn position(&self, place: usize) -> Result<u32> {
+    pub(super) fn position(&self, place: usize) -> Result<u32> {
         let position = self.order.get(place).copied();
         position.ok_or_else(|| Error::internal(format!("place {place} is outside the order")))
     }
@@ -177,6 +184,7 @@ impl Sequence {
         self.joining = 0;
         self.steps_done = 0;
         self.rules = rules;
+        self.ahead.reset();
     }
 
     /// How many of its first slots have the first tokens of `prompt`, pairs of position and token in ascending order.
@@ -195,6 +203,7 @@ impl Sequence {
         self.rules = SequenceRules::default();
         self.counts.clear();
         self.window = 0;
+        self.ahead.reset();
     }
 
     /// Empties the sequence.
@@ -246,8 +255,19 @@ impl Sequence {
     /// Looks for the end of the text in the positions that have become known. If it is there, what is behind it is dropped
     /// and the sequence is finished.
     pub(super) fn advance_text(&mut self, mask: u32, tokenizer: Option<&Tokenizer>) {
+        self.find_end(mask, tokenizer);
+        self.end_text();
+    }
+
+    /// The first part of [`Sequence::advance_text`]: whether the text ends.
+    pub(super) fn find_end(&mut self, mask: u32, tokenizer: Option<&Tokenizer>) -> bool {
         let Self { tokens, prompt_end, rules, .. } = self;
         self.finished.advance(Positions { tokens, prompt_end: *prompt_end, mask }, &rules.stop, tokenizer);
+        self.finished.stop.is_some()
+    }
+
+    /// The second part of [`Sequence::advance_text`].
+    pub(super) fn end_text(&mut self) {
         if self.finished.stop.is_some() {
             self.truncate(self.finished.tokens);
         }

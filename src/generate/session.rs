@@ -61,6 +61,9 @@ pub(super) struct StepBuffers {
     /// The model's confidence in each proposed token of an adaptive step, and whether the token was accepted.
     pub(super) confidences: Vec<f32>,
     pub(super) accepted: Vec<bool>,
+    /// How many tokens the last step's lookahead proposed, and how many of them stayed.
+    pub(super) proposed_ahead: usize,
+    pub(super) accepted_ahead: usize,
 }
 
 impl StepBuffers {
@@ -70,6 +73,7 @@ impl StepBuffers {
         self.log_probs.clear();
         self.top_log_probs.clear();
         self.confidences.clear();
+        (self.proposed_ahead, self.accepted_ahead) = (0, 0);
     }
 }
 
@@ -94,7 +98,10 @@ impl Session {
             steps_total: 0,
             wants: StepWants::default(),
             buffers: StepBuffers {
-                batch: Batch::with_capacity(capacity.rows, 1 + capacity.sequences.min(capacity.rows))?,
+                batch: Batch::with_capacity(
+                    capacity.rows,
+                    1 + capacity.sequences.saturating_mul(2).min(capacity.rows),
+                )?,
                 draws: with_room(capacity.rows)?,
                 draw_states,
                 uniforms: with_room(capacity.rows)?,
@@ -104,6 +111,8 @@ impl Session {
                 top_log_probs: Vec::new(),
                 confidences: with_room(tokens)?,
                 accepted: with_room(tokens)?,
+                proposed_ahead: 0,
+                accepted_ahead: 0,
             },
             clock: StepClock::default(),
             interrupted: None,

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::draw::{Draw, DrawRules, DrawState, TokenChoice};
+use super::proposals::WrittenToken;
 use super::sequence::Sequence;
 use super::session::{Session, StepBuffers};
 use super::stop::StopReason;
@@ -49,12 +50,20 @@ impl Session {
         }
         self.share_prompt_rows(runner);
         let model = runner.model.clone();
-        let proposed = self.propose(runner, &model, choice);
+        let alone = matches!(choice, TokenChoice::Sample) && runner.has_free_masks();
+        let looks_ahead = self.plan_passes(model.config(), alone);
+        let mut proposed = self.propose(runner, &model, choice);
+        if let (true, Err(Error::NotFinite(_))) = (looks_ahead, &proposed) {
+            // Perhaps for a token that would not have been written.
+            self.undo();
+            self.cache_not_finite = true;
+            self.clear_damaged_cache(runner);
+            self.share_prompt_rows(runner);
+            self.plan_passes(model.config(), false);
+            proposed = self.propose(runner, &model, TokenChoice::Sample);
+        }
         if let Err(error) = proposed {
-            for sequence in &mut self.sequences {
-                sequence.rng = sequence.rng_before.clone();
-            }
-            self.buffers.clear();
+            self.undo();
             self.cache_not_finite |= matches!(error, Error::NotFinite(_));
             let cancelled = matches!(error, Error::Cancelled);
             self.interrupted = Some(if cancelled { StopReason::Cancelled } else { StopReason::Error });
@@ -66,9 +75,26 @@ impl Session {
         self.commit(&model)?;
         self.interrupted = None;
         self.clock.steps += started.elapsed();
-        let StepBuffers { updates, log_probs, top_log_probs, .. } = &self.buffers;
-        let (index, total) = (self.steps_done - 1, self.steps_total);
-        Ok(Some(Step { index, total, updates, log_probs, top_log_probs, sequences: self.active() }))
+        let StepBuffers { updates, log_probs, top_log_probs, proposed_ahead, accepted_ahead, .. } =
+            &self.buffers;
+        let (index, total, sequences) = (self.steps_done - 1, self.steps_total, self.active());
+        let (proposed, accepted) = (*proposed_ahead, *accepted_ahead);
+        Ok(Some(Step { index, total, updates, log_probs, top_log_probs, proposed, accepted, sequences }))
+    }
+
+    /// Works out which sequences look ahead in the coming step, and whether there are any.
+    fn plan_passes(&mut self, config: &Config, alone: bool) -> bool {
+        self.sequences.iter_mut().for_each(|sequence| sequence.plan_pass(config, alone));
+        self.sequences.iter().any(|sequence| sequence.ahead.pass.is_some())
+    }
+
+    /// Undoes what a failed step has drawn.
+    fn undo(&mut self) {
+        for sequence in &mut self.sequences {
+            sequence.rng = sequence.rng_before.clone();
+            sequence.ahead.undo();
+        }
+        self.buffers.clear();
     }
 
     /// Runs the step's rows through the network and draws a token for each that wants one.
@@ -95,6 +121,7 @@ impl Session {
             self.list_draws(config)?;
             self.prepare_grammars()?;
             self.draw_tokens(&mut logits, config, &mut choice)?;
+            self.look_ahead(&mut logits, config)?;
             self.collect_draws(logits.rows, config)?;
             self.clock.sampling += sampling.elapsed();
         }
@@ -140,24 +167,21 @@ impl Session {
         let BatchStart { sequence: first_sequence, mut slot } = from;
         for (number, sequence) in sequences.iter().enumerate().skip(first_sequence) {
             let Some(count) = sequence.tokens_due() else { continue };
-            let mut slots = sequence.slots(config, count);
-            slots.end = slots.start + sequence.fed;
+            let slots = sequence.slots_due(config, count);
             slot = slot.max(slots.start);
-            let first_row = batch.tokens.len();
-            // Rows that attend to later ones must go through the network together with them.
-            let together = if config.variant.is_causal() { 1 } else { slots.len() };
-            if slot < slots.end && first_row + together > max_rows {
-                return Ok(Some(BatchStart { sequence: number, slot }));
-            }
-            if slot < slots.end {
-                let (rows, outputs) = (0, 0);
-                batch.segments.push(Segment { sequence: number, first_row, rows, first_slot: slot, outputs });
-            }
+            let mut begins = true;
             while slot < slots.end {
-                if batch.tokens.len() == max_rows {
+                let first_row = batch.tokens.len();
+                if first_row + sequence.rows_together(slot, &slots, config) > max_rows {
                     return Ok(Some(BatchStart { sequence: number, slot }));
                 }
-                batch.push(sequence.row(slot, count, config)?);
+                if begins || sequence.begins_checks(slot) {
+                    let (rows, outputs) = (0, 0);
+                    let segment = Segment { sequence: number, first_row, rows, first_slot: slot, outputs };
+                    batch.segments.push(segment);
+                    begins = false;
+                }
+                batch.push(sequence.row_due(slot, count, config)?);
                 slot += 1;
             }
             slot = 0;
@@ -169,16 +193,19 @@ impl Session {
     fn list_draws(&mut self, config: &Config) -> Result<()> {
         let Self { sequences, buffers: StepBuffers { batch, draws, .. }, .. } = self;
         draws.clear();
-        let mut positions = batch.output_positions.iter();
+        let mut positions = batch.output_positions.iter().zip(0..);
         for segment in &batch.segments {
             let missing = || Error::internal("a segment without a sequence");
             let sequence = sequences.get_mut(segment.sequence).ok_or_else(missing)?;
             // In generation order.
             let end = segment.first_slot + segment.rows + config.given_tokens();
-            for (slot, &position) in (end - segment.outputs..end).zip(&mut positions) {
+            for (slot, (&position, row)) in (end - segment.outputs..end).zip(&mut positions) {
+                if sequence.notes_logits(slot, row) {
+                    continue;
+                }
                 let (sequence_number, position) = (segment.sequence as u32, position as u32);
                 let update = Update { sequence: sequence_number, position, token: 0 };
-                draws.push(Draw::new(draws.len(), slot, sequence.rng.uniform(), update));
+                draws.push(Draw::new(row, slot, sequence.rng.uniform(), update));
             }
         }
         Ok(())
@@ -203,6 +230,36 @@ impl Session {
             let drawn = rules.draw(logits.rows, state, draw, choice);
             drawn.inspect_err(|_| *failed = Some(draw.update.sequence as usize))
         })
+    }
+
+    /// Has the sequences that look ahead write their tokens, and lists those with the others.
+    fn look_ahead(&mut self, logits: &mut Logits<'_>, config: &Config) -> Result<()> {
+        let Self { sequences, wants, failed, buffers: StepBuffers { draws, draw_states, .. }, .. } = self;
+        let wants = *wants;
+        if !sequences.iter().any(Sequence::has_logits_ahead) {
+            return Ok(());
+        }
+        logits.for_each(
+            draw_states,
+            sequences,
+            |logits, state: &mut DrawState, sequence: &mut Sequence| {
+                sequence.look_ahead(logits, state, config, wants);
+            },
+        )?;
+        for sequence in sequences {
+            if let Some(error) = sequence.ahead.error.take() {
+                *failed = Some(sequence.number);
+                return Err(error);
+            }
+            let number = sequence.number as u32;
+            draws.extend(sequence.ahead.written.drain(..).map(|written| {
+                let WrittenToken { row, slot, position, token, log_prob, log_sum } = written;
+                let update = Update { sequence: number, position, token };
+                Draw { log_prob, log_sum, ..Draw::new(row, slot, 0.0, update) }
+            }));
+        }
+        draws.sort_unstable_by_key(|draw| (draw.update.sequence, draw.slot));
+        Ok(())
     }
 
     /// Moves the drawn tokens into the step's results.
@@ -234,7 +291,7 @@ impl Session {
     /// Keeps the proposed tokens that the model is confident of, and moves the positions of the others behind them.
     fn reject_uncertain(&mut self) -> Result<()> {
         let missing = || Error::internal("a proposed token without a confidence");
-        let StepBuffers { updates, log_probs, top_log_probs, confidences, accepted, .. } = &mut self.buffers;
+        let StepBuffers { updates, confidences, accepted, .. } = &mut self.buffers;
         accepted.clear();
         for proposed in updates.chunk_by(|a, b| a.sequence == b.sequence) {
             let first = accepted.len();
@@ -246,19 +303,36 @@ impl Session {
             }
             sequence.move_accepted_first(accepted.get(first..).ok_or_else(missing)?);
         }
+        self.keep_accepted();
+        Ok(())
+    }
+
+    /// Removes the results of the tokens that are not accepted.
+    fn keep_accepted(&mut self) {
+        let StepBuffers { updates, log_probs, top_log_probs, accepted, .. } = &mut self.buffers;
         let (mut of_updates, mut of_log_probs) = (accepted.iter(), accepted.iter());
         updates.retain(|_| of_updates.next() == Some(&true));
         log_probs.retain(|_| of_log_probs.next() == Some(&true));
         let mut entry = 0..;
         let of_top = |i: usize| accepted.get(i / self.wants.top_log_probs.max(1)) == Some(&true);
         top_log_probs.retain(|_| entry.next().is_some_and(of_top));
-        Ok(())
     }
 
     /// Writes the step's tokens into the sequences, and finishes those whose text ends with them.
     fn commit(&mut self, model: &Model) -> Result<()> {
-        for written in self.buffers.updates.chunk_by(|a, b| a.sequence == b.sequence) {
+        let StepBuffers { updates, accepted, proposed_ahead, accepted_ahead, .. } = &mut self.buffers;
+        accepted.clear();
+        for written in updates.chunk_by(|a, b| a.sequence == b.sequence) {
             let sequence = sequence_of(&mut self.sequences, written)?;
+            let tokenizer = sequence.rules.tokenizer(model)?;
+            if let Some(pass) = sequence.ahead.pass {
+                let kept = sequence.write_run(written, pass.accepted, self.mask, tokenizer)?;
+                accepted.extend((0..written.len()).map(|index| index < kept));
+                *proposed_ahead += pass.proposed;
+                *accepted_ahead += pass.accepted.min(kept);
+                continue;
+            }
+            accepted.resize(accepted.len() + written.len(), true);
             for update in written {
                 let token = sequence.tokens.get_mut(update.position as usize);
                 *token.ok_or_else(|| Error::internal("a token beyond the text"))? = update.token;
@@ -267,9 +341,12 @@ impl Session {
                 }
             }
             sequence.advance(model.config(), written.len());
-            let tokenizer = sequence.rules.tokenizer(model)?;
             sequence.advance_text(self.mask, tokenizer);
         }
+        if accepted.contains(&false) {
+            self.keep_accepted();
+        }
+        self.sequences.iter_mut().for_each(|sequence| sequence.ahead.end_step());
         self.advance_prompts();
         self.steps_done += 1;
         self.count_steps();

@@ -21,8 +21,8 @@ pub struct Update {
 pub struct Step<'a> {
     /// Index of the step, from 0.
     pub index: usize,
-    /// Number of steps of the whole generation (at most, where they are [`Adaptive`](crate::Adaptive)). It grows as sequences
-    /// join, and as their prompts take further steps.
+    /// Number of steps of the whole generation (at most, where they are [`Adaptive`](crate::Adaptive) or look ahead). It grows as
+    /// sequences join, and as their prompts take further steps.
     pub total: usize,
     /// The tokens written, sequence by sequence, each in generation order. None by a step that fed prompts only
     /// ([`ContextParams::prompt_rows`](crate::ContextParams)).
@@ -35,6 +35,11 @@ pub struct Step<'a> {
     /// [`GenerateParams::top_log_probs`](crate::GenerateParams) of them for the first update, as many for the second and
     /// so on. The written token need not be among them.
     pub top_log_probs: &'a [TokenLogProb],
+    /// How many tokens the sequences' lookahead had proposed for this step, and how many of them are among the updates
+    /// ([`GenerateParams::lookahead`](crate::GenerateParams)).
+    pub proposed: usize,
+    /// See [`Step::proposed`].
+    pub accepted: usize,
     pub(super) sequences: &'a [Sequence],
 }
 

@@ -6,6 +6,7 @@ mod grammar;
 mod logits;
 mod params;
 mod penalties;
+mod proposal;
 mod sampler;
 
 pub use constraints::Constraints;
@@ -18,4 +19,5 @@ pub use logits::{LogitsRow, TokenLogProb};
 pub(crate) use logits::{log_probability, log_sum, without_mask};
 pub use params::SamplingParams;
 pub use penalties::Dry;
+pub(crate) use proposal::Proposal;
 pub use sampler::Sampler;

@@ -15,9 +15,9 @@ const RUN: usize = 64;
 #[derive(Debug)]
 pub struct Sampler {
     /// Unnormalised probabilities; 0 for excluded tokens and for padding.
-    weights: Vec<[f32; LANES]>,
+    pub(super) weights: Vec<[f32; LANES]>,
     /// The least likely tokens of the nucleus and the next ones; all tokens for typical sampling.
-    edge: Vec<(f32, u32)>,
+    pub(super) edge: Vec<(f32, u32)>,
     /// Copies for the top-k selection.
     sorted: Vec<f32>,
     vocab_size: usize,
@@ -51,8 +51,12 @@ impl Sampler {
             return self.greedy(logits, sampling);
         }
         self.weigh(logits, sampling)?;
-        let [total] = mass_above(&self.weights, [0.0]);
-        let target = uniform * total;
+        Ok(self.pick(uniform))
+    }
+
+    /// The token that the random number `uniform` in [0, 1) falls on, by the weights.
+    pub(super) fn pick(&self, uniform: f64) -> u32 {
+        let target = uniform * self.total();
         // The run of tokens in which the running sum passes the target, and then the token.
         let (mut cumulative, mut chosen) = (0.0, (0, &[][..], 0.0));
         for (number, run) in self.weights.chunks(RUN).enumerate() {
@@ -76,7 +80,7 @@ impl Sampler {
                 }
             }
         }
-        Ok(last as u32)
+        last as u32
     }
 
     /// Samples as the reference does: Gumbel-max with noise -log(-log u) from one uniform number per token. Used to
@@ -111,7 +115,7 @@ impl Sampler {
     }
 
     /// The most likely token.
-    fn greedy(&self, logits: &[f32], sampling: &SamplingParams) -> Result<u32> {
+    pub(super) fn greedy(&self, logits: &[f32], sampling: &SamplingParams) -> Result<u32> {
         self.check(logits, sampling)?;
         argmax(logits, self.mask)
     }
@@ -145,7 +149,7 @@ impl Sampler {
     }
 
     /// As [`Sampler::filter`], with parameters that are resolved.
-    fn weigh(&mut self, logits: &[f32], sampling: &SamplingParams) -> Result<&[f32]> {
+    pub(super) fn weigh(&mut self, logits: &[f32], sampling: &SamplingParams) -> Result<&[f32]> {
         if sampling.temperature == 0.0 {
             return Err(Error::invalid("a temperature of 0 has no distribution"));
         }
@@ -252,7 +256,7 @@ impl Sampler {
 }
 
 /// The sums of the weights above each limit.
-fn mass_above<const N: usize>(weights: &[[f32; LANES]], limits: [f32; N]) -> [f64; N] {
+pub(super) fn mass_above<const N: usize>(weights: &[[f32; LANES]], limits: [f32; N]) -> [f64; N] {
     let limits = limits.map(F32x8::splat);
     let mut total = [0.0; N];
     for run in weights.chunks(RUN) {

@@ -32,6 +32,7 @@ mod generate;
 mod grammars;
 mod infilling;
 mod joining;
+mod lookahead;
 mod memory_use;
 mod on_demand;
 mod orders;

@@ -103,6 +103,8 @@ Examples:
   esolm generate -p \"The king\" --order ltr --alpha0 0 --ban \" queen\"
   # As many tokens per step as the model is confident of
   esolm generate -p \"The king\" --adaptive conf:0.5
+  # One by one, and up to five per step
+  esolm generate -p \"The king\" --order random --schedule 1 --lookahead 4
   # Allow only some tokens at some positions
   esolm generate -p \"The\" -n 7 --allow \"1= king, queen\" --allow \"7=.,!\"
   # A text that matches a regular expression
@@ -205,8 +207,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     if !(args.quiet || args.json) {
+        let ahead = match generated.proposed {
+            0 => String::new(),
+            proposed => format!(" ({} of {proposed} proposed tokens accepted)", generated.accepted),
+        };
         tell(&format!(
-            "{} tokens in {} steps, {:.2} s ({:.0} tokens/s); ready after {} ms; {} resident; seed {}",
+            "{} tokens in {} steps{ahead}, {:.2} s ({:.0} tokens/s); ready after {} ms; {} resident; seed {}",
             generated.tokens,
             generated.steps,
             generated.seconds,
@@ -238,7 +244,7 @@ fn generate(
     let mut watch = args.watches().then(Watch::new);
     let mut stream = (params.step_text && !args.json).then(|| Stream::new(print_to_reader));
     let mut unread = false;
-    let mut tokens = 0;
+    let (mut tokens, mut proposed, mut accepted) = (0, 0, 0);
     let mut points = Vec::new();
     let mut printed = Ok(());
     let mut stopwatch = Stopwatch::start();
@@ -263,6 +269,8 @@ fn generate(
             }
         };
         tokens += step.updates.len();
+        proposed += step.proposed;
+        accepted += step.accepted;
         if args.plot.is_some() {
             add_points(&mut points, &step);
         }
@@ -292,7 +300,7 @@ fn generate(
     let streamed = stream.is_some();
     let printed = printed.and(stream.map_or(Ok(()), Stream::finish));
     let interrupted = cancel.is_cancelled();
-    Ok(Generated { tokens, steps, seconds, points, streamed, printed, interrupted })
+    Ok(Generated { tokens, steps, proposed, accepted, seconds, points, streamed, printed, interrupted })
 }
 
 /// Measures time, without that of some work.

@@ -329,3 +329,53 @@ fn ended_text_is_continued_behind_its_end() {
     let begin = format!("{}. And then", first["texts"][0].as_str().unwrap());
     assert!(text.starts_with(&begin), "{text}");
 }
+
+#[test]
+fn lookahead_takes_fewer_steps() {
+    let run = |lookahead: &str| {
+        let args = [
+            "-n",
+            "48",
+            "--ignore-eos",
+            "--schedule",
+            "1",
+            "--temp",
+            "0",
+            "--seed",
+            "3",
+            "--lookahead",
+            lookahead,
+        ];
+        let plain = esolm(&[&["generate"], &args[..]].concat());
+        assert_eq!(plain.status.code(), Some(0), "{}", err(&plain));
+        let lines = out(&esolm(&[&["generate", "--json"], &args[..]].concat()));
+        let mut lines: Vec<serde_json::Value> =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let report = lines.pop().unwrap();
+        for count in ["proposed", "accepted"] {
+            let sum: u64 = lines.iter().map(|step| step[count].as_u64().unwrap()).sum();
+            assert_eq!(report[count], sum, "{count}");
+        }
+        (out(&plain), err(&plain), report)
+    };
+    let (text, statistics, report) = run("0");
+    assert!(report["steps"] == 48 && report["proposed"] == 0, "{report}");
+    assert!(!statistics.contains("proposed"), "{statistics}");
+    for lookahead in ["4", "auto"] {
+        let (same, statistics, report) = run(lookahead);
+        assert_eq!(same, text, "{lookahead}");
+        let [steps, proposed, accepted] =
+            ["steps", "proposed", "accepted"].map(|key| report[key].as_u64().unwrap());
+        assert!(steps < 40 && accepted > 10 && accepted <= proposed, "{lookahead}: {report}");
+        let told = format!("48 tokens in {steps} steps ({accepted} of {proposed} proposed tokens accepted)");
+        assert!(statistics.contains(&told), "{statistics}");
+    }
+    for wrong in ["17", "-1", "some"] {
+        let refused = esolm(&["generate", &format!("--lookahead={wrong}")]);
+        assert!(
+            refused.status.code() == Some(2) && err(&refused).contains("lookahead"),
+            "{wrong}: {}",
+            err(&refused)
+        );
+    }
+}

@@ -115,6 +115,10 @@ impl GrammarMatcher for TextMatcher {
     fn advance(&mut self, token: u32) -> Result<()> {
         self.inner.consume_token(token).map_err(|error| too_much(&error))
     }
+
+    fn back(&mut self, count: usize) -> Result<()> {
+        self.inner.rollback(count).map_err(|error| too_much(&error))
+    }
 }
 
 /// White space as Python writes it, unless the schema asks for something else: a small model may write blanks without end

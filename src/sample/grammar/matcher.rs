@@ -44,4 +44,10 @@ pub(super) trait GrammarMatcher: Debug + Send + Sync {
     /// # Errors
     /// [`Error::InvalidArgument`](crate::Error) if it may not come next, or takes too much.
     fn advance(&mut self, token: u32) -> Result<()>;
+
+    /// Goes back over the last `count` tokens.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error).
+    fn back(&mut self, count: usize) -> Result<()>;
 }

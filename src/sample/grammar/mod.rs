@@ -69,7 +69,8 @@ impl Grammars {
         };
         Ok(GrammarState {
             matcher: compiler.compile(grammar)?,
-            written: None,
+            written: Vec::new(),
+            looked: 0,
             allowed: filled(model.config().vocab_size, false)?,
             end: model.config().eos_token_id.filter(|_| to_the_end),
         })
@@ -90,8 +91,10 @@ fn compiler(_: &Model) -> Result<Box<dyn GrammarCompiler>> {
 #[derive(Debug)]
 pub(crate) struct GrammarState {
     matcher: Box<dyn GrammarMatcher>,
-    /// The token that was written, until the matcher advances past it.
-    written: Option<u32>,
+    /// The tokens that were written, until the matcher advances past them.
+    written: Vec<u32>,
+    /// How many tokens behind those the matcher has advanced past to look ahead.
+    looked: usize,
     /// The tokens that may come next, once [`GrammarState::prepare`] has found them.
     allowed: Vec<bool>,
     /// The token that may follow a complete match.
@@ -104,9 +107,7 @@ impl GrammarState {
     /// # Errors
     /// [`Error::InvalidArgument`] if there are none, or if finding them takes too much.
     pub(crate) fn prepare(&mut self) -> Result<()> {
-        if let Some(token) = self.written.take() {
-            self.matcher.advance(token)?;
-        }
+        self.written.drain(..).try_for_each(|token| self.matcher.advance(token))?;
         let complete = self.matcher.allowed(&mut self.allowed)?;
         if let Some(allowed) = self.end.and_then(|end| self.allowed.get_mut(end as usize)) {
             *allowed = complete;
@@ -141,6 +142,26 @@ impl GrammarState {
 
     /// Goes on behind a token that may come next, which is written now.
     pub(crate) fn write(&mut self, token: u32) {
-        self.written = Some(token).filter(|_| self.end != Some(token));
+        self.written.extend(Some(token).filter(|_| self.end != Some(token)));
+    }
+
+    /// Goes on behind a token that may come next, until [`GrammarState::back`]. [`GrammarState::prepare`] has to come first.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if that takes too much.
+    pub(crate) fn look(&mut self, token: u32) -> Result<()> {
+        if self.end != Some(token) {
+            self.matcher.advance(token)?;
+            self.looked += 1;
+        }
+        Ok(())
+    }
+
+    /// Goes back to what is written.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if looking ahead took too much.
+    pub(crate) fn back(&mut self) -> Result<()> {
+        self.matcher.back(std::mem::take(&mut self.looked))
     }
 }

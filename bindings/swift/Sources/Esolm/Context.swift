@@ -93,10 +93,15 @@ public struct Step: Sendable {
     public let texts: [String]?
     /// Why each text ended; nil unless `GenerateParams.stepText` is set.
     public let stopReasons: [StopReason]?
+    /// How many tokens had been proposed for this step, and how many of them are among the updates: `GenerateParams.lookahead`.
+    public let proposed: Int
+    public let accepted: Int
 
     init(_ info: esolm_step_info, topLogProbs: [[TokenLogProb]]) {
         self.topLogProbs = topLogProbs
         index = info.index
+        proposed = info.n_proposed
+        accepted = info.n_accepted
         total = info.total
         updates = UnsafeBufferPointer(start: info.updates, count: info.n_updates).map { update in
             Update(sequence: update.sequence, position: update.position, token: update.token)

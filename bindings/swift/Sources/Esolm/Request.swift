@@ -191,6 +191,10 @@ public struct GenerateParams: Sendable {
     public var logProbs = false
     /// How many of the most likely tokens `Step.topLogProbs` has for each update.
     public var topLogProbs: UInt32 = 0
+    /// For `lookahead`: as many as pay.
+    public static let lookaheadAuto = UInt32(ESOLM_LOOKAHEAD_AUTO)
+    /// Tokens that a step proposes where it writes one: the same distribution in fewer steps; 0 is off.
+    public var lookahead: UInt32 = 0
     /// Adaptive steps; they need alpha0 = 1 and no schedule.
     public var adaptive: Adaptive?
     /// Reads and may change the logits of every token. The context keeps it until the generation ends or another begins.
@@ -226,6 +230,7 @@ public struct GenerateParams: Sendable {
         c.typical_p = typicalP
         c.top_n_sigma = topNSigma
         c.top_log_probs = topLogProbs
+        c.lookahead = lookahead
         switch order {
         case .random:
             c.order = ESOLM_ORDER_RANDOM

@@ -13,6 +13,9 @@ use crate::plot::Series;
 pub struct Generated {
     pub tokens: usize,
     pub steps: usize,
+    /// Tokens that --lookahead proposed, and those of them that were written.
+    pub proposed: usize,
+    pub accepted: usize,
     /// Time of the steps, without that of showing them.
     pub seconds: f64,
     /// A series of points per text; none without --plot.
@@ -60,7 +63,8 @@ pub fn step(model: &Model, step: &Step<'_>, top: usize) -> Result<Value> {
     };
     let updates = step.updates.iter().zip(step.log_probs).map(update).collect::<Result<Vec<_>>>()?;
     let texts: Vec<&str> = (0..step.sequences()).map(|sequence| step.text(sequence)).collect();
-    Ok(json!({ "step": step.index, "of": step.total, "updates": updates, "texts": texts }))
+    Ok(json!({ "step": step.index, "of": step.total, "updates": updates, "texts": texts,
+        "proposed": step.proposed, "accepted": step.accepted }))
 }
 
 /// The whole generation.
@@ -82,6 +86,8 @@ pub fn whole(
         "stop_reasons": stop_reasons,
         "seed": seed,
         "steps": generated.steps,
+        "proposed": generated.proposed,
+        "accepted": generated.accepted,
         "tokens_written": generated.tokens,
         "ready_seconds": ready.as_secs_f64(),
         "seconds": generated.seconds,

@@ -1,0 +1,122 @@
+//! How many tokens a sequence looks ahead: as many as the caller says, or as many as pay, by what was accepted so far.
+
+use super::request::GenerateParams;
+use crate::error::{Error, Result};
+use crate::forward::ModelRunner;
+use crate::model::{Config, Variant};
+
+/// Most tokens that a pass proposes.
+pub(super) const MOST: usize = 16;
+/// The same if the number is left to the library.
+const MOST_AUTO: usize = 8;
+/// Passes without lookahead before it is tried again.
+const PATIENCE: u32 = 32;
+/// Proposals that were tried count half when there are so many of them.
+const MEMORY: u32 = 64;
+/// A pass takes as long as its rows and this many more. (About the default model on a Zen 4: docs/lookahead.md.)
+const IDLE_ROWS: f64 = 7.0;
+
+/// How many tokens a sequence looks ahead.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Depth {
+    most: usize,
+    auto: bool,
+    /// The depth of the coming pass.
+    now: usize,
+    /// For each place of a proposal: how many were tried, and how many of them stayed.
+    tried: [u32; MOST_AUTO],
+    stayed: [u32; MOST_AUTO],
+    /// Passes without lookahead.
+    waited: u32,
+}
+
+impl Depth {
+    /// What `params` say.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`]; [`Error::Unsupported`].
+    pub(super) fn new(params: &GenerateParams<'_>, config: &Config) -> Result<Self> {
+        let auto = params.lookahead == GenerateParams::LOOKAHEAD_AUTO;
+        let most = if auto { MOST_AUTO } else { params.lookahead as usize };
+        if most > MOST {
+            return Err(Error::invalid(format!("lookahead of {most} tokens; at most {MOST}")));
+        }
+        if most > 0 && matches!(config.variant, Variant::Mdlm | Variant::Ar) {
+            let name = config.variant.name();
+            return Err(Error::Unsupported(format!(
+                "variant '{name}': no lookahead; it takes a model that writes tokens one by one and can ask for places \
+                 further on (Eso-LM)"
+            )));
+        }
+        Ok(Self { most, auto, now: if auto { 1 } else { most }, ..Self::default() })
+    }
+
+    /// Checks that the context has room for it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`]; [`Error::Unsupported`].
+    pub(super) fn check(&self, runner: &ModelRunner) -> Result<()> {
+        let rows = 3 * self.most + 1;
+        if self.most > 0 && rows > runner.capacity.rows {
+            let (most, there) = (self.most, runner.capacity.rows);
+            return Err(Error::invalid(format!(
+                "lookahead of {most} tokens takes batch_rows of {rows}; the context has {there}"
+            )));
+        }
+        if self.most > 0 && !runner.has_free_masks() {
+            return Err(Error::Unsupported("lookahead with ggml's CPU kernels; it takes esolm's own".into()));
+        }
+        Ok(())
+    }
+
+    /// Most tokens that a pass proposes.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// How many tokens the coming pass proposes, if they are there, and how many it looks for for the one after it.
+    pub(super) fn next(&self) -> usize {
+        self.now
+    }
+
+    /// Notes a pass that proposed some tokens, of which the first `accepted` stayed.
+    pub(super) fn note(&mut self, proposed: usize, accepted: usize) {
+        if !self.auto {
+            return;
+        }
+        for (place, (tried, stayed)) in self.tried.iter_mut().zip(&mut self.stayed).enumerate() {
+            if place < proposed && place <= accepted {
+                *tried += 1;
+                *stayed += u32::from(place < accepted);
+                if *tried == MEMORY {
+                    (*tried, *stayed) = (*tried / 2, *stayed / 2);
+                }
+            }
+        }
+        let best = self.best();
+        self.waited = if best == 0 { self.waited + 1 } else { 0 };
+        self.now = if self.waited > PATIENCE { 1 } else { best };
+        if self.waited > PATIENCE + 1 {
+            self.waited = 0;
+        }
+    }
+
+    /// The depth that gives the most tokens for the time. The time of a pass is taken to be that of its rows and of a number of
+    /// rows more, so that the text does not depend on a clock.
+    fn best(&self) -> usize {
+        let mut rate = 0.8;
+        let (mut all_stay, mut tokens) = (1.0, 1.0);
+        let mut best = (0, 1.0 / (IDLE_ROWS + 2.0));
+        for (depth, (&tried, &stayed)) in (1..).zip(self.tried.iter().zip(&self.stayed)) {
+            // Before there are trials, a place is as good as the one before it, nearly.
+            rate = (f64::from(stayed) + 4.0 * 0.95 * rate) / (f64::from(tried) + 4.0);
+            all_stay *= rate;
+            tokens += all_stay;
+            let speed = tokens / (IDLE_ROWS + 2.0 + 3.0 * depth as f64);
+            if speed > best.1 {
+                best = (depth, speed);
+            }
+        }
+        best.0
+    }
+}
