@@ -123,9 +123,9 @@ static void numbers(void)
     prompt.positions = NULL, prompt.tokens = NULL;
     STATUS(INVALID, esolm_sequence_add(context, &prompt, &how, &sequence));
     prompt.tokens = words;
-    how.reserved = 1;
+    how.lookahead = 17;
     STATUS(INVALID, esolm_sequence_add(context, &prompt, &how, &sequence));
-    how.reserved = 0, how.constraints = constraints, how.n_constraints = 2;
+    how.lookahead = 0, how.constraints = constraints, how.n_constraints = 2;
     STATUS(INVALID, esolm_sequence_add(context, &prompt, &how, &sequence));
     how.n_constraints = 1;
     CHECK(add(context, &prompt, &how) == 0);
