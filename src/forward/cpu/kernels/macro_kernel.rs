@@ -12,6 +12,7 @@ pub(crate) const GROUP: usize = 8;
 /// Rows of activations that are multiplied with packed weights before these are packed again. (A thread's stack may be 128 KiB
 /// in all.)
 const ROWS: usize = 64;
+
 /// Takes the products of a group of weight rows with some rows of activations: (first row of activations, weight rows,
 /// sums, groups of [`GROUP`] sums per row of activations).
 pub(super) type Store<'a> = &'a dyn Fn(usize, Range<usize>, &[[f32; GROUP]], usize);

@@ -24,7 +24,7 @@ pub(super) trait PanelWeights<I: Isa>: Copy {
     fn group(isa: I, block: Self::Block, group: usize) -> impl Fn(usize) -> I::Bytes;
 }
 
-/// PanelWeights in the panel's own form.
+/// Weights in the panel's own form.
 #[derive(Clone, Copy)]
 pub(super) struct PackedWeights<'a, F> {
     panel: &'a [u8],

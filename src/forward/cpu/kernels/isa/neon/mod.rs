@@ -68,7 +68,7 @@ fn both<T: Copy, U>(a: [T; 4], b: [T; 4], f: impl Fn(T, T) -> U) -> [U; 4] {
 }
 
 impl<P: Products> Isa for Neon<P> {
-    const ROWS: usize = P::ROWS;
+    const ROWS: usize = 4;
     const PANELS: usize = 1;
 
     #[inline(always)]

@@ -114,11 +114,8 @@ fn usmmla(mut sum: int32x4_t, weights: uint8x16_t, x: int8x16_t) -> int32x4_t {
 /// Sixteen sums, one for each row of a panel.
 pub(crate) type Sums = [int32x4_t; 4];
 
-/// [`Isa::products`](super::Isa::products) with one panel, how many rows are best multiplied together, and
-/// [`Isa::call`](super::Isa::call).
+/// [`Isa::products`](super::Isa::products) with one panel, and [`Isa::call`](super::Isa::call).
 pub(crate) trait Products: Copy {
-    const ROWS: usize;
-
     fn products<const M: usize>(
         self,
         range: ByteRange,
@@ -132,8 +129,6 @@ pub(crate) trait Products: Copy {
 }
 
 impl Products for Widening {
-    const ROWS: usize = 4;
-
     #[inline(always)]
     fn call<I>(self, isa: I, task: impl Task<I>) {
         #[inline(never)]
@@ -205,8 +200,6 @@ macro_rules! each_lane {
 }
 
 impl Products for DotProducts {
-    const ROWS: usize = 4;
-
     #[inline(always)]
     fn call<I>(self, isa: I, task: impl Task<I>) {
         #[target_feature(enable = "dotprod")]
@@ -250,8 +243,6 @@ impl Products for DotProducts {
 }
 
 impl Products for MatrixProducts {
-    const ROWS: usize = 4;
-
     #[inline(always)]
     fn call<I>(self, isa: I, task: impl Task<I>) {
         #[target_feature(enable = "i8mm")]
