@@ -30,8 +30,8 @@ impl MicroKernel<GROUP> for FloatKernel<'_> {
     /// As many as there are registers for their sums.
     const TOGETHER: usize = 3;
 
-    fn advances(columns: usize, _: usize) -> usize {
-        columns.div_ceil(FLOATS) * GROUP
+    fn advances(&self, _: usize) -> usize {
+        self.w.columns.div_ceil(FLOATS) * GROUP
     }
 
     #[inline(always)]

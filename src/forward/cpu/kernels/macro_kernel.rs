@@ -24,9 +24,9 @@ pub(super) trait MicroKernel<const G: usize> {
     /// Rows of activations that are multiplied together.
     const TOGETHER: usize;
 
-    /// How often [`MicroKernel::pack`] and [`MicroKernel::multiply`] advance `ahead` for so many columns, which are multiplied
-    /// with so many slices of the activations.
-    fn advances(columns: usize, slices: usize) -> usize;
+    /// How often [`MicroKernel::pack`] and [`MicroKernel::multiply`] advance `ahead` for all columns, which are multiplied with
+    /// so many slices of the activations.
+    fn advances(&self, slices: usize) -> usize;
 
     /// Packs some columns of some rows, G at most.
     fn pack(&mut self, rows: Range<usize>, columns: Range<usize>, ahead: &mut Ahead<'_>);
@@ -45,6 +45,11 @@ pub(super) struct Ahead<'a> {
 impl<'a> Ahead<'a> {
     fn new(bytes: &'a [u8], times: usize) -> Self {
         Self { bytes, step: bytes.len().div_ceil(times.max(1)).next_multiple_of(64) }
+    }
+
+    /// Nothing to prefetch.
+    pub(super) fn none() -> Self {
+        Self::new(&[], 0)
     }
 
     /// Prefetches some more.
@@ -80,7 +85,7 @@ pub(super) fn multiply_all<const G: usize, K: MicroKernel<G>>(
             // Many rows come in slices, so that a slice's sums stay in the first cache beside the weights.
             let slice = sums.len().div_ceil(G).next_multiple_of(K::TOGETHER);
             let next = groups.peek().map_or(&[][..], |group| w.rows_bytes(group.clone()));
-            let mut ahead = Ahead::new(next, K::advances(w.columns, sums.len().div_ceil(slice)));
+            let mut ahead = Ahead::new(next, kernel.advances(sums.len().div_ceil(slice)));
             for column in (0..w.columns).step_by(K::COLUMNS) {
                 let columns = column..w.columns.min(column + K::COLUMNS);
                 kernel.pack(group.clone(), columns.clone(), &mut ahead);

@@ -69,6 +69,11 @@ impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
         }
     }
 
+    /// Whether repacking takes longer than the products: the weights that come next are prefetched where the time is spent.
+    fn is_mostly_repacking(&self) -> bool {
+        self.repacked.is_some() && self.unpacked.is_none()
+    }
+
     /// Multiplies rows of activations from `first` on: as many together as there are registers for their sums, and fewer at
     /// the end.
     #[inline(always)]
@@ -106,17 +111,23 @@ impl<I: Isa, const P: usize, const G: usize> MicroKernel<G> for PanelKernel<'_, 
     const COLUMNS: usize = CHUNK;
     const TOGETHER: usize = if P == 2 { 6 } else { I::ROWS };
 
-    fn advances(columns: usize, slices: usize) -> usize {
-        columns / BLOCK * slices
+    fn advances(&self, slices: usize) -> usize {
+        if self.is_mostly_repacking() {
+            self.w.columns / self.w.ty.block_len() * Repacked::advances(self.w.ty)
+        } else {
+            self.w.columns / BLOCK * slices
+        }
     }
 
     #[inline(always)]
-    fn pack(&mut self, rows: Range<usize>, columns: Range<usize>, _: &mut Ahead<'_>) {
+    fn pack(&mut self, rows: Range<usize>, columns: Range<usize>, ahead: &mut Ahead<'_>) {
         self.count = 0;
+        let mut none = Ahead::none();
+        let ahead = if self.is_mostly_repacking() { ahead } else { &mut none };
         for (p, first) in rows.step_by(PANEL_ROWS).enumerate() {
             let panel = match &mut self.repacked {
                 Some(repacked) => {
-                    repacked.fill(self.isa, self.w, first, columns.clone());
+                    repacked.fill(self.isa, self.w, first, columns.clone(), ahead);
                     repacked.bytes()
                 }
                 None => {
@@ -141,6 +152,8 @@ impl<I: Isa, const P: usize, const G: usize> MicroKernel<G> for PanelKernel<'_, 
     #[inline(always)]
     fn multiply(&self, first: usize, columns: Range<usize>, sums: &mut [[f32; G]], ahead: &mut Ahead<'_>) {
         const { assert!(G == P * PANEL_ROWS) };
+        let mut none = Ahead::none();
+        let ahead = if self.is_mostly_repacking() { &mut none } else { ahead };
         let sums = sums.as_flattened_mut().as_chunks_mut().0.as_chunks_mut().0;
         // Where a panel is missing at the end of the matrix, its sums have any values.
         let panel = |p: usize| p.min(self.count.saturating_sub(1));

@@ -3,7 +3,9 @@
 use super::block::PANEL_ROWS;
 use super::unpacked::CHUNK;
 use crate::forward::cpu::kernels::isa::{FourColumns, Isa};
+use crate::forward::cpu::kernels::macro_kernel::Ahead;
 use crate::forward::cpu::kernels::weights::Matrix;
+use crate::gguf::TensorType;
 use std::ops::Range;
 
 /// Most bytes of a row's columns: those of q8_0.
@@ -18,6 +20,11 @@ impl Repacked {
         Self([0; PANEL_ROWS * ROW_BYTES])
     }
 
+    /// How often [`Repacked::fill`] advances `ahead` for a block of each row.
+    pub(super) fn advances(ty: TensorType) -> usize {
+        ty.block_bytes() / 16
+    }
+
     /// The panel.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
@@ -26,7 +33,14 @@ impl Repacked {
     /// Brings columns of the sixteen rows of `w` from `first` on into the form of a panel. Rows behind the last one have any
     /// values. `columns` start at a multiple of [`CHUNK`].
     #[inline(always)]
-    pub(crate) fn fill<I: Isa>(&mut self, isa: I, w: Matrix<'_>, first: usize, columns: Range<usize>) {
+    pub(crate) fn fill<I: Isa>(
+        &mut self,
+        isa: I,
+        w: Matrix<'_>,
+        first: usize,
+        columns: Range<usize>,
+        ahead: &mut Ahead<'_>,
+    ) {
         let (bytes, stride) = w.bytes_from(first, columns.start);
         let mut padded;
         let (bytes, stride) = if w.rows - first >= PANEL_ROWS {
@@ -55,17 +69,18 @@ impl Repacked {
                 };
                 isa.store_low_halves(halves, to);
             }
-            fours(isa, &rows[start..], stride, to_fours.as_chunks_mut().0);
+            fours(isa, &rows[start..], stride, to_fours.as_chunks_mut().0, ahead);
         }
     }
 }
 
 /// Four bytes of each of sixteen rows that lie `stride` apart, and the next four, and so on.
 #[inline(always)]
-fn fours<I: Isa>(isa: I, rows: &[u8], stride: usize, to: &mut [FourColumns]) {
+fn fours<I: Isa>(isa: I, rows: &[u8], stride: usize, to: &mut [FourColumns], ahead: &mut Ahead<'_>) {
     let (to, rest) = to.as_chunks_mut::<4>();
     let mut at = 0;
     for to in to {
+        ahead.advance();
         let bytes = isa.transpose(&rows[at..], stride);
         to.iter_mut().zip(bytes).for_each(|(to, bytes)| isa.store(bytes, to));
         at += 16;

@@ -8,6 +8,7 @@ use super::repack::Repacked;
 use super::unpacked::{CHUNK, Unpacked};
 use super::{blocks, super_blocks};
 use crate::forward::cpu::kernels::isa::{ByteRange, Isa, Platform, WithIsa};
+use crate::forward::cpu::kernels::macro_kernel::Ahead;
 use crate::forward::cpu::kernels::testing::random;
 use crate::forward::cpu::kernels::weights::{ByteFormat, Matrix};
 use crate::gguf::{Layout, TensorType};
@@ -26,7 +27,7 @@ impl WithIsa for Unpack<'_> {
         let mut repacked = Repacked::new();
         let panel = match w.layout {
             Layout::Plain => {
-                repacked.fill(isa, w, first, columns.clone());
+                repacked.fill(isa, w, first, columns.clone(), &mut Ahead::none());
                 repacked.bytes()
             }
             Layout::Panels => w.panel_bytes(first, columns.clone()),
