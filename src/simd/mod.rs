@@ -50,7 +50,7 @@ mod processor;
 
 pub(crate) use floats::DefaultFloats;
 pub(crate) use lanes::F32x8;
-pub(crate) use lanes::prefetch;
+pub(crate) use lanes::{prefetch, prefetch_to_l2};
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 pub(crate) use neon::{neon, widen_f16};
 pub use processor::missing_instructions;

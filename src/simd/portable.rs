@@ -156,3 +156,6 @@ impl F32x8 {
 /// Does nothing: a hint that not every processor has.
 #[inline(always)]
 pub(crate) fn prefetch<T>(_: &[T]) {}
+
+/// As [`prefetch`].
+pub(crate) fn prefetch_to_l2<T>(_: &[T]) {}

@@ -26,9 +26,12 @@ struct FloatKernel<'a> {
 }
 
 impl MicroKernel<GROUP> for FloatKernel<'_> {
-    const COLUMNS: usize = FLOATS;
     /// As many as there are registers for their sums.
     const TOGETHER: usize = 3;
+
+    fn columns(&self) -> usize {
+        FLOATS
+    }
 
     fn advances(&self, _: usize) -> usize {
         self.w.columns.div_ceil(FLOATS) * GROUP

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::weights::Matrix;
 use crate::forward::cpu::threads::team::WorkPieces;
-use crate::simd::prefetch;
+use crate::simd::{prefetch, prefetch_to_l2};
 
 /// Weight rows whose products are stored together.
 pub(crate) const GROUP: usize = 8;
@@ -19,10 +19,11 @@ pub(super) type Store<'a> = &'a dyn Fn(usize, Range<usize>, &[[f32; GROUP]], usi
 
 /// A way to multiply G rows of weights at a time.
 pub(super) trait MicroKernel<const G: usize> {
-    /// Most columns at once.
-    const COLUMNS: usize;
     /// Rows of activations that are multiplied together.
     const TOGETHER: usize;
+
+    /// Most columns at once.
+    fn columns(&self) -> usize;
 
     /// How often [`MicroKernel::pack`] and [`MicroKernel::multiply`] advance `ahead` for all columns, which are multiplied with
     /// so many slices of the activations.
@@ -40,23 +41,30 @@ pub(super) struct Ahead<'a> {
     bytes: &'a [u8],
     /// Bytes that are prefetched together, whole cache lines.
     step: usize,
+    /// Whether few rows of activations are multiplied with them: so little time passes that they would drive out of the L1
+    /// cache what is in use.
+    few: bool,
 }
 
 impl<'a> Ahead<'a> {
-    fn new(bytes: &'a [u8], times: usize) -> Self {
-        Self { bytes, step: bytes.len().div_ceil(times.max(1)).next_multiple_of(64) }
+    fn new(bytes: &'a [u8], times: usize, few: bool) -> Self {
+        Self { bytes, few, step: bytes.len().div_ceil(times.max(1)).next_multiple_of(64) }
     }
 
     /// Nothing to prefetch.
     pub(super) fn none() -> Self {
-        Self::new(&[], 0)
+        Self::new(&[], 0, false)
     }
 
     /// Prefetches some more.
     #[inline(always)]
     pub(super) fn advance(&mut self) {
         if let Some((now, rest)) = self.bytes.split_at_checked(self.step) {
-            prefetch(now);
+            if self.few {
+                prefetch_to_l2(now)
+            } else {
+                prefetch(now)
+            }
             self.bytes = rest;
         }
     }
@@ -78,6 +86,7 @@ pub(super) fn multiply_all<const G: usize, K: MicroKernel<G>>(
         (piece.start * piece_rows..end).step_by(G).map(move |first| first..end.min(first + G))
     };
     let mut groups = pieces.flat_map(groups).peekable();
+    let together = kernel.columns();
     while let Some(group) = groups.next() {
         for start in (0..rows).step_by(ROWS) {
             let sums = &mut sums[..ROWS.min(rows - start)];
@@ -85,9 +94,10 @@ pub(super) fn multiply_all<const G: usize, K: MicroKernel<G>>(
             // Many rows come in slices, so that a slice's sums stay in the first cache beside the weights.
             let slice = sums.len().div_ceil(G).next_multiple_of(K::TOGETHER);
             let next = groups.peek().map_or(&[][..], |group| w.rows_bytes(group.clone()));
-            let mut ahead = Ahead::new(next, kernel.advances(sums.len().div_ceil(slice)));
-            for column in (0..w.columns).step_by(K::COLUMNS) {
-                let columns = column..w.columns.min(column + K::COLUMNS);
+            let times = kernel.advances(sums.len().div_ceil(slice));
+            let mut ahead = Ahead::new(next, times, rows <= K::TOGETHER);
+            for column in (0..w.columns).step_by(together) {
+                let columns = column..w.columns.min(column + together);
                 kernel.pack(group.clone(), columns.clone(), &mut ahead);
                 for (i, sums) in sums.chunks_mut(slice).enumerate() {
                     kernel.multiply(start + i * slice, columns.clone(), sums, &mut ahead);

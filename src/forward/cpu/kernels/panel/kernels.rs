@@ -49,6 +49,8 @@ pub(crate) struct PanelKernel<'a, I, const P: usize> {
     unpacked: Option<[Unpacked; P]>,
     /// How many panels are at hand.
     count: usize,
+    /// Whether all rows of activations are multiplied together.
+    few: bool,
 }
 
 impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
@@ -57,7 +59,8 @@ impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
     pub(crate) fn new(isa: I, w: Matrix<'a>, x: &'a [ActivationBlock], rows: usize) -> Self {
         let in_rows = w.layout == Layout::Plain;
         // Bytes need no unpacking.
-        let unpack = rows > I::ROWS && (in_rows || w.ty != TensorType::Q8_0);
+        let few = rows <= I::ROWS;
+        let unpack = !few && (in_rows || w.ty != TensorType::Q8_0);
         Self {
             isa,
             w,
@@ -66,12 +69,13 @@ impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
             repacked: in_rows.then(Repacked::new),
             unpacked: unpack.then(|| std::array::from_fn(|_| Unpacked::new())),
             count: 0,
+            few,
         }
     }
 
     /// Whether repacking takes longer than the products: the weights that come next are prefetched where the time is spent.
     fn is_mostly_repacking(&self) -> bool {
-        self.repacked.is_some() && self.unpacked.is_none()
+        self.few && self.repacked.is_some()
     }
 
     /// Multiplies rows of activations from `first` on: as many together as there are registers for their sums, and fewer at
@@ -108,8 +112,12 @@ impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
 }
 
 impl<I: Isa, const P: usize, const G: usize> MicroKernel<G> for PanelKernel<'_, I, P> {
-    const COLUMNS: usize = CHUNK;
     const TOGETHER: usize = if P == 2 { 6 } else { I::ROWS };
+
+    fn columns(&self) -> usize {
+        // A few rows of activations stay in the L1 cache whole.
+        if self.few && self.repacked.is_none() { self.w.columns } else { CHUNK }
+    }
 
     fn advances(&self, slices: usize) -> usize {
         if self.is_mostly_repacking() {
