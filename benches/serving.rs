@@ -50,9 +50,14 @@ impl Client {
 
     /// The next request.
     fn ask(&mut self, config: &Config) -> Prompt {
-        self.seed = self.seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.advance();
         let tokens = 32 + (self.seed >> 40) as usize % 64;
         self.ask_with(tokens, config)
+    }
+
+    /// The seed of the next request.
+    fn advance(&mut self) {
+        self.seed = self.seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
     }
 
     /// A request with a prompt of `tokens` tokens, which are different each time.
@@ -143,9 +148,12 @@ fn with_long_prompts(model: &Model, clients: usize, prompt_rows: usize) -> Measu
                 (*sequence, pause) = (None, if long { Instant::now() } else { pause });
             }
             if sequence.is_none() && (!long || pause.elapsed() > WARM_UP / 8) {
-                let prompt =
-                    if long { client.ask_with(LONG, model.config()) } else { client.ask(model.config()) };
-                client.seed += u64::from(long);
+                let prompt = if long {
+                    client.advance();
+                    client.ask_with(LONG, model.config())
+                } else {
+                    client.ask(model.config())
+                };
                 let max_tokens = if long { 8 } else { ANSWER };
                 let params = GenerateParams { max_tokens, ..params(client.seed, &[1]) };
                 *sequence = Some(context.add_sequence(&prompt, &params).expect("a place"));
@@ -175,8 +183,8 @@ fn long_prompts(model: &Model) {
     println!(
         "clients, rows of prompts a step: delay p50    p95    p99    max ms   first token of the long p50 ms"
     );
-    for clients in [1, 4, 15] {
-        for rows in [16, 32, 64, 128, usize::MAX] {
+    for clients in [4, 15] {
+        for rows in [16, 64, 256, usize::MAX] {
             let mut got = with_long_prompts(model, clients, rows);
             let [p50, p95, p99, max] = [0.5, 0.95, 0.99, 1.0].map(|part| percentile(&mut got.delays, part));
             let rows = if rows == usize::MAX { "all".into() } else { rows.to_string() };
