@@ -28,9 +28,8 @@
 
 enum {
     CLIENTS = 128, /* connections; further ones wait in the system */
-    HEADER = 4096, BODY = 16384,
+    HEADER = 4096, BODY = 16384, TOKENS = 4096, /* of a request, of a prompt */
     OUT = 65536,   /* what a client has not fetched yet; one that lets more pile up is cut off */
-    TOKENS = 4096, /* of a prompt */
     PATIENCE = 10, /* seconds for a request to arrive, and for a complete answer to be fetched */
 };
 
@@ -314,18 +313,20 @@ static void step(void)
     }
 }
 
-/* Until a signal comes. */
-static void serve(int listener)
+static void serve_until_signal(int listener)
 {
     for (;;) {
+        size_t n = 2; /* no more than the process may have open */
         struct pollfd polled[CLIENTS + 2] = {{.fd = signals[0], .events = POLLIN}, {.fd = -1, .events = POLLIN}};
         for (size_t i = 0; i < CLIENTS; i++) {
-            if (clients[i].state == FREE && time(NULL) != exhausted)
+            if (clients[i].state != FREE)
+                n = i + 3;
+            else if (time(NULL) != exhausted)
                 polled[1].fd = listener;
             polled[i + 2].fd = clients[i].state == FREE ? -1 : clients[i].fd;
             polled[i + 2].events = clients[i].n_out > 0 ? POLLIN | POLLOUT : POLLIN;
         }
-        if (poll(polled, CLIENTS + 2, running > 0 ? 0 : 1000) < 0 && errno != EINTR)
+        if (poll(polled, (nfds_t)n, running > 0 ? 0 : 1000) < 0 && errno != EINTR)
             check_system(-1, "poll");
         if (polled[0].revents)
             return;
@@ -386,7 +387,7 @@ int main(int argc, char **argv)
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
     signal(SIGPIPE, SIG_IGN);
-    serve(listen_on_loopback((uint16_t)port));
+    serve_until_signal(listen_on_loopback((uint16_t)port));
     FOR_EACH(client) {
         if (client->state == RUNNING)
             finish(client, ESOLM_STOP_CANCELLED);
