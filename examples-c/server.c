@@ -3,10 +3,9 @@
  *     server MODEL [PORT [SEQUENCES [QUEUE]]]     (0, any port, which is printed; 16; 64)
  *     curl -d "Once upon a time" "http://127.0.0.1:PORT/completion?n=40&seed=1"
  *
- * The body of a request is the prompt; n, seed, steps and temperature may be in the query. The body of the answer is the
- * text, a chunk for each step that makes some, and its trailer says why it ended: Stop-Reason. One thread does all: it
- * looks at the sockets between two steps, and waits for them while there is nothing to write. It listens on this machine
- * only and knows no passwords: it is not for networks. */
+ * The body of a request is the prompt; n, seed, steps and temperature may be in the query. The body of the answer is the text,
+ * a chunk for each step that makes some; its trailer Stop-Reason says why it ended. One thread does all: it looks at the sockets
+ * between two steps. It listens on this machine only and knows no passwords: it is not for networks. */
 #ifdef _WIN32
 #error "this example uses the sockets of POSIX systems"
 #endif
@@ -29,9 +28,8 @@
 
 enum {
     CLIENTS = 128, /* connections; further ones wait in the system */
-    HEADER = 4096, BODY = 16384,
+    HEADER = 4096, BODY = 16384, TOKENS = 4096, /* of a request, of a prompt */
     OUT = 65536,   /* what a client has not fetched yet; one that lets more pile up is cut off */
-    TOKENS = 4096, /* of a prompt */
     PATIENCE = 10, /* seconds for a request to arrive, and for a complete answer to be fetched */
 };
 
@@ -55,7 +53,8 @@ static struct client clients[CLIENTS];
 static esolm_model *model;
 static esolm_context *context;
 static uint64_t sequences = 16, queue = 64, running, waiting, tickets;
-static int signals[2]; /* a pipe to which a signal writes, so that poll returns */
+static int signals[2];   /* a pipe to which a signal writes, so that poll returns */
+static time_t exhausted; /* when the system could not accept a connection; no other is tried in this second */
 
 #define FOR_EACH(client) for (struct client *client = clients; client < clients + CLIENTS; client++)
 
@@ -255,12 +254,13 @@ static void accept_clients(int listener)
         if (client->state != FREE)
             continue;
         int fd = accept(listener, NULL, NULL);
+        if (fd < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+            exhausted = time(NULL); /* usually of descriptors: poll would come back at once */
         if (fd < 0)
             return;
         check_system(fcntl(fd, F_SETFL, O_NONBLOCK), "fcntl");
         client->fd = fd;
-        client->cut_off = client->shut = 0;
-        client->n_in = client->n_out = 0;
+        client->n_in = client->n_out = 0, client->cut_off = client->shut = 0;
         enter(client, READING);
     }
 }
@@ -313,18 +313,20 @@ static void step(void)
     }
 }
 
-/* Until a signal comes. */
-static void serve(int listener)
+static void serve_until_signal(int listener)
 {
     for (;;) {
+        size_t n = 2; /* no more than the process may have open */
         struct pollfd polled[CLIENTS + 2] = {{.fd = signals[0], .events = POLLIN}, {.fd = -1, .events = POLLIN}};
         for (size_t i = 0; i < CLIENTS; i++) {
-            if (clients[i].state == FREE)
+            if (clients[i].state != FREE)
+                n = i + 3;
+            else if (time(NULL) != exhausted)
                 polled[1].fd = listener;
             polled[i + 2].fd = clients[i].state == FREE ? -1 : clients[i].fd;
             polled[i + 2].events = clients[i].n_out > 0 ? POLLIN | POLLOUT : POLLIN;
         }
-        if (poll(polled, CLIENTS + 2, running > 0 ? 0 : 1000) < 0 && errno != EINTR)
+        if (poll(polled, (nfds_t)n, running > 0 ? 0 : 1000) < 0 && errno != EINTR)
             check_system(-1, "poll");
         if (polled[0].revents)
             return;
@@ -385,9 +387,7 @@ int main(int argc, char **argv)
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
     signal(SIGPIPE, SIG_IGN);
-    int listener = listen_on_loopback((uint16_t)port);
-    serve(listener);
-    close(listener);
+    serve_until_signal(listen_on_loopback((uint16_t)port));
     FOR_EACH(client) {
         if (client->state == RUNNING)
             finish(client, ESOLM_STOP_CANCELLED);

@@ -141,9 +141,9 @@ const char *esolm_version(void);
 // ESOLM_ABI_VERSION of the linked library, to compare with the header's when it is loaded at run time.
 uint32_t esolm_abi_version(void);
 
-// One line about the library and this machine, for reports of bugs: the version, the kernels that are used here, the
-// instruction sets that the build needs and that the processor has, the default number of threads and the processors, and
-// ggml's version and features. A static string; its form may change. (llama.h's llama_print_system_info.) Any thread.
+// One line about the library and this machine, for reports of bugs: the version, the build's optional features (grammar,
+// cuda), the default number of threads and the processors, the kernels that are used here, the instruction sets that the
+// build needs and that the processor has, and ggml's version and features. A static string; its form may change. (llama.h's llama_print_system_info.) Any thread.
 const char *esolm_system_info(void);
 
 // ---- Status and errors ----
@@ -287,6 +287,9 @@ typedef int32_t (*esolm_progress_callback)(double fraction, void *user_data);
 #define ESOLM_FEATURE_STEP_TEXT 11
 // esolm_constraints.regex and .json_schema. In a build with the feature "grammar".
 #define ESOLM_FEATURE_GRAMMAR 12
+// esolm_generate_params.lookahead. Eso-LM, but for (A) that was trained for diffusion alone, with esolm's own CPU kernels or on
+// a device.
+#define ESOLM_FEATURE_LOOKAHEAD 13
 
 // No token: the value of esolm_model_info.eos_token for a model without such a token.
 #define ESOLM_NO_TOKEN UINT32_MAX
@@ -1021,7 +1024,8 @@ typedef struct esolm_step_info {
     size_t index;
     // Number of steps of the generation; with esolm_generate_params.confidence or lookahead the maximum.
     size_t total;
-    // The tokens written; none by a step that fed prompts only (esolm_context_params.prompt_rows). Valid until the callback returns or, from esolm_step, until the next call on the context.
+    // The tokens written; none by a step that fed prompts only (esolm_context_params.prompt_rows). Valid until the
+    // callback returns or, from esolm_step, until the next call on the context.
     const esolm_update *updates;
     // Number of updates.
     size_t n_updates;

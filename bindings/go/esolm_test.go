@@ -256,6 +256,9 @@ func TestBadGenerations(t *testing.T) {
 	params.Steps = -1
 	_, err := c.Begin(make([]Prompt, 1), params)
 	has(t, StatusInvalidArgument, err)
+	if _, err := c.Begin(make([]Prompt, 1), Params{}); err == nil || !strings.Contains(err.Error(), "DefaultParams") {
+		t.Error("parameters without defaults:", err)
+	}
 	_, err = NewContext(model, ContextOptions{Length: -1})
 	has(t, StatusInvalidArgument, err)
 	_, err = c.Text(5)

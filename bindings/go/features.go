@@ -22,6 +22,7 @@ const (
 	FeatureText           Feature = C.ESOLM_FEATURE_TEXT
 	FeatureStepText       Feature = C.ESOLM_FEATURE_STEP_TEXT
 	FeatureGrammar        Feature = C.ESOLM_FEATURE_GRAMMAR
+	FeatureLookahead      Feature = C.ESOLM_FEATURE_LOOKAHEAD
 )
 
 // Supports reports whether the model, in this build of the library, can do something; false after Close.

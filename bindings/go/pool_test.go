@@ -2,6 +2,7 @@ package esolm
 
 import (
 	"context"
+	"runtime"
 	"testing"
 )
 
@@ -9,7 +10,11 @@ import (
 func TestPoolIsSharedByContexts(t *testing.T) {
 	model := openModel(t)
 	none := 0
-	pool, err := NewPool(PoolOptions{Threads: 2, Poll: &none})
+	options := PoolOptions{Threads: 2, Poll: &none}
+	if runtime.GOOS == "linux" {
+		options.CPUs, options.Nice = []int{0}, 1
+	}
+	pool, err := NewPool(options)
 	if err != nil {
 		t.Fatal(err)
 	}

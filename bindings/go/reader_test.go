@@ -32,7 +32,7 @@ func TestReaders(t *testing.T) {
 	if info, err := model.Info(); err != nil || info.FileBytes != uint64(size) {
 		t.Errorf("%+v, %v", info, err)
 	}
-	if !model.Supports(FeatureHoles) || model.Supports(Feature(99)) {
+	if !model.Supports(FeatureHoles) || !model.Supports(FeatureLookahead) || model.Supports(Feature(99)) {
 		t.Error("features")
 	}
 	model.Close()

@@ -172,6 +172,9 @@ func (params Params) c(memory *cMemory) (*C.esolm_generate_params, error) {
 	if params.Length < 0 || params.MaxTokens < 0 || params.Steps < 0 || params.OrderSize < 0 || params.Window < 0 {
 		return nil, &Error{StatusInvalidArgument, "a length, a size or a number of steps is negative"}
 	}
+	if params.TopP == 0 {
+		return nil, &Error{StatusInvalidArgument, "Params.TopP is 0; start with DefaultParams"}
+	}
 	p := (*C.esolm_generate_params)(memory.take(1, C.sizeof_esolm_generate_params))
 	C.esolm_generate_params_init(p, C.sizeof_esolm_generate_params)
 	p.length = C.size_t(params.Length)

@@ -279,8 +279,8 @@ static void log_levels(const char *path)
 static void features(void)
 {
     /* An Eso-LM (B) with a tokenizer has all but, perhaps, grammars. */
-    for (int32_t feature = ESOLM_FEATURE_DIFFUSION; feature < ESOLM_FEATURE_GRAMMAR; feature++)
-        CHECK(esolm_model_supports(model, feature) == 1);
+    for (int32_t feature = ESOLM_FEATURE_DIFFUSION; feature <= ESOLM_FEATURE_LOOKAHEAD; feature++)
+        CHECK(esolm_model_supports(model, feature) == 1 || feature == ESOLM_FEATURE_GRAMMAR);
     for (int32_t feature = -1; feature < 100; feature++)
         CHECK(esolm_model_supports(NULL, feature) == 0);
     CHECK(esolm_model_supports(model, 0) == 0 && esolm_model_supports(model, 1000) == 0);
@@ -299,6 +299,7 @@ static void features(void)
 
     const char *line = esolm_system_info();
     CHECK(line == esolm_system_info() && strstr(line, esolm_version()) && strstr(line, "kernels = "));
+    CHECK(strstr(line, "features: ") && !strstr(line, "grammar") == !esolm_model_supports(model, ESOLM_FEATURE_GRAMMAR));
     CHECK(strstr(line, "threads = ") && strstr(line, "ggml 0.") && !strchr(line, '\n'));
 }
 

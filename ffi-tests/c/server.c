@@ -6,9 +6,11 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { CLIENTS = 16, TOKENS = 20, ROOM = 65536 };
@@ -28,7 +30,8 @@ typedef struct {
     size_t len, chunks;
 } answer;
 
-static server start(const char *sequences, const char *queue)
+/* Starts one that may have so many files and sockets open. */
+static server start_limited(rlim_t files, const char *sequences, const char *queue)
 {
     server started = {0, 0};
     int output[2];
@@ -39,6 +42,9 @@ static server start(const char *sequences, const char *queue)
         dup2(output[1], STDOUT_FILENO);
         close(output[0]);
         close(output[1]);
+        struct rlimit limit = {files, files};
+        if (files && setrlimit(RLIMIT_NOFILE, &limit))
+            _exit(8);
         execl(program, program, path, "0", sequences, queue, (char *)NULL);
         _exit(9);
     }
@@ -50,6 +56,11 @@ static server start(const char *sequences, const char *queue)
     if (said)
         fclose(said);
     return started;
+}
+
+static server start(const char *sequences, const char *queue)
+{
+    return start_limited(0, sequences, queue);
 }
 
 /* Ends the server with a signal. */
@@ -320,6 +331,34 @@ static void interrupted(server running)
     close(slow);
 }
 
+/* Seconds of processor time that the servers which have ended took. */
+static double time_taken(void)
+{
+    struct rusage used;
+    CHECK(getrusage(RUSAGE_CHILDREN, &used) == 0);
+    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+}
+
+/* More connections than the server may have open: it waits for room without using the processor. */
+static void out_of_descriptors(void)
+{
+    enum { FILES = 16, CONNECTIONS = 20 };
+    int fds[CONNECTIONS];
+    struct timespec pause = {3, 0};
+    double before = time_taken();
+    server running = start_limited(FILES, "2", "2");
+    for (int i = 0; i < CONNECTIONS; i++)
+        fds[i] = connect_to(running);
+    nanosleep(&pause, NULL);
+    for (int i = 0; i < CONNECTIONS; i++)
+        close(fds[i]);
+    expect_text(ask_for(running, 1, TOKENS), expected[1], "length");
+    stop(running, SIGTERM);
+    double taken = time_taken() - before;
+    CHECK(taken < 0.4);
+    printf("with too many connections for 3 s the server took %.2f s\n", taken);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 3)
@@ -344,6 +383,7 @@ int main(int argc, char **argv)
     interrupted(small);
     stop(few, SIGTERM);
     stop(all, SIGINT);
+    out_of_descriptors();
     esolm_context_free(single);
     esolm_model_free(model);
     return report();

@@ -153,6 +153,29 @@ static void generations(const esolm::Model &model)
     CHECK(take(inside.tokens(0)) == once);
 }
 
+/* Threads of the caller's: here the one that computes alone. */
+static void run_in_turn(esolm_task task, const void *data, std::size_t count, void *calls)
+{
+    ++*static_cast<int *>(calls);
+    for (std::size_t i = 0; i < count; i++)
+        task(data, i);
+}
+
+/* On one processor, at a low priority, and without spinning. */
+static esolm::PoolParams placed()
+{
+    static const std::size_t first = 0;
+    esolm::PoolParams params;
+    params.threads = 2;
+    params.poll = 0;
+#ifdef __linux__
+    params.cpus = &first;
+    params.n_cpus = 1;
+    params.nice = 1;
+#endif
+    return params;
+}
+
 /* Contexts that share the threads of a pool. */
 static void pools(const esolm::Model &model)
 {
@@ -178,6 +201,18 @@ static void pools(const esolm::Model &model)
         }
     }
     CHECK(texts[0] == texts[1]);
+    int calls = 0;
+    esolm::PoolParams callers = params;
+    callers.run = run_in_turn;
+    callers.run_user_data = &calls;
+    for (const esolm::PoolParams &other : {callers, placed()}) {
+        esolm::Pool pool = take(esolm::Pool::make(other));
+        limits.pool = pool.get();
+        esolm::Context context = take(esolm::Context::make(model, limits));
+        STATUS(ESOLM_OK, status_of([&] { return context.generate(esolm::Prompt(), how); }));
+        CHECK(pool.threads() == 2 && take(context.text()) == texts[0]);
+    }
+    CHECK(calls > 0);
     params.poll = 101;
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return esolm::Pool::make(params); }));
 }
@@ -358,7 +393,7 @@ static void loading(const char *path)
     std::fclose(file);
     CHECK(take(mapped.info()).file_bytes == bytes.size());
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([] { return esolm::Model::open_fd(-1); }));
-    CHECK(mapped.supports(ESOLM_FEATURE_HOLES) && !mapped.supports(99));
+    CHECK(mapped.supports(ESOLM_FEATURE_HOLES) && mapped.supports(ESOLM_FEATURE_LOOKAHEAD) && !mapped.supports(99));
 
     std::vector<std::string> heard;
     esolm::set_log([&](std::int32_t, std::string_view message) { heard.emplace_back(message); });

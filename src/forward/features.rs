@@ -23,6 +23,10 @@ impl Model {
             Feature::Grammar => {
                 cfg!(feature = "grammar") && config.has_sequential_phase() && self.tokenizer().is_ok()
             }
+            Feature::Lookahead => {
+                let asks_ahead = config.variant != Variant::Ar && config.has_sequential_phase();
+                asks_ahead && (CpuRunner::supports(config) || self.host_bytes().is_err())
+            }
         }
     }
 }

@@ -70,8 +70,11 @@ impl Session {
             let bad = |what: &str| {
                 Err(Error::invalid(format!("prompt {index}: token {token} at {position}: {what}")))
             };
+            if token == mask {
+                return bad("the mask stands for what is not known: leave its position out");
+            }
             if !config.is_writable(token) {
-                return bad("no such token, or the mask");
+                return bad("no such token");
             }
             match known.get_mut(position as usize) {
                 None => return bad("beyond the length"),

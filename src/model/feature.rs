@@ -32,11 +32,14 @@ pub enum Feature {
     /// Regular expressions and JSON schemas ([`Constraints::grammar`](crate::Constraints)): text, in a build with the cargo
     /// feature `grammar`.
     Grammar = 12,
+    /// Several tokens in a pass where a step writes one ([`GenerateParams::lookahead`](crate::GenerateParams::lookahead)):
+    /// Eso-LM, but for (A) that was trained for diffusion alone, on the CPU with esolm's own kernels or on a device.
+    Lookahead = 13,
 }
 
 impl Feature {
     /// All features.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Diffusion,
         Self::Sequential,
         Self::Orders,
@@ -49,6 +52,7 @@ impl Feature {
         Self::Text,
         Self::StepText,
         Self::Grammar,
+        Self::Lookahead,
     ];
 
     /// A short name, such as `states`.
@@ -66,6 +70,7 @@ impl Feature {
             Self::Text => "text",
             Self::StepText => "step_text",
             Self::Grammar => "grammar",
+            Self::Lookahead => "lookahead",
         }
     }
 }

@@ -154,6 +154,8 @@ fn features_are_those_of_the_variant() {
         let adaptive = Adaptive { confidence: Confidence::Probability, threshold: 0.5, window: 4 };
         let adaptive = GenerateParams { adaptive: Some(adaptive), alpha_0: 1.0, ..GenerateParams::default() };
         assert_eq!(has(Feature::Adaptive), context.begin(&[Prompt::default()], &adaptive).is_ok(), "{name}");
+        let ahead = GenerateParams { lookahead: 2, alpha_0: 0.5, ..GenerateParams::default() };
+        assert_eq!(has(Feature::Lookahead), context.begin(&[Prompt::default()], &ahead).is_ok(), "{name}");
         let none = ScoreParams { orders: 0, draws: 0, ..ScoreParams::default() };
         let mut scores = |params: &ScoreParams| {
             context.score_text(&[1, 2, 3], params, |_, _| ControlFlow::Continue(())).is_ok()

@@ -11,8 +11,10 @@ use crate::output::{human_bytes, print, print_json};
 /// List the devices that can run a model, with their memory. --device takes these names.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Example:
-  esolm generate --device cuda:0")]
+Examples:
+  esolm devices
+  # On one of them, by its name
+  esolm generate -p \"Once upon a time\" --device cpu")]
 pub struct Args {
     #[command(flatten)]
     json: JsonArgs,

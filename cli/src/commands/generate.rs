@@ -170,7 +170,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let streams = matches!(tokenizer(&model)?, Some(tokenizer) if tokenizer.can_stream());
     let stop_strings = args.stop.strings();
     let params = options.apply(GenerateParams {
-        length,
+        length: room,
         max_tokens: args.stop.max_tokens(),
         stop_tokens: &args.stop.stop_tokens,
         stop_strings: &stop_strings,

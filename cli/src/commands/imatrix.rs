@@ -72,10 +72,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     tell(&format!(
-        "{}: {} matrices, from {} pieces of {} tokens",
+        "{}: {} matrices, from {} piece{} of {} tokens",
         args.output.display(),
         observation.matrices.len(),
         observation.pieces.0,
+        if observation.pieces.0 == 1 { "" } else { "s" },
         observation.pieces.1,
     ));
     Ok(ExitCode::SUCCESS)

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use esolm::gguf::Value;
-use esolm::{Context, ContextParams, MemoryUse, Model, Result};
+use esolm::{Context, ContextParams, Feature, MemoryUse, Model, Result};
 use serde_json::{Map, json};
 
 use crate::args::JsonArgs;
@@ -40,6 +40,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The names of what the model can be asked for.
+fn supported(model: &Model) -> Vec<&'static str> {
+    Feature::ALL.into_iter().filter(|&feature| model.supports(feature)).map(Feature::name).collect()
+}
+
 fn report(model: &Model, resident: Option<u64>, context: &MemoryUse) -> serde_json::Value {
     // An element takes far more memory as JSON than in the file.
     let mut elements_left = 1 << 16;
@@ -60,6 +65,7 @@ fn report(model: &Model, resident: Option<u64>, context: &MemoryUse) -> serde_js
         "load_resident_bytes": resident,
         "context": { "arena_bytes": context.arena, "kv_cache_bytes": context.kv_cache,
                      "compute_bytes": context.compute },
+        "supports": supported(model),
         "metadata": metadata,
         "tensors": model.tensors().iter().map(tensor).collect::<Vec<_>>(),
     })
@@ -71,7 +77,8 @@ fn listing(model: &Model, resident: Option<u64>, context: &MemoryUse) -> String 
     let _ = writeln!(
         out,
         "{:.1} M parameters, {} on disk; loaded in {:.1} ms, which made {} resident\n\
-         a context for one text of {} tokens takes {}, of which {} are the K/V cache\n",
+         a context for one text of {} tokens takes {}, of which {} are the K/V cache\n\
+         supports {}\n",
         model.parameter_count() as f64 / 1e6,
         human_bytes(model.file_bytes() as u64),
         model.load_time().as_secs_f64() * 1e3,
@@ -79,6 +86,7 @@ fn listing(model: &Model, resident: Option<u64>, context: &MemoryUse) -> String 
         model.config().context_length,
         human_bytes(context.arena as u64),
         human_bytes(context.kv_cache as u64),
+        supported(model).join(", "),
     );
     for (key, value) in model.metadata() {
         let _ = writeln!(out, "{key:42} {value}");

@@ -159,7 +159,8 @@ fn order_name(params: &ScoreParams) -> String {
 fn table(score: &TextScore, params: &ScoreParams, text: &Text<'_>) -> String {
     let &Text { tokens, scored: count, bytes, windows } = text;
     let of_bytes = bytes.map_or(String::new(), |bytes| format!(" {bytes} bytes,"));
-    let mut out = format!("{} tokens,{of_bytes} {windows} windows\n", tokens.len());
+    let plural = if windows == 1 { "" } else { "s" };
+    let mut out = format!("{} tokens,{of_bytes} {windows} window{plural}\n", tokens.len());
     let mut line = |name: &str, nats: f64, error: Option<f64>, of_text: bool| {
         // One draw for one window has no standard error.
         let error = error.filter(|e| e.is_finite());

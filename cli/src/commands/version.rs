@@ -42,8 +42,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let features = if features().is_empty() { "none".to_owned() } else { features().join(" ") };
     let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let info = system_info();
-    // What follows the version, part by part.
-    let parts: Vec<&str> = info.split(" | ").skip(1).collect();
+    // What follows the version, part by part. The library's features are among the command's.
+    let parts = info.split(" | ").skip(1).filter(|part| !part.starts_with("features: "));
+    let parts: Vec<&str> = parts.collect();
     let version = env!("CARGO_PKG_VERSION");
     print(&format!("esolm {version}\nfeatures: {features}\nsystem: {system}\n{}\n", parts.join("\n")))?;
     Ok(ExitCode::SUCCESS)

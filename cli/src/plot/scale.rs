@@ -50,10 +50,13 @@ impl Scale {
         }
     }
 
-    /// The values themselves, if they are few, and their labels have room beside each other. Only for the horizontal axis,
-    /// where what was varied is.
+    /// The values themselves, and where a linear axis begins, if they are few, and their labels have room beside each other.
+    /// Only for the horizontal axis, where what was varied is.
     fn measured_ticks(&self, values: &[f64]) -> Option<Vec<f64>> {
         let mut values = values.to_vec();
+        if !self.log && self.from == 0.0 {
+            values.push(0.0);
+        }
         values.sort_by(f64::total_cmp);
         values.dedup();
         let is_level = self.end > self.start;
@@ -134,6 +137,8 @@ mod tests {
     fn values_that_were_chosen_have_ticks_where_there_is_room() {
         let steps = [16.0, 32.0, 64.0, 1024.0, 128.0, 32.0];
         assert_eq!(Scale::new(true, &steps, LEVEL).ticks(), [16.0, 32.0, 64.0, 128.0, 1024.0]);
+        // That the axis begins at zero is seen.
+        assert_eq!(Scale::new(false, &[4.5, 8.8], LEVEL).ticks(), [0.0, 4.5, 8.8]);
         // Too many, too near, too long.
         let many: Vec<f64> = (1..30).map(f64::from).collect();
         for values in [&many[..], &[16.0, 17.0, 1024.0], &[0.123456, 0.9]] {

@@ -53,7 +53,9 @@ fn numbers_out_of_range_are_refused_with_their_option() {
     refused(&["generate", "--cpus", "a"], 2, "'a' is no number of a processor");
     refused(&["generate", "--cpus", "3-1"], 2, "the first comes after the last");
     #[cfg(target_os = "linux")]
-    refused(&["generate", "--threads", "2", "--cpus", "900"], 2, "the threads' processors");
+    for cpus in ["900", "0,900", "9999"] {
+        refused(&["generate", "--threads", "2", "--cpus", cpus], 2, "there is no processor 9");
+    }
     // Below 0: no option that nobody knows.
     for (option, says) in
         [("--length", "--length"), ("--seed", "--seed"), ("--alpha0", "-2"), ("--temp", "-2")]

@@ -270,6 +270,9 @@ fn text_ends_where_it_is_told_to() {
     assert_eq!(tokens(&few), tokens(&whole)[..prompt + 9]);
     assert_eq!(few["tokens_written"], 9);
     assert_eq!(tokens(&of(&["-n", "50", "--length", "20", "--ignore-eos"])), tokens(&whole)[..20]);
+    assert_eq!(tokens(&of(&["-n", "9", "--length", "50", "--ignore-eos"])), tokens(&whole)[..prompt + 9]);
+    let hole = ["--template", "Once{{mask 3}} end{{mask 8}}", "-n", "2", "--ignore-eos", "--seed", "3"];
+    assert_eq!(tokens(&report(&hole)).len(), 1 + 3 + 1 + 2);
     assert_eq!(tokens(&of(&["-n", "-1", "--length", "100", "--ignore-eos"])), tokens(&whole));
     // A token and a string that the text has.
     let token = tokens(&whole)[40];

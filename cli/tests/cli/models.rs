@@ -21,6 +21,9 @@ fn convert_inspect_verify() {
     let report: serde_json::Value =
         serde_json::from_str(&out(&esolm(&["inspect", &model, "--json"]))).unwrap();
     assert_eq!(report["metadata"]["esolm.vocab_size"], 97);
+    // It has no tokenizer.
+    assert!(shown.contains("\nsupports diffusion, ") && !shown.contains("grammar"), "{shown}");
+    assert_eq!(report["supports"].as_array().unwrap().len(), 10, "{report}");
     assert!(report["load_seconds"].as_f64().unwrap() > 0.0);
     assert_eq!(report["tensors"].as_array().unwrap().len(), 35);
 
@@ -229,7 +232,7 @@ fn model_without_a_tokenizer_works_on_token_ids() {
     let scored = esolm_reading(&["score", "-", "--ids", "-m", &model, "--draws", "2"], &out(&plain));
     assert_eq!(scored.status.code(), Some(0), "{}", err(&scored));
     assert!(
-        out(&scored).starts_with("12 tokens, 1 windows") && !out(&scored).contains("bits"),
+        out(&scored).starts_with("12 tokens, 1 window\n") && !out(&scored).contains("bits"),
         "{}",
         out(&scored)
     );

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync"
 
 	"esolm"
 )
@@ -30,12 +31,54 @@ type engine struct {
 	context   *esolm.Context
 	sequences int
 	length    int
-	jobs      chan *job
+	waiting   queue
 	running   map[uint32]*job
 	done      chan struct{} // closed when no job is taken any more
 }
 
-func newEngine(model *esolm.Model, options esolm.ContextOptions, queue int) (*engine, error) {
+// queue has the jobs that wait, the oldest first. Any goroutine may use it.
+type queue struct {
+	mutex sync.Mutex
+	jobs  []*job
+	limit int
+	came  chan struct{} // has an entry if a job may have come since the last look
+}
+
+// add puts a job at the end, in the place of those whose clients have hung up. It returns false if there is no place.
+func (q *queue) add(j *job) bool {
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	there := q.jobs[:0]
+	for _, waiting := range q.jobs {
+		if waiting.ctx.Err() == nil {
+			there = append(there, waiting)
+		}
+	}
+	q.jobs = there
+	if len(q.jobs) >= q.limit {
+		return false
+	}
+	q.jobs = append(q.jobs, j)
+	select {
+	case q.came <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// take removes the first job. It returns nil if there is none.
+func (q *queue) take() *job {
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	if len(q.jobs) == 0 {
+		return nil
+	}
+	j := q.jobs[0]
+	q.jobs = append(q.jobs[:0], q.jobs[1:]...)
+	return j
+}
+
+func newEngine(model *esolm.Model, options esolm.ContextOptions, limit int) (*engine, error) {
 	c, err := esolm.NewContext(model, options)
 	if err != nil {
 		return nil, err
@@ -44,8 +87,10 @@ func newEngine(model *esolm.Model, options esolm.ContextOptions, queue int) (*en
 	if err != nil {
 		return nil, err
 	}
-	return &engine{c, options.Sequences, info.ContextLength, make(chan *job, queue), map[uint32]*job{},
-		make(chan struct{})}, nil
+	return &engine{
+		context: c, sequences: options.Sequences, length: info.ContextLength, running: map[uint32]*job{},
+		waiting: queue{limit: limit, came: make(chan struct{}, 1)}, done: make(chan struct{}),
+	}, nil
 }
 
 // newJob returns a job for submit.
@@ -56,14 +101,7 @@ func (e *engine) newJob(ctx context.Context, prompt esolm.Prompt, params esolm.P
 }
 
 // submit queues a job. It returns false if too many are waiting.
-func (e *engine) submit(j *job) bool {
-	select {
-	case e.jobs <- j:
-		return true
-	default:
-		return false
-	}
-}
+func (e *engine) submit(j *job) bool { return e.waiting.add(j) }
 
 // run computes until ctx ends. Then all jobs end as cancelled.
 func (e *engine) run(ctx context.Context) {
@@ -84,18 +122,15 @@ func (e *engine) run(ctx context.Context) {
 // join lets jobs that wait join the others, and waits for one if there are none. It returns false if ctx has ended.
 func (e *engine) join(ctx context.Context) bool {
 	for ctx.Err() == nil && len(e.running) < e.sequences {
-		if len(e.running) > 0 {
-			select {
-			case j := <-e.jobs:
-				e.add(j)
-			default:
-				return true
-			}
+		if j := e.waiting.take(); j != nil {
+			e.add(j)
 			continue
 		}
+		if len(e.running) > 0 {
+			return true
+		}
 		select {
-		case j := <-e.jobs:
-			e.add(j)
+		case <-e.waiting.came:
 		case <-ctx.Done():
 		}
 	}

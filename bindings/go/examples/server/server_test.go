@@ -121,6 +121,13 @@ func (b *bench) complete(body string) (whole completion, events int, err error) 
 	return whole, events, nil
 }
 
+// waiting returns how many jobs wait, with those whose clients have left.
+func (b *bench) waiting() int {
+	b.engine.waiting.mutex.Lock()
+	defer b.engine.waiting.mutex.Unlock()
+	return len(b.engine.waiting.jobs)
+}
+
 // blocked returns a job whose first step ends when release is called.
 func (b *bench) blocked(ctx context.Context) (j *job, release func()) {
 	gate := make(chan struct{})
@@ -271,7 +278,7 @@ func TestTooManyAndThoseWhoLeave(t *testing.T) {
 		}
 		gone <- err
 	}()
-	for len(b.engine.jobs) == 0 {
+	for b.waiting() == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	if response, err := b.post(body); err != nil || response.StatusCode != http.StatusServiceUnavailable {
@@ -280,6 +287,15 @@ func TestTooManyAndThoseWhoLeave(t *testing.T) {
 	leave()
 	if err := <-gone; err == nil {
 		t.Error("an answer for one that has left")
+	}
+	// Its place is free, though nothing else has changed: somebody else may wait there, which the server sees soon after.
+	next := b.engine.newJob(context.Background(), b.prompt, esolm.DefaultParams())
+	taken := false
+	for deadline := time.Now().Add(30 * time.Second); !taken && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		taken = b.engine.submit(next)
+	}
+	if !taken || b.waiting() != 1 || b.engine.submit(next) {
+		t.Error("the place of one that has left", taken, b.waiting())
 	}
 	// The slow one leaves in its first step.
 	hangUp()

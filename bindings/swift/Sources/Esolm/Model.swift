@@ -133,6 +133,7 @@ public final class Model: @unchecked Sendable {
         public static let text = Feature(rawValue: ESOLM_FEATURE_TEXT)
         public static let stepText = Feature(rawValue: ESOLM_FEATURE_STEP_TEXT)
         public static let grammar = Feature(rawValue: ESOLM_FEATURE_GRAMMAR)
+        public static let lookahead = Feature(rawValue: ESOLM_FEATURE_LOOKAHEAD)
     }
 
     /// Whether the model, in this build of the library, can do something.

@@ -19,10 +19,16 @@ public struct PoolOptions: Sendable {
     }
 }
 
+/// Calls `task` with each number below `count`, side by side in threads of the caller's as far as these are free and otherwise
+/// later, also one after another, and returns when all calls have returned. It must not call a context of the pool.
+public typealias TaskRunner = @Sendable (_ count: Int, _ task: (Int) -> Void) -> Void
+
 /// Threads that several contexts share (`ContextOptions.pool`). They help one context at a time; one that finds them in use
-/// computes alone. (The fields run and run_user_data of C are left out.)
+/// computes alone.
 public final class Pool: @unchecked Sendable {
     let handle: OpaquePointer
+    /// What C has a pointer to (run_user_data).
+    private let runner: Callback<TaskRunner>?
 
     public init(_ options: PoolOptions = PoolOptions()) throws {
         var params = esolm_pool_params()
@@ -39,10 +45,32 @@ public final class Pool: @unchecked Sendable {
             }
         }
         handle = made!
+        runner = nil
+    }
+
+    /// A pool of the caller's own threads, at most `threads` at a time, such as those of Dispatch:
+    ///
+    ///     try Pool(threads: 2) { count, task in DispatchQueue.concurrentPerform(iterations: count, execute: task) }
+    public init(threads: Int, run: @escaping TaskRunner) throws {
+        var params = esolm_pool_params()
+        _ = esolm_pool_params_init(&params, MemoryLayout<esolm_pool_params>.stride)
+        let runner = Callback<TaskRunner>(run)
+        params.threads = threads
+        params.run = callRun
+        params.run_user_data = runner.pointer
+        var made: OpaquePointer?
+        try check(esolm_pool_new(&params, &made))
+        handle = made!
+        self.runner = runner
     }
 
     deinit { esolm_pool_free(handle) }
 
     /// Threads, that of the computing context included.
     public var threads: Int { esolm_pool_threads(handle) }
+}
+
+func callRun(_ task: esolm_task?, _ taskData: UnsafeRawPointer?, _ count: Int, _ data: UnsafeMutableRawPointer?) {
+    guard let task, let data else { return }
+    Callback<TaskRunner>.from(data).function(count) { number in task(taskData, number) }
 }

@@ -100,6 +100,7 @@ final class ModelTests: XCTestCase {
         XCTAssertTrue(mapped.supports(.holes))
         let features: [Model.Feature] = [
             .diffusion, .sequential, .orders, .adaptive, .extend, .states, .scoreOrder, .scoreDiffusion, .text, .stepText,
+            .lookahead,
         ]
         XCTAssertTrue(features.allSatisfy { mapped.supports($0) })
         XCTAssertFalse(mapped.supports(Model.Feature(rawValue: 99)))

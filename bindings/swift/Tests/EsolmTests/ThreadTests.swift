@@ -28,6 +28,26 @@ final class ThreadTests: XCTestCase {
         XCTAssertGreaterThan(try Pool().threads, 0)
     }
 
+    func testAPoolOfTheCallersThreads() throws {
+        let model = try Model(path: path)
+        let own = try write(Context(model, small))
+        let calls = Counter()
+        var pool: Pool? = try Pool(threads: 2) { count, task in
+            calls.add()
+            DispatchQueue.concurrentPerform(iterations: count) { task($0) }
+        }
+        XCTAssertEqual(pool?.threads, 2)
+        let one = try Context(model, ContextOptions(length: 32, pool: pool))
+        // The context keeps the function.
+        pool = nil
+        XCTAssertEqual(try write(one), own)
+        XCTAssertGreaterThan(calls.count, 0)
+        // In the thread that computes, one after the other.
+        let alone = try Pool(threads: 2) { count, task in (0..<count).forEach(task) }
+        XCTAssertEqual(try write(Context(model, ContextOptions(length: 32, pool: alone))), own)
+        assertFails(.invalidArgument, try Pool(threads: 0) { _, _ in })
+    }
+
     func testAModelIsUsedByManyThreads() throws {
         let model = try Model(path: path)
         let own = try write(Context(model, small))

@@ -115,7 +115,7 @@ impl Pool {
             Some(error) if error.kind() == io::ErrorKind::Unsupported => {
                 Err(Error::Unsupported("choosing processors or priority of threads on this system".into()))
             }
-            Some(error) => Err(Error::invalid(format!("the threads' processors or priority: {error}"))),
+            Some(error) => Err(Error::invalid(format!("where the pool's threads run: {error}"))),
         }
     }
 
