@@ -97,8 +97,9 @@
  *     A context allocates its working memory when it is made. After that, esolm_begin, esolm_step and esolm_generate
  *     allocate nothing on the CPU, except: a failing call allocates its message; esolm_begin copies the constraints and
  *     stop rules, allocates for top_log_probs, and makes room for esolm_step_info.texts (more than 1 MiB of text in a
- *     step takes more); and a model whose widths are not multiples of 8 is run by ggml, which allocates and frees two
- *     small blocks per run of the network. Scoring and states allocate as they go.
+ *     step takes more; without it, the tokens are written and their text comes with the next step); and a model whose
+ *     widths are not multiples of 8 is run by ggml, which allocates and frees two small blocks per run of the network.
+ *     Scoring and states allocate as they go.
  *
  * Fatal
  *

@@ -41,7 +41,7 @@ impl PendingFile {
     pub fn create(target: &Path, force: bool) -> Result<Self> {
         // Before links are followed: what `/dev/stdout` and the descriptors of a shell lead to may have no path.
         if is_device(target) {
-            let file = OpenOptions::new().write(true).open(target).map_err(|e| Error::io(target, e))?;
+            let file = open_device(target)?;
             return Ok(Self { file, target: target.to_owned(), place: Place::Target, force });
         }
         let target = follow_links(target)?;
@@ -138,6 +138,31 @@ pub fn check_writable(path: impl AsRef<Path>) -> Result<()> {
 /// Whether `path` is, or leads to, a device, a pipe or a socket.
 fn is_device(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| !meta.is_file() && !meta.is_dir())
+}
+
+/// Opens a device or a pipe for writing, without waiting: a pipe that no process reads from is an error.
+fn open_device(path: &Path) -> Result<File> {
+    let io = |e| Error::io(path, e);
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    {
+        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+        use std::os::unix::fs::OpenOptionsExt;
+
+        let nobody = "it is a pipe or a socket that no process reads from";
+        options.custom_flags(OFlags::NONBLOCK.bits() as i32);
+        let file = options.open(path).map_err(|e| match e.raw_os_error() {
+            Some(code) if code == rustix::io::Errno::NXIO.raw_os_error() => io(std::io::Error::other(nobody)),
+            _ => io(e),
+        })?;
+        // Writing waits for the reader.
+        let flags = fcntl_getfl(&file).map_err(|e| io(e.into()))?;
+        fcntl_setfl(&file, flags - OFlags::NONBLOCK).map_err(|e| io(e.into()))?;
+        Ok(file)
+    }
+    #[cfg(not(unix))]
+    options.open(path).map_err(io)
 }
 
 /// What `path` leads to through symbolic links, of which the last may point to a file that is still to be made.

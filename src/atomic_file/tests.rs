@@ -159,6 +159,29 @@ fn descriptor_of_a_pipe_is_written_to() {
 }
 
 #[test]
+fn pipe_is_written_to_if_somebody_reads_from_it() {
+    use std::io::Read;
+
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Without waiting.
+    let refused = write_file(&pipe, b"nothing").unwrap_err().to_string();
+    assert!(refused.contains("pipe: it is a pipe or a socket that no process reads from"), "{refused}");
+    let mut reader = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    // More than a pipe holds: writing waits for the reader.
+    let content = vec![b'x'; 1 << 20];
+    std::thread::scope(|scope| {
+        let written = scope.spawn(|| write_file(&pipe, &content));
+        let mut read = vec![0; content.len()];
+        reader.read_exact(&mut read).unwrap();
+        written.join().unwrap().unwrap();
+        assert!(read == content);
+    });
+    assert_eq!(names(folder.path()), ["pipe"]);
+}
+
+#[test]
 fn device_is_written_to() {
     write_file("/dev/null", b"gone").unwrap();
     assert!(!fs::metadata("/dev/null").unwrap().is_file());

@@ -147,7 +147,9 @@ impl Context {
     /// # Errors
     /// [`crate::Error::Cancelled`]; [`crate::Error::NotFinite`]; [`crate::Error::Device`];
     /// [`crate::Error::InvalidArgument`] if the constraints of a sequence leave no token: then [`Context::stop_reason`] is
-    /// [`StopReason::Error`] for this one alone, and the others go on once it is removed. After an error the generation is as before the call.
+    /// [`StopReason::Error`] for this one alone, and the others go on once it is removed. After an error the generation is as
+    /// before the call, but for [`crate::Error::OutOfMemory`] where more than 1 MiB of new text ([`GenerateParams::step_text`])
+    /// has no room: then the tokens are written, and their text comes with the next step.
     pub fn step(&mut self) -> Result<Option<Step<'_>>> {
         self.session.step(&mut self.runner, TokenChoice::Sample)
     }
@@ -344,5 +346,14 @@ impl Context {
     /// an error the current generation is unchanged.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         self.session.restore(&mut self.runner, bytes)
+    }
+
+    /// As [`Context::restore`], from a file. One that is larger than the state of any generation of this context is refused
+    /// before it is read.
+    ///
+    /// # Errors
+    /// As [`Context::restore`]; [`crate::Error::Io`].
+    pub fn restore_from(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        self.session.restore_from(&mut self.runner, path.as_ref())
     }
 }

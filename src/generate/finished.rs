@@ -26,6 +26,10 @@ pub(super) struct FinishedPrefix {
     pub(super) wants_text: bool,
     held: Vec<u8>,
     new_text: String,
+    /// Whether the caller knows the text: it is left out, however long it is.
+    pub(super) is_known: bool,
+    /// The bytes that could not be allocated for new text. What is missing comes with the next step.
+    lacking: Option<usize>,
     /// For each stop string, how many bytes of it the text ends with.
     matched: Vec<u32>,
 }
@@ -111,7 +115,7 @@ impl FinishedPrefix {
     ) {
         let Positions { tokens, prompt_end, mask } = positions;
         while let (None, Some(&token)) = (self.stop, tokens.get(self.tokens)) {
-            if token == mask {
+            if token == mask || !self.reserve_token(tokenizer) {
                 return;
             }
             let (position, behind) = (self.tokens, self.tokens >= prompt_end);
@@ -134,6 +138,14 @@ impl FinishedPrefix {
         self.new_text.clear();
     }
 
+    /// Whether there was room for all new text since the last call.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`](crate::Error::OutOfMemory).
+    pub(super) fn check_room(&mut self) -> Result<()> {
+        self.lacking.take().map_or(Ok(()), |bytes| Err(no_room(bytes)))
+    }
+
     /// Makes new text of the bytes that can no longer change. `length` is the sequence's.
     pub(super) fn give_text(&mut self, length: usize) {
         if !self.wants_text {
@@ -142,10 +154,42 @@ impl FinishedPrefix {
         let TextEnd { bytes, complete, .. } = self.text_end(length);
         let given = self.bytes - self.held.len();
         let ready = bytes.map_or(self.held.len(), |end| end.saturating_sub(given));
+        self.push_text(ready, complete);
+        if !self.new_text.is_empty() || self.reserve_text(1) {
+            self.new_text.push('\0');
+        }
+    }
+
+    /// Makes text of the first `ready` bytes that are held, but for an incomplete character at their end.
+    fn push_text(&mut self, ready: usize, complete: bool) {
+        // U+FFFD takes three bytes for one, and there is the NUL.
+        if !self.reserve_text(3 * ready + 1) {
+            return;
+        }
         let ready = self.held.get(..ready).unwrap_or_default();
         let taken = push_characters(ready, complete, &mut self.new_text);
         self.held.drain(..taken);
-        self.new_text.push('\0');
+    }
+
+    /// Makes room for the bytes of one more token, and tells whether there is. There always is, but for very long texts.
+    fn reserve_token(&mut self, tokenizer: Option<&Tokenizer>) -> bool {
+        let Ok(Some(pieces)) = pieces_of(tokenizer).map(|pieces| pieces.filter(|_| self.wants_text)) else {
+            return true;
+        };
+        if self.is_known && self.held.len() >= NEW_TEXT / 2 {
+            self.push_text(self.held.len(), false);
+            self.new_text.clear();
+        }
+        let there_is = self.held.try_reserve(pieces.longest()).is_ok();
+        self.lacking = if there_is { self.lacking } else { Some(pieces.longest()) };
+        there_is
+    }
+
+    /// Makes room for `bytes` more of new text, and tells whether there is.
+    fn reserve_text(&mut self, bytes: usize) -> bool {
+        let there_is = self.new_text.try_reserve(bytes).is_ok();
+        self.lacking = if there_is { self.lacking } else { Some(bytes) };
+        there_is
     }
 
     /// Adds a token's bytes to the text, and looks for stop strings in those behind the prompt.

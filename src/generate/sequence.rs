@@ -243,13 +243,15 @@ impl Sequence {
     /// Begins to look for the end of the text, behind the tokens that are known.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], if no room was made ([`FinishedPrefix::make_room`]).
+    /// [`Error::OutOfMemory`], if no room was made ([`FinishedPrefix::make_room`]), or a token is longer than that.
     pub(super) fn begin_text(&mut self, mask: u32, tokenizer: Option<&Tokenizer>) -> Result<()> {
         self.finished.begin(&self.rules.stop, tokenizer)?;
-        self.advance_text(mask, tokenizer);
         // The text that is there already is nobody's news.
+        self.finished.is_known = true;
+        self.advance_text(mask, tokenizer);
+        self.finished.is_known = false;
         self.finished.clear_new_text();
-        Ok(())
+        self.finished.check_room()
     }
 
     /// Looks for the end of the text in the positions that have become known. If it is there, what is behind it is dropped

@@ -7,6 +7,7 @@
 //! position and a token for each known one in generation order, and the keys and values; and a CRC-32 of everything
 //! before it. Version 1 does not have the numbers on the end of a text.
 
+use std::io::Read;
 use std::path::Path;
 
 use super::begin::check_begin;
@@ -19,7 +20,7 @@ use crate::atomic_file::write_file;
 use crate::error::{Error, Result};
 use crate::forward::{KvType, ModelRunner, Slots};
 use crate::log::{LogLevel, log};
-use crate::memory::{collected, with_room};
+use crate::memory::{collected, open_regular, with_room};
 use crate::model::{Config, Variant};
 use crate::plan::order;
 use crate::sample::SamplingParams;
@@ -33,6 +34,8 @@ const VERSION_1: u32 = 1;
 const NO_BYTES: u32 = u32::MAX;
 /// Stands for the precision of a cache that is not saved.
 const NO_CACHE: u32 = 2;
+/// The bytes of what is the same for all sequences, before them: magic, version, fingerprint, precision and their number.
+const HEAD: usize = MAGIC.len() + 5 * size_of::<u32>();
 /// What errors call the bytes.
 const NAME: &str = "saved state";
 
@@ -118,14 +121,17 @@ impl Session {
         let config = runner.model.config();
         check_variant(config)?;
         runner.model.host_bytes()?;
-        let number = size_of::<u32>();
         let size = |sequence: &Sequence| {
             let [_, known, count] = saved_sizes(runner, sequence);
-            let slots = Slots { sequence: 0, count };
-            (5 + 2 * known) * number + slots.bytes(config, runner.capacity.kv)
+            sequence_bytes(known, count, config, runner.capacity.kv)
         };
-        // Version, fingerprint, precision and number of sequences before them, the checksum behind them.
-        Ok(MAGIC.len() + 5 * number + self.active().iter().map(size).sum::<usize>() + number)
+        Ok(state_bytes(self.active().iter().map(size).sum()))
+    }
+
+    /// Restores the session from a file; see [`Context::restore_from`](crate::Context::restore_from).
+    pub(crate) fn restore_from(&mut self, runner: &mut ModelRunner, path: &Path) -> Result<()> {
+        let bytes = read_file(runner, path).map_err(|error| name_file(error, path))?;
+        self.restore(runner, &bytes).map_err(|error| name_file(error, path))
     }
 
     /// Restores what [`Session::save`] returned; see [`Context::restore`](crate::Context::restore).
@@ -195,23 +201,62 @@ fn check_variant(config: &Config) -> Result<()> {
     Err(Error::Unsupported(format!("variant '{name}': saved states need a causal model (Eso-LM (B) or AR)")))
 }
 
-/// Reads and checks a state: the precision of its keys and values, if there are any, and its sequences.
-/// More than `most` of them are refused before any is read: an empty one has few bytes and may be very long.
-fn read<'a>(
-    bytes: &'a [u8],
-    config: &Config,
-    fingerprint: u64,
-    most: usize,
-) -> Result<(Option<KvType>, Vec<Saved<'a>>)> {
+/// The bytes of a saved sequence with so many known tokens and slots.
+fn sequence_bytes(known: usize, count: usize, config: &Config, kv: KvType) -> usize {
+    (5 + 2 * known) * size_of::<u32>() + Slots { sequence: 0, count }.bytes(config, kv)
+}
+
+/// The bytes of a state whose sequences have so many: with the checksum behind them.
+fn state_bytes(sequences: usize) -> usize {
+    sequences.saturating_add(HEAD + size_of::<u32>())
+}
+
+/// Calls a file that is no state by its name.
+fn name_file(error: Error, path: &Path) -> Error {
+    match error {
+        Error::BadFile { file, what, source } if file == NAME => {
+            Error::BadFile { file: path.display().to_string(), what: format!("{NAME}: {what}"), source }
+        }
+        other => other,
+    }
+}
+
+/// The bytes of a file, if it is not larger than the largest state that the runner has room for.
+fn read_file(runner: &ModelRunner, path: &Path) -> Result<Vec<u8>> {
+    let config = runner.model.config();
+    check_variant(config)?;
+    let io = |e| Error::io(path, e);
+    // Keys and values of either precision are read.
+    let most = sequence_bytes(runner.length, runner.length, config, KvType::F32);
+    let most = state_bytes(runner.capacity.sequences.saturating_mul(most)) as u64;
+    let (mut file, size) = open_regular(path)?;
+    if size > most {
+        let mut head = [0; HEAD];
+        file.read_exact(&mut head).map_err(io)?;
+        let mut rest = Rest(&head);
+        read_magic(&mut rest)?;
+        read_head(&mut rest, runner.model.fingerprint()?, runner.capacity.sequences)?;
+        let path = path.display();
+        return Err(Error::invalid(format!(
+            "{path}: a saved state of {size} bytes; this context has room for texts whose state has {most}"
+        )));
+    }
+    let mut bytes = with_room(size as usize)?;
+    file.take(size).read_to_end(&mut bytes).map_err(io)?;
+    Ok(bytes)
+}
+
+fn read_magic(rest: &mut Rest<'_>) -> Result<()> {
+    if rest.take(MAGIC.len())? == MAGIC {
+        return Ok(());
+    }
+    Err(Error::bad_file(NAME, "it does not start with the magic bytes \"ESOLM-ST\""))
+}
+
+/// Reads and checks what is between the magic and the sequences: the version, the precision of keys and values, if there are
+/// any, and the number of the sequences. More than `most` of them are refused: an empty one has few bytes and may be very long.
+fn read_head(rest: &mut Rest<'_>, fingerprint: u64, most: usize) -> Result<(u32, Option<KvType>, u32)> {
     let bad = |what: &str| Error::bad_file(NAME, what);
-    let (body, crc) = bytes.split_last_chunk().ok_or_else(|| bad("it is cut off"))?;
-    let mut rest = Rest(body);
-    if rest.take(MAGIC.len())? != MAGIC {
-        return Err(bad("it does not start with the magic bytes \"ESOLM-ST\""));
-    }
-    if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
-        return Err(bad("its checksum is wrong; it is damaged"));
-    }
     let version = rest.number()?;
     if ![VERSION_1, VERSION].contains(&version) {
         return Err(bad(&format!(
@@ -231,6 +276,24 @@ fn read<'a>(
     if count as usize > most {
         return Err(Error::invalid(format!("a state of {count} sequences; the context holds 1 to {most}")));
     }
+    Ok((version, kv, count))
+}
+
+/// Reads and checks a state: the precision of its keys and values, if there are any, and its sequences.
+fn read<'a>(
+    bytes: &'a [u8],
+    config: &Config,
+    fingerprint: u64,
+    most: usize,
+) -> Result<(Option<KvType>, Vec<Saved<'a>>)> {
+    let bad = |what: &str| Error::bad_file(NAME, what);
+    let (body, crc) = bytes.split_last_chunk().ok_or_else(|| bad("it is cut off"))?;
+    let mut rest = Rest(body);
+    read_magic(&mut rest)?;
+    if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
+        return Err(bad("its checksum is wrong; it is damaged"));
+    }
+    let (version, kv, count) = read_head(&mut rest, fingerprint, most)?;
     let mut all = with_room(count as usize)?;
     for _ in 0..count {
         let [length, known, committed] = [rest.number()?, rest.number()?, rest.number()?].map(|n| n as usize);

@@ -73,6 +73,9 @@ impl Session {
             self.reject_uncertain()?;
         }
         self.commit(&model)?;
+        // The tokens are written; the text that is missing comes with the next step.
+        let texts = self.sequences.iter_mut().map(|sequence| sequence.finished.check_room());
+        texts.fold(Ok(()), Result::and).inspect_err(|_| self.interrupted = Some(StopReason::Error))?;
         self.interrupted = None;
         self.clock.steps += started.elapsed();
         let StepBuffers { updates, log_probs, top_log_probs, proposed_ahead, accepted_ahead, .. } =

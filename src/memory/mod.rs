@@ -10,9 +10,9 @@ mod vector;
 
 pub use arena::ALIGNMENT;
 pub(crate) use arena::{Arena, Region};
-pub(crate) use file::FileBytes;
+pub(crate) use file::{FileBytes, open_regular};
 #[cfg(feature = "convert")]
-pub(crate) use file::{open_regular, read_at_most, read_regular};
+pub(crate) use file::{read_at_most, read_regular};
 pub(crate) use free::HostMemory;
 pub(crate) use pages::LockedPages;
 pub(crate) use reader::FilePart;

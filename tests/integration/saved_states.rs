@@ -254,3 +254,45 @@ fn state_of_version_1_is_read() {
     context.extend(&prompts, &more(7)).unwrap();
     assert_eq!(finish(&mut context), expected);
 }
+
+#[test]
+fn file_is_read_if_it_can_be_a_state_of_this_context() {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, other] = ["a.state", "b.state"].map(|name| folder.path().join(name));
+    let model = Network::small(Variant::EsoB, 1).model();
+    let mut larger = context(&model, 3);
+    larger.begin(&[const { Prompt { known: Vec::new() } }; 3], &more(3)).unwrap();
+    finish(&mut larger);
+    larger.save_to(&file).unwrap();
+    larger.restore_from(&file).unwrap();
+    let refused =
+        |context: &mut Context, path: &std::path::Path| context.restore_from(path).unwrap_err().to_string();
+    // The full texts of a context with the precision that takes most are the most that is read.
+    let mut same = Context::new(&model, &ContextParams { kv_type: KvType::F32, ..params(3) }).unwrap();
+    same.restore_from(&file).unwrap();
+    assert_eq!(same.save().unwrap(), std::fs::read(&file).unwrap());
+    let message = refused(&mut context(&model, 2), &file);
+    assert!(message.contains("a state of 3 sequences; the context holds 1 to 2"), "{message}");
+    let shorter = ContextParams { length: 24, ..params(3) };
+    let message = refused(&mut Context::new(&model, &shorter).unwrap(), &file);
+    assert!(message.contains("a.state: a saved state of ") && message.contains("has room for"), "{message}");
+    // A file without end, or nearly so: nothing of it is read but its head.
+    for (head, expected) in [
+        (&b"ESOLM-"[..], "b.state: saved state: it does not start with the magic bytes"),
+        (b"ESOLM-ST\x63", "b.state: saved state: it has version 99"),
+        (&std::fs::read(&file).unwrap()[..28], "b.state: a saved state of 1099511627776 bytes"),
+    ] {
+        std::fs::write(&other, head).unwrap();
+        std::fs::File::options().write(true).open(&other).unwrap().set_len(1 << 40).unwrap();
+        let message = refused(&mut larger, &other);
+        assert!(message.contains(expected), "{message}");
+    }
+    for (content, expected) in [(&b""[..], "b.state: saved state: it is cut off"), (b"ESOLM-ST", "cut off")] {
+        std::fs::write(&other, content).unwrap();
+        let message = refused(&mut larger, &other);
+        assert!(message.contains(expected), "{message}");
+    }
+    let message = refused(&mut larger, folder.path());
+    assert!(message.contains("is no regular file"), "{message}");
+    assert_eq!(larger.sequences(), 3);
+}

@@ -3,7 +3,7 @@
 use esolm::{Config, Context, Error, GenerateParams, Model, Prompt, StopReason, Variant};
 
 use crate::reference::{LENGTH, MASK, Network, Random, config};
-use crate::runs::{context, diffusion};
+use crate::runs::{context, diffusion, params};
 use crate::stopping::tokenizer;
 
 /// Byte-level BPE's characters: a byte that is a printable Latin-1 character is that one, the others are U+0100 and on.
@@ -234,4 +234,38 @@ fn texts_are_there_only_if_they_are_wanted() {
     let mut without = self::context(&plain, 1);
     let wanted = GenerateParams { step_text: true, ..diffusion() };
     assert!(matches!(without.begin(&prompts[..1], &wanted), Err(Error::Tokenizer { .. })));
+}
+
+#[test]
+fn text_longer_than_the_room_for_it_is_as_any_other() {
+    /// 1.1 MB of text, where there is room for 1 MiB.
+    const TOKENS: usize = 4700;
+    let long = |id: u32| {
+        let text = "aé€🐙 Ж".as_bytes();
+        let bytes = text.iter().cycle().skip(id as usize % text.len()).take(235);
+        format!("{}{id}", bytes.map(|&byte| byte_character(byte)).collect::<String>())
+    };
+    let config = Config { context_length: TOKENS + 20, ..config(1, 4) };
+    let decoder = decoders()[1].0;
+    let model = Network::random(config, 1).model_with_tokenizer(&tokenizer(decoder, long));
+    let mut context = Context::new(&model, &params(1)).unwrap();
+    let mut random = Random(5);
+    let tokens: Vec<u32> = (0..TOKENS).map(|_| random.below(MASK as usize) as u32).collect();
+    let wanted = GenerateParams { step_text: true, alpha_0: 0.0, length: TOKENS + 4, ..diffusion() };
+    let whole = |context: &Context| {
+        let bytes = context.tokens(0).unwrap().iter().map(|&token| bytes_of_token(&model, token));
+        String::from_utf8_lossy(&bytes.collect::<Vec<_>>().concat()).into_owned()
+    };
+    context.begin(&[Prompt::prefix(&tokens)], &wanted).unwrap();
+    let joined = write(&mut context, &mut random);
+    assert_eq!(joined, [whole(&context)]);
+    // Here the first token makes all of it new.
+    let known = (1..).zip(tokens.iter().copied()).collect();
+    context.begin(&[Prompt { known }], &wanted).unwrap();
+    let joined = write(&mut context, &mut random);
+    assert_eq!(joined, [whole(&context)]);
+}
+
+fn bytes_of_token(model: &Model, token: u32) -> Vec<u8> {
+    model.tokenizer().unwrap().token_bytes(token).unwrap()
 }

@@ -115,10 +115,13 @@ fn shared_values_are_not_copied() {
 
 #[test]
 fn truncated_pickle_is_an_error() {
+    (0..SMALL.len()).for_each(|len| _ = error(&SMALL[..len]));
+    if cfg!(miri) {
+        return;
+    }
     let bytes = real();
     assert!(Pickle::parse(&bytes, "f").is_ok());
-    let step = if cfg!(miri) { 997 } else { 61 };
-    for len in (0..if cfg!(miri) { 20 } else { 200 }).chain((200..bytes.len()).step_by(step)) {
+    for len in (0..200).chain((200..bytes.len()).step_by(61)) {
         error(&bytes[..len]);
     }
 }

@@ -7,16 +7,13 @@ use esolm::{Context, Error, GenerateParams, Prompt, Result};
 
 use crate::output::io_error;
 
-fn bad(file: &Path, what: &str) -> Error {
-    Error::BadFile { file: file.display().to_string(), what: what.into(), source: None }
-}
-
 /// Fails before any work if the state that is there cannot be read, or the new one cannot be written.
 pub fn check(file: &Path) -> Result<()> {
     if file.exists() {
         // Reading a pipe or a device might never end.
         if !file.is_file() {
-            return Err(bad(file, "is no regular file"));
+            let (file, what) = (file.display().to_string(), "is no regular file".into());
+            return Err(Error::BadFile { file, what, source: None });
         }
         File::open(file).map_err(|source| io_error(file, source))?;
     }
@@ -30,11 +27,7 @@ pub fn resume(
     prompts: &mut [Prompt],
     params: &GenerateParams<'_>,
 ) -> Result<()> {
-    let state = std::fs::read(file).map_err(|source| io_error(file, source))?;
-    context.restore(&state).map_err(|error| match error {
-        Error::BadFile { what, .. } => bad(file, &format!("saved state: {what}")),
-        error => error,
-    })?;
+    context.restore_from(file)?;
     let mask = context.model().config().mask_token_id;
     for (number, prompt) in prompts.iter_mut().enumerate().take(context.sequences()) {
         // Behind what is written without a gap: the text may not have come to its end.
