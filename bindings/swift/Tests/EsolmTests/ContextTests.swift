@@ -223,6 +223,35 @@ final class ContextTests: XCTestCase {
         }
     }
 
+    func testLookahead() throws {
+        let context = try newContext()
+        var params = few()
+        params.alpha0 = 0
+        params.temperature = 0
+        params.ignoreEOS = true
+        var texts: [[UInt32]] = [], steps: [Int] = []
+        for lookahead in [0, 4, GenerateParams.lookaheadAuto] {
+            params.lookahead = lookahead
+            try context.begin([Prompt()], params)
+            var count = 0, proposed = 0, accepted = 0
+            while let step = try context.step() {
+                count += 1
+                proposed += step.proposed
+                accepted += step.accepted
+            }
+            XCTAssertLessThanOrEqual(accepted, proposed)
+            XCTAssertEqual(proposed > 0, lookahead != 0)
+            XCTAssertEqual(accepted > 0, count < 32)
+            texts.append(try context.tokens())
+            steps.append(count)
+        }
+        // The most likely tokens are the same ones, in fewer steps.
+        XCTAssertEqual(texts, [texts[0], texts[0], texts[0]])
+        XCTAssertLessThan(steps[1], steps[0])
+        params.lookahead = 17
+        assertFails(.invalidArgument, try context.begin([Prompt()], params))
+    }
+
     func testGrammars() throws {
         let model = try Model(path: path)
         let context = try Context(model, small)

@@ -76,6 +76,8 @@ final class ModelTests: XCTestCase {
         XCTAssertGreaterThan(min(use.kvCache, use.compute), 0)
         XCTAssertEqual(use, try estimateMemory(path: path, ModelOptions(device: "cpu"), small))
         XCTAssertEqual(UInt64(use.weights), info.tensorBytes)
+        let repacked = try Model(path: path, ModelOptions(repacked: true))
+        XCTAssertEqual(try repacked.info().parameters, info.parameters)
         assertFails(.io, try estimateMemory(path: "/nowhere.gguf"))
         assertFails(.invalidArgument, try model.memoryUse(ContextOptions(length: 1 << 20)))
     }
