@@ -259,6 +259,63 @@ static void lookahead(void)
     esolm_context_free(context);
 }
 
+/* Any number as lookahead or prompt_rows: refused, or the same greedy texts, with holes and in sequences that join. */
+static void hostile_lookahead(void)
+{
+    esolm_context_params params = {.struct_size = sizeof params, .length = LENGTH, .sequences = 2, .batch_rows = 12};
+    esolm_context *context = NULL;
+    uint32_t words[20], positions[3] = {LENGTH - 1, 3, 9}, expected[2][LENGTH], tokens[LENGTH], sequence;
+    esolm_prompt holes = {words, positions, 3}, prompt = {words, NULL, 20};
+    const uint32_t refused[] = {17, 1u << 31, UINT32_MAX / 3 + 1, UINT32_MAX - 1};
+    const size_t rows[] = {0, 1, 2, SIZE_MAX, SIZE_MAX / 2 + 1};
+    esolm_generate_params how = small_params();
+    size_t n;
+    int32_t done;
+
+    CHECK(ESOLM_LOOKAHEAD_AUTO == UINT32_MAX);
+    for (uint32_t i = 0; i < 20; i++)
+        words[i] = 5 + i;
+    STATUS(OK, esolm_context_new(model, &params, &context));
+    how.lookahead = 4;
+    STATUS(INVALID, esolm_begin(context, &holes, 1, &how));
+    last_error_says("batch_rows of 13");
+    STATUS(INVALID, esolm_sequence_add(context, &holes, &how, &sequence));
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        how.lookahead = refused[i];
+        STATUS(INVALID, esolm_begin(context, &holes, 1, &how));
+        last_error_says("at most 16");
+        STATUS(INVALID, esolm_sequence_add(context, &holes, &how, &sequence));
+        STATUS(INVALID, esolm_sequence_extend(context, 0, &holes, &how));
+    }
+    esolm_context_free(context);
+    params.batch_rows = 49;
+    how.alpha_0 = 0, how.temperature = 0, how.ignore_eos = 1;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        params.prompt_rows = rows[i];
+        STATUS(OK, esolm_context_new(model, &params, &context));
+        for (int ahead = 0; ahead < 2; ahead++) {
+            how.lookahead = ahead ? 16 : 0, how.order = ahead ? ESOLM_ORDER_LEFT_TO_RIGHT : ESOLM_ORDER_RANDOM;
+            STATUS(OK, esolm_context_reset(context));
+            STATUS(OK, esolm_sequence_add(context, &holes, &how, &sequence));
+            for (int step = 0; step < 3; step++)
+                STATUS(OK, esolm_step(context, NULL, &done));
+            how.lookahead = ahead ? ESOLM_LOOKAHEAD_AUTO : 0;
+            STATUS(OK, esolm_sequence_add(context, &prompt, &how, &sequence));
+            CHECK(sequence == 1);
+            do
+                STATUS(OK, esolm_step(context, NULL, &done));
+            while (!done);
+            for (uint32_t s = 0; s < 2; s++) {
+                STATUS(OK, esolm_copy_tokens(context, s, tokens, LENGTH, &n));
+                if (i == 0 && ahead == 0)
+                    memcpy(expected[s], tokens, sizeof tokens);
+                CHECK(n == LENGTH && memcmp(tokens, expected[s], sizeof tokens) == 0);
+            }
+        }
+        esolm_context_free(context);
+    }
+}
+
 struct job {
     esolm_status status;
     uint32_t tokens[LENGTH];
@@ -310,6 +367,7 @@ int main(int argc, char **argv)
     at_once_and_by_step();
     stopping();
     lookahead();
+    hostile_lookahead();
     threads();
     esolm_model_free(model);
     return report();
