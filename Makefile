@@ -13,7 +13,7 @@ CHECKPOINT ?= ../shared/models/stories
 # A tokenizer.json, where the checkpoint's folder has none.
 TOKENIZER ?=
 
-.PHONY: help demo test check unit test-c lib install install-lib install-command programs memcheck asan asan-rust tsan miri loom coexist bench-peers count header \
+.PHONY: help demo test check unit test-c lib install install-lib install-command programs memcheck asan asan-rust tsan miri loom coexist bench-peers count cycles header \
   api abi model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz faults soak \
   hardened offline test-swift test-arm
 
@@ -35,6 +35,7 @@ help:
 	@echo "make coexist beside whisper.cpp with a ggml of another version (builds it)"
 	@echo "make bench-peers  speed beside llama.cpp and PyTorch, in one run"
 	@echo "make count   instructions of a step against the record (callgrind)"
+	@echo "make cycles  cycles of the kernels' loops on other processors against the record (llvm-mca)"
 	@echo "make header  write include/esolm.h again after a change of src/capi"
 	@echo "make api     record a change of the public Rust interface"
 	@echo "make abi     record what a change adds to the binary interface"
@@ -42,7 +43,7 @@ help:
 	@echo "make deny    licences, sources and known faults of the packages (cargo-deny)"
 	@echo "make reproducible  build the static library in two folders and compare the bytes; make offline: from vendored sources"
 	@echo "make train-demo  train a tiny model for five minutes (PyTorch, installed under target/ from PyPI, some GB)"
-	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, fuzz, faults, Swift and soak"
+	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, fuzz, faults, Swift, cycles, Arm and soak"
 	@echo "make fuzz SECONDS=300  the fuzz targets of fuzz/, that long in all (nightly Rust)"
 	@echo "make samples what README.md and docs/cli.md show of the built-in model's texts"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
@@ -195,12 +196,17 @@ fuzz: setup
 faults: setup
 	ESOLM_FAULTS=all $(CARGO) test --release -p esolm-cli --test cli faults -- --test-threads=1 --nocapture
 
-test-long: train-test fuzz loom faults test-swift
+test-long: train-test fuzz loom faults test-swift cycles test-arm
 	$(MAKE) soak GENERATIONS=10000
 
 # Instructions of a step; the times are in docs/benchmarks.md.
 count:
 	benches/count
+
+# Of the inner loops, on processors that need not be here (docs/cycles.md). Takes LLVM 19 or newer, and Rust's target for Arm.
+cycles:
+	@.ci/setup cycles
+	benches/cycles/run
 
 header: setup
 	ESOLM_UPDATE_HEADER=1 $(CARGO) test --release -p esolm --test header

@@ -69,6 +69,8 @@ mod simd;
 pub use atomic_file::{check_writable, remove_temporary_files, write_file};
 pub use context::Context;
 pub use error::{Error, Result};
+#[doc(hidden)]
+pub use forward::limits;
 pub use forward::{
     CancelToken, ContextParams, Kernels, KvType, MemoryUse, Profile, ThreadPool, ThreadPoolParams,
     system_info,

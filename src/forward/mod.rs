@@ -37,6 +37,7 @@ pub(crate) use batch::{Batch, Row, Segment};
 pub use cancel::CancelToken;
 #[cfg(feature = "convert")]
 pub(crate) use cores::count_threads;
+pub use cpu::limits;
 pub use layout::KvType;
 pub(crate) use layout::{Capacity, Slots};
 pub(crate) use memory_plan::MemoryPlan;

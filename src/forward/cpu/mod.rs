@@ -10,7 +10,8 @@
 //!
 //! From below: [`threads`] (pool, claims, shared memory), [`kernels`] (matmul, attention, row by row), [`layout`] (what
 //! lies where), [`network`] (what one run has), [`attention`] and [`layers`] (the order of operations),
-//! [`runner`] (memory and threads of all that), [`cache_bytes`] (the K/V cache as bytes).
+//! [`runner`] (memory and threads of all that), [`cache_bytes`] (the K/V cache as bytes). Beside them: [`limits`] (what `esolm bench`
+//! holds the kernels against).
 #![allow(unsafe_code)]
 #![allow(
     clippy::indexing_slicing,
@@ -22,6 +23,7 @@ mod cache_bytes;
 mod kernels;
 mod layers;
 mod layout;
+pub mod limits;
 mod network;
 mod runner;
 mod threads;

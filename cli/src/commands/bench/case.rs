@@ -2,6 +2,8 @@
 
 use esolm::{Context, ContextParams, GenerateParams, Kernels, Model, Result};
 
+use super::floor::{Floor, floor};
+use super::machine::Machine;
 use super::measure::{Times, quantile};
 use super::options::Args;
 use super::synthetic::SyntheticModel;
@@ -53,6 +55,16 @@ impl Case<'_> {
             kernels: self.kernels,
             ..args.compute.context_params()
         }
+    }
+
+    /// The least time of a generation, on the CPU.
+    pub fn floor(&self, args: &Args, machine: &Machine) -> Option<Floor> {
+        let model = &self.subject.model;
+        let length = if args.length > 0 { args.length } else { model.config().context_length };
+        let on_cpu =
+            args.compute.device.eq_ignore_ascii_case("cpu") || model.device().eq_ignore_ascii_case("cpu");
+        let floor = || floor(model, &self.context_params(args), length, &self.times.written, machine);
+        on_cpu.then(floor).flatten()
     }
 
     pub fn context(&self, args: &Args) -> Result<Context> {

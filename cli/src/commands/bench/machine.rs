@@ -1,28 +1,46 @@
-//! The limits of the machine: memory bandwidth and arithmetic speed.
+//! The limits of the machine: how fast it reads memory and multiplies.
 
-use std::hint::black_box;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use esolm::limits::{multiply_bytes, multiply_floats, read_memory};
 use serde_json::{Value, json};
 
 /// The processor and its limits, measured with a number of threads.
 pub struct Machine {
     pub processor: String,
     pub threads: usize,
-    /// Bytes per second that all threads together read from memory.
+    /// Bytes per second that all threads together read from memory, by the best way of [`Pattern::all`].
     pub bandwidth: f64,
-    /// Floating-point operations per second, f32, all threads together; a multiply-add is two.
-    pub peak: f64,
+    /// Operations per second of all threads together, with bytes and with floats of single precision, by the instructions of
+    /// esolm's kernels; a multiplication and an addition are two.
+    pub byte_operations: f64,
+    pub float_operations: f64,
 }
 
 impl Machine {
-    /// Measures for about half a second.
+    /// Measures for about a second.
     pub fn probe(threads: usize) -> Self {
         let processor = std::fs::read_to_string("/proc/cpuinfo")
             .ok()
             .and_then(|text| Some(text.lines().find_map(|l| l.strip_prefix("model name"))?.to_owned()))
             .map_or_else(|| std::env::consts::ARCH.into(), |name| name.trim_matches([' ', '\t', ':']).into());
-        Self { processor, threads, bandwidth: bandwidth(threads), peak: peak(threads) }
+        Self {
+            processor,
+            threads,
+            bandwidth: bandwidth(threads),
+            byte_operations: peak(threads, multiply_bytes),
+            float_operations: peak(threads, multiply_floats),
+        }
+    }
+
+    /// Measures again, and keeps what is faster: a shared machine may have been slower the first time.
+    pub fn probe_again(&mut self) {
+        let again = Self::probe(self.threads);
+        self.bandwidth = self.bandwidth.max(again.bandwidth);
+        self.byte_operations = self.byte_operations.max(again.byte_operations);
+        self.float_operations = self.float_operations.max(again.float_operations);
     }
 
     pub fn json(&self) -> Value {
@@ -30,60 +48,93 @@ impl Machine {
             "processor": self.processor,
             "threads": self.threads,
             "read_bytes_per_second": self.bandwidth,
-            "f32_operations_per_second": self.peak,
+            "int8_operations_per_second": self.byte_operations,
+            "f32_operations_per_second": self.float_operations,
         })
     }
 }
 
-/// Runs `work` on all threads at once, several times; the highest sum of its results per second.
-fn best(threads: usize, work: impl Fn(usize) -> f64 + Sync) -> f64 {
-    let round = || {
-        let started = Instant::now();
-        let done: f64 = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads)
-                .map(|number| {
-                    let work = &work;
-                    scope.spawn(move || work(number))
-                })
-                .collect();
-            workers.into_iter().filter_map(|worker| worker.join().ok()).sum()
-        });
-        done / started.elapsed().as_secs_f64()
+/// Runs `work` on so many threads at once; the sum of its results per second, from when the first begins until the last ends.
+fn speed(threads: usize, work: impl Fn() -> f64 + Sync) -> f64 {
+    let (work, start) = (&work, &Barrier::new(threads));
+    let timed = move || {
+        start.wait();
+        let began = Instant::now();
+        (work(), began, Instant::now())
     };
-    (0..5).map(|_| round()).fold(0.0, f64::max)
+    let done: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(timed)).collect();
+        workers.into_iter().filter_map(|worker| worker.join().ok()).collect()
+    });
+    let began = done.iter().map(|(_, began, _)| *began).min();
+    let ended = done.iter().map(|(_, _, ended)| *ended).max();
+    let seconds = began.zip(ended).map_or(f64::INFINITY, |(began, ended)| (ended - began).as_secs_f64());
+    done.iter().map(|(work, ..)| work).sum::<f64>() / seconds
 }
 
-fn bandwidth(threads: usize) -> f64 {
-    // Far larger than any cache.
-    let words = vec![1u64; 24 << 20];
-    let share = words.len() / threads;
-    best(threads, |number| {
-        let mine = words.iter().skip(number * share).take(share);
-        black_box(mine.fold(0u64, |sum, word| sum.wrapping_add(*word)));
-        (share * size_of::<u64>()) as f64
-    })
+/// Operations per second. `work` does some, and says how many.
+fn peak(threads: usize, work: fn(usize) -> u64) -> f64 {
+    // For about ten milliseconds.
+    let rounds = 1000;
+    let all = speed(1, || work(rounds) as f64) * 0.01 / work(rounds) as f64 * rounds as f64;
+    let rounds = (all as usize).max(1);
+    (0..8).map(|_| speed(threads, || work(rounds) as f64)).fold(0.0, f64::max)
 }
 
-fn peak(threads: usize) -> f64 {
-    const LANES: usize = 16;
-    const CHAINS: usize = if cfg!(target_feature = "avx512f") { 10 } else { 6 };
-    const ROUNDS: usize = 1_000_000;
-    best(threads, |_| {
-        let (factor, addend) = (black_box([0.999_f32; LANES]), black_box([0.001_f32; LANES]));
-        let mut sums = black_box([[0.0_f32; LANES]; CHAINS]);
-        for _ in 0..ROUNDS {
-            for sum in &mut sums {
-                for ((sum, factor), addend) in sum.iter_mut().zip(factor).zip(addend) {
-                    // `mul_add` is a slow function call on machines without the instruction.
-                    *sum = if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
-                        sum.mul_add(factor, addend)
-                    } else {
-                        *sum * factor + addend
-                    };
+/// A way to read memory.
+#[derive(Clone, Copy)]
+struct Pattern {
+    threads: usize,
+    /// How many places a thread reads at once.
+    places: usize,
+    /// How many cache lines before it needs them it asks for them.
+    lines_ahead: usize,
+    /// Bytes that a thread takes at a time, as the kernels' threads take panels.
+    piece: usize,
+}
+
+impl Pattern {
+    fn all(threads: usize, bytes: usize) -> Vec<Self> {
+        let mut all = Vec::new();
+        for places in [1, 2, 4, 8] {
+            for lines_ahead in [0, 8, 32] {
+                for piece in [bytes.div_ceil(threads), 256 << 10] {
+                    all.push(Self { threads, places, lines_ahead, piece });
+                }
+                // One thread may get more than several, if the others are not alone on their cores.
+                if threads > 1 {
+                    all.push(Self { threads: 1, places, lines_ahead, piece: bytes });
                 }
             }
         }
-        black_box(sums);
-        (2 * LANES * CHAINS * ROUNDS) as f64
-    })
+        all
+    }
+
+    /// Bytes per second.
+    fn speed(self, memory: &[u8]) -> f64 {
+        let pieces: Vec<_> = memory.chunks(self.piece).collect();
+        let next = AtomicUsize::new(0);
+        speed(self.threads, || {
+            let mut bytes = 0;
+            while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+                read_memory(piece, self.places, self.lines_ahead);
+                bytes += piece.len();
+            }
+            bytes as f64
+        })
+    }
+}
+
+/// The most bytes per second of all ways to read memory.
+fn bandwidth(threads: usize) -> f64 {
+    // Far larger than most caches.
+    let memory = vec![1; 192 << 20];
+    let mut ways: Vec<_> =
+        Pattern::all(threads, memory.len()).into_iter().map(|way| (way.speed(&memory), way)).collect();
+    ways.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let best = ways.iter().take(4).flat_map(|(once, way)| {
+        let again = (0..8).map(|_| way.speed(&memory));
+        std::iter::once(*once).chain(again)
+    });
+    best.fold(0.0, f64::max)
 }

@@ -15,6 +15,8 @@ pub struct Times {
     seconds: Vec<f64>,
     /// Seconds of every step of every generation.
     step_seconds: Vec<f64>,
+    /// Tokens that each step of the last generation wrote.
+    pub written: Vec<usize>,
     /// How the last generation spent its time.
     pub profile: Option<Profile>,
 }
@@ -24,11 +26,13 @@ impl Times {
     pub fn run(&mut self, context: &mut Context, batch: usize, params: &GenerateParams) -> Result<()> {
         let prompts = vec![Prompt::default(); batch];
         self.tokens = 0;
+        self.written.clear();
         let started = Instant::now();
         context.begin(&prompts, params)?;
         let mut before = started;
         while let Some(step) = context.step()? {
             self.tokens += step.updates.len();
+            self.written.push(step.updates.len());
             let now = Instant::now();
             self.step_seconds.push((now - before).as_secs_f64());
             before = now;

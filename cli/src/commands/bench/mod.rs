@@ -1,6 +1,7 @@
 //! `esolm bench`: speed and memory.
 
 mod case;
+mod floor;
 mod machine;
 mod measure;
 mod options;
@@ -52,7 +53,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     let first = cases.first().ok_or_else(|| Error::InvalidArgument("there is nothing to measure".into()))?;
-    let machine = Machine::probe(first.context(args)?.threads());
+    let mut machine = Machine::probe(first.context(args)?.threads());
     let all = args.repeat.saturating_mul(cases.len());
     progress::of_items("generations", |show| {
         let mut done = 0;
@@ -67,8 +68,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         Ok::<_, Error>(())
     })?;
+    machine.probe_again();
     let profile = if args.profile { report::profile(&cases) } else { String::new() };
-    let table = report::table(&machine, &subjects, &cases) + &profile;
+    let table = report::table(args, &machine, &subjects, &cases) + &profile;
     args.json.show(&table, report::json(args, &machine, &subjects, &cases)?)?;
     if let Some(path) = &args.plot {
         write_file(path, &report::plot(args, &cases).svg())?;

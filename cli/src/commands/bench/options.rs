@@ -27,8 +27,8 @@ Examples:
 
 /// Measure speed and memory use.
 ///
-/// Reports the limits of the machine (memory bandwidth and f32 operations per second), the time and memory that loading the
-/// model takes, and the speed of generation.
+/// Reports the limits of the machine (how fast it reads memory and multiplies), the time and memory that loading the model
+/// takes, the speed of generation, and how near that is to the limits.
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub struct Args {

@@ -11,13 +11,14 @@ use crate::memory;
 use crate::output::short;
 use crate::plot::{Axis, Plot, Point, Series};
 
-pub fn table(machine: &Machine, subjects: &[Subject], cases: &[Case<'_>]) -> String {
+pub fn table(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<'_>]) -> String {
     let mut text = format!(
-        "{}, {} threads: reads {:.1} GB/s, {:.0} GFLOP/s (f32)\n\n",
+        "{}, {} threads: reads {:.1} GB/s, {:.0} G operations/s (int8), {:.0} (f32)\n\n",
         machine.processor,
         machine.threads,
         machine.bandwidth / 1e9,
-        machine.peak / 1e9
+        machine.byte_operations / 1e9,
+        machine.float_operations / 1e9
     );
     for Subject { model, name, open_seconds, resident, .. } in subjects {
         text += &format!(
@@ -27,12 +28,12 @@ pub fn table(machine: &Machine, subjects: &[Subject], cases: &[Case<'_>]) -> Str
             memory::describe(*resident),
         );
     }
-    text += "\nmodel     kernels  batch  length  alpha_0  T      steps  tokens/s  ms/step  p99 ms/step\n";
+    text += "\nmodel     kernels  batch  length  alpha_0  T      steps  tokens/s  ms/step  p99 ms/step  of the limit\n";
     for case in cases {
         let GenerateParams { alpha_0, steps, .. } = case.params;
         let times = &case.times;
         text += &format!(
-            "{:9} {:8} {:<6} {:<7} {alpha_0:<8} {steps:<6} {:<6} {:<9.0} {:<8.2} {:.2}\n",
+            "{:9} {:8} {:<6} {:<7} {alpha_0:<8} {steps:<6} {:<6} {:<9.0} {:<8.2} {:<12.2} {}\n",
             case.subject.name,
             kernels_name(case.kernels),
             case.batch,
@@ -41,6 +42,10 @@ pub fn table(machine: &Machine, subjects: &[Subject], cases: &[Case<'_>]) -> Str
             times.speed(),
             times.step_seconds(0.5) * 1e3,
             times.step_seconds(0.99) * 1e3,
+            case.floor(args, machine).map_or("-".into(), |floor| {
+                let by = if floor.by_memory { "memory" } else { "products" };
+                format!("{:.0} % ({by})", 100.0 * floor.seconds / times.median())
+            }),
         );
     }
     text
@@ -122,6 +127,7 @@ pub fn json(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<
     let measured: Vec<_> = cases
         .iter()
         .map(|case| {
+            let floor = case.floor(args, machine);
             let memory = Context::memory_use(&case.subject.model, &case.context_params(args))?;
             Ok(json!({
                 "model": case.subject.name,
@@ -131,6 +137,9 @@ pub fn json(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<
                 "steps": case.params.steps,
                 "top_p": short(case.params.sampling.top_p),
                 "arena_bytes": memory.arena,
+                "floor_seconds": floor.map(|floor| floor.seconds),
+                "floor_share": floor.map(|floor| floor.seconds / case.times.median()),
+                "floor_by": floor.map(|floor| if floor.by_memory { "memory" } else { "products" }),
                 "times": case.times.json(),
             }))
         })

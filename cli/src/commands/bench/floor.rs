@@ -1,0 +1,89 @@
+//! The least time that a generation can take: what its steps must read from memory, and what they must multiply.
+
+use esolm::{Config, ContextParams, KvType, Model, Variant};
+
+use super::machine::Machine;
+
+/// The least time of a generation, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Floor {
+    pub seconds: f64,
+    /// What takes most of it: reading memory, or else multiplying.
+    pub by_memory: bool,
+}
+
+/// The matrices of a model, and what a step takes of them.
+struct Matrices {
+    /// Bytes of the blocks' matrices and the vocabulary's.
+    bytes: f64,
+    /// Multiplications for a row: in all blocks, in the vocabulary's matrix, and what the last block does not do for a row of a
+    /// known token, which ends with its keys and values.
+    blocks: f64,
+    vocabulary: f64,
+    last: f64,
+    /// Whether they are multiplied as bytes.
+    quantized: bool,
+}
+
+impl Matrices {
+    fn of(model: &Model) -> Self {
+        let config = model.config();
+        let mut all = Self { bytes: 0.0, blocks: 0.0, vocabulary: 0.0, last: 0.0, quantized: false };
+        for tensor in model.tensors().iter().filter(|t| t.dims.len() > 1 && t.name != "token_embd.weight") {
+            let products = tensor.dims.iter().product::<usize>() as f64;
+            all.bytes += tensor.range.len() as f64;
+            if tensor.name.starts_with("blk.") {
+                all.blocks += products;
+                all.quantized |= tensor.ty.is_quantized();
+            } else {
+                all.vocabulary += products;
+            }
+        }
+        let width = config.embedding_length as f64;
+        all.last = all.blocks / config.block_count as f64 - 2.0 * width * width;
+        all
+    }
+}
+
+/// Of a generation of `sequences` texts of `length` tokens whose steps write so many tokens. `None` where it is not known: Eso-LM (A)
+/// reads the known tokens anew in some steps.
+pub fn floor(
+    model: &Model,
+    params: &ContextParams,
+    length: usize,
+    written: &[usize],
+    machine: &Machine,
+) -> Option<Floor> {
+    let (config, matrices) = (model.config(), Matrices::of(model));
+    if config.variant == Variant::EsoA {
+        return None;
+    }
+    let peak = if matrices.quantized { machine.byte_operations } else { machine.float_operations };
+    let (mut memory, mut arithmetic, mut seconds) = (0.0, 0.0, 0.0);
+    let (mut known, mut before) = (0, 0);
+    for &now in written {
+        // Rows of masks, and of tokens that the step before has written.
+        let (masks, fed, cached) = match config.variant {
+            Variant::Mdlm => (length * params.sequences, 0, 0),
+            Variant::Ar => (now, 0, known),
+            Variant::EsoB | Variant::EsoA => (now, before, known),
+        };
+        let products = (masks + fed) as f64 * matrices.blocks - fed as f64 * matrices.last;
+        let products = products + now as f64 * matrices.vocabulary;
+        let reading =
+            (matrices.bytes + cached as f64 * token_bytes(config, params.kv_type)) / machine.bandwidth;
+        let multiplying = 2.0 * products / peak;
+        memory += reading;
+        arithmetic += multiplying;
+        seconds += f64::max(reading, multiplying);
+        known += now;
+        before = now;
+    }
+    Some(Floor { seconds, by_memory: memory > arithmetic })
+}
+
+/// Bytes of a token in the K/V cache.
+fn token_bytes(config: &Config, kv: KvType) -> f64 {
+    let number = if kv == KvType::F16 { 2 } else { 4 };
+    (2 * config.block_count * config.embedding_length * number) as f64
+}
