@@ -41,7 +41,11 @@ fn opening_is_described_and_memory_is_locked_and_prefetched() {
     assert!(version.contains("kernels = ") && version.contains("ggml 0."), "{version}");
     let json: Value = serde_json::from_str(&out(&esolm(&["version", "--json"]))).unwrap();
     let info = json["system_info"].as_str().unwrap();
-    assert!(info.split(" | ").skip(1).all(|part| version.contains(part)), "{version}");
+    // The library's features are among the command's.
+    let (features, others): (Vec<&str>, Vec<&str>) =
+        info.split(" | ").skip(1).partition(|part| part.starts_with("features: "));
+    assert!(others.iter().all(|part| version.contains(part)), "{version}");
+    assert_eq!(features[0].contains("grammar"), version.contains("grammar"), "{info}");
 }
 
 /// Long enough for a bar to be drawn.
