@@ -1,6 +1,6 @@
 """Cycles of the kernels' inner loops on processors that need not be there, by llvm-mca: table.py MCA X86.s ARM.s [PROCESSOR..]
 
-Prints a line for each processor, kernel and number of rows; README.md in this folder says what they mean."""
+Prints a line for each processor, kernel and number of rows; docs/cycles.md says what they mean."""
 
 import re
 import subprocess

@@ -2,6 +2,8 @@
 //!
 //! A text can end there only, as what comes behind a gap may never be reached; and only behind the caller's tokens.
 
+use std::collections::TryReserveError;
+
 use super::stop::{StopReason, StopRules};
 use crate::error::Result;
 use crate::memory::{no_room, reserve};
@@ -180,16 +182,22 @@ impl FinishedPrefix {
             self.push_text(self.held.len(), false);
             self.new_text.clear();
         }
-        let there_is = self.held.try_reserve(pieces.longest()).is_ok();
-        self.lacking = if there_is { self.lacking } else { Some(pieces.longest()) };
-        there_is
+        let room = self.held.try_reserve(pieces.longest());
+        self.is_room(room, pieces.longest())
     }
 
     /// Makes room for `bytes` more of new text, and tells whether there is.
     fn reserve_text(&mut self, bytes: usize) -> bool {
-        let there_is = self.new_text.try_reserve(bytes).is_ok();
-        self.lacking = if there_is { self.lacking } else { Some(bytes) };
-        there_is
+        let room = self.new_text.try_reserve(bytes);
+        self.is_room(room, bytes)
+    }
+
+    /// Whether `room` for `bytes` was made. If not, that is told by [`FinishedPrefix::check_room`].
+    fn is_room(&mut self, room: std::result::Result<(), TryReserveError>, bytes: usize) -> bool {
+        if room.is_err() {
+            self.lacking = Some(bytes);
+        }
+        room.is_ok()
     }
 
     /// Adds a token's bytes to the text, and looks for stop strings in those behind the prompt.

@@ -256,22 +256,30 @@ impl F32x8 {
     }
 }
 
+macro_rules! prefetch_to {
+    ($operation:literal, $x:expr) => {
+        for line in (0..size_of_val($x)).step_by(64) {
+            let address = $x.as_ptr().cast::<u8>().wrapping_add(line);
+            // SAFETY: a prefetch has no effect that a program sees, whatever the address.
+            unsafe {
+                asm!(
+                    concat!("prfm ", $operation, ", [{}]"),
+                    in(reg) address,
+                    options(nostack, readonly, preserves_flags)
+                )
+            }
+        }
+    };
+}
+
 /// Prefetches numbers that will be read soon, into the L1 cache.
 #[inline(always)]
 pub(crate) fn prefetch<T>(x: &[T]) {
-    for line in (0..size_of_val(x)).step_by(64) {
-        let address = x.as_ptr().cast::<u8>().wrapping_add(line);
-        // SAFETY: a prefetch has no effect that a program sees, whatever the address.
-        unsafe { asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags)) }
-    }
+    prefetch_to!("pldl1keep", x);
 }
 
 /// Prefetches numbers that will be read soon, into the L2 cache.
 #[inline(always)]
 pub(crate) fn prefetch_to_l2<T>(x: &[T]) {
-    for line in (0..size_of_val(x)).step_by(64) {
-        let address = x.as_ptr().cast::<u8>().wrapping_add(line);
-        // SAFETY: as in `prefetch`.
-        unsafe { asm!("prfm pldl2keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags)) }
-    }
+    prefetch_to!("pldl2keep", x);
 }

@@ -13,16 +13,12 @@ pub fn read_memory(bytes: &[u8], places: usize, lines_ahead: usize) {
 
 /// Multiplies bytes in registers. Returns how many operations that were: a multiplication and an addition are two.
 pub fn multiply_bytes(rounds: usize) -> u64 {
-    let mut operations = 0;
-    Platform::detect().run(MultiplyBytes { rounds, operations: &mut operations });
-    operations
+    multiply(Numbers::Bytes, rounds)
 }
 
 /// As [`multiply_bytes`], with numbers of single precision.
 pub fn multiply_floats(rounds: usize) -> u64 {
-    let mut operations = 0;
-    Platform::detect().run(MultiplyFloats { rounds, operations: &mut operations });
-    operations
+    multiply(Numbers::Floats, rounds)
 }
 
 struct Read<'a> {
@@ -64,23 +60,36 @@ fn read<I: Isa, const N: usize>(isa: I, lines: &[FourColumns], ahead: usize) {
     black_box(result);
 }
 
-struct MultiplyBytes<'a> {
+enum Numbers {
+    Bytes,
+    Floats,
+}
+
+fn multiply(numbers: Numbers, rounds: usize) -> u64 {
+    let mut operations = 0;
+    Platform::detect().run(Multiplications { numbers, rounds, operations: &mut operations });
+    operations
+}
+
+struct Multiplications<'a> {
+    numbers: Numbers,
     rounds: usize,
     operations: &'a mut u64,
 }
 
-impl WithIsa for MultiplyBytes<'_> {
+impl WithIsa for Multiplications<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // As many sums as the kernels for many rows have.
-        let run = if I::PANELS == 2 {
-            bytes::<I, 6, 2>
-        } else if I::ROWS == 4 {
-            bytes::<I, 4, 1>
-        } else {
-            bytes::<I, 2, 1>
+        let Self { numbers, rounds, operations } = self;
+        *operations = match numbers {
+            // As many sums as the kernels for many rows have.
+            Numbers::Bytes if I::PANELS == 2 => bytes::<I, 6, 2>(isa, rounds),
+            Numbers::Bytes if I::ROWS == 4 => bytes::<I, 4, 1>(isa, rounds),
+            Numbers::Bytes => bytes::<I, 2, 1>(isa, rounds),
+            // As many as hide the latency and fit into the registers.
+            Numbers::Floats if I::PANELS == 2 => floats::<I, 12>(isa, rounds),
+            Numbers::Floats => floats::<I, 5>(isa, rounds),
         };
-        *self.operations = run(isa, self.rounds);
     }
 }
 
@@ -110,20 +119,6 @@ fn bytes<I: Isa, const M: usize, const P: usize>(isa: I, rounds: usize) -> u64 {
     }
     black_box(result);
     (2 * rounds * FOURS * 4 * WIDTH * M * P) as u64
-}
-
-struct MultiplyFloats<'a> {
-    rounds: usize,
-    operations: &'a mut u64,
-}
-
-impl WithIsa for MultiplyFloats<'_> {
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        // As many sums as hide the latency and fit into the registers.
-        *self.operations =
-            if I::PANELS == 2 { floats::<I, 12>(isa, self.rounds) } else { floats::<I, 5>(isa, self.rounds) };
-    }
 }
 
 #[inline(always)]

@@ -8,8 +8,8 @@ use super::machine::Machine;
 #[derive(Debug, Clone, Copy)]
 pub struct Floor {
     pub seconds: f64,
-    /// What takes most of it: reading memory, or else multiplying.
-    pub by_memory: bool,
+    /// What takes most of it: reading `memory`, or `products`.
+    pub by: &'static str,
 }
 
 /// The matrices of a model, and what a step takes of them.
@@ -79,7 +79,7 @@ pub fn floor(
         known += now;
         before = now;
     }
-    Some(Floor { seconds, by_memory: memory > arithmetic })
+    Some(Floor { seconds, by: if memory > arithmetic { "memory" } else { "products" } })
 }
 
 /// Bytes of a token in the K/V cache.

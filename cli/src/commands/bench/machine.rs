@@ -75,9 +75,7 @@ fn speed(threads: usize, work: impl Fn() -> f64 + Sync) -> f64 {
 /// Operations per second. `work` does some, and says how many.
 fn peak(threads: usize, work: fn(usize) -> u64) -> f64 {
     // For about ten milliseconds.
-    let rounds = 1000;
-    let all = speed(1, || work(rounds) as f64) * 0.01 / work(rounds) as f64 * rounds as f64;
-    let rounds = (all as usize).max(1);
+    let rounds = (0.01 * speed(1, || work(1000) as f64) / work(1) as f64).max(1.0) as usize;
     (0..8).map(|_| speed(threads, || work(rounds) as f64)).fold(0.0, f64::max)
 }
 

@@ -9,8 +9,6 @@ use serde_json::{Value, json};
 /// Times of the generations of one case.
 #[derive(Default)]
 pub struct Times {
-    /// Tokens that one generation writes.
-    pub tokens: usize,
     /// Seconds of each generation.
     seconds: Vec<f64>,
     /// Seconds of every step of every generation.
@@ -25,13 +23,11 @@ impl Times {
     /// Runs a generation of `batch` sequences without a prompt, sampling included.
     pub fn run(&mut self, context: &mut Context, batch: usize, params: &GenerateParams) -> Result<()> {
         let prompts = vec![Prompt::default(); batch];
-        self.tokens = 0;
         self.written.clear();
         let started = Instant::now();
         context.begin(&prompts, params)?;
         let mut before = started;
         while let Some(step) = context.step()? {
-            self.tokens += step.updates.len();
             self.written.push(step.updates.len());
             let now = Instant::now();
             self.step_seconds.push((now - before).as_secs_f64());
@@ -42,6 +38,11 @@ impl Times {
         Ok(())
     }
 
+    /// Tokens that a generation writes.
+    pub fn tokens(&self) -> usize {
+        self.written.iter().sum()
+    }
+
     /// Seconds of the median generation.
     pub fn median(&self) -> f64 {
         quantile(&self.seconds, 0.5)
@@ -49,7 +50,7 @@ impl Times {
 
     /// Tokens per second of the median generation.
     pub fn speed(&self) -> f64 {
-        self.tokens as f64 / self.median()
+        self.tokens() as f64 / self.median()
     }
 
     /// Steps of one generation.
@@ -79,7 +80,7 @@ impl Times {
 
     pub fn json(&self) -> Value {
         json!({
-            "tokens": self.tokens,
+            "tokens": self.tokens(),
             "steps": self.steps(),
             "seconds": self.seconds,
             "tokens_per_second": self.speed(),

@@ -37,14 +37,13 @@ pub fn table(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case
             case.subject.name,
             kernels_name(case.kernels),
             case.batch,
-            times.tokens / case.batch,
+            times.tokens() / case.batch,
             times.steps(),
             times.speed(),
             times.step_seconds(0.5) * 1e3,
             times.step_seconds(0.99) * 1e3,
             case.floor(args, machine).map_or("-".into(), |floor| {
-                let by = if floor.by_memory { "memory" } else { "products" };
-                format!("{:.0} % ({by})", 100.0 * floor.seconds / times.median())
+                format!("{:.0} % ({})", 100.0 * floor.seconds / times.median(), floor.by)
             }),
         );
     }
@@ -139,7 +138,7 @@ pub fn json(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<
                 "arena_bytes": memory.arena,
                 "floor_seconds": floor.map(|floor| floor.seconds),
                 "floor_share": floor.map(|floor| floor.seconds / case.times.median()),
-                "floor_by": floor.map(|floor| if floor.by_memory { "memory" } else { "products" }),
+                "floor_by": floor.map(|floor| floor.by),
                 "times": case.times.json(),
             }))
         })

@@ -58,8 +58,8 @@ impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
     #[inline(always)]
     pub(crate) fn new(isa: I, w: Matrix<'a>, x: &'a [ActivationBlock], rows: usize) -> Self {
         let in_rows = w.layout == Layout::Plain;
-        // Bytes need no unpacking.
         let few = rows <= I::ROWS;
+        // Bytes need no unpacking.
         let unpack = !few && (in_rows || w.ty != TensorType::Q8_0);
         Self {
             isa,
