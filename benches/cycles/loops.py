@@ -9,11 +9,13 @@ DOTS = {
     "Avx512": r"vpdpbusd\s",
     "AvxVnni": r"(\{vex\}\s+)?vpdpbusd\s",
     "Avx2": r"vpmaddubsw\s",
-    "MatrixProducts": r"usdot\s|usmmla\s",
+    "MatrixProducts": r"sdot\s|smmla\s",
     "DotProducts": r"sdot\s",
     "Widening": r"sml?al2?\s|smull2?\s",
 }
 PREFETCH = re.compile(r"prefetch|prfm")
+# Most instructions of an iteration.
+LONGEST = 100_000
 
 
 class Unreadable(Exception):
@@ -113,6 +115,8 @@ class Kernel:
 
     def times(self, loop, trips):
         once = self.walk(loop, trips)
+        if trips * len(once) > LONGEST:
+            raise Unreadable("loops within loops")
         if self.count(loop.first, loop.last):
             return trips * once
         fetched = sum(bool(PREFETCH.match(line)) for line in once)

@@ -65,7 +65,8 @@ def calls(isa, rows):
 def in_form(isa, rows, ty):
     """Which form of a panel is multiplied: `PanelKernel::new`."""
     most = 4 if isa == "Avx512" or isa in ARM else 2
-    return "UnpackedWeights" if rows > most and ty != "Q8_0" else "PackedWeights"
+    bytes_as_they_are = ty == "Q8_0" and isa != "MatrixProducts"
+    return "UnpackedWeights" if rows > most and not bytes_as_they_are else "PackedWeights"
 
 
 class Kernels:
@@ -95,7 +96,7 @@ class Kernels:
         lines = -(-size * 16 * 32 // columns // 64)
         columns = 32 if form == "UnpackedWeights" else columns
         expected = columns // 4 * rows * panels * PARTS[isa]
-        if isa == "MatrixProducts" and rows == 4:
+        if isa == "MatrixProducts" and form == "UnpackedWeights":
             expected //= 2
         path, blocks = Kernel(body, DOTS[isa], lines).iteration(expected)
         return path, blocks * columns * panels * 16 / 64

@@ -87,7 +87,7 @@ impl<T: CacheElement, S: FnMut(usize, usize, &[f32])> WithIsa for Attend<'_, T, 
     fn run<I: Isa>(self, isa: I) {
         let Self { head, rows, store } = self;
         // As many sums at once as there are registers for, which hides the latency of the additions.
-        match (rows, I::ROWS > 2) {
+        match (rows, I::REGISTERS >= 32) {
             (1, true) => attend_rows::<I, T, 1, 8, 4>(isa, head, store),
             (2, true) => attend_rows::<I, T, 2, 8, 4>(isa, head, store),
             (3, true) => attend_rows::<I, T, 3, 4, 4>(isa, head, store),

@@ -27,7 +27,7 @@ impl WithIsa for ByteProduct<'_, '_> {
     fn run<I: Isa>(self, isa: I) {
         let Self { pieces, w, x, rows, store } = self;
         let piece = rows_of_piece(rows);
-        if I::PANELS == 2 && rows > I::ROWS {
+        if const { I::PANELS == 2 } && rows > I::ROWS {
             let mut kernel = PanelKernel::<_, 2>::new(isa, w, x, rows);
             multiply_all::<{ 2 * PANEL_ROWS }, _>(&mut kernel, pieces, piece, w, rows, store);
         } else {

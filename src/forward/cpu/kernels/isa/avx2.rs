@@ -168,7 +168,8 @@ macro_rules! common {
         }
 
         #[inline(always)]
-        fn low_byte(self, x: Self::Bytes) -> Self::F32 {
+        fn byte(self, x: Self::Bytes, which: u32) -> Self::F32 {
+            let x = self.shift_right(x, 8 * which);
             x.map(|x| intrinsic!(self, _mm256_cvtepi32_ps(_mm256_and_si256(x, _mm256_set1_epi32(0xff)))))
         }
 
@@ -215,6 +216,7 @@ macro_rules! common {
 }
 
 impl Isa for Avx2 {
+    const REGISTERS: usize = 8;
     const ROWS: usize = 2;
     const PANELS: usize = 1;
     call_with!(Avx2, "avx2,fma,f16c");
@@ -272,6 +274,7 @@ impl Isa for Avx2 {
 }
 
 impl Isa for AvxVnni {
+    const REGISTERS: usize = 8;
     const ROWS: usize = 2;
     const PANELS: usize = 1;
     call_with!(AvxVnni, "avx2,fma,f16c,avxvnni");

@@ -24,6 +24,7 @@ impl Avx512 {
 run_with!(Avx512, "avx512f,avx512bw,avx512vnni,avx2,fma,f16c");
 
 impl Isa for Avx512 {
+    const REGISTERS: usize = 32;
     const ROWS: usize = 4;
     const PANELS: usize = 2;
     call_with!(Avx512, "avx512f,avx512bw,avx512vnni,avx2,fma,f16c");
@@ -129,7 +130,8 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn low_byte(self, x: __m512i) -> __m512 {
+    fn byte(self, x: __m512i, which: u32) -> __m512 {
+        let x = self.shift_right(x, 8 * which);
         intrinsic!(self, _mm512_cvtepi32_ps(_mm512_and_si512(x, _mm512_set1_epi32(0xff))))
     }
 

@@ -30,6 +30,7 @@ fn bytes(x: [u32; WIDTH]) -> FourColumns {
 }
 
 impl Isa for Portable {
+    const REGISTERS: usize = 8;
     const ROWS: usize = 1;
     const PANELS: usize = 1;
 
@@ -109,8 +110,8 @@ impl Isa for Portable {
         }
     }
 
-    fn low_byte(self, x: Self::Bytes) -> Self::F32 {
-        each(numbers(x), |x| (x & 0xff) as f32)
+    fn byte(self, x: Self::Bytes, which: u32) -> Self::F32 {
+        each(numbers(x), |x| (x >> (8 * which) & 0xff) as f32)
     }
 
     fn products<const M: usize, const P: usize>(

@@ -18,10 +18,14 @@ pub(crate) enum ByteRange {
 
 /// An instruction set.
 pub(crate) trait Isa: Copy {
+    /// How many [`Isa::F32`] the registers hold.
+    const REGISTERS: usize;
     /// Rows of activations that are best multiplied together with a panel: 4, 2 or 1, as many as there are registers for.
     const ROWS: usize;
     /// Panels that are best multiplied together with many rows: 2 or 1.
     const PANELS: usize;
+    /// Whether unpacked weights of many rows are best multiplied in the form that [`Isa::pair`] makes.
+    const PAIRS: bool = false;
 
     /// [`FourColumns`].
     type Bytes: Copy;
@@ -47,6 +51,11 @@ pub(crate) trait Isa: Copy {
     fn shift_left(self, x: Self::Bytes, by: u32) -> Self::Bytes;
     /// As [`Isa::shift_left`]; zeros are shifted in.
     fn shift_right(self, x: Self::Bytes, by: u32) -> Self::Bytes;
+    /// The low four bits of each byte, or the high ones.
+    #[inline(always)]
+    fn nibbles(self, x: Self::Bytes, high: bool) -> Self::Bytes {
+        self.and(self.shift_right(x, 4 * u32::from(high)), self.splat_byte(15))
+    }
     /// `table[byte]` of each byte, which is 15 at most.
     fn look_up(self, table: &[i8; 16], x: Self::Bytes) -> Self::Bytes;
     /// Bits 4 * `four` to 4 * `four` + 3 of each row's number, the lowest first, as bytes: 255 where the bit is set,
@@ -56,8 +65,8 @@ pub(crate) trait Isa: Copy {
     fn low_f16(self, x: Self::Bytes) -> Self::F32;
     /// Stores the lower two of each row's four bytes.
     fn store_low_halves(self, x: Self::Bytes, to: &mut [u8; 2 * WIDTH]);
-    /// The lowest of each row's four bytes, as an unsigned integer.
-    fn low_byte(self, x: Self::Bytes) -> Self::F32;
+    /// Byte `which` of each row's four, as an unsigned integer.
+    fn byte(self, x: Self::Bytes, which: u32) -> Self::F32;
 
     /// The products of columns of P panels with those of M rows: `weights` gives four columns of a panel, `x` those of a
     /// row. `start` is only for those that take signed weights as numbers from 0 to 255, 128 more than they are: it is -128
@@ -70,6 +79,25 @@ pub(crate) trait Isa: Copy {
         x: impl Fn(usize, usize) -> [i8; 4],
         start: [i32; M],
     ) -> [[Self::I32; P]; M];
+
+    /// Four columns and the next four, in the form for [`Isa::products_of_pairs`].
+    #[inline(always)]
+    fn pair(self, a: Self::Bytes, b: Self::Bytes) -> [Self::Bytes; 2] {
+        [a, b]
+    }
+
+    /// As [`Isa::products`], of weights that [`Isa::pair`] has made.
+    #[inline(always)]
+    fn products_of_pairs<const M: usize, const P: usize>(
+        self,
+        range: ByteRange,
+        fours: usize,
+        weights: impl Fn(usize, usize) -> Self::Bytes,
+        x: impl Fn(usize, usize) -> [i8; 4],
+        start: [i32; M],
+    ) -> [[Self::I32; P]; M] {
+        self.products(range, fours, weights, x, start)
+    }
 
     fn to_f32(self, x: Self::I32) -> Self::F32;
     fn splat(self, x: f32) -> Self::F32;

@@ -65,6 +65,8 @@ pub(super) trait BlockFormat: Copy {
     const COLUMNS: usize;
     /// Bytes of a row's block.
     const BYTES: usize;
+    /// Whether an even group of 32 and the next share bytes, so that both are best taken in one turn of the loop.
+    const SHARED: bool = false;
 
     /// Scales of a block's groups, and mins if they have any.
     fn factors<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>);

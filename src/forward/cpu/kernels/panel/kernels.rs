@@ -59,8 +59,8 @@ impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
     pub(crate) fn new(isa: I, w: Matrix<'a>, x: &'a [ActivationBlock], rows: usize) -> Self {
         let in_rows = w.layout == Layout::Plain;
         let few = rows <= I::ROWS;
-        // Bytes need no unpacking.
-        let unpack = !few && (in_rows || w.ty != TensorType::Q8_0);
+        // Bytes need no unpacking, unless they are wanted in another form.
+        let unpack = !few && (in_rows || w.ty != TensorType::Q8_0 || I::PAIRS);
         Self {
             isa,
             w,
@@ -95,7 +95,7 @@ impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
         let (mut sums, mut i) = (sums, 0);
         macro_rules! together {
             ($($m:literal if $is_used:expr;)*) => {$(
-                if $is_used {
+                if const { $is_used } {
                     let (some, rest) = sums.as_chunks_mut::<$m>();
                     for sums in some {
                         let x = std::array::from_fn::<_, $m, _>(|k| row(i + k));
@@ -143,8 +143,8 @@ impl<I: Isa, const P: usize, const G: usize> MicroKernel<G> for PanelKernel<'_, 
                     self.panels[p]
                 }
             };
-            if let Some(unpacked) = &mut self.unpacked
-                && P == I::PANELS
+            if const { P == I::PANELS }
+                && let Some(unpacked) = &mut self.unpacked
             {
                 macro_rules! fill {
                     ($format:path) => {
@@ -165,7 +165,7 @@ impl<I: Isa, const P: usize, const G: usize> MicroKernel<G> for PanelKernel<'_, 
         let sums = sums.as_flattened_mut().as_chunks_mut().0.as_chunks_mut().0;
         // Where a panel is missing at the end of the matrix, its sums have any values.
         let panel = |p: usize| p.min(self.count.saturating_sub(1));
-        if P == I::PANELS
+        if const { P == I::PANELS }
             && let Some(unpacked) = &self.unpacked
         {
             macro_rules! unpacked {
@@ -200,7 +200,7 @@ impl<I: Isa, const P: usize, const G: usize> MicroKernel<G> for PanelKernel<'_, 
                 )
             };
         }
-        if P == 1 {
+        if const { P == 1 } {
             with_format!(self.w.ty, packed);
         } else {
             packed!(blocks::Q8_0);

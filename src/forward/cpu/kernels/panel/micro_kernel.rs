@@ -13,6 +13,10 @@ pub(super) trait PanelWeights<I: Isa>: Copy {
     const FORMAT: ByteFormat;
     /// Columns of a block.
     const COLUMNS: usize;
+    /// As [`BlockFormat::SHARED`].
+    const SHARED: bool = false;
+    /// Whether each two fours of columns have the form of [`Isa::pair`].
+    const UNPACKED: bool = false;
     type Block: Copy;
 
     fn block(self, index: usize) -> Self::Block;
@@ -41,6 +45,7 @@ impl<'a, F: BlockFormat> PackedWeights<'a, F> {
 impl<'a, I: Isa, F: BlockFormat> PanelWeights<I> for PackedWeights<'a, F> {
     const FORMAT: ByteFormat = F::FORMAT;
     const COLUMNS: usize = F::COLUMNS;
+    const SHARED: bool = F::SHARED;
     type Block = PanelBlock<'a>;
 
     #[inline(always)]
@@ -73,6 +78,7 @@ impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Mul
     fn run(self, isa: I) {
         let Self { weights, mut x, sums, ahead } = self;
         const { assert!(W::COLUMNS.is_multiple_of(BLOCK) && BLOCK.is_multiple_of(W::FORMAT.group)) };
+        const { assert!(!W::SHARED || W::COLUMNS.is_multiple_of(2 * BLOCK)) };
         // Loops rather than `map`: a function that is not compiled for the instruction set must not stand between.
         let mut totals = [[isa.splat(0.0); P]; M];
         for (totals, sums) in totals.iter_mut().zip(&*sums) {
@@ -86,11 +92,10 @@ impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Mul
         let (per_block, per_activations, fours) =
             (W::COLUMNS / BLOCK, BLOCK / W::FORMAT.group, W::FORMAT.group / 4);
         let mut factors = [Factors::new(isa); P];
-        for index in 0..blocks / per_block {
-            for (weights, factors) in weights.iter().zip(&mut factors) {
-                W::factors(isa, weights.block(index), factors);
-            }
-            for part in 0..per_block {
+        // The products of one block of activations.
+        macro_rules! activations {
+            ($index:expr, $part:expr) => {{
+                let (index, part) = ($index, $part);
                 ahead.advance();
                 let mut at = [&x[0][0]; M];
                 at.iter_mut().zip(x).for_each(|(at, x)| *at = &x[index * per_block + part]);
@@ -100,13 +105,13 @@ impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Mul
                     if W::FORMAT.offset != 0 {
                         start.iter_mut().zip(at).for_each(|(start, x)| *start = x.zero_points[half]);
                     }
-                    let products = isa.products::<M, P>(
-                        W::FORMAT.range,
-                        fours,
-                        |p, i| W::group(isa, weights[p].block(index), group)(i),
-                        |m, i| at[m].values[half * fours + i],
-                        start,
-                    );
+                    let weights = |p: usize, i: usize| W::group(isa, weights[p].block(index), group)(i);
+                    let x = |m: usize, i: usize| at[m].values[half * fours + i];
+                    let products = if const { W::UNPACKED } {
+                        isa.products_of_pairs::<M, P>(W::FORMAT.range, fours, weights, x, start)
+                    } else {
+                        isa.products::<M, P>(W::FORMAT.range, fours, weights, x, start)
+                    };
                     for ((totals, products), x) in totals.iter_mut().zip(products).zip(at) {
                         let scale = isa.splat(x.scale);
                         for ((total, products), factors) in totals.iter_mut().zip(products).zip(&factors) {
@@ -122,6 +127,21 @@ impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Mul
                             }
                         }
                     }
+                }
+            }};
+        }
+        for index in 0..blocks / per_block {
+            for (weights, factors) in weights.iter().zip(&mut factors) {
+                W::factors(isa, weights.block(index), factors);
+            }
+            if const { W::SHARED } {
+                for pair in 0..per_block / 2 {
+                    activations!(index, 2 * pair);
+                    activations!(index, 2 * pair + 1);
+                }
+            } else {
+                for part in 0..per_block {
+                    activations!(index, part);
                 }
             }
         }

@@ -48,6 +48,7 @@ impl BlockFormat for Q5K {
     const FORMAT: ByteFormat = ByteFormat::small(31, 32);
     const COLUMNS: usize = 256;
     const BYTES: usize = 176;
+    const SHARED: bool = true;
 
     #[inline(always)]
     fn factors<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
@@ -72,6 +73,7 @@ impl BlockFormat for Q4K {
     const FORMAT: ByteFormat = ByteFormat::small(15, 32);
     const COLUMNS: usize = 256;
     const BYTES: usize = 144;
+    const SHARED: bool = true;
 
     #[inline(always)]
     fn factors<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
@@ -137,12 +139,11 @@ impl BlockFormat for Q2K {
     #[inline(always)]
     fn factors<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
         let (scale, min) = scale_and_min(isa, isa.load(&block.fours::<1>(20)[0]));
-        let fifteen = isa.splat_byte(15);
         let to = to.scales.as_chunks_mut().0.iter_mut().zip(to.mins.as_chunks_mut().0);
         for ((scales, mins), both) in to.zip(block.fours::<4>(0)) {
             let both = isa.load(both);
-            *scales = times::<I, 0>(isa, isa.and(both, fifteen), scale);
-            *mins = times::<I, 0>(isa, isa.and(isa.shift_right(both, 4), fifteen), min);
+            *scales = times::<I, 0>(isa, isa.nibbles(both, false), scale);
+            *mins = times::<I, 0>(isa, isa.nibbles(both, true), min);
         }
     }
 
@@ -155,9 +156,8 @@ impl BlockFormat for Q2K {
 /// The nibbles of a group of 32: each 32 bytes have one in their low nibbles and the next in their high ones.
 #[inline(always)]
 fn nibbles<I: Isa>(isa: I, block: PanelBlock<'_>, qs: usize, group: usize) -> impl Fn(usize) -> I::Bytes {
-    let (qs, shift) = (block.fours::<8>(qs + group / 2 * 8), 4 * (group as u32 % 2));
-    let fifteen = isa.splat_byte(15);
-    move |i| isa.and(isa.shift_right(isa.load(&qs[i]), shift), fifteen)
+    let qs = block.fours::<8>(qs + group / 2 * 8);
+    move |i| isa.nibbles(isa.load(&qs[i]), group % 2 == 1)
 }
 
 /// The two bits of each number of a group of 16: each 32 bytes have those of 128 numbers, the lowest bits those of the first 32.
@@ -197,10 +197,10 @@ fn scale_and_min<I: Isa>(isa: I, both: I::Bytes) -> (I::F32, I::F32) {
 #[inline(always)]
 fn times<I: Isa, const OFFSET: u8>(isa: I, x: I::Bytes, scale: I::F32) -> [I::F32; 4] {
     let less = isa.splat(-f32::from(OFFSET));
-    let one = |shift| {
-        let factor = isa.low_byte(isa.shift_right(x, shift));
+    let one = |which| {
+        let factor = isa.byte(x, which);
         let factor = if OFFSET > 0 { isa.mul_add(factor, isa.splat(1.0), less) } else { factor };
         isa.mul(factor, scale)
     };
-    [one(0), one(8), one(16), one(24)]
+    [one(0), one(1), one(2), one(3)]
 }

@@ -14,6 +14,7 @@ pub(crate) const CHUNK: usize = 256;
 /// Some columns of sixteen rows. What the bytes stand for is in [`ByteFormat`].
 #[repr(C, align(64))]
 pub(crate) struct Unpacked {
+    /// Each two have the form of [`Isa::pair`].
     pub(super) bytes: [FourColumns; CHUNK / 4],
     /// Of each group of columns, 32 or 16.
     pub(super) scales: [[f32; PANEL_ROWS]; CHUNK / 16],
@@ -44,7 +45,11 @@ impl Unpacked {
             for number in 0..groups {
                 let bytes = F::group(isa, block, number);
                 let to = &mut self.bytes[(first + number) * group / 4..][..group / 4];
-                to.iter_mut().enumerate().for_each(|(i, to)| isa.store(bytes(i), to));
+                for (i, [a, b]) in to.as_chunks_mut().0.iter_mut().enumerate() {
+                    let pair = isa.pair(bytes(2 * i), bytes(2 * i + 1));
+                    isa.store(pair[0], a);
+                    isa.store(pair[1], b);
+                }
             }
         }
     }
@@ -75,6 +80,7 @@ pub(super) struct UnpackedBlock<'a> {
 impl<'a, I: Isa, F: BlockFormat> PanelWeights<I> for UnpackedWeights<'a, F> {
     const FORMAT: ByteFormat = F::FORMAT;
     const COLUMNS: usize = BLOCK;
+    const UNPACKED: bool = true;
     type Block = UnpackedBlock<'a>;
 
     #[inline(always)]

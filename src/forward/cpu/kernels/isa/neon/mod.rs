@@ -43,7 +43,7 @@ impl AnyNeon {
     }
 
     pub(super) fn run(self, task: impl WithIsa) {
-        #[target_feature(enable = "i8mm")]
+        #[target_feature(enable = "dotprod,i8mm")]
         fn with_i8mm(isa: Neon<MatrixProducts>, task: impl WithIsa) {
             task.run(isa);
         }
@@ -67,9 +67,22 @@ fn both<T: Copy, U>(a: [T; 4], b: [T; 4], f: impl Fn(T, T) -> U) -> [U; 4] {
     [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
 }
 
+/// The sums of M rows with each of N panels.
+#[inline(always)]
+fn of_panels<const M: usize, const N: usize>(products: impl Fn(usize) -> [Sums; M]) -> [[Sums; N]; M] {
+    let mut all = [[[neon!(vdupq_n_s32(0)); 4]; N]; M];
+    for panel in 0..N {
+        let sums = products(panel);
+        all.iter_mut().zip(sums).for_each(|(all, sums)| all[panel] = sums);
+    }
+    all
+}
+
 impl<P: Products> Isa for Neon<P> {
+    const REGISTERS: usize = 8;
     const ROWS: usize = 4;
     const PANELS: usize = 1;
+    const PAIRS: bool = P::PAIRS;
 
     #[inline(always)]
     fn call(self, task: impl Task<Self>) {
@@ -149,6 +162,12 @@ impl<P: Products> Isa for Neon<P> {
     }
 
     #[inline(always)]
+    fn nibbles(self, x: Self::Bytes, high: bool) -> Self::Bytes {
+        let nibbles = |x| if high { neon!(vshrq_n_u8::<4>(x)) } else { neon!(vandq_u8(x, vdupq_n_u8(15))) };
+        [nibbles(x[0]), nibbles(x[1]), nibbles(x[2]), nibbles(x[3])]
+    }
+
+    #[inline(always)]
     fn look_up(self, table: &[i8; 16], x: Self::Bytes) -> Self::Bytes {
         // SAFETY: NEON is there; the array is as long as what is read.
         let table = unsafe { vreinterpretq_u8_s8(vld1q_s8(table.as_ptr())) };
@@ -184,8 +203,18 @@ impl<P: Products> Isa for Neon<P> {
     }
 
     #[inline(always)]
-    fn low_byte(self, x: Self::Bytes) -> Self::F32 {
-        x.map(|x| neon!(vcvtq_f32_u32(vandq_u32(vreinterpretq_u32_u8(x), vdupq_n_u32(0xff)))))
+    fn byte(self, x: Self::Bytes, which: u32) -> Self::F32 {
+        // The conversion divides by a power of two.
+        let byte = |x| {
+            let masked = |x, mask| neon!(vandq_u32(vreinterpretq_u32_u8(x), vdupq_n_u32(mask)));
+            match which {
+                0 => neon!(vcvtq_f32_u32(masked(x, 0xff))),
+                1 => neon!(vcvtq_n_f32_u32::<8>(masked(x, 0xff00))),
+                2 => neon!(vcvtq_n_f32_u32::<16>(masked(x, 0xff_0000))),
+                _ => neon!(vcvtq_n_f32_u32::<24>(masked(x, 0xff00_0000))),
+            }
+        };
+        [byte(x[0]), byte(x[1]), byte(x[2]), byte(x[3])]
     }
 
     #[inline(always)]
@@ -197,12 +226,24 @@ impl<P: Products> Isa for Neon<P> {
         x: impl Fn(usize, usize) -> [i8; 4],
         start: [i32; M],
     ) -> [[Self::I32; N]; M] {
-        let mut all = [[[neon!(vdupq_n_s32(0)); 4]; N]; M];
-        for panel in 0..N {
-            let sums = self.0.products::<M>(range, fours, |i| weights(panel, i), &x, start);
-            all.iter_mut().zip(sums).for_each(|(all, sums)| all[panel] = sums);
-        }
-        all
+        of_panels(|panel| self.0.products::<M>(range, fours, |i| weights(panel, i), &x, start))
+    }
+
+    #[inline(always)]
+    fn pair(self, a: Self::Bytes, b: Self::Bytes) -> [Self::Bytes; 2] {
+        self.0.pair(a, b)
+    }
+
+    #[inline(always)]
+    fn products_of_pairs<const M: usize, const N: usize>(
+        self,
+        range: ByteRange,
+        fours: usize,
+        weights: impl Fn(usize, usize) -> Self::Bytes,
+        x: impl Fn(usize, usize) -> [i8; 4],
+        start: [i32; M],
+    ) -> [[Self::I32; N]; M] {
+        of_panels(|panel| self.0.products_of_pairs::<M>(range, fours, |i| weights(panel, i), &x, start))
     }
 
     #[inline(always)]

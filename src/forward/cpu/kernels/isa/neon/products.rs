@@ -15,7 +15,7 @@ pub(crate) struct Widening(());
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DotProducts(());
 
-/// The proof that the processor has the instructions i8mm.
+/// The proof that the processor has the instructions dotprod and i8mm.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MatrixProducts(());
 
@@ -47,12 +47,6 @@ fn signed(x: uint8x16_t) -> int8x16_t {
     neon!(vreinterpretq_s8_u8(x))
 }
 
-/// Bytes as unsigned numbers: signed ones 128 more than they are.
-#[inline(always)]
-fn unsigned(range: ByteRange, x: uint8x16_t) -> uint8x16_t {
-    if range == ByteRange::Signed { neon!(veorq_u8(x, vdupq_n_u8(128))) } else { x }
-}
-
 /// Sixteen rows of four columns of a panel.
 type Bytes = [uint8x16_t; 4];
 
@@ -70,7 +64,7 @@ impl DotProducts {
 
 impl MatrixProducts {
     pub(super) fn detect() -> Option<Self> {
-        is_aarch64_feature_detected!("i8mm").then_some(Self(()))
+        (is_aarch64_feature_detected!("dotprod") && is_aarch64_feature_detected!("i8mm")).then_some(Self(()))
     }
 }
 
@@ -86,26 +80,14 @@ fn sdot<const LANE: usize>(mut sum: int32x4_t, weights: int8x16_t, x: int8x16_t)
     sum
 }
 
-/// As [`sdot`], with unsigned weights.
-#[inline]
-#[target_feature(enable = "i8mm")]
-fn usdot<const LANE: usize>(mut sum: int32x4_t, weights: uint8x16_t, x: int8x16_t) -> int32x4_t {
-    // SAFETY: as in `sdot`.
-    unsafe {
-        asm!("usdot {0:v}.4s, {1:v}.16b, {2:v}.4b[{lane}]", inout(vreg) sum, in(vreg) weights, in(vreg) x,
-            lane = const LANE, options(pure, nomem, nostack, preserves_flags));
-    }
-    sum
-}
-
 /// `sum` plus the products of two rows of eight weights with two of eight numbers: first row with first, first with second,
 /// and so on.
 #[inline]
 #[target_feature(enable = "i8mm")]
-fn usmmla(mut sum: int32x4_t, weights: uint8x16_t, x: int8x16_t) -> int32x4_t {
+fn smmla(mut sum: int32x4_t, weights: int8x16_t, x: int8x16_t) -> int32x4_t {
     // SAFETY: as in `sdot`.
     unsafe {
-        asm!("usmmla {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) sum, in(vreg) weights, in(vreg) x,
+        asm!("smmla {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) sum, in(vreg) weights, in(vreg) x,
             options(pure, nomem, nostack, preserves_flags));
     }
     sum
@@ -126,6 +108,27 @@ pub(crate) trait Products: Copy {
     ) -> [Sums; M];
 
     fn call<I>(self, isa: I, task: impl Task<I>);
+
+    /// [`Isa::PAIRS`](super::Isa::PAIRS), [`Isa::pair`](super::Isa::pair) and
+    /// [`Isa::products_of_pairs`](super::Isa::products_of_pairs).
+    const PAIRS: bool = false;
+
+    #[inline(always)]
+    fn pair(self, a: Bytes, b: Bytes) -> [Bytes; 2] {
+        [a, b]
+    }
+
+    #[inline(always)]
+    fn products_of_pairs<const M: usize>(
+        self,
+        range: ByteRange,
+        fours: usize,
+        weights: impl Fn(usize) -> Bytes,
+        x: &impl Fn(usize, usize) -> [i8; 4],
+        start: [i32; M],
+    ) -> [Sums; M] {
+        self.products(range, fours, weights, x, start)
+    }
 }
 
 impl Products for Widening {
@@ -186,14 +189,14 @@ impl Products for Widening {
     }
 }
 
-/// Runs the block for four columns of the weights after the other, with their number in a constant.
-macro_rules! each_lane {
-    ($lane:ident, $block:block) => {
-        each_lane!(@ $lane, $block, 0 1 2 3);
+/// Runs the block for each of the numbers, which is a constant in it: so the loop is unrolled for certain.
+macro_rules! each {
+    ($name:ident in $($number:literal)*, $block:block) => {
+        each!(@ $name, $block, $($number)*)
     };
-    (@ $lane:ident, $block:block, $($number:literal)*) => {
+    (@ $name:ident, $block:block, $($number:literal)*) => {
         $({
-            const $lane: usize = $number;
+            const $name: usize = $number;
             $block
         })*
     };
@@ -228,7 +231,7 @@ impl Products for DotProducts {
         for first in (0..fours).step_by(4) {
             let mut row = [neon!(vdupq_n_s8(0)); M];
             row.iter_mut().enumerate().for_each(|(m, row)| *row = activations(x, m, first));
-            each_lane!(LANE, {
+            each!(LANE in 0 1 2 3, {
                 let weights = weights(first + LANE);
                 for (quarter, weights) in weights.into_iter().enumerate() {
                     for (sums, x) in sums.iter_mut().zip(row) {
@@ -245,7 +248,7 @@ impl Products for DotProducts {
 impl Products for MatrixProducts {
     #[inline(always)]
     fn call<I>(self, isa: I, task: impl Task<I>) {
-        #[target_feature(enable = "i8mm")]
+        #[target_feature(enable = "dotprod,i8mm")]
         #[inline(never)]
         fn call<I>(isa: I, task: impl Task<I>) {
             task.run(isa);
@@ -254,7 +257,6 @@ impl Products for MatrixProducts {
         unsafe { call(isa, task) }
     }
 
-    /// Four rows as two pairs; with fewer, to rearrange the weights costs more than it saves.
     #[inline(always)]
     fn products<const M: usize>(
         self,
@@ -264,61 +266,65 @@ impl Products for MatrixProducts {
         x: &impl Fn(usize, usize) -> [i8; 4],
         start: [i32; M],
     ) -> [Sums; M] {
-        let mut sums = [[neon!(vdupq_n_s32(0)); 4]; M];
-        if M != 4 {
-            for (sums, start) in sums.iter_mut().zip(start) {
-                *sums = [neon!(vdupq_n_s32(start)); 4];
-            }
-            for first in (0..fours).step_by(4) {
-                let mut row = [neon!(vdupq_n_s8(0)); M];
-                row.iter_mut().enumerate().for_each(|(m, row)| *row = activations(x, m, first));
-                each_lane!(LANE, {
-                    let weights = weights(first + LANE);
-                    for (quarter, weights) in weights.into_iter().enumerate() {
-                        let weights = unsigned(range, weights);
-                        for (sums, x) in sums.iter_mut().zip(row) {
-                            // SAFETY: `self` proves the instructions.
-                            sums[quarter] = unsafe { usdot::<LANE>(sums[quarter], weights, x) };
-                        }
-                    }
-                });
-            }
-            return sums;
-        }
+        DotProducts(()).products(range, fours, weights, x, start)
+    }
+
+    const PAIRS: bool = true;
+
+    /// Eight columns of each two rows together.
+    #[inline(always)]
+    fn pair(self, a: Bytes, b: Bytes) -> [Bytes; 2] {
+        let [a, b] = [a, b].map(|x| x.map(|x| neon!(vreinterpretq_u32_u8(x))));
+        [0, 2].map(|i| {
+            let zipped = [
+                neon!(vzip1q_u32(a[i], b[i])),
+                neon!(vzip2q_u32(a[i], b[i])),
+                neon!(vzip1q_u32(a[i + 1], b[i + 1])),
+                neon!(vzip2q_u32(a[i + 1], b[i + 1])),
+            ];
+            zipped.map(|x| neon!(vreinterpretq_u8_u32(x)))
+        })
+    }
+
+    /// Two rows of activations at a time; a single one is taken twice.
+    #[inline(always)]
+    fn products_of_pairs<const M: usize>(
+        self,
+        range: ByteRange,
+        fours: usize,
+        weights: impl Fn(usize) -> Bytes,
+        x: &impl Fn(usize, usize) -> [i8; 4],
+        start: [i32; M],
+    ) -> [Sums; M] {
+        debug_assert!(M <= 6);
+        let second = |first: usize| (first + 1).min(M - 1);
         // SAFETY: every 64-bit Arm processor has NEON, `self` proves i8mm, and there are no pointers.
         unsafe {
-            // Of a pair of rows of `x`, for each two rows of the panel.
-            let mut pairs = [0, 1].map(|pair| {
-                let [a, b] = [0, 1].map(|i| vdupq_n_s32(start[2 * pair + i]));
-                [vzip1q_s32(a, b); 8]
-            });
+            // For each two rows of the panel, of two rows of `x`.
+            let mut pairs = [[vdupq_n_s32(0); 8]; 3];
+            for (pairs, first) in pairs.iter_mut().zip((0..M).step_by(2)) {
+                let start = |m: usize| vdupq_n_s32(signed_start(range, start[m]));
+                *pairs = [vzip1q_s32(start(first), start(second(first))); 8];
+            }
             for first in (0..fours).step_by(4) {
                 let mut row = [vdupq_n_s64(0); M];
                 let rows = row.iter_mut().enumerate();
                 rows.for_each(|(m, row)| *row = vreinterpretq_s64_s8(activations(x, m, first)));
-                for half in 0..2 {
-                    let x = [0, 1].map(|pair| {
-                        let (a, b) = (row[2 * pair], row[2 * pair + 1]);
-                        vreinterpretq_s8_s64(if half == 0 { vzip1q_s64(a, b) } else { vzip2q_s64(a, b) })
-                    });
-                    let (left, right) = (weights(first + 2 * half), weights(first + 2 * half + 1));
-                    for quarter in 0..4 {
-                        let [a, b] = [left[quarter], right[quarter]]
-                            .map(|weights| vreinterpretq_u32_u8(unsigned(range, weights)));
-                        let [upper, lower] =
-                            [vzip1q_u32(a, b), vzip2q_u32(a, b)].map(|x| vreinterpretq_u8_u32(x));
-                        for (sums, x) in pairs.iter_mut().zip(x) {
-                            for (sum, weights) in sums[2 * quarter..].iter_mut().zip([upper, lower]) {
-                                *sum = usmmla(*sum, weights, x);
-                            }
+                each!(HALF in 0 1, {
+                    let weights = [weights(first + 2 * HALF), weights(first + 2 * HALF + 1)];
+                    for (pairs, first) in pairs.iter_mut().zip((0..M).step_by(2)) {
+                        let (a, b) = (row[first], row[second(first)]);
+                        let x = if HALF == 0 { vzip1q_s64(a, b) } else { vzip2q_s64(a, b) };
+                        for (sum, weights) in pairs.iter_mut().zip(weights.as_flattened()) {
+                            *sum = smmla(*sum, signed(*weights), vreinterpretq_s8_s64(x));
                         }
                     }
-                }
+                });
             }
+            let mut sums = [[vdupq_n_s32(0); 4]; M];
             for (row, sums) in sums.iter_mut().enumerate() {
-                let pairs = &pairs[row / 2];
-                for (quarter, sum) in sums.iter_mut().enumerate() {
-                    let (a, b) = (pairs[2 * quarter], pairs[2 * quarter + 1]);
+                let pairs = pairs[row / 2].as_chunks::<2>().0;
+                for (sum, &[a, b]) in sums.iter_mut().zip(pairs) {
                     *sum = if row % 2 == 0 { vuzp1q_s32(a, b) } else { vuzp2q_s32(a, b) };
                 }
             }
