@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::weights::Matrix;
 use crate::forward::cpu::threads::team::WorkPieces;
-use crate::simd::{prefetch, prefetch_to_l2};
+use crate::simd::prefetch_to_l2;
 
 /// Weight rows whose products are stored together.
 pub(crate) const GROUP: usize = 8;
@@ -26,7 +26,7 @@ pub(super) trait MicroKernel<const G: usize> {
     fn columns(&self) -> usize;
 
     /// How often [`MicroKernel::pack`] and [`MicroKernel::multiply`] advance `ahead` for all columns, which are multiplied with
-    /// so many slices of the activations.
+    /// so many slices of the activations; 0 if nothing is to be prefetched.
     fn advances(&self, slices: usize) -> usize;
 
     /// Packs some columns of some rows, G at most.
@@ -36,35 +36,32 @@ pub(super) trait MicroKernel<const G: usize> {
     fn multiply(&self, first: usize, columns: Range<usize>, sums: &mut [[f32; G]], ahead: &mut Ahead<'_>);
 }
 
-/// The weights that come next, which are prefetched little by little: many at once would have to wait for each other.
+/// The weights that come next, which are prefetched little by little: many at once would have to wait for each other. They go
+/// into the L2 cache, as they would drive out of the L1 cache what is in use.
 pub(super) struct Ahead<'a> {
     bytes: &'a [u8],
     /// Bytes that are prefetched together, whole cache lines.
     step: usize,
-    /// Whether few rows of activations are multiplied with them: so little time passes that they would drive out of the L1
-    /// cache what is in use.
-    few: bool,
 }
 
 impl<'a> Ahead<'a> {
-    fn new(bytes: &'a [u8], times: usize, few: bool) -> Self {
-        Self { bytes, few, step: bytes.len().div_ceil(times.max(1)).next_multiple_of(64) }
+    fn new(bytes: &'a [u8], times: usize) -> Self {
+        if times == 0 {
+            return Self::none();
+        }
+        Self { bytes, step: bytes.len().div_ceil(times).next_multiple_of(64) }
     }
 
     /// Nothing to prefetch.
     pub(super) fn none() -> Self {
-        Self::new(&[], 0, false)
+        Self { bytes: &[], step: 0 }
     }
 
     /// Prefetches some more.
     #[inline(always)]
     pub(super) fn advance(&mut self) {
         if let Some((now, rest)) = self.bytes.split_at_checked(self.step) {
-            if self.few {
-                prefetch_to_l2(now)
-            } else {
-                prefetch(now)
-            }
+            prefetch_to_l2(now);
             self.bytes = rest;
         }
     }
@@ -95,7 +92,7 @@ pub(super) fn multiply_all<const G: usize, K: MicroKernel<G>>(
             let slice = sums.len().div_ceil(G).next_multiple_of(K::TOGETHER);
             let next = groups.peek().map_or(&[][..], |group| w.rows_bytes(group.clone()));
             let times = kernel.advances(sums.len().div_ceil(slice));
-            let mut ahead = Ahead::new(next, times, rows <= K::TOGETHER);
+            let mut ahead = Ahead::new(next, times);
             for column in (0..w.columns).step_by(together) {
                 let columns = column..w.columns.min(column + together);
                 kernel.pack(group.clone(), columns.clone(), &mut ahead);

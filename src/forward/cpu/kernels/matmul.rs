@@ -14,7 +14,7 @@ use super::weights::Matrix;
 use crate::error::Result;
 use crate::forward::cpu::threads::Grain;
 use crate::forward::cpu::threads::crew::Crew;
-use crate::simd::prefetch;
+use crate::simd::prefetch_to_l2;
 
 /// Some rows of activations [columns, rows]: in single precision, and quantized if they are to be multiplied with
 /// quantized weights.
@@ -50,7 +50,7 @@ pub(crate) fn matmul<'x>(
     crew.share(w.rows.div_ceil(group), Grain::Guided, nanoseconds(w, rows), &|pieces| {
         // The first weights come while the input is made.
         if let Some(first) = pieces.peek() {
-            prefetch(w.rows_bytes(first.start * group..w.rows.min((first.start + 1) * group)));
+            prefetch_to_l2(w.rows_bytes(first.start * group..w.rows.min((first.start + 1) * group)));
         }
         let x = input(pieces.thread());
         if w.ty.is_quantized() {
