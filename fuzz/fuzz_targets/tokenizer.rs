@@ -14,7 +14,7 @@ use libfuzzer_sys::fuzz_target;
 static KEPT: LazyLock<Vec<Model>> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let default = Model::open(folder.join("../models/stories-q8_0.gguf"), &on_cpu()).expect("a model");
-    let seeds = ["bpe", "bpe-decoder", "split", "word-level", "word-piece"];
+    let seeds = ["bpe", "bpe-decoder", "word-level", "word-piece"];
     let read = |name| std::fs::read_to_string(folder.join("seeds/tokenizer").join(name)).expect("a seed");
     let seeds = seeds.map(|name| with_tokenizer(read(name).split('\0').next().unwrap_or_default()));
     [Some(default)].into_iter().chain(seeds).map(|model| model.expect("a tokenizer")).collect()
@@ -42,7 +42,7 @@ fn with_tokenizer(json: &str) -> Option<Model> {
     check(&error);
     let said = error.to_string();
     let (_, rest) = said.split_once("the tokenizer has ")?;
-    let size = rest.split(' ').next()?.parse().ok().filter(|size| (1..4096).contains(size))?;
+    let size = rest.split(' ').next()?.parse::<usize>().ok().filter(|size| (1..4096).contains(size))?;
     let larger = self::model(json, size + 1).expect("a model");
     ok(larger.tokenizer())?;
     Some(larger)

@@ -86,7 +86,9 @@ impl Tally {
             Err(error) => {
                 let said = error.to_string();
                 let file = path.file_name().and_then(|name| name.to_str()).expect("a name");
-                let tells = said.contains(file) || matches!(error, esolm::Error::OutOfMemory(_));
+                // A context has no file: it names the block whose numbers are too large.
+                let of_context = matches!(error, esolm::Error::OutOfMemory(_) | esolm::Error::NotFinite(_));
+                let tells = of_context || said.contains(file);
                 assert!(tells && said.len() > file.len() + 8, "{name}: {said}");
                 assert!(!matches!(error, esolm::Error::Internal(_)), "{name}: {said}");
                 self.refused += 1;
