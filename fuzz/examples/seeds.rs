@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use esolm::gguf::{Gguf, TensorType, Value, Writer};
+use esolm::gguf::{Gguf, Layout, TensorType, Value, Writer};
 use esolm::{Config, Context, ContextParams, GenerateParams, KvType, Prompt, Variant};
-use esolm_fuzz::{TOKENIZER, bytes, config, model, zip, zip_of};
+use esolm_fuzz::{TOKENIZER, bytes, bytes_in, config, model, zip, zip_of};
 
 fn write(name: &str, bytes: &[u8]) {
     std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(name), bytes).expect("room");
@@ -17,6 +17,7 @@ fn main() {
     let b = config(Variant::EsoB);
     let wide = Config { embedding_length: 32, feed_forward_length: 32, ..b.clone() };
     write("gguf/q8_0", &bytes(&wide, TOKENIZER, TensorType::Q8_0));
+    write("gguf/panels", &bytes_in(Layout::Panels, &wide, TOKENIZER, TensorType::Q8_0));
     let odd = Config { embedding_length: 6, head_count: 1, feed_forward_length: 7, ..b.clone() };
     write("gguf/odd", &bytes(&odd, TOKENIZER, TensorType::F32));
     let bare = Config { train_alpha_0: Some(0.5), bos_token_id: Some(1), ..b };

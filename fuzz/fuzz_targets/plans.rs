@@ -31,7 +31,16 @@ fn constraints(input: &mut Input<'_>) -> Constraints {
         range: input.below(LENGTH) as u32,
         breakers: input.list(3, VOCAB_SIZE),
     };
-    Constraints { allowed, banned, bias, repetition_penalty, frequency_penalty, presence_penalty, dry, grammar: None }
+    Constraints {
+        allowed,
+        banned,
+        bias,
+        repetition_penalty,
+        frequency_penalty,
+        presence_penalty,
+        dry,
+        grammar: None,
+    }
 }
 
 fn prompt(input: &mut Input<'_>) -> Prompt {
@@ -84,7 +93,7 @@ fuzz_target!(|bytes: &[u8]| {
     let model = &MODELS[input.below(4)];
     let params = ContextParams {
         sequences: 1 + input.below(3),
-        batch_rows: input.below(40),
+        batch_rows: input.below(64),
         threads: 1,
         kv_type: if input.below(2) == 0 { KvType::F16 } else { KvType::F32 },
         kernels: if input.byte() >= 240 { Kernels::Ggml } else { Kernels::Own },
@@ -147,6 +156,13 @@ fuzz_target!(|bytes: &[u8]| {
             max_tokens: if input.seldom() { input.size() } else { 0 },
             stop_tokens: if input.seldom() { &counts } else { &[] },
             ignore_eos: input.below(2) == 0,
+            step_text: input.below(2) == 0,
+            lookahead: match input.byte() {
+                most @ ..64 => u32::from(most % 18),
+                64 => input.number() as u32,
+                65..96 => GenerateParams::LOOKAHEAD_AUTO,
+                _ => 0,
+            },
             ..GenerateParams::default()
         };
         let begun = if input.seldom() {

@@ -1,7 +1,7 @@
 //! Models of some thousand weights.
 
-use esolm::gguf::{TensorType, Value, Writer};
-use esolm::{Config, Defaults, LoadOptions, Model, Variant};
+use esolm::gguf::{Layout, TensorType, Value, Writer};
+use esolm::{Config, Defaults, LoadOptions, Model, TensorSpec, Variant};
 
 /// A tokenizer of single letters and a few merges.
 pub const TOKENIZER: &str = include_str!("tokenizer.json");
@@ -34,13 +34,18 @@ pub fn config(variant: Variant) -> Config {
 
 /// A file of a model with these hyperparameters, this tokenizer and matrices of this type, whose weights look random.
 pub fn bytes(config: &Config, tokenizer: &str, ty: TensorType) -> Vec<u8> {
+    bytes_in(Layout::Plain, config, tokenizer, ty)
+}
+
+/// As [`bytes`], with the rows of all matrices that are multiplied in this layout.
+pub fn bytes_in(layout: Layout, config: &Config, tokenizer: &str, ty: TensorType) -> Vec<u8> {
     let mut writer = Writer::new();
     config.write(&mut writer);
     writer.set(Config::TOKENIZER_KEY, Value::Str(tokenizer.into()));
     let specs = config.tensors();
     for spec in &specs {
         let ty = if spec.dims.len() == 2 { ty } else { TensorType::F32 };
-        writer.declare(&spec.name, ty, &spec.dims).expect("a tensor");
+        writer.declare_in(&spec.name, ty, layout_of(spec, ty, layout), &spec.dims).expect("a tensor");
     }
     let mut out = Vec::new();
     let mut state = 1u32;
@@ -51,12 +56,16 @@ pub fn bytes(config: &Config, tokenizer: &str, ty: TensorType) -> Vec<u8> {
     let mut specs = specs.iter();
     let fill = |_: &str, data: &mut Vec<u8>| {
         let spec = specs.next().expect("a tensor");
-        let len: usize = spec.dims.iter().product();
+        // In panels, the scales of sixteen blocks come before their weights.
+        let (len, blocks): (usize, usize) = match (layout_of(spec, ty, layout), spec.dims.as_slice()) {
+            (Layout::Panels, &[columns, rows]) => (columns * rows.next_multiple_of(16), 16),
+            (_, dims) => (dims.iter().product(), 1),
+        };
         if spec.dims.len() == 2 && ty == TensorType::Q8_0 {
-            for _ in 0..len / 32 {
+            for _ in 0..len / (32 * blocks) {
                 // A scale of about 0.01 in half precision.
-                data.extend([0x00, 0x21]);
-                data.extend((0..32).map(|_| (next() >> 24) as u8));
+                data.extend([0x00, 0x21].repeat(blocks));
+                data.extend((0..32 * blocks).map(|_| (next() >> 24) as u8));
             }
         } else {
             let weights = (0..len).map(|_| (next() >> 8) as f32 / (1 << 24) as f32 - 0.5);
@@ -66,6 +75,12 @@ pub fn bytes(config: &Config, tokenizer: &str, ty: TensorType) -> Vec<u8> {
     };
     writer.write(&mut out, fill).expect("a file");
     out
+}
+
+/// Rows that are looked up, and what is not quantized, are plain.
+fn layout_of(spec: &TensorSpec, ty: TensorType, layout: Layout) -> Layout {
+    let is_multiplied = spec.dims.len() == 2 && ty.is_quantized() && spec.name != "token_embd.weight";
+    if is_multiplied { layout } else { Layout::Plain }
 }
 
 /// The smallest model of a variant.

@@ -23,6 +23,8 @@ mod gguf;
 #[cfg(unix)]
 mod others;
 #[cfg(unix)]
+mod panels;
+#[cfg(unix)]
 mod tokenizers;
 
 #[cfg(unix)]

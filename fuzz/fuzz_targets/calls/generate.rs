@@ -1,5 +1,6 @@
 //! Generating.
 
+use std::ffi::{CStr, CString, c_char};
 use std::ptr::null;
 
 use esolm::capi::*;
@@ -34,7 +35,27 @@ impl World {
         params.confidence = if input.seldom() { input.number() as i32 } else { 0 };
         params.window = input.size();
         params.threshold = input.float() as f32;
-        params.reserved = u32::from(input.byte() >= 250);
+        params.lookahead = match input.byte() {
+            most @ ..64 => u32::from(most % 18),
+            64..80 => input.number() as u32,
+            80..96 => ESOLM_LOOKAHEAD_AUTO,
+            _ => 0,
+        };
+        params.max_tokens = if input.seldom() { input.size() } else { 0 };
+        params.ignore_eos = if input.seldom() { input.number() as i32 } else { 0 };
+        params.step_text =
+            if input.seldom() { input.number() as i32 } else { i32::from(input.below(2) == 0) };
+        let stop_tokens = if input.seldom() { input.list(4, VOCAB_SIZE) } else { Vec::new() };
+        (params.stop_tokens, params.n_stop_tokens) = array(input, &stop_tokens);
+        let strings: Vec<CString> = (0..if input.seldom() { input.below(4) } else { 0 })
+            .map(|_| {
+                let most = input.below(6);
+                let bytes = input.take(most).iter().copied().filter(|&byte| byte != 0);
+                CString::new(bytes.collect::<Vec<_>>()).expect("no zeros")
+            })
+            .collect();
+        let strings: Vec<*const c_char> = strings.iter().map(|string| string.as_ptr()).collect();
+        (params.stop_strings, params.n_stop_strings) = array(input, &strings);
         params.min_p = if input.seldom() { input.float() as f32 } else { 0.0 };
         params.typical_p = if input.seldom() { input.float() as f32 } else { 1.0 };
         params.top_n_sigma = if input.seldom() { input.float() as f32 } else { 0.0 };
@@ -100,13 +121,24 @@ impl World {
             })
             .collect();
         let (prompts, n) = array(input, &prompts);
-        let (context, data, kind) = (self.context(input), self.data(), input.below(4));
+        let (context, data, kind) = (self.context(input), self.data(), input.below(7));
         let callback: esolm_step_callback = if input.seldom() { Some(on_step) } else { None };
         // SAFETY: all pointers are NULL or valid, and all arrays as long as they say.
         unsafe {
             match kind {
                 0 => check(esolm_generate(context, prompts, n, params, callback, data)),
                 1 => check(esolm_extend(context, prompts, n, params)),
+                2 | 3 => {
+                    let prompt = known.first().map_or(null(), |_| prompts);
+                    let mut sequence = 0;
+                    let added = check(esolm_sequence_add(context, prompt, params, &mut sequence));
+                    assert!(added || sequence == 0);
+                    added
+                }
+                4 => {
+                    let prompt = known.first().map_or(null(), |_| prompts);
+                    check(esolm_sequence_extend(context, input.index(3), prompt, params))
+                }
                 _ => check(esolm_begin(context, prompts, n, params)),
             }
         };
@@ -124,6 +156,36 @@ impl World {
             // SAFETY: there are as many updates as it says.
             let updates = unsafe { std::slice::from_raw_parts(info.updates, info.n_updates) };
             assert!(updates.iter().all(|update| update.token < VOCAB_SIZE as u32));
+            assert!(info.n_accepted <= info.n_proposed && info.n_accepted <= info.n_updates);
+            if !info.texts.is_null() {
+                // SAFETY: there are as many texts as it says, each with a NUL behind it.
+                let texts = unsafe { std::slice::from_raw_parts(info.texts, info.n_texts) };
+                for text in texts {
+                    // SAFETY: as above.
+                    let characters = unsafe { CStr::from_ptr(text.text) };
+                    assert!(characters.to_str().is_ok() && characters.to_bytes().len() <= text.len);
+                }
+            }
         }
+    }
+
+    /// Sequences that leave, and what is known of those that are there.
+    pub fn sequence(&mut self, input: &mut Input<'_>) {
+        let (context, sequence) = (self.context(input), input.index(3));
+        let (mut n, mut reason, mut threads) = (usize::MAX, -1, 0);
+        // SAFETY: all pointers are NULL or valid.
+        unsafe {
+            match input.below(4) {
+                0 => check(esolm_sequence_remove(context, sequence)),
+                1 => check(esolm_sequence_cached_tokens(context, sequence, &mut n)) && n <= LENGTH,
+                2 => check(esolm_stop_reason(context, sequence, &mut reason)),
+                _ => {
+                    // More than the processors of a machine are refused or not started.
+                    let wanted = if input.seldom() { input.size() | 1 << 20 } else { input.below(3) };
+                    check(esolm_context_set_threads(context, wanted));
+                    check(esolm_context_threads(context, &mut threads))
+                }
+            }
+        };
     }
 }

@@ -48,7 +48,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         world.callbacks.left.set(u32::from(input.byte()) + 1);
         world.callbacks.logit.set(input.float() as f32);
-        match input.below(12) {
+        match input.below(14) {
             0 => world.open(&mut input),
             1 | 2 => world.make_context(&mut input),
             3 | 4 => world.generate(&mut input),
@@ -57,8 +57,10 @@ fuzz_target!(|bytes: &[u8]| {
             7 => world.state(&mut input),
             8 => world.text(&mut input),
             9 => world.score(&mut input),
+            10 => world.sequence(&mut input),
+            11 => world.evaluate(&mut input),
             // SAFETY: the context is valid or NULL.
-            10 => _ = check(unsafe { esolm_context_reset(world.context(&mut input)) }),
+            12 => _ = check(unsafe { esolm_context_reset(world.context(&mut input)) }),
             // SAFETY: as above.
             _ => {
                 _ = check(unsafe { esolm_cancel(world.context) })

@@ -151,4 +151,42 @@ impl World {
             };
         }
     }
+
+    /// Logits and probabilities of any positions, and the most likely tokens of the last step.
+    pub fn evaluate(&mut self, input: &mut Input<'_>) {
+        let (context, sequence, kind) = (self.context(input), input.index(3), input.below(3));
+        let positions = input.list(6, LENGTH);
+        let (positions_at, n_positions) = array(input, &positions);
+        let exact = positions.len() * VOCAB_SIZE;
+        let mut values = vec![0f32; if input.seldom() { input.below(exact + 1) } else { exact }];
+        let mut entries = [esolm_token_log_prob { token: 0, log_prob: 0.0 }; 8];
+        let (mut n, capacity, values) = (usize::MAX, values.len(), values.as_mut_ptr());
+        // SAFETY: all pointers are NULL or valid, and the arrays have room for as much as is said.
+        unsafe {
+            match kind {
+                0 => check(esolm_evaluate_logits(
+                    context,
+                    sequence,
+                    positions_at,
+                    n_positions,
+                    values,
+                    capacity,
+                    &mut n,
+                )),
+                1 => check(esolm_evaluate_probabilities(
+                    context,
+                    sequence,
+                    positions_at,
+                    n_positions,
+                    values,
+                    capacity,
+                    &mut n,
+                )),
+                _ => {
+                    let room = input.below(entries.len() + 1);
+                    check(esolm_copy_top_log_probs(context, input.size(), entries.as_mut_ptr(), room, &mut n))
+                }
+            }
+        };
+    }
 }

@@ -74,6 +74,8 @@ pub const ZERO_STEP: esolm_step_info = esolm_step_info {
     log_probs: null(),
     texts: null(),
     n_texts: 0,
+    n_proposed: 0,
+    n_accepted: 0,
 };
 pub const ZERO_PROFILE: esolm_profile =
     esolm_profile { struct_size: 0, blocks: 0.0, attention: 0.0, vocabulary: 0.0, sampling: 0.0, rest: 0.0 };

@@ -94,6 +94,7 @@ impl World {
         params.sequences = if input.seldom() { input.size() } else { input.below(4) };
         params.length = if input.seldom() { input.size() } else { input.below(LENGTH + 1) };
         params.batch_rows = if input.seldom() { input.size() } else { input.below(64) };
+        params.prompt_rows = if input.seldom() { input.size() } else { input.below(8) };
         params.kv_type = if input.seldom() { input.number() as i32 } else { ESOLM_KV_F16 };
         params.kernels = if input.byte() >= 240 { input.number() as i32 } else { ESOLM_KERNELS_OWN };
         if params.kernels == ESOLM_KERNELS_GGML {
