@@ -41,10 +41,26 @@ impl WithIsa for Unpack<'_> {
     }
 }
 
+/// Columns of a row that lie together in unpacked bytes.
+struct Together<'a>(&'a mut usize);
+
+impl WithIsa for Together<'_> {
+    fn run<I: Isa>(self, _: I) {
+        *self.0 = if I::PAIRS { 8 } else { 4 };
+    }
+}
+
 /// The weights of a row, and the tolerance of each.
-fn weights(unpacked: &Unpacked, format: ByteFormat, row: usize, columns: usize) -> Vec<[f32; 2]> {
+fn weights(
+    unpacked: &Unpacked,
+    together: usize,
+    format: ByteFormat,
+    row: usize,
+    columns: usize,
+) -> Vec<[f32; 2]> {
+    let bytes = unpacked.bytes.as_flattened();
     let weight = |column: usize| {
-        let byte = unpacked.bytes[column / 4][4 * row + column % 4];
+        let byte = bytes[(column / together * PANEL_ROWS + row) * together + column % together];
         let number = match format.range {
             ByteRange::Signed => i32::from(byte as i8),
             ByteRange::Small(max) => {
@@ -83,9 +99,11 @@ fn unpacked_weights_match_ggml_for_any_bits() {
                 {
                     let columns = column..columns.min(column + CHUNK);
                     let mut unpacked = Unpacked::new();
+                    let mut together = 0;
+                    platform.run(Together(&mut together));
                     platform.run(Unpack { to: &mut unpacked, w, first, columns: columns.clone() });
                     for (row, exact) in exact[first..].iter().take(PANEL_ROWS).enumerate() {
-                        let weights = weights(&unpacked, format, row, columns.len());
+                        let weights = weights(&unpacked, together, format, row, columns.len());
                         for ([own, off], exact) in weights.into_iter().zip(&exact[columns.clone()]) {
                             let same = (own - exact).abs() <= off || !own.is_finite() && !exact.is_finite();
                             assert!(same, "{} {platform:?}: {own} {exact}", ty.name());
