@@ -3,7 +3,7 @@
 use super::request::GenerateParams;
 use crate::error::{Error, Result};
 use crate::forward::ModelRunner;
-use crate::model::{Config, Variant};
+use crate::model::{Model, Variant};
 
 /// Most tokens that a pass proposes.
 pub(super) const MOST: usize = 16;
@@ -13,14 +13,16 @@ const MOST_AUTO: usize = 8;
 const PATIENCE: u32 = 32;
 /// Proposals that were tried count half when there are so many of them.
 const MEMORY: u32 = 64;
-/// A pass takes as long as its rows and this many more. (About the default model on a Zen 4: docs/lookahead.md.)
-const IDLE_ROWS: f64 = 7.0;
+/// Most bytes of weights that are taken to stay in a cache.
+const CACHED: usize = 32 << 20;
 
 /// How many tokens a sequence looks ahead.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Depth {
     most: usize,
     auto: bool,
+    /// A pass takes as long as its rows and so many more.
+    idle_rows: f64,
     /// The depth of the coming pass.
     now: usize,
     /// For each place of a proposal: how many were tried, and how many of them stayed.
@@ -35,20 +37,22 @@ impl Depth {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`]; [`Error::Unsupported`].
-    pub(super) fn new(params: &GenerateParams<'_>, config: &Config) -> Result<Self> {
+    pub(super) fn new(params: &GenerateParams<'_>, model: &Model) -> Result<Self> {
         let auto = params.lookahead == GenerateParams::LOOKAHEAD_AUTO;
         let most = if auto { MOST_AUTO } else { params.lookahead as usize };
         if most > MOST {
             return Err(Error::invalid(format!("lookahead of {most} tokens; at most {MOST}")));
         }
-        if most > 0 && matches!(config.variant, Variant::Mdlm | Variant::Ar) {
-            let name = config.variant.name();
+        if most > 0 && matches!(model.config().variant, Variant::Mdlm | Variant::Ar) {
+            let name = model.config().variant.name();
             return Err(Error::Unsupported(format!(
                 "variant '{name}': no lookahead; it takes a model that writes tokens one by one and can ask for places \
                  further on (Eso-LM)"
             )));
         }
-        Ok(Self { most, auto, now: if auto { 1 } else { most }, ..Self::default() })
+        // Measured on a Zen 4 (docs/lookahead.md), with the default model and with one whose weights come from memory.
+        let idle_rows = if model.tensor_bytes() > CACHED { 10.0 } else { 2.0 };
+        Ok(Self { most, auto, idle_rows, now: if auto { 1 } else { most }, ..Self::default() })
     }
 
     /// Checks that the context has room for it.
@@ -106,13 +110,13 @@ impl Depth {
     fn best(&self) -> usize {
         let mut rate = 0.8;
         let (mut all_stay, mut tokens) = (1.0, 1.0);
-        let mut best = (0, 1.0 / (IDLE_ROWS + 2.0));
+        let mut best = (0, 1.0 / (self.idle_rows + 2.0));
         for (depth, (&tried, &stayed)) in (1..).zip(self.tried.iter().zip(&self.stayed)) {
             // Before there are trials, a place is as good as the one before it, nearly.
             rate = (f64::from(stayed) + 4.0 * 0.95 * rate) / (f64::from(tried) + 4.0);
             all_stay *= rate;
             tokens += all_stay;
-            let speed = tokens / (IDLE_ROWS + 2.0 + 3.0 * depth as f64);
+            let speed = tokens / (self.idle_rows + 2.0 + 3.0 * depth as f64);
             if speed > best.1 {
                 best = (depth, speed);
             }

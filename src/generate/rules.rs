@@ -36,7 +36,7 @@ impl SequenceRules {
             top_log_probs: params.top_log_probs,
             adaptive: params.adaptive,
             stop: StopRules::new(params, model)?,
-            depth: Depth::new(params, model.config())?,
+            depth: Depth::new(params, model)?,
             ..Self::default()
         })
     }
