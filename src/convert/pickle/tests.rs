@@ -129,8 +129,9 @@ fn truncated_pickle_is_an_error() {
 #[test]
 fn no_changed_byte_crashes() {
     // Miri, which takes a thousand times as long, gets some of them, and tests/miri/damaged.rs.
-    for at in 0..SMALL.len() {
-        for value in (0..=255).step_by(if cfg!(miri) { 85 } else { 1 }) {
+    let (positions, values) = if cfg!(miri) { (5, 85) } else { (1, 1) };
+    for at in (0..SMALL.len()).step_by(positions) {
+        for value in (0..=255).step_by(values) {
             let mut bad = SMALL.to_vec();
             bad[at] = value;
             let _ = Pickle::parse(&bad, "f");

@@ -73,11 +73,13 @@ fn stored_entry_is_found_with_any_comment_and_width() {
 fn every_truncation_and_changed_byte_is_an_error_or_stays_inside_the_file() {
     for wide in [false, true] {
         let bytes = zip("a/data.pkl", b"hello", b"", wide);
-        for len in 0..bytes.len() {
+        // Miri gets some of them, and tests/miri/damaged.rs.
+        let step = if cfg!(miri) { 13 } else { 1 };
+        for len in (0..bytes.len()).step_by(step) {
             let refused = read(&bytes[..len]).unwrap_err().to_string();
             assert!(refused.contains("f.ckpt") && refused.contains("offset"), "{refused}");
         }
-        for at in (0..bytes.len()).step_by(if cfg!(miri) { 7 } else { 1 }) {
+        for at in (0..bytes.len()).step_by(step) {
             for value in [0, 1, 0x7f, 0x80, 0xfe, 0xff] {
                 let mut bad = bytes.clone();
                 bad[at] = value;
