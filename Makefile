@@ -149,7 +149,7 @@ MIRI = $(CARGO) +nightly miri test --lib --manifest-path tests/miri/Cargo.toml -
 MIRI_RUSTFLAGS = "--cfg rustix_use_libc"
 MIRI_SKIP = cpu::threads kernels::matmul kernels::attention kernels::panel kernels::isa processor floats temporary_names \
   atomic_file::tests in_proportion deep_nesting millions_of draws_follow equally_likely match_reference matches_reference \
-  reference_mean on_random_texts exp_is_accurate have_the_distribution
+  reference_mean on_random_texts exp_is_accurate have_the_distribution pages::tests
 miri:
 	RUSTFLAGS=$(MIRI_RUSTFLAGS) MIRIFLAGS="-Zmiri-many-seeds=0..16" $(MIRI) cpu::threads
 	RUSTFLAGS=$(MIRI_RUSTFLAGS) MIRIFLAGS=-Zmiri-disable-isolation $(MIRI) $(MIRI_SKIP:%=--skip %)
