@@ -364,12 +364,16 @@ fn lookahead_takes_fewer_steps() {
     let (text, statistics, report) = run("0");
     assert!(report["steps"] == 48 && report["proposed"] == 0, "{report}");
     assert!(!statistics.contains("proposed"), "{statistics}");
-    for lookahead in ["4", "auto"] {
+    // With a small model `auto` tries but now and then.
+    for (lookahead, most_steps, least_accepted) in [("4", 40, 10), ("auto", 48, 0)] {
         let (same, statistics, report) = run(lookahead);
         assert_eq!(same, text, "{lookahead}");
         let [steps, proposed, accepted] =
             ["steps", "proposed", "accepted"].map(|key| report[key].as_u64().unwrap());
-        assert!(steps < 40 && accepted > 10 && accepted <= proposed, "{lookahead}: {report}");
+        assert!(
+            steps < most_steps && accepted > least_accepted && accepted <= proposed,
+            "{lookahead}: {report}"
+        );
         let told = format!("48 tokens in {steps} steps ({accepted} of {proposed} proposed tokens accepted)");
         assert!(statistics.contains(&told), "{statistics}");
     }
