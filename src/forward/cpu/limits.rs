@@ -87,7 +87,7 @@ impl WithIsa for Multiplications<'_> {
             Numbers::Bytes if I::ROWS == 4 => bytes::<I, 4, 1>(isa, rounds),
             Numbers::Bytes => bytes::<I, 2, 1>(isa, rounds),
             // As many as hide the latency and fit into the registers.
-            Numbers::Floats if I::PANELS == 2 => floats::<I, 12>(isa, rounds),
+            Numbers::Floats if I::REGISTERS >= 32 => floats::<I, 12>(isa, rounds),
             Numbers::Floats => floats::<I, 5>(isa, rounds),
         };
     }

@@ -51,6 +51,10 @@ fn halves<const N: usize, T: Copy, U>(x: [[T; 2]; N], f: impl Fn([T; N]) -> U) -
 /// The methods that do not depend on VNNI.
 macro_rules! common {
     () => {
+        const REGISTERS: usize = 8;
+        const ROWS: usize = 2;
+        const PANELS: usize = 1;
+
         type Bytes = [__m256i; 2];
         type I32 = [__m256i; 2];
         type F32 = [__m256; 2];
@@ -216,9 +220,6 @@ macro_rules! common {
 }
 
 impl Isa for Avx2 {
-    const REGISTERS: usize = 8;
-    const ROWS: usize = 2;
-    const PANELS: usize = 1;
     call_with!(Avx2, "avx2,fma,f16c");
     common!();
 
@@ -274,9 +275,6 @@ impl Isa for Avx2 {
 }
 
 impl Isa for AvxVnni {
-    const REGISTERS: usize = 8;
-    const ROWS: usize = 2;
-    const PANELS: usize = 1;
     call_with!(AvxVnni, "avx2,fma,f16c,avxvnni");
     common!();
 

@@ -22,7 +22,8 @@ fn scale_and_min<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
     to.mins[0] = isa.low_f16(isa.shift_right(both, 16));
 }
 
-/// Nibbles in sixteen bytes: the low ones are the first 16 numbers, the high ones the others.
+/// Nibbles in sixteen bytes: the low ones are the first 16 numbers, the high ones the others. (Not by [`Isa::nibbles`]: here
+/// `i` is a loop's, and the compiler leaves a branch in it with AVX2.)
 #[inline(always)]
 fn nibbles<I: Isa>(isa: I, block: PanelBlock<'_>, first: usize) -> impl Fn(usize) -> I::Bytes {
     let (qs, fifteen) = (block.fours::<4>(first), isa.splat_byte(15));

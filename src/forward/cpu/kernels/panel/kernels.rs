@@ -73,6 +73,11 @@ impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
         }
     }
 
+    /// Whether few rows are multiplied with the panels as they lie in the file.
+    fn is_direct(&self) -> bool {
+        self.few && self.repacked.is_none()
+    }
+
     /// Whether repacking takes longer than the products: the weights that come next are prefetched where the time is spent.
     fn is_mostly_repacking(&self) -> bool {
         self.few && self.repacked.is_some()
@@ -116,13 +121,13 @@ impl<I: Isa, const P: usize, const G: usize> MicroKernel<G> for PanelKernel<'_, 
 
     fn columns(&self) -> usize {
         // A few rows of activations stay in the L1 cache whole.
-        if self.few && self.repacked.is_none() { self.w.columns } else { CHUNK }
+        if self.is_direct() { self.w.columns } else { CHUNK }
     }
 
     fn advances(&self, slices: usize) -> usize {
         // Few rows of q8_0 are read in the order in which they lie, and so fast that the processor's own prefetching is ahead.
         // (What other types read lies here and there within a block.)
-        if self.few && self.repacked.is_none() && self.w.ty == TensorType::Q8_0 {
+        if self.is_direct() && self.w.ty == TensorType::Q8_0 {
             0
         } else if self.is_mostly_repacking() {
             self.w.columns / self.w.ty.block_len() * Repacked::advances(self.w.ty)

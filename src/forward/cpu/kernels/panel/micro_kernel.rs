@@ -92,56 +92,57 @@ impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Mul
         let (per_block, per_activations, fours) =
             (W::COLUMNS / BLOCK, BLOCK / W::FORMAT.group, W::FORMAT.group / 4);
         let mut factors = [Factors::new(isa); P];
-        // The products of one block of activations.
-        macro_rules! activations {
-            ($index:expr, $part:expr) => {{
-                let (index, part) = ($index, $part);
-                ahead.advance();
-                let mut at = [&x[0][0]; M];
-                at.iter_mut().zip(x).for_each(|(at, x)| *at = &x[index * per_block + part]);
-                for half in 0..per_activations {
-                    let group = part * per_activations + half;
-                    let mut start = [0; M];
-                    if W::FORMAT.offset != 0 {
-                        start.iter_mut().zip(at).for_each(|(start, x)| *start = x.zero_points[half]);
-                    }
-                    let weights = |p: usize, i: usize| W::group(isa, weights[p].block(index), group)(i);
-                    let x = |m: usize, i: usize| at[m].values[half * fours + i];
-                    let products = if const { W::UNPACKED } {
-                        isa.products_of_pairs::<M, P>(W::FORMAT.range, fours, weights, x, start)
-                    } else {
-                        isa.products::<M, P>(W::FORMAT.range, fours, weights, x, start)
-                    };
-                    for ((totals, products), x) in totals.iter_mut().zip(products).zip(at) {
-                        let scale = isa.splat(x.scale);
-                        for ((total, products), factors) in totals.iter_mut().zip(products).zip(&factors) {
-                            let scale = isa.mul(factors.scales[group], scale);
-                            *total = isa.mul_add(isa.to_f32(products), scale, *total);
-                        }
-                    }
-                    if W::FORMAT.has_min {
-                        for (totals, x) in totals.iter_mut().zip(at) {
-                            let sum = isa.splat(x.sums[half]);
-                            for (total, factors) in totals.iter_mut().zip(&factors) {
-                                *total = isa.mul_add(factors.mins[group], sum, *total);
-                            }
-                        }
-                    }
-                }
-            }};
-        }
         for index in 0..blocks / per_block {
             for (weights, factors) in weights.iter().zip(&mut factors) {
                 W::factors(isa, weights.block(index), factors);
             }
+            // The products of one block of activations.
+            macro_rules! activations {
+                ($part:expr) => {{
+                    let part = $part;
+                    ahead.advance();
+                    let mut at = [&x[0][0]; M];
+                    at.iter_mut().zip(x).for_each(|(at, x)| *at = &x[index * per_block + part]);
+                    for half in 0..per_activations {
+                        let group = part * per_activations + half;
+                        let mut start = [0; M];
+                        if W::FORMAT.offset != 0 {
+                            start.iter_mut().zip(at).for_each(|(start, x)| *start = x.zero_points[half]);
+                        }
+                        let weights = |p: usize, i: usize| W::group(isa, weights[p].block(index), group)(i);
+                        let x = |m: usize, i: usize| at[m].values[half * fours + i];
+                        let products = if const { W::UNPACKED } {
+                            isa.products_of_pairs::<M, P>(W::FORMAT.range, fours, weights, x, start)
+                        } else {
+                            isa.products::<M, P>(W::FORMAT.range, fours, weights, x, start)
+                        };
+                        for ((totals, products), x) in totals.iter_mut().zip(products).zip(at) {
+                            let scale = isa.splat(x.scale);
+                            for ((total, products), factors) in totals.iter_mut().zip(products).zip(&factors)
+                            {
+                                let scale = isa.mul(factors.scales[group], scale);
+                                *total = isa.mul_add(isa.to_f32(products), scale, *total);
+                            }
+                        }
+                        if W::FORMAT.has_min {
+                            for (totals, x) in totals.iter_mut().zip(at) {
+                                let sum = isa.splat(x.sums[half]);
+                                for (total, factors) in totals.iter_mut().zip(&factors) {
+                                    *total = isa.mul_add(factors.mins[group], sum, *total);
+                                }
+                            }
+                        }
+                    }
+                }};
+            }
             if const { W::SHARED } {
                 for pair in 0..per_block / 2 {
-                    activations!(index, 2 * pair);
-                    activations!(index, 2 * pair + 1);
+                    activations!(2 * pair);
+                    activations!(2 * pair + 1);
                 }
             } else {
                 for part in 0..per_block {
-                    activations!(index, part);
+                    activations!(part);
                 }
             }
         }

@@ -25,7 +25,8 @@ impl BlockFormat for Q6K {
 
     #[inline(always)]
     fn group<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize) -> impl Fn(usize) -> I::Bytes {
-        // Two halves of 128 numbers: first the low nibbles of 64 bytes, then the high ones.
+        // Two halves of 128 numbers: first the low nibbles of 64 bytes, then the high ones. (Not by `Isa::nibbles`: which of
+        // them is no constant here, and the compiler makes a branch of it.)
         let (first, quarter, half) = (group / 8, group / 2 % 4, group % 2);
         let ql = block.fours::<4>(16 * first + 8 * (quarter % 2) + 4 * half);
         let qh = block.fours::<4>(32 + 8 * first + 4 * half);
