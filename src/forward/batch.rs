@@ -143,16 +143,6 @@ impl Batch {
         }
     }
 
-    /// Whether every row attends to exactly the slots up to its own.
-    pub(super) fn is_causal(&self) -> bool {
-        let prefixes = !self.sees_itself.contains(&true);
-        prefixes
-            && self.segments.iter().all(|s| {
-                let visible_slots = self.visible_slots.iter().skip(s.first_row).take(s.rows);
-                visible_slots.copied().eq((s.first_slot as u32 + 1..).take(s.rows))
-            })
-    }
-
     pub(crate) fn clear(&mut self) {
         self.tokens.clear();
         self.positions.clear();

@@ -63,7 +63,24 @@ impl CacheLayout {
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub(super) fn new(config: &Config, capacity: &Capacity, regions: &mut Regions) -> Result<Self> {
-        let dims = [config.embedding_length, capacity.slots, capacity.sequences];
+        Self::of_slots(config, capacity, capacity.slots.saturating_mul(capacity.sequences), regions)
+    }
+
+    /// As [`CacheLayout::new`], with one more slot behind all others.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub(super) fn with_spare_slot(
+        config: &Config,
+        capacity: &Capacity,
+        regions: &mut Regions,
+    ) -> Result<Self> {
+        let slots = capacity.slots.saturating_mul(capacity.sequences).saturating_add(1);
+        Self::of_slots(config, capacity, slots, regions)
+    }
+
+    fn of_slots(config: &Config, capacity: &Capacity, slots: usize, regions: &mut Regions) -> Result<Self> {
+        let dims = [config.embedding_length, slots];
         let element = capacity.kv.element_bytes();
         let mut blocks = || collected((0..config.block_count).map(|_| regions.take(&dims, element)));
         let (keys, values) = (blocks()?, blocks()?);
@@ -73,22 +90,36 @@ impl CacheLayout {
 
 /// Lays out regions one after the other. What overflows the address space is reported at the end, by
 /// [`Regions::finish`].
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Regions {
     next: usize,
     /// The largest end of all alternatives.
     end: usize,
     overflow: bool,
+    alignment: usize,
+}
+
+impl Default for Regions {
+    fn default() -> Self {
+        Self::aligned_to(ALIGNMENT)
+    }
 }
 
 impl Regions {
+    /// Regions that begin at multiples of `alignment` bytes, [`ALIGNMENT`] at least.
+    pub(super) fn aligned_to(alignment: usize) -> Self {
+        Self { next: 0, end: 0, overflow: false, alignment: alignment.max(ALIGNMENT) }
+    }
+
     /// A region of `dims` elements of `element` bytes.
     pub(super) fn take(&mut self, dims: &[usize], element: usize) -> Region {
         // ggml indexes in signed 64-bit numbers; no machine has half of the address space anyway.
         let end = dims
             .iter()
             .try_fold(element, |len, &dim| len.checked_mul(dim))
-            .and_then(|len| Some((len, self.next.checked_add(len)?.checked_next_multiple_of(ALIGNMENT)?)))
+            .and_then(|len| {
+                Some((len, self.next.checked_add(len)?.checked_next_multiple_of(self.alignment)?))
+            })
             .filter(|&(_, end)| end < isize::MAX as usize);
         let Some((len, end)) = end else {
             self.overflow = true;

@@ -3,16 +3,15 @@
 use std::path::Path;
 
 use super::batch::Batch;
-use super::batched::{self, BatchedLayout, Inputs};
 use super::cores::count_threads;
 use super::cpu::{CpuLayout, CpuRunner};
-use super::graph::{self, GraphLayout};
+use super::graph::{GraphLayout, Inputs, Style, build, graph_sizes, most_key};
 use super::layout::{Capacity, SLOT_GROUP};
 use super::params::{ContextParams, Kernels, MemoryUse};
 use crate::error::{Error, Result};
 use crate::ggml::{Device, Workspace, WorkspaceSize, alignment, in_host_memory};
 use crate::gguf::TensorInfo;
-use crate::memory::{ALIGNMENT, FileBytes};
+use crate::memory::FileBytes;
 use crate::model::{Config, LoadOptions, Model, ModelHeader, total_bytes};
 
 /// Rows of a batch unless said otherwise: enough for matrix kernels to run at full speed.
@@ -45,9 +44,40 @@ pub(super) enum ArenaPlan {
     /// For the library's own CPU kernels.
     Cpu(CpuLayout),
     /// For a ggml graph.
-    Graph(GraphLayout, WorkspaceSize),
-    /// For a ggml graph on a device.
-    Batched(BatchedLayout, WorkspaceSize),
+    Graph(Box<GraphLayout>, WorkspaceSize),
+}
+
+impl ArenaPlan {
+    /// The arena for a graph in this style.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for an operation that the device does not have; [`Error::InvalidArgument`];
+    /// [`Error::OutOfMemory`].
+    pub(super) fn graph(
+        config: &Config,
+        tensors: &[TensorInfo],
+        device: Device,
+        capacity: &Capacity,
+        threads: usize,
+        style: Style,
+    ) -> Result<Self> {
+        let mut inputs = Inputs::new(capacity, style)?;
+        inputs.fill(&Batch::largest(capacity)?, capacity);
+        let layout = GraphLayout::new(config, capacity, style, alignment(device))?;
+        let [ordinary, largest] = graph_sizes(config, capacity, style);
+        let size = WorkspaceSize {
+            compute: layout.len,
+            ordinary,
+            largest,
+            key: most_key(capacity),
+            results: config.vocab_size * capacity.rows,
+            ..WorkspaceSize::default()
+        };
+        let size = Workspace::measure(threads, device, tensors, size, |graph, weights| {
+            build(graph, weights, config, capacity, &layout, &inputs)
+        })?;
+        Ok(Self::Graph(Box::new(layout), size))
+    }
 }
 
 impl MemoryPlan {
@@ -91,66 +121,32 @@ impl MemoryPlan {
         let prompt_rows = or(params.prompt_rows, prompt_rows);
         let threads = count_threads(params.threads)?;
         let capacity = Capacity { sequences, slots, rows, kv: params.kv_type };
-        let own = params.kernels == Kernels::Own && in_host_memory(device) && CpuRunner::supports(config);
-        // For tests of that graph where there is no device (docs/gpu.md).
-        let batched = !on_host || std::env::var_os("ESOLM_DEVICE_GRAPH").is_some();
-        let own = own && !batched;
-        if !(own || causal || batched) {
-            let variant = config.variant.name();
-            return Err(Error::Unsupported(format!(
-                "variant '{variant}' on this device with these kernels: it runs on the CPU with esolm's own"
-            )));
-        }
-        let arena = if own {
-            ArenaPlan::Cpu(CpuLayout::new(config, &capacity, threads)?)
-        } else if batched {
-            Self::measure_batched(config, tensors, device, &capacity, threads)?
-        } else {
-            let layout = GraphLayout::new(config, &capacity)?;
-            let most = graph::most_tensors(config, sequences.min(rows));
-            let size = Workspace::measure(
-                threads,
-                device,
-                tensors,
-                (layout.len, most, config.vocab_size * rows),
-                |graph, weights| {
-                    let batch = Batch::largest(&capacity)?;
-                    graph::build(graph, weights, config, &capacity, &layout, &batch)
-                },
-            )?;
-            ArenaPlan::Graph(layout, size)
+        let own = params.kernels == Kernels::Own && on_host && CpuRunner::supports(config);
+        let arena = match own {
+            true => ArenaPlan::Cpu(CpuLayout::new(config, &capacity, threads)?),
+            false => Self::measure_graph(config, tensors, device, &capacity, threads)?,
         };
         Ok(Self { capacity, length, prompt_rows, threads, arena, weights: total_bytes(tensors) })
     }
 
-    /// The graph for devices: with attention in one operation where keys and values are in half precision and the
-    /// device has it, otherwise without.
-    fn measure_batched(
+    /// The graph: with attention in one operation on the CPU, and on a device where keys and values are in half precision
+    /// and the device has it.
+    fn measure_graph(
         config: &Config,
         tensors: &[TensorInfo],
         device: Device,
         capacity: &Capacity,
         threads: usize,
     ) -> Result<ArenaPlan> {
-        let most = batched::most_tensors(config, capacity.sequences.min(capacity.rows));
-        let mut inputs = Inputs::default();
-        inputs.fill(&Batch::largest(capacity)?, capacity);
-        let measure = |flash| {
-            let layout = BatchedLayout::new(config, capacity, flash, alignment(device).max(ALIGNMENT))?;
-            let size = Workspace::measure(
-                threads,
-                device,
-                tensors,
-                (layout.len, most, config.vocab_size * capacity.rows),
-                |graph, weights| batched::build(graph, weights, config, capacity, &layout, &inputs),
-            )?;
-            Ok(ArenaPlan::Batched(layout, size))
-        };
-        if !batched::wants_flash(capacity) {
-            return measure(false);
+        let measure = |style| ArenaPlan::graph(config, tensors, device, capacity, threads, style);
+        if in_host_memory(device) {
+            return measure(Style::HOST);
         }
-        measure(true).or_else(|error| match error {
-            Error::Unsupported(_) => measure(false),
+        if !Style::wants_flash(capacity) {
+            return measure(Style::device(false));
+        }
+        measure(Style::device(true)).or_else(|error| match error {
+            Error::Unsupported(_) => measure(Style::device(false)),
             error => Err(error),
         })
     }
@@ -178,9 +174,6 @@ impl MemoryPlan {
             ArenaPlan::Cpu(layout) => (layout.len, layout.cache.len, layout.len - layout.cache.len),
             ArenaPlan::Graph(layout, size) => {
                 (size.arena(), layout.cache.len, layout.len - layout.cache.len + size.work)
-            }
-            ArenaPlan::Batched(layout, size) => {
-                (size.arena(), layout.cache_len, layout.len - layout.cache_len + size.work)
             }
         };
         MemoryUse { weights: self.weights, arena, kv_cache, compute }

@@ -1,11 +1,10 @@
 //! A batch of tokens to logits: the network, on the library's own CPU kernels or as a graph on a ggml backend.
 //!
 //! From below: [`layout`] (limits and K/V cache), [`batch`] (what the network is fed), [`tensors`] (the weights by
-//! name); the two runners, [`cpu`] with own kernels and ggml with [`graph`] or, on devices, [`batched`]; [`memory_plan`], which decides between
+//! name); the two runners, [`cpu`] with own kernels and [`graph`] on ggml's backends; [`memory_plan`], which decides between
 //! them; [`cores`] and [`thread_pool`]; and here [`ModelRunner`], which has one of them.
 
 mod batch;
-mod batched;
 mod cancel;
 mod cores;
 mod cpu;
@@ -23,14 +22,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::ggml::{Backend, DrawParams, Graph, Tensor, Workspace, draws};
+use crate::ggml::{Backend, DrawRow, Workspace};
 use crate::log::{LogLevel, log_with, mib};
 use crate::memory::Arena;
-use crate::model::{Config, Model};
+use crate::model::Model;
 use crate::simd::DefaultFloats;
-use batched::{BatchedLayout, Inputs};
 use cpu::{CpuRunner, Crew, Platform, Pool, PoolOptions};
-use graph::GraphLayout;
+use graph::GraphRunner;
 use memory_plan::ArenaPlan;
 
 pub(crate) use batch::{Batch, Row, Segment};
@@ -66,36 +64,7 @@ enum Compute {
     /// The library's own CPU kernels.
     Cpu(CpuRunner),
     /// A graph on one of ggml's backends.
-    Graph { backend: Backend, workspace: Workspace, network: GraphNetwork },
-}
-
-/// The two descriptions of the network as a graph.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one in a context")]
-enum GraphNetwork {
-    /// Operations for each sequence, for the CPU.
-    BySequence(GraphLayout),
-    /// Operations for many sequences, for devices.
-    Batched(BatchedLayout, Inputs),
-}
-
-impl GraphNetwork {
-    fn build<'g>(
-        &mut self,
-        graph: &mut Graph<'g>,
-        weights: &[Tensor<'g>],
-        config: &Config,
-        capacity: &Capacity,
-        batch: &Batch,
-    ) -> Result<Option<Tensor<'g>>> {
-        match self {
-            Self::BySequence(layout) => graph::build(graph, weights, config, capacity, layout, batch),
-            Self::Batched(layout, inputs) => {
-                inputs.fill(batch, capacity);
-                batched::build(graph, weights, config, capacity, layout, inputs)
-            }
-        }
-    }
+    Graph(GraphRunner),
 }
 
 /// The logits of a batch, [V] for each row that wants some, and the threads to sample from them.
@@ -161,13 +130,7 @@ impl ModelRunner {
             ArenaPlan::Graph(layout, size) => {
                 let workspace = Workspace::new(size, arena(size.arena())?, model.plain_weights()?)?;
                 let backend = Backend::new(model.weights().device(), threads)?;
-                Compute::Graph { backend, workspace, network: GraphNetwork::BySequence(layout) }
-            }
-            ArenaPlan::Batched(layout, size) => {
-                let workspace = Workspace::new(size, arena(size.arena())?, model.plain_weights()?)?;
-                let backend = Backend::new(model.weights().device(), threads)?;
-                let network = GraphNetwork::Batched(layout, Inputs::default());
-                Compute::Graph { backend, workspace, network }
+                Compute::Graph(GraphRunner::new(backend, workspace, *layout, &capacity)?)
             }
         };
         let cancel = CancelToken::default();
@@ -181,7 +144,7 @@ impl ModelRunner {
         let Self { model, capacity, length, compute, .. } = self;
         let kernels = match compute {
             Compute::Cpu(_) => format!("esolm's kernels ({})", Platform::detect().name()),
-            Compute::Graph { .. } => format!("ggml's kernels on {}", model.device()),
+            Compute::Graph(_) => format!("ggml's kernels on {}", model.device()),
         };
         format!(
             "context: {} x {length} tokens, {} rows, {kernels}, {} threads, arena of {} with {} of K/V cache ({:?}), {:.1} ms",
@@ -208,54 +171,42 @@ impl ModelRunner {
                 let (logits, pool) = cpu.run(model.weights(), model.config(), capacity, batch, &cancel.0)?;
                 Ok(Logits { rows: logits, pool: Some(pool) })
             }
-            Compute::Graph { backend, workspace, network } => {
-                let logits = workspace.run(backend, &cancel.0, |graph, weights| {
-                    network.build(graph, weights, model.config(), capacity, batch)
-                })?;
-                // The graph may have more rows than the batch.
-                let logits = logits.get(..batch.outputs.len() * model.config().vocab_size);
-                let logits =
-                    logits.ok_or_else(|| Error::internal("fewer logits than rows that want them"))?;
-                Ok(Logits { rows: logits, pool: None })
+            Compute::Graph(graph) => {
+                let rows = graph.run(model.config(), capacity, batch, &cancel.0)?;
+                Ok(Logits { rows, pool: None })
             }
         }
     }
 
     /// Whether [`ModelRunner::run_and_draw`] can be used.
     pub(crate) fn draws(&self) -> bool {
-        matches!(&self.compute, Compute::Graph { network: GraphNetwork::Batched(..), .. })
-            && draws(self.model.weights().device())
+        matches!(&self.compute, Compute::Graph(graph) if graph.draws)
     }
 
-    /// Runs the network on one batch and draws its tokens on the device, one for each number of `uniforms`: logits stay
-    /// there.
+    /// Runs the network on one batch and draws its tokens on the device, one for each of `rows`: logits stay there.
     ///
     /// # Errors
     /// As [`ModelRunner::run`]; [`Error::NotFinite`].
-    pub(crate) fn run_and_draw(
-        &mut self,
-        batch: &Batch,
-        params: DrawParams,
-        uniforms: &[f64],
-        tokens: &mut [i32],
-    ) -> Result<()> {
+    pub(crate) fn run_and_draw(&mut self, batch: &Batch, rows: &[DrawRow], tokens: &mut [i32]) -> Result<()> {
         let Self { model, capacity, compute, cancel, .. } = self;
-        let config = model.config();
-        batch.check(config, capacity)?;
-        let Compute::Graph { backend, workspace, network } = compute else {
-            return Err(Error::internal("the CPU draws itself"));
-        };
-        workspace.run(backend, &cancel.0, |graph, weights| {
-            network.build(graph, weights, config, capacity, batch).map(|_| None)
-        })?;
-        let GraphNetwork::Batched(layout, _) = network else {
-            return Err(Error::internal("this graph leaves no logits to draw from"));
-        };
-        if uniforms.is_empty() {
-            return Ok(());
+        batch.check(model.config(), capacity)?;
+        match compute {
+            Compute::Cpu(_) => Err(Error::internal("the CPU draws itself")),
+            Compute::Graph(graph) => {
+                graph.run_and_draw(model.config(), capacity, batch, &cancel.0, (rows, tokens))
+            }
         }
-        let vocab = (config.vocab_size, config.mask_token_id);
-        workspace.draw(vocab, layout.draw_regions(), params, uniforms, tokens)
+    }
+
+    /// Says which tokens [`ModelRunner::run_and_draw`] must not draw for sequence `sequence`: a bit each.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub(crate) fn ban(&mut self, sequence: usize, bits: &[u32]) -> Result<()> {
+        match &mut self.compute {
+            Compute::Cpu(_) => Ok(()),
+            Compute::Graph(graph) => graph.ban(sequence, bits),
+        }
     }
 
     /// Has at most `threads` threads compute from now on.
@@ -265,14 +216,14 @@ impl ModelRunner {
     pub(crate) fn set_threads(&mut self, threads: usize) -> Result<()> {
         let most = match &self.compute {
             Compute::Cpu(cpu) => cpu.most_threads(),
-            Compute::Graph { backend, .. } => backend.most_threads(),
+            Compute::Graph(graph) => graph.backend.most_threads(),
         };
         if !(1..=most).contains(&threads) {
             return Err(Error::invalid(format!("{threads} threads; this context was made for 1 to {most}")));
         }
         match &mut self.compute {
             Compute::Cpu(cpu) => cpu.set_threads(threads),
-            Compute::Graph { backend, .. } => backend.set_threads(threads),
+            Compute::Graph(graph) => graph.backend.set_threads(threads),
         }
         Ok(())
     }
@@ -281,7 +232,7 @@ impl ModelRunner {
     pub(crate) fn threads(&self) -> usize {
         match &self.compute {
             Compute::Cpu(cpu) => cpu.threads(),
-            Compute::Graph { backend, .. } => backend.threads(),
+            Compute::Graph(graph) => graph.backend.threads(),
         }
     }
 
@@ -289,7 +240,7 @@ impl ModelRunner {
     pub(crate) fn profile(&self) -> Option<Profile> {
         match &self.compute {
             Compute::Cpu(cpu) => Some(cpu.profile()),
-            Compute::Graph { .. } => None,
+            Compute::Graph(_) => None,
         }
     }
 
@@ -305,43 +256,37 @@ impl ModelRunner {
         (self.capacity.rows / 2).min(self.capacity.slots - self.length)
     }
 
-    /// Whether a row may attend to any slots, not only to those up to its own.
-    pub(crate) fn has_free_masks(&self) -> bool {
-        match &self.compute {
-            Compute::Cpu(_) => true,
-            Compute::Graph { network, .. } => matches!(network, GraphNetwork::Batched(..)),
-        }
-    }
-
-    /// Whether keys and values can be copied out of the cache.
-    pub(crate) fn can_save_cache(&self) -> bool {
-        matches!(self.compute, Compute::Cpu(_))
-    }
-
-    /// Appends the keys and values of `slots` to `out`, or nothing if they cannot be copied.
+    /// Appends the keys and values of `slots` to `out`: the keys of all blocks, then the values of all blocks, each as
+    /// [Dh, count, H], whatever the device.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
     pub(crate) fn save_cache(&self, slots: Slots, out: &mut Vec<u8>) -> Result<()> {
         match &self.compute {
             Compute::Cpu(cpu) => cpu.save(self.model.config(), &self.capacity, slots, out),
-            Compute::Graph { .. } => Ok(()),
+            Compute::Graph(graph) => graph.save(self.model.config(), &self.capacity, slots, out),
         }
     }
 
-    /// Restores keys and values of `slots`. Returns false if this device cannot.
-    pub(crate) fn load_cache(&mut self, slots: Slots, bytes: &[u8]) -> Result<bool> {
-        match &mut self.compute {
-            Compute::Cpu(cpu) => cpu.load(self.model.config(), &self.capacity, slots, bytes).map(|()| true),
-            Compute::Graph { .. } => Ok(false),
-        }
-    }
-
-    /// Copies keys and values of `slots` to the first slots of another sequence. Only where [`ModelRunner::can_save_cache`].
+    /// Restores keys and values of `slots`.
     ///
     /// # Errors
-    /// [`Error::Internal`].
+    /// [`Error::OutOfMemory`]; [`Error::Internal`].
+    pub(crate) fn load_cache(&mut self, slots: Slots, bytes: &[u8]) -> Result<()> {
+        match &mut self.compute {
+            Compute::Cpu(cpu) => cpu.load(self.model.config(), &self.capacity, slots, bytes),
+            Compute::Graph(graph) => graph.load(self.model.config(), &self.capacity, slots, bytes),
+        }
+    }
+
+    /// Copies keys and values of `slots` to the first slots of another sequence.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::Internal`].
     pub(crate) fn copy_cache(&mut self, slots: Slots, to: usize) -> Result<()> {
         match &mut self.compute {
             Compute::Cpu(cpu) => cpu.copy(self.model.config(), &self.capacity, slots, to),
-            Compute::Graph { .. } => Err(Error::internal("keys and values are not copied on this device")),
+            Compute::Graph(graph) => graph.copy(self.model.config(), &self.capacity, slots, to),
         }
     }
 
@@ -350,7 +295,7 @@ impl ModelRunner {
         match &mut self.compute {
             // The CPU kernels read only what the same generation has written.
             Compute::Cpu(_) => (),
-            Compute::Graph { workspace, .. } => workspace.clear(),
+            Compute::Graph(graph) => graph.clear(),
         }
     }
 }

@@ -58,7 +58,7 @@ impl Depth {
     /// Checks that the context has room for it.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`]; [`Error::Unsupported`].
+    /// [`Error::InvalidArgument`].
     pub(super) fn check(&self, runner: &ModelRunner) -> Result<()> {
         let rows = 3 * self.most + 1;
         if self.most > 0 && rows > runner.capacity.rows {
@@ -66,9 +66,6 @@ impl Depth {
             return Err(Error::invalid(format!(
                 "lookahead of {most} tokens takes batch_rows of {rows}; the context has {there}"
             )));
-        }
-        if self.most > 0 && !runner.has_free_masks() {
-            return Err(Error::Unsupported("lookahead with ggml's CPU kernels; it takes esolm's own".into()));
         }
         Ok(())
     }

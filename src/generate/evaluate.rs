@@ -148,7 +148,6 @@ impl Session {
             return copy(runner.run(batch)?.rows, out);
         }
         let mut fed = of.slots(config, 0);
-        let most = if runner.has_free_masks() { rows } else { 1 };
         let (mut positions, mut out) = (positions, out);
         while !positions.is_empty() {
             // Rows that attend to later ones are fed together.
@@ -161,8 +160,8 @@ impl Session {
                 runner.run(batch)?;
                 continue;
             }
-            let (now, later) = positions.split_at(positions.len().min(most).min(rows - together));
-            fill_masks(batch, of, sequence, now, config.mask_token_id, runner.has_free_masks());
+            let (now, later) = positions.split_at(positions.len().min(rows - together));
+            fill_masks(batch, of, sequence, now, config.mask_token_id);
             let logits = runner.run(batch)?.rows;
             let (copied, rest) = out.split_at_mut(logits.len().min(out.len()));
             copy(logits, copied)?;
@@ -197,14 +196,11 @@ fn feed(
 }
 
 /// Adds a mask for each position, which attends to the known tokens and itself: as the next token alone.
-fn fill_masks(batch: &mut Batch, of: &Sequence, sequence: usize, positions: &[u32], mask: u32, free: bool) {
-    if free || batch.tokens.is_empty() {
-        begin_segment(batch, sequence, of.revealed);
-    }
-    let known = of.revealed as u32;
+fn fill_masks(batch: &mut Batch, of: &Sequence, sequence: usize, positions: &[u32], mask: u32) {
+    begin_segment(batch, sequence, of.revealed);
+    let visible_slots = of.revealed as u32;
     for &position in positions {
-        let visible_slots = if free { known } else { known + 1 };
-        batch.push(Row { token: mask, position, output: true, visible_slots, sees_itself: free });
+        batch.push(Row { token: mask, position, output: true, visible_slots, sees_itself: true });
     }
 }
 

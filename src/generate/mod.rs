@@ -9,6 +9,7 @@ mod begin;
 mod check;
 mod clock;
 mod depth;
+mod device_draw;
 mod draw;
 mod evaluate;
 mod finished;

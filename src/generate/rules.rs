@@ -49,10 +49,8 @@ impl SequenceRules {
     /// Whether a device that draws tokens can draw these.
     pub(super) fn are_basic(&self) -> bool {
         let Self { sampling, constraints, grammar, adaptive, wants_log_probs, depth, .. } = self;
-        let alone = depth.most() == 0;
-        let plain =
-            alone && constraints.is_none() && grammar.is_none() && adaptive.is_none() && !wants_log_probs;
-        plain && sampling.is_basic()
+        let alone = depth.most() == 0 && grammar.is_none() && adaptive.is_none() && !wants_log_probs;
+        alone && constraints.as_ref().is_none_or(Constraints::only_bans) && sampling.is_basic()
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Sequence {
     pub(super) fed: usize,
     /// What holds for all of its steps.
     pub(super) rules: SequenceRules,
+    /// Whether a device that draws tokens knows those that it must not have.
+    pub(super) is_banned_there: bool,
     /// Number of its steps that are done.
     pub(super) steps_done: usize,
     /// Positions in generation order.
@@ -68,6 +70,7 @@ impl Sequence {
             joining: 0,
             fed: 0,
             rules: SequenceRules::default(),
+            is_banned_there: false,
             steps_done: 0,
             order: with_room(length)?,
             tokens: with_room(length)?,
@@ -184,6 +187,7 @@ impl Sequence {
         self.joining = 0;
         self.steps_done = 0;
         self.rules = rules;
+        self.is_banned_there = false;
         self.ahead.reset();
     }
 

@@ -11,6 +11,7 @@ use super::stop::StopReason;
 use super::update::{Step, Update};
 use crate::error::{Error, Result};
 use crate::forward::{Batch, ModelRunner, Profile};
+use crate::ggml::DrawRow;
 use crate::memory::with_room;
 use crate::sample::{Grammars, TokenLogProb};
 
@@ -51,9 +52,11 @@ pub(super) struct StepBuffers {
     pub(super) draws: Vec<Draw>,
     /// One per thread.
     pub(super) draw_states: Vec<DrawState>,
-    /// Random numbers for a device that draws, and the tokens that it drew.
-    pub(super) uniforms: Vec<f64>,
+    /// How a device draws tokens, and those that it drew.
+    pub(super) draw_rows: Vec<DrawRow>,
     pub(super) drawn: Vec<i32>,
+    /// A bit for each token that a sequence must not have.
+    pub(super) banned: Vec<u32>,
     /// What the last step wrote, its log-probabilities, and the most likely tokens at each position, if they are wanted.
     pub(super) updates: Vec<Update>,
     pub(super) log_probs: Vec<f64>,
@@ -104,7 +107,8 @@ impl Session {
                 )?,
                 draws: with_room(capacity.rows)?,
                 draw_states,
-                uniforms: with_room(capacity.rows)?,
+                draw_rows: with_room(capacity.rows)?,
+                banned: with_room(config.vocab_size.div_ceil(u32::BITS as usize))?,
                 drawn: with_room(capacity.rows)?,
                 updates: with_room(tokens)?,
                 log_probs: with_room(tokens)?,

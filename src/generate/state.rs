@@ -84,7 +84,6 @@ impl Session {
     /// The session as bytes; see [`Context::save`](crate::Context::save).
     pub(crate) fn save(&self, runner: &ModelRunner) -> Result<Vec<u8>> {
         let kv = runner.capacity.kv;
-        let has_cache = runner.can_save_cache();
         let mut out = with_room(self.saved_size(runner)?)?;
         out.extend(MAGIC);
         let mut put = |number: u32| out.extend(number.to_le_bytes());
@@ -92,10 +91,10 @@ impl Session {
         let fingerprint = runner.model.fingerprint()?;
         put(fingerprint as u32);
         put((fingerprint >> 32) as u32);
-        put(if has_cache { kv_code(kv) } else { NO_CACHE });
+        put(kv_code(kv));
         put(self.active().len() as u32);
         for (number, sequence) in self.active().iter().enumerate() {
-            let sizes = saved_sizes(runner, sequence);
+            let sizes = saved_sizes(sequence);
             let [_, known, committed] = sizes;
             let known = sequence.order.iter().take(known);
             let sizes = sizes.map(|size| size as u32);
@@ -122,7 +121,7 @@ impl Session {
         check_variant(config)?;
         runner.model.host_bytes()?;
         let size = |sequence: &Sequence| {
-            let [_, known, count] = saved_sizes(runner, sequence);
+            let [_, known, count] = saved_sizes(sequence);
             sequence_bytes(known, count, config, runner.capacity.kv)
         };
         Ok(state_bytes(self.active().iter().map(size).sum()))
@@ -153,7 +152,9 @@ impl Session {
         let mut again = false;
         for (number, saved) in saved.iter().enumerate() {
             let slots = Slots { sequence: number, count: saved.committed };
-            let loaded = usable && runner.load_cache(slots, saved.cache)?;
+            if usable {
+                runner.load_cache(slots, saved.cache)?;
+            }
             let missing = || Error::internal("a saved sequence without a place");
             let sequence = self.sequences.get_mut(number).ok_or_else(missing)?;
             sequence.reset();
@@ -168,8 +169,8 @@ impl Session {
             sequence.order.extend(saved.known.iter().map(|(position, _)| position));
             sequence.begin_text(mask, None)?;
             sequence.finished.stop = saved.stop;
-            sequence.committed = if loaded { saved.committed } else { 0 };
-            again |= sequence.revealed > 0 && !loaded;
+            sequence.committed = if usable { saved.committed } else { 0 };
+            again |= sequence.revealed > 0 && !usable;
         }
         if again {
             let there = kv.map_or("none".into(), |kv| format!("{kv:?}"));
@@ -188,9 +189,11 @@ impl Session {
 
 /// What is saved of a sequence: its length, the number of its known tokens, and of its slots with keys and values. Nothing if
 /// it is not in use.
-fn saved_sizes(runner: &ModelRunner, sequence: &Sequence) -> [usize; 3] {
-    let slots = if runner.can_save_cache() { sequence.committed } else { 0 };
-    if sequence.in_use { [sequence.tokens.len(), sequence.revealed, slots] } else { [0; 3] }
+fn saved_sizes(sequence: &Sequence) -> [usize; 3] {
+    match sequence.in_use {
+        true => [sequence.tokens.len(), sequence.revealed, sequence.committed],
+        false => [0; 3],
+    }
 }
 
 fn check_variant(config: &Config) -> Result<()> {

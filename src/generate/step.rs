@@ -10,9 +10,7 @@ use super::stop::StopReason;
 use super::update::{Step, Update};
 use crate::error::{Error, Result};
 use crate::forward::{Logits, ModelRunner, Segment};
-use crate::ggml::DrawParams;
 use crate::model::{Config, Model};
-use crate::sample::SamplingParams;
 use crate::simd::DefaultFloats;
 
 /// Where a batch begins: a sequence and a slot of it.
@@ -50,7 +48,7 @@ impl Session {
         }
         self.share_prompt_rows(runner);
         let model = runner.model.clone();
-        let alone = matches!(choice, TokenChoice::Sample) && runner.has_free_masks();
+        let alone = matches!(choice, TokenChoice::Sample);
         let looks_ahead = self.plan_passes(model.config(), alone);
         let mut proposed = self.propose(runner, &model, choice);
         if let (true, Err(Error::NotFinite(_))) = (looks_ahead, &proposed) {
@@ -131,32 +129,6 @@ impl Session {
         Ok(())
     }
 
-    /// Whether nothing but tokens is wanted of the logits, and the device can draw them.
-    fn draws_on(&self, runner: &ModelRunner) -> bool {
-        let mut rules =
-            self.sequences.iter().filter(|sequence| sequence.in_use).map(|sequence| &sequence.rules);
-        let first = rules.clone().next().map(|rules| rules.sampling);
-        runner.draws() && rules.all(|rules| rules.are_basic() && Some(rules.sampling) == first)
-    }
-
-    /// Runs the batch and has the device draw its tokens.
-    fn draw_on_device(&mut self, runner: &mut ModelRunner, config: &Config) -> Result<()> {
-        self.list_draws(config)?;
-        let in_use = self.sequences.iter().find(|sequence| sequence.in_use);
-        let sampling = in_use.map(|sequence| sequence.rules.sampling).unwrap_or_default();
-        let SamplingParams { temperature, top_k, top_p, .. } = sampling;
-        let StepBuffers { batch, draws, uniforms, drawn, updates, .. } = &mut self.buffers;
-        uniforms.clear();
-        uniforms.extend(draws.iter().map(|draw| draw.uniform));
-        drawn.clear();
-        drawn.resize(draws.len(), 0);
-        runner.run_and_draw(batch, DrawParams { temperature, top_k, top_p }, uniforms, drawn)?;
-        for (draw, &token) in draws.drain(..).zip(&*drawn) {
-            updates.push(Update { token: token as u32, ..draw.update });
-        }
-        Ok(())
-    }
-
     /// Puts the rows of the coming step from `from` on into the batch, as many as fit. Returns where the next batch
     /// begins, or nothing if all rows are in.
     fn fill_batch(
@@ -193,7 +165,7 @@ impl Session {
     }
 
     /// Lists the rows of the batch that become tokens, each with a random number of its sequence.
-    fn list_draws(&mut self, config: &Config) -> Result<()> {
+    pub(super) fn list_draws(&mut self, config: &Config) -> Result<()> {
         let Self { sequences, buffers: StepBuffers { batch, draws, .. }, .. } = self;
         draws.clear();
         let mut positions = batch.output_positions.iter().zip(0..);

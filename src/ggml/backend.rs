@@ -9,7 +9,7 @@ use std::thread::{self, Builder};
 
 use super::buffer::in_host_memory;
 use super::device::Device;
-use super::graph::Graph;
+use super::graph::{CompleteGraph, nodes};
 use crate::error::{Error, Result};
 use crate::log::{LogLevel, log};
 
@@ -63,6 +63,11 @@ impl Backend {
         Ok(Self { device, threads, started: threads, executor, process: process::id() })
     }
 
+    /// The device that was started.
+    pub(crate) fn device(&self) -> Device {
+        self.device
+    }
+
     /// Threads that compute.
     pub(crate) fn threads(&self) -> usize {
         self.threads
@@ -78,46 +83,69 @@ impl Backend {
         self.threads = threads.clamp(1, self.started);
     }
 
+    /// Writes `values` to `tensor`, before the next graph is computed at the latest. They must stay until it has been.
+    pub(super) fn upload(&mut self, tensor: NonNull<ggml_sys::ggml_tensor>, values: &[i32]) -> Result<()> {
+        // SAFETY: the tensor is valid.
+        let room = unsafe { ggml_sys::ggml_nbytes(tensor.as_ptr()) };
+        if size_of_val(values) > room {
+            return Err(Error::internal("more input than a graph has room for"));
+        }
+        let (from, len) = (values.as_ptr().cast(), size_of_val(values));
+        match self.executor {
+            // SAFETY: the tensor has memory for these values.
+            Executor::Cpu(_) => unsafe {
+                ggml_sys::ggml_backend_tensor_set(tensor.as_ptr(), from, 0, len);
+            },
+            // SAFETY: as above; the caller keeps the values.
+            Executor::Other(backend) => unsafe {
+                ggml_sys::ggml_backend_tensor_set_async(backend.as_ptr(), tensor.as_ptr(), from, 0, len);
+            },
+        }
+        Ok(())
+    }
+
     /// Computes `graph`, with `work` (address and length) as the CPU's working memory. `cancel` is checked between
-    /// operations, on the CPU only.
+    /// operations on the CPU, between parts of the graph on other devices.
     ///
     /// # Errors
     /// [`Error::Cancelled`]; [`Error::Device`] if the device fails.
     pub(super) fn compute(
         &mut self,
-        graph: &Graph<'_>,
+        graph: &CompleteGraph,
         work: (NonNull<u8>, usize),
         cancel: &AtomicBool,
     ) -> Result<()> {
-        #[cfg(feature = "convert")]
-        if super::observe::is_on() {
-            return self.compute_observed(graph, work, cancel);
+        for &part in &graph.parts {
+            #[cfg(feature = "convert")]
+            if super::observe::is_on() {
+                self.compute_observed(part, work, cancel)?;
+                continue;
+            }
+            self.compute_part(part, work, cancel)?;
         }
-        self.compute_unobserved(graph, work, cancel)
+        Ok(())
     }
 
-    /// As [`Backend::compute`], in pieces that end before each product with an observed matrix, so that its input can be
-    /// read.
+    /// Computes `part` in pieces that end before each product with an observed matrix, so that its input can be read.
     #[cfg(feature = "convert")]
     fn compute_observed(
         &mut self,
-        graph: &Graph<'_>,
+        part: NonNull<ggml_sys::ggml_cgraph>,
         work: (NonNull<u8>, usize),
         cancel: &AtomicBool,
     ) -> Result<()> {
-        // SAFETY: the graph is complete.
-        let count = unsafe { ggml_sys::ggml_graph_n_nodes(graph.as_ptr()) };
-        let mut table = super::graph::TensorTable::allocate(count as usize)?;
-        let mut next = 0;
-        while next < count {
-            let piece = table.graph(None, count as usize)?;
-            let first = next;
-            while next < count {
-                // SAFETY: the graph has that many nodes; they live as long as it.
-                let node = unsafe { ggml_sys::ggml_graph_node(graph.as_ptr(), next) };
+        let count = nodes(part).count();
+        let mut table = super::table::TensorTable::allocate(0, (1, count))?;
+        let mut all = nodes(part).peekable();
+        while all.peek().is_some() {
+            // SAFETY: the table holds no tensors, and the last piece is used no more.
+            unsafe { table.empty(0) };
+            let piece = table.new_graph(count)?;
+            let mut length = 0;
+            while let Some(&node) = all.peek() {
                 // SAFETY: the node belongs to a complete graph.
                 let watched = unsafe { super::observe::is_watched(node) };
-                if watched && next > first {
+                if watched && length > 0 {
                     break;
                 }
                 if watched {
@@ -126,16 +154,17 @@ impl Backend {
                 }
                 // SAFETY: the piece has room for every node, and what they need has memory.
                 unsafe { ggml_sys::ggml_graph_add_node(piece.as_ptr(), node) };
-                next += 1;
+                length += 1;
+                all.next();
             }
-            self.compute_unobserved(&piece, work, cancel)?;
+            self.compute_part(piece, work, cancel)?;
         }
         Ok(())
     }
 
-    fn compute_unobserved(
+    fn compute_part(
         &mut self,
-        graph: &Graph<'_>,
+        part: NonNull<ggml_sys::ggml_cgraph>,
         work: (NonNull<u8>, usize),
         cancel: &AtomicBool,
     ) -> Result<()> {
@@ -150,7 +179,7 @@ impl Backend {
             Executor::Cpu(pool) => {
                 // SAFETY: the graph is complete, and the pool has that many threads.
                 let mut plan =
-                    unsafe { ggml_sys::ggml_graph_plan(graph.as_ptr(), self.threads as i32, pool.as_ptr()) };
+                    unsafe { ggml_sys::ggml_graph_plan(part.as_ptr(), self.threads as i32, pool.as_ptr()) };
                 if plan.work_size > work.1 {
                     let (needed, given) = (plan.work_size, work.1);
                     return Err(Error::internal(format!(
@@ -162,13 +191,12 @@ impl Backend {
                 plan.abort_callback_data = std::ptr::from_ref(cancel).cast_mut().cast();
                 // SAFETY: every tensor of the graph has memory, `work` is large enough and used by no one else,
                 // and the plan outlives the call.
-                unsafe { ggml_sys::ggml_graph_compute(graph.as_ptr(), &mut plan) }
+                unsafe { ggml_sys::ggml_graph_compute(part.as_ptr(), &mut plan) }
             }
-            // A graph on a device runs to its end.
             Executor::Other(_) if cancel.load(Ordering::Relaxed) => return Err(Error::Cancelled),
-            // SAFETY: every tensor of the graph has memory on this device.
+            // SAFETY: every tensor of the graph has memory on this device. The call returns when all is computed.
             Executor::Other(backend) => unsafe {
-                ggml_sys::ggml_backend_graph_compute(backend.as_ptr(), graph.as_ptr())
+                ggml_sys::ggml_backend_graph_compute(backend.as_ptr(), part.as_ptr())
             },
         };
         match status {
@@ -219,7 +247,10 @@ fn startable(threads: usize) -> usize {
 }
 
 /// Bytes of working memory that the CPU needs for `graph` with `threads` threads.
-pub(super) fn work_size(graph: &Graph<'_>, threads: usize) -> usize {
-    // SAFETY: the graph is complete; planning reads shapes only, and needs no threads.
-    unsafe { ggml_sys::ggml_graph_plan(graph.as_ptr(), threads as i32, std::ptr::null_mut()) }.work_size
+pub(super) fn work_size(graph: &CompleteGraph, threads: usize) -> usize {
+    let of_part = |part: &NonNull<ggml_sys::ggml_cgraph>| {
+        // SAFETY: the graph is complete; planning reads shapes only, and needs no threads.
+        unsafe { ggml_sys::ggml_graph_plan(part.as_ptr(), threads as i32, std::ptr::null_mut()) }.work_size
+    };
+    graph.parts.iter().map(of_part).max().unwrap_or(0)
 }

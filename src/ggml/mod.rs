@@ -17,6 +17,7 @@ mod graph;
 mod observe;
 mod operations;
 mod quantize;
+mod table;
 mod version;
 mod weights;
 mod workspace;
@@ -24,12 +25,15 @@ mod workspace;
 pub(crate) use backend::{Backend, MAX_THREADS};
 pub(crate) use buffer::{alignment, in_host_memory};
 pub use device::{Device, DeviceInfo, DeviceKind, devices};
-pub(crate) use draw::{DrawParams, DrawRegions, draws};
-pub(crate) use graph::{Graph, Tensor};
+pub(crate) use draw::{DrawRegions, DrawRow, draws};
+pub(crate) use graph::{Graph, GraphSize};
 #[cfg(feature = "convert")]
 pub(crate) use observe::{Observed, observe};
 #[cfg_attr(not(feature = "convert"), allow(unused_imports, reason = "only the converter packs tensors"))]
 pub(crate) use quantize::{dequantize, quantize};
+pub(crate) use table::Tensor;
 pub(crate) use version::system_info;
 pub(crate) use weights::Weights;
-pub(crate) use workspace::{Workspace, WorkspaceSize};
+#[cfg(test)]
+pub(crate) use workspace::Counts;
+pub(crate) use workspace::{GraphShape, Workspace, WorkspaceSize};

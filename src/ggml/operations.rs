@@ -1,8 +1,8 @@
 //! The operations of a graph. Each checks what ggml would abort on and then calls it.
 
-use super::graph::{Graph, Tensor};
+use super::graph::Graph;
+use super::table::Tensor;
 use crate::error::Result;
-use crate::gguf::TensorType;
 use crate::memory::Region;
 
 /// ggml.h: `#define GGML_ROPE_TYPE_NEOX 2`, pairs half a head apart.
@@ -58,20 +58,21 @@ impl<'g> Graph<'g> {
         self.node(raw, Some(at))
     }
 
-    /// a *= b; `b` may be one row, which is broadcast.
-    pub(crate) fn mul_inplace(&mut self, a: Tensor<'g>, b: Tensor<'g>) -> Result<Tensor<'g>> {
+    /// a * b; `b` may be one row, which is broadcast. `at` may be where `a` is.
+    pub(crate) fn mul(&mut self, a: Tensor<'g>, b: Tensor<'g>, at: Region) -> Result<Tensor<'g>> {
         self.take(repeats(b, a), "mul")?;
         // SAFETY: shapes and types fit.
-        let raw = unsafe { ggml_sys::ggml_mul_inplace(self.ctx(), a.as_ptr(), b.as_ptr()) };
-        self.node(raw, None)
+        let raw = unsafe { ggml_sys::ggml_mul(self.ctx(), a.as_ptr(), b.as_ptr()) };
+        self.node(raw, Some(at))
     }
 
-    /// a += b; `b` may be one row, which is broadcast.
-    pub(crate) fn add_inplace(&mut self, a: Tensor<'g>, b: Tensor<'g>) -> Result<Tensor<'g>> {
+    /// a + b; `b` may be one row, which is broadcast. `at` may be where `a` or `b` is. Not in place in ggml's sense, which
+    /// would keep a device from making one operation of a product and this.
+    pub(crate) fn add(&mut self, a: Tensor<'g>, b: Tensor<'g>, at: Region) -> Result<Tensor<'g>> {
         self.take(repeats(b, a), "add")?;
         // SAFETY: shapes and types fit.
-        let raw = unsafe { ggml_sys::ggml_add_inplace(self.ctx(), a.as_ptr(), b.as_ptr()) };
-        self.node(raw, None)
+        let raw = unsafe { ggml_sys::ggml_add(self.ctx(), a.as_ptr(), b.as_ptr()) };
+        self.node(raw, Some(at))
     }
 
     /// The tanh form of GELU, in place; `temp` is memory for one tensor like `a`.
@@ -133,25 +134,6 @@ impl<'g> Graph<'g> {
         self.node(raw, Some(at))
     }
 
-    /// Sets the elements of `a` [columns, rows, ..] right of the diagonal to minus infinity, in place: row r keeps
-    /// columns 0..=past+r.
-    pub(crate) fn causal_mask_inplace(&mut self, a: Tensor<'g>, past: usize) -> Result<Tensor<'g>> {
-        self.take(a.is_f32() && past < i32::MAX as usize, "diag_mask_inf")?;
-        // SAFETY: the type fits.
-        let raw = unsafe { ggml_sys::ggml_diag_mask_inf_inplace(self.ctx(), a.as_ptr(), past as i32) };
-        self.node(raw, None)
-    }
-
-    /// softmax(a * scale) of each row, in place.
-    pub(crate) fn soft_max_inplace(&mut self, a: Tensor<'g>, scale: f32) -> Result<Tensor<'g>> {
-        self.take(a.is_f32(), "soft_max")?;
-        // SAFETY: the type fits; no mask and no bias.
-        let raw = unsafe {
-            ggml_sys::ggml_soft_max_ext_inplace(self.ctx(), a.as_ptr(), std::ptr::null_mut(), scale, 0.0)
-        };
-        self.node(raw, None)
-    }
-
     /// softmax(a * scale + mask) over rows, in place. `mask` is half precision.
     pub(crate) fn masked_soft_max_inplace(
         &mut self,
@@ -161,7 +143,7 @@ impl<'g> Graph<'g> {
     ) -> Result<Tensor<'g>> {
         let ([a0, a1, a2, a3], [m0, m1, m2, m3]) = (a.dims(), mask.dims());
         let fits = a0 == m0 && a1 <= m1 && a2.is_multiple_of(m2) && a3.is_multiple_of(m3);
-        self.take(fits && a.is_f32() && is_f16(mask), "soft_max")?;
+        self.take(fits && a.is_f32() && mask.is_f16(), "soft_max")?;
         // SAFETY: shapes and types fit; no bias.
         let raw =
             unsafe { ggml_sys::ggml_soft_max_ext_inplace(self.ctx(), a.as_ptr(), mask.as_ptr(), scale, 0.0) };
@@ -169,7 +151,7 @@ impl<'g> Graph<'g> {
     }
 
     /// softmax(k q^T * scale + mask) v without the scores in memory: `q` [Dh, n, H, B] in single, `k` and `v`
-    /// [Dh, slots, H, B] and `mask` [slots, n, 1, B] in half precision; the result is [Dh, H, n, B].
+    /// [Dh, slots, H, B] in single or half, and `mask` [slots, n, 1, B] in half precision; the result is [Dh, H, n, B].
     pub(crate) fn flash_attention(
         &mut self,
         [q, k, v, mask]: [Tensor<'g>; 4],
@@ -182,7 +164,8 @@ impl<'g> Graph<'g> {
             && kd[2] == heads
             && kd[3] == b
             && [m0, m1, m2, m3] == [kd[1], n, 1, b];
-        self.take(fits && q.is_f32() && is_f16(k) && is_f16(v) && is_f16(mask), "flash_attn")?;
+        let types = q.is_f32() && k.code() == v.code() && (k.is_f16() || k.is_f32()) && mask.is_f16();
+        self.take(fits && types, "flash_attn")?;
         // SAFETY: shapes and types fit; no bias and no cap.
         let raw = unsafe {
             let raw = ggml_sys::ggml_flash_attn_ext(
@@ -205,7 +188,7 @@ impl<'g> Graph<'g> {
     pub(crate) fn set_rows(&mut self, a: Tensor<'g>, rows: Tensor<'g>, index: Tensor<'g>) -> Result<()> {
         let ([ad, _, a2, a3], [rd, r, r2, r3]) = (a.dims(), rows.dims());
         let fits = ad == rd && [a2, a3, r2, r3] == [1; 4] && index.dims() == [r, 1, 1, 1];
-        let types = rows.is_f32() && (a.is_f32() || is_f16(a)) && index.code() == ggml_sys::GGML_TYPE_I32;
+        let types = rows.is_f32() && (a.is_f32() || a.is_f16()) && index.code() == ggml_sys::GGML_TYPE_I64;
         self.take(fits && types, "set_rows")?;
         // SAFETY: shapes and types fit.
         let raw = unsafe { ggml_sys::ggml_set_rows(self.ctx(), a.as_ptr(), rows.as_ptr(), index.as_ptr()) };
@@ -214,7 +197,7 @@ impl<'g> Graph<'g> {
 
     /// `a`, whatever its strides, in one piece.
     pub(crate) fn contiguous(&mut self, a: Tensor<'g>, at: Region) -> Result<Tensor<'g>> {
-        self.take(a.is_f32() || is_f16(a), "cont")?;
+        self.take(a.is_f32() || a.is_f16(), "cont")?;
         // SAFETY: any tensor can be copied.
         let raw = unsafe { ggml_sys::ggml_cont(self.ctx(), a.as_ptr()) };
         self.node(raw, Some(at))
@@ -289,15 +272,11 @@ impl<'g> Graph<'g> {
 
     /// Copies `a`, f32, into `b`, converting to its type (f32 or f16).
     pub(crate) fn copy(&mut self, a: Tensor<'g>, b: Tensor<'g>) -> Result<()> {
-        self.take(a.dims() == b.dims() && a.is_f32() && (b.is_f32() || is_f16(b)), "copy")?;
+        self.take(a.dims() == b.dims() && a.is_f32() && (b.is_f32() || b.is_f16()), "copy")?;
         // SAFETY: shapes and types fit.
         let raw = unsafe { ggml_sys::ggml_cpy(self.ctx(), a.as_ptr(), b.as_ptr()) };
         self.node(raw, None).map(drop)
     }
-}
-
-fn is_f16(t: Tensor<'_>) -> bool {
-    t.code() == TensorType::F16.code()
 }
 
 /// Whether `b` can be added to every row of `a`.

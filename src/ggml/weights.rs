@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use super::buffer::{Buffer, alignment, in_host_memory};
 use super::device::Device;
-use super::graph::{Tensor, TensorTable, alloc_size};
+use super::table::{Tensor, TensorTable, alloc_size};
 use crate::error::{Error, Result};
 use crate::gguf::{Layout, TensorInfo};
 use crate::memory::{Arena, FileBytes, collected, with_room};
@@ -45,7 +45,7 @@ impl Weights {
         let on_host = in_host_memory(device);
         let bytes = source.bytes();
         let start = NonNull::from(bytes).cast::<u8>();
-        let mut table = TensorTable::allocate(tensors.len())?;
+        let mut table = TensorTable::allocate(tensors.len(), (0, 0))?;
         let aligned = |t: &TensorInfo| (start.addr().get() + t.range.start).is_multiple_of(IN_PLACE);
         if on_host && tensors.iter().all(|t| aligned(t) && layout(t) == t.layout) {
             // SAFETY: `source` is kept beside the buffer and dropped after it; weights are never written.
@@ -68,7 +68,7 @@ impl Weights {
         report: &dyn Fn(f64) -> Result<()>,
     ) -> Result<Self> {
         let on_host = in_host_memory(device);
-        let mut table = TensorTable::allocate(tensors.len())?;
+        let mut table = TensorTable::allocate(tensors.len(), (0, 0))?;
         let (places, size) = places(device, &tensors, layout)?;
         // On the host this is for a file inside a file, a caller's odd address, or another layout.
         let mut memory = if on_host { Some(Arena::allocate(size)?) } else { None };
@@ -150,7 +150,7 @@ fn places(
     layout: &dyn Fn(&TensorInfo) -> Layout,
 ) -> Result<(Vec<usize>, usize)> {
     let alignment = alignment(device).max(IN_PLACE);
-    let mut table = TensorTable::allocate(tensors.len())?;
+    let mut table = TensorTable::allocate(tensors.len(), (0, 0))?;
     let mut size = 0usize;
     let mut places = with_room(tensors.len())?;
     for info in tensors {

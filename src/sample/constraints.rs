@@ -142,11 +142,22 @@ impl Constraints {
     }
 
     fn is_none(&self) -> bool {
-        self.allowed.is_empty()
-            && self.banned.is_empty()
-            && self.bias.is_empty()
-            && self.penalties().is_none()
-            && self.dry.multiplier == 0.0
+        self.banned.is_empty() && self.only_bans()
+    }
+
+    /// Whether they do nothing but ban tokens, anywhere: what devices can draw with.
+    pub(crate) fn only_bans(&self) -> bool {
+        let Self { allowed, bias, dry, .. } = self;
+        allowed.is_empty() && bias.is_empty() && self.penalties().is_none() && dry.multiplier == 0.0
+    }
+
+    /// Sets the bits of the banned tokens.
+    pub(crate) fn mark_banned(&self, bits: &mut [u32]) {
+        for &token in &self.banned {
+            if let Some(bits) = bits.get_mut((token / u32::BITS) as usize) {
+                *bits |= 1 << (token % u32::BITS);
+            }
+        }
     }
 
     /// The penalties for tokens that are in the text, if there are any.

@@ -90,9 +90,9 @@ impl SamplingParams {
             .try_for_each(|(name, value)| check_range(name, value).map_err(Error::InvalidArgument))
     }
 
-    /// Whether nothing but temperature, top-k and top-p is asked for: what devices can draw with.
+    /// Whether nothing but temperature, top-k, top-p and min-p is asked for: what devices can draw with.
     pub(crate) fn is_basic(&self) -> bool {
-        let Self { temperature, top_k, top_p, .. } = *self;
-        *self == Self { temperature, top_k, top_p, ..Self::FULL }
+        let Self { temperature, top_k, top_p, min_p, .. } = *self;
+        *self == Self { temperature, top_k, top_p, min_p, ..Self::FULL }
     }
 }

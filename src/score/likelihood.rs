@@ -39,7 +39,7 @@ impl Scorer<'_> {
         let plan = text.plan(filled(unknown, 1)?, 0)?;
         session.begin_with_plans(runner, &[plan], SamplingParams::FULL, 0)?;
         let rows = runner.capacity.rows;
-        if rows < 2 || !runner.has_free_masks() {
+        if rows < 2 {
             return self.steps(&text);
         }
         session.reset();

@@ -1,7 +1,7 @@
 //! Lookahead: fewer passes, and the text has the distribution of one token per pass.
 
 use esolm::{
-    Constraints, Context, ContextParams, Dry, Error, GenerateParams, Grammar, Kernels, Model, Order, Prompt,
+    Constraints, Context, ContextParams, Dry, Error, GenerateParams, Grammar, Model, Order, Prompt,
     SamplingParams, Schedule, Variant,
 };
 
@@ -532,6 +532,4 @@ fn what_cannot_look_ahead_says_so() {
     let few = ContextParams { batch_rows: 6, ..params(1) };
     assert!(begin(few, 2).contains("batch_rows of 7"));
     assert!(begin(few, GenerateParams::LOOKAHEAD_AUTO).contains("batch_rows of 25"));
-    let ggml = ContextParams { kernels: Kernels::Ggml, ..params(1) };
-    assert!(begin(ggml, 2).contains("ggml"));
 }

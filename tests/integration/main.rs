@@ -26,6 +26,7 @@ mod cancel;
 mod constraint_errors;
 mod constraints;
 mod defaults;
+mod devices;
 mod extend;
 mod filter;
 mod generate;

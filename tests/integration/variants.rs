@@ -1,6 +1,6 @@
 //! What holds for Eso-LM (A), MDLM and AR alike.
 
-use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, Prompt};
+use esolm::{GenerateParams, Prompt};
 
 use crate::golden::{Golden, LENGTH, MASK};
 use crate::runs::{diffusion, every_step};
@@ -25,12 +25,4 @@ fn every_variant_completes_a_text_from_any_prompt() {
         let infill = context.begin(&[hole], &params);
         assert_eq!(infill.is_ok(), name != "ar-tiny", "{name}");
     }
-}
-
-#[test]
-fn ggml_kernels_refuse_eso_a() {
-    let golden = Golden::open("tiny-A");
-    let [context, _] = golden.contexts(1);
-    let params = ContextParams { kernels: Kernels::Ggml, ..ContextParams::default() };
-    assert!(matches!(Context::new(context.model(), &params), Err(Error::Unsupported(_))));
 }

@@ -1,5 +1,5 @@
-// Draws a token from each row of logits that ggml's CUDA backend has left on the device: what src/sampler.rs does on the
-// CPU, up to the rounding of sums. One block draws one token; a row of up to 56,000 tokens stays in shared memory.
+// Draws a token from each row of logits that ggml's CUDA backend has left on the device: what src/sample does on the CPU, up
+// to the rounding of sums: banned tokens, temperature, top-k, top-p, min-p. One block draws one token; a row of up to 56,000 tokens stays in shared memory.
 #include <cstdint>
 #include <cuda_runtime.h>
 
@@ -9,13 +9,17 @@ constexpr int THREADS = 1024;
 constexpr int WARPS = THREADS / 32;
 constexpr uint32_t ONE = 0x3f800000; // the bits of 1.0f: weights are 0 to 1, and ordered as their bits are
 
-struct Params {
-    int vocab;
-    int mask;       // never drawn
-    float inverse;  // of the temperature; 0 takes the most likely token
-    unsigned top_k; // 0 is no limit
-    double top_p;   // 1 is no limit
+// How the token of a row is chosen. `DrawRow` in src/ggml/draw.rs.
+struct Row {
+    double uniform;
+    float temperature; // 0 takes the most likely token
+    uint32_t top_k;    // 0 is no limit
+    float top_p;       // 1 is no limit
+    float min_p;       // 0 is no limit
+    int32_t banned;    // the sequence whose banned tokens count; below 0: none
+    int32_t unused;
 };
+static_assert(sizeof(Row) == 32, "as in src/ggml/draw.rs");
 
 __device__ __forceinline__ float as_float(uint32_t bits) { return __uint_as_float(bits); }
 
@@ -71,28 +75,30 @@ struct Min {
 
 template <bool SHARED>
 __global__ void __launch_bounds__(THREADS)
-    draw(float *logits, const double *uniforms, int32_t *tokens, const Params params) {
+    draw(float *logits, const Row *rows, const uint32_t *all_banned, int32_t *tokens, const int vocab, const int mask) {
     extern __shared__ float in_shared[];
     __shared__ double doubles[WARPS];
     __shared__ float floats[WARPS];
     __shared__ int ints[WARPS];
     __shared__ int chosen;
 
-    const int vocab = params.vocab, tid = threadIdx.x;
+    const int tid = threadIdx.x;
+    const Row params = rows[blockIdx.x];
+    const float inverse = params.temperature == 0.0f ? 0.0f : fminf(1.0f / params.temperature, 3.402823466e38f);
+    const uint32_t *banned = params.banned < 0 ? nullptr : all_banned + size_t(params.banned) * ((vocab + 31) / 32);
     float *row = logits + size_t(blockIdx.x) * vocab;
     float *weights = SHARED ? in_shared : row;
 
     float most = -INFINITY;
     int broken = 0;
     for (int i = tid; i < vocab; i += THREADS) {
-        const float x = row[i];
+        float x = row[i];
         broken |= isnan(x) || x == INFINITY;
-        if (i != params.mask && x > most) {
-            most = x;
+        if (i == mask || (banned && (banned[i / 32] >> (i % 32) & 1))) {
+            x = -INFINITY;
         }
-        if (SHARED) {
-            weights[i] = x;
-        }
+        most = fmaxf(most, x);
+        weights[i] = x;
     }
     most = reduce(most, Max(), floats);
     broken = reduce(broken, Max(), ints);
@@ -102,10 +108,10 @@ __global__ void __launch_bounds__(THREADS)
         }
         return;
     }
-    if (params.inverse == 0.0f) {
+    if (inverse == 0.0f) {
         int first = vocab;
         for (int i = tid; i < vocab; i += THREADS) {
-            if (i != params.mask && weights[i] == most && i < first) {
+            if (weights[i] == most && i < first) {
                 first = i;
             }
         }
@@ -117,11 +123,11 @@ __global__ void __launch_bounds__(THREADS)
     }
 
     for (int i = tid; i < vocab; i += THREADS) {
-        weights[i] = i == params.mask ? 0.0f : expf(fminf(0.0f, (weights[i] - most) * params.inverse));
+        weights[i] = weights[i] == -INFINITY ? 0.0f : expf(fminf(0.0f, (weights[i] - most) * inverse));
     }
     __syncthreads();
 
-    if (params.top_k > 0 && params.top_k < unsigned(vocab)) {
+    if (params.top_k > 0 && params.top_k < uint32_t(vocab)) {
         // The largest threshold that at least k weights reach.
         uint32_t low = 0, high = ONE + 1;
         while (high - low > 1) {
@@ -152,8 +158,8 @@ __global__ void __launch_bounds__(THREADS)
     // Tokens above the threshold are kept, and so many of those at it.
     float threshold = 0.0f;
     int kept_at = 0;
-    if (params.top_p < 1.0) {
-        const double limit = params.top_p * mass_above(0.0f);
+    if (params.top_p < 1.0f) {
+        const double limit = double(params.top_p) * mass_above(0.0f);
         // The smallest threshold above which there is no more than the limit.
         uint32_t low = 0, high = ONE;
         double above = 0.0;
@@ -172,6 +178,11 @@ __global__ void __launch_bounds__(THREADS)
         kept_at = more < double(vocab) ? int(more) + 1 : vocab;
     }
 
+    // Whether a token stays, of which `at` before it are at the threshold. The largest weight is 1.
+    const auto keeps = [&](float weight, int &at) {
+        const bool in_nucleus = weight > threshold || (weight == threshold && weight > 0.0f && at++ < kept_at);
+        return in_nucleus && weight >= params.min_p;
+    };
     // Each thread has a run of neighbours, an odd number of them so that threads meet different banks.
     const int run = ((vocab + THREADS - 1) / THREADS) | 1;
     const int first = min(tid * run, vocab), end = min(first + run, vocab);
@@ -185,15 +196,14 @@ __global__ void __launch_bounds__(THREADS)
     at = at_before;
     for (int i = first; i < end; i++) {
         const float weight = weights[i];
-        const bool keep = weight > threshold || (weight == threshold && weight > 0.0f && at++ < kept_at);
-        if (keep) {
+        if (keeps(weight, at)) {
             sum += double(weight);
             last = i;
         }
     }
     const double sum_before = before(sum, doubles);
     const double total = reduce(sum_before + sum, Max(), doubles);
-    const double target = uniforms[blockIdx.x] * total;
+    const double target = params.uniform * total;
     last = reduce(last, Max(), ints);
     if (tid == 0) {
         chosen = last;
@@ -205,8 +215,7 @@ __global__ void __launch_bounds__(THREADS)
         at = at_before;
         for (int i = first; i < end; i++) {
             const float weight = weights[i];
-            const bool keep = weight > threshold || (weight == threshold && weight > 0.0f && at++ < kept_at);
-            if (keep) {
+            if (keeps(weight, at)) {
                 cumulative += double(weight);
                 token = i;
                 if (cumulative > target) {
@@ -224,34 +233,29 @@ __global__ void __launch_bounds__(THREADS)
 
 } // namespace
 
-// Draws `rows` tokens. `logits` [rows, vocab] are on the current device and may be overwritten; `uniforms` and `tokens`
-// are in host memory, and `uniforms_there` and `tokens_there` are room for them on the device. A token is -1 where the
-// logits are not finite. Returns CUDA's error code.
-extern "C" int esolm_cuda_draw(float *logits, size_t rows, size_t vocab, uint32_t mask, float temperature, uint32_t top_k,
-                               float top_p, const double *uniforms, int32_t *tokens, double *uniforms_there,
-                               int32_t *tokens_there) {
-    const float inverse = temperature == 0.0f ? 0.0f : fminf(1.0f / temperature, 3.402823466e38f);
-    const Params params{int(vocab), int(mask), inverse, top_k, double(top_p)};
-    cudaError_t error = cudaMemcpy(uniforms_there, uniforms, rows * sizeof(double), cudaMemcpyHostToDevice);
-    if (error != cudaSuccess) {
-        return int(error);
-    }
+// Draws `count` tokens. `logits` [count, vocab], `rows`, `banned` and `there`, room for the tokens, are on the current
+// device; logits may be overwritten. `tokens` are in host memory: -1 where the logits are not finite. Returns CUDA's error
+// code.
+extern "C" int esolm_cuda_draw(float *logits, size_t count, size_t vocab, uint32_t mask, const void *rows,
+                               const uint32_t *banned, int32_t *there, int32_t *tokens) {
     int device = 0, most_shared = 0;
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     const size_t shared = vocab * sizeof(float);
+    const auto all = static_cast<const Row *>(rows);
+    cudaError_t error = cudaSuccess;
     if (shared + 2048 <= size_t(most_shared)) {
         error = cudaFuncSetAttribute(draw<true>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
         if (error != cudaSuccess) {
             return int(error);
         }
-        draw<true><<<unsigned(rows), THREADS, shared>>>(logits, uniforms_there, tokens_there, params);
+        draw<true><<<unsigned(count), THREADS, shared>>>(logits, all, banned, there, int(vocab), int(mask));
     } else {
-        draw<false><<<unsigned(rows), THREADS>>>(logits, uniforms_there, tokens_there, params);
+        draw<false><<<unsigned(count), THREADS>>>(logits, all, banned, there, int(vocab), int(mask));
     }
     error = cudaGetLastError();
     if (error != cudaSuccess) {
         return int(error);
     }
-    return int(cudaMemcpy(tokens, tokens_there, rows * sizeof(int32_t), cudaMemcpyDeviceToHost));
+    return int(cudaMemcpy(tokens, there, count * sizeof(int32_t), cudaMemcpyDeviceToHost));
 }

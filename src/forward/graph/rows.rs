@@ -1,40 +1,12 @@
-//! A batch as numbers for the device: indices, and what each row attends to.
+//! The rows that ask attention, gathered so that neighbouring sequences are one operation.
 
+use super::style::Style;
+use crate::error::Result;
 use crate::forward::batch::{Batch, Segment};
-use crate::forward::layout::Capacity;
+use crate::memory::with_room;
 
-/// Attention looks at a multiple of so many slots, so that a graph stays the same for that many steps (CUDA replays one
-/// that does), and CUDA's kernel for single rows wants it.
-const SEEN_GROUP: usize = 256;
-/// Parts of the input begin at multiples of so many numbers.
-pub(super) const INPUT_GROUP: usize = 64;
 /// What the place of a row is that sees nothing but others.
 const NOWHERE: f32 = -1000.0;
-
-/// Sequences of at most so many rows are always attended to together: matrix units take as many at once anyway.
-const FEW: usize = 16;
-
-/// Rows that [`AskingRows`] make of a batch, at most.
-pub(super) fn most_padded(capacity: &Capacity) -> usize {
-    2 * capacity.rows + FEW * capacity.sequences.min(capacity.rows)
-}
-
-/// The rows that a graph has for `n`: not many different numbers, so that the next step's graph is often the same, and
-/// less than twice as many. What is too much is fed token 0, and its keys and values go to a slot that nobody sees.
-fn bucket(n: usize) -> usize {
-    match n {
-        0..=2 => n,
-        3..=4 => 4,
-        5..=64 => n.next_multiple_of(8),
-        65..=512 => n.next_multiple_of(32),
-        _ => n.next_multiple_of(128),
-    }
-}
-
-/// Rows of the graph for `n` rows in a context of at most `most`.
-fn rows_for(n: usize, most: usize) -> usize {
-    bucket(n).min(most)
-}
 
 /// Neighbouring sequences whose attention is one operation.
 #[derive(Debug, Clone, Copy)]
@@ -52,9 +24,10 @@ pub(super) struct Group {
 
 impl Group {
     /// Whether a sequence of `rows` rows, `padded` in the graph, may join.
-    fn joins(&self, padded: usize, rows: usize) -> bool {
+    fn joins(&self, style: Style, padded: usize, rows: usize) -> bool {
         let most = self.rows.max(padded);
-        most <= FEW || most * (self.sequences + 1) <= 2 * (self.real + rows)
+        let few = most <= style.few || style.few > 0 && most * (self.sequences + 1) <= 2 * (self.real + rows);
+        few || self.rows == padded
     }
 
     pub(super) fn padded(&self) -> usize {
@@ -80,8 +53,30 @@ pub(super) struct AskingRows {
 }
 
 impl AskingRows {
+    /// Room for so many groups, gathered rows and rows.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub(super) fn with_room(groups: usize, padded: usize, rows: usize) -> Result<Self> {
+        Ok(Self {
+            groups: with_room(groups)?,
+            gather: with_room(padded)?,
+            scatter: with_room(rows)?,
+            limits: with_room(padded)?,
+            own: with_room(padded)?,
+            ..Self::default()
+        })
+    }
+
     /// Takes in the rows of `batch`, or those with logits; the graph has `graph_rows` of them.
-    fn fill(&mut self, batch: &Batch, slots: usize, outputs_only: bool, graph_rows: usize) {
+    pub(super) fn fill(
+        &mut self,
+        batch: &Batch,
+        slots: usize,
+        style: Style,
+        outputs_only: bool,
+        graph_rows: usize,
+    ) {
         let Self { groups, padded, gather, scatter, limits, own, .. } = self;
         groups.clear();
         let count = |s: &Segment| if outputs_only { s.outputs } else { s.rows };
@@ -89,10 +84,12 @@ impl AskingRows {
             let rows: usize = segments.iter().map(count).sum();
             let seen = segments.iter().map(|s| s.first_slot + s.rows).max().unwrap_or(0);
             let (Some(s), true) = (segments.first(), rows > 0) else { continue };
-            let seen = seen.next_multiple_of(SEEN_GROUP).min(slots);
+            let seen = seen.next_multiple_of(style.seen_group).min(slots);
             match groups.last_mut() {
-                Some(g) if g.sequence + g.sequences == s.sequence && g.joins(bucket(rows), rows) => {
-                    g.rows = g.rows.max(bucket(rows));
+                Some(g)
+                    if g.sequence + g.sequences == s.sequence && g.joins(style, style.bucket(rows), rows) =>
+                {
+                    g.rows = g.rows.max(style.bucket(rows));
                     g.real += rows;
                     g.sequences += 1;
                     g.seen = g.seen.max(seen);
@@ -100,7 +97,7 @@ impl AskingRows {
                 _ => groups.push(Group {
                     sequence: s.sequence,
                     sequences: 1,
-                    rows: bucket(rows),
+                    rows: style.bucket(rows),
                     real: rows,
                     seen,
                     first: 0,
@@ -159,62 +156,4 @@ impl AskingRows {
         let in_place = scatter.iter().zip(0..).all(|(&place, row)| place == row);
         self.plain = *padded == scatter.len() && in_place;
     }
-}
-
-/// A batch as numbers for the device, all in one list.
-#[derive(Debug, Default)]
-pub(in crate::forward) struct Inputs {
-    pub(super) all: AskingRows,
-    pub(super) out: AskingRows,
-    pub(super) numbers: Vec<i32>,
-    /// Rows of the graph, and those of them with logits.
-    pub(super) rows: usize,
-    pub(super) output_rows: usize,
-    /// Where the parts begin.
-    pub(super) tokens: usize,
-    pub(super) positions: usize,
-    pub(super) slots: usize,
-    pub(super) outputs: usize,
-    pub(super) output_positions: usize,
-    pub(super) queries: [[usize; 4]; 2],
-}
-
-impl Inputs {
-    /// Takes in `batch`.
-    pub(in crate::forward) fn fill(&mut self, batch: &Batch, capacity: &Capacity) {
-        let Self { all, out, numbers, .. } = self;
-        let r = rows_for(batch.tokens.len(), capacity.rows);
-        let m = rows_for(batch.outputs.len(), capacity.rows);
-        (self.rows, self.output_rows) = (r, m);
-        all.fill(batch, capacity.slots, false, r);
-        out.fill(batch, capacity.slots, true, m);
-        numbers.clear();
-        self.tokens = add(numbers, batch.tokens.iter().copied(), r, 0);
-        self.positions = add(numbers, batch.positions.iter().copied(), r, 0);
-        let slots = batch.segments.iter().flat_map(|s| {
-            let first = s.sequence * capacity.slots + s.first_slot;
-            first as i32..(first + s.rows) as i32
-        });
-        self.slots = add(numbers, slots, r, (capacity.sequences * capacity.slots) as i32);
-        self.outputs = add(numbers, batch.outputs.iter().copied(), m, 0);
-        self.output_positions = add(numbers, batch.output_positions.iter().copied(), m, 0);
-        for (places, (queries, rows)) in self.queries.iter_mut().zip([(&*all, r), (&*out, m)]) {
-            let (bits, padded) = (|f: &f32| f.to_bits() as i32, queries.padded);
-            *places = [
-                add(numbers, queries.gather.iter().copied(), padded, 0),
-                add(numbers, queries.scatter.iter().copied(), rows, 0),
-                add(numbers, queries.limits.iter().map(bits), padded, 0),
-                add(numbers, queries.own.iter().map(bits), padded, 0),
-            ];
-        }
-    }
-}
-
-/// Adds a part to the list, with `rest` up to `len` numbers, and says where it begins.
-fn add(numbers: &mut Vec<i32>, part: impl Iterator<Item = i32>, len: usize, rest: i32) -> usize {
-    let first = numbers.len();
-    numbers.extend(part.take(len));
-    numbers.resize(first + len, rest);
-    numbers.resize(numbers.len().next_multiple_of(INPUT_GROUP), 0);
-    first
 }
