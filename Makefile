@@ -15,7 +15,7 @@ TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c lib install install-lib install-command programs memcheck asan asan-rust tsan miri loom coexist bench-peers count cycles header \
   api abi model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz faults soak \
-  hardened offline test-swift test-arm
+  hardened offline test-swift test-arm cuda gpu-bundle test-vulkan
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -28,6 +28,9 @@ help:
 	@echo "             make asan-rust: the Rust tests (nightly Rust)"
 	@echo "make test-swift  the Swift package, in a Debian 13 that is made under target/ (3 GB)"
 	@echo "make test-arm  64-bit Arm: cross-built, run under qemu"
+	@echo "make cuda    library, command and C programs with CUDA, whose compiler comes from PyPI (20 minutes on two cores; takes"
+	@echo "             no GPU); make gpu-bundle: what a machine with one needs to test and measure it"
+	@echo "make test-vulkan  the device tests on Mesa's software GPU, in the same Debian 13"
 	@echo "make tsan    many threads under the thread sanitizer (nightly Rust, clang)"
 	@echo "make miri    what does not call ggml under Rust's checker of undefined behaviour (nightly Rust)"
 	@echo "make loom    the same threads in every order of events (loom)"
@@ -112,6 +115,26 @@ test-swift: programs
 	$(TRIXIE) packaging/install $(DIST) /opt/esolm
 	$(TRIXIE) ffi-tests/swift $(CURDIR) /opt/esolm $(abspath $(BUILD)) $(abspath $(MODEL)) \
 	  $(abspath $(CTEST))/generate $(abspath $(CTEST))/defaults-cpp
+
+# With CUDA, on a machine that need not have a GPU (docs/devices.md): compiler and libraries come from PyPI (0.8 GB, once).
+# CUDAARCHS names the GPUs' architectures as CMake does. The programs run on other machines, too.
+CUDAARCHS ?= 90-real
+CUDA_BUILD = $(abspath $(BUILD))/cuda
+CUDA_TOOLKIT = $(abspath $(BUILD))/cuda-toolkit
+CUDA_LIBS = -L$(CUDA_TOOLKIT)/lib -lcublas -lcublasLt
+CUDA_ENV = CUDA_PATH=$(CUDA_TOOLKIT) CUDAToolkit_ROOT=$(CUDA_TOOLKIT) CUDA_LIBRARY_PATH=$(CUDA_TOOLKIT) \
+  CUDACXX=$(CUDA_TOOLKIT)/bin/nvcc CUDAARCHS="$(CUDAARCHS)" CMAKE_CUDA_ARCHITECTURES="$(CUDAARCHS)" \
+  CMAKE_POSITION_INDEPENDENT_CODE=ON LD_LIBRARY_PATH=$(CUDA_TOOLKIT)/lib \
+  RUSTFLAGS="-Ctarget-cpu=x86-64-v3 $(patsubst %,-Clink-arg=%,$(CUDA_LIBS))"
+cuda: setup
+	packaging/cuda-toolkit $(CUDA_TOOLKIT)
+	$(CUDA_ENV) $(CARGO) build --release -p esolm-cli --features cuda --target-dir $(CUDA_BUILD)
+	$(CUDA_ENV) $(CARGO) test --release --no-run -p esolm --features cuda --test integration --target-dir $(CUDA_BUILD)
+	$(CUDA_ENV) LIBS="$(CUDA_LIBS)" $(MAKE) programs BUILD=$(CUDA_BUILD) DIST=$(CUDA_BUILD)/dist FEATURES=capi,cuda
+	$(CUDA_ENV) ffi-tests/cuda $(CUDA_BUILD) $(abspath $(MODEL))
+
+gpu-bundle: cuda
+	packaging/gpu-bundle $(CUDA_BUILD) $(DIST)/gpu-bundle
 
 # 64-bit Arm: a cross-build whose tests run under qemu (docs/platforms.md). ARM names parts: unit golden text c.
 ARM ?=
