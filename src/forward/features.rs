@@ -1,6 +1,5 @@
-//! Which features a model has, in this build and on its device.
+//! Which features a model has in this build.
 
-use super::cpu::CpuRunner;
 use crate::model::{Feature, Model, Variant};
 
 impl Model {
@@ -14,19 +13,13 @@ impl Model {
             | Feature::Holes
             | Feature::ScoreDiffusion => config.variant != Variant::Ar,
             Feature::Sequential | Feature::ScoreOrder => config.has_sequential_phase(),
-            Feature::Extend => config.variant.is_causal(),
-            Feature::States => {
-                config.variant.is_causal() && self.host_bytes().is_ok() && CpuRunner::supports(config)
-            }
+            Feature::Extend | Feature::States => config.variant.is_causal(),
             Feature::Text => self.tokenizer().is_ok(),
             Feature::StepText => self.tokenizer().is_ok_and(|tokenizer| tokenizer.can_stream()),
             Feature::Grammar => {
                 cfg!(feature = "grammar") && config.has_sequential_phase() && self.tokenizer().is_ok()
             }
-            Feature::Lookahead => {
-                let asks_ahead = config.variant != Variant::Ar && config.has_sequential_phase();
-                asks_ahead && (CpuRunner::supports(config) || self.host_bytes().is_err())
-            }
+            Feature::Lookahead => config.variant != Variant::Ar && config.has_sequential_phase(),
         }
     }
 }

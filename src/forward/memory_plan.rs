@@ -62,7 +62,7 @@ impl ArenaPlan {
         style: Style,
     ) -> Result<Self> {
         let mut inputs = Inputs::new(capacity, style)?;
-        inputs.fill(&Batch::largest(capacity)?, capacity);
+        inputs.fill(&Batch::largest(capacity)?, capacity, false);
         let layout = GraphLayout::new(config, capacity, style, alignment(device))?;
         let [ordinary, largest] = graph_sizes(config, capacity, style);
         let size = WorkspaceSize {

@@ -119,7 +119,6 @@ impl Session {
     pub(crate) fn saved_size(&self, runner: &ModelRunner) -> Result<usize> {
         let config = runner.model.config();
         check_variant(config)?;
-        runner.model.host_bytes()?;
         let size = |sequence: &Sequence| {
             let [_, known, count] = saved_sizes(sequence);
             sequence_bytes(known, count, config, runner.capacity.kv)

@@ -9,7 +9,9 @@ use std::thread::{self, Builder};
 
 use super::buffer::in_host_memory;
 use super::device::Device;
-use super::graph::{CompleteGraph, nodes};
+use super::graph::CompleteGraph;
+#[cfg(feature = "convert")]
+use super::graph::nodes;
 use crate::error::{Error, Result};
 use crate::log::{LogLevel, log};
 

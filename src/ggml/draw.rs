@@ -10,7 +10,7 @@ use crate::memory::Region;
 /// Where things are in a workspace's computing memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DrawRegions {
-    /// Logits, one row after the other. They may be overwritten.
+    /// Logits without the output's bias, one row after the other. They may be overwritten.
     pub(crate) logits: Region,
     /// A [`DrawRow`] for each row, and room for a token for each.
     pub(crate) rows: Region,
@@ -79,6 +79,7 @@ impl Workspace {
             return Err(Error::internal("more tokens to draw than there is memory for"));
         }
         let there = Addresses {
+            bias: self.output_bias(vocab)?,
             logits: self.device_address(at.logits)?.cast(),
             rows: self.device_address(at.rows)?.cast(),
             banned: self.device_address(at.banned)?.cast(),
@@ -112,6 +113,7 @@ impl Workspace {
 #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only CUDA draws"))]
 struct Addresses {
     logits: NonNull<f32>,
+    bias: NonNull<f32>,
     rows: NonNull<DrawRow>,
     banned: NonNull<u32>,
     tokens: NonNull<i32>,
@@ -123,6 +125,7 @@ fn call(there: Addresses, (vocab, mask): (usize, u32), tokens: &mut [i32]) -> Re
     unsafe extern "C" {
         fn esolm_cuda_draw(
             logits: *mut f32,
+            bias: *const f32,
             count: usize,
             vocab: usize,
             mask: u32,
@@ -137,6 +140,7 @@ fn call(there: Addresses, (vocab, mask): (usize, u32), tokens: &mut [i32]) -> Re
     Ok(unsafe {
         esolm_cuda_draw(
             there.logits.as_ptr(),
+            there.bias.as_ptr(),
             tokens.len(),
             vocab,
             mask,

@@ -1,5 +1,6 @@
 //! A model's tensors on a device.
 
+use std::borrow::Cow;
 use std::ptr::NonNull;
 
 use super::buffer::{Buffer, alignment, in_host_memory};
@@ -7,7 +8,7 @@ use super::device::Device;
 use super::table::{Tensor, TensorTable, alloc_size};
 use crate::error::{Error, Result};
 use crate::gguf::{Layout, TensorInfo};
-use crate::memory::{Arena, FileBytes, collected, with_room};
+use crate::memory::{Arena, FileBytes, collected, filled, with_room};
 
 /// Alignment in bytes that ggml needs to compute with a tensor in place.
 const IN_PLACE: usize = 32;
@@ -127,6 +128,27 @@ impl Weights {
     /// The bytes that the tensors' ranges lie in, if the device computes with the host's memory.
     pub(crate) fn host_bytes(&self) -> Option<&[u8]> {
         self.source.as_ref().map(FileBytes::bytes)
+    }
+
+    /// The bytes of `tensor`, the one with this number, with plain rows.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::Internal`] if there is no such tensor.
+    pub(crate) fn plain_rows(&self, number: usize, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>> {
+        if let Some(bytes) = self.host_bytes() {
+            return tensor.in_layout(bytes, Layout::Plain);
+        }
+        let placed = self.placed.get(number).filter(|placed| {
+            // SAFETY: the tensor is valid.
+            unsafe { ggml_sys::ggml_nbytes(placed.as_ptr()) == tensor.range.len() }
+        });
+        let placed = placed.ok_or_else(|| Error::internal("a tensor that is not on the device"))?;
+        let mut rows = filled(tensor.range.len(), 0)?;
+        // SAFETY: `rows` has the tensor's size, and the device writes no weights.
+        unsafe {
+            ggml_sys::ggml_backend_tensor_get(placed.as_ptr(), rows.as_mut_ptr().cast(), 0, rows.len());
+        }
+        Ok(Cow::Owned(rows))
     }
 
     /// Where a tensor's bytes are, if the CPU computes with them.

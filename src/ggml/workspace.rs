@@ -222,6 +222,13 @@ impl Workspace {
         NonNull::new(start).ok_or_else(|| Error::internal("a buffer without an address"))
     }
 
+    /// Where the model's last tensor, the output's bias, is on the device.
+    pub(super) fn output_bias(&self, vocab: usize) -> Result<NonNull<f32>> {
+        let bias = self.weights.last().filter(|bias| bias.is_f32() && bias.dims()[0] == vocab);
+        let address = bias.and_then(|bias| NonNull::new(bias.get().data.cast()));
+        address.ok_or_else(|| Error::internal("an output without a bias"))
+    }
+
     fn check(&self, offset: usize, len: usize) -> Result<()> {
         match offset.checked_add(len) {
             Some(end) if end <= self.size.compute => Ok(()),

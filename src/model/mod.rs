@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::ggml::Weights;
-use crate::gguf::{Layout, TensorInfo, Value};
+use crate::gguf::{TensorInfo, Value};
 use crate::memory::{LockedPages, ModelReader};
 
 pub(crate) use config::BLOCK_TENSORS;
@@ -191,24 +191,14 @@ impl Model {
         })
     }
 
-    /// The bytes that the tensors' ranges count in.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] if the weights are not in main memory.
-    pub(crate) fn host_bytes(&self) -> Result<&[u8]> {
-        self.0.weights.host_bytes().ok_or_else(|| {
-            Error::Unsupported("a saved state needs a model whose weights are in main memory".into())
-        })
-    }
-
     /// Identifies the model: the low 32 bits of the tensors' size, then a CRC-32 of the tensors and the hyperparameters
-    /// that change results. It guards against mistakes, not against forgery. The first call reads all weights.
+    /// that change results. It guards against mistakes, not against forgery. The first call reads all weights, from the
+    /// device if they are there.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if the weights are not in main memory.
+    /// [`Error::OutOfMemory`].
     pub(crate) fn fingerprint(&self) -> Result<u64> {
         let Inner { config, weights, fingerprint, .. } = &*self.0;
-        let bytes = self.host_bytes()?;
         if let Some(&known) = fingerprint.get() {
             return Ok(known);
         }
@@ -223,11 +213,11 @@ impl Model {
         for number in [config.rope_freq_base, config.layer_norm_epsilon] {
             crc.update(&number.to_le_bytes());
         }
-        for tensor in weights.tensors() {
+        for (number, tensor) in weights.tensors().iter().enumerate() {
             crc.update(tensor.ty.name().as_bytes());
             tensor.dims.iter().for_each(|&dim| crc.update(&(dim as u64).to_le_bytes()));
             // The same whichever the layout.
-            let rows = tensor.in_layout(bytes, Layout::Plain)?;
+            let rows = weights.plain_rows(number, tensor)?;
             crc.update(&rows);
             len = len.wrapping_add(rows.len() as u64);
         }

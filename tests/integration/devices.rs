@@ -261,31 +261,32 @@ fn what_does_not_fit_is_an_error_with_numbers() {
         // Memory of the host is provided when it is touched.
         return;
     }
-    let model = there(Network::small(Variant::EsoB, 1).to_gguf());
-    let params = ContextParams { sequences: 1 << 16, batch_rows: 1 << 20, ..limits(params(1)) };
-    let error = Context::new(&model, &params).unwrap_err();
-    assert!(matches!(&error, Error::OutOfMemory(e) if e.contains(" free there")), "{error}");
+    let model = Model::open(default_model(), &options()).unwrap();
+    let limits = limits(ContextParams { batch_rows: 512, ..params(1 << 16) });
+    match Context::new(&model, &limits) {
+        Err(Error::OutOfMemory(what)) => assert!(what.contains(" free there"), "{what}"),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("500 GB on a device"),
+    }
     // And nothing is lost.
-    finish_one(&mut context_there(&model, 1));
-}
-
-fn finish_one(context: &mut Context) {
+    let mut context = context_there(&model, 1);
     context.begin(&[Prompt::default()], &both_phases(1)).unwrap();
-    finish(context);
+    finish(&mut context);
 }
 
 #[test]
 fn cancelling_acts_inside_a_batch() {
     let model = Model::open(default_model(), &options()).unwrap();
-    let limits = limits(ContextParams { batch_rows: 2048, ..params(8) });
+    // Several batches on the CPU, one on a device.
+    let (sequences, batch_rows) = if device() == "cpu" { (8, 2048) } else { (128, 32768) };
+    let limits = limits(ContextParams { batch_rows, ..params(sequences) });
     let mut context = Context::new(&model, &limits).unwrap();
     let length = model.config().context_length;
-    let prompts = vec![Prompt::prefix(&vec![5; length - 8]); 8];
+    let prompts = vec![Prompt::prefix(&vec![5; length - 8]); sequences];
     let token = context.cancel_token();
     let mut run = |after: Option<Duration>| {
         token.reset();
         context.begin(&prompts, &GenerateParams { length, ..both_phases(1) }).unwrap();
-        let started = Instant::now();
         let token = token.clone();
         let canceller = after.map(|after| {
             std::thread::spawn(move || {
@@ -293,17 +294,22 @@ fn cancelling_acts_inside_a_batch() {
                 token.cancel();
             })
         });
+        let started = Instant::now();
         let result = context.step().map(drop);
         let time = started.elapsed();
         canceller.into_iter().for_each(|thread| thread.join().unwrap());
         (result, time)
     };
+    // The first run may prepare the device.
+    run(None).0.unwrap();
     let (done, whole) = run(None);
     done.unwrap();
-    let (cancelled, time) = run(Some(whole / 8));
-    println!("a step of {whole:?}, cancelled after {:?}, returned after {time:?}", whole / 8);
-    assert!(matches!(cancelled, Err(Error::Cancelled)), "{cancelled:?}");
-    assert!(time < whole * 3 / 4, "{time:?} of {whole:?}");
+    let (cancelled, time) = run(Some(whole / 4));
+    println!("a step of {whole:?}, cancelled after {:?}, returned after {time:?}", whole / 4);
+    if whole > Duration::from_millis(20) {
+        assert!(matches!(cancelled, Err(Error::Cancelled)), "{cancelled:?}");
+        assert!(time < whole * 3 / 4, "{time:?} of {whole:?}");
+    }
     run(None).0.unwrap();
 }
 

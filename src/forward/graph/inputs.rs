@@ -22,7 +22,7 @@ const PARTS: usize = 15;
 /// Groups of sequences that an ordinary graph has at most.
 const ORDINARY_GROUPS: usize = 4;
 /// Numbers of a graph's key beside its groups, and for each group.
-const KEY_HEAD: usize = 8;
+const KEY_HEAD: usize = 3 + 2 * 3;
 const KEY_GROUP: usize = 5;
 
 /// Most numbers of an input.
@@ -76,6 +76,8 @@ pub(in crate::forward) struct Inputs {
     pub(super) output_positions: usize,
     pub(super) queries: [[usize; 4]; 2],
     pub(super) draws: usize,
+    /// Whether the device draws tokens from the logits, and then adds the output's bias to them.
+    pub(super) draws_there: bool,
 }
 
 impl Inputs {
@@ -102,11 +104,13 @@ impl Inputs {
             output_positions: 0,
             queries: [[0; 4]; 2],
             draws: 0,
+            draws_there: false,
         })
     }
 
-    /// Takes in `batch`.
-    pub(in crate::forward) fn fill(&mut self, batch: &Batch, capacity: &Capacity) {
+    /// Takes in `batch`, whose tokens the device draws or not.
+    pub(in crate::forward) fn fill(&mut self, batch: &Batch, capacity: &Capacity, draws_there: bool) {
+        self.draws_there = draws_there;
         let Self { style, all, out, numbers, key, .. } = self;
         let bucket = |n| style.bucket(n).min(capacity.rows);
         let (r, m) = (bucket(batch.tokens.len()), bucket(batch.outputs.len()));
@@ -128,7 +132,7 @@ impl Inputs {
         self.outputs = add(numbers, batch.outputs.iter().copied(), m, 0);
         self.output_positions = add(numbers, batch.output_positions.iter().copied(), m, 0);
         key.clear();
-        key.extend([r as u32, m as u32]);
+        key.extend([r as u32, m as u32, u32::from(draws_there)]);
         for (places, (queries, rows)) in self.queries.iter_mut().zip([(&*all, r), (&*out, m)]) {
             let (bits, padded) = (|f: &f32| f.to_bits() as i32, queries.padded);
             *places = [

@@ -40,7 +40,7 @@ struct Builder<'a, 'g> {
 }
 
 /// Builds the graph of the batch that `inputs` were filled from. Returns the logits [V, M], or nothing if no row wants any;
-/// M may be more than the batch has outputs. D is the width, F the MLP's, V the vocabulary, R the rows of the graph.
+/// M may be more than the batch has outputs. Where the device draws, they lack the output's bias. D is the width, F the MLP's, V the vocabulary, R the rows of the graph.
 pub(super) fn build<'g>(
     graph: &mut Graph<'g>,
     weights: &[Tensor<'g>],
@@ -95,6 +95,9 @@ pub(super) fn build<'g>(
     }
     let h = b.norm(x, tensors.output_norm.map(|&tensor| tensor))?; // [D, M]
     let logits = b.graph.mul_mat(*tensors.output, h, layout.logits)?; // [V, M]
+    if inputs.draws_there {
+        return Ok(Some(logits));
+    }
     b.graph.add(logits, *tensors.output_bias, layout.logits).map(Some)
 }
 

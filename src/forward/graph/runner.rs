@@ -45,7 +45,7 @@ impl GraphRunner {
         batch: &Batch,
         cancel: &AtomicBool,
     ) -> Result<&[f32]> {
-        self.inputs.fill(batch, capacity);
+        self.inputs.fill(batch, capacity, false);
         let logits = self.compute(config, capacity, cancel, true)?;
         // The graph may have more rows than the batch.
         let logits = logits.get(..batch.outputs.len() * config.vocab_size);
@@ -64,7 +64,7 @@ impl GraphRunner {
         cancel: &AtomicBool,
         (rows, tokens): (&[DrawRow], &mut [i32]),
     ) -> Result<()> {
-        self.inputs.fill(batch, capacity);
+        self.inputs.fill(batch, capacity, true);
         self.inputs.set_draws(rows);
         self.compute(config, capacity, cancel, false)?;
         if rows.is_empty() {

@@ -49,6 +49,8 @@ impl Style {
         match n {
             _ if self.on_host => n,
             0..=2 => n,
+            // CUDA multiplies 4 to 16 rows of f32 in TF32, and more with cuBLAS, which can be told not to.
+            3..=24 if self.exact => 24,
             3..=4 => 4,
             5..=64 => n.next_multiple_of(8),
             65..=512 => n.next_multiple_of(32),

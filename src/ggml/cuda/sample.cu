@@ -39,6 +39,26 @@ template <typename T, typename F> __device__ T reduce(T value, F combine, T *scr
     return value;
 }
 
+// The sums of three values.
+__device__ void reduce3(double (&values)[3], double (*scratch)[WARPS]) {
+    for (int j = 0; j < 3; j++) {
+        for (int step = 16; step > 0; step /= 2) {
+            values[j] += __shfl_xor_sync(~0u, values[j], step);
+        }
+    }
+    __syncthreads(); // as above
+    if (threadIdx.x % 32 < 3) {
+        scratch[threadIdx.x % 32][threadIdx.x / 32] = values[threadIdx.x % 32];
+    }
+    __syncthreads();
+    for (int j = 0; j < 3; j++) {
+        values[j] = scratch[j][threadIdx.x % 32];
+        for (int step = 16; step > 0; step /= 2) {
+            values[j] += __shfl_xor_sync(~0u, values[j], step);
+        }
+    }
+}
+
 // The sum of the threads' values before this one's.
 template <typename T> __device__ T before(T value, T *scratch) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -75,9 +95,11 @@ struct Min {
 
 template <bool SHARED>
 __global__ void __launch_bounds__(THREADS)
-    draw(float *logits, const Row *rows, const uint32_t *all_banned, int32_t *tokens, const int vocab, const int mask) {
+    draw(float *logits, const float *bias, const Row *rows, const uint32_t *all_banned, int32_t *tokens, const int vocab,
+         const int mask) {
     extern __shared__ float in_shared[];
     __shared__ double doubles[WARPS];
+    __shared__ double triples[3][WARPS];
     __shared__ float floats[WARPS];
     __shared__ int ints[WARPS];
     __shared__ int chosen;
@@ -92,7 +114,7 @@ __global__ void __launch_bounds__(THREADS)
     float most = -INFINITY;
     int broken = 0;
     for (int i = tid; i < vocab; i += THREADS) {
-        float x = row[i];
+        float x = row[i] + bias[i];
         broken |= isnan(x) || x == INFINITY;
         if (i == mask || (banned && (banned[i / 32] >> (i % 32) & 1))) {
             x = -INFINITY;
@@ -147,29 +169,62 @@ __global__ void __launch_bounds__(THREADS)
         __syncthreads();
     }
 
-    // Sums of a thread's weights are single, sums of threads double.
-    const auto mass_above = [&](float threshold) {
-        float sum = 0.0f;
-        for (int i = tid; i < vocab; i += THREADS) {
-            sum += weights[i] > threshold ? weights[i] : 0.0f;
-        }
-        return reduce(double(sum), Add(), doubles);
-    };
     // Tokens above the threshold are kept, and so many of those at it.
     float threshold = 0.0f;
     int kept_at = 0;
     if (params.top_p < 1.0f) {
-        const double limit = double(params.top_p) * mass_above(0.0f);
-        // The smallest threshold above which there is no more than the limit.
+        // Sums of a thread's weights are single, sums of threads double.
+        float own = 0.0f;
+        for (int i = tid; i < vocab; i += THREADS) {
+            own += weights[i];
+        }
+        const double limit = double(params.top_p) * reduce(double(own), Add(), doubles);
+        // The smallest threshold above which there is no more than the limit: it is above `low` and at most `high`, above
+        // which there is the mass `above`. Weights outside no longer count; a thread remembers which of its own do, as long
+        // as it has no more than 64.
         uint32_t low = 0, high = ONE;
         double above = 0.0;
+        const bool remembers = vocab <= 64 * THREADS;
+        uint64_t within = ~uint64_t(0);
         while (high - low > 1) {
-            const uint32_t middle = low + (high - low) / 2;
-            const double mass = mass_above(as_float(middle));
-            if (mass > limit) {
-                low = middle;
-            } else {
-                high = middle;
+            const uint32_t quarter = max(1u, (high - low) / 4);
+            uint32_t at[3];
+            float sums[3] = {0.0f, 0.0f, 0.0f};
+            for (int j = 0; j < 3; j++) {
+                at[j] = min(low + (j + 1) * quarter, high - 1);
+            }
+            for (int i = tid, place = 0; i < vocab; i += THREADS, place++) {
+                if (remembers) {
+                    const uint64_t left = within >> place;
+                    if (left == 0) {
+                        break;
+                    }
+                    const int skipped = __ffsll(left) - 1;
+                    place += skipped;
+                    i += skipped * THREADS;
+                    if (i >= vocab) {
+                        break;
+                    }
+                }
+                const uint32_t bits = __float_as_uint(weights[i]);
+                if (bits <= low || bits > high) {
+                    within &= ~(uint64_t(1) << (place % 64));
+                    continue;
+                }
+                for (int j = 0; j < 3; j++) {
+                    sums[j] += bits > at[j] ? weights[i] : 0.0f;
+                }
+            }
+            double masses[3] = {sums[0], sums[1], sums[2]};
+            reduce3(masses, triples);
+            const double before = above;
+            for (int j = 2; j >= 0; j--) {
+                const double mass = before + masses[j];
+                if (mass > limit) {
+                    low = at[j];
+                    break;
+                }
+                high = at[j];
                 above = mass;
             }
         }
@@ -233,11 +288,11 @@ __global__ void __launch_bounds__(THREADS)
 
 } // namespace
 
-// Draws `count` tokens. `logits` [count, vocab], `rows`, `banned` and `there`, room for the tokens, are on the current
-// device; logits may be overwritten. `tokens` are in host memory: -1 where the logits are not finite. Returns CUDA's error
+// Draws `count` tokens. `logits` [count, vocab] but for their `bias` [vocab], `rows`, `banned` and `there`, room for the
+// tokens, are on the current device; logits may be overwritten. `tokens` are in host memory: -1 where the logits are not finite. Returns CUDA's error
 // code.
-extern "C" int esolm_cuda_draw(float *logits, size_t count, size_t vocab, uint32_t mask, const void *rows,
-                               const uint32_t *banned, int32_t *there, int32_t *tokens) {
+extern "C" int esolm_cuda_draw(float *logits, const float *bias, size_t count, size_t vocab, uint32_t mask,
+                               const void *rows, const uint32_t *banned, int32_t *there, int32_t *tokens) {
     int device = 0, most_shared = 0;
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&most_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
@@ -249,9 +304,9 @@ extern "C" int esolm_cuda_draw(float *logits, size_t count, size_t vocab, uint32
         if (error != cudaSuccess) {
             return int(error);
         }
-        draw<true><<<unsigned(count), THREADS, shared>>>(logits, all, banned, there, int(vocab), int(mask));
+        draw<true><<<unsigned(count), THREADS, shared>>>(logits, bias, all, banned, there, int(vocab), int(mask));
     } else {
-        draw<false><<<unsigned(count), THREADS>>>(logits, all, banned, there, int(vocab), int(mask));
+        draw<false><<<unsigned(count), THREADS>>>(logits, bias, all, banned, there, int(vocab), int(mask));
     }
     error = cudaGetLastError();
     if (error != cudaSuccess) {
