@@ -73,9 +73,10 @@ unit: setup
 # The runtime and the C functions, without converter and command. FEATURES may add cuda. (`-p esolm`, as features of packages
 # that are built together add up.)
 FEATURES ?= capi
+LIB_ARGS ?= -p esolm --lib --no-default-features --features $(FEATURES)
 BUILD ?= target
 lib: setup
-	$(CARGO) build --release -p esolm --lib --no-default-features --features $(FEATURES) --target-dir $(BUILD)
+	$(CARGO) build --release $(LIB_ARGS) --target-dir $(BUILD)
 	mkdir -p $(DIST)/lib $(DIST)/include
 	packaging/private-archive $(BUILD)/release/libesolm.a $(DIST)/lib/libesolm.a
 	cp $(BUILD)/release/libesolm.so $(DIST)/lib/
@@ -125,12 +126,13 @@ CUDA_LIBS = -L$(CUDA_TOOLKIT)/lib -lcublas -lcublasLt
 CUDA_ENV = CUDA_PATH=$(CUDA_TOOLKIT) CUDAToolkit_ROOT=$(CUDA_TOOLKIT) CUDA_LIBRARY_PATH=$(CUDA_TOOLKIT) \
   CUDACXX=$(CUDA_TOOLKIT)/bin/nvcc CUDAARCHS="$(CUDAARCHS)" CMAKE_CUDA_ARCHITECTURES="$(CUDAARCHS)" \
   CUDAFLAGS=--compress-mode=size CMAKE_POSITION_INDEPENDENT_CODE=ON LD_LIBRARY_PATH=$(CUDA_TOOLKIT)/lib \
-  RUSTFLAGS="-Ctarget-cpu=x86-64-v3 $(patsubst %,-Clink-arg=%,$(CUDA_LIBS))"
+  RUSTFLAGS="-Ctarget-cpu=x86-64-v3 $(patsubst %,-Clink-arg=%,$(CUDA_LIBS))" LIBS="$(CUDA_LIBS)"
+# Command and library in one go: with other features around it, cargo would compile ggml a second time.
+CUDA_ARGS = -p esolm -p esolm-cli --features esolm/capi,esolm/cuda,esolm-cli/cuda
 cuda: setup
 	packaging/cuda-toolkit $(CUDA_TOOLKIT)
-	$(CUDA_ENV) $(CARGO) build --release -p esolm-cli --features cuda --target-dir $(CUDA_BUILD)
+	$(CUDA_ENV) $(MAKE) programs BUILD=$(CUDA_BUILD) DIST=$(CUDA_BUILD)/dist LIB_ARGS="$(CUDA_ARGS)"
 	$(CUDA_ENV) $(CARGO) test --release --no-run -p esolm --features cuda --test integration --target-dir $(CUDA_BUILD)
-	$(CUDA_ENV) LIBS="$(CUDA_LIBS)" $(MAKE) programs BUILD=$(CUDA_BUILD) DIST=$(CUDA_BUILD)/dist FEATURES=capi,cuda
 	$(CUDA_ENV) ffi-tests/cuda $(CUDA_BUILD) $(abspath $(MODEL))
 
 gpu-bundle: cuda
