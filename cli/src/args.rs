@@ -17,8 +17,7 @@ use crate::tensor_types::TENSOR_TYPES;
 /// Number of threads.
 #[derive(clap::Args, Clone, Copy)]
 pub struct ThreadArgs {
-    /// Number of CPU threads, at most 512. Default: one per core that the process may use.
-    // The library reads 0 as one per core.
+    /// Number of CPU threads, at most 512. Default, or 0: one per core that the process may use.
     #[arg(short, long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     pub threads: usize,
 }
@@ -83,8 +82,7 @@ impl ComputeArgs {
 /// Options of the commands that cut a text into windows.
 #[derive(clap::Args)]
 pub struct WindowArgs {
-    /// Window length in tokens. Default: the model's context length.
-    // The library reads 0 as the model's context length.
+    /// Window length in tokens. Default, or 0: the model's context length.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "LEN")]
     pub length: usize,
     /// Random seed. The same seed gives the same result; -1 = a different one each time.

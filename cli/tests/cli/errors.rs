@@ -49,6 +49,11 @@ fn numbers_out_of_range_are_refused_with_their_option() {
     refused(&["generate", "--batch", "18446744073709551615"], 2, "at most 65536");
     refused(&["generate", "-p", "a", "-p", "b", "--batch", "3"], 2, "2 prompts for a batch of 3");
     refused(&["bench", "--threads", "513"], 2, "at most 512");
+    // The largest numbers, which stand for defaults in the library.
+    for count in ["17", "4294967295", "4294967296", "-1"] {
+        refused(&["generate", "--lookahead", count], 2, "--lookahead");
+        refused(&["generate", "--lookahead", count], 2, "at most 16, or auto");
+    }
     refused(&["generate", "--poll", "101"], 2, "--poll");
     refused(&["generate", "--cpus", "a"], 2, "'a' is no number of a processor");
     refused(&["generate", "--cpus", "3-1"], 2, "the first comes after the last");
