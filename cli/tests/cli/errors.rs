@@ -237,3 +237,27 @@ fn help_fits_a_terminal_of_any_width() {
         }
     }
 }
+
+#[test]
+fn a_state_of_more_or_fewer_texts_says_which_options_it_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (one, two) = (path("one.state"), path("two.state"));
+    for (state, batch) in [(&one, "1"), (&two, "2")] {
+        let made = esolm(&["generate", "-q", "-n", "4", "--batch", batch, "--state", state]);
+        assert!(made.status.success(), "{}", err(&made));
+    }
+    let before = std::fs::read(&two).unwrap();
+    let takes = |state: &str, takes: &str| format!("{state}: a state of {takes}");
+    let two_texts = takes(&two, "2 texts; it takes --batch 2 and at most 2 prompts");
+    refused(&["generate", "-n", "8", "--state", &two], 2, &two_texts);
+    refused(&["generate", "-n", "8", "--batch", "3", "--state", &two], 2, &two_texts);
+    // So small a context that the state is not read but for its head.
+    refused(&["generate", "--length", "1", "--state", &two], 2, &two_texts);
+    let one_text = takes(&one, "1 text; it takes --batch 1 and at most 1 prompt");
+    refused(&["generate", "-n", "8", "-p", "a", "-p", "b", "--state", &one], 2, &one_text);
+    refused(&["generate", "--length", "2", "--batch", "2", "--state", &two], 2, "--length");
+    assert_eq!(std::fs::read(&two).unwrap(), before);
+    let resumed = esolm(&["generate", "-q", "-n", "4", "--batch", "2", "--state", &two]);
+    assert!(resumed.status.success(), "{}", err(&resumed));
+}
