@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     let first = cases.first().ok_or_else(|| Error::InvalidArgument("there is nothing to measure".into()))?;
-    let mut machine = Machine::probe(first.context(args)?.threads());
+    let mut machine = Machine::probe(first.context(args)?.threads())?;
     let all = args.repeat.saturating_mul(cases.len());
     progress::of_items("generations", |show| {
         let mut done = 0;
