@@ -7,7 +7,7 @@ use super::importance;
 use crate::atomic_file::{PendingFile, refuse_input_as_output};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::evaluate::spread;
+use crate::evaluate::{spread, window_length};
 use crate::forward::{ContextParams, Kernels};
 use crate::ggml::{Observed, observe};
 use crate::memory::read_at_most;
@@ -100,7 +100,7 @@ pub fn observe_text(
 ) -> Result<Observation> {
     let _floats = DefaultFloats::set();
     let config = model.config();
-    let length = if options.length == 0 { config.context_length } else { options.length }.min(tokens.len());
+    let length = window_length(options.length, config)?.min(tokens.len());
     if length == 0 || options.steps == 0 {
         return Err(Error::invalid(
             "an importance matrix needs a text of at least one token, and at least one step",

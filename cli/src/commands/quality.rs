@@ -9,6 +9,7 @@ use esolm::{Error, Model, Result, TokenizeOptions};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
+use crate::generation_args::check_diffusion;
 use crate::input::read_text;
 use crate::model_file::model_file;
 use crate::output::write_file;
@@ -76,6 +77,7 @@ struct Measured {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
+    check_diffusion(args.alpha0.as_slice(), &[args.steps])?;
     args.json.check()?;
     args.plot.as_ref().map_or(Ok(()), esolm::check_writable)?;
     let load = args.compute.load_options();

@@ -1,6 +1,6 @@
 //! The `esolm` command given what it cannot use: it says what is wrong, and where.
 
-use crate::command_line::{built_in, err, esolm, esolm_reading, golden, out};
+use crate::command_line::{built_in, err, esolm, esolm_reading, golden, library_file, out};
 
 /// Runs the command, which fails with `code`, saying `says` and writing nothing.
 fn refused(args: &[&str], code: i32, says: &str) {
@@ -54,6 +54,25 @@ fn numbers_out_of_range_are_refused_with_their_option() {
         refused(&["generate", "--lookahead", count], 2, "--lookahead");
         refused(&["generate", "--lookahead", count], 2, "at most 16, or auto");
     }
+    // More than there is room for, and sums that are too large.
+    for samples in ["1048577", "18446744073709551615"] {
+        refused(
+            &["evaluate", "--samples", samples, "--steps", "1"],
+            2,
+            &format!("{samples} samples; at most"),
+        );
+    }
+    let text = library_file("tests/heldout/stories.txt");
+    refused(&["score", &text, "--draws", "18446744073709551615"], 2, "orders or draws; at most 1048576");
+    // Numbers that stand for defaults in the library, and windows longer than the model's, whatever the text.
+    let model = built_in();
+    let quality = ["quality", &model, &model, "--text", &golden("config.json")];
+    refused(&[&quality[..], &["--steps", "0"]].concat(), 2, "--steps must be at least 1");
+    refused(&[&quality[..], &["--alpha0", "-1"]].concat(), 2, "--alpha0 is -1");
+    let beyond = "length 100000; the model's context is 256 tokens";
+    refused(&[&quality[..], &["--length", "100000"]].concat(), 2, beyond);
+    let imatrix = ["imatrix", &model, &golden("config.json"), "-o", "no-such-file", "--length", "100000"];
+    refused(&imatrix, 2, beyond);
     refused(&["generate", "--poll", "101"], 2, "--poll");
     refused(&["generate", "--cpus", "a"], 2, "'a' is no number of a processor");
     refused(&["generate", "--cpus", "3-1"], 2, "the first comes after the last");
