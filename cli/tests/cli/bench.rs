@@ -114,3 +114,18 @@ fn full_disks_are_named() {
     let output = esolm(&["bench", "--shape", "stories", "--force", "--write", "/dev/full"]);
     assert!(err(&output).contains("/dev/full: No space left"), "{}", err(&output));
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_that_is_missing_to_measure_its_speed_is_an_error() {
+    let bench = |kib: u32| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -v $1; shift; exec \"$@\"", "sh", &kib.to_string()]);
+        shell.args([env!("CARGO_BIN_EXE_esolm"), "bench", "--repeat", "1", "--steps", "1", "--length", "8"]);
+        shell.args(["--threads", "1"]).output().unwrap()
+    };
+    // Enough for the command, and not for 192 MiB besides.
+    let output = bench(250_000);
+    assert_eq!(output.status.code(), Some(4), "{}", err(&output));
+    assert!(err(&output).contains("to measure how fast memory is read"), "{}", err(&output));
+}
