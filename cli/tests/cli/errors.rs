@@ -229,6 +229,38 @@ fn files_that_cannot_be_written_are_refused_before_the_work() {
 }
 
 #[test]
+fn an_empty_name_of_a_file_is_said_to_be_that() {
+    for args in [&["-f", ""][..], &["--json-schema", ""], &["--order", "@"], &["--schedule", "@"]] {
+        refused(&[&["generate", "-n", "2"], args].concat(), 2, "the name of a file to read is empty");
+    }
+    for args in [&["inspect", ""][..], &["bench", ""], &["score", "", &golden("config.json")]] {
+        refused(args, 2, "the name of the model is empty");
+    }
+    refused(&["generate", ""], 2, "'' is no model file");
+}
+
+#[test]
+#[cfg(unix)]
+fn words_are_text_as_it_is_given() {
+    use std::os::unix::ffi::OsStrExt;
+
+    // Also where they are empty: `esolm tokenize "$text"`.
+    for command in ["tokenize", "detokenize"] {
+        let none = esolm_reading(&[command], "");
+        let empty = esolm(&[command, ""]);
+        assert!(empty.status.success(), "{}", err(&empty));
+        assert_eq!(out(&empty), out(&none));
+    }
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_esolm"))
+        .arg("tokenize")
+        .arg(std::ffi::OsStr::from_bytes(b"a\xff"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains("is not UTF-8") && out(&output).is_empty(), "{}", err(&output));
+}
+
+#[test]
 fn an_empty_esolm_model_is_none() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_esolm"))
         .args(["tokenize", "The king"])
