@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::command_line::{err, esolm, out};
+use crate::command_line::{built_in, err, esolm, out};
 
 /// Runs `esolm bench`, which refuses what it is told.
 fn refused(args: &[&str], says: &str) {
@@ -45,6 +45,15 @@ fn more_threads_than_processors_take_no_longer() {
     assert!(out(&output).contains(", 512 threads: reads "), "{}", out(&output));
     // It took minutes, 10 ms of each thread at a time.
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    // Those of ggml wait by spinning.
+    refused(&["--threads", "512", "--kernels", "own,ggml"], "--threads 512 with --kernels ggml");
+    let dir = tempfile::tempdir().unwrap();
+    let [text, matrix] = ["text", "matrix"].map(|name| dir.path().join(name).display().to_string());
+    std::fs::write(&text, "Once upon a time there was a king.").unwrap();
+    let imatrix = ["imatrix", &built_in(), &text, "-o", &matrix, "--steps", "2", "--threads", "512"];
+    let output = esolm(&imatrix);
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
 }
 
 #[test]

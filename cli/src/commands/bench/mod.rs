@@ -12,10 +12,11 @@ mod tests;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 
 use esolm::gguf::TensorType;
 use esolm::quantize::{FileOrPath, QuantizeOptions, quantize_file};
-use esolm::{Error, GenerateParams, Result, SamplingParams};
+use esolm::{Error, GenerateParams, Kernels, Result, SamplingParams};
 
 use crate::generation_args::check_diffusion;
 use crate::output::write_file;
@@ -34,6 +35,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     // As those, it has a value that stands for a default in the library.
     if !(args.top_p > 0.0 && args.top_p <= 1.0) {
         return Err(Error::InvalidArgument(format!("--top-p is {}, not above 0 to 1", args.top_p)));
+    }
+    let (threads, processors) =
+        (args.compute.cpu.threads, available_parallelism().map_or(usize::MAX, usize::from));
+    if args.kernels.contains(&Kernels::Ggml) && threads > processors {
+        return Err(Error::InvalidArgument(format!(
+            "--threads {threads} with --kernels ggml, whose threads wait by spinning: at most one for each of the \
+             {processors} processors that the process may use"
+        )));
     }
     if let (Some(path), Some(shape)) = (&args.write, args.shape) {
         return write_model(args, shape, path);
