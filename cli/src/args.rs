@@ -1,6 +1,6 @@
 //! Options that several commands share: the device that computes, output files, windows of a text.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use esolm::gguf::{Layout, TensorType};
@@ -10,7 +10,7 @@ use esolm::{
 };
 use serde_json::Value;
 
-use crate::output::{json_line, print, write_file};
+use crate::output::{check_outputs, json_line, print, write_file};
 use crate::seed::Seed;
 use crate::tensor_types::TENSOR_TYPES;
 
@@ -109,9 +109,9 @@ pub struct JsonFileArgs {
 }
 
 impl JsonFileArgs {
-    /// Fails before any work if the file cannot be written.
-    pub fn check(&self) -> Result<()> {
-        self.json_file.as_ref().map_or(Ok(()), esolm::check_writable)
+    /// Fails before any work if the file or the `plot` beside it cannot be written, or would replace one of the `inputs`.
+    pub fn check(&self, plot: Option<&Path>, inputs: &[&Path]) -> Result<()> {
+        check_outputs(&[self.json_file.as_deref(), plot], inputs)
     }
 
     /// Shows a result: to a file, if that is wanted, and as a table or JSON.

@@ -1,6 +1,6 @@
 //! `esolm quality`: what quantized files of a model lose.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -78,8 +78,8 @@ struct Measured {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     check_diffusion(args.alpha0.as_slice(), &[args.steps])?;
-    args.json.check()?;
-    args.plot.as_ref().map_or(Ok(()), esolm::check_writable)?;
+    let inputs: Vec<_> = args.base.iter().chain(&args.models).map(PathBuf::as_path).collect();
+    args.json.check(args.plot.as_deref(), &[&inputs[..], &[Path::new(&args.text)]].concat())?;
     let load = args.compute.load_options();
     let given = args.base.iter().chain(&args.models);
     let paths = given.map(|path| model_file(path)).collect::<Result<Vec<_>>>()?;

@@ -229,6 +229,47 @@ fn files_that_cannot_be_written_are_refused_before_the_work() {
 }
 
 #[test]
+fn what_is_written_replaces_no_other_file_of_the_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (model, text, new, link) = (path("model.gguf"), path("text"), path("new"), path("link"));
+    std::fs::copy(built_in(), &model).unwrap();
+    std::fs::write(&text, "Once upon a time there was a king.").unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(&model, &link).unwrap();
+    #[cfg(not(unix))]
+    std::fs::hard_link(&model, &link).unwrap();
+    let generate = ["generate", "-n", "2", "-m", &model];
+    let evaluate = ["evaluate", "--samples", "1", "--judge", &model];
+    let quality = ["quality", &model, &link, "--text", &text];
+    let bench = ["bench", "-m", &model];
+    for (command, options) in [
+        (&generate[..], &["--plot", &model][..]),
+        (&generate, &["--plot", &link]),
+        (&generate, &["-f", &text, "--plot", &text]),
+        (&generate, &["--state", &new, "--plot", &new]),
+        (&evaluate, &["--json-file", &model]),
+        (&evaluate, &["--text", &text, "--plot", &text]),
+        (&evaluate, &["--plot", &new, "--json-file", &new]),
+        (&quality, &["--plot", &link]),
+        (&quality, &["--json-file", &text]),
+        (&bench, &["--json-file", &model]),
+        (&bench, &["--json-file", &new, "--plot", &new]),
+    ] {
+        refused(&[command, options].concat(), 2, "is given twice");
+    }
+    assert!(std::fs::read(&model).unwrap() == std::fs::read(built_in()).unwrap());
+    assert!(std::fs::read(&text).unwrap().starts_with(b"Once") && !std::path::Path::new(&new).exists());
+    // Nothing replaces a device.
+    #[cfg(unix)]
+    {
+        let both =
+            ["bench", "--json-file", "/dev/null", "--plot", "/dev/null", "--repeat", "1", "--steps", "1"];
+        assert!(esolm(&both).status.success());
+    }
+}
+
+#[test]
 fn an_empty_name_of_a_file_is_said_to_be_that() {
     for args in [&["-f", ""][..], &["--json-schema", ""], &["--order", "@"], &["--schedule", "@"]] {
         refused(&[&["generate", "-n", "2"], args].concat(), 2, "the name of a file to read is empty");

@@ -47,8 +47,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let (Some(path), Some(shape)) = (&args.write, args.shape) {
         return write_model(args, shape, path);
     }
-    args.json.check()?;
-    args.plot.as_ref().map_or(Ok(()), esolm::check_writable)?;
+    let model = args.model.name()?;
+    args.json.check(args.plot.as_deref(), model.as_deref().as_slice())?;
     let subjects = subjects(args)?;
     let mut cases = Vec::new();
     for subject in &subjects {
