@@ -28,22 +28,7 @@ pub use options::Args;
 use synthetic::{Shape, SyntheticModel};
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    if args.repeat == 0 || args.batch.contains(&0) {
-        return Err(Error::InvalidArgument("--repeat and --batch must be at least 1".into()));
-    }
-    check_diffusion(&args.alpha0, &args.steps)?;
-    // As those, it has a value that stands for a default in the library.
-    if !(args.top_p > 0.0 && args.top_p <= 1.0) {
-        return Err(Error::InvalidArgument(format!("--top-p is {}, not above 0 to 1", args.top_p)));
-    }
-    let (threads, processors) =
-        (args.compute.cpu.threads, available_parallelism().map_or(usize::MAX, usize::from));
-    if args.kernels.contains(&Kernels::Ggml) && threads > processors {
-        return Err(Error::InvalidArgument(format!(
-            "--threads {threads} with --kernels ggml, whose threads wait by spinning: at most one for each of the \
-             {processors} processors that the process may use"
-        )));
-    }
+    check(args)?;
     if let (Some(path), Some(shape)) = (&args.write, args.shape) {
         return write_model(args, shape, path);
     }
@@ -91,6 +76,27 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         write_file(path, &report::plot(args, &cases).svg())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Checks the numbers that the options give.
+fn check(args: &Args) -> Result<()> {
+    if args.repeat == 0 || args.batch.contains(&0) {
+        return Err(Error::InvalidArgument("--repeat and --batch must be at least 1".into()));
+    }
+    check_diffusion(&args.alpha0, &args.steps)?;
+    // As those, it has a value that stands for a default in the library.
+    if !(args.top_p > 0.0 && args.top_p <= 1.0) {
+        return Err(Error::InvalidArgument(format!("--top-p is {}, not above 0 to 1", args.top_p)));
+    }
+    let threads = args.compute.cpu.threads;
+    let processors = available_parallelism().map_or(usize::MAX, usize::from);
+    if args.kernels.contains(&Kernels::Ggml) && threads > processors {
+        return Err(Error::InvalidArgument(format!(
+            "--threads {threads} with --kernels ggml, whose threads wait by spinning: at most one for each of the \
+             {processors} processors that the process may use"
+        )));
+    }
+    Ok(())
 }
 
 /// Loads the models that the options name.
