@@ -1,6 +1,6 @@
 //! Options that several commands share: the device that computes, output files, windows of a text.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use esolm::gguf::{Layout, TensorType};
@@ -10,15 +10,14 @@ use esolm::{
 };
 use serde_json::Value;
 
-use crate::output::{json_line, print, write_file};
+use crate::output::{check_outputs, json_line, print, write_file};
 use crate::seed::Seed;
 use crate::tensor_types::TENSOR_TYPES;
 
 /// Number of threads.
 #[derive(clap::Args, Clone, Copy)]
 pub struct ThreadArgs {
-    /// Number of CPU threads, at most 512. Default: one per core that the process may use.
-    // The library reads 0 as one per core.
+    /// Number of CPU threads, at most 512. Default, or 0: one per core that the process may use.
     #[arg(short, long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     pub threads: usize,
 }
@@ -83,8 +82,7 @@ impl ComputeArgs {
 /// Options of the commands that cut a text into windows.
 #[derive(clap::Args)]
 pub struct WindowArgs {
-    /// Window length in tokens. Default: the model's context length.
-    // The library reads 0 as the model's context length.
+    /// Window length in tokens. Default, or 0: the model's context length.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "LEN")]
     pub length: usize,
     /// Random seed. The same seed gives the same result; -1 = a different one each time.
@@ -111,9 +109,9 @@ pub struct JsonFileArgs {
 }
 
 impl JsonFileArgs {
-    /// Fails before any work if the file cannot be written.
-    pub fn check(&self) -> Result<()> {
-        self.json_file.as_ref().map_or(Ok(()), esolm::check_writable)
+    /// Fails before any work if the file or the `plot` beside it cannot be written, or would replace one of the `inputs`.
+    pub fn check(&self, plot: Option<&Path>, inputs: &[&Path]) -> Result<()> {
+        check_outputs(&[self.json_file.as_deref(), plot], inputs)
     }
 
     /// Shows a result: to a file, if that is wanted, and as a table or JSON.

@@ -37,7 +37,11 @@ pub struct SamplingArgs {
 }
 
 fn top_k(text: &str) -> std::result::Result<u32, std::num::ParseIntError> {
-    if text == "-1" { Ok(SamplingParams::TOP_K_AUTO) } else { text.parse() }
+    if text == "-1" {
+        return Ok(SamplingParams::TOP_K_AUTO);
+    }
+    // The largest number stands for the default in the library; who types it means all tokens, of which there are fewer.
+    text.parse().map(|count: u32| count.min(SamplingParams::TOP_K_AUTO - 1))
 }
 
 impl SamplingArgs {
@@ -85,8 +89,8 @@ pub struct GenerationArgs {
     #[arg(long, value_name = "MEASURE:X[:W]", conflicts_with = "schedule", help_heading = "Diffusion")]
     adaptive: Option<String>,
     /// Where tokens are written one by one: propose K tokens per step, and write as many of them as one token per step would
-    /// have drawn, and one more. The text has the same distribution, in fewer steps; auto = as many as pay, by those accepted
-    /// so far; 0 = off. Only for Eso-LM.
+    /// have drawn, and one more. The text has the same distribution, in fewer steps; at most 16; auto = as many as pay, by those
+    /// accepted so far; 0 = off. Only for Eso-LM.
     #[arg(long, default_value = "0", value_name = "K|auto", value_parser = lookahead, help_heading = "Diffusion")]
     lookahead: u32,
     /// Allow only these tokens at a position, or at each position of a range: '5= yes, no', '3-9=the,#48'. Positions count
@@ -140,8 +144,15 @@ pub struct GenerationArgs {
     json_schema: Option<String>,
 }
 
-fn lookahead(text: &str) -> std::result::Result<u32, std::num::ParseIntError> {
-    if text == "auto" { Ok(GenerateParams::LOOKAHEAD_AUTO) } else { text.parse() }
+/// The library's limit. It is checked here, too, as a number beyond it stands for `auto` there.
+const MOST_LOOKAHEAD: u32 = 16;
+
+fn lookahead(text: &str) -> std::result::Result<u32, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(GenerateParams::LOOKAHEAD_AUTO),
+        Ok(count) if count <= MOST_LOOKAHEAD => Ok(count),
+        _ => Err(format!("not a number of at most {MOST_LOOKAHEAD}, or auto")),
+    }
 }
 
 /// The options, parsed for a model.

@@ -39,11 +39,13 @@ pub fn read_stdin() -> Result<String> {
 pub fn saying_so(what: &str, read: impl FnOnce() -> Result<String>) -> Result<String> {
     std::thread::scope(|scope| {
         let (done, waiting) = std::sync::mpsc::channel::<()>();
-        scope.spawn(move || {
+        let wait = move || {
             if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
                 tell(&format!("reading {what} from standard input; with </dev/null there is none"));
             }
-        });
+        };
+        // Where the system gives no thread, nothing is said.
+        let _ = std::thread::Builder::new().spawn_scoped(scope, wait);
         let text = read();
         drop(done);
         text
@@ -55,6 +57,7 @@ pub fn saying_so(what: &str, read: impl FnOnce() -> Result<String>) -> Result<St
 pub fn read_text(file: &str) -> Result<String> {
     let text = match file {
         "-" => read_stdin()?,
+        "" => return Err(Error::InvalidArgument("the name of a file to read is empty".into())),
         file => text(file, File::open(file).map_err(|source| Error::Io { file: file.into(), source })?)?,
     };
     let content = text.strip_prefix('\u{feff}').unwrap_or(&text);

@@ -1,7 +1,9 @@
 //! The model of a command: its first argument, or -m; what ESOLM_MODEL names; the built-in one.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use esolm::{Error, LoadMode, LoadOptions, Model, Result};
 
 use crate::log;
@@ -27,6 +29,9 @@ impl ModelFileArgs {
                 first.display(),
                 model.display()
             ))),
+            (Some(first), None) if first.as_os_str().is_empty() => {
+                Err(Error::InvalidArgument("the name of the model is empty".into()))
+            }
             (first, model) => Ok(first.as_deref().or(model.as_deref())),
         }
     }
@@ -45,7 +50,7 @@ model";
 
 /// Options of the commands that also work with the built-in model.
 #[derive(clap::Args, Clone)]
-#[command(mut_arg("first", |first| first.help(HELP)))]
+#[command(mut_arg("first", |first| first.help(HELP).value_parser(word())))]
 pub struct ModelArgs {
     #[command(flatten)]
     pub file: ModelFileArgs,
@@ -62,6 +67,11 @@ pub struct ModelArgs {
     /// Read the pages of a mapped model file in at once, and not when they are first used.
     #[arg(long)]
     pub prefetch: bool,
+}
+
+/// Reads the first argument, which may be an empty text where it is no name of a model.
+fn word() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 impl ModelArgs {
@@ -95,12 +105,14 @@ impl ModelArgs {
 
     /// The model, and the words of a command whose other arguments are words: the first one is a model only if -m names
     /// none and it looks like one.
-    pub fn and_words(&self, words: &[String]) -> (Self, Vec<String>) {
+    pub fn and_words(&self, words: &[String]) -> Result<(Self, Vec<String>)> {
         let (mut model, mut all) = (self.clone(), words.to_vec());
         if let Some(first) = model.file.first.take_if(|first| self.file.model.is_some() || !is_model(first)) {
-            all.insert(0, first.to_string_lossy().into_owned());
+            let not_utf8 = |word: OsString| format!("'{}' is not UTF-8", word.to_string_lossy());
+            let word = first.into_os_string().into_string();
+            all.insert(0, word.map_err(|word| Error::InvalidArgument(not_utf8(word)))?);
         }
-        (model, all)
+        Ok((model, all))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use esolm::{Error, Result};
 use serde_json::{Value, json};
@@ -64,6 +64,31 @@ pub fn join_ids(tokens: &[u32]) -> String {
 /// Writes a file that a command was asked for besides its output.
 pub fn write_file(path: &Path, content: &str) -> Result<()> {
     esolm::write_file(path, content.as_bytes())
+}
+
+/// Fails before any work if one of these outputs cannot be written, or if it would replace an input or another output.
+pub fn check_outputs(outputs: &[Option<&Path>], inputs: &[&Path]) -> Result<()> {
+    let mut taken: Vec<_> = inputs.iter().filter_map(|input| place(input)).collect();
+    for output in outputs.iter().flatten() {
+        esolm::check_writable(output)?;
+        let Some(place) = place(output) else { continue };
+        if taken.contains(&place) {
+            let what =
+                format!("{} is given twice: what is written needs a file of its own", output.display());
+            return Err(Error::InvalidArgument(what));
+        }
+        taken.push(place);
+    }
+    Ok(())
+}
+
+/// Where a file is or will be, through links; `None` for devices and pipes, which several things may be written to.
+fn place(path: &Path) -> Option<PathBuf> {
+    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        return None;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    path.canonicalize().ok().or_else(|| Some(folder.canonicalize().ok()?.join(path.file_name()?)))
 }
 
 /// Prints a line for people to standard error. Work is not lost because nobody can be told of it: a failure is ignored.

@@ -1,5 +1,7 @@
 //! Prompts of a generation: texts, token ids, a template.
 
+use std::path::Path;
+
 use esolm::{Error, Model, Prompt, Result, Template};
 
 use crate::input::{encode, is_piped, parse_ids, read_text, saying_so};
@@ -30,6 +32,11 @@ pub struct PromptArgs {
 }
 
 impl PromptArgs {
+    /// The files that prompts are read from.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(Path::new)
+    }
+
     /// The prompts, of which there may be none, and the length of the template in tokens, 0 without one. `continues` says
     /// that they go on from other texts.
     pub fn read(&self, model: &Model, continues: bool) -> Result<(Vec<Prompt>, usize)> {

@@ -8,9 +8,8 @@ pub struct StopArgs {
     /// Most tokens to write behind the prompt; -1 = until the text ends or has its length.
     #[arg(short = 'n', long = "max-tokens", aliases = ["predict", "n-predict"], default_value = "-1", value_parser = max_tokens, value_name = "N")]
     max_tokens: MaxTokens,
-    /// Length of the text in tokens, prompt included; with -n, the smaller one counts. Default and maximum: the model's
+    /// Length of the text in tokens, prompt included; with -n, the smaller one counts. Default, or 0, and maximum: the model's
     /// context length (see `esolm inspect`).
-    // The library reads 0 as the model's context length.
     #[arg(
         long,
         short_alias = 'c',

@@ -30,9 +30,22 @@ enum Place {
     Named(TemporaryName),
     /// In the target, which is a device or a pipe: those are written to, never replaced.
     Target,
+    /// In the file that the caller has opened, and syncs.
+    #[cfg(feature = "convert")]
+    Open,
 }
 
 impl PendingFile {
+    /// A file that the caller has opened. `name` is what errors call it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    #[cfg(feature = "convert")]
+    pub fn of_open(file: &File, name: &Path) -> Result<Self> {
+        let file = file.try_clone().map_err(|e| Error::io(name, e))?;
+        Ok(Self { file, target: name.to_owned(), place: Place::Open, force: true })
+    }
+
     /// Begins a file. `force` allows the target to exist.
     ///
     /// # Errors
@@ -77,6 +90,10 @@ impl PendingFile {
             let _ = file.sync_all();
             return Ok(0);
         }
+        #[cfg(feature = "convert")]
+        if matches!(place, Place::Open) {
+            return Ok(file.metadata().map_err(io)?.len());
+        }
         refuse_existing(&target, force)?;
         if let Ok(replaced) = fs::metadata(&target) {
             if !replaced.is_file() {
@@ -103,6 +120,8 @@ impl PendingFile {
             Place::Named(name) if !force => name.link(&target).map_err(exists)?,
             Place::Named(name) => name.rename(&target).map_err(io)?,
             Place::Target => (),
+            #[cfg(feature = "convert")]
+            Place::Open => (),
         }
         // The new name is durable once the directory is synced. Not every system can open a directory, and the file itself
         // is safe: a failure here is not an error.
@@ -111,6 +130,30 @@ impl PendingFile {
         }
         Ok(bytes)
     }
+}
+
+/// A file in the system's folder for temporary ones, for reading and writing. It has no name: nothing of it stays when it is
+/// closed, whatever ends the process.
+///
+/// # Errors
+/// [`Error::Io`], naming the folder.
+pub fn temporary_file() -> Result<File> {
+    temporary_file_in(&std::env::temp_dir())
+}
+
+fn temporary_file_in(folder: &Path) -> Result<File> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{Mode, OFlags, open};
+
+        // Exclusively: no other process can give it a name.
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
+        if let Ok(file) = open(folder, flags, Mode::RUSR | Mode::WUSR) {
+            return Ok(file.into());
+        }
+    }
+    remove_stale(&folder.join(temporary::NAMELESS));
+    temporary::nameless(folder).map_err(|e| Error::io(folder, e))
 }
 
 /// Writes a file that appears, or replaces an existing one, only when it is complete and on disk. A device or a pipe is

@@ -93,6 +93,23 @@ impl Drop for TemporaryName {
     }
 }
 
+/// What the names of [`nameless`] files are made from.
+pub(super) const NAMELESS: &str = "esolm";
+
+/// A file of this user's alone in `folder`, for reading and writing, that has a name only until this returns.
+pub(super) fn nameless(folder: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = None;
+    TemporaryName::of(&folder.join(NAMELESS), |name| {
+        file = Some(options.open(name)?);
+        Ok(())
+    })?;
+    file.ok_or(ErrorKind::NotFound.into())
+}
+
 /// Removes temporary files of `target` that processes left behind which are gone.
 pub(super) fn remove_stale(target: &Path) {
     let Ok(entries) = fs::read_dir(directory_of(target)) else { return };

@@ -214,3 +214,30 @@ fn files_left_behind_are_removed() {
     assert_eq!(names(folder.path()).len(), 3);
     drop(name);
 }
+
+#[test]
+fn temporary_file_has_no_name() {
+    use std::io::{Read, Seek};
+
+    let _names = lock_names();
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing");
+    for (make, way) in [(temporary_file_in as fn(&Path) -> Result<File>, "none"), (nameless_in, "a moment")] {
+        let mut file = make(folder.path()).unwrap();
+        assert!(names(folder.path()).is_empty());
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{way}");
+        file.write_all(b"content").unwrap();
+        file.rewind().unwrap();
+        let mut read = String::new();
+        file.read_to_string(&mut read).unwrap();
+        assert_eq!(read, "content");
+        let failed = make(&missing);
+        assert!(matches!(&failed, Err(Error::Io { file, .. }) if file.ends_with("missing")), "{failed:?}");
+    }
+    temporary_file().unwrap();
+}
+
+/// The way of file systems that have no files without names.
+fn nameless_in(folder: &Path) -> Result<File> {
+    temporary::nameless(folder).map_err(|e| Error::io(folder, e))
+}

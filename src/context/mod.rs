@@ -8,7 +8,9 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::forward::{CancelToken, ContextParams, MemoryPlan, MemoryUse, ModelRunner, Profile, ThreadPool};
-use crate::generate::{GenerateParams, Prompt, Session, Step, StopReason, TextEnd, TokenChoice};
+use crate::generate::{
+    GenerateParams, Prompt, Session, Step, StopReason, TextEnd, TokenChoice, saved_sequences,
+};
 use crate::memory::Arena;
 use crate::model::{LoadOptions, Model};
 use crate::plan::Plan;
@@ -355,5 +357,13 @@ impl Context {
     /// As [`Context::restore`]; [`crate::Error::Io`].
     pub fn restore_from(&mut self, path: impl AsRef<Path>) -> Result<()> {
         self.session.restore_from(&mut self.runner, path.as_ref())
+    }
+
+    /// How many sequences the saved state in a file has, by its head: as many a context needs that restores it.
+    ///
+    /// # Errors
+    /// [`crate::Error::BadFile`] for what is no saved state; [`crate::Error::Io`].
+    pub fn saved_sequences(path: impl AsRef<Path>) -> Result<usize> {
+        saved_sequences(path.as_ref())
     }
 }

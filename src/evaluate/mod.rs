@@ -6,4 +6,4 @@ pub mod samples;
 pub mod verify;
 mod windows;
 
-pub(crate) use windows::spread;
+pub(crate) use windows::{spread, window_length};

@@ -8,7 +8,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::windows::spread;
+use super::windows::{spread, window_length};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::{ContextParams, KvType};
@@ -89,8 +89,7 @@ pub fn compare(
             return Err(Error::invalid("the models cannot be compared: variant, vocabulary or mask differ"));
         }
     }
-    let window = if options.length == 0 { config.context_length } else { options.length };
-    let length = window.min(tokens.len());
+    let length = window_length(options.length, config)?.min(tokens.len());
     if length <= config.given_tokens() {
         return Err(Error::invalid("the text has no tokens that the model writes"));
     }

@@ -19,8 +19,12 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::ContextParams;
 use crate::generate::{GenerateParams, Prompt};
+use crate::memory::with_room;
 use crate::model::{Config, Model};
 use crate::score::{Estimate, ScoreParams};
+
+/// Most samples that are drawn at once.
+const MOST_SAMPLES: usize = 1 << 20;
 
 /// Texts that a model has written.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,7 +62,7 @@ impl Default for SampleParams<'_> {
 /// Draws samples. `progress` is called with the number of samples done; breaking cancels.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] for no samples or a batch of none; those of [`Context::generate`]; [`Error::Cancelled`].
+/// [`Error::InvalidArgument`] for no samples, more than 2^20, or a batch of none; those of [`Context::generate`]; [`Error::Cancelled`].
 pub fn draw(
     context: &mut Context,
     params: &SampleParams<'_>,
@@ -68,8 +72,11 @@ pub fn draw(
     if count == 0 || params.batch == 0 {
         return Err(Error::invalid(format!("{count} samples in batches of {}: not one", params.batch)));
     }
+    if count > MOST_SAMPLES {
+        return Err(Error::invalid(format!("{count} samples; at most {MOST_SAMPLES}")));
+    }
     let prompts = vec![params.prompt.clone(); params.batch.min(count)];
-    let mut samples = Samples { tokens: Vec::with_capacity(count), passes: 0.0, tokens_per_second: 0.0 };
+    let mut samples = Samples { tokens: with_room(count)?, passes: 0.0, tokens_per_second: 0.0 };
     let (mut passes, mut written, mut time) = (0, 0, Duration::ZERO);
     for (batch, first) in (0..count).step_by(prompts.len()).enumerate() {
         let (prompts, _) = prompts.split_at(prompts.len().min(count - first));

@@ -1,5 +1,23 @@
 //! Windows of a text.
 
+use crate::error::{Error, Result};
+use crate::model::Config;
+
+/// The length of a window; 0 is given for the model's context length.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] if it is longer than that, also where the text is not.
+pub(crate) fn window_length(given: usize, config: &Config) -> Result<usize> {
+    match given {
+        0 => Ok(config.context_length),
+        length if length <= config.context_length => Ok(length),
+        _ => {
+            let longest = config.context_length;
+            Err(Error::invalid(format!("length {given}; the model's context is {longest} tokens")))
+        }
+    }
+}
+
 /// At most `max` windows of `length` tokens (0: all), spread evenly over the text. `length` is at least 1; what is left
 /// over at the end is dropped.
 pub(crate) fn spread(tokens: &[u32], length: usize, max: usize) -> impl ExactSizeIterator<Item = &[u32]> {

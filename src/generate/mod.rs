@@ -32,6 +32,7 @@ pub(crate) use draw::TokenChoice;
 pub(crate) use finished::TextEnd;
 pub use request::{GenerateParams, Prompt};
 pub(crate) use session::Session;
+pub(crate) use state::saved_sequences;
 pub use stop::StopReason;
 pub use template::Template;
 pub use update::{Step, Update};

@@ -186,6 +186,23 @@ impl Session {
     }
 }
 
+/// The number of sequences of a saved state; see [`Context::saved_sequences`](crate::Context::saved_sequences).
+pub(crate) fn saved_sequences(path: &Path) -> Result<usize> {
+    let (mut file, _) = open_regular(path)?;
+    let mut head = Vec::new();
+    file.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(|e| Error::io(path, e))?;
+    read_count(&head).map_err(|error| name_file(error, path))
+}
+
+fn read_count(head: &[u8]) -> Result<usize> {
+    let mut rest = Rest(head);
+    read_magic(&mut rest)?;
+    read_version(&mut rest)?;
+    // The fingerprint, and the precision of keys and values.
+    rest.take(3 * size_of::<u32>())?;
+    Ok(rest.number()? as usize)
+}
+
 /// What is saved of a sequence: its length, the number of its known tokens, and of its slots with keys and values. Nothing if
 /// it is not in use.
 fn saved_sizes(sequence: &Sequence) -> [usize; 3] {
@@ -255,16 +272,20 @@ fn read_magic(rest: &mut Rest<'_>) -> Result<()> {
     Err(Error::bad_file(NAME, "it does not start with the magic bytes \"ESOLM-ST\""))
 }
 
+fn read_version(rest: &mut Rest<'_>) -> Result<u32> {
+    let version = rest.number()?;
+    if [VERSION_1, VERSION].contains(&version) {
+        return Ok(version);
+    }
+    let what = format!("it has version {version}; this library reads version {VERSION_1} and {VERSION}");
+    Err(Error::bad_file(NAME, what))
+}
+
 /// Reads and checks what is between the magic and the sequences: the version, the precision of keys and values, if there are
 /// any, and the number of the sequences. More than `most` of them are refused: an empty one has few bytes and may be very long.
 fn read_head(rest: &mut Rest<'_>, fingerprint: u64, most: usize) -> Result<(u32, Option<KvType>, u32)> {
     let bad = |what: &str| Error::bad_file(NAME, what);
-    let version = rest.number()?;
-    if ![VERSION_1, VERSION].contains(&version) {
-        return Err(bad(&format!(
-            "it has version {version}; this library reads version {VERSION_1} and {VERSION}"
-        )));
-    }
+    let version = read_version(rest)?;
     if u64::from(rest.number()?) | u64::from(rest.number()?) << 32 != fingerprint {
         return Err(bad("it was saved with another model"));
     }

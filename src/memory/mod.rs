@@ -17,4 +17,6 @@ pub(crate) use free::HostMemory;
 pub(crate) use pages::LockedPages;
 pub(crate) use reader::FilePart;
 pub use reader::ModelReader;
+#[cfg(feature = "convert")]
+pub(crate) use reader::OPEN_FILE;
 pub(crate) use vector::{collected, copied, filled, no_room, reserve, try_collected, with_room};

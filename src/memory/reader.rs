@@ -25,6 +25,9 @@ pub trait ModelReader {
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 }
 
+/// What messages call a file that a caller has opened.
+pub(crate) const OPEN_FILE: &str = "(open file)";
+
 /// A part of an open file.
 pub(crate) struct FilePart<'a> {
     file: &'a File,
@@ -45,7 +48,7 @@ impl<'a> FilePart<'a> {
     /// # Errors
     /// [`Error::InvalidArgument`] if they are not in the file; [`Error::BadFile`] for what is no regular file; [`Error::Io`].
     pub(crate) fn of(file: &'a File, offset: u64, len: Option<u64>) -> Result<Self> {
-        let name = "(open file)".to_owned();
+        let name = OPEN_FILE.to_owned();
         let metadata = file.metadata().map_err(|source| Error::Io { file: name.clone(), source })?;
         if !metadata.is_file() {
             return Err(Error::bad_file(name, "is no regular file"));

@@ -198,7 +198,8 @@ impl Config {
 
     /// Writes the hyperparameters into a GGUF file's metadata.
     pub fn write(&self, out: &mut Writer) {
-        let int = |v: usize| Value::U32(v as u32);
+        // What fits no u32 is beyond every limit: who reads the file says so, with the number that was meant.
+        let int = |v: usize| u32::try_from(v).map_or(Value::U64(v as u64), Value::U32);
         out.set("general.architecture", Value::Str(Self::ARCHITECTURE.into()));
         out.set("esolm.variant", Value::Str(self.variant.name().into()));
         out.set("esolm.context_length", int(self.context_length));
@@ -233,13 +234,24 @@ impl Config {
         }
     }
 
-    /// Checks that the hyperparameters are consistent. (Their upper limits are checked where they are read.)
+    /// Checks that the hyperparameters are in their ranges and consistent.
     ///
     /// # Errors
     /// What is wrong, as a sentence.
     pub fn validate(&self) -> Result<(), String> {
         let Self { embedding_length: width, head_count: heads, .. } = *self;
-        if heads == 0 || width == 0 || width % heads != 0 {
+        let sizes = [
+            ("context length", self.context_length, limits::CONTEXT_LENGTH),
+            ("width", width, limits::EMBEDDING_LENGTH),
+            ("number of blocks", self.block_count, limits::BLOCK_COUNT),
+            ("width of the MLP", self.feed_forward_length, limits::FEED_FORWARD_LENGTH),
+            ("number of heads", heads, limits::HEAD_COUNT),
+            ("vocabulary", self.vocab_size, limits::VOCAB_SIZE),
+        ];
+        if let Some((name, size, high)) = sizes.iter().find(|(_, size, high)| !(1..=*high).contains(size)) {
+            return Err(format!("the {name} is {size}, not in 1..={high}"));
+        }
+        if !width.is_multiple_of(heads) {
             return Err(format!("the width {width} is not a multiple of {heads} heads"));
         }
         if !self.head_dim().is_multiple_of(2) {

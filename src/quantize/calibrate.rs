@@ -7,8 +7,8 @@ use super::importance;
 use crate::atomic_file::{PendingFile, refuse_input_as_output};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::evaluate::spread;
-use crate::forward::{ContextParams, Kernels};
+use crate::evaluate::{spread, window_length};
+use crate::forward::{ContextParams, Kernels, count_threads};
 use crate::ggml::{Observed, observe};
 use crate::memory::read_at_most;
 use crate::model::{LoadOptions, Model, TokenizeOptions};
@@ -100,7 +100,7 @@ pub fn observe_text(
 ) -> Result<Observation> {
     let _floats = DefaultFloats::set();
     let config = model.config();
-    let length = if options.length == 0 { config.context_length } else { options.length }.min(tokens.len());
+    let length = window_length(options.length, config)?.min(tokens.len());
     if length == 0 || options.steps == 0 {
         return Err(Error::invalid(
             "an importance matrix needs a text of at least one token, and at least one step",
@@ -115,7 +115,10 @@ pub fn observe_text(
     let pieces = texts.len();
     // Only ggml's graphs are observed, not esolm's own kernels.
     let kernels = Kernels::Ggml;
-    let params = ContextParams { length, threads: options.threads, kernels, ..ContextParams::default() };
+    // Its threads wait by spinning: more of them than processors take minutes for what takes a second.
+    let processors = std::thread::available_parallelism().map_or(usize::MAX, usize::from);
+    let threads = count_threads(options.threads)?.min(processors);
+    let params = ContextParams { length, threads, kernels, ..ContextParams::default() };
     let mut context = Context::new(model, &params)?;
     let ((), observed) = observe(model.plain_weights()?, || {
         for (piece, text) in texts.enumerate() {

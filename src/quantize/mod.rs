@@ -19,13 +19,13 @@ use crate::error::{Error, Result};
 use crate::forward::count_threads;
 use crate::ggml::dequantize;
 use crate::gguf::{Gguf, Layout, TensorInfo, TensorType, Writer};
-use crate::memory::FileBytes;
+use crate::memory::{FileBytes, FilePart};
 use crate::model::{Config, select_tensors};
 use crate::simd::DefaultFloats;
 
 pub use calibrate::{ImatrixOptions, Observation, imatrix, observe_text};
 pub(crate) use importance::Importance;
-pub use options::{QuantizeOptions, QuantizeReport};
+pub use options::{FileOrPath, QuantizeOptions, QuantizeReport};
 pub(crate) use pack::Packing;
 pub use policy::{Policy, QuantConfig, Rule};
 pub use write::Progress;
@@ -45,12 +45,35 @@ pub fn quantize(
     options: &QuantizeOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<QuantizeReport> {
+    quantize_file(FileOrPath::Path(input), FileOrPath::Path(output), options, progress)
+}
+
+/// As [`quantize`], where input and output may be files that are open, and have no names. Such an output is written from
+/// its current position on.
+///
+/// # Errors
+/// As [`quantize`].
+pub fn quantize_file(
+    input: FileOrPath<'_>,
+    output: FileOrPath<'_>,
+    options: &QuantizeOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<QuantizeReport> {
     let _floats = DefaultFloats::set();
-    refuse_input_as_output(input, output)?;
+    let (input_name, output_name) = (input.name(), output.name());
+    if let (FileOrPath::Path(input), FileOrPath::Path(output)) = (input, output) {
+        refuse_input_as_output(input, output)?;
+    }
     let threads = count_threads(options.threads)?;
-    let pending = PendingFile::create(output, options.force)?;
-    let source = FileBytes::map(input)?;
-    let file = input.display().to_string();
+    let pending = match output {
+        FileOrPath::Path(output) => PendingFile::create(output, options.force)?,
+        FileOrPath::File(file) => PendingFile::of_open(file, output_name)?,
+    };
+    let source = match input {
+        FileOrPath::Path(input) => FileBytes::map(input)?,
+        FileOrPath::File(file) => FileBytes::map_part(&FilePart::of(file, 0, None)?)?,
+    };
+    let file = input_name.display().to_string();
     let gguf = Gguf::parse(source.bytes(), &file)?;
     let mut config = Config::from_gguf(&gguf)?;
     config.defaults = options.defaults.or(config.defaults);
@@ -59,7 +82,9 @@ pub fn quantize(
     let (types, mut notes) = options.policy.types(&config)?;
     let importance = match &options.importance {
         Some(path) => {
-            refuse_input_as_output(path, output)?;
+            if let FileOrPath::Path(output) = output {
+                refuse_input_as_output(path, output)?;
+            }
             Some(Importance::read(path, &config)?)
         }
         None => None,
@@ -93,7 +118,7 @@ pub fn quantize(
         let packing = Packing { file: &file, name, ty, row_len: info.row_len()?, importance, threads };
         repack(&packing, info.ty, data, bytes)
     };
-    let written = write_model(writer, tensors, options.layout, (pending, output), pack, progress)?;
+    let written = write_model(writer, tensors, options.layout, (pending, output_name), pack, progress)?;
     Ok(QuantizeReport {
         parameters: written.parameters,
         tensor_bytes: (bytes_before, written.tensor_bytes),

@@ -1,10 +1,31 @@
 //! How to quantize a model file, and the report.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use super::policy::Policy;
 use crate::gguf::{Layout, TensorType};
+use crate::memory::OPEN_FILE;
 use crate::model::Defaults;
+
+/// A model file that is read or written.
+#[derive(Debug, Clone, Copy)]
+pub enum FileOrPath<'a> {
+    /// The file with this name. As an output it appears only when it is complete.
+    Path(&'a Path),
+    /// A regular file that is open for reading or for writing.
+    File(&'a File),
+}
+
+impl<'a> FileOrPath<'a> {
+    /// What messages call it.
+    pub(super) fn name(self) -> &'a Path {
+        match self {
+            Self::Path(path) => path,
+            Self::File(_) => Path::new(OPEN_FILE),
+        }
+    }
+}
 
 /// How to quantize a model file.
 #[derive(Debug, Clone)]

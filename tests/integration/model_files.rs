@@ -5,7 +5,9 @@ use std::path::Path;
 
 use esolm::convert::Options;
 use esolm::gguf::{Array, Gguf, TensorType, Value, Writer};
-use esolm::{Context, ContextParams, Error, GenerateParams, LoadMode, LoadOptions, Model, Prompt, Result};
+use esolm::{
+    Config, Context, ContextParams, Error, GenerateParams, LoadMode, LoadOptions, Model, Prompt, Result,
+};
 
 use crate::golden::{converted, path};
 use crate::reference::Random;
@@ -121,6 +123,37 @@ fn invalid_hyperparameters_are_named() {
     }
     let other = with_key(&bytes, "esolm.variant", Some(Value::Str("c".into())));
     assert!(run(&other).unwrap_err().to_string().contains("'c'"));
+}
+
+#[test]
+fn sizes_beyond_their_limits_are_said_as_they_are() {
+    let good = Model::from_bytes(&good(), &cpu()).unwrap().config().clone();
+    good.validate().unwrap();
+    let places: [fn(&mut Config) -> &mut usize; 6] = [
+        |config| &mut config.context_length,
+        |config| &mut config.embedding_length,
+        |config| &mut config.block_count,
+        |config| &mut config.feed_forward_length,
+        |config| &mut config.head_count,
+        |config| &mut config.vocab_size,
+    ];
+    // The second one is 64 in 32 bits.
+    for (place, size) in
+        places.iter().flat_map(|place| [0, (1 << 32) + 64, usize::MAX].map(|size| (place, size)))
+    {
+        let mut config = good.clone();
+        *place(&mut config) = size;
+        let said = config.validate().unwrap_err();
+        assert!(said.contains(&format!(" is {size}, not in 1..=")), "{said}");
+        // A file that is written all the same.
+        if config.head_count > 0 {
+            let (mut writer, mut bytes) = (Writer::new(), Vec::new());
+            config.write(&mut writer);
+            writer.write(&mut bytes, |_, _| Ok(())).unwrap();
+            let said = Config::from_gguf(&Gguf::parse(&bytes, "it").unwrap()).unwrap_err().to_string();
+            assert!(said.contains(&format!(" is {size}, not in 1..=")), "{said}");
+        }
+    }
 }
 
 #[test]

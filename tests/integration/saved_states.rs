@@ -265,6 +265,7 @@ fn file_is_read_if_it_can_be_a_state_of_this_context() {
     finish(&mut larger);
     larger.save_to(&file).unwrap();
     larger.restore_from(&file).unwrap();
+    assert_eq!(Context::saved_sequences(&file).unwrap(), 3);
     let refused =
         |context: &mut Context, path: &std::path::Path| context.restore_from(path).unwrap_err().to_string();
     // The full texts of a context with the precision that takes most are the most that is read.
@@ -286,11 +287,14 @@ fn file_is_read_if_it_can_be_a_state_of_this_context() {
         std::fs::File::options().write(true).open(&other).unwrap().set_len(1 << 40).unwrap();
         let message = refused(&mut larger, &other);
         assert!(message.contains(expected), "{message}");
+        let count = Context::saved_sequences(&other).map_err(|error| error.to_string());
+        assert_eq!(count, if head.len() < 28 { Err(message) } else { Ok(3) });
     }
     for (content, expected) in [(&b""[..], "b.state: saved state: it is cut off"), (b"ESOLM-ST", "cut off")] {
         std::fs::write(&other, content).unwrap();
         let message = refused(&mut larger, &other);
         assert!(message.contains(expected), "{message}");
+        assert_eq!(Context::saved_sequences(&other).unwrap_err().to_string(), message);
     }
     let message = refused(&mut larger, folder.path());
     assert!(message.contains("is no regular file"), "{message}");

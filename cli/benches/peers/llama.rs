@@ -1,15 +1,15 @@
 //! llama.cpp, from its Python package: a GPT-2 of the shape `small` that decodes token by token.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::Path;
 
-use esolm::Result;
-use esolm::TensorSpec;
 use esolm::gguf::{TensorType, Value, Writer};
+use esolm::{Error, Result, TensorSpec};
 
 use crate::TOKENS;
 use crate::python::Program;
-use crate::synthetic::{SyntheticModel, write_random_weights};
+use crate::synthetic::write_random_weights;
 
 const WIDTH: usize = 768;
 const BLOCKS: usize = 12;
@@ -18,10 +18,12 @@ const VOCABULARY: usize = 50258;
 
 /// Writes a model with random weights and starts `llama.py` with it, which quantizes it to `ty`.
 pub fn start(python: &str, ty: TensorType, threads: usize) -> Result<Program> {
-    let file = SyntheticModel::place("peer.gguf")?;
-    write(&file.path)?;
+    let io = |source| Error::Io { file: "temporary folder".into(), source };
+    let folder = tempfile::tempdir().map_err(io)?;
+    let path = folder.path().join("peer.gguf");
+    write(&path)?;
     let threads = threads.to_string();
-    Program::start(python, "llama.py", [file.path.as_os_str(), OsStr::new(ty.name()), OsStr::new(&threads)])
+    Program::start(python, "llama.py", [path.as_os_str(), OsStr::new(ty.name()), OsStr::new(&threads)])
 }
 
 /// A GPT-2 with random f16 weights and no tokenizer.
@@ -62,5 +64,7 @@ fn write(path: &Path) -> Result<()> {
             add(format!("blk.{block}.{name}.bias"), &[WIDTH]);
         }
     }
-    write_random_weights(path, writer, &tensors)
+    let name = path.display().to_string();
+    let file = File::create(path).map_err(|source| Error::Io { file: name.clone(), source })?;
+    write_random_weights((&file, &name), writer, &tensors)
 }

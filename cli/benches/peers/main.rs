@@ -17,7 +17,7 @@ mod synthetic;
 use std::time::Instant;
 
 use esolm::gguf::TensorType;
-use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Result, SamplingParams, Variant};
+use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Result, SamplingParams, Variant};
 
 use measure::{Times, quantile};
 use python::Program;
@@ -71,7 +71,7 @@ fn compare_torch(python: &str, types: &[TensorType], rounds: usize, threads: usi
             for ((_, program), seconds) in theirs.iter_mut().zip(&mut their_seconds) {
                 seconds.push(program.seconds(&format!("{steps} {round}"))?);
             }
-            for ((_, (_, context)), times) in ours.iter_mut().zip(&mut our_times) {
+            for ((_, context), times) in ours.iter_mut().zip(&mut our_times) {
                 times.run(context, 1, &diffusion(steps, round))?;
             }
         }
@@ -102,10 +102,10 @@ fn diffusion(steps: usize, seed: usize) -> GenerateParams<'static> {
 }
 
 /// A context for a synthetic model of one variant.
-fn context(variant: Variant, ty: TensorType) -> Result<(SyntheticModel, Context)> {
+fn context(variant: Variant, ty: TensorType) -> Result<Context> {
     let file = SyntheticModel::write(&Shape::Small.config(variant, TOKENS), ty)?;
-    let model = Model::open(&file.path, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
-    Ok((file, Context::new(&model, &ContextParams::default())?))
+    let model = file.open(&LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
+    Context::new(&model, &ContextParams::default())
 }
 
 /// Texts of this library at several settings, its model without a cache, and `gpt2` if there is one.
@@ -117,8 +117,8 @@ fn compare(ty: TensorType, rounds: usize, mut gpt2: Option<&mut Program>) -> Res
         ("T = 1024", 1.0, 1024),
         ("alpha_0 = 0", 0.0, 1),
     ];
-    let (_file, mut ours) = context(Variant::EsoB, ty)?;
-    let (_other, mut uncached) = context(Variant::Mdlm, ty)?;
+    let mut ours = context(Variant::EsoB, ty)?;
+    let mut uncached = context(Variant::Mdlm, ty)?;
     let mut times: Vec<Times> = cases.iter().map(|_| Times::default()).collect();
     let (mut llama, mut mdlm) = (Vec::new(), Vec::new());
     for round in 0..rounds {

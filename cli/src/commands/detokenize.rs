@@ -29,7 +29,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let (model, ids) = args.model.and_words(&args.ids);
+    let (model, ids) = args.model.and_words(&args.ids)?;
     let model = model.open("cpu")?;
     let tokens = parse_ids(&words_or_stdin(&ids)?, &model)?;
     let text = model.tokenizer()?.decode(&tokens)?;

@@ -93,8 +93,10 @@ struct Row {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    args.json.check()?;
-    args.plot.as_ref().map_or(Ok(()), esolm::check_writable)?;
+    let model = args.model.name()?;
+    let text = args.text.as_ref().map(PathBuf::from);
+    let inputs: Vec<_> = [&model, &args.judge, &text].into_iter().flatten().map(PathBuf::as_path).collect();
+    args.json.check(args.plot.as_deref(), &inputs)?;
     let model = args.model.open(&args.compute.device)?;
     let judge = match &args.judge {
         Some(path) => Model::open(model_file(path)?, &args.compute.load_options())?,

@@ -20,7 +20,9 @@ use crate::generation_args::{GenerationArgs, SamplingArgs, check_diffusion};
 use crate::input::tokenizer;
 use crate::memory;
 use crate::model_args::ModelArgs;
-use crate::output::{join_ids, json_line, print, print_json, print_to_reader, tell, write_file};
+use crate::output::{
+    check_outputs, join_ids, json_line, print, print_json, print_to_reader, tell, write_file,
+};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::prompt_args::{PromptArgs, check_first_token};
 use crate::seed::Seed;
@@ -144,9 +146,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(file) = &args.state {
         state::check(file)?;
     }
-    if let Some(file) = &args.plot {
-        esolm::check_writable(file)?;
-    }
+    let name = args.model.name()?;
+    let inputs = [name.as_deref(), args.state.as_deref()].into_iter().flatten().chain(args.prompt.files());
+    check_outputs(&[args.plot.as_deref()], &inputs.collect::<Vec<_>>())?;
     let model = args.model.open(&args.compute.device)?;
     // Before the prompts: what these options read from standard input is none.
     let options = args.generation.parse(&model)?;

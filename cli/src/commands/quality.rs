@@ -1,6 +1,6 @@
 //! `esolm quality`: what quantized files of a model lose.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -9,6 +9,7 @@ use esolm::{Error, Model, Result, TokenizeOptions};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
+use crate::generation_args::check_diffusion;
 use crate::input::read_text;
 use crate::model_file::model_file;
 use crate::output::write_file;
@@ -76,8 +77,9 @@ struct Measured {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    args.json.check()?;
-    args.plot.as_ref().map_or(Ok(()), esolm::check_writable)?;
+    check_diffusion(args.alpha0.as_slice(), &[args.steps])?;
+    let inputs: Vec<_> = args.base.iter().chain(&args.models).map(PathBuf::as_path).collect();
+    args.json.check(args.plot.as_deref(), &[&inputs[..], &[Path::new(&args.text)]].concat())?;
     let load = args.compute.load_options();
     let given = args.base.iter().chain(&args.models);
     let paths = given.map(|path| model_file(path)).collect::<Result<Vec<_>>>()?;

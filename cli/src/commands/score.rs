@@ -71,7 +71,7 @@ pub struct Args {
     draws: Option<usize>,
     #[command(flatten)]
     window: WindowArgs,
-    /// Number of windows to score, from the beginning of the text. Default: all.
+    /// Number of windows to score, from the beginning of the text. Default, or 0: all.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     windows: usize,
     #[command(flatten, next_help_heading = "Device and threads")]
@@ -142,10 +142,10 @@ fn params(args: &Args, model: &Model) -> Result<ScoreParams> {
     });
     let trained = config.train_alpha_0.filter(|_| config.has_sequential_phase()).unwrap_or(1.0);
     let alpha_0 = args.alpha0.unwrap_or(f64::from(trained));
-    match orders + draws {
-        0 => Err(Error::InvalidArgument("neither orders nor draws: nothing to do".into())),
-        _ => Ok(ScoreParams { orders, random_order, draws, alpha_0, seed: args.window.seed.value }),
+    if orders == 0 && draws == 0 {
+        return Err(Error::InvalidArgument("neither orders nor draws: nothing to do".into()));
     }
+    Ok(ScoreParams { orders, random_order, draws, alpha_0, seed: args.window.seed.value })
 }
 
 fn order_name(params: &ScoreParams) -> String {

@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let (model, text) = args.model.and_words(&args.text);
+    let (model, text) = args.model.and_words(&args.text)?;
     let model = model.open("cpu")?;
     let tokens = model.tokenizer()?.encode_with(&words_or_stdin(&text)?, &args.how.options(false))?;
     if args.json.json {

@@ -1,6 +1,6 @@
 //! The `esolm` command given what it cannot use: it says what is wrong, and where.
 
-use crate::command_line::{built_in, err, esolm, esolm_reading, golden, out};
+use crate::command_line::{built_in, err, esolm, esolm_reading, golden, library_file, out};
 
 /// Runs the command, which fails with `code`, saying `says` and writing nothing.
 fn refused(args: &[&str], code: i32, says: &str) {
@@ -49,6 +49,30 @@ fn numbers_out_of_range_are_refused_with_their_option() {
     refused(&["generate", "--batch", "18446744073709551615"], 2, "at most 65536");
     refused(&["generate", "-p", "a", "-p", "b", "--batch", "3"], 2, "2 prompts for a batch of 3");
     refused(&["bench", "--threads", "513"], 2, "at most 512");
+    // The largest numbers, which stand for defaults in the library.
+    for count in ["17", "4294967295", "4294967296", "-1"] {
+        refused(&["generate", "--lookahead", count], 2, "--lookahead");
+        refused(&["generate", "--lookahead", count], 2, "at most 16, or auto");
+    }
+    // More than there is room for, and sums that are too large.
+    for samples in ["1048577", "18446744073709551615"] {
+        refused(
+            &["evaluate", "--samples", samples, "--steps", "1"],
+            2,
+            &format!("{samples} samples; at most"),
+        );
+    }
+    let text = library_file("tests/heldout/stories.txt");
+    refused(&["score", &text, "--draws", "18446744073709551615"], 2, "orders or draws; at most 1048576");
+    // Numbers that stand for defaults in the library, and windows longer than the model's, whatever the text.
+    let model = built_in();
+    let quality = ["quality", &model, &model, "--text", &golden("config.json")];
+    refused(&[&quality[..], &["--steps", "0"]].concat(), 2, "--steps must be at least 1");
+    refused(&[&quality[..], &["--alpha0", "-1"]].concat(), 2, "--alpha0 is -1");
+    let beyond = "length 100000; the model's context is 256 tokens";
+    refused(&[&quality[..], &["--length", "100000"]].concat(), 2, beyond);
+    let imatrix = ["imatrix", &model, &golden("config.json"), "-o", "no-such-file", "--length", "100000"];
+    refused(&imatrix, 2, beyond);
     refused(&["generate", "--poll", "101"], 2, "--poll");
     refused(&["generate", "--cpus", "a"], 2, "'a' is no number of a processor");
     refused(&["generate", "--cpus", "3-1"], 2, "the first comes after the last");
@@ -205,6 +229,79 @@ fn files_that_cannot_be_written_are_refused_before_the_work() {
 }
 
 #[test]
+fn what_is_written_replaces_no_other_file_of_the_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (model, text, new, link) = (path("model.gguf"), path("text"), path("new"), path("link"));
+    std::fs::copy(built_in(), &model).unwrap();
+    std::fs::write(&text, "Once upon a time there was a king.").unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(&model, &link).unwrap();
+    #[cfg(not(unix))]
+    std::fs::hard_link(&model, &link).unwrap();
+    let generate = ["generate", "-n", "2", "-m", &model];
+    let evaluate = ["evaluate", "--samples", "1", "--judge", &model];
+    let quality = ["quality", &model, &link, "--text", &text];
+    let bench = ["bench", "-m", &model];
+    for (command, options) in [
+        (&generate[..], &["--plot", &model][..]),
+        (&generate, &["--plot", &link]),
+        (&generate, &["-f", &text, "--plot", &text]),
+        (&generate, &["--state", &new, "--plot", &new]),
+        (&evaluate, &["--json-file", &model]),
+        (&evaluate, &["--text", &text, "--plot", &text]),
+        (&evaluate, &["--plot", &new, "--json-file", &new]),
+        (&quality, &["--plot", &link]),
+        (&quality, &["--json-file", &text]),
+        (&bench, &["--json-file", &model]),
+        (&bench, &["--json-file", &new, "--plot", &new]),
+    ] {
+        refused(&[command, options].concat(), 2, "is given twice");
+    }
+    assert!(std::fs::read(&model).unwrap() == std::fs::read(built_in()).unwrap());
+    assert!(std::fs::read(&text).unwrap().starts_with(b"Once") && !std::path::Path::new(&new).exists());
+    // Nothing replaces a device.
+    #[cfg(unix)]
+    {
+        let both =
+            ["bench", "--json-file", "/dev/null", "--plot", "/dev/null", "--repeat", "1", "--steps", "1"];
+        assert!(esolm(&both).status.success());
+    }
+}
+
+#[test]
+fn an_empty_name_of_a_file_is_said_to_be_that() {
+    for args in [&["-f", ""][..], &["--json-schema", ""], &["--order", "@"], &["--schedule", "@"]] {
+        refused(&[&["generate", "-n", "2"], args].concat(), 2, "the name of a file to read is empty");
+    }
+    for args in [&["inspect", ""][..], &["bench", ""], &["score", "", &golden("config.json")]] {
+        refused(args, 2, "the name of the model is empty");
+    }
+    refused(&["generate", ""], 2, "'' is no model file");
+}
+
+#[test]
+#[cfg(unix)]
+fn words_are_text_as_it_is_given() {
+    use std::os::unix::ffi::OsStrExt;
+
+    // Also where they are empty: `esolm tokenize "$text"`.
+    for command in ["tokenize", "detokenize"] {
+        let none = esolm_reading(&[command], "");
+        let empty = esolm(&[command, ""]);
+        assert!(empty.status.success(), "{}", err(&empty));
+        assert_eq!(out(&empty), out(&none));
+    }
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_esolm"))
+        .arg("tokenize")
+        .arg(std::ffi::OsStr::from_bytes(b"a\xff"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains("is not UTF-8") && out(&output).is_empty(), "{}", err(&output));
+}
+
+#[test]
 fn an_empty_esolm_model_is_none() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_esolm"))
         .args(["tokenize", "The king"])
@@ -231,4 +328,28 @@ fn help_fits_a_terminal_of_any_width() {
             assert!(line.chars().count() <= 82, "{command}: {line}");
         }
     }
+}
+
+#[test]
+fn a_state_of_more_or_fewer_texts_says_which_options_it_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (one, two) = (path("one.state"), path("two.state"));
+    for (state, batch) in [(&one, "1"), (&two, "2")] {
+        let made = esolm(&["generate", "-q", "-n", "4", "--batch", batch, "--state", state]);
+        assert!(made.status.success(), "{}", err(&made));
+    }
+    let before = std::fs::read(&two).unwrap();
+    let takes = |state: &str, takes: &str| format!("{state}: a state of {takes}");
+    let two_texts = takes(&two, "2 texts; it takes --batch 2 and at most 2 prompts");
+    refused(&["generate", "-n", "8", "--state", &two], 2, &two_texts);
+    refused(&["generate", "-n", "8", "--batch", "3", "--state", &two], 2, &two_texts);
+    // So small a context that the state is not read but for its head.
+    refused(&["generate", "--length", "1", "--state", &two], 2, &two_texts);
+    let one_text = takes(&one, "1 text; it takes --batch 1 and at most 1 prompt");
+    refused(&["generate", "-n", "8", "-p", "a", "-p", "b", "--state", &one], 2, &one_text);
+    refused(&["generate", "--length", "2", "--batch", "2", "--state", &two], 2, "--length");
+    assert_eq!(std::fs::read(&two).unwrap(), before);
+    let resumed = esolm(&["generate", "-q", "-n", "4", "--batch", "2", "--state", &two]);
+    assert!(resumed.status.success(), "{}", err(&resumed));
 }

@@ -2,6 +2,7 @@
 #![cfg(feature = "embed-model")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod bench;
 mod command_line;
 mod dependencies;
 mod documents;

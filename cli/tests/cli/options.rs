@@ -119,6 +119,14 @@ fn minus_one_is_a_default_or_leaves_to_chance() {
         let refused = esolm(&["generate", option, "-2"]);
         assert!(refused.status.code() == Some(2) && err(&refused).contains(option), "{}", err(&refused));
     }
+    // The number that stands for it in the library means what it says: all tokens, whatever the file's default is.
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("greedy.gguf").display().to_string();
+    printed(&["quantize", &built_in(), &model, "--type", "q8_0", "--default", "top_k=1"]);
+    let of = |top_k: &str| text(&["-m", &model, "-s", "3", "--top-k", top_k]);
+    assert_eq!(of("-1"), of("1"));
+    assert_eq!(of("4294967295"), of("0"));
+    assert_ne!(of("4294967295"), of("1"));
     // A seed that is told, and makes the same text.
     let run = |seed: &str| {
         let output = esolm(&["generate", "-p", "The king", "-n", "24", "--seed", seed]);

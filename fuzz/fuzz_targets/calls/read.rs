@@ -22,9 +22,11 @@ impl World {
         // SAFETY: all pointers are NULL or valid, and the arrays have room for as much as is said.
         unsafe {
             match input.below(3) {
-                0 => check(esolm_copy_tokens(context, sequence, at, capacity, &mut n)),
-                1 => check(esolm_copy_order(context, sequence, at, capacity, &mut n)),
-                _ => check(esolm_copy_text(context, sequence, text.as_mut_ptr().cast(), text.len(), &mut n)),
+                2 => check(esolm_copy_text(context, sequence, text.as_mut_ptr().cast(), text.len(), &mut n)),
+                kind => {
+                    let copy = if kind == 0 { esolm_copy_tokens } else { esolm_copy_order };
+                    check(copy(context, sequence, at, capacity, &mut n))
+                }
             };
             assert!(n <= 1024);
             let mut profile =
@@ -146,8 +148,10 @@ impl World {
                         context, tokens_at, n, params, log_p, capacity, score, progress, data,
                     ))
                 }
-                1 => check(esolm_score_order(context, tokens_at, order_at, n, known, log_p, capacity)),
-                _ => check(esolm_score_masked(context, tokens_at, order_at, n, known, log_p, capacity)),
+                kind => {
+                    let score = if kind == 1 { esolm_score_order } else { esolm_score_masked };
+                    check(score(context, tokens_at, order_at, n, known, log_p, capacity))
+                }
             };
         }
     }
@@ -164,27 +168,13 @@ impl World {
         // SAFETY: all pointers are NULL or valid, and the arrays have room for as much as is said.
         unsafe {
             match kind {
-                0 => check(esolm_evaluate_logits(
-                    context,
-                    sequence,
-                    positions_at,
-                    n_positions,
-                    values,
-                    capacity,
-                    &mut n,
-                )),
-                1 => check(esolm_evaluate_probabilities(
-                    context,
-                    sequence,
-                    positions_at,
-                    n_positions,
-                    values,
-                    capacity,
-                    &mut n,
-                )),
-                _ => {
+                2 => {
                     let room = input.below(entries.len() + 1);
                     check(esolm_copy_top_log_probs(context, input.size(), entries.as_mut_ptr(), room, &mut n))
+                }
+                kind => {
+                    let evaluate = if kind == 0 { esolm_evaluate_logits } else { esolm_evaluate_probabilities };
+                    check(evaluate(context, sequence, positions_at, n_positions, values, capacity, &mut n))
                 }
             }
         };

@@ -2,8 +2,8 @@
 
 use esolm::convert::{Options, convert};
 use esolm::gguf::{Array, Gguf, TensorType, Value, Writer};
-use esolm::quantize::{QuantizeOptions, quantize};
-use esolm::{Config, Error};
+use esolm::quantize::{FileOrPath, QuantizeOptions, quantize, quantize_file};
+use esolm::{Config, Error, temporary_file};
 
 use super::{Scratch, all_tensors, wide, write_importance};
 use crate::golden::path;
@@ -27,6 +27,36 @@ fn thread_count_does_not_change_the_file() {
     }
     let options = QuantizeOptions { threads: 513, force: true, ..all_tensors(TensorType::F16) };
     assert!(matches!(scratch.quantize("out.gguf", &options), Err(Error::InvalidArgument(_))));
+}
+
+#[test]
+fn open_files_are_quantized_as_named_ones_are() {
+    use std::io::Seek;
+
+    let scratch = Scratch::new(&Network::random(wide(), 3).to_gguf());
+    let options = all_tensors(TensorType::Q4K);
+    let named = scratch.quantize("named.gguf", &options).unwrap();
+    let expected = std::fs::read(scratch.path("named.gguf")).unwrap();
+    let (input, mut output) = (std::fs::File::open(&scratch.input).unwrap(), temporary_file().unwrap());
+    let input = FileOrPath::File(&input);
+    let report = quantize_file(input, FileOrPath::File(&output), &options, &mut |_| ()).unwrap();
+    assert_eq!(report.file_bytes, named.file_bytes);
+    let mut written = Vec::new();
+    output.rewind().unwrap();
+    std::io::Read::read_to_end(&mut output, &mut written).unwrap();
+    assert!(written == expected);
+    let other = scratch.path("other.gguf");
+    quantize_file(input, FileOrPath::Path(&other), &options, &mut |_| ()).unwrap();
+    assert!(std::fs::read(&other).unwrap() == expected);
+    // One that cannot be written, and one that is no model.
+    let unwritable = std::fs::File::open(&scratch.input).unwrap();
+    let failed = quantize_file(input, FileOrPath::File(&unwritable), &options, &mut |_| ());
+    assert!(matches!(&failed, Err(Error::Io { file, .. }) if file == "(open file)"), "{failed:?}");
+    let empty = temporary_file().unwrap();
+    let failed =
+        quantize_file(FileOrPath::File(&empty), FileOrPath::Path(&scratch.path("no")), &options, &mut |_| ());
+    assert!(matches!(&failed, Err(Error::BadFile { file, .. }) if file == "(open file)"), "{failed:?}");
+    assert!(!scratch.path("no").exists());
 }
 
 #[test]

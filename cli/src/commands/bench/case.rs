@@ -6,7 +6,6 @@ use super::floor::{Floor, floor};
 use super::machine::Machine;
 use super::measure::{Times, quantile};
 use super::options::Args;
-use super::synthetic::SyntheticModel;
 use crate::memory;
 
 /// A model under test, and what loading it takes.
@@ -16,8 +15,6 @@ pub struct Subject {
     pub open_seconds: f64,
     /// Resident memory that loading it added, in bytes.
     pub resident: Option<u64>,
-    /// The file of a synthetic model, where it can be deleted only after the model is closed.
-    _file: Option<SyntheticModel>,
 }
 
 /// One combination.
@@ -31,18 +28,12 @@ pub struct Case<'a> {
 
 impl Subject {
     /// Loads the model several times and keeps the first one, which is the one that adds to the resident memory.
-    pub fn open(
-        name: String,
-        file: Option<SyntheticModel>,
-        open: impl Fn() -> Result<Model>,
-    ) -> Result<Self> {
+    pub fn open(name: String, open: impl Fn() -> Result<Model>) -> Result<Self> {
         let (model, resident) = memory::added_by(&open);
         let model = model?;
         let again = || Ok(open()?.load_time().as_secs_f64());
         let seconds = (0..5).map(|_| again()).collect::<Result<Vec<_>>>()?;
-        // Elsewhere it is deleted now, so that nothing stays if the command is interrupted.
-        let _file = file.filter(|_| !cfg!(unix));
-        Ok(Self { model, name, open_seconds: quantile(&seconds, 0.5), resident, _file })
+        Ok(Self { model, name, open_seconds: quantile(&seconds, 0.5), resident })
     }
 }
 

@@ -1,10 +1,12 @@
 //! The limits of the machine: how fast it reads memory and multiplies.
 
-use std::sync::Barrier;
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{Builder, available_parallelism};
 use std::time::Instant;
 
 use esolm::limits::{multiply_bytes, multiply_floats, read_memory};
+use esolm::{Error, Result};
 use serde_json::{Value, json};
 
 /// The processor and its limits, measured with a number of threads.
@@ -20,24 +22,27 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Measures for about a second.
-    pub fn probe(threads: usize) -> Self {
+    /// Measures for about a second. `threads` are those of the generations; more of them than there are processors are no
+    /// faster, and would have the measurement take as many times as long.
+    pub fn probe(threads: usize) -> Result<Self> {
+        let side_by_side = available_parallelism().map_or(threads, |all| threads.min(all.get()));
         let processor = std::fs::read_to_string("/proc/cpuinfo")
             .ok()
             .and_then(|text| Some(text.lines().find_map(|l| l.strip_prefix("model name"))?.to_owned()))
             .map_or_else(|| std::env::consts::ARCH.into(), |name| name.trim_matches([' ', '\t', ':']).into());
-        Self {
+        Ok(Self {
             processor,
             threads,
-            bandwidth: bandwidth(threads),
-            byte_operations: peak(threads, multiply_bytes),
-            float_operations: peak(threads, multiply_floats),
-        }
+            bandwidth: bandwidth(side_by_side)?,
+            byte_operations: peak(side_by_side, multiply_bytes),
+            float_operations: peak(side_by_side, multiply_floats),
+        })
     }
 
     /// Measures again, and keeps what is faster: a shared machine may have been slower the first time.
     pub fn probe_again(&mut self) {
-        let again = Self::probe(self.threads);
+        // What was measured meanwhile is not lost for it.
+        let Ok(again) = Self::probe(self.threads) else { return };
         self.bandwidth = self.bandwidth.max(again.bandwidth);
         self.byte_operations = self.byte_operations.max(again.byte_operations);
         self.float_operations = self.float_operations.max(again.float_operations);
@@ -54,17 +59,22 @@ impl Machine {
     }
 }
 
-/// Runs `work` on so many threads at once; the sum of its results per second, from when the first begins until the last ends.
+/// Runs `work` on so many threads at once, or on as many as the system gives; the sum of its results per second, from when the
+/// first begins until the last ends.
 fn speed(threads: usize, work: impl Fn() -> f64 + Sync) -> f64 {
-    let (work, start) = (&work, &Barrier::new(threads));
+    let (work, start) = (&work, &RwLock::new(()));
     let timed = move || {
-        start.wait();
+        drop(start.read());
         let began = Instant::now();
         (work(), began, Instant::now())
     };
     let done: Vec<_> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(timed)).collect();
-        workers.into_iter().filter_map(|worker| worker.join().ok()).collect()
+        let not_yet = start.write();
+        let spawn = |_| Builder::new().spawn_scoped(scope, timed).ok();
+        let others: Vec<_> = (1..threads).filter_map(spawn).collect();
+        drop(not_yet);
+        let own = timed();
+        std::iter::once(own).chain(others.into_iter().filter_map(|other| other.join().ok())).collect()
     });
     let began = done.iter().map(|(_, began, _)| *began).min();
     let ended = done.iter().map(|(_, _, ended)| *ended).max();
@@ -124,9 +134,14 @@ impl Pattern {
 }
 
 /// The most bytes per second of all ways to read memory.
-fn bandwidth(threads: usize) -> f64 {
+fn bandwidth(threads: usize) -> Result<f64> {
     // Far larger than most caches.
-    let memory = vec![1; 192 << 20];
+    let bytes = 192 << 20;
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(bytes).map_err(|_| {
+        Error::OutOfMemory(format!("{bytes} bytes could not be allocated to measure how fast memory is read"))
+    })?;
+    memory.resize(bytes, 1);
     let mut ways: Vec<_> =
         Pattern::all(threads, memory.len()).into_iter().map(|way| (way.speed(&memory), way)).collect();
     ways.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -134,5 +149,5 @@ fn bandwidth(threads: usize) -> f64 {
         let again = (0..8).map(|_| way.speed(&memory));
         std::iter::once(*once).chain(again)
     });
-    best.fold(0.0, f64::max)
+    Ok(best.fold(0.0, f64::max))
 }

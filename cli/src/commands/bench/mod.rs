@@ -7,16 +7,18 @@ mod measure;
 mod options;
 mod report;
 mod synthetic;
-#[cfg(all(test, unix))]
+#[cfg(all(test, target_os = "linux"))]
 mod tests;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 
 use esolm::gguf::TensorType;
-use esolm::quantize::{QuantizeOptions, quantize};
-use esolm::{Error, GenerateParams, Model, Result, SamplingParams};
+use esolm::quantize::{FileOrPath, QuantizeOptions, quantize_file};
+use esolm::{Error, GenerateParams, Kernels, Result, SamplingParams};
 
+use crate::generation_args::check_diffusion;
 use crate::output::write_file;
 use crate::progress;
 use case::{Case, Subject};
@@ -26,14 +28,12 @@ pub use options::Args;
 use synthetic::{Shape, SyntheticModel};
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    if args.repeat == 0 || args.batch.contains(&0) {
-        return Err(Error::InvalidArgument("--repeat and --batch must be at least 1".into()));
-    }
+    check(args)?;
     if let (Some(path), Some(shape)) = (&args.write, args.shape) {
         return write_model(args, shape, path);
     }
-    args.json.check()?;
-    args.plot.as_ref().map_or(Ok(()), esolm::check_writable)?;
+    let model = args.model.name()?;
+    args.json.check(args.plot.as_deref(), model.as_deref().as_slice())?;
     let subjects = subjects(args)?;
     let mut cases = Vec::new();
     for subject in &subjects {
@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     let first = cases.first().ok_or_else(|| Error::InvalidArgument("there is nothing to measure".into()))?;
-    let mut machine = Machine::probe(first.context(args)?.threads());
+    let mut machine = Machine::probe(first.context(args)?.threads())?;
     let all = args.repeat.saturating_mul(cases.len());
     progress::of_items("generations", |show| {
         let mut done = 0;
@@ -78,17 +78,37 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Checks the numbers that the options give.
+fn check(args: &Args) -> Result<()> {
+    if args.repeat == 0 || args.batch.contains(&0) {
+        return Err(Error::InvalidArgument("--repeat and --batch must be at least 1".into()));
+    }
+    check_diffusion(&args.alpha0, &args.steps)?;
+    // As those, it has a value that stands for a default in the library.
+    if !(args.top_p > 0.0 && args.top_p <= 1.0) {
+        return Err(Error::InvalidArgument(format!("--top-p is {}, not above 0 to 1", args.top_p)));
+    }
+    let threads = args.compute.cpu.threads;
+    let processors = available_parallelism().map_or(usize::MAX, usize::from);
+    if args.kernels.contains(&Kernels::Ggml) && threads > processors {
+        return Err(Error::InvalidArgument(format!(
+            "--threads {threads} with --kernels ggml, whose threads wait by spinning: at most one for each of the \
+             {processors} processors that the process may use"
+        )));
+    }
+    Ok(())
+}
+
 /// Loads the models that the options name.
 fn subjects(args: &Args) -> Result<Vec<Subject>> {
     let Some(shape) = args.shape else {
         let name = args.model.name()?.map_or("built-in".into(), |path| path.display().to_string());
-        return Ok(vec![Subject::open(name, None, || args.model.open(&args.compute.device))?]);
+        return Ok(vec![Subject::open(name, || args.model.open(&args.compute.device))?]);
     };
     let subject = |ty: &TensorType| {
         let file = synthetic_model(args, shape, *ty)?;
-        let path = file.path.clone();
         let options = args.model.load_options(&args.compute.device);
-        Subject::open(ty.name().into(), Some(file), || Model::open(&path, &options))
+        Subject::open(ty.name().into(), || file.open(&options))
     };
     args.types.iter().map(subject).collect()
 }
@@ -99,11 +119,15 @@ fn write_model(args: &Args, shape: Shape, path: &Path) -> Result<ExitCode> {
         return Err(Error::InvalidArgument("--write takes one --type: it writes one file".into()));
     };
     let options = QuantizeOptions { force: args.force, ..QuantizeOptions::new(*ty) };
-    quantize(&synthetic_model(args, shape, TensorType::F16)?.path, path, &options, &mut |_| ())?;
+    let plain = synthetic_model(args, shape, TensorType::F16)?;
+    quantize_file(FileOrPath::File(&plain.0), FileOrPath::Path(path), &options, &mut |_| ())?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// A synthetic model whose matrices have the type `ty`.
 fn synthetic_model(args: &Args, shape: Shape, ty: TensorType) -> Result<SyntheticModel> {
-    SyntheticModel::write(&shape.config(args.variant, args.length), ty)
+    let config = shape.config(args.variant, args.length);
+    // Of its hyperparameters, the options say the length alone.
+    config.validate().map_err(|what| Error::InvalidArgument(format!("--length {}: {what}", args.length)))?;
+    SyntheticModel::write(&config, ty)
 }

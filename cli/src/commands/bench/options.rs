@@ -58,7 +58,7 @@ pub struct Args {
     /// Numbers of diffusion steps.
     #[arg(long, value_delimiter = ',', default_value = "16,64", value_name = "T,..")]
     pub steps: Vec<usize>,
-    /// Length of the texts in tokens. Default: the model's context length, which a synthetic model takes from this option.
+    /// Length of the texts in tokens. Default, or 0: the model's context length, which a synthetic model takes from this option.
     #[arg(short = 'n', long = "length", default_value_t = 0, hide_default_value = true, value_name = "LEN")]
     pub length: usize,
     /// Top-p (nucleus) sampling, above 0 to 1; 1 = off.

@@ -1,14 +1,13 @@
 //! Synthetic models: published shapes with random weights. Speed does not depend on the values of the weights.
 
-use std::fs::{DirBuilder, File};
-use std::io::{BufWriter, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{BufWriter, Write};
 
 use clap::ValueEnum;
 use esolm::TensorSpec;
 use esolm::gguf::{TensorType, Writer};
-use esolm::quantize::{QuantizeOptions, quantize};
-use esolm::{Config, Defaults, Error, Result, Variant};
+use esolm::quantize::{FileOrPath, QuantizeOptions, quantize_file};
+use esolm::{Config, Defaults, Error, LoadOptions, Model, Result, Variant, temporary_file};
 
 /// The shapes that `esolm bench` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,55 +51,52 @@ impl Shape {
     }
 }
 
-/// A model file in a temporary folder of its own, both deleted on drop.
-pub struct SyntheticModel {
-    pub path: PathBuf,
-    folder: PathBuf,
-}
+/// A model file without a name: nothing of it stays, whatever ends the process.
+pub struct SyntheticModel(pub File);
 
 impl SyntheticModel {
-    /// A place for a file of this name, in a folder that nobody else may write to: in the system's temporary one others may
-    /// put links under names that they guess.
-    pub fn place(name: &str) -> Result<Self> {
-        Self::place_in(&std::env::temp_dir(), name)
-    }
-
-    pub(super) fn place_in(temporary: &Path, name: &str) -> Result<Self> {
-        let mut builder = DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        let mut number = 0;
-        loop {
-            let folder = temporary.join(format!("esolm-bench-{}-{number}", std::process::id()));
-            match builder.create(&folder) {
-                Ok(()) => return Ok(Self { path: folder.join(name), folder }),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && number < 1000 => number += 1,
-                Err(source) => return Err(Error::Io { file: folder.display().to_string(), source }),
-            }
-        }
-    }
-
     /// Writes a model with matrices of type `ty`. The weights are the same each time.
     pub fn write(config: &Config, ty: TensorType) -> Result<Self> {
-        let file = |ty: TensorType| Self::place(&format!("{}.gguf", ty.name()));
-        let plain = file(TensorType::F16)?;
+        let plain = Self(temporary_file()?);
         let mut writer = Writer::new();
         config.write(&mut writer);
-        write_random_weights(&plain.path, writer, &config.tensors())?;
+        write_random_weights((&plain.0, &file_name()), writer, &config.tensors())?;
         if ty == TensorType::F16 {
             return Ok(plain);
         }
-        let packed = file(ty)?;
-        let options = QuantizeOptions { force: true, ..QuantizeOptions::new(ty) };
-        quantize(&plain.path, &packed.path, &options, &mut |_| ())?;
+        let packed = Self(temporary_file()?);
+        let (input, output) = (FileOrPath::File(&plain.0), FileOrPath::File(&packed.0));
+        quantize_file(input, output, &QuantizeOptions::new(ty), &mut |_| ()).map_err(name_file)?;
         Ok(packed)
+    }
+
+    /// Loads the model.
+    pub fn open(&self, options: &LoadOptions<'_>) -> Result<Model> {
+        Model::from_file(&self.0, 0, None, options).map_err(name_file)
     }
 }
 
-/// Writes a file with `writer`'s metadata and random `tensors` to `path`: matrices f16, uniform in +-0.03; vectors f32,
-/// about 1.
-pub fn write_random_weights(path: &Path, mut writer: Writer, tensors: &[TensorSpec]) -> Result<()> {
-    let io = |source| Error::Io { file: path.display().to_string(), source };
+/// What messages call the file, which has no name: they say whose disk is full.
+fn file_name() -> String {
+    format!("temporary file in {}", std::env::temp_dir().display())
+}
+
+/// An error of the file, with that name.
+fn name_file(error: Error) -> Error {
+    match error {
+        Error::Io { source, .. } => Error::Io { file: file_name(), source },
+        other => other,
+    }
+}
+
+/// Writes to `file`, which messages call `name`, a model with `writer`'s metadata and random `tensors`: matrices f16, uniform
+/// in +-0.03; vectors f32, about 1.
+pub fn write_random_weights(
+    (file, name): (&File, &str),
+    mut writer: Writer,
+    tensors: &[TensorSpec],
+) -> Result<()> {
+    writer.set_file_name(name);
     for tensor in tensors {
         let ty = if tensor.dims.len() > 1 { TensorType::F16 } else { TensorType::F32 };
         writer.declare(&tensor.name, ty, &tensor.dims)?;
@@ -111,7 +107,7 @@ pub fn write_random_weights(path: &Path, mut writer: Writer, tensors: &[TensorSp
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     };
-    let mut out = BufWriter::new(File::create(path).map_err(io)?);
+    let mut out = BufWriter::new(file);
     writer.write(&mut out, |name, bytes| {
         let tensor = tensors.iter().find(|t| t.name == name);
         let dims = &tensor.ok_or_else(|| Error::Internal(format!("no tensor {name}")))?.dims;
@@ -122,11 +118,7 @@ pub fn write_random_weights(path: &Path, mut writer: Writer, tensors: &[TensorSp
             bytes.extend((0..count).flat_map(|_| (1.0 + 0.1 * uniform()).to_le_bytes()));
         }
         Ok(())
-    })
-}
-
-impl Drop for SyntheticModel {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
+    })?;
+    // What a buffer writes when it is dropped fails in silence.
+    out.flush().map_err(|source| Error::Io { file: name.into(), source })
 }

@@ -1,22 +1,19 @@
 //! Tests of synthetic models. (`benches/peers` shares `synthetic.rs`.)
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs::File;
 
-use super::synthetic::SyntheticModel;
+use esolm::gguf::Writer;
+use esolm::{Error, TensorSpec};
+
+use super::synthetic::write_random_weights;
 
 #[test]
-fn files_are_in_a_folder_of_the_users_alone() {
-    let temporary = tempfile::tempdir().unwrap();
-    let name = format!("esolm-bench-{}", std::process::id());
-    // What somebody else has put there is not followed.
-    let elsewhere = temporary.path().join("elsewhere");
-    std::fs::create_dir(&elsewhere).unwrap();
-    symlink(&elsewhere, temporary.path().join(format!("{name}-0"))).unwrap();
-    let file = SyntheticModel::place_in(temporary.path(), "q8_0.gguf").unwrap();
-    assert_eq!(file.path, temporary.path().join(format!("{name}-1/q8_0.gguf")));
-    let folder = file.path.parent().unwrap().to_owned();
-    assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-    std::fs::write(&file.path, "model").unwrap();
-    drop(file);
-    assert!(!folder.exists() && elsewhere.exists());
+fn last_write_of_a_model_is_not_lost_where_the_disk_is_full() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    // So few bytes are written when all of them are there, and so many before.
+    for rows in [1, 1 << 16] {
+        let tensor = TensorSpec { name: "weights".into(), dims: vec![32, rows] };
+        let failed = write_random_weights((&full, "a file"), Writer::new(), &[tensor]);
+        assert!(matches!(&failed, Err(Error::Io { file, .. }) if file == "a file"), "{failed:?}");
+    }
 }

@@ -27,7 +27,10 @@ pub fn resume(
     prompts: &mut [Prompt],
     params: &GenerateParams<'_>,
 ) -> Result<()> {
-    context.restore_from(file)?;
+    context.restore_from(file).map_err(|error| explain(error, file, prompts.len()))?;
+    if context.sequences() != prompts.len() {
+        return Err(other_batch(file, context.sequences()));
+    }
     let mask = context.model().config().mask_token_id;
     for (number, prompt) in prompts.iter_mut().enumerate().take(context.sequences()) {
         // Behind what is written without a gap: the text may not have come to its end.
@@ -36,4 +39,22 @@ pub fn resume(
         prompt.known.iter_mut().for_each(|(position, _)| *position += written);
     }
     context.extend(prompts, params)
+}
+
+/// The error of a context of `batch` texts that has no room for a saved state, with the options that give it room.
+fn explain(error: Error, file: &Path, batch: usize) -> Error {
+    let Error::InvalidArgument(what) = error else { return error };
+    match Context::saved_sequences(file) {
+        Ok(count) if count > batch => other_batch(file, count),
+        _ => Error::InvalidArgument(format!("{what} (of the state in {}; see --length)", file.display())),
+    }
+}
+
+/// The error of a state that has so many texts, and not as many as there are to be.
+fn other_batch(file: &Path, count: usize) -> Error {
+    let s = if count == 1 { "" } else { "s" };
+    let file = file.display();
+    Error::InvalidArgument(format!(
+        "{file}: a state of {count} text{s}; it takes --batch {count} and at most {count} prompt{s}"
+    ))
 }

@@ -14,11 +14,12 @@ use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::command_line::{built_in, err, esolm, golden, library_file};
+use crate::command_line::{built_in, err, esolm, golden, library_file, out};
 use uses::{USES, Use};
 
 const EINTR: i32 = 4;
 const EIO: i32 = 5;
+const EAGAIN: i32 = 11;
 const ENOMEM: i32 = 12;
 const EACCES: i32 = 13;
 const ENODEV: i32 = 19;
@@ -325,5 +326,35 @@ fn kills_leave_the_old_file_or_the_new_one() {
         // What KILL leaves under a temporary name, a later run removes.
         let may_stay = signal == "KILL" && !unnamed;
         assert!(found.is_empty() || may_stay, "{signal}, unnamed {unnamed}: {:?}", found.keys());
+    }
+}
+
+#[test]
+fn threads_that_the_system_does_not_give_are_done_without() {
+    let prepared = Prepared::new();
+    let here = prepared.folder.path().display().to_string();
+    let new = format!("{here}/new.gguf");
+    let (model, text) = (format!("{here}/tiny.gguf"), format!("{here}/text.txt"));
+    // The text is piped in, which a thread says where it takes long.
+    let generate = ["generate", "-n", "4", "-q", "--seed", "1", "--threads", "4"];
+    for args in [
+        &generate[..],
+        &["score", &text, "--threads", "4"],
+        &["bench", "--repeat", "1", "--steps", "1", "--length", "8", "--threads", "2"],
+        &["quantize", &model, &new, "--type", "q4_0", "--threads", "4"],
+    ] {
+        let run = |fault: &str| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_esolm"));
+            command.args(args).env_remove("ESOLM_MODEL").env("LD_PRELOAD", &prepared.shim);
+            command.env("ESOLM_FAULT", fault).stdin(fs::File::open(&text).unwrap()).output().unwrap()
+        };
+        let mark = format!("{here}/mark");
+        let output = run(&format!("thread {EAGAIN} 1 {} / {mark}", u32::MAX));
+        assert!(output.status.success(), "{args:?}: {}", err(&output));
+        assert!(fs::remove_file(&mark).is_ok(), "{args:?} has asked for no thread");
+        let _ = fs::remove_file(&new);
+        if args[0] != "bench" {
+            assert_eq!(out(&output), out(&run("none 0 0 0 / /nowhere")), "{args:?}");
+        }
     }
 }

@@ -2,16 +2,18 @@
  *
  *   CALL HOW N LAST FOLDER MARK
  *
- * Calls number N to LAST of CALL (open, read, write, fsync, close, mmap, memory, chmod, rename, link) get the error number HOW; or
- * they do one byte (HOW 0), or read nothing (HOW -1). MARK is a file that is made when it happens. "link" is of the
+ * Calls number N to LAST of CALL (open, read, write, fsync, close, mmap, memory, chmod, rename, link, thread) get the error number
+ * HOW; or they do one byte (HOW 0), or read nothing (HOW -1). MARK is a file that is made when it happens. "link" is of the
  * system's calls, as the command makes it without the C library. With ESOLM_NO_UNNAMED files cannot be unnamed, as on
  * file systems that do not have that. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -191,4 +193,13 @@ int fchmod(int file, mode_t mode)
 int rename(const char *from, const char *to)
 {
     return fails_at("rename", to) ? -1 : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *data)
+{
+    int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    if (fails_at("thread", folder))
+        return how;
+    *(void **)&create = dlsym(RTLD_NEXT, "pthread_create");
+    return create(thread, attributes, run, data);
 }

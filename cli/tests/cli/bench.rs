@@ -1,0 +1,140 @@
+//! `esolm bench`: what it cannot measure, and what it leaves behind.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::command_line::{built_in, err, esolm, out};
+
+/// Runs `esolm bench`, which refuses what it is told.
+fn refused(args: &[&str], says: &str) {
+    let output = esolm(&[&["bench"], args].concat());
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {}", err(&output));
+    assert!(err(&output).contains(says), "{args:?}: {}", err(&output));
+    assert!(out(&output).is_empty());
+}
+
+fn is_empty(directory: &Path) -> bool {
+    std::fs::read_dir(directory).unwrap().next().is_none()
+}
+
+#[test]
+fn numbers_out_of_range_are_said_as_they_were_given() {
+    // The second one is 256 in 32 bits.
+    for length in ["1048577", "4294967552", "18446744073709551615"] {
+        for args in [&["--shape", "stories"][..], &["--shape", "stories", "--write", "no/such/place.gguf"]] {
+            let args = [args, &["--length", length]].concat();
+            refused(&args, &format!("--length {length}: the context length is {length}, not in 1..=1048576"));
+        }
+        refused(&["--length", length], length);
+    }
+    // Numbers that stand for defaults in the library.
+    refused(&["--alpha0", "0,-1"], "--alpha0 is -1");
+    refused(&["--steps", "4,0"], "--steps must be at least 1");
+    for top_p in ["-1", "0", "1.5", "NaN"] {
+        refused(&["--top-p", top_p], &format!("--top-p is {top_p}"));
+    }
+}
+
+#[test]
+fn more_threads_than_processors_take_no_longer() {
+    let started = Instant::now();
+    let args = ["bench", "--threads", "512", "--repeat", "1", "--steps", "1", "--length", "8"];
+    let output = esolm(&args);
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(out(&output).contains(", 512 threads: reads "), "{}", out(&output));
+    // It took minutes, 10 ms of each thread at a time.
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    // Those of ggml wait by spinning.
+    refused(&["--threads", "512", "--kernels", "own,ggml"], "--threads 512 with --kernels ggml");
+    let dir = tempfile::tempdir().unwrap();
+    let [text, matrix] = ["text", "matrix"].map(|name| dir.path().join(name).display().to_string());
+    std::fs::write(&text, "Once upon a time there was a king.").unwrap();
+    let imatrix = ["imatrix", &built_in(), &text, "-o", &matrix, "--steps", "2", "--threads", "512"];
+    let output = esolm(&imatrix);
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
+}
+
+#[test]
+#[cfg(unix)]
+fn temporary_models_are_gone_however_the_command_ends() {
+    let temporary = tempfile::tempdir().unwrap();
+    for round in 0..12 {
+        let signal = ["KILL", "INT", "TERM"][round % 3];
+        let mut child = Command::new(env!("CARGO_BIN_EXE_esolm"))
+            .args(["bench", "--shape", "stories", "--type", "q8_0,q4_k", "--repeat", "100"])
+            .env("TMPDIR", temporary.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(40 * round as u64));
+        let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
+        assert!(sent.is_ok());
+        assert_eq!(child.wait().unwrap().code(), None, "{signal}");
+        assert!(is_empty(temporary.path()), "{signal}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn full_disks_are_named() {
+    let temporary = tempfile::tempdir().unwrap();
+    let name = temporary.path().display().to_string();
+    let bench = |limit: &str, more: &[&str]| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -f $1; shift; exec \"$@\"", "sh", limit]);
+        shell.args([
+            env!("CARGO_BIN_EXE_esolm"),
+            "bench",
+            "--shape",
+            "stories",
+            "--repeat",
+            "1",
+            "--steps",
+            "1",
+        ]);
+        shell.args(more).env("TMPDIR", &name).output().unwrap()
+    };
+    // Of 512 or 1024 bytes each: not the first model, which takes 17 MB; and that one, but not what is made of it.
+    for (limit, ty) in [("16", "f16"), ("16", "q8_0"), ("35000", "f32")] {
+        let output = bench(limit, &["--type", ty]);
+        let said = format!("esolm: temporary file in {name}: File too large");
+        assert_eq!(output.status.code(), Some(3), "{ty}: {}", err(&output));
+        assert!(err(&output).starts_with(&said), "{ty}: {}", err(&output));
+        assert!(is_empty(temporary.path()));
+    }
+    let missing = temporary.path().join("missing").display().to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_esolm"))
+        .args(["bench", "--shape", "stories"])
+        .env("TMPDIR", &missing)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(err(&output).contains(&missing), "{}", err(&output));
+    // What the options name.
+    let small = ["bench", "--repeat", "1", "--steps", "1", "--length", "8"];
+    for option in ["--plot", "--json-file"] {
+        let output = esolm(&[&small[..], &[option, "/dev/full"]].concat());
+        assert_eq!(output.status.code(), Some(3), "{option}");
+        assert!(err(&output).contains("/dev/full: No space left"), "{option}: {}", err(&output));
+    }
+    let output = esolm(&["bench", "--shape", "stories", "--force", "--write", "/dev/full"]);
+    assert!(err(&output).contains("/dev/full: No space left"), "{}", err(&output));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_that_is_missing_to_measure_its_speed_is_an_error() {
+    let bench = |kib: u32| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -v $1; shift; exec \"$@\"", "sh", &kib.to_string()]);
+        shell.args([env!("CARGO_BIN_EXE_esolm"), "bench", "--repeat", "1", "--steps", "1", "--length", "8"]);
+        shell.args(["--threads", "1"]).output().unwrap()
+    };
+    // Enough for the command, and not for 192 MiB besides.
+    let output = bench(250_000);
+    assert_eq!(output.status.code(), Some(4), "{}", err(&output));
+    assert!(err(&output).contains("to measure how fast memory is read"), "{}", err(&output));
+}
