@@ -342,6 +342,8 @@ typedef struct esolm_model_info {
     uint64_t file_bytes;
     // Time that opening took, in microseconds.
     uint64_t load_time_us;
+    // The device that its weights are on, as in esolm_device_info.name. NUL-terminated.
+    char device[64];
 } esolm_model_info;
 
 // Sets the defaults; size is sizeof(esolm_model_params).

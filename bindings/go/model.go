@@ -115,6 +115,7 @@ type ModelInfo struct {
 	Parameters               uint64
 	TensorBytes, FileBytes   uint64
 	LoadTime                 time.Duration
+	Device                   string // that the weights are on, as in DeviceInfo.Name
 }
 
 // Info returns the model's properties.
@@ -136,6 +137,7 @@ func (m *Model) Info() (ModelInfo, error) {
 		TensorBytes:   uint64(info.tensor_bytes),
 		FileBytes:     uint64(info.file_bytes),
 		LoadTime:      time.Duration(info.load_time_us) * time.Microsecond,
+		Device:        C.GoString(&info.device[0]),
 	}, nil
 }
 

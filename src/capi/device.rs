@@ -52,7 +52,7 @@ unsafe impl SizedStruct for esolm_device_info {
 }
 
 /// `text` followed by a NUL, truncated between characters if it is too long.
-fn fixed<const N: usize>(text: &str) -> [c_char; N] {
+pub(super) fn fixed<const N: usize>(text: &str) -> [c_char; N] {
     let mut chars = [0; N];
     let text = text.get(..text.floor_char_boundary(N.saturating_sub(1))).unwrap_or("");
     for (to, &from) in chars.iter_mut().zip(text.as_bytes()) {

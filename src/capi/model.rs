@@ -6,6 +6,7 @@ use std::ptr::{null, null_mut};
 use std::sync::Arc;
 
 use super::callback::{esolm_progress_callback, report};
+use super::device::fixed;
 use super::params::SizedStruct;
 use super::status::{esolm_status, wrap};
 use super::{args, params};
@@ -125,12 +126,14 @@ pub struct esolm_model_info {
     pub file_bytes: u64,
     /// Time that opening took, in microseconds.
     pub load_time_us: u64,
+    /// The device that its weights are on, as in esolm_device_info.name. NUL-terminated.
+    pub device: [c_char; 64],
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers only.
 unsafe impl SizedStruct for esolm_model_info {
     const NAME: &'static str = "esolm_model_info";
-    const VERSION_1: usize = size_of::<Self>();
+    const VERSION_1: usize = offset_of!(Self, device);
     const DEFAULT: Self = Self {
         struct_size: size_of::<Self>(),
         context_length: 0,
@@ -141,6 +144,7 @@ unsafe impl SizedStruct for esolm_model_info {
         tensor_bytes: 0,
         file_bytes: 0,
         load_time_us: 0,
+        device: [0; 64],
     };
 }
 
@@ -280,6 +284,7 @@ pub unsafe extern "C" fn esolm_model_info_get(
             tensor_bytes: model.tensor_bytes() as u64,
             file_bytes: model.file_bytes() as u64,
             load_time_us: u64::try_from(model.load_time().as_micros()).unwrap_or(u64::MAX),
+            device: fixed(&model.device()),
         });
         Ok(())
     })

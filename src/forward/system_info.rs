@@ -5,7 +5,7 @@ use super::cpu::Platform;
 use crate::ggml;
 use crate::simd::{compiled_instructions, processor_instructions};
 
-/// One line about the library and this machine: its version, the optional features of the build, the default number of threads
+/// One line about the library and this machine: its version, the optional features of the build, the devices here, the default number of threads
 /// and the processors of the process, the kernels that it uses here, the instruction sets that the build needs and that the
 /// processor has, ggml's version and what ggml was compiled with. For people: its form may change. (llama.h's
 /// `llama_print_system_info`.)
@@ -13,15 +13,22 @@ pub fn system_info() -> String {
     let threads = count_threads(0).unwrap_or(1);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let list = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(" ") };
-    let features = [("grammar", cfg!(feature = "grammar")), ("cuda", cfg!(feature = "cuda"))];
+    let features = [
+        ("grammar", cfg!(feature = "grammar")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("vulkan", cfg!(feature = "vulkan")),
+        ("metal", cfg!(feature = "metal")),
+    ];
     let features = features.into_iter().filter_map(|(name, is_there)| is_there.then_some(name));
+    let devices: Vec<String> = ggml::devices().into_iter().map(|device| device.name).collect();
     format!(
-        "esolm {} ({} {}) | features: {} | threads = {threads} / {processors} | kernels = {} | compiled for: {} | \
+        "esolm {} ({} {}) | features: {} | devices: {} | threads = {threads} / {processors} | kernels = {} | compiled for: {} | \
          processor: {} | {}",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
         std::env::consts::ARCH,
         list(features.collect()),
+        devices.join(" "),
         Platform::detect().name(),
         list(compiled_instructions()),
         list(processor_instructions()),

@@ -23,12 +23,15 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    /// Device to load it on: auto, cpu, or a name listed by `esolm devices`
+    #[arg(long, default_value = "cpu", value_name = "NAME")]
+    device: String,
     #[command(flatten)]
     json: JsonArgs,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let (model, resident) = memory::added_by(|| args.model.open("cpu"));
+    let (model, resident) = memory::added_by(|| args.model.open(&args.device));
     let model = model?;
     let context = Context::memory_use(&model, &ContextParams::default())?;
     if args.json.json {
@@ -63,6 +66,7 @@ fn report(model: &Model, resident: Option<u64>, context: &MemoryUse) -> serde_js
         "tensor_bytes": model.tensor_bytes(),
         "load_seconds": model.load_time().as_secs_f64(),
         "load_resident_bytes": resident,
+        "device": model.device(),
         "context": { "arena_bytes": context.arena, "kv_cache_bytes": context.kv_cache,
                      "compute_bytes": context.compute },
         "supports": supported(model),
@@ -76,11 +80,12 @@ fn listing(model: &Model, resident: Option<u64>, context: &MemoryUse) -> String 
     // Writing to a String cannot fail.
     let _ = writeln!(
         out,
-        "{:.1} M parameters, {} on disk; loaded in {:.1} ms, which made {} resident\n\
+        "{:.1} M parameters, {} on disk; loaded on {} in {:.1} ms, which made {} resident\n\
          a context for one text of {} tokens takes {}, of which {} are the K/V cache\n\
          supports {}\n",
         model.parameter_count() as f64 / 1e6,
         human_bytes(model.file_bytes() as u64),
+        model.device(),
         model.load_time().as_secs_f64() * 1e3,
         memory::describe(resident),
         model.config().context_length,

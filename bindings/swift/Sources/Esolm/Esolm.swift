@@ -75,7 +75,7 @@ public struct Device: Sendable {
         memoryTotal = info.memory_total
     }
 
-    private static func text(_ bytes: UnsafeRawBufferPointer) -> String {
+    static func text(_ bytes: UnsafeRawBufferPointer) -> String {
         String(decoding: bytes.prefix(while: { $0 != 0 }), as: UTF8.self)
     }
 }

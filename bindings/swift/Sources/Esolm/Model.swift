@@ -150,6 +150,8 @@ public final class Model: @unchecked Sendable {
         public let fileBytes: UInt64
         /// How long opening took, in microseconds.
         public let loadMicroseconds: UInt64
+        /// The device that the weights are on, as in ``Device/name``.
+        public let device: String
     }
 
     public func info() throws -> Info {
@@ -159,7 +161,8 @@ public final class Model: @unchecked Sendable {
         return Info(
             contextLength: info.context_length, vocabSize: info.vocab_size, maskToken: info.mask_token,
             eosToken: info.eos_token == ESOLM_NO_TOKEN ? nil : info.eos_token, parameters: info.parameters,
-            tensorBytes: info.tensor_bytes, fileBytes: info.file_bytes, loadMicroseconds: info.load_time_us)
+            tensorBytes: info.tensor_bytes, fileBytes: info.file_bytes, loadMicroseconds: info.load_time_us,
+            device: withUnsafeBytes(of: info.device) { Device.text($0) })
     }
 
     /// The metadata keys of the file, in the file's order.
