@@ -11,6 +11,7 @@ use esolm::{
 use serde_json::Value;
 
 use crate::output::{check_outputs, json_line, print, write_file};
+use crate::plot::Plot;
 use crate::seed::Seed;
 use crate::tensor_types::TENSOR_TYPES;
 
@@ -114,13 +115,13 @@ impl JsonFileArgs {
         check_outputs(&[self.json_file.as_deref(), plot], inputs)
     }
 
-    /// Shows a result: to a file, if that is wanted, and as a table or JSON.
-    pub fn show(&self, table: &str, object: Value) -> Result<()> {
+    /// Shows a result: in files, if these are wanted, and as a table or JSON. `plot` is the name and the content of a picture.
+    /// One that fails does not keep the others back: the work was long.
+    pub fn show(&self, table: &str, object: Value, plot: Option<(&PathBuf, Plot)>) -> Result<()> {
         let json = json_line(object);
-        if let Some(file) = &self.json_file {
-            write_file(file, &json)?;
-        }
-        print(if self.json.json { &json } else { table })
+        let figures = self.json_file.as_ref().map_or(Ok(()), |file| write_file(file, &json));
+        let picture = plot.map_or(Ok(()), |(file, plot)| write_file(file, &plot.svg()));
+        print(if self.json.json { &json } else { table }).and(figures).and(picture)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::generation_args::{GenerationArgs, SamplingArgs, check_diffusion};
 use crate::input::read_text;
 use crate::model_args::ModelArgs;
 use crate::model_file::model_file;
-use crate::output::{short, write_file};
+use crate::output::short;
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
 
@@ -156,10 +156,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Ok::<_, Error>((rows, Some(text).filter(|text| !text.is_empty()).as_ref().map(measure).transpose()?))
     })?;
     let report = report(args, &model, &rows, text.as_ref())?;
-    args.json.show(&table(&rows, text.as_ref(), args.draws > 0), report)?;
-    if let Some(path) = &args.plot {
-        write_file(path, &plot(args, &rows, text.as_ref()).svg())?;
-    }
+    let plot = args.plot.as_ref().map(|path| (path, plot(args, &rows, text.as_ref())));
+    args.json.show(&table(&rows, text.as_ref(), args.draws > 0), report, plot)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -12,7 +12,6 @@ use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
 use crate::generation_args::check_diffusion;
 use crate::input::read_text;
 use crate::model_file::model_file;
-use crate::output::write_file;
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
 
@@ -110,10 +109,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let all: Vec<Measured> = paths.iter().zip(&models).zip(qualities).map(measured).collect();
     let report = json!({ "seed": args.window.seed.value, "steps": args.steps, "alpha_0": options.alpha_0,
                              "files": all.iter().map(to_json).collect::<Vec<_>>() });
-    args.json.show(&table(&all), report)?;
-    if let Some(path) = &args.plot {
-        write_file(path, &plot(&all, note(args)).svg())?;
-    }
+    let plot = args.plot.as_ref().map(|path| (path, plot(&all, note(args))));
+    args.json.show(&table(&all), report, plot)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -120,6 +120,20 @@ fn full_disks_are_named() {
         assert_eq!(output.status.code(), Some(3), "{option}");
         assert!(err(&output).contains("/dev/full: No space left"), "{option}: {}", err(&output));
     }
+    // What was measured is shown all the same, wherever it can be.
+    let [plot, json] = ["plot.svg", "figures.json"].map(|name| temporary.path().join(name));
+    let both = |json: &Path, plot: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_esolm"));
+        command.args(small).arg("--json-file").arg(json).arg("--plot").arg(plot);
+        command
+    };
+    let output = both(Path::new("/dev/full"), &plot).output().unwrap();
+    assert!(out(&output).contains("tokens/s") && plot.exists(), "{}", err(&output));
+    assert_eq!(output.status.code(), Some(3));
+    std::fs::remove_file(&plot).unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = both(&json, &plot).stdout(full).output().unwrap();
+    assert!(output.status.code() == Some(3) && plot.exists() && json.exists(), "{}", err(&output));
     let output = esolm(&["bench", "--shape", "stories", "--force", "--write", "/dev/full"]);
     assert!(err(&output).contains("/dev/full: No space left"), "{}", err(&output));
 }

@@ -19,7 +19,6 @@ use esolm::quantize::{FileOrPath, QuantizeOptions, quantize_file};
 use esolm::{Error, GenerateParams, Kernels, Result, SamplingParams};
 
 use crate::generation_args::check_diffusion;
-use crate::output::write_file;
 use crate::progress;
 use case::{Case, Subject};
 use machine::Machine;
@@ -71,10 +70,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     machine.probe_again();
     let profile = if args.profile { report::profile(&cases) } else { String::new() };
     let table = report::table(args, &machine, &subjects, &cases) + &profile;
-    args.json.show(&table, report::json(args, &machine, &subjects, &cases)?)?;
-    if let Some(path) = &args.plot {
-        write_file(path, &report::plot(args, &cases).svg())?;
-    }
+    let plot = args.plot.as_ref().map(|path| (path, report::plot(args, &cases)));
+    args.json.show(&table, report::json(args, &machine, &subjects, &cases)?, plot)?;
     Ok(ExitCode::SUCCESS)
 }
 
