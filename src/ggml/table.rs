@@ -9,6 +9,7 @@ use super::buffer::Buffer;
 use super::device::Device;
 use crate::error::{Error, Result};
 use crate::gguf::{TensorInfo, TensorType};
+use crate::memory::Arena;
 
 /// A tensor of a graph: a weight, an input, or an operation's result.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +60,8 @@ pub(super) struct TensorTable {
     ctx: NonNull<ggml_context>,
     /// How many more descriptions fit.
     left: usize,
+    /// What it lies in, unless that is somebody else's.
+    _memory: Option<Arena>,
 }
 
 // SAFETY: a context is bound to no thread, and `&mut self` guards every change.
@@ -74,9 +77,18 @@ impl TensorTable {
         }
     }
 
-    /// A table for `count` descriptions and `graphs` graphs in memory of its own.
+    /// A table for `count` descriptions and `graphs` graphs in memory of its own. (ggml's own allocation ends the process
+    /// where there is none.)
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
     pub(super) fn allocate(count: usize, graphs: (usize, usize)) -> Result<Self> {
-        Self::make(std::ptr::null_mut(), Self::size(count, graphs), count)
+        let len = Self::size(count, graphs);
+        let memory = Arena::allocate(len)?;
+        // SAFETY: the table owns the memory, and nobody else has its address.
+        let mut table = unsafe { Self::within(memory.part(0, len)?, len, count)? };
+        table._memory = Some(memory);
+        Ok(table)
     }
 
     /// A table in `len` bytes at `start`, for `count` descriptions.
@@ -84,14 +96,12 @@ impl TensorTable {
     /// # Safety
     /// The bytes must outlive the table and be used by nobody else.
     pub(super) unsafe fn within(start: NonNull<u8>, len: usize, count: usize) -> Result<Self> {
-        Self::make(start.as_ptr(), len, count)
-    }
-
-    fn make(mem_buffer: *mut u8, mem_size: usize, count: usize) -> Result<Self> {
-        let params = ggml_sys::ggml_init_params { mem_size, mem_buffer: mem_buffer.cast(), no_alloc: true };
-        // SAFETY: the memory is null (ggml allocates) or guaranteed by the caller of `within`.
+        let mem_buffer = start.as_ptr().cast();
+        let params = ggml_sys::ggml_init_params { mem_size: len, mem_buffer, no_alloc: true };
+        // SAFETY: the caller vouches for the memory.
         let ctx = NonNull::new(unsafe { ggml_sys::ggml_init(params) });
-        Ok(Self { ctx: ctx.ok_or_else(|| Error::OutOfMemory("tensor descriptions".into()))?, left: count })
+        let ctx = ctx.ok_or_else(|| Error::OutOfMemory("tensor descriptions".into()))?;
+        Ok(Self { ctx, left: count, _memory: None })
     }
 
     pub(super) fn ctx(&self) -> *mut ggml_context {
