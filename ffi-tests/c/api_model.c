@@ -170,7 +170,19 @@ static void model_info(void)
     esolm_model_info other = {.struct_size = sizeof other, .vocab_size = 3};
     STATUS(INVALID, esolm_model_info_get(NULL, &other));
     CHECK(other.vocab_size == 0);
-    other.struct_size = sizeof other - 8;
+    /* One of the devices. */
+    size_t count = 0;
+    esolm_device_info found = {.struct_size = sizeof found};
+    STATUS(OK, esolm_device_count(&count));
+    for (size_t i = 0; i < count && strcmp(found.name, info.device) != 0; i++)
+        STATUS(OK, esolm_device_info_get(i, &found));
+    CHECK(info.device[0] && strcmp(found.name, info.device) == 0);
+    /* As it was before it named the device. */
+    memset(other.device, 'x', sizeof other.device);
+    other.struct_size = offsetof(esolm_model_info, device);
+    STATUS(OK, esolm_model_info_get(model, &other));
+    CHECK(other.load_time_us == info.load_time_us && other.device[0] == 'x');
+    other.struct_size = offsetof(esolm_model_info, device) - 8;
     STATUS(INVALID, esolm_model_info_get(model, &other));
 }
 
