@@ -13,7 +13,12 @@ pub fn system_info() -> String {
     let threads = count_threads(0).unwrap_or(1);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let list = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(" ") };
-    let features = [("grammar", cfg!(feature = "grammar")), ("cuda", cfg!(feature = "cuda"))];
+    let features = [
+        ("grammar", cfg!(feature = "grammar")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("vulkan", cfg!(feature = "vulkan")),
+        ("metal", cfg!(feature = "metal")),
+    ];
     let features = features.into_iter().filter_map(|(name, is_there)| is_there.then_some(name));
     format!(
         "esolm {} ({} {}) | features: {} | threads = {threads} / {processors} | kernels = {} | compiled for: {} | \
