@@ -128,10 +128,10 @@ CUDA_ENV = CUDA_PATH=$(CUDA_TOOLKIT) CUDAToolkit_ROOT=$(CUDA_TOOLKIT) CUDA_LIBRA
   CUDAFLAGS=--compress-mode=size CMAKE_POSITION_INDEPENDENT_CODE=ON LD_LIBRARY_PATH=$(CUDA_TOOLKIT)/lib \
   RUSTFLAGS="-Ctarget-cpu=x86-64-v3 $(patsubst %,-Clink-arg=%,$(CUDA_LIBS))" LIBS="$(CUDA_LIBS)"
 # Command and library in one go: with other features around it, cargo would compile ggml a second time.
-CUDA_ARGS = -p esolm -p esolm-cli --features esolm/capi,esolm/cuda,esolm-cli/cuda
+DEVICE_ARGS = -p esolm -p esolm-cli --features esolm/capi,esolm/$(1),esolm-cli/$(1)
 cuda: setup
 	packaging/cuda-toolkit $(CUDA_TOOLKIT)
-	$(CUDA_ENV) $(MAKE) programs BUILD=$(CUDA_BUILD) DIST=$(CUDA_BUILD)/dist LIB_ARGS="$(CUDA_ARGS)"
+	$(CUDA_ENV) $(MAKE) programs BUILD=$(CUDA_BUILD) DIST=$(CUDA_BUILD)/dist LIB_ARGS="$(call DEVICE_ARGS,cuda)"
 	$(CUDA_ENV) $(CARGO) test --release --no-run -p esolm --features cuda --test integration --target-dir $(CUDA_BUILD)
 	$(CUDA_ENV) ffi-tests/cuda $(CUDA_BUILD) $(abspath $(MODEL))
 
@@ -148,9 +148,8 @@ test-vulkan:
 	@.ci/setup vulkan
 	mkdir -p $(VULKAN_BUILD)
 	$(VULKAN_DEBIAN) ffi-tests/vulkan-headers $(VULKAN_BUILD)/sdk
-	$(VULKAN_ENV) $(CARGO) build --release -p esolm-cli --features vulkan --target-dir $(VULKAN_BUILD)
+	$(VULKAN_ENV) LIBS=-lvulkan $(MAKE) programs BUILD=$(VULKAN_BUILD) DIST=$(VULKAN_BUILD)/dist LIB_ARGS="$(call DEVICE_ARGS,vulkan)"
 	$(VULKAN_ENV) $(CARGO) test --release --no-run -p esolm --features vulkan --test integration --target-dir $(VULKAN_BUILD)
-	$(VULKAN_ENV) LIBS=-lvulkan $(MAKE) programs BUILD=$(VULKAN_BUILD) DIST=$(VULKAN_BUILD)/dist FEATURES=capi,vulkan
 	$(VULKAN_DEBIAN) ffi-tests/vulkan $(VULKAN_BUILD) $(abspath $(MODEL))
 
 # 64-bit Arm: a cross-build whose tests run under qemu (docs/platforms.md). ARM names parts: unit golden text c.
