@@ -36,7 +36,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let subjects = subjects(args)?;
     let mut cases = Vec::new();
     for subject in &subjects {
-        for (&kernels, &batch) in args.kernels.iter().flat_map(|k| args.batch.iter().map(move |b| (k, b))) {
+        // Other devices have ggml's, whatever was asked for.
+        let kernels = match subject.model.device().as_str() {
+            "cpu" => &args.kernels,
+            _ => &vec![Kernels::Ggml],
+        };
+        for (&kernels, &batch) in kernels.iter().flat_map(|k| args.batch.iter().map(move |b| (k, b))) {
             for (&alpha_0, &steps) in args.alpha0.iter().flat_map(|a| args.steps.iter().map(move |s| (a, s)))
             {
                 let sampling = SamplingParams { top_p: args.top_p, ..SamplingParams::FULL };
