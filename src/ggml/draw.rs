@@ -73,7 +73,7 @@ impl Workspace {
     ) -> Result<()> {
         let rows = tokens.len();
         let fits = rows * size_of::<DrawRow>() <= at.rows.len
-            && rows * size_of::<i32>() <= at.tokens.len
+            && size_of_val(tokens) <= at.tokens.len
             && rows.checked_mul(vocab * size_of::<f32>()).is_some_and(|len| len <= at.logits.len);
         if !fits {
             return Err(Error::internal("more tokens to draw than there is memory for"));
