@@ -127,7 +127,16 @@ impl<'a, 'g> Builder<'a, 'g> {
             let len = layout.attended.len.saturating_sub(before);
             let at = Region { offset: layout.attended.offset + before, len };
             if layout.style.flash {
-                self.graph.flash_attention([q, k, v, mask], scale, at)?; // [Dh, H, n, B]
+                let each = layout.style.rows_together(rows, sequences);
+                for row in (0..rows).step_by(each) {
+                    let skipped = row * d * FLOAT;
+                    let strides = [d * FLOAT, dh * FLOAT, rows * d * FLOAT];
+                    let q = self.graph.view(q, [dh, each, heads, sequences], strides, skipped)?;
+                    let strides = [seen * 2, rows * seen * 2, rows * seen * 2];
+                    let mask = self.graph.view(mask, [seen, each, 1, sequences], strides, row * seen * 2)?;
+                    let at = Region { offset: at.offset + skipped, len: at.len.saturating_sub(skipped) };
+                    self.graph.flash_attention([q, k, v, mask], scale, at)?; // [Dh, H, each, B]
+                }
                 continue;
             }
             let [q, k] = match layout.style.copies_operands() {

@@ -98,6 +98,7 @@ fn styles_compute_the_same() {
         &[(0, 10, 2), (2, 21, 40)],
         &[(1, 4, 5)],
         &[(0, 12, 1), (1, 9, 1)],
+        &[(0, 13, 2)],
     ];
     let run = |style| {
         let mut runner = Runner::new(style);
