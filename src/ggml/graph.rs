@@ -228,13 +228,16 @@ impl CompleteGraph {
                 continue;
             }
             // SAFETY: the node is valid, and names of operations and types are static strings.
-            let (operation, types) = unsafe {
+            let (operation, types, bytes) = unsafe {
                 let name = |ty| text(ggml_sys::ggml_type_name(ty));
                 let sources = (*node).src.iter().take_while(|s| !s.is_null()).map(|&s| name((*s).type_));
-                (text(ggml_sys::ggml_op_desc(node)), sources.collect::<Vec<_>>().join(", "))
+                let types = sources.collect::<Vec<_>>().join(", ");
+                (text(ggml_sys::ggml_op_desc(node)), types, ggml_sys::ggml_nbytes(node))
             };
             let device = device.name();
-            return Err(Error::Unsupported(format!("device {device} has no {operation} of {types}")));
+            return Err(Error::Unsupported(format!(
+                "device {device} has no {operation} of {types} that gives {bytes} bytes"
+            )));
         }
         Ok(())
     }
