@@ -130,9 +130,13 @@ impl<'a, 'g> Builder<'a, 'g> {
                 self.graph.flash_attention([q, k, v, mask], scale, at)?; // [Dh, H, n, B]
                 continue;
             }
-            let k = match layout.style.copies_keys() {
-                true => self.graph.contiguous(k, layout.whole_keys)?,
-                false => k,
+            let [q, k] = match layout.style.copies_operands() {
+                // The weighted values are not there yet.
+                true => [
+                    self.graph.contiguous(q, layout.head_values)?,
+                    self.graph.contiguous(k, layout.whole_keys)?,
+                ],
+                false => [q, k],
             };
             let scores = self.graph.mul_mat(k, q, layout.scores)?; // [seen, n, H, B]
             let scores = self.graph.masked_soft_max_inplace(scores, mask, scale)?;

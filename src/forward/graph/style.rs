@@ -37,9 +37,9 @@ impl Style {
         capacity.kv == KvType::F16
     }
 
-    /// Whether keys are to be copied into one piece before they are multiplied: ggml's Vulkan backend computes with
-    /// strided ones in half precision.
-    pub(super) fn copies_keys(&self) -> bool {
+    /// Whether queries and keys are to be copied into one piece each before they are multiplied: ggml's Vulkan backend
+    /// computes with strided ones in half precision.
+    pub(super) fn copies_operands(&self) -> bool {
         !self.on_host
     }
 
