@@ -60,11 +60,16 @@ impl Device {
         };
         found.copied().ok_or_else(|| {
             let names: Vec<String> = all.iter().map(Self::name).collect();
-            let hint = if name.to_ascii_lowercase().starts_with("cuda") && !cfg!(feature = "cuda") {
-                "; this build has no CUDA support (cargo feature `cuda`)"
-            } else {
-                ""
-            };
+            let backends = [
+                ("cuda", "CUDA", cfg!(feature = "cuda")),
+                ("vulkan", "Vulkan", cfg!(feature = "vulkan")),
+                ("metal", "Metal", cfg!(feature = "metal")),
+            ];
+            let asked = name.to_ascii_lowercase();
+            let missing = backends.iter().find(|&&(feature, _, has)| !has && asked.starts_with(feature));
+            let hint = missing.map_or_else(String::new, |(feature, backend, _)| {
+                format!("; this build has no {backend} support (cargo feature `{feature}`)")
+            });
             Error::Device(format!("no device '{name}' here; there is: {}{hint}", names.join(", ")))
         })
     }

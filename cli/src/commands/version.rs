@@ -27,6 +27,8 @@ fn features() -> Vec<&'static str> {
         ("embed-model", cfg!(feature = "embed-model")),
         ("grammar", cfg!(feature = "grammar")),
         ("hub", cfg!(feature = "hub")),
+        ("metal", cfg!(feature = "metal")),
+        ("vulkan", cfg!(feature = "vulkan")),
     ];
     all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
 }
