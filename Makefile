@@ -46,7 +46,7 @@ help:
 	@echo "make deny    licences, sources and known faults of the packages (cargo-deny)"
 	@echo "make reproducible  build the static library in two folders and compare the bytes; make offline: from vendored sources"
 	@echo "make train-demo  train a tiny model for five minutes (PyTorch, installed under target/ from PyPI, some GB)"
-	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, fuzz, faults, Swift, cycles, Arm and soak"
+	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, fuzz, faults, Swift, cycles, Arm, Vulkan and soak"
 	@echo "make fuzz SECONDS=300  the fuzz targets of fuzz/, that long in all (nightly Rust)"
 	@echo "make samples what README.md and docs/cli.md show of the built-in model's texts"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
@@ -138,6 +138,21 @@ cuda: setup
 gpu-bundle: cuda
 	packaging/gpu-bundle $(CUDA_BUILD) $(DIST)/gpu-bundle
 
+# Devices, on Mesa's software GPU in the Debian 13 of test-swift: Mesa 22.3 of Debian 12 crashed, and its headers of Vulkan are
+# too old for ggml. Takes root; on two cores ten minutes to build, and as many to run.
+VULKAN_BUILD = $(abspath $(BUILD))/vulkan
+VULKAN_DEBIAN = ffi-tests/in-debian target/trixie trixie "libvulkan1 mesa-vulkan-drivers"
+VULKAN_ENV = VULKAN_SDK=$(VULKAN_BUILD)/sdk LIBS=-lvulkan
+VULKAN_ARGS = -p esolm -p esolm-cli --features esolm/capi,esolm/vulkan,esolm-cli/vulkan
+test-vulkan:
+	@.ci/setup
+	@.ci/setup vulkan
+	mkdir -p $(VULKAN_BUILD)
+	$(VULKAN_DEBIAN) ffi-tests/vulkan-headers $(VULKAN_BUILD)/sdk
+	$(VULKAN_ENV) $(MAKE) programs BUILD=$(VULKAN_BUILD) DIST=$(VULKAN_BUILD)/dist LIB_ARGS="$(VULKAN_ARGS)"
+	$(VULKAN_ENV) $(CARGO) test --release --no-run -p esolm --features vulkan --test integration --target-dir $(VULKAN_BUILD)
+	$(VULKAN_DEBIAN) ffi-tests/vulkan $(VULKAN_BUILD) $(abspath $(MODEL))
+
 # 64-bit Arm: a cross-build whose tests run under qemu (docs/platforms.md). ARM names parts: unit golden text c.
 ARM ?=
 test-arm:
@@ -222,7 +237,7 @@ fuzz: setup
 faults: setup
 	ESOLM_FAULTS=all $(CARGO) test --release -p esolm-cli --test cli faults -- --test-threads=1 --nocapture
 
-test-long: train-test fuzz loom faults test-swift cycles test-arm
+test-long: train-test fuzz loom faults test-swift cycles test-arm test-vulkan
 	$(MAKE) soak GENERATIONS=10000
 
 # Instructions of a step; the times are in docs/benchmarks.md.
