@@ -139,16 +139,16 @@ gpu-bundle: cuda
 	packaging/gpu-bundle $(CUDA_BUILD) $(DIST)/gpu-bundle
 
 # Devices, on Mesa's software GPU in the Debian 13 of test-swift: Mesa 22.3 of Debian 12 crashed, and its headers of Vulkan are
-# too old for ggml. Takes root; ten minutes to build on two cores.
+# too old for ggml. Takes root; on two cores ten minutes to build, and as many to run.
 VULKAN_BUILD = $(abspath $(BUILD))/vulkan
 VULKAN_DEBIAN = ffi-tests/in-debian target/trixie trixie "libvulkan1 mesa-vulkan-drivers"
-VULKAN_ENV = VULKAN_SDK=$(VULKAN_BUILD)/sdk
+VULKAN_ENV = VULKAN_SDK=$(VULKAN_BUILD)/sdk LIBS=-lvulkan
 test-vulkan:
 	@.ci/setup
 	@.ci/setup vulkan
 	mkdir -p $(VULKAN_BUILD)
 	$(VULKAN_DEBIAN) ffi-tests/vulkan-headers $(VULKAN_BUILD)/sdk
-	$(VULKAN_ENV) LIBS=-lvulkan $(MAKE) programs BUILD=$(VULKAN_BUILD) DIST=$(VULKAN_BUILD)/dist LIB_ARGS="$(call DEVICE_ARGS,vulkan)"
+	$(VULKAN_ENV) $(MAKE) programs BUILD=$(VULKAN_BUILD) DIST=$(VULKAN_BUILD)/dist LIB_ARGS="$(call DEVICE_ARGS,vulkan)"
 	$(VULKAN_ENV) $(CARGO) test --release --no-run -p esolm --features vulkan --test integration --target-dir $(VULKAN_BUILD)
 	$(VULKAN_DEBIAN) ffi-tests/vulkan $(VULKAN_BUILD) $(abspath $(MODEL))
 

@@ -112,6 +112,10 @@ impl Device {
         self.memory().0
     }
 
+    pub(super) fn memory_total(&self) -> usize {
+        self.memory().1
+    }
+
     fn info(&self) -> DeviceInfo {
         let (memory_free, memory_total) = self.memory();
         // SAFETY: the device is valid and its description is a C string that lives as long as it.

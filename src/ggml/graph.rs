@@ -220,12 +220,20 @@ impl CompleteGraph {
     /// Asks `device` about every operation.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] with the first one that the device does not have. ggml would end the process.
+    /// [`Error::Unsupported`] with the first one that the device does not have, [`Error::OutOfMemory`] if it has that of smaller
+    /// tensors. ggml would end the process.
     pub(super) fn check_support(&self, device: Device) -> Result<()> {
         for node in self.parts.iter().flat_map(|&part| nodes(part)) {
             // SAFETY: the node is one of a complete graph; the device is valid and reads descriptions only.
             if unsafe { ggml_sys::ggml_backend_dev_supports_op(device.as_ptr(), node) } {
                 continue;
+            }
+            // SAFETY: as above.
+            if let Some(bytes) = unsafe { too_large(device, node) } {
+                let (name, free) = (device.name(), device.memory_free());
+                return Err(Error::OutOfMemory(format!(
+                    "device {name} does not take {bytes} bytes in one piece, and {free} are free there"
+                )));
             }
             // SAFETY: the node is valid, and names of operations and types are static strings.
             let (operation, types, bytes) = unsafe {
@@ -253,6 +261,30 @@ impl CompleteGraph {
             // SAFETY: the node is one of a complete graph, and the name ends with NUL.
             unsafe { ggml_sys::ggml_set_name(first, name.as_ptr()) };
         }
+    }
+}
+
+/// The size of the largest tensor of an operation that `device` refuses, if it has the operation for one row of each tensor.
+///
+/// # Safety
+/// `node` is a node of a complete graph.
+unsafe fn too_large(device: Device, node: *const ggml_tensor) -> Option<usize> {
+    let one_row = |mut tensor: ggml_tensor| {
+        let [columns, ..] = tensor.ne;
+        tensor.ne = [columns, 1, 1, 1];
+        tensor
+    };
+    // SAFETY: the caller vouches for the node and so for its operands; the copies live until the device has read them.
+    unsafe {
+        let mut sources = (*node).src.map(|source| source.as_ref().map(|&source| one_row(source)));
+        let mut small = one_row(*node);
+        for (to, source) in small.src.iter_mut().zip(&mut sources) {
+            *to = source.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
+        }
+        let all = (*node).src.iter().copied().filter(|source| !source.is_null());
+        let largest =
+            all.map(|source| ggml_sys::ggml_nbytes(source)).fold(ggml_sys::ggml_nbytes(node), usize::max);
+        ggml_sys::ggml_backend_dev_supports_op(device.as_ptr(), &small).then_some(largest)
     }
 }
 

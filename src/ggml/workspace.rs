@@ -131,7 +131,8 @@ impl Workspace {
     /// `build` makes for weights like `weights`. Nothing is computed and no memory of that size is taken.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for an operation that the device does not have; what `build` returns.
+    /// [`Error::Unsupported`] for an operation that the device does not have; [`Error::OutOfMemory`] for one of larger
+    /// tensors than it takes; what `build` returns.
     pub(crate) fn measure(
         threads: usize,
         device: Device,
@@ -147,8 +148,11 @@ impl Workspace {
         let mut graph = Graph::new(&mut graph_table, &mut complete, None, largest)?;
         let result = build(&mut graph, &handles)?;
         graph.finish(result);
-        complete.check_support(device)?;
         let on_host = in_host_memory(device);
+        // What is larger than the device will find no memory. Until then it can be described.
+        if on_host || size.compute <= device.memory_total() {
+            complete.check_support(device)?;
+        }
         let work = if on_host { super::backend::work_size(&complete, threads) } else { 0 };
         Ok(WorkspaceSize { work, weights: weights.len(), on_host, ..size })
     }
