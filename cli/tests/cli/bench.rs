@@ -61,7 +61,8 @@ fn more_threads_than_processors_take_no_longer() {
 fn temporary_models_are_gone_however_the_command_ends() {
     let temporary = tempfile::tempdir().unwrap();
     for round in 0..12 {
-        let signal = ["KILL", "INT", "TERM"][round % 3];
+        // Not INT, which is ignored where the tests run in the background of a script.
+        let signal = ["KILL", "TERM"][round % 2];
         let mut child = Command::new(env!("CARGO_BIN_EXE_esolm"))
             .args(["bench", "--shape", "stories", "--type", "q8_0,q4_k", "--repeat", "100"])
             .env("TMPDIR", temporary.path())
