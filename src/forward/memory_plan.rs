@@ -10,7 +10,7 @@ use super::layout::{Capacity, SLOT_GROUP};
 use super::params::{ContextParams, Kernels, MemoryUse};
 use crate::error::{Error, Result};
 use crate::ggml::{Device, Workspace, WorkspaceSize, alignment, in_host_memory};
-use crate::gguf::TensorInfo;
+use crate::gguf::{Layout, TensorInfo};
 use crate::memory::FileBytes;
 use crate::model::{Config, LoadOptions, Model, ModelHeader, total_bytes};
 
@@ -163,8 +163,15 @@ impl MemoryPlan {
     pub(crate) fn for_file(path: &Path, options: &LoadOptions<'_>, params: &ContextParams) -> Result<Self> {
         let device = Device::find(&options.device)?;
         let file = FileBytes::map(path)?;
-        let ModelHeader { config, tensors, .. } =
+        let ModelHeader { config, mut tensors, .. } =
             ModelHeader::read(file.bytes(), &path.display().to_string())?;
+        if !in_host_memory(device) {
+            // There the rows are plain.
+            for tensor in &mut tensors {
+                let len = tensor.len_in(Layout::Plain).unwrap_or(tensor.range.len());
+                tensor.range.end = tensor.range.start + len;
+            }
+        }
         Self::new(&config, &tensors, device, params)
     }
 

@@ -275,6 +275,16 @@ fn what_does_not_fit_is_an_error_with_numbers() {
 }
 
 #[test]
+fn the_estimate_for_a_file_is_what_it_takes() {
+    let limits = limits(params(2));
+    // In panels on the CPU, in plain rows on other devices.
+    let model = Model::open(default_model(), &options()).unwrap();
+    let estimate = Context::estimate(default_model(), &options(), &limits).unwrap();
+    assert_eq!(estimate, Context::memory_use(&model, &limits).unwrap());
+    assert_eq!(estimate.weights, model.tensor_bytes());
+}
+
+#[test]
 fn cancelling_acts_inside_a_batch() {
     let model = Model::open(default_model(), &options()).unwrap();
     // One batch, of a size that takes a device long enough.
