@@ -135,8 +135,10 @@ cuda: setup
 	$(CUDA_ENV) $(CARGO) test --release --no-run -p esolm --features cuda --test integration --target-dir $(CUDA_BUILD)
 	$(CUDA_ENV) ffi-tests/cuda $(CUDA_BUILD) $(abspath $(MODEL))
 
+# The command without its built-in model, which the bundle has as a file.
 gpu-bundle: cuda
-	packaging/gpu-bundle $(CUDA_BUILD) $(DIST)/gpu-bundle
+	$(CUDA_ENV) $(CARGO) build --release -p esolm-cli --no-default-features --features cuda --target-dir $(CUDA_BUILD)
+	LD_LIBRARY_PATH=$(CUDA_TOOLKIT)/lib packaging/gpu-bundle $(CUDA_BUILD) $(DIST)/gpu-bundle
 
 # Devices, on Mesa's software GPU in the Debian 13 of test-swift: Mesa 22.3 of Debian 12 crashed, and its headers of Vulkan are
 # too old for ggml. Takes root; on two cores ten minutes to build, and as many to run.
