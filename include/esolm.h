@@ -690,10 +690,10 @@ esolm_status esolm_context_reset(esolm_context *context);
 
 // ---- Cancelling ----
 
-// Makes the call that is running on this context end with ESOLM_ERR_CANCELLED (on the CPU within the step, elsewhere
-// after it), and every later one at once, until esolm_cancel_reset. So it does not matter whether it comes just before
-// a call or during it. Tokens written so far can still be copied, and esolm_step still reports a finished generation.
-// May be called while the context is in use: from any thread, also from a callback. Lock-free.
+// Makes the call that is running on this context end with ESOLM_ERR_CANCELLED (within the step; on other devices than
+// the CPU between parts of a batch), and every later one at once, until esolm_cancel_reset. So it does not matter
+// whether it comes just before a call or during it. Tokens written so far can still be copied, and esolm_step still
+// reports a finished generation. May be called while the context is in use: from any thread, also from a callback. Lock-free.
 esolm_status esolm_cancel(const esolm_context *context);
 
 // Undoes esolm_cancel: esolm_step continues as if nothing had happened, or another generation can begin. To cancel one
@@ -1226,8 +1226,7 @@ esolm_status esolm_evaluate_probabilities(esolm_context *context,
 // the number needed (ESOLM_ERR_BUFFER_TOO_SMALL), which is found without saving; with capacity 0, data may be NULL.
 // Otherwise the call allocates as many bytes and frees them.
 //
-// Errors: ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_BUSY; ESOLM_ERR_UNSUPPORTED as in esolm_extend, and for weights on a
-// GPU.
+// Errors: ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_BUSY; ESOLM_ERR_UNSUPPORTED as in esolm_extend.
 esolm_status esolm_state_save(esolm_context *context, void *data, size_t capacity, size_t *size_out);
 
 // Replaces the current generation by a saved state, size bytes at data: its tokens are known, no steps are left, and

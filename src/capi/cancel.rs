@@ -4,10 +4,10 @@ use super::args;
 use super::context::esolm_context;
 use super::status::{esolm_status, wrap};
 
-/// Makes the call that is running on this context end with ESOLM_ERR_CANCELLED (on the CPU within the step, elsewhere
-/// after it), and every later one at once, until esolm_cancel_reset. So it does not matter whether it comes just before
-/// a call or during it. Tokens written so far can still be copied, and esolm_step still reports a finished generation.
-/// May be called while the context is in use: from any thread, also from a callback. Lock-free.
+/// Makes the call that is running on this context end with ESOLM_ERR_CANCELLED (within the step; on other devices than
+/// the CPU between parts of a batch), and every later one at once, until esolm_cancel_reset. So it does not matter
+/// whether it comes just before a call or during it. Tokens written so far can still be copied, and esolm_step still
+/// reports a finished generation. May be called while the context is in use: from any thread, also from a callback. Lock-free.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_cancel(context: *const esolm_context) -> esolm_status {
     wrap(|| {

@@ -14,8 +14,7 @@ use super::status::{esolm_status, wrap};
 /// the number needed (ESOLM_ERR_BUFFER_TOO_SMALL), which is found without saving; with capacity 0, data may be NULL.
 /// Otherwise the call allocates as many bytes and frees them.
 ///
-/// Errors: ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_BUSY; ESOLM_ERR_UNSUPPORTED as in esolm_extend, and for weights on a
-/// GPU.
+/// Errors: ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_BUSY; ESOLM_ERR_UNSUPPORTED as in esolm_extend.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_state_save(
     context: *mut esolm_context,

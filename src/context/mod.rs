@@ -311,11 +311,11 @@ impl Context {
 impl Context {
     /// The state of the current generation as bytes for [`Context::restore`]: tokens, order, keys and values. Remaining
     /// steps, parameters, constraints and random numbers are not saved: [`Context::extend`] takes new ones. So a
-    /// generation saved halfway continues from the same tokens, but not to the same text. (With ggml's kernels, keys
-    /// and values are left out and computed again after restoring.)
+    /// generation saved halfway continues from the same tokens, but not to the same text. The bytes are the same on
+    /// every device.
     ///
     /// # Errors
-    /// [`crate::Error::Unsupported`] as for [`Context::extend`], or if the weights are not in main memory.
+    /// [`crate::Error::Unsupported`] as for [`Context::extend`].
     pub fn save(&self) -> Result<Vec<u8>> {
         self.session.save(&self.runner)
     }
