@@ -206,7 +206,11 @@ impl Session {
     pub(super) fn clear_damaged_cache(&mut self, runner: &mut ModelRunner) {
         if std::mem::take(&mut self.cache_not_finite) {
             runner.clear_cache();
-            self.sequences.iter_mut().for_each(|sequence| sequence.committed = 0);
+            for sequence in &mut self.sequences {
+                sequence.committed = 0;
+                // It lies beside the cache.
+                sequence.is_banned_there = false;
+            }
         }
     }
 }
