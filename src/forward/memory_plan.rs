@@ -84,8 +84,8 @@ impl MemoryPlan {
     /// The plan for a model of this shape on `device`.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if the parameters exceed the model; [`Error::Unsupported`] for a variant that the device
-    /// or the kernels do not run.
+    /// [`Error::InvalidArgument`] if the parameters exceed the model; [`Error::Unsupported`] for an operation that the
+    /// device does not have.
     pub(crate) fn new(
         config: &Config,
         tensors: &[TensorInfo],

@@ -196,14 +196,11 @@ impl Workspace {
         put(bytes, &buffer, 0, buffer.len())?;
         let mut graphs = with_room(size.graphs().count())?;
         let mut start = parts.graphs;
-        for size in size.graphs() {
-            let table = table_at(start, size.table_bytes(), size.tensors)?;
-            start = (start + size.table_bytes()).next_multiple_of(ALIGNMENT);
-            let graph = CompleteGraph::with_room(size.parts)?;
-            graphs.push(GraphSlot { graph, table, size, key: vec![], used: 0 });
-        }
-        for slot in &mut graphs {
-            slot.key = with_room(size.key)?;
+        for of_graph in size.graphs() {
+            let table = table_at(start, of_graph.table_bytes(), of_graph.tensors)?;
+            start = (start + of_graph.table_bytes()).next_multiple_of(ALIGNMENT);
+            let graph = CompleteGraph::with_room(of_graph.parts)?;
+            graphs.push(GraphSlot { graph, table, size: of_graph, key: with_room(size.key)?, used: 0 });
         }
         let counts = Counts::default();
         Ok(Self {

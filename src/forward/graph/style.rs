@@ -37,12 +37,6 @@ impl Style {
         capacity.kv == KvType::F16
     }
 
-    /// Whether queries and keys are to be copied into one piece each before they are multiplied: ggml's Vulkan backend
-    /// computes with strided ones in half precision.
-    pub(super) fn copies_operands(&self) -> bool {
-        !self.on_host
-    }
-
     /// How many of the `rows` rows of each of so many sequences are one operation of attention: CUDA has a kernel for one
     /// row of one text that takes a third of the time of the one for up to eight.
     pub(super) fn rows_together(&self, rows: usize, sequences: usize) -> usize {
