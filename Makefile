@@ -7,27 +7,38 @@ SHELL := /bin/bash
 CARGO ?= cargo
 PREFIX ?= /usr/local
 DIST ?= dist
+# The processor to compile for, by the names that gcc and rustc share: native, x86-64-v3, ... Unless it is given, the platform's
+# baseline (.cargo/config.toml), which runs everywhere: esolm's own kernels choose by the processor they find, ggml's do not.
+CPU ?=
+ifneq ($(CPU),)
+export RUSTFLAGS := -Ctarget-cpu=$(CPU)
+endif
+# Rust's name of another platform to build for; its compilers and linker are for the environment to say (docs/platforms.md).
+TARGET ?= $(CARGO_BUILD_TARGET)
 # A model file for the C programs, and the checkpoint that `make model` reads.
 MODEL ?= models/stories-q8_0.gguf
 CHECKPOINT ?= ../shared/models/stories
 # A tokenizer.json, where the checkpoint's folder has none.
 TOKENIZER ?=
 
-.PHONY: help demo test check unit test-c lib install install-lib install-command programs memcheck asan asan-rust tsan miri loom coexist bench-peers count cycles header \
-  api abi model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz faults soak \
-  hardened offline test-swift test-arm cuda gpu-bundle test-vulkan
+.PHONY: help demo test check unit test-c build lib command install install-lib install-command uninstall programs memcheck asan asan-rust tsan miri loom coexist bench-peers count cycles header \
+  api abi model samples setup setup-test clean notices sbom deny reproducible test-long train-demo train-test fuzz faults soak \
+  hardened offline test-swift test-arm cuda gpu-bundle test-vulkan check-targets dist test-dist test-windows
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
 	@echo "make test    format, lints, Rust tests, C tests"
-	@echo "make lib     the embeddable library and header in $(DIST)/"
-	@echo "make install PREFIX=/usr/local [DESTDIR=]   the library (install-lib: header, pkg-config and CMake files) and the"
-	@echo "             command (install-command: with manual pages and shell completions)"
+	@echo "make build   the embeddable library and the command in $(DIST)/ (make lib, make command); CPU=native: for this processor"
+	@echo "make install PREFIX=/usr/local [DESTDIR=]   what was built: the library (install-lib: header, pkg-config and CMake files)"
+	@echo "             and the command (install-command: with manual pages and shell completions); make uninstall"
 	@echo "make test-c  all tests outside Rust: C, C++, Go, Swift, examples, ways to link"
 	@echo "make memcheck  the C programs under valgrind; make asan: under the address sanitizer;"
 	@echo "             make asan-rust: the Rust tests (nightly Rust)"
 	@echo "make test-swift  the Swift package, in a Debian 13 that is made under target/ (3 GB)"
 	@echo "make test-arm  64-bit Arm: cross-built, run under qemu"
+	@echo "make check-targets  type-checks for Windows, macOS, iOS, Android, musl, WASI"
+	@echo "make dist    archives to download, Debian packages and checksums, in $(DIST)/release; make test-dist: each of them used"
+	@echo "             in clean systems; make test-windows: under wine"
 	@echo "make cuda    library, command and C programs with CUDA, whose compiler comes from PyPI (20 minutes on two cores; takes"
 	@echo "             no GPU); make gpu-bundle: what a machine with one needs to test and measure it"
 	@echo "make test-vulkan  the device tests on Mesa's software GPU, in the same Debian 13"
@@ -53,6 +64,8 @@ help:
 
 setup:
 	@.ci/setup
+setup-test:
+	@.ci/setup test
 
 demo: setup
 	$(CARGO) build --release -p esolm-cli
@@ -60,14 +73,14 @@ demo: setup
 
 test: check unit test-c asan
 
-check: setup
+check: setup-test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --release --all-targets -- -D warnings
 	$(CARGO) clippy -p esolm --release --features capi -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps -p esolm --features capi,convert
 
 # One test at a time: ggml's threads wait by spinning, so tests that compute side by side slow each other down.
-unit: setup
+unit: setup-test
 	$(CARGO) test --workspace --release -- --test-threads=1
 
 # The runtime and the C functions, without converter and command. FEATURES may add cuda. (`-p esolm`, as features of packages
@@ -75,29 +88,35 @@ unit: setup
 FEATURES ?= capi
 LIB_ARGS ?= -p esolm --lib --no-default-features --features $(FEATURES)
 BUILD ?= target
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+OUT = $(BUILD)$(if $(TARGET),/$(TARGET))/release
+FOR_TARGET = $(if $(TARGET),--target $(TARGET))
 lib: setup
-	$(CARGO) build --release $(LIB_ARGS) --target-dir $(BUILD)
-	mkdir -p $(DIST)/lib $(DIST)/include
-	packaging/private-archive $(BUILD)/release/libesolm.a $(DIST)/lib/libesolm.a
-	cp $(BUILD)/release/libesolm.so $(DIST)/lib/
-	ln -sf libesolm.so $(DIST)/lib/libesolm.so.0
-	cp include/* $(DIST)/include/
-
-# LIBDIR and INCLUDEDIR move a part elsewhere; LIBS adds to what a static link needs (CUDA's libraries).
-install-lib: lib
-	packaging/install $(DIST) $(PREFIX) $(DESTDIR)
+	$(CARGO) build --release $(LIB_ARGS) $(FOR_TARGET) --target-dir $(BUILD)
+	packaging/pack-library $(OUT) $(DIST) $(or $(TARGET),$(HOST))
 
 # The command, its manual pages and the completions of shells. CLI_FEATURES adds features, such as cuda.
 CLI_FEATURES ?=
-install-command: setup
-	$(CARGO) build --release -p esolm-cli --features "$(CLI_FEATURES)" --target-dir $(BUILD)
-	packaging/install-command $(BUILD)/release/esolm $(PREFIX) $(DESTDIR)
+command: setup
+	$(CARGO) build --release -p esolm-cli --features "$(CLI_FEATURES)" $(FOR_TARGET) --target-dir $(BUILD)
+	packaging/pack-command $(OUT)/esolm $(DIST)
+
+build: lib command
+
+# What was built is copied, so that it works as root without Rust. LIBDIR and INCLUDEDIR move a part elsewhere; LIBS adds to what
+# a static link needs (CUDA's libraries).
+install-lib install-command: install-%:
+	@test -e $(DIST)/$(if $(filter lib,$*),include/esolm.h,bin) || { echo "esolm: nothing built in $(DIST): make $* first" >&2; exit 1; }
+	packaging/install$(if $(filter command,$*),-command) $(DIST) $(PREFIX) $(DESTDIR)
 
 install: install-lib install-command
 
+uninstall:
+	packaging/uninstall $(DIST) $(PREFIX) $(DESTDIR)
+
 # The programs that ctest runs, against an installed copy. C_FLAGS adds to how they are compiled.
 CTEST ?= $(BUILD)/ctest
-programs: lib
+programs: setup-test lib
 	rm -rf $(BUILD)/prefix
 	packaging/install $(DIST) $(abspath $(BUILD))/prefix
 	cmake -S ffi-tests -B $(CTEST) -DCMAKE_BUILD_TYPE=Release -DESOLM_PREFIX=$(abspath $(BUILD))/prefix \
@@ -162,6 +181,33 @@ test-arm:
 	$(CARGO) build --release -p esolm-cli --target-dir $(BUILD)
 	tests/arm $(abspath $(BUILD))/arm $(abspath $(BUILD))/release/esolm $(abspath $(MODEL)) $(ARM)
 
+# Whether the library and the command compile for platforms that are not here, up to what is C (docs/platforms.md).
+check-targets: setup
+	$(CARGO) build --release -p esolm --target-dir $(BUILD)
+	tests/targets $(BUILD) $(TARGETS)
+
+# What people download (docs/packages.md), for each platform: archives, Debian packages, the Python wheel, checksums, bill of materials.
+# zig compiles for all of them. DIST_PLATFORMS names some.
+DIST_PLATFORMS ?= x86_64-linux-gnu aarch64-linux-gnu x86_64-linux-musl x86_64-windows-gnu
+DIST_BUILD = $(abspath $(BUILD))/dist
+RELEASE = $(abspath $(DIST))/release
+dist: setup
+	@.ci/setup dist
+	packaging/zig-toolchain $(DIST_BUILD)/zig
+	for platform in $(DIST_PLATFORMS); do packaging/dist $(DIST_BUILD) $(RELEASE) $$platform || exit 1; done
+	for platform in $(filter %-linux-gnu,$(DIST_PLATFORMS)); do packaging/deb $(DIST_BUILD) $(RELEASE) $$platform || exit 1; done
+	packaging/notices --sbom >$(RELEASE)/esolm.cdx.json
+	cd $(RELEASE) && sha256sum $$(ls | grep -v SHA256SUMS) >SHA256SUMS
+
+# Each archive unpacked and used where there is no Rust: Debian 12 and 13, an empty folder, qemu. Takes root, as test-swift.
+test-dist: dist
+	ffi-tests/dist/run $(DIST_BUILD) $(RELEASE)
+
+# Windows under wine: the command, the C programs, files that are mapped, long and non-ASCII paths.
+test-windows: setup
+	@.ci/setup windows
+	ffi-tests/windows $(DIST_BUILD) $(RELEASE) $(abspath $(MODEL))
+
 # The C programs under valgrind, which does not know the newest instructions.
 memcheck:
 	RUSTFLAGS="-Ctarget-cpu=x86-64-v3" $(MAKE) programs BUILD=target/portable DIST=target/portable/dist
@@ -175,7 +221,6 @@ asan:
 
 # The tests of the library, with this processor's kernels, with Rust's code compiled with the address sanitizer; ggml's is
 # not. Takes a nightly Rust.
-HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 asan-rust:
 	RUSTFLAGS="-Zsanitizer=address -Ctarget-cpu=native" $(CARGO) +nightly test --release -p esolm --lib --test integration \
 	  --target $(HOST) --target-dir $(BUILD)/asan-rust -- --test-threads=1

@@ -120,6 +120,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// On Windows a program that links the DLL may define ESOLM_DLL, which saves each call a jump.
+#if defined(_WIN32) && defined(ESOLM_DLL)
+#define ESOLM_API __declspec(dllimport)
+#else
+#define ESOLM_API
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -137,15 +144,15 @@ extern "C" {
 #define ESOLM_ABI_VERSION 0
 
 // The version of the linked library, such as "0.1.0". A static string.
-const char *esolm_version(void);
+ESOLM_API const char *esolm_version(void);
 
 // ESOLM_ABI_VERSION of the linked library, to compare with the header's when it is loaded at run time.
-uint32_t esolm_abi_version(void);
+ESOLM_API uint32_t esolm_abi_version(void);
 
 // One line about the library and this machine, for reports of bugs: the version, the build's optional features (grammar,
 // cuda), the default number of threads and the processors, the kernels that are used here, the instruction sets that the
 // build needs and that the processor has, and ggml's version and features. A static string; its form may change. (llama.h's llama_print_system_info.) Any thread.
-const char *esolm_system_info(void);
+ESOLM_API const char *esolm_system_info(void);
 
 // ---- Status and errors ----
 
@@ -183,10 +190,10 @@ typedef int32_t esolm_status;
 
 // The message of this thread's last failing call: one line of UTF-8, for people; empty if no call failed. Valid until
 // the next failing call on this thread.
-const char *esolm_last_error(void);
+ESOLM_API const char *esolm_last_error(void);
 
 // The general meaning of a status, such as "out of memory". A static string, never NULL.
-const char *esolm_status_text(esolm_status status);
+ESOLM_API const char *esolm_status_text(esolm_status status);
 
 // ---- Log messages ----
 
@@ -205,13 +212,13 @@ typedef void (*esolm_log_callback)(int32_t level, const char *message, void *use
 
 // Sets the callback that receives all later messages of this process. NULL (the default): no messages. A message that
 // another thread is just sending may still reach the previous callback. Any thread.
-void esolm_set_log_callback(esolm_log_callback callback, void *user_data);
+ESOLM_API void esolm_set_log_callback(esolm_log_callback callback, void *user_data);
 
 // Sends messages of this level and of more severe ones to the callback: ESOLM_LOG_* (default: ESOLM_LOG_INFO). For all of
 // this process. Any thread.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT.
-esolm_status esolm_set_log_level(int32_t level);
+ESOLM_API esolm_status esolm_set_log_level(int32_t level);
 
 // ---- Devices ----
 
@@ -242,10 +249,10 @@ typedef struct esolm_device_info {
 } esolm_device_info;
 
 // Writes to *out the number of devices that this build finds on this machine, the CPU included. Any thread.
-esolm_status esolm_device_count(size_t *out);
+ESOLM_API esolm_status esolm_device_count(size_t *out);
 
 // Describes device number index, from 0. info->struct_size must be set; on failure the other fields are 0. Any thread.
-esolm_status esolm_device_info_get(size_t index, esolm_device_info *info);
+ESOLM_API esolm_status esolm_device_info_get(size_t index, esolm_device_info *info);
 
 // ---- Progress ----
 
@@ -347,35 +354,36 @@ typedef struct esolm_model_info {
 } esolm_model_info;
 
 // Sets the defaults; size is sizeof(esolm_model_params).
-esolm_status esolm_model_params_init(esolm_model_params *params, size_t size);
+ESOLM_API esolm_status esolm_model_params_init(esolm_model_params *params, size_t size);
 
 // Opens the GGUF file at path. params may be NULL for the defaults. *out is a model with one reference, NULL on
 // failure. With ESOLM_MODE_MAP the file must not change while the model, or a context of it, lives.
 //
 // Errors: ESOLM_ERR_IO, ESOLM_ERR_BAD_FILE, ESOLM_ERR_UNSUPPORTED, ESOLM_ERR_DEVICE, ESOLM_ERR_OUT_OF_MEMORY;
 // ESOLM_ERR_CANCELLED if progress_callback cancels.
-esolm_status esolm_model_open(const char *path, const esolm_model_params *params, esolm_model **out);
+ESOLM_API esolm_status esolm_model_open(const char *path, const esolm_model_params *params, esolm_model **out);
 
 // Opens a model whose GGUF file is in memory: size bytes at data. With ESOLM_MODE_MAP the memory is used in place and
 // must not change until the model and its contexts are freed; with ESOLM_MODE_COPY it may be freed after the call.
 // Otherwise as esolm_model_open.
+ESOLM_API
 esolm_status esolm_model_open_memory(const void *data,
                                      size_t size,
                                      const esolm_model_params *params,
                                      esolm_model **out);
 
 // Adds a reference, to be released by another esolm_model_free.
-esolm_status esolm_model_retain(const esolm_model *model);
+ESOLM_API esolm_status esolm_model_retain(const esolm_model *model);
 
 // Releases a reference; the last one frees the model. Its contexts hold references of their own. NULL is allowed.
-void esolm_model_free(esolm_model *model);
+ESOLM_API void esolm_model_free(esolm_model *model);
 
 // Writes to *info what the model is. info->struct_size must be set; on failure the other fields are 0. Any thread.
-esolm_status esolm_model_info_get(const esolm_model *model, esolm_model_info *info);
+ESOLM_API esolm_status esolm_model_info_get(const esolm_model *model, esolm_model_info *info);
 
 // 1 if this model, in this build of the library, can do something, ESOLM_FEATURE_*; otherwise 0, as for NULL and for features
 // that the library does not know. Any thread.
-int32_t esolm_model_supports(const esolm_model *model, int32_t feature);
+ESOLM_API int32_t esolm_model_supports(const esolm_model *model, int32_t feature);
 
 // ---- Models from elsewhere ----
 
@@ -408,6 +416,7 @@ typedef struct esolm_model_reader {
 // Otherwise as esolm_model_open.
 //
 // Errors: as esolm_model_open; ESOLM_ERR_IO also for a file that ends before reader->size.
+ESOLM_API
 esolm_status esolm_model_open_reader(const esolm_model_reader *reader,
                                      const esolm_model_params *params,
                                      esolm_model **out);
@@ -418,6 +427,7 @@ esolm_status esolm_model_open_reader(const esolm_model_reader *reader,
 //
 // Errors: as esolm_model_open; ESOLM_ERR_INVALID_ARGUMENT if the part is not inside the file; ESOLM_ERR_UNSUPPORTED on
 // systems without file descriptors.
+ESOLM_API
 esolm_status esolm_model_open_fd(int32_t fd,
                                  uint64_t offset,
                                  uint64_t length,
@@ -427,9 +437,10 @@ esolm_status esolm_model_open_fd(int32_t fd,
 // ---- Model metadata ----
 
 // Writes to *out the number of keys in the file's metadata. Any thread.
-esolm_status esolm_model_metadata_count(const esolm_model *model, size_t *out);
+ESOLM_API esolm_status esolm_model_metadata_count(const esolm_model *model, size_t *out);
 
 // Copies key number index, from 0, as UTF-8 with a NUL. capacity and *len_out are as in esolm_detokenize. Any thread.
+ESOLM_API
 esolm_status esolm_model_metadata_key(const esolm_model *model,
                                       size_t index,
                                       char *key,
@@ -441,6 +452,7 @@ esolm_status esolm_model_metadata_key(const esolm_model *model,
 // *len_out are as in esolm_detokenize. Any thread.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT, also if there is no such key.
+ESOLM_API
 esolm_status esolm_model_metadata_get(const esolm_model *model,
                                       const char *key,
                                       char *text,
@@ -462,7 +474,7 @@ typedef struct esolm_tokenize_params {
 } esolm_tokenize_params;
 
 // Sets the defaults; size is sizeof(esolm_tokenize_params).
-esolm_status esolm_tokenize_params_init(esolm_tokenize_params *params, size_t size);
+ESOLM_API esolm_status esolm_tokenize_params_init(esolm_tokenize_params *params, size_t size);
 
 // Converts text_len bytes of UTF-8 to tokens: at most capacity, their number in *n_out. If they do not fit, none is
 // written and *n_out is the number needed (ESOLM_ERR_BUFFER_TOO_SMALL); with capacity 0, tokens may be NULL. Special
@@ -471,6 +483,7 @@ esolm_status esolm_tokenize_params_init(esolm_tokenize_params *params, size_t si
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT, also if the text is not UTF-8; ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER, also
 // if the tokenizer knows a word of the text as a special token only.
+ESOLM_API
 esolm_status esolm_tokenize(const esolm_model *model,
                             const char *text,
                             size_t text_len,
@@ -479,6 +492,7 @@ esolm_status esolm_tokenize(const esolm_model *model,
                             size_t *n_out);
 
 // As esolm_tokenize, with parameters; NULL are the defaults.
+ESOLM_API
 esolm_status esolm_tokenize_with_params(const esolm_model *model,
                                         const char *text,
                                         size_t text_len,
@@ -493,6 +507,7 @@ esolm_status esolm_tokenize_with_params(const esolm_model *model,
 // not UTF-8 become U+FFFD. Any thread.
 //
 // Errors: ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER, also for a token outside the vocabulary.
+ESOLM_API
 esolm_status esolm_detokenize(const esolm_model *model,
                               const uint32_t *tokens,
                               size_t n,
@@ -509,6 +524,7 @@ esolm_status esolm_detokenize(const esolm_model *model,
 // a hole belongs to what is written there: tokens begin with the space before their word. Any thread.
 //
 // Errors: as esolm_tokenize, and ESOLM_ERR_INVALID_ARGUMENT if the template is malformed; the message says where.
+ESOLM_API
 esolm_status esolm_tokenize_template(const esolm_model *model,
                                      const char *text,
                                      size_t text_len,
@@ -520,6 +536,7 @@ esolm_status esolm_tokenize_template(const esolm_model *model,
 
 // As esolm_tokenize_template, with parameters; NULL are the defaults. parse_special is for all of the text, continues for
 // its beginning.
+ESOLM_API
 esolm_status esolm_tokenize_template_with_params(const esolm_model *model,
                                                  const char *text,
                                                  size_t text_len,
@@ -535,6 +552,7 @@ esolm_status esolm_tokenize_template_with_params(const esolm_model *model,
 // capacity and *n_out are as in esolm_tokenize. Any thread.
 //
 // Errors: ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER, also for a token outside the vocabulary.
+ESOLM_API
 esolm_status esolm_token_bytes(const esolm_model *model,
                                uint32_t token,
                                uint8_t *bytes,
@@ -580,20 +598,20 @@ typedef struct esolm_pool_params {
 } esolm_pool_params;
 
 // Sets the defaults; size is sizeof(esolm_pool_params).
-esolm_status esolm_pool_params_init(esolm_pool_params *params, size_t size);
+ESOLM_API esolm_status esolm_pool_params_init(esolm_pool_params *params, size_t size);
 
 // Makes a pool. params may be NULL for the defaults. *out is NULL on failure. If the system does not start all threads,
 // there are fewer, with a message in the log. Any thread.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT, also for processors or a nice value that the system refuses;
 // ESOLM_ERR_UNSUPPORTED for processors or a nice value on another system than Linux.
-esolm_status esolm_pool_new(const esolm_pool_params *params, esolm_pool **out);
+ESOLM_API esolm_status esolm_pool_new(const esolm_pool_params *params, esolm_pool **out);
 
 // The number of threads of a pool, that of the computing context included; 0 for NULL. Any thread.
-size_t esolm_pool_threads(const esolm_pool *pool);
+ESOLM_API size_t esolm_pool_threads(const esolm_pool *pool);
 
 // Frees a pool. Contexts that use it keep its threads until they are freed, too. NULL is allowed.
-void esolm_pool_free(esolm_pool *pool);
+ESOLM_API void esolm_pool_free(esolm_pool *pool);
 
 // ---- Contexts ----
 
@@ -644,25 +662,32 @@ typedef struct esolm_context_params {
 } esolm_context_params;
 
 // Sets the defaults; size is sizeof(esolm_context_params).
-esolm_status esolm_context_params_init(esolm_context_params *params, size_t size);
+ESOLM_API esolm_status esolm_context_params_init(esolm_context_params *params, size_t size);
 
 // Writes to *out the exact number of bytes that esolm_context_new_in needs for these parameters (NULL: the defaults).
 // It depends on the machine, so do not store it. With a GPU it is the host's part: cache and activations are on the
 // device. Any thread.
-esolm_status esolm_context_arena_size(const esolm_model *model, const esolm_context_params *params, size_t *out);
+ESOLM_API
+esolm_status esolm_context_arena_size(const esolm_model *model,
+                                      const esolm_context_params *params,
+                                      size_t *out);
 
 // Makes a context, with all memory for generating. params may be NULL for the defaults. *out is NULL on failure. The
 // context holds a reference to the model.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if a limit exceeds the model; ESOLM_ERR_UNSUPPORTED for Eso-LM (A) and MDLM with
 // ggml's CPU kernels; ESOLM_ERR_OUT_OF_MEMORY; ESOLM_ERR_DEVICE.
-esolm_status esolm_context_new(const esolm_model *model, const esolm_context_params *params, esolm_context **out);
+ESOLM_API
+esolm_status esolm_context_new(const esolm_model *model,
+                               const esolm_context_params *params,
+                               esolm_context **out);
 
 // Makes a context in the caller's memory: size bytes at arena, aligned to ESOLM_ARENA_ALIGNMENT, at least
 // esolm_context_arena_size. They belong to the context until it is freed; their content does not matter. (Small
 // handles and the bookkeeping of texts are still allocated, once.)
 //
 // Errors: as esolm_context_new, and ESOLM_ERR_BUFFER_TOO_SMALL, with the arena untouched.
+ESOLM_API
 esolm_status esolm_context_new_in(const esolm_model *model,
                                   const esolm_context_params *params,
                                   void *arena,
@@ -673,20 +698,20 @@ esolm_status esolm_context_new_in(const esolm_model *model,
 // depend on it.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT; ESOLM_ERR_BUSY.
-esolm_status esolm_context_set_threads(esolm_context *context, size_t threads);
+ESOLM_API esolm_status esolm_context_set_threads(esolm_context *context, size_t threads);
 
 // Writes to *out the number of threads that compute on this context.
 //
 // Errors: ESOLM_ERR_BUSY.
-esolm_status esolm_context_threads(const esolm_context *context, size_t *out);
+ESOLM_API esolm_status esolm_context_threads(const esolm_context *context, size_t *out);
 
 // Frees a context that no call is using. NULL is allowed.
-void esolm_context_free(esolm_context *context);
+ESOLM_API void esolm_context_free(esolm_context *context);
 
 // Drops the generation of a context: its tokens, texts and remaining steps. Memory, threads and a cancel stay.
 //
 // Errors: ESOLM_ERR_BUSY.
-esolm_status esolm_context_reset(esolm_context *context);
+ESOLM_API esolm_status esolm_context_reset(esolm_context *context);
 
 // ---- Cancelling ----
 
@@ -694,12 +719,12 @@ esolm_status esolm_context_reset(esolm_context *context);
 // the CPU between parts of a batch), and every later one at once, until esolm_cancel_reset. So it does not matter
 // whether it comes just before a call or during it. Tokens written so far can still be copied, and esolm_step still
 // reports a finished generation. May be called while the context is in use: from any thread, also from a callback. Lock-free.
-esolm_status esolm_cancel(const esolm_context *context);
+ESOLM_API esolm_status esolm_cancel(const esolm_context *context);
 
 // Undoes esolm_cancel: esolm_step continues as if nothing had happened, or another generation can begin. To cancel one
 // piece of work and no later one, call this before other threads learn of the later one. Any thread, at any time;
 // lock-free.
-esolm_status esolm_cancel_reset(const esolm_context *context);
+ESOLM_API esolm_status esolm_cancel_reset(const esolm_context *context);
 
 // ---- Memory ----
 
@@ -722,6 +747,7 @@ typedef struct esolm_memory_use {
 // memory->struct_size must be set; on failure the other fields are 0. Any thread.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if a limit exceeds the model; ESOLM_ERR_UNSUPPORTED.
+ESOLM_API
 esolm_status esolm_context_memory_use(const esolm_model *model,
                                       const esolm_context_params *params,
                                       esolm_memory_use *memory);
@@ -731,6 +757,7 @@ esolm_status esolm_context_memory_use(const esolm_model *model,
 // memory->struct_size must be set; on failure the other fields are 0. Any thread.
 //
 // Errors: as esolm_model_open and esolm_context_memory_use.
+ESOLM_API
 esolm_status esolm_memory_estimate(const char *path,
                                    const esolm_model_params *model_params,
                                    const esolm_context_params *context_params,
@@ -976,7 +1003,7 @@ typedef struct esolm_generate_params {
 } esolm_generate_params;
 
 // Sets the defaults; size is sizeof(esolm_generate_params).
-esolm_status esolm_generate_params_init(esolm_generate_params *params, size_t size);
+ESOLM_API esolm_status esolm_generate_params_init(esolm_generate_params *params, size_t size);
 
 // ---- Steps ----
 
@@ -1067,6 +1094,7 @@ typedef struct esolm_token_log_prob {
 // Errors: ESOLM_ERR_INVALID_ARGUMENT for too many prompts, a parameter, position or token out of range, constraints
 // that cannot be met, or a logits callback that excludes all tokens; ESOLM_ERR_UNSUPPORTED; ESOLM_ERR_CANCELLED;
 // ESOLM_ERR_BUSY; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. What was written before a failure stays readable.
+ESOLM_API
 esolm_status esolm_generate(esolm_context *context,
                             const esolm_prompt *prompts,
                             size_t n_prompts,
@@ -1076,6 +1104,7 @@ esolm_status esolm_generate(esolm_context *context,
 
 // Begins a generation of one sequence per prompt, which replaces the previous one; esolm_step runs it. Arguments and
 // errors are as in esolm_generate. If it fails, the previous generation is still there.
+ESOLM_API
 esolm_status esolm_begin(esolm_context *context,
                          const esolm_prompt *prompts,
                          size_t n_prompts,
@@ -1088,6 +1117,7 @@ esolm_status esolm_begin(esolm_context *context,
 // Errors: as esolm_generate, and ESOLM_ERR_INVALID_ARGUMENT if the text would get shorter; ESOLM_ERR_UNSUPPORTED for
 // models whose keys and values are not kept between steps: Eso-LM (A), MDLM. The previous generation is then still
 // there.
+ESOLM_API
 esolm_status esolm_extend(esolm_context *context,
                           const esolm_prompt *prompts,
                           size_t n_prompts,
@@ -1099,7 +1129,7 @@ esolm_status esolm_extend(esolm_context *context,
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if the logits callback excludes all tokens; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY;
 // ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. The state is then as before the call, *done is 0 and *info is zero but for
 // its size.
-esolm_status esolm_step(esolm_context *context, esolm_step_info *info, int32_t *done);
+ESOLM_API esolm_status esolm_step(esolm_context *context, esolm_step_info *info, int32_t *done);
 
 // Copies the order in which the positions of a sequence are generated: the known ones first, in any order, then the
 // others in the order of the steps. esolm_score_order takes such an order. capacity and *n_out are as in
@@ -1107,6 +1137,7 @@ esolm_status esolm_step(esolm_context *context, esolm_step_info *info, int32_t *
 // another call computes, and disturbs neither.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL.
+ESOLM_API
 esolm_status esolm_copy_order(esolm_context *context,
                               uint32_t sequence,
                               uint32_t *positions,
@@ -1117,6 +1148,7 @@ esolm_status esolm_copy_order(esolm_context *context,
 // as esolm_generate_params.top_log_probs says. capacity and *n_out are as in esolm_tokenize.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such update or top_log_probs is 0; ESOLM_ERR_BUFFER_TOO_SMALL.
+ESOLM_API
 esolm_status esolm_copy_top_log_probs(esolm_context *context,
                                       size_t update,
                                       esolm_token_log_prob *entries,
@@ -1127,6 +1159,7 @@ esolm_status esolm_copy_top_log_probs(esolm_context *context,
 // *n_out are as in esolm_tokenize.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL.
+ESOLM_API
 esolm_status esolm_copy_tokens(esolm_context *context,
                                uint32_t sequence,
                                uint32_t *tokens,
@@ -1138,13 +1171,18 @@ esolm_status esolm_copy_tokens(esolm_context *context,
 // esolm_detokenize.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL, ESOLM_ERR_OUT_OF_MEMORY, ESOLM_ERR_TOKENIZER.
-esolm_status esolm_copy_text(esolm_context *context, uint32_t sequence, char *text, size_t capacity, size_t *len_out);
+ESOLM_API
+esolm_status esolm_copy_text(esolm_context *context,
+                             uint32_t sequence,
+                             char *text,
+                             size_t capacity,
+                             size_t *len_out);
 
 // Writes to *out why the text of a sequence ended: ESOLM_STOP_*. Its tokens then are those up to its end, with the one
 // that ended it. From any thread, as esolm_copy_text.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT.
-esolm_status esolm_stop_reason(esolm_context *context, uint32_t sequence, int32_t *out);
+ESOLM_API esolm_status esolm_stop_reason(esolm_context *context, uint32_t sequence, int32_t *out);
 
 // ---- Sequences that come and go ----
 
@@ -1162,6 +1200,7 @@ esolm_status esolm_stop_reason(esolm_context *context, uint32_t sequence, int32_
 // ESOLM_STOP_ERROR for this one alone; the others go on once it is removed.
 //
 // Errors: as esolm_generate, and ESOLM_ERR_INVALID_ARGUMENT if all sequences of the context are in use.
+ESOLM_API
 esolm_status esolm_sequence_add(esolm_context *context,
                                 const esolm_prompt *prompt,
                                 const esolm_generate_params *params,
@@ -1170,6 +1209,7 @@ esolm_status esolm_sequence_add(esolm_context *context,
 // As esolm_extend for one sequence of a generation; the others are not disturbed.
 //
 // Errors: as esolm_extend, and ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence.
+ESOLM_API
 esolm_status esolm_sequence_extend(esolm_context *context,
                                    uint32_t sequence,
                                    const esolm_prompt *prompt,
@@ -1178,13 +1218,13 @@ esolm_status esolm_sequence_extend(esolm_context *context,
 // Removes a sequence, finished or not; read its text before. Its number may then be another's.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence; ESOLM_ERR_BUSY.
-esolm_status esolm_sequence_remove(esolm_context *context, uint32_t sequence);
+ESOLM_API esolm_status esolm_sequence_remove(esolm_context *context, uint32_t sequence);
 
 // Writes to *out how many tokens of a sequence have keys and values in the cache that the next steps need not compute.
 // Before the first step of one that was added: those that came from another sequence.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence; ESOLM_ERR_BUSY.
-esolm_status esolm_sequence_cached_tokens(esolm_context *context, uint32_t sequence, size_t *out);
+ESOLM_API esolm_status esolm_sequence_cached_tokens(esolm_context *context, uint32_t sequence, size_t *out);
 
 // ---- Evaluating ----
 
@@ -1196,6 +1236,7 @@ esolm_status esolm_sequence_cached_tokens(esolm_context *context, uint32_t seque
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence, or a position is beyond the text, written or given
 // twice; ESOLM_ERR_UNSUPPORTED for any but the next position of an autoregressive model; ESOLM_ERR_BUFFER_TOO_SMALL;
 // ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE. The numbers are undefined after a failure.
+ESOLM_API
 esolm_status esolm_evaluate_logits(esolm_context *context,
                                    uint32_t sequence,
                                    const uint32_t *positions,
@@ -1208,6 +1249,7 @@ esolm_status esolm_evaluate_logits(esolm_context *context,
 // temperature and filters, without its logits callback. They add up to 1 for each position.
 //
 // Errors: as esolm_evaluate_logits.
+ESOLM_API
 esolm_status esolm_evaluate_probabilities(esolm_context *context,
                                           uint32_t sequence,
                                           const uint32_t *positions,
@@ -1227,7 +1269,7 @@ esolm_status esolm_evaluate_probabilities(esolm_context *context,
 // Otherwise the call allocates as many bytes and frees them.
 //
 // Errors: ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_BUSY; ESOLM_ERR_UNSUPPORTED as in esolm_extend.
-esolm_status esolm_state_save(esolm_context *context, void *data, size_t capacity, size_t *size_out);
+ESOLM_API esolm_status esolm_state_save(esolm_context *context, void *data, size_t capacity, size_t *size_out);
 
 // Replaces the current generation by a saved state, size bytes at data: its tokens are known, no steps are left, and
 // esolm_extend continues. The bytes are checked; those of another model and damaged ones are refused.
@@ -1235,7 +1277,7 @@ esolm_status esolm_state_save(esolm_context *context, void *data, size_t capacit
 // Errors: ESOLM_ERR_BAD_FILE; ESOLM_ERR_INVALID_ARGUMENT if the context is too small for the state;
 // ESOLM_ERR_UNSUPPORTED as in esolm_state_save; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY. The current generation is then
 // still there.
-esolm_status esolm_state_restore(esolm_context *context, const void *data, size_t size);
+ESOLM_API esolm_status esolm_state_restore(esolm_context *context, const void *data, size_t size);
 
 // ---- Profile ----
 
@@ -1261,7 +1303,7 @@ typedef struct esolm_profile {
 //
 // Errors: ESOLM_ERR_UNSUPPORTED if ggml computes (ESOLM_KERNELS_GGML, another device, or widths that are not multiples
 // of 8).
-esolm_status esolm_context_profile(esolm_context *context, esolm_profile *profile);
+ESOLM_API esolm_status esolm_context_profile(esolm_context *context, esolm_profile *profile);
 
 // ---- Scoring ----
 
@@ -1301,7 +1343,7 @@ typedef struct esolm_text_score {
 } esolm_text_score;
 
 // Sets the defaults; size is sizeof(esolm_score_params).
-esolm_status esolm_score_params_init(esolm_score_params *params, size_t size);
+ESOLM_API esolm_status esolm_score_params_init(esolm_score_params *params, size_t size);
 
 // Scores a text of any length, n_tokens tokens. It is cut into consecutive windows of the context's length, and each
 // is scored by itself, as in training. Ends the context's generation. Allocates memory.
@@ -1315,6 +1357,7 @@ esolm_status esolm_score_params_init(esolm_score_params *params, size_t size);
 // without orders; ESOLM_ERR_BUFFER_TOO_SMALL if capacity is less than n_tokens; ESOLM_ERR_UNSUPPORTED for what the
 // model cannot do (MDLM: orders; autoregressive models: random orders, diffusion); ESOLM_ERR_CANCELLED,
 // ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
+ESOLM_API
 esolm_status esolm_score_text(esolm_context *context,
                               const uint32_t *tokens,
                               size_t n_tokens,
@@ -1335,6 +1378,7 @@ esolm_status esolm_score_text(esolm_context *context,
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if order does not have each position once, or a token is outside the vocabulary;
 // ESOLM_ERR_BUFFER_TOO_SMALL if capacity is too small; ESOLM_ERR_UNSUPPORTED for MDLM; ESOLM_ERR_CANCELLED,
 // ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
+ESOLM_API
 esolm_status esolm_score_order(esolm_context *context,
                                const uint32_t *tokens,
                                const uint32_t *order,
@@ -1346,6 +1390,7 @@ esolm_status esolm_score_order(esolm_context *context,
 // As esolm_score_order, with all tokens after the first n_known of the order masked at once: one step of diffusion.
 //
 // Errors: as esolm_score_order, but ESOLM_ERR_UNSUPPORTED is for an autoregressive model.
+ESOLM_API
 esolm_status esolm_score_masked(esolm_context *context,
                                 const uint32_t *tokens,
                                 const uint32_t *order,

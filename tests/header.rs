@@ -74,6 +74,9 @@ fn header(root: &Path) -> Result<String, Box<dyn Error>> {
          // Generated from src/capi by `make header`; do not edit.\n\n\
          #ifndef ESOLM_H\n#define ESOLM_H\n\n\
          #include <stddef.h>\n#include <stdint.h>\n\n\
+         // On Windows a program that links the DLL may define ESOLM_DLL, which saves each call a jump.\n\
+         #if defined(_WIN32) && defined(ESOLM_DLL)\n#define ESOLM_API __declspec(dllimport)\n\
+         #else\n#define ESOLM_API\n#endif\n\n\
          #ifdef __cplusplus\nextern \"C\" {{\n#endif\n\n\
          {parts}\
          #ifdef __cplusplus\n}}\n#endif\n\n\

@@ -1,7 +1,7 @@
 //! Texts and token ids that commands read: arguments, files, standard input.
 
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
@@ -72,6 +72,7 @@ pub fn is_piped() -> bool {
     }
     #[cfg(unix)]
     {
+        use std::io::Seek;
         use std::os::fd::AsFd;
         use std::os::unix::fs::FileTypeExt;
 

@@ -27,7 +27,7 @@ impl<'g> Graph<'g> {
 
     /// Rows `index` of `a`, as f32. The caller has checked that every index is a row of `a`.
     pub(crate) fn get_rows(&mut self, a: Tensor<'g>, index: Tensor<'g>, at: Region) -> Result<Tensor<'g>> {
-        let fits = index.code() == ggml_sys::GGML_TYPE_I32 && a.dims()[2] == 1 && a.dims()[3] == 1;
+        let fits = index.is_i32() && a.dims()[2] == 1 && a.dims()[3] == 1;
         self.take(fits, "get_rows")?;
         // SAFETY: shapes and types fit.
         let raw = unsafe { ggml_sys::ggml_get_rows(self.ctx(), a.as_ptr(), index.as_ptr()) };
@@ -188,7 +188,7 @@ impl<'g> Graph<'g> {
     pub(crate) fn set_rows(&mut self, a: Tensor<'g>, rows: Tensor<'g>, index: Tensor<'g>) -> Result<()> {
         let ([ad, _, a2, a3], [rd, r, r2, r3]) = (a.dims(), rows.dims());
         let fits = ad == rd && [a2, a3, r2, r3] == [1; 4] && index.dims() == [r, 1, 1, 1];
-        let types = rows.is_f32() && (a.is_f32() || a.is_f16()) && index.code() == ggml_sys::GGML_TYPE_I64;
+        let types = rows.is_f32() && (a.is_f32() || a.is_f16()) && index.is_i64();
         self.take(fits && types, "set_rows")?;
         // SAFETY: shapes and types fit.
         let raw = unsafe { ggml_sys::ggml_set_rows(self.ctx(), a.as_ptr(), rows.as_ptr(), index.as_ptr()) };

@@ -41,8 +41,18 @@ impl Tensor<'_> {
         self.get().nb
     }
 
+    /// The number of its type. (C's enums are signed with MSVC.)
+    #[allow(clippy::unnecessary_cast, reason = "not everywhere")]
     pub(super) fn code(&self) -> u32 {
-        self.get().type_
+        self.get().type_ as u32
+    }
+
+    pub(super) fn is_i32(&self) -> bool {
+        self.get().type_ == ggml_sys::GGML_TYPE_I32
+    }
+
+    pub(super) fn is_i64(&self) -> bool {
+        self.get().type_ == ggml_sys::GGML_TYPE_I64
     }
 
     pub(super) fn is_f32(&self) -> bool {

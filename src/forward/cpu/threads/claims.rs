@@ -82,7 +82,7 @@ impl Claim {
 
 impl Claims {
     /// Most items of an operation, and most threads.
-    pub(super) const MAX_ITEMS: usize = u32::MAX as usize;
+    pub(super) const MAX_ITEMS: u64 = u32::MAX as u64;
     pub(super) const MAX_THREADS: usize = u16::MAX as usize;
 
     pub(super) fn new() -> Self {

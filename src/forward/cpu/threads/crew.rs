@@ -83,7 +83,7 @@ impl<'p> Crew<'p> {
     /// # Errors
     /// The first error of any thread; [`Error::Cancelled`]; [`Error::Internal`] if a thread panicked.
     pub(crate) fn share(&self, count: usize, grain: Grain, nanoseconds: u64, work: &Work<'_>) -> Result<()> {
-        let worth_sharing = count > 1 && count <= Claims::MAX_ITEMS && nanoseconds >= WORTH_SHARING;
+        let worth_sharing = count > 1 && (count as u64) <= Claims::MAX_ITEMS && nanoseconds >= WORTH_SHARING;
         if let Some(team) = self.team.filter(|_| worth_sharing) {
             let start = Instant::now();
             if !self.pause.is_on(start) {
