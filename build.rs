@@ -1,4 +1,4 @@
-//! Names the shared library, so that programs ask for its binary interface's version; compiles what is written in CUDA.
+//! Names the shared library, so that programs ask for its binary interface's version; links C++'s library; compiles what is written in CUDA.
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -6,6 +6,12 @@ fn main() {
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         // The number is ESOLM_ABI_VERSION.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libesolm.so.0");
+    }
+    // ggml's C++; its crate says so on other systems.
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("windows")
+        && std::env::var("CARGO_CFG_TARGET_ENV").as_deref() == Ok("gnu")
+    {
+        println!("cargo:rustc-link-lib=stdc++");
     }
     println!("cargo:rerun-if-changed=build.rs");
     if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {

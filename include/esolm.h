@@ -366,11 +366,10 @@ ESOLM_API esolm_status esolm_model_open(const char *path, const esolm_model_para
 // Opens a model whose GGUF file is in memory: size bytes at data. With ESOLM_MODE_MAP the memory is used in place and
 // must not change until the model and its contexts are freed; with ESOLM_MODE_COPY it may be freed after the call.
 // Otherwise as esolm_model_open.
-ESOLM_API
-esolm_status esolm_model_open_memory(const void *data,
-                                     size_t size,
-                                     const esolm_model_params *params,
-                                     esolm_model **out);
+ESOLM_API esolm_status esolm_model_open_memory(const void *data,
+                                               size_t size,
+                                               const esolm_model_params *params,
+                                               esolm_model **out);
 
 // Adds a reference, to be released by another esolm_model_free.
 ESOLM_API esolm_status esolm_model_retain(const esolm_model *model);
@@ -416,10 +415,9 @@ typedef struct esolm_model_reader {
 // Otherwise as esolm_model_open.
 //
 // Errors: as esolm_model_open; ESOLM_ERR_IO also for a file that ends before reader->size.
-ESOLM_API
-esolm_status esolm_model_open_reader(const esolm_model_reader *reader,
-                                     const esolm_model_params *params,
-                                     esolm_model **out);
+ESOLM_API esolm_status esolm_model_open_reader(const esolm_model_reader *reader,
+                                               const esolm_model_params *params,
+                                               esolm_model **out);
 
 // Opens a model that is in an open file: length bytes from offset on, 0 being all up to its end. (So a file descriptor, offset and
 // length of an Android asset can be given.) fd stays the caller's and may be closed after the call. With ESOLM_MODE_MAP the
@@ -427,12 +425,11 @@ esolm_status esolm_model_open_reader(const esolm_model_reader *reader,
 //
 // Errors: as esolm_model_open; ESOLM_ERR_INVALID_ARGUMENT if the part is not inside the file; ESOLM_ERR_UNSUPPORTED on
 // systems without file descriptors.
-ESOLM_API
-esolm_status esolm_model_open_fd(int32_t fd,
-                                 uint64_t offset,
-                                 uint64_t length,
-                                 const esolm_model_params *params,
-                                 esolm_model **out);
+ESOLM_API esolm_status esolm_model_open_fd(int32_t fd,
+                                           uint64_t offset,
+                                           uint64_t length,
+                                           const esolm_model_params *params,
+                                           esolm_model **out);
 
 // ---- Model metadata ----
 
@@ -440,24 +437,22 @@ esolm_status esolm_model_open_fd(int32_t fd,
 ESOLM_API esolm_status esolm_model_metadata_count(const esolm_model *model, size_t *out);
 
 // Copies key number index, from 0, as UTF-8 with a NUL. capacity and *len_out are as in esolm_detokenize. Any thread.
-ESOLM_API
-esolm_status esolm_model_metadata_key(const esolm_model *model,
-                                      size_t index,
-                                      char *key,
-                                      size_t capacity,
-                                      size_t *len_out);
+ESOLM_API esolm_status esolm_model_metadata_key(const esolm_model *model,
+                                                size_t index,
+                                                char *key,
+                                                size_t capacity,
+                                                size_t *len_out);
 
 // Copies the value of a key, such as "general.name", as UTF-8 with a NUL. A string is copied as it is, a number is
 // decimal, a boolean "true" or "false", an array "[1, 2]" or, with JSON's escapes, "[\"a\", \"b\"]". capacity and
 // *len_out are as in esolm_detokenize. Any thread.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT, also if there is no such key.
-ESOLM_API
-esolm_status esolm_model_metadata_get(const esolm_model *model,
-                                      const char *key,
-                                      char *text,
-                                      size_t capacity,
-                                      size_t *len_out);
+ESOLM_API esolm_status esolm_model_metadata_get(const esolm_model *model,
+                                                const char *key,
+                                                char *text,
+                                                size_t capacity,
+                                                size_t *len_out);
 
 // ---- Tokens and text ----
 
@@ -483,23 +478,21 @@ ESOLM_API esolm_status esolm_tokenize_params_init(esolm_tokenize_params *params,
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT, also if the text is not UTF-8; ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER, also
 // if the tokenizer knows a word of the text as a special token only.
-ESOLM_API
-esolm_status esolm_tokenize(const esolm_model *model,
-                            const char *text,
-                            size_t text_len,
-                            uint32_t *tokens,
-                            size_t capacity,
-                            size_t *n_out);
+ESOLM_API esolm_status esolm_tokenize(const esolm_model *model,
+                                      const char *text,
+                                      size_t text_len,
+                                      uint32_t *tokens,
+                                      size_t capacity,
+                                      size_t *n_out);
 
 // As esolm_tokenize, with parameters; NULL are the defaults.
-ESOLM_API
-esolm_status esolm_tokenize_with_params(const esolm_model *model,
-                                        const char *text,
-                                        size_t text_len,
-                                        const esolm_tokenize_params *params,
-                                        uint32_t *tokens,
-                                        size_t capacity,
-                                        size_t *n_out);
+ESOLM_API esolm_status esolm_tokenize_with_params(const esolm_model *model,
+                                                  const char *text,
+                                                  size_t text_len,
+                                                  const esolm_tokenize_params *params,
+                                                  uint32_t *tokens,
+                                                  size_t capacity,
+                                                  size_t *n_out);
 
 // Converts n tokens to text: UTF-8 with a NUL. *len_out is its length in bytes without the NUL, so capacity must be
 // larger. If it does not fit, text is empty and *len_out is the length needed, without the NUL
@@ -507,13 +500,12 @@ esolm_status esolm_tokenize_with_params(const esolm_model *model,
 // not UTF-8 become U+FFFD. Any thread.
 //
 // Errors: ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER, also for a token outside the vocabulary.
-ESOLM_API
-esolm_status esolm_detokenize(const esolm_model *model,
-                              const uint32_t *tokens,
-                              size_t n,
-                              char *text,
-                              size_t capacity,
-                              size_t *len_out);
+ESOLM_API esolm_status esolm_detokenize(const esolm_model *model,
+                                        const uint32_t *tokens,
+                                        size_t n,
+                                        char *text,
+                                        size_t capacity,
+                                        size_t *len_out);
 
 // Converts a text with holes to a prompt: text_len bytes of UTF-8 such as "Once upon a time {{mask 12}} happily ever
 // after.", in which the model writes 12 tokens. "{{{{" stands for two braces.
@@ -524,40 +516,37 @@ esolm_status esolm_detokenize(const esolm_model *model,
 // a hole belongs to what is written there: tokens begin with the space before their word. Any thread.
 //
 // Errors: as esolm_tokenize, and ESOLM_ERR_INVALID_ARGUMENT if the template is malformed; the message says where.
-ESOLM_API
-esolm_status esolm_tokenize_template(const esolm_model *model,
-                                     const char *text,
-                                     size_t text_len,
-                                     uint32_t *tokens,
-                                     uint32_t *positions,
-                                     size_t capacity,
-                                     size_t *n_out,
-                                     size_t *length_out);
+ESOLM_API esolm_status esolm_tokenize_template(const esolm_model *model,
+                                               const char *text,
+                                               size_t text_len,
+                                               uint32_t *tokens,
+                                               uint32_t *positions,
+                                               size_t capacity,
+                                               size_t *n_out,
+                                               size_t *length_out);
 
 // As esolm_tokenize_template, with parameters; NULL are the defaults. parse_special is for all of the text, continues for
 // its beginning.
-ESOLM_API
-esolm_status esolm_tokenize_template_with_params(const esolm_model *model,
-                                                 const char *text,
-                                                 size_t text_len,
-                                                 const esolm_tokenize_params *params,
-                                                 uint32_t *tokens,
-                                                 uint32_t *positions,
-                                                 size_t capacity,
-                                                 size_t *n_out,
-                                                 size_t *length_out);
+ESOLM_API esolm_status esolm_tokenize_template_with_params(const esolm_model *model,
+                                                           const char *text,
+                                                           size_t text_len,
+                                                           const esolm_tokenize_params *params,
+                                                           uint32_t *tokens,
+                                                           uint32_t *positions,
+                                                           size_t capacity,
+                                                           size_t *n_out,
+                                                           size_t *length_out);
 
 // Copies the bytes of one token, without a NUL. They may be part of a character: a program that shows tokens as they
 // are written joins them to whole characters. The bytes of a special token are its name, those of the mask "[MASK]".
 // capacity and *n_out are as in esolm_tokenize. Any thread.
 //
 // Errors: ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER, also for a token outside the vocabulary.
-ESOLM_API
-esolm_status esolm_token_bytes(const esolm_model *model,
-                               uint32_t token,
-                               uint8_t *bytes,
-                               size_t capacity,
-                               size_t *n_out);
+ESOLM_API esolm_status esolm_token_bytes(const esolm_model *model,
+                                         uint32_t token,
+                                         uint8_t *bytes,
+                                         size_t capacity,
+                                         size_t *n_out);
 
 // ---- Thread pools ----
 
@@ -667,32 +656,29 @@ ESOLM_API esolm_status esolm_context_params_init(esolm_context_params *params, s
 // Writes to *out the exact number of bytes that esolm_context_new_in needs for these parameters (NULL: the defaults).
 // It depends on the machine, so do not store it. With a GPU it is the host's part: cache and activations are on the
 // device. Any thread.
-ESOLM_API
-esolm_status esolm_context_arena_size(const esolm_model *model,
-                                      const esolm_context_params *params,
-                                      size_t *out);
+ESOLM_API esolm_status esolm_context_arena_size(const esolm_model *model,
+                                                const esolm_context_params *params,
+                                                size_t *out);
 
 // Makes a context, with all memory for generating. params may be NULL for the defaults. *out is NULL on failure. The
 // context holds a reference to the model.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if a limit exceeds the model; ESOLM_ERR_UNSUPPORTED for Eso-LM (A) and MDLM with
 // ggml's CPU kernels; ESOLM_ERR_OUT_OF_MEMORY; ESOLM_ERR_DEVICE.
-ESOLM_API
-esolm_status esolm_context_new(const esolm_model *model,
-                               const esolm_context_params *params,
-                               esolm_context **out);
+ESOLM_API esolm_status esolm_context_new(const esolm_model *model,
+                                         const esolm_context_params *params,
+                                         esolm_context **out);
 
 // Makes a context in the caller's memory: size bytes at arena, aligned to ESOLM_ARENA_ALIGNMENT, at least
 // esolm_context_arena_size. They belong to the context until it is freed; their content does not matter. (Small
 // handles and the bookkeeping of texts are still allocated, once.)
 //
 // Errors: as esolm_context_new, and ESOLM_ERR_BUFFER_TOO_SMALL, with the arena untouched.
-ESOLM_API
-esolm_status esolm_context_new_in(const esolm_model *model,
-                                  const esolm_context_params *params,
-                                  void *arena,
-                                  size_t size,
-                                  esolm_context **out);
+ESOLM_API esolm_status esolm_context_new_in(const esolm_model *model,
+                                            const esolm_context_params *params,
+                                            void *arena,
+                                            size_t size,
+                                            esolm_context **out);
 
 // Has threads threads compute on this context from the next call on: 1 to as many as it was made for. The text does not
 // depend on it.
@@ -747,21 +733,19 @@ typedef struct esolm_memory_use {
 // memory->struct_size must be set; on failure the other fields are 0. Any thread.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if a limit exceeds the model; ESOLM_ERR_UNSUPPORTED.
-ESOLM_API
-esolm_status esolm_context_memory_use(const esolm_model *model,
-                                      const esolm_context_params *params,
-                                      esolm_memory_use *memory);
+ESOLM_API esolm_status esolm_context_memory_use(const esolm_model *model,
+                                                const esolm_context_params *params,
+                                                esolm_memory_use *memory);
 
 // Writes to *memory the memory that the model in the file at path and a context of it would take. Reads the metadata
 // of the file, not its weights, so it is quick. model_params and context_params may be NULL for the defaults.
 // memory->struct_size must be set; on failure the other fields are 0. Any thread.
 //
 // Errors: as esolm_model_open and esolm_context_memory_use.
-ESOLM_API
-esolm_status esolm_memory_estimate(const char *path,
-                                   const esolm_model_params *model_params,
-                                   const esolm_context_params *context_params,
-                                   esolm_memory_use *memory);
+ESOLM_API esolm_status esolm_memory_estimate(const char *path,
+                                             const esolm_model_params *model_params,
+                                             const esolm_context_params *context_params,
+                                             esolm_memory_use *memory);
 
 // ---- Prompts ----
 
@@ -1094,21 +1078,19 @@ typedef struct esolm_token_log_prob {
 // Errors: ESOLM_ERR_INVALID_ARGUMENT for too many prompts, a parameter, position or token out of range, constraints
 // that cannot be met, or a logits callback that excludes all tokens; ESOLM_ERR_UNSUPPORTED; ESOLM_ERR_CANCELLED;
 // ESOLM_ERR_BUSY; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. What was written before a failure stays readable.
-ESOLM_API
-esolm_status esolm_generate(esolm_context *context,
-                            const esolm_prompt *prompts,
-                            size_t n_prompts,
-                            const esolm_generate_params *params,
-                            esolm_step_callback callback,
-                            void *user_data);
+ESOLM_API esolm_status esolm_generate(esolm_context *context,
+                                      const esolm_prompt *prompts,
+                                      size_t n_prompts,
+                                      const esolm_generate_params *params,
+                                      esolm_step_callback callback,
+                                      void *user_data);
 
 // Begins a generation of one sequence per prompt, which replaces the previous one; esolm_step runs it. Arguments and
 // errors are as in esolm_generate. If it fails, the previous generation is still there.
-ESOLM_API
-esolm_status esolm_begin(esolm_context *context,
-                         const esolm_prompt *prompts,
-                         size_t n_prompts,
-                         const esolm_generate_params *params);
+ESOLM_API esolm_status esolm_begin(esolm_context *context,
+                                   const esolm_prompt *prompts,
+                                   size_t n_prompts,
+                                   const esolm_generate_params *params);
 
 // Continues from all known tokens without computing them again, and drops the steps that are left: a finished text
 // becomes the beginning of one with params->length tokens. Each sequence has one prompt, with further known tokens
@@ -1117,11 +1099,10 @@ esolm_status esolm_begin(esolm_context *context,
 // Errors: as esolm_generate, and ESOLM_ERR_INVALID_ARGUMENT if the text would get shorter; ESOLM_ERR_UNSUPPORTED for
 // models whose keys and values are not kept between steps: Eso-LM (A), MDLM. The previous generation is then still
 // there.
-ESOLM_API
-esolm_status esolm_extend(esolm_context *context,
-                          const esolm_prompt *prompts,
-                          size_t n_prompts,
-                          const esolm_generate_params *params);
+ESOLM_API esolm_status esolm_extend(esolm_context *context,
+                                    const esolm_prompt *prompts,
+                                    size_t n_prompts,
+                                    const esolm_generate_params *params);
 
 // Runs the next step: *done is 0 and *info, whose struct_size is set, says what it wrote. If the generation is finished,
 // no step is run, *done is 1 and *info is zero but for its size. info may be NULL. Allocations: see "Memory" above.
@@ -1137,46 +1118,42 @@ ESOLM_API esolm_status esolm_step(esolm_context *context, esolm_step_info *info,
 // another call computes, and disturbs neither.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL.
-ESOLM_API
-esolm_status esolm_copy_order(esolm_context *context,
-                              uint32_t sequence,
-                              uint32_t *positions,
-                              size_t capacity,
-                              size_t *n_out);
+ESOLM_API esolm_status esolm_copy_order(esolm_context *context,
+                                        uint32_t sequence,
+                                        uint32_t *positions,
+                                        size_t capacity,
+                                        size_t *n_out);
 
 // Copies the most likely tokens at the position of update number update of the last step, the likeliest first, as many
 // as esolm_generate_params.top_log_probs says. capacity and *n_out are as in esolm_tokenize.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such update or top_log_probs is 0; ESOLM_ERR_BUFFER_TOO_SMALL.
-ESOLM_API
-esolm_status esolm_copy_top_log_probs(esolm_context *context,
-                                      size_t update,
-                                      esolm_token_log_prob *entries,
-                                      size_t capacity,
-                                      size_t *n_out);
+ESOLM_API esolm_status esolm_copy_top_log_probs(esolm_context *context,
+                                                size_t update,
+                                                esolm_token_log_prob *entries,
+                                                size_t capacity,
+                                                size_t *n_out);
 
 // Copies the tokens of a sequence by position, with the model's mask token where none is written yet. capacity and
 // *n_out are as in esolm_tokenize.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL.
-ESOLM_API
-esolm_status esolm_copy_tokens(esolm_context *context,
-                               uint32_t sequence,
-                               uint32_t *tokens,
-                               size_t capacity,
-                               size_t *n_out);
+ESOLM_API esolm_status esolm_copy_tokens(esolm_context *context,
+                                         uint32_t sequence,
+                                         uint32_t *tokens,
+                                         size_t capacity,
+                                         size_t *n_out);
 
 // Copies the text of a sequence up to the first unknown token, or to what ended it: whole characters of UTF-8 with a NUL,
 // without the tokens that begin and end a text. It only grows during a generation. capacity and *len_out are as in
 // esolm_detokenize.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL, ESOLM_ERR_OUT_OF_MEMORY, ESOLM_ERR_TOKENIZER.
-ESOLM_API
-esolm_status esolm_copy_text(esolm_context *context,
-                             uint32_t sequence,
-                             char *text,
-                             size_t capacity,
-                             size_t *len_out);
+ESOLM_API esolm_status esolm_copy_text(esolm_context *context,
+                                       uint32_t sequence,
+                                       char *text,
+                                       size_t capacity,
+                                       size_t *len_out);
 
 // Writes to *out why the text of a sequence ended: ESOLM_STOP_*. Its tokens then are those up to its end, with the one
 // that ended it. From any thread, as esolm_copy_text.
@@ -1200,20 +1177,18 @@ ESOLM_API esolm_status esolm_stop_reason(esolm_context *context, uint32_t sequen
 // ESOLM_STOP_ERROR for this one alone; the others go on once it is removed.
 //
 // Errors: as esolm_generate, and ESOLM_ERR_INVALID_ARGUMENT if all sequences of the context are in use.
-ESOLM_API
-esolm_status esolm_sequence_add(esolm_context *context,
-                                const esolm_prompt *prompt,
-                                const esolm_generate_params *params,
-                                uint32_t *sequence);
+ESOLM_API esolm_status esolm_sequence_add(esolm_context *context,
+                                          const esolm_prompt *prompt,
+                                          const esolm_generate_params *params,
+                                          uint32_t *sequence);
 
 // As esolm_extend for one sequence of a generation; the others are not disturbed.
 //
 // Errors: as esolm_extend, and ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence.
-ESOLM_API
-esolm_status esolm_sequence_extend(esolm_context *context,
-                                   uint32_t sequence,
-                                   const esolm_prompt *prompt,
-                                   const esolm_generate_params *params);
+ESOLM_API esolm_status esolm_sequence_extend(esolm_context *context,
+                                             uint32_t sequence,
+                                             const esolm_prompt *prompt,
+                                             const esolm_generate_params *params);
 
 // Removes a sequence, finished or not; read its text before. Its number may then be another's.
 //
@@ -1236,27 +1211,25 @@ ESOLM_API esolm_status esolm_sequence_cached_tokens(esolm_context *context, uint
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence, or a position is beyond the text, written or given
 // twice; ESOLM_ERR_UNSUPPORTED for any but the next position of an autoregressive model; ESOLM_ERR_BUFFER_TOO_SMALL;
 // ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE. The numbers are undefined after a failure.
-ESOLM_API
-esolm_status esolm_evaluate_logits(esolm_context *context,
-                                   uint32_t sequence,
-                                   const uint32_t *positions,
-                                   size_t n_positions,
-                                   float *logits,
-                                   size_t capacity,
-                                   size_t *n_out);
+ESOLM_API esolm_status esolm_evaluate_logits(esolm_context *context,
+                                             uint32_t sequence,
+                                             const uint32_t *positions,
+                                             size_t n_positions,
+                                             float *logits,
+                                             size_t capacity,
+                                             size_t *n_out);
 
 // As esolm_evaluate_logits, but the probabilities that the token would be drawn with: after the generation's constraints,
 // temperature and filters, without its logits callback. They add up to 1 for each position.
 //
 // Errors: as esolm_evaluate_logits.
-ESOLM_API
-esolm_status esolm_evaluate_probabilities(esolm_context *context,
-                                          uint32_t sequence,
-                                          const uint32_t *positions,
-                                          size_t n_positions,
-                                          float *probabilities,
-                                          size_t capacity,
-                                          size_t *n_out);
+ESOLM_API esolm_status esolm_evaluate_probabilities(esolm_context *context,
+                                                    uint32_t sequence,
+                                                    const uint32_t *positions,
+                                                    size_t n_positions,
+                                                    float *probabilities,
+                                                    size_t capacity,
+                                                    size_t *n_out);
 
 // ---- States ----
 
@@ -1357,16 +1330,15 @@ ESOLM_API esolm_status esolm_score_params_init(esolm_score_params *params, size_
 // without orders; ESOLM_ERR_BUFFER_TOO_SMALL if capacity is less than n_tokens; ESOLM_ERR_UNSUPPORTED for what the
 // model cannot do (MDLM: orders; autoregressive models: random orders, diffusion); ESOLM_ERR_CANCELLED,
 // ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
-ESOLM_API
-esolm_status esolm_score_text(esolm_context *context,
-                              const uint32_t *tokens,
-                              size_t n_tokens,
-                              const esolm_score_params *params,
-                              double *log_p,
-                              size_t capacity,
-                              esolm_text_score *score,
-                              esolm_progress_callback progress,
-                              void *user_data);
+ESOLM_API esolm_status esolm_score_text(esolm_context *context,
+                                        const uint32_t *tokens,
+                                        size_t n_tokens,
+                                        const esolm_score_params *params,
+                                        double *log_p,
+                                        size_t capacity,
+                                        esolm_text_score *score,
+                                        esolm_progress_callback progress,
+                                        void *user_data);
 
 // Writes the log-probability (natural) of each token except the first n_known of an order, given all tokens before it
 // in the order, as if generated one token at a time. For Eso-LM (A) this is the sequential phase, in which the known
@@ -1378,26 +1350,24 @@ esolm_status esolm_score_text(esolm_context *context,
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if order does not have each position once, or a token is outside the vocabulary;
 // ESOLM_ERR_BUFFER_TOO_SMALL if capacity is too small; ESOLM_ERR_UNSUPPORTED for MDLM; ESOLM_ERR_CANCELLED,
 // ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
-ESOLM_API
-esolm_status esolm_score_order(esolm_context *context,
-                               const uint32_t *tokens,
-                               const uint32_t *order,
-                               size_t n_tokens,
-                               size_t n_known,
-                               double *log_p,
-                               size_t capacity);
+ESOLM_API esolm_status esolm_score_order(esolm_context *context,
+                                         const uint32_t *tokens,
+                                         const uint32_t *order,
+                                         size_t n_tokens,
+                                         size_t n_known,
+                                         double *log_p,
+                                         size_t capacity);
 
 // As esolm_score_order, with all tokens after the first n_known of the order masked at once: one step of diffusion.
 //
 // Errors: as esolm_score_order, but ESOLM_ERR_UNSUPPORTED is for an autoregressive model.
-ESOLM_API
-esolm_status esolm_score_masked(esolm_context *context,
-                                const uint32_t *tokens,
-                                const uint32_t *order,
-                                size_t n_tokens,
-                                size_t n_known,
-                                double *log_p,
-                                size_t capacity);
+ESOLM_API esolm_status esolm_score_masked(esolm_context *context,
+                                          const uint32_t *tokens,
+                                          const uint32_t *order,
+                                          size_t n_tokens,
+                                          size_t n_known,
+                                          double *log_p,
+                                          size_t capacity);
 
 #ifdef __cplusplus
 }

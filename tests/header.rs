@@ -124,7 +124,12 @@ fn tidy(part: &str) -> String {
 /// A comment and a declaration, which is put on one line if it is a short function.
 fn shortened(block: &str) -> String {
     let (comments, code): (Vec<_>, Vec<_>) = block.lines().partition(|line| line.starts_with("//"));
-    let code = code.join("\n");
+    let indent = format!("\n{}", " ".repeat("ESOLM_API ".len()));
+    let code = match code.split_first() {
+        // On the line of the function's name, with its parameters below each other as before.
+        Some((&"ESOLM_API", function)) => format!("ESOLM_API {}", function.join(&indent)),
+        _ => code.join("\n"),
+    };
     if code.starts_with("typedef struct ") {
         return block.to_owned();
     }
