@@ -15,7 +15,7 @@ TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c lib install install-lib install-command programs memcheck asan asan-rust tsan miri loom coexist bench-peers count cycles header \
   api abi model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz faults soak \
-  hardened offline test-swift test-arm cuda gpu-bundle test-vulkan
+  hardened offline test-swift test-arm cuda gpu-bundle test-vulkan wheel test-python
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -49,6 +49,7 @@ help:
 	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, fuzz, faults, Swift, cycles, Arm, Vulkan and soak"
 	@echo "make fuzz SECONDS=300  the fuzz targets of fuzz/, that long in all (nightly Rust)"
 	@echo "make samples what README.md and docs/cli.md show of the built-in model's texts"
+	@echo "make wheel   the Python wheel in $(DIST)/; make test-python: its tests, here and with the Python of a Debian 13 (see test-swift)"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
 
 setup:
@@ -298,6 +299,19 @@ hardened: setup
 model: setup
 	$(CARGO) run --release -p esolm-cli --no-default-features -- convert $(CHECKPOINT) \
 	  $(if $(TOKENIZER),--tokenizer $(TOKENIZER)) --type q8_0 --name stories --force -o $(MODEL)
+
+# The Python wheel, for x86-64 processors of the last ten years.
+wheel:
+	RUSTFLAGS="-Ctarget-cpu=x86-64-v3" $(MAKE) lib BUILD=$(BUILD)/portable DIST=$(BUILD)/portable/dist FEATURES=capi,grammar
+	rm -f $(DIST)/esolm-*.whl
+	packaging/wheel $(BUILD)/portable/dist/lib/libesolm.so $(DIST)
+
+# In a new environment of this system's Python, with packages of PyPI, and in one of Debian 13's, with its packages.
+PYTHON_DEBIAN = ffi-tests/in-debian target/trixie trixie "python3-venv python3-pytest python3-numpy" env SYSTEM=yes
+PYTHON_TESTS = ffi-tests/bindings/python $$(ls $(DIST)/esolm-*.whl) $(abspath $(MODEL)) $(BUILD)/python
+test-python: wheel
+	$(PYTHON_TESTS)/here
+	$(PYTHON_DEBIAN) $(PYTHON_TESTS)/trixie
 
 clean:
 	$(CARGO) clean
