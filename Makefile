@@ -23,7 +23,7 @@ TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c build lib command install install-lib install-command uninstall programs memcheck asan asan-rust tsan miri loom coexist bench-peers count cycles header \
   api abi model samples setup setup-test clean notices sbom deny reproducible test-long train-demo train-test fuzz faults soak \
-  hardened offline test-swift test-arm cuda gpu-bundle test-vulkan check-targets dist test-dist test-windows
+  hardened offline test-swift test-arm cuda gpu-bundle test-vulkan check-targets dist test-dist test-windows wheel test-python
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -60,6 +60,7 @@ help:
 	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, fuzz, faults, Swift, cycles, Arm, Vulkan and soak"
 	@echo "make fuzz SECONDS=300  the fuzz targets of fuzz/, that long in all (nightly Rust)"
 	@echo "make samples what README.md and docs/cli.md show of the built-in model's texts"
+	@echo "make wheel   the Python wheel in $(DIST)/; make test-python: its tests, here and with the Python of a Debian 13 (see test-swift)"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
 
 setup:
@@ -196,6 +197,8 @@ dist: setup
 	packaging/zig-toolchain $(DIST_BUILD)/zig
 	for platform in $(DIST_PLATFORMS); do packaging/dist $(DIST_BUILD) $(RELEASE) $$platform || exit 1; done
 	for platform in $(filter %-linux-gnu,$(DIST_PLATFORMS)); do packaging/deb $(DIST_BUILD) $(RELEASE) $$platform || exit 1; done
+	for platform in $(filter %-linux-gnu,$(DIST_PLATFORMS)); do \
+	  SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) packaging/wheel $(DIST_BUILD)/dist-$$platform/lib/libesolm.so $(RELEASE) || exit 1; done
 	packaging/notices --sbom >$(RELEASE)/esolm.cdx.json
 	cd $(RELEASE) && sha256sum $$(ls | grep -v SHA256SUMS) >SHA256SUMS
 
@@ -283,7 +286,7 @@ fuzz: setup
 faults: setup
 	ESOLM_FAULTS=all $(CARGO) test --release -p esolm-cli --test cli faults -- --test-threads=1 --nocapture
 
-test-long: train-test fuzz loom faults test-swift cycles test-arm test-vulkan
+test-long: train-test fuzz loom faults test-swift test-python cycles test-arm test-vulkan check-targets test-dist test-windows
 	$(MAKE) soak GENERATIONS=10000
 
 # Instructions of a step; the times are in docs/benchmarks.md.
@@ -343,6 +346,19 @@ hardened: setup
 model: setup
 	$(CARGO) run --release -p esolm-cli --no-default-features -- convert $(CHECKPOINT) \
 	  $(if $(TOKENIZER),--tokenizer $(TOKENIZER)) --type q8_0 --name stories --force -o $(MODEL)
+
+# The Python wheel of this system's library, for systems that are not older; `make dist` has one that is for more.
+wheel:
+	$(MAKE) lib DIST=$(BUILD)/wheel FEATURES=capi,grammar
+	rm -f $(DIST)/esolm-*.whl
+	packaging/wheel $(BUILD)/wheel/lib/libesolm.so $(DIST)
+
+# In a new environment of this system's Python, with packages of PyPI, and in one of Debian 13's, with its packages.
+PYTHON_DEBIAN = ffi-tests/in-debian target/trixie trixie "python3-venv python3-pytest python3-numpy" env SYSTEM=yes
+PYTHON_TESTS = ffi-tests/bindings/python $$(ls $(DIST)/esolm-*.whl) $(abspath $(MODEL)) $(BUILD)/python
+test-python: wheel
+	$(PYTHON_TESTS)/here
+	$(PYTHON_DEBIAN) $(PYTHON_TESTS)/trixie
 
 clean:
 	$(CARGO) clean

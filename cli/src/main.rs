@@ -9,6 +9,7 @@ mod generation_args;
 #[cfg(feature = "hub")]
 mod hub;
 mod input;
+mod line_file;
 mod log;
 mod memory;
 mod model_args;
@@ -18,6 +19,7 @@ mod plot;
 mod progress;
 mod prompt_args;
 mod seed;
+mod shard;
 mod signals;
 mod stop_args;
 mod stream;

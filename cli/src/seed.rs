@@ -16,6 +16,11 @@ impl Seed {
         Self { value: RandomState::new().hash_one(std::process::id()) % 1_000_000, is_random: true }
     }
 
+    /// Whether it was left to chance.
+    pub fn is_random(self) -> bool {
+        self.is_random
+    }
+
     /// Tells a seed that nobody gave: it takes the same one to get the same result again.
     pub fn tell_if_random(self) {
         if self.is_random {

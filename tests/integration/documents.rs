@@ -8,7 +8,8 @@ fn root() -> &'static Path {
 
 /// The Markdown files for people.
 fn documents() -> Vec<PathBuf> {
-    let folders = ["", "docs", "models", "bindings/go", "bindings/swift"].map(|folder| root().join(folder));
+    let folders = ["", "docs", "models", "bindings/go", "bindings/swift", "bindings/python"]
+        .map(|folder| root().join(folder));
     let entries = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.filter(|path| path.extension().is_some_and(|ending| ending == "md")).collect()
@@ -115,7 +116,8 @@ fn documents_name_existing_tests() {
     {
         list(&root().join(folder), &mut files);
     }
-    for file in files.iter().filter(|file| file.ends_with(".rs") || file.ends_with("_test.go")) {
+    let holds_tests = |file: &&String| [".rs", "_test.go", ".py"].iter().any(|ending| file.ends_with(ending));
+    for file in files.iter().filter(holds_tests) {
         sources.push_str(&std::fs::read_to_string(file).unwrap());
     }
     let mut checked = 0;
@@ -128,6 +130,8 @@ fn documents_name_existing_tests() {
                 .is_some_and(|(_, ending)| ["rs", "c", "md", "go", "txt", "toml"].contains(&ending));
             let found = if name.starts_with("Test") {
                 sources.contains(&format!("func {}", name.trim_end_matches("..")))
+            } else if name.starts_with("test_") {
+                sources.contains(&format!("def {}", name.trim_end_matches("..")))
             } else if words && name.matches('_').count() > 2 {
                 sources.contains(&format!("fn {name}("))
             } else if !name.contains([' ', '*', '$', '<'])

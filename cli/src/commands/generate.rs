@@ -1,5 +1,6 @@
 //! `esolm generate`: writes text.
 
+mod many;
 mod report;
 mod state;
 mod tip;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Step};
 
+use many::ManyArgs;
 use report::Generated;
 pub use tip::with_tip;
 
@@ -66,6 +68,8 @@ pub struct Args {
     /// Number of texts to generate in parallel from the same prompt. Several prompts are one text each.
     #[arg(long, default_value_t = 1, value_name = "B", help_heading = "Prompt")]
     batch: usize,
+    #[command(flatten, next_help_heading = "Many texts")]
+    many: ManyArgs,
     #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
     /// Print JSON lines in place of text: one per step with the tokens written, their log-probabilities under the model, and the text of each
@@ -121,7 +125,9 @@ Examples:
   # A prompt in a file
   esolm generate -f prompt.txt
   # For programs
-  esolm generate --json < prompt.txt";
+  esolm generate --json < prompt.txt
+  # The second of four parts of a thousand texts, eight side by side
+  esolm generate --count 1000 --seed 1 --shard 2/4 -o texts-2.jsonl --batch 8";
 
 impl Args {
     /// Whether a saved text is continued.
@@ -136,7 +142,7 @@ impl Args {
 
     /// Whether the only one of `batch` texts is printed as it grows.
     fn streams(&self, batch: usize) -> bool {
-        batch == 1 && !self.json && !self.watches()
+        batch == 1 && !self.json && !self.watches() && !self.many.is_given()
     }
 }
 
@@ -146,19 +152,22 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(file) = &args.state {
         state::check(file)?;
     }
+    args.many.check(args.seed)?;
     let name = args.model.name()?;
     let inputs = [name.as_deref(), args.state.as_deref()].into_iter().flatten().chain(args.prompt.files());
-    check_outputs(&[args.plot.as_deref()], &inputs.collect::<Vec<_>>())?;
+    check_outputs(&[args.plot.as_deref(), args.many.output()], &inputs.collect::<Vec<_>>())?;
     let model = args.model.open(&args.compute.device)?;
     // Before the prompts: what these options read from standard input is none.
     let options = args.generation.parse(&model)?;
     let (given, length) = prompts(args, &model)?;
-    let batch = given.len().max(args.batch);
+    let batch =
+        if args.many.is_given() { args.many.side_by_side(args.batch) } else { given.len().max(args.batch) };
     let room = args.stop.room(&model, &given, length, args.is_resumed());
     let context_params = ContextParams { sequences: batch, length: room, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &context_params)?;
     // After the context, which refuses a batch that memory is too small for.
     let prompts = match given.as_slice() {
+        _ if args.many.is_given() => given,
         [] => vec![Prompt::default(); batch],
         [one] => vec![one.clone(); batch],
         _ => given,
@@ -186,6 +195,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         seed: args.seed.unwrap_or_else(Seed::random).value,
         ..default
     });
+    if args.many.is_given() {
+        return many::write(&args.many, &mut context, batch, &prompts, &params, args.quiet);
+    }
     let ready = started.elapsed();
     let mut generated = generate(args, &mut context, prompts, &params)?;
     let exit_code = if generated.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS };
@@ -339,7 +351,7 @@ fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
     }
     match (given.len(), args.batch) {
         (_, 0) => Err(Error::InvalidArgument("--batch must be at least 1".into())),
-        (count, batch) if count > 1 && batch > 1 && count != batch => {
+        (count, batch) if count > 1 && batch > 1 && count != batch && !args.many.is_given() => {
             Err(Error::InvalidArgument(format!("{count} prompts for a batch of {batch}")))
         }
         _ => Ok((given, args.stop.length.max(template_length))),

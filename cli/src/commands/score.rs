@@ -1,5 +1,7 @@
 //! `esolm score`: the likelihood of a text.
 
+mod windows;
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,8 +14,9 @@ use serde_json::{Value, json};
 use crate::args::{ComputeArgs, JsonArgs, WindowArgs};
 use crate::input::{encode, parse_ids, read_text, tokenizer};
 use crate::model_args::{ModelArgs, is_model};
-use crate::output::{print, print_json};
+use crate::output::{check_outputs, print, print_json};
 use crate::progress;
+use windows::ShardArgs;
 
 const HELP: &str = "\
 The text is cut into consecutive windows of --length tokens, and each is scored on its own, without the text before it, \
@@ -40,7 +43,9 @@ Examples:
   # Token ids in place of a text
   esolm tokenize - <story.txt | esolm score - --ids
   # With the log-probability of each token
-  esolm score story.txt --json";
+  esolm score story.txt --json
+  # The second of four parts of a long text, a line for each window
+  esolm score corpus.txt --shard 2/4 -o scores-2.jsonl";
 
 /// Compute the likelihood and perplexity of a text.
 #[derive(clap::Args)]
@@ -74,6 +79,8 @@ pub struct Args {
     /// Number of windows to score, from the beginning of the text. Default, or 0: all.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     windows: usize,
+    #[command(flatten, next_help_heading = "Many windows")]
+    shard: ShardArgs,
     #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
     #[command(flatten, next_help_heading = "Output")]
@@ -87,6 +94,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             args.file
         )));
     }
+    let name = args.model.name()?;
+    let inputs = [name.as_deref(), (args.file != "-").then_some(Path::new(&args.file))];
+    check_outputs(&[args.shard.output()], &inputs.into_iter().flatten().collect::<Vec<_>>())?;
     let model = args.model.open(&args.compute.device)?;
     let params = params(args, &model)?;
     args.window.seed.tell_if_random();
@@ -110,6 +120,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if tokens.len() == given && given > 0 {
         let what = "the first token of a text is given to this model; there is no other to score";
         return Err(Error::InvalidArgument(what.into()));
+    }
+    if args.shard.is_given() {
+        windows::write(&args.shard, &mut context, &tokens, &params, |window, score, params| {
+            let scored = (window.len() - model.config().given_tokens()) as f64;
+            let bytes =
+                tokenizer.map(|tokenizer| tokenizer.decode(window)).transpose()?.map(|text| text.len());
+            Ok(report(score, params, &Text { tokens: window, scored, bytes, windows: 1 }))
+        })?;
+        return Ok(ExitCode::SUCCESS);
     }
     let score = progress::of_windows(|show| context.score_text(&tokens, &params, show))?;
     let text = Text { tokens: &tokens, scored: (tokens.len() - given) as f64, bytes, windows };

@@ -23,6 +23,7 @@ mod outputs;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod processors;
 mod sampling;
+mod shards;
 #[cfg(target_os = "linux")]
 mod streaming;
 mod texts;

@@ -83,7 +83,7 @@ fn pulled_model_writes_what_the_converted_one_writes_also_without_a_network() {
         add_fields(&serde_json::from_str(&json).unwrap(), "", &mut fields);
         assert!(json.contains(&pulled), "{json}");
     }
-    assert_eq!(fields, documented("pull"));
+    assert_eq!(fields, documented("pull --json"));
 }
 
 #[test]
