@@ -22,7 +22,7 @@ CHECKPOINT ?= ../shared/models/stories
 TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c build lib command install install-lib install-command uninstall programs memcheck asan asan-rust tsan miri loom coexist bench-peers count cycles header \
-  api abi model samples setup setup-test clean notices sbom deny reproducible test-long train-demo train-test fuzz faults soak \
+  api abi model samples setup setup-test clean notices sbom deny reproducible test-long train-demo train-test fuzz fuzz-check faults soak \
   hardened offline test-swift test-arm cuda gpu-bundle test-vulkan check-targets dist test-dist test-windows wheel test-python
 
 help:
@@ -79,6 +79,7 @@ check: setup-test
 	$(CARGO) clippy --workspace --release --all-targets -- -D warnings
 	$(CARGO) clippy -p esolm --release --features capi -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps -p esolm --features capi,convert
+	@$(MAKE) --no-print-directory fuzz-check
 
 # One test at a time: ggml's threads wait by spinning, so tests that compute side by side slow each other down.
 unit: setup-test
@@ -282,6 +283,15 @@ train-test: $(TRAIN_READY)
 SECONDS ?= 300
 fuzz: setup
 	BUILD=$(abspath $(BUILD)) fuzz/run $(SECONDS)
+
+# Whether the fuzz targets of whole paths compile, with stable Rust and what it has built of the packages: a changed interface
+# is found by make test. (Those of the readers take --cfg fuzzing, with which all is built again.)
+FUZZ = --locked --manifest-path fuzz/Cargo.toml
+fuzz-check:
+	@if $(CARGO) fetch --quiet --offline --target $(HOST) $(FUZZ) 2>/dev/null; then \
+	  CARGO_PROFILE_RELEASE_DEBUG=0 $(CARGO) check --release $(FUZZ) --target-dir $(BUILD) \
+	    $(addprefix --bin=,gguf checkpoint safetensors tokenizer template state imatrix plans calls); \
+	else echo "skipped: the packages of fuzz/ are not here (cargo fetch $(FUZZ))"; fi
 
 faults: setup
 	ESOLM_FAULTS=all $(CARGO) test --release -p esolm-cli --test cli faults -- --test-threads=1 --nocapture

@@ -8,7 +8,7 @@ use esolm_fuzz::{Input, VOCAB_SIZE};
 
 use crate::LENGTH;
 use crate::callbacks::{on_logits, on_step};
-use crate::structs::{Room, ZERO_STEP, array, check, defaults};
+use crate::structs::{Room, array, check, defaults, sized};
 use crate::world::World;
 
 impl World {
@@ -146,7 +146,7 @@ impl World {
 
     pub fn step(&mut self, input: &mut Input<'_>) {
         let context = self.context(input);
-        let (mut info, mut done) = (ZERO_STEP, 0);
+        let (mut info, mut done) = (sized::<esolm_step_info>(), 0);
         for _ in 0..1 + input.below(20) {
             // SAFETY: all pointers are NULL or valid.
             if !check(unsafe { esolm_step(context, &mut info, &mut done) }) || done == 1 {

@@ -8,7 +8,7 @@ use esolm_fuzz::{Input, VOCAB_SIZE};
 
 use crate::LENGTH;
 use crate::callbacks::on_progress;
-use crate::structs::{Room, ZERO_INFO, ZERO_PROFILE, ZERO_SCORE, array, check, defaults};
+use crate::structs::{Room, array, check, defaults, sized};
 use crate::world::World;
 
 impl World {
@@ -29,8 +29,7 @@ impl World {
                 }
             };
             assert!(n <= 1024);
-            let mut profile =
-                Room::with(input, esolm_profile { struct_size: size_of::<esolm_profile>(), ..ZERO_PROFILE });
+            let mut profile = Room::with(input, sized::<esolm_profile>());
             check(esolm_context_profile(context, profile.at(input)));
         }
     }
@@ -102,8 +101,7 @@ impl World {
                 4 => check(esolm_model_metadata_key(model, input.size(), chars_at.cast(), room, &mut n)),
                 5 => check(esolm_model_metadata_get(model, name.as_ptr(), chars_at.cast(), room, &mut n)),
                 6 => {
-                    let size = size_of::<esolm_model_info>();
-                    let mut info = Room::with(input, esolm_model_info { struct_size: size, ..ZERO_INFO });
+                    let mut info = Room::with(input, sized::<esolm_model_info>());
                     check(esolm_model_info_get(model, info.at(input)))
                 }
                 _ => {
@@ -129,8 +127,7 @@ impl World {
         params.reserved = u32::from(input.byte() >= 250);
         let mut room = Room::with(input, params);
         let params = room.at(input);
-        let size = size_of::<esolm_text_score>();
-        let mut score = Room::with(input, esolm_text_score { struct_size: size, ..ZERO_SCORE });
+        let mut score = Room::with(input, sized::<esolm_text_score>());
         let tokens = input.list(40, VOCAB_SIZE);
         let order = input.permutation(tokens.len());
         let (tokens_at, n) = array(input, &tokens);
@@ -173,7 +170,8 @@ impl World {
                     check(esolm_copy_top_log_probs(context, input.size(), entries.as_mut_ptr(), room, &mut n))
                 }
                 kind => {
-                    let evaluate = if kind == 0 { esolm_evaluate_logits } else { esolm_evaluate_probabilities };
+                    let evaluate =
+                        if kind == 0 { esolm_evaluate_logits } else { esolm_evaluate_probabilities };
                     check(evaluate(context, sequence, positions_at, n_positions, values, capacity, &mut n))
                 }
             }

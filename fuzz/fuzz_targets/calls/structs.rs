@@ -43,6 +43,14 @@ pub fn defaults<T: Copy>(init: unsafe extern "C" fn(*mut T, usize) -> esolm_stat
     }
 }
 
+/// A struct for results: zeros behind its size. It names no field, so that it compiles when the library has a new one.
+pub fn sized<T: Copy>() -> T {
+    let mut room = Room([0; ROOM]);
+    room.0[..size_of::<usize>()].copy_from_slice(&size_of::<T>().to_ne_bytes());
+    // SAFETY: as above.
+    unsafe { (&raw const room).cast::<T>().read() }
+}
+
 /// Every status is one of the header's, and none of them a bug.
 pub fn check(status: esolm_status) -> bool {
     assert!((ESOLM_OK..ESOLM_ERR_INTERNAL).contains(&status), "status {status}");
@@ -62,39 +70,3 @@ pub fn array<T>(input: &mut Input<'_>, values: &[T]) -> (*const T, usize) {
         _ => (values.as_ptr(), values.len()),
     }
 }
-
-pub const ZERO_MEMORY: esolm_memory_use =
-    esolm_memory_use { struct_size: 0, weights: 0, arena: 0, kv_cache: 0, compute: 0 };
-pub const ZERO_STEP: esolm_step_info = esolm_step_info {
-    struct_size: size_of::<esolm_step_info>(),
-    index: 0,
-    total: 0,
-    updates: null(),
-    n_updates: 0,
-    log_probs: null(),
-    texts: null(),
-    n_texts: 0,
-    n_proposed: 0,
-    n_accepted: 0,
-};
-pub const ZERO_PROFILE: esolm_profile =
-    esolm_profile { struct_size: 0, blocks: 0.0, attention: 0.0, vocabulary: 0.0, sampling: 0.0, rest: 0.0 };
-pub const ZERO_INFO: esolm_model_info = esolm_model_info {
-    struct_size: 0,
-    context_length: 0,
-    vocab_size: 0,
-    mask_token: 0,
-    eos_token: 0,
-    parameters: 0,
-    tensor_bytes: 0,
-    file_bytes: 0,
-    load_time_us: 0,
-};
-pub const ZERO_SCORE: esolm_text_score = esolm_text_score {
-    struct_size: 0,
-    nll: 0.0,
-    diffusion: 0.0,
-    diffusion_error: 0.0,
-    sequential: 0.0,
-    sequential_error: 0.0,
-};

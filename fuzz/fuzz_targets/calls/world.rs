@@ -11,7 +11,7 @@ use esolm_fuzz::{Input, MOST_ARENA, TOKENIZER, VOCAB_SIZE, bytes, config};
 
 use crate::LENGTH;
 use crate::callbacks::{Callbacks, on_progress};
-use crate::structs::{Room, ZERO_INFO, ZERO_MEMORY, check, defaults};
+use crate::structs::{Room, check, defaults, sized};
 
 /// Model files, for esolm_model_open_memory.
 pub static FILES: LazyLock<[Vec<u8>; 3]> = LazyLock::new(|| {
@@ -67,7 +67,7 @@ impl World {
         let (mut out, n) = (null_mut(), if input.seldom() { input.below(file.len()) } else { file.len() });
         // SAFETY: all pointers are valid.
         if check(unsafe { esolm_model_open_memory(file.as_ptr().cast(), n, params, &mut out) }) {
-            let mut info = esolm_model_info { struct_size: size_of::<esolm_model_info>(), ..ZERO_INFO };
+            let mut info = sized::<esolm_model_info>();
             // SAFETY: both pointers are valid; the model was made by the library and is freed once.
             unsafe {
                 check(esolm_model_info_get(out, &mut info));
@@ -104,8 +104,7 @@ impl World {
         let mut room = Room::with(input, params);
         let params = room.at(input);
         let (mut size, mut out) = (0, null_mut());
-        let mut memory =
-            Room::with(input, esolm_memory_use { struct_size: size_of::<esolm_memory_use>(), ..ZERO_MEMORY });
+        let mut memory = Room::with(input, sized::<esolm_memory_use>());
         let memory = memory.at(input);
         // SAFETY: all pointers are NULL or valid.
         unsafe {
