@@ -6,7 +6,7 @@ use super::params::SamplingParams;
 use crate::error::{Error, Result};
 use crate::memory::{filled, with_room};
 use crate::model::Defaults;
-use crate::simd::{F32x8, LANES};
+use crate::simd::{F32x8, LANES, wide};
 
 /// Number of vectors summed in f32 before their sum is added to an f64 total.
 const RUN: usize = 64;
@@ -181,25 +181,7 @@ impl Sampler {
         if !max.is_finite() {
             return Err(Error::logits_not_finite());
         }
-        let (max, inverse) = (F32x8::splat(max), F32x8::splat((1.0 / temperature).min(f32::MAX)));
-        let mut sum = F32x8::zero();
-        let mut weigh = |logits: &[f32; LANES], weights: &mut [f32; LANES]| {
-            // The mask's logit may be above the others'.
-            let x = F32x8::zero().min(F32x8::load(logits).sub(max).mul(inverse));
-            let weight = x.exp();
-            sum = sum.add(weight);
-            weight.store(weights);
-        };
-        let (whole, rest) = logits.as_chunks();
-        for (logits, weights) in whole.iter().zip(&mut self.weights) {
-            weigh(logits, weights);
-        }
-        if let (Some(weights), false) = (self.weights.last_mut(), rest.is_empty()) {
-            let mut logits = [f32::NEG_INFINITY; LANES];
-            logits.iter_mut().zip(rest).for_each(|(to, &from)| *to = from);
-            weigh(&logits, weights);
-        }
-        let sum = sum.sum();
+        let sum = exponentials(logits, max, (1.0 / temperature).min(f32::MAX), &mut self.weights);
         if let Some(weight) = self.weights.as_flattened_mut().get_mut(self.mask as usize) {
             *weight = 0.0;
         }
@@ -232,16 +214,7 @@ impl Sampler {
             }
         }
         self.edge.clear();
-        let (least, most) = (F32x8::splat(low), F32x8::splat(high));
-        for (number, weights) in self.weights.iter_mut().enumerate() {
-            let all = F32x8::load(weights).above(least);
-            let kept = F32x8::load(weights).above(most);
-            if all.differs(kept) {
-                let edge = weights.iter().enumerate().filter(|&(_, &w)| w > low && w <= high);
-                self.edge.extend(edge.map(|(place, &w)| (w, (number * LANES + place) as u32)));
-            }
-            kept.store(weights);
-        }
+        cut(&mut self.weights, low, high, &mut self.edge);
         self.edge.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         for &(weight, token) in &self.edge {
             if before > limit {
@@ -255,6 +228,51 @@ impl Sampler {
     }
 }
 
+/// exp((x - max) * inverse), at most 1: the mask's logit may be above the others'.
+#[inline(always)]
+fn exponential(x: F32x8, max: F32x8, inverse: F32x8) -> F32x8 {
+    F32x8::zero().min(x.sub(max).mul(inverse)).exp()
+}
+
+wide! {
+/// weights = exp((logits - max) * inverse), and the sum of all.
+fn exponentials(logits: &[f32], max: f32, inverse: f32, weights: &mut [[f32; LANES]]) -> f32 {
+    let (max, inverse) = (F32x8::splat(max), F32x8::splat(inverse));
+    let mut sum = F32x8::zero();
+    let (whole, rest) = logits.as_chunks();
+    for (logits, weights) in whole.iter().zip(&mut *weights) {
+        let weight = exponential(F32x8::load(logits), max, inverse);
+        sum = sum.add(weight);
+        weight.store(weights);
+    }
+    if let (Some(weights), false) = (weights.last_mut(), rest.is_empty()) {
+        let mut logits = [f32::NEG_INFINITY; LANES];
+        logits.iter_mut().zip(rest).for_each(|(to, &from)| *to = from);
+        let weight = exponential(F32x8::load(&logits), max, inverse);
+        sum = sum.add(weight);
+        weight.store(weights);
+    }
+    sum.sum()
+}
+}
+
+wide! {
+/// Keeps the weights above `high`, and puts those above `low` into `edge` with their tokens.
+fn cut(weights: &mut [[f32; LANES]], low: f32, high: f32, edge: &mut Vec<(f32, u32)>) {
+    let (least, most) = (F32x8::splat(low), F32x8::splat(high));
+    for (number, weights) in weights.iter_mut().enumerate() {
+        let all = F32x8::load(weights).above(least);
+        let kept = F32x8::load(weights).above(most);
+        if all.differs(kept) {
+            let these = weights.iter().enumerate().filter(|&(_, &w)| w > low && w <= high);
+            edge.extend(these.map(|(place, &w)| (w, (number * LANES + place) as u32)));
+        }
+        kept.store(weights);
+    }
+}
+}
+
+wide! {
 /// The sums of the weights above each limit.
 pub(super) fn mass_above<const N: usize>(weights: &[[f32; LANES]], limits: [f32; N]) -> [f64; N] {
     let limits = limits.map(F32x8::splat);
@@ -272,6 +290,7 @@ pub(super) fn mass_above<const N: usize>(weights: &[[f32; LANES]], limits: [f32;
         }
     }
     total
+}
 }
 
 #[cfg(test)]

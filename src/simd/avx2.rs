@@ -204,23 +204,3 @@ impl F32x8 {
         Self(intrinsic!(_mm256_blendv_ps(self.0, b.0, sign.0)))
     }
 }
-
-/// Prefetches numbers that will be read soon, into the L1 cache.
-#[inline(always)]
-pub(crate) fn prefetch<T>(x: &[T]) {
-    prefetch_to::<_MM_HINT_T0, T>(x);
-}
-
-/// Prefetches numbers that will be read soon, into the L2 cache.
-#[inline(always)]
-pub(crate) fn prefetch_to_l2<T>(x: &[T]) {
-    prefetch_to::<_MM_HINT_T1, T>(x);
-}
-
-#[inline(always)]
-fn prefetch_to<const HINT: i32, T>(x: &[T]) {
-    for line in (0..size_of_val(x)).step_by(64) {
-        // SAFETY: a prefetch has no effect that a program sees, whatever the address.
-        unsafe { _mm_prefetch::<HINT>(x.as_ptr().cast::<i8>().wrapping_add(line)) }
-    }
-}

@@ -2,8 +2,8 @@
 //! compiler vectorizes.
 //! Also what all code depends on: the rounding of the thread ([`floats`]), the instructions of the processor ([`processor`]).
 //!
-//! The choice is made when the library is compiled, as ggml's is. Only the products and attention of the CPU runner, where
-//! it matters most, choose between instruction sets at run time (`forward/cpu/kernels/isa`).
+//! Builds for processors without AVX2 have the functions that use them twice, and choose when they run ([`wide`]); so do
+//! the products and attention of the CPU runner, between more instruction sets (`forward/cpu/kernels/isa`).
 #![allow(unsafe_code)]
 #![allow(clippy::indexing_slicing, reason = "arrays of LANES numbers, by indices below LANES")]
 
@@ -46,17 +46,22 @@ use neon as lanes;
 use portable as lanes;
 
 mod floats;
+mod prefetch;
 mod processor;
+mod wide;
 
 pub(crate) use floats::DefaultFloats;
 pub(crate) use lanes::F32x8;
-pub(crate) use lanes::{prefetch, prefetch_to_l2};
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 pub(crate) use neon::{neon, widen_f16};
+pub(crate) use prefetch::{prefetch, prefetch_to_l2};
 pub use processor::missing_instructions;
 #[cfg(feature = "capi")]
 pub(crate) use processor::missing_message;
 pub(crate) use processor::{check_processor, compiled_instructions, processor_instructions};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use wide::has_wide;
+pub(crate) use wide::wide;
 
 impl F32x8 {
     #[inline(always)]
@@ -76,15 +81,18 @@ impl F32x8 {
         /// 1.5 * 2^23: adding it rounds to an integer, which is then in the lowest bits.
         const MAGIC: f32 = 12_582_912.0;
         const SERIES: [f32; 5] = [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1];
-        let constant = Self::splat;
         // A NaN stays one. From -88 down, the result is 0: all bits of its exponent are.
-        let x = constant(-88.0).max(self);
-        let shifted = x.mul_add(constant(std::f32::consts::LOG2_E), constant(MAGIC));
-        let n = shifted.sub(constant(MAGIC));
-        let r = n.mul_add(constant(-0.693_359_4), x);
-        let r = n.mul_add(constant(2.121_944_4e-4), r);
-        let series = SERIES.iter().fold(constant(1.987_569_1e-4), |s, &c| s.mul_add(r, constant(c)));
-        let value = series.mul_add(r.mul(r), r).add(constant(1.0));
+        let x = Self::splat(-88.0).max(self);
+        let shifted = x.mul_add(Self::splat(std::f32::consts::LOG2_E), Self::splat(MAGIC));
+        let n = shifted.sub(Self::splat(MAGIC));
+        let r = n.mul_add(Self::splat(-0.693_359_4), x);
+        let r = n.mul_add(Self::splat(2.121_944_4e-4), r);
+        // (Loops rather than closures in what `wide` functions call: see `portable`.)
+        let mut series = Self::splat(1.987_569_1e-4);
+        for c in SERIES {
+            series = series.mul_add(r, Self::splat(c));
+        }
+        let value = series.mul_add(r.mul(r), r).add(Self::splat(1.0));
         value.mul(shifted.power_of_two())
     }
 }

@@ -255,31 +255,3 @@ impl F32x8 {
         Self([one(0), one(1)])
     }
 }
-
-macro_rules! prefetch_to {
-    ($operation:literal, $x:expr) => {
-        for line in (0..size_of_val($x)).step_by(64) {
-            let address = $x.as_ptr().cast::<u8>().wrapping_add(line);
-            // SAFETY: a prefetch has no effect that a program sees, whatever the address.
-            unsafe {
-                asm!(
-                    concat!("prfm ", $operation, ", [{}]"),
-                    in(reg) address,
-                    options(nostack, readonly, preserves_flags)
-                )
-            }
-        }
-    };
-}
-
-/// Prefetches numbers that will be read soon, into the L1 cache.
-#[inline(always)]
-pub(crate) fn prefetch<T>(x: &[T]) {
-    prefetch_to!("pldl1keep", x);
-}
-
-/// Prefetches numbers that will be read soon, into the L2 cache.
-#[inline(always)]
-pub(crate) fn prefetch_to_l2<T>(x: &[T]) {
-    prefetch_to!("pldl2keep", x);
-}

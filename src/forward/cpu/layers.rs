@@ -5,7 +5,7 @@ use crate::forward::cpu::attention::Queries;
 use crate::forward::cpu::kernels::activations::{ActivationBlock, BLOCK, quantize_row};
 use crate::forward::cpu::kernels::attention::CacheElement;
 use crate::forward::cpu::kernels::matmul::{Activations, GROUP, matmul};
-use crate::forward::cpu::kernels::rowwise::{gelu, layer_norm, rope_row};
+use crate::forward::cpu::kernels::rowwise::{gelu_with_bias, layer_norm, rope_row};
 use crate::forward::cpu::kernels::weights::{ByteFormat, Matrix};
 use crate::forward::cpu::layout::MAX_LOCAL_ROWS;
 use crate::forward::cpu::network::{Network, Number, rows_per_piece};
@@ -124,9 +124,9 @@ impl<'a> Network<'a> {
         let ([up, up_bias], [down, down_bias]) = (block.ffn_up, block.ffn_down);
         let norm = self.norm(x, block.ffn_norm);
         self.product(Part::Products, crew, up, rows, &Input::Made(&norm), |row, first, y| {
-            let y = gelu(F32x8::load(y).add(up_bias.eight(first)));
-            let to = group(self.up, row * f + first).as_chunks_mut().0;
-            to.iter_mut().for_each(|to| y.store(to));
+            let mut bias = [0.0; LANES];
+            up_bias.eight(first).store(&mut bias);
+            group(self.up, row * f + first).copy_from_slice(&gelu_with_bias(y, &bias));
         })?;
         self.product(Part::Products, crew, down, rows, &Input::Written(self.up), |row, first, y| {
             add(x, row * d + first, F32x8::load(y).add(down_bias.eight(first)));

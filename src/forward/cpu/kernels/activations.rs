@@ -5,7 +5,7 @@
 //! most a 254th of the largest of its 32. (`tests/integration/rounding.rs` measures what that does to predictions.)
 
 use super::weights::ByteFormat;
-use crate::simd::{F32x8, LANES};
+use crate::simd::{F32x8, LANES, wide};
 
 /// Columns of a block.
 pub(crate) const BLOCK: usize = 32;
@@ -25,26 +25,34 @@ pub(crate) struct ActivationBlock {
     pub(crate) zero_points: [i32; 2],
 }
 
+wide! {
 /// Quantizes a row for a product with weights of this format.
 pub(crate) fn quantize_row(x: &[f32], format: ByteFormat, to: &mut [ActivationBlock]) {
     for (x, to) in x.as_chunks::<LANES>().0.as_chunks().0.iter().zip(to) {
         *to = quantize(x, format);
     }
 }
+}
 
 #[inline(always)]
 fn quantize(x: &[[f32; LANES]; BLOCK / LANES], format: ByteFormat) -> ActivationBlock {
     /// The largest value.
     const MAX: f32 = 127.0;
-    let x = x.each_ref().map(F32x8::load);
-    let zero = F32x8::zero();
-    let max = x.iter().fold(zero, |max, x| x.abs().max(max)).largest();
-    let sum = x.iter().fold(zero, |sum, x| sum.add(x.abs())).sum();
+    // Loops rather than closures: they have the instructions that `quantize_row` is compiled with.
+    let (mut max, mut sum) = (F32x8::zero(), F32x8::zero());
+    for x in x {
+        let x = F32x8::load(x).abs();
+        (max, sum) = (x.max(max), sum.add(x));
+    }
+    let (max, sum) = (max.largest(), sum.sum());
     // Below this, the inverse would be infinite.
     let inverse = if max > f32::MIN_POSITIVE * MAX { MAX / max } else { 0.0 };
     let scale = if sum.is_finite() { max / MAX } else { f32::NAN };
     let mut to = ActivationBlock { scale, ..ActivationBlock::default() };
-    let values = x.map(|x| x.mul(F32x8::splat(inverse)).nearest());
+    let mut values = [F32x8::zero(); BLOCK / LANES];
+    for (value, x) in values.iter_mut().zip(x) {
+        *value = F32x8::load(x).mul(F32x8::splat(inverse)).nearest();
+    }
     for (values, to) in values.iter().zip(to.values.as_chunks_mut::<2>().0) {
         to.as_flattened_mut().copy_from_slice(&values.bytes());
     }

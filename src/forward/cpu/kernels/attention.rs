@@ -126,38 +126,38 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
         score::<I, T, R, 1>(isa, queries, [keys], std::slice::from_mut(scores), || ());
     }
     let inverse = softmax::<R>(scores, visible_slots, own_slots);
-    let mut write = |row: usize, column: usize, sum: I::F32| {
-        let mut sums = [0.0; WIDTH];
-        isa.store_f32(isa.mul(sum, isa.splat(inverse[row])), &mut sums);
-        store(row, column, &sums[..WIDTH.min(dh - column)]);
-    };
     let count = values.len() / dh;
     let mut column = 0;
     while column + V * WIDTH <= dh {
-        let load = |slot: usize| -> [I::F32; V] {
-            let value = values[slot * dh + column..][..V * WIDTH].as_chunks().0;
+        let prefetch_next = |slot: usize| {
             if slot * dh % step < dh {
                 ahead.next().map(prefetch);
             }
-            std::array::from_fn(|i| T::load(isa, &value[i]))
         };
-        let sums = weighted_sums::<I, R, V>(isa, scores, count, load);
-        for (row, sums) in sums.into_iter().enumerate() {
-            sums.into_iter().enumerate().for_each(|(i, sum)| write(row, column + i * WIDTH, sum));
+        let sums = weighted_sums::<I, T, R, V>(isa, scores, (values, dh, column), count, prefetch_next);
+        for (row, sums) in sums.iter().enumerate() {
+            for (i, &sum) in sums.iter().enumerate() {
+                let (sum, at) = (scaled(isa, sum, inverse[row]), column + i * WIDTH);
+                store(row, at, &sum[..WIDTH.min(dh - at)]);
+            }
         }
         column += V * WIDTH;
     }
     while column < dh {
-        let load = |slot: usize| -> [I::F32; 1] {
-            let mut padded = [T::from(F32x8::zero())[0]; WIDTH];
-            let value = &values[slot * dh..(slot + 1) * dh][column..];
-            padded.iter_mut().zip(value).for_each(|(to, &x)| *to = x);
-            [T::load(isa, &padded)]
-        };
-        let sums = weighted_sums::<I, R, 1>(isa, scores, count, load);
-        sums.into_iter().enumerate().for_each(|(row, [sum])| write(row, column, sum));
+        let sums = weighted_sums::<I, T, R, 1>(isa, scores, (values, dh, column), count, |_| ());
+        for (row, &[sum]) in sums.iter().enumerate() {
+            store(row, column, &scaled(isa, sum, inverse[row])[..WIDTH.min(dh - column)]);
+        }
         column += WIDTH;
     }
+}
+
+/// x * by, in memory.
+#[inline(always)]
+fn scaled<I: Isa>(isa: I, x: I::F32, by: f32) -> [f32; WIDTH] {
+    let mut to = [0.0; WIDTH];
+    isa.store_f32(isa.mul(x, isa.splat(by)), &mut to);
+    to
 }
 
 /// q k^T / sqrt(Dh) of `N` key groups. `prefetch_next` is called for each dimension.
@@ -174,10 +174,13 @@ fn score<I: Isa, T: CacheElement, const R: usize, const N: usize>(
     let mut sums = [[isa.splat(0.0); N]; R];
     for i in 0..len {
         prefetch_next();
-        let keys = keys.map(|k| T::load(isa, &k[i]));
+        let mut all = [isa.splat(0.0); N];
+        for (to, k) in all.iter_mut().zip(&keys) {
+            *to = T::load(isa, &k[i]);
+        }
         for (sums, query) in sums.iter_mut().zip(&queries) {
             let query = isa.splat(query[i]);
-            for (sum, key) in sums.iter_mut().zip(keys) {
+            for (sum, key) in sums.iter_mut().zip(all) {
                 *sum = isa.mul_add(key, query, *sum);
             }
         }
@@ -197,40 +200,69 @@ fn softmax<const R: usize>(
     visible_slots: [usize; TILE],
     own_slots: [Option<usize>; TILE],
 ) -> [f32; R] {
-    std::array::from_fn(|row| {
+    let mut inverse = [0.0; R];
+    for (row, inverse) in inverse.iter_mut().enumerate() {
         for slot in visible_slots[row]..scores.len() * WIDTH {
             if own_slots[row] != Some(slot) {
                 scores[slot / WIDTH][row][slot % WIDTH] = f32::NEG_INFINITY;
             }
         }
         let mut peak = F32x8::splat(f32::NEG_INFINITY);
-        for scores in scores.iter().flat_map(|scores| scores[row].as_chunks().0) {
-            peak = F32x8::load(scores).max(peak);
+        for scores in scores.iter() {
+            for scores in scores[row].as_chunks().0 {
+                peak = F32x8::load(scores).max(peak);
+            }
         }
         let peak = F32x8::splat(peak.largest());
         let mut sum = F32x8::zero();
-        for scores in scores.iter_mut().flat_map(|scores| scores[row].as_chunks_mut().0) {
-            let weight = F32x8::load(scores).sub(peak).exp();
-            sum = sum.add(weight);
-            weight.store(scores);
+        for scores in scores.iter_mut() {
+            for scores in scores[row].as_chunks_mut().0 {
+                let weight = F32x8::load(scores).sub(peak).exp();
+                sum = sum.add(weight);
+                weight.store(scores);
+            }
         }
-        1.0 / sum.sum()
-    })
+        *inverse = 1.0 / sum.sum();
+    }
+    inverse
 }
 
-/// The sums of `V` vectors of values of `count` slots, weighted by their scores.
+/// The first `V` vectors of a row, or one that is padded with zeros.
 #[inline(always)]
-fn weighted_sums<I: Isa, const R: usize, const V: usize>(
+fn load_values<I: Isa, T: CacheElement, const V: usize>(isa: I, row: &[T]) -> [I::F32; V] {
+    let mut values = [isa.splat(0.0); V];
+    if let Some(whole) = row.get(..V * WIDTH) {
+        for (to, value) in values.iter_mut().zip(whole.as_chunks().0) {
+            *to = T::load(isa, value);
+        }
+    } else {
+        let mut padded = [T::from(F32x8::zero())[0]; WIDTH];
+        padded.iter_mut().zip(row).for_each(|(to, &x)| *to = x);
+        values[0] = T::load(isa, &padded);
+    }
+    values
+}
+
+/// The sums of `V` vectors of values of `count` slots, weighted by their scores: of rows of `dh` values those from `column` on, with
+/// zeros behind the last. `prefetch_next` is called for each slot.
+///
+/// (Neither here nor in what is called are values loaded by a closure: it would be compiled by itself, and in a build for processors
+/// without these instructions each of them would be a call.)
+#[inline(always)]
+fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: usize>(
     isa: I,
     scores: &[[[f32; WIDTH]; TILE]],
+    (values, dh, column): (&[T], usize, usize),
     count: usize,
-    mut load: impl FnMut(usize) -> [I::F32; V],
+    mut prefetch_next: impl FnMut(usize),
 ) -> [[I::F32; V]; R] {
     let mut sums = [[isa.splat(0.0); V]; R];
     for (group, scores) in scores.iter().enumerate() {
         let first = group * WIDTH;
         for slot in first..count.min(first + WIDTH) {
-            let values = load(slot);
+            prefetch_next(slot);
+            let row = &values[slot * dh..(slot + 1) * dh][column..];
+            let values = load_values::<I, T, V>(isa, row);
             for (sums, scores) in sums.iter_mut().zip(scores) {
                 let score = isa.splat(scores[slot - first]);
                 for (sum, value) in sums.iter_mut().zip(values) {

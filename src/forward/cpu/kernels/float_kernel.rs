@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::macro_kernel::{Ahead, GROUP, MicroKernel, Store, multiply_all};
 use super::weights::Matrix;
 use crate::forward::cpu::threads::team::WorkPieces;
-use crate::simd::{F32x8, LANES};
+use crate::simd::{F32x8, LANES, wide};
 
 /// Columns that are unpacked at once: those of a group take half of the L1 cache.
 const FLOATS: usize = 512;
@@ -75,8 +75,8 @@ impl FloatKernel<'_> {
     }
 }
 
+wide! {
 /// The products of M rows of activations with a tile of weights.
-#[inline(always)]
 fn dot<const M: usize>(tile: [&[[f32; LANES]]; TILE], rows: [&[[f32; LANES]]; M]) -> [[f32; TILE]; M] {
     let len = rows[0].len();
     let (tile, rows) = (tile.map(|t| &t[..len]), rows.map(|r| &r[..len]));
@@ -93,4 +93,5 @@ fn dot<const M: usize>(tile: [&[[f32; LANES]]; TILE], rows: [&[[f32; LANES]]; M]
         }
     }
     sums.map(F32x8::sums)
+}
 }

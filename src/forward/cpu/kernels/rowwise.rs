@@ -1,12 +1,14 @@
 //! Operations on one row: layer norm, GELU, RoPE.
 
 use super::weights::Matrix;
-use crate::simd::{F32x8, LANES};
+use crate::simd::{F32x8, LANES, wide};
 
+#[inline(always)]
 fn sum(values: impl Iterator<Item = F32x8>) -> f32 {
     values.fold(F32x8::zero(), F32x8::add).sum()
 }
 
+wide! {
 /// to = (x - mean) / sqrt(variance + epsilon) * weight + bias.
 pub(crate) fn layer_norm(x: &[f32], weight: Matrix<'_>, bias: Matrix<'_>, epsilon: f32, to: &mut [f32]) {
     let n = x.len() as f32;
@@ -25,10 +27,20 @@ pub(crate) fn layer_norm(x: &[f32], weight: Matrix<'_>, bias: Matrix<'_>, epsilo
         F32x8::load(x).add(shift).mul(scale).mul_add(w, b).store(to);
     }
 }
+}
+
+wide! {
+    /// gelu(x + bias) of eight outputs.
+    pub(crate) fn gelu_with_bias(x: &[f32; LANES], bias: &[f32; LANES]) -> [f32; LANES] {
+        let mut to = [0.0; LANES];
+        gelu(F32x8::load(x).add(F32x8::load(bias))).store(&mut to);
+        to
+    }
+}
 
 /// x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): the approximation that the models are trained with.
 #[inline(always)]
-pub(crate) fn gelu(x: F32x8) -> F32x8 {
+fn gelu(x: F32x8) -> F32x8 {
     const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
     // (1 + tanh u) / 2 = 1 / (1 + e^-2u), with an exponent that is never positive.
     let one = F32x8::splat(1.0);
