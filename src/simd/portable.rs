@@ -94,7 +94,7 @@ impl F32x8 {
     pub(crate) fn largest(self) -> f32 {
         let mut largest = f32::NEG_INFINITY;
         for x in self.0 {
-            largest = largest.max(x);
+            largest = if x > largest { x } else { largest };
         }
         largest
     }

@@ -111,7 +111,7 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
     let dh = queries[0].len();
     // Prefetches keys and then values in the order in which they are read, one step ahead.
     let step = N * WIDTH;
-    let mut ahead = keys.chunks(step).chain(values.chunks(step)).skip(dh);
+    let mut ahead = Ahead { parts: [keys, values], step, next: dh };
     let keys = keys.as_chunks().0;
     let scores = &mut scores.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<TILE>().0[..keys.len() / dh];
     let queries: [&[f32]; R] = std::array::from_fn(|row| queries[row]);
@@ -120,21 +120,16 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
     for scores in &mut chunks {
         // There are as many; an empty slice would panic in `score`.
         let keys = std::array::from_fn(|_| keys.next().unwrap_or(&[]));
-        score::<I, T, R, N>(isa, queries, keys, scores, || _ = ahead.next().map(prefetch));
+        score::<I, T, R, N>(isa, queries, keys, scores, Some(&mut ahead));
     }
     for (scores, keys) in chunks.into_remainder().iter_mut().zip(keys) {
-        score::<I, T, R, 1>(isa, queries, [keys], std::slice::from_mut(scores), || ());
+        score::<I, T, R, 1>(isa, queries, [keys], std::slice::from_mut(scores), None);
     }
     let inverse = softmax::<R>(scores, visible_slots, own_slots);
     let count = values.len() / dh;
     let mut column = 0;
     while column + V * WIDTH <= dh {
-        let prefetch_next = |slot: usize| {
-            if slot * dh % step < dh {
-                ahead.next().map(prefetch);
-            }
-        };
-        let sums = weighted_sums::<I, T, R, V>(isa, scores, (values, dh, column), count, prefetch_next);
+        let sums = weighted_sums::<I, T, R, V>(isa, scores, (values, dh, column), count, Some(&mut ahead));
         for (row, sums) in sums.iter().enumerate() {
             for (i, &sum) in sums.iter().enumerate() {
                 let (sum, at) = (scaled(isa, sum, inverse[row]), column + i * WIDTH);
@@ -144,11 +139,33 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
         column += V * WIDTH;
     }
     while column < dh {
-        let sums = weighted_sums::<I, T, R, 1>(isa, scores, (values, dh, column), count, |_| ());
+        let sums = weighted_sums::<I, T, R, 1>(isa, scores, (values, dh, column), count, None);
         for (row, &[sum]) in sums.iter().enumerate() {
             store(row, column, &scaled(isa, sum, inverse[row])[..WIDTH.min(dh - column)]);
         }
         column += WIDTH;
+    }
+}
+
+/// What is read next: keys and then values, a step at a time.
+struct Ahead<'a, T> {
+    parts: [&'a [T]; 2],
+    step: usize,
+    /// Of all steps.
+    next: usize,
+}
+
+impl<T> Ahead<'_, T> {
+    #[inline(always)]
+    fn prefetch_next(&mut self) {
+        let [keys, values] = self.parts;
+        let steps = keys.len().div_ceil(self.step);
+        let (part, at) = if self.next < steps { (keys, self.next) } else { (values, self.next - steps) };
+        let at = at * self.step;
+        if at < part.len() {
+            prefetch(&part[at..part.len().min(at + self.step)]);
+        }
+        self.next += 1;
     }
 }
 
@@ -160,20 +177,22 @@ fn scaled<I: Isa>(isa: I, x: I::F32, by: f32) -> [f32; WIDTH] {
     to
 }
 
-/// q k^T / sqrt(Dh) of `N` key groups. `prefetch_next` is called for each dimension.
+/// q k^T / sqrt(Dh) of `N` key groups. Prefetches something for each dimension.
 #[inline(always)]
 fn score<I: Isa, T: CacheElement, const R: usize, const N: usize>(
     isa: I,
     queries: [&[f32]; R],
     keys: [&[[T; WIDTH]]; N],
     scores: &mut [[[f32; WIDTH]; TILE]],
-    mut prefetch_next: impl FnMut(),
+    mut ahead: Option<&mut Ahead<'_, T>>,
 ) {
     let len = queries[0].len();
     let (queries, keys) = (queries.map(|q| &q[..len]), keys.map(|k| &k[..len]));
     let mut sums = [[isa.splat(0.0); N]; R];
     for i in 0..len {
-        prefetch_next();
+        if let Some(ahead) = &mut ahead {
+            ahead.prefetch_next();
+        }
         let mut all = [isa.splat(0.0); N];
         for (to, k) in all.iter_mut().zip(&keys) {
             *to = T::load(isa, &k[i]);
@@ -244,7 +263,7 @@ fn load_values<I: Isa, T: CacheElement, const V: usize>(isa: I, row: &[T]) -> [I
 }
 
 /// The sums of `V` vectors of values of `count` slots, weighted by their scores: of rows of `dh` values those from `column` on, with
-/// zeros behind the last. `prefetch_next` is called for each slot.
+/// zeros behind the last. Prefetches whenever a step has been read.
 ///
 /// (Neither here nor in what is called are values loaded by a closure: it would be compiled by itself, and in a build for processors
 /// without these instructions each of them would be a call.)
@@ -254,13 +273,17 @@ fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: usize>(
     scores: &[[[f32; WIDTH]; TILE]],
     (values, dh, column): (&[T], usize, usize),
     count: usize,
-    mut prefetch_next: impl FnMut(usize),
+    mut ahead: Option<&mut Ahead<'_, T>>,
 ) -> [[I::F32; V]; R] {
     let mut sums = [[isa.splat(0.0); V]; R];
     for (group, scores) in scores.iter().enumerate() {
         let first = group * WIDTH;
         for slot in first..count.min(first + WIDTH) {
-            prefetch_next(slot);
+            if let Some(ahead) = &mut ahead
+                && slot * dh % ahead.step < dh
+            {
+                ahead.prefetch_next();
+            }
             let row = &values[slot * dh..(slot + 1) * dh][column..];
             let values = load_values::<I, T, V>(isa, row);
             for (sums, scores) in sums.iter_mut().zip(scores) {

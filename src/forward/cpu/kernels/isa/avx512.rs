@@ -8,7 +8,7 @@ use super::avx2::Avx2;
 use super::traits::{ByteRange, FourColumns, Isa, Task, WIDTH, WithIsa};
 use super::x86::{FIRST_BYTES, FOUR_BITS, call_with, check_rows, intrinsic, run_with};
 
-/// The proof that the processor has AVX-512 (F, BW) and VNNI, and what [`Avx2`] proves.
+/// The proof that the processor has AVX-512 (F, BW, VL, DQ), VNNI and BMI, and what [`Avx2`] proves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512(());
 
@@ -16,18 +16,22 @@ impl Avx512 {
     pub(super) fn detect() -> Option<Self> {
         let has_all = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
             && is_x86_feature_detected!("avx512vnni");
         Avx2::detect().filter(|_| has_all).map(|_| Self(()))
     }
 }
 
-run_with!(Avx512, "avx512f,avx512bw,avx512vnni,avx2,fma,f16c");
+run_with!(Avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi1,bmi2");
 
 impl Isa for Avx512 {
     const REGISTERS: usize = 32;
     const ROWS: usize = 4;
     const PANELS: usize = 2;
-    call_with!(Avx512, "avx512f,avx512bw,avx512vnni,avx2,fma,f16c");
+    call_with!(Avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi1,bmi2");
 
     type Bytes = __m512i;
     type I32 = __m512i;
