@@ -23,7 +23,7 @@ TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c build lib command install install-lib install-command uninstall programs memcheck asan asan-rust tsan miri loom coexist bench-peers count cycles header \
   api abi model samples setup setup-test clean notices sbom deny reproducible test-long train-demo train-test fuzz fuzz-check faults soak \
-  hardened offline test-swift test-arm cuda gpu-bundle test-vulkan check-targets dist test-dist test-windows wheel test-python
+  hardened offline test-swift test-arm cuda gpu-bundle test-vulkan check-targets dist test-dist test-windows wheel test-python test-ray
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -61,6 +61,7 @@ help:
 	@echo "make fuzz SECONDS=300  the fuzz targets of fuzz/, that long in all (nightly Rust)"
 	@echo "make samples what README.md and docs/cli.md show of the built-in model's texts"
 	@echo "make wheel   the Python wheel in $(DIST)/; make test-python: its tests, here and with the Python of a Debian 13 (see test-swift)"
+	@echo "make test-ray  the example for Ray, with a worker that is killed in the middle (Ray is installed under target/ from PyPI)"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
 
 setup:
@@ -369,6 +370,11 @@ PYTHON_TESTS = ffi-tests/bindings/python $$(ls $(DIST)/esolm-*.whl) $(abspath $(
 test-python: wheel
 	$(PYTHON_TESTS)/here
 	$(PYTHON_DEBIAN) $(PYTHON_TESTS)/trixie
+
+# examples/ray_generate.py with the wheel, on a cluster of two workers on this machine, of which one is killed.
+test-ray: wheel
+	$(CARGO) build --release -p esolm-cli --target-dir $(BUILD)
+	ffi-tests/ray/run $$(ls $(DIST)/esolm-*.whl) $(BUILD)/release/esolm $(abspath $(MODEL)) $(BUILD)/ray
 
 clean:
 	$(CARGO) clean

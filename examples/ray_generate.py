@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""Writes many texts with Ray: the lines of `esolm generate --count N --seed S`, by actors on all nodes of a cluster.
+
+    ray_generate.py model.gguf --count 10000 --seed 1 -p "Once upon a time" -o texts.jsonl
+
+A text depends on the seed and its number only. So a batch whose actor is lost is given to another one, and a run that was ended
+goes on with the texts that its file lacks. Each actor maps the model's file, which has to be on its node: those of a node share
+its memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+
+import esolm
+
+
+def seed_of(seed: int, index: int) -> int:
+    """The seed of text `index`, as the command has it: the upper 53 bits of SplitMix64's number `index`."""
+    mask = 2**64 - 1
+    z = (seed + (index + 1) * 0x9E3779B97F4A7C15) & mask
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & mask
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & mask
+    return (z ^ (z >> 31)) >> 11
+
+
+@dataclasses.dataclass
+class Work:
+    """What to write, and with what."""
+
+    model: str
+    prompts: list[str]
+    seed: int
+    side_by_side: int
+    threads: int
+    params: esolm.GenerateParams
+
+
+class Writer:
+    """Writes texts on one node. (Ray makes an actor of it.)"""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.model = esolm.Model.open(work.model)
+        self.context = esolm.Context(self.model, esolm.ContextOptions(sequences=work.side_by_side, threads=work.threads))
+        self.prompts = [esolm.Prompt(self.model.tokenize(text)) for text in work.prompts] or [esolm.Prompt()]
+
+    def ready(self) -> list[str]:
+        """Returns when the model is open."""
+        return []
+
+    def write(self, indices: list[int]) -> list[str]:
+        """The lines of some texts. As many as the context holds are written side by side; the next joins when one is finished."""
+        lines, waiting, running = [], deque(indices), {}
+        while waiting or running:
+            while waiting and len(running) < self.work.side_by_side:
+                index = waiting.popleft()
+                params = dataclasses.replace(self.work.params, seed=seed_of(self.work.seed, index))
+                running[self.context.add_sequence(self.prompts[index % len(self.prompts)], params)] = index
+            self.context.step()
+            for sequence in [sequence for sequence in running if self.context.stop_reason(sequence)]:
+                lines.append(self.line(running.pop(sequence), sequence))
+                self.context.remove_sequence(sequence)
+        return lines
+
+    def line(self, index: int, sequence: int) -> str:
+        """What the command prints for a text."""
+        return json.dumps(
+            {
+                "schema": 1,
+                "index": index,
+                "seed": seed_of(self.work.seed, index),
+                "text": self.context.text(sequence),
+                "tokens": self.context.tokens(sequence),
+                "stop_reason": self.context.stop_reason(sequence).name.lower(),
+            },
+            ensure_ascii=False,
+        )
+
+
+def written(work: Work, batches: Iterable[list[int]], actors: int) -> Iterator[list[str]]:
+    """The lines of all batches, as they are finished. Actors that are lost are replaced as soon as the cluster has room, unless
+    ten in a row are: then it is no node's fault."""
+    actor = ray.remote(num_cpus=work.threads, max_restarts=0)(Writer)
+    waiting, idle = deque(batches), []
+    running: dict[Any, tuple[Any, list[int]]] = {}
+    lost = 0
+
+    def begin() -> None:
+        made = actor.remote(work)
+        running[made.ready.remote()] = (made, [])
+
+    for _ in range(actors):
+        begin()
+    while waiting or any(batch for _, batch in running.values()):
+        while waiting and idle:
+            free, batch = idle.pop(), waiting.popleft()
+            running[free.write.remote(batch)] = (free, batch)
+        (done, *_), _ = ray.wait(list(running), num_returns=1)
+        of, batch = running.pop(done)
+        try:
+            lines = ray.get(done)
+        except ray.exceptions.RayActorError:
+            lost += 1
+            if lost == 10:
+                raise
+            print(f"an actor is lost; its {len(batch)} texts go to another", file=sys.stderr)
+            waiting.extendleft([batch] if batch else [])
+            begin()
+            continue
+        idle.append(of)
+        lost = 0
+        if lines:
+            yield lines
+    for of, _ in running.values():  # replacements for which there was no room
+        ray.kill(of)
+
+
+def found(path: Path) -> set[int]:
+    """The texts that are in a file. A line that was cut off is removed."""
+    if not path.exists():
+        return set()
+    data = path.read_bytes()
+    complete = data.rfind(b"\n") + 1
+    with path.open("r+b") as file:
+        file.truncate(complete)
+    return {json.loads(line)["index"] for line in data[:complete].splitlines()}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--count", type=int, required=True, help="number of texts")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("-p", "--prompt", action="append", default=[], help="may be repeated: prompts take turns")
+    parser.add_argument("-n", "--max-tokens", type=int, default=0, help="most tokens behind the prompt")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="file of JSON lines, to go on with if it exists")
+    parser.add_argument("--actors", type=int, help="default: as many as the cluster has processors for")
+    parser.add_argument("--threads", type=int, default=1, help="of each actor")
+    parser.add_argument("--side-by-side", type=int, default=8, help="texts that an actor writes at a time")
+    args = parser.parse_args(arguments)
+
+    params = esolm.GenerateParams(max_tokens=args.max_tokens)
+    work = Work(args.model, args.prompt, args.seed, args.side_by_side, args.threads, params)
+    there = found(args.output)
+    indices = [index for index in range(args.count) if index not in there]
+    # Some times as many as fit side by side, so that few places are empty while the last of a batch are written.
+    size = 4 * args.side_by_side
+    batches = [indices[first : first + size] for first in range(0, len(indices), size)]
+    if not ray.is_initialized():
+        ray.init()
+    actors = args.actors or max(1, int(ray.cluster_resources().get("CPU", 1)) // args.threads)
+    with args.output.open("a", encoding="utf-8") as file:
+        for lines in written(work, batches, min(actors, len(batches))):
+            file.write("".join(line + "\n" for line in lines))
+            file.flush()
+    print(f"{args.count} texts, {len(there)} of them there before", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

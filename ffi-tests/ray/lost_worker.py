@@ -1,0 +1,72 @@
+"""examples/ray_generate.py on a cluster of two workers, of which one is killed in the middle and one joins: nothing is lost,
+nothing twice, and the texts are those of one process: lost_worker ESOLM MODEL
+"""
+
+import contextlib
+import io
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import ray
+import ray_generate
+from ray.cluster_utils import Cluster
+
+COUNT = 480
+TEXTS = ["--count", str(COUNT), "--seed", "7", "-p", "Once upon a time", "-p", "The king"]
+
+
+def main(esolm: str, model: str) -> None:
+    command = [esolm, "generate", "-m", model, "-q", "--batch", "4", *TEXTS]
+    expected = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    workers = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    ray.init(address=cluster.address, log_to_driver=False)
+    folder = tempfile.TemporaryDirectory()
+    output = Path(folder.name, "texts.jsonl")
+
+    def lines() -> int:
+        return output.read_bytes().count(b"\n") if output.exists() else 0
+
+    killed_at = []
+
+    def kill() -> None:
+        while lines() < COUNT // 4:
+            time.sleep(0.01)
+        killed_at.append(lines())
+        cluster.remove_node(workers[0], allow_graceful=False)
+        cluster.add_node(num_cpus=1)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    said = io.StringIO()
+    arguments = [model, *TEXTS, "--side-by-side", "4", "-o", str(output)]
+    with contextlib.redirect_stderr(said):
+        ray_generate.main(arguments)
+    killer.join()
+    assert COUNT // 4 <= killed_at[0] < COUNT, killed_at
+    assert re.search("an actor is lost; its [1-9][0-9]* texts", said.getvalue()), said.getvalue()
+
+    got = sorted(map(json.loads, output.read_text().splitlines()), key=lambda line: line["index"])
+    assert [line["index"] for line in got] == list(range(COUNT)), "lost or twice"
+    assert got == list(map(json.loads, expected)), "other texts than those of one process"
+
+    # What is there is not written again, a cut line is.
+    data = output.read_bytes()
+    ray_generate.main(arguments)
+    assert output.read_bytes() == data
+    output.write_bytes(data[:-100])
+    ray_generate.main(arguments)
+    assert sorted(output.read_bytes().splitlines()) == sorted(data.splitlines())
+    print(f"{COUNT} texts, a worker killed after {killed_at[0]}: each once, and as one process writes it")
+    ray.shutdown()
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
