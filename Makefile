@@ -175,11 +175,12 @@ asan:
 	ASAN_OPTIONS=allocator_may_return_null=1 ctest --test-dir $(BUILD)/asan --output-on-failure -R '^(api|threads|example)'
 
 # The tests of the library, with this processor's kernels, with Rust's code compiled with the address sanitizer; ggml's is
-# not. Takes a nightly Rust.
+# not. Takes a nightly Rust. (Tests ask for absurd amounts of memory, as above.)
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 asan-rust:
-	RUSTFLAGS="-Zsanitizer=address -Ctarget-cpu=native" $(CARGO) +nightly test --release -p esolm --lib --test integration \
-	  --target $(HOST) --target-dir $(BUILD)/asan-rust -- --test-threads=1
+	ASAN_OPTIONS=allocator_may_return_null=1 RUSTFLAGS="-Zsanitizer=address -Ctarget-cpu=native" \
+	  $(CARGO) +nightly test --release -p esolm --lib --test integration --target $(HOST) \
+	  --target-dir $(BUILD)/asan-rust -- --test-threads=1
 
 # One model in many threads under the thread sanitizer: Rust, its standard library and ggml compiled with it.
 tsan:
