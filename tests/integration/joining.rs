@@ -23,16 +23,15 @@ struct Answer {
     reason: Option<StopReason>,
 }
 
+static RULES: std::sync::LazyLock<[Constraints; 1]> = std::sync::LazyLock::new(|| {
+    let banned = vec![3, 4, 5];
+    [Constraints { banned, repetition_penalty: 1.3, frequency_penalty: 0.2, ..Constraints::default() }]
+});
+
 /// Requests that have little in common.
 fn requests(variant: Variant) -> Vec<Request> {
     let ar = variant == Variant::Ar;
     let causal = matches!(variant, Variant::EsoB | Variant::Ar);
-    let rules: &'static [Constraints] = Box::leak(Box::new([Constraints {
-        banned: vec![3, 4, 5],
-        repetition_penalty: 1.3,
-        frequency_penalty: 0.2,
-        ..Constraints::default()
-    }]));
     let base = if ar { GenerateParams { alpha_0: 0.0, ..GenerateParams::default() } } else { diffusion() };
     let request = |known: &[u32], params| Request { prompt: Prompt::prefix(known), params };
     let cool = SamplingParams { temperature: 0.7, top_p: 0.9, min_p: 0.01, ..SamplingParams::FULL };
@@ -40,10 +39,10 @@ fn requests(variant: Variant) -> Vec<Request> {
         request(&[], GenerateParams { seed: 1, steps: 9, ..base }),
         request(&[1, 2, 3], GenerateParams { seed: 2, length: 17, sampling: cool, ..base }),
         request(&[1, 2, 3, 4, 5, 6, 7], GenerateParams { seed: 3, max_tokens: 9, log_probs: true, ..base }),
-        request(&[9; 30], GenerateParams { seed: 4, constraints: rules, ..base }),
+        request(&[9; 30], GenerateParams { seed: 4, constraints: &*RULES, ..base }),
         request(&[1, 2, 3, 4, 9], GenerateParams { seed: 1, stop_tokens: &[7, 8, 9, 10, 11, 12], ..base }),
         request(&[1, 2, 3], GenerateParams { seed: 6, length: 4, top_log_probs: 3, ..base }),
-        request(&[5; 31], GenerateParams { seed: 7, sampling: cool, constraints: rules, ..base }),
+        request(&[5; 31], GenerateParams { seed: 7, sampling: cool, constraints: &*RULES, ..base }),
     ];
     if !ar {
         let adaptive = Some(Adaptive { confidence: Confidence::Margin, threshold: 0.1, window: 6 });
