@@ -225,7 +225,7 @@ asan:
 	ASAN_OPTIONS=allocator_may_return_null=1 ctest --test-dir $(BUILD)/asan --output-on-failure -R '^(api|threads|example)'
 
 # The tests of the library, with this processor's kernels, with Rust's code compiled with the address sanitizer; ggml's is
-# not. Takes a nightly Rust. (Tests ask for absurd amounts of memory, as above.) HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+# not. Takes a nightly Rust. (Tests ask for absurd amounts of memory, as above.)
 asan-rust:
 	ASAN_OPTIONS=allocator_may_return_null=1 RUSTFLAGS="-Zsanitizer=address -Ctarget-cpu=native" \
 	  $(CARGO) +nightly test --release -p esolm --lib --test integration --target $(HOST) \

@@ -58,11 +58,11 @@ pub(crate) fn largest(logits: &[f32], mask: u32) -> f32 {
 const STRIDE: usize = 64;
 
 wide! {
-fn largest_of(values: &[f32]) -> f32 {
-    let (eights, rest) = values.as_chunks();
-    let all = eights.iter().fold(F32x8::splat(f32::NEG_INFINITY), |m, x| F32x8::load(x).max(m));
-    rest.iter().fold(all.largest(), |m, &x| if x > m { x } else { m })
-}
+    fn largest_of(values: &[f32]) -> f32 {
+        let (eights, rest) = values.as_chunks();
+        let all = eights.iter().fold(F32x8::splat(f32::NEG_INFINITY), |m, x| F32x8::load(x).max(m));
+        rest.iter().fold(all.largest(), |m, &x| if x > m { x } else { m })
+    }
 }
 
 /// The index of the first number that equals `value`.

@@ -8,6 +8,7 @@ mod params;
 mod penalties;
 mod proposal;
 mod sampler;
+mod weights;
 
 pub use constraints::Constraints;
 pub(crate) use constraints::{LogitsFn, LogitsProcessor};

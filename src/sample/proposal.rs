@@ -4,7 +4,8 @@
 //! q. So the token has the distribution p, whatever q was.
 
 use super::params::SamplingParams;
-use super::sampler::{Sampler, mass_above};
+use super::sampler::Sampler;
+use super::weights::mass_above;
 use crate::error::{Error, Result};
 use crate::memory::with_room;
 

@@ -3,13 +3,11 @@
 use super::filters::{keep_min_p, keep_top_k, keep_top_n_sigma, keep_typical};
 use super::logits::{TokenLogProb, argmax, largest, most_likely};
 use super::params::SamplingParams;
+use super::weights::{RUN, cut, exponentials, mass_above};
 use crate::error::{Error, Result};
 use crate::memory::{filled, with_room};
 use crate::model::Defaults;
-use crate::simd::{F32x8, LANES, wide};
-
-/// Number of vectors summed in f32 before their sum is added to an f64 total.
-const RUN: usize = 64;
+use crate::simd::LANES;
 
 /// A sampler for one vocabulary. Allocates nothing after it is made.
 #[derive(Debug)]
@@ -226,71 +224,6 @@ impl Sampler {
             }
         }
     }
-}
-
-/// exp((x - max) * inverse), at most 1: the mask's logit may be above the others'.
-#[inline(always)]
-fn exponential(x: F32x8, max: F32x8, inverse: F32x8) -> F32x8 {
-    F32x8::zero().min(x.sub(max).mul(inverse)).exp()
-}
-
-wide! {
-/// weights = exp((logits - max) * inverse), and the sum of all.
-fn exponentials(logits: &[f32], max: f32, inverse: f32, weights: &mut [[f32; LANES]]) -> f32 {
-    let (max, inverse) = (F32x8::splat(max), F32x8::splat(inverse));
-    let mut sum = F32x8::zero();
-    let (whole, rest) = logits.as_chunks();
-    for (logits, weights) in whole.iter().zip(&mut *weights) {
-        let weight = exponential(F32x8::load(logits), max, inverse);
-        sum = sum.add(weight);
-        weight.store(weights);
-    }
-    if let (Some(weights), false) = (weights.last_mut(), rest.is_empty()) {
-        let mut logits = [f32::NEG_INFINITY; LANES];
-        logits.iter_mut().zip(rest).for_each(|(to, &from)| *to = from);
-        let weight = exponential(F32x8::load(&logits), max, inverse);
-        sum = sum.add(weight);
-        weight.store(weights);
-    }
-    sum.sum()
-}
-}
-
-wide! {
-/// Keeps the weights above `high`, and puts those above `low` into `edge` with their tokens.
-fn cut(weights: &mut [[f32; LANES]], low: f32, high: f32, edge: &mut Vec<(f32, u32)>) {
-    let (least, most) = (F32x8::splat(low), F32x8::splat(high));
-    for (number, weights) in weights.iter_mut().enumerate() {
-        let all = F32x8::load(weights).above(least);
-        let kept = F32x8::load(weights).above(most);
-        if all.differs(kept) {
-            let these = weights.iter().enumerate().filter(|&(_, &w)| w > low && w <= high);
-            edge.extend(these.map(|(place, &w)| (w, (number * LANES + place) as u32)));
-        }
-        kept.store(weights);
-    }
-}
-}
-
-wide! {
-/// The sums of the weights above each limit.
-pub(super) fn mass_above<const N: usize>(weights: &[[f32; LANES]], limits: [f32; N]) -> [f64; N] {
-    let limits = limits.map(F32x8::splat);
-    let mut total = [0.0; N];
-    for run in weights.chunks(RUN) {
-        let mut sums = [F32x8::zero(); N];
-        for weight in run {
-            let weight = F32x8::load(weight);
-            for (sum, &limit) in sums.iter_mut().zip(&limits) {
-                *sum = sum.add(weight.above(limit));
-            }
-        }
-        for (total, sum) in total.iter_mut().zip(sums) {
-            *total += f64::from(sum.sum());
-        }
-    }
-    total
-}
 }
 
 #[cfg(test)]

@@ -26,12 +26,12 @@ pub(crate) struct ActivationBlock {
 }
 
 wide! {
-/// Quantizes a row for a product with weights of this format.
-pub(crate) fn quantize_row(x: &[f32], format: ByteFormat, to: &mut [ActivationBlock]) {
-    for (x, to) in x.as_chunks::<LANES>().0.as_chunks().0.iter().zip(to) {
-        *to = quantize(x, format);
+    /// Quantizes a row for a product with weights of this format.
+    pub(crate) fn quantize_row(x: &[f32], format: ByteFormat, to: &mut [ActivationBlock]) {
+        for (x, to) in x.as_chunks::<LANES>().0.as_chunks().0.iter().zip(to) {
+            *to = quantize(x, format);
+        }
     }
-}
 }
 
 #[inline(always)]

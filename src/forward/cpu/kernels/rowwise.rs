@@ -9,24 +9,24 @@ fn sum(values: impl Iterator<Item = F32x8>) -> f32 {
 }
 
 wide! {
-/// to = (x - mean) / sqrt(variance + epsilon) * weight + bias.
-pub(crate) fn layer_norm(x: &[f32], weight: Matrix<'_>, bias: Matrix<'_>, epsilon: f32, to: &mut [f32]) {
-    let n = x.len() as f32;
-    let x = x.as_chunks::<LANES>().0;
-    let mean = sum(x.iter().map(F32x8::load)) / n;
-    let shift = F32x8::splat(-mean);
-    let variance = sum(x.iter().map(|x| {
-        let x = F32x8::load(x).add(shift);
-        x.mul(x)
-    })) / n;
-    // If the squares overflow, the result is NaN: it must not become a row of zeros.
-    let variance = if variance.is_finite() { variance } else { f32::NAN };
-    let scale = F32x8::splat(1.0 / (variance + epsilon).sqrt());
-    let to = to.as_chunks_mut::<LANES>().0;
-    for (((x, w), b), to) in x.iter().zip(weight.eights()).zip(bias.eights()).zip(to) {
-        F32x8::load(x).add(shift).mul(scale).mul_add(w, b).store(to);
+    /// to = (x - mean) / sqrt(variance + epsilon) * weight + bias.
+    pub(crate) fn layer_norm(x: &[f32], weight: Matrix<'_>, bias: Matrix<'_>, epsilon: f32, to: &mut [f32]) {
+        let n = x.len() as f32;
+        let x = x.as_chunks::<LANES>().0;
+        let mean = sum(x.iter().map(F32x8::load)) / n;
+        let shift = F32x8::splat(-mean);
+        let variance = sum(x.iter().map(|x| {
+            let x = F32x8::load(x).add(shift);
+            x.mul(x)
+        })) / n;
+        // If the squares overflow, the result is NaN: it must not become a row of zeros.
+        let variance = if variance.is_finite() { variance } else { f32::NAN };
+        let scale = F32x8::splat(1.0 / (variance + epsilon).sqrt());
+        let to = to.as_chunks_mut::<LANES>().0;
+        for (((x, w), b), to) in x.iter().zip(weight.eights()).zip(bias.eights()).zip(to) {
+            F32x8::load(x).add(shift).mul(scale).mul_add(w, b).store(to);
+        }
     }
-}
 }
 
 wide! {
