@@ -176,3 +176,14 @@ fn list(folder: &Path, paths: &mut Vec<String>) {
         if path.is_dir() { list(&path, paths) } else { paths.push(path.display().to_string()) }
     }
 }
+
+#[test]
+fn the_project_has_one_address() {
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+    let after = |file: &str, key: &str| {
+        let text = read(file);
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).expect(key);
+        line.trim_matches('"').to_owned()
+    };
+    assert_eq!(after("packaging/project", "PROJECT_URL="), after("Cargo.toml", "repository = "));
+}

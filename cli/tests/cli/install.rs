@@ -15,15 +15,19 @@ fn subcommands() -> Vec<String> {
     names.filter(|name| !name.is_empty() && *name != "help").map(str::to_owned).collect()
 }
 
+/// Runs a script of the source tree.
+fn run(script: &str, arguments: &[&Path]) {
+    let done = Command::new(library_file(script)).args(arguments).output().unwrap();
+    assert!(done.status.success(), "{script}: {}", err(&done));
+}
+
 #[test]
 fn command_is_installed_with_its_pages_and_completions() {
     let dest = tempfile::tempdir().unwrap();
-    let installed = Command::new(library_file("packaging/install-command"))
-        .args([env!("CARGO_BIN_EXE_esolm"), "/usr", dest.path().to_str().unwrap()])
-        .output()
-        .unwrap();
-    assert!(installed.status.success(), "{}", err(&installed));
-    let root = dest.path().join("usr");
+    let (dist, staged) = (dest.path().join("dist"), dest.path().join("staged"));
+    run("packaging/pack-command", &[Path::new(env!("CARGO_BIN_EXE_esolm")), &dist]);
+    run("packaging/install-command", &[&dist, Path::new("/usr"), &staged]);
+    let root = staged.join("usr");
     let read = |file: &str| std::fs::read_to_string(root.join(file)).expect(file);
     let version = Command::new(root.join("bin/esolm")).arg("--version").output().unwrap();
     assert_eq!(out(&version), format!("esolm {}\n", env!("CARGO_PKG_VERSION")));
@@ -56,15 +60,52 @@ fn command_is_installed_with_its_pages_and_completions() {
 }
 
 #[test]
-fn make_install_installs_the_command() {
-    let makefile = std::fs::read_to_string(library_file("Makefile")).unwrap();
-    let target = |name: &str| {
-        let (_, rest) = makefile.split_once(&format!("\n{name}:")).unwrap();
-        rest.split("\n\n").next().unwrap().to_owned()
-    };
-    assert!(target("install").lines().next().unwrap().contains("install-command"));
-    assert!(target("install-command").contains("packaging/install-command $(BUILD)/release/esolm $(PREFIX)"));
-    assert!(Path::new(&library_file("packaging/install-command")).is_file());
+fn what_was_installed_is_removed_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dist, prefix) = (folder.path().join("dist"), folder.path().join("prefix"));
+    run("packaging/pack-command", &[Path::new(env!("CARGO_BIN_EXE_esolm")), &dist]);
+    std::fs::create_dir_all(dist.join("include")).unwrap();
+    std::fs::create_dir_all(dist.join("lib")).unwrap();
+    for header in ["esolm.h", "esolm.hpp", "module.modulemap"] {
+        std::fs::copy(library_file(&format!("include/{header}")), dist.join("include").join(header)).unwrap();
+    }
+    std::fs::write(dist.join("lib/libesolm.a"), "").unwrap();
+    std::fs::write(dist.join("lib/libesolm.so"), "").unwrap();
+    let others = ["bin/other", "lib/pkgconfig/other.pc", "share/man/man1/other.1"];
+    for other in others {
+        std::fs::create_dir_all(prefix.join(other).parent().unwrap()).unwrap();
+        std::fs::write(prefix.join(other), "kept").unwrap();
+    }
+    run("packaging/install", &[&dist, &prefix]);
+    run("packaging/install-command", &[&dist, &prefix]);
+    assert!(prefix.join("lib/libesolm.so.0").exists() && prefix.join("bin/esolm").exists());
+    run("packaging/uninstall", &[&dist, &prefix]);
+    let mut left = files(&prefix);
+    left.sort();
+    assert_eq!(left, others.map(|other| prefix.join(other)));
+    assert!(!prefix.join("lib/cmake/esolm").exists() && !prefix.join("share/doc/esolm").exists());
+}
+
+/// All files and links below a folder.
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let below = entries.map(|entry| {
+        if entry.file_type().unwrap().is_dir() { files(&entry.path()) } else { vec![entry.path()] }
+    });
+    below.flatten().collect()
+}
+
+#[test]
+fn make_installs_what_was_built() {
+    let none = tempfile::tempdir().unwrap();
+    let dist = none.path().join("dist");
+    for what in ["install-lib", "install-command"] {
+        let output = Command::new("make")
+            .args(["-C", &library_file("."), what, &format!("DIST={}", dist.display()), "PREFIX=/nowhere"])
+            .output()
+            .unwrap();
+        assert!(!output.status.success() && err(&output).contains("nothing built"), "{}", err(&output));
+    }
 }
 
 #[test]
