@@ -108,9 +108,13 @@ build: lib command
 
 # What was built is copied, so that it works as root without Rust. LIBDIR and INCLUDEDIR move a part elsewhere; LIBS adds to what
 # a static link needs (CUDA's libraries).
-install-lib install-command: install-%:
-	@test -e $(DIST)/$(if $(filter lib,$*),include/esolm.h,bin) || { echo "esolm: nothing built in $(DIST): make $* first" >&2; exit 1; }
-	packaging/install$(if $(filter command,$*),-command) $(DIST) $(PREFIX) $(DESTDIR)
+install-lib:
+	@test -e $(DIST)/include/esolm.h || { echo "esolm: nothing built in $(DIST): make lib first" >&2; exit 1; }
+	packaging/install $(DIST) $(PREFIX) $(DESTDIR)
+
+install-command:
+	@test -e $(DIST)/share/man || { echo "esolm: nothing built in $(DIST): make command first" >&2; exit 1; }
+	packaging/install-command $(DIST) $(PREFIX) $(DESTDIR)
 
 install: install-lib install-command
 
