@@ -6,6 +6,8 @@ fn main() {
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         // The number is ESOLM_ABI_VERSION.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libesolm.so.0");
+        // Nothing of other packages: llguidance has functions for C, which Rust would export, too.
+        println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
     }
     // ggml's C++; its crate says so on other systems.
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("windows")
