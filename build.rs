@@ -6,8 +6,11 @@ fn main() {
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         // The number is ESOLM_ABI_VERSION.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libesolm.so.0");
-        // Nothing of other packages: llguidance has functions for C, which Rust would export, too.
-        println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
+        // Nothing of other packages: llguidance has functions for C, which Rust would export, too. (zig does not know the
+        // option; packaging/pack-library does it for zig.)
+        if !std::env::var("RUSTC_LINKER").is_ok_and(|linker| linker.contains("zigcc")) {
+            println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
+        }
     }
     // ggml's C++; its crate says so on other systems.
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("windows")
