@@ -212,10 +212,11 @@ dist: setup
 test-dist: dist
 	ffi-tests/dist/run $(DIST_BUILD) $(RELEASE)
 
-# Windows under wine: the command, the C programs, files that are mapped, long and non-ASCII paths.
+# Windows under wine, in the same Debian 13: the command, the C programs with the DLL, files that are mapped, long and non-ASCII paths.
 test-windows: setup
-	@.ci/setup windows
-	ffi-tests/windows $(DIST_BUILD) $(RELEASE) $(abspath $(MODEL))
+	$(MAKE) dist DIST_PLATFORMS="x86_64-linux-gnu x86_64-windows-gnu"
+	ffi-tests/in-debian $(DIST_BUILD)/trixie trixie "wine64 gcc-mingw-w64-x86-64-win32 g++-mingw-w64-x86-64-win32 cmake make python3" \
+	  ffi-tests/windows $(DIST_BUILD) $(RELEASE) $(abspath $(MODEL))
 
 # The C programs under valgrind, which does not know the newest instructions.
 memcheck:
