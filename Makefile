@@ -57,7 +57,7 @@ help:
 	@echo "make deny    licences, sources and known faults of the packages (cargo-deny)"
 	@echo "make reproducible  build the static library in two folders and compare the bytes; make offline: from vendored sources"
 	@echo "make train-demo  train a tiny model for five minutes (PyTorch, installed under target/ from PyPI, some GB)"
-	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, fuzz, faults, Swift, cycles, Arm, Vulkan and soak"
+	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, fuzz, faults, Swift, Python, cycles, Arm, Vulkan, other platforms, what is downloaded, and soak"
 	@echo "make fuzz SECONDS=300  the fuzz targets of fuzz/, that long in all (nightly Rust)"
 	@echo "make samples what README.md and docs/cli.md show of the built-in model's texts"
 	@echo "make wheel   the Python wheel in $(DIST)/; make test-python: its tests, here and with the Python of a Debian 13 (see test-swift)"

@@ -124,9 +124,7 @@ impl<'a> Network<'a> {
         let ([up, up_bias], [down, down_bias]) = (block.ffn_up, block.ffn_down);
         let norm = self.norm(x, block.ffn_norm);
         self.product(Part::Products, crew, up, rows, &Input::Made(&norm), |row, first, y| {
-            let mut bias = [0.0; LANES];
-            up_bias.eight(first).store(&mut bias);
-            group(self.up, row * f + first).copy_from_slice(&gelu_with_bias(y, &bias));
+            group(self.up, row * f + first).copy_from_slice(&gelu_with_bias(y, up_bias, first));
         })?;
         self.product(Part::Products, crew, down, rows, &Input::Written(self.up), |row, first, y| {
             add(x, row * d + first, F32x8::load(y).add(down_bias.eight(first)));

@@ -30,10 +30,10 @@ wide! {
 }
 
 wide! {
-    /// gelu(x + bias) of eight outputs.
-    pub(crate) fn gelu_with_bias(x: &[f32; LANES], bias: &[f32; LANES]) -> [f32; LANES] {
+    /// gelu(x + bias) of eight outputs, from `first` on.
+    pub(crate) fn gelu_with_bias(x: &[f32; LANES], bias: Matrix<'_>, first: usize) -> [f32; LANES] {
         let mut to = [0.0; LANES];
-        gelu(F32x8::load(x).add(F32x8::load(bias))).store(&mut to);
+        gelu(F32x8::load(x).add(bias.eight(first))).store(&mut to);
         to
     }
 }
