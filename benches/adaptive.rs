@@ -59,7 +59,8 @@ fn main() {
         ];
         for (confidence, name, thresholds) in measures {
             let adaptive = thresholds.iter().map(|&threshold| {
-                let adaptive = Some(Adaptive { confidence, threshold, window: WINDOW });
+                let adaptive =
+                    Some(Adaptive { confidence, threshold, window: WINDOW, ..Adaptive::default() });
                 let params = GenerateParams { adaptive, ..base };
                 measure(&mut context, format!("{title}, {name}:{threshold}"), params, texts)
             });

@@ -8,7 +8,7 @@ use crate::quantize::Importance;
 
 /// The header of a model file.
 pub fn model_header(bytes: &[u8]) -> Result<()> {
-    ModelHeader::read(bytes, "model.gguf").map(|_| ())
+    ModelHeader::read(bytes, "model.gguf", None).map(|_| ())
 }
 
 /// An importance matrix, for a model with these hyperparameters.

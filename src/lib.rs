@@ -80,8 +80,8 @@ pub use ggml::{Device, DeviceInfo, DeviceKind, devices};
 pub use log::{LogLevel, LogReceiver, set_log_level, set_log_receiver};
 pub use memory::ModelReader;
 pub use model::{
-    Config, Defaults, Feature, LoadMode, LoadOptions, MASK, Model, TensorSpec, TokenizeOptions, Tokenizer,
-    Variant,
+    Architecture, Config, Defaults, Feature, LoadMode, LoadOptions, MASK, Mlp, Model, Norm, TensorSpec,
+    TokenizeOptions, Tokenizer, Variant,
 };
 pub use plan::{Adaptive, Confidence, Order, Plan, Schedule};
 pub use sample::{Constraints, Dry, Grammar, LogitsRow, Sampler, SamplingParams, TokenLogProb};

@@ -96,7 +96,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         context.begin(&prompts, &GenerateParams { order, ..params })?;
         assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
     }
-    let adaptive = Some(Adaptive { confidence: Confidence::Margin, threshold: 0.1, window: 9 });
+    let adaptive =
+        Some(Adaptive { confidence: Confidence::Margin, threshold: 0.1, window: 9, ..Adaptive::default() });
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     context.begin(&prompts, &GenerateParams { adaptive, alpha_0: 1.0, log_probs: true, ..params })?;
     write_all(&mut context)?;

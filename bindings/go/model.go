@@ -27,6 +27,8 @@ type ModelOptions struct {
 	Progress Progress // called with the fraction of the file that is loaded, and may cancel; nil for none
 	Mlock    bool     // lock the weights in main memory; if the system refuses, a warning in the log says why
 	Prefetch bool     // read a mapped file's pages in now, and not when they are first used
+	// The mask token of a Qwen2, Qwen3 or WeDLM whose file does not say it, which makes it WeDLM; nil is not given.
+	MaskToken *uint32
 }
 
 // Open opens a GGUF file.
@@ -63,6 +65,9 @@ func (options ModelOptions) c() (params *C.esolm_model_params, free func()) {
 	}
 	params.use_mlock = boolean(options.Mlock)
 	params.prefetch = boolean(options.Prefetch)
+	if options.MaskToken != nil {
+		params.mask_token = C.uint32_t(*options.MaskToken)
+	}
 	if options.Device != "" {
 		params.device = C.CString(options.Device)
 	}

@@ -73,6 +73,8 @@ type Params struct {
 	Confidence  Confidence     // adaptive steps, which write the tokens the model is certain of: needs Alpha0 1, no Schedule
 	Window      int            // positions that an adaptive step considers
 	Threshold   float32        // the confidence from which on an adaptive step writes a token (entropy: at most)
+	Penalty     float32        // what Confidence loses for each position behind the first that a step considers; 0 is off
+	InOrder     bool           // the Window slides from left to right, as WeDLM's always does; Eso-LM (B) can
 	StopTokens  []uint32       // tokens that end a text when the model writes them
 	StopStrings []string       // texts that end a text when the model writes them; the text ends before them
 	IgnoreEOS   bool           // the end-of-text token does not end a text
@@ -199,6 +201,8 @@ func (params Params) c(memory *cMemory) (*C.esolm_generate_params, error) {
 	p.confidence = C.int32_t(params.Confidence)
 	p.window = C.size_t(params.Window)
 	p.threshold = C.float(params.Threshold)
+	p.penalty = C.float(params.Penalty)
+	p.in_order = boolean(params.InOrder)
 	p.max_tokens = C.size_t(params.MaxTokens)
 	p.stop_tokens = memory.numbers(params.StopTokens)
 	p.n_stop_tokens = C.size_t(len(params.StopTokens))

@@ -88,6 +88,17 @@ pub struct GenerationArgs {
     /// second best) or entropy:X (entropy at most X nats), each followed by :W or not. Needs --alpha0 1, excludes --schedule.
     #[arg(long, value_name = "MEASURE:X[:W]", conflicts_with = "schedule", help_heading = "Diffusion")]
     adaptive: Option<String>,
+    /// A window of W positions (default 16) that slides from left to right: each step fills those whose entropy is at most X nats
+    /// (default 0.4), at least one, where P (default 0.02) is added for each position that one is behind the first; what is
+    /// filled behind a gap is computed anew until there is none before it. WeDLM always writes so, unless --alpha0 is 0; Eso-LM
+    /// (B) can.
+    #[arg(
+        long = "window",
+        value_name = "W[:X[:P]]",
+        conflicts_with_all = ["adaptive", "schedule"],
+        help_heading = "Diffusion"
+    )]
+    sliding: Option<String>,
     /// Where tokens are written one by one: propose K tokens per step, and write as many of them as one token per step would
     /// have drawn, and one more. The text has the same distribution, in fewer steps; at most 16; auto = as many as pay, by those
     /// accepted so far; 0 = off. Only for Eso-LM.
@@ -206,7 +217,10 @@ impl GenerationArgs {
         Ok(GenerationOptions {
             order,
             schedule: self.schedule.as_ref().map(schedule).transpose()?,
-            adaptive: self.adaptive.as_deref().map(adaptive).transpose()?,
+            adaptive: match self.sliding.as_deref() {
+                Some(text) => Some(sliding(text)?),
+                None => self.adaptive.as_deref().map(adaptive).transpose()?,
+            },
             lookahead: self.lookahead,
             constraints: [Constraints {
                 allowed,
@@ -273,7 +287,20 @@ fn adaptive(text: &str) -> Result<Adaptive> {
     let threshold = parts.next().and_then(|x| x.parse().ok()).ok_or_else(bad)?;
     let window = parts.next().unwrap_or(WINDOW).parse().map_err(|_| bad())?;
     match parts.next() {
-        None => Ok(Adaptive { confidence, threshold, window }),
+        None => Ok(Adaptive { confidence, threshold, window, ..Adaptive::default() }),
+        Some(_) => Err(bad()),
+    }
+}
+
+fn sliding(text: &str) -> Result<Adaptive> {
+    let bad = || bad("--window", text, "W, W:X or W:X:P");
+    let Adaptive { threshold, penalty, .. } = Adaptive::WEDLM;
+    let mut parts = text.split(':');
+    let window = parts.next().and_then(|w| w.parse().ok()).ok_or_else(bad)?;
+    let mut number = |default: f32| parts.next().map_or(Ok(default), |x| x.parse().map_err(|_| bad()));
+    let (threshold, penalty) = (number(threshold)?, number(penalty)?);
+    match parts.next() {
+        None => Ok(Adaptive { window, threshold, penalty, ..Adaptive::WEDLM }),
         Some(_) => Err(bad()),
     }
 }

@@ -67,6 +67,9 @@ pub struct ModelArgs {
     /// Read the pages of a mapped model file in at once, and not when they are first used.
     #[arg(long)]
     pub prefetch: bool,
+    /// The mask token of a Qwen2, Qwen3 or WeDLM whose file does not say it (by its id): it is then run as WeDLM.
+    #[arg(long, value_name = "ID")]
+    pub mask_token: Option<u32>,
 }
 
 /// Reads the first argument, which may be an empty text where it is no name of a model.
@@ -82,8 +85,8 @@ impl ModelArgs {
             Self { no_mmap: true, .. } => LoadMode::Copy,
             _ => LoadMode::Map,
         };
-        let Self { mlock, prefetch, .. } = *self;
-        LoadOptions { device: device.into(), mode, mlock, prefetch, progress: None }
+        let Self { mlock, prefetch, mask_token, .. } = *self;
+        LoadOptions { device: device.into(), mode, mlock, prefetch, mask_token, progress: None }
     }
 
     /// Loads the model onto a device.

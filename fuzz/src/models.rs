@@ -1,7 +1,7 @@
 //! Models of some thousand weights.
 
 use esolm::gguf::{Layout, TensorType, Value, Writer};
-use esolm::{Config, Defaults, LoadOptions, Model, TensorSpec, Variant};
+use esolm::{Config, Defaults, LoadOptions, Model, Architecture, TensorSpec, Variant};
 
 /// A tokenizer of single letters and a few merges.
 pub const TOKENIZER: &str = include_str!("tokenizer.json");
@@ -18,11 +18,13 @@ pub fn config(variant: Variant) -> Config {
         feed_forward_length: 8,
         // Of 8 dimensions, or else the library's own kernels could not run it.
         head_count: 1,
-        layer_norm_epsilon: 1e-5,
+        architecture: Architecture::DIT,
+        norm_epsilon: 1e-5,
         rope_freq_base: 10_000.0,
         vocab_size: VOCAB_SIZE,
         mask_token_id: VOCAB_SIZE as u32 - 1,
         eos_token_id: Some(VOCAB_SIZE as u32 - 2),
+        other_eos_token_ids: Vec::new(),
         bos_token_id: None,
         prepend_token_id: None,
         needs_first_token: false,

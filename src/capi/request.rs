@@ -149,6 +149,12 @@ pub struct esolm_generate_params {
     /// How many of the most likely tokens at each written position esolm_copy_top_log_probs has: less than the size of the
     /// vocabulary. 0 (default): none. esolm_begin allocates memory for them, and log_probs is as if it were 1.
     pub top_log_probs: u32,
+    /// With confidence: what is taken from it for each position that one is behind the first of the step's, so that earlier
+    /// ones come first. 0 is off.
+    pub penalty: f32,
+    /// With confidence: whether the window slides from left to right; accepted tokens stay, but are computed anew in each step
+    /// until there is no unknown position before them. WeDLM always does; Eso-LM (B) can.
+    pub in_order: i32,
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers and pointers only.
@@ -190,6 +196,8 @@ unsafe impl SizedStruct for esolm_generate_params {
         typical_p: SamplingParams::DEFAULT.typical_p,
         top_n_sigma: SamplingParams::DEFAULT.top_n_sigma,
         top_log_probs: 0,
+        penalty: 0.0,
+        in_order: 0,
     };
 }
 
@@ -215,7 +223,9 @@ impl esolm_generate_params {
             ESOLM_CONFIDENCE_ENTROPY => Confidence::Entropy,
             other => return Err(params::unknown::<Self>("confidence", other)),
         };
-        Ok(Some(Adaptive { confidence, threshold: self.threshold, window: self.window }))
+        let in_order = params::flag::<Self>("in_order", self.in_order)?;
+        let (threshold, window) = (self.threshold, self.window);
+        Ok(Some(Adaptive { confidence, threshold, window, penalty: self.penalty, in_order }))
     }
 }
 

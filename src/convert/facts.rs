@@ -97,11 +97,11 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The number of blocks. Every one has to exist, so that a single name cannot claim a million.
-    pub fn blocks(self) -> Result<usize> {
+    /// The number of blocks, whose tensors' names begin with `prefix`. Every one has to exist, so that a single name cannot claim a million.
+    pub fn blocks(self, prefix: &str) -> Result<usize> {
         let mut seen = std::collections::BTreeSet::new();
         for name in self.source.names() {
-            let Some((number, _)) = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) else {
+            let Some((number, _)) = name.strip_prefix(prefix).and_then(|rest| rest.split_once('.')) else {
                 continue;
             };
             match number.parse::<usize>() {

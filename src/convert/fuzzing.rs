@@ -70,7 +70,15 @@ impl Shapes {
         let listing = Listing { tensors: SHAPES.map(tensor).into(), others: Vec::new() };
         let (json, file_name) = (None, "tokenizer.json".to_owned());
         let origin = TokenizerSource::Beside;
-        let none = FoundTokenizer { json, origin, file: file_name, bos: None, eos: None, mask: None };
+        let none = FoundTokenizer {
+            json,
+            origin,
+            file: file_name,
+            bos: None,
+            eos: None,
+            mask: None,
+            chat_template: None,
+        };
         Source::new(vec![(file, path)], listing, Value::Null, none, WeightSet::AsStored).map(Self)
     }
 

@@ -101,6 +101,7 @@ pub(super) fn tokenizer(pickle: &Pickle<'_>) -> Option<FoundTokenizer> {
         bos: special("bos_token"),
         eos: special("eos_token"),
         mask: special("mask_token"),
+        chat_template: None,
     })
 }
 

@@ -16,6 +16,7 @@ mod lightning;
 mod names;
 mod options;
 mod pickle;
+mod qwen;
 mod safetensors;
 mod settings;
 mod small_file;
@@ -51,7 +52,7 @@ pub use options::{Options, Report, SpecialToken, TokenizerSource, WeightSet};
 /// # Errors
 /// [`Error::BadFile`] naming the tensor or key that is damaged, missing, unexpected or contradictory, and for a
 /// tokenizer that is damaged or not the model's; [`Error::Unsupported`] for models that esolm cannot run (time
-/// conditioning, other algorithms); [`Error::InvalidArgument`] for an option that is missing or contradicts the input, and
+/// conditioning, other algorithms, RoPE scaling); [`Error::InvalidArgument`] for an option that is missing or contradicts the input, and
 /// for an output that exists or is an input; [`Error::Io`].
 pub fn convert(
     input: &Path,
@@ -62,8 +63,9 @@ pub fn convert(
     let _floats = DefaultFloats::set();
     let weights = weights_file(input)?;
     let given = options.tokenizer.iter().chain(&options.importance).cloned();
-    let beside =
-        tokenizer_files::paths(&weights).chain([weights.with_file_name("config.json"), weights.clone()]);
+    let beside = tokenizer_files::paths(&weights)
+        .chain(["config.json", qwen::GENERATION_CONFIG].map(|name| weights.with_file_name(name)))
+        .chain([weights.clone()]);
     for file in beside.chain(given) {
         refuse_input_as_output(&file, output)?;
     }
@@ -74,11 +76,19 @@ pub fn convert(
         refuse_input_as_output(file, output)?;
     }
     let mut vocabulary = tokenizer::find(&mut source, options)?;
-    let settings = settings::settings(&mut source, vocabulary.as_ref(), options)?;
+    let is_qwen = qwen::is_qwen(&source);
+    let settings = match is_qwen {
+        true => qwen::settings(&source, vocabulary.as_ref(), options)?,
+        false => settings::settings(&mut source, vocabulary.as_ref(), options)?,
+    };
     let config = settings.config;
     let mut notes = settings.notes;
     if let Some(found) = &vocabulary {
-        match found.check(config.vocab_size, config.mask_token_id) {
+        let fits = match is_qwen {
+            true => found.check_within(config.vocab_size),
+            false => found.check(config.vocab_size, config.mask_token_id),
+        };
+        match fits {
             Ok(()) => {
                 if let Some(text) = found.text(config.mask_token_id) {
                     let id = config.mask_token_id;
@@ -99,7 +109,10 @@ pub fn convert(
                 .into(),
         );
     }
-    let recipes = fold::recipes(&mut source, &config)?;
+    let recipes = match is_qwen {
+        true => qwen::recipes(&mut source, &config)?,
+        false => fold::recipes(&mut source, &config)?,
+    };
     notes.splice(0..0, std::mem::take(&mut source.notes));
     let policy = Policy { rules: options.rules.clone(), ..Policy::new(options.tensor_type) };
     let (types, replaced) = policy.types(&config)?;
@@ -116,6 +129,9 @@ pub fn convert(
     let tokenizer = vocabulary.as_ref().map_or(TokenizerSource::None, |v| v.source);
     if let Some(Vocabulary { json, .. }) = vocabulary {
         writer.set(Config::TOKENIZER_KEY, Value::Str(json));
+    }
+    if let Some(template) = source.tokenizer.chat_template.take() {
+        writer.set(Config::CHAT_TEMPLATE_KEY, Value::Str(template));
     }
     let specs = config.tensors().into_iter().zip(types).zip(recipes);
     let tensors = specs.map(|((spec, ty), recipe)| OutputTensor {

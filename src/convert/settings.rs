@@ -12,7 +12,7 @@ use super::source::Source;
 use super::tokenizer::Vocabulary;
 use super::variant::{self, TrainedAs};
 use crate::error::{Error, Result};
-use crate::model::{Config, Variant, limits};
+use crate::model::{Architecture, Config, Variant, limits};
 
 /// What every LayerNorm of the reference uses.
 const LAYER_NORM_EPSILON: f32 = 1e-5;
@@ -53,7 +53,7 @@ pub(super) fn settings(
     let TrainedAs { variant, diffusion_only } = variant::kind(facts, options)?;
     let [vocab_size, width] = facts.matrix("vocab_embed.embedding")?;
     let [hidden, _] = facts.matrix("blocks.0.mlp.0.weight")?;
-    let block_count = facts.blocks()?;
+    let block_count = facts.blocks("blocks.")?;
     facts.agrees(&["vocab_size"], vocab_size, "the embedding's rows")?;
     facts.agrees(
         &["model.hidden_size", "model.hidden_dim", "hidden_size", "hidden_dim"],
@@ -77,7 +77,7 @@ pub(super) fn settings(
     };
     let token = |id: usize| u32::try_from(id).map_err(|_| source.bad(format!("token {id} is out of range")));
     let special = |option: &str, given: &Option<SpecialToken>, path: &str, named: Option<u32>| match given {
-        Some(given) => given_token(option, given, vocabulary).map(Some),
+        Some(given) => special_token(option, given, vocabulary).map(Some),
         None => match facts.number(&[path])? {
             Some(id) => token(id).map(Some),
             None => Ok(named),
@@ -130,11 +130,13 @@ pub(super) fn settings(
         block_count,
         feed_forward_length: facts.within("width of the MLP", hidden, limits::FEED_FORWARD_LENGTH)?,
         head_count: facts.within("number of heads", head_count, limits::HEAD_COUNT)?,
-        layer_norm_epsilon: LAYER_NORM_EPSILON,
+        architecture: Architecture::DIT,
+        norm_epsilon: LAYER_NORM_EPSILON,
         rope_freq_base: ROPE_FREQ_BASE,
         vocab_size: facts.within("vocabulary", vocab_size, limits::VOCAB_SIZE)?,
         mask_token_id,
         eos_token_id,
+        other_eos_token_ids: Vec::new(),
         bos_token_id,
         prepend_token_id,
         needs_first_token,
@@ -169,7 +171,11 @@ fn check_rotary(source: &mut Source, head_dim: usize) -> Result<()> {
 }
 
 /// The token that an option names.
-fn given_token(option: &str, given: &SpecialToken, vocabulary: Option<&Vocabulary>) -> Result<u32> {
+pub(super) fn special_token(
+    option: &str,
+    given: &SpecialToken,
+    vocabulary: Option<&Vocabulary>,
+) -> Result<u32> {
     match (given, vocabulary) {
         (&SpecialToken::Id(id), _) => Ok(id),
         (given, Some(vocabulary)) => vocabulary.named(option, given),

@@ -86,6 +86,8 @@ pub(super) struct FoundTokenizer {
     pub bos: Option<String>,
     pub eos: Option<String>,
     pub mask: Option<String>,
+    /// How messages become a prompt, as a Jinja template.
+    pub chat_template: Option<String>,
 }
 
 /// Open files whose headers have been read.

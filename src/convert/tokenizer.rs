@@ -89,6 +89,11 @@ impl Vocabulary {
         self.mask.or_else(|| if self.ids.len() == vocab_size { named() } else { None })
     }
 
+    /// The id of the token with this text.
+    pub fn id(&self, text: &str) -> Option<u32> {
+        self.ids.get(text).copied()
+    }
+
     /// The id of a token that an option names.
     ///
     /// # Errors
@@ -106,6 +111,19 @@ impl Vocabulary {
     /// The text of the token with this id.
     pub fn text(&self, id: u32) -> Option<&str> {
         self.ids.iter().find(|(_, i)| **i == id).map(|(text, _)| text.as_str())
+    }
+
+    /// Checks that this can be the tokenizer of a model whose vocabulary may have rows for no token.
+    ///
+    /// # Errors
+    /// What disagrees, with both numbers.
+    pub fn check_within(&self, vocab_size: usize) -> Result<(), String> {
+        match self.ids.iter().find(|(_, id)| **id as usize >= vocab_size) {
+            Some((text, id)) => Err(format!(
+                "the tokenizer gives '{text}' the id {id}, but the model has {vocab_size} tokens"
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Checks that this can be the tokenizer of a model with this vocabulary: it has every token, or every token but the

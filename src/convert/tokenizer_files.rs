@@ -14,14 +14,18 @@ use super::tokenizer::END_OF_TEXT;
 use crate::error::{Error, Result};
 
 /// The files that are read if they are beside the weights.
-pub(super) const FILES: [&str; 6] = [
+pub(super) const FILES: [&str; 7] = [
     "tokenizer.json",
     "vocab.json",
     "merges.txt",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    CHAT_TEMPLATE,
 ];
+
+/// The file of the chat template, if it is not in `tokenizer_config.json`.
+const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// Most pairs of a `merges.txt`: as many as a tokenizer may have.
 const MAX_MERGES: usize = 300_000;
@@ -57,7 +61,24 @@ pub(super) fn find(weights: &Path) -> Result<FoundTokenizer> {
         bos: role("bos_token"),
         eos: role("eos_token"),
         mask: role("mask_token"),
+        chat_template: chat_template(&at(CHAT_TEMPLATE), &declared)?,
     })
+}
+
+/// The chat template: the file of it, or the text in the tokenizer's configuration, of several the one called `default`.
+fn chat_template(path: &Path, declared: &Declared) -> Result<Option<String>> {
+    if path.is_file() {
+        let text = String::from_utf8(read_small(path)?);
+        let text =
+            text.map_err(|e| Error::unreadable(path.display().to_string(), "the text is not UTF-8", e))?;
+        return Ok(Some(text));
+    }
+    let Some(stated) = declared.config.get("chat_template") else { return Ok(None) };
+    let named = |all: &Vec<Value>| {
+        let default = all.iter().find(|one| one.get("name").and_then(Value::as_str) == Some("default"));
+        default.and_then(|one| one.get("template")).and_then(Value::as_str).map(str::to_owned)
+    };
+    Ok(stated.as_str().map(str::to_owned).or_else(|| stated.as_array().and_then(named)))
 }
 
 /// What the files say about special tokens; null if there is no such file.

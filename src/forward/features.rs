@@ -7,11 +7,10 @@ impl Model {
     pub fn supports(&self, feature: Feature) -> bool {
         let config = self.config();
         match feature {
-            Feature::Diffusion
-            | Feature::Orders
-            | Feature::Adaptive
-            | Feature::Holes
-            | Feature::ScoreDiffusion => config.variant != Variant::Ar,
+            Feature::Diffusion | Feature::Adaptive | Feature::Holes => config.variant != Variant::Ar,
+            Feature::Orders | Feature::ScoreDiffusion => {
+                !matches!(config.variant, Variant::Ar | Variant::WeDlm)
+            }
             Feature::Sequential | Feature::ScoreOrder => config.has_sequential_phase(),
             Feature::Extend | Feature::States => config.variant.is_causal(),
             Feature::Text => self.tokenizer().is_ok(),
@@ -19,7 +18,9 @@ impl Model {
             Feature::Grammar => {
                 cfg!(feature = "grammar") && config.has_sequential_phase() && self.tokenizer().is_ok()
             }
-            Feature::Lookahead => config.variant != Variant::Ar && config.has_sequential_phase(),
+            Feature::Lookahead => {
+                !matches!(config.variant, Variant::Ar | Variant::WeDlm) && config.has_sequential_phase()
+            }
         }
     }
 }

@@ -47,10 +47,10 @@ pub(crate) struct Capacity {
     pub(crate) kv: KvType,
 }
 
-/// Where the K/V cache lies: at the start of the arena. With D the width, S slots, B sequences.
+/// Where the K/V cache lies: at the start of the arena. With K the width of keys, S slots, B sequences.
 #[derive(Debug, Clone)]
 pub(crate) struct CacheLayout {
-    /// Keys and values of each block, D * S * B numbers each. The order of the numbers in a region is the runner's own.
+    /// Keys and values of each block, K * S * B numbers each. The order of the numbers in a region is the runner's own.
     pub(crate) keys: Vec<Region>,
     pub(crate) values: Vec<Region>,
     /// Bytes of all.
@@ -80,7 +80,7 @@ impl CacheLayout {
     }
 
     fn of_slots(config: &Config, capacity: &Capacity, slots: usize, regions: &mut Regions) -> Result<Self> {
-        let dims = [config.embedding_length, slots];
+        let dims = [config.kv_length(), slots];
         let element = capacity.kv.element_bytes();
         let mut blocks = || collected((0..config.block_count).map(|_| regions.take(&dims, element)));
         let (keys, values) = (blocks()?, blocks()?);
@@ -167,6 +167,6 @@ pub(crate) struct Slots {
 impl Slots {
     /// Bytes of their keys and values.
     pub(crate) fn bytes(self, config: &Config, kv: KvType) -> usize {
-        2 * config.block_count * config.embedding_length * kv.element_bytes() * self.count
+        2 * config.block_count * config.kv_length() * kv.element_bytes() * self.count
     }
 }

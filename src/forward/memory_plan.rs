@@ -14,6 +14,8 @@ use crate::gguf::{Layout, TensorInfo};
 use crate::memory::FileBytes;
 use crate::model::{Config, LoadOptions, Model, ModelHeader, total_bytes};
 
+/// Longest sequence unless said otherwise: the cache of a long one is large.
+const DEFAULT_LENGTH: usize = 4096;
 /// Rows of a batch unless said otherwise: enough for matrix kernels to run at full speed.
 const DEFAULT_BATCH_ROWS: usize = 128;
 /// Rows of prompts in a step beside sequences that are being written, and on a device.
@@ -93,7 +95,7 @@ impl MemoryPlan {
         params: &ContextParams,
     ) -> Result<Self> {
         let or = |value: usize, default: usize| if value == 0 { default } else { value };
-        let length = or(params.length, config.context_length);
+        let length = or(params.length, config.context_length.min(DEFAULT_LENGTH));
         if length > config.context_length {
             let longest = config.context_length;
             return Err(Error::invalid(format!("length {length}; the model's context is {longest} tokens")));
@@ -164,7 +166,7 @@ impl MemoryPlan {
         let device = Device::find(&options.device)?;
         let file = FileBytes::map(path)?;
         let ModelHeader { config, mut tensors, .. } =
-            ModelHeader::read(file.bytes(), &path.display().to_string())?;
+            ModelHeader::read(file.bytes(), &path.display().to_string(), options.mask_token)?;
         if !in_host_memory(device) {
             // There the rows are plain.
             for tensor in &mut tensors {

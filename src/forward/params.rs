@@ -7,7 +7,7 @@ use super::layout::KvType;
 pub struct ContextParams {
     /// Most sequences generated side by side (default 1).
     pub sequences: usize,
-    /// Longest sequence in tokens (default and maximum: the model's context length).
+    /// Longest sequence in tokens (default: the model's context length, at most 4096; maximum: the model's).
     pub length: usize,
     /// Most rows (tokens) of a batch, which is what one run of the network is fed (default 128). A step of more rows
     /// takes several batches, with the same result; smaller batches need less memory. A text is scored in one batch if

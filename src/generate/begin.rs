@@ -7,7 +7,7 @@ use super::session::Session;
 use crate::error::{Error, Result};
 use crate::forward::ModelRunner;
 use crate::memory::reserve;
-use crate::model::Config;
+use crate::model::{Config, Variant};
 use crate::plan::{Order, Plan, arrange};
 use crate::rng::{Purpose, Rng};
 use crate::sample::SamplingParams;
@@ -82,8 +82,9 @@ impl Session {
             let Beginning { length, rules } = beginning;
             let (mask, rows) = (self.mask, &mut self.rows);
             let Some(sequence) = self.sequences.get_mut(start.first + stream) else { break };
-            if !start.resume {
-                sequence.reset();
+            match start.resume {
+                true => sequence.end_window(mask),
+                false => sequence.reset(),
             }
             sequence.begin(rules);
             if start.beside && model.config().variant.is_causal() {
@@ -92,18 +93,25 @@ impl Session {
             }
             sequence.set_known(length, mask, prompt.known.iter().copied())?;
             // The step needs a row for the first token that it writes.
-            sequence.committed =
-                sequence.committed.max(shared.min(sequence.revealed - model.config().given_tokens()));
+            let due = sequence.revealed - sequence.given_tokens(model.config());
+            sequence.committed = sequence.committed.max(shared).min(due);
             let tokenizer = sequence.rules.tokenizer(&model)?;
             sequence.begin_text(mask, tokenizer)?;
             sequence.rng = Rng::new(params.seed, stream, Purpose::Token);
             sequence.ahead.begin(sequence.rules.depth, params.seed, stream)?;
-            sequence.window = params.adaptive.map_or(0, |adaptive| adaptive.window);
+            let adaptive = sequence.rules.adaptive;
+            sequence.window = adaptive.map_or(0, |adaptive| adaptive.window);
             let Sequence { order, tokens, counts, revealed, .. } = sequence;
             let unknown = |p: &u32| tokens.get(*p as usize) == Some(&mask);
             match params.order {
                 Order::Custom(given) => order.extend(given.iter().copied().filter(unknown)),
                 _ => order.extend((0..length as u32).filter(unknown)),
+            }
+            if adaptive.is_some_and(|adaptive| adaptive.in_order) {
+                counts.clear();
+                sequence.diffused = length;
+                sequence.begin_window(runner.length, mask)?;
+                continue;
             }
             let tail = order.get_mut(*revealed..).unwrap_or_default();
             sequence.diffused = *revealed + arrange(&plan_params, stream, tail, counts, rows);
@@ -132,7 +140,13 @@ impl Session {
         for (index, prompt) in prompts.iter().enumerate() {
             let length = self.beginnings.get(index).map_or(total, |beginning| beginning.length);
             params.order.validate(length)?;
-            self.check_prompt(runner, (start.first + index, index), prompt, length, start.resume)?;
+            let prefix_only = match config.variant {
+                Variant::Ar => true,
+                Variant::WeDlm => params.is_left_to_right(config),
+                _ => false,
+            };
+            let numbers = (start.first + index, index);
+            self.check_prompt(runner, numbers, prompt, length, start.resume, prefix_only)?;
             let mut rules = SequenceRules::new(params, &runner.model)?;
             rules.depth.check(runner)?;
             if let Some(sequence) = self.sequences.get_mut(start.first + index) {
@@ -183,7 +197,8 @@ impl Session {
             let known = plan.order.iter().copied().zip(plan.known.iter().copied());
             let sampling = sampling.resolved(&runner.model.config().defaults);
             sequence.reset();
-            sequence.begin(SequenceRules { sampling, ..SequenceRules::default() });
+            let one_by_one = true;
+            sequence.begin(SequenceRules { sampling, one_by_one, ..SequenceRules::default() });
             sequence.set_known(plan.order.len(), mask, known)?;
             sequence.begin_text(mask, None)?;
             sequence.rng = Rng::new(seed, number, Purpose::Token);
@@ -222,7 +237,7 @@ pub(super) fn check_extendable(config: &Config) -> Result<()> {
     }
     let name = config.variant.name();
     Err(Error::Unsupported(format!(
-        "variant '{name}': it cannot be extended, only causal models (Eso-LM (B), AR) can"
+        "variant '{name}': it cannot be extended, only causal models (Eso-LM (B), AR, WeDLM) can"
     )))
 }
 

@@ -4,12 +4,6 @@ use super::request::{GenerateParams, Prompt};
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::forward::ModelRunner;
-use crate::model::Variant;
-
-/// Where the tokens that are known end.
-fn written_end(tokens: &[u32], mask: u32) -> usize {
-    tokens.iter().rposition(|&token| token != mask).map_or(0, |last| last + 1)
-}
 
 impl Session {
     /// The length of a sequence, of which `total` is the most: with [`GenerateParams::max_tokens`] that of the prompt, or of
@@ -26,7 +20,7 @@ impl Session {
             return total;
         }
         let sequence = self.sequences.get(number).filter(|_| resume);
-        let current = sequence.map_or(0, |sequence| written_end(&sequence.tokens, self.mask));
+        let current = sequence.map_or(0, |sequence| sequence.written_end(self.mask));
         let prompt = prompt.known.iter().map(|&(position, _)| position as usize + 1).max().unwrap_or(0);
         // A prompt that does not fit is refused, whatever is to be written behind it.
         current.max(prompt).saturating_add(params.max_tokens).min(total)
@@ -41,6 +35,7 @@ impl Session {
         prompt: &Prompt,
         length: usize,
         resume: bool,
+        prefix_only: bool,
     ) -> Result<()> {
         let config = runner.model.config();
         let Self { known, sequences, mask, .. } = self;
@@ -53,13 +48,18 @@ impl Session {
         known.resize(length, mask);
         if resume {
             let missing = || Error::internal("a prompt without a sequence");
-            let current = &sequences.get(number).ok_or_else(missing)?.tokens;
+            let sequence = sequences.get(number).ok_or_else(missing)?;
             // What was to be written behind these is given up.
-            let end = written_end(current, mask);
+            let end = sequence.written_end(mask);
             let too_short = || Error::invalid(format!("length {length}, but there are {end} tokens"));
-            let current = current.get(..end).unwrap_or_default();
+            let current = sequence.tokens.get(..end).unwrap_or_default();
             known.get_mut(..end).ok_or_else(too_short)?.copy_from_slice(current);
-            let there = current.iter().filter(|&&token| token != mask).count();
+            for &position in sequence.provisional() {
+                if let Some(known) = known.get_mut(position as usize) {
+                    *known = mask;
+                }
+            }
+            let there = known.iter().filter(|&&token| token != mask).count();
             if there + tokens > length {
                 return Err(Error::invalid(format!(
                     "prompt {index}: {tokens} tokens behind {there}; at most {length} fit"
@@ -84,11 +84,11 @@ impl Session {
         }
         if known.iter().take(config.given_tokens()).any(|&token| token == mask) {
             return Err(Error::invalid(format!(
-                "prompt {index}: this autoregressive model was trained without a token before the text, so the token at \
-                 position 0 has to be given: a token that begins a text, or a prompt"
+                "prompt {index}: this model was trained without a token before the text, so the token at position 0 has to \
+                 be given: a token that begins a text, or a prompt"
             )));
         }
-        if config.variant == Variant::Ar && !known.is_sorted_by_key(|&token| token == mask) {
+        if prefix_only && !known.is_sorted_by_key(|&token| token == mask) {
             return Err(Error::invalid(format!(
                 "prompt {index}: an autoregressive model takes a prefix only"
             )));

@@ -5,7 +5,7 @@ use super::sequence::Sequence;
 use super::update::Update;
 use crate::error::{Error, Result};
 use crate::memory::with_room;
-use crate::model::Config;
+use crate::model::{Config, Variant};
 use crate::sample::{LogitsFn, LogitsProcessor, LogitsRow, Sampler, log_sum, without_mask};
 
 /// A row of logits, the random number that decides, and the token drawn.
@@ -100,7 +100,10 @@ impl DrawRules<'_> {
         };
         let (constraints, grammar) = (rules.constraints.as_ref(), rules.grammar.as_ref());
         let processed = processor.process(constraints, grammar, &row, tokens, change)?;
-        draw.update.token = sampler.draw(processed, &rules.sampling, draw.uniform)?;
+        draw.update.token = match rules.temperature_last {
+            true => sampler.draw_tempered_last(processed, &rules.sampling, draw.uniform)?,
+            false => sampler.draw(processed, &rules.sampling, draw.uniform)?,
+        };
         measure(self.config, self.wants, logits, rules, draw)
     }
 }
@@ -121,7 +124,12 @@ pub(super) fn measure(
         draw.log_prob = f64::from(logit) - draw.log_sum;
     }
     if let Some(adaptive) = rules.adaptive {
-        draw.confidence = adaptive.confidence(without_mask(logits, mask));
+        // WeDLM's entropy is that of all tokens (`compute_entropy` of the authors' engine).
+        let counted = match config.variant {
+            Variant::WeDlm => [logits, &[]],
+            _ => without_mask(logits, mask),
+        };
+        draw.confidence = adaptive.confidence(counted);
     }
     Ok(())
 }

@@ -88,8 +88,8 @@ impl Session {
     fn check_evaluated(&mut self, config: &Config, sequence: usize, positions: &[u32]) -> Result<()> {
         let tokens = self.tokens(sequence)?;
         let first = tokens.iter().position(|&token| token == config.mask_token_id);
-        if config.variant == Variant::Ar && positions.iter().any(|&position| Some(position as usize) != first)
-        {
+        let next_alone = self.sequence(sequence)?.predicts_next(config);
+        if next_alone && positions.iter().any(|&position| Some(position as usize) != first) {
             let next = first.map_or("it is complete".into(), |first| format!("that is {first}"));
             return Err(Error::Unsupported(format!(
                 "an autoregressive model has logits for the next position of a text alone ({next})"
@@ -132,7 +132,7 @@ impl Session {
         }
         let rows = runner.capacity.rows;
         // All rows of MDLM attend to each other; in an autoregressive model a token's row has the next one's logits.
-        if matches!(config.variant, Variant::Mdlm | Variant::Ar) {
+        if config.variant == Variant::Mdlm || of.predicts_next(config) {
             let count = if config.variant == Variant::Mdlm { 0 } else { 1 };
             let mut slots = of.slots(config, count);
             if config.variant == Variant::Mdlm {
@@ -197,8 +197,9 @@ fn feed(
 
 /// Adds a mask for each position, which attends to the known tokens and itself: as the next token alone.
 fn fill_masks(batch: &mut Batch, of: &Sequence, sequence: usize, positions: &[u32], mask: u32) {
-    begin_segment(batch, sequence, of.revealed);
-    let visible_slots = of.revealed as u32;
+    let known = of.revealed + of.filled;
+    begin_segment(batch, sequence, known);
+    let visible_slots = known as u32;
     for &position in positions {
         batch.push(Row { token: mask, position, output: true, visible_slots, sees_itself: true });
     }

@@ -30,7 +30,7 @@ impl Sequence {
         let causal = match config.variant {
             Variant::EsoB => true,
             Variant::EsoA => self.revealed >= self.diffused,
-            Variant::Mdlm | Variant::Ar => false,
+            Variant::Mdlm | Variant::Ar | Variant::WeDlm => false,
         };
         // A long prompt may take several steps before the first token is written.
         let fed = self.fed == self.slots(config, 1).len();

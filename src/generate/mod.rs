@@ -27,6 +27,7 @@ mod step;
 mod stop;
 mod template;
 mod update;
+mod window;
 
 pub(crate) use draw::TokenChoice;
 pub(crate) use finished::TextEnd;

@@ -140,6 +140,7 @@ impl GenerateParams<'_> {
             let given = self.constraints.len();
             return Err(Error::invalid(format!("{given} constraints for {sequences} sequences")));
         }
+        self.validate_window(config, alpha_0)?;
         match config.variant {
             Variant::Ar if !self.order.is_left_to_right() || !self.schedule.is_one_by_one() => {
                 Err(Error::invalid("an autoregressive model writes one by one, from left to right"))
@@ -161,9 +162,48 @@ impl GenerateParams<'_> {
         match self.alpha_0 {
             Self::ALPHA_0_AUTO if by_order || self.adaptive.is_some() || config.diffusion_only => 1.0,
             Self::ALPHA_0_AUTO if by_steps && file == 0.0 => 1.0,
+            Self::ALPHA_0_AUTO if config.variant == Variant::WeDlm && config.defaults.alpha_0.is_none() => {
+                1.0
+            }
             Self::ALPHA_0_AUTO => file,
             given => given,
         }
+    }
+
+    /// The adaptive steps that are meant, with this model.
+    pub(super) fn adaptive_for(&self, config: &Config) -> Option<Adaptive> {
+        let slides = config.variant == Variant::WeDlm && self.alpha_0_for(config) == 1.0;
+        let adaptive = self.adaptive.or(slides.then_some(Adaptive::WEDLM))?;
+        Some(Adaptive { in_order: adaptive.in_order || slides, ..adaptive })
+    }
+
+    /// Checks what WeDLM, and sliding windows, take.
+    fn validate_window(&self, config: &Config, alpha_0: f64) -> Result<()> {
+        let any_order = matches!(self.order, Order::Random | Order::LeftToRight);
+        if self.adaptive_for(config).is_some_and(|adaptive| adaptive.in_order) {
+            if !config.variant.is_causal() {
+                return Err(Error::invalid(
+                    "windows that slide in order take a causal model: WeDLM, Eso-LM (B)",
+                ));
+            }
+            if !any_order {
+                return Err(Error::invalid("a window that slides in order goes from left to right"));
+            }
+        }
+        if config.variant != Variant::WeDlm {
+            return Ok(());
+        }
+        if ![0.0, 1.0].contains(&alpha_0) {
+            return Err(Error::invalid(
+                "WeDLM writes with a sliding window (alpha_0 of 1) or one by one (0)",
+            ));
+        }
+        if !any_order || self.schedule != Schedule::Reference || self.steps > 0 {
+            return Err(Error::invalid(
+                "WeDLM has neither orders nor schedules nor a number of steps: its window fills what it is certain of",
+            ));
+        }
+        Ok(())
     }
 
     /// Whether the tokens are written one by one, from left to right, whatever is drawn.
@@ -173,14 +213,14 @@ impl GenerateParams<'_> {
         let in_order =
             matches!(self.order, Order::LeftToRight | Order::Custom(_)) && self.order.is_left_to_right();
         let one_by_one = matches!(self.schedule, Schedule::Custom(_)) && self.schedule.is_one_by_one();
-        self.adaptive.is_none() && (sequential || in_order && one_by_one)
+        self.adaptive_for(config).is_none() && (sequential || in_order && one_by_one)
     }
 
     /// What orders and schedules are drawn from.
     pub(super) fn plan_params(&self, config: &Config) -> PlanParams<'_> {
         let &Self { order, schedule, steps, seed, .. } = self;
         let alpha_0 = match config.variant {
-            Variant::EsoA | Variant::EsoB => self.alpha_0_for(config),
+            Variant::EsoA | Variant::EsoB | Variant::WeDlm => self.alpha_0_for(config),
             Variant::Mdlm => 1.0,
             Variant::Ar => 0.0,
         };

@@ -4,7 +4,7 @@ use super::depth::Depth;
 use super::request::GenerateParams;
 use super::stop::StopRules;
 use crate::error::Result;
-use crate::model::{Model, Tokenizer};
+use crate::model::{Model, Tokenizer, Variant};
 use crate::plan::Adaptive;
 use crate::sample::{Constraints, GrammarState, SamplingParams};
 
@@ -17,6 +17,10 @@ pub(super) struct SequenceRules {
     /// How far its grammar is matched.
     pub(super) grammar: Option<GrammarState>,
     pub(super) adaptive: Option<Adaptive>,
+    /// Whether WeDLM writes one by one, as an autoregressive model does.
+    pub(super) one_by_one: bool,
+    /// Whether the filters of sampling come before the temperature, as in WeDLM's own sampler.
+    pub(super) temperature_last: bool,
     pub(super) wants_log_probs: bool,
     pub(super) top_log_probs: usize,
     pub(super) stop: StopRules,
@@ -34,7 +38,9 @@ impl SequenceRules {
             sampling: params.sampling.resolved(&model.config().defaults),
             wants_log_probs: params.log_probs || params.top_log_probs > 0,
             top_log_probs: params.top_log_probs,
-            adaptive: params.adaptive,
+            adaptive: params.adaptive_for(model.config()),
+            one_by_one: params.is_left_to_right(model.config()),
+            temperature_last: model.config().variant == Variant::WeDlm,
             stop: StopRules::new(params, model)?,
             depth: Depth::new(params, model)?,
             ..Self::default()
@@ -48,9 +54,12 @@ impl SequenceRules {
 
     /// Whether a device that draws tokens can draw these.
     pub(super) fn are_basic(&self) -> bool {
-        let Self { sampling, constraints, grammar, adaptive, wants_log_probs, depth, .. } = self;
+        let Self {
+            sampling, constraints, grammar, adaptive, wants_log_probs, depth, temperature_last, ..
+        } = self;
         let alone = depth.most() == 0 && grammar.is_none() && adaptive.is_none() && !wants_log_probs;
-        alone && constraints.as_ref().is_none_or(Constraints::only_bans) && sampling.is_basic()
+        let cools = *temperature_last && sampling.has_filters();
+        alone && !cools && constraints.as_ref().is_none_or(Constraints::only_bans) && sampling.is_basic()
     }
 }
 

@@ -44,6 +44,12 @@ pub(crate) struct Sequence {
     pub(crate) counts: Vec<u32>,
     /// Number of positions that an adaptive step proposes tokens for; otherwise 0.
     pub(crate) window: usize,
+    /// Whether the window slides from left to right, and how many of its positions are filled behind a gap: the first ones
+    /// behind those that are known.
+    pub(super) slides: bool,
+    pub(super) filled: usize,
+    /// Number of positions of the text. A window that slides may reach beyond them.
+    pub(super) text_length: usize,
     /// The first slots whose keys and values in the cache are final.
     pub(crate) committed: usize,
     /// The first slots that have known tokens.
@@ -78,6 +84,9 @@ impl Sequence {
             finished: FinishedPrefix::default(),
             counts: with_room(length)?,
             window: 0,
+            slides: false,
+            filled: 0,
+            text_length: 0,
             committed: 0,
             revealed: 0,
             diffused: 0,
@@ -87,11 +96,21 @@ impl Sequence {
         })
     }
 
+    /// Whether the row of a token predicts the next one.
+    pub(super) fn predicts_next(&self, config: &Config) -> bool {
+        config.variant == Variant::Ar || config.variant == Variant::WeDlm && self.rules.one_by_one
+    }
+
+    /// The number of first tokens that no row predicts.
+    pub(super) fn given_tokens(&self, config: &Config) -> usize {
+        if self.predicts_next(config) { config.given_tokens() } else { 0 }
+    }
+
     /// The slots that the next step feeds. The last `count` of them become tokens.
     pub(super) fn slots(&self, config: &Config, count: usize) -> Range<usize> {
         match config.variant {
             Variant::Mdlm => 0..self.order.len(),
-            _ => self.committed..self.revealed + count - config.given_tokens(),
+            _ => self.committed..self.revealed + self.filled + count - self.given_tokens(config),
         }
     }
 
@@ -104,6 +123,7 @@ impl Sequence {
         let both_ways = self.revealed.min(self.diffused);
         let (place, visible_slots) = match config.variant {
             Variant::EsoB => (slot, slot + 1),
+            Variant::WeDlm if !self.predicts_next(config) => (slot, slot + 1),
             // Tokens of the diffusion phase attend to each other both ways, now and from then on.
             Variant::EsoA => (slot, both_ways.max(slot + 1)),
             // Everything attends to everything; the masks that stay masks go first.
@@ -112,19 +132,22 @@ impl Sequence {
             Variant::Mdlm => (slot + count, self.order.len()),
             // A row is the token before, and predicts the one at its position. The first row is the token before the
             // text, or the text's own first token where it has to be given.
-            Variant::Ar => {
+            Variant::Ar | Variant::WeDlm => {
                 let place = slot + config.given_tokens();
                 let token = match place.checked_sub(1) {
                     Some(before) => self.token(self.position(before)?)?,
                     None => config.first_token_id(),
                 };
-                let (position, visible_slots) = (self.position(place)?, slot as u32 + 1);
+                // The rows of a model that can be fed in other ways, too, have their own positions.
+                let own = usize::from(config.rows_have_their_positions());
+                let (position, visible_slots) = (self.position(place - own)?, slot as u32 + 1);
                 return Ok(Row { token, position, output, visible_slots, sees_itself: false });
             }
         };
         let position = self.position(place)?;
         // A token that an earlier batch of this step has drawn is not known to this step.
-        let token = if place < self.revealed { self.token(position)? } else { config.mask_token_id };
+        let is_known = place < self.revealed + self.filled;
+        let token = if is_known { self.token(position)? } else { config.mask_token_id };
         Ok(Row { token, position, output, visible_slots: visible_slots as u32, sees_itself: false })
     }
 
@@ -144,9 +167,10 @@ impl Sequence {
     pub(super) fn advance(&mut self, config: &Config, count: usize) {
         self.committed = match config.variant {
             Variant::EsoB => self.revealed,
+            Variant::WeDlm if !self.predicts_next(config) => self.revealed,
             Variant::EsoA if self.revealed >= self.diffused => self.revealed,
             Variant::EsoA | Variant::Mdlm => 0,
-            Variant::Ar => self.revealed + count - config.given_tokens(),
+            Variant::Ar | Variant::WeDlm => self.revealed + count - self.given_tokens(config),
         };
         self.revealed += count;
         self.steps_done += 1;
@@ -157,7 +181,9 @@ impl Sequence {
     pub(super) fn tokens_due(&self) -> Option<usize> {
         match self.window {
             0 => self.counts.get(self.steps_done).map(|&count| count as usize),
-            window => Some(window.min(self.order.len() - self.revealed)).filter(|&count| count > 0),
+            window => {
+                Some(window.min(self.order.len() - self.revealed) - self.filled).filter(|&count| count > 0)
+            }
         }
     }
 
@@ -171,6 +197,9 @@ impl Sequence {
 
     /// Moves those of the next positions for which `accepted` is true before the others. Both stay in their order.
     pub(super) fn move_accepted_first(&mut self, accepted: &[bool]) {
+        if self.slides {
+            return;
+        }
         let Some(next) = self.order.get_mut(self.revealed..) else { return };
         let mut count = 0;
         for (i, _) in accepted.iter().enumerate().filter(|(_, accepted)| **accepted) {
@@ -215,6 +244,8 @@ impl Sequence {
         self.committed = 0;
         self.revealed = 0;
         self.window = 0;
+        self.slides = false;
+        self.filled = 0;
         self.order.clear();
         self.tokens.clear();
         self.counts.clear();
@@ -228,6 +259,7 @@ impl Sequence {
         mask: u32,
         known: impl Iterator<Item = (u32, u32)>,
     ) -> Result<()> {
+        self.text_length = length;
         self.tokens.resize(length, mask);
         self.order.truncate(self.revealed);
         for (position, token) in known {
@@ -267,17 +299,19 @@ impl Sequence {
 
     /// The first part of [`Sequence::advance_text`]: whether the text ends.
     pub(super) fn find_end(&mut self, mask: u32, tokenizer: Option<&Tokenizer>) -> bool {
-        let Self { tokens, prompt_end, rules, .. } = self;
+        let Self { tokens, text_length, prompt_end, rules, .. } = self;
+        let tokens = tokens.get(..*text_length).unwrap_or_default();
         self.finished.advance(Positions { tokens, prompt_end: *prompt_end, mask }, &rules.stop, tokenizer);
         self.finished.stop.is_some()
     }
 
     /// The second part of [`Sequence::advance_text`].
     pub(super) fn end_text(&mut self) {
-        if self.finished.stop.is_some() {
+        let is_full = self.slides && self.finished.tokens == self.text_length;
+        if self.finished.stop.is_some() || is_full {
             self.truncate(self.finished.tokens);
         }
-        self.finished.give_text(self.tokens.len());
+        self.finished.give_text(self.text_length);
     }
 
     /// Drops the positions from `length` on; those before it are known.
@@ -288,6 +322,8 @@ impl Sequence {
         self.committed = self.committed.min(kept);
         self.order.retain(|position| !is_dropped(position));
         self.tokens.truncate(length);
+        self.text_length = length;
+        self.filled = 0;
         self.counts.clear();
         self.revealed = self.order.len();
         self.diffused = self.diffused.min(self.revealed);
@@ -295,12 +331,15 @@ impl Sequence {
 
     /// Which part of the tokens is the text.
     pub(super) fn text_end(&self) -> TextEnd {
-        self.finished.text_end(self.tokens.len())
+        self.finished.text_end(self.text_length)
     }
 
     /// Why the text ended; `None` if it did not.
     pub(super) fn stop_reason(&self) -> Option<StopReason> {
-        let all_known = || (self.revealed == self.tokens.len()).then_some(StopReason::Length);
+        let all_known = || {
+            (self.revealed == self.tokens.len() || self.finished.tokens == self.text_length)
+                .then_some(StopReason::Length)
+        };
         self.finished.stop.map(|stop| stop.reason).or_else(all_known)
     }
 }

@@ -199,7 +199,8 @@ impl Session {
 
     /// The tokens of a sequence by position, the mask token where unknown.
     pub(crate) fn tokens(&self, sequence: usize) -> Result<&[u32]> {
-        Ok(&self.sequence(sequence)?.tokens)
+        let sequence = self.sequence(sequence)?;
+        Ok(sequence.tokens.get(..sequence.text_length).unwrap_or_default())
     }
 
     /// Which part of a sequence's tokens is its text.

@@ -207,7 +207,7 @@ fn read_count(head: &[u8]) -> Result<usize> {
 /// it is not in use.
 fn saved_sizes(sequence: &Sequence) -> [usize; 3] {
     match sequence.in_use {
-        true => [sequence.tokens.len(), sequence.revealed, sequence.committed],
+        true => [sequence.text_length, sequence.revealed, sequence.committed],
         false => [0; 3],
     }
 }
@@ -217,7 +217,9 @@ fn check_variant(config: &Config) -> Result<()> {
         return Ok(());
     }
     let name = config.variant.name();
-    Err(Error::Unsupported(format!("variant '{name}': saved states need a causal model (Eso-LM (B) or AR)")))
+    Err(Error::Unsupported(format!(
+        "variant '{name}': saved states need a causal model (Eso-LM (B), AR, WeDLM)"
+    )))
 }
 
 /// The bytes of a saved sequence with so many known tokens and slots.
@@ -322,7 +324,8 @@ fn read<'a>(
         let [length, known, committed] = [rest.number()?, rest.number()?, rest.number()?].map(|n| n as usize);
         if length > config.context_length
             || known > length
-            || committed > known.saturating_sub(config.given_tokens())
+            || committed
+                > known.saturating_sub(if config.variant == Variant::Ar { config.given_tokens() } else { 0 })
         {
             return Err(bad("its sizes are inconsistent or exceed the model's context length"));
         }

@@ -173,12 +173,16 @@ impl Session {
             let missing = || Error::internal("a segment without a sequence");
             let sequence = sequences.get_mut(segment.sequence).ok_or_else(missing)?;
             // In generation order.
-            let end = segment.first_slot + segment.rows + config.given_tokens();
+            let end = segment.first_slot + segment.rows + sequence.given_tokens(config);
             for (slot, (&position, row)) in (end - segment.outputs..end).zip(&mut positions) {
                 if sequence.notes_logits(slot, row) {
                     continue;
                 }
-                let (sequence_number, position) = (segment.sequence as u32, position as u32);
+                let sequence_number = segment.sequence as u32;
+                let position = match sequence.predicts_next(config) {
+                    true => sequence.position(slot)?,
+                    false => position as u32,
+                };
                 let update = Update { sequence: sequence_number, position, token: 0 };
                 draws.push(Draw::new(row, slot, sequence.rng.uniform(), update));
             }
@@ -270,10 +274,13 @@ impl Session {
         accepted.clear();
         for proposed in updates.chunk_by(|a, b| a.sequence == b.sequence) {
             let first = accepted.len();
-            let confidences = confidences.get(first..first + proposed.len()).ok_or_else(missing)?;
+            let confidences = confidences.get_mut(first..first + proposed.len()).ok_or_else(missing)?;
             let sequence = sequence_of(&mut self.sequences, proposed)?;
             match sequence.rules.adaptive {
-                Some(adaptive) => adaptive.accept(confidences, accepted),
+                Some(adaptive) => {
+                    adaptive.penalize(confidences, proposed.iter().map(|update| update.position));
+                    adaptive.accept(confidences, accepted);
+                }
                 None => accepted.resize(first + proposed.len(), true),
             }
             sequence.move_accepted_first(accepted.get(first..).ok_or_else(missing)?);
@@ -307,7 +314,9 @@ impl Session {
                 *accepted_ahead += pass.accepted.min(kept);
                 continue;
             }
-            accepted.resize(accepted.len() + written.len(), true);
+            // What a window has filled beyond the end of the text is no part of it.
+            let length = sequence.text_length;
+            accepted.extend(written.iter().map(|update| (update.position as usize) < length));
             for update in written {
                 let token = sequence.tokens.get_mut(update.position as usize);
                 *token.ok_or_else(|| Error::internal("a token beyond the text"))? = update.token;
@@ -315,7 +324,10 @@ impl Session {
                     grammar.write(update.token);
                 }
             }
-            sequence.advance(model.config(), written.len());
+            match sequence.slides {
+                true => sequence.slide_window(self.mask),
+                false => sequence.advance(model.config(), written.len()),
+            }
             sequence.advance_text(self.mask, tokenizer);
         }
         if accepted.contains(&false) {

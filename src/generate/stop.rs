@@ -3,7 +3,7 @@
 
 use super::request::GenerateParams;
 use crate::error::{Error, Result};
-use crate::memory::{collected, try_collected};
+use crate::memory::{collected, try_collected, with_room};
 use crate::model::Model;
 
 /// Most stop strings of a generation, and the longest, in bytes.
@@ -45,8 +45,8 @@ impl StopReason {
 /// What ends the texts of a generation, and whether new text is wanted.
 #[derive(Debug, Default)]
 pub(super) struct StopRules {
-    /// The end-of-text token, unless it is ignored.
-    eos: Option<u32>,
+    /// The tokens that end a text, unless they are ignored.
+    eos: Vec<u32>,
     tokens: Vec<u32>,
     pub(super) strings: Vec<StopString>,
     pub(super) new_text: bool,
@@ -74,8 +74,12 @@ impl StopRules {
                 "stop strings and the text of steps: this tokenizer's decoder looks at the whole text".into(),
             ));
         }
+        let mut eos = with_room(1 + config.other_eos_token_ids.len())?;
+        if !params.ignore_eos {
+            eos.extend(config.eos_token_id.iter().chain(&config.other_eos_token_ids));
+        }
         Ok(Self {
-            eos: config.eos_token_id.filter(|_| !params.ignore_eos),
+            eos,
             tokens: collected(params.stop_tokens.iter().copied())?,
             strings: try_collected(strings.iter().map(|string| StopString::new(string)))?,
             new_text: params.step_text,
@@ -89,7 +93,7 @@ impl StopRules {
 
     /// Why a token, which the model wrote, ends the text.
     pub(super) fn token(&self, token: u32) -> Option<StopReason> {
-        if self.eos == Some(token) {
+        if self.eos.contains(&token) {
             return Some(StopReason::EndOfText);
         }
         self.tokens.contains(&token).then_some(StopReason::StopToken)

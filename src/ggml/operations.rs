@@ -58,6 +58,22 @@ impl<'g> Graph<'g> {
         self.node(raw, Some(at))
     }
 
+    /// RMSNorm of each row, without weight.
+    pub(crate) fn rms_norm(&mut self, a: Tensor<'g>, eps: f32, at: Region) -> Result<Tensor<'g>> {
+        self.take(a.is_f32() && eps >= 0.0, "rms_norm")?;
+        // SAFETY: the type fits.
+        let raw = unsafe { ggml_sys::ggml_rms_norm(self.ctx(), a.as_ptr(), eps) };
+        self.node(raw, Some(at))
+    }
+
+    /// x / (1 + e^-x), in place.
+    pub(crate) fn silu_inplace(&mut self, a: Tensor<'g>) -> Result<Tensor<'g>> {
+        self.take(a.is_f32(), "silu")?;
+        // SAFETY: the type fits.
+        let raw = unsafe { ggml_sys::ggml_silu_inplace(self.ctx(), a.as_ptr()) };
+        self.node(raw, None)
+    }
+
     /// a * b; `b` may be one row, which is broadcast. `at` may be where `a` is.
     pub(crate) fn mul(&mut self, a: Tensor<'g>, b: Tensor<'g>, at: Region) -> Result<Tensor<'g>> {
         self.take(repeats(b, a), "mul")?;
@@ -151,7 +167,7 @@ impl<'g> Graph<'g> {
     }
 
     /// softmax(k q^T * scale + mask) v without the scores in memory: `q` [Dh, n, H, B] in single, `k` and `v`
-    /// [Dh, slots, H, B] in single or half, and `mask` [slots, n, 1, B] in half precision; the result is [Dh, H, n, B].
+    /// [Dh, slots, heads that divide H, B] in single or half, and `mask` [slots, n, 1, B] in half precision; the result is [Dh, H, n, B].
     pub(crate) fn flash_attention(
         &mut self,
         [q, k, v, mask]: [Tensor<'g>; 4],
@@ -161,7 +177,8 @@ impl<'g> Graph<'g> {
         let ([dh, n, heads, b], kd, [m0, m1, m2, m3]) = (q.dims(), k.dims(), mask.dims());
         let fits = kd == v.dims()
             && kd[0] == dh
-            && kd[2] == heads
+            && kd[2] > 0
+            && heads.is_multiple_of(kd[2])
             && kd[3] == b
             && [m0, m1, m2, m3] == [kd[1], n, 1, b];
         let types = q.is_f32() && k.code() == v.code() && (k.is_f16() || k.is_f32()) && mask.is_f16();

@@ -303,6 +303,14 @@ impl Array {
         })
     }
 
+    /// The elements that are text.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.elements().filter_map(|element| match element {
+            Element::Text(text) => Some(text),
+            Element::Number(_) => None,
+        })
+    }
+
     fn elements(&self) -> impl Iterator<Item = Element<'_>> {
         let mut left = self.bytes.as_slice();
         std::iter::from_fn(move || match number_bytes(self.code) {

@@ -1,8 +1,7 @@
 //! Hyperparameters: read from a file's metadata and validated once.
 
+use super::architecture::{Architecture, Norm};
 use super::defaults::Defaults;
-use crate::error::{Error, Result};
-use crate::gguf::{Gguf, Value, Writer};
 
 /// The kind of model that the weights were trained as. It decides what may attend to what, and what is cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,10 +14,13 @@ pub enum Variant {
     Mdlm,
     /// Plain autoregression.
     Ar,
+    /// WeDLM: causal in the order of the rows, known tokens first, masks behind them, each at its position. A row of a known
+    /// token predicts the next token, too, so that it can write one by one.
+    WeDlm,
 }
 
 impl Variant {
-    const ALL: [Self; 4] = [Self::EsoB, Self::EsoA, Self::Mdlm, Self::Ar];
+    const ALL: [Self; 5] = [Self::EsoB, Self::EsoA, Self::Mdlm, Self::Ar, Self::WeDlm];
 
     /// The variant's name in files and on the command line.
     pub fn name(self) -> &'static str {
@@ -27,12 +29,13 @@ impl Variant {
             Self::EsoA => "a",
             Self::Mdlm => "mdlm",
             Self::Ar => "ar",
+            Self::WeDlm => "wedlm",
         }
     }
 
     /// Whether a token attends only to tokens that come before it in generation order.
     pub fn is_causal(self) -> bool {
-        matches!(self, Self::EsoB | Self::Ar)
+        matches!(self, Self::EsoB | Self::Ar | Self::WeDlm)
     }
 
     /// The variant with this name.
@@ -54,10 +57,12 @@ pub struct Config {
     pub block_count: usize,
     /// Width of the hidden layer of a block's MLP.
     pub feed_forward_length: usize,
-    /// Number of attention heads; each is `embedding_length / head_count` wide.
+    /// Number of attention heads of queries.
     pub head_count: usize,
-    /// Epsilon of every LayerNorm.
-    pub layer_norm_epsilon: f32,
+    /// What the network consists of.
+    pub architecture: Architecture,
+    /// Epsilon of every norm.
+    pub norm_epsilon: f32,
     /// Base of the rotary embedding's frequencies.
     pub rope_freq_base: f32,
     /// Rows of the embedding and of the output matrix, the mask token included.
@@ -66,6 +71,8 @@ pub struct Config {
     pub mask_token_id: u32,
     /// The token that ends a text, if there is one.
     pub eos_token_id: Option<u32>,
+    /// Other tokens that end a text, as the end of a turn does.
+    pub other_eos_token_ids: Vec<u32>,
     /// The token that begins a text, if there is one.
     pub bos_token_id: Option<u32>,
     /// The token that an autoregressive model's input begins with (default: the one that begins a text).
@@ -96,32 +103,41 @@ pub(crate) mod limits {
     pub(crate) const BLOCK_COUNT: usize = 1 << 10;
     pub(crate) const FEED_FORWARD_LENGTH: usize = 1 << 20;
     pub(crate) const HEAD_COUNT: usize = 1 << 12;
+    pub(crate) const HEAD_DIM: usize = 1 << 16;
     pub(crate) const VOCAB_SIZE: usize = 1 << 24;
 }
 
-/// The tensors of one block, in the order in which the forward pass uses them.
-pub(crate) const BLOCK_TENSORS: [&str; 10] = [
-    "attn_norm.weight",
-    "attn_norm.bias",
-    "attn_qkv.weight",
-    "attn_output.weight",
-    "ffn_norm.weight",
-    "ffn_norm.bias",
-    "ffn_up.weight",
-    "ffn_up.bias",
-    "ffn_down.weight",
-    "ffn_down.bias",
-];
-
 impl Config {
-    /// `general.architecture` of the files this crate reads.
+    /// `general.architecture` of the authors' models.
     pub const ARCHITECTURE: &str = "esolm";
+    /// Key whose value says how messages become a prompt: a Jinja template.
+    pub const CHAT_TEMPLATE_KEY: &str = "tokenizer.chat_template";
     /// Key whose value is the content of a `tokenizer.json`.
     pub const TOKENIZER_KEY: &str = "tokenizer.huggingface.json";
 
     /// Width of one attention head.
     pub fn head_dim(&self) -> usize {
-        self.embedding_length / self.head_count
+        self.architecture.head_dim.unwrap_or(self.embedding_length / self.head_count.max(1))
+    }
+
+    /// Number of heads of keys and values.
+    pub fn kv_head_count(&self) -> usize {
+        self.architecture.kv_head_count.unwrap_or(self.head_count)
+    }
+
+    /// Width of the queries of all heads.
+    pub(crate) fn query_length(&self) -> usize {
+        self.head_count * self.head_dim()
+    }
+
+    /// Width of the keys of all heads, and of the values.
+    pub(crate) fn kv_length(&self) -> usize {
+        self.kv_head_count() * self.head_dim()
+    }
+
+    /// Whether `token` ends a text.
+    pub(crate) fn ends_text(&self, token: u32) -> bool {
+        self.eos_token_id == Some(token) || self.other_eos_token_ids.contains(&token)
     }
 
     /// Whether `token` can be generated: it is in the vocabulary and not the mask.
@@ -144,96 +160,6 @@ impl Config {
         self.prepend_token_id.or(self.bos_token_id).unwrap_or(self.mask_token_id)
     }
 
-    /// Reads and validates the hyperparameters of a GGUF file.
-    ///
-    /// # Errors
-    /// [`Error::BadFile`] naming the key that is missing, out of range or contradictory.
-    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        let bad = |what: String| Error::bad_file(gguf.file(), what);
-        let architecture = gguf.text("general.architecture")?;
-        if architecture != Self::ARCHITECTURE {
-            return Err(bad(format!(
-                "a model of architecture '{architecture}'; esolm runs '{}' (see `esolm convert`)",
-                Self::ARCHITECTURE
-            )));
-        }
-        let variant = gguf.text("esolm.variant")?;
-        let size = |key: &str, high: usize| Ok::<_, Error>(gguf.u64_in(key, 1..=high as u64)? as usize);
-        let vocab_size = size("esolm.vocab_size", limits::VOCAB_SIZE)?;
-        let token = |key: &str| Ok::<_, Error>(gguf.u64_in(key, 0..=vocab_size as u64 - 1)? as u32);
-        let optional = |key: &str| gguf.get(key).map(|_| token(key)).transpose();
-        let config = Self {
-            variant: Variant::from_name(variant)
-                .ok_or_else(|| bad(format!("key 'esolm.variant' is '{variant}', not b, a, mdlm or ar")))?,
-            context_length: size("esolm.context_length", limits::CONTEXT_LENGTH)?,
-            embedding_length: size("esolm.embedding_length", limits::EMBEDDING_LENGTH)?,
-            block_count: size("esolm.block_count", limits::BLOCK_COUNT)?,
-            feed_forward_length: size("esolm.feed_forward_length", limits::FEED_FORWARD_LENGTH)?,
-            head_count: size("esolm.attention.head_count", limits::HEAD_COUNT)?,
-            layer_norm_epsilon: gguf.finite("esolm.attention.layer_norm_epsilon")? as f32,
-            rope_freq_base: gguf.finite("esolm.rope.freq_base")? as f32,
-            vocab_size,
-            mask_token_id: token("esolm.mask_token_id")?,
-            eos_token_id: optional("tokenizer.ggml.eos_token_id")?,
-            bos_token_id: optional("tokenizer.ggml.bos_token_id")?,
-            prepend_token_id: optional("esolm.prepend_token_id")?,
-            needs_first_token: gguf.flag("esolm.needs_first_token")?,
-            diffusion_only: gguf.flag("esolm.diffusion_only")?,
-            train_alpha_0: match gguf.get("esolm.train.alpha_0") {
-                Some(_) => Some(gguf.finite("esolm.train.alpha_0")? as f32),
-                None => None,
-            },
-            defaults: Defaults::from_gguf(gguf)?,
-        };
-        config.validate().map_err(bad)?;
-        let rope_dims = size("esolm.rope.dimension_count", limits::EMBEDDING_LENGTH)?;
-        if rope_dims != config.head_dim() {
-            return Err(bad(format!(
-                "key 'esolm.rope.dimension_count' is {rope_dims}, but a head is {} wide",
-                config.head_dim()
-            )));
-        }
-        Ok(config)
-    }
-
-    /// Writes the hyperparameters into a GGUF file's metadata.
-    pub fn write(&self, out: &mut Writer) {
-        // What fits no u32 is beyond every limit: who reads the file says so, with the number that was meant.
-        let int = |v: usize| u32::try_from(v).map_or(Value::U64(v as u64), Value::U32);
-        out.set("general.architecture", Value::Str(Self::ARCHITECTURE.into()));
-        out.set("esolm.variant", Value::Str(self.variant.name().into()));
-        out.set("esolm.context_length", int(self.context_length));
-        out.set("esolm.embedding_length", int(self.embedding_length));
-        out.set("esolm.block_count", int(self.block_count));
-        out.set("esolm.feed_forward_length", int(self.feed_forward_length));
-        out.set("esolm.attention.head_count", int(self.head_count));
-        out.set("esolm.attention.layer_norm_epsilon", Value::F32(self.layer_norm_epsilon));
-        out.set("esolm.rope.freq_base", Value::F32(self.rope_freq_base));
-        out.set("esolm.rope.dimension_count", int(self.head_dim()));
-        out.set("esolm.vocab_size", int(self.vocab_size));
-        out.set("esolm.mask_token_id", Value::U32(self.mask_token_id));
-        if let Some(alpha_0) = self.train_alpha_0 {
-            out.set("esolm.train.alpha_0", Value::F32(alpha_0));
-        }
-        self.defaults.write(out);
-        if let Some(id) = self.prepend_token_id {
-            out.set("esolm.prepend_token_id", Value::U32(id));
-        }
-        // Files without these keys have what they deny.
-        if self.needs_first_token {
-            out.set("esolm.needs_first_token", Value::Bool(true));
-        }
-        if self.diffusion_only {
-            out.set("esolm.diffusion_only", Value::Bool(true));
-        }
-        if let Some(id) = self.eos_token_id {
-            out.set("tokenizer.ggml.eos_token_id", Value::U32(id));
-        }
-        if let Some(id) = self.bos_token_id {
-            out.set("tokenizer.ggml.bos_token_id", Value::U32(id));
-        }
-    }
-
     /// Checks that the hyperparameters are in their ranges and consistent.
     ///
     /// # Errors
@@ -251,14 +177,22 @@ impl Config {
         if let Some((name, size, high)) = sizes.iter().find(|(_, size, high)| !(1..=*high).contains(size)) {
             return Err(format!("the {name} is {size}, not in 1..={high}"));
         }
-        if !width.is_multiple_of(heads) {
+        if self.architecture.head_dim.is_none() && !width.is_multiple_of(heads) {
             return Err(format!("the width {width} is not a multiple of {heads} heads"));
         }
-        if !self.head_dim().is_multiple_of(2) {
-            return Err(format!("a head has {} dimensions; RoPE needs an even number", self.head_dim()));
+        let (head_dim, kv_heads) = (self.head_dim(), self.kv_head_count());
+        if !(1..=limits::HEAD_DIM).contains(&head_dim) || !head_dim.is_multiple_of(2) {
+            let most = limits::HEAD_DIM;
+            return Err(format!("a head has {head_dim} dimensions; RoPE needs an even number, to {most}"));
         }
-        if !(self.layer_norm_epsilon > 0.0 && self.layer_norm_epsilon < 1.0) {
-            return Err(format!("a LayerNorm epsilon of {} is not between 0 and 1", self.layer_norm_epsilon));
+        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+            return Err(format!("{heads} heads cannot share {kv_heads} heads of keys and values"));
+        }
+        if self.architecture.fused_qkv && self.architecture.attention_bias {
+            return Err("queries, keys and values of one matrix have no biases".into());
+        }
+        if !(self.norm_epsilon > 0.0 && self.norm_epsilon < 1.0) {
+            return Err(format!("a norm's epsilon of {} is not between 0 and 1", self.norm_epsilon));
         }
         if !(self.rope_freq_base.is_finite() && self.rope_freq_base >= 1.0) {
             return Err(format!("a rotary base of {} is not a number of at least 1", self.rope_freq_base));
@@ -268,7 +202,8 @@ impl Config {
         {
             return Err(format!("a training alpha_0 of {alpha_0} is not in 0..=1"));
         }
-        if self.needs_first_token && (self.variant != Variant::Ar || self.prepend_token_id.is_some()) {
+        let can_need_it = matches!(self.variant, Variant::Ar | Variant::WeDlm);
+        if self.needs_first_token && (!can_need_it || self.prepend_token_id.is_some()) {
             return Err(
                 "only an autoregressive model without a token before the text needs its first token".into()
             );
@@ -285,19 +220,19 @@ impl Config {
             return Err(format!("a vocabulary of {} has no token besides the mask", self.vocab_size));
         }
         let ids = [Some(self.mask_token_id), self.eos_token_id, self.bos_token_id];
-        if let Some(id) = ids.into_iter().flatten().find(|&id| id as usize >= self.vocab_size) {
+        let mut ids = ids.into_iter().flatten().chain(self.other_eos_token_ids.iter().copied());
+        if let Some(id) = ids.find(|&id| id as usize >= self.vocab_size) {
             return Err(format!("token {id} is outside the vocabulary of {}", self.vocab_size));
         }
-        if self.eos_token_id == Some(self.mask_token_id) {
+        if self.ends_text(self.mask_token_id) {
             return Err("the mask token is also the end of text".into());
         }
         Ok(())
     }
 
-    /// How many tensors [`Config::tensors`] lists: besides the blocks', the embedding and the final norm and output
-    /// matrix with their biases.
+    /// How many tensors [`Config::tensors`] lists.
     pub(crate) fn tensor_count(&self) -> usize {
-        self.block_count * BLOCK_TENSORS.len() + 5
+        self.block_count * self.architecture.block_tensors().count() + 1 + self.last_tensors().count()
     }
 
     /// The tensors of a model with these hyperparameters, in file order. A model file has exactly these.
@@ -307,27 +242,33 @@ impl Config {
 
     /// As [`Config::tensors`], one by one.
     pub(crate) fn tensor_specs(&self) -> impl Iterator<Item = TensorSpec> {
-        let (d, f, v) = (self.embedding_length, self.feed_forward_length, self.vocab_size);
-        let spec = |name: String, dims: &[usize]| TensorSpec { name, dims: dims.to_vec() };
-        let of_block = move |block: usize, part: &str| {
-            let dims: &[usize] = match part {
-                "attn_qkv.weight" => &[d, 3 * d],
-                "attn_output.weight" => &[d, d],
-                "ffn_up.weight" => &[d, f],
-                "ffn_up.bias" => &[f],
-                "ffn_down.weight" => &[f, d],
-                _ => &[d],
-            };
-            spec(format!("blk.{block}.{part}"), dims)
+        let embedding =
+            TensorSpec { name: EMBEDDING.into(), dims: vec![self.embedding_length, self.vocab_size] };
+        let of_block = move |block: usize| {
+            self.architecture.block_tensors().map(move |tensor| TensorSpec {
+                name: format!("blk.{block}.{}", tensor.name()),
+                dims: tensor.dims(self),
+            })
         };
-        let blocks = (0..self.block_count)
-            .flat_map(move |block| BLOCK_TENSORS.iter().map(move |part| of_block(block, part)));
-        let last = [
-            spec("output_norm.weight".into(), &[d]),
-            spec("output_norm.bias".into(), &[d]),
-            spec("output.weight".into(), &[d, v]),
-            spec("output.bias".into(), &[v]),
+        std::iter::once(embedding).chain((0..self.block_count).flat_map(of_block)).chain(self.last_tensors())
+    }
+
+    /// The tensors behind the blocks.
+    fn last_tensors(&self) -> impl Iterator<Item = TensorSpec> {
+        let (d, v, architecture) = (self.embedding_length, self.vocab_size, &self.architecture);
+        let last: [(bool, &str, &[usize]); 4] = [
+            (true, "output_norm.weight", &[d]),
+            (architecture.norm == Norm::Layer, "output_norm.bias", &[d]),
+            (!architecture.tied_output, "output.weight", &[d, v]),
+            (architecture.output_bias, "output.bias", &[v]),
         ];
-        [spec("token_embd.weight".into(), &[d, v])].into_iter().chain(blocks).chain(last)
+        last.map(|(is_there, name, dims)| {
+            is_there.then(|| TensorSpec { name: name.into(), dims: dims.to_vec() })
+        })
+        .into_iter()
+        .flatten()
     }
 }
+
+/// The matrix whose rows are looked up.
+pub(super) const EMBEDDING: &str = "token_embd.weight";

@@ -2,13 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::config::{Config, TensorSpec};
+use super::config::{Config, EMBEDDING, TensorSpec};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Layout, TensorInfo, TensorType, Value};
 use crate::memory::{no_room, with_room};
-
-/// The matrix whose rows are looked up.
-const EMBEDDING: &str = "token_embd.weight";
 
 /// The checked header of a model file.
 pub(crate) struct ModelHeader {
@@ -18,13 +15,13 @@ pub(crate) struct ModelHeader {
 }
 
 impl ModelHeader {
-    /// Reads and checks everything but the weights.
+    /// Reads and checks everything but the weights. `mask` is the mask token of a model whose file does not say it.
     ///
     /// # Errors
     /// [`Error::BadFile`] naming the key, tensor or offset.
-    pub(crate) fn read(bytes: &[u8], file: &str) -> Result<Self> {
+    pub(crate) fn read(bytes: &[u8], file: &str, mask: Option<u32>) -> Result<Self> {
         let gguf = Gguf::parse(bytes, file)?;
-        let config = Config::from_gguf(&gguf)?;
+        let config = Config::from_gguf_with_mask(&gguf, mask)?;
         let tensors = select_tensors(&gguf, &config)?;
         Ok(Self { config, tensors, metadata: gguf.into_metadata() })
     }

@@ -39,6 +39,8 @@ pub struct LoadOptions<'a> {
     pub mlock: bool,
     /// Whether a mapped file's pages are read in before opening returns, and not when they are first used.
     pub prefetch: bool,
+    /// The mask token of a Qwen2, Qwen3 or WeDLM whose file does not say it; the model is then WeDLM.
+    pub mask_token: Option<u32>,
     /// Called with the fraction of the bytes that has been copied, 0 to 1; `Break` cancels loading, which then returns
     /// [`Error::Cancelled`]. If nothing has to be copied, it is called once, with 1.
     pub progress: Option<&'a dyn Fn(f64) -> ControlFlow<()>>,
@@ -46,9 +48,10 @@ pub struct LoadOptions<'a> {
 
 impl std::fmt::Debug for LoadOptions<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { device, mode, mlock, prefetch, progress: _ } = self;
+        let Self { device, mode, mlock, prefetch, mask_token, progress: _ } = self;
         let mut out = f.debug_struct("LoadOptions");
         out.field("device", device).field("mode", mode).field("mlock", mlock).field("prefetch", prefetch);
+        out.field("mask_token", mask_token);
         out.finish_non_exhaustive()
     }
 }
@@ -140,7 +143,7 @@ fn load(
     };
     let source = source(&|fraction| options.report(copied * fraction))?;
     let file_bytes = source.bytes().len();
-    let header = ModelHeader::read(source.bytes(), &file)?;
+    let header = ModelHeader::read(source.bytes(), &file, options.mask_token)?;
     let tensors = collected(header.tensors.iter().cloned())?;
     let to_device = |fraction| options.report(copied + (1.0 - copied) * fraction);
     let mapped = matches!(source, FileBytes::Map(_)) && mode == LoadMode::Map;

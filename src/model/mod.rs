@@ -1,9 +1,12 @@
 //! A model: validated hyperparameters and immutable weights, shared between contexts and threads.
 
+mod architecture;
 mod config;
 mod defaults;
 mod feature;
 mod header;
+mod keys;
+mod llama_keys;
 mod load;
 mod tokenizer;
 
@@ -17,7 +20,8 @@ use crate::ggml::Weights;
 use crate::gguf::{TensorInfo, Value};
 use crate::memory::{LockedPages, ModelReader};
 
-pub(crate) use config::BLOCK_TENSORS;
+pub(crate) use architecture::BlockTensor;
+pub use architecture::{Architecture, Mlp, Norm};
 #[cfg(feature = "convert")]
 pub(crate) use config::limits;
 pub use config::{Config, TensorSpec, Variant};
@@ -182,8 +186,9 @@ impl Model {
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         let inner = &*self.0;
         let made = inner.tokenizer.get_or_init(|| {
-            let value = self.metadata_value(Config::TOKENIZER_KEY).ok_or(TokenizerError::Missing)?;
-            Tokenizer::from_json(value, &inner.config).map_err(TokenizerError::Unusable)
+            let get = |key: &str| self.metadata_value(key);
+            let found = Tokenizer::of_file(&get, &inner.config).ok_or(TokenizerError::Missing)?;
+            found.map_err(TokenizerError::Unusable)
         });
         made.as_ref().map_err(|error| match error {
             TokenizerError::Missing => Error::tokenizer(format!("{} has no tokenizer", inner.file)),
@@ -210,7 +215,7 @@ impl Model {
         if config.needs_first_token {
             crc.update(b"needs_first_token");
         }
-        for number in [config.rope_freq_base, config.layer_norm_epsilon] {
+        for number in [config.rope_freq_base, config.norm_epsilon] {
             crc.update(&number.to_le_bytes());
         }
         for (number, tensor) in weights.tensors().iter().enumerate() {

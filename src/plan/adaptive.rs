@@ -17,6 +17,12 @@ pub struct Adaptive {
     pub threshold: f32,
     /// Number of positions proposed in a step, at least 1. More rows cost more time.
     pub window: usize,
+    /// What is taken from the confidence for each position that one is behind the first of the step's, so that earlier ones
+    /// come first (with [`Confidence::Entropy`], in nats). 0 is off.
+    pub penalty: f32,
+    /// Whether the window slides from left to right: accepted tokens stay, but are computed anew in each step, behind the
+    /// known tokens and before the masks, until there is no unknown position before them. WeDLM always does; Eso-LM (B) can.
+    pub in_order: bool,
 }
 
 /// A measure of the model's confidence at a position, from its own probabilities: before constraints, temperature,
@@ -31,11 +37,26 @@ pub enum Confidence {
     Entropy,
 }
 
+impl Default for Adaptive {
+    /// Tokens of a probability of 0.9 in a window of 8, without penalty, in any order.
+    fn default() -> Self {
+        let (confidence, threshold) = (Confidence::Probability, 0.9);
+        Self { confidence, threshold, window: 8, penalty: 0.0, in_order: false }
+    }
+}
+
 impl Adaptive {
+    /// The defaults of WeDLM's authors: a window of 16, an entropy of 0.4, a penalty of 0.02.
+    pub const WEDLM: Self =
+        Self { confidence: Confidence::Entropy, threshold: 0.4, window: 16, penalty: 0.02, in_order: true };
+
     /// Checks the ranges.
     pub(crate) fn validate(&self) -> Result<()> {
         if self.window == 0 {
             return Err(Error::invalid("a window of no positions"));
+        }
+        if !(self.penalty.is_finite() && self.penalty >= 0.0) {
+            return Err(Error::invalid(format!("a penalty of {} is not a number from 0", self.penalty)));
         }
         if !(self.threshold.is_finite() && self.threshold >= 0.0) {
             return Err(Error::invalid(format!("a threshold of {} is not a number from 0", self.threshold)));
@@ -43,7 +64,8 @@ impl Adaptive {
         Ok(())
     }
 
-    /// The confidence at a position, larger for more confident, from its logits without the mask's.
+    /// The confidence at a position, larger for more confident, from its logits in two parts (WeDLM's with the mask's,
+    /// others' without).
     pub(crate) fn confidence(&self, logits: [&[f32]; 2]) -> f32 {
         let logits = || logits.into_iter().flatten().copied();
         let (mut first, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
@@ -65,6 +87,15 @@ impl Adaptive {
             Confidence::Entropy => moment / sum - sum.ln(),
         };
         confidence as f32
+    }
+
+    /// Takes the penalty from the confidences of these positions.
+    pub(crate) fn penalize(&self, confidences: &mut [f32], mut positions: impl Iterator<Item = u32> + Clone) {
+        if let Some(first) = positions.clone().next().filter(|_| self.penalty > 0.0) {
+            for (confidence, position) in confidences.iter_mut().zip(&mut positions) {
+                *confidence -= self.penalty * position.abs_diff(first) as f32;
+            }
+        }
     }
 
     /// Appends to `accepted` whether each position is accepted; at least one is.
@@ -95,8 +126,8 @@ mod tests {
             (Confidence::Margin, p[0] - p[3]),
             (Confidence::Entropy, -entropy),
         ] {
-            let found =
-                Adaptive { confidence, threshold: 0.0, window: 1 }.confidence([&logits[..3], &logits[4..]]);
+            let found = Adaptive { confidence, threshold: 0.0, window: 1, penalty: 0.0, in_order: false }
+                .confidence([&logits[..3], &logits[4..]]);
             assert!((f64::from(found) - expected).abs() < 1e-6, "{confidence:?}: {found} {expected}");
         }
     }
@@ -105,7 +136,8 @@ mod tests {
     fn accepts_confident_tokens_and_always_the_most_confident() {
         let accept = |confidence, threshold, confidences: &[f32]| {
             let mut accepted = vec![];
-            Adaptive { confidence, threshold, window: 1 }.accept(confidences, &mut accepted);
+            Adaptive { confidence, threshold, window: 1, penalty: 0.0, in_order: false }
+                .accept(confidences, &mut accepted);
             accepted
         };
         let p = Confidence::Probability;

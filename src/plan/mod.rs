@@ -43,7 +43,9 @@ impl Plan {
         if self.diffusion != 0 && !ends.into_iter().any(|end| end == self.diffusion) {
             return Err(Error::invalid("the diffusion phase must be whole steps"));
         }
-        if config.variant == Variant::Ar && !(self.order.is_sorted() && self.counts.iter().all(|&c| c == 1)) {
+        if matches!(config.variant, Variant::Ar | Variant::WeDlm)
+            && !(self.order.is_sorted() && self.counts.iter().all(|&c| c == 1))
+        {
             return Err(Error::invalid("an autoregressive model writes one by one, from left to right"));
         }
         if self.known.len() < config.given_tokens() {

@@ -5,6 +5,7 @@
 //! importance matrix, `importance` is its file.
 
 mod calibrate;
+mod create;
 mod importance;
 mod options;
 mod pack;
@@ -24,6 +25,7 @@ use crate::model::{Config, select_tensors};
 use crate::simd::DefaultFloats;
 
 pub use calibrate::{ImatrixOptions, Observation, imatrix, observe_text};
+pub use create::create_model;
 pub(crate) use importance::Importance;
 pub use options::{FileOrPath, QuantizeOptions, QuantizeReport};
 pub(crate) use pack::Packing;

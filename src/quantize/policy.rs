@@ -235,7 +235,7 @@ fn fitting(wanted: TensorType, dims: &[usize]) -> TensorType {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Variant;
+    use crate::model::{Architecture, Variant};
 
     fn config(width: usize, hidden: usize) -> Config {
         Config {
@@ -245,11 +245,13 @@ mod tests {
             block_count: 12,
             feed_forward_length: hidden,
             head_count: 1,
-            layer_norm_epsilon: 1e-5,
+            architecture: Architecture::DIT,
+            norm_epsilon: 1e-5,
             rope_freq_base: 1e4,
             vocab_size: 7,
             mask_token_id: 6,
             eos_token_id: None,
+            other_eos_token_ids: Vec::new(),
             bos_token_id: None,
             prepend_token_id: None,
             needs_first_token: false,

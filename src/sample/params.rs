@@ -90,6 +90,11 @@ impl SamplingParams {
             .try_for_each(|(name, value)| check_range(name, value).map_err(Error::InvalidArgument))
     }
 
+    /// Whether anything but the temperature changes the distribution.
+    pub(crate) fn has_filters(&self) -> bool {
+        *self != Self { temperature: self.temperature, ..Self::FULL }
+    }
+
     /// Whether nothing but temperature, top-k, top-p and min-p is asked for: what devices can draw with.
     pub(crate) fn is_basic(&self) -> bool {
         let Self { temperature, top_k, top_p, min_p, .. } = *self;

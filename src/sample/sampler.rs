@@ -52,6 +52,27 @@ impl Sampler {
         Ok(self.pick(uniform))
     }
 
+    /// As [`Sampler::draw`], but the filters come before the temperature.
+    ///
+    /// # Errors
+    /// As [`Sampler::draw`].
+    pub(crate) fn draw_tempered_last(
+        &mut self,
+        logits: &[f32],
+        sampling: &SamplingParams,
+        uniform: f64,
+    ) -> Result<u32> {
+        if sampling.temperature == 0.0 || !sampling.has_filters() {
+            return self.draw(logits, sampling, uniform);
+        }
+        self.weigh(logits, &SamplingParams { temperature: 1.0, ..*sampling })?;
+        let power = (1.0 / sampling.temperature).min(f32::MAX);
+        for weight in self.weights.as_flattened_mut().iter_mut().filter(|weight| **weight > 0.0) {
+            *weight = weight.powf(power);
+        }
+        Ok(self.pick(uniform))
+    }
+
     /// The token that the random number `uniform` in [0, 1) falls on, by the weights.
     pub(super) fn pick(&self, uniform: f64) -> u32 {
         let target = uniform * self.total();

@@ -57,10 +57,12 @@ impl Scorer<'_> {
                 Variant::EsoB if first - committed + 2 * masks > rows => {
                     text.fill_blocks(&mut batch, committed, first.min(committed + rows), 0)?
                 }
-                Variant::Ar if first - committed + masks > rows => {
+                Variant::Ar | Variant::WeDlm if first - committed + masks > rows => {
                     text.fill_next(&mut batch, committed, first.min(committed + rows), 0)?
                 }
-                Variant::Ar => text.fill_next(&mut batch, committed, first + masks, masks)?,
+                Variant::Ar | Variant::WeDlm => {
+                    text.fill_next(&mut batch, committed, first + masks, masks)?
+                }
                 _ => text.fill_blocks(&mut batch, committed, first, masks)?,
             };
             let logits = runner.run(&batch)?.rows;
@@ -78,7 +80,7 @@ impl Scorer<'_> {
         let Self { runner, session } = self;
         let model = runner.model.clone();
         let config = model.config();
-        if config.variant == Variant::Ar {
+        if matches!(config.variant, Variant::Ar | Variant::WeDlm) {
             return Err(Error::Unsupported("an autoregressive model does not diffuse".into()));
         }
         let unknown = order.len().saturating_sub(known);
@@ -193,7 +195,8 @@ impl OrderedText<'_> {
                 Some(before) => self.at(before)?.1,
                 None => self.config.first_token_id(),
             };
-            let (position, output, visible_slots) = (place as u32, slot + outputs >= end, slot as u32 + 1);
+            let position = place - usize::from(self.config.rows_have_their_positions());
+            let (position, output, visible_slots) = (position as u32, slot + outputs >= end, slot as u32 + 1);
             batch.push(Row { token, position, output, visible_slots, sees_itself: false });
         }
         Ok(end)

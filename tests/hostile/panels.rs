@@ -5,8 +5,8 @@ use std::path::Path;
 use esolm::gguf::{Gguf, Layout, TensorType, Value, Writer};
 use esolm::quantize::{QuantizeOptions, quantize};
 use esolm::{
-    Config, Context, ContextParams, Defaults, GenerateParams, Kernels, LoadMode, LoadOptions, Model, Prompt,
-    Result, Variant,
+    Architecture, Config, Context, ContextParams, Defaults, GenerateParams, Kernels, LoadMode, LoadOptions,
+    Model, Prompt, Result, Variant,
 };
 
 use super::corpus::Tally;
@@ -21,11 +21,13 @@ fn config() -> Config {
         block_count: 1,
         feed_forward_length: 256,
         head_count: 4,
-        layer_norm_epsilon: 1e-5,
+        architecture: Architecture::DIT,
+        norm_epsilon: 1e-5,
         rope_freq_base: 10_000.0,
         vocab_size: 23,
         mask_token_id: 22,
         eos_token_id: None,
+        other_eos_token_ids: Vec::new(),
         bos_token_id: None,
         prepend_token_id: None,
         needs_first_token: false,

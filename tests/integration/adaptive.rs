@@ -7,7 +7,7 @@ use crate::replay::check_steps;
 use crate::runs::{context, diffusion, finish};
 
 fn params(confidence: Confidence, threshold: f32, window: usize) -> GenerateParams<'static> {
-    let adaptive = Some(Adaptive { confidence, threshold, window });
+    let adaptive = Some(Adaptive { confidence, threshold, window, ..Adaptive::default() });
     GenerateParams { adaptive, seed: 5, log_probs: true, ..diffusion() }
 }
 

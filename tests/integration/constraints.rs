@@ -199,7 +199,12 @@ fn tokens_with_logit_minus_infinity_are_never_drawn() {
             let params = GenerateParams { constraints: &rules, sampling, ..diffusion() };
             let text = texts(&mut context, &[Prompt::prefix(&[3])], &params).remove(0);
             assert!(text[1..].iter().all(|token| (40..MASK).contains(token)), "{rules:?}: {text:?}");
-            let adaptive = Adaptive { confidence: Confidence::Entropy, threshold: 0.1, window: 4 };
+            let adaptive = Adaptive {
+                confidence: Confidence::Entropy,
+                threshold: 0.1,
+                window: 4,
+                ..Adaptive::default()
+            };
             let params = GenerateParams { adaptive: Some(adaptive), ..params };
             let text = texts(&mut context, &[Prompt::prefix(&[3])], &params).remove(0);
             assert!(text[1..].iter().all(|token| (40..MASK).contains(token)), "{rules:?}: {text:?}");

@@ -138,7 +138,8 @@ fn steps_of_many_tokens_keep_to_their_rules() {
         let again = texts(&mut there, &prompts[1..2], &banned);
         assert_eq!(again, written, "{variant:?}");
     }
-    let adaptive = Adaptive { confidence: Confidence::Probability, threshold: 0.5, window: 6 };
+    let adaptive =
+        Adaptive { confidence: Confidence::Probability, threshold: 0.5, window: 6, ..Adaptive::default() };
     let [mut here, mut there] = both(Variant::EsoB, 1);
     let request = GenerateParams { adaptive: Some(adaptive), sampling: GREEDY, ..diffusion() };
     let prompts = [Prompt::prefix(&[5])];

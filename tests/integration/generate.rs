@@ -43,7 +43,8 @@ fn steps(context: &mut Context, params: &GenerateParams<'_>) -> usize {
 #[test]
 fn diffusion_is_by_default_where_it_is_asked_for() {
     let default = GenerateParams { length: 48, seed: 5, ..GenerateParams::default() };
-    let adaptive = Adaptive { confidence: Confidence::Probability, threshold: 0.5, window: 8 };
+    let adaptive =
+        Adaptive { confidence: Confidence::Probability, threshold: 0.5, window: 8, ..Adaptive::default() };
     let asking = [
         GenerateParams { steps: 4, ..default },
         GenerateParams { schedule: Schedule::Custom(&[8]), ..default },

@@ -177,7 +177,8 @@ fn what_has_no_grammar_is_refused() {
     let mut context = context(&model, 1);
     let rules = regex("a+");
     let good = anything(&rules, 1);
-    let adaptive = Adaptive { confidence: Confidence::Margin, threshold: 0.5, window: 4 };
+    let adaptive =
+        Adaptive { confidence: Confidence::Margin, threshold: 0.5, window: 4, ..Adaptive::default() };
     for bad in [
         GenerateParams { alpha_0: 0.5, ..good },
         GenerateParams { alpha_0: 1.0, order: Order::LeftToRight, ..good },

@@ -60,7 +60,12 @@ fn infilling_keeps_given_tokens_and_positions() {
             2 => Order::Strided { stride: 1 + random.below(length), shuffle: true },
             _ => Order::Blocks { size: 1 + random.below(length) },
         };
-        let adaptive = Adaptive { confidence: Confidence::Probability, threshold: 0.5, window: 4 };
+        let adaptive = Adaptive {
+            confidence: Confidence::Probability,
+            threshold: 0.5,
+            window: 4,
+            ..Adaptive::default()
+        };
         let adaptive = (case % 5 == 0).then_some(adaptive);
         let alpha_0 = if adaptive.is_some() { 1.0 } else { [1.0, 0.5, 0.0][random.below(3)] };
         let params = GenerateParams {

@@ -45,7 +45,12 @@ fn requests(variant: Variant) -> Vec<Request> {
         request(&[5; 31], GenerateParams { seed: 7, sampling: cool, constraints: &*RULES, ..base }),
     ];
     if !ar {
-        let adaptive = Some(Adaptive { confidence: Confidence::Margin, threshold: 0.1, window: 6 });
+        let adaptive = Some(Adaptive {
+            confidence: Confidence::Margin,
+            threshold: 0.1,
+            window: 6,
+            ..Adaptive::default()
+        });
         let strided = Order::Strided { stride: 8, shuffle: true };
         all.push(request(&[1, 2], GenerateParams { seed: 8, adaptive, log_probs: true, ..base }));
         all.push(request(&[], GenerateParams { seed: 9, order: strided, ..base }));

@@ -151,7 +151,12 @@ fn features_are_those_of_the_variant() {
             ..GenerateParams::default()
         };
         assert_eq!(has(Feature::Orders), context.begin(&[Prompt::default()], &strided).is_ok(), "{name}");
-        let adaptive = Adaptive { confidence: Confidence::Probability, threshold: 0.5, window: 4 };
+        let adaptive = Adaptive {
+            confidence: Confidence::Probability,
+            threshold: 0.5,
+            window: 4,
+            ..Adaptive::default()
+        };
         let adaptive = GenerateParams { adaptive: Some(adaptive), alpha_0: 1.0, ..GenerateParams::default() };
         assert_eq!(has(Feature::Adaptive), context.begin(&[Prompt::default()], &adaptive).is_ok(), "{name}");
         let ahead = GenerateParams { lookahead: 2, alpha_0: 0.5, ..GenerateParams::default() };

@@ -18,6 +18,7 @@ mod mdlm;
 mod reference_network;
 mod rounding;
 mod variants;
+mod wedlm;
 
 // Generation.
 mod adaptive;

@@ -129,7 +129,8 @@ fn probabilities_on_demand_are_those_that_the_next_token_is_drawn_with() {
 fn steps_report_the_most_likely_tokens() {
     let model = Network::small(Variant::EsoB, 1).model();
     let mut context = context(&model, 2);
-    let adaptive = Adaptive { confidence: Confidence::Margin, threshold: 0.2, window: 6 };
+    let adaptive =
+        Adaptive { confidence: Confidence::Margin, threshold: 0.2, window: 6, ..Adaptive::default() };
     for (n, adaptive) in [(1, None), (5, None), (VOCAB - 1, None), (3, Some(adaptive))] {
         let order = Order::Random;
         let how = GenerateParams { top_log_probs: n, steps: 9, order, adaptive, ..diffusion() };

@@ -48,7 +48,8 @@ fn run(context: &mut Context, prompts: &[Prompt], params: &GenerateParams<'_>) -
 
 #[test]
 fn stop_token_ends_work_in_every_variant_and_order() {
-    let adaptive = Adaptive { confidence: Confidence::Probability, threshold: 0.02, window: 6 };
+    let adaptive =
+        Adaptive { confidence: Confidence::Probability, threshold: 0.02, window: 6, ..Adaptive::default() };
     for variant in VARIANTS {
         let model = Network::small(variant, 1).model();
         let mut context = context(&model, 3);

@@ -1,6 +1,6 @@
 //! The text of each step: what has become final, whatever the decoder.
 
-use esolm::{Config, Context, Error, GenerateParams, Model, Prompt, StopReason, Variant};
+use esolm::{Config, Context, ContextParams, Error, GenerateParams, Model, Prompt, StopReason, Variant};
 
 use crate::reference::{LENGTH, MASK, Network, Random, config};
 use crate::runs::{context, diffusion, params};
@@ -249,7 +249,8 @@ fn text_longer_than_the_room_for_it_is_as_any_other() {
     let config = Config { context_length: TOKENS + 20, ..config(1, 4) };
     let decoder = decoders()[1].0;
     let model = Network::random(config, 1).model_with_tokenizer(&tokenizer(decoder, long));
-    let mut context = Context::new(&model, &params(1)).unwrap();
+    let length = TOKENS + 20;
+    let mut context = Context::new(&model, &ContextParams { length, ..params(1) }).unwrap();
     let mut random = Random(5);
     let tokens: Vec<u32> = (0..TOKENS).map(|_| random.below(MASK as usize) as u32).collect();
     let wanted = GenerateParams { step_text: true, alpha_0: 0.0, length: TOKENS + 4, ..diffusion() };

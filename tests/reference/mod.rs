@@ -1,4 +1,4 @@
-//! The network of an Eso-LM, small and complete: what `src/forward` computes, written for reading.
+//! The network of an Eso-LM, and of Qwen and WeDLM, small and complete: what `src/forward` computes, written for reading.
 //!
 //! Everything is f64, nothing is cached, and every row is computed from scratch. Tests compare the library with it,
 //! and it is itself compared with logits of the authors' code (`integration/reference_network.rs`).
@@ -13,7 +13,7 @@ mod random;
 
 use std::collections::HashMap;
 
-use esolm::{Config, Variant};
+use esolm::{Config, Mlp, Variant};
 pub use random::{LENGTH, MASK, Random, config};
 
 /// A model's weights.
@@ -29,7 +29,7 @@ pub type Row = (u32, u32);
 #[derive(Clone, Copy, Debug)]
 pub enum Attention {
     /// Each row sees itself and the rows before it. Eso-LM (B) in both phases (`causal`), so that keys and values of
-    /// a known token never change; and AR (`causal_attention`).
+    /// a known token never change; AR (`causal_attention`); and WeDLM.
     Causal,
     /// The first rows see all of each other, the others are causal. Eso-LM (A): in the diffusion phase (`mixed2`) the
     /// first rows are the known tokens, in the sequential phase (`mixed`) those that were known when it began.
@@ -42,7 +42,7 @@ impl Attention {
     /// How a model attends in a step with `known` known tokens. The sequential phase begins with `begun` of them.
     pub fn of(variant: Variant, known: usize, begun: usize) -> Self {
         match variant {
-            Variant::EsoB | Variant::Ar => Self::Causal,
+            Variant::EsoB | Variant::Ar | Variant::WeDlm => Self::Causal,
             Variant::EsoA => Self::CausalAfter(known.min(begun)),
             Variant::Mdlm => Self::Bidirectional,
         }
@@ -68,23 +68,30 @@ impl Network {
             let name = |part: &str| format!("blk.{block}.{part}");
             // 2. Attention: normalize (`norm1`), make queries, keys and values (`attn_qkv`), mix the values, project
             //    (`attn_out`), add.
-            let qkv: Vec<Vec<f64>> = x
-                .iter()
-                .map(|x| self.linear(&name("attn_qkv"), &self.layer_norm(&name("attn_norm"), x)))
-                .collect();
+            let qkv: Vec<Vec<f64>> =
+                x.iter().map(|x| self.qkv(block, &self.norm(&name("attn_norm"), x))).collect();
             for (x, mixed) in x.iter_mut().zip(self.attention(&qkv, rows, attention)) {
                 add(x, &self.linear(&name("attn_output"), &mixed));
             }
-            // 3. Feed forward, row by row: normalize (`norm2`), widen (`mlp.0`), GELU, narrow (`mlp.2`), add.
+            // 3. Feed forward, row by row: normalize (`norm2`), widen (`mlp.0`), GELU, narrow (`mlp.2`), add. In Qwen a gate
+            //    takes the place of GELU (`gate_proj`).
             for x in &mut x {
-                let mut hidden = self.linear(&name("ffn_up"), &self.layer_norm(&name("ffn_norm"), x));
-                hidden.iter_mut().for_each(|h| *h = gelu(*h));
+                let normed = self.norm(&name("ffn_norm"), x);
+                let mut hidden = self.linear(&name("ffn_up"), &normed);
+                match self.config.architecture.mlp {
+                    Mlp::Gelu => hidden.iter_mut().for_each(|h| *h = gelu(*h)),
+                    Mlp::SwiGlu => {
+                        let gate = self.linear(&name("ffn_gate"), &normed);
+                        hidden.iter_mut().zip(gate).for_each(|(h, gate)| *h *= gate / (1.0 + (-gate).exp()));
+                    }
+                }
                 add(x, &self.linear(&name("ffn_down"), &hidden));
             }
         }
         // 4. Logits: normalize (`norm_final`) and multiply by the output matrix (`output_layer.linear`), which is
-        //    another one than the embedding's.
-        x.iter().map(|x| self.linear("output", &self.layer_norm("output_norm", x))).collect()
+        //    another one than the embedding's, but for some of Qwen's.
+        let output = if self.config.architecture.tied_output { "token_embd" } else { "output" };
+        x.iter().map(|x| self.linear(output, &self.norm("output_norm", x))).collect()
     }
 
     pub fn embedding(&self, token: u32) -> Vec<f64> {
@@ -93,13 +100,43 @@ impl Network {
         row.iter().map(|&v| f64::from(v)).collect()
     }
 
-    /// To mean 0 and variance 1, then times `name.weight` plus `name.bias`.
-    pub fn layer_norm(&self, name: &str, x: &[f64]) -> Vec<f64> {
+    /// Queries of all heads, keys, values: of one matrix, or of three.
+    fn qkv(&self, block: usize, x: &[f64]) -> Vec<f64> {
+        let name = |part: &str| format!("blk.{block}.{part}");
+        if self.config.architecture.fused_qkv {
+            return self.linear(&name("attn_qkv"), x);
+        }
+        let (mut q, mut k) = (self.linear(&name("attn_q"), x), self.linear(&name("attn_k"), x));
+        if self.config.architecture.qk_norm {
+            // Of each head for itself, before it is rotated.
+            for (all, name) in [(&mut q, name("attn_q_norm")), (&mut k, name("attn_k_norm"))] {
+                for head in all.chunks_exact_mut(self.config.head_dim()) {
+                    let normed = self.norm(&name, head);
+                    head.copy_from_slice(&normed);
+                }
+            }
+        }
+        [q, k, self.linear(&name("attn_v"), x)].concat()
+    }
+
+    /// LayerNorm or RMSNorm: to mean 0 and variance 1, then times `name.weight` plus `name.bias`; or to a mean square of 1,
+    /// then times `name.weight`.
+    pub fn norm(&self, name: &str, x: &[f64]) -> Vec<f64> {
+        let Some(bias) = self.tensors.get(&format!("{name}.bias")) else {
+            let square = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
+            let scale = 1.0 / (square + f64::from(self.config.norm_epsilon)).sqrt();
+            let weight = &self.tensors[&format!("{name}.weight")];
+            return x.iter().zip(weight).map(|(x, &w)| x * scale * f64::from(w)).collect();
+        };
+        self.layer_norm(name, bias, x)
+    }
+
+    fn layer_norm(&self, name: &str, bias: &[f32], x: &[f64]) -> Vec<f64> {
         let n = x.len() as f64;
         let mean = x.iter().sum::<f64>() / n;
         let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-        let scale = 1.0 / (variance + f64::from(self.config.layer_norm_epsilon)).sqrt();
-        let [weight, bias] = ["weight", "bias"].map(|part| &self.tensors[&format!("{name}.{part}")]);
+        let scale = 1.0 / (variance + f64::from(self.config.norm_epsilon)).sqrt();
+        let weight = &self.tensors[&format!("{name}.weight")];
         let affine = weight.iter().zip(bias);
         x.iter().zip(affine).map(|(x, (&w, &b))| (x - mean) * scale * f64::from(w) + f64::from(b)).collect()
     }
@@ -117,10 +154,14 @@ impl Network {
     /// Softmax attention of every head. A row of `qkv` holds the queries of all heads, then the keys, then the
     /// values.
     fn attention(&self, qkv: &[Vec<f64>], rows: &[Row], attention: Attention) -> Vec<Vec<f64>> {
-        let (width, dim) = (self.config.embedding_length, self.config.head_dim());
-        let mut out = vec![vec![0.0; width]; rows.len()];
-        for head in (0..width).step_by(dim) {
-            let part = |row: usize, which: usize| &qkv[row][which * width + head..][..dim];
+        let (dim, heads, kv_heads) =
+            (self.config.head_dim(), self.config.head_count, self.config.kv_head_count());
+        let mut out = vec![vec![0.0; heads * dim]; rows.len()];
+        for number in 0..heads {
+            // In some models several heads share keys and values.
+            let (head, shared) = (number * dim, number / (heads / kv_heads) * dim);
+            let starts = [head, heads * dim + shared, (heads + kv_heads) * dim + shared];
+            let part = |row: usize, which: usize| &qkv[row][starts[which]..][..dim];
             // Queries and keys are rotated by the token's position in the text, not by its place in the order.
             let rotated = |which| -> Vec<Vec<f64>> {
                 (0..rows.len()).map(|row| self.rope(part(row, which), rows[row].1)).collect()

@@ -1,6 +1,6 @@
 //! Small models with random weights.
 
-use esolm::{Config, Defaults, Variant};
+use esolm::{Architecture, Config, Defaults, Variant};
 
 use super::Network;
 
@@ -60,11 +60,13 @@ pub fn config(block_count: usize, head_count: usize) -> Config {
         block_count,
         feed_forward_length: 160,
         head_count,
-        layer_norm_epsilon: 1e-5,
+        architecture: Architecture::DIT,
+        norm_epsilon: 1e-5,
         rope_freq_base: 10_000.0,
         vocab_size: 101,
         mask_token_id: MASK,
         eos_token_id: None,
+        other_eos_token_ids: Vec::new(),
         bos_token_id: None,
         prepend_token_id: None,
         needs_first_token: false,
@@ -86,6 +88,20 @@ impl Network {
         });
         let tensors = tensors.collect();
         Self { config, tensors }
+    }
+
+    /// A random Qwen or WeDLM of three blocks whose four heads of queries share two of keys and values.
+    pub fn qwen(variant: Variant, architecture: Architecture, seed: u64) -> Self {
+        let architecture = Architecture { kv_head_count: Some(2), ..architecture };
+        let config = Config {
+            variant,
+            architecture,
+            needs_first_token: true,
+            norm_epsilon: 1e-6,
+            rope_freq_base: 1e6,
+            ..config(3, 4)
+        };
+        Self::random(config, seed)
     }
 
     /// A random model of two blocks.

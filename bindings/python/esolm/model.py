@@ -32,6 +32,8 @@ class ModelOptions:
     mlock: bool = False
     #: Reads a mapped file's pages in now, and not when they are first used.
     prefetch: bool = False
+    #: The mask token of a Qwen2, Qwen3 or WeDLM whose file does not say it, which makes it WeDLM.
+    mask_token: int | None = None
 
     def _c(self, caught: Caught) -> c.esolm_model_params:
         params = arguments.initialised(c.esolm_model_params, c.library.esolm_model_params_init)
@@ -40,6 +42,8 @@ class ModelOptions:
         params.progress_callback = progress_callback(caught, self.progress)  # progress_user_data: it is a closure
         params.use_mlock = self.mlock
         params.prefetch = self.prefetch
+        if self.mask_token is not None:
+            params.mask_token = arguments.uint32(self.mask_token, "mask_token")
         return params
 
 

@@ -140,6 +140,10 @@ class GenerateParams:
     window: int = 0
     #: The confidence from which on an adaptive step writes a token (entropy: at most).
     threshold: float = 0.0
+    #: What ``confidence`` loses for each position behind the first that a step considers; 0 is off.
+    penalty: float = 0.0
+    #: The window slides from left to right, as WeDLM's always does; Eso-LM (B) can.
+    in_order: bool = False
     #: Tokens that a step proposes where it writes one: the same distribution in fewer steps; 0 is off.
     lookahead: int = 0
     #: Tokens that end a text when the model writes them.
@@ -181,7 +185,7 @@ class Request:
         made = arguments.initialised(c.esolm_generate_params, c.library.esolm_generate_params_init)
         for name in ("length", "max_tokens", "steps", "order_size", "window"):
             setattr(made, name, arguments.size(getattr(params, name), name))
-        for name in ("alpha_0", "temperature", "top_p", "min_p", "typical_p", "top_n_sigma", "threshold"):
+        for name in ("alpha_0", "temperature", "top_p", "min_p", "typical_p", "top_n_sigma", "threshold", "penalty"):
             setattr(made, name, getattr(params, name))
         for name in ("top_k", "top_log_probs", "lookahead"):
             setattr(made, name, arguments.uint32(getattr(params, name), name))
@@ -189,6 +193,7 @@ class Request:
         made.order = arguments.int32(params.order, "order")
         made.confidence = arguments.int32(params.confidence, "confidence")
         made.log_probs, made.ignore_eos, made.step_text = params.log_probs, params.ignore_eos, params.step_text
+        made.in_order = params.in_order
         made.custom_order, made.n_custom_order = self._array(params.custom_order, "custom_order")
         made.schedule, made.n_schedule = self._array(params.schedule, "schedule")
         made.stop_tokens, made.n_stop_tokens = self._array(params.stop_tokens, "stop_tokens")

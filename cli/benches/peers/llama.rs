@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use esolm::gguf::{TensorType, Value, Writer};
@@ -9,7 +10,7 @@ use esolm::{Error, Result, TensorSpec};
 
 use crate::TOKENS;
 use crate::python::Program;
-use crate::synthetic::write_random_weights;
+use crate::synthetic::uniform;
 
 const WIDTH: usize = 768;
 const BLOCKS: usize = 12;
@@ -31,7 +32,7 @@ fn write(path: &Path) -> Result<()> {
     let mut writer = Writer::new();
     writer.set("general.architecture", Value::Str("gpt2".into()));
     writer.set("tokenizer.ggml.model", Value::Str("no_vocab".into()));
-    writer.set("gpt2.attention.layer_norm_epsilon", Value::F32(1e-5));
+    writer.set("gpt2.attention.norm_epsilon", Value::F32(1e-5));
     for (key, value) in [
         ("vocab_size", VOCABULARY),
         ("context_length", TOKENS),
@@ -67,4 +68,33 @@ fn write(path: &Path) -> Result<()> {
     let name = path.display().to_string();
     let file = File::create(path).map_err(|source| Error::Io { file: name.clone(), source })?;
     write_random_weights((&file, &name), writer, &tensors)
+}
+
+/// Writes to `file`, which messages call `name`, a model with `writer`'s metadata and random `tensors`: matrices f16, uniform
+/// in +-0.03; vectors f32, about 1.
+fn write_random_weights(
+    (file, name): (&File, &str),
+    mut writer: Writer,
+    tensors: &[TensorSpec],
+) -> Result<()> {
+    writer.set_file_name(name);
+    for tensor in tensors {
+        let ty = if tensor.dims.len() > 1 { TensorType::F16 } else { TensorType::F32 };
+        writer.declare(&tensor.name, ty, &tensor.dims)?;
+    }
+    let mut uniform = uniform(1);
+    let mut out = BufWriter::new(file);
+    writer.write(&mut out, |name, bytes| {
+        let tensor = tensors.iter().find(|t| t.name == name);
+        let dims = &tensor.ok_or_else(|| Error::Internal(format!("no tensor {name}")))?.dims;
+        let count = dims.iter().product();
+        if dims.len() > 1 {
+            bytes.extend((0..count).flat_map(|_| half::f16::from_f32(0.03 * uniform()).to_le_bytes()));
+        } else {
+            bytes.extend((0..count).flat_map(|_| (1.0 + 0.1 * uniform()).to_le_bytes()));
+        }
+        Ok(())
+    })?;
+    // What a buffer writes when it is dropped fails in silence.
+    out.flush().map_err(|source| Error::Io { file: name.into(), source })
 }

@@ -156,7 +156,7 @@ fn params(args: &Args, model: &Model) -> Result<ScoreParams> {
     let orders = args.orders.unwrap_or(usize::from(config.has_sequential_phase() || args.order.is_some()));
     let random_order = args.order.as_deref().map_or(orders > 1, |order| order == "random");
     let draws = args.draws.unwrap_or(match config.variant {
-        Variant::Ar if args.alpha0.is_none() => 0,
+        Variant::Ar | Variant::WeDlm if args.alpha0.is_none() => 0,
         _ => 8,
     });
     let trained = config.train_alpha_0.filter(|_| config.has_sequential_phase()).unwrap_or(1.0);

@@ -133,7 +133,8 @@ impl Golden<'_> {
         // An autoregressive model's tokens may begin with the one before the text, which the first row follows. Texts of
         // logits alone always do.
         let may_have_lead = logits == name || total == covered + 1 || total > config.context_length;
-        let has_lead = config.variant == Variant::Ar && may_have_lead && begins_as(&tokens, total, config);
+        let may_have_lead = may_have_lead && matches!(config.variant, Variant::Ar | Variant::WeDlm);
+        let has_lead = may_have_lead && begins_as(&tokens, total, config);
         let known = config.given_tokens();
         let dropped = usize::from(has_lead) - known.min(usize::from(has_lead));
         let length = total.saturating_sub(dropped).min(config.context_length);
@@ -275,7 +276,7 @@ impl Golden<'_> {
 fn forward_texts(logits: &str, config: &Config) -> Option<&'static str> {
     match (config.variant, logits) {
         (Variant::Mdlm, "logits") => Some("x"),
-        (Variant::Ar, "logits" | "logits_cached") => Some("prefix"),
+        (Variant::Ar | Variant::WeDlm, "logits" | "logits_cached") => Some("prefix"),
         (Variant::Ar, "logits_mask") => Some("prefix_mask"),
         _ => None,
     }

@@ -5,7 +5,8 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::forward::batch::{Batch, Segment};
 use crate::forward::cpu::kernels::attention::{self, CacheElement, Head, KEY_GROUP, TILE};
-use crate::forward::cpu::kernels::rowwise::rotate;
+use crate::forward::cpu::kernels::rowwise::{head_norm, rotate};
+use crate::forward::cpu::kernels::weights::Matrix;
 use crate::forward::cpu::layout::MAX_LOCAL_ROWS;
 use crate::forward::cpu::network::{Network, Number, rows_per_piece};
 use crate::forward::cpu::threads::Grain;
@@ -47,9 +48,9 @@ impl Queries {
         }
     }
 
-    /// Tiles of queries of a segment that attend together.
-    fn tiles(self, segment: &Segment) -> usize {
-        self.of_segment(segment).div_ceil(TILE)
+    /// Tiles of queries of a segment that attend together, where each row has `group` heads that share keys and values.
+    fn tiles(self, segment: &Segment, group: usize) -> usize {
+        (self.of_segment(segment) * group).div_ceil(TILE)
     }
 }
 
@@ -64,18 +65,22 @@ impl<'a> Network<'a> {
         &self,
         crew: &Crew<'_>,
         block: usize,
+        norms: Option<[Matrix<'_>; 2]>,
         queries: Queries,
     ) -> Result<()> {
-        let heads = self.config.head_count;
+        // Heads of keys and values; the queries of `group` heads share one.
+        let heads = self.config.kv_head_count();
+        let group = self.config.head_count / heads;
+        let [query_norm, key_norm] = norms.map_or([None; 2], |norms| norms.map(Some));
         let cache = self.block_cache::<T>(block)?;
         let segments = &self.batch.segments;
         let key_groups_of = |s: &Segment| key_groups(s).len();
         let groups: usize = segments.iter().map(key_groups_of).sum();
-        let tiles: usize = segments.iter().map(|s| queries.tiles(s)).sum();
+        let tiles: usize = segments.iter().map(|s| queries.tiles(s, group)).sum();
         let (rows, count) = (self.batch.tokens.len(), queries.count(self.batch));
         let fill = |head: usize, group: usize| {
             let (_, segment, group) = locate(segments, group, key_groups_of)?;
-            if self.fill_cache(segment, key_groups(segment).start + group, head, cache) {
+            if self.fill_cache(segment, key_groups(segment).start + group, head, key_norm, cache) {
                 return Ok(());
             }
             Err(Error::NotFinite(format!(
@@ -89,14 +94,17 @@ impl<'a> Network<'a> {
         };
         let slots =
             (0..count).map(|query| self.batch.visible_slots[queries.row(self.batch, query)] as u64).sum();
-        let [filling, attending] = nanoseconds(self.config.embedding_length, rows + count, slots);
+        let [filling, attending] = nanoseconds(self.config.query_length(), rows + count, slots);
         if rows <= MAX_LOCAL_ROWS {
             // What a head needs of the cache and of the queries, its thread makes itself.
             crew.share(heads, Grain::Fixed(1), filling + attending, &|pieces| {
                 let scores = scores(pieces.thread());
                 for head in pieces.flatten() {
                     (0..groups).try_for_each(|group| fill(head, group))?;
-                    (0..count).for_each(|query| self.prepare_query(query, queries, head..head + 1));
+                    let of_queries = head * group..(head + 1) * group;
+                    (0..count).for_each(|query| {
+                        self.prepare_query(query, queries, of_queries.clone(), query_norm);
+                    });
                     for tile in 0..tiles {
                         self.attend_tile(head, tile, cache, scores, queries)?;
                     }
@@ -113,7 +121,9 @@ impl<'a> Network<'a> {
                 None => fill(item / groups, item % groups),
                 Some(item) => {
                     let some = item * size..count.min((item + 1) * size);
-                    some.for_each(|query| self.prepare_query(query, queries, 0..heads));
+                    some.for_each(|query| {
+                        self.prepare_query(query, queries, 0..self.config.head_count, query_norm);
+                    });
                     Ok(())
                 }
             })
@@ -129,22 +139,31 @@ impl<'a> Network<'a> {
         Ok(())
     }
 
-    /// Rotates some heads of a query, and with [`Queries::Outputs`] copies their columns of its row into `x_out`.
-    fn prepare_query(&self, query: usize, queries: Queries, heads: Range<usize>) {
-        let (d, dh) = (self.config.embedding_length, self.config.head_dim());
+    /// Rotates some heads of a query, after their norm if there is one, and with [`Queries::Outputs`] copies their share of
+    /// its row into `x_out`.
+    fn prepare_query(&self, query: usize, queries: Queries, heads: Range<usize>, norm: Option<Matrix<'_>>) {
+        let (d, dh, count) = (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
         let row = queries.row(self.batch, query);
-        let (rope_row, columns) = (self.rope_row(row), heads.start * dh..heads.end * dh);
-        let to = query * d + columns.start..query * d + columns.end;
+        let at = query * count * dh;
         // SAFETY: these heads of the query are in this thread's piece.
-        let q = unsafe { self.q.write(to.clone()) };
-        q.chunks_exact_mut(dh).for_each(|head| rotate(head, rope_row));
+        let q = unsafe { self.q.write(at + heads.start * dh..at + heads.end * dh) };
+        q.chunks_exact_mut(dh).for_each(|head| self.turn(head, norm, row));
         if let Queries::Outputs = queries {
+            let share = d * heads.start / count..d * heads.end / count;
             // SAFETY: so are these columns of the row; an earlier operation wrote `x`.
             unsafe {
-                let x = self.x.read(row * d + columns.start..row * d + columns.end);
-                self.x_out.write(to).copy_from_slice(x);
+                let x = self.x.read(row * d + share.start..row * d + share.end);
+                self.x_out.write(query * d + share.start..query * d + share.end).copy_from_slice(x);
             }
         }
+    }
+
+    /// Rotates a head of a query or key of a row, after its norm if there is one.
+    fn turn(&self, head: &mut [f32], norm: Option<Matrix<'_>>, row: usize) {
+        if let Some(weight) = norm {
+            head_norm(head, weight, self.config.norm_epsilon);
+        }
+        rotate(head, self.rope_row(row));
     }
 
     /// The rotation of a row of the batch.
@@ -160,9 +179,10 @@ impl<'a> Network<'a> {
         segment: &Segment,
         group: usize,
         head: usize,
+        norm: Option<Matrix<'_>>,
         [keys, values]: BlockCache<'a, T>,
     ) -> bool {
-        let (d, dh, heads) = (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
+        let (d, dh, heads) = (self.config.kv_length(), self.config.head_dim(), self.config.kv_head_count());
         let mut overflows = false;
         let first = (segment.sequence * heads + head) * self.capacity.slots * dh;
         let begin = segment.first_slot.max(group * KEY_GROUP);
@@ -172,7 +192,7 @@ impl<'a> Network<'a> {
             let at = row(slot) * 2 * d + head * dh;
             // SAFETY: this head of the row is in this thread's piece.
             let (k, v) = unsafe { (self.kv.write(at..at + dh), self.kv.read(at + d..at + d + dh)) };
-            rotate(k, self.rope_row(row(slot)));
+            self.turn(k, norm, row(slot));
             overflows |= any_overflows::<T>(k) | any_overflows::<T>(v);
             let at = first + slot * dh;
             // SAFETY: this head of the slot is in this thread's piece.
@@ -197,7 +217,8 @@ impl<'a> Network<'a> {
         !overflows
     }
 
-    /// One head's attention of a tile of queries, into `attention`.
+    /// The attention of a tile of queries to head `head` of keys and values, into `attention`. The queries of a segment
+    /// are those of its first row, one for each head that shares these keys and values, then of its second row, and so on.
     fn attend_tile<T: CacheElement>(
         &self,
         head: usize,
@@ -206,30 +227,38 @@ impl<'a> Network<'a> {
         scores: &mut [f32],
         queries: Queries,
     ) -> Result<()> {
-        let (d, dh, heads) = (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
-        let (before, segment, tile) = locate(&self.batch.segments, tile, |s| queries.tiles(s))?;
+        let (dh, all_heads, heads) =
+            (self.config.head_dim(), self.config.head_count, self.config.kv_head_count());
+        let group = all_heads / heads;
+        let (before, segment, tile) = locate(&self.batch.segments, tile, |s| queries.tiles(s, group))?;
         let of_segment = queries.of_segment(segment);
-        let rows = (of_segment - tile * TILE).min(TILE);
-        // The tile's first row among the queries, and in the batch.
-        let first = before.iter().map(|s| queries.of_segment(s)).sum::<usize>() + tile * TILE;
-        let in_batch = segment.first_row + segment.rows - of_segment + tile * TILE;
-        let visible = &self.batch.visible_slots[in_batch..in_batch + rows];
-        let sees_itself = &self.batch.sees_itself[in_batch..in_batch + rows];
-        let slot = |i: usize| segment.first_slot + in_batch - segment.first_row + i;
+        let rows = (of_segment * group - tile * TILE).min(TILE);
+        // The segment's first row with a query among the queries, and in the batch.
+        let first = before.iter().map(|s| queries.of_segment(s)).sum::<usize>();
+        let in_batch = segment.first_row + segment.rows - of_segment;
+        // The query's row among those of the segment, and its head.
+        let place = |i: usize| {
+            let query = tile * TILE + i.min(rows - 1);
+            (query / group, head * group + query % group)
+        };
         let (mut visible_slots, mut own_slots) = ([0; TILE], [None; TILE]);
         for i in 0..rows {
-            visible_slots[i] = visible[i] as usize;
-            own_slots[i] = sees_itself[i].then(|| slot(i));
+            let row = in_batch + place(i).0;
+            visible_slots[i] = self.batch.visible_slots[row] as usize;
+            own_slots[i] = self.batch.sees_itself[row].then(|| segment.first_slot + row - segment.first_row);
         }
         let behind_own = own_slots.into_iter().flatten().map(|slot| slot + 1);
         let slots = visible_slots.into_iter().chain(behind_own).fold(0, usize::max);
-        let row = |i: usize| (first + i.min(rows - 1)) * d + head * dh;
+        let column = |i: usize| {
+            let (row, head) = place(i);
+            ((first + row) * all_heads + head) * dh
+        };
         let cache = (segment.sequence * heads + head) * self.capacity.slots * dh;
         let groups = slots.div_ceil(KEY_GROUP);
         // SAFETY: queries and cache were written by an earlier operation, or by this thread in the same piece.
         let head = unsafe {
             Head {
-                queries: std::array::from_fn(|i| self.q.read(row(i)..row(i) + dh)),
+                queries: std::array::from_fn(|i| self.q.read(column(i)..column(i) + dh)),
                 visible_slots,
                 own_slots,
                 keys: keys.read(cache..cache + groups * KEY_GROUP * dh),
@@ -237,8 +266,8 @@ impl<'a> Network<'a> {
                 scores,
             }
         };
-        attention::attend(self.platform, head, rows, |i, column, values| {
-            let at = row(i) + column;
+        attention::attend(self.platform, head, rows, |i, at, values| {
+            let at = column(i) + at;
             // SAFETY: this head of the query is in this thread's piece.
             unsafe { self.attention.write(at..at + values.len()) }.copy_from_slice(values);
         });

@@ -52,11 +52,11 @@ impl CpuRunner {
     ) -> Result<()> {
         let (size, dh) = (capacity.kv.element_bytes(), config.head_dim());
         let start =
-            |sequence: usize, head| (sequence * config.head_count + head) * capacity.slots * dh * size;
+            |sequence: usize, head| (sequence * config.kv_head_count() + head) * capacity.slots * dh * size;
         // Whole groups, as the keys of neighbouring slots are interleaved.
         let len = slots.count.next_multiple_of(KEY_GROUP).min(capacity.slots) * dh * size;
         for region in self.layout.cache.keys.iter().chain(&self.layout.cache.values) {
-            for head in 0..config.head_count {
+            for head in 0..config.kv_head_count() {
                 let part = |sequence| self.arena.part(region.offset + start(sequence, head), len);
                 let (from, to) = (part(slots.sequence)?, part(to)?);
                 // SAFETY: both are in the arena, which is initialised and which only this call uses, as it has `&mut self`.
@@ -77,13 +77,13 @@ impl CpuRunner {
         mut visit: impl FnMut(*mut u8, usize) -> Result<()>,
     ) -> Result<()> {
         let (size, dh) = (capacity.kv.element_bytes(), config.head_dim());
-        let first = |head| (slots.sequence * config.head_count + head) * capacity.slots * dh;
+        let first = |head| (slots.sequence * config.kv_head_count() + head) * capacity.slots * dh;
         let mut run = |region: &Region, index: usize, count: usize| {
             let len = count * size;
             visit(self.arena.part(region.offset + index * size, len)?.as_ptr(), len)
         };
         for keys in &self.layout.cache.keys {
-            for head in 0..config.head_count {
+            for head in 0..config.kv_head_count() {
                 for slot in 0..slots.count {
                     let index = first(head) + key_index(slot, dh);
                     (0..dh).try_for_each(|column| run(keys, index + column * KEY_GROUP, 1))?;
@@ -91,7 +91,7 @@ impl CpuRunner {
             }
         }
         for values in &self.layout.cache.values {
-            (0..config.head_count).try_for_each(|head| run(values, first(head), slots.count * dh))?;
+            (0..config.kv_head_count()).try_for_each(|head| run(values, first(head), slots.count * dh))?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use crate::forward::cpu::attention::Queries;
 use crate::forward::cpu::kernels::activations::{ActivationBlock, BLOCK, quantize_row};
 use crate::forward::cpu::kernels::attention::CacheElement;
 use crate::forward::cpu::kernels::matmul::{Activations, GROUP, matmul};
-use crate::forward::cpu::kernels::rowwise::{gelu_with_bias, layer_norm, rope_row};
+use crate::forward::cpu::kernels::rowwise::{gate_by, gelu_with_bias, layer_norm, rms_norm, rope_row};
 use crate::forward::cpu::kernels::weights::{ByteFormat, Matrix};
 use crate::forward::cpu::layout::MAX_LOCAL_ROWS;
 use crate::forward::cpu::network::{Network, Number, rows_per_piece};
@@ -13,7 +13,7 @@ use crate::forward::cpu::threads::Grain;
 use crate::forward::cpu::threads::clock::Part;
 use crate::forward::cpu::threads::crew::Crew;
 use crate::forward::cpu::threads::shared::Shared;
-use crate::forward::tensors::Block;
+use crate::forward::tensors::{Block, NormTensors, Projection};
 use crate::simd::{F32x8, LANES};
 
 /// What a product multiplies its weights with.
@@ -36,38 +36,38 @@ struct InputMemory<'a> {
 impl<'a> Network<'a> {
     /// The whole network. The logits are in `logits` then.
     pub(super) fn run<T: CacheElement + Number>(&self, crew: &Crew<'_>) -> Result<()> {
-        let (d, rows, outputs) =
-            (self.config.embedding_length, self.batch.tokens.len(), self.batch.outputs.len());
+        let (rows, outputs) = (self.batch.tokens.len(), self.batch.outputs.len());
         self.embed(crew)?;
         let last = self.config.block_count - 1;
         for number in 0..last {
             let block = self.block(number)?;
             let norm = self.norm(self.x, block.attn_norm);
-            self.product(
-                Part::Products,
-                crew,
-                block.attn_qkv,
-                rows,
-                &Input::Made(&norm),
-                |row, first, y| {
-                    self.store_qkv(row, first, y);
-                },
-            )?;
-            self.attend::<T>(crew, number, Queries::All)?;
+            let biases = block.qkv_biases;
+            match block.qkv {
+                Projection::Fused(qkv) => self.project(crew, qkv, 0, None, rows, &norm)?,
+                Projection::Separate(matrices) => {
+                    self.project_each(crew, matrices, biases, [0, 1, 2], rows, &norm)?;
+                }
+            }
+            self.attend::<T>(crew, number, block.qk_norms, Queries::All)?;
             self.feed_forward(crew, &block, self.x, rows)?;
         }
         // The last block's queries and all that follows are computed for the rows that want logits only.
         let block = self.block(last)?;
-        let (q, kv) = (block.attn_qkv.part(0, d), block.attn_qkv.part(d, 2 * d));
         let norm = self.norm(self.x, block.attn_norm);
-        self.product(Part::Products, crew, kv, rows, &Input::Made(&norm), |row, first, y| {
-            self.store_qkv(row, d + first, y)
-        })?;
         let norm_of_output = |row: usize, h: &mut [f32]| norm(self.batch.outputs[row] as usize, h);
-        self.product(Part::Products, crew, q, outputs, &Input::Made(&norm_of_output), |row, first, y| {
-            self.store_qkv(row, first, y);
-        })?;
-        self.attend::<T>(crew, last, Queries::Outputs)?;
+        match block.qkv {
+            Projection::Fused(qkv) => {
+                let (q, kv) = (self.config.query_length(), 2 * self.config.kv_length());
+                self.project(crew, qkv.part(q, kv), q, None, rows, &norm)?;
+                self.project(crew, qkv.part(0, q), 0, None, outputs, &norm_of_output)?;
+            }
+            Projection::Separate(matrices) => {
+                self.project_each(crew, matrices, block.qkv_biases, [1, 2], rows, &norm)?;
+                self.project_each(crew, matrices, block.qkv_biases, [0], outputs, &norm_of_output)?;
+            }
+        }
+        self.attend::<T>(crew, last, block.qk_norms, Queries::Outputs)?;
         if outputs == 0 {
             return Ok(());
         }
@@ -96,7 +96,47 @@ impl<'a> Network<'a> {
         Ok(())
     }
 
-    /// x += attn_output attention; x += down gelu(up norm(x)).
+    /// Some of queries (0), keys (1) and values (2) of rows that `norm` makes.
+    fn project_each<const N: usize>(
+        &self,
+        crew: &Crew<'_>,
+        matrices: [Matrix<'_>; 3],
+        biases: Option<[Matrix<'_>; 3]>,
+        which: [usize; N],
+        rows: usize,
+        norm: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) -> Result<()> {
+        let (q, kv) = (self.config.query_length(), self.config.kv_length());
+        which.into_iter().try_for_each(|part| {
+            let (at, bias) = ([0, q, q + kv][part], biases.map(|biases| biases[part]));
+            self.project(crew, matrices[part], at, bias, rows, norm)
+        })
+    }
+
+    /// Columns `at..` of queries, keys and values, of rows that `norm` makes.
+    fn project(
+        &self,
+        crew: &Crew<'_>,
+        w: Matrix<'_>,
+        at: usize,
+        bias: Option<Matrix<'_>>,
+        rows: usize,
+        norm: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) -> Result<()> {
+        let input = &Input::Made(norm);
+        match bias {
+            None => self.product(Part::Products, crew, w, rows, input, |row, first, y| {
+                self.store_qkv(row, at + first, y);
+            }),
+            Some(bias) => self.product(Part::Products, crew, w, rows, input, |row, first, y| {
+                let mut with_bias = [0.0; GROUP];
+                F32x8::load(y).add(bias.eight(first)).store(&mut with_bias);
+                self.store_qkv(row, at + first, &with_bias);
+            }),
+        }
+    }
+
+    /// x += attn_output attention; x += down gelu(up norm(x)), or down (silu(gate norm(x)) * up norm(x)).
     fn feed_forward(
         &self,
         crew: &Crew<'_>,
@@ -121,29 +161,41 @@ impl<'a> Network<'a> {
                 add(x, row * d + first, F32x8::load(y));
             },
         )?;
-        let ([up, up_bias], [down, down_bias]) = (block.ffn_up, block.ffn_down);
         let norm = self.norm(x, block.ffn_norm);
-        self.product(Part::Products, crew, up, rows, &Input::Made(&norm), |row, first, y| {
-            group(self.up, row * f + first).copy_from_slice(&gelu_with_bias(y, up_bias, first));
+        let input = Input::Made(&norm);
+        if let Some(gate) = block.gate {
+            self.product(Part::Products, crew, gate, rows, &input, |row, first, y| {
+                group(self.up, row * f + first).copy_from_slice(y);
+            })?;
+        }
+        self.product(Part::Products, crew, block.up, rows, &input, |row, first, y| {
+            let to = group(self.up, row * f + first);
+            match (block.up_bias, to.as_chunks_mut().0) {
+                (Some(bias), _) => to.copy_from_slice(&gelu_with_bias(y, bias, first)),
+                (None, [gate, ..]) => gate_by(gate, y),
+                (None, []) => (),
+            }
         })?;
-        self.product(Part::Products, crew, down, rows, &Input::Written(self.up), |row, first, y| {
-            add(x, row * d + first, F32x8::load(y).add(down_bias.eight(first)));
-        })?;
-        Ok(())
+        self.product(Part::Products, crew, block.down, rows, &Input::Written(self.up), |row, first, y| {
+            let y = F32x8::load(y);
+            add(x, row * d + first, block.down_bias.map_or(y, |bias| y.add(bias.eight(first))));
+        })
     }
 
     /// logits = output norm(x_out) + bias.
     fn output(&self, crew: &Crew<'_>, outputs: usize) -> Result<()> {
         let vocab = self.config.vocab_size;
-        let (output, bias) = (self.matrix(self.tensors.output)?, self.matrix(self.tensors.output_bias)?);
-        let [norm, norm_bias] = self.tensors.output_norm;
-        let norm = self.norm(self.x_out, [self.matrix(norm)?, self.matrix(norm_bias)?]);
+        let output = self.matrix(self.tensors.output)?;
+        let bias = self.tensors.output_bias.map(|bias| self.matrix(bias)).transpose()?;
+        let NormTensors { weight, bias: norm_bias } = self.tensors.output_norm;
+        let norm_bias = norm_bias.map(|bias| self.matrix(bias)).transpose()?;
+        let norm = self.norm(self.x_out, NormTensors { weight: self.matrix(weight)?, bias: norm_bias });
         self.product(Part::Vocabulary, crew, output, outputs, &Input::Made(&norm), |row, first, y| {
             let at = row * vocab + first;
             // SAFETY: `matmul` hands each group of outputs to one thread.
             let to = unsafe { self.logits.write(at..at + GROUP.min(vocab - first)) };
             for (i, (to, y)) in to.iter_mut().zip(y).enumerate() {
-                *to = y + bias.value(first + i);
+                *to = bias.map_or(*y, |bias| y + bias.value(first + i));
             }
         })?;
         Ok(())
@@ -152,8 +204,9 @@ impl<'a> Network<'a> {
     /// Stores columns `first..` of a row of queries, keys and values. (A group never crosses from one to another, as
     /// their width is a multiple of it.)
     fn store_qkv(&self, row: usize, first: usize, y: &[f32; GROUP]) {
-        let d = self.config.embedding_length;
-        let (to, at) = if first < d { (self.q, row * d + first) } else { (self.kv, row * 2 * d + first - d) };
+        let (q, kv) = (self.config.query_length(), self.config.kv_length());
+        let (to, at) =
+            if first < q { (self.q, row * q + first) } else { (self.kv, row * 2 * kv + first - q) };
         // SAFETY: `matmul` hands each group of outputs to one thread.
         unsafe { to.write(at..at + y.len()) }.copy_from_slice(y);
     }
@@ -162,13 +215,16 @@ impl<'a> Network<'a> {
     fn norm(
         &self,
         x: Shared<'a, f32>,
-        [weight, bias]: [Matrix<'a>; 2],
+        NormTensors { weight, bias }: NormTensors<Matrix<'a>>,
     ) -> impl Fn(usize, &mut [f32]) + Sync + use<'a> {
-        let (d, epsilon) = (self.config.embedding_length, self.config.layer_norm_epsilon);
+        let (d, epsilon) = (self.config.embedding_length, self.config.norm_epsilon);
         move |row, h| {
             // SAFETY: an earlier operation wrote `x`.
             let x = unsafe { x.read(row * d..(row + 1) * d) };
-            layer_norm(x, weight, bias, epsilon, h);
+            match bias {
+                Some(bias) => layer_norm(x, weight, bias, epsilon, h),
+                None => rms_norm(x, weight, epsilon, h),
+            }
         }
     }
 

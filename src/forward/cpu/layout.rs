@@ -11,8 +11,8 @@ use crate::model::Config;
 /// faster than a share of it in an operation before.
 pub(super) const MAX_LOCAL_ROWS: usize = 4;
 
-/// The regions of the arena. With D the width, F the MLP's, H heads of Dh, V the vocabulary, R rows, S slots, B sequences,
-/// T threads.
+/// The regions of the arena. With D the width, F the MLP's, Q that of queries, K that of keys, H heads of keys of Dh, V the
+/// vocabulary, R rows, S slots, B sequences, T threads.
 #[derive(Debug, Clone)]
 pub(crate) struct CpuLayout {
     /// Keys of each block [KEY_GROUP, Dh, S / KEY_GROUP, H, B]: those of neighbouring slots are interleaved. Values
@@ -23,7 +23,7 @@ pub(crate) struct CpuLayout {
     pub(super) x_out: Region,
     /// A norm of the residual stream [D, R].
     pub(super) h: Region,
-    /// Queries [D, R]; keys and values before they are cached [2D, R]; the output of attention [D, R].
+    /// Queries [Q, R]; keys and values before they are cached [2K, R]; the output of attention [Q, R].
     pub(super) q: Region,
     pub(super) kv: Region,
     pub(super) attention: Region,
@@ -35,9 +35,9 @@ pub(crate) struct CpuLayout {
     pub(super) rope_table: Region,
     /// Attention scores [TILE, S, T].
     pub(super) scores: Region,
-    /// The input of the next product, quantized [max(D, F), R].
+    /// The input of the next product, quantized [max(D, F, Q), R].
     pub(super) activations: Region,
-    /// h [D, MAX_LOCAL_ROWS, T] and activations [max(D, F), MAX_LOCAL_ROWS, T] of each thread.
+    /// h [D, MAX_LOCAL_ROWS, T] and activations [max(D, F, Q), MAX_LOCAL_ROWS, T] of each thread.
     pub(super) local_h: Region,
     pub(super) local_activations: Region,
     /// T.
@@ -57,14 +57,15 @@ impl CpuLayout {
         let [x, x_out, h] = [(); 3].map(|()| regions.take(&[d, r], F32));
         // Attention, MLP and output follow one another, so they share this memory.
         let start = regions.next();
-        let kv = regions.take(&[2, d, r], F32);
-        let [q, attention] = [(); 2].map(|()| regions.take(&[d, r], F32));
+        let (query, key) = (config.query_length(), config.kv_length());
+        let kv = regions.take(&[2, key, r], F32);
+        let [q, attention] = [(); 2].map(|()| regions.take(&[query, r], F32));
         regions.restart(start);
         let up = regions.take(&[f, r], F32);
         regions.restart(start);
         let logits = regions.take(&[config.vocab_size, r], F32);
         regions.skip_to_end();
-        let blocks = d.max(f).div_ceil(BLOCK);
+        let blocks = d.max(f).max(query).div_ceil(BLOCK);
         let rope_table = regions.take(&[config.head_dim(), r], F32);
         let scores = regions.take(&[TILE, capacity.slots, threads], F32);
         let activations = regions.take(&[blocks, r], size_of::<ActivationBlock>());

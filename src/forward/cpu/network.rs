@@ -69,7 +69,7 @@ impl<'a> Network<'a> {
         let floats = |region| part::<f32>(arena, region);
         Ok(Self {
             bytes: weights.host_bytes().ok_or_else(|| Error::internal("the weights are not in memory"))?,
-            tensors: NetworkTensors::new(weights.tensors())?,
+            tensors: NetworkTensors::new(weights.tensors(), &config.architecture)?,
             config,
             capacity,
             batch,

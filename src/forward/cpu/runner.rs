@@ -116,7 +116,7 @@ mod tests {
     use crate::ggml::Device;
     use crate::gguf::{Layout, TensorInfo, TensorType};
     use crate::memory::FileBytes;
-    use crate::model::{BLOCK_TENSORS, Variant};
+    use crate::model::{Architecture, Variant};
 
     const CONFIG: Config = Config {
         variant: Variant::EsoB,
@@ -125,11 +125,13 @@ mod tests {
         block_count: 2,
         feed_forward_length: 8,
         head_count: 1,
-        layer_norm_epsilon: 1e-5,
+        architecture: Architecture::DIT,
+        norm_epsilon: 1e-5,
         rope_freq_base: 1e4,
         vocab_size: 8,
         mask_token_id: 7,
         eos_token_id: None,
+        other_eos_token_ids: Vec::new(),
         bos_token_id: None,
         prepend_token_id: None,
         needs_first_token: false,
@@ -170,10 +172,10 @@ mod tests {
             dims: vec![8, rows],
             range: 0..32 * rows,
         };
-        let block = BLOCK_TENSORS.iter().map(|name| match *name {
-            "attn_qkv.weight" => tensor(name, 24),
-            "attn_output.weight" | "ffn_up.weight" | "ffn_down.weight" => tensor(name, 8),
-            vector => tensor(vector, 1),
+        let config = CONFIG;
+        let block = config.architecture.block_tensors().map(|part| match part.dims(&CONFIG).as_slice() {
+            [_, rows] => tensor(part.name(), *rows),
+            _ => tensor(part.name(), 1),
         });
         let blocks = block.clone().chain(block);
         let ends =

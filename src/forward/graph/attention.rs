@@ -2,7 +2,7 @@
 
 use super::inputs::INPUT_GROUP;
 use super::rows::{AskingRows, Group};
-use super::{Builder, FLOAT};
+use super::{Builder, Columns, FLOAT};
 use crate::error::{Error, Result};
 use crate::ggml::Tensor;
 use crate::gguf::TensorType;
@@ -16,7 +16,7 @@ pub(super) struct OnDevice<'a, 'g> {
     masks: Vec<Tensor<'g>>,
 }
 
-/// The cache of one block: keys and values, [D, slots * sequences + 1].
+/// The cache of one block: keys and values, [K, slots * sequences + 1].
 pub(super) struct Cache<'g> {
     keys: Tensor<'g>,
     values: Tensor<'g>,
@@ -72,16 +72,16 @@ impl<'a, 'g> Builder<'a, 'g> {
         self.graph.tensor(TensorType::F32, [1, len, 1], at)
     }
 
-    /// Puts keys, part `part` of the rows of `a`, and values, the part after it, into block `index`'s cache.
+    /// Puts keys, after their norm if there is one, and values into block `index`'s cache.
     pub(super) fn store(
         &mut self,
         index: usize,
-        a: Tensor<'g>,
-        part: usize,
+        (k, norm): (Columns<'g>, Option<Tensor<'g>>),
+        v: Columns<'g>,
         positions: Tensor<'g>,
         slots: Tensor<'g>,
     ) -> Result<Cache<'g>> {
-        let (layout, capacity, d) = (self.layout, self.capacity, self.config.embedding_length);
+        let (layout, capacity, d) = (self.layout, self.capacity, self.config.kv_length());
         let (Some(&keys), Some(&values)) = (layout.cache.keys.get(index), layout.cache.values.get(index))
         else {
             return Err(Error::internal("a block without a cache"));
@@ -90,14 +90,14 @@ impl<'a, 'g> Builder<'a, 'g> {
         let keys = self.graph.tensor(ty, [d, count, 1], keys)?;
         let values = self.graph.tensor(ty, [d, count, 1], values)?;
         // One behind the other, which a device can make one operation of.
-        let k = self.rotated(a, part, positions, layout.k)?;
+        let k = self.rotated(k, norm, positions, layout.k)?;
         self.graph.set_rows(keys, k, slots)?;
-        let v = self.graph.rows(a, [d, a.dims()[1]], a.strides()[1], (part + 1) * d * FLOAT)?;
+        let v = self.graph.rows(v.of, [d, v.of.dims()[1]], v.of.strides()[1], v.first * FLOAT)?;
         self.graph.set_rows(values, v, slots)?;
         Ok(Cache { keys, values })
     }
 
-    /// softmax(q k^T / sqrt(Dh)) v over what each row sees. `q` and the result are [D, rows].
+    /// softmax(q k^T / sqrt(Dh)) v over what each row sees. `q` and the result are [Q, rows].
     pub(super) fn attend(
         &mut self,
         cache: &Cache<'g>,
@@ -105,7 +105,8 @@ impl<'a, 'g> Builder<'a, 'g> {
         on: &OnDevice<'_, 'g>,
     ) -> Result<Tensor<'g>> {
         let (layout, slots) = (self.layout, self.capacity.slots);
-        let (d, dh, heads) = (self.config.embedding_length, self.config.head_dim(), self.config.head_count);
+        let (d, dh, heads) = (self.config.query_length(), self.config.head_dim(), self.config.head_count);
+        let (key, key_heads) = (self.config.kv_length(), self.config.kv_head_count());
         let size = self.capacity.kv.tensor_type().block_bytes();
         let scale = 1.0 / (dh as f32).sqrt();
         let q = match on.gather {
@@ -118,10 +119,10 @@ impl<'a, 'g> Builder<'a, 'g> {
             let strides = [dh * FLOAT, d * FLOAT, rows * d * FLOAT];
             let q = self.graph.view(q, dims, strides, first * d * FLOAT)?;
             let q = self.graph.swap_rows_and_planes(q)?; // [Dh, n, H, B]
-            let strides = [d * size, dh * size, slots * d * size];
-            let dims = [dh, seen, heads, sequences];
-            let k = self.graph.view(cache.keys, dims, strides, sequence * slots * d * size)?;
-            let v = self.graph.view(cache.values, dims, strides, sequence * slots * d * size)?;
+            let strides = [key * size, dh * size, slots * key * size];
+            let dims = [dh, seen, key_heads, sequences];
+            let k = self.graph.view(cache.keys, dims, strides, sequence * slots * key * size)?;
+            let v = self.graph.view(cache.values, dims, strides, sequence * slots * key * size)?;
             // A device may want memory behind the result; the next group's comes later.
             let before = first * d * FLOAT;
             let len = layout.attended.len.saturating_sub(before);

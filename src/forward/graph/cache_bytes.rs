@@ -90,5 +90,5 @@ impl GraphRunner {
 /// Bytes of a slot's keys in a block, and of one head's.
 fn row_bytes(config: &Config, capacity: &Capacity) -> (usize, usize) {
     let size = capacity.kv.element_bytes();
-    (config.embedding_length * size, config.head_dim() * size)
+    (config.kv_length() * size, config.head_dim() * size)
 }

@@ -39,7 +39,7 @@ pub(in crate::forward) fn most_key(capacity: &Capacity) -> usize {
 /// The size of a graph with at most `groups` groups of sequences.
 fn graph_size(config: &Config, style: Style, groups: usize, rows: usize) -> GraphSize {
     const OUTSIDE: usize = 48;
-    const PER_BLOCK: usize = 56;
+    const PER_BLOCK: usize = 72;
     const PER_GROUP: usize = 16;
     let masks = 2 * PER_GROUP * groups;
     let block = PER_BLOCK + PER_GROUP * groups;

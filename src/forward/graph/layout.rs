@@ -10,12 +10,12 @@ use crate::model::Config;
 
 const FLOAT: usize = size_of::<f32>();
 
-/// Offsets of everything in the computing memory. With D the width, F the MLP's, H heads of Dh, V the vocabulary, R rows, P
-/// gathered rows, S slots, B sequences.
+/// Offsets of everything in the computing memory. With D the width, F the MLP's, Q that of queries, K that of keys, H heads of
+/// queries of Dh, V the vocabulary, R rows, P gathered rows, S slots, B sequences.
 #[derive(Debug, Clone)]
 pub(in crate::forward) struct GraphLayout {
     pub(super) style: Style,
-    /// Keys and values of each block [D, S * B + 1]: one row per slot, and one for rows that nobody reads.
+    /// Keys and values of each block [K, S * B + 1]: one row per slot, and one for rows that nobody reads.
     pub(in crate::forward) cache: CacheLayout,
     pub(super) inputs: Region,
     /// Tokens that were drawn, [R].
@@ -34,9 +34,11 @@ pub(in crate::forward) struct GraphLayout {
     /// While a mask is made, [S, P] each.
     pub(super) hidden: Region,
     pub(super) others: Region,
-    /// Attention: q, k and v before rotation [3D, R]; q and k after it [D, R]; gathered queries [D, P]. Where attention is not one
-    /// operation: keys in one piece and transposed values [S, D, B], scores [S, P, H], weighted values [D, P].
+    /// Attention: q, k and v before rotation [Q + 2K, R], or k alone, v [K, R] and q [Q, R]; q and k after it; gathered queries
+    /// [Q, P]. Where attention is not one operation: keys in one piece and transposed values [S, K, B], scores [S, P, H],
+    /// weighted values [Q, P].
     pub(super) qkv: Region,
+    pub(super) v: Region,
     pub(super) q_last: Region,
     pub(super) q: Region,
     pub(super) k: Region,
@@ -45,7 +47,7 @@ pub(in crate::forward) struct GraphLayout {
     pub(super) transposed: Region,
     pub(super) scores: Region,
     pub(super) head_values: Region,
-    /// The weighted values of gathered rows [D, P], and of all [D, R].
+    /// The weighted values of gathered rows [Q, P], and of all [Q, R].
     pub(super) attended: Region,
     pub(super) attention: Region,
     /// MLP: hidden layer and a temporary, [F, R] each.
@@ -87,16 +89,21 @@ impl GraphLayout {
         let shared = regions.next();
         let [hidden, others] = [(); 2].map(|()| regions.take(&[slots, padded], FLOAT));
         regions.restart(shared);
-        let qkv = regions.take(&[3, d, r], FLOAT);
-        let [q_last, q, k] = [(); 3].map(|()| regions.take(&[d, r], FLOAT));
-        let gathered = regions.take(&[d, padded], FLOAT);
+        let (query, key) = (config.query_length(), config.kv_length());
+        // Separate queries take the place of the last block's.
+        let fused = if config.architecture.fused_qkv { query + 2 * key } else { key };
+        let qkv = regions.take(&[fused, r], FLOAT);
+        let v = regions.take(&[usize::from(!config.architecture.fused_qkv), key, r], FLOAT);
+        let [q_last, q] = [(); 2].map(|()| regions.take(&[query, r], FLOAT));
+        let k = regions.take(&[key, r], FLOAT);
+        let gathered = regions.take(&[query, padded], FLOAT);
         let apart = usize::from(!style.flash);
-        let copies = [(); 2].map(|()| regions.take(&[slots, d, together, apart], kv.element_bytes()));
+        let copies = [(); 2].map(|()| regions.take(&[slots, key, together, apart], kv.element_bytes()));
         let [whole_keys, transposed] = copies;
         let scores = regions.take(&[slots, padded, config.head_count, apart], FLOAT);
-        let head_values = regions.take(&[d, padded, apart], FLOAT);
-        let attended = regions.take(&[d, padded], FLOAT);
-        let attention = regions.take(&[d, r], FLOAT);
+        let head_values = regions.take(&[query, padded, apart], FLOAT);
+        let attended = regions.take(&[query, padded], FLOAT);
+        let attention = regions.take(&[query, r], FLOAT);
         regions.restart(shared);
         let [up, temp] = [(); 2].map(|()| regions.take(&[f, r], FLOAT));
         regions.restart(shared);
@@ -117,6 +124,7 @@ impl GraphLayout {
             hidden,
             others,
             qkv,
+            v,
             q_last,
             q,
             k,

@@ -16,7 +16,7 @@ mod style;
 mod tests;
 
 use super::layout::Capacity;
-use super::tensors::{Block, NetworkTensors};
+use super::tensors::{Block, NetworkTensors, NormTensors, Projection};
 use crate::error::Result;
 use crate::ggml::{Graph, Tensor};
 use crate::gguf::TensorType;
@@ -49,7 +49,7 @@ pub(super) fn build<'g>(
     layout: &GraphLayout,
     inputs: &Inputs,
 ) -> Result<Option<Tensor<'g>>> {
-    let tensors = NetworkTensors::new(weights)?;
+    let tensors = NetworkTensors::new(weights, &config.architecture)?;
     graph.set_exact(layout.style.exact);
     graph.input(inputs.numbers.len(), layout.inputs)?;
     let (r, m) = (inputs.rows, inputs.output_rows);
@@ -67,38 +67,44 @@ pub(super) fn build<'g>(
             x = b.graph.tensor(TensorType::F32, [d, r, 1], layout.x)?;
         }
         let block = tensors.block(index, |&tensor| Ok(tensor))?;
-        let qkv = block.attn_qkv;
         let h = b.norm(x, block.attn_norm)?;
+        let [query_norm, key_norm] = block.qk_norms.map_or([None; 2], |norms| norms.map(Some));
         if index < last {
-            let a = b.graph.mul_mat(qkv, h, layout.qkv)?; // [3D, R]
-            let q = b.rotated(a, 0, positions, layout.q)?;
-            let cache = b.store(index, a, 1, positions, slots)?;
+            let [q, k, v] = b.project(&block, h)?;
+            let q = b.rotated(q, query_norm, positions, layout.q)?;
+            let cache = b.store(index, (k, key_norm), v, positions, slots)?;
             let attention = b.attend(&cache, q, &all)?;
             x = b.rest(&block, x, attention, layout.x)?;
             continue;
         }
-        let row = qkv.strides()[1];
-        let kv_weight = b.graph.rows(qkv, [d, 2 * d], row, d * row)?;
-        let a = b.graph.mul_mat(kv_weight, h, layout.qkv)?; // [2D, R]
-        let cache = b.store(index, a, 0, positions, slots)?;
+        let [k, v] = b.project_keys(&block, h)?;
+        let cache = b.store(index, (k, key_norm), v, positions, slots)?;
         // Behind the last block's keys and values only the rows that want logits go on.
         let Some(out) = &out else { return Ok(None) };
         let rows = b.input(inputs.outputs, m)?;
         let positions = b.input(inputs.output_positions, m)?;
-        let q_weight = b.graph.rows(qkv, [d, d], row, 0)?;
         let h = b.graph.get_rows(h, rows, layout.h_out)?; // [D, M]
-        let q = b.graph.mul_mat(q_weight, h, layout.q_last)?;
-        let q = b.rotated(q, 0, positions, layout.q)?;
+        let q = b.project_queries(&block, h)?;
+        let q = b.rotated(q, query_norm, positions, layout.q)?;
         let x_out = b.graph.get_rows(x, rows, layout.x_out)?; // [D, M]
         let attention = b.attend(&cache, q, out)?;
         x = b.rest(&block, x_out, attention, layout.x_out)?;
     }
-    let h = b.norm(x, tensors.output_norm.map(|&tensor| tensor))?; // [D, M]
+    let NormTensors { weight, bias } = tensors.output_norm;
+    let h = b.norm(x, NormTensors { weight: *weight, bias: bias.copied() })?; // [D, M]
     let logits = b.graph.mul_mat(*tensors.output, h, layout.logits)?; // [V, M]
-    if inputs.draws_there {
-        return Ok(Some(logits));
+    match tensors.output_bias {
+        Some(bias) if !inputs.draws_there => b.graph.add(logits, *bias, layout.logits).map(Some),
+        _ => Ok(Some(logits)),
     }
-    b.graph.add(logits, *tensors.output_bias, layout.logits).map(Some)
+}
+
+/// Some columns of rows of a product.
+#[derive(Clone, Copy)]
+struct Columns<'g> {
+    of: Tensor<'g>,
+    first: usize,
+    width: usize,
 }
 
 impl<'g> Builder<'_, 'g> {
@@ -111,16 +117,77 @@ impl<'g> Builder<'_, 'g> {
         Region { offset: self.layout.inputs.offset + first * FLOAT, len: len * FLOAT }
     }
 
-    /// LayerNorm(x) * weight + bias.
-    fn norm(&mut self, x: Tensor<'g>, [weight, bias]: [Tensor<'g>; 2]) -> Result<Tensor<'g>> {
-        let at = self.layout.h;
-        let h = self.graph.norm(x, self.config.layer_norm_epsilon, at)?;
-        let h = self.graph.mul(h, weight, at)?;
-        self.graph.add(h, bias, at)
+    /// LayerNorm(x) * weight + bias, or RMSNorm(x) * weight.
+    fn norm(&mut self, x: Tensor<'g>, norm: NormTensors<Tensor<'g>>) -> Result<Tensor<'g>> {
+        let (at, epsilon) = (self.layout.h, self.config.norm_epsilon);
+        let h = match norm.bias {
+            Some(_) => self.graph.norm(x, epsilon, at)?,
+            None => self.graph.rms_norm(x, epsilon, at)?,
+        };
+        let h = self.graph.mul(h, norm.weight, at)?;
+        norm.bias.map_or(Ok(h), |bias| self.graph.add(h, bias, at))
     }
 
-    /// What follows attention in a block: its output matrix, and down(gelu(up(norm(x)))), each added to the residual
-    /// stream `x`, which lies `at`.
+    /// Queries, keys and values of rows `h` [D, R].
+    fn project(&mut self, block: &Block<Tensor<'g>>, h: Tensor<'g>) -> Result<[Columns<'g>; 3]> {
+        let (q, kv) = (self.config.query_length(), self.config.kv_length());
+        match block.qkv {
+            Projection::Fused(qkv) => {
+                let of = self.graph.mul_mat(qkv, h, self.layout.qkv)?;
+                Ok([(0, q), (q, kv), (q + kv, kv)].map(|(first, width)| Columns { of, first, width }))
+            }
+            Projection::Separate(_) => {
+                let q = self.project_queries(block, h)?;
+                let [k, v] = self.project_keys(block, h)?;
+                Ok([q, k, v])
+            }
+        }
+    }
+
+    /// Keys and values of rows `h` [D, R].
+    fn project_keys(&mut self, block: &Block<Tensor<'g>>, h: Tensor<'g>) -> Result<[Columns<'g>; 2]> {
+        let (layout, q, kv) = (self.layout, self.config.query_length(), self.config.kv_length());
+        match block.qkv {
+            Projection::Fused(qkv) => {
+                let (d, row) = (self.config.embedding_length, qkv.strides()[1]);
+                let matrix = self.graph.rows(qkv, [d, 2 * kv], row, q * row)?;
+                let of = self.graph.mul_mat(matrix, h, layout.qkv)?; // [2K, R]
+                Ok([0, kv].map(|first| Columns { of, first, width: kv }))
+            }
+            Projection::Separate([_, k, v]) => {
+                let [_, k_bias, v_bias] = block.qkv_biases.map_or([None; 3], |biases| biases.map(Some));
+                Ok([
+                    self.product_with_bias(k, h, k_bias, layout.qkv)?,
+                    self.product_with_bias(v, h, v_bias, layout.v)?,
+                ])
+            }
+        }
+    }
+
+    /// Queries of rows `h` [D, R].
+    fn project_queries(&mut self, block: &Block<Tensor<'g>>, h: Tensor<'g>) -> Result<Columns<'g>> {
+        let (d, q) = (self.config.embedding_length, self.config.query_length());
+        let (matrix, bias) = match block.qkv {
+            Projection::Fused(qkv) => (self.graph.rows(qkv, [d, q], qkv.strides()[1], 0)?, None),
+            Projection::Separate([query, ..]) => (query, block.qkv_biases.map(|[bias, ..]| bias)),
+        };
+        self.product_with_bias(matrix, h, bias, self.layout.q_last)
+    }
+
+    fn product_with_bias(
+        &mut self,
+        matrix: Tensor<'g>,
+        h: Tensor<'g>,
+        bias: Option<Tensor<'g>>,
+        at: Region,
+    ) -> Result<Columns<'g>> {
+        let of = self.graph.mul_mat(matrix, h, at)?;
+        let of = bias.map_or(Ok(of), |bias| self.graph.add(of, bias, at))?;
+        Ok(Columns { of, first: 0, width: matrix.dims()[1] })
+    }
+
+    /// What follows attention in a block: its output matrix, and the MLP of norm(x), each added to the residual stream `x`,
+    /// which lies `at`.
     fn rest(
         &mut self,
         block: &Block<Tensor<'g>>,
@@ -132,30 +199,45 @@ impl<'g> Builder<'_, 'g> {
         let contribution = self.graph.mul_mat(block.attn_output, attention, layout.h)?;
         let x = self.graph.add(contribution, x, at)?;
         let h = self.norm(x, block.ffn_norm)?;
-        let up = self.graph.mul_mat(block.ffn_up[0], h, layout.up)?; // [F, R]
-        let up = self.graph.add(up, block.ffn_up[1], layout.up)?;
-        let up = match layout.style.exact {
-            true => self.graph.gelu_inplace(up, layout.temp)?,
-            false => self.graph.fused_gelu_inplace(up)?,
+        let hidden = match block.gate {
+            Some(gate) => {
+                let gate = self.graph.mul_mat(gate, h, layout.temp)?; // [F, R]
+                let gate = self.graph.silu_inplace(gate)?;
+                let up = self.graph.mul_mat(block.up, h, layout.up)?;
+                self.graph.mul(up, gate, layout.up)?
+            }
+            None => {
+                let up = self.graph.mul_mat(block.up, h, layout.up)?;
+                let up = block.up_bias.map_or(Ok(up), |bias| self.graph.add(up, bias, layout.up))?;
+                match layout.style.exact {
+                    true => self.graph.gelu_inplace(up, layout.temp)?,
+                    false => self.graph.fused_gelu_inplace(up)?,
+                }
+            }
         };
-        let down = self.graph.mul_mat(block.ffn_down[0], up, layout.h)?; // [D, R]
-        let down = self.graph.add(down, block.ffn_down[1], layout.h)?;
+        let down = self.graph.mul_mat(block.down, hidden, layout.h)?; // [D, R]
+        let down = block.down_bias.map_or(Ok(down), |bias| self.graph.add(down, bias, layout.h))?;
         self.graph.add(down, x, at)
     }
 
-    /// Part `part` (of width D) of each row of `a`, rotated: [D, R].
+    /// The heads of some columns, rotated, after their norm if there is one: [width, R].
     fn rotated(
         &mut self,
-        a: Tensor<'g>,
-        part: usize,
+        a: Columns<'g>,
+        norm: Option<Tensor<'g>>,
         positions: Tensor<'g>,
         at: Region,
     ) -> Result<Tensor<'g>> {
-        let (dh, heads, d) = (self.config.head_dim(), self.config.head_count, self.config.embedding_length);
-        let (rows, row) = (a.dims()[1], a.strides()[1]);
-        let dims = [dh, heads, rows, 1];
-        let a = self.graph.view(a, dims, [dh * FLOAT, row, rows * row], part * d * FLOAT)?;
+        let Columns { of, first, width } = a;
+        let dh = self.config.head_dim();
+        let (rows, row) = (of.dims()[1], of.strides()[1]);
+        let dims = [dh, width / dh, rows, 1];
+        let mut a = self.graph.view(of, dims, [dh * FLOAT, row, rows * row], first * FLOAT)?;
+        if let Some(weight) = norm {
+            a = self.graph.rms_norm(a, self.config.norm_epsilon, at)?;
+            a = self.graph.mul(a, weight, at)?;
+        }
         let a = self.graph.rope(a, positions, self.config.rope_freq_base, at)?;
-        self.graph.rows(a, [d, rows], d * FLOAT, 0)
+        self.graph.rows(a, [width, rows], width * FLOAT, 0)
     }
 }

@@ -6,6 +6,7 @@
 mod encode;
 mod file;
 mod library;
+mod llama;
 mod parts;
 mod pattern;
 mod pieces;
@@ -53,17 +54,35 @@ impl Unusable {
 }
 
 impl Tokenizer {
-    /// Reads the metadata value that holds a `tokenizer.json`.
-    pub(super) fn from_json(value: &Value, config: &Config) -> Result<Self, Unusable> {
-        let Some(json) = value.as_str() else {
-            let what = format!("key '{}' is not text", Config::TOKENIZER_KEY);
-            return Err(Unusable { what, source: None });
-        };
+    /// Makes the tokenizer of a file's metadata: a `tokenizer.json`, or llama.cpp's arrays. `None` if there is neither.
+    pub(super) fn of_file<'m>(
+        get: &'m dyn Fn(&str) -> Option<&'m Value>,
+        config: &Config,
+    ) -> Option<Result<Self, Unusable>> {
+        if let Some(value) = get(Config::TOKENIZER_KEY) {
+            let what = || format!("key '{}' is not text", Config::TOKENIZER_KEY);
+            let json = value.as_str().ok_or_else(|| Unusable { what: what(), source: None });
+            return Some(json.and_then(|json| Self::from_json(json, config)));
+        }
+        if !llama::has_vocabulary(get) {
+            return None;
+        }
+        let json = llama::to_json(get).map_err(|what| Unusable { what, source: None });
+        Some(json.and_then(|json| Self::from_json(&json, config)))
+    }
+
+    /// Reads a `tokenizer.json`.
+    fn from_json(json: &str, config: &Config) -> Result<Self, Unusable> {
         let inner = parse_tokenizer(json)
             .map_err(|e| Unusable { what: format!("the tokenizer is damaged: {e}"), source: Some(e) })?;
         let tokens = inner.get_vocab_size(true);
         // The mask token comes after the tokenizer's own, or is one of them.
-        if tokens != config.mask_token_id as usize && tokens != config.vocab_size {
+        let fits = match config.llama_architecture() {
+            // Their vocabularies have rows for no token.
+            Some(_) => tokens <= config.vocab_size,
+            None => tokens == config.mask_token_id as usize || tokens == config.vocab_size,
+        };
+        if !fits {
             let (vocab_size, mask) = (config.vocab_size, config.mask_token_id);
             let what = format!(
                 "the tokenizer has {tokens} tokens, but the model has {vocab_size} with the mask at {mask}"

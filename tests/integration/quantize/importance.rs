@@ -80,7 +80,7 @@ fn importance_is_the_mean_square_of_the_inputs() {
     // The first block is fed all 40 mask rows, and each token after its step, except those of the last steps. So the
     // means of its first matrix's inputs lie between the extremes over which tokens are left out.
     let square = |token: u32| -> Vec<f64> {
-        let normalized = reference.layer_norm("blk.0.attn_norm", &reference.embedding(token));
+        let normalized = reference.norm("blk.0.attn_norm", &reference.embedding(token));
         normalized.iter().map(|v| v * v).collect()
     };
     let mask = square(reference.config.mask_token_id);

@@ -51,6 +51,8 @@ class esolm_model_params(Structure):
         ("progress_user_data", c_void_p),
         ("use_mlock", c_int32),
         ("prefetch", c_int32),
+        ("mask_token", c_uint32),
+        ("reserved_2", c_uint32),
     ]
 
 
@@ -223,6 +225,8 @@ class esolm_generate_params(Structure):
         ("typical_p", c_float),
         ("top_n_sigma", c_float),
         ("top_log_probs", c_uint32),
+        ("penalty", c_float),
+        ("in_order", c_int32),
     ]
 
 

@@ -14,11 +14,14 @@ public struct ModelOptions {
     public var locked: Bool
     /// Reads a mapped file's pages in now, and not when they are first used.
     public var prefetched: Bool
+    /// The mask token of a Qwen2, Qwen3 or WeDLM whose file does not say it, which makes it WeDLM.
+    public var maskToken: UInt32?
 
     public init(
         device: String? = nil, copied: Bool = false, progress: ProgressHandler? = nil, locked: Bool = false,
-        prefetched: Bool = false, repacked: Bool = false
+        prefetched: Bool = false, repacked: Bool = false, maskToken: UInt32? = nil
     ) {
+        self.maskToken = maskToken
         self.device = device
         self.copied = copied
         self.repacked = repacked
@@ -36,6 +39,7 @@ public struct ModelOptions {
         params.mode = mode
         params.use_mlock = locked ? 1 : 0
         params.prefetch = prefetched ? 1 : 0
+        if let maskToken { params.mask_token = maskToken }
         var callback: Callback<ProgressHandler>?
         if let progress {
             let made = Callback<ProgressHandler>(progress)

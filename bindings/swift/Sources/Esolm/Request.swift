@@ -42,11 +42,19 @@ public struct Adaptive: Sendable, Equatable {
     public var threshold: Float
     /// The number of positions that a step considers.
     public var window: Int
+    /// What the confidence loses for each position behind the first that a step considers; 0 is off.
+    public var penalty: Float
+    /// The window slides from left to right, as WeDLM's always does; Eso-LM (B) can.
+    public var inOrder: Bool
 
-    public init(_ confidence: Confidence, threshold: Float, window: Int) {
+    public init(
+        _ confidence: Confidence, threshold: Float, window: Int, penalty: Float = 0, inOrder: Bool = false
+    ) {
         self.confidence = confidence
         self.threshold = threshold
         self.window = window
+        self.penalty = penalty
+        self.inOrder = inOrder
     }
 }
 
@@ -273,6 +281,8 @@ public struct GenerateParams: Sendable {
             }
             c.threshold = adaptive.threshold
             c.window = adaptive.window
+            c.penalty = adaptive.penalty
+            c.in_order = adaptive.inOrder ? 1 : 0
         }
         return c
     }

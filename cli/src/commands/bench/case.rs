@@ -22,6 +22,8 @@ pub struct Case<'a> {
     pub subject: &'a Subject,
     pub kernels: Kernels,
     pub batch: usize,
+    /// Diffusion steps, or WeDLM's window.
+    pub number: usize,
     pub params: GenerateParams<'static>,
     pub times: Times,
 }

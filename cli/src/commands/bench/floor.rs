@@ -39,8 +39,8 @@ impl Matrices {
                 all.vocabulary += products;
             }
         }
-        let width = config.embedding_length as f64;
-        all.last = all.blocks / config.block_count as f64 - 2.0 * width * width;
+        let keys_and_values = 2 * config.embedding_length * config.kv_head_count() * config.head_dim();
+        all.last = all.blocks / config.block_count as f64 - keys_and_values as f64;
         all
     }
 }
@@ -66,7 +66,7 @@ pub fn floor(
         let (masks, fed, cached) = match config.variant {
             Variant::Mdlm => (length * params.sequences, 0, 0),
             Variant::Ar => (now, 0, known),
-            Variant::EsoB | Variant::EsoA => (now, before, known),
+            Variant::WeDlm | Variant::EsoB | Variant::EsoA => (now, before, known),
         };
         let products = (masks + fed) as f64 * matrices.blocks - fed as f64 * matrices.last;
         let products = products + now as f64 * matrices.vocabulary;
@@ -85,5 +85,5 @@ pub fn floor(
 /// Bytes of a token in the K/V cache.
 fn token_bytes(config: &Config, kv: KvType) -> f64 {
     let number = if kv == KvType::F16 { 2 } else { 4 };
-    (2 * config.block_count * config.embedding_length * number) as f64
+    (2 * config.block_count * config.kv_head_count() * config.head_dim() * number) as f64
 }

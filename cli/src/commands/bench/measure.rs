@@ -22,7 +22,9 @@ pub struct Times {
 impl Times {
     /// Runs a generation of `batch` sequences without a prompt, sampling included.
     pub fn run(&mut self, context: &mut Context, batch: usize, params: &GenerateParams) -> Result<()> {
-        let prompts = vec![Prompt::default(); batch];
+        // Some models have to be given the first token.
+        let given = vec![0; context.model().config().given_tokens()];
+        let prompts = vec![Prompt::prefix(&given); batch];
         self.written.clear();
         let started = Instant::now();
         context.begin(&prompts, params)?;

@@ -15,8 +15,8 @@ use std::process::ExitCode;
 use std::thread::available_parallelism;
 
 use esolm::gguf::TensorType;
-use esolm::quantize::{FileOrPath, QuantizeOptions, quantize_file};
-use esolm::{Error, GenerateParams, Kernels, Result, SamplingParams};
+use esolm::quantize::{FileOrPath, QuantizeOptions};
+use esolm::{Adaptive, Config, Error, GenerateParams, Kernels, Result, SamplingParams, Variant};
 
 use crate::generation_args::check_diffusion;
 use crate::progress;
@@ -42,17 +42,21 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             _ => &vec![Kernels::Ggml],
         };
         for (&kernels, &batch) in kernels.iter().flat_map(|k| args.batch.iter().map(move |b| (k, b))) {
-            for (&alpha_0, &steps) in args.alpha0.iter().flat_map(|a| args.steps.iter().map(move |s| (a, s)))
-            {
+            // WeDLM has windows in place of steps.
+            let slides = subject.model.config().variant == Variant::WeDlm;
+            let numbers = if slides { &args.window } else { &args.steps };
+            for (&alpha_0, &number) in args.alpha0.iter().flat_map(|a| numbers.iter().map(move |s| (a, s))) {
+                let window = Some(Adaptive { window: number, ..Adaptive::WEDLM });
                 let sampling = SamplingParams { top_p: args.top_p, ..SamplingParams::FULL };
                 let params = GenerateParams {
                     alpha_0,
-                    steps,
+                    steps: if slides { 0 } else { number },
+                    adaptive: window.filter(|_| slides && alpha_0 == 1.0),
                     sampling,
                     ignore_eos: true,
                     ..GenerateParams::default()
                 };
-                cases.push(Case { subject, kernels, batch, params, times: Times::default() });
+                cases.push(Case { subject, kernels, batch, number, params, times: Times::default() });
             }
         }
     }
@@ -108,7 +112,7 @@ fn subjects(args: &Args) -> Result<Vec<Subject>> {
         return Ok(vec![Subject::open(name, || args.model.open(&args.compute.device))?]);
     };
     let subject = |ty: &TensorType| {
-        let file = synthetic_model(args, shape, *ty)?;
+        let file = SyntheticModel::write(&config(args, shape)?, *ty)?;
         let options = args.model.load_options(&args.compute.device);
         Subject::open(ty.name().into(), || file.open(&options))
     };
@@ -121,15 +125,31 @@ fn write_model(args: &Args, shape: Shape, path: &Path) -> Result<ExitCode> {
         return Err(Error::InvalidArgument("--write takes one --type: it writes one file".into()));
     };
     let options = QuantizeOptions { force: args.force, ..QuantizeOptions::new(*ty) };
-    let plain = synthetic_model(args, shape, TensorType::F16)?;
-    quantize_file(FileOrPath::File(&plain.0), FileOrPath::Path(path), &options, &mut |_| ())?;
+    synthetic::create(&config(args, shape)?, FileOrPath::Path(path), &options)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A synthetic model whose matrices have the type `ty`.
-fn synthetic_model(args: &Args, shape: Shape, ty: TensorType) -> Result<SyntheticModel> {
-    let config = shape.config(args.variant, args.length);
+/// The hyperparameters of a synthetic model.
+fn config(args: &Args, shape: Shape) -> Result<Config> {
+    let config = shape.config(variant_of(shape, args.variant)?, args.length);
     // Of its hyperparameters, the options say the length alone.
     config.validate().map_err(|what| Error::InvalidArgument(format!("--length {}: {what}", args.length)))?;
-    SyntheticModel::write(&config, ty)
+    Ok(config)
+}
+
+/// The variant that is meant.
+fn variant_of(shape: Shape, given: Option<Variant>) -> Result<Variant> {
+    let qwen = matches!(shape, Shape::Qwen3Tiny | Shape::Qwen3Small | Shape::Qwen25 | Shape::Qwen3);
+    let variant = given.unwrap_or(if qwen { Variant::WeDlm } else { Variant::EsoB });
+    let fits = match variant {
+        Variant::WeDlm => qwen,
+        Variant::Ar => true,
+        _ => !qwen,
+    };
+    match fits {
+        true => Ok(variant),
+        false => {
+            Err(Error::InvalidArgument(format!("there is no --variant {} of this shape", variant.name())))
+        }
+    }
 }

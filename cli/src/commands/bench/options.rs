@@ -40,9 +40,10 @@ pub struct Args {
     /// Types of the synthetic model's weight matrices (with --shape).
     #[arg(long = "type", value_delimiter = ',', default_value = "q8_0", requires = "shape", value_parser = tensor_types(), value_name = "TYPE,..")]
     pub types: Vec<TensorType>,
-    /// Variant of the synthetic model (with --shape): Eso-LM (B), Eso-LM (A), MDLM or autoregressive.
-    #[arg(long, default_value = "b", requires = "shape", value_parser = variants(), value_name = "VARIANT")]
-    pub variant: Variant,
+    /// Variant of the synthetic model (with --shape): Eso-LM (B), the default, Eso-LM (A), MDLM or autoregressive; of Qwen's shapes WeDLM,
+    /// the default, or autoregressive.
+    #[arg(long, requires = "shape", value_parser = variants(), value_name = "VARIANT")]
+    pub variant: Option<Variant>,
     /// Write the synthetic model, of a single type, to this file and exit without measuring.
     #[arg(long, value_name = "FILE", requires = "shape")]
     pub write: Option<PathBuf>,
@@ -58,6 +59,9 @@ pub struct Args {
     /// Numbers of diffusion steps.
     #[arg(long, value_delimiter = ',', default_value = "16,64", value_name = "T,..")]
     pub steps: Vec<usize>,
+    /// Windows of WeDLM, in positions, in place of the numbers of steps.
+    #[arg(long, value_delimiter = ',', default_value = "4,16", value_name = "W,..")]
+    pub window: Vec<usize>,
     /// Length of the texts in tokens. Default, or 0: the model's context length, which a synthetic model takes from this option.
     #[arg(short = 'n', long = "length", default_value_t = 0, hide_default_value = true, value_name = "LEN")]
     pub length: usize,

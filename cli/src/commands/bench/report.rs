@@ -30,7 +30,7 @@ pub fn table(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case
     }
     text += "\nmodel     kernels  batch  length  alpha_0  T      steps  tokens/s  ms/step  p99 ms/step  of the limit\n";
     for case in cases {
-        let GenerateParams { alpha_0, steps, .. } = case.params;
+        let (GenerateParams { alpha_0, .. }, steps) = (case.params, case.number);
         let times = &case.times;
         text += &format!(
             "{:9} {:8} {:<6} {:<7} {alpha_0:<8} {steps:<6} {:<6} {:<9.0} {:<8.2} {:<12.2} {}\n",
@@ -54,7 +54,7 @@ pub fn table(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case
 pub fn profile(cases: &[Case<'_>]) -> String {
     let mut text = String::from("\nWhere a step's time goes, in ms (the last generation of each):\n");
     for case in cases {
-        let GenerateParams { alpha_0, steps, .. } = case.params;
+        let (GenerateParams { alpha_0, .. }, steps) = (case.params, case.number);
         text += &format!("{}, batch {}, alpha_0 {alpha_0}, T {steps}:", case.subject.name, case.batch);
         match case.times.parts() {
             Some(parts) => {
@@ -91,7 +91,7 @@ pub fn plot(args: &Args, cases: &[Case<'_>]) -> Plot {
     let mut series: Vec<Series> = Vec::new();
     for case in cases {
         let name = join(case, true);
-        let point = Point { x: case.params.steps as f64, y: case.times.speed(), label: String::new() };
+        let point = Point { x: case.number as f64, y: case.times.speed(), label: String::new() };
         match series.iter_mut().find(|s| s.name == name) {
             Some(series) => series.points.push(point),
             None => series.push(Series { name, points: vec![point], line: true }),
@@ -133,7 +133,7 @@ pub fn json(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<
                 "kernels": kernels_name(case.kernels),
                 "batch": case.batch,
                 "alpha_0": case.params.alpha_0,
-                "steps": case.params.steps,
+                "steps": case.number,
                 "top_p": short(case.params.sampling.top_p),
                 "arena_bytes": memory.arena,
                 "floor_seconds": floor.map(|floor| floor.seconds),

@@ -1,4 +1,4 @@
-//! Operations on one row: layer norm, GELU, RoPE.
+//! Operations on one row: norms, GELU, SwiGLU, RoPE.
 
 use super::weights::Matrix;
 use crate::simd::{F32x8, LANES, wide};
@@ -26,6 +26,53 @@ wide! {
         for (((x, w), b), to) in x.iter().zip(weight.eights()).zip(bias.eights()).zip(to) {
             F32x8::load(x).add(shift).mul(scale).mul_add(w, b).store(to);
         }
+    }
+}
+
+wide! {
+    /// to = x / sqrt(mean of squares + epsilon) * weight.
+    pub(crate) fn rms_norm(x: &[f32], weight: Matrix<'_>, epsilon: f32, to: &mut [f32]) {
+        let n = x.len() as f32;
+        let x = x.as_chunks::<LANES>().0;
+        let squares = sum(x.iter().map(|x| {
+            let x = F32x8::load(x);
+            x.mul(x)
+        })) / n;
+        // As above.
+        let squares = if squares.is_finite() { squares } else { f32::NAN };
+        let scale = F32x8::splat(1.0 / (squares + epsilon).sqrt());
+        let to = to.as_chunks_mut::<LANES>().0;
+        for ((x, w), to) in x.iter().zip(weight.eights()).zip(to) {
+            F32x8::load(x).mul(scale).mul(w).store(to);
+        }
+    }
+}
+
+wide! {
+    /// head = head / sqrt(mean of squares + epsilon) * weight.
+    pub(crate) fn head_norm(head: &mut [f32], weight: Matrix<'_>, epsilon: f32) {
+        let n = head.len() as f32;
+        let head = head.as_chunks_mut::<LANES>().0;
+        let mut squares = F32x8::zero();
+        for x in head.iter() {
+            let x = F32x8::load(x);
+            squares = x.mul_add(x, squares);
+        }
+        let scale = F32x8::splat(1.0 / (squares.sum() / n + epsilon).sqrt());
+        for (x, w) in head.iter_mut().zip(weight.eights()) {
+            F32x8::load(x).mul(scale).mul(w).store(x);
+        }
+    }
+}
+
+wide! {
+    /// to = silu(to) * x, of eight outputs.
+    pub(crate) fn gate_by(to: &mut [f32; LANES], x: &[f32; LANES]) {
+        let gate = F32x8::load(to);
+        // silu(x) = x / (1 + e^-x), with an exponent that is never positive: e^-|x| / (1 + e^-|x|) for negative ones.
+        let one = F32x8::splat(1.0);
+        let e = F32x8::zero().sub(gate.abs()).exp();
+        gate.mul(one.or_where_negative(e, gate)).div(e.add(one)).mul(F32x8::load(x)).store(to);
     }
 }
 
@@ -75,6 +122,34 @@ mod tests {
     use super::*;
     use crate::forward::cpu::kernels::testing::packed;
     use crate::gguf::TensorType;
+
+    #[test]
+    fn rms_norms_and_gates_match_their_definitions() {
+        let x: [f32; 24] = std::array::from_fn(|i| (i as f32 - 9.0) * 0.7);
+        let weights: Vec<f32> = (0..24).map(|i| 0.5 + i as f32 / 16.0).collect();
+        let weight = packed(TensorType::F32, &weights, 24);
+        let mean = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / 24.0;
+        let (mut row, mut head) = ([0.0; 24], x);
+        rms_norm(&x, weight.matrix(), 1e-6, &mut row);
+        head_norm(&mut head, weight.matrix(), 1e-6);
+        for (i, (row, head)) in row.into_iter().zip(head).enumerate() {
+            let expected = f64::from(x[i]) / (mean + 1e-6).sqrt() * f64::from(weights[i]);
+            assert!((f64::from(row) - expected).abs() < 1e-6, "{row} {expected}");
+            assert!((f64::from(head) - expected).abs() < 1e-6, "{head} {expected}");
+        }
+        for large in [3e38, f32::NAN, f32::INFINITY] {
+            rms_norm(&[large; 24], weight.matrix(), 1e-6, &mut row);
+            assert!(row.iter().all(|y| y.is_nan()), "{large}");
+        }
+        let mut gate = [-200.0, -30.0, -2.0, -0.1, 0.0, 0.3, 4.0, 90.0];
+        let (before, by) = (gate, [1.0, 2.0, -3.0, 0.5, 7.0, -1.5, 1.0, 2.0]);
+        gate_by(&mut gate, &by);
+        for ((y, x), by) in gate.into_iter().zip(before).zip(by) {
+            let (x, by) = (f64::from(x), f64::from(by));
+            let expected = x / (1.0 + (-x).exp()) * by;
+            assert!((f64::from(y) - expected).abs() <= 2e-6 * expected.abs().max(1e-3), "{y} {expected}");
+        }
+    }
 
     #[test]
     fn layer_norm_that_overflows_is_nan() {

@@ -1,0 +1,166 @@
+//! The tokenizer of llama.cpp's files, which have its vocabulary and merges as arrays: made into a `tokenizer.json`, which is
+//! then read as any other, with the same limits.
+
+use serde_json::{Value as Json, json};
+
+use super::pattern::QWEN2;
+use crate::gguf::{Array, Value};
+
+/// The keys of a file, by `gguf-py/gguf/constants.py`.
+const MODEL: &str = "tokenizer.ggml.model";
+const PRE: &str = "tokenizer.ggml.pre";
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const TYPES: &str = "tokenizer.ggml.token_type";
+const MERGES: &str = "tokenizer.ggml.merges";
+
+/// Types of tokens (`llama_token_type`).
+const CONTROL: u64 = 3;
+const USER_DEFINED: u64 = 4;
+
+/// Looks a file's metadata up.
+pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<&'a Value>;
+
+/// Whether the file has a vocabulary.
+pub(super) fn has_vocabulary(get: Lookup<'_>) -> bool {
+    get(TOKENS).is_some()
+}
+
+/// The `tokenizer.json` of the vocabulary.
+///
+/// # Errors
+/// What is wrong with it, or which kind of tokenizer it is, if not a byte-level BPE that is known.
+pub(super) fn to_json(get: Lookup<'_>) -> Result<String, String> {
+    let text = |key: &str| get(key).and_then(Value::as_str);
+    let array = |key: &str| match get(key) {
+        Some(Value::Array(array)) => Ok(array),
+        Some(_) => Err(format!("key '{key}' is not an array")),
+        None => Err(format!("key '{key}' is missing")),
+    };
+    if text(MODEL) != Some("gpt2") {
+        let other = text(MODEL).unwrap_or("none");
+        return Err(format!(
+            "key '{MODEL}' is '{other:.40}'; esolm reads vocabularies of 'gpt2' (byte-level BPE)"
+        ));
+    }
+    let byte_level = |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": regex});
+    let (normalizer, pre_tokenizer) = match text(PRE) {
+        Some("qwen2" | "deepseek-r1-qwen") => {
+            let split = json!({
+                "type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": false
+            });
+            let parts = [split, byte_level(false)];
+            (json!({"type": "NFC"}), json!({"type": "Sequence", "pretokenizers": parts}))
+        }
+        Some("gpt-2") => (Json::Null, byte_level(true)),
+        other => {
+            let other = other.unwrap_or("none");
+            return Err(format!(
+                "key '{PRE}' is '{other:.40}'; esolm knows 'qwen2', 'deepseek-r1-qwen' and 'gpt-2'"
+            ));
+        }
+    };
+    let (tokens, merges) = (array(TOKENS)?, array(MERGES)?);
+    let (vocab, added) = divide(tokens, array(TYPES)?)?;
+    let merges: Vec<&str> = merges.texts().collect();
+    Ok(json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+        "normalizer": normalizer, "pre_tokenizer": pre_tokenizer, "post_processor": null,
+        "decoder": byte_level(true),
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
+            "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": merges,
+        },
+    })
+    .to_string())
+}
+
+/// The vocabulary, and which of its tokens are found before anything else.
+fn divide(tokens: &Array, types: &Array) -> Result<(serde_json::Map<String, Json>, Vec<Json>), String> {
+    if types.len() != tokens.len() {
+        return Err(format!("{} tokens with {} types", tokens.len(), types.len()));
+    }
+    let (mut vocab, mut added) = (serde_json::Map::new(), Vec::new());
+    let mut texts = 0;
+    for (id, (token, ty)) in tokens.texts().zip(types.iter()).enumerate() {
+        texts += 1;
+        // All of them, so that those that are added keep their numbers.
+        if vocab.insert(token.to_owned(), id.into()).is_some() {
+            return Err(format!("token {id} has the text of another one"));
+        }
+        let special = match ty.as_u64() {
+            Some(CONTROL) => true,
+            Some(USER_DEFINED) => false,
+            _ => continue,
+        };
+        added.push(json!({
+            "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": special,
+        }));
+    }
+    if texts != tokens.len() {
+        return Err(format!("key '{TOKENS}' is not an array of text"));
+    }
+    Ok((vocab, added))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(all: &[&str]) -> Value {
+        let all: Vec<Value> = all.iter().map(|&text| Value::Str(text.into())).collect();
+        Value::Array(Array::new(&all).unwrap())
+    }
+
+    fn types(all: &[i32]) -> Value {
+        let all: Vec<Value> = all.iter().map(|&ty| Value::I32(ty)).collect();
+        Value::Array(Array::new(&all).unwrap())
+    }
+
+    /// A vocabulary with an end token and a row that no token has.
+    fn file(changes: &[(&str, Value)]) -> Vec<(String, Value)> {
+        let mut all = vec![
+            (MODEL.to_owned(), Value::Str("gpt2".into())),
+            (PRE.to_owned(), Value::Str("qwen2".into())),
+            (TOKENS.to_owned(), texts(&["a", "b", "ab", "Ġ", "<|im_end|>", "[PAD5]", "<think>"])),
+            (TYPES.to_owned(), types(&[1, 1, 1, 1, 3, 5, 4])),
+            (MERGES.to_owned(), texts(&["a b"])),
+        ];
+        for (key, value) in changes {
+            all.retain(|(known, _)| known != key);
+            all.push(((*key).to_owned(), value.clone()));
+        }
+        all
+    }
+
+    fn made(file: &[(String, Value)]) -> Result<String, String> {
+        to_json(&|key| file.iter().find(|(known, _)| known == key).map(|(_, value)| value))
+    }
+
+    #[test]
+    fn arrays_become_a_tokenizer() {
+        for pre in ["qwen2", "gpt-2"] {
+            let json = made(&file(&[(PRE, Value::Str(pre.into()))])).unwrap();
+            let tokenizer = super::super::parse_tokenizer(&json).unwrap();
+            let ids = |text: &str| tokenizer.encode(text, false).unwrap().get_ids().to_vec();
+            assert_eq!(ids("ab a<|im_end|><think>b"), [2, 3, 0, 4, 6, 1], "{pre}");
+            assert_eq!(ids("a[PAD5]").first(), Some(&0), "{pre}: a row that no text has");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_or_damaged_is_told() {
+        let text = |text: &str| Value::Str(text.into());
+        for (change, what) in [
+            ((MODEL, text("llama")), "'llama'"),
+            ((PRE, text("llama-bpe")), "'llama-bpe'"),
+            ((TYPES, types(&[1])), "7 tokens with 1 types"),
+            ((TOKENS, types(&[1; 7])), "not an array of text"),
+            ((TOKENS, text("a")), "not an array"),
+            ((TOKENS, texts(&["a", "a", "c", "d", "e", "f", "g"])), "text of another"),
+        ] {
+            let error = made(&file(&[change])).unwrap_err();
+            assert!(error.contains(what), "{what}: {error}");
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! WeDLM against the authors' code: `tests/golden/wedlm-qwen3` and `wedlm-qwen25` (docs/wedlm.md).
+
+use esolm::convert::Options;
+use esolm::{
+    Adaptive, Architecture, Confidence, Context, ContextParams, GenerateParams, Kernels, KvType, Model,
+    Order, Prompt, SamplingParams, Schedule, Variant,
+};
+use serde_json::Value;
+
+use crate::golden::{self, EXACT, Golden};
+use crate::reference::{Attention, LENGTH, MASK, Network, Random};
+use crate::runs::{finish, texts};
+
+const FOLDERS: [&str; 2] = ["wedlm-qwen3", "wedlm-qwen25"];
+const VOCAB: usize = 512;
+const GREEDY: SamplingParams = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
+
+fn model(folder: &str) -> Model {
+    golden::model(&golden::path(folder), &Options::default())
+}
+
+/// The contexts in which a model has to compute the same.
+fn contexts(model: &Model, sequences: usize) -> Vec<Context> {
+    let params = |kernels, threads| ContextParams {
+        kernels,
+        threads,
+        sequences,
+        kv_type: KvType::F32,
+        ..ContextParams::default()
+    };
+    [params(Kernels::Own, 2), params(Kernels::Own, 1), params(Kernels::Ggml, 2)]
+        .map(|params| Context::new(model, &params).unwrap())
+        .into()
+}
+
+/// The largest difference, by the largest logit.
+fn difference(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+    found.iter().zip(expected).fold(0f32, |most, (a, b)| most.max((a - b).abs())) / largest
+}
+
+#[test]
+fn logits_match_the_reference_one_by_one() {
+    for folder in FOLDERS {
+        let golden = Golden::open(folder);
+        let (tokens, expected) = (golden.ints("ar.tokens"), golden.floats("ar.logits"));
+        for context in &mut contexts(&model(folder), 1) {
+            let params = GenerateParams {
+                length: tokens.len(),
+                alpha_0: 0.0,
+                ignore_eos: true,
+                ..GenerateParams::DEFAULT
+            };
+            context.begin(&[Prompt::prefix(&tokens[..1])], &params).unwrap();
+            let mut most = 0f32;
+            while context
+                .step_with_tokens(|_, row| {
+                    let place = row.position as usize;
+                    most = most.max(difference(row.logits, &expected[(place - 1) * VOCAB..place * VOCAB]));
+                    Ok(tokens[place])
+                })
+                .unwrap()
+                .is_some()
+            {}
+            println!("{folder}, one by one: {most:e}");
+            assert!(most <= EXACT, "{folder}: {most}");
+            assert_eq!(context.tokens(0).unwrap(), tokens);
+        }
+    }
+}
+
+#[test]
+fn logits_of_masks_behind_known_tokens_match_the_reference() {
+    for folder in FOLDERS {
+        let golden = Golden::open(folder);
+        let [tokens, positions] = ["mixed.tokens", "mixed.positions"].map(|name| golden.ints(name));
+        let expected = golden.floats("mixed.logits");
+        let model = model(folder);
+        let mask = model.config().mask_token_id;
+        let known = tokens.iter().filter(|&&token| token != mask).count();
+        let pairs = positions.iter().copied().zip(tokens.iter().copied());
+        let prompt = Prompt { known: pairs.take(known).collect() };
+        for context in &mut contexts(&model, 1) {
+            let adaptive = Some(Adaptive { window: tokens.len() - known, ..Adaptive::WEDLM });
+            let params = GenerateParams { length: tokens.len(), adaptive, ..GenerateParams::DEFAULT };
+            context.begin(std::slice::from_ref(&prompt), &params).unwrap();
+            let (mut most, mut rows) = (0f32, known);
+            context
+                .step_with_logits(|row, _| {
+                    assert_eq!(row.position, positions[rows]);
+                    most = most.max(difference(row.logits, &expected[rows * VOCAB..][..VOCAB]));
+                    rows += 1;
+                    Ok(())
+                })
+                .unwrap();
+            println!("{folder}, masks: {most:e}");
+            assert!(most <= EXACT && rows == tokens.len(), "{folder}: {most}, {rows} rows");
+        }
+    }
+}
+
+fn numbers(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect()
+}
+
+/// The parameters of one of the reference's generations.
+fn params_of<'a>(run: &Value, stop_tokens: &'a [u32]) -> GenerateParams<'a> {
+    let adaptive = Adaptive {
+        confidence: Confidence::Entropy,
+        // Without a threshold one position is filled in a pass.
+        threshold: run["entropy_threshold"].as_f64().unwrap_or(0.0) as f32,
+        window: run["window"].as_u64().unwrap() as usize,
+        penalty: run["pos_penalty"].as_f64().unwrap() as f32,
+        in_order: true,
+    };
+    GenerateParams {
+        max_tokens: run["max_tokens"].as_u64().unwrap() as usize,
+        adaptive: Some(adaptive),
+        sampling: GREEDY,
+        stop_tokens,
+        ignore_eos: true,
+        ..GenerateParams::DEFAULT
+    }
+}
+
+#[test]
+fn generations_are_the_reference_s_pass_by_pass() {
+    for folder in FOLDERS {
+        let model = model(folder);
+        assert_eq!(model.config().eos_token_id, Some(509));
+        assert_eq!(model.config().other_eos_token_ids, [508]);
+        let runs = std::fs::read_to_string(golden::path(folder).join("runs.json")).unwrap();
+        let runs: Value = serde_json::from_str(&runs).unwrap();
+        for (number, run) in runs.as_array().unwrap().iter().enumerate() {
+            let (prompt, stop) = (numbers(&run["prompt"]), numbers(&run["stop"]));
+            let params = params_of(run, &stop);
+            for context in &mut contexts(&model, 1) {
+                follow(context, &format!("{folder}, run {number}"), run, &prompt, &params);
+            }
+        }
+    }
+}
+
+/// Generates, and compares what each pass is fed, its entropies, and what it leaves behind.
+fn follow(context: &mut Context, what: &str, run: &Value, prompt: &[u32], params: &GenerateParams<'_>) {
+    let mask = context.model().config().mask_token_id;
+    context.begin(&[Prompt::prefix(prompt)], params).unwrap();
+    let passes = run["steps"].as_array().unwrap();
+    let mut window: Vec<(u32, u32)> = vec![];
+    let mut steps = 0;
+    for (number, pass) in passes.iter().enumerate() {
+        let what = format!("{what}, pass {number}");
+        let base = pass["base"].as_u64().unwrap() as usize;
+        // What the text has, and what the window is: the places that are filled keep their tokens.
+        let fed = numbers(&pass["window"]);
+        let expected: Vec<(u32, u32)> = fed
+            .iter()
+            .zip(base as u32..)
+            .filter(|(token, _)| **token != mask)
+            .map(|(&t, p)| (p, t))
+            .collect();
+        assert_eq!(window, expected, "{what}: filled places");
+        let masks: Vec<u32> =
+            (base as u32..).zip(&fed).filter(|(_, token)| **token == mask).map(|(p, _)| p).collect();
+        let entropies = pass["entropy"].as_array().unwrap();
+        let (mut seen, mut filled) = (vec![], vec![]);
+        let before = context.cached_tokens(0).unwrap();
+        let step = context
+            .step_with_logits(|row, _| {
+                seen.push((row.position, entropy(row.logits)));
+                Ok(())
+            })
+            .unwrap();
+        let Some(step) = step else {
+            // The reference's last pass computes the keys and values of the last tokens, and nothing of the text.
+            assert_eq!(number, passes.len() - 1, "{what}");
+            break;
+        };
+        filled.extend(step.updates.iter().map(|update| (update.position, update.token)));
+        steps += 1;
+        assert_eq!(seen.iter().map(|(position, _)| *position).collect::<Vec<_>>(), masks, "{what}: masks");
+        for ((_, found), expected) in seen.iter().zip(entropies) {
+            assert!((found - expected.as_f64().unwrap()).abs() < 2e-5, "{what}: {found} {expected}");
+        }
+        let committed = numbers(&pass["committed"]).len();
+        if number > 0 {
+            assert_eq!(before, base, "{what}: final keys and values before");
+        }
+        let rows = pass["rows"].as_u64().unwrap() as usize;
+        assert_eq!(seen.len() + window.len(), rows, "{what}: rows");
+        window.extend(filled);
+        window.sort_unstable();
+        let base = (base + committed) as u32;
+        window.retain(|(position, _)| *position >= base);
+        // Beyond the end of the text nothing is told: take it from the reference.
+        if let Some(next) = passes.get(number + 1) {
+            let end = (prompt.len() + run["max_tokens"].as_u64().unwrap() as usize) as u32;
+            let beyond =
+                numbers(&next["window"]).into_iter().zip(base..).filter(|(t, p)| *t != mask && *p >= end);
+            window.retain(|(position, _)| *position < end);
+            window.extend(beyond.map(|(token, position)| (position, token)));
+        }
+    }
+    assert!(steps >= passes.len() - 1, "{what}: {steps} steps of {}", passes.len());
+    assert!(context.step().unwrap().is_none(), "{what}");
+    let expected = [prompt, &numbers(&run["tokens"])].concat();
+    assert_eq!(context.tokens(0).unwrap(), expected, "{what}");
+}
+
+/// Of the distribution over all tokens, the mask among them.
+fn entropy(logits: &[f32]) -> f64 {
+    let logits: Vec<f64> = logits.iter().map(|&l| f64::from(l)).collect();
+    let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = logits.iter().map(|l| (l - max).exp()).sum();
+    logits.iter().map(|l| (l - max).exp() / sum).map(|p| if p > 0.0 { -p * p.ln() } else { 0.0 }).sum()
+}
+
+/// Models of the family: with and without norms of queries and keys, biases, a tied output matrix, a head's own width.
+fn architectures() -> [Architecture; 4] {
+    let narrow = Architecture { head_dim: Some(24), ..Architecture::QWEN3 };
+    let tied = Architecture { tied_output: true, ..Architecture::QWEN2 };
+    [Architecture::QWEN2, Architecture::QWEN3, narrow, tied]
+}
+
+/// Checks logits against those of a row computed from scratch.
+fn check_row(what: &str, found: &[f32], expected: &[f64]) {
+    let expected: Vec<f32> = expected.iter().map(|&x| x as f32).collect();
+    let most = difference(found, &expected);
+    assert!(most <= EXACT, "{what}: {most}");
+}
+
+#[test]
+fn qwen_one_by_one_computes_what_a_network_from_scratch_does() {
+    for (number, architecture) in architectures().into_iter().enumerate() {
+        let network = Network::qwen(Variant::Ar, architecture, number as u64);
+        let text = Random(7).text(LENGTH);
+        let rows: Vec<(u32, u32)> = text.iter().copied().zip(0..).collect();
+        let expected = network.logits(&rows, Attention::Causal);
+        for context in &mut contexts(&network.model(), 1) {
+            context.begin(&[Prompt::prefix(&text[..9])], &GenerateParams::DEFAULT).unwrap();
+            while context
+                .step_with_tokens(|_, row| {
+                    let place = row.position as usize;
+                    check_row(&format!("{architecture:?}, {place}"), row.logits, &expected[place - 1]);
+                    Ok(text[place])
+                })
+                .unwrap()
+                .is_some()
+            {}
+            assert_eq!(context.tokens(0).unwrap(), text);
+        }
+    }
+}
+
+/// A window over a text with known tokens before and behind, of which each step fills some positions, compared with the rows
+/// that the reference feeds: known ones, filled ones, masks.
+#[test]
+fn a_window_computes_what_a_network_from_scratch_does() {
+    for (number, architecture) in architectures().into_iter().enumerate() {
+        let network = Network::qwen(Variant::WeDlm, architecture, number as u64);
+        let text = Random(8).text(LENGTH);
+        let known: Vec<(u32, u32)> =
+            (0..).zip(text.iter().copied()).filter(|(p, _)| *p < 5 || [20, 21, 40].contains(p)).collect();
+        for context in &mut contexts(&network.model(), 1) {
+            let adaptive = Some(Adaptive { window: 9, threshold: 4.2, ..Adaptive::WEDLM });
+            let params = GenerateParams { adaptive, ..GenerateParams::DEFAULT };
+            context.begin(&[Prompt { known: known.clone() }], &params).unwrap();
+            let mut steps = 0;
+            loop {
+                let tokens = context.tokens(0).unwrap().to_vec();
+                let order = context.order(0).unwrap().to_vec();
+                let masked = |p: &u32| tokens[*p as usize] == MASK;
+                // The known tokens, final or filled, in the order of the sequence; then the masks that are asked for.
+                let mut seen: Vec<(u32, Vec<f32>)> = vec![];
+                let step = context
+                    .step_with_tokens(|_, row| {
+                        seen.push((row.position, row.logits.to_vec()));
+                        Ok(text[row.position as usize])
+                    })
+                    .unwrap();
+                if step.is_none() {
+                    break;
+                }
+                steps += 1;
+                let given = order.iter().filter(|p| !masked(p)).map(|&p| (tokens[p as usize], p));
+                let rows: Vec<(u32, u32)> = given.chain(seen.iter().map(|(p, _)| (MASK, *p))).collect();
+                let expected = network.logits(&rows, Attention::Causal);
+                let first = rows.len() - seen.len();
+                for ((position, found), expected) in seen.iter().zip(&expected[first..]) {
+                    check_row(
+                        &format!("{architecture:?}, step {steps}, position {position}"),
+                        found,
+                        expected,
+                    );
+                }
+            }
+            assert_eq!(context.tokens(0).unwrap(), text);
+            assert!((5..LENGTH - 8).contains(&steps), "{steps} steps: some fill several positions, none all");
+        }
+    }
+}
+
+fn prompts() -> [Prompt; 3] {
+    [3, 11, 6].map(|length| Prompt::prefix(&Random(length as u64).text(length)))
+}
+
+#[test]
+fn a_batch_writes_the_texts_of_its_sequences_alone_with_any_threads() {
+    for (number, architecture) in architectures().into_iter().enumerate() {
+        let model = Network::qwen(Variant::WeDlm, architecture, 20 + number as u64).model();
+        for alpha_0 in [0.0, 1.0] {
+            let params = GenerateParams { alpha_0, sampling: GREEDY, ..GenerateParams::DEFAULT };
+            let mut together = vec![];
+            for context in &mut contexts(&model, 3)[..2] {
+                together.push(texts(context, &prompts(), &params));
+            }
+            assert_eq!(together[0], together[1]);
+            for (prompt, expected) in prompts().into_iter().zip(&together[0]) {
+                let mut alone = contexts(&model, 1);
+                assert_eq!(&texts(&mut alone[0], &[prompt], &params)[0], expected, "alpha_0 {alpha_0}");
+            }
+            // Rows that do not fit into one batch.
+            let params_of = ContextParams {
+                sequences: 3,
+                batch_rows: 7,
+                kv_type: KvType::F32,
+                ..ContextParams::default()
+            };
+            let mut narrow = Context::new(&model, &params_of).unwrap();
+            assert_eq!(texts(&mut narrow, &prompts(), &params), together[0], "alpha_0 {alpha_0}");
+        }
+    }
+}
+
+#[test]
+fn a_text_goes_on_from_a_state_and_behind_an_answer() {
+    let model = Network::qwen(Variant::WeDlm, Architecture::QWEN3, 31).model();
+    let params = |length| GenerateParams { length, sampling: GREEDY, ..GenerateParams::DEFAULT };
+    let prompt = prompts()[1].clone();
+    let [mut context, mut other, _] = contexts(&model, 1).try_into().unwrap();
+    let first = texts(&mut context, std::slice::from_ref(&prompt), &params(24)).remove(0);
+    assert_eq!(first.len(), 24);
+    let state = context.save().unwrap();
+    context.extend(&[Prompt::default()], &params(LENGTH)).unwrap();
+    let fed = context.cached_tokens(0).unwrap();
+    assert!(fed >= 24 - 16, "{fed} of 24 tokens have final keys and values");
+    finish(&mut context);
+    let whole = context.tokens(0).unwrap().to_vec();
+    other.restore(&state).unwrap();
+    other.extend(&[Prompt::default()], &params(LENGTH)).unwrap();
+    finish(&mut other);
+    assert_eq!(other.tokens(0).unwrap(), whole);
+    // The same from the tokens alone, and one by one behind a window.
+    let again = texts(&mut other, &[Prompt::prefix(&first)], &params(LENGTH)).remove(0);
+    assert_eq!(again, whole);
+    context.restore(&state).unwrap();
+    let one_by_one = GenerateParams { alpha_0: 0.0, ..params(LENGTH) };
+    context.extend(&[Prompt::default()], &one_by_one).unwrap();
+    finish(&mut context);
+    let behind = context.tokens(0).unwrap().to_vec();
+    let from_tokens = texts(&mut other, &[Prompt::prefix(&first)], &one_by_one).remove(0);
+    assert_eq!(behind, from_tokens);
+    // A window that is given up in the middle leaves what is known without a gap.
+    context.begin(&[prompt.clone()], &params(LENGTH)).unwrap();
+    for _ in 0..6 {
+        context.step().unwrap();
+    }
+    let state = context.save().unwrap();
+    context.extend(&[Prompt::default()], &one_by_one).unwrap();
+    finish(&mut context);
+    other.restore(&state).unwrap();
+    other.extend(&[Prompt::default()], &one_by_one).unwrap();
+    finish(&mut other);
+    assert_eq!(context.tokens(0).unwrap(), other.tokens(0).unwrap());
+}
+
+#[test]
+fn sequences_join_windows_that_are_being_written() {
+    let model = Network::qwen(Variant::WeDlm, Architecture::QWEN2, 41).model();
+    let params = GenerateParams { sampling: GREEDY, ..GenerateParams::DEFAULT };
+    let mut context = contexts(&model, 3).remove(0);
+    let alone: Vec<Vec<u32>> =
+        prompts().map(|prompt| texts(&mut contexts(&model, 1)[0], &[prompt], &params).remove(0)).into();
+    let mut numbers = vec![];
+    for prompt in prompts() {
+        numbers.push(context.add_sequence(&prompt, &params).unwrap());
+        context.step().unwrap();
+        context.step().unwrap();
+    }
+    finish(&mut context);
+    for (number, expected) in numbers.into_iter().zip(&alone) {
+        assert_eq!(context.tokens(number).unwrap(), expected);
+    }
+}
+
+#[test]
+fn eso_lm_can_slide_a_window_in_order() {
+    let network = Network::small(Variant::EsoB, 51);
+    let text = Random(9).text(LENGTH);
+    for context in &mut contexts(&network.model(), 1) {
+        let adaptive = Some(Adaptive { window: 7, threshold: 4.0, ..Adaptive::WEDLM });
+        let params = GenerateParams { adaptive, ..GenerateParams::DEFAULT };
+        context.begin(&[Prompt::prefix(&text[..4])], &params).unwrap();
+        loop {
+            let (tokens, order) = (context.tokens(0).unwrap().to_vec(), context.order(0).unwrap().to_vec());
+            let mut seen: Vec<(u32, Vec<f32>)> = vec![];
+            let step = context
+                .step_with_tokens(|_, row| {
+                    seen.push((row.position, row.logits.to_vec()));
+                    Ok(text[row.position as usize])
+                })
+                .unwrap();
+            if step.is_none() {
+                break;
+            }
+            let given = order.iter().map(|&p| (tokens[p as usize], p)).filter(|(token, _)| *token != MASK);
+            let rows: Vec<(u32, u32)> = given.chain(seen.iter().map(|(p, _)| (MASK, *p))).collect();
+            let expected = network.logits(&rows, Attention::Causal);
+            for ((position, found), expected) in seen.iter().zip(&expected[rows.len() - seen.len()..]) {
+                check_row(&format!("position {position}"), found, expected);
+            }
+        }
+        assert_eq!(context.tokens(0).unwrap(), text);
+    }
+}
+
+#[test]
+fn what_wedlm_cannot_do_is_refused() {
+    let model = Network::qwen(Variant::WeDlm, Architecture::QWEN3, 61).model();
+    let mut context = contexts(&model, 1).remove(0);
+    let default = GenerateParams::DEFAULT;
+    let adaptive = |penalty, window| Some(Adaptive { penalty, window, ..Adaptive::WEDLM });
+    for (params, what) in [
+        (GenerateParams { alpha_0: 0.5, ..default }, "sliding window"),
+        (GenerateParams { steps: 8, ..default }, "neither orders nor schedules"),
+        (GenerateParams { order: Order::Blocks { size: 4 }, ..default }, "left to right"),
+        (GenerateParams { schedule: Schedule::Custom(&[2]), ..default }, "neither orders nor schedules"),
+        (GenerateParams { adaptive: adaptive(-1.0, 4), ..default }, "penalty"),
+        (GenerateParams { adaptive: adaptive(0.1, 0), ..default }, "window"),
+        (GenerateParams { lookahead: 2, alpha_0: 0.0, ..default }, "lookahead"),
+    ] {
+        let error = context.begin(&[Prompt::prefix(&[1])], &params).unwrap_err().to_string();
+        assert!(error.contains(what), "{what}: {error}");
+    }
+    let error = context.begin(&[Prompt::default()], &default).unwrap_err().to_string();
+    assert!(error.contains("position 0 has to be given"), "{error}");
+    let mdlm = Network::small(Variant::Mdlm, 1).model();
+    let params = GenerateParams { adaptive: adaptive(0.0, 4), ..default };
+    let error = contexts(&mdlm, 1)[0].begin(&[Prompt::default()], &params).unwrap_err().to_string();
+    assert!(error.contains("causal"), "{error}");
+}
