@@ -2,13 +2,15 @@
 
 use super::request::{GenerateParams, Prompt};
 use super::session::Session;
+use super::start::Start;
 use crate::error::{Error, Result};
 use crate::forward::ModelRunner;
 use crate::model::Variant;
 
-/// Where the tokens that are known end.
-fn written_end(tokens: &[u32], mask: u32) -> usize {
-    tokens.iter().rposition(|&token| token != mask).map_or(0, |last| last + 1)
+/// Where the tokens end that a sequence goes on from.
+fn written_end(tokens: &[u32], mask: u32, keep: Option<usize>) -> usize {
+    let known = tokens.iter().rposition(|&token| token != mask).map_or(0, |last| last + 1);
+    known.min(keep.unwrap_or(known))
 }
 
 impl Session {
@@ -20,13 +22,13 @@ impl Session {
         prompt: &Prompt,
         params: &GenerateParams<'_>,
         total: usize,
-        resume: bool,
+        start: Start,
     ) -> usize {
         if params.max_tokens == 0 {
             return total;
         }
-        let sequence = self.sequences.get(number).filter(|_| resume);
-        let current = sequence.map_or(0, |sequence| written_end(&sequence.tokens, self.mask));
+        let sequence = self.sequences.get(number).filter(|_| start.resume);
+        let current = sequence.map_or(0, |sequence| written_end(&sequence.tokens, self.mask, start.keep));
         let prompt = prompt.known.iter().map(|&(position, _)| position as usize + 1).max().unwrap_or(0);
         // A prompt that does not fit is refused, whatever is to be written behind it.
         current.max(prompt).saturating_add(params.max_tokens).min(total)
@@ -40,7 +42,7 @@ impl Session {
         (number, index): (usize, usize),
         prompt: &Prompt,
         length: usize,
-        resume: bool,
+        start: Start,
     ) -> Result<()> {
         let config = runner.model.config();
         let Self { known, sequences, mask, .. } = self;
@@ -51,11 +53,11 @@ impl Session {
         }
         known.clear();
         known.resize(length, mask);
-        if resume {
+        if start.resume {
             let missing = || Error::internal("a prompt without a sequence");
             let current = &sequences.get(number).ok_or_else(missing)?.tokens;
             // What was to be written behind these is given up.
-            let end = written_end(current, mask);
+            let end = written_end(current, mask, start.keep);
             let too_short = || Error::invalid(format!("length {length}, but there are {end} tokens"));
             let current = current.get(..end).unwrap_or_default();
             known.get_mut(..end).ok_or_else(too_short)?.copy_from_slice(current);

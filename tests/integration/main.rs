@@ -21,8 +21,10 @@ mod variants;
 
 // Generation.
 mod adaptive;
+mod appending;
 mod begin_errors;
 mod cancel;
+mod chat;
 mod constraint_errors;
 mod constraints;
 mod defaults;
