@@ -370,7 +370,7 @@ model: setup
 
 # The Python wheel of this system's library, for systems that are not older; `make dist` has one that is for more.
 wheel:
-	$(MAKE) lib DIST=$(BUILD)/wheel FEATURES=capi,grammar
+	$(MAKE) lib DIST=$(BUILD)/wheel FEATURES=capi,chat,grammar
 	rm -f $(DIST)/esolm-*.whl
 	packaging/wheel $(BUILD)/wheel/lib/libesolm.so $(DIST)
 

@@ -30,6 +30,8 @@
  *                  esolm_system_info, esolm_set_log_callback, esolm_set_log_level.
  *     Text         esolm_tokenize, esolm_detokenize, esolm_token_bytes. esolm_tokenize_template takes a text with
  *                  holes: "Once {{mask 12}} after." esolm_tokenize_with_params: special tokens by their names.
+ *     Chat         esolm_chat_tokenize, esolm_chat_apply: a template makes one text of a conversation's messages. After an
+ *                  answer, esolm_sequence_append goes on with the next message and computes nothing again.
  *     Threads      esolm_pool: threads that several contexts share, also the caller's own.
  *     Contexts     esolm_context_new. From any thread: esolm_cancel. Memory: esolm_context_memory_use,
  *                  esolm_memory_estimate; in the caller's memory: esolm_context_new_in.
@@ -43,8 +45,8 @@
  *     Generating   esolm_generate with a callback per step, or esolm_begin and esolm_step. Between steps:
  *                  esolm_step_info.texts (.step_text), what has become text; esolm_copy_text, esolm_copy_tokens,
  *                  esolm_copy_order. esolm_extend continues a finished text.
- *     Sequences    esolm_sequence_add, esolm_sequence_extend, esolm_sequence_remove: texts that come and go while others are
- *                  written (examples-c/server.c).
+ *     Sequences    esolm_sequence_add, esolm_sequence_extend, esolm_sequence_append, esolm_sequence_remove: texts that come
+ *                  and go while others are written (examples-c/server.c).
  *     States       esolm_state_save, esolm_state_restore.
  *     Profile      esolm_context_profile: how the time is spent.
  *     Scoring      How likely a text is: esolm_score_text for any length, with bounds over orders and of diffusion;
@@ -547,6 +549,77 @@ ESOLM_API esolm_status esolm_token_bytes(const esolm_model *model,
                                          uint8_t *bytes,
                                          size_t capacity,
                                          size_t *n_out);
+
+// ---- Conversations ----
+
+// How the messages of a conversation become one text. Set by esolm_chat_params_init.
+typedef struct esolm_chat_params {
+    // sizeof(esolm_chat_params)
+    size_t struct_size;
+    // NULL: the template of the model's file. "chatml": the format of Qwen and others. Otherwise a template in Jinja.
+    // NUL-terminated UTF-8.
+    const char *chat_template;
+    // How many of the messages a sequence has already, the last of them being the answer that the model wrote there:
+    // esolm_chat_tokenize makes tokens of what follows. 0 (default): of all.
+    size_t behind;
+    // 1 (default): the text goes on to where the model's next answer begins. 0: it ends with the last message.
+    int32_t add_generation_prompt;
+    // Reserved, must be 0.
+    uint32_t reserved;
+} esolm_chat_params;
+
+// A message of a conversation. This struct will not change.
+typedef struct esolm_message {
+    // Whose it is: "system", "user", "assistant", or another name that the template knows. NUL-terminated UTF-8.
+    const char *role;
+    // What it says. NUL-terminated UTF-8.
+    const char *content;
+} esolm_message;
+
+// Sets the defaults; size is sizeof(esolm_chat_params).
+ESOLM_API esolm_status esolm_chat_params_init(esolm_chat_params *params, size_t size);
+
+// Copies the text of a conversation as UTF-8 with a NUL; params may be NULL for the defaults. capacity and *len_out are as in
+// esolm_detokenize. Applying a template takes time and memory in proportion to the messages at most, and reads no files. Any
+// thread.
+//
+// Errors: ESOLM_ERR_UNSUPPORTED if the model has no template and none is given, or in a build without the feature "chat";
+// ESOLM_ERR_INVALID_ARGUMENT if the template refuses the messages, is wrong somewhere (the message names the line), or takes
+// too much; ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER.
+ESOLM_API esolm_status esolm_chat_apply(const esolm_model *model,
+                                        const esolm_message *messages,
+                                        size_t n_messages,
+                                        const esolm_chat_params *params,
+                                        char *text,
+                                        size_t capacity,
+                                        size_t *len_out);
+
+// Copies the tokens of a conversation up to the model's next answer, for esolm_prompt; with params->behind those of what
+// follows the answer that a sequence has, for esolm_sequence_append. (If they begin with the token that ended the answer, which
+// the sequence has, leave that out.) Names of special tokens are these tokens where the template writes them, and characters
+// where a message does. capacity and *n_out are as in esolm_tokenize. Any thread.
+//
+// Errors: as esolm_chat_apply, and ESOLM_ERR_INVALID_ARGUMENT if there are fewer messages than params->behind;
+// ESOLM_ERR_UNSUPPORTED if the template does not write that answer once, as it is.
+ESOLM_API esolm_status esolm_chat_tokenize(const esolm_model *model,
+                                           const esolm_message *messages,
+                                           size_t n_messages,
+                                           const esolm_chat_params *params,
+                                           uint32_t *tokens,
+                                           size_t capacity,
+                                           size_t *n_out);
+
+// Copies what the template writes behind an answer, without blanks around it, such as "<|im_end|>", as UTF-8 with a NUL: the
+// model writes it when its answer is complete. With esolm_tokenize_params.parse_special it is one token, a stop token; otherwise
+// it is a stop string. May be empty. params may be NULL for the defaults. capacity and *len_out are as in esolm_detokenize. Any
+// thread.
+//
+// Errors: as esolm_chat_tokenize.
+ESOLM_API esolm_status esolm_chat_answer_end(const esolm_model *model,
+                                             const esolm_chat_params *params,
+                                             char *text,
+                                             size_t capacity,
+                                             size_t *len_out);
 
 // ---- Thread pools ----
 
@@ -1187,6 +1260,21 @@ ESOLM_API esolm_status esolm_sequence_add(esolm_context *context,
 // Errors: as esolm_extend, and ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence.
 ESOLM_API esolm_status esolm_sequence_extend(esolm_context *context,
                                              uint32_t sequence,
+                                             const esolm_prompt *prompt,
+                                             const esolm_generate_params *params);
+
+// Goes on behind the text of a sequence, such as a model's answer, with a prompt whose positions count from there (NULL: 0, 1, 2
+// and so on); the others are not disturbed. The text ends at its first gap or with the token that ended it, or earlier: at
+// most its first keep tokens stay (SIZE_MAX: all). The keys and values of what stays are kept, so the steps compute the new
+// tokens only, and those of the last step. params->max_tokens counts behind the prompt.
+//
+// The result is the one of a text that has these tokens in this order: of an autoregressive model the one of a new prompt, of
+// Eso-LM (B) the one of the order in which the tokens became known.
+//
+// Errors: as esolm_extend, and ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence.
+ESOLM_API esolm_status esolm_sequence_append(esolm_context *context,
+                                             uint32_t sequence,
+                                             size_t keep,
                                              const esolm_prompt *prompt,
                                              const esolm_generate_params *params);
 

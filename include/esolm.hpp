@@ -280,6 +280,16 @@ struct TokenizeParams : esolm_tokenize_params {
     TokenizeParams() { esolm_tokenize_params_init(this, sizeof(esolm_tokenize_params)); }
 };
 
+// How the messages of a conversation become one text: chat_template, behind, add_generation_prompt.
+struct ChatParams : esolm_chat_params {
+    ChatParams() { esolm_chat_params_init(this, sizeof(esolm_chat_params)); }
+};
+
+// A message of a conversation.
+struct Message {
+    std::string role, content;
+};
+
 // Reads a model's file: up to size bytes from offset on into buffer. Returns how many there are; 0: the file ends here;
 // negative: it cannot be read. An exception ends Model::open_reader and passes through it.
 using Read = std::function<std::int64_t(std::uint64_t offset, void *buffer, std::size_t size)>;
@@ -431,9 +441,45 @@ public:
         });
     }
 
+    // The text of a conversation.
+    Result<std::string> chat_apply(const std::vector<Message> &messages, const ChatParams &params = {}) const
+    {
+        const std::vector<esolm_message> own = borrowed(messages);
+        return detail::text(1024, [&](char *text, std::size_t capacity, std::size_t *length) {
+            return esolm_chat_apply(get(), own.data(), own.size(), &params, text, capacity, length);
+        });
+    }
+
+    // The tokens of a conversation up to the model's next answer; with params.behind, of what follows an answer.
+    Result<std::vector<std::uint32_t>> chat_tokenize(const std::vector<Message> &messages,
+                                                     const ChatParams &params = {}) const
+    {
+        using Tokens = std::vector<std::uint32_t>;
+        const std::vector<esolm_message> own = borrowed(messages);
+        return detail::filled<Tokens>(512, [&](std::uint32_t *to, std::size_t capacity, std::size_t *n) {
+            return esolm_chat_tokenize(get(), own.data(), own.size(), &params, to, capacity, n);
+        });
+    }
+
+    // What the template writes behind an answer: a stop token's name, or a stop string.
+    Result<std::string> chat_answer_end(const ChatParams &params = {}) const
+    {
+        return detail::text(32, [&](char *text, std::size_t capacity, std::size_t *length) {
+            return esolm_chat_answer_end(get(), &params, text, capacity, length);
+        });
+    }
+
     const esolm_model *get() const noexcept { return handle_.get(); }
 
 private:
+    static std::vector<esolm_message> borrowed(const std::vector<Message> &messages)
+    {
+        std::vector<esolm_message> own;
+        for (const Message &message : messages)
+            own.push_back({message.role.c_str(), message.content.c_str()});
+        return own;
+    }
+
     struct Free {
         void operator()(esolm_model *model) const noexcept { esolm_model_free(model); }
     };
@@ -709,6 +755,19 @@ public:
         const Request request(params);
         const esolm_prompt known = prompt.get();
         esolm_status status = esolm_sequence_extend(handle_.get(), sequence, &known, &request.how);
+        if (!status)
+            logits_callbacks_[sequence] = request.callback;
+        return detail::checked(status);
+    }
+
+    // Goes on behind the text of a sequence with a prompt whose positions count from there, and keeps at most its first keep
+    // tokens; the others are not disturbed.
+    Result<void> append_sequence(std::uint32_t sequence, const Prompt &prompt, const GenerateParams &params = {},
+                                 std::size_t keep = SIZE_MAX)
+    {
+        const Request request(params);
+        const esolm_prompt known = prompt.get();
+        esolm_status status = esolm_sequence_append(handle_.get(), sequence, keep, &known, &request.how);
         if (!status)
             logits_callbacks_[sequence] = request.callback;
         return detail::checked(status);

@@ -42,6 +42,7 @@ mod atomic_file;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)]
 pub mod capi;
+mod chat;
 mod context;
 #[cfg(feature = "convert")]
 pub mod convert;
@@ -67,6 +68,7 @@ mod score;
 mod simd;
 
 pub use atomic_file::{check_writable, remove_temporary_files, temporary_file, write_file};
+pub use chat::{ChatTemplate, Message};
 pub use context::Context;
 pub use error::{Error, Result};
 #[doc(hidden)]

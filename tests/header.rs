@@ -6,7 +6,7 @@ use std::error::Error;
 use std::path::Path;
 
 /// The files of src/capi and the banners of their parts, in the header's order.
-const PARTS: [(&str, &str); 24] = [
+const PARTS: [(&str, &str); 25] = [
     ("version", "Version"),
     ("status", "Status and errors"),
     ("log", "Log messages"),
@@ -16,6 +16,7 @@ const PARTS: [(&str, &str); 24] = [
     ("reader", "Models from elsewhere"),
     ("metadata", "Model metadata"),
     ("tokenizer", "Tokens and text"),
+    ("chat", "Conversations"),
     ("pool", "Thread pools"),
     ("context", "Contexts"),
     ("cancel", "Cancelling"),

@@ -28,6 +28,21 @@ func (c *Context) ExtendSequence(sequence uint32, prompt Prompt, params Params) 
 	})
 }
 
+// AppendSequence goes on behind the text of a sequence, such as a model's answer, with a prompt whose positions count from
+// there; the others are not disturbed. At most the first keep tokens of the text stay, all if keep is negative. The keys and
+// values of what stays are kept: only the new tokens are computed, and those of the last step. Params.MaxTokens counts behind
+// the prompt.
+func (c *Context) AppendSequence(sequence uint32, keep int, prompt Prompt, params Params) error {
+	most := ^C.size_t(0)
+	if keep >= 0 {
+		most = C.size_t(keep)
+	}
+	return c.beginOne(prompt, params, func(context *C.esolm_context, known *C.esolm_prompt,
+		p *C.esolm_generate_params) (uint32, C.esolm_status) {
+		return sequence, C.esolm_sequence_append(context, C.uint32_t(sequence), most, known, p)
+	})
+}
+
 // beginOne makes a call that begins the sequence whose number it returns.
 func (c *Context) beginOne(prompt Prompt, params Params,
 	f func(*C.esolm_context, *C.esolm_prompt, *C.esolm_generate_params) (uint32, C.esolm_status)) error {

@@ -294,6 +294,7 @@ func TestASequenceGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	has(t, StatusInvalidArgument, c.ExtendSequence(5, more, goOn))
+	has(t, StatusInvalidArgument, c.AppendSequence(5, -1, more, goOn))
 	if err := c.ExtendSequence(number, more, goOn); err != nil {
 		t.Fatal(err)
 	}

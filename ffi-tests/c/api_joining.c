@@ -156,12 +156,49 @@ static void long_prompt(void)
     esolm_context_free(context);
 }
 
+/* Behind a finished text a prompt goes on: only what is new is computed, and the others are not disturbed. */
+static void appending(void)
+{
+    static const uint32_t question[3] = {5, 6, 7}, next[2] = {8, 9};
+    const esolm_prompt first = {question, NULL, 3}, second = {next, NULL, 2};
+    esolm_context *context = new_context(), *single = new_context();
+    esolm_generate_params how = small_params(), again;
+    uint32_t before[LENGTH], after[LENGTH], anew[LENGTH];
+    size_t n, m, k;
+    how.alpha_0 = 0, how.max_tokens = 5;
+    again = how;
+    again.seed = 8;
+    uint32_t number = add(context, &first, &how);
+    run(context);
+    STATUS(OK, esolm_copy_tokens(context, number, before, LENGTH, &n));
+    STATUS(OK, esolm_sequence_append(context, number, SIZE_MAX, &second, &again));
+    CHECK(n == 8 && cached(context, number) == 7);
+    run(context);
+    STATUS(OK, esolm_copy_tokens(context, number, after, LENGTH, &m));
+    CHECK(m == 15 && !memcmp(before, after, n * sizeof *before) && after[8] == 8 && after[9] == 9);
+    /* The same as a prompt that is computed anew. */
+    const esolm_prompt all = {after, NULL, 10};
+    STATUS(OK, esolm_generate(single, &all, 1, &again, NULL, NULL));
+    STATUS(OK, esolm_copy_tokens(single, 0, anew, LENGTH, &k));
+    CHECK(k == m && !memcmp(anew, after, m * sizeof *anew));
+    /* Only a part of it stays. */
+    STATUS(OK, esolm_sequence_append(context, number, 3, &second, &again));
+    run(context);
+    STATUS(OK, esolm_copy_tokens(context, number, after, LENGTH, &m));
+    CHECK(m == 10 && !memcmp(before, after, 3 * sizeof *before) && after[3] == 8);
+    STATUS(INVALID, esolm_sequence_append(context, 2, SIZE_MAX, &second, &again));
+    STATUS(INVALID, esolm_sequence_append(NULL, number, SIZE_MAX, &second, &again));
+    esolm_context_free(single);
+    esolm_context_free(context);
+}
+
 int main(int argc, char **argv)
 {
     open_model(argc, argv);
     failures();
     texts_of_steps();
     long_prompt();
+    appending();
     esolm_model_free(model);
     return report();
 }

@@ -148,6 +148,64 @@ static void templates(void)
     STATUS(INVALID, esolm_tokenize_template(model, text, 4, tokens, positions, 64, &n, NULL));
 }
 
+/* Conversations. A library without the feature "chat" says so. */
+static void conversations(void)
+{
+    const esolm_message messages[3] = {{"user", "Hi"}, {"assistant", "Yes"}, {"user", "So?"}};
+    esolm_chat_params how;
+    uint32_t tokens[256], behind[256];
+    char text[256];
+    size_t n, m, len;
+    STATUS(OK, esolm_chat_params_init(&how, sizeof how));
+    CHECK(how.struct_size == sizeof how && !how.chat_template && how.behind == 0 && how.add_generation_prompt == 1);
+    STATUS(ESOLM_ERR_UNSUPPORTED, esolm_chat_apply(model, messages, 1, NULL, text, sizeof text, &len));
+    last_error_says("chat template");
+    how.chat_template = "chatml";
+    esolm_status status = esolm_chat_apply(model, messages, 1, &how, text, sizeof text, &len);
+    if (status == ESOLM_ERR_UNSUPPORTED) {
+        last_error_says("feature 'chat'");
+        STATUS(ESOLM_ERR_UNSUPPORTED, esolm_chat_tokenize(model, messages, 1, &how, tokens, 256, &n));
+        STATUS(ESOLM_ERR_UNSUPPORTED, esolm_chat_answer_end(model, &how, text, sizeof text, &len));
+        puts("chat templates: not in this build");
+        return;
+    }
+    STATUS(OK, status);
+    CHECK(!strcmp(text, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n") && len == strlen(text));
+    STATUS(ESOLM_ERR_BUFFER_TOO_SMALL, esolm_chat_apply(model, messages, 1, &how, text, 8, &m));
+    CHECK(m == len && text[0] == 0);
+    how.add_generation_prompt = 0;
+    STATUS(OK, esolm_chat_apply(model, messages, 2, &how, text, sizeof text, &len));
+    CHECK(!strcmp(text, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYes<|im_end|>\n"));
+    how.add_generation_prompt = 1;
+    STATUS(OK, esolm_chat_answer_end(model, &how, text, sizeof text, &len));
+    CHECK(!strcmp(text, "<|im_end|>"));
+    STATUS(OK, esolm_chat_tokenize(model, messages, 3, &how, tokens, 256, &n));
+    how.behind = 2;
+    STATUS(OK, esolm_chat_tokenize(model, messages, 3, &how, behind, 256, &m));
+    CHECK(m < n && !memcmp(behind + m - 4, tokens + n - 4, 4 * sizeof *tokens));
+    how.behind = 4;
+    STATUS(INVALID, esolm_chat_tokenize(model, messages, 3, &how, behind, 256, &m));
+    how.behind = 0;
+    how.chat_template = "{{ messages[0].role }}: {{ messages[0].content }}{{ bos_token }}";
+    STATUS(OK, esolm_chat_apply(model, messages, 1, &how, text, sizeof text, &len));
+    CHECK(!strncmp(text, "user: Hi", 8) && len > 8);
+    how.chat_template = "{% for %}";
+    STATUS(INVALID, esolm_chat_apply(model, messages, 1, &how, text, sizeof text, &len));
+    last_error_says("line 1");
+    how.chat_template = "{{ raise_exception('not so') }}";
+    STATUS(INVALID, esolm_chat_apply(model, messages, 1, &how, text, sizeof text, &len));
+    last_error_says("not so");
+    how.chat_template = "chatml", how.add_generation_prompt = 2;
+    STATUS(INVALID, esolm_chat_apply(model, messages, 1, &how, text, sizeof text, &len));
+    how.add_generation_prompt = 1;
+    const esolm_message bad[2] = {{"user", NULL}, {"user", "\xff"}};
+    for (int i = 0; i < 2; i++)
+        STATUS(INVALID, esolm_chat_apply(model, bad + i, 1, &how, text, sizeof text, &len));
+    STATUS(INVALID, esolm_chat_apply(model, NULL, 1, &how, text, sizeof text, &len));
+    STATUS(INVALID, esolm_chat_apply(NULL, messages, 1, &how, text, sizeof text, &len));
+    STATUS(INVALID, esolm_chat_tokenize(model, messages, 1, &how, tokens, 256, NULL));
+}
+
 int main(int argc, char **argv)
 {
     open_model(argc, argv);
@@ -155,6 +213,7 @@ int main(int argc, char **argv)
     token_bytes();
     special_tokens();
     templates();
+    conversations();
     esolm_model_free(model);
     return report();
 }

@@ -644,7 +644,35 @@ static void sequences(const esolm::Model &model)
     while (take(context.step())) {
     }
     CHECK(take(context.tokens(number)) == take(alone.tokens()) && take(context.text(good)) == expected[2]);
+    const std::vector<std::uint32_t> before = take(context.tokens(number));
+    esolm::GenerateParams answer = go_on;
+    answer.length = 0;
+    answer.max_tokens = 3;
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.append_sequence(9, prompt, answer); }));
+    const std::vector<std::uint32_t> next = {8, 9};
+    STATUS(ESOLM_OK, status_of([&] { return context.append_sequence(number, esolm::Prompt(next), answer, 4); }));
+    while (take(context.step())) {
+    }
+    const std::vector<std::uint32_t> after = take(context.tokens(number));
+    CHECK(after.size() == 9 && std::equal(after.begin(), after.begin() + 4, before.begin()) && after[4] == 8);
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.cached_tokens(9); }));
+}
+
+static void conversations(const esolm::Model &model)
+{
+    const std::vector<esolm::Message> messages = {{"user", "Hi"}, {"assistant", "Yes"}, {"user", "So?"}};
+    esolm::ChatParams how;
+    STATUS(ESOLM_ERR_UNSUPPORTED, status_of([&] { return model.chat_apply(messages, how); }));
+    how.chat_template = "chatml";
+    const esolm_status status = status_of([&] { return model.chat_apply(messages, how); });
+    CHECK(status == ESOLM_OK || status == ESOLM_ERR_UNSUPPORTED);
+    if (status != ESOLM_OK)
+        return;
+    CHECK(take(model.chat_apply({messages[0]}, how)) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+    CHECK(take(model.chat_answer_end(how)) == "<|im_end|>");
+    const std::size_t all = take(model.chat_tokenize(messages, how)).size();
+    how.behind = 2;
+    CHECK(take(model.chat_tokenize(messages, how)).size() < all);
 }
 
 static void scores(const esolm::Model &model)
@@ -750,6 +778,7 @@ int main(int argc, char **argv)
     sampling(model);
     stop_rules(model);
     sequences(model);
+    conversations(model);
     scores(model);
     states(model);
     messages(model);

@@ -12,6 +12,7 @@
 mod args;
 mod callback;
 mod cancel;
+mod chat;
 mod constraints;
 mod context;
 mod device;
@@ -41,6 +42,7 @@ mod version;
 
 pub use callback::esolm_progress_callback;
 pub use cancel::*;
+pub use chat::*;
 pub use constraints::*;
 pub use context::*;
 pub use device::*;

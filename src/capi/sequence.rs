@@ -101,6 +101,35 @@ pub unsafe extern "C" fn esolm_sequence_extend(
     })
 }
 
+/// Goes on behind the text of a sequence, such as a model's answer, with a prompt whose positions count from there (NULL: 0, 1, 2
+/// and so on); the others are not disturbed. The text ends at its first gap or with the token that ended it, or earlier: at
+/// most its first keep tokens stay (SIZE_MAX: all). The keys and values of what stays are kept, so the steps compute the new
+/// tokens only, and those of the last step. params->max_tokens counts behind the prompt.
+///
+/// The result is the one of a text that has these tokens in this order: of an autoregressive model the one of a new prompt, of
+/// Eso-LM (B) the one of the order in which the tokens became known.
+///
+/// Errors: as esolm_extend, and ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_sequence_append(
+    context: *mut esolm_context,
+    sequence: u32,
+    keep: usize,
+    prompt: *const esolm_prompt,
+    params: *const esolm_generate_params,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the header requires NULL or a context that is not freed during the call.
+        let handle = unsafe { args::reference(context, "context")? };
+        let sequence = sequence as usize;
+        let append = |state: &mut State, prompt: &Prompt, params: &GenerateParams<'_>| {
+            state.context.append_sequence(sequence, Some(keep), prompt, params).map(|()| sequence)
+        };
+        // SAFETY: the header requires prompt, parameters and all that they point to to be valid for the call.
+        handle.with(|state| unsafe { start(state, prompt, params, append) }.map(|_| ()))
+    })
+}
+
 /// Removes a sequence, finished or not; read its text before. Its number may then be another's.
 ///
 /// Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence; ESOLM_ERR_BUSY.

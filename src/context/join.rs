@@ -35,6 +35,26 @@ impl Context {
         self.session.extend_one(&mut self.runner, sequence, prompt, params)
     }
 
+    /// Goes on behind the text of a sequence, such as a model's answer, with a prompt whose positions count from there; the
+    /// other sequences are not disturbed. The text ends at its first gap or with the token that ended it, or earlier: at most
+    /// its first `keep` tokens stay, if that is given. The keys and values of what stays are kept, so the steps feed the new
+    /// tokens only, and those of the last step. [`GenerateParams::max_tokens`] counts behind the prompt.
+    ///
+    /// The result is the one of a text that has these tokens in this order: of an autoregressive model the one of a new
+    /// prompt, of Eso-LM (B) the one of the order in which the tokens became known.
+    ///
+    /// # Errors
+    /// As [`Context::extend`], also if there is no such sequence.
+    pub fn append_sequence(
+        &mut self,
+        sequence: usize,
+        keep: Option<usize>,
+        prompt: &Prompt,
+        params: &GenerateParams<'_>,
+    ) -> Result<()> {
+        self.session.append(&mut self.runner, sequence, keep, prompt, params)
+    }
+
     /// Removes a sequence, finished or not; its number may then be another's.
     ///
     /// # Errors

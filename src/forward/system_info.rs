@@ -14,6 +14,7 @@ pub fn system_info() -> String {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let list = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(" ") };
     let features = [
+        ("chat", cfg!(feature = "chat")),
         ("grammar", cfg!(feature = "grammar")),
         ("cuda", cfg!(feature = "cuda")),
         ("vulkan", cfg!(feature = "vulkan")),

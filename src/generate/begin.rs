@@ -4,6 +4,7 @@ use super::request::{GenerateParams, Prompt};
 use super::rules::{Beginning, SequenceRules};
 use super::sequence::Sequence;
 use super::session::Session;
+use super::start::Start;
 use crate::error::{Error, Result};
 use crate::forward::ModelRunner;
 use crate::memory::reserve;
@@ -13,17 +14,6 @@ use crate::rng::{Purpose, Rng};
 use crate::sample::SamplingParams;
 use crate::simd::DefaultFloats;
 
-/// Which sequences begin, and with what.
-#[derive(Clone, Copy)]
-pub(super) struct Start {
-    /// The number of the sequence that the first prompt is for; the others follow.
-    pub(super) first: usize,
-    /// Whether they go on from what is known of them.
-    pub(super) resume: bool,
-    /// Whether the other sequences stay.
-    pub(super) beside: bool,
-}
-
 impl Session {
     /// Begins a generation of one sequence per prompt; see [`Context::begin`](crate::Context::begin).
     pub(crate) fn begin(
@@ -32,7 +22,7 @@ impl Session {
         prompts: &[Prompt],
         params: &GenerateParams<'_>,
     ) -> Result<()> {
-        self.prepare(runner, prompts, params, Start { first: 0, resume: false, beside: false })
+        self.prepare(runner, prompts, params, Start { first: 0, resume: false, keep: None, beside: false })
     }
 
     /// Goes on from the known tokens; see [`Context::extend`](crate::Context::extend).
@@ -51,7 +41,7 @@ impl Session {
         for number in 0..count {
             self.sequence(number)?;
         }
-        self.prepare(runner, prompts, params, Start { first: 0, resume: true, beside: false })
+        self.prepare(runner, prompts, params, Start { first: 0, resume: true, keep: None, beside: false })
     }
 
     /// Begins sequences or goes on with them.
@@ -85,6 +75,9 @@ impl Session {
             match start.resume {
                 true => sequence.end_window(mask),
                 false => sequence.reset(),
+            }
+            if let Some(keep) = start.keep {
+                sequence.truncate(keep);
             }
             sequence.begin(rules);
             if start.beside && model.config().variant.is_causal() {
@@ -133,7 +126,7 @@ impl Session {
         let config = runner.model.config();
         self.beginnings.clear();
         for (prompt, number) in prompts.iter().zip(start.first..) {
-            let length = self.length_of(number, prompt, params, total, start.resume);
+            let length = self.length_of(number, prompt, params, total, start);
             self.beginnings.push(Beginning { length, rules: SequenceRules::default() });
         }
         let longest = self.beginnings.iter().map(|beginning| beginning.length).max().unwrap_or(total);
@@ -146,7 +139,7 @@ impl Session {
                 _ => false,
             };
             let numbers = (start.first + index, index);
-            self.check_prompt(runner, numbers, prompt, length, start.resume, prefix_only)?;
+            self.check_prompt(runner, numbers, prompt, length, start, prefix_only)?;
             let mut rules = SequenceRules::new(params, &runner.model)?;
             rules.depth.check(runner)?;
             if let Some(sequence) = self.sequences.get_mut(start.first + index) {

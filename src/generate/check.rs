@@ -2,6 +2,7 @@
 
 use super::request::{GenerateParams, Prompt};
 use super::session::Session;
+use super::start::Start;
 use crate::error::{Error, Result};
 use crate::forward::ModelRunner;
 
@@ -14,13 +15,13 @@ impl Session {
         prompt: &Prompt,
         params: &GenerateParams<'_>,
         total: usize,
-        resume: bool,
+        start: Start,
     ) -> usize {
         if params.max_tokens == 0 {
             return total;
         }
-        let sequence = self.sequences.get(number).filter(|_| resume);
-        let current = sequence.map_or(0, |sequence| sequence.written_end(self.mask));
+        let sequence = self.sequences.get(number).filter(|_| start.resume);
+        let current = sequence.map_or(0, |sequence| sequence.written_end(self.mask, start.keep));
         let prompt = prompt.known.iter().map(|&(position, _)| position as usize + 1).max().unwrap_or(0);
         // A prompt that does not fit is refused, whatever is to be written behind it.
         current.max(prompt).saturating_add(params.max_tokens).min(total)
@@ -34,7 +35,7 @@ impl Session {
         (number, index): (usize, usize),
         prompt: &Prompt,
         length: usize,
-        resume: bool,
+        start: Start,
         prefix_only: bool,
     ) -> Result<()> {
         let config = runner.model.config();
@@ -46,11 +47,11 @@ impl Session {
         }
         known.clear();
         known.resize(length, mask);
-        if resume {
+        if start.resume {
             let missing = || Error::internal("a prompt without a sequence");
             let sequence = sequences.get(number).ok_or_else(missing)?;
             // What was to be written behind these is given up.
-            let end = sequence.written_end(mask);
+            let end = sequence.written_end(mask, start.keep);
             let too_short = || Error::invalid(format!("length {length}, but there are {end} tokens"));
             let current = sequence.tokens.get(..end).unwrap_or_default();
             known.get_mut(..end).ok_or_else(too_short)?.copy_from_slice(current);

@@ -1,12 +1,14 @@
 //! Sequences that join a generation and leave it (continuous batching). One that joins takes the keys and values of the
 //! prompt's beginning from a sequence that has the same tokens there.
 
-use super::begin::{Start, check_extendable};
+use super::begin::check_extendable;
 use super::request::{GenerateParams, Prompt};
 use super::sequence::Sequence;
 use super::session::Session;
+use super::start::Start;
 use crate::error::{Error, Result};
 use crate::forward::{ModelRunner, Slots};
+use crate::memory::collected;
 use crate::model::Variant;
 
 impl Session {
@@ -18,7 +20,7 @@ impl Session {
         params: &GenerateParams<'_>,
     ) -> Result<usize> {
         let number = self.free_sequence(runner)?;
-        let start = Start { first: number, resume: false, beside: true };
+        let start = Start { first: number, resume: false, keep: None, beside: true };
         let begun = self.prepare(runner, std::slice::from_ref(prompt), params, start);
         if let (Err(_), Some(sequence)) = (&begun, self.sequences.get_mut(number)) {
             sequence.leave();
@@ -36,8 +38,28 @@ impl Session {
     ) -> Result<()> {
         check_extendable(runner.model.config())?;
         self.sequence(number)?;
-        let start = Start { first: number, resume: true, beside: true };
+        let start = Start { first: number, resume: true, keep: None, beside: true };
         self.prepare(runner, std::slice::from_ref(prompt), params, start)
+    }
+
+    /// Goes on behind the text of one sequence; see
+    /// [`Context::append_sequence`](crate::Context::append_sequence).
+    pub(crate) fn append(
+        &mut self,
+        runner: &mut ModelRunner,
+        number: usize,
+        keep: Option<usize>,
+        prompt: &Prompt,
+        params: &GenerateParams<'_>,
+    ) -> Result<()> {
+        check_extendable(runner.model.config())?;
+        // Behind a gap there is nothing that could be a text's beginning.
+        let end = self.sequence(number)?.finished.tokens;
+        let end = end.min(keep.unwrap_or(end));
+        let behind = |&(position, token): &(u32, u32)| (position.saturating_add(end as u32), token);
+        let prompt = Prompt { known: collected(prompt.known.iter().map(behind))? };
+        let start = Start { first: number, resume: true, keep: Some(end), beside: true };
+        self.prepare(runner, std::slice::from_ref(&prompt), params, start)
     }
 
     /// Ends one sequence; see [`Context::remove_sequence`](crate::Context::remove_sequence).

@@ -22,6 +22,7 @@ mod request;
 mod rules;
 mod sequence;
 mod session;
+mod start;
 mod state;
 mod step;
 mod stop;

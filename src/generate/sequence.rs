@@ -315,7 +315,7 @@ impl Sequence {
     }
 
     /// Drops the positions from `length` on; those before it are known.
-    fn truncate(&mut self, length: usize) {
+    pub(super) fn truncate(&mut self, length: usize) {
         let is_dropped = |&position: &u32| position as usize >= length;
         // What is behind a dropped slot has attended to it.
         let kept = self.order.iter().position(is_dropped).unwrap_or(self.order.len());

@@ -62,13 +62,16 @@ impl Sequence {
         self.order.get(self.revealed..self.revealed + self.filled).unwrap_or_default()
     }
 
-    /// Where the tokens that are known end, without those behind a gap.
-    pub(super) fn written_end(&self, mask: u32) -> usize {
-        if self.slides {
-            let known = self.order.get(..self.revealed).unwrap_or_default();
-            return known.iter().max().map_or(0, |&last| last as usize + 1);
-        }
-        self.tokens.iter().rposition(|&token| token != mask).map_or(0, |last| last + 1)
+    /// Where the tokens end that the sequence goes on from, of which the caller keeps the first `keep`: without those behind a gap.
+    pub(super) fn written_end(&self, mask: u32, keep: Option<usize>) -> usize {
+        let end = match self.slides {
+            true => {
+                let known = self.order.get(..self.revealed).unwrap_or_default();
+                known.iter().max().map_or(0, |&last| last as usize + 1)
+            }
+            false => self.tokens.iter().rposition(|&token| token != mask).map_or(0, |last| last + 1),
+        };
+        end.min(keep.unwrap_or(end))
     }
 
     /// Forgets what is filled behind a gap, and the positions beyond the end of the text.

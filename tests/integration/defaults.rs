@@ -123,7 +123,8 @@ fn defaults_of_a_file_are_kept_and_set_by_quantizing() {
 #[test]
 fn bad_defaults_are_refused() {
     let network = Network::small(Variant::EsoB, 1);
-    let bytes = |key: &str, value| network.to_gguf_with(Some((&format!("esolm.default.{key}"), value)));
+    let bytes =
+        |key: &str, value| network.to_gguf_with(Some((format!("esolm.default.{key}").as_str(), value)));
     for (key, value) in [
         ("temperature", Value::F32(-1.0)),
         ("temperature", Value::F32(f32::NAN)),

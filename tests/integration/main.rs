@@ -22,8 +22,10 @@ mod wedlm;
 
 // Generation.
 mod adaptive;
+mod appending;
 mod begin_errors;
 mod cancel;
+mod chat;
 mod constraint_errors;
 mod constraints;
 mod defaults;

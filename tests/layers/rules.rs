@@ -13,6 +13,7 @@ pub const FLOORS: &[&[&str]] = &[
     &["convert"],
     &["quantize"],
     &["evaluate"],
+    &["chat"],
     &["context"],
     &["score"],
     &["generate"],

@@ -23,11 +23,11 @@ impl Network {
         self.to_gguf_with(None)
     }
 
-    /// The same, with one more key.
-    pub fn to_gguf_with(&self, more: Option<(&str, Value)>) -> Vec<u8> {
+    /// The same, with more keys.
+    pub fn to_gguf_with<'k>(&self, more: impl IntoIterator<Item = (&'k str, Value)>) -> Vec<u8> {
         let mut writer = Writer::new();
         self.config.write(&mut writer);
-        if let Some((key, value)) = more {
+        for (key, value) in more {
             writer.set(key, value);
         }
         for spec in self.config.tensors() {
@@ -50,6 +50,11 @@ impl Network {
     /// The same model with a tokenizer (`tokenizer.json`).
     pub fn model_with_tokenizer(&self, json: &str) -> Model {
         open(&self.to_gguf_with(Some((Config::TOKENIZER_KEY, Value::Str(json.into())))))
+    }
+
+    /// The same model with these keys.
+    pub fn model_with<'k>(&self, keys: impl IntoIterator<Item = (&'k str, Value)>) -> Model {
+        open(&self.to_gguf_with(keys))
     }
 
     /// The tensor of a name, to be changed.

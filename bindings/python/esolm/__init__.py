@@ -23,6 +23,7 @@ esolm.h is the reference. These functions of it have no counterpart:
 
 from .asynchronous import AsyncSteps
 from .callbacks import LogitsCallback, LogitsRow, Progress, Read
+from .chat import ChatOptions, Message
 from .context import Context, Profile
 from .errors import (
     BadFileError,
@@ -72,6 +73,7 @@ __all__ = [
     "BufferTooSmallError",
     "BusyError",
     "CancelledError",
+    "ChatOptions",
     "ClosedError",
     "Confidence",
     "Constraints",
@@ -91,6 +93,7 @@ __all__ = [
     "LogitsCallback",
     "LogitsRow",
     "MemoryUse",
+    "Message",
     "Model",
     "ModelInfo",
     "ModelOptions",

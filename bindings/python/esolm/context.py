@@ -181,6 +181,20 @@ class Context:
 
         self._start_one(how, number, prompt, params or GenerateParams())
 
+    def append_sequence(
+        self, sequence: int, prompt: Prompt, params: GenerateParams | None = None, keep: int | None = None
+    ) -> None:
+        """Goes on behind the text of a sequence, such as a model's answer, with a prompt whose positions count from there; the
+        others are not disturbed. At most the first ``keep`` tokens of the text stay. The keys and values of what stays are kept:
+        only the new tokens are computed, and those of the last step. ``params.max_tokens`` counts behind the prompt."""
+        number = ctypes.c_uint32(arguments.uint32(sequence, "sequence"))
+        most = ctypes.c_size_t(-1) if keep is None else ctypes.c_size_t(arguments.size(keep, "keep"))
+
+        def how(context: int, *request: Any) -> int:
+            return int(c.library.esolm_sequence_append(context, number, most, *request))
+
+        self._start_one(how, number, prompt, params or GenerateParams())
+
     def _start_one(self, how: Callable[..., int], number: ctypes.c_uint32, prompt: Prompt, params: GenerateParams) -> None:
         request, logits = self._request([prompt], params)
         with self._compute() as context:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from . import arguments, c
 from .callbacks import Caught, Progress, Read, progress_callback, read_callback
+from .chat import ChatOptions, Message, messages_for_c, params_for_c
 from .errors import BadFileError, Code, check
 from .handle import Handle
 from .request import Prompt
@@ -233,6 +234,29 @@ class Model:
         with self._handle.use() as model:
             tokens = arguments.filled(ctypes.c_uint32, len(data) // 2 + 8, fill)
         return Prompt(tokens, positions[: len(tokens)]), length.value
+
+    def chat_text(self, messages: Iterable[Message], options: ChatOptions | None = None) -> str:
+        """The text of a conversation."""
+        own, params = messages_for_c(messages), params_for_c(options)
+        with self._handle.use() as model:
+            return arguments.filled_text(1024, lambda *to: c.library.esolm_chat_apply(model, own, len(own), params, *to))
+
+    def chat_tokens(self, messages: Iterable[Message], options: ChatOptions | None = None) -> list[int]:
+        """The tokens of a conversation up to the model's next answer, or of what follows an answer (``ChatOptions.behind``), for
+        ``Context.append_sequence``. If those begin with the token that ended the answer, which the sequence has, leave it out."""
+        own, params = messages_for_c(messages), params_for_c(options)
+        with self._handle.use() as model:
+            tokens: list[int] = arguments.filled(
+                ctypes.c_uint32, 512, lambda *to: c.library.esolm_chat_tokenize(model, own, len(own), params, *to)
+            )
+        return tokens
+
+    def chat_answer_end(self, options: ChatOptions | None = None) -> str:
+        """What the template writes behind an answer, such as "<|im_end|>": with ``parse_special`` it is one token, a stop token,
+        or else a stop string."""
+        params = params_for_c(options)
+        with self._handle.use() as model:
+            return arguments.filled_text(32, lambda *to: c.library.esolm_chat_answer_end(model, params, *to))
 
     def detokenize(self, tokens: Iterable[int]) -> str:
         """Converts tokens to text."""

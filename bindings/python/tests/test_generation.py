@@ -192,6 +192,16 @@ def test_sequences(context: esolm.Context, prompt: esolm.Prompt) -> None:
     context.extend_sequence(third, Prompt(), GenerateParams(length=20, seed=1, ignore_eos=True))
     list(context.steps())
     assert len(context.tokens(third)) == 20
+    before = context.tokens(third)
+    for keep in (None, 4):
+        how = GenerateParams(max_tokens=3, seed=2, ignore_eos=True)
+        context.append_sequence(third, Prompt([8, 9]), how, keep)
+        list(context.steps())
+        after, stays = context.tokens(third), len(before) if keep is None else keep
+        assert after[:stays] == before[:stays] and after[stays : stays + 2] == [8, 9] and len(after) == stays + 5
+        before = after
+    with pytest.raises(esolm.InvalidArgumentError):
+        context.append_sequence(9, Prompt())
 
 
 def test_a_long_prompt_joins_in_parts(model: esolm.Model) -> None:

@@ -156,6 +156,16 @@ impl Encoder {
             || role
             || added.simple_id_to_token(token).is_some_and(|name| added.is_special_token(&name))
     }
+
+    /// The names of those, and [`MASK`].
+    pub(super) fn special_names(&self) -> Vec<String> {
+        let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
+        let named = added.iter().filter(|&(&token, _)| self.is_named(token));
+        let mut names: Vec<String> = named.map(|(_, token)| token.content.clone()).collect();
+        names.push(MASK.to_owned());
+        names.retain(|name| !name.is_empty());
+        names
+    }
 }
 
 fn unknown(tokenizer: &tokenizers::Tokenizer) -> Option<u32> {

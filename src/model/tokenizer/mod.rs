@@ -221,6 +221,11 @@ impl Tokenizer {
         Ok(text)
     }
 
+    /// The names of the tokens that texts of users must not name: [`TokenizeOptions::parse_special`] makes these tokens of them.
+    pub(crate) fn special_names(&self) -> Vec<String> {
+        self.encoder.special_names()
+    }
+
     /// Whether a token is shown in texts.
     pub(crate) fn shows(&self, token: u32) -> bool {
         ![self.bos, self.eos].contains(&Some(token))

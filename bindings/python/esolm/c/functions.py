@@ -21,11 +21,13 @@ from typing import Any
 
 from .constants import ESOLM_ABI_VERSION
 from .structs import (
+    esolm_chat_params,
     esolm_context_params,
     esolm_device_info,
     esolm_generate_params,
     esolm_log_callback,
     esolm_memory_use,
+    esolm_message,
     esolm_model_info,
     esolm_model_params,
     esolm_model_reader,
@@ -79,6 +81,21 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
         ],
     ),
     "esolm_token_bytes": (c_int32, [c_void_p, c_uint32, POINTER(c_uint8), c_size_t, POINTER(c_size_t)]),
+    "esolm_chat_params_init": (c_int32, [POINTER(esolm_chat_params), c_size_t]),
+    "esolm_chat_apply": (
+        c_int32,
+        [
+            c_void_p, POINTER(esolm_message), c_size_t, POINTER(esolm_chat_params), c_char_p, c_size_t, POINTER(c_size_t),
+        ],
+    ),
+    "esolm_chat_tokenize": (
+        c_int32,
+        [
+            c_void_p, POINTER(esolm_message), c_size_t, POINTER(esolm_chat_params), POINTER(c_uint32), c_size_t,
+            POINTER(c_size_t),
+        ],
+    ),
+    "esolm_chat_answer_end": (c_int32, [c_void_p, POINTER(esolm_chat_params), c_char_p, c_size_t, POINTER(c_size_t)]),
     "esolm_pool_params_init": (c_int32, [POINTER(esolm_pool_params), c_size_t]),
     "esolm_pool_new": (c_int32, [POINTER(esolm_pool_params), POINTER(c_void_p)]),
     "esolm_pool_threads": (c_size_t, [c_void_p]),
@@ -109,6 +126,9 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "esolm_stop_reason": (c_int32, [c_void_p, c_uint32, POINTER(c_int32)]),
     "esolm_sequence_add": (c_int32, [c_void_p, POINTER(esolm_prompt), POINTER(esolm_generate_params), POINTER(c_uint32)]),
     "esolm_sequence_extend": (c_int32, [c_void_p, c_uint32, POINTER(esolm_prompt), POINTER(esolm_generate_params)]),
+    "esolm_sequence_append": (
+        c_int32, [c_void_p, c_uint32, c_size_t, POINTER(esolm_prompt), POINTER(esolm_generate_params)],
+    ),
     "esolm_sequence_remove": (c_int32, [c_void_p, c_uint32]),
     "esolm_sequence_cached_tokens": (c_int32, [c_void_p, c_uint32, POINTER(c_size_t)]),
     "esolm_evaluate_logits": (

@@ -90,6 +90,23 @@ class esolm_tokenize_params(Structure):
     ]
 
 
+class esolm_message(Structure):
+    _fields_ = [
+        ("role", c_char_p),
+        ("content", c_char_p),
+    ]
+
+
+class esolm_chat_params(Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("chat_template", c_char_p),
+        ("behind", c_size_t),
+        ("add_generation_prompt", c_int32),
+        ("reserved", c_uint32),
+    ]
+
+
 class esolm_pool_params(Structure):
     _fields_ = [
         ("struct_size", c_size_t),

@@ -176,6 +176,20 @@ public final class Context: @unchecked Sendable {
         }
     }
 
+    /// Goes on behind the text of a sequence, such as a model's answer, with a prompt whose positions count from there; the
+    /// others are not disturbed. At most the first `keep` tokens of the text stay, all if it is nil. The keys and values of what
+    /// stays are kept: only the new tokens are computed, and those of the last step. `params.maxTokens` counts behind the prompt.
+    public func appendSequence(
+        _ sequence: UInt32, keep: Int? = nil, _ prompt: Prompt, _ params: GenerateParams = GenerateParams()
+    ) throws {
+        // As an unsigned number, -1 is the largest.
+        let most = keep.map { Swift.max(0, $0) } ?? -1
+        try request([prompt], params) { context, known, c, logitsCallback in
+            try check(esolm_sequence_append(context, sequence, most, known, c))
+            self.keep(params, logitsCallback, for: sequence)
+        }
+    }
+
     /// Removes a sequence, finished or not; read its text before. Its number may then be another's.
     public func removeSequence(_ sequence: UInt32) throws {
         try exclusively { context in

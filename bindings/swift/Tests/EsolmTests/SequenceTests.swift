@@ -88,6 +88,22 @@ final class SequenceTests: XCTestCase {
         try context.extendSequence(number, Prompt(), whole)
         while try context.step() != nil {}
         XCTAssertEqual(try context.tokens(number), try single.tokens())
+
+        // And behind its text.
+        var before = try context.tokens(number)
+        var answer = few()
+        answer.length = 0
+        answer.maxTokens = 3
+        for keep in [10, 4] {
+            try context.appendSequence(number, keep: keep, Prompt([8, 9]), answer)
+            while try context.step() != nil {}
+            let after = try context.tokens(number)
+            XCTAssertEqual(Array(after.prefix(keep)), Array(before.prefix(keep)))
+            XCTAssertEqual(Array(after[keep..<keep + 2]), [8, 9])
+            XCTAssertEqual(after.count, keep + 5)
+            before = after
+        }
+        assertFails(.invalidArgument, try context.appendSequence(9, Prompt(), whole))
     }
 
     func testStates() throws {

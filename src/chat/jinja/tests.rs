@@ -1,0 +1,140 @@
+use serde_json::Value;
+
+use super::{Facts, check, render};
+use crate::chat::message::Message;
+use crate::error::Error;
+
+const CHAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chat");
+
+fn facts(add_generation_prompt: bool) -> Facts<'static> {
+    Facts { bos_token: "<s>", eos_token: "</s>", add_generation_prompt }
+}
+
+fn apply(template: &str) -> Result<String, String> {
+    let messages = [Message::user("Hello"), Message::assistant("Hi"), Message::user("Bye")];
+    render(template, &messages, &facts(true)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn templates_give_the_text_that_jinja_gives() {
+    let cases = std::fs::read_to_string(format!("{CHAT}/expected.json")).unwrap();
+    let cases: Value = serde_json::from_str(&cases).unwrap();
+    let mut count = 0;
+    for case in cases.as_array().unwrap() {
+        let name = case["template"].as_str().unwrap();
+        let template = std::fs::read_to_string(format!("{CHAT}/{name}")).unwrap();
+        let messages: Vec<Message<'_>> = case["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| Message { role: m["role"].as_str().unwrap(), content: m["content"].as_str().unwrap() })
+            .collect();
+        let made = render(&template, &messages, &facts(case["prompt"].as_bool().unwrap()));
+        match (&case["text"], &case["refused"]) {
+            (Value::String(text), _) => assert_eq!(&made.unwrap(), text, "{name}: {messages:?}"),
+            (_, Value::String(refused)) => {
+                let error = made.unwrap_err().to_string();
+                assert_eq!(error, format!("the chat template refuses these messages: {refused}"));
+            }
+            _ => panic!("a case without a result"),
+        }
+        count += 1;
+    }
+    assert!(count > 100, "{count}");
+}
+
+#[test]
+fn wrong_templates_are_refused_with_their_line() {
+    for (template, says) in [
+        ("{% if %}", "chat template, line 1:"),
+        ("a\nb {{ messages[0 }}", "chat template, line 2:"),
+        ("\n\n{{ 'a' + 1 }}", "line 3: an operation on a string and a number"),
+        ("{% for x in 5 %}{% endfor %}", "a loop over a number"),
+        ("{{ x.y }}", "line 1: 'y' of what is undefined"),
+        ("{{ nothing() }}", "there is no function 'nothing'"),
+        ("{{ 'a'|nothing }}", "there is no filter 'nothing'"),
+        ("{{ 'a' is nothing }}", "there is no test 'nothing'"),
+        ("{{ 'a'.nothing() }}", "a string has no method 'nothing'"),
+        ("{{ 1 // 0 }}", "a division by 0"),
+        ("{{ messages[0]() }}", "a call of what is no name"),
+        ("{{ raise_exception('no') }}", "the chat template refuses these messages: no"),
+        ("{{ messages[1:2:0] }}", "a step of 0"),
+        ("{% for x in messages recursive %}{% endfor %}", "recursive loops are not supported"),
+        ("{{ 99999999999999999999 }}", "a number is too large"),
+        ("{{ 9223372036854775807 + 1 }}", "a number is too large"),
+    ] {
+        let error = apply(template).unwrap_err();
+        assert!(error.contains(says), "{template}: {error}");
+    }
+    assert!(matches!(check("{% if %}"), Err(Error::InvalidArgument(_))));
+    // No file can be named, and nothing that reads one.
+    for template in ["{% include 'x' %}", "{% import 'x' as y %}", "{% extends 'x' %}", "{{ open('x') }}"] {
+        apply(template).unwrap_err();
+    }
+}
+
+/// Each would take gigabytes, minutes or all of the stack, if it were let.
+#[test]
+fn hostile_templates_are_refused_in_little_time() {
+    let nested = |times: usize| "{% set a = [a, a] %}{% set b = [b, b] %}".repeat(times);
+    let cases = [
+        format!("{}{{{{ a == b }}}}", nested(40)),
+        format!("{}{{{{ a }}}}", nested(15) + "{% set a = [a, a, a, a, a, a, a, a, a, a, a, a, a, a, a] %}"),
+        "{% set x = 'aaaaaaaa' %}".to_owned() + &"{% set x = x ~ x %}".repeat(60),
+        "{% set x = 'aaaaaaaa' %}".to_owned() + &"{% set x = x + x %}".repeat(60),
+        "{% set x = [1] %}".to_owned() + &"{% set x = x + x %}".repeat(60),
+        "{{ 'x' * 1000000000000 }}".to_owned(),
+        "{{ '' * 1000000000000 }}".to_owned(),
+        "{% set x = 'a' * 1000000 %}{{ x|replace('a', x) }}".to_owned(),
+        "{% set x = 'a' * 1000000 %}{{ x.replace('', x) }}".to_owned(),
+        "{% set x = 'a b ' * 100000 %}{{ x.split()|join(x) }}".to_owned(),
+        "{{ 'a\nb'|indent(1000000000) }}".to_owned(),
+        "{{ [1]|tojson(indent=100000000000) }}".to_owned(),
+        "{{ range(1000000000) }}".to_owned(),
+        "{% for x in range(60000) %}{% for y in range(60000) %}{% endfor %}{% endfor %}".to_owned(),
+        "{% for x in range(60000) %}{{ messages[0].content * 1000 }}{% endfor %}".to_owned(),
+        "{% set n = namespace(a=[]) %}{% for x in range(60000) %}{% set n.a = [n.a] %}{% endfor %}"
+            .to_owned(),
+        "{% set n = namespace() %}{% set n.a = n %}{{ n }}".to_owned(),
+        "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}".to_owned(),
+        "{% macro f(x) %}{{ f(x) }}{{ f(x) }}{% endmacro %}{{ f(1) }}".to_owned(),
+        format!("{{{{ {}1 }}}}", "-".repeat(100_000)),
+        format!("{{{{ {}1 }}}}", "not ".repeat(20_000)),
+        format!("{{{{ {}1", "(".repeat(100_000)),
+        format!("{{{{ {} }}}}", "[".repeat(900)),
+        format!("{{{{ 1{} }}}}", "+1".repeat(20_000)),
+        format!("{{{{ 1{} }}}}", " if 1 else 1".repeat(20_000)),
+        format!("{{{{ a{} }}}}", ".a".repeat(20_000)),
+        format!("{{{{ a{} }}}}", "|trim".repeat(20_000)),
+        "{% if 1 %}".repeat(20_000),
+        format!("{{% if 0 %}}a{}{{% endif %}}", "{% elif 0 %}a".repeat(20_000)),
+        "x".repeat(1 << 19),
+    ];
+    for template in cases {
+        let started = std::time::Instant::now();
+        let made = apply(&template);
+        let start: String = template.chars().take(70).collect();
+        assert!(made.is_err(), "{start}");
+        assert!(started.elapsed().as_secs() < 5, "{start}: {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn deepest_template_within_the_limits_runs() {
+    assert_eq!(apply(&format!("{{{{ 0{} }}}}", "+1".repeat(490))).unwrap(), "490");
+    assert_eq!(apply(&format!("{{{{ {}1 }}}}", "-".repeat(900))).unwrap(), "1");
+    assert_eq!(apply(&format!("{{% if 0 %}}a{}{{% endif %}}", "{% elif 1 %}b".repeat(290))).unwrap(), "b");
+}
+
+#[test]
+fn long_conversation_is_within_the_budget() {
+    let content = "word ".repeat(40);
+    let messages: Vec<Message<'_>> = (0..4000)
+        .map(|n| if n % 2 == 0 { Message::user(&content) } else { Message::assistant(&content) })
+        .collect();
+    for name in ["qwen2.5", "qwen3", "headers", "alternating"] {
+        let template = std::fs::read_to_string(format!("{CHAT}/{name}.jinja")).unwrap();
+        let text = render(&template, &messages, &facts(true)).unwrap();
+        assert!(text.len() > 4000 * 200, "{name}");
+    }
+}

@@ -1,0 +1,207 @@
+//! The template that makes one text of a conversation's messages.
+
+#[cfg(feature = "chat")]
+use super::jinja;
+use super::message::Message;
+use crate::error::{Error, Result};
+use crate::memory::copied;
+use crate::model::{Model, TokenizeOptions, Tokenizer};
+
+/// Stands in a content where the name of a special token is cut in two. (A noncharacter: no text has it.)
+const CUT: char = '\u{fdd0}';
+/// Stands for a whole content.
+const PLACE: &str = "\u{fdd1}";
+
+/// A template that makes one text of a conversation's messages, in Jinja, as the files of models that converse have one. It needs
+/// the cargo feature `chat`. Applying one takes time and memory in proportion to the messages at most, and reads no files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatTemplate {
+    source: String,
+    /// The names of the tokens that begin and end a text.
+    bos_token: String,
+    eos_token: String,
+}
+
+/// Making one.
+impl ChatTemplate {
+    /// The metadata key of a model file that has one.
+    pub const KEY: &str = "tokenizer.chat_template";
+    /// The template of ChatML, the format of Qwen and others: [`ChatTemplate::chatml`].
+    pub const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + \
+        message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}\
+        {{ '<|im_start|>assistant\\n' }}{% endif %}";
+
+    /// The template of a model's file.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if it has none, or without the cargo feature `chat`; [`Error::InvalidArgument`] if it is no
+    /// template; those of [`Model::tokenizer`].
+    pub fn of_model(model: &Model) -> Result<Self> {
+        let found = model.metadata_value(Self::KEY).and_then(|value| value.as_str());
+        let missing = || {
+            let key = Self::KEY;
+            Error::Unsupported(format!(
+                "the model has no chat template (key '{key}'): give one, such as chatml"
+            ))
+        };
+        Self::from_text(found.ok_or_else(missing)?)?.with_tokens_of(model)
+    }
+
+    /// A template that is given.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] that names the line where it is wrong; [`Error::Unsupported`] without the cargo feature
+    /// `chat`.
+    pub fn from_text(text: &str) -> Result<Self> {
+        check(text)?;
+        Ok(Self { source: copied(text)?, bos_token: String::new(), eos_token: String::new() })
+    }
+
+    /// [`ChatTemplate::CHATML`].
+    pub fn chatml() -> Self {
+        Self { source: Self::CHATML.to_owned(), bos_token: String::new(), eos_token: String::new() }
+    }
+
+    /// Has the template write the model's own tokens where it says `bos_token` and `eos_token`. (Otherwise both are empty.)
+    ///
+    /// # Errors
+    /// Those of [`Model::tokenizer`].
+    pub fn with_tokens_of(self, model: &Model) -> Result<Self> {
+        let tokenizer = model.tokenizer()?;
+        let name = |token: Option<u32>| match token {
+            Some(token) => Ok(String::from_utf8_lossy(&tokenizer.token_bytes(token)?).into_owned()),
+            None => Ok::<_, Error>(String::new()),
+        };
+        let config = model.config();
+        Ok(Self { bos_token: name(config.bos_token_id)?, eos_token: name(config.eos_token_id)?, ..self })
+    }
+}
+
+/// Applying it.
+impl ChatTemplate {
+    /// The text of a conversation, and with `add_generation_prompt` what comes before the model's next answer.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if the template refuses these messages, is wrong somewhere, or takes too much;
+    /// [`Error::Unsupported`] without the cargo feature `chat`.
+    pub fn apply(&self, messages: &[Message<'_>], add_generation_prompt: bool) -> Result<String> {
+        render(self, messages, add_generation_prompt)
+    }
+
+    /// The tokens of a conversation up to the model's next answer. Names of special tokens are these tokens where the template
+    /// writes them, and characters where a message does.
+    ///
+    /// # Errors
+    /// Those of [`ChatTemplate::apply`] and [`Tokenizer::encode_with`].
+    pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message<'_>]) -> Result<Vec<u32>> {
+        let contents = guarded(tokenizer, messages);
+        let text = self.apply(&replaced(messages, &contents), true)?;
+        encode_guarded(tokenizer, &text, false)
+    }
+
+    /// As [`ChatTemplate::encode`], but only what follows the first `behind` messages, of which a sequence has the tokens
+    /// already, the last one being the answer that the model wrote there:
+    /// [`Context::append_sequence`](crate::Context::append_sequence) takes these tokens. If they begin with the token that ended the
+    /// answer, which the sequence has, leave that out.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::encode`]; [`Error::InvalidArgument`] if there are fewer messages; [`Error::Unsupported`] if the template
+    /// does not write the answer once, as it is.
+    pub fn encode_behind(
+        &self,
+        tokenizer: &Tokenizer,
+        messages: &[Message<'_>],
+        behind: usize,
+    ) -> Result<Vec<u32>> {
+        let Some(answer) = behind.checked_sub(1).filter(|&answer| answer < messages.len()) else {
+            let count = messages.len();
+            return Err(Error::invalid(format!("behind {behind} messages, of {count}")));
+        };
+        let mut contents = guarded(tokenizer, messages);
+        if let Some(content) = contents.get_mut(answer) {
+            PLACE.clone_into(content);
+        }
+        let text = self.apply(&replaced(messages, &contents), true)?;
+        encode_guarded(tokenizer, behind_place(&text)?, true)
+    }
+
+    /// What the template writes behind an answer, without blanks around it, such as `<|im_end|>`: the model writes it when its
+    /// answer is complete. It is one token, or else a stop string. May be empty.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::encode_behind`].
+    pub fn answer_end(&self) -> Result<String> {
+        let text = self.apply(&[Message::user("?"), Message::assistant(PLACE)], false)?;
+        Ok(behind_place(&text)?.trim().to_owned())
+    }
+}
+
+/// The messages with other contents.
+fn replaced<'a>(messages: &[Message<'a>], contents: &'a [String]) -> Vec<Message<'a>> {
+    let with = |(message, content): (&Message<'a>, &'a String)| Message { role: message.role, content };
+    messages.iter().zip(contents).map(with).collect()
+}
+
+fn behind_place(text: &str) -> Result<&str> {
+    let once = |(before, behind): (&str, &'_ str)| !before.contains(PLACE) && !behind.contains(PLACE);
+    text.split_once(PLACE)
+        .filter(|&parts| once(parts))
+        .map(|(_, behind)| behind)
+        .ok_or_else(|| Error::Unsupported("the chat template does not write an answer once, as it is".into()))
+}
+
+/// The contents, with the names of special tokens in them cut in two.
+fn guarded(tokenizer: &Tokenizer, messages: &[Message<'_>]) -> Vec<String> {
+    let names = tokenizer.special_names();
+    messages.iter().map(|message| guarded_content(&names, message.content)).collect()
+}
+
+fn guarded_content(names: &[String], content: &str) -> String {
+    let mut made = String::with_capacity(content.len());
+    for (index, c) in content.char_indices() {
+        // Nothing of a message may pass for the marks.
+        made.push(if c == CUT || PLACE.starts_with(c) { char::REPLACEMENT_CHARACTER } else { c });
+        let rest = content.get(index..).unwrap_or_default();
+        if names.iter().any(|name| rest.starts_with(name)) {
+            made.push(CUT);
+        }
+    }
+    made
+}
+
+fn encode_guarded(tokenizer: &Tokenizer, text: &str, continues: bool) -> Result<Vec<u32>> {
+    let mut all = Vec::new();
+    for (number, part) in text.split(CUT).enumerate() {
+        let options = TokenizeOptions { parse_special: true, continues: continues || number > 0 };
+        if !part.is_empty() {
+            all.extend(tokenizer.encode_with(part, &options)?);
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(feature = "chat")]
+fn check(text: &str) -> Result<()> {
+    jinja::check(text)
+}
+
+#[cfg(feature = "chat")]
+fn render(template: &ChatTemplate, messages: &[Message<'_>], add_generation_prompt: bool) -> Result<String> {
+    let ChatTemplate { source, bos_token, eos_token } = template;
+    jinja::render(source, messages, &jinja::Facts { bos_token, eos_token, add_generation_prompt })
+}
+
+#[cfg(not(feature = "chat"))]
+fn check(_: &str) -> Result<()> {
+    Err(missing_feature())
+}
+
+#[cfg(not(feature = "chat"))]
+fn render(_: &ChatTemplate, _: &[Message<'_>], _: bool) -> Result<String> {
+    Err(missing_feature())
+}
+
+#[cfg(not(feature = "chat"))]
+fn missing_feature() -> Error {
+    Error::Unsupported("chat templates: this build of esolm lacks the feature 'chat'".into())
+}
