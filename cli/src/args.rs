@@ -146,7 +146,7 @@ pub fn layouts() -> impl TypedValueParser<Value = Layout> {
 /// Reads a model variant by its name.
 pub fn variants() -> impl TypedValueParser<Value = Variant> {
     one_of(
-        [Variant::EsoB, Variant::EsoA, Variant::Mdlm, Variant::Ar, Variant::WeDlm]
+        [Variant::EsoB, Variant::EsoA, Variant::Mdlm, Variant::Ar, Variant::WeDlm, Variant::Bd3Lm]
             .map(|variant| (variant.name(), variant)),
     )
 }

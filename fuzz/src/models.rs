@@ -12,6 +12,7 @@ pub const VOCAB_SIZE: usize = 24;
 pub fn config(variant: Variant) -> Config {
     Config {
         variant,
+        block_length: 0,
         context_length: 16,
         embedding_length: 8,
         block_count: 1,

@@ -96,6 +96,7 @@ pub(super) fn settings(
     let eos_token_id = (!ends.is_empty()).then(|| ends.remove(0));
     let config = Config {
         variant,
+        block_length: 0,
         context_length: facts.within("length", context_length, limits::CONTEXT_LENGTH)?,
         embedding_length: facts.within("width", width, limits::EMBEDDING_LENGTH)?,
         block_count,

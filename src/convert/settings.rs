@@ -123,8 +123,16 @@ pub(super) fn settings(
                 .into(),
         );
     }
+    let block_length = match variant {
+        Variant::Bd3Lm => {
+            let stated = facts.number(&["block_size", "algo.block_size"])?;
+            stated.ok_or_else(|| source.bad("configuration: 'block_size' is missing"))?
+        }
+        _ => 0,
+    };
     let config = Config {
         variant,
+        block_length,
         context_length: facts.within("length", context_length, limits::CONTEXT_LENGTH)?,
         embedding_length: facts.within("width", width, limits::EMBEDDING_LENGTH)?,
         block_count,

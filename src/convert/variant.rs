@@ -40,9 +40,10 @@ pub(super) fn kind(facts: Facts<'_>, options: &Options) -> Result<TrainedAs> {
         }
         Some("mdlm") => (&[Variant::Mdlm][..], "mdlm"),
         Some("esolm") => esolm_family(facts)?,
+        Some("bd3lm") => bd3lm(facts)?,
         Some(other) if facts.find(&["algo.name"]).is_some() => {
             return Err(Error::Unsupported(format!(
-                "{path}: a model of the algorithm '{other}'; esolm, mdlm and ar can be converted"
+                "{path}: a model of the algorithm '{other}'; esolm, mdlm, ar and bd3lm can be converted"
             )));
         }
         // A configuration without a name. Only AR has no conditioning, and only Eso-LM's backbone saves its mask index.
@@ -65,6 +66,20 @@ pub(super) fn kind(facts: Facts<'_>, options: &Options) -> Result<TrainedAs> {
     };
     let diffusion_only = variant == Variant::EsoA && modes(facts)?.1 == Some("causal");
     Ok(TrainedAs { variant, diffusion_only })
+}
+
+/// BD3-LM, if it is trained as the published ones are.
+fn bd3lm(facts: Facts<'_>) -> Result<(&'static [Variant], &'static str)> {
+    for (name, value) in [("adaln", true), ("causal", false), ("cross_attn", true)] {
+        let paths = [name, &format!("model.{name}"), &format!("algo.{name}")];
+        if let Some(other) = facts.find(&paths).filter(|&found| found != &Value::Bool(value)) {
+            let path = facts.source.path();
+            return Err(Error::Unsupported(format!(
+                "{path}: a BD3-LM whose '{name}' is {other}, not {value}"
+            )));
+        }
+    }
+    Ok((&[Variant::Bd3Lm], "bd3lm"))
 }
 
 /// The attention modes of an Eso-LM's diffusion phase and of its sequential phase.

@@ -8,11 +8,10 @@ impl Model {
         let config = self.config();
         match feature {
             Feature::Diffusion | Feature::Adaptive | Feature::Holes => config.variant != Variant::Ar,
-            Feature::Orders | Feature::ScoreDiffusion => {
-                !matches!(config.variant, Variant::Ar | Variant::WeDlm)
-            }
+            Feature::Orders => !matches!(config.variant, Variant::Ar | Variant::WeDlm | Variant::Bd3Lm),
+            Feature::ScoreDiffusion => !matches!(config.variant, Variant::Ar | Variant::WeDlm),
             Feature::Sequential | Feature::ScoreOrder => config.has_sequential_phase(),
-            Feature::Extend | Feature::States => config.variant.is_causal(),
+            Feature::Extend | Feature::States => config.variant.keeps_cache(),
             Feature::Text => self.tokenizer().is_ok(),
             Feature::StepText => self.tokenizer().is_ok_and(|tokenizer| tokenizer.can_stream()),
             Feature::Grammar => {

@@ -116,9 +116,12 @@ impl MemoryPlan {
         let masks = if on_host { masks } else { masks.min(DEVICE_MASKS) };
         let slots = length.next_multiple_of(SLOT_GROUP) + masks.next_multiple_of(SLOT_GROUP);
         let rows = rows.min(sequences.saturating_mul(slots)).min(MAX_ROWS);
-        let causal = config.variant.is_causal();
         // Bidirectional attention needs all rows of a sequence in one batch.
-        let rows = if causal { rows } else { rows.max(slots) };
+        // Those of a block, too.
+        let rows = match config.variant.keeps_cache() {
+            true => rows.max(config.block_length.next_multiple_of(SLOT_GROUP)),
+            false => rows.max(slots),
+        };
         let prompt_rows = if on_host { DEFAULT_PROMPT_ROWS } else { DEVICE_PROMPT_ROWS };
         let prompt_rows = or(params.prompt_rows, prompt_rows);
         let threads = count_threads(params.threads)?;

@@ -80,6 +80,7 @@ impl Session {
                 sequence.truncate(keep);
             }
             sequence.begin(rules);
+            sequence.block = model.config().block_length;
             if start.beside && model.config().variant.is_causal() {
                 self.arrivals += 1;
                 sequence.joining = self.arrivals;
@@ -192,6 +193,7 @@ impl Session {
             sequence.reset();
             let one_by_one = true;
             sequence.begin(SequenceRules { sampling, one_by_one, ..SequenceRules::default() });
+            sequence.block = runner.model.config().block_length;
             sequence.set_known(plan.order.len(), mask, known)?;
             sequence.begin_text(mask, None)?;
             sequence.rng = Rng::new(seed, number, Purpose::Token);
@@ -225,12 +227,12 @@ impl Session {
 
 /// Checks that a model's sequences can go on from what is known.
 pub(super) fn check_extendable(config: &Config) -> Result<()> {
-    if config.variant.is_causal() {
+    if config.variant.keeps_cache() {
         return Ok(());
     }
     let name = config.variant.name();
     Err(Error::Unsupported(format!(
-        "variant '{name}': it cannot be extended, only causal models (Eso-LM (B), AR, WeDLM) can"
+        "variant '{name}': it cannot be extended, only models that keep keys and values (Eso-LM (B), AR, WeDLM, BD3-LM) can"
     )))
 }
 

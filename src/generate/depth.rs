@@ -43,7 +43,9 @@ impl Depth {
         if most > MOST {
             return Err(Error::invalid(format!("lookahead of {most} tokens; at most {MOST}")));
         }
-        if most > 0 && matches!(model.config().variant, Variant::Mdlm | Variant::Ar | Variant::WeDlm) {
+        if most > 0
+            && matches!(model.config().variant, Variant::Mdlm | Variant::Ar | Variant::WeDlm | Variant::Bd3Lm)
+        {
             let name = model.config().variant.name();
             return Err(Error::Unsupported(format!(
                 "variant '{name}': no lookahead; it takes a model that writes tokens one by one and can ask for places \

@@ -95,6 +95,16 @@ impl Session {
                 "an autoregressive model has logits for the next position of a text alone ({next})"
             )));
         }
+        let of = self.sequence(sequence)?;
+        let current = of.block_of(of.order.get(of.revealed).map_or(0, |&next| next as usize));
+        let outside = |&position: &u32| !current.contains(&(position as usize));
+        if config.variant == Variant::Bd3Lm && positions.iter().any(outside) {
+            return Err(Error::Unsupported(format!(
+                "BD3-LM has logits for the block that is written ({} to {}) alone",
+                current.start,
+                current.end - 1
+            )));
+        }
         let Self { sequences, known, .. } = self;
         let missing = || Error::internal("evaluating without a sequence");
         let tokens = &sequences.get(sequence).ok_or_else(missing)?.tokens;
@@ -145,6 +155,26 @@ impl Session {
                 }
                 feed(batch, of, sequence, slots.start..end, count, config)?;
             }
+            return copy(runner.run(batch)?.rows, out);
+        }
+        if config.variant == Variant::Bd3Lm {
+            let (mut slots, current) = (of.block_slots(), of.current_start());
+            while slots.start < current {
+                let whole = (rows / of.block.max(1) * of.block).min(current - slots.start);
+                batch.clear();
+                begin_segment(batch, sequence, slots.start);
+                slots.by_ref().take(whole).try_for_each(|slot| {
+                    batch.push(of.block_row(slot, positions, config)?);
+                    Ok::<_, Error>(())
+                })?;
+                runner.run(batch)?;
+            }
+            batch.clear();
+            begin_segment(batch, sequence, slots.start);
+            slots.try_for_each(|slot| {
+                batch.push(of.block_row(slot, positions, config)?);
+                Ok::<_, Error>(())
+            })?;
             return copy(runner.run(batch)?.rows, out);
         }
         let mut fed = of.slots(config, 0);

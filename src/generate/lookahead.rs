@@ -30,7 +30,7 @@ impl Sequence {
         let causal = match config.variant {
             Variant::EsoB => true,
             Variant::EsoA => self.revealed >= self.diffused,
-            Variant::Mdlm | Variant::Ar | Variant::WeDlm => false,
+            Variant::Mdlm | Variant::Ar | Variant::WeDlm | Variant::Bd3Lm => false,
         };
         // A long prompt may take several steps before the first token is written.
         let fed = self.fed == self.slots(config, 1).len();
@@ -86,6 +86,9 @@ impl Sequence {
     /// How many rows, from that of `slot` on, must go through the network together. `slots` are those that are due.
     pub(super) fn rows_together(&self, slot: usize, slots: &Range<usize>, config: &Config) -> usize {
         let ahead = self.ahead.pass.is_some() && slot >= self.revealed;
+        if self.block > 0 {
+            return self.block_of(slot).end.min(slots.end).saturating_sub(slot).max(1);
+        }
         if ahead || !config.variant.is_causal() { slots.end.saturating_sub(slot) } else { 1 }
     }
 

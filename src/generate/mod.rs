@@ -6,6 +6,7 @@
 //! is the beginning of a sequence without gaps, in which `stop` finds the end of the text. `request` is what the caller asks for, `template` makes a prompt of a text with holes, `state` saves and restores a session.
 
 mod begin;
+mod blocks;
 mod check;
 mod clock;
 mod depth;

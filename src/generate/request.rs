@@ -123,7 +123,8 @@ impl GenerateParams<'_> {
         self.schedule.validate()?;
         if let Some(adaptive) = self.adaptive {
             adaptive.validate()?;
-            if config.variant == Variant::Ar || alpha_0 != 1.0 {
+            let has_phases = config.variant != Variant::Bd3Lm;
+            if config.variant == Variant::Ar || has_phases && alpha_0 != 1.0 {
                 return Err(Error::invalid(
                     "adaptive steps are for diffusion alone: alpha_0 of 1, and no autoregressive model",
                 ));
@@ -141,6 +142,14 @@ impl GenerateParams<'_> {
             return Err(Error::invalid(format!("{given} constraints for {sequences} sequences")));
         }
         self.validate_window(config, alpha_0)?;
+        let own_order = match self.order {
+            Order::Random => true,
+            Order::Blocks { size } => size == config.block_length,
+            _ => false,
+        };
+        if config.variant == Variant::Bd3Lm && !own_order {
+            return Err(Error::invalid("BD3-LM writes its blocks from left to right, and each at random"));
+        }
         match config.variant {
             Variant::Ar if !self.order.is_left_to_right() || !self.schedule.is_one_by_one() => {
                 Err(Error::invalid("an autoregressive model writes one by one, from left to right"))
@@ -221,11 +230,20 @@ impl GenerateParams<'_> {
         let &Self { order, schedule, steps, seed, .. } = self;
         let alpha_0 = match config.variant {
             Variant::EsoA | Variant::EsoB | Variant::WeDlm => self.alpha_0_for(config),
-            Variant::Mdlm => 1.0,
+            Variant::Mdlm | Variant::Bd3Lm => 1.0,
             Variant::Ar => 0.0,
         };
         let default = || config.defaults.steps.map_or(DEFAULT_STEPS, |steps| steps as usize);
-        PlanParams { order, schedule, alpha_0, steps: if steps == 0 { default() } else { steps }, seed }
+        let steps_given = steps > 0 || config.defaults.steps.is_some();
+        let steps = if steps == 0 { default() } else { steps };
+        if config.variant == Variant::Bd3Lm {
+            // Unless steps are asked for, one place of the block in each (`first_hitting` of the authors' sampler).
+            let schedule =
+                if steps_given || schedule != Schedule::Reference { schedule } else { Schedule::ONE };
+            let order = Order::Blocks { size: config.block_length };
+            return PlanParams { order, schedule, alpha_0, steps, steps_per_block: true, seed };
+        }
+        PlanParams { order, schedule, alpha_0, steps, steps_per_block: false, seed }
     }
 
     /// The constraints of a sequence.

@@ -48,6 +48,8 @@ pub(crate) struct Sequence {
     /// behind those that are known.
     pub(super) slides: bool,
     pub(super) filled: usize,
+    /// Positions of a block of BD3-LM; otherwise 0.
+    pub(super) block: usize,
     /// Number of positions of the text. A window that slides may reach beyond them.
     pub(super) text_length: usize,
     /// The first slots whose keys and values in the cache are final.
@@ -86,6 +88,7 @@ impl Sequence {
             window: 0,
             slides: false,
             filled: 0,
+            block: 0,
             text_length: 0,
             committed: 0,
             revealed: 0,
@@ -110,6 +113,7 @@ impl Sequence {
     pub(super) fn slots(&self, config: &Config, count: usize) -> Range<usize> {
         match config.variant {
             Variant::Mdlm => 0..self.order.len(),
+            Variant::Bd3Lm => self.block_slots(),
             _ => self.committed..self.revealed + self.filled + count - self.given_tokens(config),
         }
     }
@@ -119,6 +123,9 @@ impl Sequence {
     /// # Errors
     /// [`Error::Internal`] for a slot outside the order.
     pub(super) fn row(&self, slot: usize, count: usize, config: &Config) -> Result<Row> {
+        if config.variant == Variant::Bd3Lm {
+            return self.block_row(slot, self.next_positions(count), config);
+        }
         let output = slot >= self.slots(config, count).end - count;
         let both_ways = self.revealed.min(self.diffused);
         let (place, visible_slots) = match config.variant {
@@ -129,7 +136,7 @@ impl Sequence {
             // Everything attends to everything; the masks that stay masks go first.
             Variant::Mdlm if slot < self.revealed => (slot, self.order.len()),
             Variant::Mdlm if output => (slot + self.revealed + count - self.order.len(), self.order.len()),
-            Variant::Mdlm => (slot + count, self.order.len()),
+            Variant::Mdlm | Variant::Bd3Lm => (slot + count, self.order.len()),
             // A row is the token before, and predicts the one at its position. The first row is the token before the
             // text, or the text's own first token where it has to be given.
             Variant::Ar | Variant::WeDlm => {
@@ -170,6 +177,8 @@ impl Sequence {
             Variant::WeDlm if !self.predicts_next(config) => self.revealed,
             Variant::EsoA if self.revealed >= self.diffused => self.revealed,
             Variant::EsoA | Variant::Mdlm => 0,
+            // What a step writes is in one block.
+            Variant::Bd3Lm => self.current_start(),
             Variant::Ar | Variant::WeDlm => self.revealed + count - self.given_tokens(config),
         };
         self.revealed += count;
@@ -181,6 +190,7 @@ impl Sequence {
     pub(super) fn tokens_due(&self) -> Option<usize> {
         match self.window {
             0 => self.counts.get(self.steps_done).map(|&count| count as usize),
+            window if self.block > 0 => Some(self.window_in_block(window)).filter(|&count| count > 0),
             window => {
                 Some(window.min(self.order.len() - self.revealed) - self.filled).filter(|&count| count > 0)
             }
@@ -244,6 +254,7 @@ impl Sequence {
         self.committed = 0;
         self.revealed = 0;
         self.window = 0;
+        self.block = 0;
         self.slides = false;
         self.filled = 0;
         self.order.clear();
@@ -319,7 +330,10 @@ impl Sequence {
         let is_dropped = |&position: &u32| position as usize >= length;
         // What is behind a dropped slot has attended to it.
         let kept = self.order.iter().position(is_dropped).unwrap_or(self.order.len());
-        self.committed = self.committed.min(kept);
+        self.committed = match self.block {
+            0 => self.committed.min(kept),
+            block => self.committed.min(length - length % block),
+        };
         self.order.retain(|position| !is_dropped(position));
         self.tokens.truncate(length);
         self.text_length = length;

@@ -162,6 +162,7 @@ impl Session {
                 continue;
             }
             sequence.begin(SequenceRules { sampling: SamplingParams::FULL, ..SequenceRules::default() });
+            sequence.block = config.block_length;
             sequence.set_known(saved.length, mask, saved.known.iter().copied())?;
             // In the order it was generated.
             sequence.order.clear();
@@ -213,12 +214,12 @@ fn saved_sizes(sequence: &Sequence) -> [usize; 3] {
 }
 
 fn check_variant(config: &Config) -> Result<()> {
-    if config.variant.is_causal() {
+    if config.variant.keeps_cache() {
         return Ok(());
     }
     let name = config.variant.name();
     Err(Error::Unsupported(format!(
-        "variant '{name}': saved states need a causal model (Eso-LM (B), AR, WeDLM)"
+        "variant '{name}': saved states need a model that keeps keys and values (Eso-LM (B), AR, WeDLM, BD3-LM)"
     )))
 }
 
@@ -324,6 +325,7 @@ fn read<'a>(
         let [length, known, committed] = [rest.number()?, rest.number()?, rest.number()?].map(|n| n as usize);
         if length > config.context_length
             || known > length
+            || config.block_length > 0 && !committed.is_multiple_of(config.block_length)
             || committed
                 > known.saturating_sub(if config.variant == Variant::Ar { config.given_tokens() } else { 0 })
         {

@@ -173,7 +173,11 @@ impl Session {
             let missing = || Error::internal("a segment without a sequence");
             let sequence = sequences.get_mut(segment.sequence).ok_or_else(missing)?;
             // In generation order.
-            let end = segment.first_slot + segment.rows + sequence.given_tokens(config);
+            let end = match sequence.block {
+                0 => segment.first_slot + segment.rows + sequence.given_tokens(config),
+                // Slots are positions there.
+                _ => sequence.revealed + segment.outputs,
+            };
             for (slot, (&position, row)) in (end - segment.outputs..end).zip(&mut positions) {
                 if sequence.notes_logits(slot, row) {
                     continue;

@@ -17,10 +17,12 @@ pub enum Variant {
     /// WeDLM: causal in the order of the rows, known tokens first, masks behind them, each at its position. A row of a known
     /// token predicts the next token, too, so that it can write one by one.
     WeDlm,
+    /// BD3-LM: diffusion in blocks from left to right; a block attends to itself in both directions and to those before it.
+    Bd3Lm,
 }
 
 impl Variant {
-    const ALL: [Self; 5] = [Self::EsoB, Self::EsoA, Self::Mdlm, Self::Ar, Self::WeDlm];
+    const ALL: [Self; 6] = [Self::EsoB, Self::EsoA, Self::Mdlm, Self::Ar, Self::WeDlm, Self::Bd3Lm];
 
     /// The variant's name in files and on the command line.
     pub fn name(self) -> &'static str {
@@ -30,12 +32,18 @@ impl Variant {
             Self::Mdlm => "mdlm",
             Self::Ar => "ar",
             Self::WeDlm => "wedlm",
+            Self::Bd3Lm => "bd3lm",
         }
     }
 
     /// Whether a token attends only to tokens that come before it in generation order.
     pub fn is_causal(self) -> bool {
         matches!(self, Self::EsoB | Self::Ar | Self::WeDlm)
+    }
+
+    /// Whether keys and values are kept between the steps of a text, so that it can be saved and go on.
+    pub fn keeps_cache(self) -> bool {
+        self.is_causal() || self == Self::Bd3Lm
     }
 
     /// The variant with this name.
@@ -49,6 +57,8 @@ impl Variant {
 pub struct Config {
     /// The kind of model.
     pub variant: Variant,
+    /// Positions of a block of a [`Variant::Bd3Lm`]; 0 for all others.
+    pub block_length: usize,
     /// Longest sequence, in tokens.
     pub context_length: usize,
     /// Width of the residual stream.
@@ -147,7 +157,7 @@ impl Config {
 
     /// Whether the model can write tokens one by one after, or instead of, the diffusion phase.
     pub fn has_sequential_phase(&self) -> bool {
-        self.variant != Variant::Mdlm && !self.diffusion_only
+        !matches!(self.variant, Variant::Mdlm | Variant::Bd3Lm) && !self.diffusion_only
     }
 
     /// The number of first tokens of a text that have to be given: they cannot be generated, nor scored.
@@ -207,6 +217,10 @@ impl Config {
             return Err(
                 "only an autoregressive model without a token before the text needs its first token".into()
             );
+        }
+        let has_blocks = self.variant == Variant::Bd3Lm;
+        if has_blocks != (self.block_length > 0) || self.block_length > self.context_length {
+            return Err(format!("blocks of {} in variant {}", self.block_length, self.variant.name()));
         }
         if self.diffusion_only && self.variant != Variant::EsoA {
             return Err("only an Eso-LM (A) can lack its sequential phase".into());

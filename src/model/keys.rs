@@ -44,9 +44,13 @@ impl Config {
         let token = |key: &str| Ok::<_, Error>(gguf.u64_in(key, 0..=vocab_size as u64 - 1)? as u32);
         let optional = |key: &str| gguf.get(key).map(|_| token(key)).transpose();
         let config = Self {
-            variant: Variant::from_name(variant)
-                .filter(|&variant| variant != Variant::WeDlm)
-                .ok_or_else(|| bad(format!("key 'esolm.variant' is '{variant}', not b, a, mdlm or ar")))?,
+            variant: Variant::from_name(variant).filter(|&variant| variant != Variant::WeDlm).ok_or_else(
+                || bad(format!("key 'esolm.variant' is '{variant}', not b, a, mdlm, ar or bd3lm")),
+            )?,
+            block_length: match variant == Variant::Bd3Lm.name() {
+                true => size("esolm.block_length", limits::CONTEXT_LENGTH)?,
+                false => 0,
+            },
             context_length: size("esolm.context_length", limits::CONTEXT_LENGTH)?,
             embedding_length: size("esolm.embedding_length", limits::EMBEDDING_LENGTH)?,
             block_count: size("esolm.block_count", limits::BLOCK_COUNT)?,
@@ -91,6 +95,9 @@ impl Config {
     fn write_own_keys(&self, out: &mut Writer) {
         out.set("general.architecture", Value::Str(Self::ARCHITECTURE.into()));
         out.set("esolm.variant", Value::Str(self.variant.name().into()));
+        if self.block_length > 0 {
+            out.set("esolm.block_length", int(self.block_length));
+        }
         out.set("esolm.context_length", int(self.context_length));
         out.set("esolm.embedding_length", int(self.embedding_length));
         out.set("esolm.block_count", int(self.block_count));

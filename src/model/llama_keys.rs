@@ -91,6 +91,7 @@ pub(super) fn read(gguf: &Gguf, architecture: &str, mask: Option<u32>) -> Result
     let value_dim = optional("attention.value_length", limits::HEAD_DIM)?;
     let config = Config {
         variant,
+        block_length: 0,
         context_length: size("context_length", limits::CONTEXT_LENGTH)?,
         embedding_length: size("embedding_length", limits::EMBEDDING_LENGTH)?,
         block_count: size("block_count", limits::BLOCK_COUNT)?,

@@ -212,6 +212,9 @@ impl Model {
         for number in [config.head_count as u32, config.mask_token_id, config.first_token_id()] {
             crc.update(&number.to_le_bytes());
         }
+        if config.block_length > 0 {
+            crc.update(&(config.block_length as u32).to_le_bytes());
+        }
         if config.needs_first_token {
             crc.update(b"needs_first_token");
         }

@@ -72,8 +72,9 @@ pub(crate) struct PlanParams<'a> {
     pub(crate) schedule: Schedule<'a>,
     /// Fraction of the unknown tokens that the diffusion phase writes.
     pub(crate) alpha_0: f64,
-    /// Steps of the diffusion phase.
+    /// Steps of the diffusion phase, or of each block.
     pub(crate) steps: usize,
+    pub(crate) steps_per_block: bool,
     pub(crate) seed: u64,
 }
 
@@ -100,7 +101,8 @@ pub(crate) fn arrange(
         _ => usize::MAX,
     };
     let together = |a: &u32, b: &u32| *a as usize / size == *b as usize / size;
-    let steps = params.steps.div_ceil(tail.chunk_by(together).count().max(1));
+    let blocks = if params.steps_per_block { 1 } else { tail.chunk_by(together).count() };
+    let steps = params.steps.div_ceil(blocks.max(1));
     let mut given = schedule::repeat_last(match params.schedule {
         Schedule::Custom(counts) => counts,
         Schedule::Reference => &[],

@@ -19,6 +19,9 @@ pub enum Schedule<'a> {
 }
 
 impl Schedule<'_> {
+    /// One token in each step.
+    pub(crate) const ONE: Self = Self::Custom(&[1]);
+
     /// Checks that every step writes a token.
     pub(crate) fn validate(self) -> Result<()> {
         match self {

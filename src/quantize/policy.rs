@@ -240,6 +240,7 @@ mod tests {
     fn config(width: usize, hidden: usize) -> Config {
         Config {
             variant: Variant::EsoB,
+            block_length: 0,
             context_length: 16,
             embedding_length: width,
             block_count: 12,

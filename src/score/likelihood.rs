@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::forward::{Batch, ModelRunner, Row, Segment};
 use crate::generate::{Session, TokenChoice};
-use crate::memory::{collected, filled, try_collected, with_room};
+use crate::memory::{collected, filled, reserve, try_collected, with_room};
 use crate::model::{Config, Variant};
 use crate::plan::Plan;
 use crate::sample::{LogitsRow, SamplingParams, log_probability};
@@ -25,8 +25,11 @@ impl Scorer<'_> {
         let Self { runner, session } = self;
         let model = runner.model.clone();
         let config = model.config();
-        if config.variant == Variant::Mdlm {
-            return Err(Error::Unsupported("MDLM writes in no order; it has a bound (NELBO) only".into()));
+        if matches!(config.variant, Variant::Mdlm | Variant::Bd3Lm) {
+            let name = if config.variant == Variant::Mdlm { "MDLM" } else { "BD3-LM" };
+            return Err(Error::Unsupported(format!(
+                "{name} writes in no order; it has a bound (NELBO) only"
+            )));
         }
         if config.diffusion_only {
             return Err(Error::Unsupported(
@@ -40,7 +43,7 @@ impl Scorer<'_> {
         session.begin_with_plans(runner, &[plan], SamplingParams::FULL, 0)?;
         let rows = runner.capacity.rows;
         if rows < 2 {
-            return self.steps(&text);
+            return self.steps(&text, order);
         }
         session.reset();
         let mut scores = with_room(unknown)?;
@@ -84,15 +87,27 @@ impl Scorer<'_> {
             return Err(Error::Unsupported("an autoregressive model does not diffuse".into()));
         }
         let unknown = order.len().saturating_sub(known);
-        let text = OrderedText { config, tokens, order, known };
-        let counts = collected(Some(unknown as u32).filter(|&count| count > 0).into_iter())?;
+        let mut sorted = collected(order.iter().copied())?;
+        let mut counts = collected(Some(unknown as u32).filter(|&count| count > 0).into_iter())?;
+        if config.block_length > 0 {
+            // Block by block, each behind the tokens before it.
+            let rest = sorted.get_mut(known..).unwrap_or_default();
+            rest.sort_unstable();
+            let block = |position: &u32| *position as usize / config.block_length;
+            let blocks = rest.chunk_by(|a, b| block(a) == block(b));
+            counts.clear();
+            reserve(&mut counts, rest.len())?;
+            counts.extend(blocks.map(|block| block.len() as u32));
+        }
+        let text = OrderedText { config, tokens, order: &sorted, known };
         let plan = text.plan(counts, unknown)?;
         session.begin_with_plans(runner, &[plan], SamplingParams::FULL, 0)?;
-        self.steps(&text)
+        self.steps(&text, order)
     }
 
-    /// Runs the steps of the plan that was begun, which write the text's tokens, and ends the generation.
-    fn steps(&mut self, text: &OrderedText<'_>) -> Result<Vec<f64>> {
+    /// Runs the steps of the plan that was begun, which write the text's tokens, and ends the generation. Returns the log-probabilities in
+    /// `order`, from the first unknown position on.
+    fn steps(&mut self, text: &OrderedText<'_>, order: &[u32]) -> Result<Vec<f64>> {
         let Self { runner, session } = self;
         let mask = text.config.mask_token_id;
         let missing = || Error::internal("a step wrote a token beyond the text");
@@ -113,7 +128,7 @@ impl Scorer<'_> {
         session.reset();
         outcome?;
         let score = |&position: &u32| by_position.get(position as usize).copied().ok_or_else(missing);
-        try_collected(text.order.iter().skip(text.known).map(score))
+        try_collected(order.iter().skip(text.known).map(score))
     }
 }
 

@@ -16,6 +16,7 @@ use super::gguf::{Field, Place, header};
 fn config() -> Config {
     Config {
         variant: Variant::EsoB,
+        block_length: 0,
         context_length: 12,
         embedding_length: 256,
         block_count: 1,

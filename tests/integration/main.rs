@@ -10,6 +10,7 @@ mod runs;
 
 // The network, against the authors' code and against the reference network.
 mod ar;
+mod bd3lm;
 mod cache;
 mod eso_a;
 mod eso_b;

@@ -28,7 +28,7 @@ fn reference(network: &Network, text: &[u32], order: &[u32], begun: usize, posit
         }
         _ => written.iter().map(|&p| (text[p as usize], p)).chain([(MASK, position)]).collect(),
     };
-    let attention = Attention::of(variant, written.len(), begun);
+    let attention = Attention::of(&network.config, written.len(), begun);
     network.logits(&rows, attention).pop().unwrap()
 }
 

@@ -38,7 +38,7 @@ impl Case {
         let mut all = vec![vec![]; known.len()];
         for &count in counts {
             let (first, end) = (all.len(), all.len() + count as usize);
-            let attention = Attention::of(network.config.variant, first, begun);
+            let attention = Attention::of(&network.config, first, begun);
             // Bidirectional rows see all masks, also those of later steps.
             let fed = if matches!(attention, Attention::Bidirectional) { order.len() } else { end };
             let row = |(place, &position): (usize, &u32)| -> Row {

@@ -36,15 +36,19 @@ pub enum Attention {
     CausalAfter(usize),
     /// Each row sees all. MDLM (the backbone `dit`).
     Bidirectional,
+    /// Rows, which are in the text's order, see those up to the end of their block of so many. BD3-LM.
+    Blocks(usize),
 }
 
 impl Attention {
     /// How a model attends in a step with `known` known tokens. The sequential phase begins with `begun` of them.
-    pub fn of(variant: Variant, known: usize, begun: usize) -> Self {
-        match variant {
+    pub fn of(config: &Config, known: usize, begun: usize) -> Self {
+        let block = config.block_length;
+        match config.variant {
             Variant::EsoB | Variant::Ar | Variant::WeDlm => Self::Causal,
             Variant::EsoA => Self::CausalAfter(known.min(begun)),
             Variant::Mdlm => Self::Bidirectional,
+            Variant::Bd3Lm => Self::Blocks(block),
         }
     }
 
@@ -55,6 +59,7 @@ impl Attention {
             Self::CausalAfter(both_ways) if place < both_ways => both_ways,
             Self::CausalAfter(_) => place + 1,
             Self::Bidirectional => rows,
+            Self::Blocks(block) => ((place / block + 1) * block).min(rows),
         }
     }
 }

@@ -55,6 +55,7 @@ impl Random {
 pub fn config(block_count: usize, head_count: usize) -> Config {
     Config {
         variant: Variant::EsoB,
+        block_length: 0,
         context_length: LENGTH,
         embedding_length: 64,
         block_count,

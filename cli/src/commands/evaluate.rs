@@ -170,7 +170,7 @@ fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, usize)>> {
     // Two variants have one phase only.
     let alphas = match variant {
         Variant::Ar => &[0.0][..],
-        Variant::Mdlm | Variant::WeDlm => &[1.0],
+        Variant::Mdlm | Variant::WeDlm | Variant::Bd3Lm => &[1.0],
         Variant::EsoA | Variant::EsoB => &args.alpha0,
     };
     let steps = |alpha_0: f64| if alpha_0 == 0.0 { args.steps.get(..1).unwrap_or(&[]) } else { &args.steps };

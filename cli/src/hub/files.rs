@@ -22,8 +22,16 @@ impl Choice {
 }
 
 /// Files that go with the weights, if the repository has them.
-const BESIDE: [&str; 5] =
-    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt"];
+const BESIDE: [&str; 8] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "generation_config.json",
+];
 
 /// Chooses among the names of a repository's files: a GGUF of this type; else a checkpoint; else the only GGUF.
 ///

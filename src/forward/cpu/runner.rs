@@ -120,6 +120,7 @@ mod tests {
 
     const CONFIG: Config = Config {
         variant: Variant::EsoB,
+        block_length: 0,
         context_length: 8,
         embedding_length: 8,
         block_count: 2,

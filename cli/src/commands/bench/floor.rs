@@ -55,7 +55,7 @@ pub fn floor(
     machine: &Machine,
 ) -> Option<Floor> {
     let (config, matrices) = (model.config(), Matrices::of(model));
-    if config.variant == Variant::EsoA {
+    if matches!(config.variant, Variant::EsoA | Variant::Bd3Lm) {
         return None;
     }
     let peak = if matrices.quantized { machine.byte_operations } else { machine.float_operations };
@@ -66,7 +66,7 @@ pub fn floor(
         let (masks, fed, cached) = match config.variant {
             Variant::Mdlm => (length * params.sequences, 0, 0),
             Variant::Ar => (now, 0, known),
-            Variant::WeDlm | Variant::EsoB | Variant::EsoA => (now, before, known),
+            Variant::WeDlm | Variant::Bd3Lm | Variant::EsoB | Variant::EsoA => (now, before, known),
         };
         let products = (masks + fed) as f64 * matrices.blocks - fed as f64 * matrices.last;
         let products = products + now as f64 * matrices.vocabulary;

@@ -47,6 +47,7 @@ impl Shape {
         };
         Config {
             variant,
+            block_length: 0,
             context_length: if length == 0 { context } else { length },
             embedding_length: width,
             block_count: blocks,

@@ -1,0 +1,277 @@
+//! BD3-LM against the authors' code (`tests/golden/bd3lm-tiny`), and small ones against the reference network.
+
+use std::ops::ControlFlow;
+
+use esolm::convert::Options;
+use esolm::{
+    Adaptive, Confidence, Config, Context, ContextParams, Error, GenerateParams, Kernels, KvType, Model,
+    Order, Plan, Prompt, SamplingParams, Schedule, ScoreParams, Variant,
+};
+
+use crate::golden::{self, EXACT, Golden};
+use crate::reference::{Attention, LENGTH, MASK, Network, Random, config};
+use crate::runs::{finish, texts};
+
+const GREEDY: SamplingParams = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
+const BLOCK: usize = 6;
+
+fn contexts(model: &Model, sequences: usize) -> Vec<Context> {
+    let params = |kernels, threads, batch_rows| ContextParams {
+        kernels,
+        threads,
+        sequences,
+        batch_rows,
+        kv_type: KvType::F32,
+        ..ContextParams::default()
+    };
+    [params(Kernels::Own, 2, 0), params(Kernels::Own, 1, 9), params(Kernels::Ggml, 2, 0)]
+        .map(|params| Context::new(model, &params).unwrap())
+        .into()
+}
+
+fn largest_difference(found: &[f32], expected: impl Iterator<Item = f32>) -> f32 {
+    found.iter().zip(expected).fold(0f32, |most, (a, b)| most.max((a - b).abs()))
+}
+
+/// The plan that writes the masked positions of a text block by block, some of a block in each step.
+fn plan(text: &[u32], masked: &[bool], block: usize, at_once: usize) -> Plan {
+    let (known, unknown): (Vec<u32>, Vec<u32>) =
+        (0..text.len() as u32).partition(|&position| !masked[position as usize]);
+    let blocks = unknown.chunk_by(|a, b| *a as usize / block == *b as usize / block);
+    let counts = blocks.flat_map(|block| block.chunks(at_once).map(|step| step.len() as u32)).collect();
+    Plan {
+        known: known.iter().map(|&position| text[position as usize]).collect(),
+        order: known.iter().chain(&unknown).copied().collect(),
+        counts,
+        diffusion: 0,
+    }
+}
+
+#[test]
+fn logits_and_texts_match_the_reference() {
+    const VOCAB: usize = 98;
+    let golden = Golden::open("bd3lm-tiny");
+    let model = golden::model(&golden::path("bd3lm-tiny"), &Options::default());
+    assert_eq!((model.config().variant, model.config().block_length), (Variant::Bd3Lm, 4));
+    let [x0, xt] = ["fwd.x0", "fwd.xt"].map(|name| golden.ints(name));
+    let expected = golden.floats("fwd.logits");
+    let params = ContextParams { kv_type: KvType::F32, threads: 2, ..ContextParams::default() };
+    let mut context = Context::new(&model, &params).unwrap();
+    let (mut most, mut rows) = (0f32, 0);
+    for (text, (x0, xt)) in x0.chunks(32).zip(xt.chunks(32)).enumerate() {
+        let masked: Vec<bool> = xt.iter().map(|&token| token == 97).collect();
+        context.begin_with_plans(&[plan(x0, &masked, 4, 4)], GREEDY, 0).unwrap();
+        while context
+            .step_with_tokens(|_, row| {
+                let place = row.position as usize;
+                let expected = &expected[(text * 32 + place) * VOCAB..][..VOCAB];
+                most = most.max(largest_difference(row.logits, expected.iter().copied()));
+                rows += 1;
+                Ok(x0[place])
+            })
+            .unwrap()
+            .is_some()
+        {}
+    }
+    println!("BD3-LM: {most:e} in {rows} rows");
+    assert!(most <= EXACT && rows > 20, "{most}, {rows} rows");
+
+    let (order, tokens) = (golden.ints("traj.order"), golden.ints("traj.tokens"));
+    let logits = golden.floats("traj.block_logits");
+    let plan = Plan {
+        known: vec![tokens[0]],
+        order: [0].into_iter().chain(order.iter().copied()).collect(),
+        counts: vec![1; 31],
+        diffusion: 0,
+    };
+    context.begin_with_plans(&[plan], GREEDY, 0).unwrap();
+    for (step, &position) in order.iter().enumerate() {
+        let expected = &logits[(step * 4 + position as usize % 4) * VOCAB..][..VOCAB];
+        let mut found = f32::NAN;
+        context
+            .step_with_logits(|row, _| {
+                assert_eq!(row.position, position);
+                found = largest_difference(row.logits, expected.iter().copied());
+                Ok(())
+            })
+            .unwrap();
+        assert!(found <= EXACT, "step {step}: {found}");
+    }
+    assert_eq!(context.tokens(0).unwrap(), tokens);
+}
+
+fn network(seed: u64) -> Network {
+    Network::random(Config { variant: Variant::Bd3Lm, block_length: BLOCK, ..config(3, 4) }, seed)
+}
+
+/// The logits at a position of a text, of which the first `end` are fed.
+fn from_scratch(network: &Network, tokens: &[u32], end: usize, asked: &[u32]) -> Vec<Vec<f64>> {
+    let rows: Vec<(u32, u32)> = tokens[..end].iter().copied().zip(0..).collect();
+    let logits = network.logits(&rows, Attention::Blocks(BLOCK));
+    asked.iter().map(|&position| logits[position as usize].clone()).collect()
+}
+
+#[test]
+fn cached_blocks_equal_a_network_from_scratch() {
+    let network = network(1);
+    let text = Random(2).text(LENGTH);
+    // Known tokens at the beginning, in the middle of blocks and behind, and a whole block.
+    let masked: Vec<bool> =
+        (0..LENGTH).map(|p| p > 7 && ![10, 11, 23, 40].contains(&p) && !(24..30).contains(&p)).collect();
+    for at_once in [1, 2, 6] {
+        for context in &mut contexts(&network.model(), 1) {
+            context.begin_with_plans(&[plan(&text, &masked, BLOCK, at_once)], GREEDY, 0).unwrap();
+            loop {
+                let before = context.tokens(0).unwrap().to_vec();
+                let mut seen: Vec<(u32, Vec<f32>)> = vec![];
+                let step = context
+                    .step_with_tokens(|_, row| {
+                        seen.push((row.position, row.logits.to_vec()));
+                        Ok(text[row.position as usize])
+                    })
+                    .unwrap();
+                if step.is_none() {
+                    break;
+                }
+                let asked: Vec<u32> = seen.iter().map(|(position, _)| *position).collect();
+                let end = ((asked[0] as usize / BLOCK + 1) * BLOCK).min(LENGTH);
+                let expected = from_scratch(&network, &before, end, &asked);
+                for ((position, found), expected) in seen.iter().zip(&expected) {
+                    let most = largest_difference(found, expected.iter().map(|&x| x as f32));
+                    assert!(most <= EXACT, "{at_once} at once, position {position}: {most}");
+                }
+            }
+            assert_eq!(context.tokens(0).unwrap(), text);
+        }
+    }
+}
+
+#[test]
+fn logits_on_demand_are_those_of_the_current_block() {
+    let network = network(3);
+    let text = Random(4).text(LENGTH);
+    for context in &mut contexts(&network.model(), 1) {
+        context.begin(&[Prompt::prefix(&text[..15])], &GenerateParams::DEFAULT).unwrap();
+        let tokens = context.tokens(0).unwrap().to_vec();
+        let expected = from_scratch(&network, &tokens, 18, &[17, 15]);
+        let mut found = vec![0.0; 2 * 101];
+        context.logits(0, &[17, 15], &mut found).unwrap();
+        for (found, expected) in found.chunks(101).zip(expected) {
+            assert!(largest_difference(found, expected.iter().map(|&x| x as f32)) <= EXACT);
+        }
+        let error = context.logits(0, &[18], &mut found[..101]).unwrap_err();
+        assert!(matches!(&error, Error::Unsupported(what) if what.contains("12 to 17")), "{error}");
+    }
+}
+
+/// The ways to write: one at a time, in steps for each block, so many at a time, what the model is certain of.
+fn ways() -> [GenerateParams<'static>; 4] {
+    let default = GenerateParams { sampling: GREEDY, ..GenerateParams::DEFAULT };
+    let adaptive =
+        Adaptive { confidence: Confidence::Margin, threshold: 0.02, window: 9, ..Adaptive::default() };
+    [
+        default,
+        GenerateParams { steps: 3, ..default },
+        GenerateParams { schedule: Schedule::Custom(&[2]), ..default },
+        GenerateParams { adaptive: Some(adaptive), ..default },
+    ]
+}
+
+#[test]
+fn every_way_writes_blocks_in_order_the_same_in_a_batch_and_alone() {
+    let model = network(5).model();
+    let prompts = [2, 9, 6].map(|length| Prompt::prefix(&Random(length as u64).text(length)));
+    for (number, params) in ways().into_iter().enumerate() {
+        let mut all = vec![];
+        for context in &mut contexts(&model, 3)[..2] {
+            context.begin(&prompts, &params).unwrap();
+            let mut last = [0; 3];
+            let mut steps = 0;
+            while let Some(step) = context.step().unwrap() {
+                steps += 1;
+                for update in step.updates {
+                    let block = update.position as usize / BLOCK;
+                    assert!(block >= last[update.sequence as usize], "way {number}");
+                    last[update.sequence as usize] = block;
+                }
+            }
+            let most = if number == 0 { LENGTH - 2 } else { LENGTH - 3 };
+            assert!((8..=most).contains(&steps), "way {number}: {steps} steps");
+            all.push((0..3).map(|sequence| context.tokens(sequence).unwrap().to_vec()).collect::<Vec<_>>());
+        }
+        assert_eq!(all[0], all[1], "way {number}");
+        // Orders and counts are drawn by the number of a sequence: the first one is the same alone.
+        let alone = texts(&mut contexts(&model, 1)[0], &prompts[..1], &params);
+        assert_eq!(alone[0], all[0][0], "way {number}");
+    }
+}
+
+#[test]
+fn a_text_goes_on_from_a_state() {
+    let model = network(6).model();
+    let params = |length| GenerateParams { length, sampling: GREEDY, ..GenerateParams::DEFAULT };
+    let prompt = [Prompt::prefix(&Random(7).text(8))];
+    let [mut context, mut other, _] = contexts(&model, 1).try_into().unwrap();
+    for length in [20, 24] {
+        let first = texts(&mut context, &prompt, &params(length)).remove(0);
+        let state = context.save().unwrap();
+        let cached = context.cached_tokens(0).unwrap();
+        assert!(cached.is_multiple_of(BLOCK) && cached + 2 * BLOCK > length, "{cached} of {length}");
+        context.extend(&[Prompt::default()], &params(LENGTH)).unwrap();
+        finish(&mut context);
+        other.restore(&state).unwrap();
+        other.extend(&[Prompt::default()], &params(LENGTH)).unwrap();
+        finish(&mut other);
+        assert_eq!(context.tokens(0).unwrap(), other.tokens(0).unwrap());
+        let again = texts(&mut other, &[Prompt::prefix(&first)], &params(LENGTH));
+        assert_eq!(context.tokens(0).unwrap(), again[0]);
+    }
+}
+
+#[test]
+fn bounds_are_sums_over_blocks() {
+    let network = network(8);
+    let text = Random(9).text(LENGTH);
+    let mut random = Random(10);
+    let order = random.permutation(LENGTH);
+    let known = 17;
+    let is_known = |position: &u32| order[..known].contains(position);
+    for context in &mut contexts(&network.model(), 1) {
+        let found = context.score_masked(&text, &order, known).unwrap();
+        for (&position, found) in order[known..].iter().zip(found) {
+            // The blocks before are clean, its own has the known tokens.
+            let start = position as usize / BLOCK * BLOCK;
+            let end = (start + BLOCK).min(LENGTH);
+            let mut tokens = text.clone();
+            for place in (start..end).filter(|&place| !is_known(&(place as u32))) {
+                tokens[place] = MASK;
+            }
+            let logits = from_scratch(&network, &tokens, end, &[position]).remove(0);
+            let logits = &logits[..MASK as usize];
+            let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = logits.iter().map(|x| (x - max).exp()).sum();
+            let expected = logits[text[position as usize] as usize] - max - sum.ln();
+            assert!((found - expected).abs() < 2e-4, "position {position}: {found} {expected}");
+        }
+        let params = ScoreParams { orders: 0, draws: 4, ..ScoreParams::default() };
+        let bound = context.score_text(&text, &params, |_, _| ControlFlow::Continue(())).unwrap().bound;
+        assert!(bound.diffusion.mean > 0.0 && bound.sequential.mean == 0.0);
+        let error = context.score_order(&text, &order, 0).unwrap_err();
+        assert!(matches!(error, Error::Unsupported(_)), "{error}");
+    }
+}
+
+#[test]
+fn what_bd3lm_cannot_do_is_refused() {
+    let model = network(11).model();
+    let mut context = contexts(&model, 1).remove(0);
+    let default = GenerateParams::DEFAULT;
+    for (params, what) in [
+        (GenerateParams { order: Order::LeftToRight, ..default }, "blocks from left to right"),
+        (GenerateParams { order: Order::Blocks { size: 4 }, ..default }, "blocks from left to right"),
+        (GenerateParams { lookahead: 2, ..default }, "lookahead"),
+    ] {
+        let error = context.begin(&[Prompt::default()], &params).unwrap_err().to_string();
+        assert!(error.contains(what), "{what}: {error}");
+    }
+}
