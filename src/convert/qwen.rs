@@ -82,8 +82,8 @@ pub(super) fn settings(
         (None, Variant::WeDlm) => {
             return Err(source.bad("neither configuration nor tokenizer says what the mask token is"));
         }
-        // It stands for what is not known yet. The last row of the embedding is that of no token in Qwen's vocabularies.
-        _ => vocab_size as u32 - 1,
+        // It stands for what is not known yet, and is none of the model's.
+        _ => vocab_size as u32,
     };
     let mut ends = match &options.eos {
         Some(given) => vec![special_token("--eos", given, vocabulary)?],

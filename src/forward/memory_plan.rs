@@ -14,8 +14,6 @@ use crate::gguf::{Layout, TensorInfo};
 use crate::memory::FileBytes;
 use crate::model::{Config, LoadOptions, Model, ModelHeader, total_bytes};
 
-/// Longest sequence unless said otherwise: the cache of a long one is large.
-const DEFAULT_LENGTH: usize = 4096;
 /// Rows of a batch unless said otherwise: enough for matrix kernels to run at full speed.
 const DEFAULT_BATCH_ROWS: usize = 128;
 /// Rows of prompts in a step beside sequences that are being written, and on a device.
@@ -95,7 +93,7 @@ impl MemoryPlan {
         params: &ContextParams,
     ) -> Result<Self> {
         let or = |value: usize, default: usize| if value == 0 { default } else { value };
-        let length = or(params.length, config.context_length.min(DEFAULT_LENGTH));
+        let length = or(params.length, config.context_length.min(ContextParams::DEFAULT_LENGTH));
         if length > config.context_length {
             let longest = config.context_length;
             return Err(Error::invalid(format!("length {length}; the model's context is {longest} tokens")));

@@ -26,6 +26,11 @@ pub struct ContextParams {
     pub kernels: Kernels,
 }
 
+impl ContextParams {
+    /// The longest default of [`ContextParams::length`]: the cache of a longer sequence is large.
+    pub const DEFAULT_LENGTH: usize = 4096;
+}
+
 /// Which CPU kernels to use. (Other devices always use ggml's.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Kernels {

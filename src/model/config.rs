@@ -233,7 +233,10 @@ impl Config {
         if self.vocab_size < 2 {
             return Err(format!("a vocabulary of {} has no token besides the mask", self.vocab_size));
         }
-        let ids = [Some(self.mask_token_id), self.eos_token_id, self.bos_token_id];
+        // An autoregressive model of Qwen's has no mask: what stands for one is behind its tokens.
+        let has_none = self.variant == Variant::Ar && !self.architecture.fused_qkv;
+        let mask = Some(self.mask_token_id).filter(|&mask| !has_none || mask as usize != self.vocab_size);
+        let ids = [mask, self.eos_token_id, self.bos_token_id];
         let mut ids = ids.into_iter().flatten().chain(self.other_eos_token_ids.iter().copied());
         if let Some(id) = ids.find(|&id| id as usize >= self.vocab_size) {
             return Err(format!("token {id} is outside the vocabulary of {}", self.vocab_size));

@@ -15,8 +15,6 @@ pub(super) const ARCHITECTURES: [&str; 3] = ["qwen2", "qwen3", "wedlm"];
 const MASKS: [&str; 4] = ["<|mask|>", "<|MASK|>", "[MASK]", "<mask>"];
 /// What tokens are called that end a text or a turn.
 const ENDS: [&str; 2] = ["<|im_end|>", "<|endoftext|>"];
-/// A token's type in `tokenizer.ggml.token_type`: `LLAMA_TOKEN_TYPE_UNUSED`.
-const UNUSED: u64 = 5;
 /// The key of a file of this library for tokens that end a text.
 const ENDS_KEY: &str = "tokenizer.ggml.eos_token_ids";
 /// Most of them.
@@ -69,8 +67,8 @@ pub(super) fn read(gguf: &Gguf, architecture: &str, mask: Option<u32>) -> Result
                 gguf.file()
             )));
         }
-        // It stands for what is not known yet, and the model never writes it.
-        (None, _) => tokens.unused().unwrap_or(vocab_size as u32 - 1),
+        // It stands for what is not known yet, and is none of the model's.
+        (None, _) => vocab_size as u32,
     };
     let mut ends = Ends::default();
     for name in ["eos_token_id", "eot_token_id", "eom_token_id"] {
@@ -179,7 +177,6 @@ impl Ends {
 /// The vocabulary of a file, if it has one.
 struct Vocabulary<'a> {
     texts: Option<&'a Array>,
-    types: Option<&'a Array>,
     size: usize,
 }
 
@@ -189,19 +186,13 @@ impl<'a> Vocabulary<'a> {
             Some(Value::Array(array)) => Some(array),
             _ => None,
         };
-        Self { texts: array("tokenizer.ggml.tokens"), types: array("tokenizer.ggml.token_type"), size }
+        Self { texts: array("tokenizer.ggml.tokens"), size }
     }
 
     /// The token of this text.
     fn id(&self, text: &str) -> Option<u32> {
         let place = self.texts?.texts().take(self.size).position(|token| token == text)?;
         Some(place as u32)
-    }
-
-    /// The last token that stands for nothing.
-    fn unused(&self) -> Option<u32> {
-        let types = self.types?.iter().take(self.size).zip(0u32..);
-        types.filter(|(ty, _)| ty.as_u64() == Some(UNUSED)).last().map(|(_, id)| id)
     }
 }
 

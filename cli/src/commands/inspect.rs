@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use esolm::gguf::Value;
-use esolm::{Context, ContextParams, Feature, MemoryUse, Model, Result};
+use esolm::{Architecture, Config, Context, ContextParams, Feature, MemoryUse, Mlp, Model, Norm, Result};
 use serde_json::{Map, json};
 
 use crate::args::JsonArgs;
@@ -48,6 +48,34 @@ fn supported(model: &Model) -> Vec<&'static str> {
     Feature::ALL.into_iter().filter(|&feature| model.supports(feature)).map(Feature::name).collect()
 }
 
+/// What the network consists of, in a line.
+fn network(config: &Config) -> String {
+    let Architecture { norm, mlp, attention_bias, qk_norm, tied_output, .. } = config.architecture;
+    let norm = match norm {
+        Norm::Layer => "LayerNorm",
+        Norm::Rms => "RMSNorm",
+    };
+    let mlp = match mlp {
+        Mlp::Gelu => "GELU",
+        Mlp::SwiGlu => "SwiGLU",
+    };
+    let (heads, kv_heads) = (config.head_count, config.kv_head_count());
+    let shared = if kv_heads < heads { format!(" on {kv_heads} of keys and values") } else { String::new() };
+    let more = [
+        (attention_bias, ", biases of queries, keys and values"),
+        (qk_norm, ", norms of queries and keys"),
+        (tied_output, ", the embedding as output matrix"),
+    ];
+    let more: String = more.into_iter().filter(|(there, _)| *there).map(|(_, text)| text).collect();
+    format!(
+        "{} blocks of width {}, {heads} heads of {}{shared}, {mlp} of width {}, {norm}{more}",
+        config.block_count,
+        config.embedding_length,
+        config.head_dim(),
+        config.feed_forward_length
+    )
+}
+
 fn report(model: &Model, resident: Option<u64>, context: &MemoryUse) -> serde_json::Value {
     // An element takes far more memory as JSON than in the file.
     let mut elements_left = 1 << 16;
@@ -67,6 +95,7 @@ fn report(model: &Model, resident: Option<u64>, context: &MemoryUse) -> serde_js
         "load_seconds": model.load_time().as_secs_f64(),
         "load_resident_bytes": resident,
         "device": model.device(),
+        "network": network(model.config()),
         "context": { "arena_bytes": context.arena, "kv_cache_bytes": context.kv_cache,
                      "compute_bytes": context.compute },
         "supports": supported(model),
@@ -82,15 +111,17 @@ fn listing(model: &Model, resident: Option<u64>, context: &MemoryUse) -> String 
         out,
         "{:.1} M parameters, {} on disk; loaded on {} in {:.1} ms, which made {} resident\n\
          a context for one text of {} tokens takes {}, of which {} are the K/V cache\n\
+         {}\n\
          supports {}\n",
         model.parameter_count() as f64 / 1e6,
         human_bytes(model.file_bytes() as u64),
         model.device(),
         model.load_time().as_secs_f64() * 1e3,
         memory::describe(resident),
-        model.config().context_length,
+        model.config().context_length.min(ContextParams::DEFAULT_LENGTH),
         human_bytes(context.arena as u64),
         human_bytes(context.kv_cache as u64),
+        network(model.config()),
         supported(model).join(", "),
     );
     for (key, value) in model.metadata() {
