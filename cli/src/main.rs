@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
+#[cfg(feature = "chat")]
+mod chat_format;
 mod commands;
 mod dry_args;
 mod exit_code;
@@ -32,6 +34,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+#[cfg(feature = "chat")]
+use commands::chat;
 #[cfg(feature = "hub")]
 use commands::pull;
 use commands::{
@@ -62,6 +66,8 @@ struct Cli {
 enum Command {
     #[command(visible_alias = "run")]
     Generate(generate::Args),
+    #[cfg(feature = "chat")]
+    Chat(chat::Args),
     Score(score::Args),
     Evaluate(evaluate::Args),
     Quality(quality::Args),
@@ -86,6 +92,7 @@ Examples:
   esolm run -p \"Once upon a time\"                      write a text with the built-in model
   esolm generate -p \"Once upon a time\" --watch         watch the text being unmasked
   esolm generate --alpha0 0.5 --steps 32 --seed 7      half of the tokens by diffusion
+  esolm chat -m model.gguf                             converse with a model
   esolm pull OWNER/NAME                                download a model and convert it
   esolm convert model.ckpt -o model.gguf --type q8_0   convert a training checkpoint
   esolm quantize model.gguf small.gguf --type q4_k     make a model smaller and faster
@@ -153,6 +160,8 @@ fn run() -> ExitCode {
     };
     exit(match command {
         Command::Generate(args) => generate::run(&args),
+        #[cfg(feature = "chat")]
+        Command::Chat(args) => chat::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Quality(args) => quality::run(&args),

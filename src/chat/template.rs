@@ -126,7 +126,7 @@ impl ChatTemplate {
     }
 
     /// What the template writes behind an answer, without blanks around it, such as `<|im_end|>`: the model writes it when its
-    /// answer is complete. It is one token, or else a stop string. May be empty.
+    /// answer is complete. It is a stop string, and where it is the name of a special token, that is a stop token. May be empty.
     ///
     /// # Errors
     /// As [`ChatTemplate::encode_behind`].

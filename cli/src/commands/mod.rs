@@ -1,6 +1,8 @@
 //! The subcommands: each module has its options, `Args`, and its work, `run`.
 
 pub mod bench;
+#[cfg(feature = "chat")]
+pub mod chat;
 pub mod completion;
 pub mod convert;
 pub mod detokenize;

@@ -23,6 +23,7 @@ pub struct Args {
 /// The cargo features that this build was made with.
 fn features() -> Vec<&'static str> {
     let all = [
+        ("chat", cfg!(feature = "chat")),
         ("cuda", cfg!(feature = "cuda")),
         ("embed-model", cfg!(feature = "embed-model")),
         ("grammar", cfg!(feature = "grammar")),

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod bench;
+#[cfg(feature = "chat")]
+mod chat;
 mod command_line;
 mod dependencies;
 mod documents;

@@ -157,6 +157,7 @@ fn version_says_what_this_build_is() {
     for (feature, has) in [
         ("embed-model", true),
         ("grammar", cfg!(feature = "grammar")),
+        ("chat", cfg!(feature = "chat")),
         ("hub", cfg!(feature = "hub")),
         ("cuda", cfg!(feature = "cuda")),
     ] {
