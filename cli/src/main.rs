@@ -38,6 +38,8 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::chat;
 #[cfg(feature = "hub")]
 use commands::pull;
+#[cfg(feature = "serve")]
+use commands::serve;
 use commands::{
     bench, completion, convert, detokenize, devices, evaluate, generate, imatrix, inspect, man, quality,
     quantize, score, tokenize, verify, version,
@@ -68,6 +70,8 @@ enum Command {
     Generate(generate::Args),
     #[cfg(feature = "chat")]
     Chat(chat::Args),
+    #[cfg(feature = "serve")]
+    Serve(serve::Args),
     Score(score::Args),
     Evaluate(evaluate::Args),
     Quality(quality::Args),
@@ -93,6 +97,7 @@ Examples:
   esolm generate -p \"Once upon a time\" --watch         watch the text being unmasked
   esolm generate --alpha0 0.5 --steps 32 --seed 7      half of the tokens by diffusion
   esolm chat -m model.gguf                             converse with a model
+  esolm serve -m model.gguf                            answer programs that speak OpenAI's API
   esolm pull OWNER/NAME                                download a model and convert it
   esolm convert model.ckpt -o model.gguf --type q8_0   convert a training checkpoint
   esolm quantize model.gguf small.gguf --type q4_k     make a model smaller and faster
@@ -162,6 +167,8 @@ fn run() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         #[cfg(feature = "chat")]
         Command::Chat(args) => chat::run(&args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Quality(args) => quality::run(&args),

@@ -17,6 +17,8 @@ pub mod pull;
 pub mod quality;
 pub mod quantize;
 pub mod score;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod tokenize;
 pub mod verify;
 pub mod version;

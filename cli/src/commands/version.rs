@@ -29,6 +29,7 @@ fn features() -> Vec<&'static str> {
         ("grammar", cfg!(feature = "grammar")),
         ("hub", cfg!(feature = "hub")),
         ("metal", cfg!(feature = "metal")),
+        ("serve", cfg!(feature = "serve")),
         ("vulkan", cfg!(feature = "vulkan")),
     ];
     all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()

@@ -25,6 +25,8 @@ mod outputs;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod processors;
 mod sampling;
+#[cfg(feature = "serve")]
+mod serve;
 mod shards;
 #[cfg(target_os = "linux")]
 mod streaming;
