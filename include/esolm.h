@@ -584,7 +584,7 @@ ESOLM_API esolm_status esolm_chat_params_init(esolm_chat_params *params, size_t 
 // thread.
 //
 // Errors: ESOLM_ERR_UNSUPPORTED if the model has no template and none is given, or in a build without the feature "chat";
-// ESOLM_ERR_INVALID_ARGUMENT if the template refuses the messages, is wrong somewhere (the message names the line), or takes
+// ESOLM_ERR_BAD_FILE if the model's is none; ESOLM_ERR_INVALID_ARGUMENT if the template refuses the messages, is wrong somewhere (the message names the line), or takes
 // too much; ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER.
 ESOLM_API esolm_status esolm_chat_apply(const esolm_model *model,
                                         const esolm_message *messages,

@@ -111,7 +111,7 @@ pub unsafe extern "C" fn esolm_chat_params_init(params: *mut esolm_chat_params, 
 /// thread.
 ///
 /// Errors: ESOLM_ERR_UNSUPPORTED if the model has no template and none is given, or in a build without the feature "chat";
-/// ESOLM_ERR_INVALID_ARGUMENT if the template refuses the messages, is wrong somewhere (the message names the line), or takes
+/// ESOLM_ERR_BAD_FILE if the model's is none; ESOLM_ERR_INVALID_ARGUMENT if the template refuses the messages, is wrong somewhere (the message names the line), or takes
 /// too much; ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_chat_apply(

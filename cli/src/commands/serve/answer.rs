@@ -72,7 +72,7 @@ impl Heading {
         let mut usage = Usage::default();
         let made = choices.iter().enumerate().map(|(index, choice)| {
             if let Some(end) = &choice.end {
-                usage.add(end, index % n == 0);
+                usage.add(end, index.is_multiple_of(n));
             }
             let reason = choice.end.as_ref().map(|end| finish_reason(end.reason));
             let log_probs = if with_log_probs { self.log_probs(&choice.tokens, &mut 0) } else { Value::Null };

@@ -90,7 +90,7 @@ impl EventStream {
                 state.ready.push_back(data(&chunk));
             }
             Event::End(end) => {
-                state.usage.add(&end, choice % state.n == 0);
+                state.usage.add(&end, choice.is_multiple_of(state.n));
                 state.ready.push_back(data(&heading.end(choice, &end, with_usage)));
                 state.left -= 1;
                 if state.left == 0 {

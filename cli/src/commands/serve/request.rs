@@ -41,7 +41,7 @@ impl Request {
         let n = fields.n()?;
         match fields.whole("best_of", 1..=1 << 30)? {
             Some(best_of) if best_of != n as u64 => {
-                return Err(Failure::parameter("best_of", "is not supported beside 'n'"));
+                Err(Failure::parameter("best_of", "is not supported beside 'n'"))
             }
             _ => fields.finish(prompts, n, most, top, model, None),
         }
