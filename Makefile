@@ -23,7 +23,7 @@ TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c build lib command install install-lib install-command uninstall programs memcheck asan asan-rust tsan miri loom coexist bench-peers test-qwen count cycles header \
   api abi model samples setup setup-test clean notices sbom deny reproducible test-long train-demo train-test fuzz fuzz-check faults soak \
-  hardened offline test-swift test-arm cuda gpu-bundle test-vulkan check-targets dist test-dist test-windows wheel test-python test-ray
+  hardened offline test-swift test-arm cuda gpu-bundle test-vulkan check-targets dist test-dist test-windows wheel test-python test-ray test-serve
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -57,10 +57,11 @@ help:
 	@echo "make deny    licences, sources and known faults of the packages (cargo-deny)"
 	@echo "make reproducible  build the static library in two folders and compare the bytes; make offline: from vendored sources"
 	@echo "make train-demo  train a tiny model for five minutes (PyTorch, installed under target/ from PyPI, some GB)"
-	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, Qwen, fuzz, faults, Swift, Python, cycles, Arm, Vulkan, other platforms, what is downloaded, and soak"
+	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, Qwen, fuzz, faults, Swift, Python, OpenAI's client, cycles, Arm, Vulkan, other platforms, what is downloaded, and soak"
 	@echo "make fuzz SECONDS=300  the fuzz targets of fuzz/, that long in all (nightly Rust)"
 	@echo "make samples what README.md and docs/cli.md show of the built-in model's texts"
 	@echo "make wheel   the Python wheel in $(DIST)/; make test-python: its tests, here and with the Python of a Debian 13 (see test-swift)"
+	@echo "make test-serve  esolm serve with the client of OpenAI, which is installed under target/ from PyPI"
 	@echo "make test-ray  the example for Ray, with a worker that is killed in the middle (Ray is installed under target/ from PyPI)"
 	@echo "make model   make $(MODEL) again from CHECKPOINT=$(CHECKPOINT)"
 
@@ -307,7 +308,7 @@ faults: setup
 test-qwen: build
 	tests/qwen/run
 
-test-long: train-test fuzz loom test-qwen faults test-swift test-python cycles test-arm test-vulkan check-targets test-dist test-windows
+test-long: train-test fuzz loom test-qwen faults test-swift test-python test-serve cycles test-arm test-vulkan check-targets test-dist test-windows
 	$(MAKE) soak GENERATIONS=10000
 
 # Instructions of a step; the times are in docs/benchmarks.md.
@@ -380,6 +381,11 @@ PYTHON_TESTS = ffi-tests/bindings/python $$(ls $(DIST)/esolm-*.whl) $(abspath $(
 test-python: wheel
 	$(PYTHON_TESTS)/here
 	$(PYTHON_DEBIAN) $(PYTHON_TESTS)/trixie
+
+# `esolm serve` with the unmodified client of OpenAI, 1 to 16 of them at once.
+test-serve: setup-test
+	$(CARGO) build --release -p esolm-cli --target-dir $(BUILD)
+	ffi-tests/serve/run $(BUILD)/release/esolm $(abspath $(MODEL)) $(BUILD)/openai
 
 # examples/ray_generate.py with the wheel, on a cluster of two workers on this machine, of which one is killed.
 test-ray: wheel

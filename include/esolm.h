@@ -584,7 +584,7 @@ ESOLM_API esolm_status esolm_chat_params_init(esolm_chat_params *params, size_t 
 // thread.
 //
 // Errors: ESOLM_ERR_UNSUPPORTED if the model has no template and none is given, or in a build without the feature "chat";
-// ESOLM_ERR_INVALID_ARGUMENT if the template refuses the messages, is wrong somewhere (the message names the line), or takes
+// ESOLM_ERR_BAD_FILE if the model's is none; ESOLM_ERR_INVALID_ARGUMENT if the template refuses the messages, is wrong somewhere (the message names the line), or takes
 // too much; ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER.
 ESOLM_API esolm_status esolm_chat_apply(const esolm_model *model,
                                         const esolm_message *messages,
@@ -610,9 +610,8 @@ ESOLM_API esolm_status esolm_chat_tokenize(const esolm_model *model,
                                            size_t *n_out);
 
 // Copies what the template writes behind an answer, without blanks around it, such as "<|im_end|>", as UTF-8 with a NUL: the
-// model writes it when its answer is complete. With esolm_tokenize_params.parse_special it is one token, a stop token; otherwise
-// it is a stop string. May be empty. params may be NULL for the defaults. capacity and *len_out are as in esolm_detokenize. Any
-// thread.
+// model writes it when its answer is complete. It is a stop string, and where it is the name of a special token, that is a stop
+// token. May be empty. params may be NULL for the defaults. capacity and *len_out are as in esolm_detokenize. Any thread.
 //
 // Errors: as esolm_chat_tokenize.
 ESOLM_API esolm_status esolm_chat_answer_end(const esolm_model *model,

@@ -461,7 +461,7 @@ public:
         });
     }
 
-    // What the template writes behind an answer: a stop token's name, or a stop string.
+    // What the template writes behind an answer: a stop string, which may be the name of a token.
     Result<std::string> chat_answer_end(const ChatParams &params = {}) const
     {
         return detail::text(32, [&](char *text, std::size_t capacity, std::size_t *length) {

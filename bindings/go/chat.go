@@ -83,8 +83,8 @@ func (m *Model) ChatTokens(messages []Message, options ChatOptions) ([]uint32, e
 	})
 }
 
-// ChatAnswerEnd returns what the template writes behind an answer, such as "<|im_end|>": with ParseSpecial it is one token, a
-// stop token, or else a stop string.
+// ChatAnswerEnd returns what the template writes behind an answer, such as "<|im_end|>": a stop string, and where it is the name
+// of a special token, that is a stop token.
 func (m *Model) ChatAnswerEnd(options ChatOptions) (string, error) {
 	return chat(nil, options, func(_ *C.esolm_message, _ C.size_t, params *C.esolm_chat_params) (string, error) {
 		return m.text(32, func(model *C.esolm_model, text *C.char, capacity C.size_t, n *C.size_t) C.esolm_status {

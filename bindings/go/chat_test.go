@@ -2,7 +2,7 @@ package esolm
 
 import (
 	"context"
-	"slices"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -31,7 +31,7 @@ func TestConversations(t *testing.T) {
 	tokens, err := m.ChatTokens(messages, chatml)
 	behind, behindErr := m.ChatTokens(messages, ChatOptions{Template: "chatml", Behind: 2})
 	if err != nil || behindErr != nil || len(behind) >= len(tokens) ||
-		!slices.Equal(behind[len(behind)-4:], tokens[len(tokens)-4:]) {
+		!reflect.DeepEqual(behind[len(behind)-4:], tokens[len(tokens)-4:]) {
 		t.Error(tokens, err, behind, behindErr)
 	}
 	_, err = m.ChatTokens(messages, ChatOptions{Template: "chatml", Behind: 4})
@@ -77,7 +77,7 @@ func TestAppendSequence(t *testing.T) {
 			stays = keep
 		}
 		after := finish()
-		if len(after) != stays+7 || !slices.Equal(after[:stays], before[:stays]) || after[stays] != 8 {
+		if len(after) != stays+7 || !reflect.DeepEqual(after[:stays], before[:stays]) || after[stays] != 8 {
 			t.Error(keep, before, after)
 		}
 		before = after

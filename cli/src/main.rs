@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
+#[cfg(feature = "chat")]
+mod chat_format;
 mod commands;
 mod dry_args;
 mod exit_code;
@@ -32,8 +34,12 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+#[cfg(feature = "chat")]
+use commands::chat;
 #[cfg(feature = "hub")]
 use commands::pull;
+#[cfg(feature = "serve")]
+use commands::serve;
 use commands::{
     bench, completion, convert, detokenize, devices, evaluate, generate, imatrix, inspect, man, quality,
     quantize, score, tokenize, verify, version,
@@ -62,6 +68,10 @@ struct Cli {
 enum Command {
     #[command(visible_alias = "run")]
     Generate(generate::Args),
+    #[cfg(feature = "chat")]
+    Chat(chat::Args),
+    #[cfg(feature = "serve")]
+    Serve(serve::Args),
     Score(score::Args),
     Evaluate(evaluate::Args),
     Quality(quality::Args),
@@ -86,6 +96,8 @@ Examples:
   esolm run -p \"Once upon a time\"                      write a text with the built-in model
   esolm generate -p \"Once upon a time\" --watch         watch the text being unmasked
   esolm generate --alpha0 0.5 --steps 32 --seed 7      half of the tokens by diffusion
+  esolm chat -m model.gguf                             converse with a model
+  esolm serve -m model.gguf                            answer programs that speak OpenAI's API
   esolm pull OWNER/NAME                                download a model and convert it
   esolm convert model.ckpt -o model.gguf --type q8_0   convert a training checkpoint
   esolm quantize model.gguf small.gguf --type q4_k     make a model smaller and faster
@@ -153,6 +165,10 @@ fn run() -> ExitCode {
     };
     exit(match command {
         Command::Generate(args) => generate::run(&args),
+        #[cfg(feature = "chat")]
+        Command::Chat(args) => chat::run(&args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Quality(args) => quality::run(&args),

@@ -4,28 +4,57 @@ use std::sync::{Mutex, PoisonError};
 
 use esolm::CancelToken;
 
-/// What INT cancels, once, in place of ending the command.
-static INTERRUPTED: Mutex<Option<CancelToken>> = Mutex::new(None);
+/// What a signal does, once, in place of ending the command.
+struct Instead {
+    act: Box<dyn FnOnce() + Send>,
+    /// Whether TERM does it, too, and not only INT.
+    on_termination: bool,
+}
+
+static INSTEAD: Mutex<Option<Instead>> = Mutex::new(None);
 
 /// While this lives, the first INT cancels the generation instead of ending the command.
 pub struct CancelOnInterrupt;
 
 impl CancelOnInterrupt {
     pub fn new(token: CancelToken) -> Self {
-        *INTERRUPTED.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+        set(Instead { act: Box::new(move || token.cancel()), on_termination: false });
         Self
     }
 }
 
 impl Drop for CancelOnInterrupt {
     fn drop(&mut self) {
-        cancel_token();
+        instead();
     }
 }
 
-/// Takes the token that is to be cancelled.
-fn cancel_token() -> Option<CancelToken> {
-    INTERRUPTED.lock().unwrap_or_else(PoisonError::into_inner).take()
+/// Has the first INT or TERM call `act` instead of ending the command.
+#[cfg(feature = "serve")]
+pub fn on_end(act: impl FnOnce() + Send + 'static) {
+    set(Instead { act: Box::new(act), on_termination: true });
+}
+
+fn set(what: Instead) {
+    *INSTEAD.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+}
+
+/// Takes what is to be done.
+fn instead() -> Option<Instead> {
+    INSTEAD.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Whether a signal did something else than ending the command.
+#[cfg(unix)]
+fn is_taken(signal: i32) -> bool {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+
+    let mut wanted = INSTEAD.lock().unwrap_or_else(PoisonError::into_inner);
+    let fits = |what: &mut Instead| signal == SIGINT || signal == SIGTERM && what.on_termination;
+    let Some(what) = wanted.take_if(fits) else { return false };
+    drop(wanted);
+    (what.act)();
+    true
 }
 
 /// Has INT, TERM and HUP remove the command's temporary files before they end it, as they would without this. (Most file
@@ -42,10 +71,7 @@ pub fn remove_temporary_files_on_exit() {
     let Ok(mut signals) = Signals::new(wanted) else { return };
     let wait = move || {
         for signal in signals.forever() {
-            if signal == SIGINT
-                && let Some(token) = cancel_token()
-            {
-                token.cancel();
+            if is_taken(signal) {
                 continue;
             }
             esolm::remove_temporary_files();

@@ -649,8 +649,8 @@ static void sequences(const esolm::Model &model)
     answer.length = 0;
     answer.max_tokens = 3;
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.append_sequence(9, prompt, answer); }));
-    const std::vector<std::uint32_t> next = {8, 9};
-    STATUS(ESOLM_OK, status_of([&] { return context.append_sequence(number, esolm::Prompt(next), answer, 4); }));
+    const std::vector<std::uint32_t> behind = {8, 9};
+    STATUS(ESOLM_OK, status_of([&] { return context.append_sequence(number, esolm::Prompt(behind), answer, 4); }));
     while (take(context.step())) {
     }
     const std::vector<std::uint32_t> after = take(context.tokens(number));

@@ -111,7 +111,7 @@ pub unsafe extern "C" fn esolm_chat_params_init(params: *mut esolm_chat_params, 
 /// thread.
 ///
 /// Errors: ESOLM_ERR_UNSUPPORTED if the model has no template and none is given, or in a build without the feature "chat";
-/// ESOLM_ERR_INVALID_ARGUMENT if the template refuses the messages, is wrong somewhere (the message names the line), or takes
+/// ESOLM_ERR_BAD_FILE if the model's is none; ESOLM_ERR_INVALID_ARGUMENT if the template refuses the messages, is wrong somewhere (the message names the line), or takes
 /// too much; ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_chat_apply(
@@ -175,9 +175,8 @@ pub unsafe extern "C" fn esolm_chat_tokenize(
 }
 
 /// Copies what the template writes behind an answer, without blanks around it, such as "<|im_end|>", as UTF-8 with a NUL: the
-/// model writes it when its answer is complete. With esolm_tokenize_params.parse_special it is one token, a stop token; otherwise
-/// it is a stop string. May be empty. params may be NULL for the defaults. capacity and *len_out are as in esolm_detokenize. Any
-/// thread.
+/// model writes it when its answer is complete. It is a stop string, and where it is the name of a special token, that is a stop
+/// token. May be empty. params may be NULL for the defaults. capacity and *len_out are as in esolm_detokenize. Any thread.
 ///
 /// Errors: as esolm_chat_tokenize.
 #[unsafe(no_mangle)]

@@ -34,8 +34,8 @@ impl ChatTemplate {
     /// The template of a model's file.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if it has none, or without the cargo feature `chat`; [`Error::InvalidArgument`] if it is no
-    /// template; those of [`Model::tokenizer`].
+    /// [`Error::Unsupported`] if it has none, or without the cargo feature `chat`; [`Error::BadFile`] that names the line where it
+    /// is wrong; those of [`Model::tokenizer`].
     pub fn of_model(model: &Model) -> Result<Self> {
         let found = model.metadata_value(Self::KEY).and_then(|value| value.as_str());
         let missing = || {
@@ -44,7 +44,11 @@ impl ChatTemplate {
                 "the model has no chat template (key '{key}'): give one, such as chatml"
             ))
         };
-        Self::from_text(found.ok_or_else(missing)?)?.with_tokens_of(model)
+        let template = Self::from_text(found.ok_or_else(missing)?).map_err(|error| match error {
+            Error::InvalidArgument(what) => Error::bad_file(model.file(), what),
+            other => other,
+        });
+        template?.with_tokens_of(model)
     }
 
     /// A template that is given.
@@ -126,7 +130,7 @@ impl ChatTemplate {
     }
 
     /// What the template writes behind an answer, without blanks around it, such as `<|im_end|>`: the model writes it when its
-    /// answer is complete. It is one token, or else a stop string. May be empty.
+    /// answer is complete. It is a stop string, and where it is the name of a special token, that is a stop token. May be empty.
     ///
     /// # Errors
     /// As [`ChatTemplate::encode_behind`].

@@ -148,6 +148,11 @@ impl Model {
         self.metadata().iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
+    /// The file's name, for messages.
+    pub(crate) fn file(&self) -> &str {
+        &self.0.file
+    }
+
     /// The tensors, in the order of the forward pass.
     pub fn tensors(&self) -> &[TensorInfo] {
         self.0.weights.tensors()

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{checkpoints, counting, gguf, others, panels, tokenizers};
+use super::{chat_templates, checkpoints, counting, gguf, others, panels, tokenizers};
 
 /// Address space of a family's process, in KiB.
 const ADDRESS_SPACE: u64 = 3 << 20;
@@ -14,13 +14,14 @@ const TIME: Duration = Duration::from_secs(300);
 /// What a family does, given a folder to write to.
 type Family = fn(&Path) -> Tally;
 
-const FAMILIES: [(&str, Family); 8] = [
+const FAMILIES: [(&str, Family); 9] = [
     ("gguf_with_any_field_changed_keeps_the_limits", gguf::fields),
     ("gguf_cut_off_anywhere_is_an_error", gguf::truncations),
     ("gguf_of_every_known_attack_is_refused", gguf::attacks),
     ("gguf_metadata_takes_memory_in_proportion", gguf::large_metadata),
     ("gguf_in_panels_is_as_in_rows_or_is_an_error", panels::all),
     ("tokenizer_takes_time_and_memory_in_proportion", tokenizers::all),
+    ("chat_template_takes_time_and_memory_in_proportion", chat_templates::all),
     ("checkpoint_takes_time_and_memory_in_proportion", checkpoints::all),
     ("what_is_no_file_or_has_no_end_is_refused", others::all),
 ];

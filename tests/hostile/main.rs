@@ -13,6 +13,8 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test, though without the harness")]
 
 #[cfg(unix)]
+mod chat_templates;
+#[cfg(unix)]
 mod checkpoints;
 #[cfg(unix)]
 mod corpus;

@@ -12,12 +12,18 @@ const KEY: &str = "tokenizer.huggingface.json";
 
 /// The valid model with another tokenizer.
 fn with_tokenizer(json: &str) -> Vec<u8> {
+    with_text(KEY, json)
+}
+
+/// The valid model with another text in its metadata.
+pub fn with_text(key: &str, text: &str) -> Vec<u8> {
     let bytes = valid();
     let gguf = Gguf::parse(&bytes, "valid").expect("a valid file");
     let mut writer = Writer::new();
     for (key, value) in gguf.metadata() {
-        writer.set(key, if key == KEY { Value::Str(json.into()) } else { value.clone() });
+        writer.set(key, value.clone());
     }
+    writer.set(key, Value::Str(text.into()));
     for tensor in gguf.tensors() {
         writer.declare(&tensor.name, tensor.ty, &tensor.dims).expect("a tensor");
     }

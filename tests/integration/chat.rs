@@ -66,7 +66,8 @@ fn template_of_a_model_has_its_tokens() {
     assert_eq!(template.apply(&[Message::user("Hi")], true).unwrap(), "<|im_start|>Hi<|im_end|>");
     let broken = letters(Variant::EsoB, Some("{% if %}"));
     let error = ChatTemplate::of_model(&broken).unwrap_err();
-    assert!(error.to_string().contains("line 1"), "{error}");
+    assert!(matches!(error, Error::BadFile { .. }));
+    assert!(error.to_string().contains("(memory): chat template, line 1"), "{error}");
 }
 
 #[test]

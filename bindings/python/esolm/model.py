@@ -252,8 +252,8 @@ class Model:
         return tokens
 
     def chat_answer_end(self, options: ChatOptions | None = None) -> str:
-        """What the template writes behind an answer, such as "<|im_end|>": with ``parse_special`` it is one token, a stop token,
-        or else a stop string."""
+        """What the template writes behind an answer, such as "<|im_end|>": a stop string, and where it is the name of a special
+        token, that is a stop token."""
         params = params_for_c(options)
         with self._handle.use() as model:
             return arguments.filled_text(32, lambda *to: c.library.esolm_chat_answer_end(model, params, *to))

@@ -1,6 +1,8 @@
 //! The subcommands: each module has its options, `Args`, and its work, `run`.
 
 pub mod bench;
+#[cfg(feature = "chat")]
+pub mod chat;
 pub mod completion;
 pub mod convert;
 pub mod detokenize;
@@ -15,6 +17,8 @@ pub mod pull;
 pub mod quality;
 pub mod quantize;
 pub mod score;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod tokenize;
 pub mod verify;
 pub mod version;

@@ -23,11 +23,13 @@ pub struct Args {
 /// The cargo features that this build was made with.
 fn features() -> Vec<&'static str> {
     let all = [
+        ("chat", cfg!(feature = "chat")),
         ("cuda", cfg!(feature = "cuda")),
         ("embed-model", cfg!(feature = "embed-model")),
         ("grammar", cfg!(feature = "grammar")),
         ("hub", cfg!(feature = "hub")),
         ("metal", cfg!(feature = "metal")),
+        ("serve", cfg!(feature = "serve")),
         ("vulkan", cfg!(feature = "vulkan")),
     ];
     all.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()

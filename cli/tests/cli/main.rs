@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod bench;
+#[cfg(feature = "chat")]
+mod chat;
 mod command_line;
 mod dependencies;
 mod documents;
@@ -23,6 +25,8 @@ mod outputs;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod processors;
 mod sampling;
+#[cfg(feature = "serve")]
+mod serve;
 mod shards;
 #[cfg(target_os = "linux")]
 mod streaming;

@@ -157,7 +157,9 @@ fn version_says_what_this_build_is() {
     for (feature, has) in [
         ("embed-model", true),
         ("grammar", cfg!(feature = "grammar")),
+        ("chat", cfg!(feature = "chat")),
         ("hub", cfg!(feature = "hub")),
+        ("serve", cfg!(feature = "serve")),
         ("cuda", cfg!(feature = "cuda")),
     ] {
         assert_eq!(version.split_whitespace().any(|word| word == feature), has, "{feature}: {version}");

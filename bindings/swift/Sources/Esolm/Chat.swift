@@ -47,8 +47,8 @@ extension Model {
         }
     }
 
-    /// What the template writes behind an answer, such as "<|im_end|>": with `parseSpecial` it is one token, a stop token, or else
-    /// a stop string.
+    /// What the template writes behind an answer, such as "<|im_end|>": a stop string, and where it is the name of a special token,
+    /// that is a stop token.
     public func chatAnswerEnd(_ options: ChatOptions = ChatOptions()) throws -> String {
         try withChat([], options) { _, _, params in
             try filledText(capacity: 32) { text, n in

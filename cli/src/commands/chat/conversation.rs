@@ -1,0 +1,241 @@
+//! A conversation and the model's memory of it.
+
+use std::time::{Duration, Instant};
+
+use esolm::{ChatTemplate, Context, Error, Feature, GenerateParams, Message, Prompt, Result};
+
+use super::history::Entry;
+use crate::signals::CancelOnInterrupt;
+
+const SYSTEM: &str = "system";
+
+/// A conversation. The context's only sequence has its tokens, as far as they were computed.
+pub struct Conversation<'a> {
+    context: Context,
+    template: &'a ChatTemplate,
+    params: GenerateParams<'a>,
+    messages: Vec<Entry>,
+    /// How many of the messages at the beginning the model does not see any more, behind the system's.
+    dropped: usize,
+    /// How many messages the sequence has, the last of which is an answer; 0 if it has other ones.
+    in_sequence: usize,
+    last: Option<Answer>,
+}
+
+/// What an answer took.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer {
+    /// Turns that had to be left out for it.
+    pub dropped: usize,
+    /// Tokens of the conversation before the answer, and how many of them had keys and values already.
+    prompt: usize,
+    cached: usize,
+    /// Tokens of the answer.
+    tokens: usize,
+    steps: usize,
+    time: Duration,
+}
+
+impl<'a> Conversation<'a> {
+    pub fn new(context: Context, template: &'a ChatTemplate, params: GenerateParams<'a>) -> Self {
+        Self { context, template, params, messages: Vec::new(), dropped: 0, in_sequence: 0, last: None }
+    }
+
+    pub fn messages(&self) -> &[Entry] {
+        &self.messages
+    }
+
+    /// Forgets all messages but the system's.
+    pub fn reset(&mut self) {
+        self.messages.retain(|entry| entry.role == SYSTEM);
+        (self.dropped, self.in_sequence) = (0, 0);
+    }
+
+    /// Begins anew with this text of the system; none if it is empty.
+    pub fn set_system(&mut self, text: &str) {
+        self.messages.clear();
+        (self.dropped, self.in_sequence) = (0, 0);
+        if !text.is_empty() {
+            self.messages.push(Entry::new(SYSTEM, text));
+        }
+    }
+
+    /// Continues another conversation.
+    pub fn replace(&mut self, messages: Vec<Entry>) {
+        self.messages = messages;
+        (self.dropped, self.in_sequence) = (0, 0);
+    }
+
+    /// Has the model answer a message; `show` gets the answer as it grows and says whether it shall go on. After an error the
+    /// conversation is as before.
+    pub fn answer(&mut self, message: &str, show: impl FnMut(&str) -> bool) -> Result<Answer> {
+        self.messages.push(Entry::new("user", message));
+        let dropped = self.dropped;
+        let answered = self.begin().and_then(|began| self.write(began, show));
+        match answered {
+            Ok((text, answer)) => {
+                self.messages.push(Entry::new("assistant", &text));
+                self.in_sequence = self.messages.len();
+                self.last = Some(answer);
+                Ok(answer)
+            }
+            Err(error) => {
+                self.messages.pop();
+                (self.dropped, self.in_sequence) = (dropped, 0);
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts the conversation up to the next answer into the sequence.
+    fn begin(&mut self) -> Result<Answer> {
+        let began = |dropped, prompt, cached| Answer {
+            dropped,
+            prompt,
+            cached,
+            tokens: 0,
+            steps: 0,
+            time: Duration::ZERO,
+        };
+        self.params.seed = self.params.seed.wrapping_add(1);
+        let most = self.context.length().saturating_sub(self.least_room());
+        if self.in_sequence > 0
+            && let Some(behind) = self.behind()?
+        {
+            let there = self.known()?.len();
+            if there + behind.len() <= most {
+                self.context.append_sequence(0, None, &Prompt::prefix(&behind), &self.params)?;
+                return Ok(began(0, there + behind.len(), self.context.cached_tokens(0)?));
+            }
+        }
+        let (tokens, dropped) = self.fitting(most)?;
+        let can_keep = self.context.has_sequence(0) && self.context.model().supports(Feature::Extend);
+        if !can_keep {
+            self.context.begin(&[Prompt::prefix(&tokens)], &self.params)?;
+            return Ok(began(dropped, tokens.len(), 0));
+        }
+        let same = self.known()?.iter().zip(&tokens).take_while(|(a, b)| a == b).count();
+        let rest = Prompt::prefix(&tokens[same..]);
+        self.context.append_sequence(0, Some(same), &rest, &self.params)?;
+        Ok(began(dropped, tokens.len(), self.context.cached_tokens(0)?))
+    }
+
+    /// The tokens that follow the last answer, but for its end, which the sequence has; nothing if they cannot be told.
+    fn behind(&self) -> Result<Option<Vec<u32>>> {
+        if !self.context.model().supports(Feature::Extend) {
+            return Ok(None);
+        }
+        let seen = self.seen();
+        let in_sequence = seen.len() - (self.messages.len() - self.in_sequence);
+        let tokenizer = self.context.model().tokenizer()?;
+        let behind = match self.template.encode_behind(tokenizer, &seen, in_sequence) {
+            Ok(behind) => behind,
+            // A template may write what came before in another way once an answer follows.
+            Err(Error::Unsupported(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let there = self.known()?;
+        let both = (0..=behind.len().min(there.len())).rev().find(|&count| there.ends_with(&behind[..count]));
+        Ok(Some(behind[both.unwrap_or(0)..].to_vec()))
+    }
+
+    /// The tokens of as much of the conversation as fits, and how many turns more than before had to be left out.
+    fn fitting(&mut self, most: usize) -> Result<(Vec<u32>, usize)> {
+        let mut turns = 0;
+        loop {
+            let tokenizer = self.context.model().tokenizer()?;
+            let tokens = self.template.encode(tokenizer, &self.seen())?;
+            // If turns have to go, then so many that the next ones do not make others go at once: the rest is computed again.
+            let enough = if turns == 0 { most } else { most / 4 * 3 };
+            if tokens.len() <= enough {
+                return Ok((tokens, turns));
+            }
+            let mut next = self.messages.iter().skip(self.systems() + self.dropped + 1);
+            let Some(turn) = next.position(|entry| entry.role == "user") else {
+                if tokens.len() <= most {
+                    return Ok((tokens, turns));
+                }
+                return Err(Error::InvalidArgument(format!(
+                    "the message is too long: with what comes before it, it has {} tokens, and at most {most} leave room for \
+                     an answer",
+                    tokens.len()
+                )));
+            };
+            self.dropped += turn + 1;
+            turns += 1;
+        }
+    }
+
+    /// The tokens of the sequence up to its first gap.
+    fn known(&self) -> Result<&[u32]> {
+        let mask = self.context.model().config().mask_token_id;
+        let tokens = self.context.tokens(0)?;
+        let gap = tokens.iter().position(|&token| token == mask).unwrap_or(tokens.len());
+        Ok(&tokens[..gap])
+    }
+
+    /// The messages that the model sees.
+    fn seen(&self) -> Vec<Message<'_>> {
+        let systems = self.systems();
+        let (system, rest) = self.messages.split_at(systems);
+        let rest = rest.get(self.dropped..).unwrap_or_default();
+        system.iter().chain(rest).map(Entry::as_message).collect()
+    }
+
+    /// Number of messages of the system's at the beginning.
+    fn systems(&self) -> usize {
+        self.messages.iter().take_while(|entry| entry.role == SYSTEM).count()
+    }
+
+    /// Tokens that an answer has at least: as many as it may have, or a quarter of the context.
+    fn least_room(&self) -> usize {
+        let quarter = self.context.length() / 4;
+        if self.params.max_tokens == 0 { quarter } else { quarter.min(self.params.max_tokens) }
+    }
+
+    /// Runs the steps of an answer.
+    fn write(&mut self, began: Answer, mut show: impl FnMut(&str) -> bool) -> Result<(String, Answer)> {
+        let started = Instant::now();
+        let cancel = self.context.cancel_token();
+        let interrupt = CancelOnInterrupt::new(cancel.clone());
+        let (mut text, mut tokens, mut steps) = (String::new(), 0, 0);
+        let ended = loop {
+            match self.context.step() {
+                Ok(Some(step)) => {
+                    (tokens, steps) = (tokens + step.updates.len(), steps + 1);
+                    text.push_str(step.text(0));
+                    if !show(step.text(0)) {
+                        break Ok(());
+                    }
+                }
+                Ok(None) | Err(Error::Cancelled) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        drop(interrupt);
+        cancel.reset();
+        ended.map(|()| (text, Answer { tokens, steps, time: started.elapsed(), ..began }))
+    }
+
+    /// What the last answer took, and what the context holds, in lines.
+    pub fn stats(&self) -> Result<String> {
+        let held = if self.context.has_sequence(0) { self.known()?.len() } else { 0 };
+        let mut lines = format!(
+            "{} messages, of which the model does not see {}; {held} of {} tokens in the context\n",
+            self.messages.len(),
+            self.dropped,
+            self.context.length()
+        );
+        if let Some(Answer { prompt, cached, tokens, steps, time, .. }) = self.last {
+            let seconds = time.as_secs_f64();
+            lines += &format!(
+                "last answer: {tokens} tokens in {steps} steps, {seconds:.2} s ({:.0} tokens/s); {prompt} tokens before it, of \
+                 which {} were computed for it; seed {}\n",
+                tokens as f64 / seconds.max(1e-9),
+                prompt - cached.min(prompt),
+                self.params.seed
+            );
+        }
+        Ok(lines)
+    }
+}

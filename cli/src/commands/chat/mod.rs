@@ -1,0 +1,175 @@
+//! `esolm chat`: a conversation with a model.
+
+mod conversation;
+mod history;
+mod instruction;
+mod lines;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use esolm::{ContextParams, GenerateParams, Result};
+
+use conversation::{Answer, Conversation};
+use instruction::{HELP, Instruction};
+use lines::Lines;
+
+use crate::args::ComputeArgs;
+use crate::chat_format::ChatTemplateArgs;
+use crate::generation_args::{GenerationArgs, SamplingArgs, check_diffusion};
+use crate::model_args::ModelArgs;
+use crate::output::{print, print_to_reader, tell};
+use crate::seed::Seed;
+use crate::stop_args::StopArgs;
+use crate::stream::Stream;
+
+/// Converse with a model.
+///
+/// Each line is a message; one that ends with a backslash goes on in the next line. Ctrl-C ends an answer, and between answers
+/// the command; so does Ctrl-D. Keys and values of the conversation are kept: a turn computes its own tokens only. When the context
+/// is full, the oldest turns are left out, but not the system's text. A line that begins with a slash is an instruction: /help
+/// lists them.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    template: ChatTemplateArgs,
+    /// What holds for the whole conversation, as its first message.
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Continue the conversation that /save wrote to this file.
+    #[arg(long, value_name = "FILE")]
+    load: Option<String>,
+    #[command(flatten, next_help_heading = "Length and end of an answer")]
+    stop: StopArgs,
+    /// Fraction of the tokens written in parallel by diffusion, 0 to 1; see `esolm generate`.
+    #[arg(long, value_name = "A", help_heading = "Diffusion")]
+    alpha0: Option<f64>,
+    /// Number of diffusion steps; see `esolm generate`.
+    #[arg(long, value_name = "T", help_heading = "Diffusion")]
+    steps: Option<usize>,
+    #[command(flatten, next_help_heading = "Sampling")]
+    sampling: SamplingArgs,
+    /// Random seed. Default, or -1: a different one each time.
+    #[arg(short, long, value_name = "S", help_heading = "Sampling")]
+    seed: Option<Seed>,
+    #[command(flatten, next_help_heading = "Device and threads")]
+    compute: ComputeArgs,
+    #[command(flatten)]
+    generation: GenerationArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  # A model whose file has a chat template
+  esolm chat -m model.gguf --system \"Answer in one sentence.\"
+  # The built-in model has none, and was never taught to converse
+  esolm chat --template chatml --temp 0.7 -n 60
+  # For programs: a message a line, an answer each
+  printf 'Hello\\nAnd then?\\n' | esolm chat -m model.gguf --seed 1";
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let model = args.model.open(&args.compute.device)?;
+    let format = args.template.format(&model)?;
+    let options = args.generation.parse(&model)?;
+    check_diffusion(args.alpha0.as_slice(), args.steps.as_slice())?;
+    let own = ContextParams { length: args.stop.length, ..args.compute.context_params() };
+    let context = args.compute.context(&model, &own)?;
+    let (mut stop_tokens, mut stop_strings) = (args.stop.stop_tokens.clone(), args.stop.strings());
+    stop_tokens.extend(&format.stop_tokens);
+    stop_strings.extend(format.stop_strings.iter().map(String::as_str));
+    let default = GenerateParams::default();
+    let params = options.apply(GenerateParams {
+        max_tokens: args.stop.max_tokens(),
+        stop_tokens: &stop_tokens,
+        stop_strings: &stop_strings,
+        ignore_eos: args.stop.ignore_eos,
+        step_text: true,
+        alpha_0: args.alpha0.unwrap_or(default.alpha_0),
+        steps: args.steps.unwrap_or(default.steps),
+        sampling: args.sampling.params()?,
+        seed: args.seed.unwrap_or_else(Seed::random).value,
+        ..default
+    });
+    let mut conversation = Conversation::new(context, &format.template, params);
+    if let Some(file) = &args.load {
+        conversation.replace(history::read(file)?);
+    }
+    if let Some(system) = &args.system {
+        conversation.set_system(system);
+    }
+    converse(&mut conversation)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Answers lines until there are no more.
+fn converse(conversation: &mut Conversation<'_>) -> Result<()> {
+    let by_hand = std::io::stdin().is_terminal();
+    if by_hand {
+        tell("/help lists what else there is; Ctrl-C ends an answer, Ctrl-D the conversation");
+    }
+    let mut lines = Lines::new(by_hand);
+    while let Some(message) = lines.next()? {
+        match Instruction::parse(&message) {
+            Ok(None) if message.trim().is_empty() => (),
+            Ok(None) => {
+                // Of two slashes the first says that the message begins with one.
+                let message = message.strip_prefix('/').unwrap_or(&message);
+                if !answer(conversation, message)? {
+                    break;
+                }
+            }
+            Ok(Some(Instruction::Quit)) => break,
+            Ok(Some(instruction)) => obey(conversation, &instruction)?,
+            Err(what) => tell(&what),
+        }
+    }
+    Ok(())
+}
+
+/// Prints the answer to a message as it grows. Returns whether somebody still reads.
+fn answer(conversation: &mut Conversation<'_>, message: &str) -> Result<bool> {
+    let mut stream = Stream::new(print_to_reader);
+    let answered = conversation.answer(message, |text| {
+        stream.push(text);
+        !stream.is_unread()
+    });
+    let is_read = !stream.is_unread();
+    match answered {
+        Ok(Answer { dropped, .. }) => {
+            stream.finish()?;
+            if dropped > 0 {
+                let turns = if dropped == 1 { "turn is" } else { "turns are" };
+                tell(&format!("the context is full: {dropped} older {turns} left out of it"));
+            }
+        }
+        // The conversation is as before this message.
+        Err(error) => tell(&format!("esolm: {error}")),
+    }
+    Ok(is_read)
+}
+
+/// Does what an instruction says. What goes wrong is told; the conversation goes on.
+fn obey(conversation: &mut Conversation<'_>, instruction: &Instruction<'_>) -> Result<()> {
+    let done = match instruction {
+        Instruction::Reset => {
+            conversation.reset();
+            Ok(())
+        }
+        Instruction::System(text) => {
+            conversation.set_system(text);
+            Ok(())
+        }
+        Instruction::Save(file) => history::write(file, conversation.messages()),
+        Instruction::Load(file) => history::read(file).map(|messages| conversation.replace(messages)),
+        Instruction::Stats => return print(&conversation.stats()?),
+        Instruction::Help => return print(HELP),
+        Instruction::Quit => Ok(()),
+    };
+    if let Err(error) = done {
+        tell(&format!("esolm: {error}"));
+    }
+    Ok(())
+}

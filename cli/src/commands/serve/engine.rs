@@ -1,0 +1,265 @@
+//! The thread that computes: texts join a running context, and leave it when they are complete or nobody waits for them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::time::Instant;
+
+use esolm::{Context, Error, GenerateParams, Model, Prompt, Result, SamplingParams, Step, StopReason};
+
+use super::failure::Failure;
+use super::job::{End, Event, Job, Piece, TokenReport, Wanted};
+
+/// How requests reach the thread. Clones are of one thread, which ends with the last of them.
+#[derive(Clone)]
+pub struct Engine {
+    jobs: Sender<Job>,
+    /// Texts that wait for a place, and how many may.
+    waiting: Arc<AtomicUsize>,
+    queue: usize,
+    /// Texts that are being written, and how many may be.
+    running: Arc<AtomicUsize>,
+    places: usize,
+}
+
+impl Engine {
+    /// Starts the thread.
+    pub fn start(
+        context: Context,
+        places: usize,
+        queue: usize,
+    ) -> Result<(Self, std::thread::JoinHandle<()>)> {
+        let (jobs, incoming) = channel();
+        let (waiting, running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let own = Self { jobs, waiting: waiting.clone(), queue, running: running.clone(), places };
+        let mut work =
+            Work { context, places, incoming, queue: VecDeque::new(), texts: Vec::new(), waiting, running };
+        let thread = std::thread::Builder::new().name("engine".into()).spawn(move || work.run());
+        let thread =
+            thread.map_err(|error| Error::OutOfMemory(format!("a thread that computes: {error}")))?;
+        Ok((own, thread))
+    }
+
+    /// Hands texts over, all or none.
+    pub fn submit(&self, jobs: Vec<Job>) -> std::result::Result<(), Failure> {
+        let count = jobs.len();
+        let free = self.places.saturating_sub(self.running.load(Ordering::Relaxed));
+        let fits = |waiting: usize| Some(waiting + count).filter(|&all| all <= self.queue + free);
+        if self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
+            return Err(Failure::busy());
+        }
+        for job in jobs {
+            self.jobs.send(job).map_err(|_| Failure::ending())?;
+        }
+        Ok(())
+    }
+
+    /// Texts that are written and that wait.
+    pub fn load(&self) -> (usize, usize) {
+        (self.running.load(Ordering::Relaxed), self.waiting.load(Ordering::Relaxed))
+    }
+}
+
+/// What the thread has.
+struct Work {
+    context: Context,
+    places: usize,
+    incoming: Receiver<Job>,
+    queue: VecDeque<Job>,
+    texts: Vec<Text>,
+    waiting: Arc<AtomicUsize>,
+    running: Arc<AtomicUsize>,
+}
+
+/// A text that is being written.
+struct Text {
+    job: Job,
+    sequence: usize,
+    /// Tokens of the prompt that another text had.
+    cached: usize,
+    /// Reports of tokens behind a gap, by position, and the position of the gap.
+    reports: HashMap<u32, TokenReport>,
+    gap: u32,
+}
+
+impl Text {
+    /// Whether its client still waits; whoever does not read events does not.
+    fn send(&self, event: Event) -> bool {
+        self.job.events.send((self.job.choice, event)).is_ok()
+    }
+}
+
+impl Work {
+    fn run(&mut self) {
+        while self.take_in() {
+            self.drop_unwanted();
+            self.admit();
+            if !self.texts.is_empty() {
+                self.step();
+            }
+            self.running.store(self.texts.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// Takes in what has come; waits for it if there is nothing else to do. Returns false at the end.
+    fn take_in(&mut self) -> bool {
+        if self.texts.is_empty() && self.queue.is_empty() {
+            let Ok(job) = self.incoming.recv() else { return false };
+            self.queue.push_back(job);
+        }
+        loop {
+            match self.incoming.try_recv() {
+                Ok(job) => self.queue.push_back(job),
+                Err(TryRecvError::Empty) => return true,
+                // What is there is still written.
+                Err(TryRecvError::Disconnected) => return !(self.texts.is_empty() && self.queue.is_empty()),
+            }
+        }
+    }
+
+    /// Frees the places of those that nobody waits for, or that are out of time.
+    fn drop_unwanted(&mut self) {
+        let now = Instant::now();
+        let is_wanted = |job: &Job| {
+            if now > job.deadline {
+                let _ = job.events.send((job.choice, Event::Failed(Failure::out_of_time())));
+            }
+            now <= job.deadline && !job.events.is_closed()
+        };
+        let before = self.queue.len();
+        self.queue.retain(is_wanted);
+        self.waiting.fetch_sub(before - self.queue.len(), Ordering::Relaxed);
+        for text in std::mem::take(&mut self.texts) {
+            if is_wanted(&text.job) { self.texts.push(text) } else { self.remove(text.sequence) }
+        }
+    }
+
+    /// Gives free places to those that wait.
+    fn admit(&mut self) {
+        while self.texts.len() < self.places
+            && let Some(job) = self.queue.pop_front()
+        {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            let added = job.wanted.with_params(|params| {
+                let sequence = self.context.add_sequence(&Prompt::prefix(&job.prompt), params)?;
+                Ok((sequence, self.context.cached_tokens(sequence)?))
+            });
+            match added {
+                Ok((sequence, cached)) => {
+                    let gap = job.prompt.len() as u32;
+                    self.texts.push(Text { job, sequence, cached, reports: HashMap::new(), gap });
+                }
+                Err(error) => {
+                    let _ = job.events.send((job.choice, Event::Failed(error.into())));
+                }
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        let model = self.context.model().clone();
+        let mut ended = Vec::new();
+        match self.context.step() {
+            Ok(Some(step)) => {
+                for (number, text) in self.texts.iter_mut().enumerate() {
+                    let piece = piece_of(&step, text, &model);
+                    let is_read =
+                        (piece.text.is_empty() && piece.tokens.is_empty()) || text.send(Event::Piece(piece));
+                    if !is_read || step.stop_reason(text.sequence).is_some() {
+                        ended.push(number);
+                    }
+                }
+            }
+            // All are finished.
+            Ok(None) => ended.extend(0..self.texts.len()),
+            Err(error) => {
+                let failure = Failure::from(error);
+                let is_its = |text: &Text| {
+                    matches!(self.context.stop_reason(text.sequence), Ok(Some(StopReason::Error)))
+                };
+                let of_one = self.texts.iter().any(is_its);
+                for (number, text) in self.texts.iter().enumerate() {
+                    if !of_one || is_its(text) {
+                        text.send(Event::Failed(failure.clone()));
+                        ended.push(number);
+                    }
+                }
+            }
+        }
+        for number in ended.into_iter().rev() {
+            let text = self.texts.swap_remove(number);
+            self.end(&text);
+        }
+    }
+
+    /// Ends a text, and gives its place back.
+    fn end(&mut self, text: &Text) {
+        let sequence = text.sequence;
+        let prompt_tokens = text.job.prompt.len();
+        if let (Ok(Some(reason)), Ok(tokens)) =
+            (self.context.stop_reason(sequence), self.context.tokens(sequence))
+            && reason != StopReason::Error
+        {
+            let written_tokens = tokens.len().saturating_sub(prompt_tokens);
+            text.send(Event::End(End { reason, prompt_tokens, written_tokens, cached_tokens: text.cached }));
+        }
+        self.remove(sequence);
+    }
+
+    fn remove(&mut self, sequence: usize) {
+        // It is there: only this thread removes sequences.
+        let _ = self.context.remove_sequence(sequence);
+    }
+}
+
+/// What a step made final of a text.
+fn piece_of(step: &Step<'_>, text: &mut Text, model: &Model) -> Piece {
+    let mut piece = Piece { text: step.text(text.sequence).to_owned(), tokens: Vec::new() };
+    let Some(top) = text.job.wanted.log_probs else { return piece };
+    let bytes =
+        |token| model.tokenizer().and_then(|tokenizer| tokenizer.token_bytes(token)).unwrap_or_default();
+    let per_update = step.top_log_probs.len() / step.updates.len().max(1);
+    for (index, update) in step.updates.iter().enumerate() {
+        if update.sequence as usize != text.sequence {
+            continue;
+        }
+        let likely = step.top_log_probs.get(index * per_update..).unwrap_or_default();
+        let likely = likely.iter().take(per_update.min(top));
+        let report = TokenReport {
+            bytes: bytes(update.token),
+            log_prob: step.log_probs.get(index).copied().unwrap_or(f64::NEG_INFINITY),
+            top: likely.map(|entry| (bytes(entry.token), f64::from(entry.log_prob))).collect(),
+        };
+        text.reports.insert(update.position, report);
+    }
+    while let Some(report) = text.reports.remove(&text.gap) {
+        piece.tokens.push(report);
+        text.gap += 1;
+    }
+    piece
+}
+
+impl Wanted {
+    /// Calls `f` with these as the library's parameters.
+    fn with_params<T>(&self, f: impl FnOnce(&GenerateParams<'_>) -> Result<T>) -> Result<T> {
+        let stop_strings: Vec<&str> = self.stop_strings.iter().map(String::as_str).collect();
+        let default = SamplingParams::DEFAULT;
+        f(&GenerateParams {
+            max_tokens: self.max_tokens,
+            stop_tokens: &self.stop_tokens,
+            stop_strings: &stop_strings,
+            step_text: true,
+            sampling: SamplingParams {
+                temperature: self.temperature.unwrap_or(default.temperature),
+                top_p: self.top_p.unwrap_or(default.top_p),
+                ..default
+            },
+            constraints: &self.constraints,
+            log_probs: self.log_probs.is_some(),
+            top_log_probs: self.log_probs.unwrap_or(0),
+            seed: self.seed,
+            ..GenerateParams::default()
+        })
+    }
+}

@@ -1,0 +1,68 @@
+//! What is passed between requests and the thread that computes.
+
+use std::time::Instant;
+
+use esolm::{Constraints, StopReason};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::failure::Failure;
+
+/// One text that a request wants.
+pub struct Job {
+    /// Its number among the texts of the request.
+    pub choice: usize,
+    pub prompt: Vec<u32>,
+    pub wanted: Wanted,
+    /// When it has to be complete.
+    pub deadline: Instant,
+    /// To the request. Closed when its client has left.
+    pub events: UnboundedSender<(usize, Event)>,
+}
+
+/// How a text is written.
+#[derive(Clone)]
+pub struct Wanted {
+    /// 0 is no limit but the context.
+    pub max_tokens: usize,
+    pub temperature: Option<f32>,
+    pub top_p: Option<f32>,
+    pub stop_tokens: Vec<u32>,
+    pub stop_strings: Vec<String>,
+    pub seed: u64,
+    pub constraints: Vec<Constraints>,
+    /// Whether the tokens' log-probabilities are wanted, and those of how many other likely tokens.
+    pub log_probs: Option<usize>,
+}
+
+/// What happens to a text.
+pub enum Event {
+    Piece(Piece),
+    End(End),
+    Failed(Failure),
+}
+
+/// What follows.
+#[derive(Default)]
+pub struct Piece {
+    pub text: String,
+    /// The tokens that became final, if their log-probabilities are wanted.
+    pub tokens: Vec<TokenReport>,
+}
+
+/// How a text ended.
+pub struct End {
+    pub reason: StopReason,
+    pub prompt_tokens: usize,
+    pub written_tokens: usize,
+    /// Tokens of the prompt that were not computed, as another text began with them.
+    pub cached_tokens: usize,
+}
+
+/// A token and its log-probability.
+#[derive(Clone)]
+pub struct TokenReport {
+    pub bytes: Vec<u8>,
+    pub log_prob: f64,
+    /// The most likely tokens in its place.
+    pub top: Vec<(Vec<u8>, f64)>,
+}

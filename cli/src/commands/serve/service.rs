@@ -1,0 +1,249 @@
+//! What each path of the server does.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use esolm::Model;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::answer::{Choice, Heading, Usage};
+use super::body::{AnswerBody, EventStream, StreamState, data};
+use super::engine::Engine;
+use super::failure::Failure;
+use super::job::{Event, Job, Wanted};
+use super::request::Request;
+use crate::chat_format::ChatFormat;
+
+/// How long a body may take to come.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// What requests may take.
+pub struct Limits {
+    /// The context's length.
+    pub length: usize,
+    pub max_body: usize,
+    pub timeout: Duration,
+}
+
+/// The server's state, of which there is one.
+pub struct Service {
+    engine: Engine,
+    shared: Arc<Shared>,
+    keys: Vec<String>,
+    limits: Limits,
+    created: u64,
+    requests: AtomicU64,
+}
+
+/// What reading a request takes.
+struct Shared {
+    model: Model,
+    format: Option<ChatFormat>,
+    name: String,
+}
+
+impl Service {
+    pub fn new(
+        engine: Engine,
+        model: Model,
+        format: Option<ChatFormat>,
+        name: String,
+        keys: Vec<String>,
+        limits: Limits,
+    ) -> Self {
+        let shared = Arc::new(Shared { model, format, name });
+        Self { engine, shared, keys, limits, created: seconds(), requests: AtomicU64::new(0) }
+    }
+
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Answers a request, whatever it is.
+    pub async fn answer(
+        &self,
+        request: hyper::Request<Incoming>,
+    ) -> Result<Response<AnswerBody>, Infallible> {
+        Ok(self.route(request).await.unwrap_or_else(|failure| json_response(failure.status, &failure.body())))
+    }
+
+    async fn route(&self, request: hyper::Request<Incoming>) -> Result<Response<AnswerBody>, Failure> {
+        let path = request.uri().path().trim_end_matches('/').to_owned();
+        let path = path.as_str();
+        if path == "/health" {
+            let (running, waiting) = self.engine.load();
+            let health = json!({ "status": "ok", "running": running, "waiting": waiting });
+            return expect(&request, &Method::GET).map(|()| json_response(StatusCode::OK, &health));
+        }
+        self.check_key(request.headers())?;
+        if path == "/v1/models" {
+            expect(&request, &Method::GET)?;
+            let list = json!({ "object": "list", "data": [self.model_object()] });
+            return Ok(json_response(StatusCode::OK, &list));
+        }
+        if let Some(name) = path.strip_prefix("/v1/models/") {
+            expect(&request, &Method::GET)?;
+            return match name == self.name() {
+                true => Ok(json_response(StatusCode::OK, &self.model_object())),
+                false => Err(Failure::other_model(name, self.name())),
+            };
+        }
+        let is_chat = match path {
+            "/v1/completions" => false,
+            "/v1/chat/completions" => true,
+            _ => return Err(Failure::not_found(&format!("path '{path}'"))),
+        };
+        expect(&request, &Method::POST)?;
+        let deadline = Instant::now() + self.limits.timeout;
+        let body = self.body(request).await?;
+        let shared = self.shared.clone();
+        // Tokenizing a long prompt takes its time.
+        let read = tokio::task::spawn_blocking(move || {
+            let Shared { model, format, name } = &*shared;
+            match is_chat {
+                true => Request::chat(&body, model, name, format.as_ref()),
+                false => Request::completion(&body, model, name),
+            }
+        });
+        let request = read.await.map_err(|_| Failure::ending())??;
+        self.write(request, deadline).await
+    }
+
+    fn model_object(&self) -> Value {
+        json!({ "id": self.name(), "object": "model", "created": self.created, "owned_by": "esolm" })
+    }
+
+    /// Compares the key that is given, in a time that does not depend on how much of it is right.
+    fn check_key(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default().as_bytes();
+        let is_same = |key: &[u8]| {
+            let differing = key.iter().zip(given).fold(0, |all, (a, b)| all | (a ^ b));
+            key.len() == given.len() && differing == 0
+        };
+        let found = self.keys.iter().fold(false, |found, key| found | is_same(key.as_bytes()));
+        if found { Ok(()) } else { Err(Failure::unauthorized()) }
+    }
+
+    /// The body of a request.
+    async fn body(&self, request: hyper::Request<Incoming>) -> Result<Bytes, Failure> {
+        // A browser sends other types from any page, without asking.
+        let is_json = |value: &HeaderValue| {
+            let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+            kind.trim().eq_ignore_ascii_case("application/json")
+        };
+        if !request.headers().get(CONTENT_TYPE).is_some_and(is_json) {
+            return Err(Failure::content_type());
+        }
+        let most = self.limits.max_body;
+        let length =
+            request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if length.is_some_and(|length: u64| length > most as u64) {
+            return Err(Failure::too_large(most));
+        }
+        let read = Limited::new(request.into_body(), most).collect();
+        match tokio::time::timeout(BODY_TIME, read).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::too_large(most)),
+            Ok(Err(error)) => Err(Failure::wrong(format!("the body is not complete: {error}"))),
+            Err(_) => Err(Failure::slow_body()),
+        }
+    }
+
+    /// Has the texts of a request written.
+    async fn write(&self, request: Request, deadline: Instant) -> Result<Response<AnswerBody>, Failure> {
+        let Request { prompts, n, wanted, stream, include_usage, is_chat } = request;
+        if let Some(prompt) = prompts.iter().find(|prompt| prompt.len() >= self.limits.length) {
+            return Err(Failure::too_long(prompt.len(), self.limits.length));
+        }
+        let heading = self.heading(is_chat);
+        let log_probs = wanted.log_probs.is_some();
+        let (events, mut incoming) = unbounded_channel();
+        let count = prompts.len() * n;
+        let job = |choice: usize, prompt: &Vec<u32>| Job {
+            choice,
+            prompt: prompt.clone(),
+            // Each text has random numbers of its own.
+            wanted: Wanted { seed: wanted.seed.wrapping_add(choice as u64), ..wanted.clone() },
+            deadline,
+            events: events.clone(),
+        };
+        let each = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt, n));
+        self.engine.submit(each.enumerate().map(|(choice, prompt)| job(choice, prompt)).collect())?;
+        drop(events);
+        if stream {
+            // What is refused at once is refused as a whole.
+            let first = incoming.recv().await.ok_or_else(Failure::ending)?;
+            if let (_, Event::Failed(failure)) = first {
+                return Err(failure);
+            }
+            let beginnings = (0..count).filter_map(|index| heading.beginning(index, include_usage));
+            let ready: VecDeque<Bytes> = beginnings.map(|chunk| data(&chunk)).collect();
+            let offsets = vec![0; count];
+            let usage = Usage::default();
+            let state =
+                StreamState { ready, left: count, n, log_probs, offsets, usage, include_usage, done: false };
+            let mut stream = EventStream { heading, events: incoming, state };
+            stream.take(first.0, first.1);
+            return Ok(stream_response(stream));
+        }
+        let mut choices: Vec<Choice> = (0..count).map(|_| Choice::default()).collect();
+        let mut left = count;
+        while left > 0 {
+            let (choice, event) = incoming.recv().await.ok_or_else(Failure::ending)?;
+            let Some(choice) = choices.get_mut(choice) else { continue };
+            match event {
+                Event::Piece(piece) => choice.push(piece),
+                Event::End(end) => {
+                    choice.end(end);
+                    left -= 1;
+                }
+                Event::Failed(failure) => return Err(failure),
+            }
+        }
+        Ok(json_response(StatusCode::OK, &heading.whole(&choices, n, log_probs)))
+    }
+
+    fn heading(&self, is_chat: bool) -> Heading {
+        let created = seconds();
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let prefix = if is_chat { "chatcmpl" } else { "cmpl" };
+        let id = format!("{prefix}-{:x}-{number:x}", self.created);
+        Heading { id, created, model: self.name().to_owned(), is_chat }
+    }
+}
+
+/// Seconds since 1970.
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+fn expect(request: &hyper::Request<Incoming>, method: &Method) -> Result<(), Failure> {
+    if request.method() == method { Ok(()) } else { Err(Failure::method()) }
+}
+
+fn json_response(status: StatusCode, value: &Value) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Whole(Some(Bytes::from(value.to_string()))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn stream_response(stream: EventStream) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Stream(Box::new(stream)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}

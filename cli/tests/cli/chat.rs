@@ -1,0 +1,149 @@
+//! `esolm chat`: conversations from standard input.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use crate::command_line::{err, esolm, esolm_reading, out};
+
+/// The built-in model, the most likely tokens, a message a line.
+fn chat(lines: &str, more: &[&str]) -> std::process::Output {
+    let args = ["chat", "--threads", "1", "--temp", "0", "--seed", "1"];
+    let template = if more.contains(&"--template") { &[][..] } else { &["--template", "chatml"] };
+    esolm_reading(&[&args, template, more].concat(), lines)
+}
+
+#[test]
+fn each_line_gets_an_answer_and_the_turns_keep_their_keys_and_values() {
+    let output = chat("Hello\nAnd then?\n/stats\n", &["-n", "12"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let text = out(&output);
+    let stats = text.lines().last().unwrap();
+    assert!(text.contains("4 messages, of which the model does not see 0"), "{text}");
+    let number = |before: &str, after: &str| {
+        let (_, rest) = stats.split_once(before).unwrap();
+        rest.split_once(after).unwrap().0.trim().parse::<usize>().unwrap()
+    };
+    let prompt = number("s);", "tokens before it");
+    let computed = number("of which", "were computed for it");
+    // What follows the first answer, and its last token.
+    assert!(computed < prompt / 2 + 8, "{stats}");
+    // The first answer is the one of the first message alone.
+    let alone = chat("Hello\n", &["-n", "12"]);
+    assert!(text.starts_with(out(&alone).trim_end()), "{text}");
+}
+
+#[test]
+fn message_may_have_several_lines() {
+    let both = chat("One \\\nline\n/save /dev/stdout\n", &["-n", "4"]);
+    assert!(out(&both).contains(r#"{"role":"user","content":"One \nline"}"#), "{}", out(&both));
+    // The last one need not end.
+    let last = chat("One\\\n", &["-n", "4"]);
+    assert_eq!(last.status.code(), Some(0));
+    assert!(!out(&last).trim().is_empty());
+}
+
+#[test]
+fn conversation_is_saved_loaded_and_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("talk.json").display().to_string();
+    let first = chat(&format!("Hello\n/save {file}\nMore\n"), &["-n", "8", "--system", "You tell stories."]);
+    let saved: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let roles: Vec<&str> =
+        saved["messages"].as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["system", "user", "assistant"]);
+    assert_eq!(saved["messages"][0]["content"], "You tell stories.");
+    // It goes on as it would have.
+    let more = chat("More\n", &["-n", "8", "--load", &file]);
+    assert_eq!(out(&first).lines().last(), out(&more).lines().last(), "{}", err(&more));
+    let loaded = chat(&format!("/load {file}\nMore\n"), &["-n", "8"]);
+    assert_eq!(out(&loaded), out(&more));
+    // After /reset the system's text is still there, and the answer the first one.
+    let again = chat("Hello\n/reset\nHello\n/system\nHello\n", &["-n", "8", "--system", "You tell stories."]);
+    let text = out(&again);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], lines[1]);
+    let plain = chat("Hello\n", &["-n", "8"]);
+    assert_eq!(lines.last(), out(&plain).lines().last().as_ref());
+}
+
+#[test]
+fn oldest_turns_go_when_the_context_is_full() {
+    let message = "The dog and the cat went to the park, and there they saw a red ball and a blue kite\n";
+    let output = chat(&format!("{}/stats\n", message.repeat(8)), &["-n", "24", "--system", "Be kind."]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(err(&output).contains("the context is full"), "{}", err(&output));
+    assert!(!out(&output).contains("does not see 0;"), "{}", out(&output));
+    assert!(out(&output).contains("17 messages"));
+    // One that never fits is refused, and the conversation goes on.
+    let long = chat(&format!("{}\nHello\n/stats\n", "word ".repeat(400)), &["-n", "4"]);
+    assert!(err(&long).contains("the message is too long"), "{}", err(&long));
+    assert!(out(&long).contains("2 messages"), "{}", out(&long));
+}
+
+#[test]
+fn what_is_wrong_is_told_and_the_conversation_goes_on() {
+    let output = chat("/sing\n/save\n/load /nowhere/x.json\n/help\n\n//x\n/quit\nnot read\n", &["-n", "4"]);
+    assert_eq!(output.status.code(), Some(0));
+    for says in ["there is no instruction '/sing'", "/save: the name of a file is missing", "/nowhere/x.json"]
+    {
+        assert!(err(&output).contains(says), "{}", err(&output));
+    }
+    assert!(out(&output).starts_with("/reset"), "{}", out(&output));
+    let without = esolm(&["chat"]);
+    assert_eq!(without.status.code(), Some(2));
+    assert!(err(&without).contains("no chat template") && err(&without).contains("--template chatml"));
+    let dir = tempfile::tempdir().unwrap();
+    let bad = dir.path().join("bad.jinja");
+    std::fs::write(&bad, "{% if %}").unwrap();
+    let broken = esolm_reading(&["chat", "--template", bad.to_str().unwrap()], "");
+    assert_eq!(broken.status.code(), Some(2));
+    assert!(err(&broken).contains("line 1"), "{}", err(&broken));
+}
+
+#[test]
+fn template_in_a_file_ends_answers_by_its_own_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("own.jinja");
+    let template =
+        "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %} the {% endif %}{% endfor %}";
+    std::fs::write(&file, template).unwrap();
+    let output = chat("Once upon a time\n", &["--template", file.to_str().unwrap(), "-n", "60"]);
+    // The answer ends before the mark.
+    assert!(!out(&output).contains("the"), "{}", out(&output));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn interrupt_ends_the_answer_and_not_the_conversation() {
+    let mut child = Command::new("env")
+        .args([
+            "--default-signal=INT",
+            env!("CARGO_BIN_EXE_esolm"),
+            "chat",
+            "--template",
+            "chatml",
+            "--threads",
+            "1",
+        ])
+        .args(["--ignore-eos", "--seed", "1", "--temp", "0"])
+        .env_remove("ESOLM_MODEL")
+        // The graph of other devices is slow enough on a CPU.
+        .env("ESOLM_DEVICE_GRAPH", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    input.write_all(b"Hello\n").unwrap();
+    assert!(!output.fill_buf().unwrap().is_empty());
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let mut first = String::new();
+    output.read_line(&mut first).unwrap();
+    input.write_all(b"/stats\n/quit\n").unwrap();
+    let rest: Vec<String> = output.lines().map(Result::unwrap).collect();
+    assert!(rest.iter().any(|line| line.starts_with("2 messages")), "{first}{rest:?}");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
