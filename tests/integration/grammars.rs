@@ -221,6 +221,14 @@ fn what_has_no_grammar_is_refused() {
     }
     let long = regex(&"a".repeat((1 << 16) + 1));
     assert!(context.begin(&[Prompt::default()], &anything(&long, 1)).is_err());
+    // After each part the matcher notes all that is behind it: these would take gigabytes.
+    let repeated = "x*".repeat(32_000);
+    let halves = format!(r#"{{"anyOf": [{{"pattern": "{0}"}}, {{"pattern": "{0}"}}]}}"#, "x?".repeat(600));
+    let names = format!(r#"{{"patternProperties": {{"{repeated}": {{}}}}}}"#);
+    for rules in [regex(&repeated), regex(&"(|x)".repeat(16_000)), rules_of(&halves), rules_of(&names)] {
+        let error = context.begin(&[Prompt::default()], &anything(&rules, 1)).unwrap_err().to_string();
+        assert!(error.contains("repetitions and groups"), "{error}");
+    }
 }
 
 fn rules_of(schema: &str) -> [Constraints; 1] {
@@ -246,6 +254,9 @@ fn hostile_grammars_take_little() {
         Grammar::Regex("(.*a.*b.*c.*){200}".into()),
         Grammar::Regex(r"(\pL{1,500}|\pN{1,500}){1,500}x".into()),
         Grammar::Regex(wide),
+        Grammar::Regex("x*".repeat(1024)),
+        Grammar::Regex(r"\w*".repeat(1024)),
+        Grammar::Regex("(a|aa)".repeat(1024)),
         Grammar::JsonSchema(arrays(60)),
         Grammar::JsonSchema(arrays(5000)),
         Grammar::JsonSchema(format!(r#"{{"type": "object", "properties": {{{properties}}}}}"#)),
