@@ -119,6 +119,19 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
+/// Longest message of an error, in bytes: more than the longest path.
+const LONGEST: usize = 8000;
+
+/// A message without its middle if it is too long: what it quotes may come from a file, and be of any length.
+pub fn shortened(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST {
+        return text.into();
+    }
+    let boundary = |at: usize| (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let (start, end) = (boundary(LONGEST / 2), boundary(text.len() - LONGEST / 2));
+    format!("{} .. {}", text.get(..start).unwrap_or_default(), text.get(end..).unwrap_or_default()).into()
+}
+
 /// The error of an operation on a file.
 pub fn io_error(path: &Path, source: std::io::Error) -> Error {
     Error::Io { file: path.display().to_string(), source }
