@@ -54,6 +54,10 @@ fn numbers_out_of_range_are_refused_with_their_option() {
         refused(&["generate", "--lookahead", count], 2, "--lookahead");
         refused(&["generate", "--lookahead", count], 2, "at most 16, or auto");
     }
+    // A range of a million positions, each with a list of its own.
+    let allow = format!("0-1048575={}", ["#1"; 17].join(","));
+    let model = library_file("tests/hostile/files/context-2pow20.gguf");
+    refused(&["generate", "-m", &model, "--allow", &allow], 2, "17825792 tokens at all positions; at most");
     // More than there is room for, and sums that are too large.
     for samples in ["1048577", "18446744073709551615"] {
         refused(
