@@ -79,7 +79,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 const LONGEST: usize = 1000;
 
 /// A message, without its middle if it is too long.
-fn bounded(what: impl Into<String>) -> String {
+pub(crate) fn bounded(what: impl Into<String>) -> String {
     let what = what.into();
     if what.len() <= LONGEST {
         return what;
@@ -118,6 +118,12 @@ impl Error {
     ) -> Self {
         let source: Arc<dyn StdError + Send + Sync> = source.into().into();
         Self::BadFile { file: file.into(), what: bounded(format!("{part}: {source}")), source: Some(source) }
+    }
+
+    /// An [`Error::Unsupported`].
+    #[cfg(feature = "convert")]
+    pub(crate) fn unsupported(what: impl Into<String>) -> Self {
+        Self::Unsupported(bounded(what))
     }
 
     /// An [`Error::Io`] for `file`.

@@ -14,7 +14,7 @@ mod vocabulary;
 use std::sync::OnceLock;
 
 use super::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, bounded};
 use crate::gguf::Value;
 use crate::log::{LogLevel, log};
 use crate::memory::{no_room, with_room};
@@ -59,8 +59,10 @@ impl Tokenizer {
             let what = format!("key '{}' is not text", Config::TOKENIZER_KEY);
             return Err(Unusable { what, source: None });
         };
-        let inner = parse_tokenizer(json)
-            .map_err(|e| Unusable { what: format!("the tokenizer is damaged: {e}"), source: Some(e) })?;
+        let inner = parse_tokenizer(json).map_err(|e| Unusable {
+            what: bounded(format!("the tokenizer is damaged: {e}")),
+            source: Some(e),
+        })?;
         let tokens = inner.get_vocab_size(true);
         // The mask token comes after the tokenizer's own, or is one of them.
         if tokens != config.mask_token_id as usize && tokens != config.vocab_size {
