@@ -75,10 +75,24 @@ pub enum Error {
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Longest message, in bytes: what it quotes may come from a file, and be of any length.
+const LONGEST: usize = 1000;
+
+/// A message, without its middle if it is too long.
+pub(crate) fn bounded(what: impl Into<String>) -> String {
+    let what = what.into();
+    if what.len() <= LONGEST {
+        return what;
+    }
+    let boundary = |at: usize| (0..=at).rev().find(|&at| what.is_char_boundary(at)).unwrap_or(0);
+    let (start, end) = (boundary(LONGEST / 4 * 3), boundary(what.len() - LONGEST / 4));
+    format!("{} .. {}", what.get(..start).unwrap_or_default(), what.get(end..).unwrap_or_default())
+}
+
 impl Error {
     /// An [`Error::InvalidArgument`].
     pub(crate) fn invalid(what: impl Into<String>) -> Self {
-        Self::InvalidArgument(what.into())
+        Self::InvalidArgument(bounded(what))
     }
 
     /// An [`Error::InvalidArgument`] that says where; other errors stay as they are.
@@ -91,7 +105,7 @@ impl Error {
 
     /// An [`Error::BadFile`] that this crate found.
     pub(crate) fn bad_file(file: impl Into<String>, what: impl Into<String>) -> Self {
-        Self::BadFile { file: file.into(), what: what.into(), source: None }
+        Self::BadFile { file: file.into(), what: bounded(what), source: None }
     }
 
     /// An [`Error::BadFile`] that another library found: `part` names what it was reading, and its error becomes the
@@ -103,7 +117,12 @@ impl Error {
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
         let source: Arc<dyn StdError + Send + Sync> = source.into().into();
-        Self::BadFile { file: file.into(), what: format!("{part}: {source}"), source: Some(source) }
+        Self::BadFile { file: file.into(), what: bounded(format!("{part}: {source}")), source: Some(source) }
+    }
+
+    /// An [`Error::Unsupported`].
+    pub(crate) fn unsupported(what: impl Into<String>) -> Self {
+        Self::Unsupported(bounded(what))
     }
 
     /// An [`Error::Io`] for `file`.
@@ -113,7 +132,7 @@ impl Error {
 
     /// An [`Error::Tokenizer`].
     pub(crate) fn tokenizer(what: impl Into<String>) -> Self {
-        Self::Tokenizer { what: what.into(), source: None }
+        Self::Tokenizer { what: bounded(what), source: None }
     }
 
     /// The [`Error::Unsupported`] of a context in a child process that does not have its threads.
@@ -135,5 +154,22 @@ impl Error {
     /// An [`Error::Internal`].
     pub(crate) fn internal(what: impl Into<String>) -> Self {
         Self::Internal(what.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_bounded_and_keep_both_ends() {
+        let Error::InvalidArgument(short) = Error::invalid("x".repeat(LONGEST)) else { unreachable!() };
+        assert_eq!(short.len(), LONGEST);
+        for quoted in ["x", "\u{e9}", "\u{1f600}"] {
+            let what = format!("key '{}' is unknown", quoted.repeat(5000));
+            let said = Error::bad_file("a.gguf", what).to_string();
+            assert!(said.len() <= LONGEST + 20, "{}", said.len());
+            assert!(said.starts_with("a.gguf: key '") && said.ends_with("' is unknown"), "{said}");
+        }
     }
 }

@@ -67,7 +67,7 @@ mod sample;
 mod score;
 mod simd;
 
-pub use atomic_file::{check_writable, remove_temporary_files, temporary_file, write_file};
+pub use atomic_file::{check_writable, copy_file, remove_temporary_files, temporary_file, write_file};
 pub use chat::{ChatTemplate, Message};
 pub use context::Context;
 pub use error::{Error, Result};

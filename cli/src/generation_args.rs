@@ -155,6 +155,9 @@ pub struct GenerationArgs {
     json_schema: Option<String>,
 }
 
+/// Most tokens of --allow, those of a range at each of its positions: 64 MiB.
+const MOST_ALLOWED: usize = 1 << 24;
+
 /// The library's limit. It is checked here, too, as a number beyond it stands for `auto` there.
 const MOST_LOOKAHEAD: u32 = 16;
 
@@ -328,6 +331,12 @@ fn allow(text: &str, model: &Model, allowed: &mut Vec<(u32, Vec<u32>)>) -> Resul
         return wrong(format!("position {last} is beyond the model's {length} tokens, which count from 0"));
     }
     let tokens = names.split(',').map(|name| token("--allow", name, model)).collect::<Result<Vec<_>>>()?;
+    // Each position has a list of its own.
+    let before: usize = allowed.iter().map(|(_, tokens)| tokens.len()).sum();
+    let all = tokens.len().saturating_mul((last - first) as usize + 1).saturating_add(before);
+    if all > MOST_ALLOWED {
+        return wrong(format!("{all} tokens at all positions; at most {MOST_ALLOWED}"));
+    }
     allowed.extend((first..=last).map(|position| (position, tokens.clone())));
     Ok(())
 }

@@ -17,6 +17,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Longest text that is read, in bytes; tokenizing takes a few hundred times as much memory.
 const MAX_TEXT: u64 = 64 << 20;
 
+/// Longest prompt that is read where that is more than the model's tokens can be.
+const MAX_SHORT_PROMPT: u64 = 1 << 20;
+
+/// Longest token that a tokenizer may have, in bytes.
+const MAX_TOKEN: u64 = 512;
+
+/// Longest prompt that is read for a model, in bytes: longer ones have more tokens than it can take, and to find that out would
+/// take a few hundred times their size in memory.
+pub fn longest_prompt(model: &Model) -> u64 {
+    let tokens = model.config().context_length as u64;
+    tokens.saturating_mul(MAX_TOKEN).clamp(MAX_SHORT_PROMPT, MAX_TEXT)
+}
+
 /// The words given as arguments, joined with spaces; standard input if there are none, or only `-`.
 pub fn words_or_stdin(words: &[String]) -> Result<String> {
     match words {
@@ -31,8 +44,12 @@ static STDIN_READ: AtomicBool = AtomicBool::new(false);
 
 /// All of standard input as text.
 pub fn read_stdin() -> Result<String> {
+    read_stdin_up_to(MAX_TEXT)
+}
+
+fn read_stdin_up_to(limit: u64) -> Result<String> {
     STDIN_READ.store(true, Ordering::Relaxed);
-    text("standard input", std::io::stdin())
+    text("standard input", std::io::stdin(), limit)
 }
 
 /// As `read`, but if it takes longer than a second a line on standard error says what is read: nobody has asked for it.
@@ -55,10 +72,17 @@ pub fn saying_so(what: &str, read: impl FnOnce() -> Result<String>) -> Result<St
 /// A text file; `-` is standard input. A byte-order mark at its beginning is left out, and lines end with `\n` alone: both are
 /// of the editor that wrote the file.
 pub fn read_text(file: &str) -> Result<String> {
+    read_text_up_to(file, MAX_TEXT)
+}
+
+/// As [`read_text`], for a text of at most so many bytes.
+pub fn read_text_up_to(file: &str, limit: u64) -> Result<String> {
     let text = match file {
-        "-" => read_stdin()?,
+        "-" => read_stdin_up_to(limit)?,
         "" => return Err(Error::InvalidArgument("the name of a file to read is empty".into())),
-        file => text(file, File::open(file).map_err(|source| Error::Io { file: file.into(), source })?)?,
+        file => {
+            text(file, File::open(file).map_err(|source| Error::Io { file: file.into(), source })?, limit)?
+        }
     };
     let content = text.strip_prefix('\u{feff}').unwrap_or(&text);
     Ok(if content.contains("\r\n") { content.replace("\r\n", "\n") } else { content.to_owned() })
@@ -119,13 +143,14 @@ pub fn encode(model: &Model, text: &str, options: TokenizeOptions, ids: &str) ->
     }
 }
 
-/// Reads a text to its end, or to [`MAX_TEXT`]: a device or a pipe may have no end.
-fn text(file: &str, from: impl Read) -> Result<String> {
+/// Reads a text to its end, or to the limit: a device or a pipe may have no end.
+fn text(file: &str, from: impl Read, limit: u64) -> Result<String> {
     let mut bytes = Vec::new();
-    let read = from.take(MAX_TEXT + 1).read_to_end(&mut bytes);
+    let read = from.take(limit + 1).read_to_end(&mut bytes);
     read.map_err(|source| Error::Io { file: file.into(), source })?;
-    if bytes.len() as u64 > MAX_TEXT {
-        let what = format!("more than {} MiB of text, which is the limit", MAX_TEXT >> 20);
+    if bytes.len() as u64 > limit {
+        let of = if limit < MAX_TEXT { " for a prompt of this model" } else { "" };
+        let what = format!("more than {} MiB of text, which is the limit{of}", limit >> 20);
         return Err(Error::BadFile { file: file.into(), what, source: None });
     }
     if bytes.starts_with(b"GGUF") {

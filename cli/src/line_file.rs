@@ -1,29 +1,49 @@
 //! Results as lines of JSON, one behind the other in a file that a later run continues, or on standard output.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use esolm::{Error, Result};
-use serde_json::Value;
+use serde::Deserialize;
 
 use crate::output::{io_error, print_to_reader};
+
+/// Longest line that is read, in bytes: a file of something else may have no end of a line.
+const MAX_LINE: u64 = 64 << 20;
 
 /// Where the lines go, in the order of the pieces of work that they are of.
 pub struct LineFile {
     /// `None` is standard output.
     file: Option<(PathBuf, File)>,
-    /// How many lines were there.
-    found: usize,
+    found: Found,
+}
+
+/// What was in the file.
+#[derive(Default)]
+struct Found {
+    /// How many complete lines.
+    lines: usize,
     /// The last of them, which is to be written once more.
-    last: Option<String>,
+    last: Option<Vec<u8>>,
+    /// Where it ends.
+    end: u64,
+    /// What is behind it: the beginning of a line that was cut off.
+    rest: Option<Vec<u8>>,
+}
+
+/// What of a line says which piece it is of. The other fields take no memory.
+#[derive(Deserialize)]
+struct Piece {
+    index: u64,
+    seed: u64,
 }
 
 impl LineFile {
-    /// Opens a file, which may have lines of some of the first of these pieces, given by index and seed. A line that was cut
-    /// off, and what is behind it, is removed.
+    /// Opens a file, which may have lines of some of the first of these pieces, given by index and seed. Only zeros
+    /// at its end are removed.
     pub fn open(path: Option<&Path>, pieces: impl Iterator<Item = (u64, u64)>) -> Result<Self> {
-        let Some(path) = path else { return Ok(Self { file: None, found: 0, last: None }) };
+        let Some(path) = path else { return Ok(Self { file: None, found: Found::default() }) };
         let failed = |source| io_error(path, source);
         // A pipe would have the command wait for its other end.
         if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
@@ -39,26 +59,42 @@ impl LineFile {
             // Not every file system has locks.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
-        let (found, last, end) = read(path, &file, pieces)?;
-        file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(failed)?;
-        Ok(Self { file: Some((path.to_owned(), file)), found, last })
+        let found = read(path, &file, pieces)?;
+        if found.rest.is_none() {
+            file.set_len(found.end).map_err(failed)?;
+        }
+        file.seek(SeekFrom::Start(found.end)).map_err(failed)?;
+        Ok(Self { file: Some((path.to_owned(), file)), found })
     }
 
     /// How many of `all` pieces need not be done. The last that is there is done once more, unless it is the very last: if it
     /// comes out another, so would all that follow.
     pub fn done(&self, all: usize) -> usize {
-        if self.found == all { all } else { self.found.saturating_sub(1) }
+        if self.found.lines == all { all } else { self.found.lines.saturating_sub(1) }
     }
 
     /// Writes the line of the next piece. Returns whether there still is a reader.
     pub fn write(&mut self, line: &str) -> Result<bool> {
         let Some((path, file)) = &mut self.file else { return print_to_reader(line) };
-        if let Some(last) = self.last.take() {
-            if last == line {
-                return Ok(true);
+        let other = |which| {
+            let what = format!(
+                "was written with other options, another model or another version, or is another file: {which}"
+            );
+            Err(bad(path, what))
+        };
+        if let Some(last) = self.found.last.take() {
+            return if last == line.as_bytes() {
+                Ok(true)
+            } else {
+                other("its last line comes out another now")
+            };
+        }
+        // Only what was cut off of this very line is removed: the file may be one that nobody wants to lose.
+        if let Some(rest) = self.found.rest.take() {
+            if !line.as_bytes().starts_with(&rest) {
+                return other("what is behind its last line is no beginning of the next one");
             }
-            let what = "was written with other options, another model or another version: its last line comes out another now";
-            return Err(bad(path, what.into()));
+            file.set_len(self.found.end).map_err(|source| io_error(path, source))?;
         }
         file.write_all(line.as_bytes()).map(|()| true).map_err(|source| io_error(path, source))
     }
@@ -70,33 +106,44 @@ impl LineFile {
     }
 }
 
-/// Reads the complete lines: their number, the last of them, and where it ends.
-fn read(
-    path: &Path,
-    file: &File,
-    mut pieces: impl Iterator<Item = (u64, u64)>,
-) -> Result<(usize, Option<String>, u64)> {
+/// Reads the lines, each of which has to be that of the next piece.
+fn read(path: &Path, file: &File, mut pieces: impl Iterator<Item = (u64, u64)>) -> Result<Found> {
     let mut reader = BufReader::new(file);
-    let (mut found, mut last, mut end) = (0, None, 0);
+    let mut found = Found::default();
     loop {
         let mut line = Vec::new();
-        reader.read_until(b'\n', &mut line).map_err(|source| io_error(path, source))?;
-        if line.last() != Some(&b'\n') {
-            return Ok((found, last, end));
+        let limited = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
+        if limited.map_err(|source| io_error(path, source))? as u64 == MAX_LINE {
+            let what = format!("line {} is longer than {} MiB", found.lines + 1, MAX_LINE >> 20);
+            return Err(bad(path, what));
         }
-        let value: Value = serde_json::from_slice(&line).unwrap_or_default();
-        let number = |name: &str| value.get(name).and_then(Value::as_u64);
         let expected = pieces.next();
-        if expected.is_none() || number("index").zip(number("seed")) != expected {
-            let expected = match expected {
-                Some((index, seed)) => format!("that of index {index} and seed {seed}"),
-                None => "the file's end: it has more lines than are asked for".into(),
-            };
-            return Err(bad(path, format!("line {} is not {expected}", found + 1)));
+        let is_last = line.last() != Some(&b'\n');
+        if is_last {
+            // A machine that stopped may have made the file longer without writing to it.
+            let end = line.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+            line.truncate(end);
+            if line.is_empty() {
+                return Ok(found);
+            }
         }
-        found += 1;
-        end += line.len() as u64;
-        last = String::from_utf8(line).ok();
+        let piece = serde_json::from_slice::<Piece>(&line).ok().map(|piece| (piece.index, piece.seed));
+        match expected {
+            // `write` compares it with the line that it is to be.
+            Some(_) if is_last => return Ok(Found { rest: Some(line), ..found }),
+            Some(_) if piece == expected => {}
+            Some((index, seed)) => {
+                let what = format!("line {} is not that of index {index} and seed {seed}", found.lines + 1);
+                return Err(bad(path, what));
+            }
+            None => {
+                let what = "has more lines than are asked for";
+                return Err(bad(path, format!("line {}: the file {what}", found.lines + 1)));
+            }
+        }
+        found.lines += 1;
+        found.end += line.len() as u64;
+        found.last = Some(line);
     }
 }
 

@@ -199,7 +199,7 @@ fn say(what: &clap::Error) -> ExitCode {
 /// The exit code of a command; its error is told.
 fn exit(result: esolm::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
-        output::tell(&format!("esolm: {error}"));
+        output::tell(&format!("esolm: {}", output::shortened(&error.to_string())));
         ExitCode::from(exit_code::of(&error))
     })
 }

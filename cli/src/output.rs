@@ -104,11 +104,7 @@ pub fn print_notes(notes: &[String]) {
 /// `text` with control characters, and those that change the direction of writing, as escapes such as `\u{1b}`: names and
 /// texts come from files, and a terminal obeys them.
 pub fn visible(text: &str) -> Cow<'_, str> {
-    let hidden = |c: char| {
-        let directs =
-            matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        (c.is_control() && !matches!(c, '\n' | '\t')) || directs
-    };
+    let hidden = |c: char| is_obeyed(c) && !matches!(c, '\n' | '\t');
     if !text.contains(hidden) {
         return text.into();
     }
@@ -117,6 +113,24 @@ pub fn visible(text: &str) -> Cow<'_, str> {
         if hidden(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
     }
     shown.into()
+}
+
+/// Longest message of an error, in bytes: more than the longest path.
+const LONGEST: usize = 8000;
+
+/// A message without its middle if it is too long: what it quotes may come from a file, and be of any length.
+pub fn shortened(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST {
+        return text.into();
+    }
+    let boundary = |at: usize| (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let (start, end) = (boundary(LONGEST / 2), boundary(text.len() - LONGEST / 2));
+    format!("{} .. {}", text.get(..start).unwrap_or_default(), text.get(end..).unwrap_or_default()).into()
+}
+
+/// Whether a terminal does something for this character other than to show it.
+pub fn is_obeyed(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The error of an operation on a file.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use esolm::{Error, Model, Prompt, Result, Template};
 
-use crate::input::{encode, is_piped, parse_ids, read_text, saying_so};
+use crate::input::{encode, is_piped, longest_prompt, parse_ids, read_text_up_to, saying_so};
 use crate::text_args::TextArgs;
 
 /// The options as they are written on the command line.
@@ -41,11 +41,12 @@ impl PromptArgs {
     /// that they go on from other texts.
     pub fn read(&self, model: &Model, continues: bool) -> Result<(Vec<Prompt>, usize)> {
         let options = self.how.options(continues);
-        let text = |text: &String| if text == "-" { read_prompt("-") } else { Ok(text.clone()) };
+        let limit = longest_prompt(model);
+        let text = |text: &String| if text == "-" { read_prompt("-", limit) } else { Ok(text.clone()) };
         let prompt = |text: String| Ok(Prompt::prefix(&encode(model, &text, options, "--prompt-ids")?));
         let of_ids = |given: &String| Ok(Prompt::prefix(&parse_ids(&text(given)?, model)?));
         let of_texts = self.prompts.iter().map(|given| prompt(text(given)?));
-        let of_files = self.files.iter().map(|file| prompt(read_prompt(file)?));
+        let of_files = self.files.iter().map(|file| prompt(read_prompt(file, limit)?));
         let of_ids = self.prompt_ids.iter().map(of_ids);
         let mut given = of_texts.chain(of_files).chain(of_ids).collect::<Result<Vec<_>>>()?;
         let mut length = 0;
@@ -55,7 +56,7 @@ impl PromptArgs {
             given.push(prompt);
             length = own;
         } else if given.is_empty() && is_piped() {
-            let piped = saying_so("the prompt", || read_prompt("-"))?;
+            let piped = saying_so("the prompt", || read_prompt("-", limit))?;
             if !piped.is_empty() {
                 given.push(prompt(piped)?);
             }
@@ -82,8 +83,8 @@ pub fn check_first_token(model: &Model, given: &[Prompt]) -> Result<()> {
 }
 
 /// A file without the newline that ends its last line, which is not meant as part of the prompt; `-` is standard input.
-fn read_prompt(file: &str) -> Result<String> {
-    let mut text = read_text(file)?;
+fn read_prompt(file: &str, limit: u64) -> Result<String> {
+    let mut text = read_text_up_to(file, limit)?;
     if text.ends_with('\n') {
         text.pop();
     }

@@ -6,7 +6,7 @@ use console::{Term, style};
 use esolm::{Context, MASK, Result, Update};
 
 use crate::input::tokenizer;
-use crate::output::join_ids;
+use crate::output::{is_obeyed, join_ids};
 
 /// Shortest time that a frame is shown: a small model would be done before anything was seen.
 const FRAME: Duration = Duration::from_millis(60);
@@ -109,8 +109,19 @@ fn wrap(cells: &[(char, bool)], width: usize) -> Vec<String> {
 
 fn paint(line: &[(char, bool)]) -> String {
     let run = |run: &[(char, bool)]| {
-        let text: String = run.iter().map(|(c, _)| if c.is_control() { ' ' } else { *c }).collect();
+        let text: String = run.iter().map(|(c, _)| if is_obeyed(*c) { ' ' } else { *c }).collect();
         if run[0].1 { style(text).green().bold().to_string() } else { text }
     };
     line.chunk_by(|a, b| a.1 == b.1).map(run).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::paint;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_as_blanks() {
+        let cells = ['a', '\x1b', '\t', '\u{9b}', '\u{202e}', 'b'].map(|c| (c, false));
+        assert_eq!(paint(&cells), "a    b");
+    }
 }

@@ -12,6 +12,11 @@
 static_assert(!std::is_copy_constructible_v<esolm::Model> && !std::is_copy_assignable_v<esolm::Context>);
 static_assert(std::is_nothrow_move_constructible_v<esolm::Model> && std::is_nothrow_move_assignable_v<esolm::Context>);
 
+// The struct of C borrows from its prompt: a temporary gives none.
+template <typename P, typename = void> struct GivesStruct : std::false_type {};
+template <typename P> struct GivesStruct<P, std::void_t<decltype(std::declval<P>().get())>> : std::true_type {};
+static_assert(GivesStruct<const esolm::Prompt &>::value && !GivesStruct<esolm::Prompt>::value);
+
 /* The same tests for both modes: `take` is the value of a successful call, `status_of` the status of any call. */
 #ifndef ESOLM_NO_EXCEPTIONS
 template <class T> T take(T value) { return value; }

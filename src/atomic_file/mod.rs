@@ -168,6 +168,18 @@ pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     pending.commit().map(|_| ())
 }
 
+/// Writes what the file `from` has to the file `to`, as [`write_file`] does.
+///
+/// # Errors
+/// As [`write_file`]; [`Error::Io`] naming `from`, if that cannot be opened.
+pub fn copy_file(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    let mut source = File::open(from).map_err(|e| Error::io(from, e))?;
+    let pending = PendingFile::create(to, true)?;
+    std::io::copy(&mut source, &mut pending.file()).map_err(|e| Error::io(to, e))?;
+    pending.commit().map(|_| ())
+}
+
 /// Fails where [`write_file`] would, before the work whose result is to be written. What is there stays as it is. (A device
 /// or a pipe is not opened, as that may have an effect.)
 ///

@@ -44,7 +44,7 @@ pub(super) fn open(path: &Path, raw: bool) -> Result<Source> {
     if let Some(&span) = entries.get(&format!("{root}/byteorder"))
         && read(&mut file, path, span, 16)? != b"little"
     {
-        return Err(Error::Unsupported(format!("{name}: the checkpoint is not little-endian")));
+        return Err(Error::unsupported(format!("{name}: the checkpoint is not little-endian")));
     }
     let bytes = read(&mut file, path, pickle, MAX_PICKLE)?;
     let pickle = Pickle::parse(&bytes, &name)?;

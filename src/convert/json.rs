@@ -7,12 +7,31 @@ use serde_json::Value;
 use super::small_file::read_config;
 use crate::error::{Error, Result};
 
+/// Most values of a file, all of which become values in memory, which take up to a hundred times as many bytes.
+const MAX_VALUES: usize = 1 << 16;
+/// The same for a vocabulary.
+const MAX_VOCABULARY: usize = 1 << 18;
+
 /// Reads a JSON file. A number that is not finite becomes text, which is no valid value for anything that is needed.
 ///
 /// # Errors
-/// [`Error::BadFile`] if it is not JSON or too large; [`Error::Io`].
+/// [`Error::BadFile`] if it is not JSON, too large, or has too many values; [`Error::Io`].
 pub(super) fn read_json(path: &Path) -> Result<Value> {
-    parse(&read_config(path)?).map_err(|e| Error::unreadable(path.display().to_string(), "JSON", e))
+    read(path, MAX_VALUES)
+}
+
+/// As [`read_json`], for a table of tokens.
+pub(super) fn read_vocabulary(path: &Path) -> Result<Value> {
+    read(path, MAX_VOCABULARY)
+}
+
+fn read(path: &Path, most: usize) -> Result<Value> {
+    let json = read_config(path)?;
+    // One more than commas at most, but for empty lists in lists, which may not be deep.
+    if json.iter().filter(|&&byte| byte == b',').count() >= most {
+        return Err(Error::bad_file(path.display().to_string(), format!("more than {most} values")));
+    }
+    parse(&json).map_err(|e| Error::unreadable(path.display().to_string(), "JSON", e))
 }
 
 /// As [`read_json`]; `None` if there is no such file.

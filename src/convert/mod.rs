@@ -201,7 +201,7 @@ fn open(path: &Path, options: &Options) -> Result<Source> {
         )),
         // A bare pickle, without a zip around it: what torch.save wrote before version 1.6.
         [0x80, 2..=5, ..] if path.extension().is_none_or(|e| e != "safetensors") => {
-            Err(Error::Unsupported(format!(
+            Err(Error::unsupported(format!(
                 "{}: a checkpoint in PyTorch's old format; load and save it again with PyTorch 1.6 or later",
                 path.display()
             )))

@@ -137,7 +137,7 @@ pub(super) fn settings(
 
 /// Refuses what would change the network's results.
 fn refuse_unknown(facts: Facts<'_>) -> Result<()> {
-    let unsupported = |what: String| Err(Error::Unsupported(format!("{}: {what}", facts.source.path())));
+    let unsupported = |what: String| Err(Error::unsupported(format!("{}: {what}", facts.source.path())));
     let scaling = facts.find(&["rope_scaling", "rope_parameters"]);
     let kind = scaling.and_then(|all| all.get("rope_type").or_else(|| all.get("type")));
     if let Some(kind) = kind.filter(|kind| kind.as_str() != Some("default")) {

@@ -43,7 +43,7 @@ pub(super) fn settings(
         Some(Value::Bool(false)) => {}
         None => notes.push("the configuration lacks 'time_conditioning'; it is assumed to be false".into()),
         Some(value) => {
-            return Err(Error::Unsupported(format!(
+            return Err(Error::unsupported(format!(
                 "{}: 'time_conditioning' is {value}: the network depends on the time, so its modulations are \
                  not constants that can be folded into the weights; esolm runs only models trained without it",
                 source.path()
@@ -170,7 +170,7 @@ fn check_rotary(source: &mut Source, head_dim: usize) -> Result<()> {
         (f / expected - 1.0).abs() > 0.01
     });
     match wrong {
-        Some((i, f)) => Err(Error::Unsupported(format!(
+        Some((i, f)) => Err(Error::unsupported(format!(
             "{}: rotary frequency {i} is {f}, which does not have the base {ROPE_FREQ_BASE}",
             source.path()
         ))),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::json::read_json_if_any;
+use super::json::{read_json_if_any, read_vocabulary};
 use super::options::TokenizerSource;
 use super::small_file::read_small;
 use super::source::FoundTokenizer;
@@ -113,7 +113,7 @@ fn text(token: &Value) -> Option<&str> {
 /// The `tokenizer.json` of GPT-2's byte-level BPE, made of its older files as transformers makes it.
 fn byte_level_bpe(vocab_path: &Path, merges_path: &Path, declared: &Declared) -> Result<Vec<u8>> {
     let bad = |path: &Path, what: String| Error::bad_file(path.display().to_string(), what);
-    let Some(Value::Object(vocab)) = read_json_if_any(vocab_path)? else {
+    let Value::Object(vocab) = read_vocabulary(vocab_path)? else {
         return Err(bad(vocab_path, "not a table of tokens and their ids".into()));
     };
     if let Some((token, id)) = vocab.iter().find(|(_, id)| id.as_u64().is_none_or(|id| id >= 1 << 32)) {

@@ -25,7 +25,7 @@ pub(super) fn kind(facts: Facts<'_>, options: &Options) -> Result<TrainedAs> {
         match facts.find(&[&format!("algo.{name}"), name]) {
             None | Some(Value::Bool(false)) => (),
             Some(value) => {
-                return Err(Error::Unsupported(format!(
+                return Err(Error::unsupported(format!(
                     "{path}: '{name}' is {value}; esolm runs models without it"
                 )));
             }
@@ -36,13 +36,13 @@ pub(super) fn kind(facts: Facts<'_>, options: &Options) -> Result<TrainedAs> {
     let (family, known) = match name.as_deref() {
         Some("ar") => (&[Variant::Ar][..], "ar"),
         Some("mdlm") if facts.find(&["algo.causal_attention"]) == Some(&Value::Bool(true)) => {
-            return Err(Error::Unsupported(format!("{path}: an MDLM with causal attention")));
+            return Err(Error::unsupported(format!("{path}: an MDLM with causal attention")));
         }
         Some("mdlm") => (&[Variant::Mdlm][..], "mdlm"),
         Some("esolm") => esolm_family(facts)?,
         Some("bd3lm") => bd3lm(facts)?,
         Some(other) if facts.find(&["algo.name"]).is_some() => {
-            return Err(Error::Unsupported(format!(
+            return Err(Error::unsupported(format!(
                 "{path}: a model of the algorithm '{other}'; esolm, mdlm, ar and bd3lm can be converted"
             )));
         }
@@ -74,7 +74,7 @@ fn bd3lm(facts: Facts<'_>) -> Result<(&'static [Variant], &'static str)> {
         let paths = [name, &format!("model.{name}"), &format!("algo.{name}")];
         if let Some(other) = facts.find(&paths).filter(|&found| found != &Value::Bool(value)) {
             let path = facts.source.path();
-            return Err(Error::Unsupported(format!(
+            return Err(Error::unsupported(format!(
                 "{path}: a BD3-LM whose '{name}' is {other}, not {value}"
             )));
         }
@@ -92,7 +92,7 @@ fn modes<'a>(facts: Facts<'a>) -> Result<(Option<&'a str>, Option<&'a str>)> {
 /// The variants that an Eso-LM may be by its attention modes, and their name for errors.
 fn esolm_family(facts: Facts<'_>) -> Result<(&'static [Variant], &'static str)> {
     let path = facts.source.path();
-    let unsupported = |what: String| Err(Error::Unsupported(format!("{path}: {what}")));
+    let unsupported = |what: String| Err(Error::unsupported(format!("{path}: {what}")));
     match modes(facts)? {
         (Some("mixed"), _) => unsupported(
             "'diffusion_attn_mode' is mixed, where masks attend to all masks; esolm runs causal (B) and mixed2 (A)"

@@ -156,7 +156,7 @@ impl<F: Read + Seek> Zip<'_, F> {
             }
         }
         if method != 0 || flags & 1 != 0 || packed != len {
-            return Err(Error::Unsupported(format!(
+            return Err(Error::unsupported(format!(
                 "{}: entry '{name}' is compressed; torch.save stores entries as they are",
                 self.path.display()
             )));

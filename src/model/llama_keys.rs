@@ -121,7 +121,7 @@ pub(super) fn read(gguf: &Gguf, architecture: &str, mask: Option<u32>) -> Result
     };
     config.validate().map_err(bad)?;
     if value_dim.is_some_and(|dim| dim != config.head_dim()) {
-        return Err(Error::Unsupported(format!(
+        return Err(Error::unsupported(format!(
             "{}: values are as wide as keys in the models that esolm runs",
             gguf.file()
         )));
@@ -138,7 +138,7 @@ pub(super) fn read(gguf: &Gguf, architecture: &str, mask: Option<u32>) -> Result
 
 /// Refuses what would change the network's results.
 fn refuse_unknown(gguf: &Gguf, architecture: &str) -> Result<()> {
-    let unsupported = |what: String| Err(Error::Unsupported(format!("{}: {what}", gguf.file())));
+    let unsupported = |what: String| Err(Error::unsupported(format!("{}: {what}", gguf.file())));
     let key = |name: &str| format!("{architecture}.{name}");
     if let Some(scaling) = gguf.get(&key("rope.scaling.type"))
         && scaling.as_str() != Some("none")

@@ -222,6 +222,26 @@ pub fn all(folder: &Path) -> Tally {
             });
         assert!(converted.is_none(), "{name}: converted");
     }
+    std::fs::write(&config, "{}").expect("room");
+    std::fs::write(folder.join("merges.txt"), "#version: 0.2\n").expect("room");
+    let entries = (0..300_000).map(|n| format!("\"{n:x}\":{n}")).collect::<Vec<_>>().join(",");
+    for beside in ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"] {
+        let path = folder.join(beside);
+        for (name, content) in [
+            ("zeros", format!("[{}]", many("0", 2_000_000))),
+            ("lists", format!("[{}]", many("[]", 2_000_000))),
+            ("entries", format!("{{{entries}}}")),
+            ("no end", " ".repeat(5 << 20)),
+        ] {
+            std::fs::write(&path, content).expect("room");
+            let options = Options { force: true, threads: 1, ..Options::default() };
+            let name = format!("{name} in {beside}");
+            let converted =
+                tally.case(&name, &path, 0, |_| convert(&weights, &output, &options, &mut |_| ()));
+            assert!(converted.is_none(), "{name}: converted");
+        }
+        std::fs::remove_file(&path).expect("the file");
+    }
     tally
 }
 

@@ -91,6 +91,7 @@ impl Tally {
                 let of_context = matches!(error, esolm::Error::OutOfMemory(_) | esolm::Error::NotFinite(_));
                 let tells = of_context || said.contains(file);
                 assert!(tells && said.len() > file.len() + 8, "{name}: {said}");
+                assert!(said.len() < 1500, "{name}: a message of {} bytes", said.len());
                 assert!(!matches!(error, esolm::Error::Internal(_)), "{name}: {said}");
                 self.refused += 1;
                 self.said = said;

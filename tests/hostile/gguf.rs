@@ -297,5 +297,12 @@ pub fn large_metadata(folder: &Path) -> Tally {
     let alone = |name: &str, bytes: Vec<u8>| write(folder, name, &bytes);
     let empty = alone("counts.gguf", start(16384));
     assert!(tally.case("a count alone", &empty, 0, use_model).is_none());
+    // A text that messages quote.
+    let mut quoted = start(1);
+    key(&mut quoted, "general.architecture", 8);
+    quoted.extend(many.to_le_bytes());
+    quoted.resize(quoted.len() + many as usize, 0x1b);
+    let quoted = alone("architecture.gguf", quoted);
+    assert!(tally.case("a long architecture", &quoted, 0, use_model).is_none());
     tally
 }

@@ -222,10 +222,46 @@ fn what_has_no_grammar_is_refused() {
     }
     let long = regex(&"a".repeat((1 << 16) + 1));
     assert!(context.begin(&[Prompt::default()], &anything(&long, 1)).is_err());
+    // After each part the matcher notes all that is behind it: these would take gigabytes.
+    let repeated = "x*".repeat(32_000);
+    let halves = format!(r#"{{"anyOf": [{{"pattern": "{0}"}}, {{"pattern": "{0}"}}]}}"#, "x?".repeat(600));
+    let names = format!(r#"{{"patternProperties": {{"{repeated}": {{}}}}}}"#);
+    for rules in [regex(&repeated), regex(&"(|x)".repeat(16_000)), rules_of(&halves), rules_of(&names)] {
+        let error = context.begin(&[Prompt::default()], &anything(&rules, 1)).unwrap_err().to_string();
+        assert!(error.contains("repetitions and groups"), "{error}");
+    }
 }
 
 fn rules_of(schema: &str) -> [Constraints; 1] {
     rules(Grammar::JsonSchema(schema.into()))
+}
+
+/// Writes a text that has to match a grammar. Returns the error of beginning, the number of steps, and how long beginning and
+/// the longest step took.
+fn written_with(model: &Model, grammar: &Grammar) -> (Option<String>, usize, Duration, Duration) {
+    let mut context = Context::new(model, &ContextParams { threads: 1, ..ContextParams::default() }).unwrap();
+    let rules = rules(grammar.clone());
+    let started = Instant::now();
+    let mut longest = Duration::ZERO;
+    let begun = context.begin(&[Prompt::default()], &GenerateParams { length: 24, ..anything(&rules, 1) });
+    let beginning = started.elapsed();
+    let mut steps = 0;
+    if begun.is_ok() {
+        loop {
+            let started = Instant::now();
+            let step = context.step();
+            longest = longest.max(started.elapsed());
+            match step {
+                Ok(Some(_)) => steps += 1,
+                Ok(None) => break,
+                Err(error) => {
+                    assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
+                    break;
+                }
+            }
+        }
+    }
+    (begun.err().map(|error| error.to_string()), steps, beginning, longest)
 }
 
 /// Grammars made to take time, memory or the stack: an error, or a text, soon. In a thread with the 128 KiB of stack that
@@ -247,6 +283,9 @@ fn hostile_grammars_take_little() {
         Grammar::Regex("(.*a.*b.*c.*){200}".into()),
         Grammar::Regex(r"(\pL{1,500}|\pN{1,500}){1,500}x".into()),
         Grammar::Regex(wide),
+        Grammar::Regex("x*".repeat(1024)),
+        Grammar::Regex(r"\w*".repeat(1024)),
+        Grammar::Regex("(a|aa)".repeat(1024)),
         Grammar::JsonSchema(arrays(60)),
         Grammar::JsonSchema(arrays(5000)),
         Grammar::JsonSchema(format!(r#"{{"type": "object", "properties": {{{properties}}}}}"#)),
@@ -257,42 +296,57 @@ fn hostile_grammars_take_little() {
         Grammar::JsonSchema(r#"{"type": "string", "pattern": "^(a|b|ab)*c{1,100000}$"}"#.into()),
     ];
     let model = model();
-    let run = |grammar: &Grammar| {
-        let mut context =
-            Context::new(&model, &ContextParams { threads: 1, ..ContextParams::default() }).unwrap();
-        let rules = rules(grammar.clone());
-        let started = Instant::now();
-        let mut longest = Duration::ZERO;
-        let begun =
-            context.begin(&[Prompt::default()], &GenerateParams { length: 24, ..anything(&rules, 1) });
-        let beginning = started.elapsed();
-        let mut steps = 0;
-        if begun.is_ok() {
-            loop {
-                let started = Instant::now();
-                let step = context.step();
-                longest = longest.max(started.elapsed());
-                match step {
-                    Ok(Some(_)) => steps += 1,
-                    Ok(None) => break,
-                    Err(error) => {
-                        assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
-                        break;
-                    }
-                }
-            }
-        }
-        (begun.err().map(|error| error.to_string()), steps, beginning, longest)
-    };
     for grammar in &grammars {
         let (error, steps, beginning, longest) = std::thread::scope(|scope| {
-            let thread =
-                std::thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, || run(grammar));
+            let thread = std::thread::Builder::new()
+                .stack_size(128 << 10)
+                .spawn_scoped(scope, || written_with(&model, grammar));
             thread.unwrap().join().unwrap()
         });
         let text = format!("{grammar:?}").chars().take(60).collect::<String>();
         println!("{text}: {error:?}, {steps} steps, begun in {beginning:?}, longest step {longest:?}");
         // Measured 0.3 s and 0.1 s; the machine may be busy.
         assert!(beginning < Duration::from_secs(10) && longest < Duration::from_secs(5), "{text}");
+    }
+}
+
+/// A regular expression of parts that llguidance may find hard, alone or together.
+fn random_regex(random: &mut impl FnMut(usize) -> usize, depth: usize) -> String {
+    const PARTS: [&str; 14] = [
+        "a", ".", r"\w", r"\W", r"\d", r"\pL", "[a-z]", "[^a]", "\u{e9}", "(?i)k", "king", r"[\s\S]", r"\n",
+        " ",
+    ];
+    const TIMES: [&str; 8] = ["*", "+", "?", "{1,9}", "{0,500}", "{3}", "{2,}", "{100,1000}"];
+    if depth == 0 {
+        return PARTS[random(PARTS.len())].into();
+    }
+    let mut part = || random_regex(random, depth - 1);
+    let (a, b) = (part(), part());
+    match random(5) {
+        0 => format!("({a}){}", TIMES[random(TIMES.len())]),
+        1 => format!("(?:{a}|{b})"),
+        2 => format!("({a}|)"),
+        3 => a + &b,
+        _ => a,
+    }
+}
+
+#[test]
+fn random_grammars_take_little() {
+    let model = model();
+    let mut state = 1u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for _ in 0..300 {
+        let depth = random(6);
+        let regex = random_regex(&mut random, depth).repeat([1, 1, 3, 30, 300][random(5)]);
+        let schema =
+            format!(r#"{{"type": "object", "patternProperties": {{{0:?}: {{"pattern": {0:?}}}}}}}"#, regex);
+        for grammar in [Grammar::Regex(regex), Grammar::JsonSchema(schema)] {
+            let (_, _, beginning, longest) = written_with(&model, &grammar);
+            assert!(beginning < Duration::from_secs(10) && longest < Duration::from_secs(5), "{grammar:?}");
+        }
     }
 }

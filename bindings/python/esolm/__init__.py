@@ -9,8 +9,8 @@
         print(context.text())
 
 Any number of threads may use a ``Model`` at once. On a ``Context`` one call at a time computes; another one that overlaps with
-it raises ``BusyError``. Calls give up the interpreter's lock while they run. After ``os.fork`` contexts of the parent raise
-``UnsupportedError`` in the child: with multiprocessing, use its "spawn" or make contexts in the child.
+it raises ``BusyError``. Calls give up the interpreter's lock while they run. After ``os.fork`` contexts of the parent with
+several threads raise ``UnsupportedError`` in the child: with multiprocessing, use its "spawn" or make contexts in the child.
 
 esolm.h is the reference. These functions of it have no counterpart:
 

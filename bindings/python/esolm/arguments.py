@@ -52,7 +52,7 @@ def int32(value: int, name: str) -> int:
 def uint32s(values: Iterable[int], name: str) -> Any:
     """An array of C."""
     try:
-        numbers = array("I", values)
+        numbers = array("I", iter(values))  # of bytes, array would take four as one number
     except OverflowError:
         raise InvalidArgumentError(f"{name} has a number that is not between 0 and 2^32 - 1") from None
     return (ctypes.c_uint32 * len(numbers)).from_buffer_copy(numbers)

@@ -1,6 +1,7 @@
 import io
 import os
 import pickle
+from array import array
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,9 @@ def test_ranges(model: esolm.Model) -> None:
             model.token_bytes(wrong)
     with pytest.raises(esolm.TokenizerError):
         model.token_bytes(model.info.vocab_size)
+    # Numbers one by one, not four bytes as one of C's.
+    for tokens in (bytes([1, 0, 2, 0]), array("Q", [1, 0, 2, 0]), memoryview(b"\1\0\2\0")):
+        assert model.detokenize(tokens) == model.detokenize([1, 0, 2, 0])
 
 
 def test_ways_to_open(path: str, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     if args.json.json {
         print_json(json!({
-            "file": args.output, "type": args.tensor_type.name(), "variant": report.config.variant.name(),
+            "file": args.output.display().to_string(), "type": args.tensor_type.name(), "variant": report.config.variant.name(),
             "parameters": report.parameters, "bytes": report.bytes, "weights": weights_name,
             "tokenizer": tokenizer_name, "notes": report.notes,
         }))?;

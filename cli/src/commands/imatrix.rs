@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         progress::of_items("pieces", |show| imatrix(&model, &args.text, &args.output, &options, show))?;
     if args.json.json {
         print_json(json!({
-            "file": args.output, "matrices": observation.matrices.len(), "pieces": observation.pieces.0,
+            "file": args.output.display().to_string(), "matrices": observation.matrices.len(), "pieces": observation.pieces.0,
             "piece_tokens": observation.pieces.1,
         }))?;
         return Ok(ExitCode::SUCCESS);

@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         force: args.force,
     })?;
     if args.json.json {
-        print_json(json!({ "file": file, "bytes": size(&file)? }))?;
+        print_json(json!({ "file": file.display().to_string(), "bytes": size(&file)? }))?;
     } else {
         print(&format!("{}\n", file.display()))?;
     }
@@ -107,7 +107,7 @@ fn list(folder: &Path, json: bool) -> Result<()> {
         for commit in entries(&repository)? {
             for model in entries(&commit)? {
                 let bytes = size(&model)?;
-                models.push(json!({ "file": model, "bytes": bytes }));
+                models.push(json!({ "file": model.display().to_string(), "bytes": bytes }));
                 lines += &format!("{:>12}  {}\n", human_bytes(bytes), model.display());
             }
         }

@@ -110,7 +110,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let report = progress::of_file(|show| quantize(&input, &args.output, &options, show))?;
     if args.json.json {
         print_json(json!({
-            "file": args.output, "type": ty.name(), "parameters": report.parameters,
+            "file": args.output.display().to_string(), "type": ty.name(), "parameters": report.parameters,
             "bytes_before": report.file_bytes.0, "bytes": report.file_bytes.1,
             "bits_per_weight": report.bits_per_weight(), "notes": report.notes,
         }))?;

@@ -22,7 +22,7 @@ use super::name::{Name, is_commit};
 
 const MAX_REDIRECTS: usize = 5;
 /// Longest description of a repository that is read, in bytes.
-const MAX_LISTING: u64 = 32 << 20;
+const MAX_LISTING: u64 = 4 << 20;
 /// A connection on which nothing happens for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 

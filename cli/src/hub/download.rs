@@ -9,7 +9,7 @@ use esolm::Result;
 
 use super::client::{Client, Failure, RemoteFile, unreachable};
 use super::name::Name;
-use super::store::Store;
+use super::store::{Store, check_regular};
 use crate::output::io_error;
 
 /// So many times in a row a download is continued that broke off without a byte.
@@ -36,6 +36,7 @@ pub fn download(
 ) -> Result<()> {
     let blob = store.blob(&file.hash);
     let (part, lock_file) = (blob.with_extension("part"), blob.with_extension("lock"));
+    [&part, &lock_file].into_iter().try_for_each(|path| check_regular(path))?;
     // The names that hf-hub gives them. One process at a time; the lock ends with the process, however that ends.
     let lock = File::create(&lock_file).and_then(|lock| lock.lock().map(|()| lock));
     let lock = lock.map_err(|source| io_error(&lock_file, source))?;

@@ -10,10 +10,10 @@ mod hash;
 mod name;
 mod store;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use esolm::convert::{Options, convert};
-use esolm::{Error, LoadOptions, Model, Result, Variant};
+use esolm::{Error, LoadOptions, Model, Result, Variant, check_writable, copy_file};
 
 use crate::output::{human_bytes, io_error, print_notes, tell};
 use crate::progress;
@@ -82,11 +82,12 @@ pub fn tokenizer(name: &str) -> Result<PathBuf> {
 /// Downloads and converts a model, and returns its file.
 pub fn pull(request: &Request) -> Result<PathBuf> {
     let name = &request.name;
-    if let Some(output) = &request.output
-        && !request.force
-        && output.symlink_metadata().is_ok()
-    {
-        return Err(Error::InvalidArgument(format!("{} exists; --force replaces it", output.display())));
+    // Before the download, which may take hours.
+    if let Some(output) = &request.output {
+        if !request.force && output.is_file() {
+            return Err(Error::InvalidArgument(format!("{} exists; --force replaces it", output.display())));
+        }
+        check_writable(output)?;
     }
     let source = Source::find(name)?;
     let cached = source.store.model(&source.commit);
@@ -109,7 +110,7 @@ pub fn pull(request: &Request) -> Result<PathBuf> {
             let cpu = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
             Model::open(&file, &cpu)?;
             match &request.output {
-                Some(output) => copy(&file, output).map(|()| output.clone()),
+                Some(output) => copy_file(&file, output).map(|()| output.clone()),
                 None => Ok(file),
             }
         }
@@ -142,19 +143,6 @@ fn with_advice(error: Error, name: &Name) -> Error {
         )),
         error => error,
     }
-}
-
-/// Copies a file so that `to` only appears when it is complete.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let mut temporary = to.as_os_str().to_owned();
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    let copied = std::fs::copy(from, &temporary).and_then(|_| std::fs::rename(&temporary, to));
-    copied.map_err(|source| {
-        // It may not be there, and the first error says more.
-        let _ = std::fs::remove_file(&temporary);
-        io_error(to, source)
-    })
 }
 
 /// A commit of a repository, on the hub or on this machine alone.

@@ -4,7 +4,8 @@
 //! contents under their hash in `blobs`, names in `snapshots/COMMIT`, what a branch was in `refs`. Converted models are in
 //! the cache of this program: `esolm/OWNER--NAME/COMMIT/NAME-TYPE.gguf`.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use esolm::{Error, Result};
@@ -13,6 +14,9 @@ use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use super::hash::Hash;
 use super::name::{Name, is_commit};
 use crate::output::io_error;
+
+/// More than the name of a commit and what is around it.
+const MAX_REF: u64 = 1000;
 
 /// The places of one repository.
 pub struct Store {
@@ -72,7 +76,11 @@ impl Store {
             return Some(self.name.revision.clone());
         }
         let path = self.snapshot("").parent()?.join("refs").join(&self.name.revision);
-        fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|text| is_commit(text))
+        // Opening a pipe waits.
+        fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
+        let mut text = String::new();
+        File::open(path).ok()?.take(MAX_REF).read_to_string(&mut text).ok()?;
+        Some(text.trim().to_owned()).filter(|text| is_commit(text))
     }
 
     /// Notes which commit the revision is.
@@ -115,6 +123,17 @@ impl Store {
 pub fn models_folder() -> Result<PathBuf> {
     let folder = dirs::cache_dir().map(|cache| cache.join("esolm"));
     folder.ok_or_else(|| Error::InvalidArgument("there is no home directory; set XDG_CACHE_HOME".into()))
+}
+
+/// Refuses to write to what is there and no regular file: other programs share the cache, opening a pipe waits, and a link leads
+/// elsewhere.
+pub fn check_regular(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_file() => {
+            Err(io_error(path, std::io::Error::other("it is no regular file")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses to begin what cannot end: `needs` has folders with the bytes that are to be written to each.

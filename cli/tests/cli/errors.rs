@@ -54,6 +54,10 @@ fn numbers_out_of_range_are_refused_with_their_option() {
         refused(&["generate", "--lookahead", count], 2, "--lookahead");
         refused(&["generate", "--lookahead", count], 2, "at most 16, or auto");
     }
+    // A range of a million positions, each with a list of its own.
+    let allow = format!("0-1048575={}", ["#1"; 17].join(","));
+    let model = library_file("tests/hostile/files/context-2pow20.gguf");
+    refused(&["generate", "-m", &model, "--allow", &allow], 2, "17825792 tokens at all positions; at most");
     // More than there is room for, and sums that are too large.
     for samples in ["1048577", "18446744073709551615"] {
         refused(
@@ -152,12 +156,38 @@ fn files_that_are_none_or_the_wrong_ones_are_named() {
 fn what_has_no_end_is_refused() {
     refused(&["score", "/dev/zero"], 3, "/dev/zero: more than 64 MiB of text");
     refused(&["generate", "-m", "/dev/zero"], 3, "/dev/zero: is no regular file");
+    // A prompt of which no model of 256 tokens can take all: to make tokens of 64 MiB would take 16 GiB.
+    for prompt in [["-f", "/dev/zero"], ["--order", "@/dev/zero"]] {
+        refused(&[&["generate"], &prompt[..]].concat(), 3, "/dev/zero: more than ");
+    }
+    let long = "a ".repeat(600_000);
+    for option in ["-p", "-f", "--template", "--prompt-ids"] {
+        let output = esolm_reading(&["generate", option, "-"], &long);
+        assert_eq!(output.status.code(), Some(3), "{option}: {}", err(&output));
+        let says = "standard input: more than 1 MiB of text, which is the limit for a prompt of this model";
+        assert!(err(&output).contains(says), "{option}: {}", err(&output));
+    }
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join("pipe.gguf").to_str().unwrap().to_owned();
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let new = dir.path().join("new.gguf").to_str().unwrap().to_owned();
     for args in [&["inspect", &pipe][..], &["generate", "-m", &pipe], &["convert", &pipe, "-o", &new]] {
         refused(args, 3, "pipe.gguf: is no regular file");
+    }
+}
+
+#[test]
+fn what_a_message_quotes_is_short() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("list").display().to_string();
+    std::fs::write(&file, "\u{e9}".repeat(500_000)).unwrap();
+    let at = format!("@{file}");
+    for args in
+        [&["generate", "--schedule", &at][..], &["generate", "--order", &at], &["score", &file, "--ids"]]
+    {
+        let output = esolm(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(err(&output).len() < 9000, "{args:?}: {} bytes", err(&output).len());
     }
 }
 

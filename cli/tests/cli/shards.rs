@@ -92,6 +92,52 @@ fn runs_go_on_where_the_file_ends() {
 }
 
 #[test]
+fn files_of_something_else_are_left_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file").display().to_string();
+    let args = [&TEXTS[..], &["-q", "--threads", "1", "-o", &path]].concat();
+    let whole = lines(&args);
+    let start = &whole[..30];
+    // Nothing that ends like a line which was cut off, and is none.
+    for content in ["a note without an end of line", "{\"a\": 1}", "{", &start.replace("index", "Index")] {
+        let content = content.to_owned() + if content == "{" { " " } else { "" };
+        std::fs::write(&path, &content).unwrap();
+        let output = esolm(&args);
+        assert_eq!(output.status.code(), Some(3), "{content}");
+        assert!(err(&output).contains("is another file"), "{content}: {}", err(&output));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+    }
+    // What a machine that stopped may have left behind the last byte.
+    for end in [0, 30, whole.find('\n').unwrap() + 1, whole.len()] {
+        std::fs::write(&path, whole[..end].to_owned() + &"\0".repeat(5000)).unwrap();
+        assert_eq!(lines(&args), whole, "zeros from {end} on");
+    }
+}
+
+/// A line of 30 million values takes no memory for them, and a file without lines is not read to its end.
+#[test]
+#[cfg(target_os = "linux")]
+fn files_of_any_size_take_little_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let limited = || {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -v 1000000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_esolm")]);
+        let output = shell.args(TEXTS).args(["-q", "--threads", "1", "-o"]).arg(&path).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", err(&output));
+        err(&output)
+    };
+    for value in ["0,", "[],", "{},", "[", "{\"a\":"] {
+        let line =
+            format!("{{\"index\":0,\"seed\":0,\"x\":[{}0]}}\n", value.repeat(60_000_000 / value.len()));
+        std::fs::write(&path, line).unwrap();
+        assert!(limited().contains("line 1 is not that of index 0"));
+    }
+    std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    assert!(limited().contains("line 1 is longer than 64 MiB"));
+}
+
+#[test]
 fn killed_runs_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("texts.jsonl").display().to_string();

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::error::Error;
+use crate::error::{Error, bounded};
 
 /// An error of the tokenizer library.
 pub(super) type Cause = Arc<dyn StdError + Send + Sync>;
@@ -19,5 +19,5 @@ pub(super) fn guarded<T>(f: impl FnOnce() -> tokenizers::Result<T>) -> Result<T,
 
 /// The error of a call that failed.
 pub(super) fn failed(what: &str, source: Cause) -> Error {
-    Error::Tokenizer { what: format!("the tokenizer {what}: {source}"), source: Some(source) }
+    Error::Tokenizer { what: bounded(format!("the tokenizer {what}: {source}")), source: Some(source) }
 }

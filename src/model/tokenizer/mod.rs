@@ -15,7 +15,7 @@ mod vocabulary;
 use std::sync::OnceLock;
 
 use super::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, bounded};
 use crate::gguf::Value;
 use crate::log::{LogLevel, log};
 use crate::memory::{no_room, with_room};
@@ -73,8 +73,10 @@ impl Tokenizer {
 
     /// Reads a `tokenizer.json`.
     fn from_json(json: &str, config: &Config) -> Result<Self, Unusable> {
-        let inner = parse_tokenizer(json)
-            .map_err(|e| Unusable { what: format!("the tokenizer is damaged: {e}"), source: Some(e) })?;
+        let inner = parse_tokenizer(json).map_err(|e| Unusable {
+            what: bounded(format!("the tokenizer is damaged: {e}")),
+            source: Some(e),
+        })?;
         let tokens = inner.get_vocab_size(true);
         // The mask token comes after the tokenizer's own, or is one of them.
         let fits = match config.llama_architecture() {

@@ -16,6 +16,11 @@ use crate::model::Model;
 /// Stack of the thread that compiles a grammar, whose parts may be nested.
 const STACK: usize = 16 << 20;
 
+/// Most repetitions and groups of an expression, or of all in a schema, and most of that number times their bytes: for each of
+/// them the matcher may note all that is behind it. For so many it takes some tens of megabytes.
+const MOST_PARTS: usize = 1024;
+const MOST_WORK: usize = 1 << 24;
+
 /// What a grammar may take: some tens of milliseconds to compile and for each token, some tens of megabytes.
 fn limits() -> ParserLimits {
     ParserLimits {
@@ -69,14 +74,19 @@ impl GrammarCompiler for TokenTrie {
     fn compile(&self, grammar: &Grammar) -> Result<Box<dyn GrammarMatcher>> {
         let (kind, _) = grammar.parts();
         let bad = |what: String| Error::invalid(format!("{kind}: {}", shortened(&what)));
-        let top = match grammar {
-            Grammar::Regex(regex) => TopLevelGrammar::from_regex(regex),
+        let ((parts, work), top) = match grammar {
+            Grammar::Regex(regex) => (work(regex), TopLevelGrammar::from_regex(regex)),
             Grammar::JsonSchema(schema) => {
                 let mut schema = serde_json::from_str(schema).map_err(|error| bad(error.to_string()))?;
                 separate_plainly(&mut schema);
-                TopLevelGrammar::from_json_schema(schema)
+                (work_of_texts(&schema), TopLevelGrammar::from_json_schema(schema))
             }
         };
+        if parts > MOST_PARTS || work > MOST_WORK {
+            return Err(bad(format!(
+                "{parts} repetitions and groups, {work} times bytes; at most {MOST_PARTS}, {MOST_WORK} times bytes"
+            )));
+        }
         let inner = thread::scope(|scope| {
             let compile = || Inner::new(self.factory.create_parser(top));
             let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, compile);
@@ -118,6 +128,30 @@ impl GrammarMatcher for TextMatcher {
 
     fn back(&mut self, count: usize) -> Result<()> {
         self.inner.rollback(count).map_err(|error| too_much(&error))
+    }
+}
+
+/// The repetitions and groups of an expression, and the same times its bytes.
+fn work(expression: &str) -> (usize, usize) {
+    let parts = expression.bytes().filter(|byte| b"*+?{(".contains(byte)).count();
+    (parts, parts.saturating_mul(expression.len()))
+}
+
+/// The sums for all texts of a schema, any of which may be an expression, but for what people are told.
+fn work_of_texts(value: &serde_json::Value) -> (usize, usize) {
+    use serde_json::Value;
+    let add = |a: (usize, usize), b: (usize, usize)| (a.0.saturating_add(b.0), a.1.saturating_add(b.1));
+    match value {
+        Value::String(text) => work(text),
+        Value::Array(values) => values.iter().map(work_of_texts).fold((0, 0), add),
+        Value::Object(entries) => {
+            let told = |key: &str, value: &Value| {
+                matches!(key, "description" | "title" | "$comment") && value.is_string()
+            };
+            let entries = entries.iter().filter(|(key, value)| !told(key, value));
+            entries.map(|(key, value)| add(work(key), work_of_texts(value))).fold((0, 0), add)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => (0, 0),
     }
 }
 

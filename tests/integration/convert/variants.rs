@@ -49,6 +49,22 @@ fn settings_of_unshuffled_tokens_are_refused_by_name() {
 }
 
 #[test]
+fn settings_of_any_length_are_quoted_in_part() {
+    for (part, name) in [
+        ("algo", "name"),
+        ("algo", "diffusion_attn_mode"),
+        ("algo", "time_conditioning"),
+        ("algo", "keep_clean_unshuffled"),
+        ("model", "length"),
+    ] {
+        let mut model = Published::tiny();
+        model.config[part][name] = json!("x".repeat(1_000_000));
+        let error = model.error(&Options::default()).to_string();
+        assert!(error.contains("xxx") && error.len() < 1500, "{name}: {} bytes", error.len());
+    }
+}
+
+#[test]
 fn eso_a_of_the_script_for_alpha_0_of_1_has_a_diffusion_phase_only() {
     let plain = Published::of("tiny-A").plain();
     let mut model = Published::of("tiny-A");

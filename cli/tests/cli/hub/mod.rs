@@ -1,5 +1,7 @@
 //! `esolm pull` and `hf:` names against a server that speaks the hub's protocol.
 
+#[cfg(unix)]
+mod outputs;
 mod repository;
 mod server;
 
