@@ -329,6 +329,10 @@ typedef struct esolm_model_params {
     // 1: a mapped file's pages are read in before the call returns, with progress_callback. 0 (default): when they are
     // first used.
     int32_t prefetch;
+    // The mask token of a Qwen2, Qwen3 or WeDLM whose file does not say it, which makes it WeDLM; ESOLM_NO_TOKEN: none is given.
+    uint32_t mask_token;
+    // Reserved, must be 0.
+    uint32_t reserved_2;
 } esolm_model_params;
 
 // Facts about a model. Set struct_size before esolm_model_info_get.
@@ -1056,6 +1060,12 @@ typedef struct esolm_generate_params {
     // How many of the most likely tokens at each written position esolm_copy_top_log_probs has: less than the size of the
     // vocabulary. 0 (default): none. esolm_begin allocates memory for them, and log_probs is as if it were 1.
     uint32_t top_log_probs;
+    // With confidence: what is taken from it for each position that one is behind the first of the step's, so that earlier
+    // ones come first. 0 is off.
+    float penalty;
+    // With confidence: whether the window slides from left to right; accepted tokens stay, but are computed anew in each step
+    // until there is no unknown position before them. WeDLM always does; Eso-LM (B) can.
+    int32_t in_order;
 } esolm_generate_params;
 
 // Sets the defaults; size is sizeof(esolm_generate_params).
