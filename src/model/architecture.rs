@@ -1,8 +1,6 @@
 //! What a network consists of, as data. Loading, memory planning, the CPU's kernels, ggml's graph, quantizing and
 //! synthetic models all read this.
 
-use super::config::Config;
-
 /// The norm before attention, MLP and output matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Norm {
@@ -78,6 +76,19 @@ impl Architecture {
     pub(crate) fn block_tensors(&self) -> impl Iterator<Item = BlockTensor> + Clone + use<'_> {
         BlockTensor::ALL.into_iter().filter(|tensor| tensor.is_in(self))
     }
+}
+
+/// The widths of a network, which its tensors' shapes follow from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Widths {
+    /// Of the residual stream.
+    pub(crate) stream: usize,
+    /// Of the MLP's hidden layer.
+    pub(crate) hidden: usize,
+    /// Of the queries of all heads, of their keys, and of one head.
+    pub(crate) queries: usize,
+    pub(crate) keys: usize,
+    pub(crate) head: usize,
 }
 
 /// A tensor of a block.
@@ -167,9 +178,8 @@ impl BlockTensor {
     }
 
     /// Its shape, fastest dimension first.
-    pub(crate) fn dims(self, config: &Config) -> Vec<usize> {
-        let (d, f) = (config.embedding_length, config.feed_forward_length);
-        let (q, kv) = (config.query_length(), config.kv_length());
+    pub(crate) fn dims(self, widths: &Widths) -> Vec<usize> {
+        let &Widths { stream: d, hidden: f, queries: q, keys: kv, head } = widths;
         match self {
             Self::AttnNorm | Self::AttnNormBias | Self::FfnNorm | Self::FfnNormBias | Self::DownBias => {
                 vec![d]
@@ -179,7 +189,7 @@ impl BlockTensor {
             Self::Key | Self::Value => vec![d, kv],
             Self::QueryBias => vec![q],
             Self::KeyBias | Self::ValueBias => vec![kv],
-            Self::QueryNorm | Self::KeyNorm => vec![config.head_dim()],
+            Self::QueryNorm | Self::KeyNorm => vec![head],
             Self::AttnOutput => vec![q, d],
             Self::Gate | Self::Up => vec![d, f],
             Self::UpBias => vec![f],

@@ -1,6 +1,6 @@
 //! Hyperparameters: read from a file's metadata and validated once.
 
-use super::architecture::{Architecture, Norm};
+use super::architecture::{Architecture, Norm, Widths};
 use super::defaults::Defaults;
 
 /// The kind of model that the weights were trained as. It decides what may attend to what, and what is cached.
@@ -135,6 +135,17 @@ impl Config {
         self.architecture.kv_head_count.unwrap_or(self.head_count)
     }
 
+    /// What the tensors' shapes follow from.
+    pub(crate) fn widths(&self) -> Widths {
+        Widths {
+            stream: self.embedding_length,
+            hidden: self.feed_forward_length,
+            queries: self.query_length(),
+            keys: self.kv_length(),
+            head: self.head_dim(),
+        }
+    }
+
     /// Width of the queries of all heads.
     pub(crate) fn query_length(&self) -> usize {
         self.head_count * self.head_dim()
@@ -261,10 +272,11 @@ impl Config {
     pub(crate) fn tensor_specs(&self) -> impl Iterator<Item = TensorSpec> {
         let embedding =
             TensorSpec { name: EMBEDDING.into(), dims: vec![self.embedding_length, self.vocab_size] };
+        let widths = self.widths();
         let of_block = move |block: usize| {
             self.architecture.block_tensors().map(move |tensor| TensorSpec {
                 name: format!("blk.{block}.{}", tensor.name()),
-                dims: tensor.dims(self),
+                dims: tensor.dims(&widths),
             })
         };
         std::iter::once(embedding).chain((0..self.block_count).flat_map(of_block)).chain(self.last_tensors())

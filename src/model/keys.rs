@@ -3,7 +3,7 @@
 use super::architecture::Architecture;
 use super::config::{Config, Variant, limits};
 use super::defaults::Defaults;
-use super::llama_keys;
+use super::llama_keys::{self, int};
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value, Writer};
 
@@ -145,9 +145,4 @@ impl Config {
             _ => Some("qwen2"),
         }
     }
-}
-
-/// A number as a value. What fits no u32 is beyond every limit: who reads the file says so, with the number that was meant.
-pub(super) fn int(number: usize) -> Value {
-    u32::try_from(number).map_or(Value::U64(number as u64), Value::U32)
 }

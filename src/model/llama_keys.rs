@@ -4,7 +4,6 @@
 use super::architecture::Architecture;
 use super::config::{Config, EMBEDDING, Variant, limits};
 use super::defaults::Defaults;
-use super::keys::int;
 use crate::error::{Error, Result};
 use crate::gguf::{Array, Gguf, Value, Writer};
 
@@ -233,4 +232,9 @@ pub(super) fn write(config: &Config, architecture: &str, out: &mut Writer) {
     if let Ok(all) = Array::new(&all) {
         out.set(ENDS_KEY, Value::Array(all));
     }
+}
+
+/// A number as a value. What fits no u32 is beyond every limit: who reads the file says so, with the number that was meant.
+pub(super) fn int(number: usize) -> Value {
+    u32::try_from(number).map_or(Value::U64(number as u64), Value::U32)
 }

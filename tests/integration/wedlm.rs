@@ -362,7 +362,7 @@ fn a_text_goes_on_from_a_state_and_behind_an_answer() {
     let from_tokens = texts(&mut other, &[Prompt::prefix(&first)], &one_by_one).remove(0);
     assert_eq!(behind, from_tokens);
     // A window that is given up in the middle leaves what is known without a gap.
-    context.begin(&[prompt.clone()], &params(LENGTH)).unwrap();
+    context.begin(std::slice::from_ref(&prompt), &params(LENGTH)).unwrap();
     for _ in 0..6 {
         context.step().unwrap();
     }

@@ -2,18 +2,26 @@
 
 use std::fs::File;
 
-use esolm::gguf::Writer;
-use esolm::{Error, TensorSpec};
+use esolm::gguf::TensorType;
+use esolm::quantize::{FileOrPath, QuantizeOptions};
+use esolm::{Config, Error, Variant};
 
-use super::synthetic::write_random_weights;
+use super::synthetic::{Shape, create};
 
 #[test]
 fn last_write_of_a_model_is_not_lost_where_the_disk_is_full() {
     let full = File::options().write(true).open("/dev/full").unwrap();
+    let small = Config {
+        embedding_length: 32,
+        feed_forward_length: 32,
+        block_count: 1,
+        vocab_size: 33,
+        mask_token_id: 32,
+        ..Shape::Stories.config(Variant::EsoB, 8)
+    };
     // So few bytes are written when all of them are there, and so many before.
-    for rows in [1, 1 << 16] {
-        let tensor = TensorSpec { name: "weights".into(), dims: vec![32, rows] };
-        let failed = write_random_weights((&full, "a file"), Writer::new(), &[tensor]);
-        assert!(matches!(&failed, Err(Error::Io { file, .. }) if file == "a file"), "{failed:?}");
+    for config in [small, Shape::Stories.config(Variant::EsoB, 8)] {
+        let failed = create(&config, FileOrPath::File(&full), &QuantizeOptions::new(TensorType::F16));
+        assert!(matches!(&failed, Err(Error::Io { .. })), "{failed:?}");
     }
 }
