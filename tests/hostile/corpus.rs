@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{chat_templates, checkpoints, counting, gguf, others, panels, tokenizers};
+use super::{chat_templates, checkpoints, counting, gguf, llama, others, panels, tokenizers};
 
 /// Address space of a family's process, in KiB.
 const ADDRESS_SPACE: u64 = 3 << 20;
@@ -14,12 +14,15 @@ const TIME: Duration = Duration::from_secs(300);
 /// What a family does, given a folder to write to.
 type Family = fn(&Path) -> Tally;
 
-const FAMILIES: [(&str, Family); 9] = [
+const FAMILIES: [(&str, Family); 12] = [
     ("gguf_with_any_field_changed_keeps_the_limits", gguf::fields),
     ("gguf_cut_off_anywhere_is_an_error", gguf::truncations),
     ("gguf_of_every_known_attack_is_refused", gguf::attacks),
     ("gguf_metadata_takes_memory_in_proportion", gguf::large_metadata),
     ("gguf_in_panels_is_as_in_rows_or_is_an_error", panels::all),
+    ("llama_file_with_any_field_changed_keeps_the_limits", llama::fields),
+    ("llama_file_cut_off_anywhere_is_an_error", llama::truncations),
+    ("llama_vocabulary_takes_memory_in_proportion", llama::attacks),
     ("tokenizer_takes_time_and_memory_in_proportion", tokenizers::all),
     ("chat_template_takes_time_and_memory_in_proportion", chat_templates::all),
     ("checkpoint_takes_time_and_memory_in_proportion", checkpoints::all),

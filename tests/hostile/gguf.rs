@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use esolm::{Context, ContextParams, GenerateParams, Kernels, LoadOptions, Model, Prompt, Result};
+use esolm::{Context, ContextParams, GenerateParams, Kernels, LoadOptions, Model, Prompt, Result, Variant};
 
 use super::corpus::{Tally, given};
 
@@ -105,9 +105,14 @@ pub fn use_model(path: &Path) -> Result<()> {
         let params = ContextParams { length, threads: 1, kernels, ..ContextParams::default() };
         if Context::memory_use(&model, &params)?.arena < 64 << 20 {
             let mut context = Context::new(&model, &params)?;
-            let generate = GenerateParams { steps: 3, alpha_0: 0.5, ..GenerateParams::default() };
+            let phases = matches!(model.config().variant, Variant::EsoB | Variant::EsoA | Variant::Mdlm);
+            let generate = match phases {
+                true => GenerateParams { steps: 3, alpha_0: 0.5, ..GenerateParams::default() },
+                false => GenerateParams::default(),
+            };
+            let prompt = Prompt::prefix(&[0][..model.config().given_tokens()]);
             // A model of other numbers may well produce infinity; that is not the file's message.
-            let _ = context.begin(&[Prompt::default()], &generate);
+            let _ = context.begin(&[prompt], &generate);
             while let Ok(Some(_)) = context.step() {}
         }
     }
@@ -118,7 +123,7 @@ pub fn use_model(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
+pub fn write(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, bytes).expect("a file");
     path
@@ -126,11 +131,15 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
 
 /// Every number of the header set to 0, 1, its largest values, its sign bit, one more and one less.
 pub fn fields(folder: &Path) -> Tally {
+    fields_of(folder, &valid())
+}
+
+/// The same of another file.
+pub fn fields_of(folder: &Path, valid: &[u8]) -> Tally {
     let mut tally = Tally::default();
-    let valid = valid();
-    tally.case("valid", &write(folder, "valid.gguf", &valid), 0, use_model);
+    tally.case("valid", &write(folder, "valid.gguf", valid), 0, use_model);
     assert_eq!(tally.refused, 0, "{}", tally.said);
-    for Place { field, at, bytes } in header(&valid).0 {
+    for Place { field, at, bytes } in header(valid).0 {
         let max = u64::MAX >> (64 - 8 * bytes);
         let mut all = [0; 8];
         all[..bytes].copy_from_slice(&valid[at..at + bytes]);
@@ -138,7 +147,7 @@ pub fn fields(folder: &Path) -> Tally {
         for value in
             [0, 1, max, max - 1, max / 2 + 1, max / 2, now.wrapping_add(1) & max, now.wrapping_sub(1) & max]
         {
-            let mut changed = valid.clone();
+            let mut changed = valid.to_vec();
             changed[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
             let path = write(folder, "changed.gguf", &changed);
             let used = tally.case(&format!("{field:?} at {at} = {value}"), &path, 0, use_model);
@@ -154,11 +163,15 @@ pub fn fields(folder: &Path) -> Tally {
 
 /// Every length below the header's, and every 16th beyond.
 pub fn truncations(folder: &Path) -> Tally {
+    truncations_of(folder, &valid())
+}
+
+/// The same of another file.
+pub fn truncations_of(folder: &Path, valid: &[u8]) -> Tally {
     let mut tally = Tally::default();
-    let valid = valid();
-    let header = header(&valid).1;
+    let header = header(valid).1;
     // Behind the last tensor the file is only padded.
-    let gguf = esolm::gguf::Gguf::parse(&valid, "valid").expect("a valid file");
+    let gguf = esolm::gguf::Gguf::parse(valid, "valid").expect("a valid file");
     let end = gguf.tensors().iter().map(|tensor| tensor.range.end).max().expect("tensors");
     for len in (0..header).chain((header..end).step_by(16)) {
         let path = write(folder, "cut.gguf", &valid[..len]);
@@ -234,7 +247,7 @@ fn start(keys: u64) -> Vec<u8> {
     [&b"GGUF"[..], &3u32.to_le_bytes(), &0u64.to_le_bytes(), &keys.to_le_bytes()].concat()
 }
 
-fn key(out: &mut Vec<u8>, name: &str, ty: u32) {
+pub fn key(out: &mut Vec<u8>, name: &str, ty: u32) {
     out.extend((name.len() as u64).to_le_bytes());
     out.extend(name.as_bytes());
     out.extend(ty.to_le_bytes());

@@ -23,6 +23,8 @@ mod counting;
 #[cfg(unix)]
 mod gguf;
 #[cfg(unix)]
+mod llama;
+#[cfg(unix)]
 mod others;
 #[cfg(unix)]
 mod panels;

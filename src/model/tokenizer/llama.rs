@@ -4,6 +4,7 @@
 use serde_json::{Value as Json, json};
 
 use super::pattern::QWEN2;
+use super::vocabulary::{MAX_MERGES, MAX_TOKENS};
 use crate::gguf::{Array, Value};
 
 /// The keys of a file, by `gguf-py/gguf/constants.py`.
@@ -60,47 +61,71 @@ pub(super) fn to_json(get: Lookup<'_>) -> Result<String, String> {
         }
     };
     let (tokens, merges) = (array(TOKENS)?, array(MERGES)?);
-    let (vocab, added) = divide(tokens, array(TYPES)?)?;
-    let merges: Vec<&str> = merges.texts().collect();
-    Ok(json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
-        "normalizer": normalizer, "pre_tokenizer": pre_tokenizer, "post_processor": null,
-        "decoder": byte_level(true),
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
-            "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": merges,
-        },
-    })
-    .to_string())
+    if tokens.len() > MAX_TOKENS || merges.len() > MAX_MERGES {
+        let (tokens, merges) = (tokens.len(), merges.len());
+        return Err(format!("{tokens} tokens, {merges} merges; at most {MAX_TOKENS} and {MAX_MERGES}"));
+    }
+    let parts = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": normalizer, "pre_tokenizer": pre_tokenizer,
+        "post_processor": null, "decoder": byte_level(true),
+    });
+    // Text behind text: as values of JSON the lists would take many times the file.
+    let mut out = parts.to_string();
+    out.pop();
+    out.push_str(",\"added_tokens\":[");
+    add_special(tokens, array(TYPES)?, &mut out)?;
+    out.push_str(concat!(
+        "],\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":\"\",",
+        "\"end_of_word_suffix\":\"\",\"fuse_unk\":false,\"byte_fallback\":false,\"vocab\":{"
+    ));
+    // All tokens, so that those that are added keep their numbers.
+    for (id, token) in tokens.texts().enumerate() {
+        out.push_str(if id == 0 { "" } else { "," });
+        push_text(token, &mut out)?;
+        out.push_str(&format!(":{id}"));
+    }
+    out.push_str("},\"merges\":[");
+    for (number, merge) in merges.texts().enumerate() {
+        out.push_str(if number == 0 { "" } else { "," });
+        push_text(merge, &mut out)?;
+    }
+    out.push_str("]}}");
+    Ok(out)
 }
 
-/// The vocabulary, and which of its tokens are found before anything else.
-fn divide(tokens: &Array, types: &Array) -> Result<(serde_json::Map<String, Json>, Vec<Json>), String> {
+/// Appends a text as JSON.
+fn push_text(text: &str, out: &mut String) -> Result<(), String> {
+    // Byte-level vocabularies have none, and each would take six bytes.
+    if text.chars().any(char::is_control) {
+        return Err("a token with a control character".into());
+    }
+    out.push_str(&serde_json::to_string(text).map_err(|e| e.to_string())?);
+    Ok(())
+}
+
+/// Appends the tokens that are found in a text before anything else.
+fn add_special(tokens: &Array, types: &Array, out: &mut String) -> Result<(), String> {
     if types.len() != tokens.len() {
         return Err(format!("{} tokens with {} types", tokens.len(), types.len()));
     }
-    let (mut vocab, mut added) = (serde_json::Map::new(), Vec::new());
-    let mut texts = 0;
+    let (mut texts, mut added) = (0, 0);
     for (id, (token, ty)) in tokens.texts().zip(types.iter()).enumerate() {
         texts += 1;
-        // All of them, so that those that are added keep their numbers.
-        if vocab.insert(token.to_owned(), id.into()).is_some() {
-            return Err(format!("token {id} has the text of another one"));
-        }
         let special = match ty.as_u64() {
             Some(CONTROL) => true,
             Some(USER_DEFINED) => false,
             _ => continue,
         };
-        added.push(json!({
-            "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": special,
-        }));
+        out.push_str(if added == 0 { "" } else { "," });
+        out.push_str(&format!("{{\"id\":{id},\"special\":{special},\"content\":"));
+        push_text(token, out)?;
+        out.push_str(",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false}");
+        added += 1;
     }
     if texts != tokens.len() {
         return Err(format!("key '{TOKENS}' is not an array of text"));
     }
-    Ok((vocab, added))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -149,6 +174,12 @@ mod tests {
     }
 
     #[test]
+    fn a_token_twice_is_refused() {
+        let json = made(&file(&[(TOKENS, texts(&["a", "a", "c", "d", "e", "f", "g"]))])).unwrap();
+        assert!(super::super::parse_tokenizer(&json).is_err());
+    }
+
+    #[test]
     fn what_is_not_known_or_damaged_is_told() {
         let text = |text: &str| Value::Str(text.into());
         for (change, what) in [
@@ -157,7 +188,7 @@ mod tests {
             ((TYPES, types(&[1])), "7 tokens with 1 types"),
             ((TOKENS, types(&[1; 7])), "not an array of text"),
             ((TOKENS, text("a")), "not an array"),
-            ((TOKENS, texts(&["a", "a", "c", "d", "e", "f", "g"])), "text of another"),
+            ((TOKENS, texts(&["a\u{1}", "b", "c", "d", "e", "f", "g"])), "control character"),
         ] {
             let error = made(&file(&[change])).unwrap_err();
             assert!(error.contains(what), "{what}: {error}");

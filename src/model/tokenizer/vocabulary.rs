@@ -9,8 +9,8 @@ use tokenizers::AddedToken;
 
 /// Most tokens and merges; the largest vocabularies of these models have some 200,000. A little more, and the library's
 /// tables of tokens would be twice as large.
-const MAX_TOKENS: usize = 220_000;
-const MAX_MERGES: usize = 300_000;
+pub(super) const MAX_TOKENS: usize = 220_000;
+pub(super) const MAX_MERGES: usize = 300_000;
 /// Room for merges that is made at a time: doubling it would take twice the memory.
 const MERGES_ROOM: usize = 1 << 14;
 /// Longest token, in bytes.

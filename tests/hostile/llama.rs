@@ -1,0 +1,136 @@
+//! Files as llama.cpp has them: hyperparameters and vocabularies.
+
+use std::path::Path;
+
+use esolm::gguf::{Array, Gguf, Layout, TensorType, Value, Writer};
+use esolm::{Architecture, Config, Defaults, Variant};
+
+use super::corpus::Tally;
+use super::gguf::{fields_of, truncations_of, use_model, write};
+
+/// A small WeDLM with a vocabulary.
+fn valid() -> Vec<u8> {
+    file(
+        &texts(&["o", "n", "c", "e", "on", "\u{120}", "<|im_end|>", "<|mask|>"]),
+        &[1, 1, 1, 1, 1, 1, 3, 3],
+        &["o n"],
+    )
+}
+
+fn texts(all: &[&str]) -> Vec<Value> {
+    all.iter().map(|&text| Value::Str(text.into())).collect()
+}
+
+fn file(tokens: &[Value], types: &[i32], merges: &[&str]) -> Vec<u8> {
+    let config = Config {
+        variant: Variant::WeDlm,
+        block_length: 0,
+        context_length: 32,
+        embedding_length: 8,
+        block_count: 1,
+        feed_forward_length: 8,
+        head_count: 1,
+        // Without an output matrix of its own, so that no tensor can be left out.
+        architecture: Architecture { tied_output: true, ..Architecture::QWEN3 },
+        norm_epsilon: 1e-6,
+        rope_freq_base: 1e4,
+        vocab_size: 8,
+        mask_token_id: 7,
+        eos_token_id: Some(6),
+        other_eos_token_ids: vec![5],
+        bos_token_id: None,
+        prepend_token_id: None,
+        needs_first_token: true,
+        diffusion_only: false,
+        train_alpha_0: None,
+        defaults: Defaults::default(),
+    };
+    let mut writer = Writer::new();
+    config.write(&mut writer);
+    let array = |values: &[Value]| Value::Array(Array::new(values).expect("of one type"));
+    let types: Vec<Value> = types.iter().map(|&ty| Value::I32(ty)).collect();
+    writer.set("tokenizer.ggml.model", Value::Str("gpt2".into()));
+    writer.set("tokenizer.ggml.pre", Value::Str("qwen2".into()));
+    writer.set("tokenizer.ggml.tokens", array(tokens));
+    writer.set("tokenizer.ggml.token_type", array(&types));
+    writer.set("tokenizer.ggml.merges", array(&texts(merges)));
+    let tensors = config.tensors();
+    for tensor in &tensors {
+        writer.declare_in(&tensor.name, TensorType::F32, Layout::Plain, &tensor.dims).expect("a tensor");
+    }
+    let mut out = Vec::new();
+    writer
+        .write(&mut out, |name, bytes| {
+            let tensor = tensors.iter().find(|tensor| tensor.name == name).expect("a tensor");
+            let count: usize = tensor.dims.iter().product();
+            (0..count).for_each(|place| bytes.extend((0.1 + place as f32 / 64.0).to_le_bytes()));
+            Ok(())
+        })
+        .expect("room");
+    out
+}
+
+/// Every number of the header, among them those of the vocabulary.
+pub fn fields(folder: &Path) -> Tally {
+    fields_of(folder, &valid())
+}
+
+/// Every length of the header.
+pub fn truncations(folder: &Path) -> Tally {
+    truncations_of(folder, &valid())
+}
+
+/// Vocabularies that take more memory or time than bytes, and what would change the results.
+pub fn attacks(folder: &Path) -> Tally {
+    let mut tally = Tally::default();
+    let mut case = |name: &str, file: &[u8], accepted: bool| {
+        let path = write(folder, "vocabulary.gguf", file);
+        let opened = tally.case(name, &path, 0, use_model).is_some();
+        assert_eq!(opened, accepted, "{name}: {}", tally.said);
+    };
+    let many = |count: usize, text: &dyn Fn(usize) -> String| -> Vec<Value> {
+        (0..count).map(|number| Value::Str(text(number))).collect()
+    };
+    let normal = |count: usize| vec![1; count];
+    case("tokens without text", &file(&many(2_000_000, &|_| String::new()), &normal(2_000_000), &[]), false);
+    case("control characters", &file(&many(8, &|_| "\u{1}".repeat(500_000)), &normal(8), &[]), false);
+    case("long tokens", &file(&many(8, &|n| format!("{n}{}", "x".repeat(500_000))), &normal(8), &[]), false);
+    case("quotes", &file(&many(8, &|n| format!("{n}{}", "\"".repeat(400))), &normal(8), &[]), true);
+    case("tokens twice", &file(&many(8, &|_| "a".into()), &normal(8), &[]), false);
+    case("all of them special", &file(&many(8, &|n| format!("<{n}>")), &[3; 8], &[]), true);
+    case(
+        "merges of nothing",
+        &file(&many(8, &|n| format!("t{n}")), &normal(8), &["t0 t99", "", "a b c"]),
+        false,
+    );
+    let merges: Vec<String> = (0..290_000).map(|n| format!("t{} t{}", n % 8, n % 7)).collect();
+    let merges: Vec<&str> = merges.iter().map(String::as_str).collect();
+    case("many merges", &file(&many(8, &|n| format!("t{n}")), &normal(8), &merges), false);
+    // More tokens than the model has rows.
+    case("more tokens than rows", &file(&many(9, &|n| format!("t{n}")), &normal(9), &[]), false);
+    for (key, value) in [
+        ("rope.scaling.type", Value::Str("yarn".into())),
+        ("rope.scaling.factor", Value::F32(4.0)),
+        ("attention.sliding_window", Value::U32(16)),
+        ("expert_count", Value::U32(8)),
+    ] {
+        let valid = valid();
+        let gguf = Gguf::parse(&valid, "valid").expect("a valid file");
+        let mut writer = Writer::new();
+        let tensors: Vec<_> = gguf.tensors().to_vec();
+        gguf.metadata().iter().for_each(|(key, value)| writer.set(key, value.clone()));
+        writer.set(&format!("wedlm.{key}"), value);
+        for tensor in &tensors {
+            writer.declare(&tensor.name, tensor.ty, &tensor.dims).expect("a tensor");
+        }
+        let mut out = Vec::new();
+        let copy = |name: &str, bytes: &mut Vec<u8>| {
+            let tensor = tensors.iter().find(|tensor| tensor.name == name).expect("a tensor");
+            bytes.extend_from_slice(&valid[tensor.range.clone()]);
+            Ok(())
+        };
+        writer.write(&mut out, copy).expect("room");
+        case(key, &out, false);
+    }
+    tally
+}
