@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use esolm::CancelToken;
 
 /// What a signal does, once, in place of ending the command.
+#[cfg_attr(not(unix), allow(dead_code, reason = "there are no signals"))]
 struct Instead {
     act: Box<dyn FnOnce() + Send>,
     /// Whether TERM does it, too, and not only INT.
