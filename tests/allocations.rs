@@ -101,6 +101,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     context.begin(&prompts, &GenerateParams { adaptive, alpha_0: 1.0, log_probs: true, ..params })?;
     write_all(&mut context)?;
+    let sliding = Some(Adaptive { window: 7, threshold: 2.0, ..Adaptive::WEDLM });
+    context.begin(&prompts, &GenerateParams { adaptive: sliding, alpha_0: 1.0, ..params })?;
+    write_all(&mut context)?;
     context.begin(&prompts, &GenerateParams { length: 30, ..params })?;
     while context.step()?.is_some() {}
     context.extend(&[Prompt::default(), Prompt::default()], &params)?;

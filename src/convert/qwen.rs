@@ -21,7 +21,7 @@ pub(super) const GENERATION_CONFIG: &str = "generation_config.json";
 /// The values of `model_type`.
 const TYPES: [&str; 3] = ["qwen2", "qwen3", "wedlm"];
 /// Most tokens that end a text.
-const MAX_ENDS: usize = 16;
+const MAX_ENDS: usize = 1 + limits::OTHER_EOS;
 
 /// Whether the configuration is one of this family.
 pub(super) fn is_qwen(source: &Source) -> bool {

@@ -3,9 +3,11 @@
 
 use super::request::GenerateParams;
 use crate::error::{Error, Result};
-use crate::memory::{collected, try_collected, with_room};
-use crate::model::Model;
+use crate::memory::{collected, try_collected};
+use crate::model::{Model, limits};
 
+/// Most tokens that end a text of a model.
+const MAX_EOS: usize = 1 + limits::OTHER_EOS;
 /// Most stop strings of a generation, and the longest, in bytes.
 const MAX_STRINGS: usize = 64;
 const MAX_STRING: usize = 1024;
@@ -46,7 +48,7 @@ impl StopReason {
 #[derive(Debug, Default)]
 pub(super) struct StopRules {
     /// The tokens that end a text, unless they are ignored.
-    eos: Vec<u32>,
+    eos: [Option<u32>; MAX_EOS],
     tokens: Vec<u32>,
     pub(super) strings: Vec<StopString>,
     pub(super) new_text: bool,
@@ -74,9 +76,10 @@ impl StopRules {
                 "stop strings and the text of steps: this tokenizer's decoder looks at the whole text".into(),
             ));
         }
-        let mut eos = with_room(1 + config.other_eos_token_ids.len())?;
+        let mut eos = [None; MAX_EOS];
         if !params.ignore_eos {
-            eos.extend(config.eos_token_id.iter().chain(&config.other_eos_token_ids));
+            let all = config.eos_token_id.iter().chain(&config.other_eos_token_ids);
+            eos.iter_mut().zip(all).for_each(|(place, &token)| *place = Some(token));
         }
         Ok(Self {
             eos,
@@ -93,7 +96,7 @@ impl StopRules {
 
     /// Why a token, which the model wrote, ends the text.
     pub(super) fn token(&self, token: u32) -> Option<StopReason> {
-        if self.eos.contains(&token) {
+        if self.eos.contains(&Some(token)) {
             return Some(StopReason::EndOfText);
         }
         self.tokens.contains(&token).then_some(StopReason::StopToken)

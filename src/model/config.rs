@@ -115,6 +115,8 @@ pub(crate) mod limits {
     pub(crate) const HEAD_COUNT: usize = 1 << 12;
     pub(crate) const HEAD_DIM: usize = 1 << 16;
     pub(crate) const VOCAB_SIZE: usize = 1 << 24;
+    /// Tokens that end a text besides the first one.
+    pub(crate) const OTHER_EOS: usize = 15;
 }
 
 impl Config {
@@ -251,6 +253,9 @@ impl Config {
         let mut ids = ids.into_iter().flatten().chain(self.other_eos_token_ids.iter().copied());
         if let Some(id) = ids.find(|&id| id as usize >= self.vocab_size) {
             return Err(format!("token {id} is outside the vocabulary of {}", self.vocab_size));
+        }
+        if self.other_eos_token_ids.len() > limits::OTHER_EOS {
+            return Err(format!("{} tokens end a text", 1 + self.other_eos_token_ids.len()));
         }
         if self.ends_text(self.mask_token_id) {
             return Err("the mask token is also the end of text".into());

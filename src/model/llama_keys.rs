@@ -17,7 +17,7 @@ const ENDS: [&str; 2] = ["<|im_end|>", "<|endoftext|>"];
 /// The key of a file of this library for tokens that end a text.
 const ENDS_KEY: &str = "tokenizer.ggml.eos_token_ids";
 /// Most of them.
-const MAX_ENDS: usize = 16;
+const MAX_ENDS: usize = 1 + limits::OTHER_EOS;
 
 /// Reads the hyperparameters of a file of `architecture`. `mask` is the mask token that the caller gives.
 ///

@@ -22,7 +22,6 @@ use crate::memory::{LockedPages, ModelReader};
 
 pub(crate) use architecture::BlockTensor;
 pub use architecture::{Architecture, Mlp, Norm};
-#[cfg(feature = "convert")]
 pub(crate) use config::limits;
 pub use config::{Config, TensorSpec, Variant};
 pub use defaults::Defaults;
