@@ -21,7 +21,7 @@ CHECKPOINT ?= ../shared/models/stories
 # A tokenizer.json, where the checkpoint's folder has none.
 TOKENIZER ?=
 
-.PHONY: help demo test check unit test-c build lib command install install-lib install-command uninstall programs memcheck asan asan-rust tsan miri loom coexist bench-peers test-qwen count cycles header \
+.PHONY: help demo test check unit test-c build lib command install install-lib install-command uninstall programs memcheck asan asan-rust tsan miri loom coexist bench-peers test-qwen check-wedlm count cycles header \
   api abi model samples setup setup-test clean notices sbom deny reproducible test-long train-demo train-test fuzz fuzz-check faults soak \
   hardened offline test-swift test-arm cuda gpu-bundle test-vulkan check-targets dist test-dist test-windows wheel test-python test-ray test-serve
 
@@ -303,6 +303,10 @@ fuzz-check:
 
 faults: setup
 	ESOLM_FAULTS=all $(CARGO) test --release -p esolm-cli --test cli faults -- --test-threads=1 --nocapture
+
+# For who has the weights: converts them and asks ten questions. MODEL: a folder, or a GGUF file.
+check-wedlm: build
+	tests/qwen/check-wedlm "$(MODEL)"
 
 # Qwen and WeDLM against transformers; installs it and PyTorch.
 test-qwen: build
