@@ -59,7 +59,7 @@ pub use processor::missing_instructions;
 #[cfg(feature = "capi")]
 pub(crate) use processor::missing_message;
 pub(crate) use processor::{check_processor, compiled_instructions, processor_instructions};
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(target_feature = "avx2")))]
 pub(crate) use wide::has_wide;
 pub(crate) use wide::wide;
 

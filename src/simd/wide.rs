@@ -2,7 +2,7 @@
 //! it, and which one runs is decided by the processor. With fused multiply-add in both, they give the same bits.
 
 /// Whether the processor has what the second copy is compiled for.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(target_feature = "avx2")))]
 #[inline]
 pub(crate) fn has_wide() -> bool {
     use std::arch::is_x86_feature_detected as has;
