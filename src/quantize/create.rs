@@ -8,7 +8,7 @@ use super::write::{OutputTensor, Progress, set_type_keys, write_model};
 use crate::atomic_file::PendingFile;
 use crate::error::{Error, Result};
 use crate::forward::count_threads;
-use crate::gguf::Writer;
+use crate::gguf::{Value, Writer};
 use crate::model::{Config, TensorSpec};
 use crate::simd::DefaultFloats;
 
@@ -37,6 +37,10 @@ pub fn create_model(
     };
     let mut writer = Writer::new();
     config.write(&mut writer);
+    if config.llama_architecture().is_some() {
+        // As llama.cpp has a file without a vocabulary.
+        writer.set("tokenizer.ggml.model", Value::Str("no_vocab".into()));
+    }
     set_type_keys(&mut writer, options.policy.tensor_type);
     let tensors = config.tensors().into_iter().zip(types).map(|(spec, ty)| OutputTensor {
         name: spec.name.clone(),

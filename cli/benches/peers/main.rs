@@ -17,6 +17,7 @@ mod synthetic;
 use std::time::Instant;
 
 use esolm::gguf::TensorType;
+use esolm::quantize::QuantizeOptions;
 use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Result, SamplingParams, Variant};
 
 use measure::{Times, quantile};
@@ -103,7 +104,7 @@ fn diffusion(steps: usize, seed: usize) -> GenerateParams<'static> {
 
 /// A context for a synthetic model of one variant.
 fn context(variant: Variant, ty: TensorType) -> Result<Context> {
-    let file = SyntheticModel::write(&Shape::Small.config(variant, TOKENS), ty)?;
+    let file = SyntheticModel::write(&Shape::Small.config(variant, TOKENS), &QuantizeOptions::new(ty))?;
     let model = file.open(&LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
     Context::new(&model, &ContextParams::default())
 }

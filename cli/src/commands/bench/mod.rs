@@ -112,7 +112,8 @@ fn subjects(args: &Args) -> Result<Vec<Subject>> {
         return Ok(vec![Subject::open(name, || args.model.open(&args.compute.device))?]);
     };
     let subject = |ty: &TensorType| {
-        let file = SyntheticModel::write(&config(args, shape)?, *ty)?;
+        let layout = QuantizeOptions { layout: args.layout, ..QuantizeOptions::new(*ty) };
+        let file = SyntheticModel::write(&config(args, shape)?, &layout)?;
         let options = args.model.load_options(&args.compute.device);
         Subject::open(ty.name().into(), || file.open(&options))
     };
@@ -124,7 +125,7 @@ fn write_model(args: &Args, shape: Shape, path: &Path) -> Result<ExitCode> {
     let [ty] = args.types.as_slice() else {
         return Err(Error::InvalidArgument("--write takes one --type: it writes one file".into()));
     };
-    let options = QuantizeOptions { force: args.force, ..QuantizeOptions::new(*ty) };
+    let options = QuantizeOptions { force: args.force, layout: args.layout, ..QuantizeOptions::new(*ty) };
     synthetic::create(&config(args, shape)?, FileOrPath::Path(path), &options)?;
     Ok(ExitCode::SUCCESS)
 }

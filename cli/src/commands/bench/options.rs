@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use esolm::gguf::TensorType;
+use esolm::gguf::{Layout, TensorType};
 use esolm::{Kernels, Variant};
 
 use super::synthetic::Shape;
-use crate::args::{ComputeArgs, JsonFileArgs, kernels, tensor_types, variants};
+use crate::args::{ComputeArgs, JsonFileArgs, kernels, layouts, tensor_types, variants};
 use crate::model_args::ModelArgs;
 
 const HELP: &str = "\
@@ -40,6 +40,9 @@ pub struct Args {
     /// Types of the synthetic model's weight matrices (with --shape).
     #[arg(long = "type", value_delimiter = ',', default_value = "q8_0", requires = "shape", value_parser = tensor_types(), value_name = "TYPE,..")]
     pub types: Vec<TensorType>,
+    /// How the rows of the synthetic model's quantized matrices lie (with --shape).
+    #[arg(long, default_value = "panels", requires = "shape", value_parser = layouts(), value_name = "LAYOUT")]
+    pub layout: Layout,
     /// Variant of the synthetic model (with --shape): Eso-LM (B), the default, Eso-LM (A), MDLM or autoregressive; of Qwen's shapes WeDLM,
     /// the default, or autoregressive.
     #[arg(long, requires = "shape", value_parser = variants(), value_name = "VARIANT")]

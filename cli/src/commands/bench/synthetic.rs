@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use clap::ValueEnum;
 use esolm::TensorSpec;
-use esolm::gguf::TensorType;
 use esolm::quantize::{FileOrPath, QuantizeOptions, create_model};
 use esolm::{Architecture, Config, Defaults, Error, LoadOptions, Model, Result, Variant, temporary_file};
 
@@ -133,10 +132,10 @@ fn qwen(variant: Variant, length: usize, shape: Qwen) -> Config {
 pub struct SyntheticModel(pub File);
 
 impl SyntheticModel {
-    /// Writes a model with matrices of type `ty`. The weights are the same each time.
-    pub fn write(config: &Config, ty: TensorType) -> Result<Self> {
+    /// Writes a model. The weights are the same each time.
+    pub fn write(config: &Config, options: &QuantizeOptions) -> Result<Self> {
         let made = Self(temporary_file()?);
-        create(config, FileOrPath::File(&made.0), &QuantizeOptions::new(ty)).map_err(name_file)?;
+        create(config, FileOrPath::File(&made.0), options).map_err(name_file)?;
         Ok(made)
     }
 
