@@ -329,10 +329,10 @@ typedef struct esolm_model_params {
     // 1: a mapped file's pages are read in before the call returns, with progress_callback. 0 (default): when they are
     // first used.
     int32_t prefetch;
-    // The mask token of a Qwen2, Qwen3 or WeDLM whose file does not say it, which makes it WeDLM; ESOLM_NO_TOKEN: none is given.
+    // With has_mask_token: the mask token of a Qwen2, Qwen3 or WeDLM whose file does not say it, which makes it WeDLM.
     uint32_t mask_token;
-    // Reserved, must be 0.
-    uint32_t reserved_2;
+    // Whether mask_token is given: 1, or 0 (default).
+    int32_t has_mask_token;
 } esolm_model_params;
 
 // Facts about a model. Set struct_size before esolm_model_info_get.

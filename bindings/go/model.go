@@ -67,6 +67,7 @@ func (options ModelOptions) c() (params *C.esolm_model_params, free func()) {
 	params.prefetch = boolean(options.Prefetch)
 	if options.MaskToken != nil {
 		params.mask_token = C.uint32_t(*options.MaskToken)
+		params.has_mask_token = 1
 	}
 	if options.Device != "" {
 		params.device = C.CString(options.Device)

@@ -82,10 +82,10 @@ pub struct esolm_model_params {
     /// 1: a mapped file's pages are read in before the call returns, with progress_callback. 0 (default): when they are
     /// first used.
     pub prefetch: i32,
-    /// The mask token of a Qwen2, Qwen3 or WeDLM whose file does not say it, which makes it WeDLM; ESOLM_NO_TOKEN: none is given.
+    /// With has_mask_token: the mask token of a Qwen2, Qwen3 or WeDLM whose file does not say it, which makes it WeDLM.
     pub mask_token: u32,
-    /// Reserved, must be 0.
-    pub reserved_2: u32,
+    /// Whether mask_token is given: 1, or 0 (default).
+    pub has_mask_token: i32,
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers and pointers only.
@@ -101,12 +101,12 @@ unsafe impl SizedStruct for esolm_model_params {
         progress_user_data: null_mut(),
         use_mlock: 0,
         prefetch: 0,
-        mask_token: ESOLM_NO_TOKEN,
-        reserved_2: 0,
+        mask_token: 0,
+        has_mask_token: 0,
     };
 
     fn reserved(&self) -> u32 {
-        self.reserved | self.reserved_2
+        self.reserved
     }
 }
 
@@ -178,7 +178,8 @@ pub(super) unsafe fn with_options<T>(
         |fraction| unsafe { report(params.progress_callback, fraction, params.progress_user_data) };
     let mlock = params::flag::<esolm_model_params>("use_mlock", params.use_mlock)?;
     let prefetch = params::flag::<esolm_model_params>("prefetch", params.prefetch)?;
-    let mask_token = Some(params.mask_token).filter(|&token| token != ESOLM_NO_TOKEN);
+    let has_mask = params::flag::<esolm_model_params>("has_mask_token", params.has_mask_token)?;
+    let mask_token = has_mask.then_some(params.mask_token);
     let (device, progress) = (device.to_owned(), Some(&progress as _));
     f(&LoadOptions { device, mode, mlock, prefetch, mask_token, progress })
 }

@@ -45,6 +45,7 @@ class ModelOptions:
         params.prefetch = self.prefetch
         if self.mask_token is not None:
             params.mask_token = arguments.uint32(self.mask_token, "mask_token")
+            params.has_mask_token = True
         return params
 
 

@@ -52,7 +52,7 @@ class esolm_model_params(Structure):
         ("use_mlock", c_int32),
         ("prefetch", c_int32),
         ("mask_token", c_uint32),
-        ("reserved_2", c_uint32),
+        ("has_mask_token", c_int32),
     ]
 
 

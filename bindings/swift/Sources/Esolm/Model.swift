@@ -39,7 +39,10 @@ public struct ModelOptions {
         params.mode = mode
         params.use_mlock = locked ? 1 : 0
         params.prefetch = prefetched ? 1 : 0
-        if let maskToken { params.mask_token = maskToken }
+        if let maskToken {
+            params.mask_token = maskToken
+            params.has_mask_token = 1
+        }
         var callback: Callback<ProgressHandler>?
         if let progress {
             let made = Callback<ProgressHandler>(progress)
