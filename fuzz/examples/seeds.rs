@@ -6,12 +6,16 @@ use esolm::gguf::{Gguf, Layout, TensorType, Value, Writer};
 use esolm::{Config, Context, ContextParams, GenerateParams, KvType, Prompt, Variant};
 use esolm_fuzz::{TOKENIZER, bytes, bytes_in, config, model, zip, zip_of};
 
+/// The variants of models.
+const VARIANTS: [Variant; 6] =
+    [Variant::EsoB, Variant::EsoA, Variant::Mdlm, Variant::Ar, Variant::WeDlm, Variant::Bd3Lm];
+
 fn write(name: &str, bytes: &[u8]) {
     std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(name), bytes).expect("room");
 }
 
 fn main() {
-    for variant in [Variant::EsoB, Variant::EsoA, Variant::Mdlm, Variant::Ar] {
+    for variant in VARIANTS {
         write(&format!("gguf/{}", variant.name()), &bytes(&config(variant), TOKENIZER, TensorType::F32));
     }
     let b = config(Variant::EsoB);
@@ -22,7 +26,7 @@ fn main() {
     write("gguf/odd", &bytes(&odd, TOKENIZER, TensorType::F32));
     let bare = Config { train_alpha_0: Some(0.5), bos_token_id: Some(1), ..b };
     write("gguf/bare", &bytes(&bare, "{}", TensorType::F32));
-    for variant in [Variant::EsoB, Variant::EsoA, Variant::Mdlm, Variant::Ar] {
+    for variant in VARIANTS {
         let bare = Config { train_alpha_0: Some(0.5), bos_token_id: Some(1), ..config(variant) };
         let file = bytes(&bare, "{}", TensorType::F32);
         write(&format!("read_gguf/{}", variant.name()), &file[..data_start(&file)]);

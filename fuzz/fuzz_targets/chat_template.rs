@@ -20,7 +20,11 @@ fuzz_target!(|input: &[u8]| {
     ];
     for add_generation_prompt in [false, true] {
         let text = ok(template.apply(&messages, add_generation_prompt));
-        assert_eq!(text, ok(template.apply(&messages, add_generation_prompt)), "the same messages, another text");
+        assert_eq!(
+            text,
+            ok(template.apply(&messages, add_generation_prompt)),
+            "the same messages, another text"
+        );
         assert!(text.is_none_or(|text| text.len() <= MOST));
     }
     ok(template.answer_end());

@@ -1,7 +1,7 @@
 //! A model file: opened, looked at, and a short text generated with it.
 #![no_main]
 
-use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Prompt};
+use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Prompt, Variant};
 use esolm_fuzz::{MOST_ARENA, ok};
 use libfuzzer_sys::fuzz_target;
 
@@ -20,9 +20,15 @@ fuzz_target!(|bytes: &[u8]| {
     if ok(Context::memory_use(&model, &params)).is_some_and(|memory| memory.arena <= MOST_ARENA)
         && let Some(mut context) = ok(Context::new(&model, &params))
     {
-        let alpha_0 = if model.config().diffusion_only { 1.0 } else { 0.5 };
-        let generate = GenerateParams { steps: 3, alpha_0, ..GenerateParams::default() };
-        if ok(context.begin(&[Prompt::default()], &generate)).is_some() {
+        let config = model.config();
+        let alpha_0 = if config.diffusion_only { 1.0 } else { 0.5 };
+        let generate = match config.variant {
+            // Its window decides.
+            Variant::WeDlm => GenerateParams::default(),
+            _ => GenerateParams { steps: 3, alpha_0, ..GenerateParams::default() },
+        };
+        let prompt = Prompt::prefix(&[0][..config.given_tokens()]);
+        if ok(context.begin(&[prompt], &generate)).is_some() {
             while let Some(Some(_)) = ok(context.step()) {}
         }
     }

@@ -58,7 +58,12 @@ fn adaptive(input: &mut Input<'_>) -> Option<Adaptive> {
         240.. => Confidence::Entropy,
         _ => return None,
     };
-    Some(Adaptive { confidence, threshold: input.float() as f32, window: input.size(), ..Adaptive::default() })
+    Some(Adaptive {
+        confidence,
+        threshold: input.float() as f32,
+        window: input.size(),
+        ..Adaptive::default()
+    })
 }
 
 /// Runs all steps: every position is written once, with a token that can be written.

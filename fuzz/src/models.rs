@@ -1,7 +1,7 @@
 //! Models of some thousand weights.
 
 use esolm::gguf::{Layout, TensorType, Value, Writer};
-use esolm::{Config, Defaults, LoadOptions, Model, Architecture, TensorSpec, Variant};
+use esolm::{Architecture, Config, Defaults, LoadOptions, Model, TensorSpec, Variant};
 
 /// A tokenizer of single letters and a few merges.
 pub const TOKENIZER: &str = include_str!("tokenizer.json");
@@ -12,14 +12,14 @@ pub const VOCAB_SIZE: usize = 24;
 pub fn config(variant: Variant) -> Config {
     Config {
         variant,
-        block_length: 0,
+        block_length: if variant == Variant::Bd3Lm { 4 } else { 0 },
         context_length: 16,
         embedding_length: 8,
         block_count: 1,
         feed_forward_length: 8,
         // Of 8 dimensions, or else the library's own kernels could not run it.
         head_count: 1,
-        architecture: Architecture::DIT,
+        architecture: if variant == Variant::WeDlm { Architecture::QWEN3 } else { Architecture::DIT },
         norm_epsilon: 1e-5,
         rope_freq_base: 10_000.0,
         vocab_size: VOCAB_SIZE,
@@ -28,7 +28,7 @@ pub fn config(variant: Variant) -> Config {
         other_eos_token_ids: Vec::new(),
         bos_token_id: None,
         prepend_token_id: None,
-        needs_first_token: false,
+        needs_first_token: variant == Variant::WeDlm,
         diffusion_only: false,
         train_alpha_0: None,
         defaults: Defaults::default(),
