@@ -172,7 +172,9 @@ impl Policy {
         }
         let layers = self.layers.excluded_layers.iter().chain(self.layers.layer_bits.keys());
         for name in layers {
-            if !specs.iter().any(|spec| spec.name == *name) {
+            // Some models have one matrix for both ends of the vocabulary.
+            let is_default = VOCABULARY.contains(&name.as_str());
+            if !is_default && !specs.iter().any(|spec| spec.name == *name) {
                 return Err(Error::invalid(format!(
                     "the layer policy names '{name}', which is not a tensor"
                 )));
@@ -321,6 +323,15 @@ mod tests {
         for bad in ["x", "=q8_0", "x=q9"] {
             assert!(Rule::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_embedding_that_is_the_output_matrix_keeps_six_bits() {
+        let architecture = Architecture { tied_output: true, ..Architecture::QWEN3 };
+        let tied = Config { architecture, ..config(256, 512) };
+        let policy = Policy::new(TensorType::Q4K);
+        assert_eq!(type_of(&policy, &tied, "token_embd.weight"), TensorType::Q6K);
+        assert_eq!(type_of(&policy, &tied, "blk.0.ffn_gate.weight"), TensorType::Q4K);
     }
 
     #[test]
