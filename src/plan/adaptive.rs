@@ -1,6 +1,7 @@
 //! Adaptive steps: only tokens that the model is confident of are accepted.
 
 use crate::error::{Error, Result};
+use crate::simd::{F32x8, LANES, wide};
 
 /// Confidence-based steps: each step proposes tokens for the next `window` positions of the order, accepts those at
 /// positions where the model is confident, at least the one with the highest confidence, and leaves the other positions
@@ -37,6 +38,58 @@ pub enum Confidence {
     Entropy,
 }
 
+/// Numbers whose sums are added up in single precision.
+const RUN: usize = 1 << 10;
+
+wide! {
+    /// The sums of w = e^(x - first) and of w (x - first).
+    fn moments(values: &[f32], first: f32) -> [f64; 2] {
+        // As good as zero.
+        const LEAST: f32 = -87.0;
+        let (shift, least) = (F32x8::splat(-first), F32x8::splat(LEAST));
+        let mut sums = [0.0; 2];
+        for run in values.chunks(RUN) {
+            let (eights, rest) = run.as_chunks::<LANES>();
+            let mut padded = [first + LEAST; LANES];
+            padded.iter_mut().zip(rest).for_each(|(to, &x)| *to = x);
+            let (mut sum, mut moment) = (F32x8::zero(), F32x8::zero());
+            for x in eights.iter().chain([&padded]) {
+                let below = F32x8::load(x).add(shift).max(least);
+                let weight = below.exp();
+                sum = sum.add(weight);
+                moment = weight.mul_add(below, moment);
+            }
+            sums = [sums[0] + f64::from(sum.sum()), sums[1] + f64::from(moment.sum())];
+        }
+        sums
+    }
+}
+
+wide! {
+    /// The largest number and the next one; minus infinity if there are none.
+    fn largest_two(values: &[f32]) -> [f32; 2] {
+        let (eights, rest) = values.as_chunks::<LANES>();
+        let lowest = F32x8::splat(f32::NEG_INFINITY);
+        let (mut first, mut second) = (lowest, lowest);
+        for x in eights {
+            let x = F32x8::load(x);
+            // The smaller one of x and the first, as minus the larger one of both negated.
+            let smaller = F32x8::zero().sub(F32x8::zero().sub(x).max(F32x8::zero().sub(first)));
+            second = smaller.max(second);
+            first = x.max(first);
+        }
+        let (mut lanes, mut seconds) = ([0.0; LANES], [0.0; LANES]);
+        first.store(&mut lanes);
+        second.store(&mut seconds);
+        let (mut first, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
+        for &x in lanes.iter().chain(&seconds).chain(rest) {
+            second = if x > first { first } else if x > second { x } else { second };
+            first = if x > first { x } else { first };
+        }
+        [first, second]
+    }
+}
+
 impl Default for Adaptive {
     /// Tokens of a probability of 0.9 in a window of 8, without penalty, in any order.
     fn default() -> Self {
@@ -66,20 +119,19 @@ impl Adaptive {
 
     /// The confidence at a position, larger for more confident, from its logits in two parts (WeDLM's with the mask's,
     /// others' without).
-    pub(crate) fn confidence(&self, logits: [&[f32]; 2]) -> f32 {
-        let logits = || logits.into_iter().flatten().copied();
+    pub(crate) fn confidence(&self, logits_of: [&[f32]; 2]) -> f32 {
         let (mut first, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
-        for logit in logits() {
-            second = second.max(logit.min(first));
-            first = first.max(logit);
+        for part in logits_of {
+            let [first_of_part, second_of_part] = largest_two(part);
+            second = second.max(first.min(first_of_part)).max(second_of_part);
+            first = first.max(first_of_part);
         }
         // With w = exp(logit - first): p = w / sum w, and the entropy is log(sum w) - sum(w log w) / sum w.
         let (mut sum, mut moment) = (0.0, 0.0);
-        for logit in logits() {
-            let below = (logit - first).max(-87.0);
-            let weight = below.exp();
-            sum += f64::from(weight);
-            moment += f64::from(weight * below);
+        for part in logits_of {
+            let [of_part, moment_of_part] = moments(part, first);
+            sum += of_part;
+            moment += moment_of_part;
         }
         let confidence = match self.confidence {
             Confidence::Probability => 1.0 / sum,
@@ -129,6 +181,29 @@ mod tests {
             let found = Adaptive { confidence, threshold: 0.0, window: 1, penalty: 0.0, in_order: false }
                 .confidence([&logits[..3], &logits[4..]]);
             assert!((f64::from(found) - expected).abs() < 1e-6, "{confidence:?}: {found} {expected}");
+        }
+    }
+
+    #[test]
+    fn sums_and_largest_numbers_of_any_length_match_their_definitions() {
+        for len in [0usize, 1, 7, 8, 9, 1023, 1024, 5000] {
+            let values: Vec<f32> = (0..len).map(|i| ((i * 7919) % 1000) as f32 / 90.0 - 5.0).collect();
+            let mut sorted = values.clone();
+            sorted.sort_by(|a, b| b.total_cmp(a));
+            let at = |place: usize| sorted.get(place).copied().unwrap_or(f32::NEG_INFINITY);
+            assert_eq!(largest_two(&values), [at(0), at(1)], "{len}");
+            let first = 7.0;
+            let below = |&x: &f32| f64::from(x - first);
+            let expected: [f64; 2] = [
+                values.iter().map(|x| below(x).exp()).sum(),
+                values.iter().map(|x| below(x).exp() * below(x)).sum(),
+            ];
+            for (found, expected) in moments(&values, first).into_iter().zip(expected) {
+                assert!(
+                    (found - expected).abs() <= 1e-6 * expected.abs() + 1e-30,
+                    "{len}: {found} {expected}"
+                );
+            }
         }
     }
 

@@ -29,7 +29,9 @@ impl Matrices {
     fn of(model: &Model) -> Self {
         let config = model.config();
         let mut all = Self { bytes: 0.0, blocks: 0.0, vocabulary: 0.0, last: 0.0, quantized: false };
-        for tensor in model.tensors().iter().filter(|t| t.dims.len() > 1 && t.name != "token_embd.weight") {
+        // The embedding is looked up, unless it is the output matrix, too.
+        let is_read = |name: &str| name != "token_embd.weight" || config.architecture.tied_output;
+        for tensor in model.tensors().iter().filter(|t| t.dims.len() > 1 && is_read(&t.name)) {
             let products = tensor.dims.iter().product::<usize>() as f64;
             all.bytes += tensor.range.len() as f64;
             if tensor.name.starts_with("blk.") {
