@@ -5,6 +5,7 @@ use super::context::{State, esolm_context};
 use super::prompt::esolm_prompt;
 use super::request::{esolm_generate_params, with_params};
 use super::status::{esolm_status, wrap};
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::generate::{GenerateParams, Prompt};
 
@@ -89,15 +90,33 @@ pub unsafe extern "C" fn esolm_sequence_extend(
     prompt: *const esolm_prompt,
     params: *const esolm_generate_params,
 ) -> esolm_status {
+    let extend = |context: &mut Context, sequence, prompt: &Prompt, params: &GenerateParams<'_>| {
+        context.extend_sequence(sequence, prompt, params)
+    };
+    // SAFETY: as the header requires it of the arguments.
+    unsafe { go_on(context, sequence, prompt, params, extend) }
+}
+
+/// Has a sequence go on as `work` says.
+///
+/// # Safety
+/// The context is NULL or not freed during the call; prompt, parameters and all that they point to are valid for it.
+unsafe fn go_on(
+    context: *mut esolm_context,
+    sequence: u32,
+    prompt: *const esolm_prompt,
+    params: *const esolm_generate_params,
+    work: impl FnOnce(&mut Context, usize, &Prompt, &GenerateParams<'_>) -> Result<()>,
+) -> esolm_status {
     wrap(|| {
-        // SAFETY: the header requires NULL or a context that is not freed during the call.
+        // SAFETY: by the caller.
         let handle = unsafe { args::reference(context, "context")? };
         let sequence = sequence as usize;
-        let extend = |state: &mut State, prompt: &Prompt, params: &GenerateParams<'_>| {
-            state.context.extend_sequence(sequence, prompt, params).map(|()| sequence)
+        let work = |state: &mut State, prompt: &Prompt, params: &GenerateParams<'_>| {
+            work(&mut state.context, sequence, prompt, params).map(|()| sequence)
         };
-        // SAFETY: the header requires prompt, parameters and all that they point to to be valid for the call.
-        handle.with(|state| unsafe { start(state, prompt, params, extend) }.map(|_| ()))
+        // SAFETY: by the caller.
+        handle.with(|state| unsafe { start(state, prompt, params, work) }.map(|_| ()))
     })
 }
 
@@ -118,16 +137,11 @@ pub unsafe extern "C" fn esolm_sequence_append(
     prompt: *const esolm_prompt,
     params: *const esolm_generate_params,
 ) -> esolm_status {
-    wrap(|| {
-        // SAFETY: the header requires NULL or a context that is not freed during the call.
-        let handle = unsafe { args::reference(context, "context")? };
-        let sequence = sequence as usize;
-        let append = |state: &mut State, prompt: &Prompt, params: &GenerateParams<'_>| {
-            state.context.append_sequence(sequence, Some(keep), prompt, params).map(|()| sequence)
-        };
-        // SAFETY: the header requires prompt, parameters and all that they point to to be valid for the call.
-        handle.with(|state| unsafe { start(state, prompt, params, append) }.map(|_| ()))
-    })
+    let append = |context: &mut Context, sequence, prompt: &Prompt, params: &GenerateParams<'_>| {
+        context.append_sequence(sequence, Some(keep), prompt, params)
+    };
+    // SAFETY: as the header requires it of the arguments.
+    unsafe { go_on(context, sequence, prompt, params, append) }
 }
 
 /// Removes a sequence, finished or not; read its text before. Its number may then be another's.

@@ -80,7 +80,6 @@ impl Session {
                 sequence.truncate(keep);
             }
             sequence.begin(rules);
-            sequence.block = model.config().block_length;
             if start.beside && model.config().variant.is_causal() {
                 self.arrivals += 1;
                 sequence.joining = self.arrivals;
@@ -193,7 +192,6 @@ impl Session {
             sequence.reset();
             let one_by_one = true;
             sequence.begin(SequenceRules { sampling, one_by_one, ..SequenceRules::default() });
-            sequence.block = runner.model.config().block_length;
             sequence.set_known(plan.order.len(), mask, known)?;
             sequence.begin_text(mask, None)?;
             sequence.rng = Rng::new(seed, number, Purpose::Token);

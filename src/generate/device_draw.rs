@@ -12,7 +12,7 @@ impl Session {
     /// Whether nothing but tokens is wanted of the logits, and the device can draw them.
     pub(super) fn draws_on(&self, runner: &ModelRunner) -> bool {
         let mut in_use = self.sequences.iter().filter(|sequence| sequence.in_use);
-        runner.draws() && in_use.all(|sequence| sequence.rules.are_basic())
+        runner.draws() && in_use.all(|sequence| sequence.rules.are_basic(runner.model.config()))
     }
 
     /// Runs the batch and has the device draw its tokens.

@@ -43,7 +43,7 @@ impl DrawState {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub(super) fn new(config: &Config, length: usize) -> Result<Self> {
-        let sampler = Sampler::new(config.vocab_size, config.mask_token_id)?;
+        let sampler = Sampler::of_model(config)?;
         Ok(Self { processor: LogitsProcessor::new(config, length)?, sampler, text: with_room(length)? })
     }
 }
@@ -100,10 +100,7 @@ impl DrawRules<'_> {
         };
         let (constraints, grammar) = (rules.constraints.as_ref(), rules.grammar.as_ref());
         let processed = processor.process(constraints, grammar, &row, tokens, change)?;
-        draw.update.token = match rules.temperature_last {
-            true => sampler.draw_tempered_last(processed, &rules.sampling, draw.uniform)?,
-            false => sampler.draw(processed, &rules.sampling, draw.uniform)?,
-        };
+        draw.update.token = sampler.draw(processed, &rules.sampling, draw.uniform)?;
         measure(self.config, self.wants, logits, rules, draw)
     }
 }

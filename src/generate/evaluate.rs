@@ -148,33 +148,25 @@ impl Session {
             if config.variant == Variant::Mdlm {
                 fill_both_ways(batch, of, sequence, positions)?;
             } else {
+                let row = |slot| of.row(slot, count, config);
                 let end = slots.end;
                 while slots.len() > rows {
-                    feed(batch, of, sequence, slots.by_ref().take(rows), count, config)?;
+                    feed(batch, sequence, slots.by_ref().take(rows), row)?;
                     runner.run(batch)?;
                 }
-                feed(batch, of, sequence, slots.start..end, count, config)?;
+                feed(batch, sequence, slots.start..end, row)?;
             }
             return copy(runner.run(batch)?.rows, out);
         }
         if config.variant == Variant::Bd3Lm {
+            let row = |slot| of.block_row(slot, positions, config);
             let (mut slots, current) = (of.block_slots(), of.current_start());
             while slots.start < current {
                 let whole = (rows / of.block.max(1) * of.block).min(current - slots.start);
-                batch.clear();
-                begin_segment(batch, sequence, slots.start);
-                slots.by_ref().take(whole).try_for_each(|slot| {
-                    batch.push(of.block_row(slot, positions, config)?);
-                    Ok::<_, Error>(())
-                })?;
+                feed(batch, sequence, slots.by_ref().take(whole), row)?;
                 runner.run(batch)?;
             }
-            batch.clear();
-            begin_segment(batch, sequence, slots.start);
-            slots.try_for_each(|slot| {
-                batch.push(of.block_row(slot, positions, config)?);
-                Ok::<_, Error>(())
-            })?;
+            feed(batch, sequence, slots, row)?;
             return copy(runner.run(batch)?.rows, out);
         }
         let mut fed = of.slots(config, 0);
@@ -184,7 +176,7 @@ impl Session {
             let together = if config.variant.is_causal() { fed.len().min(rows) } else { fed.len() };
             batch.clear();
             if together > 0 {
-                feed(batch, of, sequence, fed.by_ref().take(together), 0, config)?;
+                feed(batch, sequence, fed.by_ref().take(together), |slot| of.row(slot, 0, config))?;
             }
             if !fed.is_empty() || together >= rows {
                 runner.run(batch)?;
@@ -206,21 +198,19 @@ fn begin_segment(batch: &mut Batch, sequence: usize, first_slot: usize) {
     batch.segments.push(Segment { sequence, first_row, rows: 0, first_slot, outputs: 0 });
 }
 
-/// Fills a batch with the rows of `slots`, as a step of `count` tokens has them.
+/// Fills a batch with the rows of `slots`, which `row` makes.
 fn feed(
     batch: &mut Batch,
-    of: &Sequence,
     sequence: usize,
     slots: impl Iterator<Item = usize>,
-    count: usize,
-    config: &Config,
+    row: impl Fn(usize) -> Result<Row>,
 ) -> Result<()> {
     batch.clear();
     for slot in slots {
         if batch.tokens.is_empty() {
             begin_segment(batch, sequence, slot);
         }
-        batch.push(of.row(slot, count, config)?);
+        batch.push(row(slot)?);
     }
     Ok(())
 }

@@ -142,12 +142,8 @@ impl GenerateParams<'_> {
             return Err(Error::invalid(format!("{given} constraints for {sequences} sequences")));
         }
         self.validate_window(config, alpha_0)?;
-        let own_order = match self.order {
-            Order::Random => true,
-            Order::Blocks { size } => size == config.block_length,
-            _ => false,
-        };
-        if config.variant == Variant::Bd3Lm && !own_order {
+        let own_orders = [Order::Random, Order::Blocks { size: config.block_length }];
+        if config.variant == Variant::Bd3Lm && !own_orders.contains(&self.order) {
             return Err(Error::invalid("BD3-LM writes its blocks from left to right, and each at random"));
         }
         match config.variant {
@@ -167,13 +163,11 @@ impl GenerateParams<'_> {
     fn alpha_0_for(&self, config: &Config) -> f64 {
         let by_order = !matches!(self.order, Order::Random | Order::LeftToRight);
         let by_steps = self.steps > 0 || self.schedule != Schedule::Reference;
-        let file = config.defaults.alpha_0.map_or(0.0, f64::from);
+        let own = if config.variant == Variant::WeDlm { 1.0 } else { 0.0 };
+        let file = config.defaults.alpha_0.map_or(own, f64::from);
         match self.alpha_0 {
             Self::ALPHA_0_AUTO if by_order || self.adaptive.is_some() || config.diffusion_only => 1.0,
             Self::ALPHA_0_AUTO if by_steps && file == 0.0 => 1.0,
-            Self::ALPHA_0_AUTO if config.variant == Variant::WeDlm && config.defaults.alpha_0.is_none() => {
-                1.0
-            }
             Self::ALPHA_0_AUTO => file,
             given => given,
         }

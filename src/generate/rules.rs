@@ -4,7 +4,7 @@ use super::depth::Depth;
 use super::request::GenerateParams;
 use super::stop::StopRules;
 use crate::error::Result;
-use crate::model::{Model, Tokenizer, Variant};
+use crate::model::{Config, Model, Tokenizer, Variant};
 use crate::plan::Adaptive;
 use crate::sample::{Constraints, GrammarState, SamplingParams};
 
@@ -19,8 +19,6 @@ pub(super) struct SequenceRules {
     pub(super) adaptive: Option<Adaptive>,
     /// Whether WeDLM writes one by one, as an autoregressive model does.
     pub(super) one_by_one: bool,
-    /// Whether the filters of sampling come before the temperature, as in WeDLM's own sampler.
-    pub(super) temperature_last: bool,
     pub(super) wants_log_probs: bool,
     pub(super) top_log_probs: usize,
     pub(super) stop: StopRules,
@@ -40,7 +38,6 @@ impl SequenceRules {
             top_log_probs: params.top_log_probs,
             adaptive: params.adaptive_for(model.config()),
             one_by_one: params.is_left_to_right(model.config()),
-            temperature_last: model.config().variant == Variant::WeDlm,
             stop: StopRules::new(params, model)?,
             depth: Depth::new(params, model)?,
             ..Self::default()
@@ -53,12 +50,11 @@ impl SequenceRules {
     }
 
     /// Whether a device that draws tokens can draw these.
-    pub(super) fn are_basic(&self) -> bool {
-        let Self {
-            sampling, constraints, grammar, adaptive, wants_log_probs, depth, temperature_last, ..
-        } = self;
+    pub(super) fn are_basic(&self, config: &Config) -> bool {
+        let Self { sampling, constraints, grammar, adaptive, wants_log_probs, depth, .. } = self;
         let alone = depth.most() == 0 && grammar.is_none() && adaptive.is_none() && !wants_log_probs;
-        let cools = *temperature_last && sampling.has_filters();
+        // Devices have the temperature before the filters.
+        let cools = config.variant == Variant::WeDlm && sampling.has_filters();
         alone && !cools && constraints.as_ref().is_none_or(Constraints::only_bans) && sampling.is_basic()
     }
 }

@@ -66,11 +66,11 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
-    /// An empty sequence with memory for `length` tokens.
+    /// An empty sequence with memory for `length` tokens, of a model with blocks of `block` positions.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub(super) fn with_capacity(length: usize, number: usize) -> Result<Self> {
+    pub(super) fn with_capacity(length: usize, number: usize, block: usize) -> Result<Self> {
         Ok(Self {
             number,
             in_use: false,
@@ -88,7 +88,7 @@ impl Sequence {
             window: 0,
             slides: false,
             filled: 0,
-            block: 0,
+            block,
             text_length: 0,
             committed: 0,
             revealed: 0,
@@ -254,7 +254,6 @@ impl Sequence {
         self.committed = 0;
         self.revealed = 0;
         self.window = 0;
-        self.block = 0;
         self.slides = false;
         self.filled = 0;
         self.order.clear();

@@ -90,7 +90,7 @@ impl Session {
         let tokens = capacity.sequences.saturating_mul(length);
         let (mut sequences, mut draw_states) = (with_room(capacity.sequences)?, with_room(runner.threads())?);
         for number in 0..capacity.sequences {
-            sequences.push(Sequence::with_capacity(length, number)?);
+            sequences.push(Sequence::with_capacity(length, number, config.block_length)?);
         }
         for _ in 0..runner.threads() {
             draw_states.push(DrawState::new(config, length)?);

@@ -162,7 +162,6 @@ impl Session {
                 continue;
             }
             sequence.begin(SequenceRules { sampling: SamplingParams::FULL, ..SequenceRules::default() });
-            sequence.block = config.block_length;
             sequence.set_known(saved.length, mask, saved.known.iter().copied())?;
             // In the order it was generated.
             sequence.order.clear();
@@ -323,11 +322,12 @@ fn read<'a>(
     let mut all = with_room(count as usize)?;
     for _ in 0..count {
         let [length, known, committed] = [rest.number()?, rest.number()?, rest.number()?].map(|n| n as usize);
+        // Only a model that always predicts the next token has no row for the last one.
+        let without_row = if config.variant == Variant::Ar { config.given_tokens() } else { 0 };
         if length > config.context_length
             || known > length
             || config.block_length > 0 && !committed.is_multiple_of(config.block_length)
-            || committed
-                > known.saturating_sub(if config.variant == Variant::Ar { config.given_tokens() } else { 0 })
+            || committed > known.saturating_sub(without_row)
         {
             return Err(bad("its sizes are inconsistent or exceed the model's context length"));
         }

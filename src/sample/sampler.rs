@@ -6,7 +6,7 @@ use super::params::SamplingParams;
 use super::weights::{RUN, cut, exponentials, mass_above};
 use crate::error::{Error, Result};
 use crate::memory::{filled, with_room};
-use crate::model::Defaults;
+use crate::model::{Config, Defaults, Variant};
 use crate::simd::LANES;
 
 /// A sampler for one vocabulary. Allocates nothing after it is made.
@@ -20,6 +20,8 @@ pub struct Sampler {
     sorted: Vec<f32>,
     vocab_size: usize,
     mask: u32,
+    /// Whether the temperature acts on what the filters leave, and not before them.
+    temperature_last: bool,
 }
 
 impl Sampler {
@@ -35,7 +37,17 @@ impl Sampler {
             sorted: with_room(vectors.saturating_mul(LANES))?,
             vocab_size,
             mask,
+            temperature_last: false,
         })
+    }
+
+    /// A sampler of a model, in the order of its authors: WeDLM's has the filters before the temperature.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn of_model(config: &Config) -> Result<Self> {
+        let temperature_last = config.variant == Variant::WeDlm;
+        Ok(Self { temperature_last, ..Self::new(config.vocab_size, config.mask_token_id)? })
     }
 
     /// Samples a token with the random number `uniform` in [0, 1).
@@ -49,27 +61,6 @@ impl Sampler {
             return self.greedy(logits, sampling);
         }
         self.weigh(logits, sampling)?;
-        Ok(self.pick(uniform))
-    }
-
-    /// As [`Sampler::draw`], but the filters come before the temperature.
-    ///
-    /// # Errors
-    /// As [`Sampler::draw`].
-    pub(crate) fn draw_tempered_last(
-        &mut self,
-        logits: &[f32],
-        sampling: &SamplingParams,
-        uniform: f64,
-    ) -> Result<u32> {
-        if sampling.temperature == 0.0 || !sampling.has_filters() {
-            return self.draw(logits, sampling, uniform);
-        }
-        self.weigh(logits, &SamplingParams { temperature: 1.0, ..*sampling })?;
-        let power = (1.0 / sampling.temperature).min(f32::MAX);
-        for weight in self.weights.as_flattened_mut().iter_mut().filter(|weight| **weight > 0.0) {
-            *weight = weight.powf(power);
-        }
         Ok(self.pick(uniform))
     }
 
@@ -173,7 +164,8 @@ impl Sampler {
             return Err(Error::invalid("a temperature of 0 has no distribution"));
         }
         self.check(logits, sampling)?;
-        self.exponentiate(logits, sampling.temperature)?;
+        let first = if self.temperature_last { 1.0 } else { sampling.temperature };
+        self.exponentiate(logits, first)?;
         if sampling.top_n_sigma > 0.0 {
             keep_top_n_sigma(self.weights.as_flattened_mut(), logits, self.mask, sampling.top_n_sigma);
         }
@@ -189,6 +181,11 @@ impl Sampler {
         }
         if sampling.min_p > 0.0 {
             keep_min_p(self.weights.as_flattened_mut(), sampling.min_p);
+        }
+        if first != sampling.temperature {
+            let power = (1.0 / sampling.temperature).min(f32::MAX);
+            let kept = self.weights.as_flattened_mut().iter_mut().filter(|weight| **weight > 0.0);
+            kept.for_each(|weight| *weight = weight.powf(power));
         }
         let weights = self.weights.as_flattened().get(..self.vocab_size);
         weights.ok_or_else(|| Error::internal("fewer weights than tokens"))

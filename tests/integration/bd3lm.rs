@@ -10,6 +10,7 @@ use esolm::{
 
 use crate::golden::{self, EXACT, Golden};
 use crate::reference::{Attention, LENGTH, MASK, Network, Random, config};
+use crate::replay::step_of_text;
 use crate::runs::{finish, texts};
 
 const GREEDY: SamplingParams = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
@@ -123,14 +124,8 @@ fn cached_blocks_equal_a_network_from_scratch() {
             context.begin_with_plans(&[plan(&text, &masked, BLOCK, at_once)], GREEDY, 0).unwrap();
             loop {
                 let before = context.tokens(0).unwrap().to_vec();
-                let mut seen: Vec<(u32, Vec<f32>)> = vec![];
-                let step = context
-                    .step_with_tokens(|_, row| {
-                        seen.push((row.position, row.logits.to_vec()));
-                        Ok(text[row.position as usize])
-                    })
-                    .unwrap();
-                if step.is_none() {
+                let seen = step_of_text(context, &text);
+                if seen.is_empty() {
                     break;
                 }
                 let asked: Vec<u32> = seen.iter().map(|(position, _)| *position).collect();

@@ -89,6 +89,18 @@ pub fn replay(context: &mut Context, plans: &[Plan], texts: &[&[u32]]) -> Vec<Ve
     all
 }
 
+/// Runs one step, which writes tokens of `text`. Returns the positions that it asked for with their logits; none when all is
+/// written.
+pub fn step_of_text(context: &mut Context, text: &[u32]) -> Vec<(u32, Vec<f32>)> {
+    let mut asked = vec![];
+    let step = context.step_with_tokens(|_, row| {
+        asked.push((row.position, row.logits.to_vec()));
+        Ok(text[row.position as usize])
+    });
+    step.unwrap();
+    asked
+}
+
 /// [`replay`] of one plan.
 pub fn replay_one(context: &mut Context, plan: &Plan, text: &[u32]) -> Vec<Vec<f32>> {
     replay(context, std::slice::from_ref(plan), &[text]).remove(0)

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::golden::{self, EXACT, Golden};
 use crate::reference::{Attention, LENGTH, MASK, Network, Random};
+use crate::replay::step_of_text;
 use crate::runs::{finish, texts};
 
 const FOLDERS: [&str; 2] = ["wedlm-qwen3", "wedlm-qwen25"];
@@ -272,14 +273,8 @@ fn a_window_computes_what_a_network_from_scratch_does() {
                 let order = context.order(0).unwrap().to_vec();
                 let masked = |p: &u32| tokens[*p as usize] == MASK;
                 // The known tokens, final or filled, in the order of the sequence; then the masks that are asked for.
-                let mut seen: Vec<(u32, Vec<f32>)> = vec![];
-                let step = context
-                    .step_with_tokens(|_, row| {
-                        seen.push((row.position, row.logits.to_vec()));
-                        Ok(text[row.position as usize])
-                    })
-                    .unwrap();
-                if step.is_none() {
+                let seen = step_of_text(context, &text);
+                if seen.is_empty() {
                     break;
                 }
                 steps += 1;
@@ -404,14 +399,8 @@ fn eso_lm_can_slide_a_window_in_order() {
         context.begin(&[Prompt::prefix(&text[..4])], &params).unwrap();
         loop {
             let (tokens, order) = (context.tokens(0).unwrap().to_vec(), context.order(0).unwrap().to_vec());
-            let mut seen: Vec<(u32, Vec<f32>)> = vec![];
-            let step = context
-                .step_with_tokens(|_, row| {
-                    seen.push((row.position, row.logits.to_vec()));
-                    Ok(text[row.position as usize])
-                })
-                .unwrap();
-            if step.is_none() {
+            let seen = step_of_text(context, &text);
+            if seen.is_empty() {
                 break;
             }
             let given = order.iter().map(|&p| (tokens[p as usize], p)).filter(|(token, _)| *token != MASK);
@@ -449,4 +438,40 @@ fn what_wedlm_cannot_do_is_refused() {
     let params = GenerateParams { adaptive: adaptive(0.0, 4), ..default };
     let error = contexts(&mdlm, 1)[0].begin(&[Prompt::default()], &params).unwrap_err().to_string();
     assert!(error.contains("causal"), "{error}");
+}
+
+#[test]
+fn filters_come_before_the_temperature() {
+    let model = Network::qwen(Variant::WeDlm, Architecture::QWEN3, 71).model();
+    let mut context = contexts(&model, 1).remove(0);
+    let sampling = SamplingParams { temperature: 0.5, top_k: 5, ..SamplingParams::FULL };
+    let params = GenerateParams { sampling, ..GenerateParams::DEFAULT };
+    context.begin(&prompts()[1..2], &params).unwrap();
+    let (mut logits, mut found) = (vec![0.0; 101], vec![0.0; 101]);
+    context.logits(0, &[11], &mut logits).unwrap();
+    context.probabilities(0, &[11], &mut found).unwrap();
+    let mut likely: Vec<usize> = (0..MASK as usize).collect();
+    likely.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    likely.truncate(5);
+    let weight = |token: usize| (f64::from(logits[token] - logits[likely[0]]) / 0.5).exp();
+    let sum: f64 = likely.iter().map(|&token| weight(token)).sum();
+    for (token, &found) in found.iter().enumerate() {
+        let expected = if likely.contains(&token) { weight(token) / sum } else { 0.0 };
+        assert!((f64::from(found) - expected).abs() < 1e-5, "{token}: {found} {expected}");
+    }
+    // With a nucleus the order tells: of the untempered distribution it keeps more tokens.
+    let top_p = 0.6;
+    let nucleus = SamplingParams { top_k: 0, top_p, ..sampling };
+    context.begin(&prompts()[1..2], &GenerateParams { sampling: nucleus, ..params }).unwrap();
+    context.probabilities(0, &[11], &mut found).unwrap();
+    let all: f64 = (0..MASK as usize).map(|t| f64::from(logits[t]).exp()).sum();
+    let mut sorted: Vec<f64> = (0..MASK as usize).map(|t| f64::from(logits[t]).exp() / all).collect();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    let mut before = 0.0;
+    let kept = sorted.iter().take_while(|&&p| {
+        let keeps = before <= f64::from(top_p);
+        before += p;
+        keeps
+    });
+    assert_eq!(found.iter().filter(|&&p| p > 0.0).count(), kept.count());
 }
