@@ -15,9 +15,9 @@ mod value;
 mod writer;
 
 pub use panels::Layout;
-pub(crate) use panels::PANEL_ROWS;
 #[cfg(any(test, feature = "convert"))]
 pub(crate) use panels::convert;
+pub(crate) use panels::{PANEL_ROWS, copy_block};
 pub use reader::Gguf;
 pub use tensor::TensorInfo;
 pub use tensor_type::TensorType;

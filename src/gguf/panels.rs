@@ -85,7 +85,7 @@ pub(crate) fn convert(ty: TensorType, dims: &[usize], from: &[u8], to: Layout) -
     else {
         return Err(Error::internal(format!("the shape {dims:?} of {} in panels", ty.name())));
     };
-    let order = Order { row_bytes, block_bytes: ty.block_bytes(), half: ty.half_field() };
+    let order = Order::new(ty, row_bytes);
     let (len, expected) = match to {
         Layout::Plain => (plain, panels),
         Layout::Panels => (panels, plain),
@@ -113,6 +113,13 @@ pub(crate) fn convert(ty: TensorType, dims: &[usize], from: &[u8], to: Layout) -
     Ok(out)
 }
 
+/// Copies the block of row `number` out of a block of a panel.
+#[inline]
+pub(crate) fn copy_block(ty: TensorType, number: usize, panel: &[u8], to: &mut [u8]) {
+    Order::new(ty, ty.block_bytes())
+        .each(number, |in_row, in_panel, len| copy(to, in_row, panel, in_panel, len));
+}
+
 /// Copies two or four bytes.
 #[inline(always)]
 fn copy(to: &mut [u8], at: usize, from: &[u8], from_at: usize, len: usize) {
@@ -130,6 +137,10 @@ struct Order {
 }
 
 impl Order {
+    fn new(ty: TensorType, row_bytes: usize) -> Self {
+        Self { row_bytes, block_bytes: ty.block_bytes(), half: ty.half_field() }
+    }
+
     /// Calls `each` with every piece of row `number` of a panel: where it is in the row, where in the panel, its length.
     #[inline(always)]
     fn each(&self, number: usize, mut each: impl FnMut(usize, usize, usize)) {

@@ -293,7 +293,7 @@ impl Config {
         let last: [(bool, &str, &[usize]); 4] = [
             (true, "output_norm.weight", &[d]),
             (architecture.norm == Norm::Layer, "output_norm.bias", &[d]),
-            (!architecture.tied_output, "output.weight", &[d, v]),
+            (!architecture.tied_output, OUTPUT, &[d, v]),
             (architecture.output_bias, "output.bias", &[v]),
         ];
         last.map(|(is_there, name, dims)| {
@@ -303,6 +303,9 @@ impl Config {
         .flatten()
     }
 }
+
+/// The matrix that makes logits, where it is not the embedding.
+pub(crate) const OUTPUT: &str = "output.weight";
 
 /// The matrix whose rows are looked up.
 pub(super) const EMBEDDING: &str = "token_embd.weight";

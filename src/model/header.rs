@@ -56,9 +56,6 @@ pub(crate) fn select_tensors(gguf: &Gguf, config: &Config) -> Result<Vec<TensorI
         if spec.dims.len() == 1 && info.ty != TensorType::F32 {
             return Err(bad(format!("tensor '{name}' is {}; norms and biases must be f32", info.ty.name())));
         }
-        if layout_of(name, info.ty, &info.dims, info.layout) != info.layout {
-            return Err(bad(format!("tensor '{name}' is in panels; rows that are looked up must be plain")));
-        }
         Ok(info.clone())
     };
     let mut tensors = with_room(expected)?;
@@ -69,8 +66,8 @@ pub(crate) fn select_tensors(gguf: &Gguf, config: &Config) -> Result<Vec<TensorI
 }
 
 /// How the rows of a tensor lie in a file of that layout: only quantized matrices that are multiplied lie in panels. (Rows of
-/// the embedding are looked up.)
-pub(crate) fn layout_of(name: &str, ty: TensorType, dims: &[usize], file: Layout) -> Layout {
-    let is_multiplied = ty.is_quantized() && dims.len() == 2 && name != EMBEDDING;
+/// the embedding are looked up, and multiplied only if it is the output matrix, too: if it is `tied`.)
+pub(crate) fn layout_of(name: &str, ty: TensorType, dims: &[usize], tied: bool, file: Layout) -> Layout {
+    let is_multiplied = ty.is_quantized() && dims.len() == 2 && (tied || name != EMBEDDING);
     if is_multiplied { file } else { Layout::Plain }
 }

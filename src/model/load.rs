@@ -149,7 +149,10 @@ fn load(
     let mapped = matches!(source, FileBytes::Map(_)) && mode == LoadMode::Map;
     let layout = |tensor: &TensorInfo| match options.mode {
         _ if !in_host_memory(device) => Layout::Plain,
-        LoadMode::Repack => layout_of(&tensor.name, tensor.ty, &tensor.dims, Layout::Panels),
+        LoadMode::Repack => {
+            let tied = header.config.architecture.tied_output;
+            layout_of(&tensor.name, tensor.ty, &tensor.dims, tied, Layout::Panels)
+        }
         LoadMode::Map | LoadMode::Copy => tensor.layout,
     };
     let weights = Weights::new(device, tensors, source, &layout, &to_device)?;

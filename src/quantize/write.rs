@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::atomic_file::PendingFile;
 use crate::error::{Error, Result};
 use crate::gguf::{Layout, TensorType, Value, Writer, convert};
-use crate::model::layout_of;
+use crate::model::{OUTPUT, layout_of};
 
 /// `general.quantization_version`: the layout of the blocks, ggml's `GGML_QNT_VERSION`.
 const QUANTIZATION_VERSION: u32 = 2;
@@ -63,8 +63,9 @@ pub(crate) fn write_model<S>(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Written> {
     let mut parameters = 0;
+    let tied = !tensors.iter().any(|tensor| tensor.name == OUTPUT);
     for tensor in &tensors {
-        let layout = layout_of(&tensor.name, tensor.ty, &tensor.dims, layout);
+        let layout = layout_of(&tensor.name, tensor.ty, &tensor.dims, tied, layout);
         writer.declare_in(&tensor.name, tensor.ty, layout, &tensor.dims)?;
         parameters += tensor.dims.iter().map(|&dim| dim as u64).product::<u64>();
     }
@@ -77,7 +78,7 @@ pub(crate) fn write_model<S>(
     writer.write(&mut out, |name, bytes| {
         let tensor = next.next().filter(|tensor| tensor.name == name);
         let tensor = tensor.ok_or_else(|| Error::internal(format!("tensor '{name}' is out of order")))?;
-        match layout_of(name, tensor.ty, &tensor.dims, layout) {
+        match layout_of(name, tensor.ty, &tensor.dims, tied, layout) {
             Layout::Plain => pack(tensor, bytes)?,
             Layout::Panels => {
                 rows.clear();

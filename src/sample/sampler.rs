@@ -3,7 +3,7 @@
 use super::filters::{keep_min_p, keep_top_k, keep_top_n_sigma, keep_typical};
 use super::logits::{TokenLogProb, argmax, largest, most_likely};
 use super::params::SamplingParams;
-use super::weights::{RUN, cut, exponentials, mass_above};
+use super::weights::{RUN, cut, exponentials, exponentials_of_kept, mass_above};
 use crate::error::{Error, Result};
 use crate::memory::{filled, with_room};
 use crate::model::{Config, Defaults, Variant};
@@ -165,7 +165,7 @@ impl Sampler {
         }
         self.check(logits, sampling)?;
         let first = if self.temperature_last { 1.0 } else { sampling.temperature };
-        self.exponentiate(logits, first)?;
+        let max = self.exponentiate(logits, first)?;
         if sampling.top_n_sigma > 0.0 {
             keep_top_n_sigma(self.weights.as_flattened_mut(), logits, self.mask, sampling.top_n_sigma);
         }
@@ -183,26 +183,24 @@ impl Sampler {
             keep_min_p(self.weights.as_flattened_mut(), sampling.min_p);
         }
         if first != sampling.temperature {
-            let power = (1.0 / sampling.temperature).min(f32::MAX);
-            let kept = self.weights.as_flattened_mut().iter_mut().filter(|weight| **weight > 0.0);
-            kept.for_each(|weight| *weight = weight.powf(power));
+            exponentials_of_kept(logits, max, inverse_of(sampling.temperature), &mut self.weights);
         }
         let weights = self.weights.as_flattened().get(..self.vocab_size);
         weights.ok_or_else(|| Error::internal("fewer weights than tokens"))
     }
 
-    /// weights = exp((logits - max) / temperature), the mask's 0.
-    fn exponentiate(&mut self, logits: &[f32], temperature: f32) -> Result<()> {
+    /// weights = exp((logits - max) / temperature), the mask's 0. Returns max, the largest logit but the mask's.
+    fn exponentiate(&mut self, logits: &[f32], temperature: f32) -> Result<f32> {
         let max = largest(logits, self.mask);
         if !max.is_finite() {
             return Err(Error::logits_not_finite());
         }
-        let sum = exponentials(logits, max, (1.0 / temperature).min(f32::MAX), &mut self.weights);
+        let sum = exponentials(logits, max, inverse_of(temperature), &mut self.weights);
         if let Some(weight) = self.weights.as_flattened_mut().get_mut(self.mask as usize) {
             *weight = 0.0;
         }
         // A NaN anywhere shows in the sum, wherever the maximum was.
-        if sum.is_finite() { Ok(()) } else { Err(Error::logits_not_finite()) }
+        if sum.is_finite() { Ok(max) } else { Err(Error::logits_not_finite()) }
     }
 
     /// Keeps a token if the tokens before it, from the most likely on, have together at most `p`.
@@ -242,6 +240,11 @@ impl Sampler {
             }
         }
     }
+}
+
+/// 1 / temperature, finite.
+fn inverse_of(temperature: f32) -> f32 {
+    (1.0 / temperature).min(f32::MAX)
 }
 
 #[cfg(test)]

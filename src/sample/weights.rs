@@ -23,14 +23,33 @@ wide! {
             weight.store(weights);
         }
         if let (Some(weights), false) = (weights.last_mut(), rest.is_empty()) {
-            let mut logits = [f32::NEG_INFINITY; LANES];
-            logits.iter_mut().zip(rest).for_each(|(to, &from)| *to = from);
-            let weight = exponential(F32x8::load(&logits), max, inverse);
+            let weight = exponential(F32x8::load(&padded(rest)), max, inverse);
             sum = sum.add(weight);
             weight.store(weights);
         }
         sum.sum()
     }
+}
+
+wide! {
+    /// weights = exp((logits - max) * inverse) where they are not 0.
+    pub(super) fn exponentials_of_kept(logits: &[f32], max: f32, inverse: f32, weights: &mut [[f32; LANES]]) {
+        let (max, inverse) = (F32x8::splat(max), F32x8::splat(inverse));
+        let (whole, rest) = logits.as_chunks();
+        for (logits, weights) in whole.iter().chain([&padded(rest)]).zip(weights) {
+            let weight = exponential(F32x8::load(logits), max, inverse);
+            let kept = F32x8::zero().sub(F32x8::load(weights));
+            F32x8::zero().or_where_negative(weight, kept).store(weights);
+        }
+    }
+}
+
+/// Fewer logits than a vector has, and minus infinity behind them.
+#[inline(always)]
+fn padded(rest: &[f32]) -> [f32; LANES] {
+    let mut logits = [f32::NEG_INFINITY; LANES];
+    logits.iter_mut().zip(rest).for_each(|(to, &from)| *to = from);
+    logits
 }
 
 wide! {

@@ -1,5 +1,7 @@
 //! The layers of the network: embedding, blocks, logits.
 
+use std::cell::Cell;
+
 use crate::error::Result;
 use crate::forward::cpu::attention::Queries;
 use crate::forward::cpu::kernels::activations::{ActivationBlock, BLOCK, quantize_row};
@@ -16,12 +18,38 @@ use crate::forward::cpu::threads::shared::Shared;
 use crate::forward::tensors::{Block, NormTensors, Projection};
 use crate::simd::{F32x8, LANES};
 
-/// What a product multiplies its weights with.
-enum Input<'i> {
-    /// Rows as a function of their number makes them.
+/// Where rows come from that are multiplied with weights.
+enum Source<'i> {
+    /// A function makes one by its number.
     Made(&'i (dyn Fn(usize, &mut [f32]) + Sync)),
-    /// Rows that an earlier operation wrote.
+    /// An earlier operation wrote them.
     Written(Shared<'i, f32>),
+}
+
+/// The rows that one product or several, one after the other, multiply their weights with.
+struct Input<'i> {
+    source: Source<'i>,
+    rows: usize,
+    /// How they are in common memory already, for the products that follow.
+    ready: Cell<Option<Form>>,
+}
+
+/// How the rows of an input are in memory: in single precision, and quantized for weights of a format.
+type Form = Option<ByteFormat>;
+
+impl<'i> Input<'i> {
+    fn made(rows: usize, make: &'i (dyn Fn(usize, &mut [f32]) + Sync)) -> Self {
+        Self { source: Source::Made(make), rows, ready: Cell::new(None) }
+    }
+
+    fn written(rows: usize, at: Shared<'i, f32>) -> Self {
+        Self { source: Source::Written(at), rows, ready: Cell::new(Some(None)) }
+    }
+
+    /// Whether a product with such weights can use what is in memory.
+    fn is_ready_for(&self, form: Form) -> bool {
+        self.ready.get().is_some_and(|ready| form.is_none() || ready == form)
+    }
 }
 
 /// Where the input of a product is made: in common memory or in a thread's own.
@@ -42,11 +70,11 @@ impl<'a> Network<'a> {
         for number in 0..last {
             let block = self.block(number)?;
             let norm = self.norm(self.x, block.attn_norm);
-            let biases = block.qkv_biases;
+            let input = Input::made(rows, &norm);
             match block.qkv {
-                Projection::Fused(qkv) => self.project(crew, qkv, 0, None, rows, &norm)?,
+                Projection::Fused(qkv) => self.project(crew, qkv, 0, None, &input)?,
                 Projection::Separate(matrices) => {
-                    self.project_each(crew, matrices, biases, [0, 1, 2], rows, &norm)?;
+                    self.project_each(crew, matrices, block.qkv_biases, [0, 1, 2], &input)?;
                 }
             }
             self.attend::<T>(crew, number, block.qk_norms, Queries::All)?;
@@ -56,15 +84,16 @@ impl<'a> Network<'a> {
         let block = self.block(last)?;
         let norm = self.norm(self.x, block.attn_norm);
         let norm_of_output = |row: usize, h: &mut [f32]| norm(self.batch.outputs[row] as usize, h);
+        let (all, of_outputs) = (Input::made(rows, &norm), Input::made(outputs, &norm_of_output));
         match block.qkv {
             Projection::Fused(qkv) => {
                 let (q, kv) = (self.config.query_length(), 2 * self.config.kv_length());
-                self.project(crew, qkv.part(q, kv), q, None, rows, &norm)?;
-                self.project(crew, qkv.part(0, q), 0, None, outputs, &norm_of_output)?;
+                self.project(crew, qkv.part(q, kv), q, None, &all)?;
+                self.project(crew, qkv.part(0, q), 0, None, &of_outputs)?;
             }
             Projection::Separate(matrices) => {
-                self.project_each(crew, matrices, block.qkv_biases, [1, 2], rows, &norm)?;
-                self.project_each(crew, matrices, block.qkv_biases, [0], outputs, &norm_of_output)?;
+                self.project_each(crew, matrices, block.qkv_biases, [1, 2], &all)?;
+                self.project_each(crew, matrices, block.qkv_biases, [0], &of_outputs)?;
             }
         }
         self.attend::<T>(crew, last, block.qk_norms, Queries::Outputs)?;
@@ -96,39 +125,36 @@ impl<'a> Network<'a> {
         Ok(())
     }
 
-    /// Some of queries (0), keys (1) and values (2) of rows that `norm` makes.
+    /// Some of queries (0), keys (1) and values (2).
     fn project_each<const N: usize>(
         &self,
         crew: &Crew<'_>,
         matrices: [Matrix<'_>; 3],
         biases: Option<[Matrix<'_>; 3]>,
         which: [usize; N],
-        rows: usize,
-        norm: &(dyn Fn(usize, &mut [f32]) + Sync),
+        input: &Input<'_>,
     ) -> Result<()> {
         let (q, kv) = (self.config.query_length(), self.config.kv_length());
         which.into_iter().try_for_each(|part| {
             let (at, bias) = ([0, q, q + kv][part], biases.map(|biases| biases[part]));
-            self.project(crew, matrices[part], at, bias, rows, norm)
+            self.project(crew, matrices[part], at, bias, input)
         })
     }
 
-    /// Columns `at..` of queries, keys and values, of rows that `norm` makes.
+    /// Columns `at..` of queries, keys and values.
     fn project(
         &self,
         crew: &Crew<'_>,
         w: Matrix<'_>,
         at: usize,
         bias: Option<Matrix<'_>>,
-        rows: usize,
-        norm: &(dyn Fn(usize, &mut [f32]) + Sync),
+        input: &Input<'_>,
     ) -> Result<()> {
-        let input = &Input::Made(norm);
         match bias {
-            None => self.product(Part::Products, crew, w, rows, input, |row, first, y| {
+            None => self.product(Part::Products, crew, w, input, |row, first, y| {
                 self.store_qkv(row, at + first, y);
             }),
-            Some(bias) => self.product(Part::Products, crew, w, rows, input, |row, first, y| {
+            Some(bias) => self.product(Part::Products, crew, w, input, |row, first, y| {
                 let mut with_bias = [0.0; GROUP];
                 F32x8::load(y).add(bias.eight(first)).store(&mut with_bias);
                 self.store_qkv(row, at + first, &with_bias);
@@ -151,24 +177,18 @@ impl<'a> Network<'a> {
             let to = group(to, at).as_chunks_mut().0;
             to.iter_mut().for_each(|to| F32x8::load(to).add(y).store(to));
         };
-        self.product(
-            Part::Products,
-            crew,
-            block.attn_output,
-            rows,
-            &Input::Written(self.attention),
-            |row, first, y| {
-                add(x, row * d + first, F32x8::load(y));
-            },
-        )?;
+        let attention = Input::written(rows, self.attention);
+        self.product(Part::Products, crew, block.attn_output, &attention, |row, first, y| {
+            add(x, row * d + first, F32x8::load(y));
+        })?;
         let norm = self.norm(x, block.ffn_norm);
-        let input = Input::Made(&norm);
+        let input = Input::made(rows, &norm);
         if let Some(gate) = block.gate {
-            self.product(Part::Products, crew, gate, rows, &input, |row, first, y| {
+            self.product(Part::Products, crew, gate, &input, |row, first, y| {
                 group(self.up, row * f + first).copy_from_slice(y);
             })?;
         }
-        self.product(Part::Products, crew, block.up, rows, &input, |row, first, y| {
+        self.product(Part::Products, crew, block.up, &input, |row, first, y| {
             let to = group(self.up, row * f + first);
             match (block.up_bias, to.as_chunks_mut().0) {
                 (Some(bias), _) => to.copy_from_slice(&gelu_with_bias(y, bias, first)),
@@ -176,7 +196,8 @@ impl<'a> Network<'a> {
                 (None, []) => (),
             }
         })?;
-        self.product(Part::Products, crew, block.down, rows, &Input::Written(self.up), |row, first, y| {
+        let up = Input::written(rows, self.up);
+        self.product(Part::Products, crew, block.down, &up, |row, first, y| {
             let y = F32x8::load(y);
             add(x, row * d + first, block.down_bias.map_or(y, |bias| y.add(bias.eight(first))));
         })
@@ -190,7 +211,8 @@ impl<'a> Network<'a> {
         let NormTensors { weight, bias: norm_bias } = self.tensors.output_norm;
         let norm_bias = norm_bias.map(|bias| self.matrix(bias)).transpose()?;
         let norm = self.norm(self.x_out, NormTensors { weight: self.matrix(weight)?, bias: norm_bias });
-        self.product(Part::Vocabulary, crew, output, outputs, &Input::Made(&norm), |row, first, y| {
+        let input = Input::made(outputs, &norm);
+        self.product(Part::Vocabulary, crew, output, &input, |row, first, y| {
             let at = row * vocab + first;
             // SAFETY: `matmul` hands each group of outputs to one thread.
             let to = unsafe { self.logits.write(at..at + GROUP.min(vocab - first)) };
@@ -228,70 +250,73 @@ impl<'a> Network<'a> {
         }
     }
 
-    /// The product of `w` with some rows of input, whose time counts as `part`. Few rows of input are
-    /// made by every thread that takes part, in memory of its own; many in an operation of their own.
+    /// The product of `w` with the rows of an input, whose time counts as `part`. Few rows are made by every thread that takes
+    /// part, in memory of its own; many in an operation of their own, once for all products that want them in the same form.
     fn product(
         &self,
         part: Part,
         crew: &Crew<'_>,
         w: Matrix<'_>,
-        rows: usize,
         input: &Input<'_>,
         store: impl Fn(usize, usize, &[f32; GROUP]) + Sync,
     ) -> Result<()> {
+        let form = w.ty.is_quantized().then(|| ByteFormat::of(w.ty));
+        let Input { source, rows, ready } = input;
+        let rows = *rows;
         if rows <= MAX_LOCAL_ROWS {
             let made = |thread: usize| {
                 let share = |memory: Shared<'a, f32>| memory.share(thread, self.layout.threads);
                 let blocks = self.local_activations.share(thread, self.layout.threads);
                 let memory = InputMemory { floats: share(self.local_h), blocks };
                 // SAFETY: the memory is the thread's own.
-                (0..rows).for_each(|row| unsafe { make_row(row, input, memory, w) });
+                (0..rows).for_each(|row| unsafe { make_row(row, source, memory, w.columns, form) });
                 // SAFETY: as before, and nobody writes it from here on.
-                unsafe { activations(input, rows, memory, w) }
+                unsafe { activations(source, rows, memory, w.columns, form) }
             };
             matmul(self.platform, crew, w, rows, made, store)?;
             self.clock.lap(part);
             return Ok(());
         }
         let memory = InputMemory { floats: self.h, blocks: self.activations };
-        if matches!(input, Input::Made(_)) || w.ty.is_quantized() {
+        if !input.is_ready_for(form) {
             let nanoseconds = (rows * w.columns / 2) as u64;
             crew.share(rows, Grain::Fixed(rows_per_piece(rows)), nanoseconds, &|pieces| {
                 // SAFETY: the row is in this thread's piece.
-                pieces.flatten().for_each(|row| unsafe { make_row(row, input, memory, w) });
+                pieces.flatten().for_each(|row| unsafe { make_row(row, source, memory, w.columns, form) });
                 Ok(())
             })?;
+            ready.set(Some(form));
             self.clock.lap(Part::Rest);
         }
         // SAFETY: the operation before is done with them.
-        let made = unsafe { activations(input, rows, memory, w) };
+        let made = unsafe { activations(source, rows, memory, w.columns, form) };
         matmul(self.platform, crew, w, rows, |_| made, store)?;
         self.clock.lap(part);
         Ok(())
     }
 }
 
-/// Makes a row of the input of a product with `w`, quantized if `w` is.
+/// Makes a row of an input in a form.
 ///
 /// # Safety
 /// No other thread uses this row of the memory.
-unsafe fn make_row(row: usize, input: &Input<'_>, memory: InputMemory<'_>, w: Matrix<'_>) {
-    let range = row * w.columns..(row + 1) * w.columns;
-    let floats = match input {
-        Input::Made(make) => {
+unsafe fn make_row(row: usize, source: &Source<'_>, memory: InputMemory<'_>, columns: usize, form: Form) {
+    let range = row * columns..(row + 1) * columns;
+    let floats = match source {
+        Source::Made(make) => {
             // SAFETY: by the caller.
             let floats = unsafe { memory.floats.write(range) };
             make(row, floats);
             &*floats
         }
         // SAFETY: an earlier operation wrote it.
-        Input::Written(floats) => unsafe { floats.read(range) },
+        Source::Written(floats) => unsafe { floats.read(range) },
     };
-    if w.ty.is_quantized() {
-        let blocks = w.columns / BLOCK;
+    if let Some(format) = form {
+        let blocks = columns / BLOCK;
         // SAFETY: by the caller.
         let to = unsafe { memory.blocks.write(row * blocks..(row + 1) * blocks) };
-        quantize_row(floats, ByteFormat::of(w.ty), to);
+        quantize_row(floats, format, to);
     }
 }
 
@@ -300,21 +325,21 @@ unsafe fn make_row(row: usize, input: &Input<'_>, memory: InputMemory<'_>, w: Ma
 /// # Safety
 /// Nobody writes them as long as they are borrowed.
 unsafe fn activations<'i>(
-    input: &Input<'i>,
+    source: &Source<'i>,
     rows: usize,
     memory: InputMemory<'i>,
-    w: Matrix<'_>,
+    columns: usize,
+    form: Form,
 ) -> Activations<'i> {
-    let floats = match input {
-        Input::Made(_) => memory.floats,
-        Input::Written(floats) => *floats,
+    let floats = match source {
+        Source::Made(_) => memory.floats,
+        Source::Written(floats) => *floats,
     };
-    // SAFETY: by the caller.
-    let blocks = |count: usize| unsafe { memory.blocks.read(0..count) };
-    let quantized = w.ty.is_quantized();
+    let blocks = if form.is_some() { rows * (columns / BLOCK) } else { 0 };
     Activations {
         // SAFETY: by the caller.
-        floats: unsafe { floats.read(0..rows * w.columns) },
-        blocks: blocks(if quantized { rows * (w.columns / BLOCK) } else { 0 }),
+        floats: unsafe { floats.read(0..rows * columns) },
+        // SAFETY: by the caller.
+        blocks: unsafe { memory.blocks.read(0..blocks) },
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use half::f16;
 
 use super::isa::ByteRange;
-use crate::gguf::{Layout, PANEL_ROWS, TensorInfo, TensorType};
+use crate::gguf::{Layout, PANEL_ROWS, TensorInfo, TensorType, copy_block};
 use crate::simd::{F32x8, LANES};
 
 /// How the bytes of quantized weights stand for the weights: (byte - offset) * scale + min, with a scale and a min for each
@@ -107,17 +107,45 @@ impl<'a> Matrix<'a> {
     /// Columns of a row from `first` on, a multiple of 256, as many as `to` holds, in single precision.
     #[inline]
     pub(crate) fn dequantize(&self, row: usize, first: usize, to: &mut [[f32; LANES]]) {
-        let bytes = self.columns_bytes(row, first..first + to.len() * LANES);
-        match self.ty {
-            TensorType::F32 => each(bytes, to, F32x8::load_bytes),
-            TensorType::F16 => each(bytes, to, F32x8::load_f16_bytes),
-            TensorType::Bf16 => each(bytes, to, F32x8::load_bf16_bytes),
-            TensorType::Q8_0 => q8_0(bytes, to),
-            TensorType::Q4_0 => q4_0(bytes, to),
-            TensorType::Q4K => q4_k(bytes, to),
-            // Cannot fail: whole blocks, aligned as the tensors of the file are.
-            ty => assert!(crate::ggml::dequantize(ty, bytes, to.as_flattened_mut()).is_ok()),
+        match self.layout {
+            Layout::Plain => {
+                dequantize(self.ty, self.columns_bytes(row, first..first + to.len() * LANES), to);
+            }
+            Layout::Panels => {
+                // Block by block, where rows are looked up in what is multiplied otherwise.
+                let mut block = Block([0; MAX_BLOCK_BYTES]);
+                let block = &mut block.0[..self.ty.block_bytes()];
+                let (len, in_panel) = (self.ty.block_len(), row % PANEL_ROWS);
+                for (number, to) in to.chunks_mut(len / LANES).enumerate() {
+                    let start = first + number * len;
+                    let panel = self.panel_bytes(row - in_panel, start..start + len);
+                    copy_block(self.ty, in_panel, panel, block);
+                    dequantize(self.ty, block, to);
+                }
+            }
         }
+    }
+}
+
+/// Bytes of the largest block.
+const MAX_BLOCK_BYTES: usize = 256;
+
+/// A block as ggml wants it aligned.
+#[repr(align(4))]
+struct Block([u8; MAX_BLOCK_BYTES]);
+
+/// Whole blocks in single precision.
+#[inline(always)]
+fn dequantize(ty: TensorType, bytes: &[u8], to: &mut [[f32; LANES]]) {
+    match ty {
+        TensorType::F32 => each(bytes, to, F32x8::load_bytes),
+        TensorType::F16 => each(bytes, to, F32x8::load_f16_bytes),
+        TensorType::Bf16 => each(bytes, to, F32x8::load_bf16_bytes),
+        TensorType::Q8_0 => q8_0(bytes, to),
+        TensorType::Q4_0 => q4_0(bytes, to),
+        TensorType::Q4K => q4_k(bytes, to),
+        // Cannot fail: whole blocks, aligned as the tensors of the file are.
+        ty => assert!(crate::ggml::dequantize(ty, bytes, to.as_flattened_mut()).is_ok()),
     }
 }
 
