@@ -297,8 +297,7 @@ typedef int32_t (*esolm_progress_callback)(double fraction, void *user_data);
 #define ESOLM_FEATURE_STEP_TEXT 11
 // esolm_constraints.regex and .json_schema. In a build with the feature "grammar".
 #define ESOLM_FEATURE_GRAMMAR 12
-// esolm_generate_params.lookahead. Eso-LM, but for (A) that was trained for diffusion alone, with esolm's own CPU kernels or on
-// a device.
+// esolm_generate_params.lookahead. WeDLM, and Eso-LM but for (A) that was trained for diffusion alone.
 #define ESOLM_FEATURE_LOOKAHEAD 13
 
 // No token: the value of esolm_model_info.eos_token for a model without such a token.
@@ -1028,9 +1027,9 @@ typedef struct esolm_generate_params {
     float threshold;
     // How many tokens a step proposes, of which it writes as many as the model would have drawn one by one, and one more: the
     // text has the same distribution in fewer steps. At most 16; ESOLM_LOOKAHEAD_AUTO: as many as pay, by those accepted so
-    // far. 0 (default): one token per step. It acts where steps write one token each, without logits_callback. Only for Eso-LM
-    // (ESOLM_ERR_UNSUPPORTED); needs esolm_context_params.batch_rows of three times as many and one. esolm_begin allocates
-    // memory for the proposals.
+    // far. 0 (default): one token per step. It acts where steps write one token each, without logits_callback; WeDLM writes one
+    // by one with it (alpha_0 of 0). Only for Eso-LM and WeDLM (ESOLM_ERR_UNSUPPORTED); needs esolm_context_params.batch_rows of
+    // three times as many and one. esolm_begin allocates memory for the proposals.
     uint32_t lookahead;
     // Most tokens of a sequence behind its prompt. 0 (default): no limit but the length; with both, the smaller one counts.
     size_t max_tokens;

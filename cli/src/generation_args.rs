@@ -101,7 +101,7 @@ pub struct GenerationArgs {
     sliding: Option<String>,
     /// Where tokens are written one by one: propose K tokens per step, and write as many of them as one token per step would
     /// have drawn, and one more. The text has the same distribution, in fewer steps; at most 16; auto = as many as pay, by those
-    /// accepted so far; 0 = off. Only for Eso-LM.
+    /// accepted so far; 0 = off. Only for Eso-LM, and for WeDLM, which writes one by one with it, without a window.
     #[arg(long, default_value = "0", value_name = "K|auto", value_parser = lookahead, help_heading = "Diffusion")]
     lookahead: u32,
     /// Allow only these tokens at a position, or at each position of a range: '5= yes, no', '3-9=the,#48'. Positions count

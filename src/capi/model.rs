@@ -51,8 +51,7 @@ pub const ESOLM_FEATURE_TEXT: i32 = 10;
 pub const ESOLM_FEATURE_STEP_TEXT: i32 = 11;
 /// esolm_constraints.regex and .json_schema. In a build with the feature "grammar".
 pub const ESOLM_FEATURE_GRAMMAR: i32 = 12;
-/// esolm_generate_params.lookahead. Eso-LM, but for (A) that was trained for diffusion alone, with esolm's own CPU kernels or on
-/// a device.
+/// esolm_generate_params.lookahead. WeDLM, and Eso-LM but for (A) that was trained for diffusion alone.
 pub const ESOLM_FEATURE_LOOKAHEAD: i32 = 13;
 
 /// No token: the value of esolm_model_info.eos_token for a model without such a token.

@@ -117,9 +117,9 @@ pub struct esolm_generate_params {
     pub threshold: f32,
     /// How many tokens a step proposes, of which it writes as many as the model would have drawn one by one, and one more: the
     /// text has the same distribution in fewer steps. At most 16; ESOLM_LOOKAHEAD_AUTO: as many as pay, by those accepted so
-    /// far. 0 (default): one token per step. It acts where steps write one token each, without logits_callback. Only for Eso-LM
-    /// (ESOLM_ERR_UNSUPPORTED); needs esolm_context_params.batch_rows of three times as many and one. esolm_begin allocates
-    /// memory for the proposals.
+    /// far. 0 (default): one token per step. It acts where steps write one token each, without logits_callback; WeDLM writes one
+    /// by one with it (alpha_0 of 0). Only for Eso-LM and WeDLM (ESOLM_ERR_UNSUPPORTED); needs esolm_context_params.batch_rows of
+    /// three times as many and one. esolm_begin allocates memory for the proposals.
     pub lookahead: u32,
     /// Most tokens of a sequence behind its prompt. 0 (default): no limit but the length; with both, the smaller one counts.
     pub max_tokens: usize,

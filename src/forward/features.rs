@@ -17,9 +17,7 @@ impl Model {
             Feature::Grammar => {
                 cfg!(feature = "grammar") && config.has_sequential_phase() && self.tokenizer().is_ok()
             }
-            Feature::Lookahead => {
-                !matches!(config.variant, Variant::Ar | Variant::WeDlm) && config.has_sequential_phase()
-            }
+            Feature::Lookahead => config.variant != Variant::Ar && config.has_sequential_phase(),
         }
     }
 }

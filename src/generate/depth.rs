@@ -23,6 +23,9 @@ pub(super) struct Depth {
     auto: bool,
     /// A pass takes as long as its rows and so many more.
     idle_rows: f64,
+    /// Its rows: without lookahead; and with it two, and so many for each proposed token.
+    plain_rows: f64,
+    rows_each: f64,
     /// The depth of the coming pass.
     now: usize,
     /// For each place of a proposal: how many were tried, and how many of them stayed.
@@ -43,18 +46,24 @@ impl Depth {
         if most > MOST {
             return Err(Error::invalid(format!("lookahead of {most} tokens; at most {MOST}")));
         }
-        if most > 0
-            && matches!(model.config().variant, Variant::Mdlm | Variant::Ar | Variant::WeDlm | Variant::Bd3Lm)
-        {
-            let name = model.config().variant.name();
+        let config = model.config();
+        if most > 0 && matches!(config.variant, Variant::Mdlm | Variant::Ar | Variant::Bd3Lm) {
+            let name = config.variant.name();
             return Err(Error::Unsupported(format!(
                 "variant '{name}': no lookahead; it takes a model that writes tokens one by one and can ask for places \
-                 further on (Eso-LM)"
+                 further on (Eso-LM, WeDLM)"
             )));
         }
+        if most > 0 && config.variant == Variant::WeDlm && params.adaptive_for(config).is_some() {
+            return Err(Error::invalid(
+                "WeDLM looks ahead where it writes one by one (alpha_0 of 0), not with a window",
+            ));
+        }
+        let (plain_rows, rows_each) = if config.variant == Variant::WeDlm { (1.0, 2.0) } else { (2.0, 3.0) };
         // Measured on a Zen 4 (docs/lookahead.md), with the default model and with one whose weights come from memory.
         let idle_rows = if model.tensor_bytes() > CACHED { 10.0 } else { 2.0 };
-        Ok(Self { most, auto, idle_rows, now: if auto { 1 } else { most }, ..Self::default() })
+        let now = if auto { 1 } else { most };
+        Ok(Self { most, auto, idle_rows, plain_rows, rows_each, now, ..Self::default() })
     }
 
     /// Checks that the context has room for it.
@@ -62,6 +71,7 @@ impl Depth {
     /// # Errors
     /// [`Error::InvalidArgument`].
     pub(super) fn check(&self, runner: &ModelRunner) -> Result<()> {
+        // For all models what Eso-LM takes; WeDLM takes less.
         let rows = 3 * self.most + 1;
         if self.most > 0 && rows > runner.capacity.rows {
             let (most, there) = (self.most, runner.capacity.rows);
@@ -109,13 +119,13 @@ impl Depth {
     fn best(&self) -> usize {
         let mut rate = 0.8;
         let (mut all_stay, mut tokens) = (1.0, 1.0);
-        let mut best = (0, 1.0 / (self.idle_rows + 2.0));
+        let mut best = (0, 1.0 / (self.idle_rows + self.plain_rows));
         for (depth, (&tried, &stayed)) in (1..).zip(self.tried.iter().zip(&self.stayed)) {
             // Before there are trials, a place is as good as the one before it, nearly.
             rate = (f64::from(stayed) + 4.0 * 0.95 * rate) / (f64::from(tried) + 4.0);
             all_stay *= rate;
             tokens += all_stay;
-            let speed = tokens / (self.idle_rows + 2.0 + 3.0 * depth as f64);
+            let speed = tokens / (self.idle_rows + 2.0 + self.rows_each * depth as f64);
             if speed > best.1 {
                 best = (depth, speed);
             }
@@ -132,9 +142,16 @@ mod tests {
     fn more_is_proposed_the_more_stays_and_the_longer_weights_take_to_read() {
         let best = |idle_rows, stayed| {
             let (tried, stayed) = ([100; MOST_AUTO], [stayed; MOST_AUTO]);
-            Depth { idle_rows, tried, stayed, ..Depth::default() }.best()
+            Depth { idle_rows, plain_rows: 2.0, rows_each: 3.0, tried, stayed, ..Depth::default() }.best()
         };
         assert_eq!([100, 90, 40, 10].map(|stayed| best(10.0, stayed)), [8, 6, 1, 0]);
         assert_eq!([100, 90, 40, 10].map(|stayed| best(2.0, stayed)), [8, 1, 0, 0]);
+        // WeDLM's passes have fewer rows, those without lookahead above all.
+        let best = |idle_rows, stayed| {
+            let (tried, stayed) = ([100; MOST_AUTO], [stayed; MOST_AUTO]);
+            Depth { idle_rows, plain_rows: 1.0, rows_each: 2.0, tried, stayed, ..Depth::default() }.best()
+        };
+        assert_eq!([100, 90, 40, 10].map(|stayed| best(10.0, stayed)), [8, 7, 1, 0]);
+        assert_eq!([100, 90, 40, 10].map(|stayed| best(2.0, stayed)), [8, 3, 0, 0]);
     }
 }

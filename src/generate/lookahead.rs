@@ -7,6 +7,10 @@
 //! places from there on is a guess, as it has seen refused tokens, or masks instead of tokens: the next proposals are drawn
 //! from it. Any guess will do, as long as it is known what was drawn from.
 //!
+//! In WeDLM the row of a token says what stands behind it, so that each proposed token is checked by the row of the one before it,
+//! and no masks stand for proposed tokens. The masks behind them begin at the place that the last proposed token's row tells of: a
+//! model that was trained with masks in a row sees one there.
+//!
 //! In the cache the proposed tokens take their own slots, so that those that stay are final; the masks behind them take the
 //! next slots, as in a step of several tokens, and the masks that stand for proposed tokens take slots behind those. The next
 //! step overwrites what is not final.
@@ -30,7 +34,8 @@ impl Sequence {
         let causal = match config.variant {
             Variant::EsoB => true,
             Variant::EsoA => self.revealed >= self.diffused,
-            Variant::Mdlm | Variant::Ar | Variant::WeDlm | Variant::Bd3Lm => false,
+            Variant::WeDlm => self.predicts_next(config),
+            Variant::Mdlm | Variant::Ar | Variant::Bd3Lm => false,
         };
         // A long prompt may take several steps before the first token is written.
         let fed = self.fed == self.slots(config, 1).len();
@@ -46,7 +51,8 @@ impl Sequence {
         let masks = (depth + 1).min(left - proposed);
         self.ahead.count = proposed;
         if proposed > 0 || masks > 1 {
-            self.ahead.pass = Some(Pass { proposed, masks, ..Pass::default() });
+            let tokens_check = self.predicts_next(config);
+            self.ahead.pass = Some(Pass { tokens_check, proposed, masks, ..Pass::default() });
         }
     }
 
@@ -70,7 +76,7 @@ impl Sequence {
         };
         let check = behind.checked_sub(pass.places());
         let (token, output) = match check {
-            None if behind < pass.proposed => (self.ahead.proposal(behind)?.token, false),
+            None if behind < pass.proposed => (self.ahead.proposal(behind)?.token, pass.tokens_check),
             _ => (config.mask_token_id, true),
         };
         let position = self.position(self.revealed + check.unwrap_or(behind))?;
@@ -85,19 +91,20 @@ impl Sequence {
 
     /// How many rows, from that of `slot` on, must go through the network together. `slots` are those that are due.
     pub(super) fn rows_together(&self, slot: usize, slots: &Range<usize>, config: &Config) -> usize {
-        let ahead = self.ahead.pass.is_some() && slot >= self.revealed;
+        let first = self.revealed - self.given_tokens(config);
+        let ahead = self.ahead.pass.is_some() && slot >= first;
         if self.block > 0 {
             return self.block_of(slot).end.min(slots.end).saturating_sub(slot).max(1);
         }
         if ahead || !config.variant.is_causal() { slots.end.saturating_sub(slot) } else { 1 }
     }
 
-    /// Notes the row of logits of a slot. Returns whether it is for [`Sequence::look_ahead`].
+    /// Notes the row of logits that is about a slot. Returns whether it is for [`Sequence::look_ahead`].
     pub(super) fn notes_logits(&mut self, slot: usize, row: usize) -> bool {
         let Some(pass) = &mut self.ahead.pass else { return false };
         pass.due = true;
         let behind = slot.saturating_sub(self.revealed);
-        if behind == pass.places() {
+        if behind == if pass.tokens_check { 0 } else { pass.places() } {
             pass.checks_row = row;
         } else if behind == pass.proposed {
             pass.masks_row = row;
@@ -243,10 +250,10 @@ impl Sequence {
         &mut self,
         written: &[Update],
         accepted: usize,
-        mask: u32,
+        config: &Config,
         tokenizer: Option<&Tokenizer>,
     ) -> Result<usize> {
-        let first = self.revealed;
+        let (first, given) = (self.revealed, self.given_tokens(config));
         for update in written {
             write(&mut self.tokens, update.position, update.token)?;
             if let Some(grammar) = &mut self.rules.grammar {
@@ -254,9 +261,9 @@ impl Sequence {
             }
             self.revealed += 1;
             self.steps_done += 1;
-            // A token that was proposed and fed has its final keys and values.
-            self.committed = self.revealed.min(first + accepted);
-            if self.find_end(mask, tokenizer) {
+            // A token that was proposed and fed has its final keys and values. The last one's row may have to tell of the next.
+            self.committed = (self.revealed - given).min(first + accepted);
+            if self.find_end(config.mask_token_id, tokenizer) {
                 break;
             }
         }

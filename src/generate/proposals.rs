@@ -9,11 +9,14 @@ use crate::sample::Proposal;
 /// What a pass feeds of a sequence behind its known tokens, and what comes of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Pass {
+    /// Whether the row of a token checks the one behind it, so that no masks stand for proposed tokens (WeDLM).
+    pub(super) tokens_check: bool,
     /// Proposed tokens, at the next slots.
     pub(super) proposed: usize,
     /// Masks behind them.
     pub(super) masks: usize,
-    /// Among the batch's rows of logits, the first of these masks, and the first of those that stand for proposed tokens.
+    /// Among the batch's rows of logits, the first of these masks (not with `tokens_check`), and the first that checks a proposed
+    /// token.
     pub(super) masks_row: usize,
     pub(super) checks_row: usize,
     /// Whether the logits are there.
@@ -30,12 +33,18 @@ impl Pass {
 
     /// Rows behind the known tokens.
     pub(super) fn rows(&self) -> usize {
-        self.places() + self.proposed
+        match self.tokens_check {
+            // The first mask is there for those behind it.
+            true => self.proposed + if self.masks > 1 { self.masks } else { 0 },
+            false => self.places() + self.proposed,
+        }
     }
 
     /// The row of logits of the `index`th place behind the known tokens.
     pub(super) fn row(&self, index: usize) -> usize {
         match index.checked_sub(self.proposed) {
+            // The row of the last proposed token says what the first mask would, so that the mask's is passed over.
+            behind if self.tokens_check => self.checks_row + index + usize::from(behind > Some(0)),
             Some(behind) => self.masks_row + behind,
             None => self.checks_row + index,
         }

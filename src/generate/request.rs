@@ -64,7 +64,8 @@ pub struct GenerateParams<'a> {
     /// How many tokens a step proposes, of which it writes as many as the model would have drawn one by one, and one more: the
     /// text has the same distribution as with 0 (default), which is off, in fewer steps (`docs/lookahead.md`). At most 16, or
     /// [`GenerateParams::LOOKAHEAD_AUTO`]: as many as pay, by those accepted so far. It acts where steps write one token each.
-    /// For Eso-LM; [`Context::step_with_logits`](crate::Context::step_with_logits) and
+    /// For Eso-LM, and for WeDLM, which writes one by one with it;
+    /// [`Context::step_with_logits`](crate::Context::step_with_logits) and
     /// [`Context::step_with_tokens`](crate::Context::step_with_tokens) write one token. The context's
     /// [`batch_rows`](crate::ContextParams) must be three times as many and one.
     pub lookahead: u32,
@@ -167,6 +168,8 @@ impl GenerateParams<'_> {
         let file = config.defaults.alpha_0.map_or(own, f64::from);
         match self.alpha_0 {
             Self::ALPHA_0_AUTO if by_order || self.adaptive.is_some() || config.diffusion_only => 1.0,
+            // Who looks ahead wants the distribution of one by one.
+            Self::ALPHA_0_AUTO if config.variant == Variant::WeDlm && self.lookahead > 0 => 0.0,
             Self::ALPHA_0_AUTO if by_steps && file == 0.0 => 1.0,
             Self::ALPHA_0_AUTO => file,
             given => given,

@@ -312,7 +312,7 @@ impl Session {
             let sequence = sequence_of(&mut self.sequences, written)?;
             let tokenizer = sequence.rules.tokenizer(model)?;
             if let Some(pass) = sequence.ahead.pass {
-                let kept = sequence.write_run(written, pass.accepted, self.mask, tokenizer)?;
+                let kept = sequence.write_run(written, pass.accepted, model.config(), tokenizer)?;
                 accepted.extend((0..written.len()).map(|index| index < kept));
                 *proposed_ahead += pass.proposed;
                 *accepted_ahead += pass.accepted.min(kept);

@@ -33,7 +33,7 @@ pub enum Feature {
     /// feature `grammar`.
     Grammar = 12,
     /// Several tokens in a pass where a step writes one ([`GenerateParams::lookahead`](crate::GenerateParams::lookahead)):
-    /// Eso-LM, but for (A) that was trained for diffusion alone, on the CPU with esolm's own kernels or on a device.
+    /// WeDLM, and Eso-LM but for (A) that was trained for diffusion alone.
     Lookahead = 13,
 }
 

@@ -23,15 +23,15 @@ const GREEDY: SamplingParams = SamplingParams { temperature: 0.0, ..SamplingPara
 
 /// Counts of a generation.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
-struct Counts {
-    passes: usize,
-    tokens: usize,
-    proposed: usize,
-    accepted: usize,
+pub struct Counts {
+    pub passes: usize,
+    pub tokens: usize,
+    pub proposed: usize,
+    pub accepted: usize,
 }
 
 /// Runs the generation to its end.
-fn run(context: &mut Context) -> Counts {
+pub fn run(context: &mut Context) -> Counts {
     let mut counts = Counts::default();
     while let Some(step) = context.step().unwrap() {
         assert!(step.accepted <= step.proposed && step.accepted <= step.updates.len());
@@ -63,7 +63,7 @@ fn joint(context: &mut Context, prompt: &Prompt, params: &GenerateParams, writte
 }
 
 /// Tokens of the tiny vocabulary besides the mask.
-const TINY: usize = 4;
+pub const TINY: usize = 4;
 
 fn tiny(variant: Variant) -> Model {
     let config = esolm::Config { variant, vocab_size: TINY + 1, mask_token_id: TINY as u32, ..config(2, 4) };
@@ -109,49 +109,62 @@ fn texts_have_the_distribution_of_one_token_per_pass() {
             if variant == Variant::EsoA { (0.0, Order::LeftToRight) } else { (1.0, order) };
         let request = GenerateParams { alpha_0, sampling, constraints, lookahead, ..one_by_one(order) };
         let prompt = Prompt { known: vec![(2, 1)] };
-        let expected = joint(&mut context, &prompt, &request, &[]);
-        assert!((expected.iter().sum::<f64>() - 1.0).abs() < 1e-4, "{what}");
-        let n = 8000;
-        let mut found = vec![0.0; expected.len()];
-        let mut counts = Counts::default();
-        for seed in 0..n {
-            context.begin(std::slice::from_ref(&prompt), &GenerateParams { seed, ..request }).unwrap();
-            let one = run(&mut context);
-            assert!(one.tokens == 4 && one.passes <= 4, "{what}: {one:?}");
-            counts.passes += one.passes;
-            counts.proposed += one.proposed;
-            counts.accepted += one.accepted;
-            let text = context.tokens(0).unwrap();
-            let order = &context.order(0).unwrap()[1..];
-            let index = order.iter().fold(0, |index, &p| index * TINY + text[p as usize] as usize);
-            found[index] += 1.0;
-        }
-        // Texts that are too rare for the test are one.
-        let (mut chi, mut freedom, mut rare) = (0.0, 0, (0.0, 0.0));
-        for (&probability, &found) in expected.iter().zip(&found) {
-            let expected = probability * n as f64;
-            if expected < 5.0 {
-                rare = (rare.0 + expected, rare.1 + found);
-                continue;
-            }
-            chi += (found - expected).powi(2) / expected;
-            freedom += 1;
-        }
-        if rare.0 >= 5.0 {
-            chi += (rare.1 - rare.0).powi(2) / rare.0;
-            freedom += 1;
-        } else {
-            assert!(rare.1 <= rare.0 + 6.0 * rare.0.sqrt() + 3.0, "{what}: {rare:?}");
-        }
-        assert!(freedom > 5, "{what}: {freedom}");
-        assert!(chi < limit(freedom - 1), "{what}: {chi}, {freedom} texts");
+        let counts = check_distribution(&mut context, &prompt, &request, &what);
         // Tokens stay, and are drawn anew.
         if lookahead > 0 {
-            let passes = n as usize * 4;
-            assert!(counts.passes < passes * 9 / 10, "{what}: {counts:?}");
+            assert!(counts.passes < counts.tokens * 9 / 10, "{what}: {counts:?}");
             assert!(counts.accepted > 1000 && counts.accepted + 1000 < counts.proposed, "{what}: {counts:?}");
         }
     }
+}
+
+/// Writes 8,000 texts of four tokens behind a prompt of one, and compares their number with the probabilities by the definition:
+/// chi-square at a significance of 1e-5.
+pub fn check_distribution(
+    context: &mut Context,
+    prompt: &Prompt,
+    request: &GenerateParams,
+    what: &str,
+) -> Counts {
+    let expected = joint(context, prompt, request, &[]);
+    assert!((expected.iter().sum::<f64>() - 1.0).abs() < 1e-4, "{what}");
+    let n = 8000;
+    let mut found = vec![0.0; expected.len()];
+    let mut counts = Counts::default();
+    for seed in 0..n {
+        context.begin(std::slice::from_ref(prompt), &GenerateParams { seed, ..*request }).unwrap();
+        let one = run(context);
+        assert!(one.tokens == 4 && one.passes <= 4, "{what}: {one:?}");
+        counts.passes += one.passes;
+        counts.tokens += one.tokens;
+        counts.proposed += one.proposed;
+        counts.accepted += one.accepted;
+        let text = context.tokens(0).unwrap();
+        let order = &context.order(0).unwrap()[1..];
+        let index = order.iter().fold(0, |index, &p| index * TINY + text[p as usize] as usize);
+        found[index] += 1.0;
+    }
+    // Texts that are too rare for the test are one.
+    let (mut chi, mut freedom, mut rare) = (0.0, 0, (0.0, 0.0));
+    for (&probability, &found) in expected.iter().zip(&found) {
+        let expected = probability * n as f64;
+        if expected < 5.0 {
+            rare = (rare.0 + expected, rare.1 + found);
+            continue;
+        }
+        chi += (found - expected).powi(2) / expected;
+        freedom += 1;
+    }
+    if rare.0 >= 5.0 {
+        chi += (rare.1 - rare.0).powi(2) / rare.0;
+        freedom += 1;
+    } else {
+        assert!(rare.1 <= rare.0 + 6.0 * rare.0.sqrt() + 3.0, "{what}: {rare:?}");
+    }
+    assert!(freedom > 5, "{what}: {freedom}");
+    println!("{what}: chi-square {chi:.1} of {freedom} texts, {counts:?}");
+    assert!(chi < limit(freedom - 1), "{what}: {chi}, {freedom} texts");
+    counts
 }
 
 #[test]

@@ -38,6 +38,7 @@ mod grammars;
 mod infilling;
 mod joining;
 mod lookahead;
+mod lookahead_wedlm;
 mod memory_use;
 mod on_demand;
 mod orders;

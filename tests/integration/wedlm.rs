@@ -427,7 +427,8 @@ fn what_wedlm_cannot_do_is_refused() {
         (GenerateParams { schedule: Schedule::Custom(&[2]), ..default }, "neither orders nor schedules"),
         (GenerateParams { adaptive: adaptive(-1.0, 4), ..default }, "penalty"),
         (GenerateParams { adaptive: adaptive(0.1, 0), ..default }, "window"),
-        (GenerateParams { lookahead: 2, alpha_0: 0.0, ..default }, "lookahead"),
+        (GenerateParams { lookahead: 2, alpha_0: 1.0, ..default }, "looks ahead where it writes one by one"),
+        (GenerateParams { lookahead: 2, adaptive: adaptive(0.0, 4), ..default }, "looks ahead where"),
     ] {
         let error = context.begin(&[Prompt::prefix(&[1])], &params).unwrap_err().to_string();
         assert!(error.contains(what), "{what}: {error}");

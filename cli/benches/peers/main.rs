@@ -73,7 +73,7 @@ fn compare_torch(python: &str, types: &[TensorType], rounds: usize, threads: usi
                 seconds.push(program.seconds(&format!("{steps} {round}"))?);
             }
             for ((_, context), times) in ours.iter_mut().zip(&mut our_times) {
-                times.run(context, 1, &diffusion(steps, round))?;
+                times.run(context, 1, &diffusion(steps, round), None)?;
             }
         }
         let f32_seconds = their_seconds.first().map_or(f64::NAN, |seconds| quantile(seconds, 0.5));
@@ -125,7 +125,7 @@ fn compare(ty: TensorType, rounds: usize, mut gpt2: Option<&mut Program>) -> Res
     for round in 0..rounds {
         for ((_, alpha_0, steps), times) in cases.iter().zip(&mut times) {
             let params = GenerateParams { alpha_0: *alpha_0, ..diffusion(*steps, round) };
-            times.run(&mut ours, 1, &params)?;
+            times.run(&mut ours, 1, &params, None)?;
         }
         if let Some(gpt2) = &mut gpt2 {
             llama.push(gpt2.seconds(&TOKENS.to_string())?);

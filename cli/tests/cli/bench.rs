@@ -37,6 +37,39 @@ fn numbers_out_of_range_are_said_as_they_were_given() {
 }
 
 #[test]
+fn variants_are_measured_beside_one_another() {
+    let small =
+        ["bench", "--shape", "stories", "--repeat", "1", "-t", "1", "-n", "16,32", "--mdlm-steps", "2"];
+    for (amount, name) in [(["--steps", "8"], "8"), (["--schedule", "1"], "1/step")] {
+        let args = [&small[..], &["--variant", "b,bd3lm:4,bd3lm:16,mdlm"], &amount].concat();
+        let output = esolm(&args);
+        assert!(output.status.success(), "{}", err(&output));
+        let text = out(&output);
+        for length in [16, 32] {
+            let line = format!("b q8_0, batch 1, length {length}, alpha_0 1, T {name}: bd3lm:4 ");
+            let line = text.lines().find(|l| l.starts_with(&line)).unwrap_or_else(|| panic!("{text}"));
+            assert!(line.contains(", bd3lm:16 ") && line.contains(", mdlm about "), "{line}");
+        }
+        // One token a step takes as many steps in each; what is not run is counted, too.
+        if name == "1/step" {
+            let steps = text.lines().filter(|line| line.contains(" own ")).map(|line| {
+                let columns: Vec<&str> = line.split_whitespace().collect();
+                assert_eq!(columns[4], columns[7], "{line}");
+            });
+            assert_eq!(steps.count(), 8);
+        }
+    }
+    refused(&["--shape", "stories", "--variant", "b:4"], "'b:4' is not b, a, mdlm");
+    refused(&["--shape", "stories", "--variant", "bd3lm:400"], "--variant bd3lm:400");
+    refused(&["--shape", "stories", "--variant", "b,wedlm"], "no --variant wedlm of this shape");
+    refused(
+        &["--shape", "stories", "--variant", "b,mdlm", "--write", "no/such/place"],
+        "one --type and --variant",
+    );
+    refused(&["--schedule", "1,0"], "--schedule");
+}
+
+#[test]
 fn more_threads_than_processors_take_no_longer() {
     let started = Instant::now();
     let args = ["bench", "--threads", "512", "--repeat", "1", "--steps", "1", "--length", "8"];

@@ -3,6 +3,7 @@
 use esolm::{Context, ContextParams, GenerateParams, Kernels, Model, Result};
 
 use super::floor::{Floor, floor};
+use super::kind::Kind;
 use super::machine::Machine;
 use super::measure::{Times, quantile};
 use super::options::Args;
@@ -12,6 +13,8 @@ use crate::memory;
 pub struct Subject {
     pub model: Model,
     pub name: String,
+    /// The variant of a synthetic model.
+    pub kind: Option<Kind>,
     pub open_seconds: f64,
     /// Resident memory that loading it added, in bytes.
     pub resident: Option<u64>,
@@ -22,20 +25,50 @@ pub struct Case<'a> {
     pub subject: &'a Subject,
     pub kernels: Kernels,
     pub batch: usize,
-    /// Diffusion steps, or WeDLM's window.
-    pub number: usize,
-    pub params: GenerateParams<'static>,
+    /// Tokens of a text; 0 is the model's context.
+    pub length: usize,
+    pub amount: Amount,
+    pub params: GenerateParams<'a>,
     pub times: Times,
+}
+
+/// How much a step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    /// All tokens in so many diffusion steps.
+    Steps(usize),
+    /// So many tokens.
+    Tokens(u32),
+    /// WeDLM's window.
+    Window(usize),
+}
+
+impl Amount {
+    /// As a number, for a plot.
+    pub fn number(self) -> usize {
+        match self {
+            Self::Steps(number) | Self::Window(number) => number,
+            Self::Tokens(number) => number as usize,
+        }
+    }
+
+    /// As it is told in the column of the steps.
+    pub fn name(self) -> String {
+        match self {
+            Self::Steps(number) | Self::Window(number) => number.to_string(),
+            Self::Tokens(number) => format!("{number}/step"),
+        }
+    }
 }
 
 impl Subject {
     /// Loads the model several times and keeps the first one, which is the one that adds to the resident memory.
-    pub fn open(name: String, open: impl Fn() -> Result<Model>) -> Result<Self> {
+    pub fn open(name: String, kind: Option<Kind>, open: impl Fn() -> Result<Model>) -> Result<Self> {
         let (model, resident) = memory::added_by(&open);
         let model = model?;
         let again = || Ok(open()?.load_time().as_secs_f64());
         let seconds = (0..5).map(|_| again()).collect::<Result<Vec<_>>>()?;
-        Ok(Self { model, name, open_seconds: quantile(&seconds, 0.5), resident })
+        Ok(Self { model, name, kind, open_seconds: quantile(&seconds, 0.5), resident })
     }
 }
 
@@ -44,7 +77,7 @@ impl Case<'_> {
     pub fn context_params(&self, args: &Args) -> ContextParams {
         ContextParams {
             sequences: self.batch,
-            length: args.length,
+            length: self.length,
             kernels: self.kernels,
             ..args.compute.context_params()
         }
@@ -53,11 +86,16 @@ impl Case<'_> {
     /// The least time of a generation, on the CPU.
     pub fn floor(&self, args: &Args, machine: &Machine) -> Option<Floor> {
         let model = &self.subject.model;
-        let length = if args.length > 0 { args.length } else { model.config().context_length };
+        let length = self.whole_length();
         let on_cpu =
             args.compute.device.eq_ignore_ascii_case("cpu") || model.device().eq_ignore_ascii_case("cpu");
         let floor = || floor(model, &self.context_params(args), length, &self.times.written, machine);
         on_cpu.then(floor).flatten()
+    }
+
+    /// Tokens of a text.
+    pub fn whole_length(&self) -> usize {
+        if self.length > 0 { self.length } else { self.subject.model.config().context_length }
     }
 
     pub fn context(&self, args: &Args) -> Result<Context> {

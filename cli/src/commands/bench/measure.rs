@@ -13,6 +13,8 @@ pub struct Times {
     seconds: Vec<f64>,
     /// Seconds of every step of every generation.
     step_seconds: Vec<f64>,
+    /// Steps of all generations, those whose time was calculated among them.
+    steps: usize,
     /// Tokens that each step of the last generation wrote.
     pub written: Vec<usize>,
     /// How the last generation spent its time.
@@ -20,22 +22,40 @@ pub struct Times {
 }
 
 impl Times {
-    /// Runs a generation of `batch` sequences without a prompt, sampling included.
-    pub fn run(&mut self, context: &mut Context, batch: usize, params: &GenerateParams) -> Result<()> {
+    /// Runs a generation of `batch` sequences without a prompt, sampling included: all of it, or its first `most` steps, from
+    /// which the time of the others is calculated.
+    pub fn run(
+        &mut self,
+        context: &mut Context,
+        batch: usize,
+        params: &GenerateParams,
+        most: Option<usize>,
+    ) -> Result<()> {
         // Some models have to be given the first token.
         let given = vec![0; context.model().config().given_tokens()];
         let prompts = vec![Prompt::prefix(&given); batch];
         self.written.clear();
         let started = Instant::now();
         context.begin(&prompts, params)?;
-        let mut before = started;
-        while let Some(step) = context.step()? {
+        let (mut before, mut total) = (started, 0);
+        while most.is_none_or(|most| self.written.len() < most)
+            && let Some(step) = context.step()?
+        {
             self.written.push(step.updates.len());
+            total = step.total;
             let now = Instant::now();
             self.step_seconds.push((now - before).as_secs_f64());
             before = now;
         }
-        self.seconds.push(started.elapsed().as_secs_f64());
+        let (elapsed, measured) = (started.elapsed().as_secs_f64(), self.written.len());
+        let calculated = if most.is_some() { total.saturating_sub(measured) } else { 0 };
+        // What they would write, the same in each.
+        let length: usize = (0..batch).map(|sequence| context.tokens(sequence).map_or(0, <[u32]>::len)).sum();
+        let left = length.saturating_sub(self.tokens() + batch * given.len());
+        self.written
+            .extend((0..calculated).map(|step| left * (step + 1) / calculated - left * step / calculated));
+        self.seconds.push(elapsed * self.written.len() as f64 / measured.max(1) as f64);
+        self.steps += self.written.len();
         self.profile = context.profile();
         Ok(())
     }
@@ -57,7 +77,12 @@ impl Times {
 
     /// Steps of one generation.
     pub fn steps(&self) -> usize {
-        self.step_seconds.len() / self.seconds.len().max(1)
+        self.steps / self.seconds.len().max(1)
+    }
+
+    /// Whether the time of some steps was calculated.
+    pub fn is_calculated(&self) -> bool {
+        self.steps > self.step_seconds.len()
     }
 
     /// Seconds of a step: the quantile `q` of all steps.
@@ -68,7 +93,7 @@ impl Times {
     /// Milliseconds per step of the parts of a step, in the last generation.
     pub fn parts(&self) -> Option<[(&'static str, f64); 5]> {
         let profile = self.profile?;
-        let steps = self.steps().max(1) as f64;
+        let steps = (self.step_seconds.len() / self.seconds.len().max(1)).max(1) as f64;
         let Profile { blocks, attention, vocabulary, sampling, rest } = profile;
         let parts = [
             ("blocks", blocks),

@@ -2,6 +2,7 @@
 
 mod case;
 mod floor;
+mod kind;
 mod machine;
 mod measure;
 mod options;
@@ -16,11 +17,12 @@ use std::thread::available_parallelism;
 
 use esolm::gguf::TensorType;
 use esolm::quantize::{FileOrPath, QuantizeOptions};
-use esolm::{Adaptive, Config, Error, GenerateParams, Kernels, Result, SamplingParams, Variant};
+use esolm::{Adaptive, Config, Error, GenerateParams, Kernels, Result, SamplingParams, Schedule, Variant};
 
 use crate::generation_args::check_diffusion;
 use crate::progress;
-use case::{Case, Subject};
+use case::{Amount, Case, Subject};
+use kind::Kind;
 use machine::Machine;
 use measure::Times;
 pub use options::Args;
@@ -42,21 +44,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             _ => &vec![Kernels::Ggml],
         };
         for (&kernels, &batch) in kernels.iter().flat_map(|k| args.batch.iter().map(move |b| (k, b))) {
-            // WeDLM has windows in place of steps.
-            let slides = subject.model.config().variant == Variant::WeDlm;
-            let numbers = if slides { &args.window } else { &args.steps };
-            for (&alpha_0, &number) in args.alpha0.iter().flat_map(|a| numbers.iter().map(move |s| (a, s))) {
-                let window = Some(Adaptive { window: number, ..Adaptive::WEDLM });
-                let sampling = SamplingParams { top_p: args.top_p, ..SamplingParams::FULL };
-                let params = GenerateParams {
-                    alpha_0,
-                    steps: if slides { 0 } else { number },
-                    adaptive: window.filter(|_| slides && alpha_0 == 1.0),
-                    sampling,
-                    ignore_eos: true,
-                    ..GenerateParams::default()
-                };
-                cases.push(Case { subject, kernels, batch, number, params, times: Times::default() });
+            for (&alpha_0, &length) in
+                args.alpha0.iter().flat_map(|a| args.length.iter().map(move |n| (a, n)))
+            {
+                let config = subject.model.config();
+                for (amount, schedule) in amounts(args, config) {
+                    let params = GenerateParams { schedule, ..params(args, alpha_0, amount, config, length) };
+                    let times = Times::default();
+                    cases.push(Case { subject, kernels, batch, length, amount, params, times });
+                }
             }
         }
     }
@@ -70,7 +66,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 show(done, all);
                 let mut context = case.context(args)?;
                 let params = GenerateParams { seed: round as u64, ..case.params };
-                case.times.run(&mut context, case.batch, &params)?;
+                let is_mdlm = case.subject.model.config().variant == Variant::Mdlm;
+                case.times.run(&mut context, case.batch, &params, args.mdlm_steps.filter(|_| is_mdlm))?;
                 done += 1;
             }
         }
@@ -78,16 +75,61 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     })?;
     machine.probe_again();
     let profile = if args.profile { report::profile(&cases) } else { String::new() };
-    let table = report::table(args, &machine, &subjects, &cases) + &profile;
+    let table = report::table(args, &machine, &subjects, &cases) + &report::ratios(&cases) + &profile;
     let plot = args.plot.as_ref().map(|path| (path, report::plot(args, &cases)));
     args.json.show(&table, report::json(args, &machine, &subjects, &cases)?, plot)?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// How much the steps of a model do, and by which schedule.
+fn amounts<'a>(args: &'a Args, config: &Config) -> Vec<(Amount, Schedule<'a>)> {
+    // WeDLM has windows in place of steps.
+    if config.variant == Variant::WeDlm {
+        return args.window.iter().map(|&window| (Amount::Window(window), Schedule::Reference)).collect();
+    }
+    let counts = args.schedule.iter();
+    let counts = counts.map(|count| (Amount::Tokens(*count), Schedule::Custom(std::slice::from_ref(count))));
+    let steps = args.steps.iter().map(|&steps| (Amount::Steps(steps), Schedule::Reference));
+    if args.schedule.is_empty() { steps.collect() } else { counts.collect() }
+}
+
+/// Parameters of a case, but for its schedule.
+fn params(
+    args: &Args,
+    alpha_0: f64,
+    amount: Amount,
+    config: &Config,
+    length: usize,
+) -> GenerateParams<'static> {
+    let length = if length > 0 { length } else { config.context_length };
+    let window = |window| Adaptive { window, ..Adaptive::WEDLM };
+    GenerateParams {
+        alpha_0,
+        steps: match amount {
+            // The library takes those of a block.
+            Amount::Steps(steps) if config.block_length > 0 => {
+                steps.div_ceil(length.div_ceil(config.block_length))
+            }
+            Amount::Steps(steps) => steps,
+            Amount::Tokens(_) | Amount::Window(_) => 0,
+        },
+        adaptive: match amount {
+            Amount::Window(size) if alpha_0 == 1.0 => Some(window(size)),
+            _ => None,
+        },
+        sampling: SamplingParams { top_p: args.top_p, ..SamplingParams::FULL },
+        ignore_eos: true,
+        ..GenerateParams::default()
+    }
+}
+
 /// Checks the numbers that the options give.
 fn check(args: &Args) -> Result<()> {
-    if args.repeat == 0 || args.batch.contains(&0) {
-        return Err(Error::InvalidArgument("--repeat and --batch must be at least 1".into()));
+    let mdlm = args.mdlm_steps == Some(0);
+    if args.repeat == 0 || args.batch.contains(&0) || args.schedule.contains(&0) || mdlm {
+        return Err(Error::InvalidArgument(
+            "--repeat, --batch, --schedule and --mdlm-steps must be at least 1".into(),
+        ));
     }
     check_diffusion(&args.alpha0, &args.steps)?;
     // As those, it has a value that stands for a default in the library.
@@ -109,48 +151,53 @@ fn check(args: &Args) -> Result<()> {
 fn subjects(args: &Args) -> Result<Vec<Subject>> {
     let Some(shape) = args.shape else {
         let name = args.model.name()?.map_or("built-in".into(), |path| path.display().to_string());
-        return Ok(vec![Subject::open(name, || args.model.open(&args.compute.device))?]);
+        return Ok(vec![Subject::open(name, None, || args.model.open(&args.compute.device))?]);
     };
-    let subject = |ty: &TensorType| {
+    let kinds = kinds(args, shape)?;
+    let subject = |(ty, &kind): (&TensorType, &Kind)| {
         let layout = QuantizeOptions { layout: args.layout, ..QuantizeOptions::new(*ty) };
-        let file = SyntheticModel::write(&config(args, shape)?, &layout)?;
+        let file = SyntheticModel::write(&config(args, shape, kind)?, &layout)?;
         let options = args.model.load_options(&args.compute.device);
-        Subject::open(ty.name().into(), || file.open(&options))
+        let name = if kinds.len() > 1 { format!("{kind} {}", ty.name()) } else { ty.name().into() };
+        Subject::open(name, Some(kind), || file.open(&options))
     };
-    args.types.iter().map(subject).collect()
+    args.types.iter().flat_map(|ty| kinds.iter().map(move |kind| (ty, kind))).map(subject).collect()
 }
 
 /// Writes the synthetic model to `path`, whole or not at all.
 fn write_model(args: &Args, shape: Shape, path: &Path) -> Result<ExitCode> {
-    let [ty] = args.types.as_slice() else {
-        return Err(Error::InvalidArgument("--write takes one --type: it writes one file".into()));
+    let (&[ty], &[kind]) = (args.types.as_slice(), kinds(args, shape)?.as_slice()) else {
+        return Err(Error::InvalidArgument(
+            "--write takes one --type and --variant: it writes one file".into(),
+        ));
     };
-    let options = QuantizeOptions { force: args.force, layout: args.layout, ..QuantizeOptions::new(*ty) };
-    synthetic::create(&config(args, shape)?, FileOrPath::Path(path), &options)?;
+    let options = QuantizeOptions { force: args.force, layout: args.layout, ..QuantizeOptions::new(ty) };
+    synthetic::create(&config(args, shape, kind)?, FileOrPath::Path(path), &options)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The hyperparameters of a synthetic model.
-fn config(args: &Args, shape: Shape) -> Result<Config> {
-    let config = shape.config(variant_of(shape, args.variant)?, args.length);
-    // Of its hyperparameters, the options say the length alone.
-    config.validate().map_err(|what| Error::InvalidArgument(format!("--length {}: {what}", args.length)))?;
+fn config(args: &Args, shape: Shape, kind: Kind) -> Result<Config> {
+    let length = args.length.iter().copied().max().unwrap_or(0);
+    let config = Config { block_length: kind.block, ..shape.config(kind.variant, length) };
+    // Of its hyperparameters, the options say the length and the block alone.
+    let of = if kind.block > 0 { format!("--variant {kind}, ") } else { String::new() };
+    config.validate().map_err(|what| Error::InvalidArgument(format!("{of}--length {length}: {what}")))?;
     Ok(config)
 }
 
-/// The variant that is meant.
-fn variant_of(shape: Shape, given: Option<Variant>) -> Result<Variant> {
+/// The variants that are meant.
+fn kinds(args: &Args, shape: Shape) -> Result<Vec<Kind>> {
     let qwen = matches!(shape, Shape::Qwen3Tiny | Shape::Qwen3Small | Shape::Qwen25 | Shape::Qwen3);
-    let variant = given.unwrap_or(if qwen { Variant::WeDlm } else { Variant::EsoB });
-    let fits = match variant {
+    let own = Kind { variant: if qwen { Variant::WeDlm } else { Variant::EsoB }, block: 0 };
+    let kinds = if args.variant.is_empty() { vec![own] } else { args.variant.clone() };
+    let fits = |kind: &&Kind| match kind.variant {
         Variant::WeDlm => qwen,
         Variant::Ar => true,
         _ => !qwen,
     };
-    match fits {
-        true => Ok(variant),
-        false => {
-            Err(Error::InvalidArgument(format!("there is no --variant {} of this shape", variant.name())))
-        }
+    match kinds.iter().find(|kind| !fits(kind)) {
+        None => Ok(kinds),
+        Some(kind) => Err(Error::InvalidArgument(format!("there is no --variant {kind} of this shape"))),
     }
 }

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use esolm::Kernels;
 use esolm::gguf::{Layout, TensorType};
-use esolm::{Kernels, Variant};
 
+use super::kind::Kind;
 use super::synthetic::Shape;
-use crate::args::{ComputeArgs, JsonFileArgs, kernels, layouts, tensor_types, variants};
+use crate::args::{ComputeArgs, JsonFileArgs, kernels, layouts, tensor_types};
 use crate::model_args::ModelArgs;
 
 const HELP: &str = "\
@@ -21,6 +22,8 @@ Examples:
   esolm bench --shape small --steps 128 --kernels own,ggml
   # Where a step's time goes
   esolm bench --shape small --steps 16,1024 --profile
+  # Eso-LM (B) over its baselines
+  esolm bench --shape small --variant b,bd3lm:4,mdlm --steps 1024 --mdlm-steps 8
   # One token per step, left to right
   esolm bench --shape small --alpha0 0
   esolm bench -m model.gguf --batch 1,4,16 --json-file speed.json";
@@ -43,10 +46,10 @@ pub struct Args {
     /// How the rows of the synthetic model's quantized matrices lie (with --shape).
     #[arg(long, default_value = "panels", requires = "shape", value_parser = layouts(), value_name = "LAYOUT")]
     pub layout: Layout,
-    /// Variant of the synthetic model (with --shape): Eso-LM (B), the default, Eso-LM (A), MDLM or autoregressive; of Qwen's shapes WeDLM,
-    /// the default, or autoregressive.
-    #[arg(long, requires = "shape", value_parser = variants(), value_name = "VARIANT")]
-    pub variant: Option<Variant>,
+    /// Variants of the synthetic model (with --shape): b (Eso-LM (B), the default), a, mdlm, ar, bd3lm:BLOCK (BD3-LM with blocks
+    /// of so many positions); of Qwen's shapes wedlm, the default, or ar. Of several, the times over the first one's are shown.
+    #[arg(long, requires = "shape", value_delimiter = ',', value_name = "VARIANT,..")]
+    pub variant: Vec<Kind>,
     /// Write the synthetic model, of a single type, to this file and exit without measuring.
     #[arg(long, value_name = "FILE", requires = "shape")]
     pub write: Option<PathBuf>,
@@ -59,15 +62,29 @@ pub struct Args {
     /// Fractions of the tokens written by diffusion, 0 to 1.
     #[arg(long, value_delimiter = ',', default_value = "1", value_name = "A,..")]
     pub alpha0: Vec<f64>,
-    /// Numbers of diffusion steps.
+    /// Numbers of diffusion steps, of the whole text. (BD3-LM has its share of them in each block, at least one.)
     #[arg(long, value_delimiter = ',', default_value = "16,64", value_name = "T,..")]
     pub steps: Vec<usize>,
+    /// Numbers of tokens that each diffusion step writes, in place of the numbers of steps.
+    #[arg(long, value_delimiter = ',', conflicts_with = "steps", value_name = "K,..")]
+    pub schedule: Vec<u32>,
+    /// Run only the first N steps of MDLM's generations, and calculate the time of the others: each feeds the whole text.
+    #[arg(long, value_name = "N")]
+    pub mdlm_steps: Option<usize>,
     /// Windows of WeDLM, in positions, in place of the numbers of steps.
     #[arg(long, value_delimiter = ',', default_value = "4,16", value_name = "W,..")]
     pub window: Vec<usize>,
-    /// Length of the texts in tokens. Default, or 0: the model's context length, which a synthetic model takes from this option.
-    #[arg(short = 'n', long = "length", default_value_t = 0, hide_default_value = true, value_name = "LEN")]
-    pub length: usize,
+    /// Lengths of the texts in tokens. Default, or 0: the model's context length, which a synthetic model takes from the largest
+    /// one here.
+    #[arg(
+        short = 'n',
+        long = "length",
+        value_delimiter = ',',
+        default_value = "0",
+        hide_default_value = true,
+        value_name = "LEN,.."
+    )]
+    pub length: Vec<usize>,
     /// Top-p (nucleus) sampling, above 0 to 1; 1 = off.
     #[arg(long, default_value_t = 0.9, value_name = "P")]
     pub top_p: f32,

@@ -3,7 +3,7 @@
 use esolm::{Context, GenerateParams, Result};
 use serde_json::{Value, json};
 
-use super::case::{Case, Subject};
+use super::case::{Amount, Case, Subject};
 use super::machine::Machine;
 use super::options::Args;
 use crate::args::kernels_name;
@@ -28,12 +28,12 @@ pub fn table(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case
             memory::describe(*resident),
         );
     }
-    text += "\nmodel     kernels  batch  length  alpha_0  T      steps  tokens/s  ms/step  p99 ms/step  of the limit\n";
+    text += "\nmodel          kernels  batch  length  alpha_0  T      steps  tokens/s  ms/step  p99 ms/step  of the limit\n";
     for case in cases {
-        let (GenerateParams { alpha_0, .. }, steps) = (case.params, case.number);
+        let (GenerateParams { alpha_0, .. }, steps) = (case.params, case.amount.name());
         let times = &case.times;
         text += &format!(
-            "{:9} {:8} {:<6} {:<7} {alpha_0:<8} {steps:<6} {:<6} {:<9.0} {:<8.2} {:<12.2} {}\n",
+            "{:14} {:8} {:<6} {:<7} {alpha_0:<8} {steps:<6} {:<6} {:<9.0} {:<8.2} {:<12.2} {}\n",
             case.subject.name,
             kernels_name(case.kernels),
             case.batch,
@@ -50,11 +50,48 @@ pub fn table(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case
     text
 }
 
+/// The times of the variants over those of the first one, all else being equal.
+pub fn ratios(cases: &[Case<'_>]) -> String {
+    let Some(kind) = cases.first().and_then(|case| case.subject.kind) else { return String::new() };
+    let mut text = String::new();
+    for first in cases.iter().filter(|case| case.subject.kind == Some(kind)) {
+        let type_of = |case: &Case<'_>| case.subject.name.rsplit(' ').next().map(str::to_string);
+        let alike = |case: &&Case<'_>| {
+            type_of(case) == type_of(first)
+                && (case.kernels, case.batch, case.length) == (first.kernels, first.batch, first.length)
+                && (case.amount, case.params.alpha_0) == (first.amount, first.params.alpha_0)
+        };
+        let others = cases.iter().filter(alike).filter(|case| case.subject.kind != Some(kind));
+        let others: Vec<_> = others
+            .map(|case| {
+                let name = case.subject.kind.map(|kind| kind.to_string()).unwrap_or_default();
+                let about = if case.times.is_calculated() { "about " } else { "" };
+                format!("{name} {about}{:.2}", case.times.median() / first.times.median())
+            })
+            .collect();
+        if !others.is_empty() {
+            text += &format!(
+                "{}, batch {}, length {}, alpha_0 {}, T {}: {}\n",
+                first.subject.name,
+                first.batch,
+                first.whole_length(),
+                first.params.alpha_0,
+                first.amount.name(),
+                others.join(", ")
+            );
+        }
+    }
+    match text.is_empty() {
+        true => text,
+        false => format!("\nTimes over those of the first variant:\n{text}"),
+    }
+}
+
 /// How the time of a step is spent, in milliseconds and per cent, in the last generation of each case.
 pub fn profile(cases: &[Case<'_>]) -> String {
     let mut text = String::from("\nWhere a step's time goes, in ms (the last generation of each):\n");
     for case in cases {
-        let (GenerateParams { alpha_0, .. }, steps) = (case.params, case.number);
+        let (GenerateParams { alpha_0, .. }, steps) = (case.params, case.amount.name());
         text += &format!("{}, batch {}, alpha_0 {alpha_0}, T {steps}:", case.subject.name, case.batch);
         match case.times.parts() {
             Some(parts) => {
@@ -79,6 +116,7 @@ pub fn plot(args: &Args, cases: &[Case<'_>]) -> Plot {
             kernels_name(case.kernels).to_string(),
             format!("batch {}", case.batch),
             format!("alpha_0 {}", case.params.alpha_0),
+            format!("length {}", case.whole_length()),
         ]
     };
     let all: Vec<_> = cases.iter().map(parts).collect();
@@ -91,7 +129,7 @@ pub fn plot(args: &Args, cases: &[Case<'_>]) -> Plot {
     let mut series: Vec<Series> = Vec::new();
     for case in cases {
         let name = join(case, true);
-        let point = Point { x: case.number as f64, y: case.times.speed(), label: String::new() };
+        let point = Point { x: case.amount.number() as f64, y: case.times.speed(), label: String::new() };
         match series.iter_mut().find(|s| s.name == name) {
             Some(series) => series.points.push(point),
             None => series.push(Series { name, points: vec![point], line: true }),
@@ -133,7 +171,10 @@ pub fn json(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<
                 "kernels": kernels_name(case.kernels),
                 "batch": case.batch,
                 "alpha_0": case.params.alpha_0,
-                "steps": case.number,
+                "length": case.whole_length(),
+                "steps": case.amount.number(),
+                "per_step": matches!(case.amount, Amount::Tokens(_)),
+                "calculated": case.times.is_calculated(),
                 "top_p": short(case.params.sampling.top_p),
                 "arena_bytes": memory.arena,
                 "floor_seconds": floor.map(|floor| floor.seconds),
