@@ -298,7 +298,7 @@ FUZZ = --locked --manifest-path fuzz/Cargo.toml
 fuzz-check:
 	@if $(CARGO) fetch --quiet --offline --target $(HOST) $(FUZZ) 2>/dev/null; then \
 	  CARGO_PROFILE_RELEASE_DEBUG=0 $(CARGO) check --release $(FUZZ) --target-dir $(BUILD) \
-	    $(addprefix --bin=,gguf checkpoint safetensors tokenizer template state imatrix plans calls); \
+	    $(addprefix --bin=,gguf checkpoint safetensors tokenizer template chat_template grammar requests state imatrix plans calls); \
 	else echo "skipped: the packages of fuzz/ are not here (cargo fetch $(FUZZ))"; fi
 
 faults: setup
