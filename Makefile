@@ -219,10 +219,10 @@ test-windows: setup
 	ffi-tests/in-debian $(DIST_BUILD)/trixie trixie "wine64 gcc-mingw-w64-x86-64-win32 g++-mingw-w64-x86-64-win32 cmake make python3" \
 	  ffi-tests/windows $(DIST_BUILD) $(RELEASE) $(abspath $(MODEL))
 
-# The C programs under valgrind, which does not know the newest instructions.
-memcheck:
-	RUSTFLAGS="-Ctarget-cpu=x86-64-v3" $(MAKE) programs BUILD=target/portable DIST=target/portable/dist
-	ffi-tests/memcheck target/portable/ctest $(abspath $(MODEL))
+# The C programs under valgrind, which does not know the newest instructions: with the platform's baseline it has all that ggml was
+# compiled for, and the library's kernels choose by the processor that it shows them.
+memcheck: programs
+	ffi-tests/memcheck $(CTEST) $(abspath $(MODEL))
 
 # The same programs and C++ with the address and the undefined-behaviour sanitizer, and leak detection. Tests ask for absurd
 # amounts of memory and expect NULL, as malloc returns; the sanitizer ends the process unless it is told otherwise.
@@ -243,14 +243,17 @@ tsan:
 
 # Undefined behaviour and races among the threads of a context, in many orders of events: takes a nightly Rust with miri.
 # Skipped: what calls the processor or the system in ways that miri does not have, allocations that the system refuses (miri
-# ends with them), and tests whose matrices and samples are too large for it (tests/miri has small ones).
+# ends with them), tests whose matrices, samples and texts are too large for it (tests/miri has small ones), and those that read files.
+# MIRI_SEEDS: how many orders of events.
+MIRI_SEEDS ?= 16
 MIRI = $(CARGO) +nightly miri test --lib --manifest-path tests/miri/Cargo.toml --target-dir $(abspath $(BUILD))/miri --
 MIRI_RUSTFLAGS = "--cfg rustix_use_libc"
 MIRI_SKIP = cpu::threads kernels::matmul kernels::attention kernels::panel kernels::isa processor floats temporary_names \
   atomic_file::tests in_proportion deep_nesting millions_of draws_follow equally_likely match_reference matches_reference \
-  reference_mean on_random_texts exp_is_accurate have_the_distribution pages::tests too_much_is_an_error
+  reference_mean on_random_texts exp_is_accurate have_the_distribution pages::tests too_much_is_an_error \
+  templates_give_the_text long_conversation deepest_template hostile_templates
 miri:
-	RUSTFLAGS=$(MIRI_RUSTFLAGS) MIRIFLAGS="-Zmiri-many-seeds=0..16" $(MIRI) cpu::threads
+	RUSTFLAGS=$(MIRI_RUSTFLAGS) MIRIFLAGS="-Zmiri-many-seeds=0..$(MIRI_SEEDS)" $(MIRI) cpu::threads
 	RUSTFLAGS=$(MIRI_RUSTFLAGS) MIRIFLAGS=-Zmiri-disable-isolation $(MIRI) $(MIRI_SKIP:%=--skip %)
 
 # The threads of a context in every order of events, up to a number of preemptions.
@@ -298,7 +301,7 @@ FUZZ = --locked --manifest-path fuzz/Cargo.toml
 fuzz-check:
 	@if $(CARGO) fetch --quiet --offline --target $(HOST) $(FUZZ) 2>/dev/null; then \
 	  CARGO_PROFILE_RELEASE_DEBUG=0 $(CARGO) check --release $(FUZZ) --target-dir $(BUILD) \
-	    $(addprefix --bin=,gguf checkpoint safetensors tokenizer template state imatrix plans calls); \
+	    $(addprefix --bin=,gguf checkpoint safetensors tokenizer template chat_template grammar requests state imatrix plans calls); \
 	else echo "skipped: the packages of fuzz/ are not here (cargo fetch $(FUZZ))"; fi
 
 faults: setup

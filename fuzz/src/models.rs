@@ -91,3 +91,32 @@ pub fn model(variant: Variant) -> Model {
     let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
     Model::from_bytes(&bytes(&config(variant), TOKENIZER, TensorType::F32), &options).expect("a model")
 }
+
+/// The smallest model that writes left to right, of all ASCII characters and two of more bytes: sequences of 48 tokens.
+pub fn letters() -> Model {
+    // As byte-level tokenizers write bytes: a blank, a line's end, and the two bytes of an e with an accent.
+    let mut words: Vec<String> = ('!'..='~').map(String::from).collect();
+    words.extend(["\u{120}", "\u{10a}", "\u{c3}", "\u{a9}", "{\"", "\":", "ab"].map(String::from));
+    let vocab = words.iter().enumerate().map(|(id, word)| format!("{word:?}: {id}"));
+    let vocab = vocab.collect::<Vec<_>>().join(", ");
+    let end = words.len();
+    let tokenizer = format!(
+        r#"{{"version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
+        "added_tokens": [{{"id": {end}, "content": "<eos>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true}}],
+        "pre_tokenizer": {{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}},
+        "decoder": {{"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}},
+        "model": {{"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+            "vocab": {{{vocab}}}, "merges": [["{{", "\""], ["\"", ":"], ["a", "b"]]}}}}"#
+    );
+    let config = Config {
+        context_length: 48,
+        vocab_size: end + 2,
+        mask_token_id: end as u32 + 1,
+        eos_token_id: Some(end as u32),
+        ..config(Variant::Ar)
+    };
+    let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
+    Model::from_bytes(&bytes(&config, &tokenizer, TensorType::F32), &options).expect("a model")
+}

@@ -168,7 +168,7 @@ mod tests {
         let mut rng = Rng::new(11, 0, Purpose::Token);
         let mut sampler = Sampler::new(VOCAB, MASK as u32).unwrap();
         let mut compared = [0; 3];
-        let cases = if cfg!(miri) { 8 } else { 300 };
+        let cases = if cfg!(miri) { 4 } else { 300 };
         for case in 0..cases {
             let logits = logits(&mut rng, case);
             let all: Vec<usize> =
@@ -200,7 +200,7 @@ mod tests {
         let mut rng = Rng::new(12, 0, Purpose::Token);
         let mut sampler = Sampler::new(VOCAB, MASK as u32).unwrap();
         let mut compared = 0;
-        let cases = if cfg!(miri) { 8 } else { 200 };
+        let cases = if cfg!(miri) { 4 } else { 200 };
         for case in 0..cases {
             let logits = logits(&mut rng, case);
             let temperature = 0.5 + rng.uniform() as f32;

@@ -42,8 +42,12 @@ fn products_of_any_bits_are_the_same_in_one_and_two_threads() {
     for ty in TensorType::all() {
         let columns = ty.block_len().max(BLOCK);
         // One whole panel and a part of the next.
-        let [one, two] = [1, 2].map(|threads| products(Platform::detect(), ty, (17, columns), 3, threads));
-        assert_eq!(one, two, "{}", ty.name());
+        let of = |threads| products(Platform::detect(), ty, (17, columns), 3, threads);
+        let one = of(1);
+        // A kind of each kernel: how threads share the panels does not depend on the type, and miri is slow.
+        if [TensorType::F32, TensorType::Q8_0, TensorType::Q4K].contains(&ty) {
+            assert_eq!(one, of(2), "{}", ty.name());
+        }
         assert!(one.iter().any(|&bits| bits != 0), "{}", ty.name());
     }
 }

@@ -33,10 +33,19 @@ mod convert {
     mod damaged;
 }
 
+#[path = "../../src/chat"]
+mod chat {
+    mod jinja;
+    mod message;
+}
+
 #[path = "../../src/model"]
 mod model {
+    mod architecture;
     mod config;
     mod defaults;
+    mod keys;
+    mod llama_keys;
     pub use config::{Config, Variant};
     pub use defaults::Defaults;
     pub(crate) use defaults::check_range;

@@ -23,7 +23,8 @@ converted model into esolm in the system's cache folder (~/.cache or XDG_CACHE_H
 %LOCALAPPDATA%). Every command that takes a model file takes hf:OWNER/NAME[@REVISION][:TYPE] instead: it finds the model \
 there, without a network, and pulls it if it is not there. Delete what you no longer need.
 
-Environment: HF_TOKEN for private and gated repositories, HF_ENDPOINT another hub, HF_HOME, HF_HUB_OFFLINE=1 no network.
+Environment: HF_TOKEN for private and gated repositories, HF_ENDPOINT another hub, HF_HOME, HF_HUB_OFFLINE=1 no network, \
+HF_HUB_DOWNLOAD_TIMEOUT the seconds in which something has to come.
 
 Examples:
   esolm pull OWNER/NAME --type q4_k

@@ -4,8 +4,6 @@
 //! redirect with all its headers), appends what a server sends that ignores `Range`, checks neither sizes nor hashes, and
 //! takes a file's name and the names in its cache from the server. Used of it are the addresses and the cache.
 
-use std::time::Duration;
-
 use esolm::{Error, Result};
 use hf_hub::Repo;
 use hf_hub::api::RepoInfo;
@@ -19,12 +17,11 @@ use ureq::{Agent, Body};
 use super::files::is_safe;
 use super::hash::Hash;
 use super::name::{Name, is_commit};
+use super::pace::{Paced, Patience};
 
 const MAX_REDIRECTS: usize = 5;
 /// Longest description of a repository that is read, in bytes.
 const MAX_LISTING: u64 = 4 << 20;
-/// A connection on which nothing happens for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request that failed.
 #[derive(Debug)]
@@ -53,6 +50,7 @@ pub struct Client {
     /// `https://huggingface.co`, or what HF_ENDPOINT says.
     endpoint: String,
     token: Option<String>,
+    pub patience: Patience,
 }
 
 /// What the hub says about a repository at a revision.
@@ -87,6 +85,7 @@ impl Client {
         if token.as_ref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
             return Err(Error::InvalidArgument("the hub's token has characters that no token has".into()));
         }
+        let patience = Patience::from_environment()?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // Redirects are followed below, where it is seen who may have the token.
@@ -94,11 +93,11 @@ impl Client {
             // Sizes, ranges and hashes are those of the file as it is stored.
             .accept_encoding("identity")
             .user_agent(concat!("esolm/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(PATIENCE))
-            .timeout_recv_response(Some(PATIENCE))
-            .timeout_per_read(Some(PATIENCE))
+            .timeout_connect(Some(patience.0))
+            .timeout_recv_response(Some(patience.0))
+            .timeout_per_read(Some(patience.0))
             .build();
-        Ok(Self { agent: Agent::new_with_config(config), endpoint, token })
+        Ok(Self { agent: Agent::new_with_config(config), endpoint, token, patience })
     }
 
     /// The page of a repository, for people.
@@ -112,10 +111,12 @@ impl Client {
             Repo::with_revision(name.repository.clone(), hf_hub::RepoType::Model, name.revision.clone());
         let url = format!("{}/api/{}", self.endpoint, repo.api_url());
         let mut response = self.request(name, &url, false, 0)?;
-        let reader = response.body_mut().with_config().limit(MAX_LISTING).reader();
+        let reader = Paced::new(response.body_mut().with_config().limit(MAX_LISTING).reader(), self.patience);
         let bad = |what: String| Failure::from(name.bad(format!("{url}: {what}")));
-        let json: Value =
-            serde_json::from_reader(reader).map_err(|e| bad(format!("the description is not JSON: {e}")))?;
+        let json: Value = serde_json::from_reader(reader).map_err(|error| match error.is_io() {
+            true => unreachable(&url, &error),
+            false => bad(format!("the description is not JSON: {error}")),
+        })?;
         let licence = licence(&json);
         let info: RepoInfo =
             serde_json::from_value(json).map_err(|e| bad(format!("no description of a repository: {e}")))?;

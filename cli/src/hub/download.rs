@@ -9,10 +9,11 @@ use esolm::Result;
 
 use super::client::{Client, Failure, RemoteFile, unreachable};
 use super::name::Name;
+use super::pace::{Paced, TooSlow};
 use super::store::{Store, check_regular};
 use crate::output::io_error;
 
-/// So many times in a row a download is continued that broke off without a byte.
+/// So many times in a row a download is continued that broke off with too few bytes.
 const RETRIES: u32 = 4;
 
 /// How many bytes are still to be downloaded.
@@ -89,7 +90,8 @@ fn complete(
             Ok(()) => {}
             Err(failure) if failure.passing => {
                 let length = out.metadata().map_err(|e| io_error(part, e))?.len();
-                retries = if length > start { 1 } else { retries + 1 };
+                let is_much = length.saturating_sub(start) >= client.patience.least();
+                retries = if is_much { 1 } else { retries + 1 };
                 if retries > RETRIES {
                     return Err(failure.error);
                 }
@@ -116,10 +118,14 @@ fn append(
         out.set_len(0).map_err(|source| io_error(path, source))?;
         length = 0;
     }
-    let mut body = response.into_body().into_reader();
+    let mut body = Paced::new(response.into_body().into_reader(), client.patience);
     let mut buffer = vec![0; 1 << 16];
     loop {
-        let count = body.read(&mut buffer).map_err(|error| unreachable(&file.url, &error))?;
+        let count = body.read(&mut buffer).map_err(|error| {
+            // Of a hub that is that slow nothing better is to be expected at once.
+            let passing = !TooSlow::is(&error);
+            Failure { passing, ..unreachable(&file.url, &error) }
+        })?;
         length += count as u64;
         if length > file.size {
             fs::remove_file(path).map_err(|source| io_error(path, source))?;

@@ -8,6 +8,7 @@ mod download;
 mod files;
 mod hash;
 mod name;
+mod pace;
 mod store;
 
 use std::path::PathBuf;

@@ -101,6 +101,62 @@ fn what_is_wrong_is_told_and_the_conversation_goes_on() {
 }
 
 #[test]
+fn hostile_conversations_are_refused_or_shortened_in_little_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("talk.json").display().to_string();
+    let load = |content: &str| {
+        std::fs::write(&file, content).unwrap();
+        // With 1 GiB of address space, beside the command's own.
+        let limited = "ulimit -v 1500000; exec \"$0\" \"$@\"";
+        let esolm = env!("CARGO_BIN_EXE_esolm");
+        let mut child = Command::new("sh")
+            .args(["-c", limited, esolm, "chat", "--template", "chatml", "--threads", "1", "-n", "4"])
+            .args(["--load", &file])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let started = std::time::Instant::now();
+        // A refused file ends it before it reads.
+        let _ = child.stdin.take().unwrap().write_all(b"Hello\n");
+        let output = child.wait_with_output().unwrap();
+        assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
+        (output.status.code(), err(&output))
+    };
+    let objects = format!("[{}0]", r#"{"":0},"#.repeat(2_000_000));
+    for (content, says) in [
+        ("", "EOF"),
+        ("7", "no list of messages"),
+        ("[7]", "no list of messages"),
+        (r#"{"messages": {}}"#, "no list of messages"),
+        (r#"[{"role": "user"}]"#, "missing field `content`"),
+        (r#"[{"role": "user", "content": null}]"#, "no list of messages"),
+        (r#"[{"role": "user", "content": "\ud800"}]"#, "hex escape"),
+        (&"[".repeat(1_000_000), "no list of messages"),
+        (&format!(r#"{{"other": {}, "messages": 1}}"#, "[".repeat(1_000_000)), "no list of messages"),
+        (&objects, "missing field"),
+        (&format!(r#"{{"other": {objects}, "messages": 1}}"#), "no list of messages"),
+        (&" ".repeat(65 << 20), "64 MiB"),
+    ] {
+        let (code, said) = load(content);
+        assert!(code == Some(3) && said.contains("talk.json") && said.contains(says), "{said}");
+        assert!(said.len() < 1500, "{said}");
+    }
+    // A great many turns, and one that is too long, of which the model sees what fits.
+    let turn = r#"{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"},"#;
+    let long = format!(r#"{{"role": "user", "content": "{}"}},"#, "word ".repeat(4_000_000));
+    for before in [turn.repeat(300_000), long] {
+        let (code, said) = load(&format!(r#"[{before}{{"role": "system", "content": ""}}]"#));
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("the context is full"), "{said}");
+    }
+    let (code, said) =
+        load(&format!("[{}]", r#"{"role": "system", "content": ""},"#.repeat(500_000).trim_end_matches(',')));
+    assert!(code == Some(0) && said.contains("too long"), "{said}");
+}
+
+#[test]
 fn template_in_a_file_ends_answers_by_its_own_mark() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("own.jinja");

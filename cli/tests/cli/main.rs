@@ -13,6 +13,8 @@ mod evaluate;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod faults;
 mod generate;
+#[cfg(all(feature = "serve", target_os = "linux"))]
+mod hostile_clients;
 #[cfg(feature = "hub")]
 mod hub;
 mod install;

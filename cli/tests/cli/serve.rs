@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// A server of the built-in model, which ends with this.
-struct Server {
-    child: Child,
-    address: String,
+pub struct Server {
+    pub child: Child,
+    pub address: String,
     /// What it says.
     lines: BufReader<std::process::ChildStderr>,
 }
 
 impl Server {
-    fn start(more: &[&str]) -> Self {
+    pub fn start(more: &[&str]) -> Self {
         Self::start_with(more, &[])
     }
 
@@ -46,7 +46,7 @@ impl Server {
     }
 
     /// The answer to a request: status, head and body.
-    fn send(&self, request: &[u8]) -> (u16, String, String) {
+    pub fn send(&self, request: &[u8]) -> (u16, String, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         // A refusal may come before everything is read.
@@ -59,7 +59,7 @@ impl Server {
         (status, head.to_lowercase(), body.to_owned())
     }
 
-    fn get(&self, path: &str) -> (u16, Value) {
+    pub fn get(&self, path: &str) -> (u16, Value) {
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         let (status, _, body) = self.send(request.as_bytes());
         (status, serde_json::from_str(&body).unwrap())
@@ -86,7 +86,7 @@ impl Server {
     }
 
     /// Waits until so many texts are written and wait.
-    fn wait_for(&self, running: u64, waiting: u64) {
+    pub fn wait_for(&self, running: u64, waiting: u64) {
         let started = Instant::now();
         loop {
             let (_, health) = self.get("/health");
@@ -106,7 +106,7 @@ impl Drop for Server {
     }
 }
 
-fn post(path: &str, body: &str, more: &str) -> Vec<u8> {
+pub fn post(path: &str, body: &str, more: &str) -> Vec<u8> {
     let length = body.len();
     format!(
         "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n{more}Content-Length: \
@@ -115,8 +115,8 @@ fn post(path: &str, body: &str, more: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-const COMPLETIONS: &str = "/v1/completions";
-const CHAT: &str = "/v1/chat/completions";
+pub const COMPLETIONS: &str = "/v1/completions";
+pub const CHAT: &str = "/v1/chat/completions";
 
 #[test]
 fn completions_are_those_of_the_command_line() {

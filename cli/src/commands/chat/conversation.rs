@@ -5,9 +5,13 @@ use std::time::{Duration, Instant};
 use esolm::{ChatTemplate, Context, Error, Feature, GenerateParams, Message, Prompt, Result};
 
 use super::history::Entry;
+use crate::input::longest_prompt;
 use crate::signals::CancelOnInterrupt;
 
 const SYSTEM: &str = "system";
+
+/// Bytes that a template writes around a message, more or less.
+const AROUND: u64 = 64;
 
 /// A conversation. The context's only sequence has its tokens, as far as they were computed.
 pub struct Conversation<'a> {
@@ -141,29 +145,52 @@ impl<'a> Conversation<'a> {
 
     /// The tokens of as much of the conversation as fits, and how many turns more than before had to be left out.
     fn fitting(&mut self, most: usize) -> Result<(Vec<u32>, usize)> {
-        let mut turns = 0;
-        loop {
-            let tokenizer = self.context.model().tokenizer()?;
-            let tokens = self.template.encode(tokenizer, &self.seen())?;
-            // If turns have to go, then so many that the next ones do not make others go at once: the rest is computed again.
-            let enough = if turns == 0 { most } else { most / 4 * 3 };
-            if tokens.len() <= enough {
-                return Ok((tokens, turns));
+        let begins_turn = |&(index, entry): &(usize, &Entry)| index > self.dropped && entry.role == "user";
+        let messages = self.messages.iter().skip(self.systems()).enumerate();
+        let turns: Vec<usize> = messages.filter(begins_turn).map(|(index, _)| index).collect();
+        let whole = match self.encoded(self.dropped)? {
+            Some(tokens) if tokens.len() <= most => return Ok((tokens, 0)),
+            whole => whole,
+        };
+        // If turns have to go, then so many that the next ones do not make others go at once: the rest is computed again. A
+        // conversation that was loaded may have a great many of them.
+        let enough = most / 4 * 3;
+        let (mut low, mut high) = (0, turns.len().saturating_sub(1));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.encoded(turns[middle])? {
+                Some(tokens) if tokens.len() <= enough => high = middle,
+                _ => low = middle + 1,
             }
-            let mut next = self.messages.iter().skip(self.systems() + self.dropped + 1);
-            let Some(turn) = next.position(|entry| entry.role == "user") else {
-                if tokens.len() <= most {
-                    return Ok((tokens, turns));
-                }
-                return Err(Error::InvalidArgument(format!(
-                    "the message is too long: with what comes before it, it has {} tokens, and at most {most} leave room for \
-                     an answer",
-                    tokens.len()
-                )));
-            };
-            self.dropped += turn + 1;
-            turns += 1;
         }
+        let (dropped, tokens) = match turns.get(low) {
+            Some(&dropped) => (dropped, self.encoded(dropped)?),
+            None => (self.dropped, whole),
+        };
+        match tokens {
+            Some(tokens) if tokens.len() <= most => {
+                self.dropped = dropped;
+                Ok((tokens, low + 1))
+            }
+            tokens => {
+                let has = tokens.map_or("too many".into(), |tokens| tokens.len().to_string());
+                Err(Error::InvalidArgument(format!(
+                    "the message is too long: with what comes before it, it has {has} tokens, and at most {most} leave room \
+                     for an answer"
+                )))
+            }
+        }
+    }
+
+    /// The tokens of the conversation without so many messages behind the system's; nothing if it is too long to be tokenized.
+    fn encoded(&self, dropped: usize) -> Result<Option<Vec<u32>>> {
+        let model = self.context.model();
+        let seen = self.seen_without(dropped);
+        let bytes: u64 = seen.iter().map(|message| message.content.len() as u64 + AROUND).sum();
+        if bytes > longest_prompt(model) {
+            return Ok(None);
+        }
+        self.template.encode(model.tokenizer()?, &seen).map(Some)
     }
 
     /// The tokens of the sequence up to its first gap.
@@ -176,9 +203,13 @@ impl<'a> Conversation<'a> {
 
     /// The messages that the model sees.
     fn seen(&self) -> Vec<Message<'_>> {
+        self.seen_without(self.dropped)
+    }
+
+    fn seen_without(&self, dropped: usize) -> Vec<Message<'_>> {
         let systems = self.systems();
         let (system, rest) = self.messages.split_at(systems);
-        let rest = rest.get(self.dropped..).unwrap_or_default();
+        let rest = rest.get(dropped..).unwrap_or_default();
         system.iter().chain(rest).map(Entry::as_message).collect()
     }
 

@@ -1,13 +1,14 @@
 //! Conversations in files.
 
 use esolm::{Error, Message, Result};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::input::read_text;
 use crate::output::{json_line, write_file};
 
 /// A message that a conversation owns.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Entry {
     pub role: String,
     pub content: String,
@@ -33,14 +34,18 @@ pub fn write(file: &str, messages: &[Entry]) -> Result<()> {
 
 /// Reads a conversation.
 pub fn read(file: &str) -> Result<Vec<Entry>> {
-    let bad = |what: &str| Error::BadFile { file: file.into(), what: what.into(), source: None };
-    let content: Value =
-        serde_json::from_str(&read_text(file)?).map_err(|error| bad(&format!("no JSON: {error}")))?;
-    let messages = content.get("messages").unwrap_or(&content).as_array();
-    let text = |message: &Value, name: &str| message.get(name).and_then(Value::as_str).map(str::to_owned);
-    let entry =
-        |message: &Value| Some(Entry { role: text(message, "role")?, content: text(message, "content")? });
-    let messages = messages.ok_or_else(|| bad("no list of messages"))?;
-    let all: Option<Vec<Entry>> = messages.iter().map(entry).collect();
-    all.ok_or_else(|| bad("a message without a role or a content that are texts"))
+    parse(&read_text(file)?).map_err(|what| Error::BadFile { file: file.into(), what, source: None })
+}
+
+/// The messages of a conversation: a list of them, or an object that has one. What else there is, is ignored, and not kept.
+pub fn parse(text: &str) -> std::result::Result<Vec<Entry>, String> {
+    #[derive(Deserialize)]
+    struct Saved {
+        messages: Vec<Entry>,
+    }
+    let messages = match text.trim_start().starts_with('[') {
+        true => serde_json::from_str(text),
+        false => serde_json::from_str(text).map(|Saved { messages }| messages),
+    };
+    messages.map_err(|error| format!("no list of messages with a role and a content that are texts: {error}"))
 }

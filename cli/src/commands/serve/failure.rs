@@ -4,6 +4,9 @@ use esolm::Error;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+/// Longest message in characters: it may quote a request.
+const LONGEST: usize = 1000;
+
 /// Why a request gets no answer.
 #[derive(Debug, Clone)]
 pub struct Failure {
@@ -16,7 +19,12 @@ pub struct Failure {
 
 impl Failure {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), kind, param: None, code: None }
+        let mut message = message.into();
+        if let Some((end, _)) = message.char_indices().nth(LONGEST) {
+            message.truncate(end);
+            message.push_str("..");
+        }
+        Self { status, message, kind, param: None, code: None }
     }
 
     /// A request that is wrong.

@@ -5,6 +5,7 @@ mod body;
 mod engine;
 mod failure;
 mod job;
+mod patient;
 mod request;
 mod server;
 mod service;
@@ -62,6 +63,9 @@ pub struct Args {
     /// Seconds in which an answer has to be complete, waiting included.
     #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
+    /// Seconds in which a client has to send a head, and a body; and in which it has to take some of an answer.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    client_timeout: u64,
     #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
 }
@@ -92,8 +96,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let length = context.length();
     let (engine, thread) = Engine::start(context, places, args.queue)?;
     let name = args.name.clone().unwrap_or_else(|| name_of(args, &model));
-    let timeout = Duration::from_secs(args.timeout);
-    let limits = Limits { length, max_body: args.max_body, timeout };
+    let (timeout, patience) = (Duration::from_secs(args.timeout), Duration::from_secs(args.client_timeout));
+    let limits = Limits { length, max_body: args.max_body, timeout, patience };
     let service = Service::new(engine, model, format, name, keys(args)?, limits);
     server::run(SocketAddr::new(args.host, args.port), service)?;
     // The last request is answered, or its client has left: so the thread ends, too.

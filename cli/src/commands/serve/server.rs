@@ -7,18 +7,21 @@ use std::time::Duration;
 use esolm::{Error, Result};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
 
+use super::patient::Patient;
 use super::service::Service;
 use crate::output::tell;
 use crate::signals;
 
 /// Most connections at once; more wait to be accepted.
 const CONNECTIONS: usize = 512;
-/// How long the head of a request may take to come.
-const HEAD_TIME: Duration = Duration::from_secs(15);
+/// Longest head of a request in bytes, and most of a body or an answer that lies in memory on its way.
+const BUFFER: usize = 1 << 16;
+/// Requests that are read at once: their tokens and JSON take many times their size.
+const READERS: usize = 4;
 /// How long requests may go on once the server is to end.
 const GRACE: Duration = Duration::from_secs(30);
 /// How long to wait where the system has no more connections to give.
@@ -27,7 +30,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Serves until a signal ends it.
 pub fn run(address: SocketAddr, service: Service) -> Result<()> {
     let failed = |source| Error::Io { file: address.to_string(), source };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(READERS)
+        .build();
     let runtime = runtime.map_err(failed)?;
     let served = runtime.block_on(async {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -100,8 +107,9 @@ async fn connection(stream: TcpStream, service: &Service, mut is_ending: watch::
     let _ = stream.set_nodelay(true);
     let answer = service_fn(|request| service.answer(request));
     let mut settings = http1::Builder::new();
-    settings.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
-    let served = settings.serve_connection(TokioIo::new(stream), answer);
+    let patience = service.patience();
+    settings.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(BUFFER);
+    let served = settings.serve_connection(Patient::new(stream, patience), answer);
     let mut served = std::pin::pin!(served);
     let mut ended = std::pin::pin!(is_ending.changed());
     let mut asked = false;

@@ -22,15 +22,14 @@ use super::job::{Event, Job, Wanted};
 use super::request::Request;
 use crate::chat_format::ChatFormat;
 
-/// How long a body may take to come.
-const BODY_TIME: Duration = Duration::from_secs(30);
-
 /// What requests may take.
 pub struct Limits {
     /// The context's length.
     pub length: usize,
     pub max_body: usize,
     pub timeout: Duration,
+    /// How long a client may take to send a head or a body, and take nothing of an answer.
+    pub patience: Duration,
 }
 
 /// The server's state, of which there is one.
@@ -66,6 +65,11 @@ impl Service {
     /// The model's name.
     pub fn name(&self) -> &str {
         &self.shared.name
+    }
+
+    /// How long a client may take.
+    pub fn patience(&self) -> Duration {
+        self.limits.patience
     }
 
     /// Answers a request, whatever it is.
@@ -154,7 +158,7 @@ impl Service {
             return Err(Failure::too_large(most));
         }
         let read = Limited::new(request.into_body(), most).collect();
-        match tokio::time::timeout(BODY_TIME, read).await {
+        match tokio::time::timeout(self.limits.patience, read).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::too_large(most)),
             Ok(Err(error)) => Err(Failure::wrong(format!("the body is not complete: {error}"))),

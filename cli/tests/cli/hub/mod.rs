@@ -4,6 +4,7 @@
 mod outputs;
 mod repository;
 mod server;
+mod slow;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

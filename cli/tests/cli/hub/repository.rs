@@ -19,6 +19,8 @@ pub const TOKEN: &str = "hf_secret";
 pub struct Behaviour {
     /// What happens to the next large body.
     pub interruption: Interruption,
+    /// And to all answers of the hub itself.
+    pub of_hub: Interruption,
     /// Ranges are not known: every answer is the whole file.
     pub ignores_ranges: bool,
     /// Flips a bit of large files.
@@ -157,6 +159,7 @@ fn answer(files: &[File], behaviour: &Behaviour, storage: u16, request: &Request
     if let Some(status) = behaviour.refuses {
         answer = Answer { status, body: b"{\"error\": \"no\"}".to_vec(), ..Answer::default() };
     }
+    answer.interruption = behaviour.of_hub;
     answer.headers.retain(|(name, _)| !behaviour.headers.iter().any(|(other, _)| other == name));
     answer.headers.extend(behaviour.headers.clone());
     answer

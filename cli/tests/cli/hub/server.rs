@@ -41,6 +41,8 @@ pub enum Interruption {
     Cut(usize),
     /// Nothing comes after so many bytes, until the client goes away.
     Stall(usize),
+    /// After so many bytes of head and body a byte comes each 50 ms, until the client goes away.
+    Drip(usize),
 }
 
 #[derive(Default)]
@@ -118,13 +120,29 @@ fn serve(mut stream: &TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>, s
     let body: &[u8] = if request.method == "HEAD" { &[] } else { &answer.body };
     let body = match answer.interruption {
         Interruption::Cut(count) | Interruption::Stall(count) => &body[..count.min(body.len())],
-        Interruption::None => body,
+        Interruption::None | Interruption::Drip(_) => body,
     };
     request.sent = body.len();
     // Before the answer: who has it finds the request in the log.
     log.lock().unwrap().push(request);
-    // The client may have gone away.
-    let _ = stream.write_all(format!("{head}\r\n").as_bytes()).and_then(|()| stream.write_all(body));
+    let mut rest = body;
+    let bytes;
+    if let Interruption::Drip(count) = answer.interruption {
+        bytes = [format!("{head}\r\n").as_bytes(), body].concat();
+        let (first, slow) = bytes.split_at(count.min(bytes.len()));
+        let _ = stream.write_all(first);
+        rest = &[];
+        for byte in slow.chunks(1) {
+            std::thread::sleep(Duration::from_millis(50));
+            if stream.write_all(byte).is_err() || stop.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    } else {
+        // The client may have gone away.
+        let _ = stream.write_all(format!("{head}\r\n").as_bytes());
+    }
+    let _ = stream.write_all(rest);
     if let Interruption::Stall(_) = answer.interruption {
         stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         for _ in 0..600 {

@@ -1,0 +1,137 @@
+//! `esolm serve` and clients that mean it harm: slow ones, and bodies made to take time or memory.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::serve::{CHAT, COMPLETIONS, Server, post};
+
+/// What comes of a client that sends `first` and then a byte now and then: its answer, once it is dropped.
+fn dripped(server: &Server, first: &[u8]) -> String {
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    stream.write_all(first).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let (started, mut answer) = (Instant::now(), Vec::new());
+    loop {
+        assert!(started.elapsed() < Duration::from_secs(20), "it is still listened to");
+        let _ = stream.write_all(b"a");
+        let mut bytes = [0; 4096];
+        match stream.read(&mut bytes) {
+            Ok(0) => break,
+            Ok(count) => answer.extend(&bytes[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+            Err(_) => (),
+        }
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn clients_that_send_or_read_a_byte_now_and_then_are_dropped() {
+    let server = Server::start(&["--client-timeout", "1", "--template", "chatml"]);
+    // Nothing at all, some of a head, a head without an end, and one that comes after an answer.
+    for first in [
+        "",
+        "POST /v1/comp",
+        "GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        "GET /health HTTP/1.1\r\nHost: x\r\n\r\n",
+    ] {
+        let answer = dripped(&server, first.as_bytes());
+        assert_eq!(answer.contains("200 OK"), first.ends_with("\r\n\r\n"), "{first}: {answer}");
+    }
+    let mut body = post(COMPLETIONS, &" ".repeat(3000), "");
+    body.truncate(body.len() - 2990);
+    assert!(dripped(&server, &body).starts_with("HTTP/1.1 408"));
+    // One that asks for texts and reads none of them: more than the system keeps on the way.
+    let wanted = json!({"prompt": "Once", "max_tokens": 250, "n": 8, "stream": true, "logprobs": 20, "logit_bias": {"0": -100}});
+    let request = String::from_utf8(post(COMPLETIONS, &wanted.to_string(), "")).unwrap();
+    let many = request.replace("Connection: close\r\n", "").repeat(40);
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let _ = stream.write_all(many.as_bytes());
+    let started = Instant::now();
+    // Once it is dropped, writing to it fails.
+    while !matches!(stream.write(b" "), Err(error) if error.kind() != std::io::ErrorKind::WouldBlock) {
+        assert!(started.elapsed() < Duration::from_secs(60), "it is still written to");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    server.wait_for(0, 0);
+}
+
+#[test]
+fn hostile_bodies_are_refused_in_little_time() {
+    let server = Server::start(&["--template", "chatml"]);
+    let deep = "[".repeat(500_000);
+    let nested = format!("{}1{}", "[".repeat(100), "]".repeat(100));
+    let objects = format!("[{}{{}}]", "{\"\":0},".repeat(100_000));
+    let prompts = format!("[{}\"a\"]", "\"a\",".repeat(200_000));
+    let tokens = format!("[{}1]", "1,".repeat(500_000));
+    let lone = r#"{"prompt": "\ud800"}"#;
+    let bodies = [
+        ("", 400),
+        ("\0", 400),
+        ("\u{feff}{}", 400),
+        (lone, 400),
+        (r#"{"prompt": "a", "max_tokens": 1e400}"#, 400),
+        (r#"{"prompt": "a", "seed": 123456789012345678901234567890}"#, 400),
+        (r#"{"prompt": "a", "prompt": 7}"#, 400),
+        (r#"{"prompt": [-1]}"#, 400),
+        (r#"{"prompt": [4294967296]}"#, 400),
+        (r#"{"prompt": "a", "temperature": 1e39}"#, 400),
+        (r#"{"prompt": "a", "model": {"a": 1}}"#, 400),
+        (
+            r#"{"prompt": "a", "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": 7}}}}"#,
+            400,
+        ),
+        (r#"{"messages": [{"role": "user", "content": [[[]]]}]}"#, 400),
+        (&deep, 400),
+        (&format!(r#"{{"prompt": {nested}}}"#), 400),
+        (&format!(r#"{{"prompt": {objects}}}"#), 400),
+        (&format!(r#"{{"prompt": {prompts}}}"#), 400),
+        (&format!(r#"{{"prompt": {tokens}}}"#), 400),
+        (&format!(r#"{{"prompt": "{}"}}"#, "a".repeat(1_000_000)), 400),
+        (&format!(r#"{{"prompt": "a", "stop": {prompts}}}"#), 400),
+        (
+            &format!(
+                r#"{{"prompt": "a", "response_format": {{"type": "json_schema", "json_schema": {{"schema": {nested}}}}}}}"#
+            ),
+            400,
+        ),
+        (
+            &format!(
+                r#"{{"messages": [{}{{"role": "user"}}]}}"#,
+                r#"{"role": "", "content": ""},"#.repeat(30_000)
+            ),
+            400,
+        ),
+    ];
+    for (body, status) in bodies {
+        let started = Instant::now();
+        let shown: String = body.chars().take(100).collect();
+        let paths = if body.contains("messages") { &[CHAT][..] } else { &[COMPLETIONS, CHAT] };
+        for path in paths {
+            let (found, _, answer) = server.send(&post(path, body, ""));
+            assert_eq!(found, status, "{shown}: {answer}");
+            assert!(answer.len() < 2000 && answer.contains("invalid_request_error"), "{shown}: {answer}");
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{shown}: {:?}", started.elapsed());
+    }
+    for head in [
+        format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000)),
+        format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(1000)),
+        "GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n".into(),
+        "POST /v1/completions HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na".into(),
+        "POST /v1/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n".into(),
+    ] {
+        let (status, _, _) = server.send(head.as_bytes());
+        assert!((400..500).contains(&status), "{status}: {:.80}", head);
+    }
+    // It lives, and its memory is that of before.
+    assert_eq!(server.get("/health").1["running"], 0);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches("kB").trim().parse().unwrap();
+    assert!(peak < 1 << 20, "{peak} kB");
+}
