@@ -57,9 +57,9 @@ type LogitsRow struct {
 
 // LogitsCallback reads and changes the logits that a token is drawn from, one for each token of the vocabulary. It is called
 // after the constraints and before temperature, TopK and TopP. Minus infinity excludes a token. The slice is valid during
-// the call. If it returns an error, the step is undone, and Generation.Err or Context.Step returns that error.
+// the call. If it returns an error, the step is undone, and Generation.Err or Session.Step returns that error.
 //
-// It runs in Generation.Next or Context.Step, on its goroutine. Calls on the Context that compute return ErrBusy meanwhile, texts
+// It runs in Generation.Next or Session.Step, on its goroutine. Calls on the Session that compute return ErrBusy meanwhile, texts
 // can be read, and Close would deadlock. A panic is passed on to the caller; do not call runtime.Goexit (testing.T.FailNow does).
 type LogitsCallback func(row LogitsRow, logits []float32) error
 

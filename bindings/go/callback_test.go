@@ -70,7 +70,7 @@ func TestPanicsPassThroughC(t *testing.T) {
 	if value := panics(func() { Open(path, ModelOptions{Progress: func(float64) error { panic("load") }}) }); value != "load" {
 		t.Error(value)
 	}
-	c := newContext(t, openModel(t), small)
+	c := newSession(t, openModel(t), small)
 	params := few()
 	params.Logits = func(LogitsRow, []float32) error { panic("draw") }
 	if value := panics(func() { c.Generate(context.Background(), make([]Prompt, 1), params) }); value != "draw" {
@@ -86,7 +86,7 @@ func TestPanicsPassThroughC(t *testing.T) {
 	}
 }
 
-func written(t *testing.T, c *Context, params Params) []uint32 {
+func written(t *testing.T, c *Session, params Params) []uint32 {
 	t.Helper()
 	if err := c.Generate(context.Background(), make([]Prompt, 1), params); err != nil {
 		t.Fatal(err)
@@ -104,7 +104,7 @@ func TestLogits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newContext(t, model, small)
+	c := newSession(t, model, small)
 	plain := written(t, c, few())
 
 	// A function that only reads changes nothing.
@@ -178,13 +178,13 @@ func TestLogits(t *testing.T) {
 
 	// A Begin that fails leaves the previous generation and its function in place.
 	calls = 10
-	generation, err := c.Begin(make([]Prompt, 1), params)
+	generation, err := c.Begin(context.Background(), make([]Prompt, 1), params)
 	if err != nil {
 		t.Fatal(err)
 	}
 	bad := few()
 	bad.Steps = 1<<20 + 1
-	if _, err := c.Begin(make([]Prompt, 1), bad); err == nil {
+	if _, err := c.Begin(context.Background(), make([]Prompt, 1), bad); err == nil {
 		t.Error("too many steps")
 	}
 	for generation.Next(context.Background()) {
@@ -199,7 +199,7 @@ func TestLogitsHoldNothing(t *testing.T) {
 	model := openModel(t)
 	freed := make(chan bool, 1)
 	func() {
-		c, err := NewContext(model, small)
+		c, err := NewSession(model, small)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -46,8 +46,8 @@ func TestAppendSequence(t *testing.T) {
 	m := openModel(t)
 	how := few()
 	how.MaxTokens, how.Alpha0, how.IgnoreEOS = 5, 0, true
-	c := newContext(t, m, ContextOptions{Length: 32, Threads: 1})
-	number, err := c.AddSequence(Prompt{Tokens: []uint32{5, 6, 7}}, how)
+	c := newSession(t, m, SessionOptions{Length: 32, Threads: 1})
+	number, err := c.AddSequence(context.Background(), Prompt{Tokens: []uint32{5, 6, 7}}, how)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestAppendSequence(t *testing.T) {
 	}
 	before := finish()
 	for _, keep := range []int{-1, 3} {
-		if err := c.AppendSequence(number, keep, Prompt{Tokens: []uint32{8, 9}}, how); err != nil {
+		if err := c.AppendSequence(context.Background(), number, keep, Prompt{Tokens: []uint32{8, 9}}, how); err != nil {
 			t.Fatal(err)
 		}
 		stays := len(before)

@@ -1,9 +1,12 @@
 // Package esolm runs Esoteric Language Models, which write many tokens per step.
 //
 // It links libesolm.a, or libesolm.so with `-tags esolm_shared`. Install the library first (`make install`); it is found
-// with pkg-config, so set PKG_CONFIG_PATH if the prefix is not a standard one.
+// with pkg-config, so set PKG_CONFIG_PATH if the prefix is not a standard one. With `-tags esolm_prebuilt` it links what lies in
+// prebuilt/GOOS_GOARCH of the package's folder.
 //
-// Any number of goroutines may use a Model at once. On a Context one call at a time computes; another one that overlaps with it
+// What is a context in the other languages is a Session here, as Go's contexts say when a call is to end.
+//
+// Any number of goroutines may use a Model at once. On a Session one call at a time computes; another one that overlaps with it
 // fails with StatusBusy. What the last step left can be read at any time. Close frees the memory at once; otherwise the garbage collector does.
 //
 // esolm.h is the reference. These functions of it have no counterpart:
@@ -65,9 +68,9 @@ func (e *Error) Is(target error) bool {
 }
 
 var (
-	// ErrBusy is returned by calls that compute on a Context that another one uses; compare it with errors.Is.
+	// ErrBusy is returned by calls that compute on a Session that another one uses; compare it with errors.Is.
 	ErrBusy = &Error{StatusBusy, "the context is in use by another call"}
-	// ErrClosed is returned by calls on a Model or Context that has been closed.
+	// ErrClosed is returned by calls on a Model or Session that has been closed.
 	ErrClosed = errors.New("esolm: closed")
 )
 

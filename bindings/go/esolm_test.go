@@ -20,7 +20,7 @@ var path = func() string {
 	return "../../models/stories-q8_0.gguf"
 }()
 
-var small = ContextOptions{Sequences: 2, Length: 32, Threads: 1}
+var small = SessionOptions{Sequences: 2, Length: 32, Threads: 1}
 
 func openModel(t *testing.T) *Model {
 	t.Helper()
@@ -32,9 +32,9 @@ func openModel(t *testing.T) *Model {
 	return model
 }
 
-func newContext(t *testing.T, model *Model, options ContextOptions) *Context {
+func newSession(t *testing.T, model *Model, options SessionOptions) *Session {
 	t.Helper()
-	c, err := NewContext(model, options)
+	c, err := NewSession(model, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestStopRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	prompts := []Prompt{{Tokens: words}}
-	c := newContext(t, model, ContextOptions{Length: 64, Threads: 1})
+	c := newSession(t, model, SessionOptions{Length: 64, Threads: 1})
 	params := DefaultParams()
 	params.Seed, params.IgnoreEOS = 3, true
 	run := func(change func(*Params)) (string, []uint32, StopReason) {
@@ -168,7 +168,7 @@ func TestStopRules(t *testing.T) {
 	// The texts of the steps, joined, are the text.
 	streaming := params
 	streaming.StepText, streaming.StopStrings = true, []string{stop}
-	generation, err := c.Begin(prompts, streaming)
+	generation, err := c.Begin(context.Background(), prompts, streaming)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +207,7 @@ func TestGenerationAtOnceAndByStep(t *testing.T) {
 		t.Fatal(err)
 	}
 	prompts := []Prompt{{Tokens: words}, {Tokens: words[:1], Positions: []uint32{31}}}
-	c := newContext(t, model, small)
+	c := newSession(t, model, small)
 	if err := c.Generate(context.Background(), prompts, few()); err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestGenerationAtOnceAndByStep(t *testing.T) {
 		t.Error(text, err)
 	}
 
-	generation, err := c.Begin(prompts, few())
+	generation, err := c.Begin(context.Background(), prompts, few())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,24 +242,24 @@ func TestGenerationAtOnceAndByStep(t *testing.T) {
 
 func TestBadGenerations(t *testing.T) {
 	model := openModel(t)
-	c := newContext(t, model, small)
+	c := newSession(t, model, small)
 	for _, prompts := range [][]Prompt{
 		nil, make([]Prompt, 3),
 		{{Tokens: []uint32{4000000000}}},
 		{{Tokens: []uint32{1}, Positions: []uint32{1, 2}}},
 		{{Tokens: []uint32{1, 2}, Positions: []uint32{3, 3}}},
 	} {
-		_, err := c.Begin(prompts, few())
+		_, err := c.Begin(context.Background(), prompts, few())
 		has(t, StatusInvalidArgument, err)
 	}
 	params := few()
 	params.Steps = -1
-	_, err := c.Begin(make([]Prompt, 1), params)
+	_, err := c.Begin(context.Background(), make([]Prompt, 1), params)
 	has(t, StatusInvalidArgument, err)
-	if _, err := c.Begin(make([]Prompt, 1), Params{}); err == nil || !strings.Contains(err.Error(), "DefaultParams") {
+	if _, err := c.Begin(context.Background(), make([]Prompt, 1), Params{}); err == nil || !strings.Contains(err.Error(), "DefaultParams") {
 		t.Error("parameters without defaults:", err)
 	}
-	_, err = NewContext(model, ContextOptions{Length: -1})
+	_, err = NewSession(model, SessionOptions{Length: -1})
 	has(t, StatusInvalidArgument, err)
 	_, err = c.Text(5)
 	has(t, StatusInvalidArgument, err)
@@ -272,7 +272,7 @@ func TestBadGenerations(t *testing.T) {
 func TestCancellation(t *testing.T) {
 	model := openModel(t)
 	// Token by token, sixteen texts: hundreds of milliseconds on any machine.
-	c := newContext(t, model, ContextOptions{Sequences: 16, Threads: 1})
+	c := newSession(t, model, SessionOptions{Sequences: 16, Threads: 1})
 	long := DefaultParams()
 	long.Steps, long.Alpha0 = 100000, 0
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
@@ -295,10 +295,10 @@ func TestCancellation(t *testing.T) {
 }
 
 func TestReadingIsNeverBusyAndSecondComputingCallsAre(t *testing.T) {
-	c := newContext(t, openModel(t), ContextOptions{Sequences: 16, Threads: 1})
+	c := newSession(t, openModel(t), SessionOptions{Sequences: 16, Threads: 1})
 	params := DefaultParams()
 	params.Alpha0 = 0 // token by token
-	generation, err := c.Begin(make([]Prompt, 16), params)
+	generation, err := c.Begin(context.Background(), make([]Prompt, 16), params)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -362,7 +362,7 @@ func TestOneModelInManyGoroutines(t *testing.T) {
 		group.Add(1)
 		go func(i int) {
 			defer group.Done()
-			c, err := NewContext(model, small)
+			c, err := NewSession(model, small)
 			if err != nil {
 				t.Error(err)
 				return
@@ -384,7 +384,7 @@ func TestOneModelInManyGoroutines(t *testing.T) {
 
 func TestContextKeepsItsModel(t *testing.T) {
 	model := openModel(t)
-	c := newContext(t, model, small)
+	c := newSession(t, model, small)
 	model.Close()
 	if err := c.Generate(context.Background(), make([]Prompt, 1), few()); err != nil {
 		t.Error(err)
@@ -420,7 +420,7 @@ func collected(t *testing.T, freed <-chan bool) {
 
 func TestLog(t *testing.T) {
 	model := openModel(t)
-	one := newContext(t, model, small)
+	one := newSession(t, model, small)
 	if err := one.Generate(context.Background(), make([]Prompt, 1), few()); err != nil {
 		t.Fatal(err)
 	}
@@ -430,7 +430,7 @@ func TestLog(t *testing.T) {
 	}
 	precise := small
 	precise.F32Cache = true
-	two := newContext(t, model, precise)
+	two := newSession(t, model, precise)
 	restored := func() {
 		if err := two.Restore(state); err != nil {
 			t.Fatal(err)
@@ -501,7 +501,7 @@ func TestDescription(t *testing.T) {
 }
 
 func TestReset(t *testing.T) {
-	c := newContext(t, openModel(t), small)
+	c := newSession(t, openModel(t), small)
 	if err := c.Generate(context.Background(), []Prompt{{}}, few()); err != nil {
 		t.Fatal(err)
 	}
@@ -514,7 +514,7 @@ func TestReset(t *testing.T) {
 
 func TestRequests(t *testing.T) {
 	model := openModel(t)
-	c := newContext(t, model, small)
+	c := newSession(t, model, small)
 	prompt, length, err := model.Template("Once{{mask 9}} end.")
 	if err != nil || length != len(prompt.Tokens)+9 {
 		t.Fatal(prompt, length, err)
@@ -526,7 +526,7 @@ func TestRequests(t *testing.T) {
 	params.Length, params.LogProbs, params.Order = length, true, OrderLeftToRight
 	hole := prompt.Positions[len(prompt.Positions)-1] - 5
 	params.Constraints = []Constraints{{Bias: map[uint32]float32{30: 1000}, Allowed: map[uint32][]uint32{hole: {40}}}}
-	generation, err := c.Begin([]Prompt{prompt}, params)
+	generation, err := c.Begin(context.Background(), []Prompt{prompt}, params)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -540,9 +540,9 @@ func TestRequests(t *testing.T) {
 		t.Error(tokens, err, generation.Err())
 	}
 	params.Constraints[0].Banned = []uint32{1 << 30}
-	_, err = c.Begin([]Prompt{prompt}, params)
+	_, err = c.Begin(context.Background(), []Prompt{prompt}, params)
 	has(t, StatusInvalidArgument, err)
 	params.Constraints, params.Schedule = nil, []uint32{4, 0}
-	_, err = c.Begin([]Prompt{prompt}, params)
+	_, err = c.Begin(context.Background(), []Prompt{prompt}, params)
 	has(t, StatusInvalidArgument, err)
 }

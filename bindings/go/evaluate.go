@@ -7,7 +7,7 @@ import "C"
 
 // Logits returns the network's logits at positions of a sequence that are not written yet, one slice of the vocabulary's
 // size for each: as if the position were the next and only one of a step. It changes nothing of the generation.
-func (c *Context) Logits(sequence uint32, positions []uint32) ([][]float32, error) {
+func (c *Session) Logits(sequence uint32, positions []uint32) ([][]float32, error) {
 	return c.evaluate(sequence, positions, func(context *C.esolm_context, at *C.uint32_t, count C.size_t, to *C.float,
 		capacity C.size_t, n *C.size_t) C.esolm_status {
 		return C.esolm_evaluate_logits(context, C.uint32_t(sequence), at, count, to, capacity, n)
@@ -16,7 +16,7 @@ func (c *Context) Logits(sequence uint32, positions []uint32) ([][]float32, erro
 
 // Probabilities is like Logits, for the probabilities that the token would be drawn with: after constraints, temperature
 // and filters.
-func (c *Context) Probabilities(sequence uint32, positions []uint32) ([][]float32, error) {
+func (c *Session) Probabilities(sequence uint32, positions []uint32) ([][]float32, error) {
 	return c.evaluate(sequence, positions, func(context *C.esolm_context, at *C.uint32_t, count C.size_t, to *C.float,
 		capacity C.size_t, n *C.size_t) C.esolm_status {
 		return C.esolm_evaluate_probabilities(context, C.uint32_t(sequence), at, count, to, capacity, n)
@@ -27,7 +27,7 @@ func (c *Context) Probabilities(sequence uint32, positions []uint32) ([][]float3
 type evaluation func(context *C.esolm_context, at *C.uint32_t, count C.size_t, to *C.float, capacity C.size_t,
 	n *C.size_t) C.esolm_status
 
-func (c *Context) evaluate(sequence uint32, positions []uint32, evaluate evaluation) ([][]float32, error) {
+func (c *Session) evaluate(sequence uint32, positions []uint32, evaluate evaluation) ([][]float32, error) {
 	if len(positions) == 0 {
 		return nil, nil
 	}

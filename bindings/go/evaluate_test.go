@@ -11,7 +11,7 @@ import (
 
 func TestSampling(t *testing.T) {
 	model := openModel(t)
-	c := newContext(t, model, small)
+	c := newSession(t, model, small)
 	text := func(params Params) []uint32 {
 		t.Helper()
 		if err := c.Generate(context.Background(), []Prompt{{}}, params); err != nil {
@@ -57,13 +57,13 @@ func TestSampling(t *testing.T) {
 		pairs[pair] = true
 	}
 	greedy.Constraints[0].Dry.Base = 0.5
-	_, err := c.Begin([]Prompt{{}}, greedy)
+	_, err := c.Begin(context.Background(), []Prompt{{}}, greedy)
 	has(t, StatusInvalidArgument, err)
 }
 
 func TestGrammars(t *testing.T) {
 	model := openModel(t)
-	c := newContext(t, model, small)
+	c := newSession(t, model, small)
 	params := few()
 	params.Alpha0 = 0
 	params.Constraints = []Constraints{{Regex: "[ab]{3}c"}}
@@ -74,18 +74,18 @@ func TestGrammars(t *testing.T) {
 		t.Error(text, err)
 	}
 	params.Constraints[0].JSONSchema = "{}"
-	_, err = c.Begin([]Prompt{{}}, params)
+	_, err = c.Begin(context.Background(), []Prompt{{}}, params)
 	has(t, StatusInvalidArgument, err)
 }
 
 func TestLookahead(t *testing.T) {
-	c := newContext(t, openModel(t), small)
+	c := newSession(t, openModel(t), small)
 	var texts [2][]uint32
 	var steps, proposed, accepted [2]int
 	for i, lookahead := range []uint32{0, 4} {
 		params := few()
 		params.Alpha0, params.Temperature, params.IgnoreEOS, params.Lookahead = 0, 0, true, lookahead
-		generation, err := c.Begin([]Prompt{{}}, params)
+		generation, err := c.Begin(context.Background(), []Prompt{{}}, params)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,16 +110,16 @@ func TestLookahead(t *testing.T) {
 	}
 	params := few()
 	params.Lookahead = 17
-	_, err := c.Begin([]Prompt{{}}, params)
+	_, err := c.Begin(context.Background(), []Prompt{{}}, params)
 	has(t, StatusInvalidArgument, err)
 }
 
 func TestEvaluate(t *testing.T) {
 	model := openModel(t)
-	c := newContext(t, model, small)
+	c := newSession(t, model, small)
 	params := few()
 	params.Alpha0, params.TopLogProbs, params.IgnoreEOS = 0, 4, true
-	generation, err := c.Begin([]Prompt{{}}, params)
+	generation, err := c.Begin(context.Background(), []Prompt{{}}, params)
 	if err != nil {
 		t.Fatal(err)
 	}

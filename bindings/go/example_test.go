@@ -24,7 +24,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer model.Close()
-	c, err := esolm.NewContext(model, esolm.ContextOptions{Length: 64})
+	c, err := esolm.NewSession(model, esolm.SessionOptions{Length: 64})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func ExampleModel_Template() {
 		log.Fatal(err)
 	}
 	defer model.Close()
-	c, err := esolm.NewContext(model, esolm.ContextOptions{Length: 64})
+	c, err := esolm.NewSession(model, esolm.SessionOptions{Length: 64})
 	if err != nil {
 		log.Fatal(err)
 	}

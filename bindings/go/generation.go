@@ -49,12 +49,12 @@ type StepText struct {
 //
 // It is invalid once its context begins another one.
 type Generation struct {
-	context *Context
+	context *Session
 	step    Step
 	err     error
 }
 
-// running is what a Context keeps of the parameters of a sequence.
+// running is what a Session keeps of the parameters of a sequence.
 type running struct {
 	logits LogitsCallback
 	top    uint32 // Params.TopLogProbs
@@ -63,9 +63,10 @@ type running struct {
 // start is C.esolm_begin or C.esolm_extend.
 type start func(*C.esolm_context, *C.esolm_prompt, C.size_t, *C.esolm_generate_params) C.esolm_status
 
-// Begin begins a generation of one sequence per prompt, and discards the previous one.
-func (c *Context) Begin(prompts []Prompt, params Params) (*Generation, error) {
-	return c.start(prompts, params, func(context *C.esolm_context, known *C.esolm_prompt, n C.size_t,
+// Begin begins a generation of one sequence per prompt, and discards the previous one. If ctx ends meanwhile, its error is
+// returned, as by all calls that take one.
+func (c *Session) Begin(ctx context.Context, prompts []Prompt, params Params) (*Generation, error) {
+	return c.start(ctx, prompts, params, func(context *C.esolm_context, known *C.esolm_prompt, n C.size_t,
 		p *C.esolm_generate_params) C.esolm_status {
 		return C.esolm_begin(context, known, n, p)
 	})
@@ -74,21 +75,21 @@ func (c *Context) Begin(prompts []Prompt, params Params) (*Generation, error) {
 // Extend continues from the tokens so far to a text of params.Length tokens, without computing their keys and values
 // again. Steps that are left are discarded. Each sequence has a prompt, with further known tokens. Use another seed than
 // before.
-func (c *Context) Extend(prompts []Prompt, params Params) (*Generation, error) {
-	return c.start(prompts, params, func(context *C.esolm_context, known *C.esolm_prompt, n C.size_t,
+func (c *Session) Extend(ctx context.Context, prompts []Prompt, params Params) (*Generation, error) {
+	return c.start(ctx, prompts, params, func(context *C.esolm_context, known *C.esolm_prompt, n C.size_t,
 		p *C.esolm_generate_params) C.esolm_status {
 		return C.esolm_extend(context, known, n, p)
 	})
 }
 
-func (c *Context) start(prompts []Prompt, params Params, start start) (*Generation, error) {
+func (c *Session) start(ctx context.Context, prompts []Prompt, params Params, start start) (*Generation, error) {
 	var memory cMemory
 	defer memory.free()
 	known, err := cPrompts(&memory, prompts)
 	if err != nil {
 		return nil, err
 	}
-	err = c.begin(&memory, params, func(context *C.esolm_context, p *C.esolm_generate_params) C.esolm_status {
+	err = c.begin(ctx, &memory, params, func(context *C.esolm_context, p *C.esolm_generate_params) C.esolm_status {
 		status := start(context, known, C.size_t(len(prompts)), p)
 		if status == C.ESOLM_OK {
 			c.running = map[uint32]running{}
@@ -107,13 +108,13 @@ func (c *Context) start(prompts []Prompt, params Params, start start) (*Generati
 func (params Params) running() running { return running{params.Logits, params.TopLogProbs} }
 
 // begin makes a call that begins sequences with these parameters, in C memory.
-func (c *Context) begin(memory *cMemory, params Params,
+func (c *Session) begin(ctx context.Context, memory *cMemory, params Params,
 	f func(*C.esolm_context, *C.esolm_generate_params) C.esolm_status) error {
 	p, err := params.c(memory)
 	if err != nil {
 		return err
 	}
-	return c.with(func(context *C.esolm_context) C.esolm_status {
+	return c.until(ctx, func(context *C.esolm_context) C.esolm_status {
 		if params.Logits != nil {
 			setLogitsCallback(p, c.c.logitsHandle)
 		}
@@ -139,7 +140,7 @@ func (g *Generation) Next(ctx context.Context) bool {
 // Step runs the next step of all sequences, and returns nil if they are finished. If ctx ends, the running step is cancelled
 // and ctx's error returned. After an error the sequences are as before the step; if it concerns one of them only, its
 // StopReason is StopError, and the others go on once it is removed. (For one generation after another, see Generation.)
-func (c *Context) Step(ctx context.Context) (*Step, error) {
+func (c *Session) Step(ctx context.Context) (*Step, error) {
 	var step *Step
 	var logits logitsCall
 	err := logits.result(c.until(ctx, func(context *C.esolm_context) C.esolm_status {
@@ -179,7 +180,7 @@ func stepOf(info *C.esolm_step_info) *Step {
 
 // copyTopLogProbs fills the step's TopLogProbs, for each update as many as its sequence wants. C has as many as the sequence
 // that wants the most.
-func (c *Context) copyTopLogProbs(context *C.esolm_context, step *Step) C.esolm_status {
+func (c *Session) copyTopLogProbs(context *C.esolm_context, step *Step) C.esolm_status {
 	for i, update := range step.Updates {
 		top := int(c.running[update.Sequence].top)
 		if top == 0 {
@@ -203,7 +204,7 @@ func (c *Context) copyTopLogProbs(context *C.esolm_context, step *Step) C.esolm_
 }
 
 // until is like with, for a call that is cancelled when ctx ends, and then returns ctx's error.
-func (c *Context) until(ctx context.Context, f func(context *C.esolm_context) C.esolm_status) error {
+func (c *Session) until(ctx context.Context, f func(context *C.esolm_context) C.esolm_status) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -245,8 +246,8 @@ func (g *Generation) Step() Step { return g.step }
 func (g *Generation) Err() error { return g.err }
 
 // Generate runs a generation to its end; read the result with Text or Tokens.
-func (c *Context) Generate(ctx context.Context, prompts []Prompt, params Params) error {
-	generation, err := c.Begin(prompts, params)
+func (c *Session) Generate(ctx context.Context, prompts []Prompt, params Params) error {
+	generation, err := c.Begin(ctx, prompts, params)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-//go:build !esolm_shared
+//go:build !esolm_shared && !esolm_prebuilt
 
 package esolm
 

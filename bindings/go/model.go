@@ -93,7 +93,7 @@ func open(options ModelOptions, how func(*C.esolm_model_params, **C.esolm_model)
 	return model, nil
 }
 
-// Close frees the model once no Context uses it. A second Close does nothing.
+// Close frees the model once no Session uses it. A second Close does nothing.
 func (m *Model) Close() error {
 	m.guard.Lock()
 	defer m.guard.Unlock()

@@ -12,7 +12,7 @@ import (
 	"unsafe"
 )
 
-// Pool holds threads that several contexts share (ContextOptions.Pool). They help one context at a time; one that finds them
+// Pool holds threads that several contexts share (SessionOptions.Pool). They help one context at a time; one that finds them
 // in use computes alone. The fields run and run_user_data of C are left out: a goroutine has no thread of its own to lend.
 type Pool struct {
 	guard sync.RWMutex
@@ -59,7 +59,7 @@ func (p *Pool) Threads() int {
 	return int(C.esolm_pool_threads(p.c))
 }
 
-// Close frees the threads once no Context uses them. A second Close does nothing.
+// Close frees the threads once no Session uses them. A second Close does nothing.
 func (p *Pool) Close() error {
 	p.guard.Lock()
 	defer p.guard.Unlock()

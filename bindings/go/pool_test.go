@@ -23,7 +23,7 @@ func TestPoolIsSharedByContexts(t *testing.T) {
 	}
 	params := DefaultParams()
 	params.Seed, params.Steps = 3, 4
-	write := func(c *Context) string {
+	write := func(c *Session) string {
 		if err := c.Generate(context.Background(), []Prompt{{}}, params); err != nil {
 			t.Fatal(err)
 		}
@@ -33,9 +33,9 @@ func TestPoolIsSharedByContexts(t *testing.T) {
 		}
 		return text
 	}
-	own := write(newContext(t, model, ContextOptions{Length: 32, Threads: 1}))
-	shared := ContextOptions{Length: 32, Pool: pool}
-	first, second := newContext(t, model, shared), newContext(t, model, shared)
+	own := write(newSession(t, model, SessionOptions{Length: 32, Threads: 1}))
+	shared := SessionOptions{Length: 32, Pool: pool}
+	first, second := newSession(t, model, shared), newSession(t, model, shared)
 	if threads, err := first.Threads(); err != nil || threads != 2 {
 		t.Fatalf("%d threads, %v", threads, err)
 	}
@@ -52,7 +52,7 @@ func TestPoolIsSharedByContexts(t *testing.T) {
 	if write(first) != own || write(second) != own {
 		t.Fatal("the text depends on the threads")
 	}
-	if _, err := NewContext(model, shared); err != ErrClosed {
+	if _, err := NewSession(model, shared); err != ErrClosed {
 		t.Fatalf("a closed pool: %v", err)
 	}
 	if _, err := NewPool(PoolOptions{Threads: 2, CPUs: []int{900}}); err == nil {

@@ -37,7 +37,7 @@ type TextScore struct {
 
 // ScoreText scores a text of any length. It is cut into windows of the context's length, which are scored independently.
 // The context's generation is discarded.
-func (c *Context) ScoreText(ctx context.Context, tokens []uint32, params ScoreParams) (TextScore, error) {
+func (c *Session) ScoreText(ctx context.Context, tokens []uint32, params ScoreParams) (TextScore, error) {
 	if params.Orders < 0 || params.Draws < 0 {
 		return TextScore{}, &Error{StatusInvalidArgument, "a number of orders or draws is negative"}
 	}
@@ -67,7 +67,7 @@ func (c *Context) ScoreText(ctx context.Context, tokens []uint32, params ScorePa
 
 // Score returns the log-probability (natural logarithm) of each token, given those to its left. The context's generation is
 // discarded.
-func (c *Context) Score(ctx context.Context, tokens []uint32) ([]float64, error) {
+func (c *Session) Score(ctx context.Context, tokens []uint32) ([]float64, error) {
 	score, err := c.ScoreText(ctx, tokens, DefaultScoreParams())
 	return score.LogProbs, err
 }
@@ -75,7 +75,7 @@ func (c *Context) Score(ctx context.Context, tokens []uint32) ([]float64, error)
 // ScoreOrder returns the log-probability of each token given all tokens before it in an order, as when generating one
 // token per step. The first `known` tokens of the order are given, and not scored. tokens is a text of at most the
 // context's length; order contains each position once, nil is left to right. The context's generation is discarded.
-func (c *Context) ScoreOrder(ctx context.Context, tokens, order []uint32, known int) ([]float64, error) {
+func (c *Session) ScoreOrder(ctx context.Context, tokens, order []uint32, known int) ([]float64, error) {
 	return c.scores(ctx, tokens, order, known, func(context *C.esolm_context, tokens, order *C.uint32_t, n, known C.size_t,
 		logP *C.double, capacity C.size_t) C.esolm_status {
 		return C.esolm_score_order(context, tokens, order, n, known, logP, capacity)
@@ -83,14 +83,14 @@ func (c *Context) ScoreOrder(ctx context.Context, tokens, order []uint32, known 
 }
 
 // ScoreMasked is like ScoreOrder, but every token is predicted from the known ones alone, as in one step of diffusion.
-func (c *Context) ScoreMasked(ctx context.Context, tokens, order []uint32, known int) ([]float64, error) {
+func (c *Session) ScoreMasked(ctx context.Context, tokens, order []uint32, known int) ([]float64, error) {
 	return c.scores(ctx, tokens, order, known, func(context *C.esolm_context, tokens, order *C.uint32_t, n, known C.size_t,
 		logP *C.double, capacity C.size_t) C.esolm_status {
 		return C.esolm_score_masked(context, tokens, order, n, known, logP, capacity)
 	})
 }
 
-func (c *Context) scores(ctx context.Context, tokens, order []uint32, known int,
+func (c *Session) scores(ctx context.Context, tokens, order []uint32, known int,
 	score func(context *C.esolm_context, tokens, order *C.uint32_t, n, known C.size_t, logP *C.double,
 		capacity C.size_t) C.esolm_status) ([]float64, error) {
 	if order != nil && len(order) != len(tokens) {

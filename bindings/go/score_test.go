@@ -17,7 +17,7 @@ func sum(numbers []float64) (total float64) {
 }
 
 func TestScore(t *testing.T) {
-	c := newContext(t, openModel(t), small)
+	c := newSession(t, openModel(t), small)
 	scores, err := c.Score(context.Background(), []uint32{5, 6, 7, 8})
 	if err != nil || len(scores) != 4 || scores[0] >= 0 {
 		t.Error(scores, err)
@@ -36,7 +36,7 @@ func TestScore(t *testing.T) {
 
 func TestScoreInAnOrder(t *testing.T) {
 	model := openModel(t)
-	c := newContext(t, model, small)
+	c := newSession(t, model, small)
 	ctx := context.Background()
 	tokens, err := model.Tokenize("Once upon a time there was a girl.")
 	if err != nil {
@@ -81,7 +81,7 @@ func TestScoreInAnOrder(t *testing.T) {
 }
 
 func TestScoreText(t *testing.T) {
-	c := newContext(t, openModel(t), small)
+	c := newSession(t, openModel(t), small)
 	ctx := context.Background()
 	tokens := make([]uint32, 2*32+5) // more than two windows
 	for i := range tokens {

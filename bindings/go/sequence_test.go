@@ -20,7 +20,7 @@ func only(even, odd uint32) LogitsCallback {
 	}
 }
 
-func textOf(t *testing.T, c *Context, sequence uint32) string {
+func textOf(t *testing.T, c *Session, sequence uint32) string {
 	t.Helper()
 	text, err := c.Text(sequence)
 	if err != nil {
@@ -36,7 +36,7 @@ func TestSequencesJoinAndLeave(t *testing.T) {
 		t.Fatal(err)
 	}
 	prompt := Prompt{Tokens: words}
-	single := newContext(t, model, small)
+	single := newSession(t, model, small)
 	requests := make([]Params, 6)
 	expected := make([]string, len(requests))
 	for i := range requests {
@@ -55,7 +55,7 @@ func TestSequencesJoinAndLeave(t *testing.T) {
 		expected[i] = textOf(t, single, 0)
 	}
 
-	c := newContext(t, model, small)
+	c := newSession(t, model, small)
 	type client struct {
 		request int
 		text    string
@@ -64,7 +64,7 @@ func TestSequencesJoinAndLeave(t *testing.T) {
 	next, finished, top := 0, 0, 0
 	for steps := 0; finished < len(requests) && steps < 500; steps++ {
 		if len(clients) < 2 && next < len(requests) {
-			number, err := c.AddSequence(prompt, requests[next])
+			number, err := c.AddSequence(context.Background(), prompt, requests[next])
 			if err != nil || clients[number] != nil {
 				t.Fatal(number, err)
 			}
@@ -74,7 +74,7 @@ func TestSequencesJoinAndLeave(t *testing.T) {
 			clients[number] = &client{next, textOf(t, c, number)}
 			next++
 		} else if len(clients) == 2 {
-			_, err := c.AddSequence(prompt, few())
+			_, err := c.AddSequence(context.Background(), prompt, few())
 			has(t, StatusInvalidArgument, err)
 		}
 		step, err := c.Step(context.Background())
@@ -114,13 +114,13 @@ func TestSequencesJoinAndLeave(t *testing.T) {
 	has(t, StatusInvalidArgument, c.RemoveSequence(0))
 	_, err = c.CachedTokens(1)
 	has(t, StatusInvalidArgument, err)
-	_, err = c.AddSequence(Prompt{Tokens: []uint32{1, 2}, Positions: []uint32{3, 3}}, few())
+	_, err = c.AddSequence(context.Background(), Prompt{Tokens: []uint32{1, 2}, Positions: []uint32{3, 3}}, few())
 	has(t, StatusInvalidArgument, err)
-	_, err = c.AddSequence(Prompt{Tokens: []uint32{1}, Positions: []uint32{1, 2}}, few())
+	_, err = c.AddSequence(context.Background(), Prompt{Tokens: []uint32{1}, Positions: []uint32{1, 2}}, few())
 	has(t, StatusInvalidArgument, err)
 	wrong := few()
 	wrong.Steps = -1
-	_, err = c.AddSequence(prompt, wrong)
+	_, err = c.AddSequence(context.Background(), prompt, wrong)
 	has(t, StatusInvalidArgument, err)
 }
 
@@ -128,7 +128,7 @@ func TestALongPromptJoinsInParts(t *testing.T) {
 	model := openModel(t)
 	options := small
 	options.PromptRows = 4
-	single, c := newContext(t, model, small), newContext(t, model, options)
+	single, c := newSession(t, model, small), newSession(t, model, options)
 	params := few()
 	params.Alpha0 = 0
 	long := Prompt{Tokens: []uint32{5, 6, 7, 8, 9, 10, 11, 12, 13, 14}}
@@ -146,12 +146,12 @@ func TestALongPromptJoinsInParts(t *testing.T) {
 		}
 		return written
 	}
-	first, err := c.AddSequence(Prompt{}, params)
+	first, err := c.AddSequence(context.Background(), Prompt{}, params)
 	if err != nil {
 		t.Fatal(err)
 	}
 	step()
-	second, err := c.AddSequence(long, params)
+	second, err := c.AddSequence(context.Background(), long, params)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,13 +178,13 @@ func TestALongPromptJoinsInParts(t *testing.T) {
 
 func TestASequenceFailsAlone(t *testing.T) {
 	model := openModel(t)
-	single, c := newContext(t, model, small), newContext(t, model, small)
+	single, c := newSession(t, model, small), newSession(t, model, small)
 	forced := few()
 	forced.Logits = only(40, 41)
 	if err := single.Generate(context.Background(), make([]Prompt, 1), forced); err != nil {
 		t.Fatal(err)
 	}
-	good, err := c.AddSequence(Prompt{}, forced)
+	good, err := c.AddSequence(context.Background(), Prompt{}, forced)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +203,7 @@ func TestASequenceFailsAlone(t *testing.T) {
 		}
 		return nil
 	}
-	bad, err := c.AddSequence(Prompt{}, failing)
+	bad, err := c.AddSequence(context.Background(), Prompt{}, failing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestASequenceFailsAlone(t *testing.T) {
 
 func TestASequenceGoesOn(t *testing.T) {
 	model := openModel(t)
-	single, c := newContext(t, model, small), newContext(t, model, small)
+	single, c := newSession(t, model, small), newSession(t, model, small)
 	begin, goOn := few(), few()
 	begin.Length = 12
 	goOn.Seed = 8
@@ -267,7 +267,7 @@ func TestASequenceGoesOn(t *testing.T) {
 	if err := single.Generate(context.Background(), make([]Prompt, 1), begin); err != nil {
 		t.Fatal(err)
 	}
-	extended, err := single.Extend([]Prompt{more}, goOn)
+	extended, err := single.Extend(context.Background(), []Prompt{more}, goOn)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,17 +285,17 @@ func TestASequenceGoesOn(t *testing.T) {
 			}
 		}
 	}
-	number, err := c.AddSequence(Prompt{}, begin)
+	number, err := c.AddSequence(context.Background(), Prompt{}, begin)
 	if err != nil {
 		t.Fatal(err)
 	}
 	finish()
-	if _, err := c.AddSequence(Prompt{}, few()); err != nil {
+	if _, err := c.AddSequence(context.Background(), Prompt{}, few()); err != nil {
 		t.Fatal(err)
 	}
-	has(t, StatusInvalidArgument, c.ExtendSequence(5, more, goOn))
-	has(t, StatusInvalidArgument, c.AppendSequence(5, -1, more, goOn))
-	if err := c.ExtendSequence(number, more, goOn); err != nil {
+	has(t, StatusInvalidArgument, c.ExtendSequence(context.Background(), 5, more, goOn))
+	has(t, StatusInvalidArgument, c.AppendSequence(context.Background(), 5, -1, more, goOn))
+	if err := c.ExtendSequence(context.Background(), number, more, goOn); err != nil {
 		t.Fatal(err)
 	}
 	finish()
@@ -305,5 +305,5 @@ func TestASequenceGoesOn(t *testing.T) {
 	if err := c.Reset(); err != nil {
 		t.Fatal(err)
 	}
-	has(t, StatusInvalidArgument, c.ExtendSequence(number, more, goOn))
+	has(t, StatusInvalidArgument, c.ExtendSequence(context.Background(), number, more, goOn))
 }

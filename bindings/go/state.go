@@ -12,7 +12,7 @@ import (
 
 // Save returns the state of the generation, for Restore: tokens, order, keys and values,
 // but not the remaining steps.
-func (c *Context) Save() ([]byte, error) {
+func (c *Session) Save() ([]byte, error) {
 	return filled(func(state []byte, n *C.size_t) error {
 		return c.with(func(context *C.esolm_context) C.esolm_status {
 			return C.esolm_state_save(context, unsafe.Pointer(first[C.char](state)), C.size_t(len(state)), n)
@@ -22,7 +22,7 @@ func (c *Context) Save() ([]byte, error) {
 
 // Restore replaces the current generation by a saved one, which has no steps left; Extend continues it. A state of another
 // model or a damaged one is an error with StatusBadFile.
-func (c *Context) Restore(state []byte) error {
+func (c *Session) Restore(state []byte) error {
 	if len(state) == 0 {
 		return &Error{StatusBadFile, "the state is empty"}
 	}
@@ -45,7 +45,7 @@ type Profile struct {
 }
 
 // Profile returns the time that the generation's steps took.
-func (c *Context) Profile() (Profile, error) {
+func (c *Session) Profile() (Profile, error) {
 	p := C.esolm_profile{struct_size: C.sizeof_esolm_profile}
 	if err := c.read(func(context *C.esolm_context) C.esolm_status {
 		return C.esolm_context_profile(context, &p)

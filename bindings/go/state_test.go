@@ -20,7 +20,7 @@ func finish(t *testing.T, generation *Generation, err error) {
 
 func TestStates(t *testing.T) {
 	model := openModel(t)
-	one, two := newContext(t, model, small), newContext(t, model, small)
+	one, two := newSession(t, model, small), newSession(t, model, small)
 	half, whole := few(), few()
 	half.Length, whole.Seed = 12, 8
 	begun := written(t, one, half)
@@ -29,7 +29,7 @@ func TestStates(t *testing.T) {
 		t.Fatal(len(state), err)
 	}
 	further := []Prompt{{Tokens: []uint32{9}, Positions: []uint32{20}}}
-	generation, err := one.Extend(further, whole)
+	generation, err := one.Extend(context.Background(), further, whole)
 	finish(t, generation, err)
 	expected, err := one.Tokens(0)
 	if err != nil || len(expected) != 32 || expected[20] != 9 || !reflect.DeepEqual(expected[:12], begun) {
@@ -43,7 +43,7 @@ func TestStates(t *testing.T) {
 	if tokens, err := two.Tokens(0); err != nil || !reflect.DeepEqual(tokens, begun) {
 		t.Error(tokens, err)
 	}
-	generation, err = two.Extend(further, whole)
+	generation, err = two.Extend(context.Background(), further, whole)
 	finish(t, generation, err)
 	if tokens, err := two.Tokens(0); err != nil || !reflect.DeepEqual(tokens, expected) {
 		t.Error(tokens, expected, err)
@@ -54,7 +54,7 @@ func TestStates(t *testing.T) {
 	has(t, StatusBadFile, two.Restore(state))
 	has(t, StatusBadFile, two.Restore(state[:len(state)-1]))
 	has(t, StatusBadFile, two.Restore(nil))
-	_, err = two.Extend(make([]Prompt, 1), half) // shorter
+	_, err = two.Extend(context.Background(), make([]Prompt, 1), half) // shorter
 	has(t, StatusInvalidArgument, err)
 	if tokens, err := two.Tokens(0); err != nil || !reflect.DeepEqual(tokens, expected) {
 		t.Error(tokens, expected, err)
@@ -69,10 +69,10 @@ func TestStates(t *testing.T) {
 }
 
 func TestOrderAndAdaptiveSteps(t *testing.T) {
-	c := newContext(t, openModel(t), small)
+	c := newSession(t, openModel(t), small)
 	params := few()
 	params.Alpha0, params.Order, params.OrderSize = 1, OrderStrided, 8
-	if _, err := c.Begin(make([]Prompt, 1), params); err != nil {
+	if _, err := c.Begin(context.Background(), make([]Prompt, 1), params); err != nil {
 		t.Fatal(err)
 	}
 	order, err := c.Order(0)
@@ -99,7 +99,7 @@ func TestOrderAndAdaptiveSteps(t *testing.T) {
 		params := few()
 		params.Alpha0, params.Window = 1, 8
 		params.Confidence, params.Threshold = test.confidence, test.threshold
-		generation, err := c.Begin(make([]Prompt, 1), params)
+		generation, err := c.Begin(context.Background(), make([]Prompt, 1), params)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,14 +117,14 @@ func TestOrderAndAdaptiveSteps(t *testing.T) {
 		params := few()
 		params.Alpha0, params.Window, params.Confidence = 1, 8, ConfidenceMargin
 		wrong(&params)
-		_, err := c.Begin(make([]Prompt, 1), params)
+		_, err := c.Begin(context.Background(), make([]Prompt, 1), params)
 		has(t, StatusInvalidArgument, err)
 	}
 }
 
 func TestProfileAndMemory(t *testing.T) {
 	model := openModel(t)
-	c := newContext(t, model, small)
+	c := newSession(t, model, small)
 	if profile, err := c.Profile(); err != nil || profile != (Profile{}) {
 		t.Error(profile, err)
 	}
@@ -133,7 +133,7 @@ func TestProfileAndMemory(t *testing.T) {
 	if err != nil || profile.Blocks <= 0 || profile.Attention <= 0 || profile.Vocabulary <= 0 || profile.Sampling <= 0 {
 		t.Error(profile, err)
 	}
-	_, err = newContext(t, model, ContextOptions{Length: 32, Threads: 1, GGML: true}).Profile()
+	_, err = newSession(t, model, SessionOptions{Length: 32, Threads: 1, GGML: true}).Profile()
 	has(t, StatusUnsupported, err)
 
 	use, err := model.MemoryUse(small)
@@ -141,7 +141,7 @@ func TestProfileAndMemory(t *testing.T) {
 	if err != nil || use != estimate || use.KVCache == 0 {
 		t.Error(use, estimate, err)
 	}
-	_, err = model.MemoryUse(ContextOptions{Length: 1 << 20})
+	_, err = model.MemoryUse(SessionOptions{Length: 1 << 20})
 	has(t, StatusInvalidArgument, err)
 	info, err := model.Info()
 	if err != nil || info.LoadTime <= 0 || uint64(info.TensorBytes) != use.Weights {

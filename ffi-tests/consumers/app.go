@@ -22,7 +22,7 @@ func write(path string) error {
 		return err
 	}
 	defer model.Close()
-	c, err := esolm.NewContext(model, esolm.ContextOptions{Length: 16, Threads: 1})
+	c, err := esolm.NewSession(model, esolm.SessionOptions{Length: 16, Threads: 1})
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ func write(path, prompt string) (string, error) {
 		return "", err
 	}
 	defer model.Close()
-	c, err := esolm.NewContext(model, esolm.ContextOptions{})
+	c, err := esolm.NewSession(model, esolm.SessionOptions{})
 	if err != nil {
 		return "", err
 	}

@@ -28,7 +28,7 @@ func (p part) last() bool { return p.err != nil || p.reason != esolm.StopNone }
 
 // engine computes the texts of all jobs, a step of each in one pass of the network.
 type engine struct {
-	context   *esolm.Context
+	context   *esolm.Session
 	sequences int
 	length    int
 	waiting   queue
@@ -78,8 +78,8 @@ func (q *queue) take() *job {
 	return j
 }
 
-func newEngine(model *esolm.Model, options esolm.ContextOptions, limit int) (*engine, error) {
-	c, err := esolm.NewContext(model, options)
+func newEngine(model *esolm.Model, options esolm.SessionOptions, limit int) (*engine, error) {
+	c, err := esolm.NewSession(model, options)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func (e *engine) add(j *job) {
 	if j.ctx.Err() != nil {
 		return
 	}
-	number, err := e.context.AddSequence(j.prompt, j.params)
+	number, err := e.context.AddSequence(j.ctx, j.prompt, j.params)
 	if err != nil {
 		j.parts <- part{err: err}
 		return

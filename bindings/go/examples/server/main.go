@@ -50,7 +50,7 @@ func run(arguments []string, out io.Writer) error {
 		return err
 	}
 	defer model.Close()
-	e, err := newEngine(model, esolm.ContextOptions{Sequences: *sequences}, *queue)
+	e, err := newEngine(model, esolm.SessionOptions{Sequences: *sequences}, *queue)
 	if err != nil {
 		return err
 	}

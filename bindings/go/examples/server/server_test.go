@@ -46,7 +46,7 @@ func start(t *testing.T, sequences, queue int) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := newEngine(model, esolm.ContextOptions{Sequences: sequences, Threads: 1}, queue)
+	e, err := newEngine(model, esolm.SessionOptions{Sequences: sequences, Threads: 1}, queue)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func start(t *testing.T, sequences, queue int) *bench {
 // alone returns the text that the library writes alone, without the prompt.
 func (b *bench) alone(t *testing.T, change func(*esolm.Params)) string {
 	t.Helper()
-	c, err := esolm.NewContext(b.model, esolm.ContextOptions{Threads: 1})
+	c, err := esolm.NewSession(b.model, esolm.SessionOptions{Threads: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,16 +12,16 @@ import (
 	"unsafe"
 )
 
-// Context holds the memory and the threads for generating from a model. One call at a time computes. What the last step left
+// Session holds the memory and the threads for generating from a model. One call at a time computes. What the last step left
 // can be read at any time: by Tokens, Order, Text, StopReason and Profile.
-type Context struct {
+type Session struct {
 	guard     sync.RWMutex // so that Close waits for running calls
 	computing sync.Mutex   // held by the call that computes
 	c         *owned
 	running   map[uint32]running // what C does not keep of the sequences
 }
 
-// owned holds the C objects of a Context, and has the finalizer. A Context cannot have one: its logits callback may refer to
+// owned holds the C objects of a Session, and has the finalizer. A Session cannot have one: its logits callback may refer to
 // it, and objects in a cycle are never finalized.
 type owned struct {
 	context      *C.esolm_context
@@ -34,8 +34,8 @@ func (o *owned) free() {
 	o.context, o.logitsHandle = nil, nil
 }
 
-// ContextOptions are a context's parameters; 0 means the default, in parentheses.
-type ContextOptions struct {
+// SessionOptions are a context's parameters; 0 means the default, in parentheses.
+type SessionOptions struct {
 	Sequences  int   // the most sequences in a batch (1)
 	Length     int   // the longest sequence, in tokens (the model's context length)
 	BatchRows  int   // the most rows (tokens) in a batch, which the network computes at once (128)
@@ -46,7 +46,7 @@ type ContextOptions struct {
 	Pool       *Pool // the threads to use (the context's own)
 }
 
-func (options ContextOptions) c() (params C.esolm_context_params) {
+func (options SessionOptions) c() (params C.esolm_context_params) {
 	C.esolm_context_params_init(&params, C.sizeof_esolm_context_params)
 	params.sequences = C.size_t(options.Sequences)
 	params.length = C.size_t(options.Length)
@@ -67,7 +67,7 @@ type MemoryUse struct {
 }
 
 // EstimateMemory returns the memory that a model file and a context of it would take. It reads the file's header only.
-func EstimateMemory(path string, model ModelOptions, options ContextOptions) (MemoryUse, error) {
+func EstimateMemory(path string, model ModelOptions, options SessionOptions) (MemoryUse, error) {
 	name := C.CString(path)
 	defer C.free(unsafe.Pointer(name))
 	params, free := model.c()
@@ -79,7 +79,7 @@ func EstimateMemory(path string, model ModelOptions, options ContextOptions) (Me
 }
 
 // MemoryUse returns the exact memory of a context with these options.
-func (m *Model) MemoryUse(options ContextOptions) (MemoryUse, error) {
+func (m *Model) MemoryUse(options SessionOptions) (MemoryUse, error) {
 	limits := options.c()
 	use := C.esolm_memory_use{struct_size: C.sizeof_esolm_memory_use}
 	err := m.with(func(model *C.esolm_model) C.esolm_status { return C.esolm_context_memory_use(model, &limits, &use) })
@@ -90,8 +90,8 @@ func memoryUse(use C.esolm_memory_use) MemoryUse {
 	return MemoryUse{uint64(use.weights), uint64(use.arena), uint64(use.kv_cache), uint64(use.compute)}
 }
 
-// NewContext allocates all memory that generating needs. The context keeps the model alive, even after Model.Close.
-func NewContext(model *Model, options ContextOptions) (*Context, error) {
+// NewSession allocates all memory that generating needs. The context keeps the model alive, even after Model.Close.
+func NewSession(model *Model, options SessionOptions) (*Session, error) {
 	params := options.c()
 	made := &owned{}
 	release, err := options.Pool.lend(&params)
@@ -105,11 +105,11 @@ func NewContext(model *Model, options ContextOptions) (*Context, error) {
 	}
 	made.logitsHandle = (*C.uintptr_t)(C.calloc(1, C.sizeof_uintptr_t))
 	runtime.SetFinalizer(made, (*owned).free)
-	return &Context{c: made}, nil
+	return &Session{c: made}, nil
 }
 
 // Close waits for a running call and frees the context. A second Close does nothing.
-func (c *Context) Close() error {
+func (c *Session) Close() error {
 	c.guard.Lock()
 	defer c.guard.Unlock()
 	runtime.SetFinalizer(c.c, nil)
@@ -119,21 +119,21 @@ func (c *Context) Close() error {
 }
 
 // SetThreads has this many threads compute, up to as many as the context was made for.
-func (c *Context) SetThreads(threads int) error {
+func (c *Session) SetThreads(threads int) error {
 	return c.with(func(context *C.esolm_context) C.esolm_status {
 		return C.esolm_context_set_threads(context, C.size_t(threads))
 	})
 }
 
 // Threads returns the number of threads that compute.
-func (c *Context) Threads() (int, error) {
+func (c *Session) Threads() (int, error) {
 	var threads C.size_t
 	err := c.with(func(context *C.esolm_context) C.esolm_status { return C.esolm_context_threads(context, &threads) })
 	return int(threads), err
 }
 
 // Reset discards the generation with its tokens and texts.
-func (c *Context) Reset() error {
+func (c *Session) Reset() error {
 	return c.with(func(context *C.esolm_context) C.esolm_status {
 		status := C.esolm_context_reset(context)
 		if status == C.ESOLM_OK {
@@ -144,7 +144,7 @@ func (c *Context) Reset() error {
 }
 
 // with runs a call as the only one that computes.
-func (c *Context) with(f func(context *C.esolm_context) C.esolm_status) error {
+func (c *Session) with(f func(context *C.esolm_context) C.esolm_status) error {
 	if !c.computing.TryLock() {
 		return ErrBusy
 	}
@@ -153,7 +153,7 @@ func (c *Context) with(f func(context *C.esolm_context) C.esolm_status) error {
 }
 
 // read runs a call that may run beside others.
-func (c *Context) read(f func(context *C.esolm_context) C.esolm_status) error {
+func (c *Session) read(f func(context *C.esolm_context) C.esolm_status) error {
 	// Only Close has it alone. Not to wait for it: it may wait for the call whose callback this is in.
 	if !c.guard.TryRLock() {
 		return ErrClosed
@@ -166,7 +166,7 @@ func (c *Context) read(f func(context *C.esolm_context) C.esolm_status) error {
 }
 
 // Tokens returns the tokens of a sequence by position, the model's mask token where none is written yet.
-func (c *Context) Tokens(sequence uint32) ([]uint32, error) {
+func (c *Session) Tokens(sequence uint32) ([]uint32, error) {
 	return filled(func(tokens []uint32, n *C.size_t) error {
 		return c.read(func(context *C.esolm_context) C.esolm_status {
 			return C.esolm_copy_tokens(context, C.uint32_t(sequence), first[C.uint32_t](tokens), C.size_t(len(tokens)), n)
@@ -175,7 +175,7 @@ func (c *Context) Tokens(sequence uint32) ([]uint32, error) {
 }
 
 // Order returns the order in which the positions of a sequence are generated, known ones first, as ScoreOrder takes it.
-func (c *Context) Order(sequence uint32) ([]uint32, error) {
+func (c *Session) Order(sequence uint32) ([]uint32, error) {
 	return filled(func(positions []uint32, n *C.size_t) error {
 		return c.read(func(context *C.esolm_context) C.esolm_status {
 			return C.esolm_copy_order(context, C.uint32_t(sequence), first[C.uint32_t](positions),
@@ -185,7 +185,7 @@ func (c *Context) Order(sequence uint32) ([]uint32, error) {
 }
 
 // Text returns the text of a sequence up to the first token that is unknown, or to what ended it.
-func (c *Context) Text(sequence uint32) (string, error) {
+func (c *Session) Text(sequence uint32) (string, error) {
 	text, err := filled(func(text []byte, n *C.size_t) error {
 		err := c.read(func(context *C.esolm_context) C.esolm_status {
 			return C.esolm_copy_text(context, C.uint32_t(sequence), first[C.char](text), C.size_t(len(text)), n)
@@ -210,7 +210,7 @@ const (
 )
 
 // StopReason returns why the text of a sequence ended.
-func (c *Context) StopReason(sequence uint32) (StopReason, error) {
+func (c *Session) StopReason(sequence uint32) (StopReason, error) {
 	var reason C.int32_t
 	err := c.read(func(context *C.esolm_context) C.esolm_status {
 		return C.esolm_stop_reason(context, C.uint32_t(sequence), &reason)
