@@ -968,6 +968,9 @@ typedef int32_t (*esolm_logits_callback)(const esolm_logits_row *row, float *log
 // For esolm_generate_params.lookahead: as many as pay.
 #define ESOLM_LOOKAHEAD_AUTO UINT32_MAX
 
+// For esolm_generate_params.window, with in_order or WeDLM: as many positions as pay, to 32.
+#define ESOLM_WINDOW_AUTO UINT32_MAX
+
 // What to generate. Set by esolm_generate_params_init.
 //
 // A row of logits becomes a token in this order: constraints, logits_callback, temperature, top_n_sigma, top_k, typical_p,
@@ -1021,7 +1024,9 @@ typedef struct esolm_generate_params {
     // Adaptive steps: each writes the tokens that are certain, by the measure ESOLM_CONFIDENCE_* (default:
     // ESOLM_CONFIDENCE_NONE), at least one. Needs alpha_0 = 1 and no schedule; not for autoregressive models.
     int32_t confidence;
-    // Number of positions that an adaptive step considers, at least 1.
+    // Number of positions that an adaptive step considers, at least 1. ESOLM_WINDOW_AUTO (with in_order or WeDLM): as many as pay,
+    // to 32, by those filled so far and by a fixed formula for the time of a step, not by a clock: the text depends on it, and
+    // the same seed gives the same one.
     size_t window;
     // How certain is certain enough, at least 0.
     float threshold;

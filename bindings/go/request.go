@@ -51,6 +51,8 @@ const (
 	TopKAuto = C.ESOLM_TOP_K_AUTO
 	// LookaheadAuto, for Params.Lookahead: as many as pay.
 	LookaheadAuto = C.ESOLM_LOOKAHEAD_AUTO
+	// WindowAuto, for Params.Window, with InOrder or WeDLM: as many positions as pay, by those filled so far and not by a clock.
+	WindowAuto = C.ESOLM_WINDOW_AUTO
 )
 
 // Params are the parameters of a generation; start with DefaultParams.

@@ -107,10 +107,17 @@ func TestOrderAndAdaptiveSteps(t *testing.T) {
 			t.Error(test, generation.Step(), generation.Err())
 		}
 	}
+	sliding := few()
+	sliding.Alpha0, sliding.Window, sliding.Confidence, sliding.InOrder = 1, WindowAuto, ConfidenceEntropy, true
+	generation, err := c.Begin(make([]Prompt, 1), sliding)
+	if err != nil || !generation.Next(context.Background()) {
+		t.Error(err)
+	}
 	for _, wrong := range []func(*Params){
 		func(p *Params) { p.Confidence = 4 },
 		func(p *Params) { p.Window = 0 },
 		func(p *Params) { p.Window = -1 },
+		func(p *Params) { p.Window = WindowAuto }, // does not slide
 		func(p *Params) { p.Alpha0 = 0.5 },
 		func(p *Params) { p.Schedule = []uint32{2} },
 	} {

@@ -88,13 +88,13 @@ pub struct GenerationArgs {
     /// second best) or entropy:X (entropy at most X nats), each followed by :W or not. Needs --alpha0 1, excludes --schedule.
     #[arg(long, value_name = "MEASURE:X[:W]", conflicts_with = "schedule", help_heading = "Diffusion")]
     adaptive: Option<String>,
-    /// A window of W positions (default 16) that slides from left to right: each step fills those whose entropy is at most X nats
+    /// A window of W positions (default 16; auto = as many as pay, to 32, by those filled so far) that slides from left to right: each step fills those whose entropy is at most X nats
     /// (default 0.4), at least one, where P (default 0.02) is added for each position that one is behind the first; what is
     /// filled behind a gap is computed anew until there is none before it. WeDLM always writes so, unless --alpha0 is 0; Eso-LM
     /// (B) can.
     #[arg(
         long = "window",
-        value_name = "W[:X[:P]]",
+        value_name = "W|auto[:X[:P]]",
         conflicts_with_all = ["adaptive", "schedule"],
         help_heading = "Diffusion"
     )]
@@ -296,10 +296,17 @@ fn adaptive(text: &str) -> Result<Adaptive> {
 }
 
 fn sliding(text: &str) -> Result<Adaptive> {
-    let bad = || bad("--window", text, "W, W:X or W:X:P");
+    let bad = || bad("--window", text, "W, W:X or W:X:P, where W is a number or auto");
     let Adaptive { threshold, penalty, .. } = Adaptive::WEDLM;
     let mut parts = text.split(':');
-    let window = parts.next().and_then(|w| w.parse().ok()).ok_or_else(bad)?;
+    let window = match parts.next() {
+        Some("auto") => Adaptive::WINDOW_AUTO,
+        // What stands for `auto` in the library is no size.
+        given => given
+            .and_then(|w| w.parse().ok())
+            .filter(|&window| window != Adaptive::WINDOW_AUTO)
+            .ok_or_else(bad)?,
+    };
     let mut number = |default: f32| parts.next().map_or(Ok(default), |x| x.parse().map_err(|_| bad()));
     let (threshold, penalty) = (number(threshold)?, number(penalty)?);
     match parts.next() {

@@ -97,6 +97,12 @@ static void adaptive(void)
     how.confidence = ESOLM_CONFIDENCE_MARGIN;
     how.threshold = NAN;
     STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
+    /* A size that is found out, where the window slides. */
+    how.threshold = 0.5f, how.window = ESOLM_WINDOW_AUTO, how.in_order = 1;
+    STATUS(OK, esolm_begin(context, &EMPTY, 1, &how));
+    finish(context, tokens, LENGTH);
+    how.in_order = 0;
+    STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
     how.threshold = 0.5f, how.window = 0;
     STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
     how.window = 4, how.alpha_0 = 0.5;

@@ -48,9 +48,12 @@ pub const ESOLM_ALPHA_0_AUTO: f64 = -1.0;
 
 /// For esolm_generate_params.lookahead: as many as pay.
 pub const ESOLM_LOOKAHEAD_AUTO: u32 = u32::MAX;
+/// For esolm_generate_params.window, with in_order or WeDLM: as many positions as pay, to 32.
+pub const ESOLM_WINDOW_AUTO: u32 = u32::MAX;
 
 const _: () = assert!(
     ESOLM_LOOKAHEAD_AUTO == GenerateParams::LOOKAHEAD_AUTO
+        && ESOLM_WINDOW_AUTO as usize == Adaptive::WINDOW_AUTO
         && ESOLM_ALPHA_0_AUTO == GenerateParams::ALPHA_0_AUTO
         && ESOLM_AUTO == SamplingParams::AUTO
         && ESOLM_TOP_K_AUTO == SamplingParams::TOP_K_AUTO
@@ -111,7 +114,9 @@ pub struct esolm_generate_params {
     /// Adaptive steps: each writes the tokens that are certain, by the measure ESOLM_CONFIDENCE_* (default:
     /// ESOLM_CONFIDENCE_NONE), at least one. Needs alpha_0 = 1 and no schedule; not for autoregressive models.
     pub confidence: i32,
-    /// Number of positions that an adaptive step considers, at least 1.
+    /// Number of positions that an adaptive step considers, at least 1. ESOLM_WINDOW_AUTO (with in_order or WeDLM): as many as pay,
+    /// to 32, by those filled so far and by a fixed formula for the time of a step, not by a clock: the text depends on it, and
+    /// the same seed gives the same one.
     pub window: usize,
     /// How certain is certain enough, at least 0.
     pub threshold: f32,

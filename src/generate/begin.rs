@@ -5,6 +5,7 @@ use super::rules::{Beginning, SequenceRules};
 use super::sequence::Sequence;
 use super::session::Session;
 use super::start::Start;
+use super::window_size::WindowSize;
 use crate::error::{Error, Result};
 use crate::forward::ModelRunner;
 use crate::memory::reserve;
@@ -93,7 +94,8 @@ impl Session {
             sequence.rng = Rng::new(params.seed, stream, Purpose::Token);
             sequence.ahead.begin(sequence.rules.depth, params.seed, stream)?;
             let adaptive = sequence.rules.adaptive;
-            sequence.window = adaptive.map_or(0, |adaptive| adaptive.window);
+            sequence.window_size = WindowSize::new(adaptive, &model);
+            sequence.window = sequence.window_size.next();
             let Sequence { order, tokens, counts, revealed, .. } = sequence;
             let unknown = |p: &u32| tokens.get(*p as usize) == Some(&mask);
             match params.order {

@@ -1,5 +1,6 @@
 //! How many tokens a sequence looks ahead: as many as the caller says, or as many as pay, by what was accepted so far.
 
+use super::cost::idle_rows;
 use super::request::GenerateParams;
 use crate::error::{Error, Result};
 use crate::forward::ModelRunner;
@@ -13,8 +14,6 @@ const MOST_AUTO: usize = 8;
 const PATIENCE: u32 = 32;
 /// Proposals that were tried count half when there are so many of them.
 const MEMORY: u32 = 64;
-/// Most bytes of weights that are taken to stay in a cache.
-const CACHED: usize = 32 << 20;
 
 /// How many tokens a sequence looks ahead.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,8 +59,7 @@ impl Depth {
             ));
         }
         let (plain_rows, rows_each) = if config.variant == Variant::WeDlm { (1.0, 2.0) } else { (2.0, 3.0) };
-        // Measured on a Zen 4 (docs/lookahead.md), with the default model and with one whose weights come from memory.
-        let idle_rows = if model.tensor_bytes() > CACHED { 10.0 } else { 2.0 };
+        let idle_rows = idle_rows(model);
         let now = if auto { 1 } else { most };
         Ok(Self { most, auto, idle_rows, plain_rows, rows_each, now, ..Self::default() })
     }

@@ -9,6 +9,7 @@ mod begin;
 mod blocks;
 mod check;
 mod clock;
+mod cost;
 mod depth;
 mod device_draw;
 mod draw;
@@ -30,6 +31,7 @@ mod stop;
 mod template;
 mod update;
 mod window;
+mod window_size;
 
 pub(crate) use draw::TokenChoice;
 pub(crate) use finished::TextEnd;

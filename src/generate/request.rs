@@ -196,6 +196,10 @@ impl GenerateParams<'_> {
                 return Err(Error::invalid("a window that slides in order goes from left to right"));
             }
         }
+        let adaptive = self.adaptive_for(config);
+        if adaptive.is_some_and(|adaptive| adaptive.window == Adaptive::WINDOW_AUTO && !adaptive.in_order) {
+            return Err(Error::invalid("the size of a window is found out where it slides in order"));
+        }
         if config.variant != Variant::WeDlm {
             return Ok(());
         }

@@ -6,6 +6,7 @@ use super::finished::{FinishedPrefix, Positions, TextEnd};
 use super::proposals::Lookahead;
 use super::rules::SequenceRules;
 use super::stop::StopReason;
+use super::window_size::WindowSize;
 use crate::error::{Error, Result};
 use crate::forward::Row;
 use crate::memory::with_room;
@@ -44,6 +45,8 @@ pub(crate) struct Sequence {
     pub(crate) counts: Vec<u32>,
     /// Number of positions that an adaptive step proposes tokens for; otherwise 0.
     pub(crate) window: usize,
+    /// The sizes of one that slides.
+    pub(super) window_size: WindowSize,
     /// Whether the window slides from left to right, and how many of its positions are filled behind a gap: the first ones
     /// behind those that are known.
     pub(super) slides: bool,
@@ -86,6 +89,7 @@ impl Sequence {
             finished: FinishedPrefix::default(),
             counts: with_room(length)?,
             window: 0,
+            window_size: WindowSize::default(),
             slides: false,
             filled: 0,
             block,

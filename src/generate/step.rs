@@ -329,7 +329,7 @@ impl Session {
                 }
             }
             match sequence.slides {
-                true => sequence.slide_window(self.mask),
+                true => sequence.slide_window(written.iter().map(|update| update.position), self.mask),
                 false => sequence.advance(model.config(), written.len()),
             }
             sequence.advance_text(self.mask, tokenizer);

@@ -17,7 +17,7 @@ impl Sequence {
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub(super) fn begin_window(&mut self, end: usize, mask: u32) -> Result<()> {
-        let reach = self.text_length.saturating_add(self.window.saturating_mul(2)).min(end);
+        let reach = self.text_length.saturating_add(self.window_size.most().saturating_mul(2)).min(end);
         let more = reach.saturating_sub(self.tokens.len());
         reserve(&mut self.tokens, more)?;
         reserve(&mut self.order, more)?;
@@ -28,8 +28,9 @@ impl Sequence {
         Ok(())
     }
 
-    /// Moves the window behind what has no gap before it, after a step that has filled some of its masks.
-    pub(super) fn slide_window(&mut self, mask: u32) {
+    /// Moves the window behind what has no gap before it, after a step that has filled some of its masks: those at the positions
+    /// in `filled`.
+    pub(super) fn slide_window(&mut self, filled: impl Iterator<Item = u32>, mask: u32) {
         // All that was known before the step was fed in it.
         self.committed = self.revealed;
         let unknown = |order: &[u32], tokens: &[u32], place: usize| {
@@ -39,11 +40,18 @@ impl Sequence {
         let end = (self.revealed + self.window).min(self.order.len());
         if let Some(places) = self.order.get_mut(self.revealed..end) {
             places.sort_unstable();
+            let places: &[u32] = places;
+            let filled = filled.filter_map(|position| places.binary_search(&position).ok());
+            self.window_size.note(places.len(), filled);
         }
         while self.revealed < end && !unknown(&self.order, &self.tokens, self.revealed) {
             self.revealed += 1;
         }
         self.filled = 0;
+        // What is filled behind a gap stays in the window.
+        let filled = (self.revealed..end).rev().find(|&place| !unknown(&self.order, &self.tokens, place));
+        let least = filled.map_or(0, |last| last + 1 - self.revealed);
+        self.window = self.window_size.next().max(least);
         let end = (self.revealed + self.window).min(self.order.len());
         for place in self.revealed..end {
             if !unknown(&self.order, &self.tokens, place) {

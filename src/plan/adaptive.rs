@@ -16,7 +16,8 @@ pub struct Adaptive {
     pub confidence: Confidence,
     /// The confidence from which a token is accepted.
     pub threshold: f32,
-    /// Number of positions proposed in a step, at least 1. More rows cost more time.
+    /// Number of positions proposed in a step, at least 1. More rows cost more time. [`Adaptive::WINDOW_AUTO`] (with `in_order`): as
+    /// many as pay, to 32, by those filled so far.
     pub window: usize,
     /// What is taken from the confidence for each position that one is behind the first of the step's, so that earlier ones
     /// come first (with [`Confidence::Entropy`], in nats). 0 is off.
@@ -102,6 +103,10 @@ impl Adaptive {
     /// The defaults of WeDLM's authors: a window of 16, an entropy of 0.4, a penalty of 0.02.
     pub const WEDLM: Self =
         Self { confidence: Confidence::Entropy, threshold: 0.4, window: 16, penalty: 0.02, in_order: true };
+
+    /// For [`Adaptive::window`]: as many positions as pay. That is decided by those that were filled so far and by a fixed formula
+    /// for the time of a pass, and not by a clock: the text depends on the size, and stays a function of the seed.
+    pub const WINDOW_AUTO: usize = u32::MAX as usize;
 
     /// Checks the ranges.
     pub(crate) fn validate(&self) -> Result<()> {

@@ -476,3 +476,53 @@ fn filters_come_before_the_temperature() {
     });
     assert_eq!(found.iter().filter(|&&p| p > 0.0).count(), kept.count());
 }
+
+#[test]
+fn a_window_s_size_is_found_out_the_same_for_any_threads_and_neighbours() {
+    let models = [
+        Network::qwen(Variant::WeDlm, Architecture::QWEN3, 81).model(),
+        Network::random(crate::reference::config(3, 4), 82).model(),
+    ];
+    for model in models {
+        let mut rows = vec![];
+        for threshold in [0.0, 3.8, 10.0] {
+            let auto = Adaptive { threshold, window: Adaptive::WINDOW_AUTO, ..Adaptive::WEDLM };
+            let sampling = SamplingParams::FULL;
+            let params = GenerateParams {
+                adaptive: Some(auto),
+                alpha_0: 1.0,
+                sampling,
+                seed: 3,
+                ..GenerateParams::DEFAULT
+            };
+            let expected = texts(&mut contexts(&model, 3)[0], &prompts(), &params);
+            assert!(expected.iter().all(|text| text.len() == LENGTH && !text.contains(&MASK)));
+            assert_eq!(texts(&mut contexts(&model, 3)[1], &prompts(), &params), expected);
+            let mut context = contexts(&model, 1).remove(0);
+            assert_eq!(texts(&mut context, &prompts()[..1], &params)[0], expected[0]);
+            // How many places are asked for in the last pass but a few.
+            context.begin(&prompts()[..1], &params).unwrap();
+            let mut asked = vec![];
+            loop {
+                let mut masks = 0;
+                let step = context.step_with_logits(|_, _| {
+                    masks += 1;
+                    Ok(())
+                });
+                if step.unwrap().is_none() {
+                    break;
+                }
+                asked.push(masks);
+            }
+            assert!(asked.iter().all(|&masks| masks <= 32));
+            rows.push(asked[asked.len() / 2]);
+        }
+        // Where one is filled in a pass the window is small, where all are it is as large as can be.
+        assert!(rows[0] <= 4 && rows[0] < rows[2], "{rows:?}");
+    }
+    let model = Network::small(Variant::EsoB, 1).model();
+    let loose = Adaptive { window: Adaptive::WINDOW_AUTO, ..Adaptive::default() };
+    let params = GenerateParams { adaptive: Some(loose), ..GenerateParams::DEFAULT };
+    let error = contexts(&model, 1)[0].begin(&[Prompt::default()], &params).unwrap_err().to_string();
+    assert!(error.contains("slides in order"), "{error}");
+}

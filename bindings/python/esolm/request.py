@@ -41,6 +41,8 @@ AUTO = c.ESOLM_AUTO
 TOP_K_AUTO = c.ESOLM_TOP_K_AUTO
 #: For ``GenerateParams.lookahead``: as many as pay.
 LOOKAHEAD_AUTO = c.ESOLM_LOOKAHEAD_AUTO
+#: For ``GenerateParams.window``, with ``in_order`` or WeDLM: as many positions as pay, by those filled so far.
+WINDOW_AUTO = c.ESOLM_WINDOW_AUTO
 
 
 @dataclass

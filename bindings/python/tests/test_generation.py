@@ -63,6 +63,9 @@ def test_orders(context: esolm.Context, model: esolm.Model, prompt: esolm.Prompt
         GenerateParams(order=Order.CUSTOM, custom_order=list(reversed(range(64))), schedule=[8]),
         GenerateParams(order=Order.LEFT_TO_RIGHT, alpha_0=0.5, steps=8),
         GenerateParams(alpha_0=1, confidence=esolm.Confidence.PROBABILITY, window=16, threshold=0.5),
+        GenerateParams(
+            alpha_0=1, confidence=esolm.Confidence.ENTROPY, window=esolm.WINDOW_AUTO, threshold=2, in_order=True
+        ),
         GenerateParams(schedule=[1], alpha_0=1, lookahead=esolm.LOOKAHEAD_AUTO),
     ):
         steps = list(context.steps([prompt], params))

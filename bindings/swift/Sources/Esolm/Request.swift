@@ -42,6 +42,8 @@ public struct Adaptive: Sendable, Equatable {
     public var threshold: Float
     /// The number of positions that a step considers.
     public var window: Int
+    /// For `window`, with `inOrder` or WeDLM: as many positions as pay, by those filled so far and not by a clock.
+    public static let windowAuto = Int(ESOLM_WINDOW_AUTO)
     /// What the confidence loses for each position behind the first that a step considers; 0 is off.
     public var penalty: Float
     /// The window slides from left to right, as WeDLM's always does; Eso-LM (B) can.

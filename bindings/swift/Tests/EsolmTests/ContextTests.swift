@@ -91,6 +91,10 @@ final class ContextTests: XCTestCase {
             try context.begin([Prompt()], params)
             XCTAssertEqual(try context.step()?.updates.count, count)
         }
+        // A size that is found out, where the window slides.
+        params.adaptive = Adaptive(.entropy, threshold: 1, window: Adaptive.windowAuto, inOrder: true)
+        try context.begin([Prompt()], params)
+        XCTAssertGreaterThan(try context.step()?.updates.count ?? 0, 0)
     }
 
     func testStopRules() throws {

@@ -1,0 +1,113 @@
+//! How large a window that slides is: as the caller says, or as pays, by what was filled so far.
+
+use super::cost::idle_rows;
+use crate::model::Model;
+use crate::plan::Adaptive;
+
+/// Most positions of a window whose size is left to the library.
+const MOST_AUTO: usize = 32;
+/// Passes count half when there are so many of them.
+const MEMORY: u32 = 64;
+
+/// The size of a window, in positions.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct WindowSize {
+    given: usize,
+    auto: bool,
+    /// A pass takes as long as its rows and so many more.
+    idle_rows: f64,
+    /// For each place of the window: in how many passes it was there, and in how many of them it was filled.
+    seen: [u32; MOST_AUTO],
+    filled: [u32; MOST_AUTO],
+}
+
+impl WindowSize {
+    /// What `adaptive` says; 0 without adaptive steps.
+    pub(super) fn new(adaptive: Option<Adaptive>, model: &Model) -> Self {
+        let given = adaptive.map_or(0, |adaptive| adaptive.window);
+        Self { given, auto: given == Adaptive::WINDOW_AUTO, idle_rows: idle_rows(model), ..Self::default() }
+    }
+
+    /// The largest one that there will be.
+    pub(super) fn most(&self) -> usize {
+        if self.auto { MOST_AUTO } else { self.given }
+    }
+
+    /// That of the coming pass.
+    pub(super) fn next(&self) -> usize {
+        if self.auto { self.best() } else { self.given }
+    }
+
+    /// Notes a pass over the first `size` places, of which it has filled those in `filled`.
+    pub(super) fn note(&mut self, size: usize, filled: impl Iterator<Item = usize>) {
+        if !self.auto {
+            return;
+        }
+        for place in filled {
+            if let Some(count) = self.filled.get_mut(place) {
+                *count += 1;
+            }
+        }
+        for (seen, filled) in self.seen.iter_mut().zip(&mut self.filled).take(size) {
+            *seen += 1;
+            if *seen == MEMORY {
+                (*seen, *filled) = (*seen / 2, *filled / 2);
+            }
+        }
+    }
+
+    /// The size that fills the most positions for the time. A pass has a row for each place of the window, and one for each
+    /// token that has become final since; its time is taken to be that of these and of a number of rows more.
+    fn best(&self) -> usize {
+        let (mut rate, mut tokens) = (0.8, 0.0);
+        let mut best = (1, 0.0);
+        for (size, (&seen, &filled)) in (1..).zip(self.seen.iter().zip(&self.filled)) {
+            // Before it has been seen, a place is as good as the one before it, nearly.
+            rate = (f64::from(filled) + 4.0 * 0.95 * rate) / (f64::from(seen) + 4.0);
+            tokens += rate;
+            // A pass fills one at least.
+            let most = f64::max(tokens, 1.0);
+            let speed = most / (self.idle_rows + size as f64 + most);
+            if speed > best.1 {
+                best = (size, speed);
+            }
+        }
+        best.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The best size after many passes in which place p was filled with a probability of `first` times `factor` to the p.
+    fn best(idle_rows: f64, first: f64, factor: f64) -> usize {
+        let filled = std::array::from_fn(|place| (1000.0 * first * factor.powi(place as i32)) as u32);
+        WindowSize { auto: true, idle_rows, seen: [1000; MOST_AUTO], filled, ..WindowSize::default() }.best()
+    }
+
+    #[test]
+    fn a_window_is_the_larger_the_more_is_filled_and_the_longer_weights_take_to_read() {
+        assert_eq!([1.0, 0.95, 0.8, 0.5, 0.1].map(|factor| best(10.0, 1.0, factor)), [32, 17, 7, 3, 2]);
+        assert_eq!([1.0, 0.95, 0.8, 0.5, 0.1].map(|factor| best(2.0, 1.0, factor)), [32, 8, 4, 2, 1]);
+    }
+
+    #[test]
+    fn what_was_seen_long_ago_counts_less() {
+        let mut size = WindowSize { auto: true, idle_rows: 10.0, ..WindowSize::default() };
+        let before = size.next();
+        for _ in 0..200 {
+            size.note(MOST_AUTO, 0..MOST_AUTO);
+        }
+        let all = size.next();
+        for _ in 0..200 {
+            size.note(all, 0..1);
+        }
+        assert_eq!((all, size.next()), (MOST_AUTO, 1), "{before} before");
+        assert!(size.seen.iter().all(|&seen| seen < MEMORY));
+        // A size that is given stays.
+        let mut given = WindowSize { given: 7, ..WindowSize::default() };
+        given.note(7, 0..1);
+        assert_eq!((given.next(), given.most()), (7, 7));
+    }
+}
