@@ -22,7 +22,7 @@ CHECKPOINT ?= ../shared/models/stories
 TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c build lib command install install-lib install-command uninstall programs memcheck asan asan-rust tsan miri loom coexist bench-peers test-qwen check-wedlm count cycles header \
-  api abi model samples setup setup-test clean notices sbom deny reproducible test-long train-demo train-test fuzz fuzz-check faults soak \
+  api abi model samples setup setup-test clean notices sbom deny reproducible test-long train-demo train-test fuzz fuzz-check side-check faults soak \
   hardened offline test-swift test-arm cuda gpu-bundle test-vulkan check-targets dist test-dist test-windows wheel test-python test-ray test-serve
 
 help:
@@ -81,7 +81,7 @@ check: setup-test
 	$(CARGO) clippy --workspace --release --all-targets -- -D warnings
 	$(CARGO) clippy -p esolm --release --features capi -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps -p esolm --features capi,convert
-	@$(MAKE) --no-print-directory fuzz-check
+	@$(MAKE) --no-print-directory fuzz-check side-check
 
 # One test at a time: ggml's threads wait by spinning, so tests that compute side by side slow each other down.
 unit: setup-test
@@ -303,6 +303,15 @@ fuzz-check:
 	  CARGO_PROFILE_RELEASE_DEBUG=0 $(CARGO) check --release $(FUZZ) --target-dir $(BUILD) \
 	    $(addprefix --bin=,gguf checkpoint safetensors tokenizer template chat_template grammar requests state imatrix plans calls); \
 	else echo "skipped: the packages of fuzz/ are not here (cargo fetch $(FUZZ))"; fi
+
+# Whether what make miri and make loom run compiles: both take files of src/ one by one, so that a new one is missing there first.
+side-check:
+	@for program in miri loom; do \
+	  side="--locked --manifest-path tests/$$program/Cargo.toml"; \
+	  if $(CARGO) fetch --quiet --offline --target $(HOST) $$side 2>/dev/null; then \
+	    $(CARGO) check $$side $$([ $$program = loom ] || echo --tests) --target-dir $(BUILD)/side || exit 1; \
+	  else echo "skipped: the packages of tests/$$program are not here (cargo fetch $$side)"; fi; \
+	done
 
 faults: setup
 	ESOLM_FAULTS=all $(CARGO) test --release -p esolm-cli --test cli faults -- --test-threads=1 --nocapture

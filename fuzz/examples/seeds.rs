@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use esolm::gguf::{Gguf, Layout, TensorType, Value, Writer};
-use esolm::{Config, Context, ContextParams, GenerateParams, KvType, Prompt, Variant};
-use esolm_fuzz::{TOKENIZER, bytes, bytes_in, config, model, zip, zip_of};
+use esolm::{Architecture, Config, Context, ContextParams, GenerateParams, KvType, Prompt, Variant};
+use esolm_fuzz::{TOKENIZER, bytes, bytes_in, bytes_of_llama, config, model, zip, zip_of};
 
 /// The variants of models.
 const VARIANTS: [Variant; 6] =
@@ -30,6 +30,20 @@ fn main() {
         let bare = Config { train_alpha_0: Some(0.5), bos_token_id: Some(1), ..config(variant) };
         let file = bytes(&bare, "{}", TensorType::F32);
         write(&format!("read_gguf/{}", variant.name()), &file[..data_start(&file)]);
+    }
+    // As llama.cpp names keys and tensors, and has vocabularies.
+    let qwen2 = Config {
+        architecture: Architecture { qk_norm: false, ..Architecture::QWEN3 },
+        ..config(Variant::Ar)
+    };
+    let qwen3 = Config {
+        architecture: Architecture { tied_output: true, ..Architecture::QWEN3 },
+        ..config(Variant::Ar)
+    };
+    for (name, config) in [("wedlm", config(Variant::WeDlm)), ("qwen2", qwen2), ("qwen3", qwen3)] {
+        let file = bytes_of_llama(&config, TensorType::F32);
+        write(&format!("gguf/llama-{name}"), &file);
+        write(&format!("read_gguf/llama-{name}"), &file[..data_start(&file)]);
     }
     states();
     importance("imatrix", &wide);

@@ -6,7 +6,7 @@ mod models;
 
 pub use files::{Folder, zip, zip_of};
 pub use input::Input;
-pub use models::{TOKENIZER, VOCAB_SIZE, bytes, bytes_in, config, letters, model};
+pub use models::{TOKENIZER, VOCAB_SIZE, bytes, bytes_in, bytes_of_llama, config, letters, model};
 
 /// Most bytes of the arena of a context that a target makes: larger ones are only estimated.
 pub const MOST_ARENA: usize = 8 << 20;

@@ -1,6 +1,6 @@
 //! Models of some thousand weights.
 
-use esolm::gguf::{Layout, TensorType, Value, Writer};
+use esolm::gguf::{Array, Layout, TensorType, Value, Writer};
 use esolm::{Architecture, Config, Defaults, LoadOptions, Model, TensorSpec, Variant};
 
 /// A tokenizer of single letters and a few merges.
@@ -45,6 +45,54 @@ pub fn bytes_in(layout: Layout, config: &Config, tokenizer: &str, ty: TensorType
     let mut writer = Writer::new();
     config.write(&mut writer);
     writer.set(Config::TOKENIZER_KEY, Value::Str(tokenizer.into()));
+    with_tensors(writer, layout, config, ty)
+}
+
+/// As [`bytes`], with the same vocabulary as llama.cpp has it in its files.
+pub fn bytes_of_llama(config: &Config, ty: TensorType) -> Vec<u8> {
+    let words = [
+        "a",
+        "b",
+        "c",
+        "d",
+        "e",
+        "f",
+        "g",
+        "h",
+        "i",
+        "l",
+        "n",
+        "o",
+        "r",
+        "s",
+        "t",
+        "u",
+        "\u{120}",
+        "\u{120}t",
+        "he",
+        "\u{120}the",
+        "on",
+        "e2",
+        "<eos>",
+        "<mask>",
+    ];
+    let texts = |texts: &[&str]| texts.iter().map(|&text| Value::Str(text.into())).collect::<Vec<_>>();
+    let array = |values: &[Value]| Value::Array(Array::new(values).expect("of one type"));
+    // Normal ones, and those that are written by their name.
+    let types: Vec<Value> =
+        (0..words.len()).map(|token| Value::I32(if token < 22 { 1 } else { 3 })).collect();
+    let mut writer = Writer::new();
+    config.write(&mut writer);
+    writer.set("tokenizer.ggml.model", Value::Str("gpt2".into()));
+    writer.set("tokenizer.ggml.pre", Value::Str("qwen2".into()));
+    writer.set("tokenizer.ggml.tokens", array(&texts(&words)));
+    writer.set("tokenizer.ggml.token_type", array(&types));
+    writer.set("tokenizer.ggml.merges", array(&texts(&["\u{120} t", "h e", "\u{120}t he", "o n"])));
+    writer.set("tokenizer.chat_template", Value::Str("{{ messages[0].content }}".into()));
+    with_tensors(writer, Layout::Plain, config, ty)
+}
+
+fn with_tensors(mut writer: Writer, layout: Layout, config: &Config, ty: TensorType) -> Vec<u8> {
     let specs = config.tensors();
     for spec in &specs {
         let ty = if spec.dims.len() == 2 { ty } else { TensorType::F32 };

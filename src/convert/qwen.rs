@@ -105,7 +105,7 @@ pub(super) fn settings(
         architecture: Architecture {
             attention_bias: has("layers.0.self_attn.q_proj.bias"),
             qk_norm: has("layers.0.self_attn.q_norm.weight"),
-            tied_output: flag("tie_word_embeddings") == Some(true) || !has("lm_head.weight"),
+            tied_output: flag("tie_word_embeddings").unwrap_or(!has("lm_head.weight")),
             kv_head_count: facts.number(&["num_key_value_heads"])?,
             head_dim: facts.number(&["head_dim"])?,
             ..Architecture::QWEN2

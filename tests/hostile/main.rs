@@ -29,6 +29,8 @@ mod others;
 #[cfg(unix)]
 mod panels;
 #[cfg(unix)]
+mod qwen;
+#[cfg(unix)]
 mod tokenizers;
 
 #[cfg(unix)]
