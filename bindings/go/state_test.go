@@ -109,7 +109,7 @@ func TestOrderAndAdaptiveSteps(t *testing.T) {
 	}
 	sliding := few()
 	sliding.Alpha0, sliding.Window, sliding.Confidence, sliding.InOrder = 1, WindowAuto, ConfidenceEntropy, true
-	generation, err := c.Begin(make([]Prompt, 1), sliding)
+	generation, err := c.Begin(context.Background(), make([]Prompt, 1), sliding)
 	if err != nil || !generation.Next(context.Background()) {
 		t.Error(err)
 	}
