@@ -1,6 +1,7 @@
 //! How many tokens a sequence looks ahead: as many as the caller says, or as many as pay, by what was accepted so far.
 
 use super::cost::idle_rows;
+use super::place_rates::PlaceRates;
 use super::request::GenerateParams;
 use crate::error::{Error, Result};
 use crate::forward::ModelRunner;
@@ -12,8 +13,6 @@ pub(super) const MOST: usize = 16;
 const MOST_AUTO: usize = 8;
 /// Passes without lookahead before it is tried again.
 const PATIENCE: u32 = 32;
-/// Proposals that were tried count half when there are so many of them.
-const MEMORY: u32 = 64;
 
 /// How many tokens a sequence looks ahead.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,8 +27,7 @@ pub(super) struct Depth {
     /// The depth of the coming pass.
     now: usize,
     /// For each place of a proposal: how many were tried, and how many of them stayed.
-    tried: [u32; MOST_AUTO],
-    stayed: [u32; MOST_AUTO],
+    places: PlaceRates<MOST_AUTO>,
     /// Passes without lookahead.
     waited: u32,
 }
@@ -95,15 +93,8 @@ impl Depth {
         if !self.auto {
             return;
         }
-        for (place, (tried, stayed)) in self.tried.iter_mut().zip(&mut self.stayed).enumerate() {
-            if place < proposed && place <= accepted {
-                *tried += 1;
-                *stayed += u32::from(place < accepted);
-                if *tried == MEMORY {
-                    (*tried, *stayed) = (*tried / 2, *stayed / 2);
-                }
-            }
-        }
+        // Those behind the first that is refused are not tried.
+        self.places.note(proposed.min(accepted + 1), 0..accepted);
         let best = self.best();
         self.waited = if best == 0 { self.waited + 1 } else { 0 };
         self.now = if self.waited > PATIENCE { 1 } else { best };
@@ -115,12 +106,9 @@ impl Depth {
     /// The depth that gives the most tokens for the time. The time of a pass is taken to be that of its rows and of a number of
     /// rows more, so that the text does not depend on a clock.
     fn best(&self) -> usize {
-        let mut rate = 0.8;
         let (mut all_stay, mut tokens) = (1.0, 1.0);
         let mut best = (0, 1.0 / (self.idle_rows + self.plain_rows));
-        for (depth, (&tried, &stayed)) in (1..).zip(self.tried.iter().zip(&self.stayed)) {
-            // Before there are trials, a place is as good as the one before it, nearly.
-            rate = (f64::from(stayed) + 4.0 * 0.95 * rate) / (f64::from(tried) + 4.0);
+        for (depth, rate) in (1..).zip(self.places.expected()) {
             all_stay *= rate;
             tokens += all_stay;
             let speed = tokens / (self.idle_rows + 2.0 + self.rows_each * depth as f64);
@@ -139,15 +127,15 @@ mod tests {
     #[test]
     fn more_is_proposed_the_more_stays_and_the_longer_weights_take_to_read() {
         let best = |idle_rows, stayed| {
-            let (tried, stayed) = ([100; MOST_AUTO], [stayed; MOST_AUTO]);
-            Depth { idle_rows, plain_rows: 2.0, rows_each: 3.0, tried, stayed, ..Depth::default() }.best()
+            let places = PlaceRates { tried: [100; MOST_AUTO], good: [stayed; MOST_AUTO] };
+            Depth { idle_rows, plain_rows: 2.0, rows_each: 3.0, places, ..Depth::default() }.best()
         };
         assert_eq!([100, 90, 40, 10].map(|stayed| best(10.0, stayed)), [8, 6, 1, 0]);
         assert_eq!([100, 90, 40, 10].map(|stayed| best(2.0, stayed)), [8, 1, 0, 0]);
         // WeDLM's passes have fewer rows, those without lookahead above all.
         let best = |idle_rows, stayed| {
-            let (tried, stayed) = ([100; MOST_AUTO], [stayed; MOST_AUTO]);
-            Depth { idle_rows, plain_rows: 1.0, rows_each: 2.0, tried, stayed, ..Depth::default() }.best()
+            let places = PlaceRates { tried: [100; MOST_AUTO], good: [stayed; MOST_AUTO] };
+            Depth { idle_rows, plain_rows: 1.0, rows_each: 2.0, places, ..Depth::default() }.best()
         };
         assert_eq!([100, 90, 40, 10].map(|stayed| best(10.0, stayed)), [8, 7, 1, 0]);
         assert_eq!([100, 90, 40, 10].map(|stayed| best(2.0, stayed)), [8, 3, 0, 0]);

@@ -18,6 +18,7 @@ mod finished;
 mod grammars;
 mod join;
 mod lookahead;
+mod place_rates;
 mod prompt_rows;
 mod proposals;
 mod request;

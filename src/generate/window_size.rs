@@ -1,13 +1,12 @@
 //! How large a window that slides is: as the caller says, or as pays, by what was filled so far.
 
 use super::cost::idle_rows;
+use super::place_rates::PlaceRates;
 use crate::model::Model;
 use crate::plan::Adaptive;
 
 /// Most positions of a window whose size is left to the library.
 const MOST_AUTO: usize = 32;
-/// Passes count half when there are so many of them.
-const MEMORY: u32 = 64;
 
 /// The size of a window, in positions.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,8 +16,7 @@ pub(super) struct WindowSize {
     /// A pass takes as long as its rows and so many more.
     idle_rows: f64,
     /// For each place of the window: in how many passes it was there, and in how many of them it was filled.
-    seen: [u32; MOST_AUTO],
-    filled: [u32; MOST_AUTO],
+    places: PlaceRates<MOST_AUTO>,
 }
 
 impl WindowSize {
@@ -40,30 +38,17 @@ impl WindowSize {
 
     /// Notes a pass over the first `size` places, of which it has filled those in `filled`.
     pub(super) fn note(&mut self, size: usize, filled: impl Iterator<Item = usize>) {
-        if !self.auto {
-            return;
-        }
-        for place in filled {
-            if let Some(count) = self.filled.get_mut(place) {
-                *count += 1;
-            }
-        }
-        for (seen, filled) in self.seen.iter_mut().zip(&mut self.filled).take(size) {
-            *seen += 1;
-            if *seen == MEMORY {
-                (*seen, *filled) = (*seen / 2, *filled / 2);
-            }
+        if self.auto {
+            self.places.note(size, filled);
         }
     }
 
     /// The size that fills the most positions for the time. A pass has a row for each place of the window, and one for each
     /// token that has become final since; its time is taken to be that of these and of a number of rows more.
     fn best(&self) -> usize {
-        let (mut rate, mut tokens) = (0.8, 0.0);
+        let mut tokens = 0.0;
         let mut best = (1, 0.0);
-        for (size, (&seen, &filled)) in (1..).zip(self.seen.iter().zip(&self.filled)) {
-            // Before it has been seen, a place is as good as the one before it, nearly.
-            rate = (f64::from(filled) + 4.0 * 0.95 * rate) / (f64::from(seen) + 4.0);
+        for (size, rate) in (1..).zip(self.places.expected()) {
             tokens += rate;
             // A pass fills one at least.
             let most = f64::max(tokens, 1.0);
@@ -79,11 +64,13 @@ impl WindowSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generate::place_rates::MEMORY;
 
     /// The best size after many passes in which place p was filled with a probability of `first` times `factor` to the p.
     fn best(idle_rows: f64, first: f64, factor: f64) -> usize {
-        let filled = std::array::from_fn(|place| (1000.0 * first * factor.powi(place as i32)) as u32);
-        WindowSize { auto: true, idle_rows, seen: [1000; MOST_AUTO], filled, ..WindowSize::default() }.best()
+        let good = std::array::from_fn(|place| (1000.0 * first * factor.powi(place as i32)) as u32);
+        let places = PlaceRates { tried: [1000; MOST_AUTO], good };
+        WindowSize { auto: true, idle_rows, places, ..WindowSize::default() }.best()
     }
 
     #[test]
@@ -104,7 +91,7 @@ mod tests {
             size.note(all, 0..1);
         }
         assert_eq!((all, size.next()), (MOST_AUTO, 1), "{before} before");
-        assert!(size.seen.iter().all(|&seen| seen < MEMORY));
+        assert!(size.places.tried.iter().all(|&seen| seen < MEMORY));
         // A size that is given stays.
         let mut given = WindowSize { given: 7, ..WindowSize::default() };
         given.note(7, 0..1);

@@ -92,10 +92,11 @@ impl F32x8 {
     /// The largest of all lanes. (Any of them if one is NaN.)
     #[inline(always)]
     pub(crate) fn largest(self) -> f32 {
-        let larger = |a: f32, b: f32| if a > b { a } else { b };
-        let [a, b, c, d, e, f, g, h] = self.0;
-        let four = [larger(a, e), larger(b, f), larger(c, g), larger(d, h)];
-        larger(larger(four[0], four[2]), larger(four[1], four[3]))
+        let mut largest = f32::NEG_INFINITY;
+        for x in self.0 {
+            largest = if x > largest { x } else { largest };
+        }
+        largest
     }
 
     /// The sum of the lanes of each of four vectors.

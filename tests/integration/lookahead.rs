@@ -230,23 +230,35 @@ fn seed_gives_the_same_text_for_any_threads_rows_and_neighbours() {
     let all = prompts();
     for lookahead in [1, 3, GenerateParams::LOOKAHEAD_AUTO] {
         let request = GenerateParams { seed: 9, ..ahead(Order::Custom(&given), lookahead) };
-        let expected = texts(&mut context(&model, 3), &all, &request);
-        for (threads, batch_rows) in [(2, 0), (1, 25), (2, 40)] {
-            let limits = ContextParams { threads, batch_rows, ..params(3) };
-            let mut context = Context::new(&model, &limits).unwrap();
-            assert_eq!(texts(&mut context, &all, &request), expected, "{lookahead} {threads} {batch_rows}");
-        }
-        // The first of a batch, and the same alone; and one that joins another.
-        let mut alone = context(&model, 2);
-        assert_eq!(texts(&mut alone, &all[..1], &request)[0], expected[0], "{lookahead}");
-        alone.begin(&all[1..2], &GenerateParams { seed: 1, lookahead: 2, ..request }).unwrap();
-        alone.step().unwrap();
-        assert_eq!(alone.add_sequence(&all[0], &request).unwrap(), 1);
-        finish(&mut alone);
-        assert_eq!(alone.tokens(1).unwrap(), expected[0], "{lookahead}");
-        // Another seed gives another text.
-        assert_ne!(texts(&mut alone, &all[..1], &GenerateParams { seed: 10, ..request })[0], expected[0]);
+        let beside = GenerateParams { seed: 1, lookahead: 2, ..request };
+        check_surroundings(&mut context(&model, 2), &all, &request, &beside);
     }
+}
+
+/// Checks that a request gives the same texts for any threads, rows and neighbours. `alone` has two sequences; in it the first
+/// one also joins a text of `beside`.
+pub fn check_surroundings(
+    alone: &mut Context,
+    all: &[Prompt],
+    request: &GenerateParams<'_>,
+    beside: &GenerateParams<'_>,
+) {
+    let (model, lookahead) = (alone.model().clone(), request.lookahead);
+    let expected = texts(&mut context(&model, all.len()), all, request);
+    for (threads, batch_rows) in [(2, 0), (1, 25), (2, 40)] {
+        let limits = ContextParams { threads, batch_rows, ..params(all.len()) };
+        let mut context = Context::new(&model, &limits).unwrap();
+        assert_eq!(texts(&mut context, all, request), expected, "{lookahead} {threads} {batch_rows}");
+    }
+    // The first of a batch, and the same alone; and one that joins another.
+    assert_eq!(texts(alone, &all[..1], request)[0], expected[0], "{lookahead}");
+    alone.begin(&all[1..2], beside).unwrap();
+    alone.step().unwrap();
+    assert_eq!(alone.add_sequence(&all[0], request).unwrap(), 1);
+    finish(alone);
+    assert_eq!(alone.tokens(1).unwrap(), expected[0], "{lookahead}");
+    // Another seed gives another text.
+    assert_ne!(texts(alone, &all[..1], &GenerateParams { seed: 10, ..*request })[0], expected[0]);
 }
 
 #[test]

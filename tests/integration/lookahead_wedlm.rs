@@ -5,7 +5,7 @@ use esolm::{
     Kernels, KvType, Model, Prompt, SamplingParams, Variant,
 };
 
-use crate::lookahead::{Counts, TINY, check_distribution, run};
+use crate::lookahead::{Counts, TINY, check_distribution, check_surroundings, run};
 use crate::reference::{LENGTH, Network, Random};
 use crate::runs::{context, finish, params, texts, tokens};
 
@@ -149,21 +149,10 @@ fn seed_gives_the_same_text_for_any_threads_rows_and_neighbours() {
     let all = prompts();
     for lookahead in [1, 3, AUTO] {
         let request = GenerateParams { seed: 9, ..ahead(lookahead) };
-        let expected = texts(&mut context(&model, 3), &all, &request);
-        for (threads, batch_rows) in [(2, 0), (1, 25), (2, 40)] {
-            let limits = ContextParams { threads, batch_rows, ..params(3) };
-            let mut context = Context::new(&model, &limits).unwrap();
-            assert_eq!(texts(&mut context, &all, &request), expected, "{lookahead} {threads} {batch_rows}");
-        }
-        // The first of a batch, and the same alone; and one that joins a window.
+        // Also where the prompt comes in pieces, beside a window.
         let mut alone = Context::new(&model, &ContextParams { prompt_rows: 2, ..params(2) }).unwrap();
-        assert_eq!(texts(&mut alone, &all[..1], &request)[0], expected[0], "{lookahead}");
-        alone.begin(&all[1..2], &GenerateParams { sampling: GREEDY, ..GenerateParams::DEFAULT }).unwrap();
-        alone.step().unwrap();
-        assert_eq!(alone.add_sequence(&all[0], &request).unwrap(), 1);
-        finish(&mut alone);
-        assert_eq!(alone.tokens(1).unwrap(), expected[0], "{lookahead}");
-        assert_ne!(texts(&mut alone, &all[..1], &GenerateParams { seed: 10, ..request })[0], expected[0]);
+        let window = GenerateParams { sampling: GREEDY, ..GenerateParams::DEFAULT };
+        check_surroundings(&mut alone, &all, &request, &window);
     }
 }
 

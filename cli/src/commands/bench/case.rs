@@ -1,5 +1,6 @@
 //! What `esolm bench` measures: models, and combinations of options.
 
+use esolm::gguf::TensorType;
 use esolm::{Context, ContextParams, GenerateParams, Kernels, Model, Result};
 
 use super::floor::{Floor, floor};
@@ -13,8 +14,8 @@ use crate::memory;
 pub struct Subject {
     pub model: Model,
     pub name: String,
-    /// The variant of a synthetic model.
-    pub kind: Option<Kind>,
+    /// The type and the variant of a synthetic model.
+    pub synthetic: Option<(TensorType, Kind)>,
     pub open_seconds: f64,
     /// Resident memory that loading it added, in bytes.
     pub resident: Option<u64>,
@@ -63,12 +64,16 @@ impl Amount {
 
 impl Subject {
     /// Loads the model several times and keeps the first one, which is the one that adds to the resident memory.
-    pub fn open(name: String, kind: Option<Kind>, open: impl Fn() -> Result<Model>) -> Result<Self> {
+    pub fn open(
+        name: String,
+        synthetic: Option<(TensorType, Kind)>,
+        open: impl Fn() -> Result<Model>,
+    ) -> Result<Self> {
         let (model, resident) = memory::added_by(&open);
         let model = model?;
         let again = || Ok(open()?.load_time().as_secs_f64());
         let seconds = (0..5).map(|_| again()).collect::<Result<Vec<_>>>()?;
-        Ok(Self { model, name, kind, open_seconds: quantile(&seconds, 0.5), resident })
+        Ok(Self { model, name, synthetic, open_seconds: quantile(&seconds, 0.5), resident })
     }
 }
 

@@ -154,12 +154,12 @@ fn subjects(args: &Args) -> Result<Vec<Subject>> {
         return Ok(vec![Subject::open(name, None, || args.model.open(&args.compute.device))?]);
     };
     let kinds = kinds(args, shape)?;
-    let subject = |(ty, &kind): (&TensorType, &Kind)| {
-        let layout = QuantizeOptions { layout: args.layout, ..QuantizeOptions::new(*ty) };
+    let subject = |(&ty, &kind): (&TensorType, &Kind)| {
+        let layout = QuantizeOptions { layout: args.layout, ..QuantizeOptions::new(ty) };
         let file = SyntheticModel::write(&config(args, shape, kind)?, &layout)?;
         let options = args.model.load_options(&args.compute.device);
         let name = if kinds.len() > 1 { format!("{kind} {}", ty.name()) } else { ty.name().into() };
-        Subject::open(name, Some(kind), || file.open(&options))
+        Subject::open(name, Some((ty, kind)), || file.open(&options))
     };
     args.types.iter().flat_map(|ty| kinds.iter().map(move |kind| (ty, kind))).map(subject).collect()
 }

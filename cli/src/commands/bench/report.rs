@@ -52,21 +52,19 @@ pub fn table(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case
 
 /// The times of the variants over those of the first one, all else being equal.
 pub fn ratios(cases: &[Case<'_>]) -> String {
-    let Some(kind) = cases.first().and_then(|case| case.subject.kind) else { return String::new() };
+    let synthetic = || cases.iter().filter_map(|case| Some((case, case.subject.synthetic?)));
+    let Some((_, (_, reference))) = synthetic().next() else { return String::new() };
     let mut text = String::new();
-    for first in cases.iter().filter(|case| case.subject.kind == Some(kind)) {
-        let type_of = |case: &Case<'_>| case.subject.name.rsplit(' ').next().map(str::to_string);
-        let alike = |case: &&Case<'_>| {
-            type_of(case) == type_of(first)
-                && (case.kernels, case.batch, case.length) == (first.kernels, first.batch, first.length)
+    for (first, (ty, _)) in synthetic().filter(|(_, (_, kind))| *kind == reference) {
+        let alike = |case: &Case<'_>| {
+            (case.kernels, case.batch, case.length) == (first.kernels, first.batch, first.length)
                 && (case.amount, case.params.alpha_0) == (first.amount, first.params.alpha_0)
         };
-        let others = cases.iter().filter(alike).filter(|case| case.subject.kind != Some(kind));
-        let others: Vec<_> = others
-            .map(|case| {
-                let name = case.subject.kind.map(|kind| kind.to_string()).unwrap_or_default();
+        let others: Vec<_> = synthetic()
+            .filter(|&(case, (of, kind))| of == ty && kind != reference && alike(case))
+            .map(|(case, (_, kind))| {
                 let about = if case.times.is_calculated() { "about " } else { "" };
-                format!("{name} {about}{:.2}", case.times.median() / first.times.median())
+                format!("{kind} {about}{:.2}", case.times.median() / first.times.median())
             })
             .collect();
         if !others.is_empty() {

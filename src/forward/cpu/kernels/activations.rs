@@ -29,13 +29,13 @@ wide! {
     /// Quantizes a row for a product with weights of this format.
     pub(crate) fn quantize_row(x: &[f32], format: ByteFormat, to: &mut [ActivationBlock]) {
         for (x, to) in x.as_chunks::<LANES>().0.as_chunks().0.iter().zip(to) {
-            quantize(x, format, to);
+            *to = quantize(x, format);
         }
     }
 }
 
 #[inline(always)]
-fn quantize(x: &[[f32; LANES]; BLOCK / LANES], format: ByteFormat, to: &mut ActivationBlock) {
+fn quantize(x: &[[f32; LANES]; BLOCK / LANES], format: ByteFormat) -> ActivationBlock {
     /// The largest value.
     const MAX: f32 = 127.0;
     // Loops rather than closures: they have the instructions that `quantize_row` is compiled with.
@@ -44,27 +44,24 @@ fn quantize(x: &[[f32; LANES]; BLOCK / LANES], format: ByteFormat, to: &mut Acti
         let x = F32x8::load(x).abs();
         (max, sum) = (x.max(max), sum.add(x));
     }
-    let max = max.largest();
+    let (max, sum) = (max.largest(), sum.sum());
     // Below this, the inverse would be infinite.
     let inverse = if max > f32::MIN_POSITIVE * MAX { MAX / max } else { 0.0 };
-    // Less itself, a number is 0, but neither NaN nor infinity.
-    to.scale = if sum.sub(sum).differs(F32x8::zero()) { f32::NAN } else { max / MAX };
-    // Added up as integers: the compiler vectorizes sums of the floats across the four vectors, and then all before them.
-    let mut halves = [[0; LANES]; 2];
-    for (i, (x, to)) in x.iter().zip(to.values.as_chunks_mut::<2>().0).enumerate() {
-        let bytes = F32x8::load(x).mul(F32x8::splat(inverse)).nearest().bytes();
-        to.as_flattened_mut().copy_from_slice(&bytes);
-        for (sum, &value) in halves[i / 2].iter_mut().zip(&bytes) {
-            *sum += i32::from(value);
-        }
+    let scale = if sum.is_finite() { max / MAX } else { f32::NAN };
+    let mut to = ActivationBlock { scale, ..ActivationBlock::default() };
+    let mut values = [F32x8::zero(); BLOCK / LANES];
+    for (value, x) in values.iter_mut().zip(x) {
+        *value = F32x8::load(x).mul(F32x8::splat(inverse)).nearest();
     }
-    let mut total = [0; 2];
-    for (total, [a, b, c, d, e, f, g, h]) in total.iter_mut().zip(halves) {
-        *total = ((a + e) + (c + g)) + ((b + f) + (d + h));
+    for (values, to) in values.iter().zip(to.values.as_chunks_mut::<2>().0) {
+        to.as_flattened_mut().copy_from_slice(&values.bytes());
     }
-    let sums = if format.group == BLOCK / 2 { total } else { [total[0] + total[1], 0] };
-    to.sums = [to.scale * sums[0] as f32, to.scale * sums[1] as f32];
-    to.zero_points = [-format.offset * sums[0], -format.offset * sums[1]];
+    let [a, b, c, d] = F32x8::sums(values);
+    let (first, second) = ((a + b) as i32, (c + d) as i32);
+    let sums = if format.group == BLOCK / 2 { [first, second] } else { [first + second, 0] };
+    to.sums = sums.map(|sum| to.scale * sum as f32);
+    to.zero_points = sums.map(|sum| -format.offset * sum);
+    to
 }
 
 #[cfg(test)]
