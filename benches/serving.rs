@@ -2,6 +2,7 @@
 //! leave, and with a context each on one pool of threads. `cargo bench --bench serving [-- MODEL [TOKENS PER STEP]]`
 //! And how long the steps of some clients take while prompts of 900 tokens join them, by the rows of prompts that a step feeds:
 //! `cargo bench --bench serving -- --long-prompts MODEL`
+//! (`--clients=16`: with so many alone; `--profile`: where the time of the one context's steps goes)
 //!
 //! A request has a prompt of 32 to 95 tokens and gets 128 tokens behind it, in random order if a step writes several. Tokens
 //! per second are those that steps wrote; the delay is the time between two steps of a client's request (the first counts
@@ -259,7 +260,8 @@ fn main() {
         println!(
             "{count} tokens a step            tokens/s   delay p50    p95    p99 ms   request p50    p95 ms   Gop/s"
         );
-        for clients in [1, 4, 16] {
+        let only = std::env::args().find_map(|argument| argument.strip_prefix("--clients=")?.parse().ok());
+        for clients in only.map_or(vec![1, 4, 16], |clients: usize| vec![clients]) {
             for (name, serve) in [("one context", joined as fn(&_, _, &_) -> _), ("a context each", apart)] {
                 let mut got = serve(&model, clients, &[count]);
                 let seconds = MEASURED.as_secs_f64();

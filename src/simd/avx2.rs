@@ -82,15 +82,6 @@ impl F32x8 {
     }
 
     #[inline(always)]
-    pub(crate) fn store_f16(self, to: &mut [f16; 8]) {
-        // SAFETY: the build has the instructions; the array is as long as what is written.
-        unsafe {
-            let half = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
-            _mm_storeu_si128(to.as_mut_ptr().cast(), half);
-        }
-    }
-
-    #[inline(always)]
     pub(crate) fn add(self, b: Self) -> Self {
         Self(intrinsic!(_mm256_add_ps(self.0, b.0)))
     }

@@ -133,14 +133,6 @@ impl F32x8 {
     }
 
     #[inline(always)]
-    pub(crate) fn store_f16(self, to: &mut [f16; 8]) {
-        for (x, to) in self.0.into_iter().zip(to.as_chunks_mut::<4>().0) {
-            // SAFETY: the build has the instructions; the array is as long as what is written, and an f16 is its 16 bits.
-            unsafe { vst1_u16(to.as_mut_ptr().cast(), narrow_f16(x)) }
-        }
-    }
-
-    #[inline(always)]
     pub(crate) fn add(self, b: Self) -> Self {
         self.both(b, |a, b| neon!(vaddq_f32(a, b)))
     }

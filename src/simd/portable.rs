@@ -1,6 +1,5 @@
 //! Arrays, which the compiler vectorizes: where AVX2 is known to be there (see [`wide`](super::wide)), to the same instructions.
 
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// Eight single-precision numbers.
@@ -66,11 +65,6 @@ impl F32x8 {
     #[inline(always)]
     pub(crate) fn load_nibbles(x: &[u8; 8]) -> (Self, Self) {
         (Self(eight!(0.0, |i| f32::from(x[i] & 15))), Self(eight!(0.0, |i| f32::from(x[i] >> 4))))
-    }
-
-    #[inline(always)]
-    pub(crate) fn store_f16(self, to: &mut [f16; 8]) {
-        to.convert_from_f32_slice(&self.0);
     }
 
     #[inline(always)]

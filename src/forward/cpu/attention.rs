@@ -13,7 +13,6 @@ use crate::forward::cpu::threads::Grain;
 use crate::forward::cpu::threads::clock::Part;
 use crate::forward::cpu::threads::crew::Crew;
 use crate::forward::cpu::threads::shared::Shared;
-use crate::simd::{F32x8, LANES};
 
 /// The rows of a batch whose queries a block computes; of each segment, they are the last ones.
 #[derive(Debug, Clone, Copy)]
@@ -48,11 +47,30 @@ impl Queries {
         }
     }
 
+    /// How many the segments have.
+    fn before(self, segments: &[Segment]) -> usize {
+        segments.iter().map(|segment| self.of_segment(segment)).sum()
+    }
+
     /// Tiles of queries of a segment that attend together, where each row has `group` heads that share keys and values.
     fn tiles(self, segment: &Segment, group: usize) -> usize {
         (self.of_segment(segment) * group).div_ceil(TILE)
     }
 }
+
+/// A tile of queries of a segment, which attend to head `head` of keys and values.
+struct Tile<'s> {
+    head: usize,
+    /// The segments before this one.
+    before: &'s [Segment],
+    segment: &'s Segment,
+    tile: usize,
+    /// Head and segment of the thread's next tile, if there is one.
+    next: Option<(usize, &'s Segment)>,
+}
+
+/// Numbers of a key that are converted together.
+const CONVERTED: usize = 64;
 
 /// The keys and values of a block in the cache; see `CpuLayout` for their shapes.
 type BlockCache<'a, T> = [Shared<'a, T>; 2];
@@ -75,12 +93,12 @@ impl<'a> Network<'a> {
         let cache = self.block_cache::<T>(block)?;
         let segments = &self.batch.segments;
         let key_groups_of = |s: &Segment| key_groups(s).len();
+        let tiles_of = |s: &Segment| queries.tiles(s, group);
         let groups: usize = segments.iter().map(key_groups_of).sum();
-        let tiles: usize = segments.iter().map(|s| queries.tiles(s, group)).sum();
+        let tiles: usize = segments.iter().map(tiles_of).sum();
         let (rows, count) = (self.batch.tokens.len(), queries.count(self.batch));
-        let fill = |head: usize, group: usize| {
-            let (_, segment, group) = locate(segments, group, key_groups_of)?;
-            if self.fill_cache(segment, key_groups(segment).start + group, head, key_norm, cache) {
+        let fill = |head: usize, segment: &Segment, group: usize| {
+            if self.fill_cache(segment, group, head, key_norm, cache) {
                 return Ok(());
             }
             Err(Error::NotFinite(format!(
@@ -95,21 +113,35 @@ impl<'a> Network<'a> {
         let slots =
             (0..count).map(|query| self.batch.visible_slots[queries.row(self.batch, query)] as u64).sum();
         let [filling, attending] = nanoseconds(self.config.query_length(), rows + count, slots);
-        if rows <= MAX_LOCAL_ROWS {
-            // What a head needs of the cache and of the queries, its thread makes itself.
-            crew.share(heads, Grain::Fixed(1), filling + attending, &|pieces| {
+        let sequences = || segments.chunk_by(|a, b| a.sequence == b.sequence);
+        let most_tiles = sequences().map(|segments| segments.iter().map(tiles_of).sum()).max().unwrap_or(0);
+        // An item is a head of a sequence, whose thread fills the cache and prepares the queries, which its processor has at hand
+        // then; if there are enough of these for all threads.
+        if rows <= MAX_LOCAL_ROWS || 2 * crew.threads() * most_tiles <= tiles * heads {
+            let count = sequences().count();
+            let of_item = |item: usize| (item / count, segments_of(segments, item % count));
+            crew.share(heads * count, Grain::Fixed(1), filling + attending, &|pieces| {
                 let scores = scores(pieces.thread());
-                for head in pieces.flatten() {
-                    (0..groups).try_for_each(|group| fill(head, group))?;
-                    let of_queries = head * group..(head + 1) * group;
-                    (0..count).for_each(|query| {
-                        self.prepare_query(query, queries, of_queries.clone(), query_norm);
-                    });
-                    for tile in 0..tiles {
-                        self.attend_tile(head, tile, cache, scores, queries)?;
+                pieces.each_with_next(|item, next| {
+                    let (head, numbers) = of_item(item);
+                    for number in numbers.clone() {
+                        let (before, segment) = (&segments[..number], &segments[number]);
+                        key_groups(segment).try_for_each(|group| fill(head, segment, group))?;
+                        let first = queries.before(before);
+                        for query in first..first + queries.of_segment(segment) {
+                            self.prepare_query(query, queries, head * group..(head + 1) * group, query_norm);
+                        }
                     }
-                }
-                Ok(())
+                    let next = next.map(of_item).map(|(head, numbers)| (head, &segments[numbers.start]));
+                    for number in numbers {
+                        let (before, segment) = (&segments[..number], &segments[number]);
+                        for tile in 0..tiles_of(segment) {
+                            let tile = Tile { head, before, segment, tile, next };
+                            self.attend_tile(tile, cache, scores, queries);
+                        }
+                    }
+                    Ok(())
+                })
             })?;
             self.clock.lap(Part::Attention);
             return Ok(());
@@ -118,7 +150,10 @@ impl<'a> Network<'a> {
         let size = rows_per_piece(count);
         crew.share(groups * heads + count.div_ceil(size), Grain::Fixed(1), filling, &|pieces| {
             pieces.flatten().try_for_each(|item| match item.checked_sub(groups * heads) {
-                None => fill(item / groups, item % groups),
+                None => {
+                    let (_, segment, group) = locate(segments, item % groups, key_groups_of)?;
+                    fill(item / groups, segment, key_groups(segment).start + group)
+                }
                 Some(item) => {
                     let some = item * size..count.min((item + 1) * size);
                     some.for_each(|query| {
@@ -131,9 +166,13 @@ impl<'a> Network<'a> {
         self.clock.lap(Part::Rest);
         crew.share(tiles * heads, Grain::Fixed(1), attending, &|pieces| {
             let scores = scores(pieces.thread());
-            pieces
-                .flatten()
-                .try_for_each(|item| self.attend_tile(item / tiles, item % tiles, cache, scores, queries))
+            let of_item = |item: usize| Ok((item / tiles, locate(segments, item % tiles, tiles_of)?));
+            pieces.each_with_next(|item, next| {
+                let (head, (before, segment, tile)) = of_item(item)?;
+                let next = next.map(of_item).transpose()?.map(|(head, (_, segment, _))| (head, segment));
+                self.attend_tile(Tile { head, before, segment, tile, next }, cache, scores, queries);
+                Ok(())
+            })
         })?;
         self.clock.lap(Part::Attention);
         Ok(())
@@ -186,55 +225,45 @@ impl<'a> Network<'a> {
         let mut overflows = false;
         let first = (segment.sequence * heads + head) * self.capacity.slots * dh;
         let begin = segment.first_slot.max(group * KEY_GROUP);
-        let slots = begin..(segment.first_slot + segment.rows).min((group + 1) * KEY_GROUP);
-        let row = |slot: usize| segment.first_row + slot - segment.first_slot;
-        for slot in slots.clone() {
-            let at = row(slot) * 2 * d + head * dh;
+        for slot in begin..(segment.first_slot + segment.rows).min((group + 1) * KEY_GROUP) {
+            let row = segment.first_row + slot - segment.first_slot;
+            let at = row * 2 * d + head * dh;
             // SAFETY: this head of the row is in this thread's piece.
             let (k, v) = unsafe { (self.kv.write(at..at + dh), self.kv.read(at + d..at + d + dh)) };
-            self.turn(k, norm, row(slot));
+            self.turn(k, norm, row);
             overflows |= any_overflows::<T>(k) | any_overflows::<T>(v);
             let at = first + slot * dh;
             // SAFETY: this head of the slot is in this thread's piece.
-            let to = unsafe { values.write(at..at + dh) };
-            for (v, to) in v.as_chunks().0.iter().zip(to.as_chunks_mut().0) {
-                *to = T::from(F32x8::load(v));
-            }
-        }
-        // A few dimensions of all slots at a time, which are next to each other.
-        let index = first + attention::key_index(begin, dh);
-        for i in (0..dh).step_by(LANES) {
-            for slot in slots.clone() {
-                let at = row(slot) * 2 * d + head * dh + i;
-                // SAFETY: this head of the row is in this thread's piece.
-                let k = unsafe { self.kv.read(at..at + LANES) }.as_chunks().0;
-                for (lane, k) in k.iter().flat_map(|k| T::from(F32x8::load(k))).enumerate() {
+            T::convert(v, unsafe { values.write(at..at + dh) });
+            let index = first + attention::key_index(slot, dh);
+            let mut converted = [T::ZERO; CONVERTED];
+            for (k, part) in k.chunks(CONVERTED).zip(0..) {
+                let converted = &mut converted[..k.len()];
+                T::convert(k, converted);
+                for (&k, i) in converted.iter().zip(part * CONVERTED..) {
                     // SAFETY: this head of the slot is in this thread's piece.
-                    unsafe { keys.set(index + slot - begin + (i + lane) * KEY_GROUP, k) };
+                    unsafe { keys.set(index + i * KEY_GROUP, k) };
                 }
             }
         }
         !overflows
     }
 
-    /// The attention of a tile of queries to head `head` of keys and values, into `attention`. The queries of a segment
-    /// are those of its first row, one for each head that shares these keys and values, then of its second row, and so on.
+    /// The attention of a tile of queries, into `attention`. The queries of a segment are those of its first row, one for each head that shares these keys and values, then of its second row, and so on.
     fn attend_tile<T: CacheElement>(
         &self,
-        head: usize,
-        tile: usize,
+        Tile { head, before, segment, tile, next }: Tile<'_>,
         [keys, values]: BlockCache<'a, T>,
         scores: &mut [f32],
         queries: Queries,
-    ) -> Result<()> {
+    ) {
         let (dh, all_heads, heads) =
             (self.config.head_dim(), self.config.head_count, self.config.kv_head_count());
         let group = all_heads / heads;
-        let (before, segment, tile) = locate(&self.batch.segments, tile, |s| queries.tiles(s, group))?;
         let of_segment = queries.of_segment(segment);
         let rows = (of_segment * group - tile * TILE).min(TILE);
         // The segment's first row with a query among the queries, and in the batch.
-        let first = before.iter().map(|s| queries.of_segment(s)).sum::<usize>();
+        let first = queries.before(before);
         let in_batch = segment.first_row + segment.rows - of_segment;
         // The query's row among those of the segment, and its head.
         let place = |i: usize| {
@@ -253,16 +282,22 @@ impl<'a> Network<'a> {
             let (row, head) = place(i);
             ((first + row) * all_heads + head) * dh
         };
-        let cache = (segment.sequence * heads + head) * self.capacity.slots * dh;
-        let groups = slots.div_ceil(KEY_GROUP);
-        // SAFETY: queries and cache were written by an earlier operation, or by this thread in the same piece.
+        let cache_of =
+            |segment: &Segment, head: usize| (segment.sequence * heads + head) * self.capacity.slots * dh;
+        let cache = cache_of(segment, head);
+        // Whole key groups with these slots.
+        let keys_in = |cache: usize, slots: usize| cache..cache + slots.next_multiple_of(KEY_GROUP) * dh;
+        // SAFETY: queries and cache were written by an earlier operation, or by this thread in the same piece; the next keys are
+        // in another piece of this thread, or nobody writes them.
         let head = unsafe {
             Head {
                 queries: std::array::from_fn(|i| self.q.read(column(i)..column(i) + dh)),
                 visible_slots,
                 own_slots,
-                keys: keys.read(cache..cache + groups * KEY_GROUP * dh),
+                keys: keys.read(keys_in(cache, slots)),
                 values: values.read(cache..cache + slots * dh),
+                next_keys: next
+                    .map_or(&[], |(head, next)| keys.read(keys_in(cache_of(next, head), next.first_slot))),
                 scores,
             }
         };
@@ -271,7 +306,6 @@ impl<'a> Network<'a> {
             // SAFETY: this head of the query is in this thread's piece.
             unsafe { self.attention.write(at..at + values.len()) }.copy_from_slice(values);
         });
-        Ok(())
     }
 }
 
@@ -289,6 +323,18 @@ fn locate(
         }
     }
     Err(Error::internal("a part behind the last segment"))
+}
+
+/// The numbers of the segments of a sequence, by its place among those of the batch.
+fn segments_of(segments: &[Segment], mut sequence: usize) -> Range<usize> {
+    let mut start = 0;
+    for segments in segments.chunk_by(|a, b| a.sequence == b.sequence) {
+        if sequence == 0 {
+            return start..start + segments.len();
+        }
+        (sequence, start) = (sequence - 1, start + segments.len());
+    }
+    start..start
 }
 
 /// About what it takes one thread to put `rows` rows into the cache or to rotate them, and what queries take that attend to

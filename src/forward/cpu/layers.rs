@@ -6,8 +6,10 @@ use crate::error::Result;
 use crate::forward::cpu::attention::Queries;
 use crate::forward::cpu::kernels::activations::{ActivationBlock, BLOCK, quantize_row};
 use crate::forward::cpu::kernels::attention::CacheElement;
-use crate::forward::cpu::kernels::matmul::{Activations, GROUP, matmul};
-use crate::forward::cpu::kernels::rowwise::{gate_by, gelu_with_bias, layer_norm, rms_norm, rope_row};
+use crate::forward::cpu::kernels::matmul::{Activations, matmul};
+use crate::forward::cpu::kernels::rowwise::{
+    add_to, add_with_bias, gate_by, gelu_with_bias, layer_norm, rms_norm, rope_row, with_bias,
+};
 use crate::forward::cpu::kernels::weights::{ByteFormat, Matrix};
 use crate::forward::cpu::layout::MAX_LOCAL_ROWS;
 use crate::forward::cpu::network::{Network, Number, rows_per_piece};
@@ -16,7 +18,7 @@ use crate::forward::cpu::threads::clock::Part;
 use crate::forward::cpu::threads::crew::Crew;
 use crate::forward::cpu::threads::shared::Shared;
 use crate::forward::tensors::{Block, NormTensors, Projection};
-use crate::simd::{F32x8, LANES};
+use crate::simd::LANES;
 
 /// Where rows come from that are multiplied with weights.
 enum Source<'i> {
@@ -152,12 +154,14 @@ impl<'a> Network<'a> {
     ) -> Result<()> {
         match bias {
             None => self.product(Part::Products, crew, w, input, |row, first, y| {
-                self.store_qkv(row, at + first, y);
+                self.store_qkv(row, at + first, y.len(), |to, done| {
+                    to.copy_from_slice(&y[done..][..to.len()])
+                });
             }),
             Some(bias) => self.product(Part::Products, crew, w, input, |row, first, y| {
-                let mut with_bias = [0.0; GROUP];
-                F32x8::load(y).add(bias.eight(first)).store(&mut with_bias);
-                self.store_qkv(row, at + first, &with_bias);
+                self.store_qkv(row, at + first, y.len(), |to, done| {
+                    with_bias(to, &y[done..], bias, first + done);
+                });
             }),
         }
     }
@@ -172,34 +176,32 @@ impl<'a> Network<'a> {
     ) -> Result<()> {
         let (d, f) = (self.config.embedding_length, self.config.feed_forward_length);
         // SAFETY: `matmul` hands each group of outputs to one thread.
-        let group = |to: Shared<'a, f32>, at: usize| unsafe { to.write(at..at + GROUP) };
-        let add = |to: Shared<'a, f32>, at: usize, y: F32x8| {
-            let to = group(to, at).as_chunks_mut().0;
-            to.iter_mut().for_each(|to| F32x8::load(to).add(y).store(to));
-        };
+        let group = |to: Shared<'a, f32>, at: usize, len: usize| unsafe { to.write(at..at + len) };
         let attention = Input::written(rows, self.attention);
         self.product(Part::Products, crew, block.attn_output, &attention, |row, first, y| {
-            add(x, row * d + first, F32x8::load(y));
+            add_to(group(x, row * d + first, y.len()), y);
         })?;
         let norm = self.norm(x, block.ffn_norm);
         let input = Input::made(rows, &norm);
         if let Some(gate) = block.gate {
             self.product(Part::Products, crew, gate, &input, |row, first, y| {
-                group(self.up, row * f + first).copy_from_slice(y);
+                group(self.up, row * f + first, y.len()).copy_from_slice(y);
             })?;
         }
         self.product(Part::Products, crew, block.up, &input, |row, first, y| {
-            let to = group(self.up, row * f + first);
-            match (block.up_bias, to.as_chunks_mut().0) {
-                (Some(bias), _) => to.copy_from_slice(&gelu_with_bias(y, bias, first)),
-                (None, [gate, ..]) => gate_by(gate, y),
-                (None, []) => (),
+            let to = group(self.up, row * f + first, y.len());
+            match block.up_bias {
+                Some(bias) => gelu_with_bias(to, y, bias, first),
+                None => gate_by(to, y),
             }
         })?;
         let up = Input::written(rows, self.up);
         self.product(Part::Products, crew, block.down, &up, |row, first, y| {
-            let y = F32x8::load(y);
-            add(x, row * d + first, block.down_bias.map_or(y, |bias| y.add(bias.eight(first))));
+            let to = group(x, row * d + first, y.len());
+            match block.down_bias {
+                Some(bias) => add_with_bias(to, y, bias, first),
+                None => add_to(to, y),
+            }
         })
     }
 
@@ -215,22 +217,29 @@ impl<'a> Network<'a> {
         self.product(Part::Vocabulary, crew, output, &input, |row, first, y| {
             let at = row * vocab + first;
             // SAFETY: `matmul` hands each group of outputs to one thread.
-            let to = unsafe { self.logits.write(at..at + GROUP.min(vocab - first)) };
-            for (i, (to, y)) in to.iter_mut().zip(y).enumerate() {
-                *to = bias.map_or(*y, |bias| y + bias.value(first + i));
+            let to = unsafe { self.logits.write(at..at + y.len()) };
+            match bias {
+                Some(bias) => with_bias(to, y, bias, first),
+                None => to.copy_from_slice(y),
             }
         })?;
         Ok(())
     }
 
-    /// Stores columns `first..` of a row of queries, keys and values. (A group never crosses from one to another, as
-    /// their width is a multiple of it.)
-    fn store_qkv(&self, row: usize, first: usize, y: &[f32; GROUP]) {
-        let (q, kv) = (self.config.query_length(), self.config.kv_length());
-        let (to, at) =
-            if first < q { (self.q, row * q + first) } else { (self.kv, row * 2 * kv + first - q) };
+    /// Has `store` write `count` columns from `first` on of a row of queries, keys and values: it gets the memory, and how many
+    /// of the columns were written before. (They may cross from the queries to the keys.)
+    fn store_qkv(&self, row: usize, first: usize, count: usize, store: impl Fn(&mut [f32], usize)) {
+        let (q, kv) = (self.config.query_length(), 2 * self.config.kv_length());
+        let of_queries = q.saturating_sub(first).min(count);
         // SAFETY: `matmul` hands each group of outputs to one thread.
-        unsafe { to.write(at..at + y.len()) }.copy_from_slice(y);
+        let part = |to: Shared<'a, f32>, at: usize, len: usize| unsafe { to.write(at..at + len) };
+        if of_queries > 0 {
+            store(part(self.q, row * q + first, of_queries), 0);
+        }
+        if of_queries < count {
+            let at = row * kv + first + of_queries - q;
+            store(part(self.kv, at, count - of_queries), of_queries);
+        }
     }
 
     /// Makes a row of norm(x) [D].
@@ -258,7 +267,7 @@ impl<'a> Network<'a> {
         crew: &Crew<'_>,
         w: Matrix<'_>,
         input: &Input<'_>,
-        store: impl Fn(usize, usize, &[f32; GROUP]) + Sync,
+        store: impl Fn(usize, usize, &[f32]) + Sync,
     ) -> Result<()> {
         let form = w.ty.is_quantized().then(|| ByteFormat::of(w.ty));
         let Input { source, rows, ready } = input;

@@ -1,9 +1,10 @@
 //! Attention of a few queries of one head over the K/V cache.
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use super::isa::{Isa, Platform, WIDTH, WithIsa};
-use crate::simd::{F32x8, LANES, prefetch};
+use crate::simd::{F32x8, prefetch};
 
 /// Queries that attend together, in one pass over the cache.
 pub(crate) const TILE: usize = 4;
@@ -12,47 +13,47 @@ pub(crate) const TILE: usize = 4;
 pub(crate) trait CacheElement: Copy + Send + Sync {
     /// The smallest number that becomes infinite in the cache.
     const OVERFLOW: f32;
+    const ZERO: Self;
     fn load<I: Isa>(isa: I, x: &[Self; WIDTH]) -> I::F32;
-    fn from(x: F32x8) -> [Self; LANES];
+    /// The numbers as they are in the cache.
+    fn convert(x: &[f32], to: &mut [Self]);
 }
 
 impl CacheElement for f32 {
     const OVERFLOW: f32 = f32::INFINITY;
+    const ZERO: Self = 0.0;
     #[inline(always)]
     fn load<I: Isa>(isa: I, x: &[Self; WIDTH]) -> I::F32 {
         isa.load_f32(x)
     }
-    #[inline(always)]
-    fn from(x: F32x8) -> [Self; LANES] {
-        let mut to = [0.0; LANES];
-        x.store(&mut to);
-        to
+    fn convert(x: &[f32], to: &mut [Self]) {
+        to.copy_from_slice(x);
     }
 }
 
 impl CacheElement for f16 {
     // Halfway between the largest, 65504, and the next that would come.
     const OVERFLOW: f32 = 65520.0;
+    const ZERO: Self = f16::ZERO;
     #[inline(always)]
     fn load<I: Isa>(isa: I, x: &[Self; WIDTH]) -> I::F32 {
         isa.load_f16(x)
     }
-    #[inline(always)]
-    fn from(x: F32x8) -> [Self; LANES] {
-        let mut to = [f16::ZERO; LANES];
-        x.store_f16(&mut to);
-        to
+    fn convert(x: &[f32], to: &mut [Self]) {
+        to.convert_from_f32_slice(x);
     }
 }
 
 /// The input of one head: `queries` [Dh, rows], `keys` [KEY_GROUP, Dh, slots / KEY_GROUP], `values` [Dh, slots]. Query i
-/// attends to the first `visible_slots[i]` slots and to `own_slots[i]`. `scores` has room for [TILE, slots].
+/// attends to the first `visible_slots[i]` slots and to `own_slots[i]`. `scores` has room for [TILE, slots]. `next_keys` are those
+/// that the thread needs next, which are prefetched.
 pub(crate) struct Head<'a, T> {
     pub(crate) queries: [&'a [f32]; TILE],
     pub(crate) visible_slots: [usize; TILE],
     pub(crate) own_slots: [Option<usize>; TILE],
     pub(crate) keys: &'a [T],
     pub(crate) values: &'a [T],
+    pub(crate) next_keys: &'a [T],
     pub(crate) scores: &'a mut [f32],
 }
 
@@ -107,11 +108,9 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
     head: Head<'_, T>,
     mut store: impl FnMut(usize, usize, &[f32]),
 ) {
-    let Head { queries, visible_slots, own_slots, keys, values, scores } = head;
+    let Head { queries, visible_slots, own_slots, keys, values, next_keys, scores } = head;
     let dh = queries[0].len();
-    // Prefetches keys and then values in the order in which they are read, one step ahead.
-    let step = N * WIDTH;
-    let mut ahead = Ahead { parts: [keys, values], step, next: dh };
+    let mut ahead = Ahead::new([keys, values, next_keys], N * WIDTH, dh);
     let keys = keys.as_chunks().0;
     let scores = &mut scores.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<TILE>().0[..keys.len() / dh];
     let queries: [&[f32]; R] = std::array::from_fn(|row| queries[row]);
@@ -120,10 +119,10 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
     for scores in &mut chunks {
         // There are as many; an empty slice would panic in `score`.
         let keys = std::array::from_fn(|_| keys.next().unwrap_or(&[]));
-        score::<I, T, R, N>(isa, queries, keys, scores, Some(&mut ahead));
+        score::<I, T, R, N, 1>(isa, queries, keys, scores, &mut ahead);
     }
     for (scores, keys) in chunks.into_remainder().iter_mut().zip(keys) {
-        score::<I, T, R, 1>(isa, queries, [keys], std::slice::from_mut(scores), None);
+        score::<I, T, R, 1, N>(isa, queries, [keys], std::slice::from_mut(scores), &mut ahead);
     }
     let inverse = softmax::<R>(scores, visible_slots, own_slots);
     let count = values.len() / dh;
@@ -147,25 +146,31 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
     }
 }
 
-/// What is read next: keys and then values, a step at a time.
+/// What is prefetched, in the order in which it is read: keys, values, and the keys that the thread needs next. It is as far
+/// ahead as a pass over all dimensions of some key groups reads, a step for each.
 struct Ahead<'a, T> {
     parts: [&'a [T]; 2],
     step: usize,
-    /// Of all steps.
-    next: usize,
+    /// What is left of the part before these.
+    now: &'a [T],
 }
 
-impl<T> Ahead<'_, T> {
+impl<'a, T> Ahead<'a, T> {
+    #[inline(always)]
+    fn new([keys, values, next_keys]: [&'a [T]; 3], step: usize, steps: usize) -> Self {
+        let (_, now) = keys.split_at(keys.len().min(steps * step));
+        Self { parts: [values, next_keys], step, now }
+    }
+
     #[inline(always)]
     fn prefetch_next(&mut self) {
-        let [keys, values] = self.parts;
-        let steps = keys.len().div_ceil(self.step);
-        let (part, at) = if self.next < steps { (keys, self.next) } else { (values, self.next - steps) };
-        let at = at * self.step;
-        if at < part.len() {
-            prefetch(&part[at..part.len().min(at + self.step)]);
+        if self.now.is_empty() {
+            let [next, then] = self.parts;
+            (self.now, self.parts) = (next, [then, &[]]);
         }
-        self.next += 1;
+        let (step, rest) = self.now.split_at(self.step.min(self.now.len()));
+        prefetch(step);
+        self.now = rest;
     }
 }
 
@@ -177,20 +182,20 @@ fn scaled<I: Isa>(isa: I, x: I::F32, by: f32) -> [f32; WIDTH] {
     to
 }
 
-/// q k^T / sqrt(Dh) of `N` key groups. Prefetches something for each dimension.
+/// q k^T / sqrt(Dh) of `N` key groups. Prefetches something for each `EVERY` dimensions.
 #[inline(always)]
-fn score<I: Isa, T: CacheElement, const R: usize, const N: usize>(
+fn score<I: Isa, T: CacheElement, const R: usize, const N: usize, const EVERY: usize>(
     isa: I,
     queries: [&[f32]; R],
     keys: [&[[T; WIDTH]]; N],
     scores: &mut [[[f32; WIDTH]; TILE]],
-    mut ahead: Option<&mut Ahead<'_, T>>,
+    ahead: &mut Ahead<'_, T>,
 ) {
     let len = queries[0].len();
     let (queries, keys) = (queries.map(|q| &q[..len]), keys.map(|k| &k[..len]));
     let mut sums = [[isa.splat(0.0); N]; R];
     for i in 0..len {
-        if let Some(ahead) = &mut ahead {
+        if i % EVERY == 0 {
             ahead.prefetch_next();
         }
         let mut all = [isa.splat(0.0); N];
@@ -255,7 +260,7 @@ fn load_values<I: Isa, T: CacheElement, const V: usize>(isa: I, row: &[T]) -> [I
             *to = T::load(isa, value);
         }
     } else {
-        let mut padded = [T::from(F32x8::zero())[0]; WIDTH];
+        let mut padded = [T::ZERO; WIDTH];
         padded.iter_mut().zip(row).for_each(|(to, &x)| *to = x);
         values[0] = T::load(isa, &padded);
     }
@@ -320,7 +325,11 @@ mod tests {
 
     #[test]
     fn values_from_too_large_on_are_infinite_in_f16() {
-        let kept = |x: f32| <f16 as CacheElement>::from(F32x8::splat(x))[0];
+        let kept = |x: f32| {
+            let mut to = [f16::ZERO];
+            f16::convert(&[x], &mut to);
+            to[0]
+        };
         let below = f16::OVERFLOW.next_down();
         assert_eq!([kept(below), kept(-below)], [f16::MAX, f16::MIN]);
         assert_eq!([kept(f16::OVERFLOW), kept(-f16::OVERFLOW)], [f16::INFINITY, f16::NEG_INFINITY]);
@@ -353,6 +362,7 @@ mod tests {
                             own_slots: std::array::from_fn(|i| own_slots[at(i)]),
                             keys: &interleaved,
                             values: &values,
+                            next_keys: &keys,
                             scores: &mut vec![0.0; TILE * slots.next_multiple_of(KEY_GROUP)],
                         };
                         attend(platform, head, rows, |row, column, y| {

@@ -2,30 +2,32 @@
 
 use std::ops::Range;
 
-use super::macro_kernel::{Ahead, GROUP, MicroKernel, Store, multiply_all};
+use super::macro_kernel::{Ahead, MicroKernel, Store, multiply_all};
 use super::weights::Matrix;
 use crate::forward::cpu::threads::team::WorkPieces;
 use crate::simd::{F32x8, LANES, wide};
 
-/// Columns that are unpacked at once: those of a group take half of the L1 cache.
+/// Weight rows that are multiplied together.
+pub(super) const ROWS: usize = 8;
+/// Columns that are unpacked at once: those of as many rows take half of the L1 cache.
 const FLOATS: usize = 512;
 /// Weight rows whose sums are in registers together.
 const TILE: usize = 4;
 
 /// Multiplies with single-precision activations `x`.
 pub(super) fn multiply(pieces: &mut WorkPieces<'_>, w: Matrix<'_>, x: &[f32], rows: usize, store: Store<'_>) {
-    let weights = [[[0.0; LANES]; FLOATS / LANES]; GROUP];
+    let weights = [[[0.0; LANES]; FLOATS / LANES]; ROWS];
     let mut kernel = FloatKernel { w, x: x.as_chunks().0, weights };
-    multiply_all(&mut kernel, pieces, GROUP, w, rows, store);
+    multiply_all(&mut kernel, pieces, ROWS, w, rows, store);
 }
 
 struct FloatKernel<'a> {
     w: Matrix<'a>,
     x: &'a [[f32; LANES]],
-    weights: [[[f32; LANES]; FLOATS / LANES]; GROUP],
+    weights: [[[f32; LANES]; FLOATS / LANES]; ROWS],
 }
 
-impl MicroKernel<GROUP> for FloatKernel<'_> {
+impl MicroKernel<ROWS> for FloatKernel<'_> {
     /// As many as there are registers for their sums.
     const TOGETHER: usize = 3;
 
@@ -34,7 +36,7 @@ impl MicroKernel<GROUP> for FloatKernel<'_> {
     }
 
     fn advances(&self, _: usize) -> usize {
-        self.w.columns.div_ceil(FLOATS) * GROUP
+        self.w.columns.div_ceil(FLOATS) * ROWS
     }
 
     #[inline(always)]
@@ -46,7 +48,7 @@ impl MicroKernel<GROUP> for FloatKernel<'_> {
     }
 
     #[inline(always)]
-    fn multiply(&self, first: usize, columns: Range<usize>, sums: &mut [[f32; GROUP]], _: &mut Ahead<'_>) {
+    fn multiply(&self, first: usize, columns: Range<usize>, sums: &mut [[f32; ROWS]], _: &mut Ahead<'_>) {
         let row = |i: usize| {
             &self.x[((first + i) * self.w.columns + columns.start) / LANES..][..columns.len() / LANES]
         };
@@ -65,7 +67,7 @@ impl MicroKernel<GROUP> for FloatKernel<'_> {
 
 impl FloatKernel<'_> {
     #[inline(always)]
-    fn add<const M: usize>(&self, rows: [&[[f32; LANES]]; M], sums: &mut [[f32; GROUP]]) {
+    fn add<const M: usize>(&self, rows: [&[[f32; LANES]]; M], sums: &mut [[f32; ROWS]]) {
         for (t, tile) in self.weights.as_chunks::<TILE>().0.iter().enumerate() {
             let products = dot(tile.each_ref().map(|t| &t[..]), rows);
             for (sums, products) in sums.iter_mut().zip(products) {

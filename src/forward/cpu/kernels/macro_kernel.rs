@@ -7,15 +7,13 @@ use super::weights::Matrix;
 use crate::forward::cpu::threads::team::WorkPieces;
 use crate::simd::prefetch_to_l2;
 
-/// Weight rows whose products are stored together.
-pub(crate) const GROUP: usize = 8;
 /// Rows of activations that are multiplied with packed weights before these are packed again. (A thread's stack may be 128 KiB
 /// in all.)
 const ROWS: usize = 64;
 
-/// Takes the products of a group of weight rows with some rows of activations: (first row of activations, weight rows,
-/// sums, groups of [`GROUP`] sums per row of activations).
-pub(super) type Store<'a> = &'a dyn Fn(usize, Range<usize>, &[[f32; GROUP]], usize);
+/// Takes the products of a group of weight rows with some rows of activations: (first row of activations, weight rows, sums,
+/// sums per row of activations, which may be more than the weight rows).
+pub(super) type Store<'a> = &'a dyn Fn(usize, Range<usize>, &[f32], usize);
 
 /// A way to multiply G rows of weights at a time.
 pub(super) trait MicroKernel<const G: usize> {
@@ -100,7 +98,7 @@ pub(super) fn multiply_all<const G: usize, K: MicroKernel<G>>(
                     kernel.multiply(start + i * slice, columns.clone(), sums, &mut ahead);
                 }
             }
-            store(start, group.clone(), sums.as_flattened().as_chunks().0, G / GROUP);
+            store(start, group.clone(), sums.as_flattened(), G);
         }
     }
 }

@@ -9,7 +9,6 @@ use super::activations::ActivationBlock;
 use super::byte_kernel::{ByteProduct, rows_of_piece};
 use super::float_kernel;
 use super::isa::Platform;
-pub(crate) use super::macro_kernel::GROUP;
 use super::weights::Matrix;
 use crate::error::Result;
 use crate::forward::cpu::threads::Grain;
@@ -25,8 +24,8 @@ pub(crate) struct Activations<'a> {
 }
 
 /// y = w x^T for some rows of activations. `input` gives these to each thread that takes part. `store` is called with the
-/// products of each row of `x` with [`GROUP`] consecutive rows of `w`: (row of x, first row of w, products). Products
-/// behind the last row of `w` have no meaning.
+/// products of each row of `x` with some consecutive rows of `w`: (row of x, first row of w, products). These are 8, 16 or 32,
+/// as many as are multiplied together, and at the end of `w` those that are left.
 ///
 /// # Errors
 /// Those of [`Crew::share`].
@@ -36,17 +35,15 @@ pub(crate) fn matmul<'x>(
     w: Matrix<'_>,
     rows: usize,
     input: impl Fn(usize) -> Activations<'x> + Sync,
-    store: impl Fn(usize, usize, &[f32; GROUP]) + Sync,
+    store: impl Fn(usize, usize, &[f32]) + Sync,
 ) -> Result<()> {
     // One call for all rows that were multiplied together, so that the kernels are not compiled for each `store`.
-    let store_all = |start: usize, group: Range<usize>, sums: &[[f32; GROUP]], per_row: usize| {
+    let store_all = |start: usize, group: Range<usize>, sums: &[f32], per_row: usize| {
         for (i, sums) in sums.chunks_exact(per_row).enumerate() {
-            for (first, sums) in group.clone().step_by(GROUP).zip(sums) {
-                store(start + i, first, sums);
-            }
+            store(start + i, group.start, &sums[..group.len()]);
         }
     };
-    let group = if w.ty.is_quantized() { rows_of_piece(rows) } else { GROUP };
+    let group = if w.ty.is_quantized() { rows_of_piece(rows) } else { float_kernel::ROWS };
     crew.share(w.rows.div_ceil(group), Grain::Guided, nanoseconds(w, rows), &|pieces| {
         // The first weights come while the input is made.
         if let Some(first) = pieces.peek() {
@@ -97,7 +94,7 @@ mod tests {
         let out = Mutex::new(vec![f32::NAN; rows * w.rows]);
         let x = Activations { floats: x, blocks: &blocks };
         let pool = Pool::new(&PoolOptions::new(threads)).unwrap();
-        let store = |row: usize, first: usize, y: &[f32; GROUP]| {
+        let store = |row: usize, first: usize, y: &[f32]| {
             for (i, &y) in (first..w.rows).zip(y) {
                 out.lock().unwrap()[row * w.rows + i] = y;
             }

@@ -66,22 +66,59 @@ wide! {
 }
 
 wide! {
-    /// to = silu(to) * x, of eight outputs.
-    pub(crate) fn gate_by(to: &mut [f32; LANES], x: &[f32; LANES]) {
-        let gate = F32x8::load(to);
-        // silu(x) = x / (1 + e^-x), with an exponent that is never positive: e^-|x| / (1 + e^-|x|) for negative ones.
-        let one = F32x8::splat(1.0);
-        let e = F32x8::zero().sub(gate.abs()).exp();
-        gate.mul(one.or_where_negative(e, gate)).div(e.add(one)).mul(F32x8::load(x)).store(to);
+    /// to += x.
+    pub(crate) fn add_to(to: &mut [f32], x: &[f32]) {
+        for (to, x) in to.as_chunks_mut().0.iter_mut().zip(x.as_chunks().0) {
+            F32x8::load(to).add(F32x8::load(x)).store(to);
+        }
     }
 }
 
 wide! {
-    /// gelu(x + bias) of eight outputs, from `first` on.
-    pub(crate) fn gelu_with_bias(x: &[f32; LANES], bias: Matrix<'_>, first: usize) -> [f32; LANES] {
-        let mut to = [0.0; LANES];
-        gelu(F32x8::load(x).add(bias.eight(first))).store(&mut to);
-        to
+    /// to += x + bias, of columns `first..`.
+    pub(crate) fn add_with_bias(to: &mut [f32], x: &[f32], bias: Matrix<'_>, first: usize) {
+        let to = to.as_chunks_mut().0.iter_mut();
+        for ((to, x), bias) in to.zip(x.as_chunks().0).zip(bias.from(first).0) {
+            let x = F32x8::load(x).add(F32x8::load_bytes(bias));
+            F32x8::load(to).add(x).store(to);
+        }
+    }
+}
+
+wide! {
+    /// to = x + bias, of columns `first..`; they need not be whole vectors.
+    pub(crate) fn with_bias(to: &mut [f32], x: &[f32], bias: Matrix<'_>, first: usize) {
+        let ((to, to_rest), (x, x_rest), (bias, bias_rest)) =
+            (to.as_chunks_mut(), x.as_chunks(), bias.from(first));
+        for ((to, x), bias) in to.iter_mut().zip(x).zip(bias) {
+            F32x8::load(x).add(F32x8::load_bytes(bias)).store(to);
+        }
+        for ((to, x), bias) in to_rest.iter_mut().zip(x_rest).zip(bias_rest) {
+            *to = x + f32::from_le_bytes(*bias);
+        }
+    }
+}
+
+wide! {
+    /// to = silu(to) * x.
+    pub(crate) fn gate_by(to: &mut [f32], x: &[f32]) {
+        for (to, x) in to.as_chunks_mut().0.iter_mut().zip(x.as_chunks().0) {
+            let gate = F32x8::load(to);
+            // silu(x) = x / (1 + e^-x), with an exponent that is never positive: e^-|x| / (1 + e^-|x|) for negative ones.
+            let one = F32x8::splat(1.0);
+            let e = F32x8::zero().sub(gate.abs()).exp();
+            gate.mul(one.or_where_negative(e, gate)).div(e.add(one)).mul(F32x8::load(x)).store(to);
+        }
+    }
+}
+
+wide! {
+    /// to = gelu(x + bias), of columns `first..`.
+    pub(crate) fn gelu_with_bias(to: &mut [f32], x: &[f32], bias: Matrix<'_>, first: usize) {
+        let to = to.as_chunks_mut().0.iter_mut();
+        for ((to, x), bias) in to.zip(x.as_chunks().0).zip(bias.from(first).0) {
+            gelu(F32x8::load(x).add(F32x8::load_bytes(bias))).store(to);
+        }
     }
 }
 
@@ -107,13 +144,14 @@ pub(crate) fn rope_row(position: u32, base: f32, to: &mut [f32]) {
     }
 }
 
-/// Rotates the pairs (i, i + Dh / 2) of a head by a row of [`rope_row`].
-#[inline(always)]
-pub(crate) fn rotate(head: &mut [f32], rope_row: &[f32]) {
-    let (a, b) = head.split_at_mut(rope_row.len() / 2);
-    let (cos, sin) = rope_row.split_at(rope_row.len() / 2);
-    for (((a, b), &cos), &sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
-        (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+wide! {
+    /// Rotates the pairs (i, i + Dh / 2) of a head by a row of [`rope_row`].
+    pub(crate) fn rotate(head: &mut [f32], rope_row: &[f32]) {
+        let (a, b) = head.split_at_mut(rope_row.len() / 2);
+        let (cos, sin) = rope_row.split_at(rope_row.len() / 2);
+        for (((a, b), &cos), &sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
+            (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+        }
     }
 }
 

@@ -228,15 +228,11 @@ impl Matrix<'_> {
         self.bytes.as_chunks::<32>().0.iter().map(F32x8::load_bytes)
     }
 
-    /// Eight numbers of a vector of floats, from `first` on, a multiple of eight.
+    /// A vector of floats from `first` on, a multiple of eight: the bytes of eight numbers at a time, and those of the rest one
+    /// by one.
     #[inline(always)]
-    pub(crate) fn eight(&self, first: usize) -> F32x8 {
-        F32x8::load_bytes(&self.bytes.as_chunks().0[first / LANES])
-    }
-
-    /// One number of a vector of floats.
-    #[inline(always)]
-    pub(crate) fn value(&self, index: usize) -> f32 {
-        f32::from_le_bytes(self.bytes.as_chunks::<4>().0[index])
+    pub(crate) fn from(&self, first: usize) -> (&[[u8; 4 * LANES]], &[[u8; 4]]) {
+        let (eights, rest) = self.bytes[4 * first..].as_chunks();
+        (eights, rest.as_chunks().0)
     }
 }

@@ -101,6 +101,11 @@ impl<'p> Crew<'p> {
         self.check()
     }
 
+    /// How many threads take part at most.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
     fn check(&self) -> Result<()> {
         if self.cancel.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
     }

@@ -49,6 +49,23 @@ impl WorkPieces<'_> {
     pub(crate) fn peek(&self) -> Option<Range<usize>> {
         self.next.clone()
     }
+
+    /// Calls `work` with each item, and with the one that this thread has after it, if there is one.
+    ///
+    /// # Errors
+    /// The first of `work`.
+    pub(crate) fn each_with_next(
+        &mut self,
+        mut work: impl FnMut(usize, Option<usize>) -> Result<()>,
+    ) -> Result<()> {
+        while let Some(piece) = self.next() {
+            let of_next_piece = self.next.as_ref().map(|next| next.start);
+            for item in piece.clone() {
+                work(item, Some(item + 1).filter(|next| piece.contains(next)).or(of_next_piece))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Iterator for WorkPieces<'_> {
