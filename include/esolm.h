@@ -684,6 +684,10 @@ ESOLM_API void esolm_pool_free(esolm_pool *pool);
 #define ESOLM_KV_F16 0
 // Single precision, for exact comparisons.
 #define ESOLM_KV_F32 1
+// Bytes, each 32 with a scale (ggml's q8_0): 0.53 of the memory of ESOLM_KV_F16, for longer texts. Keys and values are rounded to
+// 0.4 % of the largest of their 32. With ESOLM_KERNELS_OWN on the CPU, for heads whose width is a multiple of 32; otherwise
+// ESOLM_ERR_UNSUPPORTED.
+#define ESOLM_KV_Q8_0 2
 
 // This library's, made for few rows over a long cache. (A model whose widths are not multiples of 8 uses ggml's.)
 #define ESOLM_KERNELS_OWN 0
@@ -712,7 +716,7 @@ typedef struct esolm_context_params {
     // CPU threads (default: one per core that the process may use, of the fast kind if there are several; with a pool, as
     // many as it has). They sleep between calls.
     size_t threads;
-    // Precision of the K/V cache: ESOLM_KV_F16 or ESOLM_KV_F32.
+    // Precision of the K/V cache: ESOLM_KV_F16, ESOLM_KV_F32 or ESOLM_KV_Q8_0.
     int32_t kv_type;
     // Which CPU kernels to use: ESOLM_KERNELS_OWN or ESOLM_KERNELS_GGML. (Other devices always use ggml's.)
     int32_t kernels;

@@ -4,11 +4,11 @@ use half::f16;
 
 use super::kernels::attention::{Head, attend};
 use super::kernels::isa::Platform;
-use super::kernels::matmul::{Activations, GROUP, matmul};
+use super::kernels::matmul::{Activations, matmul};
 use super::kernels::weights::Matrix;
 use super::threads::crew::Crew;
 
-type Store<'a> = &'a (dyn Fn(usize, usize, &[f32; GROUP]) + Sync);
+type Store<'a> = &'a (dyn Fn(usize, usize, &[f32]) + Sync);
 
 pub fn products(crew: &Crew<'_>, w: Matrix<'_>, rows: usize, x: Activations<'_>, store: Store<'_>) -> bool {
     matmul(Platform::detect(), crew, w, rows, |_| x, store).is_ok()

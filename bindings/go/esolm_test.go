@@ -429,7 +429,7 @@ func TestLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	precise := small
-	precise.F32Cache = true
+	precise.KVType = KVF32
 	two := newSession(t, model, precise)
 	restored := func() {
 		if err := two.Restore(state); err != nil {

@@ -34,16 +34,26 @@ func (o *owned) free() {
 	o.context, o.logitsHandle = nil, nil
 }
 
+// KVType is the precision of a context's K/V cache.
+type KVType int32
+
+const (
+	KVF16 KVType = C.ESOLM_KV_F16 // half precision
+	KVF32 KVType = C.ESOLM_KV_F32 // single precision, for exact comparisons
+	// Bytes, each 32 with a scale: 0.53 of the memory of KVF16, for longer texts. On the CPU with esolm's own kernels alone.
+	KVQ8 KVType = C.ESOLM_KV_Q8_0
+)
+
 // SessionOptions are a context's parameters; 0 means the default, in parentheses.
 type SessionOptions struct {
-	Sequences  int   // the most sequences in a batch (1)
-	Length     int   // the longest sequence, in tokens (the model's context length)
-	BatchRows  int   // the most rows (tokens) in a batch, which the network computes at once (128)
-	PromptRows int   // the most rows of prompts that a step feeds for sequences that join, beside others (64; on devices 512)
-	Threads    int   // CPU threads (one per core that the process may use; as many as Pool has)
-	F32Cache   bool  // store keys and values as f32 instead of f16
-	GGML       bool  // use ggml's kernels on the CPU instead of esolm's own
-	Pool       *Pool // the threads to use (the context's own)
+	Sequences  int    // the most sequences in a batch (1)
+	Length     int    // the longest sequence, in tokens (the model's context length)
+	BatchRows  int    // the most rows (tokens) in a batch, which the network computes at once (128)
+	PromptRows int    // the most rows of prompts that a step feeds for sequences that join, beside others (64; on devices 512)
+	Threads    int    // CPU threads (one per core that the process may use; as many as Pool has)
+	KVType     KVType // how keys and values are stored (KVF16)
+	GGML       bool   // use ggml's kernels on the CPU instead of esolm's own
+	Pool       *Pool  // the threads to use (the context's own)
 }
 
 func (options SessionOptions) c() (params C.esolm_context_params) {
@@ -53,8 +63,8 @@ func (options SessionOptions) c() (params C.esolm_context_params) {
 	params.batch_rows = C.size_t(options.BatchRows)
 	params.prompt_rows = C.size_t(options.PromptRows)
 	params.threads = C.size_t(options.Threads)
-	params.kv_type = boolean(options.F32Cache) // ESOLM_KV_F16 is 0, ESOLM_KV_F32 1
-	params.kernels = boolean(options.GGML)     // ESOLM_KERNELS_OWN is 0, ESOLM_KERNELS_GGML 1
+	params.kv_type = C.int32_t(options.KVType)
+	params.kernels = boolean(options.GGML) // ESOLM_KERNELS_OWN is 0, ESOLM_KERNELS_GGML 1
 	return params
 }
 

@@ -9,7 +9,7 @@ static void contexts(void)
     STATUS(INVALID, esolm_context_new(NULL, &params, &out));
     CHECK(out == NULL);
     STATUS(INVALID, esolm_context_new(model, &params, NULL));
-    params.kv_type = 2;
+    params.kv_type = 3;
     STATUS(INVALID, esolm_context_new(model, &params, &out));
     STATUS(INVALID, esolm_context_arena_size(model, &params, &size));
     params.kv_type = -1;

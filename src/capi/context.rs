@@ -45,6 +45,10 @@ pub(super) struct State {
 pub const ESOLM_KV_F16: i32 = 0;
 /// Single precision, for exact comparisons.
 pub const ESOLM_KV_F32: i32 = 1;
+/// Bytes, each 32 with a scale (ggml's q8_0): 0.53 of the memory of ESOLM_KV_F16, for longer texts. Keys and values are rounded to
+/// 0.4 % of the largest of their 32. With ESOLM_KERNELS_OWN on the CPU, for heads whose width is a multiple of 32; otherwise
+/// ESOLM_ERR_UNSUPPORTED.
+pub const ESOLM_KV_Q8_0: i32 = 2;
 
 /// This library's, made for few rows over a long cache. (A model whose widths are not multiples of 8 uses ggml's.)
 pub const ESOLM_KERNELS_OWN: i32 = 0;
@@ -72,7 +76,7 @@ pub struct esolm_context_params {
     /// CPU threads (default: one per core that the process may use, of the fast kind if there are several; with a pool, as
     /// many as it has). They sleep between calls.
     pub threads: usize,
-    /// Precision of the K/V cache: ESOLM_KV_F16 or ESOLM_KV_F32.
+    /// Precision of the K/V cache: ESOLM_KV_F16, ESOLM_KV_F32 or ESOLM_KV_Q8_0.
     pub kv_type: i32,
     /// Which CPU kernels to use: ESOLM_KERNELS_OWN or ESOLM_KERNELS_GGML. (Other devices always use ggml's.)
     pub kernels: i32,
@@ -120,6 +124,7 @@ impl esolm_context_params {
         let kv_type = match self.kv_type {
             ESOLM_KV_F16 => KvType::F16,
             ESOLM_KV_F32 => KvType::F32,
+            ESOLM_KV_Q8_0 => KvType::Q8_0,
             other => return Err(params::unknown::<Self>("kv_type", other)),
         };
         let kernels = match self.kernels {

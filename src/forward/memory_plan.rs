@@ -125,6 +125,12 @@ impl MemoryPlan {
         let threads = count_threads(params.threads)?;
         let capacity = Capacity { sequences, slots, rows, kv: params.kv_type };
         let own = params.kernels == Kernels::Own && on_host && CpuRunner::supports(config);
+        let scaled = params.kv_type.tensor_type().block_len();
+        if params.kv_type.has_scales() && !(own && config.head_dim().is_multiple_of(scaled)) {
+            let what = "a K/V cache in q8_0 needs the library's own CPU kernels and heads whose width is a multiple of 32; \
+                        choose f16 (kv_type, --kv-type f16)";
+            return Err(Error::Unsupported(what.into()));
+        }
         let arena = match own {
             true => ArenaPlan::Cpu(CpuLayout::new(config, &capacity, threads)?),
             false => Self::measure_graph(config, tensors, device, &capacity, threads)?,

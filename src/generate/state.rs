@@ -43,6 +43,7 @@ fn kv_code(kv: KvType) -> u32 {
     match kv {
         KvType::F16 => 0,
         KvType::F32 => 1,
+        KvType::Q8_0 => 3,
     }
 }
 
@@ -295,6 +296,7 @@ fn read_head(rest: &mut Rest<'_>, fingerprint: u64, most: usize) -> Result<(u32,
         0 => Some(KvType::F16),
         1 => Some(KvType::F32),
         NO_CACHE => None,
+        3 => Some(KvType::Q8_0),
         _ => return Err(bad("its precision is unknown")),
     };
     let count = rest.number()?;

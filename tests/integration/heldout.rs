@@ -61,7 +61,10 @@ fn check(what: &str, found: &[Vec<f64>; 2], expected: &Value, tolerance: f64) {
         assert_eq!(found.len(), expected.len());
         assert!(expected.len() > 20);
         let largest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        println!("{what}, {part}: {} nats, at most {largest:.1e} off", expected.iter().sum::<f64>());
+        let [sum, of_reference] = [found, &expected].map(|losses| losses.iter().sum::<f64>());
+        println!(
+            "{what}, {part}: {sum:.1} nats, the reference's {of_reference:.1}; at most {largest:.1e} off"
+        );
         assert!(largest < tolerance, "{what}, {part}: {largest}");
     }
 }
@@ -79,6 +82,7 @@ fn default_model_has_the_reference_losses_on_held_out_stories() {
     let found = losses(&rounded, KvType::F16);
     check("q8_0", &found, &reference["file"], ROUNDED);
     check("q8_0 against the checkpoint", &found, &reference["checkpoint"], ROUNDED);
+    check("q8_0, and keys and values", &losses(&rounded, KvType::Q8_0), &reference["file"], ROUNDED);
 }
 
 #[test]

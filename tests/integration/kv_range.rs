@@ -7,7 +7,7 @@ use crate::runs::{both_phases, every_step};
 
 /// A model whose second block has some `what` (0 queries, 1 keys, 2 values) multiplied.
 fn model(what: usize, by: f32) -> Model {
-    let mut model = Network::random(config(3, 4), 1);
+    let mut model = Network::random(config(3, 2), 1);
     let width = model.config.embedding_length;
     let rows = &mut model.tensor_mut("blk.1.attn_qkv.weight")[what * width * width..];
     rows[5 * width..9 * width].iter_mut().for_each(|w| *w *= by);
@@ -29,7 +29,7 @@ fn run(model: &Model, kv_type: KvType, threads: usize) -> Result<Vec<u32>, Error
 }
 
 #[test]
-fn overflow_of_the_f16_cache_is_an_error_that_names_the_remedy() {
+fn overflow_of_the_cache_is_an_error_that_names_the_remedy() {
     for threads in [1, 2] {
         for what in [1, 2] {
             for large in [1e6, -1e9] {
@@ -41,6 +41,10 @@ fn overflow_of_the_f16_cache_is_an_error_that_names_the_remedy() {
                 assert!(!run(&model, KvType::F32, threads).unwrap().contains(&MASK));
             }
             run(&model(what, 100.0), KvType::F16, threads).unwrap();
+            // A scale in f16 has room for 127 times as much.
+            run(&model(what, 1e5), KvType::Q8_0, threads).unwrap();
+            let error = run(&model(what, -1e9), KvType::Q8_0, threads).unwrap_err();
+            assert!(matches!(error, Error::NotFinite(_)), "{error}");
         }
         // Queries are not cached.
         run(&model(0, 1e6), KvType::F16, threads).unwrap();
@@ -49,7 +53,7 @@ fn overflow_of_the_f16_cache_is_an_error_that_names_the_remedy() {
 
 #[test]
 fn damaged_weights_are_not_blamed_on_the_cache() {
-    for kv_type in [KvType::F16, KvType::F32] {
+    for kv_type in [KvType::F16, KvType::F32, KvType::Q8_0] {
         let error = run(&model(1, f32::INFINITY), kv_type, 1).unwrap_err();
         assert!(error.to_string().contains("damaged"), "{error}");
     }

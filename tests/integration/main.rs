@@ -14,6 +14,7 @@ mod bd3lm;
 mod cache;
 mod eso_a;
 mod eso_b;
+mod kv_bytes;
 mod kv_range;
 mod mdlm;
 mod reference_network;

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::kernels::activations::{ActivationBlock, BLOCK, quantize_row};
 use super::kernels::isa::Platform;
-use super::kernels::matmul::{Activations, GROUP, matmul};
+use super::kernels::matmul::{Activations, matmul};
 use super::kernels::testing::{noise, random};
 use super::kernels::weights::ByteFormat;
 use super::threads::crew::Crew;
@@ -26,7 +26,7 @@ fn products(
     }
     let x = Activations { floats: &x, blocks: &blocks };
     let out = Mutex::new(vec![0; count * rows]);
-    let store = |row: usize, first: usize, y: &[f32; GROUP]| {
+    let store = |row: usize, first: usize, y: &[f32]| {
         for (i, &y) in (first..rows).zip(y) {
             // Not a number is one number here: its bits may be any.
             out.lock().unwrap()[row * rows + i] = if y.is_nan() { 1 } else { y.to_bits() };

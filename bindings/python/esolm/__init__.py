@@ -42,7 +42,7 @@ from .errors import (
     TokenizerError,
     UnsupportedError,
 )
-from .limits import ContextOptions, MemoryUse, estimate_memory, memory_use
+from .limits import ContextOptions, KVType, MemoryUse, estimate_memory, memory_use
 from .model import Feature, Model, ModelInfo, ModelOptions
 from .pool import Pool, PoolOptions
 from .request import (
@@ -91,6 +91,7 @@ __all__ = [
     "GenerateParams",
     "InternalError",
     "InvalidArgumentError",
+    "KVType",
     "Level",
     "LogitsCallback",
     "LogitsRow",

@@ -110,7 +110,7 @@ class TokenizerError(EsolmError):
 
 
 class NotFiniteError(EsolmError):
-    """The network produced NaN or infinity: the model is damaged, or needs ``ContextOptions.f32_cache``."""
+    """The network produced NaN or infinity: the model is damaged, or needs ``KVType.F32``."""
 
     status = Status.NOT_FINITE
 

@@ -11,9 +11,17 @@ from typing import Any
 
 from . import arguments, c
 from .callbacks import Caught
-from .errors import check
+from .errors import Code, check
 from .model import Model, ModelOptions, path_bytes
 from .pool import Pool
+
+
+class KVType(Code):
+    """The precision of a context's K/V cache; esolm.h explains them."""
+
+    F16 = c.ESOLM_KV_F16
+    F32 = c.ESOLM_KV_F32
+    Q8_0 = c.ESOLM_KV_Q8_0
 
 
 @dataclass
@@ -30,8 +38,8 @@ class ContextOptions:
     prompt_rows: int = 0
     #: CPU threads (one per core that the process may use; as many as the pool has).
     threads: int = 0
-    #: Stores keys and values as f32 instead of f16.
-    f32_cache: bool = False
+    #: How keys and values are stored.
+    kv_type: KVType = KVType.F16
     #: Uses ggml's kernels on the CPU instead of esolm's own.
     ggml: bool = False
     #: The threads to use (the context's own).
@@ -43,7 +51,7 @@ class ContextOptions:
         params = arguments.initialised(c.esolm_context_params, c.library.esolm_context_params_init)
         for name in ("sequences", "length", "batch_rows", "prompt_rows", "threads"):
             setattr(params, name, arguments.size(getattr(self, name), name))
-        params.kv_type = c.ESOLM_KV_F32 if self.f32_cache else c.ESOLM_KV_F16
+        params.kv_type = KVType(self.kv_type)
         params.kernels = c.ESOLM_KERNELS_GGML if self.ggml else c.ESOLM_KERNELS_OWN
         if self.pool is None:
             yield params

@@ -135,8 +135,10 @@ def test_memory(model: esolm.Model, path: str) -> None:
     assert use.weights > 0 and use.kv_cache > 0 and use.compute > 0
     assert use.arena >= use.kv_cache + use.compute
     assert esolm.estimate_memory(path, context=options) == use
-    larger = esolm.memory_use(model, esolm.ContextOptions(length=64, sequences=2, f32_cache=True))
+    larger = esolm.memory_use(model, esolm.ContextOptions(length=64, sequences=2, kv_type=esolm.KVType.F32))
     assert larger.kv_cache == 2 * use.kv_cache
+    smaller = esolm.memory_use(model, esolm.ContextOptions(length=64, sequences=2, kv_type=esolm.KVType.Q8_0))
+    assert smaller.kv_cache * 64 == use.kv_cache * 34
     with pytest.raises(esolm.InvalidArgumentError):
         esolm.memory_use(model, esolm.ContextOptions(length=1 << 40))
     with pytest.raises(esolm.InvalidArgumentError):

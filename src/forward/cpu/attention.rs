@@ -2,17 +2,19 @@
 
 use std::ops::Range;
 
+use half::f16;
+
 use crate::error::{Error, Result};
 use crate::forward::batch::{Batch, Segment};
-use crate::forward::cpu::kernels::attention::{self, CacheElement, Head, KEY_GROUP, TILE};
+use crate::forward::cpu::kernels::attention::{self, Head, TILE};
+use crate::forward::cpu::kernels::cache::{CacheElement, KEY_GROUP, SCALED, key_index, scale_index};
 use crate::forward::cpu::kernels::rowwise::{head_norm, rotate};
 use crate::forward::cpu::kernels::weights::Matrix;
 use crate::forward::cpu::layout::MAX_LOCAL_ROWS;
-use crate::forward::cpu::network::{Network, Number, rows_per_piece};
+use crate::forward::cpu::network::{BlockCache, CachePart, Network, Number, rows_per_piece};
 use crate::forward::cpu::threads::Grain;
 use crate::forward::cpu::threads::clock::Part;
 use crate::forward::cpu::threads::crew::Crew;
-use crate::forward::cpu::threads::shared::Shared;
 
 /// The rows of a batch whose queries a block computes; of each segment, they are the last ones.
 #[derive(Debug, Clone, Copy)]
@@ -72,9 +74,6 @@ struct Tile<'s> {
 /// Numbers of a key that are converted together.
 const CONVERTED: usize = 64;
 
-/// The keys and values of a block in the cache; see `CpuLayout` for their shapes.
-type BlockCache<'a, T> = [Shared<'a, T>; 2];
-
 // The safety comments rely on what `Network` says about pieces and operations.
 impl<'a> Network<'a> {
     /// Puts the keys and values of the batch into the cache of block `block`, and computes the attention of `queries`.
@@ -102,7 +101,7 @@ impl<'a> Network<'a> {
                 return Ok(());
             }
             Err(Error::NotFinite(format!(
-                "block {block} has keys or values that are too large for a K/V cache in f16; choose f32 \
+                "block {block} has keys or values that are too large for the K/V cache; choose f32 \
                  (kv_type, --kv-type f32)"
             )))
         };
@@ -219,7 +218,7 @@ impl<'a> Network<'a> {
         group: usize,
         head: usize,
         norm: Option<Matrix<'_>>,
-        [keys, values]: BlockCache<'a, T>,
+        cache: BlockCache<'a, T>,
     ) -> bool {
         let (d, dh, heads) = (self.config.kv_length(), self.config.head_dim(), self.config.kv_head_count());
         let mut overflows = false;
@@ -232,17 +231,31 @@ impl<'a> Network<'a> {
             let (k, v) = unsafe { (self.kv.write(at..at + dh), self.kv.read(at + d..at + d + dh)) };
             self.turn(k, norm, row);
             overflows |= any_overflows::<T>(k) | any_overflows::<T>(v);
-            let at = first + slot * dh;
-            // SAFETY: this head of the slot is in this thread's piece.
-            T::convert(v, unsafe { values.write(at..at + dh) });
-            let index = first + attention::key_index(slot, dh);
-            let mut converted = [T::ZERO; CONVERTED];
-            for (k, part) in k.chunks(CONVERTED).zip(0..) {
-                let converted = &mut converted[..k.len()];
-                T::convert(k, converted);
-                for (&k, i) in converted.iter().zip(part * CONVERTED..) {
+            let (mut converted, mut scales) = ([T::ZERO; CONVERTED], [f16::ZERO; CONVERTED / SCALED]);
+            for (start, end) in (0..dh).step_by(CONVERTED).map(|start| (start, dh.min(start + CONVERTED))) {
+                let set_scales = |part: CachePart<'a, T>, scales: &[f16]| {
+                    let index = first / SCALED + scale_index(slot, dh);
+                    for (&scale, i) in scales.iter().zip(start / SCALED..end / SCALED) {
+                        // SAFETY: this head of the slot is in this thread's piece.
+                        unsafe { part.scales.set(index + i * KEY_GROUP, scale) };
+                    }
+                };
+                let at = first + slot * dh;
+                // SAFETY: this head of the slot is in this thread's piece.
+                let to = unsafe { cache.values.numbers.write(at + start..at + end) };
+                T::convert(&v[start..end], to, &mut scales);
+                if T::HAS_SCALES {
+                    set_scales(cache.values, &scales);
+                }
+                let converted = &mut converted[..end - start];
+                T::convert(&k[start..end], converted, &mut scales);
+                if T::HAS_SCALES {
+                    set_scales(cache.keys, &scales);
+                }
+                let index = first + key_index(slot, dh);
+                for (&k, i) in converted.iter().zip(start..) {
                     // SAFETY: this head of the slot is in this thread's piece.
-                    unsafe { keys.set(index + i * KEY_GROUP, k) };
+                    unsafe { cache.keys.numbers.set(index + i * KEY_GROUP, k) };
                 }
             }
         }
@@ -253,7 +266,7 @@ impl<'a> Network<'a> {
     fn attend_tile<T: CacheElement>(
         &self,
         Tile { head, before, segment, tile, next }: Tile<'_>,
-        [keys, values]: BlockCache<'a, T>,
+        BlockCache { keys, values }: BlockCache<'a, T>,
         scores: &mut [f32],
         queries: Queries,
     ) {
@@ -285,8 +298,12 @@ impl<'a> Network<'a> {
         let cache_of =
             |segment: &Segment, head: usize| (segment.sequence * heads + head) * self.capacity.slots * dh;
         let cache = cache_of(segment, head);
-        // Whole key groups with these slots.
+        // Whole key groups with these slots, and their scales.
         let keys_in = |cache: usize, slots: usize| cache..cache + slots.next_multiple_of(KEY_GROUP) * dh;
+        let scales_in = |cache: usize, slots: usize| match T::HAS_SCALES {
+            true => cache / SCALED..(cache + slots.next_multiple_of(KEY_GROUP) * dh) / SCALED,
+            false => 0..0,
+        };
         // SAFETY: queries and cache were written by an earlier operation, or by this thread in the same piece; the next keys are
         // in another piece of this thread, or nobody writes them.
         let head = unsafe {
@@ -294,10 +311,13 @@ impl<'a> Network<'a> {
                 queries: std::array::from_fn(|i| self.q.read(column(i)..column(i) + dh)),
                 visible_slots,
                 own_slots,
-                keys: keys.read(keys_in(cache, slots)),
-                values: values.read(cache..cache + slots * dh),
-                next_keys: next
-                    .map_or(&[], |(head, next)| keys.read(keys_in(cache_of(next, head), next.first_slot))),
+                keys: keys.numbers.read(keys_in(cache, slots)),
+                values: values.numbers.read(cache..cache + slots * dh),
+                key_scales: keys.scales.read(scales_in(cache, slots)),
+                value_scales: values.scales.read(scales_in(cache, slots)),
+                next_keys: next.map_or(&[], |(head, next)| {
+                    keys.numbers.read(keys_in(cache_of(next, head), next.first_slot))
+                }),
                 scores,
             }
         };

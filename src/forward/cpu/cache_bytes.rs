@@ -1,15 +1,16 @@
 //! Copies the K/V cache to bytes and back, and from one sequence to another.
 
 use crate::error::{Error, Result};
-use crate::forward::cpu::kernels::attention::{KEY_GROUP, key_index};
+use crate::forward::cpu::kernels::cache::{KEY_GROUP, SCALED, key_index};
+use crate::forward::cpu::network::split_scales;
 use crate::forward::cpu::runner::CpuRunner;
-use crate::forward::layout::{Capacity, Slots};
+use crate::forward::layout::{CacheLayout, Capacity, Slots};
 use crate::memory::Region;
 use crate::model::Config;
 
 impl CpuRunner {
     /// Appends the keys and values of `slots` to `out`: the keys of all blocks, then the values of all blocks, each as
-    /// [Dh, count, H].
+    /// [Dh, count, H], each block's scales [Dh / SCALED, count, H] behind its numbers if there are any.
     pub(crate) fn save(
         &self,
         config: &Config,
@@ -50,25 +51,43 @@ impl CpuRunner {
         slots: Slots,
         to: usize,
     ) -> Result<()> {
-        let (size, dh) = (capacity.kv.element_bytes(), config.head_dim());
-        let start =
-            |sequence: usize, head| (sequence * config.kv_head_count() + head) * capacity.slots * dh * size;
-        // Whole groups, as the keys of neighbouring slots are interleaved.
-        let len = slots.count.next_multiple_of(KEY_GROUP).min(capacity.slots) * dh * size;
-        for region in self.layout.cache.keys.iter().chain(&self.layout.cache.values) {
-            for head in 0..config.kv_head_count() {
-                let part = |sequence| self.arena.part(region.offset + start(sequence, head), len);
-                let (from, to) = (part(slots.sequence)?, part(to)?);
-                // SAFETY: both are in the arena, which is initialised and which only this call uses, as it has `&mut self`.
-                // They are of different sequences, or the same.
-                unsafe { std::ptr::copy(from.as_ptr(), to.as_ptr(), len) };
+        for Part { region, size, width, .. } in self.parts(config, capacity) {
+            {
+                let start = |sequence: usize, head| {
+                    (sequence * config.kv_head_count() + head) * capacity.slots * width * size
+                };
+                // Whole groups, as the keys of neighbouring slots are interleaved.
+                let len = slots.count.next_multiple_of(KEY_GROUP).min(capacity.slots) * width * size;
+                for head in 0..config.kv_head_count() {
+                    let part = |sequence| self.arena.part(region.offset + start(sequence, head), len);
+                    let (from, to) = (part(slots.sequence)?, part(to)?);
+                    // SAFETY: both are in the arena, which is initialised and which only this call uses, as it has `&mut self`.
+                    // They are of different sequences, or the same.
+                    unsafe { std::ptr::copy(from.as_ptr(), to.as_ptr(), len) };
+                }
             }
         }
         Ok(())
     }
 
-    /// Calls `visit` with the address and length of each contiguous run of bytes: single numbers of keys, as those of
-    /// neighbouring slots are interleaved, and whole heads of values.
+    /// The keys of all blocks, then the values: their numbers, and their scales if they have any.
+    fn parts(&self, config: &Config, capacity: &Capacity) -> impl Iterator<Item = Part> {
+        let (has_scales, dh) = (capacity.kv.has_scales(), config.head_dim());
+        let size = capacity.kv.number_bytes();
+        let split = move |interleaved: bool, region: &Region| {
+            let [numbers, scales] = split_scales(*region, has_scales);
+            let scales = Part { region: scales, size: SCALE_BYTES, width: dh / SCALED, interleaved: true };
+            let numbers = Part { region: numbers, size, width: dh, interleaved };
+            [numbers].into_iter().chain(has_scales.then_some(scales))
+        };
+        let CacheLayout { keys, values, .. } = &self.layout.cache;
+        let (keys, values) =
+            (keys.iter().map(|region| (true, region)), values.iter().map(|region| (false, region)));
+        keys.chain(values).flat_map(move |(interleaved, region)| split(interleaved, region))
+    }
+
+    /// Calls `visit` with the address and length of each contiguous run of bytes: single numbers of keys and single scales, as
+    /// those of neighbouring slots are interleaved, and whole heads of values.
     fn each_run(
         &self,
         config: &Config,
@@ -76,23 +95,36 @@ impl CpuRunner {
         slots: Slots,
         mut visit: impl FnMut(*mut u8, usize) -> Result<()>,
     ) -> Result<()> {
-        let (size, dh) = (capacity.kv.element_bytes(), config.head_dim());
-        let first = |head| (slots.sequence * config.kv_head_count() + head) * capacity.slots * dh;
-        let mut run = |region: &Region, index: usize, count: usize| {
-            let len = count * size;
-            visit(self.arena.part(region.offset + index * size, len)?.as_ptr(), len)
-        };
-        for keys in &self.layout.cache.keys {
+        for Part { region, size, width, interleaved } in self.parts(config, capacity) {
+            let mut run = |index: usize, count: usize| {
+                let len = count * size;
+                visit(self.arena.part(region.offset + index * size, len)?.as_ptr(), len)
+            };
             for head in 0..config.kv_head_count() {
+                let first = (slots.sequence * config.kv_head_count() + head) * capacity.slots * width;
+                if !interleaved {
+                    run(first, slots.count * width)?;
+                    continue;
+                }
                 for slot in 0..slots.count {
-                    let index = first(head) + key_index(slot, dh);
-                    (0..dh).try_for_each(|column| run(keys, index + column * KEY_GROUP, 1))?;
+                    let index = first + key_index(slot, width);
+                    (0..width).try_for_each(|column| run(index + column * KEY_GROUP, 1))?;
                 }
             }
-        }
-        for values in &self.layout.cache.values {
-            (0..config.kv_head_count()).try_for_each(|head| run(values, first(head), slots.count * dh))?;
         }
         Ok(())
     }
 }
+
+/// Numbers of a block's keys or values in the cache, or their scales: `width` for a head and slot, of `size` bytes each.
+#[derive(Clone, Copy)]
+struct Part {
+    region: Region,
+    size: usize,
+    width: usize,
+    /// Whether those of neighbouring slots are.
+    interleaved: bool,
+}
+
+/// Bytes of a scale.
+const SCALE_BYTES: usize = size_of::<half::f16>();

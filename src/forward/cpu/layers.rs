@@ -5,7 +5,7 @@ use std::cell::Cell;
 use crate::error::Result;
 use crate::forward::cpu::attention::Queries;
 use crate::forward::cpu::kernels::activations::{ActivationBlock, BLOCK, quantize_row};
-use crate::forward::cpu::kernels::attention::CacheElement;
+use crate::forward::cpu::kernels::cache::CacheElement;
 use crate::forward::cpu::kernels::matmul::{Activations, matmul};
 use crate::forward::cpu::kernels::rowwise::{
     add_to, add_with_bias, gate_by, gelu_with_bias, layer_norm, rms_norm, rope_row, with_bias,

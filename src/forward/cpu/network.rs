@@ -3,13 +3,13 @@
 use crate::error::{Error, Result};
 use crate::forward::batch::Batch;
 use crate::forward::cpu::kernels::activations::ActivationBlock;
-use crate::forward::cpu::kernels::attention::CacheElement;
+use crate::forward::cpu::kernels::cache::{CacheElement, SCALED};
 use crate::forward::cpu::kernels::isa::Platform;
 use crate::forward::cpu::kernels::weights::Matrix;
 use crate::forward::cpu::layout::CpuLayout;
 use crate::forward::cpu::threads::clock::Clock;
 use crate::forward::cpu::threads::shared::Shared;
-use crate::forward::layout::Capacity;
+use crate::forward::layout::{CacheLayout, Capacity};
 use crate::forward::tensors::{Block, NetworkTensors};
 use crate::ggml::Weights;
 use crate::gguf::TensorInfo;
@@ -105,13 +105,39 @@ impl<'a> Network<'a> {
     }
 
     /// The keys and values of a block in the cache.
-    pub(super) fn block_cache<T: CacheElement + Number>(&self, number: usize) -> Result<[Shared<'a, T>; 2]> {
-        let cache = &self.layout.cache;
-        let (Some(&keys), Some(&values)) = (cache.keys.get(number), cache.values.get(number)) else {
+    pub(super) fn block_cache<T: CacheElement + Number>(&self, number: usize) -> Result<BlockCache<'a, T>> {
+        let CacheLayout { keys, values, .. } = &self.layout.cache;
+        let (Some(&keys), Some(&values)) = (keys.get(number), values.get(number)) else {
             return Err(Error::internal(format!("block {number} has no cache")));
         };
-        Ok([part(self.arena, keys)?, part(self.arena, values)?])
+        Ok(BlockCache { keys: self.cache_part(keys)?, values: self.cache_part(values)? })
     }
+
+    fn cache_part<T: CacheElement + Number>(&self, region: Region) -> Result<CachePart<'a, T>> {
+        let [numbers, scales] = split_scales(region, T::HAS_SCALES);
+        Ok(CachePart { numbers: part(self.arena, numbers)?, scales: part(self.arena, scales)? })
+    }
+}
+
+/// The keys and values of a block in the cache; see [`CpuLayout`] for their shapes.
+#[derive(Clone, Copy)]
+pub(super) struct BlockCache<'a, T> {
+    pub(super) keys: CachePart<'a, T>,
+    pub(super) values: CachePart<'a, T>,
+}
+
+/// Keys or values: the numbers, and their scales if they have any.
+#[derive(Clone, Copy)]
+pub(super) struct CachePart<'a, T> {
+    pub(super) numbers: Shared<'a, T>,
+    pub(super) scales: Shared<'a, half::f16>,
+}
+
+/// The numbers of a region of the cache, and the scales behind them; without scales, all are numbers.
+pub(super) fn split_scales(region: Region, has_scales: bool) -> [Region; 2] {
+    let Region { offset, len } = region;
+    let numbers = if has_scales { len / (SCALED + size_of::<half::f16>()) * SCALED } else { len };
+    [Region { offset, len: numbers }, Region { offset: offset + numbers, len: len - numbers }]
 }
 
 /// Rows of a piece where a row is little work: pieces for every thread even of two rows, and few pieces of many.
@@ -131,4 +157,5 @@ pub(super) fn part<T: Number>(arena: &Arena, region: Region) -> Result<Shared<'_
 pub(super) trait Number {}
 impl Number for f32 {}
 impl Number for half::f16 {}
+impl Number for i8 {}
 impl Number for ActivationBlock {}

@@ -101,6 +101,7 @@ impl CpuRunner {
         Crew::lead(pool, *threads, cancel, |crew| match capacity.kv {
             KvType::F16 => network.run::<f16>(crew),
             KvType::F32 => network.run::<f32>(crew),
+            KvType::Q8_0 => network.run::<i8>(crew),
         })?;
         let logits = part::<f32>(arena, layout.logits)?;
         // SAFETY: no thread is at work; the borrow of the runner keeps the next run away.

@@ -89,6 +89,5 @@ impl GraphRunner {
 
 /// Bytes of a slot's keys in a block, and of one head's.
 fn row_bytes(config: &Config, capacity: &Capacity) -> (usize, usize) {
-    let size = capacity.kv.element_bytes();
-    (config.kv_length() * size, config.head_dim() * size)
+    (capacity.kv.bytes(config.kv_length()), capacity.kv.bytes(config.head_dim()))
 }

@@ -98,7 +98,7 @@ impl GraphLayout {
         let k = regions.take(&[key, r], FLOAT);
         let gathered = regions.take(&[query, padded], FLOAT);
         let apart = usize::from(!style.flash);
-        let copies = [(); 2].map(|()| regions.take(&[slots, key, together, apart], kv.element_bytes()));
+        let copies = [(); 2].map(|()| regions.take(&[slots, key, together, apart], kv.bytes(1)));
         let [whole_keys, transposed] = copies;
         let scores = regions.take(&[slots, padded, config.head_count, apart], FLOAT);
         let head_values = regions.take(&[query, padded, apart], FLOAT);

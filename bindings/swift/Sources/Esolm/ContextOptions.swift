@@ -12,8 +12,8 @@ public struct ContextOptions: Sendable {
     public var promptRows: Int
     /// CPU threads (one per core that the process may use; as many as the pool has).
     public var threads: Int
-    /// Stores keys and values as f32 instead of f16.
-    public var f32Cache: Bool
+    /// How keys and values are stored.
+    public var kvType: KVType
     /// Uses ggml's kernels on the CPU instead of esolm's own.
     public var ggml: Bool
     /// The threads to use (the context's own).
@@ -21,14 +21,14 @@ public struct ContextOptions: Sendable {
 
     public init(
         sequences: Int = 0, length: Int = 0, batchRows: Int = 0, promptRows: Int = 0, threads: Int = 0,
-        f32Cache: Bool = false, ggml: Bool = false, pool: Pool? = nil
+        kvType: KVType = .f16, ggml: Bool = false, pool: Pool? = nil
     ) {
         self.sequences = sequences
         self.length = length
         self.batchRows = batchRows
         self.promptRows = promptRows
         self.threads = threads
-        self.f32Cache = f32Cache
+        self.kvType = kvType
         self.ggml = ggml
         self.pool = pool
     }
@@ -41,9 +41,27 @@ public struct ContextOptions: Sendable {
         params.batch_rows = batchRows
         params.prompt_rows = promptRows
         params.threads = threads
-        params.kv_type = f32Cache ? ESOLM_KV_F32 : ESOLM_KV_F16
+        params.kv_type = kvType.code
         params.kernels = ggml ? ESOLM_KERNELS_GGML : ESOLM_KERNELS_OWN
         params.pool = pool?.handle
         return params
+    }
+}
+
+/// The precision of a context's K/V cache.
+public enum KVType: Sendable {
+    /// Half precision.
+    case f16
+    /// Single precision, for exact comparisons.
+    case f32
+    /// Bytes, each 32 with a scale: 0.53 of the memory of `f16`, for longer texts. On the CPU with esolm's own kernels alone.
+    case q8_0
+
+    var code: Int32 {
+        switch self {
+        case .f16: return ESOLM_KV_F16
+        case .f32: return ESOLM_KV_F32
+        case .q8_0: return ESOLM_KV_Q8_0
+        }
     }
 }

@@ -174,7 +174,7 @@ final class ContextTests: XCTestCase {
         let tokens = try plain.tokens()
         // Other kernels and another cache: the most likely tokens are the same but for rounding.
         for options in [
-            ContextOptions(length: 32, batchRows: 3, threads: 1), ContextOptions(length: 32, f32Cache: true),
+            ContextOptions(length: 32, batchRows: 3, threads: 1), ContextOptions(length: 32, kvType: .f32),
             ContextOptions(length: 32, threads: 1, ggml: true),
         ] {
             let context = try Context(model, options)
@@ -182,7 +182,9 @@ final class ContextTests: XCTestCase {
             XCTAssertEqual(try context.tokens().prefix(8), tokens.prefix(8))
         }
         XCTAssertGreaterThan(
-            try model.memoryUse(ContextOptions(f32Cache: true)).kvCache, try model.memoryUse(ContextOptions()).kvCache)
+            try model.memoryUse(ContextOptions(kvType: .f32)).kvCache, try model.memoryUse(ContextOptions()).kvCache)
+        XCTAssertLessThan(
+            try model.memoryUse(ContextOptions(kvType: .q8_0)).kvCache, try model.memoryUse(ContextOptions()).kvCache)
     }
 
     func testFiltersAndPenalties() throws {

@@ -86,6 +86,10 @@ pub fn floor(
 
 /// Bytes of a token in the K/V cache.
 fn token_bytes(config: &Config, kv: KvType) -> f64 {
-    let number = if kv == KvType::F16 { 2 } else { 4 };
-    (2 * config.block_count * config.kv_head_count() * config.head_dim() * number) as f64
+    let number = match kv {
+        KvType::F16 => 2.0,
+        KvType::F32 => 4.0,
+        KvType::Q8_0 => 34.0 / 32.0,
+    };
+    (2 * config.block_count * config.kv_head_count() * config.head_dim()) as f64 * number
 }

@@ -1,69 +1,28 @@
 //! Attention of a few queries of one head over the K/V cache.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
+use super::cache::{CacheElement, SCALED};
 use super::isa::{Isa, Platform, WIDTH, WithIsa};
 use crate::simd::{F32x8, prefetch};
 
 /// Queries that attend together, in one pass over the cache.
 pub(crate) const TILE: usize = 4;
 
-/// The type of the numbers in the cache.
-pub(crate) trait CacheElement: Copy + Send + Sync {
-    /// The smallest number that becomes infinite in the cache.
-    const OVERFLOW: f32;
-    const ZERO: Self;
-    fn load<I: Isa>(isa: I, x: &[Self; WIDTH]) -> I::F32;
-    /// The numbers as they are in the cache.
-    fn convert(x: &[f32], to: &mut [Self]);
-}
-
-impl CacheElement for f32 {
-    const OVERFLOW: f32 = f32::INFINITY;
-    const ZERO: Self = 0.0;
-    #[inline(always)]
-    fn load<I: Isa>(isa: I, x: &[Self; WIDTH]) -> I::F32 {
-        isa.load_f32(x)
-    }
-    fn convert(x: &[f32], to: &mut [Self]) {
-        to.copy_from_slice(x);
-    }
-}
-
-impl CacheElement for f16 {
-    // Halfway between the largest, 65504, and the next that would come.
-    const OVERFLOW: f32 = 65520.0;
-    const ZERO: Self = f16::ZERO;
-    #[inline(always)]
-    fn load<I: Isa>(isa: I, x: &[Self; WIDTH]) -> I::F32 {
-        isa.load_f16(x)
-    }
-    fn convert(x: &[f32], to: &mut [Self]) {
-        to.convert_from_f32_slice(x);
-    }
-}
-
 /// The input of one head: `queries` [Dh, rows], `keys` [KEY_GROUP, Dh, slots / KEY_GROUP], `values` [Dh, slots]. Query i
 /// attends to the first `visible_slots[i]` slots and to `own_slots[i]`. `scores` has room for [TILE, slots]. `next_keys` are those
-/// that the thread needs next, which are prefetched.
+/// that the thread needs next, which are prefetched. `key_scales` and `value_scales` [KEY_GROUP, Dh / SCALED, slots / KEY_GROUP] if
+/// the numbers have scales.
 pub(crate) struct Head<'a, T> {
     pub(crate) queries: [&'a [f32]; TILE],
     pub(crate) visible_slots: [usize; TILE],
     pub(crate) own_slots: [Option<usize>; TILE],
     pub(crate) keys: &'a [T],
     pub(crate) values: &'a [T],
+    pub(crate) key_scales: &'a [f16],
+    pub(crate) value_scales: &'a [f16],
     pub(crate) next_keys: &'a [T],
     pub(crate) scores: &'a mut [f32],
-}
-
-/// Slots whose keys are interleaved: dimension 0 of all, then dimension 1 of all, and so on.
-pub(crate) const KEY_GROUP: usize = WIDTH;
-
-/// The index of dimension 0 of a slot's key among the keys of a head `dh` wide; the next ones follow [`KEY_GROUP`] apart.
-#[inline(always)]
-pub(crate) fn key_index(slot: usize, dh: usize) -> usize {
-    slot / KEY_GROUP * KEY_GROUP * dh + slot % KEY_GROUP
 }
 
 /// softmax(q k^T / sqrt(Dh)) v of the first `rows` queries. `store` is called with up to sixteen columns of the result:
@@ -108,7 +67,8 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
     head: Head<'_, T>,
     mut store: impl FnMut(usize, usize, &[f32]),
 ) {
-    let Head { queries, visible_slots, own_slots, keys, values, next_keys, scores } = head;
+    let Head { queries, visible_slots, own_slots, keys, values, key_scales, value_scales, next_keys, scores } =
+        head;
     let dh = queries[0].len();
     let mut ahead = Ahead::new([keys, values, next_keys], N * WIDTH, dh);
     let keys = keys.as_chunks().0;
@@ -116,19 +76,29 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
     let queries: [&[f32]; R] = std::array::from_fn(|row| queries[row]);
     let mut keys = keys.chunks_exact(dh);
     let mut chunks = scores.chunks_exact_mut(N);
+    let mut scales = scales_by_group::<T>(key_scales, dh);
     for scores in &mut chunks {
         // There are as many; an empty slice would panic in `score`.
         let keys = std::array::from_fn(|_| keys.next().unwrap_or(&[]));
-        score::<I, T, R, N, 1>(isa, queries, keys, scores, &mut ahead);
+        let scales = std::array::from_fn(|_| scales.next().unwrap_or(&[]));
+        score::<I, T, R, N, 1>(isa, queries, (keys, scales), scores, &mut ahead);
     }
     for (scores, keys) in chunks.into_remainder().iter_mut().zip(keys) {
-        score::<I, T, R, 1, N>(isa, queries, [keys], std::slice::from_mut(scores), &mut ahead);
+        let keys = ([keys], [scales.next().unwrap_or(&[])]);
+        score::<I, T, R, 1, N>(isa, queries, keys, std::slice::from_mut(scores), &mut ahead);
     }
     let inverse = softmax::<R>(scores, visible_slots, own_slots);
     let count = values.len() / dh;
     let mut column = 0;
     while column + V * WIDTH <= dh {
-        let sums = weighted_sums::<I, T, R, V>(isa, scores, (values, dh, column), count, Some(&mut ahead));
+        let sums = weighted_sums::<I, T, R, V>(
+            isa,
+            scores,
+            (values, value_scales),
+            (dh, column),
+            count,
+            Some(&mut ahead),
+        );
         for (row, sums) in sums.iter().enumerate() {
             for (i, &sum) in sums.iter().enumerate() {
                 let (sum, at) = (scaled(isa, sum, inverse[row]), column + i * WIDTH);
@@ -138,7 +108,8 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
         column += V * WIDTH;
     }
     while column < dh {
-        let sums = weighted_sums::<I, T, R, 1>(isa, scores, (values, dh, column), count, None);
+        let sums =
+            weighted_sums::<I, T, R, 1>(isa, scores, (values, value_scales), (dh, column), count, None);
         for (row, &[sum]) in sums.iter().enumerate() {
             store(row, column, &scaled(isa, sum, inverse[row])[..WIDTH.min(dh - column)]);
         }
@@ -182,35 +153,60 @@ fn scaled<I: Isa>(isa: I, x: I::F32, by: f32) -> [f32; WIDTH] {
     to
 }
 
+/// Numbers of all slots of a key group at a time.
+type Vectors<'a, T> = &'a [[T; WIDTH]];
+
+/// The scales of keys or values [KEY_GROUP, Dh / SCALED], one key group after the other; nothing if they have none.
+#[inline(always)]
+fn scales_by_group<T: CacheElement>(scales: &[f16], dh: usize) -> impl Iterator<Item = Vectors<'_, f16>> {
+    let per_group = if T::HAS_SCALES { dh / SCALED } else { 1 };
+    scales.as_chunks().0.chunks_exact(per_group)
+}
+
 /// q k^T / sqrt(Dh) of `N` key groups. Prefetches something for each `EVERY` dimensions.
 #[inline(always)]
 fn score<I: Isa, T: CacheElement, const R: usize, const N: usize, const EVERY: usize>(
     isa: I,
     queries: [&[f32]; R],
-    keys: [&[[T; WIDTH]]; N],
+    (keys, scales): ([Vectors<'_, T>; N], [Vectors<'_, f16>; N]),
     scores: &mut [[[f32; WIDTH]; TILE]],
     ahead: &mut Ahead<'_, T>,
 ) {
     let len = queries[0].len();
     let (queries, keys) = (queries.map(|q| &q[..len]), keys.map(|k| &k[..len]));
-    let mut sums = [[isa.splat(0.0); N]; R];
-    for i in 0..len {
-        if i % EVERY == 0 {
-            ahead.prefetch_next();
+    let mut totals = [[isa.splat(0.0); N]; R];
+    // All dimensions, or those that share a scale.
+    let together = if T::HAS_SCALES { SCALED } else { len };
+    for start in (0..len).step_by(together) {
+        let mut sums = [[isa.splat(0.0); N]; R];
+        for i in start..len.min(start + together) {
+            if i % EVERY == 0 {
+                ahead.prefetch_next();
+            }
+            let mut all = [isa.splat(0.0); N];
+            for (to, k) in all.iter_mut().zip(&keys) {
+                *to = T::load(isa, &k[i]);
+            }
+            for (sums, query) in sums.iter_mut().zip(&queries) {
+                let query = isa.splat(query[i]);
+                for (sum, key) in sums.iter_mut().zip(all) {
+                    *sum = isa.mul_add(key, query, *sum);
+                }
+            }
         }
-        let mut all = [isa.splat(0.0); N];
-        for (to, k) in all.iter_mut().zip(&keys) {
-            *to = T::load(isa, &k[i]);
+        if const { !T::HAS_SCALES } {
+            totals = sums;
+            break;
         }
-        for (sums, query) in sums.iter_mut().zip(&queries) {
-            let query = isa.splat(query[i]);
-            for (sum, key) in sums.iter_mut().zip(all) {
-                *sum = isa.mul_add(key, query, *sum);
+        for (n, scales) in scales.iter().enumerate() {
+            let scale = isa.load_f16(&scales[start / SCALED]);
+            for (totals, sums) in totals.iter_mut().zip(&sums) {
+                totals[n] = isa.mul_add(sums[n], scale, totals[n]);
             }
         }
     }
     let scale = isa.splat(1.0 / (len as f32).sqrt());
-    for (row, sums) in sums.iter().enumerate() {
+    for (row, sums) in totals.iter().enumerate() {
         for (scores, &sum) in scores.iter_mut().zip(sums) {
             isa.store_f32(isa.mul(sum, scale), &mut scores[row]);
         }
@@ -276,13 +272,26 @@ fn load_values<I: Isa, T: CacheElement, const V: usize>(isa: I, row: &[T]) -> [I
 fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: usize>(
     isa: I,
     scores: &[[[f32; WIDTH]; TILE]],
-    (values, dh, column): (&[T], usize, usize),
+    (values, scales): (&[T], &[f16]),
+    (dh, column): (usize, usize),
     count: usize,
     mut ahead: Option<&mut Ahead<'_, T>>,
 ) -> [[I::F32; V]; R] {
     let mut sums = [[isa.splat(0.0); V]; R];
+    let mut scales = scales_by_group::<T>(scales, dh);
     for (group, scores) in scores.iter().enumerate() {
         let first = group * WIDTH;
+        // The scores times the scales of each vector.
+        let mut scaled = [[[0.0; WIDTH]; V]; R];
+        if const { T::HAS_SCALES } {
+            let scales = scales.next().unwrap_or(&[]);
+            for v in 0..V {
+                let scale = isa.load_f16(&scales[(column + v * WIDTH) / SCALED]);
+                for (scaled, scores) in scaled.iter_mut().zip(scores) {
+                    isa.store_f32(isa.mul(isa.load_f32(scores), scale), &mut scaled[v]);
+                }
+            }
+        }
         for slot in first..count.min(first + WIDTH) {
             if let Some(ahead) = &mut ahead
                 && slot * dh % ahead.step < dh
@@ -291,9 +300,10 @@ fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: usize>(
             }
             let row = &values[slot * dh..(slot + 1) * dh][column..];
             let values = load_values::<I, T, V>(isa, row);
-            for (sums, scores) in sums.iter_mut().zip(scores) {
+            for ((sums, scores), scaled) in sums.iter_mut().zip(scores).zip(&scaled) {
                 let score = isa.splat(scores[slot - first]);
-                for (sum, value) in sums.iter_mut().zip(values) {
+                for (v, (sum, value)) in sums.iter_mut().zip(values).enumerate() {
+                    let score = if T::HAS_SCALES { isa.splat(scaled[v][slot - first]) } else { score };
                     *sum = isa.mul_add(value, score, *sum);
                 }
             }
@@ -303,91 +313,4 @@ fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: usize>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::forward::cpu::kernels::testing::noise;
-
-    /// softmax(q k^T / sqrt(Dh)) v of one row over some slots.
-    fn definition(query: &[f32], keys: &[f32], values: &[f32], slots: &[usize]) -> Vec<f64> {
-        let dh = query.len();
-        let score = |&slot: &usize| {
-            let products = query.iter().zip(&keys[slot * dh..]);
-            products.map(|(&q, &k)| f64::from(q) * f64::from(k)).sum::<f64>() / (dh as f64).sqrt()
-        };
-        let weights: Vec<f64> = slots.iter().map(|slot| score(slot).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        let column = |i: usize| {
-            let values = slots.iter().map(|slot| f64::from(values[slot * dh + i]));
-            values.zip(&weights).map(|(v, w)| v * w / total).sum()
-        };
-        (0..dh).map(column).collect()
-    }
-
-    #[test]
-    fn values_from_too_large_on_are_infinite_in_f16() {
-        let kept = |x: f32| {
-            let mut to = [f16::ZERO];
-            f16::convert(&[x], &mut to);
-            to[0]
-        };
-        let below = f16::OVERFLOW.next_down();
-        assert_eq!([kept(below), kept(-below)], [f16::MAX, f16::MIN]);
-        assert_eq!([kept(f16::OVERFLOW), kept(-f16::OVERFLOW)], [f16::INFINITY, f16::NEG_INFINITY]);
-    }
-
-    #[test]
-    fn attention_matches_its_definition_whatever_the_other_rows_see() {
-        for (dh, slots) in [(8, 1), (24, 5), (64, 8), (64, 37), (80, 130)] {
-            let queries: Vec<f32> = noise(TILE * dh, 1).iter().map(|q| 4.0 * q).collect();
-            let (keys, values) = (noise(slots * dh, 2), noise(slots * dh, 3));
-            // Behind the last slot are NaNs, which must not be read.
-            let mut interleaved = vec![f32::NAN; slots.next_multiple_of(KEY_GROUP) * dh];
-            for (slot, key) in keys.chunks_exact(dh).enumerate() {
-                for (i, &k) in key.iter().enumerate() {
-                    interleaved[key_index(slot, dh) + i * KEY_GROUP] = k;
-                }
-            }
-            let visible_slots = [slots, slots.div_ceil(2), 1, slots - slots / 4];
-            let own_slots = [None, Some(slots - 1), Some(slots / 2), None];
-            let mut single = vec![];
-            for rows in 1..=TILE {
-                let first: Vec<usize> = if rows == 1 { (0..TILE).collect() } else { vec![0] };
-                for first in first {
-                    let at = |i: usize| (first + i).min(TILE - 1);
-                    let attended = |platform| {
-                        let mut out = vec![0.0; rows * dh];
-                        let head = Head {
-                            queries: std::array::from_fn(|i| &queries[at(i) * dh..(at(i) + 1) * dh]),
-                            visible_slots: std::array::from_fn(|i| visible_slots[at(i)]),
-                            own_slots: std::array::from_fn(|i| own_slots[at(i)]),
-                            keys: &interleaved,
-                            values: &values,
-                            next_keys: &keys,
-                            scores: &mut vec![0.0; TILE * slots.next_multiple_of(KEY_GROUP)],
-                        };
-                        attend(platform, head, rows, |row, column, y| {
-                            out[row * dh + column..][..y.len()].copy_from_slice(y);
-                        });
-                        out
-                    };
-                    let out = attended(Platform::detect());
-                    for platform in Platform::all().filter(|platform| platform.is_fused()) {
-                        assert!(attended(platform) == out, "{platform:?}, {slots} slots of {dh}");
-                    }
-                    for (i, row) in out.chunks_exact(dh).enumerate() {
-                        let own = own_slots[at(i)].filter(|&slot| slot >= visible_slots[at(i)]);
-                        let visible: Vec<usize> = (0..visible_slots[at(i)]).chain(own).collect();
-                        let query = &queries[at(i) * dh..(at(i) + 1) * dh];
-                        for (own, exact) in row.iter().zip(definition(query, &keys, &values, &visible)) {
-                            assert!((f64::from(*own) - exact).abs() < 1e-5, "{dh} {slots}: {own} {exact}");
-                        }
-                        match rows {
-                            1 => single.push(row.to_vec()),
-                            _ => assert!(row == single[i], "row {i} of {rows}, {slots} slots of {dh}"),
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -3,11 +3,12 @@
 //! From below: [`isa`] (16 numbers at a time, with the best instructions of this processor), [`weights`] (matrices in the
 //! model file), [`activations`] (rows quantized to bytes), [`panel`] (16 rows of a quantized matrix, packed), then the
 //! products in BLIS's terms: [`macro_kernel`] (the loop over panels and rows), two micro-kernels in it, [`matmul`].
-//! [`attention`] and [`rowwise`] stand beside them.
+//! [`attention`] over the [`cache`] and [`rowwise`] stand beside them.
 
 pub(super) mod activations;
 pub(super) mod attention;
 mod byte_kernel;
+pub(super) mod cache;
 mod float_kernel;
 pub(super) mod isa;
 mod macro_kernel;

@@ -200,6 +200,14 @@ macro_rules! common {
         }
 
         #[inline(always)]
+        fn load_i8(self, x: &[i8; WIDTH]) -> Self::F32 {
+            // SAFETY: `self` proves the instructions; the array is as long as what is read.
+            [0, 8].map(|i| unsafe {
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(x.as_ptr().add(i).cast())))
+            })
+        }
+
+        #[inline(always)]
         fn store_f32(self, x: Self::F32, to: &mut [f32; WIDTH]) {
             for (i, x) in x.into_iter().enumerate() {
                 // SAFETY: `self` proves the instructions; the array is as long as what is written.

@@ -197,6 +197,12 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn load_i8(self, x: &[i8; WIDTH]) -> __m512 {
+        // SAFETY: `self` proves the instructions; the array is as long as what is read.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
     fn store_f32(self, x: __m512, to: &mut [f32; WIDTH]) {
         // SAFETY: `self` proves the instructions; the array is as long as what is written.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), x) }

@@ -160,6 +160,10 @@ impl Isa for Portable {
         x.map(f16::to_f32)
     }
 
+    fn load_i8(self, x: &[i8; WIDTH]) -> Self::F32 {
+        x.map(f32::from)
+    }
+
     fn store_f32(self, x: Self::F32, to: &mut [f32; WIDTH]) {
         *to = x;
     }

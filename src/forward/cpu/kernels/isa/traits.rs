@@ -103,6 +103,7 @@ pub(crate) trait Isa: Copy {
     fn splat(self, x: f32) -> Self::F32;
     fn load_f32(self, x: &[f32; WIDTH]) -> Self::F32;
     fn load_f16(self, x: &[f16; WIDTH]) -> Self::F32;
+    fn load_i8(self, x: &[i8; WIDTH]) -> Self::F32;
     fn store_f32(self, x: Self::F32, to: &mut [f32; WIDTH]);
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// a * b + c, rounded once.

@@ -269,6 +269,17 @@ impl<P: Products> Isa for Neon<P> {
     }
 
     #[inline(always)]
+    fn load_i8(self, x: &[i8; WIDTH]) -> Self::F32 {
+        // SAFETY: NEON is there; the array is as long as what is read.
+        unsafe {
+            let x = vld1q_s8(x.as_ptr());
+            let [low, high] = [vmovl_s8(vget_low_s8(x)), vmovl_high_s8(x)];
+            [vget_low_s16(low), vget_high_s16(low), vget_low_s16(high), vget_high_s16(high)]
+                .map(|x| vcvtq_f32_s32(vmovl_s16(x)))
+        }
+    }
+
+    #[inline(always)]
     fn store_f32(self, x: Self::F32, to: &mut [f32; WIDTH]) {
         for (x, to) in x.into_iter().zip(to.as_chunks_mut::<4>().0) {
             // SAFETY: NEON is there; the array is as long as what is written.

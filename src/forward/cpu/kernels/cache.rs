@@ -1,0 +1,146 @@
+//! The numbers of the K/V cache: their types, and where they lie.
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use super::isa::{Isa, WIDTH};
+use crate::simd::{F32x8, LANES, wide};
+
+/// Slots whose keys are interleaved: dimension 0 of all, then dimension 1 of all, and so on.
+pub(crate) const KEY_GROUP: usize = WIDTH;
+/// Dimensions of a key or value that share a scale, if their type has scales: those of ggml's q8_0.
+pub(crate) const SCALED: usize = 32;
+
+/// The index of dimension 0 of a slot's key among the keys of a head `dh` wide; the next ones follow [`KEY_GROUP`] apart.
+#[inline(always)]
+pub(crate) fn key_index(slot: usize, dh: usize) -> usize {
+    slot / KEY_GROUP * KEY_GROUP * dh + slot % KEY_GROUP
+}
+
+/// The index of a slot's first scale among those of keys or values of a head `dh` wide; the next ones follow [`KEY_GROUP`] apart.
+#[inline(always)]
+pub(crate) fn scale_index(slot: usize, dh: usize) -> usize {
+    key_index(slot, dh / SCALED)
+}
+
+/// The type of the numbers in the cache.
+pub(crate) trait CacheElement: Copy + Send + Sync {
+    /// Whether each [`SCALED`] numbers of a key or value have a scale beside them.
+    const HAS_SCALES: bool = false;
+    /// The smallest number that becomes infinite in the cache.
+    const OVERFLOW: f32;
+    const ZERO: Self;
+    fn load<I: Isa>(isa: I, x: &[Self; WIDTH]) -> I::F32;
+    /// The numbers as they are in the cache, and their scales if they have any.
+    fn convert(x: &[f32], to: &mut [Self], scales: &mut [f16]);
+}
+
+impl CacheElement for f32 {
+    const OVERFLOW: f32 = f32::INFINITY;
+    const ZERO: Self = 0.0;
+    #[inline(always)]
+    fn load<I: Isa>(isa: I, x: &[Self; WIDTH]) -> I::F32 {
+        isa.load_f32(x)
+    }
+    fn convert(x: &[f32], to: &mut [Self], _: &mut [f16]) {
+        to.copy_from_slice(x);
+    }
+}
+
+impl CacheElement for f16 {
+    // Halfway between the largest, 65504, and the next that would come.
+    const OVERFLOW: f32 = 65520.0;
+    const ZERO: Self = f16::ZERO;
+    #[inline(always)]
+    fn load<I: Isa>(isa: I, x: &[Self; WIDTH]) -> I::F32 {
+        isa.load_f16(x)
+    }
+    fn convert(x: &[f32], to: &mut [Self], _: &mut [f16]) {
+        to.convert_from_f32_slice(x);
+    }
+}
+
+/// The largest byte.
+const MAX_BYTE: f32 = 127.0;
+
+impl CacheElement for i8 {
+    const HAS_SCALES: bool = true;
+    // The largest one's scale must fit in half precision.
+    const OVERFLOW: f32 = MAX_BYTE * <f16 as CacheElement>::OVERFLOW;
+    const ZERO: Self = 0;
+    #[inline(always)]
+    fn load<I: Isa>(isa: I, x: &[Self; WIDTH]) -> I::F32 {
+        isa.load_i8(x)
+    }
+    fn convert(x: &[f32], to: &mut [Self], scales: &mut [f16]) {
+        for ((x, to), scale) in x.as_chunks().0.iter().zip(to.as_chunks_mut().0).zip(scales) {
+            *scale = f16::from_f32(round_to_bytes(x, to));
+        }
+    }
+}
+
+wide! {
+    /// Rounds numbers to bytes, as ggml's q8_0. Returns their scale: NaN if one is NaN or infinite.
+    fn round_to_bytes(x: &[f32; SCALED], to: &mut [i8; SCALED]) -> f32 {
+        let (mut max, mut sum) = (F32x8::zero(), F32x8::zero());
+        for x in x.as_chunks::<LANES>().0 {
+            let x = F32x8::load(x).abs();
+            (max, sum) = (x.max(max), sum.add(x));
+        }
+        let max = max.largest();
+        // Below this, the inverse would be infinite.
+        let inverse = if max > f32::MIN_POSITIVE * MAX_BYTE { MAX_BYTE / max } else { 0.0 };
+        for (x, to) in x.as_chunks::<LANES>().0.iter().zip(to.as_chunks_mut().0) {
+            *to = F32x8::load(x).mul(F32x8::splat(inverse)).nearest().bytes();
+        }
+        if sum.sum().is_finite() { max / MAX_BYTE } else { f32::NAN }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::cpu::kernels::testing::noise;
+
+    #[test]
+    fn values_from_too_large_on_are_infinite() {
+        let half = |x: f32| {
+            let mut to = [f16::ZERO];
+            f16::convert(&[x], &mut to, &mut []);
+            to[0]
+        };
+        let below = f16::OVERFLOW.next_down();
+        assert_eq!([half(below), half(-below)], [f16::MAX, f16::MIN]);
+        assert_eq!([half(f16::OVERFLOW), half(-f16::OVERFLOW)], [f16::INFINITY, f16::NEG_INFINITY]);
+        let scale = |x: f32| bytes(&[x; SCALED]).1;
+        assert_eq!(scale(-i8::OVERFLOW * 0.9999), f16::MAX);
+        assert_eq!(scale(i8::OVERFLOW), f16::INFINITY);
+    }
+
+    fn bytes(x: &[f32; SCALED]) -> ([i8; SCALED], f16) {
+        let (mut to, mut scale) = ([0; SCALED], [f16::ZERO]);
+        i8::convert(x, &mut to, &mut scale);
+        (to, scale[0])
+    }
+
+    #[test]
+    fn bytes_are_off_by_half_of_a_127th_of_the_largest() {
+        for seed in 0..20 {
+            let x: [f32; SCALED] =
+                std::array::from_fn(|i| noise(SCALED, seed)[i] * 10f32.powi(seed as i32 / 4));
+            let largest = x.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+            let (bytes, scale) = bytes(&x);
+            for (&x, byte) in x.iter().zip(bytes) {
+                // The scale in half precision is off by a 2048th.
+                let off = (x - f32::from(byte) * scale.to_f32()).abs() / largest;
+                assert!(off <= 0.5 / MAX_BYTE + 1.0 / 2048.0, "{x} {byte} {scale}");
+            }
+        }
+        assert_eq!(bytes(&[0.0; SCALED]), ([0; SCALED], f16::ZERO));
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut x = [1.0; SCALED];
+            x[17] = bad;
+            assert!(bytes(&x).1.is_nan());
+        }
+    }
+}
