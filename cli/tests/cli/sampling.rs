@@ -97,3 +97,31 @@ fn json_has_the_most_likely_tokens() {
     }
     assert!(err(&esolm(&["generate", "--top-log-probs", "3"])).contains("--json"));
 }
+
+/// Eso-LM (B), the built-in model's variant, slides a window, too.
+#[test]
+fn window_slides_and_may_choose_its_size() {
+    let write = |window: &str, threads: &str| {
+        let args = ["generate", "--json", "-n", "48", "--seed", "5", "--ignore-eos", "--threads", threads];
+        esolm(&[&args[..], &["--window", window]].concat())
+    };
+    let report = |window: &str, threads: &str| {
+        let output = write(window, threads);
+        assert_eq!(output.status.code(), Some(0), "{window}: {}", err(&output));
+        let report: serde_json::Value = serde_json::from_str(out(&output).lines().last().unwrap()).unwrap();
+        assert_eq!(report["tokens_written"], 48);
+        (report["steps"].as_u64().unwrap(), report["text"].clone())
+    };
+    let steps = |window: &str| report(window, "1").0;
+    // A place in each pass, as nobody is certain enough; and as many as the window has.
+    assert_eq!((steps("1"), steps("16:0"), steps("16:100:0")), (48, 48, 3));
+    // The size depends on the text and not on a clock.
+    let auto = report("auto:2", "1");
+    assert!((4..48).contains(&auto.0), "{}", auto.0);
+    assert_eq!(report("auto:2", "2"), auto);
+    for wrong in ["", "x", "auto:x", "16:0.4:0.02:1", "auto,16"] {
+        let output = write(wrong, "1");
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+        assert!(err(&output).contains("W, W:X or W:X:P, where W is a number or auto"), "{}", err(&output));
+    }
+}
