@@ -182,7 +182,7 @@ test-vulkan:
 	$(VULKAN_ENV) $(CARGO) test --release --no-run -p esolm --features vulkan --test integration --target-dir $(VULKAN_BUILD)
 	$(VULKAN_DEBIAN) ffi-tests/vulkan $(VULKAN_BUILD) $(abspath $(MODEL))
 
-# 64-bit Arm: a cross-build whose tests run under qemu (docs/platforms.md). ARM names parts: unit golden text c.
+# 64-bit Arm: a cross-build whose tests run under qemu (docs/platforms.md). ARM names parts: unit golden text c cmake.
 ARM ?=
 test-arm:
 	@.ci/setup
