@@ -87,8 +87,8 @@ struct Reported {
 impl Reported {
     fn new() -> Self {
         // SAFETY: it takes a number, and gives 0 for what it does not know.
-        let ask = |kind| u64::from(unsafe { libc::getauxval(kind) });
-        Self { first: ask(libc::AT_HWCAP), second: ask(libc::AT_HWCAP2) }
+        let [first, second] = [libc::AT_HWCAP, libc::AT_HWCAP2].map(|kind| unsafe { libc::getauxval(kind) });
+        Self { first, second }
     }
 }
 
