@@ -23,7 +23,7 @@ TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c build lib command install install-lib install-command uninstall programs memcheck asan asan-rust tsan miri loom coexist bench-peers test-qwen check-wedlm count cycles header \
   api abi model samples setup setup-test clean notices sbom deny reproducible test-long train-demo train-test fuzz fuzz-check side-check faults soak \
-  hardened offline test-swift test-arm cuda gpu-bundle test-vulkan check-targets dist test-dist test-windows wheel test-python test-ray test-serve
+  hardened offline crates test-swift test-arm cuda gpu-bundle test-vulkan check-targets dist test-dist test-windows wheel test-python test-ray test-serve
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -39,6 +39,7 @@ help:
 	@echo "make check-targets  type-checks for Windows, macOS, iOS, Android, musl, WASI"
 	@echo "make dist    archives to download, Debian packages and checksums, in $(DIST)/release; make test-dist: each of them used"
 	@echo "             in clean systems; make test-windows: under wine"
+	@echo "make crates  the crates as a registry gets them: their sizes, tests without this tree, older processors"
 	@echo "make cuda    library, command and C programs with CUDA, whose compiler comes from PyPI (20 minutes on two cores; takes"
 	@echo "             no GPU); make gpu-bundle: what a machine with one needs to test and measure it"
 	@echo "make test-vulkan  the device tests on Mesa's software GPU, in the same Debian 13"
@@ -181,7 +182,7 @@ test-vulkan:
 	$(VULKAN_ENV) $(CARGO) test --release --no-run -p esolm --features vulkan --test integration --target-dir $(VULKAN_BUILD)
 	$(VULKAN_DEBIAN) ffi-tests/vulkan $(VULKAN_BUILD) $(abspath $(MODEL))
 
-# 64-bit Arm: a cross-build whose tests run under qemu (docs/platforms.md). ARM names parts: unit golden text c.
+# 64-bit Arm: a cross-build whose tests run under qemu (docs/platforms.md). ARM names parts: unit golden text c cmake.
 ARM ?=
 test-arm:
 	@.ci/setup
@@ -211,7 +212,12 @@ dist: setup
 
 # Each archive unpacked and used where there is no Rust: Debian 12 and 13, an empty folder, qemu. Takes root, as test-swift.
 test-dist: dist
+	@.ci/setup arm
 	ffi-tests/dist/run $(DIST_BUILD) $(RELEASE)
+
+# The crates as a registry gets them, used without this tree and its .cargo/config.toml (docs/releasing.md).
+crates: setup
+	packaging/crates $(BUILD)
 
 # Windows under wine, in the same Debian 13: the command, the C programs with the DLL, files that are mapped, long and non-ASCII paths.
 test-windows: setup
@@ -324,7 +330,7 @@ check-wedlm: build
 test-qwen: build
 	tests/qwen/run
 
-test-long: train-test fuzz loom test-qwen faults test-swift test-python test-serve cycles test-arm test-vulkan check-targets test-dist test-windows
+test-long: train-test fuzz loom test-qwen faults test-swift test-python test-serve cycles test-arm test-vulkan check-targets crates test-dist test-windows
 	$(MAKE) soak GENERATIONS=10000
 
 # Instructions of a step; the times are in docs/benchmarks.md.

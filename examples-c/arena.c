@@ -38,9 +38,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "%zu bytes are needed, the budget is %zu\n", needed, budget);
         return EXIT_FAILURE;
     }
-    void *arena = aligned_alloc(ESOLM_ARENA_ALIGNMENT, needed);
-    if (!arena)
+    /* By hand, as Windows has no aligned_alloc. */
+    char *memory = malloc(needed + ESOLM_ARENA_ALIGNMENT);
+    if (!memory)
         return EXIT_FAILURE;
+    void *arena = memory + (ESOLM_ARENA_ALIGNMENT - (uintptr_t)memory % ESOLM_ARENA_ALIGNMENT);
     check(esolm_context_new_in(model, &limits, arena, needed, &context));
 
     esolm_prompt empty = {NULL, NULL, 0};
@@ -51,7 +53,7 @@ int main(int argc, char **argv)
     check(esolm_copy_text(context, 0, text, sizeof text, &length));
     printf("%zu bytes, %zu rows at most\n%s\n", needed, limits.batch_rows, text);
     esolm_context_free(context); /* before the memory that it uses */
-    free(arena);
+    free(memory);
     esolm_model_free(model);
     return EXIT_SUCCESS;
 }

@@ -91,14 +91,16 @@ func TestOrderAndAdaptiveSteps(t *testing.T) {
 	for _, test := range []struct {
 		confidence Confidence
 		threshold  float32
+		penalty    float32
 		each       int
 	}{
-		{ConfidenceProbability, 2, 1}, {ConfidenceProbability, 0, 8}, {ConfidenceMargin, 2, 1},
-		{ConfidenceMargin, 0, 8}, {ConfidenceEntropy, 0, 1}, {ConfidenceEntropy, 100, 8},
+		{ConfidenceProbability, 2, 0, 1}, {ConfidenceProbability, 0, 0, 8}, {ConfidenceMargin, 2, 0, 1},
+		{ConfidenceMargin, 0, 0, 8}, {ConfidenceEntropy, 0, 0, 1}, {ConfidenceEntropy, 100, 0, 8},
+		{ConfidenceProbability, 0, 2, 1}, // the first alone meets it
 	} {
 		params := few()
 		params.Alpha0, params.Window = 1, 8
-		params.Confidence, params.Threshold = test.confidence, test.threshold
+		params.Confidence, params.Threshold, params.Penalty = test.confidence, test.threshold, test.penalty
 		generation, err := c.Begin(context.Background(), make([]Prompt, 1), params)
 		if err != nil {
 			t.Fatal(err)

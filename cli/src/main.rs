@@ -114,11 +114,18 @@ Exit codes:
   4  any other failure
   130  `esolm generate` was ended by Ctrl-C";
 
-const LICENSES: &str = concat!(include_str!("../../LICENSE"), "\n\n", include_str!("../../THIRD-PARTY.txt"));
+const LICENSES: &str = concat!(
+    include_str!(concat!(env!("ESOLM_FILES"), "/LICENSE")),
+    "\n\n",
+    include_str!(concat!(env!("ESOLM_FILES"), "/THIRD-PARTY.txt"))
+);
 
 /// The built-in model has licences and credits, too.
-const MODEL_CARD: &str =
-    if cfg!(feature = "embed-model") { concat!("\n\n", include_str!("../../models/README.md")) } else { "" };
+const MODEL_CARD: &str = if cfg!(feature = "embed-model") {
+    concat!("\n\n", include_str!(concat!(env!("ESOLM_FILES"), "/models/README.md")))
+} else {
+    ""
+};
 
 fn main() -> ExitCode {
     match esolm::missing_instructions() {

@@ -134,7 +134,8 @@ fn built_in_model(options: &LoadOptions<'_>) -> Result<Model> {
     /// Gives the bytes the alignment that computing in place needs.
     #[repr(C, align(64))]
     struct Aligned<T: ?Sized>(T);
-    static MODEL: &Aligned<[u8]> = &Aligned(*include_bytes!("../../models/stories-q8_0.gguf"));
+    static MODEL: &Aligned<[u8]> =
+        &Aligned(*include_bytes!(concat!(env!("ESOLM_FILES"), "/models/stories-q8_0.gguf")));
     Model::from_static(&MODEL.0, options)
 }
 

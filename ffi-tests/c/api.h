@@ -6,6 +6,15 @@
 
 #include <stdlib.h>
 
+/* C11's aligned_alloc, which Windows does not have. */
+#ifdef _WIN32
+#include <malloc.h>
+#define aligned_alloc(alignment, size) _aligned_malloc((size), (alignment))
+#define aligned_free _aligned_free
+#else
+#define aligned_free free
+#endif
+
 #define OK ESOLM_OK
 #define INVALID ESOLM_ERR_INVALID_ARGUMENT
 

@@ -70,7 +70,7 @@ static void contexts(void)
     for (size_t i = 0; i < ESOLM_ARENA_ALIGNMENT; i++)
         touched += arena[size + i] != 170;
     CHECK(touched == 0);
-    free(arena);
+    aligned_free(arena);
 }
 
 static void memory_use(const char *path)

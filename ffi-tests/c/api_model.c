@@ -261,7 +261,7 @@ static void unaligned(const char *path)
             STATUS(ESOLM_ERR_BAD_FILE, esolm_model_open_memory(data, info.file_bytes - 1, &params, &out));
             CHECK(out == NULL);
         }
-        free(base);
+        aligned_free(base);
     }
 }
 
@@ -292,7 +292,7 @@ static void memory(const char *path)
     params.mode = ESOLM_MODE_COPY;
     STATUS(OK, esolm_model_open_memory(data, size, &params, &out));
     memset(data, 255, size);
-    free(base);
+    aligned_free(base);
     run_briefly(out, found);
     CHECK(memcmp(found, expected, sizeof found) == 0);
     esolm_model_free(out);

@@ -76,6 +76,15 @@ def test_orders(context: esolm.Context, model: esolm.Model, prompt: esolm.Prompt
             assert context.order()[-60:] == list(reversed(range(4, 64)))
 
 
+def test_adaptive_steps(context: esolm.Context, prompt: esolm.Prompt) -> None:
+    # A threshold that every token meets, and a penalty with which the first alone does.
+    for penalty, count in ((0, 8), (2, 1)):
+        params = GenerateParams(
+            alpha_0=1, confidence=esolm.Confidence.PROBABILITY, window=8, threshold=0, penalty=penalty
+        )
+        assert len(next(iter(context.steps([prompt], params))).updates) == count
+
+
 def test_templates(context: esolm.Context, model: esolm.Model) -> None:
     prompt, length = model.template("The king{{mask 8}} was happy.")
     context.generate([prompt], GenerateParams(length=length))

@@ -9,12 +9,17 @@ fn error(bytes: &[u8]) -> String {
     Pickle::parse(bytes, "f.pkl").map(|_| ()).unwrap_err().to_string()
 }
 
-/// The pickle of a real checkpoint.
-fn real() -> Vec<u8> {
-    let all = include_bytes!("../../../tests/golden/tiny-B/checkpoint.ckpt");
-    let mut file = std::io::Cursor::new(all);
+/// The pickle of a real checkpoint, which the published crate does not have.
+fn real() -> Option<Vec<u8>> {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-B");
+    if !golden.exists() {
+        println!("skipped: no {}", golden.display());
+        return None;
+    }
+    let all = std::fs::read(golden.join("checkpoint.ckpt")).unwrap();
+    let mut file = std::io::Cursor::new(&all);
     let span = crate::convert::zip::entries(&mut file, all.len() as u64, "golden".as_ref()).unwrap()["archive/data.pkl"];
-    all[span.offset as usize..][..span.len as usize].to_vec()
+    Some(all[span.offset as usize..][..span.len as usize].to_vec())
 }
 
 #[test]
@@ -119,7 +124,7 @@ fn truncated_pickle_is_an_error() {
     if cfg!(miri) {
         return;
     }
-    let bytes = real();
+    let Some(bytes) = real() else { return };
     assert!(Pickle::parse(&bytes, "f").is_ok());
     for len in (0..200).chain((200..bytes.len()).step_by(61)) {
         error(&bytes[..len]);
@@ -140,7 +145,7 @@ fn no_changed_byte_crashes() {
     if cfg!(miri) {
         return;
     }
-    let bytes = real();
+    let Some(bytes) = real() else { return };
     for at in (0..bytes.len()).step_by(97) {
         for mask in [0x01, 0x80, 0xff] {
             let mut bad = bytes.clone();

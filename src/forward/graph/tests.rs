@@ -20,8 +20,14 @@ struct Runner {
 }
 
 impl Runner {
-    fn new(style: Style) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories-q8_0.gguf");
+    /// `None` in the published crate, which has no model.
+    fn new(style: Style) -> Option<Self> {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+        if !models.exists() {
+            println!("skipped: no {}", models.display());
+            return None;
+        }
+        let path = models.join("stories-q8_0.gguf");
         let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
         let model = Model::open(&path, &options).unwrap();
         let weights = model.plain_weights().unwrap();
@@ -30,7 +36,7 @@ impl Runner {
         let ArenaPlan::Graph(layout, size) = plan else { panic!("no graph") };
         let workspace = Workspace::new(size, Arena::allocate(size.arena()).unwrap(), weights).unwrap();
         let backend = Backend::new(device, 1).unwrap();
-        Self { graph: GraphRunner::new(backend, workspace, *layout, &CAPACITY).unwrap(), model }
+        Some(Self { graph: GraphRunner::new(backend, workspace, *layout, &CAPACITY).unwrap(), model })
     }
 
     /// Feeds each of `sequences` (number, first slot, rows) tokens that depend on their slot; all want logits.
@@ -65,7 +71,7 @@ impl Runner {
 
 #[test]
 fn a_graph_is_built_once_for_each_shape() {
-    let mut runner = Runner::new(Style::device(true));
+    let Some(mut runner) = Runner::new(Style::device(true)) else { return };
     // One token per step: slots are looked at in groups of 256.
     let one = runner.counted(|runner| (0..300).for_each(|slot| drop(runner.run(&[(0, slot, 1)]))));
     // In host memory results are not copied.
@@ -101,15 +107,15 @@ fn styles_compute_the_same() {
         &[(0, 13, 2)],
     ];
     let run = |style| {
-        let mut runner = Runner::new(style);
-        steps.iter().map(|step| runner.run(step)).collect::<Vec<_>>()
+        let mut runner = Runner::new(style)?;
+        Some(steps.iter().map(|step| runner.run(step)).collect::<Vec<_>>())
     };
-    let host = run(Style::HOST);
+    let Some(host) = run(Style::HOST) else { return };
     for flash in [true, false] {
         // ggml's own GELU has an error of 1e-3 on the CPU. Where sums have another order, ggml now and then rounds a number to
         // another of the 8 bits that it multiplies: tests/integration compares models in f32.
         let style = Style { exact: true, ..Style::device(flash) };
-        for (step, (a, b)) in host.iter().zip(run(style)).enumerate() {
+        for (step, (a, b)) in host.iter().zip(run(style).unwrap()).enumerate() {
             let difference = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             let most = if flash { 0.0 } else { 0.3 };
             assert!(a.len() == b.len() && difference <= most, "flash {flash}, step {step}: {difference:e}");

@@ -91,6 +91,10 @@ final class ContextTests: XCTestCase {
             try context.begin([Prompt()], params)
             XCTAssertEqual(try context.step()?.updates.count, count)
         }
+        // A penalty with which the first alone meets it.
+        params.adaptive = Adaptive(.probability, threshold: 0, window: 8, penalty: 2)
+        try context.begin([Prompt()], params)
+        XCTAssertEqual(try context.step()?.updates.count, 1)
         // A size that is found out, where the window slides.
         params.adaptive = Adaptive(.entropy, threshold: 1, window: Adaptive.windowAuto, inOrder: true)
         try context.begin([Prompt()], params)
