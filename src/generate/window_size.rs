@@ -23,7 +23,10 @@ impl WindowSize {
     /// What `adaptive` says; 0 without adaptive steps.
     pub(super) fn new(adaptive: Option<Adaptive>, model: &Model) -> Self {
         let given = adaptive.map_or(0, |adaptive| adaptive.window);
-        Self { given, auto: given == Adaptive::WINDOW_AUTO, idle_rows: idle_rows(model), ..Self::default() }
+        let auto = given == Adaptive::WINDOW_AUTO;
+        // No text has more positions than the model.
+        let given = given.min(model.config().context_length);
+        Self { given, auto, idle_rows: idle_rows(model), ..Self::default() }
     }
 
     /// The largest one that there will be.

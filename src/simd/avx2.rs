@@ -2,8 +2,6 @@
 
 use std::arch::x86_64::*;
 
-use half::f16;
-
 /// Eight single-precision numbers.
 #[derive(Clone, Copy)]
 pub(crate) struct F32x8(__m256);

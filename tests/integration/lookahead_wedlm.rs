@@ -277,7 +277,8 @@ fn stop_strings_end_the_text_where_they_would() {
 #[test]
 fn grammars_are_matched_as_without() {
     let mut saved = 0;
-    for (seed, regex) in (0..).zip(["(aab|bba){3,9}[ab]*", "a{1,9}(ba+){2,20}bbb[ab]*", "([ab]{3}bb)+[ab]*"]) {
+    for (seed, regex) in (0..).zip(["(aab|bba){3,9}[ab]*", "a{1,9}(ba+){2,20}bbb[ab]*", "([ab]{3}bb)+[ab]*"])
+    {
         let rules =
             [Constraints { grammar: Some(esolm::Grammar::Regex(regex.into())), ..Constraints::default() }];
         let mut context = context(&model_of_words(seed), 1);

@@ -415,6 +415,26 @@ fn eso_lm_can_slide_a_window_in_order() {
 }
 
 #[test]
+fn a_window_larger_than_the_text_is_as_large_as_the_text() {
+    let wedlm = Network::qwen(Variant::WeDlm, Architecture::QWEN3, 9).model();
+    let models = [wedlm, Network::small(Variant::EsoB, 9).model(), Network::small(Variant::Mdlm, 9).model()];
+    for model in models {
+        let causal = model.config().variant != Variant::Mdlm;
+        for in_order in [false, true].into_iter().filter(|in_order| causal || !in_order) {
+            let with = |window| {
+                let adaptive = Some(Adaptive { window, in_order, ..Adaptive::WEDLM });
+                let params = GenerateParams { adaptive, ignore_eos: true, ..GenerateParams::DEFAULT };
+                texts(&mut crate::runs::context(&model, 1), &prompts()[..1], &params)
+            };
+            let expected = with(model.config().context_length);
+            for window in [1 << 33, usize::MAX / 2, usize::MAX - 1, usize::MAX] {
+                assert_eq!(with(window), expected, "{window}, {in_order}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_wedlm_cannot_do_is_refused() {
     let model = Network::qwen(Variant::WeDlm, Architecture::QWEN3, 61).model();
     let mut context = contexts(&model, 1).remove(0);
