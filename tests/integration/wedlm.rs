@@ -415,6 +415,27 @@ fn eso_lm_can_slide_a_window_in_order() {
 }
 
 #[test]
+fn a_window_of_any_size_ends_with_the_text() {
+    let network = Network::small(Variant::EsoB, 51);
+    let mut context = contexts(&network.model(), 1).remove(0);
+    let mut text = |window| {
+        let adaptive = Some(Adaptive { window, ..Adaptive::WEDLM });
+        let params = GenerateParams { adaptive, seed: 3, ..GenerateParams::DEFAULT };
+        context.begin(&[Prompt::prefix(&[1, 2, 3, 4])], &params).unwrap();
+        for _ in 0..=LENGTH {
+            if context.step().unwrap().is_none() {
+                return context.tokens(0).unwrap().to_vec();
+            }
+        }
+        panic!("a window of {window} does not end");
+    };
+    let whole = text(LENGTH);
+    for window in [LENGTH + 1, 1 << 32, usize::MAX / 2, usize::MAX - LENGTH, usize::MAX - 2, usize::MAX - 1] {
+        assert_eq!(text(window), whole, "{window}");
+    }
+}
+
+#[test]
 fn what_wedlm_cannot_do_is_refused() {
     let model = Network::qwen(Variant::WeDlm, Architecture::QWEN3, 61).model();
     let mut context = contexts(&model, 1).remove(0);
