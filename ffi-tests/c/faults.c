@@ -4,6 +4,7 @@
 
 #include "check.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -49,14 +50,17 @@ int __wrap_posix_memalign(void **out, size_t alignment, size_t size)
 }
 
 /* What a program does with a model, in parts. */
-enum { OPEN, CONTEXT, TOKENIZE, GENERATE, TEXT, STATE, SCORE, RULES, EVALUATE, SEQUENCES, METADATA, DETOKENIZE, POOL, PARTS };
-static const char *const part_names[PARTS] = {"open",     "context",   "tokenize", "generate",   "text", "state", "score", "rules",
-                                              "evaluate", "sequences", "metadata", "detokenize", "pool"};
+enum { OPEN, CONTEXT, TOKENIZE, GENERATE, TEXT, STATE, SCORE, RULES, EVALUATE, SEQUENCES, METADATA, DETOKENIZE, POOL,
+       REPORTS, DEVICES, ESTIMATE, READER, CHAT, PARTS };
+static const char *const part_names[PARTS] = {"open",     "context",    "tokenize", "generate", "text",      "state",
+                                              "score",    "rules",      "evaluate", "sequences", "metadata", "detokenize",
+                                              "pool",     "reports",    "devices",  "estimate",  "reader",   "chat"};
 
 /* The most cases of a part that may end the process, each allocation being two: alone, and with all behind it. -1: the
  * readers of metadata and JSON, the tokenizer library and ggml allocate there for each name, token and word, and cannot be
  * refused; of a context and a pool: what threads and cancelling share. */
-static const int may_end[PARTS] = {[OPEN] = -1, [CONTEXT] = 6, [TOKENIZE] = -1, [DETOKENIZE] = -1, [POOL] = 6};
+static const int may_end[PARTS] = {[OPEN] = -1,       [CONTEXT] = 6,   [TOKENIZE] = -1, [DETOKENIZE] = -1, [POOL] = 6,
+                                   [DEVICES] = -1,    [ESTIMATE] = -1, [READER] = -1,   [CHAT] = -1};
 
 static int refused;
 
@@ -122,6 +126,7 @@ static void sequences(void)
         return;
     note(esolm_step(context, NULL, &done));
     note(esolm_sequence_cached_tokens(context, sequence, &size));
+    note(esolm_sequence_append(context, sequence, 2, &prompt, NULL));
     note(esolm_sequence_extend(context, sequence, &nothing, NULL));
     note(esolm_sequence_remove(context, sequence));
 }
@@ -165,6 +170,68 @@ static void pool(esolm_context_params limits)
     esolm_pool_free(made);
 }
 
+/* What is told of a model and a context. */
+static void reports(esolm_context_params limits)
+{
+    esolm_memory_use use = {.struct_size = sizeof use};
+    esolm_model_info info = {.struct_size = sizeof info};
+    esolm_profile profile = {.struct_size = sizeof profile};
+    int32_t reason = 0;
+    /* There is a text again. */
+    esolm_prompt prompt = {words, NULL, 4};
+    note(esolm_begin(context, &prompt, 1, NULL));
+    if (refused)
+        return;
+    note(esolm_model_info_get(model, &info));
+    esolm_model_supports(model, ESOLM_FEATURE_LOOKAHEAD);
+    note(esolm_context_memory_use(model, &limits, &use));
+    note(esolm_context_arena_size(model, &limits, &size));
+    note(esolm_context_profile(context, &profile));
+    note(esolm_stop_reason(context, 0, &reason));
+    note(esolm_copy_order(context, 0, tokens, LENGTH, &size));
+}
+
+static void devices(void)
+{
+    esolm_device_info device = {.struct_size = sizeof device};
+    if (!esolm_system_info()[0])
+        refused = 1;
+    note(esolm_device_count(&size));
+    note(esolm_device_info_get(0, &device));
+}
+
+static int64_t from_file(uint64_t offset, void *to, size_t len, void *file)
+{
+    return pread(*(int *)file, to, len, (off_t)offset);
+}
+
+static void reader(const char *path)
+{
+    int file = open(path, O_RDONLY);
+    off_t end = lseek(file, 0, SEEK_END);
+    esolm_model *read = NULL;
+    esolm_model_reader from = {.struct_size = sizeof from, .size = (uint64_t)end, .read = from_file, .user_data = &file};
+    note(esolm_model_open_reader(&from, NULL, &read));
+    esolm_model_free(read);
+    close(file);
+}
+
+/* Nothing in a build without chat templates. */
+static void chat(void)
+{
+    static char text[1 << 12];
+    const esolm_message messages[] = {{"system", "Be short."}, {"user", "Who was she?"}};
+    esolm_chat_params how;
+    note(esolm_chat_params_init(&how, sizeof how));
+    how.chat_template = "chatml";
+    esolm_status status = esolm_chat_apply(model, messages, 2, &how, text, sizeof text, &size);
+    if (status == ESOLM_ERR_UNSUPPORTED)
+        return;
+    note(status);
+    if (!refused)
+        note(esolm_chat_answer_end(model, &how, text, sizeof text, &size));
+}
+
 /* Runs the parts up to `last`; `ends[part]` is the number of allocations by the end of each. */
 static void run(const char *path, int last, size_t *ends)
 {
@@ -203,7 +270,16 @@ static void run(const char *path, int last, size_t *ends)
         case SEQUENCES: sequences(); break;
         case METADATA: metadata(); break;
         case DETOKENIZE: detokenize(); break;
-        default: pool(limits); break;
+        case POOL: pool(limits); break;
+        case REPORTS: reports(limits); break;
+        case DEVICES: devices(); break;
+        case ESTIMATE: {
+            esolm_memory_use use = {.struct_size = sizeof use};
+            note(esolm_memory_estimate(path, NULL, &limits, &use));
+            break;
+        }
+        case READER: reader(path); break;
+        default: chat(); break;
         }
         ends[part] = count;
     }

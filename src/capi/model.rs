@@ -292,7 +292,7 @@ pub unsafe extern "C" fn esolm_model_info_get(
             tensor_bytes: model.tensor_bytes() as u64,
             file_bytes: model.file_bytes() as u64,
             load_time_us: u64::try_from(model.load_time().as_micros()).unwrap_or(u64::MAX),
-            device: fixed(&model.device()),
+            device: fixed(model.device_name()),
         });
         Ok(())
     })

@@ -157,8 +157,9 @@ fn byte_level_bpe(vocab_path: &Path, merges_path: &Path, declared: &Declared) ->
 /// The special tokens: those of the vocabulary, those added under a number, and those with a role, which follow.
 fn added_tokens(vocab: &Map<String, Value>, declared: &Declared) -> Vec<Value> {
     let mut all = declared.numbered();
-    let mut next =
-        vocab.values().filter_map(Value::as_u64).chain(all.keys().copied()).max().map_or(0, |id| id + 1);
+    // Ids beyond 32 bits are refused with the rest of the tokenizer.
+    let last = vocab.values().filter_map(Value::as_u64).chain(all.keys().copied()).max();
+    let mut next = last.map_or(0, |id| id.saturating_add(1));
     let others = declared.special.get("additional_special_tokens").and_then(Value::as_array);
     let roles = ROLES.iter().filter_map(|role| declared.token(role));
     // Always special in GPT-2's vocabulary.
@@ -168,7 +169,7 @@ fn added_tokens(vocab: &Map<String, Value>, declared: &Declared) -> Vec<Value> {
             continue;
         }
         let id = vocab.get(token).and_then(Value::as_u64).unwrap_or(next);
-        next += u64::from(id == next);
+        next = next.saturating_add(u64::from(id == next));
         all.insert(id, token);
     }
     let added = |(id, token): (u64, &str)| {

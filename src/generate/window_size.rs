@@ -22,11 +22,10 @@ pub(super) struct WindowSize {
 impl WindowSize {
     /// What `adaptive` says; 0 without adaptive steps.
     pub(super) fn new(adaptive: Option<Adaptive>, model: &Model) -> Self {
-        let given = adaptive.map_or(0, |adaptive| adaptive.window);
-        let auto = given == Adaptive::WINDOW_AUTO;
-        // No text has more positions than the model.
-        let given = given.min(model.config().context_length);
-        Self { given, auto, idle_rows: idle_rows(model), ..Self::default() }
+        let asked = adaptive.map_or(0, |adaptive| adaptive.window);
+        // No text has more positions; so sums of sizes do not overflow.
+        let given = asked.min(model.config().context_length);
+        Self { given, auto: asked == Adaptive::WINDOW_AUTO, idle_rows: idle_rows(model), ..Self::default() }
     }
 
     /// The largest one that there will be.

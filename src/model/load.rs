@@ -72,6 +72,8 @@ pub(super) struct Loaded {
     /// Before `weights`, to be dropped first.
     pub(super) locked: Option<LockedPages>,
     pub(super) weights: Weights,
+    /// The name of the device that they are on.
+    pub(super) device: String,
     /// The file's name, or `(memory)`.
     pub(super) file: String,
     pub(super) file_bytes: usize,
@@ -162,7 +164,8 @@ fn load(
     }
     options.report(1.0)?;
     let load_time = started.elapsed();
-    let loaded = Loaded { header, locked, weights, file, file_bytes, load_time };
+    let device = device.name();
+    let loaded = Loaded { header, locked, weights, device, file, file_bytes, load_time };
     log_with(LogLevel::Info, || loaded.describe(if mapped { "mapped" } else { "in memory" }));
     log_with(LogLevel::Debug, || loaded.describe_tensors());
     Ok(loaded)
@@ -180,7 +183,8 @@ fn lock(weights: &Weights, file: &str) -> Option<LockedPages> {
 impl Loaded {
     /// What was opened, for the log.
     fn describe(&self, how: &str) -> String {
-        let Self { header: ModelHeader { config, .. }, locked, weights, file, file_bytes, load_time } = self;
+        let Self { header: ModelHeader { config, .. }, locked, device, file, file_bytes, load_time, .. } =
+            self;
         let locked = if locked.is_some() { " and locked" } else { "" };
         format!(
             "{file}: {how}{locked}, {}, variant {}, {} blocks of width {}, {} tokens, context of {}, on {}, {:.1} ms",
@@ -190,7 +194,7 @@ impl Loaded {
             config.embedding_length,
             config.vocab_size,
             config.context_length,
-            weights.device().name(),
+            device,
             load_time.as_secs_f64() * 1e3,
         )
     }

@@ -53,6 +53,8 @@ struct Inner {
     // Before `weights`, to be dropped first.
     _locked: Option<LockedPages>,
     weights: Weights,
+    /// The name of the device that they are on.
+    device: String,
     /// With plain rows, if `weights` has panels and something computes with ggml.
     plain_weights: OnceLock<Weights>,
     file_bytes: usize,
@@ -117,7 +119,7 @@ impl Model {
     }
 
     fn new(loaded: Loaded) -> Self {
-        let Loaded { header, locked: _locked, weights, file, file_bytes, load_time } = loaded;
+        let Loaded { header, locked: _locked, weights, device, file, file_bytes, load_time } = loaded;
         let ModelHeader { config, metadata, tensors: _ } = header;
         let (tokenizer, fingerprint) = (OnceLock::new(), OnceLock::new());
         Self(Arc::new(Inner {
@@ -125,6 +127,7 @@ impl Model {
             metadata,
             _locked,
             weights,
+            device,
             plain_weights: OnceLock::new(),
             file_bytes,
             load_time,
@@ -181,7 +184,13 @@ impl Model {
 
     /// The name of the device that the weights are on.
     pub fn device(&self) -> String {
-        self.0.weights.device().name()
+        self.0.device.clone()
+    }
+
+    /// As [`Model::device`].
+    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "for the C interface"))]
+    pub(crate) fn device_name(&self) -> &str {
+        &self.0.device
     }
 
     /// The tokenizer, made on first use.

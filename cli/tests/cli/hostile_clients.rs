@@ -130,8 +130,60 @@ fn hostile_bodies_are_refused_in_little_time() {
     }
     // It lives, and its memory is that of before.
     assert_eq!(server.get("/health").1["running"], 0);
+    let peak = peak_kib(&server);
+    assert!(peak < 1 << 20, "{peak} KiB");
+}
+
+/// The most memory that a server has had.
+fn peak_kib(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let peak: u64 = peak.trim().trim_end_matches("kB").trim().parse().unwrap();
-    assert!(peak < 1 << 20, "{peak} kB");
+    peak.trim().trim_end_matches("kB").trim().parse().unwrap()
+}
+
+/// A request for many texts with all that may be reported of their tokens.
+fn many_reports(n: usize, more: &str) -> Vec<u8> {
+    let wanted = format!(
+        r#"{{"messages": [{{"role": "user", "content": "Hi"}}], "n": {n}, "logprobs": true, "top_logprobs": 20,
+        "max_tokens": 200, "logit_bias": {{"0": -100}} {more}}}"#
+    );
+    post(CHAT, &wanted, "")
+}
+
+#[test]
+fn an_answer_takes_little_more_memory_than_its_text() {
+    let server = Server::start(&["--template", "chatml"]);
+    server.get("/health");
+    let before = peak_kib(&server);
+    let (status, _, answer) = server.send(&many_reports(16, ""));
+    assert_eq!(status, 200, "{answer:.200}");
+    let text = answer.len() as u64 >> 10;
+    let more = peak_kib(&server) - before;
+    assert!(text > 2 << 10, "{text} KiB of text");
+    assert!(more < 10 * text, "{more} KiB for {text} KiB of text");
+}
+
+#[test]
+fn answers_that_nobody_takes_are_bounded() {
+    let server = Server::start(&["--template", "chatml", "--max-unread", "1000000"]);
+    // What one client leaves is more than that, and than the system keeps on the way.
+    let mut left: Vec<TcpStream> = Vec::new();
+    for more in ["", r#", "stream": true"#] {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        stream.write_all(&many_reports(64, more)).unwrap();
+        left.push(stream);
+        server.wait_until(|health| {
+            health["running"].as_u64() > Some(0) || health["unread"].as_u64() > Some(1_000_000)
+        });
+        server.wait_for(0, 0);
+        let (_, health) = server.get("/health");
+        assert!(health["unread"].as_u64() > Some(1_000_000), "{more}: {health}");
+        let (status, _, answer) = server.send(&post(COMPLETIONS, r#"{"prompt": "a", "max_tokens": 1}"#, ""));
+        assert!(status == 429 && answer.contains("not been taken"), "{more}: {answer}");
+        // Once it is gone, so is what it left.
+        left.clear();
+        server.wait_until(|health| health["unread"] == 0);
+        let (status, _, answer) = server.send(&post(COMPLETIONS, r#"{"prompt": "a", "max_tokens": 1}"#, ""));
+        assert_eq!(status, 200, "{more}: {answer}");
+    }
 }

@@ -87,13 +87,18 @@ impl Server {
 
     /// Waits until so many texts are written and wait.
     pub fn wait_for(&self, running: u64, waiting: u64) {
+        self.wait_until(|health| health["running"] == running && health["waiting"] == waiting);
+    }
+
+    /// Waits until what `/health` says is so.
+    pub fn wait_until(&self, is_so: impl Fn(&Value) -> bool) {
         let started = Instant::now();
         loop {
             let (_, health) = self.get("/health");
-            if health["running"] == running && health["waiting"] == waiting {
+            if is_so(&health) {
                 return;
             }
-            assert!(started.elapsed() < Duration::from_secs(30), "{health}");
+            assert!(started.elapsed() < Duration::from_secs(60), "{health}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -1,9 +1,10 @@
 //! Answers as OpenAI's API has them: whole, or in chunks.
 
 use esolm::StopReason;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::job::{End, Piece, TokenReport};
+use super::job::{End, Held, Piece, TokenReport};
 
 /// What all parts of an answer have in common.
 pub struct Heading {
@@ -19,12 +20,17 @@ pub struct Choice {
     text: String,
     tokens: Vec<TokenReport>,
     end: Option<End>,
+    held: Option<Held>,
 }
 
 impl Choice {
     pub fn push(&mut self, piece: Piece) {
         self.text.push_str(&piece.text);
         self.tokens.extend(piece.tokens);
+        match &mut self.held {
+            Some(held) => held.join(piece.held),
+            none => *none = Some(piece.held),
+        }
     }
 
     pub fn end(&mut self, end: End) {
@@ -61,113 +67,182 @@ impl Usage {
     }
 }
 
+/// An answer or a chunk of one. It becomes text as it is written: a tree of JSON values takes some thirty times as much.
+#[derive(serde::Serialize)]
+pub struct Answer<'a, C> {
+    id: &'a str,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: C,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Value>,
+}
+
+/// An entry of the choices of an answer.
+#[derive(serde::Serialize)]
+struct Entry<'a> {
+    index: usize,
+    /// In chats, of a whole answer and of a chunk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delta: Option<Value>,
+    /// In completions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    logprobs: Option<LogProbs<'a>>,
+    finish_reason: Option<&'static str>,
+}
+
 impl Heading {
-    fn object(&self, kind: &str, choices: Vec<Value>) -> Value {
+    fn object<C>(&self, kind: &'static str, choices: C, usage: Option<Value>) -> Answer<'_, C> {
         let Self { id, created, model, .. } = self;
-        json!({ "id": id, "object": kind, "created": created, "model": model, "choices": choices })
+        Answer { id, object: kind, created: *created, model, choices, usage }
     }
 
     /// The whole answer, `n` texts for each prompt.
-    pub fn whole(&self, choices: &[Choice], n: usize, with_log_probs: bool) -> Value {
+    pub fn whole(&self, choices: &[Choice], n: usize, with_log_probs: bool) -> impl Serialize {
         let mut usage = Usage::default();
-        let made = choices.iter().enumerate().map(|(index, choice)| {
+        for (index, choice) in choices.iter().enumerate() {
             if let Some(end) = &choice.end {
                 usage.add(end, index.is_multiple_of(n));
             }
-            let reason = choice.end.as_ref().map(|end| finish_reason(end.reason));
-            let log_probs = if with_log_probs { self.log_probs(&choice.tokens, &mut 0) } else { Value::Null };
-            if self.is_chat {
-                let message = json!({ "role": "assistant", "content": choice.text, "refusal": null });
-                json!({ "index": index, "message": message, "logprobs": log_probs, "finish_reason": reason })
-            } else {
-                json!({ "index": index, "text": choice.text, "logprobs": log_probs, "finish_reason": reason })
-            }
+        }
+        let entries = Each(move || {
+            let all = choices.iter().enumerate();
+            all.map(move |(index, choice)| self.whole_entry(index, choice, with_log_probs))
         });
-        let made = made.collect();
-        let mut answer = self.object(if self.is_chat { "chat.completion" } else { "text_completion" }, made);
-        answer["usage"] = usage.json();
-        answer
+        let kind = if self.is_chat { "chat.completion" } else { "text_completion" };
+        self.object(kind, entries, Some(usage.json()))
     }
 
-    fn chunk(&self, choices: Vec<Value>, with_usage: bool) -> Value {
-        let kind = if self.is_chat { "chat.completion.chunk" } else { "text_completion" };
-        let mut chunk = self.object(kind, choices);
-        if with_usage {
-            chunk["usage"] = Value::Null;
+    fn whole_entry<'a>(&self, index: usize, choice: &'a Choice, with_log_probs: bool) -> Entry<'a> {
+        let Choice { text, tokens, end, .. } = choice;
+        let message = json!({ "role": "assistant", "content": text, "refusal": null });
+        Entry {
+            index,
+            message: self.is_chat.then_some(message),
+            delta: None,
+            text: (!self.is_chat).then_some(text),
+            logprobs: with_log_probs.then_some(LogProbs { tokens, is_chat: self.is_chat, offset: 0 }),
+            finish_reason: end.as_ref().map(|end| finish_reason(end.reason)),
         }
-        chunk
+    }
+
+    /// A chunk with something of one choice; `text` is nothing where a chat's `delta` is.
+    fn chunk<'a>(
+        &'a self,
+        index: usize,
+        text: &'a str,
+        delta: Value,
+        logprobs: Option<LogProbs<'a>>,
+        finish_reason: Option<&'static str>,
+        with_usage: bool,
+    ) -> Answer<'a, [Entry<'a>; 1]> {
+        let (delta, text) = if self.is_chat { (Some(delta), None) } else { (None, Some(text)) };
+        let entry = Entry { index, message: None, delta, text, logprobs, finish_reason };
+        self.object(self.chunk_kind(), [entry], with_usage.then_some(Value::Null))
+    }
+
+    fn chunk_kind(&self) -> &'static str {
+        if self.is_chat { "chat.completion.chunk" } else { "text_completion" }
     }
 
     /// What comes before the text of a choice, in a chat.
-    pub fn beginning(&self, index: usize, with_usage: bool) -> Option<Value> {
+    pub fn beginning(&self, index: usize, with_usage: bool) -> Option<impl Serialize> {
         let delta = json!({ "role": "assistant", "content": "" });
-        let choice = json!({ "index": index, "delta": delta, "logprobs": null, "finish_reason": null });
-        self.is_chat.then(|| self.chunk(vec![choice], with_usage))
+        self.is_chat.then(|| self.chunk(index, "", delta, None, None, with_usage))
     }
 
     /// A piece of a choice. `offset` is the number of characters before it.
-    pub fn piece(
-        &self,
+    pub fn piece<'a>(
+        &'a self,
         index: usize,
-        piece: &Piece,
+        piece: &'a Piece,
         log_probs: bool,
-        offset: &mut usize,
+        offset: usize,
         with_usage: bool,
-    ) -> Value {
-        let log_probs = if log_probs { self.log_probs(&piece.tokens, offset) } else { Value::Null };
-        let choice = if self.is_chat {
-            let delta = json!({ "content": piece.text });
-            json!({ "index": index, "delta": delta, "logprobs": log_probs, "finish_reason": null })
-        } else {
-            json!({ "index": index, "text": piece.text, "logprobs": log_probs, "finish_reason": null })
-        };
-        self.chunk(vec![choice], with_usage)
+    ) -> impl Serialize + 'a {
+        let Piece { text, tokens, .. } = piece;
+        let log_probs = log_probs.then_some(LogProbs { tokens, is_chat: self.is_chat, offset });
+        self.chunk(index, text, json!({ "content": text }), log_probs, None, with_usage)
     }
 
     /// The end of a choice.
-    pub fn end(&self, index: usize, end: &End, with_usage: bool) -> Value {
-        let reason = finish_reason(end.reason);
-        let choice = if self.is_chat {
-            json!({ "index": index, "delta": {}, "logprobs": null, "finish_reason": reason })
-        } else {
-            json!({ "index": index, "text": "", "logprobs": null, "finish_reason": reason })
-        };
-        self.chunk(vec![choice], with_usage)
+    pub fn end(&self, index: usize, end: &End, with_usage: bool) -> impl Serialize {
+        self.chunk(index, "", json!({}), None, Some(finish_reason(end.reason)), with_usage)
     }
 
     /// The last chunk, if it is asked for.
-    pub fn usage(&self, usage: Usage) -> Value {
-        let mut chunk = self.chunk(vec![], true);
-        chunk["usage"] = usage.json();
-        chunk
+    pub fn usage(&self, usage: Usage) -> impl Serialize {
+        let none: [Entry<'_>; 0] = [];
+        self.object(self.chunk_kind(), none, Some(usage.json()))
     }
+}
 
-    fn log_probs(&self, tokens: &[TokenReport], offset: &mut usize) -> Value {
+/// A list that is made while it is written.
+struct Each<F>(F);
+
+impl<I: Iterator<Item: Serialize>, F: Fn() -> I> Serialize for Each<F> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq((self.0)())
+    }
+}
+
+/// The log-probabilities of a run of tokens.
+struct LogProbs<'a> {
+    tokens: &'a [TokenReport],
+    is_chat: bool,
+    /// Characters before the first.
+    offset: usize,
+}
+
+impl Serialize for LogProbs<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let tokens = self.tokens;
+        let mut map = to.serialize_map(None)?;
         if self.is_chat {
-            let entry = |bytes: &[u8], log_prob: f64| json!({ "token": text(bytes), "logprob": finite(log_prob), "bytes": bytes });
-            let content = tokens.iter().map(|token| {
-                let mut one = entry(&token.bytes, token.log_prob);
-                one["top_logprobs"] =
-                    token.top.iter().map(|(bytes, log_prob)| entry(bytes, *log_prob)).collect();
-                one
-            });
-            return json!({ "content": content.collect::<Value>(), "refusal": null });
+            map.serialize_entry("content", &Each(|| tokens.iter().map(chat_token)))?;
+            map.serialize_entry("refusal", &())?;
+        } else {
+            let offsets = || {
+                tokens.iter().scan(self.offset, |offset, token| {
+                    let at = *offset;
+                    *offset += token.characters();
+                    Some(at)
+                })
+            };
+            map.serialize_entry("text_offset", &Each(offsets))?;
+            map.serialize_entry("tokens", &Each(|| tokens.iter().map(|token| text(&token.bytes))))?;
+            map.serialize_entry(
+                "token_logprobs",
+                &Each(|| tokens.iter().map(|token| finite(token.log_prob))),
+            )?;
+            map.serialize_entry("top_logprobs", &Each(|| tokens.iter().map(top)))?;
         }
-        let top = |token: &TokenReport| {
-            let entries = token.top.iter().map(|(bytes, log_prob)| (text(bytes), json!(finite(*log_prob))));
-            Value::Object(entries.collect::<Map<_, _>>())
-        };
-        let offsets = tokens.iter().map(|token| {
-            let at = *offset;
-            *offset += text(&token.bytes).chars().count();
-            at
-        });
-        json!({
-            "text_offset": offsets.collect::<Vec<_>>(),
-            "tokens": tokens.iter().map(|token| text(&token.bytes)).collect::<Vec<_>>(),
-            "token_logprobs": tokens.iter().map(|token| finite(token.log_prob)).collect::<Vec<_>>(),
-            "top_logprobs": tokens.iter().map(top).collect::<Vec<_>>(),
-        })
+        map.end()
+    }
+}
+
+/// A token of a chat, with the most likely ones in its place.
+fn chat_token(token: &TokenReport) -> Value {
+    let entry = |bytes: &[u8], log_prob: f64| json!({ "token": text(bytes), "logprob": finite(log_prob), "bytes": bytes });
+    let mut one = entry(&token.bytes, token.log_prob);
+    one["top_logprobs"] = token.top.iter().map(|(bytes, log_prob)| entry(bytes, *log_prob)).collect();
+    one
+}
+
+/// The most likely tokens in the place of one of a completion.
+fn top(token: &TokenReport) -> Value {
+    let entries = token.top.iter().map(|(bytes, log_prob)| (text(bytes), json!(finite(*log_prob))));
+    Value::Object(entries.collect::<Map<_, _>>())
+}
+
+impl TokenReport {
+    /// Characters of its text.
+    pub fn characters(&self) -> usize {
+        text(&self.bytes).chars().count()
     }
 }
 

@@ -6,11 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use serde_json::Value;
+use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::answer::{Heading, Usage};
-use super::job::Event;
+use super::job::{Event, Held, TokenReport};
 
 /// What is sent.
 pub enum AnswerBody {
@@ -86,8 +86,9 @@ impl EventStream {
         match event {
             Event::Piece(piece) => {
                 let Some(offset) = state.offsets.get_mut(choice) else { return };
-                let chunk = heading.piece(choice, &piece, state.log_probs, offset, with_usage);
-                state.ready.push_back(data(&chunk));
+                let chunk = data(&heading.piece(choice, &piece, state.log_probs, *offset, with_usage));
+                *offset += piece.tokens.iter().map(TokenReport::characters).sum::<usize>();
+                state.ready.push_back(chunk);
             }
             Event::End(end) => {
                 state.usage.add(&end, choice.is_multiple_of(state.n));
@@ -112,6 +113,22 @@ impl EventStream {
 }
 
 /// One event.
-pub fn data(value: &Value) -> Bytes {
-    Bytes::from(format!("data: {value}\n\n"))
+pub fn data(value: &impl Serialize) -> Bytes {
+    Bytes::from([b"data: ", json(value).as_slice(), b"\n\n"].concat())
+}
+
+/// A value as JSON. (Only a table whose keys are no texts could not be written.)
+pub fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+/// What is sent at once, which is counted until it is.
+pub fn counted(bytes: Vec<u8>, held: Held) -> Bytes {
+    struct Counted(Vec<u8>, #[allow(dead_code)] Held);
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    Bytes::from_owner(Counted(bytes, held))
 }

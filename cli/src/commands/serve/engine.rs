@@ -9,7 +9,7 @@ use std::time::Instant;
 use esolm::{Context, Error, GenerateParams, Model, Prompt, Result, SamplingParams, Step, StopReason};
 
 use super::failure::Failure;
-use super::job::{End, Event, Job, Piece, TokenReport, Wanted};
+use super::job::{End, Event, Job, Piece, TokenReport, Unread, Wanted};
 
 /// How requests reach the thread. Clones are of one thread, which ends with the last of them.
 #[derive(Clone)]
@@ -21,6 +21,9 @@ pub struct Engine {
     /// Texts that are being written, and how many may be.
     running: Arc<AtomicUsize>,
     places: usize,
+    /// Answers that clients have not taken, and how many bytes of them there may be.
+    pub unread: Unread,
+    most_unread: usize,
 }
 
 impl Engine {
@@ -29,12 +32,22 @@ impl Engine {
         context: Context,
         places: usize,
         queue: usize,
+        most_unread: usize,
     ) -> Result<(Self, std::thread::JoinHandle<()>)> {
         let (jobs, incoming) = channel();
         let (waiting, running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let own = Self { jobs, waiting: waiting.clone(), queue, running: running.clone(), places };
-        let mut work =
-            Work { context, places, incoming, queue: VecDeque::new(), texts: Vec::new(), waiting, running };
+        let unread = Unread::default();
+        let own = Self {
+            jobs,
+            waiting: waiting.clone(),
+            queue,
+            running: running.clone(),
+            places,
+            unread: unread.clone(),
+            most_unread,
+        };
+        let (queue, texts) = (VecDeque::new(), Vec::new());
+        let mut work = Work { context, places, incoming, queue, texts, waiting, running, unread };
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || work.run());
         let thread =
             thread.map_err(|error| Error::OutOfMemory(format!("a thread that computes: {error}")))?;
@@ -43,9 +56,13 @@ impl Engine {
 
     /// Hands texts over, all or none.
     pub fn submit(&self, jobs: Vec<Job>) -> std::result::Result<(), Failure> {
+        if self.unread.bytes() > self.most_unread {
+            return Err(Failure::unread());
+        }
         let count = jobs.len();
         let free = self.places.saturating_sub(self.running.load(Ordering::Relaxed));
-        let fits = |waiting: usize| Some(waiting + count).filter(|&all| all <= self.queue + free);
+        let most = self.queue.saturating_add(free);
+        let fits = |waiting: usize| Some(waiting + count).filter(|&all| all <= most);
         if self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
             return Err(Failure::busy());
         }
@@ -70,6 +87,7 @@ struct Work {
     texts: Vec<Text>,
     waiting: Arc<AtomicUsize>,
     running: Arc<AtomicUsize>,
+    unread: Unread,
 }
 
 /// A text that is being written.
@@ -163,7 +181,7 @@ impl Work {
         match self.context.step() {
             Ok(Some(step)) => {
                 for (number, text) in self.texts.iter_mut().enumerate() {
-                    let piece = piece_of(&step, text, &model);
+                    let piece = piece_of(&step, text, &model, &self.unread);
                     let is_read =
                         (piece.text.is_empty() && piece.tokens.is_empty()) || text.send(Event::Piece(piece));
                     if !is_read || step.stop_reason(text.sequence).is_some() {
@@ -214,8 +232,11 @@ impl Work {
 }
 
 /// What a step made final of a text.
-fn piece_of(step: &Step<'_>, text: &mut Text, model: &Model) -> Piece {
-    let mut piece = Piece { text: step.text(text.sequence).to_owned(), tokens: Vec::new() };
+fn piece_of(step: &Step<'_>, text: &mut Text, model: &Model, unread: &Unread) -> Piece {
+    let new = step.text(text.sequence).to_owned();
+    // Beside the text, what passes it on.
+    let held = unread.hold(new.len() + 2 * size_of::<Event>());
+    let mut piece = Piece { text: new, tokens: Vec::new(), held };
     let Some(top) = text.job.wanted.log_probs else { return piece };
     let bytes =
         |token| model.tokenizer().and_then(|tokenizer| tokenizer.token_bytes(token)).unwrap_or_default();
@@ -234,6 +255,7 @@ fn piece_of(step: &Step<'_>, text: &mut Text, model: &Model) -> Piece {
         text.reports.insert(update.position, report);
     }
     while let Some(report) = text.reports.remove(&text.gap) {
+        piece.held.join(unread.hold(report.memory()));
         piece.tokens.push(report);
         text.gap += 1;
     }

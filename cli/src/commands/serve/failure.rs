@@ -78,11 +78,16 @@ impl Failure {
     }
 
     pub fn busy() -> Self {
-        let own = Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "rate_limit_error",
-            "too many requests wait; try again later",
-        );
+        Self::too_many("too many requests wait; try again later")
+    }
+
+    /// Clients leave too much of their answers where it is.
+    pub fn unread() -> Self {
+        Self::too_many("too much of other answers has not been taken yet; try again later")
+    }
+
+    fn too_many(message: &str) -> Self {
+        let own = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message);
         Self { code: Some("rate_limit_exceeded"), ..own }
     }
 

@@ -1,5 +1,7 @@
 //! What is passed between requests and the thread that computes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use esolm::{Constraints, StopReason};
@@ -42,11 +44,47 @@ pub enum Event {
 }
 
 /// What follows.
-#[derive(Default)]
 pub struct Piece {
     pub text: String,
     /// The tokens that became final, if their log-probabilities are wanted.
     pub tokens: Vec<TokenReport>,
+    /// What it takes.
+    pub held: Held,
+}
+
+/// Bytes of answers that wait for their clients to take them.
+#[derive(Clone, Default)]
+pub struct Unread(Arc<AtomicUsize>);
+
+impl Unread {
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes for as long as what it returns is there.
+    pub fn hold(&self, bytes: usize) -> Held {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+        Held { of: self.clone(), bytes }
+    }
+}
+
+/// Bytes that are counted while this is there.
+pub struct Held {
+    of: Unread,
+    bytes: usize,
+}
+
+impl Held {
+    /// Counts those of another, too.
+    pub fn join(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.of.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// How a text ended.
@@ -65,4 +103,13 @@ pub struct TokenReport {
     pub log_prob: f64,
     /// The most likely tokens in its place.
     pub top: Vec<(Vec<u8>, f64)>,
+}
+
+impl TokenReport {
+    /// About the bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        // Bytes of a token, and what an allocation takes at least.
+        let one = |bytes: &Vec<u8>| bytes.len().max(24) + size_of::<(Vec<u8>, f64)>() + 8;
+        one(&self.bytes) + self.top.iter().map(|(bytes, _)| one(bytes)).sum::<usize>()
+    }
 }

@@ -54,13 +54,16 @@ pub struct Args {
     /// Texts that may wait for a place; more are refused (429).
     #[arg(long, default_value_t = 64, value_name = "N")]
     queue: usize,
+    /// Bytes of answers that may wait for their clients to take them; while there are more, requests are refused (429).
+    #[arg(long, default_value_t = 256 << 20, value_name = "BYTES")]
+    max_unread: usize,
     /// Longest text in tokens, prompt included. Default, or 0: the model's context length.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "LEN")]
     length: usize,
     /// Longest body of a request in bytes.
     #[arg(long, default_value_t = 1 << 20, value_name = "BYTES")]
     max_body: usize,
-    /// Seconds in which an answer has to be complete, waiting included.
+    /// Seconds in which an answer has to be complete, waiting included, and as many in which its client has to take it.
     #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
     /// Seconds in which a client has to send a head, and a body; and in which it has to take some of an answer.
@@ -94,7 +97,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let own = ContextParams { sequences: places, length: args.length, ..args.compute.context_params() };
     let context = args.compute.context(&model, &own)?;
     let length = context.length();
-    let (engine, thread) = Engine::start(context, places, args.queue)?;
+    let (engine, thread) = Engine::start(context, places, args.queue, args.max_unread)?;
     let name = args.name.clone().unwrap_or_else(|| name_of(args, &model));
     let (timeout, patience) = (Duration::from_secs(args.timeout), Duration::from_secs(args.client_timeout));
     let limits = Limits { length, max_body: args.max_body, timeout, patience };

@@ -11,18 +11,23 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A connection on which a write fails that makes no progress for some time. (A head and a body have a limit of their own.)
+/// A connection on which a write fails that makes no progress for some time, or if what is to be written has not been for a
+/// longer time: a client might take a little now and then. (A head and a body have a limit of their own.)
 pub struct Patient {
     inner: TokioIo<TcpStream>,
     patience: Duration,
+    in_all: Duration,
     /// When to give up, while a write waits.
     end: Pin<Box<Sleep>>,
     waits: bool,
+    /// Since when there is something that the client has not taken.
+    behind: Option<Instant>,
 }
 
 impl Patient {
-    pub fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self { inner: TokioIo::new(stream), patience, end: Box::pin(sleep(patience)), waits: false }
+    pub fn new(stream: TcpStream, [patience, in_all]: [Duration; 2]) -> Self {
+        let (inner, end) = (TokioIo::new(stream), Box::pin(sleep(patience)));
+        Self { inner, patience, in_all, end, waits: false, behind: None }
     }
 
     /// The result of a write, or that it waits for too long.
@@ -33,7 +38,9 @@ impl Patient {
         }
         if !self.waits {
             self.waits = true;
-            self.end.as_mut().reset(Instant::now() + self.patience);
+            let now = Instant::now();
+            let behind = *self.behind.get_or_insert(now);
+            self.end.as_mut().reset((now + self.patience).min(behind + self.in_all));
         }
         self.end.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
@@ -60,6 +67,8 @@ impl Write for Patient {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // All that there was has been written.
+        self.behind = None;
         let result = Pin::new(&mut self.inner).poll_flush(context);
         self.limited(context, result)
     }

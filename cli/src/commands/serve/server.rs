@@ -108,7 +108,7 @@ async fn connection(stream: TcpStream, service: &Service, mut is_ending: watch::
     let answer = service_fn(|request| service.answer(request));
     let mut settings = http1::Builder::new();
     let patience = service.patience();
-    settings.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(BUFFER);
+    settings.timer(TokioTimer::new()).header_read_timeout(patience[0]).max_buf_size(BUFFER);
     let served = settings.serve_connection(Patient::new(stream, patience), answer);
     let mut served = std::pin::pin!(served);
     let mut ended = std::pin::pin!(is_ending.changed());

@@ -15,12 +15,15 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::answer::{Choice, Heading, Usage};
-use super::body::{AnswerBody, EventStream, StreamState, data};
+use super::body::{self, AnswerBody, EventStream, StreamState, counted, data};
 use super::engine::Engine;
 use super::failure::Failure;
 use super::job::{Event, Job, Wanted};
 use super::request::Request;
 use crate::chat_format::ChatFormat;
+
+/// Most log-probabilities of tokens that an answer reports. Each takes some sixty bytes, and as many again as JSON.
+const MOST_REPORTS: usize = 1 << 20;
 
 /// What requests may take.
 pub struct Limits {
@@ -67,9 +70,9 @@ impl Service {
         &self.shared.name
     }
 
-    /// How long a client may take.
-    pub fn patience(&self) -> Duration {
-        self.limits.patience
+    /// How long a client may take without doing anything, and in all.
+    pub fn patience(&self) -> [Duration; 2] {
+        [self.limits.patience, self.limits.timeout]
     }
 
     /// Answers a request, whatever it is.
@@ -85,7 +88,8 @@ impl Service {
         let path = path.as_str();
         if path == "/health" {
             let (running, waiting) = self.engine.load();
-            let health = json!({ "status": "ok", "running": running, "waiting": waiting });
+            let unread = self.engine.unread.bytes();
+            let health = json!({ "status": "ok", "running": running, "waiting": waiting, "unread": unread });
             return expect(&request, &Method::GET).map(|()| json_response(StatusCode::OK, &health));
         }
         self.check_key(request.headers())?;
@@ -172,6 +176,21 @@ impl Service {
         if let Some(prompt) = prompts.iter().find(|prompt| prompt.len() >= self.limits.length) {
             return Err(Failure::too_long(prompt.len(), self.limits.length));
         }
+        if let Some(top) = wanted.log_probs {
+            let limit = if wanted.max_tokens == 0 { usize::MAX } else { wanted.max_tokens };
+            let room =
+                prompts.iter().map(|prompt| limit.min(self.limits.length.saturating_sub(prompt.len())));
+            let tokens = room.sum::<usize>().saturating_mul(n);
+            if tokens.saturating_mul(1 + top) > MOST_REPORTS {
+                return Err(Failure::parameter(
+                    "logprobs",
+                    format!(
+                        "with {top} other tokens for each of up to {tokens}: an answer has at most {MOST_REPORTS} \
+                         log-probabilities; ask for fewer texts, 'max_tokens' or 'top_logprobs'"
+                    ),
+                ));
+            }
+        }
         let heading = self.heading(is_chat);
         let log_probs = wanted.log_probs.is_some();
         let (events, mut incoming) = unbounded_channel();
@@ -217,7 +236,9 @@ impl Service {
                 Event::Failed(failure) => return Err(failure),
             }
         }
-        Ok(json_response(StatusCode::OK, &heading.whole(&choices, n, log_probs)))
+        let answer = body::json(&heading.whole(&choices, n, log_probs));
+        let held = self.engine.unread.hold(answer.len());
+        Ok(response(StatusCode::OK, counted(answer, held)))
     }
 
     fn heading(&self, is_chat: bool) -> Heading {
@@ -239,7 +260,11 @@ fn expect(request: &hyper::Request<Incoming>, method: &Method) -> Result<(), Fai
 }
 
 fn json_response(status: StatusCode, value: &Value) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::Whole(Some(Bytes::from(value.to_string()))));
+    response(status, Bytes::from(value.to_string()))
+}
+
+fn response(status: StatusCode, json: Bytes) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::Whole(Some(json)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
