@@ -2,6 +2,11 @@
 //! take minutes, and its C++ a compiler for each processor.)
 #![allow(dead_code, unused_imports, private_interfaces)]
 
+extern crate self as ggml_sys;
+#[path = "../../tests/miri/no_ggml.rs"]
+mod no_ggml;
+pub use no_ggml::*;
+
 #[path = "../../src/error.rs"]
 mod error;
 #[path = "../../src/gguf/mod.rs"]

@@ -2,6 +2,11 @@
 //! samplers, memory, files written, the threads of a context, and the kernels, whose tests here are `kernels.rs`.
 #![allow(dead_code, unused_imports)]
 
+extern crate self as ggml_sys;
+#[path = "no_ggml.rs"]
+mod no_ggml;
+pub use no_ggml::*;
+
 #[path = "../../src/atomic_file/mod.rs"]
 mod atomic_file;
 #[path = "../../src/error.rs"]
