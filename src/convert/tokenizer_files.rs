@@ -136,11 +136,12 @@ fn byte_level_bpe(vocab_path: &Path, merges_path: &Path, declared: &Declared) ->
             _ => return Err(bad(merges_path, format!("line {} is not a pair of tokens", number + 1))),
         }
     }
+    let added = added_tokens(&vocab, declared).map_err(|what| bad(vocab_path, what))?;
     let prefix = declared.config.get("add_prefix_space") == Some(&Value::Bool(true));
     let byte_level = |trim: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": trim, "use_regex": true});
     let json = json!({
         "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": added_tokens(&vocab, declared),
+        "added_tokens": added,
         "normalizer": null,
         "pre_tokenizer": byte_level(true),
         "post_processor": byte_level(false),
@@ -155,11 +156,13 @@ fn byte_level_bpe(vocab_path: &Path, merges_path: &Path, declared: &Declared) ->
 }
 
 /// The special tokens: those of the vocabulary, those added under a number, and those with a role, which follow.
-fn added_tokens(vocab: &Map<String, Value>, declared: &Declared) -> Vec<Value> {
+fn added_tokens(vocab: &Map<String, Value>, declared: &Declared) -> std::result::Result<Vec<Value>, String> {
     let mut all = declared.numbered();
-    // Ids beyond 32 bits are refused with the rest of the tokenizer.
-    let last = vocab.values().filter_map(Value::as_u64).chain(all.keys().copied()).max();
-    let mut next = last.map_or(0, |id| id.saturating_add(1));
+    if let Some((id, token)) = all.iter().find(|(id, _)| **id >= 1 << 32) {
+        return Err(format!("the id of the added token '{token}' is {id}"));
+    }
+    let mut next =
+        vocab.values().filter_map(Value::as_u64).chain(all.keys().copied()).max().map_or(0, |id| id + 1);
     let others = declared.special.get("additional_special_tokens").and_then(Value::as_array);
     let roles = ROLES.iter().filter_map(|role| declared.token(role));
     // Always special in GPT-2's vocabulary.
@@ -169,7 +172,7 @@ fn added_tokens(vocab: &Map<String, Value>, declared: &Declared) -> Vec<Value> {
             continue;
         }
         let id = vocab.get(token).and_then(Value::as_u64).unwrap_or(next);
-        next = next.saturating_add(u64::from(id == next));
+        next += u64::from(id == next);
         all.insert(id, token);
     }
     let added = |(id, token): (u64, &str)| {
@@ -178,7 +181,7 @@ fn added_tokens(vocab: &Map<String, Value>, declared: &Declared) -> Vec<Value> {
             "normalized": false, "special": true,
         })
     };
-    all.into_iter().map(added).collect()
+    Ok(all.into_iter().map(added).collect())
 }
 
 /// The paths of the files beside `weights` that may be read.

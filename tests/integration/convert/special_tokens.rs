@@ -118,7 +118,12 @@ fn damaged_vocabulary_and_merges_are_named() {
         ("merges.txt", "t h e\n", "line 1"),
         ("merges.txt", "q q\n", "damaged"),
         ("tokenizer_config.json", "{", "tokenizer_config.json"),
-        ("added_tokens.json", r#"{"<|endoftext|>": 95, "[X]": 18446744073709551615}"#, "damaged"),
+        ("added_tokens.json", r#"{"[X]": 18446744073709551615}"#, "'[X]' is 18446744073709551615"),
+        (
+            "tokenizer_config.json",
+            r#"{"added_tokens_decoder": {"4294967296": "[X]"}}"#,
+            "'[X]' is 4294967296",
+        ),
     ] {
         let dir = folder(&[gpt2_files(), vec![(name, content.to_owned())]].concat());
         let error = refused(dir.path(), &Options::default());
