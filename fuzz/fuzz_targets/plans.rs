@@ -10,8 +10,9 @@ use esolm::{
 use esolm_fuzz::{Input, VOCAB_SIZE, model, ok};
 use libfuzzer_sys::fuzz_target;
 
-static MODELS: LazyLock<[Model; 4]> =
-    LazyLock::new(|| [Variant::EsoB, Variant::EsoA, Variant::Mdlm, Variant::Ar].map(model));
+const VARIANTS: [Variant; 6] =
+    [Variant::EsoB, Variant::EsoA, Variant::Mdlm, Variant::Ar, Variant::WeDlm, Variant::Bd3Lm];
+static MODELS: LazyLock<[Model; VARIANTS.len()]> = LazyLock::new(|| VARIANTS.map(model));
 
 const LENGTH: usize = 16;
 
@@ -61,8 +62,9 @@ fn adaptive(input: &mut Input<'_>) -> Option<Adaptive> {
     Some(Adaptive {
         confidence,
         threshold: input.float() as f32,
-        window: input.size(),
-        ..Adaptive::default()
+        window: if input.seldom() { Adaptive::WINDOW_AUTO } else { input.size() },
+        penalty: if input.seldom() { input.float() as f32 } else { 0.0 },
+        in_order: input.below(2) == 0,
     })
 }
 
@@ -84,7 +86,7 @@ fn finish(context: &mut Context, model: &Model) {
         for sequence in 0..context.sequences() {
             let tokens = context.tokens(sequence).expect("tokens");
             let mask = model.config().mask_token_id;
-            assert!(tokens.iter().all(|&token| token != mask && (token as usize) < VOCAB_SIZE), "{tokens:?}");
+            assert!(tokens.iter().all(|&token| token != mask && (token as usize) < VOCAB_SIZE), "{:?} {mask} {tokens:?}", model.config().variant);
             let mut order = context.order(sequence).expect("an order").to_vec();
             order.sort_unstable();
             assert!(order.iter().copied().eq(0..tokens.len() as u32), "{order:?}");
@@ -95,7 +97,7 @@ fn finish(context: &mut Context, model: &Model) {
 
 fuzz_target!(|bytes: &[u8]| {
     let mut input = Input(bytes);
-    let model = &MODELS[input.below(4)];
+    let model = &MODELS[input.below(MODELS.len())];
     let params = ContextParams {
         sequences: 1 + input.below(3),
         batch_rows: input.below(64),

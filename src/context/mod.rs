@@ -137,8 +137,8 @@ impl Context {
     ///
     /// # Errors
     /// [`crate::Error::InvalidArgument`] if there are too many plans, one is too long, an order is not a permutation, a
-    /// schedule does not add up, a token is outside the vocabulary, or sampling is out of range;
-    /// [`crate::Error::Cancelled`].
+    /// schedule does not add up, a token is outside the vocabulary, sampling is out of range, or
+    /// one does not write block by block though the model does (BD3-LM); [`crate::Error::Cancelled`].
     pub fn begin_with_plans(&mut self, plans: &[Plan], sampling: SamplingParams, seed: u64) -> Result<()> {
         self.session.begin_with_plans(&mut self.runner, plans, sampling, seed)
     }

@@ -48,6 +48,11 @@ impl Plan {
         {
             return Err(Error::invalid("an autoregressive model writes one by one, from left to right"));
         }
+        if config.variant == Variant::Bd3Lm && !self.is_block_by_block(config.block_length) {
+            return Err(Error::invalid(
+                "BD3-LM writes block by block: one block in each step, none after a later one",
+            ));
+        }
         if self.known.len() < config.given_tokens() {
             return Err(Error::invalid(
                 "the token at position 0 has to be given to this autoregressive model",
@@ -62,6 +67,21 @@ impl Plan {
             return Err(Error::invalid(format!("there is no token {token}")));
         }
         Ok(())
+    }
+
+    /// Whether each step writes positions of one block, and no block comes after a later one.
+    fn is_block_by_block(&self, block: usize) -> bool {
+        let mut unknown = self.order.get(self.known.len()..).unwrap_or_default();
+        let mut last = 0;
+        self.counts.iter().all(|&count| {
+            let (step, rest) = unknown.split_at(unknown.len().min(count as usize));
+            unknown = rest;
+            let now = step.first().map_or(last, |&position| position as usize / block.max(1));
+            let in_order =
+                now >= last && step.iter().all(|&position| position as usize / block.max(1) == now);
+            last = now;
+            in_order
+        })
     }
 }
 

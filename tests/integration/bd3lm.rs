@@ -269,4 +269,18 @@ fn what_bd3lm_cannot_do_is_refused() {
         let error = context.begin(&[Prompt::default()], &params).unwrap_err().to_string();
         assert!(error.contains(what), "{what}: {error}");
     }
+    // Masks would be left where a plan goes back to an earlier block, or writes several in a step.
+    let block = model.config().block_length as u32;
+    let ones = vec![1; 2 * block as usize];
+    let back: Vec<u32> = (block..2 * block).chain(0..block).collect();
+    for (order, counts) in [(back, ones.clone()), ((0..2 * block).collect(), vec![block + 1, block - 1])] {
+        let plan = Plan { known: vec![], order, counts, diffusion: 0 };
+        let error = context.begin_with_plans(&[plan], SamplingParams::FULL, 0).unwrap_err();
+        assert!(matches!(&error, Error::InvalidArgument(what) if what.contains("block by block")), "{error}");
+    }
+    let order = (0..block).rev().chain((block..2 * block).rev()).collect();
+    let within = Plan { known: vec![], order, counts: ones, diffusion: 0 };
+    context.begin_with_plans(&[within], SamplingParams::FULL, 0).unwrap();
+    finish(&mut context);
+    assert!(!context.tokens(0).unwrap().contains(&model.config().mask_token_id));
 }
