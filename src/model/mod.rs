@@ -184,11 +184,10 @@ impl Model {
 
     /// The name of the device that the weights are on.
     pub fn device(&self) -> String {
-        self.0.device.clone()
+        self.device_name().to_owned()
     }
 
     /// As [`Model::device`].
-    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "for the C interface"))]
     pub(crate) fn device_name(&self) -> &str {
         &self.0.device
     }

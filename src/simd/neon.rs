@@ -3,8 +3,6 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use half::f16;
-
 /// Eight single-precision numbers.
 #[derive(Clone, Copy)]
 pub(crate) struct F32x8([float32x4_t; 2]);
@@ -27,17 +25,6 @@ pub(crate) fn widen_f16(x: uint16x4_t) -> float32x4_t {
         asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) wide, in(vreg) x, options(pure, nomem, nostack, preserves_flags));
     }
     wide
-}
-
-/// Rounds to half precision.
-#[inline(always)]
-fn narrow_f16(x: float32x4_t) -> uint16x4_t {
-    let narrow;
-    // SAFETY: as in `widen_f16`.
-    unsafe {
-        asm!("fcvtn {0:v}.4h, {1:v}.4s", out(vreg) narrow, in(vreg) x, options(pure, nomem, nostack, preserves_flags));
-    }
-    narrow
 }
 
 impl F32x8 {

@@ -1,16 +1,19 @@
 //! Whether the processor has the instructions that this build was compiled for.
 
-/// A row of the table of instruction sets: what is said if it is missing, of Rust's code and of ggml's.
+/// The instruction sets of a kind of processor: SETS, and the functions that ask for them. `$report` is what the processor or the
+/// system says of itself; a row of the table has a name, what the kind's macro `has!` finds it in the report by, and ggml's
+/// function if it can be asked whether its kernels were compiled for it. `std`'s detection cannot be asked: where the build has an
+/// instruction set, it says so of the processor, too. `$rust` and `$ggml` say how to build without.
 #[allow(unused_macros, reason = "where nothing is looked for, nothing is said")]
-macro_rules! instruction_set {
-    ($name:literal, $portable:literal, $ggml:literal) => {
-        InstructionSet {
+macro_rules! instruction_sets {
+    ($report:ident, $rust:literal, $ggml:literal; $($name:literal ($($bits:tt)*) $($function:ident)?;)*) => {
+        pub(super) const SETS: &[InstructionSet] = &[$(InstructionSet {
             name: $name,
             message: text(concat!(
                 "this build of esolm needs instructions that the processor lacks, such as ",
                 $name,
                 "; build it for this machine, or portably (",
-                $portable,
+                $rust,
                 ")\0"
             )),
             message_of_ggml: text(concat!(
@@ -20,6 +23,51 @@ macro_rules! instruction_set {
                 $ggml,
                 ")\0"
             )),
+        }),*];
+
+        /// The number in [`SETS`] of one that the compiler may use anywhere, or in ggml's kernels, and that the processor or the
+        /// operating system lacks. This has to run without them itself.
+        #[inline(never)]
+        pub(super) fn missing() -> Option<(u8, Compiled)> {
+            missing_of(&$report::new())
+        }
+
+        #[inline(never)]
+        fn missing_of(report: &$report) -> Option<(u8, Compiled)> {
+            let mut number = 0;
+            $(
+                let of_ggml = false $(|| ggml::$function())?;
+                if (cfg!(target_feature = $name) || of_ggml) && !has!(report, $($bits)*) {
+                    let of = if cfg!(target_feature = $name) { Compiled::Rust } else { Compiled::Ggml };
+                    return Some((number, of));
+                }
+                number += 1;
+            )*
+            let _ = number;
+            None
+        }
+
+        /// The instruction sets that the compiler may use anywhere in this build.
+        pub(crate) fn compiled_instructions() -> Vec<&'static str> {
+            let mut names = Vec::new();
+            $(if cfg!(target_feature = $name) { names.push($name); })*
+            names
+        }
+
+        /// The instruction sets that the processor and the operating system have.
+        pub(crate) fn processor_instructions() -> Vec<&'static str> {
+            let report = $report::new();
+            let mut names = Vec::new();
+            $(if has!(report, $($bits)*) { names.push($name); })*
+            names
+        }
+
+        /// The instruction sets that ggml's kernels were compiled for, of those that it can be asked for.
+        #[cfg(test)]
+        fn ggml_instructions() -> Vec<&'static str> {
+            let mut names = Vec::new();
+            $($(if ggml::$function() { names.push($name); })?)*
+            names
         }
     };
 }

@@ -2,7 +2,7 @@
 
 use esolm::{
     Constraints, Context, ContextParams, Dry, Error, GenerateParams, Grammar, Model, Order, Prompt,
-    SamplingParams, Schedule, Variant,
+    SamplingParams, Schedule, StopReason, Variant,
 };
 
 use crate::orders::prompts;
@@ -347,32 +347,59 @@ fn texts_of_the_default_model_end_where_they_would() {
             log_probs: true,
             ..GenerateParams::default()
         };
-        context.begin(std::slice::from_ref(&prompt), &plain).unwrap();
-        let beginning = context.text(0).unwrap();
-        finish(&mut context);
-        let (expected, reason) = (context.text(0).unwrap(), context.stop_reason(0).unwrap());
-        let expected_tokens = tokens(&context);
-        for lookahead in [1, 3, 8, GenerateParams::LOOKAHEAD_AUTO] {
-            context.begin(std::slice::from_ref(&prompt), &GenerateParams { lookahead, ..plain }).unwrap();
-            let (mut text, mut written) = (beginning.clone(), 0);
-            while let Some(step) = context.step().unwrap() {
-                text += step.text(0);
-                written += step.updates.len();
-                assert_eq!(step.log_probs.len(), step.updates.len());
-            }
-            assert_eq!(tokens(&context), expected_tokens, "{stop_strings:?} {lookahead}");
-            // Nothing behind the end is reported.
-            assert_eq!(written, expected_tokens[0].len() - prompt.known.len());
-            assert_eq!(
-                (context.text(0).unwrap(), context.stop_reason(0).unwrap()),
-                (expected.clone(), reason)
-            );
-            assert_eq!(text, expected);
-        }
-        reasons.push(reason);
+        let lookaheads = [1, 3, 8, GenerateParams::LOOKAHEAD_AUTO];
+        reasons.push(check_end(&mut context, &prompt, &plain, &lookaheads));
     }
     reasons.dedup();
     assert!(reasons.len() > 1, "{reasons:?}");
+}
+
+/// Checks that the text of a greedy request with `step_text` and `log_probs` ends the same with lookahead, and that steps report
+/// as much. Returns why it ends.
+pub fn check_end(
+    context: &mut Context,
+    prompt: &Prompt,
+    plain: &GenerateParams<'_>,
+    lookaheads: &[u32],
+) -> Option<StopReason> {
+    context.begin(std::slice::from_ref(prompt), plain).unwrap();
+    let beginning = context.text(0).unwrap();
+    finish(context);
+    let (expected, reason) = (context.text(0).unwrap(), context.stop_reason(0).unwrap());
+    let expected_tokens = tokens(context);
+    for &lookahead in lookaheads {
+        context.begin(std::slice::from_ref(prompt), &GenerateParams { lookahead, ..*plain }).unwrap();
+        let (mut text, mut written) = (beginning.clone(), 0);
+        while let Some(step) = context.step().unwrap() {
+            text += step.text(0);
+            written += step.updates.len();
+            assert_eq!(step.log_probs.len(), step.updates.len());
+        }
+        assert_eq!(tokens(context), expected_tokens, "{:?} {lookahead}", plain.stop_strings);
+        // Nothing behind the end is reported.
+        assert_eq!(written, expected_tokens[0].len() - prompt.known.len());
+        assert_eq!((context.text(0).unwrap(), context.stop_reason(0).unwrap()), (expected.clone(), reason));
+        assert_eq!(text, expected);
+    }
+    reason
+}
+
+/// Checks that a greedy request with a grammar writes the same text with lookahead. Returns how many passes that saved.
+pub fn check_grammar(
+    context: &mut Context,
+    prompt: &Prompt,
+    plain: &GenerateParams<'_>,
+    lookaheads: &[u32],
+) -> usize {
+    let expected = texts(context, std::slice::from_ref(prompt), plain);
+    let reason = context.stop_reason(0).unwrap();
+    let saved = lookaheads.iter().map(|&lookahead| {
+        context.begin(std::slice::from_ref(prompt), &GenerateParams { lookahead, ..*plain }).unwrap();
+        let counts = run(context);
+        assert_eq!((tokens(context), context.stop_reason(0).unwrap()), (expected.clone(), reason));
+        counts.tokens - counts.passes
+    });
+    saved.sum()
 }
 
 #[test]
@@ -417,14 +444,7 @@ fn grammars_are_matched_as_without() {
             constraints: &rules,
             ..GenerateParams::default()
         };
-        let expected = texts(&mut context, std::slice::from_ref(&prompt), &plain);
-        let reason = context.stop_reason(0).unwrap();
-        for lookahead in [1, 3, 8] {
-            context.begin(std::slice::from_ref(&prompt), &GenerateParams { lookahead, ..plain }).unwrap();
-            let counts = run(&mut context);
-            assert_eq!((tokens(&context), context.stop_reason(0).unwrap()), (expected.clone(), reason));
-            saved += counts.tokens - counts.passes;
-        }
+        saved += check_grammar(&mut context, &prompt, &plain, &[1, 3, 8]);
         // Any token is possible, so that the grammar decides.
         let sampling = SamplingParams { temperature: 50.0, ..SamplingParams::FULL };
         for seed in 0..5 {

@@ -5,10 +5,10 @@ use esolm::{
     Kernels, KvType, Model, Prompt, SamplingParams, StopReason, Variant,
 };
 
-use crate::lookahead::{Counts, TINY, check_distribution, check_surroundings, run};
+use crate::lookahead::{Counts, TINY, check_distribution, check_end, check_grammar, check_surroundings, run};
 use crate::reference::{LENGTH, Network, Random};
 use crate::runs::{context, finish, params, texts, tokens};
-use crate::stopping::tokenizer;
+use crate::stopping::words;
 
 const AUTO: u32 = GenerateParams::LOOKAHEAD_AUTO;
 const GREEDY: SamplingParams = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
@@ -240,11 +240,8 @@ fn a_stop_token_ends_the_text_within_a_pass() {
     }
 }
 
-/// A model whose tokens are short words of `a` and `b`.
 fn model_of_words(seed: u64) -> Model {
-    let word = |id: u32| format!("{:b}", id + 2)[1..].replace('0', "a").replace('1', "b");
-    let json = tokenizer(r#"{"type": "Fuse"}"#, word);
-    Network::qwen(Variant::WeDlm, Architecture::QWEN3, seed).model_with_tokenizer(&json)
+    Network::qwen(Variant::WeDlm, Architecture::QWEN3, seed).model_with_tokenizer(&words())
 }
 
 #[test]
@@ -253,27 +250,20 @@ fn stop_strings_end_the_text_where_they_would() {
     for seed in 0..3 {
         let mut context = context(&model_of_words(seed), 1);
         for stop_strings in [&["bbab"][..], &["aaaa", "babb"], &["ab", "ba"], &["abababababab"]] {
-            let plain = GenerateParams { sampling: GREEDY, stop_strings, step_text: true, ..ahead(0) };
-            let expected = texts(&mut context, &prompts()[..1], &plain);
-            let end = (context.text(0).unwrap(), context.stop_reason(0).unwrap());
-            for lookahead in [1, 5, AUTO] {
-                context.begin(&prompts()[..1], &GenerateParams { lookahead, ..plain }).unwrap();
-                let mut text = context.text(0).unwrap();
-                while let Some(step) = context.step().unwrap() {
-                    text += step.text(0);
-                }
-                assert_eq!(tokens(&context), expected, "{stop_strings:?} {lookahead}");
-                assert_eq!((context.text(0).unwrap(), context.stop_reason(0).unwrap()), end);
-                assert_eq!(text, end.0);
-            }
-            reasons.push(end.1);
+            let plain = GenerateParams {
+                sampling: GREEDY,
+                stop_strings,
+                step_text: true,
+                log_probs: true,
+                ..ahead(0)
+            };
+            reasons.push(check_end(&mut context, &prompts()[0], &plain, &[1, 5, AUTO]));
         }
     }
     assert!(reasons.contains(&Some(StopReason::StopString)), "{reasons:?}");
     assert!(reasons.contains(&Some(StopReason::Length)), "{reasons:?}");
 }
 
-#[cfg(feature = "grammar")]
 #[test]
 fn grammars_are_matched_as_without() {
     let mut saved = 0;
@@ -281,16 +271,8 @@ fn grammars_are_matched_as_without() {
     {
         let rules =
             [Constraints { grammar: Some(esolm::Grammar::Regex(regex.into())), ..Constraints::default() }];
-        let mut context = context(&model_of_words(seed), 1);
         let plain = GenerateParams { sampling: GREEDY, constraints: &rules, ..ahead(0) };
-        let expected = texts(&mut context, &prompts()[..1], &plain);
-        let reason = context.stop_reason(0).unwrap();
-        for lookahead in [1, 4, AUTO] {
-            context.begin(&prompts()[..1], &GenerateParams { lookahead, ..plain }).unwrap();
-            let counts = run(&mut context);
-            assert_eq!((tokens(&context), context.stop_reason(0).unwrap()), (expected.clone(), reason));
-            saved += counts.tokens - counts.passes;
-        }
+        saved += check_grammar(&mut context(&model_of_words(seed), 1), &prompts()[0], &plain, &[1, 4, AUTO]);
     }
     assert!(saved > 0, "no pass wrote several tokens");
 }

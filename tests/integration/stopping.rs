@@ -27,11 +27,15 @@ pub fn tokenizer(decoder: &str, text: impl Fn(u32) -> String) -> String {
     .to_string()
 }
 
-/// A model whose tokens are short words of `a` and `b`, so that texts have many repetitions.
+/// A tokenizer whose tokens are short words of `a` and `b`, so that texts have many repetitions.
+pub fn words() -> String {
+    tokenizer(r#"{"type": "Fuse"}"#, |id| format!("{:b}", id + 2)[1..].replace('0', "a").replace('1', "b"))
+}
+
+/// A model with these [`words`].
 fn model_of_words(variant: Variant, eos: Option<u32>) -> Model {
-    let words = |id: u32| format!("{:b}", id + 2)[1..].replace('0', "a").replace('1', "b");
     let config = Config { variant, eos_token_id: eos, bos_token_id: eos, ..config(2, 4) };
-    Network::random(config, 1).model_with_tokenizer(&tokenizer(r#"{"type": "Fuse"}"#, words))
+    Network::random(config, 1).model_with_tokenizer(&words())
 }
 
 /// The tokens of a sequence, and why it ended.

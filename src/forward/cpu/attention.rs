@@ -211,6 +211,11 @@ impl<'a> Network<'a> {
         unsafe { self.rope_table.read(row * dh..(row + 1) * dh) }
     }
 
+    /// Where a head of the segment's sequence begins among the keys of a block in the cache, and among its values.
+    fn first_in_cache(&self, segment: &Segment, head: usize) -> usize {
+        (segment.sequence * self.config.kv_head_count() + head) * self.capacity.slots * self.config.head_dim()
+    }
+
     /// Puts one head of the segment's rows in a key group into the cache. Returns whether the cache can hold them.
     fn fill_cache<T: CacheElement>(
         &self,
@@ -220,9 +225,9 @@ impl<'a> Network<'a> {
         norm: Option<Matrix<'_>>,
         cache: BlockCache<'a, T>,
     ) -> bool {
-        let (d, dh, heads) = (self.config.kv_length(), self.config.head_dim(), self.config.kv_head_count());
+        let (d, dh) = (self.config.kv_length(), self.config.head_dim());
         let mut overflows = false;
-        let first = (segment.sequence * heads + head) * self.capacity.slots * dh;
+        let first = self.first_in_cache(segment, head);
         let begin = segment.first_slot.max(group * KEY_GROUP);
         for slot in begin..(segment.first_slot + segment.rows).min((group + 1) * KEY_GROUP) {
             let row = segment.first_row + slot - segment.first_slot;
@@ -234,6 +239,9 @@ impl<'a> Network<'a> {
             let (mut converted, mut scales) = ([T::ZERO; CONVERTED], [f16::ZERO; CONVERTED / SCALED]);
             for (start, end) in (0..dh).step_by(CONVERTED).map(|start| (start, dh.min(start + CONVERTED))) {
                 let set_scales = |part: CachePart<'a, T>, scales: &[f16]| {
+                    if !T::HAS_SCALES {
+                        return;
+                    }
                     let index = first / SCALED + scale_index(slot, dh);
                     for (&scale, i) in scales.iter().zip(start / SCALED..end / SCALED) {
                         // SAFETY: this head of the slot is in this thread's piece.
@@ -244,14 +252,10 @@ impl<'a> Network<'a> {
                 // SAFETY: this head of the slot is in this thread's piece.
                 let to = unsafe { cache.values.numbers.write(at + start..at + end) };
                 T::convert(&v[start..end], to, &mut scales);
-                if T::HAS_SCALES {
-                    set_scales(cache.values, &scales);
-                }
+                set_scales(cache.values, &scales);
                 let converted = &mut converted[..end - start];
                 T::convert(&k[start..end], converted, &mut scales);
-                if T::HAS_SCALES {
-                    set_scales(cache.keys, &scales);
-                }
+                set_scales(cache.keys, &scales);
                 let index = first + key_index(slot, dh);
                 for (&k, i) in converted.iter().zip(start..) {
                     // SAFETY: this head of the slot is in this thread's piece.
@@ -262,7 +266,8 @@ impl<'a> Network<'a> {
         !overflows
     }
 
-    /// The attention of a tile of queries, into `attention`. The queries of a segment are those of its first row, one for each head that shares these keys and values, then of its second row, and so on.
+    /// The attention of a tile of queries, into `attention`. The queries of a segment are those of its first row, one for each head
+    /// that shares these keys and values, then of its second row, and so on.
     fn attend_tile<T: CacheElement>(
         &self,
         Tile { head, before, segment, tile, next }: Tile<'_>,
@@ -270,9 +275,8 @@ impl<'a> Network<'a> {
         scores: &mut [f32],
         queries: Queries,
     ) {
-        let (dh, all_heads, heads) =
-            (self.config.head_dim(), self.config.head_count, self.config.kv_head_count());
-        let group = all_heads / heads;
+        let (dh, all_heads) = (self.config.head_dim(), self.config.head_count);
+        let group = all_heads / self.config.kv_head_count();
         let of_segment = queries.of_segment(segment);
         let rows = (of_segment * group - tile * TILE).min(TILE);
         // The segment's first row with a query among the queries, and in the batch.
@@ -295,9 +299,7 @@ impl<'a> Network<'a> {
             let (row, head) = place(i);
             ((first + row) * all_heads + head) * dh
         };
-        let cache_of =
-            |segment: &Segment, head: usize| (segment.sequence * heads + head) * self.capacity.slots * dh;
-        let cache = cache_of(segment, head);
+        let cache = self.first_in_cache(segment, head);
         // Whole key groups with these slots, and their scales.
         let keys_in = |cache: usize, slots: usize| cache..cache + slots.next_multiple_of(KEY_GROUP) * dh;
         let scales_in = |cache: usize, slots: usize| match T::HAS_SCALES {
@@ -316,7 +318,7 @@ impl<'a> Network<'a> {
                 key_scales: keys.scales.read(scales_in(cache, slots)),
                 value_scales: values.scales.read(scales_in(cache, slots)),
                 next_keys: next.map_or(&[], |(head, next)| {
-                    keys.numbers.read(keys_in(cache_of(next, head), next.first_slot))
+                    keys.numbers.read(keys_in(self.first_in_cache(next, head), next.first_slot))
                 }),
                 scores,
             }

@@ -4,50 +4,10 @@ use std::hint::black_box;
 
 use super::set::{Compiled, InstructionSet, text};
 
-/// Names the instruction sets with the bits that the kernel reports them by, and ggml's function for those that it can be asked
-/// for. `std`'s detection cannot be asked: where the build has an instruction set, it says so of the processor, too.
-macro_rules! instruction_sets {
-    ($($name:literal, $word:ident, $bit:literal $(, $ggml:ident)?;)*) => {
-        pub(super) const SETS: &[InstructionSet] = &[$(instruction_set!(
-            $name,
-            "RUSTFLAGS=\"-C target-cpu=generic\"",
-            "GGML_CPU_ARM_ARCH=armv8-a in the environment"
-        )),*];
-
-        /// The number in [`SETS`] of one that the compiler may use anywhere, or in ggml's kernels, and that the processor lacks.
-        pub(super) fn missing() -> Option<(u8, Compiled)> {
-            missing_of(&Reported::new())
-        }
-
-        #[inline(never)]
-        fn missing_of(reported: &Reported) -> Option<(u8, Compiled)> {
-            let mut number = 0;
-            $(
-                let of_ggml = false $(|| ggml::$ggml())?;
-                if (cfg!(target_feature = $name) || of_ggml) && black_box(reported.$word & 1 << $bit) == 0 {
-                    let of = if cfg!(target_feature = $name) { Compiled::Rust } else { Compiled::Ggml };
-                    return Some((number, of));
-                }
-                number += 1;
-            )*
-            let _ = number;
-            None
-        }
-
-        /// The instruction sets that the compiler may use anywhere in this build.
-        pub(crate) fn compiled_instructions() -> Vec<&'static str> {
-            let mut names = Vec::new();
-            $(if cfg!(target_feature = $name) { names.push($name); })*
-            names
-        }
-
-        /// The instruction sets that the processor and the operating system have.
-        pub(crate) fn processor_instructions() -> Vec<&'static str> {
-            let reported = Reported::new();
-            let mut names = Vec::new();
-            $(if reported.$word & 1 << $bit != 0 { names.push($name); })*
-            names
-        }
+/// Whether [`Reported`] has a bit of a word.
+macro_rules! has {
+    ($reported:expr, $word:ident, $bit:literal) => {
+        black_box($reported.$word & 1 << $bit) != 0
     };
 }
 
@@ -57,25 +17,28 @@ mod ggml {
 }
 
 instruction_sets! {
-    "neon", first, 1;
-    "aes", first, 3;
-    "sha2", first, 6;
-    "crc", first, 7;
-    "lse", first, 8;
-    "fp16", first, 10, ggml_cpu_has_fp16_va;
-    "rdm", first, 12;
-    "jsconv", first, 13;
-    "fcma", first, 14;
-    "rcpc", first, 15;
-    "sha3", first, 17;
-    "dotprod", first, 20, ggml_cpu_has_dotprod;
-    "sve", first, 22, ggml_cpu_has_sve;
-    "flagm", first, 27;
-    "sve2", second, 1;
-    "frintts", second, 8;
-    "i8mm", second, 13, ggml_cpu_has_matmul_int8;
-    "bf16", second, 14;
-    "sme", second, 23, ggml_cpu_has_sme;
+    Reported,
+    "RUSTFLAGS=\"-C target-cpu=generic\"",
+    "GGML_CPU_ARM_ARCH=armv8-a in the environment";
+    "neon" (first, 1);
+    "aes" (first, 3);
+    "sha2" (first, 6);
+    "crc" (first, 7);
+    "lse" (first, 8);
+    "fp16" (first, 10) ggml_cpu_has_fp16_va;
+    "rdm" (first, 12);
+    "jsconv" (first, 13);
+    "fcma" (first, 14);
+    "rcpc" (first, 15);
+    "sha3" (first, 17);
+    "dotprod" (first, 20) ggml_cpu_has_dotprod;
+    "sve" (first, 22) ggml_cpu_has_sve;
+    "flagm" (first, 27);
+    "sve2" (second, 1);
+    "frintts" (second, 8);
+    "i8mm" (second, 13) ggml_cpu_has_matmul_int8;
+    "bf16" (second, 14);
+    "sme" (second, 23) ggml_cpu_has_sme;
 }
 
 /// The kernel's two words.
@@ -102,6 +65,7 @@ mod tests {
         let (number, _) = missing_of(&none).unwrap();
         assert_eq!(SETS[usize::from(number)].name, "neon");
         assert!(missing_of(&Reported { first: u64::MAX, second: u64::MAX }).is_none());
+        assert!(ggml_instructions().iter().all(|name| SETS.iter().any(|set| set.name == *name)));
     }
 
     #[test]

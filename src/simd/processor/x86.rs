@@ -5,62 +5,10 @@ use std::hint::black_box;
 
 use super::set::{Compiled, InstructionSet, text};
 
-/// Names the instruction sets of x86-64 with the bits that CPUID reports them by: leaf, subleaf, register (`a` to `d`), bit.
-/// `std`'s detection cannot be asked: where the build has an instruction set, it says so of the processor, too.
-macro_rules! instruction_sets {
-    ($($name:literal, $leaf:literal, $subleaf:literal, $register:ident, $bit:literal, $state:expr $(, $ggml:ident)?;)*) => {
-        pub(super) const SETS: &[InstructionSet] = &[$(instruction_set!(
-            $name,
-            "RUSTFLAGS=\"-C target-cpu=x86-64-v2\"",
-            "GGML_AVX=OFF GGML_AVX2=OFF GGML_FMA=OFF GGML_F16C=OFF GGML_BMI2=OFF in the environment"
-        )),*];
-
-        /// The number in [`SETS`] of one that the compiler may use anywhere, or in ggml's kernels, and that the processor or the
-        /// operating system lacks. This has to run without them itself (see [`Cpuid::has`]).
-        #[inline(never)]
-        pub(super) fn missing() -> Option<(u8, Compiled)> {
-            missing_of(&Cpuid::new())
-        }
-
-        #[inline(never)]
-        fn missing_of(cpuid: &Cpuid) -> Option<(u8, Compiled)> {
-            let mut number = 0;
-            $(
-                let of_ggml = false $(|| ggml::$ggml())?;
-                if (cfg!(target_feature = $name) || of_ggml)
-                    && !cpuid.has($leaf, $subleaf, |r| r.$register, const { 1 << $bit }, $state)
-                {
-                    let of = if cfg!(target_feature = $name) { Compiled::Rust } else { Compiled::Ggml };
-                    return Some((number, of));
-                }
-                number += 1;
-            )*
-            let _ = number;
-            None
-        }
-
-        /// The instruction sets that the compiler may use anywhere in this build.
-        pub(crate) fn compiled_instructions() -> Vec<&'static str> {
-            let mut names = Vec::new();
-            $(if cfg!(target_feature = $name) { names.push($name); })*
-            names
-        }
-
-        /// The instruction sets that the processor and the operating system have.
-        pub(crate) fn processor_instructions() -> Vec<&'static str> {
-            let cpuid = Cpuid::new();
-            let mut names = Vec::new();
-            $(if cpuid.has($leaf, $subleaf, |r| r.$register, 1 << $bit, $state) { names.push($name); })*
-            names
-        }
-
-        /// The instruction sets that ggml's kernels were compiled for, of those that it can be asked for.
-        #[cfg(test)]
-        fn ggml_instructions() -> Vec<&'static str> {
-            let mut names = Vec::new();
-            $($(if ggml::$ggml() { names.push($name); })?)*
-            names
-        }
+/// Whether [`Cpuid`] has a bit: leaf, subleaf, register, bit, and the registers that the system must save.
+macro_rules! has {
+    ($cpuid:expr, $leaf:literal, $subleaf:literal, $register:ident, $bit:literal, $state:expr) => {
+        $cpuid.has($leaf, $subleaf, |r| r.$register, const { 1 << $bit }, $state)
     };
 }
 
@@ -84,44 +32,47 @@ mod state {
 }
 
 instruction_sets! {
-    "sse3", 1, 0, ecx, 0, state::BASE, ggml_cpu_has_sse3;
-    "pclmulqdq", 1, 0, ecx, 1, state::BASE;
-    "ssse3", 1, 0, ecx, 9, state::BASE, ggml_cpu_has_ssse3;
-    "fma", 1, 0, ecx, 12, state::AVX, ggml_cpu_has_fma;
-    "cmpxchg16b", 1, 0, ecx, 13, state::BASE;
-    "sse4.1", 1, 0, ecx, 19, state::BASE;
-    "sse4.2", 1, 0, ecx, 20, state::BASE, has_sse42;
-    "movbe", 1, 0, ecx, 22, state::BASE;
-    "popcnt", 1, 0, ecx, 23, state::BASE;
-    "aes", 1, 0, ecx, 25, state::BASE;
-    "avx", 1, 0, ecx, 28, state::AVX, ggml_cpu_has_avx;
-    "f16c", 1, 0, ecx, 29, state::AVX, ggml_cpu_has_f16c;
-    "bmi1", 7, 0, ebx, 3, state::BASE;
-    "avx2", 7, 0, ebx, 5, state::AVX, ggml_cpu_has_avx2;
-    "bmi2", 7, 0, ebx, 8, state::BASE, ggml_cpu_has_bmi2;
-    "avx512f", 7, 0, ebx, 16, state::AVX512, ggml_cpu_has_avx512;
-    "avx512dq", 7, 0, ebx, 17, state::AVX512;
-    "adx", 7, 0, ebx, 19, state::BASE;
-    "avx512ifma", 7, 0, ebx, 21, state::AVX512;
-    "avx512cd", 7, 0, ebx, 28, state::AVX512;
-    "sha", 7, 0, ebx, 29, state::BASE;
-    "avx512bw", 7, 0, ebx, 30, state::AVX512;
-    "avx512vl", 7, 0, ebx, 31, state::AVX512;
-    "avx512vbmi", 7, 0, ecx, 1, state::AVX512, ggml_cpu_has_avx512_vbmi;
-    "avx512vbmi2", 7, 0, ecx, 6, state::AVX512;
-    "gfni", 7, 0, ecx, 8, state::BASE;
-    "vaes", 7, 0, ecx, 9, state::AVX;
-    "vpclmulqdq", 7, 0, ecx, 10, state::AVX;
-    "avx512vnni", 7, 0, ecx, 11, state::AVX512, ggml_cpu_has_avx512_vnni;
-    "avx512bitalg", 7, 0, ecx, 12, state::AVX512;
-    "avx512vpopcntdq", 7, 0, ecx, 14, state::AVX512;
-    "avx512vp2intersect", 7, 0, edx, 8, state::AVX512;
-    "avx512fp16", 7, 0, edx, 23, state::AVX512;
-    "avxvnni", 7, 1, eax, 4, state::AVX, ggml_cpu_has_avx_vnni;
-    "avx512bf16", 7, 1, eax, 5, state::AVX512, ggml_cpu_has_avx512_bf16;
-    "avxifma", 7, 1, eax, 23, state::AVX;
-    "lzcnt", 0x8000_0001, 0, ecx, 5, state::BASE;
-    "sse4a", 0x8000_0001, 0, ecx, 6, state::BASE;
+    Cpuid,
+    "RUSTFLAGS=\"-C target-cpu=x86-64-v2\"",
+    "GGML_AVX=OFF GGML_AVX2=OFF GGML_FMA=OFF GGML_F16C=OFF GGML_BMI2=OFF in the environment";
+    "sse3" (1, 0, ecx, 0, state::BASE) ggml_cpu_has_sse3;
+    "pclmulqdq" (1, 0, ecx, 1, state::BASE);
+    "ssse3" (1, 0, ecx, 9, state::BASE) ggml_cpu_has_ssse3;
+    "fma" (1, 0, ecx, 12, state::AVX) ggml_cpu_has_fma;
+    "cmpxchg16b" (1, 0, ecx, 13, state::BASE);
+    "sse4.1" (1, 0, ecx, 19, state::BASE);
+    "sse4.2" (1, 0, ecx, 20, state::BASE) has_sse42;
+    "movbe" (1, 0, ecx, 22, state::BASE);
+    "popcnt" (1, 0, ecx, 23, state::BASE);
+    "aes" (1, 0, ecx, 25, state::BASE);
+    "avx" (1, 0, ecx, 28, state::AVX) ggml_cpu_has_avx;
+    "f16c" (1, 0, ecx, 29, state::AVX) ggml_cpu_has_f16c;
+    "bmi1" (7, 0, ebx, 3, state::BASE);
+    "avx2" (7, 0, ebx, 5, state::AVX) ggml_cpu_has_avx2;
+    "bmi2" (7, 0, ebx, 8, state::BASE) ggml_cpu_has_bmi2;
+    "avx512f" (7, 0, ebx, 16, state::AVX512) ggml_cpu_has_avx512;
+    "avx512dq" (7, 0, ebx, 17, state::AVX512);
+    "adx" (7, 0, ebx, 19, state::BASE);
+    "avx512ifma" (7, 0, ebx, 21, state::AVX512);
+    "avx512cd" (7, 0, ebx, 28, state::AVX512);
+    "sha" (7, 0, ebx, 29, state::BASE);
+    "avx512bw" (7, 0, ebx, 30, state::AVX512);
+    "avx512vl" (7, 0, ebx, 31, state::AVX512);
+    "avx512vbmi" (7, 0, ecx, 1, state::AVX512) ggml_cpu_has_avx512_vbmi;
+    "avx512vbmi2" (7, 0, ecx, 6, state::AVX512);
+    "gfni" (7, 0, ecx, 8, state::BASE);
+    "vaes" (7, 0, ecx, 9, state::AVX);
+    "vpclmulqdq" (7, 0, ecx, 10, state::AVX);
+    "avx512vnni" (7, 0, ecx, 11, state::AVX512) ggml_cpu_has_avx512_vnni;
+    "avx512bitalg" (7, 0, ecx, 12, state::AVX512);
+    "avx512vpopcntdq" (7, 0, ecx, 14, state::AVX512);
+    "avx512vp2intersect" (7, 0, edx, 8, state::AVX512);
+    "avx512fp16" (7, 0, edx, 23, state::AVX512);
+    "avxvnni" (7, 1, eax, 4, state::AVX) ggml_cpu_has_avx_vnni;
+    "avx512bf16" (7, 1, eax, 5, state::AVX512) ggml_cpu_has_avx512_bf16;
+    "avxifma" (7, 1, eax, 23, state::AVX);
+    "lzcnt" (0x8000_0001, 0, ecx, 5, state::BASE);
+    "sse4a" (0x8000_0001, 0, ecx, 6, state::BASE);
 }
 
 /// CPUID's answers.

@@ -34,11 +34,14 @@ wide! {
     }
 }
 
+/// The largest value.
+pub(super) const MAX: f32 = 127.0;
+
+/// Numbers rounded to whole ones from -[`MAX`] to it, as ggml's q8_0, and what these are to be multiplied with: NaN if one of them is NaN
+/// or infinite.
 #[inline(always)]
-fn quantize(x: &[[f32; LANES]; BLOCK / LANES], format: ByteFormat) -> ActivationBlock {
-    /// The largest value.
-    const MAX: f32 = 127.0;
-    // Loops rather than closures: they have the instructions that `quantize_row` is compiled with.
+pub(super) fn round(x: &[[f32; LANES]; BLOCK / LANES]) -> (f32, [F32x8; BLOCK / LANES]) {
+    // Loops rather than closures: they have the instructions that the caller is compiled with.
     let (mut max, mut sum) = (F32x8::zero(), F32x8::zero());
     for x in x {
         let x = F32x8::load(x).abs();
@@ -47,12 +50,17 @@ fn quantize(x: &[[f32; LANES]; BLOCK / LANES], format: ByteFormat) -> Activation
     let (max, sum) = (max.largest(), sum.sum());
     // Below this, the inverse would be infinite.
     let inverse = if max > f32::MIN_POSITIVE * MAX { MAX / max } else { 0.0 };
-    let scale = if sum.is_finite() { max / MAX } else { f32::NAN };
-    let mut to = ActivationBlock { scale, ..ActivationBlock::default() };
     let mut values = [F32x8::zero(); BLOCK / LANES];
     for (value, x) in values.iter_mut().zip(x) {
         *value = F32x8::load(x).mul(F32x8::splat(inverse)).nearest();
     }
+    (if sum.is_finite() { max / MAX } else { f32::NAN }, values)
+}
+
+#[inline(always)]
+fn quantize(x: &[[f32; LANES]; BLOCK / LANES], format: ByteFormat) -> ActivationBlock {
+    let (scale, values) = round(x);
+    let mut to = ActivationBlock { scale, ..ActivationBlock::default() };
     for (values, to) in values.iter().zip(to.values.as_chunks_mut::<2>().0) {
         to.as_flattened_mut().copy_from_slice(&values.bytes());
     }

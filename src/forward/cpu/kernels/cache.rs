@@ -3,13 +3,14 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
+use super::activations::{BLOCK, MAX, round};
 use super::isa::{Isa, WIDTH};
-use crate::simd::{F32x8, LANES, wide};
+use crate::simd::{LANES, wide};
 
 /// Slots whose keys are interleaved: dimension 0 of all, then dimension 1 of all, and so on.
 pub(crate) const KEY_GROUP: usize = WIDTH;
-/// Dimensions of a key or value that share a scale, if their type has scales: those of ggml's q8_0.
-pub(crate) const SCALED: usize = 32;
+/// Dimensions of a key or value that share a scale, if their type has scales: those of ggml's q8_0, as activations.
+pub(crate) const SCALED: usize = BLOCK;
 
 /// The index of dimension 0 of a slot's key among the keys of a head `dh` wide; the next ones follow [`KEY_GROUP`] apart.
 #[inline(always)]
@@ -60,40 +61,31 @@ impl CacheElement for f16 {
     }
 }
 
-/// The largest byte.
-const MAX_BYTE: f32 = 127.0;
-
 impl CacheElement for i8 {
     const HAS_SCALES: bool = true;
     // The largest one's scale must fit in half precision.
-    const OVERFLOW: f32 = MAX_BYTE * <f16 as CacheElement>::OVERFLOW;
+    const OVERFLOW: f32 = MAX * <f16 as CacheElement>::OVERFLOW;
     const ZERO: Self = 0;
     #[inline(always)]
     fn load<I: Isa>(isa: I, x: &[Self; WIDTH]) -> I::F32 {
         isa.load_i8(x)
     }
     fn convert(x: &[f32], to: &mut [Self], scales: &mut [f16]) {
-        for ((x, to), scale) in x.as_chunks().0.iter().zip(to.as_chunks_mut().0).zip(scales) {
+        let (x, to) = (x.as_chunks().0.as_chunks().0, to.as_chunks_mut().0.as_chunks_mut().0);
+        for ((x, to), scale) in x.iter().zip(to).zip(scales) {
             *scale = f16::from_f32(round_to_bytes(x, to));
         }
     }
 }
 
 wide! {
-    /// Rounds numbers to bytes, as ggml's q8_0. Returns their scale: NaN if one is NaN or infinite.
-    fn round_to_bytes(x: &[f32; SCALED], to: &mut [i8; SCALED]) -> f32 {
-        let (mut max, mut sum) = (F32x8::zero(), F32x8::zero());
-        for x in x.as_chunks::<LANES>().0 {
-            let x = F32x8::load(x).abs();
-            (max, sum) = (x.max(max), sum.add(x));
+    /// Rounds numbers to bytes. Returns their scale.
+    fn round_to_bytes(x: &[[f32; LANES]; SCALED / LANES], to: &mut [[i8; LANES]; SCALED / LANES]) -> f32 {
+        let (scale, values) = round(x);
+        for (value, to) in values.iter().zip(to) {
+            *to = value.bytes();
         }
-        let max = max.largest();
-        // Below this, the inverse would be infinite.
-        let inverse = if max > f32::MIN_POSITIVE * MAX_BYTE { MAX_BYTE / max } else { 0.0 };
-        for (x, to) in x.as_chunks::<LANES>().0.iter().zip(to.as_chunks_mut().0) {
-            *to = F32x8::load(x).mul(F32x8::splat(inverse)).nearest().bytes();
-        }
-        if sum.sum().is_finite() { max / MAX_BYTE } else { f32::NAN }
+        scale
     }
 }
 
@@ -133,7 +125,7 @@ mod tests {
             for (&x, byte) in x.iter().zip(bytes) {
                 // The scale in half precision is off by a 2048th.
                 let off = (x - f32::from(byte) * scale.to_f32()).abs() / largest;
-                assert!(off <= 0.5 / MAX_BYTE + 1.0 / 2048.0, "{x} {byte} {scale}");
+                assert!(off <= 0.5 / MAX + 1.0 / 2048.0, "{x} {byte} {scale}");
             }
         }
         assert_eq!(bytes(&[0.0; SCALED]), ([0; SCALED], f16::ZERO));
