@@ -125,8 +125,14 @@ pub(super) fn settings(
     }
     let block_length = match variant {
         Variant::Bd3Lm => {
-            let stated = facts.number(&["block_size", "algo.block_size"])?;
-            stated.ok_or_else(|| source.bad("configuration: 'block_size' is missing"))?
+            let paths = ["block_size", "algo.block_size"];
+            match facts.find(&paths) {
+                // The trainer's default, which omegaconf keeps as it is written: the whole text is a block.
+                Some(Value::String(text)) if text == "${model.length}" => context_length,
+                _ => facts
+                    .number(&paths)?
+                    .ok_or_else(|| source.bad("configuration: 'block_size' is missing"))?,
+            }
         }
         _ => 0,
     };

@@ -68,16 +68,23 @@ pub(super) fn kind(facts: Facts<'_>, options: &Options) -> Result<TrainedAs> {
     Ok(TrainedAs { variant, diffusion_only })
 }
 
-/// BD3-LM, if it is trained as the published ones are.
+/// BD3-LM, if it is trained as the published ones are. Whether its blocks have adaLN the tensors say: the trainer's
+/// `model.adaln` is false in its own default configuration, whose network has it all the same (`models/dit.py`).
 fn bd3lm(facts: Facts<'_>) -> Result<(&'static [Variant], &'static str)> {
-    for (name, value) in [("adaln", true), ("causal", false), ("cross_attn", true)] {
-        let paths = [name, &format!("model.{name}"), &format!("algo.{name}")];
-        if let Some(other) = facts.find(&paths).filter(|&found| found != &Value::Bool(value)) {
-            let path = facts.source.path();
+    let path = facts.source.path();
+    let causal = ["causal", "model.causal", "model.causal_attention", "algo.causal_attention"];
+    for (names, value) in
+        [(&causal[..], false), (&["cross_attn", "model.cross_attn", "algo.cross_attn"], true)]
+    {
+        if let Some(other) = facts.find(names).filter(|&found| found != &Value::Bool(value)) {
             return Err(Error::unsupported(format!(
-                "{path}: a BD3-LM whose '{name}' is {other}, not {value}"
+                "{path}: a BD3-LM whose '{}' is {other}, not {value}",
+                names[0]
             )));
         }
+    }
+    if facts.source.shape("blocks.0.adaLN_modulation.weight").is_none() {
+        return Err(Error::unsupported(format!("{path}: a BD3-LM without adaLN")));
     }
     Ok((&[Variant::Bd3Lm], "bd3lm"))
 }

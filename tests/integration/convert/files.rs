@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use esolm::Error;
 use esolm::convert::{Options, WeightSet};
+use esolm::gguf::Gguf;
+use esolm::{Config, Error};
 use safetensors::tensor::Dtype;
 use serde_json::json;
 use tempfile::TempDir;
@@ -249,6 +250,59 @@ fn moving_average_is_matched_without_buffers_and_extra_tensors() {
     ] {
         std::fs::write(&file, lightning(&model, &[], short)).unwrap();
         assert!(refused(&file, &Options::default()).to_string().contains("moving average"));
+    }
+}
+
+/// A BD3-LM as the authors' trainer saves it (kuleshov-group/bd3lms: configs/, diffusion.py): the network's settings under
+/// `model` with an `adaln` that says nothing, the block's beside them, two numbers of the trainer's own among the tensors.
+#[test]
+fn bd3lm_as_its_trainer_saves_it() {
+    let mut model = Published::of("bd3lm-tiny");
+    let plain = model.plain();
+    let named = std::mem::take(&mut model.tensors).into_iter();
+    let bare = |name: String| name.strip_prefix("backbone.").map_or(name.clone(), str::to_owned);
+    model.tensors = named.map(|(name, tensor)| (bare(name), tensor)).collect();
+    model.tensors.retain(|name, _| !name.starts_with("sampling_eps"));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("last.ckpt");
+    let save = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut config = json!({
+            "algo": { "name": "bd3lm", "backbone": "dit", "parameterization": "subs", "time_conditioning": false, "T": 0,
+                      "causal_attention": false, "ignore_bos": true, "cross_attn": true, "var_min": true },
+            "model": { "hidden_size": 48, "cond_dim": 16, "length": 32, "n_blocks": 3, "n_heads": 4,
+                       "tie_word_embeddings": true, "adaln": false, "attn_backend": "flash_attn" },
+            "block_size": 4,
+        });
+        change(&mut config);
+        let Saved::State(mut entries) = state(&model, "backbone.") else { unreachable!() };
+        for name in ["sampling_eps_min", "sampling_eps_max"] {
+            entries.push((name.into(), Saved::Tensor("FloatStorage", vec![], vec![0; 4])));
+        }
+        let average = parameters(&model).iter().map(|name| Saved::weight(&model.tensors[*name])).collect();
+        let saved = Saved::Dict(vec![
+            ("state_dict", Saved::State(entries)),
+            ("ema", Saved::Dict(vec![("shadow_params", Saved::List(average))])),
+            ("hyper_parameters", Saved::Dict(vec![("config", Saved::Json(config))])),
+        ]);
+        std::fs::write(&file, torch_save(&saved)).unwrap();
+    };
+    save(&|_| ());
+    let (report, bytes) = converted(&file, &Options::default());
+    assert_eq!((report.weights, report.config.block_length), (WeightSet::Ema, 4));
+    assert!(tensors(&bytes) == tensors(&plain), "tensors differ");
+    assert_eq!(report.config, Config::from_gguf(&Gguf::parse(&plain, "plain").unwrap()).unwrap());
+    // As omegaconf keeps the default.
+    save(&|config| config["block_size"] = json!("${model.length}"));
+    assert_eq!(converted(&file, &Options::default()).0.config.block_length, 32);
+    for (path, value, what) in [
+        ("/algo/causal_attention", json!(true), "causal"),
+        ("/algo/cross_attn", json!(false), "cross_attn"),
+        ("/block_size", json!("${model.n_blocks}"), "block_size"),
+        ("/block_size", json!(0), "block"),
+    ] {
+        save(&|config| *config.pointer_mut(path).unwrap() = value.clone());
+        let error = refused(&file, &Options::default()).to_string();
+        assert!(error.contains(what), "{path}: {error}");
     }
 }
 

@@ -9,6 +9,8 @@ use super::Stored;
 /// A value to save.
 pub enum Saved {
     Bool(bool),
+    /// Tables, texts, truth values and integers.
+    Json(serde_json::Value),
     Dict(Vec<(&'static str, Saved)>),
     List(Vec<Saved>),
     /// The class of its storage, its shape and its bytes.
@@ -50,9 +52,31 @@ pub fn torch_save(value: &Saved) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
+fn json(value: &serde_json::Value, out: &mut Vec<u8>) {
+    use serde_json::Value;
+    match value {
+        Value::Bool(value) => out.push(if *value { 0x88 } else { 0x89 }),
+        Value::Number(number) => {
+            out.push(b'J');
+            out.extend(i32::try_from(number.as_i64().unwrap()).unwrap().to_le_bytes());
+        }
+        Value::String(text) => string(text, out),
+        Value::Object(entries) => {
+            out.extend(b"}(");
+            for (key, value) in entries {
+                string(key, out);
+                json(value, out);
+            }
+            out.push(b'u');
+        }
+        Value::Null | Value::Array(_) => unreachable!(),
+    }
+}
+
 fn write(value: &Saved, out: &mut Vec<u8>, storages: &mut Vec<Vec<u8>>) {
     match value {
         Saved::Bool(value) => out.push(if *value { 0x88 } else { 0x89 }),
+        Saved::Json(value) => json(value, out),
         Saved::Dict(entries) => {
             out.extend(b"}(");
             for (key, value) in entries {
