@@ -4,31 +4,19 @@ use std::ops::ControlFlow;
 
 use esolm::convert::Options;
 use esolm::{
-    Adaptive, Confidence, Config, Context, ContextParams, Error, GenerateParams, Kernels, KvType, Model,
-    Order, Plan, Prompt, SamplingParams, Schedule, ScoreParams, Variant,
+    Adaptive, Confidence, Config, Error, GenerateParams, Model, Order, Plan, Prompt, SamplingParams,
+    Schedule, ScoreParams, Variant,
 };
 
 use crate::golden::{self, EXACT, Golden};
 use crate::reference::{Attention, LENGTH, MASK, Network, Random, config};
 use crate::replay::step_of_text;
-use crate::runs::{finish, texts};
+use crate::runs::{everywhere, finish, texts, there};
 
 const GREEDY: SamplingParams = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
+/// The authors' model's tokens, and a block of the random ones.
+const VOCAB: usize = 98;
 const BLOCK: usize = 6;
-
-fn contexts(model: &Model, sequences: usize) -> Vec<Context> {
-    let params = |kernels, threads, batch_rows| ContextParams {
-        kernels,
-        threads,
-        sequences,
-        batch_rows,
-        kv_type: KvType::F32,
-        ..ContextParams::default()
-    };
-    [params(Kernels::Own, 2, 0), params(Kernels::Own, 1, 9), params(Kernels::Ggml, 2, 0)]
-        .map(|params| Context::new(model, &params).unwrap())
-        .into()
-}
 
 fn largest_difference(found: &[f32], expected: impl Iterator<Item = f32>) -> f32 {
     found.iter().zip(expected).fold(0f32, |most, (a, b)| most.max((a - b).abs()))
@@ -48,35 +36,44 @@ fn plan(text: &[u32], masked: &[bool], block: usize, at_once: usize) -> Plan {
     }
 }
 
-#[test]
-fn logits_and_texts_match_the_reference() {
-    const VOCAB: usize = 98;
-    let golden = Golden::open("bd3lm-tiny");
-    let model = golden::model(&golden::path("bd3lm-tiny"), &Options::default());
+/// The authors' model, and what they have of it.
+fn golden() -> (Golden, Model) {
+    let model = there(&golden::converted(&golden::path("bd3lm-tiny"), &Options::default()));
     assert_eq!((model.config().variant, model.config().block_length), (Variant::Bd3Lm, 4));
+    assert_eq!(model.config().vocab_size, VOCAB);
+    (Golden::open("bd3lm-tiny"), model)
+}
+
+#[test]
+fn logits_match_the_reference() {
+    let (golden, model) = golden();
     let [x0, xt] = ["fwd.x0", "fwd.xt"].map(|name| golden.ints(name));
     let expected = golden.floats("fwd.logits");
-    let params = ContextParams { kv_type: KvType::F32, threads: 2, ..ContextParams::default() };
-    let mut context = Context::new(&model, &params).unwrap();
-    let (mut most, mut rows) = (0f32, 0);
-    for (text, (x0, xt)) in x0.chunks(32).zip(xt.chunks(32)).enumerate() {
-        let masked: Vec<bool> = xt.iter().map(|&token| token == 97).collect();
-        context.begin_with_plans(&[plan(x0, &masked, 4, 4)], GREEDY, 0).unwrap();
-        while context
-            .step_with_tokens(|_, row| {
-                let place = row.position as usize;
-                let expected = &expected[(text * 32 + place) * VOCAB..][..VOCAB];
-                most = most.max(largest_difference(row.logits, expected.iter().copied()));
-                rows += 1;
-                Ok(x0[place])
-            })
-            .unwrap()
-            .is_some()
-        {}
+    for context in &mut everywhere(&model, 1) {
+        let (mut most, mut rows) = (0f32, 0);
+        for (text, (x0, xt)) in x0.chunks(32).zip(xt.chunks(32)).enumerate() {
+            let masked: Vec<bool> = xt.iter().map(|&token| token == 97).collect();
+            context.begin_with_plans(&[plan(x0, &masked, 4, 4)], GREEDY, 0).unwrap();
+            while context
+                .step_with_tokens(|_, row| {
+                    let place = row.position as usize;
+                    let expected = &expected[(text * 32 + place) * VOCAB..][..VOCAB];
+                    most = most.max(largest_difference(row.logits, expected.iter().copied()));
+                    rows += 1;
+                    Ok(x0[place])
+                })
+                .unwrap()
+                .is_some()
+            {}
+        }
+        println!("BD3-LM: {most:e} in {rows} rows");
+        assert!(most <= EXACT && rows > 20, "{most}, {rows} rows");
     }
-    println!("BD3-LM: {most:e} in {rows} rows");
-    assert!(most <= EXACT && rows > 20, "{most}, {rows} rows");
+}
 
+#[test]
+fn the_reference_s_text_is_written() {
+    let (golden, model) = golden();
     let (order, tokens) = (golden.ints("traj.order"), golden.ints("traj.tokens"));
     let logits = golden.floats("traj.block_logits");
     let plan = Plan {
@@ -85,20 +82,22 @@ fn logits_and_texts_match_the_reference() {
         counts: vec![1; 31],
         diffusion: 0,
     };
-    context.begin_with_plans(&[plan], GREEDY, 0).unwrap();
-    for (step, &position) in order.iter().enumerate() {
-        let expected = &logits[(step * 4 + position as usize % 4) * VOCAB..][..VOCAB];
-        let mut found = f32::NAN;
-        context
-            .step_with_logits(|row, _| {
-                assert_eq!(row.position, position);
-                found = largest_difference(row.logits, expected.iter().copied());
-                Ok(())
-            })
-            .unwrap();
-        assert!(found <= EXACT, "step {step}: {found}");
+    for context in &mut everywhere(&model, 1) {
+        context.begin_with_plans(std::slice::from_ref(&plan), GREEDY, 0).unwrap();
+        for (step, &position) in order.iter().enumerate() {
+            let expected = &logits[(step * 4 + position as usize % 4) * VOCAB..][..VOCAB];
+            let mut found = f32::NAN;
+            context
+                .step_with_logits(|row, _| {
+                    assert_eq!(row.position, position);
+                    found = largest_difference(row.logits, expected.iter().copied());
+                    Ok(())
+                })
+                .unwrap();
+            assert!(found <= EXACT, "step {step}: {found}");
+        }
+        assert_eq!(context.tokens(0).unwrap(), tokens);
     }
-    assert_eq!(context.tokens(0).unwrap(), tokens);
 }
 
 fn network(seed: u64) -> Network {
@@ -120,7 +119,7 @@ fn cached_blocks_equal_a_network_from_scratch() {
     let masked: Vec<bool> =
         (0..LENGTH).map(|p| p > 7 && ![10, 11, 23, 40].contains(&p) && !(24..30).contains(&p)).collect();
     for at_once in [1, 2, 6] {
-        for context in &mut contexts(&network.model(), 1) {
+        for context in &mut everywhere(&there(&network.to_gguf()), 1) {
             context.begin_with_plans(&[plan(&text, &masked, BLOCK, at_once)], GREEDY, 0).unwrap();
             loop {
                 let before = context.tokens(0).unwrap().to_vec();
@@ -145,7 +144,7 @@ fn cached_blocks_equal_a_network_from_scratch() {
 fn logits_on_demand_are_those_of_the_current_block() {
     let network = network(3);
     let text = Random(4).text(LENGTH);
-    for context in &mut contexts(&network.model(), 1) {
+    for context in &mut everywhere(&there(&network.to_gguf()), 1) {
         context.begin(&[Prompt::prefix(&text[..15])], &GenerateParams::DEFAULT).unwrap();
         let tokens = context.tokens(0).unwrap().to_vec();
         let expected = from_scratch(&network, &tokens, 18, &[17, 15]);
@@ -178,7 +177,7 @@ fn every_way_writes_blocks_in_order_the_same_in_a_batch_and_alone() {
     let prompts = [2, 9, 6].map(|length| Prompt::prefix(&Random(length as u64).text(length)));
     for (number, params) in ways().into_iter().enumerate() {
         let mut all = vec![];
-        for context in &mut contexts(&model, 3)[..2] {
+        for context in &mut everywhere(&model, 3)[..2] {
             context.begin(&prompts, &params).unwrap();
             let mut last = [0; 3];
             let mut steps = 0;
@@ -196,7 +195,7 @@ fn every_way_writes_blocks_in_order_the_same_in_a_batch_and_alone() {
         }
         assert_eq!(all[0], all[1], "way {number}");
         // Orders and counts are drawn by the number of a sequence: the first one is the same alone.
-        let alone = texts(&mut contexts(&model, 1)[0], &prompts[..1], &params);
+        let alone = texts(&mut everywhere(&model, 1)[0], &prompts[..1], &params);
         assert_eq!(alone[0], all[0][0], "way {number}");
     }
 }
@@ -206,7 +205,7 @@ fn a_text_goes_on_from_a_state() {
     let model = network(6).model();
     let params = |length| GenerateParams { length, sampling: GREEDY, ..GenerateParams::DEFAULT };
     let prompt = [Prompt::prefix(&Random(7).text(8))];
-    let [mut context, mut other, _] = contexts(&model, 1).try_into().unwrap();
+    let [mut context, mut other, _] = everywhere(&model, 1).try_into().unwrap();
     for length in [20, 24] {
         let first = texts(&mut context, &prompt, &params(length)).remove(0);
         let state = context.save().unwrap();
@@ -231,7 +230,7 @@ fn bounds_are_sums_over_blocks() {
     let order = random.permutation(LENGTH);
     let known = 17;
     let is_known = |position: &u32| order[..known].contains(position);
-    for context in &mut contexts(&network.model(), 1) {
+    for context in &mut everywhere(&there(&network.to_gguf()), 1) {
         let found = context.score_masked(&text, &order, known).unwrap();
         for (&position, found) in order[known..].iter().zip(found) {
             // The blocks before are clean, its own has the known tokens.
@@ -259,7 +258,7 @@ fn bounds_are_sums_over_blocks() {
 #[test]
 fn what_bd3lm_cannot_do_is_refused() {
     let model = network(11).model();
-    let mut context = contexts(&model, 1).remove(0);
+    let mut context = everywhere(&model, 1).remove(0);
     let default = GenerateParams::DEFAULT;
     for (params, what) in [
         (GenerateParams { order: Order::LeftToRight, ..default }, "blocks from left to right"),

@@ -14,14 +14,12 @@ use std::time::{Duration, Instant};
 use crate::golden::{Golden, path};
 use crate::reference::Network;
 use crate::replay::{Case, cases, largest_difference, replay_cases};
-use crate::runs::{ON, both_phases, context, cpu, default_model, diffusion, finish, params, texts, tokens};
+use crate::runs::{
+    ON, both_phases, context, cpu, default_model, device, diffusion, finish, params, texts, there, tokens,
+};
 
 const VARIANTS: [Variant; 4] = [Variant::EsoB, Variant::EsoA, Variant::Mdlm, Variant::Ar];
 const GREEDY: SamplingParams = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
-
-fn device() -> String {
-    std::env::var("ESOLM_TEST_DEVICE").unwrap_or_else(|_| "cpu".into())
-}
 
 fn tolerance() -> f64 {
     let given = std::env::var("ESOLM_TEST_TOLERANCE").ok();
@@ -30,11 +28,6 @@ fn tolerance() -> f64 {
 
 fn options() -> LoadOptions<'static> {
     LoadOptions { device: device(), ..LoadOptions::default() }
-}
-
-/// The model of a file's bytes on the device.
-fn there(bytes: Vec<u8>) -> Model {
-    Model::from_bytes(&bytes, &options()).unwrap()
 }
 
 /// A context on the device, in f32.
@@ -49,7 +42,7 @@ fn limits(params: ContextParams) -> ContextParams {
 /// A small network on the CPU with the library's own kernels, and on the device.
 fn both(variant: Variant, sequences: usize) -> [Context; 2] {
     let network = Network::small(variant, 1);
-    [context(&network.model(), sequences), context_there(&there(network.to_gguf()), sequences)]
+    [context(&network.model(), sequences), context_there(&there(&network.to_gguf()), sequences)]
 }
 
 #[test]
@@ -60,7 +53,7 @@ fn every_variant_has_the_reference_s_logits() {
     for variant in [Variant::EsoB, Variant::EsoA, Variant::Mdlm] {
         let network = Network::small(variant, 1);
         // One after the other in one cache (single rows and many), and side by side.
-        let mut context = context_there(&there(network.to_gguf()), some.len());
+        let mut context = context_there(&there(&network.to_gguf()), some.len());
         let mut largest: f64 = 0.0;
         let alone = some.iter().flat_map(|case| replay_cases(&mut context, &[case])).collect();
         for found in [alone, replay_cases(&mut context, &some)] {
@@ -78,7 +71,7 @@ fn the_authors_texts_are_written() {
     for name in ["tiny-B", "tiny-A", "mdlm-tiny", "ar-tiny"] {
         let golden = Golden::open(name);
         let file = crate::golden::converted(&golden.path("checkpoint.ckpt"), &Default::default());
-        let outcomes = verify(&there(file), &path(name).join("golden.safetensors"), KvType::F32, 1);
+        let outcomes = verify(&there(&file), &path(name).join("golden.safetensors"), KvType::F32, 1);
         for outcome in outcomes.unwrap() {
             println!("{name}: {outcome:?}");
             assert_eq!(outcome.differing, 0, "{name}: {outcome:?}");
@@ -150,7 +143,7 @@ fn steps_of_many_tokens_keep_to_their_rules() {
 fn the_default_model_scores_and_writes_as_on_the_cpu() {
     let file = default_model_in_f32();
     let mut here = context(&Model::from_bytes(&file, &cpu()).unwrap(), 1);
-    let mut there = context_there(&there(file), 1);
+    let mut there = context_there(&there(&file), 1);
     let text = std::fs::read_to_string(path("../heldout/stories.txt")).unwrap();
     let text: String = text.chars().take(900).collect();
     let text = here.model().tokenizer().unwrap().encode(&text).unwrap();
@@ -209,7 +202,7 @@ fn states_move_between_devices() {
     for variant in [Variant::EsoB, Variant::Ar] {
         for kv_type in [KvType::F32, KvType::F16] {
             let network = Network::small(variant, 1);
-            let models = [network.model(), there(network.to_gguf())];
+            let models = [network.model(), there(&network.to_gguf())];
             let new = |device: usize| {
                 let params = ContextParams { kv_type, ..params(3) };
                 let limits = if device == 0 { params } else { limits(params) };
@@ -333,7 +326,7 @@ fn cancels_inside_a_batch(model: &Model, (sequences, batch_rows): (usize, usize)
 
 #[test]
 fn contexts_in_two_threads_write_what_one_writes() {
-    let model = there(Network::small(Variant::EsoB, 1).to_gguf());
+    let model = there(&Network::small(Variant::EsoB, 1).to_gguf());
     let text = |seed: u64| {
         let mut context = context_there(&model, 1);
         texts(&mut context, &[Prompt::prefix(&[seed as u32])], &both_phases(seed))

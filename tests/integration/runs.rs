@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use esolm::{
-    Context, ContextParams, GenerateParams, KvType, LoadOptions, Model, Order, Prompt, SamplingParams, Step,
+    Context, ContextParams, GenerateParams, Kernels, KvType, LoadOptions, Model, Order, Prompt,
+    SamplingParams, Step,
 };
 
 /// A progress callback that never stops.
@@ -37,6 +38,29 @@ pub fn cpu() -> LoadOptions<'static> {
 
 pub fn open(path: &Path) -> Model {
     Model::open(path, &cpu()).unwrap()
+}
+
+/// The device that `ESOLM_TEST_DEVICE` names, by default the CPU.
+pub fn device() -> String {
+    std::env::var("ESOLM_TEST_DEVICE").unwrap_or_else(|_| "cpu".into())
+}
+
+/// The model of a file's bytes on that device.
+pub fn there(bytes: &[u8]) -> Model {
+    Model::from_bytes(bytes, &LoadOptions { device: device(), ..LoadOptions::default() }).unwrap()
+}
+
+/// Contexts that have to compute the same, in f32: this library's kernels on two threads, on one with nine rows at a time,
+/// and ggml's, which are the only ones that another device has.
+pub fn everywhere(model: &Model, sequences: usize) -> Vec<Context> {
+    let with = |kernels, threads, batch_rows| {
+        let params = ContextParams { kernels, threads, batch_rows, ..params(sequences) };
+        Context::new(model, &params).unwrap()
+    };
+    let own = || [with(Kernels::Own, 2, 0), with(Kernels::Own, 1, 9)];
+    let mut contexts = if device() == "cpu" { own().into() } else { Vec::new() };
+    contexts.push(with(Kernels::Ggml, 2, 0));
+    contexts
 }
 
 /// The default model's file.

@@ -2,36 +2,22 @@
 
 use esolm::convert::Options;
 use esolm::{
-    Adaptive, Architecture, Confidence, Context, ContextParams, GenerateParams, Kernels, KvType, Model,
-    Order, Prompt, SamplingParams, Schedule, Variant,
+    Adaptive, Architecture, Confidence, Context, ContextParams, GenerateParams, KvType, Model, Order, Prompt,
+    SamplingParams, Schedule, Variant,
 };
 use serde_json::Value;
 
 use crate::golden::{self, EXACT, Golden};
 use crate::reference::{Attention, LENGTH, MASK, Network, Random};
 use crate::replay::step_of_text;
-use crate::runs::{finish, texts};
+use crate::runs::{everywhere, finish, texts, there};
 
 const FOLDERS: [&str; 2] = ["wedlm-qwen3", "wedlm-qwen25"];
 const VOCAB: usize = 512;
 const GREEDY: SamplingParams = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
 
 fn model(folder: &str) -> Model {
-    golden::model(&golden::path(folder), &Options::default())
-}
-
-/// The contexts in which a model has to compute the same.
-fn contexts(model: &Model, sequences: usize) -> Vec<Context> {
-    let params = |kernels, threads| ContextParams {
-        kernels,
-        threads,
-        sequences,
-        kv_type: KvType::F32,
-        ..ContextParams::default()
-    };
-    [params(Kernels::Own, 2), params(Kernels::Own, 1), params(Kernels::Ggml, 2)]
-        .map(|params| Context::new(model, &params).unwrap())
-        .into()
+    there(&golden::converted(&golden::path(folder), &Options::default()))
 }
 
 /// The largest difference, by the largest logit.
@@ -46,7 +32,7 @@ fn logits_match_the_reference_one_by_one() {
     for folder in FOLDERS {
         let golden = Golden::open(folder);
         let (tokens, expected) = (golden.ints("ar.tokens"), golden.floats("ar.logits"));
-        for context in &mut contexts(&model(folder), 1) {
+        for context in &mut everywhere(&model(folder), 1) {
             let params = GenerateParams {
                 length: tokens.len(),
                 alpha_0: 0.0,
@@ -82,7 +68,7 @@ fn logits_of_masks_behind_known_tokens_match_the_reference() {
         let known = tokens.iter().filter(|&&token| token != mask).count();
         let pairs = positions.iter().copied().zip(tokens.iter().copied());
         let prompt = Prompt { known: pairs.take(known).collect() };
-        for context in &mut contexts(&model, 1) {
+        for context in &mut everywhere(&model, 1) {
             let adaptive = Some(Adaptive { window: tokens.len() - known, ..Adaptive::WEDLM });
             let params = GenerateParams { length: tokens.len(), adaptive, ..GenerateParams::DEFAULT };
             context.begin(std::slice::from_ref(&prompt), &params).unwrap();
@@ -136,7 +122,7 @@ fn generations_are_the_reference_s_pass_by_pass() {
         for (number, run) in runs.as_array().unwrap().iter().enumerate() {
             let (prompt, stop) = (numbers(&run["prompt"]), numbers(&run["stop"]));
             let params = params_of(run, &stop);
-            for context in &mut contexts(&model, 1) {
+            for context in &mut everywhere(&model, 1) {
                 follow(context, &format!("{folder}, run {number}"), run, &prompt, &params);
             }
         }
@@ -238,7 +224,7 @@ fn qwen_one_by_one_computes_what_a_network_from_scratch_does() {
         let text = Random(7).text(LENGTH);
         let rows: Vec<(u32, u32)> = text.iter().copied().zip(0..).collect();
         let expected = network.logits(&rows, Attention::Causal);
-        for context in &mut contexts(&network.model(), 1) {
+        for context in &mut everywhere(&there(&network.to_gguf()), 1) {
             context.begin(&[Prompt::prefix(&text[..9])], &GenerateParams::DEFAULT).unwrap();
             while context
                 .step_with_tokens(|_, row| {
@@ -263,7 +249,7 @@ fn a_window_computes_what_a_network_from_scratch_does() {
         let text = Random(8).text(LENGTH);
         let known: Vec<(u32, u32)> =
             (0..).zip(text.iter().copied()).filter(|(p, _)| *p < 5 || [20, 21, 40].contains(p)).collect();
-        for context in &mut contexts(&network.model(), 1) {
+        for context in &mut everywhere(&there(&network.to_gguf()), 1) {
             let adaptive = Some(Adaptive { window: 9, threshold: 4.2, ..Adaptive::WEDLM });
             let params = GenerateParams { adaptive, ..GenerateParams::DEFAULT };
             context.begin(&[Prompt { known: known.clone() }], &params).unwrap();
@@ -307,12 +293,12 @@ fn a_batch_writes_the_texts_of_its_sequences_alone_with_any_threads() {
         for alpha_0 in [0.0, 1.0] {
             let params = GenerateParams { alpha_0, sampling: GREEDY, ..GenerateParams::DEFAULT };
             let mut together = vec![];
-            for context in &mut contexts(&model, 3)[..2] {
+            for context in &mut everywhere(&model, 3)[..2] {
                 together.push(texts(context, &prompts(), &params));
             }
             assert_eq!(together[0], together[1]);
             for (prompt, expected) in prompts().into_iter().zip(&together[0]) {
-                let mut alone = contexts(&model, 1);
+                let mut alone = everywhere(&model, 1);
                 assert_eq!(&texts(&mut alone[0], &[prompt], &params)[0], expected, "alpha_0 {alpha_0}");
             }
             // Rows that do not fit into one batch.
@@ -333,7 +319,7 @@ fn a_text_goes_on_from_a_state_and_behind_an_answer() {
     let model = Network::qwen(Variant::WeDlm, Architecture::QWEN3, 31).model();
     let params = |length| GenerateParams { length, sampling: GREEDY, ..GenerateParams::DEFAULT };
     let prompt = prompts()[1].clone();
-    let [mut context, mut other, _] = contexts(&model, 1).try_into().unwrap();
+    let [mut context, mut other, _] = everywhere(&model, 1).try_into().unwrap();
     let first = texts(&mut context, std::slice::from_ref(&prompt), &params(24)).remove(0);
     assert_eq!(first.len(), 24);
     let state = context.save().unwrap();
@@ -374,9 +360,9 @@ fn a_text_goes_on_from_a_state_and_behind_an_answer() {
 fn sequences_join_windows_that_are_being_written() {
     let model = Network::qwen(Variant::WeDlm, Architecture::QWEN2, 41).model();
     let params = GenerateParams { sampling: GREEDY, ..GenerateParams::DEFAULT };
-    let mut context = contexts(&model, 3).remove(0);
+    let mut context = everywhere(&model, 3).remove(0);
     let alone: Vec<Vec<u32>> =
-        prompts().map(|prompt| texts(&mut contexts(&model, 1)[0], &[prompt], &params).remove(0)).into();
+        prompts().map(|prompt| texts(&mut everywhere(&model, 1)[0], &[prompt], &params).remove(0)).into();
     let mut numbers = vec![];
     for prompt in prompts() {
         numbers.push(context.add_sequence(&prompt, &params).unwrap());
@@ -393,7 +379,7 @@ fn sequences_join_windows_that_are_being_written() {
 fn eso_lm_can_slide_a_window_in_order() {
     let network = Network::small(Variant::EsoB, 51);
     let text = Random(9).text(LENGTH);
-    for context in &mut contexts(&network.model(), 1) {
+    for context in &mut everywhere(&there(&network.to_gguf()), 1) {
         let adaptive = Some(Adaptive { window: 7, threshold: 4.0, ..Adaptive::WEDLM });
         let params = GenerateParams { adaptive, ..GenerateParams::DEFAULT };
         context.begin(&[Prompt::prefix(&text[..4])], &params).unwrap();
@@ -437,7 +423,7 @@ fn a_window_larger_than_the_text_is_as_large_as_the_text() {
 #[test]
 fn what_wedlm_cannot_do_is_refused() {
     let model = Network::qwen(Variant::WeDlm, Architecture::QWEN3, 61).model();
-    let mut context = contexts(&model, 1).remove(0);
+    let mut context = everywhere(&model, 1).remove(0);
     let default = GenerateParams::DEFAULT;
     let adaptive = |penalty, window| Some(Adaptive { penalty, window, ..Adaptive::WEDLM });
     for (params, what) in [
@@ -457,14 +443,14 @@ fn what_wedlm_cannot_do_is_refused() {
     assert!(error.contains("position 0 has to be given"), "{error}");
     let mdlm = Network::small(Variant::Mdlm, 1).model();
     let params = GenerateParams { adaptive: adaptive(0.0, 4), ..default };
-    let error = contexts(&mdlm, 1)[0].begin(&[Prompt::default()], &params).unwrap_err().to_string();
+    let error = everywhere(&mdlm, 1)[0].begin(&[Prompt::default()], &params).unwrap_err().to_string();
     assert!(error.contains("causal"), "{error}");
 }
 
 #[test]
 fn filters_come_before_the_temperature() {
     let model = Network::qwen(Variant::WeDlm, Architecture::QWEN3, 71).model();
-    let mut context = contexts(&model, 1).remove(0);
+    let mut context = everywhere(&model, 1).remove(0);
     let sampling = SamplingParams { temperature: 0.5, top_k: 5, ..SamplingParams::FULL };
     let params = GenerateParams { sampling, ..GenerateParams::DEFAULT };
     context.begin(&prompts()[1..2], &params).unwrap();
@@ -515,10 +501,10 @@ fn a_window_s_size_is_found_out_the_same_for_any_threads_and_neighbours() {
                 seed: 3,
                 ..GenerateParams::DEFAULT
             };
-            let expected = texts(&mut contexts(&model, 3)[0], &prompts(), &params);
+            let expected = texts(&mut everywhere(&model, 3)[0], &prompts(), &params);
             assert!(expected.iter().all(|text| text.len() == LENGTH && !text.contains(&MASK)));
-            assert_eq!(texts(&mut contexts(&model, 3)[1], &prompts(), &params), expected);
-            let mut context = contexts(&model, 1).remove(0);
+            assert_eq!(texts(&mut everywhere(&model, 3)[1], &prompts(), &params), expected);
+            let mut context = everywhere(&model, 1).remove(0);
             assert_eq!(texts(&mut context, &prompts()[..1], &params)[0], expected[0]);
             // How many places are asked for in the last pass but a few.
             context.begin(&prompts()[..1], &params).unwrap();
@@ -543,6 +529,6 @@ fn a_window_s_size_is_found_out_the_same_for_any_threads_and_neighbours() {
     let model = Network::small(Variant::EsoB, 1).model();
     let loose = Adaptive { window: Adaptive::WINDOW_AUTO, ..Adaptive::default() };
     let params = GenerateParams { adaptive: Some(loose), ..GenerateParams::DEFAULT };
-    let error = contexts(&model, 1)[0].begin(&[Prompt::default()], &params).unwrap_err().to_string();
+    let error = everywhere(&model, 1)[0].begin(&[Prompt::default()], &params).unwrap_err().to_string();
     assert!(error.contains("slides in order"), "{error}");
 }
