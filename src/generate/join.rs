@@ -91,7 +91,7 @@ impl Session {
     /// that has most of them. Returns the number of slots.
     pub(super) fn share_prefix(&mut self, runner: &mut ModelRunner, number: usize) -> Result<usize> {
         let config = runner.model.config();
-        if !config.variant.is_causal() {
+        if !config.variant.keeps_cache() {
             return Ok(0);
         }
         // In an autoregressive model a slot has the token before, and the first one none.

@@ -234,14 +234,21 @@ impl Sequence {
         self.ahead.reset();
     }
 
-    /// How many of its first slots have the first tokens of `prompt`, pairs of position and token in ascending order.
+    /// How many of its first slots have the first tokens of `prompt`, pairs of position and token in ascending order; in BD3-LM
+    /// whole blocks, as each attends to all of itself.
     pub(super) fn same_beginning(&self, prompt: impl Iterator<Item = (u32, u32)>) -> usize {
-        let known =
-            self.order.iter().take(self.revealed).map(|&position| (position, self.token(position).ok()));
-        known
+        // Slots of BD3-LM are positions.
+        let (known, at): (usize, &dyn Fn(usize) -> Option<u32>) = match self.block {
+            0 => (self.revealed, &|slot| self.order.get(slot).copied()),
+            _ => (self.committed, &|slot| Some(slot as u32)),
+        };
+        let same = (0..known)
             .zip(prompt)
-            .take_while(|&((at, has), (position, token))| at == position && has == Some(token))
-            .count()
+            .take_while(|&(slot, (position, token))| {
+                at(slot) == Some(position) && self.tokens.get(position as usize) == Some(&token)
+            })
+            .count();
+        same - same % self.block.max(1)
     }
 
     /// Ends the sequence. What the cache holds of it may still serve another one.

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use esolm::convert::Options;
 use esolm::{
-    Adaptive, Confidence, Config, Error, GenerateParams, Model, Order, Plan, Prompt, SamplingParams,
+    Adaptive, Confidence, Config, Context, Error, GenerateParams, Model, Order, Plan, Prompt, SamplingParams,
     Schedule, ScoreParams, Variant,
 };
 
@@ -220,6 +220,40 @@ fn a_text_goes_on_from_a_state() {
         let again = texts(&mut other, &[Prompt::prefix(&first)], &params(LENGTH));
         assert_eq!(context.tokens(0).unwrap(), again[0]);
     }
+}
+
+/// Of a prompt that begins as another text does, whole blocks are copied; the text is the one that it is alone.
+#[test]
+fn the_same_beginning_is_computed_once() {
+    let model = network(12).model();
+    let [mut context, mut alone] = [3, 1].map(|sequences| crate::runs::context(&model, sequences));
+    let long = Random(13).text(LENGTH);
+    let mut other = long.clone();
+    other[15] = (other[15] + 1) % MASK;
+    let of = |seed| GenerateParams { seed, sampling: SamplingParams::FULL, ..GenerateParams::DEFAULT };
+    let mut check = |context: &mut Context, prompt: &[u32], seed, cached| {
+        let expected = texts(&mut alone, &[Prompt::prefix(prompt)], &of(seed)).remove(0);
+        let number = context.add_sequence(&Prompt::prefix(prompt), &of(seed)).unwrap();
+        assert_eq!(context.cached_tokens(number).unwrap(), cached, "seed {seed}");
+        move |context: &Context| assert_eq!(context.tokens(number).unwrap(), expected, "seed {seed}")
+    };
+    let first = check(&mut context, &long[..20], 1, 0);
+    context.step().unwrap();
+    // From one that is being written, whose fourth block is not complete; from one that differs in the third.
+    let second = check(&mut context, &long[..29], 2, 18);
+    let third = check(&mut context, &other[..20], 3, 12);
+    finish(&mut context);
+    for check in [first, second, third] {
+        check(&context);
+    }
+    // From what was written, in whatever order; of a prompt that ends within a block the blocks before.
+    let written = context.tokens(1).unwrap().to_vec();
+    for number in 0..3 {
+        context.remove_sequence(number).unwrap();
+    }
+    let fourth = check(&mut context, &written[..LENGTH - 9], 4, (LENGTH - 9) / BLOCK * BLOCK);
+    finish(&mut context);
+    fourth(&context);
 }
 
 #[test]
