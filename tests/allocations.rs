@@ -1,11 +1,12 @@
-//! A generation allocates nothing, from its beginning to its end (on Rust's side; ffi-tests/c/alloc.c counts all).
+//! A generation allocates nothing, from its beginning to its end (on Rust's side; ffi-tests/c/alloc.c counts all); a chat
+//! template that gets no memory is refused.
 //! Without a test harness, whose own threads would be counted, too.
 #![cfg(feature = "convert")]
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use esolm::convert::{Options, convert};
 use esolm::{
@@ -13,14 +14,32 @@ use esolm::{
     Order, Prompt, SamplingParams, Schedule,
 };
 
+#[path = "allocations/chat.rs"]
+mod chat;
+
 struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+/// The allocation that fails, counted from 1; 0: none.
+static FAILING: AtomicUsize = AtomicUsize::new(0);
+/// Whether those behind it fail, too.
+static FOR_GOOD: AtomicBool = AtomicBool::new(false);
 
-// SAFETY: every call goes to the system's allocator unchanged.
+/// Counts an allocation; whether it fails.
+fn fails() -> bool {
+    let number = ALLOCATIONS.fetch_add(1, Ordering::Relaxed) + 1;
+    match FAILING.load(Ordering::Relaxed) {
+        0 => false,
+        failing => number == failing || (number > failing && FOR_GOOD.load(Ordering::Relaxed)),
+    }
+}
+
+// SAFETY: every call goes to the system's allocator unchanged, but for those that fail, which return null.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        if fails() {
+            return std::ptr::null_mut();
+        }
         // SAFETY: as the caller promises.
         unsafe { System.alloc(layout) }
     }
@@ -31,7 +50,9 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        if fails() {
+            return std::ptr::null_mut();
+        }
         // SAFETY: as the caller promises.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -41,6 +62,11 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if chat::in_its_own_process()? {
+        return Ok(());
+    }
+    chat::templates_are_refused_without_memory()?;
+    println!("test templates_are_refused_without_memory ... ok");
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("model.gguf");
     let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-B/checkpoint.ckpt");

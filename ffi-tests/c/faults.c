@@ -58,9 +58,9 @@ static const char *const part_names[PARTS] = {"open",     "context",    "tokeniz
 
 /* The most cases of a part that may end the process, each allocation being two: alone, and with all behind it. -1: the
  * readers of metadata and JSON, the tokenizer library and ggml allocate there for each name, token and word, and cannot be
- * refused; of a context and a pool: what threads and cancelling share. */
+ * refused; of a context and a pool: what threads and cancelling share; of a chat template: its thread and parser. */
 static const int may_end[PARTS] = {[OPEN] = -1,       [CONTEXT] = 6,   [TOKENIZE] = -1, [DETOKENIZE] = -1, [POOL] = 6,
-                                   [DEVICES] = -1,    [ESTIMATE] = -1, [READER] = -1,   [CHAT] = -1};
+                                   [DEVICES] = -1,    [ESTIMATE] = -1, [READER] = -1,   [CHAT] = 40};
 
 static int refused;
 
@@ -220,11 +220,12 @@ static void reader(const char *path)
 static void chat(void)
 {
     static char text[1 << 12];
-    const esolm_message messages[] = {{"system", "Be short."}, {"user", "Who was she?"}};
+    const esolm_message messages[] = {{"system", "Be short."}, {"user", "Who was she?"}, {"assistant", "A princess."},
+                                      {"user", "And he?"},     {"assistant", "A dragon."}, {"user", "Were they happy?"}};
     esolm_chat_params how;
     note(esolm_chat_params_init(&how, sizeof how));
     how.chat_template = "chatml";
-    esolm_status status = esolm_chat_apply(model, messages, 2, &how, text, sizeof text, &size);
+    esolm_status status = esolm_chat_apply(model, messages, sizeof messages / sizeof *messages, &how, text, sizeof text, &size);
     if (status == ESOLM_ERR_UNSUPPORTED)
         return;
     note(status);

@@ -1,10 +1,12 @@
 //! The template that makes one text of a conversation's messages.
 
+use std::borrow::Cow;
+
 #[cfg(feature = "chat")]
 use super::jinja;
 use super::message::Message;
 use crate::error::{Error, Result};
-use crate::memory::copied;
+use crate::memory::{append, collected, copied, push, try_collected};
 use crate::model::{Model, TokenizeOptions, Tokenizer};
 
 /// Stands in a content where the name of a special token is cut in two. (A noncharacter: no text has it.)
@@ -16,7 +18,7 @@ const PLACE: &str = "\u{fdd1}";
 /// the cargo feature `chat`. Applying one takes time and memory in proportion to the messages at most, and reads no files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatTemplate {
-    source: String,
+    source: Cow<'static, str>,
     /// The names of the tokens that begin and end a text.
     bos_token: String,
     eos_token: String,
@@ -58,12 +60,12 @@ impl ChatTemplate {
     /// `chat`.
     pub fn from_text(text: &str) -> Result<Self> {
         check(text)?;
-        Ok(Self { source: copied(text)?, bos_token: String::new(), eos_token: String::new() })
+        Ok(Self { source: copied(text)?.into(), bos_token: String::new(), eos_token: String::new() })
     }
 
     /// [`ChatTemplate::CHATML`].
     pub fn chatml() -> Self {
-        Self { source: Self::CHATML.to_owned(), bos_token: String::new(), eos_token: String::new() }
+        Self { source: Self::CHATML.into(), bos_token: String::new(), eos_token: String::new() }
     }
 
     /// Has the template write the model's own tokens where it says `bos_token` and `eos_token`. (Otherwise both are empty.)
@@ -73,8 +75,8 @@ impl ChatTemplate {
     pub fn with_tokens_of(self, model: &Model) -> Result<Self> {
         let tokenizer = model.tokenizer()?;
         let name = |token: Option<u32>| match token {
-            Some(token) => Ok(String::from_utf8_lossy(&tokenizer.token_bytes(token)?).into_owned()),
-            None => Ok::<_, Error>(String::new()),
+            Some(token) => copied(&String::from_utf8_lossy(&tokenizer.token_bytes(token)?)),
+            None => Ok(String::new()),
         };
         let config = model.config();
         Ok(Self { bos_token: name(config.bos_token_id)?, eos_token: name(config.eos_token_id)?, ..self })
@@ -87,7 +89,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the template refuses these messages, is wrong somewhere, or takes too much;
-    /// [`Error::Unsupported`] without the cargo feature `chat`.
+    /// [`Error::OutOfMemory`]; [`Error::Unsupported`] without the cargo feature `chat`.
     pub fn apply(&self, messages: &[Message<'_>], add_generation_prompt: bool) -> Result<String> {
         render(self, messages, add_generation_prompt)
     }
@@ -98,8 +100,8 @@ impl ChatTemplate {
     /// # Errors
     /// Those of [`ChatTemplate::apply`] and [`Tokenizer::encode_with`].
     pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message<'_>]) -> Result<Vec<u32>> {
-        let contents = guarded(tokenizer, messages);
-        let text = self.apply(&replaced(messages, &contents), true)?;
+        let contents = guarded(tokenizer, messages)?;
+        let text = self.apply(&replaced(messages, &contents)?, true)?;
         encode_guarded(tokenizer, &text, false)
     }
 
@@ -121,11 +123,11 @@ impl ChatTemplate {
             let count = messages.len();
             return Err(Error::invalid(format!("behind {behind} messages, of {count}")));
         };
-        let mut contents = guarded(tokenizer, messages);
+        let mut contents = guarded(tokenizer, messages)?;
         if let Some(content) = contents.get_mut(answer) {
-            PLACE.clone_into(content);
+            *content = copied(PLACE)?;
         }
-        let text = self.apply(&replaced(messages, &contents), true)?;
+        let text = self.apply(&replaced(messages, &contents)?, true)?;
         encode_guarded(tokenizer, behind_place(&text)?, true)
     }
 
@@ -136,14 +138,14 @@ impl ChatTemplate {
     /// As [`ChatTemplate::encode_behind`].
     pub fn answer_end(&self) -> Result<String> {
         let text = self.apply(&[Message::user("?"), Message::assistant(PLACE)], false)?;
-        Ok(behind_place(&text)?.trim().to_owned())
+        copied(behind_place(&text)?.trim())
     }
 }
 
 /// The messages with other contents.
-fn replaced<'a>(messages: &[Message<'a>], contents: &'a [String]) -> Vec<Message<'a>> {
+fn replaced<'a>(messages: &[Message<'a>], contents: &'a [String]) -> Result<Vec<Message<'a>>> {
     let with = |(message, content): (&Message<'a>, &'a String)| Message { role: message.role, content };
-    messages.iter().zip(contents).map(with).collect()
+    collected(messages.iter().zip(contents).map(with))
 }
 
 fn behind_place(text: &str) -> Result<&str> {
@@ -155,22 +157,24 @@ fn behind_place(text: &str) -> Result<&str> {
 }
 
 /// The contents, with the names of special tokens in them cut in two.
-fn guarded(tokenizer: &Tokenizer, messages: &[Message<'_>]) -> Vec<String> {
-    let names = tokenizer.special_names();
-    messages.iter().map(|message| guarded_content(&names, message.content)).collect()
+fn guarded(tokenizer: &Tokenizer, messages: &[Message<'_>]) -> Result<Vec<String>> {
+    let names = tokenizer.special_names()?;
+    try_collected(messages.iter().map(|message| guarded_content(&names, message.content)))
 }
 
-fn guarded_content(names: &[String], content: &str) -> String {
-    let mut made = String::with_capacity(content.len());
+/// `names` are in order, and none begins with another: so only the last one before a text can begin it.
+fn guarded_content(names: &[&str], content: &str) -> Result<String> {
+    let mut made = String::new();
     for (index, c) in content.char_indices() {
         // Nothing of a message may pass for the marks.
-        made.push(if c == CUT || PLACE.starts_with(c) { char::REPLACEMENT_CHARACTER } else { c });
+        append(&mut made, if c == CUT || PLACE.starts_with(c) { char::REPLACEMENT_CHARACTER } else { c })?;
         let rest = content.get(index..).unwrap_or_default();
-        if names.iter().any(|name| rest.starts_with(name)) {
-            made.push(CUT);
+        let before = names.partition_point(|name| *name <= rest).checked_sub(1);
+        if before.and_then(|at| names.get(at)).is_some_and(|name| rest.starts_with(name)) {
+            append(&mut made, CUT)?;
         }
     }
-    made
+    Ok(made)
 }
 
 fn encode_guarded(tokenizer: &Tokenizer, text: &str, continues: bool) -> Result<Vec<u32>> {
@@ -178,7 +182,9 @@ fn encode_guarded(tokenizer: &Tokenizer, text: &str, continues: bool) -> Result<
     for (number, part) in text.split(CUT).enumerate() {
         let options = TokenizeOptions { parse_special: true, continues: continues || number > 0 };
         if !part.is_empty() {
-            all.extend(tokenizer.encode_with(part, &options)?);
+            for token in tokenizer.encode_with(part, &options)? {
+                push(&mut all, token)?;
+            }
         }
     }
     Ok(all)

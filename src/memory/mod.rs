@@ -19,4 +19,6 @@ pub(crate) use reader::FilePart;
 pub use reader::ModelReader;
 #[cfg(feature = "convert")]
 pub(crate) use reader::OPEN_FILE;
-pub(crate) use vector::{collected, copied, filled, no_room, reserve, try_collected, with_room};
+pub(crate) use vector::{
+    append, collected, copied, filled, no_room, push, reserve, try_collected, with_room,
+};

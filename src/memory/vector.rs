@@ -1,6 +1,6 @@
-//! Vectors whose size depends on a file or an argument: no memory is an error, not the end of the process.
+//! Vectors and texts whose size depends on a file or an argument: no memory is an error, not the end of the process.
 
-use std::fmt::Write;
+use std::fmt::{self, Display, Write};
 
 use crate::error::{Error, Result};
 
@@ -38,7 +38,9 @@ pub(crate) fn collected<T>(items: impl ExactSizeIterator<Item = T>) -> Result<Ve
 ///
 /// # Errors
 /// [`Error::OutOfMemory`]; those of the items.
-pub(crate) fn try_collected<T>(items: impl ExactSizeIterator<Item = Result<T>>) -> Result<Vec<T>> {
+pub(crate) fn try_collected<T, E: From<Error>>(
+    items: impl ExactSizeIterator<Item = Result<T, E>>,
+) -> Result<Vec<T>, E> {
     let mut all = with_room(items.len())?;
     for item in items {
         all.push(item?);
@@ -65,6 +67,41 @@ pub(crate) fn reserve<T>(all: &mut Vec<T>, more: usize) -> Result<()> {
     all.try_reserve_exact(more).map_err(|_| no_room(more.saturating_mul(size_of::<T>())))
 }
 
+/// Appends `item`, with room for as many again if there is none.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(crate) fn push<T>(all: &mut Vec<T>, item: T) -> Result<()> {
+    all.try_reserve(1).map_err(|_| no_room(size_of::<T>().saturating_mul(all.len())))?;
+    all.push(item);
+    Ok(())
+}
+
+/// Appends what `part` shows.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(crate) fn append(text: &mut String, part: impl Display) -> Result<()> {
+    let mut growing = Growing { text, refused: 0 };
+    write!(growing, "{part}").map_err(|_| no_room(growing.refused))
+}
+
+/// A text that grows as long as there is memory.
+struct Growing<'a> {
+    text: &'a mut String,
+    /// The bytes that there was no memory for.
+    refused: usize,
+}
+
+impl Write for Growing<'_> {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        self.refused = self.text.len().saturating_add(part.len());
+        self.text.try_reserve(part.len()).map_err(|_| fmt::Error)?;
+        self.text.push_str(part);
+        Ok(())
+    }
+}
+
 /// What to say when so many bytes could not be allocated. If there is no memory for that either, nothing is said.
 pub(crate) fn no_room(bytes: usize) -> Error {
     /// More than the longest such text.
@@ -89,8 +126,14 @@ mod tests {
         assert!(matches!(reserve(&mut vec![1], usize::MAX), Err(Error::OutOfMemory(_))));
         assert_eq!(filled(2, 1).unwrap(), [1, 1]);
         assert_eq!(collected(0..2).unwrap(), [0, 1]);
-        assert_eq!(try_collected([Ok(0), Ok(1)].into_iter()).unwrap(), [0, 1]);
+        let two: Result<Vec<i32>> = try_collected([Ok(0), Ok(1)].into_iter());
+        assert_eq!(two.unwrap(), [0, 1]);
         assert!(matches!(try_collected([Ok(0), Err(Error::Busy)].into_iter()), Err(Error::Busy)));
+        let (mut all, mut text) = (vec![1], "a".to_owned());
+        push(&mut all, 2).unwrap();
+        append(&mut text, 'b').unwrap();
+        append(&mut text, format_args!("{:.1}", 2.0)).unwrap();
+        assert_eq!((all.as_slice(), text.as_str()), ([1, 2].as_slice(), "ab2.0"));
         assert_eq!(
             no_room(usize::MAX).to_string(),
             format!("out of memory: {} bytes could not be allocated", usize::MAX)

@@ -1,28 +1,47 @@
 //! How much work and memory a template may take, and what went wrong in one.
 
 use std::cell::Cell;
+use std::fmt::Display;
+
+use crate::error::Error;
+use crate::memory::append;
 
 /// Why a template cannot be applied.
 #[derive(Debug)]
-pub(super) struct Fault {
-    /// What is wrong.
-    pub(super) what: String,
-    /// The template's line, once it is known.
-    pub(super) line: Option<usize>,
-    /// Whether the template itself refuses the messages (`raise_exception`).
-    pub(super) raised: bool,
+pub(super) enum Fault {
+    /// Something is wrong, in a line of the template once it is known.
+    Wrong { what: String, line: Option<usize> },
+    /// The template itself refuses the messages (`raise_exception`).
+    Raised(String),
+    /// There is no memory.
+    Memory(Error),
 }
 
 pub(super) type Outcome<T> = Result<T, Fault>;
 
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Memory(error)
+    }
+}
+
 impl Fault {
-    pub(super) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), line: None, raised: false }
+    pub(super) fn new(what: impl Display) -> Self {
+        let mut text = String::new();
+        append(&mut text, what).map_or_else(Self::Memory, |()| Self::Wrong { what: text, line: None })
+    }
+
+    /// At a line, unless it has one.
+    pub(super) fn at(self, at: impl Into<usize>) -> Self {
+        match self {
+            Self::Wrong { what, line: None } => Self::Wrong { what, line: Some(at.into()) },
+            other => other,
+        }
     }
 }
 
 /// A fault as a result.
-pub(super) fn fault<T>(what: impl Into<String>) -> Outcome<T> {
+pub(super) fn fault<T>(what: impl Display) -> Outcome<T> {
     Err(Fault::new(what))
 }
 

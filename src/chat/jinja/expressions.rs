@@ -8,31 +8,30 @@ use minijinja::value::ValueKind;
 use super::budget::{Fault, Outcome, fault};
 use super::functions::{filter, function, test};
 use super::methods::method;
+use super::rewrite::{concatenated, repeated};
 use super::run::Run;
 use super::text::print;
 use super::value::{Datum, Entries};
+use crate::memory::{push, try_collected, with_room};
 
 /// The arguments of a call: by position, and by name.
-pub(super) type Arguments<'s> = (Vec<Datum>, Vec<(&'s str, Datum)>);
+pub(super) type Arguments<'a> = (Vec<Datum<'a>>, Entries<'a>);
 
-impl<'t, 's> Run<'t, 's> {
+impl<'a> Run<'a> {
     /// The value of an expression. A fault gets the line of the innermost expression that has it.
-    pub(super) fn expression(&mut self, expression: &'t Expr<'s>) -> Outcome<Datum> {
-        self.budget.items(1)?;
-        self.evaluate(expression).map_err(|fault| Fault {
-            line: fault.line.or(Some(expression.span().start_line as usize)),
-            ..fault
-        })
+    pub(super) fn expression(&mut self, expression: &'a Expr<'a>) -> Outcome<Datum<'a>> {
+        self.store.budget.items(1)?;
+        self.evaluate(expression).map_err(|fault| fault.at(expression.span().start_line))
     }
 
-    fn evaluate(&mut self, expression: &'t Expr<'s>) -> Outcome<Datum> {
+    fn evaluate(&mut self, expression: &'a Expr<'a>) -> Outcome<Datum<'a>> {
         match expression {
             Expr::Const(constant) => self.constant(constant),
             Expr::Var(name) => Ok(self.lookup(name.id).unwrap_or(Datum::Undefined)),
-            Expr::GetAttr(get) => self.expression(&get.expr)?.attribute(get.name, self.budget),
+            Expr::GetAttr(get) => self.expression(&get.expr)?.attribute(get.name, &self.store.budget),
             Expr::GetItem(get) => {
                 let from = self.expression(&get.expr)?;
-                from.item(&self.expression(&get.subscript_expr)?, self.budget)
+                from.item(&self.expression(&get.subscript_expr)?, &self.store.budget)
             }
             Expr::Slice(slice) => self.slice(slice),
             Expr::UnaryOp(unary) => {
@@ -41,7 +40,7 @@ impl<'t, 's> Run<'t, 's> {
                     (UnaryOpKind::Not, value) => Ok(Datum::Bool(!value.is_true())),
                     (UnaryOpKind::Neg, Datum::Int(value)) => Ok(Datum::Int(value.wrapping_neg())),
                     (UnaryOpKind::Neg, Datum::Float(value)) => Ok(Datum::Float(-value)),
-                    (UnaryOpKind::Neg, other) => fault(format!("minus {}", other.kind())),
+                    (UnaryOpKind::Neg, other) => fault(format_args!("minus {}", other.kind())),
                 }
             }
             Expr::BinOp(binary) => self.binary(binary),
@@ -66,56 +65,56 @@ impl<'t, 's> Run<'t, 's> {
                 let Some(of) = &step.expr else { return fault("a filter of nothing") };
                 let value = self.expression(of)?;
                 let (positional, named) = self.arguments(&step.args)?;
-                filter(step.name, &value, &positional, &named, self.budget)
+                filter(step.name, &value, &positional, &named, self.store)
             }
             Expr::Test(asked) => {
                 let value = self.expression(&asked.expr)?;
                 let (positional, _) = self.arguments(&asked.args)?;
-                test(asked.name, &value, positional.first(), self.budget).map(Datum::Bool)
+                test(asked.name, &value, positional.first(), &self.store.budget).map(Datum::Bool)
             }
             Expr::Call(call) => self.call(call),
             Expr::List(list) => {
                 let items = self.each(&list.items)?;
-                Datum::list(items, self.budget)
+                Datum::list(items, self.store)
             }
             Expr::Tuple(tuple) => {
                 let items = self.each(&tuple.items)?;
-                Datum::list(items, self.budget)
+                Datum::list(items, self.store)
             }
             Expr::Map(map) => {
-                let mut entries = Entries::new();
+                let mut entries: Entries<'a> = with_room(map.keys.len())?;
                 for (key, value) in map.keys.iter().zip(&map.values) {
-                    let key = print(&self.expression(key)?, self.budget)?;
-                    self.budget.items(entries.len())?;
-                    entries.retain(|(known, _)| **known != *key);
-                    entries.push((key.as_str().into(), self.expression(value)?));
+                    let key = print(&self.expression(key)?, self.store)?;
+                    self.store.budget.items(entries.len())?;
+                    entries.retain(|(known, _)| *known != key);
+                    push(&mut entries, (key, self.expression(value)?))?;
                 }
-                Datum::map(entries, self.budget)
+                Datum::map(entries, self.store)
             }
         }
     }
 
-    fn each(&mut self, expressions: &'t [Expr<'s>]) -> Outcome<Vec<Datum>> {
-        expressions.iter().map(|expression| self.expression(expression)).collect()
+    fn each(&mut self, expressions: &'a [Expr<'a>]) -> Outcome<Vec<Datum<'a>>> {
+        try_collected(expressions.iter().map(|expression| self.expression(expression)))
     }
 
-    fn constant(&self, constant: &Const) -> Outcome<Datum> {
+    fn constant(&self, constant: &'a Const) -> Outcome<Datum<'a>> {
         let value = &constant.value;
         match value.kind() {
             ValueKind::None => Ok(Datum::None),
             ValueKind::Bool => Ok(Datum::Bool(value.is_true())),
-            ValueKind::String => Datum::text(value.as_str().unwrap_or_default(), self.budget),
+            ValueKind::String => Datum::text(value.as_str().unwrap_or_default(), &self.store.budget),
             ValueKind::Number if value.is_integer() => {
                 value.as_i64().map(Datum::Int).ok_or_else(|| Fault::new("a number is too large"))
             }
             ValueKind::Number => f64::try_from(value.clone())
                 .map(Datum::Float)
                 .map_err(|_| Fault::new("a number that is none")),
-            other => fault(format!("a constant that is a {other}")),
+            other => fault(format_args!("a constant that is a {other}")),
         }
     }
 
-    fn slice(&mut self, slice: &'t Slice<'s>) -> Outcome<Datum> {
+    fn slice(&mut self, slice: &'a Slice<'a>) -> Outcome<Datum<'a>> {
         let from = self.expression(&slice.expr)?;
         let mut bounds = [None; 3];
         for (bound, given) in bounds.iter_mut().zip([&slice.start, &slice.stop, &slice.step]) {
@@ -123,14 +122,14 @@ impl<'t, 's> Run<'t, 's> {
                 *bound = match self.expression(given)? {
                     Datum::None => None,
                     Datum::Int(value) => Some(value),
-                    other => return fault(format!("a slice to {}", other.kind())),
+                    other => return fault(format_args!("a slice to {}", other.kind())),
                 };
             }
         }
-        from.slice(bounds, self.budget)
+        from.slice(bounds, self.store)
     }
 
-    fn binary(&mut self, binary: &'t BinOp<'s>) -> Outcome<Datum> {
+    fn binary(&mut self, binary: &'a BinOp<'a>) -> Outcome<Datum<'a>> {
         use BinOpKind as Op;
         let left = self.expression(&binary.left)?;
         match binary.op {
@@ -142,9 +141,8 @@ impl<'t, 's> Run<'t, 's> {
         let compared = match binary.op {
             Op::ScAnd | Op::ScOr => return Ok(right),
             Op::Concat => {
-                let mut text = print(&left, self.budget)?;
-                text.push_str(&print(&right, self.budget)?);
-                return Datum::text(&text, self.budget);
+                let parts = [print(&left, self.store)?, print(&right, self.store)?];
+                return Datum::made(concatenated(&parts)?, self.store);
             }
             Op::Eq => CompareOpKind::Eq,
             Op::Ne => CompareOpKind::Ne,
@@ -158,21 +156,21 @@ impl<'t, 's> Run<'t, 's> {
         self.compare(compared, &left, &right).map(Datum::Bool)
     }
 
-    fn compare(&self, op: CompareOpKind, left: &Datum, right: &Datum) -> Outcome<bool> {
+    fn compare(&self, op: CompareOpKind, left: &Datum<'a>, right: &Datum<'a>) -> Outcome<bool> {
         use CompareOpKind as Op;
         let ordering = match op {
-            Op::Eq => return left.equals(right, self.budget),
-            Op::Ne => return left.equals(right, self.budget).map(|same| !same),
-            Op::In => return right.contains(left, self.budget),
-            Op::NotIn => return right.contains(left, self.budget).map(|there| !there),
+            Op::Eq => return left.equals(right, &self.store.budget),
+            Op::Ne => return left.equals(right, &self.store.budget).map(|same| !same),
+            Op::In => return right.contains(left, &self.store.budget),
+            Op::NotIn => return right.contains(left, &self.store.budget).map(|there| !there),
             _ => match (left, right) {
                 (Datum::Text(a), Datum::Text(b)) => {
-                    self.budget.bytes(a.len().min(b.len()))?;
+                    self.store.budget.bytes(a.len().min(b.len()))?;
                     Some(a.cmp(b))
                 }
                 _ => match (left.as_number(), right.as_number()) {
                     (Some(a), Some(b)) => a.partial_cmp(&b),
-                    _ => return fault(format!("{} compared with {}", left.kind(), right.kind())),
+                    _ => return fault(format_args!("{} compared with {}", left.kind(), right.kind())),
                 },
             },
         };
@@ -184,23 +182,25 @@ impl<'t, 's> Run<'t, 's> {
         }))
     }
 
-    fn arithmetic(&self, op: BinOpKind, left: &Datum, right: &Datum) -> Outcome<Datum> {
+    fn arithmetic(&self, op: BinOpKind, left: &Datum<'a>, right: &Datum<'a>) -> Outcome<Datum<'a>> {
         use BinOpKind as Op;
-        let budget = self.budget;
+        let (store, budget) = (self.store, &self.store.budget);
         let overflow = || Fault::new("a number is too large");
         match (op, left, right) {
             (Op::Add, Datum::Text(a), Datum::Text(b)) => {
                 budget.bytes(a.len() + b.len())?;
-                Ok(Datum::Text([&**a, &**b].concat().into()))
+                store.text(concatenated(&[a, b])?).map(Datum::Text)
             }
             (Op::Add, Datum::List(a), Datum::List(b)) => {
                 budget.items(a.items.len() + b.items.len())?;
-                Datum::list(a.items.iter().chain(&b.items).cloned().collect(), budget)
+                let mut items = with_room(a.items.len() + b.items.len())?;
+                items.extend(a.items.iter().chain(&b.items));
+                Datum::list(items, store)
             }
             (Op::Mul, Datum::Text(text), Datum::Int(count)) => {
                 let count = usize::try_from(*count).unwrap_or(0);
                 budget.product(count, text.len().max(1))?;
-                Ok(Datum::Text(text.repeat(count).into()))
+                store.text(repeated(text, count)?).map(Datum::Text)
             }
             (Op::Add, Datum::Int(a), Datum::Int(b)) => a.checked_add(*b).map(Datum::Int).ok_or_else(overflow),
             (Op::Sub, Datum::Int(a), Datum::Int(b)) => a.checked_sub(*b).map(Datum::Int).ok_or_else(overflow),
@@ -229,34 +229,34 @@ impl<'t, 's> Run<'t, 's> {
                     Op::Rem => a.rem_euclid(b),
                     _ => a.powf(b),
                 })),
-                _ => fault(format!("an operation on {} and {}", left.kind(), right.kind())),
+                _ => fault(format_args!("an operation on {} and {}", left.kind(), right.kind())),
             },
         }
     }
 
     /// Calls a function, a method or a macro.
-    pub(super) fn call(&mut self, call: &'t Call<'s>) -> Outcome<Datum> {
+    pub(super) fn call(&mut self, call: &'a Call<'a>) -> Outcome<Datum<'a>> {
         if let Expr::GetAttr(get) = &call.expr {
             let of = self.expression(&get.expr)?;
             let (positional, named) = self.arguments(&call.args)?;
-            return method(get.name, &of, &positional, &named, self.budget);
+            return method(get.name, &of, &positional, &named, self.store);
         }
         let Expr::Var(name) = &call.expr else { return fault("a call of what is no name") };
         let (positional, named) = self.arguments(&call.args)?;
         match self.lookup(name.id) {
-            Some(Datum::Macro(number)) => self.call_macro(number, positional, named),
-            Some(other) => fault(format!("'{}' is {}, which cannot be called", name.id, other.kind())),
-            None => function(name.id, positional, named, self.budget),
+            Some(Datum::Macro(number)) => self.call_macro(number, positional, &named),
+            Some(other) => fault(format_args!("'{}' is {}, which cannot be called", name.id, other.kind())),
+            None => function(name.id, &positional, named, self.store),
         }
     }
 
     /// The values of a call's arguments.
-    pub(super) fn arguments(&mut self, given: &'t [CallArg<'s>]) -> Outcome<Arguments<'s>> {
+    pub(super) fn arguments(&mut self, given: &'a [CallArg<'a>]) -> Outcome<Arguments<'a>> {
         let (mut positional, mut named) = (Vec::new(), Vec::new());
         for argument in given {
             match argument {
-                CallArg::Pos(value) => positional.push(self.expression(value)?),
-                CallArg::Kwarg(name, value) => named.push((*name, self.expression(value)?)),
+                CallArg::Pos(value) => push(&mut positional, self.expression(value)?)?,
+                CallArg::Kwarg(name, value) => push(&mut named, (*name, self.expression(value)?))?,
                 CallArg::PosSplat(_) | CallArg::KwargSplat(_) => {
                     return fault("arguments with '*' are not supported");
                 }

@@ -2,8 +2,9 @@
 //! much memory, or end the process.
 //!
 //! `syntax` has minijinja's parser make a tree, within limits. `run` goes through its statements and `expressions` works out
-//! what they say, in values of our own (`value`) whose making and walking a `budget` pays for. `functions` and `methods` are what
-//! templates may call, `text` makes text of values. Nothing here reads files or the clock.
+//! what they say, in values of our own (`value`) that lie in one store (on a `shelf`), and whose making and walking a
+//! `budget` pays for. `functions` and `methods` are what templates may call, `text` makes text of values, `rewrite` texts of
+//! texts. Nothing here reads files or the clock. But for the parser's, an allocation that fails is a fault.
 //!
 //! Source: what transformers' `apply_chat_template` gives templates: Jinja with `trim_blocks`, `lstrip_blocks`, loop controls,
 //! `raise_exception` and a `tojson` that escapes no HTML.
@@ -12,16 +13,19 @@ mod budget;
 mod expressions;
 mod functions;
 mod methods;
+mod rewrite;
 mod run;
+mod shelf;
 mod syntax;
 mod text;
 mod value;
 
 use budget::{Budget, Fault, Outcome};
-use value::{Datum, Entries};
+use value::{Datum, Entries, Store};
 
 use super::message::Message;
 use crate::error::{Error, Result};
+use crate::memory::{append, collected, try_collected};
 
 /// The stack that a template runs on. Its tree may be some thousand nodes deep; callers' threads may have 128 KiB.
 const STACK: usize = 16 << 20;
@@ -39,7 +43,7 @@ pub(super) struct Facts<'a> {
 /// Checks a template's syntax.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`].
+/// [`Error::InvalidArgument`]; [`Error::OutOfMemory`].
 pub(super) fn check(source: &str) -> Result<()> {
     on_own_stack(|| syntax::with_parsed(source, |_| Ok(())))
 }
@@ -47,7 +51,7 @@ pub(super) fn check(source: &str) -> Result<()> {
 /// The text of a template.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`].
+/// [`Error::InvalidArgument`]; [`Error::OutOfMemory`].
 pub(super) fn render(source: &str, messages: &[Message<'_>], facts: &Facts<'_>) -> Result<String> {
     on_own_stack(|| text_of(source, messages, facts))
 }
@@ -66,36 +70,42 @@ fn text_of(source: &str, messages: &[Message<'_>], facts: &Facts<'_>) -> Outcome
     let bytes: usize = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
     let budget = Budget::new(messages.len(), bytes);
     let most = bytes.saturating_mul(4).saturating_add(MAX_TEXT);
-    let variables = variables(messages, facts, &budget)?;
-    syntax::with_parsed(source, |tree| run::run(tree, variables, most, &budget))
+    syntax::with_parsed(source, |tree| {
+        let store = Store::new(budget);
+        run::run(tree, variables(messages, facts, &store)?, most, &store)
+    })
 }
 
-fn variables(messages: &[Message<'_>], facts: &Facts<'_>, budget: &Budget) -> Outcome<Entries> {
-    let mut all = Vec::new();
-    for message in messages {
-        let entries = [("role", message.role), ("content", message.content)];
-        let entries: Outcome<Entries> =
-            entries.into_iter().map(|(name, text)| Ok((name.into(), Datum::text(text, budget)?))).collect();
-        all.push(Datum::map(entries?, budget)?);
-    }
+fn variables<'a>(messages: &[Message<'a>], facts: &Facts<'a>, store: &'a Store<'a>) -> Outcome<Entries<'a>> {
+    let text = |text| Datum::text(text, &store.budget);
+    let all = messages.iter().map(|message| {
+        let entries = [("role", text(message.role)?), ("content", text(message.content)?)];
+        Datum::map(collected(entries.into_iter())?, store)
+    });
     let known = [
-        ("messages", Datum::list(all, budget)?),
-        ("bos_token", Datum::text(facts.bos_token, budget)?),
-        ("eos_token", Datum::text(facts.eos_token, budget)?),
+        ("messages", Datum::list(try_collected(all)?, store)?),
+        ("bos_token", text(facts.bos_token)?),
+        ("eos_token", text(facts.eos_token)?),
         ("add_generation_prompt", Datum::Bool(facts.add_generation_prompt)),
         ("tools", Datum::None),
         ("documents", Datum::None),
     ];
-    Ok(known.into_iter().map(|(name, value)| (name.into(), value)).collect())
+    Ok(collected(known.into_iter())?)
 }
 
 fn error(fault: Fault) -> Error {
-    let Fault { what, line, raised } = fault;
-    Error::InvalidArgument(match (raised, line) {
-        (true, _) => format!("the chat template refuses these messages: {what}"),
-        (false, Some(line)) => format!("chat template, line {line}: {what}"),
-        (false, None) => format!("chat template: {what}"),
-    })
+    let mut text = String::new();
+    let said = match fault {
+        Fault::Memory(error) => return error,
+        Fault::Raised(what) => {
+            append(&mut text, format_args!("the chat template refuses these messages: {what}"))
+        }
+        Fault::Wrong { what, line: Some(line) } => {
+            append(&mut text, format_args!("chat template, line {line}: {what}"))
+        }
+        Fault::Wrong { what, line: None } => append(&mut text, format_args!("chat template: {what}")),
+    };
+    said.map_or_else(|error| error, |()| Error::InvalidArgument(text))
 }
 
 #[cfg(test)]

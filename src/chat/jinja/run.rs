@@ -1,16 +1,18 @@
 //! Runs the statements of a template.
 
-use std::rc::Rc;
-
 use minijinja::machinery::ast::{Expr, ForLoop, Macro, Stmt};
 
-use super::budget::{Budget, Fault, Outcome, fault};
+use super::budget::{Fault, Outcome, fault};
 use super::functions::filter;
 use super::text::print;
-use super::value::{Datum, Entries};
+use super::value::{Datum, Entries, Store};
+use crate::memory::{append, collected, push};
 
 /// How deep macros may call each other.
 const MAX_CALLS: usize = 24;
+
+/// The frames that everything sees: the variables, and what is defined outside of all loops.
+const GLOBAL: usize = 2;
 
 /// What comes after a statement.
 #[derive(PartialEq, Eq)]
@@ -21,13 +23,15 @@ enum Flow {
 }
 
 /// A template that runs.
-pub(super) struct Run<'t, 's> {
-    pub(super) budget: &'t Budget,
+pub(super) struct Run<'a> {
+    pub(super) store: &'a Store<'a>,
     /// Most bytes of text.
     most: usize,
     /// Names and their values, the innermost last.
-    frames: Vec<Vec<(Rc<str>, Datum)>>,
-    macros: Vec<&'t Macro<'s>>,
+    frames: Vec<Entries<'a>>,
+    /// The first frame of the macro that is running: it does not see those of its caller, but for the [`GLOBAL`] ones.
+    own: usize,
+    macros: Vec<&'a Macro<'a>>,
     /// Macros that are running.
     calls: usize,
     /// The text, and those of macros and `set` blocks that are being made.
@@ -35,20 +39,21 @@ pub(super) struct Run<'t, 's> {
 }
 
 /// The text of a template with these variables, which has at most `most` bytes.
-pub(super) fn run<'t>(
-    template: &'t Stmt<'_>,
-    variables: Entries,
+pub(super) fn run<'a>(
+    template: &'a Stmt<'a>,
+    variables: Entries<'a>,
     most: usize,
-    budget: &'t Budget,
+    store: &'a Store<'a>,
 ) -> Outcome<String> {
-    let (frames, texts) = (vec![variables, Vec::new()], vec![String::new()]);
-    let mut run = Run { budget, most, frames, macros: Vec::new(), calls: 0, texts };
+    let frames = collected([variables, Vec::new()].into_iter())?;
+    let texts = collected([String::new()].into_iter())?;
+    let mut run = Run { store, most, frames, own: GLOBAL, macros: Vec::new(), calls: 0, texts };
     run.statement(template)?;
     Ok(run.texts.pop().unwrap_or_default())
 }
 
-impl<'t, 's> Run<'t, 's> {
-    fn statements(&mut self, all: &'t [Stmt<'s>]) -> Outcome<Flow> {
+impl<'a> Run<'a> {
+    fn statements(&mut self, all: &'a [Stmt<'a>]) -> Outcome<Flow> {
         for statement in all {
             let flow = self.statement(statement)?;
             if flow != Flow::Next {
@@ -58,14 +63,14 @@ impl<'t, 's> Run<'t, 's> {
         Ok(Flow::Next)
     }
 
-    fn statement(&mut self, statement: &'t Stmt<'s>) -> Outcome<Flow> {
-        self.budget.items(1)?;
+    fn statement(&mut self, statement: &'a Stmt<'a>) -> Outcome<Flow> {
+        self.store.budget.items(1)?;
         match statement {
             Stmt::Template(template) => return self.statements(&template.children),
             Stmt::EmitRaw(raw) => self.emit(raw.raw)?,
             Stmt::EmitExpr(emit) => {
-                let text = print(&self.expression(&emit.expr)?, self.budget)?;
-                self.emit(&text)?;
+                let text = print(&self.expression(&emit.expr)?, self.store)?;
+                self.emit(text)?;
             }
             Stmt::IfCond(branch) => {
                 let holds = self.expression(&branch.expr)?.is_true();
@@ -83,11 +88,11 @@ impl<'t, 's> Run<'t, 's> {
             }
             Stmt::FilterBlock(block) => {
                 let text = self.capture(|run| run.statements(&block.body))?;
-                let text = print(&self.filtered(Some(&block.filter), text)?, self.budget)?;
-                self.emit(&text)?;
+                let text = print(&self.filtered(Some(&block.filter), text)?, self.store)?;
+                self.emit(text)?;
             }
             Stmt::WithBlock(with) => {
-                self.frames.push(Vec::new());
+                push(&mut self.frames, Vec::new())?;
                 for (target, expression) in &with.assignments {
                     let value = self.expression(expression)?;
                     self.assign(target, value)?;
@@ -97,8 +102,8 @@ impl<'t, 's> Run<'t, 's> {
                 return Ok(flow);
             }
             Stmt::Macro(made) => {
-                self.macros.push(made);
-                self.define(made.name, Datum::Macro(self.macros.len() - 1));
+                push(&mut self.macros, made)?;
+                self.define(made.name, Datum::Macro(self.macros.len() - 1))?;
             }
             Stmt::Do(call) => {
                 self.call(&call.call)?;
@@ -107,41 +112,41 @@ impl<'t, 's> Run<'t, 's> {
             Stmt::Break(_) => return Ok(Flow::Break),
             Stmt::Continue(_) => return Ok(Flow::Continue),
             Stmt::CallBlock(block) => {
-                return Err(at(block.span().start_line, "call blocks are not supported"));
+                return Err(Fault::new("call blocks are not supported").at(block.span().start_line));
             }
         }
         Ok(Flow::Next)
     }
 
     /// Runs the body of a loop for each item.
-    fn for_loop(&mut self, each: &'t ForLoop<'s>) -> Outcome<()> {
+    fn for_loop(&mut self, each: &'a ForLoop<'a>) -> Outcome<()> {
         if each.recursive {
             return fault("recursive loops are not supported");
         }
-        let mut items = self.expression(&each.iter)?.elements(self.budget)?;
+        let mut items = self.expression(&each.iter)?.elements(self.store)?;
         if let Some(condition) = &each.filter_expr {
             let mut kept = Vec::new();
             for item in items {
-                self.frames.push(Vec::new());
-                self.assign(&each.target, item.clone())?;
+                push(&mut self.frames, Vec::new())?;
+                self.assign(&each.target, item)?;
                 if self.expression(condition)?.is_true() {
-                    kept.push(item);
+                    push(&mut kept, item)?;
                 }
                 self.frames.pop();
             }
             items = kept;
         }
         if items.is_empty() {
-            self.frames.push(Vec::new());
+            push(&mut self.frames, Vec::new())?;
             self.statements(&each.else_body)?;
             self.frames.pop();
             return Ok(());
         }
         for (index, item) in items.iter().enumerate() {
-            self.frames.push(Vec::new());
-            self.assign(&each.target, item.clone())?;
+            push(&mut self.frames, Vec::new())?;
+            self.assign(&each.target, *item)?;
             let state = self.loop_state(&items, index)?;
-            self.define("loop", state);
+            self.define("loop", state)?;
             let flow = self.statements(&each.body)?;
             self.frames.pop();
             if flow == Flow::Break {
@@ -152,12 +157,12 @@ impl<'t, 's> Run<'t, 's> {
     }
 
     /// The variable `loop`.
-    fn loop_state(&self, items: &[Datum], index: usize) -> Outcome<Datum> {
+    fn loop_state(&self, items: &[Datum<'a>], index: usize) -> Outcome<Datum<'a>> {
         let beside = |at: Option<usize>| {
-            at.and_then(|at| items.get(at)).map_or(Datum::Undefined, |item| match item {
+            at.and_then(|at| items.get(at)).map_or(Datum::Undefined, |&item| match item {
                 // It would be nested in the loop's state.
                 Datum::Namespace(_) => Datum::Undefined,
-                other => other.clone(),
+                other => other,
             })
         };
         let (count, number) = (items.len(), |value: usize| Datum::Int(value as i64));
@@ -172,72 +177,74 @@ impl<'t, 's> Run<'t, 's> {
             ("previtem", beside(index.checked_sub(1))),
             ("nextitem", beside(Some(index + 1))),
         ];
-        Datum::map(entries.into_iter().map(|(name, value)| (name.into(), value)).collect(), self.budget)
+        Datum::map(collected(entries.into_iter())?, self.store)
     }
 
     /// Assigns to a name, several names, or an attribute of a namespace.
-    fn assign(&mut self, target: &'t Expr<'s>, value: Datum) -> Outcome<()> {
+    fn assign(&mut self, target: &'a Expr<'a>, value: Datum<'a>) -> Outcome<()> {
         match target {
-            Expr::Var(name) => self.define(name.id, value),
+            Expr::Var(name) => self.define(name.id, value)?,
             Expr::GetAttr(attribute) => self.expression(&attribute.expr)?.set(attribute.name, value)?,
             Expr::List(list) => self.assign_each(&list.items, value)?,
             Expr::Tuple(tuple) => self.assign_each(&tuple.items, value)?,
-            other => return fault(format!("{} cannot be assigned to", other.description())),
+            other => return fault(format_args!("{} cannot be assigned to", other.description())),
         }
         Ok(())
     }
 
-    fn assign_each(&mut self, targets: &'t [Expr<'s>], value: Datum) -> Outcome<()> {
-        let values = value.elements(self.budget)?;
+    fn assign_each(&mut self, targets: &'a [Expr<'a>], value: Datum<'a>) -> Outcome<()> {
+        let values = value.elements(self.store)?;
         if values.len() != targets.len() {
-            return fault(format!("{} values for {} names", values.len(), targets.len()));
+            return fault(format_args!("{} values for {} names", values.len(), targets.len()));
         }
         for (target, value) in targets.iter().zip(values) {
-            self.budget.items(1)?;
+            self.store.budget.items(1)?;
             self.assign(target, value)?;
         }
         Ok(())
     }
 
     /// Gives a name of the innermost frame a value.
-    pub(super) fn define(&mut self, name: &str, value: Datum) {
-        let Some(frame) = self.frames.last_mut() else { return };
-        match frame.iter_mut().find(|(known, _)| **known == *name) {
+    pub(super) fn define(&mut self, name: &'a str, value: Datum<'a>) -> Outcome<()> {
+        let Some(frame) = self.frames.last_mut() else { return fault("there is no frame") };
+        match frame.iter_mut().find(|(known, _)| *known == name) {
             Some((_, place)) => *place = value,
-            None => frame.push((name.into(), value)),
+            None => push(frame, (name, value))?,
         }
+        Ok(())
     }
 
     /// The value of a name.
-    pub(super) fn lookup(&self, name: &str) -> Option<Datum> {
-        let known = self.frames.iter().rev().flatten().find(|(known, _)| **known == *name);
-        known.map(|(_, value)| value.clone())
+    pub(super) fn lookup(&self, name: &str) -> Option<Datum<'a>> {
+        let own = self.frames.iter().skip(self.own).rev();
+        let all = own.chain(self.frames.iter().take(GLOBAL).rev());
+        all.flatten().find(|(known, _)| *known == name).map(|&(_, value)| value)
     }
 
     /// Calls a macro: its text.
     pub(super) fn call_macro(
         &mut self,
         number: usize,
-        positional: Vec<Datum>,
-        named: Vec<(&str, Datum)>,
-    ) -> Outcome<Datum> {
+        positional: Vec<Datum<'a>>,
+        named: &[(&str, Datum<'a>)],
+    ) -> Outcome<Datum<'a>> {
         let Some(&made) = self.macros.get(number) else { return fault("a macro that is not there") };
         if self.calls == MAX_CALLS {
-            return fault(format!("macros call each other more than {MAX_CALLS} deep"));
+            return fault(format_args!("macros call each other more than {MAX_CALLS} deep"));
         }
         if positional.len() > made.args.len() {
-            return fault(format!("macro '{}' takes {} arguments", made.name, made.args.len()));
+            return fault(format_args!("macro '{}' takes {} arguments", made.name, made.args.len()));
         }
-        // A macro sees what is defined outside of all loops, and its arguments.
-        let outer = self.frames.split_off(2.min(self.frames.len()));
-        self.frames.push(Vec::new());
+        let (outer, height) = (self.own, self.frames.len());
+        self.own = height;
+        push(&mut self.frames, Vec::new())?;
         self.calls += 1;
         let first_default = made.args.len() - made.defaults.len();
         let mut positional = positional.into_iter();
         for (index, argument) in made.args.iter().enumerate() {
             let by_name =
                 named.iter().find(|(name, _)| matches!(argument, Expr::Var(var) if var.id == *name));
-            let given = positional.next().or_else(|| by_name.map(|(_, value)| value.clone()));
+            let given = positional.next().or_else(|| by_name.map(|&(_, value)| value));
             let default = index.checked_sub(first_default).and_then(|index| made.defaults.get(index));
             let value = match (given, default) {
                 (Some(value), _) => value,
@@ -248,47 +255,38 @@ impl<'t, 's> Run<'t, 's> {
         }
         let text = self.capture(|run| run.statements(&made.body))?;
         self.calls -= 1;
-        self.frames.truncate(2);
-        self.frames.extend(outer);
+        self.frames.truncate(height);
+        self.own = outer;
         Ok(text)
     }
 
     /// The text that `body` writes.
-    fn capture(&mut self, body: impl FnOnce(&mut Self) -> Outcome<Flow>) -> Outcome<Datum> {
-        self.texts.push(String::new());
+    fn capture(&mut self, body: impl FnOnce(&mut Self) -> Outcome<Flow>) -> Outcome<Datum<'a>> {
+        push(&mut self.texts, String::new())?;
         body(self)?;
-        Ok(Datum::Text(self.texts.pop().unwrap_or_default().into()))
+        self.store.text(self.texts.pop().unwrap_or_default()).map(Datum::Text)
     }
 
     /// A value that goes through a chain of filters, whose innermost has none of its own.
-    fn filtered(&mut self, chain: Option<&'t Expr<'s>>, value: Datum) -> Outcome<Datum> {
+    fn filtered(&mut self, chain: Option<&'a Expr<'a>>, value: Datum<'a>) -> Outcome<Datum<'a>> {
         match chain {
             None => Ok(value),
             Some(Expr::Filter(step)) => {
                 let value = self.filtered(step.expr.as_ref(), value)?;
                 let (positional, named) = self.arguments(&step.args)?;
-                filter(step.name, &value, &positional, &named, self.budget)
+                filter(step.name, &value, &positional, &named, self.store)
             }
-            Some(other) => fault(format!("{} is no filter", other.description())),
+            Some(other) => fault(format_args!("{} is no filter", other.description())),
         }
     }
 
     /// Appends to the text.
     fn emit(&mut self, text: &str) -> Outcome<()> {
-        self.budget.bytes(text.len())?;
+        self.store.budget.bytes(text.len())?;
         let Some(to) = self.texts.last_mut() else { return fault("there is no text to write to") };
         if to.len().saturating_add(text.len()) > self.most {
-            return fault(format!("it writes more than {} bytes", self.most));
+            return fault(format_args!("it writes more than {} bytes", self.most));
         }
-        if to.try_reserve(text.len()).is_err() {
-            return fault("there is no memory for its text");
-        }
-        to.push_str(text);
-        Ok(())
+        Ok(append(to, text)?)
     }
-}
-
-/// A fault at a line.
-pub(super) fn at(line: impl Into<usize>, what: impl Into<String>) -> Fault {
-    Fault { what: what.into(), line: Some(line.into()), raised: false }
 }

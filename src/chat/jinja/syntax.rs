@@ -21,7 +21,7 @@ fn config() -> Outcome<SyntaxConfig> {
 /// Parses a template and hands its tree to `then`.
 pub(super) fn with_parsed<T>(source: &str, then: impl FnOnce(&Stmt<'_>) -> Outcome<T>) -> Outcome<T> {
     if source.len() > MAX_BYTES {
-        return fault(format!("{} bytes; at most {MAX_BYTES}", source.len()));
+        return fault(format_args!("{} bytes; at most {MAX_BYTES}", source.len()));
     }
     let (mut in_tag, mut branches) = (0, 0);
     for token in tokenize(source, false, config()?) {
@@ -32,14 +32,16 @@ pub(super) fn with_parsed<T>(source: &str, then: impl FnOnce(&Stmt<'_>) -> Outco
             _ => in_tag += 1,
         }
         if in_tag > MAX_IN_TAG || branches > MAX_BRANCHES {
-            let line = Some(span.start_line as usize);
-            return Err(Fault { what: "a tag or an 'if' is too long".into(), line, raised: false });
+            return Err(Fault::new("a tag or an 'if' is too long").at(span.start_line));
         }
     }
     then(&parse(source, "", config()?).map_err(|error| failed(&error))?)
 }
 
 fn failed(error: &minijinja::Error) -> Fault {
-    let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-    Fault { what, line: error.line(), raised: false }
+    let fault = error.detail().map_or_else(|| Fault::new(error.kind()), Fault::new);
+    match error.line() {
+        Some(line) => fault.at(line),
+        None => fault,
+    }
 }

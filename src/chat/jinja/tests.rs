@@ -138,3 +138,18 @@ fn long_conversation_is_within_the_budget() {
         assert!(text.len() > 4000 * 200, "{name}");
     }
 }
+
+#[test]
+fn macros_see_their_arguments_and_what_is_outside_of_loops() {
+    let template = "{% set z = 3 %}{% macro g(x) %}{{ x }}{{ y }}{{ z }}{% endmacro %}\
+        {% macro f(x) %}{{ g(x ~ 1) }}{{ x }}{% endmacro %}{% for y in [7] %}{{ f('a') }}{{ y }}{{ x }}{% endfor %}";
+    assert_eq!(apply(template).unwrap(), "a13a7");
+}
+
+#[test]
+fn parts_of_texts_and_lists_are_those_of_python() {
+    let template = "{% set a = 'añb' %}{{ a[1] }}{{ a[::-1] }}{{ a[1:] }}{{ a|list|join('-') }}{{ a|reverse }}\
+        {{ [1, 2, 3][::-2] }}{{ 'a-b-c'.rsplit('-', 1) }}{{ {'b': 1, 'a': 2}|dictsort }}{{ 1.0 }}{{ [a]|tojson(indent=2) }}";
+    let expected = "ñbñañba-ñ-bbña[3, 1]['a-b', 'c'][['a', 2], ['b', 1]]1.0[\n  \"añb\"\n]";
+    assert_eq!(apply(template).unwrap(), expected);
+}

@@ -1,33 +1,33 @@
 //! Values as text: as a template writes them, and as JSON.
 
-use std::fmt::Write;
-
 use super::budget::{Budget, Outcome, fault};
-use super::value::Datum;
+use super::rewrite::repeated;
+use super::value::{Datum, Store};
+use crate::memory::append;
 
 /// A value as `{{ }}` writes it.
-pub(super) fn print(value: &Datum, budget: &Budget) -> Outcome<String> {
+pub(super) fn print<'a>(value: &Datum<'a>, store: &'a Store<'a>) -> Outcome<&'a str> {
     let mut text = String::new();
     match value {
-        Datum::Undefined => (),
+        Datum::Undefined => return Ok(""),
         Datum::Text(own) => {
-            budget.bytes(own.len())?;
-            text.push_str(own);
+            store.budget.bytes(own.len())?;
+            return Ok(own);
         }
-        Datum::None => text.push_str("None"),
-        Datum::Bool(true) => text.push_str("True"),
-        Datum::Bool(false) => text.push_str("False"),
-        Datum::Int(_) | Datum::Float(_) => number(value, &mut text),
+        Datum::None => return Ok("None"),
+        Datum::Bool(true) => return Ok("True"),
+        Datum::Bool(false) => return Ok("False"),
+        Datum::Int(_) | Datum::Float(_) => number(value, &mut text)?,
         Datum::List(_) | Datum::Map(_) => {
-            json(value, Style { indent: None, python: true }, 0, &mut text, budget)?
+            json(value, Style { indent: None, python: true }, 0, &mut text, &store.budget)?
         }
-        other => return fault(format!("{} is no text", other.kind())),
+        other => return fault(format_args!("{} is no text", other.kind())),
     }
-    Ok(text)
+    store.text(text)
 }
 
 /// A value as JSON; of several lines, each deeper one with `indent` blanks more.
-pub(super) fn to_json(value: &Datum, indent: Option<usize>, budget: &Budget) -> Outcome<String> {
+pub(super) fn to_json(value: &Datum<'_>, indent: Option<usize>, budget: &Budget) -> Outcome<String> {
     let mut text = String::new();
     json(value, Style { indent, python: false }, 0, &mut text, budget)?;
     Ok(text)
@@ -40,45 +40,47 @@ struct Style {
     python: bool,
 }
 
-fn number(value: &Datum, text: &mut String) {
-    // Writing to a string does not fail.
-    let _ = match value {
-        Datum::Float(value) if value.fract() == 0.0 && value.abs() < 1e16 => write!(text, "{value:.1}"),
-        Datum::Float(value) => write!(text, "{value}"),
-        Datum::Int(value) => write!(text, "{value}"),
-        _ => Ok(()),
-    };
+fn number(value: &Datum<'_>, text: &mut String) -> Outcome<()> {
+    match value {
+        Datum::Float(value) if value.fract() == 0.0 && value.abs() < 1e16 => {
+            append(text, format_args!("{value:.1}"))?;
+        }
+        Datum::Float(value) => append(text, value)?,
+        Datum::Int(value) => append(text, value)?,
+        _ => (),
+    }
+    Ok(())
 }
 
-fn json(value: &Datum, style: Style, depth: usize, text: &mut String, budget: &Budget) -> Outcome<()> {
+fn json(value: &Datum<'_>, style: Style, depth: usize, text: &mut String, budget: &Budget) -> Outcome<()> {
     budget.items(1)?;
     let (none, yes, no) = if style.python { ("None", "True", "False") } else { ("null", "true", "false") };
     match value {
-        Datum::None => text.push_str(none),
-        Datum::Bool(value) => text.push_str(if *value { yes } else { no }),
-        Datum::Int(_) | Datum::Float(_) => number(value, text),
+        Datum::None => append(text, none)?,
+        Datum::Bool(value) => append(text, if *value { yes } else { no })?,
+        Datum::Int(_) | Datum::Float(_) => number(value, text)?,
         Datum::Text(own) => quote(own, style.python, text, budget)?,
         Datum::List(list) => {
-            text.push('[');
+            append(text, '[')?;
             for (index, item) in list.items.iter().enumerate() {
                 separate(index, style, depth + 1, text, budget)?;
                 json(item, style, depth + 1, text, budget)?;
             }
             close(list.items.is_empty(), style, depth, text, budget)?;
-            text.push(']');
+            append(text, ']')?;
         }
         Datum::Map(map) => {
-            text.push('{');
+            append(text, '{')?;
             for (index, (key, item)) in map.entries.iter().enumerate() {
                 separate(index, style, depth + 1, text, budget)?;
                 quote(key, style.python, text, budget)?;
-                text.push_str(": ");
+                append(text, ": ")?;
                 json(item, style, depth + 1, text, budget)?;
             }
             close(map.entries.is_empty(), style, depth, text, budget)?;
-            text.push('}');
+            append(text, '}')?;
         }
-        other => return fault(format!("{} in JSON", other.kind())),
+        other => return fault(format_args!("{} in JSON", other.kind())),
     }
     Ok(())
 }
@@ -87,10 +89,10 @@ fn json(value: &Datum, style: Style, depth: usize, text: &mut String, budget: &B
 fn separate(index: usize, style: Style, depth: usize, text: &mut String, budget: &Budget) -> Outcome<()> {
     match (index, style.indent) {
         (0, None) => (),
-        (_, None) => text.push_str(", "),
+        (_, None) => append(text, ", ")?,
         (0, Some(_)) => line(style, depth, text, budget)?,
         (_, Some(_)) => {
-            text.push(',');
+            append(text, ',')?;
             line(style, depth, text, budget)?;
         }
     }
@@ -105,31 +107,26 @@ fn close(is_empty: bool, style: Style, depth: usize, text: &mut String, budget: 
 fn line(style: Style, depth: usize, text: &mut String, budget: &Budget) -> Outcome<()> {
     let Some(indent) = style.indent else { return Ok(()) };
     budget.product(depth, indent)?;
-    text.push('\n');
-    text.push_str(&" ".repeat(depth * indent));
+    append(text, '\n')?;
+    append(text, repeated(" ", depth.saturating_mul(indent))?)?;
     Ok(())
 }
 
 fn quote(own: &str, python: bool, text: &mut String, budget: &Budget) -> Outcome<()> {
     budget.bytes(own.len())?;
     let mark = if python { '\'' } else { '"' };
-    text.push(mark);
+    append(text, mark)?;
     for c in own.chars() {
         match c {
-            '\n' => text.push_str("\\n"),
-            '\r' => text.push_str("\\r"),
-            '\t' => text.push_str("\\t"),
-            '\\' => text.push_str("\\\\"),
-            c if c == mark => {
-                text.push('\\');
-                text.push(c);
-            }
-            c if c < ' ' => {
-                let _ = write!(text, "\\u{:04x}", c as u32);
-            }
-            c => text.push(c),
+            '\n' => append(text, "\\n")?,
+            '\r' => append(text, "\\r")?,
+            '\t' => append(text, "\\t")?,
+            '\\' => append(text, "\\\\")?,
+            c if c == mark => append(text, format_args!("\\{c}"))?,
+            c if c < ' ' => append(text, format_args!("\\u{:04x}", c as u32))?,
+            c => append(text, c)?,
         }
     }
-    text.push(mark);
+    append(text, mark)?;
     Ok(())
 }

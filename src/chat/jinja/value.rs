@@ -1,78 +1,118 @@
 //! Values of a template. Containers are never nested deeper than [`MAX_DEPTH`] and never contain themselves, and whoever
-//! walks over one pays for each item.
+//! walks over one pays for each item. What they refer to lies in the messages, the template and the store.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
 use super::budget::{Budget, Outcome, fault};
+use super::rewrite;
+use super::shelf::Shelf;
+use crate::memory::{append, collected, push, with_room};
 
 /// How deep lists and maps may be nested.
 const MAX_DEPTH: u32 = 16;
 
 /// What an expression yields.
-#[derive(Debug, Clone)]
-pub(super) enum Datum {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Datum<'a> {
     Undefined,
     None,
     Bool(bool),
     Int(i64),
     Float(f64),
-    Text(Rc<str>),
-    List(Rc<List>),
-    Map(Rc<Map>),
+    Text(&'a str),
+    List(&'a List<'a>),
+    Map(&'a Map<'a>),
     /// What `namespace()` makes, the only value that changes.
-    Namespace(Rc<RefCell<Entries>>),
+    Namespace(&'a RefCell<Entries<'a>>),
     /// A macro, by its number.
     Macro(usize),
 }
 
-pub(super) type Entries = Vec<(Rc<str>, Datum)>;
+pub(super) type Entries<'a> = Vec<(&'a str, Datum<'a>)>;
 
 #[derive(Debug)]
-pub(super) struct List {
-    pub(super) items: Vec<Datum>,
+pub(super) struct List<'a> {
+    pub(super) items: Vec<Datum<'a>>,
     depth: u32,
 }
 
 #[derive(Debug)]
-pub(super) struct Map {
-    pub(super) entries: Entries,
+pub(super) struct Map<'a> {
+    pub(super) entries: Entries<'a>,
     depth: u32,
 }
 
-impl Datum {
-    pub(super) fn text(text: &str, budget: &Budget) -> Outcome<Self> {
+/// What a template has made, and what it may still do. All of it stays until the template has run, which the budget bounds: so
+/// values are references, and nothing is counted or copied.
+pub(super) struct Store<'a> {
+    pub(super) budget: Budget,
+    texts: Shelf<String>,
+    lists: Shelf<List<'a>>,
+    maps: Shelf<Map<'a>>,
+    namespaces: Shelf<RefCell<Entries<'a>>>,
+}
+
+impl<'a> Store<'a> {
+    pub(super) fn new(budget: Budget) -> Self {
+        let (texts, lists, maps) = (Shelf::new(), Shelf::new(), Shelf::new());
+        Self { budget, texts, lists, maps, namespaces: Shelf::new() }
+    }
+
+    pub(super) fn text(&'a self, text: String) -> Outcome<&'a str> {
+        if text.is_empty() { Ok("") } else { self.texts.put(text).map(String::as_str) }
+    }
+
+    pub(super) fn list(&'a self, list: List<'a>) -> Outcome<&'a List<'a>> {
+        self.lists.put(list)
+    }
+
+    pub(super) fn map(&'a self, map: Map<'a>) -> Outcome<&'a Map<'a>> {
+        self.maps.put(map)
+    }
+
+    pub(super) fn namespace(&'a self, entries: Entries<'a>) -> Outcome<&'a RefCell<Entries<'a>>> {
+        self.namespaces.put(RefCell::new(entries))
+    }
+}
+
+impl<'a> Datum<'a> {
+    pub(super) fn text(text: &'a str, budget: &Budget) -> Outcome<Self> {
         budget.bytes(text.len())?;
-        Ok(Self::Text(text.into()))
+        Ok(Self::Text(text))
     }
 
-    pub(super) fn list(items: Vec<Datum>, budget: &Budget) -> Outcome<Self> {
-        budget.items(items.len())?;
+    /// A text that was made.
+    pub(super) fn made(text: String, store: &'a Store<'a>) -> Outcome<Self> {
+        Self::text(store.text(text)?, &store.budget)
+    }
+
+    pub(super) fn list(items: Vec<Self>, store: &'a Store<'a>) -> Outcome<Self> {
+        store.budget.items(items.len())?;
         let depth = deeper(items.iter())?;
-        Ok(Self::List(Rc::new(List { items, depth })))
+        store.list(List { items, depth }).map(Self::List)
     }
 
-    pub(super) fn map(entries: Entries, budget: &Budget) -> Outcome<Self> {
-        budget.items(entries.len())?;
+    pub(super) fn map(entries: Entries<'a>, store: &'a Store<'a>) -> Outcome<Self> {
+        store.budget.items(entries.len())?;
         let depth = deeper(entries.iter().map(|(_, value)| value))?;
-        Ok(Self::Map(Rc::new(Map { entries, depth })))
+        store.map(Map { entries, depth }).map(Self::Map)
     }
 
-    pub(super) fn namespace(entries: Entries) -> Outcome<Self> {
+    pub(super) fn namespace(entries: Entries<'a>, store: &'a Store<'a>) -> Outcome<Self> {
         deeper(entries.iter().map(|(_, value)| value))?;
-        Ok(Self::Namespace(Rc::new(RefCell::new(entries))))
+        store.namespace(entries).map(Self::Namespace)
     }
 
     /// Sets an attribute of a namespace.
-    pub(super) fn set(&self, name: &str, value: Datum) -> Outcome<()> {
+    pub(super) fn set(&self, name: &'a str, value: Self) -> Outcome<()> {
         let Self::Namespace(entries) = self else {
             return fault(format!("'{name}' cannot be set: only attributes of a namespace can"));
         };
         deeper(std::iter::once(&value))?;
         let mut entries = entries.borrow_mut();
-        match entries.iter_mut().find(|(known, _)| **known == *name) {
+        match entries.iter_mut().find(|(known, _)| *known == name) {
             Some((_, place)) => *place = value,
-            None => entries.push((name.into(), value)),
+            None => push(&mut entries, (name, value))?,
         }
         Ok(())
     }
@@ -105,7 +145,7 @@ impl Datum {
         }
     }
 
-    pub(super) fn as_text(&self) -> Option<&str> {
+    pub(super) fn as_text(&self) -> Option<&'a str> {
         match self {
             Self::Text(text) => Some(text),
             _ => None,
@@ -122,11 +162,11 @@ impl Datum {
     }
 
     /// The attribute or the entry `name`.
-    pub(super) fn attribute(&self, name: &str, budget: &Budget) -> Outcome<Datum> {
-        let find = |entries: &Entries| {
+    pub(super) fn attribute(&self, name: &str, budget: &Budget) -> Outcome<Self> {
+        let find = |entries: &Entries<'a>| {
             budget.items(entries.len())?;
-            let found = entries.iter().find(|(known, _)| **known == *name);
-            Ok(found.map_or(Self::Undefined, |(_, value)| value.clone()))
+            let found = entries.iter().find(|(known, _)| *known == name);
+            Ok(found.map_or(Self::Undefined, |&(_, value)| value))
         };
         match self {
             Self::Map(map) => find(&map.entries),
@@ -137,21 +177,20 @@ impl Datum {
     }
 
     /// `self[key]`.
-    pub(super) fn item(&self, key: &Datum, budget: &Budget) -> Outcome<Datum> {
+    pub(super) fn item(&self, key: &Self, budget: &Budget) -> Outcome<Self> {
         match (self, key) {
             (Self::Map(_) | Self::Namespace(_) | Self::Undefined, Self::Text(name)) => {
                 self.attribute(name, budget)
             }
             (Self::List(list), Self::Int(index)) => {
                 let place = place(*index, list.items.len());
-                Ok(place.and_then(|place| list.items.get(place)).cloned().unwrap_or(Self::Undefined))
+                Ok(place.and_then(|place| list.items.get(place)).copied().unwrap_or(Self::Undefined))
             }
             (Self::Text(text), Self::Int(index)) => {
                 budget.bytes(text.len())?;
                 let place = place(*index, text.chars().count());
-                let found = place.and_then(|place| text.chars().nth(place));
-                Ok(found
-                    .map_or(Self::Undefined, |c| Self::Text(c.encode_utf8(&mut [0; 4]).to_owned().into())))
+                let found = place.and_then(|place| characters(text).nth(place));
+                Ok(found.map_or(Self::Undefined, Self::Text))
             }
             (Self::Undefined, _) => fault("an item of what is undefined"),
             _ => Ok(Self::Undefined),
@@ -159,20 +198,25 @@ impl Datum {
     }
 
     /// `self[start:stop:step]`.
-    pub(super) fn slice(&self, bounds: [Option<i64>; 3], budget: &Budget) -> Outcome<Datum> {
+    pub(super) fn slice(&self, bounds: [Option<i64>; 3], store: &'a Store<'a>) -> Outcome<Self> {
+        let budget = &store.budget;
         match self {
             Self::List(list) => {
                 let places = places(bounds, list.items.len())?;
                 budget.items(places.len())?;
-                let items = places.into_iter().filter_map(|place| list.items.get(place).cloned());
-                Self::list(items.collect(), budget)
+                let mut items = with_room(places.len())?;
+                items.extend(places.into_iter().filter_map(|place| list.items.get(place)));
+                Self::list(items, store)
             }
             Self::Text(text) => {
                 budget.bytes(text.len())?;
-                let characters: Vec<char> = text.chars().collect();
+                let characters = all_characters(text)?;
                 let places = places(bounds, characters.len())?;
-                let found: String = places.into_iter().filter_map(|place| characters.get(place)).collect();
-                Self::text(&found, budget)
+                let mut found = rewrite::with_room(places.len())?;
+                for c in places.into_iter().filter_map(|place| characters.get(place)) {
+                    append(&mut found, c)?;
+                }
+                Self::made(found, store)
             }
             Self::Undefined => Ok(Self::Undefined),
             other => fault(format!("{} has no parts", other.kind())),
@@ -180,28 +224,29 @@ impl Datum {
     }
 
     /// What a loop goes over.
-    pub(super) fn elements(&self, budget: &Budget) -> Outcome<Vec<Datum>> {
+    pub(super) fn elements(&self, store: &Store<'_>) -> Outcome<Vec<Self>> {
+        let budget = &store.budget;
         match self {
             Self::Undefined => Ok(Vec::new()),
             Self::List(list) => {
                 budget.items(list.items.len())?;
-                Ok(list.items.clone())
+                Ok(collected(list.items.iter().copied())?)
             }
             Self::Map(map) => {
                 budget.items(map.entries.len())?;
-                Ok(map.entries.iter().map(|(key, _)| Self::Text(key.clone())).collect())
+                Ok(collected(map.entries.iter().map(|&(key, _)| Self::Text(key)))?)
             }
             Self::Text(text) => {
                 budget.items(text.len())?;
-                let character = |c: char| Self::Text(c.encode_utf8(&mut [0; 4]).to_owned().into());
-                Ok(text.chars().map(character).collect())
+                let characters = all_characters(text)?;
+                Ok(collected(characters.into_iter().map(Self::Text))?)
             }
             other => fault(format!("a loop over {}", other.kind())),
         }
     }
 
     /// As Jinja's `==`.
-    pub(super) fn equals(&self, other: &Datum, budget: &Budget) -> Outcome<bool> {
+    pub(super) fn equals(&self, other: &Self, budget: &Budget) -> Outcome<bool> {
         budget.items(1)?;
         Ok(match (self, other) {
             (Self::Undefined, Self::Undefined) | (Self::None, Self::None) => true,
@@ -219,17 +264,17 @@ impl Datum {
                         other.attribute(key, budget)?.equals(value, budget)
                     })?
             }
-            (Self::Namespace(a), Self::Namespace(b)) => Rc::ptr_eq(a, b),
+            (Self::Namespace(a), Self::Namespace(b)) => std::ptr::eq(*a, *b),
             _ => matches!((self.as_number(), other.as_number()), (Some(a), Some(b)) if a == b),
         })
     }
 
     /// `needle in self`.
-    pub(super) fn contains(&self, needle: &Datum, budget: &Budget) -> Outcome<bool> {
+    pub(super) fn contains(&self, needle: &Self, budget: &Budget) -> Outcome<bool> {
         match (self, needle) {
             (Self::Text(text), Self::Text(part)) => {
                 budget.search(text.len(), part.len())?;
-                Ok(text.contains(&**part))
+                Ok(text.contains(*part))
             }
             (Self::Map(map), Self::Text(key)) => {
                 budget.items(map.entries.len())?;
@@ -254,8 +299,19 @@ fn every<T>(items: impl Iterator<Item = T>, holds: impl Fn(T) -> Outcome<bool>) 
     Ok(true)
 }
 
+/// The characters of a text.
+fn characters(text: &str) -> impl Iterator<Item = &str> {
+    text.char_indices().filter_map(|(at, c)| text.get(at..at + c.len_utf8()))
+}
+
+fn all_characters(text: &str) -> Outcome<Vec<&str>> {
+    let mut all = with_room(text.chars().count())?;
+    all.extend(characters(text));
+    Ok(all)
+}
+
 /// The depth of a container of `values`.
-fn deeper<'a>(values: impl Iterator<Item = &'a Datum>) -> Outcome<u32> {
+fn deeper<'d, 'a: 'd>(values: impl Iterator<Item = &'d Datum<'a>>) -> Outcome<u32> {
     let mut depth = 1;
     for value in values {
         depth = depth.max(match value {
@@ -297,7 +353,7 @@ fn places([start, stop, step]: [Option<i64>; 3], len: usize) -> Outcome<Vec<usiz
     let mut found = Vec::new();
     let mut at = first;
     while if step > 0 { at < end } else { at > end } {
-        found.push(at as usize);
+        push(&mut found, at as usize)?;
         at = at.saturating_add(step);
     }
     Ok(found)

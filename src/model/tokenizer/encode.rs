@@ -10,7 +10,7 @@ use tokenizers::{
 
 use super::library::{failed, guarded};
 use crate::error::{Error, Result};
-use crate::memory::collected;
+use crate::memory::{collected, with_room};
 
 /// How the mask token is written, whatever the tokenizer calls it.
 pub const MASK: &str = "[MASK]";
@@ -158,13 +158,15 @@ impl Encoder {
     }
 
     /// The names of those, and [`MASK`].
-    pub(super) fn special_names(&self) -> Vec<String> {
+    pub(super) fn special_names(&self) -> Result<Vec<&str>> {
         let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
+        let mut names = with_room(added.len() + 1)?;
         let named = added.iter().filter(|&(&token, _)| self.is_named(token));
-        let mut names: Vec<String> = named.map(|(_, token)| token.content.clone()).collect();
-        names.push(MASK.to_owned());
-        names.retain(|name| !name.is_empty());
-        names
+        names.extend(named.map(|(_, token)| token.content.as_str()).filter(|name| !name.is_empty()));
+        names.push(MASK);
+        names.sort_unstable();
+        names.dedup_by(|name, before| name.starts_with(*before));
+        Ok(names)
     }
 }
 

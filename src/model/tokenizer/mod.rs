@@ -224,7 +224,11 @@ impl Tokenizer {
     }
 
     /// The names of the tokens that texts of users must not name: [`TokenizeOptions::parse_special`] makes these tokens of them.
-    pub(crate) fn special_names(&self) -> Vec<String> {
+    /// In order, without those that begin with another.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn special_names(&self) -> Result<Vec<&str>> {
         self.encoder.special_names()
     }
 
