@@ -160,9 +160,14 @@ pub struct GenerationArgs {
         help_heading = "What may be written"
     )]
     regex: Option<String>,
-    /// Write a JSON value of the JSON schema in this file (- reads it from standard input): from left to right, one token per
-    /// step.
-    #[arg(long, value_name = "FILE", help_heading = "What may be written")]
+    /// Write a JSON value of the JSON schema in this file (- reads it from standard input), or of this one, which begins with a
+    /// brace: from left to right, one token per step.
+    #[arg(
+        long,
+        alias = "json-schema-file",
+        value_name = "FILE|SCHEMA",
+        help_heading = "What may be written"
+    )]
     json_schema: Option<String>,
 }
 
@@ -254,6 +259,9 @@ impl GenerationArgs {
     fn grammar(&self) -> Result<Option<Grammar>> {
         match (&self.regex, &self.json_schema) {
             (Some(regex), _) => Ok(Some(Grammar::Regex(regex.clone()))),
+            (None, Some(schema)) if schema.trim_start().starts_with('{') => {
+                Ok(Some(Grammar::JsonSchema(schema.clone())))
+            }
             (None, Some(file)) => Ok(Some(Grammar::JsonSchema(read_text(file)?))),
             (None, None) => Ok(None),
         }

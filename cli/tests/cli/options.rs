@@ -102,8 +102,14 @@ fn names_that_people_type_are_known() {
     let penalty = ["-n", "24", "-s", "3"];
     let of = |name: &'static str| text(&[&[name, "1.3"], &penalty[..]].concat());
     assert_eq!(of("--repeat-penalty"), of("--repetition-penalty"));
-    // -t is a type where files are written.
     let dir = tempfile::tempdir().unwrap();
+    let (schema, file) = (r#"{"enum": ["Spot", "Max"]}"#, dir.path().join("pet.json").display().to_string());
+    std::fs::write(&file, schema).unwrap();
+    let pet = text(&["--json-schema", schema, "-s", "3"]);
+    assert!(pet.contains("Spot\"") || pet.contains("Max\""), "{pet}");
+    assert_eq!(text(&["--json-schema", &file, "-s", "3"]), pet);
+    assert_eq!(text(&["--json-schema-file", &file, "-s", "3"]), pet);
+    // -t is a type where files are written.
     let file = dir.path().join("a.gguf").display().to_string();
     printed(&["quantize", &built_in(), &file, "-t", "q4_0", "--threads", "1"]);
     printed(&["convert", &library_file("tests/golden/tiny-B"), "-o", &file, "-t", "f32", "--force"]);
