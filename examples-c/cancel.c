@@ -1,4 +1,5 @@
 /* Cancels a generation from another thread: cancel MODEL [MILLISECONDS]. */
+#define _POSIX_C_SOURCE 200809L
 #include "esolm.h"
 
 #include <pthread.h>

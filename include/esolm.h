@@ -152,9 +152,10 @@ ESOLM_API const char *esolm_version(void);
 // ESOLM_ABI_VERSION of the linked library, to compare with the header's when it is loaded at run time.
 ESOLM_API uint32_t esolm_abi_version(void);
 
-// One line about the library and this machine, for reports of bugs: the version, the build's optional features (grammar,
-// cuda), the default number of threads and the processors, the kernels that are used here, the instruction sets that the
-// build needs and that the processor has, and ggml's version and features. A static string; its form may change. (llama.h's llama_print_system_info.) Any thread.
+// One line about the library and this machine, for reports of bugs: the version, the build's optional features (chat,
+// grammar, cuda), the devices, the default number of threads and the processors, the kernels that are used here, the
+// instruction sets that the build needs and that the processor has, and ggml's version and features. A static string; its
+// form may change. (llama.h's llama_print_system_info.) Any thread.
 ESOLM_API const char *esolm_system_info(void);
 
 // ---- Status and errors ----

@@ -25,7 +25,7 @@ pub struct DryArgs {
     dry_range: u32,
     /// No repetition reaches across a token that contains this text. May be repeated. Default: a line break, ':', '"' and
     /// '*'; none = no text.
-    #[arg(long = "dry-sequence-breaker", value_name = "TEXT")]
+    #[arg(long = "dry-sequence-breaker", value_name = "TEXT", allow_hyphen_values = true)]
     dry_breakers: Vec<String>,
 }
 

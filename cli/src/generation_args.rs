@@ -110,7 +110,12 @@ pub struct GenerationArgs {
     #[arg(long = "allow", value_name = "POSITION[-LAST]=TOKEN,..", help_heading = "What may be written")]
     allowed: Vec<String>,
     /// Never write this token, given by its text (often with a space in front) or as #ID. May be repeated.
-    #[arg(long = "ban", value_name = "TOKEN", help_heading = "What may be written")]
+    #[arg(
+        long = "ban",
+        value_name = "TOKEN",
+        allow_hyphen_values = true,
+        help_heading = "What may be written"
+    )]
     banned: Vec<String>,
     /// Logit bias: add X to the logit of a token, as in ' king=2.5'. Positive makes it more likely, negative less; 5 is a
     /// lot. May be repeated.
@@ -147,11 +152,22 @@ pub struct GenerationArgs {
     dry: DryArgs,
     /// Write a text that matches this regular expression, in one hole or after the prompt: from left to right, one token per
     /// step.
-    #[arg(long, value_name = "REGEX", conflicts_with = "json_schema", help_heading = "What may be written")]
+    #[arg(
+        long,
+        value_name = "REGEX",
+        allow_hyphen_values = true,
+        conflicts_with = "json_schema",
+        help_heading = "What may be written"
+    )]
     regex: Option<String>,
-    /// Write a JSON value of the JSON schema in this file (- reads it from standard input): from left to right, one token per
-    /// step.
-    #[arg(long, value_name = "FILE", help_heading = "What may be written")]
+    /// Write a JSON value of the JSON schema in this file (- reads it from standard input), or of this one, which begins with a
+    /// brace: from left to right, one token per step.
+    #[arg(
+        long,
+        alias = "json-schema-file",
+        value_name = "FILE|SCHEMA",
+        help_heading = "What may be written"
+    )]
     json_schema: Option<String>,
 }
 
@@ -243,6 +259,9 @@ impl GenerationArgs {
     fn grammar(&self) -> Result<Option<Grammar>> {
         match (&self.regex, &self.json_schema) {
             (Some(regex), _) => Ok(Some(Grammar::Regex(regex.clone()))),
+            (None, Some(schema)) if schema.trim_start().starts_with('{') => {
+                Ok(Some(Grammar::JsonSchema(schema.clone())))
+            }
             (None, Some(file)) => Ok(Some(Grammar::JsonSchema(read_text(file)?))),
             (None, None) => Ok(None),
         }

@@ -52,7 +52,7 @@ use commands::{
 /// right. --alpha0 sets the fraction written by diffusion, --steps the number of diffusion steps.
 #[derive(Parser)]
 #[command(name = "esolm", version, after_help = EXAMPLES, max_term_width = 100)]
-#[command(arg_required_else_help = true, args_conflicts_with_subcommands = true)]
+#[command(arg_required_else_help = true)]
 struct Cli {
     /// Print the licence of esolm, and those of the software that it contains
     #[arg(long)]
@@ -164,11 +164,11 @@ fn run() -> ExitCode {
     if cli.verbose > 0 {
         log::show(cli.verbose);
     }
-    let Some(command) = cli.command else {
-        if !cli.licenses {
-            return say(&Cli::command().error(ErrorKind::MissingSubcommand, "a command is missing"));
-        }
+    if cli.licenses {
         return exit(output::print(&[LICENSES, MODEL_CARD].concat()).map(|()| ExitCode::SUCCESS));
+    }
+    let Some(command) = cli.command else {
+        return say(&Cli::command().error(ErrorKind::MissingSubcommand, "a command is missing"));
     };
     exit(match command {
         Command::Generate(args) => generate::run(&args),

@@ -213,5 +213,5 @@ fn render(_: &ChatTemplate, _: &[Message<'_>], _: bool) -> Result<String> {
 
 #[cfg(not(feature = "chat"))]
 fn missing_feature() -> Error {
-    Error::Unsupported("chat templates: this build of esolm lacks the feature 'chat'".into())
+    Error::Unsupported("chat templates: this build of esolm lacks the feature 'chat' (docs/chat.md)".into())
 }

@@ -51,9 +51,14 @@ pub struct Args {
     /// for diffusion is given.
     #[arg(long, value_name = "A", help_heading = "Diffusion")]
     alpha0: Option<f64>,
-    /// Number of diffusion steps, without --schedule or --adaptive. Fewer are faster. Default: what the model's
+    /// Number of diffusion steps, in place of --schedule, --adaptive or --window. Fewer are faster. Default: what the model's
     /// file says, or 128.
-    #[arg(long, value_name = "T", help_heading = "Diffusion")]
+    #[arg(
+        long,
+        value_name = "T",
+        conflicts_with_all = ["schedule", "adaptive", "sliding"],
+        help_heading = "Diffusion"
+    )]
     steps: Option<usize>,
     #[command(flatten, next_help_heading = "Sampling")]
     sampling: SamplingArgs,
@@ -202,7 +207,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut generated = generate(args, &mut context, prompts, &params)?;
     let exit_code = if generated.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS };
     // Files before words: what is printed may fail, too.
-    let note = format!("seed {}, {} tokens in {} steps", params.seed, generated.tokens, generated.steps);
+    let note = note(args, params.seed, &generated);
     let saved = save(args, &context, || plot(std::mem::take(&mut generated.points), note));
     let texts = match tokenizer(&model)? {
         Some(_) => (0..batch).map(|i| context.text(i).map(Some)).collect::<Result<Vec<_>>>()?,
@@ -368,6 +373,14 @@ fn add_points(points: &mut Vec<Series>, step: &Step<'_>) {
         let (x, y) = (f64::from(update.position), (step.index + 1) as f64);
         points[text].points.push(Point { x, y, label: String::new() });
     }
+}
+
+/// What the plot is of: the seed, what was asked for of diffusion, and what it came to.
+fn note(args: &Args, seed: u64, generated: &Generated) -> String {
+    let steps = args.steps.map(|steps| format!("T = {steps} diffusion steps"));
+    let alpha_0 = args.alpha0.map(|alpha_0| format!("alpha_0 = {alpha_0}"));
+    let given: String = [steps, alpha_0].into_iter().flatten().map(|given| given + ", ").collect();
+    format!("seed {seed}, {given}{} tokens in {} steps", generated.tokens, generated.steps)
 }
 
 fn plot(series: Vec<Series>, note: String) -> Plot {

@@ -66,5 +66,7 @@ fn page(command: clap::Command) -> Result<String> {
     let source = concat!("esolm ", env!("CARGO_PKG_VERSION"));
     let rendered = Man::new(command).source(source).render(&mut page);
     rendered.map_err(|source| io_error(Path::new("manual page"), source))?;
-    Ok(String::from_utf8_lossy(&page).replace("\n.SH EXTRA\n", "\n.SH NOTES\n"))
+    // Commands are to be copied: no blanks to fill a line, no hyphens to break words.
+    let page = String::from_utf8_lossy(&page).replacen("\n.SH ", "\n.ad l\n.nh\n.SH ", 1);
+    Ok(page.replace("\n.SH EXTRA\n", "\n.SH NOTES\n"))
 }

@@ -70,7 +70,7 @@ fn several_prompts_and_standard_input() {
 #[test]
 fn templates_orders_and_constraints() {
     let template = "Once upon a time {{mask 30}} happily ever after.";
-    let args = ["generate", "-q", "--template", template, "--seed", "2", "--steps", "8"];
+    let args = ["generate", "-q", "--template", template, "--seed", "2", "--alpha0", "1"];
     let plain = out(&esolm(&args));
     assert!(
         plain.starts_with("Once upon a time") && plain.trim_end().ends_with("happily ever after."),

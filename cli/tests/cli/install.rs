@@ -112,7 +112,8 @@ fn make_installs_what_was_built() {
 fn a_page_is_printed() {
     let page = out(&esolm(&["man", "score"]));
     assert!(page.contains(".TH esolm-score 1") && page.contains("story.txt"), "{page}");
-    assert!(out(&esolm(&["man"])).contains(".TH esolm 1"));
+    let first = out(&esolm(&["man"]));
+    assert!(first.contains(".TH esolm 1") && first.contains("\n.ad l\n.nh\n.SH NAME"), "{first}");
     let none = esolm(&["man", "sing"]);
     assert!(none.status.code() == Some(2) && err(&none).contains("'sing'"), "{}", err(&none));
 }

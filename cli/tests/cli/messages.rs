@@ -20,6 +20,8 @@ fn verbose_shows_what_the_library_says() {
         let said = err(&output).lines().any(|line| line.contains("computed again"));
         assert_eq!(said, !verbose.is_empty(), "{verbose:?}: {}", err(&output));
     }
+    let before = esolm(&[&["-v"], &generate[..]].concat());
+    assert!(before.status.success() && err(&before).contains("info: context: "), "{}", err(&before));
 }
 
 #[test]

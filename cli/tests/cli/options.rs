@@ -102,8 +102,14 @@ fn names_that_people_type_are_known() {
     let penalty = ["-n", "24", "-s", "3"];
     let of = |name: &'static str| text(&[&[name, "1.3"], &penalty[..]].concat());
     assert_eq!(of("--repeat-penalty"), of("--repetition-penalty"));
-    // -t is a type where files are written.
     let dir = tempfile::tempdir().unwrap();
+    let (schema, file) = (r#"{"enum": ["Spot", "Max"]}"#, dir.path().join("pet.json").display().to_string());
+    std::fs::write(&file, schema).unwrap();
+    let pet = text(&["--json-schema", schema, "-s", "3"]);
+    assert!(pet.contains("Spot\"") || pet.contains("Max\""), "{pet}");
+    assert_eq!(text(&["--json-schema", &file, "-s", "3"]), pet);
+    assert_eq!(text(&["--json-schema-file", &file, "-s", "3"]), pet);
+    // -t is a type where files are written.
     let file = dir.path().join("a.gguf").display().to_string();
     printed(&["quantize", &built_in(), &file, "-t", "q4_0", "--threads", "1"]);
     printed(&["convert", &library_file("tests/golden/tiny-B"), "-o", &file, "-t", "f32", "--force"]);
@@ -166,5 +172,48 @@ fn version_says_what_this_build_is() {
     }
     for part in [std::env::consts::ARCH, "kernels = ", "compiled for: ", "processor: ", "ggml "] {
         assert!(version.contains(part), "{part}: {version}");
+    }
+}
+
+#[test]
+fn values_may_begin_with_a_dash() {
+    let run = ["run", "-q", "-n", "5", "--seed", "1"];
+    for options in [
+        &["-p", "-x"][..],
+        &["-p", "x", "--stop", "-", "--dry-multiplier", "1", "--dry-sequence-breaker", "-y"],
+        &["-p", "x", "--ban", "-", "--bias", "-=-3"],
+        &["--template", "-x{{mask 3}}"],
+    ] {
+        printed(&[&run[..], options].concat());
+    }
+    let number = printed(&[&run[..], &["-p", "x", "--regex", "-[0-9]+"]].concat());
+    assert!(number.starts_with("x-") && number.trim()[2..].bytes().all(|b| b.is_ascii_digit()), "{number}");
+}
+
+#[test]
+fn steps_are_not_given_twice() {
+    for command in ["run", "chat"] {
+        for other in [["--schedule", "2"], ["--adaptive", "conf:0.5"], ["--window", "4"]] {
+            let output = esolm(&[&[command, "--steps", "8"], &other[..]].concat());
+            assert!(output.status.code() == Some(2) && err(&output).contains(other[0]), "{}", err(&output));
+        }
+    }
+}
+
+#[test]
+fn plot_says_what_it_is_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("steps.svg").display().to_string();
+    let options = ["-n", "20", "--ignore-eos", "--seed", "7", "--plot", &file];
+    for (given, note) in [
+        (&[][..], ">seed 7, 20 tokens in 20 steps<"),
+        (
+            &["--steps", "4", "--alpha0", "1"],
+            ">seed 7, T = 4 diffusion steps, alpha_0 = 1, 20 tokens in 4 steps<",
+        ),
+    ] {
+        printed(&[&["run", "-q", "-p", "Once"], &options[..], given].concat());
+        let plot = std::fs::read_to_string(&file).unwrap();
+        assert!(plot.contains(note), "{plot}");
     }
 }

@@ -117,3 +117,16 @@ fn interrupt_saves_the_state() {
     assert!(after.starts_with(before) && after.len() > before.len());
     assert_eq!(next["tokens_written"].as_u64().unwrap() / 64 + written, 256);
 }
+
+#[test]
+fn interrupt_of_many_says_how_many_there_are() {
+    let mut child = command(&["--count", "100000", "--seed", "3"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    interrupt(&child);
+    let written = 1 + lines.count();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", err(&output));
+    let said = format!("{written} of 100000 texts, 0 of them there before");
+    assert!(err(&output).starts_with(&said), "{}", err(&output));
+}

@@ -173,8 +173,13 @@ fn too_much(error: &impl fmt::Display) -> Error {
     }
 }
 
-/// The first line of a message, and not all of one that quotes a grammar.
+/// The line in which the parser of expressions says what is wrong, else the first line; and not all of one that quotes a
+/// grammar. (`at 1(8): ` is a place in what llguidance makes of an expression.)
 fn shortened(what: &str) -> String {
-    let line = what.lines().find(|line| !line.trim().is_empty()).unwrap_or(what);
-    line.chars().take(300).collect()
+    let mut lines = what.lines();
+    let line = match lines.clone().find_map(|line| line.strip_prefix("error: ")) {
+        Some(error) => error,
+        None => lines.find(|line| !line.trim().is_empty()).unwrap_or(what),
+    };
+    line.strip_prefix("at 1(8): ").unwrap_or(line).chars().take(300).collect()
 }

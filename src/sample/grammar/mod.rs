@@ -84,7 +84,9 @@ fn compiler(model: &Model) -> Result<Box<dyn GrammarCompiler>> {
 
 #[cfg(not(feature = "grammar"))]
 fn compiler(_: &Model) -> Result<Box<dyn GrammarCompiler>> {
-    Err(Error::Unsupported("grammars: this build of esolm lacks the feature 'grammar'".into()))
+    Err(Error::Unsupported(
+        "grammars: this build of esolm lacks the feature 'grammar' (docs/sampling.md)".into(),
+    ))
 }
 
 /// How far the text of a sequence has matched its grammar.

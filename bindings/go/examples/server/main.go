@@ -10,6 +10,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -36,11 +37,18 @@ func run(arguments []string, out io.Writer) error {
 	port := flags.Int("port", 8080, "0: any, which is printed")
 	sequences := flags.Int("sequences", 16, "texts that are written at the same time")
 	queue := flags.Int("queue", 64, "requests that wait for one to end")
-	if err := flags.Parse(arguments); err != nil {
+	const usage = "usage: server [-port 8080] [-sequences 16] [-queue 64] MODEL"
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(arguments); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	if flags.NArg() != 1 || *sequences < 1 || *queue < 1 {
-		return fmt.Errorf("usage: server [-port 8080] [-sequences 16] [-queue 64] MODEL")
+		return errors.New(usage)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

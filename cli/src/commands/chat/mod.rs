@@ -37,7 +37,7 @@ pub struct Args {
     #[command(flatten)]
     template: ChatTemplateArgs,
     /// What holds for the whole conversation, as its first message.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
     /// Continue the conversation that /save wrote to this file.
     #[arg(long, value_name = "FILE")]
@@ -48,7 +48,12 @@ pub struct Args {
     #[arg(long, value_name = "A", help_heading = "Diffusion")]
     alpha0: Option<f64>,
     /// Number of diffusion steps; see `esolm generate`.
-    #[arg(long, value_name = "T", help_heading = "Diffusion")]
+    #[arg(
+        long,
+        value_name = "T",
+        conflicts_with_all = ["schedule", "adaptive", "sliding"],
+        help_heading = "Diffusion"
+    )]
     steps: Option<usize>,
     #[command(flatten, next_help_heading = "Sampling")]
     sampling: SamplingArgs,

@@ -105,20 +105,21 @@ pub fn write(
                 shown += 1;
                 show(shown, all);
                 if !lines.write(&line)? {
-                    return Ok((writer.tokens, writer.failed));
+                    return Ok((shown, writer.tokens, writer.failed));
                 }
             }
         }
-        Ok((writer.tokens, writer.failed))
+        Ok((shown, writer.tokens, writer.failed))
     });
     drop(interrupt);
-    let ((tokens, failed), seconds) = (written?, started.elapsed().as_secs_f64());
+    let ((shown, tokens, failed), seconds) = (written?, started.elapsed().as_secs_f64());
     lines.finish()?;
     if !quiet {
         let speed = tokens as f64 / seconds;
+        let of = if shown < all { format!("{shown} of ") } else { String::new() };
         let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
         tell(&format!(
-            "{all} texts, {done} of them there before{failed}; {tokens} tokens, {seconds:.2} s ({speed:.0} tokens/s); seed {}",
+            "{of}{all} texts, {done} of them there before{failed}; {tokens} tokens, {seconds:.2} s ({speed:.0} tokens/s); seed {}",
             params.seed
         ));
     }
