@@ -37,6 +37,16 @@ fn numbers_out_of_range_are_said_as_they_were_given() {
 }
 
 #[test]
+fn options_for_models_that_are_not_there_are_refused() {
+    let stories = ["--shape", "stories", "-n", "16", "--repeat", "1"];
+    refused(&[&stories[..], &["--window", "4"]].concat(), "none of the models is WeDLM");
+    refused(&[&stories[..], &["--mdlm-steps", "4"]].concat(), "none of the models is MDLM");
+    // One autoregressive row, whatever numbers of steps others have.
+    let output = esolm(&[&["bench"], &stories[..], &["--variant", "ar", "-t", "1"]].concat());
+    assert_eq!(out(&output).lines().filter(|line| line.contains(" own ")).count(), 1, "{}", out(&output));
+}
+
+#[test]
 fn variants_are_measured_beside_one_another() {
     let small =
         ["bench", "--shape", "stories", "--repeat", "1", "-t", "1", "-n", "16,32", "--mdlm-steps", "2"];

@@ -36,6 +36,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.name()?;
     args.json.check(args.plot.as_deref(), model.as_deref().as_slice())?;
     let subjects = subjects(args)?;
+    check_amounts(args, &subjects)?;
     let mut cases = Vec::new();
     for subject in &subjects {
         // Other devices have ggml's, whatever was asked for.
@@ -83,14 +84,47 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// How much the steps of a model do, and by which schedule.
 fn amounts<'a>(args: &'a Args, config: &Config) -> Vec<(Amount, Schedule<'a>)> {
-    // WeDLM has windows in place of steps.
-    if config.variant == Variant::WeDlm {
-        return args.window.iter().map(|&window| (Amount::Window(window), Schedule::Reference)).collect();
+    let or = |given: &'a [usize], default: &'static [usize]| if given.is_empty() { default } else { given };
+    match config.variant {
+        Variant::WeDlm => {
+            let windows = or(&args.window, &[4, 16]).iter();
+            windows.map(|&window| (Amount::Window(window), Schedule::Reference)).collect()
+        }
+        Variant::Ar => vec![(Amount::Tokens(1), Schedule::Reference)],
+        _ if args.schedule.is_empty() => {
+            let steps = or(&args.steps, &[16, 64]).iter();
+            steps.map(|&steps| (Amount::Steps(steps), Schedule::Reference)).collect()
+        }
+        _ => {
+            let with =
+                |count: &'a u32| (Amount::Tokens(*count), Schedule::Custom(std::slice::from_ref(count)));
+            args.schedule.iter().map(with).collect()
+        }
     }
-    let counts = args.schedule.iter();
-    let counts = counts.map(|count| (Amount::Tokens(*count), Schedule::Custom(std::slice::from_ref(count))));
-    let steps = args.steps.iter().map(|&steps| (Amount::Steps(steps), Schedule::Reference));
-    if args.schedule.is_empty() { steps.collect() } else { counts.collect() }
+}
+
+/// Refuses an option that acts on none of the models.
+fn check_amounts(args: &Args, subjects: &[Subject]) -> Result<()> {
+    let has = |fits: fn(Variant) -> bool| subjects.iter().any(|s| fits(s.model.config().variant));
+    for (given, fits, what) in [
+        (!args.window.is_empty(), has(|v| v == Variant::WeDlm), "--window: none of the models is WeDLM"),
+        (
+            !args.steps.is_empty(),
+            has(|v| v != Variant::WeDlm),
+            "--steps: WeDLM has --window in place of steps",
+        ),
+        (
+            !args.schedule.is_empty(),
+            has(|v| v != Variant::WeDlm),
+            "--schedule: WeDLM has --window in place of it",
+        ),
+        (args.mdlm_steps.is_some(), has(|v| v == Variant::Mdlm), "--mdlm-steps: none of the models is MDLM"),
+    ] {
+        if given && !fits {
+            return Err(Error::InvalidArgument(what.into()));
+        }
+    }
+    Ok(())
 }
 
 /// Parameters of a case, but for its schedule.

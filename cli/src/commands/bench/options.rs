@@ -62,8 +62,9 @@ pub struct Args {
     /// Fractions of the tokens written by diffusion, 0 to 1.
     #[arg(long, value_delimiter = ',', default_value = "1", value_name = "A,..")]
     pub alpha0: Vec<f64>,
-    /// Numbers of diffusion steps, of the whole text. (BD3-LM has its share of them in each block, at least one.)
-    #[arg(long, value_delimiter = ',', default_value = "16,64", value_name = "T,..")]
+    /// Numbers of diffusion steps, of the whole text. (BD3-LM has its share of them in each block, at least one; an autoregressive
+    /// model writes one token in each step.) [default: 16,64]
+    #[arg(long, value_delimiter = ',', value_name = "T,..")]
     pub steps: Vec<usize>,
     /// Numbers of tokens that each diffusion step writes, in place of the numbers of steps.
     #[arg(long, value_delimiter = ',', conflicts_with = "steps", value_name = "K,..")]
@@ -71,8 +72,8 @@ pub struct Args {
     /// Run only the first N steps of MDLM's generations, and calculate the time of the others: each feeds the whole text.
     #[arg(long, value_name = "N")]
     pub mdlm_steps: Option<usize>,
-    /// Windows of WeDLM, in positions, in place of the numbers of steps.
-    #[arg(long, value_delimiter = ',', default_value = "4,16", value_name = "W,..")]
+    /// Windows of WeDLM, in positions, in place of the numbers of steps. [default: 4,16]
+    #[arg(long, value_delimiter = ',', value_name = "W,..")]
     pub window: Vec<usize>,
     /// Lengths of the texts in tokens. Default, or 0: the model's context length, which a synthetic model takes from the largest
     /// one here.
