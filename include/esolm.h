@@ -277,21 +277,21 @@ typedef int32_t (*esolm_progress_callback)(double fraction, void *user_data);
 
 // For esolm_model_supports: diffusion, several tokens in a step. All but autoregressive models.
 #define ESOLM_FEATURE_DIFFUSION 1
-// Writing one by one, left to right. All but MDLM, and Eso-LM (A) that was trained for diffusion alone.
+// Writing one by one, left to right. All but MDLM, BD3-LM, and Eso-LM (A) that was trained for diffusion alone.
 #define ESOLM_FEATURE_SEQUENTIAL 2
-// Orders other than left to right. All but autoregressive models.
+// Orders other than left to right. Eso-LM and MDLM.
 #define ESOLM_FEATURE_ORDERS 3
 // Adaptive steps (esolm_generate_params.confidence). All but autoregressive models.
 #define ESOLM_FEATURE_ADAPTIVE 4
 // Known tokens behind unknown ones: templates, suffixes. All but autoregressive models.
 #define ESOLM_FEATURE_HOLES 5
-// esolm_extend. Eso-LM (B) and autoregressive models.
+// esolm_extend. Models that keep keys and values between steps: all but Eso-LM (A) and MDLM.
 #define ESOLM_FEATURE_EXTEND 6
-// esolm_state_save. As ESOLM_FEATURE_EXTEND, with esolm's own CPU kernels.
+// esolm_state_save. As ESOLM_FEATURE_EXTEND.
 #define ESOLM_FEATURE_STATES 7
 // The likelihood of a text in an order. As ESOLM_FEATURE_SEQUENTIAL.
 #define ESOLM_FEATURE_SCORE_ORDER 8
-// The diffusion bound of a text's likelihood. All but autoregressive models.
+// The diffusion bound of a text's likelihood. All but autoregressive models and WeDLM.
 #define ESOLM_FEATURE_SCORE_DIFFUSION 9
 // Text: the file has a tokenizer that can be used. (Asking makes it.)
 #define ESOLM_FEATURE_TEXT 10
@@ -301,6 +301,8 @@ typedef int32_t (*esolm_progress_callback)(double fraction, void *user_data);
 #define ESOLM_FEATURE_GRAMMAR 12
 // esolm_generate_params.lookahead. WeDLM, and Eso-LM but for (A) that was trained for diffusion alone.
 #define ESOLM_FEATURE_LOOKAHEAD 13
+// esolm_chat_apply without a template of the caller's: the file has a chat template. In a build with the feature "chat".
+#define ESOLM_FEATURE_CHAT 14
 
 // No token: the value of esolm_model_info.eos_token for a model without such a token.
 #define ESOLM_NO_TOKEN UINT32_MAX

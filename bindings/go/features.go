@@ -23,6 +23,7 @@ const (
 	FeatureStepText       Feature = C.ESOLM_FEATURE_STEP_TEXT
 	FeatureGrammar        Feature = C.ESOLM_FEATURE_GRAMMAR
 	FeatureLookahead      Feature = C.ESOLM_FEATURE_LOOKAHEAD
+	FeatureChat           Feature = C.ESOLM_FEATURE_CHAT
 )
 
 // Supports reports whether the model, in this build of the library, can do something; false after Close.

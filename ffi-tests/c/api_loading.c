@@ -278,9 +278,10 @@ static void log_levels(const char *path)
 
 static void features(void)
 {
-    /* An Eso-LM (B) with a tokenizer has all but, perhaps, grammars. */
+    /* An Eso-LM (B) with a tokenizer has all but, perhaps, grammars; this one no chat template. */
     for (int32_t feature = ESOLM_FEATURE_DIFFUSION; feature <= ESOLM_FEATURE_LOOKAHEAD; feature++)
         CHECK(esolm_model_supports(model, feature) == 1 || feature == ESOLM_FEATURE_GRAMMAR);
+    CHECK(esolm_model_supports(model, ESOLM_FEATURE_CHAT) == 0);
     for (int32_t feature = -1; feature < 100; feature++)
         CHECK(esolm_model_supports(NULL, feature) == 0);
     CHECK(esolm_model_supports(model, 0) == 0 && esolm_model_supports(model, 1000) == 0);

@@ -29,21 +29,21 @@ pub const ESOLM_MODE_REPACK: i32 = 2;
 
 /// For esolm_model_supports: diffusion, several tokens in a step. All but autoregressive models.
 pub const ESOLM_FEATURE_DIFFUSION: i32 = 1;
-/// Writing one by one, left to right. All but MDLM, and Eso-LM (A) that was trained for diffusion alone.
+/// Writing one by one, left to right. All but MDLM, BD3-LM, and Eso-LM (A) that was trained for diffusion alone.
 pub const ESOLM_FEATURE_SEQUENTIAL: i32 = 2;
-/// Orders other than left to right. All but autoregressive models.
+/// Orders other than left to right. Eso-LM and MDLM.
 pub const ESOLM_FEATURE_ORDERS: i32 = 3;
 /// Adaptive steps (esolm_generate_params.confidence). All but autoregressive models.
 pub const ESOLM_FEATURE_ADAPTIVE: i32 = 4;
 /// Known tokens behind unknown ones: templates, suffixes. All but autoregressive models.
 pub const ESOLM_FEATURE_HOLES: i32 = 5;
-/// esolm_extend. Eso-LM (B) and autoregressive models.
+/// esolm_extend. Models that keep keys and values between steps: all but Eso-LM (A) and MDLM.
 pub const ESOLM_FEATURE_EXTEND: i32 = 6;
-/// esolm_state_save. As ESOLM_FEATURE_EXTEND, with esolm's own CPU kernels.
+/// esolm_state_save. As ESOLM_FEATURE_EXTEND.
 pub const ESOLM_FEATURE_STATES: i32 = 7;
 /// The likelihood of a text in an order. As ESOLM_FEATURE_SEQUENTIAL.
 pub const ESOLM_FEATURE_SCORE_ORDER: i32 = 8;
-/// The diffusion bound of a text's likelihood. All but autoregressive models.
+/// The diffusion bound of a text's likelihood. All but autoregressive models and WeDLM.
 pub const ESOLM_FEATURE_SCORE_DIFFUSION: i32 = 9;
 /// Text: the file has a tokenizer that can be used. (Asking makes it.)
 pub const ESOLM_FEATURE_TEXT: i32 = 10;
@@ -53,6 +53,8 @@ pub const ESOLM_FEATURE_STEP_TEXT: i32 = 11;
 pub const ESOLM_FEATURE_GRAMMAR: i32 = 12;
 /// esolm_generate_params.lookahead. WeDLM, and Eso-LM but for (A) that was trained for diffusion alone.
 pub const ESOLM_FEATURE_LOOKAHEAD: i32 = 13;
+/// esolm_chat_apply without a template of the caller's: the file has a chat template. In a build with the feature "chat".
+pub const ESOLM_FEATURE_CHAT: i32 = 14;
 
 /// No token: the value of esolm_model_info.eos_token for a model without such a token.
 pub const ESOLM_NO_TOKEN: u32 = u32::MAX;

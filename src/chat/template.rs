@@ -7,7 +7,7 @@ use super::jinja;
 use super::message::Message;
 use crate::error::{Error, Result};
 use crate::memory::{append, collected, copied, push, try_collected};
-use crate::model::{Model, TokenizeOptions, Tokenizer};
+use crate::model::{Config, Model, TokenizeOptions, Tokenizer};
 
 /// Stands in a content where the name of a special token is cut in two. (A noncharacter: no text has it.)
 const CUT: char = '\u{fdd0}';
@@ -27,7 +27,7 @@ pub struct ChatTemplate {
 /// Making one.
 impl ChatTemplate {
     /// The metadata key of a model file that has one.
-    pub const KEY: &str = "tokenizer.chat_template";
+    pub const KEY: &str = Config::CHAT_TEMPLATE_KEY;
     /// The template of ChatML, the format of Qwen and others: [`ChatTemplate::chatml`].
     pub const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + \
         message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}\

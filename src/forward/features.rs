@@ -1,6 +1,6 @@
 //! Which features a model has in this build.
 
-use crate::model::{Feature, Model, Variant};
+use crate::model::{Config, Feature, Model, Variant};
 
 impl Model {
     /// Whether this model, in this build of the library, can do something.
@@ -16,6 +16,10 @@ impl Model {
             Feature::StepText => self.tokenizer().is_ok_and(|tokenizer| tokenizer.can_stream()),
             Feature::Grammar => {
                 cfg!(feature = "grammar") && config.has_sequential_phase() && self.tokenizer().is_ok()
+            }
+            Feature::Chat => {
+                let template = self.metadata_value(Config::CHAT_TEMPLATE_KEY);
+                cfg!(feature = "chat") && template.is_some() && self.tokenizer().is_ok()
             }
             Feature::Lookahead => config.variant != Variant::Ar && config.has_sequential_phase(),
         }

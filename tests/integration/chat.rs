@@ -2,7 +2,7 @@
 
 use esolm::gguf::Value;
 use esolm::{
-    ChatTemplate, Config, Context, Error, GenerateParams, Message, Model, Prompt, StopReason,
+    ChatTemplate, Config, Context, Error, Feature, GenerateParams, Message, Model, Prompt, StopReason,
     TokenizeOptions, Variant,
 };
 use serde_json::{Map, json};
@@ -62,6 +62,7 @@ fn model_without_a_template_says_so() {
 #[test]
 fn template_of_a_model_has_its_tokens() {
     let model = letters(Variant::EsoB, Some("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}"));
+    assert!(model.supports(Feature::Chat));
     let template = ChatTemplate::of_model(&model).unwrap();
     assert_eq!(template.apply(&[Message::user("Hi")], true).unwrap(), "<|im_start|>Hi<|im_end|>");
     let broken = letters(Variant::EsoB, Some("{% if %}"));
@@ -117,6 +118,7 @@ fn second_turn_goes_on_behind_the_first_answer() {
         let model = letters(variant, Some(ChatTemplate::CHATML));
         let tokenizer = model.tokenizer().unwrap();
         let template = ChatTemplate::of_model(&model).unwrap();
+        assert!(model.supports(Feature::Chat));
         let answer = |seed| GenerateParams { alpha_0: 0.0, max_tokens: 5, seed, ..GenerateParams::default() };
         let mut kept: Context = context(&model, 1);
         let first = template.encode(tokenizer, &[Message::user("a")]).unwrap();

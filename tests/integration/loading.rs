@@ -171,10 +171,11 @@ fn features_are_those_of_the_variant() {
         assert_eq!(has(Feature::Diffusion), variant != Variant::Ar);
         assert_eq!(has(Feature::Sequential), variant != Variant::Mdlm);
         // It has no tokenizer.
-        assert!(![Feature::Text, Feature::StepText, Feature::Grammar].into_iter().any(has));
+        assert!(![Feature::Text, Feature::StepText, Feature::Grammar, Feature::Chat].into_iter().any(has));
     }
     let model = Model::open(default_model(), &LoadOptions::default()).unwrap();
-    assert!(Feature::ALL.into_iter().all(|feature| model.supports(feature)));
+    // It has no chat template.
+    assert!(Feature::ALL.into_iter().all(|feature| model.supports(feature) == (feature != Feature::Chat)));
     let names: std::collections::HashSet<_> = Feature::ALL.into_iter().map(Feature::name).collect();
     assert_eq!(names.len(), Feature::ALL.len());
 }

@@ -65,6 +65,7 @@ class Feature(Code):
     STEP_TEXT = c.ESOLM_FEATURE_STEP_TEXT
     GRAMMAR = c.ESOLM_FEATURE_GRAMMAR
     LOOKAHEAD = c.ESOLM_FEATURE_LOOKAHEAD
+    CHAT = c.ESOLM_FEATURE_CHAT
 
 
 @dataclass(frozen=True)

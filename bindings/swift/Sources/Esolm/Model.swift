@@ -141,6 +141,7 @@ public final class Model: @unchecked Sendable {
         public static let stepText = Feature(rawValue: ESOLM_FEATURE_STEP_TEXT)
         public static let grammar = Feature(rawValue: ESOLM_FEATURE_GRAMMAR)
         public static let lookahead = Feature(rawValue: ESOLM_FEATURE_LOOKAHEAD)
+        public static let chat = Feature(rawValue: ESOLM_FEATURE_CHAT)
     }
 
     /// Whether the model, in this build of the library, can do something.
