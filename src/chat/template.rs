@@ -215,3 +215,27 @@ fn render(_: &ChatTemplate, _: &[Message<'_>], _: bool) -> Result<String> {
 fn missing_feature() -> Error {
     Error::Unsupported("chat templates: this build of esolm lacks the feature 'chat' (docs/chat.md)".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_a_content_are_cut_in_two() {
+        let names = ["<a", "<|end|>", "[MASK]"];
+        let guarded = |content: &str| guarded_content(&names, content).unwrap();
+        assert_eq!(guarded("<|end|><ab [MASK"), "<\u{fdd0}|end|><\u{fdd0}ab [MASK");
+        assert_eq!(guarded("\u{fdd0}<<a\u{fdd1}"), "\u{fffd}<<\u{fdd0}a\u{fffd}");
+        assert_eq!(guarded_content(&[], "<a").unwrap(), "<a");
+    }
+
+    #[test]
+    fn many_names_are_looked_for_in_little_time() {
+        let mut names: Vec<String> = (0..200_000).map(|n| format!("{}{n:06}", "a".repeat(100))).collect();
+        names.sort_unstable();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let started = std::time::Instant::now();
+        assert_eq!(guarded_content(&names, &"a".repeat(1 << 18)).unwrap().len(), 1 << 18);
+        assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+    }
+}

@@ -19,6 +19,14 @@ impl DefaultFloats {
         }
         Self { found: changed.then_some(found) }
     }
+
+    /// What a caller may have set: rounding up, flushing results and arguments to zero.
+    #[cfg(test)]
+    pub(crate) fn strange() -> Self {
+        let found = read();
+        write(control::STRANGE);
+        Self { found: Some(found) }
+    }
 }
 
 impl Drop for DefaultFloats {
@@ -29,11 +37,10 @@ impl Drop for DefaultFloats {
     }
 }
 
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-use x86_64::{Control, DEFAULT, FLAGS, read, write};
+use control::{Control, DEFAULT, FLAGS, read, write};
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-mod x86_64 {
+mod control {
     use std::arch::asm;
 
     /// MXCSR.
@@ -42,7 +49,6 @@ mod x86_64 {
     /// All exceptions masked.
     pub(super) const DEFAULT: Control = 0x1f80;
     pub(super) const FLAGS: Control = 0x3f;
-    /// Rounding up, flushing results and arguments to zero.
     #[cfg(test)]
     pub(super) const STRANGE: Control = DEFAULT | 0x4000 | 0x8000 | 0x40;
 
@@ -61,10 +67,7 @@ mod x86_64 {
 }
 
 #[cfg(all(target_arch = "aarch64", not(miri)))]
-use aarch64::{Control, DEFAULT, FLAGS, read, write};
-
-#[cfg(all(target_arch = "aarch64", not(miri)))]
-mod aarch64 {
+mod control {
     use std::arch::asm;
 
     /// FPCR.
@@ -73,7 +76,6 @@ mod aarch64 {
     pub(super) const DEFAULT: Control = 0;
     /// They are in another register.
     pub(super) const FLAGS: Control = 0;
-    /// Rounding up, flushing results and arguments to zero.
     #[cfg(test)]
     pub(super) const STRANGE: Control = 1 << 22 | 1 << 24;
 
@@ -90,16 +92,15 @@ mod aarch64 {
     }
 }
 
-#[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
-use elsewhere::{Control, DEFAULT, FLAGS, read, write};
-
 /// Nothing is known of the processor, or Miri has no such instructions: its environment is left alone.
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
-mod elsewhere {
+mod control {
     pub(super) type Control = u32;
 
     pub(super) const DEFAULT: Control = 0;
     pub(super) const FLAGS: Control = 0;
+    #[cfg(test)]
+    pub(super) const STRANGE: Control = DEFAULT;
 
     pub(super) fn read() -> Control {
         DEFAULT
@@ -112,10 +113,6 @@ mod elsewhere {
 mod tests {
     use std::hint::black_box;
 
-    #[cfg(target_arch = "aarch64")]
-    use super::aarch64::STRANGE;
-    #[cfg(target_arch = "x86_64")]
-    use super::x86_64::STRANGE;
     use super::*;
 
     #[test]
@@ -123,7 +120,7 @@ mod tests {
         // To the nearest, 0.7 is rounded down.
         let (tiny, ratio) = (f32::MIN_POSITIVE / 2.0, 7.0_f32 / 10.0);
         let results = || black_box((black_box(tiny) * black_box(1.0), black_box(7.0) / black_box(10.0_f32)));
-        write(STRANGE);
+        let outside = DefaultFloats::strange();
         let strange = results();
         let inside = {
             let _floats = DefaultFloats::set();
@@ -131,9 +128,9 @@ mod tests {
             results()
         };
         let after = read() & !FLAGS;
-        write(DEFAULT);
+        drop(outside);
         assert_eq!(inside, (tiny, ratio));
-        assert_eq!(after, STRANGE);
+        assert_eq!(after, control::STRANGE);
         assert_eq!(strange, (0.0, ratio.next_up()));
     }
 }

@@ -26,6 +26,7 @@ use value::{Datum, Entries, Store};
 use super::message::Message;
 use crate::error::{Error, Result};
 use crate::memory::{append, collected, try_collected};
+use crate::simd::DefaultFloats;
 
 /// The stack that a template runs on. Its tree may be some thousand nodes deep; callers' threads may have 128 KiB.
 const STACK: usize = 16 << 20;
@@ -59,6 +60,11 @@ pub(super) fn render(source: &str, messages: &[Message<'_>], facts: &Facts<'_>) 
 /// Runs `f` on a thread of its own, which has enough stack.
 fn on_own_stack<T: Send>(f: impl FnOnce() -> Outcome<T> + Send) -> Result<T> {
     let ran = std::thread::scope(|scope| {
+        let f = || {
+            // The thread may have those of the caller.
+            let _floats = DefaultFloats::set();
+            f()
+        };
         let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, f);
         let thread = thread.map_err(|e| Error::OutOfMemory(format!("a thread for a chat template: {e}")))?;
         thread.join().map_err(|_| Error::internal("a chat template panicked"))

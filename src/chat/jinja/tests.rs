@@ -3,6 +3,7 @@ use serde_json::Value;
 use super::{Facts, check, render};
 use crate::chat::message::Message;
 use crate::error::Error;
+use crate::simd::DefaultFloats;
 
 const CHAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chat");
 
@@ -137,6 +138,15 @@ fn long_conversation_is_within_the_budget() {
         let text = render(&template, &messages, &facts(true)).unwrap();
         assert!(text.len() > 4000 * 200, "{name}");
     }
+}
+
+#[test]
+fn numbers_are_rounded_to_the_nearest_whatever_the_caller_has_set() {
+    let plain = apply("{{ 1.5 * 3 / 7 }} {{ 0.1 + 0.7 }} {{ 4.9e-324 * 1 }}").unwrap();
+    let strange = DefaultFloats::strange();
+    let made = apply("{{ 1.5 * 3 / 7 }} {{ 0.1 + 0.7 }} {{ 4.9e-324 * 1 }}");
+    drop(strange);
+    assert_eq!(made.unwrap(), plain);
 }
 
 #[test]
