@@ -1,75 +1,12 @@
-//! Options of a generation: sampling, order, schedule, adaptive steps, constraints. The library has the defaults.
+//! Options of a generation: order, schedule, adaptive steps, constraints. The library has the defaults.
 
 use esolm::{
-    Adaptive, Confidence, Constraints, Error, GenerateParams, Grammar, Model, Order, Result, SamplingParams,
-    Schedule, TokenizeOptions,
+    Adaptive, Confidence, Constraints, Error, GenerateParams, Grammar, Model, Order, Result, Schedule,
+    TokenizeOptions,
 };
 
 use crate::dry_args::DryArgs;
 use crate::input::read_text;
-
-/// Options of how a token is drawn. -1 stands for the default, as in the library.
-#[derive(clap::Args)]
-pub struct SamplingArgs {
-    /// Top-p (nucleus) sampling: draw from the most likely tokens that together have this probability, above 0 to 1;
-    /// 1 = off. Default: what the model's file says, else 0.9.
-    #[arg(long, value_name = "P")]
-    top_p: Option<f32>,
-    /// Top-k sampling: draw from this many most likely tokens; 0 = off. Default: the file's, else 0.
-    #[arg(long, value_name = "K", value_parser = top_k)]
-    top_k: Option<u32>,
-    /// Sampling temperature: below 1 favours likely tokens, above 1 unlikely ones; 0 always takes the most likely token.
-    /// Default: what the model's file says, else 1.
-    #[arg(long, visible_alias = "temperature", value_name = "X")]
-    temp: Option<f32>,
-    /// Min-p sampling: leave out tokens less likely than this times the most likely one, 0 to 1; 0 = off. Default:
-    /// the file's, else 0.
-    #[arg(long, value_name = "P")]
-    min_p: Option<f32>,
-    /// Locally typical sampling: draw from the tokens of the most typical information content that together have this
-    /// probability, above 0 to 1; 1 = off. Default: the file's, else 1.
-    #[arg(long, alias = "typical-p", value_name = "P")]
-    typical: Option<f32>,
-    /// Top-n-sigma sampling: leave out tokens whose logit is more than this many standard deviations below the largest;
-    /// 0 = off. Default: the file's, else 0.
-    #[arg(long, alias = "top-nsigma", value_name = "N")]
-    top_n_sigma: Option<f32>,
-}
-
-fn top_k(text: &str) -> std::result::Result<u32, std::num::ParseIntError> {
-    if text == "-1" {
-        return Ok(SamplingParams::TOP_K_AUTO);
-    }
-    // The largest number stands for the default in the library; who types it means all tokens, of which there are fewer.
-    text.parse().map(|count: u32| count.min(SamplingParams::TOP_K_AUTO - 1))
-}
-
-impl SamplingArgs {
-    /// The library's parameters. What is not given is the model file's to say, or the library's; so is what is -1.
-    pub fn params(&self) -> Result<SamplingParams> {
-        let given = [
-            ("--temp", self.temp),
-            ("--top-p", self.top_p),
-            ("--min-p", self.min_p),
-            ("--typical", self.typical),
-            ("--top-n-sigma", self.top_n_sigma),
-        ];
-        let negative = |value: &f32| *value < 0.0 && *value != SamplingParams::AUTO;
-        for (name, value) in given {
-            if let Some(value) = value.filter(negative) {
-                return Err(Error::InvalidArgument(format!("{name} is {value}, not a number from 0, or -1")));
-            }
-        }
-        Ok(SamplingParams {
-            temperature: self.temp.unwrap_or(SamplingParams::AUTO),
-            top_k: self.top_k.unwrap_or(SamplingParams::TOP_K_AUTO),
-            top_p: self.top_p.unwrap_or(SamplingParams::AUTO),
-            min_p: self.min_p.unwrap_or(SamplingParams::AUTO),
-            typical_p: self.typical.unwrap_or(SamplingParams::AUTO),
-            top_n_sigma: self.top_n_sigma.unwrap_or(SamplingParams::AUTO),
-        })
-    }
-}
 
 /// The options as they are written on the command line.
 #[derive(clap::Args)]
@@ -211,6 +148,28 @@ pub fn check_diffusion(alphas: &[f64], steps: &[usize]) -> Result<()> {
 }
 
 impl GenerationArgs {
+    /// The option that says how many tokens a step writes, in place of --steps.
+    pub fn in_place_of_steps(&self) -> Option<&'static str> {
+        let strided = self.order.as_deref().is_some_and(|order| order.starts_with("strided"));
+        let given = [
+            ("--schedule", self.schedule.is_some()),
+            ("--adaptive", self.adaptive.is_some()),
+            ("--window", self.sliding.is_some()),
+            ("--order strided", strided),
+        ];
+        given.into_iter().find_map(|(name, given)| given.then_some(name))
+    }
+
+    /// Refuses --steps, which are `given`, where another option makes them meaningless.
+    pub fn check_steps(&self, given: bool) -> Result<()> {
+        match self.in_place_of_steps().filter(|_| given) {
+            Some(other) => Err(Error::InvalidArgument(format!(
+                "--steps has no effect with {other}, which says how many tokens a step writes"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Parses the options. Tokens are those of `model`.
     pub fn parse(&self, model: &Model) -> Result<GenerationOptions> {
         let bias = |text: &String| {

@@ -20,6 +20,7 @@ mod output;
 mod plot;
 mod progress;
 mod prompt_args;
+mod sampling_args;
 mod seed;
 mod shard;
 mod signals;

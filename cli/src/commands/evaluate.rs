@@ -1,5 +1,6 @@
 //! `esolm evaluate`: how good the texts are that a model writes.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,13 +12,14 @@ use esolm::{
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
-use crate::generation_args::{GenerationArgs, SamplingArgs, check_diffusion};
+use crate::generation_args::{GenerationArgs, check_diffusion};
 use crate::input::read_text;
 use crate::model_args::ModelArgs;
 use crate::model_file::model_file;
 use crate::output::short;
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
+use crate::sampling_args::SamplingArgs;
 
 const HELP: &str = "\
 For every pair of --alpha0 and --steps, samples are drawn without a prompt (or from -p), scored left to right by the judge, \
@@ -51,8 +53,9 @@ pub struct Args {
     /// Fractions of the tokens written by diffusion, 0 to 1.
     #[arg(long, value_delimiter = ',', default_value = "0,0.25,0.5,0.75,1", value_name = "A,..")]
     alpha0: Vec<f64>,
-    /// Numbers of diffusion steps.
-    #[arg(long, value_delimiter = ',', default_value = "16,64,256", value_name = "T,..")]
+    /// Numbers of diffusion steps, unless --schedule, --adaptive, --window or a strided --order says how many tokens each writes.
+    /// Default: 16,64,256.
+    #[arg(long, value_delimiter = ',', value_name = "T,..")]
     steps: Vec<usize>,
     /// Number of texts of each row.
     #[arg(long, default_value_t = SampleParams::default().samples, value_name = "N")]
@@ -84,10 +87,14 @@ pub struct Args {
     generation: GenerationArgs,
 }
 
+/// Numbers of diffusion steps, unless they are given.
+const STEPS: [usize; 3] = [16, 64, 256];
+
 /// One row: where the texts come from, and their measures.
 struct Row {
     alpha_0: f64,
-    steps: usize,
+    /// Of diffusion, if their number matters.
+    steps: Option<usize>,
     samples: Samples,
     quality: SampleQuality,
 }
@@ -140,7 +147,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         for &(alpha_0, steps) in &settings {
             let generate = options.apply(GenerateParams {
                 alpha_0,
-                steps,
+                steps: steps.unwrap_or_default(),
                 sampling: args.sampling.params()?,
                 seed: args.window.seed.value,
                 ..GenerateParams::default()
@@ -162,18 +169,23 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// The pairs of alpha_0 and steps to measure, without those that write the same texts again.
-fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, usize)>> {
+fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, Option<usize>)>> {
     if args.samples == 0 || args.batch == 0 {
         return Err(Error::InvalidArgument("--samples and --batch must be at least 1".into()));
     }
     check_diffusion(&args.alpha0, &args.steps)?;
+    args.generation.check_steps(!args.steps.is_empty())?;
     // Two variants have one phase only.
     let alphas = match variant {
         Variant::Ar => &[0.0][..],
         Variant::Mdlm | Variant::WeDlm | Variant::Bd3Lm => &[1.0],
         Variant::EsoA | Variant::EsoB => &args.alpha0,
     };
-    let steps = |alpha_0: f64| if alpha_0 == 0.0 { args.steps.get(..1).unwrap_or(&[]) } else { &args.steps };
+    let steps = if args.steps.is_empty() { STEPS.as_slice() } else { &args.steps };
+    let steps: Vec<_> = steps.iter().map(|&steps| Some(steps)).collect();
+    // A WeDLM slides a window.
+    let counts = variant != Variant::WeDlm && args.generation.in_place_of_steps().is_none();
+    let steps = |alpha_0: f64| if counts && alpha_0 > 0.0 { steps.as_slice() } else { &[None] };
     Ok(alphas.iter().flat_map(|&alpha_0| steps(alpha_0).iter().map(move |&s| (alpha_0, s))).collect())
 }
 
@@ -203,7 +215,7 @@ fn table(rows: &[Row], text: Option<&SampleQuality>, bound: bool) -> String {
         )
     };
     for row in rows {
-        let steps = if row.alpha_0 == 0.0 { String::new() } else { row.steps.to_string() };
+        let steps = row.steps.map_or(String::new(), |steps| steps.to_string());
         out += &format!(
             "| {:7} | {steps:>5} | {:6.1} | {} {:8.0} |\n",
             row.alpha_0,
@@ -272,10 +284,9 @@ fn plot(args: &Args, rows: &[Row], text: Option<&SampleQuality>) -> Plot {
         let mut points: Vec<Point> = run
             .iter()
             .map(|row| {
-                let label = if are_labelled && row.alpha_0 > 0.0 {
-                    format!("T = {}", row.steps)
-                } else {
-                    String::new()
+                let label = match row.steps {
+                    Some(steps) if are_labelled => format!("T = {steps}"),
+                    _ => String::new(),
                 };
                 Point { x: row.samples.passes, y: row.quality.perplexity(), label }
             })
@@ -285,15 +296,15 @@ fn plot(args: &Args, rows: &[Row], text: Option<&SampleQuality>) -> Plot {
         series.push(Series { name, points, line: true });
     }
     let text = text.map_or(String::new(), |text| format!("; real text has {:.1}", text.perplexity()));
-    let steps: Vec<String> = args.steps.iter().map(usize::to_string).collect();
+    let steps: BTreeSet<usize> = rows.iter().filter_map(|row| row.steps).collect();
+    let steps: Vec<String> = steps.iter().map(usize::to_string).collect();
+    let steps = match steps.join(", ") {
+        none if none.is_empty() => none,
+        steps => format!(", T (diffusion steps) = {steps}"),
+    };
     Plot {
         title: "Perplexity of samples against passes".into(),
-        note: format!(
-            "seed {}, {} texts a point, T (diffusion steps) = {}{text}",
-            args.window.seed.value,
-            args.samples,
-            steps.join(", ")
-        ),
+        note: format!("seed {}, {} texts a point{steps}{text}", args.window.seed.value, args.samples),
         x: Axis { label: "passes through the network per text".into(), log: true },
         y: Axis { label: "generative perplexity".into(), log: true },
         series,

@@ -18,7 +18,7 @@ pub use tip::with_tip;
 
 use crate::args::ComputeArgs;
 use crate::exit_code::INTERRUPTED;
-use crate::generation_args::{GenerationArgs, SamplingArgs, check_diffusion};
+use crate::generation_args::{GenerationArgs, check_diffusion};
 use crate::input::tokenizer;
 use crate::memory;
 use crate::model_args::ModelArgs;
@@ -27,6 +27,7 @@ use crate::output::{
 };
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::prompt_args::{PromptArgs, check_first_token};
+use crate::sampling_args::SamplingArgs;
 use crate::seed::Seed;
 use crate::signals::CancelOnInterrupt;
 use crate::stop_args::StopArgs;
@@ -51,14 +52,9 @@ pub struct Args {
     /// for diffusion is given.
     #[arg(long, value_name = "A", help_heading = "Diffusion")]
     alpha0: Option<f64>,
-    /// Number of diffusion steps, in place of --schedule, --adaptive or --window. Fewer are faster. Default: what the model's
+    /// Number of diffusion steps, unless --schedule, --adaptive, --window or a strided --order says how many tokens each writes. Fewer are faster. Default: what the model's
     /// file says, or 128.
-    #[arg(
-        long,
-        value_name = "T",
-        conflicts_with_all = ["schedule", "adaptive", "sliding"],
-        help_heading = "Diffusion"
-    )]
+    #[arg(long, value_name = "T", help_heading = "Diffusion")]
     steps: Option<usize>,
     #[command(flatten, next_help_heading = "Sampling")]
     sampling: SamplingArgs,
@@ -182,6 +178,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         context.saved_size()?;
     }
     check_diffusion(args.alpha0.as_slice(), args.steps.as_slice())?;
+    args.generation.check_steps(args.steps.is_some())?;
     let default = GenerateParams::default();
     let streams = matches!(tokenizer(&model)?, Some(tokenizer) if tokenizer.can_stream());
     let stop_strings = args.stop.strings();

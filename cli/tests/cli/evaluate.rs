@@ -78,6 +78,11 @@ fn variants_and_options_are_evaluated_or_refused() {
     // A judge with another tokenizer reads the text.
     let judged = evaluate(&["--judge", &ar, "--alpha0", "0", "--length", "24"]);
     assert_eq!((judged.status.code(), out(&judged).lines().count()), (Some(0), 3), "{}", err(&judged));
+    // What says how many tokens a step writes leaves nothing for --steps to say.
+    let scheduled = evaluate(&["--alpha0", "0,1", "--schedule", "4", "--length", "16", "--json"]);
+    let report: Value = serde_json::from_slice(&scheduled.stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert!(rows.len() == 2 && rows.iter().all(|row| row["steps"].is_null()), "{rows:?}");
     let refused = |more: &[&str], code: i32, words: &str| {
         let output = evaluate(more);
         assert_eq!(output.status.code(), Some(code), "{more:?}: {}", err(&output));

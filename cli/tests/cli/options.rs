@@ -191,11 +191,19 @@ fn values_may_begin_with_a_dash() {
 }
 
 #[test]
-fn steps_are_not_given_twice() {
-    for command in ["run", "chat"] {
-        for other in [["--schedule", "2"], ["--adaptive", "conf:0.5"], ["--window", "4"]] {
-            let output = esolm(&[&[command, "--steps", "8"], &other[..]].concat());
-            assert!(output.status.code() == Some(2) && err(&output).contains(other[0]), "{}", err(&output));
+fn steps_without_effect_are_refused() {
+    for command in ["run", "chat", "evaluate"] {
+        for other in
+            [["--schedule", "2"], ["--adaptive", "conf:0.5"], ["--window", "4"], ["--order", "strided:4"]]
+        {
+            let template: &[&str] = if command == "chat" { &["--template", "chatml"] } else { &[] };
+            let output = esolm(&[&[command, "--steps", "8", "--alpha0", "1"], &other[..], template].concat());
+            assert_eq!(output.status.code(), Some(2), "{command} {other:?}");
+            assert!(
+                err(&output).contains(&format!("--steps has no effect with {}", other[0])),
+                "{}",
+                err(&output)
+            );
         }
     }
 }

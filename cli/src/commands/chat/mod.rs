@@ -16,9 +16,10 @@ use lines::Lines;
 
 use crate::args::ComputeArgs;
 use crate::chat_format::ChatTemplateArgs;
-use crate::generation_args::{GenerationArgs, SamplingArgs, check_diffusion};
+use crate::generation_args::{GenerationArgs, check_diffusion};
 use crate::model_args::ModelArgs;
 use crate::output::{print, print_to_reader, tell};
+use crate::sampling_args::SamplingArgs;
 use crate::seed::Seed;
 use crate::stop_args::StopArgs;
 use crate::stream::Stream;
@@ -48,12 +49,7 @@ pub struct Args {
     #[arg(long, value_name = "A", help_heading = "Diffusion")]
     alpha0: Option<f64>,
     /// Number of diffusion steps; see `esolm generate`.
-    #[arg(
-        long,
-        value_name = "T",
-        conflicts_with_all = ["schedule", "adaptive", "sliding"],
-        help_heading = "Diffusion"
-    )]
+    #[arg(long, value_name = "T", help_heading = "Diffusion")]
     steps: Option<usize>,
     #[command(flatten, next_help_heading = "Sampling")]
     sampling: SamplingArgs,
@@ -80,6 +76,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let format = args.template.format(&model)?;
     let options = args.generation.parse(&model)?;
     check_diffusion(args.alpha0.as_slice(), args.steps.as_slice())?;
+    args.generation.check_steps(args.steps.is_some())?;
     let own = ContextParams { length: args.stop.length, ..args.compute.context_params() };
     let context = args.compute.context(&model, &own)?;
     let (mut stop_tokens, mut stop_strings) = (args.stop.stop_tokens.clone(), args.stop.strings());
