@@ -187,7 +187,7 @@ typedef int32_t esolm_status;
 #define ESOLM_ERR_BUFFER_TOO_SMALL 9
 // The model has no tokenizer, or the tokenizer cannot do this.
 #define ESOLM_ERR_TOKENIZER 10
-// The network produced NaN or infinity: the model is damaged, or needs ESOLM_KV_F32. The message says which.
+// The network produced NaN or infinity: the model or a restored state is damaged, or keys and values need ESOLM_KV_F32.
 #define ESOLM_ERR_NOT_FINITE 11
 // A bug in this library; please report it.
 #define ESOLM_ERR_INTERNAL 12

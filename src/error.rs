@@ -63,8 +63,8 @@ pub enum Error {
         /// The tokenizer library's error, if there is one.
         source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     },
-    /// The network produced NaN or infinity: the weights are damaged, or the K/V cache's precision is too low for this
-    /// model. The message says which.
+    /// The network produced NaN or infinity: the weights or a restored state are damaged, or keys and values are too large for
+    /// the K/V cache's type.
     #[error("{0}")]
     NotFinite(String),
     /// A defect of this library; please report it.
@@ -146,7 +146,8 @@ impl Error {
     /// The [`Error::NotFinite`] of logits.
     pub(crate) fn logits_not_finite() -> Self {
         Self::NotFinite(
-            "the network produced NaN or infinity: the weights are damaged, or keys and values exceed f16 (try an f32 K/V cache)"
+            "the network produced NaN or infinity: the weights or a restored state are damaged, or keys and values exceed a K/V \
+             cache in f16 or q8_0 (f32 has room for them)"
                 .into(),
         )
     }

@@ -34,7 +34,7 @@ pub const ESOLM_ERR_BUSY: esolm_status = 8;
 pub const ESOLM_ERR_BUFFER_TOO_SMALL: esolm_status = 9;
 /// The model has no tokenizer, or the tokenizer cannot do this.
 pub const ESOLM_ERR_TOKENIZER: esolm_status = 10;
-/// The network produced NaN or infinity: the model is damaged, or needs ESOLM_KV_F32. The message says which.
+/// The network produced NaN or infinity: the model or a restored state is damaged, or keys and values need ESOLM_KV_F32.
 pub const ESOLM_ERR_NOT_FINITE: esolm_status = 11;
 /// A bug in this library; please report it.
 pub const ESOLM_ERR_INTERNAL: esolm_status = 12;
