@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::command_line::{err, esolm, esolm_reading, out};
 
 /// The built-in model, the most likely tokens, a message a line.
-fn chat(lines: &str, more: &[&str]) -> std::process::Output {
+fn chat(lines: impl AsRef<[u8]>, more: &[&str]) -> std::process::Output {
     let args = ["chat", "--threads", "1", "--temp", "0", "--seed", "1"];
     let template = if more.contains(&"--template") { &[][..] } else { &["--template", "chatml"] };
     esolm_reading(&[&args, template, more].concat(), lines)
@@ -89,6 +89,16 @@ fn what_is_wrong_is_told_and_the_conversation_goes_on() {
         assert!(err(&output).contains(says), "{}", err(&output));
     }
     assert!(out(&output).starts_with("/reset"), "{}", out(&output));
+    // Of messages that are none, too long, or in another encoding, the next line is a message again.
+    let lines = [&b"caf\xe9\n"[..], &[b'x'; (1 << 20) + 1], b"\n/stats\nOnce\n"].concat();
+    let output = chat(lines, &["-n", "4"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        err(&output).contains("not UTF-8") && err(&output).contains("more than 1048576 bytes"),
+        "{}",
+        err(&output)
+    );
+    assert!(out(&output).lines().count() > 1, "{}", out(&output));
     let without = esolm(&["chat"]);
     assert_eq!(without.status.code(), Some(2));
     assert!(err(&without).contains("no chat template") && err(&without).contains("--template chatml"));

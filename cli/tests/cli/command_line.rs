@@ -21,7 +21,7 @@ pub fn esolm_with_device_graph(args: &[&str]) -> Output {
 }
 
 /// As [`esolm`], with `text` as standard input.
-pub fn esolm_reading(args: &[&str], text: &str) -> Output {
+pub fn esolm_reading(args: &[&str], text: impl AsRef<[u8]>) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_esolm"))
         .args(args)
         .env_remove("ESOLM_MODEL")
@@ -32,8 +32,8 @@ pub fn esolm_reading(args: &[&str], text: &str) -> Output {
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     // A refusal may come before everything is read.
-    let text = text.to_owned();
-    let writer = std::thread::spawn(move || drop(stdin.write_all(text.as_bytes())));
+    let text = text.as_ref().to_owned();
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&text)));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
     output

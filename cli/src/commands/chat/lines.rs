@@ -21,7 +21,7 @@ impl Lines {
         Self { from: stdin().lock(), by_hand }
     }
 
-    /// The next message; nothing at the end.
+    /// The next message; nothing at the end. After an error that is not the system's the next call has the line behind it.
     pub fn next(&mut self) -> Result<Option<String>> {
         let mut message = String::new();
         loop {
@@ -57,15 +57,18 @@ impl Lines {
                 break;
             }
             let end = there.iter().position(|&byte| byte == b'\n');
-            bytes.extend(&there[..end.unwrap_or(there.len())]);
+            // Of a line that is too long the rest is read, and not kept.
+            if bytes.len() <= most {
+                bytes.extend(&there[..end.unwrap_or(there.len())]);
+            }
             let taken = end.map_or(there.len(), |end| end + 1);
             self.from.consume(taken);
-            if bytes.len() > most {
-                return Err(Error::InvalidArgument(format!("a message has more than {MOST} bytes")));
-            }
             if end.is_some() {
                 break;
             }
+        }
+        if bytes.len() > most {
+            return Err(Error::InvalidArgument(format!("a message has more than {MOST} bytes")));
         }
         let line = String::from_utf8(bytes).map_err(|error| Error::BadFile {
             file: "standard input".into(),

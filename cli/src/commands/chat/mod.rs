@@ -8,7 +8,7 @@ mod lines;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use esolm::{ContextParams, GenerateParams, Result};
+use esolm::{ContextParams, Error, GenerateParams, Result};
 
 use conversation::{Answer, Conversation};
 use instruction::{HELP, Instruction};
@@ -113,7 +113,16 @@ fn converse(conversation: &mut Conversation<'_>) -> Result<()> {
         tell("/help lists what else there is; Ctrl-C ends an answer, Ctrl-D the conversation");
     }
     let mut lines = Lines::new(by_hand);
-    while let Some(message) = lines.next()? {
+    loop {
+        let message = match lines.next() {
+            Ok(Some(message)) => message,
+            Ok(None) => break,
+            Err(error @ Error::Io { .. }) => return Err(error),
+            Err(error) => {
+                tell(&format!("esolm: {error}"));
+                continue;
+            }
+        };
         match Instruction::parse(&message) {
             Ok(None) if message.trim().is_empty() => (),
             Ok(None) => {
