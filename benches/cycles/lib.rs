@@ -40,4 +40,5 @@ mod forward {
 }
 
 // Public, so that they are compiled.
-pub use forward::cpu::uses::{attend_f16, attend_f32, products};
+pub use forward::cpu::uses::{attend_f16, attend_f32, nanoseconds, products};
+pub use gguf::TensorType;

@@ -23,9 +23,10 @@ pub(super) trait MicroKernel<const G: usize> {
     /// Most columns at once.
     fn columns(&self) -> usize;
 
-    /// How often [`MicroKernel::pack`] and [`MicroKernel::multiply`] advance `ahead` for all columns, which are multiplied with
-    /// so many slices of the activations; 0 if nothing is to be prefetched.
-    fn advances(&self, slices: usize) -> usize;
+    /// How often [`MicroKernel::pack`] and [`MicroKernel::multiply`] advance `ahead` for all columns and so many rows of
+    /// activations; 0 if nothing is to be prefetched. (If it were less often, all would be prefetched in a part of that time, and the
+    /// prefetches would wait for each other.)
+    fn advances(&self, rows: usize) -> usize;
 
     /// Packs some columns of some rows, G at most.
     fn pack(&mut self, rows: Range<usize>, columns: Range<usize>, ahead: &mut Ahead<'_>);
@@ -89,8 +90,7 @@ pub(super) fn multiply_all<const G: usize, K: MicroKernel<G>>(
             // Many rows come in slices, so that a slice's sums stay in the first cache beside the weights.
             let slice = sums.len().div_ceil(G).next_multiple_of(K::TOGETHER);
             let next = groups.peek().map_or(&[][..], |group| w.rows_bytes(group.clone()));
-            let times = kernel.advances(sums.len().div_ceil(slice));
-            let mut ahead = Ahead::new(next, times);
+            let mut ahead = Ahead::new(next, kernel.advances(sums.len()));
             for column in (0..w.columns).step_by(together) {
                 let columns = column..w.columns.min(column + together);
                 kernel.pack(group.clone(), columns.clone(), &mut ahead);

@@ -29,7 +29,7 @@ run_with!(Avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,b
 
 impl Isa for Avx512 {
     const REGISTERS: usize = 32;
-    const ROWS: usize = 4;
+    const ROWS: usize = 10;
     const PANELS: usize = 2;
     call_with!(Avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,bmi1,bmi2");
 

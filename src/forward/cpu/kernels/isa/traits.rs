@@ -20,7 +20,7 @@ pub(crate) enum ByteRange {
 pub(crate) trait Isa: Copy {
     /// How many [`Isa::F32`] the registers hold.
     const REGISTERS: usize;
-    /// Rows of activations that are best multiplied together with a panel: 4, 2 or 1, as many as there are registers for.
+    /// Most rows of activations that are best multiplied with a panel as it is, and together: 10, 6, 4, 2 or 1.
     const ROWS: usize;
     /// Panels that are best multiplied together with many rows: 2 or 1.
     const PANELS: usize;

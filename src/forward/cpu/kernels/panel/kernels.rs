@@ -99,7 +99,7 @@ impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
         };
         let (mut sums, mut i) = (sums, 0);
         macro_rules! together {
-            ($($m:literal if $is_used:expr;)*) => {$(
+            ($($($m:literal)* if $is_used:expr;)*) => {$($(
                 if const { $is_used } {
                     let (some, rest) = sums.as_chunks_mut::<$m>();
                     for sums in some {
@@ -109,9 +109,15 @@ impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
                     }
                     sums = rest;
                 }
-            )*};
+            )*)*};
         }
-        together!(6 if P == 2; 4 if I::ROWS >= 4; 2 if I::ROWS >= 2; 1 if true;);
+        together! {
+            10 9 8 7 if P == 1 && I::ROWS >= 10;
+            6 5 if P == 2 || I::ROWS >= 6;
+            4 3 if I::ROWS >= 4;
+            2 if I::ROWS >= 2;
+            1 if true;
+        }
         debug_assert!(sums.is_empty());
     }
 }
@@ -124,15 +130,16 @@ impl<I: Isa, const P: usize, const G: usize> MicroKernel<G> for PanelKernel<'_, 
         if self.is_direct() { self.w.columns } else { CHUNK }
     }
 
-    fn advances(&self, slices: usize) -> usize {
+    fn advances(&self, rows: usize) -> usize {
         // Few rows of q8_0 are read in the order in which they lie, and so fast that the processor's own prefetching is ahead.
-        // (What other types read lies here and there within a block.)
-        if self.is_direct() && self.w.ty == TensorType::Q8_0 {
+        // (What other types read lies here and there within a block. With more rows it falls behind.)
+        if self.is_direct() && rows <= 4 && self.w.ty == TensorType::Q8_0 {
             0
         } else if self.is_mostly_repacking() {
             self.w.columns / self.w.ty.block_len() * Repacked::advances(self.w.ty)
         } else {
-            self.w.columns / BLOCK * slices
+            // What is left of the rows is multiplied together, too.
+            self.w.columns / BLOCK * rows.div_ceil(<Self as MicroKernel<G>>::TOGETHER)
         }
     }
 
