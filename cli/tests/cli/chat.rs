@@ -46,7 +46,7 @@ fn message_may_have_several_lines() {
 fn conversation_is_saved_loaded_and_begun_anew() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("talk.json").display().to_string();
-    let first = chat(&format!("Hello\n/save {file}\nMore\n"), &["-n", "8", "--system", "You tell stories."]);
+    let first = chat(format!("Hello\n/save {file}\nMore\n"), &["-n", "8", "--system", "You tell stories."]);
     let saved: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     let roles: Vec<&str> =
         saved["messages"].as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap()).collect();
@@ -55,7 +55,7 @@ fn conversation_is_saved_loaded_and_begun_anew() {
     // It goes on as it would have.
     let more = chat("More\n", &["-n", "8", "--load", &file]);
     assert_eq!(out(&first).lines().last(), out(&more).lines().last(), "{}", err(&more));
-    let loaded = chat(&format!("/load {file}\nMore\n"), &["-n", "8"]);
+    let loaded = chat(format!("/load {file}\nMore\n"), &["-n", "8"]);
     assert_eq!(out(&loaded), out(&more));
     // After /reset the system's text is still there, and the answer the first one.
     let again = chat("Hello\n/reset\nHello\n/system\nHello\n", &["-n", "8", "--system", "You tell stories."]);
@@ -69,13 +69,13 @@ fn conversation_is_saved_loaded_and_begun_anew() {
 #[test]
 fn oldest_turns_go_when_the_context_is_full() {
     let message = "The dog and the cat went to the park, and there they saw a red ball and a blue kite\n";
-    let output = chat(&format!("{}/stats\n", message.repeat(8)), &["-n", "24", "--system", "Be kind."]);
+    let output = chat(format!("{}/stats\n", message.repeat(8)), &["-n", "24", "--system", "Be kind."]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     assert!(err(&output).contains("the context is full"), "{}", err(&output));
     assert!(!out(&output).contains("does not see 0;"), "{}", out(&output));
     assert!(out(&output).contains("17 messages"));
     // One that never fits is refused, and the conversation goes on.
-    let long = chat(&format!("{}\nHello\n/stats\n", "word ".repeat(400)), &["-n", "4"]);
+    let long = chat(format!("{}\nHello\n/stats\n", "word ".repeat(400)), &["-n", "4"]);
     assert!(err(&long).contains("the message is too long"), "{}", err(&long));
     assert!(out(&long).contains("2 messages"), "{}", out(&long));
 }

@@ -60,7 +60,7 @@ fn several_prompts_and_standard_input() {
     for text in ["Long ago", "Long ago\n", ""] {
         let given = esolm(&[&["generate", "-p", text], &args[..]].concat());
         assert!(out(&given).starts_with(text.trim_end()), "{}", out(&given));
-        let read = esolm_reading(&[&["generate", "-p", "-"], &args[..]].concat(), &format!("{text}\n"));
+        let read = esolm_reading(&[&["generate", "-p", "-"], &args[..]].concat(), format!("{text}\n"));
         assert_eq!(out(&given), out(&read), "{text:?}");
     }
     let read = esolm_reading(&[&["generate", "-p", "-"], &args[..]].concat(), "Long ago");

@@ -230,14 +230,14 @@ fn model_without_a_tokenizer_works_on_token_ids() {
     let step: serde_json::Value = serde_json::from_str(out(&json).lines().next().unwrap()).unwrap();
     assert!(step["updates"][0]["token"].is_u64() && step["updates"][0]["text"].is_null(), "{step}");
     // The output is the input of scoring, which knows no bytes.
-    let scored = esolm_reading(&["score", "-", "--ids", "-m", &model, "--draws", "2"], &out(&plain));
+    let scored = esolm_reading(&["score", "-", "--ids", "-m", &model, "--draws", "2"], out(&plain));
     assert_eq!(scored.status.code(), Some(0), "{}", err(&scored));
     assert!(
         out(&scored).starts_with("12 tokens, 1 window\n") && !out(&scored).contains("bits"),
         "{}",
         out(&scored)
     );
-    let scored = esolm_reading(&["score", "-", "--ids", "-m", &model, "--json"], &out(&plain));
+    let scored = esolm_reading(&["score", "-", "--ids", "-m", &model, "--json"], out(&plain));
     let report: serde_json::Value = serde_json::from_str(&out(&scored)).unwrap();
     assert_eq!(report["tokens"], serde_json::json!(ids));
     assert!(report["bytes"].is_null() && report["in_order"]["bits_per_byte"].is_null());
@@ -283,7 +283,7 @@ fn ar_without_a_token_before_the_text_asks_for_the_first_one() {
     assert_eq!(written.status.code(), Some(0), "{}", err(&written));
     assert!(out(&written).starts_with("95 ") && out(&written).split_whitespace().count() == 8);
     // Of 8 tokens the first one is given.
-    let scored = esolm_reading(&["score", "-", "--ids", "-m", &model, "--json"], &out(&written));
+    let scored = esolm_reading(&["score", "-", "--ids", "-m", &model, "--json"], out(&written));
     let report: serde_json::Value = serde_json::from_str(&out(&scored)).unwrap();
     let (nll, per_token) = (&report["in_order"]["nll"], &report["in_order"]["nll_per_token"]);
     assert!((nll.as_f64().unwrap() / 7.0 - per_token.as_f64().unwrap()).abs() < 1e-9, "{report}");
@@ -304,7 +304,7 @@ fn eso_a_without_a_sequential_phase_says_so() {
     let written = esolm(&["generate", "-m", &model, "-n", "8", "-q"]);
     assert_eq!(written.status.code(), Some(0), "{}", err(&written));
     // Its bound is the default.
-    let scored = esolm_reading(&["score", "-", "--ids", "-m", &model], &out(&written));
+    let scored = esolm_reading(&["score", "-", "--ids", "-m", &model], out(&written));
     assert!(out(&scored).contains("bound at alpha_0 = 1"));
     assert_eq!(scored.status.code(), Some(0), "{}", err(&scored));
 }

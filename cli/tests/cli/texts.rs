@@ -15,7 +15,7 @@ fn tokens_and_back() {
             let ids = esolm_reading(&[&["tokenize"], json].concat(), text);
             assert_eq!(ids.status.code(), Some(0), "{}", err(&ids));
             assert_eq!(out(&ids).lines().count(), 1);
-            assert_eq!(out(&esolm_reading(&["detokenize"], &out(&ids))), text, "to the byte");
+            assert_eq!(out(&esolm_reading(&["detokenize"], out(&ids))), text, "to the byte");
         }
     }
     let ids = out(&esolm(&["tokenize", "--special", "The king <|endoftext|>"]));
