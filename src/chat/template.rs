@@ -164,10 +164,21 @@ fn guarded(tokenizer: &Tokenizer, messages: &[Message<'_>]) -> Result<Vec<String
 
 /// `names` are in order, and none begins with another: so only the last one before a text can begin it.
 fn guarded_content(names: &[&str], content: &str) -> Result<String> {
+    // Nothing of a message may pass for the marks.
+    let is_mark = |c: char| c == CUT || PLACE.starts_with(c);
+    let mut without_marks = String::new();
+    let content = match content.contains(is_mark) {
+        true => {
+            for c in content.chars() {
+                append(&mut without_marks, if is_mark(c) { char::REPLACEMENT_CHARACTER } else { c })?;
+            }
+            without_marks.as_str()
+        }
+        false => content,
+    };
     let mut made = String::new();
     for (index, c) in content.char_indices() {
-        // Nothing of a message may pass for the marks.
-        append(&mut made, if c == CUT || PLACE.starts_with(c) { char::REPLACEMENT_CHARACTER } else { c })?;
+        append(&mut made, c)?;
         let rest = content.get(index..).unwrap_or_default();
         let before = names.partition_point(|name| *name <= rest).checked_sub(1);
         if before.and_then(|at| names.get(at)).is_some_and(|name| rest.starts_with(name)) {
@@ -227,6 +238,8 @@ mod tests {
         assert_eq!(guarded("<|end|><ab [MASK"), "<\u{fdd0}|end|><\u{fdd0}ab [MASK");
         assert_eq!(guarded("\u{fdd0}<<a\u{fdd1}"), "\u{fffd}<<\u{fdd0}a\u{fffd}");
         assert_eq!(guarded_content(&[], "<a").unwrap(), "<a");
+        // Also one that the replaced marks make.
+        assert_eq!(guarded_content(&["<\u{fffd}>"], "<\u{fdd0}>").unwrap(), "<\u{fdd0}\u{fffd}>");
     }
 
     #[test]

@@ -89,6 +89,16 @@ impl Budget {
         self.bytes(count.saturating_mul(each))
     }
 
+    /// Pays for looking for a name among so many.
+    pub(super) fn look_up(&self, names: usize, name: &str) -> Outcome<()> {
+        self.product(names, name.len())
+    }
+
+    /// Pays for comparing two texts.
+    pub(super) fn compare(&self, a: &str, b: &str) -> Outcome<()> {
+        self.bytes(a.len().min(b.len()))
+    }
+
     /// Pays for looking for a text of `part` bytes in one of `whole`. (It is linear in both.)
     pub(super) fn search(&self, whole: usize, part: usize) -> Outcome<()> {
         self.bytes(whole.saturating_add(part))

@@ -21,13 +21,13 @@ impl<'a> Run<'a> {
     /// The value of an expression. A fault gets the line of the innermost expression that has it.
     pub(super) fn expression(&mut self, expression: &'a Expr<'a>) -> Outcome<Datum<'a>> {
         self.store.budget.items(1)?;
-        self.evaluate(expression).map_err(|fault| fault.at(expression.span().start_line))
+        self.inside(|run| run.evaluate(expression)).map_err(|fault| fault.at(expression.span().start_line))
     }
 
     fn evaluate(&mut self, expression: &'a Expr<'a>) -> Outcome<Datum<'a>> {
         match expression {
             Expr::Const(constant) => self.constant(constant),
-            Expr::Var(name) => Ok(self.lookup(name.id).unwrap_or(Datum::Undefined)),
+            Expr::Var(name) => Ok(self.lookup(name.id)?.unwrap_or(Datum::Undefined)),
             Expr::GetAttr(get) => self.expression(&get.expr)?.attribute(get.name, &self.store.budget),
             Expr::GetItem(get) => {
                 let from = self.expression(&get.expr)?;
@@ -243,7 +243,7 @@ impl<'a> Run<'a> {
         }
         let Expr::Var(name) = &call.expr else { return fault("a call of what is no name") };
         let (positional, named) = self.arguments(&call.args)?;
-        match self.lookup(name.id) {
+        match self.lookup(name.id)? {
             Some(Datum::Macro(number)) => self.call_macro(number, positional, &named),
             Some(other) => fault(format_args!("'{}' is {}, which cannot be called", name.id, other.kind())),
             None => function(name.id, &positional, named, self.store),

@@ -70,7 +70,11 @@ pub(super) fn filter<'a>(
     let argument = |place, name: &str| argument(positional, named, place, name);
     match name {
         "trim" | "strip" => match argument(0, "chars").as_ref().and_then(Datum::as_text) {
-            Some(chars) => Datum::text(text()?.trim_matches(|c| chars.contains(c)), budget),
+            Some(chars) => {
+                let own = text()?;
+                budget.product(own.len(), chars.len())?;
+                Datum::text(own.trim_matches(|c| chars.contains(c)), budget)
+            }
             None => Datum::text(text()?.trim(), budget),
         },
         "upper" => made(upper(text()?)?),
@@ -128,11 +132,11 @@ pub(super) fn filter<'a>(
             made(to_json(value, indent, budget)?)
         }
         "int" => Ok(Datum::Int(match value {
-            Datum::Text(own) => own.trim().parse().unwrap_or(0),
+            Datum::Text(own) => paid(own, budget)?.trim().parse().unwrap_or(0),
             _ => value.as_number().unwrap_or(0.0) as i64,
         })),
         "float" => Ok(Datum::Float(match value {
-            Datum::Text(own) => own.trim().parse().unwrap_or(0.0),
+            Datum::Text(own) => paid(own, budget)?.trim().parse().unwrap_or(0.0),
             _ => value.as_number().unwrap_or(0.0),
         })),
         "abs" => match value {
@@ -202,6 +206,11 @@ pub(super) fn filter<'a>(
     }
 }
 
+/// A text that is read as a number.
+fn paid<'t>(text: &'t str, budget: &Budget) -> Outcome<&'t str> {
+    budget.bytes(text.len()).map(|()| text)
+}
+
 /// Whether a value passes a test.
 pub(super) fn test<'a>(
     name: &str,
@@ -231,10 +240,13 @@ pub(super) fn test<'a>(
         ("eq" | "equalto" | "sameas" | "==", Some(other)) => value.equals(other, budget)?,
         ("ne" | "!=", Some(other)) => !value.equals(other, budget)?,
         ("in", Some(other)) => other.contains(value, budget)?,
-        ("startingwith", Some(Datum::Text(start))) => {
-            value.as_text().is_some_and(|own| own.starts_with(start))
-        }
-        ("endingwith", Some(Datum::Text(end))) => value.as_text().is_some_and(|own| own.ends_with(end)),
+        ("startingwith" | "endingwith", Some(Datum::Text(end))) => match value.as_text() {
+            Some(own) => {
+                budget.compare(own, end)?;
+                if name == "endingwith" { own.ends_with(end) } else { own.starts_with(end) }
+            }
+            None => false,
+        },
         _ => return fault(format_args!("there is no test '{name}' of this")),
     })
 }

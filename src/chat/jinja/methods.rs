@@ -58,7 +58,11 @@ fn of_text<'a>(
     store: &'a Store<'a>,
 ) -> Outcome<Datum<'a>> {
     let budget = &store.budget;
+    // Looking for an argument is linear in both.
     budget.bytes(own.len())?;
+    for argument in positional.iter().filter_map(Datum::as_text) {
+        budget.bytes(argument.len())?;
+    }
     let is_blank = |set: Option<&str>, c: char| set.map_or(c.is_whitespace(), |set| set.contains(c));
     let text = |text: &'a str| Datum::text(text, budget);
     let made = |text| Datum::made(text, store);
@@ -102,10 +106,12 @@ fn of_text<'a>(
         ("startswith", [Datum::Text(start)]) => Ok(Datum::Bool(own.starts_with(start))),
         ("endswith", [Datum::Text(end)]) => Ok(Datum::Bool(own.ends_with(end))),
         ("startswith" | "endswith", [Datum::List(ends)]) => {
-            budget.items(ends.items.len())?;
-            let is_there =
-                |end: &str| if name == "endswith" { own.ends_with(end) } else { own.starts_with(end) };
-            Ok(Datum::Bool(ends.items.iter().filter_map(Datum::as_text).any(is_there)))
+            let mut is_there = false;
+            for end in ends.items.iter().filter_map(Datum::as_text) {
+                budget.compare(own, end)?;
+                is_there |= if name == "endswith" { own.ends_with(end) } else { own.starts_with(end) };
+            }
+            Ok(Datum::Bool(is_there))
         }
         ("upper", []) => made(upper(own)?),
         ("lower", []) => made(lower(own)?),

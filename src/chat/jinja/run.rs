@@ -5,11 +5,13 @@ use minijinja::machinery::ast::{Expr, ForLoop, Macro, Stmt};
 use super::budget::{Fault, Outcome, fault};
 use super::functions::filter;
 use super::text::print;
-use super::value::{Datum, Entries, Store};
+use super::value::{Datum, Entries, Store, set};
 use crate::memory::{append, collected, push};
 
 /// How deep macros may call each other.
 const MAX_CALLS: usize = 24;
+/// How deep statements and expressions may be nested, macros' included: the stack holds several times as many.
+const MAX_NESTED: usize = 2000;
 
 /// The frames that everything sees: the variables, and what is defined outside of all loops.
 const GLOBAL: usize = 2;
@@ -34,6 +36,8 @@ pub(super) struct Run<'a> {
     macros: Vec<&'a Macro<'a>>,
     /// Macros that are running.
     calls: usize,
+    /// Statements and expressions that are inside each other.
+    nested: usize,
     /// The text, and those of macros and `set` blocks that are being made.
     texts: Vec<String>,
 }
@@ -47,7 +51,7 @@ pub(super) fn run<'a>(
 ) -> Outcome<String> {
     let frames = collected([variables, Vec::new()].into_iter())?;
     let texts = collected([String::new()].into_iter())?;
-    let mut run = Run { store, most, frames, own: GLOBAL, macros: Vec::new(), calls: 0, texts };
+    let mut run = Run { store, most, frames, own: GLOBAL, macros: Vec::new(), calls: 0, nested: 0, texts };
     run.statement(template)?;
     Ok(run.texts.pop().unwrap_or_default())
 }
@@ -65,6 +69,21 @@ impl<'a> Run<'a> {
 
     fn statement(&mut self, statement: &'a Stmt<'a>) -> Outcome<Flow> {
         self.store.budget.items(1)?;
+        self.inside(|run| run.execute(statement))
+    }
+
+    /// Does something that is nested one deeper.
+    pub(super) fn inside<T>(&mut self, run: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
+        if self.nested == MAX_NESTED {
+            return fault(format_args!("more than {MAX_NESTED} operations inside each other"));
+        }
+        self.nested += 1;
+        let done = run(self);
+        self.nested -= 1;
+        done
+    }
+
+    fn execute(&mut self, statement: &'a Stmt<'a>) -> Outcome<Flow> {
         match statement {
             Stmt::Template(template) => return self.statements(&template.children),
             Stmt::EmitRaw(raw) => self.emit(raw.raw)?,
@@ -184,7 +203,9 @@ impl<'a> Run<'a> {
     fn assign(&mut self, target: &'a Expr<'a>, value: Datum<'a>) -> Outcome<()> {
         match target {
             Expr::Var(name) => self.define(name.id, value)?,
-            Expr::GetAttr(attribute) => self.expression(&attribute.expr)?.set(attribute.name, value)?,
+            Expr::GetAttr(attribute) => {
+                self.expression(&attribute.expr)?.set(attribute.name, value, &self.store.budget)?;
+            }
             Expr::List(list) => self.assign_each(&list.items, value)?,
             Expr::Tuple(tuple) => self.assign_each(&tuple.items, value)?,
             other => return fault(format_args!("{} cannot be assigned to", other.description())),
@@ -207,18 +228,20 @@ impl<'a> Run<'a> {
     /// Gives a name of the innermost frame a value.
     pub(super) fn define(&mut self, name: &'a str, value: Datum<'a>) -> Outcome<()> {
         let Some(frame) = self.frames.last_mut() else { return fault("there is no frame") };
-        match frame.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, place)) => *place = value,
-            None => push(frame, (name, value))?,
-        }
-        Ok(())
+        self.store.budget.look_up(frame.len(), name)?;
+        set(frame, name, value)
     }
 
     /// The value of a name.
-    pub(super) fn lookup(&self, name: &str) -> Option<Datum<'a>> {
+    pub(super) fn lookup(&self, name: &str) -> Outcome<Option<Datum<'a>>> {
         let own = self.frames.iter().skip(self.own).rev();
-        let all = own.chain(self.frames.iter().take(GLOBAL).rev());
-        all.flatten().find(|(known, _)| *known == name).map(|&(_, value)| value)
+        for frame in own.chain(self.frames.iter().take(GLOBAL).rev()) {
+            self.store.budget.look_up(frame.len(), name)?;
+            if let Some(&(_, value)) = frame.iter().find(|(known, _)| *known == name) {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
     }
 
     /// Calls a macro: its text.

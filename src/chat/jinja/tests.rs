@@ -77,6 +77,10 @@ fn wrong_templates_are_refused_with_their_line() {
 /// Each would take gigabytes, minutes or all of the stack, if it were let.
 #[test]
 fn hostile_templates_are_refused_in_little_time() {
+    let again = |x: &str, what: &str| {
+        format!("{{% set x = {x} %}}{{% for i in range(60000) %}}{{% set y = {what} %}}{{% endfor %}}")
+            .repeat(5)
+    };
     let nested = |times: usize| "{% set a = [a, a] %}{% set b = [b, b] %}".repeat(times);
     let cases = [
         format!("{}{{{{ a == b }}}}", nested(40)),
@@ -110,6 +114,21 @@ fn hostile_templates_are_refused_in_little_time() {
         "{% if 1 %}".repeat(20_000),
         format!("{{% if 0 %}}a{}{{% endif %}}", "{% elif 0 %}a".repeat(20_000)),
         "x".repeat(1 << 19),
+        // Trees that are deep, and macros that call themselves from the bottom.
+        format!("{{% macro f(x) %}}{{{{ {}f(x) }}}}{{% endmacro %}}{{{{ f(1) }}}}", "-".repeat(980)),
+        format!("{{% macro f(x) %}}{{{{ {}f(x) }}}}{{% endmacro %}}{{{{ f(1) }}}}", "not ".repeat(980)),
+        // What reads long texts again and again.
+        again("'a' * 1000000", "'b'.find(x)"),
+        again("'a' * 1000000", "'b'.split(x)|length"),
+        again("'a' * 1000000", "'b'.rsplit(x, 1)|length"),
+        again("'a' * 2000000", "x|trim('b' * 1000000 ~ 'a')"),
+        again("'0' * 5000000", "x|int"),
+        again("'0' * 5000000", "x|float"),
+        again("'a' * 5000000", "x is startingwith(x)"),
+        again("'a' * 1000000", "x.endswith([x, x, x, x, x, x, x, x])"),
+        again("'a' * 1000000", "x in {x: 1}"),
+        (0..15_000).map(|n| format!("{{%set a{n:05}=1%}}")).collect(),
+        again("[5e-324, 5e-324, 5e-324, 5e-324] * 4", "x|join(x|join)"),
     ];
     for template in cases {
         let started = std::time::Instant::now();
@@ -118,6 +137,15 @@ fn hostile_templates_are_refused_in_little_time() {
         assert!(made.is_err(), "{start}");
         assert!(started.elapsed().as_secs() < 5, "{start}: {:?}", started.elapsed());
     }
+}
+
+#[test]
+fn numbers_are_written_as_python_does() {
+    let template = "{{ 1e-4 }} {{ 0.00001 }} {{ 5e-324 }} {{ 1e15 }} {{ 1e16 }} {{ 1.5e300 }} {{ -2.5e-7 }} {{ 0.0 }} {{ 1e308 * 10 }}";
+    assert_eq!(
+        apply(template).unwrap(),
+        "0.0001 1e-05 5e-324 1000000000000000.0 1e+16 1.5e+300 -2.5e-07 0.0 inf"
+    );
 }
 
 #[test]

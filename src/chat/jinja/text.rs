@@ -17,7 +17,10 @@ pub(super) fn print<'a>(value: &Datum<'a>, store: &'a Store<'a>) -> Outcome<&'a 
         Datum::None => return Ok("None"),
         Datum::Bool(true) => return Ok("True"),
         Datum::Bool(false) => return Ok("False"),
-        Datum::Int(_) | Datum::Float(_) => number(value, &mut text)?,
+        Datum::Int(_) | Datum::Float(_) => {
+            number(value, &mut text)?;
+            store.budget.bytes(text.len())?;
+        }
         Datum::List(_) | Datum::Map(_) => {
             json(value, Style { indent: None, python: true }, 0, &mut text, &store.budget)?
         }
@@ -42,9 +45,29 @@ struct Style {
 
 fn number(value: &Datum<'_>, text: &mut String) -> Outcome<()> {
     match value {
-        Datum::Float(value) if value.fract() == 0.0 && value.abs() < 1e16 => {
-            append(text, format_args!("{value:.1}"))?;
+        Datum::Float(value) if !value.is_finite() => {
+            append(
+                text,
+                if value.is_nan() {
+                    "nan"
+                } else if *value > 0.0 {
+                    "inf"
+                } else {
+                    "-inf"
+                },
+            )?;
         }
+        Datum::Float(value) if value.abs() >= 1e16 || *value != 0.0 && value.abs() < 1e-4 => {
+            // As Python, with two digits of the exponent at least.
+            let start = text.len();
+            append(text, format_args!("{value:e}"))?;
+            if let Some(at) = text.get(start..).and_then(|made| made.find('e')) {
+                let exponent: i32 = text.get(start + at + 1..).and_then(|e| e.parse().ok()).unwrap_or(0);
+                text.truncate(start + at);
+                append(text, format_args!("e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs()))?;
+            }
+        }
+        Datum::Float(value) if value.fract() == 0.0 => append(text, format_args!("{value:.1}"))?,
         Datum::Float(value) => append(text, value)?,
         Datum::Int(value) => append(text, value)?,
         _ => (),

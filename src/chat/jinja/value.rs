@@ -10,6 +10,8 @@ use crate::memory::{append, collected, push, with_room};
 
 /// How deep lists and maps may be nested.
 const MAX_DEPTH: u32 = 16;
+/// Most names of a frame or a namespace: whoever looks for one walks over them.
+const MAX_NAMES: usize = 256;
 
 /// What an expression yields.
 #[derive(Debug, Clone, Copy)]
@@ -87,13 +89,13 @@ impl<'a> Datum<'a> {
     }
 
     pub(super) fn list(items: Vec<Self>, store: &'a Store<'a>) -> Outcome<Self> {
-        store.budget.items(items.len())?;
+        store.budget.items(2 * items.len())?;
         let depth = deeper(items.iter())?;
         store.list(List { items, depth }).map(Self::List)
     }
 
     pub(super) fn map(entries: Entries<'a>, store: &'a Store<'a>) -> Outcome<Self> {
-        store.budget.items(entries.len())?;
+        store.budget.items(3 * entries.len())?;
         let depth = deeper(entries.iter().map(|(_, value)| value))?;
         store.map(Map { entries, depth }).map(Self::Map)
     }
@@ -104,17 +106,14 @@ impl<'a> Datum<'a> {
     }
 
     /// Sets an attribute of a namespace.
-    pub(super) fn set(&self, name: &'a str, value: Self) -> Outcome<()> {
+    pub(super) fn set(&self, name: &'a str, value: Self, budget: &Budget) -> Outcome<()> {
         let Self::Namespace(entries) = self else {
-            return fault(format!("'{name}' cannot be set: only attributes of a namespace can"));
+            return fault(format_args!("'{name}' cannot be set: only attributes of a namespace can"));
         };
         deeper(std::iter::once(&value))?;
         let mut entries = entries.borrow_mut();
-        match entries.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, place)) => *place = value,
-            None => push(&mut entries, (name, value))?,
-        }
-        Ok(())
+        budget.look_up(entries.len(), name)?;
+        set(&mut entries, name, value)
     }
 
     /// What kind of value it is, for messages.
@@ -165,13 +164,14 @@ impl<'a> Datum<'a> {
     pub(super) fn attribute(&self, name: &str, budget: &Budget) -> Outcome<Self> {
         let find = |entries: &Entries<'a>| {
             budget.items(entries.len())?;
+            budget.look_up(entries.len(), name)?;
             let found = entries.iter().find(|(known, _)| *known == name);
             Ok(found.map_or(Self::Undefined, |&(_, value)| value))
         };
         match self {
             Self::Map(map) => find(&map.entries),
             Self::Namespace(entries) => find(&entries.borrow()),
-            Self::Undefined => fault(format!("'{name}' of what is undefined")),
+            Self::Undefined => fault(format_args!("'{name}' of what is undefined")),
             _ => Ok(Self::Undefined),
         }
     }
@@ -208,6 +208,13 @@ impl<'a> Datum<'a> {
                 items.extend(places.into_iter().filter_map(|place| list.items.get(place)));
                 Self::list(items, store)
             }
+            Self::Text(text) if matches!(bounds, [.., None | Some(1)]) => {
+                budget.bytes(text.len())?;
+                let (first, end, _) = ends(bounds, text.chars().count())?;
+                let at =
+                    |place: i64| text.char_indices().nth(place as usize).map_or(text.len(), |(at, _)| at);
+                Self::text(text.get(at(first)..at(end)).unwrap_or_default(), budget)
+            }
             Self::Text(text) => {
                 budget.bytes(text.len())?;
                 let characters = all_characters(text)?;
@@ -219,7 +226,7 @@ impl<'a> Datum<'a> {
                 Self::made(found, store)
             }
             Self::Undefined => Ok(Self::Undefined),
-            other => fault(format!("{} has no parts", other.kind())),
+            other => fault(format_args!("{} has no parts", other.kind())),
         }
     }
 
@@ -241,7 +248,7 @@ impl<'a> Datum<'a> {
                 let characters = all_characters(text)?;
                 Ok(collected(characters.into_iter().map(Self::Text))?)
             }
-            other => fault(format!("a loop over {}", other.kind())),
+            other => fault(format_args!("a loop over {}", other.kind())),
         }
     }
 
@@ -278,15 +285,27 @@ impl<'a> Datum<'a> {
             }
             (Self::Map(map), Self::Text(key)) => {
                 budget.items(map.entries.len())?;
+                budget.look_up(map.entries.len(), key)?;
                 Ok(map.entries.iter().any(|(known, _)| known == key))
             }
             (Self::List(list), _) => {
                 every(list.items.iter(), |item| Ok(!item.equals(needle, budget)?)).map(|none| !none)
             }
             (Self::Map(_) | Self::Undefined, _) => Ok(false),
-            (other, needle) => fault(format!("{} in {}", needle.kind(), other.kind())),
+            (other, needle) => fault(format_args!("{} in {}", needle.kind(), other.kind())),
         }
     }
+}
+
+/// Gives one of a frame's or a namespace's names a value.
+pub(super) fn set<'a>(names: &mut Entries<'a>, name: &'a str, value: Datum<'a>) -> Outcome<()> {
+    let count = names.len();
+    match names.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, place)) => *place = value,
+        None if count == MAX_NAMES => return fault(format_args!("more than {MAX_NAMES} names")),
+        None => push(names, (name, value))?,
+    }
+    Ok(())
 }
 
 /// Whether `holds` for all.
@@ -322,7 +341,7 @@ fn deeper<'d, 'a: 'd>(values: impl Iterator<Item = &'d Datum<'a>>) -> Outcome<u3
         });
     }
     if depth > MAX_DEPTH {
-        return fault(format!("lists and maps nested more than {MAX_DEPTH} deep"));
+        return fault(format_args!("lists and maps nested more than {MAX_DEPTH} deep"));
     }
     Ok(depth)
 }
@@ -333,8 +352,8 @@ fn place(index: i64, len: usize) -> Option<usize> {
     usize::try_from(place).ok().filter(|&place| place < len)
 }
 
-/// The places of Python's `[start:stop:step]`.
-fn places([start, stop, step]: [Option<i64>; 3], len: usize) -> Outcome<Vec<usize>> {
+/// Where Python's `[start:stop:step]` begins and ends, and its step.
+fn ends([start, stop, step]: [Option<i64>; 3], len: usize) -> Outcome<(i64, i64, i64)> {
     let (len, step) = (len as i64, step.unwrap_or(1));
     if step == 0 {
         return fault("a slice with a step of 0");
@@ -350,6 +369,12 @@ fn places([start, stop, step]: [Option<i64>; 3], len: usize) -> Outcome<Vec<usiz
     } else {
         (bound(start, high), bound(stop, low))
     };
+    Ok((first, end, step))
+}
+
+/// The places between them.
+fn places(bounds: [Option<i64>; 3], len: usize) -> Outcome<Vec<usize>> {
+    let (first, end, step) = ends(bounds, len)?;
     let mut found = Vec::new();
     let mut at = first;
     while if step > 0 { at < end } else { at > end } {
