@@ -54,17 +54,17 @@ ITERATIONS = {False: (10, 40), True: (4, 12)}
 LONG = 400
 
 
-def calls(isa, rows):
+def calls(isa, rows, ty):
     """The kernels that so many rows of activations are multiplied with: (rows, panels) of each call."""
     if isa == "Avx512":
-        return {1: [(1, 1)], 2: [(2, 1)], 4: [(4, 1)], 8: [(6, 2), (2, 2)]}[rows]
+        return [(rows, 1)] if rows <= (6 if ty == "Q8_0" else 10) else [(6, 2), (2, 2)]
     together = min(rows, 4 if isa in ARM else 2)
     return rows // together * [(together, 1)]
 
 
 def in_form(isa, rows, ty):
     """Which form of a panel is multiplied: `PanelKernel::new`."""
-    most = 4 if isa == "Avx512" or isa in ARM else 2
+    most = 10 if isa == "Avx512" else 4 if isa in ARM else 2
     bytes_as_they_are = ty == "Q8_0" and isa != "MatrixProducts"
     return "UnpackedWeights" if rows > most and not bytes_as_they_are else "PackedWeights"
 
@@ -180,7 +180,7 @@ def main():
             for rows in ROWS:
                 form = in_form(isa, rows, ty)
                 try:
-                    read = [kernels.read(isa, form, ty, *call) for call in calls(isa, rows)]
+                    read = [kernels.read(isa, form, ty, *call) for call in calls(isa, rows, ty)]
                 except Unreadable as error:
                     unread.append(f"{case(ty, rows)}      -      -     -  {error}")
                     continue

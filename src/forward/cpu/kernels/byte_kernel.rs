@@ -3,7 +3,7 @@
 use super::activations::ActivationBlock;
 use super::isa::{Isa, WithIsa};
 use super::macro_kernel::{Store, multiply_all};
-use super::panel::{PANEL_ROWS, PanelKernel};
+use super::panel::{PANEL_ROWS, PanelKernel, most_of_one_panel};
 use super::weights::Matrix;
 use crate::forward::cpu::threads::team::WorkPieces;
 
@@ -18,8 +18,9 @@ pub(super) struct ByteProduct<'a, 'p> {
 
 /// Weight rows of a piece of the work with so many rows of activations.
 pub(super) const fn rows_of_piece(rows: usize) -> usize {
-    // Two panels together reuse what is loaded of the activations.
-    if rows > 4 { 2 * PANEL_ROWS } else { PANEL_ROWS }
+    // With more than six rows two panels may be multiplied together, which reuses what is loaded of the activations
+    // (`most_of_one_panel`). With fewer, shares are finer.
+    if rows > 6 { 2 * PANEL_ROWS } else { PANEL_ROWS }
 }
 
 impl WithIsa for ByteProduct<'_, '_> {
@@ -27,7 +28,7 @@ impl WithIsa for ByteProduct<'_, '_> {
     fn run<I: Isa>(self, isa: I) {
         let Self { pieces, w, x, rows, store } = self;
         let piece = rows_of_piece(rows);
-        if const { I::PANELS == 2 } && rows > I::ROWS {
+        if const { I::PANELS == 2 } && rows > most_of_one_panel::<I>(w) {
             let mut kernel = PanelKernel::<_, 2>::new(isa, w, x, rows);
             multiply_all::<{ 2 * PANEL_ROWS }, _>(&mut kernel, pieces, piece, w, rows, store);
         } else {

@@ -146,7 +146,9 @@ mod tests {
             (TensorType::Q2K, 256),
             (TensorType::Q2K, 768),
         ] {
-            for (rows, count) in [(1, 1), (8, 2), (19, 3), (33, 7), (16, 15), (10, 131)] {
+            // Every number of rows that is multiplied at once, and what is left when more are.
+            let shapes = [(1, 1), (8, 2), (19, 3), (33, 7), (16, 15), (10, 131)];
+            for (rows, count) in shapes.into_iter().chain([4, 5, 6, 8, 9, 10, 11].map(|count| (19, count))) {
                 let w = packed(ty, &noise(rows * columns, 1), columns);
                 let mut x = noise(count * columns, 2);
                 let mut all: Vec<_> = Platform::all().map(|m| (m, products_by(m, &w, &x, 2))).collect();
@@ -196,13 +198,16 @@ mod tests {
             let columns = 1024 + ty.block_len().max(8);
             let (w, x) = (packed(ty, &noise(21 * columns, 1), columns), noise(140 * columns, 2));
             let all = products(&w, &x, 1);
-            if ty.is_quantized() {
-                assert!(all == products(&w.in_panels(), &x, 2), "{}: panels", ty.name());
+            let panels = ty.is_quantized().then(|| w.in_panels());
+            if let Some(panels) = &panels {
+                assert!(all == products(panels, &x, 2), "{}: panels", ty.name());
             }
             assert!(all == products(&w, &x, 3), "{}: threads", ty.name());
-            for (first, count) in [(0, 1), (5, 2), (100, 40)] {
-                let some = products(&w, &x[first * columns..(first + count) * columns], 2);
-                assert!(some == all[first * 21..(first + count) * 21], "{}: {count} rows", ty.name());
+            for (first, count) in [(0, 1), (5, 2), (7, 5), (30, 8), (90, 10), (50, 11), (100, 40)] {
+                let (x, all) = (&x[first * columns..][..count * columns], &all[first * 21..][..count * 21]);
+                for w in panels.iter().chain([&w]) {
+                    assert!(products(w, x, 2) == all, "{}: {count} rows", ty.name());
+                }
             }
         }
     }

@@ -53,12 +53,20 @@ pub(crate) struct PanelKernel<'a, I, const P: usize> {
     few: bool,
 }
 
+/// Most rows of activations that one panel is multiplied with, as it is: with more rows [`Isa::PANELS`] are multiplied together.
+#[inline(always)]
+pub(crate) fn most_of_one_panel<I: Isa>(w: Matrix<'_>) -> usize {
+    // Bytes need no unpacking, so that seven to ten rows are faster with two panels: by up to 15 % from memory, on a Zen 5.
+    if w.ty == TensorType::Q8_0 && w.layout == Layout::Panels { I::ROWS.min(6) } else { I::ROWS }
+}
+
 impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
-    /// For products with `rows` rows of activations `x`; P is [`Isa::PANELS`] if they are more than [`Isa::ROWS`], or else 1.
+    /// For products with `rows` rows of activations `x`; P is [`Isa::PANELS`] if they are more than [`most_of_one_panel`], or
+    /// else 1.
     #[inline(always)]
     pub(crate) fn new(isa: I, w: Matrix<'a>, x: &'a [ActivationBlock], rows: usize) -> Self {
         let in_rows = w.layout == Layout::Plain;
-        let few = rows <= I::ROWS;
+        let few = rows <= most_of_one_panel::<I>(w);
         // Bytes need no unpacking, unless they are wanted in another form.
         let unpack = !few && (in_rows || w.ty != TensorType::Q8_0 || I::PAIRS);
         Self {
@@ -126,7 +134,9 @@ impl<I: Isa, const P: usize, const G: usize> MicroKernel<G> for PanelKernel<'_, 
     const TOGETHER: usize = if P == 2 { 6 } else { I::ROWS };
 
     fn columns(&self) -> usize {
-        // A few rows of activations stay in the L1 cache whole.
+        // A few rows are multiplied together, so that they are read once for each panel: chunks of columns would save nothing.
+        // (Not even where the rows are more than the L1 cache holds: on a Zen 5 a weight takes no longer with ten rows of 8192
+        // columns than of 1024.)
         if self.is_direct() { self.w.columns } else { CHUNK }
     }
 

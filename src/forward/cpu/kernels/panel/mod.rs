@@ -15,4 +15,4 @@ mod tests;
 mod unpacked;
 
 pub(super) use block::PANEL_ROWS;
-pub(super) use kernels::PanelKernel;
+pub(super) use kernels::{PanelKernel, most_of_one_panel};
