@@ -15,11 +15,17 @@ pub(super) struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// The value of the first of these dotted paths that the configuration has. Some programs nest it in `config`.
     pub fn find(self, paths: &[&str]) -> Option<&'a Value> {
+        self.all(paths).map(|(_, value)| value).next()
+    }
+
+    /// All of these paths that the configuration has, and their values.
+    pub fn all<'b>(self, paths: &'b [&'b str]) -> impl Iterator<Item = (&'b str, &'a Value)> {
         let config = &self.source.config;
         let roots = [Some(config), config.get("config")];
-        roots.into_iter().flatten().find_map(|root| {
-            paths.iter().find_map(|path| {
-                path.split('.').try_fold(root, |value, key| value.get(key)).filter(|value| !value.is_null())
+        roots.into_iter().flatten().flat_map(move |root| {
+            paths.iter().filter_map(move |path| {
+                let value = path.split('.').try_fold(root, |value, key| value.get(key))?;
+                (!value.is_null()).then_some((*path, value))
             })
         })
     }

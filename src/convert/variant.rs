@@ -72,13 +72,12 @@ pub(super) fn kind(facts: Facts<'_>, options: &Options) -> Result<TrainedAs> {
 /// `model.adaln` is false in its own default configuration, whose network has it all the same (`models/dit.py`).
 fn bd3lm(facts: Facts<'_>) -> Result<(&'static [Variant], &'static str)> {
     let path = facts.source.path();
-    let of_the_trainer = ["model.causal", "model.causal_attention", "algo.causal_attention"];
-    for (name, elsewhere, value) in [
-        ("causal", &of_the_trainer[..], false),
-        ("cross_attn", &["model.cross_attn", "algo.cross_attn"], true),
+    // A name that is not read by the network does not hide one that is: all that are there have to agree.
+    for (names, value) in [
+        (&["causal", "model.causal", "model.causal_attention", "algo.causal_attention"][..], false),
+        (&["cross_attn", "model.cross_attn", "algo.cross_attn"], true),
     ] {
-        let found = facts.find(&[name]).or_else(|| facts.find(elsewhere));
-        if let Some(other) = found.filter(|&found| found != &Value::Bool(value)) {
+        if let Some((name, other)) = facts.all(names).find(|&(_, found)| found != &Value::Bool(value)) {
             return Err(Error::unsupported(format!(
                 "{path}: a BD3-LM whose '{name}' is {other}, not {value}"
             )));

@@ -18,7 +18,8 @@ impl Model {
                 cfg!(feature = "grammar") && config.has_sequential_phase() && self.tokenizer().is_ok()
             }
             Feature::Chat => {
-                let template = self.metadata_value(Config::CHAT_TEMPLATE_KEY);
+                let template =
+                    self.metadata_value(Config::CHAT_TEMPLATE_KEY).and_then(|value| value.as_str());
                 cfg!(feature = "chat") && template.is_some() && self.tokenizer().is_ok()
             }
             Feature::Lookahead => config.variant != Variant::Ar && config.has_sequential_phase(),

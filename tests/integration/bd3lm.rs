@@ -11,7 +11,7 @@ use esolm::{
 use crate::golden::{self, EXACT, Golden};
 use crate::reference::{Attention, LENGTH, MASK, Network, Random, config};
 use crate::replay::step_of_text;
-use crate::runs::{everywhere, finish, texts, there};
+use crate::runs::{everywhere, finish, own, texts, there};
 
 const GREEDY: SamplingParams = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
 /// The authors' model's tokens, and a block of the random ones.
@@ -37,7 +37,7 @@ fn plan(text: &[u32], masked: &[bool], block: usize, at_once: usize) -> Plan {
 }
 
 /// The authors' model, and what they have of it.
-fn golden() -> (Golden, Model) {
+fn authors_model() -> (Golden, Model) {
     let model = there(&golden::converted(&golden::path("bd3lm-tiny"), &Options::default()));
     assert_eq!((model.config().variant, model.config().block_length), (Variant::Bd3Lm, 4));
     assert_eq!(model.config().vocab_size, VOCAB);
@@ -46,7 +46,7 @@ fn golden() -> (Golden, Model) {
 
 #[test]
 fn logits_match_the_reference() {
-    let (golden, model) = golden();
+    let (golden, model) = authors_model();
     let [x0, xt] = ["fwd.x0", "fwd.xt"].map(|name| golden.ints(name));
     let expected = golden.floats("fwd.logits");
     for context in &mut everywhere(&model, 1) {
@@ -73,7 +73,7 @@ fn logits_match_the_reference() {
 
 #[test]
 fn the_reference_s_text_is_written() {
-    let (golden, model) = golden();
+    let (golden, model) = authors_model();
     let (order, tokens) = (golden.ints("traj.order"), golden.ints("traj.tokens"));
     let logits = golden.floats("traj.block_logits");
     let plan = Plan {
@@ -177,7 +177,7 @@ fn every_way_writes_blocks_in_order_the_same_in_a_batch_and_alone() {
     let prompts = [2, 9, 6].map(|length| Prompt::prefix(&Random(length as u64).text(length)));
     for (number, params) in ways().into_iter().enumerate() {
         let mut all = vec![];
-        for context in &mut everywhere(&model, 3)[..2] {
+        for context in &mut own(&model, 3) {
             context.begin(&prompts, &params).unwrap();
             let mut last = [0; 3];
             let mut steps = 0;
@@ -205,7 +205,7 @@ fn a_text_goes_on_from_a_state() {
     let model = network(6).model();
     let params = |length| GenerateParams { length, sampling: GREEDY, ..GenerateParams::DEFAULT };
     let prompt = [Prompt::prefix(&Random(7).text(8))];
-    let [mut context, mut other, _] = everywhere(&model, 1).try_into().unwrap();
+    let [mut context, mut other] = own(&model, 1);
     for length in [20, 24] {
         let first = texts(&mut context, &prompt, &params(length)).remove(0);
         let state = context.save().unwrap();
@@ -222,38 +222,77 @@ fn a_text_goes_on_from_a_state() {
     }
 }
 
+fn drawn(seed: u64) -> GenerateParams<'static> {
+    GenerateParams { seed, sampling: SamplingParams::FULL, ..GenerateParams::DEFAULT }
+}
+
+/// Adds a sequence, of which so many tokens are copied. Returns its number, and the text that the prompt gets alone.
+fn add([context, alone]: &mut [Context; 2], prompt: &[u32], seed: u64, copied: usize) -> (usize, Vec<u32>) {
+    let expected = texts(alone, &[Prompt::prefix(prompt)], &drawn(seed)).remove(0);
+    let number = context.add_sequence(&Prompt::prefix(prompt), &drawn(seed)).unwrap();
+    assert_eq!(context.cached_tokens(number).unwrap(), copied, "seed {seed}");
+    (number, expected)
+}
+
+/// Writes all texts to their end, which have to be these.
+fn check<const N: usize>(context: &mut Context, expected: [(usize, Vec<u32>); N]) {
+    finish(context);
+    for (number, expected) in expected {
+        assert_eq!(context.tokens(number).unwrap(), expected);
+    }
+}
+
+/// Contexts of all kinds with so many sequences, each beside one of its kind for a single text.
+fn beside_alone(model: &Model, sequences: usize) -> impl Iterator<Item = [Context; 2]> {
+    everywhere(model, sequences).into_iter().zip(everywhere(model, 1)).map(|(many, alone)| [many, alone])
+}
+
 /// Of a prompt that begins as another text does, whole blocks are copied; the text is the one that it is alone.
 #[test]
 fn the_same_beginning_is_computed_once() {
-    let model = network(12).model();
-    let [mut context, mut alone] = [3, 1].map(|sequences| crate::runs::context(&model, sequences));
     let long = Random(13).text(LENGTH);
     let mut other = long.clone();
     other[15] = (other[15] + 1) % MASK;
-    let of = |seed| GenerateParams { seed, sampling: SamplingParams::FULL, ..GenerateParams::DEFAULT };
-    let mut check = |context: &mut Context, prompt: &[u32], seed, cached| {
-        let expected = texts(&mut alone, &[Prompt::prefix(prompt)], &of(seed)).remove(0);
-        let number = context.add_sequence(&Prompt::prefix(prompt), &of(seed)).unwrap();
-        assert_eq!(context.cached_tokens(number).unwrap(), cached, "seed {seed}");
-        move |context: &Context| assert_eq!(context.tokens(number).unwrap(), expected, "seed {seed}")
-    };
-    let first = check(&mut context, &long[..20], 1, 0);
-    context.step().unwrap();
-    // From one that is being written, whose fourth block is not complete; from one that differs in the third.
-    let second = check(&mut context, &long[..29], 2, 18);
-    let third = check(&mut context, &other[..20], 3, 12);
-    finish(&mut context);
-    for check in [first, second, third] {
-        check(&context);
+    for mut contexts in beside_alone(&there(&network(12).to_gguf()), 3) {
+        let first = add(&mut contexts, &long[..20], 1, 0);
+        contexts[0].step().unwrap();
+        // From one that is being written, whose fourth block is not complete; from one that differs in the third.
+        let second = add(&mut contexts, &long[..29], 2, 18);
+        let third = add(&mut contexts, &other[..20], 3, 12);
+        check(&mut contexts[0], [first, second, third]);
+        // From what was written, in whatever order; of a prompt that ends within a block the blocks before.
+        let written = contexts[0].tokens(1).unwrap().to_vec();
+        for number in 0..3 {
+            contexts[0].remove_sequence(number).unwrap();
+        }
+        let fourth = add(&mut contexts, &written[..LENGTH - 9], 4, (LENGTH - 9) / BLOCK * BLOCK);
+        check(&mut contexts[0], [fourth]);
     }
-    // From what was written, in whatever order; of a prompt that ends within a block the blocks before.
-    let written = context.tokens(1).unwrap().to_vec();
-    for number in 0..3 {
-        context.remove_sequence(number).unwrap();
+}
+
+/// The same from a text that was cut and goes on otherwise: what stayed is copied, and not what it was.
+#[test]
+fn a_text_that_goes_on_otherwise_is_copied_as_it_is_now() {
+    let behind = Random(14).text(9);
+    for mut contexts in beside_alone(&there(&network(15).to_gguf()), 3) {
+        let first = add(&mut contexts, &Random(16).text(26), 1, 0);
+        let (number, before) = first.clone();
+        check(&mut contexts[0], [first]);
+        contexts[0].append_sequence(number, Some(20), &Prompt::prefix(&behind), &drawn(2)).unwrap();
+        assert_eq!(contexts[0].cached_tokens(number).unwrap(), 18);
+        // While its new end is not computed yet, and when it is.
+        let second = add(&mut contexts, &before[..33], 3, 18);
+        contexts[0].step().unwrap();
+        let prompt = [&before[..20], &behind].concat();
+        let third = add(&mut contexts, &prompt, 4, 24);
+        let anew = texts(&mut contexts[1], &[Prompt::prefix(&prompt)], &drawn(2)).remove(0);
+        check(&mut contexts[0], [(number, anew.clone()), second, third]);
+        // In the place that it leaves itself.
+        contexts[0].remove_sequence(number).unwrap();
+        let again = add(&mut contexts, &anew[..39], 5, 36);
+        assert_eq!(again.0, number);
+        check(&mut contexts[0], [again]);
     }
-    let fourth = check(&mut context, &written[..LENGTH - 9], 4, (LENGTH - 9) / BLOCK * BLOCK);
-    finish(&mut context);
-    fourth(&context);
 }
 
 #[test]

@@ -15,6 +15,11 @@ const END: u32 = 91;
 
 /// A model whose tokens are letters, and the two marks of ChatML, which are special.
 fn letters(variant: Variant, template: Option<&str>) -> Model {
+    letters_with(variant, template.map(|text| Value::Str(text.into())))
+}
+
+/// The same with any value in the template's place.
+fn letters_with(variant: Variant, template: Option<Value>) -> Model {
     let name = |id: u32| match id {
         0 => "<unk>".to_owned(),
         1..=89 => char::from_u32(id + 32).map(String::from).unwrap(),
@@ -40,10 +45,8 @@ fn letters(variant: Variant, template: Option<&str>) -> Model {
         context_length: 96,
         ..config(2, 4)
     };
-    let keys =
-        [(Config::TOKENIZER_KEY, Some(file.to_string())), (ChatTemplate::KEY, template.map(str::to_owned))];
-    let keys = keys.into_iter().filter_map(|(key, value)| Some((key, Value::Str(value?))));
-    Network::random(own, 1).model_with(keys)
+    let keys = [(Config::TOKENIZER_KEY, Some(Value::Str(file.to_string()))), (ChatTemplate::KEY, template)];
+    Network::random(own, 1).model_with(keys.into_iter().filter_map(|(key, value)| Some((key, value?))))
 }
 
 fn special(model: &Model, text: &str) -> Vec<u32> {
@@ -53,10 +56,14 @@ fn special(model: &Model, text: &str) -> Vec<u32> {
 
 #[test]
 fn model_without_a_template_says_so() {
-    let error = ChatTemplate::of_model(&open(&default_model())).unwrap_err();
-    assert!(matches!(error, Error::Unsupported(_)));
-    assert!(error.to_string().contains("no chat template"), "{error}");
-    assert!(error.to_string().contains("chatml"), "{error}");
+    // A number is none.
+    for model in [open(&default_model()), letters_with(Variant::EsoB, Some(Value::U32(1)))] {
+        assert!(!model.supports(Feature::Chat));
+        let error = ChatTemplate::of_model(&model).unwrap_err();
+        assert!(matches!(error, Error::Unsupported(_)));
+        assert!(error.to_string().contains("no chat template"), "{error}");
+        assert!(error.to_string().contains("chatml"), "{error}");
+    }
 }
 
 #[test]

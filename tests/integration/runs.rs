@@ -50,16 +50,20 @@ pub fn there(bytes: &[u8]) -> Model {
     Model::from_bytes(bytes, &LoadOptions { device: device(), ..LoadOptions::default() }).unwrap()
 }
 
-/// Contexts that have to compute the same, in f32: this library's kernels on two threads, on one with nine rows at a time,
-/// and ggml's, which are the only ones that another device has.
-pub fn everywhere(model: &Model, sequences: usize) -> Vec<Context> {
-    let with = |kernels, threads, batch_rows| {
-        let params = ContextParams { kernels, threads, batch_rows, ..params(sequences) };
+/// Contexts of this library's kernels, in f32, for a model on the CPU: on two threads, and on one with nine rows at a time.
+pub fn own(model: &Model, sequences: usize) -> [Context; 2] {
+    [(2, 0), (1, 9)].map(|(threads, batch_rows)| {
+        let params = ContextParams { kernels: Kernels::Own, threads, batch_rows, ..params(sequences) };
         Context::new(model, &params).unwrap()
-    };
-    let own = || [with(Kernels::Own, 2, 0), with(Kernels::Own, 1, 9)];
-    let mut contexts = if device() == "cpu" { own().into() } else { Vec::new() };
-    contexts.push(with(Kernels::Ggml, 2, 0));
+    })
+}
+
+/// Contexts that have to compute the same, in f32: those of this library's kernels if the model is on the CPU, and of ggml's,
+/// which are the only ones that another device has.
+pub fn everywhere(model: &Model, sequences: usize) -> Vec<Context> {
+    let mut contexts = if model.device() == "cpu" { own(model, sequences).into() } else { Vec::new() };
+    let ggml = ContextParams { kernels: Kernels::Ggml, threads: 2, ..params(sequences) };
+    contexts.push(Context::new(model, &ggml).unwrap());
     contexts
 }
 

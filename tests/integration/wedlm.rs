@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::golden::{self, EXACT, Golden};
 use crate::reference::{Attention, LENGTH, MASK, Network, Random};
 use crate::replay::step_of_text;
-use crate::runs::{everywhere, finish, texts, there};
+use crate::runs::{everywhere, finish, own, texts, there};
 
 const FOLDERS: [&str; 2] = ["wedlm-qwen3", "wedlm-qwen25"];
 const VOCAB: usize = 512;
@@ -293,7 +293,7 @@ fn a_batch_writes_the_texts_of_its_sequences_alone_with_any_threads() {
         for alpha_0 in [0.0, 1.0] {
             let params = GenerateParams { alpha_0, sampling: GREEDY, ..GenerateParams::DEFAULT };
             let mut together = vec![];
-            for context in &mut everywhere(&model, 3)[..2] {
+            for context in &mut own(&model, 3) {
                 together.push(texts(context, &prompts(), &params));
             }
             assert_eq!(together[0], together[1]);
@@ -319,7 +319,7 @@ fn a_text_goes_on_from_a_state_and_behind_an_answer() {
     let model = Network::qwen(Variant::WeDlm, Architecture::QWEN3, 31).model();
     let params = |length| GenerateParams { length, sampling: GREEDY, ..GenerateParams::DEFAULT };
     let prompt = prompts()[1].clone();
-    let [mut context, mut other, _] = everywhere(&model, 1).try_into().unwrap();
+    let [mut context, mut other] = own(&model, 1);
     let first = texts(&mut context, std::slice::from_ref(&prompt), &params(24)).remove(0);
     assert_eq!(first.len(), 24);
     let state = context.save().unwrap();
@@ -501,9 +501,10 @@ fn a_window_s_size_is_found_out_the_same_for_any_threads_and_neighbours() {
                 seed: 3,
                 ..GenerateParams::DEFAULT
             };
-            let expected = texts(&mut everywhere(&model, 3)[0], &prompts(), &params);
+            let [mut first, mut second] = own(&model, 3);
+            let expected = texts(&mut first, &prompts(), &params);
             assert!(expected.iter().all(|text| text.len() == LENGTH && !text.contains(&MASK)));
-            assert_eq!(texts(&mut everywhere(&model, 3)[1], &prompts(), &params), expected);
+            assert_eq!(texts(&mut second, &prompts(), &params), expected);
             let mut context = everywhere(&model, 1).remove(0);
             assert_eq!(texts(&mut context, &prompts()[..1], &params)[0], expected[0]);
             // How many places are asked for in the last pass but a few.

@@ -186,7 +186,16 @@ fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, Option<usize>)>> 
     // A WeDLM slides a window.
     let counts = variant != Variant::WeDlm && args.generation.in_place_of_steps().is_none();
     let steps = |alpha_0: f64| if counts && alpha_0 > 0.0 { steps.as_slice() } else { &[None] };
-    Ok(alphas.iter().flat_map(|&alpha_0| steps(alpha_0).iter().map(move |&s| (alpha_0, s))).collect())
+    let rows: Vec<_> =
+        alphas.iter().flat_map(|&alpha_0| steps(alpha_0).iter().map(move |&s| (alpha_0, s))).collect();
+    if !args.steps.is_empty() && rows.iter().all(|(_, steps)| steps.is_none()) {
+        return Err(Error::InvalidArgument(
+            "--steps has no effect: no row has diffusion steps (WeDLM slides a window, an autoregressive model or an \
+             alpha_0 of 0 writes one token a step)"
+                .into(),
+        ));
+    }
+    Ok(rows)
 }
 
 /// Left to right, and with --draws the bound.

@@ -52,8 +52,8 @@ pub struct Args {
     /// for diffusion is given.
     #[arg(long, value_name = "A", help_heading = "Diffusion")]
     alpha0: Option<f64>,
-    /// Number of diffusion steps, unless --schedule, --adaptive, --window or a strided --order says how many tokens each writes. Fewer are faster. Default: what the model's
-    /// file says, or 128.
+    /// Number of diffusion steps, unless --schedule, --adaptive, --window or a strided --order says how many tokens each writes.
+    /// Fewer are faster. Default: what the model's file says, or 128.
     #[arg(long, value_name = "T", help_heading = "Diffusion")]
     steps: Option<usize>,
     #[command(flatten, next_help_heading = "Sampling")]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::command_line::{built_in, err, esolm, out};
+use crate::command_line::{built_in, err, esolm, library_file, out};
 
 /// Runs `esolm bench`, which refuses what it is told.
 fn refused(args: &[&str], says: &str) {
@@ -41,9 +41,27 @@ fn options_for_models_that_are_not_there_are_refused() {
     let stories = ["--shape", "stories", "-n", "16", "--repeat", "1"];
     refused(&[&stories[..], &["--window", "4"]].concat(), "none of the models is WeDLM");
     refused(&[&stories[..], &["--mdlm-steps", "4"]].concat(), "none of the models is MDLM");
-    // One autoregressive row, whatever numbers of steps others have.
-    let output = esolm(&[&["bench"], &stories[..], &["--variant", "ar", "-t", "1"]].concat());
-    assert_eq!(out(&output).lines().filter(|line| line.contains(" own ")).count(), 1, "{}", out(&output));
+    let dir = tempfile::tempdir().unwrap();
+    let wedlm = dir.path().join("wedlm.gguf").display().to_string();
+    let converted = esolm(&["convert", &library_file("tests/golden/wedlm-qwen3"), "-o", &wedlm]);
+    assert!(converted.status.success(), "{}", err(&converted));
+    for option in ["--steps", "--schedule"] {
+        let says = format!("{option}: WeDLM has --window in place of it, and an autoregressive model");
+        refused(&[&stories[..], &["--variant", "ar", option, "4"]].concat(), &says);
+        refused(&["-m", &wedlm, option, "4"], &says);
+    }
+    // One autoregressive row, whatever numbers of steps and fractions others have, beside which it stands.
+    let of = |more: &[&str]| out(&esolm(&[&["bench"], &stories[..], &["-t", "1"], more].concat()));
+    let rows = |text: &str| text.lines().filter(|line| line.contains(" own ")).count();
+    let alone = of(&["--variant", "ar", "--alpha0", "0,1"]);
+    assert_eq!(rows(&alone), 1, "{alone}");
+    let beside = of(&["--variant", "b,ar", "--steps", "4,8"]);
+    assert_eq!(rows(&beside), 3, "{beside}");
+    for steps in [4, 8] {
+        assert!(beside.contains(&format!("length 16, alpha_0 1, T {steps}: ar ")), "{beside}");
+    }
+    let first = of(&["--variant", "ar,b", "--steps", "4,8"]);
+    assert!(first.contains("alpha_0 0, T 1/step: b (alpha_0 1, T 4) "), "{first}");
 }
 
 #[test]

@@ -99,6 +99,14 @@ fn what_is_wrong_is_told_and_the_conversation_goes_on() {
         err(&output)
     );
     assert!(out(&output).lines().count() > 1, "{}", out(&output));
+    // One of several lines is left out to its end.
+    let long = [&[b'x'; (1 << 20) + 9][..], b"\\\r\n/stats\n"].concat();
+    for lines in [&b"a\\\ncaf\xe9\\\n/stats\n"[..], &long] {
+        let output = chat(lines, &["-n", "4"]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(out(&output).is_empty(), "{}", out(&output));
+        assert_eq!(err(&output).matches("a message ").count(), 1, "{}", err(&output));
+    }
     let without = esolm(&["chat"]);
     assert_eq!(without.status.code(), Some(2));
     assert!(err(&without).contains("no chat template") && err(&without).contains("--template chatml"));

@@ -71,6 +71,9 @@ fn variants_and_options_are_evaluated_or_refused() {
         model
     };
     let (ar, mdlm) = (model("ar-tiny"), model("mdlm-tiny"));
+    let wedlm = dir.path().join("wedlm").display().to_string();
+    let folder = library_file("tests/golden/wedlm-qwen3");
+    assert!(esolm(&["convert", &folder, "-o", &wedlm]).status.success());
     let evaluate = |more: &[&str]| esolm(&[&["evaluate"], &SMALL[2..], more].concat());
     // An autoregressive model has one way to write.
     let one = evaluate(&["-m", &ar, "--order", "ltr", "--length", "16"]);
@@ -95,6 +98,9 @@ fn variants_and_options_are_evaluated_or_refused() {
     refused(&["--alpha0", "2"], 2, "--alpha0");
     refused(&["--alpha0", "0,-1"], 2, "--alpha0");
     refused(&["--steps", "0"], 2, "--steps");
+    refused(&["-m", &ar, "--steps", "4"], 2, "no row has diffusion steps");
+    refused(&["-m", &wedlm, "--steps", "4"], 2, "no row has diffusion steps");
+    refused(&["--alpha0", "0", "--steps", "4"], 2, "no row has diffusion steps");
     refused(&["--top-p", "0"], 2, "top_p");
     let none = esolm(&["evaluate", "--samples", "0"]);
     assert!(none.status.code() == Some(2) && err(&none).contains("--samples"), "{}", err(&none));

@@ -269,7 +269,7 @@ fn bd3lm_as_its_trainer_saves_it() {
         let mut config = json!({
             "algo": { "name": "bd3lm", "backbone": "dit", "parameterization": "subs", "time_conditioning": false, "T": 0,
                       "causal_attention": false, "ignore_bos": true, "cross_attn": true, "var_min": true },
-            "model": { "hidden_size": 48, "cond_dim": 16, "length": 32, "n_blocks": 3, "n_heads": 4,
+            "model": { "hidden_size": 48, "cond_dim": 16, "length": 32, "n_blocks": 3, "n_heads": 4, "causal": false,
                        "tie_word_embeddings": true, "adaln": false, "attn_backend": "flash_attn" },
             "block_size": 4,
         });
@@ -295,12 +295,17 @@ fn bd3lm_as_its_trainer_saves_it() {
     save(&|config| config["block_size"] = json!("${model.length}"));
     assert_eq!(converted(&file, &Options::default()).0.config.block_length, 32);
     for (path, value, what) in [
+        // What says the same elsewhere does not hide it.
+        ("/model/causal_attention", json!(true), "'model.causal_attention' is true"),
+        ("/causal", json!(true), "'causal' is true"),
+        ("/model/cross_attn", json!(false), "'model.cross_attn' is false"),
         ("/algo/causal_attention", json!(true), "causal"),
         ("/algo/cross_attn", json!(false), "cross_attn"),
         ("/block_size", json!("${model.n_blocks}"), "block_size"),
         ("/block_size", json!(0), "block"),
     ] {
-        save(&|config| *config.pointer_mut(path).unwrap() = value.clone());
+        let (parent, name) = path.rsplit_once('/').unwrap();
+        save(&|config| config.pointer_mut(parent).unwrap()[name] = value.clone());
         let error = refused(&file, &Options::default()).to_string();
         assert!(error.contains(what), "{path}: {error}");
     }

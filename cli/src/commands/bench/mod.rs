@@ -39,6 +39,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     check_amounts(args, &subjects)?;
     let mut cases = Vec::new();
     for subject in &subjects {
+        let config = subject.model.config();
         // Other devices have ggml's, whatever was asked for.
         let kernels = match subject.model.device().as_str() {
             "cpu" => &args.kernels,
@@ -46,9 +47,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         };
         for (&kernels, &batch) in kernels.iter().flat_map(|k| args.batch.iter().map(move |b| (k, b))) {
             for (&alpha_0, &length) in
-                args.alpha0.iter().flat_map(|a| args.length.iter().map(move |n| (a, n)))
+                alphas(args, config).iter().flat_map(|a| args.length.iter().map(move |n| (a, n)))
             {
-                let config = subject.model.config();
                 for (amount, schedule) in amounts(args, config) {
                     let params = GenerateParams { schedule, ..params(args, alpha_0, amount, config, length) };
                     let times = Times::default();
@@ -82,6 +82,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The fractions written by diffusion; an autoregressive model has one way to write.
+fn alphas<'a>(args: &'a Args, config: &Config) -> &'a [f64] {
+    if config.variant == Variant::Ar { &[0.0] } else { &args.alpha0 }
+}
+
 /// How much the steps of a model do, and by which schedule.
 fn amounts<'a>(args: &'a Args, config: &Config) -> Vec<(Amount, Schedule<'a>)> {
     let or = |given: &'a [usize], default: &'static [usize]| if given.is_empty() { default } else { given };
@@ -106,18 +111,12 @@ fn amounts<'a>(args: &'a Args, config: &Config) -> Vec<(Amount, Schedule<'a>)> {
 /// Refuses an option that acts on none of the models.
 fn check_amounts(args: &Args, subjects: &[Subject]) -> Result<()> {
     let has = |fits: fn(Variant) -> bool| subjects.iter().any(|s| fits(s.model.config().variant));
+    let has_steps = has(|v| !matches!(v, Variant::WeDlm | Variant::Ar));
+    let without = "WeDLM has --window in place of it, and an autoregressive model writes one token a step";
     for (given, fits, what) in [
         (!args.window.is_empty(), has(|v| v == Variant::WeDlm), "--window: none of the models is WeDLM"),
-        (
-            !args.steps.is_empty(),
-            has(|v| v != Variant::WeDlm),
-            "--steps: WeDLM has --window in place of steps",
-        ),
-        (
-            !args.schedule.is_empty(),
-            has(|v| v != Variant::WeDlm),
-            "--schedule: WeDLM has --window in place of it",
-        ),
+        (!args.steps.is_empty(), has_steps, &format!("--steps: {without}")),
+        (!args.schedule.is_empty(), has_steps, &format!("--schedule: {without}")),
         (args.mdlm_steps.is_some(), has(|v| v == Variant::Mdlm), "--mdlm-steps: none of the models is MDLM"),
     ] {
         if given && !fits {

@@ -1,6 +1,6 @@
 //! What `esolm bench` reports: a table, where a step's time goes, a plot, JSON.
 
-use esolm::{Context, GenerateParams, Result};
+use esolm::{Context, GenerateParams, Result, Variant};
 use serde_json::{Value, json};
 
 use super::case::{Amount, Case, Subject};
@@ -50,21 +50,29 @@ pub fn table(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case
     text
 }
 
-/// The times of the variants over those of the first one, all else being equal.
+/// The times of the variants over those of the first one, all else being equal. An autoregressive model has neither steps nor
+/// alpha_0: it stands beside all of the same length.
 pub fn ratios(cases: &[Case<'_>]) -> String {
     let synthetic = || cases.iter().filter_map(|case| Some((case, case.subject.synthetic?)));
     let Some((_, (_, reference))) = synthetic().next() else { return String::new() };
+    let is_ar = |case: &Case<'_>| case.subject.model.config().variant == Variant::Ar;
     let mut text = String::new();
     for (first, (ty, _)) in synthetic().filter(|(_, (_, kind))| *kind == reference) {
         let alike = |case: &Case<'_>| {
             (case.kernels, case.batch, case.length) == (first.kernels, first.batch, first.length)
-                && (case.amount, case.params.alpha_0) == (first.amount, first.params.alpha_0)
+                && (is_ar(case)
+                    || is_ar(first)
+                    || (case.amount, case.params.alpha_0) == (first.amount, first.params.alpha_0))
         };
         let others: Vec<_> = synthetic()
             .filter(|&(case, (of, kind))| of == ty && kind != reference && alike(case))
             .map(|(case, (_, kind))| {
                 let about = if case.times.is_calculated() { "about " } else { "" };
-                format!("{kind} {about}{:.2}", case.times.median() / first.times.median())
+                let which = match is_ar(first) {
+                    true => format!(" (alpha_0 {}, T {})", case.params.alpha_0, case.amount.name()),
+                    false => String::new(),
+                };
+                format!("{kind}{which} {about}{:.2}", case.times.median() / first.times.median())
             })
             .collect();
         if !others.is_empty() {

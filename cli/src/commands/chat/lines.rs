@@ -21,45 +21,63 @@ impl Lines {
         Self { from: stdin().lock(), by_hand }
     }
 
-    /// The next message; nothing at the end. After an error that is not the system's the next call has the line behind it.
+    /// The next message; nothing at the end. After an error that is not the system's the next call has the message behind it.
     pub fn next(&mut self) -> Result<Option<String>> {
-        let mut message = String::new();
+        let mut message = Vec::new();
+        let (mut is_begun, mut is_long) = (false, false);
         loop {
             if self.by_hand {
-                print(if message.is_empty() { "> " } else { ". " })?;
+                print(if is_begun { ". " } else { "> " })?;
             }
-            let Some(line) = self.line(MOST - message.len().min(MOST))? else {
-                return Ok((!message.is_empty()).then_some(message));
+            let Some((mut line, is_cut)) = self.line()? else {
+                if is_begun {
+                    break;
+                }
+                return Ok(None);
             };
-            match line.strip_suffix('\\') {
-                Some(line) => {
-                    message.push_str(line);
-                    message.push('\n');
-                }
-                None => {
-                    message.push_str(&line);
-                    return Ok(Some(message));
-                }
+            is_begun = true;
+            let goes_on = line.last() == Some(&b'\\');
+            if goes_on {
+                line.pop();
+                line.push(b'\n');
+            }
+            // What is wrong with a message is said at its end, so that the rest of it is not taken for another one.
+            is_long |= is_cut || message.len() + line.len() > MOST;
+            if !is_long {
+                message.extend(line);
+            }
+            if !goes_on {
+                break;
             }
         }
+        if is_long {
+            return Err(Error::InvalidArgument(format!("a message has more than {MOST} bytes")));
+        }
+        String::from_utf8(message).map(Some).map_err(|error| Error::BadFile {
+            file: "standard input".into(),
+            what: format!("a message is not UTF-8: {}", error.utf8_error()),
+            source: None,
+        })
     }
 
-    /// The next line of at most `most` bytes, without its end.
-    fn line(&mut self, most: usize) -> Result<Option<String>> {
+    /// The next line without its end, and whether it is too long: then of the line its last bytes alone.
+    fn line(&mut self) -> Result<Option<(Vec<u8>, bool)>> {
         let failed = |source| Error::Io { file: "standard input".into(), source };
-        let mut bytes = Vec::new();
+        let (mut line, mut is_cut) = (Vec::new(), false);
         loop {
             let there = self.from.fill_buf().map_err(failed)?;
             if there.is_empty() {
-                if bytes.is_empty() {
+                if line.is_empty() {
                     return Ok(None);
                 }
                 break;
             }
             let end = there.iter().position(|&byte| byte == b'\n');
-            // Of a line that is too long the rest is read, and not kept.
-            if bytes.len() <= most {
-                bytes.extend(&there[..end.unwrap_or(there.len())]);
+            line.extend(&there[..end.unwrap_or(there.len())]);
+            // Whether the message goes on is seen in the last two.
+            if line.len() > MOST + 2 {
+                line.drain(..line.len() - 2);
+                is_cut = true;
             }
             let taken = end.map_or(there.len(), |end| end + 1);
             self.from.consume(taken);
@@ -67,14 +85,9 @@ impl Lines {
                 break;
             }
         }
-        if bytes.len() > most {
-            return Err(Error::InvalidArgument(format!("a message has more than {MOST} bytes")));
+        if line.last() == Some(&b'\r') {
+            line.pop();
         }
-        let line = String::from_utf8(bytes).map_err(|error| Error::BadFile {
-            file: "standard input".into(),
-            what: format!("a message is not UTF-8: {}", error.utf8_error()),
-            source: None,
-        })?;
-        Ok(Some(line.strip_suffix('\r').map(str::to_owned).unwrap_or(line)))
+        Ok(Some((line, is_cut)))
     }
 }
