@@ -237,18 +237,15 @@ impl Sequence {
     /// How many of its first slots have the first tokens of `prompt`, pairs of position and token in ascending order; in BD3-LM
     /// whole blocks, as each attends to all of itself.
     pub(super) fn same_beginning(&self, prompt: impl Iterator<Item = (u32, u32)>) -> usize {
-        // Slots of BD3-LM are positions.
-        let (known, at): (usize, &dyn Fn(usize) -> Option<u32>) = match self.block {
-            0 => (self.revealed, &|slot| self.order.get(slot).copied()),
-            _ => (self.committed, &|slot| Some(slot as u32)),
-        };
-        let same = (0..known)
-            .zip(prompt)
-            .take_while(|&(slot, (position, token))| {
-                at(slot) == Some(position) && self.tokens.get(position as usize) == Some(&token)
-            })
-            .count();
-        same - same % self.block.max(1)
+        let has = |&(position, token): &(u32, u32)| self.tokens.get(position as usize) == Some(&token);
+        if self.block > 0 {
+            // Slots are positions.
+            let places = (0..self.committed as u32).zip(prompt);
+            let same = places.take_while(|(slot, known)| *slot == known.0 && has(known)).count();
+            return same - same % self.block;
+        }
+        let places = self.order.iter().take(self.revealed).zip(prompt);
+        places.take_while(|(at, known)| **at == known.0 && has(known)).count()
     }
 
     /// Ends the sequence. What the cache holds of it may still serve another one.

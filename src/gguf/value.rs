@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use crate::error::{Error, Result};
 #[cfg(feature = "capi")]
-use crate::memory::no_room;
+use crate::memory::text_with_room;
 use crate::memory::with_room;
 
 /// The type number of text in a file.
@@ -157,8 +157,7 @@ impl Value {
         let mut len = TextLength(0);
         // Neither counting nor writing to a string fails.
         let _ = self.write_text(&mut len);
-        let mut text = String::new();
-        text.try_reserve_exact(len.0).map_err(|_| no_room(len.0))?;
+        let mut text = text_with_room(len.0)?;
         let _ = self.write_text(&mut text);
         Ok(text)
     }

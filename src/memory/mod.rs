@@ -20,5 +20,5 @@ pub use reader::ModelReader;
 #[cfg(feature = "convert")]
 pub(crate) use reader::OPEN_FILE;
 pub(crate) use vector::{
-    append, collected, copied, filled, no_room, push, reserve, try_collected, with_room,
+    append, collected, copied, filled, no_room, push, reserve, text_with_room, try_collected, with_room,
 };

@@ -53,10 +53,19 @@ pub(crate) fn try_collected<T, E: From<Error>>(
 /// # Errors
 /// [`Error::OutOfMemory`].
 pub(crate) fn copied(text: &str) -> Result<String> {
-    let mut copy = String::new();
-    copy.try_reserve_exact(text.len()).map_err(|_| no_room(text.len()))?;
+    let mut copy = text_with_room(text.len())?;
     copy.push_str(text);
     Ok(copy)
+}
+
+/// An empty text with room for `len` bytes.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(crate) fn text_with_room(len: usize) -> Result<String> {
+    let mut text = String::new();
+    text.try_reserve_exact(len).map_err(|_| no_room(len))?;
+    Ok(text)
 }
 
 /// Makes room for `more` elements.

@@ -165,7 +165,7 @@ impl<'a> Run<'a> {
             Op::NotIn => return right.contains(left, &self.store.budget).map(|there| !there),
             _ => match (left, right) {
                 (Datum::Text(a), Datum::Text(b)) => {
-                    self.store.budget.bytes(a.len().min(b.len()))?;
+                    self.store.budget.compare(a, b)?;
                     Some(a.cmp(b))
                 }
                 _ => match (left.as_number(), right.as_number()) {

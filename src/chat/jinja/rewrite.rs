@@ -1,21 +1,14 @@
 //! Texts made of texts.
 
 use super::budget::{Budget, Outcome};
-use crate::memory::append;
+use crate::memory::{append, text_with_room};
 
 /// The longest word that is searched for Greek's sigma at its end, in bytes.
 const LONGEST_WORD: usize = 4096;
 
-/// An empty text with room for `len` bytes.
-pub(super) fn with_room(len: usize) -> Outcome<String> {
-    let mut text = String::new();
-    text.try_reserve_exact(len).map_err(|_| crate::memory::no_room(len))?;
-    Ok(text)
-}
-
 /// The parts, one after the other.
 pub(super) fn concatenated(parts: &[&str]) -> Outcome<String> {
-    let mut made = with_room(parts.iter().map(|part| part.len()).sum())?;
+    let mut made = text_with_room(parts.iter().map(|part| part.len()).sum())?;
     for part in parts {
         append(&mut made, part)?;
     }
@@ -24,7 +17,7 @@ pub(super) fn concatenated(parts: &[&str]) -> Outcome<String> {
 
 /// `text`, so many times.
 pub(super) fn repeated(text: &str, count: usize) -> Outcome<String> {
-    let mut made = with_room(text.len().saturating_mul(count))?;
+    let mut made = text_with_room(text.len().saturating_mul(count))?;
     // Nothing may be repeated many times.
     for _ in 0..if text.is_empty() { 0 } else { count } {
         append(&mut made, text)?;
@@ -33,7 +26,7 @@ pub(super) fn repeated(text: &str, count: usize) -> Outcome<String> {
 }
 
 fn of_characters(characters: impl Iterator<Item = char>, len: usize) -> Outcome<String> {
-    let mut made = with_room(len)?;
+    let mut made = text_with_room(len)?;
     for c in characters {
         append(&mut made, c)?;
     }
@@ -49,7 +42,7 @@ pub(super) fn upper(text: &str) -> Outcome<String> {
 }
 
 pub(super) fn lower(text: &str) -> Outcome<String> {
-    let mut made = with_room(text.len())?;
+    let mut made = text_with_room(text.len())?;
     append_lower(&mut made, text)?;
     Ok(made)
 }
@@ -70,7 +63,7 @@ fn append_lower(made: &mut String, text: &str) -> Outcome<()> {
 
 /// The first character in upper case and the others in lower case.
 pub(super) fn capitalized(text: &str) -> Outcome<String> {
-    let mut made = with_room(text.len())?;
+    let mut made = text_with_room(text.len())?;
     append_capitalized(&mut made, text)?;
     Ok(made)
 }
@@ -85,7 +78,7 @@ fn append_capitalized(made: &mut String, text: &str) -> Outcome<()> {
 
 /// Each word capitalized.
 pub(super) fn titled(text: &str) -> Outcome<String> {
-    let mut made = with_room(text.len())?;
+    let mut made = text_with_room(text.len())?;
     for word in text.split_inclusive(|c: char| !c.is_alphanumeric() && c != '\'') {
         append_capitalized(&mut made, word)?;
     }
@@ -93,7 +86,7 @@ pub(super) fn titled(text: &str) -> Outcome<String> {
 }
 
 pub(super) fn escaped(text: &str) -> Outcome<String> {
-    let mut made = with_room(text.len())?;
+    let mut made = text_with_room(text.len())?;
     for part in text.split_inclusive(['&', '<', '>', '"', '\'']) {
         let mut before = part.chars();
         let name = match before.next_back() {
@@ -117,7 +110,7 @@ pub(super) fn escaped(text: &str) -> Outcome<String> {
 pub(super) fn replaced(text: &str, from: &str, to: &str, budget: &Budget) -> Outcome<String> {
     budget.search(text.len(), from.len())?;
     budget.product(text.matches(from).count(), to.len())?;
-    let (mut made, mut behind) = (with_room(text.len())?, 0);
+    let (mut made, mut behind) = (text_with_room(text.len())?, 0);
     for (at, found) in text.match_indices(from) {
         append(&mut made, text.get(behind..at).unwrap_or_default())?;
         append(&mut made, to)?;
@@ -130,7 +123,7 @@ pub(super) fn replaced(text: &str, from: &str, to: &str, budget: &Budget) -> Out
 /// A text whose lines begin with so many blanks, but for empty ones, and the first unless that is asked for.
 pub(super) fn indented(text: &str, blanks: usize, first: bool, budget: &Budget) -> Outcome<String> {
     budget.product(text.lines().count() + 1, blanks)?;
-    let (indent, mut made) = (repeated(" ", blanks)?, with_room(text.len())?);
+    let (indent, mut made) = (repeated(" ", blanks)?, text_with_room(text.len())?);
     for (index, line) in text.split_inclusive('\n').enumerate() {
         if if index == 0 { first } else { line != "\n" } {
             append(&mut made, &indent)?;

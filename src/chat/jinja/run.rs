@@ -5,7 +5,7 @@ use minijinja::machinery::ast::{Expr, ForLoop, Macro, Stmt};
 use super::budget::{Fault, Outcome, fault};
 use super::functions::filter;
 use super::text::print;
-use super::value::{Datum, Entries, Store, set};
+use super::value::{Datum, Entries, Store, find, set};
 use crate::memory::{append, collected, push};
 
 /// How deep macros may call each other.
@@ -228,16 +228,14 @@ impl<'a> Run<'a> {
     /// Gives a name of the innermost frame a value.
     pub(super) fn define(&mut self, name: &'a str, value: Datum<'a>) -> Outcome<()> {
         let Some(frame) = self.frames.last_mut() else { return fault("there is no frame") };
-        self.store.budget.look_up(frame.len(), name)?;
-        set(frame, name, value)
+        set(frame, name, value, &self.store.budget)
     }
 
     /// The value of a name.
     pub(super) fn lookup(&self, name: &str) -> Outcome<Option<Datum<'a>>> {
         let own = self.frames.iter().skip(self.own).rev();
         for frame in own.chain(self.frames.iter().take(GLOBAL).rev()) {
-            self.store.budget.look_up(frame.len(), name)?;
-            if let Some(&(_, value)) = frame.iter().find(|(known, _)| *known == name) {
+            if let Some(value) = find(frame, name, &self.store.budget)? {
                 return Ok(Some(value));
             }
         }

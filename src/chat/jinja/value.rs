@@ -4,9 +4,8 @@
 use std::cell::RefCell;
 
 use super::budget::{Budget, Outcome, fault};
-use super::rewrite;
 use super::shelf::Shelf;
-use crate::memory::{append, collected, push, with_room};
+use crate::memory::{append, collected, push, text_with_room, with_room};
 
 /// How deep lists and maps may be nested.
 const MAX_DEPTH: u32 = 16;
@@ -111,9 +110,7 @@ impl<'a> Datum<'a> {
             return fault(format_args!("'{name}' cannot be set: only attributes of a namespace can"));
         };
         deeper(std::iter::once(&value))?;
-        let mut entries = entries.borrow_mut();
-        budget.look_up(entries.len(), name)?;
-        set(&mut entries, name, value)
+        set(&mut entries.borrow_mut(), name, value, budget)
     }
 
     /// What kind of value it is, for messages.
@@ -162,15 +159,13 @@ impl<'a> Datum<'a> {
 
     /// The attribute or the entry `name`.
     pub(super) fn attribute(&self, name: &str, budget: &Budget) -> Outcome<Self> {
-        let find = |entries: &Entries<'a>| {
+        let among = |entries: &Entries<'a>| {
             budget.items(entries.len())?;
-            budget.look_up(entries.len(), name)?;
-            let found = entries.iter().find(|(known, _)| *known == name);
-            Ok(found.map_or(Self::Undefined, |&(_, value)| value))
+            Ok(find(entries, name, budget)?.unwrap_or(Self::Undefined))
         };
         match self {
-            Self::Map(map) => find(&map.entries),
-            Self::Namespace(entries) => find(&entries.borrow()),
+            Self::Map(map) => among(&map.entries),
+            Self::Namespace(entries) => among(&entries.borrow()),
             Self::Undefined => fault(format_args!("'{name}' of what is undefined")),
             _ => Ok(Self::Undefined),
         }
@@ -219,7 +214,7 @@ impl<'a> Datum<'a> {
                 budget.bytes(text.len())?;
                 let characters = all_characters(text)?;
                 let places = places(bounds, characters.len())?;
-                let mut found = rewrite::with_room(places.len())?;
+                let mut found = text_with_room(places.len())?;
                 for c in places.into_iter().filter_map(|place| characters.get(place)) {
                     append(&mut found, c)?;
                 }
@@ -258,7 +253,7 @@ impl<'a> Datum<'a> {
         Ok(match (self, other) {
             (Self::Undefined, Self::Undefined) | (Self::None, Self::None) => true,
             (Self::Text(a), Self::Text(b)) => {
-                budget.bytes(a.len().min(b.len()))?;
+                budget.compare(a, b)?;
                 a == b
             }
             (Self::List(a), Self::List(b)) => {
@@ -285,8 +280,7 @@ impl<'a> Datum<'a> {
             }
             (Self::Map(map), Self::Text(key)) => {
                 budget.items(map.entries.len())?;
-                budget.look_up(map.entries.len(), key)?;
-                Ok(map.entries.iter().any(|(known, _)| known == key))
+                Ok(find(&map.entries, key, budget)?.is_some())
             }
             (Self::List(list), _) => {
                 every(list.items.iter(), |item| Ok(!item.equals(needle, budget)?)).map(|none| !none)
@@ -297,8 +291,20 @@ impl<'a> Datum<'a> {
     }
 }
 
-/// Gives one of a frame's or a namespace's names a value.
-pub(super) fn set<'a>(names: &mut Entries<'a>, name: &'a str, value: Datum<'a>) -> Outcome<()> {
+/// The value of a name, whose search is paid for.
+pub(super) fn find<'a>(names: &Entries<'a>, name: &str, budget: &Budget) -> Outcome<Option<Datum<'a>>> {
+    budget.look_up(names.len(), name)?;
+    Ok(names.iter().find(|(known, _)| *known == name).map(|&(_, value)| value))
+}
+
+/// Gives one of a frame's or a namespace's names a value, as [`find`].
+pub(super) fn set<'a>(
+    names: &mut Entries<'a>,
+    name: &'a str,
+    value: Datum<'a>,
+    budget: &Budget,
+) -> Outcome<()> {
+    budget.look_up(names.len(), name)?;
     let count = names.len();
     match names.iter_mut().find(|(known, _)| *known == name) {
         Some((_, place)) => *place = value,

@@ -18,7 +18,7 @@ use super::config::Config;
 use crate::error::{Error, Result, bounded};
 use crate::gguf::Value;
 use crate::log::{LogLevel, log};
-use crate::memory::{no_room, with_room};
+use crate::memory::{no_room, text_with_room, with_room};
 
 use encode::Encoder;
 pub use encode::{MASK, TokenizeOptions};
@@ -197,11 +197,10 @@ impl Tokenizer {
     /// `bytes`, if that is given. An incomplete last character is left out, unless the text is `complete`.
     pub(crate) fn text(&self, tokens: &[u32], bytes: Option<usize>, complete: bool) -> Result<String> {
         let shown = tokens.iter().copied().filter(|&token| self.shows(token));
-        let mut text = String::new();
         let Some(pieces) = self.pieces()? else {
             let mut all = with_room(tokens.len())?;
             all.extend(shown);
-            text = self.decode(&all)?;
+            let mut text = self.decode(&all)?;
             if !complete {
                 text.truncate(text.trim_end_matches(char::REPLACEMENT_CHARACTER).len());
             }
@@ -216,9 +215,10 @@ impl Tokenizer {
         all.truncate(bytes.unwrap_or(usize::MAX));
         // U+FFFD takes three bytes for one.
         let room = if std::str::from_utf8(&all).is_ok() { all.len() } else { 3 * all.len() };
-        if !fits || text.try_reserve_exact(room).is_err() {
+        if !fits {
             return Err(no_room(room));
         }
+        let mut text = text_with_room(room)?;
         push_characters(&all, complete, &mut text);
         Ok(text)
     }

@@ -190,7 +190,7 @@ fn lightning(model: &Published, extra: &[(&str, Saved)], average: Saved) -> Vec<
         if let Some((name, value)) = extra.get(number) {
             let value = match value {
                 Saved::Tensor(class, shape, bytes) => Saved::Tensor(class, shape.clone(), bytes.clone()),
-                _ => Saved::Bool(true),
+                _ => Saved::Json(json!(true)),
             };
             entries.push(((*name).to_owned(), value));
         }
@@ -222,7 +222,7 @@ fn moving_average_is_matched_without_buffers_and_extra_tensors() {
         [
             ("noise.steps", Saved::counter()),
             ("noise.scale", Saved::Tensor("FloatStorage", vec![2], vec![0; 8])),
-            ("metrics.compute", Saved::Bool(true)),
+            ("metrics.compute", Saved::Json(json!(true))),
             ("backbone.blocks.0.seen", Saved::counter()),
         ]
     };

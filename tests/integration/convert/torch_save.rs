@@ -8,7 +8,6 @@ use super::Stored;
 
 /// A value to save.
 pub enum Saved {
-    Bool(bool),
     /// Tables, texts, truth values and integers.
     Json(serde_json::Value),
     Dict(Vec<(&'static str, Saved)>),
@@ -75,7 +74,6 @@ fn json(value: &serde_json::Value, out: &mut Vec<u8>) {
 
 fn write(value: &Saved, out: &mut Vec<u8>, storages: &mut Vec<Vec<u8>>) {
     match value {
-        Saved::Bool(value) => out.push(if *value { 0x88 } else { 0x89 }),
         Saved::Json(value) => json(value, out),
         Saved::Dict(entries) => {
             out.extend(b"}(");
