@@ -1,5 +1,5 @@
 //! A generation allocates nothing, from its beginning to its end (on Rust's side; ffi-tests/c/alloc.c counts all); a chat
-//! template that gets no memory is refused.
+//! template that gets no memory is refused, and so is a file.
 //! Without a test harness, whose own threads would be counted, too.
 #![cfg(feature = "convert")]
 #![allow(unsafe_code)]
@@ -16,17 +16,24 @@ use esolm::{
 
 #[path = "allocations/chat.rs"]
 mod chat;
+#[path = "allocations/files.rs"]
+mod files;
 
 struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 /// The allocation that fails, counted from 1; 0: none.
 static FAILING: AtomicUsize = AtomicUsize::new(0);
+/// Bytes of the smallest allocation that is counted.
+static LEAST: AtomicUsize = AtomicUsize::new(0);
 /// Whether those behind it fail, too.
 static FOR_GOOD: AtomicBool = AtomicBool::new(false);
 
-/// Counts an allocation; whether it fails.
-fn fails() -> bool {
+/// Counts an allocation of `bytes`; whether it fails.
+fn fails(bytes: usize) -> bool {
+    if bytes < LEAST.load(Ordering::Relaxed) {
+        return false;
+    }
     let number = ALLOCATIONS.fetch_add(1, Ordering::Relaxed) + 1;
     match FAILING.load(Ordering::Relaxed) {
         0 => false,
@@ -37,7 +44,7 @@ fn fails() -> bool {
 // SAFETY: every call goes to the system's allocator unchanged, but for those that fail, which return null.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if fails() {
+        if fails(layout.size()) {
             return std::ptr::null_mut();
         }
         // SAFETY: as the caller promises.
@@ -50,7 +57,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        if fails() {
+        if fails(size) {
             return std::ptr::null_mut();
         }
         // SAFETY: as the caller promises.
@@ -62,11 +69,13 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    if chat::in_its_own_process()? {
+    if chat::in_its_own_process()? || files::in_its_own_process()? {
         return Ok(());
     }
     chat::templates_are_refused_without_memory()?;
     println!("test templates_are_refused_without_memory ... ok");
+    files::files_are_refused_without_memory()?;
+    println!("test files_are_refused_without_memory ... ok");
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("model.gguf");
     let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-B/checkpoint.ckpt");

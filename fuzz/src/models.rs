@@ -93,7 +93,7 @@ pub fn bytes_of_llama(config: &Config, ty: TensorType) -> Vec<u8> {
 }
 
 fn with_tensors(mut writer: Writer, layout: Layout, config: &Config, ty: TensorType) -> Vec<u8> {
-    let specs = config.tensors();
+    let specs = config.tensors().unwrap();
     for spec in &specs {
         let ty = if spec.dims.len() == 2 { ty } else { TensorType::F32 };
         writer.declare_in(&spec.name, ty, layout_of(spec, ty, layout), &spec.dims).expect("a tensor");

@@ -17,7 +17,7 @@ use super::source::{Dtype, Listing, Source, SourceTensor};
 use super::tokenizer_files;
 use super::zip::{self, Span};
 use crate::error::{Error, Result};
-use crate::memory::open_regular;
+use crate::memory::{add, copied, formatted, insert, open_regular, push, with_room};
 
 /// Largest pickle that is read, in bytes; the weights are not in it.
 const MAX_PICKLE: u64 = 64 << 20;
@@ -56,7 +56,7 @@ pub(super) fn open(path: &Path, raw: bool) -> Result<Source> {
         Some(config) => config,
         None => read_json_if_any(&path.with_file_name("config.json"))?.unwrap_or_else(|| json!({})),
     };
-    let tokenizer = match lightning::tokenizer(&pickle) {
+    let tokenizer = match lightning::tokenizer(&pickle)? {
         Some(tokenizer) => tokenizer,
         None => tokenizer_files::find(path)?,
     };
@@ -81,11 +81,7 @@ fn read(file: &mut File, path: &Path, span: Span, max_bytes: u64) -> Result<Vec<
     let io = |e| Error::io(path, e);
     file.seek(SeekFrom::Start(span.offset)).map_err(io)?;
     // The entry is inside the file, so a small file cannot ask for much.
-    let mut bytes = Vec::new();
-    let len = usize::try_from(span.len).unwrap_or(usize::MAX);
-    bytes
-        .try_reserve_exact(len)
-        .map_err(|_| Error::OutOfMemory(format!("{len} bytes of {}", path.display())))?;
+    let mut bytes = with_room(usize::try_from(span.len).unwrap_or(usize::MAX))?;
     let read = file.take(span.len).read_to_end(&mut bytes).map_err(io)?;
     if read as u64 != span.len {
         return Err(Error::bad_file(path.display().to_string(), "the file ends inside an entry of the zip"));
@@ -148,14 +144,15 @@ impl Reader<'_> {
                     self.bad(format!("state_dict: a name of {} bytes, more than {MAX_NAME}", name.len()))
                 );
             }
-            if !names.insert(name) {
+            if !add(&mut names, name)? {
                 return Err(self.bad(format!("state_dict: tensor '{name}' occurs twice")));
             }
             match self.entry(value, name) {
-                Ok(Entry::Weight(tensor)) => listing.tensors.push((name.to_owned(), tensor)),
-                Ok(Entry::Other(kind)) => listing.others.push((name.to_owned(), kind)),
+                Ok(Entry::Weight(tensor)) => push(&mut listing.tensors, (copied(name)?, tensor))?,
+                Ok(Entry::Other(kind)) => push(&mut listing.others, (copied(name)?, kind))?,
+                Err(error @ Error::OutOfMemory(_)) => return Err(error),
                 Err(error) if is_parameter(without_prefixes(name)) => return Err(error),
-                Err(_) => listing.others.push((name.to_owned(), "not a tensor".into())),
+                Err(_) => push(&mut listing.others, (copied(name)?, copied("not a tensor")?))?,
             }
         }
         if listing.tensors.is_empty() {
@@ -190,16 +187,21 @@ impl Reader<'_> {
                     list.len()
                 )));
             }
-            pairs.extend(tensors.iter_mut().filter(|(name, _)| is_averaged(name)).zip(list.iter().copied()));
+            for pair in tensors.iter_mut().filter(|(name, _)| is_averaged(name)).zip(list.iter().copied()) {
+                push(&mut pairs, pair)?;
+            }
         } else {
-            let key =
-                |&(key, value): &(NodeId, NodeId)| Some((without_prefixes(self.pickle.text(key)?), value));
-            let named: HashMap<&str, NodeId> = named.iter().filter_map(key).collect();
+            let mut by_name: HashMap<&str, NodeId> = HashMap::new();
+            for &(key, value) in named {
+                if let Some(key) = self.pickle.text(key) {
+                    insert(&mut by_name, without_prefixes(key), value)?;
+                }
+            }
             for tensor in tensors.iter_mut().filter(|(name, _)| is_networks(name)) {
-                let id = named.get(without_prefixes(&tensor.0)).copied();
+                let id = by_name.get(without_prefixes(&tensor.0)).copied();
                 let id =
                     id.ok_or_else(|| self.bad(format!("the moving average (EMA) lacks '{}'", tensor.0)))?;
-                pairs.push((tensor, id));
+                push(&mut pairs, (tensor, id))?;
             }
         }
         for ((name, tensor), id) in pairs {
@@ -259,10 +261,12 @@ impl Reader<'_> {
             Node::Global { module: "torch", name: "HalfStorage" } => Dtype::F16,
             Node::Global { module: "torch", name: "BFloat16Storage" } => Dtype::Bf16,
             Node::Global { module: "torch", name: "DoubleStorage" } => Dtype::F64,
-            Node::Global { name: other, .. } => return Ok(Entry::Other(format!("a {other}"))),
+            Node::Global { name: other, .. } => {
+                return Ok(Entry::Other(formatted(format_args!("a {other}"))?));
+            }
             _ => return Err(not_a_tensor()),
         };
-        let entry = format!("{}/data/{key}", self.root);
+        let entry = formatted(format_args!("{}/data/{key}", self.root))?;
         let span = self.entries.get(&entry).ok_or_else(|| bad(format!("the zip has no entry '{entry}'")))?;
         let width = dtype.bytes() as u64;
         if numel.checked_mul(width) != Some(span.len) {
@@ -270,8 +274,8 @@ impl Reader<'_> {
             return Err(bad(what));
         }
         let first = pickle.unsigned(offset).ok_or_else(not_a_tensor)?;
-        let (shape, strides) =
-            (self.sizes(size).ok_or_else(not_a_tensor)?, self.sizes(stride).ok_or_else(not_a_tensor)?);
+        let sizes = |id| self.sizes(id)?.ok_or_else(not_a_tensor);
+        let (shape, strides) = (sizes(size)?, sizes(stride)?);
         if !is_contiguous(&shape, &strides) {
             return Err(bad(format!("strides {strides:?} of shape {shape:?} are not contiguous")));
         }
@@ -285,10 +289,21 @@ impl Reader<'_> {
         Ok(Entry::Weight(tensor))
     }
 
-    fn sizes(&self, id: NodeId) -> Option<Vec<usize>> {
+    /// A shape or strides, if that is what it is.
+    fn sizes(&self, id: NodeId) -> Result<Option<Vec<usize>>> {
+        let elements = self.pickle.elements(id);
         // A pickle can refer to one long tuple as often as it likes.
-        let elements = Some(self.pickle.elements(id)).filter(|elements| elements.len() <= MAX_DIMS)?;
-        elements.iter().map(|&e| usize::try_from(self.pickle.unsigned(e)?).ok()).collect()
+        if elements.len() > MAX_DIMS {
+            return Ok(None);
+        }
+        let mut sizes = with_room(elements.len())?;
+        for &element in elements {
+            let Some(size) = self.pickle.unsigned(element).and_then(|size| usize::try_from(size).ok()) else {
+                return Ok(None);
+            };
+            sizes.push(size);
+        }
+        Ok(Some(sizes))
     }
 }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::source::Source;
 use crate::error::{Error, Result};
+use crate::memory::filled;
 use crate::model::limits;
 
 /// Looks values up in a source.
@@ -105,21 +106,22 @@ impl<'a> Facts<'a> {
 
     /// The number of blocks, whose tensors' names begin with `prefix`. Every one has to exist, so that a single name cannot claim a million.
     pub fn blocks(self, prefix: &str) -> Result<usize> {
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = filled(limits::BLOCK_COUNT, false)?;
         for name in self.source.names() {
             let Some((number, _)) = name.strip_prefix(prefix).and_then(|rest| rest.split_once('.')) else {
                 continue;
             };
             match number.parse::<usize>() {
                 Ok(number) if number < limits::BLOCK_COUNT => {
-                    seen.insert(number);
+                    seen.get_mut(number).into_iter().for_each(|seen| *seen = true);
                 }
                 _ => return Err(self.source.bad(format!("tensor '{name}' belongs to no block"))),
             }
         }
-        match seen.iter().enumerate().find(|(place, number)| place != *number) {
-            Some((place, _)) => Err(self.source.bad(format!("the tensors of block {place} are missing"))),
-            None => Ok(seen.len()),
+        let count = seen.iter().take_while(|&&seen| seen).count();
+        match seen.iter().skip(count).any(|&seen| seen) {
+            true => Err(self.source.bad(format!("the tensors of block {count} are missing"))),
+            false => Ok(count),
         }
     }
 

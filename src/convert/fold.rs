@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use super::names::{is_parameter, some_of};
 use super::source::Source;
 use crate::error::{Error, Result};
+use crate::memory::{collected, copied, filled, formatted, insert, try_collected, with_room};
 use crate::model::{Config, Variant};
 
 /// How a tensor of the model file is computed from the source's.
@@ -35,59 +36,64 @@ pub(super) fn recipes(source: &mut Source, config: &Config) -> Result<Vec<Recipe
     let modulations = if conditioned { Some(modulations(source, config)?) } else { None };
     let width = config.embedding_length;
     let recipe = |name: &str| {
-        let (scope, part) = scope_of(name);
+        let (scope, part) = scope_of(name)?;
         // The `index`-th vector [width] of the scope's modulation: a block has shift, scale and gate of the attention,
         // then of the MLP; the output layer has shift and scale. `None` if the model has no modulations.
         let vector = |index: usize| {
             let Some(all) = &modulations else { return Ok(None) };
             let vector = all.get(&scope).and_then(|all| all.get(index * width..(index + 1) * width));
             let vector = vector.ok_or_else(|| Error::internal(format!("modulation {index} of '{scope}'")))?;
-            Ok::<_, Error>(Some(vector.to_vec()))
+            Ok::<_, Error>(Some(vector))
         };
-        let one_plus = |scale: Vec<f64>| scale.into_iter().map(|s| 1.0 + s).collect();
+        let one_plus = |scale: &[f64]| collected(scale.iter().map(|s| 1.0 + s));
+        let as_it_is = |gate: &[f64]| collected(gate.iter().copied());
         let factors = match part {
-            "attn_norm.weight" | "output_norm.weight" => vector(1)?.map(one_plus),
-            "ffn_norm.weight" => vector(4)?.map(one_plus),
-            "attn_output.weight" => vector(2)?,
-            "ffn_down.weight" | "ffn_down.bias" => vector(5)?,
+            "attn_norm.weight" | "output_norm.weight" => vector(1)?.map(one_plus).transpose()?,
+            "ffn_norm.weight" => vector(4)?.map(one_plus).transpose()?,
+            "attn_output.weight" => vector(2)?.map(as_it_is).transpose()?,
+            "ffn_down.weight" | "ffn_down.bias" => vector(5)?.map(as_it_is).transpose()?,
             _ => None,
         };
-        Ok(match (source_name(&scope, part), factors) {
+        Ok(match (source_name(&scope, part)?, factors) {
             (Some(name), Some(factors)) => Recipe::Scale(name, factors),
             (Some(name), None) => Recipe::Copy(name),
             // A norm's bias is its shift; zero without modulation.
             (None, _) => match vector(if part == "ffn_norm.bias" { 3 } else { 0 })? {
-                Some(shift) => Recipe::Constant(shift.into_iter().map(|s| s as f32).collect()),
-                None => Recipe::Constant(vec![0.0; width]),
+                Some(shift) => Recipe::Constant(collected(shift.iter().map(|&s| s as f32))?),
+                None => Recipe::Constant(filled(width, 0.0)?),
             },
         })
     };
-    config.tensors().iter().map(|spec| recipe(&spec.name)).collect()
+    try_collected(config.tensors()?.iter().map(|spec| recipe(&spec.name)))
 }
 
 /// The modulation `W c + b` of each block and of the output layer, by the module's name.
 fn modulations(source: &mut Source, config: &Config) -> Result<HashMap<String, Vec<f64>>> {
     let condition = condition(source)?;
     let mut modulations = HashMap::new();
-    for scope in (0..config.block_count).map(|n| format!("blocks.{n}")).chain(["output_layer".into()]) {
-        let name = format!("{scope}.adaLN_modulation");
-        modulations.insert(scope, linear(source, &name, &condition)?);
+    for block in (0..config.block_count).map(Some).chain([None]) {
+        let scope = match block {
+            Some(number) => formatted(format_args!("blocks.{number}"))?,
+            None => copied("output_layer")?,
+        };
+        let modulation = linear(source, &formatted(format_args!("{scope}.adaLN_modulation"))?, &condition)?;
+        insert(&mut modulations, scope, modulation)?;
     }
     Ok(modulations)
 }
 
 /// Splits the name of a tensor of the model file: the reference's name of the module that has it, and the rest.
-fn scope_of(name: &str) -> (String, &str) {
-    match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
-        Some((block, part)) => (format!("blocks.{block}"), part),
-        None => ("output_layer".into(), name),
-    }
+fn scope_of(name: &str) -> Result<(String, &str)> {
+    Ok(match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
+        Some((block, part)) => (formatted(format_args!("blocks.{block}"))?, part),
+        None => (copied("output_layer")?, name),
+    })
 }
 
 /// The tensor's name in the source; `None` for the norms' biases, which the reference lacks.
-fn source_name(scope: &str, part: &str) -> Option<String> {
+fn source_name(scope: &str, part: &str) -> Result<Option<String>> {
     let within = match part {
-        "token_embd.weight" => return Some("vocab_embed.embedding".into()),
+        "token_embd.weight" => return copied("vocab_embed.embedding").map(Some),
         "attn_norm.weight" => "norm1.weight",
         "attn_qkv.weight" => "attn_qkv.weight",
         "attn_output.weight" => "attn_out.weight",
@@ -99,18 +105,19 @@ fn source_name(scope: &str, part: &str) -> Option<String> {
         "output_norm.weight" => "norm_final.weight",
         "output.weight" => "linear.weight",
         "output.bias" => "linear.bias",
-        _ => return None,
+        _ => return Ok(None),
     };
-    Some(format!("{scope}.{within}"))
+    formatted(format_args!("{scope}.{within}")).map(Some)
 }
 
 /// Checks names and shapes of all tensors.
 fn check_tensors(source: &mut Source, config: &Config, conditioned: bool) -> Result<()> {
     let mut expected: HashMap<String, Vec<usize>> = HashMap::new();
-    for spec in config.tensors() {
-        let (scope, part) = scope_of(&spec.name);
-        if let Some(name) = source_name(&scope, part) {
-            expected.insert(name, spec.dims.into_iter().rev().collect());
+    for mut spec in config.tensors()? {
+        let (scope, part) = scope_of(&spec.name)?;
+        if let Some(name) = source_name(&scope, part)? {
+            spec.dims.reverse();
+            insert(&mut expected, name, spec.dims)?;
         }
     }
     if conditioned {
@@ -119,34 +126,37 @@ fn check_tensors(source: &mut Source, config: &Config, conditioned: bool) -> Res
             _ => return Err(source.bad("tensor 'sigma_map.mlp.0.weight' is not a matrix")),
         };
         let mut linear = |name: &str, out: usize, input: usize| {
-            expected.insert(format!("{name}.weight"), vec![out, input]);
-            expected.insert(format!("{name}.bias"), vec![out]);
+            let (weight, bias) =
+                (formatted(format_args!("{name}.weight"))?, formatted(format_args!("{name}.bias"))?);
+            insert(&mut expected, weight, collected([out, input].into_iter())?)?;
+            insert(&mut expected, bias, collected([out].into_iter())?)?;
+            Ok::<_, Error>(())
         };
-        linear("sigma_map.mlp.0", cond, frequencies);
-        linear("sigma_map.mlp.2", cond, cond);
+        linear("sigma_map.mlp.0", cond, frequencies)?;
+        linear("sigma_map.mlp.2", cond, cond)?;
         for block in 0..config.block_count {
-            linear(&format!("blocks.{block}.adaLN_modulation"), 6 * config.embedding_length, cond);
+            let name = formatted(format_args!("blocks.{block}.adaLN_modulation"))?;
+            linear(&name, 6 * config.embedding_length, cond)?;
         }
-        linear("output_layer.adaLN_modulation", 2 * config.embedding_length, cond);
+        linear("output_layer.adaLN_modulation", 2 * config.embedding_length, cond)?;
     }
     let missing = expected.keys().filter(|name| source.shape(name).is_none()).map(String::as_str);
     if let Some(other) = source.others().filter(|name| expected.contains_key(*name)).min() {
         return Err(source.lacks(other));
     }
-    if let Some(list) = some_of(missing.collect()) {
+    if let Some(list) = some_of(missing) {
         return Err(source
             .bad(format!("tensors are missing for a model of variant {}: {list}", config.variant.name())));
     }
     // In a module of the network they would take part in its computation.
     let unknown = |name: &&str| !expected.contains_key(*name) && *name != "rotary_emb.inv_freq";
     let extra = source.names().filter(unknown).filter(|name| is_parameter(name));
-    if let Some(list) = some_of(extra.collect()) {
+    if let Some(list) = some_of(extra) {
         let variant = config.variant.name();
         return Err(source.bad(format!("tensors that a model of variant {variant} does not have: {list}")));
     }
     let skipped = source.names().filter(unknown).chain(source.others());
-    let skipped =
-        some_of(skipped.collect()).map(|list| format!("left out, as no part of the network: {list}"));
+    let skipped = some_of(skipped).map(|list| format!("left out, as no part of the network: {list}"));
     source.notes.extend(skipped);
     let found = |(name, shape)| Some((name, source.shape(name)?, shape));
     let tensors = expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).filter_map(found);
@@ -164,15 +174,19 @@ fn condition(source: &mut Source) -> Result<Vec<f64>> {
     let Some(&[_, frequencies]) = source.shape("sigma_map.mlp.0.weight") else {
         return Err(source.bad("tensor 'sigma_map.mlp.0.weight' is not a matrix"));
     };
-    let embedding: Vec<f64> = (0..frequencies).map(|i| if i < frequencies / 2 { 1.0 } else { 0.0 }).collect();
-    let hidden: Vec<f64> = linear(source, "sigma_map.mlp.0", &embedding)?.into_iter().map(silu).collect();
-    Ok(linear(source, "sigma_map.mlp.2", &hidden)?.into_iter().map(silu).collect())
+    let mut embedding = with_room(frequencies)?;
+    embedding.extend((0..frequencies).map(|i| if i < frequencies / 2 { 1.0 } else { 0.0 }));
+    let mut hidden = linear(source, "sigma_map.mlp.0", &embedding)?;
+    hidden.iter_mut().for_each(|x| *x = silu(*x));
+    let mut condition = linear(source, "sigma_map.mlp.2", &hidden)?;
+    condition.iter_mut().for_each(|x| *x = silu(*x));
+    Ok(condition)
 }
 
 /// `W x + b` of the Linear with this name.
 fn linear(source: &mut Source, name: &str, x: &[f64]) -> Result<Vec<f64>> {
-    let mut y = source.read(&format!("{name}.bias"))?;
-    source.rows(&format!("{name}.weight"), |first, rows| {
+    let mut y = source.read(&formatted(format_args!("{name}.bias"))?)?;
+    source.rows(&formatted(format_args!("{name}.weight"))?, |first, rows| {
         for (y, row) in y.iter_mut().skip(first).zip(rows.chunks_exact(x.len().max(1))) {
             *y += row.iter().zip(x).map(|(&w, x)| f64::from(w) * x).sum::<f64>();
         }

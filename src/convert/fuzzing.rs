@@ -84,7 +84,7 @@ impl Shapes {
 
     /// The hyperparameters by a `config.json`.
     pub fn configure(&mut self, json: &[u8]) -> Result<()> {
-        self.0.config = parse(json).map_err(|e| Error::unreadable("config.json", "JSON", e))?;
+        self.0.config = parse(json)?.map_err(|e| Error::unreadable("config.json", "JSON", e))?;
         settings(&mut self.0, None, &Options::default()).map(|_| ())
     }
 }

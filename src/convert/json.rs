@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::small_file::read_config;
 use crate::error::{Error, Result};
+use crate::memory::{extend, with_room};
 
 /// Most values of a file, all of which become values in memory, which take up to a hundred times as many bytes.
 const MAX_VALUES: usize = 1 << 16;
@@ -31,7 +32,7 @@ fn read(path: &Path, most: usize) -> Result<Value> {
     if json.iter().filter(|&&byte| byte == b',').count() >= most {
         return Err(Error::bad_file(path.display().to_string(), format!("more than {most} values")));
     }
-    parse(&json).map_err(|e| Error::unreadable(path.display().to_string(), "JSON", e))
+    parse(&json)?.map_err(|e| Error::unreadable(path.display().to_string(), "JSON", e))
 }
 
 /// As [`read_json`]; `None` if there is no such file.
@@ -39,16 +40,20 @@ pub(super) fn read_json_if_any(path: &Path) -> Result<Option<Value>> {
     if path.is_file() { read_json(path).map(Some) } else { Ok(None) }
 }
 
-pub(super) fn parse(json: &[u8]) -> serde_json::Result<Value> {
+/// The value of a text, or what is wrong with it.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(super) fn parse(json: &[u8]) -> Result<serde_json::Result<Value>> {
     match serde_json::from_slice(json) {
-        Ok(value) => Ok(value),
-        Err(_) => serde_json::from_slice(&quoted(json)),
+        Ok(value) => Ok(Ok(value)),
+        Err(_) => Ok(serde_json::from_slice(&quoted(json)?)),
     }
 }
 
 /// The text with quotes around each `NaN`, `Infinity` and `-Infinity` that is not in a string.
-fn quoted(json: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(json.len() + 16);
+fn quoted(json: &[u8]) -> Result<Vec<u8>> {
+    let mut out = with_room(json.len() + 16)?;
     let mut rest = json;
     let mut in_string = false;
     while let Some((&byte, after)) = rest.split_first() {
@@ -56,7 +61,9 @@ fn quoted(json: &[u8]) -> Vec<u8> {
         let word = words.into_iter().find(|word| !in_string && rest.starts_with(word));
         let taken = match (word, byte) {
             (Some(word), _) => {
-                out.extend([b"\"", word, b"\""].concat());
+                for part in [b"\"", word, b"\""] {
+                    extend(&mut out, part)?;
+                }
                 rest = rest.get(word.len()..).unwrap_or_default();
                 continue;
             }
@@ -66,10 +73,10 @@ fn quoted(json: &[u8]) -> Vec<u8> {
         };
         in_string ^= byte == b'"';
         let (copied, left) = rest.split_at(taken);
-        out.extend_from_slice(copied);
+        extend(&mut out, copied)?;
         rest = left;
     }
-    out
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -79,7 +86,7 @@ mod tests {
     #[test]
     fn numbers_that_are_not_finite_become_text() {
         let text = r#"{"a": NaN, "b": [Infinity, -Infinity,1e9], "NaN": "an Infinity of \"NaN\" \\", "c":-Infinity}"#;
-        let value = parse(text.as_bytes()).unwrap();
+        let value = parse(text.as_bytes()).unwrap().unwrap();
         let expected = serde_json::json!({
             "a": "NaN", "b": ["Infinity", "-Infinity", 1e9], "NaN": "an Infinity of \"NaN\" \\", "c": "-Infinity",
         });
@@ -89,9 +96,9 @@ mod tests {
     #[test]
     fn json_without_such_numbers_is_left_as_it_is() {
         let text = r#"{"Infinity": "-Infinity", "x": ["NaN", "\\", "\"NaN\""], "y": null}"#;
-        assert_eq!(quoted(text.as_bytes()), text.as_bytes());
+        assert_eq!(quoted(text.as_bytes()).unwrap(), text.as_bytes());
         for bad in ["{\"a\": nan}", "[1Infinity]", "[NaNNaN]", "[--Infinity]", "\"NaN", "\\", "[NaN"] {
-            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+            assert!(parse(bad.as_bytes()).unwrap().is_err(), "{bad}");
         }
     }
 }

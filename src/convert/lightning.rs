@@ -6,6 +6,7 @@ use super::options::TokenizerSource;
 use super::pickle::{Node, NodeId, Pickle};
 use super::source::FoundTokenizer;
 use crate::error::{Error, Result};
+use crate::memory::copied;
 
 /// Most values (entries that are looked at, bytes of text) and deepest nesting of a configuration. What a pickle shares is
 /// copied wherever it occurs, so without a limit a small pickle could produce an endless configuration.
@@ -51,9 +52,9 @@ fn plain(pickle: &Pickle<'_>, id: NodeId, depth: usize, left: &mut usize) -> Opt
         Node::List(elements) | Node::Tuple(elements) => {
             elements.iter().map(|&e| plain(pickle, e, depth, left)).collect::<Option<Vec<_>>>()?.into()
         }
-        Node::Object(object) => {
+        Node::Object(_) => {
             // omegaconf keeps a container's children in `_content` and a leaf's value in `_val`.
-            let state = object.state.filter(|_| object.entries.is_empty());
+            let state = state(pickle, id).filter(|_| pickle.entries(id).is_empty());
             *left = left.checked_sub(state.map_or(0, |s| pickle.entries(s).len()))?;
             match state.and_then(|s| pickle.get(s, "_content").or_else(|| pickle.get(s, "_val"))) {
                 Some(inner) => plain(pickle, inner, depth, left)?,
@@ -80,41 +81,43 @@ fn dictionary(pickle: &Pickle<'_>, id: NodeId, depth: usize, left: &mut usize) -
 
 /// The tokenizer in `hyper_parameters`: a transformers fast tokenizer around a pickled `tokenizers.Tokenizer`,
 /// whose state is the text of a `tokenizer.json`. What it lacks is `None`.
-pub(super) fn tokenizer(pickle: &Pickle<'_>) -> Option<FoundTokenizer> {
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(super) fn tokenizer(pickle: &Pickle<'_>) -> Result<Option<FoundTokenizer>> {
     let hyper = pickle.get(pickle.root(), "hyper_parameters");
-    let state = hyper.and_then(|h| pickle.get(h, "tokenizer")).and_then(|t| state(pickle, t))?;
+    let state = hyper.and_then(|h| pickle.get(h, "tokenizer")).and_then(|t| state(pickle, t));
+    let Some(state) = state else { return Ok(None) };
     let inner = pickle.get(state, "_tokenizer");
     let json = inner
         .filter(|&id| matches!(pickle.class(id), Some((module, "Tokenizer", _)) if module.starts_with("tokenizers")))
-        .and_then(|id| self::state(pickle, id))
-        .and_then(|id| pickle.bytes(id));
-    let special = |name: &str| {
+        .and_then(|id| self::state(pickle, id));
+    let special = |name: &str, old_name: &str| {
         let map = pickle.get(state, "_special_tokens_map").and_then(|map| pickle.get(map, name));
         // Older versions of transformers keep each special token in an attribute of its own.
-        let token = map.or_else(|| pickle.get(state, &format!("_{name}")));
-        token_text(pickle, token?)
+        let token = map.or_else(|| pickle.get(state, old_name));
+        token.and_then(|token| token_text(pickle, token)).map(copied).transpose()
     };
-    Some(FoundTokenizer {
-        json,
+    Ok(Some(FoundTokenizer {
+        json: match json {
+            Some(id) => pickle.bytes(id)?,
+            None => None,
+        },
         origin: TokenizerSource::Embedded,
-        file: "the checkpoint's tokenizer".into(),
-        bos: special("bos_token"),
-        eos: special("eos_token"),
-        mask: special("mask_token"),
+        file: copied("the checkpoint's tokenizer")?,
+        bos: special("bos_token", "_bos_token")?,
+        eos: special("eos_token", "_eos_token")?,
+        mask: special("mask_token", "_mask_token")?,
         chat_template: None,
-    })
+    }))
 }
 
 /// The text of a special token, which is a string or an `AddedToken`.
-fn token_text(pickle: &Pickle<'_>, id: NodeId) -> Option<String> {
-    let text = pickle.text(id).or_else(|| pickle.text(pickle.get(state(pickle, id)?, "content")?));
-    text.map(str::to_owned)
+fn token_text<'a>(pickle: &Pickle<'a>, id: NodeId) -> Option<&'a str> {
+    pickle.text(id).or_else(|| pickle.text(pickle.get(state(pickle, id)?, "content")?))
 }
 
 /// The state of an object, as `__setstate__` would get it.
 fn state(pickle: &Pickle<'_>, id: NodeId) -> Option<NodeId> {
-    match pickle.node(id) {
-        Node::Object(object) => object.state,
-        _ => None,
-    }
+    pickle.object(id)?.state
 }

@@ -34,9 +34,11 @@ use crate::atomic_file::{PendingFile, refuse_input_as_output};
 use crate::error::{Error, Result};
 use crate::forward::count_threads;
 use crate::gguf::{Value, Writer};
-use crate::memory::open_regular;
+use crate::memory::{collected, copied, extend, open_regular, push, try_collected, with_room};
 use crate::model::Config;
-use crate::quantize::{Importance, OutputTensor, Packing, Policy, Progress, set_type_keys, write_model};
+use crate::quantize::{
+    Importance, OutputTensor, Packing, Policy, Progress, Rule, set_type_keys, write_model,
+};
 use crate::simd::DefaultFloats;
 use fold::Recipe;
 use source::Source;
@@ -114,7 +116,8 @@ pub fn convert(
         false => fold::recipes(&mut source, &config)?,
     };
     notes.splice(0..0, std::mem::take(&mut source.notes));
-    let policy = Policy { rules: options.rules.clone(), ..Policy::new(options.tensor_type) };
+    let rules = try_collected(options.rules.iter().map(Rule::copied))?;
+    let policy = Policy { rules, ..Policy::new(options.tensor_type) };
     let (types, replaced) = policy.types(&config)?;
     notes.extend(replaced);
     let importance = match &options.importance {
@@ -133,14 +136,14 @@ pub fn convert(
     if let Some(template) = source.tokenizer.chat_template.take() {
         writer.set(Config::CHAT_TEMPLATE_KEY, Value::Str(template));
     }
-    let specs = config.tensors().into_iter().zip(types).zip(recipes);
-    let tensors = specs.map(|((spec, ty), recipe)| OutputTensor {
+    let specs = config.tensors()?.into_iter().zip(types).zip(recipes);
+    let tensors = collected(specs.map(|((spec, ty), recipe)| OutputTensor {
         name: spec.name,
         ty,
         dims: spec.dims,
         source: recipe,
-    });
-    let (file, kind) = (source.path().to_owned(), source.weights);
+    }))?;
+    let (file, kind) = (copied(source.path())?, source.weights);
     let pack = |tensor: &OutputTensor<Recipe>, bytes: &mut Vec<u8>| {
         let name = tensor.name.as_str();
         let importance = importance.as_ref().and_then(|all| all.columns(name));
@@ -148,7 +151,7 @@ pub fn convert(
         let packing = Packing { file: &file, name, ty: tensor.ty, row_len, importance, threads };
         write_tensor(&mut source, &packing, &tensor.source, bytes)
     };
-    let written = write_model(writer, tensors.collect(), options.layout, (pending, output), pack, progress)?;
+    let written = write_model(writer, tensors, options.layout, (pending, output), pack, progress)?;
     let (parameters, bytes) = (written.parameters, written.file_bytes);
     Ok(Report { config, parameters, bytes, weights: kind, tokenizer, notes })
 }
@@ -170,7 +173,7 @@ fn weights_file(input: &Path) -> Result<PathBuf> {
         let path = entry.map_err(|e| Error::io(input, e))?.path();
         let ending = path.extension().and_then(|ending| ending.to_str());
         if matches!(ending, Some("ckpt" | "pt" | "bin" | "safetensors")) && path.is_file() {
-            others.push(path);
+            push(&mut others, path)?;
         }
     }
     match others.as_slice() {
@@ -185,7 +188,7 @@ fn weights_file(input: &Path) -> Result<PathBuf> {
 
 /// Opens the file by its content, not by its name.
 fn open(path: &Path, options: &Options) -> Result<Source> {
-    let mut start = Vec::new();
+    let mut start = with_room(8)?;
     let (file, _) = open_regular(path)?;
     file.take(8).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;
     match *start.as_slice() {
@@ -223,8 +226,7 @@ fn write_tensor(
     let mut pack = |values: &[f32]| {
         let fetch = |rows: Range<usize>, to: &mut Vec<f32>| {
             let rows = values.get(rows.start * row_len..rows.end * row_len);
-            to.extend_from_slice(rows.ok_or_else(|| Error::internal("rows beyond a tensor"))?);
-            Ok(())
+            extend(to, rows.ok_or_else(|| Error::internal("rows beyond a tensor"))?)
         };
         packing.pack(values.len() / row_len.max(1), fetch, out)
     };
@@ -258,10 +260,10 @@ fn row_len(recipe: &Recipe, source: &Source) -> Result<usize> {
 /// `stories-q8_0.gguf`.
 fn model_name(output: &Path, options: &Options) -> Result<String> {
     if let Some(name) = &options.name {
-        return Ok(name.clone());
+        return copied(name);
     }
     let stem = output.file_stem().ok_or_else(|| Error::internal("an output without a name"))?;
     let stem = stem.to_string_lossy();
     let ending = format!("-{}", options.tensor_type.name());
-    Ok(stem.strip_suffix(&ending).unwrap_or(&stem).to_owned())
+    copied(stem.strip_suffix(&ending).unwrap_or(&stem))
 }

@@ -15,25 +15,57 @@ pub(super) fn without_prefixes(mut name: &str) -> &str {
     name
 }
 
+/// Removes the prefixes of wrappers.
+pub(super) fn remove_prefixes(name: &mut String) {
+    name.drain(..name.len() - without_prefixes(name).len());
+}
+
 /// Whether a name without prefixes is that of a parameter of the network, and not of a buffer or of the training code.
 pub(super) fn is_parameter(name: &str) -> bool {
     MODULES.iter().any(|module| name.starts_with(module))
 }
 
 /// The first few of these names, for a message; `None` if there are none.
-pub(super) fn some_of(mut names: Vec<&str>) -> Option<String> {
-    names.sort_unstable();
-    let shown = names.iter().take(3).map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
-    match names.len() {
+pub(super) fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+    /// Names that are shown.
+    const SHOWN: usize = 3;
+    let (mut first, mut count) = ([None; SHOWN], 0usize);
+    for name in names {
+        count += 1;
+        // In order, with `None` behind all names.
+        let mut next = Some(name);
+        for place in &mut first {
+            if place.is_none() || *place > next {
+                std::mem::swap(place, &mut next);
+            }
+        }
+    }
+    let mut text = String::new();
+    for name in first.into_iter().flatten() {
+        text.push_str(if text.is_empty() { "'" } else { ", '" });
+        text.push_str(name);
+        text.push('\'');
+    }
+    match count {
         0 => None,
-        1..=3 => Some(shown),
-        more => Some(format!("{shown} and {} more", more - 3)),
+        1..=SHOWN => Some(text),
+        more => Some(format!("{text} and {} more", more - SHOWN)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_names_are_shown_in_order() {
+        assert_eq!(some_of([].into_iter()), None);
+        assert_eq!(some_of(["b", "a"].into_iter()).as_deref(), Some("'a', 'b'"));
+        assert_eq!(
+            some_of(["d", "b", "e", "a", "c"].into_iter()).as_deref(),
+            Some("'a', 'b', 'c' and 2 more")
+        );
+    }
 
     #[test]
     fn prefixes_are_removed_in_any_nesting() {

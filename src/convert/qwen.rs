@@ -1,6 +1,7 @@
 //! Qwen2, Qwen3 and WeDLM as transformers stores them: hyperparameters from `config.json`, ends and sampling from
 //! `generation_config.json`, and which tensor is which.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::Value;
@@ -14,6 +15,7 @@ use super::settings::{Settings, special_token};
 use super::source::Source;
 use super::tokenizer::Vocabulary;
 use crate::error::{Error, Result};
+use crate::memory::{add, collected, copied, formatted, try_collected};
 use crate::model::{Architecture, Config, Defaults, Variant, limits};
 
 /// The file beside the weights that says how text is generated.
@@ -195,13 +197,13 @@ fn defaults(generation: &Value) -> Defaults {
 /// # Errors
 /// [`Error::BadFile`] naming the tensors that are missing, unexpected or of another shape.
 pub(super) fn recipes(source: &mut Source, config: &Config) -> Result<Vec<Recipe>> {
-    let expected: Vec<(String, Vec<usize>)> = config
-        .tensors()
-        .into_iter()
-        .map(|spec| (source_name(&spec.name), spec.dims.into_iter().rev().collect()))
-        .collect();
+    let expected: Vec<(String, Vec<usize>)> =
+        try_collected(config.tensors()?.into_iter().map(|mut spec| {
+            spec.dims.reverse();
+            Ok::<_, Error>((source_name(&spec.name)?, spec.dims))
+        }))?;
     let missing = expected.iter().map(|(name, _)| name.as_str()).filter(|name| source.shape(name).is_none());
-    if let Some(list) = some_of(missing.collect()) {
+    if let Some(list) = some_of(missing) {
         return Err(source.bad(format!("tensors are missing: {list}")));
     }
     for (name, shape) in &expected {
@@ -215,28 +217,29 @@ pub(super) fn recipes(source: &mut Source, config: &Config) -> Result<Vec<Recipe
             }
         }
     }
-    let known: std::collections::HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
-    let extra: Vec<&str> = source.names().filter(|name| !known.contains(name)).collect();
+    let mut known = HashSet::new();
+    for (name, _) in &expected {
+        add(&mut known, name.as_str())?;
+    }
+    let extra = source.names().filter(|name| !known.contains(name));
     // In a block they would take part in its computation.
-    let of_blocks =
-        extra.iter().copied().filter(|name| name.starts_with("layers.") && !name.ends_with("inv_freq"));
-    if let Some(list) = some_of(of_blocks.collect()) {
+    let of_blocks = extra.clone().filter(|name| name.starts_with("layers.") && !name.ends_with("inv_freq"));
+    if let Some(list) = some_of(of_blocks) {
         return Err(source.bad(format!("tensors that esolm does not know: {list}")));
     }
     let skipped = some_of(extra).map(|list| format!("left out, as no part of the network: {list}"));
     source.notes.extend(skipped);
-    Ok(expected.into_iter().map(|(name, _)| Recipe::Copy(name)).collect())
+    collected(expected.into_iter().map(|(name, _)| Recipe::Copy(name)))
 }
 
 /// The name in the source of a tensor of the model file.
-fn source_name(name: &str) -> String {
+fn source_name(name: &str) -> Result<String> {
     let Some((block, part)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
-        return match name {
+        return copied(match name {
             "token_embd.weight" => "embed_tokens.weight",
             "output_norm.weight" => "norm.weight",
             _ => "lm_head.weight",
-        }
-        .into();
+        });
     };
     let (module, kind) = part.rsplit_once('.').unwrap_or((part, "weight"));
     let module = match module {
@@ -253,5 +256,5 @@ fn source_name(name: &str) -> String {
         "ffn_down" => "mlp.down_proj",
         other => other,
     };
-    format!("layers.{block}.{module}.{kind}")
+    formatted(format_args!("layers.{block}.{module}.{kind}"))
 }

@@ -1,6 +1,5 @@
 //! `model.safetensors`, or the shards of one and their index, with the `config.json` beside them.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -13,7 +12,7 @@ use super::options::WeightSet;
 use super::source::{Dtype, Listing, Source, SourceTensor};
 use super::tokenizer_files;
 use crate::error::{Error, Result};
-use crate::memory::open_regular;
+use crate::memory::{collected, filled, formatted, open_regular, push, with_room};
 
 /// Largest header that is read, in bytes; a tensor takes about 120, and its text up to twenty times the memory.
 const MAX_HEADER: u64 = 2 << 20;
@@ -39,22 +38,26 @@ pub(super) fn open_index(path: &Path) -> Result<Source> {
     let Some(Value::Object(map)) = index.get("weight_map") else {
         return Err(bad("there is no 'weight_map': not the index of a sharded model".into()));
     };
-    let mut wanted: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    // Tensors with their files, by file.
+    let mut wanted: Vec<(&str, &str)> = with_room(map.len())?;
     for (tensor, file) in map {
         let file = file.as_str().filter(|file| is_plain(file));
         let file =
             file.ok_or_else(|| bad(format!("the file of '{tensor}' is not a name in the same folder")))?;
-        wanted.entry(file).or_default().push(tensor);
+        wanted.push((file, tensor));
     }
-    if wanted.is_empty() || wanted.len() > MAX_SHARDS {
-        return Err(bad(format!("{} files, not 1 to {MAX_SHARDS}", wanted.len())));
+    wanted.sort_unstable();
+    let shards = || wanted.chunk_by(|(one, _), (other, _)| one == other);
+    let count = shards().count();
+    if !(1..=MAX_SHARDS).contains(&count) {
+        return Err(bad(format!("{count} files, not 1 to {MAX_SHARDS}")));
     }
-    let paths: Vec<PathBuf> = wanted.keys().map(|file| path.with_file_name(file)).collect();
+    let mut paths = with_room(count)?;
+    paths.extend(shards().filter_map(|shard| shard.first()).map(|(file, _)| path.with_file_name(file)));
     let found = source(&paths)?;
-    for (number, tensors) in wanted.values().enumerate() {
-        if let Some(tensor) = tensors.iter().find(|tensor| !found.has(tensor, number)) {
-            let file = paths.get(number).map_or(String::new(), |file| file.display().to_string());
-            return Err(bad(format!("'{tensor}' is not in {file}")));
+    for (number, shard) in shards().enumerate() {
+        if let Some((file, tensor)) = shard.iter().find(|(_, tensor)| !found.has(tensor, number)) {
+            return Err(bad(format!("'{tensor}' is not in {}", path.with_file_name(file).display())));
         }
     }
     Ok(found)
@@ -69,7 +72,7 @@ fn is_plain(file: &str) -> bool {
 
 fn source(paths: &[PathBuf]) -> Result<Source> {
     let mut listing = Listing::default();
-    let mut files = Vec::with_capacity(paths.len());
+    let mut files = with_room(paths.len())?;
     for (number, path) in paths.iter().enumerate() {
         files.push((list(path, number, &mut listing)?, path.clone()));
     }
@@ -105,7 +108,7 @@ pub(super) fn read_header(
             "a header of {header_len} bytes in a file of {file_bytes}: not a safetensors file"
         )));
     }
-    let mut header = vec![0; header_len as usize];
+    let mut header = filled(header_len as usize, 0)?;
     file.read_exact(&mut header).map_err(io)?;
     let metadata: Metadata =
         serde_json::from_slice(&header).map_err(|e| Error::unreadable(&name, "safetensors header", e))?;
@@ -124,12 +127,13 @@ pub(super) fn read_header(
             StoredDtype::BF16 => Dtype::Bf16,
             StoredDtype::F64 => Dtype::F64,
             other => {
-                listing.others.push((name, format!("of type {other:?}")));
+                push(&mut listing.others, (name, formatted(format_args!("of type {other:?}"))?))?;
                 continue;
             }
         };
         let offset = data_start + info.data_offsets.0 as u64;
-        listing.tensors.push((name, SourceTensor { dtype, shape: info.shape.clone(), file: number, offset }));
+        let shape = collected(info.shape.iter().copied())?;
+        push(&mut listing.tensors, (name, SourceTensor { dtype, shape, file: number, offset }))?;
     }
     Ok(())
 }

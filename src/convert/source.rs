@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::names;
 use super::options::{TokenizerSource, WeightSet};
 use crate::error::{Error, Result};
+use crate::memory::{filled, insert, reserve, with_room};
 
 /// Bytes of a tensor that are read and decoded at a time.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -47,7 +48,7 @@ impl Dtype {
 }
 
 /// A tensor's type, shape and place in its file. Its elements are contiguous, the last dimension fastest.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct SourceTensor {
     pub dtype: Dtype,
     /// Shape in PyTorch's order: `[out, in]` for a Linear's weight.
@@ -120,14 +121,19 @@ impl Source {
         tokenizer: FoundTokenizer,
         weights: WeightSet,
     ) -> Result<Self> {
-        let mut sizes = Vec::with_capacity(files.len());
+        let mut sizes = with_room(files.len())?;
         for (file, path) in &files {
             sizes.push(file.metadata().map_err(|e| Error::io(path, e))?.len());
         }
-        let (files, paths): (Vec<_>, Vec<_>) = files.into_iter().unzip();
-        let of_file = |file: usize| paths.get(file).map_or(String::new(), |path| path.display().to_string());
+        let (mut open, mut paths) = (with_room(files.len())?, with_room(files.len())?);
+        for (file, path) in files {
+            open.push(file);
+            paths.push(path);
+        }
+        let of_file =
+            |file: usize| paths.get(file).map_or(String::new(), |path: &PathBuf| path.display().to_string());
         let mut tensors = HashMap::new();
-        for (name, tensor) in listing.tensors {
+        for (mut name, tensor) in listing.tensors {
             let end = tensor
                 .len()
                 .and_then(|len| len.checked_mul(tensor.dtype.bytes()))
@@ -138,14 +144,19 @@ impl Source {
                 return Err(Error::bad_file(of_file(tensor.file), what));
             }
             let file = tensor.file;
-            if tensors.insert(names::without_prefixes(&name).to_owned(), tensor).is_some() {
+            if tensors.contains_key(names::without_prefixes(&name)) {
                 return Err(Error::bad_file(of_file(file), format!("tensor '{name}' occurs twice")));
             }
+            names::remove_prefixes(&mut name);
+            insert(&mut tensors, name, tensor)?;
         }
-        let short = |(name, kind): (String, String)| (names::without_prefixes(&name).to_owned(), kind);
-        let others = listing.others.into_iter().map(short).collect();
+        let mut others = HashMap::new();
+        for (mut name, kind) in listing.others {
+            names::remove_prefixes(&mut name);
+            insert(&mut others, name, kind)?;
+        }
         let (path, notes) = (of_file(0), Vec::new());
-        Ok(Self { files, paths, path, tensors, others, config, tokenizer, weights, notes })
+        Ok(Self { files: open, paths, path, tensors, others, config, tokenizer, weights, notes })
     }
 
     /// The files that the tensors are in.
@@ -164,7 +175,7 @@ impl Source {
     }
 
     /// The names of all tensors, without prefixes, in no particular order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.tensors.keys().map(String::as_str)
     }
 
@@ -199,7 +210,7 @@ impl Source {
     /// # Errors
     /// [`Error::BadFile`] if the tensor is missing or holds NaN or infinity; [`Error::Io`]; what `each` returns.
     pub fn rows(&mut self, name: &str, mut each: impl FnMut(usize, &mut [f32]) -> Result<()>) -> Result<()> {
-        let Some(tensor) = self.tensors.get(name).cloned() else {
+        let Some(tensor) = self.tensors.get(name) else {
             return Err(self.lacks(name));
         };
         let Some((&n_rows, rest)) = tensor.shape.split_first() else {
@@ -208,7 +219,7 @@ impl Source {
         let row_len: usize = rest.iter().product();
         let row_bytes = row_len * tensor.dtype.bytes();
         let step = (CHUNK_BYTES / row_bytes.max(1)).clamp(1, n_rows.max(1));
-        let (mut bytes, mut values) = (vec![0; step * row_bytes], Vec::with_capacity(step * row_len));
+        let (mut bytes, mut values) = (filled(step * row_bytes, 0)?, with_room(step * row_len)?);
         let missing = || Error::internal(format!("the file of tensor '{name}'"));
         let file = self.files.get_mut(tensor.file).ok_or_else(missing)?;
         let path = self.paths.get(tensor.file).ok_or_else(missing)?;
@@ -236,6 +247,7 @@ impl Source {
     pub fn read(&mut self, name: &str) -> Result<Vec<f64>> {
         let mut all = Vec::new();
         self.rows(name, |_, rows| {
+            reserve(&mut all, rows.len())?;
             all.extend(rows.iter().map(|&v| f64::from(v)));
             Ok(())
         })?;

@@ -2,8 +2,10 @@
 //! `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` say about special tokens.
 
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::json::{read_json_if_any, read_vocabulary};
@@ -12,6 +14,7 @@ use super::small_file::read_small;
 use super::source::FoundTokenizer;
 use super::tokenizer::END_OF_TEXT;
 use crate::error::{Error, Result};
+use crate::memory::{copied, extend, no_room};
 
 /// The files that are read if they are beside the weights.
 pub(super) const FILES: [&str; 7] = [
@@ -53,14 +56,14 @@ pub(super) fn find(weights: &Path) -> Result<FoundTokenizer> {
         }
         _ => (None, "tokenizer.json"),
     };
-    let role = |role: &str| declared.token(role).map(str::to_owned);
+    let role = |role: &str| declared.token(role).map(copied).transpose();
     Ok(FoundTokenizer {
         json,
         origin: TokenizerSource::Beside,
-        file: file.into(),
-        bos: role("bos_token"),
-        eos: role("eos_token"),
-        mask: role("mask_token"),
+        file: copied(file)?,
+        bos: role("bos_token")?,
+        eos: role("eos_token")?,
+        mask: role("mask_token")?,
         chat_template: chat_template(&at(CHAT_TEMPLATE), &declared)?,
     })
 }
@@ -74,11 +77,10 @@ fn chat_template(path: &Path, declared: &Declared) -> Result<Option<String>> {
         return Ok(Some(text));
     }
     let Some(stated) = declared.config.get("chat_template") else { return Ok(None) };
-    let named = |all: &Vec<Value>| {
-        let default = all.iter().find(|one| one.get("name").and_then(Value::as_str) == Some("default"));
-        default.and_then(|one| one.get("template")).and_then(Value::as_str).map(str::to_owned)
-    };
-    Ok(stated.as_str().map(str::to_owned).or_else(|| stated.as_array().and_then(named)))
+    let mut named = stated.as_array().into_iter().flatten();
+    let default = named.find(|one| one.get("name").and_then(Value::as_str) == Some("default"));
+    let text = stated.as_str().or_else(|| default?.get("template")?.as_str());
+    text.map(copied).transpose()
 }
 
 /// What the files say about special tokens; null if there is no such file.
@@ -121,38 +123,106 @@ fn byte_level_bpe(vocab_path: &Path, merges_path: &Path, declared: &Declared) ->
     }
     let merges = String::from_utf8(read_small(merges_path)?)
         .map_err(|e| Error::unreadable(merges_path.display().to_string(), "the text is not UTF-8", e))?;
-    let mut pairs: Vec<Value> = Vec::new();
-    // The first line may tell the version.
-    let lines =
-        merges.lines().enumerate().filter(|(number, line)| *number > 0 || !line.starts_with("#version"));
-    for (number, line) in lines.filter(|(_, line)| !line.is_empty()) {
+    let pairs = Pairs(&merges);
+    for (count, (number, line)) in pairs.lines().enumerate() {
         match line.split_once(' ') {
-            _ if pairs.len() == MAX_MERGES => {
+            _ if count == MAX_MERGES => {
                 return Err(bad(merges_path, format!("more than {MAX_MERGES} pairs")));
             }
-            Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => {
-                pairs.push(json!([left, right]));
-            }
+            Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => (),
             _ => return Err(bad(merges_path, format!("line {} is not a pair of tokens", number + 1))),
         }
     }
     let added = added_tokens(&vocab, declared).map_err(|what| bad(vocab_path, what))?;
     let prefix = declared.config.get("add_prefix_space") == Some(&Value::Bool(true));
     let byte_level = |trim: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": trim, "use_regex": true});
-    let json = json!({
-        "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": added,
-        "normalizer": null,
-        "pre_tokenizer": byte_level(true),
-        "post_processor": byte_level(false),
-        "decoder": byte_level(true),
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
-            "end_of_word_suffix": "", "fuse_unk": false, "byte_fallback": false,
-            "vocab": vocab, "merges": pairs,
-        },
-    });
-    Ok(json.to_string().into_bytes())
+    let model = Bpe {
+        byte_fallback: false,
+        continuing_subword_prefix: "",
+        dropout: (),
+        end_of_word_suffix: "",
+        fuse_unk: false,
+        merges: pairs,
+        ty: "BPE",
+        unk_token: (),
+        vocab: &vocab,
+    };
+    let file = TokenizerJson {
+        added_tokens: &added,
+        decoder: byte_level(true),
+        model,
+        normalizer: (),
+        padding: (),
+        post_processor: byte_level(false),
+        pre_tokenizer: byte_level(true),
+        truncation: (),
+        version: "1.0",
+    };
+    let mut text = Growing(Vec::new());
+    serde_json::to_writer(&mut text, &file).map_err(|_| no_room(text.0.len()))?;
+    Ok(text.0)
+}
+
+/// A `tokenizer.json`. As values of JSON its lists would take many times its size.
+#[derive(Serialize)]
+struct TokenizerJson<'a> {
+    added_tokens: &'a [Value],
+    decoder: Value,
+    model: Bpe<'a>,
+    normalizer: (),
+    padding: (),
+    post_processor: Value,
+    pre_tokenizer: Value,
+    truncation: (),
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+struct Bpe<'a> {
+    byte_fallback: bool,
+    continuing_subword_prefix: &'static str,
+    dropout: (),
+    end_of_word_suffix: &'static str,
+    fuse_unk: bool,
+    merges: Pairs<'a>,
+    #[serde(rename = "type")]
+    ty: &'static str,
+    unk_token: (),
+    vocab: &'a Map<String, Value>,
+}
+
+/// The pairs of tokens in the text of a `merges.txt`, one a line.
+struct Pairs<'a>(&'a str);
+
+impl<'a> Pairs<'a> {
+    /// The lines with pairs, and their numbers from 0.
+    fn lines(&self) -> impl Iterator<Item = (usize, &'a str)> + use<'a> {
+        // The first line may tell the version.
+        let is_pair = |&(number, line): &(usize, &str)| {
+            !line.is_empty() && (number > 0 || !line.starts_with("#version"))
+        };
+        self.0.lines().enumerate().filter(is_pair)
+    }
+}
+
+impl Serialize for Pairs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.lines().filter_map(|(_, line)| line.split_once(' ')))
+    }
+}
+
+/// Bytes that grow as long as there is memory.
+struct Growing(Vec<u8>);
+
+impl Write for Growing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        extend(&mut self.0, bytes).map_err(|_| ErrorKind::OutOfMemory)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The special tokens: those of the vocabulary, those added under a number, and those with a role, which follow.

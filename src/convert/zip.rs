@@ -11,6 +11,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::memory::{copied, filled, insert};
 
 /// Most entries; there is one per tensor of the model and of the optimizer.
 const MAX_ENTRIES: u64 = 1 << 16;
@@ -72,9 +73,10 @@ impl<F: Read + Seek> Zip<'_, F> {
             let at = directory.offset + (bytes.len() - rest.len()) as u64;
             let (name, header, len) = self.entry(&mut rest, at)?;
             let span = self.span(&name, header, len)?;
-            if let Some(_first) = entries.insert(name.clone(), span) {
+            if entries.contains_key(&name) {
                 return Err(self.bad(at, format!("entry '{name}' occurs twice")));
             }
+            insert(&mut entries, name, span)?;
         }
         Ok(entries)
     }
@@ -161,7 +163,7 @@ impl<F: Read + Seek> Zip<'_, F> {
                 self.path.display()
             )));
         }
-        Ok((name.to_owned(), header, len))
+        Ok((copied(name)?, header, len))
     }
 
     /// The bytes of an entry whose local header is at `at`.
@@ -183,7 +185,7 @@ impl<F: Read + Seek> Zip<'_, F> {
         if offset.checked_add(len as u64).is_none_or(|end| end > self.len) {
             return Err(self.bad(offset, format!("{len} bytes are announced beyond the file's {}", self.len)));
         }
-        let mut bytes = vec![0; len];
+        let mut bytes = filled(len, 0)?;
         let read = self.file.seek(SeekFrom::Start(offset)).and_then(|_| self.file.read_exact(&mut bytes));
         read.map_err(|e| Error::io(self.path, e))?;
         Ok(bytes)

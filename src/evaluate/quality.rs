@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::{ContextParams, KvType};
 use crate::generate::{GenerateParams, Prompt};
+use crate::memory::{collected, extend, push, reserve, try_collected};
 use crate::model::Model;
 use crate::sample::{LogitsRow, argmax, log_sum};
 use crate::score::Estimate;
@@ -97,10 +98,8 @@ pub fn compare(
     let count = windows.len();
     let (threads, kv_type) = (options.threads, options.kv_type);
     let params = ContextParams { length, threads, kv_type, ..ContextParams::default() };
-    let mut runs = Vec::with_capacity(models.len());
-    for model in models {
-        runs.push(Run::new(Context::new(model, &params)?));
-    }
+    let runs = models.iter().map(|model| Context::new(model, &params).map(Run::new));
+    let mut runs: Vec<Run> = try_collected(runs)?;
     let trained = config.train_alpha_0.filter(|_| config.has_sequential_phase());
     let alpha_0 = options.alpha_0.unwrap_or(f64::from(trained.unwrap_or(1.0)));
     let mut reference = Rows::default();
@@ -117,7 +116,7 @@ pub fn compare(
         let given = text.get(..config.given_tokens()).ok_or_else(|| Error::internal("an empty window"))?;
         for run in &mut runs {
             run.context.begin(&[Prompt::prefix(given)], &params)?;
-            run.nlls.push(0.0);
+            push(&mut run.nlls, 0.0)?;
         }
         loop {
             reference.clear();
@@ -133,8 +132,9 @@ pub fn compare(
             return Err(Error::Cancelled);
         }
     }
-    let base = runs.first().ok_or_else(|| Error::internal("no model"))?.nlls.clone();
-    Ok(runs.into_iter().map(|run| run.quality(&base, length)).collect())
+    let base = runs.first().ok_or_else(|| Error::internal("no model"))?;
+    let base: Vec<f64> = collected(base.nlls.iter().copied())?;
+    try_collected(runs.into_iter().map(|run| run.quality(&base, length)))
 }
 
 /// The first model's distributions in one step, one row per token.
@@ -159,11 +159,12 @@ impl Rows {
     }
 
     /// Adds a row of logits.
-    fn push(&mut self, logits: &[f32], log_sum: f64, top: u32) {
-        self.logits.extend_from_slice(logits);
+    fn push(&mut self, logits: &[f32], log_sum: f64, top: u32) -> Result<()> {
+        extend(&mut self.logits, logits)?;
+        reserve(&mut self.probabilities, logits.len())?;
         self.probabilities.extend(logits.iter().map(|&l| (f64::from(l) - log_sum).exp() as f32));
-        self.log_sums.push(log_sum);
-        self.tops.push(top);
+        push(&mut self.log_sums, log_sum)?;
+        push(&mut self.tops, top)
     }
 
     /// The sum over tokens t of p(t) log(p(t) / q(t)): p is the distribution of row `row`, q that of `logits`, both
@@ -214,12 +215,12 @@ impl Run {
                 let log_sum = log_sum(logits, mask)?;
                 let top = argmax(logits, mask)?;
                 if first {
-                    reference.push(logits, log_sum, top);
+                    reference.push(logits, log_sum, top)?;
                 }
                 let chosen =
                     logits.get(token as usize).ok_or_else(|| Error::invalid(format!("no token {token}")))?;
                 *nlls.last_mut().ok_or_else(missing)? += log_sum - f64::from(*chosen);
-                divergences.push(reference.divergence(row, logits, log_sum, mask).ok_or_else(missing)?);
+                push(divergences, reference.divergence(row, logits, log_sum, mask).ok_or_else(missing)?)?;
                 *same += usize::from(reference.tops.get(row) == Some(&top));
                 row += 1;
                 comparing += started.elapsed();
@@ -231,15 +232,15 @@ impl Run {
     }
 
     /// The results. `base` is the first model's negative log-likelihood of each window, `length` a window's tokens.
-    fn quality(mut self, base: &[f64], length: usize) -> Quality {
+    fn quality(mut self, base: &[f64], length: usize) -> Result<Quality> {
         let tokens = self.divergences.len();
         let nll = self.nlls.iter().sum::<f64>() / tokens as f64;
         let differences: Vec<f64> =
-            self.nlls.iter().zip(base).map(|(a, b)| (a - b) / length as f64).collect();
+            collected(self.nlls.iter().zip(base).map(|(a, b)| (a - b) / length as f64))?;
         let divergence = self.divergences.iter().sum::<f64>() / tokens as f64;
         let place = (tokens * 999).div_ceil(1000).saturating_sub(1);
         let (_, divergence_999, _) = self.divergences.select_nth_unstable_by(place, f64::total_cmp);
-        Quality {
+        Ok(Quality {
             tokens,
             nll,
             difference: Estimate::of(&differences),
@@ -247,7 +248,7 @@ impl Run {
             divergence_999: *divergence_999,
             same_top: self.same as f64 / tokens as f64,
             tokens_per_second: tokens as f64 / self.time.as_secs_f64(),
-        }
+        })
     }
 }
 
@@ -260,7 +261,7 @@ mod tests {
         let p = [0.0, 1.0, f32::NEG_INFINITY, 9.0];
         let q = [1.0, 0.0, f32::NEG_INFINITY, 0.0];
         let mut rows = Rows::default();
-        rows.push(&p, log_sum(&p, 3).unwrap(), 1);
+        rows.push(&p, log_sum(&p, 3).unwrap(), 1).unwrap();
         let divergence = |q: &[f32]| rows.divergence(0, q, log_sum(q, 3).unwrap(), 3).unwrap();
         let expected = (1.0 - 1.0 / 1.0f64.exp()) / (1.0 + 1.0 / 1.0f64.exp());
         assert!((divergence(&q) - expected).abs() < 1e-6, "{}", divergence(&q));

@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::ContextParams;
 use crate::generate::{GenerateParams, Prompt};
-use crate::memory::with_room;
+use crate::memory::{collected, extend, push, try_collected, with_room};
 use crate::model::{Config, Model};
 use crate::score::{Estimate, ScoreParams};
 
@@ -75,7 +75,9 @@ pub fn draw(
     if count > MOST_SAMPLES {
         return Err(Error::invalid(format!("{count} samples; at most {MOST_SAMPLES}")));
     }
-    let prompts = vec![params.prompt.clone(); params.batch.min(count)];
+    let known = || collected(params.prompt.known.iter().copied());
+    let prompts: Vec<Prompt> =
+        try_collected((0..params.batch.min(count)).map(|_| known().map(|known| Prompt { known })))?;
     let mut samples = Samples { tokens: with_room(count)?, passes: 0.0, tokens_per_second: 0.0 };
     let (mut passes, mut written, mut time) = (0, 0, Duration::ZERO);
     for (batch, first) in (0..count).step_by(prompts.len()).enumerate() {
@@ -89,7 +91,7 @@ pub fn draw(
         }
         time += started.elapsed();
         for sequence in 0..prompts.len() {
-            samples.tokens.push(context.tokens(sequence)?.to_vec());
+            samples.tokens.push(collected(context.tokens(sequence)?.iter().copied())?);
         }
         if progress(first + prompts.len()).is_break() {
             return Err(Error::Cancelled);
@@ -101,8 +103,11 @@ pub fn draw(
 }
 
 /// At most `max` windows of `length` tokens (0: all), spread evenly over a text: samples to compare a model's with.
-pub fn windows(tokens: &[u32], length: usize, max: usize) -> Vec<Vec<u32>> {
-    spread(tokens, length.max(1), max).map(<[u32]>::to_vec).collect()
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub fn windows(tokens: &[u32], length: usize, max: usize) -> Result<Vec<Vec<u32>>> {
+    try_collected(spread(tokens, length.max(1), max).map(|window| collected(window.iter().copied())))
 }
 
 /// The measures of samples.
@@ -172,7 +177,7 @@ impl Judge {
         if count == 0 {
             return Err(Error::invalid("there are no samples to measure"));
         }
-        let (mut lengths, mut nlls, mut bounds) = (vec![], vec![], vec![]);
+        let (mut lengths, mut nlls, mut bounds) = (with_room(count)?, with_room(count)?, with_room(count)?);
         let (mut sum_of_entropies, mut sums_of_distinct) = (0.0, [0.0; 3]);
         for (number, sample) in samples.iter().enumerate() {
             let own = self.author.as_ref().map(|author| self.encode(author, sample)).transpose()?;
@@ -181,9 +186,9 @@ impl Judge {
             lengths.push(tokens.len() as f64);
             nlls.push(score.nll);
             bounds.push(score.bound.total().mean);
-            sum_of_entropies += entropy(sample);
+            sum_of_entropies += entropy(sample)?;
             for (n, sum) in (1..).zip(&mut sums_of_distinct) {
-                *sum += distinct(sample, n);
+                *sum += distinct(sample, n)?;
             }
             if progress(number + 1).is_break() {
                 return Err(Error::Cancelled);
@@ -192,8 +197,8 @@ impl Judge {
         Ok(SampleQuality {
             samples: count,
             tokens: lengths.iter().sum::<f64>() as usize,
-            nll: per_token(&nlls, &lengths),
-            bound: per_token(&bounds, &lengths),
+            nll: per_token(&nlls, &lengths)?,
+            bound: per_token(&bounds, &lengths)?,
             entropy: sum_of_entropies / count as f64,
             distinct: sums_of_distinct.map(|sum| sum / count as f64),
         })
@@ -203,41 +208,49 @@ impl Judge {
     fn encode(&self, author: &Model, sample: &[u32]) -> Result<Vec<u32>> {
         let judge = self.context.model();
         let (end, own_end) = (author.config().eos_token_id, judge.config().eos_token_id);
-        let mut tokens = Vec::with_capacity(sample.len());
+        let mut tokens = with_room(sample.len())?;
         for run in sample.split_inclusive(|&token| Some(token) == end) {
             let (text, ended) = match run.split_last() {
                 Some((&last, text)) if Some(last) == end && own_end.is_some() => (text, own_end),
                 _ => (run, None),
             };
-            tokens.extend(judge.tokenizer()?.encode(&author.tokenizer()?.decode(text)?)?);
-            tokens.extend(ended);
+            extend(&mut tokens, &judge.tokenizer()?.encode(&author.tokenizer()?.decode(text)?)?)?;
+            if let Some(ended) = ended {
+                push(&mut tokens, ended)?;
+            }
         }
         Ok(tokens)
     }
 }
 
 /// The mean of `nats` over all tokens, with the standard error over samples.
-fn per_token(nats: &[f64], lengths: &[f64]) -> Estimate {
-    let each: Vec<f64> = nats.iter().zip(lengths).map(|(nats, length)| nats / length).collect();
+fn per_token(nats: &[f64], lengths: &[f64]) -> Result<Estimate> {
+    let each: Vec<f64> = collected(nats.iter().zip(lengths).map(|(nats, length)| nats / length))?;
     let mean = nats.iter().sum::<f64>() / lengths.iter().sum::<f64>();
-    Estimate { mean, standard_error: Estimate::of(&each).standard_error }
+    Ok(Estimate { mean, standard_error: Estimate::of(&each).standard_error })
 }
 
 /// The entropy of the counts of the tokens, in nats: 0 if all are the same, ln n for n different ones.
-pub fn entropy(tokens: &[u32]) -> f64 {
-    let mut sorted = tokens.to_vec();
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub fn entropy(tokens: &[u32]) -> Result<f64> {
+    let mut sorted = collected(tokens.iter().copied())?;
     sorted.sort_unstable();
     let fractions = sorted.chunk_by(|a, b| a == b).map(|run| run.len() as f64 / sorted.len() as f64);
-    fractions.map(|p| -p * p.ln()).sum()
+    Ok(fractions.map(|p| -p * p.ln()).sum())
 }
 
 /// The number of different `n`-grams, divided by the number of `n`-grams; 1 if there is none.
-pub fn distinct(tokens: &[u32], n: usize) -> f64 {
-    let mut grams: Vec<&[u32]> = tokens.windows(n.max(1)).collect();
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub fn distinct(tokens: &[u32], n: usize) -> Result<f64> {
+    let mut grams: Vec<&[u32]> = collected(tokens.windows(n.max(1)))?;
     let all = grams.len();
     grams.sort_unstable();
     grams.dedup();
-    if all == 0 { 1.0 } else { grams.len() as f64 / all as f64 }
+    Ok(if all == 0 { 1.0 } else { grams.len() as f64 / all as f64 })
 }
 
 #[cfg(test)]
@@ -246,29 +259,29 @@ mod tests {
 
     #[test]
     fn entropy_matches_examples_counted_by_hand() {
-        assert_eq!(entropy(&[]), 0.0);
-        assert_eq!(entropy(&[7, 7, 7]), 0.0);
-        assert!((entropy(&[3, 1, 2, 0]) - 4f64.ln()).abs() < 1e-12);
+        assert_eq!(entropy(&[]).unwrap(), 0.0);
+        assert_eq!(entropy(&[7, 7, 7]).unwrap(), 0.0);
+        assert!((entropy(&[3, 1, 2, 0]).unwrap() - 4f64.ln()).abs() < 1e-12);
         // 5 three times of six, 2 twice, 9 once.
         let expected = 0.5 * 2f64.ln() + 3f64.ln() / 3.0 + 6f64.ln() / 6.0;
-        assert!((entropy(&[5, 2, 5, 9, 2, 5]) - expected).abs() < 1e-12);
+        assert!((entropy(&[5, 2, 5, 9, 2, 5]).unwrap() - expected).abs() < 1e-12);
     }
 
     #[test]
     fn distinct_matches_examples_counted_by_hand() {
         // 1 2 1 2 3: the tokens 1 2 3; the pairs 12 21 23; the triples 121 212 123.
         let text = [1, 2, 1, 2, 3];
-        assert_eq!([1, 2, 3].map(|n| distinct(&text, n)), [3.0 / 5.0, 3.0 / 4.0, 1.0]);
-        assert_eq!([1, 2, 3].map(|n| distinct(&[4; 5], n)), [1.0 / 5.0, 1.0 / 4.0, 1.0 / 3.0]);
-        assert_eq!([1, 2, 3].map(|n| distinct(&[4], n)), [1.0; 3]);
+        assert_eq!([1, 2, 3].map(|n| distinct(&text, n).unwrap()), [3.0 / 5.0, 3.0 / 4.0, 1.0]);
+        assert_eq!([1, 2, 3].map(|n| distinct(&[4; 5], n).unwrap()), [1.0 / 5.0, 1.0 / 4.0, 1.0 / 3.0]);
+        assert_eq!([1, 2, 3].map(|n| distinct(&[4], n).unwrap()), [1.0; 3]);
     }
 
     #[test]
     fn means_count_each_token_once() {
         // Six nats for three tokens and two for one: two nats per token each.
-        let same = per_token(&[6.0, 2.0], &[3.0, 1.0]);
+        let same = per_token(&[6.0, 2.0], &[3.0, 1.0]).unwrap();
         assert_eq!(same, Estimate { mean: 2.0, standard_error: 0.0 });
-        let other = per_token(&[3.0, 3.0], &[3.0, 1.0]);
+        let other = per_token(&[3.0, 3.0], &[3.0, 1.0]).unwrap();
         assert!((other.mean - 1.5).abs() < 1e-12 && (other.standard_error - 1.0).abs() < 1e-12, "{other:?}");
     }
 }

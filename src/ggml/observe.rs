@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::weights::Weights;
 use crate::error::{Error, Result};
+use crate::memory::{collected, copied, filled, push};
 
 /// Statistics of one matrix's inputs.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,8 +48,8 @@ pub(crate) fn observe<T>(weights: &Weights, run: impl FnOnce() -> Result<T>) -> 
             return Err(Error::Unsupported("the inputs of matrices can be observed on the CPU only".into()));
         };
         let columns = tensor.row_len()?;
-        let observed = Observed { name: tensor.name.clone(), squares: vec![0.0; columns], rows: 0 };
-        table.push((addresses, observed));
+        let observed = Observed { name: copied(&tensor.name)?, squares: filled(columns, 0.0)?, rows: 0 };
+        push(&mut table, (addresses, observed))?;
     }
     table.sort_by_key(|(addresses, _)| addresses.start);
     TABLE.set(Some(table));
@@ -56,7 +57,7 @@ pub(crate) fn observe<T>(weights: &Weights, run: impl FnOnce() -> Result<T>) -> 
     let result = run()?;
     let table = TABLE.take().ok_or_else(|| Error::internal("two observations at once"))?;
     drop(end);
-    Ok((result, table.into_iter().map(|(_, observed)| observed).collect()))
+    Ok((result, collected(table.into_iter().map(|(_, observed)| observed))?))
 }
 
 /// Whether this thread's graphs are observed.

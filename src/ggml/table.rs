@@ -8,7 +8,7 @@ use ggml_sys::{ggml_cgraph, ggml_context, ggml_tensor};
 use super::buffer::Buffer;
 use super::device::Device;
 use crate::error::{Error, Result};
-use crate::gguf::{TensorInfo, TensorType};
+use crate::gguf::{MAX_DIMS, TensorInfo, TensorType};
 use crate::memory::Arena;
 
 /// A tensor of a graph: a weight, an input, or an operation's result.
@@ -161,13 +161,15 @@ impl TensorTable {
     /// Adds a tensor, at `place` in a buffer if one is given.
     pub(super) fn add(&mut self, info: &TensorInfo, at: Option<(&Buffer, usize)>) -> Result<Tensor<'static>> {
         self.take()?;
-        let dims: Vec<i64> = info.dims.iter().map(|&d| d as i64).collect();
+        let mut dims = [1; MAX_DIMS];
+        dims.iter_mut().zip(&info.dims).for_each(|(to, &from)| *to = from as i64);
+        let n_dims = info.dims.len().clamp(1, dims.len());
         // SAFETY: the table has room, and there are one to four dimensions (the reader checks).
         let raw = unsafe {
             ggml_sys::ggml_new_tensor(
                 self.ctx.as_ptr(),
                 info.ty.code() as ggml_sys::ggml_type,
-                dims.len() as i32,
+                n_dims as i32,
                 dims.as_ptr(),
             )
         };

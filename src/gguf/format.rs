@@ -9,7 +9,7 @@ pub(super) const VERSION: u32 = 3;
 /// Longest tensor name that ggml keeps, in bytes (its `GGML_MAX_NAME` less the terminator).
 pub(super) const MAX_TENSOR_NAME: usize = 63;
 /// Most dimensions of a tensor.
-pub(super) const MAX_DIMS: usize = 4;
+pub(crate) const MAX_DIMS: usize = 4;
 
 /// Key of the data alignment, and its value when the key is absent.
 const ALIGNMENT_KEY: &str = "general.alignment";

@@ -14,6 +14,7 @@ mod tensor_type;
 mod value;
 mod writer;
 
+pub(crate) use format::MAX_DIMS;
 pub use panels::Layout;
 #[cfg(any(test, feature = "convert"))]
 pub(crate) use panels::convert;

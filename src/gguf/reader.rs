@@ -1,6 +1,7 @@
 //! Reads and checks a header.
 
 use std::collections::HashSet;
+use std::fmt::{self, Display};
 
 use super::format::{MAGIC, MAX_DIMS, MAX_TENSOR_NAME, VERSION, alignment};
 use super::panels::{self, Layout};
@@ -132,6 +133,16 @@ fn set_with_room<'a>(len: usize) -> Result<HashSet<&'a str>> {
     Ok(set)
 }
 
+/// A tensor in a message.
+#[derive(Clone, Copy)]
+struct Named<'a>(&'a str);
+
+impl Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tensor '{}'", self.0)
+    }
+}
+
 /// A cursor over the header. Every read is checked against the bytes that are left.
 struct Parser<'a> {
     bytes: &'a [u8],
@@ -191,24 +202,24 @@ impl<'a> Parser<'a> {
         if name.is_empty() {
             return Err(self.bad_at(start, format!("tensor {index} has no name")));
         }
-        let what = format!("tensor '{name}'");
-        let n_dims = self.u32(&what)? as usize;
+        let what = Named(name);
+        let n_dims = self.u32(what)? as usize;
         if !(1..=MAX_DIMS).contains(&n_dims) {
             return Err(self.bad_at(start, format!("{what} has {n_dims} dimensions, not 1 to {MAX_DIMS}")));
         }
         let mut dims = with_room(n_dims)?;
         for _ in 0..n_dims {
-            let dim = self.u64(&what)?;
+            let dim = self.u64(what)?;
             // ggml counts in signed 64-bit integers, and some of its kernels in 32 bits.
             if dim == 0 || dim > i32::MAX as u64 {
                 return Err(self.bad_at(start, format!("{what} has a dimension of {dim}")));
             }
             dims.push(dim as usize);
         }
-        let code = self.u32(&what)?;
+        let code = self.u32(what)?;
         let (ty, layout) = Layout::from_code(code)
             .ok_or_else(|| self.bad_at(start, format!("{what} has the unsupported type number {code}")))?;
-        let offset = self.u64(&what)?;
+        let offset = self.u64(what)?;
         let size = panels::tensor_bytes(ty, layout, &dims).ok_or_else(|| {
             self.bad_at(start, format!("{what}: the shape {dims:?} does not fit the type {}", ty.name()))
         })?;
@@ -333,21 +344,21 @@ impl<'a> Parser<'a> {
         std::str::from_utf8(bytes).map_err(|_| self.bad_at(start, format!("{what}: the text is not UTF-8")))
     }
 
-    fn u32(&mut self, what: &str) -> Result<u32> {
+    fn u32(&mut self, what: impl Display) -> Result<u32> {
         Ok(u32::from_le_bytes(self.fixed(what)?))
     }
 
-    fn u64(&mut self, what: &str) -> Result<u64> {
+    fn u64(&mut self, what: impl Display) -> Result<u64> {
         Ok(u64::from_le_bytes(self.fixed(what)?))
     }
 
-    fn fixed<const N: usize>(&mut self, what: &str) -> Result<[u8; N]> {
+    fn fixed<const N: usize>(&mut self, what: impl Display) -> Result<[u8; N]> {
         let mut out = [0; N];
         out.copy_from_slice(self.take(N, what)?);
         Ok(out)
     }
 
-    fn take(&mut self, len: usize, what: &str) -> Result<&'a [u8]> {
+    fn take(&mut self, len: usize, what: impl Display) -> Result<&'a [u8]> {
         let start = self.at;
         let slice = start.checked_add(len).and_then(|end| self.bytes.get(start..end));
         let slice = slice.ok_or_else(|| self.bad_at(start, format!("the file ends inside {what}")))?;
@@ -359,7 +370,7 @@ impl<'a> Parser<'a> {
         self.bytes.len() - self.at
     }
 
-    fn bad_at(&self, offset: usize, what: impl std::fmt::Display) -> Error {
+    fn bad_at(&self, offset: usize, what: impl Display) -> Error {
         Error::bad_file(self.file, format!("{what} (offset {offset})"))
     }
 }

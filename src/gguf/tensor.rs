@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::panels::{self, Layout};
 use super::tensor_type::TensorType;
 use crate::error::{Error, Result};
+use crate::memory::{collected, copied};
 
 /// A tensor's description.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,15 @@ pub struct TensorInfo {
 }
 
 impl TensorInfo {
+    /// A copy.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn copied(&self) -> Result<Self> {
+        let (name, dims) = (copied(&self.name)?, collected(self.dims.iter().copied())?);
+        Ok(Self { name, dims, range: self.range.clone(), ..*self })
+    }
+
     /// Elements of a row.
     ///
     /// # Errors

@@ -49,6 +49,15 @@ impl Value {
         }
     }
 
+    /// Bytes of the value in a file.
+    pub(super) fn encoded_len(&self) -> usize {
+        match self {
+            Value::Str(text) => 8 + text.len(),
+            Value::Array(array) => 4 + 8 + array.bytes.len(),
+            number => number_bytes(number.code()).unwrap_or_default(),
+        }
+    }
+
     /// Appends the value as it is in a file.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         match self {

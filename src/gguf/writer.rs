@@ -1,12 +1,13 @@
 //! Writes a file in one pass: the header, then each tensor's bytes in the order declared.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use super::format::{MAGIC, MAX_DIMS, MAX_TENSOR_NAME, VERSION, alignment};
 use super::panels::{self, Layout};
 use super::tensor_type::TensorType;
 use super::value::{Value, put_string};
 use crate::error::{Error, Result};
+use crate::memory::{collected, copied, no_room, push, with_room};
 
 const CACHE_LINE: u64 = 64;
 
@@ -18,6 +19,8 @@ pub struct Writer {
     tensors: Vec<Declared>,
     /// The name of the file in errors.
     file: Option<String>,
+    /// The bytes of metadata that there was no memory for.
+    refused: Option<usize>,
 }
 
 /// A tensor of the file to write.
@@ -42,11 +45,24 @@ impl Writer {
         self.file = Some(name.into());
     }
 
-    /// Sets a metadata key. A key that was set before keeps its place in the file and gets the new value.
+    /// Sets a metadata key. A key that was set before keeps its place in the file and gets the new value. If there is no
+    /// memory for it, [`Writer::write`] says so.
     pub fn set(&mut self, key: &str, value: Value) {
-        match self.metadata.iter_mut().find(|(k, _)| k == key) {
-            Some(entry) => entry.1 = value,
-            None => self.metadata.push((key.to_owned(), value)),
+        if let Some(entry) = self.metadata.iter_mut().find(|(k, _)| k == key) {
+            entry.1 = value;
+            return;
+        }
+        let added = copied(key).and_then(|key| push(&mut self.metadata, (key, value)));
+        if added.is_err() {
+            self.refused = Some(key.len());
+        }
+    }
+
+    /// As [`Writer::set`], with a copy of `text`.
+    pub fn set_text(&mut self, key: &str, text: &str) {
+        match copied(text) {
+            Ok(text) => self.set(key, Value::Str(text)),
+            Err(_) => self.refused = Some(text.len()),
         }
     }
 
@@ -78,8 +94,8 @@ impl Writer {
                     ty.name()
                 ))
             })?;
-        self.tensors.push(Declared { name: name.to_owned(), ty, layout, dims: dims.to_vec(), bytes });
-        Ok(())
+        let (name, dims) = (copied(name)?, collected(dims.iter().copied())?);
+        push(&mut self.tensors, Declared { name, ty, layout, dims, bytes })
     }
 
     /// Bytes of the data of all tensors declared so far.
@@ -93,7 +109,7 @@ impl Writer {
     ///
     /// # Errors
     /// What `data` returns; [`Error::Internal`] if it gave the wrong number of bytes; [`Error::InvalidArgument`] for
-    /// metadata that cannot be written; [`Error::Io`].
+    /// metadata that cannot be written; [`Error::OutOfMemory`], also of [`Writer::set`]; [`Error::Io`].
     pub fn write(
         &self,
         out: &mut dyn Write,
@@ -102,15 +118,18 @@ impl Writer {
         let file = || self.file.clone().unwrap_or_else(|| "the output file".into());
         let io = |source| Error::Io { file: file(), source };
         let alignment = alignment(&self.metadata).map_err(Error::invalid)?;
-        // Offsets do not change the header's length, on which they depend.
-        let data_start = self.header(alignment, &[]).len() as u64;
-        let offsets = self.offsets(alignment, data_start);
-        out.write_all(&self.header(alignment, &offsets)).map_err(io)?;
+        if let Some(bytes) = self.refused {
+            return Err(no_room(bytes));
+        }
+        let data_start = self.header_len().next_multiple_of(alignment as usize);
+        let header = self.header(alignment, data_start)?;
+        out.write_all(&header).map_err(io)?;
+        let data_start = data_start as u64;
         let mut written = data_start;
         let mut bytes = Vec::new();
-        for (tensor, offset) in self.tensors.iter().zip(offsets) {
+        for (tensor, offset) in self.tensors.iter().zip(self.offsets(alignment, data_start)) {
             let pad = data_start + offset - written;
-            out.write_all(&vec![0; pad as usize]).map_err(io)?;
+            std::io::copy(&mut std::io::repeat(0).take(pad), out).map_err(io)?;
             bytes.clear();
             data(&tensor.name, &mut bytes)?;
             if bytes.len() != tensor.bytes {
@@ -127,9 +146,9 @@ impl Writer {
     }
 
     /// Where each tensor's data begins, counted from the start of all data. Panels are aligned to cache lines in the file.
-    fn offsets(&self, alignment: u64, data_start: u64) -> Vec<u64> {
+    fn offsets(&self, alignment: u64, data_start: u64) -> impl Iterator<Item = u64> {
         let mut offset = 0u64;
-        let place = |tensor: &Declared| {
+        self.tensors.iter().map(move |tensor: &Declared| {
             offset = offset.next_multiple_of(alignment);
             if tensor.layout == Layout::Panels && CACHE_LINE.is_multiple_of(alignment) {
                 offset = (data_start + offset).next_multiple_of(CACHE_LINE) - data_start;
@@ -137,13 +156,20 @@ impl Writer {
             let at = offset;
             offset += tensor.bytes as u64;
             at
-        };
-        self.tensors.iter().map(place).collect()
+        })
     }
 
-    /// The header; without `offsets`, one of the same length.
-    fn header(&self, alignment: u64, offsets: &[u64]) -> Vec<u8> {
-        let mut out = Vec::new();
+    /// Bytes of the header, without what aligns the data behind it.
+    fn header_len(&self) -> usize {
+        let keys = self.metadata.iter().map(|(key, value)| 8 + key.len() + 4 + value.encoded_len());
+        let tensors =
+            self.tensors.iter().map(|tensor| 8 + tensor.name.len() + 4 + 8 * tensor.dims.len() + 12);
+        MAGIC.len() + size_of_val(&VERSION) + 16 + keys.chain(tensors).sum::<usize>()
+    }
+
+    /// The header, of `len` bytes.
+    fn header(&self, alignment: u64, len: usize) -> Result<Vec<u8>> {
+        let mut out = with_room(len)?;
         out.extend(MAGIC);
         out.extend(VERSION.to_le_bytes());
         out.extend((self.tensors.len() as u64).to_le_bytes());
@@ -153,18 +179,18 @@ impl Writer {
             out.extend(value.code().to_le_bytes());
             value.put(&mut out);
         }
-        for (number, tensor) in self.tensors.iter().enumerate() {
+        for (tensor, offset) in self.tensors.iter().zip(self.offsets(alignment, len as u64)) {
             put_string(&mut out, &tensor.name);
             out.extend((tensor.dims.len() as u32).to_le_bytes());
             for &dim in &tensor.dims {
                 out.extend((dim as u64).to_le_bytes());
             }
             out.extend(tensor.layout.code(tensor.ty).to_le_bytes());
-            out.extend(offsets.get(number).copied().unwrap_or_default().to_le_bytes());
+            out.extend(offset.to_le_bytes());
         }
         // The data section begins aligned, also when it is empty.
-        out.resize(out.len().next_multiple_of(alignment as usize), 0);
-        out
+        out.resize(len, 0);
+        Ok(out)
     }
 }
 

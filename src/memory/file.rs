@@ -11,6 +11,8 @@ use memmap2::{Mmap, MmapOptions};
 use super::arena::Arena;
 use super::pages::{LockedPages, prefetch};
 use super::reader::{FilePart, ModelReader};
+#[cfg(feature = "convert")]
+use super::vector::no_room;
 use crate::error::{Error, Result};
 use crate::log::{LogLevel, log};
 
@@ -188,7 +190,7 @@ pub(crate) fn read_regular(path: &Path, max: u64) -> Result<Vec<u8>> {
 fn read_all(file: File, path: &Path, max: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes).map_err(|e| match e.kind() {
-        ErrorKind::OutOfMemory => Error::OutOfMemory(format!("the content of {}", path.display())),
+        ErrorKind::OutOfMemory => no_room(bytes.len()),
         _ => Error::io(path, e),
     })?;
     if bytes.len() as u64 > max {

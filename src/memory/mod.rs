@@ -19,6 +19,9 @@ pub(crate) use reader::FilePart;
 pub use reader::ModelReader;
 #[cfg(feature = "convert")]
 pub(crate) use reader::OPEN_FILE;
+#[cfg(feature = "convert")]
+pub(crate) use vector::{add, insert};
 pub(crate) use vector::{
-    append, collected, copied, filled, no_room, push, reserve, text_with_room, try_collected, with_room,
+    append, collected, copied, extend, filled, formatted, no_room, push, reserve, text_with_room,
+    try_collected, with_room,
 };

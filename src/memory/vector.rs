@@ -1,6 +1,8 @@
 //! Vectors and texts whose size depends on a file or an argument: no memory is an error, not the end of the process.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display, Write};
+use std::hash::{BuildHasher, Hash};
 
 use crate::error::{Error, Result};
 
@@ -48,6 +50,16 @@ pub(crate) fn try_collected<T, E: From<Error>>(
     Ok(all)
 }
 
+/// What `text` shows.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(crate) fn formatted(text: fmt::Arguments<'_>) -> Result<String> {
+    let mut made = String::new();
+    append(&mut made, text)?;
+    Ok(made)
+}
+
 /// A copy of `text`.
 ///
 /// # Errors
@@ -84,6 +96,39 @@ pub(crate) fn push<T>(all: &mut Vec<T>, item: T) -> Result<()> {
     all.try_reserve(1).map_err(|_| no_room(size_of::<T>().saturating_mul(all.len())))?;
     all.push(item);
     Ok(())
+}
+
+/// Appends `items`.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(crate) fn extend<T: Clone>(all: &mut Vec<T>, items: &[T]) -> Result<()> {
+    all.try_reserve(items.len())
+        .map_err(|_| no_room(size_of::<T>().saturating_mul(all.len() + items.len())))?;
+    all.extend_from_slice(items);
+    Ok(())
+}
+
+/// Puts `value` under `key`. What was there before is returned.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(crate) fn insert<K: Eq + Hash, V>(
+    map: &mut HashMap<K, V, impl BuildHasher>,
+    key: K,
+    value: V,
+) -> Result<Option<V>> {
+    map.try_reserve(1).map_err(|_| no_room(size_of::<(K, V)>().saturating_mul(map.len())))?;
+    Ok(map.insert(key, value))
+}
+
+/// Adds `key` to a set. Whether it was not there before.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(crate) fn add<K: Eq + Hash>(set: &mut HashSet<K, impl BuildHasher>, key: K) -> Result<bool> {
+    set.try_reserve(1).map_err(|_| no_room(size_of::<K>().saturating_mul(set.len())))?;
+    Ok(set.insert(key))
 }
 
 /// Appends what `part` shows.
@@ -143,6 +188,14 @@ mod tests {
         append(&mut text, 'b').unwrap();
         append(&mut text, format_args!("{:.1}", 2.0)).unwrap();
         assert_eq!((all.as_slice(), text.as_str()), ([1, 2].as_slice(), "ab2.0"));
+        extend(&mut all, &[3]).unwrap();
+        assert_eq!(
+            (all, formatted(format_args!("{}-{text}", 1)).unwrap().as_str()),
+            (vec![1, 2, 3], "1-ab2.0")
+        );
+        let (mut map, mut set) = (HashMap::new(), HashSet::new());
+        assert_eq!((insert(&mut map, 1, 'a').unwrap(), insert(&mut map, 1, 'b').unwrap()), (None, Some('a')));
+        assert!(add(&mut set, 1).unwrap() && !add(&mut set, 1).unwrap());
         assert_eq!(
             no_room(usize::MAX).to_string(),
             format!("out of memory: {} bytes could not be allocated", usize::MAX)

@@ -91,6 +91,9 @@ pub(crate) struct Widths {
     pub(crate) head: usize,
 }
 
+/// A tensor's shape: elements of a row, which are a vector's, and the rows of a matrix.
+pub(crate) type Dims = (usize, Option<usize>);
+
 /// A tensor of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BlockTensor {
@@ -177,23 +180,23 @@ impl BlockTensor {
         }
     }
 
-    /// Its shape, fastest dimension first.
-    pub(crate) fn dims(self, widths: &Widths) -> Vec<usize> {
+    /// Its shape.
+    pub(crate) fn dims(self, widths: &Widths) -> Dims {
         let &Widths { stream: d, hidden: f, queries: q, keys: kv, head } = widths;
         match self {
             Self::AttnNorm | Self::AttnNormBias | Self::FfnNorm | Self::FfnNormBias | Self::DownBias => {
-                vec![d]
+                (d, None)
             }
-            Self::Qkv => vec![d, q + 2 * kv],
-            Self::Query => vec![d, q],
-            Self::Key | Self::Value => vec![d, kv],
-            Self::QueryBias => vec![q],
-            Self::KeyBias | Self::ValueBias => vec![kv],
-            Self::QueryNorm | Self::KeyNorm => vec![head],
-            Self::AttnOutput => vec![q, d],
-            Self::Gate | Self::Up => vec![d, f],
-            Self::UpBias => vec![f],
-            Self::Down => vec![f, d],
+            Self::Qkv => (d, Some(q + 2 * kv)),
+            Self::Query => (d, Some(q)),
+            Self::Key | Self::Value => (d, Some(kv)),
+            Self::QueryBias => (q, None),
+            Self::KeyBias | Self::ValueBias => (kv, None),
+            Self::QueryNorm | Self::KeyNorm => (head, None),
+            Self::AttnOutput => (q, Some(d)),
+            Self::Gate | Self::Up => (d, Some(f)),
+            Self::UpBias => (f, None),
+            Self::Down => (f, Some(d)),
         }
     }
 }

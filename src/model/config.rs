@@ -1,7 +1,11 @@
 //! Hyperparameters: read from a file's metadata and validated once.
 
-use super::architecture::{Architecture, Norm, Widths};
+use std::fmt::Arguments;
+
+use super::architecture::{Architecture, Dims, Norm, Widths};
 use super::defaults::Defaults;
+use crate::error::Result;
+use crate::memory::{formatted, with_room};
 
 /// The kind of model that the weights were trained as. It decides what may attend to what, and what is cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +108,15 @@ pub struct TensorSpec {
     pub name: String,
     /// The shape, fastest dimension first; a vector has one entry, a matrix two.
     pub dims: Vec<usize>,
+}
+
+impl TensorSpec {
+    fn new(name: Arguments<'_>, (row, rows): Dims) -> Result<Self> {
+        let mut dims = with_room(2)?;
+        dims.push(row);
+        dims.extend(rows);
+        Ok(Self { name: formatted(name)?, dims })
+    }
 }
 
 /// Largest hyperparameters that are accepted, far above any model's: they bound what a damaged file can allocate.
@@ -269,38 +282,42 @@ impl Config {
     }
 
     /// The tensors of a model with these hyperparameters, in file order. A model file has exactly these.
-    pub fn tensors(&self) -> Vec<TensorSpec> {
-        self.tensor_specs().collect()
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub fn tensors(&self) -> Result<Vec<TensorSpec>> {
+        let mut all = with_room(self.tensor_count())?;
+        for spec in self.tensor_specs() {
+            all.push(spec?);
+        }
+        Ok(all)
     }
 
     /// As [`Config::tensors`], one by one.
-    pub(crate) fn tensor_specs(&self) -> impl Iterator<Item = TensorSpec> {
+    pub(crate) fn tensor_specs(&self) -> impl Iterator<Item = Result<TensorSpec>> {
         let embedding =
-            TensorSpec { name: EMBEDDING.into(), dims: vec![self.embedding_length, self.vocab_size] };
+            TensorSpec::new(format_args!("{EMBEDDING}"), (self.embedding_length, Some(self.vocab_size)));
         let widths = self.widths();
         let of_block = move |block: usize| {
-            self.architecture.block_tensors().map(move |tensor| TensorSpec {
-                name: format!("blk.{block}.{}", tensor.name()),
-                dims: tensor.dims(&widths),
+            self.architecture.block_tensors().map(move |tensor| {
+                TensorSpec::new(format_args!("blk.{block}.{}", tensor.name()), tensor.dims(&widths))
             })
         };
-        std::iter::once(embedding).chain((0..self.block_count).flat_map(of_block)).chain(self.last_tensors())
+        std::iter::once(embedding)
+            .chain((0..self.block_count).flat_map(of_block))
+            .chain(self.last_tensors().map(|(name, dims)| TensorSpec::new(format_args!("{name}"), dims)))
     }
 
     /// The tensors behind the blocks.
-    fn last_tensors(&self) -> impl Iterator<Item = TensorSpec> {
+    fn last_tensors(&self) -> impl Iterator<Item = (&'static str, Dims)> {
         let (d, v, architecture) = (self.embedding_length, self.vocab_size, &self.architecture);
-        let last: [(bool, &str, &[usize]); 4] = [
-            (true, "output_norm.weight", &[d]),
-            (architecture.norm == Norm::Layer, "output_norm.bias", &[d]),
-            (!architecture.tied_output, OUTPUT, &[d, v]),
-            (architecture.output_bias, "output.bias", &[v]),
+        let last = [
+            (true, "output_norm.weight", (d, None)),
+            (architecture.norm == Norm::Layer, "output_norm.bias", (d, None)),
+            (!architecture.tied_output, OUTPUT, (d, Some(v))),
+            (architecture.output_bias, "output.bias", (v, None)),
         ];
-        last.map(|(is_there, name, dims)| {
-            is_there.then(|| TensorSpec { name: name.into(), dims: dims.to_vec() })
-        })
-        .into_iter()
-        .flatten()
+        last.into_iter().filter_map(|(is_there, name, dims)| is_there.then_some((name, dims)))
     }
 }
 

@@ -65,19 +65,17 @@ impl Defaults {
     /// [`Error::BadFile`] naming the key that is of another type or out of range.
     pub(crate) fn from_gguf(gguf: &Gguf) -> Result<Self> {
         let mut found = Self::default();
-        let bad = |what: String| Error::bad_file(gguf.file(), format!("key 'esolm.default.{what}'"));
+        let bad = |what: String| Error::bad_file(gguf.file(), format!("key '{KEYS}{what}'"));
         for (name, place) in found.fractions() {
-            let key = key(name);
-            if gguf.get(&key).is_some() {
-                let value = gguf.finite(&key)? as f32;
+            if let Some(key) = key_of(gguf, name) {
+                let value = gguf.finite(key)? as f32;
                 check_range(name, value).map_err(bad)?;
                 *place = Some(value);
             }
         }
         for (name, place) in found.counts() {
-            let key = key(name);
-            if gguf.get(&key).is_some() {
-                let value = gguf.u64_in(&key, 0..=u64::from(u32::MAX))? as u32;
+            if let Some(key) = key_of(gguf, name) {
+                let value = gguf.u64_in(key, 0..=u64::from(u32::MAX))? as u32;
                 check_count(name, value).map_err(bad)?;
                 *place = Some(value);
             }
@@ -89,12 +87,12 @@ impl Defaults {
     pub(crate) fn write(mut self, out: &mut Writer) {
         for (name, value) in self.fractions() {
             if let Some(value) = *value {
-                out.set(&key(name), Value::F32(value));
+                out.set(&format!("{KEYS}{name}"), Value::F32(value));
             }
         }
         for (name, value) in self.counts() {
             if let Some(value) = *value {
-                out.set(&key(name), Value::U32(value));
+                out.set(&format!("{KEYS}{name}"), Value::U32(value));
             }
         }
     }
@@ -150,8 +148,13 @@ impl Default for Defaults {
     }
 }
 
-fn key(name: &str) -> String {
-    format!("esolm.default.{name}")
+/// What all keys begin with.
+const KEYS: &str = "esolm.default.";
+
+/// The key of the file for the parameter `name`, if the file has it.
+fn key_of<'g>(gguf: &'g Gguf, name: &str) -> Option<&'g str> {
+    let mut keys = gguf.metadata().iter().map(|(key, _)| key.as_str());
+    keys.find(|key| key.strip_prefix(KEYS) == Some(name))
 }
 
 /// Checks a parameter of a generation: of a caller, or of a file.

@@ -56,11 +56,11 @@ pub(crate) fn select_tensors(gguf: &Gguf, config: &Config) -> Result<Vec<TensorI
         if spec.dims.len() == 1 && info.ty != TensorType::F32 {
             return Err(bad(format!("tensor '{name}' is {}; norms and biases must be f32", info.ty.name())));
         }
-        Ok(info.clone())
+        info.copied()
     };
     let mut tensors = with_room(expected)?;
     for spec in config.tensor_specs() {
-        tensors.push(select(spec)?);
+        tensors.push(select(spec?)?);
     }
     Ok(tensors)
 }

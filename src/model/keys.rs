@@ -93,8 +93,8 @@ impl Config {
     }
 
     fn write_own_keys(&self, out: &mut Writer) {
-        out.set("general.architecture", Value::Str(Self::ARCHITECTURE.into()));
-        out.set("esolm.variant", Value::Str(self.variant.name().into()));
+        out.set_text("general.architecture", Self::ARCHITECTURE);
+        out.set_text("esolm.variant", self.variant.name());
         if self.block_length > 0 {
             out.set("esolm.block_length", int(self.block_length));
         }

@@ -199,7 +199,7 @@ impl<'a> Vocabulary<'a> {
 pub(super) fn write(config: &Config, architecture: &str, out: &mut Writer) {
     let key = |name: &str| format!("{architecture}.{name}");
     let head_dim = int(config.head_dim());
-    out.set("general.architecture", Value::Str(architecture.into()));
+    out.set_text("general.architecture", architecture);
     for (name, number) in [
         ("context_length", config.context_length),
         ("embedding_length", config.embedding_length),
@@ -215,7 +215,7 @@ pub(super) fn write(config: &Config, architecture: &str, out: &mut Writer) {
     out.set(&key("attention.value_length"), head_dim);
     out.set(&key("attention.layer_norm_rms_epsilon"), Value::F32(config.norm_epsilon));
     out.set(&key("rope.freq_base"), Value::F32(config.rope_freq_base));
-    out.set("esolm.variant", Value::Str(config.variant.name().into()));
+    out.set_text("esolm.variant", config.variant.name());
     config.defaults.write(out);
     let ids = [
         ("mask", Some(config.mask_token_id).filter(|_| config.variant == Variant::WeDlm)),

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::ggml::{Device, Weights, in_host_memory};
 use crate::gguf::{Layout, TensorInfo};
 use crate::log::{LogLevel, log, log_with, mib};
-use crate::memory::{FileBytes, FilePart, LockedPages, ModelReader, collected};
+use crate::memory::{FileBytes, FilePart, LockedPages, ModelReader, try_collected};
 use crate::simd::{DefaultFloats, check_processor};
 
 /// How a file's weights get into memory.
@@ -146,7 +146,7 @@ fn load(
     let source = source(&|fraction| options.report(copied * fraction))?;
     let file_bytes = source.bytes().len();
     let header = ModelHeader::read(source.bytes(), &file, options.mask_token)?;
-    let tensors = collected(header.tensors.iter().cloned())?;
+    let tensors = try_collected(header.tensors.iter().map(TensorInfo::copied))?;
     let to_device = |fraction| options.report(copied + (1.0 - copied) * fraction);
     let mapped = matches!(source, FileBytes::Map(_)) && mode == LoadMode::Map;
     let layout = |tensor: &TensorInfo| match options.mode {

@@ -1,6 +1,5 @@
 //! Computing an importance matrix: the mean squares of the matrices' inputs while the model generates a given text.
 
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use super::importance;
@@ -10,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{spread, window_length};
 use crate::forward::{ContextParams, Kernels, count_threads};
 use crate::ggml::{Observed, observe};
-use crate::memory::read_at_most;
+use crate::memory::{collected, read_at_most, with_room};
 use crate::model::{LoadOptions, Model, TokenizeOptions};
 use crate::plan::Plan;
 use crate::rng::{Purpose, Rng};
@@ -77,10 +76,7 @@ pub fn imatrix(
     let model = Model::open(model, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
     let tokens = model.tokenizer()?.encode_with(&content, &TokenizeOptions::CORPUS)?;
     let observation = observe_text(&model, &tokens, options, progress)?;
-    let mut out = BufWriter::new(pending.file());
-    importance::write((&mut out, output), &observation.matrices, observation.rows)?;
-    out.flush().map_err(|e| Error::io(output, e))?;
-    drop(out);
+    importance::write((&mut pending.file(), output), &observation.matrices, observation.rows)?;
     pending.commit()?;
     Ok(observation)
 }
@@ -128,8 +124,10 @@ pub fn observe_text(
         Ok(())
     })?;
     let rows = observed.iter().map(|o| o.rows).max().unwrap_or(0);
-    let matrices =
-        observed.into_iter().filter(|o| o.rows > 0).map(mean_squares).collect::<Result<Vec<_>>>()?;
+    let mut matrices = with_room(observed.len())?;
+    for matrix in observed.into_iter().filter(|o| o.rows > 0) {
+        matrices.push(mean_squares(matrix)?);
+    }
     // Every matrix has inputs but the embedding, whose rows are looked up.
     if matrices.len() != 1 + 4 * config.block_count {
         return Err(Error::internal(format!("inputs of {} matrices were observed", matrices.len())));
@@ -139,11 +137,11 @@ pub fn observe_text(
 
 /// Generates one piece of text in a random order.
 fn generate_piece(context: &mut Context, text: &[u32], options: &ImatrixOptions, piece: usize) -> Result<()> {
-    let mut order: Vec<u32> = (0..text.len() as u32).collect();
+    let mut order: Vec<u32> = collected(0..text.len() as u32)?;
     crate::plan::order::random(&mut order, text.len(), &mut Rng::new(options.seed, piece, Purpose::Order));
     let steps = options.steps.min(text.len());
     let until = |step: usize| (step * text.len() / steps) as u32;
-    let counts = (0..steps).map(|step| until(step + 1) - until(step)).collect();
+    let counts = collected((0..steps).map(|step| until(step + 1) - until(step)))?;
     let diffusion = if context.model().config().diffusion_only { text.len() } else { 0 };
     context.begin_with_plans(&[Plan { known: vec![], order, counts, diffusion }], SamplingParams::FULL, 0)?;
     let token = |position: u32| {
@@ -156,7 +154,7 @@ fn generate_piece(context: &mut Context, text: &[u32], options: &ImatrixOptions,
 
 fn mean_squares(observed: Observed) -> Result<(String, Vec<f32>)> {
     let mean = |square: &f64| (square / observed.rows as f64) as f32;
-    let columns: Vec<f32> = observed.squares.iter().map(mean).collect();
+    let columns: Vec<f32> = collected(observed.squares.iter().map(mean))?;
     if !columns.iter().all(|v| v.is_finite()) {
         return Err(Error::NotFinite(format!("the inputs of '{}' are not finite", observed.name)));
     }

@@ -8,7 +8,8 @@ use super::write::{OutputTensor, Progress, set_type_keys, write_model};
 use crate::atomic_file::PendingFile;
 use crate::error::{Error, Result};
 use crate::forward::count_threads;
-use crate::gguf::{Value, Writer};
+use crate::gguf::Writer;
+use crate::memory::{collected, copied, try_collected};
 use crate::model::{Config, TensorSpec};
 use crate::simd::DefaultFloats;
 
@@ -39,15 +40,13 @@ pub fn create_model(
     config.write(&mut writer);
     if config.llama_architecture().is_some() {
         // As llama.cpp has a file without a vocabulary.
-        writer.set("tokenizer.ggml.model", Value::Str("no_vocab".into()));
+        writer.set_text("tokenizer.ggml.model", "no_vocab");
     }
     set_type_keys(&mut writer, options.policy.tensor_type);
-    let tensors = config.tensors().into_iter().zip(types).map(|(spec, ty)| OutputTensor {
-        name: spec.name.clone(),
-        ty,
-        dims: spec.dims.clone(),
-        source: spec,
-    });
+    let tensors = try_collected(config.tensors()?.into_iter().zip(types).map(|(spec, ty)| {
+        let (name, dims) = (copied(&spec.name)?, collected(spec.dims.iter().copied())?);
+        Ok::<_, Error>(OutputTensor { name, ty, dims, source: spec })
+    }))?;
     let file = name.display().to_string();
     let pack = |tensor: &OutputTensor<TensorSpec>, bytes: &mut Vec<u8>| {
         let row_len = tensor.dims.first().copied().unwrap_or(1);
@@ -64,7 +63,7 @@ pub fn create_model(
         };
         packing.pack(rows, fetch, bytes)
     };
-    let written = write_model(writer, tensors.collect(), options.layout, (pending, name), pack, progress)?;
+    let written = write_model(writer, tensors, options.layout, (pending, name), pack, progress)?;
     Ok(QuantizeReport {
         parameters: written.parameters,
         tensor_bytes: (written.tensor_bytes, written.tensor_bytes),

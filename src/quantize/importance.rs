@@ -9,8 +9,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorType, Value, Writer};
-use crate::memory::FileBytes;
-use crate::model::{Config, TensorSpec};
+use crate::memory::{FileBytes, collected, copied, insert, reserve};
+use crate::model::Config;
 
 /// `general.type` of the file.
 const TYPE: &str = "imatrix";
@@ -43,11 +43,12 @@ impl Importance {
         if gguf.text("general.type")? != TYPE {
             return Err(bad("is not an importance matrix (general.type is not 'imatrix')".into()));
         }
-        let matrix = |spec: TensorSpec| match *spec.dims {
-            [row, _] => Some((spec.name, row)),
-            _ => None,
-        };
-        let rows: HashMap<String, usize> = config.tensors().into_iter().filter_map(matrix).collect();
+        let mut rows: HashMap<String, usize> = HashMap::new();
+        for spec in config.tensors()? {
+            if let [row, _] = *spec.dims {
+                insert(&mut rows, spec.name, row)?;
+            }
+        }
         let mut all = HashMap::new();
         for info in gguf.tensors() {
             let name = &info.name;
@@ -61,16 +62,18 @@ impl Importance {
                 )));
             }
             let data = info.bytes(bytes)?.as_chunks::<4>().0;
-            let squares: Vec<f64> = data.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect();
-            if let Some(v) = squares.iter().find(|v| !v.is_finite() || **v < 0.0) {
+            let squares = || data.iter().map(|b| f64::from(f32::from_le_bytes(*b)));
+            if let Some(v) = squares().find(|v| !v.is_finite() || *v < 0.0) {
                 return Err(bad(format!("tensor '{name}' holds {v}, which is not a mean square")));
             }
-            let mean = squares.iter().sum::<f64>() / row as f64;
+            let mean = squares().sum::<f64>() / row as f64;
             if mean <= 0.0 {
                 return Err(bad(format!("tensor '{name}' is zero everywhere")));
             }
-            let columns = squares.iter().map(|v| (v / mean).clamp(MIN, MAX) as f32).collect();
-            all.insert(name.clone(), columns);
+            let columns = collected(
+                data.iter().map(|b| (f64::from(f32::from_le_bytes(*b)) / mean).clamp(MIN, MAX) as f32),
+            )?;
+            insert(&mut all, copied(name)?, columns)?;
         }
         Ok(Self(all))
     }
@@ -103,8 +106,8 @@ pub(super) fn write(
 ) -> Result<()> {
     let mut writer = Writer::new();
     writer.set_file_name(file.display().to_string());
-    writer.set("general.type", Value::Str(TYPE.into()));
-    writer.set("general.architecture", Value::Str(Config::ARCHITECTURE.into()));
+    writer.set_text("general.type", TYPE);
+    writer.set_text("general.architecture", Config::ARCHITECTURE);
     writer.set("imatrix.rows", Value::U64(rows));
     for (name, columns) in observed {
         writer.declare(name, TensorType::F32, &[columns.len()])?;
@@ -113,6 +116,7 @@ pub(super) fn write(
     writer.write(out, |_, bytes| {
         let (_, columns) =
             observed.next().ok_or_else(|| Error::internal("a tensor that was not declared"))?;
+        reserve(bytes, size_of_val(columns.as_slice()))?;
         bytes.extend(columns.iter().flat_map(|v| v.to_le_bytes()));
         Ok(())
     })

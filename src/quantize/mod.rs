@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::forward::count_threads;
 use crate::ggml::dequantize;
 use crate::gguf::{Gguf, Layout, TensorInfo, TensorType, Writer};
-use crate::memory::{FileBytes, FilePart};
+use crate::memory::{FileBytes, FilePart, collected, copied, extend, try_collected};
 use crate::model::{Config, select_tensors};
 use crate::simd::DefaultFloats;
 
@@ -103,17 +103,15 @@ pub fn quantize_file(
     config.defaults.write(&mut writer);
     set_type_keys(&mut writer, options.policy.tensor_type);
     let bytes_before = tensors.iter().map(|info| info.range.len() as u64).sum();
-    let output_tensor = |(info, ty): (TensorInfo, TensorType)| {
-        let (name, dims) = (info.name.clone(), info.dims.clone());
-        OutputTensor { name, ty, dims, source: info }
-    };
-    let tensors = tensors.into_iter().zip(types).map(output_tensor).collect();
+    let tensors = try_collected(tensors.into_iter().zip(types).map(|(info, ty)| {
+        let (name, dims) = (copied(&info.name)?, collected(info.dims.iter().copied())?);
+        Ok::<_, Error>(OutputTensor { name, ty, dims, source: info })
+    }))?;
     let pack = |tensor: &OutputTensor<TensorInfo>, bytes: &mut Vec<u8>| {
         let (info, ty) = (&tensor.source, tensor.ty);
         let data = &*info.in_layout(source.bytes(), Layout::Plain)?;
         if info.ty == ty {
-            bytes.extend_from_slice(data);
-            return Ok(());
+            return extend(bytes, data);
         }
         let name = info.name.as_str();
         let importance = importance.as_ref().and_then(|all| all.columns(name));

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::{Error, Result};
 use crate::ggml::quantize;
 use crate::gguf::TensorType;
+use crate::memory::reserve;
 
 /// Weights that a thread quantizes at a time.
 const CHUNK: usize = 1 << 16;
@@ -25,8 +26,8 @@ pub(crate) struct Packing<'a> {
 }
 
 impl Packing<'_> {
-    /// Quantizes `rows` rows and appends them to `out`. `fetch` appends the values of a range of rows to a vector; it is
-    /// called from several threads.
+    /// Quantizes `rows` rows and appends them to `out`. `fetch` appends the values of a range of rows to a vector, which has
+    /// room for them; it is called from several threads.
     ///
     /// # Errors
     /// [`Error::BadFile`] for a value that the type cannot represent; what `fetch` returns.
@@ -41,6 +42,7 @@ impl Packing<'_> {
         let len = rows.checked_mul(row_bytes);
         let len = len.ok_or_else(|| Error::internal(format!("the size of '{}' overflows", self.name)))?;
         let start = out.len();
+        reserve(out, len)?;
         out.resize(start + len, 0);
         let (_, packed) = out.split_at_mut(start);
         let step = (CHUNK / self.row_len).max(1);
@@ -56,7 +58,9 @@ impl Packing<'_> {
                 let Some((index, packed)) = next else { return };
                 let first = index * step;
                 values.clear();
-                let done = fetch(first..first + packed.len() / row_bytes, &mut values)
+                let rows = packed.len() / row_bytes;
+                let done = reserve(&mut values, rows * self.row_len)
+                    .and_then(|()| fetch(first..first + rows, &mut values))
                     .and_then(|()| self.pack_rows(&values, packed));
                 if let Err(error) = done {
                     let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,13 +71,17 @@ impl Packing<'_> {
                 }
             }
         };
-        std::thread::scope(|scope| {
-            for _ in 1..threads {
-                // If a thread cannot be started, the others do its work.
-                let _ = std::thread::Builder::new().spawn_scoped(scope, work);
-            }
+        if threads == 1 {
             work();
-        });
+        } else {
+            std::thread::scope(|scope| {
+                for _ in 1..threads {
+                    // If a thread cannot be started, the others do its work.
+                    let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+                }
+                work();
+            });
+        }
         match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some((_, error)) => Err(error),
             None => Ok(()),

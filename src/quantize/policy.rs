@@ -13,6 +13,7 @@ pub use quantize_rs::QuantConfig;
 
 use crate::error::{Error, Result};
 use crate::gguf::TensorType;
+use crate::memory::{copied, with_room};
 use crate::model::{Config, TensorSpec};
 
 /// The embedding and the output matrix. Rows of the embedding are looked up, so its bits cost no time; the output matrix
@@ -53,6 +54,14 @@ impl Rule {
                 )))
             }
         }
+    }
+
+    /// A copy.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn copied(&self) -> Result<Self> {
+        Ok(Self { pattern: copied(&self.pattern)?, ty: self.ty })
     }
 
     fn matches(&self, name: &str, block_count: usize) -> bool {
@@ -108,11 +117,11 @@ impl Policy {
     /// # Errors
     /// [`Error::InvalidArgument`] for a rule or a layer that matches no matrix, and for bits that no type has.
     pub(crate) fn types(&self, config: &Config) -> Result<(Vec<TensorType>, Vec<String>)> {
-        let specs = config.tensors();
+        let specs = config.tensors()?;
         self.check(&specs, config.block_count)?;
         // Row length, decided type, type: block length, first tensor and number of others.
         let mut replaced: BTreeMap<(usize, &str, &str), (usize, &str, usize)> = BTreeMap::new();
-        let mut types = Vec::with_capacity(specs.len());
+        let mut types = with_room(specs.len())?;
         for spec in &specs {
             let wanted = self.wanted(spec, config.block_count)?;
             let ty = fitting(wanted, &spec.dims);
@@ -265,7 +274,7 @@ mod tests {
     }
 
     fn type_of(policy: &Policy, config: &Config, name: &str) -> TensorType {
-        let at = config.tensors().iter().position(|spec| spec.name == name).unwrap();
+        let at = config.tensors().unwrap().iter().position(|spec| spec.name == name).unwrap();
         policy.types(config).unwrap().0[at]
     }
 

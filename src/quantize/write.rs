@@ -1,6 +1,5 @@
 //! Writing a model file: what `convert` and `quantize` have in common.
 
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use crate::atomic_file::PendingFile;
@@ -73,9 +72,8 @@ pub(crate) fn write_model<S>(
     let tensor_bytes = writer.tensor_bytes();
     let mut done = Progress { tensors: 0, total_tensors: tensors.len(), bytes: 0, total_bytes: tensor_bytes };
     let mut next = tensors.iter();
-    let mut out = BufWriter::new(pending.file());
     let mut rows = Vec::new();
-    writer.write(&mut out, |name, bytes| {
+    writer.write(&mut pending.file(), |name, bytes| {
         let tensor = next.next().filter(|tensor| tensor.name == name);
         let tensor = tensor.ok_or_else(|| Error::internal(format!("tensor '{name}' is out of order")))?;
         match layout_of(name, tensor.ty, &tensor.dims, tied, layout) {
@@ -83,7 +81,7 @@ pub(crate) fn write_model<S>(
             Layout::Panels => {
                 rows.clear();
                 pack(tensor, &mut rows)?;
-                bytes.append(&mut convert(tensor.ty, &tensor.dims, &rows, Layout::Panels)?);
+                *bytes = convert(tensor.ty, &tensor.dims, &rows, Layout::Panels)?;
             }
         }
         done.tensors += 1;
@@ -91,7 +89,5 @@ pub(crate) fn write_model<S>(
         progress(done);
         Ok(())
     })?;
-    out.flush().map_err(|e| Error::io(output, e))?;
-    drop(out);
     Ok(Written { parameters, tensor_bytes, file_bytes: pending.commit()? })
 }

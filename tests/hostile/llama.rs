@@ -54,7 +54,7 @@ fn file(tokens: &[Value], types: &[i32], merges: &[&str]) -> Vec<u8> {
     writer.set("tokenizer.ggml.tokens", array(tokens));
     writer.set("tokenizer.ggml.token_type", array(&types));
     writer.set("tokenizer.ggml.merges", array(&texts(merges)));
-    let tensors = config.tensors();
+    let tensors = config.tensors().expect("tensors");
     for tensor in &tensors {
         writer.declare_in(&tensor.name, TensorType::F32, Layout::Plain, &tensor.dims).expect("a tensor");
     }

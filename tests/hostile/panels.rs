@@ -43,7 +43,7 @@ fn random(path: &Path) {
     let config = config();
     let mut writer = Writer::new();
     config.write(&mut writer);
-    let specs = config.tensors();
+    let specs = config.tensors().expect("tensors");
     specs.iter().for_each(|spec| writer.declare(&spec.name, TensorType::F32, &spec.dims).expect("a tensor"));
     let (mut out, mut state, mut specs) = (Vec::new(), 1u32, specs.iter());
     let fill = |_: &str, data: &mut Vec<u8>| {
@@ -173,7 +173,7 @@ pub fn all(folder: &Path) -> Tally {
     let panels = Files::new(folder, TensorType::Q8_0).mixed(1, 0);
     let (places, _) = header(&panels);
     let types: Vec<Place> = places.iter().filter(|place| place.field == Field::Type).copied().collect();
-    for &Place { at, bytes, .. } in &types[types.len() - config().tensors().len()..] {
+    for &Place { at, bytes, .. } in &types[types.len() - config().tensors().expect("tensors").len()..] {
         // Each known type in panels, and some numbers around: another size, so that tensors overlap or have gaps.
         for value in (1598..1645u32).chain([2 * 1600 + 8, 1600 * 1600, u32::MAX - 1600, u32::MAX / 2]) {
             let mut changed = panels.clone();

@@ -30,7 +30,7 @@ impl Network {
         for (key, value) in more {
             writer.set(key, value);
         }
-        for spec in self.config.tensors() {
+        for spec in self.config.tensors().unwrap() {
             writer.declare(&spec.name, TensorType::F32, &spec.dims).unwrap();
         }
         let mut out = Vec::new();

@@ -81,7 +81,7 @@ impl Network {
     /// Weights with a standard deviation of 0.2, around 1 for those of the norms and around 0 for all others.
     pub fn random(config: Config, seed: u64) -> Self {
         let mut random = Random(seed);
-        let tensors = config.tensors().into_iter().map(|spec| {
+        let tensors = config.tensors().unwrap().into_iter().map(|spec| {
             let mean = if spec.name.ends_with("norm.weight") { 1.0 } else { 0.0 };
             let len: usize = spec.dims.iter().product();
             let values = (0..len).map(|_| (mean + 0.2 * random.normal()) as f32).collect();

@@ -125,7 +125,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             &model.tokenizer()?.encode_with(&read_text(file)?, &TokenizeOptions::CORPUS)?,
             context.length(),
             args.samples,
-        ),
+        )?,
         None => vec![],
     };
     if args.text.is_some() && text.is_empty() {

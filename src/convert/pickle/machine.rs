@@ -4,23 +4,24 @@
 
 use std::collections::HashMap;
 
-use super::node::{MEMO_BYTES, Node, NodeId, Nodes, Object, REFERENCE_BYTES};
+use super::node::{Fault, MEMO_BYTES, Node, NodeId, Nodes, REFERENCE_BYTES};
 use super::opcode as op;
+use crate::memory::{self, collected};
 
 /// Executes the pickle at the start of `bytes`. Returns all values, and which of them is the result.
 ///
 /// # Errors
-/// What is wrong, and at which byte.
-pub(super) fn run(bytes: &[u8]) -> Result<(Nodes<'_>, NodeId), (String, usize)> {
+/// Why it is not read, and at which byte.
+pub(super) fn run(bytes: &[u8]) -> Result<(Nodes<'_>, NodeId), (Fault, usize)> {
     let (nodes, stack, marks) = (Nodes::new(bytes.len()), Vec::new(), Vec::new());
     let mut machine = Machine { bytes, at: 0, nodes, stack, marks, memo: HashMap::new() };
     match machine.run() {
         Ok(root) => Ok((machine.nodes, root)),
-        Err(what) => Err((what, machine.at)),
+        Err(fault) => Err((fault, machine.at)),
     }
 }
 
-/// The machine's state. Its methods return what is wrong; `run` adds the offset.
+/// The machine's state. Its methods return the fault; `run` adds the offset.
 struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -32,13 +33,13 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    fn run(&mut self) -> Result<NodeId, String> {
+    fn run(&mut self) -> Result<NodeId, Fault> {
         if self.u8()? != op::PROTO {
             return Err("not a pickle of protocol 2 or later".into());
         }
         let version = self.u8()?;
         if !(2..=5).contains(&version) {
-            return Err(format!("protocol {version} is not 2 to 5"));
+            return Err(format!("protocol {version} is not 2 to 5").into());
         }
         loop {
             match self.u8()? {
@@ -48,14 +49,13 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn step(&mut self, code: u8) -> Result<(), String> {
+    fn step(&mut self, code: u8) -> Result<(), Fault> {
         match code {
             // A frame is only a hint for reading ahead.
             op::FRAME => self.take(8).map(|_| ()),
             op::MARK => {
                 self.nodes.charge(REFERENCE_BYTES)?;
-                self.marks.push(self.stack.len());
-                Ok(())
+                memory::push(&mut self.marks, self.stack.len()).map_err(Fault::Memory)
             }
             op::POP if self.marks.last() == Some(&self.stack.len()) => self.pop_mark().map(|_| ()),
             op::POP => self.pop().map(|_| ()),
@@ -86,14 +86,14 @@ impl<'a> Machine<'a> {
             op::TUPLE => self.pop_mark().and_then(|e| self.push(Node::Tuple(e))),
             op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => self.short_tuple(usize::from(code - op::TUPLE1) + 1),
             op::DICT => self.pop_mark().and_then(pairs).and_then(|e| self.push(Node::Dict(e))),
-            op::APPEND => self.pop().and_then(|element| self.extend(vec![element])),
-            op::APPENDS | op::ADDITEMS => self.pop_mark().and_then(|elements| self.extend(elements)),
+            op::APPEND => self.pop().and_then(|element| self.extend(&[element])),
+            op::APPENDS | op::ADDITEMS => self.pop_mark().and_then(|elements| self.extend(&elements)),
             op::SETITEM => {
                 let value = self.pop()?;
                 let key = self.pop()?;
-                self.insert(vec![(key, value)])
+                self.insert(&[(key, value)])
             }
-            op::SETITEMS => self.pop_mark().and_then(pairs).and_then(|entries| self.insert(entries)),
+            op::SETITEMS => self.pop_mark().and_then(pairs).and_then(|entries| self.insert(&entries)),
             op::GLOBAL => {
                 let (module, name) = (self.line()?, self.line()?);
                 self.push(Node::Global { module, name })
@@ -123,29 +123,22 @@ impl<'a> Machine<'a> {
             }
             op::BINGET => self.u8().and_then(|index| self.recall(index.into())),
             op::LONG_BINGET => self.u32().and_then(|index| self.recall(index)),
-            _ => Err(format!("opcode {code:#04x} does not occur in checkpoints and is not supported")),
+            _ => Err(format!("opcode {code:#04x} does not occur in checkpoints and is not supported").into()),
         }
     }
 
-    /// The value on top of the stack, mutable.
-    fn top_node(&mut self) -> Result<&mut Node<'a>, String> {
-        let top = self.top()?;
-        self.nodes.get_mut(top).ok_or_else(|| "a value is missing".to_owned())
-    }
-
-    fn push(&mut self, node: Node<'a>) -> Result<(), String> {
+    fn push(&mut self, node: Node<'a>) -> Result<(), Fault> {
         let id = self.nodes.push(node)?;
         self.refer(id)
     }
 
     /// Puts a value on the stack, from where it may get into a list.
-    fn refer(&mut self, id: NodeId) -> Result<(), String> {
+    fn refer(&mut self, id: NodeId) -> Result<(), Fault> {
         self.nodes.charge(REFERENCE_BYTES)?;
-        self.stack.push(id);
-        Ok(())
+        memory::push(&mut self.stack, id).map_err(Fault::Memory)
     }
 
-    fn top(&self) -> Result<NodeId, String> {
+    fn top(&self) -> Result<NodeId, Fault> {
         // Values below the last mark cannot be taken before it.
         let floor = self.marks.last().map_or(0, |&height| height);
         match self.stack.last() {
@@ -154,69 +147,69 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn pop(&mut self) -> Result<NodeId, String> {
+    fn pop(&mut self) -> Result<NodeId, Fault> {
         let top = self.top()?;
         self.stack.pop();
         Ok(top)
     }
 
-    fn pop_mark(&mut self) -> Result<Vec<NodeId>, String> {
+    fn pop_mark(&mut self) -> Result<Vec<NodeId>, Fault> {
         let height = self.marks.pop().ok_or("a mark is taken that was not set")?;
-        Ok(self.stack.split_off(height.min(self.stack.len())))
+        let taken =
+            collected(self.stack.get(height..).unwrap_or_default().iter().copied()).map_err(Fault::Memory)?;
+        self.stack.truncate(height);
+        Ok(taken)
     }
 
-    fn short_tuple(&mut self, len: usize) -> Result<(), String> {
-        let mut elements = (0..len).map(|_| self.pop()).collect::<Result<Vec<_>, _>>()?;
+    fn short_tuple(&mut self, len: usize) -> Result<(), Fault> {
+        let mut elements = memory::with_room(len).map_err(Fault::Memory)?;
+        for _ in 0..len {
+            elements.push(self.pop()?);
+        }
         elements.reverse();
         self.push(Node::Tuple(elements))
     }
 
-    fn extend(&mut self, new: Vec<NodeId>) -> Result<(), String> {
-        match self.top_node()? {
-            Node::List(elements) => elements.extend(new),
-            Node::Object(object) => object.elements.extend(new),
-            _ => return Err("elements are added to something that is no list".into()),
-        }
-        Ok(())
+    fn extend(&mut self, new: &[NodeId]) -> Result<(), Fault> {
+        let top = self.top()?;
+        let elements = self.nodes.list_mut(top).ok_or("elements are added to something that is no list")?;
+        memory::extend(elements, new).map_err(Fault::Memory)
     }
 
-    fn insert(&mut self, new: Vec<(NodeId, NodeId)>) -> Result<(), String> {
-        match self.top_node()? {
-            Node::Dict(entries) => entries.extend(new),
-            Node::Object(object) => object.entries.extend(new),
-            _ => return Err("entries are added to something that is no dictionary".into()),
-        }
-        Ok(())
+    fn insert(&mut self, new: &[(NodeId, NodeId)]) -> Result<(), Fault> {
+        let top = self.top()?;
+        let entries = self.nodes.dictionary_mut(top);
+        let entries = entries.ok_or("entries are added to something that is no dictionary")?;
+        memory::extend(entries, new).map_err(Fault::Memory)
     }
 
-    fn object(&mut self, class: NodeId, args: NodeId) -> Result<(), String> {
-        let object = Object { class, args, state: None, entries: Vec::new(), elements: Vec::new() };
-        self.push(Node::Object(Box::new(object)))
+    fn object(&mut self, class: NodeId, args: NodeId) -> Result<(), Fault> {
+        let id = self.nodes.push_object(class, args)?;
+        self.refer(id)
     }
 
-    fn build(&mut self) -> Result<(), String> {
+    fn build(&mut self) -> Result<(), Fault> {
         let state = self.pop()?;
-        match self.top_node()? {
-            Node::Object(object) => object.state = Some(state),
-            _ => return Err("a state is given to something that is no object".into()),
-        }
+        let top = self.top()?;
+        let object = self.nodes.object_mut(top).ok_or("a state is given to something that is no object")?;
+        object.state = Some(state);
         Ok(())
     }
 
-    fn memorize(&mut self, index: u32) -> Result<(), String> {
+    fn memorize(&mut self, index: u32) -> Result<(), Fault> {
         let top = self.top()?;
         self.nodes.charge(MEMO_BYTES)?;
-        self.memo.insert(index, top);
+        memory::insert(&mut self.memo, index, top).map_err(Fault::Memory)?;
         Ok(())
     }
 
-    fn recall(&mut self, index: u32) -> Result<(), String> {
+    fn recall(&mut self, index: u32) -> Result<(), Fault> {
         let id = self.memo.get(&index).ok_or_else(|| format!("memo entry {index} was never stored"))?;
         self.refer(*id)
     }
 
     /// A little-endian integer in two's complement of any length.
-    fn long(&mut self, len: usize) -> Result<(), String> {
+    fn long(&mut self, len: usize) -> Result<(), Fault> {
         let bytes = self.take(len)?;
         let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
         let fill = if negative { 0xff } else { 0 };
@@ -227,18 +220,18 @@ impl<'a> Machine<'a> {
         self.push(if fits && (value < 0) == negative { Node::Int(value) } else { Node::BigInt })
     }
 
-    fn text(&mut self, len: u64) -> Result<(), String> {
+    fn text(&mut self, len: u64) -> Result<(), Fault> {
         let bytes = self.take_long(len)?;
         // Python allows lone surrogates in text, which UTF-8 does not; no text that is needed here has them.
         self.push(std::str::from_utf8(bytes).map_or(Node::Bytes(bytes), Node::Str))
     }
 
-    fn byte_string(&mut self, len: u64) -> Result<(), String> {
+    fn byte_string(&mut self, len: u64) -> Result<(), Fault> {
         let bytes = self.take_long(len)?;
         self.push(Node::Bytes(bytes))
     }
 
-    fn line(&mut self) -> Result<&'a str, String> {
+    fn line(&mut self) -> Result<&'a str, Fault> {
         let rest = self.bytes.get(self.at..).ok_or("the pickle ends")?;
         let len = rest.iter().position(|&b| b == b'\n').ok_or("a class name has no end")?;
         let line = self.take(len)?;
@@ -246,29 +239,29 @@ impl<'a> Machine<'a> {
         std::str::from_utf8(line).map_err(|_| "a class name is not UTF-8".into())
     }
 
-    fn u8(&mut self) -> Result<u8, String> {
+    fn u8(&mut self) -> Result<u8, Fault> {
         self.fixed().map(|[byte]| byte)
     }
 
-    fn u32(&mut self) -> Result<u32, String> {
+    fn u32(&mut self) -> Result<u32, Fault> {
         self.fixed().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, String> {
+    fn u64(&mut self) -> Result<u64, Fault> {
         self.fixed().map(u64::from_le_bytes)
     }
 
-    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], String> {
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
         let mut out = [0; N];
         out.copy_from_slice(self.take(N)?);
         Ok(out)
     }
 
-    fn take_long(&mut self, len: u64) -> Result<&'a [u8], String> {
+    fn take_long(&mut self, len: u64) -> Result<&'a [u8], Fault> {
         self.take(usize::try_from(len).unwrap_or(usize::MAX))
     }
 
-    fn take(&mut self, len: usize) -> Result<&'a [u8], String> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Fault> {
         let end = self.at.checked_add(len);
         let slice = end.and_then(|end| self.bytes.get(self.at..end));
         let slice = slice.ok_or_else(|| format!("{len} more bytes are announced than there are"))?;
@@ -278,9 +271,9 @@ impl<'a> Machine<'a> {
 }
 
 /// Alternating keys and values as pairs.
-fn pairs(flat: Vec<NodeId>) -> Result<Vec<(NodeId, NodeId)>, String> {
+fn pairs(flat: Vec<NodeId>) -> Result<Vec<(NodeId, NodeId)>, Fault> {
     match flat.as_chunks::<2>() {
-        (pairs, []) => Ok(pairs.iter().map(|&[key, value]| (key, value)).collect()),
+        (pairs, []) => collected(pairs.iter().map(|&[key, value]| (key, value))).map_err(Fault::Memory),
         _ => Err("a dictionary has a key without a value".into()),
     }
 }

@@ -12,8 +12,9 @@ mod node;
 mod opcode;
 
 use crate::error::{Error, Result};
+use crate::memory::{collected, with_room};
+use node::{Fault, Nodes, Object};
 pub(super) use node::{Node, NodeId};
-use node::{Nodes, Object};
 
 /// A parsed pickle.
 #[derive(Debug)]
@@ -26,11 +27,15 @@ impl<'a> Pickle<'a> {
     /// Parses the pickle, of protocol 2 to 5, at the start of `bytes`. `file` names it in errors.
     ///
     /// # Errors
-    /// [`Error::BadFile`] with the offset of what is wrong.
+    /// [`Error::BadFile`] with the offset of what is wrong; [`Error::OutOfMemory`].
     pub fn parse(bytes: &'a [u8], file: &str) -> Result<Self> {
-        let (nodes, root) = machine::run(bytes)
-            .map_err(|(what, offset)| Error::bad_file(file, format!("pickle: {what} (offset {offset})")))?;
-        Ok(Self { nodes, root })
+        match machine::run(bytes) {
+            Ok((nodes, root)) => Ok(Self { nodes, root }),
+            Err((Fault::Memory(error), _)) => Err(error),
+            Err((Fault::Damaged(what), offset)) => {
+                Err(Error::bad_file(file, format!("pickle: {what} (offset {offset})")))
+            }
+        }
     }
 
     /// The pickled value.
@@ -47,8 +52,7 @@ impl<'a> Pickle<'a> {
     pub fn entries(&self, id: NodeId) -> &[(NodeId, NodeId)] {
         match self.node(id) {
             Node::Dict(entries) => entries,
-            Node::Object(object) => &object.entries,
-            _ => &[],
+            _ => self.object(id).map_or(&[], |object| &object.entries),
         }
     }
 
@@ -56,8 +60,7 @@ impl<'a> Pickle<'a> {
     pub fn elements(&self, id: NodeId) -> &[NodeId] {
         match self.node(id) {
             Node::List(elements) | Node::Tuple(elements) => elements,
-            Node::Object(object) => &object.elements,
-            _ => &[],
+            _ => self.object(id).map_or(&[], |object| &object.elements),
         }
     }
 
@@ -82,9 +85,14 @@ impl<'a> Pickle<'a> {
         }
     }
 
+    /// The value, if it is an object.
+    pub fn object(&self, id: NodeId) -> Option<&Object> {
+        self.nodes.object(id)
+    }
+
     /// Module and name of an object's class, and the object; `None` for other values.
     pub fn class(&self, id: NodeId) -> Option<(&'a str, &'a str, &Object)> {
-        let Node::Object(object) = self.node(id) else { return None };
+        let object = self.object(id)?;
         match *self.node(object.class) {
             Node::Global { module, name } => Some((module, name, object)),
             _ => None,
@@ -92,16 +100,27 @@ impl<'a> Pickle<'a> {
     }
 
     /// The bytes, if the value is a bytes object. Protocol 2 has none and writes a call that encodes text as Latin-1.
-    pub fn bytes(&self, id: NodeId) -> Option<Vec<u8>> {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn bytes(&self, id: NodeId) -> Result<Option<Vec<u8>>> {
         if let Node::Bytes(bytes) = *self.node(id) {
-            return Some(bytes.to_vec());
+            return collected(bytes.iter().copied()).map(Some);
         }
+        let Some(text) = self.latin1(id) else { return Ok(None) };
+        let mut bytes = with_room(text.chars().count())?;
+        for c in text.chars() {
+            let Ok(byte) = u8::try_from(u32::from(c)) else { return Ok(None) };
+            bytes.push(byte);
+        }
+        Ok(Some(bytes))
+    }
+
+    /// The text that a call encodes as Latin-1.
+    fn latin1(&self, id: NodeId) -> Option<&'a str> {
         let ("_codecs", "encode", object) = self.class(id)? else { return None };
         let [text, encoding] = *self.elements(object.args) else { return None };
-        if self.text(encoding)? != "latin1" {
-            return None;
-        }
-        self.text(text)?.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
+        if self.text(encoding)? == "latin1" { self.text(text) } else { None }
     }
 }
 

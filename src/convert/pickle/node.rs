@@ -1,5 +1,23 @@
 //! The values of a pickle. They refer to each other by index.
 
+use crate::error::Error;
+use crate::memory::push;
+
+/// Why a pickle is not read.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// What is wrong with it.
+    Damaged(String),
+    /// There is no memory for its values.
+    Memory(Error),
+}
+
+impl<T: Into<String>> From<T> for Fault {
+    fn from(what: T) -> Self {
+        Self::Damaged(what.into())
+    }
+}
+
 /// The index of a value. Only [`Nodes::push`] makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::convert) struct NodeId(u32);
@@ -25,10 +43,15 @@ pub(in crate::convert) enum Node<'a> {
         module: &'a str,
         name: &'a str,
     },
-    Object(Box<Object>),
+    /// The result of a call that was not made: [`Pickle::object`](super::Pickle::object).
+    Object(ObjectId),
     /// A value outside the pickle, by its identifier: a tensor's storage.
     Persistent(NodeId),
 }
+
+/// The index of an object.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::convert) struct ObjectId(u32);
 
 /// The result of a call that was not made.
 #[derive(Debug)]
@@ -60,6 +83,7 @@ pub(super) const MEMO_BYTES: usize = 32;
 #[derive(Debug)]
 pub(super) struct Nodes<'a> {
     nodes: Vec<Node<'a>>,
+    objects: Vec<Object>,
     /// The memory that is left for values and references to them, in bytes.
     memory_left: usize,
 }
@@ -67,22 +91,35 @@ pub(super) struct Nodes<'a> {
 impl<'a> Nodes<'a> {
     /// No values yet, for a pickle of so many bytes.
     pub fn new(pickle_bytes: usize) -> Self {
-        Self { nodes: Vec::new(), memory_left: BASE_MEMORY + MEMORY_PER_BYTE * pickle_bytes }
+        Self {
+            nodes: Vec::new(),
+            objects: Vec::new(),
+            memory_left: BASE_MEMORY + MEMORY_PER_BYTE * pickle_bytes,
+        }
     }
 
     /// # Errors
     /// If the values take too much memory for the size of the pickle.
-    pub fn push(&mut self, node: Node<'a>) -> Result<NodeId, String> {
-        self.charge(VALUE_BYTES + if matches!(node, Node::Object(_)) { OBJECT_BYTES } else { 0 })?;
-        self.nodes.push(node);
+    pub fn push(&mut self, node: Node<'a>) -> Result<NodeId, Fault> {
+        self.charge(VALUE_BYTES)?;
+        push(&mut self.nodes, node).map_err(Fault::Memory)?;
         Ok(NodeId(self.nodes.len() as u32 - 1))
+    }
+
+    /// # Errors
+    /// As [`Nodes::push`].
+    pub fn push_object(&mut self, class: NodeId, args: NodeId) -> Result<NodeId, Fault> {
+        self.charge(OBJECT_BYTES)?;
+        let object = Object { class, args, state: None, entries: Vec::new(), elements: Vec::new() };
+        push(&mut self.objects, object).map_err(Fault::Memory)?;
+        self.push(Node::Object(ObjectId(self.objects.len() as u32 - 1)))
     }
 
     /// Accounts for memory that values take.
     ///
     /// # Errors
     /// As [`Nodes::push`].
-    pub fn charge(&mut self, bytes: usize) -> Result<(), String> {
+    pub fn charge(&mut self, bytes: usize) -> Result<(), Fault> {
         let left = self.memory_left.checked_sub(bytes);
         self.memory_left = left.ok_or_else(|| format!("too many values ({} so far)", self.nodes.len()))?;
         Ok(())
@@ -94,8 +131,40 @@ impl<'a> Nodes<'a> {
         node.unwrap_or(&Node::None)
     }
 
-    pub fn get_mut(&mut self, id: NodeId) -> Option<&mut Node<'a>> {
-        self.nodes.get_mut(id.0 as usize)
+    /// The value, if it is an object.
+    pub fn object(&self, id: NodeId) -> Option<&Object> {
+        match *self.get(id) {
+            Node::Object(object) => self.objects.get(object.0 as usize),
+            _ => None,
+        }
+    }
+
+    /// The value, if it is a list, a set, or an object whose class may derive from one.
+    pub fn list_mut(&mut self, id: NodeId) -> Option<&mut Vec<NodeId>> {
+        match self.nodes.get_mut(id.0 as usize)? {
+            Node::List(elements) => Some(elements),
+            Node::Object(object) => {
+                self.objects.get_mut(object.0 as usize).map(|object| &mut object.elements)
+            }
+            _ => None,
+        }
+    }
+
+    /// The value, if it is a dictionary, or an object whose class may derive from it.
+    pub fn dictionary_mut(&mut self, id: NodeId) -> Option<&mut Vec<(NodeId, NodeId)>> {
+        match self.nodes.get_mut(id.0 as usize)? {
+            Node::Dict(entries) => Some(entries),
+            Node::Object(object) => self.objects.get_mut(object.0 as usize).map(|object| &mut object.entries),
+            _ => None,
+        }
+    }
+
+    /// The value, if it is an object.
+    pub fn object_mut(&mut self, id: NodeId) -> Option<&mut Object> {
+        match *self.get(id) {
+            Node::Object(object) => self.objects.get_mut(object.0 as usize),
+            _ => None,
+        }
     }
 
     #[cfg(test)]

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::golden::{Golden, Rows};
 use crate::error::{Error, Result};
+use crate::memory::{collected, copied, filled, push, try_collected, with_room};
 use crate::model::{Config, Variant};
 use crate::plan::Plan;
 use crate::sample::SamplingParams;
@@ -50,9 +51,9 @@ impl Golden<'_> {
         for (tensor, _) in self.tensors.iter() {
             let name = tensor.strip_suffix(".tokens").or_else(|| tensor.strip_suffix(".zt"));
             match name {
-                Some(name) if self.is_case(name, config) => names.push(name.to_owned()),
+                Some(name) if self.is_case(name, config) => push(&mut names, copied(name)?)?,
                 None if FORWARD.contains(&tensor) && self.is_forward(tensor, config)? => {
-                    names.push(tensor.to_owned());
+                    push(&mut names, copied(tensor)?)?;
                 }
                 _ => (),
             }
@@ -141,17 +142,17 @@ impl Golden<'_> {
         if length == 0 || covered > total || length < known {
             return Err(self.bad(format!("{name}: {total} tokens and {covered} rows do not fit this model")));
         }
-        let tokens: Vec<u32> = tokens
-            .chunks_exact(total.max(1))
-            .flat_map(|text| text.iter().skip(dropped).take(length).copied())
-            .collect();
+        let mut kept = with_room(tokens.len())?;
+        let texts_of = tokens.chunks_exact(total.max(1));
+        kept.extend(texts_of.flat_map(|text| text.iter().skip(dropped).take(length).copied()));
+        let tokens: Vec<u32> = kept;
         let orders = match self.has(name, "sort_idx") {
             true => self.integers_of(name, "sort_idx", &[texts, length])?,
-            false => (0..texts).flat_map(|_| 0..length as u32).collect(),
+            false => collected((0..texts * length).map(|place| (place % length) as u32))?,
         };
         let counts = match self.has(name, "sched") {
             true => self.integers(&format!("{name}.sched"))?.1,
-            false => vec![1; length - known],
+            false => filled(length - known, 1)?,
         };
         let scalar = |key: &str| self.scalars.get(name).and_then(|s| s.get(key)).and_then(Value::as_u64);
         let diffusion = match config.variant {
@@ -164,14 +165,15 @@ impl Golden<'_> {
             _ => 0,
         };
         let plan = |(text, order): (usize, &[u32])| {
-            let known = order.iter().take(known);
-            let token = |&position: &u32| tokens.get(text * length + position as usize).copied();
-            let known = known.map(token).collect::<Option<Vec<u32>>>();
-            let known =
-                known.ok_or_else(|| self.bad(format!("{name}.sort_idx has a position beyond the text")))?;
-            Ok(Plan { known, order: order.to_vec(), counts: counts.clone(), diffusion })
+            let token = |&position: &u32| {
+                let token = tokens.get(text * length + position as usize).copied();
+                token.ok_or_else(|| self.bad(format!("{name}.sort_idx has a position beyond the text")))
+            };
+            let known = try_collected(order.iter().take(known).map(token))?;
+            let (order, counts) = (collected(order.iter().copied())?, collected(counts.iter().copied())?);
+            Ok::<_, Error>(Plan { known, order, counts, diffusion })
         };
-        let plans = orders.chunks_exact(length).enumerate().map(plan).collect::<Result<Vec<_>>>()?;
+        let plans = try_collected(orders.chunks_exact(length).enumerate().map(plan))?;
         let first = usize::from(has_lead) - dropped;
         Ok(Case {
             name: name.to_owned(),
@@ -197,8 +199,8 @@ impl Golden<'_> {
         let is_sequential = self.has(name, "x0");
         let sorted = if is_sequential { self.integers_of(name, "x0", &shape)? } else { zt };
         let logits = self.logits(&format!("{name}.logits"), texts, config)?;
-        let mut tokens = vec![0; sorted.len()];
-        let mut plans = Vec::with_capacity(texts);
+        let mut tokens = filled(sorted.len(), 0)?;
+        let mut plans = Vec::new();
         let per_text = orders.chunks_exact(length).zip(sorted.chunks_exact(length)).zip(clean);
         for (text, ((order, sorted), clean)) in per_text.enumerate() {
             let clean = (clean as usize).min(length);
@@ -213,14 +215,13 @@ impl Golden<'_> {
                     .ok_or_else(|| self.bad(format!("{name}.sort_idx has a position beyond the text")))? =
                     token;
             }
-            let known = sorted.iter().take(clean).copied().collect();
+            let known = collected(sorted.iter().take(clean).copied())?;
             let unknown = length - clean;
             let (counts, diffusion) = match is_sequential {
-                true => (vec![1; unknown], 0),
-                false if unknown == 0 => (vec![], 0),
-                false => (vec![unknown as u32], unknown),
+                true => (filled(unknown, 1)?, 0),
+                false => (filled(usize::from(unknown > 0), unknown as u32)?, unknown),
             };
-            plans.push(Plan { known, order: order.to_vec(), counts, diffusion });
+            push(&mut plans, Plan { known, order: collected(order.iter().copied())?, counts, diffusion })?;
         }
         let sampling = self.sampling(name, false)?;
         let name = name.to_owned();
@@ -238,21 +239,28 @@ impl Golden<'_> {
         let is_known =
             |text: &[u32], &position: &u32| text.get(position as usize) != Some(&config.mask_token_id);
         let plan = |text: &[u32]| {
-            let (mut order, masked): (Vec<u32>, Vec<u32>) =
-                (0..length as u32).partition(|p| is_known(text, p));
-            let known = text.iter().copied().filter(|&token| token != config.mask_token_id).collect();
-            let counts = if masked.is_empty() { vec![] } else { vec![masked.len() as u32] };
-            order.extend(masked);
-            Plan { known, order, counts, diffusion: 0 }
+            let mut order = with_room(length)?;
+            order.extend((0..length as u32).filter(|position| is_known(text, position)));
+            let mut known = with_room(order.len())?;
+            known.extend(text.iter().copied().filter(|&token| token != config.mask_token_id));
+            order.extend((0..length as u32).filter(|position| !is_known(text, position)));
+            let masked = order.len() - known.len();
+            Ok::<_, Error>(Plan {
+                known,
+                order,
+                counts: filled(usize::from(masked > 0), masked as u32)?,
+                diffusion: 0,
+            })
         };
-        let plans: Vec<Plan> = texts.chunks_exact(length).map(plan).collect();
-        let by_position = Some(plans.iter().map(|plan| plan.order.clone()).collect());
+        let plans: Vec<Plan> = try_collected(texts.chunks_exact(length).map(plan))?;
+        let orders = plans.iter().map(|plan| collected(plan.order.iter().copied()));
+        let by_position = Some(try_collected(orders)?);
         let writable = |&token: &u32| {
             if config.is_writable(token) { token } else { u32::from(config.mask_token_id == 0) }
         };
         Ok(Case {
             name: name.to_owned(),
-            tokens: texts.iter().map(writable).collect(),
+            tokens: collected(texts.iter().map(writable))?,
             plans,
             together: false,
             sampling: self.sampling(name, false)?,

@@ -7,7 +7,12 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::memory::{collected, read_regular, try_collected};
 use crate::model::Config;
+
+/// Largest header, and largest `golden.json`, in bytes: as values they take many times as much memory.
+const MAX_HEADER: u64 = 2 << 20;
+const MAX_SCALARS: u64 = 1 << 20;
 
 /// A golden file.
 pub(super) struct Golden<'a> {
@@ -44,14 +49,21 @@ impl<'a> Golden<'a> {
     /// [`Error::BadFile`] if the file or the `golden.json` beside it is damaged; [`Error::Io`].
     pub fn parse(bytes: &'a [u8], path: &Path) -> Result<Self> {
         let file = path.display().to_string();
+        let header = bytes.first_chunk().map_or(0, |len| u64::from_le_bytes(*len));
+        if header > MAX_HEADER {
+            return Err(Error::bad_file(
+                &file,
+                format!("a header of {header} bytes, more than {MAX_HEADER}"),
+            ));
+        }
         let tensors =
             SafeTensors::deserialize(bytes).map_err(|e| Error::unreadable(&file, "safetensors", e))?;
         let json_path = path.with_file_name("golden.json");
-        let scalars = match std::fs::read(&json_path) {
+        let scalars = match read_regular(&json_path, MAX_SCALARS) {
             Ok(json) => serde_json::from_slice(&json)
                 .map_err(|e| Error::unreadable(json_path.display().to_string(), "JSON", e))?,
-            Err(e) if e.kind() == ErrorKind::NotFound => Value::Null,
-            Err(e) => return Err(Error::io(&json_path, e)),
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Value::Null,
+            Err(error) => return Err(error),
         };
         Ok(Self { tensors, scalars, file })
     }
@@ -88,7 +100,7 @@ impl<'a> Golden<'a> {
     pub fn integers(&self, key: &str) -> Result<(Vec<usize>, Vec<u32>)> {
         let (shape, values) = self.read::<4, i32>(key, Dtype::I32, i32::from_le_bytes)?;
         let value = |v: i32| u32::try_from(v).map_err(|_| self.bad(format!("{key} has the number {v}")));
-        Ok((shape, values.into_iter().map(value).collect::<Result<_>>()?))
+        Ok((shape, try_collected(values.into_iter().map(value))?))
     }
 
     /// A part of a case that has this shape.
@@ -111,7 +123,7 @@ impl<'a> Golden<'a> {
             return Err(self.bad(format!("{key} is {:?}, not {dtype:?}", tensor.dtype())));
         }
         let (chunks, _) = tensor.data().as_chunks::<N>();
-        Ok((tensor.shape().to_vec(), chunks.iter().map(|c| from(*c)).collect()))
+        Ok((collected(tensor.shape().iter().copied())?, collected(chunks.iter().map(|c| from(*c)))?))
     }
 
     pub fn bad_shape(&self, name: &str, part: &str, shape: &[usize]) -> Error {

@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::{ContextParams, KvType};
-use crate::memory::FileBytes;
+use crate::memory::{FileBytes, push};
 use crate::model::Model;
 use cases::Case;
 use golden::Golden;
@@ -59,7 +59,7 @@ pub fn verify(model: &Model, path: &Path, kv_type: KvType, threads: usize) -> Re
     let mut outcomes = Vec::new();
     for name in golden.names(model.config())? {
         let case = golden.case(&name, model.config())?;
-        outcomes.push(replay(&case, model, kv_type, threads)?);
+        push(&mut outcomes, replay(&case, model, kv_type, threads)?)?;
     }
     if outcomes.iter().all(|outcome| outcome.rows + outcome.tokens == 0) {
         return Err(Error::bad_file(

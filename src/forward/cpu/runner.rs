@@ -175,11 +175,10 @@ mod tests {
             range: 0..32 * rows,
         };
         let config = CONFIG;
-        let block =
-            config.architecture.block_tensors().map(|part| match part.dims(&CONFIG.widths()).as_slice() {
-                [_, rows] => tensor(part.name(), *rows),
-                _ => tensor(part.name(), 1),
-            });
+        let block = config.architecture.block_tensors().map(|part| {
+            let (_, rows) = part.dims(&CONFIG.widths());
+            tensor(part.name(), rows.unwrap_or(1))
+        });
         let blocks = block.clone().chain(block);
         let ends =
             [("output_norm.weight", 1), ("output_norm.bias", 1), ("output.weight", 8), ("output.bias", 1)];

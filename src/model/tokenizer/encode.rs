@@ -10,7 +10,7 @@ use tokenizers::{
 
 use super::library::{failed, guarded};
 use crate::error::{Error, Result};
-use crate::memory::{collected, with_room};
+use crate::memory::{collected, extend, push, with_room};
 
 /// How the mask token is written, whatever the tokenizer calls it.
 pub const MASK: &str = "[MASK]";
@@ -91,10 +91,10 @@ impl Encoder {
             else {
                 return Err(special_only(text.get(start..end).unwrap_or_default()));
             };
-            all.extend(self.ids(before, false, continues || done > 0)?.0);
+            extend(&mut all, &self.ids(before, false, continues || done > 0)?.0)?;
             rest = after;
         }
-        all.extend(self.ids(rest, false, true)?.0);
+        extend(&mut all, &self.ids(rest, false, true)?.0)?;
         match all.iter().find(|token| reserved(token)).and_then(|&token| self.inner.id_to_token(token)) {
             Some(name) => Err(special_only(&name)),
             None => Ok(all),
@@ -108,9 +108,11 @@ impl Encoder {
         }
         let mut all = Vec::new();
         for (number, part) in text.split(MASK).enumerate() {
-            all.extend((number > 0).then_some(self.mask));
+            if number > 0 {
+                push(&mut all, self.mask)?;
+            }
             if !part.is_empty() {
-                all.extend(self.ids(part, true, continues || number > 0)?.0);
+                extend(&mut all, &self.ids(part, true, continues || number > 0)?.0)?;
             }
         }
         Ok(all)

@@ -3,9 +3,11 @@
 
 use serde_json::{Value as Json, json};
 
+use super::Unusable;
 use super::pattern::QWEN2;
 use super::vocabulary::{MAX_MERGES, MAX_TOKENS};
 use crate::gguf::{Array, Value};
+use crate::memory::append;
 
 /// The keys of a file, by `gguf-py/gguf/constants.py`.
 const MODEL: &str = "tokenizer.ggml.model";
@@ -29,19 +31,19 @@ pub(super) fn has_vocabulary(get: Lookup<'_>) -> bool {
 /// The `tokenizer.json` of the vocabulary.
 ///
 /// # Errors
-/// What is wrong with it, or which kind of tokenizer it is, if not a byte-level BPE that is known.
-pub(super) fn to_json(get: Lookup<'_>) -> Result<String, String> {
+/// What is wrong with it, or which kind of tokenizer it is, if not a byte-level BPE that is known; that there is no memory.
+pub(super) fn to_json(get: Lookup<'_>) -> Result<String, Unusable> {
     let text = |key: &str| get(key).and_then(Value::as_str);
     let array = |key: &str| match get(key) {
         Some(Value::Array(array)) => Ok(array),
-        Some(_) => Err(format!("key '{key}' is not an array")),
-        None => Err(format!("key '{key}' is missing")),
+        Some(_) => Err(Unusable::from(format!("key '{key}' is not an array"))),
+        None => Err(format!("key '{key}' is missing").into()),
     };
     if text(MODEL) != Some("gpt2") {
         let other = text(MODEL).unwrap_or("none");
-        return Err(format!(
-            "key '{MODEL}' is '{other:.40}'; esolm reads vocabularies of 'gpt2' (byte-level BPE)"
-        ));
+        let what =
+            format!("key '{MODEL}' is '{other:.40}'; esolm reads vocabularies of 'gpt2' (byte-level BPE)");
+        return Err(what.into());
     }
     let byte_level = |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": regex});
     let (normalizer, pre_tokenizer) = match text(PRE) {
@@ -55,15 +57,16 @@ pub(super) fn to_json(get: Lookup<'_>) -> Result<String, String> {
         Some("gpt-2") => (Json::Null, byte_level(true)),
         other => {
             let other = other.unwrap_or("none");
-            return Err(format!(
-                "key '{PRE}' is '{other:.40}'; esolm knows 'qwen2', 'deepseek-r1-qwen' and 'gpt-2'"
-            ));
+            let what =
+                format!("key '{PRE}' is '{other:.40}'; esolm knows 'qwen2', 'deepseek-r1-qwen' and 'gpt-2'");
+            return Err(what.into());
         }
     };
     let (tokens, merges) = (array(TOKENS)?, array(MERGES)?);
     if tokens.len() > MAX_TOKENS || merges.len() > MAX_MERGES {
         let (tokens, merges) = (tokens.len(), merges.len());
-        return Err(format!("{tokens} tokens, {merges} merges; at most {MAX_TOKENS} and {MAX_MERGES}"));
+        let what = format!("{tokens} tokens, {merges} merges; at most {MAX_TOKENS} and {MAX_MERGES}");
+        return Err(what.into());
     }
     let parts = json!({
         "version": "1.0", "truncation": null, "padding": null, "normalizer": normalizer, "pre_tokenizer": pre_tokenizer,
@@ -72,41 +75,51 @@ pub(super) fn to_json(get: Lookup<'_>) -> Result<String, String> {
     // Text behind text: as values of JSON the lists would take many times the file.
     let mut out = parts.to_string();
     out.pop();
-    out.push_str(",\"added_tokens\":[");
+    append(&mut out, ",\"added_tokens\":[")?;
     add_special(tokens, array(TYPES)?, &mut out)?;
-    out.push_str(concat!(
-        "],\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":\"\",",
-        "\"end_of_word_suffix\":\"\",\"fuse_unk\":false,\"byte_fallback\":false,\"vocab\":{"
-    ));
+    append(
+        &mut out,
+        concat!(
+            "],\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":\"\",",
+            "\"end_of_word_suffix\":\"\",\"fuse_unk\":false,\"byte_fallback\":false,\"vocab\":{"
+        ),
+    )?;
     // All tokens, so that those that are added keep their numbers.
     for (id, token) in tokens.texts().enumerate() {
-        out.push_str(if id == 0 { "" } else { "," });
+        append(&mut out, if id == 0 { "" } else { "," })?;
         push_text(token, &mut out)?;
-        out.push_str(&format!(":{id}"));
+        append(&mut out, format_args!(":{id}"))?;
     }
-    out.push_str("},\"merges\":[");
+    append(&mut out, "},\"merges\":[")?;
     for (number, merge) in merges.texts().enumerate() {
-        out.push_str(if number == 0 { "" } else { "," });
+        append(&mut out, if number == 0 { "" } else { "," })?;
         push_text(merge, &mut out)?;
     }
-    out.push_str("]}}");
+    append(&mut out, "]}}")?;
     Ok(out)
 }
 
 /// Appends a text as JSON.
-fn push_text(text: &str, out: &mut String) -> Result<(), String> {
+fn push_text(text: &str, out: &mut String) -> Result<(), Unusable> {
     // Byte-level vocabularies have none, and each would take six bytes.
     if text.chars().any(char::is_control) {
-        return Err("a token with a control character".into());
+        return Err("a token with a control character".to_owned().into());
     }
-    out.push_str(&serde_json::to_string(text).map_err(|e| e.to_string())?);
+    append(out, '"')?;
+    let mut rest = text;
+    while let Some(at) = rest.find(['"', '\\']) {
+        let (before, from) = rest.split_at(at);
+        append(out, format_args!("{before}\\{}", from.get(..1).unwrap_or_default()))?;
+        rest = from.get(1..).unwrap_or_default();
+    }
+    append(out, format_args!("{rest}\""))?;
     Ok(())
 }
 
 /// Appends the tokens that are found in a text before anything else.
-fn add_special(tokens: &Array, types: &Array, out: &mut String) -> Result<(), String> {
+fn add_special(tokens: &Array, types: &Array, out: &mut String) -> Result<(), Unusable> {
     if types.len() != tokens.len() {
-        return Err(format!("{} tokens with {} types", tokens.len(), types.len()));
+        return Err(format!("{} tokens with {} types", tokens.len(), types.len()).into());
     }
     let (mut texts, mut added) = (0, 0);
     for (id, (token, ty)) in tokens.texts().zip(types.iter()).enumerate() {
@@ -116,14 +129,14 @@ fn add_special(tokens: &Array, types: &Array, out: &mut String) -> Result<(), St
             Some(USER_DEFINED) => false,
             _ => continue,
         };
-        out.push_str(if added == 0 { "" } else { "," });
-        out.push_str(&format!("{{\"id\":{id},\"special\":{special},\"content\":"));
+        let comma = if added == 0 { "" } else { "," };
+        append(out, format_args!("{comma}{{\"id\":{id},\"special\":{special},\"content\":"))?;
         push_text(token, out)?;
-        out.push_str(",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false}");
+        append(out, ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false}")?;
         added += 1;
     }
     if texts != tokens.len() {
-        return Err(format!("key '{TOKENS}' is not an array of text"));
+        return Err(format!("key '{TOKENS}' is not an array of text").into());
     }
     Ok(())
 }
@@ -147,8 +160,8 @@ mod tests {
         let mut all = vec![
             (MODEL.to_owned(), Value::Str("gpt2".into())),
             (PRE.to_owned(), Value::Str("qwen2".into())),
-            (TOKENS.to_owned(), texts(&["a", "b", "ab", "Ġ", "<|im_end|>", "[PAD5]", "<think>"])),
-            (TYPES.to_owned(), types(&[1, 1, 1, 1, 3, 5, 4])),
+            (TOKENS.to_owned(), texts(&["a", "b", "ab", "Ġ", "<|im_end|>", "[PAD5]", "<think>", "\"", "\\"])),
+            (TYPES.to_owned(), types(&[1, 1, 1, 1, 3, 5, 4, 1, 1])),
             (MERGES.to_owned(), texts(&["a b"])),
         ];
         for (key, value) in changes {
@@ -159,7 +172,8 @@ mod tests {
     }
 
     fn made(file: &[(String, Value)]) -> Result<String, String> {
-        to_json(&|key| file.iter().find(|(known, _)| known == key).map(|(_, value)| value))
+        let made = to_json(&|key| file.iter().find(|(known, _)| known == key).map(|(_, value)| value));
+        made.map_err(|unusable| unusable.error("a").to_string())
     }
 
     #[test]
@@ -170,12 +184,13 @@ mod tests {
             let ids = |text: &str| tokenizer.encode(text, false).unwrap().get_ids().to_vec();
             assert_eq!(ids("ab a<|im_end|><think>b"), [2, 3, 0, 4, 6, 1], "{pre}");
             assert_eq!(ids("a[PAD5]").first(), Some(&0), "{pre}: a row that no text has");
+            assert_eq!(ids("\"\\\""), [7, 8, 7], "{pre}: quotes and backslashes");
         }
     }
 
     #[test]
     fn a_token_twice_is_refused() {
-        let json = made(&file(&[(TOKENS, texts(&["a", "a", "c", "d", "e", "f", "g"]))])).unwrap();
+        let json = made(&file(&[(TOKENS, texts(&["a", "a", "c", "d", "e", "f", "g", "h", "i"]))])).unwrap();
         assert!(super::super::parse_tokenizer(&json).is_err());
     }
 
@@ -185,10 +200,10 @@ mod tests {
         for (change, what) in [
             ((MODEL, text("llama")), "'llama'"),
             ((PRE, text("llama-bpe")), "'llama-bpe'"),
-            ((TYPES, types(&[1])), "7 tokens with 1 types"),
-            ((TOKENS, types(&[1; 7])), "not an array of text"),
+            ((TYPES, types(&[1])), "9 tokens with 1 types"),
+            ((TOKENS, types(&[1; 9])), "not an array of text"),
             ((TOKENS, text("a")), "not an array"),
-            ((TOKENS, texts(&["a\u{1}", "b", "c", "d", "e", "f", "g"])), "control character"),
+            ((TOKENS, texts(&["a\u{1}", "b", "c", "d", "e", "f", "g", "h", "i"])), "control character"),
         ] {
             let error = made(&file(&[change])).unwrap_err();
             assert!(error.contains(what), "{what}: {error}");

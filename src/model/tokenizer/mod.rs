@@ -18,12 +18,50 @@ use super::config::Config;
 use crate::error::{Error, Result, bounded};
 use crate::gguf::Value;
 use crate::log::{LogLevel, log};
-use crate::memory::{no_room, text_with_room, with_room};
+use crate::memory::{append, no_room, text_with_room, with_room};
 
 use encode::Encoder;
 pub use encode::{MASK, TokenizeOptions};
 use library::{Cause, failed, guarded};
 pub(crate) use pieces::{Joint, TokenPieces, push_characters};
+
+/// Bytes of a text, as far as there is memory for them.
+#[derive(Default)]
+struct TextBytes {
+    all: Vec<u8>,
+    /// How many there is no room for, with those before them.
+    refused: Option<usize>,
+}
+
+impl TextBytes {
+    fn push(&mut self, bytes: &[u8]) {
+        if self.refused.is_some() || self.all.try_reserve(bytes.len()).is_err() {
+            self.refused.get_or_insert(self.all.len() + bytes.len());
+            return;
+        }
+        self.all.extend_from_slice(bytes);
+    }
+
+    /// All of them.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if there was no room for some.
+    fn complete(self) -> Result<Vec<u8>> {
+        self.refused.map_or(Ok(self.all), |bytes| Err(no_room(bytes)))
+    }
+}
+
+/// The characters of a text, as [`push_characters`] makes them.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+fn characters(bytes: &[u8], complete: bool) -> Result<String> {
+    // U+FFFD takes three bytes for one.
+    let room = if std::str::from_utf8(bytes).is_ok() { bytes.len() } else { 3 * bytes.len() };
+    let mut text = text_with_room(room)?;
+    push_characters(bytes, complete, &mut text);
+    Ok(text)
+}
 
 /// The tokenizer of a model. Its time and memory are linear in the text. A panic of the tokenizer library becomes an
 /// error; none is known for the tokenizers that are accepted.
@@ -44,11 +82,31 @@ pub struct Tokenizer {
 pub(super) struct Unusable {
     what: String,
     source: Option<Cause>,
+    /// Whether there was no memory for it.
+    no_memory: bool,
+}
+
+impl From<String> for Unusable {
+    fn from(what: String) -> Self {
+        Self { what, source: None, no_memory: false }
+    }
+}
+
+impl From<Error> for Unusable {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::OutOfMemory(what) => Self { what, source: None, no_memory: true },
+            other => Self::from(other.to_string()),
+        }
+    }
 }
 
 impl Unusable {
-    /// The [`Error::BadFile`] for `file`.
+    /// The [`Error::BadFile`] for `file`, or [`Error::OutOfMemory`].
     pub(super) fn error(&self, file: &str) -> Error {
+        if self.no_memory {
+            return Error::OutOfMemory(self.what.clone());
+        }
         Error::BadFile { file: file.to_owned(), what: self.what.clone(), source: self.source.clone() }
     }
 }
@@ -61,14 +119,13 @@ impl Tokenizer {
     ) -> Option<Result<Self, Unusable>> {
         if let Some(value) = get(Config::TOKENIZER_KEY) {
             let what = || format!("key '{}' is not text", Config::TOKENIZER_KEY);
-            let json = value.as_str().ok_or_else(|| Unusable { what: what(), source: None });
+            let json = value.as_str().ok_or_else(|| Unusable::from(what()));
             return Some(json.and_then(|json| Self::from_json(json, config)));
         }
         if !llama::has_vocabulary(get) {
             return None;
         }
-        let json = llama::to_json(get).map_err(|what| Unusable { what, source: None });
-        Some(json.and_then(|json| Self::from_json(&json, config)))
+        Some(llama::to_json(get).and_then(|json| Self::from_json(&json, config)))
     }
 
     /// Reads a `tokenizer.json`.
@@ -76,6 +133,7 @@ impl Tokenizer {
         let inner = parse_tokenizer(json).map_err(|e| Unusable {
             what: bounded(format!("the tokenizer is damaged: {e}")),
             source: Some(e),
+            no_memory: false,
         })?;
         let tokens = inner.get_vocab_size(true);
         // The mask token comes after the tokenizer's own, or is one of them.
@@ -89,7 +147,7 @@ impl Tokenizer {
             let what = format!(
                 "the tokenizer has {tokens} tokens, but the model has {vocab_size} with the mask at {mask}"
             );
-            return Err(Unusable { what, source: None });
+            return Err(what.into());
         }
         let Config { mask_token_id: mask, bos_token_id: bos, eos_token_id: eos, vocab_size, .. } = *config;
         let encoder = Encoder::new(inner, mask, [bos, eos]);
@@ -129,22 +187,21 @@ impl Tokenizer {
         }
         if let Some(pieces) = self.pieces()?.filter(|_| tokens.iter().any(is_mask)) {
             // The text behind a mask goes on: its first token is no beginning.
-            let (mut joint, mut all, mut text) = (pieces.begin(), Vec::new(), String::new());
+            let (mut joint, mut all) = (pieces.begin(), TextBytes::default());
             tokens.iter().for_each(|&token| match is_mask(&token) {
-                true => pieces.append_text(&mut joint, MASK, |bytes| all.extend_from_slice(bytes)),
-                false => pieces.append(&mut joint, token, |bytes| all.extend_from_slice(bytes)),
+                true => pieces.append_text(&mut joint, MASK, |bytes| all.push(bytes)),
+                false => pieces.append(&mut joint, token, |bytes| all.push(bytes)),
             });
-            push_characters(&all, true, &mut text);
-            return Ok(text);
+            return characters(&all.complete()?, true);
         }
         let mut text = String::new();
         for run in tokens.chunk_by(|a, b| is_mask(a) == is_mask(b)) {
             if run.first().is_some_and(is_mask) {
-                text.push_str(&MASK.repeat(run.len()));
+                run.iter().try_for_each(|_| append(&mut text, MASK))?;
                 continue;
             }
             let decoded = guarded(|| self.encoder.tokenizer().decode(run, false));
-            text.push_str(&decoded.map_err(|e| failed("cannot decode these tokens", e))?);
+            append(&mut text, decoded.map_err(|e| failed("cannot decode these tokens", e))?)?;
         }
         Ok(text)
     }
@@ -206,21 +263,11 @@ impl Tokenizer {
             }
             return Ok(text);
         };
-        let (mut joint, mut all, mut fits) = (pieces.begin(), Vec::new(), true);
-        let mut push = |bytes: &[u8]| {
-            fits = fits && all.try_reserve(bytes.len()).is_ok();
-            all.extend_from_slice(if fits { bytes } else { &[] });
-        };
-        shown.for_each(|token| pieces.append(&mut joint, token, &mut push));
+        let (mut joint, mut all) = (pieces.begin(), TextBytes::default());
+        shown.for_each(|token| pieces.append(&mut joint, token, |bytes| all.push(bytes)));
+        let mut all = all.complete()?;
         all.truncate(bytes.unwrap_or(usize::MAX));
-        // U+FFFD takes three bytes for one.
-        let room = if std::str::from_utf8(&all).is_ok() { all.len() } else { 3 * all.len() };
-        if !fits {
-            return Err(no_room(room));
-        }
-        let mut text = text_with_room(room)?;
-        push_characters(&all, complete, &mut text);
-        Ok(text)
+        characters(&all, complete)
     }
 
     /// The names of the tokens that texts of users must not name: [`TokenizeOptions::parse_special`] makes these tokens of them.

@@ -40,7 +40,7 @@ fn gguf_has_exactly_the_tensors_of_its_config() {
         let gguf = Gguf::parse(&bytes, "out").unwrap();
         assert_eq!(Config::from_gguf(&gguf).unwrap(), report.config);
         let found: Vec<_> = gguf.tensors().iter().map(|t| (t.name.clone(), t.dims.clone())).collect();
-        let specs = report.config.tensors();
+        let specs = report.config.tensors().unwrap();
         let expected: Vec<_> = specs.iter().map(|s| (s.name.clone(), s.dims.clone())).collect();
         assert_eq!(found, expected);
         let parameters: usize = specs.iter().map(|s| s.dims.iter().product::<usize>()).sum();

@@ -1,0 +1,140 @@
+//! Model files that are opened, quantized and converted where an allocation fails, alone or with all behind it: an error, each
+//! in a process of its own. What ends the process instead is small, or the tokenizer library's, and counted.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+
+use esolm::convert::{Options, convert};
+use esolm::gguf::TensorType;
+use esolm::quantize::{QuantizeOptions, quantize};
+use esolm::{Error, LoadOptions, Model};
+
+use super::{ALLOCATIONS, FAILING, FOR_GOOD, LEAST};
+
+/// Says to a process of its own which of the [`CASES`] to try, of how many bytes an allocation is counted, which one fails,
+/// and whether those behind it do, too.
+const CASE: &str = "ESOLM_FAILING_ALLOCATION_OF_FILE";
+/// Says which file it is.
+const INPUT: &str = "ESOLM_FAILING_ALLOCATION_IN";
+/// Bytes of an allocation that depends on what is in a file. Below are names, what messages are made of, and the values of
+/// these files' JSON.
+const LARGE: usize = 4096;
+/// Allocations of any size that are tried of a case.
+const TRIED: usize = 150;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// What is done with a file.
+struct Case {
+    name: &'static str,
+    input: &'static str,
+    run: fn(&Path, &Path) -> esolm::Result<()>,
+    /// Of so many allocations one may end the process: in converting, those of JSON and of the header of safetensors files,
+    /// whose libraries cannot be refused (their size is limited); otherwise, names of files and what is asked of the system.
+    one_of: usize,
+}
+
+const CASES: [Case; 4] = [
+    Case { name: "open", input: "models/stories-q8_0.gguf", run: open, one_of: 20 },
+    Case { name: "quantize", input: "models/stories-q8_0.gguf", run: requantize, one_of: 20 },
+    Case { name: "convert a pickle", input: "tests/golden/tiny-A/checkpoint.ckpt", run: make, one_of: 6 },
+    Case { name: "convert shards", input: "tests/golden/wedlm-qwen3", run: make, one_of: 2 },
+];
+
+fn open(input: &Path, _: &Path) -> esolm::Result<()> {
+    Model::open(input, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() }).map(|_| ())
+}
+
+fn requantize(input: &Path, output: &Path) -> esolm::Result<()> {
+    let options = QuantizeOptions { threads: 1, ..QuantizeOptions::new(TensorType::Q4_0) };
+    quantize(input, output, &options, &mut |_| ()).map(|_| ())
+}
+
+fn make(input: &Path, output: &Path) -> esolm::Result<()> {
+    let options = Options { threads: 1, tensor_type: TensorType::Q8_0, ..Options::default() };
+    convert(input, output, &options, &mut |_| ()).map(|_| ())
+}
+
+/// What `main` does first: in a process that is to try a case, nothing else. Whether it is one.
+pub(super) fn in_its_own_process() -> Result<bool> {
+    let Ok(case) = std::env::var(CASE) else { return Ok(false) };
+    let numbers: std::result::Result<Vec<usize>, _> = case.split(' ').map(str::parse).collect();
+    let &[case, least, failing, for_good] = numbers?.as_slice() else { return Err("four numbers".into()) };
+    let case = CASES.get(case).ok_or("a case")?;
+    let folder = tempfile::tempdir()?;
+    let (input, output) = (PathBuf::from(std::env::var(INPUT)?), folder.path().join("made.gguf"));
+    ALLOCATIONS.store(0, Ordering::Relaxed);
+    LEAST.store(least, Ordering::Relaxed);
+    FOR_GOOD.store(for_good > 0, Ordering::Relaxed);
+    FAILING.store(failing, Ordering::Relaxed);
+    let done = (case.run)(&input, &output);
+    FAILING.store(0, Ordering::Relaxed);
+    println!("{}", ALLOCATIONS.load(Ordering::Relaxed));
+    match done {
+        Ok(()) => (),
+        Err(Error::OutOfMemory(_)) if failing > 0 => assert!(!output.exists()),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(true)
+}
+
+/// The file of a case; a checkpoint without its tokenizer, whose library cannot be refused.
+fn input(case: &Case, folder: &Path) -> Result<PathBuf> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(case.input);
+    if file.extension().is_none_or(|ending| ending != "ckpt") {
+        return Ok(file);
+    }
+    let mut bytes = std::fs::read(&file)?;
+    let name = b"tokenizers";
+    let places: Vec<usize> =
+        bytes.windows(name.len()).enumerate().filter(|(_, found)| found == name).map(|(at, _)| at).collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|at| bytes[at] = b'T');
+    let changed = folder.join("checkpoint.ckpt");
+    std::fs::write(&changed, bytes)?;
+    Ok(changed)
+}
+
+/// The allocations of at least `least` bytes of a case; `None` if it ended the process.
+fn run(case: (usize, &Path), least: usize, failing: usize, for_good: bool) -> Result<Option<usize>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let (case, input) = (format!("{} {least} {failing} {}", case.0, u8::from(for_good)), case.1);
+    let output = command.env(CASE, &case).env(INPUT, input).stderr(Stdio::piped()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        return Ok(Some(String::from_utf8(output.stdout)?.trim().parse()?));
+    }
+    // Anything else would be a fault of the library's.
+    assert!(said.contains("memory allocation of"), "{case}: {said}");
+    Ok(None)
+}
+
+/// Of the allocations of at least `least` bytes, at most `most` are tried. How many were, and how many ended the process.
+fn count(case: (usize, &Path), least: usize, most: usize) -> Result<(usize, usize)> {
+    let all = run(case, least, 0, false)?.ok_or("it ends without a fault")?;
+    let (mut tried, mut ended) = (0, 0);
+    for failing in (1..=all).step_by(all / most + 1) {
+        for for_good in [false, true] {
+            tried += 1;
+            ended += usize::from(run(case, least, failing, for_good)?.is_none());
+        }
+    }
+    Ok((tried, ended))
+}
+
+pub(super) fn files_are_refused_without_memory() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for (number, case) in CASES.iter().enumerate() {
+        let input = input(case, folder.path())?;
+        let (large, ended_large) = count((number, &input), LARGE, usize::MAX - 1)?;
+        let (tried, ended) = count((number, &input), 0, TRIED)?;
+        println!(
+            "{}: {ended_large} of {large} large allocations end the process, {ended} of {tried} of all",
+            case.name
+        );
+        assert_eq!(ended_large, 0, "{}", case.name);
+        assert!(ended * case.one_of <= tried, "{}", case.name);
+    }
+    Ok(())
+}
