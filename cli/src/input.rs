@@ -1,14 +1,16 @@
 //! Texts and token ids that commands read: arguments, files, standard input.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use esolm::{Config, Error, Model, Result, TokenizeOptions, Tokenizer};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
+use crate::memory;
 use crate::output::tell;
 
 /// How long to wait without a word for what was not asked for.
@@ -35,7 +37,14 @@ pub fn words_or_stdin(words: &[String]) -> Result<String> {
     match words {
         [] => read_stdin(),
         [only] if only == "-" => read_stdin(),
-        words => Ok(words.join(" ")),
+        words => {
+            let mut text = String::new();
+            for (number, word) in words.iter().enumerate() {
+                memory::append(&mut text, if number == 0 { "" } else { " " })?;
+                memory::append(&mut text, word)?;
+            }
+            Ok(text)
+        }
     }
 }
 
@@ -85,7 +94,15 @@ pub fn read_text_up_to(file: &str, limit: u64) -> Result<String> {
         }
     };
     let content = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    Ok(if content.contains("\r\n") { content.replace("\r\n", "\n") } else { content.to_owned() })
+    if content.len() == text.len() && !content.contains("\r\n") {
+        return Ok(text);
+    }
+    let mut lines = String::new();
+    for (number, line) in content.split("\r\n").enumerate() {
+        memory::append(&mut lines, if number == 0 { "" } else { "\n" })?;
+        memory::append(&mut lines, line)?;
+    }
+    Ok(lines)
 }
 
 /// Whether something is given by standard input, of which nothing was read yet: it is a pipe, or a file at its beginning. (Of
@@ -114,17 +131,27 @@ pub fn is_piped() -> bool {
 /// Token ids separated by white space or commas; all of them may stand in the brackets of a JSON array, which may be that of
 /// `esolm tokenize --json`.
 pub fn parse_ids(text: &str, model: &Model) -> Result<Vec<u32>> {
+    /// What `esolm tokenize --json` prints.
+    #[derive(Deserialize)]
+    struct Object<'a> {
+        #[serde(borrow)]
+        tokens: &'a RawValue,
+    }
+
     let vocabulary = model.config().vocab_size;
-    let object = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Value>(text));
-    let array = object.and_then(|object| Some(object.ok()?.get("tokens")?.to_string()));
-    let list = array.as_deref().unwrap_or(text).trim();
+    let object = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Object<'_>>(text).ok());
+    let list = object.flatten().map_or(text, |object| object.tokens.get()).trim();
     let list = list.strip_prefix('[').and_then(|l| l.strip_suffix(']')).unwrap_or(list);
     let token = |id: &str| match id.parse::<u32>() {
         Ok(token) if (token as usize) < vocabulary => Ok(token),
         _ => Err(Error::InvalidArgument(format!("'{id}' is no token id; they are 0 to {}", vocabulary - 1))),
     };
-    let ids = list.split(|c: char| c.is_whitespace() || c == ',').filter(|id| !id.is_empty());
-    ids.map(token).collect()
+    let mut tokens = Vec::new();
+    for id in list.split(|c: char| c.is_whitespace() || c == ',').filter(|id| !id.is_empty()) {
+        memory::reserve(&mut tokens, 1)?;
+        tokens.push(token(id)?);
+    }
+    Ok(tokens)
 }
 
 /// The model's tokenizer; `None` if its file has none, where texts are token ids.
@@ -147,7 +174,10 @@ pub fn encode(model: &Model, text: &str, options: TokenizeOptions, ids: &str) ->
 fn text(file: &str, from: impl Read, limit: u64) -> Result<String> {
     let mut bytes = Vec::new();
     let read = from.take(limit + 1).read_to_end(&mut bytes);
-    read.map_err(|source| Error::Io { file: file.into(), source })?;
+    read.map_err(|source| match source.kind() {
+        ErrorKind::OutOfMemory => memory::none_for(bytes.len()),
+        _ => Error::Io { file: file.into(), source },
+    })?;
     if bytes.len() as u64 > limit {
         let of = if limit < MAX_TEXT { " for a prompt of this model" } else { "" };
         let what = format!("more than {} MiB of text, which is the limit{of}", limit >> 20);

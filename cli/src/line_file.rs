@@ -1,16 +1,17 @@
 //! Results as lines of JSON, one behind the other in a file that a later run continues, or on standard output.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use esolm::{Error, Result};
 use serde::Deserialize;
 
+use crate::memory;
 use crate::output::{io_error, print_to_reader};
 
 /// Longest line that is read, in bytes: a file of something else may have no end of a line.
-const MAX_LINE: u64 = 64 << 20;
+const MAX_LINE: usize = 64 << 20;
 
 /// Where the lines go, in the order of the pieces of work that they are of.
 pub struct LineFile {
@@ -111,9 +112,8 @@ fn read(path: &Path, file: &File, mut pieces: impl Iterator<Item = (u64, u64)>) 
     let mut reader = BufReader::new(file);
     let mut found = Found::default();
     loop {
-        let mut line = Vec::new();
-        let limited = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);
-        if limited.map_err(|source| io_error(path, source))? as u64 == MAX_LINE {
+        let mut line = read_line(&mut reader, path)?;
+        if line.len() == MAX_LINE {
             let what = format!("line {} is longer than {} MiB", found.lines + 1, MAX_LINE >> 20);
             return Err(bad(path, what));
         }
@@ -144,6 +144,26 @@ fn read(path: &Path, file: &File, mut pieces: impl Iterator<Item = (u64, u64)>) 
         found.lines += 1;
         found.end += line.len() as u64;
         found.last = Some(line);
+    }
+}
+
+/// The next line with its end, or as much of it as may be read.
+fn read_line(reader: &mut impl BufRead, path: &Path) -> Result<Vec<u8>> {
+    let mut line = Vec::new();
+    loop {
+        let some = match reader.fill_buf() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            some => some.map_err(|source| io_error(path, source))?,
+        };
+        let end = some.iter().position(|&byte| byte == b'\n');
+        let len = end.map_or(some.len(), |end| end + 1).min(MAX_LINE - line.len());
+        let some = some.get(..len).unwrap_or_default();
+        memory::reserve(&mut line, len)?;
+        line.extend_from_slice(some);
+        reader.consume(len);
+        if end.is_some() || len == 0 {
+            return Ok(line);
+        }
     }
 }
 

@@ -1,4 +1,6 @@
-//! Resident memory of this process.
+//! Memory of this process: what is resident, and what it could not get.
+
+use esolm::{Error, Result};
 
 use crate::output::human_bytes;
 
@@ -7,6 +9,23 @@ pub fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// The error of so many bytes that could not be allocated.
+pub fn none_for(bytes: usize) -> Error {
+    Error::OutOfMemory(format!("{bytes} bytes could not be allocated"))
+}
+
+/// Makes room for `more` elements behind those that are there.
+pub fn reserve<T>(all: &mut Vec<T>, more: usize) -> Result<()> {
+    all.try_reserve(more).map_err(|_| none_for((all.len() + more) * size_of::<T>()))
+}
+
+/// Appends to a text.
+pub fn append(text: &mut String, part: &str) -> Result<()> {
+    text.try_reserve(part.len()).map_err(|_| none_for(text.len() + part.len()))?;
+    text.push_str(part);
+    Ok(())
 }
 
 /// Runs `work` and tells how much resident memory it added.

@@ -1,10 +1,12 @@
 //! What commands write: standard output, notes, files.
 
 use std::borrow::Cow;
+use std::fmt::{self, Display};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use esolm::{Error, Result};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// Writes `text` to standard output. A reader that has gone away (`esolm .. | head`) is not an error. A terminal gets
@@ -20,6 +22,16 @@ pub fn print_to_reader(text: &str) -> Result<bool> {
     let result = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     let unread = matches!(&result, Err(e) if e.kind() == ErrorKind::BrokenPipe);
     printed(result).map(|()| !unread)
+}
+
+/// As [`print`], for what may be as long as a file: it is written as it is made.
+pub fn print_long(text: impl Display) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if out.is_terminal() {
+        drop(out);
+        return print(&text.to_string());
+    }
+    printed(write!(out, "{text}").and_then(|()| out.flush()))
 }
 
 /// What printing to standard output came to.
@@ -56,9 +68,48 @@ pub fn print_json(object: Value) -> Result<()> {
     print(&json_line(object))
 }
 
+/// An object with one field besides the version, as [`print_json`] shows it, for [`print_long`].
+pub struct JsonField<'a, T>(pub &'static str, pub &'a T);
+
+impl<T: Serialize> Display for JsonField<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// JSON is UTF-8, and comes in whole characters.
+        struct Text<'a, 'b>(&'a mut fmt::Formatter<'b>);
+        impl Write for Text<'_, '_> {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                let text = std::str::from_utf8(bytes).map_err(std::io::Error::other)?;
+                self.0.write_str(text).map_err(std::io::Error::other)?;
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let Self(name, value) = self;
+        write!(f, "{{\"schema\":{JSON_SCHEMA},\"{name}\":")?;
+        serde_json::to_writer(Text(f), value).map_err(|_| fmt::Error)?;
+        f.write_str("}\n")
+    }
+}
+
+/// Token ids on one line.
+pub struct Ids<'a>(pub &'a [u32]);
+
+impl Display for Ids<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut ids = self.0.iter();
+        if let Some(first) = ids.next() {
+            write!(f, "{first}")?;
+        }
+        ids.try_for_each(|id| write!(f, " {id}"))
+    }
+}
+
 /// Token ids on one line.
 pub fn join_ids(tokens: &[u32]) -> String {
-    tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
+    Ids(tokens).to_string()
 }
 
 /// Writes a file that a command was asked for besides its output.

@@ -57,10 +57,11 @@ static const char *const part_names[PARTS] = {"open",     "context",    "tokeniz
                                               "pool",     "reports",    "devices",  "estimate",  "reader",   "chat"};
 
 /* The most cases of a part that may end the process, each allocation being two: alone, and with all behind it. -1: the
- * readers of metadata and JSON, the tokenizer library and ggml allocate there for each name, token and word, and cannot be
- * refused; of a context and a pool: what threads and cancelling share; of a chat template: its thread and parser. */
-static const int may_end[PARTS] = {[OPEN] = -1,       [CONTEXT] = 6,   [TOKENIZE] = -1, [DETOKENIZE] = -1, [POOL] = 6,
-                                   [DEVICES] = -1,    [ESTIMATE] = -1, [READER] = -1,   [CHAT] = 40};
+ * tokenizer library and ggml's list of devices allocate there for each word and name, and cannot be refused; of a model:
+ * names of devices and the model itself; of a context and a pool: what threads and cancelling share; of a chat template: its
+ * thread and parser. */
+static const int may_end[PARTS] = {[OPEN] = 16,    [CONTEXT] = 6,  [TOKENIZE] = -1, [POOL] = 6, [DEVICES] = -1,
+                                   [ESTIMATE] = 8, [READER] = 16, [CHAT] = 40};
 
 static int refused;
 
@@ -143,15 +144,20 @@ static void metadata(void)
     }
 }
 
-/* The second use of the tokenizer. */
+/* The first use of the tokenizer. */
+static void tokenize(void)
+{
+    uint32_t positions[LENGTH];
+    size_t length = 0, known = 0;
+    note(esolm_tokenize_template(model, "Once {{mask 3}} time", 20, tokens, positions, LENGTH, &known, &length));
+    note(esolm_tokenize(model, "Once upon a time", 16, words, LENGTH, &n));
+}
+
 static void detokenize(void)
 {
     char text[256];
-    uint32_t positions[LENGTH];
-    size_t length = 0, known = 0;
     uint8_t bytes[64];
     note(esolm_token_bytes(model, words[0], bytes, sizeof bytes, &size));
-    note(esolm_tokenize_template(model, "Once {{mask 3}} time", 20, tokens, positions, LENGTH, &known, &length));
     note(esolm_detokenize(model, words, n, text, sizeof text, &size));
 }
 
@@ -246,7 +252,7 @@ static void run(const char *path, int last, size_t *ends)
         case OPEN: note(esolm_model_open(path, NULL, &model)); break;
         case CONTEXT: note(esolm_context_new(model, &limits, &context)); break;
         case TOKENIZE:
-            note(esolm_tokenize(model, "Once upon a time", 16, words, LENGTH, &n));
+            tokenize();
             prompt.count = n;
             break;
         case GENERATE:

@@ -1,7 +1,9 @@
 //! Vectors and texts whose size depends on a file or an argument: no memory is an error, not the end of the process.
 
+#[cfg(any(test, feature = "convert"))]
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display, Write};
+#[cfg(any(test, feature = "convert"))]
 use std::hash::{BuildHasher, Hash};
 
 use crate::error::{Error, Result};
@@ -113,6 +115,7 @@ pub(crate) fn extend<T: Clone>(all: &mut Vec<T>, items: &[T]) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::OutOfMemory`].
+#[cfg(any(test, feature = "convert"))]
 pub(crate) fn insert<K: Eq + Hash, V>(
     map: &mut HashMap<K, V, impl BuildHasher>,
     key: K,
@@ -126,6 +129,7 @@ pub(crate) fn insert<K: Eq + Hash, V>(
 ///
 /// # Errors
 /// [`Error::OutOfMemory`].
+#[cfg(any(test, feature = "convert"))]
 pub(crate) fn add<K: Eq + Hash>(set: &mut HashSet<K, impl BuildHasher>, key: K) -> Result<bool> {
     set.try_reserve(1).map_err(|_| no_room(size_of::<K>().saturating_mul(set.len())))?;
     Ok(set.insert(key))

@@ -3,12 +3,11 @@
 use std::process::ExitCode;
 
 use esolm::Result;
-use serde_json::json;
 
 use crate::args::JsonArgs;
 use crate::input::{parse_ids, words_or_stdin};
 use crate::model_args::ModelArgs;
-use crate::output::{print, print_json};
+use crate::output::{JsonField, print, print_long};
 
 /// Convert token ids to text.
 ///
@@ -34,7 +33,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let tokens = parse_ids(&words_or_stdin(&ids)?, &model)?;
     let text = model.tokenizer()?.decode(&tokens)?;
     if args.json.json {
-        print_json(json!({ "text": text }))?;
+        print_long(JsonField("text", &text))?;
     } else {
         print(&text)?;
     }

@@ -3,12 +3,11 @@
 use std::process::ExitCode;
 
 use esolm::Result;
-use serde_json::json;
 
 use crate::args::JsonArgs;
 use crate::input::words_or_stdin;
 use crate::model_args::ModelArgs;
-use crate::output::{join_ids, print, print_json};
+use crate::output::{Ids, JsonField, print_long};
 use crate::text_args::TextArgs;
 
 /// Convert text to token ids.
@@ -35,9 +34,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let model = model.open("cpu")?;
     let tokens = model.tokenizer()?.encode_with(&words_or_stdin(&text)?, &args.how.options(false))?;
     if args.json.json {
-        print_json(json!({ "tokens": tokens }))?;
+        print_long(JsonField("tokens", &tokens))?;
     } else {
-        print(&format!("{}\n", join_ids(&tokens)))?;
+        print_long(format_args!("{}\n", Ids(&tokens)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

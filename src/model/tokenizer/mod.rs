@@ -18,7 +18,7 @@ use super::config::Config;
 use crate::error::{Error, Result, bounded};
 use crate::gguf::Value;
 use crate::log::{LogLevel, log};
-use crate::memory::{append, no_room, text_with_room, with_room};
+use crate::memory::{append, collected, no_room, text_with_room, with_room};
 
 use encode::Encoder;
 pub use encode::{MASK, TokenizeOptions};
@@ -181,18 +181,24 @@ impl Tokenizer {
     /// [`Error::Tokenizer`], also for a token outside the vocabulary.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         let is_mask = |&token: &u32| token == self.mask;
-        let known = |&&token: &&u32| is_mask(&token) || self.encoder.tokenizer().id_to_token(token).is_some();
+        if let Some(pieces) = self.pieces()? {
+            let (mut joint, mut all) = (pieces.begin(), TextBytes::default());
+            for token in tokens {
+                match token {
+                    // The text behind a mask goes on: its first token is no beginning.
+                    token if is_mask(token) => pieces.append_text(&mut joint, MASK, |bytes| all.push(bytes)),
+                    &token if pieces.knows(token) => {
+                        pieces.append(&mut joint, token, |bytes| all.push(bytes))
+                    }
+                    &other => return Err(no_token(other)),
+                }
+            }
+            return characters(&all.complete()?, true);
+        }
+        let tokenizer = self.encoder.tokenizer();
+        let known = |&&token: &&u32| is_mask(&token) || tokenizer.id_to_token(token).is_some();
         if let Some(&id) = tokens.iter().find(|token| !known(token)) {
             return Err(no_token(id));
-        }
-        if let Some(pieces) = self.pieces()?.filter(|_| tokens.iter().any(is_mask)) {
-            // The text behind a mask goes on: its first token is no beginning.
-            let (mut joint, mut all) = (pieces.begin(), TextBytes::default());
-            tokens.iter().for_each(|&token| match is_mask(&token) {
-                true => pieces.append_text(&mut joint, MASK, |bytes| all.push(bytes)),
-                false => pieces.append(&mut joint, token, |bytes| all.push(bytes)),
-            });
-            return characters(&all.complete()?, true);
         }
         let mut text = String::new();
         for run in tokens.chunk_by(|a, b| is_mask(a) == is_mask(b)) {
@@ -200,7 +206,7 @@ impl Tokenizer {
                 run.iter().try_for_each(|_| append(&mut text, MASK))?;
                 continue;
             }
-            let decoded = guarded(|| self.encoder.tokenizer().decode(run, false));
+            let decoded = guarded(|| tokenizer.decode(run, false));
             append(&mut text, decoded.map_err(|e| failed("cannot decode these tokens", e))?)?;
         }
         Ok(text)
@@ -212,14 +218,10 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`], also for a token outside the vocabulary.
     pub fn token_bytes(&self, token: u32) -> Result<Vec<u8>> {
-        if token == self.mask {
-            return Ok(MASK.into());
-        }
-        if self.encoder.tokenizer().id_to_token(token).is_none() {
-            return Err(no_token(token));
-        }
         match self.pieces()? {
-            Some(pieces) => pieces.token_bytes(token),
+            _ if token == self.mask => collected(MASK.bytes()),
+            Some(pieces) if pieces.knows(token) => pieces.token_bytes(token),
+            Some(_) => Err(no_token(token)),
             None => Ok(self.decode(&[token])?.into_bytes()),
         }
     }

@@ -44,6 +44,8 @@ struct Span {
     first: (u32, u32),
     /// Whether a space follows if another token does.
     space: bool,
+    /// Whether there is such a token.
+    known: bool,
 }
 
 /// Where a text that is joined of pieces ends.
@@ -108,6 +110,7 @@ impl TokenPieces {
                         inside: pieces.store(format!(" {token}").as_bytes())?,
                         first: pieces.store(token.as_bytes())?,
                         space: false,
+                        known: true,
                     },
                 },
             };
@@ -121,7 +124,7 @@ impl TokenPieces {
         if chain.parts.is_empty() {
             let bytes = chain.bytes_of(token.to_owned(), special);
             let inside = self.store(&bytes)?;
-            return Ok(Span { inside, first: inside, space: false });
+            return Ok(Span { inside, first: inside, space: false, known: true });
         }
         let made = |before, behind| {
             let piece = chain.run(before, token, behind).ok_or(NoTable::WholeText)?;
@@ -137,7 +140,7 @@ impl TokenPieces {
         };
         let inside = self.store(&last)?;
         let first = if last == only { inside } else { self.store(&only)? };
-        Ok(Span { inside, first, space })
+        Ok(Span { inside, first, space, known: true })
     }
 
     /// Appends bytes to the table, which must not get too large.
@@ -156,6 +159,11 @@ impl TokenPieces {
 
     fn get(&self, (start, end): (u32, u32)) -> &[u8] {
         self.bytes.get(start as usize..end as usize).unwrap_or_default()
+    }
+
+    /// Whether the tokenizer has this token.
+    pub(super) fn knows(&self, token: u32) -> bool {
+        self.spans.get(token as usize).is_some_and(|span| span.known)
     }
 
     /// The beginning of a text.
