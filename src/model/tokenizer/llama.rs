@@ -3,8 +3,8 @@
 
 use serde_json::{Value as Json, json};
 
-use super::Unusable;
 use super::pattern::QWEN2;
+use super::unusable::Unusable;
 use super::vocabulary::{MAX_MERGES, MAX_TOKENS};
 use crate::gguf::{Array, Value};
 use crate::memory::append;

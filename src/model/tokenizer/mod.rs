@@ -10,12 +10,13 @@ mod llama;
 mod parts;
 mod pattern;
 mod pieces;
+mod unusable;
 mod vocabulary;
 
 use std::sync::OnceLock;
 
 use super::config::Config;
-use crate::error::{Error, Result, bounded};
+use crate::error::{Error, Result};
 use crate::gguf::Value;
 use crate::log::{LogLevel, log};
 use crate::memory::{append, collected, no_room, text_with_room, with_room};
@@ -24,6 +25,7 @@ use encode::Encoder;
 pub use encode::{MASK, TokenizeOptions};
 use library::{Cause, failed, guarded};
 pub(crate) use pieces::{Joint, TokenPieces, push_characters};
+pub(super) use unusable::Unusable;
 
 /// Bytes of a text, as far as there is memory for them.
 #[derive(Default)]
@@ -77,40 +79,6 @@ pub struct Tokenizer {
     pieces: OnceLock<Option<TokenPieces>>,
 }
 
-/// Why a file's tokenizer cannot be used.
-#[derive(Debug)]
-pub(super) struct Unusable {
-    what: String,
-    source: Option<Cause>,
-    /// Whether there was no memory for it.
-    no_memory: bool,
-}
-
-impl From<String> for Unusable {
-    fn from(what: String) -> Self {
-        Self { what, source: None, no_memory: false }
-    }
-}
-
-impl From<Error> for Unusable {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::OutOfMemory(what) => Self { what, source: None, no_memory: true },
-            other => Self::from(other.to_string()),
-        }
-    }
-}
-
-impl Unusable {
-    /// The [`Error::BadFile`] for `file`, or [`Error::OutOfMemory`].
-    pub(super) fn error(&self, file: &str) -> Error {
-        if self.no_memory {
-            return Error::OutOfMemory(self.what.clone());
-        }
-        Error::BadFile { file: file.to_owned(), what: self.what.clone(), source: self.source.clone() }
-    }
-}
-
 impl Tokenizer {
     /// Makes the tokenizer of a file's metadata: a `tokenizer.json`, or llama.cpp's arrays. `None` if there is neither.
     pub(super) fn of_file<'m>(
@@ -130,11 +98,7 @@ impl Tokenizer {
 
     /// Reads a `tokenizer.json`.
     fn from_json(json: &str, config: &Config) -> Result<Self, Unusable> {
-        let inner = parse_tokenizer(json).map_err(|e| Unusable {
-            what: bounded(format!("the tokenizer is damaged: {e}")),
-            source: Some(e),
-            no_memory: false,
-        })?;
+        let inner = parse_tokenizer(json).map_err(Unusable::damaged)?;
         let tokens = inner.get_vocab_size(true);
         // The mask token comes after the tokenizer's own, or is one of them.
         let fits = match config.llama_architecture() {
