@@ -108,10 +108,10 @@
  *     These end the process: another process truncates a mapped file (SIGBUS; ESOLM_MODE_COPY avoids it); an exception
  *     leaves a callback; an allocation fails in making tokens of a text, in the first use of a tokenizer, in what a grammar does, or in
  *     parsing a chat template and starting its thread, where the tokenizer library, llguidance and minijinja allocate (in
- *     proportion to the file, the text and the template, which are checked before), in ggml's list of devices (made once;
- *     esolm_system_info, esolm_device_..) and a message for a log callback (some kilobytes), or one of some small ones whose number and
- *     size do not depend on a file: at most eight in opening a model or esolm_memory_estimate (names, the model itself), three in
- *     making a context or a pool (what threads and cancelling share). All other failing allocations are
+ *     proportion to the file, the text and the template, which are checked before); in ggml's list of devices, which is made once;
+ *     in esolm_system_info, esolm_device_.. and a message for a log callback (some kilobytes); or one of a few small ones whose
+ *     number and size do not depend on a file: at most eight in opening a model or esolm_memory_estimate (names, the model itself),
+ *     three in making a context or a pool (what threads and cancelling share, and take as they start). All other failing allocations are
  *     ESOLM_ERR_OUT_OF_MEMORY, and generating has none. Where nothing can be allocated any more, the message of a call that fails for another reason
  *     cannot be made either, which ends the process, too. Invalid pointers and wrong array lengths cannot be detected.
  */

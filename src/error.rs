@@ -1,6 +1,6 @@
 //! The one error type of the crate.
 
-#[cfg(feature = "convert")]
+#[cfg(any(test, feature = "convert", feature = "grammar"))]
 use std::error::Error as StdError;
 use std::path::Path;
 use std::sync::Arc;
@@ -110,7 +110,7 @@ impl Error {
 
     /// An [`Error::BadFile`] that another library found: `part` names what it was reading, and its error becomes the
     /// `source`.
-    #[cfg(feature = "convert")]
+    #[cfg(any(test, feature = "convert", feature = "grammar"))]
     pub(crate) fn unreadable(
         file: impl Into<String>,
         part: &str,

@@ -56,6 +56,7 @@ pub mod fuzzing;
 mod generate;
 mod ggml;
 pub mod gguf;
+mod json;
 mod log;
 mod memory;
 mod model;

@@ -7,8 +7,6 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use esolm::{Config, Error, Model, Result, TokenizeOptions, Tokenizer};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::memory;
 use crate::output::tell;
@@ -131,20 +129,19 @@ pub fn is_piped() -> bool {
 /// Token ids separated by white space or commas; all of them may stand in the brackets of a JSON array, which may be that of
 /// `esolm tokenize --json`.
 pub fn parse_ids(text: &str, model: &Model) -> Result<Vec<u32>> {
-    /// What `esolm tokenize --json` prints.
-    #[derive(Deserialize)]
-    struct Object<'a> {
-        #[serde(borrow)]
-        tokens: &'a RawValue,
-    }
-
     let vocabulary = model.config().vocab_size;
-    let object = text.trim_start().starts_with('{').then(|| serde_json::from_str::<Object<'_>>(text).ok());
-    let list = object.flatten().map_or(text, |object| object.tokens.get()).trim();
+    // What `esolm tokenize --json` prints: an object with one list.
+    let object =
+        text.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')?.split_once("\"tokens\""));
+    let list = object.map_or(text, |(_, list)| list.trim_start().trim_start_matches(':')).trim();
     let list = list.strip_prefix('[').and_then(|l| l.strip_suffix(']')).unwrap_or(list);
     let token = |id: &str| match id.parse::<u32>() {
         Ok(token) if (token as usize) < vocabulary => Ok(token),
-        _ => Err(Error::InvalidArgument(format!("'{id}' is no token id; they are 0 to {}", vocabulary - 1))),
+        // What is given may be of any length.
+        _ => Err(Error::InvalidArgument(format!(
+            "'{id:.40}' is no token id; they are 0 to {}",
+            vocabulary - 1
+        ))),
     };
     let mut tokens = Vec::new();
     for id in list.split(|c: char| c.is_whitespace() || c == ',').filter(|id| !id.is_empty()) {

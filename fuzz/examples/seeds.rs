@@ -104,7 +104,8 @@ fn states() {
 
 /// The importance of all matrices of a target's model, and of none.
 fn importance(target: &str, config: &Config) {
-    let matrices: Vec<_> = config.tensors().unwrap().into_iter().filter(|spec| spec.dims.len() == 2).collect();
+    let matrices: Vec<_> =
+        config.tensors().unwrap().into_iter().filter(|spec| spec.dims.len() == 2).collect();
     for (name, matrices) in [("all", matrices.as_slice()), ("none", &[])] {
         let mut writer = Writer::new();
         writer.set("general.type", Value::Str("imatrix".into()));

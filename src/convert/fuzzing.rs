@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::json::parse;
+use super::json::{MAX_VALUES, parse};
 use super::options::{Options, TokenizerSource, WeightSet};
 use super::pickle::Pickle;
 use super::settings::settings;
@@ -84,7 +84,7 @@ impl Shapes {
 
     /// The hyperparameters by a `config.json`.
     pub fn configure(&mut self, json: &[u8]) -> Result<()> {
-        self.0.config = parse(json)?.map_err(|e| Error::unreadable("config.json", "JSON", e))?;
+        self.0.config = parse(json, MAX_VALUES, "config.json")?;
         settings(&mut self.0, None, &Options::default()).map(|_| ())
     }
 }

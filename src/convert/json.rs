@@ -5,18 +5,19 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::small_file::read_config;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::json::{self, Unread};
 use crate::memory::{extend, with_room};
 
 /// Most values of a file, all of which become values in memory, which take up to a hundred times as many bytes.
-const MAX_VALUES: usize = 1 << 16;
+pub(super) const MAX_VALUES: usize = 1 << 16;
 /// The same for a vocabulary.
 const MAX_VOCABULARY: usize = 1 << 18;
 
 /// Reads a JSON file. A number that is not finite becomes text, which is no valid value for anything that is needed.
 ///
 /// # Errors
-/// [`Error::BadFile`] if it is not JSON, too large, or has too many values; [`Error::Io`].
+/// [`Error::BadFile`](crate::Error::BadFile) if it is not JSON, too large, or has too many values; [`Error::Io`](crate::Error::Io).
 pub(super) fn read_json(path: &Path) -> Result<Value> {
     read(path, MAX_VALUES)
 }
@@ -27,12 +28,7 @@ pub(super) fn read_vocabulary(path: &Path) -> Result<Value> {
 }
 
 fn read(path: &Path, most: usize) -> Result<Value> {
-    let json = read_config(path)?;
-    // One more than commas at most, but for empty lists in lists, which may not be deep.
-    if json.iter().filter(|&&byte| byte == b',').count() >= most {
-        return Err(Error::bad_file(path.display().to_string(), format!("more than {most} values")));
-    }
-    parse(&json)?.map_err(|e| Error::unreadable(path.display().to_string(), "JSON", e))
+    parse(&read_config(path)?, most, &path.display().to_string())
 }
 
 /// As [`read_json`]; `None` if there is no such file.
@@ -40,15 +36,16 @@ pub(super) fn read_json_if_any(path: &Path) -> Result<Option<Value>> {
     if path.is_file() { read_json(path).map(Some) } else { Ok(None) }
 }
 
-/// The value of a text, or what is wrong with it.
+/// The value of a text of at most so many values. `file` names it in errors.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`].
-pub(super) fn parse(json: &[u8]) -> Result<serde_json::Result<Value>> {
-    match serde_json::from_slice(json) {
-        Ok(value) => Ok(Ok(value)),
-        Err(_) => Ok(serde_json::from_slice(&quoted(json)?)),
-    }
+/// [`Error::BadFile`](crate::Error::BadFile); [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+pub(super) fn parse(json: &[u8], most: usize, file: &str) -> Result<Value> {
+    let parsed = match json::parse(json, most) {
+        Err(Unread::Damaged(_)) => json::parse(&quoted(json)?, most),
+        parsed => parsed,
+    };
+    parsed.map_err(|unread| unread.of_file(file))
 }
 
 /// The text with quotes around each `NaN`, `Infinity` and `-Infinity` that is not in a string.
@@ -86,7 +83,7 @@ mod tests {
     #[test]
     fn numbers_that_are_not_finite_become_text() {
         let text = r#"{"a": NaN, "b": [Infinity, -Infinity,1e9], "NaN": "an Infinity of \"NaN\" \\", "c":-Infinity}"#;
-        let value = parse(text.as_bytes()).unwrap().unwrap();
+        let value = parse(text.as_bytes(), MAX_VALUES, "a.json").unwrap();
         let expected = serde_json::json!({
             "a": "NaN", "b": ["Infinity", "-Infinity", 1e9], "NaN": "an Infinity of \"NaN\" \\", "c": "-Infinity",
         });
@@ -98,7 +95,7 @@ mod tests {
         let text = r#"{"Infinity": "-Infinity", "x": ["NaN", "\\", "\"NaN\""], "y": null}"#;
         assert_eq!(quoted(text.as_bytes()).unwrap(), text.as_bytes());
         for bad in ["{\"a\": nan}", "[1Infinity]", "[NaNNaN]", "[--Infinity]", "\"NaN", "\\", "[NaN"] {
-            assert!(parse(bad.as_bytes()).unwrap().is_err(), "{bad}");
+            assert!(parse(bad.as_bytes(), MAX_VALUES, "a.json").is_err(), "{bad}");
         }
     }
 }

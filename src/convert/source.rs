@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::names;
 use super::options::{TokenizerSource, WeightSet};
 use crate::error::{Error, Result};
-use crate::memory::{filled, insert, reserve, with_room};
+use crate::memory::{filled, insert, with_room};
 
 /// Bytes of a tensor that are read and decoded at a time.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -245,9 +245,8 @@ impl Source {
     /// # Errors
     /// As [`Source::rows`].
     pub fn read(&mut self, name: &str) -> Result<Vec<f64>> {
-        let mut all = Vec::new();
+        let mut all = with_room(self.tensors.get(name).and_then(SourceTensor::len).unwrap_or_default())?;
         self.rows(name, |_, rows| {
-            reserve(&mut all, rows.len())?;
             all.extend(rows.iter().map(|&v| f64::from(v)));
             Ok(())
         })?;

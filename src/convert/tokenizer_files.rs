@@ -1,7 +1,7 @@
 //! The tokenizer in the files beside the weights: `tokenizer.json`, or GPT-2's `vocab.json` and `merges.txt`, and what
 //! `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` say about special tokens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use super::small_file::read_small;
 use super::source::FoundTokenizer;
 use super::tokenizer::END_OF_TEXT;
 use crate::error::{Error, Result};
-use crate::memory::{copied, extend, no_room};
+use crate::memory::{add, copied, extend, no_room, with_room};
 
 /// The files that are read if they are beside the weights.
 pub(super) const FILES: [&str; 7] = [
@@ -30,6 +30,8 @@ pub(super) const FILES: [&str; 7] = [
 /// The file of the chat template, if it is not in `tokenizer_config.json`.
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
+/// Most special tokens: as many as a tokenizer may have.
+const MAX_ADDED: usize = 4096;
 /// Most pairs of a `merges.txt`: as many as a tokenizer may have.
 const MAX_MERGES: usize = 300_000;
 
@@ -133,7 +135,7 @@ fn byte_level_bpe(vocab_path: &Path, merges_path: &Path, declared: &Declared) ->
             _ => return Err(bad(merges_path, format!("line {} is not a pair of tokens", number + 1))),
         }
     }
-    let added = added_tokens(&vocab, declared).map_err(|what| bad(vocab_path, what))?;
+    let added = added_tokens(&vocab, declared, |what| bad(vocab_path, what))?;
     let prefix = declared.config.get("add_prefix_space") == Some(&Value::Bool(true));
     let byte_level = |trim: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": trim, "use_regex": true});
     let model = Bpe {
@@ -226,10 +228,18 @@ impl Write for Growing {
 }
 
 /// The special tokens: those of the vocabulary, those added under a number, and those with a role, which follow.
-fn added_tokens(vocab: &Map<String, Value>, declared: &Declared) -> std::result::Result<Vec<Value>, String> {
+fn added_tokens(
+    vocab: &Map<String, Value>,
+    declared: &Declared,
+    bad: impl Fn(String) -> Error,
+) -> Result<Vec<Value>> {
     let mut all = declared.numbered();
     if let Some((id, token)) = all.iter().find(|(id, _)| **id >= 1 << 32) {
-        return Err(format!("the id of the added token '{token}' is {id}"));
+        return Err(bad(format!("the id of the added token '{token}' is {id}")));
+    }
+    let mut known = HashSet::new();
+    for token in all.values() {
+        add(&mut known, *token)?;
     }
     let mut next =
         vocab.values().filter_map(Value::as_u64).chain(all.keys().copied()).max().map_or(0, |id| id + 1);
@@ -238,12 +248,18 @@ fn added_tokens(vocab: &Map<String, Value>, declared: &Declared) -> std::result:
     // Always special in GPT-2's vocabulary.
     let end = Some(END_OF_TEXT).filter(|end| vocab.contains_key(*end));
     for token in roles.chain(others.into_iter().flatten().filter_map(text)).chain(end) {
-        if all.values().any(|known| *known == token) {
+        if !add(&mut known, token)? {
             continue;
+        }
+        if known.len() > MAX_ADDED {
+            break;
         }
         let id = vocab.get(token).and_then(Value::as_u64).unwrap_or(next);
         next += u64::from(id == next);
         all.insert(id, token);
+    }
+    if known.len() > MAX_ADDED {
+        return Err(bad(format!("more than {MAX_ADDED} added tokens")));
     }
     let added = |(id, token): (u64, &str)| {
         json!({
@@ -251,7 +267,9 @@ fn added_tokens(vocab: &Map<String, Value>, declared: &Declared) -> std::result:
             "normalized": false, "special": true,
         })
     };
-    Ok(all.into_iter().map(added).collect())
+    let mut values = with_room(all.len())?;
+    values.extend(all.into_iter().map(added));
+    Ok(values)
 }
 
 /// The paths of the files beside `weights` that may be read.

@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::forward::{ContextParams, KvType};
 use crate::generate::{GenerateParams, Prompt};
-use crate::memory::{collected, extend, push, reserve, try_collected};
+use crate::memory::{collected, extend, push, try_collected};
 use crate::model::Model;
 use crate::sample::{LogitsRow, argmax, log_sum};
 use crate::score::Estimate;
@@ -161,8 +161,10 @@ impl Rows {
     /// Adds a row of logits.
     fn push(&mut self, logits: &[f32], log_sum: f64, top: u32) -> Result<()> {
         extend(&mut self.logits, logits)?;
-        reserve(&mut self.probabilities, logits.len())?;
-        self.probabilities.extend(logits.iter().map(|&l| (f64::from(l) - log_sum).exp() as f32));
+        let start = self.probabilities.len();
+        extend(&mut self.probabilities, logits)?;
+        let probability = |logit: &mut f32| *logit = (f64::from(*logit) - log_sum).exp() as f32;
+        self.probabilities.iter_mut().skip(start).for_each(probability);
         push(&mut self.log_sums, log_sum)?;
         push(&mut self.tops, top)
     }

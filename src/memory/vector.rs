@@ -82,7 +82,7 @@ pub(crate) fn text_with_room(len: usize) -> Result<String> {
     Ok(text)
 }
 
-/// Makes room for `more` elements.
+/// Makes room for exactly `more` elements; where more follow, [`extend`] and [`push`] copy less.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`].

@@ -199,11 +199,21 @@ impl Model {
     /// than the model.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         let inner = &*self.0;
-        let made = inner.tokenizer.get_or_init(|| {
-            let get = |key: &str| self.metadata_value(key);
+        let get = |key: &str| self.metadata_value(key);
+        let make = || {
             let found = Tokenizer::of_file(&get, &inner.config).ok_or(TokenizerError::Missing)?;
             found.map_err(TokenizerError::Unusable)
-        });
+        };
+        let made = match inner.tokenizer.get() {
+            Some(made) => made,
+            None => match make() {
+                // There may be memory for it the next time.
+                Err(TokenizerError::Unusable(unusable)) if unusable.for_now() => {
+                    return Err(unusable.error(&inner.file));
+                }
+                made => inner.tokenizer.get_or_init(|| made),
+            },
+        };
         made.as_ref().map_err(|error| match error {
             TokenizerError::Missing => Error::tokenizer(format!("{} has no tokenizer", inner.file)),
             TokenizerError::Unusable(unusable) => unusable.error(&inner.file),

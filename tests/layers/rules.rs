@@ -20,7 +20,7 @@ pub const FLOORS: &[&[&str]] = &[
     &["plan", "sample", "forward"],
     &["model"],
     &["ggml"],
-    &["gguf"],
+    &["gguf", "json"],
     &["memory"],
     GROUND,
 ];

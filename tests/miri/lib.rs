@@ -13,6 +13,8 @@ mod atomic_file;
 mod error;
 #[path = "../../src/gguf/mod.rs"]
 mod gguf;
+#[path = "../../src/json.rs"]
+mod json;
 #[path = "../../src/log.rs"]
 mod log;
 #[path = "../../src/memory/mod.rs"]

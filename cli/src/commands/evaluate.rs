@@ -174,7 +174,7 @@ fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, Option<usize>)>> 
         return Err(Error::InvalidArgument("--samples and --batch must be at least 1".into()));
     }
     check_diffusion(&args.alpha0, &args.steps)?;
-    args.generation.check_steps(!args.steps.is_empty())?;
+    args.generation.check_steps(!args.steps.is_empty(), None, variant)?;
     // Two variants have one phase only.
     let alphas = match variant {
         Variant::Ar => &[0.0][..],
@@ -190,8 +190,7 @@ fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, Option<usize>)>> 
         alphas.iter().flat_map(|&alpha_0| steps(alpha_0).iter().map(move |&s| (alpha_0, s))).collect();
     if !args.steps.is_empty() && rows.iter().all(|(_, steps)| steps.is_none()) {
         return Err(Error::InvalidArgument(
-            "--steps has no effect: no row has diffusion steps (WeDLM slides a window, an autoregressive model or an \
-             alpha_0 of 0 writes one token a step)"
+            "--steps has no effect: no row has diffusion steps (an alpha_0 of 0 writes one token a step)"
                 .into(),
         ));
     }

@@ -98,8 +98,8 @@ fn variants_and_options_are_evaluated_or_refused() {
     refused(&["--alpha0", "2"], 2, "--alpha0");
     refused(&["--alpha0", "0,-1"], 2, "--alpha0");
     refused(&["--steps", "0"], 2, "--steps");
-    refused(&["-m", &ar, "--steps", "4"], 2, "no row has diffusion steps");
-    refused(&["-m", &wedlm, "--steps", "4"], 2, "no row has diffusion steps");
+    refused(&["-m", &ar, "--steps", "4"], 2, "one token a step");
+    refused(&["-m", &wedlm, "--steps", "4"], 2, "WeDLM slides a window");
     refused(&["--alpha0", "0", "--steps", "4"], 2, "no row has diffusion steps");
     refused(&["--top-p", "0"], 2, "top_p");
     let none = esolm(&["evaluate", "--samples", "0"]);

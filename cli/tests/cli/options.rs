@@ -206,6 +206,11 @@ fn steps_without_effect_are_refused() {
             );
         }
     }
+    for command in [&["run"][..], &["chat", "--template", "chatml"]] {
+        let output = esolm(&[command, &["--steps", "8", "--alpha0", "0"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{command:?}");
+        assert!(err(&output).contains("--steps has no effect with --alpha0 0"), "{}", err(&output));
+    }
 }
 
 #[test]

@@ -151,7 +151,10 @@ impl Golden<'_> {
             false => collected((0..texts * length).map(|place| (place % length) as u32))?,
         };
         let counts = match self.has(name, "sched") {
-            true => self.integers(&format!("{name}.sched"))?.1,
+            // It is copied for each text.
+            true => Some(self.integers(&format!("{name}.sched"))?.1)
+                .filter(|counts| counts.len() <= length)
+                .ok_or_else(|| self.bad(format!("{name}.sched has more steps than a text has tokens")))?,
             false => filled(length - known, 1)?,
         };
         let scalar = |key: &str| self.scalars.get(name).and_then(|s| s.get(key)).and_then(Value::as_u64);

@@ -7,11 +7,12 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::json;
 use crate::memory::{collected, read_regular, try_collected};
 use crate::model::Config;
 
 /// Largest header, and largest `golden.json`, in bytes: as values they take many times as much memory.
-const MAX_HEADER: u64 = 2 << 20;
+const MAX_HEADER: u64 = 1 << 20;
 const MAX_SCALARS: u64 = 1 << 20;
 
 /// A golden file.
@@ -50,18 +51,18 @@ impl<'a> Golden<'a> {
     pub fn parse(bytes: &'a [u8], path: &Path) -> Result<Self> {
         let file = path.display().to_string();
         let header = bytes.first_chunk().map_or(0, |len| u64::from_le_bytes(*len));
-        if header > MAX_HEADER {
-            return Err(Error::bad_file(
-                &file,
-                format!("a header of {header} bytes, more than {MAX_HEADER}"),
-            ));
+        if (MAX_HEADER..bytes.len() as u64).contains(&header) {
+            let what = format!("safetensors: a header of {header} bytes; at most {MAX_HEADER} are read");
+            return Err(Error::bad_file(&file, what));
         }
         let tensors =
             SafeTensors::deserialize(bytes).map_err(|e| Error::unreadable(&file, "safetensors", e))?;
         let json_path = path.with_file_name("golden.json");
         let scalars = match read_regular(&json_path, MAX_SCALARS) {
-            Ok(json) => serde_json::from_slice(&json)
-                .map_err(|e| Error::unreadable(json_path.display().to_string(), "JSON", e))?,
+            Ok(json) => {
+                let parsed = json::parse(&json, MAX_SCALARS as usize / 8);
+                parsed.map_err(|unread| unread.of_file(json_path.display().to_string()))?
+            }
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Value::Null,
             Err(error) => return Err(error),
         };

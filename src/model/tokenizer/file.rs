@@ -2,7 +2,7 @@
 //! that what it does takes time and memory linear in the file, and then in the text.
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordlevel::WordLevel;
 use tokenizers::models::wordpiece::WordPiece;
@@ -10,6 +10,7 @@ use tokenizers::{ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper, 
 
 use super::parts::{Kind, Limits};
 use super::vocabulary::{AddedTokens, Merges, TokenIds};
+use crate::json::SmallJson;
 
 /// Longest name of the unknown token, prefix and suffix, in bytes: each occurs once per character or word of a text.
 const MAX_AFFIX: usize = 64;
@@ -24,19 +25,14 @@ pub(super) struct Parsed {
 
 /// The parts of the file that are used. The post-processor is not: it adds special tokens, which are never asked for.
 #[derive(Deserialize)]
-struct File<'a> {
+struct File {
     version: Option<String>,
-    #[serde(borrow)]
-    truncation: Option<&'a RawValue>,
-    #[serde(borrow)]
-    padding: Option<&'a RawValue>,
+    truncation: Option<IgnoredAny>,
+    padding: Option<IgnoredAny>,
     added_tokens: Option<AddedTokens>,
-    #[serde(borrow)]
-    normalizer: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pre_tokenizer: Option<&'a RawValue>,
-    #[serde(borrow)]
-    decoder: Option<&'a RawValue>,
+    normalizer: Option<SmallJson>,
+    pre_tokenizer: Option<SmallJson>,
+    decoder: Option<SmallJson>,
     model: Model,
 }
 
@@ -63,7 +59,7 @@ struct Model {
 /// # Errors
 /// What is wrong with it.
 pub(super) fn parse(json: &str) -> Result<Parsed, String> {
-    let file: File<'_> = serde_json::from_str(json).map_err(|e| e.to_string())?;
+    let file: File = serde_json::from_str(json).map_err(|e| e.to_string())?;
     if let Some(version) = file.version.filter(|version| version != "1.0") {
         return Err(format!("version '{version:.20}' is not 1.0"));
     }
@@ -81,16 +77,16 @@ pub(super) fn parse(json: &str) -> Result<Parsed, String> {
     let mut tokenizer = Tokenizer::new(file.model.build()?);
     // Normalizer and pre-tokenizer work on the same text, one after the other.
     let mut limits = Limits::new();
-    if let Some(part) = file.normalizer {
-        let part: NormalizerWrapper = library(limits.check(Kind::Normalizer, part.get())?)?;
+    if let Some(SmallJson(part)) = file.normalizer {
+        let part: NormalizerWrapper = library(limits.check(Kind::Normalizer, part)?)?;
         tokenizer.with_normalizer(Some(part));
     }
-    if let Some(part) = file.pre_tokenizer {
-        let part: tokenizers::PreTokenizerWrapper = library(limits.check(Kind::PreTokenizer, part.get())?)?;
+    if let Some(SmallJson(part)) = file.pre_tokenizer {
+        let part: tokenizers::PreTokenizerWrapper = library(limits.check(Kind::PreTokenizer, part)?)?;
         tokenizer.with_pre_tokenizer(Some(part));
     }
-    if let Some(part) = file.decoder {
-        let part: tokenizers::DecoderWrapper = library(Limits::new().check(Kind::Decoder, part.get())?)?;
+    if let Some(SmallJson(part)) = file.decoder {
+        let part: tokenizers::DecoderWrapper = library(Limits::new().check(Kind::Decoder, part)?)?;
         tokenizer.with_decoder(Some(part));
     }
     let AddedTokens(added) = file.added_tokens.unwrap_or_default();

@@ -6,8 +6,6 @@ use serde_json::Value;
 
 use super::pattern;
 
-/// Largest description of a part, in bytes.
-const MAX_JSON: usize = 64 << 10;
 /// Most parts in sequence.
 const MAX_PARTS: usize = 16;
 /// Most bytes that parts in sequence may make of a byte.
@@ -57,12 +55,8 @@ impl Limits {
     ///
     /// # Errors
     /// What is wrong.
-    pub fn check(&mut self, kind: Kind, json: &str) -> Result<Value, String> {
+    pub fn check(&mut self, kind: Kind, part: Value) -> Result<Value, String> {
         let name = kind.name();
-        if json.len() > MAX_JSON {
-            return Err(format!("the {name} takes {} bytes, more than {MAX_JSON}", json.len()));
-        }
-        let part = serde_json::from_str(json).map_err(|e| format!("{name}: {e}"))?;
         self.part(kind, &part).map_err(|what| format!("{name}: {what}"))?;
         Ok(part)
     }
@@ -176,7 +170,8 @@ mod tests {
     use super::*;
 
     fn check(kind: Kind, json: &str) -> Result<Value, String> {
-        Limits::new().check(kind, json)
+        let crate::json::SmallJson(part) = serde_json::from_str(json).map_err(|e| e.to_string())?;
+        Limits::new().check(kind, part)
     }
 
     #[test]
@@ -247,7 +242,7 @@ mod tests {
             (Kind::Decoder, r#"{"type": "Strip", "content": "a", "start": 0, "stop": 1}"#.into(), "Strip"),
             (Kind::Decoder, r#"{"type": "CTC"}"#.into(), "CTC"),
             (Kind::Decoder, r#"{"type": "BPEDecoder", "suffix": ""}"#.into(), "BPEDecoder"),
-            (Kind::Decoder, format!(r#"{{"type": "Fuse", "x": "{}"}}"#, "a".repeat(MAX_JSON)), "bytes"),
+            (Kind::Decoder, format!(r#"{{"type": "Fuse", "x": "{}"}}"#, "a".repeat(70_000)), "bytes"),
         ];
         for (kind, json, what) in cases {
             let refused = check(kind, &json);

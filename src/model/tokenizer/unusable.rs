@@ -34,6 +34,11 @@ impl Unusable {
         Self { what, source: Some(source), no_memory: false }
     }
 
+    /// Whether it may be usable later.
+    pub fn for_now(&self) -> bool {
+        self.no_memory
+    }
+
     /// The [`Error::BadFile`] for `file`, or [`Error::OutOfMemory`].
     pub fn error(&self, file: &str) -> Error {
         if self.no_memory {

@@ -11,6 +11,7 @@ use ::llguidance::{Matcher as Inner, ParserFactory};
 
 use super::matcher::{Grammar, GrammarCompiler, GrammarMatcher};
 use crate::error::{Error, Result};
+use crate::json::{self, Unread};
 use crate::model::Model;
 
 /// Stack of the thread that compiles a grammar, whose parts may be nested.
@@ -77,7 +78,11 @@ impl GrammarCompiler for TokenTrie {
         let ((parts, work), top) = match grammar {
             Grammar::Regex(regex) => (work(regex), TopLevelGrammar::from_regex(regex)),
             Grammar::JsonSchema(schema) => {
-                let mut schema = serde_json::from_str(schema).map_err(|error| bad(error.to_string()))?;
+                let parsed = json::parse(schema.as_bytes(), schema.len() + 1);
+                let mut schema = parsed.map_err(|unread| match unread {
+                    Unread::Damaged(error) => bad(error.to_string()),
+                    Unread::NoMemory => unread.of_file(kind),
+                })?;
                 separate_plainly(&mut schema);
                 (work_of_texts(&schema), TopLevelGrammar::from_json_schema(schema))
             }
