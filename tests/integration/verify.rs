@@ -204,7 +204,9 @@ fn arrays_that_do_not_fit_the_model_are_named() {
     let model = Golden::open("tiny-B").model();
     let plain = arrays("tiny-B");
     let ints = |values: &[u32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-    let cases: [(&str, Array); 8] = [
+    let cases: [(&str, Array); 9] = [
+        // It would be copied for each text.
+        ("traj.sched", (Dtype::I32, vec![65], ints(&[1; 65]))),
         ("traj.logits", (Dtype::F32, vec![2, 1, 96], vec![0; 4 * 192])),
         ("traj.logits", (Dtype::F32, vec![1, 1, 97], vec![0; 4 * 97])),
         ("traj.logits", (Dtype::F32, vec![2, 65, 97], vec![0; 4 * 2 * 65 * 97])),

@@ -133,6 +133,18 @@ fn damaged_vocabulary_and_merges_are_named() {
 }
 
 #[test]
+fn many_special_tokens_are_refused_at_once() {
+    let all: Vec<String> = (0..60_000).map(|number| format!("<{number}>")).collect();
+    let map = json!({ "additional_special_tokens": all }).to_string();
+    let dir = folder(&[gpt2_files(), vec![("special_tokens_map.json", map)]].concat());
+    let started = std::time::Instant::now();
+    let told = refused(dir.path(), &Options::default()).to_string();
+    assert!(told.contains("more than 4096 added tokens"), "{told}");
+    // Comparing each with all took 4 s.
+    assert!(started.elapsed().as_secs_f64() < 2.0, "{:?}", started.elapsed());
+}
+
+#[test]
 fn declared_tokens_begin_and_end_texts() {
     let text = json!({"bos_token": "a", "eos_token": "b"}).to_string();
     let objects =
