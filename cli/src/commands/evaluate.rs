@@ -174,7 +174,7 @@ fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, Option<usize>)>> 
         return Err(Error::InvalidArgument("--samples and --batch must be at least 1".into()));
     }
     check_diffusion(&args.alpha0, &args.steps)?;
-    args.generation.check_steps(!args.steps.is_empty(), None, variant)?;
+    args.generation.check_steps(!args.steps.is_empty(), variant)?;
     // Two variants have one phase only.
     let alphas = match variant {
         Variant::Ar => &[0.0][..],

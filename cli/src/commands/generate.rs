@@ -178,7 +178,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         context.saved_size()?;
     }
     check_diffusion(args.alpha0.as_slice(), args.steps.as_slice())?;
-    args.generation.check_steps(args.steps.is_some(), args.alpha0, model.config().variant)?;
+    args.generation.check_steps(args.steps.is_some(), model.config().variant)?;
     let default = GenerateParams::default();
     let streams = matches!(tokenizer(&model)?, Some(tokenizer) if tokenizer.can_stream());
     let stop_strings = args.stop.strings();

@@ -130,6 +130,6 @@ fn tokens_as_json_are_read_again() {
         let refused = esolm_reading(&["detokenize"], wrong);
         assert_eq!(refused.status.code(), Some(2), "{wrong}: {}", out(&refused));
     }
-    let long = esolm_reading(&["detokenize"], &"x".repeat(1 << 20));
+    let long = esolm_reading(&["detokenize"], "x".repeat(1 << 20));
     assert!(long.status.code() == Some(2) && err(&long).len() < 200, "{}", err(&long));
 }

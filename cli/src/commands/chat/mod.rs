@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let format = args.template.format(&model)?;
     let options = args.generation.parse(&model)?;
     check_diffusion(args.alpha0.as_slice(), args.steps.as_slice())?;
-    args.generation.check_steps(args.steps.is_some(), args.alpha0, model.config().variant)?;
+    args.generation.check_steps(args.steps.is_some(), model.config().variant)?;
     let own = ContextParams { length: args.stop.length, ..args.compute.context_params() };
     let context = args.compute.context(&model, &own)?;
     let (mut stop_tokens, mut stop_strings) = (args.stop.stop_tokens.clone(), args.stop.strings());
