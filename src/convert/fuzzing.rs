@@ -44,7 +44,7 @@ impl Storages {
         let pickle = Pickle::parse(pickle, "model.ckpt")?;
         checkpoint::weights(&pickle, &self.0, "archive", "model.ckpt", raw)?;
         lightning::config(&pickle, "model.ckpt")?;
-        lightning::tokenizer(&pickle);
+        lightning::tokenizer(&pickle)?;
         Ok(())
     }
 }
