@@ -35,14 +35,7 @@ pub fn words_or_stdin(words: &[String]) -> Result<String> {
     match words {
         [] => read_stdin(),
         [only] if only == "-" => read_stdin(),
-        words => {
-            let mut text = String::new();
-            for (number, word) in words.iter().enumerate() {
-                memory::append(&mut text, if number == 0 { "" } else { " " })?;
-                memory::append(&mut text, word)?;
-            }
-            Ok(text)
-        }
+        words => memory::joined(words.iter().map(String::as_str), " "),
     }
 }
 
@@ -95,12 +88,7 @@ pub fn read_text_up_to(file: &str, limit: u64) -> Result<String> {
     if content.len() == text.len() && !content.contains("\r\n") {
         return Ok(text);
     }
-    let mut lines = String::new();
-    for (number, line) in content.split("\r\n").enumerate() {
-        memory::append(&mut lines, if number == 0 { "" } else { "\n" })?;
-        memory::append(&mut lines, line)?;
-    }
-    Ok(lines)
+    memory::joined(content.split("\r\n"), "\n")
 }
 
 /// Whether something is given by standard input, of which nothing was read yet: it is a pipe, or a file at its beginning. (Of

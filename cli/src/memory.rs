@@ -22,10 +22,20 @@ pub fn reserve<T>(all: &mut Vec<T>, more: usize) -> Result<()> {
 }
 
 /// Appends to a text.
-pub fn append(text: &mut String, part: &str) -> Result<()> {
+fn append(text: &mut String, part: &str) -> Result<()> {
     text.try_reserve(part.len()).map_err(|_| none_for(text.len() + part.len()))?;
     text.push_str(part);
     Ok(())
+}
+
+/// Texts, one behind the other, with `between` between two.
+pub fn joined<'a>(parts: impl IntoIterator<Item = &'a str>, between: &str) -> Result<String> {
+    let mut text = String::new();
+    for (number, part) in parts.into_iter().enumerate() {
+        append(&mut text, if number == 0 { "" } else { between })?;
+        append(&mut text, part)?;
+    }
+    Ok(text)
 }
 
 /// Runs `work` and tells how much resident memory it added.

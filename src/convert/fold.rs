@@ -45,13 +45,13 @@ pub(super) fn recipes(source: &mut Source, config: &Config) -> Result<Vec<Recipe
             let vector = vector.ok_or_else(|| Error::internal(format!("modulation {index} of '{scope}'")))?;
             Ok::<_, Error>(Some(vector))
         };
-        let one_plus = |scale: &[f64]| collected(scale.iter().map(|s| 1.0 + s));
-        let as_it_is = |gate: &[f64]| collected(gate.iter().copied());
+        let scale = |index| vector(index)?.map(|all| collected(all.iter().map(|s| 1.0 + s))).transpose();
+        let gate = |index| vector(index)?.map(|all| collected(all.iter().copied())).transpose();
         let factors = match part {
-            "attn_norm.weight" | "output_norm.weight" => vector(1)?.map(one_plus).transpose()?,
-            "ffn_norm.weight" => vector(4)?.map(one_plus).transpose()?,
-            "attn_output.weight" => vector(2)?.map(as_it_is).transpose()?,
-            "ffn_down.weight" | "ffn_down.bias" => vector(5)?.map(as_it_is).transpose()?,
+            "attn_norm.weight" | "output_norm.weight" => scale(1)?,
+            "ffn_norm.weight" => scale(4)?,
+            "attn_output.weight" => gate(2)?,
+            "ffn_down.weight" | "ffn_down.bias" => gate(5)?,
             _ => None,
         };
         Ok(match (source_name(&scope, part)?, factors) {

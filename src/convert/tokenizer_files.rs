@@ -15,6 +15,7 @@ use super::source::FoundTokenizer;
 use super::tokenizer::END_OF_TEXT;
 use crate::error::{Error, Result};
 use crate::memory::{add, copied, extend, no_room, with_room};
+use crate::model::{MAX_ADDED, MAX_MERGES};
 
 /// The files that are read if they are beside the weights.
 pub(super) const FILES: [&str; 7] = [
@@ -29,11 +30,6 @@ pub(super) const FILES: [&str; 7] = [
 
 /// The file of the chat template, if it is not in `tokenizer_config.json`.
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
-
-/// Most special tokens: as many as a tokenizer may have.
-const MAX_ADDED: usize = 4096;
-/// Most pairs of a `merges.txt`: as many as a tokenizer may have.
-const MAX_MERGES: usize = 300_000;
 
 /// The roles of special tokens, in the order in which transformers gives them ids.
 const ROLES: [&str; 7] =

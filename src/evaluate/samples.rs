@@ -75,9 +75,8 @@ pub fn draw(
     if count > MOST_SAMPLES {
         return Err(Error::invalid(format!("{count} samples; at most {MOST_SAMPLES}")));
     }
-    let known = || collected(params.prompt.known.iter().copied());
-    let prompts: Vec<Prompt> =
-        try_collected((0..params.batch.min(count)).map(|_| known().map(|known| Prompt { known })))?;
+    let prompt = |_| Ok::<_, Error>(Prompt { known: collected(params.prompt.known.iter().copied())? });
+    let prompts: Vec<Prompt> = try_collected((0..params.batch.min(count)).map(prompt))?;
     let mut samples = Samples { tokens: with_room(count)?, passes: 0.0, tokens_per_second: 0.0 };
     let (mut passes, mut written, mut time) = (0, 0, Duration::ZERO);
     for (batch, first) in (0..count).step_by(prompts.len()).enumerate() {

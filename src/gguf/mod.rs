@@ -22,5 +22,6 @@ pub(crate) use panels::{PANEL_ROWS, copy_block};
 pub use reader::Gguf;
 pub use tensor::TensorInfo;
 pub use tensor_type::TensorType;
+pub(crate) use value::Quoted;
 pub use value::{Array, Value};
 pub use writer::Writer;

@@ -179,7 +179,7 @@ impl Value {
                 for (index, element) in values.elements().enumerate() {
                     out.write_str(if index == 0 { "" } else { ", " })?;
                     match element {
-                        Element::Text(text) => quote(text, out)?,
+                        Element::Text(text) => write!(out, "{}", Quoted(text))?,
                         Element::Number(number) => write!(out, "{number}")?,
                     }
                 }
@@ -202,17 +202,23 @@ impl Write for TextLength {
     }
 }
 
-/// Appends `text` as a JSON string.
-fn quote(text: &str, out: &mut impl Write) -> fmt::Result {
-    out.write_char('"')?;
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => write!(out, "\\{c}")?,
-            '\0'..='\x1f' => write!(out, "\\u{:04x}", u32::from(c))?,
-            _ => out.write_char(c)?,
+/// A text as a JSON string.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        let special = |c: char| matches!(c, '"' | '\\' | '\0'..='\x1f');
+        for part in self.0.split_inclusive(special) {
+            let plain = part.strip_suffix(special).unwrap_or(part);
+            match part.get(plain.len()..).and_then(|end| end.chars().next()) {
+                Some(c @ ('"' | '\\')) => write!(f, "{plain}\\{c}")?,
+                Some(c) => write!(f, "{plain}\\u{:04x}", u32::from(c))?,
+                None => f.write_str(plain)?,
+            }
         }
+        f.write_char('"')
     }
-    out.write_char('"')
 }
 
 /// A number without the hundreds of zeros that very small and very large ones have in decimal.

@@ -189,7 +189,10 @@ impl Writer {
             out.extend(offset.to_le_bytes());
         }
         // The data section begins aligned, also when it is empty.
-        out.resize(len, 0);
+        match len.checked_sub(out.len()) {
+            Some(rest) if rest < alignment as usize => out.resize(len, 0),
+            _ => return Err(Error::internal(format!("a header of {} bytes, not {len}", out.len()))),
+        }
         Ok(out)
     }
 }

@@ -37,10 +37,10 @@ pub(crate) use header::{ModelHeader, total_bytes};
 use load::Loaded;
 pub use load::{LoadMode, LoadOptions};
 use tokenizer::Unusable;
-#[cfg(feature = "convert")]
-pub(crate) use tokenizer::parse_tokenizer;
 pub(crate) use tokenizer::{Joint, TokenPieces, push_characters};
 pub use tokenizer::{MASK, TokenizeOptions, Tokenizer};
+#[cfg(feature = "convert")]
+pub(crate) use tokenizer::{MAX_ADDED, MAX_MERGES, parse_tokenizer};
 
 /// A model: hyperparameters, weights and tokenizer. Clones share them.
 #[derive(Debug, Clone)]

@@ -55,7 +55,7 @@ impl<'a> Machine<'a> {
             op::FRAME => self.take(8).map(|_| ()),
             op::MARK => {
                 self.nodes.charge(REFERENCE_BYTES)?;
-                memory::push(&mut self.marks, self.stack.len()).map_err(Fault::Memory)
+                Ok(memory::push(&mut self.marks, self.stack.len())?)
             }
             op::POP if self.marks.last() == Some(&self.stack.len()) => self.pop_mark().map(|_| ()),
             op::POP => self.pop().map(|_| ()),
@@ -135,7 +135,7 @@ impl<'a> Machine<'a> {
     /// Puts a value on the stack, from where it may get into a list.
     fn refer(&mut self, id: NodeId) -> Result<(), Fault> {
         self.nodes.charge(REFERENCE_BYTES)?;
-        memory::push(&mut self.stack, id).map_err(Fault::Memory)
+        Ok(memory::push(&mut self.stack, id)?)
     }
 
     fn top(&self) -> Result<NodeId, Fault> {
@@ -155,14 +155,13 @@ impl<'a> Machine<'a> {
 
     fn pop_mark(&mut self) -> Result<Vec<NodeId>, Fault> {
         let height = self.marks.pop().ok_or("a mark is taken that was not set")?;
-        let taken =
-            collected(self.stack.get(height..).unwrap_or_default().iter().copied()).map_err(Fault::Memory)?;
+        let taken = collected(self.stack.get(height..).unwrap_or_default().iter().copied())?;
         self.stack.truncate(height);
         Ok(taken)
     }
 
     fn short_tuple(&mut self, len: usize) -> Result<(), Fault> {
-        let mut elements = memory::with_room(len).map_err(Fault::Memory)?;
+        let mut elements = memory::with_room(len)?;
         for _ in 0..len {
             elements.push(self.pop()?);
         }
@@ -173,14 +172,14 @@ impl<'a> Machine<'a> {
     fn extend(&mut self, new: &[NodeId]) -> Result<(), Fault> {
         let top = self.top()?;
         let elements = self.nodes.list_mut(top).ok_or("elements are added to something that is no list")?;
-        memory::extend(elements, new).map_err(Fault::Memory)
+        Ok(memory::extend(elements, new)?)
     }
 
     fn insert(&mut self, new: &[(NodeId, NodeId)]) -> Result<(), Fault> {
         let top = self.top()?;
         let entries = self.nodes.dictionary_mut(top);
         let entries = entries.ok_or("entries are added to something that is no dictionary")?;
-        memory::extend(entries, new).map_err(Fault::Memory)
+        Ok(memory::extend(entries, new)?)
     }
 
     fn object(&mut self, class: NodeId, args: NodeId) -> Result<(), Fault> {
@@ -199,7 +198,7 @@ impl<'a> Machine<'a> {
     fn memorize(&mut self, index: u32) -> Result<(), Fault> {
         let top = self.top()?;
         self.nodes.charge(MEMO_BYTES)?;
-        memory::insert(&mut self.memo, index, top).map_err(Fault::Memory)?;
+        memory::insert(&mut self.memo, index, top)?;
         Ok(())
     }
 
@@ -273,7 +272,7 @@ impl<'a> Machine<'a> {
 /// Alternating keys and values as pairs.
 fn pairs(flat: Vec<NodeId>) -> Result<Vec<(NodeId, NodeId)>, Fault> {
     match flat.as_chunks::<2>() {
-        (pairs, []) => collected(pairs.iter().map(|&[key, value]| (key, value))).map_err(Fault::Memory),
+        (pairs, []) => Ok(collected(pairs.iter().map(|&[key, value]| (key, value)))?),
         _ => Err("a dictionary has a key without a value".into()),
     }
 }

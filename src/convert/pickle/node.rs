@@ -12,9 +12,21 @@ pub(super) enum Fault {
     Memory(Error),
 }
 
-impl<T: Into<String>> From<T> for Fault {
-    fn from(what: T) -> Self {
+impl From<String> for Fault {
+    fn from(what: String) -> Self {
+        Self::Damaged(what)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(what: &str) -> Self {
         Self::Damaged(what.into())
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Memory(error)
     }
 }
 
@@ -102,7 +114,7 @@ impl<'a> Nodes<'a> {
     /// If the values take too much memory for the size of the pickle.
     pub fn push(&mut self, node: Node<'a>) -> Result<NodeId, Fault> {
         self.charge(VALUE_BYTES)?;
-        push(&mut self.nodes, node).map_err(Fault::Memory)?;
+        push(&mut self.nodes, node)?;
         Ok(NodeId(self.nodes.len() as u32 - 1))
     }
 
@@ -111,7 +123,7 @@ impl<'a> Nodes<'a> {
     pub fn push_object(&mut self, class: NodeId, args: NodeId) -> Result<NodeId, Fault> {
         self.charge(OBJECT_BYTES)?;
         let object = Object { class, args, state: None, entries: Vec::new(), elements: Vec::new() };
-        push(&mut self.objects, object).map_err(Fault::Memory)?;
+        push(&mut self.objects, object)?;
         self.push(Node::Object(ObjectId(self.objects.len() as u32 - 1)))
     }
 

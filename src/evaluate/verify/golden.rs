@@ -14,6 +14,8 @@ use crate::model::Config;
 /// Largest header, and largest `golden.json`, in bytes: as values they take many times as much memory.
 const MAX_HEADER: u64 = 1 << 20;
 const MAX_SCALARS: u64 = 1 << 20;
+/// Most values of a `golden.json`.
+const MAX_VALUES: usize = 1 << 17;
 
 /// A golden file.
 pub(super) struct Golden<'a> {
@@ -60,7 +62,7 @@ impl<'a> Golden<'a> {
         let json_path = path.with_file_name("golden.json");
         let scalars = match read_regular(&json_path, MAX_SCALARS) {
             Ok(json) => {
-                let parsed = json::parse(&json, MAX_SCALARS as usize / 8);
+                let parsed = json::parse(&json, MAX_VALUES);
                 parsed.map_err(|unread| unread.of_file(json_path.display().to_string()))?
             }
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Value::Null,

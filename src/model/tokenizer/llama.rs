@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use super::pattern::QWEN2;
 use super::unusable::Unusable;
 use super::vocabulary::{MAX_MERGES, MAX_TOKENS};
-use crate::gguf::{Array, Value};
+use crate::gguf::{Array, Quoted, Value};
 use crate::memory::append;
 
 /// The keys of a file, by `gguf-py/gguf/constants.py`.
@@ -105,14 +105,7 @@ fn push_text(text: &str, out: &mut String) -> Result<(), Unusable> {
     if text.chars().any(char::is_control) {
         return Err("a token with a control character".to_owned().into());
     }
-    append(out, '"')?;
-    let mut rest = text;
-    while let Some(at) = rest.find(['"', '\\']) {
-        let (before, from) = rest.split_at(at);
-        append(out, format_args!("{before}\\{}", from.get(..1).unwrap_or_default()))?;
-        rest = from.get(1..).unwrap_or_default();
-    }
-    append(out, format_args!("{rest}\""))?;
+    append(out, Quoted(text))?;
     Ok(())
 }
 

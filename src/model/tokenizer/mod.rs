@@ -26,6 +26,8 @@ pub use encode::{MASK, TokenizeOptions};
 use library::{Cause, failed, guarded};
 pub(crate) use pieces::{Joint, TokenPieces, push_characters};
 pub(super) use unusable::Unusable;
+#[cfg(feature = "convert")]
+pub(crate) use vocabulary::{MAX_ADDED, MAX_MERGES};
 
 /// Bytes of a text, as far as there is memory for them.
 #[derive(Default)]

@@ -10,13 +10,13 @@ use tokenizers::AddedToken;
 /// Most tokens and merges; the largest vocabularies of these models have some 200,000. A little more, and the library's
 /// tables of tokens would be twice as large.
 pub(super) const MAX_TOKENS: usize = 220_000;
-pub(super) const MAX_MERGES: usize = 300_000;
+pub(crate) const MAX_MERGES: usize = 300_000;
 /// Room for merges that is made at a time: doubling it would take twice the memory.
 const MERGES_ROOM: usize = 1 << 14;
 /// Longest token, in bytes.
 const MAX_TOKEN: usize = 512;
 /// Most tokens besides the model's, and bytes of all of them: they are searched for with an automaton.
-const MAX_ADDED: usize = 4096;
+pub(crate) const MAX_ADDED: usize = 4096;
 const MAX_ADDED_BYTES: usize = 64 << 10;
 
 /// Tokens with their ids, each of which occurs once.
