@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Half of the new tokens are written by diffusion, many per step and in random order; the rest one per step, left to
     // right.
-    let prompt = Prompt::prefix(&model.tokenizer()?.encode(&text)?);
+    let prompt = Prompt::prefix(&model.tokenizer()?.encode(&text)?)?;
     let params = GenerateParams { alpha_0: 0.5, steps: 16, seed: 1, ..GenerateParams::default() };
     context.begin(&[prompt], &params)?;
     while let Some(step) = context.step()? {

@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let text = args.next().unwrap_or("There was a dog. ".into());
 
     let model = Model::open(path, &LoadOptions::default())?;
-    let prompt = Prompt::prefix(&model.tokenizer()?.encode(&text)?);
+    let prompt = Prompt::prefix(&model.tokenizer()?.encode(&text)?)?;
     let mut context = Context::new(&model, &ContextParams { length: 96, ..ContextParams::default() })?;
     let grammar = Some(Grammar::JsonSchema(SCHEMA.into()));
     let params = GenerateParams {

@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 #[cfg(any(test, feature = "convert", feature = "grammar"))]
 use crate::error::Error;
 use crate::error::Result;
-use crate::memory::{copied, push};
+use crate::memory::{copied, formatted, push};
 
 /// Most values of a [`SmallJson`], and bytes of all its texts.
 const SMALL: (usize, usize) = (4096, 64 << 10);
@@ -45,10 +45,47 @@ impl Unread {
 /// What is wrong with it.
 #[cfg(any(test, feature = "convert", feature = "grammar"))]
 pub(crate) fn parse(json: &[u8], values: usize) -> Result<Value, Unread> {
-    let room = Room { values: Cell::new(values), text: Cell::new(json.len()), no_memory: Cell::new(false) };
+    let room = Room::new(values, json.len());
     let mut from = serde_json::Deserializer::from_slice(json);
     let value = Seed(&room).deserialize(&mut from).and_then(|value| from.end().map(|()| value));
-    value.map_err(|error| if room.no_memory.get() { Unread::NoMemory } else { Unread::Damaged(error) })
+    value.map_err(|error| if is_no_memory(&error) { Unread::NoMemory } else { Unread::Damaged(error) })
+}
+
+/// What stands for [`Error::OutOfMemory`](crate::Error::OutOfMemory) while JSON is read. No other message begins with it.
+const NO_MEMORY: &str = "no memory";
+
+/// The error of a reader for what could not be allocated.
+pub(crate) fn no_memory<E: serde::de::Error>(_: crate::Error) -> E {
+    E::custom(NO_MEMORY)
+}
+
+/// Whether JSON was not read as there was no memory.
+pub(crate) fn is_no_memory(error: &serde_json::Error) -> bool {
+    error.is_data()
+        && formatted(format_args!("{error}")).map_or(true, |message| message.starts_with(NO_MEMORY))
+}
+
+/// Makes a text.
+pub(crate) struct Text;
+
+impl<'de> DeserializeSeed<'de> for Text {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<String, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Text {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<String, E> {
+        copied(text).map_err(no_memory)
+    }
 }
 
 /// A small part of a file of JSON.
@@ -67,24 +104,16 @@ struct Room {
     values: Cell<usize>,
     /// Bytes of texts.
     text: Cell<usize>,
-    no_memory: Cell<bool>,
 }
 
 impl Room {
     fn new(values: usize, text: usize) -> Self {
-        Self { values: Cell::new(values), text: Cell::new(text), no_memory: Cell::new(false) }
+        Self { values: Cell::new(values), text: Cell::new(text) }
     }
 
     fn take<E: serde::de::Error>(left: &Cell<usize>, count: usize, what: &str) -> Result<(), E> {
         left.set(left.get().checked_sub(count).ok_or_else(|| E::custom(format_args!("too many {what}")))?);
         Ok(())
-    }
-
-    fn allocated<T, E: serde::de::Error>(&self, made: Result<T>) -> Result<T, E> {
-        made.map_err(|_| {
-            self.no_memory.set(true);
-            E::custom("no memory")
-        })
     }
 }
 
@@ -130,13 +159,13 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
         Room::take(&self.0.text, text.len(), "bytes of text")?;
-        self.0.allocated(copied(text)).map(Value::String)
+        copied(text).map(Value::String).map_err(no_memory)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
         let mut all = Vec::new();
         while let Some(value) = list.next_element_seed(self)? {
-            self.0.allocated(push(&mut all, value))?;
+            push(&mut all, value).map_err(no_memory)?;
         }
         Ok(Value::Array(all))
     }
@@ -173,7 +202,7 @@ impl<'de> Visitor<'de> for Key<'_> {
             return Err(E::custom(format_args!("a key that begins with '{PRIVATE}'")));
         }
         Room::take(&self.0.text, key.len(), "bytes of text")?;
-        self.0.allocated(copied(key))
+        copied(key).map_err(no_memory)
     }
 }
 

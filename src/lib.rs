@@ -9,7 +9,7 @@
 //! # fn main() -> esolm::Result<()> {
 //! let model = Model::open("models/stories-q8_0.gguf", &LoadOptions::default())?;
 //! let mut context = Context::new(&model, &ContextParams::default())?;
-//! let prompt = Prompt::prefix(&model.tokenizer()?.encode("Once upon a time")?);
+//! let prompt = Prompt::prefix(&model.tokenizer()?.encode("Once upon a time")?)?;
 //! context.begin(&[prompt], &GenerateParams::default())?;
 //! while let Some(step) = context.step()? {
 //!     eprintln!("step {} of {} wrote {} tokens", step.index + 1, step.total, step.updates.len());

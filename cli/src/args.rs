@@ -121,8 +121,9 @@ impl JsonFileArgs {
     pub fn show(&self, table: &str, object: Value, plot: Option<(&PathBuf, Plot)>) -> Result<()> {
         let json = json_line(object);
         let figures = self.json_file.as_ref().map_or(Ok(()), |file| write_file(file, &json));
-        let picture = plot.map_or(Ok(()), |(file, plot)| write_file(file, &plot.svg()));
-        print(if self.json.json { &json } else { table }).and(figures).and(picture)
+        let picture = plot.map_or(Ok(()), |(file, plot)| write_file(file, plot.svg()));
+        let shown = if self.json.json { print(&json) } else { print(table) };
+        shown.and(figures).and(picture)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Results as lines of JSON, one behind the other in a file that a later run continues, or on standard output.
 
+use std::fmt::Display;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -75,8 +76,9 @@ impl LineFile {
     }
 
     /// Writes the line of the next piece. Returns whether there still is a reader.
-    pub fn write(&mut self, line: &str) -> Result<bool> {
+    pub fn write(&mut self, line: impl Display) -> Result<bool> {
         let Some((path, file)) = &mut self.file else { return print_to_reader(line) };
+        let line = memory::written(line)?;
         let other = |which| {
             let what = format!(
                 "was written with other options, another model or another version, or is another file: {which}"

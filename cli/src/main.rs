@@ -166,7 +166,7 @@ fn run() -> ExitCode {
         log::show(cli.verbose);
     }
     if cli.licenses {
-        return exit(output::print(&[LICENSES, MODEL_CARD].concat()).map(|()| ExitCode::SUCCESS));
+        return exit(output::print(format_args!("{LICENSES}{MODEL_CARD}")).map(|()| ExitCode::SUCCESS));
     }
     let Some(command) = cli.command else {
         return say(&Cli::command().error(ErrorKind::MissingSubcommand, "a command is missing"));

@@ -1,5 +1,7 @@
 //! Memory of this process: what is resident, and what it could not get.
 
+use std::fmt::{self, Display, Write};
+
 use esolm::{Error, Result};
 
 use crate::output::human_bytes;
@@ -22,7 +24,7 @@ pub fn reserve<T>(all: &mut Vec<T>, more: usize) -> Result<()> {
 }
 
 /// Appends to a text.
-fn append(text: &mut String, part: &str) -> Result<()> {
+pub fn append(text: &mut String, part: &str) -> Result<()> {
     text.try_reserve(part.len()).map_err(|_| none_for(text.len() + part.len()))?;
     text.push_str(part);
     Ok(())
@@ -36,6 +38,25 @@ pub fn joined<'a>(parts: impl IntoIterator<Item = &'a str>, between: &str) -> Re
         append(&mut text, part)?;
     }
     Ok(text)
+}
+
+/// What `text` shows.
+pub fn written(text: impl Display) -> Result<String> {
+    struct Growing {
+        text: String,
+        refused: Option<Error>,
+    }
+    impl Write for Growing {
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            append(&mut self.text, part).map_err(|error| self.refused = Some(error)).map_err(|()| fmt::Error)
+        }
+    }
+    let mut made = Growing { text: String::new(), refused: None };
+    // Writing fails for no other reason.
+    match write!(made, "{text}") {
+        Err(_) => Err(made.refused.unwrap_or_else(|| none_for(made.text.len()))),
+        Ok(()) => Ok(made.text),
+    }
 }
 
 /// Runs `work` and tells how much resident memory it added.

@@ -9,29 +9,21 @@ use esolm::{Error, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// Writes `text` to standard output. A reader that has gone away (`esolm .. | head`) is not an error. A terminal gets
-/// control characters, which may come from a file, in a visible form.
-pub fn print(text: &str) -> Result<()> {
+use crate::memory::written;
+
+/// Writes `text` to standard output, as it is made. A reader that has gone away (`esolm .. | head`) is not an error. A terminal
+/// gets control characters, which may come from a file, in a visible form.
+pub fn print(text: impl Display) -> Result<()> {
     print_to_reader(text).map(|_| ())
 }
 
 /// As [`print`]. Returns whether there still is a reader.
-pub fn print_to_reader(text: &str) -> Result<bool> {
+pub fn print_to_reader(text: impl Display) -> Result<bool> {
     let mut out = std::io::stdout().lock();
-    let text = if out.is_terminal() { visible(text) } else { text.into() };
-    let result = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let written = if out.is_terminal() { write!(out, "{}", Visible(text)) } else { write!(out, "{text}") };
+    let result = written.and_then(|()| out.flush());
     let unread = matches!(&result, Err(e) if e.kind() == ErrorKind::BrokenPipe);
     printed(result).map(|()| !unread)
-}
-
-/// As [`print`], for what may be as long as a file: it is written as it is made.
-pub fn print_long(text: impl Display) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    if out.is_terminal() {
-        drop(out);
-        return print(&text.to_string());
-    }
-    printed(write!(out, "{text}").and_then(|()| out.flush()))
 }
 
 /// What printing to standard output came to.
@@ -49,13 +41,22 @@ pub fn printed(result: std::io::Result<()>) -> Result<()> {
 /// The version of what --json prints (docs/cli.md). It is raised when a field goes away, or changes its name or its meaning.
 pub const JSON_SCHEMA: u32 = 1;
 
+/// An object as a line of JSON.
+pub struct JsonLine(Value);
+
+impl Display for JsonLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.0)
+    }
+}
+
 /// An object as a line of JSON, with the version of its fields.
-pub fn json_line(object: Value) -> String {
+pub fn json_line(object: Value) -> JsonLine {
     let mut line = json!({ "schema": JSON_SCHEMA });
     if let (Value::Object(line), Value::Object(fields)) = (&mut line, object) {
         line.extend(fields);
     }
-    format!("{line}\n")
+    JsonLine(line)
 }
 
 /// A single-precision number with as few digits as it takes.
@@ -65,13 +66,22 @@ pub fn short(value: f32) -> Value {
 
 /// Writes an object to standard output as a line of JSON.
 pub fn print_json(object: Value) -> Result<()> {
-    print(&json_line(object))
+    print(json_line(object))
 }
 
-/// An object with one field besides the version, as [`print_json`] shows it, for [`print_long`].
+/// An object with one field besides the version, as [`print_json`] shows it: `value` is not copied.
 pub struct JsonField<'a, T>(pub &'static str, pub &'a T);
 
 impl<T: Serialize> Display for JsonField<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{{\"schema\":{JSON_SCHEMA},\"{}\":{}}}", self.0, JsonText(self.1))
+    }
+}
+
+/// A value as JSON. (Only a table whose keys are no texts cannot be shown.)
+pub struct JsonText<'a, T>(pub &'a T);
+
+impl<T: Serialize> Display for JsonText<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// JSON is UTF-8, and comes in whole characters.
         struct Text<'a, 'b>(&'a mut fmt::Formatter<'b>);
@@ -86,11 +96,7 @@ impl<T: Serialize> Display for JsonField<'_, T> {
                 Ok(())
             }
         }
-
-        let Self(name, value) = self;
-        write!(f, "{{\"schema\":{JSON_SCHEMA},\"{name}\":")?;
-        serde_json::to_writer(Text(f), value).map_err(|_| fmt::Error)?;
-        f.write_str("}\n")
+        serde_json::to_writer(Text(f), self.0).map_err(|_| fmt::Error)
     }
 }
 
@@ -107,14 +113,9 @@ impl Display for Ids<'_> {
     }
 }
 
-/// Token ids on one line.
-pub fn join_ids(tokens: &[u32]) -> String {
-    Ids(tokens).to_string()
-}
-
 /// Writes a file that a command was asked for besides its output.
-pub fn write_file(path: &Path, content: &str) -> Result<()> {
-    esolm::write_file(path, content.as_bytes())
+pub fn write_file(path: &Path, content: impl Display) -> Result<()> {
+    esolm::write_file(path, written(content)?.as_bytes())
 }
 
 /// Fails before any work if one of these outputs cannot be written, or if it would replace an input or another output.
@@ -144,7 +145,9 @@ fn place(path: &Path) -> Option<PathBuf> {
 
 /// Prints a line for people to standard error. Work is not lost because nobody can be told of it: a failure is ignored.
 pub fn tell(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", visible(line));
+    if let Ok(line) = written(format_args!("{}\n", Visible(line))) {
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
 }
 
 /// Prints notes about what was done to standard error.
@@ -152,18 +155,25 @@ pub fn print_notes(notes: &[String]) {
     notes.iter().for_each(|note| tell(&format!("note: {note}")));
 }
 
-/// `text` with control characters, and those that change the direction of writing, as escapes such as `\u{1b}`: names and
-/// texts come from files, and a terminal obeys them.
-pub fn visible(text: &str) -> Cow<'_, str> {
-    let hidden = |c: char| is_obeyed(c) && !matches!(c, '\n' | '\t');
-    if !text.contains(hidden) {
-        return text.into();
+/// What a text shows, with control characters, and those that change the direction of writing, as escapes such as `\u{1b}`:
+/// names and texts come from files, and a terminal obeys them.
+pub struct Visible<T>(pub T);
+
+impl<T: Display> Display for Visible<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
+        impl fmt::Write for Escaping<'_, '_> {
+            fn write_str(&mut self, mut text: &str) -> fmt::Result {
+                let hidden = |c: char| is_obeyed(c) && !matches!(c, '\n' | '\t');
+                while let Some((at, c)) = text.char_indices().find(|&(_, c)| hidden(c)) {
+                    write!(self.0, "{}{}", &text[..at], c.escape_unicode())?;
+                    text = &text[at + c.len_utf8()..];
+                }
+                self.0.write_str(text)
+            }
+        }
+        fmt::Write::write_fmt(&mut Escaping(f), format_args!("{}", self.0))
     }
-    let mut shown = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if hidden(c) { shown.extend(c.escape_unicode()) } else { shown.push(c) }
-    }
-    shown.into()
 }
 
 /// Longest message of an error, in bytes: more than the longest path.
@@ -196,7 +206,11 @@ pub fn human_bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::visible;
+    use super::Visible;
+
+    fn visible(text: &str) -> String {
+        Visible(text).to_string()
+    }
 
     #[test]
     fn control_characters_are_made_visible() {

@@ -43,8 +43,8 @@ impl PromptArgs {
         let options = self.how.options(continues);
         let limit = longest_prompt(model);
         let text = |text: &String| if text == "-" { read_prompt("-", limit) } else { Ok(text.clone()) };
-        let prompt = |text: String| Ok(Prompt::prefix(&encode(model, &text, options, "--prompt-ids")?));
-        let of_ids = |given: &String| Ok(Prompt::prefix(&parse_ids(&text(given)?, model)?));
+        let prompt = |text: String| Prompt::prefix(&encode(model, &text, options, "--prompt-ids")?);
+        let of_ids = |given: &String| Prompt::prefix(&parse_ids(&text(given)?, model)?);
         let of_texts = self.prompts.iter().map(|given| prompt(text(given)?));
         let of_files = self.files.iter().map(|file| prompt(read_prompt(file, limit)?));
         let of_ids = self.prompt_ids.iter().map(of_ids);

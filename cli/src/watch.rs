@@ -6,7 +6,7 @@ use console::{Term, style};
 use esolm::{Context, MASK, Result, Update};
 
 use crate::input::tokenizer;
-use crate::output::{is_obeyed, join_ids};
+use crate::output::{Ids, is_obeyed};
 
 /// Shortest time that a frame is shown: a small model would be done before anything was seen.
 const FRAME: Duration = Duration::from_millis(60);
@@ -72,7 +72,7 @@ fn cells(context: &Context, sequence: usize, fresh: &[u32]) -> Result<Vec<(char,
             Some(_) if masked => masks(run.len()),
             Some(tokenizer) => tokenizer.decode(tokens)?,
             None if masked => masks(run.len()) + " ",
-            None => join_ids(tokens) + " ",
+            None => Ids(tokens).to_string() + " ",
         };
         cells.extend(text.chars().map(|c| (c, fresh)));
         start += run.len();

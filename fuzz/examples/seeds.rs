@@ -87,7 +87,7 @@ fn states() {
         let params = ContextParams { sequences: 2, threads: 1, kv_type, ..ContextParams::default() };
         let mut context = Context::new(&model(variant), &params).expect("a context");
         for steps in [2, 16] {
-            let prompts = [Prompt::prefix(&[1, 2]), Prompt::default()];
+            let prompts = [Prompt::prefix(&[1, 2]).unwrap(), Prompt::default()];
             let generate =
                 GenerateParams { alpha_0: if kind == 2 { 0.0 } else { 0.5 }, ..GenerateParams::default() };
             context.begin(&prompts[..2 - kind % 2], &generate).expect("a session");

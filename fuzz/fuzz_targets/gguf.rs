@@ -27,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
             Variant::WeDlm => GenerateParams::default(),
             _ => GenerateParams { steps: 3, alpha_0, ..GenerateParams::default() },
         };
-        let prompt = Prompt::prefix(&[0][..config.given_tokens()]);
+        let prompt = Prompt::prefix(&[0][..config.given_tokens()]).unwrap();
         if ok(context.begin(&[prompt], &generate)).is_some() {
             while let Some(Some(_)) = ok(context.step()) {}
         }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use super::names::{is_parameter, some_of};
 use super::source::Source;
 use crate::error::{Error, Result};
-use crate::memory::{collected, copied, filled, formatted, insert, try_collected, with_room};
+use crate::memory::{collected, copied, filled, formatted, insert, push, try_collected, with_room};
 use crate::model::{Config, Variant};
 
 /// How a tensor of the model file is computed from the source's.
@@ -144,20 +144,22 @@ fn check_tensors(source: &mut Source, config: &Config, conditioned: bool) -> Res
     if let Some(other) = source.others().filter(|name| expected.contains_key(*name)).min() {
         return Err(source.lacks(other));
     }
-    if let Some(list) = some_of(missing) {
+    if let Some(list) = some_of(missing)? {
         return Err(source
             .bad(format!("tensors are missing for a model of variant {}: {list}", config.variant.name())));
     }
     // In a module of the network they would take part in its computation.
     let unknown = |name: &&str| !expected.contains_key(*name) && *name != "rotary_emb.inv_freq";
     let extra = source.names().filter(unknown).filter(|name| is_parameter(name));
-    if let Some(list) = some_of(extra) {
+    if let Some(list) = some_of(extra)? {
         let variant = config.variant.name();
         return Err(source.bad(format!("tensors that a model of variant {variant} does not have: {list}")));
     }
     let skipped = source.names().filter(unknown).chain(source.others());
-    let skipped = some_of(skipped).map(|list| format!("left out, as no part of the network: {list}"));
-    source.notes.extend(skipped);
+    if let Some(list) = some_of(skipped)? {
+        let note = formatted(format_args!("left out, as no part of the network: {list}"))?;
+        push(&mut source.notes, note)?;
+    }
     let found = |(name, shape)| Some((name, source.shape(name)?, shape));
     let tensors = expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).filter_map(found);
     match tensors.filter(|(_, found, shape)| found != shape).min() {

@@ -6,7 +6,7 @@ use super::options::TokenizerSource;
 use super::pickle::{Node, NodeId, Pickle};
 use super::source::FoundTokenizer;
 use crate::error::{Error, Result};
-use crate::memory::copied;
+use crate::memory::{copied, try_collected};
 
 /// Most values (entries that are looked at, bytes of text) and deepest nesting of a configuration. What a pickle shares is
 /// copied wherever it occurs, so without a limit a small pickle could produce an endless configuration.
@@ -19,16 +19,13 @@ const VALUE: usize = 8;
 /// `vocab_size` added; `None` if there is none. Values that JSON cannot represent become null.
 ///
 /// # Errors
-/// [`Error::BadFile`] if it is larger or deeper than the limits.
+/// [`Error::BadFile`] if it is larger or deeper than the limits; [`Error::OutOfMemory`].
 pub(super) fn config(pickle: &Pickle<'_>, file: &str) -> Result<Option<Value>> {
     let Some(hyper) = pickle.get(pickle.root(), "hyper_parameters") else {
         return Ok(None);
     };
-    let mut left = MAX_VALUES;
     let root = pickle.get(hyper, "config").unwrap_or(hyper);
-    let mut config = plain(pickle, root, MAX_DEPTH, &mut left).ok_or_else(|| {
-        Error::bad_file(file, "the configuration in 'hyper_parameters' is too large or deep")
-    })?;
+    let mut config = Values { pickle, file, left: MAX_VALUES }.plain(root, MAX_DEPTH)?;
     if let (Value::Object(map), Some(id)) = (&mut config, pickle.get(hyper, "vocab_size"))
         && let Some(vocab_size) = pickle.unsigned(id)
     {
@@ -37,46 +34,67 @@ pub(super) fn config(pickle: &Pickle<'_>, file: &str) -> Result<Option<Value>> {
     Ok(Some(config))
 }
 
-/// A value of the configuration as JSON; `None` if a limit is reached. `left` is what remains of [`MAX_VALUES`].
-fn plain(pickle: &Pickle<'_>, id: NodeId, depth: usize, left: &mut usize) -> Option<Value> {
-    *left = left.checked_sub(VALUE)?;
-    let depth = depth.checked_sub(1)?;
-    Some(match pickle.node(id) {
-        Node::Bool(value) => Value::Bool(*value),
-        Node::Int(value) => (*value).into(),
-        Node::Float(value) => Number::from_f64(*value).map_or(Value::Null, Value::Number),
-        Node::Str(value) => {
-            *left = left.checked_sub(value.len())?;
-            (*value).into()
-        }
-        Node::List(elements) | Node::Tuple(elements) => {
-            elements.iter().map(|&e| plain(pickle, e, depth, left)).collect::<Option<Vec<_>>>()?.into()
-        }
-        Node::Object(_) => {
-            // omegaconf keeps a container's children in `_content` and a leaf's value in `_val`.
-            let state = state(pickle, id).filter(|_| pickle.entries(id).is_empty());
-            *left = left.checked_sub(state.map_or(0, |s| pickle.entries(s).len()))?;
-            match state.and_then(|s| pickle.get(s, "_content").or_else(|| pickle.get(s, "_val"))) {
-                Some(inner) => plain(pickle, inner, depth, left)?,
-                None => dictionary(pickle, id, depth, left)?,
-            }
-        }
-        Node::Dict(_) => dictionary(pickle, id, depth, left)?,
-        _ => Value::Null,
-    })
+/// Makes JSON of a pickle's values.
+struct Values<'a> {
+    pickle: &'a Pickle<'a>,
+    file: &'a str,
+    /// What remains of [`MAX_VALUES`].
+    left: usize,
 }
 
-/// A dictionary as a JSON object. Keys that are not text are left out.
-fn dictionary(pickle: &Pickle<'_>, id: NodeId, depth: usize, left: &mut usize) -> Option<Value> {
-    let mut map = Map::new();
-    for &(key, value) in pickle.entries(id) {
-        *left = left.checked_sub(1)?;
-        if let Some(key) = pickle.text(key) {
-            *left = left.checked_sub(key.len())?;
-            map.insert(key.to_owned(), plain(pickle, value, depth, left)?);
-        }
+impl Values<'_> {
+    fn too_much(&self) -> Error {
+        Error::bad_file(self.file, "the configuration in 'hyper_parameters' is too large or deep")
     }
-    Some(Value::Object(map))
+
+    fn take(&mut self, count: usize) -> Result<()> {
+        self.left = self.left.checked_sub(count).ok_or_else(|| self.too_much())?;
+        Ok(())
+    }
+
+    fn text(&mut self, text: &str) -> Result<String> {
+        self.take(text.len())?;
+        copied(text)
+    }
+
+    /// A value, which may nest so deep.
+    fn plain(&mut self, id: NodeId, depth: usize) -> Result<Value> {
+        self.take(VALUE)?;
+        let depth = depth.checked_sub(1).ok_or_else(|| self.too_much())?;
+        let pickle = self.pickle;
+        Ok(match pickle.node(id) {
+            Node::Bool(value) => Value::Bool(*value),
+            Node::Int(value) => (*value).into(),
+            Node::Float(value) => Number::from_f64(*value).map_or(Value::Null, Value::Number),
+            Node::Str(value) => Value::String(self.text(value)?),
+            Node::List(elements) | Node::Tuple(elements) => {
+                Value::Array(try_collected(elements.iter().map(|&element| self.plain(element, depth)))?)
+            }
+            Node::Object(_) => {
+                // omegaconf keeps a container's children in `_content` and a leaf's value in `_val`.
+                let state = state(pickle, id).filter(|_| pickle.entries(id).is_empty());
+                self.take(state.map_or(0, |s| pickle.entries(s).len()))?;
+                match state.and_then(|s| pickle.get(s, "_content").or_else(|| pickle.get(s, "_val"))) {
+                    Some(inner) => self.plain(inner, depth)?,
+                    None => self.dictionary(id, depth)?,
+                }
+            }
+            Node::Dict(_) => self.dictionary(id, depth)?,
+            _ => Value::Null,
+        })
+    }
+
+    /// A dictionary as a JSON object. Keys that are not text are left out.
+    fn dictionary(&mut self, id: NodeId, depth: usize) -> Result<Value> {
+        let mut map = Map::new();
+        for &(key, value) in self.pickle.entries(id) {
+            self.take(1)?;
+            if let Some(key) = self.pickle.text(key) {
+                map.insert(self.text(key)?, self.plain(value, depth)?);
+            }
+        }
+        Ok(Value::Object(map))
+    }
 }
 
 /// The tokenizer in `hyper_parameters`: a transformers fast tokenizer around a pickled `tokenizers.Tokenizer`,

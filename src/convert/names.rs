@@ -1,5 +1,8 @@
 //! The names of tensors: what wrappers put before them, and which are the network's own.
 
+use crate::error::Result;
+use crate::memory::append;
+
 /// What wrappers put before a module's names: torch.compile, data parallel and DeepSpeed's engine, the training code's
 /// module and the backbone in it.
 const PREFIXES: [&str; 5] = ["_orig_mod.", "module.", "_forward_module.", "model.", "backbone."];
@@ -26,7 +29,10 @@ pub(super) fn is_parameter(name: &str) -> bool {
 }
 
 /// The first few of these names, for a message; `None` if there are none.
-pub(super) fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+///
+/// # Errors
+/// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+pub(super) fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> Result<Option<String>> {
     /// Names that are shown.
     const SHOWN: usize = 3;
     let (mut first, mut count) = ([None; SHOWN], 0usize);
@@ -42,15 +48,13 @@ pub(super) fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> Option<String
     }
     let mut text = String::new();
     for name in first.into_iter().flatten() {
-        text.push_str(if text.is_empty() { "'" } else { ", '" });
-        text.push_str(name);
-        text.push('\'');
+        let before = if text.is_empty() { "" } else { ", " };
+        append(&mut text, format_args!("{before}'{name}'"))?;
     }
-    match count {
-        0 => None,
-        1..=SHOWN => Some(text),
-        more => Some(format!("{text} and {} more", more - SHOWN)),
+    if count > SHOWN {
+        append(&mut text, format_args!(" and {} more", count - SHOWN))?;
     }
+    Ok(Some(text).filter(|_| count > 0))
 }
 
 #[cfg(test)]
@@ -59,12 +63,10 @@ mod tests {
 
     #[test]
     fn few_names_are_shown_in_order() {
-        assert_eq!(some_of([].into_iter()), None);
-        assert_eq!(some_of(["b", "a"].into_iter()).as_deref(), Some("'a', 'b'"));
-        assert_eq!(
-            some_of(["d", "b", "e", "a", "c"].into_iter()).as_deref(),
-            Some("'a', 'b', 'c' and 2 more")
-        );
+        let shown = |names: &[&'static str]| some_of(names.iter().copied()).unwrap();
+        assert_eq!(shown(&[]), None);
+        assert_eq!(shown(&["b", "a"]).as_deref(), Some("'a', 'b'"));
+        assert_eq!(shown(&["d", "b", "e", "a", "c"]).as_deref(), Some("'a', 'b', 'c' and 2 more"));
     }
 
     #[test]

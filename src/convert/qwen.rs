@@ -15,7 +15,7 @@ use super::settings::{Settings, special_token};
 use super::source::Source;
 use super::tokenizer::Vocabulary;
 use crate::error::{Error, Result};
-use crate::memory::{add, collected, copied, formatted, try_collected};
+use crate::memory::{add, collected, copied, formatted, push, try_collected};
 use crate::model::{Architecture, Config, Defaults, Variant, limits};
 
 /// The file beside the weights that says how text is generated.
@@ -203,7 +203,7 @@ pub(super) fn recipes(source: &mut Source, config: &Config) -> Result<Vec<Recipe
             Ok::<_, Error>((source_name(&spec.name)?, spec.dims))
         }))?;
     let missing = expected.iter().map(|(name, _)| name.as_str()).filter(|name| source.shape(name).is_none());
-    if let Some(list) = some_of(missing) {
+    if let Some(list) = some_of(missing)? {
         return Err(source.bad(format!("tensors are missing: {list}")));
     }
     for (name, shape) in &expected {
@@ -224,11 +224,13 @@ pub(super) fn recipes(source: &mut Source, config: &Config) -> Result<Vec<Recipe
     let extra = source.names().filter(|name| !known.contains(name));
     // In a block they would take part in its computation.
     let of_blocks = extra.clone().filter(|name| name.starts_with("layers.") && !name.ends_with("inv_freq"));
-    if let Some(list) = some_of(of_blocks) {
+    if let Some(list) = some_of(of_blocks)? {
         return Err(source.bad(format!("tensors that esolm does not know: {list}")));
     }
-    let skipped = some_of(extra).map(|list| format!("left out, as no part of the network: {list}"));
-    source.notes.extend(skipped);
+    if let Some(list) = some_of(extra)? {
+        let note = formatted(format_args!("left out, as no part of the network: {list}"))?;
+        push(&mut source.notes, note)?;
+    }
     collected(expected.into_iter().map(|(name, _)| Recipe::Copy(name)))
 }
 

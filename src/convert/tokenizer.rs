@@ -2,15 +2,20 @@
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
+use std::sync::Arc;
 
 use super::options::{Options, SpecialToken, TokenizerSource};
 use super::small_file::read_small;
 use super::source::{FoundTokenizer, Source};
 use crate::error::{Error, Result};
+use crate::memory::copied;
 use crate::model::parse_tokenizer;
 
 /// The token that ends a text in GPT-2's vocabulary and its descendants.
 pub(super) const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// Why a tokenizer cannot be used.
+type Cause = Arc<dyn StdError + Send + Sync>;
 
 /// A tokenizer with the ids of its tokens.
 #[derive(Debug)]
@@ -31,7 +36,7 @@ pub(super) struct Vocabulary {
 /// checkpoint that cannot be parsed is left out, with a note.
 ///
 /// # Errors
-/// [`Error::BadFile`] if the one given or beside the weights cannot be parsed; [`Error::Io`].
+/// [`Error::BadFile`] if the one given or beside the weights cannot be parsed; [`Error::Io`]; [`Error::OutOfMemory`].
 pub(super) fn find(source: &mut Source, options: &Options) -> Result<Option<Vocabulary>> {
     let found = &mut source.tokenizer;
     let (json, origin, file) = match (&options.tokenizer, found.json.take()) {
@@ -39,7 +44,14 @@ pub(super) fn find(source: &mut Source, options: &Options) -> Result<Option<Voca
         (None, Some(json)) => (json, found.origin, found.file.clone()),
         (None, None) => return Ok(None),
     };
-    match parse(json) {
+    let parsed = parse(json);
+    // It would be left out as damaged.
+    if let Err(error) = &parsed
+        && let Some(Error::OutOfMemory(what)) = error.downcast_ref()
+    {
+        return Err(Error::OutOfMemory(copied(what)?));
+    }
+    match parsed {
         Ok((json, ids)) => Ok(Some(Vocabulary::new(json, ids, origin, file, &source.tokenizer))),
         Err(error) if origin == TokenizerSource::Embedded => {
             source.notes.push(format!("{file} is damaged and is left out: {error}"));
@@ -50,8 +62,8 @@ pub(super) fn find(source: &mut Source, options: &Options) -> Result<Option<Voca
 }
 
 /// The text of a `tokenizer.json`, and the ids of its tokens.
-fn parse(json: Vec<u8>) -> Result<(String, HashMap<String, u32>), Box<dyn StdError + Send + Sync>> {
-    let json = String::from_utf8(json)?;
+fn parse(json: Vec<u8>) -> Result<(String, HashMap<String, u32>), Cause> {
+    let json = String::from_utf8(json).map_err(|error| Arc::new(error) as Cause)?;
     // With the library that the runtime uses, so that it can read what is written.
     let tokenizer = parse_tokenizer(&json)?;
     Ok((json, tokenizer.get_vocab(true)))

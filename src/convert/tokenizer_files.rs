@@ -1,12 +1,12 @@
 //! The tokenizer in the files beside the weights: `tokenizer.json`, or GPT-2's `vocab.json` and `merges.txt`, and what
 //! `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` say about special tokens.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::json::{read_json_if_any, read_vocabulary};
 use super::options::TokenizerSource;
@@ -14,7 +14,7 @@ use super::small_file::read_small;
 use super::source::FoundTokenizer;
 use super::tokenizer::END_OF_TEXT;
 use crate::error::{Error, Result};
-use crate::memory::{add, copied, extend, no_room, with_room};
+use crate::memory::{add, collected, copied, extend, insert, no_room};
 use crate::model::{MAX_ADDED, MAX_MERGES};
 
 /// The files that are read if they are beside the weights.
@@ -94,14 +94,18 @@ impl Declared {
         [&self.config, &self.special].into_iter().find_map(|file| text(file.get(role)?))
     }
 
-    /// The tokens that are added to the vocabulary under a number.
-    fn numbered(&self) -> BTreeMap<u64, &str> {
+    /// The tokens that are added to the vocabulary under a number, of several with one number the last.
+    fn numbered(&self) -> Result<HashMap<u64, &str>> {
         let decoder = self.config.get("added_tokens_decoder").and_then(Value::as_object);
         let by_number =
             decoder.into_iter().flatten().filter_map(|(id, token)| Some((id.parse().ok()?, text(token)?)));
         let by_text = self.added.as_object().into_iter().flatten();
         let by_text = by_text.filter_map(|(token, id)| Some((id.as_u64()?, token.as_str())));
-        by_number.chain(by_text).collect()
+        let mut all = HashMap::new();
+        for (id, token) in by_number.chain(by_text) {
+            insert(&mut all, id, token)?;
+        }
+        Ok(all)
     }
 }
 
@@ -133,7 +137,8 @@ fn byte_level_bpe(vocab_path: &Path, merges_path: &Path, declared: &Declared) ->
     }
     let added = added_tokens(&vocab, declared, |what| bad(vocab_path, what))?;
     let prefix = declared.config.get("add_prefix_space") == Some(&Value::Bool(true));
-    let byte_level = |trim: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": trim, "use_regex": true});
+    let byte_level =
+        |trim_offsets| ByteLevel { add_prefix_space: prefix, trim_offsets, ty: "ByteLevel", use_regex: true };
     let model = Bpe {
         byte_fallback: false,
         continuing_subword_prefix: "",
@@ -164,15 +169,35 @@ fn byte_level_bpe(vocab_path: &Path, merges_path: &Path, declared: &Declared) ->
 /// A `tokenizer.json`. As values of JSON its lists would take many times its size.
 #[derive(Serialize)]
 struct TokenizerJson<'a> {
-    added_tokens: &'a [Value],
-    decoder: Value,
+    added_tokens: &'a [AddedToken<'a>],
+    decoder: ByteLevel,
     model: Bpe<'a>,
     normalizer: (),
     padding: (),
-    post_processor: Value,
-    pre_tokenizer: Value,
+    post_processor: ByteLevel,
+    pre_tokenizer: ByteLevel,
     truncation: (),
     version: &'static str,
+}
+
+#[derive(Serialize)]
+struct ByteLevel {
+    add_prefix_space: bool,
+    trim_offsets: bool,
+    #[serde(rename = "type")]
+    ty: &'static str,
+    use_regex: bool,
+}
+
+#[derive(Serialize)]
+struct AddedToken<'a> {
+    content: &'a str,
+    id: u64,
+    lstrip: bool,
+    normalized: bool,
+    rstrip: bool,
+    single_word: bool,
+    special: bool,
 }
 
 #[derive(Serialize)]
@@ -224,13 +249,13 @@ impl Write for Growing {
 }
 
 /// The special tokens: those of the vocabulary, those added under a number, and those with a role, which follow.
-fn added_tokens(
+fn added_tokens<'a>(
     vocab: &Map<String, Value>,
-    declared: &Declared,
+    declared: &'a Declared,
     bad: impl Fn(String) -> Error,
-) -> Result<Vec<Value>> {
-    let mut all = declared.numbered();
-    if let Some((id, token)) = all.iter().find(|(id, _)| **id >= 1 << 32) {
+) -> Result<Vec<AddedToken<'a>>> {
+    let mut all = declared.numbered()?;
+    if let Some((id, token)) = all.iter().filter(|(id, _)| **id >= 1 << 32).min() {
         return Err(bad(format!("the id of the added token '{token}' is {id}")));
     }
     let mut known = HashSet::new();
@@ -252,20 +277,22 @@ fn added_tokens(
         }
         let id = vocab.get(token).and_then(Value::as_u64).unwrap_or(next);
         next += u64::from(id == next);
-        all.insert(id, token);
+        insert(&mut all, id, token)?;
     }
     if known.len() > MAX_ADDED {
         return Err(bad(format!("more than {MAX_ADDED} added tokens")));
     }
-    let added = |(id, token): (u64, &str)| {
-        json!({
-            "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": true,
-        })
-    };
-    let mut values = with_room(all.len())?;
-    values.extend(all.into_iter().map(added));
-    Ok(values)
+    let mut tokens = collected(all.into_iter().map(|(id, content)| AddedToken {
+        content,
+        id,
+        lstrip: false,
+        normalized: false,
+        rstrip: false,
+        single_word: false,
+        special: true,
+    }))?;
+    tokens.sort_unstable_by_key(|token| token.id);
+    Ok(tokens)
 }
 
 /// The paths of the files beside `weights` that may be read.

@@ -115,7 +115,7 @@ pub fn compare(
         };
         let given = text.get(..config.given_tokens()).ok_or_else(|| Error::internal("an empty window"))?;
         for run in &mut runs {
-            run.context.begin(&[Prompt::prefix(given)], &params)?;
+            run.context.begin(&[Prompt::prefix(given)?], &params)?;
             push(&mut run.nlls, 0.0)?;
         }
         loop {

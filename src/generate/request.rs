@@ -1,6 +1,7 @@
 //! What a caller asks for: prompts and parameters.
 
 use crate::error::{Error, Result};
+use crate::memory::with_room;
 use crate::model::{Config, Variant};
 use crate::plan::{Adaptive, Order, PlanParams, Schedule};
 use crate::sample::{Constraints, SamplingParams};
@@ -15,8 +16,13 @@ pub struct Prompt {
 
 impl Prompt {
     /// `tokens` at the positions from 0 on.
-    pub fn prefix(tokens: &[u32]) -> Self {
-        Self { known: (0..).zip(tokens.iter().copied()).collect() }
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn prefix(tokens: &[u32]) -> Result<Self> {
+        let mut known = with_room(tokens.len())?;
+        known.extend((0..).zip(tokens.iter().copied()));
+        Ok(Self { known })
     }
 }
 

@@ -1,5 +1,6 @@
-//! Model files that are opened, quantized and converted where an allocation fails, alone or with all behind it: an error, each
-//! in a process of its own. What ends the process instead is small, or the tokenizer library's, and counted.
+//! Model files that are opened, quantized and converted where an allocation fails, alone or with all behind it, and a tokenizer
+//! that is used at first then: an error, each in a process of its own. What ends the process instead is small, or the tokenizer
+//! library's, and counted.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,13 +35,28 @@ struct Case {
     /// Of so many allocations one may end the process: in converting, those of JSON and of the header of safetensors files,
     /// whose libraries cannot be refused (their size is limited); otherwise, names of files and what is asked of the system.
     one_of: usize,
+    /// Of so many large ones one may; 0 is none.
+    one_of_large: usize,
 }
 
-const CASES: [Case; 4] = [
-    Case { name: "open", input: "models/stories-q8_0.gguf", run: open, one_of: 40 },
-    Case { name: "quantize", input: "models/stories-q8_0.gguf", run: requantize, one_of: 60 },
-    Case { name: "convert a pickle", input: "tests/golden/tiny-A/checkpoint.ckpt", run: make, one_of: 10 },
-    Case { name: "convert shards", input: "tests/golden/wedlm-qwen3", run: make, one_of: 2 },
+const CASES: [Case; 5] = [
+    Case { name: "open", input: "models/stories-q8_0.gguf", run: open, one_of: 40, one_of_large: 0 },
+    Case {
+        name: "quantize",
+        input: "models/stories-q8_0.gguf",
+        run: requantize,
+        one_of: 60,
+        one_of_large: 0,
+    },
+    Case {
+        name: "convert a pickle",
+        input: "tests/golden/tiny-A/checkpoint.ckpt",
+        run: make,
+        one_of: 10,
+        one_of_large: 0,
+    },
+    Case { name: "convert shards", input: "tests/golden/wedlm-qwen3", run: make, one_of: 2, one_of_large: 0 },
+    Case { name: "tokenizer", input: "models/stories-q8_0.gguf", run: tokenizer, one_of: 1, one_of_large: 1 },
 ];
 
 fn open(input: &Path, _: &Path) -> esolm::Result<()> {
@@ -57,6 +73,22 @@ fn make(input: &Path, output: &Path) -> esolm::Result<()> {
     convert(input, output, &options, &mut |_| ()).map(|_| ())
 }
 
+/// The first use of a tokenizer, which works the next time if there was no memory.
+fn tokenizer(input: &Path, _: &Path) -> esolm::Result<()> {
+    let failing = FAILING.swap(0, Ordering::Relaxed);
+    let model = Model::open(input, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
+    ALLOCATIONS.store(0, Ordering::Relaxed);
+    FAILING.store(failing, Ordering::Relaxed);
+    let first = model.tokenizer().map(|_| ());
+    let counted = ALLOCATIONS.load(Ordering::Relaxed);
+    FAILING.store(0, Ordering::Relaxed);
+    if matches!(first, Err(Error::OutOfMemory(_))) {
+        assert!(!model.tokenizer()?.encode("once upon a time")?.is_empty());
+    }
+    ALLOCATIONS.store(counted, Ordering::Relaxed);
+    first
+}
+
 /// What `main` does first: in a process that is to try a case, nothing else. Whether it is one.
 pub(super) fn in_its_own_process() -> Result<bool> {
     let Ok(case) = std::env::var(CASE) else { return Ok(false) };
@@ -71,7 +103,7 @@ pub(super) fn in_its_own_process() -> Result<bool> {
     FAILING.store(failing, Ordering::Relaxed);
     let done = (case.run)(&input, &output);
     FAILING.store(0, Ordering::Relaxed);
-    println!("{}", ALLOCATIONS.load(Ordering::Relaxed));
+    println!("{} {}", ALLOCATIONS.load(Ordering::Relaxed), done.is_err());
     match done {
         // One that can be done without.
         Ok(()) if !output.exists() => (),
@@ -99,8 +131,13 @@ fn input(case: &Case, folder: &Path) -> Result<PathBuf> {
     Ok(changed)
 }
 
-/// The allocations of at least `least` bytes of a case; `None` if it ended the process.
-fn run(case: (usize, &Path, &Path), least: usize, failing: usize, for_good: bool) -> Result<Option<usize>> {
+/// The allocations of at least `least` bytes of a case, and whether it was refused; `None` if it ended the process.
+fn run(
+    case: (usize, &Path, &Path),
+    least: usize,
+    failing: usize,
+    for_good: bool,
+) -> Result<Option<(usize, bool)>> {
     let mut command = Command::new(std::env::current_exe()?);
     let (number, input, expected) = case;
     let case = format!("{number} {least} {failing} {}", u8::from(for_good));
@@ -108,24 +145,38 @@ fn run(case: (usize, &Path, &Path), least: usize, failing: usize, for_good: bool
     let output = command.stderr(Stdio::piped()).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
-        return Ok(Some(String::from_utf8(output.stdout)?.trim().parse()?));
+        let said = String::from_utf8(output.stdout)?;
+        let (count, refused) = said.trim().split_once(' ').ok_or("a number and whether it is refused")?;
+        return Ok(Some((count.parse()?, refused.parse()?)));
     }
     // Anything else would be a fault of the library's.
     assert!(said.contains("memory allocation of"), "{case}: {said}");
     Ok(None)
 }
 
-/// Of the allocations of at least `least` bytes, at most `most` are tried. How many were, and how many ended the process.
-fn count(case: (usize, &Path, &Path), least: usize, most: usize) -> Result<(usize, usize)> {
-    let all = run(case, least, 0, false)?.ok_or("it ends without a fault")?;
-    let (mut tried, mut ended) = (0, 0);
+/// What came of allocations that failed.
+#[derive(Default)]
+struct Outcomes {
+    tried: usize,
+    refused: usize,
+    /// The process.
+    ended: usize,
+}
+
+/// Of the allocations of at least `least` bytes, at most `most` are tried.
+fn count(case: (usize, &Path, &Path), least: usize, most: usize) -> Result<Outcomes> {
+    let (all, _) = run(case, least, 0, false)?.ok_or("it ends without a fault")?;
+    let mut outcomes = Outcomes::default();
     for failing in (1..=all).step_by(all / most + 1) {
         for for_good in [false, true] {
-            tried += 1;
-            ended += usize::from(run(case, least, failing, for_good)?.is_none());
+            outcomes.tried += 1;
+            match run(case, least, failing, for_good)? {
+                Some((_, refused)) => outcomes.refused += usize::from(refused),
+                None => outcomes.ended += 1,
+            }
         }
     }
-    Ok((tried, ended))
+    Ok(outcomes)
 }
 
 pub(super) fn files_are_refused_without_memory() -> Result<()> {
@@ -134,15 +185,19 @@ pub(super) fn files_are_refused_without_memory() -> Result<()> {
         let input = input(case, folder.path())?;
         let expected = tempfile::tempdir_in(folder.path())?.keep().join("made.gguf");
         (case.run)(&input, &expected)?;
-        let (large, ended_large) = count((number, &input, &expected), LARGE, usize::MAX - 1)?;
-        let (tried, ended) = count((number, &input, &expected), 0, TRIED)?;
+        let large = count((number, &input, &expected), LARGE, usize::MAX - 1)?;
+        let all = count((number, &input, &expected), 0, TRIED)?;
         println!(
-            "{}: {ended_large} of {large} large allocations end the process, {ended} of {tried} of all",
+            "{}: {} of {} large allocations end the process, {} of {} of all",
+            case.name, large.ended, large.tried, all.ended, all.tried
+        );
+        assert!(
+            large.ended == 0 || (case.one_of_large > 0 && large.ended * case.one_of_large <= large.tried),
+            "{}",
             case.name
         );
-        assert_eq!(ended_large, 0, "{}", case.name);
-        assert!(large > 4 && tried > TRIED, "{}: too few are counted", case.name);
-        assert!(ended * case.one_of <= tried, "{}", case.name);
+        assert!(large.refused > 4 && all.tried > TRIED && all.refused > 20, "{}: too few", case.name);
+        assert!(all.ended * case.one_of <= all.tried, "{}", case.name);
     }
     Ok(())
 }

@@ -129,7 +129,7 @@ fn ar_without_a_token_before_the_text_matches_reference_logits() {
         let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
         let params = GenerateParams { sampling: greedy, ..GenerateParams::default() };
         let expected_text = &tokens[..LENGTH];
-        let prompts = [Prompt::prefix(&tokens[..4]), Prompt::prefix(&tokens[..20])];
+        let prompts = [Prompt::prefix(&tokens[..4]).unwrap(), Prompt::prefix(&tokens[..20]).unwrap()];
         for text in texts(context, &prompts, &params) {
             assert_eq!(text, expected_text);
         }
@@ -154,11 +154,11 @@ fn ar_without_a_token_before_the_text_needs_the_first_one() {
     asks(context.begin(&[Prompt { known: vec![(1, 5)] }], &GenerateParams::default()).unwrap_err());
     asks(context.begin_with_plans(&[left_to_right(&[])], SamplingParams::FULL, 0).unwrap_err());
     asks(context.score_order(&[BOS, 3], &[0, 1], 0).unwrap_err());
-    context.begin(&[Prompt::prefix(&[BOS])], &GenerateParams::default()).unwrap();
+    context.begin(&[Prompt::prefix(&[BOS]).unwrap()], &GenerateParams::default()).unwrap();
     finish(&mut context);
     // A text of the prompt alone is complete.
     let one = GenerateParams { length: 1, ..GenerateParams::default() };
-    context.begin(&[Prompt::prefix(&[BOS])], &one).unwrap();
+    context.begin(&[Prompt::prefix(&[BOS]).unwrap()], &one).unwrap();
     assert!(context.step().unwrap().is_none());
 }
 
@@ -195,7 +195,7 @@ fn ar_without_a_token_before_the_text_saves_and_restores() {
     let params = GenerateParams { seed: 4, ..GenerateParams::default() };
     let (mut first, mut second) = (all_kernels(&model), all_kernels(&model));
     for (first, second) in first.iter_mut().zip(&mut second) {
-        first.begin(&[Prompt::prefix(&[BOS, 7])], &GenerateParams { length: 20, ..params }).unwrap();
+        first.begin(&[Prompt::prefix(&[BOS, 7]).unwrap()], &GenerateParams { length: 20, ..params }).unwrap();
         finish(first);
         second.restore(&first.save().unwrap()).unwrap();
         for context in [&mut *first, &mut *second] {

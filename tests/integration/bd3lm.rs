@@ -145,7 +145,7 @@ fn logits_on_demand_are_those_of_the_current_block() {
     let network = network(3);
     let text = Random(4).text(LENGTH);
     for context in &mut everywhere(&there(&network.to_gguf()), 1) {
-        context.begin(&[Prompt::prefix(&text[..15])], &GenerateParams::DEFAULT).unwrap();
+        context.begin(&[Prompt::prefix(&text[..15]).unwrap()], &GenerateParams::DEFAULT).unwrap();
         let tokens = context.tokens(0).unwrap().to_vec();
         let expected = from_scratch(&network, &tokens, 18, &[17, 15]);
         let mut found = vec![0.0; 2 * 101];
@@ -174,7 +174,7 @@ fn ways() -> [GenerateParams<'static>; 4] {
 #[test]
 fn every_way_writes_blocks_in_order_the_same_in_a_batch_and_alone() {
     let model = network(5).model();
-    let prompts = [2, 9, 6].map(|length| Prompt::prefix(&Random(length as u64).text(length)));
+    let prompts = [2, 9, 6].map(|length| Prompt::prefix(&Random(length as u64).text(length)).unwrap());
     for (number, params) in ways().into_iter().enumerate() {
         let mut all = vec![];
         for context in &mut own(&model, 3) {
@@ -204,7 +204,7 @@ fn every_way_writes_blocks_in_order_the_same_in_a_batch_and_alone() {
 fn a_text_goes_on_from_a_state() {
     let model = network(6).model();
     let params = |length| GenerateParams { length, sampling: GREEDY, ..GenerateParams::DEFAULT };
-    let prompt = [Prompt::prefix(&Random(7).text(8))];
+    let prompt = [Prompt::prefix(&Random(7).text(8)).unwrap()];
     let [mut context, mut other] = own(&model, 1);
     for length in [20, 24] {
         let first = texts(&mut context, &prompt, &params(length)).remove(0);
@@ -217,7 +217,7 @@ fn a_text_goes_on_from_a_state() {
         other.extend(&[Prompt::default()], &params(LENGTH)).unwrap();
         finish(&mut other);
         assert_eq!(context.tokens(0).unwrap(), other.tokens(0).unwrap());
-        let again = texts(&mut other, &[Prompt::prefix(&first)], &params(LENGTH));
+        let again = texts(&mut other, &[Prompt::prefix(&first).unwrap()], &params(LENGTH));
         assert_eq!(context.tokens(0).unwrap(), again[0]);
     }
 }
@@ -228,8 +228,8 @@ fn drawn(seed: u64) -> GenerateParams<'static> {
 
 /// Adds a sequence, of which so many tokens are copied. Returns its number, and the text that the prompt gets alone.
 fn add([context, alone]: &mut [Context; 2], prompt: &[u32], seed: u64, copied: usize) -> (usize, Vec<u32>) {
-    let expected = texts(alone, &[Prompt::prefix(prompt)], &drawn(seed)).remove(0);
-    let number = context.add_sequence(&Prompt::prefix(prompt), &drawn(seed)).unwrap();
+    let expected = texts(alone, &[Prompt::prefix(prompt).unwrap()], &drawn(seed)).remove(0);
+    let number = context.add_sequence(&Prompt::prefix(prompt).unwrap(), &drawn(seed)).unwrap();
     assert_eq!(context.cached_tokens(number).unwrap(), copied, "seed {seed}");
     (number, expected)
 }
@@ -278,14 +278,14 @@ fn a_text_that_goes_on_otherwise_is_copied_as_it_is_now() {
         let first = add(&mut contexts, &Random(16).text(26), 1, 0);
         let (number, before) = first.clone();
         check(&mut contexts[0], [first]);
-        contexts[0].append_sequence(number, Some(20), &Prompt::prefix(&behind), &drawn(2)).unwrap();
+        contexts[0].append_sequence(number, Some(20), &Prompt::prefix(&behind).unwrap(), &drawn(2)).unwrap();
         assert_eq!(contexts[0].cached_tokens(number).unwrap(), 18);
         // While its new end is not computed yet, and when it is.
         let second = add(&mut contexts, &before[..33], 3, 18);
         contexts[0].step().unwrap();
         let prompt = [&before[..20], &behind].concat();
         let third = add(&mut contexts, &prompt, 4, 24);
-        let anew = texts(&mut contexts[1], &[Prompt::prefix(&prompt)], &drawn(2)).remove(0);
+        let anew = texts(&mut contexts[1], &[Prompt::prefix(&prompt).unwrap()], &drawn(2)).remove(0);
         check(&mut contexts[0], [(number, anew.clone()), second, third]);
         // In the place that it leaves itself.
         contexts[0].remove_sequence(number).unwrap();

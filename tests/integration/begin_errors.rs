@@ -9,7 +9,7 @@ use crate::runs::{both_phases, context, finish, texts, tokens};
 fn impossible_generation_is_refused_and_the_previous_one_continues() {
     let model = Network::small(Variant::EsoB, 1).model();
     let mut context = context(&model, 2);
-    let good = [Prompt::prefix(&[1, 2]), Prompt::default()];
+    let good = [Prompt::prefix(&[1, 2]).unwrap(), Prompt::default()];
     let whole = texts(&mut context, &good, &both_phases(1));
     context.begin(&good, &both_phases(1)).unwrap();
     for _ in 0..3 {

@@ -10,7 +10,7 @@ fn cancelled_generation_continues_unchanged() {
     let model = Network::small(Variant::EsoB, 1).model();
     for batch_rows in [0, 5] {
         let mut context = Context::new(&model, &ContextParams { batch_rows, ..params(2) }).unwrap();
-        let prompts = [Prompt::prefix(&[4, 5, 6]), Prompt::default()];
+        let prompts = [Prompt::prefix(&[4, 5, 6]).unwrap(), Prompt::default()];
         let whole = texts(&mut context, &prompts, &both_phases(8));
         context.begin(&prompts, &both_phases(8)).unwrap();
         let token = context.cancel_token();

@@ -129,7 +129,7 @@ fn second_turn_goes_on_behind_the_first_answer() {
         let answer = |seed| GenerateParams { alpha_0: 0.0, max_tokens: 5, seed, ..GenerateParams::default() };
         let mut kept: Context = context(&model, 1);
         let first = template.encode(tokenizer, &[Message::user("a")]).unwrap();
-        kept.begin(&[Prompt::prefix(&first)], &answer(1)).unwrap();
+        kept.begin(&[Prompt::prefix(&first).unwrap()], &answer(1)).unwrap();
         finish(&mut kept);
         let written = kept.tokens(0).unwrap()[first.len()..].to_vec();
         let reason = kept.stop_reason(0).unwrap();
@@ -139,10 +139,10 @@ fn second_turn_goes_on_behind_the_first_answer() {
         if reason == Some(StopReason::EndOfText) {
             behind.remove(0);
         }
-        kept.append_sequence(0, None, &Prompt::prefix(&behind), &answer(2)).unwrap();
+        kept.append_sequence(0, None, &Prompt::prefix(&behind).unwrap(), &answer(2)).unwrap();
         finish(&mut kept);
         let mut fresh = context(&model, 1);
-        fresh.begin(&[Prompt::prefix(&[first, written, behind].concat())], &answer(2)).unwrap();
+        fresh.begin(&[Prompt::prefix(&[first, written, behind].concat()).unwrap()], &answer(2)).unwrap();
         finish(&mut fresh);
         assert_eq!(kept.tokens(0).unwrap(), fresh.tokens(0).unwrap());
     }

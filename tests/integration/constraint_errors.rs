@@ -45,7 +45,7 @@ fn invalid_callback_logits_are_an_error_and_undo_the_step() {
 fn impossible_constraints_are_refused_at_begin() {
     let mut context = context(&Network::small(Variant::EsoB, 1).model(), 2);
     let good = diffusion();
-    context.begin(&[Prompt::prefix(&[1, 2])], &good).unwrap();
+    context.begin(&[Prompt::prefix(&[1, 2]).unwrap()], &good).unwrap();
     context.step().unwrap();
     let before = (context.progress(), context.tokens(0).unwrap().to_vec());
     let none = Constraints::default;
@@ -83,7 +83,7 @@ fn impossible_constraints_are_refused_at_begin() {
     for (bad, says) in cases {
         for constraints in [vec![bad.clone()], vec![none(), bad.clone()]] {
             let params = GenerateParams { constraints: &constraints, ..good };
-            let error = context.begin(&vec![Prompt::prefix(&[1, 2]); 2], &params).unwrap_err();
+            let error = context.begin(&vec![Prompt::prefix(&[1, 2]).unwrap(); 2], &params).unwrap_err();
             let place = format!("sequence {}: ", constraints.len() - 1);
             assert!(
                 matches!(&error, Error::InvalidArgument(what) if what.contains(says) && what.starts_with(&place)),
@@ -97,7 +97,9 @@ fn impossible_constraints_are_refused_at_begin() {
     assert!(error.unwrap_err().to_string().contains("3 constraints for 1 sequences"));
     // The prompt has a token that the constraint allows.
     let fits = [allowed(&[(1, &[2, 4])])];
-    context.begin(&[Prompt::prefix(&[1, 2])], &GenerateParams { constraints: &fits, ..good }).unwrap();
+    context
+        .begin(&[Prompt::prefix(&[1, 2]).unwrap()], &GenerateParams { constraints: &fits, ..good })
+        .unwrap();
 }
 
 #[test]

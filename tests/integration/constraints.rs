@@ -70,7 +70,7 @@ fn callback_sees_logits_with_constraints_applied() {
         schedule: Schedule::Custom(&[3]),
         ..diffusion()
     };
-    let prompt = Prompt::prefix(&[30, 31, 30, 31]);
+    let prompt = Prompt::prefix(&[30, 31, 30, 31]).unwrap();
     context.begin(std::slice::from_ref(&prompt), &params).unwrap();
     let mut penalised = 0;
     loop {
@@ -120,7 +120,7 @@ fn huge_repetition_penalty_repeats_no_token() {
         sampling: sampling(0.0),
         ..diffusion()
     };
-    let prompt = [Prompt::prefix(&[3, 3, 60])];
+    let prompt = [Prompt::prefix(&[3, 3, 60]).unwrap()];
     let mut text = texts(&mut context, &prompt, &params)[0].split_off(2);
     text.sort_unstable();
     text.dedup();
@@ -174,7 +174,7 @@ fn extreme_biases_and_penalties_stay_finite() {
                 length: 20,
                 ..diffusion()
             };
-            let text = texts(&mut context, &[Prompt::prefix(&[4, 9])], &params).remove(0);
+            let text = texts(&mut context, &[Prompt::prefix(&[4, 9]).unwrap()], &params).remove(0);
             assert!(text.len() == 20 && !text.contains(&MASK), "{penalty} {bias}: {text:?}");
         }
     }
@@ -197,7 +197,7 @@ fn tokens_with_logit_minus_infinity_are_never_drawn() {
         for temperature in [0.0, 1.0, f32::MAX] {
             let sampling = sampling(temperature);
             let params = GenerateParams { constraints: &rules, sampling, ..diffusion() };
-            let text = texts(&mut context, &[Prompt::prefix(&[3])], &params).remove(0);
+            let text = texts(&mut context, &[Prompt::prefix(&[3]).unwrap()], &params).remove(0);
             assert!(text[1..].iter().all(|token| (40..MASK).contains(token)), "{rules:?}: {text:?}");
             let adaptive = Adaptive {
                 confidence: Confidence::Entropy,
@@ -206,7 +206,7 @@ fn tokens_with_logit_minus_infinity_are_never_drawn() {
                 ..Adaptive::default()
             };
             let params = GenerateParams { adaptive: Some(adaptive), ..params };
-            let text = texts(&mut context, &[Prompt::prefix(&[3])], &params).remove(0);
+            let text = texts(&mut context, &[Prompt::prefix(&[3]).unwrap()], &params).remove(0);
             assert!(text[1..].iter().all(|token| (40..MASK).contains(token)), "{rules:?}: {text:?}");
         }
     }

@@ -109,7 +109,7 @@ fn requests_write_what_the_cpu_writes() {
         ("constraints", GenerateParams { constraints: &rules, ..sampling(full) }),
         ("lookahead", GenerateParams { lookahead: 2, ..sampling(full) }),
     ];
-    let prompts = [Prompt::prefix(&[5, 6, 7])];
+    let prompts = [Prompt::prefix(&[5, 6, 7]).unwrap()];
     for (name, request) in requests {
         assert_eq!(texts(&mut there, &prompts, &request), texts(&mut here, &prompts, &request), "{name}");
     }
@@ -119,7 +119,7 @@ fn requests_write_what_the_cpu_writes() {
 fn steps_of_many_tokens_keep_to_their_rules() {
     for variant in VARIANTS {
         let [mut here, mut there] = both(variant, 3);
-        let prompts = [Prompt::prefix(&[5, 6, 7]), Prompt::default(), Prompt::prefix(&[9])];
+        let prompts = [Prompt::prefix(&[5, 6, 7]).unwrap(), Prompt::default(), Prompt::prefix(&[9]).unwrap()];
         let alpha_0 = if variant == Variant::Ar { 0.0 } else { 1.0 };
         let bans = [Constraints { banned: (0..90).collect(), ..Constraints::default() }];
         let greedy = GenerateParams { alpha_0, sampling: GREEDY, steps: 9, seed: 2, ..diffusion() };
@@ -135,7 +135,7 @@ fn steps_of_many_tokens_keep_to_their_rules() {
         Adaptive { confidence: Confidence::Probability, threshold: 0.5, window: 6, ..Adaptive::default() };
     let [mut here, mut there] = both(Variant::EsoB, 1);
     let request = GenerateParams { adaptive: Some(adaptive), sampling: GREEDY, ..diffusion() };
-    let prompts = [Prompt::prefix(&[5])];
+    let prompts = [Prompt::prefix(&[5]).unwrap()];
     assert_eq!(texts(&mut there, &prompts, &request), texts(&mut here, &prompts, &request));
 }
 
@@ -211,7 +211,7 @@ fn states_move_between_devices() {
             let greedy = GenerateParams { alpha_0: 0.0, sampling: GREEDY, steps: 0, ..diffusion() };
             for from in [0, 1] {
                 let mut first = new(from);
-                let prompts = [Prompt::prefix(&[1, 2]), Prompt::prefix(&[3])];
+                let prompts = [Prompt::prefix(&[1, 2]).unwrap(), Prompt::prefix(&[3]).unwrap()];
                 first.begin(&prompts, &GenerateParams { length: 20, ..greedy }).unwrap();
                 finish(&mut first);
                 let state = first.save().unwrap();
@@ -235,14 +235,14 @@ fn sequences_join_and_leave() {
     let [mut here, mut there] = both(Variant::EsoB, 3);
     let request = GenerateParams { alpha_0: 0.0, sampling: GREEDY, steps: 0, ..diffusion() };
     let [here, there] = [&mut here, &mut there].map(|context| {
-        let first = context.add_sequence(&Prompt::prefix(&[1, 2, 3, 4]), &request).unwrap();
+        let first = context.add_sequence(&Prompt::prefix(&[1, 2, 3, 4]).unwrap(), &request).unwrap();
         (0..5).for_each(|_| assert!(context.step().unwrap().is_some()));
         // Has the keys and values of the first one's beginning.
-        let second = context.add_sequence(&Prompt::prefix(&[1, 2, 3, 9]), &request).unwrap();
+        let second = context.add_sequence(&Prompt::prefix(&[1, 2, 3, 9]).unwrap(), &request).unwrap();
         (0..5).for_each(|_| assert!(context.step().unwrap().is_some()));
         let gone = context.tokens(first).unwrap().to_vec();
         context.remove_sequence(first).unwrap();
-        let third = context.add_sequence(&Prompt::prefix(&[7]), &request).unwrap();
+        let third = context.add_sequence(&Prompt::prefix(&[7]).unwrap(), &request).unwrap();
         finish(context);
         [gone, context.tokens(second).unwrap().to_vec(), context.tokens(third).unwrap().to_vec()]
     });
@@ -291,7 +291,7 @@ fn cancels_inside_a_batch(model: &Model, (sequences, batch_rows): (usize, usize)
     let limits = limits(ContextParams { batch_rows, ..params(sequences) });
     let mut context = Context::new(model, &limits).unwrap();
     let length = model.config().context_length;
-    let prompts = vec![Prompt::prefix(&vec![5; length - 8]); sequences];
+    let prompts = vec![Prompt::prefix(&vec![5; length - 8]).unwrap(); sequences];
     let token = context.cancel_token();
     let mut run = |after: Option<Duration>| {
         token.reset();
@@ -329,7 +329,7 @@ fn contexts_in_two_threads_write_what_one_writes() {
     let model = there(&Network::small(Variant::EsoB, 1).to_gguf());
     let text = |seed: u64| {
         let mut context = context_there(&model, 1);
-        texts(&mut context, &[Prompt::prefix(&[seed as u32])], &both_phases(seed))
+        texts(&mut context, &[Prompt::prefix(&[seed as u32]).unwrap()], &both_phases(seed))
     };
     let alone = [1, 2].map(text);
     std::thread::scope(|scope| {

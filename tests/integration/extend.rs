@@ -34,7 +34,7 @@ pub fn finish(context: &mut Context) -> Run {
 /// Generates the first `length` tokens, or some steps of them. Returns prompts to extend the texts with.
 pub fn begin_part(context: &mut Context, length: usize, steps: usize) -> [Prompt; 2] {
     let ar = context.model().config().variant == Variant::Ar;
-    let middle = if ar { Prompt::prefix(&[1, 2]) } else { Prompt { known: vec![(7, 3), (2, 9)] } };
+    let middle = if ar { Prompt::prefix(&[1, 2]).unwrap() } else { Prompt { known: vec![(7, 3), (2, 9)] } };
     let some = GenerateParams { length, steps: 6, alpha_0: 0.7, seed: 4, ..diffusion() };
     context.begin(&[middle, Prompt::default()], &some).unwrap();
     for _ in 0..steps {

@@ -87,7 +87,7 @@ fn sequence_does_not_depend_on_its_neighbours() {
     let mut context = context(&model, 3);
     let prompt = Prompt { known: vec![(3, 9), (40, 1)] };
     let alone = texts(&mut context, std::slice::from_ref(&prompt), &both_phases(1));
-    let other = Prompt::prefix(&(0..30).collect::<Vec<_>>());
+    let other = Prompt::prefix(&(0..30).collect::<Vec<_>>()).unwrap();
     for neighbours in [[Prompt::default(), other.clone()], [other, Prompt { known: vec![(47, 3)] }]] {
         let [one, two] = neighbours;
         let together = texts(&mut context, &[prompt.clone(), one, two], &both_phases(1));
@@ -132,7 +132,7 @@ fn order_of_prompt_tokens_does_not_matter() {
 fn step_callback_sees_updates_and_can_stop() {
     let model = Network::small(Variant::EsoB, 1).model();
     let mut context = context(&model, 2);
-    let prompts = [Prompt::prefix(&[4, 5, 6]), Prompt::default()];
+    let prompts = [Prompt::prefix(&[4, 5, 6]).unwrap(), Prompt::default()];
     let whole = texts(&mut context, &prompts, &both_phases(8));
     let (_, steps) = context.progress();
     for stop_at in [0, 2, steps - 1] {
@@ -161,7 +161,7 @@ fn step_callback_sees_updates_and_can_stop() {
 fn prompt_without_holes_needs_no_step() {
     let model = Network::small(Variant::EsoB, 1).model();
     let mut context = context(&model, 2);
-    let full = Prompt::prefix(&(0..48).collect::<Vec<_>>());
+    let full = Prompt::prefix(&(0..48).collect::<Vec<_>>()).unwrap();
     context.begin(std::slice::from_ref(&full), &both_phases(1)).unwrap();
     assert_eq!(context.progress(), (0, 0));
     assert_eq!(updates(&mut context), Vec::<Vec<Update>>::new());
@@ -196,7 +196,7 @@ fn single_diffusion_step_writes_all_tokens() {
     let model = Network::small(Variant::EsoB, 1).model();
     let mut context = context(&model, 2);
     let params = GenerateParams { alpha_0: 1.0, steps: 1, ..both_phases(1) };
-    context.begin(&[Prompt::default(), Prompt::prefix(&[1])], &params).unwrap();
+    context.begin(&[Prompt::default(), Prompt::prefix(&[1]).unwrap()], &params).unwrap();
     let steps = updates(&mut context);
     assert_eq!(steps.len(), 1);
     assert_eq!(steps[0].len(), 48 + 47);

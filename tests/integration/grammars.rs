@@ -27,7 +27,7 @@ fn written(context: &Context, prompt: &str) -> String {
 }
 
 fn prompt(model: &Model, text: &str) -> Prompt {
-    Prompt::prefix(&model.tokenizer().unwrap().encode(text).unwrap())
+    Prompt::prefix(&model.tokenizer().unwrap().encode(text).unwrap()).unwrap()
 }
 
 /// Any token is possible, so that only the grammar decides.

@@ -33,7 +33,7 @@ fn requests(variant: Variant) -> Vec<Request> {
     let ar = variant == Variant::Ar;
     let causal = matches!(variant, Variant::EsoB | Variant::Ar);
     let base = if ar { GenerateParams { alpha_0: 0.0, ..GenerateParams::default() } } else { diffusion() };
-    let request = |known: &[u32], params| Request { prompt: Prompt::prefix(known), params };
+    let request = |known: &[u32], params| Request { prompt: Prompt::prefix(known).unwrap(), params };
     let cool = SamplingParams { temperature: 0.7, top_p: 0.9, min_p: 0.01, ..SamplingParams::FULL };
     let mut all = vec![
         request(&[], GenerateParams { seed: 1, steps: 9, ..base }),
@@ -161,7 +161,7 @@ fn each_sequence_gets_the_text_that_it_gets_alone() {
 #[test]
 fn quantized_model_writes_the_same_story_beside_others() {
     let model = open(&default_model());
-    let encode = |text: &str| Prompt::prefix(&model.tokenizer().unwrap().encode(text).unwrap());
+    let encode = |text: &str| Prompt::prefix(&model.tokenizer().unwrap().encode(text).unwrap()).unwrap();
     let beginning = "Once upon a time there was a little girl who lived near the sea. ";
     let requests: Vec<_> = ["One day", "She", "Her dog", "", "Her mother said"]
         .iter()
@@ -198,7 +198,7 @@ fn same_beginning_is_computed_once() {
         other[12] = 50;
         let mut cached = vec![];
         let mut add = |context: &mut Context, prompt: &[u32], seed| {
-            let sequence = context.add_sequence(&Prompt::prefix(prompt), &of(seed)).unwrap();
+            let sequence = context.add_sequence(&Prompt::prefix(prompt).unwrap(), &of(seed)).unwrap();
             cached.push(context.cached_tokens(sequence).unwrap());
             sequence
         };
@@ -210,7 +210,7 @@ fn same_beginning_is_computed_once() {
         let expect = |context: &Context, sequence: usize, prompt: &[u32], seed, fresh: &mut Context| {
             assert_eq!(
                 context.tokens(sequence).unwrap(),
-                &texts(fresh, &[Prompt::prefix(prompt)], &of(seed))[0],
+                &texts(fresh, &[Prompt::prefix(prompt).unwrap()], &of(seed))[0],
                 "{variant:?}"
             );
         };
@@ -231,13 +231,13 @@ fn same_beginning_is_computed_once() {
         if variant == Variant::Ar {
             let text = context.tokens(second).unwrap().to_vec();
             context.remove_sequence(second).unwrap();
-            let fifth = context.add_sequence(&Prompt::prefix(&text[..30]), &of(5)).unwrap();
+            let fifth = context.add_sequence(&Prompt::prefix(&text[..30]).unwrap(), &of(5)).unwrap();
             assert_eq!(context.cached_tokens(fifth).unwrap(), 30);
             finish(&mut context);
             expect(&context, fifth, &text[..30], 5, &mut fresh);
         }
         context.reset();
-        let sixth = context.add_sequence(&Prompt::prefix(&long), &of(6)).unwrap();
+        let sixth = context.add_sequence(&Prompt::prefix(&long).unwrap(), &of(6)).unwrap();
         assert_eq!(context.cached_tokens(sixth).unwrap(), 0);
     }
 }
@@ -249,7 +249,7 @@ fn models_without_a_cache_share_nothing() {
         let mut context = context(&model, 2);
         for seed in 0..2 {
             let sequence = context
-                .add_sequence(&Prompt::prefix(&[1; 9]), &GenerateParams { seed, ..diffusion() })
+                .add_sequence(&Prompt::prefix(&[1; 9]).unwrap(), &GenerateParams { seed, ..diffusion() })
                 .unwrap();
             assert_eq!((sequence, context.cached_tokens(sequence).unwrap()), (seed as usize, 0));
             context.step().unwrap();
@@ -264,16 +264,16 @@ fn one_sequence_goes_on_beside_the_others() {
         let alpha_0 = if variant == Variant::Ar { 0.0 } else { 0.5 };
         let part = |length, seed| GenerateParams { length, alpha_0, seed, ..GenerateParams::default() };
         let mut fresh = context(&model, 1);
-        fresh.begin(&[Prompt::prefix(&[1, 2])], &part(12, 1)).unwrap();
+        fresh.begin(&[Prompt::prefix(&[1, 2]).unwrap()], &part(12, 1)).unwrap();
         finish(&mut fresh);
         fresh.extend(&[Prompt { known: vec![(12, 7)] }], &part(30, 2)).unwrap();
         finish(&mut fresh);
         let expected = tokens(&fresh).remove(0);
-        let other = texts(&mut fresh, &[Prompt::prefix(&[5])], &part(0, 3)).remove(0);
+        let other = texts(&mut fresh, &[Prompt::prefix(&[5]).unwrap()], &part(0, 3)).remove(0);
 
         let mut context = context(&model, 2);
-        let second = context.add_sequence(&Prompt::prefix(&[5]), &part(0, 3)).unwrap();
-        let first = context.add_sequence(&Prompt::prefix(&[1, 2]), &part(12, 1)).unwrap();
+        let second = context.add_sequence(&Prompt::prefix(&[5]).unwrap(), &part(0, 3)).unwrap();
+        let first = context.add_sequence(&Prompt::prefix(&[1, 2]).unwrap(), &part(12, 1)).unwrap();
         while context.stop_reason(first).unwrap().is_none() {
             context.step().unwrap();
         }
@@ -323,7 +323,7 @@ fn grammar_that_ends_too_early_does_not_disturb_the_others() {
     let params =
         |constraints| GenerateParams { constraints, alpha_0: 0.0, max_tokens: 12, ..Default::default() };
     let long = rules("[a-z ]{40,90}");
-    let one = Prompt::prefix(&model.tokenizer().unwrap().encode("The").unwrap());
+    let one = Prompt::prefix(&model.tokenizer().unwrap().encode("The").unwrap()).unwrap();
     let expected = texts(&mut self::context(&model, 1), std::slice::from_ref(&one), &params(&long)).remove(0);
     // Between known tokens it cannot end with the end of the text.
     let hole = Prompt { known: (0..).zip([1, 2, 3]).chain([(12, 9)]).collect() };

@@ -41,7 +41,7 @@ fn text_is_the_same_with_any_threads_batches_and_neighbours() {
         GenerateParams { length: 120, seed: 7, steps: 20, alpha_0: 0.5, ..GenerateParams::default() };
     let run = |limits: ContextParams| {
         let mut context = Context::new(&model, &bytes(limits)).unwrap();
-        context.generate(&[Prompt::prefix(&tokens)], &generate, every_step).unwrap();
+        context.generate(&[Prompt::prefix(&tokens).unwrap()], &generate, every_step).unwrap();
         context.tokens(0).unwrap().to_vec()
     };
     let one = ContextParams { threads: 1, ..ContextParams::default() };
@@ -49,9 +49,9 @@ fn text_is_the_same_with_any_threads_batches_and_neighbours() {
     assert_eq!(run(ContextParams { threads: 2, ..one }), alone);
     assert_eq!(run(ContextParams { batch_rows: 3, ..one }), alone);
     let mut context = Context::new(&model, &bytes(ContextParams { sequences: 3, ..one })).unwrap();
-    context.add_sequence(&Prompt::prefix(&tokens), &GenerateParams { seed: 9, ..generate }).unwrap();
+    context.add_sequence(&Prompt::prefix(&tokens).unwrap(), &GenerateParams { seed: 9, ..generate }).unwrap();
     context.step().unwrap();
-    let joined = context.add_sequence(&Prompt::prefix(&tokens), &generate).unwrap();
+    let joined = context.add_sequence(&Prompt::prefix(&tokens).unwrap(), &generate).unwrap();
     assert!(context.cached_tokens(joined).unwrap() > 0, "keys, values and scales were copied");
     while context.step().unwrap().is_some() {}
     assert_eq!(context.tokens(joined).unwrap(), alone);

@@ -17,7 +17,7 @@ fn model(what: usize, by: f32) -> Model {
 fn run(model: &Model, kv_type: KvType, threads: usize) -> Result<Vec<u32>, Error> {
     let params = ContextParams { kv_type, threads, ..ContextParams::default() };
     let mut context = Context::new(model, &params)?;
-    let result = context.generate(&[Prompt::prefix(&[1, 2, 3])], &both_phases(0), every_step);
+    let result = context.generate(&[Prompt::prefix(&[1, 2, 3]).unwrap()], &both_phases(0), every_step);
     if let Err(error) = &result {
         assert_eq!(context.progress().0, 0, "no step was done");
         // The next step fails in the same way: the threads still run.

@@ -137,7 +137,7 @@ fn features_are_those_of_the_variant() {
         let model = Network::random(Config { variant, ..config(1, 4) }, 1).model();
         let has = |feature| model.supports(feature);
         let mut context = context(&model, 1);
-        context.begin(&[Prompt::prefix(&[1, 2])], &GenerateParams::default()).unwrap();
+        context.begin(&[Prompt::prefix(&[1, 2]).unwrap()], &GenerateParams::default()).unwrap();
         let name = variant.name();
         assert_eq!(has(Feature::States), context.save().is_ok(), "{name}");
         assert_eq!(

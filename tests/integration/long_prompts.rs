@@ -35,9 +35,9 @@ fn cached(context: &Context, sequence: usize) -> usize {
 fn running_sequences_write_while_a_long_prompt_joins() {
     for (model, params) in models() {
         let mut context = Context::new(&model, &limits(2)).unwrap();
-        let first = context.add_sequence(&Prompt::prefix(&[1]), &params).unwrap();
+        let first = context.add_sequence(&Prompt::prefix(&[1]).unwrap(), &params).unwrap();
         assert_eq!(step(&mut context), [0]);
-        let second = context.add_sequence(&Prompt::prefix(&LONG), &params).unwrap();
+        let second = context.add_sequence(&Prompt::prefix(&LONG).unwrap(), &params).unwrap();
         // In AR all texts have the first slot in common.
         let shared = cached(&context, second);
         // Four steps feed six rows each, the fifth the others and writes.
@@ -50,7 +50,7 @@ fn running_sequences_write_while_a_long_prompt_joins() {
         finish(&mut context);
         let mut single = self::context(&model, 1);
         for (sequence, prompt) in [(first, &[1][..]), (second, &LONG)] {
-            let alone = texts(&mut single, &[Prompt::prefix(prompt)], &params).remove(0);
+            let alone = texts(&mut single, &[Prompt::prefix(prompt).unwrap()], &params).remove(0);
             assert_eq!(context.tokens(sequence).unwrap(), alone);
         }
     }
@@ -61,7 +61,7 @@ fn prompts_that_join_are_fed_in_the_order_of_their_coming() {
     for (model, params) in models() {
         let mut context = Context::new(&model, &limits(5)).unwrap();
         let joined = |context: &mut Context, prompt: &[u32]| {
-            context.add_sequence(&Prompt::prefix(prompt), &params).unwrap()
+            context.add_sequence(&Prompt::prefix(prompt).unwrap(), &params).unwrap()
         };
         let gone = joined(&mut context, &[2]);
         joined(&mut context, &[1]);
@@ -85,7 +85,8 @@ fn prompts_that_join_are_fed_in_the_order_of_their_coming() {
         let again = joined(&mut context, &[7; 9]);
         assert_eq!(cached(&context, again), shared + two);
         finish(&mut context);
-        let alone = texts(&mut self::context(&model, 1), &[Prompt::prefix(&[7; 9])], &params).remove(0);
+        let alone =
+            texts(&mut self::context(&model, 1), &[Prompt::prefix(&[7; 9]).unwrap()], &params).remove(0);
         assert_eq!(context.tokens(again).unwrap(), alone);
     }
 }
@@ -94,17 +95,17 @@ fn prompts_that_join_are_fed_in_the_order_of_their_coming() {
 fn nobody_to_wait_for_a_prompt_means_whole_batches() {
     for (model, params) in models() {
         let mut context = Context::new(&model, &ContextParams { batch_rows: 20, ..limits(2) }).unwrap();
-        let only = context.add_sequence(&Prompt::prefix(&LONG), &params).unwrap();
+        let only = context.add_sequence(&Prompt::prefix(&LONG).unwrap(), &params).unwrap();
         assert_eq!((step(&mut context), cached(&context, only)), (vec![], 20));
         assert_eq!(step(&mut context), [0]);
         // A generation that begins feeds its prompts in one step, as all of its sequences begin with it.
-        context.begin(&[Prompt::prefix(&LONG), Prompt::prefix(&[1])], &params).unwrap();
+        context.begin(&[Prompt::prefix(&LONG).unwrap(), Prompt::prefix(&[1]).unwrap()], &params).unwrap();
         assert_eq!(step(&mut context), [0, 1]);
         // As many as there are: any number.
         let all = ContextParams { prompt_rows: usize::MAX, ..limits(2) };
         let mut context = Context::new(&model, &all).unwrap();
         for prompt in [&LONG[..3], &LONG] {
-            context.add_sequence(&Prompt::prefix(prompt), &params).unwrap();
+            context.add_sequence(&Prompt::prefix(prompt).unwrap(), &params).unwrap();
         }
         assert_eq!(step(&mut context), [0, 1]);
     }
@@ -115,8 +116,8 @@ fn long_continuation_is_fed_in_parts_too() {
     for (model, params) in models() {
         let mut context = Context::new(&model, &limits(2)).unwrap();
         let short = GenerateParams { length: 4, ..params };
-        context.add_sequence(&Prompt::prefix(&[1]), &params).unwrap();
-        let second = context.add_sequence(&Prompt::prefix(&[5, 6]), &short).unwrap();
+        context.add_sequence(&Prompt::prefix(&[1]).unwrap(), &params).unwrap();
+        let second = context.add_sequence(&Prompt::prefix(&[5, 6]).unwrap(), &short).unwrap();
         while context.stop_reason(second).unwrap().is_none() {
             step(&mut context);
         }
@@ -127,7 +128,7 @@ fn long_continuation_is_fed_in_parts_too() {
         assert_eq!(cached(&context, second), before + ROWS);
         finish(&mut context);
         let mut single = self::context(&model, 1);
-        single.begin(&[Prompt::prefix(&[5, 6])], &short).unwrap();
+        single.begin(&[Prompt::prefix(&[5, 6]).unwrap()], &short).unwrap();
         finish(&mut single);
         single.extend(&[more], &params).unwrap();
         finish(&mut single);
@@ -139,9 +140,9 @@ fn long_continuation_is_fed_in_parts_too() {
 fn failed_step_feeds_its_part_again() {
     for (model, params) in models() {
         let mut context = Context::new(&model, &limits(2)).unwrap();
-        context.add_sequence(&Prompt::prefix(&[1]), &params).unwrap();
+        context.add_sequence(&Prompt::prefix(&[1]).unwrap(), &params).unwrap();
         step(&mut context);
-        let second = context.add_sequence(&Prompt::prefix(&LONG), &params).unwrap();
+        let second = context.add_sequence(&Prompt::prefix(&LONG).unwrap(), &params).unwrap();
         let shared = cached(&context, second);
         for part in 0..4 {
             let failed = context.step_with_logits(|_, _| Err(Error::Cancelled));
@@ -153,7 +154,8 @@ fn failed_step_feeds_its_part_again() {
             step(&mut context);
         }
         finish(&mut context);
-        let alone = texts(&mut self::context(&model, 1), &[Prompt::prefix(&LONG)], &params).remove(0);
+        let alone =
+            texts(&mut self::context(&model, 1), &[Prompt::prefix(&LONG).unwrap()], &params).remove(0);
         assert_eq!(context.tokens(second).unwrap(), alone);
     }
 }
@@ -164,14 +166,15 @@ fn models_that_attend_both_ways_feed_prompts_whole() {
         let model = Network::small(variant, 1).model();
         let mut context = Context::new(&model, &limits(2)).unwrap();
         for prompt in [&LONG[..1], &LONG] {
-            context.add_sequence(&Prompt::prefix(prompt), &diffusion()).unwrap();
+            context.add_sequence(&Prompt::prefix(prompt).unwrap(), &diffusion()).unwrap();
         }
         let mut steps = 0;
         while context.stop_reason(1).unwrap().is_none() {
             steps += usize::from(step(&mut context).contains(&1));
         }
         assert!(steps > 0);
-        let alone = texts(&mut self::context(&model, 1), &[Prompt::prefix(&LONG)], &diffusion()).remove(0);
+        let alone =
+            texts(&mut self::context(&model, 1), &[Prompt::prefix(&LONG).unwrap()], &diffusion()).remove(0);
         assert_eq!(context.tokens(1).unwrap(), alone);
     }
 }
@@ -182,14 +185,17 @@ fn default_is_64_rows() {
     let params = GenerateParams { max_tokens: 8, ignore_eos: true, ..GenerateParams::default() };
     let mut context = Context::new(&model, &ContextParams { sequences: 2, ..Default::default() }).unwrap();
     let prompt: Vec<u32> = (0..200).map(|place| 300 + place * 7 % 900).collect();
-    context.add_sequence(&Prompt::prefix(&[1, 300]), &params).unwrap();
+    context.add_sequence(&Prompt::prefix(&[1, 300]).unwrap(), &params).unwrap();
     assert_eq!(step(&mut context), [0]);
-    context.add_sequence(&Prompt::prefix(&prompt), &params).unwrap();
+    context.add_sequence(&Prompt::prefix(&prompt).unwrap(), &params).unwrap();
     let written: Vec<_> = (0..4).map(|_| step(&mut context)).collect();
     assert_eq!(written, [vec![0], vec![0], vec![0], vec![0, 1]]);
     finish(&mut context);
     let mut single = Context::new(&model, &ContextParams::default()).unwrap();
-    assert_eq!(context.tokens(1).unwrap(), texts(&mut single, &[Prompt::prefix(&prompt)], &params)[0]);
+    assert_eq!(
+        context.tokens(1).unwrap(),
+        texts(&mut single, &[Prompt::prefix(&prompt).unwrap()], &params)[0]
+    );
 }
 
 #[test]
@@ -197,9 +203,9 @@ fn ggml_s_kernels_feed_parts_too() {
     for (model, params) in models() {
         let limits = ContextParams { kernels: Kernels::Ggml, ..limits(2) };
         let mut context = Context::new(&model, &limits).unwrap();
-        context.add_sequence(&Prompt::prefix(&[1]), &params).unwrap();
+        context.add_sequence(&Prompt::prefix(&[1]).unwrap(), &params).unwrap();
         step(&mut context);
-        let second = context.add_sequence(&Prompt::prefix(&LONG), &params).unwrap();
+        let second = context.add_sequence(&Prompt::prefix(&LONG).unwrap(), &params).unwrap();
         let shared = cached(&context, second);
         for part in 0..4 {
             assert_eq!(cached(&context, second), shared + part * ROWS);
@@ -210,7 +216,7 @@ fn ggml_s_kernels_feed_parts_too() {
         finish(&mut context);
         assert!(context.stop_reason(second).unwrap().is_some());
         context.reset();
-        let alone = context.add_sequence(&Prompt::prefix(&LONG), &params).unwrap();
+        let alone = context.add_sequence(&Prompt::prefix(&LONG).unwrap(), &params).unwrap();
         finish(&mut context);
         assert!(context.stop_reason(alone).unwrap().is_some());
     }

@@ -335,7 +335,7 @@ fn keys_and_values_are_final_between_passes() {
 #[test]
 fn texts_of_the_default_model_end_where_they_would() {
     let model = open(&default_model());
-    let prompt = Prompt::prefix(&model.tokenizer().unwrap().encode("Once upon a time").unwrap());
+    let prompt = Prompt::prefix(&model.tokenizer().unwrap().encode("Once upon a time").unwrap()).unwrap();
     let mut context = context(&model, 1);
     let mut reasons = vec![];
     for stop_strings in [&[][..], &["park"], &["dog", " to the"], &[". Sh"]] {
@@ -425,7 +425,7 @@ fn random_orders_take_far_fewer_passes() {
 #[test]
 fn grammars_are_matched_as_without() {
     let model = open(&default_model());
-    let prompt = Prompt::prefix(&model.tokenizer().unwrap().encode("The").unwrap());
+    let prompt = Prompt::prefix(&model.tokenizer().unwrap().encode("The").unwrap()).unwrap();
     let schema = r#"{"type": "object", "additionalProperties": false, "required": ["name", "friends"],
         "properties": {"name": {"type": "string", "maxLength": 12},
             "friends": {"type": "array", "items": {"type": "string", "maxLength": 8}, "maxItems": 3}}}"#;
@@ -550,7 +550,7 @@ fn proposal_that_is_not_finite_is_not_fatal() {
     let (counts, _) = run(&mut context, 2, 5);
     assert!(counts.accepted > 0, "{counts:?}");
     // And the token is not for other places.
-    let prompt = Prompt::prefix(&[3]);
+    let prompt = Prompt::prefix(&[3]).unwrap();
     let request = GenerateParams { sampling: GREEDY, ..ahead(Order::LeftToRight, 2) };
     context.begin(std::slice::from_ref(&prompt), &request).unwrap();
     assert!(matches!(context.step(), Err(Error::NotFinite(_))));
@@ -563,7 +563,7 @@ fn what_cannot_look_ahead_says_so() {
         let model = Network::small(variant, 1).model();
         for lookahead in [1, GenerateParams::LOOKAHEAD_AUTO] {
             let error = context(&model, 1)
-                .begin(&[Prompt::prefix(&[1])], &GenerateParams { alpha_0, lookahead, ..request })
+                .begin(&[Prompt::prefix(&[1]).unwrap()], &GenerateParams { alpha_0, lookahead, ..request })
                 .unwrap_err();
             assert!(matches!(&error, Error::Unsupported(e) if e.contains("lookahead")), "{error}");
         }

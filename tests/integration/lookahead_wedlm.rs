@@ -29,7 +29,7 @@ fn model(seed: u64) -> Model {
 }
 
 fn prompts() -> [Prompt; 3] {
-    [3, 11, 6].map(|length| Prompt::prefix(&Random(length as u64).text(length)))
+    [3, 11, 6].map(|length| Prompt::prefix(&Random(length as u64).text(length)).unwrap())
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn texts_have_the_distribution_of_one_by_one() {
         for (sampling, constraints, lookahead) in cases {
             let what = format!("{architecture:?} {sampling:?} {lookahead} {}", constraints.len());
             let request = GenerateParams { sampling, constraints, ..ahead(lookahead) };
-            let counts = check_distribution(&mut context, &Prompt::prefix(&[1]), &request, &what);
+            let counts = check_distribution(&mut context, &Prompt::prefix(&[1]).unwrap(), &request, &what);
             // With weights that a cache holds, `auto` finds that it pays only where all stays.
             if lookahead > 0 && lookahead != AUTO {
                 assert!(counts.passes < counts.tokens, "{what}: {counts:?}");
@@ -178,7 +178,7 @@ fn keys_and_values_are_final_between_passes() {
             // All but the last one, whose row tells of the next.
             assert_eq!(generating.cached_tokens(0).unwrap(), known - 1, "{passes} passes");
             let mut fed = context(&model, 1);
-            fed.begin(&[Prompt::prefix(&text[..known])], &ahead(0)).unwrap();
+            fed.begin(&[Prompt::prefix(&text[..known]).unwrap()], &ahead(0)).unwrap();
             let expected = logits(&mut fed, known);
             assert!(logits(&mut generating, known) == expected, "{passes} passes");
             let state = generating.save().unwrap();

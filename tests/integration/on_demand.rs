@@ -45,9 +45,9 @@ fn logits_on_demand_are_those_of_the_reference_network() {
             let mut context = Context::new(&model, &kind).unwrap();
             for alpha_0 in [1.0, 0.0] {
                 let scattered = Prompt { known: vec![(3, 8), (20, 9), (1, 7)] };
-                let second = if variant == Variant::Ar { Prompt::prefix(&[5]) } else { scattered };
+                let second = if variant == Variant::Ar { Prompt::prefix(&[5]).unwrap() } else { scattered };
                 let given = second.known.len();
-                let prompts = [Prompt::prefix(&[1, 2]), second];
+                let prompts = [Prompt::prefix(&[1, 2]).unwrap(), second];
                 let how = GenerateParams { alpha_0, steps: 7, seed: 2, ..diffusion() };
                 let whole = texts(&mut context, &prompts, &how);
                 context.begin(&prompts, &how).unwrap();
@@ -98,7 +98,7 @@ fn probabilities_on_demand_are_those_that_the_next_token_is_drawn_with() {
         let sampling = SamplingParams { temperature, top_k: 30, min_p: 0.1, ..SamplingParams::FULL };
         let schedule = Schedule::Custom(&[1]);
         let how = GenerateParams { constraints: &rules, sampling, schedule, seed: 3, ..diffusion() };
-        context.begin(&[Prompt::prefix(&[1, 2, 3, 1, 2])], &how).unwrap();
+        context.begin(&[Prompt::prefix(&[1, 2, 3, 1, 2]).unwrap()], &how).unwrap();
         while let Some(&next) =
             context.order(0).unwrap().iter().find(|&&p| context.tokens(0).unwrap()[p as usize] == MASK)
         {
@@ -134,7 +134,7 @@ fn steps_report_the_most_likely_tokens() {
     for (n, adaptive) in [(1, None), (5, None), (VOCAB - 1, None), (3, Some(adaptive))] {
         let order = Order::Random;
         let how = GenerateParams { top_log_probs: n, steps: 9, order, adaptive, ..diffusion() };
-        let prompts = [Prompt::default(), Prompt::prefix(&[4, 5])];
+        let prompts = [Prompt::default(), Prompt::prefix(&[4, 5]).unwrap()];
         context.begin(&prompts, &how).unwrap();
         let mut steps = 0;
         loop {
@@ -176,7 +176,7 @@ fn positions_without_logits_are_refused() {
     let mut out = vec![0.0; 2 * VOCAB];
     let nothing = context.logits(0, &[3, 4], &mut out).unwrap_err();
     assert!(nothing.to_string().contains("no sequence 0"), "{nothing}");
-    context.begin(&[Prompt::prefix(&[1, 2])], &diffusion()).unwrap();
+    context.begin(&[Prompt::prefix(&[1, 2]).unwrap()], &diffusion()).unwrap();
     for (positions, says) in [
         (&[3, 48][..], "position 48 is beyond the text"),
         (&[3, u32::MAX], "is beyond the text"),
@@ -193,8 +193,11 @@ fn positions_without_logits_are_refused() {
     assert!(matches!(context.logits(0, &[3, 4], &mut out), Err(Error::Cancelled)));
 
     let mut ar = self::context(&Network::small(Variant::Ar, 1).model(), 1);
-    ar.begin(&[Prompt::prefix(&[1, 2])], &GenerateParams { alpha_0: 0.0, ..GenerateParams::default() })
-        .unwrap();
+    ar.begin(
+        &[Prompt::prefix(&[1, 2]).unwrap()],
+        &GenerateParams { alpha_0: 0.0, ..GenerateParams::default() },
+    )
+    .unwrap();
     ar.logits(0, &[2], &mut out[..VOCAB]).unwrap();
     let error = ar.logits(0, &[3], &mut out[..VOCAB]).unwrap_err();
     assert!(matches!(&error, Error::Unsupported(what) if what.contains("that is 2")), "{error}");

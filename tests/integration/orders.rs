@@ -28,7 +28,7 @@ fn schedules() -> [Schedule<'static>; 4] {
 /// No prompt, a prefix, and tokens here and there.
 pub fn prompts() -> [Prompt; 3] {
     let scattered = Random(9).permutation(LENGTH)[..11].iter().map(|&p| (p, p * 2)).collect();
-    [Prompt::default(), Prompt::prefix(&[4, 5, 6, 7, 8]), Prompt { known: scattered }]
+    [Prompt::default(), Prompt::prefix(&[4, 5, 6, 7, 8]).unwrap(), Prompt { known: scattered }]
 }
 
 /// Runs a generation to its end. Returns the positions that each step wrote, by sequence.

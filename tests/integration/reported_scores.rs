@@ -85,7 +85,7 @@ fn score_of_an_extended_text_equals_reported_log_probs() {
         let mut context = context(&model, 1);
         for order in [Order::Random, Order::LeftToRight] {
             let short = GenerateParams { length: 20, ..one_by_one(order, 0.5) };
-            context.begin(&[Prompt::prefix(&[1, 2, 3])], &short).unwrap();
+            context.begin(&[Prompt::prefix(&[1, 2, 3]).unwrap()], &short).unwrap();
             let first = reported(&mut context);
             assert_eq!(first.len(), 17);
             let longer = GenerateParams { seed: 9, ..one_by_one(order, 0.5) };

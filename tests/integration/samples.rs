@@ -22,7 +22,7 @@ fn sample_params(samples: usize, batch: usize) -> SampleParams<'static> {
 fn samples_are_those_of_generation() {
     let model = model();
     let mut context = context(&model, 3);
-    let params = SampleParams { prompt: Prompt::prefix(&[5, 6]), ..sample_params(5, 3) };
+    let params = SampleParams { prompt: Prompt::prefix(&[5, 6]).unwrap(), ..sample_params(5, 3) };
     let mut done = vec![];
     let drawn = draw(&mut context, &params, |samples| {
         done.push(samples);

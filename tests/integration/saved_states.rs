@@ -113,7 +113,7 @@ fn saved_size_is_exact_at_every_step() {
                 bytes.len()
             };
             let mut sizes = vec![check(&context)];
-            let prompts = [Prompt::prefix(&[1, 2]), Prompt::default()];
+            let prompts = [Prompt::prefix(&[1, 2]).unwrap(), Prompt::default()];
             context.begin(&prompts, &more(3)).unwrap();
             sizes.push(check(&context));
             while context.step().unwrap().is_some() {

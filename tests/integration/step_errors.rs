@@ -10,7 +10,7 @@ fn error_in_a_step_undoes_the_step() {
     let model = Network::small(Variant::EsoB, 1).model();
     for batch_rows in [0, 5] {
         let mut context = Context::new(&model, &ContextParams { batch_rows, ..params(2) }).unwrap();
-        let prompts = [Prompt::prefix(&[4, 5, 6]), Prompt::default()];
+        let prompts = [Prompt::prefix(&[4, 5, 6]).unwrap(), Prompt::default()];
         let whole = texts(&mut context, &prompts, &both_phases(8));
         context.begin(&prompts, &both_phases(8)).unwrap();
         let mut random = Random(4);

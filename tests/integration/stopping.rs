@@ -71,7 +71,8 @@ fn stop_token_ends_work_in_every_variant_and_order() {
             ]);
         }
         for params in &ways {
-            let prompts = [Prompt::prefix(&[7, 8]), Prompt::default(), Prompt::prefix(&[9])];
+            let prompts =
+                [Prompt::prefix(&[7, 8]).unwrap(), Prompt::default(), Prompt::prefix(&[9]).unwrap()];
             let (whole, steps) = run(&mut context, &prompts, params);
             assert!(
                 whole
@@ -119,25 +120,25 @@ fn end_of_text_counts_only_where_the_model_wrote_it() {
     for variant in [Variant::EsoB, Variant::Ar] {
         let plain = Network::random(Config { variant, ..config(2, 4) }, 1).model();
         let ignoring = GenerateParams { ignore_eos: true, ..one_by_one() };
-        let whole = run(&mut context(&plain, 1), &[Prompt::prefix(&[1])], &ignoring).0[0].0.clone();
+        let whole = run(&mut context(&plain, 1), &[Prompt::prefix(&[1]).unwrap()], &ignoring).0[0].0.clone();
         let eos = whole[9];
         let end = 1 + whole[1..].iter().position(|&token| token == eos).unwrap();
         // The token that ends a text begins it, too, and comes in the prompt.
         let model = model_of_words(variant, Some(eos));
         let mut context = context(&model, 1);
-        let prompt = [Prompt::prefix(&[eos, 5, eos, 6])];
+        let prompt = [Prompt::prefix(&[eos, 5, eos, 6]).unwrap()];
         let (found, _) = run(&mut context, &prompt, &one_by_one());
         let text = context.text(0).unwrap();
         let tokenizer = model.tokenizer().unwrap();
         let shown: Vec<u32> = found[0].0.iter().copied().filter(|&token| token != eos).collect();
         assert!(found[0].0.len() > 4 && text.starts_with(&tokenizer.decode(&[5, 6]).unwrap()), "{text}");
         assert_eq!(text, tokenizer.decode(&shown).unwrap());
-        let (found, _) = run(&mut context, &[Prompt::prefix(&[1])], &ignoring);
+        let (found, _) = run(&mut context, &[Prompt::prefix(&[1]).unwrap()], &ignoring);
         assert_eq!(found[0].1, Some(StopReason::Length));
         if variant == Variant::EsoB {
             // (The first row of the other variant is the token that begins a text.)
             assert_eq!(found[0].0, whole);
-            let (found, steps) = run(&mut context, &[Prompt::prefix(&[1])], &one_by_one());
+            let (found, steps) = run(&mut context, &[Prompt::prefix(&[1]).unwrap()], &one_by_one());
             assert_eq!(found, [(whole[..=end].to_vec(), Some(StopReason::EndOfText))]);
             assert_eq!(steps, end);
             // In what is decoded without a context, position 0 does not count.
@@ -160,7 +161,7 @@ fn stop_string_is_found_over_borders_of_tokens() {
                 Variant::Ar => GenerateParams { seed, ..one_by_one() },
                 _ => GenerateParams { alpha_0: 0.5, steps: 6, seed, ..diffusion() },
             };
-            let prompts = [Prompt::prefix(&[9, 10]), Prompt::default()];
+            let prompts = [Prompt::prefix(&[9, 10]).unwrap(), Prompt::default()];
             context.begin(&prompts, &base).unwrap();
             let given = context.text(0).unwrap().len();
             finish(&mut context);
@@ -212,7 +213,7 @@ fn end(tokens: &[u32]) -> usize {
 #[test]
 fn max_tokens_counts_behind_the_prompt() {
     let mut context = context(&Network::small(Variant::EsoB, 1).model(), 2);
-    let prompts = [Prompt::prefix(&[1, 2, 3]), Prompt { known: vec![(9, 4)] }];
+    let prompts = [Prompt::prefix(&[1, 2, 3]).unwrap(), Prompt { known: vec![(9, 4)] }];
     let lengths = |context: &Context| [0, 1].map(|number| context.tokens(number).unwrap().len());
     let of = |max_tokens: usize, length: usize| GenerateParams { max_tokens, length, ..one_by_one() };
     for (max_tokens, length, expected) in
@@ -256,7 +257,7 @@ fn max_tokens_counts_behind_the_prompt() {
     let error = context.extend(&[Prompt::default()], &of(0, 8)).unwrap_err();
     assert_eq!(error.to_string(), "length 8, but there are 9 tokens");
 
-    let long = Prompt::prefix(&(0..LENGTH as u32 + 2).collect::<Vec<_>>());
+    let long = Prompt::prefix(&(0..LENGTH as u32 + 2).collect::<Vec<_>>()).unwrap();
     let error = context.begin(&[long], &of(5, 0)).unwrap_err();
     assert_eq!(error.to_string(), "prompt 0: 50 tokens; at most 48 fit");
     let behind = Prompt { known: (8..60).map(|position| (position, 1)).collect() };
@@ -273,7 +274,7 @@ fn ended_text_is_saved_and_continued() {
             Variant::Ar => one_by_one(),
             _ => GenerateParams { steps: 12, seed: 3, ..diffusion() },
         };
-        let prompts = [Prompt::prefix(&[7, 8]), Prompt::default()];
+        let prompts = [Prompt::prefix(&[7, 8]).unwrap(), Prompt::default()];
         let (whole, _) = run(&mut context, &prompts, &base);
         let tokens = [whole[0].0[12]];
         for (stop_tokens, stop_strings) in [(&tokens[..], &[][..]), (&[], &["abab", "bbb"])] {

@@ -140,7 +140,8 @@ fn texts_of_steps_join_to_the_text_with_every_decoder() {
             continue;
         }
         for case in 0..12 {
-            let prompts = [Prompt::prefix(&random.text(case)), Prompt { known: vec![(30, 7), (0, 9)] }];
+            let prompts =
+                [Prompt::prefix(&random.text(case)).unwrap(), Prompt { known: vec![(30, 7), (0, 9)] }];
             let alpha_0 = [1.0, 0.5, 0.0][case % 3];
             context.begin(&prompts, &GenerateParams { alpha_0, seed: case as u64, ..params }).unwrap();
             let joined = write(&mut context, &mut random);
@@ -170,7 +171,7 @@ fn bytes_of_fallback_tokens_join_to_characters() {
     assert_eq!(tokenizer.token_bytes(60).unwrap(), b" w60");
     let mut context = context(&model, 1);
     let params = GenerateParams { step_text: true, alpha_0: 0.0, max_tokens: 3, ..diffusion() };
-    context.begin(&[Prompt::prefix(&[60])], &params).unwrap();
+    context.begin(&[Prompt::prefix(&[60]).unwrap()], &params).unwrap();
     assert_eq!(context.text(0).unwrap(), "w60");
     // The two bytes of a character, and one that begins another.
     let mut texts = vec![];
@@ -224,7 +225,7 @@ fn texts_are_there_only_if_they_are_wanted() {
     let (decoder, text, _) = decoders()[1];
     let model = model(decoder, text);
     let mut context = context(&model, 2);
-    let prompts = [Prompt::default(), Prompt::prefix(&(0..LENGTH as u32).collect::<Vec<_>>())];
+    let prompts = [Prompt::default(), Prompt::prefix(&(0..LENGTH as u32).collect::<Vec<_>>()).unwrap()];
     context.begin(&prompts, &diffusion()).unwrap();
     while let Some(step) = context.step().unwrap() {
         assert_eq!((step.sequences(), step.text(0)), (2, ""));
@@ -258,7 +259,7 @@ fn text_longer_than_the_room_for_it_is_as_any_other() {
         let bytes = context.tokens(0).unwrap().iter().map(|&token| bytes_of_token(&model, token));
         String::from_utf8_lossy(&bytes.collect::<Vec<_>>().concat()).into_owned()
     };
-    context.begin(&[Prompt::prefix(&tokens)], &wanted).unwrap();
+    context.begin(&[Prompt::prefix(&tokens).unwrap()], &wanted).unwrap();
     let joined = write(&mut context, &mut random);
     assert_eq!(joined, [whole(&context)]);
     // Here the first token makes all of it new.

@@ -9,7 +9,7 @@ use crate::runs::{diffusion, every_step};
 fn every_variant_completes_a_text_from_any_prompt() {
     for name in ["tiny-A", "mdlm-tiny", "ar-tiny"] {
         let [mut context, mut single] = Golden::open(name).contexts(3);
-        let prompts = [Prompt::prefix(&[5, 6, 7]), Prompt::default(), Prompt::prefix(&[9])];
+        let prompts = [Prompt::prefix(&[5, 6, 7]).unwrap(), Prompt::default(), Prompt::prefix(&[9]).unwrap()];
         let params = GenerateParams { alpha_0: 0.5, steps: 7, seed: 3, ignore_eos: true, ..diffusion() };
         context.generate(&prompts, &params, every_step).unwrap();
         for (sequence, prompt) in prompts.iter().enumerate() {

@@ -39,7 +39,7 @@ fn logits_match_the_reference_one_by_one() {
                 ignore_eos: true,
                 ..GenerateParams::DEFAULT
             };
-            context.begin(&[Prompt::prefix(&tokens[..1])], &params).unwrap();
+            context.begin(&[Prompt::prefix(&tokens[..1]).unwrap()], &params).unwrap();
             let mut most = 0f32;
             while context
                 .step_with_tokens(|_, row| {
@@ -132,7 +132,7 @@ fn generations_are_the_reference_s_pass_by_pass() {
 /// Generates, and compares what each pass is fed, its entropies, and what it leaves behind.
 fn follow(context: &mut Context, what: &str, run: &Value, prompt: &[u32], params: &GenerateParams<'_>) {
     let mask = context.model().config().mask_token_id;
-    context.begin(&[Prompt::prefix(prompt)], params).unwrap();
+    context.begin(&[Prompt::prefix(prompt).unwrap()], params).unwrap();
     let passes = run["steps"].as_array().unwrap();
     let mut window: Vec<(u32, u32)> = vec![];
     let mut steps = 0;
@@ -225,7 +225,7 @@ fn qwen_one_by_one_computes_what_a_network_from_scratch_does() {
         let rows: Vec<(u32, u32)> = text.iter().copied().zip(0..).collect();
         let expected = network.logits(&rows, Attention::Causal);
         for context in &mut everywhere(&there(&network.to_gguf()), 1) {
-            context.begin(&[Prompt::prefix(&text[..9])], &GenerateParams::DEFAULT).unwrap();
+            context.begin(&[Prompt::prefix(&text[..9]).unwrap()], &GenerateParams::DEFAULT).unwrap();
             while context
                 .step_with_tokens(|_, row| {
                     let place = row.position as usize;
@@ -283,7 +283,7 @@ fn a_window_computes_what_a_network_from_scratch_does() {
 }
 
 fn prompts() -> [Prompt; 3] {
-    [3, 11, 6].map(|length| Prompt::prefix(&Random(length as u64).text(length)))
+    [3, 11, 6].map(|length| Prompt::prefix(&Random(length as u64).text(length)).unwrap())
 }
 
 #[test]
@@ -333,14 +333,14 @@ fn a_text_goes_on_from_a_state_and_behind_an_answer() {
     finish(&mut other);
     assert_eq!(other.tokens(0).unwrap(), whole);
     // The same from the tokens alone, and one by one behind a window.
-    let again = texts(&mut other, &[Prompt::prefix(&first)], &params(LENGTH)).remove(0);
+    let again = texts(&mut other, &[Prompt::prefix(&first).unwrap()], &params(LENGTH)).remove(0);
     assert_eq!(again, whole);
     context.restore(&state).unwrap();
     let one_by_one = GenerateParams { alpha_0: 0.0, ..params(LENGTH) };
     context.extend(&[Prompt::default()], &one_by_one).unwrap();
     finish(&mut context);
     let behind = context.tokens(0).unwrap().to_vec();
-    let from_tokens = texts(&mut other, &[Prompt::prefix(&first)], &one_by_one).remove(0);
+    let from_tokens = texts(&mut other, &[Prompt::prefix(&first).unwrap()], &one_by_one).remove(0);
     assert_eq!(behind, from_tokens);
     // A window that is given up in the middle leaves what is known without a gap.
     context.begin(std::slice::from_ref(&prompt), &params(LENGTH)).unwrap();
@@ -382,7 +382,7 @@ fn eso_lm_can_slide_a_window_in_order() {
     for context in &mut everywhere(&there(&network.to_gguf()), 1) {
         let adaptive = Some(Adaptive { window: 7, threshold: 4.0, ..Adaptive::WEDLM });
         let params = GenerateParams { adaptive, ..GenerateParams::DEFAULT };
-        context.begin(&[Prompt::prefix(&text[..4])], &params).unwrap();
+        context.begin(&[Prompt::prefix(&text[..4]).unwrap()], &params).unwrap();
         loop {
             let (tokens, order) = (context.tokens(0).unwrap().to_vec(), context.order(0).unwrap().to_vec());
             let seen = step_of_text(context, &text);
@@ -436,7 +436,7 @@ fn what_wedlm_cannot_do_is_refused() {
         (GenerateParams { lookahead: 2, alpha_0: 1.0, ..default }, "looks ahead where it writes one by one"),
         (GenerateParams { lookahead: 2, adaptive: adaptive(0.0, 4), ..default }, "looks ahead where"),
     ] {
-        let error = context.begin(&[Prompt::prefix(&[1])], &params).unwrap_err().to_string();
+        let error = context.begin(&[Prompt::prefix(&[1]).unwrap()], &params).unwrap_err().to_string();
         assert!(error.contains(what), "{what}: {error}");
     }
     let error = context.begin(&[Prompt::default()], &default).unwrap_err().to_string();

@@ -22,6 +22,6 @@ pub struct Args {
 pub fn run(args: &Args, mut command: clap::Command) -> esolm::Result<ExitCode> {
     let mut script = Vec::new();
     generate(args.shell, &mut command, "esolm", &mut script);
-    print(&String::from_utf8_lossy(&script))?;
+    print(String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }

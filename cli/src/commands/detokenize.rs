@@ -7,7 +7,7 @@ use esolm::Result;
 use crate::args::JsonArgs;
 use crate::input::{parse_ids, words_or_stdin};
 use crate::model_args::ModelArgs;
-use crate::output::{JsonField, print, print_long};
+use crate::output::{JsonField, print};
 
 /// Convert token ids to text.
 ///
@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let tokens = parse_ids(&words_or_stdin(&ids)?, &model)?;
     let text = model.tokenizer()?.decode(&tokens)?;
     if args.json.json {
-        print_long(JsonField("text", &text))?;
+        print(JsonField("text", &text))?;
     } else {
         print(&text)?;
     }

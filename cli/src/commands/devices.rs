@@ -31,7 +31,7 @@ pub fn run(args: &Args) -> esolm::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     for device in esolm::devices() {
-        print(&format!(
+        print(format_args!(
             "{:10} {} ({} free of {})\n",
             device.name,
             device.description,

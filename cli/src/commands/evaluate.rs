@@ -117,7 +117,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut judge = Judge::new(&judge, &model, &args.compute.context_params())?;
     let options = args.generation.parse(&model)?;
     let prompt = match &args.prompt {
-        Some(text) => Prompt::prefix(&model.tokenizer()?.encode(text)?),
+        Some(text) => Prompt::prefix(&model.tokenizer()?.encode(text)?)?,
         None => Prompt::default(),
     };
     let text = match &args.text {

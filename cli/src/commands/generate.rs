@@ -22,9 +22,7 @@ use crate::generation_args::{GenerationArgs, check_diffusion};
 use crate::input::tokenizer;
 use crate::memory;
 use crate::model_args::ModelArgs;
-use crate::output::{
-    check_outputs, join_ids, json_line, print, print_json, print_to_reader, tell, write_file,
-};
+use crate::output::{Ids, check_outputs, json_line, print, print_json, print_to_reader, tell, write_file};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::prompt_args::{PromptArgs, check_first_token};
 use crate::sampling_args::SamplingArgs;
@@ -215,11 +213,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     } else if !generated.streamed {
         for (number, text) in texts.iter().enumerate() {
             let title = if texts.len() > 1 { format!("===== {} =====\n", number + 1) } else { String::new() };
-            let text = match text {
-                Some(text) => text.trim_end().to_owned(),
-                None => join_ids(context.tokens(number)?),
-            };
-            print(&format!("{title}{text}\n"))?;
+            match text {
+                Some(text) => print(format_args!("{title}{}\n", text.trim_end()))?,
+                None => print(format_args!("{title}{}\n", Ids(context.tokens(number)?)))?,
+            }
         }
     }
     if !(args.quiet || args.json) {
@@ -245,7 +242,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// Writes the files that the options ask for. One that fails does not keep the other back.
 fn save(args: &Args, context: &Context, plot: impl FnOnce() -> Plot) -> Result<()> {
     let state = args.state.as_ref().map_or(Ok(()), |file| context.save_to(file));
-    let plot = args.plot.as_ref().map_or(Ok(()), |file| write_file(file, &plot().svg()));
+    let plot = args.plot.as_ref().map_or(Ok(()), |file| write_file(file, plot().svg()));
     state.and(plot)
 }
 
@@ -258,7 +255,8 @@ fn generate(
 ) -> Result<Generated> {
     let model = context.model().clone();
     let mut watch = args.watches().then(Watch::new);
-    let mut stream = (params.step_text && !args.json).then(|| Stream::new(print_to_reader));
+    let mut stream =
+        (params.step_text && !args.json).then(|| Stream::new(|text: &str| print_to_reader(text)));
     let mut unread = false;
     let (mut tokens, mut proposed, mut accepted) = (0, 0, 0);
     let mut points = Vec::new();
@@ -293,7 +291,7 @@ fn generate(
         if args.json {
             let report = report::step(&model, &step, args.top_log_probs)?;
             if printed.is_ok() {
-                let read = stopwatch.pause(|| print_to_reader(&json_line(report)));
+                let read = stopwatch.pause(|| print_to_reader(json_line(report)));
                 unread = matches!(read, Ok(false));
                 printed = read.map(|_| ());
             }

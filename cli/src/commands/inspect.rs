@@ -1,6 +1,6 @@
 //! `esolm inspect`: what a model file contains.
 
-use std::fmt::Write;
+use std::fmt::{self, Display};
 use std::process::ExitCode;
 
 use esolm::gguf::Value;
@@ -10,7 +10,7 @@ use serde_json::{Map, json};
 use crate::args::JsonArgs;
 use crate::memory;
 use crate::model_args::ModelArgs;
-use crate::output::{human_bytes, print, print_json, visible};
+use crate::output::{Visible, human_bytes, print, print_json};
 
 /// Show the metadata and tensors of a model file, and the memory that the model takes.
 #[derive(clap::Args)]
@@ -38,7 +38,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         print_json(report(&model, resident, &context))?;
     } else {
         // Also where no terminal is: the listing is for people, and may be shown by another program.
-        print(&visible(&listing(&model, resident, &context)))?;
+        print(Visible(Listing { model: &model, resident, context: &context }))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -104,42 +104,51 @@ fn report(model: &Model, resident: Option<u64>, context: &MemoryUse) -> serde_js
     })
 }
 
-fn listing(model: &Model, resident: Option<u64>, context: &MemoryUse) -> String {
-    let mut out = String::new();
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        out,
-        "{:.1} M parameters, {} on disk; loaded on {} in {:.1} ms, which made {} resident\n\
+/// What people see.
+struct Listing<'a> {
+    model: &'a Model,
+    /// Bytes that opening it made resident.
+    resident: Option<u64>,
+    context: &'a MemoryUse,
+}
+
+impl Display for Listing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, resident, context } = *self;
+        writeln!(
+            f,
+            "{:.1} M parameters, {} on disk; loaded on {} in {:.1} ms, which made {} resident\n\
          a context for one text of {} tokens takes {}, of which {} are the K/V cache\n\
          {}\n\
          supports {}\n",
-        model.parameter_count() as f64 / 1e6,
-        human_bytes(model.file_bytes() as u64),
-        model.device(),
-        model.load_time().as_secs_f64() * 1e3,
-        memory::describe(resident),
-        model.config().context_length.min(ContextParams::DEFAULT_LENGTH),
-        human_bytes(context.arena as u64),
-        human_bytes(context.kv_cache as u64),
-        network(model.config()),
-        supported(model).join(", "),
-    );
-    for (key, value) in model.metadata() {
-        let _ = writeln!(out, "{key:42} {value}");
+            model.parameter_count() as f64 / 1e6,
+            human_bytes(model.file_bytes() as u64),
+            model.device(),
+            model.load_time().as_secs_f64() * 1e3,
+            memory::describe(resident),
+            model.config().context_length.min(ContextParams::DEFAULT_LENGTH),
+            human_bytes(context.arena as u64),
+            human_bytes(context.kv_cache as u64),
+            network(model.config()),
+            supported(model).join(", "),
+        )?;
+        for (key, value) in model.metadata() {
+            writeln!(f, "{key:42} {value}")?;
+        }
+        writeln!(f)?;
+        for t in model.tensors() {
+            let shape = t.dims.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
+            writeln!(
+                f,
+                "{:28} {:>7} {:6} {shape:>16} {:>12}",
+                t.name,
+                t.ty.name(),
+                if t.ty.is_quantized() { t.layout.name() } else { "" },
+                human_bytes(t.range.len() as u64)
+            )?;
+        }
+        Ok(())
     }
-    let _ = writeln!(out);
-    for t in model.tensors() {
-        let shape = t.dims.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
-        let _ = writeln!(
-            out,
-            "{:28} {:>7} {:6} {shape:>16} {:>12}",
-            t.name,
-            t.ty.name(),
-            if t.ty.is_quantized() { t.layout.name() } else { "" },
-            human_bytes(t.range.len() as u64)
-        );
-    }
-    out
 }
 
 /// A value as JSON. Of long texts and arrays, such as the tokenizer, only the size is shown, and of all arrays once

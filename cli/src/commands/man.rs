@@ -54,7 +54,7 @@ fn write_pages(command: &clap::Command, dir: &Path) -> Result<()> {
         let own = name(subcommand.get_name());
         write_file(&file(&own), &page(subcommand.clone())?)?;
         for alias in subcommand.get_visible_aliases() {
-            write_file(&file(&name(alias)), &format!(".so man1/{own}.1\n"))?;
+            write_file(&file(&name(alias)), format_args!(".so man1/{own}.1\n"))?;
         }
     }
     Ok(())

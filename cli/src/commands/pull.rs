@@ -91,7 +91,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.json.json {
         print_json(json!({ "file": file.display().to_string(), "bytes": size(&file)? }))?;
     } else {
-        print(&format!("{}\n", file.display()))?;
+        print(format_args!("{}\n", file.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -135,7 +135,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.json.json {
         print_json(report(&score, &params, &text))?;
     } else {
-        print(&table(&score, &params, &text))?;
+        print(table(&score, &params, &text))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use esolm::Result;
 use crate::args::JsonArgs;
 use crate::input::words_or_stdin;
 use crate::model_args::ModelArgs;
-use crate::output::{Ids, JsonField, print_long};
+use crate::output::{Ids, JsonField, print};
 use crate::text_args::TextArgs;
 
 /// Convert text to token ids.
@@ -34,9 +34,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let model = model.open("cpu")?;
     let tokens = model.tokenizer()?.encode_with(&words_or_stdin(&text)?, &args.how.options(false))?;
     if args.json.json {
-        print_long(JsonField("tokens", &tokens))?;
+        print(JsonField("tokens", &tokens))?;
     } else {
-        print_long(format_args!("{}\n", Ids(&tokens)))?;
+        print(format_args!("{}\n", Ids(&tokens)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

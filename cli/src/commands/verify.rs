@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         print_json(report)?;
     } else {
         for o in &outcomes {
-            print(&format!(
+            print(format_args!(
                 "{:16} {:>7} {:4} steps   {:5} rows of logits, largest difference {:.2e}   {:5} tokens, {} differ\n",
                 o.name,
                 if o.sampled { "sampled" } else { "greedy" },
@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             ))?;
         }
         let verdict = if agrees { "agrees" } else { "DIFFERS" };
-        print(&format!("{verdict}: largest {largest:.2e}, tolerance {:.0e}\n", args.tolerance))?;
+        print(format_args!("{verdict}: largest {largest:.2e}, tolerance {:.0e}\n", args.tolerance))?;
     }
     Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::from(exit_code::DIFFERENT) })
 }

@@ -50,6 +50,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let parts = info.split(" | ").skip(1).filter(|part| !part.starts_with("features: "));
     let parts: Vec<&str> = parts.collect();
     let version = env!("CARGO_PKG_VERSION");
-    print(&format!("esolm {version}\nfeatures: {features}\nsystem: {system}\n{}\n", parts.join("\n")))?;
+    print(format_args!("esolm {version}\nfeatures: {features}\nsystem: {system}\n{}\n", parts.join("\n")))?;
     Ok(ExitCode::SUCCESS)
 }

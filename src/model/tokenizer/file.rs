@@ -10,7 +10,8 @@ use tokenizers::{ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper, 
 
 use super::parts::{Kind, Limits};
 use super::vocabulary::{AddedTokens, Merges, TokenIds};
-use crate::json::SmallJson;
+use crate::json::{SmallJson, is_no_memory};
+use crate::memory::no_room;
 
 /// Longest name of the unknown token, prefix and suffix, in bytes: each occurs once per character or word of a text.
 const MAX_AFFIX: usize = 64;
@@ -57,11 +58,13 @@ struct Model {
 /// Reads a `tokenizer.json`.
 ///
 /// # Errors
-/// What is wrong with it.
-pub(super) fn parse(json: &str) -> Result<Parsed, String> {
-    let file: File = serde_json::from_str(json).map_err(|e| e.to_string())?;
+/// What is wrong with it; [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+pub(super) fn parse(json: &str) -> tokenizers::Result<Parsed> {
+    let file: File = serde_json::from_str(json).map_err(|error| -> tokenizers::Error {
+        if is_no_memory(&error) { no_room(json.len()).into() } else { error.to_string().into() }
+    })?;
     if let Some(version) = file.version.filter(|version| version != "1.0") {
-        return Err(format!("version '{version:.20}' is not 1.0"));
+        return Err(format!("version '{version:.20}' is not 1.0").into());
     }
     let mut notes = Vec::new();
     for (setting, note) in [
@@ -96,7 +99,8 @@ pub(super) fn parse(json: &str) -> Result<Parsed, String> {
             let mut content = NormalizedString::from(token.content.as_str());
             normalizer.normalize(&mut content).map_err(|e| e.to_string())?;
             if content.is_empty() {
-                return Err(format!("the normalizer leaves nothing of the added token '{}'", token.content));
+                let what = format!("the normalizer leaves nothing of the added token '{}'", token.content);
+                return Err(what.into());
             }
         }
     }

@@ -30,6 +30,9 @@ impl From<Error> for Unusable {
 impl Unusable {
     /// A tokenizer that cannot be read.
     pub fn damaged(source: Cause) -> Self {
+        if let Some(Error::OutOfMemory(what)) = source.downcast_ref() {
+            return Self { what: what.clone(), source: None, no_memory: true };
+        }
         let what = bounded(format!("the tokenizer is damaged: {source}"));
         Self { what, source: Some(source), no_memory: false }
     }

@@ -4,8 +4,11 @@
 use std::fmt;
 
 use ahash::AHashMap;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tokenizers::AddedToken;
+
+use crate::json::{Text, no_memory};
+use crate::memory::{copied, filled, no_room, push, reserve};
 
 /// Most tokens and merges; the largest vocabularies of these models have some 200,000. A little more, and the library's
 /// tables of tokens would be twice as large.
@@ -47,8 +50,10 @@ impl<'de> Visitor<'de> for TokenIdsVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TokenIds, A::Error> {
-        let (mut tokens, mut taken) = (AHashMap::new(), vec![false; MAX_TOKENS]);
-        while let Some((token, id)) = map.next_entry::<String, u32>()? {
+        let mut tokens = AHashMap::new();
+        let mut taken = filled(MAX_TOKENS, false).map_err(no_memory)?;
+        while let Some(token) = map.next_key_seed(Text)? {
+            let id: u32 = map.next_value()?;
             check_token(&token)?;
             let place = taken.get_mut(id as usize);
             let place = place.ok_or_else(|| {
@@ -58,6 +63,7 @@ impl<'de> Visitor<'de> for TokenIdsVisitor {
             if std::mem::replace(place, true) {
                 return Err(A::Error::custom(format!("token '{token}': another one has the id {id}, too")));
             }
+            tokens.try_reserve(1).map_err(|_| no_memory(no_room(tokens.len())))?;
             if tokens.insert(token, id).is_some() {
                 return Err(A::Error::custom(format!("token {id} has the text of another one")));
             }
@@ -92,7 +98,7 @@ impl<'de> Visitor<'de> for MergesVisitor {
                 return Err(A::Error::custom(format!("more than {MAX_MERGES} merges")));
             }
             if merges.len() == merges.capacity() {
-                merges.reserve_exact(MERGES_ROOM);
+                reserve(&mut merges, MERGES_ROOM).map_err(no_memory)?;
             }
             merges.extend(merge);
         }
@@ -123,13 +129,19 @@ impl<'de> Visitor<'de> for MergeVisitor {
             return Ok(Merge(None));
         }
         match line.split_once(' ') {
-            Some((a, b)) if !b.contains(' ') => pair(a.to_owned(), b.to_owned()),
+            Some((a, b)) if !b.contains(' ') => {
+                pair(copied(a).map_err(no_memory)?, copied(b).map_err(no_memory)?)
+            }
             _ => Err(E::custom(format!("the merge '{line:.40}' is not of two tokens"))),
         }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Merge, A::Error> {
-        match (list.next_element()?, list.next_element()?, list.next_element::<String>()?) {
+        match (
+            list.next_element_seed(Text)?,
+            list.next_element_seed(Text)?,
+            list.next_element::<IgnoredAny>()?,
+        ) {
             (Some(a), Some(b), None) => pair(a, b),
             _ => Err(A::Error::custom("a merge is not of two tokens")),
         }
@@ -174,7 +186,7 @@ impl<'de> Visitor<'de> for AddedTokensVisitor {
                     "more than {MAX_ADDED} added tokens or {MAX_ADDED_BYTES} bytes of them"
                 )));
             }
-            tokens.push(token);
+            push(&mut tokens, token).map_err(no_memory)?;
         }
         Ok(AddedTokens(tokens))
     }

@@ -23,7 +23,7 @@ fn generate(model: &Model, kernels: Kernels) -> (Vec<Vec<u32>>, Vec<u8>) {
     let mut context = Context::new(model, &params).unwrap();
     let alpha_0 = if model.config().variant == Variant::Ar { 0.0 } else { 0.7 };
     let params = GenerateParams { seed: 3, steps: 3, alpha_0, ..diffusion() };
-    let prompts = [1, 2].map(|count| Prompt::prefix(&[5, 9][..count]));
+    let prompts = [1, 2].map(|count| Prompt::prefix(&[5, 9][..count]).unwrap());
     context.generate(&prompts, &params, |_| std::ops::ControlFlow::Continue(())).unwrap();
     (tokens(&context), context.save().unwrap())
 }

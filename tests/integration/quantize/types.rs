@@ -81,7 +81,7 @@ fn every_type_keeps_its_error_bound_and_generates() {
         let params = ContextParams { threads: 1, length: 24, ..ContextParams::default() };
         let mut context = Context::new(&model, &params).unwrap();
         let generate = GenerateParams { steps: 5, alpha_0: 0.6, ..diffusion() };
-        context.begin(&[Prompt::prefix(&[1, 2, 3])], &generate).unwrap();
+        context.begin(&[Prompt::prefix(&[1, 2, 3]).unwrap()], &generate).unwrap();
         finish(&mut context);
         let mask = original.config.mask_token_id;
         assert!(context.tokens(0).unwrap().iter().all(|&t| t < mask), "{name}");

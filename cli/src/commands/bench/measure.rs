@@ -33,7 +33,7 @@ impl Times {
     ) -> Result<()> {
         // Some models have to be given the first token.
         let given = vec![0; context.model().config().given_tokens()];
-        let prompts = vec![Prompt::prefix(&given); batch];
+        let prompts = vec![Prompt::prefix(&given)?; batch];
         self.written.clear();
         let started = Instant::now();
         context.begin(&prompts, params)?;

@@ -108,18 +108,18 @@ impl<'a> Conversation<'a> {
         {
             let there = self.known()?.len();
             if there + behind.len() <= most {
-                self.context.append_sequence(0, None, &Prompt::prefix(&behind), &self.params)?;
+                self.context.append_sequence(0, None, &Prompt::prefix(&behind)?, &self.params)?;
                 return Ok(began(0, there + behind.len(), self.context.cached_tokens(0)?));
             }
         }
         let (tokens, dropped) = self.fitting(most)?;
         let can_keep = self.context.has_sequence(0) && self.context.model().supports(Feature::Extend);
         if !can_keep {
-            self.context.begin(&[Prompt::prefix(&tokens)], &self.params)?;
+            self.context.begin(&[Prompt::prefix(&tokens)?], &self.params)?;
             return Ok(began(dropped, tokens.len(), 0));
         }
         let same = self.known()?.iter().zip(&tokens).take_while(|(a, b)| a == b).count();
-        let rest = Prompt::prefix(&tokens[same..]);
+        let rest = Prompt::prefix(&tokens[same..])?;
         self.context.append_sequence(0, Some(same), &rest, &self.params)?;
         Ok(began(dropped, tokens.len(), self.context.cached_tokens(0)?))
     }

@@ -29,7 +29,7 @@ impl Entry {
 pub fn write(file: &str, messages: &[Entry]) -> Result<()> {
     let messages: Vec<Value> =
         messages.iter().map(|entry| json!({"role": entry.role, "content": entry.content})).collect();
-    write_file(file.as_ref(), &json_line(json!({ "messages": messages })))
+    write_file(file.as_ref(), json_line(json!({ "messages": messages })))
 }
 
 /// Reads a conversation.

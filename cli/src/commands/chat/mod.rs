@@ -142,7 +142,7 @@ fn converse(conversation: &mut Conversation<'_>) -> Result<()> {
 
 /// Prints the answer to a message as it grows. Returns whether somebody still reads.
 fn answer(conversation: &mut Conversation<'_>, message: &str) -> Result<bool> {
-    let mut stream = Stream::new(print_to_reader);
+    let mut stream = Stream::new(|text: &str| print_to_reader(text));
     let answered = conversation.answer(message, |text| {
         stream.push(text);
         !stream.is_unread()

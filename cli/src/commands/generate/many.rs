@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::exit_code::INTERRUPTED;
 use crate::input::tokenizer;
 use crate::line_file::LineFile;
+use crate::memory::written;
 use crate::output::{json_line, tell};
 use crate::progress;
 use crate::seed::Seed;
@@ -181,7 +182,7 @@ impl Writer<'_> {
             None => None,
         };
         // Nothing that depends on the sequence's number or the time: another run writes the same line.
-        Ok(json_line(json!({ "index": index, "seed": seed_of(self.params.seed, index), "text": text,
+        written(json_line(json!({ "index": index, "seed": seed_of(self.params.seed, index), "text": text,
             "tokens": self.context.tokens(sequence)?, "stop_reason": reason.name() })))
     }
 }

@@ -55,7 +55,7 @@ pub fn write(
             let score = context.score_text(window, &params, |_, _| ControlFlow::Continue(()))?;
             let mut line = report(window, &score, &params)?;
             line["index"] = index.into();
-            if !lines.write(&json_line(line))? {
+            if !lines.write(json_line(line))? {
                 break;
             }
             show(number + 1, all);

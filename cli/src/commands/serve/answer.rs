@@ -5,6 +5,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::job::{End, Held, Piece, TokenReport};
+use crate::memory::{append, reserve};
 
 /// What all parts of an answer have in common.
 pub struct Heading {
@@ -13,6 +14,9 @@ pub struct Heading {
     pub model: String,
     pub is_chat: bool,
 }
+
+/// Who answers in a chat.
+const ASSISTANT: &str = "assistant";
 
 /// One of the texts of an answer, as far as it is there.
 #[derive(Default)]
@@ -24,13 +28,19 @@ pub struct Choice {
 }
 
 impl Choice {
-    pub fn push(&mut self, piece: Piece) {
-        self.text.push_str(&piece.text);
+    /// Adds what follows.
+    ///
+    /// # Errors
+    /// [`esolm::Error::OutOfMemory`].
+    pub fn push(&mut self, piece: Piece) -> esolm::Result<()> {
+        append(&mut self.text, &piece.text)?;
+        reserve(&mut self.tokens, piece.tokens.len())?;
         self.tokens.extend(piece.tokens);
         match &mut self.held {
             Some(held) => held.join(piece.held),
             none => *none = Some(piece.held),
         }
+        Ok(())
     }
 
     pub fn end(&mut self, end: End) {
@@ -85,14 +95,31 @@ struct Entry<'a> {
     index: usize,
     /// In chats, of a whole answer and of a chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<Value>,
+    message: Option<Message<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    delta: Option<Value>,
+    delta: Option<Delta<'a>>,
     /// In completions.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
     logprobs: Option<LogProbs<'a>>,
     finish_reason: Option<&'static str>,
+}
+
+/// The text of a whole answer of a chat.
+#[derive(serde::Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+    refusal: (),
+}
+
+/// What a chunk adds to it.
+#[derive(serde::Serialize, Default)]
+struct Delta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
 }
 
 impl Heading {
@@ -119,7 +146,7 @@ impl Heading {
 
     fn whole_entry<'a>(&self, index: usize, choice: &'a Choice, with_log_probs: bool) -> Entry<'a> {
         let Choice { text, tokens, end, .. } = choice;
-        let message = json!({ "role": "assistant", "content": text, "refusal": null });
+        let message = Message { role: ASSISTANT, content: text, refusal: () };
         Entry {
             index,
             message: self.is_chat.then_some(message),
@@ -135,7 +162,7 @@ impl Heading {
         &'a self,
         index: usize,
         text: &'a str,
-        delta: Value,
+        delta: Delta<'a>,
         logprobs: Option<LogProbs<'a>>,
         finish_reason: Option<&'static str>,
         with_usage: bool,
@@ -151,7 +178,7 @@ impl Heading {
 
     /// What comes before the text of a choice, in a chat.
     pub fn beginning(&self, index: usize, with_usage: bool) -> Option<impl Serialize> {
-        let delta = json!({ "role": "assistant", "content": "" });
+        let delta = Delta { role: Some(ASSISTANT), content: Some("") };
         self.is_chat.then(|| self.chunk(index, "", delta, None, None, with_usage))
     }
 
@@ -166,12 +193,19 @@ impl Heading {
     ) -> impl Serialize + 'a {
         let Piece { text, tokens, .. } = piece;
         let log_probs = log_probs.then_some(LogProbs { tokens, is_chat: self.is_chat, offset });
-        self.chunk(index, text, json!({ "content": text }), log_probs, None, with_usage)
+        self.chunk(
+            index,
+            text,
+            Delta { content: Some(text), ..Delta::default() },
+            log_probs,
+            None,
+            with_usage,
+        )
     }
 
     /// The end of a choice.
     pub fn end(&self, index: usize, end: &End, with_usage: bool) -> impl Serialize {
-        self.chunk(index, "", json!({}), None, Some(finish_reason(end.reason)), with_usage)
+        self.chunk(index, "", Delta::default(), None, Some(finish_reason(end.reason)), with_usage)
     }
 
     /// The last chunk, if it is asked for.

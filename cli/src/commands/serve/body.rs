@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::answer::{Heading, Usage};
 use super::job::{Event, Held, TokenReport};
+use crate::output::JsonText;
 
 /// What is sent.
 pub enum AnswerBody {
@@ -114,12 +115,7 @@ impl EventStream {
 
 /// One event.
 pub fn data(value: &impl Serialize) -> Bytes {
-    Bytes::from([b"data: ", json(value).as_slice(), b"\n\n"].concat())
-}
-
-/// A value as JSON. (Only a table whose keys are no texts could not be written.)
-pub fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_default()
+    Bytes::from(format!("data: {}\n\n", JsonText(value)))
 }
 
 /// What is sent at once, which is counted until it is.

@@ -160,7 +160,7 @@ impl Work {
         {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             let added = job.wanted.with_params(|params| {
-                let sequence = self.context.add_sequence(&Prompt::prefix(&job.prompt), params)?;
+                let sequence = self.context.add_sequence(&Prompt::prefix(&job.prompt)?, params)?;
                 Ok((sequence, self.context.cached_tokens(sequence)?))
             });
             match added {

@@ -15,12 +15,14 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::answer::{Choice, Heading, Usage};
-use super::body::{self, AnswerBody, EventStream, StreamState, counted, data};
+use super::body::{AnswerBody, EventStream, StreamState, counted, data};
 use super::engine::Engine;
 use super::failure::Failure;
 use super::job::{Event, Job, Wanted};
 use super::request::Request;
 use crate::chat_format::ChatFormat;
+use crate::memory::written;
+use crate::output::JsonText;
 
 /// Most log-probabilities of tokens that an answer reports. Each takes some sixty bytes, and as many again as JSON.
 const MOST_REPORTS: usize = 1 << 20;
@@ -228,7 +230,7 @@ impl Service {
             let (choice, event) = incoming.recv().await.ok_or_else(Failure::ending)?;
             let Some(choice) = choices.get_mut(choice) else { continue };
             match event {
-                Event::Piece(piece) => choice.push(piece),
+                Event::Piece(piece) => choice.push(piece)?,
                 Event::End(end) => {
                     choice.end(end);
                     left -= 1;
@@ -236,7 +238,7 @@ impl Service {
                 Event::Failed(failure) => return Err(failure),
             }
         }
-        let answer = body::json(&heading.whole(&choices, n, log_probs));
+        let answer = written(JsonText(&heading.whole(&choices, n, log_probs)))?.into_bytes();
         let held = self.engine.unread.hold(answer.len());
         Ok(response(StatusCode::OK, counted(answer, held)))
     }
