@@ -303,21 +303,18 @@ fuzz: setup
 
 # Whether the fuzz targets of whole paths compile, with stable Rust and what it has built of the packages: a changed interface
 # is found by make test. (Those of the readers take --cfg fuzzing, with which all is built again.)
-FUZZ = --locked --manifest-path fuzz/Cargo.toml
+FUZZ_WHOLE = gguf checkpoint safetensors tokenizer template chat_template grammar requests state imatrix plans calls
 fuzz-check:
-	@if $(CARGO) fetch --quiet --offline --target $(HOST) $(FUZZ) 2>/dev/null; then \
-	  CARGO_PROFILE_RELEASE_DEBUG=0 $(CARGO) check --release $(FUZZ) --target-dir $(BUILD) \
-	    $(addprefix --bin=,gguf checkpoint safetensors tokenizer template chat_template grammar requests state imatrix plans calls); \
-	else echo "skipped: the packages of fuzz/ are not here (cargo fetch $(FUZZ))"; fi
+	@tests/packages fuzz/Cargo.toml || exit $$(($$? - 1)); \
+	CARGO_PROFILE_RELEASE_DEBUG=0 $(CARGO) check --release --locked --manifest-path fuzz/Cargo.toml --target-dir $(BUILD) \
+	  $(FUZZ_WHOLE:%=--bin=%)
 
 # Whether what make miri and make loom run compiles: both take files of src/ one by one, so that a new one is missing there first.
-side-check:
-	@for program in miri loom; do \
-	  side="--locked --manifest-path tests/$$program/Cargo.toml"; \
-	  if $(CARGO) fetch --quiet --offline --target $(HOST) $$side 2>/dev/null; then \
-	    $(CARGO) check $$side $$([ $$program = loom ] || echo --tests) --target-dir $(BUILD)/side || exit 1; \
-	  else echo "skipped: the packages of tests/$$program are not here (cargo fetch $$side)"; fi; \
-	done
+side-check: side-check-miri side-check-loom
+side-check-miri: TESTS = --tests
+side-check-%:
+	@tests/packages tests/$*/Cargo.toml || exit $$(($$? - 1)); \
+	$(CARGO) check --locked --manifest-path tests/$*/Cargo.toml $(TESTS) --target-dir $(BUILD)/side
 
 faults: setup
 	ESOLM_FAULTS=all $(CARGO) test --release -p esolm-cli --test cli faults -- --test-threads=1 --nocapture

@@ -69,7 +69,7 @@ impl Client {
         let below = config.mask_token_id.min(config.vocab_size as u32 - 1).max(3);
         let token =
             |place: usize| 2 + ((self.seed >> 20) as u32).wrapping_add(place as u32 * 7919) % (below - 2);
-        Prompt::prefix(&(0..self.prompt).map(token).collect::<Vec<_>>()).unwrap()
+        Prompt::prefix(&(0..self.prompt).map(token).collect::<Vec<_>>()).expect("memory for a prompt")
     }
 
     /// Notes a step of the request that wrote `tokens` tokens.

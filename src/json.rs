@@ -7,9 +7,7 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-#[cfg(any(test, feature = "convert", feature = "grammar"))]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory::{copied, formatted, push};
 
 /// Most values of a [`SmallJson`], and bytes of all its texts.
@@ -51,11 +49,11 @@ pub(crate) fn parse(json: &[u8], values: usize) -> Result<Value, Unread> {
     value.map_err(|error| if is_no_memory(&error) { Unread::NoMemory } else { Unread::Damaged(error) })
 }
 
-/// What stands for [`Error::OutOfMemory`](crate::Error::OutOfMemory) while JSON is read. No other message begins with it.
+/// What stands for [`Error::OutOfMemory`] while JSON is read. No other message begins with it.
 const NO_MEMORY: &str = "no memory";
 
 /// The error of a reader for what could not be allocated.
-pub(crate) fn no_memory<E: serde::de::Error>(_: crate::Error) -> E {
+pub(crate) fn no_memory<E: serde::de::Error>(_: Error) -> E {
     E::custom(NO_MEMORY)
 }
 

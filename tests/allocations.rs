@@ -86,7 +86,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let sampling = SamplingParams { temperature: 0.9, top_k: 20, top_p: 0.9, ..SamplingParams::FULL };
     let params =
         GenerateParams { ignore_eos: true, alpha_0: 0.7, steps: 8, sampling, ..GenerateParams::default() };
-    let prompts = [Prompt::prefix(&[1, 2, 3]).unwrap(), Prompt::default()];
+    let prompts = [Prompt::prefix(&[1, 2, 3])?, Prompt::default()];
 
     for _ in 0..2 {
         let before = ALLOCATIONS.load(Ordering::Relaxed);

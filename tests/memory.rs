@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let params = ContextParams::default();
     let arena = Context::memory_use(&model, &params)?.arena as u64;
     let mut context = Context::new(&model, &params)?;
-    let prompt = Prompt::prefix(&model.tokenizer()?.encode("Once upon a time")?).unwrap();
+    let prompt = Prompt::prefix(&model.tokenizer()?.encode("Once upon a time")?)?;
     let sampling = SamplingParams { top_p: 0.9, ..SamplingParams::FULL };
     let whole = GenerateParams { alpha_0: 1.0, steps: 16, sampling, ..GenerateParams::default() };
     context.generate(std::slice::from_ref(&prompt), &whole, |_| ControlFlow::Continue(()))?;
@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     convert(&checkpoint, &file, &Options::default(), &mut |_| ())?;
     let model = Model::open(&file, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
     let mut context = Context::new(&model, &ContextParams { threads: 1, ..params })?;
-    let prompt = Prompt::prefix(&[1, 2, 3]).unwrap();
+    let prompt = Prompt::prefix(&[1, 2, 3])?;
     let mut settled = 0;
     for number in 0..10_000 {
         let short = GenerateParams {

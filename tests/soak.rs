@@ -85,7 +85,11 @@ fn new_context(model: &Model, threads: usize) -> Context {
 
 /// Both phases. Some seeds have a prompt.
 fn request(seed: usize, length: usize) -> (Prompt, GenerateParams<'static>) {
-    let prompt = if seed.is_multiple_of(3) { Prompt::prefix(&[5, 6]).unwrap() } else { Prompt::default() };
+    let prompt = if seed.is_multiple_of(3) {
+        Prompt::prefix(&[5, 6]).expect("memory for two tokens")
+    } else {
+        Prompt::default()
+    };
     let params =
         GenerateParams { length, alpha_0: 0.5, steps: 4, seed: seed as u64, ..GenerateParams::default() };
     (prompt, params)
@@ -146,7 +150,7 @@ fn fail(context: &mut Context) {
     let (_, good) = request(0, LENGTH);
     let before = context.tokens(0).map(<[u32]>::to_vec);
     let wrong = [
-        (Prompt::prefix(&[vocabulary]).unwrap(), good),
+        (Prompt::prefix(&[vocabulary]).expect("memory for a token"), good),
         (Prompt { known: vec![(LENGTH as u32, 1)] }, good),
         (Prompt { known: vec![(1, 1), (1, 2)] }, good),
         (Prompt::default(), GenerateParams { alpha_0: f64::NAN, ..good }),

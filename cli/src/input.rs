@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use esolm::{Config, Error, Model, Result, TokenizeOptions, Tokenizer};
 
-use crate::memory;
+use crate::allocation;
 use crate::output::tell;
 
 /// How long to wait without a word for what was not asked for.
@@ -35,7 +35,7 @@ pub fn words_or_stdin(words: &[String]) -> Result<String> {
     match words {
         [] => read_stdin(),
         [only] if only == "-" => read_stdin(),
-        words => memory::joined(words.iter().map(String::as_str), " "),
+        words => allocation::joined(words.iter().map(String::as_str), " "),
     }
 }
 
@@ -88,7 +88,7 @@ pub fn read_text_up_to(file: &str, limit: u64) -> Result<String> {
     if content.len() == text.len() && !content.contains("\r\n") {
         return Ok(text);
     }
-    memory::joined(content.split("\r\n"), "\n")
+    allocation::joined(content.split("\r\n"), "\n")
 }
 
 /// Whether something is given by standard input, of which nothing was read yet: it is a pipe, or a file at its beginning. (Of
@@ -133,7 +133,7 @@ pub fn parse_ids(text: &str, model: &Model) -> Result<Vec<u32>> {
     };
     let mut tokens = Vec::new();
     for id in list.split(|c: char| c.is_whitespace() || c == ',').filter(|id| !id.is_empty()) {
-        memory::reserve(&mut tokens, 1)?;
+        allocation::reserve(&mut tokens, 1)?;
         tokens.push(token(id)?);
     }
     Ok(tokens)
@@ -160,7 +160,7 @@ fn text(file: &str, from: impl Read, limit: u64) -> Result<String> {
     let mut bytes = Vec::new();
     let read = from.take(limit + 1).read_to_end(&mut bytes);
     read.map_err(|source| match source.kind() {
-        ErrorKind::OutOfMemory => memory::none_for(bytes.len()),
+        ErrorKind::OutOfMemory => allocation::none_for(bytes.len()),
         _ => Error::Io { file: file.into(), source },
     })?;
     if bytes.len() as u64 > limit {

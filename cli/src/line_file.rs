@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use esolm::{Error, Result};
 use serde::Deserialize;
 
-use crate::memory;
+use crate::allocation;
 use crate::output::{io_error, print_to_reader};
 
 /// Longest line that is read, in bytes: a file of something else may have no end of a line.
@@ -78,7 +78,7 @@ impl LineFile {
     /// Writes the line of the next piece. Returns whether there still is a reader.
     pub fn write(&mut self, line: impl Display) -> Result<bool> {
         let Some((path, file)) = &mut self.file else { return print_to_reader(line) };
-        let line = memory::written(line)?;
+        let line = allocation::written(line)?;
         let other = |which| {
             let what = format!(
                 "was written with other options, another model or another version, or is another file: {which}"
@@ -160,7 +160,7 @@ fn read_line(reader: &mut impl BufRead, path: &Path) -> Result<Vec<u8>> {
         let end = some.iter().position(|&byte| byte == b'\n');
         let len = end.map_or(some.len(), |end| end + 1).min(MAX_LINE - line.len());
         let some = some.get(..len).unwrap_or_default();
-        memory::reserve(&mut line, len)?;
+        allocation::reserve(&mut line, len)?;
         line.extend_from_slice(some);
         reader.consume(len);
         if end.is_some() || len == 0 {

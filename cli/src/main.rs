@@ -1,6 +1,7 @@
 //! The `esolm` command: reads the command line, runs a subcommand, turns errors into exit codes.
 #![forbid(unsafe_code)]
 
+mod allocation;
 mod args;
 #[cfg(feature = "chat")]
 mod chat_format;

@@ -1,8 +1,4 @@
-//! Memory of this process: what is resident, and what it could not get.
-
-use std::fmt::{self, Display, Write};
-
-use esolm::{Error, Result};
+//! Memory of this process.
 
 use crate::output::human_bytes;
 
@@ -11,52 +7,6 @@ pub fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-}
-
-/// The error of so many bytes that could not be allocated.
-pub fn none_for(bytes: usize) -> Error {
-    Error::OutOfMemory(format!("{bytes} bytes could not be allocated"))
-}
-
-/// Makes room for `more` elements behind those that are there.
-pub fn reserve<T>(all: &mut Vec<T>, more: usize) -> Result<()> {
-    all.try_reserve(more).map_err(|_| none_for((all.len() + more) * size_of::<T>()))
-}
-
-/// Appends to a text.
-pub fn append(text: &mut String, part: &str) -> Result<()> {
-    text.try_reserve(part.len()).map_err(|_| none_for(text.len() + part.len()))?;
-    text.push_str(part);
-    Ok(())
-}
-
-/// Texts, one behind the other, with `between` between two.
-pub fn joined<'a>(parts: impl IntoIterator<Item = &'a str>, between: &str) -> Result<String> {
-    let mut text = String::new();
-    for (number, part) in parts.into_iter().enumerate() {
-        append(&mut text, if number == 0 { "" } else { between })?;
-        append(&mut text, part)?;
-    }
-    Ok(text)
-}
-
-/// What `text` shows.
-pub fn written(text: impl Display) -> Result<String> {
-    struct Growing {
-        text: String,
-        refused: Option<Error>,
-    }
-    impl Write for Growing {
-        fn write_str(&mut self, part: &str) -> fmt::Result {
-            append(&mut self.text, part).map_err(|error| self.refused = Some(error)).map_err(|()| fmt::Error)
-        }
-    }
-    let mut made = Growing { text: String::new(), refused: None };
-    // Writing fails for no other reason.
-    match write!(made, "{text}") {
-        Err(_) => Err(made.refused.unwrap_or_else(|| none_for(made.text.len()))),
-        Ok(()) => Ok(made.text),
-    }
 }
 
 /// Runs `work` and tells how much resident memory it added.

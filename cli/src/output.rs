@@ -9,7 +9,7 @@ use esolm::{Error, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::memory::written;
+use crate::allocation::written;
 
 /// Writes `text` to standard output, as it is made. A reader that has gone away (`esolm .. | head`) is not an error. A terminal
 /// gets control characters, which may come from a file, in a visible form.

@@ -53,7 +53,7 @@ mod output {
         value.to_string()
     }
 
-    pub fn write_file(_: &std::path::Path, _: &str) -> esolm::Result<()> {
+    pub fn write_file(_: &std::path::Path, _: impl std::fmt::Display) -> esolm::Result<()> {
         Ok(())
     }
 }

@@ -110,7 +110,7 @@ pub fn use_model(path: &Path) -> Result<()> {
                 true => GenerateParams { steps: 3, alpha_0: 0.5, ..GenerateParams::default() },
                 false => GenerateParams::default(),
             };
-            let prompt = Prompt::prefix(&[0][..model.config().given_tokens()]).unwrap();
+            let prompt = Prompt::prefix(&[0][..model.config().given_tokens()])?;
             // A model of other numbers may well produce infinity; that is not the file's message.
             let _ = context.begin(&[prompt], &generate);
             while let Ok(Some(_)) = context.step() {}

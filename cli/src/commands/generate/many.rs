@@ -8,10 +8,10 @@ use std::time::Instant;
 use esolm::{Context, Error, GenerateParams, Prompt, Result, StopReason};
 use serde_json::json;
 
+use crate::allocation::written;
 use crate::exit_code::INTERRUPTED;
 use crate::input::tokenizer;
 use crate::line_file::LineFile;
-use crate::memory::written;
 use crate::output::{json_line, tell};
 use crate::progress;
 use crate::seed::Seed;

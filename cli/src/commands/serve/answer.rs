@@ -5,7 +5,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::job::{End, Held, Piece, TokenReport};
-use crate::memory::{append, reserve};
+use crate::allocation::{append, reserve};
 
 /// What all parts of an answer have in common.
 pub struct Heading {

@@ -20,8 +20,8 @@ use super::engine::Engine;
 use super::failure::Failure;
 use super::job::{Event, Job, Wanted};
 use super::request::Request;
+use crate::allocation::written;
 use crate::chat_format::ChatFormat;
-use crate::memory::written;
 use crate::output::JsonText;
 
 /// Most log-probabilities of tokens that an answer reports. Each takes some sixty bytes, and as many again as JSON.
