@@ -305,7 +305,7 @@ fuzz: setup
 # is found by make test. (Those of the readers take --cfg fuzzing, with which all is built again.)
 FUZZ_WHOLE = gguf checkpoint safetensors tokenizer template chat_template grammar requests state imatrix plans calls
 fuzz-check:
-	@tests/packages fuzz/Cargo.toml || exit $$(($$? - 1)); \
+	@CARGO='$(CARGO)' tests/packages fuzz/Cargo.toml || exit $$(($$? - 1)); \
 	CARGO_PROFILE_RELEASE_DEBUG=0 $(CARGO) check --release --locked --manifest-path fuzz/Cargo.toml --target-dir $(BUILD) \
 	  $(FUZZ_WHOLE:%=--bin=%)
 
@@ -313,7 +313,7 @@ fuzz-check:
 side-check: side-check-miri side-check-loom
 side-check-miri: TESTS = --tests
 side-check-%:
-	@tests/packages tests/$*/Cargo.toml || exit $$(($$? - 1)); \
+	@CARGO='$(CARGO)' tests/packages tests/$*/Cargo.toml || exit $$(($$? - 1)); \
 	$(CARGO) check --locked --manifest-path tests/$*/Cargo.toml $(TESTS) --target-dir $(BUILD)/side
 
 faults: setup

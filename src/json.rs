@@ -7,8 +7,10 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::error::{Error, Result};
-use crate::memory::{copied, formatted, push};
+#[cfg(any(test, feature = "convert", feature = "grammar"))]
+use crate::error::Error;
+use crate::error::Result;
+use crate::memory::{copied, push};
 
 /// Most values of a [`SmallJson`], and bytes of all its texts.
 const SMALL: (usize, usize) = (4096, 64 << 10);
@@ -53,14 +55,43 @@ pub(crate) fn parse(json: &[u8], values: usize) -> Result<Value, Unread> {
 const NO_MEMORY: &str = "no memory";
 
 /// The error of a reader for what could not be allocated.
-pub(crate) fn no_memory<E: serde::de::Error>(_: Error) -> E {
+pub(crate) fn no_memory<E: serde::de::Error>(_: impl std::error::Error) -> E {
     E::custom(NO_MEMORY)
 }
 
-/// Whether JSON was not read as there was no memory.
+/// Whether JSON was not read as there was no memory. Looks at the message without a copy of it.
 pub(crate) fn is_no_memory(error: &serde_json::Error) -> bool {
-    error.is_data()
-        && formatted(format_args!("{error}")).map_or(true, |message| message.starts_with(NO_MEMORY))
+    struct Compared(&'static str);
+    impl fmt::Write for Compared {
+        /// Ends at the first difference, and at the end of what is compared.
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            let len = part.len().min(self.0.len());
+            match part.as_bytes().get(..len) == self.0.as_bytes().get(..len) {
+                true => self.0 = self.0.get(len..).unwrap_or_default(),
+                false => return Err(fmt::Error),
+            }
+            if self.0.is_empty() { Err(fmt::Error) } else { Ok(()) }
+        }
+    }
+    let mut compared = Compared(NO_MEMORY);
+    let _ = fmt::Write::write_fmt(&mut compared, format_args!("{error}"));
+    error.is_data() && compared.0.is_empty()
+}
+
+/// Bytes of the longest text in JSON, as it is written there. What is wrong with a file may be told with a text of it, more than
+/// once, by libraries that cannot be refused memory.
+pub(crate) fn longest_text(json: &[u8]) -> usize {
+    let (mut longest, mut start) = (0, None);
+    let mut bytes = json.iter().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match (byte, start) {
+            (b'\\', Some(_)) => drop(bytes.next()),
+            (b'"', None) => start = Some(at),
+            (b'"', Some(from)) => (longest, start) = (longest.max(at - from), None),
+            _ => (),
+        }
+    }
+    longest.max(start.map_or(0, |from| json.len() - from))
 }
 
 /// Makes a text.
@@ -78,7 +109,7 @@ impl Visitor<'_> for Text {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text")
+        f.write_str("a string")
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<String, E> {
@@ -221,6 +252,22 @@ mod tests {
         }
         for bad in ["", "[1,]", "{\"a\"}", "1 2", "[1e999]", "\"\u{1}\""] {
             assert!(matches!(parse(bad.as_bytes(), 100), Err(Unread::Damaged(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_memory_is_told_by_the_beginning_of_a_message() {
+        let error = |message: &str| <serde_json::Error as serde::de::Error>::custom(message);
+        assert!(is_no_memory(&error(NO_MEMORY)) && is_no_memory(&no_memory(fmt::Error)));
+        for other in ["", "no", "no memor", "token 'no memory'", "No memory"] {
+            assert!(!is_no_memory(&error(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_longest_text_is_found() {
+        for (json, len) in [("", 0), ("{}", 0), (r#"["a", "bcd"]"#, 4), (r#"["\"x\\", 1"#, 6), ("[\"ab", 3)] {
+            assert_eq!(longest_text(json.as_bytes()), len, "{json}");
         }
     }
 

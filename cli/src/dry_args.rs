@@ -2,6 +2,7 @@
 
 use esolm::{Dry, Error, Model, Result};
 
+use crate::allocation::push;
 use crate::input::tokenizer;
 
 /// llama.cpp's default sequence breakers.
@@ -53,11 +54,20 @@ impl DryArgs {
         };
         let Some(tokenizer) = tokenizer(model)? else { return Ok(vec![]) };
         let config = model.config();
-        let breaks = |token: &u32| {
-            let Ok(bytes) = tokenizer.token_bytes(*token) else { return false };
+        let breaks = |token: u32| {
+            let bytes = match tokenizer.token_bytes(token) {
+                Err(no_memory @ Error::OutOfMemory(_)) => return Err(no_memory),
+                bytes => bytes.unwrap_or_default(),
+            };
             let contains = |text: &&str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
-            *token != config.mask_token_id && given.iter().any(contains)
+            Ok(token != config.mask_token_id && given.iter().any(contains))
         };
-        Ok((0..config.vocab_size as u32).filter(breaks).collect())
+        let mut all = Vec::new();
+        for token in 0..config.vocab_size as u32 {
+            if breaks(token)? {
+                push(&mut all, token)?;
+            }
+        }
+        Ok(all)
     }
 }

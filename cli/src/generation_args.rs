@@ -5,6 +5,7 @@ use esolm::{
     TokenizeOptions, Variant,
 };
 
+use crate::allocation::{collected, copy_of, push};
 use crate::dry_args::DryArgs;
 use crate::input::read_text;
 
@@ -299,13 +300,13 @@ fn sliding(text: &str) -> Result<Adaptive> {
 /// Numbers separated by commas or white space.
 fn numbers(text: &str, option: &str) -> Result<Vec<u32>> {
     let pieces = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|piece| !piece.is_empty());
-    pieces.map(|piece| piece.parse().map_err(|_| bad(option, piece, "a whole number"))).collect()
+    collected(pieces.map(|piece| piece.parse().map_err(|_| bad(option, piece, "a whole number"))))
 }
 
 /// Parses POSITION=TOKEN,.. or FIRST-LAST=TOKEN,.. and appends each position and its allowed tokens to `allowed`.
 fn allow(text: &str, model: &Model, allowed: &mut Vec<(u32, Vec<u32>)>) -> Result<()> {
     let form = || bad("--allow", text, "POSITION=TOKEN,.. or FIRST-LAST=TOKEN,..");
-    let wrong = |what: String| Err(Error::InvalidArgument(format!("--allow: '{text}': {what}")));
+    let wrong = |what: String| Err(Error::InvalidArgument(format!("--allow: '{text:.SHOWN$}': {what}")));
     let (places, names) = text.split_once('=').ok_or_else(form)?;
     let place = |text: &str| text.trim().parse::<u32>().map_err(|_| form());
     let (first, last) = places.split_once('-').unwrap_or((places, places));
@@ -318,15 +319,14 @@ fn allow(text: &str, model: &Model, allowed: &mut Vec<(u32, Vec<u32>)>) -> Resul
     if last as usize >= length {
         return wrong(format!("position {last} is beyond the model's {length} tokens, which count from 0"));
     }
-    let tokens = names.split(',').map(|name| token("--allow", name, model)).collect::<Result<Vec<_>>>()?;
+    let tokens = collected(names.split(',').map(|name| token("--allow", name, model)))?;
     // Each position has a list of its own.
     let before: usize = allowed.iter().map(|(_, tokens)| tokens.len()).sum();
     let all = tokens.len().saturating_mul((last - first) as usize + 1).saturating_add(before);
     if all > MOST_ALLOWED {
         return wrong(format!("{all} tokens at all positions; at most {MOST_ALLOWED}"));
     }
-    allowed.extend((first..=last).map(|position| (position, tokens.clone())));
-    Ok(())
+    (first..=last).try_for_each(|position| push(allowed, (position, copy_of(&tokens)?)))
 }
 
 /// The token that `text` names, by its text or as #ID.
@@ -339,12 +339,15 @@ fn token(option: &str, text: &str, model: &Model) -> Result<u32> {
         &[token] => Ok(token),
         [] => Err(bad(option, text, "a token; name one by its text, or as #ID")),
         tokens => Err(Error::InvalidArgument(format!(
-            "{option}: '{text}' is {} tokens {tokens:?}; name one, or #ID",
+            "{option}: '{text:.SHOWN$}' is {} tokens; name one, or #ID",
             tokens.len()
         ))),
     }
 }
 
+/// Characters of what was given that a message shows.
+const SHOWN: usize = 200;
+
 fn bad(option: &str, given: &str, wanted: &str) -> Error {
-    Error::InvalidArgument(format!("{option}: '{given}' is not {wanted}"))
+    Error::InvalidArgument(format!("{option}: '{given:.SHOWN$}' is not {wanted}"))
 }

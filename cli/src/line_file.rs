@@ -78,7 +78,7 @@ impl LineFile {
     /// Writes the line of the next piece. Returns whether there still is a reader.
     pub fn write(&mut self, line: impl Display) -> Result<bool> {
         let Some((path, file)) = &mut self.file else { return print_to_reader(line) };
-        let line = allocation::written(line)?;
+        let line = allocation::formatted(line)?;
         let other = |which| {
             let what = format!(
                 "was written with other options, another model or another version, or is another file: {which}"

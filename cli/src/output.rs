@@ -9,7 +9,7 @@ use esolm::{Error, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::allocation::written;
+use crate::allocation::{extend, formatted};
 
 /// Writes `text` to standard output, as it is made. A reader that has gone away (`esolm .. | head`) is not an error. A terminal
 /// gets control characters, which may come from a file, in a visible form.
@@ -19,11 +19,46 @@ pub fn print(text: impl Display) -> Result<()> {
 
 /// As [`print`]. Returns whether there still is a reader.
 pub fn print_to_reader(text: impl Display) -> Result<bool> {
-    let mut out = std::io::stdout().lock();
-    let written = if out.is_terminal() { write!(out, "{}", Visible(text)) } else { write!(out, "{text}") };
+    let mut out = Gathered { to: std::io::stdout().lock(), bytes: Vec::new() };
+    let written = if out.to.is_terminal() { write!(out, "{}", Visible(text)) } else { write!(out, "{text}") };
     let result = written.and_then(|()| out.flush());
     let unread = matches!(&result, Err(e) if e.kind() == ErrorKind::BrokenPipe);
     printed(result).map(|()| !unread)
+}
+
+/// Gathers bytes, so that lines up to some length are written at once, which other processes may write to as well.
+struct Gathered<W> {
+    to: W,
+    bytes: Vec<u8>,
+}
+
+impl<W: Write> Gathered<W> {
+    /// Bytes that are gathered, if there is memory for them.
+    const MOST: usize = 64 << 10;
+
+    fn pass_on(&mut self) -> std::io::Result<()> {
+        let passed = self.to.write_all(&self.bytes);
+        self.bytes.clear();
+        passed
+    }
+}
+
+impl<W: Write> Write for Gathered<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.len() + bytes.len() > Self::MOST {
+            self.pass_on()?;
+        }
+        if bytes.len() > Self::MOST || extend(&mut self.bytes, bytes).is_err() {
+            self.pass_on()?;
+            self.to.write_all(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.pass_on()?;
+        self.to.flush()
+    }
 }
 
 /// What printing to standard output came to.
@@ -115,7 +150,7 @@ impl Display for Ids<'_> {
 
 /// Writes a file that a command was asked for besides its output.
 pub fn write_file(path: &Path, content: impl Display) -> Result<()> {
-    esolm::write_file(path, written(content)?.as_bytes())
+    esolm::write_file(path, formatted(content)?.as_bytes())
 }
 
 /// Fails before any work if one of these outputs cannot be written, or if it would replace an input or another output.
@@ -145,9 +180,12 @@ fn place(path: &Path) -> Option<PathBuf> {
 
 /// Prints a line for people to standard error. Work is not lost because nobody can be told of it: a failure is ignored.
 pub fn tell(line: &str) {
-    if let Ok(line) = written(format_args!("{}\n", Visible(line))) {
-        let _ = std::io::stderr().write_all(line.as_bytes());
-    }
+    let mut to = std::io::stderr().lock();
+    // At once, if there is memory for it: other processes may write there, too.
+    let _ = match formatted(format_args!("{}\n", Visible(line))) {
+        Ok(line) => to.write_all(line.as_bytes()),
+        Err(_) => writeln!(to, "{}", Visible(line)),
+    };
 }
 
 /// Prints notes about what was done to standard error.

@@ -9,6 +9,9 @@ use esolm_fuzz::model;
 use libfuzzer_sys::fuzz_target;
 
 #[allow(dead_code)]
+#[path = "../../cli/src/allocation.rs"]
+mod allocation;
+#[allow(dead_code)]
 #[path = "../../cli/src/commands/serve/failure.rs"]
 mod failure;
 #[allow(dead_code)]

@@ -43,7 +43,7 @@ pub fn bytes(config: &Config, tokenizer: &str, ty: TensorType) -> Vec<u8> {
 /// As [`bytes`], with the rows of all matrices that are multiplied in this layout.
 pub fn bytes_in(layout: Layout, config: &Config, tokenizer: &str, ty: TensorType) -> Vec<u8> {
     let mut writer = Writer::new();
-    config.write(&mut writer);
+    config.write(&mut writer).unwrap();
     writer.set(Config::TOKENIZER_KEY, Value::Str(tokenizer.into()));
     with_tensors(writer, layout, config, ty)
 }
@@ -82,7 +82,7 @@ pub fn bytes_of_llama(config: &Config, ty: TensorType) -> Vec<u8> {
     let types: Vec<Value> =
         (0..words.len()).map(|token| Value::I32(if token < 22 { 1 } else { 3 })).collect();
     let mut writer = Writer::new();
-    config.write(&mut writer);
+    config.write(&mut writer).unwrap();
     writer.set("tokenizer.ggml.model", Value::Str("gpt2".into()));
     writer.set("tokenizer.ggml.pre", Value::Str("qwen2".into()));
     writer.set("tokenizer.ggml.tokens", array(&texts(&words)));

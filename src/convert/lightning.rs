@@ -6,7 +6,7 @@ use super::options::TokenizerSource;
 use super::pickle::{Node, NodeId, Pickle};
 use super::source::FoundTokenizer;
 use crate::error::{Error, Result};
-use crate::memory::{copied, try_collected};
+use crate::memory::{copied, push};
 
 /// Most values (entries that are looked at, bytes of text) and deepest nesting of a configuration. What a pickle shares is
 /// copied wherever it occurs, so without a limit a small pickle could produce an endless configuration.
@@ -68,7 +68,12 @@ impl Values<'_> {
             Node::Float(value) => Number::from_f64(*value).map_or(Value::Null, Value::Number),
             Node::Str(value) => Value::String(self.text(value)?),
             Node::List(elements) | Node::Tuple(elements) => {
-                Value::Array(try_collected(elements.iter().map(|&element| self.plain(element, depth)))?)
+                // One by one: room for all would be there at each level of a list that contains itself.
+                let mut list = Vec::new();
+                for &element in elements {
+                    push(&mut list, self.plain(element, depth)?)?;
+                }
+                Value::Array(list)
             }
             Node::Object(_) => {
                 // omegaconf keeps a container's children in `_content` and a leaf's value in `_val`.

@@ -126,7 +126,7 @@ pub fn convert(
     };
 
     let mut writer = Writer::new();
-    config.write(&mut writer);
+    config.write(&mut writer)?;
     writer.set("general.name", Value::Str(model_name(output, options)?));
     set_type_keys(&mut writer, options.tensor_type);
     let tokenizer = vocabulary.as_ref().map_or(TokenizerSource::None, |v| v.source);

@@ -2,6 +2,7 @@
 
 use super::request::Prompt;
 use crate::error::{Error, Result};
+use crate::memory::{append, push};
 use crate::model::{TokenizeOptions, Tokenizer};
 
 /// Most tokens of all holes of a template.
@@ -25,16 +26,16 @@ impl Template {
     /// Parses a template.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] that names the character where the template is wrong.
+    /// [`Error::InvalidArgument`] that names the character where the template is wrong; [`Error::OutOfMemory`].
     pub fn parse(text: &str) -> Result<Self> {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut holes = 0;
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
-            literal.push_str(before);
+            append(&mut literal, before)?;
             if let Some(after) = after.strip_prefix("{{") {
-                literal.push_str("{{");
+                append(&mut literal, "{{")?;
                 rest = after;
                 continue;
             }
@@ -55,14 +56,14 @@ impl Template {
                 )));
             }
             if !literal.is_empty() {
-                parts.push(TemplatePart::Text(std::mem::take(&mut literal)));
+                push(&mut parts, TemplatePart::Text(std::mem::take(&mut literal)))?;
             }
-            parts.push(TemplatePart::Hole(count));
+            push(&mut parts, TemplatePart::Hole(count))?;
             rest = after;
         }
-        literal.push_str(rest);
+        append(&mut literal, rest)?;
         if !literal.is_empty() {
-            parts.push(TemplatePart::Text(literal));
+            push(&mut parts, TemplatePart::Text(literal))?;
         }
         Ok(Self { parts })
     }

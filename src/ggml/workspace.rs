@@ -11,7 +11,7 @@ use super::table::{Tensor, TensorTable, put};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::gguf::TensorInfo;
-use crate::memory::{ALIGNMENT, Arena, Region, with_room};
+use crate::memory::{ALIGNMENT, Arena, Region, try_collected, with_room};
 
 /// Graphs of ordinary size that are kept, so that steps find theirs.
 const KEPT_GRAPHS: usize = 6;
@@ -142,7 +142,7 @@ impl Workspace {
     ) -> Result<WorkspaceSize> {
         let largest = size.largest;
         let mut table = TensorTable::allocate(weights.len(), (0, 0))?;
-        let handles = weights.iter().map(|t| table.add(t, None)).collect::<Result<Vec<_>>>()?;
+        let handles = try_collected(weights.iter().map(|t| table.add(t, None)))?;
         let mut graph_table = TensorTable::allocate(largest.tensors, (largest.parts, largest.part_tensors))?;
         let mut complete = CompleteGraph::with_room(largest.parts)?;
         let mut graph = Graph::new(&mut graph_table, &mut complete, None, largest)?;
@@ -182,12 +182,8 @@ impl Workspace {
         };
         let count = size.weights + 1;
         let mut weights_table = table_at(parts.weights, TensorTable::size(count, (0, 0)), count)?;
-        let handles = weights
-            .tensors()
-            .iter()
-            .zip(weights.placed())
-            .map(|(info, &placed)| weights_table.add_alias(info, placed))
-            .collect::<Result<Vec<_>>>()?;
+        let placed = weights.tensors().iter().zip(weights.placed());
+        let handles = try_collected(placed.map(|(info, &placed)| weights_table.add_alias(info, placed)))?;
         weights_table.take()?;
         // SAFETY: the table has room, and no computing memory has more bytes than an i64 can count.
         let bytes = Tensor::new(unsafe {

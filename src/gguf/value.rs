@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use crate::error::{Error, Result};
 #[cfg(feature = "capi")]
 use crate::memory::text_with_room;
-use crate::memory::with_room;
+use crate::memory::{copied, with_room};
 
 /// The type number of text in a file.
 pub(super) const STR: u32 = 8;
@@ -277,14 +277,14 @@ impl Array {
     /// An array of these values.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if they are of different types or are arrays.
+    /// [`Error::InvalidArgument`] if they are of different types or are arrays; [`Error::OutOfMemory`].
     pub fn new(values: &[Value]) -> Result<Self> {
         // An array without elements has to have some element type; u8 it is.
         let code = values.first().map_or(Value::U8(0).code(), Value::code);
         if values.iter().any(|value| value.code() != code || matches!(value, Value::Array(_))) {
             return Err(Error::invalid("the elements of an array must be of one type, and not arrays"));
         }
-        let mut bytes = Vec::new();
+        let mut bytes = with_room(values.iter().map(Value::encoded_len).sum())?;
         values.iter().for_each(|value| value.put(&mut bytes));
         Ok(Self { code, len: values.len(), bytes })
     }
@@ -309,11 +309,11 @@ impl Array {
         self.len == 0
     }
 
-    /// The elements, decoded one at a time.
-    pub fn iter(&self) -> impl Iterator<Item = Value> {
+    /// The elements, decoded one at a time, or [`Error::OutOfMemory`].
+    pub fn iter(&self) -> impl Iterator<Item = Result<Value>> {
         self.elements().map(|element| match element {
-            Element::Number(number) => number,
-            Element::Text(text) => Value::Str(text.to_owned()),
+            Element::Number(number) => Ok(number),
+            Element::Text(text) => copied(text).map(Value::Str),
         })
     }
 
@@ -347,7 +347,7 @@ impl Array {
 
 impl std::fmt::Debug for Array {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter().take(16)).finish()?;
+        f.debug_list().entries(self.iter().flatten().take(16)).finish()?;
         if self.len > 16 { write!(f, " and {} more", self.len - 16) } else { Ok(()) }
     }
 }
@@ -382,7 +382,7 @@ mod tests {
         for (values, bytes) in lists.into_iter().zip([2, 2, 8, 8 + 1 + 8 + 8 + 2, 0]) {
             let array = Array::new(&values).unwrap();
             assert_eq!((array.len(), array.bytes.len()), (values.len(), bytes));
-            assert_eq!(array.iter().collect::<Vec<_>>(), values);
+            assert_eq!(array.iter().collect::<Result<Vec<_>>>().unwrap(), values);
         }
     }
 

@@ -85,11 +85,15 @@ impl Config {
     }
 
     /// Writes the hyperparameters into a GGUF file's metadata.
-    pub fn write(&self, out: &mut Writer) {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn write(&self, out: &mut Writer) -> Result<()> {
         match self.llama_architecture() {
-            Some(architecture) => llama_keys::write(self, architecture, out),
+            Some(architecture) => llama_keys::write(self, architecture, out)?,
             None => self.write_own_keys(out),
         }
+        Ok(())
     }
 
     fn write_own_keys(&self, out: &mut Writer) {

@@ -6,6 +6,7 @@ use super::config::{Config, EMBEDDING, Variant, limits};
 use super::defaults::Defaults;
 use crate::error::{Error, Result};
 use crate::gguf::{Array, Gguf, Value, Writer};
+use crate::memory::push;
 
 /// The architectures that are read.
 pub(super) const ARCHITECTURES: [&str; 3] = ["qwen2", "qwen3", "wedlm"];
@@ -74,7 +75,7 @@ pub(super) fn read(gguf: &Gguf, architecture: &str, mask: Option<u32>) -> Result
         ends.add(token(name)?.map(|id| id as u32), mask_token_id);
     }
     if let Some(Value::Array(ids)) = gguf.get(ENDS_KEY) {
-        let ids = ids.iter().map(|id| id.as_u64().filter(|&id| id < vocab_size as u64));
+        let ids = ids.iter().map(|id| id.ok()?.as_u64().filter(|&id| id < vocab_size as u64));
         for id in ids.take(MAX_ENDS) {
             let id = id.ok_or_else(|| bad(format!("key '{ENDS_KEY}' has what is no token")))?;
             ends.add(Some(id as u32), mask_token_id);
@@ -196,7 +197,10 @@ impl<'a> Vocabulary<'a> {
 }
 
 /// Writes the hyperparameters.
-pub(super) fn write(config: &Config, architecture: &str, out: &mut Writer) {
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(super) fn write(config: &Config, architecture: &str, out: &mut Writer) -> Result<()> {
     let key = |name: &str| format!("{architecture}.{name}");
     let head_dim = int(config.head_dim());
     out.set_text("general.architecture", architecture);
@@ -227,11 +231,12 @@ pub(super) fn write(config: &Config, architecture: &str, out: &mut Writer) {
             out.set(&format!("tokenizer.ggml.{name}_token_id"), Value::U32(id));
         }
     }
-    let all: Vec<Value> =
-        config.eos_token_id.iter().chain(&config.other_eos_token_ids).map(|&id| Value::U32(id)).collect();
-    if let Ok(all) = Array::new(&all) {
-        out.set(ENDS_KEY, Value::Array(all));
+    let mut all = Vec::new();
+    for &id in config.eos_token_id.iter().chain(&config.other_eos_token_ids) {
+        push(&mut all, Value::U32(id))?;
     }
+    out.set(ENDS_KEY, Value::Array(Array::new(&all)?));
+    Ok(())
 }
 
 /// A number as a value. What fits no u32 is beyond every limit: who reads the file says so, with the number that was meant.

@@ -37,7 +37,7 @@ pub fn create_model(
         FileOrPath::File(file) => PendingFile::of_open(file, name)?,
     };
     let mut writer = Writer::new();
-    config.write(&mut writer);
+    config.write(&mut writer)?;
     if config.llama_architecture().is_some() {
         // As llama.cpp has a file without a vocabulary.
         writer.set_text("tokenizer.ggml.model", "no_vocab");

@@ -85,6 +85,7 @@ pub fn all(folder: &Path) -> Tally {
         ("doubling lists", doubling),
         ("deep lists", deep),
         ("a list in itself", b"]\x94h\x00a".to_vec()),
+        ("a list in itself a million times", [&b"]\x94("[..], &b"h\x00".repeat(million), b"e"].concat()),
         ("a million values", b"N".repeat(million)),
         ("a million references", [b"N".to_vec(), b"2".repeat(16 * million)].concat()),
         ("a million memo entries", [b"N".to_vec(), b"\x94".repeat(8 * million)].concat()),

@@ -46,7 +46,7 @@ fn file(tokens: &[Value], types: &[i32], merges: &[&str]) -> Vec<u8> {
         defaults: Defaults::default(),
     };
     let mut writer = Writer::new();
-    config.write(&mut writer);
+    config.write(&mut writer).expect("memory for its keys");
     let array = |values: &[Value]| Value::Array(Array::new(values).expect("of one type"));
     let types: Vec<Value> = types.iter().map(|&ty| Value::I32(ty)).collect();
     writer.set("tokenizer.ggml.model", Value::Str("gpt2".into()));

@@ -42,7 +42,7 @@ fn config() -> Config {
 fn random(path: &Path) {
     let config = config();
     let mut writer = Writer::new();
-    config.write(&mut writer);
+    config.write(&mut writer).expect("memory for its keys");
     let specs = config.tensors().expect("tensors");
     specs.iter().for_each(|spec| writer.declare(&spec.name, TensorType::F32, &spec.dims).expect("a tensor"));
     let (mut out, mut state, mut specs) = (Vec::new(), 1u32, specs.iter());

@@ -97,6 +97,10 @@ pub fn all(folder: &Path) -> Tally {
             "growing decoders",
             word_level(&format!(r#""decoder": {},"#, sequence("decoders", &replace("a", "aaaaaaaaaa"), 10))),
         ),
+        ("a text for a vocabulary", format!(r#"{{"model": {{"vocab": "{long}{long}"}}}}"#)),
+        ("a long type", format!(r#"{{"model": {{"type": "{long}{long}", "vocab": {{}}}}}}"#)),
+        ("a long token", word_level(&added(1, 2 << 20))),
+        ("a text without an end", format!(r#"{{"model": {{"type": "{long}{long}"#)),
         ("a long replacement", word_level(&format!(r#""normalizer": {},"#, replace("a", &long)))),
         (
             "deep sequences",

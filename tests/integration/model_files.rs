@@ -148,7 +148,7 @@ fn sizes_beyond_their_limits_are_said_as_they_are() {
         // A file that is written all the same.
         if config.head_count > 0 {
             let (mut writer, mut bytes) = (Writer::new(), Vec::new());
-            config.write(&mut writer);
+            config.write(&mut writer).unwrap();
             writer.write(&mut bytes, |_, _| Ok(())).unwrap();
             let said = Config::from_gguf(&Gguf::parse(&bytes, "it").unwrap()).unwrap_err().to_string();
             assert!(said.contains(&format!(" is {size}, not in 1..=")), "{said}");

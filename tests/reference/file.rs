@@ -26,7 +26,7 @@ impl Network {
     /// The same, with more keys.
     pub fn to_gguf_with<'k>(&self, more: impl IntoIterator<Item = (&'k str, Value)>) -> Vec<u8> {
         let mut writer = Writer::new();
-        self.config.write(&mut writer);
+        self.config.write(&mut writer).unwrap();
         for (key, value) in more {
             writer.set(key, value);
         }

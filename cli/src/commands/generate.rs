@@ -16,6 +16,7 @@ use many::ManyArgs;
 use report::Generated;
 pub use tip::with_tip;
 
+use crate::allocation::{collected, copy_of, push};
 use crate::args::ComputeArgs;
 use crate::exit_code::INTERRUPTED;
 use crate::generation_args::{GenerationArgs, check_diffusion};
@@ -167,8 +168,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     // After the context, which refuses a batch that memory is too small for.
     let prompts = match given.as_slice() {
         _ if args.many.is_given() => given,
-        [] => vec![Prompt::default(); batch],
-        [one] => vec![one.clone(); batch],
+        [] => repeated(&Prompt::default(), batch)?,
+        [one] => repeated(one, batch)?,
         _ => given,
     };
     if args.state.is_some() {
@@ -205,8 +206,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let note = note(args, params.seed, &generated);
     let saved = save(args, &context, || plot(std::mem::take(&mut generated.points), note));
     let texts = match tokenizer(&model)? {
-        Some(_) => (0..batch).map(|i| context.text(i).map(Some)).collect::<Result<Vec<_>>>()?,
-        None => vec![None; batch],
+        Some(_) => collected((0..batch).map(|i| context.text(i).map(Some)))?,
+        None => collected((0..batch).map(|_| Ok(None)))?,
     };
     if args.json {
         print_json(report::whole(&context, &texts, &generated, ready, params.seed)?)?;
@@ -286,7 +287,7 @@ fn generate(
         proposed += step.proposed;
         accepted += step.accepted;
         if args.plot.is_some() {
-            add_points(&mut points, &step);
+            add_points(&mut points, &step)?;
         }
         if args.json {
             let report = report::step(&model, &step, args.top_log_probs)?;
@@ -301,7 +302,7 @@ fn generate(
             unread = stream.is_unread();
         }
         if let Some(watch) = &mut watch {
-            let updates = step.updates.to_vec();
+            let updates = copy_of(step.updates)?;
             stopwatch.pause(|| watch.show(context, &updates))?;
         }
     }
@@ -358,16 +359,23 @@ fn prompts(args: &Args, model: &Model) -> Result<(Vec<Prompt>, usize)> {
     }
 }
 
+/// A prompt for each of `count` texts.
+fn repeated(prompt: &Prompt, count: usize) -> Result<Vec<Prompt>> {
+    collected((0..count).map(|_| Ok(Prompt { known: copy_of(&prompt.known)? })))
+}
+
 /// Adds a point for each token that a step wrote, in a series per text.
-fn add_points(points: &mut Vec<Series>, step: &Step<'_>) {
+fn add_points(points: &mut Vec<Series>, step: &Step<'_>) -> Result<()> {
     for update in step.updates {
         let text = update.sequence as usize;
         while points.len() <= text {
-            points.push(Series { name: format!("text {}", points.len() + 1), points: vec![], line: false });
+            let name = format!("text {}", points.len() + 1);
+            push(points, Series { name, points: vec![], line: false })?;
         }
         let (x, y) = (f64::from(update.position), (step.index + 1) as f64);
-        points[text].points.push(Point { x, y, label: String::new() });
+        push(&mut points[text].points, Point { x, y, label: String::new() })?;
     }
+    Ok(())
 }
 
 /// What the plot is of: the seed, what was asked for of diffusion, and what it came to.

@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let model = model?;
     let context = Context::memory_use(&model, &ContextParams::default())?;
     if args.json.json {
-        print_json(report(&model, resident, &context))?;
+        print_json(report(&model, resident, &context)?)?;
     } else {
         // Also where no terminal is: the listing is for people, and may be shown by another program.
         print(Visible(Listing { model: &model, resident, context: &context }))?;
@@ -76,19 +76,17 @@ fn network(config: &Config) -> String {
     )
 }
 
-fn report(model: &Model, resident: Option<u64>, context: &MemoryUse) -> serde_json::Value {
+fn report(model: &Model, resident: Option<u64>, context: &MemoryUse) -> Result<serde_json::Value> {
     // An element takes far more memory as JSON than in the file.
     let mut elements_left = 1 << 16;
-    let metadata: Map<String, serde_json::Value> = model
-        .metadata()
-        .iter()
-        .map(|(key, value)| (key.clone(), to_json(value, &mut elements_left)))
-        .collect();
+    let entry = |(key, value): &(String, Value)| Ok((key.clone(), to_json(value, &mut elements_left)?));
+    let metadata: Map<String, serde_json::Value> =
+        model.metadata().iter().map(entry).collect::<Result<_>>()?;
     let tensor = |t: &esolm::gguf::TensorInfo| {
         json!({ "name": t.name, "type": t.ty.name(), "layout": t.layout.name(), "shape": t.dims, "offset": t.range.start,
                     "bytes": t.range.len() })
     };
-    json!({
+    Ok(json!({
         "parameters": model.parameter_count(),
         "file_bytes": model.file_bytes(),
         "tensor_bytes": model.tensor_bytes(),
@@ -101,7 +99,7 @@ fn report(model: &Model, resident: Option<u64>, context: &MemoryUse) -> serde_js
         "supports": supported(model),
         "metadata": metadata,
         "tensors": model.tensors().iter().map(tensor).collect::<Vec<_>>(),
-    })
+    }))
 }
 
 /// What people see.
@@ -153,13 +151,13 @@ impl Display for Listing<'_> {
 
 /// A value as JSON. Of long texts and arrays, such as the tokenizer, only the size is shown, and of all arrays once
 /// `elements_left` elements have been shown.
-fn to_json(value: &Value, elements_left: &mut usize) -> serde_json::Value {
-    match value {
+fn to_json(value: &Value, elements_left: &mut usize) -> Result<serde_json::Value> {
+    Ok(match value {
         Value::Bool(v) => json!(v),
         Value::Str(v) if v.len() <= 4096 => json!(v),
         Value::Array(v) if v.len() <= 4096.min(*elements_left) => {
             *elements_left -= v.len();
-            v.iter().map(|element| to_json(&element, elements_left)).collect()
+            v.iter().map(|element| to_json(&element?, elements_left)).collect::<Result<_>>()?
         }
         Value::Str(_) | Value::Array(_) => json!(value.to_string()),
         // As decimal text first, so that an f32 keeps its shortest form. NaN and infinity stay text.
@@ -167,5 +165,5 @@ fn to_json(value: &Value, elements_left: &mut usize) -> serde_json::Value {
             value.to_string().parse::<serde_json::Number>().map_or(json!(value.to_string()), |n| json!(n))
         }
         _ => json!(value.as_u64()),
-    }
+    })
 }

@@ -4,7 +4,7 @@
 use super::GraphRunner;
 use crate::error::{Error, Result};
 use crate::forward::layout::{Capacity, Slots};
-use crate::memory::filled;
+use crate::memory::{filled, push};
 use crate::model::Config;
 
 impl GraphRunner {
@@ -22,7 +22,7 @@ impl GraphRunner {
     ) -> Result<()> {
         let (row, head) = row_bytes(config, capacity);
         let mut rows = filled(slots.count * row, 0u8)?;
-        for start in self.starts(slots.sequence * capacity.slots * row) {
+        for start in self.starts(slots.sequence * capacity.slots * row)? {
             self.workspace.read_bytes(start, &mut rows)?;
             for first in (0..row).step_by(head) {
                 let parts = rows.chunks_exact(row).filter_map(|row| row.get(first..first + head));
@@ -46,7 +46,7 @@ impl GraphRunner {
         let (row, head) = row_bytes(config, capacity);
         let mut rows = filled(slots.count * row, 0u8)?;
         let mut heads = bytes.chunks_exact(head);
-        for start in self.starts(slots.sequence * capacity.slots * row) {
+        for start in self.starts(slots.sequence * capacity.slots * row)? {
             for first in (0..row).step_by(head) {
                 for to in rows.chunks_exact_mut(row).filter_map(|row| row.get_mut(first..first + head)) {
                     let from = heads.next().ok_or_else(|| Error::internal("a saved cache is too short"))?;
@@ -72,7 +72,7 @@ impl GraphRunner {
         let (row, _) = row_bytes(config, capacity);
         let mut rows = filled(slots.count * row, 0u8)?;
         let place = |sequence| sequence * capacity.slots * row;
-        for (from, to) in self.starts(place(slots.sequence)).zip(self.starts(place(to))) {
+        for (from, to) in self.starts(place(slots.sequence))?.into_iter().zip(self.starts(place(to))?) {
             self.workspace.read_bytes(from, &mut rows)?;
             self.workspace.write_bytes(to, &rows)?;
         }
@@ -80,10 +80,16 @@ impl GraphRunner {
     }
 
     /// Where byte `offset` of the keys of each block lies in the computing memory, and then of the values of each.
-    fn starts(&self, offset: usize) -> impl Iterator<Item = usize> + use<> {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    fn starts(&self, offset: usize) -> Result<Vec<usize>> {
         let regions = self.layout.cache.keys.iter().chain(&self.layout.cache.values);
-        let starts: Vec<usize> = regions.map(|region| region.offset + offset).collect();
-        starts.into_iter()
+        let mut starts = Vec::new();
+        for region in regions {
+            push(&mut starts, region.offset + offset)?;
+        }
+        Ok(starts)
     }
 }
 

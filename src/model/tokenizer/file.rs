@@ -10,13 +10,16 @@ use tokenizers::{ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper, 
 
 use super::parts::{Kind, Limits};
 use super::vocabulary::{AddedTokens, Merges, TokenIds};
-use crate::json::{SmallJson, is_no_memory};
+use crate::json::{SmallJson, is_no_memory, longest_text};
 use crate::memory::no_room;
 
 /// Longest name of the unknown token, prefix and suffix, in bytes: each occurs once per character or word of a text.
 const MAX_AFFIX: usize = 64;
 /// Most characters of a word that WordPiece divides: its time grows with their square.
 const MAX_WORD: usize = 200;
+
+/// Longest text in the file, in bytes. Some normalizers, which are refused by name, have tables of 300,000.
+const MAX_TEXT: usize = 1 << 20;
 
 /// A tokenizer, and what in its file was left out.
 pub(super) struct Parsed {
@@ -60,6 +63,10 @@ struct Model {
 /// # Errors
 /// What is wrong with it; [`Error::OutOfMemory`](crate::Error::OutOfMemory).
 pub(super) fn parse(json: &str) -> tokenizers::Result<Parsed> {
+    let longest = longest_text(json.as_bytes());
+    if longest > MAX_TEXT {
+        return Err(format!("a text of {longest} bytes, more than {MAX_TEXT}").into());
+    }
     let file: File = serde_json::from_str(json).map_err(|error| -> tokenizers::Error {
         if is_no_memory(&error) { no_room(json.len()).into() } else { error.to_string().into() }
     })?;

@@ -117,7 +117,7 @@ fn add_special(tokens: &Array, types: &Array, out: &mut String) -> Result<(), Un
     let (mut texts, mut added) = (0, 0);
     for (id, (token, ty)) in tokens.texts().zip(types.iter()).enumerate() {
         texts += 1;
-        let special = match ty.as_u64() {
+        let special = match ty?.as_u64() {
             Some(CONTROL) => true,
             Some(USER_DEFINED) => false,
             _ => continue,

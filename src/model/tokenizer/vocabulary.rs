@@ -4,11 +4,11 @@
 use std::fmt;
 
 use ahash::AHashMap;
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use tokenizers::AddedToken;
 
 use crate::json::{Text, no_memory};
-use crate::memory::{copied, filled, no_room, push, reserve};
+use crate::memory::{copied, filled, push, reserve};
 
 /// Most tokens and merges; the largest vocabularies of these models have some 200,000. A little more, and the library's
 /// tables of tokens would be twice as large.
@@ -63,7 +63,7 @@ impl<'de> Visitor<'de> for TokenIdsVisitor {
             if std::mem::replace(place, true) {
                 return Err(A::Error::custom(format!("token '{token}': another one has the id {id}, too")));
             }
-            tokens.try_reserve(1).map_err(|_| no_memory(no_room(tokens.len())))?;
+            tokens.try_reserve(1).map_err(no_memory)?;
             if tokens.insert(token, id).is_some() {
                 return Err(A::Error::custom(format!("token {id} has the text of another one")));
             }
@@ -137,11 +137,7 @@ impl<'de> Visitor<'de> for MergeVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Merge, A::Error> {
-        match (
-            list.next_element_seed(Text)?,
-            list.next_element_seed(Text)?,
-            list.next_element::<IgnoredAny>()?,
-        ) {
+        match (list.next_element_seed(Text)?, list.next_element_seed(Text)?, list.next_element_seed(Text)?) {
             (Some(a), Some(b), None) => pair(a, b),
             _ => Err(A::Error::custom("a merge is not of two tokens")),
         }

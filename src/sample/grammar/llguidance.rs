@@ -12,6 +12,7 @@ use ::llguidance::{Matcher as Inner, ParserFactory};
 use super::matcher::{Grammar, GrammarCompiler, GrammarMatcher};
 use crate::error::{Error, Result};
 use crate::json::{self, Unread};
+use crate::memory::with_room;
 use crate::model::Model;
 
 /// Stack of the thread that compiles a grammar, whose parts may be nested.
@@ -51,16 +52,20 @@ impl fmt::Debug for TokenTrie {
 /// A compiler for the model's vocabulary.
 ///
 /// # Errors
-/// [`Error::Tokenizer`] if there is no tokenizer.
+/// [`Error::Tokenizer`] if there is no tokenizer; [`Error::OutOfMemory`].
 pub(super) fn compiler(model: &Model) -> Result<Box<dyn GrammarCompiler>> {
     let tokenizer = model.tokenizer()?;
     let end = model.config().vocab_size as u32;
     // Without bytes, special tokens match nothing.
-    let bytes = |token| match tokenizer.is_special(token) {
-        true => Vec::new(),
-        false => tokenizer.token_bytes(token).unwrap_or_default(),
+    let bytes = |token| match tokenizer.token_bytes(token) {
+        Err(no_memory @ Error::OutOfMemory(_)) => Err(no_memory),
+        Ok(bytes) if !tokenizer.is_special(token) => Ok(bytes),
+        _ => Ok(Vec::new()),
     };
-    let mut words: Vec<Vec<u8>> = (0..end).map(bytes).collect();
+    let mut words = with_room(end as usize + 1)?;
+    for token in 0..end {
+        words.push(bytes(token)?);
+    }
     words.push([&[TokTrie::SPECIAL_TOKEN_MARKER], &b"<end>"[..]].concat());
     let trie = TokTrie::from(&TokRxInfo::new(end + 1, end), &words);
     let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use esolm::{ChatTemplate, Context, Error, Feature, GenerateParams, Message, Prompt, Result};
 
 use super::history::Entry;
+use crate::allocation::{append, collected, copy_of, push, reserve};
 use crate::input::longest_prompt;
 use crate::signals::CancelOnInterrupt;
 
@@ -56,12 +57,16 @@ impl<'a> Conversation<'a> {
     }
 
     /// Begins anew with this text of the system; none if it is empty.
-    pub fn set_system(&mut self, text: &str) {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn set_system(&mut self, text: &str) -> Result<()> {
         self.messages.clear();
         (self.dropped, self.in_sequence) = (0, 0);
         if !text.is_empty() {
-            self.messages.push(Entry::new(SYSTEM, text));
+            push(&mut self.messages, Entry::new(SYSTEM, text)?)?;
         }
+        Ok(())
     }
 
     /// Continues another conversation.
@@ -73,12 +78,16 @@ impl<'a> Conversation<'a> {
     /// Has the model answer a message; `show` gets the answer as it grows and says whether it shall go on. After an error the
     /// conversation is as before.
     pub fn answer(&mut self, message: &str, show: impl FnMut(&str) -> bool) -> Result<Answer> {
-        self.messages.push(Entry::new("user", message));
+        push(&mut self.messages, Entry::new("user", message)?)?;
         let dropped = self.dropped;
-        let answered = self.begin().and_then(|began| self.write(began, show));
+        let answered = self.begin().and_then(|began| {
+            let (text, answer) = self.write(began, show)?;
+            reserve(&mut self.messages, 1)?;
+            Ok((Entry::new("assistant", &text)?, answer))
+        });
         match answered {
-            Ok((text, answer)) => {
-                self.messages.push(Entry::new("assistant", &text));
+            Ok((entry, answer)) => {
+                self.messages.push(entry);
                 self.in_sequence = self.messages.len();
                 self.last = Some(answer);
                 Ok(answer)
@@ -129,7 +138,7 @@ impl<'a> Conversation<'a> {
         if !self.context.model().supports(Feature::Extend) {
             return Ok(None);
         }
-        let seen = self.seen();
+        let seen = self.seen()?;
         let in_sequence = seen.len() - (self.messages.len() - self.in_sequence);
         let tokenizer = self.context.model().tokenizer()?;
         let behind = match self.template.encode_behind(tokenizer, &seen, in_sequence) {
@@ -140,14 +149,14 @@ impl<'a> Conversation<'a> {
         };
         let there = self.known()?;
         let both = (0..=behind.len().min(there.len())).rev().find(|&count| there.ends_with(&behind[..count]));
-        Ok(Some(behind[both.unwrap_or(0)..].to_vec()))
+        copy_of(&behind[both.unwrap_or(0)..]).map(Some)
     }
 
     /// The tokens of as much of the conversation as fits, and how many turns more than before had to be left out.
     fn fitting(&mut self, most: usize) -> Result<(Vec<u32>, usize)> {
         let begins_turn = |&(index, entry): &(usize, &Entry)| index > self.dropped && entry.role == "user";
         let messages = self.messages.iter().skip(self.systems()).enumerate();
-        let turns: Vec<usize> = messages.filter(begins_turn).map(|(index, _)| index).collect();
+        let turns: Vec<usize> = collected(messages.filter(begins_turn).map(|(index, _)| Ok(index)))?;
         let whole = match self.encoded(self.dropped)? {
             Some(tokens) if tokens.len() <= most => return Ok((tokens, 0)),
             whole => whole,
@@ -185,7 +194,7 @@ impl<'a> Conversation<'a> {
     /// The tokens of the conversation without so many messages behind the system's; nothing if it is too long to be tokenized.
     fn encoded(&self, dropped: usize) -> Result<Option<Vec<u32>>> {
         let model = self.context.model();
-        let seen = self.seen_without(dropped);
+        let seen = self.seen_without(dropped)?;
         let bytes: u64 = seen.iter().map(|message| message.content.len() as u64 + AROUND).sum();
         if bytes > longest_prompt(model) {
             return Ok(None);
@@ -202,15 +211,15 @@ impl<'a> Conversation<'a> {
     }
 
     /// The messages that the model sees.
-    fn seen(&self) -> Vec<Message<'_>> {
+    fn seen(&self) -> Result<Vec<Message<'_>>> {
         self.seen_without(self.dropped)
     }
 
-    fn seen_without(&self, dropped: usize) -> Vec<Message<'_>> {
+    fn seen_without(&self, dropped: usize) -> Result<Vec<Message<'_>>> {
         let systems = self.systems();
         let (system, rest) = self.messages.split_at(systems);
         let rest = rest.get(dropped..).unwrap_or_default();
-        system.iter().chain(rest).map(Entry::as_message).collect()
+        collected(system.iter().chain(rest).map(|entry| Ok(entry.as_message())))
     }
 
     /// Number of messages of the system's at the beginning.
@@ -234,7 +243,7 @@ impl<'a> Conversation<'a> {
             match self.context.step() {
                 Ok(Some(step)) => {
                     (tokens, steps) = (tokens + step.updates.len(), steps + 1);
-                    text.push_str(step.text(0));
+                    append(&mut text, step.text(0))?;
                     if !show(step.text(0)) {
                         break Ok(());
                     }

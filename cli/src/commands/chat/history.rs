@@ -4,6 +4,7 @@ use esolm::{Error, Message, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::allocation::copied;
 use crate::input::read_text;
 use crate::output::{json_line, write_file};
 
@@ -15,8 +16,12 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub fn new(role: &str, content: &str) -> Self {
-        Self { role: role.into(), content: content.into() }
+    /// A message.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn new(role: &str, content: &str) -> Result<Self> {
+        Ok(Self { role: copied(role)?, content: copied(content)? })
     }
 
     /// As the library takes it.

@@ -4,6 +4,7 @@ use std::io::{BufRead, StdinLock, stdin};
 
 use esolm::{Error, Result};
 
+use crate::allocation::extend;
 use crate::output::print;
 
 /// Longest message in bytes.
@@ -44,7 +45,7 @@ impl Lines {
             // What is wrong with a message is said at its end, so that the rest of it is not taken for another one.
             is_long |= is_cut || message.len() + line.len() > MOST;
             if !is_long {
-                message.extend(line);
+                extend(&mut message, &line)?;
             }
             if !goes_on {
                 break;
@@ -73,7 +74,7 @@ impl Lines {
                 break;
             }
             let end = there.iter().position(|&byte| byte == b'\n');
-            line.extend(&there[..end.unwrap_or(there.len())]);
+            extend(&mut line, &there[..end.unwrap_or(there.len())])?;
             // Whether the message goes on is seen in the last two.
             if line.len() > MOST + 2 {
                 line.drain(..line.len() - 2);

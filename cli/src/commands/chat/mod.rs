@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         conversation.replace(history::read(file)?);
     }
     if let Some(system) = &args.system {
-        conversation.set_system(system);
+        conversation.set_system(system)?;
     }
     converse(&mut conversation)?;
     Ok(ExitCode::SUCCESS)
@@ -169,10 +169,7 @@ fn obey(conversation: &mut Conversation<'_>, instruction: &Instruction<'_>) -> R
             conversation.reset();
             Ok(())
         }
-        Instruction::System(text) => {
-            conversation.set_system(text);
-            Ok(())
-        }
+        Instruction::System(text) => conversation.set_system(text),
         Instruction::Save(file) => history::write(file, conversation.messages()),
         Instruction::Load(file) => history::read(file).map(|messages| conversation.replace(messages)),
         Instruction::Stats => return print(&conversation.stats()?),

@@ -8,7 +8,7 @@ use std::time::Instant;
 use esolm::{Context, Error, GenerateParams, Prompt, Result, StopReason};
 use serde_json::json;
 
-use crate::allocation::written;
+use crate::allocation::formatted;
 use crate::exit_code::INTERRUPTED;
 use crate::input::tokenizer;
 use crate::line_file::LineFile;
@@ -182,7 +182,7 @@ impl Writer<'_> {
             None => None,
         };
         // Nothing that depends on the sequence's number or the time: another run writes the same line.
-        written(json_line(json!({ "index": index, "seed": seed_of(self.params.seed, index), "text": text,
+        formatted(json_line(json!({ "index": index, "seed": seed_of(self.params.seed, index), "text": text,
             "tokens": self.context.tokens(sequence)?, "stop_reason": reason.name() })))
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use esolm::{Context, Result, ScoreParams, TextScore};
 use serde_json::Value;
 
+use crate::allocation::collected;
 use crate::line_file::LineFile;
 use crate::output::json_line;
 use crate::progress;
@@ -43,7 +44,7 @@ pub fn write(
     params: &ScoreParams,
     report: impl Fn(&[u32], &TextScore, &ScoreParams) -> Result<Value>,
 ) -> Result<()> {
-    let windows: Vec<&[u32]> = tokens.chunks(context.length()).collect();
+    let windows: Vec<&[u32]> = collected(tokens.chunks(context.length()).map(Ok))?;
     let shard = args.shard.unwrap_or(Shard::WHOLE);
     let (pieces, all) = (shard.pieces(windows.len() as u64), shard.share(windows.len() as u64));
     let mut lines = LineFile::open(args.output(), pieces.clone().map(|i| (i, seed_of(params.seed, i))))?;

@@ -10,6 +10,7 @@ use esolm::{Context, Error, GenerateParams, Model, Prompt, Result, SamplingParam
 
 use super::failure::Failure;
 use super::job::{End, Event, Job, Piece, TokenReport, Unread, Wanted};
+use crate::allocation::{collected, copied, push};
 
 /// How requests reach the thread. Clones are of one thread, which ends with the last of them.
 #[derive(Clone)]
@@ -159,7 +160,7 @@ impl Work {
             && let Some(job) = self.queue.pop_front()
         {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            let added = job.wanted.with_params(|params| {
+            let added = job.wanted.with_params(job.seed, |params| {
                 let sequence = self.context.add_sequence(&Prompt::prefix(&job.prompt)?, params)?;
                 Ok((sequence, self.context.cached_tokens(sequence)?))
             });
@@ -181,9 +182,14 @@ impl Work {
         match self.context.step() {
             Ok(Some(step)) => {
                 for (number, text) in self.texts.iter_mut().enumerate() {
-                    let piece = piece_of(&step, text, &model, &self.unread);
-                    let is_read =
-                        (piece.text.is_empty() && piece.tokens.is_empty()) || text.send(Event::Piece(piece));
+                    let is_read = match piece_of(&step, text, &model, &self.unread) {
+                        Ok(piece) if piece.text.is_empty() && piece.tokens.is_empty() => true,
+                        Ok(piece) => text.send(Event::Piece(piece)),
+                        Err(error) => {
+                            text.send(Event::Failed(error.into()));
+                            false
+                        }
+                    };
                     if !is_read || step.stop_reason(text.sequence).is_some() {
                         ended.push(number);
                     }
@@ -232,14 +238,16 @@ impl Work {
 }
 
 /// What a step made final of a text.
-fn piece_of(step: &Step<'_>, text: &mut Text, model: &Model, unread: &Unread) -> Piece {
-    let new = step.text(text.sequence).to_owned();
+fn piece_of(step: &Step<'_>, text: &mut Text, model: &Model, unread: &Unread) -> Result<Piece> {
+    let new = copied(step.text(text.sequence))?;
     // Beside the text, what passes it on.
     let held = unread.hold(new.len() + 2 * size_of::<Event>());
     let mut piece = Piece { text: new, tokens: Vec::new(), held };
-    let Some(top) = text.job.wanted.log_probs else { return piece };
-    let bytes =
-        |token| model.tokenizer().and_then(|tokenizer| tokenizer.token_bytes(token)).unwrap_or_default();
+    let Some(top) = text.job.wanted.log_probs else { return Ok(piece) };
+    let bytes = |token| match model.tokenizer().and_then(|tokenizer| tokenizer.token_bytes(token)) {
+        Err(no_memory @ Error::OutOfMemory(_)) => Err(no_memory),
+        bytes => Ok(bytes.unwrap_or_default()),
+    };
     let per_update = step.top_log_probs.len() / step.updates.len().max(1);
     for (index, update) in step.updates.iter().enumerate() {
         if update.sequence as usize != text.sequence {
@@ -248,23 +256,23 @@ fn piece_of(step: &Step<'_>, text: &mut Text, model: &Model, unread: &Unread) ->
         let likely = step.top_log_probs.get(index * per_update..).unwrap_or_default();
         let likely = likely.iter().take(per_update.min(top));
         let report = TokenReport {
-            bytes: bytes(update.token),
+            bytes: bytes(update.token)?,
             log_prob: step.log_probs.get(index).copied().unwrap_or(f64::NEG_INFINITY),
-            top: likely.map(|entry| (bytes(entry.token), f64::from(entry.log_prob))).collect(),
+            top: collected(likely.map(|entry| Ok((bytes(entry.token)?, f64::from(entry.log_prob)))))?,
         };
         text.reports.insert(update.position, report);
     }
     while let Some(report) = text.reports.remove(&text.gap) {
         piece.held.join(unread.hold(report.memory()));
-        piece.tokens.push(report);
+        push(&mut piece.tokens, report)?;
         text.gap += 1;
     }
-    piece
+    Ok(piece)
 }
 
 impl Wanted {
-    /// Calls `f` with these as the library's parameters.
-    fn with_params<T>(&self, f: impl FnOnce(&GenerateParams<'_>) -> Result<T>) -> Result<T> {
+    /// Calls `f` with these as the library's parameters, for one of the texts.
+    fn with_params<T>(&self, seed: u64, f: impl FnOnce(&GenerateParams<'_>) -> Result<T>) -> Result<T> {
         let stop_strings: Vec<&str> = self.stop_strings.iter().map(String::as_str).collect();
         let default = SamplingParams::DEFAULT;
         f(&GenerateParams {
@@ -280,7 +288,7 @@ impl Wanted {
             constraints: &self.constraints,
             log_probs: self.log_probs.is_some(),
             top_log_probs: self.log_probs.unwrap_or(0),
-            seed: self.seed,
+            seed,
             ..GenerateParams::default()
         })
     }

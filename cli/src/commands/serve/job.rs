@@ -14,15 +14,16 @@ pub struct Job {
     /// Its number among the texts of the request.
     pub choice: usize,
     pub prompt: Vec<u32>,
-    pub wanted: Wanted,
+    pub wanted: Arc<Wanted>,
+    /// Its own.
+    pub seed: u64,
     /// When it has to be complete.
     pub deadline: Instant,
     /// To the request. Closed when its client has left.
     pub events: UnboundedSender<(usize, Event)>,
 }
 
-/// How a text is written.
-#[derive(Clone)]
+/// How the texts of a request are written.
 pub struct Wanted {
     /// 0 is no limit but the context.
     pub max_tokens: usize,
@@ -30,6 +31,7 @@ pub struct Wanted {
     pub top_p: Option<f32>,
     pub stop_tokens: Vec<u32>,
     pub stop_strings: Vec<String>,
+    /// Of the first text.
     pub seed: u64,
     pub constraints: Vec<Constraints>,
     /// Whether the tokens' log-probabilities are wanted, and those of how many other likely tokens.

@@ -18,9 +18,9 @@ use super::answer::{Choice, Heading, Usage};
 use super::body::{AnswerBody, EventStream, StreamState, counted, data};
 use super::engine::Engine;
 use super::failure::Failure;
-use super::job::{Event, Job, Wanted};
+use super::job::{Event, Job};
 use super::request::Request;
-use crate::allocation::written;
+use crate::allocation::{collected, copy_of, formatted};
 use crate::chat_format::ChatFormat;
 use crate::output::JsonText;
 
@@ -197,16 +197,20 @@ impl Service {
         let log_probs = wanted.log_probs.is_some();
         let (events, mut incoming) = unbounded_channel();
         let count = prompts.len() * n;
-        let job = |choice: usize, prompt: &Vec<u32>| Job {
-            choice,
-            prompt: prompt.clone(),
-            // Each text has random numbers of its own.
-            wanted: Wanted { seed: wanted.seed.wrapping_add(choice as u64), ..wanted.clone() },
-            deadline,
-            events: events.clone(),
+        let wanted = Arc::new(wanted);
+        let job = |(choice, prompt): (usize, &Vec<u32>)| {
+            Ok(Job {
+                choice,
+                prompt: copy_of(prompt)?,
+                wanted: wanted.clone(),
+                // Each text has random numbers of its own.
+                seed: wanted.seed.wrapping_add(choice as u64),
+                deadline,
+                events: events.clone(),
+            })
         };
         let each = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt, n));
-        self.engine.submit(each.enumerate().map(|(choice, prompt)| job(choice, prompt)).collect())?;
+        self.engine.submit(collected(each.enumerate().map(job))?)?;
         drop(events);
         if stream {
             // What is refused at once is refused as a whole.
@@ -238,7 +242,7 @@ impl Service {
                 Event::Failed(failure) => return Err(failure),
             }
         }
-        let answer = written(JsonText(&heading.whole(&choices, n, log_probs)))?.into_bytes();
+        let answer = formatted(JsonText(&heading.whole(&choices, n, log_probs)))?.into_bytes();
         let held = self.engine.unread.hold(answer.len());
         Ok(response(StatusCode::OK, counted(answer, held)))
     }
