@@ -14,6 +14,7 @@ use super::graph::CompleteGraph;
 use super::graph::nodes;
 use crate::error::{Error, Result};
 use crate::log::{LogLevel, log};
+use crate::memory::room_for_thread;
 
 /// Most threads that ggml manages.
 pub(crate) const MAX_THREADS: usize = 512;
@@ -234,7 +235,7 @@ fn startable(threads: usize) -> usize {
     let started = thread::scope(|scope| {
         let held = hold.lock().unwrap_or_else(PoisonError::into_inner);
         let wait = || drop(hold.lock());
-        let start = |_| Builder::new().spawn_scoped(scope, wait).ok();
+        let start = |_| room_for_thread(None).and_then(|()| Builder::new().spawn_scoped(scope, wait)).ok();
         let waiting: Vec<_> = (1..threads).map_while(start).collect();
         let started = waiting.len() + 1;
         drop(held);

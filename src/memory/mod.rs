@@ -6,6 +6,7 @@ mod file;
 mod free;
 mod pages;
 mod reader;
+mod thread;
 mod vector;
 
 pub use arena::ALIGNMENT;
@@ -19,6 +20,7 @@ pub(crate) use reader::FilePart;
 pub use reader::ModelReader;
 #[cfg(feature = "convert")]
 pub(crate) use reader::OPEN_FILE;
+pub(crate) use thread::room_for_thread;
 #[cfg(feature = "convert")]
 pub(crate) use vector::{add, insert};
 pub(crate) use vector::{

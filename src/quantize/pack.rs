@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::{Error, Result};
 use crate::ggml::quantize;
 use crate::gguf::TensorType;
-use crate::memory::reserve;
+use crate::memory::{reserve, room_for_thread};
 
 /// Weights that a thread quantizes at a time.
 const CHUNK: usize = 1 << 16;
@@ -77,7 +77,8 @@ impl Packing<'_> {
             std::thread::scope(|scope| {
                 for _ in 1..threads {
                     // If a thread cannot be started, the others do its work.
-                    let _ = std::thread::Builder::new().spawn_scoped(scope, work);
+                    let start = |()| std::thread::Builder::new().spawn_scoped(scope, work);
+                    let _ = room_for_thread(None).and_then(start);
                 }
                 work();
             });

@@ -2,6 +2,8 @@
 #![cfg(feature = "embed-model")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[cfg(target_os = "linux")]
+mod address_space;
 mod bench;
 #[cfg(feature = "chat")]
 mod chat;

@@ -9,6 +9,7 @@ use super::sync::{AtomicBool, Builder, JoinHandle, POLL};
 use super::team::Team;
 use crate::error::{Error, Result};
 use crate::log::{LogLevel, log};
+use crate::memory::room_for_thread;
 use crate::simd::DefaultFloats;
 
 /// Calls a function with each number below a count, on any threads, and returns when all calls have returned.
@@ -69,7 +70,7 @@ impl Pool {
     /// # Errors
     /// [`Error::InvalidArgument`] and [`Error::Unsupported`] if the system refuses the threads' placement.
     pub(crate) fn new(options: &PoolOptions) -> Result<Self> {
-        Self::start_with(options, |builder, serve| builder.spawn(serve))
+        Self::start_with(options, |builder, serve| room_for_thread(None).and_then(|()| builder.spawn(serve)))
     }
 
     /// A pool of the caller's threads, the user's included.
