@@ -19,7 +19,7 @@ use super::config::Config;
 use crate::error::{Error, Result};
 use crate::gguf::Value;
 use crate::log::{LogLevel, log};
-use crate::memory::{append, collected, no_room, text_with_room, with_room};
+use crate::memory::{append, collected, no_room, room_for_library, text_with_room, with_room};
 
 use encode::Encoder;
 pub use encode::{MASK, TokenizeOptions};
@@ -271,12 +271,19 @@ impl Tokenizer {
     }
 }
 
+/// Most memory that a tokenizer takes: so many times the bytes of a small file, and less of a large one (`tests/hostile`).
+fn memory(json: &str) -> usize {
+    let len = json.len();
+    len.saturating_mul(24).min(len.saturating_mul(4).saturating_add(64 << 20)).max(1 << 20)
+}
+
 /// Parses a `tokenizer.json`. What would cut, pad or change texts at random is left out, with a message in the log.
 ///
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with it; [`Error::OutOfMemory`].
 pub(crate) fn parse_tokenizer(json: &str) -> Result<tokenizers::Tokenizer, Cause> {
     guarded(|| {
+        room_for_library(memory(json))?;
         let file::Parsed { tokenizer, notes } = file::parse(json)?;
         notes.iter().for_each(|note| log(LogLevel::Warn, note));
         Ok(tokenizer)
