@@ -59,13 +59,10 @@ impl<'a> Conversation<'a> {
     /// Begins anew with this text of the system; none if it is empty.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
+    /// [`Error::OutOfMemory`]; the conversation is as before.
     pub fn set_system(&mut self, text: &str) -> Result<()> {
-        self.messages.clear();
-        (self.dropped, self.in_sequence) = (0, 0);
-        if !text.is_empty() {
-            push(&mut self.messages, Entry::new(SYSTEM, text)?)?;
-        }
+        let begun = if text.is_empty() { Vec::new() } else { collected([Entry::new(SYSTEM, text)])? };
+        self.replace(begun);
         Ok(())
     }
 
@@ -243,7 +240,9 @@ impl<'a> Conversation<'a> {
             match self.context.step() {
                 Ok(Some(step)) => {
                     (tokens, steps) = (tokens + step.updates.len(), steps + 1);
-                    append(&mut text, step.text(0))?;
+                    if let Err(error) = append(&mut text, step.text(0)) {
+                        break Err(error);
+                    }
                     if !show(step.text(0)) {
                         break Ok(());
                     }
