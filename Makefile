@@ -22,7 +22,7 @@ CHECKPOINT ?= ../shared/models/stories
 TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c build lib command install install-lib install-command uninstall programs memcheck asan asan-rust tsan miri loom coexist bench-peers test-qwen check-wedlm count cycles header \
-  api abi model samples setup setup-test clean notices sbom deny reproducible test-long train-demo train-test fuzz fuzz-check side-check faults soak \
+  api abi model samples setup setup-test setup-nightly setup-hardened clean notices sbom deny reproducible test-long train-demo train-test fuzz fuzz-check side-check faults soak \
   hardened offline crates test-swift test-arm cuda gpu-bundle test-vulkan check-targets dist test-dist test-windows wheel test-python test-ray test-serve
 
 help:
@@ -70,6 +70,10 @@ setup:
 	@.ci/setup
 setup-test:
 	@.ci/setup test
+setup-nightly: setup
+	@.ci/setup nightly
+setup-hardened: setup-test
+	@.ci/setup hardened
 
 demo: setup
 	$(CARGO) build --release -p esolm-cli
@@ -238,13 +242,13 @@ asan:
 
 # The tests of the library, with this processor's kernels, with Rust's code compiled with the address sanitizer; ggml's is
 # not. Takes a nightly Rust. (Tests ask for absurd amounts of memory, as above.)
-asan-rust:
+asan-rust: setup-nightly
 	ASAN_OPTIONS=allocator_may_return_null=1 RUSTFLAGS="-Zsanitizer=address -Ctarget-cpu=native" \
 	  $(CARGO) +nightly test --release -p esolm --lib --test integration --target $(HOST) \
 	  --target-dir $(BUILD)/asan-rust -- --test-threads=1
 
 # One model in many threads under the thread sanitizer: Rust, its standard library and ggml compiled with it.
-tsan:
+tsan: setup-hardened
 	ffi-tests/tsan $(CURDIR) $(abspath $(BUILD))/tsan $(abspath $(MODEL))
 
 # Undefined behaviour and races among the threads of a context, in many orders of events: takes a nightly Rust with miri.
@@ -258,7 +262,7 @@ MIRI_SKIP = cpu::threads kernels::matmul kernels::attention kernels::panel kerne
   atomic_file::tests in_proportion deep_nesting millions_of draws_follow equally_likely match_reference matches_reference \
   reference_mean on_random_texts exp_is_accurate have_the_distribution pages::tests too_much_is_an_error \
   templates_give_the_text long_conversation deepest_template hostile_templates
-miri:
+miri: setup-nightly
 	RUSTFLAGS=$(MIRI_RUSTFLAGS) MIRIFLAGS="-Zmiri-many-seeds=0..$(MIRI_SEEDS)" $(MIRI) cpu::threads
 	RUSTFLAGS=$(MIRI_RUSTFLAGS) MIRIFLAGS=-Zmiri-disable-isolation $(MIRI) $(MIRI_SKIP:%=--skip %)
 
@@ -298,7 +302,7 @@ train-test: $(TRAIN_READY)
 
 # Hostile input without end (docs/fuzzing.md): takes a nightly Rust, and minutes to build once.
 SECONDS ?= 300
-fuzz: setup
+fuzz: setup-nightly
 	BUILD=$(abspath $(BUILD)) fuzz/run $(SECONDS)
 
 # Whether the fuzz targets of whole paths compile, with stable Rust and what it has built of the packages: a changed interface
@@ -381,7 +385,7 @@ soak: setup
 	$(CARGO) test --release -p esolm --test soak -- $(GENERATIONS)
 
 # All that looks for undefined behaviour, races, leaks and unhandled failures, with a table. HARDENED names some.
-hardened: setup
+hardened: setup-hardened
 	tests/hardened $(HARDENED)
 
 model: setup
