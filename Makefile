@@ -22,7 +22,7 @@ CHECKPOINT ?= ../shared/models/stories
 TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c build lib command install install-lib install-command uninstall programs memcheck asan asan-rust tsan miri loom coexist bench-peers test-qwen check-wedlm count cycles header \
-  api abi model samples setup setup-test setup-nightly setup-hardened clean notices sbom deny reproducible test-long train-demo train-test fuzz fuzz-check side-check faults soak \
+  api abi model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz fuzz-check side-check faults soak \
   hardened offline crates test-swift test-arm cuda gpu-bundle test-vulkan check-targets dist test-dist test-windows wheel test-python test-ray test-serve
 
 help:
@@ -68,12 +68,9 @@ help:
 
 setup:
 	@.ci/setup
-setup-test:
-	@.ci/setup test
-setup-nightly: setup
-	@.ci/setup nightly
+setup-%:
+	@.ci/setup $*
 setup-hardened: setup-test
-	@.ci/setup hardened
 
 demo: setup
 	$(CARGO) build --release -p esolm-cli
@@ -161,7 +158,7 @@ CUDA_ENV = CUDA_PATH=$(CUDA_TOOLKIT) CUDAToolkit_ROOT=$(CUDA_TOOLKIT) CUDA_LIBRA
   RUSTFLAGS="-Ctarget-cpu=x86-64-v3 $(patsubst %,-Clink-arg=%,$(CUDA_LIBS))" LIBS="$(CUDA_LIBS)"
 # Command and library in one go: with other features around it, cargo would compile ggml a second time.
 DEVICE_ARGS = -p esolm -p esolm-cli --features esolm/capi,esolm/$(1),esolm-cli/$(1)
-cuda: setup
+cuda: setup-python
 	packaging/cuda-toolkit $(CUDA_TOOLKIT)
 	$(CUDA_ENV) $(MAKE) programs BUILD=$(CUDA_BUILD) DIST=$(CUDA_BUILD)/dist LIB_ARGS="$(call DEVICE_ARGS,cuda)"
 	$(CUDA_ENV) $(CARGO) test --release --no-run -p esolm --features cuda --test integration --target-dir $(CUDA_BUILD)
@@ -177,9 +174,7 @@ gpu-bundle: cuda
 VULKAN_BUILD = $(abspath $(BUILD))/vulkan
 VULKAN_DEBIAN = ffi-tests/in-debian target/trixie trixie "libvulkan1 mesa-vulkan-drivers"
 VULKAN_ENV = VULKAN_SDK=$(VULKAN_BUILD)/sdk LIBS=-lvulkan
-test-vulkan:
-	@.ci/setup
-	@.ci/setup vulkan
+test-vulkan: setup-vulkan
 	mkdir -p $(VULKAN_BUILD)
 	$(VULKAN_DEBIAN) ffi-tests/vulkan-headers $(VULKAN_BUILD)/sdk
 	$(VULKAN_ENV) $(MAKE) programs BUILD=$(VULKAN_BUILD) DIST=$(VULKAN_BUILD)/dist LIB_ARGS="$(call DEVICE_ARGS,vulkan)"
@@ -188,9 +183,7 @@ test-vulkan:
 
 # 64-bit Arm: a cross-build whose tests run under qemu (docs/platforms.md). ARM names parts: unit golden text c cmake.
 ARM ?=
-test-arm:
-	@.ci/setup
-	@.ci/setup arm
+test-arm: setup-arm
 	$(CARGO) build --release -p esolm-cli --target-dir $(BUILD)
 	tests/arm $(abspath $(BUILD))/arm $(abspath $(BUILD))/release/esolm $(abspath $(MODEL)) $(ARM)
 
@@ -204,8 +197,7 @@ check-targets: setup
 DIST_PLATFORMS ?= x86_64-linux-gnu aarch64-linux-gnu x86_64-linux-musl x86_64-windows-gnu
 DIST_BUILD = $(abspath $(BUILD))/dist
 RELEASE = $(abspath $(DIST))/release
-dist: setup
-	@.ci/setup dist
+dist: setup-dist
 	packaging/zig-toolchain $(DIST_BUILD)/zig
 	for platform in $(DIST_PLATFORMS); do packaging/dist $(DIST_BUILD) $(RELEASE) $$platform || exit 1; done
 	for platform in $(filter %-linux-gnu,$(DIST_PLATFORMS)); do packaging/deb $(DIST_BUILD) $(RELEASE) $$platform || exit 1; done
@@ -215,8 +207,7 @@ dist: setup
 	cd $(RELEASE) && sha256sum $$(ls | grep -v SHA256SUMS) >SHA256SUMS
 
 # Each archive unpacked and used where there is no Rust: Debian 12 and 13, an empty folder, qemu. Takes root, as test-swift.
-test-dist: dist
-	@.ci/setup arm
+test-dist: dist setup-arm
 	ffi-tests/dist/run $(DIST_BUILD) $(RELEASE)
 
 # The crates as a registry gets them, used without this tree and its .cargo/config.toml (docs/releasing.md).
@@ -276,7 +267,7 @@ coexist: programs
 
 # Beside llama.cpp, PyTorch (installed under target/ from PyPI, some GB) and this library without a cache. llama.cpp is
 # compiled here (minutes): neither a wheel from elsewhere nor one that pip kept.
-bench-peers: setup
+bench-peers: setup-python
 	test -d target/peers || python3 -m venv target/peers
 	target/peers/bin/pip install --quiet numpy torch
 	CMAKE_ARGS=-DGGML_NATIVE=ON target/peers/bin/pip install --quiet --no-cache-dir \
@@ -288,12 +279,12 @@ ifndef TRAIN_PYTHON
 TRAIN_PYTHON := target/training/bin/python
 TRAIN_READY := target/training/installed
 endif
-target/training/installed: training/requirements.lock
+target/training/installed: training/requirements.lock | setup-python
 	python3 -m venv target/training
 	target/training/bin/pip install --quiet --require-hashes -r training/requirements.lock
 	touch $@
 
-train-demo: setup $(TRAIN_READY)
+train-demo: setup-python $(TRAIN_READY)
 	$(CARGO) build --release -p esolm-cli
 	TRAIN_PYTHON=$(TRAIN_PYTHON) training/demo
 
@@ -328,7 +319,7 @@ check-wedlm: build
 	tests/qwen/check-wedlm "$(MODEL)"
 
 # Qwen and WeDLM against transformers; installs it and PyTorch.
-test-qwen: build
+test-qwen: setup-python build
 	tests/qwen/run
 
 test-long: train-test fuzz loom test-qwen faults test-swift test-python test-serve cycles test-arm test-vulkan check-targets crates test-dist test-windows
@@ -339,8 +330,7 @@ count:
 	benches/count
 
 # Of the inner loops, on processors that need not be here (docs/cycles.md). Takes LLVM 19 or newer, and Rust's target for Arm.
-cycles:
-	@.ci/setup cycles
+cycles: setup-cycles
 	benches/cycles/run
 
 header: setup
@@ -393,7 +383,7 @@ model: setup
 	  $(if $(TOKENIZER),--tokenizer $(TOKENIZER)) --type q8_0 --name stories --force -o $(MODEL)
 
 # The Python wheel of this system's library, for systems that are not older; `make dist` has one that is for more.
-wheel:
+wheel: setup-python
 	$(MAKE) lib DIST=$(BUILD)/wheel FEATURES=capi,chat,grammar
 	rm -f $(DIST)/esolm-*.whl
 	packaging/wheel $(BUILD)/wheel/lib/libesolm.so $(DIST)
@@ -406,7 +396,7 @@ test-python: wheel
 	$(PYTHON_DEBIAN) $(PYTHON_TESTS)/trixie
 
 # `esolm serve` with the unmodified client of OpenAI, 1 to 16 of them at once.
-test-serve: setup-test
+test-serve: setup-python
 	$(CARGO) build --release -p esolm-cli --target-dir $(BUILD)
 	ffi-tests/serve/run $(BUILD)/release/esolm $(abspath $(MODEL)) $(BUILD)/openai
 
