@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use super::names::{is_parameter, some_of};
 use super::source::Source;
 use crate::error::{Error, Result};
-use crate::memory::{collected, copied, filled, formatted, insert, push, try_collected, with_room};
+use crate::memory::{collected, copied, filled, formatted, insert, try_collected, with_room};
 use crate::model::{Config, Variant};
 
 /// How a tensor of the model file is computed from the source's.
@@ -156,10 +156,8 @@ fn check_tensors(source: &mut Source, config: &Config, conditioned: bool) -> Res
         return Err(source.bad(format!("tensors that a model of variant {variant} does not have: {list}")));
     }
     let skipped = source.names().filter(unknown).chain(source.others());
-    if let Some(list) = some_of(skipped)? {
-        let note = formatted(format_args!("left out, as no part of the network: {list}"))?;
-        push(&mut source.notes, note)?;
-    }
+    let left_out = some_of(skipped)?;
+    source.note_left_out(left_out)?;
     let found = |(name, shape)| Some((name, source.shape(name)?, shape));
     let tensors = expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).filter_map(found);
     match tensors.filter(|(_, found, shape)| found != shape).min() {

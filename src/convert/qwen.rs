@@ -15,7 +15,7 @@ use super::settings::{Settings, special_token};
 use super::source::Source;
 use super::tokenizer::Vocabulary;
 use crate::error::{Error, Result};
-use crate::memory::{add, collected, copied, formatted, push, try_collected};
+use crate::memory::{add, collected, copied, formatted, try_collected};
 use crate::model::{Architecture, Config, Defaults, Variant, limits};
 
 /// The file beside the weights that says how text is generated.
@@ -227,10 +227,8 @@ pub(super) fn recipes(source: &mut Source, config: &Config) -> Result<Vec<Recipe
     if let Some(list) = some_of(of_blocks)? {
         return Err(source.bad(format!("tensors that esolm does not know: {list}")));
     }
-    if let Some(list) = some_of(extra)? {
-        let note = formatted(format_args!("left out, as no part of the network: {list}"))?;
-        push(&mut source.notes, note)?;
-    }
+    let left_out = some_of(extra)?;
+    source.note_left_out(left_out)?;
     collected(expected.into_iter().map(|(name, _)| Recipe::Copy(name)))
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::names;
 use super::options::{TokenizerSource, WeightSet};
 use crate::error::{Error, Result};
-use crate::memory::{filled, insert, with_room};
+use crate::memory::{filled, formatted, insert, push, with_room};
 
 /// Bytes of a tensor that are read and decoded at a time.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -197,6 +197,15 @@ impl Source {
             Some(kind) => format!("tensor '{name}' is {kind}; weights are f32, f16, bf16 or f64"),
             None => format!("tensor '{name}' is missing"),
         })
+    }
+
+    /// Notes which tensors are left out, if any are.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn note_left_out(&mut self, names: Option<String>) -> Result<()> {
+        let Some(names) = names else { return Ok(()) };
+        push(&mut self.notes, formatted(format_args!("left out, as no part of the network: {names}"))?)
     }
 
     /// The shape of a tensor, if the file has it.

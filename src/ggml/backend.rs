@@ -5,7 +5,7 @@ use std::process;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread::{self, Builder};
+use std::thread;
 
 use super::buffer::in_host_memory;
 use super::device::Device;
@@ -14,7 +14,7 @@ use super::graph::CompleteGraph;
 use super::graph::nodes;
 use crate::error::{Error, Result};
 use crate::log::{LogLevel, log};
-use crate::memory::room_for_thread;
+use crate::memory::start_scoped;
 
 /// Most threads that ggml manages.
 pub(crate) const MAX_THREADS: usize = 512;
@@ -235,8 +235,7 @@ fn startable(threads: usize) -> usize {
     let started = thread::scope(|scope| {
         let held = hold.lock().unwrap_or_else(PoisonError::into_inner);
         let wait = || drop(hold.lock());
-        let start = |_| room_for_thread(None).and_then(|()| Builder::new().spawn_scoped(scope, wait)).ok();
-        let waiting: Vec<_> = (1..threads).map_while(start).collect();
+        let waiting: Vec<_> = (1..threads).map_while(|_| start_scoped(scope, None, wait).ok()).collect();
         let started = waiting.len() + 1;
         drop(held);
         // Until they are joined, threads count against the system's limits.

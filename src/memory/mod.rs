@@ -20,7 +20,7 @@ pub(crate) use reader::FilePart;
 pub use reader::ModelReader;
 #[cfg(feature = "convert")]
 pub(crate) use reader::OPEN_FILE;
-pub(crate) use room::{room_for_library, room_for_thread};
+pub(crate) use room::{room_for_library, room_for_thread, start_scoped};
 #[cfg(feature = "convert")]
 pub(crate) use vector::{add, insert};
 pub(crate) use vector::{

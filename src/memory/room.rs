@@ -1,6 +1,7 @@
 //! Whether there is memory for what cannot be refused any: the start of a thread, and another's library.
 
 use std::io;
+use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use super::vector::no_room;
 use crate::error::Result;
@@ -18,6 +19,19 @@ const BESIDE: usize = 512 << 10;
 /// Those of the system.
 pub(crate) fn room_for_thread(stack: Option<usize>) -> io::Result<()> {
     look_for(stack.unwrap_or(STACK) + BESIDE)
+}
+
+/// Starts a thread of a scope, with a stack of so many bytes or of the usual size, if [`room_for_thread`] finds memory for it.
+///
+/// # Errors
+/// Those of the system.
+pub(crate) fn start_scoped<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    stack: Option<usize>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    room_for_thread(stack)?;
+    stack.map_or_else(Builder::new, |bytes| Builder::new().stack_size(bytes)).spawn_scoped(scope, work)
 }
 
 /// Whether there are so many bytes for a library that ends the process where it gets none. Another thread may take them.

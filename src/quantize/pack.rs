@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::{Error, Result};
 use crate::ggml::quantize;
 use crate::gguf::TensorType;
-use crate::memory::{reserve, room_for_thread};
+use crate::memory::{reserve, start_scoped};
 
 /// Weights that a thread quantizes at a time.
 const CHUNK: usize = 1 << 16;
@@ -77,8 +77,7 @@ impl Packing<'_> {
             std::thread::scope(|scope| {
                 for _ in 1..threads {
                     // If a thread cannot be started, the others do its work.
-                    let start = |()| std::thread::Builder::new().spawn_scoped(scope, work);
-                    let _ = room_for_thread(None).and_then(start);
+                    let _ = start_scoped(scope, None, work);
                 }
                 work();
             });

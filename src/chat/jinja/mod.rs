@@ -25,7 +25,7 @@ use value::{Datum, Entries, Store};
 
 use super::message::Message;
 use crate::error::{Error, Result};
-use crate::memory::{append, collected, room_for_thread, try_collected};
+use crate::memory::{append, collected, start_scoped, try_collected};
 use crate::simd::DefaultFloats;
 
 /// The stack that a template runs on. Its tree may be some thousand nodes deep; callers' threads may have 128 KiB.
@@ -65,9 +65,8 @@ fn on_own_stack<T: Send>(f: impl FnOnce() -> Outcome<T> + Send) -> Result<T> {
             let _floats = DefaultFloats::set();
             f()
         };
-        let start = |()| std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, f);
-        let thread = room_for_thread(Some(STACK)).and_then(start);
-        let thread = thread.map_err(|e| Error::OutOfMemory(format!("a thread for a chat template: {e}")))?;
+        let thread = start_scoped(scope, Some(STACK), f)
+            .map_err(|e| Error::OutOfMemory(format!("a thread for a chat template: {e}")))?;
         thread.join().map_err(|_| Error::internal("a chat template panicked"))
     });
     ran?.map_err(error)

@@ -12,7 +12,7 @@ use ::llguidance::{Matcher as Inner, ParserFactory};
 use super::matcher::{Grammar, GrammarCompiler, GrammarMatcher};
 use crate::error::{Error, Result};
 use crate::json::{self, Unread};
-use crate::memory::{room_for_thread, with_room};
+use crate::memory::{start_scoped, with_room};
 use crate::model::Model;
 
 /// Stack of the thread that compiles a grammar, whose parts may be nested.
@@ -99,10 +99,8 @@ impl GrammarCompiler for TokenTrie {
         }
         let inner = thread::scope(|scope| {
             let compile = || Inner::new(self.factory.create_parser(top));
-            let start = |()| thread::Builder::new().stack_size(STACK).spawn_scoped(scope, compile);
-            let thread = room_for_thread(Some(STACK)).and_then(start);
-            let thread =
-                thread.map_err(|error| Error::OutOfMemory(format!("a thread for a grammar: {error}")))?;
+            let thread = start_scoped(scope, Some(STACK), compile)
+                .map_err(|error| Error::OutOfMemory(format!("a thread for a grammar: {error}")))?;
             thread.join().map_err(|_| bad("the parser panicked".into()))
         })?;
         match inner.get_error() {
