@@ -54,17 +54,22 @@ ITERATIONS = {False: (10, 40), True: (4, 12)}
 LONG = 400
 
 
+def one_panel(isa, ty):
+    """Most rows that are multiplied together with one panel, without AVX-512: `most_together`."""
+    return 2 if isa not in ARM and ty in ("Q6K", "Q3K", "Q2K") else 4
+
+
 def calls(isa, rows, ty):
     """The kernels that so many rows of activations are multiplied with: (rows, panels) of each call."""
     if isa == "Avx512":
         return [(rows, 1)] if rows <= (6 if ty == "Q8_0" else 10) else [(6, 2), (2, 2)]
-    together = min(rows, 4 if isa in ARM else 2)
+    together = min(rows, one_panel(isa, ty))
     return rows // together * [(together, 1)]
 
 
 def in_form(isa, rows, ty):
     """Which form of a panel is multiplied: `PanelKernel::new`."""
-    most = 10 if isa == "Avx512" else 4 if isa in ARM else 2
+    most = 10 if isa == "Avx512" else one_panel(isa, ty)
     bytes_as_they_are = ty == "Q8_0" and isa != "MatrixProducts"
     return "UnpackedWeights" if rows > most and not bytes_as_they_are else "PackedWeights"
 

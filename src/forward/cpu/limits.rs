@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use super::kernels::isa::{ByteRange, FourColumns, Isa, Platform, WIDTH, WithIsa};
+use super::kernels::isa::{ByteRange, Columns, FourColumns, Isa, Platform, WIDTH, WithIsa};
 use crate::simd::prefetch;
 
 /// Reads whole cache lines of `bytes` from so many places at once (1, 2, 4 or 8), and prefetches each `lines_ahead` lines before.
@@ -93,10 +93,30 @@ impl WithIsa for Multiplications<'_> {
     }
 }
 
+/// Fours of columns at a time: so many that what follows the products hardly counts.
+const FOURS: usize = 64;
+
+/// The same weights for all columns.
+#[derive(Clone, Copy)]
+struct Same<'a, I: Isa, const M: usize, const P: usize> {
+    weights: [I::Bytes; P],
+    x: &'a [[[i8; 4]; FOURS]; M],
+}
+
+impl<I: Isa, const M: usize, const P: usize> Columns<I> for Same<'_, I, M, P> {
+    #[inline(always)]
+    fn weights(self, panel: usize, _: usize) -> I::Bytes {
+        self.weights[panel]
+    }
+
+    #[inline(always)]
+    fn activations(self, row: usize, four: usize) -> [i8; 4] {
+        self.x[row][four]
+    }
+}
+
 #[inline(always)]
 fn bytes<I: Isa, const M: usize, const P: usize>(isa: I, rounds: usize) -> u64 {
-    /// Four columns at a time, so that what follows the products hardly counts.
-    const FOURS: usize = 64;
     let weights = black_box([[7; 4 * WIDTH]; P]);
     let mut loaded = [isa.splat_byte(0); P];
     loaded.iter_mut().zip(&weights).for_each(|(to, weights)| *to = isa.load(weights));
@@ -105,8 +125,8 @@ fn bytes<I: Isa, const M: usize, const P: usize>(isa: I, rounds: usize) -> u64 {
     for _ in 0..rounds {
         // Or else the compiler would multiply once.
         let x = black_box(&x);
-        let sums =
-            isa.products::<M, P>(ByteRange::Small(15), FOURS, |p, _| loaded[p], |m, i| x[m][i], [0; M]);
+        let columns = Same::<I, M, P> { weights: loaded, x };
+        let sums = isa.products::<M, P>(ByteRange::Small(15), FOURS, columns, [0; M]);
         for (totals, sums) in totals.iter_mut().zip(sums) {
             for (total, sums) in totals.iter_mut().zip(sums) {
                 *total = isa.mul_add(isa.to_f32(sums), isa.splat(1.0), *total);

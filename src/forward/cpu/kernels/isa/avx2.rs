@@ -1,10 +1,11 @@
 //! AVX2, with and without AVX-VNNI: sixteen rows are two registers.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::traits::{ByteRange, FourColumns, Isa, Task, WIDTH, WithIsa};
+use super::traits::{ByteRange, Columns, FourColumns, Isa, Task, WIDTH, WithIsa};
 use super::x86::{FIRST_BYTES, FOUR_BITS, call_with, check_rows, intrinsic, run_with};
 
 /// The proof that the processor has AVX2 and FMA.
@@ -42,17 +43,55 @@ impl Avx2 {
     }
 }
 
-/// Applies `f` to both halves of sixteen rows.
+/// `x`, of which the compiler does not know what it is. Otherwise it adds the products of a block in another order, those of one row of
+/// activations and then the next row's, and keeps the weights of the block on the stack meanwhile: twice the time.
+#[inline]
+#[target_feature(enable = "avx")]
+fn in_order(mut x: __m256i) -> __m256i {
+    // SAFETY: the function is for processors that have the register; nothing is done.
+    unsafe { asm!("/* {} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags)) };
+    x
+}
+
+/// Instructions for both halves of sixteen rows.
+macro_rules! halves {
+    ($self:ident, |$($x:ident),+| $do:expr) => {[
+        { $(let $x = $x[0];)+ intrinsic!($self, $do) },
+        { $(let $x = $x[1];)+ intrinsic!($self, $do) },
+    ]};
+}
+
+/// Sixteen bytes of each of eight rows that lie `stride` apart, as four times four bytes of each.
+///
+/// # Safety
+/// All of them can be read, and the processor has AVX2.
 #[inline(always)]
-fn halves<const N: usize, T: Copy, U>(x: [[T; 2]; N], f: impl Fn([T; N]) -> U) -> [U; 2] {
-    [f(x.map(|x| x[0])), f(x.map(|x| x[1]))]
+unsafe fn transpose_eight(rows: *const u8, stride: usize) -> [__m256i; 4] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut pairs = [_mm256_setzero_si256(); 4];
+        for (i, pair) in pairs.iter_mut().enumerate() {
+            let (low, high) = (rows.add(i * stride), rows.add((4 + i) * stride));
+            *pair = _mm256_set_m128i(_mm_loadu_si128(high.cast()), _mm_loadu_si128(low.cast()));
+        }
+        let [a, b, c, d] = pairs;
+        let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
+        let (ab_high, cd_high) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
+        [
+            _mm256_unpacklo_epi64(ab, cd),
+            _mm256_unpackhi_epi64(ab, cd),
+            _mm256_unpacklo_epi64(ab_high, cd_high),
+            _mm256_unpackhi_epi64(ab_high, cd_high),
+        ]
+    }
 }
 
 /// The methods that do not depend on VNNI.
 macro_rules! common {
     () => {
         const REGISTERS: usize = 8;
-        const ROWS: usize = 2;
+        const ROWS: usize = 4;
+        const ROWS_OF_SIXTEENS: usize = 2;
         const PANELS: usize = 1;
 
         type Bytes = [__m256i; 2];
@@ -61,8 +100,9 @@ macro_rules! common {
 
         #[inline(always)]
         fn load(self, x: &FourColumns) -> Self::Bytes {
+            let x = x.as_ptr().cast::<__m256i>();
             // SAFETY: `self` proves the instructions; the array is as long as what is read.
-            [0, 1].map(|i| unsafe { _mm256_loadu_si256(x.as_ptr().cast::<__m256i>().add(i)) })
+            unsafe { [_mm256_loadu_si256(x), _mm256_loadu_si256(x.add(1))] }
         }
 
         #[inline(always)]
@@ -76,24 +116,10 @@ macro_rules! common {
         #[inline(always)]
         fn transpose(self, rows: &[u8], stride: usize) -> [Self::Bytes; 4] {
             check_rows(rows, stride);
-            let half = |first: usize| {
-                // SAFETY: `self` proves the instructions; the last row's sixteen bytes end within the slice.
-                unsafe {
-                    let start = rows.as_ptr();
-                    let row = |i: usize| _mm_loadu_si128(start.add((first + i) * stride).cast());
-                    let rows = |i: usize| _mm256_set_m128i(row(4 + i), row(i));
-                    let (a, b, c, d) = (rows(0), rows(1), rows(2), rows(3));
-                    let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
-                    let (ab_high, cd_high) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
-                    [
-                        _mm256_unpacklo_epi64(ab, cd),
-                        _mm256_unpackhi_epi64(ab, cd),
-                        _mm256_unpacklo_epi64(ab_high, cd_high),
-                        _mm256_unpackhi_epi64(ab_high, cd_high),
-                    ]
-                }
-            };
-            let (low, high) = (half(0), half(8));
+            let rows = rows.as_ptr();
+            // SAFETY: `self` proves the instructions; the last row's sixteen bytes end within the slice.
+            let (low, high) =
+                unsafe { (transpose_eight(rows, stride), transpose_eight(rows.add(8 * stride), stride)) };
             std::array::from_fn(|i| [low[i], high[i]])
         }
 
@@ -104,34 +130,34 @@ macro_rules! common {
 
         #[inline(always)]
         fn and(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
-            halves([a, b], |[a, b]| intrinsic!(self, _mm256_and_si256(a, b)))
+            halves!(self, |a, b| _mm256_and_si256(a, b))
         }
 
         #[inline(always)]
         fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
-            halves([a, b], |[a, b]| intrinsic!(self, _mm256_or_si256(a, b)))
+            halves!(self, |a, b| _mm256_or_si256(a, b))
         }
 
         #[inline(always)]
         fn add(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
-            halves([a, b], |[a, b]| intrinsic!(self, _mm256_add_epi8(a, b)))
+            halves!(self, |a, b| _mm256_add_epi8(a, b))
         }
 
         #[inline(always)]
         fn shift_left(self, x: Self::Bytes, by: u32) -> Self::Bytes {
-            x.map(|x| intrinsic!(self, _mm256_sll_epi32(x, _mm_cvtsi32_si128(by as i32))))
+            halves!(self, |x| _mm256_sll_epi32(x, _mm_cvtsi32_si128(by as i32)))
         }
 
         #[inline(always)]
         fn shift_right(self, x: Self::Bytes, by: u32) -> Self::Bytes {
-            x.map(|x| intrinsic!(self, _mm256_srl_epi32(x, _mm_cvtsi32_si128(by as i32))))
+            halves!(self, |x| _mm256_srl_epi32(x, _mm_cvtsi32_si128(by as i32)))
         }
 
         #[inline(always)]
         fn look_up(self, table: &[i8; 16], x: Self::Bytes) -> Self::Bytes {
             // SAFETY: `self` proves the instructions; the array is as long as what is read.
             let table = unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())) };
-            x.map(|x| intrinsic!(self, _mm256_shuffle_epi8(table, x)))
+            halves!(self, |x| _mm256_shuffle_epi8(table, x))
         }
 
         #[inline(always)]
@@ -144,16 +170,12 @@ macro_rules! common {
                 let byte = _mm256_add_epi8(first, _mm256_set1_epi8((four / 2) as i8));
                 (byte, _mm256_set1_epi32(FOUR_BITS << (4 * (four % 2))))
             };
-            // SAFETY: `self` proves the instructions; there are no pointers.
-            x.map(|x| unsafe {
-                _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(x, byte), bits), bits)
-            })
+            halves!(self, |x| _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(x, byte), bits), bits))
         }
 
         #[inline(always)]
         fn low_f16(self, x: Self::Bytes) -> Self::F32 {
-            // SAFETY: `self` proves the instructions; there are no pointers.
-            x.map(|x| unsafe {
+            halves!(self, |x| {
                 let zeros = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
                 let halves = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(zeros, zeros));
                 _mm256_cvtph_ps(_mm256_castsi256_si128(halves))
@@ -174,12 +196,12 @@ macro_rules! common {
         #[inline(always)]
         fn byte(self, x: Self::Bytes, which: u32) -> Self::F32 {
             let x = self.shift_right(x, 8 * which);
-            x.map(|x| intrinsic!(self, _mm256_cvtepi32_ps(_mm256_and_si256(x, _mm256_set1_epi32(0xff)))))
+            halves!(self, |x| _mm256_cvtepi32_ps(_mm256_and_si256(x, _mm256_set1_epi32(0xff))))
         }
 
         #[inline(always)]
         fn to_f32(self, x: Self::I32) -> Self::F32 {
-            x.map(|x| intrinsic!(self, _mm256_cvtepi32_ps(x)))
+            halves!(self, |x| _mm256_cvtepi32_ps(x))
         }
 
         #[inline(always)]
@@ -189,22 +211,24 @@ macro_rules! common {
 
         #[inline(always)]
         fn load_f32(self, x: &[f32; WIDTH]) -> Self::F32 {
+            let x = x.as_ptr();
             // SAFETY: `self` proves the instructions; the array is as long as what is read.
-            [0, 1].map(|i| unsafe { _mm256_loadu_ps(x.as_ptr().add(8 * i)) })
+            unsafe { [_mm256_loadu_ps(x), _mm256_loadu_ps(x.add(8))] }
         }
 
         #[inline(always)]
         fn load_f16(self, x: &[f16; WIDTH]) -> Self::F32 {
+            let x = x.as_ptr().cast::<__m128i>();
             // SAFETY: `self` proves the instructions; the array is as long as what is read.
-            [0, 1].map(|i| unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast::<__m128i>().add(i))) })
+            unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(x)), _mm256_cvtph_ps(_mm_loadu_si128(x.add(1)))] }
         }
 
         #[inline(always)]
         fn load_i8(self, x: &[i8; WIDTH]) -> Self::F32 {
+            let x = x.as_ptr();
             // SAFETY: `self` proves the instructions; the array is as long as what is read.
-            [0, 8].map(|i| unsafe {
-                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(x.as_ptr().add(i).cast())))
-            })
+            let x = unsafe { [_mm_loadl_epi64(x.cast()), _mm_loadl_epi64(x.add(8).cast())] };
+            halves!(self, |x| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)))
         }
 
         #[inline(always)]
@@ -217,12 +241,12 @@ macro_rules! common {
 
         #[inline(always)]
         fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32 {
-            halves([a, b], |[a, b]| intrinsic!(self, _mm256_mul_ps(a, b)))
+            halves!(self, |a, b| _mm256_mul_ps(a, b))
         }
 
         #[inline(always)]
         fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
-            halves([a, b, c], |[a, b, c]| intrinsic!(self, _mm256_fmadd_ps(a, b, c)))
+            halves!(self, |a, b, c| _mm256_fmadd_ps(a, b, c))
         }
     };
 }
@@ -239,40 +263,55 @@ impl Isa for Avx2 {
         self,
         range: ByteRange,
         fours: usize,
-        weights: impl Fn(usize, usize) -> Self::Bytes,
-        x: impl Fn(usize, usize) -> [i8; 4],
+        columns: impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; P]; M] {
         let together = match range {
             ByteRange::Small(0..=15) => 8,
-            ByteRange::Small(16..=31) => 4,
+            // With more rows the registers do not hold their sums in 16 bits beside those in 32.
+            ByteRange::Small(16..=31) if M <= 2 => 4,
             ByteRange::Small(_) => 2,
             ByteRange::Signed => 1,
         };
+        // Fours of columns at a time: two if they are added at once.
+        let step = if range == ByteRange::Signed { 1 } else { 2 };
         // SAFETY: `self` proves the instructions; there are no pointers.
         unsafe {
             let (zero, ones) = (_mm256_setzero_si256(), _mm256_set1_epi16(1));
-            let mut sums = start.map(|start| match range {
-                ByteRange::Small(_) => [[_mm256_set1_epi32(start); 2]; P],
-                ByteRange::Signed => [[zero; 2]; P],
-            });
+            let mut sums = [[[zero; 2]; P]; M];
+            if range != ByteRange::Signed {
+                for (sums, start) in sums.iter_mut().zip(start) {
+                    *sums = [[_mm256_set1_epi32(start); 2]; P];
+                }
+            }
             let mut pairs = [[[zero; 2]; P]; M];
-            for j in 0..fours {
-                let weights: [Self::Bytes; P] = std::array::from_fn(|p| weights(p, j));
+            for j in (0..fours).step_by(step) {
+                let (mut weights, mut next) = ([[zero; 2]; P], [[zero; 2]; P]);
+                for (p, (weights, next)) in weights.iter_mut().zip(&mut next).enumerate() {
+                    *weights = columns.weights(p, j);
+                    if step == 2 {
+                        *next = columns.weights(p, j + 1);
+                    }
+                }
+                let weights = weights.as_flattened().iter().zip(next.as_flattened());
                 for (m, (sums, pairs)) in sums.iter_mut().zip(&mut pairs).enumerate() {
-                    let x = self.broadcast(x(m, j));
+                    let x = self.broadcast(columns.activations(m, j));
+                    let next_x = if step == 2 { self.broadcast(columns.activations(m, j + 1)) } else { x };
                     let sums = sums.as_flattened_mut().iter_mut().zip(pairs.as_flattened_mut());
-                    for ((sum, pairs), &weights) in sums.zip(weights.as_flattened()) {
-                        let products = match range {
-                            ByteRange::Small(_) => _mm256_maddubs_epi16(weights, x),
-                            ByteRange::Signed => {
-                                _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(x, weights))
-                            }
+                    for ((sum, pairs), (&weights, &next)) in sums.zip(weights.clone()) {
+                        let products = if step == 2 {
+                            let products = _mm256_maddubs_epi16(weights, x);
+                            _mm256_add_epi16(products, _mm256_maddubs_epi16(next, next_x))
+                        } else {
+                            _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(x, weights))
                         };
-                        *pairs =
-                            if j % together == 0 { products } else { _mm256_add_epi16(*pairs, products) };
-                        if (j + 1) % together == 0 || j + 1 == fours {
-                            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(*pairs, ones));
+                        *pairs = if j % together == 0 {
+                            products
+                        } else {
+                            in_order(_mm256_add_epi16(*pairs, products))
+                        };
+                        if (j + step) % together == 0 || j + step == fours {
+                            *sum = in_order(_mm256_add_epi32(*sum, _mm256_madd_epi16(*pairs, ones)));
                         }
                     }
                 }
@@ -291,21 +330,27 @@ impl Isa for AvxVnni {
         self,
         range: ByteRange,
         fours: usize,
-        weights: impl Fn(usize, usize) -> Self::Bytes,
-        x: impl Fn(usize, usize) -> [i8; 4],
+        columns: impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; P]; M] {
         // SAFETY: `self` proves the instructions; there are no pointers.
         unsafe {
             let more = _mm256_set1_epi8(-128);
-            let mut sums = start.map(|start| [[_mm256_set1_epi32(start); 2]; P]);
+            let mut sums = [[[more; 2]; P]; M];
+            for (sums, start) in sums.iter_mut().zip(start) {
+                *sums = [[_mm256_set1_epi32(start); 2]; P];
+            }
             for j in 0..fours {
-                let weights: [Self::Bytes; P] = std::array::from_fn(|p| match range {
-                    ByteRange::Signed => weights(p, j).map(|weights| _mm256_xor_si256(weights, more)),
-                    ByteRange::Small(_) => weights(p, j),
-                });
+                let mut weights = [[more; 2]; P];
+                for (p, weights) in weights.iter_mut().enumerate() {
+                    let [low, high] = columns.weights(p, j);
+                    *weights = match range {
+                        ByteRange::Signed => [_mm256_xor_si256(low, more), _mm256_xor_si256(high, more)],
+                        ByteRange::Small(_) => [low, high],
+                    };
+                }
                 for (m, sums) in sums.iter_mut().enumerate() {
-                    let x = self.0.broadcast(x(m, j));
+                    let x = self.0.broadcast(columns.activations(m, j));
                     for (sum, &weights) in sums.as_flattened_mut().iter_mut().zip(weights.as_flattened()) {
                         *sum = _mm256_dpbusd_avx_epi32(*sum, weights, x);
                     }

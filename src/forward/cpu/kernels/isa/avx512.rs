@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use super::avx2::Avx2;
-use super::traits::{ByteRange, FourColumns, Isa, Task, WIDTH, WithIsa};
+use super::traits::{ByteRange, Columns, FourColumns, Isa, Task, WIDTH, WithIsa};
 use super::x86::{FIRST_BYTES, FOUR_BITS, call_with, check_rows, intrinsic, run_with};
 
 /// The proof that the processor has AVX-512 (F, BW, VL, DQ), VNNI and BMI, and what [`Avx2`] proves.
@@ -144,8 +144,7 @@ impl Isa for Avx512 {
         self,
         range: ByteRange,
         fours: usize,
-        weights: impl Fn(usize, usize) -> __m512i,
-        x: impl Fn(usize, usize) -> [i8; 4],
+        columns: impl Columns<Self>,
         start: [i32; M],
     ) -> [[__m512i; P]; M] {
         // SAFETY: `self` proves the instructions; there are no pointers.
@@ -159,12 +158,13 @@ impl Isa for Avx512 {
                 let mut all = [more; P];
                 for (p, all) in all.iter_mut().enumerate() {
                     *all = match range {
-                        ByteRange::Signed => _mm512_xor_si512(weights(p, j), more),
-                        ByteRange::Small(_) => weights(p, j),
+                        ByteRange::Signed => _mm512_xor_si512(columns.weights(p, j), more),
+                        ByteRange::Small(_) => columns.weights(p, j),
                     };
                 }
                 for (m, sums) in sums.iter_mut().enumerate() {
-                    let x = _mm512_set1_epi32(i32::from_le_bytes(x(m, j).map(|x| x as u8)));
+                    let x = columns.activations(m, j);
+                    let x = _mm512_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8)));
                     for (sum, weights) in sums.iter_mut().zip(all) {
                         *sum = _mm512_dpbusd_epi32(*sum, weights, x);
                     }

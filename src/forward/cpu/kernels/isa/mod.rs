@@ -23,4 +23,4 @@ mod traits;
 mod x86;
 
 pub(crate) use platform::Platform;
-pub(crate) use traits::{ByteRange, FourColumns, Isa, Task, WIDTH, WithIsa};
+pub(crate) use traits::{ByteRange, Columns, FourColumns, Isa, Task, WIDTH, WithIsa};

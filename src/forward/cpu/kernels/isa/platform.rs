@@ -82,39 +82,54 @@ impl Platform {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forward::cpu::kernels::isa::{ByteRange, Isa, WIDTH};
+    use crate::forward::cpu::kernels::isa::{ByteRange, Columns, Isa, WIDTH};
 
     /// The largest weights times the largest activations, all of one sign.
     struct Largest;
 
+    /// The same numbers everywhere.
+    #[derive(Clone, Copy)]
+    struct Same<I: Isa>(I::Bytes, i8);
+
+    impl<I: Isa> Columns<I> for Same<I> {
+        #[inline(always)]
+        fn weights(self, _: usize, _: usize) -> I::Bytes {
+            self.0
+        }
+
+        #[inline(always)]
+        fn activations(self, _: usize, _: usize) -> [i8; 4] {
+            [self.1; 4]
+        }
+    }
+
+    fn check<I: Isa, const M: usize, const P: usize>(isa: I, range: ByteRange, fours: usize) {
+        // Of signed numbers -128 is the largest.
+        let (byte, weight) = match range {
+            ByteRange::Signed => (128, -128),
+            ByteRange::Small(max) => (max, i32::from(max)),
+        };
+        for x in [127, -127] {
+            let sum = 4 * fours as i32 * i32::from(x);
+            let start = if range == ByteRange::Signed { -128 * sum } else { 0 };
+            let same = Same::<I>(isa.splat_byte(byte), x);
+            let products = isa.products::<M, P>(range, fours, same, [start; M]);
+            for products in products.into_iter().flatten() {
+                let mut floats = [0.0; WIDTH];
+                isa.store_f32(isa.to_f32(products), &mut floats);
+                assert_eq!(floats, [(weight * sum) as f32; WIDTH], "{range:?}, {M} rows");
+            }
+        }
+    }
+
     impl WithIsa for Largest {
         fn run<I: Isa>(self, isa: I) {
-            fn check<I: Isa>(isa: I, range: ByteRange, fours: usize) {
-                // Of signed numbers -128 is the largest.
-                let (byte, weight) = match range {
-                    ByteRange::Signed => (128, -128),
-                    ByteRange::Small(max) => (max, i32::from(max)),
-                };
-                for x in [127, -127] {
-                    let sum = 4 * fours as i32 * i32::from(x);
-                    let start = if range == ByteRange::Signed { -128 * sum } else { 0 };
-                    let products = isa.products::<1, 2>(
-                        range,
-                        fours,
-                        |_, _| isa.splat_byte(byte),
-                        |_, _| [x; 4],
-                        [start],
-                    );
-                    for products in products.into_iter().flatten() {
-                        let mut floats = [0.0; WIDTH];
-                        isa.store_f32(isa.to_f32(products), &mut floats);
-                        assert_eq!(floats, [(weight * sum) as f32; WIDTH], "{range:?}");
-                    }
-                }
-            }
-            check(isa, ByteRange::Signed, 8);
-            for (max, fours) in [(31, 8), (15, 8), (63, 4), (7, 4), (3, 4)] {
-                check(isa, ByteRange::Small(max), fours);
+            let ranges = [(31, 8), (15, 8), (63, 4), (7, 4), (3, 4)];
+            let ranges = ranges.map(|(max, fours)| (ByteRange::Small(max), fours));
+            for (range, fours) in [(ByteRange::Signed, 8)].into_iter().chain(ranges) {
+                check::<I, 1, 2>(isa, range, fours);
+                check::<I, 2, 1>(isa, range, fours);
+                check::<I, 4, 1>(isa, range, fours);
             }
         }
     }

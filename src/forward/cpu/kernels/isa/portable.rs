@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::traits::{ByteRange, FourColumns, Isa, Task, WIDTH};
+use super::traits::{ByteRange, Columns, FourColumns, Isa, Task, WIDTH};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Portable;
@@ -118,8 +118,7 @@ impl Isa for Portable {
         self,
         range: ByteRange,
         fours: usize,
-        weights: impl Fn(usize, usize) -> Self::Bytes,
-        x: impl Fn(usize, usize) -> [i8; 4],
+        columns: impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; P]; M] {
         // Signed weights need no start.
@@ -130,9 +129,9 @@ impl Isa for Portable {
         let number = |x: u8| if sign { i32::from(x as i8) } else { i32::from(x) };
         let mut sums = start.map(|start| [[start; WIDTH]; P]);
         for j in 0..fours {
-            let weights: [Self::Bytes; P] = std::array::from_fn(|p| weights(p, j));
+            let weights: [Self::Bytes; P] = std::array::from_fn(|p| columns.weights(p, j));
             for (m, sums) in sums.iter_mut().enumerate() {
-                let x = x(m, j);
+                let x = columns.activations(m, j);
                 for (sums, weights) in sums.iter_mut().zip(&weights) {
                     for (sum, weights) in sums.iter_mut().zip(weights.as_chunks::<4>().0) {
                         let products = weights.iter().zip(x).map(|(&w, x)| number(w) * i32::from(x));

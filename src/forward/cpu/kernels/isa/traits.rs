@@ -16,12 +16,21 @@ pub(crate) enum ByteRange {
     Signed,
 }
 
+/// Columns of panels and of rows of activations, four at a time. (Not closures: these are functions of their own, not compiled for
+/// the instruction set, and where the compiler does not put one into its caller, each instruction in it is a call.)
+pub(crate) trait Columns<I: Isa>: Copy {
+    fn weights(self, panel: usize, four: usize) -> I::Bytes;
+    fn activations(self, row: usize, four: usize) -> [i8; 4];
+}
+
 /// An instruction set.
 pub(crate) trait Isa: Copy {
     /// How many [`Isa::F32`] the registers hold.
     const REGISTERS: usize;
     /// Most rows of activations that are best multiplied with a panel as it is, and together: 10, 6, 4, 2 or 1.
     const ROWS: usize;
+    /// As [`Isa::ROWS`], of types with a scale for each sixteen columns, whose sums are scaled more often.
+    const ROWS_OF_SIXTEENS: usize = Self::ROWS;
     /// Panels that are best multiplied together with many rows: 2 or 1.
     const PANELS: usize;
     /// Whether unpacked weights of many rows are best multiplied in the form that [`Isa::pair`] makes.
@@ -68,15 +77,13 @@ pub(crate) trait Isa: Copy {
     /// Byte `which` of each row's four, as an unsigned integer.
     fn byte(self, x: Self::Bytes, which: u32) -> Self::F32;
 
-    /// The products of columns of P panels with those of M rows: `weights` gives four columns of a panel, `x` those of a
-    /// row. `start` is only for those that take signed weights as numbers from 0 to 255, 128 more than they are: it is -128
-    /// times the sum of the row's columns.
+    /// The products of `fours` times four columns of P panels with those of M rows. `start` is only for those that take signed
+    /// weights as numbers from 0 to 255, 128 more than they are: it is -128 times the sum of the row's columns.
     fn products<const M: usize, const P: usize>(
         self,
         range: ByteRange,
         fours: usize,
-        weights: impl Fn(usize, usize) -> Self::Bytes,
-        x: impl Fn(usize, usize) -> [i8; 4],
+        columns: impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; P]; M];
 
@@ -92,11 +99,10 @@ pub(crate) trait Isa: Copy {
         self,
         range: ByteRange,
         fours: usize,
-        weights: impl Fn(usize, usize) -> Self::Bytes,
-        x: impl Fn(usize, usize) -> [i8; 4],
+        columns: impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; P]; M] {
-        self.products(range, fours, weights, x, start)
+        self.products(range, fours, columns, start)
     }
 
     fn to_f32(self, x: Self::I32) -> Self::F32;

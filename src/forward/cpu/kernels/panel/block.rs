@@ -71,6 +71,6 @@ pub(super) trait BlockFormat: Copy {
     /// Scales of a block's groups, and mins if they have any.
     fn factors<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>);
 
-    /// The bytes of a group of columns, four columns at a time.
-    fn group<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize) -> impl Fn(usize) -> I::Bytes;
+    /// The bytes of the four columns `i` of a group. (No closure: see [`Columns`](crate::forward::cpu::kernels::isa::Columns).)
+    fn four<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize, i: usize) -> I::Bytes;
 }

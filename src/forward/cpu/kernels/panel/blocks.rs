@@ -25,21 +25,20 @@ fn scale_and_min<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
 /// Nibbles in sixteen bytes: the low ones are the first 16 numbers, the high ones the others. (Not by [`Isa::nibbles`]: here
 /// `i` is a loop's, and the compiler leaves a branch in it with AVX2.)
 #[inline(always)]
-fn nibbles<I: Isa>(isa: I, block: PanelBlock<'_>, first: usize) -> impl Fn(usize) -> I::Bytes {
-    let (qs, fifteen) = (block.fours::<4>(first), isa.splat_byte(15));
-    move |i| isa.and(isa.shift_right(isa.load(&qs[i % 4]), if i < 4 { 0 } else { 4 }), fifteen)
+fn nibbles<I: Isa>(isa: I, block: PanelBlock<'_>, first: usize, i: usize) -> I::Bytes {
+    let qs = isa.load(&block.fours::<4>(first)[i % 4]);
+    isa.and(isa.shift_right(qs, if i < 4 { 0 } else { 4 }), isa.splat_byte(15))
 }
 
 /// As [`nibbles`], with the fifth bits of all numbers in the four bytes before.
 #[inline(always)]
-fn five_bits<I: Isa>(isa: I, block: PanelBlock<'_>, first: usize) -> impl Fn(usize) -> I::Bytes {
-    let (lower, qh) = (nibbles(isa, block, first + 1), isa.load(&block.fours::<1>(first)[0]));
-    let sixteen = isa.splat_byte(16);
-    move |i| isa.or(lower(i), isa.and(isa.bits(qh, i), sixteen))
+fn five_bits<I: Isa>(isa: I, block: PanelBlock<'_>, first: usize, i: usize) -> I::Bytes {
+    let qh = isa.load(&block.fours::<1>(first)[0]);
+    isa.or(nibbles(isa, block, first + 1, i), isa.and(isa.bits(qh, i), isa.splat_byte(16)))
 }
 
 macro_rules! format {
-    ($(#[$doc:meta])* $name:ident, $bytes:literal, $format:expr, $factors:ident, |$isa:ident, $block:ident| $group:expr) => {
+    ($(#[$doc:meta])* $name:ident, $bytes:literal, $format:expr, $factors:ident, |$isa:ident, $block:ident, $i:ident| $four:expr) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(super) struct $name;
@@ -55,8 +54,8 @@ macro_rules! format {
             }
 
             #[inline(always)]
-            fn group<I: Isa>($isa: I, $block: PanelBlock<'_>, _: usize) -> impl Fn(usize) -> I::Bytes {
-                $group
+            fn four<I: Isa>($isa: I, $block: PanelBlock<'_>, _: usize, $i: usize) -> I::Bytes {
+                $four
             }
         }
     };
@@ -65,47 +64,35 @@ macro_rules! format {
 format!(
     /// d, qs: 32 signed bytes.
     Q8_0, 34, ByteFormat::SIGNED, scale,
-    |isa, block| {
-        let qs = block.fours::<8>(0);
-        move |i| isa.load(&qs[i])
-    }
+    |isa, block, i| isa.load(&block.fours::<8>(0)[i])
 );
 
 format!(
     /// d, qh, qs: 32 nibbles. Numbers are stored plus 16.
     Q5_0, 22, ByteFormat::SIGNED, scale,
-    |isa, block| {
-        let (five, less) = (five_bits(isa, block, 0), isa.splat_byte(240));
-        move |i| isa.add(five(i), less)
-    }
+    |isa, block, i| isa.add(five_bits(isa, block, 0, i), isa.splat_byte(240))
 );
 
 format!(
     /// d, m, qh, qs: 32 nibbles.
     Q5_1, 24, ByteFormat::small(31, 32), scale_and_min,
-    |isa, block| five_bits(isa, block, 1)
+    |isa, block, i| five_bits(isa, block, 1, i)
 );
 
 format!(
     /// d, qs: 32 nibbles. Numbers are stored plus 8.
     Q4_0, 18, ByteFormat::SIGNED, scale,
-    |isa, block| {
-        let (four, less) = (nibbles(isa, block, 0), isa.splat_byte(248));
-        move |i| isa.add(four(i), less)
-    }
+    |isa, block, i| isa.add(nibbles(isa, block, 0, i), isa.splat_byte(248))
 );
 
 format!(
     /// d, m, qs: 32 nibbles.
     Q4_1, 20, ByteFormat::small(15, 32), scale_and_min,
-    |isa, block| nibbles(isa, block, 1)
+    |isa, block, i| nibbles(isa, block, 1, i)
 );
 
 format!(
     /// d, qs: 32 nibbles, which are indices into a table.
     Iq4Nl, 18, ByteFormat::SIGNED, scale,
-    |isa, block| {
-        let index = nibbles(isa, block, 0);
-        move |i| isa.look_up(&IQ4_NL, index(i))
-    }
+    |isa, block, i| isa.look_up(&IQ4_NL, nibbles(isa, block, 0, i))
 );

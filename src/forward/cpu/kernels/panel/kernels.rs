@@ -10,7 +10,7 @@ use super::{blocks, super_blocks};
 use crate::forward::cpu::kernels::activations::{ActivationBlock, BLOCK};
 use crate::forward::cpu::kernels::isa::Isa;
 use crate::forward::cpu::kernels::macro_kernel::{Ahead, MicroKernel};
-use crate::forward::cpu::kernels::weights::Matrix;
+use crate::forward::cpu::kernels::weights::{ByteFormat, Matrix};
 use crate::gguf::{Layout, TensorType};
 
 /// Calls `$do!(format)` with the [`BlockFormat`] of the quantized type `$ty`.
@@ -57,7 +57,14 @@ pub(crate) struct PanelKernel<'a, I, const P: usize> {
 #[inline(always)]
 pub(crate) fn most_of_one_panel<I: Isa>(w: Matrix<'_>) -> usize {
     // Bytes need no unpacking, so that seven to ten rows are faster with two panels: by up to 15 % from memory, on a Zen 5.
-    if w.ty == TensorType::Q8_0 && w.layout == Layout::Panels { I::ROWS.min(6) } else { I::ROWS }
+    let most = most_together::<I>(ByteFormat::of(w.ty).group);
+    if w.ty == TensorType::Q8_0 && w.layout == Layout::Panels { most.min(6) } else { most }
+}
+
+/// Most rows of activations that are multiplied together with one panel whose scales are for groups of so many columns.
+#[inline(always)]
+const fn most_together<I: Isa>(group: usize) -> usize {
+    if group == 16 { I::ROWS_OF_SIXTEENS } else { I::ROWS }
 }
 
 impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
@@ -120,10 +127,10 @@ impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
             )*)*};
         }
         together! {
-            10 9 8 7 if P == 1 && I::ROWS >= 10;
-            6 5 if P == 2 || I::ROWS >= 6;
-            4 3 if I::ROWS >= 4;
-            2 if I::ROWS >= 2;
+            10 9 8 7 if P == 1 && most_together::<I>(W::FORMAT.group) >= 10;
+            6 5 if P == 2 || most_together::<I>(W::FORMAT.group) >= 6;
+            4 3 if most_together::<I>(W::FORMAT.group) >= 4;
+            2 if most_together::<I>(W::FORMAT.group) >= 2;
             1 if true;
         }
         debug_assert!(sums.is_empty());
@@ -149,7 +156,8 @@ impl<I: Isa, const P: usize, const G: usize> MicroKernel<G> for PanelKernel<'_, 
             self.w.columns / self.w.ty.block_len() * Repacked::advances(self.w.ty)
         } else {
             // What is left of the rows is multiplied together, too.
-            self.w.columns / BLOCK * rows.div_ceil(<Self as MicroKernel<G>>::TOGETHER)
+            let together = if P == 2 { 6 } else { most_together::<I>(ByteFormat::of(self.w.ty).group) };
+            self.w.columns / BLOCK * rows.div_ceil(together)
         }
     }
 

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::block::{BlockFormat, Factors, PANEL_ROWS, PanelBlock};
 use crate::forward::cpu::kernels::activations::{ActivationBlock, BLOCK};
-use crate::forward::cpu::kernels::isa::{Isa, Task};
+use crate::forward::cpu::kernels::isa::{Columns, Isa, Task};
 use crate::forward::cpu::kernels::macro_kernel::Ahead;
 use crate::forward::cpu::kernels::weights::ByteFormat;
 
@@ -24,8 +24,8 @@ pub(super) trait PanelWeights<I: Isa>: Copy {
     /// Scales of a block's groups, and mins if they have any.
     fn factors(isa: I, block: Self::Block, to: &mut Factors<I>);
 
-    /// The bytes of a group of columns, four columns at a time.
-    fn group(isa: I, block: Self::Block, group: usize) -> impl Fn(usize) -> I::Bytes;
+    /// The bytes of the four columns `i` of a group.
+    fn four(isa: I, block: Self::Block, group: usize, i: usize) -> I::Bytes;
 }
 
 /// Weights in the panel's own form.
@@ -59,8 +59,40 @@ impl<'a, I: Isa, F: BlockFormat> PanelWeights<I> for PackedWeights<'a, F> {
     }
 
     #[inline(always)]
-    fn group(isa: I, block: PanelBlock<'a>, group: usize) -> impl Fn(usize) -> I::Bytes {
-        F::group(isa, block, group)
+    fn four(isa: I, block: PanelBlock<'a>, group: usize, i: usize) -> I::Bytes {
+        F::four(isa, block, group, i)
+    }
+}
+
+/// A group of columns of P panels and M rows of activations.
+struct Group<'a, I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> {
+    isa: I,
+    blocks: [W::Block; P],
+    x: [&'a ActivationBlock; M],
+    /// Which of the block.
+    number: usize,
+    /// Where it begins in `x`, in fours of columns.
+    first: usize,
+}
+
+impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Clone for Group<'_, I, W, M, P> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Copy for Group<'_, I, W, M, P> {}
+
+impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Columns<I> for Group<'_, I, W, M, P> {
+    #[inline(always)]
+    fn weights(self, panel: usize, four: usize) -> I::Bytes {
+        W::four(self.isa, self.blocks[panel], self.number, four)
+    }
+
+    #[inline(always)]
+    fn activations(self, row: usize, four: usize) -> [i8; 4] {
+        self.x[row].values[self.first + four]
     }
 }
 
@@ -93,8 +125,10 @@ impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Mul
             (W::COLUMNS / BLOCK, BLOCK / W::FORMAT.group, W::FORMAT.group / 4);
         let mut factors = [Factors::new(isa); P];
         for index in 0..blocks / per_block {
-            for (weights, factors) in weights.iter().zip(&mut factors) {
-                W::factors(isa, weights.block(index), factors);
+            let mut blocks = [weights[0].block(index); P];
+            blocks.iter_mut().zip(weights).for_each(|(block, weights)| *block = weights.block(index));
+            for (&block, factors) in blocks.iter().zip(&mut factors) {
+                W::factors(isa, block, factors);
             }
             // The products of one block of activations.
             macro_rules! activations {
@@ -109,12 +143,12 @@ impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Mul
                         if W::FORMAT.offset != 0 {
                             start.iter_mut().zip(at).for_each(|(start, x)| *start = x.zero_points[half]);
                         }
-                        let weights = |p: usize, i: usize| W::group(isa, weights[p].block(index), group)(i);
-                        let x = |m: usize, i: usize| at[m].values[half * fours + i];
+                        let columns =
+                            Group::<I, W, M, P> { isa, blocks, x: at, number: group, first: half * fours };
                         let products = if const { W::UNPACKED } {
-                            isa.products_of_pairs::<M, P>(W::FORMAT.range, fours, weights, x, start)
+                            isa.products_of_pairs::<M, P>(W::FORMAT.range, fours, columns, start)
                         } else {
-                            isa.products::<M, P>(W::FORMAT.range, fours, weights, x, start)
+                            isa.products::<M, P>(W::FORMAT.range, fours, columns, start)
                         };
                         for ((totals, products), x) in totals.iter_mut().zip(products).zip(at) {
                             let scale = isa.splat(x.scale);

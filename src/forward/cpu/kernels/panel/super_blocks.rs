@@ -24,7 +24,7 @@ impl BlockFormat for Q6K {
     }
 
     #[inline(always)]
-    fn group<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize) -> impl Fn(usize) -> I::Bytes {
+    fn four<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize, i: usize) -> I::Bytes {
         // Two halves of 128 numbers: first the low nibbles of 64 bytes, then the high ones. (Not by `Isa::nibbles`: which of
         // them is no constant here, and the compiler makes a branch of it.)
         let (first, quarter, half) = (group / 8, group / 2 % 4, group % 2);
@@ -32,11 +32,9 @@ impl BlockFormat for Q6K {
         let qh = block.fours::<4>(32 + 8 * first + 4 * half);
         let (fifteen, three) = (isa.splat_byte(15), isa.splat_byte(3));
         let (lower_shift, upper_shift) = (4 * (quarter as u32 / 2), 2 * quarter as u32);
-        move |i| {
-            let lower = isa.and(isa.shift_right(isa.load(&ql[i]), lower_shift), fifteen);
-            let upper = isa.and(isa.shift_right(isa.load(&qh[i]), upper_shift), three);
-            isa.or(lower, isa.shift_left(upper, 4))
-        }
+        let lower = isa.and(isa.shift_right(isa.load(&ql[i]), lower_shift), fifteen);
+        let upper = isa.and(isa.shift_right(isa.load(&qh[i]), upper_shift), three);
+        isa.or(lower, isa.shift_left(upper, 4))
     }
 }
 
@@ -57,12 +55,10 @@ impl BlockFormat for Q5K {
     }
 
     #[inline(always)]
-    fn group<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize) -> impl Fn(usize) -> I::Bytes {
-        let (lower, qh, one) = (nibbles(isa, block, 12, group), block.fours::<8>(4), isa.splat_byte(1));
-        move |i| {
-            let fifth = isa.and(isa.shift_right(isa.load(&qh[i]), group as u32), one);
-            isa.or(lower(i), isa.shift_left(fifth, 4))
-        }
+    fn four<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize, i: usize) -> I::Bytes {
+        let qh = isa.load(&block.fours::<8>(4)[i]);
+        let fifth = isa.and(isa.shift_right(qh, group as u32), isa.splat_byte(1));
+        isa.or(nibbles(isa, block, 12, group, i), isa.shift_left(fifth, 4))
     }
 }
 
@@ -82,8 +78,8 @@ impl BlockFormat for Q4K {
     }
 
     #[inline(always)]
-    fn group<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize) -> impl Fn(usize) -> I::Bytes {
-        nibbles(isa, block, 4, group)
+    fn four<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize, i: usize) -> I::Bytes {
+        nibbles(isa, block, 4, group, i)
     }
 }
 
@@ -103,13 +99,11 @@ impl BlockFormat for Q3K {
         // Low nibbles of 8 groups, then the high ones, and the two upper bits of each four groups.
         let [near, far, upper] = block.fours::<3>(24);
         let (near, far, upper) = (isa.load(near), isa.load(far), isa.load(upper));
-        let (fifteen, two) = (isa.splat_byte(15), isa.splat_byte(0x30));
-        let join = |lower: I::Bytes, upper: I::Bytes| isa.or(isa.and(lower, fifteen), isa.and(upper, two));
         let factors = [
-            join(near, isa.shift_left(upper, 4)),
-            join(far, isa.shift_left(upper, 2)),
-            join(isa.shift_right(near, 4), upper),
-            join(isa.shift_right(far, 4), isa.shift_right(upper, 2)),
+            six_bits(isa, near, isa.shift_left(upper, 4)),
+            six_bits(isa, far, isa.shift_left(upper, 2)),
+            six_bits(isa, isa.shift_right(near, 4), upper),
+            six_bits(isa, isa.shift_right(far, 4), isa.shift_right(upper, 2)),
         ];
         for (to, factors) in to.scales.as_chunks_mut().0.iter_mut().zip(factors) {
             *to = times::<I, 32>(isa, factors, scale);
@@ -117,13 +111,10 @@ impl BlockFormat for Q3K {
     }
 
     #[inline(always)]
-    fn group<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize) -> impl Fn(usize) -> I::Bytes {
-        let (lower, hmask) = (two_bits(isa, block, 8, group), block.fours::<4>(4 * (group % 2)));
-        let (bit, one) = (group as u32 / 2, isa.splat_byte(1));
-        move |i| {
-            let third = isa.and(isa.shift_right(isa.load(&hmask[i]), bit), one);
-            isa.or(lower(i), isa.shift_left(third, 2))
-        }
+    fn four<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize, i: usize) -> I::Bytes {
+        let hmask = isa.load(&block.fours::<4>(4 * (group % 2))[i]);
+        let third = isa.and(isa.shift_right(hmask, group as u32 / 2), isa.splat_byte(1));
+        isa.or(two_bits(isa, block, 8, group, i), isa.shift_left(third, 2))
     }
 }
 
@@ -149,24 +140,24 @@ impl BlockFormat for Q2K {
     }
 
     #[inline(always)]
-    fn group<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize) -> impl Fn(usize) -> I::Bytes {
-        two_bits(isa, block, 4, group)
+    fn four<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize, i: usize) -> I::Bytes {
+        two_bits(isa, block, 4, group, i)
     }
 }
 
 /// The nibbles of a group of 32: each 32 bytes have one in their low nibbles and the next in their high ones.
 #[inline(always)]
-fn nibbles<I: Isa>(isa: I, block: PanelBlock<'_>, qs: usize, group: usize) -> impl Fn(usize) -> I::Bytes {
+fn nibbles<I: Isa>(isa: I, block: PanelBlock<'_>, qs: usize, group: usize, i: usize) -> I::Bytes {
     let qs = block.fours::<8>(qs + group / 2 * 8);
-    move |i| isa.nibbles(isa.load(&qs[i]), group % 2 == 1)
+    isa.nibbles(isa.load(&qs[i]), group % 2 == 1)
 }
 
 /// The two bits of each number of a group of 16: each 32 bytes have those of 128 numbers, the lowest bits those of the first 32.
 #[inline(always)]
-fn two_bits<I: Isa>(isa: I, block: PanelBlock<'_>, qs: usize, group: usize) -> impl Fn(usize) -> I::Bytes {
+fn two_bits<I: Isa>(isa: I, block: PanelBlock<'_>, qs: usize, group: usize, i: usize) -> I::Bytes {
     let (first, quarter, half) = (group / 8, group as u32 / 2 % 4, group % 2);
-    let (qs, three) = (block.fours::<4>(qs + 8 * first + 4 * half), isa.splat_byte(3));
-    move |i| isa.and(isa.shift_right(isa.load(&qs[i]), 2 * quarter), three)
+    let qs = block.fours::<4>(qs + 8 * first + 4 * half);
+    isa.and(isa.shift_right(isa.load(&qs[i]), 2 * quarter), isa.splat_byte(3))
 }
 
 /// Scales and mins of eight groups, from d, dmin and scales.
@@ -176,15 +167,20 @@ fn eight_groups<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
     let (both, a, b, c) = (isa.load(both), isa.load(a), isa.load(b), isa.load(c));
     let (scale, min) = scale_and_min(isa, both);
     // Six bits each: for the first four groups the lower bits of a and b, for the others two bits there and four in c.
-    let (six, four, two) = (isa.splat_byte(0x3f), isa.splat_byte(0x0f), isa.splat_byte(0x30));
-    let upper = |low: I::Bytes, x: I::Bytes| isa.or(isa.and(low, four), isa.and(isa.shift_right(x, 2), two));
-    let scales = [isa.and(a, six), upper(c, a)];
-    let mins = [isa.and(b, six), upper(isa.shift_right(c, 4), b)];
+    let six = isa.splat_byte(0x3f);
+    let scales = [isa.and(a, six), six_bits(isa, c, isa.shift_right(a, 2))];
+    let mins = [isa.and(b, six), six_bits(isa, isa.shift_right(c, 4), isa.shift_right(b, 2))];
     let to = to.scales.as_chunks_mut().0.iter_mut().zip(to.mins.as_chunks_mut().0);
     for ((scales, mins), (to_scales, to_mins)) in scales.into_iter().zip(mins).zip(to) {
         *to_scales = times::<I, 0>(isa, scales, scale);
         *to_mins = times::<I, 0>(isa, mins, min);
     }
+}
+
+/// Of each byte the low four bits of `lower`, and of `upper` the two above them.
+#[inline(always)]
+fn six_bits<I: Isa>(isa: I, lower: I::Bytes, upper: I::Bytes) -> I::Bytes {
+    isa.or(isa.and(lower, isa.splat_byte(0x0f)), isa.and(upper, isa.splat_byte(0x30)))
 }
 
 /// d and -dmin, from the four bytes `both`.
@@ -198,10 +194,11 @@ fn scale_and_min<I: Isa>(isa: I, both: I::Bytes) -> (I::F32, I::F32) {
 #[inline(always)]
 fn times<I: Isa, const OFFSET: u8>(isa: I, x: I::Bytes, scale: I::F32) -> [I::F32; 4] {
     let less = isa.splat(-f32::from(OFFSET));
-    let one = |which| {
-        let factor = isa.byte(x, which);
+    let mut all = [scale; 4];
+    for (which, to) in all.iter_mut().enumerate() {
+        let factor = isa.byte(x, which as u32);
         let factor = if OFFSET > 0 { isa.mul_add(factor, isa.splat(1.0), less) } else { factor };
-        isa.mul(factor, scale)
-    };
-    [one(0), one(1), one(2), one(3)]
+        *to = isa.mul(factor, scale);
+    }
+    all
 }

@@ -43,10 +43,10 @@ impl Unpacked {
                 mins.for_each(|(to, min)| isa.store_f32(min, to));
             }
             for number in 0..groups {
-                let bytes = F::group(isa, block, number);
                 let to = &mut self.bytes[(first + number) * group / 4..][..group / 4];
                 for (i, [a, b]) in to.as_chunks_mut().0.iter_mut().enumerate() {
-                    let pair = isa.pair(bytes(2 * i), bytes(2 * i + 1));
+                    let four = F::four(isa, block, number, 2 * i);
+                    let pair = isa.pair(four, F::four(isa, block, number, 2 * i + 1));
                     isa.store(pair[0], a);
                     isa.store(pair[1], b);
                 }
@@ -104,7 +104,7 @@ impl<'a, I: Isa, F: BlockFormat> PanelWeights<I> for UnpackedWeights<'a, F> {
     }
 
     #[inline(always)]
-    fn group(isa: I, block: UnpackedBlock<'a>, group: usize) -> impl Fn(usize) -> I::Bytes {
-        move |i| isa.load(&block.bytes[group * (F::FORMAT.group / 4) + i])
+    fn four(isa: I, block: UnpackedBlock<'a>, group: usize, i: usize) -> I::Bytes {
+        isa.load(&block.bytes[group * (F::FORMAT.group / 4) + i])
     }
 }

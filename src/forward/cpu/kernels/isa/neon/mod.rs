@@ -7,7 +7,7 @@ use half::f16;
 
 use self::products::{DotProducts, MatrixProducts, Products, Sums, Widening, sixteen};
 use super::rows::check_rows;
-use super::traits::{ByteRange, FourColumns, Isa, Task, WIDTH, WithIsa};
+use super::traits::{ByteRange, Columns, FourColumns, Isa, Task, WIDTH, WithIsa};
 use crate::simd::{neon, widen_f16};
 
 mod products;
@@ -65,17 +65,6 @@ impl AnyNeon {
 #[inline(always)]
 fn both<T: Copy, U>(a: [T; 4], b: [T; 4], f: impl Fn(T, T) -> U) -> [U; 4] {
     [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
-}
-
-/// The sums of M rows with each of N panels.
-#[inline(always)]
-fn of_panels<const M: usize, const N: usize>(products: impl Fn(usize) -> [Sums; M]) -> [[Sums; N]; M] {
-    let mut all = [[[neon!(vdupq_n_s32(0)); 4]; N]; M];
-    for panel in 0..N {
-        let sums = products(panel);
-        all.iter_mut().zip(sums).for_each(|(all, sums)| all[panel] = sums);
-    }
-    all
 }
 
 impl<P: Products> Isa for Neon<P> {
@@ -222,11 +211,16 @@ impl<P: Products> Isa for Neon<P> {
         self,
         range: ByteRange,
         fours: usize,
-        weights: impl Fn(usize, usize) -> Self::Bytes,
-        x: impl Fn(usize, usize) -> [i8; 4],
+        columns: impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; N]; M] {
-        of_panels(|panel| self.0.products::<M>(range, fours, |i| weights(panel, i), &x, start))
+        let mut all = [[[neon!(vdupq_n_s32(0)); 4]; N]; M];
+        let x = |m, i| columns.activations(m, i);
+        for panel in 0..N {
+            let sums = self.0.products::<M>(range, fours, |i| columns.weights(panel, i), &x, start);
+            all.iter_mut().zip(sums).for_each(|(all, sums)| all[panel] = sums);
+        }
+        all
     }
 
     #[inline(always)]
@@ -239,11 +233,16 @@ impl<P: Products> Isa for Neon<P> {
         self,
         range: ByteRange,
         fours: usize,
-        weights: impl Fn(usize, usize) -> Self::Bytes,
-        x: impl Fn(usize, usize) -> [i8; 4],
+        columns: impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; N]; M] {
-        of_panels(|panel| self.0.products_of_pairs::<M>(range, fours, |i| weights(panel, i), &x, start))
+        let mut all = [[[neon!(vdupq_n_s32(0)); 4]; N]; M];
+        let x = |m, i| columns.activations(m, i);
+        for panel in 0..N {
+            let sums = self.0.products_of_pairs::<M>(range, fours, |i| columns.weights(panel, i), &x, start);
+            all.iter_mut().zip(sums).for_each(|(all, sums)| all[panel] = sums);
+        }
+        all
     }
 
     #[inline(always)]
