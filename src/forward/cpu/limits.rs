@@ -97,7 +97,6 @@ impl WithIsa for Multiplications<'_> {
 const FOURS: usize = 64;
 
 /// The same weights for all columns.
-#[derive(Clone, Copy)]
 struct Same<'a, I: Isa, const M: usize, const P: usize> {
     weights: [I::Bytes; P],
     x: &'a [[[i8; 4]; FOURS]; M],
@@ -110,7 +109,7 @@ impl<I: Isa, const M: usize, const P: usize> Columns<I> for Same<'_, I, M, P> {
     }
 
     #[inline(always)]
-    fn activations(self, row: usize, four: usize) -> [i8; 4] {
+    fn activations(&self, row: usize, four: usize) -> [i8; 4] {
         self.x[row][four]
     }
 }
@@ -126,7 +125,7 @@ fn bytes<I: Isa, const M: usize, const P: usize>(isa: I, rounds: usize) -> u64 {
         // Or else the compiler would multiply once.
         let x = black_box(&x);
         let columns = Same::<I, M, P> { weights: loaded, x };
-        let sums = isa.products::<M, P>(ByteRange::Small(15), FOURS, columns, [0; M]);
+        let sums = isa.products::<M, P>(ByteRange::Small(15), FOURS, &columns, [0; M]);
         for (totals, sums) in totals.iter_mut().zip(sums) {
             for (total, sums) in totals.iter_mut().zip(sums) {
                 *total = isa.mul_add(isa.to_f32(sums), isa.splat(1.0), *total);

@@ -263,7 +263,7 @@ impl Isa for Avx2 {
         self,
         range: ByteRange,
         fours: usize,
-        columns: impl Columns<Self>,
+        columns: &impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; P]; M] {
         let together = match range {
@@ -330,7 +330,7 @@ impl Isa for AvxVnni {
         self,
         range: ByteRange,
         fours: usize,
-        columns: impl Columns<Self>,
+        columns: &impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; P]; M] {
         // SAFETY: `self` proves the instructions; there are no pointers.

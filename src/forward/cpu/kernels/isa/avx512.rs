@@ -144,7 +144,7 @@ impl Isa for Avx512 {
         self,
         range: ByteRange,
         fours: usize,
-        columns: impl Columns<Self>,
+        columns: &impl Columns<Self>,
         start: [i32; M],
     ) -> [[__m512i; P]; M] {
         // SAFETY: `self` proves the instructions; there are no pointers.

@@ -88,17 +88,16 @@ mod tests {
     struct Largest;
 
     /// The same numbers everywhere.
-    #[derive(Clone, Copy)]
     struct Same<I: Isa>(I::Bytes, i8);
 
     impl<I: Isa> Columns<I> for Same<I> {
         #[inline(always)]
-        fn weights(self, _: usize, _: usize) -> I::Bytes {
+        fn weights(&self, _: usize, _: usize) -> I::Bytes {
             self.0
         }
 
         #[inline(always)]
-        fn activations(self, _: usize, _: usize) -> [i8; 4] {
+        fn activations(&self, _: usize, _: usize) -> [i8; 4] {
             [self.1; 4]
         }
     }
@@ -113,7 +112,7 @@ mod tests {
             let sum = 4 * fours as i32 * i32::from(x);
             let start = if range == ByteRange::Signed { -128 * sum } else { 0 };
             let same = Same::<I>(isa.splat_byte(byte), x);
-            let products = isa.products::<M, P>(range, fours, same, [start; M]);
+            let products = isa.products::<M, P>(range, fours, &same, [start; M]);
             for products in products.into_iter().flatten() {
                 let mut floats = [0.0; WIDTH];
                 isa.store_f32(isa.to_f32(products), &mut floats);

@@ -118,7 +118,7 @@ impl Isa for Portable {
         self,
         range: ByteRange,
         fours: usize,
-        columns: impl Columns<Self>,
+        columns: &impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; P]; M] {
         // Signed weights need no start.

@@ -18,9 +18,9 @@ pub(crate) enum ByteRange {
 
 /// Columns of panels and of rows of activations, four at a time. (Not closures: these are functions of their own, not compiled for
 /// the instruction set, and where the compiler does not put one into its caller, each instruction in it is a call.)
-pub(crate) trait Columns<I: Isa>: Copy {
-    fn weights(self, panel: usize, four: usize) -> I::Bytes;
-    fn activations(self, row: usize, four: usize) -> [i8; 4];
+pub(crate) trait Columns<I: Isa> {
+    fn weights(&self, panel: usize, four: usize) -> I::Bytes;
+    fn activations(&self, row: usize, four: usize) -> [i8; 4];
 }
 
 /// An instruction set.
@@ -83,7 +83,7 @@ pub(crate) trait Isa: Copy {
         self,
         range: ByteRange,
         fours: usize,
-        columns: impl Columns<Self>,
+        columns: &impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; P]; M];
 
@@ -99,7 +99,7 @@ pub(crate) trait Isa: Copy {
         self,
         range: ByteRange,
         fours: usize,
-        columns: impl Columns<Self>,
+        columns: &impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; P]; M] {
         self.products(range, fours, columns, start)

@@ -75,23 +75,14 @@ struct Group<'a, I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> {
     first: usize,
 }
 
-impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Clone for Group<'_, I, W, M, P> {
-    #[inline(always)]
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Copy for Group<'_, I, W, M, P> {}
-
 impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Columns<I> for Group<'_, I, W, M, P> {
     #[inline(always)]
-    fn weights(self, panel: usize, four: usize) -> I::Bytes {
+    fn weights(&self, panel: usize, four: usize) -> I::Bytes {
         W::four(self.isa, self.blocks[panel], self.number, four)
     }
 
     #[inline(always)]
-    fn activations(self, row: usize, four: usize) -> [i8; 4] {
+    fn activations(&self, row: usize, four: usize) -> [i8; 4] {
         self.x[row].values[self.first + four]
     }
 }
@@ -146,9 +137,9 @@ impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Mul
                         let columns =
                             Group::<I, W, M, P> { isa, blocks, x: at, number: group, first: half * fours };
                         let products = if const { W::UNPACKED } {
-                            isa.products_of_pairs::<M, P>(W::FORMAT.range, fours, columns, start)
+                            isa.products_of_pairs::<M, P>(W::FORMAT.range, fours, &columns, start)
                         } else {
-                            isa.products::<M, P>(W::FORMAT.range, fours, columns, start)
+                            isa.products::<M, P>(W::FORMAT.range, fours, &columns, start)
                         };
                         for ((totals, products), x) in totals.iter_mut().zip(products).zip(at) {
                             let scale = isa.splat(x.scale);

@@ -190,15 +190,21 @@ fn scale_and_min<I: Isa>(isa: I, both: I::Bytes) -> (I::F32, I::F32) {
     (isa.low_f16(both), isa.mul(min, isa.splat(-1.0)))
 }
 
-/// Each row's four bytes, the lowest first, minus `OFFSET` and times `scale`.
+/// Each row's four bytes, the lowest first, minus `OFFSET` and times `scale`. (No loop: the shifts are to be constants.)
 #[inline(always)]
 fn times<I: Isa, const OFFSET: u8>(isa: I, x: I::Bytes, scale: I::F32) -> [I::F32; 4] {
+    [
+        byte_times::<I, OFFSET>(isa, x, 0, scale),
+        byte_times::<I, OFFSET>(isa, x, 1, scale),
+        byte_times::<I, OFFSET>(isa, x, 2, scale),
+        byte_times::<I, OFFSET>(isa, x, 3, scale),
+    ]
+}
+
+#[inline(always)]
+fn byte_times<I: Isa, const OFFSET: u8>(isa: I, x: I::Bytes, which: u32, scale: I::F32) -> I::F32 {
+    let factor = isa.byte(x, which);
     let less = isa.splat(-f32::from(OFFSET));
-    let mut all = [scale; 4];
-    for (which, to) in all.iter_mut().enumerate() {
-        let factor = isa.byte(x, which as u32);
-        let factor = if OFFSET > 0 { isa.mul_add(factor, isa.splat(1.0), less) } else { factor };
-        *to = isa.mul(factor, scale);
-    }
-    all
+    let factor = if OFFSET > 0 { isa.mul_add(factor, isa.splat(1.0), less) } else { factor };
+    isa.mul(factor, scale)
 }

@@ -211,7 +211,7 @@ impl<P: Products> Isa for Neon<P> {
         self,
         range: ByteRange,
         fours: usize,
-        columns: impl Columns<Self>,
+        columns: &impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; N]; M] {
         let mut all = [[[neon!(vdupq_n_s32(0)); 4]; N]; M];
@@ -233,7 +233,7 @@ impl<P: Products> Isa for Neon<P> {
         self,
         range: ByteRange,
         fours: usize,
-        columns: impl Columns<Self>,
+        columns: &impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; N]; M] {
         let mut all = [[[neon!(vdupq_n_s32(0)); 4]; N]; M];
