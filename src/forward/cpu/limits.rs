@@ -104,7 +104,7 @@ struct Same<'a, I: Isa, const M: usize, const P: usize> {
 
 impl<I: Isa, const M: usize, const P: usize> Columns<I> for Same<'_, I, M, P> {
     #[inline(always)]
-    fn weights(self, panel: usize, _: usize) -> I::Bytes {
+    fn weights(&self, panel: usize, _: usize) -> I::Bytes {
         self.weights[panel]
     }
 

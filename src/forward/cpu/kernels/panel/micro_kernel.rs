@@ -67,8 +67,9 @@ impl<'a, I: Isa, F: BlockFormat> PanelWeights<I> for PackedWeights<'a, F> {
 /// A group of columns of P panels and M rows of activations.
 struct Group<'a, I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> {
     isa: I,
-    blocks: [W::Block; P],
-    x: [&'a ActivationBlock; M],
+    // By reference: an array in here would keep all of it in memory.
+    blocks: &'a [W::Block; P],
+    x: &'a [&'a ActivationBlock; M],
     /// Which of the block.
     number: usize,
     /// Where it begins in `x`, in fours of columns.
@@ -134,8 +135,13 @@ impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Mul
                         if W::FORMAT.offset != 0 {
                             start.iter_mut().zip(at).for_each(|(start, x)| *start = x.zero_points[half]);
                         }
-                        let columns =
-                            Group::<I, W, M, P> { isa, blocks, x: at, number: group, first: half * fours };
+                        let columns = Group::<I, W, M, P> {
+                            isa,
+                            blocks: &blocks,
+                            x: &at,
+                            number: group,
+                            first: half * fours,
+                        };
                         let products = if const { W::UNPACKED } {
                             isa.products_of_pairs::<M, P>(W::FORMAT.range, fours, &columns, start)
                         } else {

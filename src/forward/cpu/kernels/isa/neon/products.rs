@@ -230,7 +230,9 @@ impl Products for DotProducts {
         // Columns come in multiples of sixteen.
         for first in (0..fours).step_by(4) {
             let mut row = [neon!(vdupq_n_s8(0)); M];
-            row.iter_mut().enumerate().for_each(|(m, row)| *row = activations(x, m, first));
+            for (m, row) in row.iter_mut().enumerate() {
+                *row = activations(x, m, first);
+            }
             each!(LANE in 0 1 2 3, {
                 let weights = weights(first + LANE);
                 for (quarter, weights) in weights.into_iter().enumerate() {
@@ -308,8 +310,9 @@ impl Products for MatrixProducts {
             }
             for first in (0..fours).step_by(4) {
                 let mut row = [vdupq_n_s64(0); M];
-                let rows = row.iter_mut().enumerate();
-                rows.for_each(|(m, row)| *row = vreinterpretq_s64_s8(activations(x, m, first)));
+                for (m, row) in row.iter_mut().enumerate() {
+                    *row = vreinterpretq_s64_s8(activations(x, m, first));
+                }
                 each!(HALF in 0 1, {
                     let weights = [weights(first + 2 * HALF), weights(first + 2 * HALF + 1)];
                     for (pairs, first) in pairs.iter_mut().zip((0..M).step_by(2)) {
