@@ -117,9 +117,10 @@ macro_rules! common {
         fn transpose(self, rows: &[u8], stride: usize) -> [Self::Bytes; 4] {
             check_rows(rows, stride);
             let rows = rows.as_ptr();
-            // SAFETY: `self` proves the instructions; the last row's sixteen bytes end within the slice.
-            let (low, high) =
-                unsafe { (transpose_eight(rows, stride), transpose_eight(rows.add(8 * stride), stride)) };
+            // SAFETY: `self` proves the instructions; the rows' sixteen bytes are within the slice.
+            let low = unsafe { transpose_eight(rows, stride) };
+            // SAFETY: likewise.
+            let high = unsafe { transpose_eight(rows.add(8 * stride), stride) };
             std::array::from_fn(|i| [low[i], high[i]])
         }
 
