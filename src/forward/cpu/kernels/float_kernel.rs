@@ -29,7 +29,9 @@ struct FloatKernel<'a> {
 
 impl MicroKernel<ROWS> for FloatKernel<'_> {
     /// As many as there are registers for their sums.
-    const TOGETHER: usize = 3;
+    fn together(&self) -> usize {
+        3
+    }
 
     fn columns(&self) -> usize {
         FLOATS

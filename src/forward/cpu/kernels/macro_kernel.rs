@@ -18,7 +18,7 @@ pub(super) type Store<'a> = &'a dyn Fn(usize, Range<usize>, &[f32], usize);
 /// A way to multiply G rows of weights at a time.
 pub(super) trait MicroKernel<const G: usize> {
     /// Rows of activations that are multiplied together.
-    const TOGETHER: usize;
+    fn together(&self) -> usize;
 
     /// Most columns at once.
     fn columns(&self) -> usize;
@@ -88,7 +88,7 @@ pub(super) fn multiply_all<const G: usize, K: MicroKernel<G>>(
             let sums = &mut sums[..ROWS.min(rows - start)];
             sums.fill([0.0; G]);
             // Many rows come in slices, so that a slice's sums stay in the first cache beside the weights.
-            let slice = sums.len().div_ceil(G).next_multiple_of(K::TOGETHER);
+            let slice = sums.len().div_ceil(G).next_multiple_of(kernel.together());
             let next = groups.peek().map_or(&[][..], |group| w.rows_bytes(group.clone()));
             let mut ahead = Ahead::new(next, kernel.advances(sums.len()));
             for column in (0..w.columns).step_by(together) {

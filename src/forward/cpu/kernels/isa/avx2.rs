@@ -44,7 +44,8 @@ impl Avx2 {
 }
 
 /// `x`, of which the compiler does not know what it is. Otherwise it adds the products of a block in another order, those of one row of
-/// activations and then the next row's, and keeps the weights of the block on the stack meanwhile: twice the time.
+/// activations and then the next row's, and keeps the weights of the block on the stack meanwhile. (Two rows of q8_0 on a Zen 3, from the
+/// caches: 4.2 in place of 3.6 ns for 64 weights.)
 #[inline]
 #[target_feature(enable = "avx")]
 fn in_order(mut x: __m256i) -> __m256i {

@@ -138,7 +138,9 @@ impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
 }
 
 impl<I: Isa, const P: usize, const G: usize> MicroKernel<G> for PanelKernel<'_, I, P> {
-    const TOGETHER: usize = if P == 2 { 6 } else { I::ROWS };
+    fn together(&self) -> usize {
+        if P == 2 { 6 } else { most_together::<I>(ByteFormat::of(self.w.ty).group) }
+    }
 
     fn columns(&self) -> usize {
         // A few rows are multiplied together, so that they are read once for each panel: chunks of columns would save nothing.
@@ -156,8 +158,7 @@ impl<I: Isa, const P: usize, const G: usize> MicroKernel<G> for PanelKernel<'_, 
             self.w.columns / self.w.ty.block_len() * Repacked::advances(self.w.ty)
         } else {
             // What is left of the rows is multiplied together, too.
-            let together = if P == 2 { 6 } else { most_together::<I>(ByteFormat::of(self.w.ty).group) };
-            self.w.columns / BLOCK * rows.div_ceil(together)
+            self.w.columns / BLOCK * rows.div_ceil(<Self as MicroKernel<G>>::together(self))
         }
     }
 

@@ -67,7 +67,6 @@ impl<'a, I: Isa, F: BlockFormat> PanelWeights<I> for PackedWeights<'a, F> {
 /// A group of columns of P panels and M rows of activations.
 struct Group<'a, I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> {
     isa: I,
-    // By reference: an array in here would keep all of it in memory.
     blocks: &'a [W::Block; P],
     x: &'a [&'a ActivationBlock; M],
     /// Which of the block.

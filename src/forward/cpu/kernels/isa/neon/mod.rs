@@ -67,6 +67,18 @@ fn both<T: Copy, U>(a: [T; 4], b: [T; 4], f: impl Fn(T, T) -> U) -> [U; 4] {
     [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
 }
 
+/// The sums of M rows with each of N panels. (No function of a closure: that would not be compiled for `sdot` and `smmla`.)
+macro_rules! of_panels {
+    (|$panel:ident| $products:expr) => {{
+        let mut all = [[[neon!(vdupq_n_s32(0)); 4]; N]; M];
+        for $panel in 0..N {
+            let sums = $products;
+            all.iter_mut().zip(sums).for_each(|(all, sums)| all[$panel] = sums);
+        }
+        all
+    }};
+}
+
 impl<P: Products> Isa for Neon<P> {
     const REGISTERS: usize = 8;
     const ROWS: usize = 4;
@@ -214,13 +226,8 @@ impl<P: Products> Isa for Neon<P> {
         columns: &impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; N]; M] {
-        let mut all = [[[neon!(vdupq_n_s32(0)); 4]; N]; M];
         let x = |m, i| columns.activations(m, i);
-        for panel in 0..N {
-            let sums = self.0.products::<M>(range, fours, |i| columns.weights(panel, i), &x, start);
-            all.iter_mut().zip(sums).for_each(|(all, sums)| all[panel] = sums);
-        }
-        all
+        of_panels!(|panel| self.0.products::<M>(range, fours, |i| columns.weights(panel, i), &x, start))
     }
 
     #[inline(always)]
@@ -236,13 +243,14 @@ impl<P: Products> Isa for Neon<P> {
         columns: &impl Columns<Self>,
         start: [i32; M],
     ) -> [[Self::I32; N]; M] {
-        let mut all = [[[neon!(vdupq_n_s32(0)); 4]; N]; M];
         let x = |m, i| columns.activations(m, i);
-        for panel in 0..N {
-            let sums = self.0.products_of_pairs::<M>(range, fours, |i| columns.weights(panel, i), &x, start);
-            all.iter_mut().zip(sums).for_each(|(all, sums)| all[panel] = sums);
-        }
-        all
+        of_panels!(|panel| self.0.products_of_pairs::<M>(
+            range,
+            fours,
+            |i| columns.weights(panel, i),
+            &x,
+            start
+        ))
     }
 
     #[inline(always)]
