@@ -55,12 +55,9 @@ impl DryArgs {
         let Some(tokenizer) = tokenizer(model)? else { return Ok(vec![]) };
         let config = model.config();
         let breaks = |token: u32| {
-            let bytes = match tokenizer.token_bytes(token) {
-                Err(no_memory @ Error::OutOfMemory(_)) => return Err(no_memory),
-                bytes => bytes.unwrap_or_default(),
-            };
+            let bytes = tokenizer.token_piece(token)?.unwrap_or_default();
             let contains = |text: &&str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
-            Ok(token != config.mask_token_id && given.iter().any(contains))
+            Ok::<_, Error>(token != config.mask_token_id && given.iter().any(contains))
         };
         let mut all = Vec::new();
         for token in 0..config.vocab_size as u32 {

@@ -207,7 +207,8 @@ pub unsafe extern "C" fn esolm_tokenize_template_with_params(
 /// are written joins them to whole characters. The bytes of a special token are its name, those of the mask "[MASK]".
 /// capacity and *n_out are as in esolm_tokenize. Any thread.
 ///
-/// Errors: ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER, also for a token outside the vocabulary.
+/// Errors: ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER, also for a token that the tokenizer does not have: some models can
+/// write more tokens than it has, which add nothing to a text.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_token_bytes(
     model: *const esolm_model,

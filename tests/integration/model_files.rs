@@ -282,4 +282,6 @@ fn unknown_token_is_a_tokenizer_error() {
     let error = model.tokenizer().unwrap().decode(&[97]).unwrap_err();
     assert!(matches!(&error, Error::Tokenizer { .. }), "{error:?}");
     assert_eq!(error.to_string(), "the tokenizer has no token 97");
+    assert_eq!(model.tokenizer().unwrap().token_piece(97).unwrap(), None);
+    assert!(model.tokenizer().unwrap().token_piece(1).unwrap().is_some());
 }

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
+use serde_json::json;
+
 pub fn esolm(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_esolm"));
     command.args(args).env_remove("ESOLM_MODEL");
@@ -59,4 +61,15 @@ pub fn golden(file: &str) -> String {
 /// The built-in model's file.
 pub fn built_in() -> String {
     library_file("models/stories-q8_0.gguf")
+}
+
+/// A tokenizer of 96 words.
+pub fn tokenizer() -> String {
+    let vocab: serde_json::Map<_, _> = (0..96).map(|i| (format!("w{i}"), i.into())).collect();
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "w0"},
+    })
+    .to_string()
 }

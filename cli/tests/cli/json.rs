@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::command_line::{built_in, err, esolm, esolm_reading, golden, library_file, out};
+use crate::command_line::{built_in, err, esolm, esolm_reading, golden, library_file, out, tokenizer};
 
 /// The version of the fields.
 const SCHEMA: u64 = 1;
@@ -95,6 +95,28 @@ fn json_has_the_documented_fields() {
     check("bench", &[(&with(&["--length", "8", "--steps", "2", "--repeat", "1"]), "")]);
     check("devices", &[(&[], "")]);
     check("version", &[(&[], "")]);
+}
+
+#[test]
+fn tokens_that_the_tokenizer_does_not_have_are_shown_by_their_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    // 96 tokens for 512 rows.
+    let (words, model) = (path("tokenizer.json"), path("wedlm.gguf"));
+    std::fs::write(&words, tokenizer()).unwrap();
+    let folder = library_file("tests/golden/wedlm-qwen3");
+    let converted = esolm(&["convert", &folder, "-o", &model, "--tokenizer", &words]);
+    assert_eq!(converted.status.code(), Some(0), "{}", err(&converted));
+    let args = ["generate", "-m", &model, "-p", "w3 w5", "-n", "16", "--seed", "3", "--allow", "3=#400"];
+    let output = esolm(&[&args[..], &["--json", "--top-log-probs", "3"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let lines: Vec<Value> = out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let updates = lines.iter().filter_map(|line| line["updates"].as_array()).flatten();
+    let update = updates.clone().find(|update| update["token"] == 400).expect("the token that was asked for");
+    assert!(update["text"].is_null() && update["bytes"].is_null(), "{update}");
+    let tops: Vec<&Value> =
+        updates.filter_map(|update| update["top_log_probs"].as_array()).flatten().collect();
+    assert!(tops.iter().any(|top| top["token"].as_u64() >= Some(96)), "{tops:?}");
 }
 
 #[test]

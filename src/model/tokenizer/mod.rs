@@ -162,8 +162,7 @@ impl Tokenizer {
             return characters(&all.complete()?, true);
         }
         let tokenizer = self.encoder.tokenizer();
-        let known = |&&token: &&u32| is_mask(&token) || tokenizer.id_to_token(token).is_some();
-        if let Some(&id) = tokens.iter().find(|token| !known(token)) {
+        if let Some(&id) = tokens.iter().find(|&&token| !self.knows(token)) {
             return Err(no_token(id));
         }
         let mut text = String::new();
@@ -182,13 +181,25 @@ impl Tokenizer {
     /// begins a word. A special token's are those of its name, the mask's those of [`MASK`].
     ///
     /// # Errors
-    /// [`Error::Tokenizer`], also for a token outside the vocabulary.
+    /// [`Error::Tokenizer`], also for a token that the tokenizer does not have.
     pub fn token_bytes(&self, token: u32) -> Result<Vec<u8>> {
         match self.pieces()? {
             _ if token == self.mask => collected(MASK.bytes()),
             Some(pieces) if pieces.knows(token) => pieces.token_bytes(token),
             Some(_) => Err(no_token(token)),
             None => Ok(self.decode(&[token])?.into_bytes()),
+        }
+    }
+
+    /// As [`Tokenizer::token_bytes`]; `None` for a token that the tokenizer does not have or cannot decode. Some models can write
+    /// more tokens than it has, which add nothing to a text.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn token_piece(&self, token: u32) -> Result<Option<Vec<u8>>> {
+        match self.token_bytes(token) {
+            Err(no_memory @ Error::OutOfMemory(_)) => Err(no_memory),
+            bytes => Ok(bytes.ok()),
         }
     }
 
@@ -224,7 +235,8 @@ impl Tokenizer {
         let shown = tokens.iter().copied().filter(|&token| self.shows(token));
         let Some(pieces) = self.pieces()? else {
             let mut all = with_room(tokens.len())?;
-            all.extend(shown);
+            // As with pieces: a token that the tokenizer does not have adds nothing.
+            all.extend(shown.filter(|&token| self.knows(token)));
             let mut text = self.decode(&all)?;
             if !complete {
                 text.truncate(text.trim_end_matches(char::REPLACEMENT_CHARACTER).len());
@@ -245,6 +257,11 @@ impl Tokenizer {
     /// [`Error::OutOfMemory`].
     pub(crate) fn special_names(&self) -> Result<Vec<&str>> {
         self.encoder.special_names()
+    }
+
+    /// Whether it is a token of the tokenizer, or the mask. (Of a text that cannot be made of pieces.)
+    fn knows(&self, token: u32) -> bool {
+        token == self.mask || self.encoder.tokenizer().id_to_token(token).is_some()
     }
 
     /// Whether a token is shown in texts.

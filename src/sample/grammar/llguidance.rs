@@ -57,10 +57,9 @@ pub(super) fn compiler(model: &Model) -> Result<Box<dyn GrammarCompiler>> {
     let tokenizer = model.tokenizer()?;
     let end = model.config().vocab_size as u32;
     // Without bytes, special tokens match nothing.
-    let bytes = |token| match tokenizer.token_bytes(token) {
-        Err(no_memory @ Error::OutOfMemory(_)) => Err(no_memory),
-        Ok(bytes) if !tokenizer.is_special(token) => Ok(bytes),
-        _ => Ok(Vec::new()),
+    let bytes = |token| {
+        let piece = if tokenizer.is_special(token) { None } else { tokenizer.token_piece(token)? };
+        Ok::<_, Error>(piece.unwrap_or_default())
     };
     let mut words = with_room(end as usize + 1)?;
     for token in 0..end {

@@ -38,8 +38,10 @@ impl Generated {
 /// A token. One that is no whole character has bytes instead of a text.
 fn token_line(model: &Model, token: u32, log_prob: Value) -> Result<Value> {
     let mut line = json!({ "token": token, "text": null, "log_prob": log_prob });
-    if let Some(tokenizer) = tokenizer(model)? {
-        match String::from_utf8(tokenizer.token_bytes(token)?) {
+    if let Some(tokenizer) = tokenizer(model)?
+        && let Some(bytes) = tokenizer.token_piece(token)?
+    {
+        match String::from_utf8(bytes) {
             Ok(text) => line["text"] = text.into(),
             Err(part) => line["bytes"] = part.into_bytes().into(),
         }

@@ -244,9 +244,10 @@ fn piece_of(step: &Step<'_>, text: &mut Text, model: &Model, unread: &Unread) ->
     let held = unread.hold(new.len() + 2 * size_of::<Event>());
     let mut piece = Piece { text: new, tokens: Vec::new(), held };
     let Some(top) = text.job.wanted.log_probs else { return Ok(piece) };
-    let bytes = |token| match model.tokenizer().and_then(|tokenizer| tokenizer.token_bytes(token)) {
-        Err(no_memory @ Error::OutOfMemory(_)) => Err(no_memory),
-        bytes => Ok(bytes.unwrap_or_default()),
+    let tokenizer = model.tokenizer();
+    let bytes = |token| match &tokenizer {
+        Ok(tokenizer) => Ok(tokenizer.token_piece(token)?.unwrap_or_default()),
+        Err(_) => Ok(Vec::new()),
     };
     let per_update = step.top_log_probs.len() / step.updates.len().max(1);
     for (index, update) in step.updates.iter().enumerate() {

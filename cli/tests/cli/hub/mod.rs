@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::command_line::{err, golden, out};
+use crate::command_line::{err, golden, out, tokenizer};
 use crate::json::{add_fields, documented};
-use repository::{Behaviour, COMMIT, File, Hub, TOKEN, tiny, tokenizer};
+use repository::{Behaviour, COMMIT, File, Hub, TOKEN, tiny};
 use server::Interruption;
 
 const GENERATE: [&str; 9] = ["-p", "w3 w4", "-n", "24", "--seed", "5", "--threads", "1", "-q"];

@@ -9,7 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::server::{Answer, Interruption, Request, Server};
-use crate::command_line::golden;
+use crate::command_line::{golden, tokenizer};
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub const TOKEN: &str = "hf_secret";
@@ -84,17 +84,6 @@ pub fn tiny() -> Vec<File> {
         File::large("model.safetensors", read("model.safetensors")),
         File::large("pytorch_model.bin", "the same weights again"),
     ]
-}
-
-/// A tokenizer of 96 words.
-pub fn tokenizer() -> String {
-    let vocab: serde_json::Map<_, _> = (0..96).map(|i| (format!("w{i}"), i.into())).collect();
-    json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
-        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
-        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "w0"},
-    })
-    .to_string()
 }
 
 impl Hub {

@@ -5,7 +5,7 @@
 //! safe. [`Platform::detect`] makes one when a context is made. All of them give the same bits, except [`portable`] in a
 //! build for processors without fused multiply-add.
 //!
-//! From below: [`traits`], `rows`, `x86` (what the two x86 files share), a file or folder for each instruction set,
+//! From below: [`traits`], `rows`, `unroll`, `x86` (what the two x86 files share), a file or folder for each instruction set,
 //! [`platform`].
 
 #[cfg(target_arch = "x86_64")]
@@ -19,6 +19,8 @@ mod portable;
 #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", not(miri))))]
 mod rows;
 mod traits;
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", not(miri))))]
+mod unroll;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

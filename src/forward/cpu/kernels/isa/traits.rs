@@ -65,6 +65,11 @@ pub(crate) trait Isa: Copy {
     fn nibbles(self, x: Self::Bytes, high: bool) -> Self::Bytes {
         self.and(self.shift_right(x, 4 * u32::from(high)), self.splat_byte(15))
     }
+    /// The low four bits of each byte of `low`, and above them `high`, whose bytes are 15 at most.
+    #[inline(always)]
+    fn join_nibbles(self, low: Self::Bytes, high: Self::Bytes) -> Self::Bytes {
+        self.or(self.and(low, self.splat_byte(15)), self.shift_left(high, 4))
+    }
     /// `table[byte]` of each byte, which is 15 at most.
     fn look_up(self, table: &[i8; 16], x: Self::Bytes) -> Self::Bytes;
     /// Bits 4 * `four` to 4 * `four` + 3 of each row's number, the lowest first, as bytes: 255 where the bit is set,

@@ -30,11 +30,8 @@ impl BlockFormat for Q6K {
         let (first, quarter, half) = (group / 8, group / 2 % 4, group % 2);
         let ql = block.fours::<4>(16 * first + 8 * (quarter % 2) + 4 * half);
         let qh = block.fours::<4>(32 + 8 * first + 4 * half);
-        let (fifteen, three) = (isa.splat_byte(15), isa.splat_byte(3));
         let (lower_shift, upper_shift) = (4 * (quarter as u32 / 2), 2 * quarter as u32);
-        let lower = isa.and(isa.shift_right(isa.load(&ql[i]), lower_shift), fifteen);
-        let upper = isa.and(isa.shift_right(isa.load(&qh[i]), upper_shift), three);
-        isa.or(lower, isa.shift_left(upper, 4))
+        six_bits(isa, isa.shift_right(isa.load(&ql[i]), lower_shift), isa.load(&qh[i]), upper_shift)
     }
 }
 
@@ -58,7 +55,8 @@ impl BlockFormat for Q5K {
     fn four<I: Isa>(isa: I, block: PanelBlock<'_>, group: usize, i: usize) -> I::Bytes {
         let qh = isa.load(&block.fours::<8>(4)[i]);
         let fifth = isa.and(isa.shift_right(qh, group as u32), isa.splat_byte(1));
-        isa.or(nibbles(isa, block, 12, group, i), isa.shift_left(fifth, 4))
+        let qs = isa.load(&block.fours::<8>(12 + group / 2 * 8)[i]);
+        isa.join_nibbles(isa.shift_right(qs, 4 * (group as u32 % 2)), fifth)
     }
 }
 
@@ -100,10 +98,10 @@ impl BlockFormat for Q3K {
         let [near, far, upper] = block.fours::<3>(24);
         let (near, far, upper) = (isa.load(near), isa.load(far), isa.load(upper));
         let factors = [
-            six_bits(isa, near, isa.shift_left(upper, 4)),
-            six_bits(isa, far, isa.shift_left(upper, 2)),
-            six_bits(isa, isa.shift_right(near, 4), upper),
-            six_bits(isa, isa.shift_right(far, 4), isa.shift_right(upper, 2)),
+            six_bits(isa, near, upper, 0),
+            six_bits(isa, far, upper, 2),
+            six_bits(isa, isa.shift_right(near, 4), upper, 4),
+            six_bits(isa, isa.shift_right(far, 4), upper, 6),
         ];
         for (to, factors) in to.scales.as_chunks_mut().0.iter_mut().zip(factors) {
             *to = times::<I, 32>(isa, factors, scale);
@@ -168,8 +166,8 @@ fn eight_groups<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
     let (scale, min) = scale_and_min(isa, both);
     // Six bits each: for the first four groups the lower bits of a and b, for the others two bits there and four in c.
     let six = isa.splat_byte(0x3f);
-    let scales = [isa.and(a, six), six_bits(isa, c, isa.shift_right(a, 2))];
-    let mins = [isa.and(b, six), six_bits(isa, isa.shift_right(c, 4), isa.shift_right(b, 2))];
+    let scales = [isa.and(a, six), six_bits(isa, c, a, 6)];
+    let mins = [isa.and(b, six), six_bits(isa, isa.shift_right(c, 4), b, 6)];
     let to = to.scales.as_chunks_mut().0.iter_mut().zip(to.mins.as_chunks_mut().0);
     for ((scales, mins), (to_scales, to_mins)) in scales.into_iter().zip(mins).zip(to) {
         *to_scales = times::<I, 0>(isa, scales, scale);
@@ -177,10 +175,10 @@ fn eight_groups<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
     }
 }
 
-/// Of each byte the low four bits of `lower`, and of `upper` the two above them.
+/// Numbers of six bits: the low four of each byte of `lower`, and above them the two of `upper` that begin at bit `from`.
 #[inline(always)]
-fn six_bits<I: Isa>(isa: I, lower: I::Bytes, upper: I::Bytes) -> I::Bytes {
-    isa.or(isa.and(lower, isa.splat_byte(0x0f)), isa.and(upper, isa.splat_byte(0x30)))
+fn six_bits<I: Isa>(isa: I, lower: I::Bytes, upper: I::Bytes, from: u32) -> I::Bytes {
+    isa.join_nibbles(lower, isa.and(isa.shift_right(upper, from), isa.splat_byte(3)))
 }
 
 /// d and -dmin, from the four bytes `both`.

@@ -169,6 +169,11 @@ impl<P: Products> Isa for Neon<P> {
     }
 
     #[inline(always)]
+    fn join_nibbles(self, low: Self::Bytes, high: Self::Bytes) -> Self::Bytes {
+        both(low, high, |low, high| neon!(vsliq_n_u8::<4>(low, high)))
+    }
+
+    #[inline(always)]
     fn look_up(self, table: &[i8; 16], x: Self::Bytes) -> Self::Bytes {
         // SAFETY: NEON is there; the array is as long as what is read.
         let table = unsafe { vreinterpretq_u8_s8(vld1q_s8(table.as_ptr())) };

@@ -5,6 +5,7 @@ use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
 use crate::forward::cpu::kernels::isa::traits::{ByteRange, Task};
+use crate::forward::cpu::kernels::isa::unroll::each;
 use crate::simd::neon;
 
 /// Products in 16 bits, which are added in pairs.
@@ -163,43 +164,40 @@ impl Products for Widening {
                 *sums = [vdupq_n_s32(signed_start(range, start)); 4];
             }
             // Four rows at a time, so that the sums of all `rows` stay in registers.
-            for quarter in 0..4 {
+            each!(QUARTER in 0 1 2 3, {
                 let mut totals = [[vdupq_n_s32(0); 2]; M];
-                for first in (0..fours).step_by(together) {
-                    let mut pairs = [[vdupq_n_s16(0); 2]; M];
-                    for i in first..fours.min(first + together) {
-                        let weights = signed(weights(i)[quarter]);
-                        let weights = [vget_low_s8(weights), vget_high_s8(weights)];
-                        for (m, pairs) in pairs.iter_mut().enumerate() {
-                            let x = i32::from_le_bytes(x(m, i).map(|x| x as u8));
-                            let x = vreinterpret_s8_s32(vdup_n_s32(x));
-                            *pairs = [vmlal_s8(pairs[0], weights[0], x), vmlal_s8(pairs[1], weights[1], x)];
+                let mut pairs = [[vdupq_n_s16(0); 2]; M];
+                for eight in (0..fours).step_by(8) {
+                    each!(I in 0 1 2 3 4 5 6 7, {
+                        let i = eight + I;
+                        if i < fours {
+                            let weights = signed(weights(i)[QUARTER]);
+                            let weights = [vget_low_s8(weights), vget_high_s8(weights)];
+                            for (m, pairs) in pairs.iter_mut().enumerate() {
+                                let x = i32::from_le_bytes(x(m, i).map(|x| x as u8));
+                                let x = vreinterpret_s8_s32(vdup_n_s32(x));
+                                *pairs = if I % together == 0 {
+                                    [vmull_s8(weights[0], x), vmull_s8(weights[1], x)]
+                                } else {
+                                    [vmlal_s8(pairs[0], weights[0], x), vmlal_s8(pairs[1], weights[1], x)]
+                                };
+                            }
+                            if (I + 1) % together == 0 || i + 1 == fours {
+                                for (totals, pairs) in totals.iter_mut().zip(pairs) {
+                                    let [low, high] = *totals;
+                                    *totals = [vpadalq_s16(low, pairs[0]), vpadalq_s16(high, pairs[1])];
+                                }
+                            }
                         }
-                    }
-                    for (totals, pairs) in totals.iter_mut().zip(pairs) {
-                        *totals = [vpadalq_s16(totals[0], pairs[0]), vpadalq_s16(totals[1], pairs[1])];
-                    }
+                    });
                 }
                 for (sums, [low, high]) in sums.iter_mut().zip(totals) {
-                    sums[quarter] = vaddq_s32(sums[quarter], vpaddq_s32(low, high));
+                    sums[QUARTER] = vaddq_s32(sums[QUARTER], vpaddq_s32(low, high));
                 }
-            }
+            });
             sums
         }
     }
-}
-
-/// Runs the block for each of the numbers, which is a constant in it: so the loop is unrolled for certain.
-macro_rules! each {
-    ($name:ident in $($number:literal)*, $block:block) => {
-        each!(@ $name, $block, $($number)*)
-    };
-    (@ $name:ident, $block:block, $($number:literal)*) => {
-        $({
-            const $name: usize = $number;
-            $block
-        })*
-    };
 }
 
 impl Products for DotProducts {
