@@ -76,11 +76,11 @@ impl Avx2 {
                             for ((sum, pairs), (&weights, &next)) in sums.zip(weights.clone()) {
                                 let mut products = _mm256_maddubs_epi16(weights, x);
                                 products = _mm256_add_epi16(products, _mm256_maddubs_epi16(next, next_x));
-                                if I % together != 0 {
+                                if !I.is_multiple_of(together) {
                                     products = _mm256_add_epi16(*pairs, products);
                                 }
                                 *pairs = in_order(products);
-                                if (I + 2) % together == 0 || j + 2 == fours {
+                                if (I + 2).is_multiple_of(together) || j + 2 == fours {
                                     *sum = in_order(_mm256_add_epi32(*sum, _mm256_madd_epi16(*pairs, ones)));
                                 }
                             }

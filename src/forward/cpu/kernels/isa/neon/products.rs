@@ -176,13 +176,13 @@ impl Products for Widening {
                             for (m, pairs) in pairs.iter_mut().enumerate() {
                                 let x = i32::from_le_bytes(x(m, i).map(|x| x as u8));
                                 let x = vreinterpret_s8_s32(vdup_n_s32(x));
-                                *pairs = if I % together == 0 {
+                                *pairs = if I.is_multiple_of(together) {
                                     [vmull_s8(weights[0], x), vmull_s8(weights[1], x)]
                                 } else {
                                     [vmlal_s8(pairs[0], weights[0], x), vmlal_s8(pairs[1], weights[1], x)]
                                 };
                             }
-                            if (I + 1) % together == 0 || i + 1 == fours {
+                            if (I + 1).is_multiple_of(together) || i + 1 == fours {
                                 for (totals, pairs) in totals.iter_mut().zip(pairs) {
                                     let [low, high] = *totals;
                                     *totals = [vpadalq_s16(low, pairs[0]), vpadalq_s16(high, pairs[1])];
