@@ -58,8 +58,10 @@ pub(super) fn compiler(model: &Model) -> Result<Box<dyn GrammarCompiler>> {
     let end = model.config().vocab_size as u32;
     // Without bytes, special tokens match nothing.
     let bytes = |token| {
-        let piece = if tokenizer.is_special(token) { None } else { tokenizer.token_piece(token)? };
-        Ok::<_, Error>(piece.unwrap_or_default())
+        if tokenizer.is_special(token) {
+            return Ok(Vec::new());
+        }
+        tokenizer.token_piece(token).map(Option::unwrap_or_default)
     };
     let mut words = with_room(end as usize + 1)?;
     for token in 0..end {

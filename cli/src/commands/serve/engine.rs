@@ -246,7 +246,7 @@ fn piece_of(step: &Step<'_>, text: &mut Text, model: &Model, unread: &Unread) ->
     let Some(top) = text.job.wanted.log_probs else { return Ok(piece) };
     let tokenizer = model.tokenizer();
     let bytes = |token| match &tokenizer {
-        Ok(tokenizer) => Ok(tokenizer.token_piece(token)?.unwrap_or_default()),
+        Ok(tokenizer) => tokenizer.token_piece(token).map(Option::unwrap_or_default),
         Err(_) => Ok(Vec::new()),
     };
     let per_update = step.top_log_probs.len() / step.updates.len().max(1);
