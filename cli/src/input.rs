@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use esolm::{Config, Error, Model, Result, TokenizeOptions, Tokenizer};
+use esolm::{Error, Model, Result, TokenizeOptions, Tokenizer};
 
 use crate::allocation;
 use crate::output::tell;
@@ -139,11 +139,12 @@ pub fn parse_ids(text: &str, model: &Model) -> Result<Vec<u32>> {
     Ok(tokens)
 }
 
-/// The model's tokenizer; `None` if its file has none, where texts are token ids.
+/// The model's tokenizer; `None` if its file has none, where texts are token ids. (One that is damaged, or that there is no memory for
+/// now, is an error: what is written would lack its texts.)
 pub fn tokenizer(model: &Model) -> Result<Option<&Tokenizer>> {
-    match model.metadata_value(Config::TOKENIZER_KEY) {
-        Some(_) => model.tokenizer().map(Some),
-        None => Ok(None),
+    match model.tokenizer() {
+        Err(Error::Tokenizer { .. }) => Ok(None),
+        found => found.map(Some),
     }
 }
 

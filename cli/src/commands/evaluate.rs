@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
 use crate::generation_args::{GenerationArgs, check_diffusion};
-use crate::input::read_text;
+use crate::input::{read_text, tokenizer};
 use crate::model_args::ModelArgs;
 use crate::model_file::model_file;
 use crate::output::short;
@@ -264,7 +264,7 @@ fn report(args: &Args, model: &Model, rows: &[Row], text: Option<&SampleQuality>
         value["tokens_per_second"] = json!(row.samples.tokens_per_second);
         // A model without a tokenizer writes tokens only.
         value["token_ids"] = json!(row.samples.tokens);
-        if let Ok(tokenizer) = model.tokenizer() {
+        if let Some(tokenizer) = tokenizer(model)? {
             let texts = row.samples.tokens.iter().map(|tokens| tokenizer.decode(tokens));
             value["texts"] = json!(texts.collect::<Result<Vec<_>>>()?);
         }

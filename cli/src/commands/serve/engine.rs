@@ -244,11 +244,9 @@ fn piece_of(step: &Step<'_>, text: &mut Text, model: &Model, unread: &Unread) ->
     let held = unread.hold(new.len() + 2 * size_of::<Event>());
     let mut piece = Piece { text: new, tokens: Vec::new(), held };
     let Some(top) = text.job.wanted.log_probs else { return Ok(piece) };
-    let tokenizer = model.tokenizer();
-    let bytes = |token| match &tokenizer {
-        Ok(tokenizer) => tokenizer.token_piece(token).map(Option::unwrap_or_default),
-        Err(_) => Ok(Vec::new()),
-    };
+    // It is there: otherwise nothing is served.
+    let tokenizer = model.tokenizer()?;
+    let bytes = |token| tokenizer.token_piece(token).map(Option::unwrap_or_default);
     let per_update = step.top_log_probs.len() / step.updates.len().max(1);
     for (index, update) in step.updates.iter().enumerate() {
         if update.sequence as usize != text.sequence {
