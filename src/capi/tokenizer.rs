@@ -106,7 +106,7 @@ pub unsafe extern "C" fn esolm_tokenize_with_params(
 /// Converts n tokens to text: UTF-8 with a NUL. *len_out is its length in bytes without the NUL, so capacity must be
 /// larger. If it does not fit, text is empty and *len_out is the length needed, without the NUL
 /// (ESOLM_ERR_BUFFER_TOO_SMALL); with capacity 0, text may be NULL. A mask token becomes "[MASK]", bytes that are
-/// not UTF-8 become U+FFFD. Any thread.
+/// not UTF-8 become U+FFFD. Tokens that the model can write and the tokenizer does not have add nothing. Any thread.
 ///
 /// Errors: ESOLM_ERR_BUFFER_TOO_SMALL; ESOLM_ERR_TOKENIZER, also for a token outside the vocabulary.
 #[unsafe(no_mangle)]

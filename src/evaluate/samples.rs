@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::forward::ContextParams;
 use crate::generate::{GenerateParams, Prompt};
 use crate::memory::{collected, extend, push, try_collected, with_room};
-use crate::model::{Config, Model};
+use crate::model::Model;
 use crate::score::{Estimate, ScoreParams};
 
 /// Most samples that are drawn at once.
@@ -148,10 +148,7 @@ impl Judge {
     /// # Errors
     /// As [`Context::new`]; [`Error::Tokenizer`] if their vocabularies differ and one has no tokenizer.
     pub fn new(judge: &Model, author: &Model, params: &ContextParams) -> Result<Self> {
-        let vocabulary = |config: &Config| (config.vocab_size, config.mask_token_id);
-        let same = vocabulary(judge.config()) == vocabulary(author.config())
-            && judge.metadata_value(Config::TOKENIZER_KEY) == author.metadata_value(Config::TOKENIZER_KEY);
-        let author = if same {
+        let author = if judge.has_vocabulary_of(author) {
             None
         } else {
             judge.tokenizer()?;

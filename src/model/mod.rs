@@ -220,6 +220,14 @@ impl Model {
         })
     }
 
+    /// Whether the model has the vocabulary of another: as many tokens, the same mask, and the same tokenizer or none.
+    #[cfg(feature = "convert")]
+    pub(crate) fn has_vocabulary_of(&self, other: &Self) -> bool {
+        let vocabulary = |config: &Config| (config.vocab_size, config.mask_token_id);
+        vocabulary(self.config()) == vocabulary(other.config())
+            && Tokenizer::is_same(&|key| self.metadata_value(key), &|key| other.metadata_value(key))
+    }
+
     /// Identifies the model: the low 32 bits of the tensors' size, then a CRC-32 of the tensors and the hyperparameters
     /// that change results. It guards against mistakes, not against forgery. The first call reads all weights, from the
     /// device if they are there.

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use esolm::evaluate::samples::{Judge, SampleParams, distinct, draw, entropy, windows};
+use esolm::gguf::{Array, Value};
 use esolm::{Config, ContextParams, Error, GenerateParams, Model, Prompt, ScoreParams, Variant};
 
 use crate::reference::{LENGTH, MASK, Network, Random, config};
@@ -119,6 +120,25 @@ fn judge_with_another_tokenizer_encodes_the_text_again() {
     assert_eq!((found.nll, found.tokens), (own.nll, own.tokens));
     assert!((found.entropy - own.entropy).abs() < 1e-12, "of the author's tokens: {found:?}");
     assert_ne!(measure(&judge, &samples).nll, found.nll, "the judge's own tokens are kept");
+    // Vocabularies as llama.cpp has them differ, too.
+    let array = |values: Vec<Value>| Value::Array(Array::new(&values).unwrap());
+    let llama = |first: [&str; 2]| {
+        let fillers = (3..MASK).map(|n| format!("w{n}"));
+        let tokens = first.map(str::to_owned).into_iter().chain(["ab".to_owned()]).chain(fillers);
+        network(7).model_with([
+            ("tokenizer.ggml.model", Value::Str("gpt2".into())),
+            ("tokenizer.ggml.pre", Value::Str("gpt-2".into())),
+            ("tokenizer.ggml.tokens", array(tokens.map(Value::Str).collect())),
+            ("tokenizer.ggml.token_type", array(vec![Value::I32(1); MASK as usize])),
+            ("tokenizer.ggml.merges", array(vec![Value::Str("a b".into())])),
+        ])
+    };
+    let (one, same, other) = (llama(["a", "b"]), llama(["a", "b"]), llama(["b", "a"]));
+    let tokens = |judge: &Model| {
+        let mut judge = Judge::new(judge, &one, &params(1)).unwrap();
+        judge.measure(&[vec![0, 1]], &score, GO_ON).unwrap().tokens
+    };
+    assert_eq!((tokens(&same), tokens(&other)), (2, 1), "kept, and encoded again");
     // Without a tokenizer texts cannot pass from one vocabulary to the other.
     let none = network(0).model();
     for (judge, author) in [(&judge, &none), (&none, &author)] {

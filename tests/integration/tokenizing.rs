@@ -1,8 +1,10 @@
 //! Text to tokens and back: special tokens in users' texts, texts that go on from others, the mask.
 
+use esolm::convert::Options;
 use esolm::{Config, Error, MASK as MASK_TEXT, Model, Template, TokenizeOptions, Tokenizer, Variant};
 use serde_json::{Map, Value, json};
 
+use crate::golden;
 use crate::reference::{MASK, Network, config};
 
 const SPECIAL: TokenizeOptions = TokenizeOptions { parse_special: true, continues: false };
@@ -183,5 +185,40 @@ fn mask_is_shown_by_its_name() {
         } else if decoder == &pieces {
             assert_eq!((bytes(3), bytes(4)), (" b".into(), "c".into()));
         }
+    }
+}
+
+/// Models as WeDLM and Qwen have rows for more tokens than their tokenizers: texts are as the tokenizer library makes them.
+#[test]
+fn tokens_that_the_tokenizer_does_not_have_add_nothing() {
+    let meta = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"});
+    let ends = json!({"type": "BPEDecoder", "suffix": "</w>"});
+    let whole = json!({"type": "Sequence", "decoders": [
+        {"type": "Fuse"}, {"type": "Replace", "pattern": {"String": "w>▁"}, "content": "-"}]});
+    for (decoder, streams, shown) in [
+        (&Value::Null, true, "a</w> ▁b"),
+        (&meta, true, "a</w> b"),
+        (&ends, true, "a ▁b"),
+        (&whole, false, "a</-b"),
+    ] {
+        let file = json!({"version": "1.0", "added_tokens": [], "decoder": decoder,
+            "model": {"type": "WordLevel", "vocab": {"a</w>": 0, "▁b": 1}, "unk_token": "a</w>"}});
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        std::fs::write(&path, file.to_string()).unwrap();
+        let options = Options { tokenizer: Some(path), ..Options::default() };
+        let model = golden::model(&golden::path("wedlm-qwen3"), &options);
+        let (tokenizer, tokens) = (model.tokenizer().unwrap(), model.config().vocab_size as u32);
+        assert_eq!(tokenizer.can_stream(), streams, "{decoder}");
+        for known in
+            [[0, 1].as_slice(), &[9, 0, 1], &[0, 9, 10, 1], &[0, 1, 9], &[tokens - 2, 0, 1, tokens - 2]]
+        {
+            assert_eq!(tokenizer.decode(known).unwrap(), shown, "{decoder} {known:?}");
+            assert_eq!(tokenizer.decode_prefix(known).unwrap(), shown, "{decoder} {known:?}");
+        }
+        let mask = model.config().mask_token_id;
+        assert_eq!(tokenizer.decode(&[9, mask, 9, mask, 9]).unwrap(), MASK_TEXT.repeat(2), "{decoder}");
+        assert_eq!(tokenizer.token_piece(9).unwrap(), None, "{decoder}");
+        assert!(tokenizer.token_bytes(9).is_err() && tokenizer.decode(&[0, tokens]).is_err(), "{decoder}");
     }
 }

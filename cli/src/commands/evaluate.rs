@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use esolm::evaluate::samples::{Judge, SampleParams, SampleQuality, Samples, draw, windows};
 use esolm::{
-    ContextParams, Error, GenerateParams, Model, Prompt, Result, ScoreParams, TokenizeOptions, Variant,
+    ContextParams, Error, GenerateParams, Model, Prompt, Result, ScoreParams, TokenizeOptions, Tokenizer,
+    Variant,
 };
 use serde_json::{Value, json};
 
@@ -115,6 +116,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let params = ContextParams { length, sequences: batch, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &params)?;
     let mut judge = Judge::new(&judge, &model, &args.compute.context_params())?;
+    // A model without a tokenizer writes tokens only.
+    let tokenizer = tokenizer(&model)?;
     let options = args.generation.parse(&model)?;
     let prompt = match &args.prompt {
         Some(text) => Prompt::prefix(&model.tokenizer()?.encode(text)?)?,
@@ -162,7 +165,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let measure = |text: &Vec<_>| judge.measure(text, &score, |n| step(n, text.len()));
         Ok::<_, Error>((rows, Some(text).filter(|text| !text.is_empty()).as_ref().map(measure).transpose()?))
     })?;
-    let report = report(args, &model, &rows, text.as_ref())?;
+    let report = report(args, &model, tokenizer, &rows, text.as_ref())?;
     let plot = args.plot.as_ref().map(|path| (path, plot(args, &rows, text.as_ref())));
     args.json.show(&table(&rows, text.as_ref(), args.draws > 0), report, plot)?;
     Ok(ExitCode::SUCCESS)
@@ -254,7 +257,13 @@ fn to_json(quality: &SampleQuality, draws: usize) -> Value {
     value
 }
 
-fn report(args: &Args, model: &Model, rows: &[Row], text: Option<&SampleQuality>) -> Result<Value> {
+fn report(
+    args: &Args,
+    model: &Model,
+    tokenizer: Option<&Tokenizer>,
+    rows: &[Row],
+    text: Option<&SampleQuality>,
+) -> Result<Value> {
     let sampling = args.sampling.params()?.resolved(&model.config().defaults);
     let row = |row: &Row| {
         let mut value = to_json(&row.quality, args.draws);
@@ -262,9 +271,8 @@ fn report(args: &Args, model: &Model, rows: &[Row], text: Option<&SampleQuality>
         value["steps"] = json!(row.steps);
         value["passes"] = json!(row.samples.passes);
         value["tokens_per_second"] = json!(row.samples.tokens_per_second);
-        // A model without a tokenizer writes tokens only.
         value["token_ids"] = json!(row.samples.tokens);
-        if let Some(tokenizer) = tokenizer(model)? {
+        if let Some(tokenizer) = tokenizer {
             let texts = row.samples.tokens.iter().map(|tokens| tokenizer.decode(tokens));
             value["texts"] = json!(texts.collect::<Result<Vec<_>>>()?);
         }

@@ -16,9 +16,14 @@ const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 
+/// All that make the tokenizer.
+#[cfg(feature = "convert")]
+pub(super) const KEYS: [&str; 5] = [MODEL, PRE, TOKENS, TYPES, MERGES];
+
 /// Types of tokens (`llama_token_type`).
 const CONTROL: u64 = 3;
 const USER_DEFINED: u64 = 4;
+const UNUSED: u64 = 5;
 
 /// Looks a file's metadata up.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<&'a Value>;
@@ -62,7 +67,7 @@ pub(super) fn to_json(get: Lookup<'_>) -> Result<String, Unusable> {
             return Err(what.into());
         }
     };
-    let (tokens, merges) = (array(TOKENS)?, array(MERGES)?);
+    let (tokens, types, merges) = (array(TOKENS)?, array(TYPES)?, array(MERGES)?);
     if tokens.len() > MAX_TOKENS || merges.len() > MAX_MERGES {
         let (tokens, merges) = (tokens.len(), merges.len());
         let what = format!("{tokens} tokens, {merges} merges; at most {MAX_TOKENS} and {MAX_MERGES}");
@@ -76,7 +81,7 @@ pub(super) fn to_json(get: Lookup<'_>) -> Result<String, Unusable> {
     let mut out = parts.to_string();
     out.pop();
     append(&mut out, ",\"added_tokens\":[")?;
-    add_special(tokens, array(TYPES)?, &mut out)?;
+    add_special(tokens, types, &mut out)?;
     append(
         &mut out,
         concat!(
@@ -84,11 +89,16 @@ pub(super) fn to_json(get: Lookup<'_>) -> Result<String, Unusable> {
             "\"end_of_word_suffix\":\"\",\"fuse_unk\":false,\"byte_fallback\":false,\"vocab\":{"
         ),
     )?;
-    // All tokens, so that those that are added keep their numbers.
-    for (id, token) in tokens.texts().enumerate() {
-        append(&mut out, if id == 0 { "" } else { "," })?;
+    // Also those that are added, so that they keep their numbers; not the names of rows that stand for no text.
+    let mut comma = "";
+    for ((id, token), ty) in tokens.texts().enumerate().zip(types.iter()) {
+        if ty?.as_u64() == Some(UNUSED) {
+            continue;
+        }
+        append(&mut out, comma)?;
         push_text(token, &mut out)?;
         append(&mut out, format_args!(":{id}"))?;
+        comma = ",";
     }
     append(&mut out, "},\"merges\":[")?;
     for (number, merge) in merges.texts().enumerate() {
@@ -177,6 +187,8 @@ mod tests {
             let ids = |text: &str| tokenizer.encode(text, false).unwrap().get_ids().to_vec();
             assert_eq!(ids("ab a<|im_end|><think>b"), [2, 3, 0, 4, 6, 1], "{pre}");
             assert_eq!(ids("a[PAD5]").first(), Some(&0), "{pre}: a row that no text has");
+            assert_eq!(tokenizer.id_to_token(5), None, "{pre}: nor has it a text");
+            assert_eq!(tokenizer.decode(&[0, 5, 6], false).unwrap(), "a<think>", "{pre}");
             assert_eq!(ids("\"\\\""), [7, 8, 7], "{pre}: quotes and backslashes");
         }
     }

@@ -98,6 +98,18 @@ impl Tokenizer {
         Some(llama::to_json(get).and_then(|json| Self::from_json(&json, config)))
     }
 
+    /// Whether the metadata of two files have one tokenizer, or none.
+    #[cfg(feature = "convert")]
+    pub(super) fn is_same<'m>(
+        one: &'m dyn Fn(&str) -> Option<&'m Value>,
+        other: &'m dyn Fn(&str) -> Option<&'m Value>,
+    ) -> bool {
+        let equal = |key: &str| one(key) == other(key);
+        // Where a file has both, its `tokenizer.json` counts.
+        equal(Config::TOKENIZER_KEY)
+            && (one(Config::TOKENIZER_KEY).is_some() || llama::KEYS.into_iter().all(equal))
+    }
+
     /// Reads a `tokenizer.json`.
     fn from_json(json: &str, config: &Config) -> Result<Self, Unusable> {
         let inner = parse_tokenizer(json).map_err(Unusable::damaged)?;
@@ -141,34 +153,35 @@ impl Tokenizer {
     }
 
     /// The text of `tokens`: special tokens as they are written, [`MASK`] for each mask token. Bytes that are not valid UTF-8
-    /// become U+FFFD.
+    /// become U+FFFD. Some models can write more tokens than their tokenizer has; these add nothing.
     ///
     /// # Errors
     /// [`Error::Tokenizer`], also for a token outside the vocabulary.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         let is_mask = |&token: &u32| token == self.mask;
+        if let Some(&outside) = tokens.iter().find(|&&token| token as usize >= self.vocab_size) {
+            return Err(no_token(outside));
+        }
         if let Some(pieces) = self.pieces()? {
             let (mut joint, mut all) = (pieces.begin(), TextBytes::default());
             for token in tokens {
                 match token {
                     // The text behind a mask goes on: its first token is no beginning.
                     token if is_mask(token) => pieces.append_text(&mut joint, MASK, |bytes| all.push(bytes)),
-                    &token if pieces.knows(token) => {
-                        pieces.append(&mut joint, token, |bytes| all.push(bytes))
-                    }
-                    &other => return Err(no_token(other)),
+                    &token => pieces.append(&mut joint, token, |bytes| all.push(bytes)),
                 }
             }
             return characters(&all.complete()?, true);
         }
         let tokenizer = self.encoder.tokenizer();
-        if let Some(&id) = tokens.iter().find(|&&token| !self.knows(token)) {
-            return Err(no_token(id));
-        }
         let mut text = String::new();
         for run in tokens.chunk_by(|a, b| is_mask(a) == is_mask(b)) {
             if run.first().is_some_and(is_mask) {
                 run.iter().try_for_each(|_| append(&mut text, MASK))?;
+                continue;
+            }
+            // Not every decoder takes no tokens.
+            if !run.iter().any(|&token| self.has(token)) {
                 continue;
             }
             let decoded = guarded(|| tokenizer.decode(run, false));
@@ -186,8 +199,8 @@ impl Tokenizer {
         match self.pieces()? {
             _ if token == self.mask => collected(MASK.bytes()),
             Some(pieces) if pieces.knows(token) => pieces.token_bytes(token),
-            Some(_) => Err(no_token(token)),
-            None => Ok(self.decode(&[token])?.into_bytes()),
+            None if self.has(token) => Ok(self.decode(&[token])?.into_bytes()),
+            _ => Err(no_token(token)),
         }
     }
 
@@ -235,8 +248,7 @@ impl Tokenizer {
         let shown = tokens.iter().copied().filter(|&token| self.shows(token));
         let Some(pieces) = self.pieces()? else {
             let mut all = with_room(tokens.len())?;
-            // As with pieces: a token that the tokenizer does not have adds nothing.
-            all.extend(shown.filter(|&token| self.knows(token)));
+            all.extend(shown);
             let mut text = self.decode(&all)?;
             if !complete {
                 text.truncate(text.trim_end_matches(char::REPLACEMENT_CHARACTER).len());
@@ -259,9 +271,9 @@ impl Tokenizer {
         self.encoder.special_names()
     }
 
-    /// Whether it is a token of the tokenizer, or the mask. (Of a text that cannot be made of pieces.)
-    fn knows(&self, token: u32) -> bool {
-        token == self.mask || self.encoder.tokenizer().id_to_token(token).is_some()
+    /// Whether the tokenizer has this token. (Of a text that cannot be made of pieces, which know it themselves.)
+    fn has(&self, token: u32) -> bool {
+        self.encoder.tokenizer().id_to_token(token).is_some()
     }
 
     /// Whether a token is shown in texts.

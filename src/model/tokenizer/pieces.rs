@@ -178,7 +178,7 @@ impl TokenPieces {
 
     /// Calls `push` with the bytes that `token` adds at `joint`. (A token that the tokenizer does not have adds none.)
     pub(crate) fn append(&self, joint: &mut Joint, token: u32, mut push: impl FnMut(&[u8])) {
-        let Some(span) = self.spans.get(token as usize) else { return };
+        let Some(span) = self.spans.get(token as usize).filter(|span| span.known) else { return };
         let mut bytes = self.get(if joint.inside { span.inside } else { span.first });
         if joint.space {
             push(b" ");
