@@ -57,6 +57,12 @@ fn conversation_is_saved_loaded_and_begun_anew() {
     assert_eq!(out(&first).lines().last(), out(&more).lines().last(), "{}", err(&more));
     let loaded = chat(format!("/load {file}\nMore\n"), &["-n", "8"]);
     assert_eq!(out(&loaded), out(&more));
+    // Another text of the system's takes the place of the one that was saved, and the turns are kept.
+    let other = chat("/save /dev/stdout\n", &["--load", &file, "--system", "Be brief."]);
+    let kept: serde_json::Value = serde_json::from_str(&out(&other)).unwrap();
+    assert_eq!(kept["messages"][0]["content"], "Be brief.");
+    let behind = |value: &serde_json::Value| value["messages"].as_array().unwrap()[1..].to_vec();
+    assert_eq!(behind(&kept), behind(&saved));
     // After /reset the system's text is still there, and the answer the first one.
     let again = chat("Hello\n/reset\nHello\n/system\nHello\n", &["-n", "8", "--system", "You tell stories."]);
     let text = out(&again);
@@ -64,6 +70,19 @@ fn conversation_is_saved_loaded_and_begun_anew() {
     assert_eq!(lines[0], lines[1]);
     let plain = chat("Hello\n", &["-n", "8"]);
     assert_eq!(lines.last(), out(&plain).lines().last().as_ref());
+}
+
+/// What ended an answer is not shown, so the next turn does not see it either.
+#[test]
+fn stop_string_is_no_part_of_the_conversation() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("talk.json").display().to_string();
+    let args = ["-n", "60", "--stop", "the"];
+    let both = chat(format!("Hello\n/save {file}\nMore\n"), &args);
+    let saved = std::fs::read_to_string(&file).unwrap();
+    assert!(!saved.contains("the") && out(&both).lines().count() > 1, "{saved}{}", out(&both));
+    let again = chat("More\n", &[&args[..], &["--load", &file]].concat());
+    assert!(out(&both).trim_end().ends_with(out(&again).trim_end()), "{}{}", out(&both), out(&again));
 }
 
 #[test]
@@ -82,10 +101,15 @@ fn oldest_turns_go_when_the_context_is_full() {
 
 #[test]
 fn what_is_wrong_is_told_and_the_conversation_goes_on() {
-    let output = chat("/sing\n/save\n/load /nowhere/x.json\n/help\n\n//x\n/quit\nnot read\n", &["-n", "4"]);
+    let output =
+        chat("/sing\n/save\n/load -\n/load /nowhere/x.json\n/help\n\n//x\n/quit\nnot read\n", &["-n", "4"]);
     assert_eq!(output.status.code(), Some(0));
-    for says in ["there is no instruction '/sing'", "/save: the name of a file is missing", "/nowhere/x.json"]
-    {
+    for says in [
+        "there is no instruction '/sing'",
+        "/save: the name of a file is missing",
+        "/load: standard input",
+        "/nowhere/x.json",
+    ] {
         assert!(err(&output).contains(says), "{}", err(&output));
     }
     assert!(out(&output).starts_with("/reset"), "{}", out(&output));

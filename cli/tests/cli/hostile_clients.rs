@@ -187,3 +187,28 @@ fn answers_that_nobody_takes_are_bounded() {
         assert_eq!(status, 200, "{more}: {answer}");
     }
 }
+
+#[test]
+fn bodies_of_clients_that_have_left_are_not_kept() {
+    let server = Server::start(&[]);
+    let request = post(COMPLETIONS, &json!({"prompt": "word ".repeat(200_000)}).to_string(), "");
+    // As many as are read at once, which takes the most.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let (status, _, answer) = server.send(&request);
+                assert!(status == 400 && answer.contains("the context has 256"), "{answer}");
+            });
+        }
+    });
+    let before = peak_kib(&server);
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        stream.write_all(&request).unwrap();
+    }
+    let (status, _, answer) = server.send(&post(COMPLETIONS, r#"{"prompt": "a", "max_tokens": 1}"#, ""));
+    assert_eq!(status, 200, "{answer}");
+    // They have 200 MB in all.
+    let more = peak_kib(&server) - before;
+    assert!(more < 100 << 10, "{more} KiB");
+}

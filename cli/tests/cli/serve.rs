@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::command_line::{err, esolm, library_file, tokenizer};
+
 /// A server of the built-in model, which ends with this.
 pub struct Server {
     pub child: Child,
@@ -236,6 +238,8 @@ fn wrong_requests_are_refused_as_openai_refuses_them() {
         (COMPLETIONS, json!({"prompt": "a", "top_p": "much"}), 400, "'top_p'"),
         (COMPLETIONS, json!({"prompt": "a", "stop": [""]}), 400, "'stop'"),
         (COMPLETIONS, json!({"prompt": "a", "n": 1000}), 400, "'n'"),
+        // More than wait and run by default, however long one tries.
+        (COMPLETIONS, json!({"prompt": "a", "n": 73}), 400, "73 texts; at most 72"),
         (COMPLETIONS, json!({"prompt": "a", "suffix": "b"}), 400, "'suffix'"),
         (COMPLETIONS, json!({"prompt": "a", "logit_bias": {"99999": 1}}), 400, "'logit_bias'"),
         (COMPLETIONS, json!({"prompt": [99999]}), 400, "no such token"),
@@ -254,9 +258,63 @@ fn wrong_requests_are_refused_as_openai_refuses_them() {
     let text =
         b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
     assert_eq!(server.send(text).0, 415);
+    // A grammar that is none: all texts of the request are refused, and none waits.
+    let schema =
+        json!({"type": "json_schema", "json_schema": {"schema": {"type": "string", "pattern": "("}}});
+    let (status, answer) =
+        server.post(COMPLETIONS, &json!({"prompt": "a", "n": 60, "response_format": schema}));
+    assert_eq!(status, 400, "{answer}");
+    server.wait_for(0, 0);
     assert_eq!(server.send(&post(COMPLETIONS, "{", "")).0, 400);
     assert_eq!(server.send(b"nonsense\r\n\r\n").0, 400);
     assert_eq!(server.get("/health").1["status"], "ok");
+}
+
+/// The site whose name the browser took for this machine's.
+#[test]
+fn pages_of_other_sites_are_refused_where_there_is_no_key() {
+    let (open, locked) = (Server::start(&["--name", "a b/é"]), Server::start(&["--api-key", "secret"]));
+    let body = json!({"prompt": "a", "max_tokens": 1}).to_string();
+    for (origin, status) in [
+        ("http://evil.example:8080", 403),
+        ("http://localhost.evil.example", 403),
+        ("null", 403),
+        ("http://localhost:3000", 200),
+        ("https://app.localhost", 200),
+        ("http://127.0.0.1:8080", 200),
+        ("http://[::1]:8080", 200),
+    ] {
+        let header = format!("Origin: {origin}\r\n");
+        let (found, _, answer) = open.send(&post(COMPLETIONS, &body, &header));
+        assert_eq!(found, status, "{origin}: {answer}");
+        let with_key = format!("{header}Authorization: Bearer secret\r\n");
+        assert_eq!(locked.send(&post(COMPLETIONS, &body, &with_key)).0, 200, "{origin}");
+    }
+    // Names in paths are as browsers and clients write them.
+    assert_eq!(open.get("/v1/models/a%20b%2F%C3%A9").1["id"], "a b/é");
+    assert_eq!(open.get("/v1/models/a%20b").0, 404);
+}
+
+/// Behind the end of a text a model that writes in any order may have written others.
+#[test]
+fn log_probabilities_are_those_of_the_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (words, model) = (path("tokenizer.json"), path("mdlm.gguf"));
+    std::fs::write(&words, tokenizer()).unwrap();
+    let folder = library_file("tests/golden/mdlm-tiny/model.safetensors");
+    let converted = esolm(&["convert", &folder, "-o", &model, "--tokenizer", &words]);
+    assert_eq!(converted.status.code(), Some(0), "{}", err(&converted));
+    let server = Server::start(&["-m", &model]);
+    let stop: Vec<String> = (1..9).map(|n| format!("w{n}")).collect();
+    let wanted =
+        json!({"prompt": "w30 w50", "max_tokens": 24, "n": 16, "logprobs": 1, "stop": stop, "seed": 1});
+    let (status, answer) = server.post(COMPLETIONS, &wanted);
+    assert_eq!(status, 200, "{answer}");
+    let choices = answer["choices"].as_array().unwrap();
+    assert!(choices.iter().any(|choice| choice["finish_reason"] == "stop"), "{answer}");
+    let reported = choices.iter().map(|choice| choice["logprobs"]["tokens"].as_array().unwrap().len());
+    assert_eq!(answer["usage"]["completion_tokens"], reported.sum::<usize>(), "{answer}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use esolm::{ChatTemplate, Context, Error, Feature, GenerateParams, Message, Prompt, Result};
+use esolm::{ChatTemplate, Context, Error, Feature, GenerateParams, Message, Prompt, Result, StopReason};
 
 use super::history::Entry;
 use crate::allocation::{append, collected, copy_of, push, reserve};
@@ -18,6 +18,8 @@ const AROUND: u64 = 64;
 pub struct Conversation<'a> {
     context: Context,
     template: &'a ChatTemplate,
+    /// Texts with which the template ends a message, as far as they are no tokens.
+    ends: &'a [String],
     params: GenerateParams<'a>,
     messages: Vec<Entry>,
     /// How many of the messages at the beginning the model does not see any more, behind the system's.
@@ -42,8 +44,14 @@ pub struct Answer {
 }
 
 impl<'a> Conversation<'a> {
-    pub fn new(context: Context, template: &'a ChatTemplate, params: GenerateParams<'a>) -> Self {
-        Self { context, template, params, messages: Vec::new(), dropped: 0, in_sequence: 0, last: None }
+    /// A conversation without a message. `ends` are texts with which the template ends one, as far as they are no tokens.
+    pub fn new(
+        context: Context,
+        template: &'a ChatTemplate,
+        ends: &'a [String],
+        params: GenerateParams<'a>,
+    ) -> Self {
+        Self { context, template, ends, params, messages: Vec::new(), dropped: 0, in_sequence: 0, last: None }
     }
 
     pub fn messages(&self) -> &[Entry] {
@@ -62,12 +70,20 @@ impl<'a> Conversation<'a> {
     /// [`Error::OutOfMemory`]; the conversation is as before.
     pub fn set_system(&mut self, text: &str) -> Result<()> {
         let begun = if text.is_empty() { Vec::new() } else { collected([Entry::new(SYSTEM, text)])? };
-        self.replace(begun);
+        self.begin_with(begun);
         Ok(())
     }
 
-    /// Continues another conversation.
-    pub fn replace(&mut self, messages: Vec<Entry>) {
+    /// Continues another conversation; if `keep_system` is set, with what the system says in this one.
+    pub fn load(&mut self, mut messages: Vec<Entry>, keep_system: bool) {
+        if keep_system {
+            let systems = systems(&messages);
+            messages.splice(..systems, self.messages.drain(..).filter(|entry| entry.role == SYSTEM));
+        }
+        self.begin_with(messages);
+    }
+
+    fn begin_with(&mut self, messages: Vec<Entry>) {
         self.messages = messages;
         (self.dropped, self.in_sequence) = (0, 0);
     }
@@ -75,6 +91,8 @@ impl<'a> Conversation<'a> {
     /// Has the model answer a message; `show` gets the answer as it grows and says whether it shall go on. After an error the
     /// conversation is as before.
     pub fn answer(&mut self, message: &str, show: impl FnMut(&str) -> bool) -> Result<Answer> {
+        // An interrupt may have come as the last answer ended.
+        self.context.cancel_token().reset();
         push(&mut self.messages, Entry::new("user", message)?)?;
         let dropped = self.dropped;
         let answered = self.begin().and_then(|began| {
@@ -85,7 +103,8 @@ impl<'a> Conversation<'a> {
         match answered {
             Ok((entry, answer)) => {
                 self.messages.push(entry);
-                self.in_sequence = self.messages.len();
+                let as_shown = self.ends_as_shown(answer).unwrap_or(false);
+                self.in_sequence = if as_shown { self.messages.len() } else { 0 };
                 self.last = Some(answer);
                 Ok(answer)
             }
@@ -95,6 +114,16 @@ impl<'a> Conversation<'a> {
                 Err(error)
             }
         }
+    }
+
+    /// Whether the sequence ends with the answer that was shown, and perhaps the template's own end. Other stop strings are in it, too.
+    fn ends_as_shown(&self, answer: Answer) -> Result<bool> {
+        if self.context.stop_reason(0)? != Some(StopReason::StopString) {
+            return Ok(true);
+        }
+        let written = self.known()?.get(answer.prompt..).unwrap_or_default();
+        let text = self.context.model().tokenizer()?.decode(written)?;
+        Ok(self.ends.iter().any(|end| text.ends_with(end.as_str())))
     }
 
     /// Puts the conversation up to the next answer into the sequence.
@@ -221,7 +250,7 @@ impl<'a> Conversation<'a> {
 
     /// Number of messages of the system's at the beginning.
     fn systems(&self) -> usize {
-        self.messages.iter().take_while(|entry| entry.role == SYSTEM).count()
+        systems(&self.messages)
     }
 
     /// Tokens that an answer has at least: as many as it may have, or a quarter of the context.
@@ -277,4 +306,9 @@ impl<'a> Conversation<'a> {
         }
         Ok(lines)
     }
+}
+
+/// Number of messages of the system's at the beginning.
+fn systems(messages: &[Entry]) -> usize {
+    messages.iter().take_while(|entry| entry.role == SYSTEM).count()
 }

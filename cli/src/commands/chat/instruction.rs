@@ -46,6 +46,10 @@ impl<'a> Instruction<'a> {
             "reset" => alone(Self::Reset)?,
             "system" => Self::System(argument),
             "save" => Self::Save(file()?),
+            // The messages come from there.
+            "load" if argument == "-" => {
+                return Err("/load: standard input is where messages come from".into());
+            }
             "load" => Self::Load(file()?),
             "stats" => alone(Self::Stats)?,
             "help" => alone(Self::Help)?,
@@ -68,7 +72,7 @@ mod tests {
         for message in ["", "Hello /quit", " /quit", "//quit"] {
             assert_eq!(Instruction::parse(message), Ok(None), "{message}");
         }
-        for wrong in ["/", "/sing", "/save", "/load  ", "/reset now"] {
+        for wrong in ["/", "/sing", "/save", "/load  ", "/load -", "/reset now"] {
             Instruction::parse(wrong).unwrap_err();
         }
     }

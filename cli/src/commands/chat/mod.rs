@@ -37,7 +37,7 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     template: ChatTemplateArgs,
-    /// What holds for the whole conversation, as its first message.
+    /// What holds for the whole conversation, as its first message; with --load, in place of the one that was saved.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     system: Option<String>,
     /// Continue the conversation that /save wrote to this file.
@@ -95,12 +95,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         seed: args.seed.unwrap_or_else(Seed::random).value,
         ..default
     });
-    let mut conversation = Conversation::new(context, &format.template, params);
-    if let Some(file) = &args.load {
-        conversation.replace(history::read(file)?);
-    }
+    let mut conversation = Conversation::new(context, &format.template, &format.stop_strings, params);
     if let Some(system) = &args.system {
         conversation.set_system(system)?;
+    }
+    if let Some(file) = &args.load {
+        conversation.load(history::read(file)?, args.system.is_some());
     }
     converse(&mut conversation)?;
     Ok(ExitCode::SUCCESS)
@@ -171,7 +171,7 @@ fn obey(conversation: &mut Conversation<'_>, instruction: &Instruction<'_>) -> R
         }
         Instruction::System(text) => conversation.set_system(text),
         Instruction::Save(file) => history::write(file, conversation.messages()),
-        Instruction::Load(file) => history::read(file).map(|messages| conversation.replace(messages)),
+        Instruction::Load(file) => history::read(file).map(|messages| conversation.load(messages, false)),
         Instruction::Stats => return print(&conversation.stats()?),
         Instruction::Help => return print(HELP),
         Instruction::Quit => Ok(()),

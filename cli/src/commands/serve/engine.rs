@@ -60,7 +60,10 @@ impl Engine {
         if self.unread.bytes() > self.most_unread {
             return Err(Failure::unread());
         }
-        let count = jobs.len();
+        let (count, room) = (jobs.len(), self.queue.saturating_add(self.places));
+        if count > room {
+            return Err(Failure::too_many_texts(count, room));
+        }
         let free = self.places.saturating_sub(self.running.load(Ordering::Relaxed));
         let most = self.queue.saturating_add(free);
         let fits = |waiting: usize| Some(waiting + count).filter(|&all| all <= most);
@@ -100,12 +103,54 @@ struct Text {
     /// Reports of tokens behind a gap, by position, and the position of the gap.
     reports: HashMap<u32, TokenReport>,
     gap: u32,
+    /// What the last step made final of it.
+    fresh: String,
 }
 
 impl Text {
     /// Whether its client still waits; whoever does not read events does not.
     fn send(&self, event: Event) -> bool {
         self.job.events.send((self.job.choice, event)).is_ok()
+    }
+
+    /// Takes what a step made of it.
+    fn take(&mut self, step: &Step<'_>, model: &Model) -> Result<()> {
+        self.fresh = copied(step.text(self.sequence))?;
+        let Some(top) = self.job.wanted.log_probs else { return Ok(()) };
+        // It is there: otherwise nothing is served.
+        let tokenizer = model.tokenizer()?;
+        let bytes = |token| tokenizer.token_piece(token).map(Option::unwrap_or_default);
+        let per_update = step.top_log_probs.len() / step.updates.len().max(1);
+        for (index, update) in step.updates.iter().enumerate() {
+            if update.sequence as usize != self.sequence {
+                continue;
+            }
+            let likely = step.top_log_probs.get(index * per_update..).unwrap_or_default();
+            let likely = likely.iter().take(per_update.min(top));
+            let report = TokenReport {
+                bytes: bytes(update.token)?,
+                log_prob: step.log_probs.get(index).copied().unwrap_or(f64::NEG_INFINITY),
+                top: collected(likely.map(|entry| Ok((bytes(entry.token)?, f64::from(entry.log_prob)))))?,
+            };
+            self.reports.insert(update.position, report);
+        }
+        Ok(())
+    }
+
+    /// What the last step made final, of a text of `length` tokens: behind its end there may be others, which are none of it.
+    fn piece(&mut self, length: usize, unread: &Unread) -> Result<Piece> {
+        let text = std::mem::take(&mut self.fresh);
+        // Beside the text, what passes it on.
+        let held = unread.hold(text.len() + 2 * size_of::<Event>());
+        let mut piece = Piece { text, tokens: Vec::new(), held };
+        while (self.gap as usize) < length
+            && let Some(report) = self.reports.remove(&self.gap)
+        {
+            piece.held.join(unread.hold(report.memory()));
+            push(&mut piece.tokens, report)?;
+            self.gap += 1;
+        }
+        Ok(piece)
     }
 }
 
@@ -114,6 +159,7 @@ impl Work {
         while self.take_in() {
             self.drop_unwanted();
             self.admit();
+            self.running.store(self.texts.len(), Ordering::Relaxed);
             if !self.texts.is_empty() {
                 self.step();
             }
@@ -146,12 +192,17 @@ impl Work {
             }
             now <= job.deadline && !job.events.is_closed()
         };
-        let before = self.queue.len();
-        self.queue.retain(is_wanted);
-        self.waiting.fetch_sub(before - self.queue.len(), Ordering::Relaxed);
+        self.keep_waiting(is_wanted);
         for text in std::mem::take(&mut self.texts) {
             if is_wanted(&text.job) { self.texts.push(text) } else { self.remove(text.sequence) }
         }
+    }
+
+    /// Keeps those in the queue that are wanted.
+    fn keep_waiting(&mut self, is_wanted: impl Fn(&Job) -> bool) {
+        let before = self.queue.len();
+        self.queue.retain(is_wanted);
+        self.waiting.fetch_sub(before - self.queue.len(), Ordering::Relaxed);
     }
 
     /// Gives free places to those that wait.
@@ -160,6 +211,7 @@ impl Work {
             && let Some(job) = self.queue.pop_front()
         {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
+            let takes_time = job.wanted.constraints.iter().any(|constraints| constraints.grammar.is_some());
             let added = job.wanted.with_params(job.seed, |params| {
                 let sequence = self.context.add_sequence(&Prompt::prefix(&job.prompt)?, params)?;
                 Ok((sequence, self.context.cached_tokens(sequence)?))
@@ -167,11 +219,18 @@ impl Work {
             match added {
                 Ok((sequence, cached)) => {
                     let gap = job.prompt.len() as u32;
-                    self.texts.push(Text { job, sequence, cached, reports: HashMap::new(), gap });
+                    let (reports, fresh) = (HashMap::new(), String::new());
+                    self.texts.push(Text { job, sequence, cached, reports, gap, fresh });
                 }
                 Err(error) => {
                     let _ = job.events.send((job.choice, Event::Failed(error.into())));
+                    // A request fails as a whole.
+                    self.keep_waiting(|other| !other.events.same_channel(&job.events));
                 }
+            }
+            // A grammar takes its time to be made; those that write go on meanwhile.
+            if takes_time {
+                break;
             }
         }
     }
@@ -181,16 +240,26 @@ impl Work {
         let mut ended = Vec::new();
         match self.context.step() {
             Ok(Some(step)) => {
-                for (number, text) in self.texts.iter_mut().enumerate() {
-                    let is_read = match piece_of(&step, text, &model, &self.unread) {
-                        Ok(piece) if piece.text.is_empty() && piece.tokens.is_empty() => true,
-                        Ok(piece) => text.send(Event::Piece(piece)),
+                let take = |text: &mut Text| {
+                    text.take(&step, &model).map(|()| step.stop_reason(text.sequence).is_some())
+                };
+                let taken: Vec<_> = self.texts.iter_mut().map(take).collect();
+                for (number, (text, taken)) in self.texts.iter_mut().zip(taken).enumerate() {
+                    let piece = taken.and_then(|has_ended| {
+                        let length = self.context.tokens(text.sequence)?.len();
+                        Ok((text.piece(length, &self.unread)?, has_ended))
+                    });
+                    let goes_on = match piece {
+                        Ok((piece, has_ended)) => {
+                            let is_empty = piece.text.is_empty() && piece.tokens.is_empty();
+                            (is_empty || text.send(Event::Piece(piece))) && !has_ended
+                        }
                         Err(error) => {
                             text.send(Event::Failed(error.into()));
                             false
                         }
                     };
-                    if !is_read || step.stop_reason(text.sequence).is_some() {
+                    if !goes_on {
                         ended.push(number);
                     }
                 }
@@ -235,38 +304,6 @@ impl Work {
         // It is there: only this thread removes sequences.
         let _ = self.context.remove_sequence(sequence);
     }
-}
-
-/// What a step made final of a text.
-fn piece_of(step: &Step<'_>, text: &mut Text, model: &Model, unread: &Unread) -> Result<Piece> {
-    let new = copied(step.text(text.sequence))?;
-    // Beside the text, what passes it on.
-    let held = unread.hold(new.len() + 2 * size_of::<Event>());
-    let mut piece = Piece { text: new, tokens: Vec::new(), held };
-    let Some(top) = text.job.wanted.log_probs else { return Ok(piece) };
-    // It is there: otherwise nothing is served.
-    let tokenizer = model.tokenizer()?;
-    let bytes = |token| tokenizer.token_piece(token).map(Option::unwrap_or_default);
-    let per_update = step.top_log_probs.len() / step.updates.len().max(1);
-    for (index, update) in step.updates.iter().enumerate() {
-        if update.sequence as usize != text.sequence {
-            continue;
-        }
-        let likely = step.top_log_probs.get(index * per_update..).unwrap_or_default();
-        let likely = likely.iter().take(per_update.min(top));
-        let report = TokenReport {
-            bytes: bytes(update.token)?,
-            log_prob: step.log_probs.get(index).copied().unwrap_or(f64::NEG_INFINITY),
-            top: collected(likely.map(|entry| Ok((bytes(entry.token)?, f64::from(entry.log_prob)))))?,
-        };
-        text.reports.insert(update.position, report);
-    }
-    while let Some(report) = text.reports.remove(&text.gap) {
-        piece.held.join(unread.hold(report.memory()));
-        push(&mut piece.tokens, report)?;
-        text.gap += 1;
-    }
-    Ok(piece)
 }
 
 impl Wanted {

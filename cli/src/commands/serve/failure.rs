@@ -50,6 +50,11 @@ impl Failure {
         Self { code: Some("invalid_api_key"), ..own }
     }
 
+    pub fn other_site() -> Self {
+        let message = "requests from pages of other sites are refused where no key is asked for (--api-key)";
+        Self::new(StatusCode::FORBIDDEN, "invalid_request_error", message)
+    }
+
     pub fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", format!("there is no {what}"))
     }
@@ -75,6 +80,11 @@ impl Failure {
 
     pub fn slow_body() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", "the body did not come in time")
+    }
+
+    /// A request for more texts than may ever wait.
+    pub fn too_many_texts(texts: usize, most: usize) -> Self {
+        Self::wrong(format!("the request is for {texts} texts; at most {most} can wait and be written here"))
     }
 
     pub fn busy() -> Self {

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::patient::Patient;
-use super::service::Service;
+use super::service::{READERS, Service};
 use crate::output::tell;
 use crate::signals;
 
@@ -20,8 +20,6 @@ use crate::signals;
 const CONNECTIONS: usize = 512;
 /// Longest head of a request in bytes, and most of a body or an answer that lies in memory on its way.
 const BUFFER: usize = 1 << 16;
-/// Requests that are read at once: their tokens and JSON take many times their size.
-const READERS: usize = 4;
 /// How long requests may go on once the server is to end.
 const GRACE: Duration = Duration::from_secs(30);
 /// How long to wait where the system has no more connections to give.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,9 +10,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use esolm::Model;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN,
+};
+use hyper::http::uri::Authority;
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::answer::{Choice, Heading, Usage};
@@ -26,6 +31,9 @@ use crate::output::JsonText;
 
 /// Most log-probabilities of tokens that an answer reports. Each takes some sixty bytes, and as many again as JSON.
 const MOST_REPORTS: usize = 1 << 20;
+
+/// Requests that are read at once: their tokens and JSON take many times their size.
+pub const READERS: usize = 4;
 
 /// What requests may take.
 pub struct Limits {
@@ -45,6 +53,7 @@ pub struct Service {
     limits: Limits,
     created: u64,
     requests: AtomicU64,
+    readers: Arc<Semaphore>,
 }
 
 /// What reading a request takes.
@@ -64,7 +73,8 @@ impl Service {
         limits: Limits,
     ) -> Self {
         let shared = Arc::new(Shared { model, format, name });
-        Self { engine, shared, keys, limits, created: seconds(), requests: AtomicU64::new(0) }
+        let (requests, readers) = (AtomicU64::new(0), Arc::new(Semaphore::new(READERS)));
+        Self { engine, shared, keys, limits, created: seconds(), requests, readers }
     }
 
     /// The model's name.
@@ -102,7 +112,7 @@ impl Service {
         }
         if let Some(name) = path.strip_prefix("/v1/models/") {
             expect(&request, &Method::GET)?;
-            return match name == self.name() {
+            return match percent_decoded(name) == self.name().as_bytes() {
                 true => Ok(json_response(StatusCode::OK, &self.model_object())),
                 false => Err(Failure::other_model(name, self.name())),
             };
@@ -113,11 +123,16 @@ impl Service {
             _ => return Err(Failure::not_found(&format!("path '{path}'"))),
         };
         expect(&request, &Method::POST)?;
+        self.check_origin(request.headers())?;
         let deadline = Instant::now() + self.limits.timeout;
         let body = self.body(request).await?;
         let shared = self.shared.clone();
+        // A request waits here and not as a task, which would stay when its client leaves.
+        let reader = tokio::time::timeout_at(deadline.into(), self.readers.clone().acquire_owned()).await;
+        let reader = reader.map_err(|_| Failure::out_of_time())?.map_err(|_| Failure::ending())?;
         // Tokenizing a long prompt takes its time.
         let read = tokio::task::spawn_blocking(move || {
+            let _reader = reader;
             let Shared { model, format, name } = &*shared;
             match is_chat {
                 true => Request::chat(&body, model, name, format.as_ref()),
@@ -145,6 +160,15 @@ impl Service {
         };
         let found = self.keys.iter().fold(false, |found, key| found | is_same(key.as_bytes()));
         if found { Ok(()) } else { Err(Failure::unauthorized()) }
+    }
+
+    /// Refuses what pages of other sites send. A browser asks first before it sends JSON elsewhere, but takes a name that its site
+    /// has since given this machine's address for the site itself.
+    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        match headers.get(ORIGIN) {
+            Some(origin) if self.keys.is_empty() && !is_this_machine(origin) => Err(Failure::other_site()),
+            _ => Ok(()),
+        }
     }
 
     /// The body of a request.
@@ -259,6 +283,26 @@ impl Service {
 /// Seconds since 1970.
 fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// Whether a page's origin names no site: an address, or this machine.
+fn is_this_machine(origin: &HeaderValue) -> bool {
+    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, rest)| rest);
+    let Some(authority) = authority.and_then(|text| text.parse::<Authority>().ok()) else { return false };
+    let host = authority.host().trim_matches(['[', ']']);
+    host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok()
+}
+
+/// The bytes that a part of a path stands for: `%20` is a blank.
+fn percent_decoded(path: &str) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(path.len()), path.as_bytes());
+    while let Some((&first, behind)) = rest.split_first() {
+        let digits = behind.get(..2).filter(|_| first == b'%').and_then(|digits| str::from_utf8(digits).ok());
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(byte.unwrap_or(first));
+        rest = if byte.is_some() { behind.get(2..).unwrap_or_default() } else { behind };
+    }
+    bytes
 }
 
 fn expect(request: &hyper::Request<Incoming>, method: &Method) -> Result<(), Failure> {
