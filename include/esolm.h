@@ -273,7 +273,8 @@ typedef int32_t (*esolm_progress_callback)(double fraction, void *user_data);
 // The model is copied into memory of the library.
 #define ESOLM_MODE_COPY 1
 // If the rows of quantized matrices are plain in the file (esolm inspect), the tensors are copied into memory of the library,
-// with these in panels, as its CPU kernels read them fastest. Otherwise as ESOLM_MODE_MAP, as on other devices.
+// with these in panels, as its CPU kernels read them fastest. Otherwise as ESOLM_MODE_MAP, as on other devices;
+// memory given to esolm_model_open_memory is copied.
 #define ESOLM_MODE_REPACK 2
 
 // For esolm_model_supports: diffusion, several tokens in a step. All but autoregressive models.

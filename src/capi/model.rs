@@ -24,7 +24,8 @@ pub const ESOLM_MODE_MAP: i32 = 0;
 /// The model is copied into memory of the library.
 pub const ESOLM_MODE_COPY: i32 = 1;
 /// If the rows of quantized matrices are plain in the file (esolm inspect), the tensors are copied into memory of the library,
-/// with these in panels, as its CPU kernels read them fastest. Otherwise as ESOLM_MODE_MAP, as on other devices.
+/// with these in panels, as its CPU kernels read them fastest. Otherwise as ESOLM_MODE_MAP, as on other devices;
+/// memory given to esolm_model_open_memory is copied.
 pub const ESOLM_MODE_REPACK: i32 = 2;
 
 /// For esolm_model_supports: diffusion, several tokens in a step. All but autoregressive models.

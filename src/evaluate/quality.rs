@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::forward::{ContextParams, KvType};
 use crate::generate::{GenerateParams, Prompt};
 use crate::memory::{collected, extend, push, try_collected};
-use crate::model::Model;
+use crate::model::{Model, Variant};
 use crate::sample::{LogitsRow, argmax, log_sum};
 use crate::score::Estimate;
 use crate::simd::DefaultFloats;
@@ -26,7 +26,8 @@ pub struct QualityOptions {
     pub length: usize,
     /// Most windows to use, spread evenly over the text; 0 uses all.
     pub windows: usize,
-    /// As [`GenerateParams::alpha_0`]; `None` is what the first model was trained with, or 1 if its file does not say.
+    /// As [`GenerateParams::alpha_0`]; `None` is what the first model was trained with, or 1 if its file does not say. WeDLM is compared
+    /// one by one, and has 0.
     pub alpha_0: Option<f64>,
     /// As [`GenerateParams::steps`].
     pub steps: usize,
@@ -101,18 +102,19 @@ pub fn compare(
     let runs = models.iter().map(|model| Context::new(model, &params).map(Run::new));
     let mut runs: Vec<Run> = try_collected(runs)?;
     let trained = config.train_alpha_0.filter(|_| config.has_sequential_phase());
-    let alpha_0 = options.alpha_0.unwrap_or(f64::from(trained.unwrap_or(1.0)));
+    // What a window proposes and does not keep is no part of the text: one by one.
+    let (alpha_0, steps) = match config.variant {
+        Variant::WeDlm if options.alpha_0.is_some_and(|alpha_0| alpha_0 != 0.0) => {
+            return Err(Error::invalid("models of variant WeDLM are compared one by one: alpha_0 is 0"));
+        }
+        Variant::WeDlm => (0.0, 0),
+        _ => (options.alpha_0.unwrap_or(f64::from(trained.unwrap_or(1.0))), options.steps),
+    };
     let mut reference = Rows::default();
     for (window, text) in windows.enumerate() {
         let seed = options.seed.wrapping_add(window as u64);
-        let params = GenerateParams {
-            length,
-            alpha_0,
-            steps: options.steps,
-            seed,
-            ignore_eos: true,
-            ..GenerateParams::default()
-        };
+        let params =
+            GenerateParams { length, alpha_0, steps, seed, ignore_eos: true, ..GenerateParams::default() };
         let given = text.get(..config.given_tokens()).ok_or_else(|| Error::internal("an empty window"))?;
         for run in &mut runs {
             run.context.begin(&[Prompt::prefix(given)?], &params)?;
@@ -134,7 +136,8 @@ pub fn compare(
     }
     let base = runs.first().ok_or_else(|| Error::internal("no model"))?;
     let base: Vec<f64> = collected(base.nlls.iter().copied())?;
-    try_collected(runs.into_iter().map(|run| run.quality(&base, length)))
+    let written = length - config.given_tokens();
+    try_collected(runs.into_iter().map(|run| run.quality(&base, written)))
 }
 
 /// The first model's distributions in one step, one row per token.
@@ -233,12 +236,12 @@ impl Run {
         Ok(wrote)
     }
 
-    /// The results. `base` is the first model's negative log-likelihood of each window, `length` a window's tokens.
-    fn quality(mut self, base: &[f64], length: usize) -> Result<Quality> {
+    /// The results. `base` is the first model's negative log-likelihood of each window, `written` how many tokens of one are written.
+    fn quality(mut self, base: &[f64], written: usize) -> Result<Quality> {
         let tokens = self.divergences.len();
         let nll = self.nlls.iter().sum::<f64>() / tokens as f64;
         let differences: Vec<f64> =
-            collected(self.nlls.iter().zip(base).map(|(a, b)| (a - b) / length as f64))?;
+            collected(self.nlls.iter().zip(base).map(|(a, b)| (a - b) / written as f64))?;
         let divergence = self.divergences.iter().sum::<f64>() / tokens as f64;
         let place = (tokens * 999).div_ceil(1000).saturating_sub(1);
         let (_, divergence_999, _) = self.divergences.select_nth_unstable_by(place, f64::total_cmp);

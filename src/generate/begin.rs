@@ -86,6 +86,9 @@ impl Session {
                 sequence.joining = self.arrivals;
             }
             sequence.set_known(length, mask, prompt.known.iter().copied())?;
+            if sequence.predicts_next(model.config()) {
+                sequence.put_in_order();
+            }
             // The step needs a row for the first token that it writes.
             let due = sequence.revealed - sequence.given_tokens(model.config());
             sequence.committed = sequence.committed.max(shared).min(due);

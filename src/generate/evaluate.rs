@@ -107,7 +107,9 @@ impl Session {
         }
         let Self { sequences, known, .. } = self;
         let missing = || Error::internal("evaluating without a sequence");
-        let tokens = &sequences.get(sequence).ok_or_else(missing)?.tokens;
+        // A window reaches beyond the text.
+        let of = sequences.get(sequence).ok_or_else(missing)?;
+        let tokens = of.tokens.get(..of.text_length).ok_or_else(missing)?;
         known.clear();
         known.extend_from_slice(tokens);
         for &position in positions {

@@ -53,9 +53,10 @@ impl SequenceRules {
     pub(super) fn are_basic(&self, config: &Config) -> bool {
         let Self { sampling, constraints, grammar, adaptive, wants_log_probs, depth, .. } = self;
         let alone = depth.most() == 0 && grammar.is_none() && adaptive.is_none() && !wants_log_probs;
-        // Devices have the temperature before the filters.
+        // Devices have the temperature before the filters, and add the output's bias as they draw.
         let cools = config.variant == Variant::WeDlm && sampling.has_filters();
-        alone && !cools && constraints.as_ref().is_none_or(Constraints::only_bans) && sampling.is_basic()
+        let draws = config.architecture.output_bias && !cools;
+        alone && draws && constraints.as_ref().is_none_or(Constraints::only_bans) && sampling.is_basic()
     }
 }
 

@@ -294,6 +294,15 @@ impl Sequence {
         Ok(())
     }
 
+    /// Puts the known tokens, which have no gap, in the order of the text: a row that predicts the next token follows the one before.
+    /// (A window fills them in another order.) What the cache holds of those that move is not theirs any more.
+    pub(super) fn put_in_order(&mut self) {
+        let known = self.order.get_mut(..self.revealed).unwrap_or_default();
+        let same = (0..).zip(known.iter()).take_while(|(place, position)| place == *position).count();
+        known.sort_unstable();
+        self.committed = self.committed.min(same);
+    }
+
     /// Begins to look for the end of the text, behind the tokens that are known.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use super::stop::StopReason;
 use super::update::{Step, Update};
 use crate::error::{Error, Result};
 use crate::forward::{Logits, ModelRunner, Segment};
-use crate::model::{Config, Model};
+use crate::model::{Config, Model, Variant};
 use crate::simd::DefaultFloats;
 
 /// Where a batch begins: a sequence and a slot of it.
@@ -35,12 +35,12 @@ impl Session {
         if self.steps_done >= self.steps_total {
             return Ok(None);
         }
+        self.failed = None;
         if runner.cancel.is_cancelled() {
             self.interrupted = Some(StopReason::Cancelled);
             return Err(Error::Cancelled);
         }
         let started = Instant::now();
-        self.failed = None;
         // A failed step is undone: the random numbers go back, and the next step overwrites its slots of the cache.
         for sequence in &mut self.sequences {
             sequence.finished.clear_new_text();
@@ -172,11 +172,10 @@ impl Session {
         for segment in &batch.segments {
             let missing = || Error::internal("a segment without a sequence");
             let sequence = sequences.get_mut(segment.sequence).ok_or_else(missing)?;
-            // In generation order.
-            let end = match sequence.block {
-                0 => segment.first_slot + segment.rows + sequence.given_tokens(config),
-                // Slots are positions there.
-                _ => sequence.revealed + segment.outputs,
+            // In generation order. Slots of BD3-LM are positions, and MDLM is fed the masks that become tokens last.
+            let end = match config.variant {
+                Variant::Bd3Lm | Variant::Mdlm => sequence.revealed + segment.outputs,
+                _ => segment.first_slot + segment.rows + sequence.given_tokens(config),
             };
             for (slot, (&position, row)) in (end - segment.outputs..end).zip(&mut positions) {
                 if sequence.notes_logits(slot, row) {
@@ -337,7 +336,9 @@ impl Session {
         if accepted.contains(&false) {
             self.keep_accepted();
         }
-        self.sequences.iter_mut().for_each(|sequence| sequence.ahead.end_step());
+        // Those whose prompts were fed had no pass.
+        let wrote = self.sequences.iter_mut().filter(|sequence| sequence.joining == 0);
+        wrote.for_each(|sequence| sequence.ahead.end_step());
         self.advance_prompts();
         self.steps_done += 1;
         self.count_steps();

@@ -23,7 +23,7 @@ pub enum LoadMode {
     /// The file is read into memory that the library allocates.
     Copy,
     /// If the rows of quantized matrices are plain in the file, the tensors are read into memory that the library allocates, with
-    /// these in panels, as its CPU kernels read them fastest. Otherwise as `Map`, as on other devices.
+    /// these in panels, as its CPU kernels read them fastest. Otherwise as `Map`, as on other devices; bytes in memory are copied.
     Repack,
 }
 
@@ -110,13 +110,12 @@ pub(super) fn from_reader(reader: &mut dyn ModelReader, options: &LoadOptions<'_
     load(reader.name(), options, LoadMode::Copy, |report| FileBytes::from_reader(reader, report))
 }
 
-/// Loads bytes that live as long as the process, in place unless the options ask for a copy.
+/// Loads bytes that live as long as the process, in place unless the options ask for something else: C's and other languages' bytes
+/// live so long in mode `Map` alone.
 pub(super) fn from_static(bytes: &'static [u8], options: &LoadOptions<'_>) -> Result<Loaded> {
     match options.mode {
-        mode @ (LoadMode::Map | LoadMode::Repack) => {
-            load(IN_MEMORY.into(), options, mode, |_| Ok(FileBytes::Static(bytes)))
-        }
-        LoadMode::Copy => from_bytes(bytes, options),
+        mode @ LoadMode::Map => load(IN_MEMORY.into(), options, mode, |_| Ok(FileBytes::Static(bytes))),
+        LoadMode::Copy | LoadMode::Repack => from_bytes(bytes, options),
     }
 }
 

@@ -183,10 +183,18 @@ impl Sampler {
             keep_min_p(self.weights.as_flattened_mut(), sampling.min_p);
         }
         if first != sampling.temperature {
+            // Typical sampling may leave the most likely one out, beside which the others' vanish.
+            let max = if sampling.typical_p < 1.0 { self.largest_kept(logits) } else { max };
             exponentials_of_kept(logits, max, inverse_of(sampling.temperature), &mut self.weights);
         }
         let weights = self.weights.as_flattened().get(..self.vocab_size);
         weights.ok_or_else(|| Error::internal("fewer weights than tokens"))
+    }
+
+    /// The largest logit of a token that is kept.
+    fn largest_kept(&self, logits: &[f32]) -> f32 {
+        let kept = logits.iter().zip(self.weights.as_flattened()).filter(|(_, weight)| **weight > 0.0);
+        kept.fold(f32::NEG_INFINITY, |most, (&logit, _)| most.max(logit))
     }
 
     /// weights = exp((logits - max) / temperature), the mask's 0. Returns max, the largest logit but the mask's.
@@ -268,6 +276,28 @@ mod tests {
             before += weight(i);
         }
         keep
+    }
+
+    #[test]
+    fn tokens_that_typical_sampling_keeps_are_drawn_at_any_temperature() {
+        // The likeliest one is left out.
+        let probabilities: Vec<f32> = [0.0f32, 0.4].into_iter().chain([0.06; 10]).collect();
+        let logits: Vec<f32> = probabilities.iter().map(|p| p.ln().max(-1e30)).chain([0.0]).collect();
+        let sampling = SamplingParams { typical_p: 0.5, ..SamplingParams::FULL };
+        for temperature_last in [false, true] {
+            for temperature in [2.0, 1.0, 0.3, 0.02] {
+                let mut sampler = Sampler { temperature_last, ..Sampler::new(13, 12).unwrap() };
+                let sampling = SamplingParams { temperature, ..sampling };
+                let weights = sampler.filter(&logits, &sampling).unwrap();
+                let kept = weights.iter().filter(|&&weight| weight > 0.0).count();
+                assert!(kept > 0 && weights[0] == 0.0, "{temperature_last} {temperature}: {weights:?}");
+                if temperature_last {
+                    // Equally likely ones, and not the likeliest.
+                    let equal = weights[2..].iter().all(|&w| w == 0.0 || (w > 0.1 && w <= 1.0));
+                    assert!(weights[1] == 0.0 && equal, "{temperature}: {weights:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -151,9 +151,11 @@ fn seed_gives_the_same_text_for_any_threads_rows_and_neighbours() {
     for lookahead in [1, 3, AUTO] {
         let request = GenerateParams { seed: 9, ..ahead(lookahead) };
         // Also where the prompt comes in pieces, beside a window.
-        let mut alone = Context::new(&model, &ContextParams { prompt_rows: 2, ..params(2) }).unwrap();
-        let window = GenerateParams { sampling: GREEDY, ..GenerateParams::DEFAULT };
-        check_surroundings(&mut alone, &all, &request, &window);
+        for prompt_rows in [1, 2] {
+            let mut alone = Context::new(&model, &ContextParams { prompt_rows, ..params(2) }).unwrap();
+            let window = GenerateParams { sampling: GREEDY, ..GenerateParams::DEFAULT };
+            check_surroundings(&mut alone, &all, &request, &window);
+        }
     }
 }
 

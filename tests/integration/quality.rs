@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use esolm::evaluate::quality::{QualityOptions, compare};
-use esolm::{Config, Error, KvType, Model, ScoreParams, Variant};
+use esolm::{Architecture, Config, Error, KvType, Model, ScoreParams, Variant};
 
 use crate::reference::{Attention, LENGTH, MASK, Network, Random, config};
 use crate::runs::{ON, context};
@@ -76,6 +76,30 @@ fn comparison_matches_its_definitions() {
     close(other.divergence_999, divergences[divergences.len() - 1]);
     assert!((other.same_top - same as f64 / n).abs() < 1.5 / n, "{} {same}", other.same_top);
     assert!(other.divergence > 1e-3 && other.same_top < 1.0, "the models are too similar for this test");
+}
+
+/// Of a model whose first token is given; WeDLM, which proposes more than it keeps, is compared one by one.
+#[test]
+fn differences_are_of_the_tokens_that_are_written() {
+    for variant in [Variant::Ar, Variant::WeDlm] {
+        let models = [1, 2].map(|seed| Network::qwen(variant, Architecture::QWEN3, seed).model());
+        let options = QualityOptions { length: 6, ..options() };
+        let found = compare(&models, &text(3 * 6), &options, ON).unwrap();
+        let [first, second] = [&found[0], &found[1]];
+        assert_eq!((first.tokens, second.tokens), (3 * 5, 3 * 5), "{variant:?}");
+        assert!((second.difference.mean - (second.nll - first.nll)).abs() < 1e-9, "{variant:?}: {second:?}");
+        let scored = context(&models[0], 1);
+        let nll: f64 = text(3 * 6)
+            .chunks(6)
+            .scan(scored, |context, window| {
+                Some(context.score_text(window, &ScoreParams::default(), ON).unwrap().nll)
+            })
+            .sum();
+        assert!((first.nll - nll / 15.0).abs() < 1e-5, "{variant:?}: {first:?}, {nll}");
+    }
+    let model = [Network::qwen(Variant::WeDlm, Architecture::QWEN3, 1).model()];
+    let diffusion = QualityOptions { alpha_0: Some(1.0), ..options() };
+    assert!(matches!(compare(&model, &text(LENGTH), &diffusion, ON), Err(Error::InvalidArgument(_))));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Generations with a given plan and text, and their logits as computed by the library and by the reference network.
 
-use esolm::{Context, Plan, Prompt, SamplingParams, Variant};
+use esolm::{Context, Plan, Prompt, SamplingParams};
 
 use crate::reference::{Attention, MASK, Network, Random, Row};
 
@@ -73,13 +73,11 @@ pub fn cases() -> Vec<Case> {
 pub fn replay(context: &mut Context, plans: &[Plan], texts: &[&[u32]]) -> Vec<Vec<Vec<f32>>> {
     context.begin_with_plans(plans, SamplingParams::FULL, 0).unwrap();
     let mut all: Vec<_> = plans.iter().map(|plan| vec![vec![]; plan.order.len()]).collect();
-    // MDLM is fed the masks that a step writes last, the other variants have the order's places as slots.
-    let slots_are_places = context.model().config().variant != Variant::Mdlm;
     while context
         .step_with_tokens(|_, choice| {
             let order = &plans[choice.sequence].order;
             let place = order.iter().position(|&p| p == choice.position).unwrap();
-            assert!(!slots_are_places || choice.slot == place);
+            assert_eq!(choice.slot, place);
             all[choice.sequence][place] = choice.logits.to_vec();
             Ok(texts[choice.sequence][choice.position as usize])
         })

@@ -282,6 +282,42 @@ fn a_window_computes_what_a_network_from_scratch_does() {
     }
 }
 
+/// A window has filled a hole behind which known tokens were: where rows predict the next token, the order is the text's again.
+#[test]
+fn one_by_one_behind_a_filled_hole_is_as_behind_a_prompt() {
+    let network = Network::qwen(Variant::WeDlm, Architecture::QWEN3, 5);
+    let greedy = |length: usize, alpha_0: f64| GenerateParams {
+        length,
+        alpha_0,
+        sampling: GREEDY,
+        ignore_eos: true,
+        ..GenerateParams::DEFAULT
+    };
+    let known: Vec<(u32, u32)> = (0..)
+        .zip(Random(4).text(11))
+        .filter(|(position, _): &(u32, u32)| *position < 4 || *position > 7)
+        .collect();
+    for context in &mut everywhere(&there(&network.to_gguf()), 1) {
+        let half = texts(context, &[Prompt { known: known.clone() }], &greedy(11, 1.0)).remove(0);
+        assert!(!context.order(0).unwrap().is_sorted(), "the hole is filled last");
+        let state = context.save().unwrap();
+        let mut logits = vec![0.0; network.config.vocab_size];
+        let mut goes_on = |context: &mut Context, lookahead: u32| {
+            context.extend(&[Prompt::default()], &GenerateParams { lookahead, ..greedy(30, 0.0) }).unwrap();
+            context.logits(0, &[11], &mut logits).unwrap();
+            finish(context);
+            (context.tokens(0).unwrap().to_vec(), logits.clone())
+        };
+        let (text, logits) = goes_on(context, 0);
+        context.restore(&state).unwrap();
+        assert_eq!(goes_on(context, 2).0, text, "with lookahead");
+        let expected = network.logits(&half.iter().copied().zip(0..).collect::<Vec<_>>(), Attention::Causal);
+        check_row("behind the hole", &logits, expected.last().unwrap());
+        let whole = texts(context, &[Prompt::prefix(&half).unwrap()], &greedy(30, 0.0)).remove(0);
+        assert_eq!(text, whole);
+    }
+}
+
 fn prompts() -> [Prompt; 3] {
     [3, 11, 6].map(|length| Prompt::prefix(&Random(length as u64).text(length)).unwrap())
 }
