@@ -75,6 +75,64 @@ func TestOpening(t *testing.T) {
 	}
 }
 
+// The caller's bytes are its own again, whatever the mode.
+func TestBytesAreCopied(t *testing.T) {
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := func(model *Model) string {
+		c := newSession(t, model, small)
+		if err := c.Generate(context.Background(), make([]Prompt, 1), few()); err != nil {
+			t.Fatal(err)
+		}
+		text, err := c.Text(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	expected := text(openModel(t))
+	for _, options := range []ModelOptions{{}, {Copy: true}, {Repack: true}} {
+		bytes := append([]byte(nil), file...)
+		model, err := OpenBytes(bytes, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range bytes {
+			bytes[i] = 0
+		}
+		if found := text(model); found != expected {
+			t.Errorf("%+v: %q instead of %q", options, found, expected)
+		}
+		model.Close()
+	}
+}
+
+func TestSizesAreNotNegative(t *testing.T) {
+	model := openModel(t)
+	for _, options := range []SessionOptions{{Sequences: -1}, {Length: -1}, {BatchRows: -1}, {PromptRows: -1}, {Threads: -1}} {
+		_, err := NewSession(model, options)
+		has(t, StatusInvalidArgument, err)
+		_, err = model.MemoryUse(options)
+		has(t, StatusInvalidArgument, err)
+	}
+	// A pool's threads count, as in the session.
+	pool, err := NewPool(PoolOptions{Threads: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pooled, err := model.MemoryUse(SessionOptions{Pool: pool})
+	own, other := model.MemoryUse(SessionOptions{Threads: 3})
+	if err != nil || other != nil || pooled != own {
+		t.Error(pooled, own, err, other)
+	}
+	pool.Close()
+	if _, err := model.MemoryUse(SessionOptions{Pool: pool}); err != ErrClosed {
+		t.Error(err)
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	if p := DefaultParams(); p.Alpha0 != Alpha0Auto || p.TopP != Auto || p.Temperature != Auto || p.TopK != TopKAuto || p.Steps != 0 {
 		t.Error(p)

@@ -35,7 +35,8 @@ const (
 
 var logger atomic.Pointer[func(Level, string)]
 
-// SetLog has f called with the library's messages, from any goroutine and possibly several at once; nil turns them off.
+// SetLog has f called with the library's messages, from any goroutine and possibly several at once; nil turns them off. A panic of
+// f ends there: it must not pass through C.
 func SetLog(f func(level Level, message string)) {
 	if f == nil {
 		C.log_to_go(0)
@@ -53,6 +54,7 @@ func SetLogLevel(level Level) error {
 
 //export esolmGoLog
 func esolmGoLog(level C.int32_t, message *C.char, _ unsafe.Pointer) {
+	defer func() { _ = recover() }()
 	if f := logger.Load(); f != nil {
 		(*f)(Level(level), C.GoString(message))
 	}

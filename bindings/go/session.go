@@ -7,6 +7,7 @@ package esolm
 import "C"
 
 import (
+	"fmt"
 	"runtime"
 	"sync"
 	"unsafe"
@@ -56,7 +57,16 @@ type SessionOptions struct {
 	Pool       *Pool  // the threads to use (the context's own)
 }
 
-func (options SessionOptions) c() (params C.esolm_context_params) {
+// c returns the options for C, and what lends the pool until it is called.
+func (options SessionOptions) c() (params C.esolm_context_params, release func(), err error) {
+	for name, size := range map[string]int{
+		"Sequences": options.Sequences, "Length": options.Length, "BatchRows": options.BatchRows,
+		"PromptRows": options.PromptRows, "Threads": options.Threads,
+	} {
+		if size < 0 {
+			return params, nil, &Error{StatusInvalidArgument, fmt.Sprintf("%s: %d", name, size)}
+		}
+	}
 	C.esolm_context_params_init(&params, C.sizeof_esolm_context_params)
 	params.sequences = C.size_t(options.Sequences)
 	params.length = C.size_t(options.Length)
@@ -65,7 +75,8 @@ func (options SessionOptions) c() (params C.esolm_context_params) {
 	params.threads = C.size_t(options.Threads)
 	params.kv_type = C.int32_t(options.KVType)
 	params.kernels = boolean(options.GGML) // ESOLM_KERNELS_OWN is 0, ESOLM_KERNELS_GGML 1
-	return params
+	release, err = options.Pool.lend(&params)
+	return params, release, err
 }
 
 // MemoryUse is the memory of a model and a context, in bytes.
@@ -82,17 +93,25 @@ func EstimateMemory(path string, model ModelOptions, options SessionOptions) (Me
 	defer C.free(unsafe.Pointer(name))
 	params, free := model.c()
 	defer free()
-	limits := options.c()
+	limits, release, err := options.c()
+	if err != nil {
+		return MemoryUse{}, err
+	}
+	defer release()
 	use := C.esolm_memory_use{struct_size: C.sizeof_esolm_memory_use}
-	err := call(func() C.esolm_status { return C.esolm_memory_estimate(name, params, &limits, &use) })
+	err = call(func() C.esolm_status { return C.esolm_memory_estimate(name, params, &limits, &use) })
 	return memoryUse(use), err
 }
 
 // MemoryUse returns the exact memory of a context with these options.
 func (m *Model) MemoryUse(options SessionOptions) (MemoryUse, error) {
-	limits := options.c()
+	limits, release, err := options.c()
+	if err != nil {
+		return MemoryUse{}, err
+	}
+	defer release()
 	use := C.esolm_memory_use{struct_size: C.sizeof_esolm_memory_use}
-	err := m.with(func(model *C.esolm_model) C.esolm_status { return C.esolm_context_memory_use(model, &limits, &use) })
+	err = m.with(func(model *C.esolm_model) C.esolm_status { return C.esolm_context_memory_use(model, &limits, &use) })
 	return memoryUse(use), err
 }
 
@@ -102,9 +121,8 @@ func memoryUse(use C.esolm_memory_use) MemoryUse {
 
 // NewSession allocates all memory that generating needs. The context keeps the model alive, even after Model.Close.
 func NewSession(model *Model, options SessionOptions) (*Session, error) {
-	params := options.c()
 	made := &owned{}
-	release, err := options.Pool.lend(&params)
+	params, release, err := options.c()
 	if err != nil {
 		return nil, err
 	}

@@ -42,6 +42,9 @@ class Caught:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         caught, self._error = self._error, None
+        if isinstance(caught, (StopIteration, StopAsyncIteration)):
+            # Out of an iterator's step it would be the iterator's end.
+            raise RuntimeError(f"a function that C called raised {type(caught).__name__}") from caught
         if caught is not None:
             raise caught from None
 

@@ -14,7 +14,7 @@ from typing import Any
 from . import arguments, c
 from .asynchronous import AsyncSteps
 from .callbacks import Caught, logits_callback
-from .errors import BusyError, InvalidArgumentError, check
+from .errors import BusyError, EsolmError, InvalidArgumentError, check
 from .handle import Handle
 from .limits import ContextOptions
 from .model import Model
@@ -53,6 +53,8 @@ class Context:
         self._caught = Caught()
         # What C does not keep of the sequences: the functions that it calls, and GenerateParams.top_log_probs.
         self._logits: dict[int, Any] = {}
+        # Of a call that Ctrl-C may have ended behind C: until the next generation.
+        self._lent: list[Any] = []
         self._top: dict[int, int] = {}
 
     def close(self) -> None:
@@ -75,6 +77,17 @@ class Context:
                 yield context
         finally:
             self._computing.release()
+
+    @contextmanager
+    def _lending(self, logits: Any) -> Iterator[None]:
+        """Keeps what C may call from now on, also where another exception than C's error comes before it is noted."""
+        self._lent.append(logits)
+        try:
+            yield
+        except EsolmError:
+            self._lent.remove(logits)
+            raise
+        self._lent.remove(logits)
 
     @property
     def threads(self) -> int:
@@ -101,7 +114,7 @@ class Context:
 
     def _start(self, how: Callable[..., int], prompts: Sequence[Prompt], params: GenerateParams) -> None:
         request, logits = self._request(prompts, params)
-        with self._compute() as context:
+        with self._compute() as context, self._lending(logits):
             check(how(context, request.prompts, len(prompts), ctypes.byref(request.params)))
             self._logits = {sequence: logits for sequence in range(len(prompts))}
             self._top = {sequence: params.top_log_probs for sequence in range(len(prompts))}
@@ -157,6 +170,7 @@ class Context:
         with self._compute() as context:
             check(c.library.esolm_context_reset(context))
             self._logits, self._top = {}, {}
+            self._lent.clear()
 
     def add_sequence(self, prompt: Prompt, params: GenerateParams | None = None) -> int:
         """Adds a sequence to the generation, between two steps or in a new context, and returns its number; ``step`` runs it.
@@ -197,7 +211,7 @@ class Context:
 
     def _start_one(self, how: Callable[..., int], number: ctypes.c_uint32, prompt: Prompt, params: GenerateParams) -> None:
         request, logits = self._request([prompt], params)
-        with self._compute() as context:
+        with self._compute() as context, self._lending(logits):
             check(how(context, request.prompts, ctypes.byref(request.params)))
             self._logits[number.value] = logits
             self._top[number.value] = params.top_log_probs
@@ -290,6 +304,7 @@ class Context:
         with self._compute() as context:
             check(c.library.esolm_state_restore(context, data, len(data)))
             self._logits, self._top = {}, {}
+            self._lent.clear()
 
     def score_text(self, tokens: Iterable[int], params: ScoreParams | None = None) -> TextScore:
         """Scores a text of any length. It is cut into windows of the context's length, which are scored independently. The

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import weakref
 from typing import Any
@@ -54,6 +55,32 @@ def test_what_callbacks_raise_comes_out(
         context.score_text([1, 2], esolm.ScoreParams(progress=fail))
     context.generate([prompt])
     assert context.text()
+
+
+@pytest.mark.parametrize("error", [StopIteration(), StopAsyncIteration()])
+def test_an_end_of_an_iterator_does_not_end_the_steps(context: esolm.Context, prompt: esolm.Prompt, error: Exception) -> None:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    with pytest.raises(RuntimeError, match=type(error).__name__) as caught:
+        context.generate([prompt], GenerateParams(logits=fail))
+    assert caught.value.__cause__ is error
+
+
+def test_what_c_may_call_is_kept_when_ctrl_c_comes_first(
+    context: esolm.Context, prompt: esolm.Prompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def interrupted(status: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["esolm.context"], "check", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        context.begin([prompt], GenerateParams(logits=lambda row, logits: seen.append(row.position)))
+    monkeypatch.undo()
+    gc.collect()
+    assert list(context.steps()) and seen
 
 
 def test_a_failed_step_goes_on(context: esolm.Context, prompt: esolm.Prompt) -> None:
