@@ -7,7 +7,6 @@ package esolm
 import "C"
 
 import (
-	"fmt"
 	"runtime"
 	"sync"
 	"unsafe"
@@ -59,13 +58,8 @@ type SessionOptions struct {
 
 // c returns the options for C, and what lends the pool until it is called.
 func (options SessionOptions) c() (params C.esolm_context_params, release func(), err error) {
-	for name, size := range map[string]int{
-		"Sequences": options.Sequences, "Length": options.Length, "BatchRows": options.BatchRows,
-		"PromptRows": options.PromptRows, "Threads": options.Threads,
-	} {
-		if size < 0 {
-			return params, nil, &Error{StatusInvalidArgument, fmt.Sprintf("%s: %d", name, size)}
-		}
+	if options.Sequences < 0 || options.Length < 0 || options.BatchRows < 0 || options.PromptRows < 0 || options.Threads < 0 {
+		return params, nil, &Error{StatusInvalidArgument, "a length or a number of sequences, rows or threads is negative"}
 	}
 	C.esolm_context_params_init(&params, C.sizeof_esolm_context_params)
 	params.sequences = C.size_t(options.Sequences)

@@ -116,6 +116,7 @@ class Context:
         request, logits = self._request(prompts, params)
         with self._compute() as context, self._lending(logits):
             check(how(context, request.prompts, len(prompts), ctypes.byref(request.params)))
+            self._lent = [logits]  # C keeps no other
             self._logits = {sequence: logits for sequence in range(len(prompts))}
             self._top = {sequence: params.top_log_probs for sequence in range(len(prompts))}
 

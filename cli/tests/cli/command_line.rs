@@ -1,6 +1,7 @@
 //! Runs the `esolm` command.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::json;
@@ -61,6 +62,17 @@ pub fn golden(file: &str) -> String {
 /// The built-in model's file.
 pub fn built_in() -> String {
     library_file("models/stories-q8_0.gguf")
+}
+
+/// Converts a golden model with the tokenizer of 96 words. Returns the file, which is in `dir`.
+pub fn golden_with_words(model: &str, dir: &Path) -> String {
+    let path = |name: &str| dir.join(name).display().to_string();
+    let (words, file) = (path("tokenizer.json"), path("model.gguf"));
+    std::fs::write(&words, tokenizer()).unwrap();
+    let model = library_file(&format!("tests/golden/{model}"));
+    let converted = esolm(&["convert", &model, "-o", &file, "--tokenizer", &words]);
+    assert_eq!(converted.status.code(), Some(0), "{}", err(&converted));
+    file
 }
 
 /// A tokenizer of 96 words.

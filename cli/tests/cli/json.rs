@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::command_line::{built_in, err, esolm, esolm_reading, golden, library_file, out, tokenizer};
+use crate::command_line::{
+    built_in, err, esolm, esolm_reading, golden, golden_with_words, library_file, out,
+};
 
 /// The version of the fields.
 const SCHEMA: u64 = 1;
@@ -100,13 +102,8 @@ fn json_has_the_documented_fields() {
 #[test]
 fn tokens_that_the_tokenizer_does_not_have_are_shown_by_their_numbers() {
     let dir = tempfile::tempdir().unwrap();
-    let path = |name: &str| dir.path().join(name).display().to_string();
     // 96 tokens for 512 rows.
-    let (words, model) = (path("tokenizer.json"), path("wedlm.gguf"));
-    std::fs::write(&words, tokenizer()).unwrap();
-    let folder = library_file("tests/golden/wedlm-qwen3");
-    let converted = esolm(&["convert", &folder, "-o", &model, "--tokenizer", &words]);
-    assert_eq!(converted.status.code(), Some(0), "{}", err(&converted));
+    let model = golden_with_words("wedlm-qwen3", dir.path());
     let args = ["generate", "-m", &model, "-p", "w3 w5", "-n", "16", "--seed", "3", "--allow", "3=#400"];
     let output = esolm(&[&args[..], &["--json", "--top-log-probs", "3"]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::command_line::{err, esolm, library_file, tokenizer};
+use crate::command_line::golden_with_words;
 
 /// A server of the built-in model, which ends with this.
 pub struct Server {
@@ -299,12 +299,7 @@ fn pages_of_other_sites_are_refused_where_there_is_no_key() {
 #[test]
 fn log_probabilities_are_those_of_the_text() {
     let dir = tempfile::tempdir().unwrap();
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let (words, model) = (path("tokenizer.json"), path("mdlm.gguf"));
-    std::fs::write(&words, tokenizer()).unwrap();
-    let folder = library_file("tests/golden/mdlm-tiny/model.safetensors");
-    let converted = esolm(&["convert", &folder, "-o", &model, "--tokenizer", &words]);
-    assert_eq!(converted.status.code(), Some(0), "{}", err(&converted));
+    let model = golden_with_words("mdlm-tiny/model.safetensors", dir.path());
     let server = Server::start(&["-m", &model]);
     let stop: Vec<String> = (1..9).map(|n| format!("w{n}")).collect();
     let wanted =
