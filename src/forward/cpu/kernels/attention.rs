@@ -4,7 +4,7 @@ use half::f16;
 
 use super::cache::{CacheElement, SCALED};
 use super::isa::{Isa, Platform, WIDTH, WithIsa};
-use crate::simd::{F32x8, prefetch};
+use crate::simd::{F32x8, prefetch, wide};
 
 /// Queries that attend together, in one pass over the cache.
 pub(crate) const TILE: usize = 4;
@@ -70,7 +70,7 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
     let Head { queries, visible_slots, own_slots, keys, values, key_scales, value_scales, next_keys, scores } =
         head;
     let dh = queries[0].len();
-    let mut ahead = Ahead::new([keys, values, next_keys], N * WIDTH, dh);
+    let mut ahead = Ahead::new([keys, values, next_keys], N * WIDTH * dh);
     let keys = keys.as_chunks().0;
     let scores = &mut scores.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<TILE>().0[..keys.len() / dh];
     let queries: [&[f32]; R] = std::array::from_fn(|row| queries[row]);
@@ -81,22 +81,20 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
         // There are as many; an empty slice would panic in `score`.
         let keys = std::array::from_fn(|_| keys.next().unwrap_or(&[]));
         let scales = std::array::from_fn(|_| scales.next().unwrap_or(&[]));
-        score::<I, T, R, N, 1>(isa, queries, (keys, scales), scores, &mut ahead);
+        score::<I, T, R, N>(isa, queries, (keys, scales), scores, &mut ahead);
     }
     for (scores, keys) in chunks.into_remainder().iter_mut().zip(keys) {
         let keys = ([keys], [scales.next().unwrap_or(&[])]);
-        score::<I, T, R, 1, N>(isa, queries, keys, std::slice::from_mut(scores), &mut ahead);
+        score::<I, T, R, 1>(isa, queries, keys, std::slice::from_mut(scores), &mut ahead);
     }
     let inverse = softmax::<R>(scores, visible_slots, own_slots);
-    let count = values.len() / dh;
     let mut column = 0;
     while column + V * WIDTH <= dh {
-        let sums = weighted_sums::<I, T, R, V>(
+        let sums = weighted_sums::<I, T, R, V, true>(
             isa,
             scores,
             (values, value_scales),
             (dh, column),
-            count,
             Some(&mut ahead),
         );
         for (row, sums) in sums.iter().enumerate() {
@@ -109,7 +107,7 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
     }
     while column < dh {
         let sums =
-            weighted_sums::<I, T, R, 1>(isa, scores, (values, value_scales), (dh, column), count, None);
+            weighted_sums::<I, T, R, 1, false>(isa, scores, (values, value_scales), (dh, column), None);
         for (row, &[sum]) in sums.iter().enumerate() {
             store(row, column, &scaled(isa, sum, inverse[row])[..WIDTH.min(dh - column)]);
         }
@@ -117,30 +115,29 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
     }
 }
 
-/// What is prefetched, in the order in which it is read: keys, values, and the keys that the thread needs next. It is as far
-/// ahead as a pass over all dimensions of some key groups reads, a step for each.
+/// What is prefetched, in the order in which it is read: keys, values, and the keys that the thread needs next; `by` numbers ahead.
 struct Ahead<'a, T> {
     parts: [&'a [T]; 2],
-    step: usize,
     /// What is left of the part before these.
     now: &'a [T],
 }
 
 impl<'a, T> Ahead<'a, T> {
     #[inline(always)]
-    fn new([keys, values, next_keys]: [&'a [T]; 3], step: usize, steps: usize) -> Self {
-        let (_, now) = keys.split_at(keys.len().min(steps * step));
-        Self { parts: [values, next_keys], step, now }
+    fn new([keys, values, next_keys]: [&'a [T]; 3], by: usize) -> Self {
+        let (_, now) = keys.split_at(keys.len().min(by));
+        Self { parts: [values, next_keys], now }
     }
 
+    /// As many numbers as are read now.
     #[inline(always)]
-    fn prefetch_next(&mut self) {
+    fn prefetch(&mut self, count: usize) {
         if self.now.is_empty() {
             let [next, then] = self.parts;
             (self.now, self.parts) = (next, [then, &[]]);
         }
-        let (step, rest) = self.now.split_at(self.step.min(self.now.len()));
-        prefetch(step);
+        let (some, rest) = self.now.split_at(count.min(self.now.len()));
+        prefetch(some);
         self.now = rest;
     }
 }
@@ -163,9 +160,9 @@ fn scales_by_group<T: CacheElement>(scales: &[f16], dh: usize) -> impl Iterator<
     scales.as_chunks().0.chunks_exact(per_group)
 }
 
-/// q k^T / sqrt(Dh) of `N` key groups. Prefetches something for each `EVERY` dimensions.
+/// q k^T / sqrt(Dh) of `N` key groups, 8 at most.
 #[inline(always)]
-fn score<I: Isa, T: CacheElement, const R: usize, const N: usize, const EVERY: usize>(
+fn score<I: Isa, T: CacheElement, const R: usize, const N: usize>(
     isa: I,
     queries: [&[f32]; R],
     (keys, scales): ([Vectors<'_, T>; N], [Vectors<'_, f16>; N]),
@@ -177,11 +174,13 @@ fn score<I: Isa, T: CacheElement, const R: usize, const N: usize, const EVERY: u
     let mut totals = [[isa.splat(0.0); N]; R];
     // All dimensions, or those that share a scale.
     let together = if T::HAS_SCALES { SCALED } else { len };
+    // Dimensions of which something is prefetched at once: the fewer there are, the fewer cache lines wait together.
+    let at_once = const { 8 / N };
     for start in (0..len).step_by(together) {
         let mut sums = [[isa.splat(0.0); N]; R];
         for i in start..len.min(start + together) {
-            if i % EVERY == 0 {
-                ahead.prefetch_next();
+            if i % at_once == 0 {
+                ahead.prefetch(at_once * N * WIDTH);
             }
             let mut all = [isa.splat(0.0); N];
             for (to, k) in all.iter_mut().zip(&keys) {
@@ -213,46 +212,49 @@ fn score<I: Isa, T: CacheElement, const R: usize, const N: usize, const EVERY: u
     }
 }
 
-/// scores = e^(scores - their maximum), 0 for slots that a query does not attend to. Returns 1 / their sums.
-#[inline(always)]
-fn softmax<const R: usize>(
-    scores: &mut [[[f32; WIDTH]; TILE]],
-    visible_slots: [usize; TILE],
-    own_slots: [Option<usize>; TILE],
-) -> [f32; R] {
-    let mut inverse = [0.0; R];
-    for (row, inverse) in inverse.iter_mut().enumerate() {
-        for slot in visible_slots[row]..scores.len() * WIDTH {
-            if own_slots[row] != Some(slot) {
-                scores[slot / WIDTH][row][slot % WIDTH] = f32::NEG_INFINITY;
+wide! {
+    /// scores = e^(scores - their maximum), 0 for slots that a query does not attend to. Returns 1 / their sums.
+    fn softmax<const R: usize>(
+        scores: &mut [[[f32; WIDTH]; TILE]],
+        visible_slots: [usize; TILE],
+        own_slots: [Option<usize>; TILE],
+    ) -> [f32; R] {
+        let mut inverse = [0.0; R];
+        for (row, inverse) in inverse.iter_mut().enumerate() {
+            for slot in visible_slots[row]..scores.len() * WIDTH {
+                if own_slots[row] != Some(slot) {
+                    scores[slot / WIDTH][row][slot % WIDTH] = f32::NEG_INFINITY;
+                }
             }
-        }
-        let mut peak = F32x8::splat(f32::NEG_INFINITY);
-        for scores in scores.iter() {
-            for scores in scores[row].as_chunks().0 {
-                peak = F32x8::load(scores).max(peak);
+            let mut peak = F32x8::splat(f32::NEG_INFINITY);
+            let scores = scores.as_flattened_mut().as_flattened_mut().as_chunks_mut().0;
+            // Neither two vectors at once nor the sum along with the exponentials: an array of eight is badly vectorized then.
+            let vectors = scores.len() / TILE;
+            let index = |vector: usize| (vector / 2 * TILE + row) * 2 + vector % 2;
+            for vector in 0..vectors {
+                peak = F32x8::load(&scores[index(vector)]).max(peak);
             }
-        }
-        let peak = F32x8::splat(peak.largest());
-        let mut sum = F32x8::zero();
-        for scores in scores.iter_mut() {
-            for scores in scores[row].as_chunks_mut().0 {
-                let weight = F32x8::load(scores).sub(peak).exp();
-                sum = sum.add(weight);
-                weight.store(scores);
+            let peak = F32x8::splat(peak.largest());
+            for vector in 0..vectors {
+                let scores = &mut scores[index(vector)];
+                F32x8::load(scores).sub(peak).exp().store(scores);
             }
+            let mut sum = F32x8::zero();
+            for vector in 0..vectors {
+                sum = sum.add(F32x8::load(&scores[index(vector)]));
+            }
+            *inverse = 1.0 / sum.sum();
         }
-        *inverse = 1.0 / sum.sum();
+        inverse
     }
-    inverse
 }
 
-/// The first `V` vectors of a row, or one that is padded with zeros.
+/// The first `V` vectors of a row, or one that is padded with zeros unless rows are `WHOLE`.
 #[inline(always)]
-fn load_values<I: Isa, T: CacheElement, const V: usize>(isa: I, row: &[T]) -> [I::F32; V] {
+fn load_values<I: Isa, T: CacheElement, const V: usize, const WHOLE: bool>(isa: I, row: &[T]) -> [I::F32; V] {
     let mut values = [isa.splat(0.0); V];
-    if let Some(whole) = row.get(..V * WIDTH) {
-        for (to, value) in values.iter_mut().zip(whole.as_chunks().0) {
+    if WHOLE || row.len() >= V * WIDTH {
+        for (to, value) in values.iter_mut().zip(row[..V * WIDTH].as_chunks().0) {
             *to = T::load(isa, value);
         }
     } else {
@@ -263,24 +265,26 @@ fn load_values<I: Isa, T: CacheElement, const V: usize>(isa: I, row: &[T]) -> [I
     values
 }
 
+/// Slots whose values are prefetched at once.
+const SLOTS_AT_ONCE: usize = 4;
+
 /// The sums of `V` vectors of values of `count` slots, weighted by their scores: of rows of `dh` values those from `column` on, with
-/// zeros behind the last. Prefetches whenever a step has been read.
+/// zeros behind the last unless rows are `WHOLE`.
 ///
 /// (Neither here nor in what is called are values loaded by a closure: it would be compiled by itself, and in a build for processors
 /// without these instructions each of them would be a call.)
 #[inline(always)]
-fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: usize>(
+fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: usize, const WHOLE: bool>(
     isa: I,
     scores: &[[[f32; WIDTH]; TILE]],
     (values, scales): (&[T], &[f16]),
     (dh, column): (usize, usize),
-    count: usize,
     mut ahead: Option<&mut Ahead<'_, T>>,
 ) -> [[I::F32; V]; R] {
     let mut sums = [[isa.splat(0.0); V]; R];
     let mut scales = scales_by_group::<T>(scales, dh);
-    for (group, scores) in scores.iter().enumerate() {
-        let first = group * WIDTH;
+    let mut rest = values;
+    for scores in scores {
         // The scores times the scales of each vector.
         let mut scaled = [[[0.0; WIDTH]; V]; R];
         if const { T::HAS_SCALES } {
@@ -292,18 +296,21 @@ fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: usize>(
                 }
             }
         }
-        for slot in first..count.min(first + WIDTH) {
-            if let Some(ahead) = &mut ahead
-                && slot * dh % ahead.step < dh
+        for slot in 0..WIDTH {
+            let Some((row, behind)) = rest.split_at_checked(dh) else {
+                break;
+            };
+            rest = behind;
+            if slot % SLOTS_AT_ONCE == 0
+                && let Some(ahead) = &mut ahead
             {
-                ahead.prefetch_next();
+                ahead.prefetch(SLOTS_AT_ONCE * dh);
             }
-            let row = &values[slot * dh..(slot + 1) * dh][column..];
-            let values = load_values::<I, T, V>(isa, row);
+            let values = load_values::<I, T, V, WHOLE>(isa, &row[column..]);
             for ((sums, scores), scaled) in sums.iter_mut().zip(scores).zip(&scaled) {
-                let score = isa.splat(scores[slot - first]);
+                let score = isa.splat(scores[slot]);
                 for (v, (sum, value)) in sums.iter_mut().zip(values).enumerate() {
-                    let score = if T::HAS_SCALES { isa.splat(scaled[v][slot - first]) } else { score };
+                    let score = if T::HAS_SCALES { isa.splat(scaled[v][slot]) } else { score };
                     *sum = isa.mul_add(value, score, *sum);
                 }
             }
