@@ -132,8 +132,10 @@ impl Sequence {
         state.text.extend_from_slice(&self.tokens);
         let settled = self.settle(logits, state, config, wants, &mut pass);
         let proposed = settled.and_then(|()| self.propose(logits, state, config, &pass));
-        let back = self.rules.grammar.as_mut().map_or(Ok(()), |grammar| grammar.back());
-        self.ahead.error = proposed.and(back).err();
+        if let Some(grammar) = &mut self.rules.grammar {
+            grammar.back();
+        }
+        self.ahead.error = proposed.err();
         self.ahead.pass = Some(pass);
     }
 

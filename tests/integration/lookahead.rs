@@ -8,6 +8,7 @@ use esolm::{
 use crate::orders::prompts;
 use crate::reference::{LENGTH, Network, Random, config};
 use crate::runs::{context, default_model, diffusion, finish, open, params, texts, tokens};
+use crate::stopping::tokenizer;
 
 /// One token per step in this order.
 fn one_by_one(order: Order<'_>) -> GenerateParams<'_> {
@@ -459,6 +460,29 @@ fn grammars_are_matched_as_without() {
         }
     }
     assert!(saved > 20, "{saved}");
+}
+
+/// No token has the `!` that has to follow those which the text does not have: behind such a guess nothing matches.
+#[test]
+fn guesses_may_lead_where_the_grammar_matches_no_token() {
+    let network = Network::small(Variant::EsoB, 1);
+    let words = tokenizer(r#"{"type": "Fuse"}"#, |id| format!("{id:02};"));
+    let mut context = context(&network.model_with_tokenizer(&words), 1);
+    let plain =
+        GenerateParams { alpha_0: 0.0, sampling: GREEDY, ignore_eos: true, ..GenerateParams::default() };
+    let text = texts(&mut context, &[Prompt::default()], &plain).concat();
+    let written: Vec<String> = text.iter().map(|id| format!("{id:02}")).collect();
+    let regex = format!("(({});|[0-9][0-9];!)*", written.join("|"));
+    let rules = [Constraints { grammar: Some(Grammar::Regex(regex)), ..Constraints::default() }];
+    let matched = GenerateParams { constraints: &rules, ..plain };
+    let mut refused = 0;
+    for lookahead in [0, 1, 3, 8] {
+        context.begin(&[Prompt::default()], &GenerateParams { lookahead, ..matched }).unwrap();
+        let counts = run(&mut context);
+        assert_eq!(tokens(&context).concat(), text, "{lookahead}");
+        refused += counts.proposed - counts.accepted;
+    }
+    assert!(refused > 20, "{refused}");
 }
 
 #[test]

@@ -136,8 +136,8 @@ impl GrammarMatcher for TextMatcher {
         self.inner.consume_token(token).map_err(|error| too_much(&error))
     }
 
-    fn back(&mut self, count: usize) -> Result<()> {
-        self.inner.rollback(count).map_err(|error| too_much(&error))
+    fn copy(&self) -> Box<dyn GrammarMatcher> {
+        Box::new(Self { inner: self.inner.clone(), end: self.end })
     }
 }
 

@@ -45,9 +45,6 @@ pub(super) trait GrammarMatcher: Debug + Send + Sync {
     /// [`Error::InvalidArgument`](crate::Error) if it may not come next, or takes too much.
     fn advance(&mut self, token: u32) -> Result<()>;
 
-    /// Goes back over the last `count` tokens.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`](crate::Error).
-    fn back(&mut self, count: usize) -> Result<()>;
+    /// A matcher that has matched as much, to look ahead with: once one has failed, it matches no more.
+    fn copy(&self) -> Box<dyn GrammarMatcher>;
 }

@@ -70,7 +70,7 @@ impl Grammars {
         Ok(GrammarState {
             matcher: compiler.compile(grammar)?,
             written: Vec::new(),
-            looked: 0,
+            ahead: None,
             allowed: filled(model.config().vocab_size, false)?,
             end: model.config().eos_token_id.filter(|_| to_the_end),
         })
@@ -95,8 +95,8 @@ pub(crate) struct GrammarState {
     matcher: Box<dyn GrammarMatcher>,
     /// The tokens that were written, until the matcher advances past them.
     written: Vec<u32>,
-    /// How many tokens behind those the matcher has advanced past to look ahead.
-    looked: usize,
+    /// The matcher that looks ahead, if one does.
+    ahead: Option<Box<dyn GrammarMatcher>>,
     /// The tokens that may come next, once [`GrammarState::prepare`] has found them.
     allowed: Vec<bool>,
     /// The token that may follow a complete match.
@@ -110,7 +110,7 @@ impl GrammarState {
     /// [`Error::InvalidArgument`] if there are none, or if finding them takes too much.
     pub(crate) fn prepare(&mut self) -> Result<()> {
         self.written.drain(..).try_for_each(|token| self.matcher.advance(token))?;
-        let complete = self.matcher.allowed(&mut self.allowed)?;
+        let complete = self.ahead.as_mut().unwrap_or(&mut self.matcher).allowed(&mut self.allowed)?;
         if let Some(allowed) = self.end.and_then(|end| self.allowed.get_mut(end as usize)) {
             *allowed = complete;
         }
@@ -153,17 +153,13 @@ impl GrammarState {
     /// [`Error::InvalidArgument`] if that takes too much.
     pub(crate) fn look(&mut self, token: u32) -> Result<()> {
         if self.end != Some(token) {
-            self.matcher.advance(token)?;
-            self.looked += 1;
+            self.ahead.get_or_insert_with(|| self.matcher.copy()).advance(token)?;
         }
         Ok(())
     }
 
     /// Goes back to what is written.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`] if looking ahead took too much.
-    pub(crate) fn back(&mut self) -> Result<()> {
-        self.matcher.back(std::mem::take(&mut self.looked))
+    pub(crate) fn back(&mut self) {
+        self.ahead = None;
     }
 }
