@@ -325,4 +325,4 @@ impl Config {
 pub(crate) const OUTPUT: &str = "output.weight";
 
 /// The matrix whose rows are looked up.
-pub(super) const EMBEDDING: &str = "token_embd.weight";
+pub(crate) const EMBEDDING: &str = "token_embd.weight";

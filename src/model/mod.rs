@@ -22,10 +22,10 @@ use crate::memory::{LockedPages, ModelReader};
 
 pub(crate) use architecture::BlockTensor;
 pub use architecture::{Architecture, Mlp, Norm};
-#[cfg(feature = "convert")]
-pub(crate) use config::OUTPUT;
 pub(crate) use config::limits;
 pub use config::{Config, TensorSpec, Variant};
+#[cfg(feature = "convert")]
+pub(crate) use config::{EMBEDDING, OUTPUT};
 pub use defaults::Defaults;
 pub(crate) use defaults::check_range;
 pub use feature::Feature;

@@ -8,9 +8,10 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::evaluate::{spread, window_length};
 use crate::forward::{ContextParams, Kernels, count_threads};
+use crate::generate::{GenerateParams, Prompt};
 use crate::ggml::{Observed, observe};
 use crate::memory::{collected, read_at_most, with_room};
-use crate::model::{LoadOptions, Model, TokenizeOptions};
+use crate::model::{Config, EMBEDDING, LoadOptions, Model, TensorSpec, TokenizeOptions, Variant};
 use crate::plan::Plan;
 use crate::rng::{Purpose, Rng};
 use crate::sample::SamplingParams;
@@ -22,13 +23,14 @@ const MAX_TEXT: u64 = 64 << 20;
 /// How to compute an importance matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImatrixOptions {
-    /// Tokens of a piece of text; 0 uses the model's context length.
+    /// Tokens of a piece of text; 0 uses the model's context length, at most [`ContextParams::DEFAULT_LENGTH`].
     pub length: usize,
     /// Most pieces to use, spread evenly over the text; 0 uses all.
     pub pieces: usize,
-    /// Steps in which a piece is generated.
+    /// Steps in which a piece is generated; of BD3-LM at least one for each block. Autoregressive models and WeDLM write as many
+    /// tokens at the end of a piece, behind the others as their prompt.
     pub steps: usize,
-    /// Seed of the orders in which the pieces are generated.
+    /// Seed of the orders in which the pieces are generated, where the model can write in any.
     pub seed: u64,
     /// CPU threads; 0 uses one per core.
     pub threads: usize,
@@ -37,7 +39,7 @@ pub struct ImatrixOptions {
 }
 
 impl Default for ImatrixOptions {
-    /// 64 pieces of the model's context length, in 32 steps each.
+    /// 64 pieces of the context's default length, in 32 steps each.
     fn default() -> Self {
         Self { length: 0, pieces: 64, steps: 32, seed: 0, threads: 0, force: false }
     }
@@ -81,8 +83,8 @@ pub fn imatrix(
     Ok(observation)
 }
 
-/// Lets the model generate pieces of the text `tokens`, in random orders and with several tokens per step as in
-/// generation, and observes the inputs of its matrices. `progress` is called with the pieces done and the number of
+/// Lets the model generate pieces of the text `tokens` as it generates texts (in random orders with several tokens per step, in
+/// blocks, in a sliding window, or one by one), and observes the inputs of its matrices. `progress` is called with the pieces done and the number of
 /// pieces.
 ///
 /// # Errors
@@ -96,11 +98,13 @@ pub fn observe_text(
 ) -> Result<Observation> {
     let _floats = DefaultFloats::set();
     let config = model.config();
-    let length = window_length(options.length, config)?.min(tokens.len());
-    if length == 0 || options.steps == 0 {
-        return Err(Error::invalid(
-            "an importance matrix needs a text of at least one token, and at least one step",
-        ));
+    let most = if options.length == 0 { ContextParams::DEFAULT_LENGTH } else { tokens.len() };
+    let length = window_length(options.length, config)?.min(most).min(tokens.len());
+    let least = if needs_prompt(config) { 2 } else { 1 };
+    if length < least || options.steps == 0 {
+        return Err(Error::invalid(format!(
+            "an importance matrix of this model needs a text of {least} tokens or more, and at least one step"
+        )));
     }
     if let Some(token) = tokens.iter().find(|&&token| !config.is_writable(token)) {
         return Err(Error::invalid(format!(
@@ -128,28 +132,63 @@ pub fn observe_text(
     for matrix in observed.into_iter().filter(|o| o.rows > 0) {
         matrices.push(mean_squares(matrix)?);
     }
-    // Every matrix has inputs but the embedding, whose rows are looked up.
-    if matrices.len() != 1 + 4 * config.block_count {
+    // Every matrix has inputs but the embedding, whose rows are looked up, unless it is the output's as well.
+    let has_inputs = |spec: &TensorSpec| {
+        spec.dims.len() > 1 && (config.architecture.tied_output || spec.name != EMBEDDING)
+    };
+    if matrices.len() != config.tensors()?.iter().filter(|spec| has_inputs(spec)).count() {
         return Err(Error::internal(format!("inputs of {} matrices were observed", matrices.len())));
     }
     Ok(Observation { matrices, rows, pieces: (pieces, length) })
 }
 
-/// Generates one piece of text in a random order.
+/// Whether pieces are written behind a prompt.
+fn needs_prompt(config: &Config) -> bool {
+    matches!(config.variant, Variant::Ar | Variant::WeDlm)
+}
+
+/// Generates one piece of text.
 fn generate_piece(context: &mut Context, text: &[u32], options: &ImatrixOptions, piece: usize) -> Result<()> {
-    let mut order: Vec<u32> = collected(0..text.len() as u32)?;
-    crate::plan::order::random(&mut order, text.len(), &mut Rng::new(options.seed, piece, Purpose::Order));
-    let steps = options.steps.min(text.len());
-    let until = |step: usize| (step * text.len() / steps) as u32;
-    let counts = collected((0..steps).map(|step| until(step + 1) - until(step)))?;
-    let diffusion = if context.model().config().diffusion_only { text.len() } else { 0 };
-    context.begin_with_plans(&[Plan { known: vec![], order, counts, diffusion }], SamplingParams::FULL, 0)?;
+    let config = context.model().config();
+    let request = GenerateParams {
+        length: text.len(),
+        ignore_eos: true,
+        sampling: SamplingParams::FULL,
+        seed: options.seed.wrapping_add(piece as u64),
+        ..GenerateParams::DEFAULT
+    };
+    match config.variant {
+        Variant::Ar | Variant::WeDlm => {
+            let (prompt, _) = text.split_at(text.len() - options.steps.min(text.len() - 1));
+            let alpha_0 = if config.variant == Variant::WeDlm { 1.0 } else { 0.0 };
+            context.begin(&[Prompt::prefix(prompt)?], &GenerateParams { alpha_0, ..request })?;
+        }
+        Variant::Bd3Lm => {
+            let steps = options.steps.div_ceil(text.len().div_ceil(config.block_length));
+            context.begin(&[Prompt::default()], &GenerateParams { steps, ..request })?;
+        }
+        Variant::EsoB | Variant::EsoA | Variant::Mdlm => {
+            let plan = random_plan(config, text.len(), options, piece)?;
+            context.begin_with_plans(&[plan], SamplingParams::FULL, 0)?;
+        }
+    }
     let token = |position: u32| {
         let token = text.get(position as usize).copied();
         token.ok_or_else(|| Error::internal("a step generated a token beyond the text"))
     };
     while context.step_with_tokens(|_, row| token(row.position))?.is_some() {}
     Ok(())
+}
+
+/// A random order, with about as many tokens in each step.
+fn random_plan(config: &Config, length: usize, options: &ImatrixOptions, piece: usize) -> Result<Plan> {
+    let mut order: Vec<u32> = collected(0..length as u32)?;
+    crate::plan::order::random(&mut order, length, &mut Rng::new(options.seed, piece, Purpose::Order));
+    let steps = options.steps.min(length);
+    let until = |step: usize| (step * length / steps) as u32;
+    let counts = collected((0..steps).map(|step| until(step + 1) - until(step)))?;
+    let diffusion = if config.diffusion_only { length } else { 0 };
+    Ok(Plan { known: vec![], order, counts, diffusion })
 }
 
 fn mean_squares(observed: Observed) -> Result<(String, Vec<f32>)> {

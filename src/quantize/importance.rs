@@ -10,7 +10,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorType, Value, Writer};
 use crate::memory::{FileBytes, collected, copied, insert, reserve};
-use crate::model::Config;
+use crate::model::{Config, EMBEDDING};
 
 /// `general.type` of the file.
 const TYPE: &str = "imatrix";
@@ -86,7 +86,7 @@ impl Importance {
     /// A note about matrices that are quantized without importance. The embedding is not among them: it has no input.
     pub fn note<'a>(&self, tensors: impl Iterator<Item = (&'a str, TensorType)>) -> Option<String> {
         let unknown = |(name, ty): &(&str, TensorType)| {
-            ty.is_quantized() && *name != "token_embd.weight" && !self.0.contains_key(*name)
+            ty.is_quantized() && *name != EMBEDDING && !self.0.contains_key(*name)
         };
         let mut unknown = tensors.filter(unknown);
         let (first, _) = unknown.next()?;

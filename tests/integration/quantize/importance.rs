@@ -1,8 +1,8 @@
 //! Importance matrices: measuring them, and quantizing with them.
 
-use esolm::Error;
 use esolm::gguf::TensorType;
 use esolm::quantize::{ImatrixOptions, QuantizeOptions, observe_text};
+use esolm::{Architecture, Config, Error, Variant};
 
 use super::{Scratch, unpacked, wide, write_importance};
 use crate::reference::{Network, config};
@@ -116,4 +116,51 @@ fn importance_is_the_mean_square_of_the_inputs() {
     // Observing again, in another context.
     let one = ImatrixOptions { length: 9, pieces: 1, steps: 99, ..options };
     assert_eq!(observe_text(&model, &text[..9], &one, &mut |_, _| ()).unwrap().pieces, (1, 9));
+}
+
+/// Each variant is observed as it generates: in random orders, in blocks, behind a prompt.
+#[test]
+fn every_variant_and_architecture_is_observed() {
+    let eso = |variant, block_length| Network::random(Config { variant, block_length, ..wide() }, 5);
+    let qwen = |variant, architecture| Network::qwen(variant, architecture, 5);
+    let tied = Architecture { tied_output: true, ..Architecture::QWEN3 };
+    for network in [
+        eso(Variant::EsoA, 0),
+        eso(Variant::Mdlm, 0),
+        eso(Variant::Ar, 0),
+        eso(Variant::Bd3Lm, 4),
+        qwen(Variant::Ar, Architecture::QWEN2),
+        qwen(Variant::Ar, Architecture::QWEN3),
+        qwen(Variant::WeDlm, Architecture::QWEN3),
+        qwen(Variant::WeDlm, tied),
+    ] {
+        let (config, model) = (&network.config, network.model());
+        let what = (config.variant, config.architecture);
+        let text: Vec<u32> = (0..40).map(|i| (i * 37 + 5) % 90).collect();
+        let options = ImatrixOptions { length: 20, steps: 8, threads: 1, ..ImatrixOptions::default() };
+        let observed = observe_text(&model, &text, &options, &mut |_, _| ()).unwrap();
+        let mut names: Vec<&str> = observed.matrices.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        let specs = config.tensors().unwrap();
+        let matrices = specs.iter().filter(|spec| spec.dims.len() > 1);
+        let mut expected: Vec<&str> = matrices.map(|spec| spec.name.as_str()).collect();
+        expected.retain(|&name| name != "token_embd.weight" || config.architecture.tied_output);
+        expected.sort_unstable();
+        assert_eq!(names, expected, "{what:?}");
+        // All tokens of both pieces are fed but the last ones, once at least.
+        assert!(observed.rows >= 2 * (20 - 8), "{what:?}: {} rows", observed.rows);
+        assert_eq!(observe_text(&model, &text, &options, &mut |_, _| ()).unwrap(), observed, "{what:?}");
+        // A file with these importances is what such a model is quantized with.
+        let scratch = Scratch::new(&network.to_gguf());
+        let matrices: Vec<_> =
+            observed.matrices.iter().map(|(name, of)| (name.as_str(), of.clone())).collect();
+        write_importance(&scratch.path("imatrix"), &matrices);
+        let importance = Some(scratch.path("imatrix"));
+        let quantizing = QuantizeOptions { importance, ..QuantizeOptions::new(TensorType::Q8_0) };
+        let report = scratch.quantize("small.gguf", &quantizing).unwrap();
+        assert!(!report.notes.iter().any(|note| note.contains("has no entry for")), "{:?}", report.notes);
+        let short = observe_text(&model, &text[..1], &options, &mut |_, _| ());
+        let needs_prompt = matches!(config.variant, Variant::Ar | Variant::WeDlm);
+        assert_eq!(short.is_err(), needs_prompt, "{what:?}");
+    }
 }
