@@ -144,6 +144,12 @@ namespace detail {
 template <class T> Result<T> fail(esolm_status status) { return fail<T>(Error{status, esolm_last_error()}); }
 inline Result<void> checked(esolm_status status) { return status ? fail<void>(status) : done(); }
 
+// A text for C, where it ends at its first NUL: one that has a NUL is NULL, which the functions refuse.
+inline const char *c_string(const std::string &text)
+{
+    return text.find('\0') == std::string::npos ? text.c_str() : nullptr;
+}
+
 // The struct that `fill` writes.
 template <class T, class F> Result<T> described(F &&fill)
 {
@@ -305,7 +311,7 @@ public:
     static Result<Model> open(const std::string &path, const ModelParams &params = {})
     {
         esolm_model *model = nullptr;
-        if (esolm_status status = esolm_model_open(path.c_str(), &params, &model))
+        if (esolm_status status = esolm_model_open(detail::c_string(path), &params, &model))
             return detail::fail<Model>(status);
         return Model(model);
     }
@@ -373,7 +379,7 @@ public:
     Result<std::string> metadata(const std::string &key) const
     {
         return detail::text(128, [&](char *text, std::size_t capacity, std::size_t *length) {
-            return esolm_model_metadata_get(get(), key.c_str(), text, capacity, length);
+            return esolm_model_metadata_get(get(), detail::c_string(key), text, capacity, length);
         });
     }
 
@@ -476,7 +482,7 @@ private:
     {
         std::vector<esolm_message> own;
         for (const Message &message : messages)
-            own.push_back({message.role.c_str(), message.content.c_str()});
+            own.push_back({detail::c_string(message.role), detail::c_string(message.content)});
         return own;
     }
 
@@ -549,7 +555,7 @@ inline Result<esolm_memory_use> estimate_memory(const std::string &path, const M
                                                 const ContextParams &context = {})
 {
     return detail::described<esolm_memory_use>([&](esolm_memory_use *use) {
-        return esolm_memory_estimate(path.c_str(), &model, &context, use);
+        return esolm_memory_estimate(detail::c_string(path), &model, &context, use);
     });
 }
 
@@ -987,7 +993,7 @@ private:
                 how.logits_user_data = callback.get();
             }
             for (const std::string &string : params.stop)
-                stop.push_back(string.c_str());
+                stop.push_back(detail::c_string(string));
             if (!stop.empty()) {
                 how.stop_strings = stop.data();
                 how.n_stop_strings = stop.size();

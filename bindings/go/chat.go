@@ -28,12 +28,13 @@ type ChatOptions struct {
 }
 
 func (options ChatOptions) c(memory *cMemory) (*C.esolm_chat_params, error) {
-	if strings.IndexByte(options.Template, 0) >= 0 {
-		return nil, &Error{StatusInvalidArgument, "the template has a NUL"}
+	template, err := memory.text("the template", options.Template)
+	if err != nil {
+		return nil, err
 	}
 	params := (*C.esolm_chat_params)(memory.take(1, C.sizeof_esolm_chat_params))
 	C.esolm_chat_params_init(params, C.sizeof_esolm_chat_params)
-	params.chat_template = memory.text(options.Template)
+	params.chat_template = template
 	params.behind = C.size_t(options.Behind)
 	params.add_generation_prompt = boolean(!options.NoGenerationPrompt)
 	return params, nil

@@ -254,6 +254,20 @@ func TestStopRules(t *testing.T) {
 		params.StopStrings = []string{wrong}
 		has(t, StatusInvalidArgument, c.Generate(context.Background(), prompts, params))
 	}
+	// C would take what is before the NUL.
+	for _, rule := range []Constraints{{Regex: "a*\x00b"}, {JSONSchema: "{}\x00"}} {
+		params := params
+		params.Constraints = []Constraints{rule}
+		has(t, StatusInvalidArgument, c.Generate(context.Background(), prompts, params))
+	}
+	_, err = Open(path+"\x00", ModelOptions{})
+	has(t, StatusInvalidArgument, err)
+	_, err = EstimateMemory(path+"\x00", ModelOptions{}, SessionOptions{})
+	has(t, StatusInvalidArgument, err)
+	_, err = Open(path, ModelOptions{Device: "cpu\x00"})
+	has(t, StatusInvalidArgument, err)
+	_, err = model.Metadata("general.architecture\x00")
+	has(t, StatusInvalidArgument, err)
 	params.MaxTokens = -1
 	has(t, StatusInvalidArgument, c.Generate(context.Background(), prompts, params))
 }

@@ -33,7 +33,10 @@ type ModelOptions struct {
 
 // Open opens a GGUF file.
 func Open(path string, options ModelOptions) (*Model, error) {
-	name := C.CString(path)
+	name, err := cString("the path", path)
+	if err != nil {
+		return nil, err
+	}
 	defer C.free(unsafe.Pointer(name))
 	return open(options, func(params *C.esolm_model_params, out **C.esolm_model) C.esolm_status {
 		return C.esolm_model_open(name, params, out)
@@ -51,7 +54,13 @@ func OpenBytes(file []byte, options ModelOptions) (*Model, error) {
 	})
 }
 
-func (options ModelOptions) c() (params *C.esolm_model_params, free func()) {
+func (options ModelOptions) c() (params *C.esolm_model_params, free func(), err error) {
+	var device *C.char
+	if options.Device != "" {
+		if device, err = cString("the device", options.Device); err != nil {
+			return nil, nil, err
+		}
+	}
 	// In C memory, since a struct in Go memory may not be passed to C with a pointer to Go memory (the device's name).
 	params = (*C.esolm_model_params)(C.calloc(1, C.sizeof_esolm_model_params))
 	C.esolm_model_params_init(params, C.sizeof_esolm_model_params)
@@ -69,17 +78,18 @@ func (options ModelOptions) c() (params *C.esolm_model_params, free func()) {
 		params.mask_token = C.uint32_t(*options.MaskToken)
 		params.has_mask_token = 1
 	}
-	if options.Device != "" {
-		params.device = C.CString(options.Device)
-	}
+	params.device = device
 	return params, func() {
 		C.free(unsafe.Pointer(params.device))
 		C.free(unsafe.Pointer(params))
-	}
+	}, nil
 }
 
 func open(options ModelOptions, how func(*C.esolm_model_params, **C.esolm_model) C.esolm_status) (*Model, error) {
-	params, free := options.c()
+	params, free, err := options.c()
+	if err != nil {
+		return nil, err
+	}
 	defer free()
 	watcher := &watcher{progress: options.Progress}
 	handle, release := watcher.lend()
@@ -189,7 +199,10 @@ func (m *Model) TokenBytes(token uint32) ([]byte, error) {
 
 // Metadata returns the value of a metadata key of the file, as text.
 func (m *Model) Metadata(key string) (string, error) {
-	name := C.CString(key)
+	name, err := cString("the key", key)
+	if err != nil {
+		return "", err
+	}
 	defer C.free(unsafe.Pointer(name))
 	return m.text(128, func(model *C.esolm_model, text *C.char, capacity C.size_t, n *C.size_t) C.esolm_status {
 		return C.esolm_model_metadata_get(model, name, text, capacity, n)

@@ -142,10 +142,10 @@ func (m *cMemory) strings(from []string) (**C.char, error) {
 	}
 	memory := (**C.char)(m.take(len(from), C.size_t(unsafe.Sizeof(uintptr(0)))))
 	for i, text := range from {
-		if strings.IndexByte(text, 0) >= 0 {
-			return nil, &Error{StatusInvalidArgument, "a stop string has a NUL"}
+		c, err := cString("a stop string", text)
+		if err != nil {
+			return nil, err
 		}
-		c := C.CString(text)
 		*m = append(*m, unsafe.Pointer(c))
 		unsafe.Slice(memory, len(from))[i] = c
 	}
@@ -161,14 +161,22 @@ func (m *cMemory) numbers(from []uint32) *C.uint32_t {
 	return memory
 }
 
-// text returns a C string, NULL for an empty one.
-func (m *cMemory) text(from string) *C.char {
+// text returns a C string, NULL for an empty one. what is its name in an error.
+func (m *cMemory) text(what, from string) (*C.char, error) {
 	if from == "" {
-		return nil
+		return nil, nil
 	}
-	text := C.CString(from)
+	text, err := cString(what, from)
 	*m = append(*m, unsafe.Pointer(text))
-	return text
+	return text, err
+}
+
+// cString returns a copy in C memory. In C a text ends at its first NUL, so one that has a NUL is an error.
+func cString(what, text string) (*C.char, error) {
+	if strings.IndexByte(text, 0) >= 0 {
+		return nil, &Error{StatusInvalidArgument, what + " has a NUL"}
+	}
+	return C.CString(text), nil
 }
 
 // c returns the C struct, in C memory.
@@ -219,7 +227,9 @@ func (params Params) c(memory *cMemory) (*C.esolm_generate_params, error) {
 	if n := len(params.Constraints); n > 0 {
 		rules := (**C.esolm_constraints)(memory.take(n, C.size_t(unsafe.Sizeof(uintptr(0)))))
 		for i, rule := range params.Constraints {
-			unsafe.Slice(rules, n)[i] = rule.c(memory)
+			if unsafe.Slice(rules, n)[i], err = rule.c(memory); err != nil {
+				return nil, err
+			}
 		}
 		p.constraints = rules
 		p.n_constraints = C.size_t(n)
@@ -227,7 +237,7 @@ func (params Params) c(memory *cMemory) (*C.esolm_generate_params, error) {
 	return p, nil
 }
 
-func (rule Constraints) c(memory *cMemory) *C.esolm_constraints {
+func (rule Constraints) c(memory *cMemory) (*C.esolm_constraints, error) {
 	c := (*C.esolm_constraints)(memory.take(1, C.sizeof_esolm_constraints))
 	c.struct_size = C.sizeof_esolm_constraints
 	c.banned = memory.numbers(rule.Banned)
@@ -241,8 +251,13 @@ func (rule Constraints) c(memory *cMemory) *C.esolm_constraints {
 	c.dry_range = C.uint32_t(rule.Dry.Range)
 	c.dry_breakers = memory.numbers(rule.Dry.Breakers)
 	c.n_dry_breakers = C.size_t(len(rule.Dry.Breakers))
-	c.regex = memory.text(rule.Regex)
-	c.json_schema = memory.text(rule.JSONSchema)
+	var err error
+	if c.regex, err = memory.text("the expression", rule.Regex); err != nil {
+		return nil, err
+	}
+	if c.json_schema, err = memory.text("the schema", rule.JSONSchema); err != nil {
+		return nil, err
+	}
 
 	allowed := (*C.esolm_allowed_tokens)(memory.take(len(rule.Allowed), C.sizeof_esolm_allowed_tokens))
 	for position, tokens := range rule.Allowed {
@@ -260,7 +275,7 @@ func (rule Constraints) c(memory *cMemory) *C.esolm_constraints {
 		c.n_bias++
 	}
 	c.bias = bias
-	return c
+	return c, nil
 }
 
 // cPrompts copies prompts to C memory.

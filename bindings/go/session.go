@@ -83,9 +83,15 @@ type MemoryUse struct {
 
 // EstimateMemory returns the memory that a model file and a context of it would take. It reads the file's header only.
 func EstimateMemory(path string, model ModelOptions, options SessionOptions) (MemoryUse, error) {
-	name := C.CString(path)
+	name, err := cString("the path", path)
+	if err != nil {
+		return MemoryUse{}, err
+	}
 	defer C.free(unsafe.Pointer(name))
-	params, free := model.c()
+	params, free, err := model.c()
+	if err != nil {
+		return MemoryUse{}, err
+	}
 	defer free()
 	limits, release, err := options.c()
 	if err != nil {

@@ -72,6 +72,11 @@ static void handles(const char *path)
     CHECK(take(model.metadata("general.architecture")) == "esolm");
     CHECK(take(model.metadata("tokenizer.huggingface.json")).size() > 1000);
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return model.metadata("no.such.key"); }));
+    // C would take what is before the NUL.
+    const std::string nul(1, '\0');
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return model.metadata("general.architecture" + nul); }));
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return esolm::Model::open(path + nul); }));
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return esolm::estimate_memory(path + nul); }));
     const auto keys = take(model.metadata_keys());
     CHECK(std::count(keys.begin(), keys.end(), "general.architecture") == 1);
     std::string joined;
@@ -521,8 +526,10 @@ static void stop_rules(const esolm::Model &model)
         CHECK(joined == take(context.text()));
     }
     CHECK(joined == text);
-    how.stop = {""};
-    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.begin(prompt, how); }));
+    for (const std::string &wrong : {std::string(), std::string("a\0b", 3)}) {
+        how.stop = {wrong};
+        STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.begin(prompt, how); }));
+    }
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.stop_reason(1); }));
 }
 
@@ -674,6 +681,8 @@ static void conversations(const esolm::Model &model)
     if (status != ESOLM_OK)
         return;
     CHECK(take(model.chat_apply({messages[0]}, how)) == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT,
+           status_of([&] { return model.chat_apply({{"user", std::string("a\0b", 3)}}, how); }));
     CHECK(take(model.chat_answer_end(how)) == "<|im_end|>");
     const std::size_t all = take(model.chat_tokenize(messages, how)).size();
     how.behind = 2;

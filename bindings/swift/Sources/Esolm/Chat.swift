@@ -61,6 +61,8 @@ extension Model {
         _ messages: [Message], _ options: ChatOptions,
         _ body: (UnsafePointer<esolm_message>?, Int, UnsafePointer<esolm_chat_params>) throws -> R
     ) throws -> R {
+        try refuseNUL("the template", options.template)
+        for message in messages { try refuseNUL("a message", message.role + message.content) }
         let memory = Scratch()
         func chars(_ text: String) -> UnsafePointer<CChar>? { memory.copy(Array(text.utf8CString)) }
         var params = esolm_chat_params()

@@ -214,6 +214,7 @@ public final class Context: @unchecked Sendable {
             OpaquePointer, UnsafePointer<esolm_prompt>?, UnsafePointer<esolm_generate_params>, Callback<LogitsCallback>?
         ) throws -> Void
     ) throws {
+        try params.validate()
         let memory = Scratch()
         let known = memory.copy(try prompts.map { prompt in try prompt.c(memory) })
         var c = params.c(memory)
@@ -229,6 +230,9 @@ public final class Context: @unchecked Sendable {
             try exclusively { context in try body(context, known, &c, made) }
         }
     }
+
+    /// After a call, under `lock`, that ended the generation: its callbacks may refer to the context.
+    func forgetCallbacks() { logitsCallbacks = [:] }
 
     private func keep(_ params: GenerateParams, _ logitsCallback: Callback<LogitsCallback>?, for sequence: UInt32) {
         logitsCallbacks[sequence] = logitsCallback
@@ -247,7 +251,7 @@ public final class Context: @unchecked Sendable {
             for callback in logitsCallbacks.values { try callback.check(ESOLM_OK) }
             try check(status)
             if done != 0 {
-                self.logitsCallbacks = [:] // they may refer to the context
+                forgetCallbacks()
                 return nil
             }
             return Step(info, topLogProbs: try mostLikely(context, info))
@@ -312,7 +316,10 @@ public final class Context: @unchecked Sendable {
 
     /// Discards the generation.
     public func reset() throws {
-        try exclusively { context in try check(esolm_context_reset(context)) }
+        try exclusively { (context: OpaquePointer) -> Void in
+            try check(esolm_context_reset(context))
+            forgetCallbacks()
+        }
     }
 
     /// The tokens of a sequence by position, the model's mask token where none is written yet.
@@ -364,8 +371,9 @@ public final class Context: @unchecked Sendable {
     /// model or a damaged one is an error with `Status.badFile`.
     public func restore(_ state: [UInt8]) throws {
         guard !state.isEmpty else { throw EsolmError(status: .badFile, message: "the state is empty") }
-        try exclusively { context in
+        try exclusively { (context: OpaquePointer) -> Void in
             try check(state.withUnsafeBytes { bytes in esolm_state_restore(context, bytes.baseAddress, bytes.count) })
+            forgetCallbacks()
         }
     }
 }

@@ -9,10 +9,10 @@ public struct MemoryUse: Sendable, Equatable {
     public let kvCache: Int
     public let compute: Int
 
-    fileprivate init(_ call: (UnsafeMutablePointer<esolm_memory_use>) -> esolm_status) throws {
+    fileprivate init(_ call: (UnsafeMutablePointer<esolm_memory_use>) throws -> esolm_status) throws {
         var use = esolm_memory_use()
         use.struct_size = MemoryLayout<esolm_memory_use>.stride
-        try check(call(&use))
+        try check(try call(&use))
         weights = use.weights
         arena = use.arena
         kvCache = use.kv_cache
@@ -24,15 +24,10 @@ public struct MemoryUse: Sendable, Equatable {
 public func estimateMemory(
     path: String, _ model: ModelOptions = ModelOptions(), _ context: ContextOptions = ContextOptions()
 ) throws -> MemoryUse {
-    try MemoryUse { use in
+    try refuseNUL("the path", path)
+    return try MemoryUse { use in
         var limits = context.c()
-        return withOptionalCString(model.device) { device in
-            var params = esolm_model_params()
-            _ = esolm_model_params_init(&params, MemoryLayout<esolm_model_params>.stride)
-            params.mode = model.mode
-            params.device = device
-            return esolm_memory_estimate(path, &params, &limits, use)
-        }
+        return try model.with { params in esolm_memory_estimate(path, params, &limits, use) }.0
     }
 }
 

@@ -52,6 +52,13 @@ func withChars<R>(_ text: String, _ body: (UnsafeBufferPointer<CChar>) throws ->
     }
 }
 
+/// In C a text ends at its first NUL, so one that has a NUL is an error.
+func refuseNUL(_ what: String, _ text: String?) throws {
+    if let text, text.utf8.contains(0) {
+        throw EsolmError(status: .invalidArgument, message: "\(what) has a NUL")
+    }
+}
+
 /// Calls `body` with a NUL-terminated text, NULL for nil.
 func withOptionalCString<R>(_ text: String?, _ body: (UnsafePointer<CChar>?) throws -> R) rethrows -> R {
     guard let text else { return try body(nil) }

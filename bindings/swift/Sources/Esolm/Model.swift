@@ -34,6 +34,7 @@ public struct ModelOptions {
 
     /// Calls `body` with the C struct, whose pointers are valid during the call.
     func with<R>(_ body: (UnsafePointer<esolm_model_params>) -> R) throws -> (R, Callback<ProgressHandler>?) {
+        try refuseNUL("the device", device)
         var params = esolm_model_params()
         try check(esolm_model_params_init(&params, MemoryLayout<esolm_model_params>.stride))
         params.mode = mode
@@ -65,6 +66,7 @@ public final class Model: @unchecked Sendable {
 
     /// Opens a GGUF file.
     public init(path: String, _ options: ModelOptions = ModelOptions()) throws {
+        try refuseNUL("the path", path)
         handle = try Model.open(options) { params, out in esolm_model_open(path, params, out) }
     }
 
@@ -186,7 +188,8 @@ public final class Model: @unchecked Sendable {
 
     /// The value of a metadata key of the file, as text.
     public func metadata(_ key: String) throws -> String {
-        try filledText(capacity: 128) { text, n in
+        try refuseNUL("the key", key)
+        return try filledText(capacity: 128) { text, n in
             esolm_model_metadata_get(self.handle, key, text.baseAddress, text.count, &n)
         }
     }

@@ -225,6 +225,26 @@ public struct GenerateParams: Sendable {
         topNSigma = c.top_n_sigma
     }
 
+    /// What C would take for something else: sizes below 0, and texts with a NUL.
+    func validate() throws {
+        let sizes = [length, maxTokens, steps, adaptive?.window ?? 0, orderSize ?? 0]
+        if sizes.contains(where: { $0 < 0 && $0 != Adaptive.windowAuto }) {
+            throw EsolmError(status: .invalidArgument, message: "a length, a size or a number of steps is negative")
+        }
+        for string in stopStrings { try refuseNUL("a stop string", string) }
+        for rule in constraints {
+            try refuseNUL("the expression", rule.regex)
+            try refuseNUL("the schema", rule.jsonSchema)
+        }
+    }
+
+    private var orderSize: Int? {
+        switch order {
+        case .strided(let size), .stridedShuffled(let size), .blocks(let size): return size
+        case .random, .leftToRight, .custom: return nil
+        }
+    }
+
     /// The C struct, without the logits callback.
     func c(_ memory: Scratch) -> esolm_generate_params {
         var c = esolm_generate_params()
@@ -269,7 +289,6 @@ public struct GenerateParams: Sendable {
         c.max_tokens = maxTokens
         c.stop_tokens = memory.copy(stopTokens)
         c.n_stop_tokens = stopTokens.count
-        // A string of C ends at its first NUL.
         let strings: [UnsafePointer<CChar>?] = stopStrings.map { string in memory.copy(Array(string.utf8CString)) }
         c.stop_strings = memory.copy(strings)
         c.n_stop_strings = strings.count

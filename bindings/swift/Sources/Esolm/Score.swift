@@ -67,13 +67,14 @@ extension Context {
         var logProbs = [Double](repeating: 0, count: params.orders == 1 ? tokens.count : 0)
         let callback = Callback<ProgressHandler>(progress ?? { _ in })
         try withExtendedLifetime(callback) {
-            try exclusively { context in
+            try exclusively { (context: OpaquePointer) -> Void in
                 let status = logProbs.withUnsafeMutableBufferPointer { numbers in
                     esolm_score_text(
                         context, tokens, tokens.count, &c, numbers.isEmpty ? nil : numbers.baseAddress, numbers.count,
                         &found, callProgress, callback.pointer)
                 }
                 try callback.check(status)
+                forgetCallbacks()
             }
         }
         return TextScore(
@@ -121,11 +122,12 @@ extension Context {
         let places = order.flatMap { positions in memory.copy(positions) }
         var logProbs = [Double](repeating: 0, count: tokens.count - known + 1) // never empty: C needs an address
         try withExtendedLifetime(memory) {
-            try exclusively { context in
+            try exclusively { (context: OpaquePointer) -> Void in
                 let status = logProbs.withUnsafeMutableBufferPointer { numbers in
                     how(context, text, places, tokens.count, known, numbers.baseAddress, numbers.count)
                 }
                 try check(status)
+                forgetCallbacks()
             }
         }
         logProbs.removeLast()

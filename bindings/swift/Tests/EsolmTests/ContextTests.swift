@@ -140,8 +140,40 @@ final class ContextTests: XCTestCase {
         }
         XCTAssertEqual(joined, text)
         XCTAssertEqual(last, .stopString)
-        params.stopStrings = [""]
+        // C would take what is before the NUL, and a size below 0 as a very large one.
+        for wrong in ["", "a\0b"] {
+            params.stopStrings = [wrong]
+            assertFails(.invalidArgument, try context.begin([prompt], params))
+        }
+        params.stopStrings = []
+        params.maxTokens = -1
         assertFails(.invalidArgument, try context.begin([prompt], params))
+        params.maxTokens = 5
+        params.constraints = [Constraints(regex: "a*\0b")]
+        assertFails(.invalidArgument, try context.begin([prompt], params))
+    }
+
+    func testCallbacksGoWithTheGeneration() throws {
+        final class Held: Sendable {}
+        let context = try newContext()
+        let known: [UInt32] = [5, 6, 7, 8]
+        let ends: [() throws -> Void] = [
+            context.reset, { _ = try context.score(known) }, { _ = try context.scoreOrder(known) },
+            { try context.restore(try context.save()) },
+        ]
+        for end in ends {
+            weak var held: Held?
+            do {
+                let object = Held()
+                held = object
+                var params = few()
+                params.logits = { [object] _, _ in _ = object }
+                try context.begin([Prompt()], params)
+            }
+            XCTAssertNotNil(held)
+            try end()
+            XCTAssertNil(held)
+        }
     }
 
     func testLogits() throws {

@@ -20,6 +20,10 @@ final class ModelTests: XCTestCase {
         }
         assertFails(.io, try Model(path: "/nowhere.gguf"))
         assertFails(.device, try Model(path: path, ModelOptions(device: "abacus")))
+        assertFails(.invalidArgument, try Model(path: path + "\0"))
+        assertFails(.invalidArgument, try Model(path: path, ModelOptions(device: "cpu\0")))
+        assertFails(.invalidArgument, try estimateMemory(path: path + "\0"))
+        assertFails(.invalidArgument, try Model(path: path).metadata("general.architecture\0"))
         assertFails(.badFile, try Model(bytes: []))
         assertFails(.badFile, try Model(bytes: Array("no model".utf8)))
         XCTAssertFalse(version().isEmpty)
