@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from .errors import BusyError, CancelledError
+from .errors import BusyError, CancelledError, ClosedError
 
 T = TypeVar("T")
 
@@ -65,14 +66,17 @@ class AsyncSteps(Generic[T]):
     async def _stop(self, running: asyncio.Future[T | None]) -> None:
         if running.done():
             return
-        self._cancel()
+        # Of a context that was closed meanwhile, the running step is the last use.
+        with suppress(ClosedError):
+            self._cancel()
         cancelled = False
         while not running.done():
             try:
                 await asyncio.wait([running])
             except asyncio.CancelledError:  # once more: the step ends all the same, within the time of a few products
                 cancelled = True
-        self._reset_cancel()  # it was for this step only
+        with suppress(ClosedError):
+            self._reset_cancel()  # it was for this step only
         if not running.cancelled():
             running.exception()  # has been seen
         if cancelled:

@@ -158,12 +158,12 @@ class Context:
 
     def cancel(self) -> None:
         """Cancels the running call and all later ones until ``reset_cancel``. From any thread."""
-        with self._handle.use() as context:
+        with self._handle.use(while_closing=True) as context:
             check(c.library.esolm_cancel(context))
 
     def reset_cancel(self) -> None:
         """Undoes ``cancel``: ``step`` goes on as if nothing had happened (esolm_cancel_reset)."""
-        with self._handle.use() as context:
+        with self._handle.use(while_closing=True) as context:
             check(c.library.esolm_cancel_reset(context))
 
     def reset(self) -> None:

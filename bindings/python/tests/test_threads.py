@@ -122,6 +122,33 @@ def test_a_cancelled_task_ends_its_step(long: esolm.Context, times: int) -> None
     asyncio.run(main())
 
 
+def test_a_task_is_cancelled_whose_context_was_closed(model: esolm.Model) -> None:
+    async def main() -> None:
+        with esolm.Context(model, esolm.ContextOptions(sequences=16, threads=1)) as context:
+            steps = context.async_steps(*MANY)
+            task = asyncio.create_task(steps.__anext__())
+            await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(esolm.ClosedError):
+            context.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_signal_handler_may_cancel(context: esolm.Context) -> None:
+    def interrupted() -> None:
+        with context._handle._lock:  # where a handler may find its own thread
+            context.cancel()
+            context.reset_cancel()
+
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
 def test_aclose_ends_a_running_step(long: esolm.Context) -> None:
     async def main() -> None:
         steps = long.async_steps(*MANY)
