@@ -84,7 +84,7 @@ impl ComputeArgs {
 /// Options of the commands that cut a text into windows.
 #[derive(clap::Args)]
 pub struct WindowArgs {
-    /// Window length in tokens. Default, or 0: the model's context length.
+    /// Window length in tokens. Default, or 0: the model's context length, but 4096 at most.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "LEN")]
     pub length: usize,
     /// Random seed. The same seed gives the same result; -1 = a different one each time.

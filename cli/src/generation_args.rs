@@ -1,5 +1,7 @@
 //! Options of a generation: order, schedule, adaptive steps, constraints. The library has the defaults.
 
+use std::path::Path;
+
 use esolm::{
     Adaptive, Confidence, Constraints, Error, GenerateParams, Grammar, Model, Order, Result, Schedule,
     TokenizeOptions, Variant,
@@ -174,6 +176,19 @@ impl GenerationArgs {
         Err(Error::InvalidArgument(format!("--steps has no effect{why}")))
     }
 
+    /// The files that options name.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let lists =
+            [&self.order, &self.schedule].into_iter().flatten().filter_map(|text| text.strip_prefix('@'));
+        let schema = self.json_schema.iter().map(String::as_str).filter(|text| !is_schema(text));
+        lists.chain(schema).filter(|file| *file != "-").map(Path::new)
+    }
+
+    /// Whether tokens are proposed.
+    pub fn looks_ahead(&self) -> bool {
+        self.lookahead > 0
+    }
+
     /// Parses the options. Tokens are those of `model`.
     pub fn parse(&self, model: &Model) -> Result<GenerationOptions> {
         let bias = |text: &String| {
@@ -222,16 +237,35 @@ impl GenerationArgs {
     fn grammar(&self) -> Result<Option<Grammar>> {
         match (&self.regex, &self.json_schema) {
             (Some(regex), _) => Ok(Some(Grammar::Regex(regex.clone()))),
-            (None, Some(schema)) if schema.trim_start().starts_with('{') => {
-                Ok(Some(Grammar::JsonSchema(schema.clone())))
-            }
+            (None, Some(schema)) if is_schema(schema) => Ok(Some(Grammar::JsonSchema(schema.clone()))),
             (None, Some(file)) => Ok(Some(Grammar::JsonSchema(read_text(file)?))),
             (None, None) => Ok(None),
         }
     }
 }
 
+/// Whether the text is a schema and not the name of its file.
+fn is_schema(text: &str) -> bool {
+    text.trim_start().starts_with('{')
+}
+
+/// The largest window of `--window auto`.
+const LARGEST_AUTO_WINDOW: usize = 32;
+
 impl GenerationOptions {
+    /// How far beyond the end of a text a step may look: a window that slides has masks there, and with fewer of them writes
+    /// another text. So the context has room for them, whatever other texts need.
+    pub fn beyond(&self, variant: Variant) -> usize {
+        match self.adaptive {
+            Some(Adaptive { window, in_order: true, .. }) if window != Adaptive::WINDOW_AUTO => {
+                window.saturating_mul(2)
+            }
+            Some(Adaptive { in_order: true, .. }) => 2 * LARGEST_AUTO_WINDOW,
+            None if variant == Variant::WeDlm => 2 * Adaptive::WEDLM.window,
+            Some(Adaptive { window, .. }) if variant == Variant::WeDlm => window.saturating_mul(2),
+            _ => 0,
+        }
+    }
     /// `params` with these options.
     pub fn apply<'a>(&'a self, params: GenerateParams<'a>) -> GenerateParams<'a> {
         let order = match &self.order {

@@ -26,8 +26,8 @@ pub struct LineFile {
 struct Found {
     /// How many complete lines.
     lines: usize,
-    /// The last of them, which is to be written once more.
-    last: Option<Vec<u8>>,
+    /// The last of them, which are to be written once more.
+    last: Vec<Vec<u8>>,
     /// Where it ends.
     end: u64,
     /// What is behind it: the beginning of a line that was cut off.
@@ -43,8 +43,9 @@ struct Piece {
 
 impl LineFile {
     /// Opens a file, which may have lines of some of the first of these pieces, given by index and seed. Only zeros
-    /// at its end are removed.
-    pub fn open(path: Option<&Path>, pieces: impl Iterator<Item = (u64, u64)>) -> Result<Self> {
+    /// at its end are removed. The last `again` lines that are there are done once more: if one comes out another, so would what
+    /// follows.
+    pub fn open(path: Option<&Path>, pieces: impl Iterator<Item = (u64, u64)>, again: usize) -> Result<Self> {
         let Some(path) = path else { return Ok(Self { file: None, found: Found::default() }) };
         let failed = |source| io_error(path, source);
         // A pipe would have the command wait for its other end.
@@ -61,7 +62,7 @@ impl LineFile {
             // Not every file system has locks.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
-        let found = read(path, &file, pieces)?;
+        let found = read(path, &file, pieces, again)?;
         if found.rest.is_none() {
             file.set_len(found.end).map_err(failed)?;
         }
@@ -69,10 +70,14 @@ impl LineFile {
         Ok(Self { file: Some((path.to_owned(), file)), found })
     }
 
-    /// How many of `all` pieces need not be done. The last that is there is done once more, unless it is the very last: if it
-    /// comes out another, so would all that follow.
-    pub fn done(&self, all: usize) -> usize {
-        if self.found.lines == all { all } else { self.found.lines.saturating_sub(1) }
+    /// How many pieces are there.
+    pub fn found(&self) -> usize {
+        self.found.lines
+    }
+
+    /// How many pieces need not be done.
+    pub fn done(&self) -> usize {
+        self.found.lines - self.found.last.len()
     }
 
     /// Writes the line of the next piece. Returns whether there still is a reader.
@@ -85,11 +90,12 @@ impl LineFile {
             );
             Err(bad(path, what))
         };
-        if let Some(last) = self.found.last.take() {
-            return if last == line.as_bytes() {
+        if !self.found.last.is_empty() {
+            let expected = self.found.last.remove(0);
+            return if expected == line.as_bytes() {
                 Ok(true)
             } else {
-                other("its last line comes out another now")
+                other("one of its last lines comes out another now")
             };
         }
         // Only what was cut off of this very line is removed: the file may be one that nobody wants to lose.
@@ -110,7 +116,12 @@ impl LineFile {
 }
 
 /// Reads the lines, each of which has to be that of the next piece.
-fn read(path: &Path, file: &File, mut pieces: impl Iterator<Item = (u64, u64)>) -> Result<Found> {
+fn read(
+    path: &Path,
+    file: &File,
+    mut pieces: impl Iterator<Item = (u64, u64)>,
+    again: usize,
+) -> Result<Found> {
     let mut reader = BufReader::new(file);
     let mut found = Found::default();
     loop {
@@ -145,7 +156,10 @@ fn read(path: &Path, file: &File, mut pieces: impl Iterator<Item = (u64, u64)>) 
         }
         found.lines += 1;
         found.end += line.len() as u64;
-        found.last = Some(line);
+        if found.last.len() == again {
+            found.last.remove(0);
+        }
+        allocation::push(&mut found.last, line)?;
     }
 }
 

@@ -8,8 +8,8 @@ pub struct StopArgs {
     /// Most tokens to write behind the prompt; -1 = until the text ends or has its length.
     #[arg(short = 'n', long = "max-tokens", aliases = ["predict", "n-predict"], default_value = "-1", value_parser = max_tokens, value_name = "N")]
     max_tokens: MaxTokens,
-    /// Length of the text in tokens, prompt included; with -n, the smaller one counts. Default, or 0, and maximum: the model's
-    /// context length (see `esolm inspect`).
+    /// Length of the text in tokens, prompt included; with -n, the smaller one counts. Maximum: the model's context length (see
+    /// `esolm inspect`). Default, or 0: that, but 4096 at most.
     #[arg(
         long,
         short_alias = 'c',
@@ -60,7 +60,15 @@ impl StopArgs {
     }
 
     /// The length of a context that has room for the texts, which have at most `length` tokens; 0 is the model's length.
-    pub fn room(&self, model: &Model, prompts: &[Prompt], length: usize, is_resumed: bool) -> usize {
+    /// `beyond` is how far a step may look beyond the end of a text.
+    pub fn room(
+        &self,
+        model: &Model,
+        prompts: &[Prompt],
+        length: usize,
+        is_resumed: bool,
+        beyond: usize,
+    ) -> usize {
         let most = self.max_tokens();
         if most == 0 || is_resumed {
             return length;
@@ -68,6 +76,6 @@ impl StopArgs {
         let total = if length == 0 { model.config().context_length } else { length };
         let end = |prompt: &Prompt| prompt.known.iter().map(|&(position, _)| position as usize + 1).max();
         let longest = prompts.iter().filter_map(end).max().unwrap_or(0);
-        total.min(longest.saturating_add(most))
+        total.min(longest.saturating_add(most).saturating_add(beyond))
     }
 }

@@ -116,7 +116,8 @@ pub struct SampleQuality {
     pub samples: usize,
     /// Number of their tokens, counted with the judge's tokenizer.
     pub tokens: usize,
-    /// Negative log-likelihood under the judge in nats per token: the mean over all tokens. The standard error takes the
+    /// Negative log-likelihood under the judge in nats per token: the mean over all tokens but those that the judge
+    /// has to be given ([`Config::given_tokens`](crate::Config::given_tokens)). The standard error takes the
     /// samples as independent. Zero without orders ([`ScoreParams::orders`]).
     pub nll: Estimate,
     /// The judge's bound at [`ScoreParams::alpha_0`], likewise. Zero without draws ([`ScoreParams::draws`]).
@@ -174,12 +175,22 @@ impl Judge {
             return Err(Error::invalid("there are no samples to measure"));
         }
         let (mut lengths, mut nlls, mut bounds) = (with_room(count)?, with_room(count)?, with_room(count)?);
+        let mut count_of_tokens = 0;
         let (mut sum_of_entropies, mut sums_of_distinct) = (0.0, [0.0; 3]);
         for (number, sample) in samples.iter().enumerate() {
             let own = self.author.as_ref().map(|author| self.encode(author, sample)).transpose()?;
             let tokens = own.as_deref().unwrap_or(sample);
             let score = self.context.score_text(tokens, params, |_, _| ControlFlow::Continue(()))?;
-            lengths.push(tokens.len() as f64);
+            // Those that the model has to be given have no probability.
+            let windows = tokens.len().div_ceil(self.context.length());
+            let scored = tokens.len() - self.context.model().config().given_tokens() * windows;
+            if scored == 0 {
+                return Err(Error::invalid(
+                    "the first token of a text is given to this judge; a sample has no other to score",
+                ));
+            }
+            count_of_tokens += tokens.len();
+            lengths.push(scored as f64);
             nlls.push(score.nll);
             bounds.push(score.bound.total().mean);
             sum_of_entropies += entropy(sample)?;
@@ -192,7 +203,7 @@ impl Judge {
         }
         Ok(SampleQuality {
             samples: count,
-            tokens: lengths.iter().sum::<f64>() as usize,
+            tokens: count_of_tokens,
             nll: per_token(&nlls, &lengths)?,
             bound: per_token(&bounds, &lengths)?,
             entropy: sum_of_entropies / count as f64,
@@ -219,7 +230,7 @@ impl Judge {
     }
 }
 
-/// The mean of `nats` over all tokens, with the standard error over samples.
+/// The mean of `nats` over all scored tokens, with the standard error over samples.
 fn per_token(nats: &[f64], lengths: &[f64]) -> Result<Estimate> {
     let each: Vec<f64> = collected(nats.iter().zip(lengths).map(|(nats, length)| nats / length))?;
     let mean = nats.iter().sum::<f64>() / lengths.iter().sum::<f64>();

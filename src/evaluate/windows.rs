@@ -1,15 +1,16 @@
 //! Windows of a text.
 
 use crate::error::{Error, Result};
+use crate::forward::ContextParams;
 use crate::model::Config;
 
-/// The length of a window; 0 is given for the model's context length.
+/// The length of a window; 0 is given for that of a context by default.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] if it is longer than that, also where the text is not.
 pub(crate) fn window_length(given: usize, config: &Config) -> Result<usize> {
     match given {
-        0 => Ok(config.context_length),
+        0 => Ok(config.context_length.min(ContextParams::DEFAULT_LENGTH)),
         length if length <= config.context_length => Ok(length),
         _ => {
             let longest = config.context_length;

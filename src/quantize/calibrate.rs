@@ -98,8 +98,7 @@ pub fn observe_text(
 ) -> Result<Observation> {
     let _floats = DefaultFloats::set();
     let config = model.config();
-    let most = if options.length == 0 { ContextParams::DEFAULT_LENGTH } else { tokens.len() };
-    let length = window_length(options.length, config)?.min(most).min(tokens.len());
+    let length = window_length(options.length, config)?.min(tokens.len());
     let least = if needs_prompt(config) { 2 } else { 1 };
     if length < least || options.steps == 0 {
         return Err(Error::invalid(format!(
@@ -164,7 +163,7 @@ fn generate_piece(context: &mut Context, text: &[u32], options: &ImatrixOptions,
             context.begin(&[Prompt::prefix(prompt)?], &GenerateParams { alpha_0, ..request })?;
         }
         Variant::Bd3Lm => {
-            let steps = options.steps.div_ceil(text.len().div_ceil(config.block_length));
+            let steps = options.steps.min(text.len()).div_ceil(text.len().div_ceil(config.block_length));
             context.begin(&[Prompt::default()], &GenerateParams { steps, ..request })?;
         }
         Variant::EsoB | Variant::EsoA | Variant::Mdlm => {

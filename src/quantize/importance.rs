@@ -83,10 +83,15 @@ impl Importance {
         self.0.get(name).map(Vec::as_slice)
     }
 
-    /// A note about matrices that are quantized without importance. The embedding is not among them: it has no input.
-    pub fn note<'a>(&self, tensors: impl Iterator<Item = (&'a str, TensorType)>) -> Option<String> {
+    /// A note about matrices that are quantized without importance. The embedding has no input, unless it is the output's as well
+    /// (`tied`).
+    pub fn note<'a>(
+        &self,
+        tensors: impl Iterator<Item = (&'a str, TensorType)>,
+        tied: bool,
+    ) -> Option<String> {
         let unknown = |(name, ty): &(&str, TensorType)| {
-            ty.is_quantized() && *name != EMBEDDING && !self.0.contains_key(*name)
+            ty.is_quantized() && (tied || *name != EMBEDDING) && !self.0.contains_key(*name)
         };
         let mut unknown = tensors.filter(unknown);
         let (first, _) = unknown.next()?;

@@ -93,7 +93,8 @@ pub fn quantize_file(
     };
     notes.extend(requantized(&tensors, &types));
     if let Some(importance) = &importance {
-        notes.extend(importance.note(tensors.iter().map(|t| t.name.as_str()).zip(types.iter().copied())));
+        let packed = tensors.iter().map(|t| t.name.as_str()).zip(types.iter().copied());
+        notes.extend(importance.note(packed, config.architecture.tied_output));
     }
 
     let mut writer = Writer::new();

@@ -134,6 +134,8 @@ impl Scorer<'_> {
         if let Some(times) = [params.orders, params.draws].into_iter().find(|&times| times > MAX_SAMPLES) {
             return Err(Error::invalid(format!("{times} orders or draws; at most {MAX_SAMPLES}")));
         }
+        // Also where neither orders nor draws run anything.
+        self.session.reset();
         let length = self.runner.length;
         let all = tokens.len().div_ceil(length);
         let mut score = TextScore::default();

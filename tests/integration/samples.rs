@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 
 use esolm::evaluate::samples::{Judge, SampleParams, distinct, draw, entropy, windows};
 use esolm::gguf::{Array, Value};
-use esolm::{Config, ContextParams, Error, GenerateParams, Model, Prompt, ScoreParams, Variant};
+use esolm::{
+    Architecture, Config, Context, ContextParams, Error, GenerateParams, Model, Prompt, ScoreParams, Variant,
+};
 
 use crate::reference::{LENGTH, MASK, Network, Random, config};
 use crate::runs::{ON, both_phases, context, params, texts};
@@ -89,6 +91,26 @@ fn measures_match_scoring_and_definitions() {
     let middle = each.iter().sum::<f64>() / 3.0;
     let variance = each.iter().map(|x| (x - middle).powi(2)).sum::<f64>() / 2.0;
     assert!((found.nll.standard_error - (variance / 3.0).sqrt()).abs() < 1e-12);
+}
+
+/// The first token of each window has no probability.
+#[test]
+fn measures_are_per_token_that_has_a_probability() {
+    let model = Network::qwen(Variant::Ar, Architecture::QWEN3, 1).model();
+    let limits = ContextParams { length: 16, threads: 1, ..ContextParams::default() };
+    let samples = vec![(1..40).collect::<Vec<u32>>(), (20..50).collect()];
+    let mut judge = Judge::new(&model, &model, &limits).unwrap();
+    let quality = judge.measure(&samples, &ScoreParams::default(), GO_ON).unwrap();
+    let mut context = Context::new(&model, &limits).unwrap();
+    let nats: f64 = samples
+        .iter()
+        .map(|sample| {
+            context.score_text(sample, &ScoreParams::default(), |_, _| ControlFlow::Continue(())).unwrap().nll
+        })
+        .sum();
+    assert_eq!(quality.tokens, 39 + 30);
+    assert!((quality.nll.mean - nats / (36.0 + 28.0)).abs() < 1e-9, "{quality:?}");
+    assert!(judge.measure(&[vec![7]], &ScoreParams::default(), GO_ON).is_err());
 }
 
 /// A tokenizer whose token `id(n)` is the word `w{n}`.

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use esolm::evaluate::samples::{Judge, SampleParams, SampleQuality, Samples, draw, windows};
 use esolm::{
-    ContextParams, Error, GenerateParams, Model, Prompt, Result, ScoreParams, TokenizeOptions, Tokenizer,
-    Variant,
+    ContextParams, Error, Feature, GenerateParams, Model, Prompt, Result, ScoreParams, TokenizeOptions,
+    Tokenizer, Variant,
 };
 use serde_json::{Value, json};
 
@@ -51,8 +51,8 @@ pub struct Args {
     /// Model file that scores the texts, with the same or another tokenizer. Default: the model itself.
     #[arg(long, value_name = "FILE")]
     judge: Option<PathBuf>,
-    /// Fractions of the tokens written by diffusion, 0 to 1.
-    #[arg(long, value_delimiter = ',', default_value = "0,0.25,0.5,0.75,1", value_name = "A,..")]
+    /// Fractions of the tokens written by diffusion, 0 to 1. Default: 0,0.25,0.5,0.75,1; of WeDLM 1, or 0 with --lookahead.
+    #[arg(long, value_delimiter = ',', value_name = "A,..")]
     alpha0: Vec<f64>,
     /// Numbers of diffusion steps, unless --schedule, --adaptive, --window or a strided --order says how many tokens each writes.
     /// Default: 16,64,256.
@@ -88,6 +88,8 @@ pub struct Args {
     generation: GenerationArgs,
 }
 
+/// Fractions written by diffusion, unless they are given.
+const ALPHAS: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
 /// Numbers of diffusion steps, unless they are given.
 const STEPS: [usize; 3] = [16, 64, 256];
 
@@ -103,13 +105,23 @@ struct Row {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.name()?;
     let text = args.text.as_ref().map(PathBuf::from);
-    let inputs: Vec<_> = [&model, &args.judge, &text].into_iter().flatten().map(PathBuf::as_path).collect();
+    let inputs = [&model, &args.judge, &text].into_iter().flatten().map(PathBuf::as_path);
+    let inputs: Vec<_> = inputs.chain(args.generation.files()).collect();
     args.json.check(args.plot.as_deref(), &inputs)?;
     let model = args.model.open(&args.compute.device)?;
     let judge = match &args.judge {
         Some(path) => Model::open(model_file(path)?, &args.compute.load_options())?,
         None => model.clone(),
     };
+    let wanted = [(true, Feature::ScoreOrder), (args.draws > 0, Feature::ScoreDiffusion)];
+    if let Some((_, feature)) =
+        wanted.into_iter().find(|&(wanted, feature)| wanted && !judge.supports(feature))
+    {
+        let cannot =
+            if feature == Feature::ScoreOrder { "texts left to right" } else { "by diffusion (--draws)" };
+        let what = format!("the judge (--judge; by default the model itself) cannot score {cannot}");
+        return Err(Error::Unsupported(what));
+    }
     let settings = settings(args, model.config().variant)?;
     args.window.seed.tell_if_random();
     let (length, batch) = (args.window.length, args.batch);
@@ -178,12 +190,20 @@ fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, Option<usize>)>> 
     }
     check_diffusion(&args.alpha0, &args.steps)?;
     args.generation.check_steps(!args.steps.is_empty(), variant)?;
-    // Two variants have one phase only.
-    let alphas = match variant {
-        Variant::Ar => &[0.0][..],
-        Variant::Mdlm | Variant::WeDlm | Variant::Bd3Lm => &[1.0],
-        Variant::EsoA | Variant::EsoB => &args.alpha0,
+    // Those that there are, and those that are measured.
+    let (possible, usual) = match variant {
+        Variant::Ar => (&[0.0][..], &[0.0][..]),
+        Variant::Mdlm | Variant::Bd3Lm => (&[1.0][..], &[1.0][..]),
+        Variant::WeDlm if args.generation.looks_ahead() => (&[0.0, 1.0][..], &[0.0][..]),
+        Variant::WeDlm => (&[0.0, 1.0][..], &[1.0][..]),
+        Variant::EsoA | Variant::EsoB => (&args.alpha0[..], &ALPHAS[..]),
     };
+    if let Some(other) = args.alpha0.iter().find(|alpha_0| !possible.contains(alpha_0)) {
+        let possible: Vec<_> = possible.iter().map(f64::to_string).collect();
+        let what = format!("--alpha0 is {other}; this model has only {}", possible.join(" and "));
+        return Err(Error::InvalidArgument(what));
+    }
+    let alphas = if args.alpha0.is_empty() { usual } else { &args.alpha0 };
     let steps = if args.steps.is_empty() { STEPS.as_slice() } else { &args.steps };
     let steps: Vec<_> = steps.iter().map(|&steps| Some(steps)).collect();
     // A WeDLM slides a window.

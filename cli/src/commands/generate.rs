@@ -155,6 +155,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     args.many.check(args.seed)?;
     let name = args.model.name()?;
     let inputs = [name.as_deref(), args.state.as_deref()].into_iter().flatten().chain(args.prompt.files());
+    let inputs = inputs.chain(args.generation.files());
     check_outputs(&[args.plot.as_deref(), args.many.output()], &inputs.collect::<Vec<_>>())?;
     let model = args.model.open(&args.compute.device)?;
     // Before the prompts: what these options read from standard input is none.
@@ -162,7 +163,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let (given, length) = prompts(args, &model)?;
     let batch =
         if args.many.is_given() { args.many.side_by_side(args.batch) } else { given.len().max(args.batch) };
-    let room = args.stop.room(&model, &given, length, args.is_resumed());
+    let beyond = options.beyond(model.config().variant);
+    let room = args.stop.room(&model, &given, length, args.is_resumed(), beyond);
     let context_params = ContextParams { sequences: batch, length: room, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &context_params)?;
     // After the context, which refuses a batch that memory is too small for.

@@ -16,7 +16,7 @@ const HELP: &str = "\
 The model processes windows of the text as it generates texts (in random orders with many tokens per step, in blocks, or \
 behind a prompt), and the mean square of each matrix's input is recorded per column. `esolm quantize --imatrix` then keeps quantization errors small in the \
 columns with large inputs. Use text of the kind the model is meant to write, but not the text its quality is measured on, \
-and a model in f32 or f16. A window has 4,096 tokens at most unless --length says more. If the machine is busy, --threads 1 is faster than one thread per core.
+and a model in f32 or f16. If the machine is busy, --threads 1 is faster than one thread per core.
 
 The output is a GGUF file with one f32 tensor per matrix, which has the matrix's name.
 

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
 use esolm::{
-    ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, TokenizeOptions, Variant,
+    ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, TokenizeOptions, Tokenizer,
+    Variant,
 };
 use serde_json::{Value, json};
 
@@ -63,7 +64,8 @@ pub struct Args {
     /// Order of the tokens: ltr (left to right) or random. Default: random if --orders is above 1, else ltr.
     #[arg(long, value_parser = ["ltr", "random"], value_name = "ORDER")]
     order: Option<String>,
-    /// Number of orders; more than one must be random; 0 = no likelihood in an order. Default: 1, for MDLM 0.
+    /// Number of orders; more than one must be random; 0 = no likelihood in an order. Default: 1, for models that diffuse only
+    /// (MDLM, BD3-LM) 0.
     #[arg(long, value_name = "K")]
     orders: Option<usize>,
     /// Fraction of diffusion in the bound, 0 to 1. Default: the alpha_0 that the model was trained with, 1 if its file does
@@ -104,6 +106,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let tokenizer = tokenizer(&model)?;
     let encoded = || encode(&model, &text, TokenizeOptions::CORPUS, "--ids");
     let mut tokens = if args.ids { parse_ids(&text, &model)? } else { encoded()? };
+    args.shard.check(args.window.seed)?;
     let context_params = ContextParams { length: args.window.length, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &context_params)?;
     let all = tokens.len();
@@ -126,18 +129,39 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             let scored = (window.len() - model.config().given_tokens()) as f64;
             let bytes =
                 tokenizer.map(|tokenizer| tokenizer.decode(window)).transpose()?.map(|text| text.len());
-            Ok(report(score, params, &Text { tokens: window, scored, bytes, windows: 1 }))
+            let given = model.config().given_tokens();
+            let scored_bytes = scored_bytes(tokenizer, bytes, [window].into_iter(), given)?;
+            Ok(report(score, params, &Text { tokens: window, scored, bytes, scored_bytes, windows: 1 }))
         })?;
         return Ok(ExitCode::SUCCESS);
     }
     let score = progress::of_windows(|show| context.score_text(&tokens, &params, show))?;
-    let text = Text { tokens: &tokens, scored: (tokens.len() - given) as f64, bytes, windows };
+    let scored = (tokens.len() - given) as f64;
+    let each = tokens.chunks(context.length());
+    let scored_bytes = scored_bytes(tokenizer, bytes, each, model.config().given_tokens())?;
+    let text = Text { tokens: &tokens, scored, bytes, scored_bytes, windows };
     if args.json.json {
         print_json(report(&score, &params, &text))?;
     } else {
         print(table(&score, &params, &text))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The bytes of the tokens that have a probability: without the first `given` of each window.
+fn scored_bytes(
+    tokenizer: Option<&Tokenizer>,
+    bytes: Option<usize>,
+    windows: impl Iterator<Item = impl AsRef<[u32]>>,
+    given: usize,
+) -> Result<Option<usize>> {
+    let (Some(tokenizer), Some(mut bytes)) = (tokenizer, bytes) else { return Ok(bytes) };
+    for window in windows {
+        for &token in window.as_ref().iter().take(given) {
+            bytes = bytes.saturating_sub(tokenizer.token_piece(token)?.map_or(0, |piece| piece.len()));
+        }
+    }
+    Ok(Some(bytes).filter(|&bytes| bytes > 0))
 }
 
 /// A text that was scored.
@@ -147,6 +171,8 @@ struct Text<'a> {
     scored: f64,
     /// Its length as text, if that is known.
     bytes: Option<usize>,
+    /// That of the tokens that have a probability, if there are any.
+    scored_bytes: Option<usize>,
     windows: usize,
 }
 
@@ -176,7 +202,7 @@ fn order_name(params: &ScoreParams) -> String {
 }
 
 fn table(score: &TextScore, params: &ScoreParams, text: &Text<'_>) -> String {
-    let &Text { tokens, scored: count, bytes, windows } = text;
+    let &Text { tokens, scored: count, bytes, scored_bytes, windows } = text;
     let of_bytes = bytes.map_or(String::new(), |bytes| format!(" {bytes} bytes,"));
     let plural = if windows == 1 { "" } else { "s" };
     let mut out = format!("{} tokens,{of_bytes} {windows} window{plural}\n", tokens.len());
@@ -186,7 +212,7 @@ fn table(score: &TextScore, params: &ScoreParams, text: &Text<'_>) -> String {
         let error = error.map_or(String::new(), |e| format!(" +- {:.4}", e / count));
         out += &format!("{name:26} {:.4}{error} nats per token", nats / count);
         if of_text {
-            let bits = bytes.map(|bytes| format!(", {:.4} bits per byte", bits_per_byte(nats, bytes)));
+            let bits = scored_bytes.map(|bytes| format!(", {:.4} bits per byte", bits_per_byte(nats, bytes)));
             let (perplexity, bits) = (perplexity(nats, count), bits.unwrap_or_default());
             out += &format!(", perplexity {perplexity:.2}{bits}, NLL {nats:.1}");
         }
@@ -215,10 +241,10 @@ fn bits_per_byte(nats: f64, bytes: usize) -> f64 {
 }
 
 fn report(score: &TextScore, params: &ScoreParams, text: &Text<'_>) -> Value {
-    let &Text { tokens, scored: count, bytes, .. } = text;
+    let &Text { tokens, scored: count, bytes, scored_bytes, .. } = text;
     let nats = |nats: f64| {
         json!({ "nll": nats, "nll_per_token": nats / count, "perplexity": perplexity(nats, count),
-                "bits_per_byte": bytes.map(|bytes| bits_per_byte(nats, bytes)) })
+                "bits_per_byte": scored_bytes.map(|bytes| bits_per_byte(nats, bytes)) })
     };
     let estimate = |e: Estimate| {
         let mut value = nats(e.mean);

@@ -91,6 +91,54 @@ fn runs_go_on_where_the_file_ends() {
     refused(&args, "line 1 is not");
 }
 
+/// The last lines are made once more: other options or prompts are an error, not the old results.
+#[test]
+fn complete_files_are_compared_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file").display().to_string();
+    let text = dir.path().join("text").display().to_string();
+    std::fs::write(&text, "Once upon a time there was a king.").unwrap();
+    let write = ["generate", "--seed", "5", "-n", "4", "--threads", "1"];
+    let score = ["score", &text, "--threads", "1", "--shard", "1/1"];
+    for (args, same, other) in [
+        (
+            &write[..],
+            &["--count", "3", "-p", "Once"][..],
+            &["--count", "3", "-p", "Once", "--temp", "0.3"][..],
+        ),
+        (&write, &["--count", "3", "-p", "Once"], &["--count", "3", "-p", "The king"]),
+        // Text 2 is that of the first prompt with two of them, too.
+        (&write, &["--count", "3", "-p", "Once"], &["--count", "5", "-p", "Once", "-p", "The king"]),
+        (&score, &["--draws", "0"], &["--draws", "1"]),
+    ] {
+        let _ = std::fs::remove_file(&file);
+        let with = |more: &[&'static str]| [args, more, &["-o", &file]].concat();
+        let whole = lines(&with(same));
+        assert_eq!(lines(&with(same)), whole);
+        let output = esolm(&with(other));
+        assert_eq!(output.status.code(), Some(3), "{other:?}: {}", err(&output));
+        assert!(err(&output).contains("other options"), "{}", err(&output));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
+    }
+    let random = ["--shard", "1/1", "--seed", "-1"];
+    assert_eq!(esolm(&[&["score", &text][..], &random].concat()).status.code(), Some(2));
+}
+
+/// A window that slides has masks beyond the end of its text, whatever the other prompts have room for.
+#[test]
+fn sliding_windows_do_not_depend_on_other_prompts() {
+    let args = ["-n", "10", "--ignore-eos", "--window", "8:2", "--threads", "1"];
+    let long = "Once upon a time there was a little girl who lived in a house";
+    for seed in ["1", "2", "3"] {
+        let many = ["generate", "--count", "2", "-p", "The king", "-p", long, "--seed", seed];
+        let all = lines(&[&many[..], &args].concat());
+        let first: Value = serde_json::from_str(all.lines().next().unwrap()).unwrap();
+        let own = first["seed"].to_string();
+        let alone = lines(&[&["generate", "-q", "-p", "The king", "--seed", &own][..], &args].concat());
+        assert_eq!(alone.trim_end(), first["text"].as_str().unwrap().trim_end(), "{seed}");
+    }
+}
+
 #[test]
 fn files_of_something_else_are_left_as_they_are() {
     let dir = tempfile::tempdir().unwrap();

@@ -45,6 +45,7 @@ pub(super) trait GrammarMatcher: Debug + Send + Sync {
     /// [`Error::InvalidArgument`](crate::Error) if it may not come next, or takes too much.
     fn advance(&mut self, token: u32) -> Result<()>;
 
-    /// A matcher that has matched as much, to look ahead with: once one has failed, it matches no more.
+    /// A matcher that has matched as much, to look ahead with: once one has failed, it matches no more. (What llguidance's lexer may
+    /// spend is shared by the two.)
     fn copy(&self) -> Box<dyn GrammarMatcher>;
 }

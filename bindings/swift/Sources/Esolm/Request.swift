@@ -228,7 +228,7 @@ public struct GenerateParams: Sendable {
     /// What C would take for something else: sizes below 0, and texts with a NUL.
     func validate() throws {
         let sizes = [length, maxTokens, steps, adaptive?.window ?? 0, orderSize ?? 0]
-        if sizes.contains(where: { $0 < 0 && $0 != Adaptive.windowAuto }) {
+        if sizes.contains(where: { $0 < 0 }) {
             throw EsolmError(status: .invalidArgument, message: "a length, a size or a number of steps is negative")
         }
         for string in stopStrings { try refuseNUL("a stop string", string) }

@@ -100,7 +100,8 @@ impl Case<'_> {
 
     /// Tokens of a text.
     pub fn whole_length(&self) -> usize {
-        if self.length > 0 { self.length } else { self.subject.model.config().context_length }
+        let config = self.subject.model.config();
+        if self.length > 0 { self.length } else { config.context_length.min(ContextParams::DEFAULT_LENGTH) }
     }
 
     pub fn context(&self, args: &Args) -> Result<Context> {

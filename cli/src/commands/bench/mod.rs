@@ -17,7 +17,10 @@ use std::thread::available_parallelism;
 
 use esolm::gguf::TensorType;
 use esolm::quantize::{FileOrPath, QuantizeOptions};
-use esolm::{Adaptive, Config, Error, GenerateParams, Kernels, Result, SamplingParams, Schedule, Variant};
+use esolm::{
+    Adaptive, Config, ContextParams, Error, GenerateParams, Kernels, Result, SamplingParams, Schedule,
+    Variant,
+};
 
 use crate::generation_args::check_diffusion;
 use crate::progress;
@@ -82,9 +85,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The fractions written by diffusion; an autoregressive model has one way to write.
+/// The fractions written by diffusion, where a variant has a choice.
 fn alphas<'a>(args: &'a Args, config: &Config) -> &'a [f64] {
-    if config.variant == Variant::Ar { &[0.0] } else { &args.alpha0 }
+    match config.variant {
+        Variant::Ar => &[0.0],
+        Variant::Mdlm | Variant::Bd3Lm => &[1.0],
+        Variant::EsoA | Variant::EsoB | Variant::WeDlm => &args.alpha0,
+    }
 }
 
 /// How much the steps of a model do, and by which schedule.
@@ -134,7 +141,7 @@ fn params(
     config: &Config,
     length: usize,
 ) -> GenerateParams<'static> {
-    let length = if length > 0 { length } else { config.context_length };
+    let length = if length > 0 { length } else { config.context_length.min(ContextParams::DEFAULT_LENGTH) };
     let window = |window| Adaptive { window, ..Adaptive::WEDLM };
     GenerateParams {
         alpha_0,

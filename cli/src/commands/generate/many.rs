@@ -68,6 +68,9 @@ impl ManyArgs {
     }
 }
 
+/// Most texts of a file that are written once more to compare them.
+const MOST_AGAIN: usize = 16;
+
 /// Writes the texts. Text `i` is of prompt `i` modulo their number, and has a seed of its own.
 pub fn write(
     args: &ManyArgs,
@@ -79,8 +82,11 @@ pub fn write(
 ) -> Result<ExitCode> {
     let pieces = args.pieces();
     let all = args.share();
-    let mut lines = LineFile::open(args.output(), pieces.clone().map(|i| (i, seed_of(params.seed, i))))?;
-    let done = lines.done(all);
+    // A text of each prompt, since there may be other ones now.
+    let again = prompts.len().clamp(1, MOST_AGAIN);
+    let numbers = pieces.clone().map(|i| (i, seed_of(params.seed, i)));
+    let mut lines = LineFile::open(args.output(), numbers, again)?;
+    let (found, done) = (lines.found(), lines.done());
     let cancel = context.cancel_token();
     let interrupt = CancelOnInterrupt::new(cancel.clone());
     let started = Instant::now();
@@ -93,8 +99,12 @@ pub fn write(
         show(shown, all);
         while waiting.peek().is_some() || !writer.running.is_empty() {
             for index in waiting.by_ref().take(batch - writer.running.len()) {
-                writer.begin(index)?;
-                begun.push_back(index);
+                match writer.begin(index) {
+                    Ok(()) => begun.push_back(index),
+                    // The step says so again.
+                    Err(Error::Cancelled) => break,
+                    Err(error) => return Err(error),
+                }
             }
             match writer.step() {
                 Ok(texts) => finished.extend(texts),
@@ -120,7 +130,7 @@ pub fn write(
         let of = if shown < all { format!("{shown} of ") } else { String::new() };
         let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
         tell(&format!(
-            "{of}{all} texts, {done} of them there before{failed}; {tokens} tokens, {seconds:.2} s ({speed:.0} tokens/s); seed {}",
+            "{of}{all} texts, {found} of them there before{failed}; {tokens} tokens, {seconds:.2} s ({speed:.0} tokens/s); seed {}",
             params.seed
         ));
     }

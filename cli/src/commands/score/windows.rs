@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use esolm::{Context, Result, ScoreParams, TextScore};
+use esolm::{Context, Error, Result, ScoreParams, TextScore};
 use serde_json::Value;
 
 use crate::allocation::collected;
 use crate::line_file::LineFile;
 use crate::output::json_line;
 use crate::progress;
+use crate::seed::Seed;
 use crate::shard::{Shard, seed_of};
 
 /// The options as they are written on the command line.
@@ -30,6 +31,14 @@ impl ShardArgs {
         self.shard.is_some()
     }
 
+    /// A seed that is left to chance is another one in each process.
+    pub fn check(&self, seed: Seed) -> Result<()> {
+        if self.is_given() && seed.is_random() {
+            return Err(Error::InvalidArgument("--shard needs a --seed other than -1".into()));
+        }
+        Ok(())
+    }
+
     /// The file that lines go to.
     pub fn output(&self) -> Option<&Path> {
         self.output.as_deref()
@@ -47,8 +56,8 @@ pub fn write(
     let windows: Vec<&[u32]> = collected(tokens.chunks(context.length()).map(Ok))?;
     let shard = args.shard.unwrap_or(Shard::WHOLE);
     let (pieces, all) = (shard.pieces(windows.len() as u64), shard.share(windows.len() as u64));
-    let mut lines = LineFile::open(args.output(), pieces.clone().map(|i| (i, seed_of(params.seed, i))))?;
-    let done = lines.done(all);
+    let mut lines = LineFile::open(args.output(), pieces.clone().map(|i| (i, seed_of(params.seed, i))), 1)?;
+    let done = lines.done();
     progress::of_items("windows", |show| {
         for (number, index) in pieces.enumerate().skip(done) {
             let Some(&window) = windows.get(index as usize) else { break };

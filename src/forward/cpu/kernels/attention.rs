@@ -268,7 +268,7 @@ fn load_values<I: Isa, T: CacheElement, const V: usize, const WHOLE: bool>(isa: 
 /// Slots whose values are prefetched at once.
 const SLOTS_AT_ONCE: usize = 4;
 
-/// The sums of `V` vectors of values of `count` slots, weighted by their scores: of rows of `dh` values those from `column` on, with
+/// The sums of `V` vectors of values, weighted by the scores of their slots: of rows of `dh` values those from `column` on, with
 /// zeros behind the last unless rows are `WHOLE`.
 ///
 /// (Neither here nor in what is called are values loaded by a closure: it would be compiled by itself, and in a build for processors
