@@ -124,6 +124,11 @@ pub fn convert(
         Some(path) => Some(Importance::read(path, &config)?),
         None => None,
     };
+    let specs = config.tensors()?;
+    if let Some(importance) = &importance {
+        let packed = specs.iter().map(|spec| spec.name.as_str()).zip(types.iter().copied());
+        notes.extend(importance.note(packed, config.architecture.tied_output));
+    }
 
     let mut writer = Writer::new();
     config.write(&mut writer)?;
@@ -136,7 +141,7 @@ pub fn convert(
     if let Some(template) = source.tokenizer.chat_template.take() {
         writer.set(Config::CHAT_TEMPLATE_KEY, Value::Str(template));
     }
-    let specs = config.tensors()?.into_iter().zip(types).zip(recipes);
+    let specs = specs.into_iter().zip(types).zip(recipes);
     let tensors = collected(specs.map(|((spec, ty), recipe)| OutputTensor {
         name: spec.name,
         ty,
@@ -192,7 +197,8 @@ fn open(path: &Path, options: &Options) -> Result<Source> {
     let (file, _) = open_regular(path)?;
     file.take(8).read_to_end(&mut start).map_err(|e| Error::io(path, e))?;
     match *start.as_slice() {
-        [b'P', b'K', ..] => checkpoint::open(path, options.raw_weights),
+        // The length of a safetensors header may begin with the first two.
+        [b'P', b'K', 3, 4, ..] => checkpoint::open(path, options.raw_weights),
         [b'G', b'G', b'U', b'F', ..] => Err(Error::invalid(format!(
             "{} is a GGUF file already; `esolm quantize` changes its types",
             path.display()

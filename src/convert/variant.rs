@@ -46,6 +46,11 @@ pub(super) fn kind(facts: Facts<'_>, options: &Options) -> Result<TrainedAs> {
                 "{path}: a model of the algorithm '{other}'; esolm, mdlm, ar and bd3lm can be converted"
             )));
         }
+        Some(other) if facts.source.shape("vocab_embed.embedding").is_none() => {
+            return Err(Error::unsupported(format!(
+                "{path}: a model of the type '{other}'; qwen2, qwen3, wedlm, and esolm, mdlm, ar and bd3lm of the authors' can be converted"
+            )));
+        }
         // A configuration without a name. Only AR has no conditioning, and only Eso-LM's backbone saves its mask index.
         _ if !has_condition => (&[Variant::Ar][..], "ar"),
         _ if modes(facts)? != (None, None) => esolm_family(facts)?,

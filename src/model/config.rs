@@ -256,6 +256,11 @@ impl Config {
         {
             return Err(format!("a default alpha_0 of {alpha_0} for a model of the diffusion phase alone"));
         }
+        let window = self.variant == Variant::WeDlm;
+        if let Some(alpha_0) = self.defaults.alpha_0.filter(|alpha_0| window && ![0.0, 1.0].contains(alpha_0))
+        {
+            return Err(format!("a default alpha_0 of {alpha_0} for WeDLM, which has 0 and 1"));
+        }
         if self.vocab_size < 2 {
             return Err(format!("a vocabulary of {} has no token besides the mask", self.vocab_size));
         }

@@ -186,7 +186,8 @@ fn random_plan(config: &Config, length: usize, options: &ImatrixOptions, piece: 
     let steps = options.steps.min(length);
     let until = |step: usize| (step * length / steps) as u32;
     let counts = collected((0..steps).map(|step| until(step + 1) - until(step)))?;
-    let diffusion = if config.diffusion_only { length } else { 0 };
+    // Steps of several tokens are those of the diffusion phase.
+    let diffusion = if config.variant == Variant::EsoA { length } else { 0 };
     Ok(Plan { known: vec![], order, counts, diffusion })
 }
 

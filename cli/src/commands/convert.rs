@@ -50,7 +50,8 @@ pub struct Args {
     /// Use the weights of the last training step instead of their exponential moving average (EMA).
     #[arg(long)]
     raw_weights: bool,
-    /// Model variant, if the configuration does not say: Eso-LM (B), Eso-LM (A), MDLM or autoregressive.
+    /// Model variant, if the configuration does not say: Eso-LM (B), Eso-LM (A), MDLM, autoregressive, WeDLM or
+    /// BD3-LM.
     #[arg(long, value_parser = variants())]
     variant: Option<Variant>,
     /// Number of attention heads, if neither configuration nor tensors say.

@@ -53,7 +53,8 @@ pub struct Args {
     /// Branch, tag or commit. Default: main.
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
-    /// Model variant, if the configuration does not say: Eso-LM (B), Eso-LM (A), MDLM or autoregressive.
+    /// Model variant, if the configuration does not say: Eso-LM (B), Eso-LM (A), MDLM, autoregressive, WeDLM or
+    /// BD3-LM.
     #[arg(long, value_parser = variants())]
     variant: Option<Variant>,
     /// A tokenizer.json to use instead of the repository's; hf:OWNER/NAME takes that of another repository.

@@ -39,11 +39,8 @@ const BESIDE: [&str; 8] = [
 /// What is missing, or what there are several of.
 pub fn choose(names: &[String], ty: TensorType) -> Result<Choice, String> {
     let has = |name: &str| names.iter().any(|n| n == name);
-    let in_lower_case = |name: &str| name.to_ascii_lowercase();
-    let ggufs: Vec<&String> =
-        names.iter().filter(|n| !n.contains('/') && in_lower_case(n).ends_with(".gguf")).collect();
-    let ending = format!("{}.gguf", ty.name());
-    if let Some(&file) = ggufs.iter().find(|n| in_lower_case(n).ends_with(&ending)) {
+    let ggufs: Vec<&String> = names.iter().filter(|name| !name.contains('/') && is_gguf(name)).collect();
+    if let Some(&file) = ggufs.iter().find(|name| is_of_type(name, ty)) {
         return Ok(Choice::Gguf(file.clone()));
     }
     let weights = weights(names)?;
@@ -59,6 +56,41 @@ pub fn choose(names: &[String], ty: TensorType) -> Result<Choice, String> {
         (false, false, []) => Err("it has weights, but no config.json".into()),
         (true, _, []) => Err("it has no model.safetensors, no pytorch_model.bin and no GGUF file".into()),
     }
+}
+
+/// Among files that were downloaded before, which may be a part of the repository's, the GGUF that it has for this type: one whose
+/// name says so, or the only one, if its name says no type.
+pub fn gguf_of_type(names: &[String], ty: TensorType) -> Option<&String> {
+    let mut ggufs = names.iter().filter(|name| !name.contains('/') && is_gguf(name));
+    match (ggufs.clone().find(|name| is_of_type(name, ty)), ggufs.next(), ggufs.next()) {
+        (Some(file), ..) => Some(file),
+        (None, Some(only), None) if !says_type(only) => Some(only),
+        _ => None,
+    }
+}
+
+pub fn is_gguf(name: &str) -> bool {
+    stem(name).is_some()
+}
+
+/// The name in lower case, without the ending of GGUF files.
+fn stem(name: &str) -> Option<String> {
+    name.to_ascii_lowercase().strip_suffix(".gguf").map(str::to_owned)
+}
+
+/// Whether the name of a GGUF file ends with that of the type. (`bf16` is no `f16`.)
+pub fn is_of_type(name: &str, ty: TensorType) -> bool {
+    let before = stem(name).and_then(|stem| stem.strip_suffix(ty.name()).map(str::to_owned));
+    before.is_some_and(|before| !before.ends_with(|c: char| c.is_ascii_alphanumeric()))
+}
+
+/// Whether the last part of the name of a GGUF file looks like that of a type, as `Q4_K_M`.
+fn says_type(name: &str) -> bool {
+    let stem = stem(name).unwrap_or_default();
+    let last = stem.rsplit(['-', '.', ' ']).next().unwrap_or_default();
+    ["iq", "q", "bf", "f"].iter().any(|kind| {
+        last.strip_prefix(kind).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    })
 }
 
 /// The files of the weights: one, or all shards with their index; none if there are none.
@@ -139,6 +171,22 @@ mod tests {
         assert_eq!(converted, checkpoint(&["config.json", "model.safetensors"]));
         assert!(chosen(&["a-q4_k.gguf", "a-q6_k.gguf"]).unwrap_err().contains("a-q6_k.gguf"));
         assert!(chosen(&["b/a-q8_0.gguf"]).unwrap_err().contains("no GGUF"));
+        let names = ["m-BF16.gguf".to_owned(), "m-F16.gguf".to_owned()];
+        assert_eq!(choose(&names, TensorType::F16), gguf("m-F16.gguf"));
+        assert_eq!(choose(&names, TensorType::Bf16), gguf("m-BF16.gguf"));
+    }
+
+    #[test]
+    fn file_of_another_type_that_is_here_is_not_what_was_asked_for() {
+        let here = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            gguf_of_type(&names, TensorType::Q8_0).cloned()
+        };
+        assert_eq!(here(&["m-q4_k.gguf"]), None);
+        assert_eq!(here(&["m.Q4_K_M.gguf", "config.json"]), None);
+        assert_eq!(here(&["m-q4_k.gguf", "m-Q8_0.gguf"]).as_deref(), Some("m-Q8_0.gguf"));
+        assert_eq!(here(&["qwen3.gguf", "README.md"]).as_deref(), Some("qwen3.gguf"));
+        assert_eq!(here(&["a.gguf", "b.gguf"]), None);
         assert!(chosen(&["model.safetensors"]).unwrap_err().contains("config.json"));
     }
 

@@ -19,7 +19,7 @@ use esolm::{Error, LoadOptions, Model, Result, Variant, check_writable, copy_fil
 use crate::output::{human_bytes, io_error, print_notes, tell};
 use crate::progress;
 use client::{Client, Listing, RemoteFile};
-use files::{Choice, choose};
+use files::{Choice, choose, gguf_of_type, is_gguf};
 use store::{Store, check_space};
 
 pub use name::Name;
@@ -44,7 +44,7 @@ pub fn model(name: &str) -> Result<PathBuf> {
         if store.model(&commit).is_file() {
             return Ok(store.model(&commit));
         }
-        if let Ok(Choice::Gguf(file)) = choose(&store.files(&commit), name.tensor_type) {
+        if let Some(file) = gguf_of_type(&store.files(&commit), name.tensor_type) {
             return Ok(store.snapshot(&commit).join(file));
         }
     }
@@ -55,11 +55,15 @@ pub fn model(name: &str) -> Result<PathBuf> {
 pub fn checkpoint(name: &str) -> Result<PathBuf> {
     let name = Name::parse(name)?;
     let source = Source::find(&name)?;
-    let choice = source.choose()?;
-    if let Choice::Gguf(file) = choice {
-        return Err(name.bad(format!("{file:?} needs no conversion; use `esolm pull`")));
+    let mut names = source.names();
+    names.retain(|name| !is_gguf(name));
+    match choose(&names, name.tensor_type) {
+        Ok(choice) => source.fetch(choice.files(), 0, false),
+        Err(what) => match source.choose()? {
+            Choice::Gguf(file) => Err(name.bad(format!("{file:?} needs no conversion; use `esolm pull`"))),
+            Choice::Checkpoint(_) => Err(name.bad(what)),
+        },
     }
-    source.fetch(choice.files(), 0, false)
 }
 
 /// The `tokenizer.json` of a repository. Without a request to the hub if it is there.
@@ -92,14 +96,22 @@ pub fn pull(request: &Request) -> Result<PathBuf> {
     }
     let source = Source::find(name)?;
     let cached = source.store.model(&source.commit);
-    if cached.is_file() && request.output.is_none() && !request.force {
+    // What these options say may not be how it was converted.
+    let as_it_is = request.tokenizer.is_none() && request.variant.is_none();
+    if cached.is_file() && request.output.is_none() && !request.force && as_it_is {
         source.store.set_commit(&source.commit)?;
-        if request.tokenizer.is_some() || request.variant.is_some() {
-            tell(&format!("note: {name} is there already; --force converts it again"));
-        }
         return Ok(cached);
     }
     let choice = source.choose()?;
+    if let Choice::Gguf(file) = &choice {
+        if !as_it_is {
+            let what = format!("{file:?} is a GGUF, for which there is no --variant and no --tokenizer");
+            return Err(Error::InvalidArgument(what));
+        }
+        if source.hub.is_none() && gguf_of_type(&source.names(), name.tensor_type).is_none() {
+            tell(&format!("note: {file:?} is what was downloaded before"));
+        }
+    }
     let bits = match &choice {
         Choice::Gguf(_) => 0,
         Choice::Checkpoint(_) => 8 * name.tensor_type.block_bytes() / name.tensor_type.block_len(),

@@ -92,7 +92,11 @@ fn variants_and_options_are_evaluated_or_refused() {
         assert!(err(&output).contains(words), "{more:?}: {}", err(&output));
         assert!(out(&output).is_empty());
     };
-    refused(&["-m", &mdlm, "--length", "16"], 2, "MDLM");
+    // Before any text is drawn.
+    refused(&["-m", &mdlm, "--length", "16"], 2, "--judge");
+    refused(&["--judge", &ar, "--draws", "1"], 2, "--draws");
+    refused(&["-m", &ar, "--alpha0", "0.5"], 2, "this model has only 0");
+    refused(&["-m", &wedlm, "--alpha0", "0,0.5"], 2, "only 0 and 1");
     refused(&["--judge", "no-such-file"], 3, "no-such-file");
     refused(&["--text", "no-such-file"], 3, "no-such-file");
     refused(&["--alpha0", "2"], 2, "--alpha0");

@@ -98,7 +98,7 @@ fn complete_files_are_compared_too() {
     let file = dir.path().join("file").display().to_string();
     let text = dir.path().join("text").display().to_string();
     std::fs::write(&text, "Once upon a time there was a king.").unwrap();
-    let write = ["generate", "--seed", "5", "-n", "4", "--threads", "1"];
+    let write = ["generate", "--seed", "5", "-n", "9", "--threads", "1"];
     let score = ["score", &text, "--threads", "1", "--shard", "1/1"];
     for (args, same, other) in [
         (

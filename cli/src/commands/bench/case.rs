@@ -53,6 +53,15 @@ impl Amount {
         }
     }
 
+    /// What the number is one of.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Steps(_) => "diffusion steps (T)",
+            Self::Tokens(_) => "tokens a step",
+            Self::Window(_) => "positions of the window",
+        }
+    }
+
     /// As it is told in the column of the steps.
     pub fn name(self) -> String {
         match self {

@@ -113,8 +113,8 @@ pub fn profile(cases: &[Case<'_>]) -> String {
     text
 }
 
-/// Speed over diffusion steps, with a line for each model, kernels, batch and alpha_0. What all cases have in common is in
-/// the note, not in the legend.
+/// Speed over diffusion steps or what takes their place, with a line for each model, kernels, batch and alpha_0. What all cases have
+/// in common is in the note, not in the legend.
 pub fn plot(args: &Args, cases: &[Case<'_>]) -> Plot {
     let parts = |case: &Case<'_>| {
         [
@@ -123,6 +123,7 @@ pub fn plot(args: &Args, cases: &[Case<'_>]) -> Plot {
             format!("batch {}", case.batch),
             format!("alpha_0 {}", case.params.alpha_0),
             format!("length {}", case.whole_length()),
+            case.amount.kind().to_string(),
         ]
     };
     let all: Vec<_> = cases.iter().map(parts).collect();
@@ -142,14 +143,17 @@ pub fn plot(args: &Args, cases: &[Case<'_>]) -> Plot {
         }
     }
     let same = cases.first().map(|case| join(case, false)).filter(|same| !same.is_empty());
+    let mut kinds: Vec<&str> = cases.iter().map(|case| case.amount.kind()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
     let seeds = match args.repeat {
         1 => "seed 0".into(),
         repeat => format!("seeds 0 to {}, medians", repeat - 1),
     };
     Plot {
-        title: "Speed over diffusion steps, sampling included".into(),
+        title: "Speed, sampling included".into(),
         note: [Some(seeds), same].into_iter().flatten().collect::<Vec<_>>().join("; "),
-        x: Axis { label: "T (diffusion steps)".into(), log: true },
+        x: Axis { label: kinds.join(" or "), log: true },
         y: Axis { label: "tokens/s".into(), log: false },
         series,
     }

@@ -68,7 +68,8 @@ impl ManyArgs {
     }
 }
 
-/// Most texts of a file that are written once more to compare them.
+/// How many texts of a file are written once more to compare them.
+const LEAST_AGAIN: usize = 4;
 const MOST_AGAIN: usize = 16;
 
 /// Writes the texts. Text `i` is of prompt `i` modulo their number, and has a seed of its own.
@@ -82,8 +83,8 @@ pub fn write(
 ) -> Result<ExitCode> {
     let pieces = args.pieces();
     let all = args.share();
-    // A text of each prompt, since there may be other ones now.
-    let again = prompts.len().clamp(1, MOST_AGAIN);
+    // A text of each prompt, since there may be other ones now; several, as a short one may come out the same.
+    let again = prompts.len().clamp(LEAST_AGAIN, MOST_AGAIN);
     let numbers = pieces.clone().map(|i| (i, seed_of(params.seed, i)));
     let mut lines = LineFile::open(args.output(), numbers, again)?;
     let (found, done) = (lines.found(), lines.done());

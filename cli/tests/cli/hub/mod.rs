@@ -202,6 +202,8 @@ fn gguf_of_the_repository_is_used_as_it_is() {
     hub.hub.as_ref().unwrap().take_requests();
     assert_eq!(generate(&hub, "hf:owner/tiny"), generate(&made, "hf:owner/tiny"));
     assert!(hub.hub.as_ref().unwrap().take_requests().is_empty());
+    let refused = hub.esolm(&["pull", "owner/tiny", "--variant", "b"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
     // A GGUF of something else.
     let other = Hub::start(vec![File::large("other.gguf", "GGUF of another kind")]);
     let refused = other.esolm(&["pull", "owner/tiny"]);
@@ -243,6 +245,9 @@ fn what_a_configuration_lacks_can_be_given() {
     // The tokenizer of another repository: here that of the same hub.
     let file = hub.path("tokenizer.json");
     std::fs::write(&file, tokenizer()).unwrap();
+    // What was converted without it is converted again.
+    pull(&hub, &["--variant", "b"]);
+    assert_ne!(hub.esolm(&["generate", "-m", "hf:owner/tiny", "-p", "w3"]).status.code(), Some(0));
     pull(&hub, &["--variant", "b", "--tokenizer", &file]);
     assert!(generate(&hub, "hf:owner/tiny").starts_with("w3 w4 w"));
     let missing = hub.esolm(&["pull", "owner/tiny", "--tokenizer", "hf:owner/tiny"]);
