@@ -78,7 +78,7 @@ pub fn convert(
         refuse_input_as_output(file, output)?;
     }
     let mut vocabulary = tokenizer::find(&mut source, options)?;
-    let is_qwen = qwen::is_qwen(&source);
+    let is_qwen = source::is_qwen(&source.config);
     let settings = match is_qwen {
         true => qwen::settings(&source, vocabulary.as_ref(), options)?,
         false => settings::settings(&mut source, vocabulary.as_ref(), options)?,

@@ -20,16 +20,8 @@ use crate::model::{Architecture, Config, Defaults, Variant, limits};
 
 /// The file beside the weights that says how text is generated.
 pub(super) const GENERATION_CONFIG: &str = "generation_config.json";
-/// The values of `model_type`.
-const TYPES: [&str; 3] = ["qwen2", "qwen3", "wedlm"];
 /// Most tokens that end a text.
 const MAX_ENDS: usize = 1 + limits::OTHER_EOS;
-
-/// Whether the configuration is one of this family.
-pub(super) fn is_qwen(source: &Source) -> bool {
-    let name = source.config.get("model_type").and_then(Value::as_str);
-    name.is_some_and(|name| TYPES.contains(&name))
-}
 
 /// Determines the hyperparameters.
 ///

@@ -262,3 +262,12 @@ impl Source {
         Ok(all)
     }
 }
+
+/// The values of `model_type` of Qwen's family.
+const QWEN: [&str; 3] = ["qwen2", "qwen3", "wedlm"];
+
+/// Whether the configuration is one of Qwen's family, WeDLM among them.
+pub(super) fn is_qwen(config: &Value) -> bool {
+    let name = config.get("model_type").and_then(Value::as_str);
+    name.is_some_and(|name| QWEN.contains(&name))
+}

@@ -11,11 +11,11 @@ use serde_json::{Map, Value};
 use super::json::{read_json_if_any, read_vocabulary};
 use super::options::TokenizerSource;
 use super::small_file::read_small;
-use super::source::FoundTokenizer;
+use super::source::{FoundTokenizer, is_qwen};
 use super::tokenizer::END_OF_TEXT;
 use crate::error::{Error, Result};
 use crate::memory::{add, collected, copied, extend, insert, no_room};
-use crate::model::{MAX_ADDED, MAX_MERGES};
+use crate::model::{MAX_ADDED, MAX_MERGES, qwen2_parts};
 
 /// The files that are read if they are beside the weights.
 pub(super) const FILES: [&str; 7] = [
@@ -49,7 +49,8 @@ pub(super) fn find(weights: &Path) -> Result<FoundTokenizer> {
     let (json, file) = match at("tokenizer.json") {
         path if path.is_file() => (Some(read_small(&path)?), "tokenizer.json"),
         _ if at("vocab.json").is_file() && at("merges.txt").is_file() => {
-            let made = byte_level_bpe(&at("vocab.json"), &at("merges.txt"), &declared)?;
+            let config = read_json_if_any(&at("config.json"))?.unwrap_or(Value::Null);
+            let made = byte_level_bpe(&at("vocab.json"), &at("merges.txt"), &declared, is_qwen(&config))?;
             (Some(made), "the tokenizer of vocab.json and merges.txt")
         }
         _ => (None, "tokenizer.json"),
@@ -94,6 +95,18 @@ impl Declared {
         [&self.config, &self.special].into_iter().find_map(|file| text(file.get(role)?))
     }
 
+    /// Whether the tokenizer is Qwen's, which splits texts by another pattern than GPT-2's.
+    fn is_qwen(&self) -> bool {
+        let class = self.config.get("tokenizer_class").and_then(Value::as_str);
+        class.is_some_and(|class| class.starts_with("Qwen2"))
+    }
+
+    /// Whether the token with this number is stated not to be a special one, such as `<think>`.
+    fn is_plain(&self, id: u64) -> bool {
+        let token = self.config.get("added_tokens_decoder").and_then(|all| all.get(id.to_string()));
+        token.and_then(|token| token.get("special")) == Some(&Value::Bool(false))
+    }
+
     /// The tokens that are added to the vocabulary under a number, of several with one number the last.
     fn numbered(&self) -> Result<HashMap<u64, &str>> {
         let decoder = self.config.get("added_tokens_decoder").and_then(Value::as_object);
@@ -114,8 +127,13 @@ fn text(token: &Value) -> Option<&str> {
     token.as_str().or_else(|| token.get("content")?.as_str())
 }
 
-/// The `tokenizer.json` of GPT-2's byte-level BPE, made of its older files as transformers makes it.
-fn byte_level_bpe(vocab_path: &Path, merges_path: &Path, declared: &Declared) -> Result<Vec<u8>> {
+/// The `tokenizer.json` of GPT-2's byte-level BPE, or Qwen's, made of its older files as transformers makes it.
+fn byte_level_bpe(
+    vocab_path: &Path,
+    merges_path: &Path,
+    declared: &Declared,
+    is_qwen: bool,
+) -> Result<Vec<u8>> {
     let bad = |path: &Path, what: String| Error::bad_file(path.display().to_string(), what);
     let Value::Object(vocab) = read_vocabulary(vocab_path)? else {
         return Err(bad(vocab_path, "not a table of tokens and their ids".into()));
@@ -150,14 +168,18 @@ fn byte_level_bpe(vocab_path: &Path, merges_path: &Path, declared: &Declared) ->
         unk_token: (),
         vocab: &vocab,
     };
+    let (normalizer, pre_tokenizer) = match is_qwen || declared.is_qwen() {
+        true => qwen2_parts(),
+        false => (Value::Null, serde_json::to_value(byte_level(true)).unwrap_or_default()),
+    };
     let file = TokenizerJson {
         added_tokens: &added,
         decoder: byte_level(true),
         model,
-        normalizer: (),
+        normalizer,
         padding: (),
         post_processor: byte_level(false),
-        pre_tokenizer: byte_level(true),
+        pre_tokenizer,
         truncation: (),
         version: "1.0",
     };
@@ -172,10 +194,10 @@ struct TokenizerJson<'a> {
     added_tokens: &'a [AddedToken<'a>],
     decoder: ByteLevel,
     model: Bpe<'a>,
-    normalizer: (),
+    normalizer: Value,
     padding: (),
     post_processor: ByteLevel,
-    pre_tokenizer: ByteLevel,
+    pre_tokenizer: Value,
     truncation: (),
     version: &'static str,
 }
@@ -289,7 +311,7 @@ fn added_tokens<'a>(
         normalized: false,
         rstrip: false,
         single_word: false,
-        special: true,
+        special: !declared.is_plain(id),
     }))?;
     tokens.sort_unstable_by_key(|token| token.id);
     Ok(tokens)

@@ -40,7 +40,7 @@ use tokenizer::Unusable;
 pub(crate) use tokenizer::{Joint, TokenPieces, push_characters};
 pub use tokenizer::{MASK, TokenizeOptions, Tokenizer};
 #[cfg(feature = "convert")]
-pub(crate) use tokenizer::{MAX_ADDED, MAX_MERGES, parse_tokenizer};
+pub(crate) use tokenizer::{MAX_ADDED, MAX_MERGES, parse_tokenizer, qwen2_parts};
 
 /// A model: hyperparameters, weights and tokenizer. Clones share them.
 #[derive(Debug, Clone)]

@@ -33,6 +33,17 @@ pub(super) fn has_vocabulary(get: Lookup<'_>) -> bool {
     get(TOKENS).is_some()
 }
 
+/// The normalizer and the pre-tokenizer of Qwen2, Qwen2.5, Qwen3 and WeDLM, as `tokenizer.json` has them.
+pub(crate) fn qwen2_parts() -> (Json, Json) {
+    let split =
+        json!({"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": false});
+    (json!({"type": "NFC"}), json!({"type": "Sequence", "pretokenizers": [split, byte_level(false)]}))
+}
+
+fn byte_level(regex: bool) -> Json {
+    json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": regex})
+}
+
 /// The `tokenizer.json` of the vocabulary.
 ///
 /// # Errors
@@ -50,15 +61,8 @@ pub(super) fn to_json(get: Lookup<'_>) -> Result<String, Unusable> {
             format!("key '{MODEL}' is '{other:.40}'; esolm reads vocabularies of 'gpt2' (byte-level BPE)");
         return Err(what.into());
     }
-    let byte_level = |regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": regex});
     let (normalizer, pre_tokenizer) = match text(PRE) {
-        Some("qwen2" | "deepseek-r1-qwen") => {
-            let split = json!({
-                "type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": false
-            });
-            let parts = [split, byte_level(false)];
-            (json!({"type": "NFC"}), json!({"type": "Sequence", "pretokenizers": parts}))
-        }
+        Some("qwen2" | "deepseek-r1-qwen") => qwen2_parts(),
         Some("gpt-2") => (Json::Null, byte_level(true)),
         other => {
             let other = other.unwrap_or("none");

@@ -24,6 +24,8 @@ use crate::memory::{append, collected, no_room, room_for_library, text_with_room
 use encode::Encoder;
 pub use encode::{MASK, TokenizeOptions};
 use library::{Cause, failed, guarded};
+#[cfg(feature = "convert")]
+pub(crate) use llama::qwen2_parts;
 pub(crate) use pieces::{Joint, TokenPieces, push_characters};
 pub(super) use unusable::Unusable;
 #[cfg(feature = "convert")]

@@ -109,6 +109,36 @@ fn vocabulary_and_merges_are_the_tokenizer_json_of_the_same_tokens() {
 }
 
 #[test]
+fn texts_for_qwen_are_split_by_its_own_pattern() {
+    let config = json!({
+        "tokenizer_class": "Qwen2Tokenizer",
+        "added_tokens_decoder": {"95": {"content": "<|endoftext|>", "special": false}}
+    });
+    let config = ("tokenizer_config.json", config.to_string());
+    let dir = folder(&[gpt2_files(), vec![config]].concat());
+    let bytes = converted(dir.path(), &Options::default()).1;
+    assert!(bytes.windows(15).any(|part| part == br#""special":false"#));
+    let mut json = tokenizer_json(&[(95, "<|endoftext|>")]);
+    let pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    let split =
+        json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
+    let bytes_of_it =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false});
+    json["normalizer"] = json!({"type": "NFC"});
+    json["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [split, bytes_of_it]});
+    let json = folder(&[("tokenizer.json", json.to_string())]);
+    let gpt2 = folder(&gpt2_files());
+    let [made, given, gpt2] = [&dir, &json, &gpt2].map(|dir| model(dir.path(), &Options::default()));
+    let encode = |model: &Model, text| model.tokenizer().unwrap().encode_with(text, &SPECIAL).ok();
+    // Only one of the two composes the accent.
+    const ACCENT: &str = "the e\u{301}nd";
+    for text in TEXTS.into_iter().chain([ACCENT]) {
+        assert_eq!(encode(&made, text), encode(&given, text), "{text}");
+    }
+    assert_ne!(encode(&made, ACCENT), encode(&gpt2, ACCENT));
+}
+
+#[test]
 fn damaged_vocabulary_and_merges_are_named() {
     for (name, content, said) in [
         ("vocab.json", "[]", "vocab.json"),
