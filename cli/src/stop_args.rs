@@ -9,7 +9,7 @@ pub struct StopArgs {
     #[arg(short = 'n', long = "max-tokens", aliases = ["predict", "n-predict"], default_value = "-1", value_parser = max_tokens, value_name = "N")]
     max_tokens: MaxTokens,
     /// Length of the text in tokens, prompt included; with -n, the smaller one counts. Maximum: the model's context length (see
-    /// `esolm inspect`). Default, or 0: that, but 4096 at most.
+    /// `esolm inspect`). Default, or 0: that, but without -n 4096 at most.
     #[arg(
         long,
         short_alias = 'c',

@@ -311,7 +311,7 @@ fn added_tokens<'a>(
         normalized: false,
         rstrip: false,
         single_word: false,
-        special: !declared.is_plain(id),
+        special: ROLES.iter().any(|role| declared.token(role) == Some(content)) || !declared.is_plain(id),
     }))?;
     tokens.sort_unstable_by_key(|token| token.id);
     Ok(tokens)

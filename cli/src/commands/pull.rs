@@ -107,7 +107,8 @@ fn list(folder: &Path, json: bool) -> Result<()> {
     // Repositories, commits, models.
     for repository in entries(folder)? {
         for commit in entries(&repository)? {
-            for model in entries(&commit)? {
+            let is_model = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "gguf");
+            for model in entries(&commit)?.into_iter().filter(is_model) {
                 let bytes = size(&model)?;
                 models.push(json!({ "file": model.display().to_string(), "bytes": bytes }));
                 lines += &format!("{:>12}  {}\n", human_bytes(bytes), model.display());

@@ -47,6 +47,9 @@ pub fn model(name: &str) -> Result<PathBuf> {
         if let Some(file) = gguf_of_type(&store.files(&commit), name.tensor_type) {
             return Ok(store.snapshot(&commit).join(file));
         }
+        if let Some(file) = store.chosen(&commit) {
+            return Ok(file);
+        }
     }
     pull(&Request { name, variant: None, tokenizer: None, output: None, force: false })
 }
@@ -118,13 +121,19 @@ pub fn pull(request: &Request) -> Result<PathBuf> {
     };
     let folder = source.fetch(choice.files(), bits, request.force)?;
     match choice {
-        Choice::Gguf(file) => {
-            let file = folder.join(file);
+        Choice::Gguf(chosen) => {
+            let file = folder.join(&chosen);
             let cpu = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
             Model::open(&file, &cpu)?;
             match &request.output {
                 Some(output) => copy_file(&file, output).map(|()| output.clone()),
-                None => Ok(file),
+                None => {
+                    // Of all that the hub has; what is here does not tell.
+                    if source.hub.is_some() && gguf_of_type(&source.names(), name.tensor_type).is_none() {
+                        source.store.choose(&source.commit, &chosen)?;
+                    }
+                    Ok(file)
+                }
             }
         }
         Choice::Checkpoint(_) => {

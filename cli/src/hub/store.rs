@@ -11,12 +11,15 @@ use std::path::{Path, PathBuf};
 use esolm::{Error, Result};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
+use super::files::{is_gguf, is_safe};
 use super::hash::Hash;
 use super::name::{Name, is_commit};
 use crate::output::io_error;
 
 /// More than the name of a commit and what is around it.
 const MAX_REF: u64 = 1000;
+/// Longest name of a file, in bytes.
+const MAX_NAME: u64 = 4096;
 
 /// The places of one repository.
 pub struct Store {
@@ -68,6 +71,28 @@ impl Store {
     /// The converted model of a commit, whether it is there or not.
     pub fn model(&self, commit: &str) -> PathBuf {
         self.models.join(commit).join(format!("{}-{}.gguf", self.name.short(), self.name.tensor_type.name()))
+    }
+
+    /// The GGUF file of a commit that was chosen for the type among all that the repository has, if it is here.
+    pub fn chosen(&self, commit: &str) -> Option<PathBuf> {
+        let note = self.choice(commit);
+        fs::metadata(&note).ok().filter(fs::Metadata::is_file)?;
+        let mut name = String::new();
+        File::open(note).ok()?.take(MAX_NAME).read_to_string(&mut name).ok()?;
+        let file = self.snapshot(commit).join(&name);
+        (is_safe(&name) && is_gguf(&name) && file.is_file()).then_some(file)
+    }
+
+    /// Notes that it was.
+    pub fn choose(&self, commit: &str, name: &str) -> Result<()> {
+        self.models(commit)?;
+        let note = self.choice(commit);
+        check_regular(&note)?;
+        fs::write(&note, name).map_err(|source| io_error(&note, source))
+    }
+
+    fn choice(&self, commit: &str) -> PathBuf {
+        self.models.join(commit).join(format!("{}.chosen", self.name.tensor_type.name()))
     }
 
     /// The commit that the revision is, or was when it was last downloaded.

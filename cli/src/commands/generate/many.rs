@@ -28,7 +28,8 @@ pub struct ManyArgs {
     /// With --count: only each K-th text, from the I-th on. K processes, on any machines, write all of them. Needs --seed.
     #[arg(long, value_name = "I/K", requires_all = ["count", "seed"])]
     shard: Option<Shard>,
-    /// With --count: append the lines to this file. Texts that it has are not generated again, a cut last line is. Needs --seed.
+    /// With --count: append the lines to this file. Texts that it has are not generated again, but for
+    /// the last few, which have to come out the same, and one whose line is cut. Needs --seed.
     #[arg(short, long, value_name = "FILE", requires_all = ["count", "seed"])]
     output: Option<PathBuf>,
 }
@@ -98,11 +99,11 @@ pub fn write(
         let (mut begun, mut finished) = (VecDeque::new(), BTreeMap::new());
         let mut shown = done;
         show(shown, all);
-        while waiting.peek().is_some() || !writer.running.is_empty() {
+        while !cancel.is_cancelled() && (waiting.peek().is_some() || !writer.running.is_empty()) {
             for index in waiting.by_ref().take(batch - writer.running.len()) {
                 match writer.begin(index) {
                     Ok(()) => begun.push_back(index),
-                    // The step says so again.
+                    // The loop ends then.
                     Err(Error::Cancelled) => break,
                     Err(error) => return Err(error),
                 }
@@ -128,6 +129,7 @@ pub fn write(
     lines.finish()?;
     if !quiet {
         let speed = tokens as f64 / seconds;
+        let shown = shown.max(found);
         let of = if shown < all { format!("{shown} of ") } else { String::new() };
         let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
         tell(&format!(

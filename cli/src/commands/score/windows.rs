@@ -20,7 +20,8 @@ pub struct ShardArgs {
     /// of them. A window's result depends on the text, the seed and its own number only.
     #[arg(long, value_name = "I/K")]
     shard: Option<Shard>,
-    /// With --shard: append the lines to this file. Windows that it has are not scored again, a cut last line is.
+    /// With --shard: append the lines to this file. Windows that it has are not scored again, but for the
+    /// last one, which has to come out the same, and one whose line is cut.
     #[arg(short, long, value_name = "FILE", requires = "shard")]
     output: Option<PathBuf>,
 }
