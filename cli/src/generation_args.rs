@@ -256,16 +256,14 @@ impl GenerationOptions {
     /// How far beyond the end of a text a step may look: a window that slides has masks there, and with fewer of them writes
     /// another text. So the context has room for them, whatever other texts need.
     pub fn beyond(&self, variant: Variant) -> usize {
-        match self.adaptive {
-            Some(Adaptive { window, in_order: true, .. }) if window != Adaptive::WINDOW_AUTO => {
-                window.saturating_mul(2)
-            }
-            Some(Adaptive { in_order: true, .. }) => 2 * LARGEST_AUTO_WINDOW,
-            None if variant == Variant::WeDlm => 2 * Adaptive::WEDLM.window,
-            Some(Adaptive { window, .. }) if variant == Variant::WeDlm => window.saturating_mul(2),
-            _ => 0,
+        let slides = variant == Variant::WeDlm || self.adaptive.is_some_and(|adaptive| adaptive.in_order);
+        match self.adaptive.unwrap_or(Adaptive::WEDLM).window {
+            _ if !slides => 0,
+            Adaptive::WINDOW_AUTO => 2 * LARGEST_AUTO_WINDOW,
+            window => window.saturating_mul(2),
         }
     }
+
     /// `params` with these options.
     pub fn apply<'a>(&'a self, params: GenerateParams<'a>) -> GenerateParams<'a> {
         let order = match &self.order {

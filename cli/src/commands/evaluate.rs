@@ -113,14 +113,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Some(path) => Model::open(model_file(path)?, &args.compute.load_options())?,
         None => model.clone(),
     };
-    let wanted = [(true, Feature::ScoreOrder), (args.draws > 0, Feature::ScoreDiffusion)];
-    if let Some((_, feature)) =
-        wanted.into_iter().find(|&(wanted, feature)| wanted && !judge.supports(feature))
-    {
-        let cannot =
-            if feature == Feature::ScoreOrder { "texts left to right" } else { "by diffusion (--draws)" };
-        let what = format!("the judge (--judge; by default the model itself) cannot score {cannot}");
-        return Err(Error::Unsupported(what));
+    for (wanted, feature, how) in [
+        (true, Feature::ScoreOrder, "texts left to right"),
+        (args.draws > 0, Feature::ScoreDiffusion, "by diffusion (--draws)"),
+    ] {
+        if wanted && !judge.supports(feature) {
+            let what = format!("the judge (--judge; by default the model itself) cannot score {how}");
+            return Err(Error::Unsupported(what));
+        }
     }
     let settings = settings(args, model.config().variant)?;
     args.window.seed.tell_if_random();

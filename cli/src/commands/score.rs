@@ -96,6 +96,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             args.file
         )));
     }
+    args.shard.check(args.window.seed)?;
     let name = args.model.name()?;
     let inputs = [name.as_deref(), (args.file != "-").then_some(Path::new(&args.file))];
     check_outputs(&[args.shard.output()], &inputs.into_iter().flatten().collect::<Vec<_>>())?;
@@ -106,7 +107,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let tokenizer = tokenizer(&model)?;
     let encoded = || encode(&model, &text, TokenizeOptions::CORPUS, "--ids");
     let mut tokens = if args.ids { parse_ids(&text, &model)? } else { encoded()? };
-    args.shard.check(args.window.seed)?;
     let context_params = ContextParams { length: args.window.length, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &context_params)?;
     let all = tokens.len();
@@ -119,18 +119,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None => None,
     };
     let windows = tokens.len().div_ceil(context.length());
-    let given = model.config().given_tokens() * windows;
+    let given_each = model.config().given_tokens();
+    let given = given_each * windows;
     if tokens.len() == given && given > 0 {
         let what = "the first token of a text is given to this model; there is no other to score";
         return Err(Error::InvalidArgument(what.into()));
     }
     if args.shard.is_given() {
         windows::write(&args.shard, &mut context, &tokens, &params, |window, score, params| {
-            let scored = (window.len() - model.config().given_tokens()) as f64;
+            let scored = (window.len() - given_each) as f64;
             let bytes =
                 tokenizer.map(|tokenizer| tokenizer.decode(window)).transpose()?.map(|text| text.len());
-            let given = model.config().given_tokens();
-            let scored_bytes = scored_bytes(tokenizer, bytes, [window].into_iter(), given)?;
+            let scored_bytes = scored_bytes(tokenizer, bytes, [window].into_iter(), given_each)?;
             Ok(report(score, params, &Text { tokens: window, scored, bytes, scored_bytes, windows: 1 }))
         })?;
         return Ok(ExitCode::SUCCESS);
@@ -138,7 +138,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let score = progress::of_windows(|show| context.score_text(&tokens, &params, show))?;
     let scored = (tokens.len() - given) as f64;
     let each = tokens.chunks(context.length());
-    let scored_bytes = scored_bytes(tokenizer, bytes, each, model.config().given_tokens())?;
+    let scored_bytes = scored_bytes(tokenizer, bytes, each, given_each)?;
     let text = Text { tokens: &tokens, scored, bytes, scored_bytes, windows };
     if args.json.json {
         print_json(report(&score, &params, &text))?;

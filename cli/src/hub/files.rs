@@ -39,7 +39,7 @@ const BESIDE: [&str; 8] = [
 /// What is missing, or what there are several of.
 pub fn choose(names: &[String], ty: TensorType) -> Result<Choice, String> {
     let has = |name: &str| names.iter().any(|n| n == name);
-    let ggufs: Vec<&String> = names.iter().filter(|name| !name.contains('/') && is_gguf(name)).collect();
+    let ggufs: Vec<&String> = ggufs(names).collect();
     if let Some(&file) = ggufs.iter().find(|name| is_of_type(name, ty)) {
         return Ok(Choice::Gguf(file.clone()));
     }
@@ -61,12 +61,17 @@ pub fn choose(names: &[String], ty: TensorType) -> Result<Choice, String> {
 /// Among files that were downloaded before, which may be a part of the repository's, the GGUF that it has for this type: one whose
 /// name says so, or the only one, if its name says no type.
 pub fn gguf_of_type(names: &[String], ty: TensorType) -> Option<&String> {
-    let mut ggufs = names.iter().filter(|name| !name.contains('/') && is_gguf(name));
+    let mut ggufs = ggufs(names);
     match (ggufs.clone().find(|name| is_of_type(name, ty)), ggufs.next(), ggufs.next()) {
         (Some(file), ..) => Some(file),
         (None, Some(only), None) if !says_type(only) => Some(only),
         _ => None,
     }
+}
+
+/// The GGUF files that are in no subfolder.
+fn ggufs(names: &[String]) -> impl Iterator<Item = &String> + Clone {
+    names.iter().filter(|name| !name.contains('/') && is_gguf(name))
 }
 
 pub fn is_gguf(name: &str) -> bool {
@@ -79,7 +84,7 @@ fn stem(name: &str) -> Option<String> {
 }
 
 /// Whether the name of a GGUF file ends with that of the type. (`bf16` is no `f16`.)
-pub fn is_of_type(name: &str, ty: TensorType) -> bool {
+fn is_of_type(name: &str, ty: TensorType) -> bool {
     let before = stem(name).and_then(|stem| stem.strip_suffix(ty.name()).map(str::to_owned));
     before.is_some_and(|before| !before.ends_with(|c: char| c.is_ascii_alphanumeric()))
 }
@@ -171,6 +176,7 @@ mod tests {
         assert_eq!(converted, checkpoint(&["config.json", "model.safetensors"]));
         assert!(chosen(&["a-q4_k.gguf", "a-q6_k.gguf"]).unwrap_err().contains("a-q6_k.gguf"));
         assert!(chosen(&["b/a-q8_0.gguf"]).unwrap_err().contains("no GGUF"));
+        assert!(chosen(&["model.safetensors"]).unwrap_err().contains("config.json"));
         let names = ["m-BF16.gguf".to_owned(), "m-F16.gguf".to_owned()];
         assert_eq!(choose(&names, TensorType::F16), gguf("m-F16.gguf"));
         assert_eq!(choose(&names, TensorType::Bf16), gguf("m-BF16.gguf"));
@@ -187,7 +193,6 @@ mod tests {
         assert_eq!(here(&["m-q4_k.gguf", "m-Q8_0.gguf"]).as_deref(), Some("m-Q8_0.gguf"));
         assert_eq!(here(&["qwen3.gguf", "README.md"]).as_deref(), Some("qwen3.gguf"));
         assert_eq!(here(&["a.gguf", "b.gguf"]), None);
-        assert!(chosen(&["model.safetensors"]).unwrap_err().contains("config.json"));
     }
 
     #[test]

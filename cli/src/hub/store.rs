@@ -75,10 +75,7 @@ impl Store {
 
     /// The GGUF file of a commit that was chosen for the type among all that the repository has, if it is here.
     pub fn chosen(&self, commit: &str) -> Option<PathBuf> {
-        let note = self.choice(commit);
-        fs::metadata(&note).ok().filter(fs::Metadata::is_file)?;
-        let mut name = String::new();
-        File::open(note).ok()?.take(MAX_NAME).read_to_string(&mut name).ok()?;
+        let name = short_text(&self.choice(commit), MAX_NAME)?;
         let file = self.snapshot(commit).join(&name);
         (is_safe(&name) && is_gguf(&name) && file.is_file()).then_some(file)
     }
@@ -101,10 +98,7 @@ impl Store {
             return Some(self.name.revision.clone());
         }
         let path = self.snapshot("").parent()?.join("refs").join(&self.name.revision);
-        // Opening a pipe waits.
-        fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
-        let mut text = String::new();
-        File::open(path).ok()?.take(MAX_REF).read_to_string(&mut text).ok()?;
+        let text = short_text(&path, MAX_REF)?;
         Some(text.trim().to_owned()).filter(|text| is_commit(text))
     }
 
@@ -141,6 +135,15 @@ impl Store {
         linked.map_err(|source| io_error(&link, source))?;
         if link.is_file() { Ok(()) } else { Err(io_error(&blob, std::io::ErrorKind::NotFound.into())) }
     }
+}
+
+/// The text of a regular file, at most so many bytes of it.
+fn short_text(path: &Path, most: u64) -> Option<String> {
+    // Opening a pipe waits.
+    fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    let mut text = String::new();
+    File::open(path).ok()?.take(most).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// The folder of converted models: `esolm` in XDG_CACHE_HOME or `~/.cache`; macOS: `~/Library/Caches`; Windows:

@@ -1,7 +1,7 @@
 //! What `esolm bench` measures: models, and combinations of options.
 
 use esolm::gguf::TensorType;
-use esolm::{Context, ContextParams, GenerateParams, Kernels, Model, Result};
+use esolm::{Config, Context, ContextParams, GenerateParams, Kernels, Model, Result};
 
 use super::floor::{Floor, floor};
 use super::kind::Kind;
@@ -71,6 +71,11 @@ impl Amount {
     }
 }
 
+/// Tokens of a text, where 0 is given for those of a context by default.
+pub fn whole_length(given: usize, config: &Config) -> usize {
+    if given > 0 { given } else { config.context_length.min(ContextParams::DEFAULT_LENGTH) }
+}
+
 impl Subject {
     /// Loads the model several times and keeps the first one, which is the one that adds to the resident memory.
     pub fn open(
@@ -109,8 +114,7 @@ impl Case<'_> {
 
     /// Tokens of a text.
     pub fn whole_length(&self) -> usize {
-        let config = self.subject.model.config();
-        if self.length > 0 { self.length } else { config.context_length.min(ContextParams::DEFAULT_LENGTH) }
+        whole_length(self.length, self.subject.model.config())
     }
 
     pub fn context(&self, args: &Args) -> Result<Context> {

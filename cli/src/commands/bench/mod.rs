@@ -17,14 +17,11 @@ use std::thread::available_parallelism;
 
 use esolm::gguf::TensorType;
 use esolm::quantize::{FileOrPath, QuantizeOptions};
-use esolm::{
-    Adaptive, Config, ContextParams, Error, GenerateParams, Kernels, Result, SamplingParams, Schedule,
-    Variant,
-};
+use esolm::{Adaptive, Config, Error, GenerateParams, Kernels, Result, SamplingParams, Schedule, Variant};
 
 use crate::generation_args::check_diffusion;
 use crate::progress;
-use case::{Amount, Case, Subject};
+use case::{Amount, Case, Subject, whole_length};
 use kind::Kind;
 use machine::Machine;
 use measure::Times;
@@ -141,7 +138,7 @@ fn params(
     config: &Config,
     length: usize,
 ) -> GenerateParams<'static> {
-    let length = if length > 0 { length } else { config.context_length.min(ContextParams::DEFAULT_LENGTH) };
+    let length = whole_length(length, config);
     let window = |window| Adaptive { window, ..Adaptive::WEDLM };
     GenerateParams {
         alpha_0,
