@@ -15,6 +15,8 @@ export RUSTFLAGS := -Ctarget-cpu=$(CPU)
 endif
 # Rust's name of another platform to build for; its compilers and linker are for the environment to say (docs/platforms.md).
 TARGET ?= $(CARGO_BUILD_TARGET)
+# Only what is built for TARGET is: the others run here.
+unexport CARGO_BUILD_TARGET
 # A model file for the C programs, and the checkpoint that `make model` reads.
 MODEL ?= models/stories-q8_0.gguf
 CHECKPOINT ?= ../shared/models/stories
@@ -23,7 +25,7 @@ TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c build lib command install install-lib install-command uninstall programs memcheck asan asan-rust tsan miri loom coexist bench-peers test-qwen check-wedlm count cycles header \
   api abi model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz fuzz-check side-check faults soak \
-  hardened offline crates test-swift test-arm cuda gpu-bundle test-vulkan check-targets dist test-dist test-windows wheel test-python test-ray test-serve
+  hardened offline crates test-swift test-arm cuda gpu-bundle test-vulkan check-targets oldest-rust dist test-dist test-windows wheel test-python test-ray test-serve
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -39,7 +41,8 @@ help:
 	@echo "make check-targets  type-checks for Windows, macOS, iOS, Android, musl, WASI"
 	@echo "make dist    archives to download, Debian packages and checksums, in $(DIST)/release; make test-dist: each of them used"
 	@echo "             in clean systems; make test-windows: under wine"
-	@echo "make crates  the crates as a registry gets them: their sizes, tests without this tree, older processors"
+	@echo "make crates  the crates as a registry gets them: their sizes, tests without this tree, older processors;"
+	@echo "             make oldest-rust: with the Rust that Cargo.toml promises"
 	@echo "make cuda    library, command and C programs with CUDA, whose compiler comes from PyPI (20 minutes on two cores; takes"
 	@echo "             no GPU); make gpu-bundle: what a machine with one needs to test and measure it"
 	@echo "make test-vulkan  the device tests on Mesa's software GPU, in the same Debian 13"
@@ -58,7 +61,7 @@ help:
 	@echo "make deny    licences, sources and known faults of the packages (cargo-deny)"
 	@echo "make reproducible  build the static library in two folders and compare the bytes; make offline: from vendored sources"
 	@echo "make train-demo  train a tiny model for five minutes (PyTorch, installed under target/ from PyPI, some GB)"
-	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, Qwen, fuzz, faults, Swift, Python, OpenAI's client, cycles, Arm, Vulkan, other platforms, what is downloaded, and soak"
+	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, Qwen, fuzz, faults, Swift, Python, OpenAI's client, Ray, cycles, Arm, Vulkan, other platforms, what is downloaded, and soak"
 	@echo "make fuzz SECONDS=300  the fuzz targets of fuzz/, that long in all (nightly Rust)"
 	@echo "make samples what README.md and docs/cli.md show of the built-in model's texts"
 	@echo "make wheel   the Python wheel in $(DIST)/; make test-python: its tests, here and with the Python of a Debian 13 (see test-swift)"
@@ -105,7 +108,8 @@ lib: setup
 CLI_FEATURES ?=
 command: setup
 	$(CARGO) build --release -p esolm-cli --features "$(CLI_FEATURES)" $(FOR_TARGET) --target-dir $(BUILD)
-	packaging/pack-command $(OUT)/esolm $(DIST)
+	$(if $(TARGET),$(CARGO) build --release -p esolm-cli --target-dir $(BUILD))
+	packaging/pack-command $(OUT)/esolm$(if $(findstring windows,$(TARGET)),.exe) $(DIST) $(if $(TARGET),$(BUILD)/release/esolm)
 
 build: lib command
 
@@ -137,6 +141,7 @@ programs: setup-test lib
 # C, C++, Go, Swift, the examples, and every way to link the library.
 test-c: programs
 	ctest --test-dir $(BUILD)/ctest --output-on-failure
+	@grep -h -i 'skipped' $(BUILD)/ctest/Testing/Temporary/LastTest.log | sort -u | sed 's/^/esolm: /'; true
 
 # Swift, in a Debian 13 that is made under target/ (3 GB, minutes once; takes root). It runs the library of this system.
 TRIXIE = ffi-tests/in-debian target/trixie trixie "swiftlang libc6-dev libstdc++-14-dev pkgconf git"
@@ -178,7 +183,8 @@ test-vulkan: setup-vulkan
 	mkdir -p $(VULKAN_BUILD)
 	$(VULKAN_DEBIAN) ffi-tests/vulkan-headers $(VULKAN_BUILD)/sdk
 	$(VULKAN_ENV) $(MAKE) programs BUILD=$(VULKAN_BUILD) DIST=$(VULKAN_BUILD)/dist LIB_ARGS="$(call DEVICE_ARGS,vulkan)"
-	$(VULKAN_ENV) $(CARGO) test --release --no-run -p esolm --features vulkan --test integration --target-dir $(VULKAN_BUILD)
+	$(VULKAN_ENV) $(CARGO) test --release --no-run -p esolm --features vulkan --lib --test integration --test allocations \
+	  --target-dir $(VULKAN_BUILD)
 	$(VULKAN_DEBIAN) ffi-tests/vulkan $(VULKAN_BUILD) $(abspath $(MODEL))
 
 # 64-bit Arm: a cross-build whose tests run under qemu (docs/platforms.md). ARM names parts: unit golden text c cmake.
@@ -194,11 +200,13 @@ check-targets: setup
 
 # What people download (docs/packages.md), for each platform: archives, Debian packages, the Python wheel, checksums, bill of materials.
 # zig compiles for all of them. DIST_PLATFORMS names some.
-DIST_PLATFORMS ?= x86_64-linux-gnu aarch64-linux-gnu x86_64-linux-musl x86_64-windows-gnu
+DIST_PLATFORMS ?= x86_64-linux-gnu aarch64-linux-gnu x86_64-linux-musl aarch64-linux-musl x86_64-windows-gnu
 DIST_BUILD = $(abspath $(BUILD))/dist
 RELEASE = $(abspath $(DIST))/release
 dist: setup-dist
 	packaging/zig-toolchain $(DIST_BUILD)/zig
+	@mkdir -p $(RELEASE)
+	@. packaging/project && find $(RELEASE) -maxdepth 1 -type f ! -name "*$$PROJECT_VERSION*" -delete
 	for platform in $(DIST_PLATFORMS); do packaging/dist $(DIST_BUILD) $(RELEASE) $$platform || exit 1; done
 	for platform in $(filter %-linux-gnu,$(DIST_PLATFORMS)); do packaging/deb $(DIST_BUILD) $(RELEASE) $$platform || exit 1; done
 	for platform in $(filter %-linux-gnu,$(DIST_PLATFORMS)); do \
@@ -209,6 +217,12 @@ dist: setup-dist
 # Each archive unpacked and used where there is no Rust: Debian 12 and 13, an empty folder, qemu. Takes root, as test-swift.
 test-dist: dist setup-arm
 	ffi-tests/dist/run $(DIST_BUILD) $(RELEASE)
+
+# With the oldest Rust that Cargo.toml promises: the library with the features that take no GPU, and the command.
+oldest-rust: setup
+	rust=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) && rustup toolchain install $$rust --profile minimal && \
+	$(CARGO) +$$rust check --release --locked -p esolm --features capi,chat,convert,grammar --target-dir $(BUILD)/oldest && \
+	$(CARGO) +$$rust check --release --locked -p esolm-cli --target-dir $(BUILD)/oldest
 
 # The crates as a registry gets them, used without this tree and its .cargo/config.toml (docs/releasing.md).
 crates: setup
@@ -322,7 +336,7 @@ check-wedlm: build
 test-qwen: setup-python build
 	tests/qwen/run
 
-test-long: train-test fuzz loom test-qwen faults test-swift test-python test-serve cycles test-arm test-vulkan check-targets crates test-dist test-windows
+test-long: train-test fuzz loom test-qwen faults test-swift test-python test-serve test-ray cycles test-arm test-vulkan check-targets crates test-dist test-windows
 	$(MAKE) soak GENERATIONS=10000
 
 # Instructions of a step; the times are in docs/benchmarks.md.

@@ -36,7 +36,7 @@ int main(int argc, char **argv)
         check(esolm_tokenize(model, argv[i], strlen(argv[i]), tokens, MAX_TOKENS, &n));
         /* The default is to score left to right. A long text is cut into windows of the context's length. */
         check(esolm_score_text(context, tokens, n, NULL, NULL, 0, &score, NULL, NULL));
-        double nats = score.nll / (double)n;
+        double nats = score.nll / (double)score.scored_tokens;
         printf("%.2f nats per token, perplexity %.0f: %s\n", nats, exp(nats), argv[i]);
         if (nats < lowest) {
             lowest = nats;

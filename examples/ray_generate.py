@@ -109,7 +109,7 @@ def written(work: Work, batches: Iterable[list[int]], actors: int) -> Iterator[l
         of, batch = running.pop(done)
         try:
             lines = ray.get(done)
-        except ray.exceptions.RayActorError:
+        except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError):
             lost += 1
             if lost == 10:
                 raise
@@ -125,15 +125,26 @@ def written(work: Work, batches: Iterable[list[int]], actors: int) -> Iterator[l
         ray.kill(of)
 
 
-def found(path: Path) -> set[int]:
-    """The texts that are in a file. A line that was cut off is removed."""
+def found(path: Path, seed: int) -> set[int]:
+    """The texts with this seed that are in a file. A line that was cut off is removed; another file is refused."""
     if not path.exists():
         return set()
     data = path.read_bytes()
     complete = data.rfind(b"\n") + 1
+    there = set()
+    try:
+        for text in data[:complete].splitlines():
+            line = json.loads(text)
+            if line["seed"] != seed_of(seed, line["index"]):
+                raise ValueError("a line has another seed")
+            there.add(line["index"])
+        if not b'{"schema": '.startswith(data[complete:][:11]):
+            raise ValueError("its end is no beginning of a line")
+    except (ValueError, KeyError, TypeError) as error:
+        sys.exit(f"{path} is another file, or of another seed: {error}")
     with path.open("r+b") as file:
         file.truncate(complete)
-    return {json.loads(line)["index"] for line in data[:complete].splitlines()}
+    return there
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -151,7 +162,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     params = esolm.GenerateParams(max_tokens=args.max_tokens)
     work = Work(args.model, args.prompt, args.seed, args.side_by_side, args.threads, params)
-    there = found(args.output)
+    there = found(args.output, args.seed)
     indices = [index for index in range(args.count) if index not in there]
     # Some times as many as fit side by side, so that few places are empty while the last of a batch are written.
     size = 4 * args.side_by_side

@@ -749,8 +749,8 @@ ESOLM_API esolm_status esolm_context_arena_size(const esolm_model *model,
 // Makes a context, with all memory for generating. params may be NULL for the defaults. *out is NULL on failure. The
 // context holds a reference to the model.
 //
-// Errors: ESOLM_ERR_INVALID_ARGUMENT if a limit exceeds the model; ESOLM_ERR_UNSUPPORTED for Eso-LM (A) and MDLM with
-// ggml's CPU kernels; ESOLM_ERR_OUT_OF_MEMORY; ESOLM_ERR_DEVICE.
+// Errors: ESOLM_ERR_INVALID_ARGUMENT if a limit exceeds the model; ESOLM_ERR_UNSUPPORTED for a cache in q8_0 or an operation
+// that kernels or device do not have; ESOLM_ERR_OUT_OF_MEMORY; ESOLM_ERR_DEVICE.
 ESOLM_API esolm_status esolm_context_new(const esolm_model *model,
                                          const esolm_context_params *params,
                                          esolm_context **out);
@@ -999,12 +999,12 @@ typedef struct esolm_generate_params {
     // Share of the unknown tokens that diffusion writes in parallel, 0 to 1; the others are written one by one, left to
     // right. A model whose key esolm.diffusion_only is true takes 1 only. ESOLM_ALPHA_0_AUTO (default): 1 if steps, a
     // schedule, confidence or an order other than left to right is given, or if the model does nothing else; otherwise
-    // the file's esolm.default.alpha_0, or 0, which writes the best text.
+    // the file's esolm.default.alpha_0, or 0, which writes the best text (WeDLM: or 1, its window, without lookahead).
     double alpha_0;
-    // Divides the logits, at least 0 (default: ESOLM_AUTO, the file's or 1). 0: always the most likely token.
+    // Divides the logits, at least 0 (default: ESOLM_AUTO, the file's or 1, of WeDLM 0.2). 0: always the most likely token.
     float temperature;
     // Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default:
-    // ESOLM_AUTO, the file's or 0.9). 1: no limit.
+    // ESOLM_AUTO, the file's or 0.9, of WeDLM 1). 1: no limit.
     float top_p;
     // Draws from this many of the most likely tokens (default: ESOLM_TOP_K_AUTO, the file's or 0). 0: no limit.
     uint32_t top_k;
@@ -1425,6 +1425,9 @@ typedef struct esolm_text_score {
     double sequential;
     // Its standard error; NaN for one draw.
     double sequential_error;
+    // How many tokens have a probability: all but the first of each window with WeDLM and some autoregressive models, which have
+    // to be given it. The mean is nll / scored_tokens.
+    size_t scored_tokens;
 } esolm_text_score;
 
 // Sets the defaults; size is sizeof(esolm_score_params).

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use esolm::convert::{Options, convert};
 use esolm::{
-    Adaptive, Confidence, Constraints, Context, ContextParams, Dry, GenerateParams, LoadOptions, Model,
-    Order, Prompt, SamplingParams, Schedule,
+    Adaptive, Confidence, Constraints, Context, ContextParams, Dry, GenerateParams, Kernels, LoadOptions,
+    Model, Order, Prompt, SamplingParams, Schedule,
 };
 
 #[path = "allocations/chat.rs"]
@@ -147,7 +147,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("test constrained_steps_in_any_order_allocate_nothing ... ok");
 
     let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories-q8_0.gguf");
-    let model = Model::open(stories, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
+    let model = Model::open(&stories, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
     let limits = ContextParams { sequences: 2, threads: 2, ..ContextParams::default() };
     let mut context = Context::new(&model, &limits)?;
     let stopping = GenerateParams {
@@ -216,6 +216,33 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert!(joined >= 3 * 7, "{joined} tokens shared");
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
     println!("test sequences_come_and_go_without_allocating ... ok");
+
+    // ggml's graphs: a step whose graph is there, also on a device. (ESOLM_TEST_DEVICE names one.)
+    let device = std::env::var("ESOLM_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
+    let model = Model::open(stories, &LoadOptions { device, ..LoadOptions::default() })?;
+    let limits = ContextParams { kernels: Kernels::Ggml, ..limits };
+    let mut context = Context::new(&model, &limits)?;
+    for wants in [false, true] {
+        let params = GenerateParams {
+            max_tokens: 40,
+            ignore_eos: true,
+            log_probs: wants,
+            step_text: wants,
+            ..GenerateParams::default()
+        };
+        // The first generation builds the graphs.
+        let counts = [(); 2].map(|()| {
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            context.begin(&prompts[..1], &params)?;
+            let begun = ALLOCATIONS.load(Ordering::Relaxed);
+            while context.step()?.is_some() {}
+            let ended = ALLOCATIONS.load(Ordering::Relaxed);
+            Ok::<_, esolm::Error>((begun - before, ended - begun))
+        });
+        let [_, again] = counts;
+        assert_eq!(again?.1, 0);
+    }
+    println!("test steps_of_ggml_s_graphs_allocate_nothing ... ok");
     Ok(())
 }
 

@@ -32,6 +32,7 @@ type TextScore struct {
 	DiffusionError  float64   // its standard error; NaN for one draw
 	Sequential      float64   // what the sequential phase adds where Alpha0 is less than 1
 	SequentialError float64   // its standard error; NaN for one draw
+	ScoredTokens    int       // how many tokens have a probability: the mean is NLL / ScoredTokens
 	LogProbs        []float64 // of each token, given those before it in the order; nil unless Orders is 1
 }
 
@@ -62,7 +63,7 @@ func (c *Session) ScoreText(ctx context.Context, tokens []uint32, params ScorePa
 		return TextScore{}, err
 	}
 	return TextScore{float64(score.nll), float64(score.diffusion), float64(score.diffusion_error),
-		float64(score.sequential), float64(score.sequential_error), logP}, nil
+		float64(score.sequential), float64(score.sequential_error), int(score.scored_tokens), logP}, nil
 }
 
 // Score returns the log-probability (natural logarithm) of each token, given those to its left. The context's generation is

@@ -88,7 +88,7 @@ func TestScoreText(t *testing.T) {
 		tokens[i] = uint32(5 + i%50)
 	}
 	score, err := c.ScoreText(ctx, tokens, DefaultScoreParams())
-	if err != nil || len(score.LogProbs) != len(tokens) || !near(score.NLL, -sum(score.LogProbs)) || score.Diffusion != 0 {
+	if err != nil || len(score.LogProbs) != len(tokens) || score.ScoredTokens != len(tokens) || !near(score.NLL, -sum(score.LogProbs)) || score.Diffusion != 0 {
 		t.Error(score, err)
 	}
 	params := DefaultScoreParams()

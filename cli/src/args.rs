@@ -67,12 +67,20 @@ impl ComputeArgs {
 
     /// Makes a context with the threads that the options say.
     pub fn context(&self, model: &Model, params: &ContextParams) -> Result<Context> {
+        match self.pool()? {
+            Some(pool) => Context::with_pool(model, params, &pool),
+            None => Context::new(model, params),
+        }
+    }
+
+    /// The threads, where the options say more of them than their number.
+    pub fn pool(&self) -> Result<Option<ThreadPool>> {
         if self.pool.poll == ThreadPoolParams::DEFAULT_POLL && self.pool.cpus.is_none() {
-            return Context::new(model, params);
+            return Ok(None);
         }
         let cpus = self.pool.cpus.as_ref().map_or(&[][..], |list| &list.0);
-        let pool = ThreadPoolParams { threads: params.threads, poll: self.pool.poll, cpus, nice: 0 };
-        Context::with_pool(model, params, &ThreadPool::new(&pool)?)
+        let params = ThreadPoolParams { threads: self.cpu.threads, poll: self.pool.poll, cpus, nice: 0 };
+        ThreadPool::new(&params).map(Some)
     }
 
     /// A context for one text of the model's context length.

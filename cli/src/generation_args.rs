@@ -150,6 +150,24 @@ pub fn check_diffusion(alphas: &[f64], steps: &[usize]) -> Result<()> {
     }
 }
 
+/// Refuses fractions of --alpha0 that the model has no phase for. (The library leaves them out of account.)
+pub fn check_alpha_0(alphas: &[f64], variant: Variant) -> Result<()> {
+    let possible = match variant {
+        Variant::Ar => &[0.0][..],
+        Variant::Mdlm | Variant::Bd3Lm => &[1.0],
+        Variant::WeDlm => &[0.0, 1.0],
+        Variant::EsoA | Variant::EsoB => return Ok(()),
+    };
+    match alphas.iter().find(|alpha_0| !possible.contains(alpha_0)) {
+        Some(other) => {
+            let possible: Vec<_> = possible.iter().map(f64::to_string).collect();
+            let what = format!("--alpha0 is {other}; this model has only {}", possible.join(" and "));
+            Err(Error::InvalidArgument(what))
+        }
+        None => Ok(()),
+    }
+}
+
 impl GenerationArgs {
     /// The option that says how many tokens a step writes, in place of --steps.
     pub fn in_place_of_steps(&self) -> Option<&'static str> {
@@ -249,9 +267,6 @@ fn is_schema(text: &str) -> bool {
     text.trim_start().starts_with('{')
 }
 
-/// The largest window of `--window auto`.
-const LARGEST_AUTO_WINDOW: usize = 32;
-
 impl GenerationOptions {
     /// How far beyond the end of a text a step may look: a window that slides has masks there, and with fewer of them writes
     /// another text. So the context has room for them, whatever other texts need.
@@ -259,7 +274,7 @@ impl GenerationOptions {
         let slides = variant == Variant::WeDlm || self.adaptive.is_some_and(|adaptive| adaptive.in_order);
         match self.adaptive.unwrap_or(Adaptive::WEDLM).window {
             _ if !slides => 0,
-            Adaptive::WINDOW_AUTO => 2 * LARGEST_AUTO_WINDOW,
+            Adaptive::WINDOW_AUTO => 2 * Adaptive::MOST_AUTO_WINDOW,
             window => window.saturating_mul(2),
         }
     }

@@ -67,6 +67,13 @@ pub struct ModelArgs {
     /// Read the pages of a mapped model file in at once, and not when they are first used.
     #[arg(long)]
     pub prefetch: bool,
+    #[command(flatten)]
+    pub mask: MaskArgs,
+}
+
+/// How every command that reads a model is told of what its file may lack.
+#[derive(clap::Args, Clone, Copy)]
+pub struct MaskArgs {
     /// The mask token of a Qwen2, Qwen3 or WeDLM whose file does not say it (by its id): it is then run as WeDLM.
     #[arg(long, value_name = "ID")]
     pub mask_token: Option<u32>,
@@ -85,7 +92,7 @@ impl ModelArgs {
             Self { no_mmap: true, .. } => LoadMode::Copy,
             _ => LoadMode::Map,
         };
-        let Self { mlock, prefetch, mask_token, .. } = *self;
+        let Self { mlock, prefetch, mask: MaskArgs { mask_token }, .. } = *self;
         LoadOptions { device: device.into(), mode, mlock, prefetch, mask_token, progress: None }
     }
 

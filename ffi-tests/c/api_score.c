@@ -96,7 +96,12 @@ static void whole_text(void)
         tokens[i] = 5 + i % 50;
     STATUS(OK, esolm_score_text(context, tokens, TOKENS, NULL, log_p, TOKENS, &score, NULL, NULL));
     CHECK(fabs(score.nll + sum(log_p, TOKENS)) < CLOSE);
-    CHECK(score.diffusion == 0 && score.sequential == 0);
+    CHECK(score.diffusion == 0 && score.sequential == 0 && score.scored_tokens == TOKENS);
+    /* A caller compiled before the number of tokens was there. */
+    score = (esolm_text_score){.struct_size = offsetof(esolm_text_score, scored_tokens), .scored_tokens = 77};
+    STATUS(OK, esolm_score_text(context, tokens, TOKENS, NULL, NULL, 0, &score, NULL, NULL));
+    CHECK(score.nll > 0 && score.scored_tokens == 77);
+    score.struct_size = sizeof score;
     STATUS(OK, esolm_score_order(context, tokens + LENGTH, NULL, LENGTH, 0, window, LENGTH));
     CHECK(fabs(sum(window, LENGTH) - sum(log_p + LENGTH, LENGTH)) < CLOSE);
 

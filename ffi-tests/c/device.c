@@ -53,6 +53,11 @@ static void devices(const char *device)
         printf("%s: %s\n", one.name, one.description);
     }
     CHECK(found == 1);
+    /* What reports of bugs have names it, too. */
+    const char *line = strstr(esolm_system_info(), "devices: ");
+    char listed[64];
+    snprintf(listed, sizeof listed, " %s ", device);
+    CHECK(line && strstr(line, listed));
     esolm_model_params params;
     esolm_model *none = NULL;
     STATUS(OK, esolm_model_params_init(&params, sizeof params));
@@ -198,6 +203,7 @@ int main(int argc, char **argv)
     model = open_on(argv[1], device);
     info.struct_size = sizeof info;
     STATUS(OK, esolm_model_info_get(model, &info));
+    CHECK(strcmp(info.device, device) == 0);
     CHECK(esolm_model_supports(model, ESOLM_FEATURE_STATES) == 1);
     logits(here);
     move_state(model, here);

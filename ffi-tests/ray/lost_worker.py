@@ -63,6 +63,16 @@ def main(esolm: str, model: str) -> None:
     output.write_bytes(data[:-100])
     ray_generate.main(arguments)
     assert sorted(output.read_bytes().splitlines()) == sorted(data.splitlines())
+    # Files that are not its own stay as they are.
+    for other in [data.replace(b'"seed": ', b'"seed": 1', 1), data + b"notes", b"notes"]:
+        output.write_bytes(other)
+        try:
+            ray_generate.main(arguments)
+        except SystemExit as refused:
+            assert "is another file" in str(refused), refused
+        else:
+            raise AssertionError("another file was taken")
+        assert output.read_bytes() == other
     print(f"{COUNT} texts, a worker killed after {killed_at[0]}: each once, and as one process writes it")
     ray.shutdown()
     cluster.shutdown()

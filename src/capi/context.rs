@@ -245,8 +245,8 @@ unsafe fn make(
 /// Makes a context, with all memory for generating. params may be NULL for the defaults. *out is NULL on failure. The
 /// context holds a reference to the model.
 ///
-/// Errors: ESOLM_ERR_INVALID_ARGUMENT if a limit exceeds the model; ESOLM_ERR_UNSUPPORTED for Eso-LM (A) and MDLM with
-/// ggml's CPU kernels; ESOLM_ERR_OUT_OF_MEMORY; ESOLM_ERR_DEVICE.
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT if a limit exceeds the model; ESOLM_ERR_UNSUPPORTED for a cache in q8_0 or an operation
+/// that kernels or device do not have; ESOLM_ERR_OUT_OF_MEMORY; ESOLM_ERR_DEVICE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_context_new(
     model: *const esolm_model,

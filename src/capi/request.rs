@@ -78,12 +78,12 @@ pub struct esolm_generate_params {
     /// Share of the unknown tokens that diffusion writes in parallel, 0 to 1; the others are written one by one, left to
     /// right. A model whose key esolm.diffusion_only is true takes 1 only. ESOLM_ALPHA_0_AUTO (default): 1 if steps, a
     /// schedule, confidence or an order other than left to right is given, or if the model does nothing else; otherwise
-    /// the file's esolm.default.alpha_0, or 0, which writes the best text.
+    /// the file's esolm.default.alpha_0, or 0, which writes the best text (WeDLM: or 1, its window, without lookahead).
     pub alpha_0: f64,
-    /// Divides the logits, at least 0 (default: ESOLM_AUTO, the file's or 1). 0: always the most likely token.
+    /// Divides the logits, at least 0 (default: ESOLM_AUTO, the file's or 1, of WeDLM 0.2). 0: always the most likely token.
     pub temperature: f32,
     /// Nucleus sampling: draws from the most likely tokens whose probabilities add up to this, above 0 to 1 (default:
-    /// ESOLM_AUTO, the file's or 0.9). 1: no limit.
+    /// ESOLM_AUTO, the file's or 0.9, of WeDLM 1). 1: no limit.
     pub top_p: f32,
     /// Draws from this many of the most likely tokens (default: ESOLM_TOP_K_AUTO, the file's or 0). 0: no limit.
     pub top_k: u32,

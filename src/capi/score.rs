@@ -1,6 +1,7 @@
 //! How likely a text is.
 
 use std::ffi::c_void;
+use std::mem::offset_of;
 
 use super::callback::{esolm_progress_callback, report};
 use super::context::{State, esolm_context};
@@ -76,12 +77,15 @@ pub struct esolm_text_score {
     pub sequential: f64,
     /// Its standard error; NaN for one draw.
     pub sequential_error: f64,
+    /// How many tokens have a probability: all but the first of each window with WeDLM and some autoregressive models, which have
+    /// to be given it. The mean is nll / scored_tokens.
+    pub scored_tokens: usize,
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers only.
 unsafe impl SizedStruct for esolm_text_score {
     const NAME: &'static str = "esolm_text_score";
-    const VERSION_1: usize = size_of::<Self>();
+    const VERSION_1: usize = offset_of!(Self, scored_tokens);
     const DEFAULT: Self = Self {
         struct_size: size_of::<Self>(),
         nll: 0.0,
@@ -89,6 +93,7 @@ unsafe impl SizedStruct for esolm_text_score {
         diffusion_error: 0.0,
         sequential: 0.0,
         sequential_error: 0.0,
+        scored_tokens: 0,
     };
 }
 
@@ -158,6 +163,7 @@ pub unsafe extern "C" fn esolm_score_text(
             diffusion_error: diffusion.standard_error,
             sequential: sequential.mean,
             sequential_error: sequential.standard_error,
+            scored_tokens: found.scored_tokens,
         });
         Ok(())
     })

@@ -31,10 +31,10 @@ impl Context {
     /// Makes a context in memory of its own.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidArgument`] if the parameters exceed the model; [`crate::Error::Unsupported`] for Eso-LM (A) and
-    /// MDLM with ggml's CPU kernels; [`crate::Error::OutOfMemory`].
+    /// [`crate::Error::InvalidArgument`] if the parameters exceed the model; [`crate::Error::Unsupported`] for a
+    /// cache in q8_0 or an operation that kernels or device do not have; [`crate::Error::OutOfMemory`].
     pub fn new(model: &Model, params: &ContextParams) -> Result<Self> {
-        Self::new_in(model, params, None, Arena::allocate)
+        Self::in_pool(model, params, None)
     }
 
     /// Makes a context that computes with the threads of `pool`, which it keeps alive, if its kernels are the library's.
@@ -42,7 +42,15 @@ impl Context {
     /// # Errors
     /// As [`Context::new`].
     pub fn with_pool(model: &Model, params: &ContextParams, pool: &ThreadPool) -> Result<Self> {
-        Self::new_in(model, params, Some(pool), Arena::allocate)
+        Self::in_pool(model, params, Some(pool))
+    }
+
+    /// Makes a context that computes with the threads of `pool`, or with its own.
+    ///
+    /// # Errors
+    /// As [`Context::new`].
+    pub(crate) fn in_pool(model: &Model, params: &ContextParams, pool: Option<&ThreadPool>) -> Result<Self> {
+        Self::new_in(model, params, pool, Arena::allocate)
     }
 
     /// Makes a context in the arena that `arena` returns for the number of bytes needed.

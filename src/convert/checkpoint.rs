@@ -13,7 +13,7 @@ use super::lightning;
 use super::names::{is_parameter, without_prefixes};
 use super::options::WeightSet;
 use super::pickle::{Node, NodeId, Pickle};
-use super::source::{Dtype, Listing, Source, SourceTensor};
+use super::source::{Dtype, FoundTokenizer, Listing, Source, SourceTensor};
 use super::tokenizer_files;
 use super::zip::{self, Span};
 use crate::error::{Error, Result};
@@ -57,7 +57,13 @@ pub(super) fn open(path: &Path, raw: bool) -> Result<Source> {
         None => read_json_if_any(&path.with_file_name("config.json"))?.unwrap_or_else(|| json!({})),
     };
     let tokenizer = match lightning::tokenizer(&pickle)? {
-        Some(tokenizer) => tokenizer,
+        Some(fast) if fast.json.is_some() => fast,
+        // A slow one is a class of Python's; its files may be beside the checkpoint. What it says of its tokens holds.
+        Some(slow) => {
+            let beside = tokenizer_files::find(path)?;
+            let (bos, eos) = (slow.bos.or(beside.bos), slow.eos.or(beside.eos));
+            FoundTokenizer { bos, eos, mask: slow.mask.or(beside.mask), ..beside }
+        }
         None => tokenizer_files::find(path)?,
     };
     let mut source = Source::new(vec![(file, path.to_owned())], listing, config, tokenizer, weights)?;

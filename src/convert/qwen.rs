@@ -80,7 +80,7 @@ pub(super) fn settings(
         _ => vocab_size as u32,
     };
     let mut ends = match &options.eos {
-        Some(given) => vec![special_token("--eos", given, vocabulary)?],
+        Some(given) => vec![special_token("--eos", given, vocabulary, vocab_size)?],
         None => ends(&[generation.get("eos_token_id"), facts.find(&["eos_token_id"])], vocabulary),
     };
     if ends.contains(&mask) {
@@ -88,6 +88,8 @@ pub(super) fn settings(
         ends.retain(|&end| end != mask);
     }
     let eos_token_id = (!ends.is_empty()).then(|| ends.remove(0));
+    let bos = options.bos.as_ref().map(|bos| special_token("--bos", bos, vocabulary, vocab_size));
+    let bos_token_id = bos.transpose()?;
     let config = Config {
         variant,
         block_length: 0,
@@ -110,13 +112,15 @@ pub(super) fn settings(
         mask_token_id: mask,
         eos_token_id,
         other_eos_token_ids: ends,
-        bos_token_id: options.bos.as_ref().map(|bos| special_token("--bos", bos, vocabulary)).transpose()?,
+        bos_token_id,
         prepend_token_id: None,
         needs_first_token: true,
         diffusion_only: false,
         train_alpha_0: None,
         defaults: options.defaults.or(defaults(&generation)),
     };
+    // Those of the checkpoint have no alpha_0: what is wrong was given.
+    config.validate_defaults().map_err(Error::InvalidArgument)?;
     config.validate().map_err(|what| source.bad(what))?;
     for (name, there) in
         [("qk_norm", config.architecture.qk_norm), ("attention_bias", config.architecture.attention_bias)]

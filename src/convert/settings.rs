@@ -77,7 +77,7 @@ pub(super) fn settings(
     };
     let token = |id: usize| u32::try_from(id).map_err(|_| source.bad(format!("token {id} is out of range")));
     let special = |option: &str, given: &Option<SpecialToken>, path: &str, named: Option<u32>| match given {
-        Some(given) => special_token(option, given, vocabulary).map(Some),
+        Some(given) => special_token(option, given, vocabulary, vocab_size).map(Some),
         None => match facts.number(&[path])? {
             Some(id) => token(id).map(Some),
             None => Ok(named),
@@ -158,6 +158,7 @@ pub(super) fn settings(
         train_alpha_0: alpha_0.transpose()?,
         defaults: options.defaults,
     };
+    config.validate_defaults().map_err(Error::InvalidArgument)?;
     config.validate().map_err(|what| source.bad(what))?;
     check_rotary(source, config.head_dim())?;
     Ok(Settings { config, notes })
@@ -184,13 +185,17 @@ fn check_rotary(source: &mut Source, head_dim: usize) -> Result<()> {
     }
 }
 
-/// The token that an option names.
+/// The token that an option names, of a model that has `vocab_size`.
 pub(super) fn special_token(
     option: &str,
     given: &SpecialToken,
     vocabulary: Option<&Vocabulary>,
+    vocab_size: usize,
 ) -> Result<u32> {
     match (given, vocabulary) {
+        (&SpecialToken::Id(id), _) if id as usize >= vocab_size => {
+            Err(Error::invalid(format!("{option} {id}: the model has {vocab_size} tokens")))
+        }
         (&SpecialToken::Id(id), _) => Ok(id),
         (given, Some(vocabulary)) => vocabulary.named(option, given),
         (SpecialToken::Text(text), None) => Err(Error::invalid(format!(

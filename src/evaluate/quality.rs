@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::windows::{spread, window_length};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::forward::{ContextParams, KvType};
+use crate::forward::{ContextParams, KvType, ThreadPool};
 use crate::generate::{GenerateParams, Prompt};
 use crate::memory::{collected, extend, push, try_collected};
 use crate::model::{Model, Variant};
@@ -69,9 +69,9 @@ pub struct Quality {
 }
 
 /// Compares `models` with the first of them on the text `tokens`. The text is cut into windows, each generated without a
-/// prompt; an incomplete last window is dropped, unless it is the only one. `progress` is called with the windows done
-/// and the number of windows; `Break` cancels. Memory: a context of each model, and two f32 values for each entry of the
-/// vocabulary and each token of the largest step.
+/// prompt; an incomplete last window is dropped, unless it is the only one. The models compute in turns, with the threads of
+/// `pool` if there is one. `progress` is called with the windows done and the number of windows; `Break` cancels. Memory: a
+/// context of each model, and two f32 values for each entry of the vocabulary and each token of the largest step.
 ///
 /// # Errors
 /// [`Error::InvalidArgument`] if `models` is empty, their vocabularies or variants differ, or options or tokens do not
@@ -80,6 +80,7 @@ pub fn compare(
     models: &[Model],
     tokens: &[u32],
     options: &QualityOptions,
+    pool: Option<&ThreadPool>,
     mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<Quality>> {
     let _floats = DefaultFloats::set();
@@ -99,7 +100,7 @@ pub fn compare(
     let count = windows.len();
     let (threads, kv_type) = (options.threads, options.kv_type);
     let params = ContextParams { length, threads, kv_type, ..ContextParams::default() };
-    let runs = models.iter().map(|model| Context::new(model, &params).map(Run::new));
+    let runs = models.iter().map(|model| Context::in_pool(model, &params, pool).map(Run::new));
     let mut runs: Vec<Run> = try_collected(runs)?;
     let trained = config.train_alpha_0.filter(|_| config.has_sequential_phase());
     // What a window proposes and does not keep is no part of the text: one by one.

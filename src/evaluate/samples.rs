@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use super::windows::spread;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::forward::ContextParams;
 use crate::generate::{GenerateParams, Prompt};
 use crate::memory::{collected, extend, push, try_collected, with_room};
 use crate::model::Model;
@@ -144,11 +143,13 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Makes `judge` ready to score what `author` writes. If their tokenizers differ, samples are decoded and encoded again.
+    /// A judge that scores what `author` writes, in `context`, with its model. If their tokenizers differ, samples are decoded and
+    /// encoded again.
     ///
     /// # Errors
-    /// As [`Context::new`]; [`Error::Tokenizer`] if their vocabularies differ and one has no tokenizer.
-    pub fn new(judge: &Model, author: &Model, params: &ContextParams) -> Result<Self> {
+    /// [`Error::Tokenizer`] if their vocabularies differ and one has no tokenizer; [`Error::OutOfMemory`].
+    pub fn new(context: Context, author: &Model) -> Result<Self> {
+        let judge = context.model();
         let author = if judge.has_vocabulary_of(author) {
             None
         } else {
@@ -156,7 +157,7 @@ impl Judge {
             author.tokenizer()?;
             Some(author.clone())
         };
-        Ok(Self { context: Context::new(judge, params)?, author })
+        Ok(Self { context, author })
     }
 
     /// Measures samples. A sample that is longer than the judge's context is scored in windows, as a text is. `progress` is
@@ -181,18 +182,13 @@ impl Judge {
             let own = self.author.as_ref().map(|author| self.encode(author, sample)).transpose()?;
             let tokens = own.as_deref().unwrap_or(sample);
             let score = self.context.score_text(tokens, params, |_, _| ControlFlow::Continue(()))?;
-            // Those that the model has to be given have no probability.
-            let windows = tokens.len().div_ceil(self.context.length());
-            let scored = tokens.len() - self.context.model().config().given_tokens() * windows;
-            if scored == 0 {
-                return Err(Error::invalid(
-                    "the first token of a text is given to this judge; a sample has no other to score",
-                ));
-            }
             count_of_tokens += tokens.len();
-            lengths.push(scored as f64);
-            nlls.push(score.nll);
-            bounds.push(score.bound.total().mean);
+            // One whose tokens all have to be given says nothing.
+            if score.scored_tokens > 0 {
+                lengths.push(score.scored_tokens as f64);
+                nlls.push(score.nll);
+                bounds.push(score.bound.total().mean);
+            }
             sum_of_entropies += entropy(sample)?;
             for (n, sum) in (1..).zip(&mut sums_of_distinct) {
                 *sum += distinct(sample, n)?;
@@ -200,6 +196,11 @@ impl Judge {
             if progress(number + 1).is_break() {
                 return Err(Error::Cancelled);
             }
+        }
+        if lengths.is_empty() {
+            return Err(Error::invalid(
+                "the first token of a text is given to this judge; no sample has another one to score",
+            ));
         }
         Ok(SampleQuality {
             samples: count,

@@ -10,7 +10,7 @@ use crate::model::Config;
 /// [`Error::InvalidArgument`] if it is longer than that, also where the text is not.
 pub(crate) fn window_length(given: usize, config: &Config) -> Result<usize> {
     match given {
-        0 => Ok(config.context_length.min(ContextParams::DEFAULT_LENGTH)),
+        0 => Ok(ContextParams::default_length(config)),
         length if length <= config.context_length => Ok(length),
         _ => {
             let longest = config.context_length;

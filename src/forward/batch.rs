@@ -70,7 +70,8 @@ impl Batch {
         })
     }
 
-    /// The largest batch that `capacity` allows: every row, at the ends of full caches, all with logits.
+    /// The largest batch that `capacity` allows: every row, at the ends of full caches, all with logits, and each with a slot of
+    /// its own that others do not see, so that its graph has every operation.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -86,7 +87,7 @@ impl Batch {
             batch.tokens.resize(first_row + rows, 0);
             batch.visible_slots.extend((first_slot as u32 + 1..).take(rows));
         }
-        batch.sees_itself.resize(batch.tokens.len(), false);
+        batch.sees_itself.resize(batch.tokens.len(), true);
         batch.positions.resize(batch.tokens.len(), 0);
         batch.output_positions.resize(batch.tokens.len(), 0);
         batch.outputs.extend((0..).take(batch.tokens.len()));

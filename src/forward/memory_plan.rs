@@ -24,6 +24,9 @@ const DEVICE_ROWS_EACH: usize = 128;
 const DEVICE_ROWS: (usize, usize) = (512, 16384);
 /// Most slots for masks on a device, where every sequence's take memory.
 const DEVICE_MASKS: usize = 256;
+/// On a device slots are a multiple of this: where the masks of single rows begin is then a multiple of 256 bytes, which ggml's Vulkan
+/// backend may ask for.
+const DEVICE_SLOT_GROUP: usize = 128;
 /// Most rows: batches are indexed with 32 bits, also by ggml.
 const MAX_ROWS: usize = 1 << 24;
 
@@ -93,7 +96,7 @@ impl MemoryPlan {
         params: &ContextParams,
     ) -> Result<Self> {
         let or = |value: usize, default: usize| if value == 0 { default } else { value };
-        let length = or(params.length, config.context_length.min(ContextParams::DEFAULT_LENGTH));
+        let length = or(params.length, ContextParams::default_length(config));
         if length > config.context_length {
             let longest = config.context_length;
             return Err(Error::invalid(format!("length {length}; the model's context is {longest} tokens")));
@@ -112,7 +115,9 @@ impl MemoryPlan {
         // More slots than the text needs: scoring puts masks behind it, up to half of a batch's rows.
         let masks = (rows / 2).min(length).max(1);
         let masks = if on_host { masks } else { masks.min(DEVICE_MASKS) };
-        let slots = length.next_multiple_of(SLOT_GROUP) + masks.next_multiple_of(SLOT_GROUP);
+        let group = if on_host { SLOT_GROUP } else { DEVICE_SLOT_GROUP };
+        let slots = (length.next_multiple_of(SLOT_GROUP) + masks.next_multiple_of(SLOT_GROUP))
+            .next_multiple_of(group);
         let rows = rows.min(sequences.saturating_mul(slots)).min(MAX_ROWS);
         // Bidirectional attention needs all rows of a sequence in one batch.
         // Those of a block, too.

@@ -1,6 +1,7 @@
 //! The parameters of a context: its limits, kernels and threads; and its memory use.
 
 use super::layout::KvType;
+use crate::model::Config;
 
 /// The limits of a context. A zero stands for the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,6 +30,11 @@ pub struct ContextParams {
 impl ContextParams {
     /// The longest default of [`ContextParams::length`]: the cache of a longer sequence is large.
     pub const DEFAULT_LENGTH: usize = 4096;
+
+    /// What a [`ContextParams::length`] of 0 stands for with a model.
+    pub fn default_length(config: &Config) -> usize {
+        config.context_length.min(Self::DEFAULT_LENGTH)
+    }
 }
 
 /// Which CPU kernels to use. (Other devices always use ggml's.)

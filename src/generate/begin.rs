@@ -193,7 +193,7 @@ impl Session {
         let mask = self.mask;
         for (number, (sequence, plan)) in self.sequences.iter_mut().zip(plans).enumerate() {
             let known = plan.order.iter().copied().zip(plan.known.iter().copied());
-            let sampling = sampling.resolved(&runner.model.config().defaults);
+            let sampling = sampling.resolved(&runner.model.config().generation_defaults());
             sequence.reset();
             let one_by_one = true;
             sequence.begin(SequenceRules { sampling, one_by_one, ..SequenceRules::default() });

@@ -18,7 +18,7 @@ impl Session {
     /// Runs the batch and has the device draw its tokens.
     pub(super) fn draw_on_device(&mut self, runner: &mut ModelRunner, config: &Config) -> Result<()> {
         self.list_draws(config)?;
-        let Self { sequences, buffers, .. } = self;
+        let Self { sequences, buffers, failed, .. } = self;
         let StepBuffers { batch, draws, draw_rows, drawn, banned, updates, .. } = buffers;
         for sequence in sequences.iter_mut().filter(|sequence| sequence.in_use && !sequence.is_banned_there) {
             if let Some(constraints) = &sequence.rules.constraints {
@@ -51,7 +51,13 @@ impl Session {
         }
         drawn.clear();
         drawn.resize(draws.len(), 0);
-        runner.run_and_draw(batch, draw_rows, drawn)?;
+        let result = runner.run_and_draw(batch, draw_rows, drawn);
+        if result.is_err() {
+            // Whose logits are not finite gets no token.
+            let without = draws.iter().zip(&*drawn).find(|&(_, &token)| token < 0);
+            *failed = without.map(|(draw, _)| draw.update.sequence as usize);
+        }
+        result?;
         for (draw, &token) in draws.drain(..).zip(&*drawn) {
             updates.push(Update { token: token as u32, ..draw.update });
         }

@@ -114,7 +114,7 @@ impl GenerateParams<'_> {
 
     /// Checks everything that does not depend on the prompts.
     pub(crate) fn validate(&self, config: &Config, sequences: usize) -> Result<()> {
-        self.sampling.resolved(&config.defaults).validate()?;
+        self.sampling.resolved(&config.generation_defaults()).validate()?;
         if !(0.0..=1.0).contains(&self.alpha_0) && self.alpha_0 != Self::ALPHA_0_AUTO {
             return Err(Error::invalid(format!("alpha_0 is {}, not in 0..=1", self.alpha_0)));
         }

@@ -33,7 +33,7 @@ impl SequenceRules {
     /// Those of [`StopRules::new`].
     pub(super) fn new(params: &GenerateParams<'_>, model: &Model) -> Result<Self> {
         Ok(Self {
-            sampling: params.sampling.resolved(&model.config().defaults),
+            sampling: params.sampling.resolved(&model.config().generation_defaults()),
             wants_log_probs: params.log_probs || params.top_log_probs > 0,
             top_log_probs: params.top_log_probs,
             adaptive: params.adaptive_for(model.config()),

@@ -5,8 +5,7 @@ use super::place_rates::PlaceRates;
 use crate::model::Model;
 use crate::plan::Adaptive;
 
-/// Most positions of a window whose size is left to the library.
-const MOST_AUTO: usize = 32;
+const MOST_AUTO: usize = Adaptive::MOST_AUTO_WINDOW;
 
 /// The size of a window, in positions.
 #[derive(Debug, Clone, Copy, Default)]

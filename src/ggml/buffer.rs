@@ -108,3 +108,20 @@ pub(crate) fn alignment(device: Device) -> usize {
 pub(crate) fn in_host_memory(device: Device) -> bool {
     device.kind() == DeviceKind::Cpu
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_is_not_there_is_an_error_with_numbers() {
+        let device = Device::find("cpu").unwrap();
+        for allocate in [Buffer::allocate, Buffer::allocate_for_weights] {
+            let error = allocate(device, 1 << 55).unwrap_err();
+            let told = error.to_string();
+            assert!(matches!(error, Error::OutOfMemory(_)), "{told}");
+            assert!(told.contains("36028797018963968 bytes are needed on device cpu, and "), "{told}");
+            assert!(told.contains(" are free there"), "{told}");
+        }
+    }
+}

@@ -79,7 +79,12 @@ impl Device {
         // SAFETY: the device is valid and its name is a static C string.
         let name = text(unsafe { ggml_sys::ggml_backend_dev_name(self.as_ptr()) }).to_ascii_lowercase();
         match name.find(|c: char| c.is_ascii_digit()) {
-            Some(at) if at > 0 => format!("{}:{}", &name[..at], &name[at..]),
+            Some(at) if at > 0 => {
+                let (backend, number) = name.split_at(at);
+                // ggml's name for Metal's first device is MTL0.
+                let backend = if backend == "mtl" { "metal" } else { backend };
+                format!("{backend}:{number}")
+            }
             _ => name,
         }
     }

@@ -295,3 +295,28 @@ pub(super) fn nodes(part: NonNull<ggml_cgraph>) -> impl Iterator<Item = *mut ggm
     // SAFETY: the graph has that many nodes.
     (0..count).map(move |i| unsafe { ggml_sys::ggml_graph_node(part.as_ptr(), i) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operation_that_a_device_lacks_is_named() {
+        let size = GraphSize::whole(8);
+        let mut table = TensorTable::allocate(size.tensors, (size.parts, size.part_tensors)).unwrap();
+        let mut complete = CompleteGraph::with_room(size.parts).unwrap();
+        let mut graph = Graph::new(&mut table, &mut complete, None, size).unwrap();
+        let at = Region { offset: 0, len: 64 * 4 };
+        let a = graph.tensor(TensorType::F32, [8, 8, 1], at).unwrap();
+        // The CPU multiplies f32 by f32 alone.
+        let b = graph.tensor(TensorType::F16, [8, 8, 1], at).unwrap();
+        // SAFETY: both are tensors of this graph, of 8 columns.
+        let product = unsafe { ggml_sys::ggml_mul_mat(graph.ctx(), a.as_ptr(), b.as_ptr()) };
+        let product = graph.node(product, Some(at)).unwrap();
+        graph.finish(Some(product));
+        let error = complete.check_support(Device::find("cpu").unwrap()).unwrap_err();
+        assert!(matches!(error, Error::Unsupported(_)), "{error}");
+        let told = error.to_string();
+        assert!(told.contains("device cpu has no MUL_MAT of f32, f16 that gives 256 bytes"), "{told}");
+    }
+}

@@ -118,6 +118,7 @@ pub(crate) struct Workspace {
     bytes: Tensor<'static>,
     _weights_table: TensorTable,
     buffer: Buffer,
+    device: Device,
     size: WorkspaceSize,
     pub(super) counts: Counts,
     arena: Arena,
@@ -205,6 +206,7 @@ impl Workspace {
             bytes,
             _weights_table: weights_table,
             buffer,
+            device: weights.device(),
             size,
             counts,
             arena,
@@ -263,7 +265,8 @@ impl Workspace {
     /// allocation; on the CPU `ggml_graph_compute` makes and frees an empty ggml context each time.
     ///
     /// # Errors
-    /// What `build` returns; [`Error::Cancelled`] when `cancel` is set; [`Error::Device`].
+    /// What `build` returns; [`Error::Unsupported`] for an operation that the device does not have; [`Error::Cancelled`] when
+    /// `cancel` is set; [`Error::Device`].
     pub(crate) fn run(
         &mut self,
         backend: &mut Backend,
@@ -300,12 +303,13 @@ impl Workspace {
         shape: GraphShape<'_>,
         build: impl for<'g> FnOnce(&mut Graph<'g>, &[Tensor<'g>]) -> Result<Option<Tensor<'g>>>,
     ) -> Result<usize> {
-        let (run, last) = (self.counts.runs, self.graphs.len().saturating_sub(1));
+        let run = self.counts.runs;
         let mut places = self.graphs.iter().enumerate();
         let found = places.clone().find(|(_, slot)| !slot.key.is_empty() && slot.key == shape.key);
         let oldest = || {
             let fits = places.by_ref().filter(|(_, slot)| slot.size.holds(&shape.size));
-            fits.min_by_key(|&(number, slot)| (number == last, slot.used))
+            // The place of the largest is for what fits nowhere else.
+            fits.min_by_key(|&(number, slot)| (number >= KEPT_GRAPHS, slot.used))
         };
         let is_new = found.is_none();
         let place = found.or_else(oldest).map(|(number, _)| number);
@@ -319,6 +323,9 @@ impl Workspace {
             let mut graph = Graph::new(table, complete, Some(&self.buffer), shape.size)?;
             let result = build(&mut graph, &self.weights)?;
             graph.finish(result);
+            if !self.size.on_host {
+                complete.check_support(self.device)?;
+            }
             if shape.key.len() <= key.capacity() {
                 key.extend_from_slice(shape.key);
             }

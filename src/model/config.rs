@@ -251,16 +251,7 @@ impl Config {
         if self.diffusion_only && self.variant != Variant::EsoA {
             return Err("only an Eso-LM (A) can lack its sequential phase".into());
         }
-        self.defaults.validate()?;
-        if let Some(alpha_0) = self.defaults.alpha_0.filter(|&alpha_0| self.diffusion_only && alpha_0 != 1.0)
-        {
-            return Err(format!("a default alpha_0 of {alpha_0} for a model of the diffusion phase alone"));
-        }
-        let window = self.variant == Variant::WeDlm;
-        if let Some(alpha_0) = self.defaults.alpha_0.filter(|alpha_0| window && ![0.0, 1.0].contains(alpha_0))
-        {
-            return Err(format!("a default alpha_0 of {alpha_0} for WeDLM, which has 0 and 1"));
-        }
+        self.validate_defaults()?;
         if self.vocab_size < 2 {
             return Err(format!("a vocabulary of {} has no token besides the mask", self.vocab_size));
         }
@@ -277,6 +268,30 @@ impl Config {
         }
         if self.ends_text(self.mask_token_id) {
             return Err("the mask token is also the end of text".into());
+        }
+        Ok(())
+    }
+
+    /// The defaults of a generation: what the file says, else what the variant's authors take, if that is not what the library does.
+    pub fn generation_defaults(&self) -> Defaults {
+        match self.variant {
+            Variant::WeDlm => self.defaults.or(Defaults::WEDLM),
+            _ => self.defaults,
+        }
+    }
+
+    /// Checks the defaults of a generation, which are not the network's.
+    ///
+    /// # Errors
+    /// A text that says what is wrong.
+    pub(crate) fn validate_defaults(&self) -> Result<(), String> {
+        self.defaults.validate()?;
+        let Some(alpha_0) = self.defaults.alpha_0 else { return Ok(()) };
+        if self.diffusion_only && alpha_0 != 1.0 {
+            return Err(format!("a default alpha_0 of {alpha_0} for a model of the diffusion phase alone"));
+        }
+        if self.variant == Variant::WeDlm && ![0.0, 1.0].contains(&alpha_0) {
+            return Err(format!("a default alpha_0 of {alpha_0} for WeDLM, which has 0 and 1"));
         }
         Ok(())
     }

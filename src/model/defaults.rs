@@ -38,6 +38,9 @@ impl Defaults {
         top_n_sigma: None,
     };
 
+    /// What WeDLM's authors' library takes where nobody says otherwise.
+    pub const WEDLM: Self = Self { temperature: Some(0.2), top_p: Some(1.0), ..Self::NONE };
+
     /// Sets the one that is called `name` from text, as on the command line.
     ///
     /// # Errors
@@ -98,7 +101,6 @@ impl Defaults {
     }
 
     /// These, and for what they do not have, those of `other`.
-    #[cfg(feature = "convert")]
     pub(crate) fn or(mut self, mut other: Self) -> Self {
         for ((_, value), (_, other)) in self.fractions().into_iter().zip(other.fractions()) {
             *value = value.or(*other);

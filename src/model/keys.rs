@@ -18,7 +18,7 @@ impl Config {
     }
 
     /// As [`Config::from_gguf`]. `mask` is the mask token of a model whose file does not say it.
-    pub(super) fn from_gguf_with_mask(gguf: &Gguf, mask: Option<u32>) -> Result<Self> {
+    pub(crate) fn from_gguf_with_mask(gguf: &Gguf, mask: Option<u32>) -> Result<Self> {
         match gguf.text("general.architecture")? {
             Self::ARCHITECTURE if mask.is_some() => {
                 Err(Error::invalid(format!("{}: the file says what its mask token is", gguf.file())))

@@ -59,6 +59,10 @@ pub(super) fn read(gguf: &Gguf, architecture: &str, mask: Option<u32>) -> Result
     {
         return Err(Error::invalid(format!("mask token {given}: {} says that it is {known}", gguf.file())));
     }
+    if let (Some(given), Variant::Ar) = (mask, variant) {
+        let what = format!("mask token {given}: {} says that it is autoregressive", gguf.file());
+        return Err(Error::invalid(what));
+    }
     let mask_token_id = match (mask.or(known).or_else(named), variant) {
         (Some(mask), _) => mask,
         (None, Variant::WeDlm) => {

@@ -108,6 +108,9 @@ impl Adaptive {
     /// for the time of a pass, and not by a clock: the text depends on the size, and stays a function of the seed.
     pub const WINDOW_AUTO: usize = u32::MAX as usize;
 
+    /// Most positions of such a window.
+    pub const MOST_AUTO_WINDOW: usize = 32;
+
     /// Checks the ranges.
     pub(crate) fn validate(&self) -> Result<()> {
         if self.window == 0 {

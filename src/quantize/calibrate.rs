@@ -23,7 +23,7 @@ const MAX_TEXT: u64 = 64 << 20;
 /// How to compute an importance matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImatrixOptions {
-    /// Tokens of a piece of text; 0 uses the model's context length, at most [`ContextParams::DEFAULT_LENGTH`].
+    /// Tokens of a piece of text; 0 is [`ContextParams::default_length`].
     pub length: usize,
     /// Most pieces to use, spread evenly over the text; 0 uses all.
     pub pieces: usize,
@@ -32,6 +32,8 @@ pub struct ImatrixOptions {
     pub steps: usize,
     /// Seed of the orders in which the pieces are generated, where the model can write in any.
     pub seed: u64,
+    /// The mask token of a model whose file does not say it, as in [`LoadOptions::mask_token`].
+    pub mask_token: Option<u32>,
     /// CPU threads; 0 uses one per core.
     pub threads: usize,
     /// Replaces an existing output.
@@ -41,7 +43,7 @@ pub struct ImatrixOptions {
 impl Default for ImatrixOptions {
     /// 64 pieces of the context's default length, in 32 steps each.
     fn default() -> Self {
-        Self { length: 0, pieces: 64, steps: 32, seed: 0, threads: 0, force: false }
+        Self { length: 0, pieces: 64, steps: 32, seed: 0, mask_token: None, threads: 0, force: false }
     }
 }
 
@@ -75,7 +77,9 @@ pub fn imatrix(
     let bytes = read_at_most(text, MAX_TEXT)?;
     let content = String::from_utf8(bytes)
         .map_err(|e| Error::unreadable(text.display().to_string(), "the text is not UTF-8", e))?;
-    let model = Model::open(model, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
+    let mask_token = options.mask_token;
+    let model =
+        Model::open(model, &LoadOptions { device: "cpu".into(), mask_token, ..LoadOptions::default() })?;
     let tokens = model.tokenizer()?.encode_with(&content, &TokenizeOptions::CORPUS)?;
     let observation = observe_text(&model, &tokens, options, progress)?;
     importance::write((&mut pending.file(), output), &observation.matrices, observation.rows)?;

@@ -19,7 +19,7 @@ use crate::atomic_file::{PendingFile, refuse_input_as_output};
 use crate::error::{Error, Result};
 use crate::forward::count_threads;
 use crate::ggml::dequantize;
-use crate::gguf::{Gguf, Layout, TensorInfo, TensorType, Writer};
+use crate::gguf::{Gguf, Layout, TensorInfo, TensorType, Value, Writer};
 use crate::memory::{FileBytes, FilePart, collected, copied, extend, try_collected};
 use crate::model::{Config, select_tensors};
 use crate::simd::DefaultFloats;
@@ -77,7 +77,7 @@ pub fn quantize_file(
     };
     let file = input_name.display().to_string();
     let gguf = Gguf::parse(source.bytes(), &file)?;
-    let mut config = Config::from_gguf(&gguf)?;
+    let mut config = Config::from_gguf_with_mask(&gguf, options.mask_token)?;
     config.defaults = options.defaults.or(config.defaults);
     config.validate().map_err(Error::InvalidArgument)?;
     let tensors = select_tensors(&gguf, &config)?;
@@ -100,6 +100,9 @@ pub fn quantize_file(
     let mut writer = Writer::new();
     for (key, value) in gguf.into_metadata() {
         writer.set(&key, value);
+    }
+    if options.mask_token.is_some() {
+        writer.set("tokenizer.ggml.mask_token_id", Value::U32(config.mask_token_id));
     }
     config.defaults.write(&mut writer);
     set_type_keys(&mut writer, options.policy.tensor_type);

@@ -36,6 +36,9 @@ pub struct QuantizeOptions {
     pub importance: Option<PathBuf>,
     /// Defaults of a generation to write into the file; the input's others are kept.
     pub defaults: Defaults,
+    /// The mask token of a Qwen2, Qwen3 or WeDLM whose file does not say it, as in [`LoadOptions`](crate::LoadOptions::mask_token):
+    /// the output says it.
+    pub mask_token: Option<u32>,
     /// How the rows of quantized matrices lie in the output.
     pub layout: Layout,
     /// Threads that quantize; 0 uses one per core. The output does not depend on it.
@@ -51,6 +54,7 @@ impl QuantizeOptions {
             policy: Policy::new(ty),
             importance: None,
             defaults: Defaults::default(),
+            mask_token: None,
             layout: Layout::Panels,
             threads: 0,
             force: false,

@@ -33,7 +33,8 @@ impl Default for SamplingParams {
 }
 
 impl SamplingParams {
-    /// In a field: what the model's file says ([`Defaults`]), or [`SamplingParams::LIBRARY`] where it says nothing.
+    /// In a field: what the model's file says ([`Defaults`]), or [`SamplingParams::LIBRARY`] where it says nothing; with WeDLM
+    /// [`Defaults::WEDLM`].
     pub const AUTO: f32 = -1.0;
     /// The same for [`SamplingParams::top_k`].
     pub const TOP_K_AUTO: u32 = u32::MAX;
@@ -52,7 +53,7 @@ impl SamplingParams {
     pub const FULL: Self =
         Self { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, typical_p: 1.0, top_n_sigma: 0.0 };
 
-    /// What is meant with a model whose file has these defaults.
+    /// What is meant with a model that has these defaults ([`Config::generation_defaults`](crate::Config::generation_defaults)).
     pub fn resolved(&self, defaults: &Defaults) -> Self {
         let pick = |given: f32, file: Option<f32>, library: f32| match given {
             Self::AUTO => file.unwrap_or(library),

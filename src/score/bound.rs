@@ -88,6 +88,9 @@ pub struct TextScore {
     pub nll: f64,
     /// The two parts of the bound at alpha_0, -log p(text) <= their sum. Zero without draws.
     pub bound: Bound,
+    /// How many tokens have a probability, and so what `nll` is divided by for a mean: all but the first of each window that
+    /// have to be given.
+    pub scored_tokens: usize,
 }
 
 /// A bound on -log p(text), the loss that Eso-LMs are trained on (paper, section 4.1; the reference's `_loss`).
@@ -137,9 +140,11 @@ impl Scorer<'_> {
         // Also where neither orders nor draws run anything.
         self.session.reset();
         let length = self.runner.length;
+        let given = self.runner.model.config().given_tokens();
         let all = tokens.len().div_ceil(length);
         let mut score = TextScore::default();
         for (number, window) in tokens.chunks(length).enumerate() {
+            score.scored_tokens += window.len().saturating_sub(given);
             if params.orders > 0 {
                 score.nll += self.orders(window, params, number, &mut score.tokens)?;
             }

@@ -6,13 +6,13 @@ use esolm::gguf::TensorType;
 use esolm::quantize::{QuantizeOptions, quantize};
 use esolm::{
     Adaptive, Confidence, Constraints, Context, ContextParams, Error, GenerateParams, Kernels, KvType,
-    LoadOptions, Model, Order, Prompt, SamplingParams, ScoreParams, Variant,
+    LoadOptions, Model, Order, Prompt, SamplingParams, ScoreParams, TextScore, Variant,
 };
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use crate::golden::{Golden, path};
-use crate::reference::Network;
+use crate::reference::{Network, Random};
 use crate::replay::{Case, cases, largest_difference, replay_cases};
 use crate::runs::{
     ON, both_phases, context, cpu, default_model, device, diffusion, finish, params, texts, there, tokens,
@@ -71,7 +71,7 @@ fn the_authors_texts_are_written() {
     for name in ["tiny-B", "tiny-A", "mdlm-tiny", "ar-tiny"] {
         let golden = Golden::open(name);
         let file = crate::golden::converted(&golden.path("checkpoint.ckpt"), &Default::default());
-        let outcomes = verify(&there(&file), &path(name).join("golden.safetensors"), KvType::F32, 1);
+        let outcomes = verify(&there(&file), &path(name).join("golden.safetensors"), &params(1), None);
         for outcome in outcomes.unwrap() {
             println!("{name}: {outcome:?}");
             assert_eq!(outcome.differing, 0, "{name}: {outcome:?}");
@@ -137,6 +137,26 @@ fn steps_of_many_tokens_keep_to_their_rules() {
     let request = GenerateParams { adaptive: Some(adaptive), sampling: GREEDY, ..diffusion() };
     let prompts = [Prompt::prefix(&[5]).unwrap()];
     assert_eq!(texts(&mut there, &prompts, &request), texts(&mut here, &prompts, &request));
+}
+
+#[test]
+fn every_variant_scores_as_on_the_cpu() {
+    let text = Random(5).text(20);
+    for variant in VARIANTS {
+        let orders = usize::from(variant != Variant::Mdlm);
+        let draws = if variant == Variant::Ar { 0 } else { 4 };
+        let alpha_0 = if variant == Variant::Mdlm { 1.0 } else { 0.5 };
+        let params = ScoreParams { orders, draws, alpha_0, seed: 3, ..ScoreParams::default() };
+        let [here, there] =
+            both(variant, 1).map(|mut context| context.score_text(&text, &params, ON).unwrap());
+        let parts = |score: &TextScore| [score.nll, score.bound.diffusion.mean, score.bound.sequential.mean];
+        for (here, there) in parts(&here).into_iter().zip(parts(&there)) {
+            println!("{variant:?}: {here} {there}");
+            // A difference of each token's logit and of the others'.
+            assert!((here - there).abs() <= 4.0 * 20.0 * tolerance(), "{variant:?}: {here} {there}");
+        }
+        assert!(here.nll + here.bound.total().mean > 1.0, "{variant:?}: {here:?}");
+    }
 }
 
 #[test]

@@ -185,5 +185,31 @@ fn the_project_has_one_address() {
         let line = text.lines().find_map(|line| line.strip_prefix(key)).expect(key);
         line.trim_matches('"').to_owned()
     };
-    assert_eq!(after("packaging/project", "PROJECT_URL="), after("Cargo.toml", "repository = "));
+    let address = after("packaging/project", "PROJECT_URL=");
+    for key in ["repository = ", "documentation = "] {
+        assert_eq!(after("Cargo.toml", key), address, "{key}");
+    }
+    // Go's module, and who imports its packages.
+    let module = after("packaging/project", "PROJECT_GO_MODULE=");
+    assert_eq!(after("bindings/go/go.mod", "module "), module);
+    let mut files = vec![];
+    for folder in ["bindings/go", "ffi-tests"] {
+        list(&root().join(folder), &mut files);
+    }
+    let mut imports = 0;
+    for file in files.iter().filter(|file| file.ends_with(".go")) {
+        let text = std::fs::read_to_string(file).unwrap();
+        for line in text.lines().map(|line| line.trim().trim_start_matches("import ")) {
+            // In a line of imports, whose name may stand before it.
+            let Some(path) = line.strip_suffix('"').and_then(|line| line.rsplit('"').next()) else {
+                continue;
+            };
+            let of_esolm = line.split('"').count() == 3 && path.split('/').next_back() == Some("esolm");
+            if of_esolm || path.starts_with("esolm/") {
+                assert!(path == module || path.starts_with(&format!("{module}/")), "{file}: {line}");
+                imports += 1;
+            }
+        }
+    }
+    assert!(imports >= 4, "only {imports} imports");
 }

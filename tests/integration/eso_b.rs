@@ -6,7 +6,7 @@ use esolm::gguf::TensorType;
 use esolm::{ContextParams, GenerateParams, KvType, Model, Order, Prompt};
 
 use crate::golden::{EXACT, Golden, context, path};
-use crate::runs::diffusion;
+use crate::runs::{diffusion, params};
 
 /// With f16 keys and values: 11 bits of mantissa, over three blocks. Measured 1.8e-2.
 const HALF_CACHE: f32 = 4e-2;
@@ -16,7 +16,10 @@ fn model(input: &str, options: &Options) -> Model {
 }
 
 fn replay(model: &Model, kv: KvType) -> Vec<Outcome> {
-    let outcomes = verify(model, &path("tiny-B/golden.safetensors"), kv, 1).unwrap();
+    let outcomes = {
+        let params = ContextParams { kv_type: kv, ..params(1) };
+        verify(model, &path("tiny-B/golden.safetensors"), &params, None).unwrap()
+    };
     let names: Vec<&str> = outcomes.iter().map(|o| o.name.as_str()).collect();
     let trajectories =
         ["samp_a05_p09", "samp_a1_p09", "samp_a1_p1", "samp_sub8_p09", "traj", "traj1", "traj1p"];

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use esolm::evaluate::quality::{QualityOptions, compare};
-use esolm::{Architecture, Config, Error, KvType, Model, ScoreParams, Variant};
+use esolm::{Architecture, Config, Error, KvType, Model, ScoreParams, ThreadPool, ThreadPoolParams, Variant};
 
 use crate::reference::{Attention, LENGTH, MASK, Network, Random, config};
 use crate::runs::{ON, context};
@@ -41,7 +41,7 @@ fn comparison_matches_its_definitions() {
     let tokens = text(3 * LENGTH);
     // One token at a time, left to right: each distribution is a row of the reference network.
     let options = QualityOptions { alpha_0: Some(0.0), ..options() };
-    let found = compare(&models.each_ref().map(Network::model), &tokens, &options, ON).unwrap();
+    let found = compare(&models.each_ref().map(Network::model), &tokens, &options, None, ON).unwrap();
     let (mut nlls, mut divergences, mut same) = ([[0.0; 3]; 2], vec![], 0);
     for (window, tokens) in tokens.chunks(LENGTH).enumerate() {
         for place in 0..LENGTH {
@@ -84,7 +84,7 @@ fn differences_are_of_the_tokens_that_are_written() {
     for variant in [Variant::Ar, Variant::WeDlm] {
         let models = [1, 2].map(|seed| Network::qwen(variant, Architecture::QWEN3, seed).model());
         let options = QualityOptions { length: 6, ..options() };
-        let found = compare(&models, &text(3 * 6), &options, ON).unwrap();
+        let found = compare(&models, &text(3 * 6), &options, None, ON).unwrap();
         let [first, second] = [&found[0], &found[1]];
         assert_eq!((first.tokens, second.tokens), (3 * 5, 3 * 5), "{variant:?}");
         assert!((second.difference.mean - (second.nll - first.nll)).abs() < 1e-9, "{variant:?}: {second:?}");
@@ -99,13 +99,13 @@ fn differences_are_of_the_tokens_that_are_written() {
     }
     let model = [Network::qwen(Variant::WeDlm, Architecture::QWEN3, 1).model()];
     let diffusion = QualityOptions { alpha_0: Some(1.0), ..options() };
-    assert!(matches!(compare(&model, &text(LENGTH), &diffusion, ON), Err(Error::InvalidArgument(_))));
+    assert!(matches!(compare(&model, &text(LENGTH), &diffusion, None, ON), Err(Error::InvalidArgument(_))));
 }
 
 #[test]
 fn model_equals_itself_and_small_changes_lose_less() {
     let models: Vec<Model> = [0.0, 0.02, 0.2].map(|share| pair(share)[1].model()).into();
-    let found = compare(&models, &text(3 * LENGTH + 5), &options(), ON).unwrap();
+    let found = compare(&models, &text(3 * LENGTH + 5), &options(), None, ON).unwrap();
     let same = &found[0];
     assert_eq!(
         (same.difference.mean, same.divergence, same.divergence_999, same.same_top),
@@ -117,7 +117,10 @@ fn model_equals_itself_and_small_changes_lose_less() {
     // From left to right the likelihood equals that of scoring.
     let left_to_right = QualityOptions { alpha_0: Some(0.0), ..options() };
     let tokens = text(2 * LENGTH);
-    let found = compare(&models[..1], &tokens, &left_to_right, ON).unwrap();
+    // By the threads of a pool as by its own.
+    let pool = ThreadPool::new(&ThreadPoolParams { threads: 2, ..ThreadPoolParams::default() }).unwrap();
+    let with_pool = QualityOptions { threads: 0, ..left_to_right };
+    let found = compare(&models[..1], &tokens, &with_pool, Some(&pool), ON).unwrap();
     let scored = context(&models[0], 1).score_text(&tokens, &ScoreParams::default(), ON).unwrap();
     assert!((found[0].nll - scored.nll / tokens.len() as f64).abs() < 1e-5);
 }
@@ -127,13 +130,17 @@ fn windows_are_counted_and_a_comparison_can_be_cancelled() {
     let model = [Network::random(config(1, 2), 1).model()];
     let mut seen = vec![];
     let two = QualityOptions { windows: 2, ..options() };
-    let found = compare(&model, &text(5 * LENGTH), &two, |done, all| {
+    let found = compare(&model, &text(5 * LENGTH), &two, None, |done, all| {
         seen.push((done, all));
         ControlFlow::Continue(())
     });
     assert_eq!((found.unwrap()[0].tokens, seen), (2 * LENGTH, vec![(1, 2), (2, 2)]));
-    assert_eq!(compare(&model, &text(7), &options(), ON).unwrap()[0].tokens, 7, "a short text is one window");
-    let stopped = compare(&model, &text(LENGTH), &options(), |_, _| ControlFlow::Break(()));
+    assert_eq!(
+        compare(&model, &text(7), &options(), None, ON).unwrap()[0].tokens,
+        7,
+        "a short text is one window"
+    );
+    let stopped = compare(&model, &text(LENGTH), &options(), None, |_, _| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(Error::Cancelled)));
 }
 
@@ -141,7 +148,7 @@ fn windows_are_counted_and_a_comparison_can_be_cancelled() {
 fn invalid_comparisons_are_refused() {
     let model = || Network::random(config(1, 2), 1).model();
     let bad = |models: &[Model], tokens: &[u32], options: &QualityOptions| {
-        let error = compare(models, tokens, options, ON).unwrap_err();
+        let error = compare(models, tokens, options, None, ON).unwrap_err();
         assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
     };
     bad(&[], &text(9), &options());

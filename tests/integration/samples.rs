@@ -9,12 +9,17 @@ use esolm::{
 };
 
 use crate::reference::{LENGTH, MASK, Network, Random, config};
-use crate::runs::{ON, both_phases, context, params, texts};
+use crate::runs::{ON, both_phases, context, texts};
 
 const GO_ON: fn(usize) -> ControlFlow<()> = |_| ControlFlow::Continue(());
 
 fn model() -> Model {
     Network::small(Variant::EsoB, 1).model()
+}
+
+/// What scores the texts of `author`.
+fn judge(judge: &Model, author: &Model) -> Judge {
+    Judge::new(context(judge, 1), author).unwrap()
 }
 
 fn sample_params(samples: usize, batch: usize) -> SampleParams<'static> {
@@ -69,7 +74,7 @@ fn passes_are_the_steps_of_each_sample() {
 fn measures_match_scoring_and_definitions() {
     let model = model();
     let samples: Vec<Vec<u32>> = (1..4).map(|seed| Random(seed).text(LENGTH - seed as usize)).collect();
-    let mut judge = Judge::new(&model, &model, &params(1)).unwrap();
+    let mut judge = self::judge(&model, &model);
     let score = ScoreParams { draws: 3, alpha_0: 0.5, ..ScoreParams::default() };
     let found = judge.measure(&samples, &score, GO_ON).unwrap();
     let mut context = context(&model, 1);
@@ -99,17 +104,22 @@ fn measures_are_per_token_that_has_a_probability() {
     let model = Network::qwen(Variant::Ar, Architecture::QWEN3, 1).model();
     let limits = ContextParams { length: 16, threads: 1, ..ContextParams::default() };
     let samples = vec![(1..40).collect::<Vec<u32>>(), (20..50).collect()];
-    let mut judge = Judge::new(&model, &model, &limits).unwrap();
+    let mut judge = Judge::new(Context::new(&model, &limits).unwrap(), &model).unwrap();
     let quality = judge.measure(&samples, &ScoreParams::default(), GO_ON).unwrap();
     let mut context = Context::new(&model, &limits).unwrap();
-    let nats: f64 = samples
-        .iter()
-        .map(|sample| {
-            context.score_text(sample, &ScoreParams::default(), |_, _| ControlFlow::Continue(())).unwrap().nll
-        })
-        .sum();
+    let scores = samples.iter().map(|text| context.score_text(text, &ScoreParams::default(), ON).unwrap());
+    let (mut nats, mut scored) = (0.0, vec![]);
+    for score in scores {
+        nats += score.nll;
+        scored.push(score.scored_tokens);
+    }
+    assert_eq!(scored, [36, 28]);
     assert_eq!(quality.tokens, 39 + 30);
     assert!((quality.nll.mean - nats / (36.0 + 28.0)).abs() < 1e-9, "{quality:?}");
+    // A sample of the token alone says nothing; there have to be others.
+    let with_one = judge.measure(&[&samples[..], &[vec![7]]].concat(), &ScoreParams::default(), GO_ON);
+    let with_one = with_one.unwrap();
+    assert_eq!((with_one.nll, with_one.tokens, with_one.samples), (quality.nll, quality.tokens + 1, 3));
     assert!(judge.measure(&[vec![7]], &ScoreParams::default(), GO_ON).is_err());
 }
 
@@ -136,7 +146,7 @@ fn judge_with_another_tokenizer_encodes_the_text_again() {
     let expected: Vec<Vec<u32>> = samples.iter().map(|sample| sample.iter().map(same).collect()).collect();
     let score = ScoreParams::default();
     let measure = |author: &Model, samples: &[Vec<u32>]| {
-        Judge::new(&judge, author, &params(1)).unwrap().measure(samples, &score, GO_ON).unwrap()
+        self::judge(&judge, author).measure(samples, &score, GO_ON).unwrap()
     };
     let (found, own) = (measure(&author, &samples), measure(&judge, &expected));
     assert_eq!((found.nll, found.tokens), (own.nll, own.tokens));
@@ -157,14 +167,14 @@ fn judge_with_another_tokenizer_encodes_the_text_again() {
     };
     let (one, same, other) = (llama(["a", "b"]), llama(["a", "b"]), llama(["b", "a"]));
     let tokens = |judge: &Model| {
-        let mut judge = Judge::new(judge, &one, &params(1)).unwrap();
+        let mut judge = self::judge(judge, &one);
         judge.measure(&[vec![0, 1]], &score, GO_ON).unwrap().tokens
     };
     assert_eq!((tokens(&same), tokens(&other)), (2, 1), "kept, and encoded again");
     // Without a tokenizer texts cannot pass from one vocabulary to the other.
     let none = network(0).model();
     for (judge, author) in [(&judge, &none), (&none, &author)] {
-        assert!(matches!(Judge::new(judge, author, &params(1)), Err(Error::Tokenizer { .. })));
+        assert!(matches!(Judge::new(context(judge, 1), author), Err(Error::Tokenizer { .. })));
     }
 }
 
@@ -177,7 +187,7 @@ fn what_cannot_be_drawn_or_measured_is_refused() {
     }
     let stop = |_| ControlFlow::Break(());
     assert!(matches!(draw(&mut context, &sample_params(2, 1), stop), Err(Error::Cancelled)));
-    let mut judge = Judge::new(&model, &model, &params(1)).unwrap();
+    let mut judge = self::judge(&model, &model);
     let mut refused = |samples: &[Vec<u32>]| judge.measure(samples, &ScoreParams::default(), GO_ON);
     for samples in [&[][..], &[vec![]], &[vec![MASK + 1]]] {
         let error = refused(samples).unwrap_err();
@@ -187,7 +197,7 @@ fn what_cannot_be_drawn_or_measured_is_refused() {
     assert!(matches!(measured, Err(Error::Cancelled)));
     // MDLM has no likelihood left to right, but a bound.
     let mdlm = Network::small(Variant::Mdlm, 1).model();
-    let mut judge = Judge::new(&mdlm, &mdlm, &ContextParams { threads: 1, ..params(1) }).unwrap();
+    let mut judge = self::judge(&mdlm, &mdlm);
     let bound = ScoreParams { orders: 0, draws: 2, ..ScoreParams::default() };
     assert!(matches!(judge.measure(&[vec![1]], &ScoreParams::default(), GO_ON), Err(Error::Unsupported(_))));
     assert!(judge.measure(&[vec![1, 2]], &bound, GO_ON).unwrap().bound.mean > 0.0);

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use esolm::convert::Options;
 use esolm::evaluate::verify::{Outcome, verify};
-use esolm::{Error, KvType, Model};
+use esolm::{Error, Model};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
 use crate::golden::{EXACT, Golden, LENGTH, VOCAB, model, path};
+use crate::runs::params;
 
 type Array = (Dtype, Vec<usize>, Vec<u8>);
 type Arrays = BTreeMap<String, Array>;
@@ -40,7 +41,7 @@ fn scalars(folder: &str) -> serde_json::Value {
 }
 
 fn run(model: &Model, file: &Path) -> Vec<Outcome> {
-    let outcomes = verify(model, file, KvType::F32, 1).unwrap();
+    let outcomes = verify(model, file, &params(1), None).unwrap();
     for outcome in &outcomes {
         println!("{outcome:?}");
         assert!(outcome.largest_difference <= EXACT && outcome.differing == 0, "{outcome:?}");
@@ -92,7 +93,7 @@ fn every_variant_is_replayed() {
     assert_eq!(compared(&ar), expected);
     // Models of other settings take what is theirs.
     let mask = changed("ar-tiny", r#""prepend_token": "bos""#, r#""prepend_token": "mask""#);
-    let outcomes = verify(&mask, &file("ar-tiny"), KvType::F32, 1).unwrap();
+    let outcomes = verify(&mask, &file("ar-tiny"), &params(1), None).unwrap();
     let own = outcomes.iter().find(|o| o.name == "logits_mask").unwrap();
     assert!(own.largest_difference <= EXACT && own.rows == 46, "{own:?}");
     assert!(!outcomes.iter().any(|o| ["logits", "logits_cached"].contains(&o.name.as_str())));
@@ -146,7 +147,7 @@ fn logits_of_the_first_slots_are_enough() {
         let mut changed = all.clone();
         changed.get_mut("traj.logits").unwrap().2[4 * (row * VOCAB + 1) + 2] ^= 0xff;
         let file = write(dir.path(), &changed, &scalars("tiny-B"));
-        let outcomes = verify(&model, &file, KvType::F32, 1).unwrap();
+        let outcomes = verify(&model, &file, &params(1), None).unwrap();
         let differs = |o: &Outcome| o.largest_difference > EXACT || o.largest_difference.is_nan();
         assert!(outcomes.iter().any(differs), "row {row}");
     }
@@ -188,13 +189,13 @@ fn eso_a_trajectory_has_the_length_of_its_diffusion_phase() {
     .into();
     let dir = tempfile::tempdir().unwrap();
     let told = |count: usize| json!({ "own": { "num_diffusion_tokens": count, "prompt_len": LENGTH } });
-    let outcomes = verify(&model, &write(dir.path(), &all, &told(clean)), KvType::F32, 1).unwrap();
+    let outcomes = verify(&model, &write(dir.path(), &all, &told(clean)), &params(1), None).unwrap();
     assert_eq!((outcomes[0].rows, outcomes[0].tokens), (LENGTH, 0));
     assert!(outcomes[0].largest_difference <= 1e-6, "{outcomes:?}");
     // Without the phase's length it is no trajectory, with another it is another.
-    let error = verify(&model, &write(dir.path(), &all, &json!({})), KvType::F32, 1).unwrap_err();
+    let error = verify(&model, &write(dir.path(), &all, &json!({})), &params(1), None).unwrap_err();
     assert!(error.to_string().contains("own.num_diffusion_tokens"), "{error}");
-    let other = verify(&model, &write(dir.path(), &all, &told(0)), KvType::F32, 1).unwrap();
+    let other = verify(&model, &write(dir.path(), &all, &told(0)), &params(1), None).unwrap();
     assert!(other[0].largest_difference > EXACT, "{other:?}");
 }
 
@@ -220,7 +221,7 @@ fn arrays_that_do_not_fit_the_model_are_named() {
         let mut all = plain.clone();
         all.retain(|other, _| other.split('.').next() == name.split('.').next());
         all.insert(name.into(), array.clone());
-        let error = verify(&model, &write(dir.path(), &all, &json!({})), KvType::F32, 1).unwrap_err();
+        let error = verify(&model, &write(dir.path(), &all, &json!({})), &params(1), None).unwrap_err();
         assert!(
             matches!(error, Error::BadFile { .. } | Error::InvalidArgument(_)),
             "{name} {:?}: {error}",
@@ -229,6 +230,6 @@ fn arrays_that_do_not_fit_the_model_are_named() {
     }
     let mut none = plain.clone();
     none.retain(|name, _| name.starts_with("filter"));
-    let error = verify(&model, &write(dir.path(), &none, &json!({})), KvType::F32, 1).unwrap_err();
+    let error = verify(&model, &write(dir.path(), &none, &json!({})), &params(1), None).unwrap_err();
     assert!(error.to_string().contains("nothing to replay"), "{error}");
 }

@@ -44,6 +44,8 @@ class TextScore:
     sequential: float
     #: Its standard error; NaN for one draw.
     sequential_error: float
+    #: How many tokens have a probability: the mean is nll / scored_tokens.
+    scored_tokens: int
     #: Of each token, given those before it in the order; None unless ``ScoreParams.orders`` is 1.
     log_probs: list[float] | None
 
@@ -84,6 +86,7 @@ def score_text(context: int, tokens: Iterable[int], params: ScoreParams) -> Text
         diffusion_error=score.diffusion_error,
         sequential=score.sequential,
         sequential_error=score.sequential_error,
+        scored_tokens=score.scored_tokens,
         log_probs=None if log_p is None else log_p[:],
     )
 

@@ -259,7 +259,7 @@ def test_scores(context: esolm.Context, model: esolm.Model) -> None:
     params = esolm.ScoreParams(draws=4, alpha_0=0.5, seed=1, progress=seen.append)
     score = context.score_text(tokens, params)
     assert score.log_probs == each
-    assert score.nll == pytest.approx(-sum(each))
+    assert score.nll == pytest.approx(-sum(each)) and score.scored_tokens == len(tokens)
     assert score.diffusion > 0 and score.sequential > 0 and score.diffusion_error > 0 and score.sequential_error > 0
     assert seen[-1] == 1
     assert context.score_text(tokens, esolm.ScoreParams(orders=2, random_order=True)).log_probs is None

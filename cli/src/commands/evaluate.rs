@@ -13,7 +13,7 @@ use esolm::{
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
-use crate::generation_args::{GenerationArgs, check_diffusion};
+use crate::generation_args::{GenerationArgs, check_alpha_0, check_diffusion};
 use crate::input::{read_text, tokenizer};
 use crate::model_args::ModelArgs;
 use crate::model_file::model_file;
@@ -24,7 +24,7 @@ use crate::sampling_args::SamplingArgs;
 
 const HELP: &str = "\
 For every pair of --alpha0 and --steps, samples are drawn without a prompt (or from -p), scored left to right by the judge, \
-and counted. Every token counts, those after <|endoftext|>, too. At alpha_0 = 0 there is one row: steps are of diffusion.
+and counted. Every token counts, those after <|endoftext|>, too, but for a first one that the judge has to be given. At alpha_0 = 0 there is one row: steps are of diffusion.
 
   passes     passes through the network per text (steps that write something)
   ppl        generative perplexity: of the samples under the judge
@@ -127,7 +127,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let (length, batch) = (args.window.length, args.batch);
     let params = ContextParams { length, sequences: batch, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &params)?;
-    let mut judge = Judge::new(&judge, &model, &args.compute.context_params())?;
+    let mut judge = Judge::new(args.compute.context(&judge, &args.compute.context_params())?, &model)?;
     // A model without a tokenizer writes tokens only.
     let tokenizer = tokenizer(&model)?;
     let options = args.generation.parse(&model)?;
@@ -190,19 +190,13 @@ fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, Option<usize>)>> 
     }
     check_diffusion(&args.alpha0, &args.steps)?;
     args.generation.check_steps(!args.steps.is_empty(), variant)?;
-    // Those that there are, and those that are measured.
-    let (possible, usual) = match variant {
-        Variant::Ar => (&[0.0][..], &[0.0][..]),
-        Variant::Mdlm | Variant::Bd3Lm => (&[1.0][..], &[1.0][..]),
-        Variant::WeDlm if args.generation.looks_ahead() => (&[0.0, 1.0][..], &[0.0][..]),
-        Variant::WeDlm => (&[0.0, 1.0][..], &[1.0][..]),
-        Variant::EsoA | Variant::EsoB => (&args.alpha0[..], &ALPHAS[..]),
+    check_alpha_0(&args.alpha0, variant)?;
+    let usual = match variant {
+        Variant::Ar => &[0.0][..],
+        Variant::WeDlm if args.generation.looks_ahead() => &[0.0],
+        Variant::Mdlm | Variant::Bd3Lm | Variant::WeDlm => &[1.0],
+        Variant::EsoA | Variant::EsoB => &ALPHAS,
     };
-    if let Some(other) = args.alpha0.iter().find(|alpha_0| !possible.contains(alpha_0)) {
-        let possible: Vec<_> = possible.iter().map(f64::to_string).collect();
-        let what = format!("--alpha0 is {other}; this model has only {}", possible.join(" and "));
-        return Err(Error::InvalidArgument(what));
-    }
     let alphas = if args.alpha0.is_empty() { usual } else { &args.alpha0 };
     let steps = if args.steps.is_empty() { STEPS.as_slice() } else { &args.steps };
     let steps: Vec<_> = steps.iter().map(|&steps| Some(steps)).collect();
@@ -284,7 +278,7 @@ fn report(
     rows: &[Row],
     text: Option<&SampleQuality>,
 ) -> Result<Value> {
-    let sampling = args.sampling.params()?.resolved(&model.config().defaults);
+    let sampling = args.sampling.params()?.resolved(&model.config().generation_defaults());
     let row = |row: &Row| {
         let mut value = to_json(&row.quality, args.draws);
         value["alpha_0"] = json!(row.alpha_0);

@@ -19,7 +19,7 @@ pub use tip::with_tip;
 use crate::allocation::{collected, copy_of, push};
 use crate::args::ComputeArgs;
 use crate::exit_code::INTERRUPTED;
-use crate::generation_args::{GenerationArgs, check_diffusion};
+use crate::generation_args::{GenerationArgs, check_alpha_0, check_diffusion};
 use crate::input::tokenizer;
 use crate::memory;
 use crate::model_args::ModelArgs;
@@ -179,6 +179,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         context.saved_size()?;
     }
     check_diffusion(args.alpha0.as_slice(), args.steps.as_slice())?;
+    check_alpha_0(args.alpha0.as_slice(), model.config().variant)?;
     args.generation.check_steps(args.steps.is_some(), model.config().variant)?;
     let default = GenerateParams::default();
     let streams = matches!(tokenizer(&model)?, Some(tokenizer) if tokenizer.can_stream());

@@ -8,7 +8,7 @@ use esolm::quantize::{ImatrixOptions, imatrix};
 use serde_json::json;
 
 use crate::args::{JsonArgs, OverwriteArgs, ThreadArgs, WindowArgs};
-use crate::model_args::ModelFileArgs;
+use crate::model_args::{MaskArgs, ModelFileArgs};
 use crate::output::{print_json, tell};
 use crate::progress;
 
@@ -44,6 +44,8 @@ pub struct Args {
     #[command(flatten)]
     window: WindowArgs,
     #[command(flatten)]
+    mask: MaskArgs,
+    #[command(flatten)]
     cpu: ThreadArgs,
     #[command(flatten)]
     overwrite: OverwriteArgs,
@@ -57,6 +59,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         pieces: args.pieces,
         steps: args.steps,
         seed: args.window.seed.value,
+        mask_token: args.mask.mask_token,
         threads: args.cpu.threads,
         force: args.overwrite.force,
     };

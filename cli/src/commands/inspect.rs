@@ -124,7 +124,7 @@ impl Display for Listing<'_> {
             model.device(),
             model.load_time().as_secs_f64() * 1e3,
             memory::describe(resident),
-            model.config().context_length.min(ContextParams::DEFAULT_LENGTH),
+            ContextParams::default_length(model.config()),
             human_bytes(context.arena as u64),
             human_bytes(context.kv_cache as u64),
             network(model.config()),

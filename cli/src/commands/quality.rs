@@ -5,12 +5,13 @@ use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
 use esolm::evaluate::quality::{Quality, QualityOptions, compare};
-use esolm::{Error, Model, Result, TokenizeOptions};
+use esolm::{Error, LoadOptions, Model, Result, TokenizeOptions};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
-use crate::generation_args::check_diffusion;
+use crate::generation_args::{check_alpha_0, check_diffusion};
 use crate::input::read_text;
+use crate::model_args::MaskArgs;
 use crate::model_file::model_file;
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
@@ -43,6 +44,8 @@ pub struct Args {
     /// BASE, if it is not the first argument.
     #[arg(short = 'm', long = "model", value_name = "FILE")]
     base: Option<PathBuf>,
+    #[command(flatten)]
+    mask: MaskArgs,
     /// Text file (UTF-8); `-` reads standard input.
     #[arg(long, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
     text: String,
@@ -79,7 +82,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     check_diffusion(args.alpha0.as_slice(), &[args.steps])?;
     let inputs: Vec<_> = args.base.iter().chain(&args.models).map(PathBuf::as_path).collect();
     args.json.check(args.plot.as_deref(), &[&inputs[..], &[Path::new(&args.text)]].concat())?;
-    let load = args.compute.load_options();
+    let load = LoadOptions { mask_token: args.mask.mask_token, ..args.compute.load_options() };
     let given = args.base.iter().chain(&args.models);
     let paths = given.map(|path| model_file(path)).collect::<Result<Vec<_>>>()?;
     if paths.len() < 2 {
@@ -89,6 +92,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let models = paths.iter().map(|path| Model::open(path, &load)).collect::<Result<Vec<_>>>()?;
     let text = read_text(&args.text)?;
     let base = models.first().ok_or_else(|| Error::InvalidArgument("no model".into()))?;
+    check_alpha_0(args.alpha0.as_slice(), base.config().variant)?;
     let tokens = base.tokenizer()?.encode_with(&text, &TokenizeOptions::CORPUS)?;
     let options = QualityOptions {
         length: args.window.length,
@@ -99,7 +103,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         threads: args.compute.cpu.threads,
         kv_type: args.compute.kv_type,
     };
-    let qualities = progress::of_windows(|show| compare(&models, &tokens, &options, show))?;
+    let pool = args.compute.pool()?;
+    let qualities = progress::of_windows(|show| compare(&models, &tokens, &options, pool.as_ref(), show))?;
     let measured = |((path, model), quality): ((&PathBuf, &Model), Quality)| Measured {
         name: path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
         bytes: model.file_bytes(),

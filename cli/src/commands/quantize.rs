@@ -9,7 +9,7 @@ use esolm::{Defaults, Error, Result};
 use serde_json::json;
 
 use crate::args::{JsonArgs, OverwriteArgs, ThreadArgs, layouts, tensor_types};
-use crate::model_args::ModelFileArgs;
+use crate::model_args::{MaskArgs, ModelFileArgs};
 use crate::output::{human_bytes, print_json, print_notes, tell};
 use crate::progress;
 
@@ -54,6 +54,8 @@ pub struct Args {
     /// Type of the weight matrices.
     #[arg(short, long = "type", value_name = "TYPE", value_parser = tensor_types())]
     tensor_type: TensorType,
+    #[command(flatten)]
+    mask: MaskArgs,
     #[command(flatten)]
     quantization: QuantizationArgs,
     #[command(flatten)]
@@ -103,6 +105,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         importance: args.quantization.imatrix.clone(),
         defaults: args.quantization.defaults()?,
         layout: args.quantization.layout,
+        mask_token: args.mask.mask_token,
         threads: args.quantization.cpu.threads,
         force: args.overwrite.force,
     };

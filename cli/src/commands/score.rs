@@ -119,27 +119,24 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None => None,
     };
     let windows = tokens.len().div_ceil(context.length());
-    let given_each = model.config().given_tokens();
-    let given = given_each * windows;
-    if tokens.len() == given && given > 0 {
+    let given = model.config().given_tokens();
+    if tokens.len() == given * windows && given > 0 {
         let what = "the first token of a text is given to this model; there is no other to score";
         return Err(Error::InvalidArgument(what.into()));
     }
     if args.shard.is_given() {
         windows::write(&args.shard, &mut context, &tokens, &params, |window, score, params| {
-            let scored = (window.len() - given_each) as f64;
             let bytes =
                 tokenizer.map(|tokenizer| tokenizer.decode(window)).transpose()?.map(|text| text.len());
-            let scored_bytes = scored_bytes(tokenizer, bytes, [window].into_iter(), given_each)?;
-            Ok(report(score, params, &Text { tokens: window, scored, bytes, scored_bytes, windows: 1 }))
+            let scored_bytes = scored_bytes(tokenizer, bytes, [window].into_iter(), given)?;
+            Ok(report(score, params, &Text { tokens: window, bytes, scored_bytes, windows: 1 }))
         })?;
         return Ok(ExitCode::SUCCESS);
     }
     let score = progress::of_windows(|show| context.score_text(&tokens, &params, show))?;
-    let scored = (tokens.len() - given) as f64;
     let each = tokens.chunks(context.length());
-    let scored_bytes = scored_bytes(tokenizer, bytes, each, given_each)?;
-    let text = Text { tokens: &tokens, scored, bytes, scored_bytes, windows };
+    let scored_bytes = scored_bytes(tokenizer, bytes, each, given)?;
+    let text = Text { tokens: &tokens, bytes, scored_bytes, windows };
     if args.json.json {
         print_json(report(&score, &params, &text))?;
     } else {
@@ -167,8 +164,6 @@ fn scored_bytes(
 /// A text that was scored.
 struct Text<'a> {
     tokens: &'a [u32],
-    /// How many of the tokens have a probability: all but those that the model has to be given.
-    scored: f64,
     /// Its length as text, if that is known.
     bytes: Option<usize>,
     /// That of the tokens that have a probability, if there are any.
@@ -202,7 +197,8 @@ fn order_name(params: &ScoreParams) -> String {
 }
 
 fn table(score: &TextScore, params: &ScoreParams, text: &Text<'_>) -> String {
-    let &Text { tokens, scored: count, bytes, scored_bytes, windows } = text;
+    let &Text { tokens, bytes, scored_bytes, windows } = text;
+    let count = score.scored_tokens as f64;
     let of_bytes = bytes.map_or(String::new(), |bytes| format!(" {bytes} bytes,"));
     let plural = if windows == 1 { "" } else { "s" };
     let mut out = format!("{} tokens,{of_bytes} {windows} window{plural}\n", tokens.len());
@@ -241,7 +237,8 @@ fn bits_per_byte(nats: f64, bytes: usize) -> f64 {
 }
 
 fn report(score: &TextScore, params: &ScoreParams, text: &Text<'_>) -> Value {
-    let &Text { tokens, scored: count, bytes, scored_bytes, .. } = text;
+    let &Text { tokens, bytes, scored_bytes, .. } = text;
+    let count = score.scored_tokens as f64;
     let nats = |nats: f64| {
         json!({ "nll": nats, "nll_per_token": nats / count, "perplexity": perplexity(nats, count),
                 "bits_per_byte": scored_bytes.map(|bytes| bits_per_byte(nats, bytes)) })

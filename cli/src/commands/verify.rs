@@ -43,7 +43,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Err(Error::InvalidArgument(format!("--tolerance {tolerance} is not a number from 0")));
     }
     let model = args.model.open(&args.compute.device)?;
-    let outcomes = verify(&model, &args.golden, args.compute.kv_type, args.compute.cpu.threads)?;
+    let outcomes =
+        verify(&model, &args.golden, &args.compute.context_params(), args.compute.pool()?.as_ref())?;
     let largest = outcomes
         .iter()
         .map(|o| o.largest_difference)

@@ -56,12 +56,16 @@ pub fn model(name: &str) -> Result<PathBuf> {
 
 /// The folder with the checkpoint of a repository.
 pub fn checkpoint(name: &str) -> Result<PathBuf> {
+    if let Some((_, ty)) = name.rsplit_once(':') {
+        let what = format!("hf:{name}: what is converted has no type yet; say it with --type {ty}");
+        return Err(Error::InvalidArgument(what));
+    }
     let name = Name::parse(name)?;
     let source = Source::find(&name)?;
     let mut names = source.names();
     names.retain(|name| !is_gguf(name));
     match choose(&names, name.tensor_type) {
-        Ok(choice) => source.fetch(choice.files(), 0, false),
+        Ok(choice) => source.fetch(choice.files(), None, false),
         Err(what) => match source.choose()? {
             Choice::Gguf(file) => Err(name.bad(format!("{file:?} needs no conversion; use `esolm pull`"))),
             Choice::Checkpoint(_) => Err(name.bad(what)),
@@ -84,7 +88,7 @@ pub fn tokenizer(name: &str) -> Result<PathBuf> {
     if !source.names().iter().any(|name| name == FILE) {
         return Err(name.bad(format!("it has no {FILE}")));
     }
-    Ok(source.fetch(&[FILE.into()], 0, false)?.join(FILE))
+    Ok(source.fetch(&[FILE.into()], None, false)?.join(FILE))
 }
 
 /// Downloads and converts a model, and returns its file.
@@ -115,11 +119,20 @@ pub fn pull(request: &Request) -> Result<PathBuf> {
             tell(&format!("note: {file:?} is what was downloaded before"));
         }
     }
-    let bits = match &choice {
-        Choice::Gguf(_) => 0,
-        Choice::Checkpoint(_) => 8 * name.tensor_type.block_bytes() / name.tensor_type.block_len(),
+    let folder_of = |output: &PathBuf| match output.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
     };
-    let folder = source.fetch(choice.files(), bits, request.force)?;
+    let output_folder = request.output.as_ref().map(folder_of);
+    let made = match &choice {
+        Choice::Gguf(_) => output_folder.map(|folder| Made { folder, bits: 32 }),
+        Choice::Checkpoint(_) => {
+            let folder = output_folder.map_or_else(|| source.store.models(&source.commit), Ok)?;
+            // Most weights are of 32 bits, some of 16: it takes at least this.
+            Some(Made { folder, bits: 8 * name.tensor_type.block_bytes() / name.tensor_type.block_len() })
+        }
+    };
+    let folder = source.fetch(choice.files(), made, request.force)?;
     match choice {
         Choice::Gguf(chosen) => {
             let file = folder.join(&chosen);
@@ -165,6 +178,13 @@ fn with_advice(error: Error, name: &Name) -> Error {
         )),
         error => error,
     }
+}
+
+/// A file that is made of what is fetched.
+struct Made {
+    folder: PathBuf,
+    /// What becomes of 32 bits.
+    bits: usize,
 }
 
 /// A commit of a repository, on the hub or on this machine alone.
@@ -229,8 +249,8 @@ impl<'a> Source<'a> {
     }
 
     /// Downloads these files unless they are there, and returns the folder that they are in. Demands the space for them and for
-    /// a conversion to this many bits per weight. With `check`, content that is there is compared with its hash.
-    fn fetch<'f>(&self, files: &'f [String], bits: usize, check: bool) -> Result<PathBuf> {
+    /// what is `made` of them. With `check`, content that is there is compared with its hash.
+    fn fetch<'f>(&self, files: &'f [String], made: Option<Made>, check: bool) -> Result<PathBuf> {
         let (store, commit) = (&self.store, &self.commit);
         let folder = store.snapshot(commit);
         let Some((client, _)) = &self.hub else {
@@ -250,9 +270,11 @@ impl<'a> Source<'a> {
         let needed =
             remote.iter().fold(0u64, |sum, (_, file)| sum.saturating_add(download::missing(store, file)));
         let mut needs = vec![(store.downloads()?, needed)];
-        if bits > 0 {
-            // At least: most weights are of 32 bits, some of 16.
-            needs.push((store.models(commit)?, all / 32 * bits as u64));
+        if let Some(Made { folder: place, bits }) = made {
+            let size = |file: &String| folder.join(file).metadata().map_or(0, |file| file.len());
+            let here = files.iter().filter(|file| !missing(file)).map(size);
+            let whole = here.fold(all, u64::saturating_add);
+            needs.push((place, whole / 32 * bits as u64));
         }
         check_space(&needs)?;
         progress::of_download(all, |show| {

@@ -225,8 +225,6 @@ fn interrupt_ends_the_answer_and_not_the_conversation() {
         ])
         .args(["--ignore-eos", "--seed", "1", "--temp", "0"])
         .env_remove("ESOLM_MODEL")
-        // The graph of other devices is slow enough on a CPU.
-        .env("ESOLM_DEVICE_GRAPH", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -17,12 +17,6 @@ pub fn esolm(args: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// As [`esolm`], with the CPU running the graph that devices run.
-pub fn esolm_with_device_graph(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_esolm"));
-    command.args(args).env_remove("ESOLM_MODEL").env("ESOLM_DEVICE_GRAPH", "1").output().unwrap()
-}
-
 /// As [`esolm`], with `text` as standard input.
 pub fn esolm_reading(args: &[&str], text: impl AsRef<[u8]>) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_esolm"))

@@ -82,7 +82,13 @@ fn numbers_out_of_range_are_refused_with_their_option() {
     refused(&["generate", "--cpus", "3-1"], 2, "the first comes after the last");
     #[cfg(target_os = "linux")]
     for cpus in ["900", "0,900", "9999"] {
-        refused(&["generate", "--threads", "2", "--cpus", cpus], 2, "there is no processor 9");
+        let (one, reference) = (golden("config.json"), golden("golden.safetensors"));
+        let commands: [&[&str]; 5] =
+            [&["generate"], &["score", &one], &["evaluate"], &["verify", &model, &reference], &quality];
+        for command in commands {
+            let args = [command, &["--threads", "2", "--cpus", cpus]].concat();
+            refused(&args, 2, "there is no processor 9");
+        }
     }
     // Below 0: no option that nobody knows.
     for (option, says) in

@@ -97,6 +97,13 @@ fn variants_and_options_are_evaluated_or_refused() {
     refused(&["--judge", &ar, "--draws", "1"], 2, "--draws");
     refused(&["-m", &ar, "--alpha0", "0.5"], 2, "this model has only 0");
     refused(&["-m", &wedlm, "--alpha0", "0,0.5"], 2, "only 0 and 1");
+    // So do other commands.
+    let text = library_file("tests/heldout/stories.txt");
+    for args in [&["generate", "-m", &ar, "-q"][..], &["quality", &mdlm, &mdlm, "--text", &text]] {
+        let output = esolm(&[args, &["--alpha0", "0.5"]].concat());
+        let words = err(&output);
+        assert!(output.status.code() == Some(2) && words.contains("this model has only"), "{words}");
+    }
     refused(&["--judge", "no-such-file"], 3, "no-such-file");
     refused(&["--text", "no-such-file"], 3, "no-such-file");
     refused(&["--alpha0", "2"], 2, "--alpha0");

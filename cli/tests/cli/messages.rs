@@ -38,8 +38,15 @@ fn opening_is_described_and_memory_is_locked_and_prefetched() {
     let all = esolm(&[&generate[..], &["-vv", "--no-mmap"]].concat());
     assert!(err(&all).contains("debug: ") && err(&all).contains("tensors:"), "{}", err(&all));
     assert!(err(&all).contains("in memory"), "{}", err(&all));
-    // The line for reports.
+    // The line for reports, and what says which device there is and which is used.
     let version = out(&esolm(&["version"]));
+    let json = |args: &[&str]| serde_json::from_str::<Value>(&out(&esolm(args))).unwrap();
+    let listed = json(&["devices", "--json"]);
+    let names = listed["devices"].as_array().unwrap().iter().map(|device| device["name"].as_str().unwrap());
+    let names: Vec<&str> = names.collect();
+    assert!(version.lines().any(|line| line == format!("devices: {}", names.join(" "))), "{version}");
+    let used = json(&["inspect", "--json"])["device"].as_str().unwrap().to_owned();
+    assert!(names.contains(&used.as_str()) && err(&told).contains(&format!(" on {used},")), "{}", err(&told));
     assert!(version.contains("kernels = ") && version.contains("ggml 0."), "{version}");
     let json: Value = serde_json::from_str(&out(&esolm(&["version", "--json"]))).unwrap();
     let info = json["system_info"].as_str().unwrap();

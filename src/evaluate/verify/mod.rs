@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::forward::{ContextParams, KvType};
+use crate::forward::{ContextParams, ThreadPool};
 use crate::memory::{FileBytes, push};
 use crate::model::Model;
 use cases::Case;
@@ -50,16 +50,24 @@ pub struct Outcome {
 ///   `num_clean` slots are known; with `NAME.x0` the sequential phase that writes it.
 /// * MDLM: `logits` of the texts `x`. AR: `logits` or `logits_cached` of the texts `prefix`, `logits_mask` of `prefix_mask`.
 ///
+/// `params` say how it is computed (threads, kernels, K/V type; the file says how many texts of which length), by the threads
+/// of `pool` if there is one.
+///
 /// # Errors
 /// [`Error::Io`]; [`Error::BadFile`] if the file is damaged, has nothing for this variant, or something that does not fit the
 /// model; those of [`Context::step`].
-pub fn verify(model: &Model, path: &Path, kv_type: KvType, threads: usize) -> Result<Vec<Outcome>> {
+pub fn verify(
+    model: &Model,
+    path: &Path,
+    params: &ContextParams,
+    pool: Option<&ThreadPool>,
+) -> Result<Vec<Outcome>> {
     let bytes = FileBytes::read(path, &|_| Ok(()))?;
     let golden = Golden::parse(bytes.bytes(), path)?;
     let mut outcomes = Vec::new();
     for name in golden.names(model.config())? {
         let case = golden.case(&name, model.config())?;
-        push(&mut outcomes, replay(&case, model, kv_type, threads)?)?;
+        push(&mut outcomes, replay(&case, model, params, pool)?)?;
     }
     if outcomes.iter().all(|outcome| outcome.rows + outcome.tokens == 0) {
         return Err(Error::bad_file(
@@ -71,7 +79,7 @@ pub fn verify(model: &Model, path: &Path, kv_type: KvType, threads: usize) -> Re
 }
 
 /// Runs a case and compares.
-fn replay(case: &Case, model: &Model, kv_type: KvType, threads: usize) -> Result<Outcome> {
+fn replay(case: &Case, model: &Model, params: &ContextParams, pool: Option<&ThreadPool>) -> Result<Outcome> {
     let vocab = model.config().vocab_size;
     let length = case.plans.first().map_or(0, |plan| plan.order.len());
     let mut outcome = Outcome {
@@ -84,8 +92,8 @@ fn replay(case: &Case, model: &Model, kv_type: KvType, threads: usize) -> Result
         differing: 0,
     };
     let sequences = if case.together { case.plans.len() } else { 1 };
-    let params = ContextParams { sequences, length, threads, kv_type, ..ContextParams::default() };
-    let mut context = Context::new(model, &params)?;
+    let params = ContextParams { sequences, length, ..*params };
+    let mut context = Context::in_pool(model, &params, pool)?;
     for (group, plans) in case.plans.chunks(sequences).enumerate() {
         context.begin_with_plans(plans, case.sampling, 0)?;
         while context

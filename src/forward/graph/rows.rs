@@ -157,3 +157,50 @@ impl AskingRows {
         self.plain = *padded == scatter.len() && in_place;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::layout::SLOT_GROUP;
+    use crate::rng::{Purpose, Rng};
+
+    /// What is planned for (`Style::most_padded`) holds every batch.
+    #[test]
+    fn gathered_rows_have_room() {
+        let styles = [Style::HOST, Style::device(true), Style::device(false)];
+        for (number, style) in styles.into_iter().enumerate() {
+            let mut random = Rng::new(7, number, Purpose::Order);
+            let mut below = |n: usize| (random.uniform() * n as f64) as usize;
+            for sequences in [1, 2, 3, 8, 40] {
+                for most in [1, 3, 4, 9, 25, 70] {
+                    for _ in 0..40 {
+                        // Equally many rows are where most is filled up.
+                        let equal = below(2) == 0;
+                        let mut batch = Batch::default();
+                        for sequence in 0..sequences {
+                            let rows = if equal { most } else { below(most + 1) };
+                            let first_row = batch.tokens.len();
+                            batch.segments.push(Segment {
+                                sequence,
+                                first_row,
+                                rows,
+                                first_slot: 0,
+                                outputs: rows,
+                            });
+                            batch.tokens.resize(first_row + rows, 0);
+                            batch.visible_slots.resize(first_row + rows, 1);
+                            batch.sees_itself.resize(first_row + rows, false);
+                            batch.outputs.extend(first_row as i32..(first_row + rows) as i32);
+                        }
+                        let rows = batch.tokens.len();
+                        let planned = style.most_padded(rows.max(1), sequences);
+                        let mut asking = AskingRows::with_room(sequences, planned, rows).unwrap();
+                        asking.fill(&batch, 4 * SLOT_GROUP, style, false, style.bucket(rows));
+                        let what = format!("{style:?}, {sequences} sequences of {most} rows, equal: {equal}");
+                        assert!(asking.padded <= planned, "{what}: {} of {planned}", asking.padded);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -43,8 +43,8 @@ impl Style {
         if !self.on_host && rows == 2 && sequences == 1 { 1 } else { rows }
     }
 
-    /// The rows that a graph has for `n`. On a device these are not many different numbers and less than twice as many:
-    /// what is too much is fed token 0, and its keys and values go to a slot that nobody sees.
+    /// The rows that a graph has for `n`. On a device these are not many different numbers and, from 24 on, less than twice as
+    /// many: what is too much is fed token 0, and its keys and values go to a slot that nobody sees.
     pub(super) fn bucket(&self, n: usize) -> usize {
         match n {
             _ if self.on_host => n,
@@ -60,7 +60,9 @@ impl Style {
 
     /// Rows of the sequences that are attended to together, at most, for so many rows of so many sequences.
     pub(super) fn most_padded(&self, rows: usize, sequences: usize) -> usize {
-        if self.on_host { rows } else { 2 * rows + self.few * sequences.min(rows) }
+        // Three rows are where a sequence is filled up most.
+        let few = self.few.max(self.bucket(3));
+        if self.on_host { rows } else { 2 * rows + few * sequences.min(rows) }
     }
 
     /// Whether a graph of `rows` rows is computed in parts.

@@ -300,7 +300,8 @@ extern "C" int esolm_cuda_draw(float *logits, const float *bias, size_t count, s
     const auto all = static_cast<const Row *>(rows);
     cudaError_t error = cudaSuccess;
     if (shared + 2048 <= size_t(most_shared)) {
-        error = cudaFuncSetAttribute(draw<true>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared));
+        // The same for all vocabularies: the function has it once, and other threads may draw for other models.
+        error = cudaFuncSetAttribute(draw<true>, cudaFuncAttributeMaxDynamicSharedMemorySize, most_shared - 2048);
         if (error != cudaSuccess) {
             return int(error);
         }

@@ -108,6 +108,27 @@ fn vocabulary_and_merges_are_the_tokenizer_json_of_the_same_tokens() {
     assert_eq!(converted(alone.path(), &Options::default()).0.tokenizer, TokenizerSource::None);
 }
 
+/// A tokenizer of Python alone (not `tokenizers.Tokenizer`) is in the checkpoint as a class that cannot be read.
+#[test]
+fn files_beside_a_checkpoint_are_read_where_its_own_tokenizer_is_slow() {
+    let mut checkpoint = std::fs::read(path("tiny-B/checkpoint.ckpt")).unwrap();
+    let class = b"ctokenizers\nTokenizer\n";
+    let at = checkpoint.windows(class.len()).position(|bytes| bytes == class).unwrap();
+    checkpoint[at + 1] = b'T';
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("checkpoint.ckpt");
+    std::fs::write(&input, checkpoint).unwrap();
+    let (report, _) = converted(&input, &Options::default());
+    assert_eq!(report.tokenizer, TokenizerSource::None);
+    for (name, content) in gpt2_files() {
+        std::fs::write(dir.path().join(name), content).unwrap();
+    }
+    let (report, bytes) = converted(&input, &Options::default());
+    assert_eq!((report.tokenizer, report.config.eos_token_id), (TokenizerSource::Beside, Some(95)));
+    let model = Model::from_bytes(&bytes, &LoadOptions::default()).unwrap();
+    assert_eq!(model.tokenizer().unwrap().encode(" the").unwrap(), [91]);
+}
+
 #[test]
 fn texts_for_qwen_are_split_by_its_own_pattern() {
     let config = json!({
@@ -208,7 +229,7 @@ fn options_name_the_tokens_by_text_or_id() {
         "{error}"
     );
     let error = refused(dir.path(), &Options { bos: Some(SpecialToken::Id(97)), ..Options::default() });
-    assert!(error.to_string().contains("97"), "{error}");
+    assert!(matches!(&error, Error::InvalidArgument(what) if what.contains("--bos 97")), "{error}");
     // Without a tokenizer there is no text.
     let bare = path("tiny-B/model.safetensors");
     let error = refused(&bare, &Options { bos: named("a"), ..Options::default() });

@@ -2,12 +2,12 @@
 
 use esolm::convert::{Options, convert};
 use esolm::gguf::{Array, Gguf, TensorType, Value, Writer};
-use esolm::quantize::{FileOrPath, QuantizeOptions, quantize, quantize_file};
-use esolm::{Config, Error, temporary_file};
+use esolm::quantize::{FileOrPath, ImatrixOptions, QuantizeOptions, imatrix, quantize, quantize_file};
+use esolm::{Architecture, Config, Error, Variant, temporary_file};
 
 use super::{Scratch, all_tensors, wide, write_importance};
 use crate::golden::path;
-use crate::reference::{Network, config};
+use crate::reference::{MASK, Network, config};
 
 #[test]
 fn thread_count_does_not_change_the_file() {
@@ -158,4 +158,44 @@ fn output_is_only_replaced_by_force_and_input_never() {
     assert_eq!(std::fs::read(scratch.path("there.gguf")).unwrap(), b"old");
     scratch.quantize("there.gguf", &force).unwrap();
     assert_eq!(std::fs::read(&scratch.input).unwrap(), before);
+}
+
+/// A WeDLM of llama.cpp's tools need not say it: the quantized file does.
+#[test]
+fn mask_token_that_the_file_does_not_say_is_written() {
+    let network = Network::qwen(Variant::WeDlm, Architecture::QWEN3, 1);
+    let unsaid = |bytes: &[u8], key: &str| {
+        let at = bytes.windows(key.len()).position(|part| part == key.as_bytes()).unwrap();
+        let mut bytes = bytes.to_vec();
+        bytes[at] = b'x';
+        bytes
+    };
+    let said = network.to_gguf();
+    let bytes = unsaid(&unsaid(&said, "esolm.variant"), "tokenizer.ggml.mask_token_id");
+    let scratch = Scratch::new(&bytes);
+    let options = QuantizeOptions { mask_token: Some(MASK), threads: 1, ..all_tensors(TensorType::F32) };
+    scratch.quantize("quantized.gguf", &options).unwrap();
+    let model = crate::runs::open(&scratch.path("quantized.gguf"));
+    assert_eq!((model.config().variant, model.config().mask_token_id), (Variant::WeDlm, MASK));
+    // Without it the file is one that nobody can run.
+    let error = scratch.error(&QuantizeOptions { mask_token: None, ..options.clone() });
+    assert!(error.to_string().contains("--mask-token"), "{error}");
+    // What is observed is the WeDLM, too.
+    let (text, output) = (scratch.path("text"), scratch.path("imatrix"));
+    std::fs::write(&text, "a b").unwrap();
+    let observed = ImatrixOptions { mask_token: Some(MASK + 1), ..ImatrixOptions::default() };
+    let error = imatrix(&scratch.input, &text, &output, &observed, &mut |_, _| ()).unwrap_err();
+    assert!(error.to_string().contains("101"), "{error}");
+    // A file that says another, or that it has none.
+    let refused = |bytes: &[u8]| {
+        let error = Scratch::new(bytes).error(&QuantizeOptions { mask_token: Some(3), ..options.clone() });
+        assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
+        error.to_string()
+    };
+    assert!(refused(&said).contains(&format!("says that it is {MASK}")));
+    let qwen = Network::qwen(Variant::Ar, Architecture::QWEN3, 1).to_gguf();
+    assert!(refused(&qwen).contains("autoregressive"));
+    assert!(
+        refused(&Network::small(Variant::EsoB, 1).to_gguf()).contains("the file says what its mask token is")
+    );
 }

@@ -182,6 +182,10 @@ func (e *engine) step(ctx context.Context) {
 		if int(number) < len(step.Texts) {
 			news.text, news.reason = step.Texts[number].Text, step.Texts[number].StopReason
 		}
+		if err == nil && news.tokens == 0 && news.reason == esolm.StopNone {
+			// Its prompt is being fed, or had the context's length, so that nothing is to be written.
+			news.reason, news.err = e.context.StopReason(number)
+		}
 		if err != nil {
 			if reason, asked := e.context.StopReason(number); asked != nil || reason != esolm.StopNone {
 				news.err = err

@@ -183,6 +183,24 @@ func TestParameters(t *testing.T) {
 	}
 }
 
+// Nothing is left to be written, and no step says so.
+func TestAPromptOfTheContextsLength(t *testing.T) {
+	b := start(t, 1, 1)
+	prompt := beginning
+	for words := 0; words < b.engine.length; {
+		prompt += " king"
+		tokens, err := b.model.Tokenize(prompt)
+		if err != nil || len(tokens) > b.engine.length {
+			t.Fatal(len(tokens), err)
+		}
+		words = len(tokens)
+	}
+	whole, _, err := b.complete(fmt.Sprintf(`{"prompt": %q}`, prompt))
+	if err != nil || whole.StopType != "limit" || whole.TokensPredicted != 0 || whole.TokensEvaluated != b.engine.length {
+		t.Error(whole, err)
+	}
+}
+
 func TestBadRequests(t *testing.T) {
 	b := start(t, 1, 8)
 	for body, code := range map[string]int{

@@ -317,4 +317,5 @@ class esolm_text_score(Structure):
         ("diffusion_error", c_double),
         ("sequential", c_double),
         ("sequential_error", c_double),
+        ("scored_tokens", c_size_t),
     ]

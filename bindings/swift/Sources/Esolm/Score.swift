@@ -51,6 +51,8 @@ public struct TextScore: Sendable {
     public let sequential: Double
     /// Its standard error; NaN for one draw.
     public let sequentialError: Double
+    /// How many tokens have a probability: the mean is nll / scoredTokens.
+    public let scoredTokens: Int
     /// Log-probability of each token, given those before it in the order; nil unless `orders` is 1.
     public let logProbs: [Double]?
 }
@@ -80,7 +82,7 @@ extension Context {
         return TextScore(
             nll: found.nll, diffusion: found.diffusion, diffusionError: found.diffusion_error,
             sequential: found.sequential, sequentialError: found.sequential_error,
-            logProbs: params.orders == 1 ? logProbs : nil)
+            scoredTokens: found.scored_tokens, logProbs: params.orders == 1 ? logProbs : nil)
     }
 
     /// The log-probability of each token, given those to its left. The context's generation is discarded.

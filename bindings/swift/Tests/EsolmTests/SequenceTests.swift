@@ -152,6 +152,7 @@ final class SequenceTests: XCTestCase {
         XCTAssertGreaterThan(min(score.diffusion, score.diffusionError), 0)
         XCTAssertGreaterThan(min(score.sequential, score.sequentialError), 0)
         XCTAssertEqual(score.logProbs, all)
+        XCTAssertEqual(score.scoredTokens, words.count)
         params.draws = 1
         params.orders = 2
         params.randomOrder = true

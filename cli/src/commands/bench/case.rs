@@ -3,7 +3,7 @@
 use esolm::gguf::TensorType;
 use esolm::{Config, Context, ContextParams, GenerateParams, Kernels, Model, Result};
 
-use super::floor::{Floor, floor};
+use super::floor::{Floor, Workload, floor};
 use super::kind::Kind;
 use super::machine::Machine;
 use super::measure::{Times, quantile};
@@ -73,7 +73,7 @@ impl Amount {
 
 /// Tokens of a text, where 0 is given for those of a context by default.
 pub fn whole_length(given: usize, config: &Config) -> usize {
-    if given > 0 { given } else { config.context_length.min(ContextParams::DEFAULT_LENGTH) }
+    if given > 0 { given } else { ContextParams::default_length(config) }
 }
 
 impl Subject {
@@ -108,7 +108,13 @@ impl Case<'_> {
         let length = self.whole_length();
         let on_cpu =
             args.compute.device.eq_ignore_ascii_case("cpu") || model.device().eq_ignore_ascii_case("cpu");
-        let floor = || floor(model, &self.context_params(args), length, &self.times.written, machine);
+        let window = match self.amount {
+            Amount::Window(size) if self.params.alpha_0 == 1.0 => Some(size),
+            _ => None,
+        };
+        let workload = Workload { sequences: self.batch, length, window };
+        let kv_type = args.compute.kv_type;
+        let floor = || floor(model, kv_type, workload, &self.times.written, machine);
         on_cpu.then(floor).flatten()
     }
 

@@ -1,6 +1,6 @@
 //! The least time that a generation can take: what its steps must read from memory, and what they must multiply.
 
-use esolm::{Config, ContextParams, KvType, Model, Variant};
+use esolm::{Config, KvType, Model, Variant};
 
 use super::machine::Machine;
 
@@ -47,12 +47,22 @@ impl Matrices {
     }
 }
 
-/// Of a generation of `sequences` texts of `length` tokens whose steps write so many tokens. `None` where it is not known: Eso-LM (A)
+/// Texts that are generated side by side.
+#[derive(Clone, Copy)]
+pub struct Workload {
+    pub sequences: usize,
+    /// Tokens of each.
+    pub length: usize,
+    /// Positions of a window that slides, if one does: each step is fed all of them.
+    pub window: Option<usize>,
+}
+
+/// Of a generation of texts whose steps write so many tokens. `None` where it is not known: Eso-LM (A)
 /// reads the known tokens anew in some steps.
 pub fn floor(
     model: &Model,
-    params: &ContextParams,
-    length: usize,
+    kv_type: KvType,
+    workload: Workload,
     written: &[usize],
     machine: &Machine,
 ) -> Option<Floor> {
@@ -62,18 +72,22 @@ pub fn floor(
     }
     let peak = if matrices.quantized { machine.byte_operations } else { machine.float_operations };
     let (mut memory, mut arithmetic, mut seconds) = (0.0, 0.0, 0.0);
+    let Workload { sequences, length, window } = workload;
     let (mut known, mut before) = (0, 0);
     for &now in written {
         // Rows of masks, and of tokens that the step before has written.
         let (masks, fed, cached) = match config.variant {
-            Variant::Mdlm => (length * params.sequences, 0, 0),
+            Variant::Mdlm => (length * sequences, 0, 0),
             Variant::Ar => (now, 0, known),
-            Variant::WeDlm | Variant::Bd3Lm | Variant::EsoB | Variant::EsoA => (now, before, known),
+            Variant::WeDlm | Variant::Bd3Lm | Variant::EsoB | Variant::EsoA => {
+                let left = (length * sequences).saturating_sub(known);
+                let fed = window.map_or(now, |window| (window * sequences).min(left).max(now));
+                (fed, before, known)
+            }
         };
         let products = (masks + fed) as f64 * matrices.blocks - fed as f64 * matrices.last;
         let products = products + now as f64 * matrices.vocabulary;
-        let reading =
-            (matrices.bytes + cached as f64 * token_bytes(config, params.kv_type)) / machine.bandwidth;
+        let reading = (matrices.bytes + cached as f64 * token_bytes(config, kv_type)) / machine.bandwidth;
         let multiplying = 2.0 * products / peak;
         memory += reading;
         arithmetic += multiplying;

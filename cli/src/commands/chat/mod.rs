@@ -16,7 +16,7 @@ use lines::Lines;
 
 use crate::args::ComputeArgs;
 use crate::chat_format::ChatTemplateArgs;
-use crate::generation_args::{GenerationArgs, check_diffusion};
+use crate::generation_args::{GenerationArgs, check_alpha_0, check_diffusion};
 use crate::model_args::ModelArgs;
 use crate::output::{print, print_to_reader, tell};
 use crate::sampling_args::SamplingArgs;
@@ -76,6 +76,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let format = args.template.format(&model)?;
     let options = args.generation.parse(&model)?;
     check_diffusion(args.alpha0.as_slice(), args.steps.as_slice())?;
+    check_alpha_0(args.alpha0.as_slice(), model.config().variant)?;
     args.generation.check_steps(args.steps.is_some(), model.config().variant)?;
     let own = ContextParams { length: args.stop.length, ..args.compute.context_params() };
     let context = args.compute.context(&model, &own)?;

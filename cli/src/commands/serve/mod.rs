@@ -57,7 +57,7 @@ pub struct Args {
     /// Bytes of answers that may wait for their clients to take them; while there are more, requests are refused (429).
     #[arg(long, default_value_t = 256 << 20, value_name = "BYTES")]
     max_unread: usize,
-    /// Longest text in tokens, prompt included. Default, or 0: the model's context length.
+    /// Longest text in tokens, prompt included. Default, or 0: the model's context length, but 4096 at most.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "LEN")]
     length: usize,
     /// Longest body of a request in bytes.

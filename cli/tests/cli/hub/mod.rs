@@ -112,6 +112,9 @@ fn every_command_that_takes_a_model_takes_one_of_a_hub() {
         let output = hub.esolm(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", err(&output));
     }
+    // The type of what is converted is said by an option.
+    let typed = hub.esolm(&["convert", "hf:owner/tiny:q4_k", "-o", &hub.path("b.gguf")]);
+    assert!(typed.status.code() == Some(2) && err(&typed).contains("--type q4_k"), "{}", err(&typed));
     let by_variable = hub.command(&["tokenize", "w3"]).env("ESOLM_MODEL", "hf:owner/tiny").output().unwrap();
     assert_eq!(out(&by_variable), "3\n", "{}", err(&by_variable));
 }
@@ -307,6 +310,14 @@ fn space_is_checked_before_anything_is_downloaded() {
     let requests = hub.hub.as_ref().unwrap().take_requests();
     assert!(requests.iter().all(|r| r.method == "HEAD" || r.path.starts_with("/api/models")), "{requests:?}");
     assert!(hub.storage.take_requests().is_empty() && hub.downloads(None).is_empty());
+    // What is here has to be converted, too: as large as a sparse file says it is.
+    let hub = Hub::start(tiny());
+    pull(&hub, &[]);
+    let weights = hub.snapshot().join("model.safetensors").canonicalize().unwrap();
+    std::fs::OpenOptions::new().write(true).open(weights).unwrap().set_len(1 << 43).unwrap();
+    let output = hub.esolm(&["pull", "owner/tiny", "-o", "model.gguf", "--type", "f32"]);
+    assert_eq!(output.status.code(), Some(3), "{}", err(&output));
+    assert!(err(&output).contains("TiB are needed"), "{}", err(&output));
 }
 
 #[test]

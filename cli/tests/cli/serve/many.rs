@@ -7,16 +7,12 @@ use serde_json::json;
 
 use super::{COMPLETIONS, Server, post};
 
-/// Long enough that it runs while others come. (The graph of other devices is slow enough on a CPU.)
-fn slow(more: &[&str]) -> Server {
-    Server::start_with(more, &[("ESOLM_DEVICE_GRAPH", "1")])
-}
-
+/// Long enough that it runs while others come.
 const LONG: &str = r#"{"prompt": "Once", "max_tokens": 250, "logit_bias": {"0": -100}}"#;
 
 #[test]
 fn client_that_leaves_gives_its_place_back_and_too_many_are_refused() {
-    let server = slow(&["--parallel", "1", "--queue", "1"]);
+    let server = Server::start(&["--parallel", "1", "--queue", "1"]);
     let leave = |body: &str| {
         let mut stream = TcpStream::connect(&server.address).unwrap();
         stream.write_all(&post(COMPLETIONS, body, "")).unwrap();
@@ -42,7 +38,7 @@ fn client_that_leaves_gives_its_place_back_and_too_many_are_refused() {
 
 #[test]
 fn answer_that_takes_too_long_is_given_up() {
-    let server = slow(&["--timeout", "1", "--parallel", "1"]);
+    let server = Server::start(&["--timeout", "1", "--parallel", "1"]);
     let many = json!({"prompt": "Once", "max_tokens": 250, "n": 64, "logit_bias": {"0": -100}});
     let (status, answer) = server.post(COMPLETIONS, &many);
     assert_eq!(status, 504, "{answer}");
@@ -52,7 +48,7 @@ fn answer_that_takes_too_long_is_given_up() {
 #[test]
 fn signal_ends_it_once_what_runs_is_complete() {
     for name in ["-TERM", "-INT"] {
-        let mut server = slow(&[]);
+        let mut server = Server::start(&[]);
         let mut stream = TcpStream::connect(&server.address).unwrap();
         stream.write_all(&post(COMPLETIONS, &LONG.replace("250", "60"), "")).unwrap();
         server.wait_for(1, 0);
