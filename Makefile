@@ -43,7 +43,7 @@ help:
 	@echo "             in clean systems; make test-windows: under wine"
 	@echo "make crates  the crates as a registry gets them: their sizes, tests without this tree, older processors;"
 	@echo "             make oldest-rust: with the Rust that Cargo.toml promises"
-	@echo "make cuda    library, command and C programs with CUDA, whose compiler comes from PyPI (20 minutes on two cores; takes"
+	@echo "make cuda    library, command and C programs with CUDA, whose compiler comes from PyPI (20 to 60 minutes on two cores; takes"
 	@echo "             no GPU); make gpu-bundle: what a machine with one needs to test and measure it"
 	@echo "make test-vulkan  the device tests on Mesa's software GPU, in the same Debian 13"
 	@echo "make tsan    many threads under the thread sanitizer (nightly Rust, clang)"
