@@ -49,11 +49,16 @@ impl Storages {
     }
 }
 
-/// The tensors of a model of one block, as far as the hyperparameters come from them.
-const SHAPES: [(&str, &[usize]); 3] = [
+/// The tensors of models of one block, as far as the hyperparameters come from them.
+const SHAPES: [(&str, &[usize]); 7] = [
     ("vocab_embed.embedding", &[24, 8]),
     ("blocks.0.mlp.0.weight", &[32, 8]),
     ("sigma_map.mlp.0.weight", &[4, 256]),
+    // Of a Qwen3; the configuration says which model it is.
+    ("embed_tokens.weight", &[24, 8]),
+    ("layers.0.mlp.gate_proj.weight", &[8, 8]),
+    ("layers.0.self_attn.q_norm.weight", &[8]),
+    ("lm_head.weight", &[24, 8]),
 ];
 
 /// A model without a configuration.

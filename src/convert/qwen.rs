@@ -89,7 +89,10 @@ pub(super) fn settings(
     }
     let eos_token_id = (!ends.is_empty()).then(|| ends.remove(0));
     let bos = options.bos.as_ref().map(|bos| special_token("--bos", bos, vocabulary, vocab_size));
-    let bos_token_id = bos.transpose()?;
+    let declared =
+        facts.find(&["bos_token_id"]).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+    let declared = declared.filter(|&id| id != mask && (id as usize) < vocab_size);
+    let bos_token_id = bos.transpose()?.or(declared);
     let config = Config {
         variant,
         block_length: 0,

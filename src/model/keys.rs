@@ -19,6 +19,13 @@ impl Config {
 
     /// As [`Config::from_gguf`]. `mask` is the mask token of a model whose file does not say it.
     pub(crate) fn from_gguf_with_mask(gguf: &Gguf, mask: Option<u32>) -> Result<Self> {
+        if let Some(parts) = gguf.get("split.count").and_then(Value::as_u64).filter(|&parts| parts > 1) {
+            let what = "put them together first ('llama-gguf-split --merge' of llama.cpp)";
+            return Err(Error::unsupported(format!(
+                "{}: one of {parts} parts of a model; {what}",
+                gguf.file()
+            )));
+        }
         match gguf.text("general.architecture")? {
             Self::ARCHITECTURE if mask.is_some() => {
                 Err(Error::invalid(format!("{}: the file says what its mask token is", gguf.file())))

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{chat_templates, checkpoints, counting, gguf, llama, others, panels, qwen, tokenizers};
+use super::{chat_templates, checkpoints, counting, gguf, llama, others, panels, qwen, shards, tokenizers};
 
 /// Address space of a family's process, in KiB.
 const ADDRESS_SPACE: u64 = 3 << 20;
@@ -14,7 +14,7 @@ const TIME: Duration = Duration::from_secs(300);
 /// What a family does, given a folder to write to.
 type Family = fn(&Path) -> Tally;
 
-const FAMILIES: [(&str, Family); 13] = [
+const FAMILIES: [(&str, Family); 14] = [
     ("gguf_with_any_field_changed_keeps_the_limits", gguf::fields),
     ("gguf_cut_off_anywhere_is_an_error", gguf::truncations),
     ("gguf_of_every_known_attack_is_refused", gguf::attacks),
@@ -27,6 +27,7 @@ const FAMILIES: [(&str, Family); 13] = [
     ("chat_template_takes_time_and_memory_in_proportion", chat_templates::all),
     ("checkpoint_takes_time_and_memory_in_proportion", checkpoints::all),
     ("qwen_folder_with_any_value_changed_keeps_the_limits", qwen::all),
+    ("model_in_shards_with_any_fault_is_an_error", shards::all),
     ("what_is_no_file_or_has_no_end_is_refused", others::all),
 ];
 

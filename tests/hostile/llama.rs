@@ -83,10 +83,11 @@ pub fn truncations(folder: &Path) -> Tally {
 /// Vocabularies that take more memory or time than bytes, and what would change the results.
 pub fn attacks(folder: &Path) -> Tally {
     let mut tally = Tally::default();
-    let mut case = |name: &str, file: &[u8], accepted: bool| {
+    let mut case = |name: &str, file: &[u8], accepted: bool| -> String {
         let path = write(folder, "vocabulary.gguf", file);
         let opened = tally.case(name, &path, 0, use_model).is_some();
         assert_eq!(opened, accepted, "{name}: {}", tally.said);
+        tally.said.clone()
     };
     let many = |count: usize, text: &dyn Fn(usize) -> String| -> Vec<Value> {
         (0..count).map(|number| Value::Str(text(number))).collect()
@@ -108,18 +109,20 @@ pub fn attacks(folder: &Path) -> Tally {
     case("many merges", &file(&many(8, &|n| format!("t{n}")), &normal(8), &merges), false);
     // More tokens than the model has rows.
     case("more tokens than rows", &file(&many(9, &|n| format!("t{n}")), &normal(9), &[]), false);
-    for (key, value) in [
-        ("rope.scaling.type", Value::Str("yarn".into())),
-        ("rope.scaling.factor", Value::F32(4.0)),
-        ("attention.sliding_window", Value::U32(16)),
-        ("expert_count", Value::U32(8)),
+    for (key, value, words) in [
+        ("wedlm.rope.scaling.type", Value::Str("yarn".into()), "RoPE scaling 'yarn'"),
+        ("wedlm.rope.scaling.factor", Value::F32(4.0), "RoPE scaling by 4"),
+        ("wedlm.attention.sliding_window", Value::U32(16), "a sliding window of 16"),
+        ("wedlm.expert_count", Value::U32(8), "a mixture of 8 experts"),
+        ("split.count", Value::U16(3), "one of 3 parts of a model"),
+        ("general.architecture", Value::Str("llama".into()), "a model of architecture 'llama'"),
     ] {
         let valid = valid();
         let gguf = Gguf::parse(&valid, "valid").expect("a valid file");
         let mut writer = Writer::new();
         let tensors: Vec<_> = gguf.tensors().to_vec();
         gguf.metadata().iter().for_each(|(key, value)| writer.set(key, value.clone()));
-        writer.set(&format!("wedlm.{key}"), value);
+        writer.set(key, value);
         for tensor in &tensors {
             writer.declare(&tensor.name, tensor.ty, &tensor.dims).expect("a tensor");
         }
@@ -130,7 +133,8 @@ pub fn attacks(folder: &Path) -> Tally {
             Ok(())
         };
         writer.write(&mut out, copy).expect("room");
-        case(key, &out, false);
+        let said = case(key, &out, false);
+        assert!(said.contains(words), "{key}: {said}");
     }
     tally
 }

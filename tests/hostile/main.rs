@@ -31,6 +31,8 @@ mod panels;
 #[cfg(unix)]
 mod qwen;
 #[cfg(unix)]
+mod shards;
+#[cfg(unix)]
 mod tokenizers;
 
 #[cfg(unix)]

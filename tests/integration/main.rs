@@ -45,6 +45,7 @@ mod on_demand;
 mod orders;
 mod profile;
 mod reported_scores;
+mod rules_in_windows;
 mod saved_states;
 mod step_errors;
 mod stopping;

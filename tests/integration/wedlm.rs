@@ -2,8 +2,8 @@
 
 use esolm::convert::Options;
 use esolm::{
-    Adaptive, Architecture, Confidence, Context, ContextParams, GenerateParams, KvType, Model, Order, Prompt,
-    SamplingParams, Schedule, Variant,
+    Adaptive, Architecture, Confidence, Config, Context, ContextParams, GenerateParams, KvType, Model, Order,
+    Prompt, SamplingParams, Schedule, Variant,
 };
 use serde_json::Value;
 
@@ -217,26 +217,38 @@ fn check_row(what: &str, found: &[f32], expected: &[f64]) {
     assert!(most <= EXACT, "{what}: {most}");
 }
 
+/// Writes a given text, and compares the logits of each place.
+fn check_one_by_one(network: &Network, what: &str) {
+    let text = Random(7).text(LENGTH);
+    let rows: Vec<(u32, u32)> = text.iter().copied().zip(0..).collect();
+    let expected = network.logits(&rows, Attention::Causal);
+    for context in &mut everywhere(&there(&network.to_gguf()), 1) {
+        context.begin(&[Prompt::prefix(&text[..9]).unwrap()], &GenerateParams::DEFAULT).unwrap();
+        while context
+            .step_with_tokens(|_, row| {
+                let place = row.position as usize;
+                check_row(&format!("{what}, {place}"), row.logits, &expected[place - 1]);
+                Ok(text[place])
+            })
+            .unwrap()
+            .is_some()
+        {}
+        assert_eq!(context.tokens(0).unwrap(), text);
+    }
+}
+
 #[test]
 fn qwen_one_by_one_computes_what_a_network_from_scratch_does() {
     for (number, architecture) in architectures().into_iter().enumerate() {
         let network = Network::qwen(Variant::Ar, architecture, number as u64);
-        let text = Random(7).text(LENGTH);
-        let rows: Vec<(u32, u32)> = text.iter().copied().zip(0..).collect();
-        let expected = network.logits(&rows, Attention::Causal);
-        for context in &mut everywhere(&there(&network.to_gguf()), 1) {
-            context.begin(&[Prompt::prefix(&text[..9]).unwrap()], &GenerateParams::DEFAULT).unwrap();
-            while context
-                .step_with_tokens(|_, row| {
-                    let place = row.position as usize;
-                    check_row(&format!("{architecture:?}, {place}"), row.logits, &expected[place - 1]);
-                    Ok(text[place])
-                })
-                .unwrap()
-                .is_some()
-            {}
-            assert_eq!(context.tokens(0).unwrap(), text);
-        }
+        check_one_by_one(&network, &format!("{architecture:?}"));
+    }
+    // As many heads of queries to one of keys and values as in the 7B (28 to 4), the 8B (32 to 8), and all.
+    for (heads, kv_heads) in [(14, 2), (8, 2), (3, 3), (5, 1)] {
+        let architecture =
+            Architecture { head_dim: Some(16), kv_head_count: Some(kv_heads), ..Architecture::QWEN2 };
+        let config = Config { architecture, head_count: heads, ..Network::qwen_config(Variant::Ar) };
+        check_one_by_one(&Network::random(config, heads as u64), &format!("{heads} heads to {kv_heads}"));
     }
 }
 
@@ -568,4 +580,21 @@ fn a_window_s_size_is_found_out_the_same_for_any_threads_and_neighbours() {
     let params = GenerateParams { adaptive: Some(loose), ..GenerateParams::DEFAULT };
     let error = everywhere(&model, 1)[0].begin(&[Prompt::default()], &params).unwrap_err().to_string();
     assert!(error.contains("slides in order"), "{error}");
+}
+
+#[test]
+fn declared_beginning_of_a_text_is_kept() {
+    for (declared, expected) in [("7", Some(7)), ("null", None), ("4096", None), ("\"a\"", None)] {
+        let dir = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(golden::path("wedlm-qwen3")).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+        }
+        let path = dir.path().join("config.json");
+        let config = std::fs::read_to_string(&path).unwrap();
+        let changed = config.replace("\"bos_token_id\": null", &format!("\"bos_token_id\": {declared}"));
+        std::fs::write(&path, changed).unwrap();
+        let model = there(&golden::converted(dir.path(), &Options::default()));
+        assert_eq!(model.config().bos_token_id, expected, "{declared}");
+    }
 }

@@ -94,15 +94,12 @@ impl Network {
     /// A random Qwen or WeDLM of three blocks whose four heads of queries share two of keys and values.
     pub fn qwen(variant: Variant, architecture: Architecture, seed: u64) -> Self {
         let architecture = Architecture { kv_head_count: Some(2), ..architecture };
-        let config = Config {
-            variant,
-            architecture,
-            needs_first_token: true,
-            norm_epsilon: 1e-6,
-            rope_freq_base: 1e6,
-            ..config(3, 4)
-        };
-        Self::random(config, seed)
+        Self::random(Config { architecture, ..Self::qwen_config(variant) }, seed)
+    }
+
+    /// Hyperparameters of such a model, but for its architecture.
+    pub fn qwen_config(variant: Variant) -> Config {
+        Config { variant, needs_first_token: true, norm_epsilon: 1e-6, rope_freq_base: 1e6, ..config(3, 4) }
     }
 
     /// A random model of two blocks.
