@@ -79,6 +79,7 @@ pub struct esolm_generate_params {
     /// right. A model whose key esolm.diffusion_only is true takes 1 only. ESOLM_ALPHA_0_AUTO (default): 1 if steps, a
     /// schedule, confidence or an order other than left to right is given, or if the model does nothing else; otherwise
     /// the file's esolm.default.alpha_0, or 0, which writes the best text (WeDLM: or 1, its window, without lookahead).
+    /// With a grammar it is 0, unless one of the former is given.
     pub alpha_0: f64,
     /// Divides the logits, at least 0 (default: ESOLM_AUTO, the file's or 1, of WeDLM 0.2). 0: always the most likely token.
     pub temperature: f32,

@@ -51,8 +51,9 @@ pub struct GenerateParams<'a> {
     /// the rest one by one, left to right. 1 is all diffusion, 0 plain autoregression. (MDLM is always all diffusion, an
     /// autoregressive model never; a model that has [`Config::diffusion_only`] takes 1 only.)
     /// [`GenerateParams::ALPHA_0_AUTO`], the default, is 1 if steps, a schedule, adaptive steps or an order other than left
-    /// to right is given, or if the model does nothing else; otherwise 0, which writes the best text. An alpha_0 in the model's
-    /// file ([`Defaults`](crate::Defaults)) takes the place of that 0, and of the 1 of steps and schedules if it is above 0.
+    /// to right is given, or if the model does nothing else; otherwise 0, which writes the best text, and which a grammar takes.
+    /// An alpha_0 in the model's file ([`Defaults`](crate::Defaults)) takes the place of that 0 where there is no grammar, and
+    /// of the 1 of steps and schedules if it is above 0.
     pub alpha_0: f64,
     /// Number of steps of the diffusion phase (T); steps that would write no token are skipped. 0 (default):
     /// what the model's file says, otherwise 128.
@@ -177,6 +178,12 @@ impl GenerateParams<'_> {
             // Who looks ahead wants the distribution of one by one.
             Self::ALPHA_0_AUTO if config.variant == Variant::WeDlm && self.lookahead > 0 => 0.0,
             Self::ALPHA_0_AUTO if by_steps && file == 0.0 => 1.0,
+            // It is matched from left to right.
+            Self::ALPHA_0_AUTO
+                if !by_steps && self.constraints.iter().any(|rules| rules.grammar.is_some()) =>
+            {
+                0.0
+            }
             Self::ALPHA_0_AUTO => file,
             given => given,
         }

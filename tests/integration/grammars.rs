@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use esolm::{
-    Adaptive, Confidence, Constraints, Context, ContextParams, Error, GenerateParams, Grammar, Model, Order,
-    Prompt, SamplingParams, Schedule,
+    Adaptive, Architecture, Confidence, Config, Constraints, Context, ContextParams, Error, GenerateParams,
+    Grammar, Model, Order, Prompt, SamplingParams, Schedule, Variant,
 };
 
+use crate::reference::Network;
 use crate::runs::{context, default_model, diffusion, finish, open, tokens};
+use crate::stopping::words;
 
 fn model() -> Model {
     open(&default_model())
@@ -52,6 +54,30 @@ fn text_matches_the_regex_and_ends() {
         let letters = rest.strip_suffix('.').unwrap_or_else(|| panic!("{text}"));
         assert!((2..=5).contains(&letters.len()), "{text}");
         assert!(letters.chars().all(|c| ('a'..='f').contains(&c)), "{text}");
+    }
+}
+
+/// Nobody has to say that a grammar's text is written one by one, also where the model does something else by default.
+#[test]
+fn grammar_is_matched_one_by_one_by_default() {
+    let config = Config {
+        architecture: Architecture { kv_head_count: Some(2), ..Architecture::QWEN3 },
+        eos_token_id: Some(94),
+        ..Network::qwen_config(Variant::WeDlm)
+    };
+    let wedlm = Network::random(config, 3).model_with_tokenizer(&words());
+    for model in [model(), wedlm] {
+        let rules = regex("(ab|ba){3}");
+        let given = [Prompt::prefix(&[5]).unwrap()];
+        let params = GenerateParams { constraints: &rules, ..GenerateParams::default() };
+        let mut context = context(&model, 1);
+        let before = model.tokenizer().unwrap().decode(&[5]).unwrap();
+        context.begin(&given, &params).unwrap();
+        finish(&mut context);
+        let text = written(&context, &before);
+        assert!(text.len() == 6 && ["ab", "ba"].contains(&&text[4..]), "{text}");
+        let params = GenerateParams { alpha_0: 1.0, ..params };
+        assert!(context.begin(&given, &params).is_err());
     }
 }
 
