@@ -109,6 +109,30 @@ func TestBytesAreCopied(t *testing.T) {
 	}
 }
 
+// The same text, whatever the layout: this file's matrices lie in plain rows.
+func TestPlainRowsAreRepacked(t *testing.T) {
+	var texts []string
+	for _, options := range []ModelOptions{{}, {Repack: true}} {
+		model, err := Open("../../fuzz/seeds/gguf/q8_0", options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newSession(t, model, SessionOptions{Threads: 1})
+		if err := c.Generate(context.Background(), make([]Prompt, 1), few()); err != nil {
+			t.Fatal(err)
+		}
+		text, err := c.Text(0)
+		if err != nil || text == "" {
+			t.Fatal(text, err)
+		}
+		texts = append(texts, text)
+		model.Close()
+	}
+	if texts[0] != texts[1] {
+		t.Error(texts)
+	}
+}
+
 func TestSizesAreNotNegative(t *testing.T) {
 	model := openModel(t)
 	for _, options := range []SessionOptions{{Sequences: -1}, {Length: -1}, {BatchRows: -1}, {PromptRows: -1}, {Threads: -1}} {
@@ -163,6 +187,10 @@ func TestModel(t *testing.T) {
 	}
 	if _, length, err := model.TemplateWith("<|endoftext|> {{mask 2}}", special); err != nil || length != 3 {
 		t.Errorf("template: %d tokens, %v", length, err)
+	}
+	tokens, err := model.TokenizeWith(" and on", TokenizeOptions{Continues: true})
+	if back, _ := model.Detokenize(tokens); err != nil || back != " and on" {
+		t.Errorf("a text that goes on: %q, %v", back, err)
 	}
 	_, err = model.Tokenize("\xff")
 	has(t, StatusInvalidArgument, err)
@@ -422,6 +450,33 @@ func TestReadingIsNeverBusyAndSecondComputingCallsAre(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := c.Text(0); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// What was written before is still there, and another generation can begin.
+func TestEndedContextBeginsNothing(t *testing.T) {
+	c := newSession(t, openModel(t), small)
+	if err := c.Generate(context.Background(), make([]Prompt, 1), few()); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := c.Tokens(0)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	other := few()
+	other.Seed = 8
+	_, begin := c.Begin(ctx, make([]Prompt, 1), other)
+	_, extend := c.Extend(ctx, make([]Prompt, 1), other)
+	_, add := c.AddSequence(ctx, Prompt{}, other)
+	for _, err := range []error{begin, extend, add, c.Generate(ctx, make([]Prompt, 1), other)} {
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	if after, err := c.Tokens(0); err != nil || !reflect.DeepEqual(after, before) {
+		t.Error(after, err)
+	}
+	if err := c.Generate(context.Background(), make([]Prompt, 1), few()); err != nil {
 		t.Error(err)
 	}
 }

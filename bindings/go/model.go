@@ -23,7 +23,7 @@ type Model struct {
 type ModelOptions struct {
 	Device   string   // "cpu", "cuda:0"; "" is the first GPU, or the CPU if there is none
 	Copy     bool     // read the file into memory instead of mapping it
-	Repack   bool     // as Copy, with quantized matrices in panels, if they are plain in the file
+	Repack   bool     // quantized matrices that are plain in the file are read into memory in panels
 	Progress Progress // called with the fraction of the file that is loaded, and may cancel; nil for none
 	Mlock    bool     // lock the weights in main memory; if the system refuses, a warning in the log says why
 	Prefetch bool     // read a mapped file's pages in now, and not when they are first used

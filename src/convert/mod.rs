@@ -118,7 +118,7 @@ pub fn convert(
     notes.splice(0..0, std::mem::take(&mut source.notes));
     let rules = try_collected(options.rules.iter().map(Rule::copied))?;
     let policy = Policy { rules, ..Policy::new(options.tensor_type) };
-    let (types, replaced) = policy.types(&config)?;
+    let (types, replaced) = policy.types(&config, &[])?;
     notes.extend(replaced);
     let importance = match &options.importance {
         Some(path) => Some(Importance::read(path, &config)?),

@@ -147,7 +147,6 @@ fn load(
     let header = ModelHeader::read(source.bytes(), &file, options.mask_token)?;
     let tensors = try_collected(header.tensors.iter().map(TensorInfo::copied))?;
     let to_device = |fraction| options.report(copied + (1.0 - copied) * fraction);
-    let mapped = matches!(source, FileBytes::Map(_)) && mode == LoadMode::Map;
     let layout = |tensor: &TensorInfo| match options.mode {
         _ if !in_host_memory(device) => Layout::Plain,
         LoadMode::Repack => {
@@ -156,7 +155,10 @@ fn load(
         }
         LoadMode::Map | LoadMode::Copy => tensor.layout,
     };
+    let mapped = matches!(source, FileBytes::Map(_));
     let weights = Weights::new(device, tensors, source, &layout, &to_device)?;
+    // Unless they were copied here; to a device's own memory they go from the mapped file.
+    let mapped = mapped && !matches!(weights.source(), Some(FileBytes::Copy(_)));
     let locked = options.mlock.then(|| lock(&weights, &file)).flatten();
     if let Some(bytes) = weights.source().filter(|_| options.prefetch) {
         bytes.prefetch(&|fraction| options.report(fraction))?;

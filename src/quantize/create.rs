@@ -31,7 +31,7 @@ pub fn create_model(
     config.validate().map_err(Error::InvalidArgument)?;
     let name = output.name();
     let threads = count_threads(options.threads)?;
-    let (types, notes) = options.policy.types(config)?;
+    let (types, notes) = options.policy.types(config, &[])?;
     let pending = match output {
         FileOrPath::Path(output) => PendingFile::create(output, options.force)?,
         FileOrPath::File(file) => PendingFile::of_open(file, name)?,
@@ -42,7 +42,7 @@ pub fn create_model(
         // As llama.cpp has a file without a vocabulary.
         writer.set_text("tokenizer.ggml.model", "no_vocab");
     }
-    set_type_keys(&mut writer, options.policy.tensor_type);
+    options.policy.tensor_type.iter().for_each(|&ty| set_type_keys(&mut writer, ty));
     let tensors = try_collected(config.tensors()?.into_iter().zip(types).map(|(spec, ty)| {
         let (name, dims) = (copied(&spec.name)?, collected(spec.dims.iter().copied())?);
         Ok::<_, Error>(OutputTensor { name, ty, dims, source: spec })

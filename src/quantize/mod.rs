@@ -81,7 +81,8 @@ pub fn quantize_file(
     config.defaults = options.defaults.or(config.defaults);
     config.validate().map_err(Error::InvalidArgument)?;
     let tensors = select_tensors(&gguf, &config)?;
-    let (types, mut notes) = options.policy.types(&config)?;
+    let stored = collected(tensors.iter().map(|info| info.ty))?;
+    let (types, mut notes) = options.policy.types(&config, &stored)?;
     let importance = match &options.importance {
         Some(path) => {
             if let FileOrPath::Path(output) = output {
@@ -105,7 +106,8 @@ pub fn quantize_file(
         writer.set("tokenizer.ggml.mask_token_id", Value::U32(config.mask_token_id));
     }
     config.defaults.write(&mut writer);
-    set_type_keys(&mut writer, options.policy.tensor_type);
+    // Of tensors that stay as they are, the input says what they are.
+    options.policy.tensor_type.iter().for_each(|&ty| set_type_keys(&mut writer, ty));
     let bytes_before = tensors.iter().map(|info| info.range.len() as u64).sum();
     let tensors = try_collected(tensors.into_iter().zip(types).map(|(info, ty)| {
         let (name, dims) = (copied(&info.name)?, collected(info.dims.iter().copied())?);

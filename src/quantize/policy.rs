@@ -1,5 +1,7 @@
 //! Which type each tensor gets.
 //!
+//! A policy without a type for the file leaves each tensor as it is, but for what rules say. Otherwise:
+//!
 //! 1. Norms and biases are always f32.
 //! 2. A [`Rule`] names tensors by pattern and gives their exact type.
 //! 3. A [`QuantConfig`], the layer policy of the crate `quantize-rs`, says which matrices stay f32 and how many bits the
@@ -90,8 +92,9 @@ fn glob(pattern: &str, name: &str) -> bool {
 /// Which type each tensor gets; see the module.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// The type of the file: that of every matrix unless something below says otherwise.
-    pub tensor_type: TensorType,
+    /// The type of the file: that of every matrix unless something below says otherwise. `None`: each keeps its own, unless a
+    /// rule says otherwise.
+    pub tensor_type: Option<TensorType>,
     /// Exact types by name. If several rules match, the last one applies.
     pub rules: Vec<Rule>,
     /// Matrices that stay f32, and bits by layer. A matrix with as many bits as `bits` gets `tensor_type`, any other the
@@ -108,22 +111,32 @@ impl Policy {
         if layers.bits < VOCABULARY_BITS {
             layers.layer_bits.extend(VOCABULARY.map(|name| (name.to_owned(), VOCABULARY_BITS)));
         }
-        Self { tensor_type: ty, rules: Vec::new(), layers }
+        Self { tensor_type: Some(ty), rules: Vec::new(), layers }
+    }
+
+    /// The policy that leaves every tensor as it is, for another layout or other defaults of the file. Not for new files.
+    pub fn unchanged() -> Self {
+        Self { tensor_type: None, rules: Vec::new(), layers: QuantConfig::default() }
     }
 
     /// The type of every tensor of a model, in the order of [`Config::tensors`], and a note for each group of matrices
-    /// whose rows do not fit the type that the policy decided.
+    /// whose rows do not fit the type that the policy decided. `stored` are the types that they have now; of a new model none.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a rule or a layer that matches no matrix, and for bits that no type has.
-    pub(crate) fn types(&self, config: &Config) -> Result<(Vec<TensorType>, Vec<String>)> {
+    /// [`Error::InvalidArgument`] for a rule or a layer that matches no matrix, for bits that no type has, and for a new model
+    /// without a type.
+    pub(crate) fn types(
+        &self,
+        config: &Config,
+        stored: &[TensorType],
+    ) -> Result<(Vec<TensorType>, Vec<String>)> {
         let specs = config.tensors()?;
         self.check(&specs, config.block_count)?;
         // Row length, decided type, type: block length, first tensor and number of others.
         let mut replaced: BTreeMap<(usize, &str, &str), (usize, &str, usize)> = BTreeMap::new();
         let mut types = with_room(specs.len())?;
-        for spec in &specs {
-            let wanted = self.wanted(spec, config.block_count)?;
+        for (number, spec) in specs.iter().enumerate() {
+            let wanted = self.wanted(spec, stored.get(number).copied(), config.block_count)?;
             let ty = fitting(wanted, &spec.dims);
             if let [row, _] = *spec.dims
                 && ty != wanted
@@ -147,21 +160,32 @@ impl Policy {
     }
 
     /// The type that the policy decides, whether or not rows fit its blocks.
-    fn wanted(&self, spec: &TensorSpec, block_count: usize) -> Result<TensorType> {
-        if spec.dims.len() == 1 {
-            return Ok(TensorType::F32);
-        }
-        if let Some(rule) = self.rules.iter().rfind(|rule| rule.matches(&spec.name, block_count)) {
+    fn wanted(
+        &self,
+        spec: &TensorSpec,
+        stored: Option<TensorType>,
+        block_count: usize,
+    ) -> Result<TensorType> {
+        let is_matrix = spec.dims.len() > 1;
+        if let Some(rule) = self.rules.iter().rfind(|rule| rule.matches(&spec.name, block_count))
+            && is_matrix
+        {
             return Ok(rule.ty);
+        }
+        let Some(file) = self.tensor_type else {
+            return stored.ok_or_else(|| Error::invalid("a new model takes a type for its matrices"));
+        };
+        if !is_matrix {
+            return Ok(TensorType::F32);
         }
         if !self.layers.should_quantize(&spec.name, spec.dims.iter().product()) {
             return Ok(TensorType::F32);
         }
         let wanted = self.layers.bits_for_layer(&spec.name);
         if wanted == self.layers.bits {
-            return Ok(self.tensor_type);
+            return Ok(file);
         }
-        of_bits(wanted, self.tensor_type)
+        of_bits(wanted, file)
             .ok_or_else(|| Error::invalid(format!("tensor '{}': no type has {wanted} bits", spec.name)))
     }
 
@@ -275,7 +299,7 @@ mod tests {
 
     fn type_of(policy: &Policy, config: &Config, name: &str) -> TensorType {
         let at = config.tensors().unwrap().iter().position(|spec| spec.name == name).unwrap();
-        policy.types(config).unwrap().0[at]
+        policy.types(config, &[]).unwrap().0[at]
     }
 
     #[test]
@@ -323,10 +347,11 @@ mod tests {
         assert_eq!(type_of(&policy, &config, "blk.2.ffn_up.weight"), TensorType::F32);
         assert_eq!(type_of(&policy, &config, "blk.1.ffn_up.weight"), TensorType::Iq4Nl);
         policy.layers.layer_bits.insert("blk.3.ffn_up.weight".into(), 7);
-        assert!(policy.types(&config).is_err(), "seven bits");
+        assert!(policy.types(&config, &[]).is_err(), "seven bits");
+        assert!(Policy::unchanged().types(&config, &[]).is_err(), "a new model without a type");
         for nothing in ["blk.12.*=q8_0", "blk.*.ffn_up.bias=f16", "token_embd=f16"] {
             let rules = vec![Rule::parse(nothing).unwrap()];
-            let error = Policy { rules, ..Policy::new(TensorType::Q8_0) }.types(&config).unwrap_err();
+            let error = Policy { rules, ..Policy::new(TensorType::Q8_0) }.types(&config, &[]).unwrap_err();
             assert!(error.to_string().contains(nothing), "{error}");
         }
         for bad in ["x", "=q8_0", "x=q9"] {
@@ -346,13 +371,13 @@ mod tests {
     #[test]
     fn rows_of_partial_blocks_get_a_larger_type_and_a_note() {
         let narrow = config(96, 384);
-        let (types, notes) = Policy::new(TensorType::Q4K).types(&narrow).unwrap();
+        let (types, notes) = Policy::new(TensorType::Q4K).types(&narrow, &[]).unwrap();
         assert!(types.contains(&TensorType::Q5_0) && types.contains(&TensorType::Q8_0));
         assert!(!types.contains(&TensorType::Q4K));
         assert!(notes.iter().any(|n| n.contains("rows of 96") && n.contains("q5_0, not q4_k")), "{notes:?}");
         let crooked = config(40, 40);
-        let (types, notes) = Policy::new(TensorType::Q8_0).types(&crooked).unwrap();
+        let (types, notes) = Policy::new(TensorType::Q8_0).types(&crooked, &[]).unwrap();
         assert!(types.contains(&TensorType::F16) && notes.len() == 1, "{notes:?}");
-        assert_eq!(Policy::new(TensorType::F16).types(&crooked).unwrap().1, Vec::<String>::new());
+        assert_eq!(Policy::new(TensorType::F16).types(&crooked, &[]).unwrap().1, Vec::<String>::new());
     }
 }

@@ -25,7 +25,7 @@ class ModelOptions:
     device: str | None = None
     #: Reads the file into memory instead of mapping it.
     copy: bool = False
-    #: As ``copy``, with quantized matrices in panels, if they are plain in the file.
+    #: Reads quantized matrices that are plain in the file into memory in panels.
     repack: bool = False
     #: Called with the fraction of the file that is loaded.
     progress: Progress | None = None

@@ -34,6 +34,8 @@ Examples:
     --keep 'blk.0.*=q5_k' --keep 'blk.last.*=q5_k'
   # Fewer bits for the embedding
   esolm quantize model.gguf small.gguf --type q4_k --keep 'token_embd.weight=q4_k'
+  # The same weights in rows, for other programs
+  esolm quantize small.gguf plain.gguf --layout plain
   # With an importance matrix
   esolm imatrix model.gguf text.txt -o model.imatrix
   esolm quantize model.gguf small.gguf --type q2_k --imatrix model.imatrix";
@@ -51,9 +53,15 @@ pub struct Args {
     /// Model file to write.
     #[arg(value_name = "OUT")]
     output: PathBuf,
-    /// Type of the weight matrices.
-    #[arg(short, long = "type", value_name = "TYPE", value_parser = tensor_types())]
-    tensor_type: TensorType,
+    /// Type of the weight matrices. Without it, where --layout is given, each keeps the one that it has.
+    #[arg(
+        short,
+        long = "type",
+        value_name = "TYPE",
+        value_parser = tensor_types(),
+        required_unless_present = "layout"
+    )]
+    tensor_type: Option<TensorType>,
     #[command(flatten)]
     mask: MaskArgs,
     #[command(flatten)]
@@ -101,7 +109,10 @@ impl QuantizationArgs {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let ty = args.tensor_type;
     let options = QuantizeOptions {
-        policy: Policy { rules: args.quantization.keep.clone(), ..Policy::new(ty) },
+        policy: Policy {
+            rules: args.quantization.keep.clone(),
+            ..ty.map_or_else(Policy::unchanged, Policy::new)
+        },
         importance: args.quantization.imatrix.clone(),
         defaults: args.quantization.defaults()?,
         layout: args.quantization.layout,
@@ -113,7 +124,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let report = progress::of_file(|show| quantize(&input, &args.output, &options, show))?;
     if args.json.json {
         print_json(json!({
-            "file": args.output.display().to_string(), "type": ty.name(), "parameters": report.parameters,
+            "file": args.output.display().to_string(), "type": ty.map(TensorType::name), "parameters": report.parameters,
             "bytes_before": report.file_bytes.0, "bytes": report.file_bytes.1,
             "bits_per_weight": report.bits_per_weight(), "notes": report.notes,
         }))?;
@@ -123,7 +134,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     tell(&format!(
         "{}: {}, {:.1} M parameters, {}, {:.2} bits per weight (before: {})",
         args.output.display(),
-        ty.name(),
+        ty.map_or("types as before", TensorType::name),
         report.parameters as f64 / 1e6,
         human_bytes(report.file_bytes.1),
         report.bits_per_weight(),

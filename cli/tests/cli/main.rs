@@ -21,6 +21,7 @@ mod hostile_clients;
 mod hub;
 mod install;
 mod json;
+mod layouts;
 mod messages;
 mod models;
 mod options;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use esolm::gguf::{Gguf, Layout, TensorType, Writer};
-use esolm::quantize::QuantizeOptions;
+use esolm::quantize::{Policy, QuantizeOptions, Rule};
 use esolm::{
     Architecture, Context, ContextParams, Error, GenerateParams, Kernels, LoadMode, LoadOptions, Model,
     Prompt, Variant,
@@ -82,6 +82,39 @@ fn check_panels(network: &Network, matrices: usize) {
         }
         let by_ggml = |name: &str| generate(&open(&scratch.path(name), LoadMode::Map), Kernels::Ggml);
         assert!(by_ggml("panels.gguf") == by_ggml("plain.gguf"), "{}: ggml", ty.name());
+    }
+}
+
+#[test]
+fn layouts_change_without_naming_types() {
+    let scratch = Scratch::new(&Network::random(wide(), 5).to_gguf());
+    let rules = vec![Rule::new("blk.0.*", TensorType::Q6K), Rule::new("token_embd.weight", TensorType::Bf16)];
+    let mixed = Policy { rules, ..Policy::new(TensorType::Q4K) };
+    let with = |policy: &Policy, layout| QuantizeOptions {
+        policy: policy.clone(),
+        layout,
+        ..QuantizeOptions::new(TensorType::F32)
+    };
+    let unchanged = Policy::unchanged();
+    scratch.quantize("panels", &with(&mixed, Layout::Panels)).unwrap();
+    scratch.quantize("plain", &with(&mixed, Layout::Plain)).unwrap();
+    let made = |from: &str, to: &str, options: &QuantizeOptions| {
+        let report =
+            esolm::quantize::quantize(&scratch.path(from), &scratch.path(to), options, &mut |_| ()).unwrap();
+        assert!(report.notes.is_empty(), "{:?}", report.notes);
+        std::fs::read(scratch.path(to)).unwrap()
+    };
+    let read = |name: &str| std::fs::read(scratch.path(name)).unwrap();
+    assert!(made("panels", "a", &with(&unchanged, Layout::Plain)) == read("plain"));
+    assert!(made("plain", "b", &with(&unchanged, Layout::Panels)) == read("panels"));
+    // A rule changes what it names alone.
+    let one = Policy { rules: vec![Rule::new("output.weight", TensorType::F32)], ..Policy::unchanged() };
+    let (before, after) = (read("panels"), made("panels", "d", &with(&one, Layout::Panels)));
+    let tensors = |bytes: &[u8]| Gguf::parse(bytes, "file").unwrap().tensors().to_vec();
+    for (old, new) in tensors(&before).iter().zip(&tensors(&after)) {
+        let is_named = old.name == "output.weight";
+        assert_eq!(new.ty, if is_named { TensorType::F32 } else { old.ty }, "{}", old.name);
+        assert!(is_named || before[old.range.clone()] == after[new.range.clone()], "{}", old.name);
     }
 }
 

@@ -6,7 +6,7 @@ public struct ModelOptions {
     public var device: String?
     /// Reads the file into memory instead of mapping it.
     public var copied: Bool
-    /// As `copied`, with quantized matrices in panels, if they are plain in the file.
+    /// Reads quantized matrices that are plain in the file into memory in panels.
     public var repacked: Bool
     /// Called with the fraction of the file that is loaded; may cancel by throwing.
     public var progress: ProgressHandler?
