@@ -10,6 +10,7 @@ use esolm::{
 use crate::allocation::{collected, copy_of, push};
 use crate::dry_args::DryArgs;
 use crate::input::read_text;
+use crate::phase_args::PassArgs;
 
 /// The options as they are written on the command line.
 #[derive(clap::Args)]
@@ -21,29 +22,20 @@ pub struct GenerationArgs {
     order: Option<String>,
     /// Number of tokens that each diffusion step writes, such as 1,2,4,8, or @FILE. The last number repeats, so 4 means
     /// four in every step. Default: as --steps says.
-    #[arg(long, value_name = "K,K..", help_heading = "Diffusion")]
+    #[arg(long, value_name = "K,K..", conflicts_with = "sliding", help_heading = "Diffusion")]
     schedule: Option<String>,
     /// Adaptive steps: of the next W positions (default 8), each step writes those whose token the model is confident of,
     /// at least one. The confidence is conf:X (probability of the token at least X), margin:X (at least X more than the
     /// second best) or entropy:X (entropy at most X nats), each followed by :W or not. Needs --alpha0 1, excludes --schedule.
-    #[arg(long, value_name = "MEASURE:X[:W]", conflicts_with = "schedule", help_heading = "Diffusion")]
-    adaptive: Option<String>,
-    /// A window of W positions (default 16; auto = as many as pay, to 32, by those filled so far) that slides from left to right: each step fills those whose entropy is at most X nats
-    /// (default 0.4), at least one, where P (default 0.02) is added for each position that one is behind the first; what is
-    /// filled behind a gap is computed anew until there is none before it. WeDLM always writes so, unless --alpha0 is 0; Eso-LM
-    /// (B) can.
     #[arg(
-        long = "window",
-        value_name = "W|auto[:X[:P]]",
-        conflicts_with_all = ["adaptive", "schedule"],
+        long,
+        value_name = "MEASURE:X[:W]",
+        conflicts_with_all = ["schedule", "sliding"],
         help_heading = "Diffusion"
     )]
-    sliding: Option<String>,
-    /// Where tokens are written one by one: propose K tokens per step, and write as many of them as one token per step would
-    /// have drawn, and one more. The text has the same distribution, in fewer steps; at most 16; auto = as many as pay, by those
-    /// accepted so far; 0 = off. Only for Eso-LM, and for WeDLM, which writes one by one with it, without a window.
-    #[arg(long, default_value = "0", value_name = "K|auto", value_parser = lookahead, help_heading = "Diffusion")]
-    lookahead: u32,
+    adaptive: Option<String>,
+    #[command(flatten)]
+    passes: PassArgs,
     /// Allow only these tokens at a position, or at each position of a range: '5= yes, no', '3-9=the,#48'. Positions count
     /// tokens from 0, prompt included (`esolm tokenize` shows the tokens). A token is given by its text, or as #ID, which a
     /// token with a comma in it needs. May be repeated for other positions.
@@ -114,17 +106,6 @@ pub struct GenerationArgs {
 /// Most tokens of --allow, those of a range at each of its positions: 64 MiB.
 const MOST_ALLOWED: usize = 1 << 24;
 
-/// The library's limit. It is checked here, too, as a number beyond it stands for `auto` there.
-const MOST_LOOKAHEAD: u32 = 16;
-
-fn lookahead(text: &str) -> std::result::Result<u32, String> {
-    match text.parse() {
-        _ if text == "auto" => Ok(GenerateParams::LOOKAHEAD_AUTO),
-        Ok(count) if count <= MOST_LOOKAHEAD => Ok(count),
-        _ => Err(format!("not a number of at most {MOST_LOOKAHEAD}, or auto")),
-    }
-}
-
 /// The options, parsed for a model.
 pub struct GenerationOptions {
     order: OrderKind,
@@ -139,35 +120,6 @@ enum OrderKind {
     Custom(Vec<u32>),
 }
 
-/// Checks what --alpha0 and --steps give: the library takes more, as it has values that stand for its defaults.
-pub fn check_diffusion(alphas: &[f64], steps: &[usize]) -> Result<()> {
-    if steps.contains(&0) {
-        return Err(Error::InvalidArgument("--steps must be at least 1".into()));
-    }
-    match alphas.iter().find(|alpha_0| !(0.0..=1.0).contains(*alpha_0)) {
-        Some(alpha_0) => Err(Error::InvalidArgument(format!("--alpha0 is {alpha_0}, not in 0..=1"))),
-        None => Ok(()),
-    }
-}
-
-/// Refuses fractions of --alpha0 that the model has no phase for. (The library leaves them out of account.)
-pub fn check_alpha_0(alphas: &[f64], variant: Variant) -> Result<()> {
-    let possible = match variant {
-        Variant::Ar => &[0.0][..],
-        Variant::Mdlm | Variant::Bd3Lm => &[1.0],
-        Variant::WeDlm => &[0.0, 1.0],
-        Variant::EsoA | Variant::EsoB => return Ok(()),
-    };
-    match alphas.iter().find(|alpha_0| !possible.contains(alpha_0)) {
-        Some(other) => {
-            let possible: Vec<_> = possible.iter().map(f64::to_string).collect();
-            let what = format!("--alpha0 is {other}; this model has only {}", possible.join(" and "));
-            Err(Error::InvalidArgument(what))
-        }
-        None => Ok(()),
-    }
-}
-
 impl GenerationArgs {
     /// The option that says how many tokens a step writes, in place of --steps.
     pub fn in_place_of_steps(&self) -> Option<&'static str> {
@@ -175,23 +127,10 @@ impl GenerationArgs {
         let given = [
             ("--schedule", self.schedule.is_some()),
             ("--adaptive", self.adaptive.is_some()),
-            ("--window", self.sliding.is_some()),
+            ("--window", self.passes.slides()),
             ("--order strided", strided),
         ];
         given.into_iter().find_map(|(name, given)| given.then_some(name))
-    }
-
-    /// Refuses --steps, which are `given`, where another option or the model makes them meaningless. (With an alpha_0 of 0 the
-    /// phase that has them is empty, as it nearly is with a small one.)
-    pub fn check_steps(&self, given: bool, variant: Variant) -> Result<()> {
-        let why = match (self.in_place_of_steps(), variant) {
-            _ if !given => return Ok(()),
-            (Some(other), _) => format!(" with {other}, which says how many tokens a step writes"),
-            (None, Variant::Ar) => ": an autoregressive model writes one token a step".into(),
-            (None, Variant::WeDlm) => ": WeDLM slides a window (--window)".into(),
-            _ => return Ok(()),
-        };
-        Err(Error::InvalidArgument(format!("--steps has no effect{why}")))
     }
 
     /// The files that options name.
@@ -204,7 +143,7 @@ impl GenerationArgs {
 
     /// Whether tokens are proposed.
     pub fn looks_ahead(&self) -> bool {
-        self.lookahead > 0
+        self.passes.lookahead > 0
     }
 
     /// Parses the options. Tokens are those of `model`.
@@ -232,11 +171,11 @@ impl GenerationArgs {
         Ok(GenerationOptions {
             order,
             schedule: self.schedule.as_ref().map(schedule).transpose()?,
-            adaptive: match self.sliding.as_deref() {
-                Some(text) => Some(sliding(text)?),
+            adaptive: match self.passes.parse()? {
+                Some(window) => Some(window),
                 None => self.adaptive.as_deref().map(adaptive).transpose()?,
             },
-            lookahead: self.lookahead,
+            lookahead: self.passes.lookahead,
             constraints: [Constraints {
                 allowed,
                 banned: self.banned.iter().map(|text| token("--ban", text, model)).collect::<Result<_>>()?,
@@ -320,26 +259,6 @@ fn adaptive(text: &str) -> Result<Adaptive> {
     let window = parts.next().unwrap_or(WINDOW).parse().map_err(|_| bad())?;
     match parts.next() {
         None => Ok(Adaptive { confidence, threshold, window, ..Adaptive::default() }),
-        Some(_) => Err(bad()),
-    }
-}
-
-fn sliding(text: &str) -> Result<Adaptive> {
-    let bad = || bad("--window", text, "W, W:X or W:X:P, where W is a number or auto");
-    let Adaptive { threshold, penalty, .. } = Adaptive::WEDLM;
-    let mut parts = text.split(':');
-    let window = match parts.next() {
-        Some("auto") => Adaptive::WINDOW_AUTO,
-        // What stands for `auto` in the library is no size.
-        given => given
-            .and_then(|w| w.parse().ok())
-            .filter(|&window| window != Adaptive::WINDOW_AUTO)
-            .ok_or_else(bad)?,
-    };
-    let mut number = |default: f32| parts.next().map_or(Ok(default), |x| x.parse().map_err(|_| bad()));
-    let (threshold, penalty) = (number(threshold)?, number(penalty)?);
-    match parts.next() {
-        None => Ok(Adaptive { window, threshold, penalty, ..Adaptive::WEDLM }),
         Some(_) => Err(bad()),
     }
 }

@@ -18,6 +18,7 @@ mod memory;
 mod model_args;
 mod model_file;
 mod output;
+mod phase_args;
 mod plot;
 mod progress;
 mod prompt_args;

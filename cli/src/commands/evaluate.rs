@@ -13,11 +13,12 @@ use esolm::{
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
-use crate::generation_args::{GenerationArgs, check_alpha_0, check_diffusion};
+use crate::generation_args::GenerationArgs;
 use crate::input::{read_text, tokenizer};
 use crate::model_args::ModelArgs;
 use crate::model_file::model_file;
 use crate::output::short;
+use crate::phase_args::check_phases;
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
 use crate::sampling_args::SamplingArgs;
@@ -188,9 +189,7 @@ fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, Option<usize>)>> 
     if args.samples == 0 || args.batch == 0 {
         return Err(Error::InvalidArgument("--samples and --batch must be at least 1".into()));
     }
-    check_diffusion(&args.alpha0, &args.steps)?;
-    args.generation.check_steps(!args.steps.is_empty(), variant)?;
-    check_alpha_0(&args.alpha0, variant)?;
+    check_phases(&args.alpha0, &args.steps, args.generation.in_place_of_steps(), variant)?;
     let usual = match variant {
         Variant::Ar => &[0.0][..],
         Variant::WeDlm if args.generation.looks_ahead() => &[0.0],

@@ -19,11 +19,12 @@ pub use tip::with_tip;
 use crate::allocation::{collected, copy_of, push};
 use crate::args::ComputeArgs;
 use crate::exit_code::INTERRUPTED;
-use crate::generation_args::{GenerationArgs, check_alpha_0, check_diffusion};
+use crate::generation_args::GenerationArgs;
 use crate::input::tokenizer;
 use crate::memory;
 use crate::model_args::ModelArgs;
 use crate::output::{Ids, check_outputs, json_line, print, print_json, print_to_reader, tell, write_file};
+use crate::phase_args::PhaseArgs;
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::prompt_args::{PromptArgs, check_first_token};
 use crate::sampling_args::SamplingArgs;
@@ -46,15 +47,8 @@ pub struct Args {
     prompt: PromptArgs,
     #[command(flatten, next_help_heading = "Length and end of the text")]
     stop: StopArgs,
-    /// Fraction of the tokens written in parallel by diffusion, 0 to 1; the rest is written one by one, left to right.
-    /// Default: what the model's file says, or 0, which gives the best text; 1 if --steps, --schedule, --adaptive or an --order
-    /// for diffusion is given.
-    #[arg(long, value_name = "A", help_heading = "Diffusion")]
-    alpha0: Option<f64>,
-    /// Number of diffusion steps, unless --schedule, --adaptive, --window or a strided --order says how many tokens each writes.
-    /// Fewer are faster. Default: what the model's file says, or 128.
-    #[arg(long, value_name = "T", help_heading = "Diffusion")]
-    steps: Option<usize>,
+    #[command(flatten)]
+    phases: PhaseArgs,
     #[command(flatten, next_help_heading = "Sampling")]
     sampling: SamplingArgs,
     /// Continue from the state saved in this file, if it exists, and save the new state to it at the end. The prompt is then
@@ -178,27 +172,22 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         // Fails now, and not after the text is written, if this state cannot be saved.
         context.saved_size()?;
     }
-    check_diffusion(args.alpha0.as_slice(), args.steps.as_slice())?;
-    check_alpha_0(args.alpha0.as_slice(), model.config().variant)?;
-    args.generation.check_steps(args.steps.is_some(), model.config().variant)?;
-    let default = GenerateParams::default();
+    args.phases.check(args.generation.in_place_of_steps(), model.config().variant)?;
     let streams = matches!(tokenizer(&model)?, Some(tokenizer) if tokenizer.can_stream());
     let stop_strings = args.stop.strings();
-    let params = options.apply(GenerateParams {
+    let params = args.phases.apply(options.apply(GenerateParams {
         length: room,
         max_tokens: args.stop.max_tokens(),
         stop_tokens: &args.stop.stop_tokens,
         stop_strings: &stop_strings,
         ignore_eos: args.stop.ignore_eos,
         step_text: streams && (args.json || args.streams(batch)),
-        alpha_0: args.alpha0.unwrap_or(default.alpha_0),
-        steps: args.steps.unwrap_or(default.steps),
         sampling: args.sampling.params()?,
         log_probs: args.json,
         top_log_probs: args.top_log_probs,
         seed: args.seed.unwrap_or_else(Seed::random).value,
-        ..default
-    });
+        ..GenerateParams::default()
+    }));
     if args.many.is_given() {
         return many::write(&args.many, &mut context, batch, &prompts, &params, args.quiet);
     }
@@ -383,8 +372,8 @@ fn add_points(points: &mut Vec<Series>, step: &Step<'_>) -> Result<()> {
 
 /// What the plot is of: the seed, what was asked for of diffusion, and what it came to.
 fn note(args: &Args, seed: u64, generated: &Generated) -> String {
-    let steps = args.steps.map(|steps| format!("T = {steps} diffusion steps"));
-    let alpha_0 = args.alpha0.map(|alpha_0| format!("alpha_0 = {alpha_0}"));
+    let steps = args.phases.steps.map(|steps| format!("T = {steps} diffusion steps"));
+    let alpha_0 = args.phases.alpha0.map(|alpha_0| format!("alpha_0 = {alpha_0}"));
     let given: String = [steps, alpha_0].into_iter().flatten().map(|given| given + ", ").collect();
     format!("seed {seed}, {given}{} tokens in {} steps", generated.tokens, generated.steps)
 }

@@ -9,10 +9,10 @@ use esolm::{Error, LoadOptions, Model, Result, TokenizeOptions};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
-use crate::generation_args::{check_alpha_0, check_diffusion};
 use crate::input::read_text;
 use crate::model_args::MaskArgs;
 use crate::model_file::model_file;
+use crate::phase_args::{check_alpha_0, check_diffusion};
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
 

@@ -12,7 +12,8 @@ use crate::text_args::TextArgs;
 
 /// Convert text to token ids.
 ///
-/// Prints the ids on one line. No special tokens are added. `esolm detokenize` restores the text byte for byte.
+/// Prints the ids on one line. No special tokens are added. `esolm detokenize` restores the text byte for byte: unlike a prompt, it is
+/// taken as it is, with a byte-order mark and the last newline.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

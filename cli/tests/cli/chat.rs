@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use crate::command_line::{err, esolm, esolm_reading, out};
+use crate::command_line::{err, esolm, esolm_reading, library_file, out, tokenizer};
 
 /// The built-in model, the most likely tokens, a message a line.
 fn chat(lines: impl AsRef<[u8]>, more: &[&str]) -> std::process::Output {
@@ -17,19 +17,52 @@ fn each_line_gets_an_answer_and_the_turns_keep_their_keys_and_values() {
     let output = chat("Hello\nAnd then?\n/stats\n", &["-n", "12"]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     let text = out(&output);
-    let stats = text.lines().last().unwrap();
     assert!(text.contains("4 messages, of which the model does not see 0"), "{text}");
-    let number = |before: &str, after: &str| {
-        let (_, rest) = stats.split_once(before).unwrap();
-        rest.split_once(after).unwrap().0.trim().parse::<usize>().unwrap()
-    };
-    let prompt = number("s);", "tokens before it");
-    let computed = number("of which", "were computed for it");
+    let (prompt, computed) = tokens_before(&text);
     // What follows the first answer, and its last token.
-    assert!(computed < prompt / 2 + 8, "{stats}");
+    assert!(computed < prompt / 2 + 8, "{text}");
     // The first answer is the one of the first message alone.
     let alone = chat("Hello\n", &["-n", "12"]);
     assert!(text.starts_with(out(&alone).trim_end()), "{text}");
+}
+
+/// Of the last line, which /stats has written: the tokens before the last answer, and those that were computed for it.
+fn tokens_before(text: &str) -> (usize, usize) {
+    let stats = text.lines().last().unwrap();
+    let number = |before: &str, after: &str| {
+        let (_, rest) = stats.split_once(before).unwrap_or_else(|| panic!("{text}"));
+        rest.split_once(after).unwrap().0.trim().parse().unwrap()
+    };
+    (number("s);", "tokens before it"), number("of which", "were computed for it"))
+}
+
+#[test]
+fn windows_answer_as_generate_writes_and_turns_keep_their_keys_and_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let template = dir.path().join("template.jinja").display().to_string();
+    std::fs::write(&template, "{% for m in messages %}w1 {{ m.content }} w2 {% endfor %}").unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (words, wedlm) = (path("tokenizer.json"), path("model.gguf"));
+    std::fs::write(&words, tokenizer()).unwrap();
+    // A token that ends answers has to have a text.
+    let folder = library_file("tests/golden/wedlm-qwen3");
+    let converted = esolm(&["convert", &folder, "-o", &wedlm, "--tokenizer", &words, "--eos", "w95"]);
+    assert_eq!(converted.status.code(), Some(0), "{}", err(&converted));
+    let options = ["-m", &wedlm, "--template", &template, "-n", "9", "--window", "4", "--ignore-eos"];
+    let output = chat("w3 w4\nw5\n/stats\n", &options);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let text = out(&output);
+    assert!(text.contains("4 messages, of which the model does not see 0"), "{text}");
+    let (prompt, computed) = tokens_before(&text);
+    assert!(prompt >= 4 + 9 && computed < prompt - 4, "{text}");
+
+    let options = ["--window", "4", "-n", "12"];
+    let answer = out(&chat("Hello\n", &options));
+    let before = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n";
+    let given = ["generate", "-q", "--special", "--temp", "0", "-p", before, "--stop", "<|im_end|>"];
+    let written = out(&esolm(&[&given[..], &options].concat()));
+    assert!(!answer.trim().is_empty());
+    assert_eq!(written.strip_prefix(before).map(str::trim), Some(answer.trim()), "{written}");
 }
 
 #[test]

@@ -57,8 +57,8 @@ pub struct Workload {
     pub window: Option<usize>,
 }
 
-/// Of a generation of texts whose steps write so many tokens. `None` where it is not known: Eso-LM (A)
-/// reads the known tokens anew in some steps.
+/// Of a generation of texts whose steps write so many tokens. `None` for Eso-LM (A), which reads the known tokens anew in some
+/// steps.
 pub fn floor(
     model: &Model,
     kv_type: KvType,
@@ -67,7 +67,7 @@ pub fn floor(
     machine: &Machine,
 ) -> Option<Floor> {
     let (config, matrices) = (model.config(), Matrices::of(model));
-    if matches!(config.variant, Variant::EsoA | Variant::Bd3Lm) {
+    if config.variant == Variant::EsoA {
         return None;
     }
     let peak = if matrices.quantized { machine.byte_operations } else { machine.float_operations };
@@ -76,16 +76,25 @@ pub fn floor(
     let (mut known, mut before) = (0, 0);
     for &now in written {
         // Rows of masks, and of tokens that the step before has written.
-        let (masks, fed, cached) = match config.variant {
+        let (masks, tokens, cached) = match config.variant {
             Variant::Mdlm => (length * sequences, 0, 0),
             Variant::Ar => (now, 0, known),
-            Variant::WeDlm | Variant::Bd3Lm | Variant::EsoB | Variant::EsoA => {
+            // A block as a whole in each of its steps, and once more when it is complete.
+            Variant::Bd3Lm => {
+                let block = config.block_length.max(1) * sequences;
+                let finished = known / block * block;
+                let complete = if known == finished && known > 0 { block } else { 0 };
+                let rows = block.min((length * sequences).saturating_sub(finished));
+                let inside = (known - finished).min(rows);
+                (rows - inside, inside + complete, finished - complete)
+            }
+            Variant::WeDlm | Variant::EsoB | Variant::EsoA => {
                 let left = (length * sequences).saturating_sub(known);
-                let fed = window.map_or(now, |window| (window * sequences).min(left).max(now));
-                (fed, before, known)
+                let masks = window.map_or(now, |window| (window * sequences).min(left).max(now));
+                (masks, before, known)
             }
         };
-        let products = (masks + fed) as f64 * matrices.blocks - fed as f64 * matrices.last;
+        let products = (masks + tokens) as f64 * matrices.blocks - tokens as f64 * matrices.last;
         let products = products + now as f64 * matrices.vocabulary;
         let reading = (matrices.bytes + cached as f64 * token_bytes(config, kv_type)) / machine.bandwidth;
         let multiplying = 2.0 * products / peak;
@@ -106,4 +115,44 @@ fn token_bytes(config: &Config, kv: KvType) -> f64 {
         KvType::Q8_0 => 34.0 / 32.0,
     };
     (2 * config.block_count * config.kv_head_count() * config.head_dim()) as f64 * number
+}
+
+#[cfg(test)]
+mod tests {
+    use esolm::gguf::TensorType;
+    use esolm::quantize::QuantizeOptions;
+    use esolm::{LoadOptions, Result};
+
+    use super::super::synthetic::{Shape, SyntheticModel};
+    use super::*;
+
+    /// Rows of masks, rows of tokens and logits of a text of eight tokens, written one by one.
+    #[test]
+    fn rows_of_each_variant_are_counted() -> Result<()> {
+        let machine = Machine {
+            processor: String::new(),
+            threads: 1,
+            bandwidth: f64::INFINITY,
+            byte_operations: 2.0,
+            float_operations: 2.0,
+        };
+        for (variant, masks, tokens) in [
+            (Variant::EsoB, 8, 7),
+            (Variant::Ar, 8, 0),
+            (Variant::Mdlm, 64, 0),
+            // Blocks of four: 4 + 3 + 2 + 1 twice; those of the block that are there, and the first block once more.
+            (Variant::Bd3Lm, 20, 16),
+        ] {
+            let block_length = if variant == Variant::Bd3Lm { 4 } else { 0 };
+            let config = Config { block_length, ..Shape::Stories.config(variant, 8) };
+            let file = SyntheticModel::write(&config, &QuantizeOptions::new(TensorType::F32))?;
+            let model = file.open(&LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
+            let workload = Workload { sequences: 1, length: 8, window: None };
+            let found = floor(&model, KvType::F32, workload, &[1; 8], &machine).map(|floor| floor.seconds);
+            let all = Matrices::of(&model);
+            let rows = f64::from(masks + tokens) * all.blocks - f64::from(tokens) * all.last;
+            assert_eq!(found, Some(rows + 8.0 * all.vocabulary), "{variant:?}");
+        }
+        Ok(())
+    }
 }

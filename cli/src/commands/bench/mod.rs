@@ -19,7 +19,7 @@ use esolm::gguf::TensorType;
 use esolm::quantize::{FileOrPath, QuantizeOptions};
 use esolm::{Adaptive, Config, Error, GenerateParams, Kernels, Result, SamplingParams, Schedule, Variant};
 
-use crate::generation_args::check_diffusion;
+use crate::phase_args::check_diffusion;
 use crate::progress;
 use case::{Amount, Case, Subject, whole_length};
 use kind::Kind;

@@ -16,9 +16,10 @@ use lines::Lines;
 
 use crate::args::ComputeArgs;
 use crate::chat_format::ChatTemplateArgs;
-use crate::generation_args::{GenerationArgs, check_alpha_0, check_diffusion};
+use crate::generation_args::GenerationArgs;
 use crate::model_args::ModelArgs;
 use crate::output::{print, print_to_reader, tell};
+use crate::phase_args::PhaseArgs;
 use crate::sampling_args::SamplingArgs;
 use crate::seed::Seed;
 use crate::stop_args::StopArgs;
@@ -45,12 +46,8 @@ pub struct Args {
     load: Option<String>,
     #[command(flatten, next_help_heading = "Length and end of an answer")]
     stop: StopArgs,
-    /// Fraction of the tokens written in parallel by diffusion, 0 to 1; see `esolm generate`.
-    #[arg(long, value_name = "A", help_heading = "Diffusion")]
-    alpha0: Option<f64>,
-    /// Number of diffusion steps; see `esolm generate`.
-    #[arg(long, value_name = "T", help_heading = "Diffusion")]
-    steps: Option<usize>,
+    #[command(flatten)]
+    phases: PhaseArgs,
     #[command(flatten, next_help_heading = "Sampling")]
     sampling: SamplingArgs,
     /// Random seed. Default, or -1: a different one each time.
@@ -75,27 +72,22 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.open(&args.compute.device)?;
     let format = args.template.format(&model)?;
     let options = args.generation.parse(&model)?;
-    check_diffusion(args.alpha0.as_slice(), args.steps.as_slice())?;
-    check_alpha_0(args.alpha0.as_slice(), model.config().variant)?;
-    args.generation.check_steps(args.steps.is_some(), model.config().variant)?;
+    args.phases.check(args.generation.in_place_of_steps(), model.config().variant)?;
     let own = ContextParams { length: args.stop.length, ..args.compute.context_params() };
     let context = args.compute.context(&model, &own)?;
     let (mut stop_tokens, mut stop_strings) = (args.stop.stop_tokens.clone(), args.stop.strings());
     stop_tokens.extend(&format.stop_tokens);
     stop_strings.extend(format.stop_strings.iter().map(String::as_str));
-    let default = GenerateParams::default();
-    let params = options.apply(GenerateParams {
+    let params = args.phases.apply(options.apply(GenerateParams {
         max_tokens: args.stop.max_tokens(),
         stop_tokens: &stop_tokens,
         stop_strings: &stop_strings,
         ignore_eos: args.stop.ignore_eos,
         step_text: true,
-        alpha_0: args.alpha0.unwrap_or(default.alpha_0),
-        steps: args.steps.unwrap_or(default.steps),
         sampling: args.sampling.params()?,
         seed: args.seed.unwrap_or_else(Seed::random).value,
-        ..default
-    });
+        ..GenerateParams::default()
+    }));
     let mut conversation = Conversation::new(context, &format.template, &format.stop_strings, params);
     if let Some(system) = &args.system {
         conversation.set_system(system)?;

@@ -28,9 +28,10 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the thread.
+    /// Starts the thread, which writes with `params` where a request says nothing else.
     pub fn start(
         context: Context,
+        params: GenerateParams<'static>,
         places: usize,
         queue: usize,
         most_unread: usize,
@@ -48,7 +49,7 @@ impl Engine {
             most_unread,
         };
         let (queue, texts) = (VecDeque::new(), Vec::new());
-        let mut work = Work { context, places, incoming, queue, texts, waiting, running, unread };
+        let mut work = Work { context, params, places, incoming, queue, texts, waiting, running, unread };
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || work.run());
         let thread =
             thread.map_err(|error| Error::OutOfMemory(format!("a thread that computes: {error}")))?;
@@ -85,6 +86,7 @@ impl Engine {
 /// What the thread has.
 struct Work {
     context: Context,
+    params: GenerateParams<'static>,
     places: usize,
     incoming: Receiver<Job>,
     queue: VecDeque<Job>,
@@ -211,8 +213,8 @@ impl Work {
             && let Some(job) = self.queue.pop_front()
         {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            let takes_time = job.wanted.constraints.iter().any(|constraints| constraints.grammar.is_some());
-            let added = job.wanted.with_params(job.seed, |params| {
+            let takes_time = job.wanted.has_grammar();
+            let added = job.wanted.with_params(&self.params, job.seed, |params| {
                 let sequence = self.context.add_sequence(&Prompt::prefix(&job.prompt)?, params)?;
                 Ok((sequence, self.context.cached_tokens(sequence)?))
             });
@@ -307,15 +309,28 @@ impl Work {
 }
 
 impl Wanted {
-    /// Calls `f` with these as the library's parameters, for one of the texts.
-    fn with_params<T>(&self, seed: u64, f: impl FnOnce(&GenerateParams<'_>) -> Result<T>) -> Result<T> {
+    fn has_grammar(&self) -> bool {
+        self.constraints.iter().any(|constraints| constraints.grammar.is_some())
+    }
+
+    /// Calls `f` with these as the library's parameters, for one of the texts. `params` are the server's.
+    fn with_params<T>(
+        &self,
+        params: &GenerateParams<'static>,
+        seed: u64,
+        f: impl FnOnce(&GenerateParams<'_>) -> Result<T>,
+    ) -> Result<T> {
         let stop_strings: Vec<&str> = self.stop_strings.iter().map(String::as_str).collect();
         let default = SamplingParams::DEFAULT;
+        let mut params: GenerateParams<'_> = *params;
+        if self.has_grammar() {
+            // It goes from left to right, token by token.
+            (params.alpha_0, params.steps, params.adaptive) = (0.0, 0, None);
+        }
         f(&GenerateParams {
             max_tokens: self.max_tokens,
             stop_tokens: &self.stop_tokens,
             stop_strings: &stop_strings,
-            step_text: true,
             sampling: SamplingParams {
                 temperature: self.temperature.unwrap_or(default.temperature),
                 top_p: self.top_p.unwrap_or(default.top_p),
@@ -325,7 +340,7 @@ impl Wanted {
             log_probs: self.log_probs.is_some(),
             top_log_probs: self.log_probs.unwrap_or(0),
             seed,
-            ..GenerateParams::default()
+            ..params
         })
     }
 }

@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use esolm::{ContextParams, Error, Model, Result};
+use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result};
 
 use engine::Engine;
 use service::{Limits, Service};
@@ -23,6 +23,7 @@ use crate::args::ComputeArgs;
 use crate::chat_format::ChatTemplateArgs;
 use crate::model_args::ModelArgs;
 use crate::output::tell;
+use crate::phase_args::{PassArgs, PhaseArgs};
 
 /// Answer programs that speak OpenAI's API, over HTTP.
 ///
@@ -69,6 +70,10 @@ pub struct Args {
     /// Seconds in which a client has to send a head, and a body; and in which it has to take some of an answer.
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     client_timeout: u64,
+    #[command(flatten)]
+    phases: PhaseArgs,
+    #[command(flatten)]
+    passes: PassArgs,
     #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
 }
@@ -80,7 +85,9 @@ Examples:
   curl http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' \\
     -d '{\"prompt\": \"Once upon a time\", \"max_tokens\": 40}'
   # On all addresses, with a key
-  ESOLM_API_KEY=secret esolm serve -m model.gguf --host 0.0.0.0 --parallel 16";
+  ESOLM_API_KEY=secret esolm serve -m model.gguf --host 0.0.0.0 --parallel 16
+  # A WeDLM, its window as large as pays
+  esolm serve -m wedlm.gguf --window auto";
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.open(&args.compute.device)?;
@@ -95,9 +102,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let places = usize::from(args.parallel);
     let own = ContextParams { sequences: places, length: args.length, ..args.compute.context_params() };
-    let context = args.compute.context(&model, &own)?;
+    let mut context = args.compute.context(&model, &own)?;
+    let params = params(args, &mut context)?;
     let length = context.length();
-    let (engine, thread) = Engine::start(context, places, args.queue, args.max_unread)?;
+    let (engine, thread) = Engine::start(context, params, places, args.queue, args.max_unread)?;
     let name = args.name.clone().unwrap_or_else(|| name_of(args, &model));
     let (timeout, patience) = (Duration::from_secs(args.timeout), Duration::from_secs(args.client_timeout));
     let limits = Limits { length, max_body: args.max_body, timeout, patience };
@@ -109,6 +117,23 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(crate::exit_code::RUNTIME));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the texts of all requests are written: refused now, and not with each request.
+fn params(args: &Args, context: &mut Context) -> Result<GenerateParams<'static>> {
+    let config = context.model().config();
+    let given = vec![0; config.given_tokens()];
+    let adaptive = args.passes.parse()?;
+    args.phases.check(adaptive.map(|_| "--window"), config.variant)?;
+    let params = args.phases.apply(GenerateParams {
+        adaptive,
+        lookahead: args.passes.lookahead,
+        step_text: true,
+        ..GenerateParams::default()
+    });
+    let sequence = context.add_sequence(&Prompt::prefix(&given)?, &params)?;
+    context.remove_sequence(sequence)?;
+    Ok(params)
 }
 
 fn keys(args: &Args) -> Result<Vec<String>> {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 mod answers;
 mod many;
+mod phases;
 
 /// A server of the built-in model, which ends with this.
 pub struct Server {
