@@ -136,7 +136,7 @@ programs: setup-test lib
 	cmake -S ffi-tests -B $(CTEST) -DCMAKE_BUILD_TYPE=Release -DESOLM_PREFIX=$(abspath $(BUILD))/prefix \
 	  -DCMAKE_C_FLAGS="$(C_FLAGS)" -DCMAKE_CXX_FLAGS="$(C_FLAGS)" \
 	  -DESOLM_CARGO_DIR=$(abspath $(BUILD)) -DESOLM_MODEL=$(abspath $(MODEL)) >/dev/null
-	cmake --build $(CTEST)
+	cmake --build $(CTEST) --parallel $(shell nproc 2>/dev/null || echo 2)
 
 # C, C++, Go, Swift, the examples, and every way to link the library.
 test-c: programs
@@ -145,6 +145,8 @@ test-c: programs
 
 # Swift, in a Debian 13 that is made under target/ (3 GB, minutes once; takes root). It runs the library of this system.
 TRIXIE = ffi-tests/in-debian target/trixie trixie "swiftlang libc6-dev libstdc++-14-dev pkgconf git"
+test-swift: FEATURES = $(WHOLE)
+test-swift: DIST = $(BUILD)/whole
 test-swift: programs
 	$(CARGO) build --release -p esolm-cli --target-dir $(BUILD)
 	$(TRIXIE) packaging/install $(DIST) /opt/esolm
@@ -161,12 +163,13 @@ CUDA_ENV = CUDA_PATH=$(CUDA_TOOLKIT) CUDAToolkit_ROOT=$(CUDA_TOOLKIT) CUDA_LIBRA
   CUDACXX=$(CUDA_TOOLKIT)/bin/nvcc CUDAARCHS="$(CUDAARCHS)" CMAKE_CUDA_ARCHITECTURES="$(CUDAARCHS)" \
   CUDAFLAGS=--compress-mode=size CMAKE_POSITION_INDEPENDENT_CODE=ON LD_LIBRARY_PATH=$(CUDA_TOOLKIT)/lib \
   RUSTFLAGS="-Ctarget-cpu=x86-64-v3 $(patsubst %,-Clink-arg=%,$(CUDA_LIBS))" LIBS="$(CUDA_LIBS)"
-# Command and library in one go: with other features around it, cargo would compile ggml a second time.
+# Command and library in one go: with other features around it, cargo would compile ggml a second time. (So are tests with
+# CUDA: their packages' features would have the library compiled again.)
 DEVICE_ARGS = -p esolm -p esolm-cli --features esolm/capi,esolm/$(1),esolm-cli/$(1)
 cuda: setup-python
 	packaging/cuda-toolkit $(CUDA_TOOLKIT)
-	$(CUDA_ENV) $(MAKE) programs BUILD=$(CUDA_BUILD) DIST=$(CUDA_BUILD)/dist LIB_ARGS="$(call DEVICE_ARGS,cuda)"
-	$(CUDA_ENV) $(CARGO) test --release --no-run -p esolm --features cuda --test integration --target-dir $(CUDA_BUILD)
+	$(CUDA_ENV) $(MAKE) programs BUILD=$(CUDA_BUILD) DIST=$(CUDA_BUILD)/dist \
+	  LIB_ARGS="$(call DEVICE_ARGS,cuda) --lib --bins --test integration"
 	$(CUDA_ENV) ffi-tests/cuda $(CUDA_BUILD) $(abspath $(MODEL))
 
 # The command without its built-in model, which the bundle has as a file.
@@ -239,11 +242,15 @@ test-windows: setup
 memcheck: programs
 	ffi-tests/memcheck $(CTEST) $(abspath $(MODEL))
 
-# The same programs and C++ with the address and the undefined-behaviour sanitizer, and leak detection. Tests ask for absurd
+# The same programs and C++ with the address and the undefined-behaviour sanitizer, and leak detection; and Go. The library has
+# chat templates and grammars, which `make lib` leaves out: here they are used, in `test-c` refused. Tests ask for absurd
 # amounts of memory and expect NULL, as malloc returns; the sanitizer ends the process unless it is told otherwise.
+WHOLE = capi,chat,grammar
 asan:
-	$(MAKE) programs CTEST=$(BUILD)/asan C_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1"
-	ASAN_OPTIONS=allocator_may_return_null=1 ctest --test-dir $(BUILD)/asan --output-on-failure -R '^(api|threads|example)'
+	$(MAKE) programs FEATURES=$(WHOLE) DIST=$(BUILD)/whole CTEST=$(BUILD)/asan \
+	  C_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1"
+	ASAN_OPTIONS=allocator_may_return_null=1 ctest --test-dir $(BUILD)/asan --output-on-failure -R '^(api|threads|example|go$$)'
+	! grep 'not in this build\|lacks the feature' $(BUILD)/asan/Testing/Temporary/LastTest.log
 
 # The tests of the library, with this processor's kernels, with Rust's code compiled with the address sanitizer; ggml's is
 # not. Takes a nightly Rust. (Tests ask for absurd amounts of memory, as above.)
@@ -280,13 +287,13 @@ coexist: programs
 	ffi-tests/coexist/run-whisper $(CURDIR) $(abspath $(BUILD))/prefix $(abspath $(BUILD)) $(abspath $(MODEL))
 
 # Beside llama.cpp, PyTorch (installed under target/ from PyPI, some GB) and this library without a cache. llama.cpp is
-# compiled here (minutes): neither a wheel from elsewhere nor one that pip kept.
+# compiled here (minutes): neither a wheel from elsewhere nor one that pip kept. PEERS="qwen3-1.7b q4_k 3": other shapes.
 bench-peers: setup-python
 	test -d target/peers || python3 -m venv target/peers
 	target/peers/bin/pip install --quiet numpy torch
 	CMAKE_ARGS=-DGGML_NATIVE=ON target/peers/bin/pip install --quiet --no-cache-dir \
 	  --no-binary llama-cpp-python llama-cpp-python==0.3.36
-	PEER_PYTHON=target/peers/bin/python $(CARGO) bench -p esolm-cli --bench peers
+	PEER_PYTHON=target/peers/bin/python $(CARGO) bench -p esolm-cli --bench peers -- $(PEERS)
 
 # Training (docs/training.md). TRAIN_PYTHON may name a Python that has the packages; then nothing is installed.
 ifndef TRAIN_PYTHON
@@ -398,7 +405,7 @@ model: setup
 
 # The Python wheel of this system's library, for systems that are not older; `make dist` has one that is for more.
 wheel: setup-python
-	$(MAKE) lib DIST=$(BUILD)/wheel FEATURES=capi,chat,grammar
+	$(MAKE) lib DIST=$(BUILD)/wheel FEATURES=$(WHOLE)
 	rm -f $(DIST)/esolm-*.whl
 	packaging/wheel $(BUILD)/wheel/lib/libesolm.so $(DIST)
 

@@ -1,7 +1,7 @@
 //! This library beside llama.cpp and beside itself, on one machine, in one run, in turns.
 //!
-//! `make bench-peers`, or `cargo bench -p esolm-cli --bench peers -- [TYPE..] [ROUNDS]` (types q8_0 and q4_k, 5 rounds). Every
-//! contestant has the published shape `small` with random weights, 1024 tokens, batch 1, and all cores. Times
+//! `make bench-peers`, or `cargo bench -p esolm-cli --bench peers -- [SHAPE..] [TYPE..] [ROUNDS]` (types q8_0 and q4_k, 5 rounds).
+//! Shapes of Qwen (`qwen3-8b`, as `esolm bench` names them) are compared as qwen.rs says. Without one, every contestant has the published shape `small` with random weights, 1024 tokens, batch 1, and all cores. Times
 //! are medians; this library's and PyTorch's hold sampling (nucleus 0.9), llama.cpp's hold taking the most likely
 //! token. llama.cpp and PyTorch take part if PEER_PYTHON names a Python that has them.
 #![allow(missing_docs)]
@@ -11,6 +11,7 @@ mod llama;
 #[path = "../../src/commands/bench/measure.rs"]
 mod measure;
 mod python;
+mod qwen;
 #[path = "../../src/commands/bench/synthetic.rs"]
 mod synthetic;
 
@@ -38,6 +39,15 @@ fn main() -> Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let python = std::env::var("PEER_PYTHON").ok();
     println!("{threads} threads, medians of {rounds} rounds");
+    let shapes: Vec<Shape> = args.iter().filter_map(|a| qwen::shape(a)).collect();
+    for &shape in &shapes {
+        for &ty in &types {
+            qwen::compare(python.as_deref(), shape, ty, rounds, threads)?;
+        }
+    }
+    if !shapes.is_empty() {
+        return Ok(());
+    }
     let mut gpt2s = Vec::new();
     for &ty in &types {
         gpt2s.push(python.as_ref().map(|python| llama::start(python, ty, threads)).transpose()?);
