@@ -17,7 +17,8 @@
  *     auto context = esolm::Context::make(*model);
  *
  * Model and Context can be moved, not copied; after that the source may only be destroyed or assigned to. Threads: any
- * number may use a Model, one at a time a Context; Context::cancel may be called at any time.
+ * number may use a Model, one at a time computes with a Context; Context::cancel, and what reads the last step's texts and
+ * tokens, may be called at any time.
  *
  * Without a wrapper: esolm_version, esolm_system_info, esolm_abi_version and esolm_status_text, which are called as they are,
  * as is esolm_set_log_level; esolm_tokenize and

@@ -8,7 +8,14 @@ def cycles(path):
     return {tuple(words[:4]): words[4] for words in lines if words}
 
 
+def llvm(path):
+    return next((line.strip("# \n") for line in open(path) if line.startswith("# LLVM")), "no LLVM")
+
+
 def main():
+    versions = [llvm(path) for path in sys.argv[1:3]]
+    if versions[0] != versions[1]:
+        print(f"the record is of {versions[0]}, this is {versions[1]}: its models may be others", file=sys.stderr)
     record, now, percent = cycles(sys.argv[1]), cycles(sys.argv[2]), float(sys.argv[3])
     off = []
     for case in record.keys() | now.keys():

@@ -200,9 +200,10 @@ def main():
                 loop = at + 2 * call
                 cycles += results[loop][0] / unit
                 floor += results[loop + 1][1] / unit
-            _, _, port, used = results[at]
+            port = results[at][2]
+            used = sum(results[at + 2 * call][3] / unit for call, unit in enumerate(units))
             own = "" if port.startswith(OWN[cpu]) else " borrowed"
-            lines.append(f"{case(ty, rows)} {cycles:6.2f} {floor:6.2f} {cycles / floor:5.2f}  {port} {used / units[0]:.2f}{own}")
+            lines.append(f"{case(ty, rows)} {cycles:6.2f} {floor:6.2f} {cycles / floor:5.2f}  {port} {used:.2f}{own}")
         return lines + unread
 
     version = subprocess.run([mca, "--version"], capture_output=True, text=True, check=True).stdout

@@ -105,6 +105,20 @@ static void texts(void)
     CHECK(memcmp(alone, tokens, sizeof alone) == 0);
     esolm_pool_free(pool);
 
+#ifdef __linux__
+    /* A processor of our own choice, behind other work. */
+    size_t first = 0;
+    params.cpus = &first, params.n_cpus = 1, params.nice = 1;
+    /* The first one that this process may run on. */
+    while (first < 1024 && esolm_pool_new(&params, &pool) != OK)
+        first++;
+    CHECK(esolm_pool_threads(pool) == 3);
+    write_tokens(pool, 0, tokens);
+    CHECK(memcmp(alone, tokens, sizeof alone) == 0);
+    esolm_pool_free(pool);
+    params.cpus = NULL, params.n_cpus = 0, params.nice = 0;
+#endif
+
     esolm_run_callback runs[] = {run_in_turn, run_too_many,
 #ifndef _WIN32
                                  run_in_threads

@@ -6,12 +6,14 @@
 static esolm_context *context;
 static const esolm_prompt EMPTY = {NULL, NULL, 0};
 
-static void run(const esolm_generate_params *how, uint32_t *tokens)
+static void run_behind(const esolm_prompt *prompt, const esolm_generate_params *how, uint32_t *tokens)
 {
     size_t n;
-    STATUS(OK, esolm_generate(context, &EMPTY, 1, how, NULL, NULL));
+    STATUS(OK, esolm_generate(context, prompt, 1, how, NULL, NULL));
     STATUS(OK, esolm_copy_tokens(context, 0, tokens, LENGTH, &n));
 }
+
+static void run(const esolm_generate_params *how, uint32_t *tokens) { run_behind(&EMPTY, how, tokens); }
 
 static void filters(void)
 {
@@ -63,7 +65,8 @@ static void penalties(void)
     esolm_generate_params how = small_params();
     esolm_constraints rules = {.struct_size = sizeof rules};
     const esolm_constraints *one[1] = {&rules};
-    uint32_t tokens[LENGTH], breaker[1];
+    uint32_t plain[LENGTH], tokens[LENGTH], known[LENGTH], breaker[1];
+    size_t n = 0;
     how.alpha_0 = 0, how.temperature = 0;
     how.constraints = one, how.n_constraints = 1;
     run(&how, tokens);
@@ -82,6 +85,18 @@ static void penalties(void)
         for (size_t j = 1; j < i; j++)
             pairs += tokens[i] == tokens[j] && tokens[i - 1] == tokens[j - 1];
     CHECK(pairs == 0);
+    /* A prompt that repeats itself goes on otherwise, unless each of its tokens ends a repetition. */
+    const char text[] = "Once upon a time. Once upon a";
+    STATUS(OK, esolm_tokenize(model, text, strlen(text), known, LENGTH, &n));
+    const esolm_prompt again = {known, NULL, n};
+    rules.dry_multiplier = 0;
+    run_behind(&again, &how, plain);
+    rules.dry_multiplier = 1e6f;
+    run_behind(&again, &how, tokens);
+    CHECK(memcmp(plain, tokens, sizeof plain) != 0);
+    rules.dry_breakers = plain, rules.n_dry_breakers = LENGTH;
+    run_behind(&again, &how, tokens);
+    CHECK(memcmp(plain, tokens, sizeof plain) == 0);
 
     breaker[0] = info.mask_token;
     rules.dry_breakers = breaker, rules.n_dry_breakers = 1;

@@ -101,6 +101,10 @@ static void special_tokens(void)
     CHECK(strcmp(back, plain) == 0);
     STATUS(OK, esolm_tokenize_template_with_params(model, text, strlen(text), &params, tokens, positions, 64, &n, &length));
     CHECK(n == 4 && length == 6 && tokens[1] == info.eos_token && positions[3] == 5);
+    params.continues = 1;
+    STATUS(OK, esolm_tokenize_with_params(model, " and on", 7, &params, tokens, 64, &n));
+    STATUS(OK, esolm_detokenize(model, tokens, n, back, sizeof back, &len));
+    CHECK(n > 0 && strcmp(back, " and on") == 0);
     params.continues = 2;
     STATUS(INVALID, esolm_tokenize_with_params(model, plain, 1, &params, tokens, 64, &n));
     last_error_says("continues is 2");

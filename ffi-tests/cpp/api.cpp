@@ -3,11 +3,13 @@
 #include "esolm.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <memory>
 #include <numeric>
+#include <thread>
 
 static_assert(!std::is_copy_constructible_v<esolm::Model> && !std::is_copy_assignable_v<esolm::Context>);
 static_assert(std::is_nothrow_move_constructible_v<esolm::Model> && std::is_nothrow_move_assignable_v<esolm::Context>);
@@ -510,6 +512,7 @@ static void stop_rules(const esolm::Model &model)
     STATUS(ESOLM_OK, status_of([&] { return context.generate(prompt, how); }));
     CHECK(take(context.stop_reason()) == ESOLM_STOP_LENGTH);
     const std::string whole = take(context.text());
+    const std::uint32_t last = take(context.tokens()).back();
     how.stop = {"no such text", whole.substr(whole.size() - 20, 4)};
     STATUS(ESOLM_OK, status_of([&] { return context.generate(prompt, how); }));
     CHECK(take(context.stop_reason()) == ESOLM_STOP_STRING);
@@ -526,11 +529,47 @@ static void stop_rules(const esolm::Model &model)
         CHECK(joined == take(context.text()));
     }
     CHECK(joined == text);
+    /* A token of the text ends it, behind the prompt. */
+    how.stop.clear();
+    how.step_text = 0;
+    how.stop_tokens = &last;
+    how.n_stop_tokens = 1;
+    STATUS(ESOLM_OK, status_of([&] { return context.generate(prompt, how); }));
+    CHECK(take(context.stop_reason()) == ESOLM_STOP_TOKEN && take(context.text()).size() < whole.size());
+    how.n_stop_tokens = 0;
     for (const std::string &wrong : {std::string(), std::string("a\0b", 3)}) {
         how.stop = {wrong};
         STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.begin(prompt, how); }));
     }
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.stop_reason(1); }));
+}
+
+/* What is written so far can be read in another thread while a call computes. */
+static void reader_beside(const esolm::Model &model)
+{
+    esolm::ContextParams limits;
+    limits.length = 64;
+    limits.threads = 1;
+    esolm::Context context = take(esolm::Context::make(model, limits));
+    esolm::GenerateParams how;
+    how.alpha_0 = 0;
+    how.ignore_eos = 1;
+    STATUS(ESOLM_OK, status_of([&] { return context.begin(esolm::Prompt(), how); }));
+    std::atomic<bool> done{false};
+    std::size_t reads = 0, wrong = 0, longest = 0;
+    std::thread reader([&] {
+        do {
+            const std::string text = take(context.text());
+            wrong += text.size() < longest;
+            longest = std::max(longest, text.size());
+            reads++;
+        } while (!done);
+    });
+    while (take(context.step())) {
+    }
+    done = true;
+    reader.join();
+    CHECK(reads > 0 && wrong == 0 && longest <= take(context.text()).size());
 }
 
 /* Sequences that come and go: each has the text that it has alone, and its own function on the logits. */
@@ -791,6 +830,7 @@ int main(int argc, char **argv)
     requests(model);
     sampling(model);
     stop_rules(model);
+    reader_beside(model);
     sequences(model);
     conversations(model);
     scores(model);
