@@ -95,6 +95,7 @@ unit: setup-test
 # The runtime and the C functions, without converter and command. FEATURES may add cuda. (`-p esolm`, as features of packages
 # that are built together add up.)
 FEATURES ?= capi
+TEXT_FEATURES = capi,chat,grammar
 LIB_ARGS ?= -p esolm --lib --no-default-features --features $(FEATURES)
 BUILD ?= target
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -145,11 +146,10 @@ test-c: programs
 
 # Swift, in a Debian 13 that is made under target/ (3 GB, minutes once; takes root). It runs the library of this system.
 TRIXIE = ffi-tests/in-debian target/trixie trixie "swiftlang libc6-dev libstdc++-14-dev pkgconf git"
-test-swift: FEATURES = $(WHOLE)
-test-swift: DIST = $(BUILD)/whole
-test-swift: programs
+test-swift:
+	$(MAKE) programs FEATURES=$(TEXT_FEATURES) DIST=$(BUILD)/text
 	$(CARGO) build --release -p esolm-cli --target-dir $(BUILD)
-	$(TRIXIE) packaging/install $(DIST) /opt/esolm
+	$(TRIXIE) packaging/install $(BUILD)/text /opt/esolm
 	$(TRIXIE) ffi-tests/swift $(CURDIR) /opt/esolm $(abspath $(BUILD)) $(abspath $(MODEL)) \
 	  $(abspath $(CTEST))/generate $(abspath $(CTEST))/defaults-cpp
 
@@ -163,8 +163,8 @@ CUDA_ENV = CUDA_PATH=$(CUDA_TOOLKIT) CUDAToolkit_ROOT=$(CUDA_TOOLKIT) CUDA_LIBRA
   CUDACXX=$(CUDA_TOOLKIT)/bin/nvcc CUDAARCHS="$(CUDAARCHS)" CMAKE_CUDA_ARCHITECTURES="$(CUDAARCHS)" \
   CUDAFLAGS=--compress-mode=size CMAKE_POSITION_INDEPENDENT_CODE=ON LD_LIBRARY_PATH=$(CUDA_TOOLKIT)/lib \
   RUSTFLAGS="-Ctarget-cpu=x86-64-v3 $(patsubst %,-Clink-arg=%,$(CUDA_LIBS))" LIBS="$(CUDA_LIBS)"
-# Command and library in one go: with other features around it, cargo would compile ggml a second time. (So are tests with
-# CUDA: their packages' features would have the library compiled again.)
+# Command and library in one go, and with CUDA the tests: with other features around it, cargo would compile the library again,
+# which takes minutes.
 DEVICE_ARGS = -p esolm -p esolm-cli --features esolm/capi,esolm/$(1),esolm-cli/$(1)
 cuda: setup-python
 	packaging/cuda-toolkit $(CUDA_TOOLKIT)
@@ -245,11 +245,11 @@ memcheck: programs
 # The same programs and C++ with the address and the undefined-behaviour sanitizer, and leak detection; and Go. The library has
 # chat templates and grammars, which `make lib` leaves out: here they are used, in `test-c` refused. Tests ask for absurd
 # amounts of memory and expect NULL, as malloc returns; the sanitizer ends the process unless it is told otherwise.
-WHOLE = capi,chat,grammar
 asan:
-	$(MAKE) programs FEATURES=$(WHOLE) DIST=$(BUILD)/whole CTEST=$(BUILD)/asan \
+	$(MAKE) programs FEATURES=$(TEXT_FEATURES) DIST=$(BUILD)/text CTEST=$(BUILD)/asan \
 	  C_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1"
 	ASAN_OPTIONS=allocator_may_return_null=1 ctest --test-dir $(BUILD)/asan --output-on-failure -R '^(api|threads|example|go$$)'
+	@echo 'the C programs found chat templates and grammars in the library:'
 	! grep 'not in this build\|lacks the feature' $(BUILD)/asan/Testing/Temporary/LastTest.log
 
 # The tests of the library, with this processor's kernels, with Rust's code compiled with the address sanitizer; ggml's is
@@ -405,7 +405,7 @@ model: setup
 
 # The Python wheel of this system's library, for systems that are not older; `make dist` has one that is for more.
 wheel: setup-python
-	$(MAKE) lib DIST=$(BUILD)/wheel FEATURES=$(WHOLE)
+	$(MAKE) lib DIST=$(BUILD)/wheel FEATURES=$(TEXT_FEATURES)
 	rm -f $(DIST)/esolm-*.whl
 	packaging/wheel $(BUILD)/wheel/lib/libesolm.so $(DIST)
 

@@ -19,7 +19,7 @@ function(esolm_other_kernels)
   if(TARGET ggml-cuda)
     get_target_property(sources ggml-cuda SOURCES)
     list(FILTER sources INCLUDE REGEX "/(mmq-instance-(iq[123]|iq4_xs|mxfp4|nvfp4|q[12]_0)|fattn-vec-instance-(q|bf16)|allreduce\
-|argsort|top-?k|conv|im2col|col2im|pool|upscale|ssm-|wkv|gla|gated_delta|lightning|dsv4|snake|moe|mmid|tri|solve_tri|cumsum|fwht\
+|argsort|top-?k|conv[-23]|im2col|col2im|pool|upscale|ssm-|wkv|gla|gated_delta|lightning|dsv4|snake|moe|mmid|tri|solve_tri|cumsum|fwht\
 |cross-entropy|opt-step|out-prod|count-equal|pad|roll)[^/]*[.]cu$")
     set_source_files_properties(${sources} TARGET_DIRECTORY ggml-cuda PROPERTIES COMPILE_OPTIONS "-Xcicc=-O1;-Xptxas=-O1")
   endif()

@@ -544,7 +544,7 @@ static void stop_rules(const esolm::Model &model)
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.stop_reason(1); }));
 }
 
-/* What is written so far can be read in another thread while a call computes. */
+/* What is written so far can be read in another thread between steps and beside them: no call is busy, no text shorter. */
 static void reader_beside(const esolm::Model &model)
 {
     esolm::ContextParams limits;

@@ -42,7 +42,9 @@ pub fn create_model(
         // As llama.cpp has a file without a vocabulary.
         writer.set_text("tokenizer.ggml.model", "no_vocab");
     }
-    options.policy.tensor_type.iter().for_each(|&ty| set_type_keys(&mut writer, ty));
+    if let Some(ty) = options.policy.tensor_type {
+        set_type_keys(&mut writer, ty);
+    }
     let tensors = try_collected(config.tensors()?.into_iter().zip(types).map(|(spec, ty)| {
         let (name, dims) = (copied(&spec.name)?, collected(spec.dims.iter().copied())?);
         Ok::<_, Error>(OutputTensor { name, ty, dims, source: spec })

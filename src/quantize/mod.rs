@@ -107,7 +107,9 @@ pub fn quantize_file(
     }
     config.defaults.write(&mut writer);
     // Of tensors that stay as they are, the input says what they are.
-    options.policy.tensor_type.iter().for_each(|&ty| set_type_keys(&mut writer, ty));
+    if let Some(ty) = options.policy.tensor_type {
+        set_type_keys(&mut writer, ty);
+    }
     let bytes_before = tensors.iter().map(|info| info.range.len() as u64).sum();
     let tensors = try_collected(tensors.into_iter().zip(types).map(|(info, ty)| {
         let (name, dims) = (copied(&info.name)?, collected(info.dims.iter().copied())?);

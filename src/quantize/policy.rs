@@ -166,18 +166,15 @@ impl Policy {
         stored: Option<TensorType>,
         block_count: usize,
     ) -> Result<TensorType> {
-        let is_matrix = spec.dims.len() > 1;
-        if let Some(rule) = self.rules.iter().rfind(|rule| rule.matches(&spec.name, block_count))
-            && is_matrix
-        {
+        if spec.dims.len() == 1 {
+            return Ok(TensorType::F32);
+        }
+        if let Some(rule) = self.rules.iter().rfind(|rule| rule.matches(&spec.name, block_count)) {
             return Ok(rule.ty);
         }
         let Some(file) = self.tensor_type else {
             return stored.ok_or_else(|| Error::invalid("a new model takes a type for its matrices"));
         };
-        if !is_matrix {
-            return Ok(TensorType::F32);
-        }
         if !self.layers.should_quantize(&spec.name, spec.dims.iter().product()) {
             return Ok(TensorType::F32);
         }

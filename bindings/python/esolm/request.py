@@ -33,7 +33,8 @@ class Confidence(Code):
 
 
 #: For ``GenerateParams.alpha_0``: 1 if steps, a schedule, a confidence or an order other than left to right is given, or if
-#: the model does nothing else; otherwise what the model's file says, or 0, which writes the best text.
+#: the model does nothing else; otherwise what the model's file says, or 0, which writes the best text, and which a grammar
+#: takes.
 ALPHA_0_AUTO = c.ESOLM_ALPHA_0_AUTO
 #: What the model's file says (esolm.default.temperature and so on), or the library's default.
 AUTO = c.ESOLM_AUTO

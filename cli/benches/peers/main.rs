@@ -1,8 +1,8 @@
 //! This library beside llama.cpp and beside itself, on one machine, in one run, in turns.
 //!
 //! `make bench-peers`, or `cargo bench -p esolm-cli --bench peers -- [SHAPE..] [TYPE..] [ROUNDS]` (types q8_0 and q4_k, 5 rounds).
-//! Shapes of Qwen (`qwen3-8b`, as `esolm bench` names them) are compared as qwen.rs says. Without one, every contestant has the published shape `small` with random weights, 1024 tokens, batch 1, and all cores. Times
-//! are medians; this library's and PyTorch's hold sampling (nucleus 0.9), llama.cpp's hold taking the most likely
+//! Shapes of Qwen (`qwen3-8b`, as `esolm bench` names them) are compared as qwen.rs says. Without one, every contestant has
+//! the published shape `small` with random weights, 1024 tokens, batch 1, and all cores. Times are medians; this library's and PyTorch's hold sampling (nucleus 0.9), llama.cpp's hold taking the most likely
 //! token. llama.cpp and PyTorch take part if PEER_PYTHON names a Python that has them.
 #![allow(missing_docs)]
 

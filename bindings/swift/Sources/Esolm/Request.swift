@@ -170,7 +170,7 @@ public struct GenerateParams: Sendable {
     /// The same seed gives the same text.
     public var seed: UInt64
     /// For `alpha0`: 1 if steps, a schedule, confidence or an order other than left to right is given, or if the model does
-    /// nothing else; otherwise what the model's file says, or 0, which writes the best text.
+    /// nothing else; otherwise what the model's file says, or 0, which writes the best text, and which a grammar takes.
     public static let alpha0Auto = ESOLM_ALPHA_0_AUTO
 
     /// The share of the tokens that diffusion writes, 0 to 1; `alpha0Auto` by default.

@@ -324,8 +324,8 @@ impl Wanted {
         let default = SamplingParams::DEFAULT;
         let mut params: GenerateParams<'_> = *params;
         if self.has_grammar() {
-            // It goes from left to right, token by token.
-            (params.alpha_0, params.steps, params.adaptive) = (0.0, 0, None);
+            // The library writes it token by token, unless something else is asked for.
+            (params.alpha_0, params.steps, params.adaptive) = (GenerateParams::ALPHA_0_AUTO, 0, None);
         }
         f(&GenerateParams {
             max_tokens: self.max_tokens,
