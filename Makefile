@@ -243,13 +243,13 @@ memcheck: programs
 	ffi-tests/memcheck $(CTEST) $(abspath $(MODEL))
 
 # The same programs and C++ with the address and the undefined-behaviour sanitizer, and leak detection; and Go. The library has
-# chat templates and grammars, which `make lib` leaves out: here they are used, in `test-c` refused. Tests ask for absurd
+# chat templates and grammars, which `make lib` leaves out: here they are used, in `test-c` refused; a C program that does not find
+# them says so, and fails this in the end. Tests ask for absurd
 # amounts of memory and expect NULL, as malloc returns; the sanitizer ends the process unless it is told otherwise.
 asan:
 	$(MAKE) programs FEATURES=$(TEXT_FEATURES) DIST=$(BUILD)/text CTEST=$(BUILD)/asan \
 	  C_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1"
 	ASAN_OPTIONS=allocator_may_return_null=1 ctest --test-dir $(BUILD)/asan --output-on-failure -R '^(api|threads|example|go$$)'
-	@echo 'the C programs found chat templates and grammars in the library:'
 	! grep 'not in this build\|lacks the feature' $(BUILD)/asan/Testing/Temporary/LastTest.log
 
 # The tests of the library, with this processor's kernels, with Rust's code compiled with the address sanitizer; ggml's is
