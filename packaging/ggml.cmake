@@ -13,6 +13,16 @@ if(WIN32 AND NOT MSVC)
   cmake_language(DEFER DIRECTORY "${CMAKE_SOURCE_DIR}" CALL set_target_properties ggml ggml-base ggml-cpu PROPERTIES PREFIX lib)
 endif()
 
+# llama.cpp's own library stands beside ggml in its crate, takes most of the time to compile, and has nothing that esolm calls:
+# an empty one is linked instead.
+function(esolm_without_llama)
+  if(TARGET llama)
+    file(WRITE "${CMAKE_BINARY_DIR}/nothing.cpp" "")
+    set_property(TARGET llama PROPERTY SOURCES "${CMAKE_BINARY_DIR}/nothing.cpp")
+  endif()
+endfunction()
+cmake_language(DEFER DIRECTORY "${CMAKE_SOURCE_DIR}" CALL esolm_without_llama)
+
 # What esolm's graphs never call of CUDA's kernels: types of weights and caches that it does not have, operations of other
 # networks. With less optimization they compile in half of the time.
 function(esolm_other_kernels)

@@ -4,7 +4,8 @@ use esolm::StopReason;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::job::{End, Held, Piece, TokenReport};
+use super::held::Held;
+use super::job::{End, Piece, TokenReport};
 use crate::allocation::{append, reserve};
 
 /// What all parts of an answer have in common.

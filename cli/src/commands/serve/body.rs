@@ -10,7 +10,8 @@ use serde::Serialize;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::answer::{Heading, Usage};
-use super::job::{Event, Held, TokenReport};
+use super::held::Held;
+use super::job::{Event, TokenReport};
 use crate::output::JsonText;
 
 /// What is sent.

@@ -9,7 +9,8 @@ use std::time::Instant;
 use esolm::{Context, Error, GenerateParams, Model, Prompt, Result, SamplingParams, Step, StopReason};
 
 use super::failure::Failure;
-use super::job::{End, Event, Job, Piece, TokenReport, Unread, Wanted};
+use super::held::HeldBytes;
+use super::job::{End, Event, Job, Piece, TokenReport, Wanted};
 use crate::allocation::{collected, copied, push};
 
 /// How requests reach the thread. Clones are of one thread, which ends with the last of them.
@@ -23,7 +24,8 @@ pub struct Engine {
     running: Arc<AtomicUsize>,
     places: usize,
     /// Answers that clients have not taken, and how many bytes of them there may be.
-    pub unread: Unread,
+    /// Answers that wait for their clients to take them.
+    pub unread: HeldBytes,
     most_unread: usize,
 }
 
@@ -38,7 +40,7 @@ impl Engine {
     ) -> Result<(Self, std::thread::JoinHandle<()>)> {
         let (jobs, incoming) = channel();
         let (waiting, running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let unread = Unread::default();
+        let unread = HeldBytes::default();
         let own = Self {
             jobs,
             waiting: waiting.clone(),
@@ -93,7 +95,7 @@ struct Work {
     texts: Vec<Text>,
     waiting: Arc<AtomicUsize>,
     running: Arc<AtomicUsize>,
-    unread: Unread,
+    unread: HeldBytes,
 }
 
 /// A text that is being written.
@@ -140,7 +142,7 @@ impl Text {
     }
 
     /// What the last step made final, of a text of `length` tokens: behind its end there may be others, which are none of it.
-    fn piece(&mut self, length: usize, unread: &Unread) -> Result<Piece> {
+    fn piece(&mut self, length: usize, unread: &HeldBytes) -> Result<Piece> {
         let text = std::mem::take(&mut self.fresh);
         // Beside the text, what passes it on.
         let held = unread.hold(text.len() + 2 * size_of::<Event>());

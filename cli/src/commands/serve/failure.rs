@@ -91,6 +91,11 @@ impl Failure {
         Self::too_many("too many requests wait; try again later")
     }
 
+    /// Clients send too much at once.
+    pub fn too_many_bodies() -> Self {
+        Self::too_many("too much of other requests is in memory; try again later")
+    }
+
     /// Clients leave too much of their answers where it is.
     pub fn unread() -> Self {
         Self::too_many("too much of other answers has not been taken yet; try again later")

@@ -1,13 +1,13 @@
 //! What is passed between requests and the thread that computes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use esolm::{Constraints, StopReason};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::failure::Failure;
+use super::held::Held;
 
 /// One text that a request wants.
 pub struct Job {
@@ -52,41 +52,6 @@ pub struct Piece {
     pub tokens: Vec<TokenReport>,
     /// What it takes.
     pub held: Held,
-}
-
-/// Bytes of answers that wait for their clients to take them.
-#[derive(Clone, Default)]
-pub struct Unread(Arc<AtomicUsize>);
-
-impl Unread {
-    pub fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Counts bytes for as long as what it returns is there.
-    pub fn hold(&self, bytes: usize) -> Held {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-        Held { of: self.clone(), bytes }
-    }
-}
-
-/// Bytes that are counted while this is there.
-pub struct Held {
-    of: Unread,
-    bytes: usize,
-}
-
-impl Held {
-    /// Counts those of another, too.
-    pub fn join(&mut self, mut other: Self) {
-        self.bytes += std::mem::take(&mut other.bytes);
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.of.0.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 /// How a text ended.

@@ -4,6 +4,8 @@ mod answer;
 mod body;
 mod engine;
 mod failure;
+mod held;
+mod incoming;
 mod job;
 mod patient;
 mod request;
@@ -17,6 +19,8 @@ use std::time::Duration;
 use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result};
 
 use engine::Engine;
+use held::HeldBytes;
+use incoming::Bodies;
 use service::{Limits, Service};
 
 use crate::args::ComputeArgs;
@@ -64,6 +68,9 @@ pub struct Args {
     /// Longest body of a request in bytes.
     #[arg(long, default_value_t = 1 << 20, value_name = "BYTES")]
     max_body: usize,
+    /// Bytes of bodies that are in memory at once; while there are more, requests of more than 16 KiB are refused (429).
+    #[arg(long, default_value_t = 32 << 20, value_name = "BYTES")]
+    max_bodies: usize,
     /// Seconds in which an answer has to be complete, waiting included, and as many in which its client has to take it.
     #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
@@ -108,8 +115,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let (engine, thread) = Engine::start(context, params, places, args.queue, args.max_unread)?;
     let name = args.name.clone().unwrap_or_else(|| name_of(args, &model));
     let (timeout, patience) = (Duration::from_secs(args.timeout), Duration::from_secs(args.client_timeout));
-    let limits = Limits { length, max_body: args.max_body, timeout, patience };
-    let service = Service::new(engine, model, format, name, keys(args)?, limits);
+    let limits = Limits { length, timeout, patience };
+    // One that is as long as it may be is never refused for being alone.
+    let most = args.max_bodies.max(args.max_body);
+    let bodies = Bodies { longest: args.max_body, most, patience, held: HeldBytes::default() };
+    let service = Service::new(engine, model, format, name, keys(args)?, limits, bodies);
     server::run(SocketAddr::new(args.host, args.port), service)?;
     // The last request is answered, or its client has left: so the thread ends, too.
     if thread.join().is_err() {

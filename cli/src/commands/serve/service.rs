@@ -8,11 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use esolm::Model;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN,
-};
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
 use hyper::http::uri::Authority;
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -23,6 +20,7 @@ use super::answer::{Choice, Heading, Usage};
 use super::body::{AnswerBody, EventStream, StreamState, counted, data};
 use super::engine::Engine;
 use super::failure::Failure;
+use super::incoming::Bodies;
 use super::job::{Event, Job};
 use super::request::Request;
 use crate::allocation::{collected, copy_of, formatted};
@@ -32,16 +30,18 @@ use crate::output::JsonText;
 /// Most log-probabilities of tokens that an answer reports. Each takes some sixty bytes, and as many again as JSON.
 const MOST_REPORTS: usize = 1 << 20;
 
-/// Requests that are read at once: their tokens and JSON take many times their size.
+/// Requests that are read at once.
 pub const READERS: usize = 4;
+
+/// Bytes of a request for which it takes the place of one reader: while it is read, its tokens and JSON take a hundred times as many.
+const BYTES_OF_A_READER: usize = 1 << 18;
 
 /// What requests may take.
 pub struct Limits {
     /// The context's length.
     pub length: usize,
-    pub max_body: usize,
     pub timeout: Duration,
-    /// How long a client may take to send a head or a body, and take nothing of an answer.
+    /// How long a client may take to send a head, and take nothing of an answer.
     pub patience: Duration,
 }
 
@@ -51,6 +51,7 @@ pub struct Service {
     shared: Arc<Shared>,
     keys: Vec<String>,
     limits: Limits,
+    bodies: Bodies,
     created: u64,
     requests: AtomicU64,
     readers: Arc<Semaphore>,
@@ -71,10 +72,11 @@ impl Service {
         name: String,
         keys: Vec<String>,
         limits: Limits,
+        bodies: Bodies,
     ) -> Self {
         let shared = Arc::new(Shared { model, format, name });
         let (requests, readers) = (AtomicU64::new(0), Arc::new(Semaphore::new(READERS)));
-        Self { engine, shared, keys, limits, created: seconds(), requests, readers }
+        Self { engine, shared, keys, limits, bodies, created: seconds(), requests, readers }
     }
 
     /// The model's name.
@@ -100,8 +102,10 @@ impl Service {
         let path = path.as_str();
         if path == "/health" {
             let (running, waiting) = self.engine.load();
-            let unread = self.engine.unread.bytes();
-            let health = json!({ "status": "ok", "running": running, "waiting": waiting, "unread": unread });
+            let (bodies, unread) = (self.bodies.held.bytes(), self.engine.unread.bytes());
+            let health = json!({
+                "status": "ok", "running": running, "waiting": waiting, "bodies": bodies, "unread": unread
+            });
             return expect(&request, &Method::GET).map(|()| json_response(StatusCode::OK, &health));
         }
         self.check_key(request.headers())?;
@@ -125,10 +129,12 @@ impl Service {
         expect(&request, &Method::POST)?;
         self.check_origin(request.headers())?;
         let deadline = Instant::now() + self.limits.timeout;
-        let body = self.body(request).await?;
+        let body = self.bodies.receive(request).await?;
         let shared = self.shared.clone();
         // A request waits here and not as a task, which would stay when its client leaves.
-        let reader = tokio::time::timeout_at(deadline.into(), self.readers.clone().acquire_owned()).await;
+        let places = (body.len() / BYTES_OF_A_READER + 1).min(READERS);
+        let reader = self.readers.clone().acquire_many_owned(places as u32);
+        let reader = tokio::time::timeout_at(deadline.into(), reader).await;
         let reader = reader.map_err(|_| Failure::out_of_time())?.map_err(|_| Failure::ending())?;
         // Tokenizing a long prompt takes its time.
         let read = tokio::task::spawn_blocking(move || {
@@ -168,31 +174,6 @@ impl Service {
         match headers.get(ORIGIN) {
             Some(origin) if self.keys.is_empty() && !is_this_machine(origin) => Err(Failure::other_site()),
             _ => Ok(()),
-        }
-    }
-
-    /// The body of a request.
-    async fn body(&self, request: hyper::Request<Incoming>) -> Result<Bytes, Failure> {
-        // A browser sends other types from any page, without asking.
-        let is_json = |value: &HeaderValue| {
-            let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
-            kind.trim().eq_ignore_ascii_case("application/json")
-        };
-        if !request.headers().get(CONTENT_TYPE).is_some_and(is_json) {
-            return Err(Failure::content_type());
-        }
-        let most = self.limits.max_body;
-        let length =
-            request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if length.is_some_and(|length: u64| length > most as u64) {
-            return Err(Failure::too_large(most));
-        }
-        let read = Limited::new(request.into_body(), most).collect();
-        match tokio::time::timeout(self.limits.patience, read).await {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure::too_large(most)),
-            Ok(Err(error)) => Err(Failure::wrong(format!("the body is not complete: {error}"))),
-            Err(_) => Err(Failure::slow_body()),
         }
     }
 
