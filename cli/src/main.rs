@@ -145,7 +145,7 @@ fn refuse(missing: &str) -> ExitCode {
     let _ = stderr.write_all(b"esolm: this build needs instructions that the processor lacks, such as ");
     let _ = stderr.write_all(missing.as_bytes());
     let _ = stderr
-        .write_all(b"; build esolm for this machine, or portably (RUSTFLAGS=\"-C target-cpu=x86-64-v2\")\n");
+        .write_all(b"; build esolm for this machine, or portably (RUSTFLAGS=\"-C target-cpu=nehalem\")\n");
     ExitCode::from(exit_code::RUNTIME)
 }
 

@@ -1,7 +1,7 @@
 //! Adaptive steps: only tokens that the model is confident of are accepted.
 
 use crate::error::{Error, Result};
-use crate::simd::{F32x8, LANES, wide};
+use crate::simd::{LANES, wide};
 
 /// Confidence-based steps: each step proposes tokens for the next `window` positions of the order, accepts those at
 /// positions where the model is confident, at least the one with the highest confidence, and leaves the other positions
@@ -44,18 +44,18 @@ const RUN: usize = 1 << 10;
 
 wide! {
     /// The sums of w = e^(x - first) and of w (x - first).
-    fn moments(values: &[f32], first: f32) -> [f64; 2] {
+    fn moments<V>(values: &[f32], first: f32) -> [f64; 2] {
         // As good as zero.
         const LEAST: f32 = -87.0;
-        let (shift, least) = (F32x8::splat(-first), F32x8::splat(LEAST));
+        let (shift, least) = (V::splat(-first), V::splat(LEAST));
         let mut sums = [0.0; 2];
         for run in values.chunks(RUN) {
             let (eights, rest) = run.as_chunks::<LANES>();
             let mut padded = [first + LEAST; LANES];
             padded.iter_mut().zip(rest).for_each(|(to, &x)| *to = x);
-            let (mut sum, mut moment) = (F32x8::zero(), F32x8::zero());
+            let (mut sum, mut moment) = (V::zero(), V::zero());
             for x in eights.iter().chain([&padded]) {
-                let below = F32x8::load(x).add(shift).max(least);
+                let below = V::load(x).add(shift).max(least);
                 let weight = below.exp();
                 sum = sum.add(weight);
                 moment = weight.mul_add(below, moment);
@@ -68,14 +68,14 @@ wide! {
 
 wide! {
     /// The largest number and the next one; minus infinity if there are none.
-    fn largest_two(values: &[f32]) -> [f32; 2] {
+    fn largest_two<V>(values: &[f32]) -> [f32; 2] {
         let (eights, rest) = values.as_chunks::<LANES>();
-        let lowest = F32x8::splat(f32::NEG_INFINITY);
+        let lowest = V::splat(f32::NEG_INFINITY);
         let (mut first, mut second) = (lowest, lowest);
         for x in eights {
-            let x = F32x8::load(x);
+            let x = V::load(x);
             // The smaller one of x and the first, as minus the larger one of both negated.
-            let smaller = F32x8::zero().sub(F32x8::zero().sub(x).max(F32x8::zero().sub(first)));
+            let smaller = V::zero().sub(V::zero().sub(x).max(V::zero().sub(first)));
             second = smaller.max(second);
             first = x.max(first);
         }

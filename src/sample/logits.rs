@@ -2,7 +2,7 @@
 //! mask token.
 
 use crate::error::{Error, Result};
-use crate::simd::{F32x8, wide};
+use crate::simd::wide;
 
 /// A row of logits that a token is about to be sampled from.
 #[derive(Debug, Clone, Copy)]
@@ -58,9 +58,9 @@ pub(crate) fn largest(logits: &[f32], mask: u32) -> f32 {
 const STRIDE: usize = 64;
 
 wide! {
-    fn largest_of(values: &[f32]) -> f32 {
+    fn largest_of<V>(values: &[f32]) -> f32 {
         let (eights, rest) = values.as_chunks();
-        let all = eights.iter().fold(F32x8::splat(f32::NEG_INFINITY), |m, x| F32x8::load(x).max(m));
+        let all = eights.iter().fold(V::splat(f32::NEG_INFINITY), |m, x| V::load(x).max(m));
         rest.iter().fold(all.largest(), |m, &x| if x > m { x } else { m })
     }
 }

@@ -7,23 +7,23 @@ pub(super) const RUN: usize = 64;
 
 /// exp((x - max) * inverse), at most 1: the mask's logit may be above the others'.
 #[inline(always)]
-fn exponential(x: F32x8, max: F32x8, inverse: F32x8) -> F32x8 {
-    F32x8::zero().min(x.sub(max).mul(inverse)).exp()
+fn exponential<V: F32x8>(x: V, max: V, inverse: V) -> V {
+    V::zero().min(x.sub(max).mul(inverse)).exp()
 }
 
 wide! {
     /// weights = exp((logits - max) * inverse), and the sum of all.
-    pub(super) fn exponentials(logits: &[f32], max: f32, inverse: f32, weights: &mut [[f32; LANES]]) -> f32 {
-        let (max, inverse) = (F32x8::splat(max), F32x8::splat(inverse));
-        let mut sum = F32x8::zero();
+    pub(super) fn exponentials<V>(logits: &[f32], max: f32, inverse: f32, weights: &mut [[f32; LANES]]) -> f32 {
+        let (max, inverse) = (V::splat(max), V::splat(inverse));
+        let mut sum = V::zero();
         let (whole, rest) = logits.as_chunks();
         for (logits, weights) in whole.iter().zip(&mut *weights) {
-            let weight = exponential(F32x8::load(logits), max, inverse);
+            let weight = exponential(V::load(logits), max, inverse);
             sum = sum.add(weight);
             weight.store(weights);
         }
         if let (Some(weights), false) = (weights.last_mut(), rest.is_empty()) {
-            let weight = exponential(F32x8::load(&padded(rest)), max, inverse);
+            let weight = exponential(V::load(&padded(rest)), max, inverse);
             sum = sum.add(weight);
             weight.store(weights);
         }
@@ -33,13 +33,13 @@ wide! {
 
 wide! {
     /// weights = exp((logits - max) * inverse) where they are not 0.
-    pub(super) fn exponentials_of_kept(logits: &[f32], max: f32, inverse: f32, weights: &mut [[f32; LANES]]) {
-        let (max, inverse) = (F32x8::splat(max), F32x8::splat(inverse));
+    pub(super) fn exponentials_of_kept<V>(logits: &[f32], max: f32, inverse: f32, weights: &mut [[f32; LANES]]) {
+        let (max, inverse) = (V::splat(max), V::splat(inverse));
         let (whole, rest) = logits.as_chunks();
         for (logits, weights) in whole.iter().chain([&padded(rest)]).zip(weights) {
-            let weight = exponential(F32x8::load(logits), max, inverse);
-            let kept = F32x8::zero().sub(F32x8::load(weights));
-            F32x8::zero().or_where_negative(weight, kept).store(weights);
+            let weight = exponential(V::load(logits), max, inverse);
+            let kept = V::zero().sub(V::load(weights));
+            V::zero().or_where_negative(weight, kept).store(weights);
         }
     }
 }
@@ -54,11 +54,11 @@ fn padded(rest: &[f32]) -> [f32; LANES] {
 
 wide! {
     /// Keeps the weights above `high`, and puts those above `low` into `edge` with their tokens.
-    pub(super) fn cut(weights: &mut [[f32; LANES]], low: f32, high: f32, edge: &mut Vec<(f32, u32)>) {
-        let (least, most) = (F32x8::splat(low), F32x8::splat(high));
+    pub(super) fn cut<V>(weights: &mut [[f32; LANES]], low: f32, high: f32, edge: &mut Vec<(f32, u32)>) {
+        let (least, most) = (V::splat(low), V::splat(high));
         for (number, weights) in weights.iter_mut().enumerate() {
-            let all = F32x8::load(weights).above(least);
-            let kept = F32x8::load(weights).above(most);
+            let all = V::load(weights).above(least);
+            let kept = V::load(weights).above(most);
             if all.differs(kept) {
                 let these = weights.iter().enumerate().filter(|&(_, &w)| w > low && w <= high);
                 edge.extend(these.map(|(place, &w)| (w, (number * LANES + place) as u32)));
@@ -70,13 +70,13 @@ wide! {
 
 wide! {
     /// The sums of the weights above each limit.
-    pub(super) fn mass_above<const N: usize>(weights: &[[f32; LANES]], limits: [f32; N]) -> [f64; N] {
-        let limits = limits.map(F32x8::splat);
+    pub(super) fn mass_above<V, const N: usize>(weights: &[[f32; LANES]], limits: [f32; N]) -> [f64; N] {
+        let limits = limits.map(V::splat);
         let mut total = [0.0; N];
         for run in weights.chunks(RUN) {
-            let mut sums = [F32x8::zero(); N];
+            let mut sums = [V::zero(); N];
             for weight in run {
-                let weight = F32x8::load(weight);
+                let weight = V::load(weight);
                 for (sum, &limit) in sums.iter_mut().zip(&limits) {
                     *sum = sum.add(weight.above(limit));
                 }

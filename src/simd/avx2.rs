@@ -1,76 +1,74 @@
-//! With AVX2, FMA and F16C; only compiled if the build has them.
+//! With AVX2, FMA and F16C. Whoever names the type sees to it that the processor has them: the build, or [`wide`](super::wide)
+//! once it has looked.
 
 use std::arch::x86_64::*;
 
+use super::F32x8;
+
 /// Eight single-precision numbers.
 #[derive(Clone, Copy)]
-pub(crate) struct F32x8(__m256);
+pub(crate) struct Eight(__m256);
 
 /// Calls intrinsics that take no pointers.
 macro_rules! intrinsic {
     ($call:expr) => {
-        // SAFETY: this file is only compiled if the build has the instructions, and there are no pointers.
+        // SAFETY: the processor has the instructions (see above), and there are no pointers.
         unsafe { $call }
     };
 }
 
-impl F32x8 {
+impl F32x8 for Eight {
     #[inline(always)]
-    pub(crate) fn splat(x: f32) -> Self {
+    fn splat(x: f32) -> Self {
         Self(intrinsic!(_mm256_set1_ps(x)))
     }
 
     #[inline(always)]
-    pub(crate) fn load(x: &[f32; 8]) -> Self {
-        // SAFETY: the build has the instructions; the array is as long as what is read.
+    fn load(x: &[f32; 8]) -> Self {
+        // SAFETY: the processor has the instructions; the array is as long as what is read.
         Self(unsafe { _mm256_loadu_ps(x.as_ptr()) })
     }
 
-    /// Little-endian numbers.
     #[inline(always)]
-    pub(crate) fn load_bytes(x: &[u8; 32]) -> Self {
-        // SAFETY: the build has the instructions; the array is as long as what is read.
+    fn load_bytes(x: &[u8; 32]) -> Self {
+        // SAFETY: the processor has the instructions; the array is as long as what is read.
         Self(unsafe { _mm256_loadu_ps(x.as_ptr().cast()) })
     }
 
     #[inline(always)]
-    pub(crate) fn store(self, to: &mut [f32; 8]) {
-        // SAFETY: the build has the instructions; the array is as long as what is written.
+    fn store(self, to: &mut [f32; 8]) {
+        // SAFETY: the processor has the instructions; the array is as long as what is written.
         unsafe { _mm256_storeu_ps(to.as_mut_ptr(), self.0) }
     }
 
     #[inline(always)]
-    pub(crate) fn load_f16_bytes(x: &[u8; 16]) -> Self {
-        // SAFETY: the build has the instructions; the array is as long as what is read.
+    fn load_f16_bytes(x: &[u8; 16]) -> Self {
+        // SAFETY: the processor has the instructions; the array is as long as what is read.
         Self(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.as_ptr().cast())) })
     }
 
-    /// Little-endian bf16 numbers.
     #[inline(always)]
-    pub(crate) fn load_bf16_bytes(x: &[u8; 16]) -> Self {
-        // SAFETY: the build has the instructions; the array is as long as what is read.
+    fn load_bf16_bytes(x: &[u8; 16]) -> Self {
+        // SAFETY: the processor has the instructions; the array is as long as what is read.
         let wide = unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(x.as_ptr().cast())) };
         Self(intrinsic!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))))
     }
 
-    /// Signed bytes.
     #[inline(always)]
-    pub(crate) fn load_i8(x: &[u8; 8]) -> Self {
-        // SAFETY: the build has the instructions; the array is as long as what is read.
+    fn load_i8(x: &[u8; 8]) -> Self {
+        // SAFETY: the processor has the instructions; the array is as long as what is read.
         Self(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(x.as_ptr().cast()))) })
     }
 
-    /// Bytes.
     #[inline(always)]
-    pub(crate) fn load_u8(x: &[u8; 8]) -> Self {
-        // SAFETY: the build has the instructions; the array is as long as what is read.
+    fn load_u8(x: &[u8; 8]) -> Self {
+        // SAFETY: the processor has the instructions; the array is as long as what is read.
         Self(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(x.as_ptr().cast()))) })
     }
 
-    /// The low nibbles of bytes, and the high ones.
     #[inline(always)]
-    pub(crate) fn load_nibbles(x: &[u8; 8]) -> (Self, Self) {
-        // SAFETY: the build has the instructions; the array is as long as what is read.
+    fn load_nibbles(x: &[u8; 8]) -> (Self, Self) {
+        // SAFETY: the processor has the instructions; the array is as long as what is read.
         unsafe {
             let wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(x.as_ptr().cast()));
             let low = _mm256_and_si256(wide, _mm256_set1_epi32(15));
@@ -80,25 +78,23 @@ impl F32x8 {
     }
 
     #[inline(always)]
-    pub(crate) fn add(self, b: Self) -> Self {
+    fn add(self, b: Self) -> Self {
         Self(intrinsic!(_mm256_add_ps(self.0, b.0)))
     }
 
     #[inline(always)]
-    pub(crate) fn mul(self, b: Self) -> Self {
+    fn mul(self, b: Self) -> Self {
         Self(intrinsic!(_mm256_mul_ps(self.0, b.0)))
     }
 
-    /// self * b + c, rounded once.
     #[inline(always)]
-    pub(crate) fn mul_add(self, b: Self, c: Self) -> Self {
+    fn mul_add(self, b: Self, c: Self) -> Self {
         Self(intrinsic!(_mm256_fmadd_ps(self.0, b.0, c.0)))
     }
 
-    /// The largest of all lanes. (Any of them if one is NaN.)
     #[inline(always)]
-    pub(crate) fn largest(self) -> f32 {
-        // SAFETY: the build has the instructions; there are no pointers.
+    fn largest(self) -> f32 {
+        // SAFETY: the processor has the instructions; there are no pointers.
         unsafe {
             let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
@@ -106,11 +102,10 @@ impl F32x8 {
         }
     }
 
-    /// The sum of the lanes of each of four vectors.
     #[inline(always)]
-    pub(crate) fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+    fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
         let mut out = [0.0; 4];
-        // SAFETY: the build has the instructions; the array is as long as what is written.
+        // SAFETY: the processor has the instructions; the array is as long as what is written.
         unsafe {
             let pairs = _mm256_hadd_ps(_mm256_hadd_ps(a.0, b.0), _mm256_hadd_ps(c.0, d.0));
             let sums = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
@@ -120,21 +115,19 @@ impl F32x8 {
     }
 
     #[inline(always)]
-    pub(crate) fn sub(self, b: Self) -> Self {
+    fn sub(self, b: Self) -> Self {
         Self(intrinsic!(_mm256_sub_ps(self.0, b.0)))
     }
 
-    /// Rounds to the nearest integers, halves to even.
     #[inline(always)]
-    pub(crate) fn nearest(self) -> Self {
+    fn nearest(self) -> Self {
         Self(intrinsic!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)))
     }
 
-    /// Integers that fit in an i8 as such.
     #[inline(always)]
-    pub(crate) fn bytes(self) -> [i8; 8] {
+    fn bytes(self) -> [i8; 8] {
         let mut to = [0; 8];
-        // SAFETY: the build has the instructions; the array is as long as what is written.
+        // SAFETY: the processor has the instructions; the array is as long as what is written.
         unsafe {
             let ints = _mm256_cvtps_epi32(self.0);
             let words = _mm_packs_epi32(_mm256_castsi256_si128(ints), _mm256_extracti128_si256::<1>(ints));
@@ -143,53 +136,47 @@ impl F32x8 {
         to
     }
 
-    /// The larger of each two; `b` where one is NaN.
     #[inline(always)]
-    pub(crate) fn max(self, b: Self) -> Self {
+    fn max(self, b: Self) -> Self {
         Self(intrinsic!(_mm256_max_ps(self.0, b.0)))
     }
 
-    /// The smaller of each two; `b` where one is NaN.
     #[inline(always)]
-    pub(crate) fn min(self, b: Self) -> Self {
+    fn min(self, b: Self) -> Self {
         Self(intrinsic!(_mm256_min_ps(self.0, b.0)))
     }
 
     #[inline(always)]
-    pub(crate) fn div(self, b: Self) -> Self {
+    fn div(self, b: Self) -> Self {
         Self(intrinsic!(_mm256_div_ps(self.0, b.0)))
     }
 
     #[inline(always)]
-    pub(crate) fn abs(self) -> Self {
+    fn abs(self) -> Self {
         Self(intrinsic!(_mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0)))
     }
 
-    /// Each number that is above its `limit` or NaN, and 0 for the others.
     #[inline(always)]
-    pub(crate) fn above(self, limit: Self) -> Self {
+    fn above(self, limit: Self) -> Self {
         Self(intrinsic!(_mm256_and_ps(self.0, _mm256_cmp_ps::<_CMP_NLE_UQ>(self.0, limit.0))))
     }
 
-    /// Whether any two differ.
     #[inline(always)]
-    pub(crate) fn differs(self, b: Self) -> bool {
+    fn differs(self, b: Self) -> bool {
         intrinsic!(_mm256_movemask_ps(_mm256_cmp_ps::<_CMP_NEQ_UQ>(self.0, b.0)) != 0)
     }
 
-    /// 2^n, with n the integer in the lowest bits of each number.
     #[inline(always)]
-    pub(super) fn power_of_two(self) -> Self {
-        // SAFETY: the build has the instructions; there are no pointers.
+    fn power_of_two(self) -> Self {
+        // SAFETY: the processor has the instructions; there are no pointers.
         unsafe {
             let exponent = _mm256_add_epi32(_mm256_castps_si256(self.0), _mm256_set1_epi32(127));
             Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
         }
     }
 
-    /// `b` where `sign` is negative, `self` elsewhere.
     #[inline(always)]
-    pub(crate) fn or_where_negative(self, b: Self, sign: Self) -> Self {
+    fn or_where_negative(self, b: Self, sign: Self) -> Self {
         Self(intrinsic!(_mm256_blendv_ps(self.0, b.0, sign.0)))
     }
 }

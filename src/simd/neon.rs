@@ -3,9 +3,11 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
+use super::F32x8;
+
 /// Eight single-precision numbers.
 #[derive(Clone, Copy)]
-pub(crate) struct F32x8([float32x4_t; 2]);
+pub(crate) struct Eight([float32x4_t; 2]);
 
 /// Calls intrinsics that take no pointers.
 macro_rules! neon {
@@ -27,7 +29,7 @@ pub(crate) fn widen_f16(x: uint16x4_t) -> float32x4_t {
     wide
 }
 
-impl F32x8 {
+impl Eight {
     #[inline(always)]
     fn each(self, f: impl Fn(float32x4_t) -> float32x4_t) -> Self {
         Self(self.0.map(f))
@@ -46,27 +48,28 @@ impl F32x8 {
             neon!(vcvtq_f32_u32(vmovl_u16(vget_high_u16(x)))),
         ])
     }
+}
 
+impl F32x8 for Eight {
     #[inline(always)]
-    pub(crate) fn splat(x: f32) -> Self {
+    fn splat(x: f32) -> Self {
         Self([neon!(vdupq_n_f32(x)); 2])
     }
 
     #[inline(always)]
-    pub(crate) fn load(x: &[f32; 8]) -> Self {
+    fn load(x: &[f32; 8]) -> Self {
         // SAFETY: the build has the instructions; the array is as long as what is read.
         Self([0, 4].map(|i| unsafe { vld1q_f32(x.as_ptr().add(i)) }))
     }
 
-    /// Little-endian numbers.
     #[inline(always)]
-    pub(crate) fn load_bytes(x: &[u8; 32]) -> Self {
+    fn load_bytes(x: &[u8; 32]) -> Self {
         // SAFETY: the build has the instructions, and is little-endian; the array is as long as what is read.
         Self([0, 16].map(|i| unsafe { vreinterpretq_f32_u8(vld1q_u8(x.as_ptr().add(i))) }))
     }
 
     #[inline(always)]
-    pub(crate) fn store(self, to: &mut [f32; 8]) {
+    fn store(self, to: &mut [f32; 8]) {
         for (x, to) in self.0.into_iter().zip(to.as_chunks_mut::<4>().0) {
             // SAFETY: the build has the instructions; the array is as long as what is written.
             unsafe { vst1q_f32(to.as_mut_ptr(), x) }
@@ -74,15 +77,14 @@ impl F32x8 {
     }
 
     #[inline(always)]
-    pub(crate) fn load_f16_bytes(x: &[u8; 16]) -> Self {
+    fn load_f16_bytes(x: &[u8; 16]) -> Self {
         // SAFETY: the build has the instructions, and is little-endian; the array is as long as what is read.
         let x = unsafe { vreinterpretq_u16_u8(vld1q_u8(x.as_ptr())) };
         Self([widen_f16(neon!(vget_low_u16(x))), widen_f16(neon!(vget_high_u16(x)))])
     }
 
-    /// Little-endian bf16 numbers.
     #[inline(always)]
-    pub(crate) fn load_bf16_bytes(x: &[u8; 16]) -> Self {
+    fn load_bf16_bytes(x: &[u8; 16]) -> Self {
         // SAFETY: the build has the instructions, and is little-endian; the array is as long as what is read.
         let x = unsafe { vreinterpretq_u16_u8(vld1q_u8(x.as_ptr())) };
         Self([
@@ -91,9 +93,8 @@ impl F32x8 {
         ])
     }
 
-    /// Signed bytes.
     #[inline(always)]
-    pub(crate) fn load_i8(x: &[u8; 8]) -> Self {
+    fn load_i8(x: &[u8; 8]) -> Self {
         // SAFETY: the build has the instructions; the array is as long as what is read.
         let x = unsafe { vmovl_s8(vld1_s8(x.as_ptr().cast())) };
         Self([
@@ -102,16 +103,14 @@ impl F32x8 {
         ])
     }
 
-    /// Bytes.
     #[inline(always)]
-    pub(crate) fn load_u8(x: &[u8; 8]) -> Self {
+    fn load_u8(x: &[u8; 8]) -> Self {
         // SAFETY: the build has the instructions; the array is as long as what is read.
         Self::of_u16(unsafe { vmovl_u8(vld1_u8(x.as_ptr())) })
     }
 
-    /// The low nibbles of bytes, and the high ones.
     #[inline(always)]
-    pub(crate) fn load_nibbles(x: &[u8; 8]) -> (Self, Self) {
+    fn load_nibbles(x: &[u8; 8]) -> (Self, Self) {
         // SAFETY: the build has the instructions; the array is as long as what is read.
         let x = unsafe { vld1_u8(x.as_ptr()) };
         let low = neon!(vmovl_u8(vand_u8(x, vdup_n_u8(15))));
@@ -120,30 +119,27 @@ impl F32x8 {
     }
 
     #[inline(always)]
-    pub(crate) fn add(self, b: Self) -> Self {
+    fn add(self, b: Self) -> Self {
         self.both(b, |a, b| neon!(vaddq_f32(a, b)))
     }
 
     #[inline(always)]
-    pub(crate) fn mul(self, b: Self) -> Self {
+    fn mul(self, b: Self) -> Self {
         self.both(b, |a, b| neon!(vmulq_f32(a, b)))
     }
 
-    /// self * b + c, rounded once.
     #[inline(always)]
-    pub(crate) fn mul_add(self, b: Self, c: Self) -> Self {
+    fn mul_add(self, b: Self, c: Self) -> Self {
         Self(std::array::from_fn(|i| neon!(vfmaq_f32(c.0[i], self.0[i], b.0[i]))))
     }
 
-    /// The largest of all lanes. (Any of them if one is NaN.)
     #[inline(always)]
-    pub(crate) fn largest(self) -> f32 {
+    fn largest(self) -> f32 {
         neon!(vmaxnmvq_f32(vmaxnmq_f32(self.0[0], self.0[1])))
     }
 
-    /// The sum of the lanes of each of four vectors.
     #[inline(always)]
-    pub(crate) fn sums(x: [Self; 4]) -> [f32; 4] {
+    fn sums(x: [Self; 4]) -> [f32; 4] {
         let mut out = [0.0; 4];
         // SAFETY: the build has the instructions; the array is as long as what is written.
         unsafe {
@@ -154,19 +150,17 @@ impl F32x8 {
     }
 
     #[inline(always)]
-    pub(crate) fn sub(self, b: Self) -> Self {
+    fn sub(self, b: Self) -> Self {
         self.both(b, |a, b| neon!(vsubq_f32(a, b)))
     }
 
-    /// Rounds to the nearest integers, halves to even.
     #[inline(always)]
-    pub(crate) fn nearest(self) -> Self {
+    fn nearest(self) -> Self {
         self.each(|x| neon!(vrndnq_f32(x)))
     }
 
-    /// Integers that fit in an i8 as such.
     #[inline(always)]
-    pub(crate) fn bytes(self) -> [i8; 8] {
+    fn bytes(self) -> [i8; 8] {
         let mut to = [0; 8];
         // SAFETY: the build has the instructions; the array is as long as what is written.
         unsafe {
@@ -176,57 +170,51 @@ impl F32x8 {
         to
     }
 
-    /// The larger of each two; `b` where one is NaN.
     #[inline(always)]
-    pub(crate) fn max(self, b: Self) -> Self {
+    fn max(self, b: Self) -> Self {
         self.both(b, |a, b| neon!(vbslq_f32(vcgtq_f32(a, b), a, b)))
     }
 
-    /// The smaller of each two; `b` where one is NaN.
     #[inline(always)]
-    pub(crate) fn min(self, b: Self) -> Self {
+    fn min(self, b: Self) -> Self {
         self.both(b, |a, b| neon!(vbslq_f32(vcltq_f32(a, b), a, b)))
     }
 
     #[inline(always)]
-    pub(crate) fn div(self, b: Self) -> Self {
+    fn div(self, b: Self) -> Self {
         self.both(b, |a, b| neon!(vdivq_f32(a, b)))
     }
 
     #[inline(always)]
-    pub(crate) fn abs(self) -> Self {
+    fn abs(self) -> Self {
         self.each(|x| neon!(vabsq_f32(x)))
     }
 
-    /// Each number that is above its `limit` or NaN, and 0 for the others.
     #[inline(always)]
-    pub(crate) fn above(self, limit: Self) -> Self {
+    fn above(self, limit: Self) -> Self {
         self.both(limit, |x, limit| {
             neon!(vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vcleq_f32(x, limit))))
         })
     }
 
-    /// Whether any two differ.
     #[inline(always)]
-    pub(crate) fn differs(self, b: Self) -> bool {
+    fn differs(self, b: Self) -> bool {
         {
             let equal = neon!(vandq_u32(vceqq_f32(self.0[0], b.0[0]), vceqq_f32(self.0[1], b.0[1])));
             neon!(vminvq_u32(equal)) == 0
         }
     }
 
-    /// 2^n, with n the integer in the lowest bits of each number.
     #[inline(always)]
-    pub(super) fn power_of_two(self) -> Self {
+    fn power_of_two(self) -> Self {
         self.each(|x| {
             let exponent = neon!(vaddq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(127)));
             neon!(vreinterpretq_f32_u32(vshlq_n_u32::<23>(exponent)))
         })
     }
 
-    /// `b` where `sign` is negative, `self` elsewhere.
     #[inline(always)]
-    pub(crate) fn or_where_negative(self, b: Self, sign: Self) -> Self {
+    fn or_where_negative(self, b: Self, sign: Self) -> Self {
         let one = |i: usize| {
             let negative = neon!(vshrq_n_s32::<31>(vreinterpretq_s32_f32(sign.0[i])));
             neon!(vbslq_f32(vreinterpretq_u32_s32(negative), b.0[i], self.0[i]))

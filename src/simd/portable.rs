@@ -2,9 +2,11 @@
 
 use half::{bf16, f16};
 
+use super::F32x8;
+
 /// Eight single-precision numbers.
 #[derive(Clone, Copy)]
-pub(crate) struct F32x8([f32; 8]);
+pub(crate) struct Eight([f32; 8]);
 
 /// An array of eight by an expression of the index: a loop and not closures, which would be compiled by themselves, without
 /// the instructions that the function around them may use.
@@ -18,74 +20,73 @@ macro_rules! eight {
     }};
 }
 
-impl F32x8 {
+impl F32x8 for Eight {
     #[inline(always)]
-    pub(crate) fn splat(x: f32) -> Self {
+    fn splat(x: f32) -> Self {
         Self([x; 8])
     }
 
     #[inline(always)]
-    pub(crate) fn load(x: &[f32; 8]) -> Self {
+    fn load(x: &[f32; 8]) -> Self {
         Self(*x)
     }
 
     #[inline(always)]
-    pub(crate) fn load_bytes(x: &[u8; 32]) -> Self {
+    fn load_bytes(x: &[u8; 32]) -> Self {
         let (numbers, _) = x.as_chunks::<4>();
         Self(eight!(0.0, |i| f32::from_le_bytes(numbers[i])))
     }
 
     #[inline(always)]
-    pub(crate) fn store(self, to: &mut [f32; 8]) {
+    fn store(self, to: &mut [f32; 8]) {
         *to = self.0;
     }
 
     #[inline(always)]
-    pub(crate) fn load_f16_bytes(x: &[u8; 16]) -> Self {
+    fn load_f16_bytes(x: &[u8; 16]) -> Self {
         let (numbers, _) = x.as_chunks::<2>();
         Self(eight!(0.0, |i| f16::from_le_bytes(numbers[i]).to_f32()))
     }
 
     #[inline(always)]
-    pub(crate) fn load_bf16_bytes(x: &[u8; 16]) -> Self {
+    fn load_bf16_bytes(x: &[u8; 16]) -> Self {
         let (numbers, _) = x.as_chunks::<2>();
         Self(eight!(0.0, |i| bf16::from_le_bytes(numbers[i]).to_f32()))
     }
 
     #[inline(always)]
-    pub(crate) fn load_i8(x: &[u8; 8]) -> Self {
+    fn load_i8(x: &[u8; 8]) -> Self {
         Self(eight!(0.0, |i| f32::from(x[i] as i8)))
     }
 
     #[inline(always)]
-    pub(crate) fn load_u8(x: &[u8; 8]) -> Self {
+    fn load_u8(x: &[u8; 8]) -> Self {
         Self(eight!(0.0, |i| f32::from(x[i])))
     }
 
     #[inline(always)]
-    pub(crate) fn load_nibbles(x: &[u8; 8]) -> (Self, Self) {
+    fn load_nibbles(x: &[u8; 8]) -> (Self, Self) {
         (Self(eight!(0.0, |i| f32::from(x[i] & 15))), Self(eight!(0.0, |i| f32::from(x[i] >> 4))))
     }
 
     #[inline(always)]
-    pub(crate) fn add(self, b: Self) -> Self {
+    fn add(self, b: Self) -> Self {
         Self(eight!(0.0, |i| self.0[i] + b.0[i]))
     }
 
     #[inline(always)]
-    pub(crate) fn mul(self, b: Self) -> Self {
+    fn mul(self, b: Self) -> Self {
         Self(eight!(0.0, |i| self.0[i] * b.0[i]))
     }
 
-    /// self * b + c, rounded once: where the processor cannot, by the C library.
+    /// Where the processor cannot round once, by the C library.
     #[inline(always)]
-    pub(crate) fn mul_add(self, b: Self, c: Self) -> Self {
+    fn mul_add(self, b: Self, c: Self) -> Self {
         Self(eight!(0.0, |i| self.0[i].mul_add(b.0[i], c.0[i])))
     }
 
-    /// The largest of all lanes. (Any of them if one is NaN.)
     #[inline(always)]
-    pub(crate) fn largest(self) -> f32 {
+    fn largest(self) -> f32 {
         let mut largest = f32::NEG_INFINITY;
         for x in self.0 {
             largest = if x > largest { x } else { largest };
@@ -93,9 +94,8 @@ impl F32x8 {
         largest
     }
 
-    /// The sum of the lanes of each of four vectors.
     #[inline(always)]
-    pub(crate) fn sums(x: [Self; 4]) -> [f32; 4] {
+    fn sums(x: [Self; 4]) -> [f32; 4] {
         let mut sums = [0.0; 4];
         for (to, Self([a, b, c, d, e, f, g, h])) in sums.iter_mut().zip(x) {
             *to = ((a + b) + (c + d)) + ((e + f) + (g + h));
@@ -104,67 +104,59 @@ impl F32x8 {
     }
 
     #[inline(always)]
-    pub(crate) fn sub(self, b: Self) -> Self {
+    fn sub(self, b: Self) -> Self {
         Self(eight!(0.0, |i| self.0[i] - b.0[i]))
     }
 
-    /// Rounds to the nearest integers, halves to even.
     #[inline(always)]
-    pub(crate) fn nearest(self) -> Self {
+    fn nearest(self) -> Self {
         Self(eight!(0.0, |i| self.0[i].round_ties_even()))
     }
 
-    /// Integers that fit in an i8 as such.
     #[inline(always)]
-    pub(crate) fn bytes(self) -> [i8; 8] {
+    fn bytes(self) -> [i8; 8] {
         /// 1.5 * 2^23: the sum has the integer in its lowest bits.
         const MAGIC: f32 = 12_582_912.0;
         eight!(0, |i| (self.0[i] + MAGIC).to_bits() as i8)
     }
 
-    /// The larger of each two; `b` where one is NaN.
     #[inline(always)]
-    pub(crate) fn max(self, b: Self) -> Self {
+    fn max(self, b: Self) -> Self {
         Self(eight!(0.0, |i| if self.0[i] > b.0[i] { self.0[i] } else { b.0[i] }))
     }
 
-    /// The smaller of each two; `b` where one is NaN.
     #[inline(always)]
-    pub(crate) fn min(self, b: Self) -> Self {
+    fn min(self, b: Self) -> Self {
         Self(eight!(0.0, |i| if self.0[i] < b.0[i] { self.0[i] } else { b.0[i] }))
     }
 
     #[inline(always)]
-    pub(crate) fn div(self, b: Self) -> Self {
+    fn div(self, b: Self) -> Self {
         Self(eight!(0.0, |i| self.0[i] / b.0[i]))
     }
 
     #[inline(always)]
-    pub(crate) fn abs(self) -> Self {
+    fn abs(self) -> Self {
         Self(eight!(0.0, |i| self.0[i].abs()))
     }
 
-    /// Each number that is above its `limit` or NaN, and 0 for the others.
     #[inline(always)]
-    pub(crate) fn above(self, limit: Self) -> Self {
+    fn above(self, limit: Self) -> Self {
         Self(eight!(0.0, |i| if self.0[i] <= limit.0[i] { 0.0 } else { self.0[i] }))
     }
 
-    /// Whether any two differ.
     #[inline(always)]
-    pub(crate) fn differs(self, b: Self) -> bool {
+    fn differs(self, b: Self) -> bool {
         self.0 != b.0
     }
 
-    /// 2^n, with n the integer in the lowest bits of each number.
     #[inline(always)]
-    pub(super) fn power_of_two(self) -> Self {
+    fn power_of_two(self) -> Self {
         Self(eight!(0.0, |i| f32::from_bits(self.0[i].to_bits().wrapping_add(127) << 23)))
     }
 
-    /// `b` where `sign` is negative, `self` elsewhere.
     #[inline(always)]
-    pub(crate) fn or_where_negative(self, b: Self, sign: Self) -> Self {
+    fn or_where_negative(self, b: Self, sign: Self) -> Self {
         Self(eight!(0.0, |i| if sign.0[i].is_sign_negative() { b.0[i] } else { self.0[i] }))
     }
 }

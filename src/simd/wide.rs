@@ -1,8 +1,11 @@
-//! Functions on [`F32x8`](super::F32x8) in builds for processors without AVX2: they are compiled a second time for those that have
-//! it, and which one runs is decided by the processor. With fused multiply-add in both, they give the same bits.
+//! Functions on vectors ([`F32x8`](super::F32x8)). In builds for processors without AVX2 they are compiled a second time for those that
+//! have it, and which one runs is decided by the processor. With fused multiply-add in both, they give the same bits.
 
 /// Whether the processor has what the second copy is compiled for.
-#[cfg(all(target_arch = "x86_64", not(target_feature = "avx2")))]
+#[cfg(all(
+    target_arch = "x86_64",
+    not(all(target_feature = "avx2", target_feature = "fma", target_feature = "f16c"))
+))]
 #[inline]
 pub(crate) fn has_wide() -> bool {
     use std::arch::is_x86_feature_detected as has;
@@ -10,21 +13,25 @@ pub(crate) fn has_wide() -> bool {
     has!("avx2") && has!("fma") && has!("f16c")
 }
 
-/// A function whose arrays of eight numbers become single registers where the processor has them. What it calls, up to
+/// A function that is generic over its vectors, `V`, and takes the best that the processor has. What it calls, down to
 /// [`F32x8`](super::F32x8), has to be `#[inline(always)]`, or it stays as the build has it.
 macro_rules! wide {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<const $n:ident: usize>)?
+    ($(#[$meta:meta])* $vis:vis fn $name:ident <$vector:ident $(, const $n:ident: usize)?>
      ($($argument:ident: $ty:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$meta])*
         $vis fn $name $(<const $n: usize>)? ($($argument: $ty),*) $(-> $out)? {
             #[inline(always)]
-            fn inlined $(<const $n: usize>)? ($($argument: $ty),*) $(-> $out)? $body
+            #[allow(clippy::extra_unused_type_parameters, reason = "what the compiler vectorizes names none")]
+            fn inlined<$vector: $crate::simd::F32x8 $(, const $n: usize)?> ($($argument: $ty),*) $(-> $out)? $body
 
-            #[cfg(all(target_arch = "x86_64", not(target_feature = "avx2")))]
+            #[cfg(all(
+                target_arch = "x86_64",
+                not(all(target_feature = "avx2", target_feature = "fma", target_feature = "f16c"))
+            ))]
             {
                 #[target_feature(enable = "avx2,fma,f16c")]
                 fn with_avx2 $(<const $n: usize>)? ($($argument: $ty),*) $(-> $out)? {
-                    inlined($($argument),*)
+                    inlined::<$crate::simd::Avx2 $(, $n)?>($($argument),*)
                 }
                 if $crate::simd::has_wide() {
                     // SAFETY: the processor has the instructions, and there are no other conditions.
@@ -32,7 +39,7 @@ macro_rules! wide {
                     return unsafe { with_avx2($($argument),*) };
                 }
             }
-            inlined($($argument),*)
+            inlined::<$crate::simd::Native $(, $n)?>($($argument),*)
         }
     };
 }

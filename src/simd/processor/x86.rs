@@ -33,7 +33,7 @@ mod state {
 
 instruction_sets! {
     Cpuid,
-    "RUSTFLAGS=\"-C target-cpu=x86-64-v2\"",
+    "RUSTFLAGS=\"-C target-cpu=nehalem\"",
     "GGML_AVX=OFF GGML_AVX2=OFF GGML_FMA=OFF GGML_F16C=OFF GGML_BMI2=OFF in the environment";
     "sse3" (1, 0, ecx, 0, state::BASE) ggml_cpu_has_sse3;
     "pclmulqdq" (1, 0, ecx, 1, state::BASE);

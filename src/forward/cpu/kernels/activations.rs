@@ -27,9 +27,9 @@ pub(crate) struct ActivationBlock {
 
 wide! {
     /// Quantizes a row for a product with weights of this format.
-    pub(crate) fn quantize_row(x: &[f32], format: ByteFormat, to: &mut [ActivationBlock]) {
+    pub(crate) fn quantize_row<V>(x: &[f32], format: ByteFormat, to: &mut [ActivationBlock]) {
         for (x, to) in x.as_chunks::<LANES>().0.as_chunks().0.iter().zip(to) {
-            *to = quantize(x, format);
+            *to = quantize::<V>(x, format);
         }
     }
 }
@@ -40,31 +40,31 @@ pub(super) const MAX: f32 = 127.0;
 /// Numbers rounded to whole ones from -[`MAX`] to it, as ggml's q8_0, and what these are to be multiplied with: NaN if one of them is NaN
 /// or infinite.
 #[inline(always)]
-pub(super) fn round(x: &[[f32; LANES]; BLOCK / LANES]) -> (f32, [F32x8; BLOCK / LANES]) {
+pub(super) fn round<V: F32x8>(x: &[[f32; LANES]; BLOCK / LANES]) -> (f32, [V; BLOCK / LANES]) {
     // Loops rather than closures: they have the instructions that the caller is compiled with.
-    let (mut max, mut sum) = (F32x8::zero(), F32x8::zero());
+    let (mut max, mut sum) = (V::zero(), V::zero());
     for x in x {
-        let x = F32x8::load(x).abs();
+        let x = V::load(x).abs();
         (max, sum) = (x.max(max), sum.add(x));
     }
     let (max, sum) = (max.largest(), sum.sum());
     // Below this, the inverse would be infinite.
     let inverse = if max > f32::MIN_POSITIVE * MAX { MAX / max } else { 0.0 };
-    let mut values = [F32x8::zero(); BLOCK / LANES];
+    let mut values = [V::zero(); BLOCK / LANES];
     for (value, x) in values.iter_mut().zip(x) {
-        *value = F32x8::load(x).mul(F32x8::splat(inverse)).nearest();
+        *value = V::load(x).mul(V::splat(inverse)).nearest();
     }
     (if sum.is_finite() { max / MAX } else { f32::NAN }, values)
 }
 
 #[inline(always)]
-fn quantize(x: &[[f32; LANES]; BLOCK / LANES], format: ByteFormat) -> ActivationBlock {
-    let (scale, values) = round(x);
+fn quantize<V: F32x8>(x: &[[f32; LANES]; BLOCK / LANES], format: ByteFormat) -> ActivationBlock {
+    let (scale, values) = round::<V>(x);
     let mut to = ActivationBlock { scale, ..ActivationBlock::default() };
     for (values, to) in values.iter().zip(to.values.as_chunks_mut::<2>().0) {
         to.as_flattened_mut().copy_from_slice(&values.bytes());
     }
-    let [a, b, c, d] = F32x8::sums(values);
+    let [a, b, c, d] = V::sums(values);
     let (first, second) = ((a + b) as i32, (c + d) as i32);
     let sums = if format.group == BLOCK / 2 { [first, second] } else { [first + second, 0] };
     to.sums = sums.map(|sum| to.scale * sum as f32);

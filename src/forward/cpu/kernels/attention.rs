@@ -4,7 +4,7 @@ use half::f16;
 
 use super::cache::{CacheElement, SCALED};
 use super::isa::{Isa, Platform, WIDTH, WithIsa};
-use crate::simd::{F32x8, prefetch, wide};
+use crate::simd::{prefetch, wide};
 
 /// Queries that attend together, in one pass over the cache.
 pub(crate) const TILE: usize = 4;
@@ -214,7 +214,7 @@ fn score<I: Isa, T: CacheElement, const R: usize, const N: usize>(
 
 wide! {
     /// scores = e^(scores - their maximum), 0 for slots that a query does not attend to. Returns 1 / their sums.
-    fn softmax<const R: usize>(
+    fn softmax<V, const R: usize>(
         scores: &mut [[[f32; WIDTH]; TILE]],
         visible_slots: [usize; TILE],
         own_slots: [Option<usize>; TILE],
@@ -226,22 +226,20 @@ wide! {
                     scores[slot / WIDTH][row][slot % WIDTH] = f32::NEG_INFINITY;
                 }
             }
-            let mut peak = F32x8::splat(f32::NEG_INFINITY);
+            let mut peak = V::splat(f32::NEG_INFINITY);
             let scores = scores.as_flattened_mut().as_flattened_mut().as_chunks_mut().0;
-            // Neither two vectors at once nor the sum along with the exponentials: an array of eight is badly vectorized then.
             let vectors = scores.len() / TILE;
             let index = |vector: usize| (vector / 2 * TILE + row) * 2 + vector % 2;
             for vector in 0..vectors {
-                peak = F32x8::load(&scores[index(vector)]).max(peak);
+                peak = V::load(&scores[index(vector)]).max(peak);
             }
-            let peak = F32x8::splat(peak.largest());
+            let peak = V::splat(peak.largest());
+            let mut sum = V::zero();
             for vector in 0..vectors {
                 let scores = &mut scores[index(vector)];
-                F32x8::load(scores).sub(peak).exp().store(scores);
-            }
-            let mut sum = F32x8::zero();
-            for vector in 0..vectors {
-                sum = sum.add(F32x8::load(&scores[index(vector)]));
+                let weight = V::load(scores).sub(peak).exp();
+                weight.store(scores);
+                sum = sum.add(weight);
             }
             *inverse = 1.0 / sum.sum();
         }

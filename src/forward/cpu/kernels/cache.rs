@@ -80,8 +80,8 @@ impl CacheElement for i8 {
 
 wide! {
     /// Rounds numbers to bytes. Returns their scale.
-    fn round_to_bytes(x: &[[f32; LANES]; SCALED / LANES], to: &mut [[i8; LANES]; SCALED / LANES]) -> f32 {
-        let (scale, values) = round(x);
+    fn round_to_bytes<V>(x: &[[f32; LANES]; SCALED / LANES], to: &mut [[i8; LANES]; SCALED / LANES]) -> f32 {
+        let (scale, values) = round::<V>(x);
         for (value, to) in values.iter().zip(to) {
             *to = value.bytes();
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::macro_kernel::{Ahead, MicroKernel, Store, multiply_all};
 use super::weights::Matrix;
 use crate::forward::cpu::threads::team::WorkPieces;
-use crate::simd::{F32x8, LANES, wide};
+use crate::simd::{LANES, wide};
 
 /// Weight rows that are multiplied together.
 pub(super) const ROWS: usize = 8;
@@ -81,21 +81,21 @@ impl FloatKernel<'_> {
 
 wide! {
     /// The products of M rows of activations with a tile of weights.
-    fn dot<const M: usize>(tile: [&[[f32; LANES]]; TILE], rows: [&[[f32; LANES]]; M]) -> [[f32; TILE]; M] {
+    fn dot<V, const M: usize>(tile: [&[[f32; LANES]]; TILE], rows: [&[[f32; LANES]]; M]) -> [[f32; TILE]; M] {
         let len = rows[0].len();
         let (tile, rows) = (tile.map(|t| &t[..len]), rows.map(|r| &r[..len]));
-        let mut sums = [[F32x8::zero(); TILE]; M];
+        let mut sums = [[V::zero(); TILE]; M];
         for i in 0..len {
             // The activations stay in registers, the weights come one vector at a time: 12 sums, 3 rows and 1 weight are
             // all 16 registers.
-            let x = rows.map(|row| F32x8::load(&row[i]));
+            let x = rows.map(|row| V::load(&row[i]));
             for (j, tile) in tile.iter().enumerate() {
-                let w = F32x8::load(&tile[i]);
+                let w = V::load(&tile[i]);
                 for (sums, x) in sums.iter_mut().zip(x) {
                     sums[j] = x.mul_add(w, sums[j]);
                 }
             }
         }
-        sums.map(F32x8::sums)
+        sums.map(V::sums)
     }
 }

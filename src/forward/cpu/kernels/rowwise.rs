@@ -4,94 +4,94 @@ use super::weights::Matrix;
 use crate::simd::{F32x8, LANES, wide};
 
 #[inline(always)]
-fn sum(values: impl Iterator<Item = F32x8>) -> f32 {
-    values.fold(F32x8::zero(), F32x8::add).sum()
+fn sum<V: F32x8>(values: impl Iterator<Item = V>) -> f32 {
+    values.fold(V::zero(), V::add).sum()
 }
 
 wide! {
     /// to = (x - mean) / sqrt(variance + epsilon) * weight + bias.
-    pub(crate) fn layer_norm(x: &[f32], weight: Matrix<'_>, bias: Matrix<'_>, epsilon: f32, to: &mut [f32]) {
+    pub(crate) fn layer_norm<V>(x: &[f32], weight: Matrix<'_>, bias: Matrix<'_>, epsilon: f32, to: &mut [f32]) {
         let n = x.len() as f32;
         let x = x.as_chunks::<LANES>().0;
-        let mean = sum(x.iter().map(F32x8::load)) / n;
-        let shift = F32x8::splat(-mean);
+        let mean = sum(x.iter().map(V::load)) / n;
+        let shift = V::splat(-mean);
         let variance = sum(x.iter().map(|x| {
-            let x = F32x8::load(x).add(shift);
+            let x = V::load(x).add(shift);
             x.mul(x)
         })) / n;
         // If the squares overflow, the result is NaN: it must not become a row of zeros.
         let variance = if variance.is_finite() { variance } else { f32::NAN };
-        let scale = F32x8::splat(1.0 / (variance + epsilon).sqrt());
+        let scale = V::splat(1.0 / (variance + epsilon).sqrt());
         let to = to.as_chunks_mut::<LANES>().0;
         for (((x, w), b), to) in x.iter().zip(weight.eights()).zip(bias.eights()).zip(to) {
-            F32x8::load(x).add(shift).mul(scale).mul_add(w, b).store(to);
+            V::load(x).add(shift).mul(scale).mul_add(w, b).store(to);
         }
     }
 }
 
 wide! {
     /// to = x / sqrt(mean of squares + epsilon) * weight.
-    pub(crate) fn rms_norm(x: &[f32], weight: Matrix<'_>, epsilon: f32, to: &mut [f32]) {
+    pub(crate) fn rms_norm<V>(x: &[f32], weight: Matrix<'_>, epsilon: f32, to: &mut [f32]) {
         let n = x.len() as f32;
         let x = x.as_chunks::<LANES>().0;
         let squares = sum(x.iter().map(|x| {
-            let x = F32x8::load(x);
+            let x = V::load(x);
             x.mul(x)
         })) / n;
         // As above.
         let squares = if squares.is_finite() { squares } else { f32::NAN };
-        let scale = F32x8::splat(1.0 / (squares + epsilon).sqrt());
+        let scale = V::splat(1.0 / (squares + epsilon).sqrt());
         let to = to.as_chunks_mut::<LANES>().0;
         for ((x, w), to) in x.iter().zip(weight.eights()).zip(to) {
-            F32x8::load(x).mul(scale).mul(w).store(to);
+            V::load(x).mul(scale).mul(w).store(to);
         }
     }
 }
 
 wide! {
     /// head = head / sqrt(mean of squares + epsilon) * weight.
-    pub(crate) fn head_norm(head: &mut [f32], weight: Matrix<'_>, epsilon: f32) {
+    pub(crate) fn head_norm<V>(head: &mut [f32], weight: Matrix<'_>, epsilon: f32) {
         let n = head.len() as f32;
         let head = head.as_chunks_mut::<LANES>().0;
-        let mut squares = F32x8::zero();
+        let mut squares = V::zero();
         for x in head.iter() {
-            let x = F32x8::load(x);
+            let x = V::load(x);
             squares = x.mul_add(x, squares);
         }
-        let scale = F32x8::splat(1.0 / (squares.sum() / n + epsilon).sqrt());
+        let scale = V::splat(1.0 / (squares.sum() / n + epsilon).sqrt());
         for (x, w) in head.iter_mut().zip(weight.eights()) {
-            F32x8::load(x).mul(scale).mul(w).store(x);
+            V::load(x).mul(scale).mul(w).store(x);
         }
     }
 }
 
 wide! {
     /// to += x.
-    pub(crate) fn add_to(to: &mut [f32], x: &[f32]) {
+    pub(crate) fn add_to<V>(to: &mut [f32], x: &[f32]) {
         for (to, x) in to.as_chunks_mut().0.iter_mut().zip(x.as_chunks().0) {
-            F32x8::load(to).add(F32x8::load(x)).store(to);
+            V::load(to).add(V::load(x)).store(to);
         }
     }
 }
 
 wide! {
     /// to += x + bias, of columns `first..`.
-    pub(crate) fn add_with_bias(to: &mut [f32], x: &[f32], bias: Matrix<'_>, first: usize) {
+    pub(crate) fn add_with_bias<V>(to: &mut [f32], x: &[f32], bias: Matrix<'_>, first: usize) {
         let to = to.as_chunks_mut().0.iter_mut();
         for ((to, x), bias) in to.zip(x.as_chunks().0).zip(bias.from(first).0) {
-            let x = F32x8::load(x).add(F32x8::load_bytes(bias));
-            F32x8::load(to).add(x).store(to);
+            let x = V::load(x).add(V::load_bytes(bias));
+            V::load(to).add(x).store(to);
         }
     }
 }
 
 wide! {
     /// to = x + bias, of columns `first..`; they need not be whole vectors.
-    pub(crate) fn with_bias(to: &mut [f32], x: &[f32], bias: Matrix<'_>, first: usize) {
+    pub(crate) fn with_bias<V>(to: &mut [f32], x: &[f32], bias: Matrix<'_>, first: usize) {
         let ((to, to_rest), (x, x_rest), (bias, bias_rest)) =
             (to.as_chunks_mut(), x.as_chunks(), bias.from(first));
         for ((to, x), bias) in to.iter_mut().zip(x).zip(bias) {
-            F32x8::load(x).add(F32x8::load_bytes(bias)).store(to);
+            V::load(x).add(V::load_bytes(bias)).store(to);
         }
         for ((to, x), bias) in to_rest.iter_mut().zip(x_rest).zip(bias_rest) {
             *to = x + f32::from_le_bytes(*bias);
@@ -101,35 +101,35 @@ wide! {
 
 wide! {
     /// to = silu(to) * x.
-    pub(crate) fn gate_by(to: &mut [f32], x: &[f32]) {
+    pub(crate) fn gate_by<V>(to: &mut [f32], x: &[f32]) {
         for (to, x) in to.as_chunks_mut().0.iter_mut().zip(x.as_chunks().0) {
-            let gate = F32x8::load(to);
+            let gate = V::load(to);
             // silu(x) = x / (1 + e^-x), with an exponent that is never positive: e^-|x| / (1 + e^-|x|) for negative ones.
-            let one = F32x8::splat(1.0);
-            let e = F32x8::zero().sub(gate.abs()).exp();
-            gate.mul(one.or_where_negative(e, gate)).div(e.add(one)).mul(F32x8::load(x)).store(to);
+            let one = V::splat(1.0);
+            let e = V::zero().sub(gate.abs()).exp();
+            gate.mul(one.or_where_negative(e, gate)).div(e.add(one)).mul(V::load(x)).store(to);
         }
     }
 }
 
 wide! {
     /// to = gelu(x + bias), of columns `first..`.
-    pub(crate) fn gelu_with_bias(to: &mut [f32], x: &[f32], bias: Matrix<'_>, first: usize) {
+    pub(crate) fn gelu_with_bias<V>(to: &mut [f32], x: &[f32], bias: Matrix<'_>, first: usize) {
         let to = to.as_chunks_mut().0.iter_mut();
         for ((to, x), bias) in to.zip(x.as_chunks().0).zip(bias.from(first).0) {
-            gelu(F32x8::load(x).add(F32x8::load_bytes(bias))).store(to);
+            gelu(V::load(x).add(V::load_bytes(bias))).store(to);
         }
     }
 }
 
 /// x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): the approximation that the models are trained with.
 #[inline(always)]
-fn gelu(x: F32x8) -> F32x8 {
+fn gelu<V: F32x8>(x: V) -> V {
     const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
     // (1 + tanh u) / 2 = 1 / (1 + e^-2u), with an exponent that is never positive.
-    let one = F32x8::splat(1.0);
-    let u = x.mul(x).mul_add(F32x8::splat(0.044_715), one).mul(x).mul(F32x8::splat(TWICE_SQRT_2_OVER_PI));
-    let e = F32x8::zero().sub(u.abs()).exp();
+    let one = V::splat(1.0);
+    let u = x.mul(x).mul_add(V::splat(0.044_715), one).mul(x).mul(V::splat(TWICE_SQRT_2_OVER_PI));
+    let e = V::zero().sub(u.abs()).exp();
     x.mul(one.or_where_negative(e, u)).div(e.add(one))
 }
 
@@ -146,7 +146,7 @@ pub(crate) fn rope_row(position: u32, base: f32, to: &mut [f32]) {
 
 wide! {
     /// Rotates the pairs (i, i + Dh / 2) of a head by a row of [`rope_row`].
-    pub(crate) fn rotate(head: &mut [f32], rope_row: &[f32]) {
+    pub(crate) fn rotate<V>(head: &mut [f32], rope_row: &[f32]) {
         let (a, b) = head.split_at_mut(rope_row.len() / 2);
         let (cos, sin) = rope_row.split_at(rope_row.len() / 2);
         for (((a, b), &cos), &sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {

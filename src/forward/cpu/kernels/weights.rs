@@ -6,7 +6,7 @@ use half::f16;
 
 use super::isa::ByteRange;
 use crate::gguf::{Layout, PANEL_ROWS, TensorInfo, TensorType, copy_block};
-use crate::simd::{F32x8, LANES};
+use crate::simd::{F32x8, LANES, wide};
 
 /// How the bytes of quantized weights stand for the weights: (byte - offset) * scale + min, with a scale and a min for each
 /// group of columns.
@@ -134,23 +134,24 @@ const MAX_BLOCK_BYTES: usize = 256;
 #[repr(align(4))]
 struct Block([u8; MAX_BLOCK_BYTES]);
 
-/// Whole blocks in single precision.
-#[inline(always)]
-fn dequantize(ty: TensorType, bytes: &[u8], to: &mut [[f32; LANES]]) {
-    match ty {
-        TensorType::F32 => each(bytes, to, F32x8::load_bytes),
-        TensorType::F16 => each(bytes, to, F32x8::load_f16_bytes),
-        TensorType::Bf16 => each(bytes, to, F32x8::load_bf16_bytes),
-        TensorType::Q8_0 => q8_0(bytes, to),
-        TensorType::Q4_0 => q4_0(bytes, to),
-        TensorType::Q4K => q4_k(bytes, to),
-        // Cannot fail: whole blocks, aligned as the tensors of the file are.
-        ty => assert!(crate::ggml::dequantize(ty, bytes, to.as_flattened_mut()).is_ok()),
+wide! {
+    /// Whole blocks in single precision.
+    fn dequantize<V>(ty: TensorType, bytes: &[u8], to: &mut [[f32; LANES]]) {
+        match ty {
+            TensorType::F32 => each(bytes, to, V::load_bytes),
+            TensorType::F16 => each(bytes, to, V::load_f16_bytes),
+            TensorType::Bf16 => each(bytes, to, V::load_bf16_bytes),
+            TensorType::Q8_0 => q8_0::<V>(bytes, to),
+            TensorType::Q4_0 => q4_0::<V>(bytes, to),
+            TensorType::Q4K => q4_k::<V>(bytes, to),
+            // Cannot fail: whole blocks, aligned as the tensors of the file are.
+            ty => assert!(crate::ggml::dequantize(ty, bytes, to.as_flattened_mut()).is_ok()),
+        }
     }
 }
 
 #[inline(always)]
-fn each<const N: usize>(bytes: &[u8], to: &mut [[f32; LANES]], load: impl Fn(&[u8; N]) -> F32x8) {
+fn each<const N: usize, V: F32x8>(bytes: &[u8], to: &mut [[f32; LANES]], load: impl Fn(&[u8; N]) -> V) {
     for (to, from) in to.iter_mut().zip(bytes.as_chunks::<N>().0) {
         load(from).store(to);
     }
@@ -163,23 +164,23 @@ fn half(bytes: &[u8]) -> f32 {
 
 /// Blocks of a scale and 32 signed bytes.
 #[inline(always)]
-fn q8_0(bytes: &[u8], to: &mut [[f32; LANES]]) {
+fn q8_0<V: F32x8>(bytes: &[u8], to: &mut [[f32; LANES]]) {
     for (to, block) in to.as_chunks_mut::<4>().0.iter_mut().zip(bytes.as_chunks::<34>().0) {
-        let scale = F32x8::splat(half(block));
+        let scale = V::splat(half(block));
         for (to, from) in to.iter_mut().zip(block[2..].as_chunks::<8>().0) {
-            F32x8::load_i8(from).mul(scale).store(to);
+            V::load_i8(from).mul(scale).store(to);
         }
     }
 }
 
 /// Blocks of a scale and 16 bytes, whose low nibbles are the first 16 numbers plus 8.
 #[inline(always)]
-fn q4_0(bytes: &[u8], to: &mut [[f32; LANES]]) {
+fn q4_0<V: F32x8>(bytes: &[u8], to: &mut [[f32; LANES]]) {
     for (to, block) in to.as_chunks_mut::<4>().0.iter_mut().zip(bytes.as_chunks::<18>().0) {
         let scale = half(block);
-        let (scale, min) = (F32x8::splat(scale), F32x8::splat(-8.0 * scale));
+        let (scale, min) = (V::splat(scale), V::splat(-8.0 * scale));
         for (i, from) in block[2..].as_chunks::<8>().0.iter().enumerate() {
-            let (low, high) = F32x8::load_nibbles(from);
+            let (low, high) = V::load_nibbles(from);
             low.mul_add(scale, min).store(&mut to[i]);
             high.mul_add(scale, min).store(&mut to[i + 2]);
         }
@@ -189,17 +190,17 @@ fn q4_0(bytes: &[u8], to: &mut [[f32; LANES]]) {
 /// Blocks of 256 numbers in 8 parts: a scale and a min for all, 6-bit factors of both for each part in 12 bytes, and 128
 /// bytes, of which each 32 hold a part in their low nibbles and the next in their high ones.
 #[inline(always)]
-fn q4_k(bytes: &[u8], to: &mut [[f32; LANES]]) {
+fn q4_k<V: F32x8>(bytes: &[u8], to: &mut [[f32; LANES]]) {
     for (to, block) in to.as_chunks_mut::<32>().0.iter_mut().zip(bytes.as_chunks::<144>().0) {
         let (mut scales, mut mins) = ([0.0; LANES], [0.0; LANES]);
-        let (scale, min) = q4_k_factors(block);
+        let (scale, min) = q4_k_factors::<V>(block);
         scale.store(&mut scales);
         min.store(&mut mins);
-        let both = |part: usize| (F32x8::splat(scales[part]), F32x8::splat(mins[part]));
+        let both = |part: usize| (V::splat(scales[part]), V::splat(mins[part]));
         for (pair, from) in block[16..].as_chunks::<32>().0.iter().enumerate() {
             let (a, b) = (both(2 * pair), both(2 * pair + 1));
             for (i, from) in from.as_chunks::<8>().0.iter().enumerate() {
-                let (low, high) = F32x8::load_nibbles(from);
+                let (low, high) = V::load_nibbles(from);
                 low.mul_add(a.0, a.1).store(&mut to[8 * pair + i]);
                 high.mul_add(b.0, b.1).store(&mut to[8 * pair + 4 + i]);
             }
@@ -209,23 +210,24 @@ fn q4_k(bytes: &[u8], to: &mut [[f32; LANES]]) {
 
 /// Scale and min of each part of a block of type q4_k.
 #[inline(always)]
-fn q4_k_factors(block: &[u8; 144]) -> (F32x8, F32x8) {
+fn q4_k_factors<V: F32x8>(block: &[u8; 144]) -> (V, V) {
     let four = |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
     let (a, b, c) = (four(4), four(8), four(12));
     // Six bits each: of the first four parts the lower bits of a and b; of the others two bits there and four in c.
     let eight = |low: u32, high: u32| {
         let bytes = u64::from(low & 0x3f3f_3f3f) | u64::from(high) << 32;
-        F32x8::load_u8(&bytes.to_le_bytes())
+        V::load_u8(&bytes.to_le_bytes())
     };
     let scales = eight(a, c & 0x0f0f_0f0f | a >> 2 & 0x3030_3030);
     let mins = eight(b, c >> 4 & 0x0f0f_0f0f | b >> 2 & 0x3030_3030);
-    (scales.mul(F32x8::splat(half(block))), mins.mul(F32x8::splat(-half(&block[2..]))))
+    (scales.mul(V::splat(half(block))), mins.mul(V::splat(-half(&block[2..]))))
 }
 
 impl Matrix<'_> {
     /// A vector of floats, eight at a time. (Norms and biases are always f32, which the model's reader checks.)
-    pub(crate) fn eights(&self) -> impl Iterator<Item = F32x8> {
-        self.bytes.as_chunks::<32>().0.iter().map(F32x8::load_bytes)
+    #[inline(always)]
+    pub(crate) fn eights<V: F32x8>(&self) -> impl Iterator<Item = V> {
+        self.bytes.as_chunks::<32>().0.iter().map(V::load_bytes)
     }
 
     /// A vector of floats from `first` on, a multiple of eight: the bytes of eight numbers at a time, and those of the rest one
