@@ -15,6 +15,9 @@ mod allocation;
 #[path = "../../cli/src/commands/serve/failure.rs"]
 mod failure;
 #[allow(dead_code)]
+#[path = "../../cli/src/commands/serve/held.rs"]
+mod held;
+#[allow(dead_code)]
 #[path = "../../cli/src/commands/chat/history.rs"]
 mod history;
 #[allow(dead_code)]
