@@ -8,6 +8,11 @@ foreach(instructions SSE42 AVX AVX2 BMI2 FMA F16C)
   endif()
 endforeach()
 
+# The name that Rust's baseline goes by (.cargo/config.toml) would tune C and C++ for that processor, too.
+foreach(language C CXX)
+  string(REPLACE "-march=nehalem" "-march=x86-64-v2" CMAKE_${language}_FLAGS "${CMAKE_${language}_FLAGS}")
+endforeach()
+
 # On Windows ggml's archives have no `lib` before their names, but with MinGW's naming the crate looks for it.
 if(WIN32 AND NOT MSVC)
   cmake_language(DEFER DIRECTORY "${CMAKE_SOURCE_DIR}" CALL set_target_properties ggml ggml-base ggml-cpu PROPERTIES PREFIX lib)

@@ -1,5 +1,4 @@
-//! With AVX2, FMA and F16C. Whoever names the type sees to it that the processor has them: the build, or [`wide`](super::wide)
-//! once it has looked.
+//! With AVX2, FMA and F16C. Only [`wide`](super::wide) names the type, once it has asked the processor; `tests/layers` sees to that.
 
 use std::arch::x86_64::*;
 

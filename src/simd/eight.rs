@@ -94,7 +94,6 @@ pub(crate) trait F32x8: Copy {
         let n = shifted.sub(Self::splat(MAGIC));
         let r = n.mul_add(Self::splat(-0.693_359_4), x);
         let r = n.mul_add(Self::splat(2.121_944_4e-4), r);
-        // (Loops rather than closures in what `wide` functions call: see `portable`.)
         let mut series = Self::splat(1.987_569_1e-4);
         for c in SERIES {
             series = series.mul_add(r, Self::splat(c));

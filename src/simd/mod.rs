@@ -16,58 +16,30 @@ mod floats;
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 mod neon;
 // Tests compare it with the others.
-#[cfg(any(
-    test,
-    not(any(
-        all(
-            target_arch = "x86_64",
-            target_feature = "avx2",
-            target_feature = "fma",
-            target_feature = "f16c"
-        ),
-        all(target_arch = "aarch64", not(miri))
-    ))
-))]
-#[cfg_attr(test, allow(dead_code, reason = "tests compare it with the others"))]
+#[cfg(any(test, not(all(target_arch = "aarch64", not(miri)))))]
 mod portable;
 mod prefetch;
 mod processor;
 mod wide;
 
-/// For processors that have more than the build asks for: what [`wide`] takes once it has looked.
-#[cfg(all(
-    target_arch = "x86_64",
-    not(all(target_feature = "avx2", target_feature = "fma", target_feature = "f16c"))
-))]
+/// What [`wide`] takes once it has asked the processor, and nobody else names (`tests/layers`).
+#[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Eight as Avx2;
-/// The vectors of every processor that the build is for.
-#[cfg(all(
-    target_arch = "x86_64",
-    target_feature = "avx2",
-    target_feature = "fma",
-    target_feature = "f16c"
-))]
-pub(crate) use avx2::Eight as Native;
 pub(crate) use eight::F32x8;
 pub(crate) use floats::DefaultFloats;
+/// The vectors of every processor that the build is for.
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 pub(crate) use neon::Eight as Native;
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 pub(crate) use neon::{neon, widen_f16};
-#[cfg(not(any(
-    all(target_arch = "x86_64", target_feature = "avx2", target_feature = "fma", target_feature = "f16c"),
-    all(target_arch = "aarch64", not(miri))
-)))]
+#[cfg(not(all(target_arch = "aarch64", not(miri))))]
 pub(crate) use portable::Eight as Native;
 pub(crate) use prefetch::{prefetch, prefetch_to_l2};
 pub use processor::missing_instructions;
 #[cfg(feature = "capi")]
 pub(crate) use processor::missing_message;
 pub(crate) use processor::{check_processor, compiled_instructions, processor_instructions};
-#[cfg(all(
-    target_arch = "x86_64",
-    not(all(target_feature = "avx2", target_feature = "fma", target_feature = "f16c"))
-))]
+#[cfg(target_arch = "x86_64")]
 pub(crate) use wide::has_wide;
 pub(crate) use wide::wide;
 
@@ -75,11 +47,10 @@ pub(crate) use wide::wide;
 mod tests {
     use super::*;
 
-    #[test]
-    fn exp_is_accurate() {
+    fn exp_is_accurate<V: F32x8>() {
         let exp = |x: f32| {
             let mut out = [0.0; LANES];
-            Native::splat(x).exp().store(&mut out);
+            V::splat(x).exp().store(&mut out);
             out[3]
         };
         for i in 0..870_000 {
@@ -94,48 +65,92 @@ mod tests {
         assert!(exp(f32::NAN).is_nan());
     }
 
-    /// The results of all operations whose rounding is specified.
-    macro_rules! results {
-        ($eight:ty, $bytes:expr, $numbers:expr) => {{
-            type Eight = $eight;
-            let mut results = Vec::new();
-            let numbers: &[f32; 16] = $numbers;
-            let [x, y] = [0, 1].map(|i| Eight::load(&numbers.as_chunks::<8>().0[i]));
-            for z in [x.add(y), x.sub(y), x.mul(y), x.div(y), x.max(y), x.min(y), x.abs(), x.above(y)] {
-                let mut out = [0.0; 8];
-                z.store(&mut out);
-                results.extend(out);
-                x.or_where_negative(y, z).store(&mut out);
-                results.extend(out);
-                results.extend([f32::from(u8::from(x.differs(z))), z.largest()]);
-            }
-            results.extend(x.nearest().bytes().map(f32::from));
-            let bytes: &[u8; 8] = $bytes;
-            let (low, high) = Eight::load_nibbles(bytes);
-            for z in [Eight::load_i8(bytes), Eight::load_u8(bytes), low, high] {
-                let mut out = [0.0; 8];
-                z.store(&mut out);
-                results.extend(out);
-            }
-            results.into_iter().map(f32::to_bits).collect::<Vec<_>>()
-        }};
+    #[test]
+    fn native_exp_is_accurate() {
+        exp_is_accurate::<Native>();
+        #[cfg(target_arch = "x86_64")]
+        if has_wide() {
+            exp_is_accurate::<Avx2>();
+        }
+    }
+
+    /// The results of all operations whose rounding is specified. A NaN is any.
+    fn results<V: F32x8>(bytes: &[u8; 32], numbers: &[[f32; LANES]; 2]) -> Vec<u32> {
+        let mut results = Vec::new();
+        let [x, y] = numbers.each_ref().map(V::load);
+        let (half, _) = bytes.split_first_chunk::<16>().unwrap();
+        let (eight, _) = bytes.split_first_chunk::<8>().unwrap();
+        let (low, high) = V::load_nibbles(eight);
+        for z in [
+            x.add(y),
+            x.sub(y),
+            x.mul(y),
+            x.div(y),
+            x.mul_add(y, x),
+            x.max(y),
+            x.min(y),
+            x.abs(),
+            x.above(y),
+            V::load_bytes(bytes),
+            V::load_f16_bytes(half),
+            V::load_bf16_bytes(half),
+            V::load_i8(eight),
+            V::load_u8(eight),
+            low,
+            high,
+            low.power_of_two(),
+            V::zero().sub(x.abs()).exp(),
+        ] {
+            let mut out = [0.0; LANES];
+            z.store(&mut out);
+            results.extend(out);
+            x.or_where_negative(y, z).store(&mut out);
+            results.extend(out);
+            results.push(f32::from(u8::from(x.differs(z))));
+        }
+        results.into_iter().map(|x| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }).collect()
+    }
+
+    /// Those of operations on whole numbers and on the lanes of a vector, which have no NaN.
+    fn results_of_numbers<V: F32x8>(numbers: &[[f32; LANES]; 2]) -> Vec<u32> {
+        let [x, y] = numbers.each_ref().map(V::load);
+        let mut results: Vec<f32> = x.nearest().bytes().map(f32::from).into();
+        results.extend(V::sums([x, y, x.mul(y), x.sub(y)]));
+        results.extend([x.largest(), y.largest(), x.sum()]);
+        results.into_iter().map(f32::to_bits).collect()
     }
 
     #[test]
     fn native_vectors_match_portable_vectors() {
+        const SPECIAL: [f32; 12] = [
+            f32::NAN,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            0.0,
+            -0.0,
+            1e-45,
+            -1e-40,
+            f32::MIN_POSITIVE,
+            f32::MAX,
+            f32::MIN,
+            1.0,
+            -87.5,
+        ];
         let mut rng = crate::rng::Rng::new(1, 0, crate::rng::Purpose::Token);
-        for _ in 0..if cfg!(miri) { 20 } else { 1000 } {
+        for round in 0..if cfg!(miri) { 20 } else { 2000 } {
             // Some are halves, which round to even.
-            let numbers: [f32; 16] = std::array::from_fn(|_| rng.below(509) as f32 / 2.0 - 127.0);
-            let bytes: [u8; 8] = std::array::from_fn(|_| rng.below(256) as u8);
-            let expected = results!(portable::Eight, &bytes, &numbers);
-            assert_eq!(results!(Native, &bytes, &numbers), expected);
-            #[cfg(all(
-                target_arch = "x86_64",
-                not(all(target_feature = "avx2", target_feature = "fma", target_feature = "f16c"))
-            ))]
+            let numbers: [[f32; LANES]; 2] =
+                std::array::from_fn(|_| std::array::from_fn(|_| rng.below(509) as f32 / 2.0 - 127.0));
+            let special: [[f32; LANES]; 2] =
+                std::array::from_fn(|_| std::array::from_fn(|_| SPECIAL[rng.below(SPECIAL.len())]));
+            let bytes: [u8; 32] = std::array::from_fn(|_| rng.below(256) as u8);
+            let all = if round % 2 == 0 { &numbers } else { &special };
+            let expected =
+                (results::<portable::Eight>(&bytes, all), results_of_numbers::<portable::Eight>(&numbers));
+            assert_eq!((results::<Native>(&bytes, all), results_of_numbers::<Native>(&numbers)), expected);
+            #[cfg(target_arch = "x86_64")]
             if has_wide() {
-                assert_eq!(results!(Avx2, &bytes, &numbers), expected);
+                assert_eq!((results::<Avx2>(&bytes, all), results_of_numbers::<Avx2>(&numbers)), expected);
             }
         }
     }

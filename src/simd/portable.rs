@@ -1,4 +1,4 @@
-//! Arrays, which the compiler vectorizes: where AVX2 is known to be there (see [`wide`](super::wide)), to the same instructions.
+//! Arrays, which the compiler vectorizes.
 
 use half::{bf16, f16};
 
@@ -8,8 +8,7 @@ use super::F32x8;
 #[derive(Clone, Copy)]
 pub(crate) struct Eight([f32; 8]);
 
-/// An array of eight by an expression of the index: a loop and not closures, which would be compiled by themselves, without
-/// the instructions that the function around them may use.
+/// An array of eight by an expression of the index.
 macro_rules! eight {
     ($zero:expr, |$i:ident| $value:expr) => {{
         let mut to = [$zero; 8];

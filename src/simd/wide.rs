@@ -1,11 +1,8 @@
-//! Functions on vectors ([`F32x8`](super::F32x8)). In builds for processors without AVX2 they are compiled a second time for those that
-//! have it, and which one runs is decided by the processor. With fused multiply-add in both, they give the same bits.
+//! Functions on vectors ([`F32x8`](super::F32x8)). For x86-64 they are compiled twice: for the processors of the build, and for those that
+//! have AVX2; which one runs is decided by the processor. With fused multiply-add in both, they give the same bits.
 
-/// Whether the processor has what the second copy is compiled for.
-#[cfg(all(
-    target_arch = "x86_64",
-    not(all(target_feature = "avx2", target_feature = "fma", target_feature = "f16c"))
-))]
+/// Whether the processor has what the second copy is compiled for. Where the build has it, this is `true` for the compiler.
+#[cfg(target_arch = "x86_64")]
 #[inline]
 pub(crate) fn has_wide() -> bool {
     use std::arch::is_x86_feature_detected as has;
@@ -14,20 +11,18 @@ pub(crate) fn has_wide() -> bool {
 }
 
 /// A function that is generic over its vectors, `V`, and takes the best that the processor has. What it calls, down to
-/// [`F32x8`](super::F32x8), has to be `#[inline(always)]`, or it stays as the build has it.
+/// [`F32x8`](super::F32x8), has to be `#[inline(always)]`, and closures small: what the compiler does not put into its caller is
+/// compiled without the instructions, and calls each of them (`ffi-tests/intrinsics` looks for such).
 macro_rules! wide {
     ($(#[$meta:meta])* $vis:vis fn $name:ident <$vector:ident $(, const $n:ident: usize)?>
      ($($argument:ident: $ty:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$meta])*
         $vis fn $name $(<const $n: usize>)? ($($argument: $ty),*) $(-> $out)? {
             #[inline(always)]
-            #[allow(clippy::extra_unused_type_parameters, reason = "what the compiler vectorizes names none")]
+            #[allow(clippy::extra_unused_type_parameters, reason = "plain loops need no vector type")]
             fn inlined<$vector: $crate::simd::F32x8 $(, const $n: usize)?> ($($argument: $ty),*) $(-> $out)? $body
 
-            #[cfg(all(
-                target_arch = "x86_64",
-                not(all(target_feature = "avx2", target_feature = "fma", target_feature = "f16c"))
-            ))]
+            #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma,f16c")]
                 fn with_avx2 $(<const $n: usize>)? ($($argument: $ty),*) $(-> $out)? {

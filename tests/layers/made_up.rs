@@ -2,7 +2,7 @@
 
 use crate::rules::{
     MAX_LINES, circles, long_files, misplaced_unsafe, private_uses, repeated_types, unexplained_unsafe,
-    upward_imports,
+    upward_imports, uses_of_avx2,
 };
 use crate::source::{Files, Source};
 
@@ -164,6 +164,22 @@ fn unsafe_code_is_found_and_needs_a_reason() {
         "ggml/a.rs:13: the comment says only 'see above'",
     ];
     assert_eq!(unexplained_unsafe(&source, &files), expected);
+}
+
+#[test]
+fn vectors_for_some_processors_are_found_outside_of_their_folder() {
+    let source = source(&[
+        ("simd/wide.rs", "use super::avx2::Eight; fn f() { crate::simd::Avx2::zero(); }"),
+        ("plan/a.rs", "use crate::simd::Avx2;"),
+        ("plan/b.rs", "use crate::simd::{Avx2 as V, LANES};\nfn f() { crate::simd::avx2::Eight::zero(); }"),
+        ("forward/c.rs", "use crate::forward::cpu::kernels::isa::Avx2; use super::avx2::Avx2;"),
+    ]);
+    let expected = [
+        "plan/a.rs:1: crate::simd::Avx2",
+        "plan/b.rs:1: crate::simd::Avx2",
+        "plan/b.rs:2: crate::simd::avx2::Eight::zero",
+    ];
+    assert_eq!(uses_of_avx2(&source), expected);
 }
 
 #[test]

@@ -57,6 +57,8 @@ fn src_and_cli_files_are_short() {
 fn unsafe_is_only_in_its_folders() {
     let found = rules::misplaced_unsafe(&Source::parse(&files("src")));
     assert_none("src", "unsafe code has its folders", &found);
+    let found = rules::uses_of_avx2(&Source::parse(&files("src")));
+    assert_none("src", "`wide` alone asks whether the processor has AVX2", &found);
     assert!(Source::parse(&files("cli/src")).unsafes.is_empty(), "cli/src has unsafe code");
 }
 

@@ -179,6 +179,14 @@ pub fn misplaced_unsafe(source: &Source) -> Vec<String> {
         .collect()
 }
 
+/// AVX2's vectors, whose methods are safe only where the processor has the instructions, are named in `simd/` alone.
+pub fn uses_of_avx2(source: &Source) -> Vec<String> {
+    let has = |path: &[String], names: &[&str]| path.iter().any(|part| names.contains(&part.as_str()));
+    let outside = source.references.iter().filter(|found| !found.file.starts_with("simd/"));
+    let all = outside.filter(|found| has(&found.path, &["simd"]) && has(&found.path, &["avx2", "Avx2"]));
+    all.map(|found| format!("{}:{}: {}", found.file, found.line, found.path.join("::"))).collect()
+}
+
 /// Each `unsafe` says in a comment of its own why it is sound: `SAFETY:` for blocks and implementations, `# Safety`
 /// for functions. What callers of the C functions promise is in the header's opening comment.
 pub fn unexplained_unsafe(source: &Source, files: &Files) -> Vec<String> {

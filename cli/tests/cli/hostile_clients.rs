@@ -192,7 +192,7 @@ fn answers_that_nobody_takes_are_bounded() {
 fn bodies_of_clients_that_have_left_are_not_kept() {
     let server = Server::start(&[]);
     let request = post(COMPLETIONS, &json!({"prompt": "word ".repeat(200_000)}).to_string(), "");
-    // Each thread that reads keeps some of the memory that a long one took: so that all of them have had some.
+    // Threads that read keep some of the memory that a long one took; which of them reads is left to chance.
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -217,11 +217,32 @@ fn bodies_of_clients_that_have_left_are_not_kept() {
 }
 
 #[test]
+fn a_short_request_does_not_wait_for_many_long_ones() {
+    let server = Server::start(&[]);
+    let long = post(COMPLETIONS, &json!({"prompt": "word ".repeat(200_000)}).to_string(), "");
+    let short = post(COMPLETIONS, r#"{"prompt": "a", "max_tokens": 1}"#, "");
+    std::thread::scope(|scope| {
+        let long: Vec<_> = (0..12).map(|_| scope.spawn(|| server.send(&long))).collect();
+        server.wait_until(|health| health["bodies"].as_u64() > Some(8_000_000));
+        let (status, _, answer) = server.send(&short);
+        assert_eq!(status, 200, "{answer}");
+        // Most of them still wait: they are read one at a time.
+        let (_, health) = server.get("/health");
+        assert!(health["bodies"].as_u64() > Some(4_000_000), "{health}");
+        for request in long {
+            let (status, _, answer) = request.join().unwrap();
+            assert!(status == 400 && answer.contains("the context has 256"), "{answer}");
+        }
+    });
+}
+
+#[test]
 fn bodies_that_are_never_complete_are_bounded() {
-    let server = Server::start(&["--max-body", "1000000", "--max-bodies", "3000000"]);
     let body = json!({"prompt": "word ".repeat(180_000)}).to_string();
     let large = post(COMPLETIONS, &body, "");
-    // All of each but its last byte. Three have room.
+    // All of each but its last byte. Three have room, and nothing beside them.
+    let most = (3 * (body.len() - 1)).to_string();
+    let server = Server::start(&["--max-body", "1000000", "--max-bodies", &most]);
     let mut left: Vec<TcpStream> = Vec::new();
     for _ in 0..20 {
         let mut stream = TcpStream::connect(&server.address).unwrap();

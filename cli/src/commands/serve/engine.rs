@@ -24,7 +24,6 @@ pub struct Engine {
     running: Arc<AtomicUsize>,
     places: usize,
     /// Answers that clients have not taken, and how many bytes of them there may be.
-    /// Answers that wait for their clients to take them.
     pub unread: HeldBytes,
     most_unread: usize,
 }

@@ -68,7 +68,8 @@ pub struct Args {
     /// Longest body of a request in bytes.
     #[arg(long, default_value_t = 1 << 20, value_name = "BYTES")]
     max_body: usize,
-    /// Bytes of bodies that are in memory at once; while there are more, requests of more than 16 KiB are refused (429).
+    /// Bytes of requests' bodies that may be in memory at once, at least those of --max-body; while there are more, requests of
+    /// over 16 KiB are refused (429).
     #[arg(long, default_value_t = 32 << 20, value_name = "BYTES")]
     max_bodies: usize,
     /// Seconds in which an answer has to be complete, waiting included, and as many in which its client has to take it.

@@ -33,7 +33,8 @@ const MOST_REPORTS: usize = 1 << 20;
 /// Requests that are read at once.
 pub const READERS: usize = 4;
 
-/// Bytes of a request for which it takes the place of one reader: while it is read, its tokens and JSON take a hundred times as many.
+/// A request takes the place of a reader for each of so many bytes that it begins: while it is read, its tokens and JSON take a
+/// hundred times as many.
 const BYTES_OF_A_READER: usize = 1 << 18;
 
 /// What requests may take.
@@ -55,6 +56,8 @@ pub struct Service {
     created: u64,
     requests: AtomicU64,
     readers: Arc<Semaphore>,
+    /// One request that takes the place of several readers waits for them, so that others are not behind many of these.
+    long: Semaphore,
 }
 
 /// What reading a request takes.
@@ -76,7 +79,17 @@ impl Service {
     ) -> Self {
         let shared = Arc::new(Shared { model, format, name });
         let (requests, readers) = (AtomicU64::new(0), Arc::new(Semaphore::new(READERS)));
-        Self { engine, shared, keys, limits, bodies, created: seconds(), requests, readers }
+        Self {
+            engine,
+            shared,
+            keys,
+            limits,
+            bodies,
+            created: seconds(),
+            requests,
+            readers,
+            long: Semaphore::new(1),
+        }
     }
 
     /// The model's name.
@@ -133,7 +146,10 @@ impl Service {
         let shared = self.shared.clone();
         // A request waits here and not as a task, which would stay when its client leaves.
         let places = (body.len() / BYTES_OF_A_READER + 1).min(READERS);
-        let reader = self.readers.clone().acquire_many_owned(places as u32);
+        let reader = async {
+            let _turn = if places > 1 { Some(self.long.acquire().await?) } else { None };
+            self.readers.clone().acquire_many_owned(places as u32).await
+        };
         let reader = tokio::time::timeout_at(deadline.into(), reader).await;
         let reader = reader.map_err(|_| Failure::out_of_time())?.map_err(|_| Failure::ending())?;
         // Tokenizing a long prompt takes its time.

@@ -41,7 +41,6 @@ pub(super) const MAX: f32 = 127.0;
 /// or infinite.
 #[inline(always)]
 pub(super) fn round<V: F32x8>(x: &[[f32; LANES]; BLOCK / LANES]) -> (f32, [V; BLOCK / LANES]) {
-    // Loops rather than closures: they have the instructions that the caller is compiled with.
     let (mut max, mut sum) = (V::zero(), V::zero());
     for x in x {
         let x = V::load(x).abs();
