@@ -11,7 +11,7 @@ pub(crate) struct Eight(__m256);
 /// Calls intrinsics that take no pointers.
 macro_rules! intrinsic {
     ($call:expr) => {
-        // SAFETY: the processor has the instructions (see above), and there are no pointers.
+        // SAFETY: the type is named only where the processor has the instructions, and there are no pointers.
         unsafe { $call }
     };
 }

@@ -1,6 +1,7 @@
 //! Eight single-precision numbers, and what is computed with them. Every implementation gives the same bits.
 
-use super::LANES;
+/// Lanes of a vector.
+pub(crate) const LANES: usize = 8;
 
 /// A vector of [`LANES`] numbers. Functions on it are generic and are declared with [`wide`](super::wide), which chooses.
 pub(crate) trait F32x8: Copy {

@@ -1,13 +1,10 @@
 //! Vectors of eight single-precision numbers: AVX2, NEON on 64-bit Arm, otherwise arrays, which the compiler vectorizes.
 //! Also what all code depends on: the rounding of the thread ([`floats`]), the instructions of the processor ([`processor`]).
 //!
-//! Builds for processors without AVX2 have the functions that use them twice, and choose when they run ([`wide`]); so do
-//! the products and attention of the CPU runner, between more instruction sets (`forward/cpu/kernels/isa`).
+//! For x86-64 the functions that use them are compiled twice, and the processor decides when they run ([`wide`]); so it does
+//! for the products and attention of the CPU runner, between more instruction sets (`forward/cpu/kernels/isa`).
 #![allow(unsafe_code)]
 #![allow(clippy::indexing_slicing, reason = "arrays of LANES numbers, by indices below LANES")]
-
-/// Lanes of a vector.
-pub(crate) const LANES: usize = 8;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -25,7 +22,7 @@ mod wide;
 /// What [`wide`] takes once it has asked the processor, and nobody else names (`tests/layers`).
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Eight as Avx2;
-pub(crate) use eight::F32x8;
+pub(crate) use eight::{F32x8, LANES};
 pub(crate) use floats::DefaultFloats;
 /// The vectors of every processor that the build is for.
 #[cfg(all(target_arch = "aarch64", not(miri)))]
