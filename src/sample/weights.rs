@@ -71,13 +71,16 @@ wide! {
 wide! {
     /// The sums of the weights above each limit.
     pub(super) fn mass_above<V, const N: usize>(weights: &[[f32; LANES]], limits: [f32; N]) -> [f64; N] {
-        let limits = limits.map(V::splat);
+        let mut least = [V::zero(); N];
+        for (least, limit) in least.iter_mut().zip(limits) {
+            *least = V::splat(limit);
+        }
         let mut total = [0.0; N];
         for run in weights.chunks(RUN) {
             let mut sums = [V::zero(); N];
             for weight in run {
                 let weight = V::load(weight);
-                for (sum, &limit) in sums.iter_mut().zip(&limits) {
+                for (sum, &limit) in sums.iter_mut().zip(&least) {
                     *sum = sum.add(weight.above(limit));
                 }
             }

@@ -88,7 +88,10 @@ wide! {
         for i in 0..len {
             // The activations stay in registers, the weights come one vector at a time: 12 sums, 3 rows and 1 weight are
             // all 16 registers.
-            let x = rows.map(|row| V::load(&row[i]));
+            let mut x = [V::zero(); M];
+            for (x, row) in x.iter_mut().zip(rows) {
+                *x = V::load(&row[i]);
+            }
             for (j, tile) in tile.iter().enumerate() {
                 let w = V::load(&tile[i]);
                 for (sums, x) in sums.iter_mut().zip(x) {
@@ -96,6 +99,10 @@ wide! {
                 }
             }
         }
-        sums.map(V::sums)
+        let mut products = [[0.0; TILE]; M];
+        for (products, sums) in products.iter_mut().zip(sums) {
+            *products = V::sums(sums);
+        }
+        products
     }
 }
