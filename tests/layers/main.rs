@@ -55,10 +55,9 @@ fn src_and_cli_files_are_short() {
 
 #[test]
 fn unsafe_is_only_in_its_folders() {
-    let found = rules::misplaced_unsafe(&Source::parse(&files("src")));
-    assert_none("src", "unsafe code has its folders", &found);
-    let found = rules::uses_of_avx2(&Source::parse(&files("src")));
-    assert_none("src", "`wide` alone asks whether the processor has AVX2", &found);
+    let source = Source::parse(&files("src"));
+    assert_none("src", "unsafe code has its folders", &rules::misplaced_unsafe(&source));
+    assert_none("src", "`wide` alone asks whether the processor has AVX2", &rules::uses_of_avx2(&source));
     assert!(Source::parse(&files("cli/src")).unsafes.is_empty(), "cli/src has unsafe code");
 }
 
