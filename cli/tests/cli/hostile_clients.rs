@@ -188,17 +188,25 @@ fn answers_that_nobody_takes_are_bounded() {
     }
 }
 
+/// A request of 1 MB, whose prompt is longer than the context.
+fn long_request() -> Vec<u8> {
+    post(COMPLETIONS, &json!({"prompt": "word ".repeat(200_000)}).to_string(), "")
+}
+
+fn assert_too_long((status, _, answer): &(u16, String, String)) {
+    assert!(*status == 400 && answer.contains("the context has 256"), "{status}: {answer}");
+}
+
 #[test]
 fn bodies_of_clients_that_have_left_are_not_kept() {
     let server = Server::start(&[]);
-    let request = post(COMPLETIONS, &json!({"prompt": "word ".repeat(200_000)}).to_string(), "");
+    let request = long_request();
     // Threads that read keep some of the memory that a long one took; which of them reads is left to chance.
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..6 {
-                    let (status, _, answer) = server.send(&request);
-                    assert!(status == 400 && answer.contains("the context has 256"), "{answer}");
+                    assert_too_long(&server.send(&request));
                 }
             });
         }
@@ -219,7 +227,7 @@ fn bodies_of_clients_that_have_left_are_not_kept() {
 #[test]
 fn a_short_request_does_not_wait_for_many_long_ones() {
     let server = Server::start(&[]);
-    let long = post(COMPLETIONS, &json!({"prompt": "word ".repeat(200_000)}).to_string(), "");
+    let long = long_request();
     let short = post(COMPLETIONS, r#"{"prompt": "a", "max_tokens": 1}"#, "");
     std::thread::scope(|scope| {
         let long: Vec<_> = (0..12).map(|_| scope.spawn(|| server.send(&long))).collect();
@@ -230,8 +238,7 @@ fn a_short_request_does_not_wait_for_many_long_ones() {
         let (_, health) = server.get("/health");
         assert!(health["bodies"].as_u64() > Some(4_000_000), "{health}");
         for request in long {
-            let (status, _, answer) = request.join().unwrap();
-            assert!(status == 400 && answer.contains("the context has 256"), "{answer}");
+            assert_too_long(&request.join().unwrap());
         }
     });
 }
@@ -259,6 +266,5 @@ fn bodies_that_are_never_complete_are_bounded() {
     // What they sent goes with them.
     left.clear();
     server.wait_until(|health| health["bodies"] == 0);
-    let (status, _, answer) = server.send(&large);
-    assert!(status == 400 && answer.contains("the context has 256"), "{status}: {answer}");
+    assert_too_long(&server.send(&large));
 }
