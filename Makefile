@@ -319,7 +319,7 @@ fuzz: setup-nightly
 
 # Whether the fuzz targets of whole paths compile, with stable Rust and what it has built of the packages: a changed interface
 # is found by make test. (Those of the readers take --cfg fuzzing, with which all is built again.)
-FUZZ_WHOLE = gguf checkpoint safetensors tokenizer template chat_template grammar requests state imatrix plans calls
+FUZZ_WHOLE = gguf checkpoint safetensors shards tokenizer template chat_template grammar requests state imatrix plans calls
 fuzz-check:
 	@CARGO='$(CARGO)' tests/packages fuzz/Cargo.toml || exit $$(($$? - 1)); \
 	CARGO_PROFILE_RELEASE_DEBUG=0 $(CARGO) check --release --locked --manifest-path fuzz/Cargo.toml --target-dir $(BUILD) \
@@ -339,9 +339,10 @@ faults: setup
 check-wedlm: build
 	tests/qwen/check-wedlm "$(MODEL)"
 
-# Qwen and WeDLM against transformers; installs it and PyTorch.
+# Qwen and WeDLM against transformers, which is installed with PyTorch; and a folder of 16 GB converted in little memory.
 test-qwen: setup-python build
 	tests/qwen/run
+	tests/qwen/large
 
 test-long: train-test fuzz loom test-qwen faults test-swift test-python test-serve test-ray cycles test-arm test-vulkan check-targets crates test-dist test-windows
 	$(MAKE) soak GENERATIONS=10000

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use esolm::gguf::{Gguf, Layout, TensorType, Value, Writer};
+use esolm::gguf::{Gguf, Layout, TensorType, Value as Entry, Writer};
 use esolm::{Architecture, Config, Context, ContextParams, GenerateParams, KvType, Prompt, Variant};
-use esolm_fuzz::{TOKENIZER, bytes, bytes_in, bytes_of_llama, config, model, zip, zip_of};
+use esolm_fuzz::{SHARDS, TOKENIZER, bytes, bytes_in, bytes_of_llama, config, model, zip, zip_of};
+use serde_json::{Map, Value, json};
 
 /// The variants of models.
 const VARIANTS: [Variant; 6] =
@@ -50,6 +51,7 @@ fn main() {
     importance("read_imatrix", &config(Variant::EsoB));
     checkpoints();
     zips();
+    shards();
 }
 
 /// Where the data of a file's tensors begin.
@@ -102,14 +104,37 @@ fn states() {
     }
 }
 
+/// The Qwen3 among the seeds of `safetensors`, in two shards.
+fn shards() {
+    let model = include_bytes!("../seeds/safetensors/qwen3");
+    let mut parts = model.splitn(3, |&byte| byte == 0).skip(1);
+    let header: Map<String, Value> =
+        serde_json::from_slice(parts.next().expect("a header")).expect("a header");
+    let data = parts.next().expect("data");
+    let offset = |info: &Value, end: usize| info["data_offsets"][end].as_u64().expect("an offset");
+    let cut = data.len() as u64 / 2;
+    let cut = header.values().map(|info| offset(info, 1)).filter(|&end| end <= cut).max().expect("a tensor");
+    let (mut index, mut headers) = (Map::new(), [Map::new(), Map::new()]);
+    for (name, mut info) in header {
+        let second = offset(&info, 0) >= cut;
+        let start = if second { cut } else { 0 };
+        info["data_offsets"] = json!([offset(&info, 0) - start, offset(&info, 1) - start]);
+        index.insert(name.clone(), SHARDS[usize::from(second)].into());
+        headers[usize::from(second)].insert(name, info);
+    }
+    let index = json!({"metadata": {}, "weight_map": index});
+    let text = [index, headers[0].clone().into(), headers[1].clone().into()].map(|part| format!("{part}\0"));
+    write("shards/qwen3", &[text.concat().as_bytes(), &(cut as u16).to_le_bytes(), data].concat());
+}
+
 /// The importance of all matrices of a target's model, and of none.
 fn importance(target: &str, config: &Config) {
     let matrices: Vec<_> =
         config.tensors().unwrap().into_iter().filter(|spec| spec.dims.len() == 2).collect();
     for (name, matrices) in [("all", matrices.as_slice()), ("none", &[])] {
         let mut writer = Writer::new();
-        writer.set("general.type", Value::Str("imatrix".into()));
-        writer.set("imatrix.rows", Value::U64(7));
+        writer.set("general.type", Entry::Str("imatrix".into()));
+        writer.set("imatrix.rows", Entry::U64(7));
         for spec in matrices {
             writer.declare(&spec.name, TensorType::F32, &spec.dims[..1]).expect("a tensor");
         }

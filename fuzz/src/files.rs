@@ -32,6 +32,12 @@ impl Default for Folder {
     }
 }
 
+/// The names of the shards of a model in two.
+pub const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+
+/// The `config.json` of the model in two shards: a small Qwen3's.
+pub const SHARDS_CONFIG: &[u8] = include_bytes!("../seeds/read_config/qwen3");
+
 /// Numbers of the storages beside a pickle, `data/0`, `data/1` and so on: those of the checkpoint among the seeds.
 const STORAGES: [usize; 20] =
     [192, 1024, 4, 16, 4, 8, 192, 64, 8, 256, 32, 256, 8, 192, 48, 8, 192, 24, 64, 16];

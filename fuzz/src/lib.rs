@@ -4,7 +4,7 @@ mod files;
 mod input;
 mod models;
 
-pub use files::{Folder, zip, zip_of};
+pub use files::{Folder, SHARDS, SHARDS_CONFIG, zip, zip_of};
 pub use input::Input;
 pub use models::{TOKENIZER, VOCAB_SIZE, bytes, bytes_in, bytes_of_llama, config, letters, model};
 
