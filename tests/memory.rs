@@ -5,10 +5,16 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use esolm::convert::{Options, convert};
-use esolm::{Context, ContextParams, GenerateParams, LoadOptions, Model, Prompt, SamplingParams};
+use esolm::gguf::{Array, Layout, TensorType, Value, Writer};
+use esolm::{
+    Architecture, Config, Context, ContextParams, Defaults, GenerateParams, LoadOptions, Model, Prompt,
+    SamplingParams, Variant,
+};
 
 /// What may be resident beside weights and arena: the stacks of threads, the tokenizer, the program.
 const CONSTANT: u64 = 16 << 20;
+/// The same with a vocabulary as large as Qwen's, whose tables the tokenizer library has in memory of its own.
+const CONSTANT_OF_QWEN: u64 = 64 << 20;
 /// How far the memory of many generations may be above that of a few: pages of stack that were first touched
 /// later.
 const SLACK: u64 = 256 << 10;
@@ -18,6 +24,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if !cfg!(target_os = "linux") {
         println!("test memory ... ignored: needs Linux's resident set size");
         return Ok(());
+    }
+    let mut args = std::env::args().skip(1);
+    if let (Some("qwen"), Some(file)) = (args.next().as_deref(), args.next()) {
+        return qwen(Path::new(&file));
     }
     let before = resident("VmRSS")?;
     let model = Model::open(MODEL, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
@@ -65,6 +75,86 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("resident after 100 generations {settled}, after 10,000 {last}");
     assert!(last <= settled + SLACK, "{settled} bytes after 100 generations, {last} after 10,000");
     println!("test memory_does_not_grow_over_10_000_generations ... ok");
+
+    // In a process of its own, as making the file takes memory, too.
+    let file = dir.path().join("qwen.gguf");
+    write_qwen(&file)?;
+    let status = std::process::Command::new(std::env::current_exe()?).arg("qwen").arg(&file).status()?;
+    assert!(status.success(), "{status}");
+    println!("test a_vocabulary_of_qwens_size_takes_little_memory ... ok");
+    Ok(())
+}
+
+/// Opens a file and makes tokens of a text, and looks at the memory that it took. Not with a context, most of whose arena, planned
+/// for the largest batch, is never touched: that would hide what else there is.
+fn qwen(file: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let before = resident("VmRSS")?;
+    let model = Model::open(file, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
+    assert_eq!(model.tokenizer()?.encode("ab cd")?.len(), 3, "two merges");
+    let (peak, now) = (resident("VmHWM")? - before, resident("VmRSS")? - before);
+    // What is resident of the file, whose vocabulary is read, counts for nothing.
+    let file_bytes = resident("RssFile")?;
+    let beside = peak - file_bytes.min(peak);
+    println!("peak {peak} bytes, of which {file_bytes} are files'; {now} stay");
+    assert!(beside <= CONSTANT_OF_QWEN, "{beside} > {CONSTANT_OF_QWEN}");
+    Ok(())
+}
+
+/// A small Qwen3 with a vocabulary as large as the published ones: 151,387 merges, of words of six or seven letters.
+fn write_qwen(file: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    const LETTERS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    const MERGES: usize = 151_387;
+    let vocab_size = 151_936;
+    let mut words: Vec<String> = LETTERS.map(String::from).to_vec();
+    let mut merges = Vec::new();
+    for number in 0..MERGES {
+        let (longer, letter) = (&words[number / LETTERS.len()], LETTERS[number % LETTERS.len()]);
+        merges.push(format!("{longer} {letter}"));
+        words.push(format!("{longer}{letter}"));
+    }
+    words.extend(["\u{120}", "<|im_end|>"].map(String::from));
+    let end = words.len() - 1;
+    let config = Config {
+        variant: Variant::Ar,
+        block_length: 0,
+        context_length: 64,
+        embedding_length: 32,
+        block_count: 1,
+        feed_forward_length: 32,
+        head_count: 1,
+        architecture: Architecture { tied_output: true, ..Architecture::QWEN3 },
+        norm_epsilon: 1e-6,
+        rope_freq_base: 1e6,
+        vocab_size,
+        mask_token_id: vocab_size as u32 - 1,
+        eos_token_id: Some(end as u32),
+        other_eos_token_ids: Vec::new(),
+        bos_token_id: None,
+        prepend_token_id: None,
+        needs_first_token: true,
+        diffusion_only: false,
+        train_alpha_0: None,
+        defaults: Defaults::default(),
+    };
+    let mut writer = Writer::new();
+    config.write(&mut writer)?;
+    let texts = |texts: Vec<String>| Array::new(&texts.into_iter().map(Value::Str).collect::<Vec<_>>());
+    let types: Vec<Value> = (0..=end).map(|id| Value::I32(if id == end { 3 } else { 1 })).collect();
+    writer.set("tokenizer.ggml.model", Value::Str("gpt2".into()));
+    writer.set("tokenizer.ggml.pre", Value::Str("qwen2".into()));
+    writer.set("tokenizer.ggml.tokens", Value::Array(texts(words)?));
+    writer.set("tokenizer.ggml.token_type", Value::Array(Array::new(&types)?));
+    writer.set("tokenizer.ggml.merges", Value::Array(texts(merges)?));
+    let tensors = config.tensors()?;
+    for tensor in &tensors {
+        writer.declare_in(&tensor.name, TensorType::F32, Layout::Plain, &tensor.dims)?;
+    }
+    let mut out = std::io::BufWriter::new(std::fs::File::create(file)?);
+    writer.write(&mut out, |name, bytes| {
+        let count = tensors.iter().find(|tensor| tensor.name == name).map_or(0, |t| t.dims.iter().product());
+        bytes.extend((0..count).flat_map(|place: usize| ((place % 7) as f32 / 8.0).to_le_bytes()));
+        Ok(())
+    })?;
     Ok(())
 }
 

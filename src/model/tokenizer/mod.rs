@@ -15,6 +15,8 @@ mod vocabulary;
 
 use std::sync::OnceLock;
 
+use tokenizers::Model as _;
+
 use super::config::Config;
 use crate::error::{Error, Result};
 use crate::gguf::Value;
@@ -115,7 +117,7 @@ impl Tokenizer {
     /// Reads a `tokenizer.json`.
     fn from_json(json: &str, config: &Config) -> Result<Self, Unusable> {
         let inner = parse_tokenizer(json).map_err(Unusable::damaged)?;
-        let tokens = inner.get_vocab_size(true);
+        let tokens = count(&inner);
         // The mask token comes after the tokenizer's own, or is one of them.
         let fits = match config.llama_architecture() {
             // Their vocabularies have rows for no token.
@@ -300,6 +302,14 @@ impl Tokenizer {
         let made = TokenPieces::new(self.encoder.tokenizer(), self.vocab_size)?;
         Ok(self.pieces.get_or_init(|| made).as_ref())
     }
+}
+
+/// How many tokens there are. (`get_vocab_size(true)` copies them all, which of a large vocabulary is a quarter of the memory
+/// that opening it takes.)
+fn count(tokenizer: &tokenizers::Tokenizer) -> usize {
+    let own = |token: &String| tokenizer.get_model().token_to_id(token).is_some();
+    let added = tokenizer.get_added_vocabulary().get_vocab().keys();
+    tokenizer.get_vocab_size(false) + added.filter(|token| !own(token)).count()
 }
 
 /// Most memory that a tokenizer takes: so many times the bytes of a small file, and less of a large one (`tests/hostile`).
