@@ -140,7 +140,15 @@ impl MemoryPlan {
             true => ArenaPlan::Cpu(CpuLayout::new(config, &capacity, threads)?),
             false => Self::measure_graph(config, tensors, device, &capacity, threads)?,
         };
-        Ok(Self { capacity, length, prompt_rows, threads, arena, weights: total_bytes(tensors) })
+        let copy = if own || !on_host { 0 } else { copy_in_plain_rows(tensors) };
+        Ok(Self {
+            capacity,
+            length,
+            prompt_rows,
+            threads,
+            arena,
+            weights: total_bytes(tensors).saturating_add(copy),
+        })
     }
 
     /// The graph: with attention in one operation on the CPU, and on a device where keys and values are in half precision
@@ -199,4 +207,13 @@ impl MemoryPlan {
         };
         MemoryUse { weights: self.weights, arena, kv_cache, compute }
     }
+}
+
+/// Bytes of the copy that ggml takes of tensors of which some lie in panels (`Weights::in_plain_rows`).
+fn copy_in_plain_rows(tensors: &[TensorInfo]) -> usize {
+    if tensors.iter().all(|tensor| tensor.layout == Layout::Plain) {
+        return 0;
+    }
+    let lens = tensors.iter().map(|tensor| tensor.len_in(Layout::Plain).unwrap_or(tensor.range.len()));
+    lens.fold(0, usize::saturating_add)
 }

@@ -29,6 +29,28 @@ fn generate(model: &Model, kernels: Kernels) -> (Vec<Vec<u32>>, Vec<u8>) {
 }
 
 #[test]
+fn the_copy_that_ggml_takes_of_panels_is_counted() {
+    let scratch = Scratch::new(&Network::random(wide(), 3).to_gguf());
+    let opened = |name: &str, layout: Layout| {
+        scratch.quantize(name, &QuantizeOptions { layout, ..all_tensors(TensorType::Q8_0) }).unwrap();
+        open(&scratch.path(name), LoadMode::Map)
+    };
+    let (plain, panels) = (opened("plain.gguf", Layout::Plain), opened("panels.gguf", Layout::Panels));
+    let weights = |model: &Model, kernels: Kernels| {
+        let params = ContextParams { kernels, ..ContextParams::default() };
+        Context::memory_use(model, &params).unwrap().weights
+    };
+    assert_eq!(weights(&panels, Kernels::Own), panels.tensor_bytes());
+    assert_eq!(weights(&panels, Kernels::Ggml), panels.tensor_bytes() + plain.tensor_bytes());
+    for kernels in [Kernels::Own, Kernels::Ggml] {
+        assert_eq!(weights(&plain, kernels), plain.tensor_bytes());
+    }
+    let params = ContextParams { kernels: Kernels::Ggml, ..ContextParams::default() };
+    let estimate = Context::estimate(scratch.path("panels.gguf"), &LoadOptions::default(), &params).unwrap();
+    assert_eq!(estimate.weights, weights(&panels, Kernels::Ggml));
+}
+
+#[test]
 fn panels_have_the_values_of_plain_rows() {
     // A vocabulary that fills no whole panels.
     let config = esolm::Config { vocab_size: 71, mask_token_id: 70, ..wide() };
@@ -142,6 +164,51 @@ fn what_cannot_lie_in_panels_is_refused() {
     bytes[at..][..4].copy_from_slice(&1600u32.to_le_bytes());
     let error = Model::from_bytes(&bytes, &LoadOptions::default()).unwrap_err().to_string();
     assert!(error.contains("unsupported type number 1600"), "{error}");
+}
+
+/// A file whose tensors come in another order than esolm's, as those of other programs do, loses none of its keys and tensors in
+/// panels and back.
+#[test]
+fn files_of_other_programs_lose_nothing() {
+    let scratch = Scratch::new(&Network::random(wide(), 3).to_gguf());
+    let plain = QuantizeOptions { layout: Layout::Plain, ..all_tensors(TensorType::Q4K) };
+    scratch.quantize("plain.gguf", &plain).unwrap();
+    let bytes = std::fs::read(scratch.path("plain.gguf")).unwrap();
+    let read = Gguf::parse(&bytes, "file").unwrap();
+    let mut writer = Writer::new();
+    read.metadata().iter().rev().for_each(|(key, value)| writer.set(key, value.clone()));
+    for tensor in read.tensors().iter().rev() {
+        writer.declare(&tensor.name, tensor.ty, &tensor.dims).unwrap();
+    }
+    let mut reversed = Vec::new();
+    let data = |name: &str, out: &mut Vec<u8>| {
+        out.extend_from_slice(&bytes[read.tensor(name).unwrap().range.clone()]);
+        Ok(())
+    };
+    writer.write(&mut reversed, data).unwrap();
+    let other = Scratch::new(&reversed);
+    let kept = |layout: Layout| QuantizeOptions {
+        layout,
+        policy: Policy::unchanged(),
+        ..all_tensors(TensorType::F32)
+    };
+    other.quantize("panels.gguf", &kept(Layout::Panels)).unwrap();
+    let back = Scratch::new(&std::fs::read(other.path("panels.gguf")).unwrap());
+    back.quantize("back.gguf", &kept(Layout::Plain)).unwrap();
+    let found = std::fs::read(back.path("back.gguf")).unwrap();
+    let there = Gguf::parse(&found, "file").unwrap();
+    let sorted = |gguf: &Gguf| {
+        let mut all = gguf.metadata().to_vec();
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        all
+    };
+    assert_eq!(sorted(&there), sorted(&Gguf::parse(&reversed, "file").unwrap()));
+    assert_eq!(there.tensors().len(), read.tensors().len());
+    for tensor in read.tensors() {
+        let same = there.tensor(&tensor.name).unwrap();
+        assert_eq!((same.ty, &same.dims), (tensor.ty, &tensor.dims), "{}", tensor.name);
+        assert!(found[same.range.clone()] == bytes[tensor.range.clone()], "{}", tensor.name);
+    }
 }
 
 #[test]
