@@ -10,12 +10,34 @@ pub struct Floor {
     pub seconds: f64,
     /// What takes most of it: reading `memory`, or `products`.
     pub by: &'static str,
+    /// What the blocks' matrices and the vocabulary's take of it, all steps together.
+    pub blocks: Least,
+    pub vocabulary: Least,
+}
+
+/// The least seconds in which matrices are read, and multiplied.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Least {
+    pub reading: f64,
+    pub multiplying: f64,
+}
+
+impl Floor {
+    /// The least times of a part of a step that is matrices, by the part's name.
+    pub fn part(&self, name: &str) -> Option<Least> {
+        match name {
+            "blocks" => Some(self.blocks),
+            "vocabulary" => Some(self.vocabulary),
+            _ => None,
+        }
+    }
 }
 
 /// The matrices of a model, and what a step takes of them.
 struct Matrices {
-    /// Bytes of the blocks' matrices and the vocabulary's.
-    bytes: f64,
+    /// Bytes of the blocks' matrices, and of the vocabulary's.
+    block_bytes: f64,
+    vocabulary_bytes: f64,
     /// Multiplications for a row: in all blocks, in the vocabulary's matrix, and what the last block does not do for a row of a
     /// known token, which ends with its keys and values.
     blocks: f64,
@@ -28,16 +50,25 @@ struct Matrices {
 impl Matrices {
     fn of(model: &Model) -> Self {
         let config = model.config();
-        let mut all = Self { bytes: 0.0, blocks: 0.0, vocabulary: 0.0, last: 0.0, quantized: false };
+        let mut all = Self {
+            block_bytes: 0.0,
+            vocabulary_bytes: 0.0,
+            blocks: 0.0,
+            vocabulary: 0.0,
+            last: 0.0,
+            quantized: false,
+        };
         // The embedding is looked up, unless it is the output matrix, too.
         let is_read = |name: &str| name != "token_embd.weight" || config.architecture.tied_output;
         for tensor in model.tensors().iter().filter(|t| t.dims.len() > 1 && is_read(&t.name)) {
             let products = tensor.dims.iter().product::<usize>() as f64;
-            all.bytes += tensor.range.len() as f64;
+            let bytes = tensor.range.len() as f64;
             if tensor.name.starts_with("blk.") {
+                all.block_bytes += bytes;
                 all.blocks += products;
                 all.quantized |= tensor.ty.is_quantized();
             } else {
+                all.vocabulary_bytes += bytes;
                 all.vocabulary += products;
             }
         }
@@ -72,6 +103,9 @@ pub fn floor(
     }
     let peak = if matrices.quantized { machine.byte_operations } else { machine.float_operations };
     let (mut memory, mut arithmetic, mut seconds) = (0.0, 0.0, 0.0);
+    let (mut blocks, mut vocabulary) = (Least::default(), Least::default());
+    let reading = |bytes: f64| bytes / machine.bandwidth;
+    let multiplying = |products: f64| 2.0 * products / peak;
     let Workload { sequences, length, window } = workload;
     let (mut known, mut before) = (0, 0);
     for &now in written {
@@ -95,16 +129,21 @@ pub fn floor(
             }
         };
         let products = (masks + tokens) as f64 * matrices.blocks - tokens as f64 * matrices.last;
+        blocks.reading += reading(matrices.block_bytes);
+        blocks.multiplying += multiplying(products);
+        vocabulary.reading += reading(matrices.vocabulary_bytes);
+        vocabulary.multiplying += multiplying(now as f64 * matrices.vocabulary);
+        let bytes =
+            matrices.block_bytes + matrices.vocabulary_bytes + cached as f64 * token_bytes(config, kv_type);
         let products = products + now as f64 * matrices.vocabulary;
-        let reading = (matrices.bytes + cached as f64 * token_bytes(config, kv_type)) / machine.bandwidth;
-        let multiplying = 2.0 * products / peak;
-        memory += reading;
-        arithmetic += multiplying;
-        seconds += f64::max(reading, multiplying);
+        memory += reading(bytes);
+        arithmetic += multiplying(products);
+        seconds += f64::max(reading(bytes), multiplying(products));
         known += now;
         before = now;
     }
-    Some(Floor { seconds, by: if memory > arithmetic { "memory" } else { "products" } })
+    let by = if memory > arithmetic { "memory" } else { "products" };
+    Some(Floor { seconds, by, blocks, vocabulary })
 }
 
 /// Bytes of a token in the K/V cache.
@@ -148,10 +187,13 @@ mod tests {
             let file = SyntheticModel::write(&config, &QuantizeOptions::new(TensorType::F32))?;
             let model = file.open(&LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
             let workload = Workload { sequences: 1, length: 8, window: None };
-            let found = floor(&model, KvType::F32, workload, &[1; 8], &machine).map(|floor| floor.seconds);
+            let found = floor(&model, KvType::F32, workload, &[1; 8], &machine).expect("a floor");
             let all = Matrices::of(&model);
             let rows = f64::from(masks + tokens) * all.blocks - f64::from(tokens) * all.last;
-            assert_eq!(found, Some(rows + 8.0 * all.vocabulary), "{variant:?}");
+            assert_eq!(found.seconds, rows + 8.0 * all.vocabulary, "{variant:?}");
+            assert_eq!(found.blocks.multiplying, rows, "{variant:?}");
+            assert_eq!(found.vocabulary.multiplying, 8.0 * all.vocabulary, "{variant:?}");
+            assert_eq!(found.blocks.reading + found.vocabulary.reading, 0.0, "{variant:?}");
         }
         Ok(())
     }

@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Ok::<_, Error>(())
     })?;
     machine.probe_again();
-    let profile = if args.profile { report::profile(&cases) } else { String::new() };
+    let profile = if args.profile { report::profile(args, &machine, &cases) } else { String::new() };
     let table = report::table(args, &machine, &subjects, &cases) + &report::ratios(&cases) + &profile;
     let plot = args.plot.as_ref().map(|path| (path, report::plot(args, &cases)));
     args.json.show(&table, report::json(args, &machine, &subjects, &cases)?, plot)?;

@@ -93,9 +93,12 @@ pub fn ratios(cases: &[Case<'_>]) -> String {
     }
 }
 
-/// How the time of a step is spent, in milliseconds and per cent, in the last generation of each case.
-pub fn profile(cases: &[Case<'_>]) -> String {
-    let mut text = String::from("\nWhere a step's time goes, in ms (the last generation of each):\n");
+/// How the time of a step is spent, in milliseconds and per cent, in the last generation of each case; and of the time that matrices
+/// take the shares in which they could be read, and multiplied, at the machine's limits.
+pub fn profile(args: &Args, machine: &Machine, cases: &[Case<'_>]) -> String {
+    let mut text = String::from(
+        "\nWhere a step's time goes, in ms (the last generation of each), and how near matrices come to reading and to int8 or f32:\n",
+    );
     for case in cases {
         let (GenerateParams { alpha_0, .. }, steps) = (case.params, case.amount.name());
         text += &format!("{}, batch {}, alpha_0 {alpha_0}, T {steps}:", case.subject.name, case.batch);
@@ -103,7 +106,15 @@ pub fn profile(cases: &[Case<'_>]) -> String {
             Some(parts) => {
                 let whole: f64 = parts.iter().map(|(_, ms)| ms).sum();
                 for (name, ms) in parts {
-                    text += &format!("  {name} {ms:.3} ({:.0} %)", 100.0 * ms / whole);
+                    text += &format!("  {name} {ms:.3} ({:.0} %", 100.0 * ms / whole);
+                    if let Some([reading, multiplying]) = shares(args, machine, case, name, ms) {
+                        text += &format!(
+                            "; {:.0} % of reading, {:.0} % of multiplying",
+                            100.0 * reading,
+                            100.0 * multiplying
+                        );
+                    }
+                    text += ")";
                 }
                 text += "\n";
             }
@@ -111,6 +122,17 @@ pub fn profile(cases: &[Case<'_>]) -> String {
         }
     }
     text
+}
+
+/// Which share of its time, `ms` in each step, a part of a step would take to read its matrices, and to multiply with them, at the
+/// machine's limits.
+fn shares(args: &Args, machine: &Machine, case: &Case<'_>, part: &str, ms: f64) -> Option<[f64; 2]> {
+    if case.times.is_calculated() {
+        return None;
+    }
+    let least = case.floor(args, machine)?.part(part)?;
+    let seconds = ms / 1e3 * case.times.steps() as f64;
+    Some([least.reading / seconds, least.multiplying / seconds])
 }
 
 /// Speed over diffusion steps or what takes their place, with a line for each model, kernels, batch and alpha_0. What all cases have
@@ -190,6 +212,13 @@ pub fn json(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<
                 "floor_seconds": floor.map(|floor| floor.seconds),
                 "floor_share": floor.map(|floor| floor.seconds / case.times.median()),
                 "floor_by": floor.map(|floor| floor.by),
+                "shares": case.times.parts().map(|parts| {
+                    let all = parts.into_iter().filter_map(|(name, ms)| {
+                        let [reading, multiplying] = shares(args, machine, case, name, ms)?;
+                        Some((name.to_owned(), json!({ "reading": reading, "multiplying": multiplying })))
+                    });
+                    all.collect::<serde_json::Map<_, _>>()
+                }),
                 "times": case.times.json(),
             }))
         })
