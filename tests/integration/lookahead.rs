@@ -57,6 +57,11 @@ fn joint(context: &mut Context, prompt: &Prompt, params: &GenerateParams, writte
     context.probabilities(0, &[position], &mut probabilities).unwrap();
     let mut all = vec![];
     for (token, &probability) in (0..TINY as u32).zip(&probabilities) {
+        if probability == 0.0 {
+            let behind = context.order(0).unwrap().len() - place - 1;
+            all.resize(all.len() + TINY.pow(behind as u32), 0.0);
+            continue;
+        }
         let rest = joint(context, prompt, params, &[written, &[token]].concat());
         all.extend(rest.iter().map(|rest| rest * f64::from(probability)));
     }
@@ -66,9 +71,13 @@ fn joint(context: &mut Context, prompt: &Prompt, params: &GenerateParams, writte
 /// Tokens of the tiny vocabulary besides the mask.
 pub const TINY: usize = 4;
 
-fn tiny(variant: Variant) -> Model {
+fn tiny_network(variant: Variant) -> Network {
     let config = esolm::Config { variant, vocab_size: TINY + 1, mask_token_id: TINY as u32, ..config(2, 4) };
-    Network::random(config, 3).model()
+    Network::random(config, 3)
+}
+
+fn tiny(variant: Variant) -> Model {
+    tiny_network(variant).model()
 }
 
 /// The value that chi-square exceeds with a probability of 1e-5 (Wilson and Hilferty).
@@ -116,6 +125,29 @@ fn texts_have_the_distribution_of_one_token_per_pass() {
             assert!(counts.passes < counts.tokens * 9 / 10, "{what}: {counts:?}");
             assert!(counts.accepted > 1000 && counts.accepted + 1000 < counts.proposed, "{what}: {counts:?}");
         }
+    }
+}
+
+/// Behind a `b` or a `d` comes an `a` or a `c`, whatever the guesses before it were.
+#[test]
+fn texts_of_a_grammar_have_the_distribution_of_one_token_per_pass() {
+    let words = serde_json::json!({
+        "version": "1.0", "added_tokens": [], "decoder": {"type": "Fuse"},
+        "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1, "c": 2, "d": 3}, "unk_token": "a"}
+    });
+    let model = tiny_network(Variant::EsoB).model_with_tokenizer(&words.to_string());
+    let mut context = Context::new(&model, &ContextParams { length: 5, ..params(1) }).unwrap();
+    let grammar = Grammar::Regex("([ac][bd]?)*".into());
+    let constraints = &[Constraints { grammar: Some(grammar), ..Constraints::default() }];
+    for lookahead in [1, 3] {
+        let request = GenerateParams { alpha_0: 0.0, constraints, ..ahead(Order::LeftToRight, lookahead) };
+        let prompt = Prompt::prefix(&[1]).unwrap();
+        let expected = joint(&mut context, &prompt, &request, &[]);
+        let possible = expected.iter().filter(|&&probability| probability > 0.0).count();
+        // 48 texts end with an `a` or a `c`, behind any token; 32 with a `b` or a `d` behind such a one.
+        assert_eq!(possible, 80, "what the grammar lets be");
+        let counts = check_distribution(&mut context, &prompt, &request, &format!("grammar, {lookahead}"));
+        assert!(counts.accepted > 1000 && counts.accepted + 1000 < counts.proposed, "{counts:?}");
     }
 }
 
