@@ -92,6 +92,19 @@ def test_ways_to_open(path: str, tmp_path: Path) -> None:
             esolm.Model.open_file(opened.fileno(), 32, len(file) * 2)
 
 
+def test_plain_rows_are_repacked(source: Path) -> None:
+    # This file's matrices lie in plain rows.
+    def written(options: esolm.ModelOptions) -> list[int]:
+        with esolm.Model.open(source / "fuzz/seeds/gguf/q8_0", options) as model:
+            with esolm.Context(model, esolm.ContextOptions(length=12, threads=1)) as context:
+                context.generate([esolm.Prompt()], esolm.GenerateParams(seed=7, ignore_eos=True))
+                return context.tokens()
+
+    expected = written(esolm.ModelOptions())
+    assert len(expected) == 12
+    assert written(esolm.ModelOptions(repack=True)) == written(esolm.ModelOptions(copy=True)) == expected
+
+
 def test_errors(path: str, tmp_path: Path) -> None:
     with pytest.raises(esolm.FileError, match=r"missing\.gguf") as caught:
         esolm.Model.open(tmp_path / "missing.gguf")
