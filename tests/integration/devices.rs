@@ -295,7 +295,10 @@ fn the_estimate_for_a_file_is_what_it_takes() {
     let model = Model::open(default_model(), &options()).unwrap();
     let estimate = Context::estimate(default_model(), &options(), &limits).unwrap();
     assert_eq!(estimate, Context::memory_use(&model, &limits).unwrap());
-    assert_eq!(estimate.weights, model.tensor_bytes());
+    // On the CPU with the copy that ggml takes of panels.
+    let copied = estimate.weights - model.tensor_bytes();
+    assert_eq!(copied > model.tensor_bytes() / 2, model.device() == "cpu");
+    assert!(copied == 0 || model.device() == "cpu");
 }
 
 #[test]
