@@ -88,14 +88,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Opens a file and makes tokens of a text, and looks at the memory that it took. Not with a context, most of whose arena, planned
 /// for the largest batch, is never touched: that would hide what else there is.
 fn qwen(file: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let before = resident("VmRSS")?;
+    let (before, files_before) = (resident("VmRSS")?, resident("RssFile")?);
     let model = Model::open(file, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
     assert_eq!(model.tokenizer()?.encode("ab cd")?.len(), 3, "two merges");
     let (peak, now) = (resident("VmHWM")? - before, resident("VmRSS")? - before);
-    // What is resident of the file, whose vocabulary is read, counts for nothing.
-    let file_bytes = resident("RssFile")?;
-    let beside = peak - file_bytes.min(peak);
-    println!("peak {peak} bytes, of which {file_bytes} are files'; {now} stay");
+    // What became resident of the file, whose vocabulary is read, and of the program counts for nothing.
+    let files = resident("RssFile")? - files_before;
+    let (beside, now) = (peak - files.min(peak), now - files.min(now));
+    println!("{beside} bytes at most and {now} then, beside {files} of files");
     assert!(beside <= CONSTANT_OF_QWEN, "{beside} > {CONSTANT_OF_QWEN}");
     Ok(())
 }

@@ -16,8 +16,8 @@ use crate::forward::MemoryUse;
 pub struct esolm_memory_use {
     /// sizeof(esolm_memory_use)
     pub struct_size: usize,
-    /// The model's weights: in the mapped file, in host memory or on the device. All contexts share them. For ggml's kernels on
-    /// the CPU with those in plain rows that they take of matrices in panels.
+    /// The model's weights: in the mapped file, in host memory or on the device. All contexts share them. Where
+    /// ggml's kernels run on the CPU and matrices lie in panels, a copy of all in plain rows is counted, too.
     pub weights: usize,
     /// A context's host memory: esolm_context_arena_size. On the CPU it includes the two below; those of another device
     /// are in its memory.

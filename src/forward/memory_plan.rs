@@ -187,12 +187,10 @@ impl MemoryPlan {
         let file = FileBytes::map(path)?;
         let ModelHeader { config, mut tensors, .. } =
             ModelHeader::read(file.bytes(), &path.display().to_string(), options.mask_token)?;
-        if !in_host_memory(device) {
-            // There the rows are plain.
-            for tensor in &mut tensors {
-                let len = tensor.len_in(Layout::Plain).unwrap_or(tensor.range.len());
-                tensor.range.end = tensor.range.start + len;
-            }
+        for tensor in &mut tensors {
+            tensor.layout = options.layout(tensor, &config, device);
+            let len = tensor.len_in(tensor.layout).unwrap_or(tensor.range.len());
+            tensor.range.end = tensor.range.start + len;
         }
         Self::new(&config, &tensors, device, params)
     }

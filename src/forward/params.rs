@@ -51,8 +51,8 @@ pub enum Kernels {
 /// Where memory goes, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryUse {
-    /// The model's weights: in the mapped file, in memory of their own or on the device. Contexts share them. For ggml's kernels
-    /// on the CPU with those in plain rows that they take of matrices in panels.
+    /// The model's weights: in the mapped file, in memory of their own or on the device. Contexts share them. Where ggml's
+    /// kernels run on the CPU and matrices lie in panels, a copy of all in plain rows is counted, too.
     pub weights: usize,
     /// The arena: all host memory of the context. On the CPU, `kv_cache` and `compute` are in it.
     pub arena: usize,

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::config::Config;
 use super::header::{ModelHeader, layout_of};
 use crate::error::{Error, Result};
 use crate::ggml::{Device, Weights, in_host_memory};
@@ -57,6 +58,18 @@ impl std::fmt::Debug for LoadOptions<'_> {
 }
 
 impl LoadOptions<'_> {
+    /// How a tensor of a file lies once a model is open on a device.
+    pub(crate) fn layout(&self, tensor: &TensorInfo, config: &Config, device: Device) -> Layout {
+        match self.mode {
+            _ if !in_host_memory(device) => Layout::Plain,
+            LoadMode::Repack => {
+                let tied = config.architecture.tied_output;
+                layout_of(&tensor.name, tensor.ty, &tensor.dims, tied, Layout::Panels)
+            }
+            LoadMode::Map | LoadMode::Copy => tensor.layout,
+        }
+    }
+
     /// Calls `progress` with the fraction done.
     fn report(&self, fraction: f64) -> Result<()> {
         match self.progress.map(|progress| progress(fraction)) {
@@ -147,14 +160,7 @@ fn load(
     let header = ModelHeader::read(source.bytes(), &file, options.mask_token)?;
     let tensors = try_collected(header.tensors.iter().map(TensorInfo::copied))?;
     let to_device = |fraction| options.report(copied + (1.0 - copied) * fraction);
-    let layout = |tensor: &TensorInfo| match options.mode {
-        _ if !in_host_memory(device) => Layout::Plain,
-        LoadMode::Repack => {
-            let tied = header.config.architecture.tied_output;
-            layout_of(&tensor.name, tensor.ty, &tensor.dims, tied, Layout::Panels)
-        }
-        LoadMode::Map | LoadMode::Copy => tensor.layout,
-    };
+    let layout = |tensor: &TensorInfo| options.layout(tensor, &header.config, device);
     let mapped = matches!(source, FileBytes::Map(_));
     let weights = Weights::new(device, tensors, source, &layout, &to_device)?;
     // Unless they were copied here; to a device's own memory they go from the mapped file.

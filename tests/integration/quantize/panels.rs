@@ -45,9 +45,20 @@ fn the_copy_that_ggml_takes_of_panels_is_counted() {
     for kernels in [Kernels::Own, Kernels::Ggml] {
         assert_eq!(weights(&plain, kernels), plain.tensor_bytes());
     }
-    let params = ContextParams { kernels: Kernels::Ggml, ..ContextParams::default() };
-    let estimate = Context::estimate(scratch.path("panels.gguf"), &LoadOptions::default(), &params).unwrap();
-    assert_eq!(estimate.weights, weights(&panels, Kernels::Ggml));
+    for (name, mode) in [
+        ("panels.gguf", LoadMode::Map),
+        ("plain.gguf", LoadMode::Map),
+        ("plain.gguf", LoadMode::Copy),
+        ("plain.gguf", LoadMode::Repack),
+    ] {
+        let options = LoadOptions { mode, ..LoadOptions::default() };
+        let model = open(&scratch.path(name), mode);
+        for kernels in [Kernels::Own, Kernels::Ggml] {
+            let params = ContextParams { kernels, ..ContextParams::default() };
+            let estimate = Context::estimate(scratch.path(name), &options, &params).unwrap();
+            assert_eq!(estimate.weights, weights(&model, kernels), "{name} {mode:?} {kernels:?}");
+        }
+    }
 }
 
 #[test]

@@ -43,8 +43,8 @@ struct Matrices {
     blocks: f64,
     vocabulary: f64,
     last: f64,
-    /// Whether they are multiplied as bytes.
-    quantized: bool,
+    /// Whether those of the blocks, and the vocabulary's, are multiplied as bytes.
+    quantized: [bool; 2],
 }
 
 impl Matrices {
@@ -56,7 +56,7 @@ impl Matrices {
             blocks: 0.0,
             vocabulary: 0.0,
             last: 0.0,
-            quantized: false,
+            quantized: [false; 2],
         };
         // The embedding is looked up, unless it is the output matrix, too.
         let is_read = |name: &str| name != "token_embd.weight" || config.architecture.tied_output;
@@ -66,10 +66,11 @@ impl Matrices {
             if tensor.name.starts_with("blk.") {
                 all.block_bytes += bytes;
                 all.blocks += products;
-                all.quantized |= tensor.ty.is_quantized();
+                all.quantized[0] |= tensor.ty.is_quantized();
             } else {
                 all.vocabulary_bytes += bytes;
                 all.vocabulary += products;
+                all.quantized[1] |= tensor.ty.is_quantized();
             }
         }
         let keys_and_values = 2 * config.embedding_length * config.kv_head_count() * config.head_dim();
@@ -101,11 +102,12 @@ pub fn floor(
     if config.variant == Variant::EsoA {
         return None;
     }
-    let peak = if matrices.quantized { machine.byte_operations } else { machine.float_operations };
+    let [block_peak, vocabulary_peak] = matrices
+        .quantized
+        .map(|bytes| if bytes { machine.byte_operations } else { machine.float_operations });
     let (mut memory, mut arithmetic, mut seconds) = (0.0, 0.0, 0.0);
     let (mut blocks, mut vocabulary) = (Least::default(), Least::default());
     let reading = |bytes: f64| bytes / machine.bandwidth;
-    let multiplying = |products: f64| 2.0 * products / peak;
     let Workload { sequences, length, window } = workload;
     let (mut known, mut before) = (0, 0);
     for &now in written {
@@ -130,15 +132,17 @@ pub fn floor(
         };
         let products = (masks + tokens) as f64 * matrices.blocks - tokens as f64 * matrices.last;
         blocks.reading += reading(matrices.block_bytes);
-        blocks.multiplying += multiplying(products);
+        let multiplying_blocks = 2.0 * products / block_peak;
+        blocks.multiplying += multiplying_blocks;
         vocabulary.reading += reading(matrices.vocabulary_bytes);
-        vocabulary.multiplying += multiplying(now as f64 * matrices.vocabulary);
+        // At least the logits of what was written: a window that slides has those of its other masks, too.
+        let multiplying_vocabulary = 2.0 * now as f64 * matrices.vocabulary / vocabulary_peak;
+        vocabulary.multiplying += multiplying_vocabulary;
         let bytes =
             matrices.block_bytes + matrices.vocabulary_bytes + cached as f64 * token_bytes(config, kv_type);
-        let products = products + now as f64 * matrices.vocabulary;
         memory += reading(bytes);
-        arithmetic += multiplying(products);
-        seconds += f64::max(reading(bytes), multiplying(products));
+        arithmetic += multiplying_blocks + multiplying_vocabulary;
+        seconds += f64::max(reading(bytes), multiplying_blocks + multiplying_vocabulary);
         known += now;
         before = now;
     }
@@ -193,7 +197,18 @@ mod tests {
             assert_eq!(found.seconds, rows + 8.0 * all.vocabulary, "{variant:?}");
             assert_eq!(found.blocks.multiplying, rows, "{variant:?}");
             assert_eq!(found.vocabulary.multiplying, 8.0 * all.vocabulary, "{variant:?}");
-            assert_eq!(found.blocks.reading + found.vocabulary.reading, 0.0, "{variant:?}");
+            // What is read: all matrices in each step, and nothing of a machine that multiplies at once.
+            let reader = Machine {
+                bandwidth: 1.0,
+                byte_operations: f64::INFINITY,
+                float_operations: f64::INFINITY,
+                processor: String::new(),
+                threads: 1,
+            };
+            let found = floor(&model, KvType::F32, workload, &[1; 8], &reader).expect("a floor");
+            assert_eq!(found.part("blocks").map(|part| part.reading), Some(8.0 * all.block_bytes));
+            assert_eq!(found.part("vocabulary").map(|part| part.reading), Some(8.0 * all.vocabulary_bytes));
+            assert_eq!(found.blocks.multiplying + found.vocabulary.multiplying, 0.0);
         }
         Ok(())
     }

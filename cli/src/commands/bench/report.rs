@@ -212,12 +212,12 @@ pub fn json(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<
                 "floor_seconds": floor.map(|floor| floor.seconds),
                 "floor_share": floor.map(|floor| floor.seconds / case.times.median()),
                 "floor_by": floor.map(|floor| floor.by),
-                "shares": case.times.parts().map(|parts| {
+                "shares": case.times.parts().and_then(|parts| {
                     let all = parts.into_iter().filter_map(|(name, ms)| {
                         let [reading, multiplying] = shares(args, machine, case, name, ms)?;
                         Some((name.to_owned(), json!({ "reading": reading, "multiplying": multiplying })))
                     });
-                    all.collect::<serde_json::Map<_, _>>()
+                    Some(all.collect::<serde_json::Map<_, _>>()).filter(|all| !all.is_empty())
                 }),
                 "times": case.times.json(),
             }))
