@@ -3,19 +3,27 @@ use std::path::PathBuf;
 use std::process::Command;
 
 fn main() {
-    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
-        // The number is ESOLM_ABI_VERSION.
-        println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libesolm.so.0");
-        // Nothing of other packages: llguidance has functions for C, which Rust would export, too. (zig does not know the
-        // option; packaging/pack-library does it for zig.)
-        if !std::env::var("RUSTC_LINKER").is_ok_and(|linker| linker.contains("zigcc")) {
-            println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
-        }
+    let os = std::env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
+    // The name by which programs look for the library, with ESOLM_ABI_VERSION. Without one they would look for the path where it
+    // was built. Android takes no numbers behind `.so`.
+    let name = match os.as_str() {
+        "linux" => Some("-soname,libesolm.so.0"),
+        "android" => Some("-soname,libesolm.so"),
+        "macos" | "ios" => Some("-install_name,@rpath/libesolm.0.dylib"),
+        _ => None,
+    };
+    if let Some(name) = name {
+        println!("cargo:rustc-cdylib-link-arg=-Wl,{name}");
+    }
+    // Nothing of other packages: llguidance has functions for C, which Rust would export, too. (zig does not know the
+    // option; packaging/pack-library does it for zig.)
+    if matches!(os.as_str(), "linux" | "android")
+        && !std::env::var("RUSTC_LINKER").is_ok_and(|linker| linker.contains("zigcc"))
+    {
+        println!("cargo:rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
     }
     // ggml's C++; its crate says so on other systems.
-    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("windows")
-        && std::env::var("CARGO_CFG_TARGET_ENV").as_deref() == Ok("gnu")
-    {
+    if os == "windows" && std::env::var("CARGO_CFG_TARGET_ENV").as_deref() == Ok("gnu") {
         println!("cargo:rustc-link-lib=stdc++");
     }
     println!("cargo:rerun-if-changed=build.rs");
