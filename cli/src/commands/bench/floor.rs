@@ -1,5 +1,7 @@
 //! The least time that a generation can take: what its steps must read from memory, and what they must multiply.
 
+use std::ops::AddAssign;
+
 use esolm::{Config, KvType, Model, Variant};
 
 use super::machine::Machine;
@@ -22,6 +24,13 @@ pub struct Least {
     pub multiplying: f64,
 }
 
+impl AddAssign for Least {
+    fn add_assign(&mut self, other: Self) {
+        self.reading += other.reading;
+        self.multiplying += other.multiplying;
+    }
+}
+
 impl Floor {
     /// The least times of a part of a step that is matrices, by the part's name.
     pub fn part(&self, name: &str) -> Option<Least> {
@@ -33,50 +42,42 @@ impl Floor {
     }
 }
 
-/// The matrices of a model, and what a step takes of them.
+/// The matrices of a part of a model.
+#[derive(Default)]
 struct Matrices {
-    /// Bytes of the blocks' matrices, and of the vocabulary's.
-    block_bytes: f64,
-    vocabulary_bytes: f64,
-    /// Multiplications for a row: in all blocks, in the vocabulary's matrix, and what the last block does not do for a row of a
-    /// known token, which ends with its keys and values.
-    blocks: f64,
-    vocabulary: f64,
-    last: f64,
-    /// Whether those of the blocks, and the vocabulary's, are multiplied as bytes.
-    quantized: [bool; 2],
+    bytes: f64,
+    /// Multiplications for a row.
+    products: f64,
+    /// Whether they are multiplied as bytes.
+    quantized: bool,
 }
 
 impl Matrices {
-    fn of(model: &Model) -> Self {
-        let config = model.config();
-        let mut all = Self {
-            block_bytes: 0.0,
-            vocabulary_bytes: 0.0,
-            blocks: 0.0,
-            vocabulary: 0.0,
-            last: 0.0,
-            quantized: [false; 2],
-        };
+    /// Those of the blocks, and of the vocabulary.
+    fn of(model: &Model) -> [Self; 2] {
+        let [mut blocks, mut vocabulary] = [Self::default(), Self::default()];
         // The embedding is looked up, unless it is the output matrix, too.
-        let is_read = |name: &str| name != "token_embd.weight" || config.architecture.tied_output;
+        let is_read = |name: &str| name != "token_embd.weight" || model.config().architecture.tied_output;
         for tensor in model.tensors().iter().filter(|t| t.dims.len() > 1 && is_read(&t.name)) {
-            let products = tensor.dims.iter().product::<usize>() as f64;
-            let bytes = tensor.range.len() as f64;
-            if tensor.name.starts_with("blk.") {
-                all.block_bytes += bytes;
-                all.blocks += products;
-                all.quantized[0] |= tensor.ty.is_quantized();
-            } else {
-                all.vocabulary_bytes += bytes;
-                all.vocabulary += products;
-                all.quantized[1] |= tensor.ty.is_quantized();
-            }
+            let part = if tensor.name.starts_with("blk.") { &mut blocks } else { &mut vocabulary };
+            part.bytes += tensor.range.len() as f64;
+            part.products += tensor.dims.iter().product::<usize>() as f64;
+            part.quantized |= tensor.ty.is_quantized();
         }
-        let keys_and_values = 2 * config.embedding_length * config.kv_head_count() * config.head_dim();
-        all.last = all.blocks / config.block_count as f64 - keys_and_values as f64;
-        all
+        [blocks, vocabulary]
     }
+
+    /// The least time to read them once, and for so many multiplications with them.
+    fn least(&self, products: f64, machine: &Machine) -> Least {
+        let peak = if self.quantized { machine.byte_operations } else { machine.float_operations };
+        Least { reading: self.bytes / machine.bandwidth, multiplying: 2.0 * products / peak }
+    }
+}
+
+/// What the last block does not multiply for a row of a known token, which ends with its keys and values.
+fn not_in_last_block(config: &Config, blocks: &Matrices) -> f64 {
+    let keys_and_values = 2 * config.embedding_length * config.kv_head_count() * config.head_dim();
+    blocks.products / config.block_count as f64 - keys_and_values as f64
 }
 
 /// Texts that are generated side by side.
@@ -98,16 +99,14 @@ pub fn floor(
     written: &[usize],
     machine: &Machine,
 ) -> Option<Floor> {
-    let (config, matrices) = (model.config(), Matrices::of(model));
+    let config = model.config();
     if config.variant == Variant::EsoA {
         return None;
     }
-    let [block_peak, vocabulary_peak] = matrices
-        .quantized
-        .map(|bytes| if bytes { machine.byte_operations } else { machine.float_operations });
-    let (mut memory, mut arithmetic, mut seconds) = (0.0, 0.0, 0.0);
+    let [of_blocks, of_vocabulary] = Matrices::of(model);
+    let last = not_in_last_block(config, &of_blocks);
+    let (mut all, mut seconds) = (Least::default(), 0.0);
     let (mut blocks, mut vocabulary) = (Least::default(), Least::default());
-    let reading = |bytes: f64| bytes / machine.bandwidth;
     let Workload { sequences, length, window } = workload;
     let (mut known, mut before) = (0, 0);
     for &now in written {
@@ -130,23 +129,22 @@ pub fn floor(
                 (masks, before, known)
             }
         };
-        let products = (masks + tokens) as f64 * matrices.blocks - tokens as f64 * matrices.last;
-        blocks.reading += reading(matrices.block_bytes);
-        let multiplying_blocks = 2.0 * products / block_peak;
-        blocks.multiplying += multiplying_blocks;
-        vocabulary.reading += reading(matrices.vocabulary_bytes);
+        let products = (masks + tokens) as f64 * of_blocks.products - tokens as f64 * last;
+        let now_blocks = of_blocks.least(products, machine);
         // At least the logits of what was written: a window that slides has those of its other masks, too.
-        let multiplying_vocabulary = 2.0 * now as f64 * matrices.vocabulary / vocabulary_peak;
-        vocabulary.multiplying += multiplying_vocabulary;
-        let bytes =
-            matrices.block_bytes + matrices.vocabulary_bytes + cached as f64 * token_bytes(config, kv_type);
-        memory += reading(bytes);
-        arithmetic += multiplying_blocks + multiplying_vocabulary;
-        seconds += f64::max(reading(bytes), multiplying_blocks + multiplying_vocabulary);
+        let now_vocabulary = of_vocabulary.least(now as f64 * of_vocabulary.products, machine);
+        blocks += now_blocks;
+        vocabulary += now_vocabulary;
+        let cache = cached as f64 * token_bytes(config, kv_type) / machine.bandwidth;
+        let mut step = Least { reading: cache, multiplying: 0.0 };
+        step += now_blocks;
+        step += now_vocabulary;
+        all += step;
+        seconds += f64::max(step.reading, step.multiplying);
         known += now;
         before = now;
     }
-    let by = if memory > arithmetic { "memory" } else { "products" };
+    let by = if all.reading > all.multiplying { "memory" } else { "products" };
     Some(Floor { seconds, by, blocks, vocabulary })
 }
 
@@ -192,11 +190,12 @@ mod tests {
             let model = file.open(&LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
             let workload = Workload { sequences: 1, length: 8, window: None };
             let found = floor(&model, KvType::F32, workload, &[1; 8], &machine).expect("a floor");
-            let all = Matrices::of(&model);
-            let rows = f64::from(masks + tokens) * all.blocks - f64::from(tokens) * all.last;
-            assert_eq!(found.seconds, rows + 8.0 * all.vocabulary, "{variant:?}");
+            let [blocks, vocabulary] = Matrices::of(&model);
+            let last = not_in_last_block(&config, &blocks);
+            let rows = f64::from(masks + tokens) * blocks.products - f64::from(tokens) * last;
+            assert_eq!(found.seconds, rows + 8.0 * vocabulary.products, "{variant:?}");
             assert_eq!(found.blocks.multiplying, rows, "{variant:?}");
-            assert_eq!(found.vocabulary.multiplying, 8.0 * all.vocabulary, "{variant:?}");
+            assert_eq!(found.vocabulary.multiplying, 8.0 * vocabulary.products, "{variant:?}");
             // What is read: all matrices in each step, and nothing of a machine that multiplies at once.
             let reader = Machine {
                 bandwidth: 1.0,
@@ -206,8 +205,8 @@ mod tests {
                 threads: 1,
             };
             let found = floor(&model, KvType::F32, workload, &[1; 8], &reader).expect("a floor");
-            assert_eq!(found.part("blocks").map(|part| part.reading), Some(8.0 * all.block_bytes));
-            assert_eq!(found.part("vocabulary").map(|part| part.reading), Some(8.0 * all.vocabulary_bytes));
+            assert_eq!(found.part("blocks").map(|part| part.reading), Some(8.0 * blocks.bytes));
+            assert_eq!(found.part("vocabulary").map(|part| part.reading), Some(8.0 * vocabulary.bytes));
             assert_eq!(found.blocks.multiplying + found.vocabulary.multiplying, 0.0);
         }
         Ok(())

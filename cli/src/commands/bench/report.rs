@@ -4,6 +4,7 @@ use esolm::{Context, GenerateParams, Result, Variant};
 use serde_json::{Value, json};
 
 use super::case::{Amount, Case, Subject};
+use super::floor::Floor;
 use super::machine::Machine;
 use super::options::Args;
 use crate::args::kernels_name;
@@ -93,8 +94,8 @@ pub fn ratios(cases: &[Case<'_>]) -> String {
     }
 }
 
-/// How the time of a step is spent, in milliseconds and per cent, in the last generation of each case; and of the time that matrices
-/// take the shares in which they could be read, and multiplied, at the machine's limits.
+/// How the time of a step is spent, in milliseconds and per cent, in the last generation of each case; and which shares of the time
+/// that matrices take reading and multiplying would, at the machine's limits.
 pub fn profile(args: &Args, machine: &Machine, cases: &[Case<'_>]) -> String {
     let mut text = String::from(
         "\nWhere a step's time goes, in ms (the last generation of each), and how near matrices come to reading and to int8 or f32:\n",
@@ -102,12 +103,13 @@ pub fn profile(args: &Args, machine: &Machine, cases: &[Case<'_>]) -> String {
     for case in cases {
         let (GenerateParams { alpha_0, .. }, steps) = (case.params, case.amount.name());
         text += &format!("{}, batch {}, alpha_0 {alpha_0}, T {steps}:", case.subject.name, case.batch);
+        let floor = case.floor(args, machine);
         match case.times.parts() {
             Some(parts) => {
                 let whole: f64 = parts.iter().map(|(_, ms)| ms).sum();
                 for (name, ms) in parts {
                     text += &format!("  {name} {ms:.3} ({:.0} %", 100.0 * ms / whole);
-                    if let Some([reading, multiplying]) = shares(args, machine, case, name, ms) {
+                    if let Some([reading, multiplying]) = shares(floor.as_ref(), case, name, ms) {
                         text += &format!(
                             "; {:.0} % of reading, {:.0} % of multiplying",
                             100.0 * reading,
@@ -126,11 +128,11 @@ pub fn profile(args: &Args, machine: &Machine, cases: &[Case<'_>]) -> String {
 
 /// Which share of its time, `ms` in each step, a part of a step would take to read its matrices, and to multiply with them, at the
 /// machine's limits.
-fn shares(args: &Args, machine: &Machine, case: &Case<'_>, part: &str, ms: f64) -> Option<[f64; 2]> {
+fn shares(floor: Option<&Floor>, case: &Case<'_>, part: &str, ms: f64) -> Option<[f64; 2]> {
     if case.times.is_calculated() {
         return None;
     }
-    let least = case.floor(args, machine)?.part(part)?;
+    let least = floor?.part(part)?;
     let seconds = ms / 1e3 * case.times.steps() as f64;
     Some([least.reading / seconds, least.multiplying / seconds])
 }
@@ -214,7 +216,7 @@ pub fn json(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<
                 "floor_by": floor.map(|floor| floor.by),
                 "shares": case.times.parts().and_then(|parts| {
                     let all = parts.into_iter().filter_map(|(name, ms)| {
-                        let [reading, multiplying] = shares(args, machine, case, name, ms)?;
+                        let [reading, multiplying] = shares(floor.as_ref(), case, name, ms)?;
                         Some((name.to_owned(), json!({ "reading": reading, "multiplying": multiplying })))
                     });
                     Some(all.collect::<serde_json::Map<_, _>>()).filter(|all| !all.is_empty())
