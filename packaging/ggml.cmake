@@ -18,15 +18,23 @@ if(WIN32 AND NOT MSVC)
   cmake_language(DEFER DIRECTORY "${CMAKE_SOURCE_DIR}" CALL set_target_properties ggml ggml-base ggml-cpu PROPERTIES PREFIX lib)
 endif()
 
-# llama.cpp's own library stands beside ggml in its crate, takes most of the time to compile, and has nothing that esolm calls:
-# an empty one is linked instead.
-function(esolm_without_llama)
+# What esolm never calls and takes most of the time to compile. llama.cpp's own library stands beside ggml in its crate, which links
+# it: an empty one does. Nor are llama.cpp's hashes needed, ggml's training, and its reader of files (esolm has one).
+function(esolm_without_the_rest)
   if(TARGET llama)
     file(WRITE "${CMAKE_BINARY_DIR}/nothing.cpp" "")
     set_property(TARGET llama PROPERTY SOURCES "${CMAKE_BINARY_DIR}/nothing.cpp")
   endif()
+  if(TARGET vendor-hash)
+    set_property(TARGET vendor-hash PROPERTY EXCLUDE_FROM_ALL TRUE)
+  endif()
+  if(TARGET ggml-base)
+    get_target_property(sources ggml-base SOURCES)
+    list(FILTER sources EXCLUDE REGEX "^(ggml-opt|gguf)[.]cpp$")
+    set_property(TARGET ggml-base PROPERTY SOURCES ${sources})
+  endif()
 endfunction()
-cmake_language(DEFER DIRECTORY "${CMAKE_SOURCE_DIR}" CALL esolm_without_llama)
+cmake_language(DEFER DIRECTORY "${CMAKE_SOURCE_DIR}" CALL esolm_without_the_rest)
 
 # What esolm's graphs never call of CUDA's kernels: types of weights and caches that it does not have, operations of other
 # networks. With less optimization they compile in half of the time.
