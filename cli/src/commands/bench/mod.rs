@@ -76,7 +76,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     })?;
     machine.probe_again();
     let profile = if args.profile { report::profile(args, &machine, &cases) } else { String::new() };
-    let table = report::table(args, &machine, &subjects, &cases) + &report::ratios(&cases) + &profile;
+    let table = report::table(args, &machine, &subjects, &cases)
+        + &report::ratios(&cases)
+        + &profile
+        + report::beyond_limits(args, &machine, &cases);
     let plot = args.plot.as_ref().map(|path| (path, report::plot(args, &cases)));
     args.json.show(&table, report::json(args, &machine, &subjects, &cases)?, plot)?;
     Ok(ExitCode::SUCCESS)

@@ -137,6 +137,25 @@ fn shares(floor: Option<&Floor>, case: &Case<'_>, part: &str, ms: f64) -> Option
     Some([least.reading / seconds, least.multiplying / seconds])
 }
 
+/// Said where something was faster than the machine: its limits were measured too low.
+pub fn beyond_limits(args: &Args, machine: &Machine, cases: &[Case<'_>]) -> &'static str {
+    let is_beyond = |case: &Case<'_>| {
+        let Some(floor) = case.floor(args, machine) else { return false };
+        floor.seconds > case.times.median()
+            || case.times.parts().is_some_and(|parts| {
+                let mut all = parts.into_iter().filter_map(|(name, ms)| shares(Some(&floor), case, name, ms));
+                all.any(|shares| shares.iter().any(|share| *share > 1.0))
+            })
+    };
+    match cases.iter().any(is_beyond) {
+        true => {
+            "\nMore than 100 % of a limit: something else kept the machine busy while its limits were measured. \
+             Measure again.\n"
+        }
+        false => "",
+    }
+}
+
 /// Speed over diffusion steps or what takes their place, with a line for each model, kernels, batch and alpha_0. What all cases have
 /// in common is in the note, not in the legend.
 pub fn plot(args: &Args, cases: &[Case<'_>]) -> Plot {
@@ -226,4 +245,58 @@ pub fn json(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<
         })
         .collect::<Result<_>>()?;
     Ok(json!({ "machine": machine.json(), "models": models, "measured": measured }))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use esolm::LoadOptions;
+    use esolm::gguf::TensorType;
+    use esolm::quantize::QuantizeOptions;
+
+    use super::super::measure::Times;
+    use super::super::synthetic::{Shape, SyntheticModel};
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// A machine that reads and multiplies at once is faster than any step, one that takes years slower.
+    #[test]
+    fn limits_that_a_step_exceeds_are_told() -> Result<()> {
+        let args = Command::parse_from(["bench", "--threads", "1"]).args;
+        let file = SyntheticModel::write(
+            &Shape::Stories.config(Variant::EsoB, 8),
+            &QuantizeOptions::new(TensorType::F32),
+        )?;
+        let load = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
+        let subject = Subject::open("stories".into(), None, || file.open(&load))?;
+        let mut case = Case {
+            subject: &subject,
+            kernels: esolm::Kernels::Own,
+            batch: 1,
+            length: 8,
+            amount: Amount::Steps(2),
+            params: GenerateParams { steps: 2, ignore_eos: true, ..GenerateParams::default() },
+            times: Times::default(),
+        };
+        let mut context = case.context(&args)?;
+        case.times.run(&mut context, 1, &case.params, None)?;
+        let said = |speed: f64| {
+            let machine = Machine {
+                processor: String::new(),
+                threads: 1,
+                bandwidth: speed,
+                byte_operations: speed,
+                float_operations: speed,
+            };
+            beyond_limits(&args, &machine, std::slice::from_ref(&case))
+        };
+        assert_eq!(said(f64::INFINITY), "");
+        assert!(said(1.0).contains("Measure again"));
+        Ok(())
+    }
 }
