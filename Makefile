@@ -344,7 +344,7 @@ test-qwen: setup-python build
 	tests/qwen/run
 	tests/qwen/large
 
-test-long: train-test fuzz loom test-qwen faults test-swift test-python test-serve test-ray cycles test-arm test-vulkan check-targets crates test-dist test-windows
+test-long: train-test fuzz loom test-qwen faults test-swift test-python test-serve test-ray cycles test-arm test-vulkan check-targets oldest-rust crates test-dist test-windows
 	$(MAKE) soak GENERATIONS=10000
 
 # Instructions of a step; the times are in docs/benchmarks.md.

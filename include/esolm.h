@@ -715,7 +715,7 @@ typedef struct esolm_context_params {
     size_t struct_size;
     // Maximum number of sequences generated side by side (default 1).
     size_t sequences;
-    // Maximum length of a sequence in tokens (default and limit: the model's context length).
+    // Maximum length of a sequence in tokens (default: the model's context length, at most 4096; limit: the model's).
     size_t length;
     // Maximum number of rows (tokens) in a batch, which the network computes at once (default 128). Fewer need less
     // memory; the result is the same. A text is scored in one batch if this is at least twice its tokens.

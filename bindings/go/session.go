@@ -47,7 +47,7 @@ const (
 // SessionOptions are a context's parameters; 0 means the default, in parentheses.
 type SessionOptions struct {
 	Sequences  int    // the most sequences in a batch (1)
-	Length     int    // the longest sequence, in tokens (the model's context length)
+	Length     int    // the longest sequence, in tokens (the model's context length, at most 4096)
 	BatchRows  int    // the most rows (tokens) in a batch, which the network computes at once (128)
 	PromptRows int    // the most rows of prompts that a step feeds for sequences that join, beside others (64; on devices 512)
 	Threads    int    // CPU threads (one per core that the process may use; as many as Pool has)

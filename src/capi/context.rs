@@ -68,7 +68,7 @@ pub struct esolm_context_params {
     pub struct_size: usize,
     /// Maximum number of sequences generated side by side (default 1).
     pub sequences: usize,
-    /// Maximum length of a sequence in tokens (default and limit: the model's context length).
+    /// Maximum length of a sequence in tokens (default: the model's context length, at most 4096; limit: the model's).
     pub length: usize,
     /// Maximum number of rows (tokens) in a batch, which the network computes at once (default 128). Fewer need less
     /// memory; the result is the same. A text is scored in one batch if this is at least twice its tokens.

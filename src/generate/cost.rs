@@ -6,7 +6,7 @@ use crate::model::Model;
 const CACHED: usize = 32 << 20;
 
 /// A pass takes as long as its rows and so many more, in which the weights are read. Measured on a Zen 4 (docs/lookahead.md) with
-/// the default model and with one whose weights come from memory; on a Zen 5 Qwen3 of 0.6 B has 4 to 7 (docs/wedlm.md).
+/// the default model and with one whose weights come from memory; on a Zen 5 Qwen3 of 0.6 B has 4 to 7 (by the times in docs/wedlm.md).
 pub(super) fn idle_rows(model: &Model) -> f64 {
     if model.tensor_bytes() > CACHED { 10.0 } else { 2.0 }
 }

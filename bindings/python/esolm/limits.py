@@ -30,7 +30,7 @@ class ContextOptions:
 
     #: The most sequences side by side (1).
     sequences: int = 0
-    #: The longest sequence, in tokens (the model's context length).
+    #: The longest sequence, in tokens (the model's context length, at most 4096).
     length: int = 0
     #: The most rows (tokens) in a batch, which the network computes at once (128).
     batch_rows: int = 0

@@ -110,7 +110,7 @@ fn window_slides_and_may_choose_its_size() {
         assert_eq!(output.status.code(), Some(0), "{window}: {}", err(&output));
         let report: serde_json::Value = serde_json::from_str(out(&output).lines().last().unwrap()).unwrap();
         assert_eq!(report["tokens_written"], 48);
-        (report["steps"].as_u64().unwrap(), report["text"].clone())
+        (report["steps"].as_u64().unwrap(), report["texts"][0].as_str().unwrap().to_owned())
     };
     let steps = |window: &str| report(window, "1").0;
     // A place in each pass, as nobody is certain enough; and as many as the window has.

@@ -4,7 +4,7 @@ import EsolmSystem
 public struct ContextOptions: Sendable {
     /// The most sequences in a batch (1).
     public var sequences: Int
-    /// The longest sequence, in tokens (the model's context length).
+    /// The longest sequence, in tokens (the model's context length, at most 4096).
     public var length: Int
     /// The most rows (tokens) in a batch, which the network computes at once (128).
     public var batchRows: Int

@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::simd::DefaultFloats;
 
 /// An operation that takes one thread less time than this, in nanoseconds, is not shared: what another thread takes over
-/// is not worth moving the data to its core. (Of a step with the built-in model nothing is; with the published shape, all
-/// but the smallest operations are.)
+/// is not worth moving the data to its core. (Of a step of one token with the built-in model little is, the vocabulary's
+/// product above all; with the published shape, all but the smallest operations are.)
 const WORTH_SHARING: u64 = 15_000;
 
 /// The cancel flag of operations that cannot be cancelled.
