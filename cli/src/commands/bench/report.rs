@@ -137,7 +137,7 @@ fn shares(floor: Option<&Floor>, case: &Case<'_>, part: &str, ms: f64) -> Option
     Some([least.reading / seconds, least.multiplying / seconds])
 }
 
-/// Said where something was faster than the machine: its limits were measured too low.
+/// Said where something was faster than the limits, which are those of memory: from a cache, or because they were measured too low.
 pub fn beyond_limits(args: &Args, machine: &Machine, cases: &[Case<'_>]) -> &'static str {
     let is_beyond = |case: &Case<'_>| {
         let Some(floor) = case.floor(args, machine) else { return false };
@@ -149,8 +149,8 @@ pub fn beyond_limits(args: &Args, machine: &Machine, cases: &[Case<'_>]) -> &'st
     };
     match cases.iter().any(is_beyond) {
         true => {
-            "\nMore than 100 % of a limit: something else kept the machine busy while its limits were measured. \
-             Measure again.\n"
+            "\nMore than 100 % of a limit: matrices stay in a cache, or something else kept the machine busy while its \
+             limits were measured. In that case measure again.\n"
         }
         false => "",
     }
@@ -296,7 +296,7 @@ mod tests {
             beyond_limits(&args, &machine, std::slice::from_ref(&case))
         };
         assert_eq!(said(f64::INFINITY), "");
-        assert!(said(1.0).contains("Measure again"));
+        assert!(said(1.0).contains("measure again"));
         Ok(())
     }
 }
