@@ -213,3 +213,12 @@ fn the_project_has_one_address() {
     }
     assert!(imports >= 4, "only {imports} imports");
 }
+
+/// ggml is compiled again where its configuration changed, as the build script of its package watches this variable, not the file.
+#[test]
+fn the_build_knows_how_ggml_is_configured() {
+    let configuration = std::fs::read(root().join("packaging/ggml.cmake")).unwrap();
+    let line = format!("GGML_CONFIGURED_BY = \"{:08x}\"", crc32fast::hash(&configuration));
+    let cargo = std::fs::read_to_string(root().join(".cargo/config.toml")).unwrap();
+    assert!(cargo.lines().any(|known| known == line), ".cargo/config.toml should have the line\n{line}");
+}
