@@ -1,4 +1,6 @@
 //! Passes over the weights of all tokens.
+#![allow(clippy::indexing_slicing, reason = "arrays, by indices below their constant lengths")]
+#![allow(clippy::needless_range_loop, reason = "see `simd::wide`")]
 
 use crate::simd::{F32x8, LANES, wide};
 
@@ -72,20 +74,20 @@ wide! {
     /// The sums of the weights above each limit.
     pub(super) fn mass_above<V, const N: usize>(weights: &[[f32; LANES]], limits: [f32; N]) -> [f64; N] {
         let mut least = [V::zero(); N];
-        for (least, limit) in least.iter_mut().zip(limits) {
-            *least = V::splat(limit);
+        for i in 0..N {
+            least[i] = V::splat(limits[i]);
         }
         let mut total = [0.0; N];
         for run in weights.chunks(RUN) {
             let mut sums = [V::zero(); N];
             for weight in run {
                 let weight = V::load(weight);
-                for (sum, &limit) in sums.iter_mut().zip(&least) {
-                    *sum = sum.add(weight.above(limit));
+                for i in 0..N {
+                    sums[i] = sums[i].add(weight.above(least[i]));
                 }
             }
-            for (total, sum) in total.iter_mut().zip(sums) {
-                *total += f64::from(sum.sum());
+            for i in 0..N {
+                total[i] += f64::from(sums[i].sum());
             }
         }
         total

@@ -5,6 +5,7 @@
 //! for the products and attention of the CPU runner, between more instruction sets (`forward/cpu/kernels/isa`).
 #![allow(unsafe_code)]
 #![allow(clippy::indexing_slicing, reason = "arrays of LANES numbers, by indices below LANES")]
+#![allow(clippy::needless_range_loop, reason = "see `wide`")]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

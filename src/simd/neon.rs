@@ -32,7 +32,7 @@ pub(crate) fn widen_f16(x: uint16x4_t) -> float32x4_t {
 impl Eight {
     #[inline(always)]
     fn each(self, f: impl Fn(float32x4_t) -> float32x4_t) -> Self {
-        Self(self.0.map(f))
+        Self([f(self.0[0]), f(self.0[1])])
     }
 
     #[inline(always)]
@@ -59,20 +59,22 @@ impl F32x8 for Eight {
     #[inline(always)]
     fn load(x: &[f32; 8]) -> Self {
         // SAFETY: the build has the instructions; the array is as long as what is read.
-        Self([0, 4].map(|i| unsafe { vld1q_f32(x.as_ptr().add(i)) }))
+        Self(unsafe { [vld1q_f32(x.as_ptr()), vld1q_f32(x.as_ptr().add(4))] })
     }
 
     #[inline(always)]
     fn load_bytes(x: &[u8; 32]) -> Self {
         // SAFETY: the build has the instructions, and is little-endian; the array is as long as what is read.
-        Self([0, 16].map(|i| unsafe { vreinterpretq_f32_u8(vld1q_u8(x.as_ptr().add(i))) }))
+        let [low, high] = unsafe { [vld1q_u8(x.as_ptr()), vld1q_u8(x.as_ptr().add(16))] };
+        Self([neon!(vreinterpretq_f32_u8(low)), neon!(vreinterpretq_f32_u8(high))])
     }
 
     #[inline(always)]
     fn store(self, to: &mut [f32; 8]) {
-        for (x, to) in self.0.into_iter().zip(to.as_chunks_mut::<4>().0) {
-            // SAFETY: the build has the instructions; the array is as long as what is written.
-            unsafe { vst1q_f32(to.as_mut_ptr(), x) }
+        // SAFETY: the build has the instructions; the array is as long as what is written.
+        unsafe {
+            vst1q_f32(to.as_mut_ptr(), self.0[0]);
+            vst1q_f32(to.as_mut_ptr().add(4), self.0[1]);
         }
     }
 
@@ -130,7 +132,7 @@ impl F32x8 for Eight {
 
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
-        Self(std::array::from_fn(|i| neon!(vfmaq_f32(c.0[i], self.0[i], b.0[i]))))
+        Self([neon!(vfmaq_f32(c.0[0], self.0[0], b.0[0])), neon!(vfmaq_f32(c.0[1], self.0[1], b.0[1]))])
     }
 
     #[inline(always)]
@@ -143,8 +145,9 @@ impl F32x8 for Eight {
         let mut out = [0.0; 4];
         // SAFETY: the build has the instructions; the array is as long as what is written.
         unsafe {
-            let [a, b, c, d] = x.map(|x| vpaddq_f32(x.0[0], x.0[1]));
-            vst1q_f32(out.as_mut_ptr(), vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
+            let pairs = |x: Self| vpaddq_f32(x.0[0], x.0[1]);
+            let [ab, cd] = [vpaddq_f32(pairs(x[0]), pairs(x[1])), vpaddq_f32(pairs(x[2]), pairs(x[3]))];
+            vst1q_f32(out.as_mut_ptr(), vpaddq_f32(ab, cd));
         }
         out
     }
@@ -164,8 +167,8 @@ impl F32x8 for Eight {
         let mut to = [0; 8];
         // SAFETY: the build has the instructions; the array is as long as what is written.
         unsafe {
-            let [low, high] = self.0.map(|x| vqmovn_s32(vcvtnq_s32_f32(x)));
-            vst1_s8(to.as_mut_ptr(), vqmovn_s16(vcombine_s16(low, high)));
+            let half = |x| vqmovn_s32(vcvtnq_s32_f32(x));
+            vst1_s8(to.as_mut_ptr(), vqmovn_s16(vcombine_s16(half(self.0[0]), half(self.0[1]))));
         }
         to
     }

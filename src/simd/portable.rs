@@ -96,8 +96,9 @@ impl F32x8 for Eight {
     #[inline(always)]
     fn sums(x: [Self; 4]) -> [f32; 4] {
         let mut sums = [0.0; 4];
-        for (to, Self([a, b, c, d, e, f, g, h])) in sums.iter_mut().zip(x) {
-            *to = ((a + b) + (c + d)) + ((e + f) + (g + h));
+        for i in 0..4 {
+            let [a, b, c, d, e, f, g, h] = x[i].0;
+            sums[i] = ((a + b) + (c + d)) + ((e + f) + (g + h));
         }
         sums
     }

@@ -50,8 +50,8 @@ pub(super) fn round<V: F32x8>(x: &[[f32; LANES]; BLOCK / LANES]) -> (f32, [V; BL
     // Below this, the inverse would be infinite.
     let inverse = if max > f32::MIN_POSITIVE * MAX { MAX / max } else { 0.0 };
     let mut values = [V::zero(); BLOCK / LANES];
-    for (value, x) in values.iter_mut().zip(x) {
-        *value = V::load(x).mul(V::splat(inverse)).nearest();
+    for i in 0..BLOCK / LANES {
+        values[i] = V::load(&x[i]).mul(V::splat(inverse)).nearest();
     }
     (if sum.is_finite() { max / MAX } else { f32::NAN }, values)
 }
@@ -60,14 +60,15 @@ pub(super) fn round<V: F32x8>(x: &[[f32; LANES]; BLOCK / LANES]) -> (f32, [V; BL
 fn quantize<V: F32x8>(x: &[[f32; LANES]; BLOCK / LANES], format: ByteFormat) -> ActivationBlock {
     let (scale, values) = round::<V>(x);
     let mut to = ActivationBlock { scale, ..ActivationBlock::default() };
-    for (values, to) in values.iter().zip(to.values.as_chunks_mut::<2>().0) {
-        to.as_flattened_mut().copy_from_slice(&values.bytes());
+    for i in 0..BLOCK / LANES {
+        let [a, b, c, d, e, f, g, h] = values[i].bytes();
+        (to.values[2 * i], to.values[2 * i + 1]) = ([a, b, c, d], [e, f, g, h]);
     }
     let [a, b, c, d] = V::sums(values);
     let (first, second) = ((a + b) as i32, (c + d) as i32);
     let sums = if format.group == BLOCK / 2 { [first, second] } else { [first + second, 0] };
-    to.sums = sums.map(|sum| to.scale * sum as f32);
-    to.zero_points = sums.map(|sum| -format.offset * sum);
+    to.sums = [scale * sums[0] as f32, scale * sums[1] as f32];
+    to.zero_points = [-format.offset * sums[0], -format.offset * sums[1]];
     to
 }
 

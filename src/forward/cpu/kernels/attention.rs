@@ -73,19 +73,24 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
     let mut ahead = Ahead::new([keys, values, next_keys], N * WIDTH * dh);
     let keys = keys.as_chunks().0;
     let scores = &mut scores.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<TILE>().0[..keys.len() / dh];
-    let queries: [&[f32]; R] = std::array::from_fn(|row| queries[row]);
+    let mut rows = [queries[0]; R];
+    rows.copy_from_slice(&queries[..R]);
     let mut keys = keys.chunks_exact(dh);
     let mut chunks = scores.chunks_exact_mut(N);
     let mut scales = scales_by_group::<T>(key_scales, dh);
     for scores in &mut chunks {
         // There are as many; an empty slice would panic in `score`.
-        let keys = std::array::from_fn(|_| keys.next().unwrap_or(&[]));
-        let scales = std::array::from_fn(|_| scales.next().unwrap_or(&[]));
-        score::<I, T, R, N>(isa, queries, (keys, scales), scores, &mut ahead);
+        let (mut groups, mut their_scales): ([Vectors<'_, T>; N], [Vectors<'_, f16>; N]) =
+            ([&[]; N], [&[]; N]);
+        for n in 0..N {
+            groups[n] = keys.next().unwrap_or(&[]);
+            their_scales[n] = scales.next().unwrap_or(&[]);
+        }
+        score::<I, T, R, N>(isa, rows, (groups, their_scales), scores, &mut ahead);
     }
     for (scores, keys) in chunks.into_remainder().iter_mut().zip(keys) {
         let keys = ([keys], [scales.next().unwrap_or(&[])]);
-        score::<I, T, R, 1>(isa, queries, keys, std::slice::from_mut(scores), &mut ahead);
+        score::<I, T, R, 1>(isa, rows, keys, std::slice::from_mut(scores), &mut ahead);
     }
     let inverse = softmax::<R>(scores, visible_slots, own_slots);
     let mut column = 0;
@@ -97,9 +102,9 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
             (dh, column),
             Some(&mut ahead),
         );
-        for (row, sums) in sums.iter().enumerate() {
-            for (i, &sum) in sums.iter().enumerate() {
-                let (sum, at) = (scaled(isa, sum, inverse[row]), column + i * WIDTH);
+        for row in 0..R {
+            for v in 0..V {
+                let (sum, at) = (scaled(isa, sums[row][v], inverse[row]), column + v * WIDTH);
                 store(row, at, &sum[..WIDTH.min(dh - at)]);
             }
         }
@@ -108,8 +113,8 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
     while column < dh {
         let sums =
             weighted_sums::<I, T, R, 1, false>(isa, scores, (values, value_scales), (dh, column), None);
-        for (row, &[sum]) in sums.iter().enumerate() {
-            store(row, column, &scaled(isa, sum, inverse[row])[..WIDTH.min(dh - column)]);
+        for row in 0..R {
+            store(row, column, &scaled(isa, sums[row][0], inverse[row])[..WIDTH.min(dh - column)]);
         }
         column += WIDTH;
     }
@@ -164,13 +169,19 @@ fn scales_by_group<T: CacheElement>(scales: &[f16], dh: usize) -> impl Iterator<
 #[inline(always)]
 fn score<I: Isa, T: CacheElement, const R: usize, const N: usize>(
     isa: I,
-    queries: [&[f32]; R],
-    (keys, scales): ([Vectors<'_, T>; N], [Vectors<'_, f16>; N]),
+    mut queries: [&[f32]; R],
+    (mut keys, scales): ([Vectors<'_, T>; N], [Vectors<'_, f16>; N]),
     scores: &mut [[[f32; WIDTH]; TILE]],
     ahead: &mut Ahead<'_, T>,
 ) {
     let len = queries[0].len();
-    let (queries, keys) = (queries.map(|q| &q[..len]), keys.map(|k| &k[..len]));
+    // One length for all lets the compiler see that every index is in bounds.
+    for row in 0..R {
+        queries[row] = &queries[row][..len];
+    }
+    for n in 0..N {
+        keys[n] = &keys[n][..len];
+    }
     let mut totals = [[isa.splat(0.0); N]; R];
     // All dimensions, or those that share a scale.
     let together = if T::HAS_SCALES { SCALED } else { len };
@@ -183,13 +194,13 @@ fn score<I: Isa, T: CacheElement, const R: usize, const N: usize>(
                 ahead.prefetch(at_once * N * WIDTH);
             }
             let mut all = [isa.splat(0.0); N];
-            for (to, k) in all.iter_mut().zip(&keys) {
-                *to = T::load(isa, &k[i]);
+            for n in 0..N {
+                all[n] = T::load(isa, &keys[n][i]);
             }
-            for (sums, query) in sums.iter_mut().zip(&queries) {
-                let query = isa.splat(query[i]);
-                for (sum, key) in sums.iter_mut().zip(all) {
-                    *sum = isa.mul_add(key, query, *sum);
+            for row in 0..R {
+                let query = isa.splat(queries[row][i]);
+                for n in 0..N {
+                    sums[row][n] = isa.mul_add(all[n], query, sums[row][n]);
                 }
             }
         }
@@ -197,17 +208,17 @@ fn score<I: Isa, T: CacheElement, const R: usize, const N: usize>(
             totals = sums;
             break;
         }
-        for (n, scales) in scales.iter().enumerate() {
-            let scale = isa.load_f16(&scales[start / SCALED]);
-            for (totals, sums) in totals.iter_mut().zip(&sums) {
-                totals[n] = isa.mul_add(sums[n], scale, totals[n]);
+        for n in 0..N {
+            let scale = isa.load_f16(&scales[n][start / SCALED]);
+            for row in 0..R {
+                totals[row][n] = isa.mul_add(sums[row][n], scale, totals[row][n]);
             }
         }
     }
     let scale = isa.splat(1.0 / (len as f32).sqrt());
-    for (row, sums) in totals.iter().enumerate() {
-        for (scores, &sum) in scores.iter_mut().zip(sums) {
-            isa.store_f32(isa.mul(sum, scale), &mut scores[row]);
+    for row in 0..R {
+        for n in 0..N {
+            isa.store_f32(isa.mul(totals[row][n], scale), &mut scores[n][row]);
         }
     }
 }
@@ -252,12 +263,14 @@ wide! {
 fn load_values<I: Isa, T: CacheElement, const V: usize, const WHOLE: bool>(isa: I, row: &[T]) -> [I::F32; V] {
     let mut values = [isa.splat(0.0); V];
     if WHOLE || row.len() >= V * WIDTH {
-        for (to, value) in values.iter_mut().zip(row[..V * WIDTH].as_chunks().0) {
-            *to = T::load(isa, value);
+        let row = row[..V * WIDTH].as_chunks().0;
+        for v in 0..V {
+            values[v] = T::load(isa, &row[v]);
         }
     } else {
         let mut padded = [T::ZERO; WIDTH];
-        padded.iter_mut().zip(row).for_each(|(to, &x)| *to = x);
+        let len = row.len().min(WIDTH);
+        padded[..len].copy_from_slice(&row[..len]);
         values[0] = T::load(isa, &padded);
     }
     values
@@ -289,8 +302,8 @@ fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: usize, const 
             let scales = scales.next().unwrap_or(&[]);
             for v in 0..V {
                 let scale = isa.load_f16(&scales[(column + v * WIDTH) / SCALED]);
-                for (scaled, scores) in scaled.iter_mut().zip(scores) {
-                    isa.store_f32(isa.mul(isa.load_f32(scores), scale), &mut scaled[v]);
+                for row in 0..R {
+                    isa.store_f32(isa.mul(isa.load_f32(&scores[row]), scale), &mut scaled[row][v]);
                 }
             }
         }
@@ -305,11 +318,11 @@ fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: usize, const 
                 ahead.prefetch(SLOTS_AT_ONCE * dh);
             }
             let values = load_values::<I, T, V, WHOLE>(isa, &row[column..]);
-            for ((sums, scores), scaled) in sums.iter_mut().zip(scores).zip(&scaled) {
-                let score = isa.splat(scores[slot]);
-                for (v, (sum, value)) in sums.iter_mut().zip(values).enumerate() {
-                    let score = if T::HAS_SCALES { isa.splat(scaled[v][slot]) } else { score };
-                    *sum = isa.mul_add(value, score, *sum);
+            for row in 0..R {
+                let score = isa.splat(scores[row][slot]);
+                for v in 0..V {
+                    let score = if T::HAS_SCALES { isa.splat(scaled[row][v][slot]) } else { score };
+                    sums[row][v] = isa.mul_add(values[v], score, sums[row][v]);
                 }
             }
         }

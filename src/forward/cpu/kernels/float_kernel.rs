@@ -71,9 +71,11 @@ impl FloatKernel<'_> {
     #[inline(always)]
     fn add<const M: usize>(&self, rows: [&[[f32; LANES]]; M], sums: &mut [[f32; ROWS]]) {
         for (t, tile) in self.weights.as_chunks::<TILE>().0.iter().enumerate() {
-            let products = dot(tile.each_ref().map(|t| &t[..]), rows);
-            for (sums, products) in sums.iter_mut().zip(products) {
-                sums.iter_mut().skip(t * TILE).zip(products).for_each(|(sum, product)| *sum += product);
+            let products = dot([&tile[0][..], &tile[1], &tile[2], &tile[3]], rows);
+            for m in 0..M {
+                for j in 0..TILE {
+                    sums[m][t * TILE + j] += products[m][j];
+                }
             }
         }
     }
@@ -83,25 +85,32 @@ wide! {
     /// The products of M rows of activations with a tile of weights.
     fn dot<V, const M: usize>(tile: [&[[f32; LANES]]; TILE], rows: [&[[f32; LANES]]; M]) -> [[f32; TILE]; M] {
         let len = rows[0].len();
-        let (tile, rows) = (tile.map(|t| &t[..len]), rows.map(|r| &r[..len]));
+        // One length for all lets the compiler see that every index is in bounds.
+        let (mut tile, mut rows) = (tile, rows);
+        for j in 0..TILE {
+            tile[j] = &tile[j][..len];
+        }
+        for m in 0..M {
+            rows[m] = &rows[m][..len];
+        }
         let mut sums = [[V::zero(); TILE]; M];
         for i in 0..len {
             // The activations stay in registers, the weights come one vector at a time: 12 sums, 3 rows and 1 weight are
             // all 16 registers.
             let mut x = [V::zero(); M];
-            for (x, row) in x.iter_mut().zip(rows) {
-                *x = V::load(&row[i]);
+            for m in 0..M {
+                x[m] = V::load(&rows[m][i]);
             }
-            for (j, tile) in tile.iter().enumerate() {
-                let w = V::load(&tile[i]);
-                for (sums, x) in sums.iter_mut().zip(x) {
-                    sums[j] = x.mul_add(w, sums[j]);
+            for j in 0..TILE {
+                let w = V::load(&tile[j][i]);
+                for m in 0..M {
+                    sums[m][j] = x[m].mul_add(w, sums[m][j]);
                 }
             }
         }
         let mut products = [[0.0; TILE]; M];
-        for (products, sums) in products.iter_mut().zip(sums) {
-            *products = V::sums(sums);
+        for m in 0..M {
+            products[m] = V::sums(sums[m]);
         }
         products
     }

@@ -4,6 +4,7 @@
 //! model file), [`activations`] (rows quantized to bytes), [`panel`] (16 rows of a quantized matrix, packed), then the
 //! products in BLIS's terms: [`macro_kernel`] (the loop over panels and rows), two micro-kernels in it, [`matmul`].
 //! [`attention`] over the [`cache`] and [`rowwise`] stand beside them.
+#![allow(clippy::needless_range_loop, reason = "see `simd::wide`")]
 
 pub(super) mod activations;
 pub(super) mod attention;

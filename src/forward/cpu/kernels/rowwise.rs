@@ -3,22 +3,21 @@
 use super::weights::Matrix;
 use crate::simd::{F32x8, LANES, wide};
 
-#[inline(always)]
-fn sum<V: F32x8>(values: impl Iterator<Item = V>) -> f32 {
-    values.fold(V::zero(), V::add).sum()
-}
-
 wide! {
     /// to = (x - mean) / sqrt(variance + epsilon) * weight + bias.
     pub(crate) fn layer_norm<V>(x: &[f32], weight: Matrix<'_>, bias: Matrix<'_>, epsilon: f32, to: &mut [f32]) {
         let n = x.len() as f32;
         let x = x.as_chunks::<LANES>().0;
-        let mean = sum(x.iter().map(V::load)) / n;
-        let shift = V::splat(-mean);
-        let variance = sum(x.iter().map(|x| {
+        let (mut sum, mut squares) = (V::zero(), V::zero());
+        for x in x {
+            sum = sum.add(V::load(x));
+        }
+        let shift = V::splat(-(sum.sum() / n));
+        for x in x {
             let x = V::load(x).add(shift);
-            x.mul(x)
-        })) / n;
+            squares = squares.add(x.mul(x));
+        }
+        let variance = squares.sum() / n;
         // If the squares overflow, the result is NaN: it must not become a row of zeros.
         let variance = if variance.is_finite() { variance } else { f32::NAN };
         let scale = V::splat(1.0 / (variance + epsilon).sqrt());
@@ -34,10 +33,12 @@ wide! {
     pub(crate) fn rms_norm<V>(x: &[f32], weight: Matrix<'_>, epsilon: f32, to: &mut [f32]) {
         let n = x.len() as f32;
         let x = x.as_chunks::<LANES>().0;
-        let squares = sum(x.iter().map(|x| {
+        let mut squares = V::zero();
+        for x in x {
             let x = V::load(x);
-            x.mul(x)
-        })) / n;
+            squares = squares.add(x.mul(x));
+        }
+        let squares = squares.sum() / n;
         // As above.
         let squares = if squares.is_finite() { squares } else { f32::NAN };
         let scale = V::splat(1.0 / (squares + epsilon).sqrt());

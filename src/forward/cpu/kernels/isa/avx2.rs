@@ -1,13 +1,13 @@
 //! AVX2, with and without AVX-VNNI: sixteen rows are two registers.
 
-use std::arch::asm;
 use std::arch::x86_64::*;
 
 use half::f16;
 
 use super::traits::{ByteRange, Columns, FourColumns, Isa, Task, WIDTH, WithIsa};
-use super::unroll::each;
-use super::x86::{FIRST_BYTES, FOUR_BITS, call_with, check_rows, intrinsic, run_with};
+use super::x86::{FIRST_BYTES, FOUR_BITS, call_with, check_rows, four_bytes, intrinsic, run_with};
+
+mod products;
 
 /// The proof that the processor has AVX2 and FMA.
 #[derive(Debug, Clone, Copy)]
@@ -40,97 +40,8 @@ impl Avx2 {
     /// Four numbers of a row of activations, for each row of the panel.
     #[inline(always)]
     fn broadcast(self, x: [i8; 4]) -> __m256i {
-        intrinsic!(self, _mm256_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8))))
+        intrinsic!(self, _mm256_set1_epi32(four_bytes(x)))
     }
-
-    /// [`Isa::products`] of small weights, of which `together` pairs are added in 16 bits.
-    #[inline(always)]
-    fn small_products<const M: usize, const P: usize>(
-        self,
-        together: usize,
-        fours: usize,
-        columns: &impl Columns<Self>,
-        start: [i32; M],
-    ) -> [[[__m256i; 2]; P]; M] {
-        // SAFETY: `self` proves the instructions; there are no pointers.
-        unsafe {
-            let (zero, ones) = (_mm256_setzero_si256(), _mm256_set1_epi16(1));
-            let mut sums = [[[zero; 2]; P]; M];
-            for (sums, start) in sums.iter_mut().zip(start) {
-                *sums = [[_mm256_set1_epi32(start); 2]; P];
-            }
-            let mut pairs = [[[zero; 2]; P]; M];
-            for eight in (0..fours).step_by(8) {
-                each!(I in 0 2 4 6, {
-                    let j = eight + I;
-                    if j < fours {
-                        let (mut weights, mut next) = ([[zero; 2]; P], [[zero; 2]; P]);
-                        for (p, (weights, next)) in weights.iter_mut().zip(&mut next).enumerate() {
-                            (*weights, *next) = (columns.weights(p, j), columns.weights(p, j + 1));
-                        }
-                        let weights = weights.as_flattened().iter().zip(next.as_flattened());
-                        for (m, (sums, pairs)) in sums.iter_mut().zip(&mut pairs).enumerate() {
-                            let x = self.broadcast(columns.activations(m, j));
-                            let next_x = self.broadcast(columns.activations(m, j + 1));
-                            let sums = sums.as_flattened_mut().iter_mut().zip(pairs.as_flattened_mut());
-                            for ((sum, pairs), (&weights, &next)) in sums.zip(weights.clone()) {
-                                let mut products = _mm256_maddubs_epi16(weights, x);
-                                products = _mm256_add_epi16(products, _mm256_maddubs_epi16(next, next_x));
-                                if !I.is_multiple_of(together) {
-                                    products = _mm256_add_epi16(*pairs, products);
-                                }
-                                *pairs = in_order(products);
-                                if (I + 2).is_multiple_of(together) || j + 2 == fours {
-                                    *sum = in_order(_mm256_add_epi32(*sum, _mm256_madd_epi16(*pairs, ones)));
-                                }
-                            }
-                        }
-                    }
-                });
-            }
-            sums
-        }
-    }
-
-    /// [`Isa::products`] of signed weights.
-    #[inline(always)]
-    fn signed_products<const M: usize, const P: usize>(
-        self,
-        fours: usize,
-        columns: &impl Columns<Self>,
-    ) -> [[[__m256i; 2]; P]; M] {
-        // SAFETY: `self` proves the instructions; there are no pointers.
-        unsafe {
-            let (zero, ones) = (_mm256_setzero_si256(), _mm256_set1_epi16(1));
-            let mut sums = [[[zero; 2]; P]; M];
-            for j in 0..fours {
-                let mut weights = [[zero; 2]; P];
-                for (p, weights) in weights.iter_mut().enumerate() {
-                    *weights = columns.weights(p, j);
-                }
-                for (m, sums) in sums.iter_mut().enumerate() {
-                    let x = self.broadcast(columns.activations(m, j));
-                    for (sum, &weights) in sums.as_flattened_mut().iter_mut().zip(weights.as_flattened()) {
-                        let pairs =
-                            _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(x, weights));
-                        *sum = in_order(_mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones)));
-                    }
-                }
-            }
-            sums
-        }
-    }
-}
-
-/// `x`, made where it stands: what is passed through this function stays in the order of the program. Otherwise the compiler adds the
-/// products of a block in another order, those of one row of activations and then the next row's, and keeps on the stack meanwhile what
-/// the registers do not hold. (On a Zen 3, from the caches, for 64 weights: two rows of q8_0 4.2 in place of 3.6 ns.)
-#[inline]
-#[target_feature(enable = "avx")]
-fn in_order(mut x: __m256i) -> __m256i {
-    // SAFETY: the function is for processors that have the register; nothing is done.
-    unsafe { asm!("/* {} */", inout(ymm_reg) x, options(nomem, nostack, preserves_flags)) };
-    x
 }
 
 /// Instructions for both halves of sixteen rows.
@@ -201,7 +112,7 @@ macro_rules! common {
             let low = unsafe { transpose_eight(rows, stride) };
             // SAFETY: likewise.
             let high = unsafe { transpose_eight(rows.add(8 * stride), stride) };
-            std::array::from_fn(|i| [low[i], high[i]])
+            [[low[0], high[0]], [low[1], high[1]], [low[2], high[2]], [low[3], high[3]]]
         }
 
         #[inline(always)]
@@ -373,22 +284,26 @@ impl Isa for AvxVnni {
         unsafe {
             let more = _mm256_set1_epi8(-128);
             let mut sums = [[[more; 2]; P]; M];
-            for (sums, start) in sums.iter_mut().zip(start) {
-                *sums = [[_mm256_set1_epi32(start); 2]; P];
+            for m in 0..M {
+                sums[m] = [[_mm256_set1_epi32(start[m]); 2]; P];
             }
             for j in 0..fours {
                 let mut weights = [[more; 2]; P];
-                for (p, weights) in weights.iter_mut().enumerate() {
+                for p in 0..P {
                     let [low, high] = columns.weights(p, j);
-                    *weights = match range {
+                    weights[p] = match range {
                         ByteRange::Signed => [_mm256_xor_si256(low, more), _mm256_xor_si256(high, more)],
                         ByteRange::Small(_) => [low, high],
                     };
                 }
-                for (m, sums) in sums.iter_mut().enumerate() {
+                for m in 0..M {
                     let x = self.0.broadcast(columns.activations(m, j));
-                    for (sum, &weights) in sums.as_flattened_mut().iter_mut().zip(weights.as_flattened()) {
-                        *sum = _mm256_dpbusd_avx_epi32(*sum, weights, x);
+                    for p in 0..P {
+                        let ([low, high], [low_sum, high_sum]) = (weights[p], sums[m][p]);
+                        sums[m][p] = [
+                            _mm256_dpbusd_avx_epi32(low_sum, low, x),
+                            _mm256_dpbusd_avx_epi32(high_sum, high, x),
+                        ];
                     }
                 }
             }

@@ -6,7 +6,7 @@ use half::f16;
 
 use super::avx2::Avx2;
 use super::traits::{ByteRange, Columns, FourColumns, Isa, Task, WIDTH, WithIsa};
-use super::x86::{FIRST_BYTES, FOUR_BITS, call_with, check_rows, intrinsic, run_with};
+use super::x86::{FIRST_BYTES, FOUR_BITS, call_with, check_rows, four_bytes, intrinsic, run_with};
 
 /// The proof that the processor has AVX-512 (F, BW, VL, DQ), VNNI and BMI, and what [`Avx2`] proves.
 #[derive(Debug, Clone, Copy)]
@@ -151,22 +151,21 @@ impl Isa for Avx512 {
         unsafe {
             let more = _mm512_set1_epi8(-128);
             let mut sums = [[_mm512_setzero_si512(); P]; M];
-            for (sums, start) in sums.iter_mut().zip(start) {
-                sums.fill(_mm512_set1_epi32(start));
+            for m in 0..M {
+                sums[m] = [_mm512_set1_epi32(start[m]); P];
             }
             for j in 0..fours {
                 let mut all = [more; P];
-                for (p, all) in all.iter_mut().enumerate() {
-                    *all = match range {
+                for p in 0..P {
+                    all[p] = match range {
                         ByteRange::Signed => _mm512_xor_si512(columns.weights(p, j), more),
                         ByteRange::Small(_) => columns.weights(p, j),
                     };
                 }
-                for (m, sums) in sums.iter_mut().enumerate() {
-                    let x = columns.activations(m, j);
-                    let x = _mm512_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8)));
-                    for (sum, weights) in sums.iter_mut().zip(all) {
-                        *sum = _mm512_dpbusd_epi32(*sum, weights, x);
+                for m in 0..M {
+                    let x = _mm512_set1_epi32(four_bytes(columns.activations(m, j)));
+                    for p in 0..P {
+                        sums[m][p] = _mm512_dpbusd_epi32(sums[m][p], all[p], x);
                     }
                 }
             }

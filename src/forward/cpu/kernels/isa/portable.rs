@@ -11,21 +11,39 @@ pub(crate) struct Portable;
 /// twice there.
 pub(crate) const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
-fn each<T: Copy, U>(a: [T; WIDTH], f: impl Fn(T) -> U) -> [U; WIDTH] {
-    a.map(f)
+#[inline(always)]
+fn each<T: Copy, U: Copy, const N: usize>(a: [T; N], f: impl Fn(T) -> U) -> [U; N] {
+    let mut to = [f(a[0]); N];
+    for i in 1..N {
+        to[i] = f(a[i]);
+    }
+    to
 }
 
+#[inline(always)]
 fn both<T: Copy, const N: usize>(a: [T; N], b: [T; N], f: impl Fn(T, T) -> T) -> [T; N] {
-    std::array::from_fn(|i| f(a[i], b[i]))
+    let mut to = a;
+    for i in 0..N {
+        to[i] = f(a[i], b[i]);
+    }
+    to
 }
 
+#[inline(always)]
 fn numbers(x: FourColumns) -> [u32; WIDTH] {
-    std::array::from_fn(|i| u32::from_le_bytes(x.as_chunks().0[i]))
+    let mut to = [0; WIDTH];
+    for i in 0..WIDTH {
+        to[i] = u32::from_le_bytes([x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]]);
+    }
+    to
 }
 
+#[inline(always)]
 fn bytes(x: [u32; WIDTH]) -> FourColumns {
     let mut to = [0; 4 * WIDTH];
-    to.as_chunks_mut().0.iter_mut().zip(x).for_each(|(to, x)| *to = x.to_le_bytes());
+    for i in 0..WIDTH {
+        [to[4 * i], to[4 * i + 1], to[4 * i + 2], to[4 * i + 3]] = x[i].to_le_bytes();
+    }
     to
 }
 
@@ -56,12 +74,14 @@ impl Isa for Portable {
     }
 
     fn transpose(self, rows: &[u8], stride: usize) -> [Self::Bytes; 4] {
-        std::array::from_fn(|four| {
-            std::array::from_fn(|i| {
+        let mut to = [[0; 4 * WIDTH]; 4];
+        for four in 0..4 {
+            for i in 0..4 * WIDTH {
                 let (row, column) = (i / 4, i % 4);
-                rows[row * stride + 4 * four + column]
-            })
-        })
+                to[four][i] = rows[row * stride + 4 * four + column];
+            }
+        }
+        to
     }
 
     fn splat_byte(self, x: u8) -> Self::Bytes {
@@ -89,15 +109,16 @@ impl Isa for Portable {
     }
 
     fn look_up(self, table: &[i8; 16], x: Self::Bytes) -> Self::Bytes {
-        x.map(|x| table[usize::from(x & 15)] as u8)
+        each(x, |x| table[usize::from(x & 15)] as u8)
     }
 
     fn bits(self, x: Self::Bytes, four: usize) -> Self::Bytes {
-        let x = numbers(x);
-        std::array::from_fn(|i| {
+        let (x, mut to) = (numbers(x), [0; 4 * WIDTH]);
+        for i in 0..4 * WIDTH {
             let (row, column) = (i / 4, i % 4);
-            if x[row] >> (4 * four + column) & 1 == 1 { 255 } else { 0 }
-        })
+            to[i] = if x[row] >> (4 * four + column) & 1 == 1 { 255 } else { 0 };
+        }
+        to
     }
 
     fn low_f16(self, x: Self::Bytes) -> Self::F32 {
@@ -105,8 +126,8 @@ impl Isa for Portable {
     }
 
     fn store_low_halves(self, x: Self::Bytes, to: &mut [u8; 2 * WIDTH]) {
-        for (to, x) in to.as_chunks_mut::<2>().0.iter_mut().zip(x.as_chunks::<4>().0) {
-            *to = [x[0], x[1]];
+        for row in 0..WIDTH {
+            (to[2 * row], to[2 * row + 1]) = (x[4 * row], x[4 * row + 1]);
         }
     }
 
@@ -127,15 +148,19 @@ impl Isa for Portable {
             ByteRange::Small(_) => (false, start),
         };
         let number = |x: u8| if sign { i32::from(x as i8) } else { i32::from(x) };
-        let mut sums = start.map(|start| [[start; WIDTH]; P]);
+        let mut sums = [[[0; WIDTH]; P]; M];
+        for m in 0..M {
+            sums[m] = [[start[m]; WIDTH]; P];
+        }
         for j in 0..fours {
-            let weights: [Self::Bytes; P] = std::array::from_fn(|p| columns.weights(p, j));
-            for (m, sums) in sums.iter_mut().enumerate() {
-                let x = columns.activations(m, j);
-                for (sums, weights) in sums.iter_mut().zip(&weights) {
-                    for (sum, weights) in sums.iter_mut().zip(weights.as_chunks::<4>().0) {
-                        let products = weights.iter().zip(x).map(|(&w, x)| number(w) * i32::from(x));
-                        *sum += products.sum::<i32>();
+            for p in 0..P {
+                let weights = columns.weights(p, j);
+                for m in 0..M {
+                    let x = columns.activations(m, j);
+                    for row in 0..WIDTH {
+                        for column in 0..4 {
+                            sums[m][p][row] += number(weights[4 * row + column]) * i32::from(x[column]);
+                        }
                     }
                 }
             }
@@ -156,11 +181,11 @@ impl Isa for Portable {
     }
 
     fn load_f16(self, x: &[f16; WIDTH]) -> Self::F32 {
-        x.map(f16::to_f32)
+        each(*x, f16::to_f32)
     }
 
     fn load_i8(self, x: &[i8; WIDTH]) -> Self::F32 {
-        x.map(f32::from)
+        each(*x, f32::from)
     }
 
     fn store_f32(self, x: Self::F32, to: &mut [f32; WIDTH]) {
@@ -172,6 +197,10 @@ impl Isa for Portable {
     }
 
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
-        std::array::from_fn(|i| if FUSED { a[i].mul_add(b[i], c[i]) } else { a[i] * b[i] + c[i] })
+        let mut to = c;
+        for i in 0..WIDTH {
+            to[i] = if FUSED { a[i].mul_add(b[i], c[i]) } else { a[i] * b[i] + c[i] };
+        }
+        to
     }
 }

@@ -48,6 +48,12 @@ macro_rules! intrinsic {
 
 pub(super) use {call_with, intrinsic, run_with};
 
+/// Four numbers as one, the first in its lowest byte.
+#[inline(always)]
+pub(super) fn four_bytes(x: [i8; 4]) -> i32 {
+    i32::from_le_bytes([x[0] as u8, x[1] as u8, x[2] as u8, x[3] as u8])
+}
+
 /// For shuffles: the index of the first byte of each row, four times; for two rows and the next two.
 pub(super) const FIRST_BYTES: [i64; 2] = [0x0404_0404_0000_0000, 0x0c0c_0c0c_0808_0808];
 /// A mask of one of four bits in each byte.

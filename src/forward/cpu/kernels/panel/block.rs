@@ -30,8 +30,11 @@ impl<'a> PanelBlock<'a> {
     /// The scales in [`PanelBlock::half`].
     #[inline(always)]
     pub(super) fn scales(self) -> [f16; PANEL_ROWS] {
-        let bytes = self.half.as_chunks::<2>().0;
-        std::array::from_fn(|row| f16::from_le_bytes(bytes[row]))
+        let mut scales = [f16::ZERO; PANEL_ROWS];
+        for row in 0..PANEL_ROWS {
+            scales[row] = f16::from_le_bytes([self.half[2 * row], self.half[2 * row + 1]]);
+        }
+        scales
     }
 
     /// N times four bytes of each row, from `first` on.

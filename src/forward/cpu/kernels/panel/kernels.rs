@@ -118,7 +118,10 @@ impl<'a, I: Isa, const P: usize> PanelKernel<'a, I, P> {
                 if const { $is_used } {
                     let (some, rest) = sums.as_chunks_mut::<$m>();
                     for sums in some {
-                        let x = std::array::from_fn::<_, $m, _>(|k| row(i + k));
+                        let mut x = [row(i); $m];
+                        for k in 0..$m {
+                            x[k] = row(i + k);
+                        }
                         self.isa.call(Multiply { weights, x, sums, ahead });
                         i += $m;
                     }

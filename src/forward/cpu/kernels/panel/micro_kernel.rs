@@ -102,10 +102,11 @@ impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Mul
         let Self { weights, mut x, sums, ahead } = self;
         const { assert!(W::COLUMNS.is_multiple_of(BLOCK) && BLOCK.is_multiple_of(W::FORMAT.group)) };
         const { assert!(!W::SHARED || W::COLUMNS.is_multiple_of(2 * BLOCK)) };
-        // Loops rather than `map`: a function that is not compiled for the instruction set must not stand between.
         let mut totals = [[isa.splat(0.0); P]; M];
-        for (totals, sums) in totals.iter_mut().zip(&*sums) {
-            totals.iter_mut().zip(sums).for_each(|(total, sums)| *total = isa.load_f32(sums));
+        for m in 0..M {
+            for p in 0..P {
+                totals[m][p] = isa.load_f32(&sums[m][p]);
+            }
         }
         // One length for all lets the compiler see that every index is in bounds.
         let blocks = x[0].len();
@@ -117,9 +118,9 @@ impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Mul
         let mut factors = [Factors::new(isa); P];
         for index in 0..blocks / per_block {
             let mut blocks = [weights[0].block(index); P];
-            blocks.iter_mut().zip(weights).for_each(|(block, weights)| *block = weights.block(index));
-            for (&block, factors) in blocks.iter().zip(&mut factors) {
-                W::factors(isa, block, factors);
+            for p in 0..P {
+                blocks[p] = weights[p].block(index);
+                W::factors(isa, blocks[p], &mut factors[p]);
             }
             // The products of one block of activations.
             macro_rules! activations {
@@ -127,12 +128,16 @@ impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Mul
                     let part = $part;
                     ahead.advance();
                     let mut at = [&x[0][0]; M];
-                    at.iter_mut().zip(x).for_each(|(at, x)| *at = &x[index * per_block + part]);
+                    for m in 0..M {
+                        at[m] = &x[m][index * per_block + part];
+                    }
                     for half in 0..per_activations {
                         let group = part * per_activations + half;
                         let mut start = [0; M];
                         if W::FORMAT.offset != 0 {
-                            start.iter_mut().zip(at).for_each(|(start, x)| *start = x.zero_points[half]);
+                            for m in 0..M {
+                                start[m] = at[m].zero_points[half];
+                            }
                         }
                         let columns = Group::<I, W, M, P> {
                             isa,
@@ -146,19 +151,18 @@ impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Mul
                         } else {
                             isa.products::<M, P>(W::FORMAT.range, fours, &columns, start)
                         };
-                        for ((totals, products), x) in totals.iter_mut().zip(products).zip(at) {
-                            let scale = isa.splat(x.scale);
-                            for ((total, products), factors) in totals.iter_mut().zip(products).zip(&factors)
-                            {
-                                let scale = isa.mul(factors.scales[group], scale);
-                                *total = isa.mul_add(isa.to_f32(products), scale, *total);
+                        for m in 0..M {
+                            let scale = isa.splat(at[m].scale);
+                            for p in 0..P {
+                                let scale = isa.mul(factors[p].scales[group], scale);
+                                totals[m][p] = isa.mul_add(isa.to_f32(products[m][p]), scale, totals[m][p]);
                             }
                         }
                         if W::FORMAT.has_min {
-                            for (totals, x) in totals.iter_mut().zip(at) {
-                                let sum = isa.splat(x.sums[half]);
-                                for (total, factors) in totals.iter_mut().zip(&factors) {
-                                    *total = isa.mul_add(factors.mins[group], sum, *total);
+                            for m in 0..M {
+                                let sum = isa.splat(at[m].sums[half]);
+                                for p in 0..P {
+                                    totals[m][p] = isa.mul_add(factors[p].mins[group], sum, totals[m][p]);
                                 }
                             }
                         }
@@ -176,8 +180,10 @@ impl<I: Isa, W: PanelWeights<I>, const M: usize, const P: usize> Task<I> for Mul
                 }
             }
         }
-        for (sums, total) in sums.as_flattened_mut().iter_mut().zip(totals.as_flattened()) {
-            isa.store_f32(*total, sums);
+        for m in 0..M {
+            for p in 0..P {
+                isa.store_f32(totals[m][p], &mut sums[m][p]);
+            }
         }
     }
 }

@@ -82,7 +82,9 @@ fn fours<I: Isa>(isa: I, rows: &[u8], stride: usize, to: &mut [FourColumns], ahe
     for to in to {
         ahead.advance();
         let bytes = isa.transpose(&rows[at..], stride);
-        to.iter_mut().zip(bytes).for_each(|(to, bytes)| isa.store(bytes, to));
+        for i in 0..4 {
+            isa.store(bytes[i], &mut to[i]);
+        }
         at += 16;
     }
     for to in rest {

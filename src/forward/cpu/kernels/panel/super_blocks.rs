@@ -18,8 +18,9 @@ impl BlockFormat for Q6K {
     #[inline(always)]
     fn factors<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
         let (scale, more) = (isa.load_f16(&block.scales()), isa.splat_byte(128));
-        for (to, scales) in to.scales.as_chunks_mut().0.iter_mut().zip(block.fours::<4>(48)) {
-            *to = times::<I, 128>(isa, isa.add(isa.load(scales), more), scale);
+        let scales = block.fours::<4>(48);
+        for i in 0..4 {
+            times::<I, 128>(isa, isa.add(isa.load(&scales[i]), more), scale, &mut to.scales[4 * i..]);
         }
     }
 
@@ -103,8 +104,8 @@ impl BlockFormat for Q3K {
             six_bits(isa, isa.shift_right(near, 4), upper, 4),
             six_bits(isa, isa.shift_right(far, 4), upper, 6),
         ];
-        for (to, factors) in to.scales.as_chunks_mut().0.iter_mut().zip(factors) {
-            *to = times::<I, 32>(isa, factors, scale);
+        for i in 0..4 {
+            times::<I, 32>(isa, factors[i], scale, &mut to.scales[4 * i..]);
         }
     }
 
@@ -129,11 +130,11 @@ impl BlockFormat for Q2K {
     #[inline(always)]
     fn factors<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
         let (scale, min) = scale_and_min(isa, isa.load(&block.fours::<1>(20)[0]));
-        let to = to.scales.as_chunks_mut().0.iter_mut().zip(to.mins.as_chunks_mut().0);
-        for ((scales, mins), both) in to.zip(block.fours::<4>(0)) {
-            let both = isa.load(both);
-            *scales = times::<I, 0>(isa, isa.nibbles(both, false), scale);
-            *mins = times::<I, 0>(isa, isa.nibbles(both, true), min);
+        let both = block.fours::<4>(0);
+        for i in 0..4 {
+            let both = isa.load(&both[i]);
+            times::<I, 0>(isa, isa.nibbles(both, false), scale, &mut to.scales[4 * i..]);
+            times::<I, 0>(isa, isa.nibbles(both, true), min, &mut to.mins[4 * i..]);
         }
     }
 
@@ -168,10 +169,9 @@ fn eight_groups<I: Isa>(isa: I, block: PanelBlock<'_>, to: &mut Factors<I>) {
     let six = isa.splat_byte(0x3f);
     let scales = [isa.and(a, six), six_bits(isa, c, a, 6)];
     let mins = [isa.and(b, six), six_bits(isa, isa.shift_right(c, 4), b, 6)];
-    let to = to.scales.as_chunks_mut().0.iter_mut().zip(to.mins.as_chunks_mut().0);
-    for ((scales, mins), (to_scales, to_mins)) in scales.into_iter().zip(mins).zip(to) {
-        *to_scales = times::<I, 0>(isa, scales, scale);
-        *to_mins = times::<I, 0>(isa, mins, min);
+    for i in 0..2 {
+        times::<I, 0>(isa, scales[i], scale, &mut to.scales[4 * i..]);
+        times::<I, 0>(isa, mins[i], min, &mut to.mins[4 * i..]);
     }
 }
 
@@ -188,15 +188,14 @@ fn scale_and_min<I: Isa>(isa: I, both: I::Bytes) -> (I::F32, I::F32) {
     (isa.low_f16(both), isa.mul(min, isa.splat(-1.0)))
 }
 
-/// Each row's four bytes, the lowest first, minus `OFFSET` and times `scale`. (No loop: the shifts are to be constants.)
+/// Each row's four bytes, the lowest first, minus `OFFSET` and times `scale`, to the first four of `to`. (No loop: the shifts are
+/// to be constants.)
 #[inline(always)]
-fn times<I: Isa, const OFFSET: u8>(isa: I, x: I::Bytes, scale: I::F32) -> [I::F32; 4] {
-    [
-        byte_times::<I, OFFSET>(isa, x, 0, scale),
-        byte_times::<I, OFFSET>(isa, x, 1, scale),
-        byte_times::<I, OFFSET>(isa, x, 2, scale),
-        byte_times::<I, OFFSET>(isa, x, 3, scale),
-    ]
+fn times<I: Isa, const OFFSET: u8>(isa: I, x: I::Bytes, scale: I::F32, to: &mut [I::F32]) {
+    to[0] = byte_times::<I, OFFSET>(isa, x, 0, scale);
+    to[1] = byte_times::<I, OFFSET>(isa, x, 1, scale);
+    to[2] = byte_times::<I, OFFSET>(isa, x, 2, scale);
+    to[3] = byte_times::<I, OFFSET>(isa, x, 3, scale);
 }
 
 #[inline(always)]

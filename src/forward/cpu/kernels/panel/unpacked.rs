@@ -36,11 +36,13 @@ impl Unpacked {
             let block = PanelBlock::new(panel, index, F::BYTES);
             F::factors(isa, block, &mut factors);
             let first = index * groups;
-            let scales = self.scales[first..][..groups].iter_mut().zip(factors.scales);
-            scales.for_each(|(to, scale)| isa.store_f32(scale, to));
-            if F::FORMAT.has_min {
-                let mins = self.mins[first..][..groups].iter_mut().zip(factors.mins);
-                mins.for_each(|(to, min)| isa.store_f32(min, to));
+            let scales = &mut self.scales[first..][..groups];
+            let mins = &mut self.mins[first..][..groups];
+            for number in 0..groups {
+                isa.store_f32(factors.scales[number], &mut scales[number]);
+                if F::FORMAT.has_min {
+                    isa.store_f32(factors.mins[number], &mut mins[number]);
+                }
             }
             for number in 0..groups {
                 let to = &mut self.bytes[(first + number) * group / 4..][..group / 4];

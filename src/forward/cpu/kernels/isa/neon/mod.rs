@@ -5,7 +5,7 @@ use std::arch::aarch64::*;
 
 use half::f16;
 
-use self::products::{DotProducts, MatrixProducts, Products, Sums, Widening, sixteen};
+use self::products::{DotProducts, MatrixProducts, Products, Sums, Widening, quarters, sixteen};
 use super::rows::check_rows;
 use super::traits::{ByteRange, Columns, FourColumns, Isa, Task, WIDTH, WithIsa};
 use crate::simd::{neon, widen_f16};
@@ -61,7 +61,7 @@ impl AnyNeon {
     }
 }
 
-/// Applies `f` to each quarter of sixteen rows.
+/// As [`quarters`], of two.
 #[inline(always)]
 fn both<T: Copy, U>(a: [T; 4], b: [T; 4], f: impl Fn(T, T) -> U) -> [U; 4] {
     [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
@@ -73,7 +73,9 @@ macro_rules! of_panels {
         let mut all = [[[neon!(vdupq_n_s32(0)); 4]; N]; M];
         for $panel in 0..N {
             let sums = $products;
-            all.iter_mut().zip(sums).for_each(|(all, sums)| all[$panel] = sums);
+            for m in 0..M {
+                all[m][$panel] = sums[m];
+            }
         }
         all
     }};
@@ -96,36 +98,39 @@ impl<P: Products> Isa for Neon<P> {
 
     #[inline(always)]
     fn load(self, x: &FourColumns) -> Self::Bytes {
-        [0, 16, 32, 48].map(|i| sixteen(x, i))
+        [sixteen(x, 0), sixteen(x, 16), sixteen(x, 32), sixteen(x, 48)]
     }
 
     #[inline(always)]
     fn store(self, x: Self::Bytes, to: &mut FourColumns) {
-        for (x, to) in x.into_iter().zip(to.as_chunks_mut::<16>().0) {
+        let to = to.as_chunks_mut::<16>().0;
+        for i in 0..4 {
             // SAFETY: NEON is there; the array is as long as what is written.
-            unsafe { vst1q_u8(to.as_mut_ptr(), x) };
+            unsafe { vst1q_u8(to[i].as_mut_ptr(), x[i]) };
         }
     }
 
     #[inline(always)]
     fn transpose(self, rows: &[u8], stride: usize) -> [Self::Bytes; 4] {
         check_rows(rows, stride);
-        // SAFETY: every 64-bit Arm processor has NEON; the last row's sixteen bytes end within the slice.
-        let quarters = [0, 4, 8, 12].map(|first| unsafe {
-            let row = |i: usize| vreinterpretq_u32_u8(vld1q_u8(rows.as_ptr().add((first + i) * stride)));
+        let mut to = [[self.splat_byte(0)[0]; 4]; 4];
+        for quarter in 0..4 {
+            let row = |i: usize| {
+                // SAFETY: every 64-bit Arm processor has NEON; the last row's sixteen bytes end within the slice.
+                unsafe { vreinterpretq_u32_u8(vld1q_u8(rows.as_ptr().add((4 * quarter + i) * stride))) }
+            };
             let (a, b, c, d) = (row(0), row(1), row(2), row(3));
             // Columns 0 to 3 and 8 to 11 of two rows, then the others.
-            let even = [vtrn1q_u32(a, b), vtrn1q_u32(c, d)].map(|x| vreinterpretq_u64_u32(x));
-            let odd = [vtrn2q_u32(a, b), vtrn2q_u32(c, d)].map(|x| vreinterpretq_u64_u32(x));
-            [
-                vtrn1q_u64(even[0], even[1]),
-                vtrn1q_u64(odd[0], odd[1]),
-                vtrn2q_u64(even[0], even[1]),
-                vtrn2q_u64(odd[0], odd[1]),
-            ]
-            .map(|x| vreinterpretq_u8_u64(x))
-        });
-        std::array::from_fn(|four| quarters.map(|quarter| quarter[four]))
+            let wide = |x| neon!(vreinterpretq_u64_u32(x));
+            let even = [wide(neon!(vtrn1q_u32(a, b))), wide(neon!(vtrn1q_u32(c, d)))];
+            let odd = [wide(neon!(vtrn2q_u32(a, b))), wide(neon!(vtrn2q_u32(c, d)))];
+            let bytes = |x| neon!(vreinterpretq_u8_u64(x));
+            to[0][quarter] = bytes(neon!(vtrn1q_u64(even[0], even[1])));
+            to[1][quarter] = bytes(neon!(vtrn1q_u64(odd[0], odd[1])));
+            to[2][quarter] = bytes(neon!(vtrn2q_u64(even[0], even[1])));
+            to[3][quarter] = bytes(neon!(vtrn2q_u64(odd[0], odd[1])));
+        }
+        to
     }
 
     #[inline(always)]
@@ -177,7 +182,7 @@ impl<P: Products> Isa for Neon<P> {
     fn look_up(self, table: &[i8; 16], x: Self::Bytes) -> Self::Bytes {
         // SAFETY: NEON is there; the array is as long as what is read.
         let table = unsafe { vreinterpretq_u8_s8(vld1q_s8(table.as_ptr())) };
-        x.map(|x| neon!(vqtbl1q_u8(table, x)))
+        quarters(x, |x| neon!(vqtbl1q_u8(table, x)))
     }
 
     #[inline(always)]
@@ -191,20 +196,22 @@ impl<P: Products> Isa for Neon<P> {
             let byte = vaddq_u8(sixteen(&FIRST, 0), vdupq_n_u8((four / 2) as u8));
             let bits = u32::from_le_bytes(BITS) << (4 * (four % 2));
             let bits = vreinterpretq_u8_u32(vdupq_n_u32(bits));
-            x.map(|x| vtstq_u8(vqtbl1q_u8(x, byte), bits))
+            quarters(x, |x| vtstq_u8(vqtbl1q_u8(x, byte), bits))
         }
     }
 
     #[inline(always)]
     fn low_f16(self, x: Self::Bytes) -> Self::F32 {
-        x.map(|x| widen_f16(neon!(vmovn_u32(vreinterpretq_u32_u8(x)))))
+        quarters(x, |x| widen_f16(neon!(vmovn_u32(vreinterpretq_u32_u8(x)))))
     }
 
     #[inline(always)]
     fn store_low_halves(self, x: Self::Bytes, to: &mut [u8; 2 * WIDTH]) {
-        for (x, to) in x.into_iter().zip(to.as_chunks_mut::<8>().0) {
+        let to = to.as_chunks_mut::<8>().0;
+        for i in 0..4 {
+            let halves = neon!(vreinterpret_u8_u16(vmovn_u32(vreinterpretq_u32_u8(x[i]))));
             // SAFETY: NEON is there; the array is as long as what is written.
-            unsafe { vst1_u8(to.as_mut_ptr(), vreinterpret_u8_u16(vmovn_u32(vreinterpretq_u32_u8(x)))) };
+            unsafe { vst1_u8(to[i].as_mut_ptr(), halves) };
         }
     }
 
@@ -260,7 +267,7 @@ impl<P: Products> Isa for Neon<P> {
 
     #[inline(always)]
     fn to_f32(self, x: Self::I32) -> Self::F32 {
-        x.map(|x| neon!(vcvtq_f32_s32(x)))
+        quarters(x, |x| neon!(vcvtq_f32_s32(x)))
     }
 
     #[inline(always)]
@@ -271,13 +278,13 @@ impl<P: Products> Isa for Neon<P> {
     #[inline(always)]
     fn load_f32(self, x: &[f32; WIDTH]) -> Self::F32 {
         // SAFETY: NEON is there; the array is as long as what is read.
-        [0, 4, 8, 12].map(|i| unsafe { vld1q_f32(x.as_ptr().add(i)) })
+        quarters([0, 4, 8, 12], |i| unsafe { vld1q_f32(x.as_ptr().add(i)) })
     }
 
     #[inline(always)]
     fn load_f16(self, x: &[f16; WIDTH]) -> Self::F32 {
         // SAFETY: NEON is there; the array is as long as what is read, and an f16 is its 16 bits.
-        [0, 4, 8, 12].map(|i| widen_f16(unsafe { vld1_u16(x.as_ptr().cast::<u16>().add(i)) }))
+        quarters([0, 4, 8, 12], |i| widen_f16(unsafe { vld1_u16(x.as_ptr().cast::<u16>().add(i)) }))
     }
 
     #[inline(always)]
@@ -286,16 +293,17 @@ impl<P: Products> Isa for Neon<P> {
         unsafe {
             let x = vld1q_s8(x.as_ptr());
             let [low, high] = [vmovl_s8(vget_low_s8(x)), vmovl_high_s8(x)];
-            [vget_low_s16(low), vget_high_s16(low), vget_low_s16(high), vget_high_s16(high)]
-                .map(|x| vcvtq_f32_s32(vmovl_s16(x)))
+            let halves = [vget_low_s16(low), vget_high_s16(low), vget_low_s16(high), vget_high_s16(high)];
+            quarters(halves, |x| vcvtq_f32_s32(vmovl_s16(x)))
         }
     }
 
     #[inline(always)]
     fn store_f32(self, x: Self::F32, to: &mut [f32; WIDTH]) {
-        for (x, to) in x.into_iter().zip(to.as_chunks_mut::<4>().0) {
+        let to = to.as_chunks_mut::<4>().0;
+        for i in 0..4 {
             // SAFETY: NEON is there; the array is as long as what is written.
-            unsafe { vst1q_f32(to.as_mut_ptr(), x) };
+            unsafe { vst1q_f32(to[i].as_mut_ptr(), x[i]) };
         }
     }
 
@@ -306,6 +314,10 @@ impl<P: Products> Isa for Neon<P> {
 
     #[inline(always)]
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
-        std::array::from_fn(|i| neon!(vfmaq_f32(c[i], a[i], b[i])))
+        let mut sums = c;
+        for i in 0..4 {
+            sums[i] = neon!(vfmaq_f32(c[i], a[i], b[i]));
+        }
+        sums
     }
 }

@@ -28,6 +28,12 @@ pub(super) fn sixteen<const N: usize>(x: &[u8; N], i: usize) -> uint8x16_t {
     unsafe { vld1q_u8(bytes.as_ptr()) }
 }
 
+/// Applies `f` to each quarter of sixteen rows.
+#[inline(always)]
+pub(super) fn quarters<T: Copy, U>(x: [T; 4], f: impl Fn(T) -> U) -> [U; 4] {
+    [f(x[0]), f(x[1]), f(x[2]), f(x[3])]
+}
+
 /// The numbers of four times four columns of row `m`, from the `four`-th on.
 #[inline(always)]
 fn activations(x: &impl Fn(usize, usize) -> [i8; 4], m: usize, four: usize) -> int8x16_t {
@@ -160,8 +166,8 @@ impl Products for Widening {
         // SAFETY: every 64-bit Arm processor has NEON, and there are no pointers.
         unsafe {
             let mut sums = [[vdupq_n_s32(0); 4]; M];
-            for (sums, start) in sums.iter_mut().zip(start) {
-                *sums = [vdupq_n_s32(signed_start(range, start)); 4];
+            for m in 0..M {
+                sums[m] = [vdupq_n_s32(signed_start(range, start[m])); 4];
             }
             // Four rows at a time, so that the sums of all `rows` stay in registers.
             each!(QUARTER in 0 1 2 3, {
@@ -173,26 +179,29 @@ impl Products for Widening {
                         if i < fours {
                             let weights = signed(weights(i)[QUARTER]);
                             let weights = [vget_low_s8(weights), vget_high_s8(weights)];
-                            for (m, pairs) in pairs.iter_mut().enumerate() {
-                                let x = i32::from_le_bytes(x(m, i).map(|x| x as u8));
+                            for m in 0..M {
+                                let [a, b, c, d] = x(m, i);
+                                let x = i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]);
                                 let x = vreinterpret_s8_s32(vdup_n_s32(x));
-                                *pairs = if I.is_multiple_of(together) {
+                                let [low, high] = pairs[m];
+                                pairs[m] = if I.is_multiple_of(together) {
                                     [vmull_s8(weights[0], x), vmull_s8(weights[1], x)]
                                 } else {
-                                    [vmlal_s8(pairs[0], weights[0], x), vmlal_s8(pairs[1], weights[1], x)]
+                                    [vmlal_s8(low, weights[0], x), vmlal_s8(high, weights[1], x)]
                                 };
                             }
                             if (I + 1).is_multiple_of(together) || i + 1 == fours {
-                                for (totals, pairs) in totals.iter_mut().zip(pairs) {
-                                    let [low, high] = *totals;
-                                    *totals = [vpadalq_s16(low, pairs[0]), vpadalq_s16(high, pairs[1])];
+                                for m in 0..M {
+                                    let [low, high] = totals[m];
+                                    totals[m] = [vpadalq_s16(low, pairs[m][0]), vpadalq_s16(high, pairs[m][1])];
                                 }
                             }
                         }
                     });
                 }
-                for (sums, [low, high]) in sums.iter_mut().zip(totals) {
-                    sums[QUARTER] = vaddq_s32(sums[QUARTER], vpaddq_s32(low, high));
+                for m in 0..M {
+                    let [low, high] = totals[m];
+                    sums[m][QUARTER] = vaddq_s32(sums[m][QUARTER], vpaddq_s32(low, high));
                 }
             });
             sums
@@ -222,21 +231,22 @@ impl Products for DotProducts {
         start: [i32; M],
     ) -> [Sums; M] {
         let mut sums = [[neon!(vdupq_n_s32(0)); 4]; M];
-        for (sums, start) in sums.iter_mut().zip(start) {
-            *sums = [neon!(vdupq_n_s32(signed_start(range, start))); 4];
+        for m in 0..M {
+            sums[m] = [neon!(vdupq_n_s32(signed_start(range, start[m]))); 4];
         }
         // Columns come in multiples of sixteen.
         for first in (0..fours).step_by(4) {
             let mut row = [neon!(vdupq_n_s8(0)); M];
-            for (m, row) in row.iter_mut().enumerate() {
-                *row = activations(x, m, first);
+            for m in 0..M {
+                row[m] = activations(x, m, first);
             }
             each!(LANE in 0 1 2 3, {
                 let weights = weights(first + LANE);
-                for (quarter, weights) in weights.into_iter().enumerate() {
-                    for (sums, x) in sums.iter_mut().zip(row) {
+                for quarter in 0..4 {
+                    let weights = signed(weights[quarter]);
+                    for m in 0..M {
                         // SAFETY: `self` proves the instructions.
-                        sums[quarter] = unsafe { sdot::<LANE>(sums[quarter], signed(weights), x) };
+                        sums[m][quarter] = unsafe { sdot::<LANE>(sums[m][quarter], weights, row[m]) };
                     }
                 }
             });
@@ -274,16 +284,16 @@ impl Products for MatrixProducts {
     /// Eight columns of each two rows together.
     #[inline(always)]
     fn pair(self, a: Bytes, b: Bytes) -> [Bytes; 2] {
-        let [a, b] = [a, b].map(|x| x.map(|x| neon!(vreinterpretq_u32_u8(x))));
-        [0, 2].map(|i| {
-            let zipped = [
-                neon!(vzip1q_u32(a[i], b[i])),
-                neon!(vzip2q_u32(a[i], b[i])),
-                neon!(vzip1q_u32(a[i + 1], b[i + 1])),
-                neon!(vzip2q_u32(a[i + 1], b[i + 1])),
-            ];
-            zipped.map(|x| neon!(vreinterpretq_u8_u32(x)))
-        })
+        let numbers = |x| neon!(vreinterpretq_u32_u8(x));
+        let (a, b) = (quarters(a, numbers), quarters(b, numbers));
+        let mut to = [a; 2];
+        for i in 0..4 {
+            let (first, second) = (&mut to[i / 2], 2 * (i % 2));
+            first[second] = neon!(vzip1q_u32(a[i], b[i]));
+            first[second + 1] = neon!(vzip2q_u32(a[i], b[i]));
+        }
+        let bytes = |x| neon!(vreinterpretq_u8_u32(x));
+        [quarters(to[0], bytes), quarters(to[1], bytes)]
     }
 
     /// Two rows of activations at a time; a single one is taken twice.
@@ -302,31 +312,32 @@ impl Products for MatrixProducts {
         unsafe {
             // For each two rows of the panel, of two rows of `x`.
             let mut pairs = [[vdupq_n_s32(0); 8]; 3];
-            for (pairs, first) in pairs.iter_mut().zip((0..M).step_by(2)) {
+            for pair in 0..M.div_ceil(2) {
                 let start = |m: usize| vdupq_n_s32(signed_start(range, start[m]));
-                *pairs = [vzip1q_s32(start(first), start(second(first))); 8];
+                pairs[pair] = [vzip1q_s32(start(2 * pair), start(second(2 * pair))); 8];
             }
             for first in (0..fours).step_by(4) {
                 let mut row = [vdupq_n_s64(0); M];
-                for (m, row) in row.iter_mut().enumerate() {
-                    *row = vreinterpretq_s64_s8(activations(x, m, first));
+                for m in 0..M {
+                    row[m] = vreinterpretq_s64_s8(activations(x, m, first));
                 }
                 each!(HALF in 0 1, {
                     let weights = [weights(first + 2 * HALF), weights(first + 2 * HALF + 1)];
-                    for (pairs, first) in pairs.iter_mut().zip((0..M).step_by(2)) {
-                        let (a, b) = (row[first], row[second(first)]);
+                    for pair in 0..M.div_ceil(2) {
+                        let (a, b) = (row[2 * pair], row[second(2 * pair)]);
                         let x = if HALF == 0 { vzip1q_s64(a, b) } else { vzip2q_s64(a, b) };
-                        for (sum, weights) in pairs.iter_mut().zip(weights.as_flattened()) {
-                            *sum = smmla(*sum, signed(*weights), vreinterpretq_s8_s64(x));
+                        for i in 0..8 {
+                            let weights = signed(weights[i / 4][i % 4]);
+                            pairs[pair][i] = smmla(pairs[pair][i], weights, vreinterpretq_s8_s64(x));
                         }
                     }
                 });
             }
             let mut sums = [[vdupq_n_s32(0); 4]; M];
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let pairs = pairs[row / 2].as_chunks::<2>().0;
-                for (sum, &[a, b]) in sums.iter_mut().zip(pairs) {
-                    *sum = if row % 2 == 0 { vuzp1q_s32(a, b) } else { vuzp2q_s32(a, b) };
+            for m in 0..M {
+                for quarter in 0..4 {
+                    let (a, b) = (pairs[m / 2][2 * quarter], pairs[m / 2][2 * quarter + 1]);
+                    sums[m][quarter] = if m % 2 == 0 { vuzp1q_s32(a, b) } else { vuzp2q_s32(a, b) };
                 }
             }
             sums
