@@ -105,11 +105,12 @@ lib: setup
 	$(CARGO) build --release $(LIB_ARGS) $(FOR_TARGET) --target-dir $(BUILD)
 	packaging/pack-library $(OUT) $(DIST) $(or $(TARGET),$(HOST))
 
-# The command, its manual pages and the completions of shells. CLI_FEATURES adds features, such as cuda.
+# The command, its manual pages and the completions of shells. CLI_FEATURES adds features, such as cuda. For another platform the
+# command of this one writes the pages: CPU is not meant for it.
 CLI_FEATURES ?=
 command: setup
 	$(CARGO) build --release -p esolm-cli --features "$(CLI_FEATURES)" $(FOR_TARGET) --target-dir $(BUILD)
-	$(if $(TARGET),$(CARGO) build --release -p esolm-cli --target-dir $(BUILD))
+	$(if $(TARGET),env -u RUSTFLAGS $(CARGO) build --release -p esolm-cli --target-dir $(BUILD))
 	packaging/pack-command $(OUT)/esolm$(if $(findstring windows,$(TARGET)),.exe) $(DIST) $(if $(TARGET),$(BUILD)/release/esolm)
 
 build: lib command
@@ -224,7 +225,7 @@ test-dist: dist setup-arm
 # With the oldest Rust that Cargo.toml promises: the library with the features that take no GPU, and the command.
 oldest-rust: setup
 	rust=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) && rustup toolchain install $$rust --profile minimal && \
-	$(CARGO) +$$rust check --release --locked -p esolm --features capi,chat,convert,grammar --target-dir $(BUILD)/oldest && \
+	$(CARGO) +$$rust test --release --locked -p esolm --features capi,chat,convert,grammar --lib --target-dir $(BUILD)/oldest && \
 	$(CARGO) +$$rust check --release --locked -p esolm-cli --target-dir $(BUILD)/oldest
 
 # The crates as a registry gets them, used without this tree and its .cargo/config.toml (docs/releasing.md).
