@@ -18,6 +18,10 @@ use esolm::{
 mod chat;
 #[path = "allocations/files.rs"]
 mod files;
+#[path = "allocations/joining.rs"]
+mod joining;
+#[allow(dead_code)]
+mod reference;
 
 struct Counting;
 
@@ -192,29 +196,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("test lookahead_steps_allocate_nothing ... ok");
 
-    // Sequences that come and go, also one whose beginning is another's, and with prompts in parts.
-    let mut context = Context::new(&model, &ContextParams { sequences: 3, prompt_rows: 2, ..limits })?;
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    let mut joined = 0;
-    for seed in 0..9 {
-        let params =
-            GenerateParams { seed, max_tokens: 20, log_probs: seed % 2 == 0, ..GenerateParams::default() };
-        let sequence = context.add_sequence(&prompts[0], &params)?;
-        joined += context.cached_tokens(sequence)?;
-        for _ in 0..8 {
-            context.step()?;
-        }
-        if seed == 4 {
-            context.remove_sequence(sequence)?;
-        }
-        for sequence in 0..context.sequences() {
-            if context.has_sequence(sequence) && context.stop_reason(sequence)?.is_some() {
-                context.remove_sequence(sequence)?;
-            }
-        }
-    }
-    assert!(joined >= 3 * 7, "{joined} tokens shared");
-    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+    joining::sequences_come_and_go_without_allocating()?;
     println!("test sequences_come_and_go_without_allocating ... ok");
 
     // ggml's graphs: a step whose graph is there, also on a device. (ESOLM_TEST_DEVICE names one.)
