@@ -72,7 +72,7 @@ static size_t join_and_leave(esolm_context *context, const esolm_prompt *prompts
 {
     enum { SEQUENCES = 2, REQUESTS = 8 };
     esolm_status status = ESOLM_OK;
-    size_t joined = 0, left = 0, steps = 0;
+    size_t joined = 0, left = 0, steps = 0, final = 0;
     int in_use[SEQUENCES] = {0};
     status = esolm_context_reset(context);
     for (; !status && left < REQUESTS; steps++) {
@@ -93,6 +93,7 @@ static size_t join_and_leave(esolm_context *context, const esolm_prompt *prompts
             status = esolm_stop_reason(context, number, &reason);
             if (!status)
                 status = esolm_sequence_cached_tokens(context, number, &cached);
+            final += cached;
             /* The fifth leaves at once. */
             if (reason != ESOLM_STOP_NONE || joined == 5) {
                 status = esolm_sequence_remove(context, number);
@@ -100,7 +101,7 @@ static size_t join_and_leave(esolm_context *context, const esolm_prompt *prompts
             }
         }
     }
-    CHECK(status == ESOLM_OK && left == REQUESTS);
+    CHECK(status == ESOLM_OK && left == REQUESTS && final > 0);
     return steps;
 }
 
