@@ -1,8 +1,8 @@
 //! The memory that a context says it needs. The memory that it takes is measured in `tests/memory.rs`.
 
-use esolm::{Context, ContextParams, Error, KvType, MemoryUse, Variant};
+use esolm::{Architecture, Config, Context, ContextParams, Error, KvType, MemoryUse, Variant};
 
-use crate::reference::Network;
+use crate::reference::{Network, config};
 use crate::runs::params;
 
 #[test]
@@ -34,4 +34,33 @@ fn memory_use_follows_from_the_parameters() {
     assert!(matches!(Context::memory_use(&model, &absurd), Err(Error::InvalidArgument(_))));
     let absurd = ContextParams { batch_rows: usize::MAX, ..params(2) };
     assert_eq!(usage(absurd), usage(ContextParams { batch_rows: 2 * 128, ..params(2) }));
+}
+
+#[test]
+fn length_is_4096_unless_more_is_asked_for() {
+    for (of_model, wanted, length) in
+        [(10_000, 0, 4096), (10_000, 6000, 6000), (10_000, 10_000, 10_000), (4096, 0, 4096), (300, 0, 300)]
+    {
+        let config = Config { context_length: of_model, ..config(1, 4) };
+        let model = Network::random(config, 1).model();
+        let context = Context::new(&model, &ContextParams { length: wanted, ..params(1) }).unwrap();
+        assert_eq!(context.length(), length, "{wanted} of {of_model}");
+    }
+}
+
+/// So a token of Qwen3's 8 B shape takes 147,456 bytes in f16: 36 blocks, of which each has keys and values of 8 heads, 128 wide.
+#[test]
+fn heads_that_share_keys_and_values_take_the_memory_once() {
+    let cache = |kv_head_count| {
+        let architecture = Architecture { kv_head_count, ..Architecture::QWEN3 };
+        let model = Network::random(Config { architecture, variant: Variant::Ar, ..config(3, 4) }, 1).model();
+        Context::memory_use(&model, &ContextParams { kv_type: KvType::F16, ..params(1) }).unwrap().kv_cache
+    };
+    // Three blocks, keys and values, two bytes, heads that are 16 wide, whole groups of 32 slots.
+    let per_token = |heads: usize| 3 * 2 * 2 * 16 * heads;
+    for (given, heads) in [(None, 4), (Some(2), 2), (Some(1), 1)] {
+        let slots = cache(given) / per_token(heads);
+        assert!(slots.is_multiple_of(32) && slots * per_token(heads) == cache(given), "{given:?}: {slots}");
+        assert_eq!(slots, cache(None) / per_token(4), "{given:?}");
+    }
 }

@@ -231,3 +231,31 @@ fn plot_says_what_it_is_of() {
         assert!(plot.contains(note), "{plot}");
     }
 }
+
+/// What a program in Rust writes that sets nothing but the seed. (ffi-tests/defaults: so do those in the other languages.)
+#[test]
+fn text_without_options_is_the_library_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = dir.path().join("own.gguf").display().to_string();
+    let defaults = ["top_p=0.3", "temperature=0.7", "min_p=0.05", "alpha_0=0.5", "steps=16"];
+    let model = built_in();
+    let mut quantize = vec!["quantize", &model, &own, "--type", "q8_0"];
+    quantize.extend(defaults.iter().flat_map(|default| ["--default", default]));
+    printed(&quantize);
+    let mut written = vec![];
+    for file in [&model, &own] {
+        let model = esolm::Model::open(file, &esolm::LoadOptions::default()).unwrap();
+        let mut context = esolm::Context::new(&model, &esolm::ContextParams::default()).unwrap();
+        let prompt = model.tokenizer().unwrap().encode("Once upon a time").unwrap();
+        let prompt = esolm::Prompt::prefix(&prompt).unwrap();
+        context.begin(&[prompt], &esolm::GenerateParams::default()).unwrap();
+        while context.step().unwrap().is_some() {}
+        let text = context.text(0).unwrap();
+        assert_eq!(
+            printed(&["generate", "-m", file, "-p", "Once upon a time", "--seed", "0", "-q"]).trim_end(),
+            text.trim_end()
+        );
+        written.push(text);
+    }
+    assert_ne!(written[0], written[1], "the file's defaults");
+}
