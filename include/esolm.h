@@ -1292,7 +1292,8 @@ ESOLM_API esolm_status esolm_sequence_extend(esolm_context *context,
 // Goes on behind the text of a sequence, such as a model's answer, with a prompt whose positions count from there (NULL: 0, 1, 2
 // and so on); the others are not disturbed. The text ends at its first gap or with the token that ended it, or earlier: at
 // most its first keep tokens stay (SIZE_MAX: all). The keys and values of what stays are kept, so the steps compute the new
-// tokens only, and those of the last step. params->max_tokens counts behind the prompt.
+// tokens only, and those of the last step. params->max_tokens counts behind the prompt. The call allocates 8 bytes for each token
+// of the prompt and frees them.
 //
 // The result is the one of a text that has these tokens in this order: of an autoregressive model the one of a new prompt, of
 // Eso-LM (B) the one of the order in which the tokens became known.
