@@ -98,6 +98,14 @@ static void penalties(void)
     run_behind(&again, &how, tokens);
     CHECK(memcmp(plain, tokens, sizeof plain) == 0);
 
+    /* Two tokens are too short for a repetition. */
+    rules.n_dry_breakers = 0, rules.dry_allowed_length = 3, rules.dry_range = 2;
+    run_behind(&again, &how, tokens);
+    CHECK(memcmp(plain, tokens, sizeof plain) == 0);
+    rules.dry_range = 0;
+    run_behind(&again, &how, tokens);
+    CHECK(memcmp(plain, tokens, sizeof plain) != 0);
+
     breaker[0] = info.mask_token;
     rules.dry_breakers = breaker, rules.n_dry_breakers = 1;
     STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
