@@ -1,6 +1,5 @@
 /* The C++ wrapper, with and without exceptions: api MODEL. */
-#include "../c/check.h"
-#include "esolm.hpp"
+#include "take.h"
 
 #include <algorithm>
 #include <atomic>
@@ -18,29 +17,6 @@ static_assert(std::is_nothrow_move_constructible_v<esolm::Model> && std::is_noth
 template <typename P, typename = void> struct GivesStruct : std::false_type {};
 template <typename P> struct GivesStruct<P, std::void_t<decltype(std::declval<P>().get())>> : std::true_type {};
 static_assert(GivesStruct<const esolm::Prompt &>::value && !GivesStruct<esolm::Prompt>::value);
-
-/* The same tests for both modes: `take` is the value of a successful call, `status_of` the status of any call. */
-#ifndef ESOLM_NO_EXCEPTIONS
-template <class T> T take(T value) { return value; }
-template <class F> esolm_status status_of(F &&call)
-{
-    try {
-        call();
-    } catch (const esolm::Exception &error) {
-        CHECK(error.what()[0] != 0);
-        return error.status();
-    }
-    return ESOLM_OK;
-}
-#else
-template <class T> T take(esolm::Result<T> result) { return *std::move(result); }
-template <class F> esolm_status status_of(F &&call)
-{
-    auto result = call();
-    CHECK(bool(result) == result.error().message.empty());
-    return result.error().status;
-}
-#endif
 
 static void handles(const char *path)
 {
@@ -455,50 +431,6 @@ static void requests(const esolm::Model &model)
     CHECK(std::equal(known.tokens.begin(), known.tokens.begin() + 3, tokens.begin()));
 }
 
-/* A filter, a penalty and a grammar reach the sampler. */
-static void sampling(const esolm::Model &model)
-{
-    esolm::ContextParams limits;
-    limits.length = 32;
-    limits.threads = 1;
-    esolm::Context context = take(esolm::Context::make(model, limits));
-    esolm::GenerateParams how;
-    how.alpha_0 = 0;
-    how.ignore_eos = 1;
-    how.temperature = 0;
-    STATUS(ESOLM_OK, status_of([&] { return context.generate(esolm::Prompt(), how); }));
-    const auto greedy = take(context.tokens());
-    how.temperature = 50;
-    STATUS(ESOLM_OK, status_of([&] { return context.generate(esolm::Prompt(), how); }));
-    CHECK(take(context.tokens()) != greedy);
-    how.min_p = 1; /* only the most likely token */
-    STATUS(ESOLM_OK, status_of([&] { return context.generate(esolm::Prompt(), how); }));
-    CHECK(take(context.tokens()) == greedy);
-    how.min_p = ESOLM_AUTO;
-
-    esolm_constraints rules{};
-    rules.struct_size = sizeof rules;
-    const esolm_constraints *constraints[] = {&rules};
-    how.constraints = constraints;
-    how.n_constraints = 1;
-    how.temperature = 0;
-    rules.presence_penalty = 1e6f; /* no token twice */
-    STATUS(ESOLM_OK, status_of([&] { return context.generate(esolm::Prompt(), how); }));
-    auto tokens = take(context.tokens());
-    std::sort(tokens.begin(), tokens.end());
-    CHECK(std::adjacent_find(tokens.begin(), tokens.end()) == tokens.end());
-    rules.presence_penalty = 0;
-    rules.regex = "[a-f]{40,90}";
-    const esolm_status status = status_of([&] { return context.generate(esolm::Prompt(), how); });
-    CHECK(status == ESOLM_OK || status == ESOLM_ERR_UNSUPPORTED);
-    if (status == ESOLM_OK) {
-        const std::string text = take(context.text());
-        CHECK(!text.empty() && text.find_first_not_of("abcdef") == std::string::npos);
-    }
-    rules.json_schema = "{}";
-    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.begin(esolm::Prompt(), how); }));
-}
-
 static void stop_rules(const esolm::Model &model)
 {
     esolm::ContextParams limits;
@@ -828,7 +760,6 @@ int main(int argc, char **argv)
     step_callbacks(model);
     logits(model);
     requests(model);
-    sampling(model);
     stop_rules(model);
     reader_beside(model);
     sequences(model);
