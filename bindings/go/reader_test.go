@@ -123,3 +123,28 @@ func TestLogLevelAndSystemInfo(t *testing.T) {
 		t.Error(line)
 	}
 }
+
+// A Qwen2 whose file does not say its mask token is WeDLM once that is given.
+func TestMaskToken(t *testing.T) {
+	file, err := os.ReadFile("../../fuzz/seeds/gguf/llama-qwen2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mask := uint32(3)
+	masked := ModelOptions{MaskToken: &mask}
+	_, err = OpenBytes(file, masked)
+	has(t, StatusInvalidArgument, err) // it says that it is autoregressive
+	file = bytes.Replace(file, []byte("esolm.variant"), []byte("other.variant"), 1)
+	for _, options := range []ModelOptions{{}, masked} {
+		model, err := OpenBytes(file, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := model.Info()
+		given := options.MaskToken != nil
+		if err != nil || model.Supports(FeatureDiffusion) != given || (info.MaskToken == mask) != given {
+			t.Error(options, info, err)
+		}
+		model.Close()
+	}
+}
