@@ -217,3 +217,27 @@ func TestCustomOrder(t *testing.T) {
 	params.CustomOrder = params.CustomOrder[1:]
 	refused(t, c, params)
 }
+
+func TestSeedsAndSchedules(t *testing.T) {
+	c := newSession(t, openModel(t), small)
+	params := unfiltered()
+	one, again := written(t, c, params), written(t, c, params)
+	params.Seed++
+	if other := written(t, c, params); !reflect.DeepEqual(one, again) || reflect.DeepEqual(one, other) {
+		t.Error(one, again, other)
+	}
+	params.Alpha0, params.Schedule = 1, []uint32{5, 3}
+	generation, err := c.Begin(context.Background(), make([]Prompt, 1), params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var counts []int
+	for generation.Next(context.Background()) {
+		counts = append(counts, len(generation.Step().Updates))
+	}
+	if !reflect.DeepEqual(counts, []int{5, 3, 3, 3, 3, 3, 3, 3, 3, 3}) {
+		t.Error(counts, generation.Err())
+	}
+	params.Schedule = []uint32{4, 0}
+	refused(t, c, params)
+}
