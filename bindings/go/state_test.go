@@ -150,6 +150,11 @@ func TestProfileAndMemory(t *testing.T) {
 	if err != nil || use != estimate || use.KVCache == 0 {
 		t.Error(use, estimate, err)
 	}
+	few := small
+	few.BatchRows = 16 // fewer rows at once need less memory
+	if less, err := model.MemoryUse(few); err != nil || less.Compute >= use.Compute {
+		t.Error(less, use, err)
+	}
 	_, err = model.MemoryUse(SessionOptions{Length: 1 << 20})
 	has(t, StatusInvalidArgument, err)
 	info, err := model.Info()
