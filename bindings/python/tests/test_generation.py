@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 
@@ -117,6 +118,29 @@ def test_stop_rules(context: esolm.Context, model: esolm.Model, prompt: esolm.Pr
     assert context.tokens()[-1] == comma
     with pytest.raises(esolm.InvalidArgumentError, match="NUL"):
         context.begin([prompt], GenerateParams(stop_strings=["a\0b"]))
+
+
+# In the sequential phase of an Eso-LM, and of an autoregressive model.
+@pytest.mark.parametrize("file", ["", "fuzz/seeds/gguf/ar"])
+def test_end_of_text(path: str, source: Path, file: str) -> None:
+    with esolm.Model.open(source / file if file else path) as model:
+        with esolm.Context(model, esolm.ContextOptions(length=16, threads=1)) as context:
+            eos = model.info.eos_token
+            assert eos is not None
+            # At one position nothing but that token is allowed.
+            rules = [esolm.Constraints(allowed={9: [eos]})]
+            params = GenerateParams(alpha_0=0, seed=7, ignore_eos=True, constraints=rules)
+            assert len(list(context.steps([Prompt([5, 6])], params))) == 14
+            whole = context.tokens()
+            assert (len(whole), whole[9], context.stop_reason()) == (16, eos, esolm.StopReason.LENGTH)
+            # The same tokens up to the first that is one, and no step behind it.
+            end = whole.index(eos, 2)
+            params.ignore_eos = False
+            assert len(list(context.steps([Prompt([5, 6])], params))) == end + 1 - 2
+            assert context.stop_reason() == esolm.StopReason.END_OF_TEXT
+            assert context.tokens() == whole[: end + 1]
+            # The text does not show it.
+            assert context.text() == model.detokenize(whole[:end])
 
 
 def test_constraints(context: esolm.Context, model: esolm.Model, prompt: esolm.Prompt) -> None:

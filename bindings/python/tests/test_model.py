@@ -105,6 +105,20 @@ def test_plain_rows_are_repacked(source: Path) -> None:
     assert written(esolm.ModelOptions(repack=True)) == written(esolm.ModelOptions(copy=True)) == expected
 
 
+# A Qwen2 whose file does not say its mask token is WeDLM once that is given.
+def test_mask_token(source: Path) -> None:
+    file = (source / "fuzz/seeds/gguf/llama-qwen2").read_bytes()
+    masked = esolm.ModelOptions(mask_token=3)
+    with pytest.raises(esolm.InvalidArgumentError, match="autoregressive"):
+        esolm.Model.open_bytes(file, masked)
+    file = file.replace(b"esolm.variant", b"other.variant")
+    for options in (None, masked):
+        with esolm.Model.open_bytes(file, options) as model:
+            assert (model.info.mask_token == 3) == model.supports(esolm.Feature.DIFFUSION) == (options is masked)
+    with pytest.raises(esolm.InvalidArgumentError):
+        esolm.Model.open_bytes(file, esolm.ModelOptions(mask_token=-1))
+
+
 def test_errors(path: str, tmp_path: Path) -> None:
     with pytest.raises(esolm.FileError, match=r"missing\.gguf") as caught:
         esolm.Model.open(tmp_path / "missing.gguf")
