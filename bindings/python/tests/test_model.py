@@ -166,6 +166,12 @@ def test_memory(model: esolm.Model, path: str) -> None:
     assert larger.kv_cache == 2 * use.kv_cache
     smaller = esolm.memory_use(model, esolm.ContextOptions(length=64, sequences=2, kv_type=esolm.KVType.Q8_0))
     assert smaller.kv_cache * 64 == use.kv_cache * 34
+    fewer = esolm.memory_use(model, esolm.ContextOptions(length=64, sequences=2, batch_rows=16))
+    assert fewer.compute < use.compute
+    # ggml does not say how its time is spent.
+    with esolm.Context(model, esolm.ContextOptions(length=16, ggml=True)) as context:
+        with pytest.raises(esolm.UnsupportedError):
+            context.profile()
     with pytest.raises(esolm.InvalidArgumentError):
         esolm.memory_use(model, esolm.ContextOptions(length=1 << 40))
     with pytest.raises(esolm.InvalidArgumentError):
