@@ -153,6 +153,42 @@ final class ContextTests: XCTestCase {
         assertFails(.invalidArgument, try context.begin([prompt], params))
     }
 
+    /// The end-of-text token ends a text, and the work on it, where the model writes it: in the sequential phase of an Eso-LM,
+    /// and by an autoregressive model.
+    func testEndOfText() throws {
+        for file in [path, seed("ar").path] {
+            let model = try Model(path: file)
+            let context = try Context(model, ContextOptions(length: 16, threads: 1))
+            let info = try model.info()
+            let eos = try XCTUnwrap(info.eosToken)
+            func steps(_ params: GenerateParams) throws -> Int {
+                try context.begin([Prompt([5, 6])], params)
+                var count = 0
+                while try context.step() != nil { count += 1 }
+                return count
+            }
+            var params = GenerateParams()
+            params.seed = 7
+            params.alpha0 = 0
+            params.ignoreEOS = true
+            // At one position nothing but that token is allowed.
+            params.constraints = [Constraints(allowed: [9: [eos]])]
+            XCTAssertEqual(try steps(params), 14)
+            let whole = try context.tokens()
+            XCTAssertEqual(whole.count, 16)
+            XCTAssertEqual(whole[9], eos)
+            XCTAssertEqual(try context.stopReason(), .length)
+            // The same tokens up to the first that is one, and no step behind it.
+            let end = try XCTUnwrap(whole[2...].firstIndex(of: eos))
+            params.ignoreEOS = false
+            XCTAssertEqual(try steps(params), end - 1)
+            XCTAssertEqual(try context.stopReason(), .endOfText)
+            XCTAssertEqual(try context.tokens(), Array(whole[...end]))
+            // The text does not show it.
+            XCTAssertEqual(try context.text(), try model.detokenize(Array(whole[..<end])))
+        }
+    }
+
     func testCallbacksGoWithTheGeneration() throws {
         final class Held: Sendable {}
         let context = try newContext()
@@ -225,48 +261,6 @@ final class ContextTests: XCTestCase {
             try model.memoryUse(ContextOptions(kvType: .q8_0)).kvCache, try model.memoryUse(ContextOptions()).kvCache)
     }
 
-    func testFiltersAndPenalties() throws {
-        let context = try newContext()
-        // Each of them leaves one token, the most likely one.
-        var greedy = few()
-        greedy.alpha0 = 0
-        greedy.temperature = 0
-        greedy.ignoreEOS = true
-        try context.generate([Prompt()], greedy)
-        let most = try context.tokens()
-        let limits: [(inout GenerateParams) -> Void] = [
-            { $0.topK = 1 }, { $0.topP = 1e-9 }, { $0.minP = 1 }, { $0.topNSigma = 0.0001 },
-        ]
-        for limit in limits {
-            var params = greedy
-            params.temperature = 1
-            limit(&params)
-            try context.generate([Prompt()], params)
-            XCTAssertEqual(try context.tokens(), most)
-        }
-        var params = greedy
-        params.temperature = 1
-        params.typicalP = 0.3
-        try context.generate([Prompt()], params)
-        XCTAssertEqual(try context.tokens().count, 32)
-        // A strong penalty of each kind changes the text.
-        for rules in [
-            Constraints(repetitionPenalty: 1e6), Constraints(frequencyPenalty: 1e6), Constraints(banned: [most[0]]),
-        ] {
-            params = greedy
-            params.constraints = [rules]
-            try context.generate([Prompt()], params)
-            XCTAssertNotEqual(try context.tokens(), most)
-        }
-        // One token again and again, until that is a repetition; a breaker ends repetitions.
-        for (breakers, repeats) in [([], false), ([30], true)] as [([UInt32], Bool)] {
-            let dry = Dry(multiplier: 1e6, base: 2, allowedLength: 3, range: 0, breakers: breakers)
-            params.constraints = [Constraints(bias: [30: 1000], dry: dry)]
-            try context.generate([Prompt()], params)
-            XCTAssertEqual(try context.tokens().allSatisfy { $0 == 30 }, repeats)
-        }
-    }
-
     func testLookahead() throws {
         let context = try newContext()
         var params = few()
@@ -294,26 +288,6 @@ final class ContextTests: XCTestCase {
         XCTAssertLessThan(steps[1], steps[0])
         params.lookahead = 17
         assertFails(.invalidArgument, try context.begin([Prompt()], params))
-    }
-
-    func testGrammars() throws {
-        let model = try Model(path: path)
-        let context = try Context(model, small)
-        var params = few()
-        params.alpha0 = 0
-        for (rules, pattern) in [
-            (Constraints(regex: "[ab]{3}c"), "^[ab]{3}c$"),
-            (Constraints(jsonSchema: "{\"enum\": [\"cat\", \"dog\"]}"), "^\"(cat|dog)\"$"),
-        ] {
-            params.constraints = [rules]
-            if model.supports(.grammar) {
-                try context.generate([Prompt()], params)
-                let text = try context.text()
-                XCTAssertNotNil(text.range(of: pattern, options: .regularExpression), text)
-            } else {
-                assertFails(.unsupported, try context.generate([Prompt()], params))
-            }
-        }
     }
 
     func testOrdersAndSchedules() throws {

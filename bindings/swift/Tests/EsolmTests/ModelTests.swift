@@ -86,9 +86,8 @@ final class ModelTests: XCTestCase {
 
     /// This file's matrices lie in plain rows.
     func testPlainRowsAreRepacked() throws {
-        let source = (0..<5).reduce(URL(fileURLWithPath: #filePath)) { url, _ in url.deletingLastPathComponent() }
         func written(_ options: ModelOptions) throws -> [UInt32] {
-            let model = try Model(path: source.appendingPathComponent("fuzz/seeds/gguf/q8_0").path, options)
+            let model = try Model(path: seed("q8_0").path, options)
             let context = try Context(model, ContextOptions(length: 12, threads: 1))
             var params = GenerateParams()
             params.seed = 7
@@ -99,6 +98,21 @@ final class ModelTests: XCTestCase {
         let expected = try written(ModelOptions())
         XCTAssertEqual(expected.count, 12)
         XCTAssertEqual(try written(ModelOptions(repacked: true)), expected)
+    }
+
+    /// A Qwen2 whose file does not say its mask token is WeDLM once that is given.
+    func testMaskToken() throws {
+        var file = try Data(contentsOf: seed("llama-qwen2"))
+        let masked = ModelOptions(maskToken: 3)
+        assertFails(.invalidArgument, try Model(bytes: Array(file), masked)) // it says that it is autoregressive
+        let key = try XCTUnwrap(file.range(of: Data("esolm.variant".utf8)))
+        file.replaceSubrange(key, with: Data("other.variant".utf8))
+        for (options, given) in [(ModelOptions(), false), (masked, true)] {
+            let model = try Model(bytes: Array(file), options)
+            XCTAssertEqual(model.supports(.diffusion), given)
+            let info = try model.info()
+            XCTAssertEqual(info.maskToken == 3, given)
+        }
     }
 
     func testReaders() throws {

@@ -6,6 +6,12 @@ import Esolm
 let path = ProcessInfo.processInfo.environment["ESOLM_MODEL"] ?? "../../models/stories-q8_0.gguf"
 let small = ContextOptions(sequences: 2, length: 32, threads: 1)
 
+/// One of the small models that fuzzing begins with.
+func seed(_ name: String) -> URL {
+    let source = (0..<5).reduce(URL(fileURLWithPath: #filePath)) { url, _ in url.deletingLastPathComponent() }
+    return source.appendingPathComponent("fuzz/seeds/gguf/\(name)")
+}
+
 func few() -> GenerateParams {
     var params = GenerateParams()
     params.steps = 6
