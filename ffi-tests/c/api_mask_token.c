@@ -52,7 +52,9 @@ int main(int argc, char **argv)
     opens_as(ESOLM_NO_TOKEN, info.mask_token, 0);
     opens_as(3, 3, 1);
     opens_as(4, 4, 1);
-    CHECK(open_with((uint32_t)info.vocab_size, &opened) != OK && opened == NULL);
+    STATUS(INVALID, open_with((uint32_t)info.vocab_size, &opened));
+    last_error_says("has 24 tokens");
+    CHECK(opened == NULL);
     esolm_model_params params;
     STATUS(OK, esolm_model_params_init(&params, sizeof params));
     params.mask_token = 3, params.has_mask_token = 2;

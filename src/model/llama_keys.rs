@@ -63,6 +63,11 @@ pub(super) fn read(gguf: &Gguf, architecture: &str, mask: Option<u32>) -> Result
         let what = format!("mask token {given}: {} says that it is autoregressive", gguf.file());
         return Err(Error::invalid(what));
     }
+    if let Some(given) = mask
+        && given as usize >= vocab_size
+    {
+        return Err(Error::invalid(format!("mask token {given}: {} has {vocab_size} tokens", gguf.file())));
+    }
     let mask_token_id = match (mask.or(known).or_else(named), variant) {
         (Some(mask), _) => mask,
         (None, Variant::WeDlm) => {

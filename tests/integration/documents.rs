@@ -127,10 +127,10 @@ fn documents_name_existing_tests() {
             let words = name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit());
             let ending = name
                 .rsplit_once('.')
-                .is_some_and(|(_, ending)| ["rs", "c", "md", "go", "txt", "toml"].contains(&ending));
+                .is_some_and(|(_, ending)| ["rs", "c", "md", "go", "py", "txt", "toml"].contains(&ending));
             let found = if name.starts_with("Test") {
                 sources.contains(&format!("func {}", name.trim_end_matches("..")))
-            } else if name.starts_with("test_") {
+            } else if name.starts_with("test_") && !ending {
                 sources.contains(&format!("def {}", name.trim_end_matches("..")))
             } else if words && name.matches('_').count() > 2 {
                 sources.contains(&format!("fn {name}("))
