@@ -20,7 +20,15 @@ mod chat;
 mod files;
 #[path = "allocations/joining.rs"]
 mod joining;
-#[allow(dead_code)]
+// The integration tests' networks, of which little is used here.
+#[allow(
+    dead_code,
+    unused_imports,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 mod reference;
 
 struct Counting;
