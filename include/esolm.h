@@ -371,7 +371,8 @@ ESOLM_API esolm_status esolm_model_params_init(esolm_model_params *params, size_
 // failure. With ESOLM_MODE_MAP the file must not change while the model, or a context of it, lives.
 //
 // Errors: ESOLM_ERR_IO, ESOLM_ERR_BAD_FILE, ESOLM_ERR_UNSUPPORTED, ESOLM_ERR_DEVICE, ESOLM_ERR_OUT_OF_MEMORY;
-// ESOLM_ERR_INVALID_ARGUMENT for a flag or a mask token that there is not; ESOLM_ERR_CANCELLED if progress_callback cancels.
+// ESOLM_ERR_INVALID_ARGUMENT for a mode or a flag that there is not, a mask token that the file does not take or that is missing;
+// ESOLM_ERR_CANCELLED if progress_callback cancels.
 ESOLM_API esolm_status esolm_model_open(const char *path, const esolm_model_params *params, esolm_model **out);
 
 // Opens a model whose GGUF file is in memory: size bytes at data. With ESOLM_MODE_MAP the memory is used in place and

@@ -44,7 +44,7 @@ int main(int argc, char **argv)
     how.ignore_eos = 1;
     CHECK(run(&how, whole, &n, &reason) == TOKENS - KNOWN);
     CHECK(n == TOKENS && reason == ESOLM_STOP_LENGTH && whole[LAST] == info.eos_token);
-    while (whole[end] != info.eos_token)
+    while (end < LAST && whole[end] != info.eos_token)
         end++;
     /* The same tokens up to that one, and no step behind it. */
     how.ignore_eos = 0;

@@ -48,6 +48,9 @@ int main(int argc, char **argv)
     size_t at = 0;
     while (at + sizeof key < size && memcmp(bytes + at, key, sizeof key - 1) != 0)
         at++;
+    CHECK(at + sizeof key < size);
+    if (at + sizeof key >= size)
+        return report();
     memcpy(bytes + at, "other", 5);
     opens_as(ESOLM_NO_TOKEN, info.mask_token, 0);
     opens_as(3, 3, 1);

@@ -41,6 +41,8 @@ int main(int argc, char **argv)
     CHECK(steps() == 14 && take(context.stop_reason()) == ESOLM_STOP_LENGTH);
     const std::vector<std::uint32_t> whole = take(context.tokens());
     CHECK(whole.size() == 16 && whole[9] == eos);
+    if (whole.size() != 16 || whole[9] != eos)
+        return report();
     /* The same tokens up to the first that is one, and no step behind it. */
     const auto end = std::find(whole.begin() + 2, whole.end(), eos) + 1;
     how.ignore_eos = 0;

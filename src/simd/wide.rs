@@ -13,7 +13,8 @@ pub(crate) fn has_wide() -> bool {
 /// A function that is generic over its vectors, `V`, and takes the best that the processor has. What it calls, down to
 /// [`F32x8`](super::F32x8), has to be `#[inline(always)]`, with loops over indices rather than `map` of arrays: what the compiler
 /// does not put into its caller is compiled without the instructions, and calls each of them (`ffi-tests/intrinsics` looks for such).
-/// In inner loops there is no `zip` or `from_fn` either, which stay calls where a program's profile has `lto = "off"`.
+/// The loops of products, attention and sums of weights have no `zip` or `from_fn` either, which stay calls where a program's profile
+/// has `lto = "off"`.
 macro_rules! wide {
     ($(#[$meta:meta])* $vis:vis fn $name:ident <$vector:ident $(, const $n:ident: usize)?>
      ($($argument:ident: $ty:ty),* $(,)?) $(-> $out:ty)? $body:block) => {

@@ -1,40 +1,55 @@
-//! Sequences that come and go allocate nothing: of every kind of model, and with rules and the text of each step.
+//! Sequences that come and go: with every kind of model nothing is allocated; with rules and the text of each step, additions alone
+//! allocate.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use esolm::{
     Architecture, Config, Constraints, Context, ContextParams, GenerateParams, LoadOptions, Model, Prompt,
-    Variant,
+    StopReason, Variant,
 };
 
 use super::ALLOCATIONS;
 use super::reference::{Network, config};
 
-/// Twelve sequences that join and leave; when the fifth has joined, all are removed. Returns how many tokens of others' prompts they shared, how many
-/// bytes of text the steps gave, and the allocations of additions and of all else.
-fn serve(model: &Model, params: &GenerateParams<'_>) -> esolm::Result<(usize, usize, [usize; 2])> {
+/// What [`serve`] saw.
+#[derive(Default)]
+struct Served {
+    /// Tokens of others' prompts.
+    shared: usize,
+    /// Of the text that the steps gave.
+    bytes: usize,
+    /// Sequences that a stop string ended.
+    stopped: usize,
+    /// Allocations of additions, and of all else.
+    allocations: [usize; 2],
+}
+
+/// Twelve sequences that join and leave; when the fifth has joined, all are removed.
+fn serve(model: &Model, params: &GenerateParams<'_>) -> esolm::Result<Served> {
     let limits = ContextParams { sequences: 3, threads: 2, prompt_rows: 2, ..ContextParams::default() };
     let mut context = Context::new(model, &limits)?;
     let prompt = Prompt::prefix(&[1, 2, 3, 4, 5, 6, 7, 8, 9])?;
-    let (mut shared, mut bytes, mut added) = (0, 0, 0);
+    let (mut served, mut added) = (Served::default(), 0);
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     for seed in 0..12 {
         let adding = ALLOCATIONS.load(Ordering::Relaxed);
         let sequence =
             context.add_sequence(&prompt, &GenerateParams { seed, log_probs: seed % 2 == 0, ..*params })?;
         added += ALLOCATIONS.load(Ordering::Relaxed) - adding;
-        shared += context.cached_tokens(sequence)?;
+        served.shared += context.cached_tokens(sequence)?;
         for _ in 0..8 {
             if let Some(step) = context.step()?
                 && params.step_text
             {
-                bytes += step.text(sequence).len();
+                served.bytes += step.text(sequence).len();
             }
         }
         for sequence in 0..context.sequences() {
             let is_there = context.has_sequence(sequence);
-            if is_there && (seed == 4 || context.stop_reason(sequence)?.is_some()) {
+            let reason = if is_there { context.stop_reason(sequence)? } else { None };
+            served.stopped += usize::from(reason == Some(StopReason::StopString));
+            if is_there && (seed == 4 || reason.is_some()) {
                 context.remove_sequence(sequence)?;
             }
         }
@@ -48,7 +63,8 @@ fn serve(model: &Model, params: &GenerateParams<'_>) -> esolm::Result<(usize, us
             }
         }
     }
-    Ok((shared, bytes, [added, ALLOCATIONS.load(Ordering::Relaxed) - before - added]))
+    served.allocations = [added, ALLOCATIONS.load(Ordering::Relaxed) - before - added];
+    Ok(served)
 }
 
 pub fn sequences_come_and_go_without_allocating() -> Result<(), Box<dyn std::error::Error>> {
@@ -67,10 +83,11 @@ pub fn sequences_come_and_go_without_allocating() -> Result<(), Box<dyn std::err
         };
         let params =
             GenerateParams { alpha_0, max_tokens: 12, ignore_eos: true, ..GenerateParams::default() };
-        let (shared, _, allocations) = serve(&model, &params)?;
+        let Served { shared, allocations, .. } = serve(&model, &params)?;
         assert_eq!(allocations, [0, 0], "{variant:?}");
         let shares = !matches!(variant, Variant::EsoA | Variant::Mdlm);
-        assert_eq!(shared > 0, shares, "{variant:?}: {shared} tokens shared");
+        // Eight or nine tokens of each prompt, where another sequence is there.
+        assert!(if shares { shared >= 5 * 8 } else { shared == 0 }, "{variant:?}: {shared} tokens shared");
     }
 
     // An addition copies the rules and makes room for the text; steps and removals allocate nothing.
@@ -86,13 +103,14 @@ pub fn sequences_come_and_go_without_allocating() -> Result<(), Box<dyn std::err
         max_tokens: 40,
         step_text: true,
         stop_tokens: &[17],
-        stop_strings: &["no such text", "The end"],
+        stop_strings: &["no such text", "."],
         constraints: &constraints,
         top_log_probs: 3,
         ..GenerateParams::default()
     };
-    let (shared, bytes, [_, others]) = serve(&model, &params)?;
-    assert!(shared > 0 && bytes > 100, "{shared} tokens shared, {bytes} bytes of text");
-    assert_eq!(others, 0);
+    let Served { shared, bytes, stopped, allocations } = serve(&model, &params)?;
+    println!("{shared} tokens shared, {bytes} bytes of text, {stopped} stopped by a string");
+    assert!(shared > 0 && bytes > 100 && stopped > 0);
+    assert_eq!(allocations[1], 0);
     Ok(())
 }

@@ -125,9 +125,9 @@ fn documents_name_existing_tests() {
         let text = std::fs::read_to_string(root().join(document)).unwrap();
         for name in code(&text) {
             let words = name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit());
-            let ending = name
-                .rsplit_once('.')
-                .is_some_and(|(_, ending)| ["rs", "c", "md", "go", "py", "txt", "toml"].contains(&ending));
+            let ending = name.rsplit_once('.').is_some_and(|(_, ending)| {
+                ["rs", "c", "cpp", "md", "go", "py", "txt", "toml"].contains(&ending)
+            });
             let found = if name.starts_with("Test") {
                 sources.contains(&format!("func {}", name.trim_end_matches("..")))
             } else if name.starts_with("test_") && !ending {

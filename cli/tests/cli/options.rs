@@ -232,7 +232,7 @@ fn plot_says_what_it_is_of() {
     }
 }
 
-/// What a program in Rust writes that sets nothing but the seed. (ffi-tests/defaults: so do those in the other languages.)
+/// What a program in Rust writes that sets nothing. (ffi-tests/defaults: so do those in the other languages.)
 #[test]
 fn text_without_options_is_the_library_s() {
     let dir = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use crate::forward::cpu::kernels::isa::traits::Columns;
 use crate::forward::cpu::kernels::isa::unroll::each;
 
 impl Avx2 {
-    /// [`Isa::products`] of small weights, of which `together` pairs are added in 16 bits.
+    /// [`Isa::products`](crate::forward::cpu::kernels::isa::Isa::products) of small weights, of which `together` pairs are added in 16 bits.
     #[inline(always)]
     pub(super) fn small_products<const M: usize, const P: usize>(
         self,
@@ -60,7 +60,7 @@ impl Avx2 {
         }
     }
 
-    /// [`Isa::products`] of signed weights.
+    /// [`Isa::products`](crate::forward::cpu::kernels::isa::Isa::products) of signed weights.
     #[inline(always)]
     pub(super) fn signed_products<const M: usize, const P: usize>(
         self,
