@@ -140,8 +140,10 @@ void texts(const esolm::Model &model)
     chat.chat_template = "chatml";
     chat.add_generation_prompt = 0;
     const esolm_status status = status_of([&] { return model.chat_apply({{"user", "Hi"}}, chat); });
-    CHECK(status == (model.supports(ESOLM_FEATURE_CHAT) ? ESOLM_OK : ESOLM_ERR_UNSUPPORTED));
-    if (status == ESOLM_OK)
+    if (status == ESOLM_ERR_UNSUPPORTED)
+        /* So says a library without the feature alone. */
+        CHECK(std::string(esolm_last_error()).find("feature 'chat'") != std::string::npos);
+    else
         CHECK(take(model.chat_apply({{"user", "Hi"}}, chat)) == "<|im_start|>user\nHi<|im_end|>\n");
 }
 
