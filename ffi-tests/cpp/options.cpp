@@ -1,5 +1,5 @@
 /* The C++ wrapper: fields of its parameters that no other program here sets: options MODEL QWEN2_MODEL. */
-#include "take.h"
+#include "short.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -10,18 +10,6 @@
 #include <vector>
 
 namespace {
-constexpr std::uint32_t LENGTH = 32;
-
-using Tokens = std::vector<std::uint32_t>;
-
-esolm::Context new_context(const esolm::Model &model, const esolm::ContextParams &limits = {})
-{
-    esolm::ContextParams small = limits;
-    small.length = LENGTH;
-    small.threads = 1;
-    return take(esolm::Context::make(model, small));
-}
-
 esolm::GenerateParams diffusion()
 {
     esolm::GenerateParams how;
@@ -135,16 +123,6 @@ void texts(const esolm::Model &model)
     CHECK(take(model.detokenize(joined)) == first + second);
     behind.continues = 2;
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return model.tokenize(second, behind); }));
-
-    esolm::ChatParams chat;
-    chat.chat_template = "chatml";
-    chat.add_generation_prompt = 0;
-    const esolm_status status = status_of([&] { return model.chat_apply({{"user", "Hi"}}, chat); });
-    if (status == ESOLM_ERR_UNSUPPORTED)
-        /* So says a library without the feature alone. */
-        CHECK(std::string(esolm_last_error()).find("feature 'chat'") != std::string::npos);
-    else
-        CHECK(take(model.chat_apply({{"user", "Hi"}}, chat)) == "<|im_start|>user\nHi<|im_end|>\n");
 }
 
 void scores(const esolm::Model &model)

@@ -1,5 +1,5 @@
 /* The C++ wrapper: each filter, penalty and grammar reaches the sampler, and is refused out of range: sampling MODEL. */
-#include "take.h"
+#include "short.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,17 +8,7 @@
 #include <vector>
 
 namespace {
-constexpr std::uint32_t LENGTH = 32, FAVOURITE = 30;
-
-using Tokens = std::vector<std::uint32_t>;
-
-esolm::Context new_context(const esolm::Model &model)
-{
-    esolm::ContextParams limits;
-    limits.length = LENGTH;
-    limits.threads = 1;
-    return take(esolm::Context::make(model, limits));
-}
+constexpr std::uint32_t FAVOURITE = 30;
 
 /* One token after the other, from all of them. */
 esolm::GenerateParams unfiltered()
