@@ -11,6 +11,7 @@
 mod avx2;
 mod eight;
 mod floats;
+mod fused;
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 mod neon;
 // Tests compare it with the others.
@@ -25,6 +26,7 @@ mod wide;
 pub(crate) use avx2::Eight as Avx2;
 pub(crate) use eight::{F32x8, LANES};
 pub(crate) use floats::DefaultFloats;
+pub(crate) use fused::mul_add;
 /// The vectors of every processor that the build is for.
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 pub(crate) use neon::Eight as Native;

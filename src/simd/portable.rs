@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::F32x8;
+use super::{F32x8, mul_add};
 
 /// Eight single-precision numbers.
 #[derive(Clone, Copy)]
@@ -78,10 +78,9 @@ impl F32x8 for Eight {
         Self(eight!(0.0, |i| self.0[i] * b.0[i]))
     }
 
-    /// Where the processor cannot round once, by the C library.
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
-        Self(eight!(0.0, |i| self.0[i].mul_add(b.0[i], c.0[i])))
+        Self(eight!(0.0, |i| mul_add(self.0[i], b.0[i], c.0[i])))
     }
 
     #[inline(always)]

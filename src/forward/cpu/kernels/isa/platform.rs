@@ -57,12 +57,6 @@ impl Platform {
         }
     }
 
-    /// Whether it gives the same bits as the others.
-    #[cfg(test)]
-    pub(crate) fn is_fused(self) -> bool {
-        !matches!(self, Self::Portable(_)) || portable::FUSED
-    }
-
     /// Runs `task` with these instructions.
     pub(crate) fn run(self, task: impl WithIsa) {
         match self {

@@ -3,13 +3,10 @@
 use half::f16;
 
 use super::traits::{ByteRange, Columns, FourColumns, Isa, Task, WIDTH};
+use crate::simd::mul_add;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Portable;
-
-/// Whether multiply-add rounds once. Without an instruction for it that would be a function call per number, so it rounds
-/// twice there.
-pub(crate) const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
 #[inline(always)]
 fn each<T: Copy, U: Copy, const N: usize>(a: [T; N], f: impl Fn(T) -> U) -> [U; N] {
@@ -199,7 +196,7 @@ impl Isa for Portable {
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
         let mut to = c;
         for i in 0..WIDTH {
-            to[i] = if FUSED { a[i].mul_add(b[i], c[i]) } else { a[i] * b[i] + c[i] };
+            to[i] = mul_add(a[i], b[i], c[i]);
         }
         to
     }
