@@ -235,7 +235,7 @@ crates: setup
 # Windows under wine, in the same Debian 13: the command, the C programs with the DLL, files that are mapped, long and non-ASCII paths.
 test-windows: setup
 	$(MAKE) dist DIST_PLATFORMS="x86_64-linux-gnu x86_64-windows-gnu"
-	ffi-tests/in-debian $(DIST_BUILD)/trixie trixie "wine64 gcc-mingw-w64-x86-64-win32 g++-mingw-w64-x86-64-win32 cmake make python3" \
+	ffi-tests/in-debian $(DIST_BUILD)/trixie trixie "wine64 gcc-mingw-w64-x86-64-win32 g++-mingw-w64-x86-64-win32 cmake make python3 golang-go" \
 	  ffi-tests/windows $(DIST_BUILD) $(RELEASE) $(abspath $(MODEL))
 
 # The C programs under valgrind, which does not know the newest instructions: with the platform's baseline it has all that ggml was
@@ -385,8 +385,9 @@ deny:
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "esolm: please install cargo-deny: cargo install cargo-deny" >&2; exit 1; }
 	$(CARGO) deny --workspace --locked check $(CHECKS)
 
+# PLATFORMS: of what people download (as DIST_PLATFORMS), in place of the static library alone.
 reproducible: setup
-	packaging/reproducible
+	packaging/reproducible $(PLATFORMS)
 
 # From vendored sources, with an empty cache of packages.
 offline: setup

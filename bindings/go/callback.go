@@ -1,10 +1,7 @@
 package esolm
 
 /*
-#include <esolm.h>
-
-int32_t esolmGoProgress(double fraction, uintptr_t handle);
-int32_t esolmGoLogits(esolm_logits_row *row, float *logits, uintptr_t handle);
+#include "exported.h"
 
 static inline int32_t progress(double fraction, void *user_data)
 {

@@ -10,5 +10,5 @@ package esolm
 // #cgo linux,arm64 CFLAGS: -I${SRCDIR}/prebuilt/linux_arm64/include
 // #cgo linux,arm64 LDFLAGS: ${SRCDIR}/prebuilt/linux_arm64/lib/libesolm.a -lpthread -lm -ldl
 // #cgo windows,amd64 CFLAGS: -I${SRCDIR}/prebuilt/windows_amd64/include
-// #cgo windows,amd64 LDFLAGS: -L${SRCDIR}/prebuilt/windows_amd64/lib -lesolm
+// #cgo windows,amd64 LDFLAGS: ${SRCDIR}/prebuilt/windows_amd64/lib/libesolm.dll.a
 import "C"

@@ -1,9 +1,7 @@
 package esolm
 
 /*
-#include <esolm.h>
-
-void esolmGoLog(int32_t level, char *message, void *user_data);
+#include "exported.h"
 
 static inline void forward(int32_t level, const char *message, void *user_data)
 {

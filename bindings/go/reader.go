@@ -1,10 +1,9 @@
 package esolm
 
 /*
-#include <esolm.h>
 #include <stdlib.h>
 
-int64_t esolmGoRead(uint64_t offset, void *buffer, size_t size, uintptr_t handle);
+#include "exported.h"
 
 static inline int64_t read_from_go(uint64_t offset, void *buffer, size_t size, void *user_data)
 {

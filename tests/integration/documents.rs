@@ -204,14 +204,28 @@ fn the_project_has_one_address() {
             let Some(path) = line.strip_suffix('"').and_then(|line| line.rsplit('"').next()) else {
                 continue;
             };
-            let of_esolm = line.split('"').count() == 3 && path.split('/').next_back() == Some("esolm");
-            if of_esolm || path.starts_with("esolm/") {
-                assert!(path == module || path.starts_with(&format!("{module}/")), "{file}: {line}");
+            let ours = path == module || path.starts_with(&format!("{module}/"));
+            // The name that it had before there was an address, and any other address.
+            let named_so = path.split('/').any(|part| part == "esolm");
+            if line.split('"').count() == 3 && (ours || named_so) {
+                assert!(ours, "{file}: {line}");
                 imports += 1;
             }
         }
     }
     assert!(imports >= 4, "only {imports} imports");
+    // And the pages that tell a program's author what to write.
+    for file in ["bindings/go/README.md", "docs/linking.md"] {
+        let text = read(file);
+        let (before, after) = text.split_once("-replace ").expect(file);
+        let required = before.rsplit_once("-require ").expect(file).1;
+        assert!(required.starts_with(&format!("{module}@v")), "{file}: {required}");
+        assert!(after.starts_with(&format!("{module}=")), "{file}: the module that is replaced");
+        assert!(
+            file.starts_with("docs") || text.contains(&format!("\t\"{module}\"\n")),
+            "{file}: its import"
+        );
+    }
 }
 
 /// ggml is compiled again where its configuration changed, as the build script of its package watches this variable, not the file.
