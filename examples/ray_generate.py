@@ -4,7 +4,7 @@
     ray_generate.py model.gguf --count 10000 --seed 1 -p "Once upon a time" -o texts.jsonl
 
 A text depends on the seed and its number only. So a batch whose actor is lost is given to another one, and a run that was ended
-goes on with the texts that its file lacks. Each actor maps the model's file, which has to be on its node: those of a node share
+goes on with the texts that its file lacks, once some that it has came out the same again. Each actor maps the model's file, which has to be on its node: those of a node share
 its memory.
 """
 
@@ -125,26 +125,35 @@ def written(work: Work, batches: Iterable[list[int]], actors: int) -> Iterator[l
         ray.kill(of)
 
 
-def found(path: Path, seed: int) -> set[int]:
-    """The texts with this seed that are in a file. A line that was cut off is removed; another file is refused."""
+def found(path: Path, seed: int) -> tuple[dict[int, Any], int]:
+    """The lines of a file by their numbers, and the bytes of those that are complete. Another file is refused."""
     if not path.exists():
-        return set()
+        return {}, 0
     data = path.read_bytes()
     complete = data.rfind(b"\n") + 1
-    there = set()
+    there = {}
     try:
         for text in data[:complete].splitlines():
             line = json.loads(text)
             if line["seed"] != seed_of(seed, line["index"]):
                 raise ValueError("a line has another seed")
-            there.add(line["index"])
+            if there.setdefault(line["index"], line) is not line:
+                raise ValueError("a text is there twice")
         if not b'{"schema": '.startswith(data[complete:][:11]):
             raise ValueError("its end is no beginning of a line")
     except (ValueError, KeyError, TypeError) as error:
         sys.exit(f"{path} is another file, or of another seed: {error}")
-    with path.open("r+b") as file:
-        file.truncate(complete)
-    return there
+    return there, complete
+
+
+def check(path: Path, there: dict[int, Any], work: Work) -> None:
+    """Writes the last texts of a file once more, one of each prompt, 4 to 16: what has other options, prompts or another model is
+    refused."""
+    again = list(there)[-max(4, min(16, len(work.prompts))) :]
+    for lines in written(work, [again] if again else [], 1):
+        for line in map(json.loads, lines):
+            if line != there[line["index"]]:
+                sys.exit(f"{path} has another text {line['index']}: it is of other options, prompts, or another model or version")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -162,15 +171,18 @@ def main(arguments: list[str] | None = None) -> None:
 
     params = esolm.GenerateParams(max_tokens=args.max_tokens)
     work = Work(args.model, args.prompt, args.seed, args.side_by_side, args.threads, params)
-    there = found(args.output, args.seed)
+    there, complete = found(args.output, args.seed)
     indices = [index for index in range(args.count) if index not in there]
     # Some times as many as fit side by side, so that few places are empty while the last of a batch are written.
     size = 4 * args.side_by_side
     batches = [indices[first : first + size] for first in range(0, len(indices), size)]
     if not ray.is_initialized():
         ray.init()
+    check(args.output, there, work)
     actors = args.actors or max(1, int(ray.cluster_resources().get("CPU", 1)) // args.threads)
     with args.output.open("a", encoding="utf-8") as file:
+        # A line that was cut off is written again.
+        file.truncate(complete)
         for lines in written(work, batches, min(actors, len(batches))):
             file.write("".join(line + "\n" for line in lines))
             file.flush()

@@ -64,14 +64,22 @@ def main(esolm: str, model: str) -> None:
     ray_generate.main(arguments)
     assert sorted(output.read_bytes().splitlines()) == sorted(data.splitlines())
     # Files that are not its own stay as they are.
-    for other in [data.replace(b'"seed": ', b'"seed": 1', 1), data + b"notes", b"notes"]:
+    first = data.splitlines(keepends=True)[0]
+    for other, why, change in [
+        (data.replace(b'"seed": ', b'"seed": 1', 1), "is another file", []),
+        (data + b"notes", "is another file", []),
+        (b"notes", "is another file", []),
+        (data + first, "is there twice", []),
+        (data[:-100], "has another text", ["-n", "9"]),
+        (data[:-100], "has another text", ["-p", "A third prompt"]),
+    ]:
         output.write_bytes(other)
         try:
-            ray_generate.main(arguments)
+            ray_generate.main(arguments + change)
         except SystemExit as refused:
-            assert "is another file" in str(refused), refused
+            assert why in str(refused), refused
         else:
-            raise AssertionError("another file was taken")
+            raise AssertionError(f"another file was taken: {why}")
         assert output.read_bytes() == other
     print(f"{COUNT} texts, a worker killed after {killed_at[0]}: each once, and as one process writes it")
     ray.shutdown()
