@@ -1,5 +1,5 @@
 /* The calls that a program may make first, on a processor that may lack instructions which the library was compiled for:
- * processor MODEL. Prints "refused", or the tokens of a text. The program itself is compiled for any. */
+ * processor MODEL. Prints "refused", or the tokens of a text and their score. The program itself is compiled for any. */
 #include "check.h"
 
 enum { LENGTH = 24 };
@@ -11,7 +11,9 @@ static void write_text(esolm_model *model)
     esolm_context_params limits;
     esolm_generate_params how;
     esolm_prompt prompt = {NULL, NULL, 0};
+    esolm_text_score score = {.struct_size = sizeof score};
     uint32_t tokens[LENGTH];
+    double log_p[LENGTH], sum = 0;
     size_t n = 0;
     STATUS(ESOLM_OK, esolm_context_params_init(&limits, sizeof limits));
     limits.length = LENGTH, limits.threads = 1;
@@ -24,7 +26,11 @@ static void write_text(esolm_model *model)
     printf("ran:");
     for (size_t i = 0; i < n; i++)
         printf(" %u", tokens[i]);
-    puts("");
+    /* Each probability has the rounding of all of the network in it. */
+    STATUS(ESOLM_OK, esolm_score_text(context, tokens, n, NULL, log_p, LENGTH, &score, NULL, NULL));
+    for (size_t i = 0; i < n; i++)
+        sum += log_p[i] * (double)(i + 1);
+    printf(", %.8f\n", sum);
     esolm_context_free(context);
 }
 
