@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -17,6 +18,36 @@ func (f failing) ReadAt([]byte, int64) (int, error) {
 		panic("in ReadAt")
 	}
 	return 0, f.err
+}
+
+// What the options do is heard in the log, or of the progress.
+func TestLockedAndPrefetched(t *testing.T) {
+	defer SetLog(nil)
+	opened := func(options ModelOptions) (log string, calls int) {
+		var mutex sync.Mutex
+		SetLog(func(_ Level, message string) {
+			mutex.Lock()
+			log += message + "\n"
+			mutex.Unlock()
+		})
+		options.Progress = func(float64) error { calls++; return nil }
+		model, err := Open(path, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		model.Close()
+		mutex.Lock()
+		defer mutex.Unlock()
+		return
+	}
+	plain, calls := opened(ModelOptions{})
+	locked, _ := opened(ModelOptions{Mlock: true})
+	if strings.Contains(plain, "locked") || !strings.Contains(locked, "locked") {
+		t.Errorf("%q %q", plain, locked)
+	}
+	if _, more := opened(ModelOptions{Prefetch: true}); more <= calls {
+		t.Error(calls, more)
+	}
 }
 
 func TestReaders(t *testing.T) {

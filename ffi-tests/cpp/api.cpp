@@ -394,6 +394,27 @@ static void loading(const char *path)
     CHECK(heard.empty() && esolm_set_log_level(ESOLM_LOG_INFO) == ESOLM_OK);
     take(esolm::Model::open(path));
     CHECK(heard.size() == 1 && heard[0].find("mapped") != std::string::npos);
+    // A locked model, or a warning of one that cannot be; and the progress of what is read in.
+    const auto says_locked = [&] {
+        return std::any_of(heard.begin(), heard.end(), [](const auto &line) { return line.find("locked") != line.npos; });
+    };
+    const auto calls = [&](bool prefetch) {
+        int count = 0;
+        esolm::ModelParams params;
+        params.prefetch = prefetch;
+        params.progress_callback = [](double, void *counted) {
+            ++*static_cast<int *>(counted);
+            return std::int32_t{0};
+        };
+        params.progress_user_data = &count;
+        take(esolm::Model::open(path, params));
+        return count;
+    };
+    CHECK(!says_locked() && calls(true) > calls(false) && !says_locked());
+    esolm::ModelParams locked;
+    locked.use_mlock = true;
+    take(esolm::Model::open(path, locked));
+    CHECK(says_locked());
     esolm::set_log(nullptr);
     CHECK(std::string(esolm_system_info()).find("ggml") != std::string::npos);
 }

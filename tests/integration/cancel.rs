@@ -1,6 +1,9 @@
 //! Cancelling a generation.
 
-use esolm::{Context, ContextParams, Error, Prompt, Variant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use esolm::{CancelToken, Context, ContextParams, Error, Kernels, Prompt, ThreadPool, Variant};
 
 use crate::reference::Network;
 use crate::runs::{both_phases, finish, params, texts, tokens};
@@ -38,4 +41,50 @@ fn cancelled_generation_continues_unchanged() {
         token.reset();
         finish(&mut context);
     }
+}
+
+/// A prompt is fed before the first token: long before that, a cancel ends the step, and the rows that were fed stay.
+#[test]
+fn cancel_ends_the_feeding_of_a_prompt() {
+    const ROWS: usize = 4;
+    const PROMPT: [u32; 26] = [7; 26];
+    let model = Network::small(Variant::Ar, 1).model();
+    let limits = ContextParams { kernels: Kernels::Own, batch_rows: ROWS, ..params(1) };
+    let prompts = [Prompt::prefix(&PROMPT).unwrap()];
+    let whole = texts(&mut Context::new(&model, &limits).unwrap(), &prompts, &both_phases(8));
+
+    // Each run of the network is a batch. One of them is told to be the last.
+    let (runs, last) = (Arc::new(AtomicUsize::new(0)), Arc::new(OnceLock::<CancelToken>::new()));
+    let run = {
+        let (runs, last) = (runs.clone(), last.clone());
+        move |count, task: &(dyn Fn(usize) + Sync)| {
+            if runs.fetch_add(1, Ordering::Relaxed) == 2 {
+                last.get().unwrap().cancel();
+            }
+            (0..count).for_each(task);
+        }
+    };
+    let pool = ThreadPool::of_callers(2, run).unwrap();
+    let mut context = Context::with_pool(&model, &limits, &pool).unwrap();
+    last.set(context.cancel_token()).unwrap();
+    context.begin(&prompts, &both_phases(8)).unwrap();
+    assert!(matches!(context.step(), Err(Error::Cancelled)));
+    assert_eq!(runs.load(Ordering::Relaxed), 3, "batches of {ROWS}, of {} rows", PROMPT.len());
+    assert_eq!(context.progress().0, 0);
+    context.cancel_token().reset();
+    finish(&mut context);
+    assert_eq!(tokens(&context), whole);
+
+    // As one that joins, a step for each batch, which tells how far it is.
+    context.reset();
+    let sequence = context.add_sequence(&prompts[0], &both_phases(8)).unwrap();
+    let mut before = context.cached_tokens(sequence).unwrap();
+    for _ in 0..5 {
+        assert!(context.step().unwrap().unwrap().updates.is_empty());
+        let now = context.cached_tokens(sequence).unwrap();
+        assert_eq!(now, before + ROWS);
+        before = now;
+    }
+    finish(&mut context);
+    assert_eq!(tokens(&context), whole);
 }

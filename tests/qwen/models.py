@@ -4,11 +4,13 @@ each again as llama.cpp's files have it, with gguf: models.py FOLDER"""
 
 import json
 import pathlib
+import shutil
 import sys
 
 import gguf
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
@@ -116,18 +118,35 @@ def main():
 
 
 def wedlm(folder, out):
-    """The model of tests/golden/wedlm-qwen3 as llama.cpp would have it, without a word on its mask."""
-    from safetensors import safe_open
+    """A model of tests/golden as llama.cpp would have it, without a word on its mask, with the logits of its tokens one by one; and
+    its folder with words and a chat template."""
+    out.mkdir()
+    with safe_open(folder / "golden.safetensors", "pt") as file:
+        tokens, logits = file.get_tensor("ar.tokens"), file.get_tensor("ar.logits")
+    save_file({"prefix": tokens.int()[None], "logits": logits.float()[None]}, out / "golden.safetensors")
+    (out / "golden.json").write_text("{}")
 
     config = json.loads((folder / "config.json").read_text())
     tensors = {}
     for shard in sorted(folder.glob("model*.safetensors")):
         with safe_open(shard, "pt") as file:
             tensors.update({key: file.get_tensor(key) for key in file.keys()})
-    write_gguf(out, "qwen3" if config["qk_norm"] else "qwen2", config, tensors)
+    write_gguf(out / "llama.gguf", "qwen3" if config["qk_norm"] else "qwen2", config, tensors)
+
+    asked = out / "asked"
+    shutil.copytree(folder, asked)
+    tokens, _, merges = vocabulary()
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    words = tokens[:258] + [f"[PAD{i}]" for i in range(258, 509)] + ["<|im_end|>"]
+    model = {"type": "BPE", "vocab": {word: i for i, word in enumerate(words)}, "merges": merges}
+    end = {"id": 509, "content": "<|im_end|>", "special": True, "normalized": False, "single_word": False, "lstrip": False, "rstrip": False}
+    tokenizer = {"version": "1.0", "model": model, "pre_tokenizer": level, "decoder": level, "added_tokens": [end]}
+    (asked / "tokenizer.json").write_text(json.dumps(tokenizer))
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
+    (asked / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>", "chat_template": template}))
 
 
 if __name__ == "__main__":
     main()
     for kind in ("qwen3", "qwen25"):
-        wedlm(pathlib.Path("tests/golden") / f"wedlm-{kind}", pathlib.Path(sys.argv[1]) / f"wedlm-{kind}.gguf")
+        wedlm(pathlib.Path("tests/golden") / f"wedlm-{kind}", pathlib.Path(sys.argv[1]) / f"wedlm-{kind}")

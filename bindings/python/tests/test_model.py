@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import os
 import pickle
@@ -90,6 +91,26 @@ def test_ways_to_open(path: str, tmp_path: Path) -> None:
             assert model.info.parameters == expected
         with pytest.raises(esolm.InvalidArgumentError):
             esolm.Model.open_file(opened.fileno(), 32, len(file) * 2)
+
+
+def test_locked_and_prefetched(path: str) -> None:
+    heard: list[str] = []
+    esolm.set_log(lambda level, message: heard.append(message))
+
+    def calls(options: esolm.ModelOptions) -> int:
+        fractions: list[float] = []
+        heard.clear()
+        with esolm.Model.open(path, dataclasses.replace(options, progress=fractions.append)):
+            return len(fractions)
+
+    try:
+        plain = calls(esolm.ModelOptions())
+        assert not any("locked" in line for line in heard)
+        calls(esolm.ModelOptions(mlock=True))
+        assert any("locked" in line for line in heard)  # or that it could not be
+        assert calls(esolm.ModelOptions(prefetch=True)) > plain
+    finally:
+        esolm.set_log(None)
 
 
 def test_plain_rows_are_repacked(source: Path) -> None:

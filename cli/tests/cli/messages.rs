@@ -35,6 +35,9 @@ fn opening_is_described_and_memory_is_locked_and_prefetched() {
         assert!(err(&told).contains(said), "{said}: {}", err(&told));
     }
     assert!(!err(&told).contains("tensors:"));
+    // Locked, or a warning that it is not possible here.
+    let unlocked = esolm(&[&generate[..], &["-v"]].concat());
+    assert!(err(&told).contains("locked") && !err(&unlocked).contains("locked"), "{}", err(&told));
     let all = esolm(&[&generate[..], &["-vv", "--no-mmap"]].concat());
     assert!(err(&all).contains("debug: ") && err(&all).contains("tensors:"), "{}", err(&all));
     assert!(err(&all).contains("in memory"), "{}", err(&all));

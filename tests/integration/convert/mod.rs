@@ -1,5 +1,6 @@
 //! The converter. This module has what its tests share.
 
+mod chat_templates;
 mod contents;
 mod damaged;
 mod files;

@@ -115,6 +115,32 @@ final class ModelTests: XCTestCase {
         }
     }
 
+    // What the options do is heard in the log, or of the progress.
+    func testLockedAndPrefetched() throws {
+        final class Heard: @unchecked Sendable {
+            private let lock = NSLock()
+            private var text = ""
+            func add(_ message: String) { lock.withLock { text += message } }
+            func take() -> String { lock.withLock { defer { text = "" }; return text } }
+        }
+        let heard = Heard()
+        setLog { _, message in heard.add(message) }
+        defer { setLog(nil) }
+        func calls(_ options: ModelOptions) throws -> Int {
+            final class Count: @unchecked Sendable { var calls = 0 }
+            let count = Count()
+            var options = options
+            options.progress = { _ in count.calls += 1 }
+            _ = try Model(path: path, options)
+            return count.calls
+        }
+        let plain = try calls(ModelOptions())
+        XCTAssertFalse(heard.take().contains("locked"))
+        _ = try calls(ModelOptions(locked: true))
+        XCTAssertTrue(heard.take().contains("locked")) // or that it could not be
+        XCTAssertGreaterThan(try calls(ModelOptions(prefetched: true)), plain)
+    }
+
     func testReaders() throws {
         struct Damaged: Error {}
         let file = try Data(contentsOf: URL(fileURLWithPath: path))

@@ -177,23 +177,26 @@ mod tests {
             byte_operations: 2.0,
             float_operations: 2.0,
         };
-        for (variant, masks, tokens) in [
-            (Variant::EsoB, 8, 7),
-            (Variant::Ar, 8, 0),
-            (Variant::Mdlm, 64, 0),
+        for (variant, window, masks, tokens) in [
+            (Variant::EsoB, None, 8, 7),
+            (Variant::Ar, None, 8, 0),
+            (Variant::Mdlm, None, 64, 0),
             // Blocks of four: 4 + 3 + 2 + 1 twice; those of the block that are there, and the first block once more.
-            (Variant::Bd3Lm, 20, 16),
+            (Variant::Bd3Lm, None, 20, 16),
+            // Three masks in each step, at the end as many as are left.
+            (Variant::EsoB, Some(3), 6 * 3 + 2 + 1, 7),
+            (Variant::WeDlm, Some(3), 6 * 3 + 2 + 1, 7),
         ] {
             let block_length = if variant == Variant::Bd3Lm { 4 } else { 0 };
             let config = Config { block_length, ..Shape::Stories.config(variant, 8) };
             let file = SyntheticModel::write(&config, &QuantizeOptions::new(TensorType::F32))?;
             let model = file.open(&LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
-            let workload = Workload { sequences: 1, length: 8, window: None };
+            let workload = Workload { sequences: 1, length: 8, window };
             let found = floor(&model, KvType::F32, workload, &[1; 8], &machine).expect("a floor");
             let [blocks, vocabulary] = Matrices::of(&model);
             let last = not_in_last_block(&config, &blocks);
             let rows = f64::from(masks + tokens) * blocks.products - f64::from(tokens) * last;
-            assert_eq!(found.seconds, rows + 8.0 * vocabulary.products, "{variant:?}");
+            assert_eq!(found.seconds, rows + 8.0 * vocabulary.products, "{variant:?} {window:?}");
             assert_eq!(found.blocks.multiplying, rows, "{variant:?}");
             assert_eq!(found.vocabulary.multiplying, 8.0 * vocabulary.products, "{variant:?}");
             // What is read: all matrices in each step, and nothing of a machine that multiplies at once.
