@@ -25,7 +25,7 @@ TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c build lib command install install-lib install-command uninstall programs memcheck asan asan-rust tsan miri loom coexist bench-peers test-qwen check-wedlm count cycles header \
   api abi model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz fuzz-check side-check faults soak \
-  hardened offline crates test-swift test-arm cuda gpu-bundle test-vulkan check-targets oldest-rust dist test-dist test-windows wheel test-python test-ray test-serve
+  hardened offline crates test-swift test-arm cuda gpu-bundle test-vulkan check-targets oldest-rust dist test-dist test-windows test-mingw wheel test-python test-ray test-serve
 
 help:
 	@echo "make demo    build everything and write a text with the built-in model"
@@ -40,7 +40,7 @@ help:
 	@echo "make test-arm  64-bit Arm: cross-built, run under qemu"
 	@echo "make check-targets  type-checks for Windows, macOS, iOS, Android, musl, WASI"
 	@echo "make dist    archives to download, Debian packages and checksums, in $(DIST)/release; make test-dist: each of them used"
-	@echo "             in clean systems; make test-windows: under wine"
+	@echo "             in clean systems; make test-windows: under wine; make test-mingw: compiled by MinGW, not zig"
 	@echo "make crates  the crates as a registry gets them: their sizes, tests without this tree, older processors;"
 	@echo "             make oldest-rust: with the Rust that Cargo.toml promises"
 	@echo "make cuda    library, command and C programs with CUDA, whose compiler comes from PyPI (20 to 60 minutes on two cores; takes"
@@ -238,6 +238,17 @@ test-windows: setup
 	ffi-tests/in-debian $(DIST_BUILD)/trixie trixie "wine64 gcc-mingw-w64-x86-64-win32 g++-mingw-w64-x86-64-win32 cmake make python3 golang-go" \
 	  ffi-tests/windows $(DIST_BUILD) $(RELEASE) $(abspath $(MODEL))
 
+# The same compiled there by MinGW, for who has no zig.
+CARGO_HOME_HERE = $(or $(CARGO_HOME),$(HOME)/.cargo)
+RUSTUP_HOME_HERE = $(or $(RUSTUP_HOME),$(HOME)/.rustup)
+test-mingw: command
+	rustup target add x86_64-pc-windows-gnu
+	$(CARGO) fetch --locked --target x86_64-pc-windows-gnu
+	$(CARGO) fetch --locked --target $(HOST)
+	MOUNTS="$(CARGO_HOME_HERE) $(RUSTUP_HOME_HERE)" ffi-tests/in-debian $(DIST_BUILD)/trixie trixie \
+	  "wine64 gcc-mingw-w64-x86-64-win32 g++-mingw-w64-x86-64-win32 cmake make gcc g++ libc6-dev libclang-dev" \
+	  ffi-tests/mingw $(abspath $(BUILD))/mingw $(abspath $(BUILD))/release/esolm $(CARGO_HOME_HERE) $(RUSTUP_HOME_HERE)
+
 # The C programs under valgrind, which does not know the newest instructions: with the platform's baseline it has all that ggml was
 # compiled for, and the library's kernels choose by the processor that it shows them.
 memcheck: programs
@@ -345,7 +356,7 @@ test-qwen: setup-python build
 	tests/qwen/run
 	tests/qwen/large
 
-test-long: train-test fuzz loom test-qwen faults test-swift test-python test-serve test-ray cycles test-arm test-vulkan check-targets oldest-rust crates test-dist test-windows
+test-long: train-test fuzz loom test-qwen faults test-swift test-python test-serve test-ray cycles test-arm test-vulkan check-targets oldest-rust crates test-dist test-windows test-mingw
 	$(MAKE) soak GENERATIONS=10000
 
 # Instructions of a step; the times are in docs/benchmarks.md.
