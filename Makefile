@@ -59,7 +59,7 @@ help:
 	@echo "make abi     record what a change adds to the binary interface"
 	@echo "make notices write THIRD-PARTY.txt again after a change of Cargo.lock; make sbom: a bill of materials in $(DIST)/"
 	@echo "make deny    licences, sources and known faults of the packages (cargo-deny)"
-	@echo "make reproducible  build the static library in two folders and compare the bytes; make offline: from vendored sources"
+	@echo "make reproducible  build the static library, or PLATFORMS, in two folders and compare the bytes; make offline: from vendored sources"
 	@echo "make train-demo  train a tiny model for five minutes (PyTorch, installed under target/ from PyPI, some GB)"
 	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, Qwen, fuzz, faults, Swift, Python, OpenAI's client, Ray, cycles, Arm, Vulkan, other platforms, what is downloaded, and soak"
 	@echo "make fuzz SECONDS=300  the fuzz targets of fuzz/, that long in all (nightly Rust)"
@@ -239,15 +239,14 @@ test-windows: setup
 	  ffi-tests/windows $(DIST_BUILD) $(RELEASE) $(abspath $(MODEL))
 
 # The same compiled there by MinGW, for who has no zig.
-CARGO_HOME_HERE = $(or $(CARGO_HOME),$(HOME)/.cargo)
-RUSTUP_HOME_HERE = $(or $(RUSTUP_HOME),$(HOME)/.rustup)
+MINGW_BUILD = $(abspath $(BUILD))/mingw
 test-mingw: command
 	rustup target add x86_64-pc-windows-gnu
-	$(CARGO) fetch --locked --target x86_64-pc-windows-gnu
-	$(CARGO) fetch --locked --target $(HOST)
-	MOUNTS="$(CARGO_HOME_HERE) $(RUSTUP_HOME_HERE)" ffi-tests/in-debian $(DIST_BUILD)/trixie trixie \
+	mkdir -p $(MINGW_BUILD)/cargo
+	$(CARGO) vendor --locked --quiet $(MINGW_BUILD)/packages >$(MINGW_BUILD)/cargo/config.toml
+	rust=$$(rustc --print sysroot) && MOUNTS="$$rust" ffi-tests/in-debian $(DIST_BUILD)/trixie trixie \
 	  "wine64 gcc-mingw-w64-x86-64-win32 g++-mingw-w64-x86-64-win32 cmake make gcc g++ libc6-dev libclang-dev" \
-	  ffi-tests/mingw $(abspath $(BUILD))/mingw $(abspath $(BUILD))/release/esolm $(CARGO_HOME_HERE) $(RUSTUP_HOME_HERE)
+	  ffi-tests/mingw $(MINGW_BUILD) "$$rust" $(abspath $(BUILD))/release/esolm
 
 # The C programs under valgrind, which does not know the newest instructions: with the platform's baseline it has all that ggml was
 # compiled for, and the library's kernels choose by the processor that it shows them.

@@ -125,35 +125,45 @@ def written(work: Work, batches: Iterable[list[int]], actors: int) -> Iterator[l
         ray.kill(of)
 
 
-def found(path: Path, seed: int) -> tuple[dict[int, Any], int]:
-    """The lines of a file by their numbers, and the bytes of those that are complete. Another file is refused."""
-    if not path.exists():
-        return {}, 0
-    data = path.read_bytes()
-    complete = data.rfind(b"\n") + 1
-    there = {}
-    try:
-        for text in data[:complete].splitlines():
-            line = json.loads(text)
-            if line["seed"] != seed_of(seed, line["index"]):
-                raise ValueError("a line has another seed")
-            if there.setdefault(line["index"], line) is not line:
-                raise ValueError("a text is there twice")
-        if not b'{"schema": '.startswith(data[complete:][:11]):
-            raise ValueError("its end is no beginning of a line")
-    except (ValueError, KeyError, TypeError) as error:
-        sys.exit(f"{path} is another file, or of another seed: {error}")
-    return there, complete
+class Found:
+    """What a file has: the numbers of its texts, the bytes of its complete lines, and the last line of each prompt, of which the
+    last sixteen and no fewer than four of all are kept to be compared. Another file is refused."""
 
+    def __init__(self, path: Path, work: Work) -> None:
+        self.path, self.indices, self.complete = path, set[int](), 0
+        of_prompt, last = dict[int, Any](), deque[Any](maxlen=4)
+        try:
+            with path.open("rb") as file:
+                for text in file:
+                    if not text.endswith(b"\n"):
+                        if not b'{"schema": '.startswith(text[:11]):
+                            raise ValueError("its end is no beginning of a line")
+                        break
+                    line = json.loads(text)
+                    index = line["index"]
+                    if line["seed"] != seed_of(work.seed, index):
+                        raise ValueError("a line has another seed")
+                    if index in self.indices:
+                        raise ValueError("a text is there twice")
+                    self.indices.add(index)
+                    self.complete += len(text)
+                    prompt = index % max(1, len(work.prompts))
+                    of_prompt.pop(prompt, None)
+                    of_prompt[prompt] = line
+                    last.append(line)
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError) as error:
+            sys.exit(f"{path} is another file, or of another seed: {error}")
+        self.compared = {line["index"]: line for line in [*list(of_prompt.values())[-16:], *last]}
 
-def check(path: Path, there: dict[int, Any], work: Work) -> None:
-    """Writes the last texts of a file once more, one of each prompt, 4 to 16: what has other options, prompts or another model is
-    refused."""
-    again = list(there)[-max(4, min(16, len(work.prompts))) :]
-    for lines in written(work, [again] if again else [], 1):
-        for line in map(json.loads, lines):
-            if line != there[line["index"]]:
-                sys.exit(f"{path} has another text {line['index']}: it is of other options, prompts, or another model or version")
+    def check(self, work: Work) -> None:
+        """Writes some of the texts once more: a file of other options, prompts or another model is refused."""
+        for lines in written(work, [list(self.compared)] if self.compared else [], 1):
+            for line in map(json.loads, lines):
+                if line != self.compared[line["index"]]:
+                    what = "it is of other options, prompts, or another model or version"
+                    sys.exit(f"{self.path} has another text {line['index']}: {what}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -171,22 +181,22 @@ def main(arguments: list[str] | None = None) -> None:
 
     params = esolm.GenerateParams(max_tokens=args.max_tokens)
     work = Work(args.model, args.prompt, args.seed, args.side_by_side, args.threads, params)
-    there, complete = found(args.output, args.seed)
-    indices = [index for index in range(args.count) if index not in there]
+    there = Found(args.output, work)
+    indices = [index for index in range(args.count) if index not in there.indices]
     # Some times as many as fit side by side, so that few places are empty while the last of a batch are written.
     size = 4 * args.side_by_side
     batches = [indices[first : first + size] for first in range(0, len(indices), size)]
     if not ray.is_initialized():
         ray.init()
-    check(args.output, there, work)
+    there.check(work)
     actors = args.actors or max(1, int(ray.cluster_resources().get("CPU", 1)) // args.threads)
     with args.output.open("a", encoding="utf-8") as file:
         # A line that was cut off is written again.
-        file.truncate(complete)
+        file.truncate(there.complete)
         for lines in written(work, batches, min(actors, len(batches))):
             file.write("".join(line + "\n" for line in lines))
             file.flush()
-    print(f"{args.count} texts, {len(there)} of them there before", file=sys.stderr)
+    print(f"{args.count} texts, {len(there.indices)} of them there before", file=sys.stderr)
 
 
 if __name__ == "__main__":

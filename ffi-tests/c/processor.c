@@ -4,7 +4,7 @@
 
 enum { LENGTH = 24 };
 
-/* The tokens of a text, part of it written four at once. */
+/* The tokens of a text, half of it written about four at once. */
 static void write_text(esolm_model *model)
 {
     esolm_context *context = NULL;
@@ -19,7 +19,7 @@ static void write_text(esolm_model *model)
     limits.length = LENGTH, limits.threads = 1;
     STATUS(ESOLM_OK, esolm_context_new(model, &limits, &context));
     STATUS(ESOLM_OK, esolm_generate_params_init(&how, sizeof how));
-    how.seed = 3, how.steps = LENGTH / 2, how.alpha_0 = 0.5, how.ignore_eos = 1;
+    how.seed = 3, how.steps = 3, how.alpha_0 = 0.5, how.ignore_eos = 1;
     STATUS(ESOLM_OK, esolm_generate(context, &prompt, 1, &how, NULL, NULL));
     STATUS(ESOLM_OK, esolm_copy_tokens(context, 0, tokens, LENGTH, &n));
     CHECK(n == LENGTH);

@@ -3,15 +3,15 @@
 /// Whether it has one.
 const INSTRUCTION: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
-/// a * b + c, rounded once. The compiler vectorizes it, other than a call of the C library.
+/// a * b + c, rounded once.
 #[inline(always)]
 pub(crate) fn mul_add(a: f32, b: f32, c: f32) -> f32 {
     if INSTRUCTION { a.mul_add(b, c) } else { in_double(a, b, c) }
 }
 
 /// The same in f64, where the product is exact, and the sum with c is rounded to odd: that is as good as exact for what is then
-/// rounded to f32 (Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to odd",
-/// 2008, theorem 1: 53 bits are at least 24 + 2).
+/// rounded to f32, whose numbers have 29 bits less and exponents within its own (Boldo and Melquiond, "Emulation of a FMA and
+/// correctly rounded sums: proved algorithms using rounding to odd", 2008). Vectors of it take some ten operations of f64.
 #[inline(always)]
 fn in_double(a: f32, b: f32, c: f32) -> f32 {
     let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
@@ -40,13 +40,15 @@ mod tests {
 
     #[test]
     fn rounds_once() {
-        // Rounded to f64 first, the sum is halfway between two f32, and the even one is the wrong one.
-        let (a, b) = (1.0 + f32::EPSILON, 1.0 + f32::EPSILON);
-        let half = f32::EPSILON * f32::EPSILON;
-        for c in [half, -half, f32::EPSILON / 2.0, 2.0f32.powi(-60), -(2.0f32.powi(-60)), 2.0f32.powi(30)] {
-            assert_exact(a, b, c);
-            assert_exact(-a, b, c);
+        let near = 1.0 + f32::EPSILON;
+        let square = f32::EPSILON * f32::EPSILON;
+        for c in [square, -square, f32::EPSILON / 2.0, 2.0f32.powi(-60), -(2.0f32.powi(-60)), 2.0f32.powi(30)]
+        {
+            assert_exact(near, near, c);
+            assert_exact(-near, near, c);
         }
+        // The product is halfway between two f32, which is what the sum would be when rounded to f64 first: the even one is the wrong
+        // one where c is on the other side.
         let tie = (1.0 + 2.0f32.powi(-12), 1.0 + 2.0f32.powi(-12));
         for c in [2.0f32.powi(-60), -(2.0f32.powi(-60)), 2.0f32.powi(-100), -(2.0f32.powi(-149)), 0.0] {
             assert_exact(tie.0, tie.1, c);

@@ -43,7 +43,7 @@ fn cancelled_generation_continues_unchanged() {
     }
 }
 
-/// A prompt is fed before the first token: long before that, a cancel ends the step, and the rows that were fed stay.
+/// A prompt is fed before the first token is written; a cancel ends the step in the midst of it.
 #[test]
 fn cancel_ends_the_feeding_of_a_prompt() {
     const ROWS: usize = 4;

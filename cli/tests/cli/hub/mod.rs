@@ -254,7 +254,8 @@ fn chat_template_comes_with_the_model() {
         let mut chat = hub.command(&["chat", "-m", "hf:owner/tiny", "-n", "4", "--ignore-eos"]);
         let mut chat =
             chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        chat.stdin.take().unwrap().write_all(b"w3 w4\n/stats\n").unwrap();
+        // Who refuses the model may have ended before it reads.
+        chat.stdin.take().unwrap().write_all(b"w3 w4\n/stats\n").ok();
         chat.wait_with_output().unwrap()
     };
     let answered = said(&hub);
