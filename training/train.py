@@ -341,7 +341,11 @@ def main():
     per_byte = len(held_ids) / sum(len(text.encode()) for text in held) / math.log(2)
     starts = starts[starts <= len(ids) - length]
     # For `esolm score`, which gets the same tokens from it.
-    (out / "heldout.txt").write_text("".join(text + END for text in held), encoding="utf8")
+    kept, known = "".join(text + END for text in held), out / "heldout.txt"
+    if args.resume and (known.read_text(encoding="utf8") != kept
+                        or tokenizer.to_str() != Tokenizer.from_file(str(out / "tokenizer.json")).to_str()):
+        raise SystemExit(f"the run in {out} has other texts or another tokenizer")
+    known.write_text(kept, encoding="utf8")
     tokenizer.save(str(out / "tokenizer.json"))
     # Muon learns more from a text than AdamW, and is made for matrices.
     matrices = [w for w in net.blocks.parameters() if w.dim() == 2]
