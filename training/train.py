@@ -313,9 +313,8 @@ def main():
     args = options()
     listing = lambda values: ", ".join(f"{name} {value:.4f}" for name, value in values.items())
     torch.manual_seed(args.seed)
-    device, out = torch.device(args.device), args.out
+    device, out, base = torch.device(args.device), args.out, args.out if args.resume else args.base
     out.mkdir(parents=True, exist_ok=True)
-    base = out if args.resume else args.base
     texts = documents(args.texts)
     random.Random(0).shuffle(texts)
     if len(texts) == 1:  # Its end is held out.
@@ -341,11 +340,10 @@ def main():
     per_byte = len(held_ids) / sum(len(text.encode()) for text in held) / math.log(2)
     starts = starts[starts <= len(ids) - length]
     # For `esolm score`, which gets the same tokens from it.
-    kept, known = "".join(text + END for text in held), out / "heldout.txt"
-    if args.resume and (known.read_text(encoding="utf8") != kept
-                        or tokenizer.to_str() != Tokenizer.from_file(str(out / "tokenizer.json")).to_str()):
-        raise SystemExit(f"the run in {out} has other texts or another tokenizer")
-    known.write_text(kept, encoding="utf8")
+    kept = "".join(text + END for text in held)
+    if args.resume and (args.tokenizer or (out / "heldout.txt").read_text(encoding="utf8") != kept):
+        raise SystemExit(f"the run in {out} has a tokenizer, or other texts than these")
+    (out / "heldout.txt").write_text(kept, encoding="utf8")
     tokenizer.save(str(out / "tokenizer.json"))
     # Muon learns more from a text than AdamW, and is made for matrices.
     matrices = [w for w in net.blocks.parameters() if w.dim() == 2]
@@ -373,8 +371,7 @@ def main():
     mean, next_report = {}, seconds / 60 + args.report
     while step < args.steps and seconds < args.minutes * 60:
         begin = time.time()
-        done = max(step / args.steps, seconds / 60 / args.minutes)
-        rate = min(1, (step + 1) / 100, 2 * (1 - done))
+        rate = min(1, (step + 1) / 100, 2 * (1 - max(step / args.steps, seconds / 60 / args.minutes)))
         batch = windows(ids, starts, length, args.batch, args.at_start).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=args.bf16):
             parts = losses(net, batch, args.alpha0, end, args.low_variance)
@@ -384,9 +381,8 @@ def main():
             optimizer.param_groups[0]["lr"] = lr * rate
             optimizer.step()
             optimizer.zero_grad()
-        share = 1 - min(args.ema, (step + 1) / (step + 10))
         for a, w in zip(average.parameters(), net.parameters()):
-            a.lerp_(w.detach(), share)
+            a.lerp_(w.detach(), 1 - min(args.ema, (step + 1) / (step + 10)))
         step += 1
         for name, part in parts.items():
             mean[name] = 0.98 * mean.get(name, part.item()) + 0.02 * part.item()

@@ -65,7 +65,7 @@ fn cancel_ends_the_feeding_of_a_prompt() {
         }
     };
     let pool = ThreadPool::of_callers(2, run).unwrap();
-    let mut context = Context::with_pool(&model, &limits, &pool).unwrap();
+    let mut context = Context::with_pool(&model, &ContextParams { threads: 2, ..limits }, &pool).unwrap();
     last.set(context.cancel_token()).unwrap();
     context.begin(&prompts, &both_phases(8)).unwrap();
     assert!(matches!(context.step(), Err(Error::Cancelled)));
