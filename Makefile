@@ -243,7 +243,7 @@ MINGW_BUILD = $(abspath $(BUILD))/mingw
 test-mingw: command
 	rustup target add x86_64-pc-windows-gnu
 	mkdir -p $(MINGW_BUILD)/cargo
-	$(CARGO) vendor --locked --quiet $(MINGW_BUILD)/packages >$(MINGW_BUILD)/cargo/config.toml
+	$(CARGO) vendor --locked $(MINGW_BUILD)/packages >$(MINGW_BUILD)/cargo/config.toml
 	rust=$$(rustc --print sysroot) && MOUNTS="$$rust" ffi-tests/in-debian $(DIST_BUILD)/trixie trixie \
 	  "wine64 gcc-mingw-w64-x86-64-win32 g++-mingw-w64-x86-64-win32 cmake make gcc g++ libc6-dev libclang-dev" \
 	  ffi-tests/mingw $(MINGW_BUILD) "$$rust" $(abspath $(BUILD))/release/esolm
