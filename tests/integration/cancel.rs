@@ -76,15 +76,13 @@ fn cancel_ends_the_feeding_of_a_prompt() {
     assert_eq!(tokens(&context), whole);
 
     // As one that joins, a step for each batch, which tells how far it is.
-    context.reset();
+    let mut context = Context::new(&model, &limits).unwrap();
     let sequence = context.add_sequence(&prompts[0], &both_phases(8)).unwrap();
-    let mut before = context.cached_tokens(sequence).unwrap();
-    for _ in 0..5 {
-        assert!(context.step().unwrap().unwrap().updates.is_empty());
-        let now = context.cached_tokens(sequence).unwrap();
-        assert_eq!(now, before + ROWS);
-        before = now;
+    let mut fed = vec![context.cached_tokens(sequence).unwrap()];
+    while context.step().unwrap().unwrap().updates.is_empty() {
+        fed.push(context.cached_tokens(sequence).unwrap());
     }
+    assert!(fed.len() > 5 && fed.windows(2).all(|two| two[1] == two[0] + ROWS), "{fed:?}");
     finish(&mut context);
     assert_eq!(tokens(&context), whole);
 }
