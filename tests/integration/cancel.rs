@@ -76,7 +76,7 @@ fn cancel_ends_the_feeding_of_a_prompt() {
     assert_eq!(tokens(&context), whole);
 
     // As one that joins, a step for each batch, which tells how far it is.
-    let mut context = Context::new(&model, &limits).unwrap();
+    let mut context = Context::new(&model, &ContextParams { prompt_rows: ROWS, ..limits }).unwrap();
     let sequence = context.add_sequence(&prompts[0], &both_phases(8)).unwrap();
     let mut fed = vec![context.cached_tokens(sequence).unwrap()];
     while context.step().unwrap().unwrap().updates.is_empty() {
