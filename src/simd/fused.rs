@@ -19,8 +19,8 @@ fn in_double(a: f32, b: f32, c: f32) -> f32 {
     // What the rounding took away, exactly (Knuth's TwoSum).
     let of_c = sum - product;
     let lost = (product - (sum - of_c)) + (c - of_c);
-    // Towards zero, and then the last bit says that something is left. Nothing is lost (or a NaN) with infinities and NaN.
-    let inexact = lost < 0.0 || lost > 0.0;
+    // Towards zero, and then the last bit says that something is left. With infinities and NaN it is 0 or NaN.
+    let inexact = lost.abs() > 0.0;
     let beyond = inexact && (lost < 0.0) != (sum < 0.0);
     f64::from_bits((sum.to_bits() - u64::from(beyond)) | u64::from(inexact)) as f32
 }
