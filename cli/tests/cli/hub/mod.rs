@@ -1,5 +1,6 @@
 //! `esolm pull` and `hf:` names against a server that speaks the hub's protocol.
 
+mod chat;
 mod gguf;
 #[cfg(unix)]
 mod outputs;
@@ -8,14 +9,13 @@ mod server;
 mod slow;
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::command_line::{err, golden, out, tokenizer};
 use crate::json::{add_fields, documented};
-use repository::{Behaviour, COMMIT, File, Hub, TOKEN, tiny};
+use repository::{Behaviour, COMMIT, Hub, TOKEN, tiny};
 use server::Interruption;
 
 const GENERATE: [&str; 9] = ["-p", "w3 w4", "-n", "24", "--seed", "5", "--threads", "1", "-q"];
@@ -240,31 +240,6 @@ fn what_a_configuration_lacks_can_be_given() {
     let args = ["pull", "owner/tiny", "--tokenizer", "hf:owner/tiny@v1", "-o", &out];
     let converted = other.esolm(&args);
     assert_eq!(converted.status.code(), Some(0), "{}", err(&converted));
-}
-
-#[test]
-fn chat_template_comes_with_the_model() {
-    let mut files = tiny();
-    let template = "{% for m in messages %}w1 {{ m.content }} w2 {% endfor %}";
-    files.push(File::small("chat_template.jinja", template));
-    files.push(File::small("tokenizer_config.json", r#"{"eos_token": "w95"}"#));
-    let hub = Hub::start(files);
-    let plain = Hub::start(tiny());
-    let said = |hub: &Hub| {
-        let mut chat = hub.command(&["chat", "-m", "hf:owner/tiny", "-n", "4", "--ignore-eos"]);
-        let mut chat =
-            chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // Who refuses the model may have ended before it reads.
-        chat.stdin.take().unwrap().write_all(b"w3 w4\n/stats\n").ok();
-        chat.wait_with_output().unwrap()
-    };
-    let answered = said(&hub);
-    assert_eq!(answered.status.code(), Some(0), "{}", err(&answered));
-    // Four words before the answer.
-    assert!(out(&answered).contains("4 tokens before it"), "{}", out(&answered));
-    let refused = said(&plain);
-    assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
-    assert!(err(&refused).contains("no chat template"), "{}", err(&refused));
 }
 
 /// Pulls from a hub that behaves so, which fails with exit code 3 and these words, and leaves nothing unfinished behind.
