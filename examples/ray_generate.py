@@ -4,8 +4,8 @@
     ray_generate.py model.gguf --count 10000 --seed 1 -p "Once upon a time" -o texts.jsonl
 
 A text depends on the seed and its number only. So a batch whose actor is lost is given to another one, and a run that was ended
-goes on with the texts that its file lacks, once some that it has came out the same again. Each actor maps the model's file, which has to be on its node: those of a node share
-its memory.
+goes on with the texts that its file lacks, once some that it has came out the same again. Each actor maps the model's file, which
+has to be on its node: those of a node share its memory.
 """
 
 from __future__ import annotations

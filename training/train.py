@@ -381,9 +381,9 @@ def main():
             optimizer.param_groups[0]["lr"] = lr * rate
             optimizer.step()
             optimizer.zero_grad()
+        step, share = step + 1, 1 - min(args.ema, (step + 1) / (step + 10))
         for a, w in zip(average.parameters(), net.parameters()):
-            a.lerp_(w.detach(), 1 - min(args.ema, (step + 1) / (step + 10)))
-        step += 1
+            a.lerp_(w.detach(), share)
         for name, part in parts.items():
             mean[name] = 0.98 * mean.get(name, part.item()) + 0.02 * part.item()
         seconds += time.time() - begin
