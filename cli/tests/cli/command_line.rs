@@ -19,14 +19,13 @@ pub fn esolm(args: &[&str]) -> Output {
 
 /// As [`esolm`], with `text` as standard input.
 pub fn esolm_reading(args: &[&str], text: impl AsRef<[u8]>) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_esolm"))
-        .args(args)
-        .env_remove("ESOLM_MODEL")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    reading(Command::new(env!("CARGO_BIN_EXE_esolm")).args(args).env_remove("ESOLM_MODEL"), text)
+}
+
+/// Runs a command with `text` as standard input.
+pub fn reading(command: &mut Command, text: impl AsRef<[u8]>) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     // A refusal may come before everything is read.
     let text = text.as_ref().to_owned();

@@ -1,10 +1,7 @@
 //! Conversations with a model of a hub.
 
-use std::io::Write;
-use std::process::Stdio;
-
 use super::repository::{File, Hub, tiny};
-use crate::command_line::{err, out};
+use crate::command_line::{err, out, reading};
 
 #[test]
 fn chat_template_comes_with_the_model() {
@@ -16,11 +13,7 @@ fn chat_template_comes_with_the_model() {
     let plain = Hub::start(tiny());
     let said = |hub: &Hub| {
         let mut chat = hub.command(&["chat", "-m", "hf:owner/tiny", "-n", "4", "--ignore-eos"]);
-        let mut chat =
-            chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // Who refuses the model may have ended before it reads.
-        chat.stdin.take().unwrap().write_all(b"w3 w4\n/stats\n").ok();
-        chat.wait_with_output().unwrap()
+        reading(&mut chat, "w3 w4\n/stats\n")
     };
     let answered = said(&hub);
     assert_eq!(answered.status.code(), Some(0), "{}", err(&answered));
