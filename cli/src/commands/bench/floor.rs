@@ -162,7 +162,7 @@ fn token_bytes(config: &Config, kv: KvType) -> f64 {
 mod tests {
     use esolm::gguf::TensorType;
     use esolm::quantize::QuantizeOptions;
-    use esolm::{LoadOptions, Result};
+    use esolm::{Architecture, LoadOptions, Result};
 
     use super::super::synthetic::{Shape, SyntheticModel};
     use super::*;
@@ -188,7 +188,11 @@ mod tests {
             (Variant::WeDlm, Some(3), 6 * 3 + 2 + 1, 7),
         ] {
             let block_length = if variant == Variant::Bd3Lm { 4 } else { 0 };
-            let config = Config { block_length, ..Shape::Stories.config(variant, 8) };
+            let shape = Shape::Stories.config(variant, 8);
+            // WeDLM is a Qwen; here one whose heads share keys and values, and whose embedding is its output matrix.
+            let qwen = Architecture { tied_output: true, kv_head_count: Some(2), ..Architecture::QWEN3 };
+            let architecture = if variant == Variant::WeDlm { qwen } else { shape.architecture };
+            let config = Config { block_length, architecture, ..shape };
             let file = SyntheticModel::write(&config, &QuantizeOptions::new(TensorType::F32))?;
             let model = file.open(&LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
             let workload = Workload { sequences: 1, length: 8, window };
