@@ -32,6 +32,8 @@ mod ggml {
 #[allow(unsafe_code, clippy::indexing_slicing)]
 mod forward {
     pub mod cpu {
+        #[path = "../../../benches/cycles/attention.rs"]
+        pub mod attention_loops;
         mod kernels;
         #[path = "../../../benches/cycles/uses.rs"]
         pub mod uses;
@@ -40,5 +42,6 @@ mod forward {
 }
 
 // Public, so that they are compiled.
+pub use forward::cpu::attention_loops::{with_16_registers, with_32_registers};
 pub use forward::cpu::uses::{attend_f16, attend_f32, nanoseconds, products};
 pub use gguf::TensorType;

@@ -92,6 +92,24 @@ class Kernel:
                 return path, products // expected
         raise Unreadable(f"{products} products instead of {expected}")
 
+    def innermost(self, expected):
+        """As [`Kernel.iteration`], of the innermost loop with the most products."""
+        within = [loop for loop in loops(self.body) if self.count(loop.first, loop.last)]
+        if not within:
+            raise Unreadable("no loop with products")
+        paths = []
+        while within:
+            loop = within.pop()
+            inner = [one for one in loop.inner if self.count(one.first, one.last)]
+            within += inner
+            if not inner:
+                path = self.walk(loop, 1)
+                paths.append((sum(bool(self.dots.match(line)) for line in path), path))
+        products, path = max(paths)
+        if not products or products % expected:
+            raise Unreadable(f"{products} products instead of {expected}")
+        return path, products // expected
+
     def walk(self, loop, trips):
         """One iteration of `loop`. Inner loops with products run `trips` times; those that prefetch as often as it takes;
         others once. Conditional jumps forward are not taken: they go to panics, or skip what usually is done."""

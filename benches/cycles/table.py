@@ -47,6 +47,17 @@ UNPACKED = {
     "Q3K": ("Q3K", "Q6K"), "Q2K": ("Q2K",), "Q8_0": ("Q8_0",), "Q5_0": ("Q8_0",), "Q4_0": ("Q8_0",), "Iq4Nl": ("Q8_0",),
 }
 ROWS = (1, 2, 4, 8)
+ATTENDING = (1, 2, 4)
+# Attention: how many key groups, or vectors of values, are taken at once, by how many vectors of sixteen numbers the registers
+# hold, and by the number of queries (`Attend`).
+AT_ONCE = {
+    "keys": {32: {1: 8, 2: 8, 4: 4}, 8: {1: 4, 2: 2, 4: 1}},
+    "values": {32: {1: 4, 2: 4, 4: 4}, 8: {1: 4, 2: 2, 4: 1}},
+}
+MULTIPLY_ADD = r"vfmadd\d+ps\s|fmla\s"
+# Registers of a vector of sixteen numbers, and how many such vectors all of them hold.
+VECTORS = {"Avx512": 1, "AvxVnni": 2, "Avx2": 2, "Widening": 4, "DotProducts": 4, "MatrixProducts": 4}
+REGISTERS = {isa: 32 if isa == "Avx512" else 8 for isa in VECTORS}
 # Vector instructions per four columns of sixteen rows.
 PARTS = {"Avx512": 1, "AvxVnni": 2, "Avx2": 2, "Widening": 8, "DotProducts": 4, "MatrixProducts": 4}
 # Iterations of a loop, few and many: the difference leaves out how it begins. Long ones need fewer.
@@ -79,16 +90,21 @@ class Kernels:
 
     def __init__(self, mca, path):
         found = functions(path)
-        names = [name for name in found if "micro_kernel" in name]
+        names = [name for name in found if "micro_kernel" in name or "attention_loops" in name]
         plain = subprocess.run(
             [mca.replace("llvm-mca", "llvm-cxxfilt")], input="\n".join(names), capture_output=True, text=True, check=True
         )
         pattern = re.compile(r"::(\w+)(?: as |>+::).*call::<.*Multiply<.*::(\w+)<.*::(\w+)>, (\d+), (\d+)>>")
-        self.bodies = {}
+        attention = re.compile(r"(Avx\w+|with_\w+)(?:>::run::run)?::<.*attention_loops::(Keys|Values)<(\d+), (\d+)\b")
+        isas = {"with_dotprod": "DotProducts", "with_i8mm": "MatrixProducts"}
+        self.bodies, self.attention = {}, {}
         for name, text in zip(names, plain.stdout.splitlines()):
             if match := pattern.search(text):
                 isa = next((isa for isa in DOTS if f"::{isa}" in text.split("call::")[0]), None)
                 self.bodies[isa, match[2], match[3], int(match[4]), int(match[5])] = found[name]
+            elif match := attention.search(text):
+                isa = isas.get(match[1], match[1])
+                self.attention[isa, match[2].lower(), int(match[3]), int(match[4])] = found[name]
 
     def read(self, isa, form, ty, rows, panels):
         """The instructions of an iteration, and how many times 64 weights it multiplies."""
@@ -106,11 +122,24 @@ class Kernels:
         path, blocks = Kernel(body, DOTS[isa], lines).iteration(expected)
         return path, blocks * columns * panels * 16 / 64
 
+    def read_attention(self, isa, part, rows):
+        """The instructions of an iteration of one of attention's loops, and how many times 64 numbers it takes."""
+        at_once = AT_ONCE[part][REGISTERS[isa]][rows]
+        # What has neither dot products nor VNNI runs the same loops, which are no functions of their own there.
+        isa = {"Avx2": "AvxVnni", "Widening": "DotProducts"}.get(isa, isa)
+        body = self.attention.get((isa, part, rows, at_once))
+        if not body:
+            raise Unreadable("not there")
+        # 256 bytes of keys are prefetched at a time, and four slots' values of 64 numbers.
+        lines = {"keys": 4, "values": 8}[part]
+        path, turns = Kernel(body, MULTIPLY_ADD, lines).innermost(rows * at_once * VECTORS[isa])
+        return path, turns * at_once * 16 / 64
+
 
 def least(path, isa, ty, form, units):
-    """What no kernel can do without: the products, and loading the weights."""
-    needed = re.compile(DOTS[isa] + r"|vpmaddwd\s")
-    size, columns = FORMATS[ty]
+    """What no kernel can do without: the products, and loading the weights, or the keys or values in f16."""
+    needed = re.compile(MULTIPLY_ADD if ty in AT_ONCE else DOTS[isa] + r"|vpmaddwd\s")
+    size, columns = (2, 1) if ty in AT_ONCE else FORMATS[ty]
     size = 64 if form == "UnpackedWeights" else 64 * size / columns
     load, width = {"Avx512": ("vmovups (%rdi), %zmm0", 64)}.get(isa, ("vmovups (%rdi), %ymm0", 32))
     if isa in ARM:
@@ -181,11 +210,14 @@ def main():
         kernels = arm if isa in ARM else x86
         case = lambda ty, rows: f"{cpu:15} {NAMES[isa]:9} {ty:6} {rows} "
         cases, regions, unread = [], [], []
-        for ty in FORMATS:
-            for rows in ROWS:
-                form = in_form(isa, rows, ty)
+        for ty in [*FORMATS, *AT_ONCE]:
+            for rows in ATTENDING if ty in AT_ONCE else ROWS:
+                form = "" if ty in AT_ONCE else in_form(isa, rows, ty)
                 try:
-                    read = [kernels.read(isa, form, ty, *call) for call in calls(isa, rows, ty)]
+                    if ty in AT_ONCE:
+                        read = [kernels.read_attention(isa, ty, rows)]
+                    else:
+                        read = [kernels.read(isa, form, ty, *call) for call in calls(isa, rows, ty)]
                 except Unreadable as error:
                     unread.append(f"{case(ty, rows)}      -      -     -  {error}")
                     continue

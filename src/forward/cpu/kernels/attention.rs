@@ -1,4 +1,4 @@
-//! Attention of a few queries of one head over the K/V cache.
+//! Attention of a few queries of one head over the K/V cache. (`benches/cycles` looks at its loops one by one.)
 
 use half::f16;
 
@@ -48,21 +48,21 @@ impl<T: CacheElement, S: FnMut(usize, usize, &[f32])> WithIsa for Attend<'_, T, 
         let Self { head, rows, store } = self;
         // As many sums at once as there are registers for, which hides the latency of the additions.
         match (rows, I::REGISTERS >= 32) {
-            (1, true) => attend_rows::<I, T, 1, 8, 4>(isa, head, store),
-            (2, true) => attend_rows::<I, T, 2, 8, 4>(isa, head, store),
-            (3, true) => attend_rows::<I, T, 3, 4, 4>(isa, head, store),
-            (_, true) => attend_rows::<I, T, TILE, 4, 4>(isa, head, store),
-            (1, _) => attend_rows::<I, T, 1, 4, 4>(isa, head, store),
-            (2, _) => attend_rows::<I, T, 2, 2, 2>(isa, head, store),
-            (3, _) => attend_rows::<I, T, 3, 1, 1>(isa, head, store),
-            _ => attend_rows::<I, T, TILE, 1, 1>(isa, head, store),
+            (1, true) => attend_rows::<I, T, 1, 8, 1, 4>(isa, head, store),
+            (2, true) => attend_rows::<I, T, 2, 8, 1, 4>(isa, head, store),
+            (3, true) => attend_rows::<I, T, 3, 4, 2, 4>(isa, head, store),
+            (_, true) => attend_rows::<I, T, TILE, 4, 2, 4>(isa, head, store),
+            (1, _) => attend_rows::<I, T, 1, 4, 2, 4>(isa, head, store),
+            (2, _) => attend_rows::<I, T, 2, 2, 4, 2>(isa, head, store),
+            (3, _) => attend_rows::<I, T, 3, 1, 8, 1>(isa, head, store),
+            _ => attend_rows::<I, T, TILE, 1, 8, 1>(isa, head, store),
         }
     }
 }
 
-/// For `R` queries, with `N` key groups and `V` vectors of values at once.
+/// For `R` queries, with `D` dimensions of `N` key groups and `V` vectors of values at once.
 #[inline(always)]
-fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V: usize>(
+fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const D: usize, const V: usize>(
     isa: I,
     head: Head<'_, T>,
     mut store: impl FnMut(usize, usize, &[f32]),
@@ -86,11 +86,11 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
             groups[n] = keys.next().unwrap_or(&[]);
             their_scales[n] = scales.next().unwrap_or(&[]);
         }
-        score::<I, T, R, N>(isa, rows, (groups, their_scales), scores, &mut ahead);
+        score::<I, T, R, N, D>(isa, rows, (groups, their_scales), scores, &mut ahead);
     }
     for (scores, keys) in chunks.into_remainder().iter_mut().zip(keys) {
         let keys = ([keys], [scales.next().unwrap_or(&[])]);
-        score::<I, T, R, 1>(isa, rows, keys, std::slice::from_mut(scores), &mut ahead);
+        score::<I, T, R, 1, 8>(isa, rows, keys, std::slice::from_mut(scores), &mut ahead);
     }
     let inverse = softmax::<R>(scores, visible_slots, own_slots);
     let mut column = 0;
@@ -121,7 +121,7 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const V:
 }
 
 /// What is prefetched, in the order in which it is read: keys, values, and the keys that the thread needs next; `by` numbers ahead.
-struct Ahead<'a, T> {
+pub(crate) struct Ahead<'a, T> {
     parts: [&'a [T]; 2],
     /// What is left of the part before these.
     now: &'a [T],
@@ -129,7 +129,7 @@ struct Ahead<'a, T> {
 
 impl<'a, T> Ahead<'a, T> {
     #[inline(always)]
-    fn new([keys, values, next_keys]: [&'a [T]; 3], by: usize) -> Self {
+    pub(crate) fn new([keys, values, next_keys]: [&'a [T]; 3], by: usize) -> Self {
         let (_, now) = keys.split_at(keys.len().min(by));
         Self { parts: [values, next_keys], now }
     }
@@ -165,43 +165,54 @@ fn scales_by_group<T: CacheElement>(scales: &[f16], dh: usize) -> impl Iterator<
     scales.as_chunks().0.chunks_exact(per_group)
 }
 
-/// q k^T / sqrt(Dh) of `N` key groups, 8 at most.
+/// q k^T / sqrt(Dh) of `N` key groups, `D` dimensions at once: what these have is prefetched together, so `N` times `D` are few,
+/// as fewer cache lines wait for each other then.
 #[inline(always)]
-fn score<I: Isa, T: CacheElement, const R: usize, const N: usize>(
+pub(crate) fn score<I: Isa, T: CacheElement, const R: usize, const N: usize, const D: usize>(
     isa: I,
-    mut queries: [&[f32]; R],
-    (mut keys, scales): ([Vectors<'_, T>; N], [Vectors<'_, f16>; N]),
+    queries: [&[f32]; R],
+    (keys, scales): ([Vectors<'_, T>; N], [Vectors<'_, f16>; N]),
     scores: &mut [[[f32; WIDTH]; TILE]],
     ahead: &mut Ahead<'_, T>,
 ) {
     let len = queries[0].len();
+    let chunks = len / D;
     // One length for all lets the compiler see that every index is in bounds.
+    let (mut of_queries, mut more_of_queries): ([&[[f32; D]]; R], [&[f32]; R]) = ([&[]; R], [&[]; R]);
     for row in 0..R {
-        queries[row] = &queries[row][..len];
+        (of_queries[row], more_of_queries[row]) = queries[row][..len].as_chunks();
+        of_queries[row] = &of_queries[row][..chunks];
     }
+    let (mut of_keys, mut more_of_keys): ([&[[[T; WIDTH]; D]]; N], [Vectors<'_, T>; N]) =
+        ([&[]; N], [&[]; N]);
     for n in 0..N {
-        keys[n] = &keys[n][..len];
+        (of_keys[n], more_of_keys[n]) = keys[n][..len].as_chunks();
+        of_keys[n] = &of_keys[n][..chunks];
     }
     let mut totals = [[isa.splat(0.0); N]; R];
-    // All dimensions, or those that share a scale.
-    let together = if T::HAS_SCALES { SCALED } else { len };
-    // Dimensions of which something is prefetched at once: the fewer there are, the fewer cache lines wait together.
-    let at_once = const { 8 / N };
-    for start in (0..len).step_by(together) {
-        let mut sums = [[isa.splat(0.0); N]; R];
-        for i in start..len.min(start + together) {
-            if i % at_once == 0 {
-                ahead.prefetch(at_once * N * WIDTH);
-            }
+    // Adds the products of a dimension to `sums`.
+    macro_rules! multiply {
+        ($sums:ident, |$row:ident| $query:expr, |$n:ident| $keys:expr) => {
             let mut all = [isa.splat(0.0); N];
-            for n in 0..N {
-                all[n] = T::load(isa, &keys[n][i]);
+            for $n in 0..N {
+                all[$n] = T::load(isa, $keys);
             }
-            for row in 0..R {
-                let query = isa.splat(queries[row][i]);
+            for $row in 0..R {
+                let query = isa.splat($query);
                 for n in 0..N {
-                    sums[row][n] = isa.mul_add(all[n], query, sums[row][n]);
+                    $sums[$row][n] = isa.mul_add(all[n], query, $sums[$row][n]);
                 }
+            }
+        };
+    }
+    // All dimensions, or those that share a scale.
+    let together = if T::HAS_SCALES { const { SCALED / D } } else { chunks.max(1) };
+    for start in (0..chunks).step_by(together) {
+        let mut sums = [[isa.splat(0.0); N]; R];
+        for chunk in start..chunks.min(start + together) {
+            ahead.prefetch(D * N * WIDTH);
+            for d in 0..D {
+                multiply!(sums, |row| of_queries[row][chunk][d], |n| &of_keys[n][chunk][d]);
             }
         }
         if const { !T::HAS_SCALES } {
@@ -209,11 +220,15 @@ fn score<I: Isa, T: CacheElement, const R: usize, const N: usize>(
             break;
         }
         for n in 0..N {
-            let scale = isa.load_f16(&scales[n][start / SCALED]);
+            let scale = isa.load_f16(&scales[n][start * D / SCALED]);
             for row in 0..R {
                 totals[row][n] = isa.mul_add(sums[row][n], scale, totals[row][n]);
             }
         }
+    }
+    // None of those that have scales.
+    for i in 0..len % D {
+        multiply!(totals, |row| more_of_queries[row][i], |n| &more_of_keys[n][i]);
     }
     let scale = isa.splat(1.0 / (len as f32).sqrt());
     for row in 0..R {
@@ -285,7 +300,7 @@ const SLOTS_AT_ONCE: usize = 4;
 /// (Neither here nor in what is called are values loaded by a closure: it would be compiled by itself, and in a build for processors
 /// without these instructions each of them would be a call.)
 #[inline(always)]
-fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: usize, const WHOLE: bool>(
+pub(crate) fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: usize, const WHOLE: bool>(
     isa: I,
     scores: &[[[f32; WIDTH]; TILE]],
     (values, scales): (&[T], &[f16]),
@@ -307,23 +322,38 @@ fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: usize, const 
                 }
             }
         }
-        for slot in 0..WIDTH {
-            let Some((row, behind)) = rest.split_at_checked(dh) else {
-                break;
+        macro_rules! multiply {
+            ($row:expr, $slot:expr) => {
+                let values = load_values::<I, T, V, WHOLE>(isa, &$row[column..]);
+                for row in 0..R {
+                    let score = isa.splat(scores[row][$slot]);
+                    for v in 0..V {
+                        let score = if T::HAS_SCALES { isa.splat(scaled[row][v][$slot]) } else { score };
+                        sums[row][v] = isa.mul_add(values[v], score, sums[row][v]);
+                    }
+                }
             };
-            rest = behind;
-            if slot % SLOTS_AT_ONCE == 0
-                && let Some(ahead) = &mut ahead
-            {
+        }
+        let Some((now, behind)) = rest.split_at_checked(WIDTH * dh) else {
+            // The last ones.
+            for (slot, row) in rest.chunks_exact(dh).take(WIDTH).enumerate() {
+                if slot % SLOTS_AT_ONCE == 0
+                    && let Some(ahead) = &mut ahead
+                {
+                    ahead.prefetch(SLOTS_AT_ONCE * dh);
+                }
+                multiply!(row, slot);
+            }
+            break;
+        };
+        rest = behind;
+        for first in (0..WIDTH).step_by(SLOTS_AT_ONCE) {
+            if let Some(ahead) = &mut ahead {
                 ahead.prefetch(SLOTS_AT_ONCE * dh);
             }
-            let values = load_values::<I, T, V, WHOLE>(isa, &row[column..]);
-            for row in 0..R {
-                let score = isa.splat(scores[row][slot]);
-                for v in 0..V {
-                    let score = if T::HAS_SCALES { isa.splat(scaled[row][v][slot]) } else { score };
-                    sums[row][v] = isa.mul_add(values[v], score, sums[row][v]);
-                }
+            let now = &now[first * dh..][..SLOTS_AT_ONCE * dh];
+            for slot in 0..SLOTS_AT_ONCE {
+                multiply!(now[slot * dh..][..dh], first + slot);
             }
         }
     }
