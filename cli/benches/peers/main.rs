@@ -6,7 +6,13 @@
 //! token. llama.cpp and PyTorch take part if PEER_PYTHON names a Python that has them.
 #![allow(missing_docs)]
 
+#[allow(dead_code, unused_imports, reason = "`esolm bench` uses more of it")]
+#[path = "../../src/commands/bench/floor.rs"]
+mod floor;
 mod llama;
+#[allow(dead_code, reason = "`esolm bench` uses more of it")]
+#[path = "../../src/commands/bench/machine.rs"]
+mod machine;
 #[allow(dead_code, unused_imports, reason = "`esolm bench` uses more of it")]
 #[path = "../../src/commands/bench/measure.rs"]
 mod measure;

@@ -1,5 +1,6 @@
 //! Qwen3 of several sizes, one token a pass and a prompt of 512 tokens, beside llama.cpp with the same weights in the same
-//! types: llama.cpp reads the file that this library writes for both.
+//! types: llama.cpp reads the file that this library writes for both. Here the network is a WeDLM, whose windows are timed
+//! in the same turns; one token a pass it writes as an autoregressive model.
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -8,11 +9,13 @@ use clap::ValueEnum;
 use esolm::gguf::{Layout, TensorType};
 use esolm::quantize::{FileOrPath, QuantizeOptions};
 use esolm::{
-    Context, ContextParams, Error, GenerateParams, LoadOptions, Model, Prompt, Result, SamplingParams,
-    Variant,
+    Adaptive, Context, ContextParams, Error, GenerateParams, KvType, LoadOptions, Model, Prompt, Result,
+    SamplingParams, Variant,
 };
 
-use crate::measure::quantile;
+use crate::floor::{Workload, floor};
+use crate::machine::Machine;
+use crate::measure::{Times, quantile};
 use crate::python::Program;
 use crate::synthetic::{Shape, create};
 
@@ -20,6 +23,8 @@ use crate::synthetic::{Shape, create};
 const TOKENS: usize = 64;
 const PROMPT: usize = 512;
 const LENGTH: usize = 1024;
+/// Masks of the windows.
+const WINDOWS: [usize; 4] = [1, 4, 8, 16];
 
 /// A shape that this comparison is of.
 pub fn shape(name: &str) -> Option<Shape> {
@@ -37,23 +42,24 @@ pub fn compare(
 ) -> Result<()> {
     let io = |source| Error::Io { file: "temporary folder".into(), source };
     let folder = tempfile::tempdir().map_err(io)?;
-    let config = shape.config(Variant::Ar, LENGTH);
-    let file = |name: &str, layout| {
-        let path = folder.path().join(name);
+    let file = |name: &str, variant, layout| {
+        let (path, config) = (folder.path().join(name), shape.config(variant, LENGTH));
         create(&config, FileOrPath::Path(&path), &QuantizeOptions { layout, ..QuantizeOptions::new(ty) })?;
         Ok::<_, Error>(path)
     };
     let mut theirs = None;
     if let Some(python) = python {
-        let (plain, threads) = (file("plain.gguf", Layout::Plain)?, threads.to_string());
+        let (plain, threads) = (file("plain.gguf", Variant::Ar, Layout::Plain)?, threads.to_string());
         let args = [plain.as_os_str(), OsStr::new("as-it-is"), OsStr::new(&threads)];
         theirs = Some(Program::start(python, "llama.py", args)?);
     }
-    let panels = file("panels.gguf", Layout::Panels)?;
+    let panels = file("panels.gguf", Variant::WeDlm, Layout::Panels)?;
     let model = Model::open(&panels, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
     let mut context = Context::new(&model, &ContextParams { length: LENGTH, ..ContextParams::default() })?;
+    let mut machine = Machine::probe(threads)?;
     let mut cases =
         [Case::new("one token a pass", 1, TOKENS), Case::new("a prompt of 512 tokens", PROMPT, 1)];
+    let mut windows = WINDOWS.map(|_| Times::default());
     // Each makes its buffers, and reads its file, before it is measured.
     for round in 0..=rounds {
         for case in &mut cases {
@@ -68,6 +74,13 @@ pub fn compare(
                 case.theirs.extend(peer);
             }
         }
+        for (size, times) in WINDOWS.into_iter().zip(&mut windows) {
+            times.run(&mut context, 1, &window(size), None)?;
+            if round == 0 {
+                *times = Times::default();
+            }
+        }
+        machine.probe_again();
     }
     let name = shape.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned());
     println!("{name}, {}:", ty.name());
@@ -84,7 +97,33 @@ pub fn compare(
         };
         println!("  {what:22} esolm {speed:.1} tokens/s{beside}");
     }
+    println!(
+        "  reads {:.1} GB/s, {:.0} G int8 operations/s",
+        machine.bandwidth / 1e9,
+        machine.byte_operations / 1e9
+    );
+    for (size, times) in WINDOWS.into_iter().zip(&windows) {
+        let workload = Workload { sequences: 1, length: TOKENS, window: Some(size) };
+        let least = floor(&model, KvType::F16, workload, &times.written, &machine);
+        let over = least.map_or(String::new(), |least| {
+            format!(": {:.2} x the least time ({})", times.median() / least.seconds, least.by)
+        });
+        let pass = times.step_seconds(0.5) * 1e3;
+        println!("  a window of {size:2}: {pass:.1} ms a pass, {} passes{over}", times.steps());
+    }
     Ok(())
+}
+
+/// A window's passes, `TOKENS` at most: with random weights each fills one place.
+fn window(size: usize) -> GenerateParams<'static> {
+    GenerateParams {
+        alpha_0: 1.0,
+        adaptive: Some(Adaptive { window: size, ..Adaptive::WEDLM }),
+        max_tokens: TOKENS,
+        sampling: SamplingParams::FULL,
+        ignore_eos: true,
+        ..GenerateParams::default()
+    }
 }
 
 /// What is measured, and the seconds of each round.
