@@ -77,16 +77,16 @@ fn values<const R: usize, const V: usize>(input: &Input<'_>, dh: usize) -> [[[f3
     sums
 }
 
-/// As many at once as `Attend` takes where there are 32 registers.
-pub fn with_32_registers(input: &mut Input<'_>, dh: usize) {
+/// As many at once as `Attend` takes where the registers hold 32 vectors of sixteen numbers.
+pub fn with_32_vectors(input: &mut Input<'_>, dh: usize) {
     keys::<1, 8, 1>(input);
     keys::<2, 8, 1>(input);
     keys::<4, 4, 2>(input);
     std::hint::black_box((values::<1, 4>(input, dh), values::<2, 4>(input, dh), values::<4, 4>(input, dh)));
 }
 
-/// And where there are 16.
-pub fn with_16_registers(input: &mut Input<'_>, dh: usize) {
+/// And where they hold eight.
+pub fn with_8_vectors(input: &mut Input<'_>, dh: usize) {
     keys::<1, 4, 2>(input);
     keys::<2, 2, 4>(input);
     keys::<4, 1, 8>(input);

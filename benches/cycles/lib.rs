@@ -42,6 +42,6 @@ mod forward {
 }
 
 // Public, so that they are compiled.
-pub use forward::cpu::attention_loops::{with_16_registers, with_32_registers};
+pub use forward::cpu::attention_loops::{with_8_vectors, with_32_vectors};
 pub use forward::cpu::uses::{attend_f16, attend_f32, nanoseconds, products};
 pub use gguf::TensorType;

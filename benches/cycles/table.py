@@ -7,7 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from loops import DOTS, Kernel, Unreadable, functions
+from loops import DOTS, PREFETCH, Kernel, Unreadable, functions
 
 # Which kernels run where: a name for llvm-mca, the type that implements `Isa` (or, on Arm, `Products`).
 PROCESSORS = [
@@ -86,7 +86,7 @@ def in_form(isa, rows, ty):
 
 
 class Kernels:
-    """All kernels of an assembly file, by (isa, form, type, rows, panels)."""
+    """All kernels of an assembly file, by (isa, form, type, rows, panels), and attention's by (isa, part, rows, at once)."""
 
     def __init__(self, mca, path):
         found = functions(path)
@@ -123,17 +123,16 @@ class Kernels:
         return path, blocks * columns * panels * 16 / 64
 
     def read_attention(self, isa, part, rows):
-        """The instructions of an iteration of one of attention's loops, and how many times 64 numbers it takes."""
+        """The instructions of an iteration of one of attention's loops, and how many times 64 numbers it takes. Without prefetches:
+        how many there are differs from pass to pass."""
         at_once = AT_ONCE[part][REGISTERS[isa]][rows]
         # What has neither dot products nor VNNI runs the same loops, which are no functions of their own there.
         isa = {"Avx2": "AvxVnni", "Widening": "DotProducts"}.get(isa, isa)
         body = self.attention.get((isa, part, rows, at_once))
         if not body:
             raise Unreadable("not there")
-        # 256 bytes of keys are prefetched at a time, and four slots' values of 64 numbers.
-        lines = {"keys": 4, "values": 8}[part]
-        path, turns = Kernel(body, MULTIPLY_ADD, lines).innermost(rows * at_once * VECTORS[isa])
-        return path, turns * at_once * 16 / 64
+        path, turns = Kernel(body, MULTIPLY_ADD, 0).innermost(rows * at_once * VECTORS[isa])
+        return [line for line in path if not PREFETCH.match(line)], turns * at_once * 16 / 64
 
 
 def least(path, isa, ty, form, units):

@@ -32,7 +32,7 @@ fn write(path: &Path) -> Result<()> {
     let mut writer = Writer::new();
     writer.set("general.architecture", Value::Str("gpt2".into()));
     writer.set("tokenizer.ggml.model", Value::Str("no_vocab".into()));
-    writer.set("gpt2.attention.norm_epsilon", Value::F32(1e-5));
+    writer.set("gpt2.attention.layer_norm_epsilon", Value::F32(1e-5));
     for (key, value) in [
         ("vocab_size", VOCABULARY),
         ("context_length", TOKENS),

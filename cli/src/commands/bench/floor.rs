@@ -114,6 +114,8 @@ pub fn floor(
         let (masks, tokens, cached) = match config.variant {
             Variant::Mdlm => (length * sequences, 0, 0),
             Variant::Ar => (now, 0, known),
+            // The row of a token predicts the next one.
+            Variant::WeDlm if window.is_none() => (now, 0, known),
             // A block as a whole in each of its steps, and once more when it is complete.
             Variant::Bd3Lm => {
                 let block = config.block_length.max(1) * sequences;
@@ -180,6 +182,7 @@ mod tests {
         for (variant, window, masks, tokens) in [
             (Variant::EsoB, None, 8, 7),
             (Variant::Ar, None, 8, 0),
+            (Variant::WeDlm, None, 8, 0),
             (Variant::Mdlm, None, 64, 0),
             // Blocks of four: 4 + 3 + 2 + 1 twice; those of the block that are there, and the first block once more.
             (Variant::Bd3Lm, None, 20, 16),

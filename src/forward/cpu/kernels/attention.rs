@@ -46,7 +46,8 @@ impl<T: CacheElement, S: FnMut(usize, usize, &[f32])> WithIsa for Attend<'_, T, 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let Self { head, rows, store } = self;
-        // As many sums at once as there are registers for, which hides the latency of the additions.
+        // As many sums at once as there are registers for, which hides the latency of the additions. (`benches/cycles` has these
+        // numbers, too, in attention.rs and table.py.)
         match (rows, I::REGISTERS >= 32) {
             (1, true) => attend_rows::<I, T, 1, 8, 1, 4>(isa, head, store),
             (2, true) => attend_rows::<I, T, 2, 8, 1, 4>(isa, head, store),
@@ -165,8 +166,8 @@ fn scales_by_group<T: CacheElement>(scales: &[f16], dh: usize) -> impl Iterator<
     scales.as_chunks().0.chunks_exact(per_group)
 }
 
-/// q k^T / sqrt(Dh) of `N` key groups, `D` dimensions at once: what these have is prefetched together, so `N` times `D` are few,
-/// as fewer cache lines wait for each other then.
+/// q k^T / sqrt(Dh) of `N` key groups. `D` dimensions come at once, which a head has a multiple of: as much is prefetched then. `N`
+/// times `D` is 8 at most; the more is asked for at once, the more cache lines wait for each other.
 #[inline(always)]
 pub(crate) fn score<I: Isa, T: CacheElement, const R: usize, const N: usize, const D: usize>(
     isa: I,
@@ -175,36 +176,21 @@ pub(crate) fn score<I: Isa, T: CacheElement, const R: usize, const N: usize, con
     scores: &mut [[[f32; WIDTH]; TILE]],
     ahead: &mut Ahead<'_, T>,
 ) {
+    const { assert!(D * N <= 8 && SCALED.is_multiple_of(D)) };
     let len = queries[0].len();
+    // `CpuRunner::supports`
+    debug_assert!(len.is_multiple_of(8));
     let chunks = len / D;
     // One length for all lets the compiler see that every index is in bounds.
-    let (mut of_queries, mut more_of_queries): ([&[[f32; D]]; R], [&[f32]; R]) = ([&[]; R], [&[]; R]);
+    let mut of_queries: [&[[f32; D]]; R] = [&[]; R];
     for row in 0..R {
-        (of_queries[row], more_of_queries[row]) = queries[row][..len].as_chunks();
-        of_queries[row] = &of_queries[row][..chunks];
+        of_queries[row] = &queries[row].as_chunks().0[..chunks];
     }
-    let (mut of_keys, mut more_of_keys): ([&[[[T; WIDTH]; D]]; N], [Vectors<'_, T>; N]) =
-        ([&[]; N], [&[]; N]);
+    let mut of_keys: [&[[[T; WIDTH]; D]]; N] = [&[]; N];
     for n in 0..N {
-        (of_keys[n], more_of_keys[n]) = keys[n][..len].as_chunks();
-        of_keys[n] = &of_keys[n][..chunks];
+        of_keys[n] = &keys[n].as_chunks().0[..chunks];
     }
     let mut totals = [[isa.splat(0.0); N]; R];
-    // Adds the products of a dimension to `sums`.
-    macro_rules! multiply {
-        ($sums:ident, |$row:ident| $query:expr, |$n:ident| $keys:expr) => {
-            let mut all = [isa.splat(0.0); N];
-            for $n in 0..N {
-                all[$n] = T::load(isa, $keys);
-            }
-            for $row in 0..R {
-                let query = isa.splat($query);
-                for n in 0..N {
-                    $sums[$row][n] = isa.mul_add(all[n], query, $sums[$row][n]);
-                }
-            }
-        };
-    }
     // All dimensions, or those that share a scale.
     let together = if T::HAS_SCALES { const { SCALED / D } } else { chunks.max(1) };
     for start in (0..chunks).step_by(together) {
@@ -212,7 +198,16 @@ pub(crate) fn score<I: Isa, T: CacheElement, const R: usize, const N: usize, con
         for chunk in start..chunks.min(start + together) {
             ahead.prefetch(D * N * WIDTH);
             for d in 0..D {
-                multiply!(sums, |row| of_queries[row][chunk][d], |n| &of_keys[n][chunk][d]);
+                let mut all = [isa.splat(0.0); N];
+                for n in 0..N {
+                    all[n] = T::load(isa, &of_keys[n][chunk][d]);
+                }
+                for row in 0..R {
+                    let query = isa.splat(of_queries[row][chunk][d]);
+                    for n in 0..N {
+                        sums[row][n] = isa.mul_add(all[n], query, sums[row][n]);
+                    }
+                }
             }
         }
         if const { !T::HAS_SCALES } {
@@ -225,10 +220,6 @@ pub(crate) fn score<I: Isa, T: CacheElement, const R: usize, const N: usize, con
                 totals[row][n] = isa.mul_add(sums[row][n], scale, totals[row][n]);
             }
         }
-    }
-    // None of those that have scales.
-    for i in 0..len % D {
-        multiply!(totals, |row| more_of_queries[row][i], |n| &more_of_keys[n][i]);
     }
     let scale = isa.splat(1.0 / (len as f32).sqrt());
     for row in 0..R {
@@ -307,6 +298,7 @@ pub(crate) fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: us
     (dh, column): (usize, usize),
     mut ahead: Option<&mut Ahead<'_, T>>,
 ) -> [[I::F32; V]; R] {
+    const { assert!(WIDTH.is_multiple_of(SLOTS_AT_ONCE)) };
     let mut sums = [[isa.splat(0.0); V]; R];
     let mut scales = scales_by_group::<T>(scales, dh);
     let mut rest = values;
@@ -322,6 +314,7 @@ pub(crate) fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: us
                 }
             }
         }
+        // Adds a slot's values.
         macro_rules! multiply {
             ($row:expr, $slot:expr) => {
                 let values = load_values::<I, T, V, WHOLE>(isa, &$row[column..]);
@@ -335,7 +328,7 @@ pub(crate) fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: us
             };
         }
         let Some((now, behind)) = rest.split_at_checked(WIDTH * dh) else {
-            // The last ones.
+            // The last slots, fewer than a group.
             for (slot, row) in rest.chunks_exact(dh).take(WIDTH).enumerate() {
                 if slot % SLOTS_AT_ONCE == 0
                     && let Some(ahead) = &mut ahead

@@ -97,11 +97,11 @@ fn check<T: CacheElement>(dh: usize, slots: usize, number: (T, fn(T) -> f32)) {
 
 #[test]
 fn attention_matches_its_definition_whatever_the_other_rows_see() {
-    for (dh, slots) in [(8, 1), (24, 5), (64, 8), (64, 37), (80, 130)] {
+    for (dh, slots) in [(8, 1), (24, 5), (64, 8), (40, 16), (64, 37), (64, 128), (80, 130)] {
         check(dh, slots, (f32::NAN, |x| x));
         check(dh, slots, (f16::NAN, f16::to_f32));
     }
-    for (dh, slots) in [(32, 1), (64, 37), (96, 18), (128, 130)] {
+    for (dh, slots) in [(32, 1), (32, 16), (64, 37), (96, 18), (96, 48), (128, 130)] {
         check(dh, slots, (i8::MIN, f32::from));
     }
 }
