@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::kernels::attention::{Ahead, TILE, score, weighted_sums};
+use super::kernels::attention::{CacheAhead, TILE, score, weighted_sums};
 use super::kernels::isa::{Isa, Platform, WIDTH, WithIsa};
 
 type Scores = [[[f32; WIDTH]; TILE]];
@@ -18,7 +18,7 @@ struct Keys<'a, const R: usize, const N: usize, const D: usize> {
 impl<const R: usize, const N: usize, const D: usize> WithIsa for Keys<'_, R, N, D> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let mut ahead = Ahead::new(self.ahead, 0);
+        let mut ahead = CacheAhead::new(self.ahead, 0);
         score::<I, f16, R, N, D>(isa, self.queries, (self.keys, [&[]; N]), self.scores, &mut ahead);
     }
 }
@@ -35,7 +35,7 @@ struct Values<'a, const R: usize, const V: usize> {
 impl<const R: usize, const V: usize> WithIsa for Values<'_, R, V> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let mut ahead = Ahead::new(self.ahead, 0);
+        let mut ahead = CacheAhead::new(self.ahead, 0);
         let sums = weighted_sums::<I, f16, R, V, true>(
             isa,
             self.scores,

@@ -71,7 +71,7 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const D:
     let Head { queries, visible_slots, own_slots, keys, values, key_scales, value_scales, next_keys, scores } =
         head;
     let dh = queries[0].len();
-    let mut ahead = Ahead::new([keys, values, next_keys], N * WIDTH * dh);
+    let mut ahead = CacheAhead::new([keys, values, next_keys], N * WIDTH * dh);
     let keys = keys.as_chunks().0;
     let scores = &mut scores.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<TILE>().0[..keys.len() / dh];
     let mut rows = [queries[0]; R];
@@ -122,13 +122,13 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const D:
 }
 
 /// What is prefetched, in the order in which it is read: keys, values, and the keys that the thread needs next; `by` numbers ahead.
-pub(crate) struct Ahead<'a, T> {
+pub(crate) struct CacheAhead<'a, T> {
     parts: [&'a [T]; 2],
     /// What is left of the part before these.
     now: &'a [T],
 }
 
-impl<'a, T> Ahead<'a, T> {
+impl<'a, T> CacheAhead<'a, T> {
     #[inline(always)]
     pub(crate) fn new([keys, values, next_keys]: [&'a [T]; 3], by: usize) -> Self {
         let (_, now) = keys.split_at(keys.len().min(by));
@@ -174,7 +174,7 @@ pub(crate) fn score<I: Isa, T: CacheElement, const R: usize, const N: usize, con
     queries: [&[f32]; R],
     (keys, scales): ([Vectors<'_, T>; N], [Vectors<'_, f16>; N]),
     scores: &mut [[[f32; WIDTH]; TILE]],
-    ahead: &mut Ahead<'_, T>,
+    ahead: &mut CacheAhead<'_, T>,
 ) {
     const { assert!(D * N <= 8 && SCALED.is_multiple_of(D)) };
     let len = queries[0].len();
@@ -296,7 +296,7 @@ pub(crate) fn weighted_sums<I: Isa, T: CacheElement, const R: usize, const V: us
     scores: &[[[f32; WIDTH]; TILE]],
     (values, scales): (&[T], &[f16]),
     (dh, column): (usize, usize),
-    mut ahead: Option<&mut Ahead<'_, T>>,
+    mut ahead: Option<&mut CacheAhead<'_, T>>,
 ) -> [[I::F32; V]; R] {
     const { assert!(WIDTH.is_multiple_of(SLOTS_AT_ONCE)) };
     let mut sums = [[isa.splat(0.0); V]; R];
