@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use esolm::gguf::{Layout, TensorType};
-use esolm::quantize::{FileOrPath, Policy, QuantizeOptions, quantize};
+use esolm::quantize::{FileOrPath, QuantizeOptions};
 use esolm::{
     Adaptive, Context, ContextParams, Error, GenerateParams, KvType, LoadOptions, Model, Prompt, Result,
     SamplingParams, Variant,
@@ -42,21 +42,18 @@ pub fn compare(
 ) -> Result<()> {
     let io = |source| Error::Io { file: "temporary folder".into(), source };
     let folder = tempfile::tempdir().map_err(io)?;
-    let config = shape.config(Variant::Ar, LENGTH);
-    let [plain, panels] = ["plain.gguf", "panels.gguf"].map(|name| folder.path().join(name));
-    let options = QuantizeOptions { layout: Layout::Plain, ..QuantizeOptions::new(ty) };
-    create(&config, FileOrPath::Path(&plain), &options)?;
-    // With a mask token it is a WeDLM.
-    let mask_token = Some(config.mask_token_id);
-    let options =
-        QuantizeOptions { policy: Policy::unchanged(), mask_token, layout: Layout::Panels, ..options };
-    quantize(&plain, &panels, &options, &mut |_| ())?;
+    let file = |name: &str, variant, layout| {
+        let (path, config) = (folder.path().join(name), shape.config(variant, LENGTH));
+        create(&config, FileOrPath::Path(&path), &QuantizeOptions { layout, ..QuantizeOptions::new(ty) })?;
+        Ok::<_, Error>(path)
+    };
     let mut theirs = None;
     if let Some(python) = python {
-        let threads = threads.to_string();
+        let (plain, threads) = (file("plain.gguf", Variant::Ar, Layout::Plain)?, threads.to_string());
         let args = [plain.as_os_str(), OsStr::new("as-it-is"), OsStr::new(&threads)];
         theirs = Some(Program::start(python, "llama.py", args)?);
     }
+    let panels = file("panels.gguf", Variant::WeDlm, Layout::Panels)?;
     let model = Model::open(&panels, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
     let mut context = Context::new(&model, &ContextParams { length: LENGTH, ..ContextParams::default() })?;
     let mut machine = Machine::probe(threads)?;
