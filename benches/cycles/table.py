@@ -47,7 +47,6 @@ UNPACKED = {
     "Q3K": ("Q3K", "Q6K"), "Q2K": ("Q2K",), "Q8_0": ("Q8_0",), "Q5_0": ("Q8_0",), "Q4_0": ("Q8_0",), "Iq4Nl": ("Q8_0",),
 }
 ROWS = (1, 2, 4, 8)
-ATTENDING = (1, 2, 4)
 # Attention: how many key groups, or vectors of values, are taken at once, by how many vectors of sixteen numbers the registers
 # hold, and by the number of queries (`Attend`).
 AT_ONCE = {
@@ -134,16 +133,27 @@ class Kernels:
         path, turns = Kernel(body, MULTIPLY_ADD, 0).innermost(rows * at_once * VECTORS[isa])
         return [line for line in path if not PREFETCH.match(line)], turns * at_once * 16 / 64
 
+    def loops(self, isa, ty, rows):
+        """Of each loop that so many rows are computed with: the instructions of an iteration, how many times 64 numbers it takes, and
+        the least that it can be."""
+        if ty in AT_ONCE:
+            path, units = self.read_attention(isa, ty, rows)
+            # In f16.
+            return [(path, units, least(path, isa, MULTIPLY_ADD, 2 * 64 * units))]
+        form = in_form(isa, rows, ty)
+        size, columns = FORMATS[ty]
+        size = 64 if form == "UnpackedWeights" else 64 * size / columns
+        read = [self.read(isa, form, ty, *call) for call in calls(isa, rows, ty)]
+        return [(path, units, least(path, isa, DOTS[isa] + r"|vpmaddwd\s", size * units)) for path, units in read]
 
-def least(path, isa, ty, form, units):
-    """What no kernel can do without: the products, and loading the weights, or the keys or values in f16."""
-    needed = re.compile(MULTIPLY_ADD if ty in AT_ONCE else DOTS[isa] + r"|vpmaddwd\s")
-    size, columns = (2, 1) if ty in AT_ONCE else FORMATS[ty]
-    size = 64 if form == "UnpackedWeights" else 64 * size / columns
+
+def least(path, isa, products, size):
+    """What no kernel can do without: the products, and loading `size` bytes of weights, keys or values."""
+    needed = re.compile(products)
     load, width = {"Avx512": ("vmovups (%rdi), %zmm0", 64)}.get(isa, ("vmovups (%rdi), %ymm0", 32))
     if isa in ARM:
         load, width = "ldr q0, [x0]", 16
-    return [line for line in path if needed.match(line)] + round(size * units / width) * [load]
+    return [line for line in path if needed.match(line)] + round(size / width) * [load]
 
 
 # Where LLVM's models err, what stands beside the instructions is analysed in their place. On a Zen 4 `vpdpbusd` between
@@ -210,19 +220,15 @@ def main():
         case = lambda ty, rows: f"{cpu:15} {NAMES[isa]:9} {ty:6} {rows} "
         cases, regions, unread = [], [], []
         for ty in [*FORMATS, *AT_ONCE]:
-            for rows in ATTENDING if ty in AT_ONCE else ROWS:
-                form = "" if ty in AT_ONCE else in_form(isa, rows, ty)
+            for rows in AT_ONCE[ty][REGISTERS[isa]] if ty in AT_ONCE else ROWS:
                 try:
-                    if ty in AT_ONCE:
-                        read = [kernels.read_attention(isa, ty, rows)]
-                    else:
-                        read = [kernels.read(isa, form, ty, *call) for call in calls(isa, rows, ty)]
+                    read = kernels.loops(isa, ty, rows)
                 except Unreadable as error:
                     unread.append(f"{case(ty, rows)}      -      -     -  {error}")
                     continue
-                cases.append((ty, rows, len(regions), [units for _, units in read]))
-                for path, units in read:
-                    regions += [path, least(path, isa, ty, form, units)]
+                cases.append((ty, rows, len(regions), [units for _, units, _ in read]))
+                for path, _, floor in read:
+                    regions += [path, floor]
         results = measure(mca, cpu, isa, regions)
         lines = []
         for ty, rows, at, units in cases:

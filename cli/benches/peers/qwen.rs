@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use esolm::gguf::{Layout, TensorType};
 use esolm::quantize::{FileOrPath, QuantizeOptions};
 use esolm::{
-    Adaptive, Context, ContextParams, Error, GenerateParams, KvType, LoadOptions, Model, Prompt, Result,
+    Adaptive, Context, ContextParams, Error, GenerateParams, LoadOptions, Model, Prompt, Result,
     SamplingParams, Variant,
 };
 
@@ -55,7 +55,8 @@ pub fn compare(
     }
     let panels = file("panels.gguf", Variant::WeDlm, Layout::Panels)?;
     let model = Model::open(&panels, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
-    let mut context = Context::new(&model, &ContextParams { length: LENGTH, ..ContextParams::default() })?;
+    let params = ContextParams { length: LENGTH, ..ContextParams::default() };
+    let mut context = Context::new(&model, &params)?;
     let mut machine = Machine::probe(threads)?;
     let mut cases =
         [Case::new("one token a pass", 1, TOKENS), Case::new("a prompt of 512 tokens", PROMPT, 1)];
@@ -104,7 +105,7 @@ pub fn compare(
     );
     for (size, times) in WINDOWS.into_iter().zip(&windows) {
         let workload = Workload { sequences: 1, length: TOKENS, window: Some(size) };
-        let least = floor(&model, KvType::F16, workload, &times.written, &machine);
+        let least = floor(&model, params.kv_type, workload, &times.written, &machine);
         let over = least.map_or(String::new(), |least| {
             format!(": {:.2} x the least time ({})", times.median() / least.seconds, least.by)
         });
