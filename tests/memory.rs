@@ -85,8 +85,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Opens a file and makes tokens of a text, and looks at the memory that it took. Not with a context, most of whose arena, planned
-/// for the largest batch, is never touched: that would hide what else there is.
+/// Opens a file and makes tokens of a text, and looks at the memory that it took: first without a context, most of whose arena, planned
+/// for the largest batch, is never touched, so that it would hide what else there is; then with one that writes.
 fn qwen(file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let (before, files_before) = (resident("VmRSS")?, resident("RssFile")?);
     let model = Model::open(file, &LoadOptions { device: "cpu".into(), ..LoadOptions::default() })?;
@@ -97,6 +97,17 @@ fn qwen(file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let (beside, now) = (peak - files.min(peak), now - files.min(now));
     println!("{beside} bytes at most and {now} then, beside {files} of files");
     assert!(beside <= CONSTANT_OF_QWEN, "{beside} > {CONSTANT_OF_QWEN}");
+    let params = ContextParams::default();
+    let (weights, arena) =
+        (std::fs::metadata(file)?.len(), Context::memory_use(&model, &params)?.arena as u64);
+    let mut context = Context::new(&model, &params)?;
+    let whole =
+        GenerateParams { sampling: SamplingParams::FULL, ignore_eos: true, ..GenerateParams::default() };
+    context.generate(&[Prompt::prefix(&[0, 1])?], &whole, |_| ControlFlow::Continue(()))?;
+    assert_eq!(context.tokens(0)?.len(), context.length());
+    let peak = resident("VmHWM")? - before;
+    println!("with a text {peak} bytes; weights {weights}, arena {arena}");
+    assert!(peak <= weights + arena + CONSTANT_OF_QWEN, "{peak} > {weights} + {arena} + {CONSTANT_OF_QWEN}");
     Ok(())
 }
 

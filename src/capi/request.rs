@@ -117,9 +117,10 @@ pub struct esolm_generate_params {
     pub confidence: i32,
     /// Number of positions that an adaptive step considers, at least 1. ESOLM_WINDOW_AUTO (with in_order or WeDLM): as many as pay,
     /// to 32, by those filled so far and by a fixed formula for the time of a step, not by a clock: the text depends on it, and
-    /// the same seed gives the same one.
+    /// the same seed gives the same one. Without confidence a window slides by WeDLM's rule: in order, an entropy of 0.4, a
+    /// penalty of 0.02.
     pub window: usize,
-    /// How certain is certain enough, at least 0.
+    /// With confidence: how certain is certain enough, at least 0.
     pub threshold: f32,
     /// How many tokens a step proposes, of which it writes as many as the model would have drawn one by one, and one more: the
     /// text has the same distribution in fewer steps. At most 16; ESOLM_LOOKAHEAD_AUTO: as many as pay, by those accepted so
@@ -159,7 +160,8 @@ pub struct esolm_generate_params {
     /// ones come first. 0 is off.
     pub penalty: f32,
     /// With confidence: whether the window slides from left to right; accepted tokens stay, but are computed anew in each step
-    /// until there is no unknown position before them. WeDLM always does; Eso-LM (B) can.
+    /// until there is no unknown position before them. WeDLM always does; Eso-LM (B) can. 1 without confidence: WeDLM's rule,
+    /// with a window of 16 unless there is another.
     pub in_order: i32,
 }
 
@@ -222,16 +224,27 @@ impl esolm_generate_params {
     }
 
     fn adaptive(&self) -> Result<Option<Adaptive>> {
+        let in_order = params::flag::<Self>("in_order", self.in_order)?;
         let confidence = match self.confidence {
-            ESOLM_CONFIDENCE_NONE => return Ok(None),
+            ESOLM_CONFIDENCE_NONE => return self.window_of_wedlm(in_order),
             ESOLM_CONFIDENCE_PROBABILITY => Confidence::Probability,
             ESOLM_CONFIDENCE_MARGIN => Confidence::Margin,
             ESOLM_CONFIDENCE_ENTROPY => Confidence::Entropy,
             other => return Err(params::unknown::<Self>("confidence", other)),
         };
-        let in_order = params::flag::<Self>("in_order", self.in_order)?;
         let (threshold, window) = (self.threshold, self.window);
         Ok(Some(Adaptive { confidence, threshold, window, penalty: self.penalty, in_order }))
+    }
+
+    /// What is meant by a window without a confidence, if there is one: its rule is WeDLM's.
+    fn window_of_wedlm(&self, in_order: bool) -> Result<Option<Adaptive>> {
+        if self.threshold != 0.0 || self.penalty != 0.0 {
+            return Err(Error::invalid(
+                "esolm_generate_params: threshold and penalty take a confidence (ESOLM_CONFIDENCE_ENTROPY is WeDLM's)",
+            ));
+        }
+        let window = if self.window == 0 { Adaptive::WEDLM.window } else { self.window };
+        Ok((self.window > 0 || in_order).then_some(Adaptive { window, ..Adaptive::WEDLM }))
     }
 }
 

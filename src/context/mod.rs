@@ -253,7 +253,8 @@ impl Context {
     }
 
     /// The positions of a sequence in generation order: the known ones first, then in the order of the steps (after
-    /// [`Context::restore`] the known ones only). [`Context::score_order`] takes it.
+    /// [`Context::restore`], and while a window slides, the known ones only: which ones a window fills next is not known).
+    /// [`Context::score_order`] takes that of a whole text.
     ///
     /// # Errors
     /// [`crate::Error::InvalidArgument`] if there is no such sequence.

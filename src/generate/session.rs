@@ -216,7 +216,10 @@ impl Session {
 
     /// The positions of a sequence in generation order.
     pub(crate) fn order(&self, sequence: usize) -> Result<&[u32]> {
-        Ok(&self.sequence(sequence)?.order)
+        let sequence = self.sequence(sequence)?;
+        // What a window that slides fills next is not known before, and may lie beyond the text.
+        let places = if sequence.slides { sequence.revealed } else { sequence.order.len() };
+        Ok(sequence.order.get(..places).unwrap_or_default())
     }
 
     /// How many tokens of a sequence have final keys and values in the cache.

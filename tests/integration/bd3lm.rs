@@ -1,5 +1,6 @@
 //! BD3-LM against the authors' code (`tests/golden/bd3lm-tiny`), and small ones against the reference network.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use esolm::convert::Options;
@@ -11,7 +12,7 @@ use esolm::{
 use crate::golden::{self, EXACT, Golden};
 use crate::reference::{Attention, LENGTH, MASK, Network, Random, config};
 use crate::replay::step_of_text;
-use crate::runs::{everywhere, finish, own, texts, there};
+use crate::runs::{everywhere, finish, texts, there, tokens};
 
 const GREEDY: SamplingParams = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
 /// The authors' model's tokens, and a block of the random ones.
@@ -173,11 +174,12 @@ fn ways() -> [GenerateParams<'static>; 4] {
 
 #[test]
 fn every_way_writes_blocks_in_order_the_same_in_a_batch_and_alone() {
-    let model = network(5).model();
+    let model = there(&network(5).to_gguf());
     let prompts = [2, 9, 6].map(|length| Prompt::prefix(&Random(length as u64).text(length)).unwrap());
     for (number, params) in ways().into_iter().enumerate() {
         let mut all = vec![];
-        for context in &mut own(&model, 3) {
+        for mut contexts in beside_alone(&model, 3) {
+            let [context, alone] = &mut contexts;
             context.begin(&prompts, &params).unwrap();
             let mut last = [0; 3];
             let mut steps = 0;
@@ -191,21 +193,25 @@ fn every_way_writes_blocks_in_order_the_same_in_a_batch_and_alone() {
             }
             let most = if number == 0 { LENGTH - 2 } else { LENGTH - 3 };
             assert!((8..=most).contains(&steps), "way {number}: {steps} steps");
-            all.push((0..3).map(|sequence| context.tokens(sequence).unwrap().to_vec()).collect::<Vec<_>>());
+            all.push(tokens(context));
+            // Orders and counts are drawn by the number of a sequence: the first one is the same alone.
+            assert_eq!(texts(alone, &prompts[..1], &params)[0], all[0][0], "way {number}");
         }
-        assert_eq!(all[0], all[1], "way {number}");
-        // Orders and counts are drawn by the number of a sequence: the first one is the same alone.
-        let alone = texts(&mut everywhere(&model, 1)[0], &prompts[..1], &params);
-        assert_eq!(alone[0], all[0][0], "way {number}");
+        assert!(all.iter().all(|texts| *texts == all[0]), "way {number}: {all:?}");
     }
 }
 
 #[test]
 fn a_text_goes_on_from_a_state() {
-    let model = network(6).model();
+    let model = there(&network(6).to_gguf());
+    for contexts in beside_alone(&model, 1) {
+        goes_on(contexts);
+    }
+}
+
+fn goes_on([mut context, mut other]: [Context; 2]) {
     let params = |length| GenerateParams { length, sampling: GREEDY, ..GenerateParams::DEFAULT };
     let prompt = [Prompt::prefix(&Random(7).text(8)).unwrap()];
-    let [mut context, mut other] = own(&model, 1);
     for length in [20, 24] {
         let first = texts(&mut context, &prompt, &params(length)).remove(0);
         let state = context.save().unwrap();
@@ -326,6 +332,83 @@ fn bounds_are_sums_over_blocks() {
         let error = context.score_order(&text, &order, 0).unwrap_err();
         assert!(matches!(error, Error::Unsupported(_)), "{error}");
     }
+}
+
+/// A short text has few masks, so that the average over all of them can be computed: of a block, and the beginning of the next.
+#[test]
+fn bound_equals_the_average_over_all_masks() {
+    const SHORT: usize = 8;
+    let model = network(17).model();
+    let text = Random(18).text(SHORT);
+    let mut context = everywhere(&model, 1).remove(0);
+    // The mean loss with so many tokens known.
+    let (mut losses, mut counts) = ([0.0; SHORT + 1], [0.0; SHORT + 1]);
+    for known in 0..1u32 << SHORT {
+        let (mut order, masked): (Vec<u32>, Vec<u32>) =
+            (0..SHORT as u32).partition(|position| known >> position & 1 == 1);
+        let count = order.len();
+        order.extend(masked);
+        losses[count] -= context.score_masked(&text, &order, count).unwrap().iter().sum::<f64>();
+        counts[count] += 1.0;
+    }
+    // The integral over t by the middle of 2000 slices, with the weights of the log-linear schedule.
+    let at = |t: f64| {
+        let alpha = 1.0 - 0.999 * t;
+        let mean = |known: usize| {
+            let chance = alpha.powi(known as i32) * (1.0 - alpha).powi((SHORT - known) as i32);
+            chance * losses[known]
+        };
+        0.999 / (1.0 - alpha) * (0..=SHORT).map(mean).sum::<f64>()
+    };
+    let expected = (0..2000).map(|i| at((f64::from(i) + 0.5) / 2000.0)).sum::<f64>() / 2000.0;
+    assert_eq!(counts.iter().sum::<f64>(), 256.0);
+    let params = ScoreParams { orders: 0, draws: 2000, seed: 3, ..ScoreParams::default() };
+    let bound = context.score_text(&text, &params, |_, _| ControlFlow::Continue(())).unwrap().bound;
+    let (found, off) = (bound.diffusion, (bound.diffusion.mean - expected).abs());
+    assert!(off <= 4.0 * found.standard_error, "{found:?}, not {expected}");
+    assert!(found.standard_error < 0.05 * expected, "{found:?} would let anything pass");
+}
+
+/// With T steps a block each of its tokens is written in any of the T steps with the same probability, as the log-linear
+/// schedule has it; steps that write nothing are left out. Chi-square over what a block's steps write, at a significance of 1e-6.
+#[test]
+fn each_block_has_steps_of_its_own() {
+    const STEPS: usize = 3;
+    const TEXTS: u64 = 400;
+    let model = network(19).model();
+    let mut context = everywhere(&model, 1).remove(0);
+    let mut found = BTreeMap::<Vec<usize>, f64>::new();
+    for seed in 0..TEXTS {
+        let params = GenerateParams { steps: STEPS, seed, sampling: GREEDY, ..GenerateParams::DEFAULT };
+        context.begin(&[Prompt::default()], &params).unwrap();
+        let mut of_blocks = vec![vec![]; LENGTH / BLOCK];
+        while let Some(step) = context.step().unwrap() {
+            of_blocks[step.updates[0].position as usize / BLOCK].push(step.updates.len());
+        }
+        // The first block's first token may be given.
+        for counts in of_blocks.split_off(1) {
+            *found.entry(counts).or_default() += 1.0;
+        }
+    }
+    let blocks = TEXTS as f64 * (LENGTH / BLOCK - 1) as f64;
+    assert_eq!(found.values().sum::<f64>(), blocks);
+    let mut expected = BTreeMap::<Vec<usize>, f64>::new();
+    let ways = STEPS.pow(BLOCK as u32);
+    for way in 0..ways {
+        let mut counts = [0; STEPS];
+        (0..BLOCK).for_each(|place| counts[way / STEPS.pow(place as u32) % STEPS] += 1);
+        let counts = counts.into_iter().filter(|&count| count > 0).collect();
+        *expected.entry(counts).or_default() += blocks / ways as f64;
+    }
+    assert!(found.keys().all(|counts| expected.contains_key(counts)), "{found:?}");
+    let terms = expected.iter().map(|(counts, &expected)| {
+        let found = found.get(counts).copied().unwrap_or_default();
+        (found - expected).powi(2) / expected
+    });
+    // Of 15 degrees of freedom.
+    assert_eq!(expected.len(), 16);
+    let chi_square: f64 = terms.sum();
+    assert!(chi_square < 56.5, "{chi_square}: {found:?}, not {expected:?}");
 }
 
 #[test]

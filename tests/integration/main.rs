@@ -52,6 +52,7 @@ mod stopping;
 mod streaming;
 mod threads;
 mod tokenizing;
+mod windows;
 
 // Likelihood and quality.
 mod bounds;

@@ -2,15 +2,16 @@
 
 use esolm::convert::Options;
 use esolm::{
-    Adaptive, Architecture, Confidence, Config, Context, ContextParams, GenerateParams, KvType, Model, Order,
-    Prompt, SamplingParams, Schedule, Variant,
+    Adaptive, Architecture, Confidence, Config, Context, GenerateParams, Model, Order, Prompt,
+    SamplingParams, Schedule, Variant,
 };
 use serde_json::Value;
 
 use crate::golden::{self, EXACT, Golden};
 use crate::reference::{Attention, LENGTH, MASK, Network, Random};
 use crate::replay::step_of_text;
-use crate::runs::{everywhere, finish, own, texts, there};
+use crate::runs::{everywhere, finish, texts, there};
+use crate::windows;
 
 const FOLDERS: [&str; 2] = ["wedlm-qwen3", "wedlm-qwen25"];
 const VOCAB: usize = 512;
@@ -204,7 +205,7 @@ fn entropy(logits: &[f32]) -> f64 {
 }
 
 /// Models of the family: with and without norms of queries and keys, biases, a tied output matrix, a head's own width.
-fn architectures() -> [Architecture; 4] {
+pub fn architectures() -> [Architecture; 4] {
     let narrow = Architecture { head_dim: Some(24), ..Architecture::QWEN3 };
     let tied = Architecture { tied_output: true, ..Architecture::QWEN2 };
     [Architecture::QWEN2, Architecture::QWEN3, narrow, tied]
@@ -330,99 +331,6 @@ fn one_by_one_behind_a_filled_hole_is_as_behind_a_prompt() {
     }
 }
 
-fn prompts() -> [Prompt; 3] {
-    [3, 11, 6].map(|length| Prompt::prefix(&Random(length as u64).text(length)).unwrap())
-}
-
-#[test]
-fn a_batch_writes_the_texts_of_its_sequences_alone_with_any_threads() {
-    for (number, architecture) in architectures().into_iter().enumerate() {
-        let model = Network::qwen(Variant::WeDlm, architecture, 20 + number as u64).model();
-        for alpha_0 in [0.0, 1.0] {
-            let params = GenerateParams { alpha_0, sampling: GREEDY, ..GenerateParams::DEFAULT };
-            let mut together = vec![];
-            for context in &mut own(&model, 3) {
-                together.push(texts(context, &prompts(), &params));
-            }
-            assert_eq!(together[0], together[1]);
-            for (prompt, expected) in prompts().into_iter().zip(&together[0]) {
-                let mut alone = everywhere(&model, 1);
-                assert_eq!(&texts(&mut alone[0], &[prompt], &params)[0], expected, "alpha_0 {alpha_0}");
-            }
-            // Rows that do not fit into one batch.
-            let params_of = ContextParams {
-                sequences: 3,
-                batch_rows: 7,
-                kv_type: KvType::F32,
-                ..ContextParams::default()
-            };
-            let mut narrow = Context::new(&model, &params_of).unwrap();
-            assert_eq!(texts(&mut narrow, &prompts(), &params), together[0], "alpha_0 {alpha_0}");
-        }
-    }
-}
-
-#[test]
-fn a_text_goes_on_from_a_state_and_behind_an_answer() {
-    let model = Network::qwen(Variant::WeDlm, Architecture::QWEN3, 31).model();
-    let params = |length| GenerateParams { length, sampling: GREEDY, ..GenerateParams::DEFAULT };
-    let prompt = prompts()[1].clone();
-    let [mut context, mut other] = own(&model, 1);
-    let first = texts(&mut context, std::slice::from_ref(&prompt), &params(24)).remove(0);
-    assert_eq!(first.len(), 24);
-    let state = context.save().unwrap();
-    context.extend(&[Prompt::default()], &params(LENGTH)).unwrap();
-    let fed = context.cached_tokens(0).unwrap();
-    assert!(fed >= 24 - 16, "{fed} of 24 tokens have final keys and values");
-    finish(&mut context);
-    let whole = context.tokens(0).unwrap().to_vec();
-    other.restore(&state).unwrap();
-    other.extend(&[Prompt::default()], &params(LENGTH)).unwrap();
-    finish(&mut other);
-    assert_eq!(other.tokens(0).unwrap(), whole);
-    // The same from the tokens alone, and one by one behind a window.
-    let again = texts(&mut other, &[Prompt::prefix(&first).unwrap()], &params(LENGTH)).remove(0);
-    assert_eq!(again, whole);
-    context.restore(&state).unwrap();
-    let one_by_one = GenerateParams { alpha_0: 0.0, ..params(LENGTH) };
-    context.extend(&[Prompt::default()], &one_by_one).unwrap();
-    finish(&mut context);
-    let behind = context.tokens(0).unwrap().to_vec();
-    let from_tokens = texts(&mut other, &[Prompt::prefix(&first).unwrap()], &one_by_one).remove(0);
-    assert_eq!(behind, from_tokens);
-    // A window that is given up in the middle leaves what is known without a gap.
-    context.begin(std::slice::from_ref(&prompt), &params(LENGTH)).unwrap();
-    for _ in 0..6 {
-        context.step().unwrap();
-    }
-    let state = context.save().unwrap();
-    context.extend(&[Prompt::default()], &one_by_one).unwrap();
-    finish(&mut context);
-    other.restore(&state).unwrap();
-    other.extend(&[Prompt::default()], &one_by_one).unwrap();
-    finish(&mut other);
-    assert_eq!(context.tokens(0).unwrap(), other.tokens(0).unwrap());
-}
-
-#[test]
-fn sequences_join_windows_that_are_being_written() {
-    let model = Network::qwen(Variant::WeDlm, Architecture::QWEN2, 41).model();
-    let params = GenerateParams { sampling: GREEDY, ..GenerateParams::DEFAULT };
-    let mut context = everywhere(&model, 3).remove(0);
-    let alone: Vec<Vec<u32>> =
-        prompts().map(|prompt| texts(&mut everywhere(&model, 1)[0], &[prompt], &params).remove(0)).into();
-    let mut numbers = vec![];
-    for prompt in prompts() {
-        numbers.push(context.add_sequence(&prompt, &params).unwrap());
-        context.step().unwrap();
-        context.step().unwrap();
-    }
-    finish(&mut context);
-    for (number, expected) in numbers.into_iter().zip(&alone) {
-        assert_eq!(context.tokens(number).unwrap(), expected);
-    }
-}
-
 #[test]
 fn eso_lm_can_slide_a_window_in_order() {
     let network = Network::small(Variant::EsoB, 51);
@@ -432,12 +340,13 @@ fn eso_lm_can_slide_a_window_in_order() {
         let params = GenerateParams { adaptive, ..GenerateParams::DEFAULT };
         context.begin(&[Prompt::prefix(&text[..4]).unwrap()], &params).unwrap();
         loop {
-            let (tokens, order) = (context.tokens(0).unwrap().to_vec(), context.order(0).unwrap().to_vec());
+            let tokens = context.tokens(0).unwrap().to_vec();
             let seen = step_of_text(context, &text);
             if seen.is_empty() {
                 break;
             }
-            let given = order.iter().map(|&p| (tokens[p as usize], p)).filter(|(token, _)| *token != MASK);
+            // What is filled behind a gap is fed behind what is final: in the order of the text.
+            let given = tokens.iter().copied().zip(0..).filter(|(token, _)| *token != MASK);
             let rows: Vec<(u32, u32)> = given.chain(seen.iter().map(|(p, _)| (MASK, *p))).collect();
             let expected = network.logits(&rows, Attention::Causal);
             for ((position, found), expected) in seen.iter().zip(&expected[rows.len() - seen.len()..]) {
@@ -445,26 +354,6 @@ fn eso_lm_can_slide_a_window_in_order() {
             }
         }
         assert_eq!(context.tokens(0).unwrap(), text);
-    }
-}
-
-#[test]
-fn a_window_larger_than_the_text_is_as_large_as_the_text() {
-    let wedlm = Network::qwen(Variant::WeDlm, Architecture::QWEN3, 9).model();
-    let models = [wedlm, Network::small(Variant::EsoB, 9).model(), Network::small(Variant::Mdlm, 9).model()];
-    for model in models {
-        let causal = model.config().variant != Variant::Mdlm;
-        for in_order in [false, true].into_iter().filter(|in_order| causal || !in_order) {
-            let with = |window| {
-                let adaptive = Some(Adaptive { window, in_order, ..Adaptive::WEDLM });
-                let params = GenerateParams { adaptive, ignore_eos: true, ..GenerateParams::DEFAULT };
-                texts(&mut crate::runs::context(&model, 1), &prompts()[..1], &params)
-            };
-            let expected = with(model.config().context_length);
-            for window in [1 << 33, usize::MAX / 2, usize::MAX - 1, usize::MAX] {
-                assert_eq!(with(window), expected, "{window}, {in_order}");
-            }
-        }
     }
 }
 
@@ -501,7 +390,7 @@ fn filters_come_before_the_temperature() {
     let mut context = everywhere(&model, 1).remove(0);
     let sampling = SamplingParams { temperature: 0.5, top_k: 5, ..SamplingParams::FULL };
     let params = GenerateParams { sampling, ..GenerateParams::DEFAULT };
-    context.begin(&prompts()[1..2], &params).unwrap();
+    context.begin(&windows::prompts()[1..2], &params).unwrap();
     let (mut logits, mut found) = (vec![0.0; 101], vec![0.0; 101]);
     context.logits(0, &[11], &mut logits).unwrap();
     context.probabilities(0, &[11], &mut found).unwrap();
@@ -517,7 +406,7 @@ fn filters_come_before_the_temperature() {
     // With a nucleus the order tells: of the untempered distribution it keeps more tokens.
     let top_p = 0.6;
     let nucleus = SamplingParams { top_k: 0, top_p, ..sampling };
-    context.begin(&prompts()[1..2], &GenerateParams { sampling: nucleus, ..params }).unwrap();
+    context.begin(&windows::prompts()[1..2], &GenerateParams { sampling: nucleus, ..params }).unwrap();
     context.probabilities(0, &[11], &mut found).unwrap();
     let all: f64 = (0..MASK as usize).map(|t| f64::from(logits[t]).exp()).sum();
     let mut sorted: Vec<f64> = (0..MASK as usize).map(|t| f64::from(logits[t]).exp() / all).collect();
@@ -529,57 +418,6 @@ fn filters_come_before_the_temperature() {
         keeps
     });
     assert_eq!(found.iter().filter(|&&p| p > 0.0).count(), kept.count());
-}
-
-#[test]
-fn a_window_s_size_is_found_out_the_same_for_any_threads_and_neighbours() {
-    let models = [
-        Network::qwen(Variant::WeDlm, Architecture::QWEN3, 81).model(),
-        Network::random(crate::reference::config(3, 4), 82).model(),
-    ];
-    for model in models {
-        let mut rows = vec![];
-        for threshold in [0.0, 3.8, 10.0] {
-            let auto = Adaptive { threshold, window: Adaptive::WINDOW_AUTO, ..Adaptive::WEDLM };
-            let sampling = SamplingParams::FULL;
-            let params = GenerateParams {
-                adaptive: Some(auto),
-                alpha_0: 1.0,
-                sampling,
-                seed: 3,
-                ..GenerateParams::DEFAULT
-            };
-            let [mut first, mut second] = own(&model, 3);
-            let expected = texts(&mut first, &prompts(), &params);
-            assert!(expected.iter().all(|text| text.len() == LENGTH && !text.contains(&MASK)));
-            assert_eq!(texts(&mut second, &prompts(), &params), expected);
-            let mut context = everywhere(&model, 1).remove(0);
-            assert_eq!(texts(&mut context, &prompts()[..1], &params)[0], expected[0]);
-            // How many places are asked for in the last pass but a few.
-            context.begin(&prompts()[..1], &params).unwrap();
-            let mut asked = vec![];
-            loop {
-                let mut masks = 0;
-                let step = context.step_with_logits(|_, _| {
-                    masks += 1;
-                    Ok(())
-                });
-                if step.unwrap().is_none() {
-                    break;
-                }
-                asked.push(masks);
-            }
-            assert!(asked.iter().all(|&masks| masks <= 32));
-            rows.push(asked[asked.len() / 2]);
-        }
-        // Where one is filled in a pass the window is small, where all are it is as large as can be.
-        assert!(rows[0] <= 4 && rows[0] < rows[2], "{rows:?}");
-    }
-    let model = Network::small(Variant::EsoB, 1).model();
-    let loose = Adaptive { window: Adaptive::WINDOW_AUTO, ..Adaptive::default() };
-    let params = GenerateParams { adaptive: Some(loose), ..GenerateParams::DEFAULT };
-    let error = everywhere(&model, 1)[0].begin(&[Prompt::default()], &params).unwrap_err().to_string();
-    assert!(error.contains("slides in order"), "{error}");
 }
 
 #[test]
