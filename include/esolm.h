@@ -154,9 +154,9 @@ ESOLM_API const char *esolm_version(void);
 ESOLM_API uint32_t esolm_abi_version(void);
 
 // One line about the library and this machine, for reports of bugs: the version, the build's optional features (chat,
-// grammar, cuda), the devices, the default number of threads and the processors, the kernels that are used here, the
-// instruction sets that the build needs and that the processor has, and ggml's version and features. A static string; its
-// form may change. (llama.h's llama_print_system_info.) Any thread.
+// grammar, cuda, vulkan, metal), the devices, the default number of threads and the processors, the kernels that are used
+// here, the instruction sets that the build needs and that the processor has, and ggml's version and features. A static
+// string; its form may change. (llama.h's llama_print_system_info.) Any thread.
 ESOLM_API const char *esolm_system_info(void);
 
 // ---- Status and errors ----
@@ -299,7 +299,8 @@ typedef int32_t (*esolm_progress_callback)(double fraction, void *user_data);
 #define ESOLM_FEATURE_TEXT 10
 // esolm_generate_params.step_text and .stop_strings. With tokenizers whose texts can be made token by token.
 #define ESOLM_FEATURE_STEP_TEXT 11
-// esolm_constraints.regex and .json_schema. In a build with the feature "grammar".
+// esolm_constraints.regex and .json_schema. As ESOLM_FEATURE_SEQUENTIAL and ESOLM_FEATURE_TEXT, in a build with the feature
+// "grammar".
 #define ESOLM_FEATURE_GRAMMAR 12
 // esolm_generate_params.lookahead. WeDLM, and Eso-LM but for (A) that was trained for diffusion alone.
 #define ESOLM_FEATURE_LOOKAHEAD 13
@@ -650,7 +651,7 @@ typedef struct esolm_pool_params {
     // sizeof(esolm_pool_params)
     size_t struct_size;
     // Threads, that of the computing context included. 0 (default): one for each processor that the process may use by
-    // its affinity mask and its control group, of the fast kind if there are several.
+    // its affinity mask and its control group, on Linux and Android of the fast kind if there are several.
     size_t threads;
     // The processors, by the system's numbers, that the pool's own threads may run on. NULL (default): those of the
     // process. Linux and Android.
@@ -721,8 +722,8 @@ typedef struct esolm_context_params {
     // Maximum number of rows (tokens) in a batch, which the network computes at once (default 128). Fewer need less
     // memory; the result is the same. A text is scored in one batch if this is at least twice its tokens.
     size_t batch_rows;
-    // CPU threads (default: one per core that the process may use, of the fast kind if there are several; with a pool, as
-    // many as it has). They sleep between calls.
+    // CPU threads (default: one per core that the process may use, on Linux and Android of the fast kind if there are
+    // several; with a pool, as many as it has). They sleep between calls.
     size_t threads;
     // Precision of the K/V cache: ESOLM_KV_F16, ESOLM_KV_F32 or ESOLM_KV_Q8_0.
     int32_t kv_type;
@@ -732,8 +733,8 @@ typedef struct esolm_context_params {
     const esolm_pool *pool;
     // Maximum number of rows of prompts that a step feeds for sequences that join (esolm_sequence_add), so that a long prompt
     // does not delay the others: it takes several steps, with the same result (default 64, on devices 512; chunked
-    // prefill). While no other sequence is being written, a step feeds as many as batch_rows, if that is more. Eso-LM (A)
-    // and MDLM feed prompts whole.
+    // prefill). While no other sequence is being written, a step feeds as many as batch_rows, if that is more. Eso-LM (A),
+    // MDLM and BD3-LM feed prompts whole.
     size_t prompt_rows;
 } esolm_context_params;
 
@@ -999,10 +1000,10 @@ typedef struct esolm_generate_params {
     // The same seed, parameters and prompts give the same text on the same machine (default 0).
     uint64_t seed;
     // Share of the unknown tokens that diffusion writes in parallel, 0 to 1; the others are written one by one, left to
-    // right. A model whose key esolm.diffusion_only is true takes 1 only. ESOLM_ALPHA_0_AUTO (default): 1 if steps, a
-    // schedule, confidence or an order other than left to right is given, or if the model does nothing else; otherwise
-    // the file's esolm.default.alpha_0, or 0, which writes the best text (WeDLM: or 1, its window, without lookahead).
-    // With a grammar it is 0, unless one of the former is given.
+    // right. A model whose key esolm.diffusion_only is true takes 1 only. ESOLM_ALPHA_0_AUTO (default): 1 if confidence or
+    // an order other than left to right is given, or if the model does nothing else; otherwise the file's
+    // esolm.default.alpha_0, or 0, which writes the best text (WeDLM: or 1, its window, without lookahead). With steps or a
+    // schedule it is 1 where it would be 0; with a grammar it is 0, unless one of all these is given.
     double alpha_0;
     // Divides the logits, at least 0 (default: ESOLM_AUTO, the file's or 1, of WeDLM 0.2). 0: always the most likely token.
     float temperature;

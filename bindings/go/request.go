@@ -41,9 +41,9 @@ const (
 	ConfidenceEntropy     Confidence = C.ESOLM_CONFIDENCE_ENTROPY
 )
 
-// Alpha0Auto stands for a Params.Alpha0 of 1 if steps, a schedule, a confidence or an order other than left to right is
-// given, or if the model does nothing else; otherwise what the model's file says, or 0, which writes the best text, and which a
-// grammar takes.
+// Alpha0Auto stands for a Params.Alpha0 of 1 if a confidence or an order other than left to right is given, or if the model
+// does nothing else; otherwise what the model's file says, or 0, which writes the best text, and which a grammar takes. With
+// steps or a schedule it is 1 where it would be 0.
 const Alpha0Auto = C.ESOLM_ALPHA_0_AUTO
 
 // Auto and TopKAuto stand for what the model's file says (esolm.default.temperature and so on), or the library's default.

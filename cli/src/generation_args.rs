@@ -26,7 +26,8 @@ pub struct GenerationArgs {
     schedule: Option<String>,
     /// Adaptive steps: of the next W positions (default 8), each step writes those whose token the model is confident of,
     /// at least one. The confidence is conf:X (probability of the token at least X), margin:X (at least X more than the
-    /// second best) or entropy:X (entropy at most X nats), each followed by :W or not. Needs --alpha0 1, excludes --schedule.
+    /// second best) or entropy:X (entropy at most X nats), each followed by :W or not. It makes --alpha0 1 the default, the only
+    /// one that it takes. Not with --schedule.
     #[arg(
         long,
         value_name = "MEASURE:X[:W]",
@@ -243,9 +244,6 @@ fn named_order(text: &str) -> Result<Order<'static>> {
     }
 }
 
-/// Default number of positions that an adaptive step considers.
-const WINDOW: &str = "8";
-
 fn adaptive(text: &str) -> Result<Adaptive> {
     let bad = || bad("--adaptive", text, "conf:X, margin:X or entropy:X, with :W behind it or not");
     let mut parts = text.split(':');
@@ -256,9 +254,10 @@ fn adaptive(text: &str) -> Result<Adaptive> {
         _ => return Err(bad()),
     };
     let threshold = parts.next().and_then(|x| x.parse().ok()).ok_or_else(bad)?;
-    let window = parts.next().unwrap_or(WINDOW).parse().map_err(|_| bad())?;
+    let default = Adaptive::default();
+    let window = parts.next().map_or(Ok(default.window), |window| window.parse().map_err(|_| bad()))?;
     match parts.next() {
-        None => Ok(Adaptive { confidence, threshold, window, ..Adaptive::default() }),
+        None => Ok(Adaptive { confidence, threshold, window, ..default }),
         Some(_) => Err(bad()),
     }
 }

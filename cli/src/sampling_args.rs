@@ -6,14 +6,14 @@ use esolm::{Error, Result, SamplingParams};
 #[derive(clap::Args)]
 pub struct SamplingArgs {
     /// Top-p (nucleus) sampling: draw from the most likely tokens that together have this probability, above 0 to 1;
-    /// 1 = off. Default: what the model's file says, else 0.9.
+    /// 1 = off. Default: what the model's file says, else 0.9 (WeDLM: 1).
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
     /// Top-k sampling: draw from this many most likely tokens; 0 = off. Default: the file's, else 0.
     #[arg(long, value_name = "K", value_parser = top_k)]
     top_k: Option<u32>,
     /// Sampling temperature: below 1 favours likely tokens, above 1 unlikely ones; 0 always takes the most likely token.
-    /// Default: what the model's file says, else 1.
+    /// Default: what the model's file says, else 1 (WeDLM: 0.2).
     #[arg(long, visible_alias = "temperature", value_name = "X")]
     temp: Option<f32>,
     /// Min-p sampling: leave out tokens less likely than this times the most likely one, 0 to 1; 0 = off. Default:

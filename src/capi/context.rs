@@ -73,8 +73,8 @@ pub struct esolm_context_params {
     /// Maximum number of rows (tokens) in a batch, which the network computes at once (default 128). Fewer need less
     /// memory; the result is the same. A text is scored in one batch if this is at least twice its tokens.
     pub batch_rows: usize,
-    /// CPU threads (default: one per core that the process may use, of the fast kind if there are several; with a pool, as
-    /// many as it has). They sleep between calls.
+    /// CPU threads (default: one per core that the process may use, on Linux and Android of the fast kind if there are
+    /// several; with a pool, as many as it has). They sleep between calls.
     pub threads: usize,
     /// Precision of the K/V cache: ESOLM_KV_F16, ESOLM_KV_F32 or ESOLM_KV_Q8_0.
     pub kv_type: i32,
@@ -84,8 +84,8 @@ pub struct esolm_context_params {
     pub pool: *const esolm_pool,
     /// Maximum number of rows of prompts that a step feeds for sequences that join (esolm_sequence_add), so that a long prompt
     /// does not delay the others: it takes several steps, with the same result (default 64, on devices 512; chunked
-    /// prefill). While no other sequence is being written, a step feeds as many as batch_rows, if that is more. Eso-LM (A)
-    /// and MDLM feed prompts whole.
+    /// prefill). While no other sequence is being written, a step feeds as many as batch_rows, if that is more. Eso-LM (A),
+    /// MDLM and BD3-LM feed prompts whole.
     pub prompt_rows: usize,
 }
 

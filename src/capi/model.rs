@@ -50,7 +50,8 @@ pub const ESOLM_FEATURE_SCORE_DIFFUSION: i32 = 9;
 pub const ESOLM_FEATURE_TEXT: i32 = 10;
 /// esolm_generate_params.step_text and .stop_strings. With tokenizers whose texts can be made token by token.
 pub const ESOLM_FEATURE_STEP_TEXT: i32 = 11;
-/// esolm_constraints.regex and .json_schema. In a build with the feature "grammar".
+/// esolm_constraints.regex and .json_schema. As ESOLM_FEATURE_SEQUENTIAL and ESOLM_FEATURE_TEXT, in a build with the feature
+/// "grammar".
 pub const ESOLM_FEATURE_GRAMMAR: i32 = 12;
 /// esolm_generate_params.lookahead. WeDLM, and Eso-LM but for (A) that was trained for diffusion alone.
 pub const ESOLM_FEATURE_LOOKAHEAD: i32 = 13;

@@ -30,7 +30,7 @@ pub struct esolm_pool_params {
     /// sizeof(esolm_pool_params)
     pub struct_size: usize,
     /// Threads, that of the computing context included. 0 (default): one for each processor that the process may use by
-    /// its affinity mask and its control group, of the fast kind if there are several.
+    /// its affinity mask and its control group, on Linux and Android of the fast kind if there are several.
     pub threads: usize,
     /// The processors, by the system's numbers, that the pool's own threads may run on. NULL (default): those of the
     /// process. Linux and Android.

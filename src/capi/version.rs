@@ -43,9 +43,9 @@ pub extern "C" fn esolm_abi_version() -> u32 {
 }
 
 /// One line about the library and this machine, for reports of bugs: the version, the build's optional features (chat,
-/// grammar, cuda), the devices, the default number of threads and the processors, the kernels that are used here, the
-/// instruction sets that the build needs and that the processor has, and ggml's version and features. A static string; its
-/// form may change. (llama.h's llama_print_system_info.) Any thread.
+/// grammar, cuda, vulkan, metal), the devices, the default number of threads and the processors, the kernels that are used
+/// here, the instruction sets that the build needs and that the processor has, and ggml's version and features. A static
+/// string; its form may change. (llama.h's llama_print_system_info.) Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn esolm_system_info() -> *const c_char {
     static LINE: OnceLock<CString> = OnceLock::new();

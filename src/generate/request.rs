@@ -50,10 +50,10 @@ pub struct GenerateParams<'a> {
     /// Fraction of the unknown tokens that the diffusion phase writes, several per step; the sequential phase writes
     /// the rest one by one, left to right. 1 is all diffusion, 0 plain autoregression. (MDLM is always all diffusion, an
     /// autoregressive model never; a model that has [`Config::diffusion_only`] takes 1 only.)
-    /// [`GenerateParams::ALPHA_0_AUTO`], the default, is 1 if steps, a schedule, adaptive steps or an order other than left
-    /// to right is given, or if the model does nothing else; otherwise 0, which writes the best text, and which a grammar takes.
-    /// An alpha_0 in the model's file ([`Defaults`](crate::Defaults)) takes the place of that 0 where there is no grammar, and
-    /// of the 1 of steps and schedules if it is above 0.
+    /// [`GenerateParams::ALPHA_0_AUTO`], the default, is 1 if adaptive steps or an order other than left to right is given, or
+    /// if the model does nothing else; otherwise what the model's file says ([`Defaults`](crate::Defaults)), or 0, which writes
+    /// the best text (WeDLM: or 1, its window, without lookahead). With steps or a schedule it is 1 where it would be 0; with a
+    /// grammar it is 0, unless one of all these is given.
     pub alpha_0: f64,
     /// Number of steps of the diffusion phase (T); steps that would write no token are skipped. 0 (default):
     /// what the model's file says, otherwise 128.

@@ -32,9 +32,9 @@ class Confidence(Code):
     ENTROPY = c.ESOLM_CONFIDENCE_ENTROPY
 
 
-#: For ``GenerateParams.alpha_0``: 1 if steps, a schedule, a confidence or an order other than left to right is given, or if
-#: the model does nothing else; otherwise what the model's file says, or 0, which writes the best text, and which a grammar
-#: takes.
+#: For ``GenerateParams.alpha_0``: 1 if a confidence or an order other than left to right is given, or if the model does
+#: nothing else; otherwise what the model's file says, or 0, which writes the best text, and which a grammar takes. With steps
+#: or a schedule it is 1 where it would be 0.
 ALPHA_0_AUTO = c.ESOLM_ALPHA_0_AUTO
 #: What the model's file says (esolm.default.temperature and so on), or the library's default.
 AUTO = c.ESOLM_AUTO
