@@ -5,9 +5,6 @@ use esolm::{Dry, Error, Model, Result};
 use crate::allocation::push;
 use crate::input::tokenizer;
 
-/// llama.cpp's default sequence breakers.
-const BREAKERS: [&str; 4] = ["\n", ":", "\"", "*"];
-
 /// The options as they are written on the command line; the names are llama.cpp's.
 #[derive(clap::Args)]
 pub struct DryArgs {
@@ -24,8 +21,8 @@ pub struct DryArgs {
     /// How many tokens left of a position DRY looks at; 0 = all.
     #[arg(long, default_value_t = Dry::DEFAULT.range, value_name = "N")]
     dry_range: u32,
-    /// No repetition reaches across a token that contains this text. May be repeated. Default: a line break, ':', '"' and
-    /// '*'; none = no text.
+    /// No repetition reaches across a token that contains this text. May be repeated. Default, or none: no text. (llama.cpp's
+    /// are a line break, ':', '"' and '*'.)
     #[arg(long = "dry-sequence-breaker", value_name = "TEXT", allow_hyphen_values = true)]
     dry_breakers: Vec<String>,
 }
@@ -48,7 +45,7 @@ impl DryArgs {
             return Err(Error::InvalidArgument(format!("--dry-sequence-breaker: '{text}' is empty")));
         }
         let given: Vec<&str> = match self.dry_breakers.as_slice() {
-            [] => BREAKERS.to_vec(),
+            [] => return Ok(Dry::DEFAULT.breakers),
             [none] if none == "none" => vec![],
             given => given.iter().map(String::as_str).collect(),
         };

@@ -1,6 +1,6 @@
 //! How the tokens of `esolm generate` are drawn, and by how many threads.
 
-use crate::command_line::{err, esolm, esolm_reading, out};
+use crate::command_line::{built_in, err, esolm, esolm_reading, out};
 
 #[test]
 fn threads_do_not_change_the_text() {
@@ -45,6 +45,34 @@ fn filters_and_penalties_change_the_text() {
     assert_ne!(text(&[&dry[..], &["--dry-sequence-breaker", "none"]].concat()), plain);
     let output = esolm(&["generate", "--min-p", "2"]);
     assert!(err(&output).contains("min_p is 2, not in 0..=1"), "{}", err(&output));
+}
+
+#[test]
+fn dry_has_no_breakers_by_default_as_in_the_library() {
+    // A mark of speech is a breaker of llama.cpp's. Without one, what followed it before is not said again.
+    let prompt = ""Yes," said Tom. "No,"";
+    let dry = ["--dry-multiplier", "100", "--dry-allowed-length", "1"];
+    let text = |more: &[&str]| {
+        let base = ["generate", "-q", "-p", prompt, "-n", "12", "--temp", "0"];
+        let output = esolm(&[&base[..], &dry, more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        out(&output)
+    };
+    let model = esolm::Model::open(built_in(), &esolm::LoadOptions::default()).unwrap();
+    let mut context = esolm::Context::new(&model, &esolm::ContextParams::default()).unwrap();
+    let prompt = esolm::Prompt::prefix(&model.tokenizer().unwrap().encode(prompt).unwrap()).unwrap();
+    let dry = esolm::Dry { multiplier: 100.0, allowed_length: 1, ..esolm::Dry::default() };
+    let params = esolm::GenerateParams {
+        max_tokens: 12,
+        sampling: esolm::SamplingParams { temperature: 0.0, ..esolm::SamplingParams::default() },
+        constraints: &[esolm::Constraints { dry, ..esolm::Constraints::default() }],
+        ..esolm::GenerateParams::default()
+    };
+    context.begin(&[prompt], &params).unwrap();
+    while context.step().unwrap().is_some() {}
+    assert_eq!(text(&[]).trim_end(), context.text(0).unwrap().trim_end());
+    assert_eq!(text(&["--dry-sequence-breaker", "none"]), text(&[]));
+    assert_ne!(text(&["--dry-sequence-breaker", """]), text(&[]));
 }
 
 #[test]

@@ -220,12 +220,13 @@ fn help_teaches() {
         assert!(help.contains(word), "{word} is missing from the help");
     }
     // The defaults are the library's.
-    let library = esolm::SamplingParams::LIBRARY;
+    let (library, wedlm) = (esolm::SamplingParams::LIBRARY, esolm::Defaults::WEDLM);
     let words: Vec<&str> = help.split_whitespace().collect();
     let help_in_one_line = words.join(" ");
     for (option, default) in [
-        ("--top-p", format!("says, else {}", library.top_p)),
-        ("--temp", format!("says, else {}", library.temperature)),
+        ("--top-p", format!("says, else {} (WeDLM: {})", library.top_p, wedlm.top_p.unwrap())),
+        ("--temp", format!("says, else {} (WeDLM: {})", library.temperature, wedlm.temperature.unwrap())),
+        ("--adaptive", format!("(default {})", esolm::Adaptive::default().window)),
     ] {
         let (_, after) = help_in_one_line.split_once(&format!(" {option} <")).unwrap();
         let own: String = after.chars().take(250).collect();
