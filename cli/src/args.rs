@@ -23,7 +23,7 @@ pub struct ThreadArgs {
     pub threads: usize,
 }
 
-/// Where threads run and how they wait. Those of ggml's kernels are not concerned.
+/// Where threads run, how they wait and what they give way to. Those of ggml's kernels are not concerned.
 #[derive(clap::Args)]
 pub struct PoolArgs {
     /// How long a thread waits for work before it sleeps, 0 (not at all) to 100.
@@ -33,6 +33,9 @@ pub struct PoolArgs {
     /// Processors that the threads may run on, such as 0-3,8 (but for the first thread, the command's own). Linux.
     #[arg(long, value_name = "LIST", value_parser = cpu_list)]
     pub cpus: Option<CpuList>,
+    /// Added to the nice value of the threads but the first, -40 to 40: above 0 they give way to other programs. Linux.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub nice: i32,
 }
 
 /// Processors by number.
@@ -75,11 +78,12 @@ impl ComputeArgs {
 
     /// The threads, where the options say more of them than their number.
     pub fn pool(&self) -> Result<Option<ThreadPool>> {
-        if self.pool.poll == ThreadPoolParams::DEFAULT_POLL && self.pool.cpus.is_none() {
+        let PoolArgs { poll, cpus, nice } = &self.pool;
+        let cpus = cpus.as_ref().map_or(&[][..], |list| &list.0);
+        let params = ThreadPoolParams { threads: self.cpu.threads, poll: *poll, cpus, nice: *nice };
+        if params == (ThreadPoolParams { threads: params.threads, ..ThreadPoolParams::default() }) {
             return Ok(None);
         }
-        let cpus = self.pool.cpus.as_ref().map_or(&[][..], |list| &list.0);
-        let params = ThreadPoolParams { threads: self.cpu.threads, poll: self.pool.poll, cpus, nice: 0 };
         ThreadPool::new(&params).map(Some)
     }
 

@@ -78,6 +78,11 @@ fn numbers_out_of_range_are_refused_with_their_option() {
     let imatrix = ["imatrix", &model, &golden("config.json"), "-o", "no-such-file", "--length", "100000"];
     refused(&imatrix, 2, beyond);
     refused(&["generate", "--poll", "101"], 2, "--poll");
+    for nice in ["41", "-41"] {
+        refused(&["generate", "--nice", nice], 2, &format!("nice is {nice}, not in -40..=40"));
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    refused(&["generate", "--threads", "2", "--nice", "1"], 2, "priority of threads on this system");
     refused(&["generate", "--cpus", "a"], 2, "'a' is no number of a processor");
     refused(&["generate", "--cpus", "3-1"], 2, "the first comes after the last");
     #[cfg(target_os = "linux")]

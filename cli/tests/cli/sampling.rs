@@ -1,5 +1,10 @@
 //! How the tokens of `esolm generate` are drawn, and by how many threads.
 
+#[cfg(target_os = "linux")]
+use std::io::{BufRead, BufReader};
+#[cfg(target_os = "linux")]
+use std::process::{Command, Stdio};
+
 use crate::command_line::{built_in, err, esolm, esolm_reading, out};
 
 #[test]
@@ -12,9 +17,37 @@ fn threads_do_not_change_the_text() {
         &["--threads", "2", "--poll", "0"],
         #[cfg(target_os = "linux")]
         &["--threads", "2", "--cpus", "0"],
+        #[cfg(target_os = "linux")]
+        &["--threads", "2", "--nice", "1"],
     ] {
         assert_eq!(out(&esolm(&[&args[..], threads].concat())), text, "{threads:?}");
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn threads_may_give_way_to_other_programs() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_esolm"));
+    command.args(["generate", "--json", "--batch", "64", "--ignore-eos", "--threads", "2", "--nice", "3"]);
+    command.env_remove("ESOLM_MODEL").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    let tasks = format!("/proc/{}/task", child.id());
+    // Fields behind the name, which ends with a parenthesis: the nice value is the 19th of all.
+    let nice = |task: &str| -> i32 {
+        let stat = std::fs::read_to_string(format!("{tasks}/{task}/stat")).unwrap();
+        stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse().unwrap()
+    };
+    let all: Vec<i32> = std::fs::read_dir(&tasks)
+        .unwrap()
+        .map(|task| nice(task.unwrap().file_name().to_str().unwrap()))
+        .collect();
+    let own = nice(&child.id().to_string());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // It adds to that of the process, which may be nice itself, up to the system's 19.
+    assert!(all.contains(&(own + 3).min(19)), "{own}, of all {all:?}");
 }
 
 #[test]
@@ -50,7 +83,7 @@ fn filters_and_penalties_change_the_text() {
 #[test]
 fn dry_has_no_breakers_by_default_as_in_the_library() {
     // A mark of speech is a breaker of llama.cpp's. Without one, what followed it before is not said again.
-    let prompt = ""Yes," said Tom. "No,"";
+    let prompt = r#""Yes," said Tom. "No,""#;
     let dry = ["--dry-multiplier", "100", "--dry-allowed-length", "1"];
     let text = |more: &[&str]| {
         let base = ["generate", "-q", "-p", prompt, "-n", "12", "--temp", "0"];
@@ -62,17 +95,18 @@ fn dry_has_no_breakers_by_default_as_in_the_library() {
     let mut context = esolm::Context::new(&model, &esolm::ContextParams::default()).unwrap();
     let prompt = esolm::Prompt::prefix(&model.tokenizer().unwrap().encode(prompt).unwrap()).unwrap();
     let dry = esolm::Dry { multiplier: 100.0, allowed_length: 1, ..esolm::Dry::default() };
+    let rules = [esolm::Constraints { dry, ..esolm::Constraints::default() }];
     let params = esolm::GenerateParams {
         max_tokens: 12,
         sampling: esolm::SamplingParams { temperature: 0.0, ..esolm::SamplingParams::default() },
-        constraints: &[esolm::Constraints { dry, ..esolm::Constraints::default() }],
+        constraints: &rules,
         ..esolm::GenerateParams::default()
     };
     context.begin(&[prompt], &params).unwrap();
     while context.step().unwrap().is_some() {}
     assert_eq!(text(&[]).trim_end(), context.text(0).unwrap().trim_end());
     assert_eq!(text(&["--dry-sequence-breaker", "none"]), text(&[]));
-    assert_ne!(text(&["--dry-sequence-breaker", """]), text(&[]));
+    assert_ne!(text(&["--dry-sequence-breaker", "\""]), text(&[]));
 }
 
 #[test]
