@@ -28,7 +28,7 @@ use crate::stream::Stream;
 /// Converse with a model.
 ///
 /// Each line is a message; one that ends with a backslash goes on in the next line. Ctrl-C ends an answer, and between answers
-/// the command; so does Ctrl-D. Keys and values of the conversation are kept: a turn computes its own tokens only. When the context
+/// the command (on Windows always the command); so does Ctrl-D. Keys and values of the conversation are kept: a turn computes its own tokens only. When the context
 /// is full, the oldest turns are left out, but not the system's text. A line that begins with a slash is an instruction: /help
 /// lists them.
 #[derive(clap::Args)]

@@ -65,6 +65,13 @@ pub struct Args {
     /// Longest text in tokens, prompt included. Default, or 0: the model's context length, but 4096 at most.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "LEN")]
     length: usize,
+    /// Most rows (tokens) that one run of the network is fed; fewer need less memory. Default, or 0: 128.
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    batch_rows: usize,
+    /// Most tokens of prompts that a step feeds beside texts that are being written: fewer for steadier steps, more for a quicker
+    /// first token. Default, or 0: 64, on devices 512.
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    prompt_rows: usize,
     /// Longest body of a request in bytes.
     #[arg(long, default_value_t = 1 << 20, value_name = "BYTES")]
     max_body: usize,
@@ -109,7 +116,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Err(Error::Unsupported("this model's tokenizer cannot make text token by token".into()));
     }
     let places = usize::from(args.parallel);
-    let own = ContextParams { sequences: places, length: args.length, ..args.compute.context_params() };
+    let own = ContextParams {
+        sequences: places,
+        length: args.length,
+        batch_rows: args.batch_rows,
+        prompt_rows: args.prompt_rows,
+        ..args.compute.context_params()
+    };
     let mut context = args.compute.context(&model, &own)?;
     let params = params(args, &mut context)?;
     let length = context.length();

@@ -32,6 +32,21 @@ fn texts_are_those_of_generate_with_the_same_options() {
 }
 
 #[test]
+fn rows_are_those_of_the_options_and_do_not_change_the_text() {
+    let wanted = json!({"prompt": "Once upon a time there was a little girl.", "max_tokens": 20, "seed": 1});
+    let text = |options: &[&str]| {
+        let (status, answer) = Server::start(options).post(COMPLETIONS, &wanted);
+        assert_eq!(status, 200, "{options:?}: {answer}");
+        answer["choices"][0]["text"].clone()
+    };
+    assert_eq!(text(&["--batch-rows", "4", "--prompt-rows", "2"]), text(&[]));
+    // A pass that looks ahead by 3 tokens takes 10 rows.
+    let refused = esolm(&["serve", "--port", "0", "--lookahead", "3", "--batch-rows", "9"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
+    assert!(err(&refused).contains("batch_rows of 10; the context has 9"), "{}", err(&refused));
+}
+
+#[test]
 fn grammar_is_written_one_by_one_whatever_the_server_says() {
     for options in [&["--alpha0", "1", "--steps", "8"][..], &["--window", "4"], &["--lookahead", "2"]] {
         let server = Server::start(options);
