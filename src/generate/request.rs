@@ -260,6 +260,14 @@ impl GenerateParams<'_> {
         PlanParams { order, schedule, alpha_0, steps, steps_per_block: false, seed }
     }
 
+    /// The number of steps (T) that the diffusion phase is divided into, with this model; of BD3-LM, that of each block. `None` where
+    /// there is no such phase, or where a schedule, adaptive steps or a strided order says how many tokens a step writes.
+    pub fn diffusion_steps(&self, config: &Config) -> Option<usize> {
+        let PlanParams { order, schedule, alpha_0, steps, .. } = self.plan_params(config);
+        let divided = schedule == Schedule::Reference && !matches!(order, Order::Strided { .. });
+        (alpha_0 > 0.0 && divided && self.adaptive_for(config).is_none()).then_some(steps)
+    }
+
     /// The constraints of a sequence.
     pub(crate) fn constraints_of(&self, sequence: usize) -> Option<&Constraints> {
         match self.constraints {

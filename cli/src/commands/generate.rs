@@ -37,7 +37,8 @@ use crate::watch::Watch;
 /// Generate text.
 ///
 /// Prints the text to standard output, as it grows, and one line of statistics to standard error. The same seed, options and
-/// prompt give the same text. Ctrl-C ends a text early: what is there is printed, and saved if --state is given.
+/// prompt give the same text. Ctrl-C ends a text early: what is there is printed, and saved if --state is given. (On Windows it
+/// ends the command.)
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -195,7 +196,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut generated = generate(args, &mut context, prompts, &params)?;
     let exit_code = if generated.interrupted { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS };
     // Files before words: what is printed may fail, too.
-    let note = note(args, params.seed, &generated);
+    let note = note(args, &params, context.model(), &generated);
     let saved = save(args, &context, || plot(std::mem::take(&mut generated.points), note));
     let texts = match tokenizer(&model)? {
         Some(_) => collected((0..batch).map(|i| context.text(i).map(Some)))?,
@@ -371,11 +372,11 @@ fn add_points(points: &mut Vec<Series>, step: &Step<'_>) -> Result<()> {
 }
 
 /// What the plot is of: the seed, what was asked for of diffusion, and what it came to.
-fn note(args: &Args, seed: u64, generated: &Generated) -> String {
-    let steps = args.phases.steps.map(|steps| format!("T = {steps} diffusion steps"));
+fn note(args: &Args, params: &GenerateParams<'_>, model: &Model, generated: &Generated) -> String {
+    let steps = params.diffusion_steps(model.config()).map(|steps| format!("T = {steps} diffusion steps"));
     let alpha_0 = args.phases.alpha0.map(|alpha_0| format!("alpha_0 = {alpha_0}"));
     let given: String = [steps, alpha_0].into_iter().flatten().map(|given| given + ", ").collect();
-    format!("seed {seed}, {given}{} tokens in {} steps", generated.tokens, generated.steps)
+    format!("seed {}, {given}{} tokens in {} steps", params.seed, generated.tokens, generated.steps)
 }
 
 fn plot(series: Vec<Series>, note: String) -> Plot {

@@ -217,7 +217,9 @@ fn steps_without_effect_are_refused() {
 #[test]
 fn plot_says_what_it_is_of() {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("steps.svg").display().to_string();
+    let [file, own] = ["steps.svg", "own.gguf"].map(|name| dir.path().join(name).display().to_string());
+    let defaults = ["--default", "alpha_0=0.5", "--default", "steps=16"];
+    printed(&[&["quantize", &built_in(), &own, "--type", "q8_0"], &defaults[..]].concat());
     let options = ["-n", "20", "--ignore-eos", "--seed", "7", "--plot", &file];
     for (given, note) in [
         (&[][..], ">seed 7, 20 tokens in 20 steps<"),
@@ -225,10 +227,28 @@ fn plot_says_what_it_is_of() {
             &["--steps", "4", "--alpha0", "1"],
             ">seed 7, T = 4 diffusion steps, alpha_0 = 1, 20 tokens in 4 steps<",
         ),
+        // The number that is meant where none is given.
+        (&["--alpha0", "1"], ">seed 7, T = 128 diffusion steps, alpha_0 = 1, 20 tokens in "),
+        // One that nothing is divided into.
+        (&["--schedule", "5"], ">seed 7, 20 tokens in 4 steps<"),
+        (&["--order", "strided:10"], ">seed 7, 20 tokens in "),
+        (&["--steps", "4", "--alpha0", "0"], ">seed 7, alpha_0 = 0, 20 tokens in 20 steps<"),
+        (&["-m", &own], ">seed 7, T = 16 diffusion steps, 20 tokens in "),
     ] {
         printed(&[&["run", "-q", "-p", "Once"], &options[..], given].concat());
         let plot = std::fs::read_to_string(&file).unwrap();
-        assert!(plot.contains(note), "{plot}");
+        assert!(plot.contains(note), "{given:?}: {plot}");
+    }
+    // A model that does nothing else, and one that writes one token in each step.
+    for (variant, note) in [
+        ("mdlm", ">seed 7, T = 128 diffusion steps, 20 tokens in "),
+        ("ar", ">seed 7, 20 tokens in 20 steps<"),
+    ] {
+        let model = dir.path().join(format!("{variant}.gguf")).display().to_string();
+        printed(&["bench", "--shape", "stories", "--variant", variant, "--write", &model]);
+        printed(&[&["run", "-q", "-m", &model], &options[..]].concat());
+        let plot = std::fs::read_to_string(&file).unwrap();
+        assert!(plot.contains(note), "{variant}: {plot}");
     }
 }
 
