@@ -31,8 +31,31 @@ fn numbers_out_of_range_are_said_as_they_were_given() {
     // Numbers that stand for defaults in the library.
     refused(&["--alpha0", "0,-1"], "--alpha0 is -1");
     refused(&["--steps", "4,0"], "--steps must be at least 1");
-    for top_p in ["-1", "0", "1.5", "NaN"] {
+    for top_p in ["-2", "0", "1.5", "NaN"] {
         refused(&["--top-p", top_p], &format!("--top-p is {top_p}"));
+    }
+}
+
+#[test]
+fn top_p_is_the_same_for_all_models_or_that_of_each() {
+    let small = ["bench", "--shape", "stories", "-n", "8", "--repeat", "1", "--threads", "1", "--json"];
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("own.gguf").display().to_string();
+    let made = esolm(&["quantize", &built_in(), &model, "--type", "q8_0", "--default", "top_p=0.5"]);
+    assert!(made.status.success(), "{}", err(&made));
+    let own = ["bench", "-m", &model, "-n", "8", "--repeat", "1", "--threads", "1", "--json"];
+    for (base, top_p, shown) in [
+        (small, None, 0.9),
+        (own, None, 0.9),
+        (small, Some("-1"), 0.9),
+        (own, Some("-1"), 0.5),
+        (own, Some("1"), 1.0),
+    ] {
+        let more = top_p.map_or(vec![], |top_p| vec!["--top-p", top_p]);
+        let output = esolm(&[&base[..], &["--steps", "1"], &more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        let report: serde_json::Value = serde_json::from_str(&out(&output)).unwrap();
+        assert_eq!(report["measured"][0]["top_p"], shown, "{base:?} {top_p:?}");
     }
 }
 

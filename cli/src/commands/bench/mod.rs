@@ -172,9 +172,8 @@ fn check(args: &Args) -> Result<()> {
         ));
     }
     check_diffusion(&args.alpha0, &args.steps)?;
-    // As those, it has a value that stands for a default in the library.
-    if !(args.top_p > 0.0 && args.top_p <= 1.0) {
-        return Err(Error::InvalidArgument(format!("--top-p is {}, not above 0 to 1", args.top_p)));
+    if !(args.top_p > 0.0 && args.top_p <= 1.0 || args.top_p == SamplingParams::AUTO) {
+        return Err(Error::InvalidArgument(format!("--top-p is {}, not above 0 to 1, or -1", args.top_p)));
     }
     let threads = args.compute.cpu.threads;
     let processors = available_parallelism().map_or(usize::MAX, usize::from);

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use esolm::Kernels;
 use esolm::gguf::{Layout, TensorType};
+use esolm::{Kernels, SamplingParams};
 
 use super::kind::Kind;
 use super::synthetic::Shape;
@@ -75,8 +75,8 @@ pub struct Args {
     /// Windows of WeDLM, in positions, in place of the numbers of steps. [default: 4,16]
     #[arg(long, value_delimiter = ',', value_name = "W,..")]
     pub window: Vec<usize>,
-    /// Lengths of the texts in tokens. Default, or 0: the model's context length, which a synthetic model takes from the largest
-    /// one here.
+    /// Lengths of the texts in tokens. (They have no prompt: all of it is new, as -n counts elsewhere.) Default, or 0: the model's
+    /// context length, which a synthetic model takes from the largest one here.
     #[arg(
         short = 'n',
         long = "length",
@@ -86,8 +86,9 @@ pub struct Args {
         value_name = "LEN,.."
     )]
     pub length: Vec<usize>,
-    /// Top-p (nucleus) sampling, above 0 to 1; 1 = off.
-    #[arg(long, default_value_t = 0.9, value_name = "P")]
+    /// Top-p (nucleus) sampling, above 0 to 1; 1 = off. The same for all models, so that they can be compared; -1 = each model's
+    /// own default.
+    #[arg(long, default_value_t = SamplingParams::LIBRARY.top_p, value_name = "P")]
     pub top_p: f32,
     /// Which CPU kernels to use: esolm's own, or ggml's. (Other devices always use ggml.)
     #[arg(long, value_delimiter = ',', default_value = "own", value_parser = kernels(), value_name = "KERNELS,..")]

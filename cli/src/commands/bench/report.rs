@@ -219,6 +219,7 @@ pub fn json(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<
         .map(|case| {
             let floor = case.floor(args, machine);
             let memory = Context::memory_use(&case.subject.model, &case.context_params(args))?;
+            let sampling = case.params.sampling.resolved(&case.subject.model.config().generation_defaults());
             Ok(json!({
                 "model": case.subject.name,
                 "kernels": kernels_name(case.kernels),
@@ -228,7 +229,7 @@ pub fn json(args: &Args, machine: &Machine, subjects: &[Subject], cases: &[Case<
                 "steps": case.amount.number(),
                 "per_step": matches!(case.amount, Amount::Tokens(_)),
                 "calculated": case.times.is_calculated(),
-                "top_p": short(case.params.sampling.top_p),
+                "top_p": short(sampling.top_p),
                 "arena_bytes": memory.arena,
                 "floor_seconds": floor.map(|floor| floor.seconds),
                 "floor_share": floor.map(|floor| floor.seconds / case.times.median()),
