@@ -1446,8 +1446,8 @@ ESOLM_API esolm_status esolm_score_params_init(esolm_score_params *params, size_
 // failure its other fields are 0 and log_p is unchanged. progress may be NULL; otherwise it is called after each
 // window.
 //
-// Errors: ESOLM_ERR_INVALID_ARGUMENT for no tokens, tokens outside the vocabulary, parameters out of range, and log_p
-// without orders; ESOLM_ERR_BUFFER_TOO_SMALL if capacity is less than n_tokens; ESOLM_ERR_UNSUPPORTED for what the
+// Errors: ESOLM_ERR_INVALID_ARGUMENT for no tokens, tokens outside the vocabulary, parameters out of range, neither orders
+// nor draws, and log_p without orders; ESOLM_ERR_BUFFER_TOO_SMALL if capacity is less than n_tokens; ESOLM_ERR_UNSUPPORTED for what the
 // model cannot do (MDLM: orders; autoregressive models: random orders, diffusion); ESOLM_ERR_CANCELLED,
 // ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
 ESOLM_API esolm_status esolm_score_text(esolm_context *context,

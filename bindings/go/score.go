@@ -42,6 +42,9 @@ func (c *Session) ScoreText(ctx context.Context, tokens []uint32, params ScorePa
 	if params.Orders < 0 || params.Draws < 0 {
 		return TextScore{}, &Error{StatusInvalidArgument, "a number of orders or draws is negative"}
 	}
+	if params.Orders == 0 && params.Draws == 0 {
+		return TextScore{}, &Error{StatusInvalidArgument, "neither Orders nor Draws; start with DefaultScoreParams"}
+	}
 	var p C.esolm_score_params
 	C.esolm_score_params_init(&p, C.sizeof_esolm_score_params)
 	p.orders, p.draws = C.size_t(params.Orders), C.size_t(params.Draws)

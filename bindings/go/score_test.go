@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"strings"
 	"testing"
 )
 
@@ -117,10 +118,14 @@ func TestScoreText(t *testing.T) {
 		func(p *ScoreParams) { p.Draws = -1 },
 		func(p *ScoreParams) { p.Alpha0 = 1.5 },
 		func(p *ScoreParams) { p.Orders = 2 }, // only one order left to right
+		func(p *ScoreParams) { p.Orders = 0 },
 	} {
 		params := DefaultScoreParams()
 		wrong(&params)
 		_, err := c.ScoreText(ctx, tokens, params)
 		has(t, StatusInvalidArgument, err)
+	}
+	if _, err = c.ScoreText(ctx, tokens, ScoreParams{}); err == nil || !strings.Contains(err.Error(), "DefaultScoreParams") {
+		t.Error(err)
 	}
 }

@@ -175,6 +175,34 @@ static void uninitialised(void)
     memset(&limits, 0, sizeof limits);
     STATUS(INVALID, esolm_context_new(model, &limits, &none));
     last_error_says("esolm_context_params_init");
+    esolm_model_params opening;
+    esolm_model *no_model;
+    memset(&opening, 0, sizeof opening);
+    STATUS(INVALID, esolm_model_open("no-such-file", &opening, &no_model));
+    last_error_says("esolm_model_params_init");
+    esolm_pool_params threads;
+    esolm_pool *no_pool;
+    memset(&threads, 0, sizeof threads);
+    STATUS(INVALID, esolm_pool_new(&threads, &no_pool));
+    last_error_says("esolm_pool_params_init");
+    CHECK(none == NULL && no_model == NULL && no_pool == NULL);
+    uint32_t token = 5;
+    esolm_score_params scoring;
+    esolm_text_score score = {.struct_size = sizeof score};
+    memset(&scoring, 0, sizeof scoring);
+    STATUS(INVALID, esolm_score_text(context, &token, 1, &scoring, NULL, 0, &score, NULL, NULL));
+    last_error_says("esolm_score_params_init");
+    esolm_tokenize_params special;
+    size_t n;
+    memset(&special, 0, sizeof special);
+    STATUS(INVALID, esolm_tokenize_with_params(model, "a", 1, &special, &token, 1, &n));
+    last_error_says("esolm_tokenize_params_init");
+    const esolm_message message = {"user", "Hi"};
+    esolm_chat_params format;
+    char text[8];
+    memset(&format, 0, sizeof format);
+    STATUS(INVALID, esolm_chat_apply(model, &message, 1, &format, text, sizeof text, &n));
+    last_error_says("esolm_chat_params_init");
 }
 
 /* A program that was compiled with the first header does not have the new fields. */

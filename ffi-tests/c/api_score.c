@@ -131,6 +131,11 @@ static void whole_text(void)
     STATUS(INVALID, esolm_score_text(context, tokens, TOKENS, NULL, log_p, TOKENS, NULL, NULL, NULL));
     how.orders = 0;
     STATUS(INVALID, esolm_score_text(context, tokens, TOKENS, &how, log_p, TOKENS, &score, NULL, NULL));
+    /* Parameters of which nothing but the size was set name the function that does it. */
+    how = (esolm_score_params){.struct_size = sizeof how};
+    STATUS(INVALID, esolm_score_text(context, tokens, TOKENS, &how, NULL, 0, &score, NULL, NULL));
+    last_error_says("neither orders nor draws");
+    last_error_says("esolm_score_params_init");
     STATUS(OK, esolm_score_params_init(&how, sizeof how));
     how.orders = 2;
     STATUS(INVALID, esolm_score_text(context, tokens, TOKENS, &how, log_p, TOKENS, &score, NULL, NULL));

@@ -56,6 +56,11 @@ impl esolm_score_params {
     fn check(&self) -> Result<ScoreParams> {
         let random_order = params::flag::<Self>("random_order", self.random_order)?;
         let Self { orders, draws, seed, alpha_0, .. } = *self;
+        if orders == 0 && draws == 0 {
+            return Err(Error::invalid(
+                "esolm_score_params: neither orders nor draws; set the struct with esolm_score_params_init before its fields",
+            ));
+        }
         Ok(ScoreParams { orders, random_order, draws, alpha_0, seed })
     }
 }
@@ -115,8 +120,8 @@ pub unsafe extern "C" fn esolm_score_params_init(
 /// failure its other fields are 0 and log_p is unchanged. progress may be NULL; otherwise it is called after each
 /// window.
 ///
-/// Errors: ESOLM_ERR_INVALID_ARGUMENT for no tokens, tokens outside the vocabulary, parameters out of range, and log_p
-/// without orders; ESOLM_ERR_BUFFER_TOO_SMALL if capacity is less than n_tokens; ESOLM_ERR_UNSUPPORTED for what the
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT for no tokens, tokens outside the vocabulary, parameters out of range, neither orders
+/// nor draws, and log_p without orders; ESOLM_ERR_BUFFER_TOO_SMALL if capacity is less than n_tokens; ESOLM_ERR_UNSUPPORTED for what the
 /// model cannot do (MDLM: orders; autoregressive models: random orders, diffusion); ESOLM_ERR_CANCELLED,
 /// ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
 #[unsafe(no_mangle)]

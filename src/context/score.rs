@@ -17,8 +17,8 @@ impl Context {
     /// only, so they are the same for all models of one vocabulary.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidArgument`] for an empty text, tokens outside the vocabulary, several orders left to
-    /// right, more than 2^20 orders or draws, or an alpha_0 outside 0 to 1; [`crate::Error::Unsupported`] for orders
+    /// [`crate::Error::InvalidArgument`] for an empty text, tokens outside the vocabulary, neither orders nor draws, several orders
+    /// left to right, more than 2^20 orders or draws, or an alpha_0 outside 0 to 1; [`crate::Error::Unsupported`] for orders
     /// or alpha_0 < 1 with MDLM, and for random orders or diffusion with an autoregressive model;
     /// [`crate::Error::Cancelled`]; those of [`Context::step`].
     pub fn score_text(

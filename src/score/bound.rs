@@ -57,7 +57,7 @@ impl Add for Estimate {
 /// Parameters of [`Context::score_text`](crate::Context::score_text).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScoreParams {
-    /// Number of orders to score each window in; 0 skips this.
+    /// Number of orders to score each window in; 0 skips this. Without draws there must be one.
     pub orders: usize,
     /// Whether the orders are random; otherwise there is one, left to right.
     pub random_order: bool,
@@ -122,6 +122,9 @@ impl Scorer<'_> {
         if tokens.is_empty() {
             return Err(Error::invalid("a text of no token has no probability"));
         }
+        if params.orders == 0 && params.draws == 0 {
+            return Err(Error::invalid("neither orders nor draws: nothing to score the text by"));
+        }
         if !params.random_order && params.orders > 1 {
             return Err(Error::invalid(format!("{} orders; left to right there is one", params.orders)));
         }
@@ -137,7 +140,6 @@ impl Scorer<'_> {
         if let Some(times) = [params.orders, params.draws].into_iter().find(|&times| times > MAX_SAMPLES) {
             return Err(Error::invalid(format!("{times} orders or draws; at most {MAX_SAMPLES}")));
         }
-        // Also where neither orders nor draws run anything.
         self.session.reset();
         let length = self.runner.length;
         let given = self.runner.model.config().given_tokens();

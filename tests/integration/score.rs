@@ -1,6 +1,10 @@
 //! Likelihoods against the authors' code.
 
-use esolm::{Context, ContextParams, Error, Kernels, Model, Plan, Prompt, SamplingParams, Variant};
+use std::ops::ControlFlow;
+
+use esolm::{
+    Context, ContextParams, Error, Kernels, Model, Plan, Prompt, SamplingParams, ScoreParams, Variant,
+};
 
 use crate::golden::{Golden, LENGTH, MASK, context};
 use crate::reference::Network;
@@ -184,4 +188,21 @@ fn scoring_ends_the_generation_and_checks_its_arguments_always() {
             }
         }
     }
+}
+
+#[test]
+fn scoring_a_text_by_nothing_is_refused() {
+    let model = Network::small(Variant::EsoB, 1).model();
+    let mut context = Context::new(&model, &ContextParams::default()).unwrap();
+    let mut score = |orders, draws| {
+        let params = ScoreParams { orders, draws, ..ScoreParams::default() };
+        context.score_text(&[1, 2, 3], &params, |_, _| ControlFlow::Continue(()))
+    };
+    let refused = score(0, 0).unwrap_err();
+    assert!(
+        matches!(&refused, Error::InvalidArgument(what) if what.contains("neither orders nor draws")),
+        "{refused}"
+    );
+    assert!(score(1, 0).unwrap().nll > 0.0);
+    assert!(score(0, 8).unwrap().bound.diffusion.mean > 0.0);
 }

@@ -299,3 +299,5 @@ def test_scores(context: esolm.Context, model: esolm.Model) -> None:
         context.score_order(tokens, [0])
     with pytest.raises(esolm.InvalidArgumentError):
         context.score([])
+    with pytest.raises(esolm.InvalidArgumentError, match="neither orders nor draws"):
+        context.score_text(tokens, esolm.ScoreParams(orders=0))

@@ -193,10 +193,8 @@ final class ContextTests: XCTestCase {
         final class Held: Sendable {}
         let context = try newContext()
         let known: [UInt32] = [5, 6, 7, 8]
-        var nothing = ScoreParams()
-        (nothing.orders, nothing.draws) = (0, 0)
         let ends: [() throws -> Void] = [
-            context.reset, { [nothing] in _ = try context.scoreText(known, nothing) }, { _ = try context.score(known) }, { _ = try context.scoreOrder(known) },
+            context.reset, { _ = try context.scoreText(known) }, { _ = try context.score(known) }, { _ = try context.scoreOrder(known) },
             { try context.restore(try context.save()) },
         ]
         for end in ends {
