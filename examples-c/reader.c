@@ -73,6 +73,12 @@ int main(int argc, char **argv)
     check(esolm_model_params_init(&how, sizeof how));
     how.use_mlock = 1;
     check(esolm_model_open_reader(&reader, &how, &model));
+    /* Asked before text is: not every file has a tokenizer. */
+    if (!esolm_model_supports(model, ESOLM_FEATURE_TEXT)) {
+        fprintf(stderr, "%s has no tokenizer\n", argv[1]);
+        esolm_model_free(model);
+        return EXIT_FAILURE;
+    }
     check(esolm_tokenize(model, start, strlen(start), tokens, 256, &prompt.count));
     check(esolm_context_new(model, NULL, &context));
     esolm_generate_params params;
