@@ -65,7 +65,7 @@ pub struct Args {
     /// Longest text in tokens, prompt included. Default, or 0: the model's context length, but 4096 at most.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "LEN")]
     length: usize,
-    /// Most rows (tokens) that one run of the network is fed; fewer need less memory. Default, or 0: 128.
+    /// Most rows (tokens) that one run of the network is fed; fewer need less memory. Default, or 0: 128, on devices more.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     batch_rows: usize,
     /// Most tokens of prompts that a step feeds beside texts that are being written: fewer for steadier steps, more for a quicker
