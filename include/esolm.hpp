@@ -326,7 +326,8 @@ public:
         return Model(model);
     }
 
-    // Opens a file of size bytes that a function reads; name is for messages.
+    // Opens a file of size bytes that a function reads; name is for messages. (The field close of C is left out: a function
+    // frees what it has captured.)
     static Result<Model> open_reader(std::uint64_t size, Read read, const ModelParams &params = {},
                                      const std::string &name = "")
     {
@@ -648,6 +649,10 @@ struct ScoreParams : esolm_score_params {
     ScoreParams() { esolm_score_params_init(this, sizeof(esolm_score_params)); }
 };
 
+// Called with the fraction of a long operation that is done, 0 to 1 and never decreasing; false cancels it. An exception ends
+// the operation and reaches the caller.
+using Progress = std::function<bool(double fraction)>;
+
 class Context {
 public:
     // The exact number of bytes that make_in needs.
@@ -690,7 +695,7 @@ public:
     }
 
     // Drops the generation.
-    Result<void> reset() { return forgotten(esolm_context_reset(handle_.get())); }
+    Result<void> reset() { return detail::checked(forgetting(esolm_context_reset(handle_.get()))); }
 
     // Cancels the call that is running and every later one, until cancel_reset. From any thread.
     void cancel() const noexcept { esolm_cancel(handle_.get()); }
@@ -883,7 +888,7 @@ public:
     }
     Result<void> restore(Span<const std::uint8_t> bytes)
     {
-        return forgotten(esolm_state_restore(handle_.get(), bytes.data(), bytes.size()));
+        return detail::checked(forgetting(esolm_state_restore(handle_.get(), bytes.data(), bytes.size())));
     }
 
     // How the time of the generation's steps was spent, in seconds.
@@ -894,12 +899,24 @@ public:
         });
     }
 
-    // Scores a text of any length.
-    Result<esolm_text_score> score_text(Span<const std::uint32_t> tokens, const ScoreParams &params = {})
+    // Scores a text of any length, and ends the generation, as all scoring does. log_p, unless it is NULL, gets the
+    // log-probability of each token, and stays as it is after a failure. progress is called after each window of the text.
+    Result<esolm_text_score> score_text(Span<const std::uint32_t> tokens, const ScoreParams &params = {},
+                                        std::vector<double> *log_p = nullptr, Progress progress = nullptr)
     {
+        std::vector<double> numbers(log_p ? tokens.size() : 0);
+        ProgressCallback callback{std::move(progress)};
         return detail::described<esolm_text_score>([&](esolm_text_score *score) {
-            return esolm_score_text(handle_.get(), tokens.data(), tokens.size(), &params, nullptr, 0, score, nullptr,
-                                    nullptr);
+            const esolm_status status =
+                esolm_score_text(handle_.get(), tokens.data(), tokens.size(), &params, log_p ? numbers.data() : nullptr,
+                                 numbers.size(), score, callback.function ? &ProgressCallback::call : nullptr, &callback);
+#ifndef ESOLM_NO_EXCEPTIONS
+            if (callback.thrown)
+                std::rethrow_exception(callback.thrown);
+#endif
+            if (!status && log_p)
+                log_p->swap(numbers);
+            return forgetting(status);
         });
     }
 
@@ -933,8 +950,8 @@ private:
             return detail::fail<Scores>(
                 Error{ESOLM_ERR_INVALID_ARGUMENT, "the order does not have one position for each token"});
         Scores log_p(tokens.size() > known ? tokens.size() - known : 1);
-        if (esolm_status status = score(handle_.get(), tokens.data(), order.data(), tokens.size(), known, log_p.data(),
-                                        log_p.size()))
+        if (esolm_status status = forgetting(score(handle_.get(), tokens.data(), order.data(), tokens.size(), known,
+                                                   log_p.data(), log_p.size())))
             return detail::fail<Scores>(status);
         log_p.resize(tokens.size() - known);
         return log_p;
@@ -960,7 +977,30 @@ private:
                 info.n_accepted};
     }
 
-    // Calls on_logits from C, and keeps its exception, which must not cross the library.
+    // Calls a Progress from C, and keeps its exception, which must not cross the library.
+    struct ProgressCallback {
+        Progress function;
+#ifndef ESOLM_NO_EXCEPTIONS
+        std::exception_ptr thrown = nullptr;
+#endif
+
+        static std::int32_t call(double fraction, void *user_data)
+        {
+            auto &self = *static_cast<ProgressCallback *>(user_data);
+#ifndef ESOLM_NO_EXCEPTIONS
+            try {
+                return !self.function(fraction);
+            } catch (...) {
+                self.thrown = std::current_exception();
+                return 1;
+            }
+#else
+            return !self.function(fraction);
+#endif
+        }
+    };
+
+    // The same for on_logits.
     struct LogitsCallback {
         std::function<bool(const esolm_logits_row &, Span<float>)> function;
 #ifndef ESOLM_NO_EXCEPTIONS
@@ -1031,12 +1071,12 @@ private:
     }
 
     // After a call that ended the generation: drops its logits callbacks.
-    Result<void> forgotten(esolm_status status)
+    esolm_status forgetting(esolm_status status)
     {
         if (!status)
             for (auto &callback : logits_callbacks_)
                 callback.reset();
-        return detail::checked(status);
+        return status;
     }
 
     Context(Handle context, const ContextParams &params)

@@ -194,6 +194,43 @@ func TestLogits(t *testing.T) {
 	}
 }
 
+// What ends a generation lets go of its function.
+func TestLogitsGoWithTheirGeneration(t *testing.T) {
+	c := newSession(t, openModel(t), small)
+	ctx := context.Background()
+	written(t, c, few())
+	state, err := c.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, end := range map[string]func() error{
+		"reset":   c.Reset,
+		"restore": func() error { return c.Restore(state) },
+		"text":    func() error { _, err := c.Score(ctx, []uint32{5, 6}); return err },
+		"order":   func() error { _, err := c.ScoreOrder(ctx, []uint32{5, 6}, nil, 0); return err },
+		"masked":  func() error { _, err := c.ScoreMasked(ctx, []uint32{5, 6}, nil, 0); return err },
+	} {
+		freed := make(chan bool, 1)
+		func() {
+			held := new([64]byte)
+			runtime.SetFinalizer(held, func(*[64]byte) { freed <- true })
+			params := few()
+			params.Logits = func(LogitsRow, []float32) error { held[0]++; return nil }
+			if _, err := c.Begin(ctx, make([]Prompt, 1), params); err != nil {
+				t.Fatal(name, err)
+			}
+		}()
+		runtime.GC()
+		if len(freed) != 0 {
+			t.Error(name, "the function is gone before its generation")
+		}
+		if err := end(); err != nil {
+			t.Error(name, err)
+		}
+		collected(t, freed)
+	}
+}
+
 // A context whose function refers to it can still be collected.
 func TestLogitsHoldNothing(t *testing.T) {
 	model := openModel(t)

@@ -392,6 +392,22 @@ func TestCancellation(t *testing.T) {
 	if err := c.Generate(context.Background(), make([]Prompt, 1), short); err != nil {
 		t.Error(err) // the context is usable again
 	}
+	// Evaluating again and again, until its time is over.
+	if _, err := c.Begin(context.Background(), make([]Prompt, 1), few()); err != nil {
+		t.Fatal(err)
+	}
+	order, err := c.Order(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	for began = time.Now(); err == nil && time.Since(began) < 20*time.Second; {
+		_, err = c.Logits(ctx, 0, order)
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
 }
 
 func TestReadingIsNeverBusyAndSecondComputingCallsAre(t *testing.T) {

@@ -5,10 +5,12 @@ package esolm
 */
 import "C"
 
+import "context"
+
 // Logits returns the network's logits at positions of a sequence that are not written yet, one slice of the vocabulary's
 // size for each: as if the position were the next and only one of a step. It changes nothing of the generation.
-func (c *Session) Logits(sequence uint32, positions []uint32) ([][]float32, error) {
-	return c.evaluate(sequence, positions, func(context *C.esolm_context, at *C.uint32_t, count C.size_t, to *C.float,
+func (c *Session) Logits(ctx context.Context, sequence uint32, positions []uint32) ([][]float32, error) {
+	return c.evaluate(ctx, positions, func(context *C.esolm_context, at *C.uint32_t, count C.size_t, to *C.float,
 		capacity C.size_t, n *C.size_t) C.esolm_status {
 		return C.esolm_evaluate_logits(context, C.uint32_t(sequence), at, count, to, capacity, n)
 	})
@@ -16,8 +18,8 @@ func (c *Session) Logits(sequence uint32, positions []uint32) ([][]float32, erro
 
 // Probabilities is like Logits, for the probabilities that the token would be drawn with: after constraints, temperature
 // and filters.
-func (c *Session) Probabilities(sequence uint32, positions []uint32) ([][]float32, error) {
-	return c.evaluate(sequence, positions, func(context *C.esolm_context, at *C.uint32_t, count C.size_t, to *C.float,
+func (c *Session) Probabilities(ctx context.Context, sequence uint32, positions []uint32) ([][]float32, error) {
+	return c.evaluate(ctx, positions, func(context *C.esolm_context, at *C.uint32_t, count C.size_t, to *C.float,
 		capacity C.size_t, n *C.size_t) C.esolm_status {
 		return C.esolm_evaluate_probabilities(context, C.uint32_t(sequence), at, count, to, capacity, n)
 	})
@@ -27,12 +29,12 @@ func (c *Session) Probabilities(sequence uint32, positions []uint32) ([][]float3
 type evaluation func(context *C.esolm_context, at *C.uint32_t, count C.size_t, to *C.float, capacity C.size_t,
 	n *C.size_t) C.esolm_status
 
-func (c *Session) evaluate(sequence uint32, positions []uint32, evaluate evaluation) ([][]float32, error) {
+func (c *Session) evaluate(ctx context.Context, positions []uint32, evaluate evaluation) ([][]float32, error) {
 	if len(positions) == 0 {
 		return nil, nil
 	}
 	all, err := filled(func(to []float32, n *C.size_t) error {
-		return c.with(func(context *C.esolm_context) C.esolm_status {
+		return c.until(ctx, func(context *C.esolm_context) C.esolm_status {
 			return evaluate(context, first[C.uint32_t](positions), C.size_t(len(positions)), first[C.float](to),
 				C.size_t(len(to)), n)
 		})

@@ -2,6 +2,7 @@ package esolm
 
 import (
 	"context"
+	"errors"
 	"math"
 	"reflect"
 	"testing"
@@ -57,11 +58,11 @@ func TestEvaluate(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, position := range order {
-		probabilities, err := c.Probabilities(0, []uint32{position})
+		probabilities, err := c.Probabilities(context.Background(), 0, []uint32{position})
 		if err != nil {
 			t.Fatal(err)
 		}
-		logits, err := c.Logits(0, order[i:])
+		logits, err := c.Logits(context.Background(), 0, order[i:])
 		if err != nil || len(logits) != len(order)-i {
 			t.Fatal(len(logits), err)
 		}
@@ -82,9 +83,23 @@ func TestEvaluate(t *testing.T) {
 			t.Error("a token without a probability was written")
 		}
 	}
-	_, err = c.Logits(0, order[:1])
+	_, err = c.Logits(context.Background(), 0, order[:1])
 	has(t, StatusInvalidArgument, err)
-	if none, err := c.Logits(0, nil); none != nil || err != nil {
+	if none, err := c.Logits(context.Background(), 0, nil); none != nil || err != nil {
 		t.Error(none, err)
+	}
+	// A context that has ended evaluates nothing.
+	if _, err := c.Begin(context.Background(), []Prompt{{}}, params); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, evaluate := range []func(context.Context, uint32, []uint32) ([][]float32, error){c.Logits, c.Probabilities} {
+		if rows, err := evaluate(ctx, 0, order[:1]); rows != nil || !errors.Is(err, context.Canceled) {
+			t.Error(len(rows), err)
+		}
+		if rows, err := evaluate(context.Background(), 0, order[:1]); len(rows) != 1 || err != nil {
+			t.Error("a cancel outlived its call:", len(rows), err)
+		}
 	}
 }

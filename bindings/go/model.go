@@ -29,6 +29,7 @@ type ModelOptions struct {
 	Prefetch bool     // read a mapped file's pages in now, and not when they are first used
 	// The mask token of a Qwen2, Qwen3 or WeDLM whose file does not say it, which makes it WeDLM; nil is not given.
 	MaskToken *uint32
+	Name      string // what messages call the file of OpenReader; "" is "(reader)"
 }
 
 // Open opens a GGUF file.

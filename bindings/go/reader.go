@@ -1,8 +1,6 @@
 package esolm
 
 /*
-#include <stdlib.h>
-
 #include "exported.h"
 
 static inline int64_t read_from_go(uint64_t offset, void *buffer, size_t size, void *user_data)
@@ -33,12 +31,17 @@ func OpenReader(file io.ReaderAt, size int64, options ModelOptions) (*Model, err
 	if size < 0 {
 		return nil, &Error{StatusInvalidArgument, "the size is negative"}
 	}
+	var memory cMemory
+	defer memory.free()
+	name, err := memory.text("the name", options.Name)
+	if err != nil {
+		return nil, err
+	}
 	from := &reader{file: file}
 	handle := cgo.NewHandle(from)
 	defer handle.Delete()
-	c := (*C.esolm_model_reader)(C.calloc(1, C.sizeof_esolm_model_reader))
-	defer C.free(unsafe.Pointer(c))
-	c.struct_size, c.size = C.sizeof_esolm_model_reader, C.uint64_t(size)
+	c := (*C.esolm_model_reader)(memory.take(1, C.sizeof_esolm_model_reader))
+	c.struct_size, c.size, c.name = C.sizeof_esolm_model_reader, C.uint64_t(size), name
 	C.read_by(c, C.uintptr_t(handle))
 	model, err := open(options, func(params *C.esolm_model_params, out **C.esolm_model) C.esolm_status {
 		return C.esolm_model_open_reader(c, params, out)

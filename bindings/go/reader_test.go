@@ -70,8 +70,15 @@ func TestReaders(t *testing.T) {
 	if model.Supports(FeatureHoles) {
 		t.Error("a closed model")
 	}
-	_, err = OpenReader(bytes.NewReader(file), size+1, ModelOptions{})
-	has(t, StatusIO, err)
+	for name, says := range map[string]string{"": "(reader): it ends", "the archive": "the archive: it ends"} {
+		_, err = OpenReader(bytes.NewReader(file), size+1, ModelOptions{Name: name})
+		has(t, StatusIO, err)
+		if err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%v does not say %q", err, says)
+		}
+	}
+	_, err = OpenReader(bytes.NewReader(file), size, ModelOptions{Name: "a\x00b"})
+	has(t, StatusInvalidArgument, err)
 	_, err = OpenReader(bytes.NewReader(file[:100]), 100, ModelOptions{})
 	has(t, StatusBadFile, err)
 	_, err = OpenReader(bytes.NewReader(file), -1, ModelOptions{})

@@ -39,7 +39,7 @@ func possible(t *testing.T, c *Session, params Params) (number int) {
 	if _, err := c.Begin(context.Background(), make([]Prompt, 1), params); err != nil {
 		t.Fatal(err)
 	}
-	rows, err := c.Probabilities(0, []uint32{0})
+	rows, err := c.Probabilities(context.Background(), 0, []uint32{0})
 	if err != nil {
 		t.Fatal(err)
 	}

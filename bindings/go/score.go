@@ -60,7 +60,7 @@ func (c *Session) ScoreText(ctx context.Context, tokens []uint32, params ScorePa
 	handle, release := watcher.lend()
 	defer release()
 	err := watcher.result(c.until(ctx, func(context *C.esolm_context) C.esolm_status {
-		return scoreText(context, tokens, &p, logP, &score, handle)
+		return c.forgetting(scoreText(context, tokens, &p, logP, &score, handle))
 	}))
 	if err != nil {
 		return TextScore{}, err
@@ -105,8 +105,8 @@ func (c *Session) scores(ctx context.Context, tokens, order []uint32, known int,
 	}
 	logP := make([]float64, len(tokens)-known+1) // never empty: C needs an address
 	err := c.until(ctx, func(context *C.esolm_context) C.esolm_status {
-		return score(context, first[C.uint32_t](tokens), first[C.uint32_t](order), C.size_t(len(tokens)),
-			C.size_t(known), first[C.double](logP), C.size_t(len(logP)))
+		return c.forgetting(score(context, first[C.uint32_t](tokens), first[C.uint32_t](order), C.size_t(len(tokens)),
+			C.size_t(known), first[C.double](logP), C.size_t(len(logP))))
 	})
 	if err != nil {
 		return nil, err

@@ -163,12 +163,16 @@ func (c *Session) Threads() (int, error) {
 // Reset discards the generation with its tokens and texts.
 func (c *Session) Reset() error {
 	return c.with(func(context *C.esolm_context) C.esolm_status {
-		status := C.esolm_context_reset(context)
-		if status == C.ESOLM_OK {
-			c.running = nil
-		}
-		return status
+		return c.forgetting(C.esolm_context_reset(context))
 	})
+}
+
+// forgetting drops, after a call that ended the generation, what is kept of its sequences.
+func (c *Session) forgetting(status C.esolm_status) C.esolm_status {
+	if status == C.ESOLM_OK {
+		c.running = nil
+	}
+	return status
 }
 
 // with runs a call as the only one that computes.

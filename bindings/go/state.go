@@ -27,11 +27,7 @@ func (c *Session) Restore(state []byte) error {
 		return &Error{StatusBadFile, "the state is empty"}
 	}
 	return c.with(func(context *C.esolm_context) C.esolm_status {
-		status := C.esolm_state_restore(context, unsafe.Pointer(&state[0]), C.size_t(len(state)))
-		if status == C.ESOLM_OK {
-			c.running = nil
-		}
-		return status
+		return c.forgetting(C.esolm_state_restore(context, unsafe.Pointer(&state[0]), C.size_t(len(state))))
 	})
 }
 

@@ -228,6 +228,7 @@ static void step_callbacks(const esolm::Model &model)
                    return true;
                });
            }));
+    CHECK(take(context.stop_reason()) == ESOLM_STOP_CANCELLED);
     STATUS(ESOLM_ERR_CANCELLED, status_of([&] { return context.begin(esolm::Prompt{}, how); }));
     context.cancel_reset();
     STATUS(ESOLM_OK, status_of([&] { return context.begin(esolm::Prompt{}, how); }));
@@ -314,6 +315,25 @@ static void logits(const esolm::Model &model)
     CHECK(held.use_count() == 2);
     STATUS(ESOLM_OK, status_of([&] { return context.reset(); }));
     CHECK(held.use_count() == 1);
+    /* Scoring ends a generation, too. Where the arguments are refused, the generation is still there. */
+    using Tokens = std::vector<std::uint32_t>;
+    const struct {
+        std::function<esolm_status(const Tokens &)> score;
+        Tokens refused;
+    } scoring[] = {
+        {[&](const Tokens &tokens) { return status_of([&] { return context.score_text(tokens); }); }, {}},
+        {[&](const Tokens &tokens) { return status_of([&] { return context.score_order(tokens); }); }, {4000000000u}},
+        {[&](const Tokens &tokens) { return status_of([&] { return context.score_masked(tokens); }); }, {4000000000u}},
+    };
+    for (const auto &test : scoring) {
+        how.on_logits = [held](const esolm_logits_row &, esolm::Span<float>) { return true; };
+        STATUS(ESOLM_OK, status_of([&] { return context.begin(empty, how); }));
+        how.on_logits = nullptr;
+        STATUS(ESOLM_ERR_INVALID_ARGUMENT, test.score(test.refused));
+        CHECK(held.use_count() == 2 && bool(take(context.step())));
+        STATUS(ESOLM_OK, test.score({5, 6, 7}));
+        CHECK(held.use_count() == 1);
+    }
 
     /* A generation that it has stopped can be continued. */
     calls = 0;
@@ -365,7 +385,8 @@ static void loading(const char *path)
     how.use_mlock = how.prefetch = 1;
     const esolm::Model model = take(esolm::Model::open_reader(bytes.size(), read, how, "asset"));
     CHECK(take(model.info()).file_bytes == bytes.size());
-    STATUS(ESOLM_ERR_IO, status_of([&] { return esolm::Model::open_reader(bytes.size() + 1, read); }));
+    STATUS(ESOLM_ERR_IO, status_of([&] { return esolm::Model::open_reader(bytes.size() + 1, read, how, "asset"); }));
+    CHECK(std::strstr(esolm_last_error(), "asset: it ends"));
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return esolm::Model::open_reader(1, nullptr); }));
 #ifndef ESOLM_NO_EXCEPTIONS
     int caught = 0;
@@ -707,6 +728,39 @@ static void scores(const esolm::Model &model)
     const double nll = take(context.score_text(words)).nll;
     CHECK(std::abs(nll + std::accumulate(all.begin(), all.end(), 0.0)) < 1e-6);
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.score_text({}); }));
+
+    /* More than two windows, with the log-probability of each token and the progress. */
+    std::vector<std::uint32_t> longer;
+    while (longer.size() < 2 * limits.length + 5)
+        longer.push_back(words[longer.size() % words.size()]);
+    std::vector<double> log_p = {7}, heard;
+    const auto score = take(context.score_text(longer, {}, &log_p, [&](double fraction) {
+        heard.push_back(fraction);
+        return true;
+    }));
+    CHECK(log_p.size() == longer.size() && score.scored_tokens == longer.size());
+    CHECK(std::abs(score.nll + std::accumulate(log_p.begin(), log_p.end(), 0.0)) < 1e-6);
+    CHECK(heard.size() == 3 && heard[0] > 0 && heard[0] < heard[1] && heard[1] < heard[2] && heard[2] == 1);
+    /* Cancelled after a window; what was there stays. */
+    std::vector<double> kept = {7};
+    int calls = 0;
+    const auto second = [&](double) { return ++calls != 2; };
+    STATUS(ESOLM_ERR_CANCELLED, status_of([&] { return context.score_text(longer, {}, &kept, second); }));
+    CHECK(calls == 2 && kept == std::vector<double>{7});
+    esolm::ScoreParams bound;
+    bound.orders = 0;
+    bound.draws = 1;
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.score_text(words, bound, &kept); }));
+#ifndef ESOLM_NO_EXCEPTIONS
+    int caught = 0;
+    try {
+        context.score_text(longer, {}, &kept, [](double) -> bool { throw 42; });
+    } catch (int number) {
+        caught = number;
+    }
+    CHECK(caught == 42 && kept == std::vector<double>{7});
+#endif
+    STATUS(ESOLM_OK, status_of([&] { return context.score_text(words); }));
 }
 
 static void states(const esolm::Model &model)

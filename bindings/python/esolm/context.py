@@ -89,6 +89,11 @@ class Context:
             raise
         self._lent.remove(logits)
 
+    def _forget(self) -> None:
+        """After a call that ended the generation: C calls its functions no more."""
+        self._logits, self._top = {}, {}
+        self._lent.clear()
+
     @property
     def threads(self) -> int:
         """The number of threads that compute. It can be set, up to as many as the context was made for."""
@@ -170,8 +175,7 @@ class Context:
         """Discards the generation with its tokens and texts."""
         with self._compute() as context:
             check(c.library.esolm_context_reset(context))
-            self._logits, self._top = {}, {}
-            self._lent.clear()
+            self._forget()
 
     def add_sequence(self, prompt: Prompt, params: GenerateParams | None = None) -> int:
         """Adds a sequence to the generation, between two steps or in a new context, and returns its number; ``step`` runs it.
@@ -304,14 +308,15 @@ class Context:
         data = bytes(state)
         with self._compute() as context:
             check(c.library.esolm_state_restore(context, data, len(data)))
-            self._logits, self._top = {}, {}
-            self._lent.clear()
+            self._forget()
 
     def score_text(self, tokens: Iterable[int], params: ScoreParams | None = None) -> TextScore:
         """Scores a text of any length. It is cut into windows of the context's length, which are scored independently. The
         context's generation is discarded."""
         with self._compute() as context:
-            return score_text(context, tokens, params or ScoreParams())
+            score = score_text(context, tokens, params or ScoreParams())
+            self._forget()
+        return score
 
     def score(self, tokens: Iterable[int]) -> list[float]:
         """The log-probability (natural logarithm) of each token, given those to its left. The context's generation is
@@ -322,10 +327,16 @@ class Context:
         """The log-probability of each token given all tokens before it in an order, as when generating one token per step. The
         first ``known`` tokens of the order are given, and not scored. ``tokens`` is a text of at most the context's length;
         ``order`` contains each position once, None is left to right. The context's generation is discarded."""
-        with self._compute() as context:
-            return scores(c.library.esolm_score_order, context, tokens, order, known)
+        return self._scores(c.library.esolm_score_order, tokens, order, known)
 
     def score_masked(self, tokens: Iterable[int], order: Iterable[int] | None = None, known: int = 0) -> list[float]:
         """As ``score_order``, but every token is predicted from the known ones alone, as in one step of diffusion."""
+        return self._scores(c.library.esolm_score_masked, tokens, order, known)
+
+    def _scores(
+        self, function: Callable[..., int], tokens: Iterable[int], order: Iterable[int] | None, known: int
+    ) -> list[float]:
         with self._compute() as context:
-            return scores(c.library.esolm_score_masked, context, tokens, order, known)
+            log_probs = scores(function, context, tokens, order, known)
+            self._forget()
+        return log_probs

@@ -4,6 +4,7 @@ import gc
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -138,6 +139,34 @@ def test_contexts_whose_callbacks_refer_to_them_are_collected(model: esolm.Model
         return weakref.ref(context)
 
     gone = made()
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        esolm.Context.reset,
+        lambda context: context.restore(context.save()),
+        lambda context: context.score([5, 6, 7]),
+        lambda context: context.score_order([5, 6, 7]),
+        lambda context: context.score_masked([5, 6, 7]),
+    ],
+)
+def test_a_callback_is_released_when_its_generation_ends(
+    context: esolm.Context, prompt: esolm.Prompt, end: Callable[[esolm.Context], object]
+) -> None:
+    class Held:
+        def look(self, row: esolm.LogitsRow, logits: memoryview[float]) -> None:
+            pass
+
+    held = Held()
+    gone = weakref.ref(held)
+    context.begin([prompt], GenerateParams(logits=held.look))
+    del held
+    gc.collect()
+    assert gone() is not None and context.step() is not None
+    end(context)
     gc.collect()
     assert gone() is None
 

@@ -84,6 +84,8 @@ def test_ways_to_open(path: str, tmp_path: Path) -> None:
 
     with esolm.Model.open_reader(read, len(file), name="memory") as model:
         assert model.info.parameters == expected
+    with pytest.raises(esolm.FileError, match="memory: it ends"):
+        esolm.Model.open_reader(read, len(file) + 1, name="memory")
     packed = tmp_path / "packed"
     packed.write_bytes(bytes(32) + file + bytes(7))
     with packed.open("rb") as opened:

@@ -19,11 +19,18 @@ public struct ChatOptions: Sendable {
     /// How many of the messages a sequence has already, the last of them being the answer that the model wrote there:
     /// `chatTokens` makes tokens of what follows. 0: of all.
     public var behind = 0
-    /// Whether `chatText` goes on to where the model's next answer begins.
-    public var addGenerationPrompt = true
+    /// Whether `chatText` goes on to where the model's next answer begins; so it does by default.
+    public var addGenerationPrompt: Bool
 
     public init(template: String? = nil) {
         self.template = template
+        addGenerationPrompt = ChatOptions.defaults().add_generation_prompt != 0
+    }
+
+    static func defaults() -> esolm_chat_params {
+        var params = esolm_chat_params()
+        _ = esolm_chat_params_init(&params, MemoryLayout<esolm_chat_params>.stride)
+        return params
     }
 }
 
@@ -65,8 +72,7 @@ extension Model {
         for message in messages { try refuseNUL("a message", message.role + message.content) }
         let memory = Scratch()
         func chars(_ text: String) -> UnsafePointer<CChar>? { memory.copy(Array(text.utf8CString)) }
-        var params = esolm_chat_params()
-        try check(esolm_chat_params_init(&params, MemoryLayout<esolm_chat_params>.stride))
+        var params = ChatOptions.defaults()
         params.chat_template = options.template.flatMap(chars)
         params.behind = options.behind
         params.add_generation_prompt = options.addGenerationPrompt ? 1 : 0

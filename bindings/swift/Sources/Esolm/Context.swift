@@ -232,7 +232,10 @@ public final class Context: @unchecked Sendable {
     }
 
     /// After a call, under `lock`, that ended the generation: its callbacks may refer to the context.
-    func forgetCallbacks() { logitsCallbacks = [:] }
+    func forget() {
+        logitsCallbacks = [:]
+        topLogProbs = [:]
+    }
 
     private func keep(_ params: GenerateParams, _ logitsCallback: Callback<LogitsCallback>?, for sequence: UInt32) {
         logitsCallbacks[sequence] = logitsCallback
@@ -251,7 +254,7 @@ public final class Context: @unchecked Sendable {
             for callback in logitsCallbacks.values { try callback.check(ESOLM_OK) }
             try check(status)
             if done != 0 {
-                forgetCallbacks()
+                forget()
                 return nil
             }
             return Step(info, topLogProbs: try mostLikely(context, info))
@@ -318,7 +321,7 @@ public final class Context: @unchecked Sendable {
     public func reset() throws {
         try exclusively { (context: OpaquePointer) -> Void in
             try check(esolm_context_reset(context))
-            forgetCallbacks()
+            forget()
         }
     }
 
@@ -373,7 +376,7 @@ public final class Context: @unchecked Sendable {
         guard !state.isEmpty else { throw EsolmError(status: .badFile, message: "the state is empty") }
         try exclusively { (context: OpaquePointer) -> Void in
             try check(state.withUnsafeBytes { bytes in esolm_state_restore(context, bytes.baseAddress, bytes.count) })
-            forgetCallbacks()
+            forget()
         }
     }
 }

@@ -81,8 +81,12 @@ public final class Model: @unchecked Sendable {
     }
 
     /// Opens a model whose file of `size` bytes a function reads: an asset, an entry of an archive, an encrypted file. It is
-    /// called from the file's beginning to its end, before the initializer returns. (The field close of C is left out.)
-    public init(size: UInt64, _ options: ModelOptions = ModelOptions(), read: @escaping ReadHandler) throws {
+    /// called from the file's beginning to its end, before the initializer returns. `name` is what messages call the file. (The
+    /// field close of C is left out: a file is closed by who has opened it.)
+    public init(
+        size: UInt64, _ options: ModelOptions = ModelOptions(), name: String? = nil, read: @escaping ReadHandler
+    ) throws {
+        try refuseNUL("the name", name)
         let callback = Callback<ReadHandler>(read)
         var reader = esolm_model_reader()
         reader.struct_size = MemoryLayout<esolm_model_reader>.stride
@@ -91,7 +95,10 @@ public final class Model: @unchecked Sendable {
         reader.user_data = callback.pointer
         do {
             handle = try withExtendedLifetime(callback) {
-                try Model.open(options) { params, out in esolm_model_open_reader(&reader, params, out) }
+                try withOptionalCString(name) { chars in
+                    reader.name = chars
+                    return try Model.open(options) { params, out in esolm_model_open_reader(&reader, params, out) }
+                }
             }
         } catch {
             try callback.check(ESOLM_OK) // the function's own error goes first

@@ -8,14 +8,21 @@ public struct PoolOptions: Sendable {
     public var cpus: [Int]
     /// Added to the nice value of the pool's own threads. Linux and Android only.
     public var nice: Int32
-    /// How long a thread waits for work before it sleeps, 0 to 100; 50 is about a millisecond.
+    /// How long a thread waits for work before it sleeps, 0 to 100; 50, the default, is about a millisecond.
     public var poll: UInt32
 
-    public init(threads: Int = 0, cpus: [Int] = [], nice: Int32 = 0, poll: UInt32 = 50) {
+    /// Without `poll`: the library's default.
+    public init(threads: Int = 0, cpus: [Int] = [], nice: Int32 = 0, poll: UInt32? = nil) {
         self.threads = threads
         self.cpus = cpus
         self.nice = nice
-        self.poll = poll
+        self.poll = poll ?? PoolOptions.defaults().poll
+    }
+
+    static func defaults() -> esolm_pool_params {
+        var params = esolm_pool_params()
+        _ = esolm_pool_params_init(&params, MemoryLayout<esolm_pool_params>.stride)
+        return params
     }
 }
 
@@ -31,8 +38,7 @@ public final class Pool: @unchecked Sendable {
     private let runner: Callback<TaskRunner>?
 
     public init(_ options: PoolOptions = PoolOptions()) throws {
-        var params = esolm_pool_params()
-        _ = esolm_pool_params_init(&params, MemoryLayout<esolm_pool_params>.stride)
+        var params = PoolOptions.defaults()
         params.threads = options.threads
         params.nice = options.nice
         params.poll = options.poll
@@ -52,8 +58,7 @@ public final class Pool: @unchecked Sendable {
     ///
     ///     try Pool(threads: 2) { count, task in DispatchQueue.concurrentPerform(iterations: count, execute: task) }
     public init(threads: Int, run: @escaping TaskRunner) throws {
-        var params = esolm_pool_params()
-        _ = esolm_pool_params_init(&params, MemoryLayout<esolm_pool_params>.stride)
+        var params = PoolOptions.defaults()
         let runner = Callback<TaskRunner>(run)
         params.threads = threads
         params.run = callRun

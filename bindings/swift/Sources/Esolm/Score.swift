@@ -76,7 +76,7 @@ extension Context {
                         &found, callProgress, callback.pointer)
                 }
                 try callback.check(status)
-                forgetCallbacks()
+                forget()
             }
         }
         return TextScore(
@@ -129,7 +129,7 @@ extension Context {
                     how(context, text, places, tokens.count, known, numbers.baseAddress, numbers.count)
                 }
                 try check(status)
-                forgetCallbacks()
+                forget()
             }
         }
         logProbs.removeLast()

@@ -194,7 +194,8 @@ final class ContextTests: XCTestCase {
         let context = try newContext()
         let known: [UInt32] = [5, 6, 7, 8]
         let ends: [() throws -> Void] = [
-            context.reset, { _ = try context.scoreText(known) }, { _ = try context.score(known) }, { _ = try context.scoreOrder(known) },
+            context.reset, { _ = try context.scoreText(known) }, { _ = try context.score(known) },
+            { _ = try context.scoreOrder(known) }, { _ = try context.scoreMasked(known) },
             { try context.restore(try context.save()) },
         ]
         for end in ends {

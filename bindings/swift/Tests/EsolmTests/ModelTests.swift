@@ -12,6 +12,9 @@ final class ModelTests: XCTestCase {
         XCTAssertEqual([params.minP, params.typicalP, params.topNSigma], [GenerateParams.auto, GenerateParams.auto, GenerateParams.auto])
         XCTAssertEqual([params.seed, UInt64(params.length), UInt64(params.steps)], [0, 0, 0])
         XCTAssertEqual(ScoreParams().orders, 1)
+        XCTAssertEqual(PoolOptions().poll, 50)
+        XCTAssertEqual(PoolOptions(poll: 0).poll, 0)
+        XCTAssertTrue(ChatOptions().addGenerationPrompt)
     }
 
     func testErrors() throws {
@@ -152,7 +155,13 @@ final class ModelTests: XCTestCase {
             return count
         }
         XCTAssertEqual(try model.info().fileBytes, UInt64(file.count))
-        assertFails(.io, try Model(size: 100) { _, _ in 0 })
+        for (name, says) in [(nil, "(reader): it ends"), ("the archive", "the archive: it ends")] {
+            XCTAssertThrowsError(try Model(size: 100, name: name) { _, _ in 0 }) { error in
+                XCTAssertEqual((error as? EsolmError)?.status, .io)
+                XCTAssertTrue("\(error)".contains(says), "\(error)")
+            }
+        }
+        assertFails(.invalidArgument, try Model(size: 100, name: "a\0b") { _, _ in 0 })
         XCTAssertThrowsError(try Model(size: 100) { _, _ in throw Damaged() }) { XCTAssertTrue($0 is Damaged) }
         let opened = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
         let mapped = try Model(fileDescriptor: opened.fileDescriptor)
