@@ -26,7 +26,7 @@ type Step struct {
 	Proposed, Accepted int
 }
 
-// TokenLogProb is a token and its log-probability (log_prob) under the model.
+// TokenLogProb is a token and its log-probability under the model. It is copied as a whole: the fields token and log_prob of C.
 type TokenLogProb struct {
 	Token   uint32
 	LogProb float32

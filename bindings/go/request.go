@@ -272,7 +272,7 @@ func (rule Constraints) c(memory *cMemory) (*C.esolm_constraints, error) {
 
 	bias := (*C.esolm_logit_bias)(memory.take(len(rule.Bias), C.sizeof_esolm_logit_bias))
 	for token, value := range rule.Bias {
-		unsafe.Slice(bias, len(rule.Bias))[c.n_bias] = C.esolm_logit_bias{C.uint32_t(token), C.float(value)}
+		unsafe.Slice(bias, len(rule.Bias))[c.n_bias] = C.esolm_logit_bias{token: C.uint32_t(token), bias: C.float(value)}
 		c.n_bias++
 	}
 	c.bias = bias
@@ -287,7 +287,8 @@ func cPrompts(memory *cMemory, prompts []Prompt) (*C.esolm_prompt, error) {
 			return nil, &Error{StatusInvalidArgument, "a prompt needs one position for each token"}
 		}
 		unsafe.Slice(all, len(prompts))[i] = C.esolm_prompt{
-			memory.numbers(prompt.Tokens), memory.numbers(prompt.Positions), C.size_t(len(prompt.Tokens)),
+			tokens: memory.numbers(prompt.Tokens), positions: memory.numbers(prompt.Positions),
+			count: C.size_t(len(prompt.Tokens)),
 		}
 	}
 	return all, nil

@@ -233,7 +233,7 @@ class Request:
             allowed.append(at)
         made.allowed = self._struct_array(c.esolm_allowed_tokens, allowed)
         made.n_allowed = len(allowed)
-        bias = [c.esolm_logit_bias(arguments.uint32(token, "a token"), value) for token, value in rule.bias.items()]
+        bias = [c.esolm_logit_bias(token=arguments.uint32(token, "a token"), bias=value) for token, value in rule.bias.items()]
         made.bias = self._struct_array(c.esolm_logit_bias, bias)
         made.n_bias = len(bias)
         return made

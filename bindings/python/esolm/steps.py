@@ -68,7 +68,7 @@ class Step:
 
 
 def step_of(context: int, info: Any, top: Mapping[int, int]) -> Step:
-    """Copies the result of a step from C. ``top`` says how many of the most likely tokens each sequence wants."""
+    """Copies the result of a step from C, an esolm_step_info. ``top`` says how many of the most likely tokens each sequence wants."""
     count = info.n_updates
     updates = [Update(at.sequence, at.position, at.token) for at in info.updates[:count]]
     return Step(
