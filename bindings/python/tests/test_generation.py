@@ -1,10 +1,11 @@
+import math
 import re
 from pathlib import Path
 
 import pytest
 
 import esolm
-from esolm import GenerateParams, Order, Prompt
+from esolm import Confidence, GenerateParams, Order, Prompt
 
 
 def test_steps(context: esolm.Context, prompt: esolm.Prompt) -> None:
@@ -63,10 +64,8 @@ def test_orders(context: esolm.Context, model: esolm.Model, prompt: esolm.Prompt
         GenerateParams(order=Order.BLOCKS, order_size=16, schedule=[2]),
         GenerateParams(order=Order.CUSTOM, custom_order=list(reversed(range(64))), schedule=[8]),
         GenerateParams(order=Order.LEFT_TO_RIGHT, alpha_0=0.5, steps=8),
-        GenerateParams(alpha_0=1, confidence=esolm.Confidence.PROBABILITY, window=16, threshold=0.5),
-        GenerateParams(
-            alpha_0=1, confidence=esolm.Confidence.ENTROPY, window=esolm.WINDOW_AUTO, threshold=2, in_order=True
-        ),
+        GenerateParams(alpha_0=1, confidence=Confidence.PROBABILITY, window=16, threshold=0.5),
+        GenerateParams(alpha_0=1, confidence=Confidence.ENTROPY, window=esolm.WINDOW_AUTO, threshold=2, in_order=True),
         GenerateParams(schedule=[1], alpha_0=1, lookahead=esolm.LOOKAHEAD_AUTO),
     ):
         steps = list(context.steps([prompt], params))
@@ -78,12 +77,17 @@ def test_orders(context: esolm.Context, model: esolm.Model, prompt: esolm.Prompt
 
 
 def test_adaptive_steps(context: esolm.Context, prompt: esolm.Prompt) -> None:
-    # A threshold that every token meets, and a penalty with which the first alone does.
-    for penalty, count in ((0, 8), (2, 1)):
-        params = GenerateParams(
-            alpha_0=1, confidence=esolm.Confidence.PROBABILITY, window=8, threshold=0, penalty=penalty
-        )
-        assert len(next(iter(context.steps([prompt], params))).updates) == count
+    # Thresholds that every token meets, or none, and a penalty with which the first alone does.
+    for confidence, threshold, penalty, count in (
+        (Confidence.PROBABILITY, 0, 0, 8),
+        (Confidence.PROBABILITY, 0, 2, 1),
+        (Confidence.MARGIN, 0, 0, 8),
+        (Confidence.MARGIN, 2, 0, 1),
+        (Confidence.ENTROPY, 100, 0, 8),
+        (Confidence.ENTROPY, 0, 0, 1),
+    ):
+        params = GenerateParams(alpha_0=1, confidence=confidence, window=8, threshold=threshold, penalty=penalty)
+        assert len(next(iter(context.steps([prompt], params))).updates) == count, confidence
 
 
 def test_templates(context: esolm.Context, model: esolm.Model) -> None:
@@ -238,6 +242,26 @@ def test_sequences(context: esolm.Context, prompt: esolm.Prompt) -> None:
         before = after
     with pytest.raises(esolm.InvalidArgumentError):
         context.append_sequence(9, Prompt())
+
+
+def test_an_error_is_of_one_sequence(context: esolm.Context, prompt: esolm.Prompt) -> None:
+    context.generate([prompt], GenerateParams(seed=5))
+    alone = context.text()
+    context.reset()
+
+    def exclude(row: esolm.LogitsRow, logits: "memoryview[float]") -> None:
+        for token in range(len(logits)):
+            logits[token] = -math.inf
+
+    other = context.add_sequence(prompt, GenerateParams(seed=5))
+    failing = context.add_sequence(prompt, GenerateParams(logits=exclude))
+    with pytest.raises(esolm.InvalidArgumentError):
+        list(context.steps())
+    assert context.stop_reason(failing) == esolm.StopReason.ERROR
+    assert context.stop_reason(other) == esolm.StopReason.NONE
+    context.remove_sequence(failing)
+    list(context.steps())
+    assert context.text(other) == alone
 
 
 def test_a_long_prompt_joins_in_parts(model: esolm.Model) -> None:

@@ -155,7 +155,8 @@ final class ModelTests: XCTestCase {
             return count
         }
         XCTAssertEqual(try model.info().fileBytes, UInt64(file.count))
-        for (name, says) in [(nil, "(reader): it ends"), ("the archive", "the archive: it ends")] {
+        let names: [(String?, String)] = [(nil, "(reader): it ends"), ("the archive", "the archive: it ends")]
+        for (name, says) in names {
             XCTAssertThrowsError(try Model(size: 100, name: name) { _, _ in 0 }) { error in
                 XCTAssertEqual((error as? EsolmError)?.status, .io)
                 XCTAssertTrue("\(error)".contains(says), "\(error)")
