@@ -74,7 +74,7 @@ type Params struct {
 	LogProbs    bool           // set Step.LogProbs
 	Logits      LogitsCallback // reads and may change the logits of every token; nil for none
 	Confidence  Confidence     // adaptive steps, which write the tokens the model is certain of: needs Alpha0 1, no Schedule
-	Window      int            // positions that an adaptive step considers
+	Window      int            // positions that an adaptive step considers; without Confidence it slides by WeDLM's rule
 	Threshold   float32        // the confidence from which on an adaptive step writes a token (entropy: at most)
 	Penalty     float32        // what Confidence loses for each position behind the first that a step considers; 0 is off
 	InOrder     bool           // the Window slides from left to right, as WeDLM's always does; Eso-LM (B) can

@@ -139,7 +139,7 @@ class GenerateParams:
     top_log_probs: int = 0
     #: Adaptive steps, which write the tokens the model is certain of: needs alpha_0 = 1 and no schedule.
     confidence: Confidence = Confidence.NONE
-    #: Positions that an adaptive step considers.
+    #: Positions that an adaptive step considers; without ``confidence`` they slide by WeDLM's rule.
     window: int = 0
     #: The confidence from which on an adaptive step writes a token (entropy: at most).
     threshold: float = 0.0
