@@ -11,7 +11,7 @@ use super::fold::Recipe;
 use super::json::read_json_if_any;
 use super::names::some_of;
 use super::options::Options;
-use super::settings::{Settings, special_token};
+use super::settings::{Settings, mask_token, special_token};
 use super::source::Source;
 use super::tokenizer::Vocabulary;
 use crate::error::{Error, Result};
@@ -27,7 +27,8 @@ const MAX_ENDS: usize = 1 + limits::OTHER_EOS;
 ///
 /// # Errors
 /// [`Error::BadFile`] for what is missing, of a wrong type, out of range or contradictory; [`Error::Unsupported`] for RoPE
-/// scaling, sliding windows and other activations; [`Error::InvalidArgument`] for an option that contradicts the file.
+/// scaling, sliding windows and other activations; [`Error::InvalidArgument`] for an option that contradicts the file, or that is
+/// needed and missing.
 pub(super) fn settings(
     source: &Source,
     vocabulary: Option<&Vocabulary>,
@@ -69,13 +70,18 @@ pub(super) fn settings(
     let generation = read_json_if_any(&Path::new(path).with_file_name(GENERATION_CONFIG))?;
     let generation = generation.unwrap_or(Value::Null);
 
-    let mask = facts.number(&["mask_token_id"])?;
-    let named = vocabulary.and_then(|found| ["<|mask|>", "<|MASK|>"].iter().find_map(|name| found.id(name)));
-    let mask = match (mask.and_then(|id| u32::try_from(id).ok()).or(named), variant) {
-        (Some(mask), Variant::WeDlm) => mask,
-        (None, Variant::WeDlm) => {
-            return Err(source.bad("neither configuration nor tokenizer says what the mask token is"));
+    let mask = match (variant, &options.mask) {
+        (Variant::WeDlm, _) => {
+            let stated = mask_token(facts, "mask_token_id", vocabulary, options, vocab_size)?;
+            let token = |id| u32::try_from(id).map_err(|_| source.bad(format!("token {id} is out of range")));
+            let stated = stated.map(token).transpose()?;
+            stated.or_else(|| vocabulary.and_then(Vocabulary::mask)).ok_or_else(|| {
+                Error::invalid(format!(
+                    "neither configuration nor tokenizer of {path} says what the mask token is; give it with --mask-token"
+                ))
+            })?
         }
+        (_, Some(_)) => return Err(Error::invalid(format!("--mask-token: {path} is autoregressive"))),
         // It stands for what is not known yet, and is none of the model's.
         _ => vocab_size as u32,
     };
@@ -139,17 +145,35 @@ pub(super) fn settings(
 /// Refuses what would change the network's results.
 fn refuse_unknown(facts: Facts<'_>) -> Result<()> {
     let unsupported = |what: String| Err(Error::unsupported(format!("{}: {what}", facts.source.path())));
-    let scaling = facts.find(&["rope_scaling", "rope_parameters"]);
-    let kind = scaling.and_then(|all| all.get("rope_type").or_else(|| all.get("type")));
-    if let Some(kind) = kind.filter(|kind| kind.as_str() != Some("default")) {
-        return unsupported(format!("RoPE scaling {kind}; esolm runs models without it"));
+    for (_, rope) in facts.all(&["rope_scaling", "rope_parameters"]) {
+        if let Some(scaling) = scaling(rope) {
+            return unsupported(format!("RoPE scaling {scaling}; esolm runs models without it"));
+        }
     }
-    if facts.find(&["use_sliding_window"]) == Some(&Value::Bool(true)) {
-        return unsupported("sliding windows; esolm runs models without them".into());
+    if let Some(other) = facts.find(&["use_sliding_window"]).filter(|&value| value != &Value::Bool(false)) {
+        return unsupported(format!(
+            "sliding windows ('use_sliding_window' is {other}); esolm runs models without them"
+        ));
+    }
+    let mut kinds = facts.find(&["layer_types"]).and_then(Value::as_array).into_iter().flatten();
+    if let Some(other) = kinds.find(|kind| kind.as_str() != Some("full_attention")) {
+        return unsupported(format!("layers of the kind {other}; esolm runs those of full_attention"));
     }
     match facts.text(&["hidden_act"])? {
         None | Some("silu") => Ok(()),
         Some(other) => unsupported(format!("the activation '{other}'; esolm runs silu")),
+    }
+}
+
+/// What of RoPE's parameters says that it is scaled: a kind, or where none is stated any parameter but the base.
+fn scaling(rope: &Value) -> Option<String> {
+    let Some(all) = rope.as_object() else { return Some(rope.to_string()) };
+    match all.get("rope_type").or_else(|| all.get("type")) {
+        Some(kind) => (kind.as_str() != Some("default")).then(|| kind.to_string()),
+        None => all
+            .iter()
+            .find(|(name, _)| *name != "rope_theta")
+            .map(|(name, value)| format!("'{name}' {value}")),
     }
 }
 

@@ -71,9 +71,9 @@ pub(super) fn settings(
     let stated = facts.number(&["model.length", "model.model_length", "model_length"])?;
     let context_length = facts.one("--length", "the length", options.context_length, [stated, None])?;
 
-    let mask_token_id = match facts.number(&["mask_index"])? {
+    let mask_token_id = match mask_token(facts, "mask_index", vocabulary, options, vocab_size)? {
         Some(index) => index,
-        None => vocabulary.and_then(|v| v.mask(vocab_size)).map_or(vocab_size - 1, |id| id as usize),
+        None => vocabulary.and_then(|v| v.mask_within(vocab_size)).map_or(vocab_size - 1, |id| id as usize),
     };
     let token = |id: usize| u32::try_from(id).map_err(|_| source.bad(format!("token {id} is out of range")));
     let special = |option: &str, given: &Option<SpecialToken>, path: &str, named: Option<u32>| match given {
@@ -182,6 +182,24 @@ fn check_rotary(source: &mut Source, head_dim: usize) -> Result<()> {
             source.path()
         ))),
         None => Ok(()),
+    }
+}
+
+/// The mask that the option names or the configuration; if both do, they have to agree.
+pub(super) fn mask_token(
+    facts: Facts<'_>,
+    path: &str,
+    vocabulary: Option<&Vocabulary>,
+    options: &Options,
+    vocab_size: usize,
+) -> Result<Option<usize>> {
+    let given = options.mask.as_ref().map(|mask| special_token("--mask-token", mask, vocabulary, vocab_size));
+    match (given.transpose()?.map(|id| id as usize), facts.number(&[path])?) {
+        (Some(given), Some(stated)) if given != stated => Err(Error::invalid(format!(
+            "--mask-token {given}: {} says that it is {stated}",
+            facts.source.path()
+        ))),
+        (given, stated) => Ok(given.or(stated)),
     }
 }
 

@@ -9,7 +9,7 @@ use super::small_file::read_small;
 use super::source::{FoundTokenizer, Source};
 use crate::error::{Error, Result};
 use crate::memory::copied;
-use crate::model::parse_tokenizer;
+use crate::model::{MASK_NAMES, parse_tokenizer};
 
 /// The token that ends a text in GPT-2's vocabulary and its descendants.
 pub(super) const END_OF_TEXT: &str = "<|endoftext|>";
@@ -95,15 +95,14 @@ impl Vocabulary {
         self.eos
     }
 
-    /// The id of the mask if the tokenizer has one, as BERT's; `None` if training appended it to the vocabulary.
-    pub fn mask(&self, vocab_size: usize) -> Option<u32> {
-        let named = || ["[MASK]", "<mask>"].iter().find_map(|name| self.ids.get(*name).copied());
-        self.mask.or_else(|| if self.ids.len() == vocab_size { named() } else { None })
+    /// The id of the mask if the tokenizer has one: the token that it declares, else one with a mask's name.
+    pub fn mask(&self) -> Option<u32> {
+        self.mask.or_else(|| MASK_NAMES.iter().find_map(|name| self.ids.get(*name).copied()))
     }
 
-    /// The id of the token with this text.
-    pub fn id(&self, text: &str) -> Option<u32> {
-        self.ids.get(text).copied()
+    /// As [`Vocabulary::mask`] where training may have appended a mask to the vocabulary: `None` if it has, unless one is declared.
+    pub fn mask_within(&self, vocab_size: usize) -> Option<u32> {
+        if self.ids.len() == vocab_size { self.mask() } else { self.mask }
     }
 
     /// The id of a token that an option names.

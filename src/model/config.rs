@@ -171,6 +171,11 @@ impl Config {
         self.kv_head_count() * self.head_dim()
     }
 
+    /// The tokens that end a text.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = u32> {
+        self.eos_token_id.into_iter().chain(self.other_eos_token_ids.iter().copied())
+    }
+
     /// Whether `token` ends a text.
     pub(crate) fn ends_text(&self, token: u32) -> bool {
         self.eos_token_id == Some(token) || self.other_eos_token_ids.contains(&token)

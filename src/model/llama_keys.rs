@@ -11,8 +11,8 @@ use crate::memory::push;
 /// The architectures that are read.
 pub(super) const ARCHITECTURES: [&str; 3] = ["qwen2", "qwen3", "wedlm"];
 
-/// What a mask token is called in a vocabulary.
-const MASKS: [&str; 4] = ["<|mask|>", "<|MASK|>", "[MASK]", "<mask>"];
+/// What a mask token is called in a vocabulary, where nothing else says which it is.
+pub(crate) const MASK_NAMES: [&str; 4] = ["<|mask|>", "<|MASK|>", "[MASK]", "<mask>"];
 /// What tokens are called that end a text or a turn.
 const ENDS: [&str; 2] = ["<|im_end|>", "<|endoftext|>"];
 /// The key of a file of this library for tokens that end a text.
@@ -43,7 +43,7 @@ pub(super) fn read(gguf: &Gguf, architecture: &str, mask: Option<u32>) -> Result
         gguf.get(&key).map(|_| gguf.u64_in(&key, 0..=vocab_size as u64 - 1)).transpose()
     };
     let known = token("mask_token_id")?.map(|id| id as u32);
-    let named = || MASKS.iter().find_map(|name| tokens.id(name));
+    let named = || MASK_NAMES.iter().find_map(|name| tokens.id(name));
     let variant = match (gguf.get("esolm.variant"), architecture) {
         (Some(_), _) => match gguf.text("esolm.variant")? {
             "ar" => Variant::Ar,

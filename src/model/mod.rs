@@ -34,6 +34,8 @@ pub(crate) use header::layout_of;
 #[cfg(feature = "convert")]
 pub(crate) use header::select_tensors;
 pub(crate) use header::{ModelHeader, total_bytes};
+#[cfg(feature = "convert")]
+pub(crate) use llama_keys::MASK_NAMES;
 use load::Loaded;
 pub use load::{LoadMode, LoadOptions};
 use tokenizer::Unusable;

@@ -1,7 +1,9 @@
 //! Text to tokens and back: special tokens in users' texts, texts that go on from others, the mask.
 
 use esolm::convert::Options;
-use esolm::{Config, Error, MASK as MASK_TEXT, Model, Template, TokenizeOptions, Tokenizer, Variant};
+use esolm::{
+    Architecture, Config, Error, MASK as MASK_TEXT, Model, Template, TokenizeOptions, Tokenizer, Variant,
+};
 use serde_json::{Map, Value, json};
 
 use crate::golden;
@@ -75,6 +77,45 @@ fn special_tokens_in_texts_are_characters_unless_asked_for() {
     let tokenizer = letter.tokenizer().unwrap();
     assert_eq!(tokenizer.encode("ba").unwrap(), [2, EOS]);
     assert_eq!(tokenizer.encode_with("ba", &SPECIAL).unwrap(), [2, EOS]);
+}
+
+/// The mask is what its name here means, also where the tokenizer has another token of that name.
+#[test]
+fn name_of_the_mask_is_the_mask_whatever_else_has_it() {
+    let words = ["?", "<eos>", "a", "[MASK]"];
+    let pad = added(MASK, "[PAD]", true, false);
+    for more in [&[][..], &[added(3, "[MASK]", true, false)]] {
+        let model =
+            characters(&words, &json!({"decoder": {"type": "Fuse"}}), &[&[pad.clone()], more].concat());
+        let tokenizer = model.tokenizer().unwrap();
+        assert_eq!(tokenizer.encode_with("a[MASK]a[PAD]", &SPECIAL).unwrap(), [2, MASK, 2, MASK], "{more:?}");
+    }
+}
+
+#[test]
+fn every_token_that_ends_a_text_ends_what_is_known_of_it_and_is_hidden() {
+    let config = Config {
+        architecture: Architecture { kv_head_count: Some(2), ..Architecture::QWEN2 },
+        eos_token_id: Some(EOS),
+        other_eos_token_ids: vec![4, 5],
+        ..Network::qwen_config(Variant::WeDlm)
+    };
+    let file = json!({"version": "1.0", "added_tokens": [], "decoder": {"type": "Fuse"},
+        "model": {"type": "BPE", "vocab": vocabulary(&LETTERS), "merges": [], "unk_token": "?"}});
+    let model = Network::random(config, 1).model_with_tokenizer(&file.to_string());
+    assert_eq!(model.config().other_eos_token_ids, [4, 5]);
+    let tokenizer = model.tokenizer().unwrap();
+    for (tokens, text) in [
+        (&[2, 3, EOS, 2][..], "ab"),
+        (&[2, 3, 4, 2], "ab"),
+        (&[2, 5, 3], "a"),
+        // The first one does not end it, and is not shown.
+        (&[4, 2, 3], "ab"),
+        (&[2, MASK, 3], "a"),
+        (&[2, 3], "ab"),
+    ] {
+        assert_eq!(tokenizer.decode_prefix(tokens).unwrap(), text, "{tokens:?}");
+    }
 }
 
 #[test]

@@ -66,6 +66,9 @@ pub struct Args {
     /// The token that ends a text, by its text or id, in place of the one that configuration or tokenizer name.
     #[arg(long, value_name = "TOKEN", value_parser = special_token)]
     eos: Option<SpecialToken>,
+    /// The mask token, by its text or id, if neither configuration nor tokenizer say it.
+    #[arg(long, value_name = "TOKEN", value_parser = special_token)]
+    mask_token: Option<SpecialToken>,
     /// Model name to store in the file. Default: from the output's file name.
     #[arg(long)]
     name: Option<String>,
@@ -95,6 +98,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         context_length: args.length,
         bos: args.bos.clone(),
         eos: args.eos.clone(),
+        mask: args.mask_token.clone(),
         defaults: args.quantization.defaults()?,
         name: args.name.clone(),
         force: args.overwrite.force,

@@ -40,7 +40,7 @@ const BESIDE: [&str; 8] = [
 pub fn choose(names: &[String], ty: TensorType) -> Result<Choice, String> {
     let has = |name: &str| names.iter().any(|n| n == name);
     let ggufs: Vec<&String> = ggufs(names).collect();
-    if let Some(&file) = ggufs.iter().find(|name| is_of_type(name, ty)) {
+    if let Some(file) = of_type(ggufs.iter().copied(), ty) {
         return Ok(Choice::Gguf(file.clone()));
     }
     let weights = weights(names)?;
@@ -62,7 +62,7 @@ pub fn choose(names: &[String], ty: TensorType) -> Result<Choice, String> {
 /// name says so, or the only one, if its name says no type.
 pub fn gguf_of_type(names: &[String], ty: TensorType) -> Option<&String> {
     let mut ggufs = ggufs(names);
-    match (ggufs.clone().find(|name| is_of_type(name, ty)), ggufs.next(), ggufs.next()) {
+    match (of_type(ggufs.clone(), ty), ggufs.next(), ggufs.next()) {
         (Some(file), ..) => Some(file),
         (None, Some(only), None) if !says_type(only) => Some(only),
         _ => None,
@@ -83,9 +83,21 @@ fn stem(name: &str) -> Option<String> {
     name.to_ascii_lowercase().strip_suffix(".gguf").map(str::to_owned)
 }
 
-/// Whether the name of a GGUF file ends with that of the type. (`bf16` is no `f16`.)
-fn is_of_type(name: &str, ty: TensorType) -> bool {
-    let before = stem(name).and_then(|stem| stem.strip_suffix(ty.name()).map(str::to_owned));
+/// The GGUF file whose name ends with that of the type; of llama.cpp's mixtures of a K type (`Q4_K_M`) the first of [`MIXTURES`].
+fn of_type<'n>(names: impl Iterator<Item = &'n String> + Clone, ty: TensorType) -> Option<&'n String> {
+    let mixtures = if ty.name().ends_with("_k") { &MIXTURES[..] } else { &MIXTURES[..1] };
+    mixtures.iter().find_map(|mixture| {
+        let ending = format!("{}{mixture}", ty.name());
+        names.clone().find(|name| is_of(name, &ending))
+    })
+}
+
+/// What the name of a K type may have behind it, in the order of preference.
+const MIXTURES: [&str; 4] = ["", "_m", "_s", "_l"];
+
+/// Whether the name of a GGUF file ends with that of a type. (`bf16` is no `f16`.)
+fn is_of(name: &str, ty: &str) -> bool {
+    let before = stem(name).and_then(|stem| stem.strip_suffix(ty).map(str::to_owned));
     before.is_some_and(|before| !before.ends_with(|c: char| c.is_ascii_alphanumeric()))
 }
 
@@ -180,6 +192,28 @@ mod tests {
         let names = ["m-BF16.gguf".to_owned(), "m-F16.gguf".to_owned()];
         assert_eq!(choose(&names, TensorType::F16), gguf("m-F16.gguf"));
         assert_eq!(choose(&names, TensorType::Bf16), gguf("m-BF16.gguf"));
+    }
+
+    #[test]
+    fn mixture_of_a_k_type_is_of_this_type() {
+        let of = |names: &[&str], ty| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            match choose(&names, ty) {
+                Ok(Choice::Gguf(file)) => file,
+                other => format!("{other:?}"),
+            }
+        };
+        let all = ["m-Q4_K_S.gguf", "m-Q4_K_M.gguf", "m-q3_k_l.gguf", "m-Q5_0.gguf", "m-Q8_0.gguf"];
+        assert_eq!(of(&all, TensorType::Q4K), "m-Q4_K_M.gguf");
+        assert_eq!(of(&all, TensorType::Q3K), "m-q3_k_l.gguf");
+        assert_eq!(of(&all[..1], TensorType::Q4K), "m-Q4_K_S.gguf");
+        assert_eq!(of(&["m-Q4_K_M.gguf", "m-Q4_K.gguf"], TensorType::Q4K), "m-Q4_K.gguf");
+        // Of other types nothing stands behind the name, and there may be none.
+        assert!(of(&["m-Q8_0_L.gguf", "m-Q5_0.gguf"], TensorType::Q8_0).contains("none of type q8_0"));
+        assert!(of(&all, TensorType::Q6K).contains("none of type q6_k"));
+        // Also without a request, once it is here.
+        let here = all.map(str::to_owned);
+        assert_eq!(gguf_of_type(&here, TensorType::Q4K), Some(&here[1]));
     }
 
     #[test]

@@ -137,7 +137,11 @@ pub fn pull(request: &Request) -> Result<PathBuf> {
         Choice::Gguf(chosen) => {
             let file = folder.join(&chosen);
             let cpu = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
-            Model::open(&file, &cpu)?;
+            match Model::open(&file, &cpu) {
+                // It wants options, such as --mask-token, which are those of the command that runs it.
+                Err(Error::InvalidArgument(what)) => tell(&format!("note: {what}")),
+                opened => drop(opened?),
+            }
             match &request.output {
                 Some(output) => copy_file(&file, output).map(|()| output.clone()),
                 None => {

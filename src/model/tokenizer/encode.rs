@@ -43,21 +43,33 @@ pub(super) struct Encoder {
     /// What puts no space before a text, if the file's own does.
     continuing: Option<Preparation>,
     mask: u32,
-    /// The tokens that begin and end a text.
-    ends: [Option<u32>; 2],
+    /// The token that begins a text.
+    bos: Option<u32>,
+    /// The tokens that end one.
+    ends: Vec<u32>,
     /// The token that stands for what is unknown to the tokenizer.
     unknown: Option<u32>,
 }
 
 impl Encoder {
-    pub(super) fn new(inner: tokenizers::Tokenizer, mask: u32, ends: [Option<u32>; 2]) -> Self {
+    pub(super) fn new(inner: tokenizers::Tokenizer, mask: u32, bos: Option<u32>, ends: Vec<u32>) -> Self {
         let (unknown, continuing) = (unknown(&inner), Preparation::without_prefix(&inner));
-        Self { inner, plain: OnceLock::new(), continuing, mask, ends, unknown }
+        Self { inner, plain: OnceLock::new(), continuing, mask, bos, ends, unknown }
     }
 
     /// The file's own.
     pub(super) fn tokenizer(&self) -> &tokenizers::Tokenizer {
         &self.inner
+    }
+
+    /// Whether the token begins texts.
+    pub(super) fn begins_text(&self, token: u32) -> bool {
+        self.bos == Some(token)
+    }
+
+    /// Whether the token ends a text.
+    pub(super) fn ends_text(&self, token: u32) -> bool {
+        self.ends.contains(&token)
     }
 
     /// The tokens of `text`; none is added.
@@ -103,7 +115,8 @@ impl Encoder {
 
     /// The tokens of a text that may name special tokens.
     fn encode_special(&self, text: &str, continues: bool) -> Result<Vec<u32>> {
-        if self.inner.token_to_id(MASK).is_some() {
+        // A vocabulary may have an ordinary token of this name.
+        if self.inner.token_to_id(MASK) == Some(self.mask) {
             return Ok(self.ids(text, true, continues)?.0);
         }
         let mut all = Vec::new();
@@ -153,7 +166,8 @@ impl Encoder {
     /// begin and end texts if they are no ordinary tokens of the vocabulary.
     fn is_named(&self, token: u32) -> bool {
         let added = self.inner.get_added_vocabulary();
-        let role = self.ends.contains(&Some(token)) && added.get_added_tokens_decoder().contains_key(&token);
+        let role = (self.begins_text(token) || self.ends_text(token))
+            && added.get_added_tokens_decoder().contains_key(&token);
         token == self.mask
             || role
             || added.simple_id_to_token(token).is_some_and(|name| added.is_special_token(&name))

@@ -77,9 +77,6 @@ fn characters(bytes: &[u8], complete: bool) -> Result<String> {
 pub struct Tokenizer {
     encoder: Encoder,
     mask: u32,
-    /// The tokens that begin and end a text, which are not shown in it.
-    bos: Option<u32>,
-    eos: Option<u32>,
     vocab_size: usize,
     /// `None` if texts are not joined of pieces. Empty if there was no memory for it.
     pieces: OnceLock<Option<TokenPieces>>,
@@ -131,9 +128,11 @@ impl Tokenizer {
             );
             return Err(what.into());
         }
-        let Config { mask_token_id: mask, bos_token_id: bos, eos_token_id: eos, vocab_size, .. } = *config;
-        let encoder = Encoder::new(inner, mask, [bos, eos]);
-        let made = Self { encoder, mask, bos, eos, vocab_size, pieces: OnceLock::new() };
+        let Config { mask_token_id: mask, bos_token_id: bos, vocab_size, .. } = *config;
+        let mut ends = with_room(1 + config.other_eos_token_ids.len())?;
+        ends.extend(config.ends());
+        let encoder = Encoder::new(inner, mask, bos, ends);
+        let made = Self { encoder, mask, vocab_size, pieces: OnceLock::new() };
         // Before any work, so that making text allocates the text alone. If there is no memory, each use tries again.
         let _ = made.pieces();
         Ok(made)
@@ -228,7 +227,7 @@ impl Tokenizer {
             .encoder
             .tokenizer()
             .id_to_token(token)
-            .filter(|_| token != self.mask && Some(token) != self.eos);
+            .filter(|_| token != self.mask && !self.encoder.ends_text(token));
         piece.is_none_or(|piece| self.encoder.tokenizer().get_added_vocabulary().is_special_token(&piece))
     }
 
@@ -240,7 +239,8 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::decode`].
     pub fn decode_prefix(&self, tokens: &[u32]) -> Result<String> {
-        let ends = |(position, &t): (usize, &u32)| t == self.mask || (position > 0 && Some(t) == self.eos);
+        let ends =
+            |(position, &t): (usize, &u32)| t == self.mask || (position > 0 && self.encoder.ends_text(t));
         let end = tokens.iter().enumerate().position(ends);
         let cut_short = end.is_some_and(|end| tokens.get(end) == Some(&self.mask));
         self.text(tokens.split_at(end.unwrap_or(tokens.len())).0, None, !cut_short)
@@ -282,7 +282,7 @@ impl Tokenizer {
 
     /// Whether a token is shown in texts.
     pub(crate) fn shows(&self, token: u32) -> bool {
-        ![self.bos, self.eos].contains(&Some(token))
+        !self.encoder.begins_text(token) && !self.encoder.ends_text(token)
     }
 
     /// Whether texts can be made as they grow, token by token: for stop strings and

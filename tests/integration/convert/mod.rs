@@ -6,6 +6,7 @@ mod damaged;
 mod files;
 mod options;
 mod output;
+mod qwen;
 mod special_tokens;
 mod torch_save;
 mod variants;

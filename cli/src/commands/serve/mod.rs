@@ -146,7 +146,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// How the texts of all requests are written: refused now, and not with each request.
 fn params(args: &Args, context: &mut Context) -> Result<GenerateParams<'static>> {
     let config = context.model().config();
-    let given = vec![0; config.given_tokens()];
+    // Any token but the mask, which would not be given.
+    let given = vec![u32::from(config.mask_token_id == 0); config.given_tokens()];
     let adaptive = args.passes.parse()?;
     args.phases.check(adaptive.map(|_| "--window"), config.variant)?;
     let params = args.phases.apply(GenerateParams {
