@@ -126,6 +126,19 @@ fn oldest_turns_go_when_the_context_is_full() {
     assert!(err(&output).contains("the context is full"), "{}", err(&output));
     assert!(!out(&output).contains("does not see 0;"), "{}", out(&output));
     assert!(out(&output).contains("17 messages"));
+    // The system's text is none of them: this template refuses to go on without it.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("own.jinja").display().to_string();
+    let template = "{% if messages | length > 2 and messages[0].role != 'system' %}{{ raise_exception('no system') }}{% endif %}\
+        {% for m in messages %}{{ m.role }}: {{ m.content }}\n\n{% endfor %}";
+    std::fs::write(&file, template).unwrap();
+    let lines = format!("{}/stats\n", message.repeat(8));
+    let with_system = |more: &[&str]| chat(&lines, &[&["-n", "24", "--template", &file], more].concat());
+    let kept = with_system(&["--system", "Be kind."]);
+    assert!(err(&kept).contains("the context is full"), "{}", err(&kept));
+    assert!(!err(&kept).contains("no system") && out(&kept).contains("17 messages"), "{}", err(&kept));
+    let without = with_system(&[]);
+    assert!(err(&without).contains("no system"), "{}", err(&without));
     // One that never fits is refused, and the conversation goes on.
     let long = chat(format!("{}\nHello\n/stats\n", "word ".repeat(400)), &["-n", "4"]);
     assert!(err(&long).contains("the message is too long"), "{}", err(&long));

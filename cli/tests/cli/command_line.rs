@@ -59,18 +59,27 @@ pub fn built_in() -> String {
 
 /// Converts a golden model with the tokenizer of 96 words. Returns the file, which is in `dir`.
 pub fn golden_with_words(model: &str, dir: &Path) -> String {
+    with_words(&library_file(&format!("tests/golden/{model}")), 96, dir)
+}
+
+/// Converts a model with a tokenizer of so many words. Returns the file, which is in `dir`.
+pub fn with_words(model: &str, count: u32, dir: &Path) -> String {
     let path = |name: &str| dir.join(name).display().to_string();
     let (words, file) = (path("tokenizer.json"), path("model.gguf"));
-    std::fs::write(&words, tokenizer()).unwrap();
-    let model = library_file(&format!("tests/golden/{model}"));
-    let converted = esolm(&["convert", &model, "-o", &file, "--tokenizer", &words]);
+    std::fs::write(&words, tokenizer_of(count)).unwrap();
+    let converted = esolm(&["convert", model, "-o", &file, "--tokenizer", &words]);
     assert_eq!(converted.status.code(), Some(0), "{}", err(&converted));
     file
 }
 
 /// A tokenizer of 96 words.
 pub fn tokenizer() -> String {
-    let vocab: serde_json::Map<_, _> = (0..96).map(|i| (format!("w{i}"), i.into())).collect();
+    tokenizer_of(96)
+}
+
+/// A tokenizer of so many words.
+fn tokenizer_of(count: u32) -> String {
+    let vocab: serde_json::Map<_, _> = (0..count).map(|i| (format!("w{i}"), i.into())).collect();
     json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
         "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
