@@ -51,6 +51,8 @@ help:
 	@echo "make loom    the same threads in every order of events (loom)"
 	@echo "make hardened  all such checks, with a table; make soak: 100,000 generations; make faults: every failing call"
 	@echo "make coexist beside whisper.cpp with a ggml of another version (builds it)"
+	@echo "make test-qwen  Qwen and WeDLM against transformers, and a large folder converted in little memory (PyTorch, installed under"
+	@echo "             target/ from PyPI); make check-wedlm MODEL=FOLDER: published weights, asked ten questions"
 	@echo "make bench-peers  speed beside llama.cpp and PyTorch, in one run"
 	@echo "make count   instructions of a step against the record (callgrind)"
 	@echo "make cycles  cycles of the kernels' loops on other processors against the record (llvm-mca)"

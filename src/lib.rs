@@ -81,7 +81,7 @@ pub use forward::{
 pub use generate::{GenerateParams, Prompt, Step, StopReason, Template, Update};
 pub use ggml::{Device, DeviceInfo, DeviceKind, devices};
 pub use log::{LogLevel, LogReceiver, set_log_level, set_log_receiver};
-pub use memory::ModelReader;
+pub use memory::{ModelReader, plain_text};
 pub use model::{
     Architecture, Config, Defaults, Feature, LoadMode, LoadOptions, MASK, Mlp, Model, Norm, TensorSpec,
     TokenizeOptions, Tokenizer, Variant,

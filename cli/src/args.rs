@@ -178,7 +178,8 @@ pub fn kernels_name(kernels: Kernels) -> &'static str {
     }
 }
 
-fn kv_types() -> impl TypedValueParser<Value = KvType> {
+/// Reads the data type of a K/V cache by its name.
+pub fn kv_types() -> impl TypedValueParser<Value = KvType> {
     one_of([("f16", KvType::F16), ("f32", KvType::F32), ("q8_0", KvType::Q8_0)])
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use esolm::{Error, Model, Result, TokenizeOptions, Tokenizer};
+use esolm::{Error, Model, Result, TokenizeOptions, Tokenizer, plain_text};
 
 use crate::allocation;
 use crate::output::tell;
@@ -84,11 +84,7 @@ pub fn read_text_up_to(file: &str, limit: u64) -> Result<String> {
             text(file, File::open(file).map_err(|source| Error::Io { file: file.into(), source })?, limit)?
         }
     };
-    let content = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    if content.len() == text.len() && !content.contains("\r\n") {
-        return Ok(text);
-    }
-    allocation::joined(content.split("\r\n"), "\n")
+    plain_text(text)
 }
 
 /// Whether something is given by standard input, of which nothing was read yet: it is a pipe, or a file at its beginning. (Of

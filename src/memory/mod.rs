@@ -7,6 +7,7 @@ mod free;
 mod pages;
 mod reader;
 mod room;
+mod text;
 mod vector;
 
 pub use arena::ALIGNMENT;
@@ -21,6 +22,7 @@ pub use reader::ModelReader;
 #[cfg(feature = "convert")]
 pub(crate) use reader::OPEN_FILE;
 pub(crate) use room::{room_for_library, room_for_thread, start_scoped};
+pub use text::plain_text;
 #[cfg(feature = "convert")]
 pub(crate) use vector::{add, insert};
 pub(crate) use vector::{

@@ -10,7 +10,7 @@ use crate::evaluate::{spread, window_length};
 use crate::forward::{ContextParams, Kernels, count_threads};
 use crate::generate::{GenerateParams, Prompt};
 use crate::ggml::{Observed, observe};
-use crate::memory::{collected, read_at_most, with_room};
+use crate::memory::{collected, plain_text, read_at_most, with_room};
 use crate::model::{Config, EMBEDDING, LoadOptions, Model, TensorSpec, TokenizeOptions, Variant};
 use crate::plan::Plan;
 use crate::rng::{Purpose, Rng};
@@ -59,7 +59,7 @@ pub struct Observation {
 }
 
 /// Computes an importance matrix for [`quantize`](super::quantize()) from the model file `model` and the text file `text`,
-/// and writes it to `output`. `progress` is called with the pieces done and the number of pieces.
+/// and writes it to `output`. Of the text a byte-order mark is left out, and the `\r` of `\r\n`. `progress` is called with the pieces done and the number of pieces.
 ///
 /// # Errors
 /// As [`Model::open`] and [`observe_text`]; [`Error::InvalidArgument`] for an output that exists or is an input;
@@ -77,6 +77,7 @@ pub fn imatrix(
     let bytes = read_at_most(text, MAX_TEXT)?;
     let content = String::from_utf8(bytes)
         .map_err(|e| Error::unreadable(text.display().to_string(), "the text is not UTF-8", e))?;
+    let content = plain_text(content)?;
     let mask_token = options.mask_token;
     let model =
         Model::open(model, &LoadOptions { device: "cpu".into(), mask_token, ..LoadOptions::default() })?;

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use esolm::evaluate::samples::{Judge, SampleParams, SampleQuality, Samples, draw, windows};
 use esolm::{
-    ContextParams, Error, Feature, GenerateParams, Model, Prompt, Result, ScoreParams, TokenizeOptions,
-    Tokenizer, Variant,
+    ContextParams, Error, Feature, GenerateParams, Model, Result, ScoreParams, TokenizeOptions, Tokenizer,
+    Variant,
 };
 use serde_json::{Value, json};
 
@@ -21,10 +21,11 @@ use crate::output::short;
 use crate::phase_args::check_phases;
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
+use crate::prompt_args::{PromptArgs, check_first_token};
 use crate::sampling_args::SamplingArgs;
 
 const HELP: &str = "\
-For every pair of --alpha0 and --steps, samples are drawn without a prompt (or from -p), scored left to right by the judge, \
+For every pair of --alpha0 and --steps, samples are drawn without a prompt (or behind one: -p, -f), scored left to right by the judge, \
 and counted. Every token counts, those after <|endoftext|>, too, but for a first one that the judge has to be given. At alpha_0 = 0 there is one row: steps are of diffusion.
 
   passes     passes through the network per text (steps that write something)
@@ -43,9 +44,18 @@ Examples:
   # Another model as the judge
   esolm evaluate -m model.gguf --judge larger.gguf --samples 100 --json";
 
+const PROMPT_HELP: &str = "\
+Prompt that each text begins with; it counts in all measures. `-` reads it from standard input, without the newline at its end; \
+so it is without -p and -f if something is piped in. Default: no prompt";
+const FILE_HELP: &str = "File with the prompt (UTF-8), without the newline at its end; `-` is standard input";
+const IDS_HELP: &str = "\
+Prompt as token ids, such as \"50256 464\" or [50256, 464]; for a model without a tokenizer, too. `-` reads them from standard \
+input";
+
 /// Measure the texts that a model writes: generative perplexity, entropy, distinct n-grams.
 #[derive(clap::Args)]
-#[command(after_help = HELP)]
+#[command(after_help = HELP, mut_arg("prompts", |prompt| prompt.help(PROMPT_HELP)), mut_arg("files", |file| file.help(FILE_HELP)))]
+#[command(mut_arg("prompt_ids", |ids| ids.help(IDS_HELP)))]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -65,9 +75,8 @@ pub struct Args {
     /// Number of texts generated in parallel. The texts depend on it.
     #[arg(long, default_value_t = SampleParams::default().batch, value_name = "B")]
     batch: usize,
-    /// Prompt that each text begins with; it counts in all measures. Default: none.
-    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
-    prompt: Option<String>,
+    #[command(flatten)]
+    prompt: PromptArgs,
     #[command(flatten)]
     window: WindowArgs,
     /// Number of diffusion times drawn per text for the bound; 0 = no bound.
@@ -107,7 +116,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.name()?;
     let text = args.text.as_ref().map(PathBuf::from);
     let inputs = [&model, &args.judge, &text].into_iter().flatten().map(PathBuf::as_path);
-    let inputs: Vec<_> = inputs.chain(args.generation.files()).collect();
+    let inputs: Vec<_> = inputs.chain(args.prompt.files()).chain(args.generation.files()).collect();
     args.json.check(args.plot.as_deref(), &inputs)?;
     let model = args.model.open(&args.compute.device)?;
     let judge = match &args.judge {
@@ -125,20 +134,25 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let settings = settings(args, model.config().variant)?;
     args.window.seed.tell_if_random();
-    let (length, batch) = (args.window.length, args.batch);
+    // Before the prompt: what these options read from standard input is none.
+    let options = args.generation.parse(&model)?;
+    let text = args.text.as_deref().map(read_text).transpose()?;
+    let (mut prompts, own_length) = args.prompt.read(&model, false)?;
+    check_first_token(&model, &prompts)?;
+    if prompts.len() > 1 {
+        return Err(Error::InvalidArgument("several prompts; all texts begin with the same one".into()));
+    }
+    let prompt = prompts.pop().unwrap_or_default();
+    // A template says how long the texts are.
+    let (length, batch) = (args.window.length.max(own_length), args.batch);
     let params = ContextParams { length, sequences: batch, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &params)?;
     let mut judge = Judge::new(args.compute.context(&judge, &args.compute.context_params())?, &model)?;
     // A model without a tokenizer writes tokens only.
     let tokenizer = tokenizer(&model)?;
-    let options = args.generation.parse(&model)?;
-    let prompt = match &args.prompt {
-        Some(text) => Prompt::prefix(&model.tokenizer()?.encode(text)?)?,
-        None => Prompt::default(),
-    };
-    let text = match &args.text {
-        Some(file) => windows(
-            &model.tokenizer()?.encode_with(&read_text(file)?, &TokenizeOptions::CORPUS)?,
+    let text = match &text {
+        Some(text) => windows(
+            &model.tokenizer()?.encode_with(text, &TokenizeOptions::CORPUS)?,
             context.length(),
             args.samples,
         )?,

@@ -4,10 +4,12 @@ use std::fmt::{self, Display};
 use std::process::ExitCode;
 
 use esolm::gguf::Value;
-use esolm::{Architecture, Config, Context, ContextParams, Feature, MemoryUse, Mlp, Model, Norm, Result};
+use esolm::{
+    Architecture, Config, Context, ContextParams, Feature, KvType, MemoryUse, Mlp, Model, Norm, Result,
+};
 use serde_json::{Map, json};
 
-use crate::args::JsonArgs;
+use crate::args::{JsonArgs, kv_types};
 use crate::memory;
 use crate::model_args::ModelArgs;
 use crate::output::{Visible, human_bytes, print, print_json};
@@ -18,6 +20,8 @@ use crate::output::{Visible, human_bytes, print, print_json};
 Examples:
   esolm inspect
   esolm inspect model.gguf
+  # The memory of a long text with a small cache
+  esolm inspect model.gguf --length 16384 --kv-type q8_0
   # A value, with jq
   esolm inspect --json | jq .parameters")]
 pub struct Args {
@@ -26,6 +30,12 @@ pub struct Args {
     /// Device to load it on: auto, cpu, or a name listed by `esolm devices`
     #[arg(long, default_value = "cpu", value_name = "NAME")]
     device: String,
+    /// Longest text in tokens of the context whose memory is shown. Default, or 0: the model's context length, but 4096 at most.
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "LEN")]
+    length: usize,
+    /// Data type of that context's K/V cache.
+    #[arg(long, default_value = "f16", value_parser = kv_types(), value_name = "TYPE")]
+    kv_type: KvType,
     #[command(flatten)]
     json: JsonArgs,
 }
@@ -33,12 +43,17 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (model, resident) = memory::added_by(|| args.model.open(&args.device));
     let model = model?;
-    let context = Context::memory_use(&model, &ContextParams::default())?;
+    let length = match args.length {
+        0 => ContextParams::default_length(model.config()),
+        length => length,
+    };
+    let params = ContextParams { length, kv_type: args.kv_type, ..ContextParams::default() };
+    let context = Context::memory_use(&model, &params)?;
     if args.json.json {
         print_json(report(&model, resident, &context)?)?;
     } else {
         // Also where no terminal is: the listing is for people, and may be shown by another program.
-        print(Visible(Listing { model: &model, resident, context: &context }))?;
+        print(Visible(Listing { model: &model, resident, length, context: &context }))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -102,17 +117,28 @@ fn report(model: &Model, resident: Option<u64>, context: &MemoryUse) -> Result<s
     }))
 }
 
+/// By this key llama.cpp puts the token that begins a text before each prompt.
+const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
+
+/// That token, if the file says so.
+fn wanted_first(model: &Model) -> Option<u32> {
+    let wanted = matches!(model.metadata_value(ADD_BOS), Some(Value::Bool(true)));
+    model.config().bos_token_id.filter(|_| wanted)
+}
+
 /// What people see.
 struct Listing<'a> {
     model: &'a Model,
     /// Bytes that opening it made resident.
     resident: Option<u64>,
+    /// Of the context, in tokens.
+    length: usize,
     context: &'a MemoryUse,
 }
 
 impl Display for Listing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model, resident, context } = *self;
+        let Self { model, resident, length, context } = *self;
         writeln!(
             f,
             "{:.1} M parameters, {} on disk; loaded on {} in {:.1} ms, which made {} resident\n\
@@ -124,12 +150,19 @@ impl Display for Listing<'_> {
             model.device(),
             model.load_time().as_secs_f64() * 1e3,
             memory::describe(resident),
-            ContextParams::default_length(model.config()),
+            length,
             human_bytes(context.arena as u64),
             human_bytes(context.kv_cache as u64),
             network(model.config()),
             supported(model).join(", "),
         )?;
+        if let Some(bos) = wanted_first(model) {
+            writeln!(
+                f,
+                "texts were trained with token {bos} at their beginning ({ADD_BOS}), which no command puts there: with \
+                 --special a prompt may name it\n"
+            )?;
+        }
         for (key, value) in model.metadata() {
             writeln!(f, "{key:42} {value}")?;
         }

@@ -69,6 +69,9 @@ fn windows_answer_as_generate_writes_and_turns_keep_their_keys_and_values() {
 fn message_may_have_several_lines() {
     let both = chat("One \\\nline\n/save /dev/stdout\n", &["-n", "4"]);
     assert!(out(&both).contains(r#"{"role":"user","content":"One \nline"}"#), "{}", out(&both));
+    // What editors add is no part of one.
+    let marked = chat("\u{feff}One \\\r\nline\r\n/save /dev/stdout\r\n", &["-n", "4"]);
+    assert_eq!(out(&marked), out(&both), "{}", err(&marked));
     // The last one need not end.
     let last = chat("One\\\n", &["-n", "4"]);
     assert_eq!(last.status.code(), Some(0));

@@ -62,6 +62,37 @@ fn evaluation_is_a_table_figures_and_a_picture() {
 }
 
 #[test]
+fn prompts_are_given_as_to_generate() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("prompt.txt").display().to_string();
+    std::fs::write(&file, "\u{feff}Once upon a time\r\n").unwrap();
+    let texts = |more: &[&str], piped: &str| {
+        let output =
+            esolm_reading(&[&["evaluate", "--alpha0", "0", "--json"], &SMALL[..], more].concat(), piped);
+        assert_eq!(output.status.code(), Some(0), "{more:?}: {}", err(&output));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["rows"][0]["texts"].clone()
+    };
+    let given = texts(&["-p", "Once upon a time"], "");
+    assert!(given[0].as_str().unwrap().starts_with("Once upon a time"), "{given}");
+    assert_eq!(texts(&["-f", &file], ""), given);
+    assert_eq!(texts(&["-p", "-"], "Once upon a time\n"), given);
+    assert_eq!(texts(&[], "Once upon a time\n"), given, "piped");
+    assert_ne!(texts(&[], ""), given);
+    let end = texts(&["-p", "<|endoftext|>The king", "--special"], "");
+    assert!(end[0].as_str().unwrap().starts_with("<|endoftext|>The king"), "{end}");
+    // What --text reads is no prompt.
+    let text = "Once upon a time there was a girl who had a red ball. ".repeat(20);
+    assert_eq!(texts(&["--text", "-"], &text), texts(&[], ""));
+    let several = esolm(&["evaluate", "-p", "a", "-p", "b"]);
+    assert!(
+        several.status.code() == Some(2) && err(&several).contains("several prompts"),
+        "{}",
+        err(&several)
+    );
+}
+
+#[test]
 fn variants_and_options_are_evaluated_or_refused() {
     let dir = tempfile::tempdir().unwrap();
     let model = |name: &str| {

@@ -40,6 +40,52 @@ fn convert_inspect_verify() {
 }
 
 #[test]
+fn inspect_shows_the_memory_of_the_context_that_is_asked_for() {
+    let memory = |more: &[&str]| {
+        let shown = out(&esolm(&[&["inspect", "--json"], more].concat()));
+        let report: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        report["context"]["kv_cache_bytes"].as_u64().unwrap()
+    };
+    let usual = memory(&[]);
+    assert_eq!(memory(&["--length", "256", "--kv-type", "f16"]), usual);
+    assert!(memory(&["--kv-type", "f32"]) > usual);
+    let (short, small) = (memory(&["--length", "64"]), memory(&["--kv-type", "q8_0"]));
+    assert!(0 < short && short < usual && small < usual, "{short} {small} {usual}");
+    assert!(
+        out(&esolm(&["inspect", "--length", "64"])).contains("a context for one text of 64 tokens takes")
+    );
+    let beyond = esolm(&["inspect", "--length", "100000"]);
+    assert_eq!(beyond.status.code(), Some(2), "{}", err(&beyond));
+}
+
+/// A file of llama.cpp's whose prompts begin with a token that is not put there.
+#[test]
+fn inspect_says_which_token_prompts_should_begin_with() {
+    let mut model = std::fs::read(library_file("fuzz/seeds/gguf/llama-qwen2")).unwrap();
+    let key = |name: &str, kind: u32, value: &[u8]| {
+        [&(name.len() as u64).to_le_bytes()[..], name.as_bytes(), &kind.to_le_bytes(), value].concat()
+    };
+    let mut keys = [
+        key("tokenizer.ggml.add_bos_token", 7, &[1]),
+        key("tokenizer.ggml.bos_token_id", 4, &3u32.to_le_bytes()),
+    ]
+    .concat();
+    // The tensors stay where they are, but for a multiple of the alignment.
+    keys.extend(key(&"x".repeat(128 - 13 - keys.len()), 7, &[1]));
+    assert_eq!(keys.len(), 128);
+    let count = u64::from_le_bytes(model[16..24].try_into().unwrap()) + 3;
+    model[16..24].copy_from_slice(&count.to_le_bytes());
+    model.splice(24..24, keys);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("model.gguf").display().to_string();
+    std::fs::write(&file, model).unwrap();
+    let shown = esolm(&["inspect", &file]);
+    assert!(out(&shown).contains("with token 3 at their beginning"), "{}{}", out(&shown), err(&shown));
+    let plain = out(&esolm(&["inspect", &library_file("fuzz/seeds/gguf/llama-qwen2")]));
+    assert!(plain.contains("supports") && !plain.contains("at their beginning"), "{plain}");
+}
+
+#[test]
 fn quantize_sets_defaults_that_generate_uses() {
     let dir = tempfile::tempdir().unwrap();
     let own = dir.path().join("own.gguf").display().to_string();

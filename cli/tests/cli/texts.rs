@@ -134,6 +134,15 @@ fn prompts_come_from_files_pipes_and_with_dashes() {
     // The files of score are read in the same way.
     let score = |file: &str| out(&esolm(&["score", file, "--draws", "0"]));
     assert_eq!(score(&windows), score(&unix));
+    // And that of imatrix.
+    let matrix = |text: &str| {
+        let output = dir.path().join("matrix").display().to_string();
+        let args = ["imatrix", &built_in(), text, "-o", &output, "--force", "--steps", "1", "--threads", "1"];
+        let run = esolm(&args);
+        assert_eq!(run.status.code(), Some(0), "{}", err(&run));
+        std::fs::read(output).unwrap()
+    };
+    assert!(matrix(&windows) == matrix(&unix), "imatrix reads what the editor has added");
 }
 
 /// What a loop of the shell reads is the loop's; a file at its beginning, and -f -, are the prompt.

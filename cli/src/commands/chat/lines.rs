@@ -10,16 +10,21 @@ use crate::output::print;
 /// Longest message in bytes.
 const MOST: usize = 1 << 20;
 
+/// What some editors put at the beginning of a file in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Messages of one or several lines.
 pub struct Lines {
     from: StdinLock<'static>,
     /// Whether somebody types them, who is shown where.
     by_hand: bool,
+    /// Whether nothing was read yet: a file may begin with a byte-order mark.
+    is_first: bool,
 }
 
 impl Lines {
     pub fn new(by_hand: bool) -> Self {
-        Self { from: stdin().lock(), by_hand }
+        Self { from: stdin().lock(), by_hand, is_first: true }
     }
 
     /// The next message; nothing at the end. After an error that is not the system's the next call has the message behind it.
@@ -88,6 +93,9 @@ impl Lines {
         }
         if line.last() == Some(&b'\r') {
             line.pop();
+        }
+        if std::mem::take(&mut self.is_first) && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
         }
         Ok(Some((line, is_cut)))
     }
