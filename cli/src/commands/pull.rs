@@ -9,14 +9,15 @@ use esolm::{Result, Variant};
 use serde_json::json;
 
 use crate::args::{JsonArgs, tensor_types, variants};
-use crate::hub::{Name, Request, models_folder, pull};
+use crate::hub::{Name, PUBLISHED, Published, Request, models_folder, pull};
 use crate::model_file::tokenizer_file;
 use crate::output::{human_bytes, io_error, print, print_json};
 
 const HELP: &str = "\
 What is downloaded: config.json, model.safetensors (or its shards with their index, or pytorch_model.bin), the tokenizer's \
-files; nothing else, and nothing of it is executed. A GGUF file of esolm in the repository is used as it is. Sizes and \
-hashes are checked. A download that was interrupted is continued.
+files, chat_template.jinja and generation_config.json; nothing else, and nothing of it is executed. A GGUF file of the \
+repository, of esolm's or llama.cpp's, is used as it is: the one of the type (q4_k: also Q4_K_M, _S or _L), or the only one. \
+Sizes and hashes are checked. A download that was interrupted is continued.
 
 Where it goes: downloads into the hub's own cache (~/.cache/huggingface, or HF_HOME), which other programs share; the \
 converted model into esolm in the system's cache folder (~/.cache or XDG_CACHE_HOME; macOS ~/Library/Caches; Windows \
@@ -29,16 +30,25 @@ HF_HUB_DOWNLOAD_TIMEOUT the seconds in which something has to come.
 Examples:
   esolm pull OWNER/NAME --type q4_k
   esolm generate -m hf:OWNER/NAME:q4_k -p \"Once upon a time\"
-  # Without its own tokenizer, as models of the authors' are
+  # With what its repository does not say
   esolm pull OWNER/NAME --variant b --tokenizer hf:openai-community/gpt2
   # All models that were pulled and converted
   esolm pull --list";
+
+/// The help's end: what is done, and the models that are known.
+fn help() -> String {
+    let line = |model: &Published| format!("\n  {:38} {}", model.repository, model.what);
+    let known: String = PUBLISHED.iter().map(line).collect();
+    format!(
+        "{HELP}\n\nModels whose names are known, with what their repositories do not say (docs/models.md):{known}"
+    )
+}
 
 /// Download a model from a hub and convert it to a model file (GGUF).
 ///
 /// Prints the model file's name. The hub is huggingface.co.
 #[derive(clap::Args)]
-#[command(after_help = HELP)]
+#[command(after_help = help())]
 pub struct Args {
     /// The repository: OWNER/NAME, OWNER/NAME@REVISION or OWNER/NAME@REVISION:TYPE.
     #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new(),

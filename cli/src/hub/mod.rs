@@ -1,7 +1,7 @@
 //! Models of a hub: fetched, converted, found again.
 //!
 //! `name` is what the user writes, `client` asks the hub, `files` chooses among its files, `download` fetches them,
-//! `store` says where everything lies, `hash` checks.
+//! `store` says where everything lies, `hash` checks, `published` knows some models.
 
 mod client;
 mod download;
@@ -9,6 +9,7 @@ mod files;
 mod hash;
 mod name;
 mod pace;
+mod published;
 mod store;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use files::{Choice, choose, gguf_of_type, is_gguf};
 use store::{Store, check_space};
 
 pub use name::Name;
+pub use published::{PUBLISHED, Published};
 pub use store::models_folder;
 
 /// What `esolm pull` is asked for.
@@ -124,6 +126,18 @@ pub fn pull(request: &Request) -> Result<PathBuf> {
         _ => PathBuf::from("."),
     };
     let output_folder = request.output.as_ref().map(folder_of);
+    let known = Published::named(&name.repository);
+    let other = known.filter(|_| request.tokenizer.is_none()).and_then(|known| match &choice {
+        Choice::Gguf(_) => None,
+        Choice::Checkpoint(files) => known.missing_tokenizer(files),
+    });
+    let given_tokenizer = match other {
+        None => request.tokenizer.clone(),
+        Some(other) => {
+            tell(&format!("{name} has no tokenizer; that of hf:{other} is used"));
+            Some(tokenizer(other)?)
+        }
+    };
     let made = match &choice {
         Choice::Gguf(_) => output_folder.map(|folder| Made { folder, bits: 32 }),
         Choice::Checkpoint(_) => {
@@ -159,9 +173,9 @@ pub fn pull(request: &Request) -> Result<PathBuf> {
                 None => source.store.models(&source.commit).map(|_| cached)?,
             };
             let options = Options {
-                tokenizer: request.tokenizer.clone(),
+                tokenizer: given_tokenizer,
                 tensor_type: name.tensor_type,
-                variant: request.variant,
+                variant: request.variant.or(known.and_then(Published::variant)),
                 // In the cache another process may have been faster, with the same result.
                 force: request.force || request.output.is_none(),
                 ..Options::default()

@@ -4,6 +4,7 @@ mod chat;
 mod gguf;
 #[cfg(unix)]
 mod outputs;
+mod published;
 mod repository;
 mod server;
 mod slow;

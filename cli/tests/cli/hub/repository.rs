@@ -31,6 +31,8 @@ pub struct Behaviour {
     pub headers: Vec<(&'static str, String)>,
     /// More file names in the listing.
     pub more_names: Vec<&'static str>,
+    /// Names of repositories beside `owner/tiny`, and for each a file that it lacks of those there.
+    pub others: Vec<(&'static str, &'static str)>,
     /// Another commit in the listing.
     pub commit: Option<&'static str>,
 }
@@ -156,10 +158,14 @@ fn answer(files: &[File], behaviour: &Behaviour, storage: u16, request: &Request
 
 fn described(files: &[File], behaviour: &Behaviour, storage: u16, request: &Request) -> Answer {
     let nothing = || Answer { status: 404, ..Answer::default() };
-    if request.path.starts_with("/api/models/owner/tiny/revision/") {
+    let other = behaviour.others.iter().find(|(other, _)| request.path.contains(other));
+    let (other, lacks) = *other.unwrap_or(&("owner/tiny", ""));
+    let path = request.path.replace(other, "owner/tiny");
+    let files: Vec<&File> = files.iter().filter(|file| file.name != lacks).collect();
+    if path.starts_with("/api/models/owner/tiny/revision/") {
         let names = files.iter().map(|file| file.name).chain(behaviour.more_names.iter().copied());
         let siblings: Vec<_> = names.map(|name| json!({ "rfilename": name })).collect();
-        let revision = Path::new(&request.path).file_name().unwrap().to_str().unwrap();
+        let revision = Path::new(&path).file_name().unwrap().to_str().unwrap();
         if !["main", "v1", COMMIT].contains(&revision) {
             return nothing();
         }
@@ -169,11 +175,11 @@ fn described(files: &[File], behaviour: &Behaviour, storage: u16, request: &Requ
         });
         return Answer { status: 200, body: description.to_string().into_bytes(), ..Answer::default() };
     }
-    let name = &request.path.rsplit('/').next().unwrap().replace("%20", " ");
+    let name = &path.rsplit('/').next().unwrap().replace("%20", " ");
     let Some(file) = files.iter().find(|file| file.name == name) else { return nothing() };
     let commit = ("X-Repo-Commit", COMMIT.to_owned());
     let escaped = name.replace(' ', "%20");
-    if request.path == format!("/owner/tiny/resolve/{COMMIT}/{escaped}") {
+    if path == format!("/owner/tiny/resolve/{COMMIT}/{escaped}") {
         if file.large {
             let location = format!("http://localhost:{storage}/{escaped}?signature=1");
             let linked = [("X-Linked-Size", file.content.len().to_string()), ("X-Linked-Etag", file.etag())];
@@ -184,7 +190,7 @@ fn described(files: &[File], behaviour: &Behaviour, storage: u16, request: &Requ
             vec![("Location", format!("/api/resolve-cache/models/owner/tiny/{COMMIT}/{name}")), commit];
         return Answer { status: 307, headers, ..Answer::default() };
     }
-    if request.path == format!("/api/resolve-cache/models/owner/tiny/{COMMIT}/{name}") && !file.large {
+    if path == format!("/api/resolve-cache/models/owner/tiny/{COMMIT}/{name}") && !file.large {
         let headers = vec![("ETag", file.etag()), commit];
         return Answer { status: 200, headers, body: file.content.clone(), ..Answer::default() };
     }
