@@ -46,6 +46,28 @@ pub fn of_download<T>(bytes: u64, work: impl FnOnce(&mut dyn FnMut(&str, u64)) -
     result
 }
 
+/// How much of a conversation is read, until this is dropped.
+#[cfg(feature = "chat")]
+pub struct ReadingBar(ProgressBar);
+
+#[cfg(feature = "chat")]
+impl ReadingBar {
+    pub fn new() -> Self {
+        Self(bar("{bar:40} {pos}/{len} tokens read {eta}"))
+    }
+
+    pub fn show(&self, read: usize, all: usize) {
+        show(&self.0, read as u64, all as u64);
+    }
+}
+
+#[cfg(feature = "chat")]
+impl Drop for ReadingBar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 fn bar(template: &str) -> ProgressBar {
     let bar = ProgressBar::new(0);
     // With a template that is wrong the bar looks plain.

@@ -7,6 +7,7 @@ use esolm::{ChatTemplate, Context, Error, Feature, GenerateParams, Message, Prom
 use super::history::Entry;
 use crate::allocation::{append, collected, copy_of, push, reserve};
 use crate::input::longest_prompt;
+use crate::progress::ReadingBar;
 use crate::signals::CancelOnInterrupt;
 
 const SYSTEM: &str = "system";
@@ -150,8 +151,12 @@ impl<'a> Conversation<'a> {
         let (tokens, dropped) = self.fitting(most)?;
         let can_keep = self.context.has_sequence(0) && self.context.model().supports(Feature::Extend);
         if !can_keep {
-            self.context.begin(&[Prompt::prefix(&tokens)?], &self.params)?;
-            return Ok(began(dropped, tokens.len(), 0));
+            if self.context.has_sequence(0) {
+                self.context.remove_sequence(0)?;
+            }
+            // As one that joins, which is read in several steps if it is long.
+            self.context.add_sequence(&Prompt::prefix(&tokens)?, &self.params)?;
+            return Ok(began(dropped, tokens.len(), self.context.cached_tokens(0)?));
         }
         let same = self.known()?.iter().zip(&tokens).take_while(|(a, b)| a == b).count();
         let rest = Prompt::prefix(&tokens[same..])?;
@@ -265,21 +270,29 @@ impl<'a> Conversation<'a> {
         let cancel = self.context.cancel_token();
         let interrupt = CancelOnInterrupt::new(cancel.clone());
         let (mut text, mut tokens, mut steps) = (String::new(), 0, 0);
+        let mut reading = Some(ReadingBar::new());
         let ended = loop {
-            match self.context.step() {
-                Ok(Some(step)) => {
-                    (tokens, steps) = (tokens + step.updates.len(), steps + 1);
-                    if let Err(error) = append(&mut text, step.text(0)) {
-                        break Err(error);
-                    }
-                    if !show(step.text(0)) {
-                        break Ok(());
-                    }
-                }
+            let step = match self.context.step() {
+                Ok(Some(step)) => step,
                 Ok(None) | Err(Error::Cancelled) => break Ok(()),
                 Err(error) => break Err(error),
+            };
+            let written = step.updates.len();
+            if written > 0 {
+                reading = None;
+                (tokens, steps) = (tokens + written, steps + 1);
+            }
+            if let Err(error) = append(&mut text, step.text(0)) {
+                break Err(error);
+            }
+            if !show(step.text(0)) {
+                break Ok(());
+            }
+            if let (Some(bar), Ok(read @ 1..)) = (&reading, self.context.cached_tokens(0)) {
+                bar.show(read, began.prompt);
             }
         };
+        drop(reading);
         drop(interrupt);
         cancel.reset();
         ended.map(|()| (text, Answer { tokens, steps, time: started.elapsed(), ..began }))
