@@ -59,7 +59,8 @@ pub struct Observation {
 }
 
 /// Computes an importance matrix for [`quantize`](super::quantize()) from the model file `model` and the text file `text`,
-/// and writes it to `output`. Of the text a byte-order mark is left out, and the `\r` of `\r\n`. `progress` is called with the pieces done and the number of pieces.
+/// and writes it to `output`. Of the text a byte-order mark is left out, and the `\r` of `\r\n`. `progress` is called with the pieces
+/// done and the number of pieces.
 ///
 /// # Errors
 /// As [`Model::open`] and [`observe_text`]; [`Error::InvalidArgument`] for an output that exists or is an input;

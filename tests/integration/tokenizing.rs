@@ -85,8 +85,11 @@ fn name_of_the_mask_is_the_mask_whatever_else_has_it() {
     let words = ["?", "<eos>", "a", "[MASK]"];
     let pad = added(MASK, "[PAD]", true, false);
     for more in [&[][..], &[added(3, "[MASK]", true, false)]] {
-        let model =
-            characters(&words, &json!({"decoder": {"type": "Fuse"}}), &[&[pad.clone()], more].concat());
+        let model = characters(
+            &words,
+            &json!({"decoder": {"type": "Fuse"}}),
+            &[std::slice::from_ref(&pad), more].concat(),
+        );
         let tokenizer = model.tokenizer().unwrap();
         assert_eq!(tokenizer.encode_with("a[MASK]a[PAD]", &SPECIAL).unwrap(), [2, MASK, 2, MASK], "{more:?}");
     }

@@ -57,7 +57,7 @@ fn chats_with_a_wedlm_are_its_completions() {
     let dir = tempfile::tempdir().unwrap();
     let model = wedlm(dir.path(), "mask_token_id", json!(511));
     let template = dir.path().join("template.jinja").display().to_string();
-    std::fs::write(&template, "{% for m in messages %}w1 {{ m.content }} w2 {% endfor %}").unwrap();
+    std::fs::write(&template, "{% for m in messages %}w1 {{ m.content }} w500 {% endfor %}").unwrap();
     let server = Server::start(&["-m", &model, "--template", &template, "--window", "4"]);
     let settings = json!({"max_tokens": 12, "temperature": 0, "seed": 1});
     let with = |key: &str, value: Value| {
@@ -65,7 +65,7 @@ fn chats_with_a_wedlm_are_its_completions() {
         request[key] = value;
         request
     };
-    let (status, written) = server.post(COMPLETIONS, &with("prompt", json!("w1 w3 w4 w2")));
+    let (status, written) = server.post(COMPLETIONS, &with("prompt", json!("w1 w3 w4 w500")));
     assert_eq!(status, 200, "{written}");
     let written = written["choices"][0]["text"].as_str().unwrap().trim().to_owned();
     let messages = with("messages", json!([{"role": "user", "content": "w3 w4"}]));
@@ -73,7 +73,7 @@ fn chats_with_a_wedlm_are_its_completions() {
     assert_eq!(status, 200, "{answer}");
     let text = answer["choices"][0]["message"]["content"].as_str().unwrap();
     // The template's end of an answer ends it.
-    let expected = written.split("w2").next().unwrap().trim();
+    let expected = written.split("w500").next().unwrap().trim();
     assert!(!expected.is_empty() && text.trim() == expected, "{answer}: {written}");
     let mut streamed = messages;
     streamed["stream"] = true.into();
