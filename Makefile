@@ -113,7 +113,8 @@ CLI_FEATURES ?=
 command: setup
 	$(CARGO) build --release -p esolm-cli --features "$(CLI_FEATURES)" $(FOR_TARGET) --target-dir $(BUILD)
 	$(if $(TARGET),env -u RUSTFLAGS $(CARGO) build --release -p esolm-cli --target-dir $(BUILD))
-	packaging/pack-command $(OUT)/esolm$(if $(findstring windows,$(TARGET)),.exe) $(DIST) $(if $(TARGET),$(BUILD)/release/esolm)
+	packaging/pack-command $(OUT)/esolm$(if $(findstring windows,$(TARGET)),.exe) $(DIST) $(or $(TARGET),$(HOST)) \
+	  $(if $(TARGET),$(BUILD)/release/esolm)
 
 build: lib command
 
@@ -124,7 +125,7 @@ install-lib:
 	packaging/install $(DIST) $(PREFIX) $(DESTDIR)
 
 install-command:
-	@test -e $(DIST)/share/man || { echo "esolm: nothing built in $(DIST): make command first" >&2; exit 1; }
+	@test -e $(DIST)/bin/esolm || test -e $(DIST)/bin/esolm.exe || { echo "esolm: nothing built in $(DIST): make command first" >&2; exit 1; }
 	packaging/install-command $(DIST) $(PREFIX) $(DESTDIR)
 
 install: install-lib install-command
