@@ -36,3 +36,5 @@ mod shards;
 #[cfg(target_os = "linux")]
 mod streaming;
 mod texts;
+#[cfg(target_os = "linux")]
+mod toolchains;
