@@ -175,7 +175,7 @@ def _path() -> str:
     if named:
         return named
     inside = Path(__file__).parent.parent / "libesolm.so"
-    return str(inside) if inside.exists() else "libesolm.so.0"
+    return str(inside) if inside.exists() else f"libesolm.so.{ESOLM_ABI_VERSION}"
 
 
 def _load() -> ctypes.CDLL:
