@@ -82,6 +82,7 @@ demo: setup
 	target/release/esolm generate -p "Once upon a time" --seed 1
 
 test: check unit test-c asan
+	@cat $(BUILD)/skipped/* 2>/dev/null | sed 's/^/esolm: /'
 
 check: setup-test
 	$(CARGO) fmt --all --check
@@ -143,10 +144,12 @@ programs: setup-test lib
 	  -DESOLM_CARGO_DIR=$(abspath $(BUILD)) -DESOLM_MODEL=$(abspath $(MODEL)) >/dev/null
 	cmake --build $(CTEST) --parallel $(shell nproc 2>/dev/null || echo 2)
 
+# The last words of a test: what it left out.
+SAY_SKIPPED = { grep -h -i skipped $(1) | sort -u | sed 's/^/esolm: /'; } || true
 # C, C++, Go, Swift, the examples, and every way to link the library.
 test-c: programs
 	ctest --test-dir $(BUILD)/ctest --output-on-failure
-	@grep -h -i 'skipped' $(BUILD)/ctest/Testing/Temporary/LastTest.log | sort -u | sed 's/^/esolm: /'; true
+	@$(call SAY_SKIPPED,$(BUILD)/ctest/Testing/Temporary/LastTest.log)
 
 # Swift, in a Debian 13 that is made under target/ (3 GB, minutes once; takes root). It runs the library of this system.
 TRIXIE = ffi-tests/in-debian target/trixie trixie "swiftlang libc6-dev libstdc++-14-dev pkgconf git"
@@ -265,6 +268,7 @@ asan:
 	  C_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1"
 	ASAN_OPTIONS=allocator_may_return_null=1 ctest --test-dir $(BUILD)/asan --output-on-failure -R '^(api|threads|example|go$$)'
 	! grep 'not in this build\|lacks the feature' $(BUILD)/asan/Testing/Temporary/LastTest.log
+	@$(call SAY_SKIPPED,$(BUILD)/asan/Testing/Temporary/LastTest.log)
 
 # The tests of the library, with this processor's kernels, with Rust's code compiled with the address sanitizer; ggml's is
 # not. Takes a nightly Rust. (Tests ask for absurd amounts of memory, as above.)
@@ -335,7 +339,7 @@ fuzz: setup-nightly
 # is found by make test. (Those of the readers take --cfg fuzzing, with which all is built again.)
 FUZZ_WHOLE = gguf checkpoint safetensors shards tokenizer template chat_template grammar requests state imatrix plans calls
 fuzz-check:
-	@CARGO='$(CARGO)' tests/packages fuzz/Cargo.toml || exit $$(($$? - 1)); \
+	@CARGO='$(CARGO)' tests/packages fuzz/Cargo.toml $(BUILD)/skipped/fuzz || exit $$(($$? - 1)); \
 	CARGO_PROFILE_RELEASE_DEBUG=0 $(CARGO) check --release --locked --manifest-path fuzz/Cargo.toml --target-dir $(BUILD) \
 	  $(FUZZ_WHOLE:%=--bin=%)
 
@@ -343,7 +347,7 @@ fuzz-check:
 side-check: side-check-miri side-check-loom
 side-check-miri: TESTS = --tests
 side-check-%:
-	@CARGO='$(CARGO)' tests/packages tests/$*/Cargo.toml || exit $$(($$? - 1)); \
+	@CARGO='$(CARGO)' tests/packages tests/$*/Cargo.toml $(BUILD)/skipped/$* || exit $$(($$? - 1)); \
 	$(CARGO) check --locked --manifest-path tests/$*/Cargo.toml $(TESTS) --target-dir $(BUILD)/side
 
 faults: setup

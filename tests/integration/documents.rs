@@ -228,6 +228,22 @@ fn the_project_has_one_address() {
     );
 }
 
+/// The oldest Rust that Cargo.toml promises is the one that people read of.
+#[test]
+fn documents_name_the_oldest_rust() {
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+    let cargo = read("Cargo.toml");
+    let version =
+        cargo.lines().find_map(|line| line.strip_prefix("rust-version = \"")?.strip_suffix('"')).unwrap();
+    let readme = format!("\nRust {version} or later ");
+    assert!(read("README.md").contains(&readme), "README.md says another oldest Rust than {version}");
+    let stability = format!("\n| oldest Rust | {version}, in `Cargo.toml`;");
+    assert!(
+        read("docs/stability.md").contains(&stability),
+        "docs/stability.md says another one than {version}"
+    );
+}
+
 /// ggml is compiled again where its configuration changed, as the build script of its package watches this variable, not the file.
 #[test]
 fn the_build_knows_how_ggml_is_configured() {
