@@ -209,14 +209,14 @@ check-targets: setup
 	tests/targets $(BUILD) $(TARGETS)
 
 # What people download (docs/packages.md), for each platform: archives, Debian packages, the Python wheel, checksums, bill of materials.
-# zig compiles for all of them. DIST_PLATFORMS names some.
+# zig compiles for all of them. DIST_PLATFORMS names some. What an earlier build left in RELEASE is removed: the checksums are of one commit.
 DIST_PLATFORMS ?= x86_64-linux-gnu aarch64-linux-gnu x86_64-linux-musl aarch64-linux-musl x86_64-windows-gnu
 DIST_BUILD = $(abspath $(BUILD))/dist
 RELEASE = $(abspath $(DIST))/release
 dist: setup-dist
 	packaging/zig-toolchain $(DIST_BUILD)/zig
 	@mkdir -p $(RELEASE)
-	@. packaging/project && find $(RELEASE) -maxdepth 1 -type f ! -name "*$$PROJECT_VERSION*" -delete
+	@find $(RELEASE) -maxdepth 1 -type f -delete
 	for platform in $(DIST_PLATFORMS); do packaging/dist $(DIST_BUILD) $(RELEASE) $$platform || exit 1; done
 	for platform in $(filter %-linux-gnu,$(DIST_PLATFORMS)); do packaging/deb $(DIST_BUILD) $(RELEASE) $$platform || exit 1; done
 	for platform in $(filter %-linux-gnu,$(DIST_PLATFORMS)); do \
@@ -239,10 +239,12 @@ crates: setup
 	packaging/crates $(BUILD)
 
 # Windows under wine, in the same Debian 13: the command, the C programs with the DLL, files that are mapped, long and non-ASCII paths.
+# The archives are not those of a release.
+WINDOWS_RELEASE = $(DIST_BUILD)/release-for-windows
 test-windows: setup
-	$(MAKE) dist DIST_PLATFORMS="x86_64-linux-gnu x86_64-windows-gnu"
+	$(MAKE) dist DIST_PLATFORMS="x86_64-linux-gnu x86_64-windows-gnu" RELEASE=$(WINDOWS_RELEASE)
 	ffi-tests/in-debian $(DIST_BUILD)/trixie trixie "wine64 gcc-mingw-w64-x86-64-win32 g++-mingw-w64-x86-64-win32 cmake make python3 golang-go" \
-	  ffi-tests/windows $(DIST_BUILD) $(RELEASE) $(abspath $(MODEL))
+	  ffi-tests/windows $(DIST_BUILD) $(WINDOWS_RELEASE) $(abspath $(MODEL))
 
 # The same compiled there by MinGW, for who has no zig.
 MINGW_BUILD = $(abspath $(BUILD))/mingw
