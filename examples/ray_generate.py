@@ -89,7 +89,7 @@ class Writer:
 
 def written(work: Work, batches: Iterable[list[int]], actors: int) -> Iterator[list[str]]:
     """The lines of all batches, as they are finished. Actors that are lost are replaced as soon as the cluster has room, unless
-    ten in a row are: then it is no node's fault."""
+    ten are and no batch was finished: then it is no node's fault."""
     actor = ray.remote(num_cpus=work.threads, max_restarts=0)(Writer)
     waiting, idle = deque(batches), []
     running: dict[Any, tuple[Any, list[int]]] = {}
@@ -118,8 +118,9 @@ def written(work: Work, batches: Iterable[list[int]], actors: int) -> Iterator[l
             begin()
             continue
         idle.append(of)
-        lost = 0
-        if lines:
+        # Not where an actor is ready alone: a batch that ends each one would be tried for ever.
+        if batch:
+            lost = 0
             yield lines
     for of, _ in running.values():  # replacements for which there was no room
         ray.kill(of)

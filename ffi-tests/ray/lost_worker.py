@@ -5,6 +5,7 @@ nothing twice, and the texts are those of one process: lost_worker ESOLM MODEL
 import contextlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,16 @@ from ray.cluster_utils import Cluster
 
 COUNT = 480
 TEXTS = ["--count", str(COUNT), "--seed", "7", "-p", "Once upon a time", "-p", "The king"]
+
+
+class Ended(ray_generate.Writer):
+    """Is ready, and ends with what it is to write."""
+
+    def __init__(self, work: ray_generate.Work) -> None:
+        self.work = work
+
+    def write(self, indices: list[int]) -> list[str]:
+        os._exit(1)
 
 
 def main(esolm: str, model: str) -> None:
@@ -81,6 +92,17 @@ def main(esolm: str, model: str) -> None:
         else:
             raise AssertionError(f"another file was taken: {why}")
         assert output.read_bytes() == other
+    # A batch that ends every actor is not tried for ever.
+    ray_generate.Writer = Ended
+    work = ray_generate.Work(model, [], 7, 4, 1, None)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            list(ray_generate.written(work, [[0, 1]], 1))
+    except ray.exceptions.RayActorError:
+        assert said.getvalue().count("an actor is lost") == 9, said.getvalue()
+    else:
+        raise AssertionError("actors that all end have written a batch")
     print(f"{COUNT} texts, a worker killed after {killed_at[0]}: each once, and as one process writes it")
     ray.shutdown()
     cluster.shutdown()
