@@ -61,7 +61,7 @@ help:
 	@echo "make abi     record what a change adds to the binary interface"
 	@echo "make notices write THIRD-PARTY.txt again after a change of Cargo.lock; make sbom: a bill of materials in $(DIST)/"
 	@echo "make deny    licences, sources and known faults of the packages (cargo-deny)"
-	@echo "make reproducible  build the static library, or PLATFORMS, in two folders and compare the bytes; make offline: from vendored sources"
+	@echo "make reproducible  build both libraries, or PLATFORMS, in two folders and compare the bytes; make offline: from vendored sources"
 	@echo "make train-demo  train a tiny model for five minutes (PyTorch, installed under target/ from PyPI, some GB)"
 	@echo "make test-long   the tests that take more than make test installs: train-test, the losses of training/, Qwen, fuzz, faults, Swift, Python, OpenAI's client, Ray, cycles, Arm, Vulkan, other platforms, what is downloaded, and soak"
 	@echo "make fuzz SECONDS=300  the fuzz targets of fuzz/, that long in all (nightly Rust)"
@@ -151,8 +151,8 @@ test-c: programs
 	ctest --test-dir $(BUILD)/ctest --output-on-failure
 	@$(call SAY_SKIPPED,$(BUILD)/ctest/Testing/Temporary/LastTest.log)
 
-# Swift, in a Debian 13 that is made under target/ (3 GB, minutes once; takes root). It runs the library of this system.
-TRIXIE = ffi-tests/in-debian target/trixie trixie "swiftlang libc6-dev libstdc++-14-dev pkgconf git"
+# Swift, and Go for the text that both write, in a Debian 13 that is made under target/ (3 GB, minutes once; takes root). It runs the library of this system.
+TRIXIE = ffi-tests/in-debian target/trixie trixie "swiftlang libc6-dev libstdc++-14-dev pkgconf git gcc golang-go"
 test-swift:
 	$(MAKE) programs FEATURES=$(TEXT_FEATURES) DIST=$(BUILD)/text
 	$(CARGO) build --release -p esolm-cli --target-dir $(BUILD)
@@ -404,7 +404,7 @@ deny:
 	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "esolm: please install cargo-deny: cargo install cargo-deny" >&2; exit 1; }
 	$(CARGO) deny --workspace --locked check $(CHECKS)
 
-# PLATFORMS: of what people download (as DIST_PLATFORMS), in place of the static library alone.
+# PLATFORMS: of what people download (as DIST_PLATFORMS), in place of the libraries alone.
 reproducible: setup
 	packaging/reproducible $(PLATFORMS)
 

@@ -41,7 +41,7 @@ type StepText struct {
 
 // Generation is a generation that runs step by step:
 //
-//	generation, err := c.Begin(prompts, esolm.DefaultParams())
+//	generation, err := c.Begin(ctx, prompts, esolm.DefaultParams())
 //	for generation.Next(ctx) {
 //		show(generation.Step())
 //	}
