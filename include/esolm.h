@@ -1041,9 +1041,10 @@ typedef struct esolm_generate_params {
     int32_t confidence;
     // Number of positions that an adaptive step considers, at least 1. ESOLM_WINDOW_AUTO (with in_order or WeDLM): as many as pay,
     // to 32, by those filled so far and by a fixed formula for the time of a step, not by a clock: the text depends on it, and
-    // the same seed gives the same one.
+    // the same seed gives the same one. Without confidence a window slides by WeDLM's rule: in order, an entropy of 0.4, a
+    // penalty of 0.02.
     size_t window;
-    // How certain is certain enough, at least 0.
+    // With confidence: how certain is certain enough, at least 0.
     float threshold;
     // How many tokens a step proposes, of which it writes as many as the model would have drawn one by one, and one more: the
     // text has the same distribution in fewer steps. At most 16; ESOLM_LOOKAHEAD_AUTO: as many as pay, by those accepted so
@@ -1083,7 +1084,8 @@ typedef struct esolm_generate_params {
     // ones come first. 0 is off.
     float penalty;
     // With confidence: whether the window slides from left to right; accepted tokens stay, but are computed anew in each step
-    // until there is no unknown position before them. WeDLM always does; Eso-LM (B) can.
+    // until there is no unknown position before them. WeDLM always does; Eso-LM (B) can. 1 without confidence: WeDLM's rule,
+    // with a window of 16 unless there is another.
     int32_t in_order;
 } esolm_generate_params;
 
@@ -1214,9 +1216,9 @@ ESOLM_API esolm_status esolm_extend(esolm_context *context,
 ESOLM_API esolm_status esolm_step(esolm_context *context, esolm_step_info *info, int32_t *done);
 
 // Copies the order in which the positions of a sequence are generated: the known ones first, in any order, then the
-// others in the order of the steps. esolm_score_order takes such an order. capacity and *n_out are as in
-// esolm_tokenize. As all esolm_copy_* it copies what the last step left, from any thread, also in a callback and while
-// another call computes, and disturbs neither.
+// others in the order of the steps; while a window slides, whose order its tokens decide, those that are final.
+// esolm_score_order takes that of a whole text. capacity and *n_out are as in esolm_tokenize. As all esolm_copy_* it copies
+// what the last step left, from any thread, also in a callback and while another call computes, and disturbs neither.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL.
 ESOLM_API esolm_status esolm_copy_order(esolm_context *context,

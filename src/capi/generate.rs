@@ -208,9 +208,9 @@ unsafe fn copy<T: Copy>(
 }
 
 /// Copies the order in which the positions of a sequence are generated: the known ones first, in any order, then the
-/// others in the order of the steps; while a window slides, whose order its tokens decide, those that are final. esolm_score_order
-/// takes that of a whole text. capacity and *n_out are as in esolm_tokenize. As all esolm_copy_* it copies what the last step left, from any thread, also in a callback and while
-/// another call computes, and disturbs neither.
+/// others in the order of the steps; while a window slides, whose order its tokens decide, those that are final.
+/// esolm_score_order takes that of a whole text. capacity and *n_out are as in esolm_tokenize. As all esolm_copy_* it copies
+/// what the last step left, from any thread, also in a callback and while another call computes, and disturbs neither.
 ///
 /// Errors: ESOLM_ERR_INVALID_ARGUMENT, ESOLM_ERR_BUFFER_TOO_SMALL.
 #[unsafe(no_mangle)]

@@ -82,11 +82,10 @@ fn filters_and_penalties_change_the_text() {
 
 #[test]
 fn dry_has_no_breakers_by_default_as_in_the_library() {
-    // A mark of speech is a breaker of llama.cpp's. Without one, what followed it before is not said again.
-    let prompt = r#""Yes," said Tom. "No,""#;
+    let prompt = "Once upon a time";
     let dry = ["--dry-multiplier", "100", "--dry-allowed-length", "1"];
     let text = |more: &[&str]| {
-        let base = ["generate", "-q", "-p", prompt, "-n", "12", "--temp", "0"];
+        let base = ["generate", "-q", "-p", prompt, "-n", "80", "--temp", "0"];
         let output = esolm(&[&base[..], &dry, more].concat());
         assert_eq!(output.status.code(), Some(0), "{}", err(&output));
         out(&output)
@@ -97,7 +96,7 @@ fn dry_has_no_breakers_by_default_as_in_the_library() {
     let dry = esolm::Dry { multiplier: 100.0, allowed_length: 1, ..esolm::Dry::default() };
     let rules = [esolm::Constraints { dry, ..esolm::Constraints::default() }];
     let params = esolm::GenerateParams {
-        max_tokens: 12,
+        max_tokens: 80,
         sampling: esolm::SamplingParams { temperature: 0.0, ..esolm::SamplingParams::default() },
         constraints: &rules,
         ..esolm::GenerateParams::default()
@@ -106,7 +105,8 @@ fn dry_has_no_breakers_by_default_as_in_the_library() {
     while context.step().unwrap().is_some() {}
     assert_eq!(text(&[]).trim_end(), context.text(0).unwrap().trim_end());
     assert_eq!(text(&["--dry-sequence-breaker", "none"]), text(&[]));
-    assert_ne!(text(&["--dry-sequence-breaker", "\""]), text(&[]));
+    // What followed a breaker before may follow it again.
+    assert_ne!(text(&["--dry-sequence-breaker", "."]), text(&[]));
 }
 
 #[test]
