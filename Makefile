@@ -138,25 +138,25 @@ uninstall:
 CTEST ?= $(BUILD)/ctest
 programs: setup-test lib
 	rm -rf $(BUILD)/prefix
-	packaging/install $(DIST) $(abspath $(BUILD))/prefix
+	packaging/install $(DIST) $(abspath $(BUILD))/prefix >/dev/null
 	cmake -S ffi-tests -B $(CTEST) -DCMAKE_BUILD_TYPE=Release -DESOLM_PREFIX=$(abspath $(BUILD))/prefix \
 	  -DCMAKE_C_FLAGS="$(C_FLAGS)" -DCMAKE_CXX_FLAGS="$(C_FLAGS)" \
 	  -DESOLM_CARGO_DIR=$(abspath $(BUILD)) -DESOLM_MODEL=$(abspath $(MODEL)) >/dev/null
 	cmake --build $(CTEST) --parallel $(shell nproc 2>/dev/null || echo 2)
 
 # The last words of a test: what it left out.
-SAY_SKIPPED = { grep -h -i skipped $(1) | sort -u | sed 's/^/esolm: /'; } || true
+SAY_SKIPPED = { mkdir -p $(BUILD)/skipped && grep -h -i skipped $(1) | sort -u | tee $(BUILD)/skipped/$(2) | sed 's/^/esolm: /'; } || true
 # C, C++, Go, Swift, the examples, and every way to link the library.
 test-c: programs
 	ctest --test-dir $(BUILD)/ctest --output-on-failure
-	@$(call SAY_SKIPPED,$(BUILD)/ctest/Testing/Temporary/LastTest.log)
+	@$(call SAY_SKIPPED,$(BUILD)/ctest/Testing/Temporary/LastTest.log,c)
 
 # Swift, and Go for the text that both write, in a Debian 13 that is made under target/ (3 GB, minutes once; takes root). It runs the library of this system.
 TRIXIE = ffi-tests/in-debian target/trixie trixie "swiftlang libc6-dev libstdc++-14-dev pkgconf git gcc golang-go"
 test-swift:
 	$(MAKE) programs FEATURES=$(TEXT_FEATURES) DIST=$(BUILD)/text
 	$(CARGO) build --release -p esolm-cli --target-dir $(BUILD)
-	$(TRIXIE) packaging/install $(BUILD)/text /opt/esolm
+	$(TRIXIE) packaging/install $(BUILD)/text /opt/esolm >/dev/null
 	$(TRIXIE) ffi-tests/swift $(CURDIR) /opt/esolm $(abspath $(BUILD)) $(abspath $(MODEL)) \
 	  $(abspath $(CTEST))/generate $(abspath $(CTEST))/defaults-cpp
 
@@ -270,7 +270,7 @@ asan:
 	  C_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1"
 	ASAN_OPTIONS=allocator_may_return_null=1 ctest --test-dir $(BUILD)/asan --output-on-failure -R '^(api|threads|example|go$$)'
 	! grep 'not in this build\|lacks the feature' $(BUILD)/asan/Testing/Temporary/LastTest.log
-	@$(call SAY_SKIPPED,$(BUILD)/asan/Testing/Temporary/LastTest.log)
+	@$(call SAY_SKIPPED,$(BUILD)/asan/Testing/Temporary/LastTest.log,asan)
 
 # The tests of the library, with this processor's kernels, with Rust's code compiled with the address sanitizer; ggml's is
 # not. Takes a nightly Rust. (Tests ask for absurd amounts of memory, as above.)

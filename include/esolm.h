@@ -1000,10 +1000,11 @@ typedef struct esolm_generate_params {
     // The same seed, parameters and prompts give the same text on the same machine (default 0).
     uint64_t seed;
     // Share of the unknown tokens that diffusion writes in parallel, 0 to 1; the others are written one by one, left to
-    // right. A model whose key esolm.diffusion_only is true takes 1 only. ESOLM_ALPHA_0_AUTO (default): 1 if confidence or
-    // an order other than left to right is given, or if the model does nothing else; otherwise the file's
+    // right. A model whose key esolm.diffusion_only is true takes 1 only. ESOLM_ALPHA_0_AUTO (default): 1 if confidence, a
+    // window or an order other than left to right is given, or if the model does nothing else; otherwise the file's
     // esolm.default.alpha_0, or 0, which writes the best text (WeDLM: or 1, its window, without lookahead). With steps or a
-    // schedule it is 1 where it would be 0; with a grammar it is 0, unless one of all these is given.
+    // schedule it is 1 where it would be 0; with a grammar it is 0, unless confidence, a window, an order, steps or a schedule
+    // is given.
     double alpha_0;
     // Divides the logits, at least 0 (default: ESOLM_AUTO, the file's or 1, of WeDLM 0.2). 0: always the most likely token.
     float temperature;

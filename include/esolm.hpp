@@ -816,7 +816,7 @@ public:
         return done ? std::optional<Step>() : std::optional<Step>(seen(info));
     }
 
-    // The order in which the positions of a sequence are generated.
+    // The order in which the positions of a sequence are generated; while a window slides, those that are final.
     Result<std::vector<std::uint32_t>> order(std::uint32_t sequence = 0)
     {
         using Positions = std::vector<std::uint32_t>;

@@ -29,11 +29,14 @@ type ModelOptions struct {
 	Prefetch bool     // read a mapped file's pages in now, and not when they are first used
 	// The mask token of a Qwen2, Qwen3 or WeDLM whose file does not say it, which makes it WeDLM; nil is not given.
 	MaskToken *uint32
-	Name      string // what messages call the file of OpenReader; "" is "(reader)"
+	Name      string // what messages call the file of OpenReader; "" is "(reader)". Other files have names of their own
 }
 
 // Open opens a GGUF file.
 func Open(path string, options ModelOptions) (*Model, error) {
+	if err := options.checkName(); err != nil {
+		return nil, err
+	}
 	name, err := cString("the path", path)
 	if err != nil {
 		return nil, err
@@ -84,6 +87,14 @@ func (options ModelOptions) c() (params *C.esolm_model_params, free func(), err 
 		C.free(unsafe.Pointer(params.device))
 		C.free(unsafe.Pointer(params))
 	}, nil
+}
+
+// checkName refuses a name for what is no reader.
+func (options *ModelOptions) checkName() error {
+	if options.Name != "" {
+		return &Error{StatusInvalidArgument, "ModelOptions.Name is for OpenReader"}
+	}
+	return nil
 }
 
 func open(options ModelOptions, how func(*C.esolm_model_params, **C.esolm_model) C.esolm_status) (*Model, error) {

@@ -55,6 +55,9 @@ func OpenFile(file *os.File, offset, length int64, options ModelOptions) (*Model
 	if offset < 0 || length < 0 {
 		return nil, &Error{StatusInvalidArgument, "a negative offset or length"}
 	}
+	if err := options.checkName(); err != nil {
+		return nil, err
+	}
 	fd := C.int32_t(file.Fd())
 	defer runtime.KeepAlive(file)
 	return open(options, func(params *C.esolm_model_params, out **C.esolm_model) C.esolm_status {

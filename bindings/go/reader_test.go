@@ -79,6 +79,8 @@ func TestReaders(t *testing.T) {
 	}
 	_, err = OpenReader(bytes.NewReader(file), size, ModelOptions{Name: "a\x00b"})
 	has(t, StatusInvalidArgument, err)
+	_, err = Open("no such file", ModelOptions{Name: "the archive"})
+	has(t, StatusInvalidArgument, err)
 	_, err = OpenReader(bytes.NewReader(file[:100]), 100, ModelOptions{})
 	has(t, StatusBadFile, err)
 	_, err = OpenReader(bytes.NewReader(file), -1, ModelOptions{})

@@ -41,8 +41,8 @@ const (
 	ConfidenceEntropy     Confidence = C.ESOLM_CONFIDENCE_ENTROPY
 )
 
-// Alpha0Auto stands for a Params.Alpha0 of 1 if a confidence or an order other than left to right is given, or if the model
-// does nothing else; otherwise what the model's file says, or 0, which writes the best text, and which a grammar takes. With
+// Alpha0Auto stands for a Params.Alpha0 of 1 if a confidence, a window or an order other than left to right is given, or if
+// the model does nothing else; otherwise what the model's file says, or 0, which writes the best text, and which a grammar takes. With
 // steps or a schedule it is 1 where it would be 0.
 const Alpha0Auto = C.ESOLM_ALPHA_0_AUTO
 

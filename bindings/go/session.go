@@ -206,7 +206,8 @@ func (c *Session) Tokens(sequence uint32) ([]uint32, error) {
 	}, 128)
 }
 
-// Order returns the order in which the positions of a sequence are generated, known ones first, as ScoreOrder takes it.
+// Order returns the order in which the positions of a sequence are generated, known ones first, as ScoreOrder takes it;
+// while a window slides, those that are final.
 func (c *Session) Order(sequence uint32) ([]uint32, error) {
 	return filled(func(positions []uint32, n *C.size_t) error {
 		return c.read(func(context *C.esolm_context) C.esolm_status {

@@ -74,6 +74,18 @@ func TestWindows(t *testing.T) {
 	if counts, _ := fills(t, model, params); len(counts) >= 14 {
 		t.Error(counts)
 	}
+	// A window without a confidence is WeDLM's; a threshold without one is none's.
+	params = DefaultParams()
+	params.Window = 2
+	_, narrow := fills(t, model, params)
+	params.Confidence, params.Threshold, params.Penalty, params.InOrder = ConfidenceEntropy, 0.4, 0.02, true
+	if _, spelled := fills(t, model, params); !reflect.DeepEqual(narrow, spelled) {
+		t.Error(narrow, spelled)
+	}
+	params.Confidence = ConfidenceNone
+	session := newSession(t, model, SessionOptions{Length: 16})
+	_, err := session.Begin(context.Background(), []Prompt{{Tokens: []uint32{5}}}, params)
+	has(t, StatusInvalidArgument, err)
 }
 
 // BD3-LM fills block after block, of four places.

@@ -27,7 +27,7 @@ pub struct GenerationArgs {
     /// Adaptive steps: of the next W positions (default 8), each step writes those whose token the model is confident of,
     /// at least one. The confidence is conf:X (probability of the token at least X), margin:X (at least X more than the
     /// second best) or entropy:X (entropy at most X nats), each followed by :W or not. It makes --alpha0 1 the default, the only
-    /// one that it takes. Not with --schedule.
+    /// one that it takes. Not with --schedule, nor with --window.
     #[arg(
         long,
         value_name = "MEASURE:X[:W]",

@@ -8,7 +8,8 @@ use esolm::{Adaptive, Error, GenerateParams, Result, Variant};
 pub struct PhaseArgs {
     /// Fraction of the tokens written in parallel by diffusion, 0 to 1; the rest is written one by one, left to right.
     /// Default: 1 if adaptive steps or an order for diffusion is given; otherwise what the model's file says, or 0, which gives
-    /// the best text, and which a grammar takes. With --steps or --schedule it is 1 where it would be 0.
+    /// the best text, and which a grammar takes (WeDLM: or 1, its window, without --lookahead). With --steps or --schedule it is 1
+    /// where it would be 0.
     #[arg(long, value_name = "A", help_heading = "Diffusion")]
     pub alpha0: Option<f64>,
     /// Number of diffusion steps, unless another option (--window, a schedule, an order) says how many tokens each writes.

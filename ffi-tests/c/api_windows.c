@@ -32,6 +32,18 @@ static int32_t count_row(const esolm_logits_row *row, float *logits, void *rows)
     return 0;
 }
 
+static void refused(esolm_generate_params how)
+{
+    const esolm_prompt prompt = {words, NULL, KNOWN};
+    esolm_context_params size = limits();
+    esolm_context *context = NULL;
+    size.length = TOKENS;
+    STATUS(OK, esolm_context_new(model, &size, &context));
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, esolm_begin(context, &prompt, 1, &how));
+    CHECK(strstr(esolm_last_error(), "take a confidence") != NULL);
+    esolm_context_free(context);
+}
+
 /* Runs a generation, whose steps fill each unknown position once. */
 static written run(esolm_generate_params how)
 {
@@ -110,6 +122,15 @@ static void windows(void)
     how.threshold = 0.4f, how.penalty = 0.02f, how.in_order = 1;
     const written spelled = run(how);
     CHECK(same(&narrow, &spelled));
+    /* What is certain enough takes a measure. */
+    how.confidence = ESOLM_CONFIDENCE_NONE;
+    refused(how);
+    how = defaults();
+    how.penalty = 0.02f;
+    refused(how);
+    how = defaults();
+    how.confidence = ESOLM_CONFIDENCE_ENTROPY;
+    how.threshold = 0.4f, how.penalty = 0.02f, how.in_order = 1;
     /* The default in full. */
     how.window = 16;
     const written whole = run(how);

@@ -70,6 +70,14 @@ void windows(const esolm::Model &model)
     how.window = ESOLM_WINDOW_AUTO;
     how.threshold = 100;
     CHECK(steps(model, how).size() < LENGTH - KNOWN);
+    /* A window without a confidence is WeDLM's. */
+    esolm::GenerateParams narrow = defaults();
+    narrow.window = 2;
+    how.window = 2;
+    how.threshold = 0.4f;
+    how.penalty = 0.02f;
+    how.in_order = 1;
+    CHECK(steps(model, narrow) == steps(model, how));
 }
 
 void blocks(const esolm::Model &model)

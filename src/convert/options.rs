@@ -34,8 +34,8 @@ pub struct Options {
     pub bos: Option<SpecialToken>,
     /// The token that ends a text, in place of the one that configuration or tokenizer name.
     pub eos: Option<SpecialToken>,
-    /// The mask token, if neither configuration nor tokenizer says it.
-    pub mask: Option<SpecialToken>,
+    /// The mask token, where the configuration does not say it; a tokenizer may say another.
+    pub mask_token: Option<SpecialToken>,
     /// Defaults of a generation to write into the file.
     pub defaults: Defaults,
     /// `general.name`; `None` uses the output's file name without its ending and type.
@@ -60,7 +60,7 @@ impl Default for Options {
             context_length: None,
             bos: None,
             eos: None,
-            mask: None,
+            mask_token: None,
             defaults: Defaults::default(),
             name: None,
             force: false,

@@ -70,7 +70,7 @@ pub(super) fn settings(
     let generation = read_json_if_any(&Path::new(path).with_file_name(GENERATION_CONFIG))?;
     let generation = generation.unwrap_or(Value::Null);
 
-    let mask = match (variant, &options.mask) {
+    let mask = match (variant, &options.mask_token) {
         (Variant::WeDlm, _) => {
             let stated = mask_token(facts, "mask_token_id", vocabulary, options, vocab_size)?;
             let token = |id| u32::try_from(id).map_err(|_| source.bad(format!("token {id} is out of range")));
@@ -155,9 +155,11 @@ fn refuse_unknown(facts: Facts<'_>) -> Result<()> {
             "sliding windows ('use_sliding_window' is {other}); esolm runs models without them"
         ));
     }
-    let mut kinds = facts.find(&["layer_types"]).and_then(Value::as_array).into_iter().flatten();
-    if let Some(other) = kinds.find(|kind| kind.as_str() != Some("full_attention")) {
-        return unsupported(format!("layers of the kind {other}; esolm runs those of full_attention"));
+    if let Some(kinds) = facts.find(&["layer_types"]) {
+        let is_full = |kind: &Value| kind.as_str() == Some("full_attention");
+        if !kinds.as_array().is_some_and(|kinds| kinds.iter().all(is_full)) {
+            return unsupported(format!("layers of the kinds {kinds}; esolm runs those of full_attention"));
+        }
     }
     match facts.text(&["hidden_act"])? {
         None | Some("silu") => Ok(()),
@@ -168,11 +170,12 @@ fn refuse_unknown(facts: Facts<'_>) -> Result<()> {
 /// What of RoPE's parameters says that it is scaled: a kind, or where none is stated any parameter but the base.
 fn scaling(rope: &Value) -> Option<String> {
     let Some(all) = rope.as_object() else { return Some(rope.to_string()) };
-    match all.get("rope_type").or_else(|| all.get("type")) {
+    let stated = |name: &str| all.get(name).filter(|value| !value.is_null());
+    match stated("rope_type").or_else(|| stated("type")) {
         Some(kind) => (kind.as_str() != Some("default")).then(|| kind.to_string()),
         None => all
             .iter()
-            .find(|(name, _)| *name != "rope_theta")
+            .find(|(name, value)| *name != "rope_theta" && !value.is_null())
             .map(|(name, value)| format!("'{name}' {value}")),
     }
 }

@@ -193,7 +193,8 @@ pub(super) fn mask_token(
     options: &Options,
     vocab_size: usize,
 ) -> Result<Option<usize>> {
-    let given = options.mask.as_ref().map(|mask| special_token("--mask-token", mask, vocabulary, vocab_size));
+    let given =
+        options.mask_token.as_ref().map(|mask| special_token("--mask-token", mask, vocabulary, vocab_size));
     match (given.transpose()?.map(|id| id as usize), facts.number(&[path])?) {
         (Some(given), Some(stated)) if given != stated => Err(Error::invalid(format!(
             "--mask-token {given}: {} says that it is {stated}",

@@ -215,11 +215,11 @@ impl Judge {
     /// The author's tokens as the judge's. Each end of text becomes the judge's, if it has one.
     fn encode(&self, author: &Model, sample: &[u32]) -> Result<Vec<u32>> {
         let judge = self.context.model();
-        let (end, own_end) = (author.config().eos_token_id, judge.config().eos_token_id);
+        let (config, own_end) = (author.config(), judge.config().eos_token_id);
         let mut tokens = with_room(sample.len())?;
-        for run in sample.split_inclusive(|&token| Some(token) == end) {
+        for run in sample.split_inclusive(|&token| config.ends_text(token)) {
             let (text, ended) = match run.split_last() {
-                Some((&last, text)) if Some(last) == end && own_end.is_some() => (text, own_end),
+                Some((&last, text)) if config.ends_text(last) && own_end.is_some() => (text, own_end),
                 _ => (run, None),
             };
             extend(&mut tokens, &judge.tokenizer()?.encode(&author.tokenizer()?.decode(text)?)?)?;

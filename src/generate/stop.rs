@@ -78,8 +78,7 @@ impl StopRules {
         }
         let mut eos = [None; MAX_EOS];
         if !params.ignore_eos {
-            let all = config.eos_token_id.iter().chain(&config.other_eos_token_ids);
-            eos.iter_mut().zip(all).for_each(|(place, &token)| *place = Some(token));
+            eos.iter_mut().zip(config.ends()).for_each(|(place, token)| *place = Some(token));
         }
         Ok(Self {
             eos,

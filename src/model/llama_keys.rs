@@ -241,7 +241,7 @@ pub(super) fn write(config: &Config, architecture: &str, out: &mut Writer) -> Re
         }
     }
     let mut all = Vec::new();
-    for &id in config.eos_token_id.iter().chain(&config.other_eos_token_ids) {
+    for id in config.ends() {
         push(&mut all, Value::U32(id))?;
     }
     out.set(ENDS_KEY, Value::Array(Array::new(&all)?));

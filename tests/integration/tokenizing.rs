@@ -93,6 +93,14 @@ fn name_of_the_mask_is_the_mask_whatever_else_has_it() {
         let tokenizer = model.tokenizer().unwrap();
         assert_eq!(tokenizer.encode_with("a[MASK]a[PAD]", &SPECIAL).unwrap(), [2, MASK, 2, MASK], "{more:?}");
     }
+    // An ordinary word, which the tokenizer would cut in three.
+    let mut vocabulary = vocabulary(&words[..3]);
+    vocabulary.insert("[MASK]".into(), MASK.into());
+    let model =
+        model(&json!({"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "?"}}));
+    let tokenizer = model.tokenizer().unwrap();
+    assert_eq!(tokenizer.encode_with("a [MASK] a", &SPECIAL).unwrap(), [2, MASK, 2]);
 }
 
 #[test]

@@ -242,7 +242,8 @@ class Context:
         return self._copied(c.library.esolm_copy_tokens, sequence)
 
     def order(self, sequence: int = 0) -> list[int]:
-        """The order in which the positions of a sequence are generated, the known ones first, as ``score_order`` takes it."""
+        """The order in which the positions of a sequence are generated, the known ones first, as ``score_order`` takes it; while a
+        window slides, those that are final."""
         return self._copied(c.library.esolm_copy_order, sequence)
 
     def _copied(self, copy: Callable[..., int], sequence: int) -> list[int]:

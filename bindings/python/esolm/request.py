@@ -32,8 +32,8 @@ class Confidence(Code):
     ENTROPY = c.ESOLM_CONFIDENCE_ENTROPY
 
 
-#: For ``GenerateParams.alpha_0``: 1 if a confidence or an order other than left to right is given, or if the model does
-#: nothing else; otherwise what the model's file says, or 0, which writes the best text, and which a grammar takes. With steps
+#: For ``GenerateParams.alpha_0``: 1 if a confidence, a window or an order other than left to right is given, or if the model
+#: does nothing else; otherwise what the model's file says, or 0, which writes the best text, and which a grammar takes. With steps
 #: or a schedule it is 1 where it would be 0.
 ALPHA_0_AUTO = c.ESOLM_ALPHA_0_AUTO
 #: What the model's file says (esolm.default.temperature and so on), or the library's default.

@@ -43,6 +43,11 @@ def test_windows(wedlm: esolm.Model) -> None:
     assert fills(wedlm, CERTAIN)[0] == [4, 4, 4, 2]
     assert fills(wedlm, replace(CERTAIN, threshold=0))[0] == [1] * 14
     assert len(fills(wedlm, replace(CERTAIN, window=esolm.WINDOW_AUTO))[0]) < 14
+    # A window without a confidence is WeDLM's; a threshold without one is none's.
+    spelled = replace(PARAMS, confidence=Confidence.ENTROPY, window=2, threshold=0.4, penalty=0.02, in_order=True)
+    assert fills(wedlm, replace(PARAMS, window=2)) == fills(wedlm, spelled)
+    with pytest.raises(ValueError, match="take a confidence"):
+        fills(wedlm, replace(spelled, confidence=Confidence.NONE))
 
 
 def test_blocks(bd3lm: esolm.Model) -> None:

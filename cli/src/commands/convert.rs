@@ -66,7 +66,7 @@ pub struct Args {
     /// The token that ends a text, by its text or id, in place of the one that configuration or tokenizer name.
     #[arg(long, value_name = "TOKEN", value_parser = special_token)]
     eos: Option<SpecialToken>,
-    /// The mask token, by its text or id, if neither configuration nor tokenizer say it.
+    /// The mask token, by its text or id, where the configuration does not say it; in place of the one that the tokenizer names.
     #[arg(long, value_name = "TOKEN", value_parser = special_token)]
     mask_token: Option<SpecialToken>,
     /// Model name to store in the file. Default: from the output's file name.
@@ -98,7 +98,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         context_length: args.length,
         bos: args.bos.clone(),
         eos: args.eos.clone(),
-        mask: args.mask_token.clone(),
+        mask_token: args.mask_token.clone(),
         defaults: args.quantization.defaults()?,
         name: args.name.clone(),
         force: args.overwrite.force,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Step};
+use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result, Step, Variant};
 
 use many::ManyArgs;
 use report::Generated;
@@ -373,7 +373,9 @@ fn add_points(points: &mut Vec<Series>, step: &Step<'_>) -> Result<()> {
 
 /// What the plot is of: the seed, what was asked for of diffusion, and what it came to.
 fn note(args: &Args, params: &GenerateParams<'_>, model: &Model, generated: &Generated) -> String {
-    let steps = params.diffusion_steps(model.config()).map(|steps| format!("T = {steps} diffusion steps"));
+    let each = if model.config().variant == Variant::Bd3Lm { " a block" } else { "" };
+    let steps =
+        params.diffusion_steps(model.config()).map(|steps| format!("T = {steps} diffusion steps{each}"));
     let alpha_0 = args.phases.alpha0.map(|alpha_0| format!("alpha_0 = {alpha_0}"));
     let given: String = [steps, alpha_0].into_iter().flatten().map(|given| given + ", ").collect();
     format!("seed {}, {given}{} tokens in {} steps", params.seed, generated.tokens, generated.steps)

@@ -159,8 +159,8 @@ impl Display for Listing<'_> {
         if let Some(bos) = wanted_first(model) {
             writeln!(
                 f,
-                "texts were trained with token {bos} at their beginning ({ADD_BOS}), which no command puts there: with \
-                 --special a prompt may name it\n"
+                "texts were trained with token {bos} at their beginning ({ADD_BOS}), which no command puts there, unless a \
+                 chat template does: with --special a prompt may name it\n"
             )?;
         }
         for (key, value) in model.metadata() {

@@ -16,7 +16,7 @@ use crate::output::{human_bytes, io_error, print, print_json};
 const HELP: &str = "\
 What is downloaded: config.json, model.safetensors (or its shards with their index, or pytorch_model.bin), the tokenizer's \
 files, chat_template.jinja and generation_config.json; nothing else, and nothing of it is executed. A GGUF file of the \
-repository, of esolm's or llama.cpp's, is used as it is: the one of the type (q4_k: also Q4_K_M, _S or _L), or the only one. \
+repository, of esolm's or llama.cpp's, is used as it is: the one of the type (q4_k: also Q4_K_M, _S or _L) or, where there is no checkpoint, the only one. \
 Sizes and hashes are checked. A download that was interrupted is continued.
 
 Where it goes: downloads into the hub's own cache (~/.cache/huggingface, or HF_HOME), which other programs share; the \
@@ -98,6 +98,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         tokenizer: args.tokenizer.as_deref().map(tokenizer_file).transpose()?,
         output: args.output.clone(),
         force: args.force,
+        tells_wants: true,
     })?;
     if args.json.json {
         print_json(json!({ "file": file.display().to_string(), "bytes": size(&file)? }))?;

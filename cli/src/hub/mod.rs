@@ -36,6 +36,8 @@ pub struct Request {
     pub output: Option<PathBuf>,
     /// Checks and converts again what is there.
     pub force: bool,
+    /// Tells what the file asks of who runs it, who is somebody else.
+    pub tells_wants: bool,
 }
 
 /// The file of a model. Without a request to the hub if the model is there.
@@ -53,7 +55,7 @@ pub fn model(name: &str) -> Result<PathBuf> {
             return Ok(file);
         }
     }
-    pull(&Request { name, variant: None, tokenizer: None, output: None, force: false })
+    pull(&Request { name, variant: None, tokenizer: None, output: None, force: false, tells_wants: false })
 }
 
 /// The folder with the checkpoint of a repository.
@@ -153,7 +155,8 @@ pub fn pull(request: &Request) -> Result<PathBuf> {
             let cpu = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
             match Model::open(&file, &cpu) {
                 // It wants options, such as --mask-token, which are those of the command that runs it.
-                Err(Error::InvalidArgument(what)) => tell(&format!("note: {what}")),
+                Err(Error::InvalidArgument(what)) if request.tells_wants => tell(&format!("note: {what}")),
+                Err(Error::InvalidArgument(_)) => (),
                 opened => drop(opened?),
             }
             match &request.output {

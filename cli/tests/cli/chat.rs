@@ -65,6 +65,25 @@ fn windows_answer_as_generate_writes_and_turns_keep_their_keys_and_values() {
     assert_eq!(written.strip_prefix(before).map(str::trim), Some(answer.trim()), "{written}");
 }
 
+/// Models that keep nothing between turns: each conversation is read anew.
+#[test]
+fn models_that_are_not_extended_answer_again() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["tiny-A", "mdlm-tiny"] {
+        let model = dir.path().join(name).display().to_string();
+        let checkpoint = library_file(&format!("tests/golden/{name}/checkpoint.ckpt"));
+        let converted = esolm(&["convert", &checkpoint, "-o", &model]);
+        assert!(converted.status.success(), "{}", err(&converted));
+        let output =
+            chat("Hi\nYo\n/stats\n", &["-m", &model, "--template", "chatml", "-n", "4", "--ignore-eos"]);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        let said = out(&output);
+        assert!(said.contains("\n4 messages,"), "{said}");
+        // Steps that wrote the answer alone.
+        assert!(said.contains("last answer: 4 tokens in 4 steps") || name == "mdlm-tiny", "{said}");
+    }
+}
+
 #[test]
 fn message_may_have_several_lines() {
     let both = chat("One \\\nline\n/save /dev/stdout\n", &["-n", "4"]);

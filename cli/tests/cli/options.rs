@@ -234,19 +234,22 @@ fn plot_says_what_it_is_of() {
         (&["--order", "strided:10"], ">seed 7, 20 tokens in "),
         (&["--steps", "4", "--alpha0", "0"], ">seed 7, alpha_0 = 0, 20 tokens in 20 steps<"),
         (&["-m", &own], ">seed 7, T = 16 diffusion steps, 20 tokens in "),
+        (&["--adaptive", "conf:0.5"], ">seed 7, 20 tokens in "),
+        (&["--window", "4"], ">seed 7, 20 tokens in "),
     ] {
         printed(&[&["run", "-q", "-p", "Once"], &options[..], given].concat());
         let plot = std::fs::read_to_string(&file).unwrap();
         assert!(plot.contains(note), "{given:?}: {plot}");
     }
-    // A model that does nothing else, and one that writes one token in each step.
-    for (variant, note) in [
-        ("mdlm", ">seed 7, T = 128 diffusion steps, 20 tokens in "),
-        ("ar", ">seed 7, 20 tokens in 20 steps<"),
+    // A model that does nothing else, one that divides each block, and one that writes one token in each step.
+    for (variant, given, note) in [
+        ("mdlm", &[][..], ">seed 7, T = 128 diffusion steps, 20 tokens in "),
+        ("bd3lm:4", &["--steps", "2"], ">seed 7, T = 2 diffusion steps a block, 20 tokens in "),
+        ("ar", &[], ">seed 7, 20 tokens in 20 steps<"),
     ] {
         let model = dir.path().join(format!("{variant}.gguf")).display().to_string();
         printed(&["bench", "--shape", "stories", "--variant", variant, "--write", &model]);
-        printed(&[&["run", "-q", "-m", &model], &options[..]].concat());
+        printed(&[&["run", "-q", "-m", &model], &options[..], given].concat());
         let plot = std::fs::read_to_string(&file).unwrap();
         assert!(plot.contains(note), "{variant}: {plot}");
     }

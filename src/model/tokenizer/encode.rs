@@ -115,8 +115,9 @@ impl Encoder {
 
     /// The tokens of a text that may name special tokens.
     fn encode_special(&self, text: &str, continues: bool) -> Result<Vec<u32>> {
-        // A vocabulary may have an ordinary token of this name.
-        if self.inner.token_to_id(MASK) == Some(self.mask) {
+        // Another token may have this name, or the mask may be an ordinary one, which the tokenizer would take for a word.
+        let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
+        if added.get(&self.mask).is_some_and(|token| token.content == MASK) {
             return Ok(self.ids(text, true, continues)?.0);
         }
         let mut all = Vec::new();

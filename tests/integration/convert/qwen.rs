@@ -47,7 +47,7 @@ fn mask_is_what_configuration_tokenizer_or_option_say() {
         matches!(&error, Error::InvalidArgument(what) if what.contains("give it with --mask-token")),
         "{error}"
     );
-    let given = |token| Options { mask: Some(token), ..Options::default() };
+    let given = |token| Options { mask_token: Some(token), ..Options::default() };
     assert_eq!(mask(&nowhere, &given(SpecialToken::Id(500))), 500);
     assert_eq!(mask(&nowhere, &given(SpecialToken::Text("w9".into()))), 9);
 }
@@ -55,7 +55,7 @@ fn mask_is_what_configuration_tokenizer_or_option_say() {
 #[test]
 fn mask_that_the_model_does_not_have_is_refused() {
     let refused = |model: Published, mask: u32| {
-        let error = model.error(&Options { mask: Some(SpecialToken::Id(mask)), ..Options::default() });
+        let error = model.error(&Options { mask_token: Some(SpecialToken::Id(mask)), ..Options::default() });
         assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
         error.to_string()
     };

@@ -334,7 +334,8 @@ public final class Context: @unchecked Sendable {
         }
     }
 
-    /// The order in which the positions of a sequence are generated, the known ones first.
+    /// The order in which the positions of a sequence are generated, the known ones first; while a window slides, those that are
+    /// final.
     public func order(_ sequence: UInt32 = 0) throws -> [UInt32] {
         try reading { context in
             try filled(0 as UInt32, capacity: 128) { positions, n in

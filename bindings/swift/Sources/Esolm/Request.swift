@@ -37,7 +37,8 @@ public struct Adaptive: Sendable, Equatable {
     public enum Confidence: Sendable {
         case probability, margin, entropy
     }
-    public var confidence: Confidence
+    /// `nil`: the window slides by WeDLM's rule.
+    public var confidence: Confidence?
     /// The confidence from which on a token is written (entropy: at most).
     public var threshold: Float
     /// The number of positions that a step considers.
@@ -57,6 +58,11 @@ public struct Adaptive: Sendable, Equatable {
         self.window = window
         self.penalty = penalty
         self.inOrder = inOrder
+    }
+
+    /// A window that slides by WeDLM's rule, in any causal model; 0 is as large as WeDLM's authors have it.
+    public init(window: Int) {
+        (threshold, self.window, penalty, inOrder) = (0, window, 0, true)
     }
 }
 
@@ -296,7 +302,8 @@ public struct GenerateParams: Sendable {
         c.ignore_eos = ignoreEOS ? 1 : 0
         c.step_text = stepText ? 1 : 0
         if let adaptive {
-            switch adaptive.confidence { // else ESOLM_CONFIDENCE_NONE, the default
+            switch adaptive.confidence {
+            case nil: c.confidence = ESOLM_CONFIDENCE_NONE
             case .probability: c.confidence = ESOLM_CONFIDENCE_PROBABILITY
             case .margin: c.confidence = ESOLM_CONFIDENCE_MARGIN
             case .entropy: c.confidence = ESOLM_CONFIDENCE_ENTROPY

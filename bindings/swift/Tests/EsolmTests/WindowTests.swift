@@ -37,6 +37,10 @@ final class WindowTests: XCTestCase {
         // Certain of each place, and of none.
         XCTAssertEqual(try fills(model) { $0.adaptive = Adaptive(.entropy, threshold: 100, window: 4) }.counts, [4, 4, 4, 2])
         XCTAssertEqual(try fills(model) { $0.adaptive = Adaptive(.entropy, threshold: 0, window: 4) }.counts, oneByOne)
+        // WeDLM's rule with another window.
+        let spelled = Adaptive(.entropy, threshold: 0.4, window: 2, penalty: 0.02, inOrder: true)
+        XCTAssertEqual(
+            try fills(model) { $0.adaptive = Adaptive(window: 2) }.counts, try fills(model) { $0.adaptive = spelled }.counts)
         let auto = try fills(model) { $0.adaptive = Adaptive(.entropy, threshold: 100, window: Adaptive.windowAuto) }
         XCTAssertLessThan(auto.counts.count, 14)
     }

@@ -133,9 +133,8 @@ pub fn floor(
         };
         let products = (masks + tokens) as f64 * of_blocks.products - tokens as f64 * last;
         let now_blocks = of_blocks.least(products, machine);
-        // A window that slides compares all its masks by their logits.
-        let logits = if window.is_some() { masks } else { now };
-        let now_vocabulary = of_vocabulary.least(logits as f64 * of_vocabulary.products, machine);
+        // At least the logits of what was written: a window that slides has those of its other masks, too.
+        let now_vocabulary = of_vocabulary.least(now as f64 * of_vocabulary.products, machine);
         blocks += now_blocks;
         vocabulary += now_vocabulary;
         let cache = cached as f64 * token_bytes(config, kv_type) / machine.bandwidth;
@@ -204,11 +203,9 @@ mod tests {
             let [blocks, vocabulary] = Matrices::of(&model);
             let last = not_in_last_block(&config, &blocks);
             let rows = f64::from(masks + tokens) * blocks.products - f64::from(tokens) * last;
-            // What is written, and the masks that a window compares.
-            let logits = if window.is_some() { f64::from(masks) } else { 8.0 } * vocabulary.products;
-            assert_eq!(found.seconds, rows + logits, "{variant:?} {window:?}");
+            assert_eq!(found.seconds, rows + 8.0 * vocabulary.products, "{variant:?} {window:?}");
             assert_eq!(found.blocks.multiplying, rows, "{variant:?}");
-            assert_eq!(found.vocabulary.multiplying, logits, "{variant:?}");
+            assert_eq!(found.vocabulary.multiplying, 8.0 * vocabulary.products, "{variant:?}");
             // What is read: all matrices in each step, and nothing of a machine that multiplies at once.
             let reader = Machine {
                 bandwidth: 1.0,

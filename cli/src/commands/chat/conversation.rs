@@ -280,8 +280,10 @@ impl<'a> Conversation<'a> {
             let written = step.updates.len();
             if written > 0 {
                 reading = None;
-                (tokens, steps) = (tokens + written, steps + 1);
             }
+            // Those that read the prompt write nothing.
+            steps += usize::from(reading.is_none());
+            tokens += written;
             if let Err(error) = append(&mut text, step.text(0)) {
                 break Err(error);
             }
