@@ -82,7 +82,7 @@ demo: setup
 	target/release/esolm generate -p "Once upon a time" --seed 1
 
 test: check unit test-c asan
-	@cat $(BUILD)/skipped/* 2>/dev/null | sed 's/^/esolm: /'
+	@sort -u $(BUILD)/skipped/* 2>/dev/null | sed 's/^/esolm: /'
 
 check: setup-test
 	$(CARGO) fmt --all --check

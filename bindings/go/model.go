@@ -49,6 +49,9 @@ func Open(path string, options ModelOptions) (*Model, error) {
 
 // OpenBytes opens a model from the bytes of a GGUF file, which are copied.
 func OpenBytes(file []byte, options ModelOptions) (*Model, error) {
+	if err := options.checkName(); err != nil {
+		return nil, err
+	}
 	if len(file) == 0 {
 		return nil, &Error{StatusBadFile, "the file is empty"}
 	}

@@ -7,7 +7,7 @@ use esolm::{Adaptive, Error, GenerateParams, Result, Variant};
 #[derive(clap::Args)]
 pub struct PhaseArgs {
     /// Fraction of the tokens written in parallel by diffusion, 0 to 1; the rest is written one by one, left to right.
-    /// Default: 1 if adaptive steps or an order for diffusion is given; otherwise what the model's file says, or 0, which gives
+    /// Default: 1 if adaptive steps, a window or an order for diffusion is given; otherwise what the model's file says, or 0, which gives
     /// the best text, and which a grammar takes (WeDLM: or 1, its window, without --lookahead). With --steps or --schedule it is 1
     /// where it would be 0.
     #[arg(long, value_name = "A", help_heading = "Diffusion")]

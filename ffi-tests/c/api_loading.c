@@ -117,11 +117,13 @@ static void readers(void)
     STATUS(INVALID, esolm_model_open_reader(&reader, &params, &opened));
     CHECK(source.closes == 3);
     /* A struct that is refused is not used. */
-    STATUS(INVALID, esolm_model_open_reader(NULL, NULL, &opened));
-    reader.read = NULL;
-    STATUS(INVALID, esolm_model_open_reader(&reader, NULL, &opened));
-    reader.struct_size = 0;
-    STATUS(INVALID, esolm_model_open_reader(&reader, NULL, &opened));
+    for (int i = 0; i < 3; i++) {
+        opened = (esolm_model *)&source; /* anything */
+        reader.read = i == 1 ? NULL : reader.read;
+        reader.struct_size = i == 2 ? 0 : sizeof reader;
+        STATUS(INVALID, esolm_model_open_reader(i == 0 ? NULL : &reader, NULL, &opened));
+        CHECK(opened == NULL);
+    }
     CHECK(source.closes == 3);
 }
 

@@ -171,17 +171,17 @@ static void uninitialised(void)
     STATUS(INVALID, esolm_begin(context, &EMPTY, 1, &how));
     last_error_says("esolm_generate_params_init");
     esolm_context_params limits;
-    esolm_context *none;
+    esolm_context *none = (esolm_context *)&limits; /* anything */
     memset(&limits, 0, sizeof limits);
     STATUS(INVALID, esolm_context_new(model, &limits, &none));
     last_error_says("esolm_context_params_init");
     esolm_model_params opening;
-    esolm_model *no_model;
+    esolm_model *no_model = (esolm_model *)&opening;
     memset(&opening, 0, sizeof opening);
     STATUS(INVALID, esolm_model_open("no-such-file", &opening, &no_model));
     last_error_says("esolm_model_params_init");
     esolm_pool_params threads;
-    esolm_pool *no_pool;
+    esolm_pool *no_pool = (esolm_pool *)&threads;
     memset(&threads, 0, sizeof threads);
     STATUS(INVALID, esolm_pool_new(&threads, &no_pool));
     last_error_says("esolm_pool_params_init");

@@ -78,6 +78,7 @@ void windows(const esolm::Model &model)
     how.penalty = 0.02f;
     how.in_order = 1;
     CHECK(steps(model, narrow) == steps(model, how));
+    CHECK(by_c(model, narrow) == by_c(model, how));
 }
 
 void blocks(const esolm::Model &model)

@@ -231,8 +231,8 @@ unsafe fn make(
 ) -> Result<()> {
     // SAFETY: the contract says that each pointer is NULL or valid.
     let (out, handle, params, pool) = unsafe {
-        let given = params::read(params)?;
         let (out, handle) = (args::out(out, null_mut(), "out")?, args::reference(model, "model")?);
+        let given = params::read(params)?;
         (out, handle, given.check()?, given.pool())
     };
     let context = Context::new_in(&handle.model, &params, pool, arena)?;

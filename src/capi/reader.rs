@@ -101,6 +101,8 @@ pub unsafe extern "C" fn esolm_model_open_reader(
     out: *mut *mut esolm_model,
 ) -> esolm_status {
     wrap(|| {
+        // SAFETY: the header requires each pointer to be NULL or valid for the call.
+        let out = unsafe { args::out(out, null_mut(), "out") };
         if reader.is_null() {
             return Err(args::null("reader"));
         }
@@ -109,13 +111,11 @@ pub unsafe extern "C" fn esolm_model_open_reader(
         if reader.read.is_none() {
             return Err(args::null("reader->read"));
         }
+        // From here on the file is closed, whatever is wrong.
         let mut reader = Reader { functions: reader, name: "" };
-        // SAFETY: the header requires each pointer to be NULL or valid for the call.
-        let (out, name) = unsafe {
-            let name = args::optional_string(reader.functions.name, "reader->name");
-            (args::out(out, null_mut(), "out")?, name?)
-        };
-        reader.name = name;
+        let out = out?;
+        // SAFETY: as above.
+        reader.name = unsafe { args::optional_string(reader.functions.name, "reader->name")? };
         // SAFETY: the header requires NULL or valid parameters, with a valid device name and callback.
         let model = unsafe { with_options(params, |options| Model::from_reader(&mut reader, options))? };
         // SAFETY: `out` is not NULL (`args::out`), and the header requires it to be valid then.

@@ -156,9 +156,9 @@ fn refuse_unknown(facts: Facts<'_>) -> Result<()> {
         ));
     }
     if let Some(kinds) = facts.find(&["layer_types"]) {
-        let is_full = |kind: &Value| kind.as_str() == Some("full_attention");
-        if !kinds.as_array().is_some_and(|kinds| kinds.iter().all(is_full)) {
-            return unsupported(format!("layers of the kinds {kinds}; esolm runs those of full_attention"));
+        let other = |kind: &&Value| kind.as_str() != Some("full_attention");
+        if let Some(other) = kinds.as_array().map_or(Some(kinds), |kinds| kinds.iter().find(other)) {
+            return unsupported(format!("layers of the kind {other}; esolm runs those of full_attention"));
         }
     }
     match facts.text(&["hidden_act"])? {

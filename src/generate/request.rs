@@ -53,7 +53,7 @@ pub struct GenerateParams<'a> {
     /// [`GenerateParams::ALPHA_0_AUTO`], the default, is 1 if adaptive steps or an order other than left to right is given, or
     /// if the model does nothing else; otherwise what the model's file says ([`Defaults`](crate::Defaults)), or 0, which writes
     /// the best text (WeDLM: or 1, its window, without lookahead). With steps or a schedule it is 1 where it would be 0; with a
-    /// grammar it is 0, unless one of all these is given.
+    /// grammar it is 0, unless adaptive steps, an order, steps or a schedule is given.
     pub alpha_0: f64,
     /// Number of steps of the diffusion phase (T); steps that would write no token are skipped. 0 (default):
     /// what the model's file says, otherwise 128.

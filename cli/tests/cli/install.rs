@@ -100,6 +100,12 @@ fn what_was_installed_is_removed_and_nothing_else() {
     let map = std::fs::read_to_string(prefix.join("include/CEsolm/module.modulemap")).unwrap();
     assert!(map.contains("module CEsolm ") && map.contains("header \"../esolm.h\""), "{map}");
     run("packaging/uninstall", &[&dist, &prefix]);
+    // An older esolm's own, which would be a second module of that name, is removed.
+    let older = folder.path().join("older/include/module.modulemap");
+    std::fs::create_dir_all(older.parent().unwrap()).unwrap();
+    std::fs::write(&older, "// For Swift.\nmodule CEsolm [system] {\n}\n").unwrap();
+    run("packaging/install", &[&dist, &folder.path().join("older")]);
+    assert!(!older.exists());
     let mut left = files(&prefix);
     left.sort();
     assert_eq!(left, others.map(|other| prefix.join(other)));

@@ -87,6 +87,8 @@ fn scaled_positions_and_sliding_windows_are_refused_by_name() {
         (json!({"use_sliding_window": 1}), "sliding windows"),
         (json!({"layer_types": ["full_attention", "sliding_attention"]}), "sliding_attention"),
         (json!({"layer_types": ["linear_attention"]}), "linear_attention"),
+        (json!({"layer_types": "sliding_attention"}), "sliding_attention"),
+        (json!({"rope_scaling": {"rope_type": null, "type": "linear"}}), "linear"),
     ] {
         let error = wedlm(values.clone()).error(&Options::default());
         assert!(matches!(&error, Error::Unsupported(what) if what.contains(says)), "{values}: {error}");
@@ -96,6 +98,7 @@ fn scaled_positions_and_sliding_windows_are_refused_by_name() {
         json!({"rope_scaling": {"rope_type": "default"}, "layer_types": ["full_attention"]}),
         json!({"rope_parameters": {"rope_theta": 1000000.0, "rope_type": "default"}}),
         json!({"rope_parameters": {"rope_theta": 1000000.0}}),
+        json!({"rope_scaling": {"rope_type": null, "factor": null}, "layer_types": null}),
     ] {
         converted(wedlm(values).write().path(), &Options::default());
     }

@@ -175,7 +175,7 @@ public struct GenerateParams: Sendable {
     public var steps: Int
     /// The same seed gives the same text.
     public var seed: UInt64
-    /// For `alpha0`: 1 if confidence or an order other than left to right is given, or if the model does nothing else;
+    /// For `alpha0`: 1 if adaptive steps or an order other than left to right is given, or if the model does nothing else;
     /// otherwise what the model's file says, or 0, which writes the best text, and which a grammar takes. With steps or a
     /// schedule it is 1 where it would be 0.
     public static let alpha0Auto = ESOLM_ALPHA_0_AUTO
