@@ -72,7 +72,7 @@ impl Weights {
         let mut table = TensorTable::allocate(tensors.len(), (0, 0))?;
         let (places, size) = places(device, &tensors, layout)?;
         // On the host this is for a file inside a file, a caller's odd address, or another layout.
-        let mut memory = if on_host { Some(Arena::allocate(size)?) } else { None };
+        let mut memory = if on_host { Some(Arena::allocate_in_huge_pages(size)?) } else { None };
         let buffer = match &memory {
             // SAFETY: the memory is kept beside the buffer and dropped after it.
             Some(memory) => unsafe { Buffer::wrap(memory.part(0, size)?, size)? },

@@ -142,7 +142,7 @@ impl Writer {
             out.write_all(&bytes).map_err(io)?;
             written += pad + bytes.len() as u64;
         }
-        Ok(())
+        out.flush().map_err(io)
     }
 
     /// Where each tensor's data begins, counted from the start of all data. Panels are aligned to cache lines in the file.

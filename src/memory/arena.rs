@@ -33,6 +33,12 @@ unsafe impl Send for Arena {}
 // unsafe and checked there.
 unsafe impl Sync for Arena {}
 
+impl AsRef<[u8]> for Arena {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
 impl Arena {
     /// Maps `len` zeroed bytes. The operating system provides each page when it is first touched.
     ///
@@ -43,6 +49,20 @@ impl Arena {
             .map_err(|e| Error::OutOfMemory(format!("{len} bytes could not be allocated ({e})")))?;
         let start = NonNull::from(map.as_mut()).cast();
         Ok(Self { start, len, _owned: Some(map) })
+    }
+
+    /// As [`Arena::allocate`], for memory that is used from end to end: in huge pages where the system has them, which are read
+    /// faster. (Of memory that is used here and there they would take more.)
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn allocate_in_huge_pages(len: usize) -> Result<Self> {
+        let arena = Self::allocate(len)?;
+        #[cfg(target_os = "linux")]
+        if let Some(map) = &arena._owned {
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
+        Ok(arena)
     }
 
     /// Uses `len` bytes at `start` and clears them.

@@ -56,7 +56,11 @@ impl FileBytes {
         // checked: `LoadMode::Map` documents it as a condition, and `LoadMode::Copy` does without it.
         let mapped = unsafe { MmapOptions::new().offset(part.offset()).len(len).map(part.file()) };
         match mapped {
-            Ok(map) => Ok(Self::Map(map)),
+            Ok(map) => {
+                #[cfg(target_os = "linux")]
+                let _ = map.advise(memmap2::Advice::HugePage);
+                Ok(Self::Map(map))
+            }
             Err(error) if cannot_map(&error) => {
                 let name = part.name();
                 log(
@@ -81,7 +85,7 @@ impl FileBytes {
         reader: &mut dyn ModelReader,
         report: &dyn Fn(f64) -> Result<()>,
     ) -> Result<Self> {
-        let mut memory = Arena::allocate(checked_len(reader)?)?;
+        let mut memory = Arena::allocate_in_huge_pages(checked_len(reader)?)?;
         let mut at = 0;
         for (part, fraction) in parts(memory.bytes_mut()) {
             read_exact(reader, at, part).map_err(|source| Error::Io { file: reader.name(), source })?;
@@ -96,7 +100,7 @@ impl FileBytes {
     /// # Errors
     /// [`Error::OutOfMemory`]; what `report` returns.
     pub(crate) fn copy_of(mut bytes: &[u8], report: &dyn Fn(f64) -> Result<()>) -> Result<Self> {
-        let mut memory = Arena::allocate(bytes.len())?;
+        let mut memory = Arena::allocate_in_huge_pages(bytes.len())?;
         for (part, fraction) in parts(memory.bytes_mut()) {
             let (from, rest) = bytes.split_at(part.len());
             part.copy_from_slice(from);

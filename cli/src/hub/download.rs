@@ -1,7 +1,7 @@
 //! Downloads of files: continued where they ended, checked before they get their name.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -102,6 +102,25 @@ fn complete(
     }
 }
 
+/// Bytes that are written together, a huge page: the system keeps them in such, and the model is read faster from them.
+const BLOCK: usize = 2 << 20;
+
+/// Reads until `block` is full or nothing comes any more; `show` is called with how much of it is. Returns that, and the error that
+/// ended it.
+fn fill(body: &mut impl Read, block: &mut [u8], show: &mut dyn FnMut(usize)) -> (usize, std::io::Result<()>) {
+    let mut count = 0;
+    while let Some(rest) = block.get_mut(count..).filter(|rest| !rest.is_empty()) {
+        match body.read(rest) {
+            Ok(0) => break,
+            Ok(more) => count += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return (count, Err(error)),
+        }
+        show(count);
+    }
+    (count, Ok(()))
+}
+
 /// Appends what the hub sends to `out`, which has `start` bytes of the file.
 fn append(
     client: &Client,
@@ -119,24 +138,26 @@ fn append(
         length = 0;
     }
     let mut body = Paced::new(response.into_body().into_reader(), client.patience);
-    let mut buffer = vec![0; 1 << 16];
+    let mut buffer = vec![0; BLOCK];
     loop {
-        let count = body.read(&mut buffer).map_err(|error| {
-            // Of a hub that is that slow nothing better is to be expected at once.
-            let passing = !TooSlow::is(&error);
-            Failure { passing, ..unreachable(&file.url, &error) }
-        })?;
+        let room = BLOCK - (length % BLOCK as u64) as usize;
+        let block = buffer.get_mut(..room).unwrap_or_default();
+        let (count, end) = fill(&mut body, block, &mut |count| show(length + count as u64));
         length += count as u64;
         if length > file.size {
             fs::remove_file(path).map_err(|source| io_error(path, source))?;
             let what = format!("{}: longer than the {} bytes that the hub states", file.url, file.size);
             return Err(name.bad(what).into());
         }
-        if count == 0 {
+        out.write_all(buffer.get(..count).unwrap_or_default()).map_err(|source| io_error(path, source))?;
+        end.map_err(|error| {
+            // Of a hub that is that slow nothing better is to be expected at once.
+            let passing = !TooSlow::is(&error);
+            Failure { passing, ..unreachable(&file.url, &error) }
+        })?;
+        if count < room {
             break;
         }
-        out.write_all(buffer.get(..count).unwrap_or_default()).map_err(|source| io_error(path, source))?;
-        show(length);
     }
     if length < file.size {
         return Err(unreachable(&file.url, &format!("{length} of {} bytes came", file.size)));

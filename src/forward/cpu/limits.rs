@@ -3,7 +3,19 @@
 use std::hint::black_box;
 
 use super::kernels::isa::{ByteRange, Columns, FourColumns, Isa, Platform, WIDTH, WithIsa};
+use crate::error::Result;
+use crate::memory::Arena;
 use crate::simd::prefetch;
+
+/// So many bytes to read, in huge pages where the system has them: no slower than weights can be.
+///
+/// # Errors
+/// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+pub fn memory_to_read(len: usize) -> Result<impl AsRef<[u8]> + Sync> {
+    let mut memory = Arena::allocate_in_huge_pages(len)?;
+    memory.bytes_mut().fill(1);
+    Ok(memory)
+}
 
 /// Reads whole cache lines of `bytes` from so many places at once (1, 2, 4 or 8), and prefetches each `lines_ahead` lines before.
 /// (Lines that are left over are not read.)

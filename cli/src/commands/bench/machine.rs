@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, available_parallelism};
 use std::time::Instant;
 
-use esolm::limits::{multiply_bytes, multiply_floats, read_memory};
-use esolm::{Error, Result};
+use esolm::Result;
+use esolm::limits::{memory_to_read, multiply_bytes, multiply_floats, read_memory};
 use serde_json::{Value, json};
 
 /// The processor and its limits, measured with a number of threads.
@@ -137,16 +137,13 @@ impl Pattern {
 fn bandwidth(threads: usize) -> Result<f64> {
     // Far larger than most caches.
     let bytes = 192 << 20;
-    let mut memory = Vec::new();
-    memory.try_reserve_exact(bytes).map_err(|_| {
-        Error::OutOfMemory(format!("{bytes} bytes could not be allocated to measure how fast memory is read"))
-    })?;
-    memory.resize(bytes, 1);
+    let memory = memory_to_read(bytes)?;
+    let memory = memory.as_ref();
     let mut ways: Vec<_> =
-        Pattern::all(threads, memory.len()).into_iter().map(|way| (way.speed(&memory), way)).collect();
+        Pattern::all(threads, bytes).into_iter().map(|way| (way.speed(memory), way)).collect();
     ways.sort_by(|a, b| b.0.total_cmp(&a.0));
     let best = ways.iter().take(4).flat_map(|(once, way)| {
-        let again = (0..8).map(|_| way.speed(&memory));
+        let again = (0..8).map(|_| way.speed(memory));
         std::iter::once(*once).chain(again)
     });
     Ok(best.fold(0.0, f64::max))

@@ -37,7 +37,7 @@ impl MicroKernel<ROWS> for FloatKernel<'_> {
         FLOATS
     }
 
-    fn advances(&self, _: usize) -> usize {
+    fn advances(&self, _: usize, _: bool) -> usize {
         self.w.columns.div_ceil(FLOATS) * ROWS
     }
 

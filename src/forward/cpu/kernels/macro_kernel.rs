@@ -26,7 +26,9 @@ pub(super) trait MicroKernel<const G: usize> {
     /// How often [`MicroKernel::pack`] and [`MicroKernel::multiply`] advance `ahead` for all columns and so many rows of
     /// activations; 0 if nothing is to be prefetched. (If it were less often, all would be prefetched in a part of that time, and the
     /// prefetches would wait for each other.)
-    fn advances(&self, rows: usize) -> usize;
+    ///
+    /// `in_order`: whether the weights that come next lie behind those at hand.
+    fn advances(&self, rows: usize, in_order: bool) -> usize;
 
     /// Packs some columns of some rows, G at most.
     fn pack(&mut self, rows: Range<usize>, columns: Range<usize>, ahead: &mut Ahead<'_>);
@@ -89,8 +91,9 @@ pub(super) fn multiply_all<const G: usize, K: MicroKernel<G>>(
             sums.fill([0.0; G]);
             // Many rows come in slices, so that a slice's sums stay in the first cache beside the weights.
             let slice = sums.len().div_ceil(G).next_multiple_of(kernel.together());
-            let next = groups.peek().map_or(&[][..], |group| w.rows_bytes(group.clone()));
-            let mut ahead = Ahead::new(next, kernel.advances(sums.len()));
+            let mut ahead = groups.peek().map_or(Ahead::none(), |next| {
+                Ahead::new(w.rows_bytes(next.clone()), kernel.advances(sums.len(), next.start == group.end))
+            });
             for column in (0..w.columns).step_by(together) {
                 let columns = column..w.columns.min(column + together);
                 kernel.pack(group.clone(), columns.clone(), &mut ahead);
