@@ -28,7 +28,9 @@ impl Scale {
         let room = if high > low { (high - low) * 0.08 } else { 0.5 * high.abs().max(1.0) };
         let from = if !log && low >= 0.0 && low <= 0.8 * high { 0.0 } else { low - room };
         let mut scale = Self { log, from, to: high + room, start, end, ticks: vec![] };
-        scale.ticks = scale.measured_ticks(values).unwrap_or_else(|| scale.round_ticks());
+        // Between counts there is nothing.
+        let least = if values.iter().all(|value| value.fract() == 0.0) { 1.0 } else { 0.0 };
+        scale.ticks = scale.measured_ticks(values).unwrap_or_else(|| scale.round_ticks(least));
         scale
     }
 
@@ -70,8 +72,8 @@ impl Scale {
         (is_level && few && apart && short).then_some(values)
     }
 
-    /// About six round values.
-    fn round_ticks(&self) -> Vec<f64> {
+    /// About six round values, at least `least` apart.
+    fn round_ticks(&self, least: f64) -> Vec<f64> {
         let span = self.to - self.from;
         if self.log && span > 0.7 {
             let steps: &[f64] = match span {
@@ -90,6 +92,7 @@ impl Scale {
         let power = 10f64.powf(rough.log10().floor());
         let step =
             [1.0, 2.0, 5.0, 10.0].into_iter().map(|s| s * power).find(|&s| s >= rough).unwrap_or(rough);
+        let step = step.max(least);
         let first = (from / step).ceil() as i64;
         (first..).map(|i| i as f64 * step).take_while(|&v| v <= to).collect()
     }
@@ -119,11 +122,15 @@ mod tests {
         for (log, values, remark, expected) in [
             (false, vec![0.3, 9.0], "", "0 2 4 6 8"),
             (false, vec![4.0, 9.0], "", "0 2 4 6 8"),
-            (false, vec![100.0, 101.0], ", not from 0", "100 100.2 100.4 100.6 100.8 101"),
+            (false, vec![100.5, 101.0], ", not from 0", "100.5 100.6 100.7 100.8 100.9 101"),
+            (false, vec![100.0, 101.0], ", not from 0", "100 101"),
+            (false, vec![1.0, 2.0, 1.0], "", "0 1 2"),
+            (false, vec![1.0], ", not from 0", "1"),
             (false, vec![-2.0, 9.0], "", "0 5"),
             (true, vec![1e-5, 0.5], ", logarithmic", "1e-5 0.0001 0.001 0.01 0.1 1"),
             (true, vec![3.0, 90.0], ", logarithmic", "3 10 30 100"),
             (true, vec![4.0, 9.0], ", logarithmic", "4 5 6 7 8 9"),
+            (true, vec![1.0, 2.0], ", logarithmic", "1 2"),
         ] {
             let scale = Scale::new(log, &values, UPRIGHT);
             let ticks = scale.ticks();
