@@ -105,11 +105,13 @@ pub fn convert(
         }
     }
     if vocabulary.is_none() {
-        notes.push(
-            "no tokenizer: the model works on token ids; give one with --tokenizer, which for the authors' models is \
-             GPT-2's tokenizer.json"
-                .into(),
-        );
+        let whose = match is_qwen {
+            true => "the tokenizer.json that it was published with",
+            false => "for the authors' models GPT-2's tokenizer.json",
+        };
+        notes.push(format!(
+            "no tokenizer: the model works on token ids; give one with --tokenizer, which is {whose}"
+        ));
     }
     let recipes = match is_qwen {
         true => qwen::recipes(&mut source, &config)?,

@@ -160,6 +160,13 @@ pub(super) fn settings(
     };
     config.validate_defaults().map_err(Error::InvalidArgument)?;
     config.validate().map_err(|what| source.bad(what))?;
+    let reads_mask = variant != Variant::Ar || !needs_first_token && config.first_token_id() == mask_token_id;
+    if options.mask_token.is_some() && !reads_mask {
+        return Err(Error::invalid(format!(
+            "--mask-token: {} is autoregressive, and its texts do not begin with a mask",
+            source.path()
+        )));
+    }
     check_rotary(source, config.head_dim())?;
     Ok(Settings { config, notes })
 }

@@ -221,6 +221,7 @@ fn convert_changed(variant: &str, from: &str, to: &str, more: &[&str]) -> (tempf
     let converted = esolm(&[&["convert", &folder, "-o", &model, "--type", "f32"], more].concat());
     assert_eq!(converted.status.code(), Some(0), "{}", err(&converted));
     assert!(err(&converted).contains("no tokenizer") && err(&converted).contains("--tokenizer"));
+    assert!(err(&converted).contains("GPT-2's"), "{}", err(&converted));
     (dir, model)
 }
 
@@ -297,6 +298,19 @@ fn ar_without_a_token_before_the_text_asks_for_the_first_one() {
     assert!((nll.as_f64().unwrap() / 7.0 - per_token.as_f64().unwrap()).abs() < 1e-9, "{report}");
     let alone = esolm_reading(&["score", "-", "--ids", "-m", &model], "95");
     assert!(alone.status.code() == Some(2) && err(&alone).contains("first token"), "{}", err(&alone));
+}
+
+#[test]
+fn tokenizer_of_a_qwen_is_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model.gguf").display().to_string();
+    let converted = esolm(&["convert", &library_file("tests/golden/wedlm-qwen3"), "-o", &model]);
+    assert_eq!(converted.status.code(), Some(0), "{}", err(&converted));
+    let said = err(&converted);
+    assert!(
+        said.contains("the tokenizer.json that it was published with") && !said.contains("GPT-2"),
+        "{said}"
+    );
 }
 
 #[test]

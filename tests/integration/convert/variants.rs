@@ -1,6 +1,6 @@
 //! What a configuration says about attention, and what becomes of it.
 
-use esolm::convert::Options;
+use esolm::convert::{Options, SpecialToken};
 use esolm::gguf::Gguf;
 use esolm::{Config, Error, Variant};
 use serde_json::json;
@@ -91,6 +91,17 @@ fn ar_without_a_token_before_the_text_says_so() {
     assert!(report.notes.iter().any(|note| note.contains("has to be given")), "{:?}", report.notes);
     let written = Config::from_gguf(&Gguf::parse(&bytes, "out").unwrap()).unwrap();
     assert_eq!(written, report.config);
+    // One that reads no mask, and one that has it before its texts.
+    let masked = Options { mask_token: Some(SpecialToken::Id(90)), ..Options::default() };
+    for prepend in ["none", "bos"] {
+        model.config["algo"]["prepend_token"] = json!(prepend);
+        let error = model.error(&masked);
+        assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
+        assert!(error.to_string().starts_with("--mask-token: "), "{error}");
+    }
+    model.config["algo"]["prepend_token"] = json!("mask");
+    let (report, _) = converted(model.write().path(), &masked);
+    assert_eq!((report.config.mask_token_id, report.config.prepend_token_id), (90, Some(90)));
     model.config["algo"]["prepend_token"] = json!("eos");
     let error = model.error(&Options::default()).to_string();
     assert!(error.contains("not bos, mask or none"), "{error}");
