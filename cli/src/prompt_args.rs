@@ -14,7 +14,8 @@ pub struct PromptArgs {
     /// and -f if something is piped in. May be repeated: one text per prompt. Default: no prompt.
     #[arg(short, long = "prompt", value_name = "TEXT", allow_hyphen_values = true)]
     prompts: Vec<String>,
-    /// File with a prompt (UTF-8), without the newline at its end; `-` is standard input. May be repeated, also beside -p: one text per prompt.
+    /// File with a prompt (UTF-8), without the newline at its end; `-` is standard input. May be repeated, also beside -p: one
+    /// text per prompt.
     #[arg(short, long = "file", value_name = "FILE")]
     files: Vec<String>,
     /// Prompt as token ids, such as "50256 464" or [50256, 464]; for a model without a tokenizer, too. May be repeated, also
@@ -77,7 +78,7 @@ pub fn check_first_token(model: &Model, given: &[Prompt]) -> Result<()> {
         None => "--prompt-ids ID".to_owned(),
     };
     Err(Error::InvalidArgument(format!(
-        "this autoregressive model was trained without a token before the text: give the token at position 0, with -p TEXT \
+        "this model was trained without a token before the text: give the token at position 0, with -p TEXT \
          or {begin}"
     )))
 }

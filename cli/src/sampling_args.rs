@@ -6,26 +6,26 @@ use esolm::{Error, Result, SamplingParams};
 #[derive(clap::Args)]
 pub struct SamplingArgs {
     /// Top-p (nucleus) sampling: draw from the most likely tokens that together have this probability, above 0 to 1;
-    /// 1 = off. Default: what the model's file says, else 0.9 (WeDLM: 1).
+    /// 1 = off. Default, or -1: what the model's file says, else 0.9 (WeDLM: 1).
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
-    /// Top-k sampling: draw from this many most likely tokens; 0 = off. Default: the file's, else 0.
+    /// Top-k sampling: draw from this many most likely tokens; 0 = off. Default, or -1: the file's, else 0.
     #[arg(long, value_name = "K", value_parser = top_k)]
     top_k: Option<u32>,
     /// Sampling temperature: below 1 favours likely tokens, above 1 unlikely ones; 0 always takes the most likely token.
-    /// Default: what the model's file says, else 1 (WeDLM: 0.2).
+    /// Default, or -1: what the model's file says, else 1 (WeDLM: 0.2).
     #[arg(long, visible_alias = "temperature", value_name = "X")]
     temp: Option<f32>,
-    /// Min-p sampling: leave out tokens less likely than this times the most likely one, 0 to 1; 0 = off. Default:
-    /// the file's, else 0.
+    /// Min-p sampling: leave out tokens less likely than this times the most likely one, 0 to 1; 0 = off. Default,
+    /// or -1: the file's, else 0.
     #[arg(long, value_name = "P")]
     min_p: Option<f32>,
     /// Locally typical sampling: draw from the tokens of the most typical information content that together have this
-    /// probability, above 0 to 1; 1 = off. Default: the file's, else 1.
+    /// probability, above 0 to 1; 1 = off. Default, or -1: the file's, else 1.
     #[arg(long, alias = "typical-p", value_name = "P")]
     typical: Option<f32>,
     /// Top-n-sigma sampling: leave out tokens whose logit is more than this many standard deviations below the largest;
-    /// 0 = off. Default: the file's, else 0.
+    /// 0 = off. Default, or -1: the file's, else 0.
     #[arg(long, alias = "top-nsigma", value_name = "N")]
     top_n_sigma: Option<f32>,
 }

@@ -91,7 +91,7 @@ impl Session {
         }
         if prefix_only && !known.is_sorted_by_key(|&token| token == mask) {
             return Err(Error::invalid(format!(
-                "prompt {index}: an autoregressive model takes a prefix only"
+                "prompt {index}: an autoregressive model, and WeDLM one by one, take a prefix only"
             )));
         }
         Ok(())

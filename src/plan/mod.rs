@@ -54,9 +54,7 @@ impl Plan {
             ));
         }
         if self.known.len() < config.given_tokens() {
-            return Err(Error::invalid(
-                "the token at position 0 has to be given to this autoregressive model",
-            ));
+            return Err(Error::invalid("the token at position 0 has to be given to this model"));
         }
         if config.diffusion_only && self.known.len() + self.diffusion != self.order.len() {
             return Err(Error::invalid(

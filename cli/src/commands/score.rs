@@ -21,8 +21,8 @@ use windows::ShardArgs;
 
 const HELP: &str = "\
 The text is cut into consecutive windows of --length tokens, and each is scored on its own, without the text before it, \
-as in training. No <|endoftext|> is added. The first token of a window is given to an autoregressive model that was trained \
-without a token before the text, and has no score.
+as in training. No <|endoftext|> is added. The first token of a window is given to a model that was trained without a token \
+before the text, and has no score.
 
 Likelihood in an order:
   The probability of each token given the tokens before it in the order: left to right, or K random orders with \

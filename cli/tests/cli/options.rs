@@ -133,6 +133,8 @@ fn minus_one_is_a_default_or_leaves_to_chance() {
     assert_eq!(of("-1"), of("1"));
     assert_eq!(of("4294967295"), of("0"));
     assert_ne!(of("4294967295"), of("1"));
+    let help = printed(&["generate", "--help"]).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(help.matches("Default, or -1:").count(), 7, "six of sampling, and the seed: {help}");
     // A seed that is told, and makes the same text.
     let run = |seed: &str| {
         let output = esolm(&["generate", "-p", "The king", "-n", "24", "--seed", seed]);
