@@ -155,8 +155,11 @@ pub fn pull(request: &Request) -> Result<PathBuf> {
             let cpu = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
             match Model::open(&file, &cpu) {
                 // It wants options, such as --mask-token, which are those of the command that runs it.
-                Err(Error::InvalidArgument(what)) if request.tells_wants => tell(&format!("note: {what}")),
-                Err(Error::InvalidArgument(_)) => (),
+                Err(Error::InvalidArgument(what)) => {
+                    if request.tells_wants {
+                        tell(&format!("note: {what}"));
+                    }
+                }
                 opened => drop(opened?),
             }
             match &request.output {
