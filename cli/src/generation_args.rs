@@ -10,7 +10,7 @@ use esolm::{
 use crate::allocation::{collected, copy_of, push};
 use crate::dry_args::DryArgs;
 use crate::input::read_text;
-use crate::phase_args::PassArgs;
+use crate::phase_args::{ADAPTIVE, PassArgs, WINDOW};
 
 /// The options as they are written on the command line.
 #[derive(clap::Args)]
@@ -127,8 +127,8 @@ impl GenerationArgs {
         let strided = self.order.as_deref().is_some_and(|order| order.starts_with("strided"));
         let given = [
             ("--schedule", self.schedule.is_some()),
-            ("--adaptive", self.adaptive.is_some()),
-            ("--window", self.passes.slides()),
+            (ADAPTIVE, self.adaptive.is_some()),
+            (WINDOW, self.passes.slides()),
             ("--order strided", strided),
         ];
         given.into_iter().find_map(|(name, given)| given.then_some(name))
@@ -140,6 +140,16 @@ impl GenerationArgs {
             [&self.order, &self.schedule].into_iter().flatten().filter_map(|text| text.strip_prefix('@'));
         let schema = self.json_schema.iter().map(String::as_str).filter(|text| !is_schema(text));
         lists.chain(schema).filter(|file| *file != "-").map(Path::new)
+    }
+
+    /// Whether a step writes what the model is certain of, which takes an alpha_0 of 1.
+    pub fn is_adaptive(&self) -> bool {
+        self.adaptive.is_some() || self.passes.slides()
+    }
+
+    /// Whether there is a grammar, which a text matches from left to right.
+    pub fn has_grammar(&self) -> bool {
+        self.regex.is_some() || self.json_schema.is_some()
     }
 
     /// Whether tokens are proposed.

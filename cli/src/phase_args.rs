@@ -3,13 +3,17 @@
 
 use esolm::{Adaptive, Error, GenerateParams, Result, Variant};
 
+/// The options for steps whose number of tokens is known only then.
+pub const ADAPTIVE: &str = "--adaptive";
+pub const WINDOW: &str = "--window";
+
 /// The phases of a text.
 #[derive(clap::Args)]
 pub struct PhaseArgs {
     /// Fraction of the tokens written in parallel by diffusion, 0 to 1; the rest is written one by one, left to right.
-    /// Default: 1 if adaptive steps, a window or an order for diffusion is given; otherwise what the model's file says, or 0, which gives
-    /// the best text, and which a grammar takes (WeDLM: or 1, its window, without --lookahead). With --steps or --schedule it is 1
-    /// where it would be 0.
+    /// Default: 1 if adaptive steps, a window or an order for diffusion is given; otherwise what the model's file says, or 0,
+    /// which gives the best text, and which a grammar takes (WeDLM: or 1, its window, without --lookahead). With --steps or
+    /// --schedule it is 1 where it would be 0.
     #[arg(long, value_name = "A", help_heading = "Diffusion")]
     pub alpha0: Option<f64>,
     /// Number of diffusion steps, unless another option (--window, a schedule, an order) says how many tokens each writes.
@@ -34,10 +38,11 @@ impl PhaseArgs {
 /// What writes several tokens where the model is certain of them, or had guessed them.
 #[derive(clap::Args)]
 pub struct PassArgs {
-    /// A window of W positions (default 16; auto = as many as pay, to 32, by those filled so far) that slides from left to right: each step fills those whose entropy is at most X nats
-    /// (default 0.4), at least one, where P (default 0.02) is added for each position that one is behind the first; what is
-    /// filled behind a gap is computed anew until there is none before it. WeDLM always writes so, unless --alpha0 is 0; Eso-LM
-    /// (B) can.
+    /// A window of W positions (default 16; auto = as many as pay, to 32, by those filled so far) that slides from left to
+    /// right: each step fills those whose entropy is at most X nats (default 0.4), at least one, where P (default 0.02) is added
+    /// for each position that one is behind the first; what is filled behind a gap is computed anew until there is none before
+    /// it. WeDLM always writes so, unless --alpha0 is 0; Eso-LM (B) can. It makes --alpha0 1 the default, the only one that it
+    /// takes.
     #[arg(long = "window", value_name = "W|auto[:X[:P]]", help_heading = "Diffusion")]
     sliding: Option<String>,
     /// Where tokens are written one by one: propose K tokens per step, and write as many of them as one token per step would
@@ -122,6 +127,16 @@ pub fn check_alpha_0(alphas: &[f64], variant: Variant) -> Result<()> {
     }
 }
 
+/// Refuses an option for adaptive steps where there is more than diffusion.
+fn check_adaptive(option: &str, alphas: &[f64], variant: Variant) -> Result<()> {
+    let what = match alphas.iter().find(|&&alpha_0| alpha_0 != 1.0) {
+        _ if variant == Variant::Ar => "an autoregressive model writes one token a step".to_owned(),
+        Some(other) => format!("it takes an --alpha0 of 1, not {other}"),
+        None => return Ok(()),
+    };
+    Err(Error::InvalidArgument(format!("{option}: {what}")))
+}
+
 /// Checks what --alpha0 and --steps give for a model of this variant, where another option may say how many tokens a step writes.
 pub fn check_phases(
     alphas: &[f64],
@@ -131,6 +146,9 @@ pub fn check_phases(
 ) -> Result<()> {
     check_diffusion(alphas, steps)?;
     check_alpha_0(alphas, variant)?;
+    if let Some(option @ (ADAPTIVE | WINDOW)) = in_place_of_steps {
+        check_adaptive(option, alphas, variant)?;
+    }
     // With an alpha_0 of 0 the phase that has them is empty, as it nearly is with a small one.
     let why = match (in_place_of_steps, variant) {
         _ if steps.is_empty() => return Ok(()),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use esolm::{Error, Model, Prompt, Result, Template};
+use esolm::{Context, Error, GenerateParams, Model, Prompt, Result, Template};
 
 use crate::input::{encode, is_piped, longest_prompt, parse_ids, read_text_up_to, saying_so};
 use crate::text_args::TextArgs;
@@ -81,6 +81,19 @@ pub fn check_first_token(model: &Model, given: &[Prompt]) -> Result<()> {
         "this model was trained without a token before the text: give the token at position 0, with -p TEXT \
          or {begin}"
     )))
+}
+
+/// Refuses what a text with this prompt would be refused for, before there is any.
+pub fn check_params(context: &mut Context, prompt: &Prompt, params: &GenerateParams<'_>) -> Result<()> {
+    let sequence = context.add_sequence(prompt, params)?;
+    context.remove_sequence(sequence)
+}
+
+/// The shortest prompt that a model takes, for [`check_params`] where there is none yet.
+#[cfg(any(feature = "chat", feature = "serve"))]
+pub fn shortest_prompt(config: &esolm::Config) -> Result<Prompt> {
+    // Any token but the mask, which would not be given.
+    Prompt::prefix(&vec![u32::from(config.mask_token_id == 0); config.given_tokens()])
 }
 
 /// A file without the newline that ends its last line, which is not meant as part of the prompt; `-` is standard input.

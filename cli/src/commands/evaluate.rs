@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use esolm::evaluate::samples::{Judge, SampleParams, SampleQuality, Samples, draw, windows};
 use esolm::{
-    ContextParams, Error, Feature, GenerateParams, Model, Result, ScoreParams, TokenizeOptions, Tokenizer,
-    Variant,
+    Config, ContextParams, Error, Feature, GenerateParams, Model, Result, ScoreParams, TokenizeOptions,
+    Tokenizer, Variant,
 };
 use serde_json::{Value, json};
 
@@ -21,12 +21,13 @@ use crate::output::short;
 use crate::phase_args::check_phases;
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::progress;
-use crate::prompt_args::{PromptArgs, check_first_token};
+use crate::prompt_args::{PromptArgs, check_first_token, check_params};
 use crate::sampling_args::SamplingArgs;
 
 const HELP: &str = "\
-For every pair of --alpha0 and --steps, samples are drawn without a prompt (or behind one: -p, -f), scored left to right by the judge, \
-and counted. Every token counts, those after <|endoftext|>, too, but for a first one that the judge has to be given. At alpha_0 = 0 there is one row: steps are of diffusion.
+For every pair of --alpha0 and --steps, samples are drawn without a prompt (or behind one: -p, -f), scored left to right by \
+the judge, and counted. Every token counts, those after <|endoftext|>, too, but for a first one that the judge has to be \
+given. At alpha_0 = 0 there is one row: steps are of diffusion.
 
   passes     passes through the network per text (steps that write something)
   ppl        generative perplexity: of the samples under the judge
@@ -36,7 +37,8 @@ and counted. Every token counts, those after <|endoftext|>, too, but for a first
   dist-N     fraction of different N-grams in a sample, mean over samples
   tokens/s   speed on this machine, of a whole batch
 
-The perplexity is e^NLL, and at most e^bound. A low one is good only while entropy and dist-N are those of real text: --text FILE adds their row.
+The perplexity is e^NLL, and at most e^bound. A low one is good only while entropy and dist-N are those of real text: --text \
+FILE adds their row.
 
 Examples:
   # The default model beside real text
@@ -62,7 +64,8 @@ pub struct Args {
     /// Model file that scores the texts, with the same or another tokenizer. Default: the model itself.
     #[arg(long, value_name = "FILE")]
     judge: Option<PathBuf>,
-    /// Fractions of the tokens written by diffusion, 0 to 1. Default: 0,0.25,0.5,0.75,1; of WeDLM 1, or 0 with --lookahead.
+    /// Fractions of the tokens written by diffusion, 0 to 1. Default: 0,0.25,0.5,0.75,1; with --adaptive or --window 1, with a
+    /// grammar 0; of WeDLM 1, or 0 with --lookahead.
     #[arg(long, value_delimiter = ',', value_name = "A,..")]
     alpha0: Vec<f64>,
     /// Numbers of diffusion steps, unless --schedule, --adaptive, --window or a strided --order says how many tokens each writes.
@@ -132,7 +135,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             return Err(Error::Unsupported(what));
         }
     }
-    let settings = settings(args, model.config().variant)?;
+    let settings = settings(args, model.config())?;
     args.window.seed.tell_if_random();
     // Before the prompt: what these options read from standard input is none.
     let options = args.generation.parse(&model)?;
@@ -147,6 +150,25 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let (length, batch) = (args.window.length.max(own_length), args.batch);
     let params = ContextParams { length, sequences: batch, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &params)?;
+    if prompt.known.len() >= context.length() {
+        return Err(Error::InvalidArgument(format!(
+            "a prompt of {} tokens, and a text has {}: there is nothing to write (see --length)",
+            prompt.known.len(),
+            context.length()
+        )));
+    }
+    let sampling = args.sampling.params()?;
+    let generate = |&(alpha_0, steps): &(f64, Option<usize>)| {
+        options.apply(GenerateParams {
+            alpha_0,
+            steps: steps.unwrap_or_default(),
+            sampling,
+            seed: args.window.seed.value,
+            ..GenerateParams::default()
+        })
+    };
+    // The last row is refused now, too, and not when the others are done.
+    settings.iter().try_for_each(|setting| check_params(&mut context, &prompt, &generate(setting)))?;
     let mut judge = Judge::new(args.compute.context(&judge, &args.compute.context_params())?, &model)?;
     // A model without a tokenizer writes tokens only.
     let tokenizer = tokenizer(&model)?;
@@ -174,14 +196,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             ControlFlow::Continue(())
         };
         let mut rows = Vec::with_capacity(settings.len());
-        for &(alpha_0, steps) in &settings {
-            let generate = options.apply(GenerateParams {
-                alpha_0,
-                steps: steps.unwrap_or_default(),
-                sampling: args.sampling.params()?,
-                seed: args.window.seed.value,
-                ..GenerateParams::default()
-            });
+        for setting @ &(alpha_0, steps) in &settings {
+            let generate = generate(setting);
             let params = SampleParams { samples: args.samples, batch, prompt: prompt.clone(), generate };
             let samples = draw(&mut context, &params, |n| step(n, args.samples))?;
             let quality =
@@ -199,14 +215,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// The pairs of alpha_0 and steps to measure, without those that write the same texts again.
-fn settings(args: &Args, variant: Variant) -> Result<Vec<(f64, Option<usize>)>> {
+fn settings(args: &Args, config: &Config) -> Result<Vec<(f64, Option<usize>)>> {
+    let variant = config.variant;
     if args.samples == 0 || args.batch == 0 {
         return Err(Error::InvalidArgument("--samples and --batch must be at least 1".into()));
     }
     check_phases(&args.alpha0, &args.steps, args.generation.in_place_of_steps(), variant)?;
     let usual = match variant {
         Variant::Ar => &[0.0][..],
+        _ if config.diffusion_only || args.generation.is_adaptive() => &[1.0],
         Variant::WeDlm if args.generation.looks_ahead() => &[0.0],
+        Variant::EsoA | Variant::EsoB | Variant::WeDlm if args.generation.has_grammar() => &[0.0],
         Variant::Mdlm | Variant::Bd3Lm | Variant::WeDlm => &[1.0],
         Variant::EsoA | Variant::EsoB => &ALPHAS,
     };

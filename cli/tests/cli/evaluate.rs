@@ -92,6 +92,30 @@ fn prompts_are_given_as_to_generate() {
     );
 }
 
+/// What takes one alpha_0 alone has it by default, as in `generate`.
+#[test]
+fn default_alpha_0_is_one_that_the_options_take() {
+    let grammar: &[&str] =
+        if cfg!(feature = "grammar") { &["--regex", "[a-z ]*"] } else { &["--alpha0", "0"] };
+    for (options, alpha_0) in
+        [(&["--adaptive", "conf:0.5"][..], 1.0), (&["--window", "4"], 1.0), (grammar, 0.0)]
+    {
+        let output = esolm(&[&["evaluate", "--json"], &SMALL[..], options].concat());
+        assert_eq!(output.status.code(), Some(0), "{options:?}: {}", err(&output));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let rows = report["rows"].as_array().unwrap();
+        assert!(rows.len() == 1 && rows[0]["alpha_0"] == alpha_0, "{options:?}: {rows:?}");
+    }
+    for command in ["evaluate", "generate"] {
+        for adaptive in [["--adaptive", "conf:0.5"], ["--window", "4"]] {
+            let output = esolm(&[&[command, "--alpha0", "0.5"], &adaptive[..]].concat());
+            assert_eq!(output.status.code(), Some(2), "{command} {adaptive:?}");
+            let says = format!("{}: it takes an --alpha0 of 1, not 0.5", adaptive[0]);
+            assert!(err(&output).contains(&says), "{command}: {}", err(&output));
+        }
+    }
+}
+
 #[test]
 fn variants_and_options_are_evaluated_or_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -144,6 +168,13 @@ fn variants_and_options_are_evaluated_or_refused() {
     refused(&["-m", &wedlm, "--steps", "4"], 2, "WeDLM slides a window");
     refused(&["--alpha0", "0", "--steps", "4"], 2, "no row has diffusion steps");
     refused(&["--top-p", "0"], 2, "top_p");
+    refused(&["-m", &ar, "--adaptive", "conf:0.5"], 2, "--adaptive: an autoregressive model");
+    refused(&["-m", &wedlm], 2, "this model was trained without a token before the text");
+    refused(&["-p", "Once upon a time", "--length", "4"], 2, "there is nothing to write");
+    // The second row, before the first one, which would take hours.
+    let grammar = ["--alpha0", "0,0.5", "--regex", "a*", "--samples", "1000000"];
+    let second = esolm(&[&["evaluate"], &grammar[..]].concat());
+    assert!(second.status.code() == Some(2) && err(&second).contains("grammar"), "{}", err(&second));
     let none = esolm(&["evaluate", "--samples", "0"]);
     assert!(none.status.code() == Some(2) && err(&none).contains("--samples"), "{}", err(&none));
     let short = esolm_reading(&[&["evaluate", "--text", "-"], &SMALL[..]].concat(), "Once upon a time");

@@ -325,6 +325,10 @@ fn eso_a_without_a_sequential_phase_says_so() {
     );
     let written = esolm(&["generate", "-m", &model, "-n", "8", "-q"]);
     assert_eq!(written.status.code(), Some(0), "{}", err(&written));
+    let (_other, judge) = convert_changed("tiny-B", "\"mode\": \"train\"", "\"mode\": \"x\"", &[]);
+    let small = ["--samples", "1", "--length", "8", "--threads", "1"];
+    let evaluated = esolm(&[&["evaluate", "-m", &model, "--judge", &judge], &small[..]].concat());
+    assert_eq!(evaluated.status.code(), Some(0), "{}", err(&evaluated));
     // Its bound is the default.
     let scored = esolm_reading(&["score", "-", "--ids", "-m", &model], out(&written));
     assert!(out(&scored).contains("bound at alpha_0 = 1"));

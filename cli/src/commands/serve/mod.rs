@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use esolm::{Context, ContextParams, Error, GenerateParams, Model, Prompt, Result};
+use esolm::{Context, ContextParams, Error, GenerateParams, Model, Result};
 
 use engine::Engine;
 use held::HeldBytes;
@@ -27,7 +27,8 @@ use crate::args::ComputeArgs;
 use crate::chat_format::ChatTemplateArgs;
 use crate::model_args::ModelArgs;
 use crate::output::tell;
-use crate::phase_args::{PassArgs, PhaseArgs};
+use crate::phase_args::{PassArgs, PhaseArgs, WINDOW};
+use crate::prompt_args::{check_params, shortest_prompt};
 
 /// Answer programs that speak OpenAI's API, over HTTP.
 ///
@@ -145,19 +146,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// How the texts of all requests are written: refused now, and not with each request.
 fn params(args: &Args, context: &mut Context) -> Result<GenerateParams<'static>> {
-    let config = context.model().config();
-    // Any token but the mask, which would not be given.
-    let given = vec![u32::from(config.mask_token_id == 0); config.given_tokens()];
     let adaptive = args.passes.parse()?;
-    args.phases.check(adaptive.map(|_| "--window"), config.variant)?;
+    args.phases.check(adaptive.map(|_| WINDOW), context.model().config().variant)?;
     let params = args.phases.apply(GenerateParams {
         adaptive,
         lookahead: args.passes.lookahead,
         step_text: true,
         ..GenerateParams::default()
     });
-    let sequence = context.add_sequence(&Prompt::prefix(&given)?, &params)?;
-    context.remove_sequence(sequence)?;
+    let prompt = shortest_prompt(context.model().config())?;
+    check_params(context, &prompt, &params)?;
     Ok(params)
 }
 
