@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
@@ -39,8 +39,21 @@ pub fn words_or_stdin(words: &[String]) -> Result<String> {
     }
 }
 
-/// Whether standard input was read.
-static STDIN_READ: AtomicBool = AtomicBool::new(false);
+/// What reads standard input, which can be read once.
+static STDIN_READER: OnceLock<&str> = OnceLock::new();
+
+/// Takes standard input for `reader`, as a message calls it.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] if it is taken: what is read twice is empty the second time.
+pub fn take_stdin(reader: &'static str) -> Result<()> {
+    STDIN_READER.set(reader).map_err(|_| {
+        let other = STDIN_READER.get().copied().unwrap_or_default();
+        Error::InvalidArgument(format!(
+            "standard input can be read once, and {other} reads it; give a file in place of '-'"
+        ))
+    })
+}
 
 /// All of standard input as text.
 pub fn read_stdin() -> Result<String> {
@@ -48,7 +61,7 @@ pub fn read_stdin() -> Result<String> {
 }
 
 fn read_stdin_up_to(limit: u64) -> Result<String> {
-    STDIN_READ.store(true, Ordering::Relaxed);
+    take_stdin("another '-'")?;
     text("standard input", std::io::stdin(), limit)
 }
 
@@ -90,7 +103,7 @@ pub fn read_text_up_to(file: &str, limit: u64) -> Result<String> {
 /// Whether something is given by standard input, of which nothing was read yet: it is a pipe, or a file at its beginning. (Of
 /// one that a loop of the shell reads line by line the rest is not for this command.)
 pub fn is_piped() -> bool {
-    if STDIN_READ.load(Ordering::Relaxed) {
+    if STDIN_READER.get().is_some() {
         return false;
     }
     #[cfg(unix)]
@@ -135,8 +148,8 @@ pub fn parse_ids(text: &str, model: &Model) -> Result<Vec<u32>> {
     Ok(tokens)
 }
 
-/// The model's tokenizer; `None` if its file has none, where texts are token ids. (One that is damaged, or that there is no memory for
-/// now, is an error: what is written would lack its texts.)
+/// The model's tokenizer; `None` if its file has none, where texts are token ids. (One that is damaged, or that there is no
+/// memory for now, is an error: what is written would lack its texts.)
 pub fn tokenizer(model: &Model) -> Result<Option<&Tokenizer>> {
     match model.tokenizer() {
         Err(Error::Tokenizer { .. }) => Ok(None),

@@ -26,6 +26,65 @@ fn each_line_gets_an_answer_and_the_turns_keep_their_keys_and_values() {
     assert!(text.starts_with(out(&alone).trim_end()), "{text}");
 }
 
+#[test]
+fn options_are_refused_before_the_conversation() {
+    let refused = |options: &[&str], says: &str| {
+        let args = ["chat", "--threads", "1", "-n", "4"];
+        let template = if options.contains(&"--template") { &[][..] } else { &["--template", "chatml"] };
+        let output = esolm_reading(&[&args, template, options].concat(), "Hello\n");
+        assert_eq!(output.status.code(), Some(2), "{options:?}: {}", err(&output));
+        assert!(out(&output).is_empty() && err(&output).contains(says), "{options:?}: {}", err(&output));
+    };
+    refused(&["--top-p", "5"], "top_p");
+    refused(&["--temp=nan"], "temperature");
+    refused(&["--window", "4", "--alpha0", "0"], "--window: it takes an --alpha0 of 1, not 0");
+    refused(&["--ban", "#99999"], "no token 99999");
+    refused(&["--allow", "3=#99999"], "no token 99999");
+    // The messages come from there.
+    for option in ["--template", "--load", "--json-schema"] {
+        refused(&[option, "-"], "the conversation reads it");
+    }
+    // What depends on the length of a conversation is not refused before there is one.
+    let strided = chat("Hello\n", &["-n", "4", "--order", "strided:8"]);
+    assert!(strided.status.success() && err(&strided).is_empty(), "{}", err(&strided));
+}
+
+#[test]
+fn first_answer_has_the_seed_that_is_given() {
+    let answers = |seed: &str, lines: &str| {
+        let args = ["chat", "--threads", "1", "--template", "chatml", "-n", "12", "--seed", seed];
+        out(&esolm_reading(&[&args[..], &["--ignore-eos"]].concat(), lines))
+    };
+    let before = "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n";
+    let generate = ["generate", "-q", "-n", "12", "--special", "--stop", "<|im_end|>", "--ignore-eos"];
+    let written = out(&esolm(&[&generate[..], &["--seed", "7", "-p", before]].concat()));
+    let first = answers("7", "Hello\n");
+    assert_eq!(written.strip_prefix(before).map(str::trim), Some(first.trim()), "{written}");
+    let both = answers("7", "Hello\n/stats\nMore\n/stats\n");
+    assert!(both.starts_with(first.trim_end()) && both.contains("; seed 7\n"), "{both}");
+    assert!(both.ends_with("; seed 8\n"), "{both}");
+}
+
+#[test]
+fn stats_are_those_of_this_conversation() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("talk.json").display().to_string();
+    let load = format!("/load {file}");
+    for (instruction, messages) in [
+        ("/reset", "1 message,"),
+        ("/system Be kind.", "1 message,"),
+        ("/system", "0 messages,"),
+        (&load, "3 messages,"),
+    ] {
+        let lines = format!("Hello\n/save {file}\n{instruction}\n/stats\n");
+        let output = chat(lines, &["-n", "4", "--system", "Be brief."]);
+        let text = out(&output);
+        let (said, last) =
+            (format!("{messages} of which the model does not see 0; 0 of "), text.lines().last());
+        assert!(last.is_some_and(|line| line.starts_with(&said)), "{instruction}: {text}{}", err(&output));
+    }
+}
+
 /// Of the last line, which /stats has written: the tokens before the last answer, and those that were computed for it.
 fn tokens_before(text: &str) -> (usize, usize) {
     let stats = text.lines().last().unwrap();

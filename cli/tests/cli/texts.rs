@@ -145,6 +145,26 @@ fn prompts_come_from_files_pipes_and_with_dashes() {
     assert!(matrix(&windows) == matrix(&unix), "imatrix reads what the editor has added");
 }
 
+/// It would be empty for the second.
+#[test]
+fn standard_input_is_read_once() {
+    let twice = [
+        ["-p", "-", "-p", "-"],
+        ["-p", "-", "-f", "-"],
+        ["-f", "-", "--prompt-ids", "-"],
+        ["--template", "-", "--order", "@-"],
+        ["-p", "-", "--schedule", "@-"],
+        ["-f", "-", "--json-schema", "-"],
+    ];
+    let evaluate = ["evaluate", "-p", "-", "--text", "-"];
+    let generate = twice.map(|options| [&["generate"], &options[..]].concat());
+    for args in generate.iter().map(Vec::as_slice).chain([&evaluate[..]]) {
+        let refused = esolm_reading(args, "1 2\n");
+        assert_eq!(refused.status.code(), Some(2), "{args:?}: {}", err(&refused));
+        assert!(err(&refused).contains("standard input can be read once"), "{args:?}: {}", err(&refused));
+    }
+}
+
 /// What a loop of the shell reads is the loop's; a file at its beginning, and -f -, are the prompt.
 #[test]
 #[cfg(unix)]

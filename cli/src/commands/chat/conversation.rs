@@ -21,12 +21,14 @@ pub struct Conversation<'a> {
     template: &'a ChatTemplate,
     /// Texts with which the template ends a message, as far as they are no tokens.
     ends: &'a [String],
+    /// Those of the next answer.
     params: GenerateParams<'a>,
     messages: Vec<Entry>,
     /// How many of the messages at the beginning the model does not see any more, behind the system's.
     dropped: usize,
     /// How many messages the sequence has, the last of which is an answer; 0 if it has other ones.
     in_sequence: usize,
+    /// The last answer of this conversation.
     last: Option<Answer>,
 }
 
@@ -42,6 +44,7 @@ pub struct Answer {
     tokens: usize,
     steps: usize,
     time: Duration,
+    seed: u64,
 }
 
 impl<'a> Conversation<'a> {
@@ -62,7 +65,7 @@ impl<'a> Conversation<'a> {
     /// Forgets all messages but the system's.
     pub fn reset(&mut self) {
         self.messages.retain(|entry| entry.role == SYSTEM);
-        (self.dropped, self.in_sequence) = (0, 0);
+        self.forget();
     }
 
     /// Begins anew with this text of the system; none if it is empty.
@@ -86,7 +89,12 @@ impl<'a> Conversation<'a> {
 
     fn begin_with(&mut self, messages: Vec<Entry>) {
         self.messages = messages;
-        (self.dropped, self.in_sequence) = (0, 0);
+        self.forget();
+    }
+
+    /// Forgets what is not true of other messages.
+    fn forget(&mut self) {
+        (self.dropped, self.in_sequence, self.last) = (0, 0, None);
     }
 
     /// Has the model answer a message; `show` gets the answer as it grows and says whether it shall go on. After an error the
@@ -107,6 +115,7 @@ impl<'a> Conversation<'a> {
                 let as_shown = self.ends_as_shown(answer).unwrap_or(false);
                 self.in_sequence = if as_shown { self.messages.len() } else { 0 };
                 self.last = Some(answer);
+                self.params.seed = answer.seed.wrapping_add(1);
                 Ok(answer)
             }
             Err(error) => {
@@ -117,7 +126,8 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Whether the sequence ends with the answer that was shown, and perhaps the template's own end. Other stop strings are in it, too.
+    /// Whether the sequence ends with the answer that was shown, and perhaps the template's own end. Other stop strings are in
+    /// it, too.
     fn ends_as_shown(&self, answer: Answer) -> Result<bool> {
         if self.context.stop_reason(0)? != Some(StopReason::StopString) {
             return Ok(true);
@@ -129,6 +139,7 @@ impl<'a> Conversation<'a> {
 
     /// Puts the conversation up to the next answer into the sequence.
     fn begin(&mut self) -> Result<Answer> {
+        let seed = self.params.seed;
         let began = |dropped, prompt, cached| Answer {
             dropped,
             prompt,
@@ -136,8 +147,8 @@ impl<'a> Conversation<'a> {
             tokens: 0,
             steps: 0,
             time: Duration::ZERO,
+            seed,
         };
-        self.params.seed = self.params.seed.wrapping_add(1);
         let most = self.context.length().saturating_sub(self.least_room());
         if self.in_sequence > 0
             && let Some(behind) = self.behind()?
@@ -302,21 +313,25 @@ impl<'a> Conversation<'a> {
 
     /// What the last answer took, and what the context holds, in lines.
     pub fn stats(&self) -> Result<String> {
-        let held = if self.context.has_sequence(0) { self.known()?.len() } else { 0 };
+        // The sequence is that of the last answer.
+        let held = match self.last {
+            Some(_) if self.context.has_sequence(0) => self.known()?.len(),
+            _ => 0,
+        };
+        let s = if self.messages.len() == 1 { "" } else { "s" };
         let mut lines = format!(
-            "{} messages, of which the model does not see {}; {held} of {} tokens in the context\n",
+            "{} message{s}, of which the model does not see {}; {held} of {} tokens in the context\n",
             self.messages.len(),
             self.dropped,
             self.context.length()
         );
-        if let Some(Answer { prompt, cached, tokens, steps, time, .. }) = self.last {
+        if let Some(Answer { prompt, cached, tokens, steps, time, seed, .. }) = self.last {
             let seconds = time.as_secs_f64();
             lines += &format!(
                 "last answer: {tokens} tokens in {steps} steps, {seconds:.2} s ({:.0} tokens/s); {prompt} tokens before it, of \
-                 which {} were computed for it; seed {}\n",
+                 which {} were computed for it; seed {seed}\n",
                 tokens as f64 / seconds.max(1e-9),
                 prompt - cached.min(prompt),
-                self.params.seed
             );
         }
         Ok(lines)

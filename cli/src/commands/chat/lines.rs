@@ -2,16 +2,13 @@
 
 use std::io::{BufRead, StdinLock, stdin};
 
-use esolm::{Error, Result};
+use esolm::{Error, Result, plain_text};
 
 use crate::allocation::extend;
 use crate::output::print;
 
 /// Longest message in bytes.
 const MOST: usize = 1 << 20;
-
-/// What some editors put at the beginning of a file in UTF-8.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Messages of one or several lines.
 pub struct Lines {
@@ -23,6 +20,7 @@ pub struct Lines {
 }
 
 impl Lines {
+    /// Those of standard input, which the caller has taken ([`take_stdin`](crate::input::take_stdin)).
     pub fn new(by_hand: bool) -> Self {
         Self { from: stdin().lock(), by_hand, is_first: true }
     }
@@ -56,14 +54,16 @@ impl Lines {
                 break;
             }
         }
+        let is_first = std::mem::take(&mut self.is_first);
         if is_long {
             return Err(Error::InvalidArgument(format!("a message has more than {MOST} bytes")));
         }
-        String::from_utf8(message).map(Some).map_err(|error| Error::BadFile {
+        let message = String::from_utf8(message).map_err(|error| Error::BadFile {
             file: "standard input".into(),
             what: format!("a message is not UTF-8: {}", error.utf8_error()),
             source: None,
-        })
+        })?;
+        if is_first { plain_text(message).map(Some) } else { Ok(Some(message)) }
     }
 
     /// The next line without its end, and whether it is too long: then of the line its last bytes alone.
@@ -93,9 +93,6 @@ impl Lines {
         }
         if line.last() == Some(&b'\r') {
             line.pop();
-        }
-        if std::mem::take(&mut self.is_first) && line.starts_with(BYTE_ORDER_MARK) {
-            line.drain(..BYTE_ORDER_MARK.len());
         }
         Ok(Some((line, is_cut)))
     }

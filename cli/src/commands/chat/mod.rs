@@ -17,9 +17,11 @@ use lines::Lines;
 use crate::args::ComputeArgs;
 use crate::chat_format::ChatTemplateArgs;
 use crate::generation_args::GenerationArgs;
+use crate::input::take_stdin;
 use crate::model_args::ModelArgs;
 use crate::output::{print, print_to_reader, tell};
 use crate::phase_args::PhaseArgs;
+use crate::prompt_args::{check_params, shortest_prompt};
 use crate::sampling_args::SamplingArgs;
 use crate::seed::Seed;
 use crate::stop_args::StopArgs;
@@ -28,9 +30,9 @@ use crate::stream::Stream;
 /// Converse with a model.
 ///
 /// Each line is a message; one that ends with a backslash goes on in the next line. Ctrl-C ends an answer, and between answers
-/// the command (on Windows always the command); so does Ctrl-D. Keys and values of the conversation are kept: a turn computes its own tokens only. When the context
-/// is full, the oldest turns are left out, but not the system's text. A line that begins with a slash is an instruction: /help
-/// lists them.
+/// the command (on Windows always the command); so does Ctrl-D. Keys and values of the conversation are kept: a turn computes
+/// its own tokens only. When the context is full, the oldest turns are left out, but not the system's text. A line that begins
+/// with a slash is an instruction: /help lists them.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -50,7 +52,7 @@ pub struct Args {
     phases: PhaseArgs,
     #[command(flatten, next_help_heading = "Sampling")]
     sampling: SamplingArgs,
-    /// Random seed. Default, or -1: a different one each time.
+    /// Random seed of the first answer; each further one has the next. Default, or -1: a different one each time.
     #[arg(short, long, value_name = "S", help_heading = "Sampling")]
     seed: Option<Seed>,
     #[command(flatten, next_help_heading = "Device and threads")]
@@ -69,12 +71,13 @@ Examples:
   printf 'Hello\\nAnd then?\\n' | esolm chat -m model.gguf --seed 1";
 
 pub fn run(args: &Args) -> Result<ExitCode> {
+    take_stdin("the conversation")?;
     let model = args.model.open(&args.compute.device)?;
     let format = args.template.format(&model)?;
     let options = args.generation.parse(&model)?;
     args.phases.check(args.generation.in_place_of_steps(), model.config().variant)?;
     let own = ContextParams { length: args.stop.length, ..args.compute.context_params() };
-    let context = args.compute.context(&model, &own)?;
+    let mut context = args.compute.context(&model, &own)?;
     let (mut stop_tokens, mut stop_strings) = (args.stop.stop_tokens.clone(), args.stop.strings());
     stop_tokens.extend(&format.stop_tokens);
     stop_strings.extend(format.stop_strings.iter().map(String::as_str));
@@ -88,6 +91,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         seed: args.seed.unwrap_or_else(Seed::random).value,
         ..GenerateParams::default()
     }));
+    // Refused now, and not with each message; the length of an answer is not known yet.
+    let whole = GenerateParams { max_tokens: 0, ..params };
+    check_params(&mut context, &shortest_prompt(model.config())?, &whole)?;
     let mut conversation = Conversation::new(context, &format.template, &format.stop_strings, params);
     if let Some(system) = &args.system {
         conversation.set_system(system)?;
