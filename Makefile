@@ -24,7 +24,7 @@ CHECKPOINT ?= ../shared/models/stories
 TOKENIZER ?=
 
 .PHONY: help demo test check unit test-c build lib command install install-lib install-command uninstall programs memcheck asan asan-rust tsan miri loom coexist bench-peers test-qwen check-wedlm count cycles header \
-  api abi model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz fuzz-check side-check faults soak \
+  api abi model samples setup clean notices sbom deny reproducible test-long train-demo train-test fuzz fuzz-check side-check script-check faults soak \
   hardened offline crates test-swift test-arm cuda gpu-bundle test-vulkan check-targets oldest-rust dist test-dist test-windows test-mingw wheel test-python test-ray test-serve
 
 help:
@@ -89,7 +89,7 @@ check: setup-test
 	$(CARGO) clippy --workspace --release --all-targets -- -D warnings
 	$(CARGO) clippy -p esolm --release --features capi -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps -p esolm --features capi,convert
-	@$(MAKE) --no-print-directory fuzz-check side-check
+	@$(MAKE) --no-print-directory fuzz-check side-check script-check
 
 # One test at a time: ggml's threads wait by spinning, so tests that compute side by side slow each other down.
 unit: setup-test
@@ -351,6 +351,10 @@ side-check-miri: TESTS = --tests
 side-check-%:
 	@CARGO='$(CARGO)' tests/packages tests/$*/Cargo.toml $(BUILD)/skipped/$* || exit $$(($$? - 1)); \
 	$(CARGO) check --locked --manifest-path tests/$*/Cargo.toml $(TESTS) --target-dir $(BUILD)/side
+
+# What of the example for Ray takes no Ray.
+script-check:
+	python3 -B ffi-tests/ray/test_losses.py
 
 faults: setup
 	ESOLM_FAULTS=all $(CARGO) test --release -p esolm-cli --test cli faults -- --test-threads=1 --nocapture

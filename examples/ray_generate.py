@@ -14,7 +14,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,43 +87,75 @@ class Writer:
         )
 
 
-def written(work: Work, batches: Iterable[list[int]], actors: int) -> Iterator[list[str]]:
-    """The lines of all batches, as they are finished. Actors that are lost are replaced as soon as the cluster has room, unless
-    ten are and no batch was finished: then it is no node's fault."""
-    actor = ray.remote(num_cpus=work.threads, max_restarts=0)(Writer)
-    waiting, idle = deque(batches), []
-    running: dict[Any, tuple[Any, list[int]]] = {}
-    lost = 0
+# So many actors a batch may lose, and a place in a row.
+MOST_LOSSES = 5
+# What tells of an actor that is lost. (The second is what Ray says where it ended one to free memory.)
+LOST = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError, ray.exceptions.ObjectLostError)
 
-    def begin() -> None:
-        made = actor.remote(work)
-        running[made.ready.remote()] = (made, [])
+
+@dataclasses.dataclass(eq=False)
+class Place:
+    """A place for an actor, and how many it has lost in a row."""
+
+    actor: Any = None
+    losses: int = 0
+
+
+def written(work: Work, batches: Iterable[list[int]], actors: int) -> Iterator[list[str]]:
+    """The lines of all batches, as they are finished. An actor that is lost is replaced as soon as the cluster has room, and its
+    batch comes last. A batch that has lost `MOST_LOSSES` is left out, and a place that has lost as many with no batch finished
+    between is given up: neither a text that ends each actor nor a machine that does keeps the others from being written. Where
+    texts are not written, the process ends with an error that says so."""
+    actor = ray.remote(num_cpus=work.threads, max_restarts=0)(Writer)
+    waiting, left_out = deque(batches), list[list[int]]()
+    idle, running = list[Place](), dict[Any, tuple[Place, list[int]]]()
+    losses, cause = Counter[int](), ""
+
+    def begin(place: Place) -> None:
+        place.actor = actor.remote(work)
+        running[place.actor.ready.remote()] = (place, [])
 
     for _ in range(actors):
-        begin()
+        begin(Place())
     while waiting or any(batch for _, batch in running.values()):
         while waiting and idle:
-            free, batch = idle.pop(), waiting.popleft()
-            running[free.write.remote(batch)] = (free, batch)
+            place = min(idle, key=lambda place: place.losses)
+            # A batch that was lost waits while one works that has lost none: a bad machine would lose it again.
+            if place.losses and losses[waiting[0][0]] and any(batch and not of.losses for of, batch in running.values()):
+                break
+            batch = waiting.popleft()
+            idle.remove(place)
+            running[place.actor.write.remote(batch)] = (place, batch)
+        if not running:
+            break  # all places are given up
         (done, *_), _ = ray.wait(list(running), num_returns=1)
-        of, batch = running.pop(done)
+        place, batch = running.pop(done)
         try:
             lines = ray.get(done)
-        except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError):
-            lost += 1
-            if lost == 10:
-                raise
-            print(f"an actor is lost; its {len(batch)} texts go to another", file=sys.stderr)
-            waiting.extendleft([batch] if batch else [])
-            begin()
+        except LOST as error:
+            cause = str(error)
+            place.losses += 1
+            if not batch:
+                print("an actor is lost before it was ready", file=sys.stderr)
+            else:
+                losses[batch[0]] += 1
+                is_tried = losses[batch[0]] < MOST_LOSSES
+                (waiting if is_tried else left_out).append(batch)
+                to = "go to another" if is_tried else "are left out"
+                print(f"an actor is lost; its {len(batch)} texts {to}", file=sys.stderr)
+            if place.losses < MOST_LOSSES:
+                begin(place)
             continue
-        idle.append(of)
-        # Not where an actor is ready alone: a batch that ends each one would be tried for ever.
+        idle.append(place)
         if batch:
-            lost = 0
+            place.losses = 0
             yield lines
-    for of, _ in running.values():  # replacements for which there was no room
-        ray.kill(of)
+    for place, _ in running.values():  # replacements for which there was no room
+        ray.kill(place.actor)
+    missing = sorted(index for batch in [*left_out, *waiting] for index in batch)
+    if missing:
+        what = f"{len(missing)} texts are not written, the first of them {missing[0]}, as actors were lost"
+        sys.exit(f"{what}; the same command tries them again. The last was lost so: {cause}")
 
 
 class Found:
