@@ -352,8 +352,11 @@ side-check-%:
 	@CARGO='$(CARGO)' tests/packages tests/$*/Cargo.toml $(BUILD)/skipped/$* || exit $$(($$? - 1)); \
 	$(CARGO) check --locked --manifest-path tests/$*/Cargo.toml $(TESTS) --target-dir $(BUILD)/side
 
-# What of the example for Ray takes no Ray.
+# Whether the Python files compile, most of which (those of make bench-peers, say) no target of make test runs; and what of the
+# example for Ray takes no Ray.
 script-check:
+	PYTHONPYCACHEPREFIX=$(abspath $(BUILD))/python-cache python3 -m compileall -q \
+	  benches bindings/python cli/benches docs examples ffi-tests tests training
 	python3 -B ffi-tests/ray/test_losses.py
 
 faults: setup
