@@ -1450,9 +1450,9 @@ ESOLM_API esolm_status esolm_score_params_init(esolm_score_params *params, size_
 // window.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT for no tokens, tokens outside the vocabulary, parameters out of range, neither orders
-// nor draws, and log_p without orders; ESOLM_ERR_BUFFER_TOO_SMALL if capacity is less than n_tokens; ESOLM_ERR_UNSUPPORTED for what the
-// model cannot do (MDLM: orders; autoregressive models: random orders, diffusion); ESOLM_ERR_CANCELLED,
-// ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
+// nor draws, and log_p without orders; ESOLM_ERR_BUFFER_TOO_SMALL if capacity is less than n_tokens;
+// ESOLM_ERR_UNSUPPORTED for what the model cannot do (MDLM: orders; autoregressive models: random orders, diffusion);
+// ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
 ESOLM_API esolm_status esolm_score_text(esolm_context *context,
                                         const uint32_t *tokens,
                                         size_t n_tokens,

@@ -121,9 +121,9 @@ pub unsafe extern "C" fn esolm_score_params_init(
 /// window.
 ///
 /// Errors: ESOLM_ERR_INVALID_ARGUMENT for no tokens, tokens outside the vocabulary, parameters out of range, neither orders
-/// nor draws, and log_p without orders; ESOLM_ERR_BUFFER_TOO_SMALL if capacity is less than n_tokens; ESOLM_ERR_UNSUPPORTED for what the
-/// model cannot do (MDLM: orders; autoregressive models: random orders, diffusion); ESOLM_ERR_CANCELLED,
-/// ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
+/// nor draws, and log_p without orders; ESOLM_ERR_BUFFER_TOO_SMALL if capacity is less than n_tokens;
+/// ESOLM_ERR_UNSUPPORTED for what the model cannot do (MDLM: orders; autoregressive models: random orders, diffusion);
+/// ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_score_text(
     context: *mut esolm_context,
