@@ -5,11 +5,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use esolm::convert::{Options, convert};
-use esolm::gguf::{Array, Layout, TensorType, Value, Writer};
+use esolm::gguf::{Layout, TensorType, Value};
 use esolm::{
-    Architecture, Config, Context, ContextParams, Defaults, GenerateParams, LoadOptions, Model, Prompt,
-    SamplingParams, Variant,
+    Architecture, Config, Context, ContextParams, GenerateParams, LoadOptions, Model, Prompt, SamplingParams,
+    Variant,
 };
+
+#[path = "models/small.rs"]
+mod small;
 
 /// What may be resident beside weights and arena: the stacks of threads, the tokenizer, the program.
 const CONSTANT: u64 = 16 << 20;
@@ -126,36 +129,17 @@ fn write_qwen(file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     words.extend(["\u{120}", "<|im_end|>"].map(String::from));
     let end = words.len() - 1;
     let config = Config {
-        variant: Variant::Ar,
-        block_length: 0,
         context_length: 64,
         embedding_length: 32,
-        block_count: 1,
         feed_forward_length: 32,
-        head_count: 1,
         architecture: Architecture { tied_output: true, ..Architecture::QWEN3 },
-        norm_epsilon: 1e-6,
-        rope_freq_base: 1e6,
-        vocab_size,
-        mask_token_id: vocab_size as u32 - 1,
         eos_token_id: Some(end as u32),
-        other_eos_token_ids: Vec::new(),
-        bos_token_id: None,
-        prepend_token_id: None,
         needs_first_token: true,
-        diffusion_only: false,
-        train_alpha_0: None,
-        defaults: Defaults::default(),
+        ..small::config(Variant::Ar, vocab_size)
     };
-    let mut writer = Writer::new();
-    config.write(&mut writer)?;
-    let texts = |texts: Vec<String>| Array::new(&texts.into_iter().map(Value::Str).collect::<Vec<_>>());
-    let types: Vec<Value> = (0..=end).map(|id| Value::I32(if id == end { 3 } else { 1 })).collect();
-    writer.set("tokenizer.ggml.model", Value::Str("gpt2".into()));
-    writer.set("tokenizer.ggml.pre", Value::Str("qwen2".into()));
-    writer.set("tokenizer.ggml.tokens", Value::Array(texts(words)?));
-    writer.set("tokenizer.ggml.token_type", Value::Array(Array::new(&types)?));
-    writer.set("tokenizer.ggml.merges", Value::Array(texts(merges)?));
+    let texts = |texts: Vec<String>| texts.into_iter().map(Value::Str).collect::<Vec<_>>();
+    let types: Vec<i32> = (0..=end).map(|id| if id == end { 3 } else { 1 }).collect();
+    let mut writer = small::llama_keys(&config, &texts(words), &types, &texts(merges))?;
     let tensors = config.tensors()?;
     for tensor in &tensors {
         writer.declare_in(&tensor.name, TensorType::F32, Layout::Plain, &tensor.dims)?;

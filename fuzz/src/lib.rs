@@ -3,6 +3,8 @@
 mod files;
 mod input;
 mod models;
+#[path = "../../tests/models/small.rs"]
+mod small;
 
 pub use files::{Folder, SHARDS, SHARDS_CONFIG, zip, zip_of};
 pub use input::Input;

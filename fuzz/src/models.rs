@@ -1,7 +1,9 @@
 //! Models of some thousand weights.
 
-use esolm::gguf::{Array, Layout, TensorType, Value, Writer};
-use esolm::{Architecture, Config, Defaults, LoadOptions, Model, TensorSpec, Variant};
+use esolm::gguf::{Layout, TensorType, Value, Writer};
+use esolm::{Config, LoadOptions, Model, TensorSpec, Variant};
+
+use crate::small;
 
 /// A tokenizer of single letters and a few merges.
 pub const TOKENIZER: &str = include_str!("tokenizer.json");
@@ -10,29 +12,7 @@ pub const VOCAB_SIZE: usize = 24;
 
 /// Hyperparameters of the smallest model, with sequences of 16 tokens.
 pub fn config(variant: Variant) -> Config {
-    Config {
-        variant,
-        block_length: if variant == Variant::Bd3Lm { 4 } else { 0 },
-        context_length: 16,
-        embedding_length: 8,
-        block_count: 1,
-        feed_forward_length: 8,
-        // Of 8 dimensions, or else the library's own kernels could not run it.
-        head_count: 1,
-        architecture: if variant == Variant::WeDlm { Architecture::QWEN3 } else { Architecture::DIT },
-        norm_epsilon: 1e-5,
-        rope_freq_base: 10_000.0,
-        vocab_size: VOCAB_SIZE,
-        mask_token_id: VOCAB_SIZE as u32 - 1,
-        eos_token_id: Some(VOCAB_SIZE as u32 - 2),
-        other_eos_token_ids: Vec::new(),
-        bos_token_id: None,
-        prepend_token_id: None,
-        needs_first_token: variant == Variant::WeDlm,
-        diffusion_only: false,
-        train_alpha_0: None,
-        defaults: Defaults::default(),
-    }
+    small::config(variant, VOCAB_SIZE)
 }
 
 /// A file of a model with these hyperparameters, this tokenizer and matrices of this type, whose weights look random.
@@ -77,17 +57,10 @@ pub fn bytes_of_llama(config: &Config, ty: TensorType) -> Vec<u8> {
         "<mask>",
     ];
     let texts = |texts: &[&str]| texts.iter().map(|&text| Value::Str(text.into())).collect::<Vec<_>>();
-    let array = |values: &[Value]| Value::Array(Array::new(values).expect("of one type"));
     // Normal ones, and those that are written by their name.
-    let types: Vec<Value> =
-        (0..words.len()).map(|token| Value::I32(if token < 22 { 1 } else { 3 })).collect();
-    let mut writer = Writer::new();
-    config.write(&mut writer).unwrap();
-    writer.set("tokenizer.ggml.model", Value::Str("gpt2".into()));
-    writer.set("tokenizer.ggml.pre", Value::Str("qwen2".into()));
-    writer.set("tokenizer.ggml.tokens", array(&texts(&words)));
-    writer.set("tokenizer.ggml.token_type", array(&types));
-    writer.set("tokenizer.ggml.merges", array(&texts(&["\u{120} t", "h e", "\u{120}t he", "o n"])));
+    let types: Vec<i32> = (0..words.len()).map(|token| if token < 22 { 1 } else { 3 }).collect();
+    let merges = texts(&["\u{120} t", "h e", "\u{120}t he", "o n"]);
+    let mut writer = small::llama_keys(config, &texts(&words), &types, &merges).expect("its keys");
     writer.set("tokenizer.chat_template", Value::Str("{{ messages[0].content }}".into()));
     with_tensors(writer, Layout::Plain, config, ty)
 }
@@ -158,13 +131,7 @@ pub fn letters() -> Model {
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
             "vocab": {{{vocab}}}, "merges": [["{{", "\""], ["\"", ":"], ["a", "b"]]}}}}"#
     );
-    let config = Config {
-        context_length: 48,
-        vocab_size: end + 2,
-        mask_token_id: end as u32 + 1,
-        eos_token_id: Some(end as u32),
-        ..config(Variant::Ar)
-    };
+    let config = Config { context_length: 48, ..small::config(Variant::Ar, end + 2) };
     let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
     Model::from_bytes(&bytes(&config, &tokenizer, TensorType::F32), &options).expect("a model")
 }

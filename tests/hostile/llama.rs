@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use esolm::gguf::{Array, Gguf, Layout, TensorType, Value, Writer};
-use esolm::{Architecture, Config, Defaults, Variant};
+use esolm::gguf::{Gguf, Layout, TensorType, Value, Writer};
+use esolm::{Architecture, Config, Variant};
 
 use super::corpus::Tally;
 use super::gguf::{fields_of, truncations_of, use_model, write};
+use super::small;
 
 /// A small WeDLM with a vocabulary.
 fn valid() -> Vec<u8> {
@@ -23,37 +24,13 @@ fn texts(all: &[&str]) -> Vec<Value> {
 
 fn file(tokens: &[Value], types: &[i32], merges: &[&str]) -> Vec<u8> {
     let config = Config {
-        variant: Variant::WeDlm,
-        block_length: 0,
         context_length: 32,
-        embedding_length: 8,
-        block_count: 1,
-        feed_forward_length: 8,
-        head_count: 1,
         // Without an output matrix of its own, so that no tensor can be left out.
         architecture: Architecture { tied_output: true, ..Architecture::QWEN3 },
-        norm_epsilon: 1e-6,
-        rope_freq_base: 1e4,
-        vocab_size: 8,
-        mask_token_id: 7,
-        eos_token_id: Some(6),
         other_eos_token_ids: vec![5],
-        bos_token_id: None,
-        prepend_token_id: None,
-        needs_first_token: true,
-        diffusion_only: false,
-        train_alpha_0: None,
-        defaults: Defaults::default(),
+        ..small::config(Variant::WeDlm, 8)
     };
-    let mut writer = Writer::new();
-    config.write(&mut writer).expect("memory for its keys");
-    let array = |values: &[Value]| Value::Array(Array::new(values).expect("of one type"));
-    let types: Vec<Value> = types.iter().map(|&ty| Value::I32(ty)).collect();
-    writer.set("tokenizer.ggml.model", Value::Str("gpt2".into()));
-    writer.set("tokenizer.ggml.pre", Value::Str("qwen2".into()));
-    writer.set("tokenizer.ggml.tokens", array(tokens));
-    writer.set("tokenizer.ggml.token_type", array(&types));
-    writer.set("tokenizer.ggml.merges", array(&texts(merges)));
+    let mut writer = small::llama_keys(&config, tokens, types, &texts(merges)).expect("memory for its keys");
     let tensors = config.tensors().expect("tensors");
     for tensor in &tensors {
         writer.declare_in(&tensor.name, TensorType::F32, Layout::Plain, &tensor.dims).expect("a tensor");

@@ -33,6 +33,9 @@ mod qwen;
 #[cfg(unix)]
 mod shards;
 #[cfg(unix)]
+#[path = "../models/small.rs"]
+mod small;
+#[cfg(unix)]
 mod tokenizers;
 
 #[cfg(unix)]

@@ -5,36 +5,23 @@ use std::path::Path;
 use esolm::gguf::{Gguf, Layout, TensorType, Value, Writer};
 use esolm::quantize::{QuantizeOptions, quantize};
 use esolm::{
-    Architecture, Config, Context, ContextParams, Defaults, GenerateParams, Kernels, LoadMode, LoadOptions,
-    Model, Prompt, Result, Variant,
+    Config, Context, ContextParams, GenerateParams, Kernels, LoadMode, LoadOptions, Model, Prompt, Result,
+    Variant,
 };
 
 use super::corpus::Tally;
 use super::gguf::{Field, Place, header};
+use super::small;
 
 /// A model whose matrices have 768, 256 and 23 rows, the last no multiple of sixteen.
 fn config() -> Config {
     Config {
-        variant: Variant::EsoB,
-        block_length: 0,
         context_length: 12,
         embedding_length: 256,
-        block_count: 1,
         feed_forward_length: 256,
         head_count: 4,
-        architecture: Architecture::DIT,
-        norm_epsilon: 1e-5,
-        rope_freq_base: 10_000.0,
-        vocab_size: 23,
-        mask_token_id: 22,
         eos_token_id: None,
-        other_eos_token_ids: Vec::new(),
-        bos_token_id: None,
-        prepend_token_id: None,
-        needs_first_token: false,
-        diffusion_only: false,
-        train_alpha_0: None,
-        defaults: Defaults::default(),
+        ..small::config(Variant::EsoB, 23)
     }
 }
 
