@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use esolm::gguf::{Gguf, Layout, TensorType, Value, Writer};
+use esolm::gguf::{Gguf, Layout, TensorType, Value};
 use esolm::{Architecture, Config, Variant};
 
 use super::corpus::Tally;
 use super::gguf::{fields_of, truncations_of, use_model, write};
+use super::rewritten::rewritten;
 use super::small;
 
 /// A small WeDLM with a vocabulary.
@@ -96,20 +97,8 @@ pub fn attacks(folder: &Path) -> Tally {
     ] {
         let valid = valid();
         let gguf = Gguf::parse(&valid, "valid").expect("a valid file");
-        let mut writer = Writer::new();
-        let tensors: Vec<_> = gguf.tensors().to_vec();
-        gguf.metadata().iter().for_each(|(key, value)| writer.set(key, value.clone()));
-        writer.set(key, value);
-        for tensor in &tensors {
-            writer.declare(&tensor.name, tensor.ty, &tensor.dims).expect("a tensor");
-        }
-        let mut out = Vec::new();
-        let copy = |name: &str, bytes: &mut Vec<u8>| {
-            let tensor = tensors.iter().find(|tensor| tensor.name == name).expect("a tensor");
-            bytes.extend_from_slice(&valid[tensor.range.clone()]);
-            Ok(())
-        };
-        writer.write(&mut out, copy).expect("room");
+        let changed = [(key.to_owned(), value)];
+        let out = rewritten(&valid, gguf.metadata().iter().chain(&changed), gguf.tensors());
         let said = case(key, &out, false);
         assert!(said.contains(words), "{key}: {said}");
     }

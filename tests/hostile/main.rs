@@ -31,6 +31,9 @@ mod panels;
 #[cfg(unix)]
 mod qwen;
 #[cfg(unix)]
+#[path = "../models/rewritten.rs"]
+mod rewritten;
+#[cfg(unix)]
 mod shards;
 #[cfg(unix)]
 #[path = "../models/small.rs"]

@@ -6,6 +6,8 @@ mod golden;
 #[path = "../reference/mod.rs"]
 mod reference;
 mod replay;
+#[path = "../models/rewritten.rs"]
+mod rewritten;
 mod runs;
 
 // The network, against the authors' code and against the reference network.

@@ -1,13 +1,14 @@
 //! The file that quantizing writes.
 
 use esolm::convert::{Options, convert};
-use esolm::gguf::{Array, Gguf, TensorType, Value, Writer};
+use esolm::gguf::{Array, Gguf, TensorType, Value};
 use esolm::quantize::{FileOrPath, ImatrixOptions, QuantizeOptions, imatrix, quantize, quantize_file};
 use esolm::{Architecture, Config, Error, Variant, temporary_file};
 
 use super::{Scratch, all_tensors, wide, write_importance};
 use crate::golden::path;
 use crate::reference::{MASK, Network, config};
+use crate::rewritten::rewritten;
 
 #[test]
 fn thread_count_does_not_change_the_file() {
@@ -81,25 +82,14 @@ fn metadata_is_kept_and_the_file_type_updated() {
     let model = Network::random(wide(), 1);
     let bytes = model.to_gguf();
     let gguf = Gguf::parse(&bytes, "in").unwrap();
-    let mut writer = Writer::new();
-    for (key, value) in gguf.metadata() {
-        writer.set(key, value.clone());
-    }
-    writer.set("general.file_type", Value::U32(0));
-    writer.set(
-        "mine.list",
-        Value::Array(Array::new(&[Value::Str("a".into()), Value::Str("b".into())]).unwrap()),
-    );
-    writer.set("general.alignment", Value::U32(64));
-    for t in gguf.tensors() {
-        writer.declare(&t.name, t.ty, &t.dims).unwrap();
-    }
-    let mut out = Vec::new();
-    let data = |name: &str, to: &mut Vec<u8>| {
-        to.extend(&bytes[gguf.tensor(name).unwrap().range.clone()]);
-        Ok(())
-    };
-    writer.write(&mut out, data).unwrap();
+    let list = Array::new(&[Value::Str("a".into()), Value::Str("b".into())]).unwrap();
+    let more = [
+        ("general.file_type", Value::U32(0)),
+        ("mine.list", Value::Array(list)),
+        ("general.alignment", Value::U32(64)),
+    ]
+    .map(|(key, value)| (key.to_owned(), value));
+    let out = rewritten(&bytes, gguf.metadata().iter().chain(&more), gguf.tensors());
     let scratch = Scratch::new(&out);
     let report = scratch.to("out.gguf", TensorType::Q4K);
     let written = std::fs::read(scratch.path("out.gguf")).unwrap();

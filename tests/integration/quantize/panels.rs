@@ -11,6 +11,7 @@ use esolm::{
 
 use super::{Scratch, all_tensors, wide};
 use crate::reference::Network;
+use crate::rewritten::rewritten;
 use crate::runs::{default_model, diffusion, tokens};
 
 fn open(path: &Path, mode: LoadMode) -> Model {
@@ -186,17 +187,7 @@ fn files_of_other_programs_lose_nothing() {
     scratch.quantize("plain.gguf", &plain).unwrap();
     let bytes = std::fs::read(scratch.path("plain.gguf")).unwrap();
     let read = Gguf::parse(&bytes, "file").unwrap();
-    let mut writer = Writer::new();
-    read.metadata().iter().rev().for_each(|(key, value)| writer.set(key, value.clone()));
-    for tensor in read.tensors().iter().rev() {
-        writer.declare(&tensor.name, tensor.ty, &tensor.dims).unwrap();
-    }
-    let mut reversed = Vec::new();
-    let data = |name: &str, out: &mut Vec<u8>| {
-        out.extend_from_slice(&bytes[read.tensor(name).unwrap().range.clone()]);
-        Ok(())
-    };
-    writer.write(&mut reversed, data).unwrap();
+    let reversed = rewritten(&bytes, read.metadata().iter().rev(), read.tensors().iter().rev());
     let other = Scratch::new(&reversed);
     let kept = |layout: Layout| QuantizeOptions {
         layout,
