@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 /// Alignment of an arena and of every region in it, in bytes.
 pub const ALIGNMENT: usize = 64;
 
+/// Bytes of an arena that may be in main memory though they are not used.
+const MOST_UNUSED: usize = 64 << 20;
+
 /// A part of an arena.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Region {
@@ -40,29 +43,35 @@ impl AsRef<[u8]> for Arena {
 }
 
 impl Arena {
-    /// Maps `len` zeroed bytes. The operating system provides each page when it is first touched.
+    /// Maps `len` zeroed bytes. The operating system provides each page when it is first touched: small ones, unless `len` is
+    /// [`MOST_UNUSED`] at most.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub(crate) fn allocate(len: usize) -> Result<Self> {
-        let mut map = MmapMut::map_anon(len.max(1))
-            .map_err(|e| Error::OutOfMemory(format!("{len} bytes could not be allocated ({e})")))?;
-        let start = NonNull::from(map.as_mut()).cast();
-        Ok(Self { start, len, _owned: Some(map) })
+        Self::map(len, len <= MOST_UNUSED)
     }
 
-    /// As [`Arena::allocate`], for memory that is used from end to end: in huge pages where the system has them, which are read
-    /// faster. (Of memory that is used here and there they would take more.)
+    /// As [`Arena::allocate`], in huge pages however large it is: for memory that is used from end to end.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub(crate) fn allocate_in_huge_pages(len: usize) -> Result<Self> {
-        let arena = Self::allocate(len)?;
+        Self::map(len, true)
+    }
+
+    /// `in_huge_pages`: where the system has them. They are read faster, and take memory where they are used here and there.
+    fn map(len: usize, in_huge_pages: bool) -> Result<Self> {
+        let mut map = MmapMut::map_anon(len.max(1))
+            .map_err(|e| Error::OutOfMemory(format!("{len} bytes could not be allocated ({e})")))?;
         #[cfg(target_os = "linux")]
-        if let Some(map) = &arena._owned {
+        if in_huge_pages {
+            // If the system refuses, pages are small.
             let _ = map.advise(memmap2::Advice::HugePage);
         }
-        Ok(arena)
+        let _ = in_huge_pages;
+        let start = NonNull::from(map.as_mut()).cast();
+        Ok(Self { start, len, _owned: Some(map) })
     }
 
     /// Uses `len` bytes at `start` and clears them.

@@ -57,6 +57,7 @@ impl FileBytes {
         let mapped = unsafe { MmapOptions::new().offset(part.offset()).len(len).map(part.file()) };
         match mapped {
             Ok(map) => {
+                // If the system refuses, pages are small.
                 #[cfg(target_os = "linux")]
                 let _ = map.advise(memmap2::Advice::HugePage);
                 Ok(Self::Map(map))
