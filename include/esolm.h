@@ -733,8 +733,8 @@ typedef struct esolm_context_params {
     const esolm_pool *pool;
     // Maximum number of rows of prompts that a step feeds for sequences that join (esolm_sequence_add), so that a long prompt
     // does not delay the others: it takes several steps, with the same result (default 64, on devices 512; chunked
-    // prefill). While no other sequence is being written, a step feeds as many as batch_rows, if that is more. Eso-LM (A),
-    // MDLM and BD3-LM feed prompts whole.
+    // prefill). While no sequence is being written, as at the beginning of a generation, a step feeds as many as
+    // batch_rows, if that is more. Eso-LM (A), MDLM and BD3-LM feed prompts whole.
     size_t prompt_rows;
 } esolm_context_params;
 
@@ -1140,7 +1140,8 @@ typedef struct esolm_step_info {
     size_t struct_size;
     // Number of the step, from 0.
     size_t index;
-    // Number of steps of the generation; with esolm_generate_params.confidence or lookahead the maximum.
+    // Number of steps of the generation, with those that feed prompts only; with esolm_generate_params.confidence or
+    // lookahead the maximum.
     size_t total;
     // The tokens written; none by a step that fed prompts only (esolm_context_params.prompt_rows). Valid until the
     // callback returns or, from esolm_step, until the next call on the context.
@@ -1175,9 +1176,9 @@ typedef struct esolm_token_log_prob {
     float log_prob;
 } esolm_token_log_prob;
 
-// Generates one sequence per prompt, to the end. callback, which may be NULL, is called after every step; read the
-// result with esolm_copy_text or esolm_copy_tokens. params may be NULL for the defaults. Allocations: see "Memory"
-// above.
+// Generates one sequence per prompt, to the end. callback, which may be NULL, is called after every step, also of those
+// that only feed a part of long prompts (esolm_context_params.prompt_rows); read the result with esolm_copy_text or
+// esolm_copy_tokens. params may be NULL for the defaults. Allocations: see "Memory" above.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT for too many prompts, a parameter, position or token out of range, constraints
 // that cannot be met, or a logits callback that excludes all tokens; ESOLM_ERR_UNSUPPORTED; ESOLM_ERR_CANCELLED;

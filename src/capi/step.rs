@@ -68,7 +68,8 @@ pub struct esolm_step_info {
     pub struct_size: usize,
     /// Number of the step, from 0.
     pub index: usize,
-    /// Number of steps of the generation; with esolm_generate_params.confidence or lookahead the maximum.
+    /// Number of steps of the generation, with those that feed prompts only; with esolm_generate_params.confidence or
+    /// lookahead the maximum.
     pub total: usize,
     /// The tokens written; none by a step that fed prompts only (esolm_context_params.prompt_rows). Valid until the
     /// callback returns or, from esolm_step, until the next call on the context.

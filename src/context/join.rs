@@ -60,7 +60,7 @@ impl Context {
     /// # Errors
     /// [`crate::Error::InvalidArgument`] if there is no such sequence.
     pub fn remove_sequence(&mut self, sequence: usize) -> Result<()> {
-        self.session.remove(sequence)
+        self.session.remove(&self.runner, sequence)
     }
 
     /// Whether there is a sequence with this number.

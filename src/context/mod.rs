@@ -120,7 +120,8 @@ impl Context {
 
 /// Generating.
 impl Context {
-    /// Begins a generation with one sequence per prompt; it replaces the current one. Allocates only for constraints.
+    /// Begins a generation with one sequence per prompt; it replaces the current one. The first steps of long prompts write
+    /// nothing yet ([`ContextParams::prompt_rows`]). Allocates only for constraints.
     ///
     /// # Errors
     /// [`crate::Error::InvalidArgument`] if there are too many prompts, a parameter is out of range or not supported by
@@ -191,7 +192,8 @@ impl Context {
         self.session.step(&mut self.runner, TokenChoice::Token(&mut choose))
     }
 
-    /// Begins a generation and runs it to the end. `on_step` is called with every step; breaking cancels.
+    /// Begins a generation and runs it to the end. `on_step` is called with every step, also of those that only feed a part of
+    /// long prompts; breaking cancels.
     ///
     /// # Errors
     /// As [`Context::begin`] and [`Context::step`]; [`crate::Error::Cancelled`] if `on_step` breaks.

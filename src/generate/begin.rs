@@ -81,7 +81,7 @@ impl Session {
                 sequence.truncate(keep);
             }
             sequence.begin(rules);
-            if start.beside && model.config().variant.is_causal() {
+            if model.config().variant.is_causal() {
                 self.arrivals += 1;
                 sequence.joining = self.arrivals;
             }
@@ -115,7 +115,10 @@ impl Session {
             sequence.diffused = *revealed + arrange(&plan_params, stream, tail, counts, rows);
         }
         self.beginnings = beginnings;
-        self.count_steps();
+        if !start.beside {
+            self.together = self.arrivals;
+        }
+        self.count_steps(model.config());
         Ok(())
     }
 
@@ -204,7 +207,7 @@ impl Session {
             sequence.order.clone_from(&plan.order);
             sequence.counts.clone_from(&plan.counts);
         }
-        self.count_steps();
+        self.count_steps(runner.model.config());
         Ok(())
     }
 

@@ -63,7 +63,7 @@ impl Session {
     }
 
     /// Ends one sequence; see [`Context::remove_sequence`](crate::Context::remove_sequence).
-    pub(crate) fn remove(&mut self, number: usize) -> Result<()> {
+    pub(crate) fn remove(&mut self, runner: &ModelRunner, number: usize) -> Result<()> {
         self.sequence(number)?;
         if let Some(sequence) = self.sequences.get_mut(number) {
             self.departures += 1;
@@ -71,7 +71,7 @@ impl Session {
             sequence.leave();
         }
         self.forget_step();
-        self.count_steps();
+        self.count_steps(runner.model.config());
         Ok(())
     }
 

@@ -1,36 +1,56 @@
-//! How much of its prompt a sequence that joins is fed in a step: a long one takes several, so that the sequences that are being
-//! written do not wait for it (chunked prefill).
+//! How much of its prompt a sequence is fed in a step (chunked prefill): a long one takes several, so that the sequences that are
+//! being written do not wait for one that joins, and a caller hears of one that begins, and can end it.
 
+use super::sequence::Sequence;
 use super::session::Session;
 use crate::forward::ModelRunner;
+use crate::model::Config;
 
 impl Session {
     /// Works out how many slots of each sequence the coming step feeds: all that it needs, but of the prompts of those that join
-    /// `prompt_rows` rows in all, first come, first served.
+    /// `prompt_rows` rows in all, first come, first served. Those that began together write together.
     pub(super) fn share_prompt_rows(&mut self, runner: &ModelRunner) {
-        let config = runner.model.config();
+        let (config, together) = (runner.model.config(), self.together);
+        let reads = self.prompts_left(config) > 0;
         let mut running = false;
         for sequence in &mut self.sequences {
-            let due = sequence.tokens_due();
-            let needed = due.map_or(0, |count| sequence.slots(config, count).len());
-            let waits = sequence.joining > 0 && due.is_some_and(|count| needed > count);
+            let (needed, prompt) = sequence.rows_left(config);
+            let waits = prompt > 0 || reads && sequence.began_together(together);
             running |= !waits && needed > 0;
             sequence.fed = if waits { 0 } else { needed };
         }
-        let mut left =
-            if running { runner.prompt_rows } else { runner.prompt_rows.max(runner.capacity.rows) };
+        let mut left = if running { runner.prompt_rows } else { self.most_prompt_rows };
         let mut last = 0;
         while left > 0 {
             let waiting =
                 self.sequences.iter_mut().filter(|sequence| sequence.joining > last && sequence.fed == 0);
             let Some(sequence) = waiting.min_by_key(|sequence| sequence.joining) else { break };
             last = sequence.joining;
-            let Some(count) = sequence.tokens_due() else { continue };
-            let needed = sequence.slots(config, count).len();
-            let prompt = needed.saturating_sub(count);
+            let (needed, prompt) = sequence.rows_left(config);
             sequence.fed = if prompt <= left { needed } else { left };
             left = left.saturating_sub(prompt);
         }
+        let misses = |sequence: &Sequence| {
+            sequence.began_together(together) && sequence.fed < sequence.rows_left(config).1
+        };
+        let unread = self.sequences.iter().any(misses);
+        for sequence in
+            self.sequences.iter_mut().filter(|sequence| reads && sequence.began_together(together))
+        {
+            let (needed, prompt) = sequence.rows_left(config);
+            sequence.fed = if unread { sequence.fed.min(prompt) } else { needed };
+        }
+    }
+
+    /// How many rows of their prompts those that began together have left.
+    fn prompts_left(&self, config: &Config) -> usize {
+        let group = self.sequences.iter().filter(|sequence| sequence.began_together(self.together));
+        group.map(|sequence| sequence.rows_left(config).1).sum()
+    }
+
+    /// How many steps feed nothing but their prompts, while nothing else is written.
+    pub(super) fn reading_steps(&self, config: &Config) -> usize {
+        self.prompts_left(config).div_ceil(self.most_prompt_rows).saturating_sub(1)
     }
 
     /// Counts the rows of prompts that a step has fed: their keys and values are final. (Those of sequences that wrote tokens
@@ -39,5 +59,19 @@ impl Session {
         for sequence in self.sequences.iter_mut().filter(|sequence| sequence.joining > 0) {
             sequence.committed += sequence.fed;
         }
+    }
+}
+
+impl Sequence {
+    /// The rows that its next step needs, and how many of them are of a prompt, which earlier steps may feed.
+    fn rows_left(&self, config: &Config) -> (usize, usize) {
+        let Some(count) = self.tokens_due() else { return (0, 0) };
+        let needed = self.slots(config, count).len();
+        (needed, if self.joining > 0 { needed.saturating_sub(count) } else { 0 })
+    }
+
+    /// Whether it is one of those up to number `last` of the arrivals, which write nothing before all of their prompts are fed.
+    fn began_together(&self, last: u64) -> bool {
+        (1..=last).contains(&self.joining)
     }
 }

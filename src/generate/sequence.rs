@@ -22,8 +22,8 @@ pub(crate) struct Sequence {
     pub(super) in_use: bool,
     /// When it was left: the number of those that left before it.
     pub(super) left_at: u64,
-    /// Its number among those that joined, until it writes its first tokens: before, steps feed parts of its prompt. 0 if it
-    /// does not join.
+    /// Its number among those that came, until it writes its first tokens: before, steps feed parts of its prompt. 0 if they
+    /// feed it whole.
     pub(super) joining: u64,
     /// How many slots the current step feeds.
     pub(super) fed: usize,

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::forward::{Batch, ModelRunner, Profile};
 use crate::ggml::DrawRow;
 use crate::memory::with_room;
+use crate::model::Config;
 use crate::sample::{Grammars, TokenLogProb};
 
 /// The state of a generation. Its memory, but for constraints, is reserved when the context is made.
@@ -39,9 +40,13 @@ pub(crate) struct Session {
     pub(super) rows: Vec<u32>,
     /// The sequences that are about to begin.
     pub(super) beginnings: Vec<Beginning>,
-    /// How many sequences have joined, and have left.
+    /// How many sequences have come, and have left.
     pub(super) arrivals: u64,
     pub(super) departures: u64,
+    /// The last arrival of those that began together.
+    pub(super) together: u64,
+    /// Most rows of prompts in a step while nothing is written.
+    pub(super) most_prompt_rows: usize,
 }
 
 /// The memory that a step works in.
@@ -129,6 +134,8 @@ impl Session {
             beginnings: with_room(capacity.sequences)?,
             arrivals: 0,
             departures: 0,
+            together: 0,
+            most_prompt_rows: runner.prompt_rows.max(capacity.rows),
         })
     }
 
@@ -238,9 +245,9 @@ impl Session {
     }
 
     /// Works out how many steps there are in all, and what they report.
-    pub(super) fn count_steps(&mut self) {
-        self.steps_total =
-            self.steps_done + self.sequences.iter().map(Sequence::steps_left).max().unwrap_or(0);
+    pub(super) fn count_steps(&mut self, config: &Config) {
+        let writing = self.sequences.iter().map(Sequence::steps_left).max().unwrap_or(0);
+        self.steps_total = self.steps_done + self.reading_steps(config) + writing;
         self.wants = self.sequences.iter().filter(|sequence| sequence.in_use).fold(
             StepWants::default(),
             |wants, Sequence { rules, .. }| StepWants {

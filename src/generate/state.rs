@@ -182,7 +182,7 @@ impl Session {
                 ),
             );
         }
-        self.count_steps();
+        self.count_steps(runner.model.config());
         Ok(())
     }
 }

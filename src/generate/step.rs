@@ -341,7 +341,7 @@ impl Session {
         wrote.for_each(|sequence| sequence.ahead.end_step());
         self.advance_prompts();
         self.steps_done += 1;
-        self.count_steps();
+        self.count_steps(model.config());
         Ok(())
     }
 }

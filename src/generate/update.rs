@@ -21,8 +21,8 @@ pub struct Update {
 pub struct Step<'a> {
     /// Index of the step, from 0.
     pub index: usize,
-    /// Number of steps of the whole generation (at most, where they are [`Adaptive`](crate::Adaptive) or look ahead). It grows as
-    /// sequences join, and as their prompts take further steps.
+    /// Number of steps of the whole generation, with those that feed prompts only (at most, where they are
+    /// [`Adaptive`](crate::Adaptive) or look ahead). It grows as sequences join, and as their prompts take further steps.
     pub total: usize,
     /// The tokens written, sequence by sequence, each in generation order. None by a step that fed prompts only
     /// ([`ContextParams::prompt_rows`](crate::ContextParams)).

@@ -1,9 +1,11 @@
-//! Prompts of sequences that join, fed in parts beside the others.
+//! Long prompts, fed in parts: of sequences that join, beside the others, and of those that begin.
 
-use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, Model, Prompt, Variant};
+use std::ops::ControlFlow;
+
+use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, Model, Prompt, StopReason, Variant};
 
 use crate::reference::Network;
-use crate::runs::{context, default_model, diffusion, finish, open, params, texts};
+use crate::runs::{context, default_model, diffusion, finish, open, params, texts, tokens};
 
 /// The longest prompt that leaves something to write.
 const LONG: [u32; 28] = [9; 28];
@@ -98,9 +100,6 @@ fn nobody_to_wait_for_a_prompt_means_whole_batches() {
         let only = context.add_sequence(&Prompt::prefix(&LONG).unwrap(), &params).unwrap();
         assert_eq!((step(&mut context), cached(&context, only)), (vec![], 20));
         assert_eq!(step(&mut context), [0]);
-        // A generation that begins feeds its prompts in one step, as all of its sequences begin with it.
-        context.begin(&[Prompt::prefix(&LONG).unwrap(), Prompt::prefix(&[1]).unwrap()], &params).unwrap();
-        assert_eq!(step(&mut context), [0, 1]);
         // As many as there are: any number.
         let all = ContextParams { prompt_rows: usize::MAX, ..limits(2) };
         let mut context = Context::new(&model, &all).unwrap();
@@ -108,6 +107,72 @@ fn nobody_to_wait_for_a_prompt_means_whole_batches() {
             context.add_sequence(&Prompt::prefix(prompt).unwrap(), &params).unwrap();
         }
         assert_eq!(step(&mut context), [0, 1]);
+    }
+}
+
+#[test]
+fn generation_that_begins_reads_in_parts_and_writes_together() {
+    for (model, params) in models() {
+        let prompts = [&[1][..], &LONG].map(|prompt| Prompt::prefix(prompt).unwrap());
+        let whole = texts(&mut self::context(&model, 2), &prompts, &params);
+        let steps = whole.iter().map(Vec::len).max().unwrap();
+        let mut context = Context::new(&model, &ContextParams { batch_rows: 20, ..limits(2) }).unwrap();
+        context.begin(&prompts, &params).unwrap();
+        // One step more than there are tokens to write, which is known at once.
+        let all = context.progress().1;
+        assert_eq!(all, steps);
+        assert_eq!((step(&mut context), context.progress()), (vec![], (1, all)));
+        assert_eq!([0, 1].map(|sequence| cached(&context, sequence)), [1, 19]);
+        assert_eq!((step(&mut context), context.progress()), (vec![0, 1], (2, all)));
+        finish(&mut context);
+        assert_eq!((tokens(&context), context.progress()), (whole.clone(), (all, all)));
+        // A callback may end it meanwhile; then it can go on.
+        let mut calls = 0;
+        let ended = context.generate(&prompts, &params, |step| {
+            calls += 1;
+            assert!(step.updates.is_empty());
+            ControlFlow::Break(())
+        });
+        assert!(matches!(ended, Err(Error::Cancelled)));
+        assert_eq!((calls, context.stop_reason(1).unwrap()), (1, Some(StopReason::Cancelled)));
+        assert_eq!(cached(&context, 1), 19);
+        finish(&mut context);
+        assert_eq!(tokens(&context), whole);
+        // One that joins meanwhile is no reason to wait.
+        context.begin(&prompts[1..], &params).unwrap();
+        assert!(step(&mut context).is_empty());
+        context.add_sequence(&Prompt::default(), &params).unwrap();
+        assert_eq!(step(&mut context), [1]);
+        finish(&mut context);
+        let alone = texts(&mut self::context(&model, 1), &prompts[1..], &params).remove(0);
+        assert_eq!(context.tokens(0).unwrap(), alone);
+    }
+}
+
+#[test]
+fn generation_that_goes_on_reads_in_parts() {
+    for (model, params) in models() {
+        let params = GenerateParams { length: 4, ..params };
+        let [mut parts, mut whole] = [limits(2), self::params(2)].map(|limits| {
+            let mut context =
+                Context::new(&model, &ContextParams { batch_rows: limits.prompt_rows, ..limits }).unwrap();
+            texts(&mut context, &[Prompt::prefix(&[5, 6]).unwrap(), Prompt::default()], &params);
+            context
+        });
+        let more = [Prompt { known: (4..).zip([8; 16]).collect() }, Prompt::default()];
+        let params = GenerateParams { length: 0, ..params };
+        parts.extend(&more, &params).unwrap();
+        let all = parts.progress().1;
+        for _ in 0..2 {
+            assert!(step(&mut parts).is_empty());
+        }
+        assert_eq!(step(&mut parts), [0, 1]);
+        finish(&mut parts);
+        assert_eq!(parts.progress(), (all, all));
+        whole.extend(&more, &params).unwrap();
+        assert_eq!(step(&mut whole), [0, 1]);
+        finish(&mut whole);
+        assert_eq!(tokens(&parts), tokens(&whole));
     }
 }
 
