@@ -734,7 +734,7 @@ typedef struct esolm_context_params {
     // Maximum number of rows of prompts that a step feeds for sequences that join (esolm_sequence_add), so that a long prompt
     // does not delay the others: it takes several steps, with the same result (default 64, on devices 512; chunked
     // prefill). While no sequence is being written, as at the beginning of a generation, a step feeds as many as
-    // batch_rows, if that is more. Eso-LM (A), MDLM and BD3-LM feed prompts whole.
+    // batch_rows, if that is more. BD3-LM feeds whole blocks, Eso-LM (A) and MDLM feed prompts whole.
     size_t prompt_rows;
 } esolm_context_params;
 

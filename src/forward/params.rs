@@ -17,7 +17,7 @@ pub struct ContextParams {
     /// Most rows of prompts that a step feeds for sequences that [join](crate::Context::add_sequence), so that a long prompt does
     /// not delay the others: it takes several steps, with the same result (default 64, on devices 512; chunked prefill). While
     /// no sequence is being written, as at the beginning of a generation, a step feeds as many as `batch_rows`, if that is more,
-    /// so that a caller hears of the reading and can end it. Eso-LM (A), MDLM and BD3-LM feed prompts whole.
+    /// so that a caller hears of the reading and can end it. BD3-LM feeds whole blocks, Eso-LM (A) and MDLM feed prompts whole.
     pub prompt_rows: usize,
     /// CPU threads (default: one per core that the process may use, on Linux and Android of the fast kind if there are several; in
     /// a pool, as many as that has). Fewer can take part later: [`Context::set_threads`](crate::Context::set_threads).

@@ -81,7 +81,7 @@ impl Session {
                 sequence.truncate(keep);
             }
             sequence.begin(rules);
-            if model.config().variant.is_causal() {
+            if model.config().variant.keeps_cache() {
                 self.arrivals += 1;
                 sequence.joining = self.arrivals;
             }

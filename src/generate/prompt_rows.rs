@@ -19,15 +19,18 @@ impl Session {
             running |= !waits && needed > 0;
             sequence.fed = if waits { 0 } else { needed };
         }
-        let mut left = if running { runner.prompt_rows } else { self.most_prompt_rows };
-        let mut last = 0;
+        let most = if running { runner.prompt_rows } else { self.most_prompt_rows };
+        let (mut left, mut last) = (most, 0);
         while left > 0 {
             let waiting =
                 self.sequences.iter_mut().filter(|sequence| sequence.joining > last && sequence.fed == 0);
             let Some(sequence) = waiting.min_by_key(|sequence| sequence.joining) else { break };
             last = sequence.joining;
             let (needed, prompt) = sequence.rows_left(config);
-            sequence.fed = if prompt <= left { needed } else { left };
+            // Whole blocks of BD3-LM, and at least one in a step.
+            let block = sequence.block.max(1);
+            let room = if left == most { left.max(block) } else { left };
+            sequence.fed = if prompt <= room { needed } else { room - room % block };
             left = left.saturating_sub(prompt);
         }
         let misses = |sequence: &Sequence| {
@@ -67,7 +70,12 @@ impl Sequence {
     fn rows_left(&self, config: &Config) -> (usize, usize) {
         let Some(count) = self.tokens_due() else { return (0, 0) };
         let needed = self.slots(config, count).len();
-        (needed, if self.joining > 0 { needed.saturating_sub(count) } else { 0 })
+        let prompt = match self.block {
+            0 => needed.saturating_sub(count),
+            // The block that it writes in is fed whole.
+            _ => self.current_start().saturating_sub(self.committed),
+        };
+        (needed, if self.joining > 0 { prompt } else { 0 })
     }
 
     /// Whether it is one of those up to number `last` of the arrivals, which write nothing before all of their prompts are fed.

@@ -45,7 +45,7 @@ pub(crate) struct Session {
     pub(super) departures: u64,
     /// The last arrival of those that began together.
     pub(super) together: u64,
-    /// Most rows of prompts in a step while nothing is written.
+    /// Most rows of prompts in a step while nothing is written; of BD3-LM whole blocks.
     pub(super) most_prompt_rows: usize,
 }
 
@@ -93,6 +93,7 @@ impl Session {
     pub(crate) fn new(runner: &ModelRunner) -> Result<Self> {
         let (config, capacity, length) = (runner.model.config(), &runner.capacity, runner.length);
         let tokens = capacity.sequences.saturating_mul(length);
+        let rows = runner.prompt_rows.max(capacity.rows);
         let (mut sequences, mut draw_states) = (with_room(capacity.sequences)?, with_room(runner.threads())?);
         for number in 0..capacity.sequences {
             sequences.push(Sequence::with_capacity(length, number, config.block_length)?);
@@ -135,7 +136,7 @@ impl Session {
             arrivals: 0,
             departures: 0,
             together: 0,
-            most_prompt_rows: runner.prompt_rows.max(capacity.rows),
+            most_prompt_rows: rows - rows % config.block_length.max(1),
         })
     }
 

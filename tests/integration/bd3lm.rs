@@ -5,14 +5,14 @@ use std::ops::ControlFlow;
 
 use esolm::convert::Options;
 use esolm::{
-    Adaptive, Confidence, Config, Context, Error, GenerateParams, Model, Order, Plan, Prompt, SamplingParams,
-    Schedule, ScoreParams, Variant,
+    Adaptive, Confidence, Config, Context, ContextParams, Error, GenerateParams, Model, Order, Plan, Prompt,
+    SamplingParams, Schedule, ScoreParams, Variant,
 };
 
 use crate::golden::{self, EXACT, Golden};
 use crate::reference::{Attention, LENGTH, MASK, Network, Random, config};
 use crate::replay::step_of_text;
-use crate::runs::{everywhere, finish, texts, there, tokens};
+use crate::runs::{context, everywhere, finish, params, texts, there, tokens};
 
 const GREEDY: SamplingParams = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
 /// The authors' model's tokens, and a block of the random ones.
@@ -298,6 +298,50 @@ fn a_text_that_goes_on_otherwise_is_copied_as_it_is_now() {
         let again = add(&mut contexts, &anew[..39], 5, 36);
         assert_eq!(again.0, number);
         check(&mut contexts[0], [again]);
+    }
+}
+
+/// Long prompts are fed in parts of whole blocks, beside those that are written and before those that begin together.
+#[test]
+fn a_long_prompt_is_fed_block_by_block() {
+    let model = network(21).model();
+    let prompt = Prompt::prefix(&Random(22).text(LENGTH)[..40]).unwrap();
+    // Fewer rows than a block, which is fed all the same, a block, and no whole number of them.
+    for (prompt_rows, fed) in [(1, BLOCK), (BLOCK, BLOCK), (2 * BLOCK + 1, 2 * BLOCK)] {
+        let limits = ContextParams { batch_rows: 8, prompt_rows, ..params(2) };
+        let mut context = Context::new(&model, &limits).unwrap();
+        for params in ways() {
+            let whole = texts(&mut self::context(&model, 2), &[Prompt::default(), prompt.clone()], &params);
+            let alone = texts(&mut self::context(&model, 1), &[prompt.clone()], &params).remove(0);
+            context.reset();
+            context.begin(&[Prompt::default()], &params).unwrap();
+            context.step().unwrap();
+            let joined = context.add_sequence(&prompt, &params).unwrap();
+            let mut cached = 0;
+            while context.step().unwrap().unwrap().updates.iter().all(|update| update.sequence == 0) {
+                cached += fed;
+                assert_eq!(context.cached_tokens(joined).unwrap(), cached);
+            }
+            // Six blocks are complete; the last of them go with the first token.
+            assert_eq!(cached, (6 * BLOCK).next_multiple_of(fed) - fed);
+            finish(&mut context);
+            assert_eq!(tokens(&context), [whole[0].clone(), alone]);
+            // Those that begin write nothing before it is read. They are fed a batch at least, which is a multiple of eight.
+            context.begin(&[Prompt::default(), prompt.clone()], &params).unwrap();
+            let (_, all) = context.progress();
+            let mut steps = 0;
+            let mut first = vec![];
+            while let Some(step) = context.step().unwrap() {
+                steps += 1;
+                if first.is_empty() {
+                    first.extend(step.updates.iter().map(|update| update.sequence));
+                }
+                assert!(step.total <= all);
+            }
+            first.dedup();
+            assert_eq!((tokens(&context), first), (whole.clone(), vec![0, 1]));
+            assert!(steps > 1 && context.progress().0 == steps);
+        }
     }
 }
 
