@@ -76,6 +76,8 @@ pub fn all(folder: &Path) -> Tally {
         };
         assert!(one(name, &config, &header, data), "{name} is refused");
         for (start, end) in values_of(&config) {
+            let there = &config[start..end];
+            assert!(serde_json::from_str::<serde_json::Value>(there).is_ok(), "{there}");
             for value in VALUES {
                 let changed = format!("{}{value}{}", &config[..start], &config[end..]);
                 one(&format!("{name}: {changed}"), &changed, &header, data);
@@ -97,10 +99,25 @@ pub fn all(folder: &Path) -> Tally {
     tally
 }
 
-/// Where the values of an object of plain values are, in its text.
+/// Where the values of an object and of those in it are, in its text.
 fn values_of(json: &str) -> Vec<(usize, usize)> {
-    let ends = |from: usize| json[from..].find([',', '}', ']']).map(|len| from + len);
-    json.match_indices("\":").filter_map(|(at, _)| Some((at + 2, ends(at + 2)?))).collect()
+    json.match_indices("\":").map(|(at, _)| (at + 2, end_of(json, at + 2))).collect()
+}
+
+/// Where the value ends that begins at `start`: before a comma or a bracket that is no part of it.
+fn end_of(json: &str, start: usize) -> usize {
+    let (mut depth, mut quoted) = (0, false);
+    let is_end = |byte: u8| {
+        quoted ^= byte == b'"';
+        match byte {
+            b',' | b']' | b'}' if depth == 0 && !quoted => return true,
+            b'[' | b'{' if !quoted => depth += 1,
+            b']' | b'}' if !quoted => depth -= 1,
+            _ => (),
+        }
+        false
+    };
+    start + json[start..].bytes().position(is_end).expect("an object")
 }
 
 /// Where the numbers of lists are.
