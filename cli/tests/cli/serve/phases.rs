@@ -1,6 +1,6 @@
 //! How many tokens a pass writes: options of the server.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{COMPLETIONS, Server};
 use crate::command_line::{err, esolm, golden_with_words, out};
@@ -44,6 +44,29 @@ fn rows_are_those_of_the_options_and_do_not_change_the_text() {
     let refused = esolm(&["serve", "--port", "0", "--lookahead", "3", "--batch-rows", "9"]);
     assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
     assert!(err(&refused).contains("batch_rows of 10; the context has 9"), "{}", err(&refused));
+}
+
+/// The texts of a request come in one stream, in the order of the steps that wrote them.
+#[test]
+fn prompt_rows_say_how_many_steps_read_a_long_prompt_beside_a_text() {
+    let long: Vec<u32> = (0..150).map(|place| 300 + place * 7 % 900).collect();
+    let wanted = json!({"prompt": [[300], long], "max_tokens": 40, "seed": 1, "stream": true, "logit_bias": {"0": -100}});
+    let written = |options: &[&str]| {
+        let events = Server::start(options).stream(COMPLETIONS, &wanted);
+        let choices: Vec<&Value> = events.iter().map(|event| &event["choices"][0]).collect();
+        let text = |choice: &Value| choice["text"].as_str().unwrap_or_default().to_owned();
+        let ends =
+            choices.iter().position(|choice| choice["index"] == 0 && choice["finish_reason"] == "length");
+        let begins = choices.iter().position(|choice| choice["index"] == 1 && !text(choice).is_empty());
+        let of = |index: u64| -> String {
+            choices.iter().filter(|choice| choice["index"] == index).map(|choice| text(choice)).collect()
+        };
+        (begins.unwrap() < ends.unwrap(), [of(0), of(1)])
+    };
+    // It is read in three steps, or in more than the other text has.
+    let (beside, texts) = written(&[]);
+    assert!(beside, "{texts:?}");
+    assert_eq!(written(&["--batch-rows", "4", "--prompt-rows", "2"]), (false, texts));
 }
 
 #[test]
