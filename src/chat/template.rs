@@ -95,14 +95,17 @@ impl ChatTemplate {
     }
 
     /// The tokens of a conversation up to the model's next answer. Names of special tokens are these tokens where the template
-    /// writes them, and characters where a message does.
+    /// writes them, and characters where a message does. A token that stands before each text of the model
+    /// ([`Config::prepend_token_id`] of Qwen's) is left out at the beginning.
     ///
     /// # Errors
     /// Those of [`ChatTemplate::apply`] and [`Tokenizer::encode_with`].
     pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message<'_>]) -> Result<Vec<u32>> {
         let contents = guarded(tokenizer, messages)?;
         let text = self.apply(&replaced(messages, &contents)?, true)?;
-        encode_guarded(tokenizer, &text, false)
+        let mut tokens = encode_guarded(tokenizer, &text, false)?;
+        tokenizer.without_token_before(&mut tokens);
+        Ok(tokens)
     }
 
     /// As [`ChatTemplate::encode`], but only what follows the first `behind` messages, of which a sequence has the tokens

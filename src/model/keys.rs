@@ -142,9 +142,15 @@ impl Config {
     }
 
     /// Whether a row that predicts the next token is at its own token's position, as in transformers, and not at the next one's,
-    /// as in the authors' AR with a cache. (The text is the same, as RoPE is relative.)
+    /// as in the authors' AR with a cache, and behind a token that stands before the text. (The text is the same, as RoPE is
+    /// relative.)
     pub(crate) fn rows_have_their_positions(&self) -> bool {
-        self.llama_architecture().is_some()
+        self.llama_architecture().is_some() && self.needs_first_token
+    }
+
+    /// The token that llama.cpp, too, puts before each text of a file.
+    pub(crate) fn token_before_texts(&self) -> Option<u32> {
+        self.prepend_token_id.filter(|_| self.llama_architecture().is_some())
     }
 
     /// The name of the architecture in llama.cpp's files, if it is one of those.

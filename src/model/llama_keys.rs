@@ -19,6 +19,8 @@ const ENDS: [&str; 2] = ["<|im_end|>", "<|endoftext|>"];
 const ENDS_KEY: &str = "tokenizer.ggml.eos_token_ids";
 /// Most of them.
 const MAX_ENDS: usize = 1 + limits::OTHER_EOS;
+/// The key by which llama.cpp puts the token that begins a text before each.
+const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 
 /// Reads the hyperparameters of a file of `architecture`. `mask` is the mask token that the caller gives.
 ///
@@ -93,6 +95,10 @@ pub(super) fn read(gguf: &Gguf, architecture: &str, mask: Option<u32>) -> Result
         ENDS.iter().for_each(|name| ends.add(tokens.id(name), mask_token_id));
     }
     let eos_token_id = (!ends.0.is_empty()).then(|| ends.0.remove(0));
+    let bos_token_id = token("bos_token_id")?.map(|id| id as u32).filter(|&id| id != mask_token_id);
+    // A WeDLM's tokens have rows of their own, so that nothing can stand before them.
+    let is_put = gguf.flag(ADD_BOS)? && variant == Variant::Ar;
+    let prepend_token_id = bos_token_id.filter(|_| is_put);
     let head_count = size("attention.head_count", limits::HEAD_COUNT)?;
     let head_dim = optional("attention.key_length", limits::HEAD_DIM)?;
     let value_dim = optional("attention.value_length", limits::HEAD_DIM)?;
@@ -121,9 +127,9 @@ pub(super) fn read(gguf: &Gguf, architecture: &str, mask: Option<u32>) -> Result
         mask_token_id,
         eos_token_id,
         other_eos_token_ids: ends.0,
-        bos_token_id: token("bos_token_id")?.map(|id| id as u32).filter(|&id| id != mask_token_id),
-        prepend_token_id: None,
-        needs_first_token: true,
+        bos_token_id,
+        prepend_token_id,
+        needs_first_token: prepend_token_id.is_none(),
         diffusion_only: false,
         train_alpha_0: None,
         defaults: Defaults::from_gguf(gguf)?,
@@ -239,6 +245,9 @@ pub(super) fn write(config: &Config, architecture: &str, out: &mut Writer) -> Re
         if let Some(id) = id {
             out.set(&format!("tokenizer.ggml.{name}_token_id"), Value::U32(id));
         }
+    }
+    if config.prepend_token_id.is_some() {
+        out.set(ADD_BOS, Value::Bool(true));
     }
     let mut all = Vec::new();
     for id in config.ends() {

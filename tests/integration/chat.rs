@@ -2,8 +2,8 @@
 
 use esolm::gguf::Value;
 use esolm::{
-    ChatTemplate, Config, Context, Error, Feature, GenerateParams, Message, Model, Prompt, StopReason,
-    TokenizeOptions, Variant,
+    Architecture, ChatTemplate, Config, Context, Error, Feature, GenerateParams, Message, Model, Prompt,
+    StopReason, TokenizeOptions, Variant,
 };
 use serde_json::{Map, json};
 
@@ -20,6 +20,11 @@ fn letters(variant: Variant, template: Option<&str>) -> Model {
 
 /// The same with any value in the template's place.
 fn letters_with(variant: Variant, template: Option<Value>) -> Model {
+    letters_of(Config { variant, ..config(2, 4) }, template)
+}
+
+/// The same of a model with these hyperparameters.
+fn letters_of(own: Config, template: Option<Value>) -> Model {
     let name = |id: u32| match id {
         0 => "<unk>".to_owned(),
         1..=89 => char::from_u32(id + 32).map(String::from).unwrap(),
@@ -38,13 +43,7 @@ fn letters_with(variant: Variant, template: Option<Value>) -> Model {
     let file = json!({"version": "1.0", "added_tokens": [special(START), special(END)],
         "decoder": {"type": "Fuse"},
         "model": {"type": "BPE", "vocab": vocabulary, "merges": [], "unk_token": "<unk>"}});
-    let own = Config {
-        variant,
-        eos_token_id: Some(END),
-        bos_token_id: Some(START),
-        context_length: 96,
-        ..config(2, 4)
-    };
+    let own = Config { eos_token_id: Some(END), bos_token_id: Some(START), context_length: 96, ..own };
     let keys = [(Config::TOKENIZER_KEY, Some(Value::Str(file.to_string()))), (ChatTemplate::KEY, template)];
     Network::random(own, 1).model_with(keys.into_iter().filter_map(|(key, value)| Some((key, value?))))
 }
@@ -76,6 +75,19 @@ fn template_of_a_model_has_its_tokens() {
     let error = ChatTemplate::of_model(&broken).unwrap_err();
     assert!(matches!(error, Error::BadFile { .. }));
     assert!(error.to_string().contains("(memory): chat template, line 1"), "{error}");
+}
+
+#[test]
+fn token_before_each_text_is_in_a_conversation_once() {
+    let source = "{{ bos_token }}{{ messages[0].content }}";
+    let qwen = Config { architecture: Architecture::QWEN2, ..Network::qwen_config(Variant::Ar) };
+    let with = Config { prepend_token_id: Some(START), needs_first_token: false, ..qwen.clone() };
+    for (own, written) in [(qwen, &[START][..]), (with, &[])] {
+        let model = letters_of(own, Some(Value::Str(source.into())));
+        let template = ChatTemplate::of_model(&model).unwrap();
+        let tokens = template.encode(model.tokenizer().unwrap(), &[Message::user("Hi")]).unwrap();
+        assert_eq!(tokens, [written, &special(&model, "Hi")].concat());
+    }
 }
 
 #[test]

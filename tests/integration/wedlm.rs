@@ -253,6 +253,40 @@ fn qwen_one_by_one_computes_what_a_network_from_scratch_does() {
     }
 }
 
+/// `tokenizer.ggml.add_bos_token`: a text is the one behind this token.
+#[test]
+fn token_before_each_text_is_the_first_row() {
+    const BEFORE: u32 = 7;
+    for (number, architecture) in architectures().into_iter().enumerate() {
+        let plain = Network::qwen(Variant::Ar, architecture, number as u64);
+        let mut put = Network::qwen(Variant::Ar, architecture, number as u64);
+        put.config.bos_token_id = Some(BEFORE);
+        put.config.prepend_token_id = Some(BEFORE);
+        put.config.needs_first_token = false;
+        let [plain, put] = [&plain, &put].map(|network| there(&network.to_gguf()));
+        assert_eq!((plain.config().given_tokens(), put.config().given_tokens()), (1, 0));
+        for (one, other) in everywhere(&plain, 1).iter_mut().zip(&mut everywhere(&put, 1)) {
+            for prompt in [&[BEFORE][..], &[BEFORE, 1, 2, 3]] {
+                let written = |context: &mut Context, prompt: &[u32], length: usize| {
+                    let params =
+                        GenerateParams { length, seed: 3, ignore_eos: true, ..GenerateParams::DEFAULT };
+                    texts(context, &[Prompt::prefix(prompt).unwrap()], &params).remove(0)
+                };
+                let text = written(one, prompt, LENGTH);
+                assert_eq!(written(other, &prompt[1..], LENGTH - 1), text[1..], "{architecture:?}");
+                let order: Vec<u32> = (0..LENGTH as u32).collect();
+                let scores = one.score_order(&text, &order, 1).unwrap();
+                let of_put = other.score_order(&text[1..], &order[..LENGTH - 1], 0).unwrap();
+                assert!(
+                    scores.iter().zip(&of_put).all(|(a, b)| (a - b).abs() < 1e-5),
+                    "{scores:?} {of_put:?}"
+                );
+                assert_eq!(scores.len(), of_put.len());
+            }
+        }
+    }
+}
+
 /// A window over a text with known tokens before and behind, of which each step fills some positions, compared with the rows
 /// that the reference feeds: known ones, filled ones, masks.
 #[test]

@@ -156,12 +156,16 @@ impl Display for Listing<'_> {
             network(model.config()),
             supported(model).join(", "),
         )?;
-        if let Some(bos) = wanted_first(model) {
-            writeln!(
+        match wanted_first(model) {
+            Some(bos) if model.config().needs_first_token => writeln!(
                 f,
                 "texts were trained with token {bos} at their beginning ({ADD_BOS}), which no command puts there, unless a \
                  chat template does: with --special a prompt may name it\n"
-            )?;
+            )?,
+            Some(bos) => {
+                writeln!(f, "token {bos} stands before each text ({ADD_BOS}), and is no part of it\n")?
+            }
+            None => (),
         }
         for (key, value) in model.metadata() {
             writeln!(f, "{key:42} {value}")?;

@@ -58,9 +58,9 @@ fn inspect_shows_the_memory_of_the_context_that_is_asked_for() {
     assert_eq!(beyond.status.code(), Some(2), "{}", err(&beyond));
 }
 
-/// A file of llama.cpp's whose prompts begin with a token that is not put there.
+/// A file of llama.cpp's by which a token stands before each text.
 #[test]
-fn inspect_says_which_token_prompts_should_begin_with() {
+fn token_before_each_text_is_that_of_llama_cpp_s_key() {
     let mut model = std::fs::read(library_file("fuzz/seeds/gguf/llama-qwen2")).unwrap();
     let key = |name: &str, kind: u32, value: &[u8]| {
         [&(name.len() as u64).to_le_bytes()[..], name.as_bytes(), &kind.to_le_bytes(), value].concat()
@@ -80,9 +80,26 @@ fn inspect_says_which_token_prompts_should_begin_with() {
     let file = dir.path().join("model.gguf").display().to_string();
     std::fs::write(&file, model).unwrap();
     let shown = esolm(&["inspect", &file]);
-    assert!(out(&shown).contains("with token 3 at their beginning"), "{}{}", out(&shown), err(&shown));
-    let plain = out(&esolm(&["inspect", &library_file("fuzz/seeds/gguf/llama-qwen2")]));
-    assert!(plain.contains("supports") && !plain.contains("at their beginning"), "{plain}");
+    assert!(out(&shown).contains("token 3 stands before each text"), "{}{}", out(&shown), err(&shown));
+    let plain = library_file("fuzz/seeds/gguf/llama-qwen2");
+    let shown = out(&esolm(&["inspect", &plain]));
+    assert!(shown.contains("supports") && !shown.contains("before each text"), "{shown}");
+    let written = |model: &str, prompt: &[&str], count: &str| {
+        let args =
+            ["generate", "-m", model, "-n", count, "--ignore-eos", "--seed", "1", "--temp", "1", "--json"];
+        let output = esolm(&[&args[..], prompt].concat());
+        let last = out(&output).lines().last().unwrap_or_else(|| panic!("{}", err(&output))).to_owned();
+        let report: serde_json::Value = serde_json::from_str(&last).unwrap();
+        report["tokens"][0].as_array().unwrap().clone()
+    };
+    // The same as where the prompt says it; and no prompt is needed.
+    for (prompt, whole) in [(&["--prompt-ids", "5 6"][..], "3 5 6"), (&[], "3")] {
+        let found = written(&file, prompt, "9");
+        assert!(found.len() >= 9, "{found:?}");
+        assert_eq!(found, written(&plain, &["--prompt-ids", whole], "9")[1..]);
+    }
+    let refused = esolm(&["generate", "-m", &plain, "-n", "4"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
 }
 
 #[test]

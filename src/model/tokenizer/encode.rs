@@ -165,7 +165,7 @@ impl Encoder {
 
     /// Whether a token is written by its name only: those that the file calls special, and the mask and the tokens that
     /// begin and end texts if they are no ordinary tokens of the vocabulary.
-    fn is_named(&self, token: u32) -> bool {
+    pub(super) fn is_named(&self, token: u32) -> bool {
         let added = self.inner.get_added_vocabulary();
         let role = (self.begins_text(token) || self.ends_text(token))
             && added.get_added_tokens_decoder().contains_key(&token);

@@ -77,6 +77,8 @@ fn characters(bytes: &[u8], complete: bool) -> Result<String> {
 pub struct Tokenizer {
     encoder: Encoder,
     mask: u32,
+    /// The token that stands before each text, if there is one.
+    before: Option<u32>,
     vocab_size: usize,
     /// `None` if texts are not joined of pieces. Empty if there was no memory for it.
     pieces: OnceLock<Option<TokenPieces>>,
@@ -132,10 +134,18 @@ impl Tokenizer {
         let mut ends = with_room(1 + config.other_eos_token_ids.len())?;
         ends.extend(config.ends());
         let encoder = Encoder::new(inner, mask, bos, ends);
-        let made = Self { encoder, mask, vocab_size, pieces: OnceLock::new() };
+        let before = config.token_before_texts();
+        let made = Self { encoder, mask, before, vocab_size, pieces: OnceLock::new() };
         // Before any work, so that making text allocates the text alone. If there is no memory, each use tries again.
         let _ = made.pieces();
         Ok(made)
+    }
+
+    /// Leaves out the first token if it is the special one that stands before each text anyway.
+    pub(crate) fn without_token_before(&self, tokens: &mut Vec<u32>) {
+        if tokens.first().is_some_and(|&first| self.before == Some(first) && self.encoder.is_named(first)) {
+            tokens.remove(0);
+        }
     }
 
     /// The tokens of `text`. Special tokens that are written out in it are characters as all others, and none is added.
