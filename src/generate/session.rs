@@ -93,7 +93,8 @@ impl Session {
     pub(crate) fn new(runner: &ModelRunner) -> Result<Self> {
         let (config, capacity, length) = (runner.model.config(), &runner.capacity, runner.length);
         let tokens = capacity.sequences.saturating_mul(length);
-        let rows = runner.prompt_rows.max(capacity.rows);
+        let block = config.block_length.max(1);
+        let rows = runner.prompt_rows.max(capacity.rows).max(block);
         let (mut sequences, mut draw_states) = (with_room(capacity.sequences)?, with_room(runner.threads())?);
         for number in 0..capacity.sequences {
             sequences.push(Sequence::with_capacity(length, number, config.block_length)?);
@@ -136,7 +137,7 @@ impl Session {
             arrivals: 0,
             departures: 0,
             together: 0,
-            most_prompt_rows: rows - rows % config.block_length.max(1),
+            most_prompt_rows: rows - rows % block,
         })
     }
 
