@@ -2,6 +2,8 @@
 
 use std::io::{Result, Write};
 
+use crate::memory::with_room;
+
 /// Bytes of a block, which is a huge page on x86-64 and on most 64-bit Arm systems.
 const BLOCK: usize = 2 << 20;
 
@@ -14,8 +16,11 @@ pub(crate) struct BlockWriter<W> {
 
 impl<W: Write> BlockWriter<W> {
     /// The first byte goes to the beginning of a block.
-    pub(crate) fn new(to: W) -> Self {
-        Self { to, block: Vec::new() }
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub(crate) fn new(to: W) -> crate::error::Result<Self> {
+        Ok(Self { to, block: with_room(BLOCK)? })
     }
 }
 
@@ -25,8 +30,6 @@ impl<W: Write> Write for BlockWriter<W> {
             self.to.write_all(&self.block)?;
             self.block.clear();
         }
-        // An error of kind OutOfMemory.
-        self.block.try_reserve_exact(BLOCK - self.block.len())?;
         let (some, _) = bytes.split_at(bytes.len().min(BLOCK - self.block.len()));
         self.block.extend_from_slice(some);
         Ok(some.len())
@@ -63,7 +66,7 @@ mod tests {
     fn all_but_the_end_comes_in_whole_blocks() {
         for parts in [&[1, 0, 3 * BLOCK + 5, 7][..], &[BLOCK - 1, 1, 1, BLOCK], &[BLOCK], &[3]] {
             let mut calls = Calls::default();
-            let mut writer = BlockWriter::new(&mut calls);
+            let mut writer = BlockWriter::new(&mut calls).unwrap();
             let mut written = Vec::new();
             for &len in parts {
                 let part: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();

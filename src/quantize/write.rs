@@ -73,7 +73,7 @@ pub(crate) fn write_model<S>(
     let mut done = Progress { tensors: 0, total_tensors: tensors.len(), bytes: 0, total_bytes: tensor_bytes };
     let mut next = tensors.iter();
     let mut rows = Vec::new();
-    writer.write(&mut BlockWriter::new(pending.file()), |name, bytes| {
+    writer.write(&mut BlockWriter::new(pending.file())?, |name, bytes| {
         let tensor = next.next().filter(|tensor| tensor.name == name);
         let tensor = tensor.ok_or_else(|| Error::internal(format!("tensor '{name}' is out of order")))?;
         match layout_of(name, tensor.ty, &tensor.dims, tied, layout) {

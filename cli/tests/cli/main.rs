@@ -7,6 +7,8 @@ mod address_space;
 mod bench;
 #[cfg(feature = "chat")]
 mod chat;
+#[cfg(all(feature = "chat", target_os = "linux"))]
+mod chat_interrupts;
 mod command_line;
 mod dependencies;
 mod documents;

@@ -92,7 +92,11 @@ fn ar_without_a_token_before_the_text_says_so() {
     let written = Config::from_gguf(&Gguf::parse(&bytes, "out").unwrap()).unwrap();
     assert_eq!(written, report.config);
     // One that reads no mask, and one that has it before its texts.
-    let masked = Options { mask_token: Some(SpecialToken::Id(90)), ..Options::default() };
+    let masked = Options {
+        mask_token: Some(SpecialToken::Id(90)),
+        bos: Some(SpecialToken::Id(1)),
+        ..Options::default()
+    };
     for prepend in ["none", "bos"] {
         model.config["algo"]["prepend_token"] = json!(prepend);
         let error = model.error(&masked);

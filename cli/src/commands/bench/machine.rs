@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, available_parallelism};
 use std::time::Instant;
 
-use esolm::Result;
 use esolm::limits::{memory_to_read, multiply_bytes, multiply_floats, read_memory};
+use esolm::{Error, Result};
 use serde_json::{Value, json};
 
 /// The processor and its limits, measured with a number of threads.
@@ -137,7 +137,9 @@ impl Pattern {
 fn bandwidth(threads: usize) -> Result<f64> {
     // Far larger than most caches.
     let bytes = 192 << 20;
-    let memory = memory_to_read(bytes)?;
+    let memory = memory_to_read(bytes).map_err(|_| {
+        Error::OutOfMemory(format!("{bytes} bytes could not be allocated to measure how fast memory is read"))
+    })?;
     let memory = memory.as_ref();
     let mut ways: Vec<_> =
         Pattern::all(threads, bytes).into_iter().map(|way| (way.speed(memory), way)).collect();
