@@ -19,8 +19,8 @@ const CONSTANT: u64 = 16 << 20;
 /// The same with a vocabulary as large as Qwen's, whose tables the tokenizer library has in memory of its own.
 const CONSTANT_OF_QWEN: u64 = 64 << 20;
 /// How far the memory of many generations may be above that of a few: pages of stack that were first touched
-/// later.
-const SLACK: u64 = 256 << 10;
+/// later, and an arena's last small pages, which the system joins to huge ones when it comes to it.
+const SLACK: u64 = 4 << 20;
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/stories-q8_0.gguf");
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -49,7 +49,7 @@ type SessionOptions struct {
 	Sequences  int    // the most sequences in a batch (1)
 	Length     int    // the longest sequence, in tokens (the model's context length, at most 4096)
 	BatchRows  int    // the most rows (tokens) in a batch, which the network computes at once (128)
-	PromptRows int    // the most rows of prompts that a step feeds for sequences that join, beside others (64; on devices 512)
+	PromptRows int    // the most rows of prompts that a step feeds beside others (64; on devices 512); alone, if more, BatchRows
 	Threads    int    // CPU threads (one per core that the process may use; as many as Pool has)
 	KVType     KVType // how keys and values are stored (KVF16)
 	GGML       bool   // use ggml's kernels on the CPU instead of esolm's own

@@ -1,7 +1,5 @@
 //! Files that appear under their name only when they are complete.
 
-#[cfg(feature = "convert")]
-mod blocks;
 mod temporary;
 
 use std::fs::{self, File, OpenOptions};
@@ -9,8 +7,6 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-#[cfg(feature = "convert")]
-pub(crate) use blocks::BlockWriter;
 pub use temporary::remove_temporary_files;
 use temporary::{TemporaryName, directory_of, remove_stale};
 

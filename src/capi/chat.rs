@@ -140,7 +140,8 @@ pub unsafe extern "C" fn esolm_chat_apply(
     })
 }
 
-/// Copies the tokens of a conversation up to the model's next answer, for esolm_prompt; with params->behind those of what
+/// Copies the tokens of a conversation up to the model's next answer, without a token that stands before each text of the
+/// model anyway (which the text of esolm_chat_apply has), for esolm_prompt; with params->behind those of what
 /// follows the answer that a sequence has, for esolm_sequence_append. (If they begin with the token that ended the answer, which
 /// the sequence has, leave that out.) Names of special tokens are these tokens where the template writes them, and characters
 /// where a message does. capacity and *n_out are as in esolm_tokenize. Any thread.

@@ -87,7 +87,7 @@ fn next_step(state: &mut State) -> Result<Option<esolm_step_info>> {
 }
 
 /// Generates one sequence per prompt, to the end. callback, which may be NULL, is called after every step, also of those
-/// that only feed a part of long prompts (esolm_context_params.prompt_rows); read the result with esolm_copy_text or
+/// that only feed a part of the prompts (esolm_context_params.prompt_rows); read the result with esolm_copy_text or
 /// esolm_copy_tokens. params may be NULL for the defaults. Allocations: see "Memory" above.
 ///
 /// Errors: ESOLM_ERR_INVALID_ARGUMENT for too many prompts, a parameter, position or token out of range, constraints

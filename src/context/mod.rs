@@ -120,8 +120,8 @@ impl Context {
 
 /// Generating.
 impl Context {
-    /// Begins a generation with one sequence per prompt; it replaces the current one. The first steps of long prompts write
-    /// nothing yet ([`ContextParams::prompt_rows`]). Allocates only for constraints.
+    /// Begins a generation with one sequence per prompt; it replaces the current one. Where the prompts are long together, the first
+    /// steps write nothing yet ([`ContextParams::prompt_rows`]). Allocates only for constraints.
     ///
     /// # Errors
     /// [`crate::Error::InvalidArgument`] if there are too many prompts, a parameter is out of range or not supported by
@@ -142,7 +142,7 @@ impl Context {
         self.session.extend(&mut self.runner, prompts, params)
     }
 
-    /// Begins a generation with explicit orders and schedules, one [`Plan`] per sequence.
+    /// Begins a generation with explicit orders and schedules, one [`Plan`] per sequence. The first step reads all that is known.
     ///
     /// # Errors
     /// [`crate::Error::InvalidArgument`] if there are too many plans, one is too long, an order is not a permutation, a
@@ -193,7 +193,7 @@ impl Context {
     }
 
     /// Begins a generation and runs it to the end. `on_step` is called with every step, also of those that only feed a part of
-    /// long prompts; breaking cancels.
+    /// the prompts; breaking cancels.
     ///
     /// # Errors
     /// As [`Context::begin`] and [`Context::step`]; [`crate::Error::Cancelled`] if `on_step` breaks.

@@ -87,9 +87,12 @@ pub fn compare(
     let config = models.first().ok_or_else(|| Error::invalid("there is no model to compare"))?.config();
     for model in models {
         let other = model.config();
-        let kind = |c: &crate::model::Config| (c.variant, c.vocab_size, c.mask_token_id);
+        let first = |c: &crate::model::Config| (c.needs_first_token, c.prepend_token_id);
+        let kind = |c: &crate::model::Config| (c.variant, c.vocab_size, c.mask_token_id, first(c));
         if kind(other) != kind(config) {
-            return Err(Error::invalid("the models cannot be compared: variant, vocabulary or mask differ"));
+            return Err(Error::invalid(
+                "the models cannot be compared: variant, vocabulary, mask or what stands before a text differ",
+            ));
         }
     }
     let length = window_length(options.length, config)?.min(tokens.len());

@@ -22,8 +22,9 @@ impl Session {
         let most = if running { runner.prompt_rows } else { self.most_prompt_rows };
         let (mut left, mut last) = (most, 0);
         while left > 0 {
-            let waiting =
-                self.sequences.iter_mut().filter(|sequence| sequence.joining > last && sequence.fed == 0);
+            let waiting = self.sequences.iter_mut().filter(|sequence| {
+                sequence.joining > last && sequence.fed == 0 && sequence.rows_left(config).1 > 0
+            });
             let Some(sequence) = waiting.min_by_key(|sequence| sequence.joining) else { break };
             last = sequence.joining;
             let (needed, prompt) = sequence.rows_left(config);

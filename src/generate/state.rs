@@ -349,6 +349,11 @@ fn read<'a>(
             Error::InvalidArgument(what) => bad(&what),
             other => other,
         })?;
+        // Slots of BD3-LM are positions, so that all of those in the cache are known.
+        let in_cache = positions.iter().filter(|&&position| (position as usize) < committed).count();
+        if config.block_length > 0 && in_cache < committed {
+            return Err(bad("its finished blocks are not all known"));
+        }
         if config.variant == Variant::Ar && !positions.iter().copied().eq(0..positions.len() as u32) {
             return Err(bad("its order is not from left to right"));
         }

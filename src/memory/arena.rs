@@ -64,7 +64,7 @@ impl Arena {
     fn map(len: usize, in_huge_pages: bool) -> Result<Self> {
         let mut map = MmapMut::map_anon(len.max(1))
             .map_err(|e| Error::OutOfMemory(format!("{len} bytes could not be allocated ({e})")))?;
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(miri)))]
         if in_huge_pages {
             // If the system refuses, pages are small.
             let _ = map.advise(memmap2::Advice::HugePage);

@@ -58,7 +58,7 @@ impl FileBytes {
         match mapped {
             Ok(map) => {
                 // If the system refuses, pages are small.
-                #[cfg(target_os = "linux")]
+                #[cfg(all(target_os = "linux", not(miri)))]
                 let _ = map.advise(memmap2::Advice::HugePage);
                 Ok(Self::Map(map))
             }

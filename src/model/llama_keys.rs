@@ -97,7 +97,7 @@ pub(super) fn read(gguf: &Gguf, architecture: &str, mask: Option<u32>) -> Result
     let eos_token_id = (!ends.0.is_empty()).then(|| ends.0.remove(0));
     let bos_token_id = token("bos_token_id")?.map(|id| id as u32).filter(|&id| id != mask_token_id);
     // A WeDLM's tokens have rows of their own, so that nothing can stand before them.
-    let is_put = gguf.flag(ADD_BOS)? && variant == Variant::Ar;
+    let is_put = variant == Variant::Ar && gguf.flag(ADD_BOS)?;
     let prepend_token_id = bos_token_id.filter(|_| is_put);
     let head_count = size("attention.head_count", limits::HEAD_COUNT)?;
     let head_dim = optional("attention.key_length", limits::HEAD_DIM)?;
@@ -246,7 +246,7 @@ pub(super) fn write(config: &Config, architecture: &str, out: &mut Writer) -> Re
             out.set(&format!("tokenizer.ggml.{name}_token_id"), Value::U32(id));
         }
     }
-    if config.prepend_token_id.is_some() {
+    if config.prepend_token_id.is_some_and(|token| config.bos_token_id == Some(token)) {
         out.set(ADD_BOS, Value::Bool(true));
     }
     let mut all = Vec::new();

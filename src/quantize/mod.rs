@@ -4,6 +4,7 @@
 //! `policy` decides the type of each tensor, `pack` quantizes it, `write` writes the file. `calibrate` computes an
 //! importance matrix, `importance` is its file.
 
+mod blocks;
 mod calibrate;
 mod create;
 mod importance;

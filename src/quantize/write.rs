@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::atomic_file::{BlockWriter, PendingFile};
+use super::blocks::BlockWriter;
+use crate::atomic_file::PendingFile;
 use crate::error::{Error, Result};
 use crate::gguf::{Layout, TensorType, Value, Writer, convert};
 use crate::model::{OUTPUT, layout_of};

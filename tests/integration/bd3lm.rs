@@ -312,7 +312,8 @@ fn a_long_prompt_is_fed_block_by_block() {
         let mut context = Context::new(&model, &limits).unwrap();
         for params in ways() {
             let whole = texts(&mut self::context(&model, 2), &[Prompt::default(), prompt.clone()], &params);
-            let alone = texts(&mut self::context(&model, 1), std::slice::from_ref(&prompt), &params).remove(0);
+            let alone =
+                texts(&mut self::context(&model, 1), std::slice::from_ref(&prompt), &params).remove(0);
             context.reset();
             context.begin(&[Prompt::default()], &params).unwrap();
             context.step().unwrap();

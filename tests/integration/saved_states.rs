@@ -1,9 +1,9 @@
 //! Saving the state of a context, and restoring it in another.
 
-use esolm::{Context, ContextParams, Error, GenerateParams, Kernels, KvType, Prompt, Variant};
+use esolm::{Config, Context, ContextParams, Error, GenerateParams, Kernels, KvType, Prompt, Variant};
 
 use crate::extend::{SAME, begin_part, finish, more};
-use crate::reference::{MASK, Network, Random};
+use crate::reference::{MASK, Network, Random, config};
 use crate::replay::largest_difference;
 use crate::runs::{context, diffusion, params};
 
@@ -188,6 +188,27 @@ fn damaged_states_are_refused() {
     refuse(&with(48, position), "a position twice");
     refuse(&with_checksum([&bytes[..bytes.len() - 4], &[0; 12]].concat()), "more behind the end");
     refuse(&with(24, 0), "what is left over");
+}
+
+#[test]
+fn finished_blocks_are_known_in_a_state() {
+    let blocks = Config { variant: Variant::Bd3Lm, block_length: 6, ..config(2, 4) };
+    let model = Network::random(blocks, 3).model();
+    let mut context = context(&model, 1);
+    context.begin(&[Prompt::default()], &diffusion()).unwrap();
+    while context.cached_tokens(0).unwrap() == 0 {
+        context.step().unwrap();
+    }
+    let mut bytes = context.save().unwrap();
+    context.restore(&bytes).unwrap();
+    let [length, known, committed] = [28, 32, 36].map(|at| bytes[at]);
+    assert!(committed > 0 && known < length);
+    // The known one at position 0 is behind all others: a block to be written that has no rows.
+    let at =
+        (0..known as usize).map(|number| 48 + 8 * number).find(|&at| bytes[at..at + 4] == [0; 4]).unwrap();
+    bytes[at] = length - 1;
+    let error = context.restore(&with_checksum(bytes)).unwrap_err();
+    assert!(error.to_string().contains("finished blocks"), "{error}");
 }
 
 #[test]

@@ -34,7 +34,7 @@ class ContextOptions:
     length: int = 0
     #: The most rows (tokens) in a batch, which the network computes at once (128).
     batch_rows: int = 0
-    #: The most rows of prompts that a step feeds for sequences that join, beside others (64; on devices 512).
+    #: The most rows of prompts that a step feeds beside others (64; on devices 512); alone, if more, ``batch_rows``.
     prompt_rows: int = 0
     #: CPU threads (one per core that the process may use; as many as the pool has).
     threads: int = 0

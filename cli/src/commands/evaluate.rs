@@ -221,11 +221,15 @@ fn settings(args: &Args, config: &Config) -> Result<Vec<(f64, Option<usize>)>> {
         return Err(Error::InvalidArgument("--samples and --batch must be at least 1".into()));
     }
     check_phases(&args.alpha0, &args.steps, args.generation.in_place_of_steps(), variant)?;
+    // As a generation takes it, to which these mean diffusion.
+    let has_steps = !args.steps.is_empty() || args.generation.in_place_of_steps().is_some();
     let usual = match variant {
         Variant::Ar => &[0.0][..],
         _ if config.diffusion_only || args.generation.is_adaptive() => &[1.0],
         Variant::WeDlm if args.generation.looks_ahead() => &[0.0],
-        Variant::EsoA | Variant::EsoB | Variant::WeDlm if args.generation.has_grammar() => &[0.0],
+        Variant::EsoA | Variant::EsoB | Variant::WeDlm if args.generation.has_grammar() && !has_steps => {
+            &[0.0]
+        }
         Variant::Mdlm | Variant::Bd3Lm | Variant::WeDlm => &[1.0],
         Variant::EsoA | Variant::EsoB => &ALPHAS,
     };

@@ -252,7 +252,7 @@ fn generate(
     let mut stream =
         (params.step_text && !args.json).then(|| Stream::new(|text: &str| print_to_reader(text)));
     let mut unread = false;
-    let (mut tokens, mut proposed, mut accepted) = (0, 0, 0);
+    let (mut tokens, mut steps, mut proposed, mut accepted) = (0, 0, 0, 0);
     let mut points = Vec::new();
     let mut printed = Ok(());
     let mut stopwatch = Stopwatch::start();
@@ -277,6 +277,8 @@ fn generate(
             }
         };
         tokens += step.updates.len();
+        // Those that read the prompt write nothing.
+        steps += usize::from(tokens > 0);
         proposed += step.proposed;
         accepted += step.accepted;
         if args.plot.is_some() {
@@ -304,7 +306,6 @@ fn generate(
         watch.clear();
     }
     drop(interrupt);
-    let (steps, _) = context.progress();
     let streamed = stream.is_some();
     let printed = printed.and(stream.map_or(Ok(()), Stream::finish));
     let interrupted = cancel.is_cancelled();

@@ -162,10 +162,10 @@ impl Display for Listing<'_> {
                 "texts were trained with token {bos} at their beginning ({ADD_BOS}), which no command puts there, unless a \
                  chat template does: with --special a prompt may name it\n"
             )?,
-            Some(bos) => {
+            Some(bos) if model.config().prepend_token_id == Some(bos) => {
                 writeln!(f, "token {bos} stands before each text ({ADD_BOS}), and is no part of it\n")?
             }
-            None => (),
+            _ => (),
         }
         for (key, value) in model.metadata() {
             writeln!(f, "{key:42} {value}")?;

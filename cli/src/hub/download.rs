@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use esolm::Result;
 
@@ -105,20 +105,27 @@ fn complete(
 /// Bytes that are written together, a huge page: the system keeps them in such, and the model is read faster from them.
 const BLOCK: usize = 2 << 20;
 
-/// Reads until `block` is full or nothing comes any more; `show` is called with how much of it is. Returns that, and the error that
-/// ended it.
-fn fill(body: &mut impl Read, block: &mut [u8], show: &mut dyn FnMut(usize)) -> (usize, std::io::Result<()>) {
-    let mut count = 0;
+/// Reads until `block` is full, nothing comes any more, or a second is over: what is here is lost if the command is ended. `show` is
+/// called with how much of the block is. Returns that, and whether there may be more.
+fn fill(
+    body: &mut impl Read,
+    block: &mut [u8],
+    show: &mut dyn FnMut(usize),
+) -> (usize, std::io::Result<bool>) {
+    let (mut count, start) = (0, Instant::now());
     while let Some(rest) = block.get_mut(count..).filter(|rest| !rest.is_empty()) {
         match body.read(rest) {
-            Ok(0) => break,
+            Ok(0) => return (count, Ok(false)),
             Ok(more) => count += more,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return (count, Err(error)),
         }
         show(count);
+        if start.elapsed() >= Duration::from_secs(1) {
+            break;
+        }
     }
-    (count, Ok(()))
+    (count, Ok(true))
 }
 
 /// Appends what the hub sends to `out`, which has `start` bytes of the file.
@@ -142,7 +149,7 @@ fn append(
     loop {
         let room = BLOCK - (length % BLOCK as u64) as usize;
         let block = buffer.get_mut(..room).unwrap_or_default();
-        let (count, end) = fill(&mut body, block, &mut |count| show(length + count as u64));
+        let (count, more) = fill(&mut body, block, &mut |count| show(length + count as u64));
         length += count as u64;
         if length > file.size {
             fs::remove_file(path).map_err(|source| io_error(path, source))?;
@@ -150,12 +157,12 @@ fn append(
             return Err(name.bad(what).into());
         }
         out.write_all(buffer.get(..count).unwrap_or_default()).map_err(|source| io_error(path, source))?;
-        end.map_err(|error| {
+        let more = more.map_err(|error| {
             // Of a hub that is that slow nothing better is to be expected at once.
             let passing = !TooSlow::is(&error);
             Failure { passing, ..unreachable(&file.url, &error) }
         })?;
-        if count < room {
+        if !more {
             break;
         }
     }

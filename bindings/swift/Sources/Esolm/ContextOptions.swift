@@ -8,7 +8,7 @@ public struct ContextOptions: Sendable {
     public var length: Int
     /// The most rows (tokens) in a batch, which the network computes at once (128).
     public var batchRows: Int
-    /// The most rows of prompts that a step feeds for sequences that join, beside others (64; on devices 512).
+    /// The most rows of prompts that a step feeds beside others (64; on devices 512); alone, if more, `batchRows`.
     public var promptRows: Int
     /// CPU threads (one per core that the process may use; as many as the pool has).
     public var threads: Int

@@ -121,6 +121,9 @@ impl<'a> Conversation<'a> {
             Err(error) => {
                 self.messages.pop();
                 (self.dropped, self.in_sequence) = (dropped, 0);
+                if self.context.has_sequence(0) {
+                    self.context.remove_sequence(0)?;
+                }
                 Err(error)
             }
         }
@@ -313,7 +316,6 @@ impl<'a> Conversation<'a> {
 
     /// What the last answer took, and what the context holds, in lines.
     pub fn stats(&self) -> Result<String> {
-        // The sequence is that of the last answer.
         let held = match self.last {
             Some(_) if self.context.has_sequence(0) => self.known()?.len(),
             _ => 0,

@@ -8,7 +8,7 @@ mod lines;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use esolm::{ContextParams, Error, GenerateParams, Result};
+use esolm::{ContextParams, Error, GenerateParams, Order, Result};
 
 use conversation::{Answer, Conversation};
 use instruction::{HELP, Instruction};
@@ -91,8 +91,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         seed: args.seed.unwrap_or_else(Seed::random).value,
         ..GenerateParams::default()
     }));
-    // Refused now, and not with each message; the length of an answer is not known yet.
-    let whole = GenerateParams { max_tokens: 0, ..params };
+    // Refused now, and not with each message; the length of an answer is not known yet, to which an order of one's own has to fit.
+    let order = if let Order::Custom(_) = params.order { Order::default() } else { params.order };
+    let whole = GenerateParams { max_tokens: 0, order, ..params };
     check_params(&mut context, &shortest_prompt(model.config())?, &whole)?;
     let mut conversation = Conversation::new(context, &format.template, &format.stop_strings, params);
     if let Some(system) = &args.system {

@@ -63,7 +63,7 @@ pub(crate) fn most_of_one_panel<I: Isa>(w: Matrix<'_>) -> usize {
 
 /// Most rows of activations for which nothing is prefetched, where panels are read as they lie: they are read nearly in order, and so
 /// fast that the processor's own prefetching is ahead. (With more rows it falls behind. On a Zen 4 one row of q4_k from memory takes
-/// 1.4 to 1.5 times as long with prefetch instructions, and one of q6_k, whose parts of a block are read by turns, a quarter.)
+/// 1.2 times as long with prefetch instructions, and one of q6_k, whose parts of a block are read by turns, a quarter.)
 fn most_read_in_order(ty: TensorType) -> usize {
     match ty {
         TensorType::Q6K => 0,

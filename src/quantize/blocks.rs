@@ -68,8 +68,8 @@ mod tests {
             let mut calls = Calls::default();
             let mut writer = BlockWriter::new(&mut calls).unwrap();
             let mut written = Vec::new();
-            for &len in parts {
-                let part: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            for (number, &len) in (1..).zip(parts) {
+                let part = vec![number; len];
                 writer.write_all(&part).unwrap();
                 written.extend(part);
             }
