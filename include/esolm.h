@@ -606,7 +606,8 @@ ESOLM_API esolm_status esolm_chat_apply(const esolm_model *model,
                                         size_t capacity,
                                         size_t *len_out);
 
-// Copies the tokens of a conversation up to the model's next answer, for esolm_prompt; with params->behind those of what
+// Copies the tokens of a conversation up to the model's next answer, without a token that stands before each text of the
+// model anyway (which the text of esolm_chat_apply has), for esolm_prompt; with params->behind those of what
 // follows the answer that a sequence has, for esolm_sequence_append. (If they begin with the token that ended the answer, which
 // the sequence has, leave that out.) Names of special tokens are these tokens where the template writes them, and characters
 // where a message does. capacity and *n_out are as in esolm_tokenize. Any thread.
@@ -1177,7 +1178,7 @@ typedef struct esolm_token_log_prob {
 } esolm_token_log_prob;
 
 // Generates one sequence per prompt, to the end. callback, which may be NULL, is called after every step, also of those
-// that only feed a part of long prompts (esolm_context_params.prompt_rows); read the result with esolm_copy_text or
+// that only feed a part of the prompts (esolm_context_params.prompt_rows); read the result with esolm_copy_text or
 // esolm_copy_tokens. params may be NULL for the defaults. Allocations: see "Memory" above.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT for too many prompts, a parameter, position or token out of range, constraints
