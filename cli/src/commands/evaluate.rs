@@ -65,7 +65,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     judge: Option<PathBuf>,
     /// Fractions of the tokens written by diffusion, 0 to 1. Default: 0,0.25,0.5,0.75,1; with --adaptive or --window 1, with a
-    /// grammar 0; of WeDLM 1, or 0 with --lookahead.
+    /// grammar 0 (1 with --steps or --schedule); of WeDLM 1, or 0 with --lookahead.
     #[arg(long, value_delimiter = ',', value_name = "A,..")]
     alpha0: Vec<f64>,
     /// Numbers of diffusion steps, unless --schedule, --adaptive, --window or a strided --order says how many tokens each writes.
@@ -227,9 +227,10 @@ fn settings(args: &Args, config: &Config) -> Result<Vec<(f64, Option<usize>)>> {
         Variant::Ar => &[0.0][..],
         _ if config.diffusion_only || args.generation.is_adaptive() => &[1.0],
         Variant::WeDlm if args.generation.looks_ahead() => &[0.0],
-        Variant::EsoA | Variant::EsoB | Variant::WeDlm if args.generation.has_grammar() && !has_steps => {
-            &[0.0]
-        }
+        Variant::EsoA | Variant::EsoB | Variant::WeDlm if args.generation.has_grammar() => match has_steps {
+            true => &[1.0],
+            false => &[0.0],
+        },
         Variant::Mdlm | Variant::Bd3Lm | Variant::WeDlm => &[1.0],
         Variant::EsoA | Variant::EsoB => &ALPHAS,
     };

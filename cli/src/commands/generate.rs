@@ -282,7 +282,7 @@ fn generate(
         proposed += step.proposed;
         accepted += step.accepted;
         if args.plot.is_some() {
-            add_points(&mut points, &step)?;
+            add_points(&mut points, &step, steps)?;
         }
         if args.json {
             let report = report::step(&model, &step, args.top_log_probs)?;
@@ -358,15 +358,15 @@ fn repeated(prompt: &Prompt, count: usize) -> Result<Vec<Prompt>> {
     collected((0..count).map(|_| Ok(Prompt { known: copy_of(&prompt.known)? })))
 }
 
-/// Adds a point for each token that a step wrote, in a series per text.
-fn add_points(points: &mut Vec<Series>, step: &Step<'_>) -> Result<()> {
+/// Adds a point for each token that a step wrote, the one of this number, in a series per text.
+fn add_points(points: &mut Vec<Series>, step: &Step<'_>, number: usize) -> Result<()> {
     for update in step.updates {
         let text = update.sequence as usize;
         while points.len() <= text {
             let name = format!("text {}", points.len() + 1);
             push(points, Series { name, points: vec![], line: false })?;
         }
-        let (x, y) = (f64::from(update.position), (step.index + 1) as f64);
+        let (x, y) = (f64::from(update.position), number as f64);
         push(&mut points[text].points, Point { x, y, label: String::new() })?;
     }
     Ok(())

@@ -97,8 +97,11 @@ fn prompts_are_given_as_to_generate() {
 fn default_alpha_0_is_one_that_the_options_take() {
     let grammar: &[&str] =
         if cfg!(feature = "grammar") { &["--regex", "[a-z ]*"] } else { &["--alpha0", "0"] };
+    // Steps mean diffusion, which a grammar takes from left to right.
+    let in_steps = [grammar, &["--order", "ltr", "--schedule", "1"]].concat();
+    let in_steps = if cfg!(feature = "grammar") { (&in_steps[..], 1.0) } else { (grammar, 0.0) };
     for (options, alpha_0) in
-        [(&["--adaptive", "conf:0.5"][..], 1.0), (&["--window", "4"], 1.0), (grammar, 0.0)]
+        [(&["--adaptive", "conf:0.5"][..], 1.0), (&["--window", "4"], 1.0), (grammar, 0.0), in_steps]
     {
         let output = esolm(&[&["evaluate", "--json"], &SMALL[..], options].concat());
         assert_eq!(output.status.code(), Some(0), "{options:?}: {}", err(&output));
