@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use half::f16;
+
 use super::F32x8;
 
 /// Eight single-precision numbers.
@@ -38,6 +40,16 @@ impl F32x8 for Eight {
     fn store(self, to: &mut [f32; 8]) {
         // SAFETY: the processor has the instructions; the array is as long as what is written.
         unsafe { _mm256_storeu_ps(to.as_mut_ptr(), self.0) }
+    }
+
+    #[inline(always)]
+    fn halves(self) -> [f16; 8] {
+        let mut to = [f16::ZERO; 8];
+        // SAFETY: the processor has the instructions; the array is as long as what is written, and any bits are numbers.
+        unsafe {
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
+        }
+        to
     }
 
     #[inline(always)]

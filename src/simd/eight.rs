@@ -1,5 +1,7 @@
 //! Eight single-precision numbers, and what is computed with them. Every implementation gives the same bits.
 
+use half::f16;
+
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 8;
 
@@ -13,6 +15,9 @@ pub(crate) trait F32x8: Copy {
     fn load_bytes(x: &[u8; 4 * LANES]) -> Self;
 
     fn store(self, to: &mut [f32; LANES]);
+
+    /// In half precision, rounded to nearest, halves to even.
+    fn halves(self) -> [f16; LANES];
 
     /// Little-endian f16 numbers.
     fn load_f16_bytes(x: &[u8; 2 * LANES]) -> Self;

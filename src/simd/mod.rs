@@ -117,6 +117,7 @@ mod tests {
         let mut results: Vec<f32> = x.nearest().bytes().map(f32::from).into();
         results.extend(V::sums([x, y, x.mul(y), x.sub(y)]));
         results.extend([x.largest(), y.largest(), x.sum()]);
+        results.extend(x.halves().map(f32::from));
         results.into_iter().map(f32::to_bits).collect()
     }
 

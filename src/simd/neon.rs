@@ -3,6 +3,8 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
+use half::f16;
+
 use super::F32x8;
 
 /// Eight single-precision numbers.
@@ -27,6 +29,17 @@ pub(crate) fn widen_f16(x: uint16x4_t) -> float32x4_t {
         asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) wide, in(vreg) x, options(pure, nomem, nostack, preserves_flags));
     }
     wide
+}
+
+/// Four numbers in half precision. (As above.)
+#[inline(always)]
+fn narrow_to_f16(x: float32x4_t) -> uint16x4_t {
+    let narrow;
+    // SAFETY: every 64-bit Arm processor has the instruction; it reads and writes nothing but the registers.
+    unsafe {
+        asm!("fcvtn {0:v}.4h, {1:v}.4s", out(vreg) narrow, in(vreg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    narrow
 }
 
 impl Eight {
@@ -76,6 +89,15 @@ impl F32x8 for Eight {
             vst1q_f32(to.as_mut_ptr(), self.0[0]);
             vst1q_f32(to.as_mut_ptr().add(4), self.0[1]);
         }
+    }
+
+    #[inline(always)]
+    fn halves(self) -> [f16; 8] {
+        let [low, high] = self.0.map(narrow_to_f16);
+        let mut to = [f16::ZERO; 8];
+        // SAFETY: the build has the instructions; the array is as long as what is written, and any bits are numbers.
+        unsafe { vst1q_u16(to.as_mut_ptr().cast(), vcombine_u16(low, high)) };
+        to
     }
 
     #[inline(always)]

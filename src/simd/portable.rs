@@ -42,6 +42,11 @@ impl F32x8 for Eight {
     }
 
     #[inline(always)]
+    fn halves(self) -> [f16; 8] {
+        eight!(f16::ZERO, |i| f16::from_f32(self.0[i]))
+    }
+
+    #[inline(always)]
     fn load_f16_bytes(x: &[u8; 16]) -> Self {
         let (numbers, _) = x.as_chunks::<2>();
         Self(eight!(0.0, |i| f16::from_le_bytes(numbers[i]).to_f32()))

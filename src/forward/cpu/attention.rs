@@ -7,7 +7,9 @@ use half::f16;
 use crate::error::{Error, Result};
 use crate::forward::batch::{Batch, Segment};
 use crate::forward::cpu::kernels::attention::{self, Head, TILE};
-use crate::forward::cpu::kernels::cache::{CacheElement, KEY_GROUP, SCALED, key_index, scale_index};
+use crate::forward::cpu::kernels::cache::{
+    CacheElement, KEY_GROUP, SCALED, any_overflows, key_index, scale_index,
+};
 use crate::forward::cpu::kernels::rowwise::{head_norm, rotate};
 use crate::forward::cpu::kernels::weights::Matrix;
 use crate::forward::cpu::layout::MAX_LOCAL_ROWS;
@@ -368,10 +370,4 @@ fn nanoseconds(width: usize, rows: usize, slots: u64) -> [u64; 2] {
 /// The key groups in which a segment has rows.
 fn key_groups(s: &Segment) -> Range<usize> {
     s.first_slot / KEY_GROUP..(s.first_slot + s.rows).div_ceil(KEY_GROUP)
-}
-
-/// Whether any of `values` is finite, but would not be in the cache. (What is not finite already shows in the logits.)
-/// Without a branch per number, so that it is vectorized.
-fn any_overflows<T: CacheElement>(values: &[f32]) -> bool {
-    values.iter().fold(false, |any, x| any | (x.abs() >= T::OVERFLOW && x.abs() < f32::INFINITY))
 }

@@ -104,10 +104,11 @@ fn attend_rows<I: Isa, T: CacheElement, const R: usize, const N: usize, const D:
             Some(&mut ahead),
         );
         for row in 0..R {
+            let mut values = [[0.0; WIDTH]; V];
             for v in 0..V {
-                let (sum, at) = (scaled(isa, sums[row][v], inverse[row]), column + v * WIDTH);
-                store(row, at, &sum[..WIDTH.min(dh - at)]);
+                values[v] = scaled(isa, sums[row][v], inverse[row]);
             }
+            store(row, column, values.as_flattened());
         }
         column += V * WIDTH;
     }

@@ -1,7 +1,6 @@
 //! The numbers of the K/V cache: their types, and where they lie.
 
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
 use super::activations::{BLOCK, MAX, round};
 use super::isa::{Isa, WIDTH};
@@ -57,7 +56,7 @@ impl CacheElement for f16 {
         isa.load_f16(x)
     }
     fn convert(x: &[f32], to: &mut [Self], _: &mut [f16]) {
-        to.convert_from_f32_slice(x);
+        round_to_halves(x, to);
     }
 }
 
@@ -74,6 +73,36 @@ impl CacheElement for i8 {
         let (x, to) = (x.as_chunks().0.as_chunks().0, to.as_chunks_mut().0.as_chunks_mut().0);
         for ((x, to), scale) in x.iter().zip(to).zip(scales) {
             *scale = f16::from_f32(round_to_bytes(x, to));
+        }
+    }
+}
+
+wide! {
+    /// Whether any of `values` is finite, but at least `limit` from 0.
+    fn any_finite_from<V>(limit: f32, values: &[f32]) -> bool {
+        // Without a branch per number, so that it is vectorized.
+        let mut any = false;
+        for x in values {
+            any |= (x.abs() >= limit) & (x.abs() < f32::INFINITY);
+        }
+        any
+    }
+}
+
+/// Whether any of `values` is finite, but would not be in the cache. (What is not finite already shows in the logits.)
+pub(crate) fn any_overflows<T: CacheElement>(values: &[f32]) -> bool {
+    any_finite_from(T::OVERFLOW, values)
+}
+
+wide! {
+    /// Rounds numbers to half precision.
+    fn round_to_halves<V>(x: &[f32], to: &mut [f16]) {
+        let ((x, x_rest), (to, to_rest)) = (x.as_chunks(), to.as_chunks_mut());
+        for (x, to) in x.iter().zip(to) {
+            *to = V::load(x).halves();
+        }
+        for (x, to) in x_rest.iter().zip(to_rest) {
+            *to = f16::from_f32(*x);
         }
     }
 }
@@ -97,8 +126,10 @@ mod tests {
     #[test]
     fn values_from_too_large_on_are_infinite() {
         let half = |x: f32| {
-            let mut to = [f16::ZERO];
-            f16::convert(&[x], &mut to, &mut []);
+            // A whole vector, and what is behind it.
+            let mut to = [f16::ZERO; LANES + 1];
+            f16::convert(&[x; LANES + 1], &mut to, &mut []);
+            assert_eq!(to, [to[0]; LANES + 1]);
             to[0]
         };
         let below = f16::OVERFLOW.next_down();

@@ -88,7 +88,7 @@ pub(super) fn multiply_all<const G: usize, K: MicroKernel<G>>(
     while let Some(group) = groups.next() {
         for start in (0..rows).step_by(ROWS) {
             let sums = &mut sums[..ROWS.min(rows - start)];
-            sums.fill([0.0; G]);
+            sums.as_flattened_mut().fill(0.0);
             // Many rows come in slices, so that a slice's sums stay in the first cache beside the weights.
             let slice = sums.len().div_ceil(G).next_multiple_of(kernel.together());
             let mut ahead = groups.peek().map_or(Ahead::none(), |next| {
