@@ -5,7 +5,7 @@ use esolm::{Model, Prompt};
 /// The options as they are written on the command line.
 #[derive(clap::Args)]
 pub struct StopArgs {
-    /// Most tokens to write behind the prompt; -1 = until the text ends or has its length.
+    /// Most tokens to write behind the prompt, of a template behind its last text; -1 = until the text ends or has its length.
     #[arg(short = 'n', long = "max-tokens", aliases = ["predict", "n-predict"], default_value = "-1", value_parser = max_tokens, value_name = "N")]
     max_tokens: MaxTokens,
     /// Length of the text in tokens, prompt included; with -n, the smaller one counts. Maximum: the model's context length (see

@@ -82,6 +82,7 @@ impl Shapes {
             bos: None,
             eos: None,
             mask: None,
+            puts_bos: false,
             chat_template: None,
         };
         Source::new(vec![(file, path)], listing, Value::Null, none, WeightSet::AsStored).map(Self)

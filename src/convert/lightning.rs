@@ -131,6 +131,7 @@ pub(super) fn tokenizer(pickle: &Pickle<'_>) -> Result<Option<FoundTokenizer>> {
         bos: special("bos_token", "_bos_token")?,
         eos: special("eos_token", "_eos_token")?,
         mask: special("mask_token", "_mask_token")?,
+        puts_bos: false,
         chat_template: None,
     }))
 }

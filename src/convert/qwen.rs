@@ -98,7 +98,10 @@ pub(super) fn settings(
     let declared =
         facts.find(&["bos_token_id"]).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
     let declared = declared.filter(|&id| id != mask && (id as usize) < vocab_size);
-    let bos_token_id = bos.transpose()?.or(declared);
+    // As llama.cpp's converter: the tokenizer knows the token that it puts there. (DeepSeek's distilled models declare another one.)
+    let put = vocabulary.and_then(Vocabulary::before_texts).filter(|_| variant == Variant::Ar);
+    let bos_token_id = bos.transpose()?.or(put).or(declared);
+    let prepend_token_id = bos_token_id.filter(|_| put.is_some());
     let config = Config {
         variant,
         block_length: 0,
@@ -122,8 +125,8 @@ pub(super) fn settings(
         eos_token_id,
         other_eos_token_ids: ends,
         bos_token_id,
-        prepend_token_id: None,
-        needs_first_token: true,
+        prepend_token_id,
+        needs_first_token: prepend_token_id.is_none(),
         diffusion_only: false,
         train_alpha_0: None,
         defaults: options.defaults.or(defaults(&generation)),
@@ -138,7 +141,12 @@ pub(super) fn settings(
             return Err(source.bad(format!("configuration: '{name}' is {stated}, but the tensors differ")));
         }
     }
-    notes.push("texts have no token before them: the first one has to be given, by a prompt".into());
+    notes.push(match prepend_token_id {
+        Some(token) => {
+            format!("token {token} stands before each text, as the tokenizer says (add_bos_token)")
+        }
+        None => "texts have no token before them: the first one has to be given, by a prompt".into(),
+    });
     Ok(Settings { config, notes })
 }
 

@@ -87,6 +87,8 @@ pub(super) struct FoundTokenizer {
     pub bos: Option<String>,
     pub eos: Option<String>,
     pub mask: Option<String>,
+    /// Whether the tokenizer puts `bos` before each text (`add_bos_token`).
+    pub puts_bos: bool,
     /// How messages become a prompt, as a Jinja template.
     pub chat_template: Option<String>,
 }

@@ -30,6 +30,7 @@ pub(super) struct Vocabulary {
     bos: Option<u32>,
     eos: Option<u32>,
     mask: Option<u32>,
+    before_texts: Option<u32>,
 }
 
 /// Finds the tokenizer: the one given, else the one in the checkpoint or beside the weights, else none. One in a
@@ -82,12 +83,18 @@ impl Vocabulary {
         let end = ids.get(END_OF_TEXT).copied();
         let (bos, eos) = (id(declared.bos.as_ref()).or(end), id(declared.eos.as_ref()).or(end));
         let mask = id(declared.mask.as_ref());
-        Self { json, source, file, ids, bos, eos, mask }
+        let before_texts = id(declared.bos.as_ref()).filter(|_| declared.puts_bos);
+        Self { json, source, file, ids, bos, eos, mask, before_texts }
     }
 
     /// The id of the token that begins a text.
     pub fn bos(&self) -> Option<u32> {
         self.bos
+    }
+
+    /// The id of the token that the tokenizer puts before each text, if it declares one.
+    pub fn before_texts(&self) -> Option<u32> {
+        self.before_texts
     }
 
     /// The id of the token that ends a text.

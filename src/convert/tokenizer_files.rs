@@ -63,6 +63,7 @@ pub(super) fn find(weights: &Path) -> Result<FoundTokenizer> {
         bos: role("bos_token")?,
         eos: role("eos_token")?,
         mask: role("mask_token")?,
+        puts_bos: declared.config.get("add_bos_token") == Some(&Value::Bool(true)),
         chat_template: chat_template(&at(CHAT_TEMPLATE), &declared)?,
     })
 }

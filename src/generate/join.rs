@@ -2,6 +2,7 @@
 //! prompt's beginning from a sequence that has the same tokens there.
 
 use super::begin::check_extendable;
+use super::common_prompts::slots_before_tokens;
 use super::request::{GenerateParams, Prompt};
 use super::sequence::Sequence;
 use super::session::Session;
@@ -9,7 +10,6 @@ use super::start::Start;
 use crate::error::{Error, Result};
 use crate::forward::{ModelRunner, Slots};
 use crate::memory::collected;
-use crate::model::Variant;
 
 impl Session {
     /// Adds a sequence; see [`Context::add_sequence`](crate::Context::add_sequence).
@@ -94,8 +94,7 @@ impl Session {
         if !config.variant.keeps_cache() {
             return Ok(0);
         }
-        // In an autoregressive model a slot has the token before, and the first one none.
-        let more = if config.variant == Variant::Ar { 1 - config.given_tokens() } else { 0 };
+        let more = slots_before_tokens(config);
         let prompt = (0..).zip(self.known.iter().copied()).filter(|&(_, token)| token != self.mask);
         let slots =
             |sequence: &Sequence| (sequence.same_beginning(prompt.clone()) + more).min(sequence.committed);

@@ -9,6 +9,7 @@ mod begin;
 mod blocks;
 mod check;
 mod clock;
+mod common_prompts;
 mod cost;
 mod depth;
 mod device_draw;

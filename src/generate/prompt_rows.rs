@@ -11,27 +11,35 @@ impl Session {
     /// `prompt_rows` rows in all, first come, first served. Those that began together write together.
     pub(super) fn share_prompt_rows(&mut self, runner: &ModelRunner) {
         let (config, together) = (runner.model.config(), self.together);
+        self.find_lenders(config);
         let reads = self.prompts_left(config) > 0;
         let mut running = false;
         for sequence in &mut self.sequences {
             let (needed, prompt) = sequence.rows_left(config);
-            let waits = prompt > 0 || reads && sequence.began_together(together);
+            let waits = prompt > 0 || sequence.lender.is_some() || reads && sequence.began_together(together);
             running |= !waits && needed > 0;
             sequence.fed = if waits { 0 } else { needed };
         }
         let most = if running { runner.prompt_rows } else { self.most_prompt_rows };
         let (mut left, mut last) = (most, 0);
-        while left > 0 {
-            let waiting = self.sequences.iter_mut().filter(|sequence| {
-                sequence.joining > last && sequence.fed == 0 && sequence.rows_left(config).1 > 0
-            });
-            let Some(sequence) = waiting.min_by_key(|sequence| sequence.joining) else { break };
+        let copies = self.sequences.iter().any(|sequence| sequence.lender.is_some());
+        while let Some(sequence) = self.next_to_read(last) {
+            if left == 0 && !copies {
+                break;
+            }
             last = sequence.joining;
             let (needed, prompt) = sequence.rows_left(config);
+            let is_ready = sequence.lender.is_none_or(|lender| self.lender_is_ready(lender));
+            if !is_ready || prompt == 0 && sequence.lender.is_none() {
+                continue;
+            }
             // Whole blocks of BD3-LM, and at least one in a step.
             let block = sequence.block.max(1);
             let room = if left == most { left.max(block) } else { left };
-            sequence.fed = if prompt <= room { needed } else { room - room % block };
+            let number = sequence.number;
+            if let Some(sequence) = self.sequences.get_mut(number) {
+                sequence.fed = if prompt <= room { needed } else { room - room % block };
+            }
             left = left.saturating_sub(prompt);
         }
         let misses = |sequence: &Sequence| {
@@ -46,7 +54,7 @@ impl Session {
         }
     }
 
-    /// How many rows of their prompts those that began together have left.
+    /// How many rows of their prompts those that began together have left, but for those that are copied.
     fn prompts_left(&self, config: &Config) -> usize {
         let group = self.sequences.iter().filter(|sequence| sequence.began_together(self.together));
         group.map(|sequence| sequence.rows_left(config).1).sum()
@@ -67,8 +75,20 @@ impl Session {
 }
 
 impl Sequence {
-    /// The rows that its next step needs, and how many of them are of a prompt, which earlier steps may feed.
+    /// The first slots that hold its prompt once that is read; all that it has, if it is.
+    pub(super) fn prompt_slots(&self, config: &Config) -> usize {
+        self.committed + self.all_rows_left(config).1
+    }
+
+    /// As [`Sequence::all_rows_left`], without those that are copied.
     fn rows_left(&self, config: &Config) -> (usize, usize) {
+        let (needed, prompt) = self.all_rows_left(config);
+        let copied = self.lender.map_or(0, |lender| lender.count.saturating_sub(self.committed));
+        (needed.saturating_sub(copied), prompt.saturating_sub(copied))
+    }
+
+    /// The rows that its next step needs, and how many of them are of a prompt, which earlier steps may feed.
+    fn all_rows_left(&self, config: &Config) -> (usize, usize) {
         let Some(count) = self.tokens_due() else { return (0, 0) };
         let needed = self.slots(config, count).len();
         let prompt = match self.block {

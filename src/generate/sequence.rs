@@ -8,7 +8,7 @@ use super::rules::SequenceRules;
 use super::stop::StopReason;
 use super::window_size::WindowSize;
 use crate::error::{Error, Result};
-use crate::forward::Row;
+use crate::forward::{Row, Slots};
 use crate::memory::with_room;
 use crate::model::{Config, Tokenizer, Variant};
 use crate::rng::{Purpose, Rng};
@@ -27,6 +27,10 @@ pub(crate) struct Sequence {
     pub(super) joining: u64,
     /// How many slots the current step feeds.
     pub(super) fed: usize,
+    /// The sequence whose first slots it copies before it is fed.
+    pub(super) lender: Option<Slots>,
+    /// How many of the slots that the current step feeds others copy.
+    pub(super) lends: usize,
     /// What holds for all of its steps.
     pub(super) rules: SequenceRules,
     /// Whether a device that draws tokens knows those that it must not have.
@@ -80,6 +84,8 @@ impl Sequence {
             left_at: 0,
             joining: 0,
             fed: 0,
+            lender: None,
+            lends: 0,
             rules: SequenceRules::default(),
             is_banned_there: false,
             steps_done: 0,
@@ -228,10 +234,17 @@ impl Sequence {
     pub(super) fn begin(&mut self, rules: SequenceRules) {
         self.in_use = true;
         self.joining = 0;
+        self.lender = None;
         self.steps_done = 0;
         self.rules = rules;
         self.is_banned_there = false;
         self.ahead.reset();
+    }
+
+    /// The tokens that are known, pairs of position and token in the order of their slots.
+    pub(super) fn known_tokens(&self) -> impl Iterator<Item = (u32, u32)> {
+        let known = self.order.iter().take(self.revealed);
+        known.filter_map(|&position| Some((position, self.token(position).ok()?)))
     }
 
     /// How many of its first slots have the first tokens of `prompt`, pairs of position and token in ascending order; in BD3-LM
@@ -240,7 +253,7 @@ impl Sequence {
         let has = |&(position, token): &(u32, u32)| self.tokens.get(position as usize) == Some(&token);
         if self.block > 0 {
             // Slots are positions.
-            let places = (0..self.committed as u32).zip(prompt);
+            let places = (0..).zip(prompt);
             let same = places.take_while(|(slot, known)| *slot == known.0 && has(known)).count();
             return same - same % self.block;
         }

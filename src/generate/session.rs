@@ -43,6 +43,8 @@ pub(crate) struct Session {
     /// How many sequences have come, and have left.
     pub(super) arrivals: u64,
     pub(super) departures: u64,
+    /// The last arrival for which a sequence was sought that reads its prompt.
+    pub(super) lenders_found: u64,
     /// The last arrival of those that began together.
     pub(super) together: u64,
     /// Most rows of prompts in a step while nothing is written; of BD3-LM whole blocks.
@@ -136,6 +138,7 @@ impl Session {
             beginnings: with_room(capacity.sequences)?,
             arrivals: 0,
             departures: 0,
+            lenders_found: 0,
             together: 0,
             most_prompt_rows: rows - rows % block,
         })
@@ -248,6 +251,7 @@ impl Session {
 
     /// Works out how many steps there are in all, and what they report.
     pub(super) fn count_steps(&mut self, config: &Config) {
+        self.find_lenders(config);
         let writing = self.sequences.iter().map(Sequence::steps_left).max().unwrap_or(0);
         self.steps_total = self.steps_done + self.reading_steps(config) + writing;
         self.wants = self.sequences.iter().filter(|sequence| sequence.in_use).fold(

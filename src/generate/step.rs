@@ -49,16 +49,18 @@ impl Session {
         self.share_prompt_rows(runner);
         let model = runner.model.clone();
         let alone = matches!(choice, TokenChoice::Sample);
+        let read = self.read_common_prompts(runner, model.config());
         let looks_ahead = self.plan_passes(model.config(), alone);
-        let mut proposed = self.propose(runner, &model, choice);
+        let mut proposed = read.and_then(|()| self.propose(runner, &model, choice));
         if let (true, Err(Error::NotFinite(_))) = (looks_ahead, &proposed) {
             // Perhaps for a token that would not have been written.
             self.undo();
             self.cache_not_finite = true;
             self.clear_damaged_cache(runner);
             self.share_prompt_rows(runner);
+            let read = self.read_common_prompts(runner, model.config());
             self.plan_passes(model.config(), false);
-            proposed = self.propose(runner, &model, TokenChoice::Sample);
+            proposed = read.and_then(|()| self.propose(runner, &model, TokenChoice::Sample));
         }
         if let Err(error) = proposed {
             self.undo();
@@ -125,6 +127,19 @@ impl Session {
             self.look_ahead(&mut logits, config)?;
             self.collect_draws(logits.rows, config)?;
             self.clock.sampling += sampling.elapsed();
+        }
+        Ok(())
+    }
+
+    /// Feeds the rows that are due, which are of prompts alone.
+    ///
+    /// # Errors
+    /// As [`Session::step`].
+    pub(super) fn feed_prompts(&mut self, runner: &mut ModelRunner, config: &Config) -> Result<()> {
+        let mut from = Some(BatchStart { sequence: 0, slot: 0 });
+        while let Some(start) = from {
+            from = self.fill_batch(start, config, runner.capacity.rows)?;
+            runner.run(&self.buffers.batch)?;
         }
         Ok(())
     }

@@ -30,6 +30,7 @@ mod appending;
 mod begin_errors;
 mod cancel;
 mod chat;
+mod common_prompts;
 mod constraint_errors;
 mod constraints;
 mod defaults;

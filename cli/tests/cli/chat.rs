@@ -224,13 +224,16 @@ fn oldest_turns_go_when_the_context_is_full() {
     let long = chat(format!("{}\nHello\n/stats\n", "word ".repeat(400)), &["-n", "4"]);
     assert!(err(&long).contains("the message is too long"), "{}", err(&long));
     assert!(out(&long).contains("2 messages"), "{}", out(&long));
+    assert_eq!(long.status.code(), Some(2));
 }
 
 #[test]
 fn what_is_wrong_is_told_and_the_conversation_goes_on() {
     let output =
         chat("/sing\n/save\n/load -\n/load /nowhere/x.json\n/help\n\n//x\n/quit\nnot read\n", &["-n", "4"]);
-    assert_eq!(output.status.code(), Some(0));
+    // That of the last one that failed.
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(chat("/help\n/sing\n", &[]).status.code(), Some(2));
     for says in [
         "there is no instruction '/sing'",
         "/save: the name of a file is missing",
@@ -243,7 +246,7 @@ fn what_is_wrong_is_told_and_the_conversation_goes_on() {
     // Of messages that are none, too long, or in another encoding, the next line is a message again.
     let lines = [&b"caf\xe9\n"[..], &[b'x'; (1 << 20) + 1], b"\n/stats\nOnce\n"].concat();
     let output = chat(lines, &["-n", "4"]);
-    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.status.code(), Some(2));
     assert!(
         err(&output).contains("not UTF-8") && err(&output).contains("more than 1048576 bytes"),
         "{}",
@@ -252,9 +255,9 @@ fn what_is_wrong_is_told_and_the_conversation_goes_on() {
     assert!(out(&output).lines().count() > 1, "{}", out(&output));
     // One of several lines is left out to its end.
     let long = [&[b'x'; (1 << 20) + 9][..], b"\\\r\n/stats\n"].concat();
-    for lines in [&b"a\\\ncaf\xe9\\\n/stats\n"[..], &long] {
+    for (lines, code) in [(&b"a\\\ncaf\xe9\\\n/stats\n"[..], 3), (&long, 2)] {
         let output = chat(lines, &["-n", "4"]);
-        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(output.status.code(), Some(code));
         assert!(out(&output).is_empty(), "{}", out(&output));
         assert_eq!(err(&output).matches("a message ").count(), 1, "{}", err(&output));
     }
@@ -322,7 +325,7 @@ fn hostile_conversations_are_refused_or_shortened_in_little_time() {
     }
     let (code, said) =
         load(&format!("[{}]", r#"{"role": "system", "content": ""},"#.repeat(500_000).trim_end_matches(',')));
-    assert!(code == Some(0) && said.contains("too long"), "{said}");
+    assert!(code == Some(2) && said.contains("too long"), "{said}");
 }
 
 #[test]

@@ -53,6 +53,33 @@ fn mask_is_what_configuration_tokenizer_or_option_say() {
 }
 
 #[test]
+fn token_that_the_tokenizer_puts_before_texts_stands_there() {
+    let converted = |kind: &str, config: Value, options: &Options| {
+        let model = wedlm(json!({"model_type": kind, "mask_token_id": 95, "bos_token_id": 7}));
+        let dir = model.write();
+        std::fs::write(dir.path().join("tokenizer.json"), tokenizer("last")).unwrap();
+        std::fs::write(dir.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+        let report = converted(dir.path(), options).0;
+        (report.config.prepend_token_id, report.config.bos_token_id, report.config.needs_first_token)
+    };
+    let plain = Options::default();
+    let puts = json!({"add_bos_token": true, "bos_token": "w9"});
+    assert_eq!(converted("qwen2", puts.clone(), &plain), (Some(9), Some(9), false));
+    let given = Options { bos: Some(SpecialToken::Id(12)), ..Options::default() };
+    assert_eq!(converted("qwen2", puts.clone(), &given), (Some(12), Some(12), false));
+    // A WeDLM's tokens have rows of their own.
+    assert_eq!(converted("wedlm", puts, &plain), (None, Some(7), true));
+    for config in [
+        json!({"bos_token": "w9"}),
+        json!({"add_bos_token": false, "bos_token": "w9"}),
+        json!({"add_bos_token": true, "bos_token": null}),
+        json!({"add_bos_token": true, "bos_token": "nowhere"}),
+    ] {
+        assert_eq!(converted("qwen2", config.clone(), &plain), (None, Some(7), true), "{config}");
+    }
+}
+
+#[test]
 fn mask_that_the_model_does_not_have_is_refused() {
     let refused = |model: Published, mask: u32| {
         let error = model.error(&Options { mask_token: Some(SpecialToken::Id(mask)), ..Options::default() });

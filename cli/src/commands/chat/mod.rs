@@ -16,6 +16,7 @@ use lines::Lines;
 
 use crate::args::ComputeArgs;
 use crate::chat_format::ChatTemplateArgs;
+use crate::exit_code;
 use crate::generation_args::GenerationArgs;
 use crate::input::take_stdin;
 use crate::model_args::ModelArgs;
@@ -32,7 +33,8 @@ use crate::stream::Stream;
 /// Each line is a message; one that ends with a backslash goes on in the next line. Ctrl-C ends an answer, and between answers
 /// the command (on Windows always the command); so does Ctrl-D. Keys and values of the conversation are kept: a turn computes
 /// its own tokens only. When the context is full, the oldest turns are left out, but not the system's text. A line that begins
-/// with a slash is an instruction: /help lists them.
+/// with a slash is an instruction: /help lists them. Where lines come from a file or a program, the exit code is that of the last
+/// one that failed.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -102,13 +104,29 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(file) = &args.load {
         conversation.load(history::read(file)?, args.system.is_some());
     }
-    converse(&mut conversation)?;
-    Ok(ExitCode::SUCCESS)
+    let by_hand = std::io::stdin().is_terminal();
+    let failures = converse(&mut conversation, by_hand)?;
+    // Who types has read why, and has gone on.
+    Ok(failures.last.filter(|_| !by_hand).map_or(ExitCode::SUCCESS, ExitCode::from))
+}
+
+/// What went wrong with some lines, after which the conversation goes on as before.
+#[derive(Default)]
+struct Failures {
+    /// The exit code of the last one.
+    last: Option<u8>,
+}
+
+impl Failures {
+    fn tell(&mut self, error: &Error) {
+        tell(&format!("esolm: {error}"));
+        self.last = Some(exit_code::of(error));
+    }
 }
 
 /// Answers lines until there are no more.
-fn converse(conversation: &mut Conversation<'_>) -> Result<()> {
-    let by_hand = std::io::stdin().is_terminal();
+fn converse(conversation: &mut Conversation<'_>, by_hand: bool) -> Result<Failures> {
+    let mut failures = Failures::default();
     if by_hand {
         tell("/help lists what else there is; Ctrl-C ends an answer, Ctrl-D the conversation");
     }
@@ -119,7 +137,7 @@ fn converse(conversation: &mut Conversation<'_>) -> Result<()> {
             Ok(None) => break,
             Err(error @ Error::Io { .. }) => return Err(error),
             Err(error) => {
-                tell(&format!("esolm: {error}"));
+                failures.tell(&error);
                 continue;
             }
         };
@@ -128,20 +146,23 @@ fn converse(conversation: &mut Conversation<'_>) -> Result<()> {
             Ok(None) => {
                 // Of two slashes the first says that the message begins with one.
                 let message = message.strip_prefix('/').unwrap_or(&message);
-                if !answer(conversation, message)? {
+                if !answer(conversation, message, &mut failures)? {
                     break;
                 }
             }
             Ok(Some(Instruction::Quit)) => break,
-            Ok(Some(instruction)) => obey(conversation, &instruction)?,
-            Err(what) => tell(&what),
+            Ok(Some(instruction)) => obey(conversation, &instruction, &mut failures)?,
+            Err(what) => {
+                tell(&what);
+                failures.last = Some(exit_code::USAGE);
+            }
         }
     }
-    Ok(())
+    Ok(failures)
 }
 
 /// Prints the answer to a message as it grows. Returns whether somebody still reads.
-fn answer(conversation: &mut Conversation<'_>, message: &str) -> Result<bool> {
+fn answer(conversation: &mut Conversation<'_>, message: &str, failures: &mut Failures) -> Result<bool> {
     let mut stream = Stream::new(|text: &str| print_to_reader(text));
     let answered = conversation.answer(message, |text| {
         stream.push(text);
@@ -156,14 +177,17 @@ fn answer(conversation: &mut Conversation<'_>, message: &str) -> Result<bool> {
                 tell(&format!("the context is full: {dropped} older {turns} left out of it"));
             }
         }
-        // The conversation is as before this message.
-        Err(error) => tell(&format!("esolm: {error}")),
+        Err(error) => failures.tell(&error),
     }
     Ok(is_read)
 }
 
-/// Does what an instruction says. What goes wrong is told; the conversation goes on.
-fn obey(conversation: &mut Conversation<'_>, instruction: &Instruction<'_>) -> Result<()> {
+/// Does what an instruction says.
+fn obey(
+    conversation: &mut Conversation<'_>,
+    instruction: &Instruction<'_>,
+    failures: &mut Failures,
+) -> Result<()> {
     let done = match instruction {
         Instruction::Reset => {
             conversation.reset();
@@ -177,7 +201,7 @@ fn obey(conversation: &mut Conversation<'_>, instruction: &Instruction<'_>) -> R
         Instruction::Quit => Ok(()),
     };
     if let Err(error) = done {
-        tell(&format!("esolm: {error}"));
+        failures.tell(&error);
     }
     Ok(())
 }
