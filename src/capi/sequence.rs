@@ -50,8 +50,8 @@ unsafe fn start(
 /// known. params is as in esolm_generate, with one entry of constraints at most.
 ///
 /// If the prompt begins as a sequence of this context, also one that has been removed, its keys and values there are
-/// copied instead of computed, with the same result (models with ESOLM_FEATURE_STATES; of BD3-LM whole blocks); if another one that
-/// joined before is still reading them, this one waits for it. Steps report log_probs of
+/// copied instead of computed, with the same result (models with ESOLM_FEATURE_STATES; of BD3-LM whole blocks); where another one that
+/// joined before is still reading at least half of the prompt, this one waits for it (with the library's own kernels). Steps report log_probs of
 /// all sequences if one wants them, and as many top_log_probs as the one that wants the most. A long prompt takes several
 /// steps, which write nothing of it yet (esolm_context_params.prompt_rows).
 ///

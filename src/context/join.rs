@@ -11,7 +11,8 @@ impl Context {
     /// (continuous batching). The text is the one that the prompt would get alone, in a generation with these parameters.
     ///
     /// If the prompt begins as a sequence of this context, also one that has been removed, its keys and values there are copied
-    /// instead of computed, with the same result; if another one that joined before is still reading them, this one waits for it.
+    /// instead of computed, with the same result; where another one that joined before is still reading at least half of the
+    /// prompt, this one waits for it (with the library's own kernels).
     /// (Models that keep keys and values; of BD3-LM whole blocks.) Steps report the
     /// log-probabilities of all sequences if one wants them, and as many of the most likely tokens as it wants. A long prompt
     /// takes several steps, which write nothing of it yet ([`ContextParams::prompt_rows`](crate::ContextParams)). Allocates for

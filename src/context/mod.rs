@@ -121,8 +121,8 @@ impl Context {
 /// Generating.
 impl Context {
     /// Begins a generation with one sequence per prompt; it replaces the current one. Where the prompts are long together, the first
-    /// steps write nothing yet ([`ContextParams::prompt_rows`]). What prompts have in common is computed once, in models that keep keys
-    /// and values, if it is worth a copy. Allocates only for constraints.
+    /// steps write nothing yet ([`ContextParams::prompt_rows`]). What prompts have in common is read once, in models that keep keys
+    /// and values, with the library's own kernels, if it is at least half of the later prompt and worth a copy. Allocates only for constraints.
     ///
     /// # Errors
     /// [`crate::Error::InvalidArgument`] if there are too many prompts, a parameter is out of range or not supported by

@@ -97,9 +97,11 @@ pub(super) fn settings(
     let bos = options.bos.as_ref().map(|bos| special_token("--bos", bos, vocabulary, vocab_size));
     let declared =
         facts.find(&["bos_token_id"]).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
-    let declared = declared.filter(|&id| id != mask && (id as usize) < vocab_size);
+    let is_a_token = |&id: &u32| id != mask && (id as usize) < vocab_size;
+    let declared = declared.filter(is_a_token);
     // As llama.cpp's converter: the tokenizer knows the token that it puts there. (DeepSeek's distilled models declare another one.)
-    let put = vocabulary.and_then(Vocabulary::before_texts).filter(|_| variant == Variant::Ar);
+    let put =
+        vocabulary.and_then(Vocabulary::before_texts).filter(|_| variant == Variant::Ar).filter(is_a_token);
     let bos_token_id = bos.transpose()?.or(put).or(declared);
     let prepend_token_id = bos_token_id.filter(|_| put.is_some());
     let config = Config {

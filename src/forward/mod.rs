@@ -279,6 +279,11 @@ impl ModelRunner {
         }
     }
 
+    /// Whether [`ModelRunner::copy_cache`] takes no memory of its own, and no way to a device and back.
+    pub(crate) fn copies_in_place(&self) -> bool {
+        matches!(self.compute, Compute::Cpu(_))
+    }
+
     /// Copies keys and values of `slots` to the first slots of another sequence.
     ///
     /// # Errors

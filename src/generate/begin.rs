@@ -222,6 +222,7 @@ impl Session {
     pub(super) fn clear_damaged_cache(&mut self, runner: &mut ModelRunner) {
         if std::mem::take(&mut self.cache_not_finite) {
             runner.clear_cache();
+            self.lenders_found = 0;
             for sequence in &mut self.sequences {
                 sequence.committed = 0;
                 // It lies beside the cache.

@@ -1,9 +1,10 @@
 //! Prompts that begin alike are read once: the sequence that came first feeds what they have in common, and the others copy its keys
-//! and values. (What has been read before is copied when a sequence joins: `join.rs`.)
+//! and values. (What has been read before is copied when a sequence joins: `join.rs`.) One that copies lends nothing itself until it
+//! has read its prompt, so that nobody waits for two.
 
 use super::sequence::Sequence;
 use super::session::Session;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::forward::{ModelRunner, Slots};
 use crate::model::{Config, Variant};
 
@@ -19,8 +20,11 @@ pub(super) fn slots_before_tokens(config: &Config) -> usize {
 
 impl Session {
     /// Finds for each sequence that has come another one that reads at least half of its prompt, or has read it; anew for all that
-    /// have not read theirs, where one that lends has left.
+    /// have not read theirs, where one that lends has left. None is found where a copy takes memory and time of a device's.
     pub(super) fn find_lenders(&mut self, config: &Config) {
+        if !self.copies_in_place {
+            return;
+        }
         if self.sequences.iter().any(|sequence| self.has_lost_its_lender(sequence, config)) {
             self.lenders_found = 0;
         }
@@ -37,9 +41,8 @@ impl Session {
 
     fn has_lost_its_lender(&self, sequence: &Sequence, config: &Config) -> bool {
         let Some(Slots { sequence: number, count }) = sequence.lender else { return false };
-        let lends = |lender: &Sequence| {
-            lender.in_use && lender.joining < sequence.joining && lender.prompt_slots(config) >= count
-        };
+        let lends =
+            |lender: &Sequence| lender.joining < sequence.joining && lender.prompt_slots(config) >= count;
         !self.sequences.get(number).is_some_and(lends)
     }
 
@@ -51,7 +54,7 @@ impl Session {
             .min_by_key(|sequence| sequence.joining)
     }
 
-    /// One that came before, copies nothing itself, and has the most of the sequence's prompt.
+    /// One that came before, even if it has left, copies nothing itself, and has the most of the sequence's prompt.
     fn lender_of(&self, sequence: &Sequence, config: &Config) -> Option<Slots> {
         let end = sequence.prompt_slots(config);
         let more = slots_before_tokens(config);
@@ -60,10 +63,7 @@ impl Session {
             same.min(other.prompt_slots(config)).min(end)
         };
         let came_before = |other: &&Sequence| {
-            other.in_use
-                && other.lender.is_none()
-                && other.number != sequence.number
-                && other.joining < sequence.joining
+            other.lender.is_none() && other.number != sequence.number && other.joining < sequence.joining
         };
         let others = self.sequences.iter().filter(came_before);
         let (count, number) =
@@ -81,33 +81,38 @@ impl Session {
     /// Has the cache hold what the sequences that this step feeds copy: feeds it to those that lend it, and copies it.
     ///
     /// # Errors
-    /// As [`ModelRunner::run`](ModelRunner).
+    /// As [`ModelRunner::run`].
     pub(super) fn read_common_prompts(&mut self, runner: &mut ModelRunner, config: &Config) -> Result<()> {
         let copies = |sequence: &Sequence| sequence.lender.filter(|_| sequence.fed > 0);
+        if !self.sequences.iter().any(|sequence| copies(sequence).is_some()) {
+            return Ok(());
+        }
+        for sequence in &mut self.sequences {
+            sequence.fed_later = sequence.fed;
+        }
         for number in 0..self.sequences.len() {
-            let Some(Slots { sequence: lender, count }) = self.sequences.get(number).and_then(copies) else {
-                continue;
-            };
-            if let Some(lender) = self.sequences.get_mut(lender) {
-                lender.lends = lender.lends.max(count.saturating_sub(lender.committed));
+            let lender = self.sequences.get(number).and_then(copies);
+            let Some(Slots { sequence: lender, count }) = lender else { continue };
+            if let Some(Sequence { committed, fed, fed_later, .. }) = self.sequences.get_mut(lender) {
+                *fed_later = (*fed_later).min((*committed + *fed).saturating_sub(count));
             }
         }
-        if self.sequences.iter().any(|sequence| sequence.lends > 0) {
-            // The step feeds these first, and then what is left.
-            for Sequence { fed, lends, .. } in &mut self.sequences {
-                let now = std::mem::take(lends);
-                (*fed, *lends) = (now, fed.saturating_sub(now));
+        if self.sequences.iter().any(|sequence| sequence.fed_later < sequence.fed) {
+            for sequence in &mut self.sequences {
+                sequence.fed -= sequence.fed_later;
             }
             let read = self.feed_prompts(runner, config);
-            for Sequence { fed, lends, committed, .. } in &mut self.sequences {
-                let rest = std::mem::take(lends);
+            for Sequence { fed, fed_later, committed, .. } in &mut self.sequences {
                 *committed += if read.is_ok() { *fed } else { 0 };
-                *fed = rest;
+                *fed = *fed_later;
             }
             read?;
         }
         for number in 0..self.sequences.len() {
             let Some(slots) = self.sequences.get(number).and_then(copies) else { continue };
+            if runner.cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
             runner.copy_cache(slots, number)?;
             if let Some(sequence) = self.sequences.get_mut(number) {
                 sequence.committed = slots.count;

@@ -29,8 +29,8 @@ pub(crate) struct Sequence {
     pub(super) fed: usize,
     /// The sequence whose first slots it copies before it is fed.
     pub(super) lender: Option<Slots>,
-    /// How many of the slots that the current step feeds others copy.
-    pub(super) lends: usize,
+    /// How many of these are fed once others have copied those before.
+    pub(super) fed_later: usize,
     /// What holds for all of its steps.
     pub(super) rules: SequenceRules,
     /// Whether a device that draws tokens knows those that it must not have.
@@ -85,7 +85,7 @@ impl Sequence {
             joining: 0,
             fed: 0,
             lender: None,
-            lends: 0,
+            fed_later: 0,
             rules: SequenceRules::default(),
             is_banned_there: false,
             steps_done: 0,
@@ -247,7 +247,7 @@ impl Sequence {
         known.filter_map(|&position| Some((position, self.token(position).ok()?)))
     }
 
-    /// How many of its first slots have the first tokens of `prompt`, pairs of position and token in ascending order; in BD3-LM
+    /// How many of its first slots have the first tokens of `prompt`, pairs of position and token in the order of slots; in BD3-LM
     /// whole blocks, as each attends to all of itself.
     pub(super) fn same_beginning(&self, prompt: impl Iterator<Item = (u32, u32)>) -> usize {
         let has = |&(position, token): &(u32, u32)| self.tokens.get(position as usize) == Some(&token);
@@ -264,6 +264,7 @@ impl Sequence {
     /// Ends the sequence. What the cache holds of it may still serve another one.
     pub(super) fn leave(&mut self) {
         self.in_use = false;
+        self.lender = None;
         self.rules = SequenceRules::default();
         self.counts.clear();
         self.window = 0;

@@ -45,6 +45,8 @@ pub(crate) struct Session {
     pub(super) departures: u64,
     /// The last arrival for which a sequence was sought that reads its prompt.
     pub(super) lenders_found: u64,
+    /// Whether keys and values are copied where they lie, without memory of its own.
+    pub(super) copies_in_place: bool,
     /// The last arrival of those that began together.
     pub(super) together: u64,
     /// Most rows of prompts in a step while nothing is written; of BD3-LM whole blocks.
@@ -139,6 +141,7 @@ impl Session {
             arrivals: 0,
             departures: 0,
             lenders_found: 0,
+            copies_in_place: runner.copies_in_place(),
             together: 0,
             most_prompt_rows: rows - rows % block,
         })

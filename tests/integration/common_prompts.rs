@@ -1,11 +1,11 @@
 //! Prompts that begin alike, of sequences that begin together or join before the first has been read: they are read once.
 
 use esolm::{
-    Adaptive, Architecture, Config, Context, ContextParams, Error, GenerateParams, Model, Prompt,
+    Adaptive, Architecture, Config, Context, ContextParams, Error, GenerateParams, KvType, Model, Prompt,
     SamplingParams, Variant,
 };
 
-use crate::reference::{LENGTH, Network, config};
+use crate::reference::{MASK, Network, config};
 use crate::runs::{context, everywhere, finish, params, texts, tokens};
 
 const MOST: usize = 24;
@@ -32,6 +32,11 @@ fn models() -> Vec<(Model, GenerateParams<'static>)> {
         (wedlm(), lookahead),
         (bd3lm, blocks),
     ]
+}
+
+/// Whether its prompts are read in one step when they begin: BD3-LM's contexts have room for a whole text at once.
+fn is_read_at_once(model: &Model) -> bool {
+    model.config().variant == Variant::Bd3Lm
 }
 
 fn prompt(tokens: &[u32]) -> Prompt {
@@ -88,23 +93,25 @@ fn prompts_that_begin_alike_give_the_texts_that_they_give_alone() {
 fn equal_prompts_are_read_once() {
     for (model, params) in models() {
         let prompts = vec![prompt(&[7; MOST]); 4];
-        let limits = ContextParams { batch_rows: ROWS, ..self::params(4) };
-        let steps = |count: usize| {
+        let limits = ContextParams { batch_rows: ROWS, prompt_rows: ROWS, ..self::params(4) };
+        let reading_steps = |count: usize| {
             let mut context = Context::new(&model, &limits).unwrap();
             context.begin(&prompts[..count], &params).unwrap();
-            let (mut reading, mut expected) = (0, context.progress().1);
+            let total = context.progress().1;
+            let mut reading = 0;
             while context.step().unwrap().unwrap().updates.is_empty() {
                 reading += 1;
                 // What comes is known from the start on.
-                expected = expected.max(context.progress().1);
-                assert_eq!(context.progress().1, expected);
+                assert_eq!(context.progress(), (reading, total));
+                // The others wait, and write with the first.
+                let cached = |sequence| context.cached_tokens(sequence).unwrap();
+                assert!((1..count).all(|sequence| cached(sequence) < MOST - 1));
             }
-            let cached: Vec<usize> =
-                (0..count).map(|sequence| context.cached_tokens(sequence).unwrap()).collect();
-            assert!(cached.iter().all(|&slots| slots >= MOST - 1), "{cached:?}");
             reading
         };
-        assert_eq!(steps(4), steps(1), "{:?}", model.config().variant);
+        let alone = reading_steps(1);
+        assert!(alone > 1 || is_read_at_once(&model), "{:?}", model.config().variant);
+        assert_eq!(reading_steps(4), alone, "{:?}", model.config().variant);
     }
 }
 
@@ -150,22 +157,83 @@ fn who_waits_reads_by_itself_once_the_other_leaves() {
 #[test]
 fn failed_steps_read_again() {
     for (model, params) in models() {
+        let params = GenerateParams { lookahead: 0, ..params };
         let prompts = vec![prompt(&(1..=MOST as u32).collect::<Vec<u32>>()); 3];
-        let mut whole = context(&model, 3);
-        let expected = texts(&mut whole, &prompts, &params);
-        let limits = ContextParams { batch_rows: 10, ..self::params(3) };
+        let expected = texts(&mut context(&model, 3), &prompts, &params);
+        let limits = ContextParams { batch_rows: 2 * ROWS, prompt_rows: ROWS, ..self::params(3) };
         let mut context = Context::new(&model, &limits).unwrap();
         context.begin(&prompts, &params).unwrap();
+        let mut failed = 0;
         while context.progress().0 < context.progress().1 {
-            let cancel = context.cancel_token();
-            cancel.cancel();
-            assert!(matches!(context.step(), Err(Error::Cancelled)));
-            cancel.reset();
-            // Its logits can be asked for meanwhile.
-            let mut logits = vec![0.0; model.config().vocab_size];
-            context.logits(2, &[LENGTH as u32 - 1], &mut logits).ok();
+            // Steps that only read ask for no logits, and go on.
+            match context.step_with_logits(|_, _| Err(Error::Cancelled)) {
+                Err(Error::Cancelled) => failed += 1,
+                other => {
+                    assert!(other.unwrap().unwrap().updates.is_empty());
+                    continue;
+                }
+            }
+            // The logits of one that has copied can be asked for meanwhile, where any position has some.
+            let open = context.tokens(2).unwrap().iter().rposition(|&token| token == MASK);
+            if let (Variant::EsoB, Some(open)) = (model.config().variant, open) {
+                let mut logits = vec![0.0; model.config().vocab_size];
+                context.logits(2, &[open as u32], &mut logits).unwrap();
+            }
+            assert!(!context.step().unwrap().unwrap().updates.is_empty());
+        }
+        assert!(failed > 1);
+        assert_eq!(tokens(&context), expected, "{:?}", model.config().variant);
+    }
+}
+
+#[test]
+fn one_that_ends_at_once_or_is_followed_by_another_text_has_lent_its_prompt() {
+    for (model, params) in models() {
+        let limits = ContextParams { prompt_rows: ROWS, ..self::params(3) };
+        let mut context = Context::new(&model, &limits).unwrap();
+        let text: Vec<u32> = (1..=MOST as u32).collect();
+        let short = GenerateParams { max_tokens: 1, ..params };
+        let first = context.add_sequence(&prompt(&text), &short).unwrap();
+        let second = context.add_sequence(&prompt(&text), &params).unwrap();
+        while context.stop_reason(first).unwrap().is_none() {
             context.step().unwrap();
         }
-        assert_eq!(tokens(&context), expected, "{:?}", model.config().variant);
+        context
+            .extend_sequence(first, &Prompt::default(), &GenerateParams { max_tokens: 6, ..params })
+            .unwrap();
+        let third = context.add_sequence(&prompt(&text), &params).unwrap();
+        finish(&mut context);
+        let expected = alone(&model, &prompt(&text), 0, &params);
+        for sequence in [second, third] {
+            assert_eq!(context.tokens(sequence).unwrap(), expected, "{:?}", model.config().variant);
+        }
+    }
+}
+
+#[test]
+fn generation_that_is_saved_while_it_reads_goes_on_elsewhere() {
+    for (model, params) in models() {
+        let prompts = &prompts()[..4];
+        let limits =
+            ContextParams { batch_rows: ROWS, prompt_rows: ROWS, kv_type: KvType::F16, ..self::params(4) };
+        let new = || Context::new(&model, &limits).unwrap();
+        let go_on = |context: &mut Context| {
+            context.extend(&vec![Prompt::default(); prompts.len()], &params).unwrap();
+            finish(context);
+            tokens(context)
+        };
+        let mut begun = new();
+        begun.begin(prompts, &params).unwrap();
+        let expected = go_on(&mut begun);
+        let mut context = new();
+        context.begin(prompts, &params).unwrap();
+        let mut saved = 0;
+        while saved == 0 || context.step().unwrap().unwrap().updates.is_empty() {
+            let mut elsewhere = new();
+            elsewhere.restore(&context.save().unwrap()).unwrap();
+            assert_eq!(go_on(&mut elsewhere), expected, "{:?}", model.config().variant);
+            saved += 1;
+        }
+        assert!(saved > 1 || is_read_at_once(&model));
     }
 }

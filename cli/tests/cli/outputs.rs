@@ -162,3 +162,32 @@ fn control_characters_of_arguments_and_files_are_shown_as_escapes() {
         assert!(shown.len() > 20, "{args:?}");
     }
 }
+
+#[test]
+fn plot_shows_the_step_that_wrote_each_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("steps.svg").display().to_string();
+    // The prompt is read in steps of its own, which write nothing and do not count.
+    let prompt = "Once upon a time there was a dog. ".repeat(19);
+    let args = ["-p", &prompt, "-n", "16", "--steps", "4", "--alpha0", "1", "--ignore-eos", "--seed", "1"];
+    let output = esolm(&[&["generate", "--plot", &file], &args[..]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let svg = fs::read_to_string(&file).unwrap();
+    let attribute = |line: &str, name: &str| {
+        let (_, value) = line.split_once(&format!(" {name}=\"")).unwrap();
+        value.split_once('"').unwrap().0.to_owned()
+    };
+    let points: Vec<&str> = svg.lines().filter(|line| line.starts_with("<circle")).collect();
+    assert_eq!(points.len(), 16, "{svg}");
+    // The places of the axis's numbers, which are those of the steps.
+    let ticks: Vec<&str> =
+        svg.lines().filter(|line| line.starts_with("<path class=\"grid\" d=\"M84 ")).collect();
+    let height = |tick: &str| tick.split_once("M84 ").unwrap().1.split_once('H').unwrap().0.to_owned();
+    let ticks: Vec<String> = ticks.into_iter().map(height).collect();
+    let mut places: Vec<String> = points.iter().map(|point| attribute(point, "cy")).collect();
+    places.dedup();
+    // From zero up, a step above the other.
+    assert_eq!(ticks.len(), 5, "{svg}");
+    assert_eq!(places, ticks[1..], "{svg}");
+    assert!(svg.contains(">step</text>") && svg.contains("16 tokens in 4 steps"), "{svg}");
+}

@@ -25,7 +25,7 @@ pub(crate) struct Head<'a, T> {
     pub(crate) scores: &'a mut [f32],
 }
 
-/// softmax(q k^T / sqrt(Dh)) v of the first `rows` queries. `store` is called with up to sixteen columns of the result:
+/// softmax(q k^T / sqrt(Dh)) v of the first `rows` queries. `store` is called with some columns of the result at a time:
 /// (query, first column, values). These do not depend on the other queries, nor on the instruction set.
 pub(crate) fn attend<T: CacheElement>(
     platform: Platform,
