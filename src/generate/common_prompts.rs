@@ -41,8 +41,11 @@ impl Session {
 
     fn has_lost_its_lender(&self, sequence: &Sequence, config: &Config) -> bool {
         let Some(Slots { sequence: number, count }) = sequence.lender else { return false };
-        let lends =
-            |lender: &Sequence| lender.joining < sequence.joining && lender.prompt_slots(config) >= count;
+        let lends = |lender: &Sequence| {
+            lender.is_of_this_generation()
+                && lender.joining < sequence.joining
+                && lender.prompt_slots(config) >= count
+        };
         !self.sequences.get(number).is_some_and(lends)
     }
 
@@ -63,7 +66,10 @@ impl Session {
             same.min(other.prompt_slots(config)).min(end)
         };
         let came_before = |other: &&Sequence| {
-            other.lender.is_none() && other.number != sequence.number && other.joining < sequence.joining
+            other.is_of_this_generation()
+                && other.lender.is_none()
+                && other.number != sequence.number
+                && other.joining < sequence.joining
         };
         let others = self.sequences.iter().filter(came_before);
         let (count, number) =
@@ -120,5 +126,12 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+impl Sequence {
+    /// Whether it has a text, or has left since the generation began.
+    fn is_of_this_generation(&self) -> bool {
+        self.in_use || self.left_at > 0
     }
 }
