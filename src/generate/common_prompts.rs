@@ -41,11 +41,7 @@ impl Session {
 
     fn has_lost_its_lender(&self, sequence: &Sequence, config: &Config) -> bool {
         let Some(Slots { sequence: number, count }) = sequence.lender else { return false };
-        let lends = |lender: &Sequence| {
-            lender.is_of_this_generation()
-                && lender.joining < sequence.joining
-                && lender.prompt_slots(config) >= count
-        };
+        let lends = |lender: &Sequence| lender.may_lend_to(sequence) && lender.prompt_slots(config) >= count;
         !self.sequences.get(number).is_some_and(lends)
     }
 
@@ -65,13 +61,8 @@ impl Session {
             let same = other.same_beginning(sequence.known_tokens()) + more;
             same.min(other.prompt_slots(config)).min(end)
         };
-        let came_before = |other: &&Sequence| {
-            other.is_of_this_generation()
-                && other.lender.is_none()
-                && other.number != sequence.number
-                && other.joining < sequence.joining
-        };
-        let others = self.sequences.iter().filter(came_before);
+        let others =
+            self.sequences.iter().filter(|other| other.lender.is_none() && other.may_lend_to(sequence));
         let (count, number) =
             others.map(|other| (common(other), other.number)).max_by_key(|&(count, _)| count)?;
         let is_worth_it = 2 * count >= end && count >= sequence.committed + FEWEST_COPIED;
@@ -130,8 +121,8 @@ impl Session {
 }
 
 impl Sequence {
-    /// Whether it has a text, or has left since the generation began.
-    fn is_of_this_generation(&self) -> bool {
-        self.in_use || self.left_at > 0
+    /// Whether it came before another one, and has a text or has left since the generation began.
+    fn may_lend_to(&self, other: &Self) -> bool {
+        (self.in_use || self.left_at > 0) && self.joining < other.joining
     }
 }

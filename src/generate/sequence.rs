@@ -27,10 +27,10 @@ pub(crate) struct Sequence {
     pub(super) joining: u64,
     /// How many slots the current step feeds.
     pub(super) fed: usize,
-    /// The sequence whose first slots it copies before it is fed.
-    pub(super) lender: Option<Slots>,
     /// How many of these are fed once others have copied those before.
     pub(super) fed_later: usize,
+    /// The sequence whose first slots it copies before it is fed.
+    pub(super) lender: Option<Slots>,
     /// What holds for all of its steps.
     pub(super) rules: SequenceRules,
     /// Whether a device that draws tokens knows those that it must not have.

@@ -46,21 +46,15 @@ impl Session {
             sequence.finished.clear_new_text();
             sequence.rng_before = sequence.rng.clone();
         }
-        self.share_prompt_rows(runner);
         let model = runner.model.clone();
         let alone = matches!(choice, TokenChoice::Sample);
-        let read = self.read_common_prompts(runner, model.config());
-        let looks_ahead = self.plan_passes(model.config(), alone);
-        let mut proposed = read.and_then(|()| self.propose(runner, &model, choice));
+        let (looks_ahead, mut proposed) = self.attempt(runner, &model, choice, alone);
         if let (true, Err(Error::NotFinite(_))) = (looks_ahead, &proposed) {
             // Perhaps for a token that would not have been written.
             self.undo();
             self.cache_not_finite = true;
             self.clear_damaged_cache(runner);
-            self.share_prompt_rows(runner);
-            let read = self.read_common_prompts(runner, model.config());
-            self.plan_passes(model.config(), false);
-            proposed = read.and_then(|()| self.propose(runner, &model, TokenChoice::Sample));
+            (_, proposed) = self.attempt(runner, &model, TokenChoice::Sample, false);
         }
         if let Err(error) = proposed {
             self.undo();
@@ -83,6 +77,20 @@ impl Session {
         let (index, total, sequences) = (self.steps_done - 1, self.steps_total, self.active());
         let (proposed, accepted) = (*proposed_ahead, *accepted_ahead);
         Ok(Some(Step { index, total, updates, log_probs, top_log_probs, proposed, accepted, sequences }))
+    }
+
+    /// Feeds the step's rows and draws its tokens; `ahead` says whether sequences may look ahead. Also returns whether any does.
+    fn attempt(
+        &mut self,
+        runner: &mut ModelRunner,
+        model: &Model,
+        choice: TokenChoice<'_>,
+        ahead: bool,
+    ) -> (bool, Result<()>) {
+        self.share_prompt_rows(runner);
+        let read = self.read_common_prompts(runner, model.config());
+        let looks_ahead = self.plan_passes(model.config(), ahead);
+        (looks_ahead, read.and_then(|()| self.propose(runner, model, choice)))
     }
 
     /// Works out which sequences look ahead in the coming step, and whether there are any.

@@ -177,6 +177,7 @@ fn answer(conversation: &mut Conversation<'_>, message: &str, failures: &mut Fai
                 tell(&format!("the context is full: {dropped} older {turns} left out of it"));
             }
         }
+        // The conversation is as before this message.
         Err(error) => failures.tell(&error),
     }
     Ok(is_read)
