@@ -780,6 +780,23 @@ ESOLM_API esolm_status esolm_context_set_threads(esolm_context *context, size_t 
 // Errors: ESOLM_ERR_BUSY.
 ESOLM_API esolm_status esolm_context_threads(const esolm_context *context, size_t *out);
 
+// Measures what a pass (a run of the network) costs beside its rows: with the time of one row as unit, the time in which the
+// weights are read. Runs the network on some rows for half a second, or until it has done so twice, and writes to *out the
+// number, 0.1 to 256 in steps of 0.1, for esolm_context_set_pass_overhead. The choice of tokens is not measured. Ends the
+// current generation.
+//
+// Errors: ESOLM_ERR_INVALID_ARGUMENT (batch_rows less than 4); ESOLM_ERR_CANCELLED; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE;
+// ESOLM_ERR_BUSY.
+ESOLM_API esolm_status esolm_context_measure_pass_overhead(esolm_context *context, float *out);
+
+// Says what a pass costs beside its rows, in rows, for generations and sequences that begin from now on. By it
+// ESOLM_LOOKAHEAD_AUTO and ESOLM_WINDOW_AUTO decide, so their texts depend on it. The default, which 0 stands for, is the same
+// on every machine, and so are the texts: 2 with weights of at most 32 MB, which may stay in a processor's cache, and 10 with
+// more.
+//
+// Errors: ESOLM_ERR_INVALID_ARGUMENT for less than 0, more than 256, or NaN; ESOLM_ERR_BUSY.
+ESOLM_API esolm_status esolm_context_set_pass_overhead(esolm_context *context, float rows);
+
 // Frees a context that no call is using. NULL is allowed.
 ESOLM_API void esolm_context_free(esolm_context *context);
 

@@ -694,6 +694,20 @@ public:
         return threads;
     }
 
+    // What a pass costs beside its rows, in rows, measured; it ends the generation. By it an automatic lookahead or window decides
+    // once it is set. 0 stands for what is the same on all machines.
+    Result<float> measure_pass_overhead()
+    {
+        float rows = 0;
+        if (esolm_status status = forgetting(esolm_context_measure_pass_overhead(handle_.get(), &rows)))
+            return detail::fail<float>(status);
+        return rows;
+    }
+    Result<void> set_pass_overhead(float rows)
+    {
+        return detail::checked(esolm_context_set_pass_overhead(handle_.get(), rows));
+    }
+
     // Drops the generation.
     Result<void> reset() { return detail::checked(forgetting(esolm_context_reset(handle_.get()))); }
 

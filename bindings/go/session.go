@@ -160,6 +160,23 @@ func (c *Session) Threads() (int, error) {
 	return int(threads), err
 }
 
+// MeasurePassOverhead measures what a pass costs beside its rows, in rows, for SetPassOverhead. It ends the generation.
+func (c *Session) MeasurePassOverhead() (float32, error) {
+	var rows C.float
+	err := c.with(func(context *C.esolm_context) C.esolm_status {
+		return c.forgetting(C.esolm_context_measure_pass_overhead(context, &rows))
+	})
+	return float32(rows), err
+}
+
+// SetPassOverhead says what a pass costs beside its rows, in rows. By it LookaheadAuto and WindowAuto decide, so their texts depend
+// on it; 0 stands for what is the same on all machines.
+func (c *Session) SetPassOverhead(rows float32) error {
+	return c.with(func(context *C.esolm_context) C.esolm_status {
+		return C.esolm_context_set_pass_overhead(context, C.float(rows))
+	})
+}
+
 // Reset discards the generation with its tokens and texts.
 func (c *Session) Reset() error {
 	return c.with(func(context *C.esolm_context) C.esolm_status {

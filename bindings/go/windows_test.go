@@ -84,7 +84,15 @@ func TestWindows(t *testing.T) {
 	}
 	params.Confidence = ConfidenceNone
 	session := newSession(t, model, SessionOptions{Length: 16})
-	_, err := session.Begin(context.Background(), []Prompt{{Tokens: []uint32{5}}}, params)
+	rows, err := session.MeasurePassOverhead()
+	if err != nil || rows < 0.05 || rows > 256 {
+		t.Error(rows, err)
+	}
+	if err := session.SetPassOverhead(rows); err != nil {
+		t.Error(err)
+	}
+	has(t, StatusInvalidArgument, session.SetPassOverhead(-1))
+	_, err = session.Begin(context.Background(), []Prompt{{Tokens: []uint32{5}}}, params)
 	has(t, StatusInvalidArgument, err)
 }
 

@@ -36,7 +36,7 @@ pub struct GenerationArgs {
     )]
     adaptive: Option<String>,
     #[command(flatten)]
-    passes: PassArgs,
+    pub passes: PassArgs,
     /// Allow only these tokens at a position, or at each position of a range: '5= yes, no', '3-9=the,#48'. Positions count
     /// tokens from 0, prompt included (`esolm tokenize` shows the tokens). A token is given by its text, or as #ID, which a
     /// token with a comma in it needs. May be repeated for other positions.

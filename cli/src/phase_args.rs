@@ -1,7 +1,9 @@
 //! Options of how many tokens a step writes, for the commands that write texts: of which phase, in how many steps, in a window, or
 //! proposed ahead.
 
-use esolm::{Adaptive, Error, GenerateParams, Result, Variant};
+use esolm::{Adaptive, Context, Error, GenerateParams, Result, Variant};
+
+use crate::output::tell;
 
 /// The options for steps whose number of tokens is known only then.
 pub const ADAPTIVE: &str = "--adaptive";
@@ -50,9 +52,58 @@ pub struct PassArgs {
     /// accepted so far; 0 = off. Only for Eso-LM, and for WeDLM, which writes one by one with it, without a window.
     #[arg(long, default_value = "0", value_name = "K|auto", value_parser = lookahead, help_heading = "Diffusion")]
     pub lookahead: u32,
+    /// What a step costs beside its rows, in rows, up to 256: by it auto decides (--window, --lookahead). measured = on this
+    /// machine, with these threads; the number is printed, and given in its place it leads to the same texts. Default, or 0: 2
+    /// with weights of at most 32 MB, 10 with more.
+    #[arg(long, value_name = "N|measured", value_parser = overhead, help_heading = "Diffusion")]
+    pass_overhead: Option<Overhead>,
+}
+
+/// What a pass costs beside its rows.
+#[derive(Clone, Copy)]
+enum Overhead {
+    Rows(f32),
+    Measured,
+}
+
+fn overhead(text: &str) -> std::result::Result<Overhead, String> {
+    match text.parse() {
+        _ if text == "measured" => Ok(Overhead::Measured),
+        Ok(rows) => Ok(Overhead::Rows(rows)),
+        Err(_) => Err("not a number of rows, or measured".into()),
+    }
 }
 
 impl PassArgs {
+    /// Tells a new context what a pass costs.
+    pub fn tell_overhead(&self, context: &mut Context) -> Result<()> {
+        let rows = match self.pass_overhead {
+            None => return Ok(()),
+            Some(_) if !self.decides_itself() => {
+                let what = "--pass-overhead has no effect without --window auto or --lookahead auto";
+                return Err(Error::InvalidArgument(what.into()));
+            }
+            Some(Overhead::Rows(rows)) => rows,
+            Some(Overhead::Measured) => context.measure_pass_overhead()?,
+        };
+        context.set_pass_overhead(rows)?;
+        if self.measures() {
+            tell(&format!("pass overhead {rows}"));
+        }
+        Ok(())
+    }
+
+    /// Whether what a pass costs is measured, so that texts depend on the machine.
+    pub fn measures(&self) -> bool {
+        matches!(self.pass_overhead, Some(Overhead::Measured))
+    }
+
+    /// Whether it says by itself how far it looks ahead, or how large the window is.
+    fn decides_itself(&self) -> bool {
+        let slides = self.sliding.as_deref().is_some_and(|given| given.split(':').next() == Some("auto"));
+        slides || self.lookahead == GenerateParams::LOOKAHEAD_AUTO
+    }
+
     /// Whether there is a window. It says how many tokens a step writes, in place of --steps.
     pub fn slides(&self) -> bool {
         self.sliding.is_some()

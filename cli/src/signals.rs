@@ -5,10 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use esolm::CancelToken;
 
 /// What a signal does, once, in place of ending the command.
-#[cfg_attr(not(unix), allow(dead_code, reason = "there are no signals"))]
 struct Instead {
     act: Box<dyn FnOnce() + Send>,
     /// Whether TERM does it, too, and not only INT.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "there is no TERM"))]
     on_termination: bool,
 }
 
@@ -45,17 +45,10 @@ fn instead() -> Option<Instead> {
     INSTEAD.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// Whether a signal did something else than ending the command.
-#[cfg(unix)]
-fn is_taken(signal: i32) -> bool {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-
-    let mut wanted = INSTEAD.lock().unwrap_or_else(PoisonError::into_inner);
-    let fits = |what: &mut Instead| signal == SIGINT || signal == SIGTERM && what.on_termination;
-    let Some(what) = wanted.take_if(fits) else { return false };
-    drop(wanted);
-    (what.act)();
-    true
+/// Does what is wanted in place of ending the command, if it `fits` the signal, and says whether it did.
+fn is_taken(fits: impl FnOnce(&mut Instead) -> bool) -> bool {
+    let what = INSTEAD.lock().unwrap_or_else(PoisonError::into_inner).take_if(fits);
+    what.map(|what| (what.act)()).is_some()
 }
 
 /// Has INT, TERM and HUP remove the command's temporary files before they end it, as they would without this. (Most file
@@ -72,7 +65,7 @@ pub fn remove_temporary_files_on_exit() {
     let Ok(mut signals) = Signals::new(wanted) else { return };
     let wait = move || {
         for signal in signals.forever() {
-            if is_taken(signal) {
+            if is_taken(|what| signal == SIGINT || signal == SIGTERM && what.on_termination) {
                 continue;
             }
             esolm::remove_temporary_files();
@@ -90,7 +83,30 @@ fn ignored_signals() -> u64 {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-#[cfg(not(unix))]
+/// The same for Ctrl-C.
+#[cfg(windows)]
+pub fn remove_temporary_files_on_exit() {
+    use tokio::runtime::Builder;
+    use tokio::signal::windows::ctrl_c;
+
+    /// With which the system ends a program at Ctrl-C.
+    const CONTROL_C_EXIT: i32 = 0xC000_013A_u32.cast_signed();
+
+    let wait = || {
+        // Without these, Ctrl-C ends the command all the same.
+        let Ok(runtime) = Builder::new_current_thread().build() else { return };
+        let Ok(mut interrupts) = ctrl_c() else { return };
+        while runtime.block_on(interrupts.recv()).is_some() {
+            if !is_taken(|_| true) {
+                esolm::remove_temporary_files();
+                std::process::exit(CONTROL_C_EXIT);
+            }
+        }
+    };
+    let _ = std::thread::Builder::new().name("signals".into()).spawn(wait);
+}
+
+#[cfg(not(any(unix, windows)))]
 pub fn remove_temporary_files_on_exit() {}
 
 /// Has a write beyond the largest size that files may have (`ulimit -f`) fail, with an error that names the file, instead

@@ -2,6 +2,8 @@
  * api_windows WEDLM_MODEL BD3LM_MODEL. */
 #include "api.h"
 
+#include <math.h>
+
 enum { TOKENS = 16, KNOWN = 2, UNKNOWN = TOKENS - KNOWN, BLOCK = 4 };
 
 static const uint32_t words[KNOWN] = {5, 6};
@@ -165,6 +167,40 @@ static void blocks(void)
     CHECK(at_once.cached % BLOCK == 0);
 }
 
+/* What a pass costs: measured, and said to a context, whose generation it ends. */
+static void overhead(void)
+{
+    const esolm_prompt prompt = {words, NULL, KNOWN};
+    const float none[] = {-1, 257, NAN};
+    esolm_generate_params how = defaults();
+    esolm_context_params size = limits();
+    esolm_context *context = NULL;
+    float rows = -1;
+    int32_t done = 0;
+    size.length = TOKENS;
+    STATUS(OK, esolm_context_new(model, &size, &context));
+    STATUS(OK, esolm_begin(context, &prompt, 1, &how));
+    STATUS(OK, esolm_context_measure_pass_overhead(context, &rows));
+    CHECK(rows > 0.05f && rows <= 256);
+    STATUS(OK, esolm_step(context, NULL, &done));
+    CHECK(done);
+    STATUS(OK, esolm_context_set_pass_overhead(context, rows));
+    STATUS(OK, esolm_context_set_pass_overhead(context, 0));
+    for (int i = 0; i < 3; i++)
+        STATUS(INVALID, esolm_context_set_pass_overhead(context, none[i]));
+    STATUS(INVALID, esolm_context_set_pass_overhead(NULL, 1));
+    STATUS(INVALID, esolm_context_measure_pass_overhead(context, NULL));
+    STATUS(INVALID, esolm_context_measure_pass_overhead(NULL, &rows));
+    CHECK(rows == 0);
+    esolm_cancel(context);
+    STATUS(ESOLM_ERR_CANCELLED, esolm_context_measure_pass_overhead(context, &rows));
+    esolm_context_free(context);
+    size.batch_rows = 3;
+    STATUS(OK, esolm_context_new(model, &size, &context));
+    STATUS(INVALID, esolm_context_measure_pass_overhead(context, &rows));
+    esolm_context_free(context);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 3)
@@ -174,6 +210,7 @@ int main(int argc, char **argv)
         char *one[2] = {argv[0], argv[1 + i]};
         open_model(2, one);
         tests[i]();
+        overhead();
         esolm_model_free(model);
     }
     return report();

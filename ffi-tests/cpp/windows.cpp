@@ -70,6 +70,14 @@ void windows(const esolm::Model &model)
     how.window = ESOLM_WINDOW_AUTO;
     how.threshold = 100;
     CHECK(steps(model, how).size() < LENGTH - KNOWN);
+    /* By what a pass costs, measured. */
+    esolm::ContextParams size;
+    size.length = LENGTH;
+    esolm::Context context = take(esolm::Context::make(model, size));
+    const float rows = take(context.measure_pass_overhead());
+    CHECK(rows > 0.05f && rows <= 256);
+    STATUS(ESOLM_OK, status_of([&] { return context.set_pass_overhead(rows); }));
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.set_pass_overhead(-1); }));
     /* A window without a confidence is WeDLM's. */
     esolm::GenerateParams narrow = defaults();
     narrow.window = 2;

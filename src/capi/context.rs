@@ -316,6 +316,46 @@ pub unsafe extern "C" fn esolm_context_threads(
     })
 }
 
+/// Measures what a pass (a run of the network) costs beside its rows: with the time of one row as unit, the time in which the
+/// weights are read. Runs the network on some rows for half a second, or until it has done so twice, and writes to *out the
+/// number, 0.1 to 256 in steps of 0.1, for esolm_context_set_pass_overhead. The choice of tokens is not measured. Ends the
+/// current generation.
+///
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT (batch_rows less than 4); ESOLM_ERR_CANCELLED; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE;
+/// ESOLM_ERR_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_context_measure_pass_overhead(
+    context: *mut esolm_context,
+    out: *mut f32,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the header requires each pointer to be NULL or valid for the call.
+        let (out, handle) = unsafe { (args::out(out, 0.0, "out")?, args::reference(context, "context")?) };
+        let rows = handle.with(|state| state.context.measure_pass_overhead())?;
+        // SAFETY: `out` is not NULL (`args::out`), and the header requires it to be valid then.
+        unsafe { out.write(rows) };
+        Ok(())
+    })
+}
+
+/// Says what a pass costs beside its rows, in rows, for generations and sequences that begin from now on. By it
+/// ESOLM_LOOKAHEAD_AUTO and ESOLM_WINDOW_AUTO decide, so their texts depend on it. The default, which 0 stands for, is the same
+/// on every machine, and so are the texts: 2 with weights of at most 32 MB, which may stay in a processor's cache, and 10 with
+/// more.
+///
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT for less than 0, more than 256, or NaN; ESOLM_ERR_BUSY.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_context_set_pass_overhead(
+    context: *mut esolm_context,
+    rows: f32,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the header requires NULL or a context that is not freed during the call.
+        let handle = unsafe { args::reference(context, "context")? };
+        handle.with(|state| state.context.set_pass_overhead(rows))
+    })
+}
+
 /// Frees a context that no call is using. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_context_free(context: *mut esolm_context) {

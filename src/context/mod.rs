@@ -2,6 +2,7 @@
 
 mod join;
 mod score;
+mod speed;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -97,19 +98,6 @@ impl Context {
     /// A token that cancels calls of this context from any thread.
     pub fn cancel_token(&self) -> CancelToken {
         self.runner.cancel.clone()
-    }
-
-    /// Has `threads` threads compute from the next call on, which does not change the text.
-    ///
-    /// # Errors
-    /// [`crate::Error::InvalidArgument`] for 0, or more than it was made with.
-    pub fn set_threads(&mut self, threads: usize) -> Result<()> {
-        self.runner.set_threads(threads)
-    }
-
-    /// Number of threads that compute.
-    pub fn threads(&self) -> usize {
-        self.runner.threads()
     }
 
     /// Longest sequence in tokens.

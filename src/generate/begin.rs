@@ -97,7 +97,7 @@ impl Session {
             sequence.rng = Rng::new(params.seed, stream, Purpose::Token);
             sequence.ahead.begin(sequence.rules.depth, params.seed, stream)?;
             let adaptive = sequence.rules.adaptive;
-            sequence.window_size = WindowSize::new(adaptive, &model);
+            sequence.window_size = WindowSize::new(adaptive, &model, self.pass_overhead);
             sequence.window = sequence.window_size.next();
             let Sequence { order, tokens, counts, revealed, .. } = sequence;
             let unknown = |p: &u32| tokens.get(*p as usize) == Some(&mask);
@@ -148,7 +148,7 @@ impl Session {
             };
             let numbers = (start.first + index, index);
             self.check_prompt(runner, numbers, prompt, length, start, prefix_only)?;
-            let mut rules = SequenceRules::new(params, &runner.model)?;
+            let mut rules = SequenceRules::new(params, &runner.model, self.pass_overhead)?;
             rules.depth.check(runner)?;
             if let Some(sequence) = self.sequences.get_mut(start.first + index) {
                 sequence.finished.make_room(length, &rules.stop, rules.tokenizer(&runner.model)?)?;

@@ -1,6 +1,5 @@
 //! How many tokens a sequence looks ahead: as many as the caller says, or as many as pay, by what was accepted so far.
 
-use super::cost::idle_rows;
 use super::place_rates::PlaceRates;
 use super::request::GenerateParams;
 use crate::error::{Error, Result};
@@ -20,7 +19,7 @@ pub(super) struct Depth {
     most: usize,
     auto: bool,
     /// A pass takes as long as its rows and so many more.
-    idle_rows: f64,
+    overhead: f64,
     /// Its rows: without lookahead; and with it two, and so many for each proposed token.
     plain_rows: f64,
     rows_each: f64,
@@ -33,11 +32,11 @@ pub(super) struct Depth {
 }
 
 impl Depth {
-    /// What `params` say.
+    /// What `params` say, where a pass takes as long as its rows and `overhead` more.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`]; [`Error::Unsupported`].
-    pub(super) fn new(params: &GenerateParams<'_>, model: &Model) -> Result<Self> {
+    pub(super) fn new(params: &GenerateParams<'_>, model: &Model, overhead: f64) -> Result<Self> {
         let auto = params.lookahead == GenerateParams::LOOKAHEAD_AUTO;
         let most = if auto { MOST_AUTO } else { params.lookahead as usize };
         if most > MOST {
@@ -57,9 +56,8 @@ impl Depth {
             ));
         }
         let (plain_rows, rows_each) = if config.variant == Variant::WeDlm { (1.0, 2.0) } else { (2.0, 3.0) };
-        let idle_rows = idle_rows(model);
         let now = if auto { 1 } else { most };
-        Ok(Self { most, auto, idle_rows, plain_rows, rows_each, now, ..Self::default() })
+        Ok(Self { most, auto, overhead, plain_rows, rows_each, now, ..Self::default() })
     }
 
     /// Checks that the context has room for it.
@@ -107,11 +105,11 @@ impl Depth {
     /// rows more, so that the text does not depend on a clock.
     fn best(&self) -> usize {
         let (mut all_stay, mut tokens) = (1.0, 1.0);
-        let mut best = (0, 1.0 / (self.idle_rows + self.plain_rows));
+        let mut best = (0, 1.0 / (self.overhead + self.plain_rows));
         for (depth, rate) in (1..).zip(self.places.expected()) {
             all_stay *= rate;
             tokens += all_stay;
-            let speed = tokens / (self.idle_rows + 2.0 + self.rows_each * depth as f64);
+            let speed = tokens / (self.overhead + 2.0 + self.rows_each * depth as f64);
             if speed > best.1 {
                 best = (depth, speed);
             }
@@ -126,16 +124,16 @@ mod tests {
 
     #[test]
     fn more_is_proposed_the_more_stays_and_the_longer_weights_take_to_read() {
-        let best = |idle_rows, stayed| {
+        let best = |overhead, stayed| {
             let places = PlaceRates { tried: [100; MOST_AUTO], good: [stayed; MOST_AUTO] };
-            Depth { idle_rows, plain_rows: 2.0, rows_each: 3.0, places, ..Depth::default() }.best()
+            Depth { overhead, plain_rows: 2.0, rows_each: 3.0, places, ..Depth::default() }.best()
         };
         assert_eq!([100, 90, 40, 10].map(|stayed| best(10.0, stayed)), [8, 6, 1, 0]);
         assert_eq!([100, 90, 40, 10].map(|stayed| best(2.0, stayed)), [8, 1, 0, 0]);
         // WeDLM's passes have fewer rows, those without lookahead above all.
-        let best = |idle_rows, stayed| {
+        let best = |overhead, stayed| {
             let places = PlaceRates { tried: [100; MOST_AUTO], good: [stayed; MOST_AUTO] };
-            Depth { idle_rows, plain_rows: 1.0, rows_each: 2.0, places, ..Depth::default() }.best()
+            Depth { overhead, plain_rows: 1.0, rows_each: 2.0, places, ..Depth::default() }.best()
         };
         assert_eq!([100, 90, 40, 10].map(|stayed| best(10.0, stayed)), [8, 7, 1, 0]);
         assert_eq!([100, 90, 40, 10].map(|stayed| best(2.0, stayed)), [8, 3, 0, 0]);

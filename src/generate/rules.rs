@@ -27,11 +27,12 @@ pub(super) struct SequenceRules {
 }
 
 impl SequenceRules {
-    /// Those that `params` has for each sequence alike: all but constraints. Allocates for stop tokens and strings only.
+    /// Those that `params` has for each sequence alike: all but constraints. A pass takes as long as its rows and `overhead` more.
+    /// Allocates for stop tokens and strings only.
     ///
     /// # Errors
     /// Those of [`StopRules::new`].
-    pub(super) fn new(params: &GenerateParams<'_>, model: &Model) -> Result<Self> {
+    pub(super) fn new(params: &GenerateParams<'_>, model: &Model, overhead: f64) -> Result<Self> {
         Ok(Self {
             sampling: params.sampling.resolved(&model.config().generation_defaults()),
             wants_log_probs: params.log_probs || params.top_log_probs > 0,
@@ -39,7 +40,7 @@ impl SequenceRules {
             adaptive: params.adaptive_for(model.config()),
             one_by_one: params.is_left_to_right(model.config()),
             stop: StopRules::new(params, model)?,
-            depth: Depth::new(params, model)?,
+            depth: Depth::new(params, model, overhead)?,
             ..Self::default()
         })
     }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use super::clock::StepClock;
 use super::draw::{Draw, DrawState, TokenChoice};
 use super::finished::TextEnd;
+use super::overhead;
 use super::rules::{Beginning, StepWants};
 use super::sequence::Sequence;
 use super::stop::StopReason;
@@ -51,6 +52,8 @@ pub(crate) struct Session {
     pub(super) together: u64,
     /// Most rows of prompts in a step while nothing is written; of BD3-LM whole blocks.
     pub(super) most_prompt_rows: usize,
+    /// What a pass is taken to cost beside its rows, in rows.
+    pub(super) pass_overhead: f64,
 }
 
 /// The memory that a step works in.
@@ -144,6 +147,7 @@ impl Session {
             copies_in_place: runner.copies_in_place(),
             together: 0,
             most_prompt_rows: rows - rows % block,
+            pass_overhead: overhead::usual(&runner.model),
         })
     }
 

@@ -1,6 +1,5 @@
 //! How large a window that slides is: as the caller says, or as pays, by what was filled so far.
 
-use super::cost::idle_rows;
 use super::place_rates::PlaceRates;
 use crate::model::Model;
 use crate::plan::Adaptive;
@@ -13,18 +12,18 @@ pub(super) struct WindowSize {
     given: usize,
     auto: bool,
     /// A pass takes as long as its rows and so many more.
-    idle_rows: f64,
+    overhead: f64,
     /// For each place of the window: in how many passes it was there, and in how many of them it was filled.
     places: PlaceRates<MOST_AUTO>,
 }
 
 impl WindowSize {
-    /// What `adaptive` says; 0 without adaptive steps.
-    pub(super) fn new(adaptive: Option<Adaptive>, model: &Model) -> Self {
+    /// What `adaptive` says, where a pass takes as long as its rows and `overhead` more; 0 without adaptive steps.
+    pub(super) fn new(adaptive: Option<Adaptive>, model: &Model, overhead: f64) -> Self {
         let asked = adaptive.map_or(0, |adaptive| adaptive.window);
         // No text has more positions; so sums of sizes do not overflow.
         let given = asked.min(model.config().context_length);
-        Self { given, auto: asked == Adaptive::WINDOW_AUTO, idle_rows: idle_rows(model), ..Self::default() }
+        Self { given, auto: asked == Adaptive::WINDOW_AUTO, overhead, ..Self::default() }
     }
 
     /// The largest one that there will be.
@@ -53,7 +52,7 @@ impl WindowSize {
             tokens += rate;
             // A pass fills one at least.
             let most = f64::max(tokens, 1.0);
-            let speed = most / (self.idle_rows + size as f64 + most);
+            let speed = most / (self.overhead + size as f64 + most);
             if speed > best.1 {
                 best = (size, speed);
             }
@@ -68,10 +67,10 @@ mod tests {
     use crate::generate::place_rates::MEMORY;
 
     /// The best size after many passes in which place p was filled with a probability of `first` times `factor` to the p.
-    fn best(idle_rows: f64, first: f64, factor: f64) -> usize {
+    fn best(overhead: f64, first: f64, factor: f64) -> usize {
         let good = std::array::from_fn(|place| (1000.0 * first * factor.powi(place as i32)) as u32);
         let places = PlaceRates { tried: [1000; MOST_AUTO], good };
-        WindowSize { auto: true, idle_rows, places, ..WindowSize::default() }.best()
+        WindowSize { auto: true, overhead, places, ..WindowSize::default() }.best()
     }
 
     #[test]
@@ -82,7 +81,7 @@ mod tests {
 
     #[test]
     fn what_was_seen_long_ago_counts_less() {
-        let mut size = WindowSize { auto: true, idle_rows: 10.0, ..WindowSize::default() };
+        let mut size = WindowSize { auto: true, overhead: 10.0, ..WindowSize::default() };
         let before = size.next();
         for _ in 0..200 {
             size.note(MOST_AUTO, 0..MOST_AUTO);

@@ -46,6 +46,7 @@ mod lookahead_wedlm;
 mod memory_use;
 mod on_demand;
 mod orders;
+mod overhead;
 mod profile;
 mod reported_scores;
 mod rules_in_windows;

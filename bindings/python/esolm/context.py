@@ -107,6 +107,20 @@ class Context:
         with self._compute() as context:
             check(c.library.esolm_context_set_threads(context, arguments.size(count, "threads")))
 
+    def measure_pass_overhead(self) -> float:
+        """Measures what a pass costs beside its rows, in rows, for ``set_pass_overhead``. Ends the generation."""
+        rows = ctypes.c_float()
+        with self._compute() as context:
+            check(c.library.esolm_context_measure_pass_overhead(context, ctypes.byref(rows)))
+            self._forget()
+        return round(rows.value, 1)
+
+    def set_pass_overhead(self, rows: float) -> None:
+        """Says what a pass costs beside its rows, in rows. By it ``LOOKAHEAD_AUTO`` and ``WINDOW_AUTO`` decide, so their texts
+        depend on it; 0 stands for what is the same on all machines."""
+        with self._compute() as context:
+            check(c.library.esolm_context_set_pass_overhead(context, rows))
+
     def begin(self, prompts: Sequence[Prompt], params: GenerateParams | None = None) -> None:
         """Begins a generation of one sequence per prompt, and discards the previous one."""
         self._start(c.library.esolm_begin, prompts, params or GenerateParams())

@@ -43,6 +43,12 @@ def test_windows(wedlm: esolm.Model) -> None:
     assert fills(wedlm, CERTAIN)[0] == [4, 4, 4, 2]
     assert fills(wedlm, replace(CERTAIN, threshold=0))[0] == [1] * 14
     assert len(fills(wedlm, replace(CERTAIN, window=esolm.WINDOW_AUTO))[0]) < 14
+    with esolm.Context(wedlm, esolm.ContextOptions(length=16)) as context:
+        rows = context.measure_pass_overhead()
+        assert 0 < rows <= 256
+        context.set_pass_overhead(rows)
+        with pytest.raises(ValueError, match="rows"):
+            context.set_pass_overhead(-1)
     # A window without a confidence is WeDLM's; a threshold without one is none's.
     spelled = replace(PARAMS, confidence=Confidence.ENTROPY, window=2, threshold=0.4, penalty=0.02, in_order=True)
     assert fills(wedlm, replace(PARAMS, window=2)) == fills(wedlm, spelled)

@@ -150,6 +150,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let (length, batch) = (args.window.length.max(own_length), args.batch);
     let params = ContextParams { length, sequences: batch, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &params)?;
+    args.generation.passes.tell_overhead(&mut context)?;
     if prompt.known.len() >= context.length() {
         return Err(Error::InvalidArgument(format!(
             "a prompt of {} tokens, and a text has {}: there is nothing to write (see --length)",

@@ -37,8 +37,7 @@ use crate::watch::Watch;
 /// Generate text.
 ///
 /// Prints the text to standard output, as it grows, and one line of statistics to standard error. The same seed, options and
-/// prompt give the same text. Ctrl-C ends a text early: what is there is printed, and saved if --state is given. (On Windows it
-/// ends the command.)
+/// prompt give the same text. Ctrl-C ends a text early: what is there is printed, and saved if --state is given.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -147,7 +146,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(file) = &args.state {
         state::check(file)?;
     }
-    args.many.check(args.seed)?;
+    args.many.check(args.seed, args.generation.passes.measures())?;
     let name = args.model.name()?;
     let inputs = [name.as_deref(), args.state.as_deref()].into_iter().flatten().chain(args.prompt.files());
     let inputs = inputs.chain(args.generation.files());
@@ -162,6 +161,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let room = args.stop.room(&model, &given, length, args.is_resumed(), beyond);
     let context_params = ContextParams { sequences: batch, length: room, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &context_params)?;
+    args.generation.passes.tell_overhead(&mut context)?;
     // After the context, which refuses a batch that memory is too small for.
     let prompts = match given.as_slice() {
         _ if args.many.is_given() => given,

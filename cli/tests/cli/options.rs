@@ -220,6 +220,50 @@ fn steps_without_effect_are_refused() {
 }
 
 #[test]
+fn measured_overhead_is_told_and_leads_to_the_same_text() {
+    let run = ["generate", "-q", "-p", "Once upon a time", "--seed", "1", "--ignore-eos", "-n", "60"];
+    let with = |options: &[&str]| esolm(&[&run[..], &["--threads", "1"], options].concat());
+    for auto in [&["--lookahead", "auto"][..], &["--window", "auto"], &["--window", "auto:0.5"]] {
+        let measured = with(&[auto, &["--pass-overhead", "measured"]].concat());
+        assert!(measured.status.success(), "{}", err(&measured));
+        let said = err(&measured);
+        let number = said.trim().strip_prefix("pass overhead ").unwrap_or_else(|| panic!("{said}"));
+        assert!((0.1..=256.0).contains(&number.parse::<f32>().unwrap()), "{number}");
+        let again = with(&[auto, &["--pass-overhead", number]].concat());
+        assert_eq!((out(&again), err(&again)), (out(&measured), String::new()));
+        let usual = with(&[auto, &["--pass-overhead", "0"]].concat());
+        assert_eq!(out(&usual), out(&with(auto)));
+    }
+    let wrong: [(&[&str], &str); 6] = [
+        (&["--pass-overhead", "2"], "no effect without"),
+        (&["--pass-overhead", "measured", "--window", "4", "--lookahead", "0"], "no effect without"),
+        (&["--pass-overhead", "300", "--window", "auto"], "0 to 256"),
+        (&["--pass-overhead", "nan", "--lookahead", "auto"], "0 to 256"),
+        (&["--pass-overhead", "much", "--lookahead", "auto"], "not a number of rows"),
+        (
+            &[
+                "--lookahead",
+                "auto",
+                "--pass-overhead",
+                "measured",
+                "--count",
+                "2",
+                "--shard",
+                "1/2",
+                "-o",
+                "x",
+            ],
+            "a number",
+        ),
+    ];
+    for (options, message) in wrong {
+        let output = with(options);
+        assert_eq!(output.status.code(), Some(2), "{options:?}: {}", err(&output));
+        assert!(err(&output).contains(message), "{options:?}: {}", err(&output));
+    }
+}
+
+#[test]
 fn plot_says_what_it_is_of() {
     let dir = tempfile::tempdir().unwrap();
     let [file, own] = ["steps.svg", "own.gguf"].map(|name| dir.path().join(name).display().to_string());

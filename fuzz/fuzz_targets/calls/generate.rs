@@ -172,18 +172,25 @@ impl World {
     /// Sequences that leave, and what is known of those that are there.
     pub fn sequence(&mut self, input: &mut Input<'_>) {
         let (context, sequence) = (self.context(input), input.index(3));
-        let (mut n, mut reason, mut threads) = (usize::MAX, -1, 0);
+        let (mut n, mut reason, mut threads, mut rows) = (usize::MAX, -1, 0, 0.0);
         // SAFETY: all pointers are NULL or valid.
         unsafe {
-            match input.below(4) {
+            match input.below(5) {
                 0 => check(esolm_sequence_remove(context, sequence)),
                 1 => check(esolm_sequence_cached_tokens(context, sequence, &mut n)) && n <= LENGTH,
                 2 => check(esolm_stop_reason(context, sequence, &mut reason)),
-                _ => {
+                3 => {
                     // More than the processors of a machine are refused or not started.
                     let wanted = if input.seldom() { input.size() | 1 << 20 } else { input.below(3) };
                     check(esolm_context_set_threads(context, wanted));
                     check(esolm_context_threads(context, &mut threads))
+                }
+                _ => {
+                    // Measuring takes some passes.
+                    if input.seldom() && check(esolm_context_measure_pass_overhead(context, &mut rows)) {
+                        assert!((0.1..=256.0).contains(&rows));
+                    }
+                    check(esolm_context_set_pass_overhead(context, input.float() as f32))
                 }
             }
         };

@@ -104,6 +104,8 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "esolm_context_new": (c_int32, [c_void_p, POINTER(esolm_context_params), POINTER(c_void_p)]),
     "esolm_context_set_threads": (c_int32, [c_void_p, c_size_t]),
     "esolm_context_threads": (c_int32, [c_void_p, POINTER(c_size_t)]),
+    "esolm_context_measure_pass_overhead": (c_int32, [c_void_p, POINTER(c_float)]),
+    "esolm_context_set_pass_overhead": (c_int32, [c_void_p, c_float]),
     "esolm_context_free": (None, [c_void_p]),
     "esolm_context_reset": (c_int32, [c_void_p]),
     "esolm_cancel": (c_int32, [c_void_p]),

@@ -128,6 +128,22 @@ public final class Context: @unchecked Sendable {
         return threads
     }
 
+    /// Measures what a pass costs beside its rows, in rows, for `setPassOverhead`. Ends the generation.
+    public func measurePassOverhead() throws -> Float {
+        var rows: Float = 0
+        try exclusively { (context: OpaquePointer) -> Void in
+            try check(esolm_context_measure_pass_overhead(context, &rows))
+            forget()
+        }
+        return rows
+    }
+
+    /// Says what a pass costs beside its rows, in rows. By it `GenerateParams.lookaheadAuto` and `Adaptive.windowAuto` decide, so
+    /// their texts depend on it; 0 stands for what is the same on all machines.
+    public func setPassOverhead(_ rows: Float) throws {
+        try exclusively { try check(esolm_context_set_pass_overhead($0, rows)) }
+    }
+
     /// Begins a generation of one sequence per prompt, and discards the previous one.
     public func begin(_ prompts: [Prompt], _ params: GenerateParams = GenerateParams()) throws {
         try start(prompts, params) { context, known, count, c in esolm_begin(context, known, count, c) }

@@ -44,6 +44,11 @@ final class WindowTests: XCTestCase {
         XCTAssertEqual(narrow.tokens, same.tokens)
         let auto = try fills(model) { $0.adaptive = Adaptive(.entropy, threshold: 100, window: Adaptive.windowAuto) }
         XCTAssertLessThan(auto.counts.count, 14)
+        let context = try Context(model, ContextOptions(length: 16))
+        let rows = try context.measurePassOverhead()
+        XCTAssert((0.05...256).contains(rows), "\(rows)")
+        try context.setPassOverhead(rows)
+        assertFails(.invalidArgument, try context.setPassOverhead(-1))
     }
 
     func testBlocks() throws {

@@ -31,10 +31,9 @@ use crate::stream::Stream;
 /// Converse with a model.
 ///
 /// Each line is a message; one that ends with a backslash goes on in the next line. Ctrl-C ends an answer, and between answers
-/// the command (on Windows always the command); so does Ctrl-D. Keys and values of the conversation are kept: a turn computes
-/// its own tokens only. When the context is full, the oldest turns are left out, but not the system's text. A line that begins
-/// with a slash is an instruction: /help lists them. Where lines come from a file or a program, the exit code is that of the last
-/// one that failed.
+/// the command; so does Ctrl-D. Keys and values of the conversation are kept: a turn computes its own tokens only. When the
+/// context is full, the oldest turns are left out, but not the system's text. A line that begins with a slash is an instruction:
+/// /help lists them. Where lines come from a file or a program, the exit code is that of the last one that failed.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -80,6 +79,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     args.phases.check(args.generation.in_place_of_steps(), model.config().variant)?;
     let own = ContextParams { length: args.stop.length, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &own)?;
+    args.generation.passes.tell_overhead(&mut context)?;
     let (mut stop_tokens, mut stop_strings) = (args.stop.stop_tokens.clone(), args.stop.strings());
     stop_tokens.extend(&format.stop_tokens);
     stop_strings.extend(format.stop_strings.iter().map(String::as_str));

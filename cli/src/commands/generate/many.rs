@@ -50,12 +50,15 @@ impl ManyArgs {
         self.share().clamp(1, batch.max(1))
     }
 
-    /// A seed that is left to chance is another one in each process.
-    pub fn check(&self, seed: Option<Seed>) -> Result<()> {
-        if (self.shard.is_some() || self.output.is_some()) && seed.is_some_and(Seed::is_random) {
-            return Err(Error::InvalidArgument("--shard and --output need a --seed other than -1".into()));
-        }
-        Ok(())
+    /// What is left to chance is another thing in each process: a seed, or a measured time.
+    pub fn check(&self, seed: Option<Seed>, measures: bool) -> Result<()> {
+        let wanted = match seed {
+            _ if self.shard.is_none() && self.output.is_none() => return Ok(()),
+            Some(seed) if seed.is_random() => "--seed other than -1",
+            _ if measures => "--pass-overhead that is a number",
+            _ => return Ok(()),
+        };
+        Err(Error::InvalidArgument(format!("--shard and --output need a {wanted}")))
     }
 
     /// How many texts there are to write.

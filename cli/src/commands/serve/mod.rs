@@ -125,6 +125,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         ..args.compute.context_params()
     };
     let mut context = args.compute.context(&model, &own)?;
+    args.passes.tell_overhead(&mut context)?;
     let params = params(args, &mut context)?;
     let length = context.length();
     let (engine, thread) = Engine::start(context, params, places, args.queue, args.max_unread)?;

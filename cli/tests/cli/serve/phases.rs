@@ -15,6 +15,7 @@ fn texts_are_those_of_generate_with_the_same_options() {
         (built_in, &["--window", "4"][..]),
         (built_in, &["--alpha0", "1", "--steps", "12"]),
         (built_in, &["--lookahead", "3"]),
+        (built_in, &["--window", "auto", "--pass-overhead", "40"]),
         (words, &["--window", "3:0.8"]),
         (words, &["--lookahead", "3"]),
     ] {
