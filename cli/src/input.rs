@@ -161,8 +161,13 @@ pub fn tokenizer(model: &Model) -> Result<Option<&Tokenizer>> {
 pub fn encode(model: &Model, text: &str, options: TokenizeOptions, ids: &str) -> Result<Vec<u32>> {
     match tokenizer(model)? {
         Some(tokenizer) => tokenizer.encode_with(text, &options),
-        None => Err(Error::InvalidArgument(format!("the model has no tokenizer; give token ids with {ids}"))),
+        None => Err(no_tokenizer(ids)),
     }
+}
+
+/// A model that has texts for token ids alone, given with `ids`.
+pub fn no_tokenizer(ids: &str) -> Error {
+    Error::InvalidArgument(format!("the model has no tokenizer; give token ids with {ids}"))
 }
 
 /// Reads a text to its end, or to the limit: a device or a pipe may have no end.

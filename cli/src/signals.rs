@@ -36,6 +36,12 @@ pub fn on_end(act: impl FnOnce() + Send + 'static) {
     set(Instead { act: Box::new(act), on_termination: true });
 }
 
+/// Does what [`on_end`] was given, as at a signal.
+#[cfg(feature = "serve")]
+pub fn end() {
+    is_taken(|what| what.on_termination);
+}
+
 fn set(what: Instead) {
     *INSTEAD.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
 }
@@ -119,3 +125,27 @@ pub fn fail_at_the_file_size_limit() {
 
 #[cfg(not(unix))]
 pub fn fail_at_the_file_size_limit() {}
+
+#[cfg(all(test, feature = "serve"))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn end_is_done_once() {
+        static DONE: AtomicUsize = AtomicUsize::new(0);
+        on_end(|| {
+            DONE.fetch_add(1, Ordering::Relaxed);
+        });
+        end();
+        end();
+        assert_eq!(DONE.load(Ordering::Relaxed), 1);
+        // What cancels a generation is not the end.
+        let token = CancelToken::default();
+        let interrupt = CancelOnInterrupt::new(token.clone());
+        end();
+        assert!(!token.is_cancelled());
+        drop(interrupt);
+    }
+}

@@ -26,6 +26,8 @@ static void same_as_alone(void)
     requests[3].prompt = (esolm_prompt){words, positions, 3};
     requests[4].how.constraints = constraints, requests[4].how.n_constraints = 1;
     requests[5].how.order = ESOLM_ORDER_LEFT_TO_RIGHT, requests[5].how.length = 25;
+    /* Looks ahead, also beside one whose logits a function changes. */
+    requests[5].how.alpha_0 = 0, requests[5].how.lookahead = 2;
     requests[6].how.logits_callback = thirty_and_one, requests[6].how.logits_user_data = &calls;
     for (size_t i = 0; i < REQUESTS; i++)
         run_alone(single, &requests[i]);

@@ -32,8 +32,8 @@ const _: () = {
 };
 
 /// Called after each step; a non-zero return ends the call with ESOLM_ERR_CANCELLED. Runs on the thread of
-/// esolm_generate; must not throw or longjmp. On the context it may call esolm_copy_*, esolm_context_profile, esolm_cancel
-/// and esolm_cancel_reset; everything else returns ESOLM_ERR_BUSY.
+/// esolm_generate; must not throw or longjmp. On the context it may call esolm_copy_*, esolm_stop_reason, esolm_context_profile,
+/// esolm_cancel and esolm_cancel_reset; what computes or changes something returns ESOLM_ERR_BUSY.
 pub type esolm_step_callback =
     Option<unsafe extern "C" fn(step: *const esolm_step_info, user_data: *mut c_void) -> i32>;
 
@@ -73,9 +73,10 @@ unsafe fn begin(
 /// Runs the next step, with the caller's callback on the logits.
 fn next_step(state: &mut State) -> Result<Option<esolm_step_info>> {
     let State { context, logits, texts, .. } = state;
-    let called = |sequence| context.has_sequence(sequence) && matches!(logits.get(sequence), Some(Some(_)));
-    let step = if (0..context.sequences()).any(called) {
-        context.step_with_logits(|row, numbers| match logits.get(row.sequence) {
+    let called = |sequence| matches!(logits.get(sequence), Some(Some(_)));
+    let step = if (0..context.sequences()).any(|sequence| context.has_sequence(sequence) && called(sequence))
+    {
+        context.step_with_logits_of(called, |row, numbers| match logits.get(row.sequence) {
             // SAFETY: the header requires the callback and its user data to be valid for all steps of the sequence.
             Some(Some(callback)) => unsafe { callback.call(row, numbers) },
             _ => Ok(()),
@@ -166,8 +167,9 @@ pub unsafe extern "C" fn esolm_extend(
 /// no step is run, *done is 1 and *info is zero but for its size. info may be NULL. Allocations: see "Memory" above.
 ///
 /// Errors: ESOLM_ERR_INVALID_ARGUMENT if the logits callback excludes all tokens; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY;
-/// ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. The state is then as before the call, *done is 0 and *info is zero but for
-/// its size.
+/// ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE; ESOLM_ERR_OUT_OF_MEMORY. The state is then as before the call, *done is 0 and *info is
+/// zero but for its size. Only with ESOLM_ERR_OUT_OF_MEMORY where new text had no room (see "Memory") the tokens are written, and
+/// all texts since come with the next step.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_step(
     context: *mut esolm_context,

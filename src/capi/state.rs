@@ -41,8 +41,8 @@ pub unsafe extern "C" fn esolm_state_save(
 /// esolm_extend continues. The bytes are checked; those of another model and damaged ones are refused.
 ///
 /// Errors: ESOLM_ERR_BAD_FILE; ESOLM_ERR_INVALID_ARGUMENT if the context is too small for the state;
-/// ESOLM_ERR_UNSUPPORTED as in esolm_state_save; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY. The current generation is then
-/// still there.
+/// ESOLM_ERR_UNSUPPORTED as in esolm_state_save; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY; ESOLM_ERR_OUT_OF_MEMORY; ESOLM_ERR_DEVICE. The
+/// current generation is then still there, but for the last two on a device or with ESOLM_KERNELS_GGML, after which there is none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_state_restore(
     context: *mut esolm_context,

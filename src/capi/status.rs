@@ -23,7 +23,7 @@ pub const ESOLM_ERR_BAD_FILE: esolm_status = 3;
 pub const ESOLM_ERR_UNSUPPORTED: esolm_status = 4;
 /// The device does not exist, or it failed.
 pub const ESOLM_ERR_DEVICE: esolm_status = 5;
-/// Not enough memory. Nothing was changed.
+/// Not enough memory. Nothing was changed, but where a call says so (esolm_step, esolm_state_restore).
 pub const ESOLM_ERR_OUT_OF_MEMORY: esolm_status = 6;
 /// esolm_cancel was called, or a callback returned non-zero. The tokens written so far can be read, and esolm_step
 /// continues: after a callback at once, after esolm_cancel when esolm_cancel_reset was called.

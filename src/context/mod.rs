@@ -168,6 +168,16 @@ impl Context {
         self.session.step(&mut self.runner, TokenChoice::Logits(&mut process))
     }
 
+    /// As [`Context::step_with_logits`] for the sequences that `of` names; the others are as in [`Context::step`].
+    #[cfg(feature = "capi")]
+    pub(crate) fn step_with_logits_of(
+        &mut self,
+        of: impl Fn(usize) -> bool,
+        mut process: impl FnMut(&LogitsRow<'_>, &mut [f32]) -> Result<()>,
+    ) -> Result<Option<Step<'_>>> {
+        self.session.step(&mut self.runner, TokenChoice::LogitsOf { change: &mut process, of: &of })
+    }
+
     /// As [`Context::step`], with `choose` instead of the sampler: it picks every token from the network's own logits.
     /// Constraints do not apply.
     ///
@@ -298,7 +308,7 @@ impl Context {
     /// Notes that the caller has cancelled the generation behind a step.
     #[cfg(feature = "capi")]
     pub(crate) fn interrupt(&mut self) {
-        self.session.interrupted = Some(StopReason::Cancelled);
+        self.session.interrupt(Some(StopReason::Cancelled));
     }
 
     /// Which part of a sequence's tokens is its text.
@@ -345,7 +355,8 @@ impl Context {
     /// # Errors
     /// [`crate::Error::BadFile`] if the bytes are damaged or of another model; [`crate::Error::InvalidArgument`] if the
     /// context is too small; [`crate::Error::Unsupported`] as for [`Context::save`]; [`crate::Error::Cancelled`]. After
-    /// an error the current generation is unchanged.
+    /// an error the current generation is unchanged, but for [`crate::Error::OutOfMemory`] and [`crate::Error::Device`] with
+    /// ggml's kernels, after which there is none.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         self.session.restore(&mut self.runner, bytes)
     }

@@ -257,7 +257,7 @@ impl ModelRunner {
     }
 
     /// Appends the keys and values of `slots` to `out`: the keys of all blocks, then the values of all blocks, each as
-    /// [Dh, count, H], whatever the device.
+    /// [Dh, count, H], with its scales behind it if it has any, whatever the device.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].

@@ -9,7 +9,7 @@ use super::window_size::WindowSize;
 use crate::error::{Error, Result};
 use crate::forward::ModelRunner;
 use crate::memory::reserve;
-use crate::model::{Config, Variant};
+use crate::model::Variant;
 use crate::plan::{Order, Plan, arrange};
 use crate::rng::{Purpose, Rng};
 use crate::sample::SamplingParams;
@@ -33,7 +33,7 @@ impl Session {
         prompts: &[Prompt],
         params: &GenerateParams<'_>,
     ) -> Result<()> {
-        check_extendable(runner.model.config())?;
+        runner.model.config().variant.check_keeps_cache("extended")?;
         let count = self.active().len();
         if prompts.len() != count {
             let given = prompts.len();
@@ -66,59 +66,84 @@ impl Session {
             self.start_anew(runner);
         }
         let shared = if start.beside && !start.resume { self.share_prefix(runner, start.first)? } else { 0 };
-        let model = runner.model.clone();
-        let plan_params = params.plan_params(model.config());
         let mut beginnings = std::mem::take(&mut self.beginnings);
-        for ((stream, prompt), beginning) in prompts.iter().enumerate().zip(beginnings.drain(..)) {
-            let Beginning { length, rules } = beginning;
-            let (mask, rows) = (self.mask, &mut self.rows);
-            let Some(sequence) = self.sequences.get_mut(start.first + stream) else { break };
-            match start.resume {
-                true => sequence.end_window(mask),
-                false => sequence.reset(),
-            }
-            if let Some(keep) = start.keep {
-                sequence.truncate(keep);
-            }
-            sequence.begin(rules);
-            if model.config().variant.keeps_cache() {
-                self.arrivals += 1;
-                sequence.joining = self.arrivals;
-            }
-            sequence.set_known(length, mask, prompt.known.iter().copied())?;
-            if sequence.predicts_next(model.config()) {
-                sequence.put_in_order();
-            }
-            // The step needs a row for the first token that it writes.
-            let due = sequence.revealed - sequence.given_tokens(model.config());
-            sequence.committed = sequence.committed.max(shared).min(due);
-            let tokenizer = sequence.rules.tokenizer(&model)?;
-            sequence.begin_text(mask, tokenizer)?;
-            sequence.rng = Rng::new(params.seed, stream, Purpose::Token);
-            sequence.ahead.begin(sequence.rules.depth, params.seed, stream)?;
-            let adaptive = sequence.rules.adaptive;
-            sequence.window_size = WindowSize::new(adaptive, &model, self.pass_overhead);
-            sequence.window = sequence.window_size.next();
-            let Sequence { order, tokens, counts, revealed, .. } = sequence;
-            let unknown = |p: &u32| tokens.get(*p as usize) == Some(&mask);
-            match params.order {
-                Order::Custom(given) => order.extend(given.iter().copied().filter(unknown)),
-                _ => order.extend((0..length as u32).filter(unknown)),
-            }
-            if adaptive.is_some_and(|adaptive| adaptive.in_order) {
-                counts.clear();
-                sequence.diffused = length;
-                sequence.begin_window(runner.length, mask)?;
-                continue;
-            }
-            let tail = order.get_mut(*revealed..).unwrap_or_default();
-            sequence.diffused = *revealed + arrange(&plan_params, stream, tail, counts, rows);
-        }
+        let each = beginnings.drain(..).zip(prompts).enumerate();
+        let begin = |(stream, (beginning, prompt))| {
+            self.begin_sequence(runner, (start, stream), prompt, params, beginning, shared)
+        };
+        let begun = { each }.try_for_each(begin);
+        // With its memory.
         self.beginnings = beginnings;
+        if let Err(error) = begun {
+            // Room was made for all that is usual. What is half begun is of no use.
+            match self.sequences.get_mut(start.first).filter(|_| start.beside) {
+                Some(sequence) => sequence.leave(),
+                None => self.reset(),
+            }
+            return Err(error);
+        }
         if !start.beside {
             self.together = self.arrivals;
         }
-        self.count_steps(model.config());
+        self.count_steps(runner.model.config());
+        Ok(())
+    }
+
+    /// Begins the `stream`th sequence of `start`, or goes on with it, as was checked. The first `shared` of its slots have keys and
+    /// values already.
+    fn begin_sequence(
+        &mut self,
+        runner: &ModelRunner,
+        (start, stream): (Start, usize),
+        prompt: &Prompt,
+        params: &GenerateParams<'_>,
+        Beginning { length, rules }: Beginning,
+        shared: usize,
+    ) -> Result<()> {
+        let (model, mask) = (&runner.model, self.mask);
+        let config = model.config();
+        let missing = || Error::internal("a sequence without a place");
+        let sequence = self.sequences.get_mut(start.first + stream).ok_or_else(missing)?;
+        match start.resume {
+            true => sequence.end_window(mask),
+            false => sequence.reset(),
+        }
+        if let Some(keep) = start.keep {
+            sequence.truncate(keep);
+        }
+        sequence.begin(rules);
+        if config.variant.keeps_cache() {
+            self.arrivals += 1;
+            sequence.joining = self.arrivals;
+        }
+        sequence.set_known(length, mask, prompt.known.iter().copied())?;
+        if sequence.predicts_next(config) {
+            sequence.put_in_order();
+        }
+        // The step needs a row for the first token that it writes.
+        let due = sequence.revealed - sequence.given_tokens(config);
+        sequence.committed = sequence.committed.max(shared).min(due);
+        let tokenizer = sequence.rules.tokenizer(model)?;
+        sequence.begin_text(mask, tokenizer)?;
+        sequence.rng = Rng::new(params.seed, stream, Purpose::Token);
+        sequence.ahead.begin(sequence.rules.depth, params.seed, stream);
+        let adaptive = sequence.rules.adaptive;
+        sequence.window_size = WindowSize::new(adaptive, model, self.pass_overhead);
+        sequence.window = sequence.window_size.next();
+        let Sequence { order, tokens, counts, revealed, .. } = sequence;
+        let unknown = |p: &u32| tokens.get(*p as usize) == Some(&mask);
+        match params.order {
+            Order::Custom(given) => order.extend(given.iter().copied().filter(unknown)),
+            _ => order.extend((0..length as u32).filter(unknown)),
+        }
+        if adaptive.is_some_and(|adaptive| adaptive.in_order) {
+            counts.clear();
+            sequence.diffused = length;
+            return sequence.begin_window(runner.length, mask);
+        }
+        let tail = order.get_mut(*revealed..).unwrap_or_default();
+        let plan = params.plan_params(config);
+        sequence.diffused = *revealed + arrange(&plan, stream, tail, counts, &mut self.rows);
         Ok(())
     }
 
@@ -152,6 +177,7 @@ impl Session {
             rules.depth.check(runner)?;
             if let Some(sequence) = self.sequences.get_mut(start.first + index) {
                 sequence.finished.make_room(length, &rules.stop, rules.tokenizer(&runner.model)?)?;
+                sequence.ahead.make_room(&rules.depth)?;
             }
             if let Some(constraints) = params.constraints_of(index) {
                 let known = |position: u32| {
@@ -230,17 +256,6 @@ impl Session {
             }
         }
     }
-}
-
-/// Checks that a model's sequences can go on from what is known.
-pub(super) fn check_extendable(config: &Config) -> Result<()> {
-    if config.variant.keeps_cache() {
-        return Ok(());
-    }
-    let name = config.variant.name();
-    Err(Error::Unsupported(format!(
-        "variant '{name}': it cannot be extended, only models that keep keys and values (Eso-LM (B), AR, WeDLM, BD3-LM) can"
-    )))
 }
 
 /// Checks that a generation of so many sequences of `length` tokens fits the context.

@@ -4,7 +4,7 @@ use super::place_rates::PlaceRates;
 use super::request::GenerateParams;
 use crate::error::{Error, Result};
 use crate::forward::ModelRunner;
-use crate::model::{Model, Variant};
+use crate::model::{Feature, Model, Variant};
 
 /// Most tokens that a pass proposes.
 pub(super) const MOST: usize = 16;
@@ -43,11 +43,11 @@ impl Depth {
             return Err(Error::invalid(format!("lookahead of {most} tokens; at most {MOST}")));
         }
         let config = model.config();
-        if most > 0 && matches!(config.variant, Variant::Mdlm | Variant::Ar | Variant::Bd3Lm) {
+        if most > 0 && !model.supports(Feature::Lookahead) {
             let name = config.variant.name();
             return Err(Error::Unsupported(format!(
                 "variant '{name}': no lookahead; it takes a model that writes tokens one by one and can ask for places \
-                 further on (Eso-LM, WeDLM)"
+                 further on (Eso-LM, but for an (A) of diffusion alone; WeDLM)"
             )));
         }
         if most > 0 && config.variant == Variant::WeDlm && params.adaptive_for(config).is_some() {

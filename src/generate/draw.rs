@@ -54,8 +54,25 @@ pub(crate) enum TokenChoice<'a> {
     Sample,
     /// The sampler, after a function of the caller's has changed the logits.
     Logits(LogitsFn<'a>),
+    /// The same for the sequences that `of` names, the sampler for the others.
+    #[cfg_attr(
+        not(feature = "capi"),
+        expect(dead_code, reason = "C alone has functions for a sequence each")
+    )]
+    LogitsOf { change: LogitsFn<'a>, of: &'a dyn Fn(usize) -> bool },
     /// A function of the caller's.
     Token(&'a mut dyn FnMut(&mut Sampler, &LogitsRow<'_>) -> Result<u32>),
+}
+
+impl TokenChoice<'_> {
+    /// Whether the sampler alone draws for a sequence.
+    pub(super) fn leaves_alone(&self, sequence: usize) -> bool {
+        match self {
+            Self::Sample => true,
+            Self::Logits(_) | Self::Token(_) => false,
+            Self::LogitsOf { of, .. } => !of(sequence),
+        }
+    }
 }
 
 /// What all draws of a step have in common.
@@ -86,6 +103,7 @@ impl DrawRules<'_> {
         let change = match choice {
             TokenChoice::Sample => None,
             TokenChoice::Logits(change) => Some(&mut **change as LogitsFn<'_>),
+            TokenChoice::LogitsOf { change, of } => of(row.sequence).then_some(&mut **change as LogitsFn<'_>),
             TokenChoice::Token(choose) => {
                 let token = choose(sampler, &row)?;
                 if !self.config.is_writable(token) {

@@ -7,9 +7,9 @@ use super::session::Session;
 use crate::error::{Error, Result};
 use crate::forward::{Batch, ModelRunner, Row, Segment};
 use crate::model::{Config, Variant};
-use crate::sample::LogitsRow;
 #[cfg(feature = "capi")]
 use crate::sample::TokenLogProb;
+use crate::sample::{LogitsRow, has_nan_or_infinity};
 use crate::simd::DefaultFloats;
 
 impl Session {
@@ -41,7 +41,7 @@ impl Session {
             return Err(Error::invalid(format!("room for {given} logits at {positions} positions")));
         }
         let done = self.evaluate(runner, model.config(), sequence, positions, out);
-        self.cache_not_finite |= matches!(done, Err(Error::NotFinite(_)));
+        self.note_run(&done);
         done
     }
 
@@ -246,6 +246,9 @@ fn fill_both_ways(batch: &mut Batch, of: &Sequence, sequence: usize, positions: 
 fn copy(logits: &[f32], out: &mut [f32]) -> Result<()> {
     if logits.len() != out.len() {
         return Err(Error::internal("other logits than those asked for"));
+    }
+    if has_nan_or_infinity(logits) {
+        return Err(Error::logits_not_finite());
     }
     out.copy_from_slice(logits);
     Ok(())

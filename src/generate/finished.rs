@@ -135,9 +135,14 @@ impl FinishedPrefix {
         if self.new_text.is_empty() { "\0" } else { &self.new_text }
     }
 
-    /// Forgets what became text in the last step.
-    pub(super) fn clear_new_text(&mut self) {
-        self.new_text.clear();
+    /// Makes place for what becomes text in the coming step: the text of the last one is forgotten, or `kept` for the coming one
+    /// to go on behind it.
+    pub(super) fn begin_new_text(&mut self, kept: bool) {
+        if !kept {
+            self.new_text.clear();
+        } else if self.new_text.ends_with('\0') {
+            self.new_text.pop();
+        }
     }
 
     /// Whether there was room for all new text since the last call.

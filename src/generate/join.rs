@@ -1,7 +1,6 @@
 //! Sequences that join a generation and leave it (continuous batching). One that joins takes the keys and values of the
 //! prompt's beginning from a sequence that has the same tokens there.
 
-use super::begin::check_extendable;
 use super::common_prompts::slots_before_tokens;
 use super::request::{GenerateParams, Prompt};
 use super::sequence::Sequence;
@@ -36,7 +35,7 @@ impl Session {
         prompt: &Prompt,
         params: &GenerateParams<'_>,
     ) -> Result<()> {
-        check_extendable(runner.model.config())?;
+        runner.model.config().variant.check_keeps_cache("extended")?;
         self.sequence(number)?;
         let start = Start { first: number, resume: true, keep: None, beside: true };
         self.prepare(runner, std::slice::from_ref(prompt), params, start)
@@ -52,7 +51,7 @@ impl Session {
         prompt: &Prompt,
         params: &GenerateParams<'_>,
     ) -> Result<()> {
-        check_extendable(runner.model.config())?;
+        runner.model.config().variant.check_keeps_cache("extended")?;
         // Behind a gap there is nothing that could be a text's beginning.
         let end = self.sequence(number)?.finished.tokens;
         let end = end.min(keep.unwrap_or(end));

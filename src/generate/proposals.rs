@@ -109,12 +109,11 @@ impl Lookahead {
         }
     }
 
-    /// Begins with sequence number `stream` of a seed. Allocates the memory for the proposals, if there is not enough yet.
+    /// Allocates the memory for the proposals, if there is not enough yet. Those that are there stay.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub(super) fn begin(&mut self, depth: Depth, seed: u64, stream: usize) -> Result<()> {
-        self.reset();
+    pub(super) fn make_room(&mut self, depth: &Depth) -> Result<()> {
         let most = depth.most();
         for proposals in [&mut self.proposals, &mut self.next] {
             let more = most.saturating_sub(proposals.len());
@@ -126,9 +125,14 @@ impl Lookahead {
         if most > 0 && self.written.capacity() <= most {
             self.written = with_room(most + 1)?;
         }
+        Ok(())
+    }
+
+    /// Begins with sequence number `stream` of a seed; there is room.
+    pub(super) fn begin(&mut self, depth: Depth, seed: u64, stream: usize) {
+        self.reset();
         self.depth = depth;
         self.rng = Rng::new(seed, stream, Purpose::Ahead);
-        Ok(())
     }
 
     /// Turns it off.

@@ -20,7 +20,7 @@ pub(crate) struct Sequence {
     pub(super) number: usize,
     /// Whether there is a text here. If not, the tokens, the order and the keys and values of the last one are still there.
     pub(super) in_use: bool,
-    /// When it was left: the number of those that left before it.
+    /// When it was left: its number among those that left, from 1 on; 0 if it did not.
     pub(super) left_at: u64,
     /// Its number among those that came, until it writes its first tokens: before, steps feed parts of its prompt. 0 if they
     /// feed it whole.
@@ -327,7 +327,7 @@ impl Sequence {
         self.finished.is_known = true;
         self.advance_text(mask, tokenizer);
         self.finished.is_known = false;
-        self.finished.clear_new_text();
+        self.finished.begin_new_text(false);
         self.finished.check_room()
     }
 

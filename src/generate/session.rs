@@ -17,7 +17,8 @@ use crate::memory::with_room;
 use crate::model::Config;
 use crate::sample::{Grammars, TokenLogProb};
 
-/// The state of a generation. Its memory, but for constraints, is reserved when the context is made.
+/// The state of a generation. Its memory is reserved when the context is made, but for what a request alone wants: constraints, stop
+/// rules, new text, the most likely tokens, proposals.
 #[derive(Debug)]
 pub(crate) struct Session {
     /// As many as the context holds; those in use have a text.
@@ -29,8 +30,10 @@ pub(crate) struct Session {
     pub(super) buffers: StepBuffers,
     pub(super) clock: StepClock,
     /// Why the last step did not end, if it did not; and the sequence that it failed for, if it was one.
-    pub(crate) interrupted: Option<StopReason>,
+    interrupted: Option<StopReason>,
     pub(super) failed: Option<usize>,
+    /// Whether the texts of the last step are not the caller's yet, as there was no room for all.
+    pub(super) texts_kept: bool,
     pub(super) grammars: Grammars,
     /// Whether the cache may hold numbers that are not finite.
     pub(super) cache_not_finite: bool,
@@ -135,6 +138,7 @@ impl Session {
             clock: StepClock::default(),
             interrupted: None,
             failed: None,
+            texts_kept: false,
             grammars: Grammars::default(),
             cache_not_finite: false,
             mask: config.mask_token_id,
@@ -194,11 +198,27 @@ impl Session {
     ) -> Result<()> {
         while let Some(step) = self.step(runner, TokenChoice::Sample)? {
             if on_step(&step).is_break() {
-                self.interrupted = Some(StopReason::Cancelled);
+                self.interrupt(Some(StopReason::Cancelled));
                 return Err(Error::Cancelled);
             }
         }
         Ok(())
+    }
+
+    /// Notes why the last step did not end, which holds for all sequences; `None` if it did.
+    pub(crate) fn interrupt(&mut self, reason: Option<StopReason>) {
+        (self.interrupted, self.failed) = (reason, None);
+    }
+
+    /// Notes an error by which the last step did not end, which holds for the sequence that it failed for, if it was one.
+    pub(super) fn fail(&mut self, error: &Error) {
+        let cancelled = matches!(error, Error::Cancelled);
+        self.interrupted = Some(if cancelled { StopReason::Cancelled } else { StopReason::Error });
+    }
+
+    /// Notes what came of a run of the network: it may have left numbers in the cache that are not finite.
+    pub(crate) fn note_run<T>(&mut self, done: &Result<T>) {
+        self.cache_not_finite |= matches!(done, Err(Error::NotFinite(_)));
     }
 
     /// The number behind that of the last sequence in use.

@@ -1,11 +1,11 @@
 //! Saved states: what a context knows, as bytes.
 //!
 //! All numbers are little-endian and, but for the fingerprint, of 32 bits: `ESOLM-ST`, the version, the model's
-//! fingerprint (64 bits), the precision of keys and values (0 f16, 1 f32, 2 there are none), the number of sequences;
+//! fingerprint (64 bits), the precision of keys and values (0 f16, 1 f32, 2 there are none, 3 q8_0), the number of sequences;
 //! for each sequence its length (0: there is none), how many tokens are known, for how many slots there are keys and values, what ended its
 //! text (0 nothing, 2 end of text, 3 stop token, 4 stop string), the bytes of text before a stop string (else 2^32 - 1), a
-//! position and a token for each known one in generation order, and the keys and values; and a CRC-32 of everything
-//! before it. Version 1 does not have the numbers on the end of a text.
+//! position and a token for each known one in generation order, and the keys and values (of q8_0 with their scales behind them); and a CRC-32 of
+//! everything before it. Version 1 does not have the numbers on the end of a text.
 
 use std::io::Read;
 use std::path::Path;
@@ -32,20 +32,13 @@ const VERSION: u32 = 2;
 const VERSION_1: u32 = 1;
 /// Stands for the bytes of a text that does not end before a stop string.
 const NO_BYTES: u32 = u32::MAX;
-/// Stands for the precision of a cache that is not saved.
-const NO_CACHE: u32 = 2;
+/// The precisions of keys and values, as numbers, and what stands for none.
+const KV_TYPES: [(u32, Option<KvType>); 4] =
+    [(0, Some(KvType::F16)), (1, Some(KvType::F32)), (2, None), (3, Some(KvType::Q8_0))];
 /// The bytes of what is the same for all sequences, before them: magic, version, fingerprint, precision and their number.
 const HEAD: usize = MAGIC.len() + 5 * size_of::<u32>();
 /// What errors call the bytes.
 const NAME: &str = "saved state";
-
-fn kv_code(kv: KvType) -> u32 {
-    match kv {
-        KvType::F16 => 0,
-        KvType::F32 => 1,
-        KvType::Q8_0 => 3,
-    }
-}
 
 /// What ended a text, as numbers.
 fn stop_numbers(stop: Option<Stop>) -> [u32; 2] {
@@ -92,7 +85,8 @@ impl Session {
         let fingerprint = runner.model.fingerprint()?;
         put(fingerprint as u32);
         put((fingerprint >> 32) as u32);
-        put(kv_code(kv));
+        let number = KV_TYPES.iter().find(|(_, of)| *of == Some(kv)).map(|(number, _)| *number);
+        put(number.ok_or_else(|| Error::internal("a precision without a number"))?);
         put(self.active().len() as u32);
         for (number, sequence) in self.active().iter().enumerate() {
             let sizes = saved_sizes(sequence);
@@ -119,7 +113,7 @@ impl Session {
     /// The length in bytes of what [`Session::save`] returns, without making it.
     pub(crate) fn saved_size(&self, runner: &ModelRunner) -> Result<usize> {
         let config = runner.model.config();
-        check_variant(config)?;
+        config.variant.check_keeps_cache("saved")?;
         let size = |sequence: &Sequence| {
             let [_, known, count] = saved_sizes(sequence);
             sequence_bytes(known, count, config, runner.capacity.kv)
@@ -138,7 +132,7 @@ impl Session {
         let _floats = DefaultFloats::set();
         let model = runner.model.clone();
         let config = model.config();
-        check_variant(config)?;
+        config.variant.check_keeps_cache("saved")?;
         let (kv, saved) = read(bytes, config, model.fingerprint()?, runner.capacity.sequences)?;
         if saved.is_empty() {
             self.reset();
@@ -147,6 +141,18 @@ impl Session {
         let length = saved.iter().map(|s| s.length).max().unwrap_or(0);
         check_begin(runner, saved.len(), length)?;
         self.start_anew(runner);
+        let put = self.put_back(runner, kv, &saved);
+        if put.is_err() {
+            self.reset();
+        }
+        put
+    }
+
+    /// Makes the sequences what they were when they were saved.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::Device`], where keys and values do not lie in the arena.
+    fn put_back(&mut self, runner: &mut ModelRunner, kv: Option<KvType>, saved: &[Saved<'_>]) -> Result<()> {
         let usable = kv == Some(runner.capacity.kv);
         let mask = runner.model.config().mask_token_id;
         let mut again = false;
@@ -213,16 +219,6 @@ fn saved_sizes(sequence: &Sequence) -> [usize; 3] {
     }
 }
 
-fn check_variant(config: &Config) -> Result<()> {
-    if config.variant.keeps_cache() {
-        return Ok(());
-    }
-    let name = config.variant.name();
-    Err(Error::Unsupported(format!(
-        "variant '{name}': saved states need a model that keeps keys and values (Eso-LM (B), AR, WeDLM, BD3-LM)"
-    )))
-}
-
 /// The bytes of a saved sequence with so many known tokens and slots.
 fn sequence_bytes(known: usize, count: usize, config: &Config, kv: KvType) -> usize {
     (5 + 2 * known) * size_of::<u32>() + Slots { sequence: 0, count }.bytes(config, kv)
@@ -246,9 +242,9 @@ fn name_file(error: Error, path: &Path) -> Error {
 /// The bytes of a file, if it is not larger than the largest state that the runner has room for.
 fn read_file(runner: &ModelRunner, path: &Path) -> Result<Vec<u8>> {
     let config = runner.model.config();
-    check_variant(config)?;
+    config.variant.check_keeps_cache("saved")?;
     let io = |e| Error::io(path, e);
-    // Keys and values of either precision are read.
+    // Keys and values of any precision are read.
     let most = sequence_bytes(runner.length, runner.length, config, KvType::F32);
     let most = state_bytes(runner.capacity.sequences.saturating_mul(most)) as u64;
     let (mut file, size) = open_regular(path)?;
@@ -292,13 +288,9 @@ fn read_head(rest: &mut Rest<'_>, fingerprint: u64, most: usize) -> Result<(u32,
     if u64::from(rest.number()?) | u64::from(rest.number()?) << 32 != fingerprint {
         return Err(bad("it was saved with another model"));
     }
-    let kv = match rest.number()? {
-        0 => Some(KvType::F16),
-        1 => Some(KvType::F32),
-        NO_CACHE => None,
-        3 => Some(KvType::Q8_0),
-        _ => return Err(bad("its precision is unknown")),
-    };
+    let number = rest.number()?;
+    let kv = KV_TYPES.into_iter().find(|(of, _)| *of == number).map(|(_, kv)| kv);
+    let kv = kv.ok_or_else(|| bad("its precision is unknown"))?;
     let count = rest.number()?;
     if count as usize > most {
         return Err(Error::invalid(format!("a state of {count} sequences; the context holds 1 to {most}")));

@@ -22,55 +22,61 @@ struct BatchStart {
 
 impl Session {
     /// Runs one step and says what it wrote; nothing when the generation is finished. After an error the session is
-    /// as before the call.
+    /// as before the call, but for [`Error::OutOfMemory`] where new text has no room: then the tokens are written, and all
+    /// texts since come with the next step.
     ///
     /// # Errors
-    /// [`Error::Cancelled`]; [`Error::NotFinite`]; [`Error::Device`]; those of a function in `choice`.
+    /// [`Error::Cancelled`]; [`Error::NotFinite`]; [`Error::Device`]; [`Error::OutOfMemory`]; those of a function in `choice`.
     pub(crate) fn step(
         &mut self,
         runner: &mut ModelRunner,
-        choice: TokenChoice<'_>,
+        mut choice: TokenChoice<'_>,
     ) -> Result<Option<Step<'_>>> {
         let _floats = DefaultFloats::set();
         if self.steps_done >= self.steps_total {
             return Ok(None);
         }
-        self.failed = None;
         if runner.cancel.is_cancelled() {
-            self.interrupted = Some(StopReason::Cancelled);
+            self.interrupt(Some(StopReason::Cancelled));
             return Err(Error::Cancelled);
         }
+        self.failed = None;
         let started = Instant::now();
         // A failed step is undone: the random numbers go back, and the next step overwrites its slots of the cache.
+        let kept = std::mem::take(&mut self.texts_kept);
         for sequence in &mut self.sequences {
-            sequence.finished.clear_new_text();
+            sequence.finished.begin_new_text(kept);
             sequence.rng_before = sequence.rng.clone();
         }
         let model = runner.model.clone();
-        let alone = matches!(choice, TokenChoice::Sample);
-        let (looks_ahead, mut proposed) = self.attempt(runner, &model, choice, alone);
+        let (looks_ahead, mut proposed) = self.attempt(runner, &model, &mut choice, true);
         if let (true, Err(Error::NotFinite(_))) = (looks_ahead, &proposed) {
             // Perhaps for a token that would not have been written.
             self.undo();
-            self.cache_not_finite = true;
+            self.note_run(&proposed);
             self.clear_damaged_cache(runner);
-            (_, proposed) = self.attempt(runner, &model, TokenChoice::Sample, false);
+            self.failed = None;
+            (_, proposed) = self.attempt(runner, &model, &mut choice, false);
         }
-        if let Err(error) = proposed {
+        if let Err(error) = &proposed {
             self.undo();
-            self.cache_not_finite |= matches!(error, Error::NotFinite(_));
-            let cancelled = matches!(error, Error::Cancelled);
-            self.interrupted = Some(if cancelled { StopReason::Cancelled } else { StopReason::Error });
-            return Err(error);
+            self.note_run(&proposed);
+            self.texts_kept = kept;
+            self.fail(error);
         }
+        proposed?;
         if self.wants.confidences {
             self.reject_uncertain()?;
         }
         self.commit(&model)?;
-        // The tokens are written; the text that is missing comes with the next step.
         let texts = self.sequences.iter_mut().map(|sequence| sequence.finished.check_room());
-        texts.fold(Ok(()), Result::and).inspect_err(|_| self.interrupted = Some(StopReason::Error))?;
-        self.interrupted = None;
+        if let Err(error) = texts.fold(Ok(()), Result::and) {
+            // The tokens are written; the texts come with the next step.
+            self.texts_kept = true;
+            self.fail(&error);
+            return Err(error);
+        }
+        self.interrupt(None);
         self.clock.steps += started.elapsed();
         let StepBuffers { updates, log_probs, top_log_probs, proposed_ahead, accepted_ahead, .. } =
             &self.buffers;
@@ -79,23 +85,23 @@ impl Session {
         Ok(Some(Step { index, total, updates, log_probs, top_log_probs, proposed, accepted, sequences }))
     }
 
-    /// Feeds the step's rows and draws its tokens; `ahead` says whether sequences may look ahead. Also returns whether any does.
+    /// Feeds the step's rows and draws its tokens; `ahead` says whether sequences may look ahead that the sampler alone draws for. Also returns whether any does.
     fn attempt(
         &mut self,
         runner: &mut ModelRunner,
         model: &Model,
-        choice: TokenChoice<'_>,
+        choice: &mut TokenChoice<'_>,
         ahead: bool,
     ) -> (bool, Result<()>) {
         self.share_prompt_rows(runner);
         let read = self.read_common_prompts(runner, model.config());
-        let looks_ahead = self.plan_passes(model.config(), ahead);
+        let looks_ahead = self.plan_passes(model.config(), |sequence| ahead && choice.leaves_alone(sequence));
         (looks_ahead, read.and_then(|()| self.propose(runner, model, choice)))
     }
 
-    /// Works out which sequences look ahead in the coming step, and whether there are any.
-    fn plan_passes(&mut self, config: &Config, alone: bool) -> bool {
-        self.sequences.iter_mut().for_each(|sequence| sequence.plan_pass(config, alone));
+    /// Works out which of the sequences that `may` do look ahead in the coming step, and whether there are any.
+    fn plan_passes(&mut self, config: &Config, may: impl Fn(usize) -> bool) -> bool {
+        self.sequences.iter_mut().for_each(|sequence| sequence.plan_pass(config, may(sequence.number)));
         self.sequences.iter().any(|sequence| sequence.ahead.pass.is_some())
     }
 
@@ -113,16 +119,13 @@ impl Session {
         &mut self,
         runner: &mut ModelRunner,
         model: &Model,
-        mut choice: TokenChoice<'_>,
+        choice: &mut TokenChoice<'_>,
     ) -> Result<()> {
         self.buffers.clear();
         let config = model.config();
         let mut from = Some(BatchStart { sequence: 0, slot: 0 });
         while let Some(start) = from {
             from = self.fill_batch(start, config, runner.capacity.rows)?;
-            if self.buffers.batch.tokens.is_empty() {
-                break;
-            }
             if matches!(choice, TokenChoice::Sample) && self.draws_on(runner) {
                 self.draw_on_device(runner, config)?;
                 continue;
@@ -131,7 +134,7 @@ impl Session {
             let sampling = Instant::now();
             self.list_draws(config)?;
             self.prepare_grammars()?;
-            self.draw_tokens(&mut logits, config, &mut choice)?;
+            self.draw_tokens(&mut logits, config, choice)?;
             self.look_ahead(&mut logits, config)?;
             self.collect_draws(logits.rows, config)?;
             self.clock.sampling += sampling.elapsed();

@@ -42,8 +42,7 @@ impl Session {
         let _floats = DefaultFloats::set();
         self.reset();
         let passed = self.measure_passes(runner, many);
-        // As after a step.
-        self.cache_not_finite |= matches!(passed, Err(Error::NotFinite(_)));
+        self.note_run(&passed);
         let [few, some] = passed?;
         Ok(overhead::of_times((FEW, few), (many, some)))
     }

@@ -4,7 +4,7 @@ use std::fmt::Arguments;
 
 use super::architecture::{Architecture, Dims, Norm, Widths};
 use super::defaults::Defaults;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory::{formatted, with_room};
 
 /// The kind of model that the weights were trained as. It decides what may attend to what, and what is cached.
@@ -48,6 +48,22 @@ impl Variant {
     /// Whether keys and values are kept between the steps of a text, so that it can be saved and go on.
     pub fn keeps_cache(self) -> bool {
         self.is_causal() || self == Self::Bd3Lm
+    }
+
+    /// Checks that [`Variant::keeps_cache`], which takes what a text is to be: saved, say.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`].
+    pub(crate) fn check_keeps_cache(self, what: &str) -> Result<()> {
+        if self.keeps_cache() {
+            return Ok(());
+        }
+        let able = Self::ALL.into_iter().filter(|variant| variant.keeps_cache());
+        let able = able.map(|variant| format!("'{}'", variant.name())).collect::<Vec<_>>().join(", ");
+        let name = self.name();
+        Err(Error::Unsupported(format!(
+            "variant '{name}': its texts cannot be {what}; those of models that keep keys and values ({able}) can"
+        )))
     }
 
     /// The variant with this name.

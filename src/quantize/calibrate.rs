@@ -11,7 +11,7 @@ use crate::forward::{ContextParams, Kernels, count_threads};
 use crate::generate::{GenerateParams, Prompt};
 use crate::ggml::{Observed, observe};
 use crate::memory::{collected, plain_text, read_at_most, with_room};
-use crate::model::{Config, EMBEDDING, LoadOptions, Model, TensorSpec, TokenizeOptions, Variant};
+use crate::model::{Config, EMBEDDING, LoadOptions, Model, TensorSpec, Variant};
 use crate::plan::Plan;
 use crate::rng::{Purpose, Rng};
 use crate::sample::SamplingParams;
@@ -82,7 +82,7 @@ pub fn imatrix(
     let mask_token = options.mask_token;
     let model =
         Model::open(model, &LoadOptions { device: "cpu".into(), mask_token, ..LoadOptions::default() })?;
-    let tokens = model.tokenizer()?.encode_with(&content, &TokenizeOptions::CORPUS)?;
+    let tokens = model.tokenizer()?.encode_corpus(&content)?;
     let observation = observe_text(&model, &tokens, options, progress)?;
     importance::write((&mut pending.file(), output), &observation.matrices, observation.rows)?;
     pending.commit()?;

@@ -17,7 +17,7 @@ pub(crate) use grammar::{GrammarState, Grammars};
 #[cfg(feature = "convert")]
 pub(crate) use logits::argmax;
 pub use logits::{LogitsRow, TokenLogProb};
-pub(crate) use logits::{log_probability, log_sum, without_mask};
+pub(crate) use logits::{has_nan_or_infinity, log_probability, log_sum, without_mask};
 pub use params::SamplingParams;
 pub use penalties::Dry;
 pub(crate) use proposal::Proposal;

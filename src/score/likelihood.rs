@@ -41,11 +41,20 @@ impl Scorer<'_> {
         let unknown = order.len().saturating_sub(known);
         let plan = text.plan(filled(unknown, 1)?, 0)?;
         session.begin_with_plans(runner, &[plan], SamplingParams::FULL, 0)?;
-        let rows = runner.capacity.rows;
-        if rows < 2 {
+        if runner.capacity.rows < 2 {
             return self.steps(&text, order);
         }
         session.reset();
+        let scores = self.at_once(&text, unknown);
+        self.session.note_run(&scores);
+        scores
+    }
+
+    /// Log-probabilities of the last `unknown` tokens of the order, of as many in a batch as have room.
+    fn at_once(&mut self, text: &OrderedText<'_>, unknown: usize) -> Result<Vec<f64>> {
+        let OrderedText { config, known, .. } = *text;
+        let runner = &mut *self.runner;
+        let rows = runner.capacity.rows;
         let mut scores = with_room(unknown)?;
         let mut batch = Batch::with_capacity(rows, 2)?;
         // The slots before this one have keys and values in the cache.

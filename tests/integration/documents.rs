@@ -53,10 +53,12 @@ fn links_resolve() {
     assert!(checked > 50, "only {checked} links in {} documents", documents.len());
 }
 
-/// The source files and folders that ARCHITECTURE.md names, `file.rs` or `folder/`, exist.
+/// The source files and folders that ARCHITECTURE.md and CONTRIBUTING.md name, `file.rs` or `folder/`, exist.
 #[test]
 fn architecture_names_existing_files() {
-    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let [mut text, more] = ["ARCHITECTURE.md", "CONTRIBUTING.md"]
+        .map(|name| std::fs::read_to_string(root().join(name)).unwrap());
+    text.push_str(&more);
     let mut files = Vec::new();
     for folder in
         ["src", "cli", "tests", "bindings", "examples", "examples-c", "ffi-tests", "packaging", "docs"]
@@ -69,7 +71,7 @@ fn architecture_names_existing_files() {
     for name in named {
         let end = format!("/{}", name.trim_end_matches('/'));
         let found = files.iter().any(|file| file.ends_with(&end)) || root().join(name).exists();
-        assert!(found, "ARCHITECTURE.md: there is no {name}");
+        assert!(found, "there is no {name}");
         checked += 1;
     }
     assert!(checked > 80, "only {checked} names");

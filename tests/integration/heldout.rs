@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use esolm::gguf::TensorType;
 use esolm::quantize::{QuantizeOptions, quantize};
-use esolm::{Context, ContextParams, KvType, Model, ScoreParams, TokenizeOptions};
+use esolm::{Context, ContextParams, KvType, Model, ScoreParams};
 use serde_json::Value;
 
 use crate::runs::{ON, default_model, open};
@@ -36,7 +36,7 @@ fn numbers(value: &Value) -> Vec<f64> {
 fn tokens(model: &Model) -> Vec<u32> {
     let text = std::fs::read_to_string(heldout("stories.txt")).unwrap();
     // The stories are divided by the end-of-text token, written out.
-    model.tokenizer().unwrap().encode_with(&text, &TokenizeOptions::CORPUS).unwrap()
+    model.tokenizer().unwrap().encode_corpus(&text).unwrap()
 }
 
 /// The loss of each window from left to right, and that of its second half in one step of diffusion.

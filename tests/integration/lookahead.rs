@@ -1,7 +1,7 @@
 //! Lookahead: fewer passes, and the text has the distribution of one token per pass.
 
 use esolm::{
-    Constraints, Context, ContextParams, Dry, Error, GenerateParams, Grammar, Model, Order, Prompt,
+    Constraints, Context, ContextParams, Dry, Error, Feature, GenerateParams, Grammar, Model, Order, Prompt,
     SamplingParams, Schedule, StopReason, Variant,
 };
 
@@ -615,8 +615,15 @@ fn proposal_that_is_not_finite_is_not_fatal() {
 #[test]
 fn what_cannot_look_ahead_says_so() {
     let request = ahead(Order::LeftToRight, 2);
-    for (variant, alpha_0) in [(Variant::Ar, 0.0), (Variant::Mdlm, 1.0)] {
-        let model = Network::small(variant, 1).model();
+    let diffusion_only = esolm::Config { variant: Variant::EsoA, diffusion_only: true, ..config(32, 16) };
+    let models = [
+        (Network::small(Variant::Ar, 1), 0.0),
+        (Network::small(Variant::Mdlm, 1), 1.0),
+        (Network::random(diffusion_only, 1), 1.0),
+    ];
+    for (network, alpha_0) in models {
+        let model = network.model();
+        assert!(!model.supports(Feature::Lookahead));
         for lookahead in [1, GenerateParams::LOOKAHEAD_AUTO] {
             let error = context(&model, 1)
                 .begin(&[Prompt::prefix(&[1]).unwrap()], &GenerateParams { alpha_0, lookahead, ..request })

@@ -7,8 +7,7 @@ use std::process::ExitCode;
 
 use esolm::evaluate::samples::{Judge, SampleParams, SampleQuality, Samples, draw, windows};
 use esolm::{
-    Config, ContextParams, Error, Feature, GenerateParams, Model, Result, ScoreParams, TokenizeOptions,
-    Tokenizer, Variant,
+    Config, ContextParams, Error, Feature, GenerateParams, Model, Result, ScoreParams, Tokenizer, Variant,
 };
 use serde_json::{Value, json};
 
@@ -174,11 +173,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     // A model without a tokenizer writes tokens only.
     let tokenizer = tokenizer(&model)?;
     let text = match &text {
-        Some(text) => windows(
-            &model.tokenizer()?.encode_with(text, &TokenizeOptions::CORPUS)?,
-            context.length(),
-            args.samples,
-        )?,
+        Some(text) => windows(&model.tokenizer()?.encode_corpus(text)?, context.length(), args.samples)?,
         None => vec![],
     };
     if args.text.is_some() && text.is_empty() {

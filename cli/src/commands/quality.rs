@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
 use esolm::evaluate::quality::{Quality, QualityOptions, compare};
-use esolm::{Error, LoadOptions, Model, Result, TokenizeOptions};
+use esolm::{Error, LoadOptions, Model, Result};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, JsonFileArgs, WindowArgs};
@@ -93,7 +93,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let text = read_text(&args.text)?;
     let base = models.first().ok_or_else(|| Error::InvalidArgument("no model".into()))?;
     check_alpha_0(args.alpha0.as_slice(), base.config().variant)?;
-    let tokens = base.tokenizer()?.encode_with(&text, &TokenizeOptions::CORPUS)?;
+    let tokens = base.tokenizer()?.encode_corpus(&text)?;
     let options = QualityOptions {
         length: args.window.length,
         windows: args.windows,

@@ -6,14 +6,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
-use esolm::{
-    ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, TokenizeOptions, Tokenizer,
-    Variant,
-};
+use esolm::{ContextParams, Error, Estimate, Model, Result, ScoreParams, TextScore, Tokenizer, Variant};
 use serde_json::{Value, json};
 
 use crate::args::{ComputeArgs, JsonArgs, WindowArgs};
-use crate::input::{encode, parse_ids, read_text, tokenizer};
+use crate::input::{no_tokenizer, parse_ids, read_text, tokenizer};
 use crate::model_args::{ModelArgs, is_model};
 use crate::output::{check_outputs, print, print_json};
 use crate::progress;
@@ -105,8 +102,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     args.window.seed.tell_if_random();
     let text = read_text(&args.file)?;
     let tokenizer = tokenizer(&model)?;
-    let encoded = || encode(&model, &text, TokenizeOptions::CORPUS, "--ids");
-    let mut tokens = if args.ids { parse_ids(&text, &model)? } else { encoded()? };
+    let mut tokens = match &tokenizer {
+        _ if args.ids => parse_ids(&text, &model)?,
+        Some(tokenizer) => tokenizer.encode_corpus(&text)?,
+        None => return Err(no_tokenizer("--ids")),
+    };
     let context_params = ContextParams { length: args.window.length, ..args.compute.context_params() };
     let mut context = args.compute.context(&model, &context_params)?;
     let all = tokens.len();

@@ -29,11 +29,6 @@ pub struct TokenizeOptions {
     pub continues: bool,
 }
 
-impl TokenizeOptions {
-    /// For a corpus: special tokens that are written out in it, which divide its documents, are these tokens.
-    pub const CORPUS: Self = Self { parse_special: true, continues: false };
-}
-
 /// The tokenizer of a file, and the parts that differ with other settings. The vocabulary is there once.
 #[derive(Debug)]
 pub(super) struct Encoder {
@@ -87,13 +82,33 @@ impl Encoder {
         if !tokens.iter().any(|&token| self.is_named(token)) {
             return Ok(tokens);
         }
-        let (tokens, spans) = self.ids(text, false, continues)?;
-        let reserved = |&token: &u32| self.is_named(token) && Some(token) != self.unknown;
-        if !tokens.iter().any(reserved) {
+        let reserved = |token: u32| self.is_named(token) && Some(token) != self.unknown;
+        self.without(reserved, text, false, continues)
+    }
+
+    /// The tokens of a corpus: special tokens that are written out in it, which divide its documents, are these tokens. No text
+    /// has a mask: its name is characters.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub(super) fn encode_corpus(&self, text: &str) -> Result<Vec<u32>> {
+        self.without(|token| token == self.mask, text, true, false)
+    }
+
+    /// The tokens of a text, without those that are `reserved`: their names are characters.
+    fn without(
+        &self,
+        reserved: impl Fn(u32) -> bool,
+        text: &str,
+        special: bool,
+        continues: bool,
+    ) -> Result<Vec<u32>> {
+        let (tokens, spans) = self.ids(text, special, continues)?;
+        if !tokens.iter().any(|&token| reserved(token)) {
             return Ok(tokens);
         }
-        // A tokenizer of whole words has its special tokens among them: they are cut in two.
-        let named = tokens.iter().zip(&spans).filter(|(token, _)| reserved(token));
+        // They are cut in two, as a tokenizer of whole words has its special tokens among them.
+        let named = tokens.iter().zip(&spans).filter(|(token, _)| reserved(**token));
         let mut rest = text;
         let mut all = Vec::new();
         for (_, &(start, end)) in named {
@@ -103,11 +118,11 @@ impl Encoder {
             else {
                 return Err(special_only(text.get(start..end).unwrap_or_default()));
             };
-            extend(&mut all, &self.ids(before, false, continues || done > 0)?.0)?;
+            extend(&mut all, &self.ids(before, special, continues || done > 0)?.0)?;
             rest = after;
         }
-        extend(&mut all, &self.ids(rest, false, true)?.0)?;
-        match all.iter().find(|token| reserved(token)).and_then(|&token| self.inner.id_to_token(token)) {
+        extend(&mut all, &self.ids(rest, special, true)?.0)?;
+        match all.iter().find(|token| reserved(**token)).and_then(|&token| self.inner.id_to_token(token)) {
             Some(name) => Err(special_only(&name)),
             None => Ok(all),
         }

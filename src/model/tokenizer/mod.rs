@@ -165,6 +165,15 @@ impl Tokenizer {
         self.encoder.encode(text, options)
     }
 
+    /// The tokens of a corpus: special tokens that are written out in it, which divide its documents, are these tokens. No text has
+    /// a mask: its name is characters. None is added.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_with`].
+    pub fn encode_corpus(&self, text: &str) -> Result<Vec<u32>> {
+        self.encoder.encode_corpus(text)
+    }
+
     /// The text of `tokens`: special tokens as they are written, [`MASK`] for each mask token. Bytes that are not valid UTF-8
     /// become U+FFFD. Some models can write more tokens than their tokenizer has; these add nothing.
     ///

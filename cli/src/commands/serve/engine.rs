@@ -12,6 +12,7 @@ use super::failure::Failure;
 use super::held::HeldBytes;
 use super::job::{End, Event, Job, Piece, TokenReport, Wanted};
 use crate::allocation::{collected, copied, push};
+use crate::signals;
 
 /// How requests reach the thread. Clones are of one thread, which ends with the last of them.
 #[derive(Clone)]
@@ -51,7 +52,10 @@ impl Engine {
         };
         let (queue, texts) = (VecDeque::new(), Vec::new());
         let mut work = Work { context, params, places, incoming, queue, texts, waiting, running, unread };
-        let thread = std::thread::Builder::new().name("engine".into()).spawn(move || work.run());
+        let thread = std::thread::Builder::new().name("engine".into()).spawn(move || {
+            let _at_the_end = EndsServer;
+            work.run();
+        });
         let thread =
             thread.map_err(|error| Error::OutOfMemory(format!("a thread that computes: {error}")))?;
         Ok((own, thread))
@@ -81,6 +85,15 @@ impl Engine {
     /// Texts that are written and that wait.
     pub fn load(&self) -> (usize, usize) {
         (self.running.load(Ordering::Relaxed), self.waiting.load(Ordering::Relaxed))
+    }
+}
+
+/// Ends the server with the thread that computes, which otherwise ends after it: a fault of the library.
+struct EndsServer;
+
+impl Drop for EndsServer {
+    fn drop(&mut self) {
+        signals::end();
     }
 }
 

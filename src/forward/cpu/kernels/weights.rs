@@ -44,7 +44,9 @@ impl ByteFormat {
             TensorType::Q6K => Self::with_offset(63, 32),
             TensorType::Q3K => Self::with_offset(7, 4),
             TensorType::Q2K => Self::small(3, 16),
-            _ => Self::SIGNED,
+            TensorType::Q8_0 | TensorType::Q5_0 | TensorType::Q4_0 | TensorType::Iq4Nl => Self::SIGNED,
+            // Not quantized.
+            TensorType::F32 | TensorType::F16 | TensorType::Bf16 => Self::SIGNED,
         }
     }
 }

@@ -228,7 +228,10 @@ impl<I: Isa, const P: usize, const G: usize> MicroKernel<G> for PanelKernel<'_, 
                 TensorType::Q6K => unpacked!(super_blocks::Q6K),
                 TensorType::Q3K => unpacked!(super_blocks::Q3K),
                 TensorType::Q2K => unpacked!(super_blocks::Q2K),
-                _ => unpacked!(blocks::Q8_0),
+                TensorType::Q8_0 | TensorType::Q5_0 | TensorType::Q4_0 | TensorType::Iq4Nl => {
+                    unpacked!(blocks::Q8_0);
+                }
+                TensorType::F32 | TensorType::F16 | TensorType::Bf16 => debug_assert!(false, "not quantized"),
             }
             return;
         }
