@@ -26,6 +26,8 @@ const MAX_TENSORS: usize = 1 << 16;
 const MAX_NAME: usize = 256;
 /// Most dimensions of a tensor.
 const MAX_DIMS: usize = 8;
+/// Characters of a class's name that messages have. The name may be of any length, and many entries may share it.
+const SHOWN: usize = 100;
 
 /// Reads a checkpoint's pickle. `raw` selects the weights of the last training step instead of their moving average.
 ///
@@ -199,7 +201,8 @@ impl Reader<'_> {
         } else {
             let mut by_name: HashMap<&str, NodeId> = HashMap::new();
             for &(key, value) in named {
-                if let Some(key) = self.pickle.text(key) {
+                // A longer one is no tensor's, and hashing it would take its length for each entry that shares it.
+                if let Some(key) = self.pickle.text(key).filter(|key| key.len() <= MAX_NAME) {
                     insert(&mut by_name, without_prefixes(key), value)?;
                 }
             }
@@ -243,7 +246,9 @@ impl Reader<'_> {
         };
         let Some(("torch._utils", "_rebuild_tensor_v2", object)) = args else {
             return Err(match pickle.class(id) {
-                Some((module, class, _)) => bad(format!("'{module}.{class}' is not a plain tensor")),
+                Some((module, class, _)) => {
+                    bad(format!("'{module:.SHOWN$}.{class:.SHOWN$}' is not a plain tensor"))
+                }
                 None => not_a_tensor(),
             });
         };
@@ -268,7 +273,7 @@ impl Reader<'_> {
             Node::Global { module: "torch", name: "BFloat16Storage" } => Dtype::Bf16,
             Node::Global { module: "torch", name: "DoubleStorage" } => Dtype::F64,
             Node::Global { name: other, .. } => {
-                return Ok(Entry::Other(formatted(format_args!("a {other}"))?));
+                return Ok(Entry::Other(formatted(format_args!("a {other:.SHOWN$}"))?));
             }
             _ => return Err(not_a_tensor()),
         };

@@ -96,12 +96,13 @@ pub fn all(folder: &Path) -> Tally {
         std::fs::write(&path, config(value)).expect("room");
         refuse(name, &path);
     }
-    // A state dictionary: one name a million times, many tensors that share a long storage name.
-    let tensor = |key: &[u8]| {
+    // A state dictionary: one name a million times, many tensors that share a long storage name, many names of one tensor or
+    // object whose class has a long name, and a moving average of long names.
+    let tensor = |class: &[u8], key: &[u8]| {
         let storage = [
             b"(".to_vec(),
             text(b"storage"),
-            b"ctorch\nFloatStorage\n".to_vec(),
+            class.to_vec(),
             key.to_vec(),
             text(b"cpu"),
             b"K\x01tQ".to_vec(),
@@ -113,16 +114,18 @@ pub fn all(folder: &Path) -> Tally {
         ]
         .concat()
     };
+    let float = b"ctorch\nFloatStorage\n";
     let names = [
         b"}(".to_vec(),
         text(&[b'n'; 200]),
         b"\x94".to_vec(),
-        tensor(&text(b"0")),
+        tensor(float, &text(b"0")),
         b"\x94".to_vec(),
         b"h\x00h\x01".repeat(million),
         b"u".to_vec(),
     ];
-    let storages = (0..20_000).flat_map(|n: u32| [text(n.to_string().as_bytes()), tensor(b"h\x00")].concat());
+    let number = |n: u32| text(n.to_string().as_bytes());
+    let storages = (0..20_000).flat_map(|n| [number(n), tensor(float, b"h\x00")].concat());
     let storages = [
         b"}(".to_vec(),
         text(b"a"),
@@ -131,11 +134,26 @@ pub fn all(folder: &Path) -> Tally {
         storages.collect(),
         b"u".to_vec(),
     ];
-    for (name, state) in
-        [("a name a million times", names.concat()), ("a long storage name", storages.concat())]
-    {
+    let one = |value: &[u8]| {
+        let references = (0..60_000).flat_map(|n| [number(n), b"h\x00".to_vec()].concat()).collect();
+        [b"}(".to_vec(), text(b"a"), value.to_vec(), b"\x94".to_vec(), references, b"u".to_vec()].concat()
+    };
+    let long = vec![b'L'; 2 * million];
+    let storage_class = [b"ctorch\n", long.as_slice(), b"\n"].concat();
+    let class = [b"c", long.as_slice(), b"\n", &long, b"\n)R"].concat();
+    let averages =
+        [b"}(", text(&long[..million]).as_slice(), b"\x94N", &b"h\x00N".repeat(60_000), b"u"].concat();
+    let averages = [b"}".to_vec(), text(b"shadow_params"), averages, b"s".to_vec()].concat();
+    let weight = [b"}".to_vec(), text(b"a"), tensor(float, &text(b"0")), b"s".to_vec()].concat();
+    for (name, entries) in [
+        ("a name a million times", vec![("state_dict", names.concat())]),
+        ("a long storage name", vec![("state_dict", storages.concat())]),
+        ("a storage's long class", vec![("state_dict", one(&tensor(&storage_class, &text(b"0"))))]),
+        ("an object's long class", vec![("state_dict", one(&class))]),
+        ("averages with a long name", vec![("state_dict", weight), ("ema", averages)]),
+    ] {
         let path = folder.join("state.ckpt");
-        std::fs::write(&path, zip(&pickle(&[("state_dict", state)]))).expect("room");
+        std::fs::write(&path, zip(&pickle(&entries))).expect("room");
         refuse(name, &path);
     }
     // Zips: only end records, each with the longest comment; the end record of a large directory that is not there; the
