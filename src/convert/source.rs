@@ -1,6 +1,7 @@
 //! A model to convert, independent of its file format: where its tensors are, its configuration, its tokenizer.
 //!
-//! Its tensors may be in several files; every one is checked to be inside its file before any is read.
+//! Its tensors may be in several files; every one is checked to be inside its file, and all of them to be no more than tied
+//! weights make of it, before any is read.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,6 +17,9 @@ use crate::memory::{filled, formatted, insert, push, with_room};
 
 /// Bytes of a tensor that are read and decoded at a time.
 const CHUNK_BYTES: usize = 1 << 20;
+/// How often the tensors of a file may have its bytes, together. Tied weights have theirs twice; without a limit a small
+/// file, all of whose tensors share one storage, would become a model of any size.
+const MOST_SHARED: u64 = 2;
 
 /// Element types of weights that can be converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,10 +116,10 @@ pub(super) struct Source {
 
 impl Source {
     /// Removes the prefixes from the tensors' names and checks that every tensor is inside its file, so that no tensor
-    /// can make the converter allocate more than the file's size.
+    /// can make the converter allocate more than the file's size, nor all of them make it write many times that.
     ///
     /// # Errors
-    /// [`Error::BadFile`] naming the tensor that occurs twice or ends beyond its file.
+    /// [`Error::BadFile`] naming the tensor that occurs twice, ends beyond its file or shares too much of it.
     pub fn new(
         files: Vec<(File, PathBuf)>,
         listing: Listing,
@@ -123,9 +127,11 @@ impl Source {
         tokenizer: FoundTokenizer,
         weights: WeightSet,
     ) -> Result<Self> {
-        let mut sizes = with_room(files.len())?;
+        // Each file's size, and what its tensors may still take.
+        let mut sizes: Vec<(u64, u64)> = with_room(files.len())?;
         for (file, path) in &files {
-            sizes.push(file.metadata().map_err(|e| Error::io(path, e))?.len());
+            let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
+            sizes.push((size, size.saturating_mul(MOST_SHARED)));
         }
         let (mut open, mut paths) = (with_room(files.len())?, with_room(files.len())?);
         for (file, path) in files {
@@ -136,16 +142,22 @@ impl Source {
             |file: usize| paths.get(file).map_or(String::new(), |path: &PathBuf| path.display().to_string());
         let mut tensors = HashMap::new();
         for (mut name, tensor) in listing.tensors {
-            let end = tensor
-                .len()
-                .and_then(|len| len.checked_mul(tensor.dtype.bytes()))
-                .and_then(|bytes| tensor.offset.checked_add(bytes as u64));
-            let fits = sizes.get(tensor.file).zip(end).is_some_and(|(&size, end)| end <= size);
-            if !fits {
-                let what = format!("tensor '{name}' ends beyond the file");
-                return Err(Error::bad_file(of_file(tensor.file), what));
-            }
             let file = tensor.file;
+            let bytes = tensor.len().and_then(|len| len.checked_mul(tensor.dtype.bytes()));
+            let end = bytes.and_then(|bytes| tensor.offset.checked_add(bytes as u64));
+            let place =
+                sizes.get_mut(file).zip(bytes).filter(|((size, _), _)| end.is_some_and(|end| end <= *size));
+            let Some(((_, left), bytes)) = place else {
+                return Err(Error::bad_file(of_file(file), format!("tensor '{name}' ends beyond the file")));
+            };
+            let Some(rest) = left.checked_sub(bytes as u64) else {
+                let what = format!(
+                    "with tensor '{name}' the tensors have more than {MOST_SHARED} times the file's bytes: \
+                     more of them share a storage than tied weights do"
+                );
+                return Err(Error::bad_file(of_file(file), what));
+            };
+            *left = rest;
             if tensors.contains_key(names::without_prefixes(&name)) {
                 return Err(Error::bad_file(of_file(file), format!("tensor '{name}' occurs twice")));
             }

@@ -5,7 +5,8 @@ use esolm::convert::{Options, convert};
 use esolm::gguf::{Gguf, TensorType};
 use safetensors::tensor::Dtype;
 
-use super::{Published, converted, refused};
+use super::torch_save::{Saved, torch_save};
+use super::{Published, converted, refused, tensors};
 use crate::golden::path;
 use crate::reference::Random;
 use crate::runs::file_names;
@@ -103,6 +104,41 @@ fn unsupported_weight_types_are_named() {
     (tensor.0, tensor.1, tensor.2) = (Dtype::I32, vec![97], vec![0; 4 * 97]);
     let error = model.error(&Options::default()).to_string();
     assert!(error.contains("output_layer.linear.bias") && error.contains("I32"), "{error}");
+}
+
+/// A small file would become a model of any size.
+#[test]
+fn tensors_that_share_one_storage_are_refused_unless_tied() {
+    let mut model = Published::tiny();
+    let (embedding, output) = ("vocab_embed.embedding", "output_layer.linear.weight");
+    let tied = model.tensors[embedding].clone();
+    model.tensors.insert(output.into(), tied.clone());
+    let dir = model.write();
+    std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
+    let file = dir.path().join("pytorch_model.bin");
+    let save = |first: &str, storage: Vec<u8>, shares: &dyn Fn(&str) -> bool| {
+        let shape = model.tensors[first].1.clone();
+        let mut entries = vec![(first.to_owned(), Saved::Tensor("FloatStorage", shape, storage))];
+        for (name, tensor) in model.tensors.iter().filter(|(name, _)| *name != first) {
+            let shared = || Saved::Shared(tensor.1.clone(), 0);
+            entries.push((name.clone(), if shares(name) { shared() } else { Saved::weight(tensor) }));
+        }
+        std::fs::write(&file, torch_save(&Saved::State(entries))).unwrap();
+    };
+    save(embedding, tied.2, &|name| name == output);
+    assert!(tensors(&converted(&file, &Options::default()).1) == tensors(&model.plain()), "tensors differ");
+    let (largest, (_, _, bytes)) = model.tensors.iter().max_by_key(|(_, tensor)| tensor.2.len()).unwrap();
+    save(largest, vec![0; bytes.len()], &|name| name != "rotary_emb.inv_freq");
+    let error = refused(&file, &Options::default());
+    assert!(matches!(&error, Error::BadFile { what, .. } if what.contains("2 times the file")), "{error}");
+    // In a safetensors file no two tensors overlap.
+    let one = r#"{"dtype":"F32","shape":[4],"data_offsets":[0,16]}"#;
+    let header = format!(r#"{{"a":{one},"b":{one}}}"#);
+    let file = dir.path().join("shared.safetensors");
+    let length = (header.len() as u64).to_le_bytes();
+    std::fs::write(&file, [&length, header.as_bytes(), &[0; 16]].concat()).unwrap();
+    let error = refused(&file, &Options::default());
+    assert!(matches!(&error, Error::BadFile { what, .. } if what.contains("offset")), "{error}");
 }
 
 #[test]

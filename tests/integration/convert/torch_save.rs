@@ -14,6 +14,8 @@ pub enum Saved {
     List(Vec<Saved>),
     /// The class of its storage, its shape and its bytes.
     Tensor(&'static str, Vec<usize>, Vec<u8>),
+    /// An f32 tensor at the beginning of the storage with this number: its shape.
+    Shared(Vec<usize>, usize),
     /// A dictionary whose keys are known when it is made.
     State(Vec<(String, Saved)>),
 }
@@ -97,21 +99,29 @@ fn write(value: &Saved, out: &mut Vec<u8>, storages: &mut Vec<Vec<u8>>) {
             out.push(b'e');
         }
         Saved::Tensor(class, shape, bytes) => {
-            out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
-            string("storage", out);
-            out.extend(format!("ctorch\n{class}\n").bytes());
-            string(&storages.len().to_string(), out);
-            string("cpu", out);
             let width = if *class == "LongStorage" { 8 } else { 4 };
-            int(bytes.len() / width, out);
-            out.extend(b"tQK\x00");
-            tuple(shape, out);
-            let strides: Vec<usize> = (0..shape.len()).map(|i| shape[i + 1..].iter().product()).collect();
-            tuple(&strides, out);
-            out.extend(b"\x89ccollections\nOrderedDict\n)RtR");
+            tensor(class, shape, storages.len(), bytes.len() / width, out);
             storages.push(bytes.clone());
         }
+        Saved::Shared(shape, number) => {
+            tensor("FloatStorage", shape, *number, storages[*number].len() / 4, out);
+        }
     }
+}
+
+/// A tensor of a storage with this number and so many elements.
+fn tensor(class: &str, shape: &[usize], storage: usize, elements: usize, out: &mut Vec<u8>) {
+    out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+    string("storage", out);
+    out.extend(format!("ctorch\n{class}\n").bytes());
+    string(&storage.to_string(), out);
+    string("cpu", out);
+    int(elements, out);
+    out.extend(b"tQK\x00");
+    tuple(shape, out);
+    let strides: Vec<usize> = (0..shape.len()).map(|i| shape[i + 1..].iter().product()).collect();
+    tuple(&strides, out);
+    out.extend(b"\x89ccollections\nOrderedDict\n)RtR");
 }
 
 fn string(text: &str, out: &mut Vec<u8>) {
