@@ -98,8 +98,8 @@
  *
  *     A context allocates its working memory when it is made. After that, esolm_begin, esolm_step and esolm_generate
  *     allocate nothing on the CPU, except: a failing call allocates its message; esolm_begin copies the constraints and
- *     stop rules, allocates for top_log_probs, and makes room for esolm_step_info.texts (more than 1 MiB of text in a
- *     step takes more; without it, the tokens are written and their text comes with the next step); and a model whose
+ *     stop rules, allocates for top_log_probs and for a lookahead's proposals, and makes room for esolm_step_info.texts (more than
+ *     1 MiB of text in a step takes more; without it, the tokens are written and their text comes with the next step); and a model whose
  *     widths are not multiples of 8 is run by ggml, which allocates and frees two small blocks per run of the network.
  *     Scoring and states allocate as they go.
  *
@@ -177,7 +177,7 @@ typedef int32_t esolm_status;
 #define ESOLM_ERR_UNSUPPORTED 4
 // The device does not exist, or it failed.
 #define ESOLM_ERR_DEVICE 5
-// Not enough memory. Nothing was changed.
+// Not enough memory. Nothing was changed, but where a call says so (esolm_step, esolm_state_restore).
 #define ESOLM_ERR_OUT_OF_MEMORY 6
 // esolm_cancel was called, or a callback returned non-zero. The tokens written so far can be read, and esolm_step
 // continues: after a callback at once, after esolm_cancel when esolm_cancel_reset was called.
@@ -1182,8 +1182,8 @@ typedef struct esolm_step_info {
 // ---- Generating ----
 
 // Called after each step; a non-zero return ends the call with ESOLM_ERR_CANCELLED. Runs on the thread of
-// esolm_generate; must not throw or longjmp. On the context it may call esolm_copy_*, esolm_context_profile, esolm_cancel
-// and esolm_cancel_reset; everything else returns ESOLM_ERR_BUSY.
+// esolm_generate; must not throw or longjmp. On the context it may call esolm_copy_*, esolm_stop_reason, esolm_context_profile,
+// esolm_cancel and esolm_cancel_reset; what computes or changes something returns ESOLM_ERR_BUSY.
 typedef int32_t (*esolm_step_callback)(const esolm_step_info *step, void *user_data);
 
 // A token and its log-probability (natural) under the model. This struct will not change.
@@ -1231,8 +1231,9 @@ ESOLM_API esolm_status esolm_extend(esolm_context *context,
 // no step is run, *done is 1 and *info is zero but for its size. info may be NULL. Allocations: see "Memory" above.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if the logits callback excludes all tokens; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY;
-// ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE. The state is then as before the call, *done is 0 and *info is zero but for
-// its size.
+// ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE; ESOLM_ERR_OUT_OF_MEMORY. The state is then as before the call, *done is 0 and *info is
+// zero but for its size. Only with ESOLM_ERR_OUT_OF_MEMORY where new text had no room (see "Memory") the tokens are written, and
+// all texts since come with the next step.
 ESOLM_API esolm_status esolm_step(esolm_context *context, esolm_step_info *info, int32_t *done);
 
 // Copies the order in which the positions of a sequence are generated: the known ones first, in any order, then the
@@ -1388,8 +1389,8 @@ ESOLM_API esolm_status esolm_state_save(esolm_context *context, void *data, size
 // esolm_extend continues. The bytes are checked; those of another model and damaged ones are refused.
 //
 // Errors: ESOLM_ERR_BAD_FILE; ESOLM_ERR_INVALID_ARGUMENT if the context is too small for the state;
-// ESOLM_ERR_UNSUPPORTED as in esolm_state_save; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY. The current generation is then
-// still there.
+// ESOLM_ERR_UNSUPPORTED as in esolm_state_save; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY; ESOLM_ERR_OUT_OF_MEMORY; ESOLM_ERR_DEVICE. The
+// current generation is then still there, but for the last two on a device or with ESOLM_KERNELS_GGML, after which there is none.
 ESOLM_API esolm_status esolm_state_restore(esolm_context *context, const void *data, size_t size);
 
 // ---- Profile ----

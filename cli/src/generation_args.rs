@@ -175,6 +175,9 @@ impl GenerationArgs {
                 None => OrderKind::Named(named_order(text)?),
             },
         };
+        if self.adaptive.is_some() {
+            self.passes.check_lookahead(ADAPTIVE)?;
+        }
         let schedule = |text: &String| match text.strip_prefix('@') {
             Some(file) => numbers(&read_text(file)?, "--schedule"),
             None => numbers(text, "--schedule"),

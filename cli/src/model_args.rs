@@ -126,6 +126,15 @@ impl ModelArgs {
     }
 }
 
+/// Refuses a model that is in the place of another file because that was left out.
+pub fn check_other_file(model: &ModelFileArgs, file: &Path, what: &str) -> Result<()> {
+    if model.first.is_some() || model.model.is_some() || !is_model(file) {
+        return Ok(());
+    }
+    let name = file.display();
+    Err(Error::InvalidArgument(format!("no {what} given: '{name}' names a model; name a file behind it")))
+}
+
 /// Whether a word looks like the name of a model: a `.gguf` file, or a repository.
 pub fn is_model(word: &Path) -> bool {
     is_repository(word) || word.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))

@@ -111,7 +111,21 @@ impl PassArgs {
 
     /// The window.
     pub fn parse(&self) -> Result<Option<Adaptive>> {
-        self.sliding.as_deref().map(sliding).transpose()
+        let window = self.sliding.as_deref().map(sliding).transpose()?;
+        if window.is_some() {
+            self.check_lookahead(WINDOW)?;
+        }
+        Ok(window)
+    }
+
+    /// Refuses to look ahead beside an option that has steps write several tokens.
+    pub fn check_lookahead(&self, option: &str) -> Result<()> {
+        match self.lookahead {
+            0 => Ok(()),
+            _ => Err(Error::InvalidArgument(format!(
+                "--lookahead has no effect with {option}, whose steps write several tokens"
+            ))),
+        }
     }
 }
 

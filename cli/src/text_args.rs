@@ -5,8 +5,8 @@ use esolm::TokenizeOptions;
 /// How texts become tokens.
 #[derive(clap::Args, Clone, Copy)]
 pub struct TextArgs {
-    /// Read special tokens that are written out in the text, such as <|endoftext|>, as these tokens, and [MASK] as the mask.
-    /// Otherwise they are characters as all others.
+    /// Read special tokens that are written out in the text, such as <|endoftext|>, as these tokens, and [MASK] as the mask
+    /// (in a template: a gap of one token). Otherwise they are characters as all others.
     #[arg(long)]
     pub special: bool,
 }

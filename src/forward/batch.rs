@@ -38,6 +38,29 @@ pub(crate) struct Row {
     pub(crate) sees_itself: bool,
 }
 
+impl Row {
+    /// The row of an autoregressive model's slot: the token before the one that it predicts. The first row is the token before the
+    /// text, or the text's own first token where it has to be given. `at` says position and token at a place of the order.
+    ///
+    /// # Errors
+    /// Those of `at`.
+    pub(crate) fn before(
+        config: &Config,
+        slot: usize,
+        output: bool,
+        at: impl Fn(usize) -> Result<(u32, u32)>,
+    ) -> Result<Self> {
+        let place = slot + config.given_tokens();
+        let token = match place.checked_sub(1) {
+            Some(before) => at(before)?.1,
+            None => config.first_token_id(),
+        };
+        // The rows of a model that can be fed in other ways, too, have their own positions.
+        let (position, _) = at(place - usize::from(config.rows_have_their_positions()))?;
+        Ok(Self { token, position, output, visible_slots: slot as u32 + 1, sees_itself: false })
+    }
+}
+
 /// The rows of one run of the network. `outputs` lists, segment by segment, the rows that want logits, and
 /// `output_positions` their positions.
 #[derive(Debug, Default)]

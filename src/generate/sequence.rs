@@ -147,18 +147,11 @@ impl Sequence {
             Variant::Mdlm if slot < self.revealed => (slot, self.order.len()),
             Variant::Mdlm if output => (slot + self.revealed + count - self.order.len(), self.order.len()),
             Variant::Mdlm | Variant::Bd3Lm => (slot + count, self.order.len()),
-            // A row is the token before, and predicts the one at its position. The first row is the token before the
-            // text, or the text's own first token where it has to be given.
             Variant::Ar | Variant::WeDlm => {
-                let place = slot + config.given_tokens();
-                let token = match place.checked_sub(1) {
-                    Some(before) => self.token(self.position(before)?)?,
-                    None => config.first_token_id(),
-                };
-                // The rows of a model that can be fed in other ways, too, have their own positions.
-                let own = usize::from(config.rows_have_their_positions());
-                let (position, visible_slots) = (self.position(place - own)?, slot as u32 + 1);
-                return Ok(Row { token, position, output, visible_slots, sees_itself: false });
+                return Row::before(config, slot, output, |place| {
+                    let position = self.position(place)?;
+                    Ok((position, self.token(position)?))
+                });
             }
         };
         let position = self.position(place)?;

@@ -77,8 +77,8 @@ impl Template {
         self.prompt_with(tokenizer, &TokenizeOptions::default())
     }
 
-    /// As [`Template::prompt`], with options for the text: for all of it [`TokenizeOptions::parse_special`], for its beginning
-    /// [`TokenizeOptions::continues`].
+    /// As [`Template::prompt`], with options for the text: for all of it [`TokenizeOptions::parse_special`], with which a mask is a hole
+    /// of one token, for its beginning [`TokenizeOptions::continues`].
     ///
     /// # Errors
     /// As [`Tokenizer::encode_with`].
@@ -93,7 +93,8 @@ impl Template {
                     let text = if before_hole { text.strip_suffix(' ').unwrap_or(text) } else { text };
                     let options = TokenizeOptions { continues: options.continues || number > 0, ..*options };
                     let tokens = tokenizer.encode_with(text, &options)?;
-                    prompt.known.extend((length as u32..).zip(tokens.iter().copied()));
+                    let known = |&(_, token): &(u32, u32)| !tokenizer.is_mask(token);
+                    prompt.known.extend((length as u32..).zip(tokens.iter().copied()).filter(known));
                     length += tokens.len();
                 }
                 TemplatePart::Hole(count) => length += count,

@@ -214,14 +214,7 @@ impl OrderedText<'_> {
             outputs: 0,
         });
         for slot in committed..end {
-            let place = slot + self.config.given_tokens();
-            let token = match place.checked_sub(1) {
-                Some(before) => self.at(before)?.1,
-                None => self.config.first_token_id(),
-            };
-            let position = place - usize::from(self.config.rows_have_their_positions());
-            let (position, output, visible_slots) = (position as u32, slot + outputs >= end, slot as u32 + 1);
-            batch.push(Row { token, position, output, visible_slots, sees_itself: false });
+            batch.push(Row::before(self.config, slot, slot + outputs >= end, |place| self.at(place))?);
         }
         Ok(end)
     }

@@ -8,7 +8,7 @@ use esolm::quantize::{ImatrixOptions, imatrix};
 use serde_json::json;
 
 use crate::args::{JsonArgs, OverwriteArgs, ThreadArgs, WindowArgs};
-use crate::model_args::{MaskArgs, ModelFileArgs};
+use crate::model_args::{MaskArgs, ModelFileArgs, check_other_file};
 use crate::output::{print_json, tell};
 use crate::progress;
 
@@ -63,6 +63,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         threads: args.cpu.threads,
         force: args.overwrite.force,
     };
+    check_other_file(&args.model, &args.text, "text")?;
     let model = args.model.file()?;
     args.window.seed.tell_if_random();
     let observation =

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
 use esolm::gguf::TensorType;
-use esolm::{Result, Variant};
+use esolm::{Error, Result, Variant};
 use serde_json::json;
 
 use crate::args::{JsonArgs, tensor_types, variants};
@@ -88,6 +88,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return list(&models_folder()?, args.json.json).map(|()| ExitCode::SUCCESS);
     };
     let mut name = Name::parse(model)?;
+    // OWNER/NAME[@REVISION][:TYPE]
+    let named = |mark: char| model.strip_prefix("hf:").unwrap_or(model).contains(mark);
+    for (given, named, option) in [
+        (args.revision.is_some(), named('@'), "--revision"),
+        (args.tensor_type.is_some(), named(':'), "--type"),
+    ] {
+        if given && named {
+            return Err(Error::InvalidArgument(format!("{option}: '{model}' says it, too")));
+        }
+    }
     if let Some(revision) = &args.revision {
         name = name.at(revision)?;
     }

@@ -9,13 +9,13 @@ use serde_json::json;
 
 use crate::args::{ComputeArgs, JsonArgs};
 use crate::exit_code;
-use crate::model_args::ModelArgs;
+use crate::model_args::{ModelArgs, check_other_file};
 use crate::output::{print, print_json, short};
 
 /// Compare a model with reference outputs, logit by logit and token by token.
 ///
 /// GOLDEN is a safetensors file of what the authors' code computed for this model: trajectories, single steps, logits of
-/// texts; all that it has for the model's variant is replayed. Exits with 1 if a logit differs by more
+/// texts; all that it has for the model's variant is replayed (not yet of WeDLM and BD3-LM). Exits with 1 if a logit differs by more
 /// than the tolerance, or a token differs.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -42,6 +42,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let tolerance = args.tolerance;
         return Err(Error::InvalidArgument(format!("--tolerance {tolerance} is not a number from 0")));
     }
+    check_other_file(&args.model.file, &args.golden, "reference outputs")?;
     let model = args.model.open(&args.compute.device)?;
     let outcomes =
         verify(&model, &args.golden, &args.compute.context_params(), args.compute.pool()?.as_ref())?;

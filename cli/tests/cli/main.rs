@@ -25,6 +25,8 @@ mod install;
 mod json;
 mod layouts;
 mod messages;
+#[cfg(all(feature = "chat", feature = "hub", feature = "serve"))]
+mod misuse;
 mod models;
 mod options;
 #[cfg(target_os = "linux")]

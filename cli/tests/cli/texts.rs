@@ -291,7 +291,7 @@ fn help_is_in_groups_and_ends_with_examples() {
     for (name, first, last) in [
         ("Prompt", "--prompt ", "--batch "),
         ("Length and end of the text", "--max-tokens ", "--ignore-eos "),
-        ("Diffusion", "--alpha0 ", "--lookahead "),
+        ("Diffusion", "--alpha0 ", "--pass-overhead "),
         ("Sampling", "--top-p ", "--seed "),
         ("What may be written", "--allow ", "--json-schema "),
         ("Penalties", "--repetition-penalty ", "--dry-sequence-breaker "),

@@ -165,6 +165,11 @@ impl Tokenizer {
         self.encoder.encode(text, options)
     }
 
+    /// Whether the token is the mask, which stands for what is not known.
+    pub fn is_mask(&self, token: u32) -> bool {
+        token == self.mask
+    }
+
     /// The tokens of a corpus: special tokens that are written out in it, which divide its documents, are these tokens. No text has
     /// a mask: its name is characters. None is added.
     ///

@@ -10,13 +10,14 @@ use ::llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, To
 use ::llguidance::{Matcher as Inner, ParserFactory};
 
 use super::matcher::{Grammar, GrammarCompiler, GrammarMatcher};
+use super::schema_limits;
 use crate::error::{Error, Result};
 use crate::json::{self, Unread};
 use crate::memory::{start_scoped, with_room};
 use crate::model::Model;
 
-/// Stack of the thread that compiles a grammar, whose parts may be nested.
-const STACK: usize = 16 << 20;
+/// Stack of the thread that compiles a grammar: a level of a schema takes 5 KB, and there may be [some thousands](schema_limits).
+const STACK: usize = 64 << 20;
 
 /// Most repetitions and groups of an expression, or of all in a schema, and most of that number times their bytes: for each of
 /// them the matcher may note all that is behind it. For so many it takes some tens of megabytes.
@@ -81,8 +82,8 @@ impl GrammarCompiler for TokenTrie {
     fn compile(&self, grammar: &Grammar) -> Result<Box<dyn GrammarMatcher>> {
         let (kind, _) = grammar.parts();
         let bad = |what: String| Error::invalid(format!("{kind}: {}", shortened(&what)));
-        let ((parts, work), top) = match grammar {
-            Grammar::Regex(regex) => (work(regex), TopLevelGrammar::from_regex(regex)),
+        let ((parts, work), source) = match grammar {
+            Grammar::Regex(regex) => (work(regex), Source::Regex(regex)),
             Grammar::JsonSchema(schema) => {
                 let parsed = json::parse(schema.as_bytes(), schema.len() + 1);
                 let mut schema = parsed.map_err(|unread| match unread {
@@ -90,7 +91,7 @@ impl GrammarCompiler for TokenTrie {
                     Unread::NoMemory => unread.of_file(kind),
                 })?;
                 separate_plainly(&mut schema);
-                (work_of_texts(&schema), TopLevelGrammar::from_json_schema(schema))
+                (work_of_texts(&schema), Source::JsonSchema(schema))
             }
         };
         if parts > MOST_PARTS || work > MOST_WORK {
@@ -99,14 +100,36 @@ impl GrammarCompiler for TokenTrie {
             )));
         }
         let inner = thread::scope(|scope| {
-            let compile = || Inner::new(self.factory.create_parser(top));
+            let compile = || Ok(Inner::new(self.factory.create_parser(source.grammar()?)));
             let thread = start_scoped(scope, Some(STACK), compile)
                 .map_err(|error| Error::OutOfMemory(format!("a thread for a grammar: {error}")))?;
-            thread.join().map_err(|_| bad("the parser panicked".into()))
+            thread.join().map_err(|_| bad("the parser panicked".into()))?.map_err(bad)
         })?;
         match inner.get_error() {
             Some(error) => Err(bad(error)),
             None => Ok(Box::new(TextMatcher { inner, end: self.end })),
+        }
+    }
+}
+
+/// What a grammar is made of.
+enum Source<'a> {
+    Regex(&'a str),
+    JsonSchema(serde_json::Value),
+}
+
+impl Source<'_> {
+    /// The grammar, with the stack that it takes.
+    ///
+    /// # Errors
+    /// What there is too much of.
+    fn grammar(self) -> std::result::Result<TopLevelGrammar, String> {
+        match self {
+            Self::Regex(regex) => Ok(TopLevelGrammar::from_regex(regex)),
+            Self::JsonSchema(schema) => {
+                schema_limits::check(&schema)?;
+                Ok(TopLevelGrammar::from_json_schema(schema))
+            }
         }
     }
 }
@@ -138,6 +161,10 @@ impl GrammarMatcher for TextMatcher {
 
     fn copy(&self) -> Box<dyn GrammarMatcher> {
         Box::new(Self { inner: self.inner.clone(), end: self.end })
+    }
+
+    fn separate(&self) -> Box<dyn GrammarMatcher> {
+        Box::new(Self { inner: self.inner.deep_clone(), end: self.end })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use crate::error::Result;
+use crate::memory::formatted;
 
 /// What the written text of a sequence must match.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,17 @@ pub enum Grammar {
 }
 
 impl Grammar {
+    /// The same, in memory of its own.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error).
+    pub(super) fn copied(&self) -> Result<Self> {
+        Ok(match self {
+            Self::Regex(text) => Self::Regex(formatted(format_args!("{text}"))?),
+            Self::JsonSchema(text) => Self::JsonSchema(formatted(format_args!("{text}"))?),
+        })
+    }
+
     /// The name of the kind, and the text.
     pub(super) fn parts(&self) -> (&'static str, &str) {
         match self {
@@ -48,4 +60,7 @@ pub(super) trait GrammarMatcher: Debug + Send + Sync {
     /// A matcher that has matched as much, to look ahead with: once one has failed, it matches no more. (What llguidance's lexer may
     /// spend is shared by the two.)
     fn copy(&self) -> Box<dyn GrammarMatcher>;
+
+    /// A matcher that has matched as much, for another text: nothing is shared.
+    fn separate(&self) -> Box<dyn GrammarMatcher>;
 }

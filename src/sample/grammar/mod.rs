@@ -5,6 +5,8 @@
 #[cfg(feature = "grammar")]
 mod llguidance;
 mod matcher;
+#[cfg(feature = "grammar")]
+mod schema_limits;
 
 use super::logits::LogitsRow;
 use crate::error::{Error, Result};
@@ -13,7 +15,8 @@ use crate::model::Model;
 pub use matcher::Grammar;
 use matcher::{GrammarCompiler, GrammarMatcher};
 
-/// Longest grammar in bytes: the time to compile some grows with the square of their length, to about a second for this one.
+/// Longest grammar in bytes: the time to compile some grows with the square of their length, to about a second for this one. What
+/// takes longer is refused.
 const LONGEST: usize = 1 << 16;
 
 impl Grammar {
@@ -48,6 +51,8 @@ impl Grammar {
 #[derive(Debug, Default)]
 pub(crate) struct Grammars {
     compiler: Option<Box<dyn GrammarCompiler>>,
+    /// The last one, and a matcher at its beginning: the next text often has the same.
+    last: Option<(Grammar, Box<dyn GrammarMatcher>)>,
 }
 
 impl Grammars {
@@ -67,8 +72,13 @@ impl Grammars {
             Some(compiler) => compiler,
             none => none.insert(compiler(model)?),
         };
+        let last = match self.last.take_if(|(last, _)| last == grammar) {
+            Some(same) => same,
+            None => (grammar.copied()?, compiler.compile(grammar)?),
+        };
+        let (_, matcher) = self.last.insert(last);
         Ok(GrammarState {
-            matcher: compiler.compile(grammar)?,
+            matcher: matcher.separate(),
             written: Vec::new(),
             ahead: None,
             allowed: filled(model.config().vocab_size, false)?,

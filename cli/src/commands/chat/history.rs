@@ -30,8 +30,16 @@ impl Entry {
     }
 }
 
-/// Writes a conversation to a file: what OpenAI's API calls `messages`.
+/// Writes a conversation to a file: what OpenAI's API calls `messages`. One that is there is replaced, and nothing else is.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for another file; those of writing.
 pub fn write(file: &str, messages: &[Entry]) -> Result<()> {
+    let there = std::fs::metadata(file).is_ok_and(|there| there.is_file() && there.len() > 0);
+    if there && read(file).is_err() {
+        let what = format!("{file}: it is there and has no conversation; it stays as it is");
+        return Err(Error::InvalidArgument(what));
+    }
     let messages: Vec<Value> =
         messages.iter().map(|entry| json!({"role": entry.role, "content": entry.content})).collect();
     write_file(file.as_ref(), json_line(json!({ "messages": messages })))

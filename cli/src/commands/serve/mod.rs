@@ -108,9 +108,16 @@ Examples:
 pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.open(&args.compute.device)?;
     let has_template = model.metadata_value(esolm::ChatTemplate::KEY).is_some();
-    let format = match args.template.template.is_some() || has_template {
-        true => Some(args.template.format(&model)?),
-        false => None,
+    let format = match args.template.format(&model) {
+        Ok(format) => Some(format),
+        Err(error) if args.template.template.is_some() => return Err(error),
+        // Without chats there are completions.
+        Err(error) => {
+            if has_template {
+                tell(&format!("esolm: no chats, --template chatml or FILE has some: {error}"));
+            }
+            None
+        }
     };
     // Streaming needs it; so do stop strings.
     if !model.tokenizer()?.can_stream() {

@@ -41,7 +41,7 @@ impl Request {
         let n = fields.n()?;
         match fields.whole("best_of", 1..=1 << 30)? {
             Some(best_of) if best_of != n as u64 => {
-                Err(Failure::parameter("best_of", "is not supported beside 'n'"))
+                Err(Failure::parameter("best_of", "is not supported, unless it is 'n'"))
             }
             _ => fields.finish(prompts, n, most, top, model, None),
         }
@@ -50,8 +50,7 @@ impl Request {
     /// Reads the body of `/v1/chat/completions`.
     pub fn chat(body: &[u8], model: &Model, own_name: &str, format: Option<&ChatFormat>) -> Found<Self> {
         let fields = Fields::parse(body, own_name)?;
-        let missing =
-            "this model has no chat template: start the server with --template chatml, or --template FILE";
+        let missing = "this model has no chat template that can be used: start the server with --template chatml, or --template FILE";
         let format = format.ok_or_else(|| Failure::wrong(missing))?;
         let messages = messages(fields.get("messages"))?;
         let messages: Vec<Message<'_>> =
@@ -155,6 +154,8 @@ impl Fields {
         stop_strings.extend(format.iter().flat_map(|format| format.stop_strings.iter().cloned()));
         let seed = match self.get("seed") {
             Value::Null => Seed::random().value,
+            // As in llama.cpp and on the command line.
+            value if value.as_i64() == Some(-1) => Seed::random().value,
             value => {
                 let number = value.as_u64().or(value.as_i64().map(|number| number as u64));
                 number.ok_or_else(|| Failure::parameter("seed", "is no whole number"))?

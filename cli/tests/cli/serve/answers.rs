@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{CHAT, COMPLETIONS, Server, post};
-use crate::command_line::golden_with_words;
+use crate::command_line::{golden_with_words, library_file};
 
 #[test]
 fn completions_are_those_of_the_command_line() {
@@ -58,6 +58,31 @@ fn completions_are_those_of_the_command_line() {
     let (_, answer) = server.post(COMPLETIONS, &stopped);
     assert_eq!(answer["choices"][0]["finish_reason"], "stop");
     assert!(!answer["choices"][0]["text"].as_str().unwrap().contains('.'));
+}
+
+#[test]
+fn seed_of_minus_one_is_another_one_each_time() {
+    let server = Server::start(&[]);
+    let text = |seed: i64| {
+        let wanted = json!({"prompt": "Once upon a time", "max_tokens": 20, "seed": seed});
+        let (status, answer) = server.post(COMPLETIONS, &wanted);
+        assert_eq!(status, 200, "{answer}");
+        answer["choices"][0]["text"].as_str().unwrap().to_owned()
+    };
+    let texts = [-1, -1, -1].map(text);
+    assert!(texts[0] != texts[1] || texts[1] != texts[2], "{texts:?}");
+    assert_eq!(text(-2), text(-2));
+}
+
+/// Whose own template writes no answers.
+#[test]
+fn model_with_a_template_of_no_use_completes_texts() {
+    let server = Server::start(&["-m", &library_file("fuzz/seeds/gguf/llama-wedlm")]);
+    let (status, answer) = server.post(COMPLETIONS, &json!({"prompt": "ab", "max_tokens": 3}));
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = server.post(CHAT, &json!({"messages": [{"role": "user", "content": "a"}]}));
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("no chat template"), "{answer}");
 }
 
 #[test]

@@ -43,9 +43,12 @@ impl Server {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        lines.read_line(&mut line).unwrap();
-        let address = line.split("http://").nth(1).unwrap_or_else(|| panic!("{line}"));
+        // What it says of the model may come first.
+        let mut said = String::new();
+        while !said.contains("http://") {
+            assert!(lines.read_line(&mut said).unwrap() > 0, "{said}");
+        }
+        let address = said.split("http://").nth(1).unwrap();
         let address = address.split('/').next().unwrap().trim().to_owned();
         Self { child, address, lines }
     }
