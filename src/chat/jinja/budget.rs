@@ -51,18 +51,38 @@ const UNITS: u64 = 1 << 20;
 const UNITS_PER_MESSAGE: u64 = 1 << 12;
 const UNITS_PER_BYTE: u64 = 4;
 
-/// What is left of the work. All that a template makes or walks over is paid for, so this bounds time and memory.
+/// Most that the messages allow by their number. (Known templates take 130 to 300 units for each that is short.)
+const MOST_FOR_MESSAGES: u64 = 1 << 22;
+/// Most memory of what a template has made and keeps: so much, and so much more for each byte of the messages.
+const KEPT: usize = 64 << 20;
+const KEPT_PER_BYTE: usize = 32;
+
+/// What is left of the work, and of the memory. All that a template makes or walks over is paid for, so this bounds both.
 #[derive(Debug)]
 pub(super) struct Budget {
     left: Cell<u64>,
+    /// Bytes that may still be kept.
+    room: Cell<usize>,
 }
 
 impl Budget {
     /// For so many messages of so many bytes in all.
     pub(super) fn new(messages: usize, bytes: usize) -> Self {
-        let more = UNITS_PER_MESSAGE.saturating_mul(messages as u64);
+        let more = UNITS_PER_MESSAGE.saturating_mul(messages as u64).min(MOST_FOR_MESSAGES);
         let more = more.saturating_add(UNITS_PER_BYTE.saturating_mul(bytes as u64));
-        Self { left: Cell::new(UNITS.saturating_add(more)) }
+        let room = KEPT.saturating_add(KEPT_PER_BYTE.saturating_mul(bytes));
+        Self { left: Cell::new(UNITS.saturating_add(more)), room: Cell::new(room) }
+    }
+
+    /// Takes room for something that is kept until the template has run, and for what belongs to it.
+    pub(super) fn keep<T>(&self, bytes: usize) -> Outcome<()> {
+        match self.room.get().checked_sub(bytes.saturating_add(size_of::<T>())) {
+            Some(room) => {
+                self.room.set(room);
+                Ok(())
+            }
+            None => fault("it makes too much for these messages"),
+        }
     }
 
     /// Pays for operations, or items of a list.

@@ -60,18 +60,25 @@ impl<'a> Store<'a> {
     }
 
     pub(super) fn text(&'a self, text: String) -> Outcome<&'a str> {
-        if text.is_empty() { Ok("") } else { self.texts.put(text).map(String::as_str) }
+        if text.is_empty() {
+            return Ok("");
+        }
+        self.budget.keep::<String>(text.capacity())?;
+        self.texts.put(text).map(String::as_str)
     }
 
     pub(super) fn list(&'a self, list: List<'a>) -> Outcome<&'a List<'a>> {
+        self.budget.keep::<List<'_>>(size_of::<Datum<'_>>().saturating_mul(list.items.capacity()))?;
         self.lists.put(list)
     }
 
     pub(super) fn map(&'a self, map: Map<'a>) -> Outcome<&'a Map<'a>> {
+        self.budget.keep::<Map<'_>>(size_of::<(&str, Datum<'_>)>().saturating_mul(map.entries.capacity()))?;
         self.maps.put(map)
     }
 
     pub(super) fn namespace(&'a self, entries: Entries<'a>) -> Outcome<&'a RefCell<Entries<'a>>> {
+        self.budget.keep::<Entries<'_>>(size_of::<(&str, Datum<'_>)>().saturating_mul(entries.capacity()))?;
         self.namespaces.put(RefCell::new(entries))
     }
 }
