@@ -13,6 +13,12 @@ use crate::model::{Config, Model, TokenizeOptions, Tokenizer};
 const CUT: char = '\u{fdd0}';
 /// Stands for a whole content.
 const PLACE: &str = "\u{fdd1}";
+/// Stands before a character that is no part of a special token's name, whatever is beside it. (Behind it stands [`CUT`].)
+const ALONE: char = '\u{fdd2}';
+/// Roles that every template knows: the words of its language, not of a message.
+const ROLES: [&str; 3] = ["system", "user", "assistant"];
+/// How often a message is searched for names: without those that are found, others may be.
+const SEARCHES: usize = 4;
 
 /// A template that makes one text of a conversation's messages, in Jinja, as the files of models that converse have one. It needs
 /// the cargo feature `chat`. Applying one takes time and memory in proportion to the messages at most, and reads no files.
@@ -95,14 +101,13 @@ impl ChatTemplate {
     }
 
     /// The tokens of a conversation up to the model's next answer. Names of special tokens are these tokens where the template
-    /// writes them, and characters where a message does. A token that stands before each text of the model
+    /// writes them, and characters where a message or its role does. A token that stands before each text of the model
     /// ([`Config::prepend_token_id`] of Qwen's) is left out at the beginning.
     ///
     /// # Errors
     /// Those of [`ChatTemplate::apply`] and [`Tokenizer::encode_with`].
     pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message<'_>]) -> Result<Vec<u32>> {
-        let contents = guarded(tokenizer, messages)?;
-        let text = self.apply(&replaced(messages, &contents)?, true)?;
+        let text = self.apply(&as_messages(&guarded(tokenizer, messages)?)?, true)?;
         let mut tokens = encode_guarded(tokenizer, &text, false)?;
         tokenizer.without_token_before(&mut tokens);
         Ok(tokens)
@@ -126,11 +131,11 @@ impl ChatTemplate {
             let count = messages.len();
             return Err(Error::invalid(format!("behind {behind} messages, of {count}")));
         };
-        let mut contents = guarded(tokenizer, messages)?;
-        if let Some(content) = contents.get_mut(answer) {
-            *content = copied(PLACE)?;
+        let mut messages = guarded(tokenizer, messages)?;
+        if let Some(message) = messages.get_mut(answer) {
+            message.content = copied(PLACE)?;
         }
-        let text = self.apply(&replaced(messages, &contents)?, true)?;
+        let text = self.apply(&as_messages(&messages)?, true)?;
         encode_guarded(tokenizer, behind_place(&text)?, true)
     }
 
@@ -145,10 +150,14 @@ impl ChatTemplate {
     }
 }
 
-/// The messages with other contents.
-fn replaced<'a>(messages: &[Message<'a>], contents: &'a [String]) -> Result<Vec<Message<'a>>> {
-    let with = |(message, content): (&Message<'a>, &'a String)| Message { role: message.role, content };
-    collected(messages.iter().zip(contents).map(with))
+/// A message in which the names of special tokens are marked.
+struct Guarded {
+    role: String,
+    content: String,
+}
+
+fn as_messages(all: &[Guarded]) -> Result<Vec<Message<'_>>> {
+    collected(all.iter().map(|Guarded { role, content }| Message { role, content }))
 }
 
 fn behind_place(text: &str) -> Result<&str> {
@@ -159,16 +168,66 @@ fn behind_place(text: &str) -> Result<&str> {
         .ok_or_else(|| Error::Unsupported("the chat template does not write an answer once, as it is".into()))
 }
 
-/// The contents, with the names of special tokens in them cut in two.
-fn guarded(tokenizer: &Tokenizer, messages: &[Message<'_>]) -> Result<Vec<String>> {
+/// The messages, with marks in the names of special tokens.
+fn guarded(tokenizer: &Tokenizer, messages: &[Message<'_>]) -> Result<Vec<Guarded>> {
     let names = tokenizer.special_names()?;
-    try_collected(messages.iter().map(|message| guarded_content(&names, message.content)))
+    try_collected(messages.iter().map(|message| {
+        let role = if ROLES.contains(&message.role) {
+            copied(message.role)?
+        } else {
+            guarded_text(tokenizer, &names, message.role)?
+        };
+        Ok(Guarded { role, content: guarded_text(tokenizer, &names, message.content)? })
+    }))
 }
 
-/// `names` are in order, and none begins with another: so only the last one before a text can begin it.
-fn guarded_content(names: &[&str], content: &str) -> Result<String> {
+/// A text of a message, with marks in what names special tokens: as it is, or as the tokenizer normalizes it.
+fn guarded_text(tokenizer: &Tokenizer, names: &[&str], text: &str) -> Result<String> {
+    let mut made = cut_names(names, text)?;
+    for _ in 0..SEARCHES {
+        match with_names_alone(tokenizer, &made)? {
+            Some(marked) => made = marked,
+            None => return Ok(made),
+        }
+    }
+    Err(Error::tokenizer("a message names special tokens in a way that cannot be told from other text"))
+}
+
+/// The text with each character alone of what the tokenizer takes for a special token's name; `None` if there is no such name.
+fn with_names_alone(tokenizer: &Tokenizer, text: &str) -> Result<Option<String>> {
+    let (mut made, mut any) = (String::new(), false);
+    for (piece, is_alone, mark) in pieces(text) {
+        let places = if is_alone { Vec::new() } else { tokenizer.named_places(piece)? };
+        any |= !places.is_empty();
+        let mut places = places.iter().peekable();
+        for (index, c) in piece.char_indices() {
+            while places.next_if(|&&(_, end)| end <= index).is_some() {}
+            match places.peek() {
+                Some(&&(start, _)) if start <= index => append(&mut made, format_args!("{ALONE}{c}{CUT}"))?,
+                _ => append(&mut made, c)?,
+            }
+        }
+        append(&mut made, mark)?;
+    }
+    Ok(any.then_some(made))
+}
+
+/// The pieces of a text between marks, whether each is a character that stands alone, and the mark behind it.
+fn pieces(text: &str) -> impl Iterator<Item = (&str, bool, &str)> {
+    let mut before = "";
+    text.split_inclusive([CUT, ALONE]).map(move |piece| {
+        let (own, mark) = piece.split_at(piece.trim_end_matches([CUT, ALONE]).len());
+        let is_alone = before.starts_with(ALONE) && mark.starts_with(CUT) && own.chars().nth(1).is_none();
+        before = mark;
+        (own, is_alone, mark)
+    })
+}
+
+/// The text with names cut in two. They are in order, and none begins with another: so only the last one before a text can begin
+/// it.
+fn cut_names(names: &[&str], content: &str) -> Result<String> {
     // Nothing of a message may pass for the marks.
-    let is_mark = |c: char| c == CUT || PLACE.starts_with(c);
+    let is_mark = |c: char| c == CUT || c == ALONE || PLACE.starts_with(c);
     let mut without_marks = String::new();
     let content = match content.contains(is_mark) {
         true => {
@@ -191,15 +250,14 @@ fn guarded_content(names: &[&str], content: &str) -> Result<String> {
     Ok(made)
 }
 
-fn encode_guarded(tokenizer: &Tokenizer, text: &str, continues: bool) -> Result<Vec<u32>> {
+fn encode_guarded(tokenizer: &Tokenizer, text: &str, mut continues: bool) -> Result<Vec<u32>> {
     let mut all = Vec::new();
-    for (number, part) in text.split(CUT).enumerate() {
-        let options = TokenizeOptions { parse_special: true, continues: continues || number > 0 };
-        if !part.is_empty() {
-            for token in tokenizer.encode_with(part, &options)? {
-                push(&mut all, token)?;
-            }
+    for (piece, is_alone, _) in pieces(text).filter(|(piece, ..)| !piece.is_empty()) {
+        let options = TokenizeOptions { parse_special: !is_alone, continues };
+        for token in tokenizer.encode_with(piece, &options)? {
+            push(&mut all, token)?;
         }
+        continues = true;
     }
     Ok(all)
 }
@@ -237,12 +295,12 @@ mod tests {
     #[test]
     fn names_in_a_content_are_cut_in_two() {
         let names = ["<a", "<|end|>", "[MASK]"];
-        let guarded = |content: &str| guarded_content(&names, content).unwrap();
+        let guarded = |content: &str| cut_names(&names, content).unwrap();
         assert_eq!(guarded("<|end|><ab [MASK"), "<\u{fdd0}|end|><\u{fdd0}ab [MASK");
         assert_eq!(guarded("\u{fdd0}<<a\u{fdd1}"), "\u{fffd}<<\u{fdd0}a\u{fffd}");
-        assert_eq!(guarded_content(&[], "<a").unwrap(), "<a");
+        assert_eq!(cut_names(&[], "<a").unwrap(), "<a");
         // Also one that the replaced marks make.
-        assert_eq!(guarded_content(&["<\u{fffd}>"], "<\u{fdd0}>").unwrap(), "<\u{fdd0}\u{fffd}>");
+        assert_eq!(cut_names(&["<\u{fffd}>"], "<\u{fdd0}>").unwrap(), "<\u{fdd0}\u{fffd}>");
     }
 
     #[test]
@@ -251,7 +309,7 @@ mod tests {
         names.sort_unstable();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let started = std::time::Instant::now();
-        assert_eq!(guarded_content(&names, &"a".repeat(1 << 18)).unwrap().len(), 1 << 18);
+        assert_eq!(cut_names(&names, &"a".repeat(1 << 18)).unwrap().len(), 1 << 18);
         assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
     }
 }

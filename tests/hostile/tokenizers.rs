@@ -97,6 +97,22 @@ pub fn all(folder: &Path) -> Tally {
             "growing decoders",
             word_level(&format!(r#""decoder": {},"#, sequence("decoders", &replace("a", "aaaaaaaaaa"), 10))),
         ),
+        ("parts that make a long text again and again", {
+            let again = vec![replace("a", "a"); 14].join(", ");
+            let all = format!("{}, {}, {again}", replace("a", &"a".repeat(16)), replace("a", "aaa"));
+            word_level(&format!(r#""normalizer": {},"#, sequence("normalizers", &all, 1)))
+        }),
+        ("decoders that make long tokens again and again", {
+            let again = vec![replace("a", "a"); 14].join(", ");
+            let all = format!("{}, {again}", replace("a", &"a".repeat(16)));
+            word_level(&format!(r#""decoder": {},"#, sequence("decoders", &all, 1)))
+        }),
+        (
+            "blanks that take blanks along",
+            word_level(
+                r#""added_tokens": [{"id": 32, "content": " ", "single_word": false, "lstrip": false, "rstrip": true, "normalized": false, "special": false}],"#,
+            ),
+        ),
         ("a text for a vocabulary", format!(r#"{{"model": {{"vocab": "{long}{long}"}}}}"#)),
         ("a long type", format!(r#"{{"model": {{"type": "{long}{long}", "vocab": {{}}}}}}"#)),
         ("a long token", word_level(&added(1, 2 << 20))),

@@ -4,16 +4,22 @@ use std::sync::OnceLock;
 
 use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use tokenizers::{
-    AddedVocabulary, Encoding, Model as _, NormalizerWrapper, OffsetType, PreTokenizer as _,
-    PreTokenizerWrapper,
+    AddedVocabulary, Encoding, Model as _, NormalizerWrapper, OffsetReferential, OffsetType,
+    PreTokenizedString, PreTokenizer as _, PreTokenizerWrapper,
 };
 
+use super::file::Parsed;
 use super::library::{failed, guarded};
 use crate::error::{Error, Result};
-use crate::memory::{collected, extend, push, with_room};
+use crate::memory::{collected, extend, push, room_for_library, with_room};
 
 /// How the mask token is written, whatever the tokenizer calls it.
 pub const MASK: &str = "[MASK]";
+
+/// Bytes of memory that the library takes for a byte of a text that is normalized and cut into words, about.
+const PER_BYTE: usize = 150;
+/// Bytes of a text that are normalized at a time where it is not clear whether there is memory for all.
+const SLICE: usize = 16 << 10;
 
 /// Tokens, and where they are in their text, in bytes.
 type Spans = (Vec<u32>, Vec<(usize, usize)>);
@@ -33,6 +39,8 @@ pub struct TokenizeOptions {
 #[derive(Debug)]
 pub(super) struct Encoder {
     inner: tokenizers::Tokenizer,
+    /// How many bytes normalizer and pre-tokenizer make of a byte at most.
+    growth: usize,
     /// Its added tokens, of which the special ones are characters. Made on first use.
     plain: OnceLock<AddedVocabulary>,
     /// What puts no space before a text, if the file's own does.
@@ -47,9 +55,10 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(inner: tokenizers::Tokenizer, mask: u32, bos: Option<u32>, ends: Vec<u32>) -> Self {
+    pub(super) fn new(parsed: Parsed, mask: u32, bos: Option<u32>, ends: Vec<u32>) -> Self {
+        let Parsed { tokenizer: inner, growth, .. } = parsed;
         let (unknown, continuing) = (unknown(&inner), Preparation::without_prefix(&inner));
-        Self { inner, plain: OnceLock::new(), continuing, mask, bos, ends, unknown }
+        Self { inner, growth, plain: OnceLock::new(), continuing, mask, bos, ends, unknown }
     }
 
     /// The file's own.
@@ -149,6 +158,7 @@ impl Encoder {
 
     /// The tokens of a text, and where they are in it, in bytes.
     fn ids(&self, text: &str, special: bool, continues: bool) -> Result<Spans> {
+        self.look_for_room(text)?;
         let encoding = guarded(|| self.encoding(text, special, continues));
         let encoding = encoding.map_err(|e| failed("cannot encode this text", e))?;
         let ids = collected(encoding.get_ids().iter().copied())?;
@@ -166,16 +176,83 @@ impl Encoder {
                 plain
             }),
         };
-        let (normalizer, pre_tokenizer) = match self.continuing.as_ref().filter(|_| continues) {
+        let mut parts = self.words(added, text, continues)?;
+        parts.tokenize(|part| inner.get_model().tokenize(part.get()))?;
+        inner.post_process(parts.into_encoding(None, 0, OffsetType::Byte)?, None, false)
+    }
+
+    /// What is done with a text.
+    fn preparation(&self, continues: bool) -> (Option<&NormalizerWrapper>, Option<&PreTokenizerWrapper>) {
+        match self.continuing.as_ref().filter(|_| continues) {
             Some(own) => (own.normalizer.as_ref(), own.pre_tokenizer.as_ref()),
-            None => (inner.get_normalizer(), inner.get_pre_tokenizer()),
-        };
+            None => (self.inner.get_normalizer(), self.inner.get_pre_tokenizer()),
+        }
+    }
+
+    /// A text, normalized and cut into words.
+    fn words(
+        &self,
+        added: &AddedVocabulary,
+        text: &str,
+        continues: bool,
+    ) -> tokenizers::Result<PreTokenizedString> {
+        let (normalizer, pre_tokenizer) = self.preparation(continues);
         let mut parts = added.extract_and_normalize(normalizer, text);
         if let Some(pre_tokenizer) = pre_tokenizer {
             pre_tokenizer.pre_tokenize(&mut parts)?;
         }
-        parts.tokenize(|part| inner.get_model().tokenize(part.get()))?;
-        inner.post_process(parts.into_encoding(None, 0, OffsetType::Byte)?, None, false)
+        Ok(parts)
+    }
+
+    /// Looks for memory for what the library makes of a text.
+    fn look_for_room(&self, text: &str) -> Result<()> {
+        // Hardly a text grows as much as one may.
+        match Self::room_for(text.len().saturating_mul(self.growth)) {
+            Ok(()) => Ok(()),
+            Err(_) => Self::room_for(self.grown(text)?),
+        }
+    }
+
+    fn room_for(normalized: usize) -> Result<()> {
+        room_for_library(normalized.saturating_mul(PER_BYTE))
+    }
+
+    /// How many bytes a text has when it is normalized and cut into words.
+    fn grown(&self, text: &str) -> Result<usize> {
+        let (mut rest, mut grown) = (text, 0);
+        while !rest.is_empty() {
+            let (slice, behind) = rest.split_at(rest.floor_char_boundary(SLICE));
+            Self::room_for(slice.len().saturating_mul(self.growth))?;
+            let words = guarded(|| self.words(self.inner.get_added_vocabulary(), slice, false));
+            let words = words.map_err(|e| failed("cannot encode this text", e))?;
+            let all = words.get_splits(OffsetReferential::Normalized, OffsetType::None);
+            grown += all.iter().map(|(word, ..)| word.len()).sum::<usize>();
+            rest = behind;
+        }
+        Ok(grown)
+    }
+
+    /// Where a text names such tokens as the library finds them in it, also where they have another form in the text than in
+    /// their names: in order, in bytes, without the blanks that they take along.
+    pub(super) fn named_places(&self, text: &str) -> Result<Vec<(usize, usize)>> {
+        let mut places = Vec::new();
+        self.look_for_room(text)?;
+        // As the beginning of a text, and as going on from another.
+        for continues in [false, true].into_iter().take(1 + usize::from(self.continuing.is_some())) {
+            let added = self.inner.get_added_vocabulary();
+            let found = guarded(|| Ok(added.extract_and_normalize(self.preparation(continues).0, text)));
+            let found = found.map_err(|e| failed("cannot encode this text", e))?;
+            for (_, (start, end), tokens) in found.get_splits(OffsetReferential::Original, OffsetType::Byte) {
+                if !tokens.iter().flatten().any(|token| self.is_named(token.id)) {
+                    continue;
+                }
+                let name = text.get(start..end).unwrap_or_default();
+                let start = start + name.len() - name.trim_start().len();
+                push(&mut places, (start, start + name.trim().len()))?;
+            }
+        }
+        places.sort_unstable();
+        Ok(places)
     }
 
     /// Whether a token is written by its name only: those that the file calls special, and the mask and the tokens that
@@ -269,5 +346,25 @@ fn clear_pre_tokenizer(part: &mut PreTokenizerWrapper) -> bool {
             scheme != PrependScheme::Never
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_there_is_no_memory_for_is_an_error() {
+        let encoder = |growth| {
+            let json = r#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}"#;
+            let parsed = super::super::file::parse(json).unwrap();
+            Encoder::new(Parsed { growth, ..parsed }, 1, None, Vec::new())
+        };
+        let encode = |growth, text: &str| encoder(growth).encode(text, &TokenizeOptions::default());
+        assert_eq!(encode(48, "aa").unwrap(), [0, 0]);
+        assert!(matches!(encode(1 << 50, "aa"), Err(Error::OutOfMemory(_))));
+        // What counts is how long it gets, slice by slice.
+        let long = "a\u{e9}".repeat(SLICE);
+        assert_eq!(encoder(48).grown(&long).unwrap(), long.len());
     }
 }

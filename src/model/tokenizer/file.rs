@@ -6,12 +6,12 @@ use serde::de::IgnoredAny;
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::wordlevel::WordLevel;
 use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::{ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper, Tokenizer};
+use tokenizers::{AddedToken, ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper, Tokenizer};
 
 use super::parts::{Kind, Limits};
-use super::vocabulary::{AddedTokens, Merges, TokenIds};
+use super::vocabulary::{AddedTokens, MAX_ADDED_BYTES, Merges, TokenIds};
 use crate::json::{SmallJson, is_no_memory, longest_text};
-use crate::memory::no_room;
+use crate::memory::{no_room, push};
 
 /// Longest name of the unknown token, prefix and suffix, in bytes: each occurs once per character or word of a text.
 const MAX_AFFIX: usize = 64;
@@ -24,6 +24,8 @@ const MAX_TEXT: usize = 1 << 20;
 /// A tokenizer, and what in its file was left out.
 pub(super) struct Parsed {
     pub tokenizer: Tokenizer,
+    /// How many bytes normalizer and pre-tokenizer make of a byte of text at most.
+    pub growth: usize,
     pub notes: Vec<&'static str>,
 }
 
@@ -100,19 +102,43 @@ pub(super) fn parse(json: &str) -> tokenizers::Result<Parsed> {
         tokenizer.with_decoder(Some(part));
     }
     let AddedTokens(added) = file.added_tokens.unwrap_or_default();
-    if let Some(normalizer) = tokenizer.get_normalizer() {
-        // One of which nothing is left would be found everywhere.
-        for token in added.iter().filter(|token| token.normalized && !token.content.is_empty()) {
-            let mut content = NormalizedString::from(token.content.as_str());
-            normalizer.normalize(&mut content).map_err(|e| e.to_string())?;
-            if content.is_empty() {
-                let what = format!("the normalizer leaves nothing of the added token '{}'", token.content);
-                return Err(what.into());
-            }
+    add(&mut tokenizer, &added)?;
+    Ok(Parsed { tokenizer, growth: limits.growth(), notes })
+}
+
+/// Adds the tokens that are found in a text before anything else.
+fn add(tokenizer: &mut Tokenizer, added: &[AddedToken]) -> tokenizers::Result<()> {
+    let (mut bytes, mut blank) = (0, Vec::new());
+    for AddedToken { content, normalized, .. } in added.iter().filter(|token| !token.content.is_empty()) {
+        let mut searched = NormalizedString::from(content.as_str());
+        if let Some(normalizer) = tokenizer.get_normalizer().filter(|_| *normalized) {
+            normalizer.normalize(&mut searched)?;
+        }
+        // It would be found everywhere.
+        if searched.is_empty() {
+            return Err(format!("the normalizer leaves nothing of the added token {content:?}").into());
+        }
+        bytes += searched.len();
+        if bytes > 2 * MAX_ADDED_BYTES {
+            return Err("the normalizer makes the added tokens too long".into());
+        }
+        if searched.get().starts_with(char::is_whitespace) {
+            push(&mut blank, content)?;
         }
     }
-    tokenizer.add_tokens(&added);
-    Ok(Parsed { tokenizer, notes })
+    tokenizer.add_tokens(added);
+    // The library finds each of many blanks in sequence, though the one before took them all: the square of their number. (It
+    // goes by what the token of this number says.)
+    let takes_blanks = |content: &&String| {
+        let number = tokenizer.token_to_id(content);
+        let token =
+            number.and_then(|id| tokenizer.get_added_vocabulary().get_added_tokens_decoder().get(&id));
+        token.is_some_and(|token| token.lstrip || token.rstrip)
+    };
+    blank.into_iter().find(takes_blanks).map_or(Ok(()), |content| {
+        let what = "begins with a blank and takes the blanks beside it along ('lstrip' or 'rstrip')";
+        Err(format!("the added token {content:?} {what}: this is not supported").into())
+    })
 }
 
 /// A checked part as the tokenizer library has it.
@@ -246,5 +272,50 @@ mod tests {
                 "normalized": false, "special": true}], "model""#,
         );
         assert_eq!(ids(&added, "ab<s>ab"), [2, 5, 2]);
+    }
+
+    /// Many blanks would take the square of their number.
+    #[test]
+    fn added_tokens_that_are_blanks_and_take_blanks_along_are_refused() {
+        let file = |vocab: &str, normalizer: &str, added: &[(&str, &str)]| {
+            let token = |(id, (content, set)): (usize, &(&str, &str))| {
+                let json = format!(
+                    r#"{{"id": {}, "content": "{content}", "single_word": false, "lstrip": false, "rstrip": false,
+                        "normalized": false, "special": true}}"#,
+                    id + 2
+                );
+                json.replace(&format!("\"{set}\": false"), &format!("\"{set}\": true"))
+            };
+            let added: Vec<String> = added.iter().enumerate().map(token).collect();
+            let added = added.join(", ");
+            let json = format!(
+                r#"{{"normalizer": {normalizer}, "added_tokens": [{added}],
+                    "model": {{"type": "BPE", "vocab": {{"a": 0, "b": {vocab}}}, "merges": []}}}}"#
+            );
+            parse(&json).map(|parsed| parsed.tokenizer).map_err(|e| e.to_string())
+        };
+        let blanks = r#"{"type": "Replace", "pattern": {"String": "_"}, "content": " "}"#;
+        for (vocab, normalizer, added) in [
+            ("1", "null", &[(" ", "rstrip")][..]),
+            ("1", "null", &[("\u{2003}x", "lstrip")]),
+            // Two tokens of one number: the second one's settings hold for both.
+            ("2", "null", &[(" ", "single_word"), ("b", "rstrip")]),
+        ] {
+            let refused = file(vocab, normalizer, added);
+            assert!(refused.as_ref().is_err_and(|e| e.contains("blank")), "{added:?}: {refused:?}");
+        }
+        for (normalizer, added) in [
+            ("null", [("<|end|>", "rstrip"), ("<mask>", "lstrip"), ("  ", "single_word")]),
+            (blanks, [("_", "rstrip"), ("a ", "lstrip"), (" a", "single_word")]),
+        ] {
+            assert!(file("1", normalizer, &added).is_ok(), "{added:?}");
+        }
+        let normalized = r#"{"id": 2, "content": "_", "single_word": false, "lstrip": false, "rstrip": true,
+            "normalized": true, "special": true}"#;
+        let json = format!(
+            r#"{{"normalizer": {blanks}, "added_tokens": [{normalized}],
+                "model": {{"type": "BPE", "vocab": {{"a": 0, "b": 1}}, "merges": []}}}}"#
+        );
+        assert!(parse(&json).err().unwrap().to_string().contains("blank"));
     }
 }

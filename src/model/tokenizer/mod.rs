@@ -115,8 +115,8 @@ impl Tokenizer {
 
     /// Reads a `tokenizer.json`.
     fn from_json(json: &str, config: &Config) -> Result<Self, Unusable> {
-        let inner = parse_tokenizer(json).map_err(Unusable::damaged)?;
-        let tokens = count(&inner);
+        let parsed = parsed(json).map_err(Unusable::damaged)?;
+        let tokens = count(&parsed.tokenizer);
         // The mask token comes after the tokenizer's own, or is one of them.
         let fits = match config.llama_architecture() {
             // Their vocabularies have rows for no token.
@@ -133,7 +133,7 @@ impl Tokenizer {
         let Config { mask_token_id: mask, bos_token_id: bos, vocab_size, .. } = *config;
         let mut ends = with_room(1 + config.other_eos_token_ids.len())?;
         ends.extend(config.ends());
-        let encoder = Encoder::new(inner, mask, bos, ends);
+        let encoder = Encoder::new(parsed, mask, bos, ends);
         let before = config.token_before_texts();
         let made = Self { encoder, mask, before, vocab_size, pieces: OnceLock::new() };
         // Before any work, so that making text allocates the text alone. If there is no memory, each use tries again.
@@ -299,6 +299,14 @@ impl Tokenizer {
         self.encoder.special_names()
     }
 
+    /// Where a text names such tokens as the tokenizer finds them, which may normalize it: in order, in bytes.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub(crate) fn named_places(&self, text: &str) -> Result<Vec<(usize, usize)>> {
+        self.encoder.named_places(text)
+    }
+
     /// Whether the tokenizer has this token. (Of a text that cannot be made of pieces, which know it themselves.)
     fn has(&self, token: u32) -> bool {
         self.encoder.tokenizer().id_to_token(token).is_some()
@@ -346,12 +354,18 @@ fn memory(json: &str) -> usize {
 ///
 /// # Errors
 /// What is wrong with it; [`Error::OutOfMemory`].
+#[cfg(any(test, feature = "convert"))]
 pub(crate) fn parse_tokenizer(json: &str) -> Result<tokenizers::Tokenizer, Cause> {
+    parsed(json).map(|parsed| parsed.tokenizer)
+}
+
+/// The same, with what else is known of it.
+fn parsed(json: &str) -> Result<file::Parsed, Cause> {
     guarded(|| {
         room_for_library(memory(json))?;
-        let file::Parsed { tokenizer, notes } = file::parse(json)?;
-        notes.iter().for_each(|note| log(LogLevel::Warn, note));
-        Ok(tokenizer)
+        let parsed = file::parse(json)?;
+        parsed.notes.iter().for_each(|note| log(LogLevel::Warn, note));
+        Ok(parsed)
     })
 }
 

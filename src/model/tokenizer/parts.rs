@@ -8,8 +8,13 @@ use super::pattern;
 
 /// Most parts in sequence.
 const MAX_PARTS: usize = 16;
-/// Most bytes that parts in sequence may make of a byte.
-const MAX_GROWTH: usize = 128;
+/// Most bytes that parts in sequence may make of a byte of text. (NFKC, lower case and a byte-level pre-tokenizer make 44.)
+const MAX_GROWTH: usize = 48;
+/// Most bytes that all of them together may make of one: each part makes the text anew.
+const MAX_MADE: usize = 256;
+/// The same of a byte of a token. (Llama's decoder makes 3 and 10.)
+const MAX_DECODER_GROWTH: usize = 16;
+const MAX_DECODER_MADE: usize = 32;
 /// Longest text that a part adds or replaces, in bytes.
 const MAX_TEXT: usize = 16;
 
@@ -22,12 +27,26 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Most bytes that parts in sequence may make of a byte in the end, and together.
+    fn limits(self) -> (usize, usize) {
+        match self {
+            Self::Normalizer | Self::PreTokenizer => (MAX_GROWTH, MAX_MADE),
+            Self::Decoder => (MAX_DECODER_GROWTH, MAX_DECODER_MADE),
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Normalizer => "normalizer",
             Self::PreTokenizer => "pre-tokenizer",
             Self::Decoder => "decoder",
         }
+    }
+
+    /// Whether a part changes characters as Unicode says. What one of these makes long, the next makes no longer still: in
+    /// sequence they make as much as one of them does.
+    fn is_unicode(self, ty: &str) -> bool {
+        self == Self::Normalizer && !["ByteLevel", "Prepend", "Replace"].contains(&ty)
     }
 
     /// The key of the list of a sequence.
@@ -43,12 +62,21 @@ impl Kind {
 /// What parts in sequence may do.
 pub(super) struct Limits {
     parts: usize,
-    growth: usize,
+    /// What the parts make of a byte, but for the last ones if these are [`Kind::is_unicode`].
+    before: usize,
+    /// What those make of one.
+    unicode: usize,
+    made: usize,
 }
 
 impl Limits {
     pub fn new() -> Self {
-        Self { parts: 0, growth: 1 }
+        Self { parts: 0, before: 1, unicode: 1, made: 0 }
+    }
+
+    /// How many bytes the parts make of a byte at most.
+    pub fn growth(&self) -> usize {
+        self.before.saturating_mul(self.unicode)
     }
 
     /// Checks the description of a part. Returns it as the tokenizer library takes it.
@@ -73,12 +101,23 @@ impl Limits {
             Kind::Decoder => decoder(ty, part)?,
         };
         self.parts += 1;
-        self.growth = self.growth.saturating_mul(growth);
+        if kind.is_unicode(ty) {
+            self.unicode = self.unicode.max(growth);
+        } else {
+            (self.before, self.unicode) = (self.growth().saturating_mul(growth), 1);
+        }
+        self.made = self.made.saturating_add(self.growth());
         if self.parts > MAX_PARTS {
             return Err(format!("more than {MAX_PARTS} parts in sequence"));
         }
-        if self.growth > MAX_GROWTH {
-            return Err(format!("up to '{ty}', a byte of text may become more than {MAX_GROWTH}"));
+        let (most, most_made) = kind.limits();
+        if self.growth() > most {
+            return Err(format!("up to '{ty}', a byte of text may become more than {most}"));
+        }
+        if self.made > most_made {
+            return Err(format!(
+                "up to '{ty}', the parts make more than {most_made} bytes of a byte of text"
+            ));
         }
         Ok(())
     }
@@ -112,8 +151,8 @@ fn pre_tokenizer(ty: &str, part: &Value) -> Result<usize, String> {
         // Some bytes become characters of two, and a word of one byte may get a space.
         "ByteLevel" if part.get("add_prefix_space") == Some(&Value::Bool(false)) => Ok(2),
         "ByteLevel" => Ok(4),
-        // A space becomes a character, and a word of one byte gets one.
-        "Metaspace" => Ok(2 * text(part, "replacement")?.len()),
+        // A space becomes a character, and a word of one byte gets one before it.
+        "Metaspace" => Ok(1 + text(part, "replacement")?.len()),
         "Split" => match (part.pointer("/pattern/Regex"), part.pointer("/pattern/String")) {
             (Some(Value::String(regex)), None) => pattern::check(regex).map(|_| 1),
             (None, Some(Value::String(text))) if (1..=MAX_TEXT).contains(&text.len()) => Ok(1),
@@ -207,14 +246,55 @@ mod tests {
     }
 
     #[test]
+    fn growth_of_known_chains_is_within_the_limit() {
+        let nfkc = r#"{"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Lowercase"}, {"type": "StripAccents"}]}"#;
+        let llama = r#"{"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}"#;
+        let metaspace = r#"{"type": "Metaspace", "replacement": "▁"}"#;
+        for (normalizer, pre_tokenizer, growth) in [
+            (nfkc, r#"{"type": "ByteLevel", "add_prefix_space": true}"#, 44),
+            (nfkc, metaspace, 44),
+            (llama, metaspace, 48),
+            (r#"{"type": "NFC"}"#, r#"{"type": "ByteLevel", "add_prefix_space": false}"#, 6),
+            (r#"{"type": "BertNormalizer"}"#, r#"{"type": "BertPreTokenizer"}"#, 6),
+        ] {
+            let mut limits = Limits::new();
+            limits.check(Kind::Normalizer, serde_json::from_str(normalizer).unwrap()).unwrap();
+            limits.check(Kind::PreTokenizer, serde_json::from_str(pre_tokenizer).unwrap()).unwrap();
+            assert_eq!(limits.growth(), growth, "{normalizer} {pre_tokenizer}");
+        }
+    }
+
+    /// As [`Kind::is_unicode`] says.
+    #[test]
+    fn normalizers_of_unicode_in_sequence_make_no_more_than_one_of_them() {
+        use tokenizers::{NormalizedString, Normalizer, NormalizerWrapper};
+        let json = r#"{"type": "Sequence", "normalizers": [{"type": "Lowercase"}, {"type": "NFKD"}, {"type": "Lowercase"},
+            {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": false,
+             "lowercase": true}, {"type": "NFKD"}]}"#;
+        let chain: NormalizerWrapper = serde_json::from_str(json).unwrap();
+        for c in ('\u{80}'..'\u{33480}').chain('\u{e0000}'..'\u{e0200}') {
+            let mut text = NormalizedString::from(c.to_string());
+            chain.normalize(&mut text).unwrap();
+            assert!(text.len() <= 11 * c.len_utf8(), "{c:?} becomes {:?}", text.get());
+        }
+    }
+
+    #[test]
     fn parts_without_a_bound_are_refused() {
         let tenfold = r#"{"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaaaa"}"#;
+        let same = r#"{"type": "Replace", "pattern": {"Regex": "."}, "content": "a"}"#;
+        let fourfold = r#"{"type": "Replace", "pattern": {"String": "a"}, "content": "aaaa"}"#;
+        let longer = [&[tenfold, fourfold][..], &[same; 6]].concat().join(", ");
+        let then_as_it_is = [&[tenfold][..], &[same; 3]].concat().join(", ");
         let chain = |kind: Kind, part: &str, count: usize| {
             format!(r#"{{"type": "Sequence", "{}": [{}]}}"#, kind.list(), vec![part; count].join(", "))
         };
         let cases = [
-            (Kind::Normalizer, chain(Kind::Normalizer, tenfold, 10), "more than 128"),
-            (Kind::Decoder, chain(Kind::Decoder, tenfold, 3), "more than 128"),
+            (Kind::Normalizer, chain(Kind::Normalizer, tenfold, 10), "more than 48"),
+            (Kind::Normalizer, chain(Kind::Normalizer, &longer, 1), "more than 256 bytes"),
+            (Kind::Decoder, chain(Kind::Decoder, tenfold, 3), "more than 16"),
+            (Kind::Decoder, chain(Kind::Decoder, &then_as_it_is, 1), "more than 32 bytes"),
             (Kind::Normalizer, chain(Kind::Normalizer, r#"{"type": "Strip"}"#, 17), "16 parts"),
             (
                 Kind::Normalizer,

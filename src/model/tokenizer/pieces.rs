@@ -3,6 +3,8 @@
 //! What a decoder makes of a token depends on whether a token is before it (the space of a word that begins a text is left
 //! out) or behind it, and on nothing else, except for those decoders that look at the whole text: they have no table.
 
+use std::cell::Cell;
+
 use tokenizers::{Decoder, DecoderWrapper};
 
 use super::library::guarded;
@@ -11,6 +13,10 @@ use crate::memory::{no_room, reserve, with_room};
 
 /// Largest table: bytes of all tokens. Decoders may make longer texts of tokens.
 const MAX_BYTES: usize = 64 << 20;
+
+/// Most bytes that the parts of a decoder make for it, one after the other. (Those of known decoders make some twelve million
+/// of the largest vocabulary.)
+const MAX_MADE: usize = 32 << 20;
 
 /// The table.
 #[derive(Debug)]
@@ -65,6 +71,8 @@ struct Chain<'a> {
     parts: Vec<&'a DecoderWrapper>,
     bytes: Bytes,
     strip: Option<(u8, usize)>,
+    /// The bytes that the parts have made.
+    made: Cell<usize>,
 }
 
 /// Which tokens stand for bytes.
@@ -246,7 +254,8 @@ impl<'a> Chain<'a> {
         Some(chain)
     }
 
-    /// What the parts make of a token with one before it or not, and one behind it or not.
+    /// What the parts make of a token with one before it or not, and one behind it or not; `None` if that is more or less than a
+    /// text, or too much in all.
     fn run(&self, before: bool, token: &str, behind: bool) -> Option<String> {
         let other = || Some("x".to_owned());
         let mut tokens: Vec<String> = before.then(other).flatten().into_iter().collect();
@@ -255,6 +264,10 @@ impl<'a> Chain<'a> {
         let count = tokens.len();
         for part in &self.parts {
             tokens = guarded(|| part.decode_chain(tokens)).ok().filter(|made| made.len() == count)?;
+            self.made.set(self.made.get() + tokens.iter().map(String::len).sum::<usize>());
+            if self.made.get() > MAX_MADE {
+                return None;
+            }
         }
         tokens.into_iter().nth(usize::from(before))
     }
@@ -311,4 +324,31 @@ pub(crate) fn push_characters(bytes: &[u8], complete: bool, text: &mut String) -
         taken += invalid.len();
     }
     taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decoder_that_makes_too_much_of_all_tokens_has_no_table() {
+        let replace =
+            |to: &str| format!(r#"{{"type": "Replace", "pattern": {{"String": "a"}}, "content": "{to}"}}"#);
+        let table = |to: &str, count: usize| {
+            let token = |n: usize| format!(r#""{}{n:08}": {n}"#, "a".repeat(504));
+            let vocab: Vec<String> = (0..count).map(token).collect();
+            let json = format!(
+                r#"{{"decoder": {{"type": "Sequence", "decoders": [{}, {}]}},
+                    "model": {{"type": "BPE", "vocab": {{{}}}, "merges": []}}}}"#,
+                replace(to),
+                replace("a"),
+                vocab.join(", ")
+            );
+            let tokenizer = super::super::parse_tokenizer(&json).unwrap();
+            TokenPieces::new(&tokenizer, count).unwrap()
+        };
+        assert!(table("a", 2000).is_some());
+        assert!(table("aaaaaaaaaaaaaaaa", 100).is_some());
+        assert!(table("aaaaaaaaaaaaaaaa", 2000).is_none());
+    }
 }

@@ -20,7 +20,7 @@ const MERGES_ROOM: usize = 1 << 14;
 const MAX_TOKEN: usize = 512;
 /// Most tokens besides the model's, and bytes of all of them: they are searched for with an automaton.
 pub(crate) const MAX_ADDED: usize = 4096;
-const MAX_ADDED_BYTES: usize = 64 << 10;
+pub(super) const MAX_ADDED_BYTES: usize = 64 << 10;
 
 /// Tokens with their ids, each of which occurs once.
 #[derive(Default)]
