@@ -143,7 +143,7 @@ pub unsafe extern "C" fn esolm_begin(
 
 /// Continues from all known tokens without computing them again, and drops the steps that are left: a finished text
 /// becomes the beginning of one with params->length tokens. Each sequence has one prompt, with further known tokens
-/// (count 0: none). params should have another seed. esolm_step runs it. Arguments are as in esolm_generate.
+/// (count 0: none, as for one that was removed). params should have another seed. esolm_step runs it. Arguments are as in esolm_generate.
 ///
 /// Errors: as esolm_generate, and ESOLM_ERR_INVALID_ARGUMENT if the text would get shorter; ESOLM_ERR_UNSUPPORTED for
 /// models whose keys and values are not kept between steps: Eso-LM (A), MDLM. The previous generation is then still

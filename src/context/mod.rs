@@ -122,7 +122,7 @@ impl Context {
 
     /// Continues from the tokens known so far, reusing their keys and values; remaining steps are dropped. So a
     /// finished generation becomes the beginning of a longer text. `prompts` has one entry per sequence with further
-    /// known tokens (or none). The random numbers start again from `params.seed`, so use another seed.
+    /// known tokens (or none), an empty one for each that was removed. The random numbers start again from `params.seed`, so use another seed.
     ///
     /// # Errors
     /// As [`Context::begin`], also if the new length is below the current one; [`crate::Error::Unsupported`] for
@@ -253,8 +253,8 @@ impl Context {
         self.session.tokens(sequence)
     }
 
-    /// The positions of a sequence in generation order: the known ones first, then in the order of the steps (after
-    /// [`Context::restore`], and while a window slides, the known ones only: which ones a window fills next is not known).
+    /// The positions of a sequence in generation order: the known ones first, then in the order of the steps; after
+    /// [`Context::restore`] from left to right. (While a window slides the known ones only: which ones it fills next is not known.)
     /// [`Context::score_order`] takes that of a whole text.
     ///
     /// # Errors

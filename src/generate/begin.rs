@@ -39,8 +39,13 @@ impl Session {
             let given = prompts.len();
             return Err(Error::invalid(format!("{given} prompts to go on with {count} sequences")));
         }
-        for number in 0..count {
-            self.sequence(number)?;
+        // One that has left stays away.
+        let left =
+            self.active().iter().zip(prompts).position(|(of, prompt)| !of.in_use && !prompt.known.is_empty());
+        if let Some(number) = left {
+            return Err(Error::invalid(format!(
+                "a prompt to go on with sequence {number}, which was removed"
+            )));
         }
         self.prepare(runner, prompts, params, Start { first: 0, resume: true, keep: None, beside: false })
     }
@@ -68,8 +73,9 @@ impl Session {
         let shared = if start.beside && !start.resume { self.share_prefix(runner, start.first)? } else { 0 };
         let mut beginnings = std::mem::take(&mut self.beginnings);
         let each = beginnings.drain(..).zip(prompts).enumerate();
-        let begin = |(stream, (beginning, prompt))| {
-            self.begin_sequence(runner, (start, stream), prompt, params, beginning, shared)
+        let begin = |(stream, (beginning, prompt)): (usize, (Beginning, _))| match beginning.length {
+            0 => Ok(()),
+            _ => self.begin_sequence(runner, (start, stream), prompt, params, beginning, shared),
         };
         let begun = { each }.try_for_each(begin);
         // With its memory.
@@ -159,12 +165,16 @@ impl Session {
         let config = runner.model.config();
         self.beginnings.clear();
         for (prompt, number) in prompts.iter().zip(start.first..) {
-            let length = self.length_of(number, prompt, params, total, start);
+            let is_there = !start.resume || self.has(number);
+            let length = if is_there { self.length_of(number, prompt, params, total, start) } else { 0 };
             self.beginnings.push(Beginning { length, rules: SequenceRules::default() });
         }
         let longest = self.beginnings.iter().map(|beginning| beginning.length).max().unwrap_or(total);
         for (index, prompt) in prompts.iter().enumerate() {
             let length = self.beginnings.get(index).map_or(total, |beginning| beginning.length);
+            if length == 0 {
+                continue;
+            }
             params.order.validate(length)?;
             let prefix_only = match config.variant {
                 Variant::Ar => true,

@@ -64,7 +64,7 @@ impl SequenceRules {
 /// What a sequence that is about to begin was checked to have.
 #[derive(Debug, Default)]
 pub(super) struct Beginning {
-    /// Its length in tokens.
+    /// Its length in tokens; 0 for one that has left, and does not go on.
     pub(super) length: usize,
     pub(super) rules: SequenceRules,
 }

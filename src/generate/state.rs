@@ -173,6 +173,10 @@ impl Session {
             // In the order it was generated.
             sequence.order.clear();
             sequence.order.extend(saved.known.iter().map(|(position, _)| position));
+            let Sequence { order, tokens, .. } = sequence;
+            order.extend(
+                (0..).zip(tokens.iter()).filter(|&(_, &token)| token == mask).map(|(position, _)| position),
+            );
             sequence.begin_text(mask, None)?;
             sequence.finished.stop = saved.stop;
             sequence.committed = if usable { saved.committed } else { 0 };

@@ -363,7 +363,15 @@ fn numbers_are_checked() {
     assert_eq!(invalid(context.tokens(0).map(|_| ())), "there is no sequence 0");
     assert_eq!(context.sequences(), 2);
     let both = [Prompt::default(), Prompt::default()];
-    assert_eq!(invalid(context.extend(&both, &both_phases(1))), "there is no sequence 0");
+    // One that was removed stays away when the others go on.
+    let wrong = [Prompt::prefix(&[1]).unwrap(), Prompt::default()];
+    let error = invalid(context.extend(&wrong, &both_phases(1)));
+    assert_eq!(error, "a prompt to go on with sequence 0, which was removed");
+    context.extend(&both, &both_phases(1)).unwrap();
+    assert!(
+        context.step().unwrap().is_some_and(|step| step.updates.iter().all(|update| update.sequence == 1))
+    );
+    assert_eq!(invalid(context.tokens(0).map(|_| ())), "there is no sequence 0");
     // A prompt that is refused takes no place.
     let bad = Prompt { known: vec![(LENGTH as u32, 1)] };
     assert!(invalid(context.add_sequence(&bad, &both_phases(1)).map(|_| ())).starts_with("prompt 0:"));

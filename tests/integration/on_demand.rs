@@ -1,11 +1,11 @@
 //! What the model makes of a position: its logits and probabilities on demand, and the most likely tokens in the steps.
 
 use esolm::{
-    Adaptive, Confidence, Constraints, Context, ContextParams, Dry, Error, GenerateParams, Kernels, Order,
-    Prompt, Sampler, SamplingParams, Schedule, Variant,
+    Adaptive, Architecture, Confidence, Config, Constraints, Context, ContextParams, Dry, Error,
+    GenerateParams, Kernels, Order, Prompt, Sampler, SamplingParams, Schedule, Variant,
 };
 
-use crate::reference::{Attention, LENGTH, MASK, Network, Random, Row};
+use crate::reference::{Attention, LENGTH, MASK, Network, Random, Row, config};
 use crate::runs::{context, diffusion, params, texts, tokens};
 
 const VOCAB: usize = MASK as usize + 1;
@@ -201,4 +201,37 @@ fn positions_without_logits_are_refused() {
     ar.logits(0, &[2], &mut out[..VOCAB]).unwrap();
     let error = ar.logits(0, &[3], &mut out[..VOCAB]).unwrap_err();
     assert!(matches!(&error, Error::Unsupported(what) if what.contains("that is 2")), "{error}");
+}
+
+/// A saved state has no order for what is not known, but logits there.
+#[test]
+fn logits_of_a_restored_text_are_those_from_before() {
+    let networks = [Variant::EsoB, Variant::Ar].map(|variant| Network::small(variant, 1));
+    let qwen = Network::qwen(Variant::WeDlm, Architecture::QWEN3, 91);
+    let blocks = Network::random(Config { variant: Variant::Bd3Lm, block_length: 4, ..config(2, 2) }, 3);
+    for network in networks.into_iter().chain([qwen, blocks]) {
+        let (model, variant) = (network.model(), network.config.variant);
+        for (kernels, steps) in
+            [Kernels::Own, Kernels::Ggml].into_iter().flat_map(|k| [0, 2, 5].map(|s| (k, s)))
+        {
+            let kind = ContextParams { kernels, ..params(1) };
+            let [mut context, mut again] = [(); 2].map(|()| Context::new(&model, &kind).unwrap());
+            let how = GenerateParams { seed: 2, ignore_eos: true, ..GenerateParams::DEFAULT };
+            context.begin(&[Prompt::prefix(&[1, 2]).unwrap()], &how).unwrap();
+            for _ in 0..steps {
+                context.step().unwrap().unwrap();
+            }
+            let next = context.tokens(0).unwrap().iter().position(|&token| token == MASK).unwrap() as u32;
+            again.restore(&context.save().unwrap()).unwrap();
+            let [before, after] = [&mut context, &mut again].map(|context| {
+                let mut logits = vec![0.0; VOCAB];
+                context
+                    .logits(0, &[next], &mut logits)
+                    .unwrap_or_else(|error| panic!("{variant:?}: {error}"));
+                logits
+            });
+            let largest = before.iter().zip(&after).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(largest < 1e-4, "{variant:?} {kernels:?} {steps}: {largest}");
+        }
+    }
 }

@@ -49,6 +49,13 @@ def int32(value: int, name: str) -> int:
     return value
 
 
+def data(value: bytes | bytearray | memoryview, name: str) -> bytes:
+    """Bytes. (Of a number, ``bytes`` makes so many zeros.)"""
+    if isinstance(value, int):
+        raise InvalidArgumentError(f"{name} is a number, not bytes")
+    return bytes(value)
+
+
 def uint32s(values: Iterable[int], name: str) -> Any:
     """An array of C."""
     try:

@@ -4,12 +4,14 @@ returned, it is raised."""
 from __future__ import annotations
 
 import ctypes
+import sys
+import threading
 import weakref
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Callable, Union
 
-from . import c
+from . import arguments, c
 from .errors import InvalidArgumentError
 
 #: Called with the fraction of a long operation that is done, from 0 to 1 and never decreasing. What it raises ends the
@@ -26,9 +28,12 @@ class Caught:
 
     def __init__(self) -> None:
         self._error: BaseException | None = None
+        self._hooks: list[Any] = []
 
     def run(self, function: Callable[[], object]) -> int:
         """Calls a function, and returns to C whether to stop."""
+        if self._error is not None:
+            return 1
         try:
             function()
         except BaseException as error:  # also KeyboardInterrupt
@@ -36,11 +41,25 @@ class Caught:
             return 1
         return 0
 
+    def _keep_ignored(self, ignored: Any) -> None:
+        """What the handler of a signal raises as a function begins, before anything can catch it, ctypes tells and ignores; it returns
+        to C whatever was in the place of the result."""
+        if ignored.exc_value is not None and "ctypes callback" in (ignored.err_msg or ""):
+            self._error = ignored.exc_value
+        else:
+            self._hooks[-1](ignored)
+
     def __enter__(self) -> Caught:
         self._error = None
+        # Signals are handled in the main thread alone.
+        if threading.current_thread() is threading.main_thread():
+            self._hooks.append(sys.unraisablehook)
+            sys.unraisablehook = self._keep_ignored
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._hooks:
+            sys.unraisablehook = self._hooks.pop()
         caught, self._error = self._error, None
         if isinstance(caught, (StopIteration, StopAsyncIteration)):
             # Out of an iterator's step it would be the iterator's end.
@@ -64,7 +83,7 @@ def read_callback(caught: Caught, read: Read) -> Any:
 
         def copy() -> None:
             nonlocal count
-            data = bytes(read(offset, size))
+            data = arguments.data(read(offset, size), "what read returned")
             if len(data) > size:
                 raise InvalidArgumentError(f"read returned {len(data)} bytes; at most {size} were asked for")
             ctypes.memmove(buffer, data, len(data))

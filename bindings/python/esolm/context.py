@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import threading
+import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from . import arguments, c
@@ -21,6 +21,7 @@ from .model import Model
 from .request import GenerateParams, Prompt, Request
 from .score import ScoreParams, TextScore, score_text, scores
 from .steps import Step, StopReason, step_of
+from .turn import Turn
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Context:
         with (options or ContextOptions())._c() as params, model._handle.use() as pointer:
             check(c.library.esolm_context_new(pointer, ctypes.byref(params), ctypes.byref(out)))
         self._handle = Handle("context", out.value or 0, c.library.esolm_context_free)
-        self._computing = threading.Lock()
+        self._turn = Turn()
         self._caught = Caught()
         # What C does not keep of the sequences: the functions that it calls, and GenerateParams.top_log_probs.
         self._logits: dict[int, Any] = {}
@@ -67,16 +68,19 @@ class Context:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def _compute(self) -> AbstractContextManager[int]:
+        """The context, for the only call that computes: the one that calls this."""
+        return self._in_turn(sys._getframe(1))
+
     @contextmanager
-    def _compute(self) -> Iterator[int]:
-        """The context, for the only call that computes."""
-        if not self._computing.acquire(blocking=False):
+    def _in_turn(self, call: FrameType) -> Iterator[int]:
+        if not self._turn.take(call):
             raise BusyError("the context is in use by another call")
         try:
             with self._handle.use() as context:
                 yield context
         finally:
-            self._computing.release()
+            self._turn.leave()
 
     @contextmanager
     def _lending(self, logits: Any) -> Iterator[None]:
@@ -320,7 +324,7 @@ class Context:
     def restore(self, state: bytes | bytearray | memoryview) -> None:
         """Replaces the current generation by a saved one, which has no steps left; ``extend`` continues it. A state of another
         model or a damaged one raises ``BadFileError``."""
-        data = bytes(state)
+        data = arguments.data(state, "state")
         with self._compute() as context:
             check(c.library.esolm_state_restore(context, data, len(data)))
             self._forget()

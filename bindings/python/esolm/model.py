@@ -109,7 +109,7 @@ class Model:
     @classmethod
     def open_bytes(cls, file: bytes | bytearray | memoryview, options: ModelOptions | None = None) -> Model:
         """Opens a model from the bytes of a GGUF file, which are copied."""
-        data = bytes(file)
+        data = arguments.data(file, "file")
         if not data:
             raise BadFileError("the file is empty")
 

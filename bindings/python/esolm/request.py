@@ -201,6 +201,8 @@ class Request:
         made.schedule, made.n_schedule = self._array(params.schedule, "schedule")
         made.stop_tokens, made.n_stop_tokens = self._array(params.stop_tokens, "stop_tokens")
 
+        if isinstance(params.stop_strings, (str, bytes)):
+            raise InvalidArgumentError("stop_strings is one text, not a list of them")
         stops = [arguments.text(stop, "a stop string") for stop in params.stop_strings]
         made.stop_strings = self._struct_array(ctypes.c_char_p, stops)
         made.n_stop_strings = len(stops)
