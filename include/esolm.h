@@ -82,7 +82,8 @@
  *
  *     128 KiB of stack are enough for every call. Where the system does not give as many threads as asked for, a context
  *     has fewer, with a message in the log. After fork(), the child's contexts with several threads return
- *     ESOLM_ERR_UNSUPPORTED and can be freed; models and new contexts work there.
+ *     ESOLM_ERR_UNSUPPORTED and can be freed; models and new contexts work there, unless another thread was just in the first
+ *     use of a model's tokenizer: then the child waits for it without end (esolm_tokenize before, with any text, avoids it).
  *
  *     Calls compute with the default floating-point environment (rounding to nearest, subnormal numbers) and restore the
  *     caller's; callbacks run in the default one.
@@ -111,7 +112,8 @@
  *     proportion to the file, the text and the template, which are checked before); in ggml's list of devices, which is made once;
  *     in esolm_system_info, esolm_device_.. and a message for a log callback (some kilobytes); or one of a few small ones whose
  *     number and size do not depend on a file: at most eight in opening a model or esolm_memory_estimate (names, the model itself),
- *     three in making a context or a pool (what threads and cancelling share, and take as they start). All other failing allocations are
+ *     three in making a context or a pool with one thread (what threads and cancelling share), and some thirty with more (in counting
+ *     processors, and what each takes as it starts); what the C library takes for a thread's first call. All other failing allocations are
  *     ESOLM_ERR_OUT_OF_MEMORY, and generating has none. Where nothing can be allocated any more, the message of a call that fails for another reason
  *     cannot be made either, which ends the process, too. Invalid pointers and wrong array lengths cannot be detected.
  */
@@ -959,7 +961,7 @@ typedef struct esolm_logits_row {
 // Called with the n_logits logits that a token is drawn from, to read or change: after constraints, before
 // temperature and filters. Minus infinity excludes a token; the mask token always is. A non-zero return ends the
 // step with ESOLM_ERR_CANCELLED as if it had not begun. Runs on the thread of esolm_step or esolm_generate; must not
-// throw or longjmp, and may call nothing on the context except esolm_cancel and esolm_cancel_reset.
+// throw or longjmp, and may call on the context only what reads ("Threads" above), esolm_cancel and esolm_cancel_reset.
 typedef int32_t (*esolm_logits_callback)(const esolm_logits_row *row, float *logits, void *user_data);
 
 // ---- Generation parameters ----
@@ -1217,7 +1219,7 @@ ESOLM_API esolm_status esolm_begin(esolm_context *context,
 
 // Continues from all known tokens without computing them again, and drops the steps that are left: a finished text
 // becomes the beginning of one with params->length tokens. Each sequence has one prompt, with further known tokens
-// (count 0: none). params should have another seed. esolm_step runs it. Arguments are as in esolm_generate.
+// (count 0: none, as for one that was removed). params should have another seed. esolm_step runs it. Arguments are as in esolm_generate.
 //
 // Errors: as esolm_generate, and ESOLM_ERR_INVALID_ARGUMENT if the text would get shorter; ESOLM_ERR_UNSUPPORTED for
 // models whose keys and values are not kept between steps: Eso-LM (A), MDLM. The previous generation is then still
@@ -1350,7 +1352,8 @@ ESOLM_API esolm_status esolm_sequence_cached_tokens(esolm_context *context, uint
 // logits has room for capacity numbers; *n_out is their number, also when they do not fit, and then none is written.
 //
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence, or a position is beyond the text, written or given
-// twice; ESOLM_ERR_UNSUPPORTED for any but the next position of an autoregressive model; ESOLM_ERR_BUFFER_TOO_SMALL;
+// twice; ESOLM_ERR_UNSUPPORTED for any but the next position of an autoregressive model, and outside the block that
+// BD3-LM writes, be they written or not; ESOLM_ERR_BUFFER_TOO_SMALL;
 // ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE. The numbers are undefined after a failure.
 ESOLM_API esolm_status esolm_evaluate_logits(esolm_context *context,
                                              uint32_t sequence,

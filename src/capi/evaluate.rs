@@ -12,7 +12,8 @@ use crate::error::Result;
 /// logits has room for capacity numbers; *n_out is their number, also when they do not fit, and then none is written.
 ///
 /// Errors: ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence, or a position is beyond the text, written or given
-/// twice; ESOLM_ERR_UNSUPPORTED for any but the next position of an autoregressive model; ESOLM_ERR_BUFFER_TOO_SMALL;
+/// twice; ESOLM_ERR_UNSUPPORTED for any but the next position of an autoregressive model, and outside the block that
+/// BD3-LM writes, be they written or not; ESOLM_ERR_BUFFER_TOO_SMALL;
 /// ESOLM_ERR_CANCELLED, ESOLM_ERR_BUSY, ESOLM_ERR_NOT_FINITE, ESOLM_ERR_DEVICE. The numbers are undefined after a failure.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_evaluate_logits(

@@ -27,7 +27,7 @@ pub struct esolm_logits_row {
 /// Called with the n_logits logits that a token is drawn from, to read or change: after constraints, before
 /// temperature and filters. Minus infinity excludes a token; the mask token always is. A non-zero return ends the
 /// step with ESOLM_ERR_CANCELLED as if it had not begun. Runs on the thread of esolm_step or esolm_generate; must not
-/// throw or longjmp, and may call nothing on the context except esolm_cancel and esolm_cancel_reset.
+/// throw or longjmp, and may call on the context only what reads ("Threads" above), esolm_cancel and esolm_cancel_reset.
 pub type esolm_logits_callback = Option<
     unsafe extern "C" fn(row: *const esolm_logits_row, logits: *mut f32, user_data: *mut c_void) -> i32,
 >;

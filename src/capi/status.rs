@@ -109,6 +109,8 @@ pub(super) fn wrap(f: impl FnOnce() -> Result<()>) -> esolm_status {
 /// Not a part of the function that [`wrap`] is in, so that its code does not begin before the check.
 #[inline(never)]
 fn run(f: impl FnOnce() -> Result<()>) -> esolm_status {
+    // The thread's place for messages is made with its first call, and not when there is something to say: perhaps of memory.
+    let _ = LAST_ERROR.try_with(|_| ());
     let error = match catch_unwind(AssertUnwindSafe(f)) {
         Ok(Ok(())) => return ESOLM_OK,
         Ok(Err(error)) => error,
