@@ -787,7 +787,7 @@ ESOLM_API esolm_status esolm_context_threads(const esolm_context *context, size_
 // number, 0.1 to 256 in steps of 0.1, for esolm_context_set_pass_overhead. The choice of tokens is not measured. Ends the
 // current generation.
 //
-// Errors: ESOLM_ERR_INVALID_ARGUMENT (batch_rows less than 4); ESOLM_ERR_CANCELLED; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE;
+// Errors: ESOLM_ERR_INVALID_ARGUMENT (batch_rows or length less than 4); ESOLM_ERR_CANCELLED; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE;
 // ESOLM_ERR_BUSY.
 ESOLM_API esolm_status esolm_context_measure_pass_overhead(esolm_context *context, float *out);
 
@@ -1235,7 +1235,7 @@ ESOLM_API esolm_status esolm_extend(esolm_context *context,
 // Errors: ESOLM_ERR_INVALID_ARGUMENT if the logits callback excludes all tokens; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY;
 // ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE; ESOLM_ERR_OUT_OF_MEMORY. The state is then as before the call, *done is 0 and *info is
 // zero but for its size. Only with ESOLM_ERR_OUT_OF_MEMORY where new text had no room (see "Memory") the tokens are written, and
-// all texts since come with the next step.
+// all texts since come with the next step, if there is one (esolm_copy_text has them all).
 ESOLM_API esolm_status esolm_step(esolm_context *context, esolm_step_info *info, int32_t *done);
 
 // Copies the order in which the positions of a sequence are generated: the known ones first, in any order, then the

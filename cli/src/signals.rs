@@ -8,7 +8,7 @@ use esolm::CancelToken;
 struct Instead {
     act: Box<dyn FnOnce() + Send>,
     /// Whether TERM does it, too, and not only INT.
-    #[cfg_attr(not(unix), expect(dead_code, reason = "there is no TERM"))]
+    #[cfg_attr(not(any(unix, feature = "serve")), expect(dead_code, reason = "there is no TERM"))]
     on_termination: bool,
 }
 

@@ -321,7 +321,7 @@ pub unsafe extern "C" fn esolm_context_threads(
 /// number, 0.1 to 256 in steps of 0.1, for esolm_context_set_pass_overhead. The choice of tokens is not measured. Ends the
 /// current generation.
 ///
-/// Errors: ESOLM_ERR_INVALID_ARGUMENT (batch_rows less than 4); ESOLM_ERR_CANCELLED; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE;
+/// Errors: ESOLM_ERR_INVALID_ARGUMENT (batch_rows or length less than 4); ESOLM_ERR_CANCELLED; ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE;
 /// ESOLM_ERR_BUSY.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_context_measure_pass_overhead(

@@ -169,7 +169,7 @@ pub unsafe extern "C" fn esolm_extend(
 /// Errors: ESOLM_ERR_INVALID_ARGUMENT if the logits callback excludes all tokens; ESOLM_ERR_CANCELLED; ESOLM_ERR_BUSY;
 /// ESOLM_ERR_NOT_FINITE; ESOLM_ERR_DEVICE; ESOLM_ERR_OUT_OF_MEMORY. The state is then as before the call, *done is 0 and *info is
 /// zero but for its size. Only with ESOLM_ERR_OUT_OF_MEMORY where new text had no room (see "Memory") the tokens are written, and
-/// all texts since come with the next step.
+/// all texts since come with the next step, if there is one (esolm_copy_text has them all).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_step(
     context: *mut esolm_context,

@@ -23,7 +23,7 @@ impl Context {
     /// for [`Context::set_pass_overhead`]. The choice of tokens is not measured. Ends the current generation.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidArgument`] if a batch has less than 4 rows; those of [`Context::step`].
+    /// [`crate::Error::InvalidArgument`] if a batch has less than 4 rows, or a text less than 4 tokens; those of [`Context::step`].
     pub fn measure_pass_overhead(&mut self) -> Result<f32> {
         self.session.measure_pass_overhead(&mut self.runner)
     }

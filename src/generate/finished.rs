@@ -140,8 +140,6 @@ impl FinishedPrefix {
     pub(super) fn begin_new_text(&mut self, kept: bool) {
         if !kept {
             self.new_text.clear();
-        } else if self.new_text.ends_with('\0') {
-            self.new_text.pop();
         }
     }
 
@@ -157,6 +155,10 @@ impl FinishedPrefix {
     pub(super) fn give_text(&mut self, length: usize) {
         if !self.wants_text {
             return;
+        }
+        // Text that is kept from the last step.
+        if self.new_text.ends_with('\0') {
+            self.new_text.pop();
         }
         let TextEnd { bytes, complete, .. } = self.text_end(length);
         let given = self.bytes - self.held.len();

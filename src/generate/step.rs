@@ -23,7 +23,7 @@ struct BatchStart {
 impl Session {
     /// Runs one step and says what it wrote; nothing when the generation is finished. After an error the session is
     /// as before the call, but for [`Error::OutOfMemory`] where new text has no room: then the tokens are written, and all
-    /// texts since come with the next step.
+    /// texts since come with the next step, if there is one.
     ///
     /// # Errors
     /// [`Error::Cancelled`]; [`Error::NotFinite`]; [`Error::Device`]; [`Error::OutOfMemory`]; those of a function in `choice`.
@@ -69,6 +69,11 @@ impl Session {
             self.reject_uncertain()?;
         }
         self.commit(&model)?;
+        if kept {
+            // Also of those that this step has written nothing of.
+            let in_use = self.sequences.iter_mut().filter(|sequence| sequence.in_use);
+            in_use.for_each(|sequence| sequence.finished.give_text(sequence.text_length));
+        }
         let texts = self.sequences.iter_mut().map(|sequence| sequence.finished.check_room());
         if let Err(error) = texts.fold(Ok(()), Result::and) {
             // The tokens are written; the texts come with the next step.

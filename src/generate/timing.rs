@@ -34,7 +34,7 @@ impl Session {
         let most = runner.capacity.rows.min(runner.length);
         if most < 2 * FEW {
             return Err(Error::invalid(format!(
-                "the cost of rows is measured with {} at least; the context has batches of {most}",
+                "the cost of rows is measured with {} at least; the context has room for {most} at once",
                 2 * FEW
             )));
         }

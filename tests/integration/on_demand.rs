@@ -218,6 +218,8 @@ fn logits_of_a_restored_text_are_those_from_before() {
             let [mut context, mut again] = [(); 2].map(|()| Context::new(&model, &kind).unwrap());
             let how = GenerateParams { seed: 2, ignore_eos: true, ..GenerateParams::DEFAULT };
             context.begin(&[Prompt::prefix(&[1, 2]).unwrap()], &how).unwrap();
+            // What a window has filled behind a gap is not saved.
+            let steps = if variant == Variant::WeDlm { 0 } else { steps };
             for _ in 0..steps {
                 context.step().unwrap().unwrap();
             }

@@ -28,7 +28,9 @@ class Caught:
 
     def __init__(self) -> None:
         self._error: BaseException | None = None
-        self._hooks: list[Any] = []
+
+    def keep(self, error: BaseException) -> None:
+        self._error = error
 
     def run(self, function: Callable[[], object]) -> int:
         """Calls a function, and returns to C whether to stop."""
@@ -41,31 +43,58 @@ class Caught:
             return 1
         return 0
 
-    def _keep_ignored(self, ignored: Any) -> None:
-        """What the handler of a signal raises as a function begins, before anything can catch it, ctypes tells and ignores; it returns
-        to C whatever was in the place of the result."""
-        if ignored.exc_value is not None and "ctypes callback" in (ignored.err_msg or ""):
-            self._error = ignored.exc_value
-        else:
-            self._hooks[-1](ignored)
-
     def __enter__(self) -> Caught:
         self._error = None
-        # Signals are handled in the main thread alone.
-        if threading.current_thread() is threading.main_thread():
-            self._hooks.append(sys.unraisablehook)
-            sys.unraisablehook = self._keep_ignored
+        if _is_main_thread():
+            _Ignored.listen()
+            _Ignored.running.append(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._hooks:
-            sys.unraisablehook = self._hooks.pop()
+        if _is_main_thread() and self in _Ignored.running:
+            _Ignored.running.remove(self)
         caught, self._error = self._error, None
         if isinstance(caught, (StopIteration, StopAsyncIteration)):
             # Out of an iterator's step it would be the iterator's end.
             raise RuntimeError(f"a function that C called raised {type(caught).__name__}") from caught
         if caught is not None:
             raise caught from None
+
+
+def _is_main_thread() -> bool:
+    """Signals are handled in the main thread alone."""
+    return threading.current_thread() is threading.main_thread()
+
+
+class _Ignored:
+    """What the handler of a signal raises as one of the functions below begins, before anything can catch it, ctypes tells and ignores; it
+    returns to C whatever was in the place of the result. Here it is kept for the call of C that is under way."""
+
+    #: Those of the main thread.
+    running: list[Caught] = []
+    _before: Callable[[Any], object] = sys.__unraisablehook__
+    _inside = False
+
+    @classmethod
+    def listen(cls) -> None:
+        """The hook stays: a signal may come at any time. What is not of these functions goes to the one before."""
+        if sys.unraisablehook != cls._hook:
+            cls._before = sys.unraisablehook
+            sys.unraisablehook = cls._hook
+
+    @classmethod
+    def _hook(cls, ignored: Any) -> None:
+        # The message names the function, or the object is it, by the version of Python.
+        own = "_callback.<locals>.call" in f"{ignored.err_msg} {ignored.object!r}"
+        if own and cls.running and _is_main_thread():
+            cls.running[-1].keep(ignored.exc_value)
+            return
+        # One that was put in later may call this one.
+        inside, cls._inside = cls._inside, True
+        try:
+            (sys.__unraisablehook__ if inside else cls._before)(ignored)
+        finally:
+            cls._inside = inside
 
 
 def progress_callback(caught: Caught, progress: Progress | None) -> Any:

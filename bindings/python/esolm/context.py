@@ -80,7 +80,7 @@ class Context:
             with self._handle.use() as context:
                 yield context
         finally:
-            self._turn.leave()
+            self._turn.leave(call)
 
     @contextmanager
     def _lending(self, logits: Any) -> Iterator[None]:

@@ -26,8 +26,11 @@ class Turn:
             self._inside[None] = own
             return True
 
-    def leave(self) -> None:
-        self._inside.pop(None, None)
+    def leave(self, call: FrameType) -> None:
+        """Lets it out, if it is still the one that is in."""
+        with self._lock:
+            if None in self._inside and self._inside[None][1] is call:
+                del self._inside[None]
 
 
 def _runs(thread: int, call: FrameType) -> bool:

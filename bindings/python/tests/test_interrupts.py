@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -13,6 +14,9 @@ import pytest
 import esolm
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that send signals")
+
+
+random.seed(1)
 
 
 class Alarm(Exception):
@@ -62,9 +66,11 @@ def test_a_context_is_of_use_after_any_interrupt(model: esolm.Model, kind: type[
     params = esolm.GenerateParams(seed=3, ignore_eos=True, max_tokens=8)
     with esolm.Context(model, esolm.ContextOptions(length=16, threads=1)) as context:
         prompts = [esolm.Prompt([5, 6])]
+        started = time.monotonic()
         context.generate(prompts, params)
+        within = 2 * (time.monotonic() - started)
         whole = context.tokens()
-        ended = sum(interrupted(kind, 0.004, lambda: context.generate(prompts, params)) for _ in range(400))
+        ended = sum(interrupted(kind, within, lambda: context.generate(prompts, params)) for _ in range(400))
         assert ended > 40
         context.reset()
         context.generate(prompts, params)
@@ -74,6 +80,9 @@ def test_a_context_is_of_use_after_any_interrupt(model: esolm.Model, kind: type[
 def test_a_model_is_read_whole_or_not_at_all(path: str, kind: type[BaseException]) -> None:
     data = Path(path).read_bytes()
     ended = 0
+    started = time.monotonic()
+    esolm.Model.open_bytes(data).close()
+    within = 4 * (time.monotonic() - started)
     for _ in range(60):
         seen = 0
 
@@ -89,5 +98,5 @@ def test_a_model_is_read_whole_or_not_at_all(path: str, kind: type[BaseException
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 assert seen == len(data)
 
-        ended += interrupted(kind, 0.02, open_model)
+        ended += interrupted(kind, within, open_model)
     assert ended > 6

@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 /// Most levels of schemas inside one another, where a reference is as deep as what it stands for: each takes some kilobytes of the
 /// compiler's stack.
 const MOST_LEVELS: usize = 4000;
-/// Most names of properties, those that are required too.
+/// Most names of properties.
 const MOST_NAMES: usize = 2000;
-/// Most of them where a number of properties is asked for (`minProperties`): every number of them gets a grammar of its own.
+/// Most of them, but for required ones, where a number of properties is asked for (`minProperties`, `maxProperties`): every number of
+/// them gets a grammar of its own.
 const MOST_COUNTED_NAMES: usize = 256;
 /// Most patterns of names, each of which is compared with every other.
 const MOST_NAME_PATTERNS: usize = 64;
@@ -29,23 +30,26 @@ type Object = Map<String, Value>;
 /// What there is too much of.
 pub(super) fn check(root: &Value) -> Result<(), String> {
     let mut found = Found::default();
-    found.visit(root);
+    found.visit(root, false);
     let mut levels = levels(root);
     // What a reference stands for may lie where no schema is looked for, and have references itself.
-    while let Some(reference) = found.waiting.pop() {
+    while let Some((reference, merged)) = found.waiting.pop() {
         let target = target(root, reference);
         levels = levels.saturating_add(self::levels(target.unwrap_or(root)));
         limit("levels inside one another", levels, MOST_LEVELS)?;
-        target.into_iter().for_each(|target| found.visit(target));
+        target.into_iter().for_each(|target| found.visit(target, merged));
     }
-    let most_names = if found.counts_properties { MOST_COUNTED_NAMES } else { MOST_NAMES };
-    limit("names of properties", found.names, most_names)?;
+    let counted = if found.counts_all { found.names } else { found.counted_names };
+    limit("names of properties", found.names, MOST_NAMES)?;
+    limit("names of properties whose number is limited", counted, MOST_COUNTED_NAMES)?;
     limit("patterns of names", found.name_patterns, MOST_NAME_PATTERNS)?;
-    let mut patterns = Patterns { root, known: HashMap::new(), copied: 0 };
+    let mut patterns = Patterns { root, known: HashMap::new(), named: HashMap::new(), copied: 0 };
     found.objects.into_iter().for_each(|object| {
         patterns.of(object);
     });
-    limit("bytes of patterns for all alternatives", patterns.copied, MOST_COPIED)
+    let named = patterns.named.values().map(Named::copied).fold(0, usize::saturating_add);
+    let copied = patterns.copied.saturating_add(if found.merges { named } else { 0 });
+    limit("bytes of patterns for all alternatives", copied, MOST_COPIED)
 }
 
 fn limit(what: &str, count: usize, most: usize) -> Result<(), String> {
@@ -95,40 +99,70 @@ fn schemas<'a>(key: &str, value: &'a Value) -> impl Iterator<Item = &'a Value> {
     one.into_iter().chain(several.into_iter().flatten()).chain(named.into_iter().flatten())
 }
 
+/// How many of a schema's entries say something of a value.
+fn parts(object: &Object) -> usize {
+    let of = |(key, value): (&String, &Value)| match (key.as_str(), value) {
+        ("allOf", Value::Array(all)) => all.len(),
+        (key, _) => usize::from(!TELLS_NOTHING.contains(&key)),
+    };
+    object.iter().map(of).sum()
+}
+
 /// What is found in a schema.
 #[derive(Debug, Default)]
 struct Found<'a> {
     objects: Vec<&'a Object>,
-    /// By address.
-    seen: HashSet<usize>,
-    references: HashSet<&'a str>,
+    /// By address, and whether they are made one with others.
+    seen: HashSet<(usize, bool)>,
+    references: HashSet<(&'a str, bool)>,
     /// Those that nobody has followed.
-    waiting: Vec<&'a str>,
+    waiting: Vec<(&'a str, bool)>,
     names: usize,
+    /// Those that need not be there, of schemas that ask for a number of them.
+    counted_names: usize,
+    /// Whether a schema does that is made one with others, whose names are then its own.
+    counts_all: bool,
     name_patterns: usize,
-    /// Whether a number of properties is asked for.
-    counts_properties: bool,
+    /// Whether schemas are made one.
+    merges: bool,
 }
 
 impl<'a> Found<'a> {
-    /// Notes a schema and those in it.
-    fn visit(&mut self, value: &'a Value) {
-        let Some(object) = value.as_object().filter(|object| self.seen.insert(address(object))) else {
+    /// Notes a schema and those in it. `merged`: whether it is made one with what stands beside it.
+    fn visit(&mut self, value: &'a Value, merged: bool) {
+        let Some(object) = value.as_object().filter(|object| self.seen.insert((address(object), merged)))
+        else {
             return;
         };
-        self.objects.push(object);
+        let counts = object.contains_key("minProperties") || object.contains_key("maxProperties");
+        self.counts_all |= counts && merged;
+        self.merges |= merged;
+        if !self.seen.contains(&(address(object), !merged)) {
+            self.objects.push(object);
+            let names = object.get("properties").and_then(Value::as_object);
+            let required =
+                object.get("required").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let is_listed = |name: &&Value| {
+                names.zip(name.as_str()).is_some_and(|(names, name)| names.contains_key(name))
+            };
+            let listed = required.iter().filter(is_listed).count();
+            let all = names.map_or(0, Map::len);
+            self.names += all + required.len() - listed;
+            self.counted_names += if counts { all.saturating_sub(listed) } else { 0 };
+            let patterns = object.get("patternProperties").and_then(Value::as_object);
+            self.name_patterns += patterns.map_or(0, Map::len);
+        }
+        let beside = merged || parts(object) > 1;
         for (key, value) in object {
+            let combines =
+                matches!(key.as_str(), "allOf" | "anyOf" | "oneOf" | "$ref" | "if" | "then" | "else" | "not");
+            let merged = combines && beside;
             match (key.as_str(), value) {
-                ("$ref", Value::String(reference)) if self.references.insert(reference) => {
-                    self.waiting.push(reference);
+                ("$ref", Value::String(reference)) if self.references.insert((reference, merged)) => {
+                    self.waiting.push((reference, merged));
                 }
-                ("properties", Value::Object(names)) => self.names += names.len(),
-                ("required", Value::Array(names)) => self.names += names.len(),
-                ("patternProperties", Value::Object(patterns)) => self.name_patterns += patterns.len(),
-                ("minProperties" | "maxProperties", _) => self.counts_properties = true,
-                _ => (),
+                _ => schemas(key, value).for_each(|schema| self.visit(schema, merged)),
             }
-            schemas(key, value).for_each(|schema| self.visit(schema));
         }
     }
 }
@@ -137,16 +171,42 @@ fn address(object: &Object) -> usize {
     std::ptr::from_ref(object).addr()
 }
 
-/// Of a schema: its alternatives, or those of a schema in it that has more, and the bytes of its patterns.
+/// Of a schema: its alternatives, and the bytes of its patterns, those of schemas in it too.
 #[derive(Clone, Copy)]
 struct Size {
     alternatives: usize,
     bytes: usize,
 }
 
+/// The largest schemas of a name, which are made one where those that have them are.
+#[derive(Default)]
+struct Named {
+    alternatives: [usize; 2],
+    bytes: [usize; 2],
+}
+
+impl Named {
+    fn note(&mut self, size: Size) {
+        for (largest, of_this) in [(&mut self.alternatives, size.alternatives), (&mut self.bytes, size.bytes)]
+        {
+            let [first, second] = largest;
+            *second = (*second).max(of_this.min(*first));
+            *first = (*first).max(of_this);
+        }
+    }
+
+    /// The bytes of patterns that are copied if two are made one.
+    fn copied(&self) -> usize {
+        let ([a, b], [one, other]) = (self.alternatives, self.bytes);
+        a.saturating_mul(b).saturating_sub(1).saturating_mul(one.saturating_add(other))
+    }
+}
+
 /// The patterns of a schema.
 struct Patterns<'a> {
     root: &'a Value,
+    /// What schemas of a property's name have, or those of an entry without names (`items`).
+    named: HashMap<&'a str, Named>,
     /// By address. One that is being looked at counts nothing: it is its own reference.
     known: HashMap<usize, Size>,
     /// Bytes that are copied.
@@ -162,14 +222,7 @@ impl<'a> Patterns<'a> {
         self.known.insert(own, Size { alternatives: 1, bytes: 0 });
         // Beside one another: what all alternatives have, and each of what has alternatives.
         let (mut beside, mut alternatives, mut options) = (0_usize, 1_usize, 0_usize);
-        let mut inner = 1;
-        // What is said of a value, in one place or another.
-        let mut parts = 0;
         for (key, value) in object {
-            parts += match (key.as_str(), value) {
-                ("allOf", Value::Array(all)) => all.len(),
-                (key, _) => usize::from(!TELLS_NOTHING.contains(&key)),
-            };
             let sizes = schemas(key, value).filter_map(Value::as_object).map(|object| self.of(object));
             let sizes: Vec<Size> = match (key.as_str(), value) {
                 ("pattern", Value::String(pattern)) => {
@@ -196,16 +249,28 @@ impl<'a> Patterns<'a> {
                 }
                 "$defs" | "definitions" => (),
                 _ => {
-                    inner = each.fold(inner, usize::max);
                     beside = beside.saturating_add(bytes);
+                    let names =
+                        value.as_object().filter(|_| key == "properties" || key == "patternProperties");
+                    match names {
+                        Some(names) => {
+                            let objects = names.iter().filter(|(_, schema)| schema.is_object());
+                            objects.zip(&sizes).for_each(|((name, _), &size)| self.note(name, size));
+                        }
+                        None => sizes.iter().for_each(|&size| self.note(key, size)),
+                    }
                 }
             }
         }
-        let copies = if parts > 1 { alternatives - 1 } else { 0 };
+        let copies = if parts(object) > 1 { alternatives.saturating_sub(1) } else { 0 };
         self.copied = self.copied.saturating_add(copies.saturating_mul(beside));
-        let size = Size { alternatives: alternatives.max(inner), bytes: beside.saturating_add(options) };
+        let size = Size { alternatives, bytes: beside.saturating_add(options) };
         self.known.insert(own, size);
         size
+    }
+
+    fn note(&mut self, name: &'a str, size: Size) {
+        self.named.entry(name).or_default().note(size);
     }
 }
 
@@ -243,9 +308,11 @@ mod tests {
     #[test]
     fn schemas_that_take_long_are_refused() {
         let names: Vec<String> = (0..2001).map(|i| i.to_string()).collect();
-        let mut both = copies(100, 20, 300);
-        both["allOf"] =
-            json!([{ "properties": { "a": { "anyOf": both["anyOf"].take() } } }, { "$ref": "#/$defs/a" }]);
+        let texts: Vec<Value> = (0..100).map(|_| json!({ "type": "string" })).collect();
+        let both = json!({ "allOf": [
+            { "properties": { "a": { "anyOf": texts } } },
+            { "properties": { "a": { "anyOf": texts, "pattern": "a".repeat(3000) } } },
+        ] });
         for (schema, what) in [
             (chain(45, 100), "levels"),
             // By a path with an escape, and where no schema is looked for.
@@ -254,7 +321,11 @@ mod tests {
                 json!({ "$ref": "#/examples/0", "examples": [{ "properties": named(2001, |_| json!({})) }] }),
                 "names",
             ),
-            (json!({ "properties": named(257, |_| json!({})), "anyOf": [{ "minProperties": 1 }] }), "names"),
+            (
+                json!({ "properties": named(257, |_| json!({})), "anyOf": [{ "minProperties": 1 }] }),
+                "whose number",
+            ),
+            (json!({ "properties": named(257, |_| json!({})), "maxProperties": 1 }), "whose number"),
             (json!({ "required": names }), "names"),
             (json!({ "patternProperties": named(65, |_| json!(true)) }), "patterns of names"),
             (copies(1000, 20, 30_000), "alternatives"),
@@ -282,11 +353,23 @@ mod tests {
         let definitions = named(150, item);
         let options: Vec<Value> = (0..150).map(|i| json!({ "$ref": format!("#/$defs/n{i}") })).collect();
         let colours: Vec<Value> = (0..500).map(|i| json!({ "const": format!("colour {i}") })).collect();
+        let all_names: Vec<String> = (0..400).map(|i| format!("n{i}")).collect();
+        // Objects that are made one, each with a list of constants under a name of its own.
+        let object = |name: &str, count: usize| {
+            let codes: Vec<Value> = (0..count).map(|i| json!({ "const": format!("{name} {i}") })).collect();
+            json!({ "type": "object", "properties": {
+                name: { "oneOf": codes }, format!("{name} code"): { "type": "string", "pattern": "^[A-Z0-9]{3,10}$" } } })
+        };
+        let composed =
+            json!({ "allOf": [object("country", 249), object("currency", 170), object("language", 184)] });
         for schema in [
             json!({ "$defs": definitions, "anyOf": options }),
             json!({ "type": "object", "properties": { "item": { "oneOf": options }, "colour": { "anyOf": colours } },
                 "$defs": definitions, "required": ["item"] }),
             json!({ "type": "object", "properties": named(200, |_| json!({ "type": "number" })), "minProperties": 1 }),
+            json!({ "type": "object", "properties": named(400, |_| json!({ "type": "number" })), "required": all_names, "minProperties": 1 }),
+            json!({ "properties": named(400, |_| json!({ "minProperties": 1, "additionalProperties": { "type": "string" } })) }),
+            composed,
             // It is its own reference.
             json!({ "type": "object", "properties": { "left": { "$ref": "#" }, "right": { "$ref": "#" } }, "pattern": "a" }),
             json!({ "$ref": "other.json#/none" }),

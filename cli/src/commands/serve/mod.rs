@@ -110,6 +110,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let has_template = model.metadata_value(esolm::ChatTemplate::KEY).is_some();
     let format = match args.template.format(&model) {
         Ok(format) => Some(format),
+        Err(error @ (Error::OutOfMemory(_) | Error::Internal(_))) => return Err(error),
         Err(error) if args.template.template.is_some() => return Err(error),
         // Without chats there are completions.
         Err(error) => {
