@@ -540,8 +540,8 @@ ESOLM_API esolm_status esolm_tokenize_template(const esolm_model *model,
                                                size_t *n_out,
                                                size_t *length_out);
 
-// As esolm_tokenize_template, with parameters; NULL are the defaults. parse_special is for all of the text, continues for
-// its beginning.
+// As esolm_tokenize_template, with parameters; NULL are the defaults. parse_special is for all of the text, where a mask is then a
+// hole of one token; continues for its beginning.
 ESOLM_API esolm_status esolm_tokenize_template_with_params(const esolm_model *model,
                                                            const char *text,
                                                            size_t text_len,

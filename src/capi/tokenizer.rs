@@ -162,8 +162,8 @@ pub unsafe extern "C" fn esolm_tokenize_template(
     }
 }
 
-/// As esolm_tokenize_template, with parameters; NULL are the defaults. parse_special is for all of the text, continues for
-/// its beginning.
+/// As esolm_tokenize_template, with parameters; NULL are the defaults. parse_special is for all of the text, where a mask is then a
+/// hole of one token; continues for its beginning.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn esolm_tokenize_template_with_params(
     model: *const esolm_model,
