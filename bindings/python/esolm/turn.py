@@ -12,7 +12,7 @@ class Turn:
     that lets it out: so what is noted is the call itself, and one that does not run any more is in no more."""
 
     def __init__(self) -> None:
-        self._inside: dict[None, tuple[int, FrameType]] = {}
+        self._inside: tuple[int, FrameType] | None = None
         # A signal's handler may compute, too.
         self._lock = threading.RLock()
 
@@ -20,17 +20,17 @@ class Turn:
         """Whether ``call``, which runs in this thread, may go in."""
         own = (threading.get_ident(), call)
         with self._lock:
-            if None in self._inside and _runs(*self._inside[None]):
+            if self._inside is not None and _runs(*self._inside):
                 return False
             # One that is noted is in: nothing can come between.
-            self._inside[None] = own
+            self._inside = own
             return True
 
     def leave(self, call: FrameType) -> None:
         """Lets it out, if it is still the one that is in."""
         with self._lock:
-            if None in self._inside and self._inside[None][1] is call:
-                del self._inside[None]
+            if self._inside is not None and self._inside[1] is call:
+                self._inside = None
 
 
 def _runs(thread: int, call: FrameType) -> bool:
