@@ -5,7 +5,7 @@ use esolm::{
 };
 
 use crate::reference::{LENGTH, Network};
-use crate::runs::{context, diffusion, params, texts, tokens};
+use crate::runs::{context, diffusion, masks_asked, params, texts, tokens};
 
 /// The rows of masks whose tokens a generation asked for, and its passes.
 fn work(context: &mut Context, params: &GenerateParams<'_>) -> (usize, usize) {
@@ -44,25 +44,11 @@ fn auto_asks_for_more_the_more_a_pass_costs() {
     assert_eq!(proposed(2.0), usual);
 }
 
-/// How many masks the last pass of a window asked for, of those that were far from the text's end.
+/// How many masks a window asks for in the middle of the text.
 fn largest_window(context: &mut Context, overhead: f32) -> usize {
     context.set_pass_overhead(overhead).unwrap();
     context.begin(&[Prompt::default()], &slides(0.0)).unwrap();
-    let (mut asked, mut passes) = (0, 0);
-    loop {
-        let mut masks = 0;
-        let step = context.step_with_logits(|_, _| {
-            masks += 1;
-            Ok(())
-        });
-        if step.unwrap().is_none() {
-            return asked;
-        }
-        passes += 1;
-        if passes == LENGTH / 2 {
-            asked = masks;
-        }
-    }
+    masks_asked(context)[LENGTH / 2 - 1]
 }
 
 #[test]

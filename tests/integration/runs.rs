@@ -86,6 +86,22 @@ pub fn finish(context: &mut Context) {
     while context.step().unwrap().is_some() {}
 }
 
+/// Runs the generation to its end; how many masks each step asks for.
+pub fn masks_asked(context: &mut Context) -> Vec<usize> {
+    let mut asked = vec![];
+    loop {
+        let mut masks = 0;
+        let step = context.step_with_logits(|_, _| {
+            masks += 1;
+            Ok(())
+        });
+        if step.unwrap().is_none() {
+            return asked;
+        }
+        asked.push(masks);
+    }
+}
+
 /// Generates from the prompts.
 pub fn texts(context: &mut Context, prompts: &[Prompt], params: &GenerateParams) -> Vec<Vec<u32>> {
     context.begin(prompts, params).unwrap();

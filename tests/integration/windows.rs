@@ -6,7 +6,7 @@ use esolm::{
 };
 
 use crate::reference::{LENGTH, MASK, Network, Random};
-use crate::runs::{context, everywhere, finish, own, params, texts, there};
+use crate::runs::{context, everywhere, finish, masks_asked, own, params, texts, there};
 use crate::wedlm::architectures;
 
 const GREEDY: SamplingParams = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
@@ -153,18 +153,7 @@ fn a_window_s_size_is_found_out_the_same_for_any_threads_and_neighbours() {
             assert_eq!(texts(&mut context, &prompts()[..1], &params)[0], expected[0]);
             // How many places are asked for in the last pass but a few.
             context.begin(&prompts()[..1], &params).unwrap();
-            let mut asked = vec![];
-            loop {
-                let mut masks = 0;
-                let step = context.step_with_logits(|_, _| {
-                    masks += 1;
-                    Ok(())
-                });
-                if step.unwrap().is_none() {
-                    break;
-                }
-                asked.push(masks);
-            }
+            let asked = masks_asked(&mut context);
             assert!(asked.iter().all(|&masks| masks <= 32));
             rows.push(asked[asked.len() / 2]);
         }
