@@ -309,7 +309,7 @@ typedef int32_t (*esolm_progress_callback)(double fraction, void *user_data);
 // esolm_chat_apply without a template of the caller's: the file has a chat template. In a build with the feature "chat".
 #define ESOLM_FEATURE_CHAT 14
 
-// No token: the value of esolm_model_info.eos_token for a model without such a token.
+// No token: the value of esolm_model_info.eos_token, and of others, for a model without such a token.
 #define ESOLM_NO_TOKEN UINT32_MAX
 
 // A model: immutable, reference-counted, usable from any number of threads at once. Released by esolm_model_free.
@@ -365,6 +365,11 @@ typedef struct esolm_model_info {
     uint64_t load_time_us;
     // The device that its weights are on, as in esolm_device_info.name. NUL-terminated.
     char device[64];
+    // The token that begins a text; ESOLM_NO_TOKEN if there is none.
+    uint32_t bos_token;
+    // The token that the library puts before each text by itself, as llama.cpp does where a file asks for it; ESOLM_NO_TOKEN if there is
+    // none.
+    uint32_t prepended_token;
 } esolm_model_info;
 
 // Sets the defaults; size is sizeof(esolm_model_params).
@@ -564,6 +569,14 @@ ESOLM_API esolm_status esolm_token_bytes(const esolm_model *model,
                                          size_t capacity,
                                          size_t *n_out);
 
+// 1 if the token ends a text: esolm_model_info.eos_token, or another, as a chat model has one for the end of an answer. Otherwise 0,
+// as for NULL. (llama.cpp: llama_vocab_is_eog.) Any thread.
+ESOLM_API int32_t esolm_token_is_end(const esolm_model *model, uint32_t token);
+
+// 1 if the token stands for no text: special ones, such as those that begin and end a text, the mask, and numbers outside the
+// vocabulary. Otherwise 0, as for NULL and for a model without a tokenizer. (llama.cpp: llama_vocab_is_control.) Any thread.
+ESOLM_API int32_t esolm_token_is_special(const esolm_model *model, uint32_t token);
+
 // ---- Conversations ----
 
 // How the messages of a conversation become one text. Set by esolm_chat_params_init.
@@ -580,6 +593,9 @@ typedef struct esolm_chat_params {
     int32_t add_generation_prompt;
     // Reserved, must be 0.
     uint32_t reserved;
+    // More that the template is to know, an object in JSON: variables by their names, such as {"enable_thinking": false} for Qwen3's, or
+    // tools. NULL (default): nothing. NUL-terminated UTF-8.
+    const char *chat_template_kwargs;
 } esolm_chat_params;
 
 // A message of a conversation. This struct will not change.
@@ -1332,6 +1348,29 @@ ESOLM_API esolm_status esolm_sequence_append(esolm_context *context,
                                              size_t keep,
                                              const esolm_prompt *prompt,
                                              const esolm_generate_params *params);
+
+// Copies the state of one sequence for esolm_sequence_restore, as esolm_state_save does that of all: such as a conversation that waits for
+// its next message while others have its place. The others are not disturbed. capacity and *size_out are as there. (llama.cpp:
+// llama_state_seq_get_data.)
+//
+// Errors: as esolm_state_save, and ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence.
+ESOLM_API esolm_status esolm_sequence_save(esolm_context *context,
+                                           uint32_t sequence,
+                                           void *data,
+                                           size_t capacity,
+                                           size_t *size_out);
+
+// Adds a saved sequence, size bytes at data, to the generation, between two steps or in a new context, and writes its number to
+// *sequence: its tokens are known, no steps are left, and esolm_sequence_extend and esolm_sequence_append go on with it. The others are not
+// disturbed. The bytes are those of esolm_sequence_save, or of esolm_state_save with one sequence; they are checked. (llama.cpp:
+// llama_state_seq_set_data.)
+//
+// Errors: as esolm_state_restore, and ESOLM_ERR_INVALID_ARGUMENT if all sequences of the context are in use, or for bytes of no sequence or
+// of several. The other sequences are then still there.
+ESOLM_API esolm_status esolm_sequence_restore(esolm_context *context,
+                                              const void *data,
+                                              size_t size,
+                                              uint32_t *sequence);
 
 // Removes a sequence, finished or not; read its text before. Its number may then be another's.
 //

@@ -287,7 +287,7 @@ struct TokenizeParams : esolm_tokenize_params {
     TokenizeParams() { esolm_tokenize_params_init(this, sizeof(esolm_tokenize_params)); }
 };
 
-// How the messages of a conversation become one text: chat_template, behind, add_generation_prompt.
+// How the messages of a conversation become one text: chat_template, behind, add_generation_prompt, chat_template_kwargs.
 struct ChatParams : esolm_chat_params {
     ChatParams() { esolm_chat_params_init(this, sizeof(esolm_chat_params)); }
 };
@@ -448,6 +448,12 @@ public:
             return esolm_token_bytes(get(), token, reinterpret_cast<std::uint8_t *>(bytes), capacity, n);
         });
     }
+
+    // Whether a token ends a text.
+    bool token_is_end(std::uint32_t token) const noexcept { return esolm_token_is_end(get(), token) != 0; }
+
+    // Whether a token stands for no text: special ones, and the mask.
+    bool token_is_special(std::uint32_t token) const noexcept { return esolm_token_is_special(get(), token) != 0; }
 
     // The text of a conversation.
     Result<std::string> chat_apply(const std::vector<Message> &messages, const ChatParams &params = {}) const
@@ -903,6 +909,25 @@ public:
     Result<void> restore(Span<const std::uint8_t> bytes)
     {
         return detail::checked(forgetting(esolm_state_restore(handle_.get(), bytes.data(), bytes.size())));
+    }
+
+    // The state of one sequence, for restore_sequence of this context or another; the other sequences are not disturbed.
+    Result<std::vector<std::uint8_t>> save_sequence(std::uint32_t sequence)
+    {
+        using Bytes = std::vector<std::uint8_t>;
+        return detail::filled<Bytes>(0, [&](std::uint8_t *to, std::size_t capacity, std::size_t *n) {
+            return esolm_sequence_save(handle_.get(), sequence, to, capacity, n);
+        });
+    }
+
+    // Adds a saved sequence, which has no steps left, and returns its number; extend_sequence and append_sequence go on with it.
+    Result<std::uint32_t> restore_sequence(Span<const std::uint8_t> bytes)
+    {
+        std::uint32_t sequence = 0;
+        if (esolm_status status = esolm_sequence_restore(handle_.get(), bytes.data(), bytes.size(), &sequence))
+            return detail::fail<std::uint32_t>(status);
+        logits_callbacks_[sequence].reset();
+        return sequence;
     }
 
     // How the time of the generation's steps was spent, in seconds.

@@ -6,6 +6,7 @@ package esolm
 import "C"
 
 import (
+	"encoding/json"
 	"strings"
 	"unsafe"
 )
@@ -25,6 +26,9 @@ type ChatOptions struct {
 	Behind int
 	// ChatText ends with the last message, instead of where the model's next answer begins.
 	NoGenerationPrompt bool
+	// More that the template is to know, such as "enable_thinking": false for Qwen3's, or "tools": what encoding/json makes of it.
+	// (A json.RawMessage keeps an object's order.)
+	TemplateKwargs map[string]any
 }
 
 func (options ChatOptions) c(memory *cMemory) (*C.esolm_chat_params, error) {
@@ -32,11 +36,22 @@ func (options ChatOptions) c(memory *cMemory) (*C.esolm_chat_params, error) {
 	if err != nil {
 		return nil, err
 	}
+	var kwargs *C.char
+	if options.TemplateKwargs != nil {
+		object, err := json.Marshal(options.TemplateKwargs)
+		if err != nil {
+			return nil, &Error{StatusInvalidArgument, "TemplateKwargs: " + err.Error()}
+		}
+		if kwargs, err = memory.text("TemplateKwargs", string(object)); err != nil {
+			return nil, err
+		}
+	}
 	params := (*C.esolm_chat_params)(memory.take(1, C.sizeof_esolm_chat_params))
 	C.esolm_chat_params_init(params, C.sizeof_esolm_chat_params)
 	params.chat_template = template
 	params.behind = C.size_t(options.Behind)
 	params.add_generation_prompt = boolean(!options.NoGenerationPrompt)
+	params.chat_template_kwargs = kwargs
 	return params, nil
 }
 

@@ -2,6 +2,7 @@ package esolm
 
 import (
 	"context"
+	"encoding/json"
 	"reflect"
 	"strings"
 	"testing"
@@ -40,6 +41,17 @@ func TestConversations(t *testing.T) {
 	has(t, StatusInvalidArgument, err)
 	_, err = m.ChatText(messages, ChatOptions{Template: "{% if %}"})
 	has(t, StatusInvalidArgument, err)
+	given := ChatOptions{Template: "{{ think }} {{ tools|tojson }}"}
+	given.TemplateKwargs = map[string]any{"think": false, "tools": []json.RawMessage{json.RawMessage(`{"b": "ü<", "a": 1}`)}}
+	if text, err := m.ChatText(messages, given); text != `False [{"b": "ü<", "a": 1}]` || err != nil {
+		t.Error(text, err)
+	}
+	given.TemplateKwargs = map[string]any{"messages": 1}
+	_, err = m.ChatText(messages, given)
+	has(t, StatusInvalidArgument, err)
+	given.TemplateKwargs = map[string]any{"a": func() {}}
+	_, err = m.ChatText(messages, given)
+	has(t, StatusInvalidArgument, err)
 }
 
 func TestAppendSequence(t *testing.T) {
@@ -68,6 +80,24 @@ func TestAppendSequence(t *testing.T) {
 		return tokens
 	}
 	before := finish()
+	// Another has its place for a while.
+	state, err := c.SaveSequence(number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.RemoveSequence(number); err != nil {
+		t.Fatal(err)
+	}
+	if number, err = c.RestoreSequence(state); err != nil {
+		t.Fatal(err)
+	}
+	if tokens, err := c.Tokens(number); err != nil || !reflect.DeepEqual(tokens, before) {
+		t.Error(tokens, err, before)
+	}
+	_, err = c.RestoreSequence(state)
+	has(t, StatusInvalidArgument, err)
+	_, err = c.RestoreSequence(nil)
+	has(t, StatusBadFile, err)
 	for _, keep := range []int{-1, 3} {
 		if err := c.AppendSequence(context.Background(), number, keep, Prompt{Tokens: []uint32{8, 9}}, how); err != nil {
 			t.Fatal(err)

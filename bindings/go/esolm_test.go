@@ -631,6 +631,13 @@ func TestDescription(t *testing.T) {
 		}
 		bytes = append(bytes, part...)
 	}
+	if model.TokenIsSpecial(tokens[0]) || model.TokenIsEnd(tokens[0]) {
+		t.Error(tokens)
+	}
+	if info, err := model.Info(); err != nil || !model.TokenIsEnd(*info.EOSToken) || !model.TokenIsSpecial(info.MaskToken) ||
+		info.PrependedToken != nil || *info.BOSToken != *info.EOSToken {
+		t.Error(info, err)
+	}
 	if string(bytes) != "Zoë, 5 €" {
 		t.Errorf("%q", bytes)
 	}

@@ -28,12 +28,17 @@ const (
 
 // Supports reports whether the model, in this build of the library, can do something; false after Close.
 func (m *Model) Supports(feature Feature) bool {
-	var supports bool
+	return m.is(func(model *C.esolm_model) C.int32_t { return C.esolm_model_supports(model, C.int32_t(feature)) })
+}
+
+// is asks the model a question; false after Close.
+func (m *Model) is(ask func(*C.esolm_model) C.int32_t) bool {
+	var answer C.int32_t
 	err := m.with(func(model *C.esolm_model) C.esolm_status {
-		supports = C.esolm_model_supports(model, C.int32_t(feature)) != 0
+		answer = ask(model)
 		return C.ESOLM_OK
 	})
-	return err == nil && supports
+	return err == nil && answer != 0
 }
 
 // SystemInfo returns a line about the library and this machine, for reports of bugs: version, kernels, instruction sets,

@@ -142,7 +142,8 @@ func (m *Model) with(f func(model *C.esolm_model) C.esolm_status) error {
 type ModelInfo struct {
 	ContextLength, VocabSize int
 	MaskToken                uint32
-	EOSToken                 *uint32 // nil if there is none
+	EOSToken, BOSToken       *uint32 // that ends, and that begins a text; nil if there is none
+	PrependedToken           *uint32 // that the library puts before each text by itself; nil if there is none
 	Parameters               uint64
 	TensorBytes, FileBytes   uint64
 	LoadTime                 time.Duration
@@ -155,20 +156,24 @@ func (m *Model) Info() (ModelInfo, error) {
 	if err := m.with(func(c *C.esolm_model) C.esolm_status { return C.esolm_model_info_get(c, &info) }); err != nil {
 		return ModelInfo{}, err
 	}
-	var eos *uint32
-	if token := uint32(info.eos_token); token != C.ESOLM_NO_TOKEN {
-		eos = &token
+	token := func(token C.uint32_t) *uint32 {
+		if found := uint32(token); found != C.ESOLM_NO_TOKEN {
+			return &found
+		}
+		return nil
 	}
 	return ModelInfo{
-		ContextLength: int(info.context_length),
-		VocabSize:     int(info.vocab_size),
-		MaskToken:     uint32(info.mask_token),
-		EOSToken:      eos,
-		Parameters:    uint64(info.parameters),
-		TensorBytes:   uint64(info.tensor_bytes),
-		FileBytes:     uint64(info.file_bytes),
-		LoadTime:      time.Duration(info.load_time_us) * time.Microsecond,
-		Device:        C.GoString(&info.device[0]),
+		ContextLength:  int(info.context_length),
+		VocabSize:      int(info.vocab_size),
+		MaskToken:      uint32(info.mask_token),
+		EOSToken:       token(info.eos_token),
+		BOSToken:       token(info.bos_token),
+		PrependedToken: token(info.prepended_token),
+		Parameters:     uint64(info.parameters),
+		TensorBytes:    uint64(info.tensor_bytes),
+		FileBytes:      uint64(info.file_bytes),
+		LoadTime:       time.Duration(info.load_time_us) * time.Microsecond,
+		Device:         C.GoString(&info.device[0]),
 	}, nil
 }
 
@@ -210,6 +215,18 @@ func (m *Model) TokenBytes(token uint32) ([]byte, error) {
 			return C.esolm_token_bytes(model, C.uint32_t(token), first[C.uint8_t](bytes), C.size_t(len(bytes)), n)
 		})
 	}, 32)
+}
+
+// TokenIsEnd reports whether a token ends a text: EOSToken, or another, as a chat model has one for the end of an answer; false
+// after Close.
+func (m *Model) TokenIsEnd(token uint32) bool {
+	return m.is(func(model *C.esolm_model) C.int32_t { return C.esolm_token_is_end(model, C.uint32_t(token)) })
+}
+
+// TokenIsSpecial reports whether a token stands for no text: special ones, such as those that begin and end a text, the mask, and
+// numbers outside the vocabulary; false without a tokenizer, and after Close.
+func (m *Model) TokenIsSpecial(token uint32) bool {
+	return m.is(func(model *C.esolm_model) C.int32_t { return C.esolm_token_is_special(model, C.uint32_t(token)) })
 }
 
 // Metadata returns the value of a metadata key of the file, as text.

@@ -31,6 +31,34 @@ func (c *Session) Restore(state []byte) error {
 	})
 }
 
+// SaveSequence returns the state of one sequence, for RestoreSequence of this session or another: such as a conversation that
+// waits for its next message while others have its place. The others are not disturbed.
+func (c *Session) SaveSequence(sequence uint32) ([]byte, error) {
+	return filled(func(state []byte, n *C.size_t) error {
+		return c.with(func(context *C.esolm_context) C.esolm_status {
+			to := unsafe.Pointer(first[C.char](state))
+			return C.esolm_sequence_save(context, C.uint32_t(sequence), to, C.size_t(len(state)), n)
+		})
+	}, 0)
+}
+
+// RestoreSequence adds a saved sequence, which has no steps left, and returns its number; ExtendSequence and AppendSequence go on
+// with it. The others are not disturbed.
+func (c *Session) RestoreSequence(state []byte) (uint32, error) {
+	if len(state) == 0 {
+		return 0, &Error{StatusBadFile, "the state is empty"}
+	}
+	var number C.uint32_t
+	err := c.with(func(context *C.esolm_context) C.esolm_status {
+		status := C.esolm_sequence_restore(context, unsafe.Pointer(&state[0]), C.size_t(len(state)), &number)
+		if status == C.ESOLM_OK {
+			delete(c.running, uint32(number))
+		}
+		return status
+	})
+	return uint32(number), err
+}
+
 // Profile is the time of a generation's steps so far, by kind of work.
 type Profile struct {
 	Blocks     time.Duration // matrix products of the transformer blocks

@@ -186,7 +186,27 @@ static void appending(void)
     run(context);
     STATUS(OK, esolm_copy_tokens(context, number, after, LENGTH, &m));
     CHECK(m == 10 && !memcmp(before, after, 3 * sizeof *before) && after[3] == 8);
-    STATUS(INVALID, esolm_sequence_append(context, 2, SIZE_MAX, &second, &again));
+    /* Another has its place for a while. */
+    static unsigned char state[1 << 20], other[1 << 20];
+    size_t size, needed;
+    STATUS(ESOLM_ERR_BUFFER_TOO_SMALL, esolm_sequence_save(context, number, NULL, 0, &needed));
+    STATUS(OK, esolm_sequence_save(context, number, state, sizeof state, &size));
+    CHECK(size == needed);
+    STATUS(OK, esolm_sequence_remove(context, number));
+    STATUS(INVALID, esolm_sequence_save(context, number, state, sizeof state, &needed));
+    const uint32_t guest = add(context, &second, &how);
+    STATUS(OK, esolm_step(context, NULL, &(int32_t){0}));
+    STATUS(OK, esolm_sequence_restore(context, state, size, &number));
+    CHECK(number != guest);
+    STATUS(OK, esolm_copy_tokens(context, number, anew, LENGTH, &k));
+    CHECK(k == m && !memcmp(anew, after, m * sizeof *anew));
+    STATUS(OK, esolm_sequence_save(context, number, other, sizeof other, &needed));
+    CHECK(size == needed && !memcmp(state, other, size));
+    state[size / 2] ^= 1;
+    STATUS(ESOLM_ERR_BAD_FILE, esolm_sequence_restore(single, state, size, &number));
+    STATUS(INVALID, esolm_sequence_restore(single, NULL, size, &number));
+    STATUS(INVALID, esolm_sequence_restore(single, other, size, NULL));
+    STATUS(INVALID, esolm_sequence_append(context, 9, SIZE_MAX, &second, &again));
     STATUS(INVALID, esolm_sequence_append(NULL, number, SIZE_MAX, &second, &again));
     esolm_context_free(single);
     esolm_context_free(context);

@@ -165,6 +165,8 @@ static void model_info(void)
     STATUS(OK, esolm_model_info_get(model, &info));
     CHECK(info.context_length >= LENGTH && info.vocab_size > 2 && info.mask_token < info.vocab_size);
     CHECK(info.eos_token == ESOLM_NO_TOKEN || info.eos_token < info.vocab_size);
+    CHECK(info.bos_token == ESOLM_NO_TOKEN || info.bos_token < info.vocab_size);
+    CHECK(info.prepended_token == ESOLM_NO_TOKEN || info.prepended_token < info.vocab_size);
     CHECK(info.parameters > 0 && info.tensor_bytes > 0 && info.file_bytes >= info.tensor_bytes);
     STATUS(INVALID, esolm_model_info_get(model, NULL));
     esolm_model_info other = {.struct_size = sizeof other, .vocab_size = 3};

@@ -63,6 +63,12 @@ static void token_bytes(void)
     STATUS(OK, esolm_token_bytes(model, info.mask_token, bytes, sizeof bytes, &len));
     CHECK(len == 6 && memcmp(bytes, "[MASK]", len) == 0);
     STATUS(ESOLM_ERR_TOKENIZER, esolm_token_bytes(model, (uint32_t)info.vocab_size, bytes, sizeof bytes, &len));
+    CHECK(!esolm_token_is_special(model, tokens[0]) && !esolm_token_is_end(model, tokens[0]));
+    CHECK(esolm_token_is_special(model, info.mask_token) && !esolm_token_is_end(model, info.mask_token));
+    CHECK(esolm_token_is_special(model, (uint32_t)info.vocab_size) && !esolm_token_is_end(model, ESOLM_NO_TOKEN));
+    CHECK(!esolm_token_is_special(NULL, info.mask_token) && !esolm_token_is_end(NULL, 0));
+    if (info.eos_token != ESOLM_NO_TOKEN)
+        CHECK(esolm_token_is_special(model, info.eos_token) && esolm_token_is_end(model, info.eos_token));
     CHECK(len == 0);
     if (info.eos_token != ESOLM_NO_TOKEN) {
         STATUS(OK, esolm_token_bytes(model, info.eos_token, bytes, sizeof bytes, &len));
@@ -162,7 +168,7 @@ static void conversations(void)
     char text[256];
     size_t n, m, len;
     STATUS(OK, esolm_chat_params_init(&how, sizeof how));
-    CHECK(how.struct_size == sizeof how && !how.chat_template && how.behind == 0 && how.add_generation_prompt == 1);
+    CHECK(how.struct_size == sizeof how && !how.chat_template && !how.chat_template_kwargs && how.behind == 0 && how.add_generation_prompt == 1);
     STATUS(ESOLM_ERR_UNSUPPORTED, esolm_chat_apply(model, messages, 1, NULL, text, sizeof text, &len));
     last_error_says("chat template");
     how.chat_template = "chatml";
@@ -194,6 +200,16 @@ static void conversations(void)
     how.chat_template = "{{ messages[0].role }}: {{ messages[0].content }}{{ bos_token }}";
     STATUS(OK, esolm_chat_apply(model, messages, 1, &how, text, sizeof text, &len));
     CHECK(!strncmp(text, "user: Hi", 8) && len > 8);
+    how.chat_template = "{{ think }}{{ tools|tojson }}", how.chat_template_kwargs = "{\"think\": false, \"tools\": [{\"b\": 1, \"a\": 2}]}";
+    STATUS(OK, esolm_chat_apply(model, messages, 1, &how, text, sizeof text, &len));
+    CHECK(!strcmp(text, "False[{\"b\": 1, \"a\": 2}]"));
+    how.struct_size = offsetof(esolm_chat_params, chat_template_kwargs); /* A caller who does not know them yet. */
+    STATUS(OK, esolm_chat_apply(model, messages, 1, &how, text, sizeof text, &len));
+    CHECK(!strcmp(text, "null"));
+    how.struct_size = sizeof how, how.chat_template_kwargs = "[]";
+    STATUS(INVALID, esolm_chat_apply(model, messages, 1, &how, text, sizeof text, &len));
+    last_error_says("no object in JSON");
+    how.chat_template_kwargs = NULL;
     how.chat_template = "{% for %}";
     STATUS(INVALID, esolm_chat_apply(model, messages, 1, &how, text, sizeof text, &len));
     last_error_says("line 1");

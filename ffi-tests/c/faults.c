@@ -129,7 +129,16 @@ static void sequences(void)
     note(esolm_sequence_cached_tokens(context, sequence, &size));
     note(esolm_sequence_append(context, sequence, 2, &prompt, NULL));
     note(esolm_sequence_extend(context, sequence, &nothing, NULL));
+    static unsigned char state[1 << 20];
+    const esolm_status saved = esolm_sequence_save(context, sequence, state, sizeof state, &size);
+    note(saved);
     note(esolm_sequence_remove(context, sequence));
+    if (saved)
+        return;
+    const esolm_status restored = esolm_sequence_restore(context, state, size, &sequence);
+    note(restored);
+    if (!restored)
+        note(esolm_sequence_remove(context, sequence));
 }
 
 static void metadata(void)

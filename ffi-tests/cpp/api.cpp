@@ -62,6 +62,9 @@ static void handles(const char *path)
         joined += take(model.token_bytes(token));
     CHECK(joined == "Zo\xc3\xab");
     STATUS(ESOLM_ERR_TOKENIZER, status_of([&] { return model.token_bytes(4000000000u); }));
+    const esolm_model_info facts = take(model.info());
+    CHECK(model.token_is_special(facts.mask_token) && !model.token_is_end(facts.mask_token));
+    CHECK(facts.eos_token == ESOLM_NO_TOKEN || model.token_is_end(facts.eos_token));
     CHECK(take(esolm::estimate_memory(path)).weights == take(model.info()).tensor_bytes);
     STATUS(ESOLM_ERR_IO, status_of([] { return esolm::estimate_memory("/nowhere.gguf"); }));
 }
@@ -685,6 +688,10 @@ static void sequences(const esolm::Model &model)
     const std::vector<std::uint32_t> after = take(context.tokens(number));
     CHECK(after.size() == 9 && std::equal(after.begin(), after.begin() + 4, before.begin()) && after[4] == 8);
     STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.cached_tokens(9); }));
+    const std::vector<std::uint8_t> saved = take(context.save_sequence(number));
+    STATUS(ESOLM_OK, status_of([&] { return context.remove_sequence(number); }));
+    STATUS(ESOLM_ERR_INVALID_ARGUMENT, status_of([&] { return context.save_sequence(number); }));
+    CHECK(take(context.tokens(take(context.restore_sequence(saved)))) == after);
 }
 
 static void conversations(const esolm::Model &model)
@@ -707,6 +714,9 @@ static void conversations(const esolm::Model &model)
     STATUS(ESOLM_ERR_INVALID_ARGUMENT,
            status_of([&] { return model.chat_apply({{"user", std::string("a\0b", 3)}}, how); }));
     CHECK(take(model.chat_answer_end(how)) == "<|im_end|>");
+    esolm::ChatParams told;
+    told.chat_template = "{{ think }}", told.chat_template_kwargs = "{\"think\": [false]}";
+    CHECK(take(model.chat_apply(messages, told)) == "[False]");
     const std::size_t all = take(model.chat_tokenize(messages, how)).size();
     how.behind = 2;
     CHECK(take(model.chat_tokenize(messages, how)).size() < all);

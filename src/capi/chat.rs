@@ -1,6 +1,7 @@
 //! Conversations: the template that makes one text of their messages.
 
 use std::ffi::c_char;
+use std::mem::offset_of;
 use std::ptr::null;
 
 use super::model::esolm_model;
@@ -38,18 +39,22 @@ pub struct esolm_chat_params {
     pub add_generation_prompt: i32,
     /// Reserved, must be 0.
     pub reserved: u32,
+    /// More that the template is to know, an object in JSON: variables by their names, such as {"enable_thinking": false} for Qwen3's, or
+    /// tools. NULL (default): nothing. NUL-terminated UTF-8.
+    pub chat_template_kwargs: *const c_char,
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers and a pointer only.
 unsafe impl SizedStruct for esolm_chat_params {
     const NAME: &'static str = "esolm_chat_params";
-    const VERSION_1: usize = size_of::<Self>();
+    const VERSION_1: usize = offset_of!(Self, chat_template_kwargs);
     const DEFAULT: Self = Self {
         struct_size: size_of::<Self>(),
         chat_template: null(),
         behind: 0,
         add_generation_prompt: 1,
         reserved: 0,
+        chat_template_kwargs: null(),
     };
 
     fn reserved(&self) -> u32 {
@@ -67,17 +72,24 @@ struct Wanted {
 /// The caller's parameters in the library's form.
 ///
 /// # Safety
-/// `pointer` must be as [`params::read`] wants it, and the template NULL or NUL-terminated.
+/// `pointer` must be as [`params::read`] wants it, and its texts NULL or NUL-terminated.
 unsafe fn wanted(pointer: *const esolm_chat_params, model: &Model) -> Result<Wanted> {
     // SAFETY: the contract asks of `pointer` what `params::read` asks.
-    let esolm_chat_params { chat_template, behind, add_generation_prompt, .. } =
-        unsafe { params::read(pointer)? };
-    // SAFETY: the contract says that the template is NULL or ends with a NUL.
-    let given = unsafe { args::optional_string(chat_template, "chat_template")? };
-    let template = match (chat_template.is_null(), given) {
+    let given: esolm_chat_params = unsafe { params::read(pointer)? };
+    let esolm_chat_params { chat_template, behind, add_generation_prompt, .. } = given;
+    // SAFETY: the contract says that both texts are NULL or end with a NUL.
+    let (text, kwargs) = unsafe {
+        let text = args::optional_string(chat_template, "chat_template")?;
+        (text, args::optional_string(given.chat_template_kwargs, "chat_template_kwargs")?)
+    };
+    let template = match (chat_template.is_null(), text) {
         (true, _) => ChatTemplate::of_model(model)?,
         (false, "chatml") => ChatTemplate::chatml(),
         (false, text) => ChatTemplate::from_text(text)?.with_tokens_of(model)?,
+    };
+    let template = match given.chat_template_kwargs.is_null() {
+        true => template,
+        false => template.with_kwargs(kwargs)?,
     };
     let add_generation_prompt =
         params::flag::<esolm_chat_params>("add_generation_prompt", add_generation_prompt)?;
@@ -132,7 +144,7 @@ pub unsafe extern "C" fn esolm_chat_apply(
                 copied(messages, n_messages)?,
             )
         };
-        // SAFETY: the header requires NULL or a struct as large as it says, with a template that is NULL or ends with a NUL.
+        // SAFETY: the header requires NULL or a struct as large as it says, with texts that are NULL or end with a NUL.
         let Wanted { template, add_generation_prompt, .. } = unsafe { wanted(params, &handle.model)? };
         let found = template.apply(&messages, add_generation_prompt)?;
         // SAFETY: the header requires room for `capacity` bytes; `len_out` is not NULL (`args::out`) and so valid.
@@ -163,7 +175,7 @@ pub unsafe extern "C" fn esolm_chat_tokenize(
         let (n_out, handle, messages) = unsafe {
             (args::out(n_out, 0, "n_out")?, args::reference(model, "model")?, copied(messages, n_messages)?)
         };
-        // SAFETY: the header requires NULL or a struct as large as it says, with a template that is NULL or ends with a NUL.
+        // SAFETY: the header requires NULL or a struct as large as it says, with texts that are NULL or end with a NUL.
         let Wanted { template, behind, .. } = unsafe { wanted(params, &handle.model)? };
         let tokenizer = handle.model.tokenizer()?;
         let found = match behind {
@@ -192,7 +204,7 @@ pub unsafe extern "C" fn esolm_chat_answer_end(
         // SAFETY: the header requires each pointer to be NULL or valid for the call.
         let (len_out, handle) =
             unsafe { (args::out(len_out, 0, "len_out")?, args::reference(model, "model")?) };
-        // SAFETY: the header requires NULL or a struct as large as it says, with a template that is NULL or ends with a NUL.
+        // SAFETY: the header requires NULL or a struct as large as it says, with texts that are NULL or end with a NUL.
         let found = unsafe { wanted(params, &handle.model)? }.template.answer_end()?;
         // SAFETY: the header requires room for `capacity` bytes; `len_out` is not NULL (`args::out`) and so valid.
         unsafe { args::copy_text(&found, text, capacity, len_out) }

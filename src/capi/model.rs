@@ -58,7 +58,7 @@ pub const ESOLM_FEATURE_LOOKAHEAD: i32 = 13;
 /// esolm_chat_apply without a template of the caller's: the file has a chat template. In a build with the feature "chat".
 pub const ESOLM_FEATURE_CHAT: i32 = 14;
 
-/// No token: the value of esolm_model_info.eos_token for a model without such a token.
+/// No token: the value of esolm_model_info.eos_token, and of others, for a model without such a token.
 pub const ESOLM_NO_TOKEN: u32 = u32::MAX;
 
 /// How to open a model. Set by esolm_model_params_init.
@@ -137,6 +137,11 @@ pub struct esolm_model_info {
     pub load_time_us: u64,
     /// The device that its weights are on, as in esolm_device_info.name. NUL-terminated.
     pub device: [c_char; 64],
+    /// The token that begins a text; ESOLM_NO_TOKEN if there is none.
+    pub bos_token: u32,
+    /// The token that the library puts before each text by itself, as llama.cpp does where a file asks for it; ESOLM_NO_TOKEN if there is
+    /// none.
+    pub prepended_token: u32,
 }
 
 // SAFETY: repr(C), a size first, no padding, numbers only.
@@ -154,6 +159,8 @@ unsafe impl SizedStruct for esolm_model_info {
         file_bytes: 0,
         load_time_us: 0,
         device: [0; 64],
+        bos_token: 0,
+        prepended_token: 0,
     };
 }
 
@@ -298,6 +305,8 @@ pub unsafe extern "C" fn esolm_model_info_get(
             file_bytes: model.file_bytes() as u64,
             load_time_us: u64::try_from(model.load_time().as_micros()).unwrap_or(u64::MAX),
             device: fixed(model.device_name()),
+            bos_token: config.bos_token_id.unwrap_or(ESOLM_NO_TOKEN),
+            prepended_token: config.token_before_texts().unwrap_or(ESOLM_NO_TOKEN),
         });
         Ok(())
     })

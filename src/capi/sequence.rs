@@ -1,10 +1,12 @@
 //! Sequences that join a generation and leave it.
 
-use super::args;
+use std::ffi::c_void;
+
 use super::context::{State, esolm_context};
 use super::prompt::esolm_prompt;
 use super::request::{esolm_generate_params, with_params};
 use super::status::{esolm_status, wrap};
+use super::{args, state};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::generate::{GenerateParams, Prompt};
@@ -144,6 +146,55 @@ pub unsafe extern "C" fn esolm_sequence_append(
     };
     // SAFETY: as the header requires it of the arguments.
     unsafe { go_on(context, sequence, prompt, params, append) }
+}
+
+/// Copies the state of one sequence for esolm_sequence_restore, as esolm_state_save does that of all: such as a conversation that waits for
+/// its next message while others have its place. The others are not disturbed. capacity and *size_out are as there. (llama.cpp:
+/// llama_state_seq_get_data.)
+///
+/// Errors: as esolm_state_save, and ESOLM_ERR_INVALID_ARGUMENT if there is no such sequence.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_sequence_save(
+    context: *mut esolm_context,
+    sequence: u32,
+    data: *mut c_void,
+    capacity: usize,
+    size_out: *mut usize,
+) -> esolm_status {
+    let sequence = sequence as usize;
+    let size = |context: &Context| context.saved_sequence_size(sequence);
+    // SAFETY: as the header requires it of the arguments.
+    unsafe { state::save(context, data, capacity, size_out, size, |context| context.save_sequence(sequence)) }
+}
+
+/// Adds a saved sequence, size bytes at data, to the generation, between two steps or in a new context, and writes its number to
+/// *sequence: its tokens are known, no steps are left, and esolm_sequence_extend and esolm_sequence_append go on with it. The others are not
+/// disturbed. The bytes are those of esolm_sequence_save, or of esolm_state_save with one sequence; they are checked. (llama.cpp:
+/// llama_state_seq_set_data.)
+///
+/// Errors: as esolm_state_restore, and ESOLM_ERR_INVALID_ARGUMENT if all sequences of the context are in use, or for bytes of no sequence or
+/// of several. The other sequences are then still there.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_sequence_restore(
+    context: *mut esolm_context,
+    data: *const c_void,
+    size: usize,
+    sequence: *mut u32,
+) -> esolm_status {
+    wrap(|| {
+        // SAFETY: the header requires each pointer to be NULL or valid for the call.
+        let out = unsafe { args::out(sequence, 0, "sequence")? };
+        // SAFETY: as above, and `size` bytes at `data`.
+        let (handle, bytes) = unsafe { state::given(context, data, size)? };
+        let number = handle.with(|state| {
+            let number = state.context.restore_sequence(bytes)?;
+            state.logits.get_mut(number).into_iter().for_each(|callback| *callback = None);
+            Ok(number)
+        })?;
+        // SAFETY: `out` is not NULL (`args::out`), and the header requires it to be valid then.
+        unsafe { out.write(number as u32) };
+        Ok(())
+    })
 }
 
 /// Removes a sequence, finished or not; read its text before. Its number may then be another's.

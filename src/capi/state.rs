@@ -5,6 +5,8 @@ use std::ffi::c_void;
 use super::args;
 use super::context::esolm_context;
 use super::status::{esolm_status, wrap};
+use crate::context::Context;
+use crate::error::Result;
 
 /// Copies the known part of the current generation for esolm_state_restore: tokens, order, keys and values. The steps
 /// that are left are not included, nor are parameters, constraints and the random numbers; esolm_extend takes new ones.
@@ -22,19 +24,52 @@ pub unsafe extern "C" fn esolm_state_save(
     capacity: usize,
     size_out: *mut usize,
 ) -> esolm_status {
+    let size = |context: &Context| context.saved_size();
+    // SAFETY: as the header requires it of the arguments.
+    unsafe { save(context, data, capacity, size_out, size, |context| context.save()) }
+}
+
+/// Copies what `save` makes, which is as long as `size` says.
+///
+/// # Safety
+/// Each pointer must be NULL or valid for the call, with room for `capacity` bytes at `data`.
+pub(super) unsafe fn save(
+    context: *mut esolm_context,
+    data: *mut c_void,
+    capacity: usize,
+    size_out: *mut usize,
+    size: impl FnOnce(&Context) -> Result<usize>,
+    save: impl FnOnce(&Context) -> Result<Vec<u8>>,
+) -> esolm_status {
     wrap(|| {
-        // SAFETY: the header requires each pointer to be NULL or valid for the call.
+        // SAFETY: by the caller.
         let (size_out, handle) =
             unsafe { (args::out(size_out, 0, "size_out")?, args::reference(context, "context")?) };
         let saved = handle.with(|state| {
-            let size = state.context.saved_size()?;
-            // SAFETY: `size_out` is not NULL (`args::out`), and the header requires it to be valid then.
+            let size = size(&state.context)?;
+            // SAFETY: `size_out` is not NULL (`args::out`), and valid by the caller.
             unsafe { args::check_room(size, data, capacity, size_out, "data")? };
-            state.context.save()
+            save(&state.context)
         })?;
-        // SAFETY: the header requires room for `capacity` bytes; `size_out` is not NULL (`args::out`) and so valid.
+        // SAFETY: there is room for `capacity` bytes by the caller; `size_out` is not NULL (`args::out`) and so valid.
         unsafe { args::copy_items(&saved, data.cast(), capacity, size_out, "data") }
     })
+}
+
+/// A context, and the bytes of a state.
+///
+/// # Safety
+/// Each pointer must be NULL or valid for the call, with `size` bytes at `data`.
+pub(super) unsafe fn given<'a>(
+    context: *mut esolm_context,
+    data: *const c_void,
+    size: usize,
+) -> Result<(&'a esolm_context, &'a [u8])> {
+    if data.is_null() {
+        return Err(args::null("data"));
+    }
+    // SAFETY: by the caller.
+    unsafe { Ok((args::reference(context, "context")?, args::slice(data.cast::<u8>(), size, "data")?)) }
 }
 
 /// Replaces the current generation by a saved state, size bytes at data: its tokens are known, no steps are left, and
@@ -50,12 +85,8 @@ pub unsafe extern "C" fn esolm_state_restore(
     size: usize,
 ) -> esolm_status {
     wrap(|| {
-        if data.is_null() {
-            return Err(args::null("data"));
-        }
         // SAFETY: the header requires each pointer to be NULL or valid for the call, and `size` bytes at `data`.
-        let (handle, bytes) =
-            unsafe { (args::reference(context, "context")?, args::slice(data.cast::<u8>(), size, "data")?) };
+        let (handle, bytes) = unsafe { given(context, data, size)? };
         handle.with(|state| {
             state.context.restore(bytes)?;
             state.logits.fill(None);

@@ -225,3 +225,32 @@ pub unsafe extern "C" fn esolm_token_bytes(
         unsafe { args::copy_items(&found, bytes, capacity, n_out, "bytes") }
     })
 }
+
+/// 1 if the token ends a text: esolm_model_info.eos_token, or another, as a chat model has one for the end of an answer. Otherwise 0,
+/// as for NULL. (llama.cpp: llama_vocab_is_eog.) Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_token_is_end(model: *const esolm_model, token: u32) -> i32 {
+    let mut ends = false;
+    wrap(|| {
+        // SAFETY: the header requires NULL or a model.
+        let model = unsafe { model.as_ref() };
+        ends = model.is_some_and(|handle| handle.model.config().ends_text(token));
+        Ok(())
+    });
+    ends.into()
+}
+
+/// 1 if the token stands for no text: special ones, such as those that begin and end a text, the mask, and numbers outside the
+/// vocabulary. Otherwise 0, as for NULL and for a model without a tokenizer. (llama.cpp: llama_vocab_is_control.) Any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn esolm_token_is_special(model: *const esolm_model, token: u32) -> i32 {
+    let mut special = false;
+    wrap(|| {
+        // SAFETY: the header requires NULL or a model.
+        if let Some(handle) = unsafe { model.as_ref() } {
+            special = handle.model.tokenizer()?.is_special(token);
+        }
+        Ok(())
+    });
+    special.into()
+}

@@ -1,8 +1,10 @@
-//! Conversations: `template` makes one text of their messages, of which `jinja` runs the template's language.
+//! Conversations: `template` makes one text of their messages. `jinja` runs the template's language, `names` keeps names of
+//! special tokens in messages characters.
 
 #[cfg(feature = "chat")]
 mod jinja;
 mod message;
+mod names;
 mod template;
 
 pub use message::Message;

@@ -5,21 +5,13 @@ use std::borrow::Cow;
 #[cfg(feature = "chat")]
 use super::jinja;
 use super::message::Message;
+use super::names::{Marker, PLACE, encode_marked};
 use crate::error::{Error, Result};
-use crate::memory::{append, collected, copied, push, try_collected};
-use crate::model::{Config, Model, TokenizeOptions, Tokenizer};
+use crate::memory::{collected, copied, push, try_collected};
+use crate::model::{Config, Model, Tokenizer};
 
-/// Stands in a content where the name of a special token is cut in two. (A noncharacter: no text has it.)
-const CUT: char = '\u{fdd0}';
-/// Stands for a whole content.
-const PLACE: &str = "\u{fdd1}";
-/// Stands before a character that is no part of a special token's name, whatever is beside it. (Behind it stands [`CUT`].)
-const ALONE: char = '\u{fdd2}';
 /// Roles that every template knows: the words of its language, not of a message.
 const ROLES: [&str; 3] = ["system", "user", "assistant"];
-/// How often a message is searched for names: without those that are found, others may be.
-const SEARCHES: usize = 4;
-
 /// A template that makes one text of a conversation's messages, in Jinja, as the files of models that converse have one. It needs
 /// the cargo feature `chat`. Applying one takes time and memory in proportion to the messages at most, and reads no files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +20,8 @@ pub struct ChatTemplate {
     /// The names of the tokens that begin and end a text.
     bos_token: String,
     eos_token: String,
+    /// More of what it knows, objects in JSON, of which a later one counts more.
+    kwargs: Vec<String>,
 }
 
 /// Making one.
@@ -66,12 +60,13 @@ impl ChatTemplate {
     /// `chat`.
     pub fn from_text(text: &str) -> Result<Self> {
         check(text)?;
-        Ok(Self { source: copied(text)?.into(), bos_token: String::new(), eos_token: String::new() })
+        Ok(Self { source: copied(text)?.into(), ..Self::chatml() })
     }
 
     /// [`ChatTemplate::CHATML`].
     pub fn chatml() -> Self {
-        Self { source: Self::CHATML.into(), bos_token: String::new(), eos_token: String::new() }
+        let [bos_token, eos_token] = [const { String::new() }; 2];
+        Self { source: Self::CHATML.into(), bos_token, eos_token, kwargs: Vec::new() }
     }
 
     /// Has the template write the model's own tokens where it says `bos_token` and `eos_token`. (Otherwise both are empty.)
@@ -87,6 +82,20 @@ impl ChatTemplate {
         let config = model.config();
         Ok(Self { bos_token: name(config.bos_token_id)?, eos_token: name(config.eos_token_id)?, ..self })
     }
+
+    /// Gives the template more to know, an object in JSON, such as `{"enable_thinking": false}` for Qwen3's: variables by their
+    /// names, beside those that were given before. (The `chat_template_kwargs` of vLLM and llama.cpp.) Also `tools` and
+    /// `documents`, which are `none` otherwise; the names that the library gives (`messages`, `bos_token`, `eos_token`,
+    /// `add_generation_prompt`) it does not take. In [`ChatTemplate::encode`] names of special tokens are characters in them, as in messages.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if it is no such object, or nested more than 16 deep; [`Error::OutOfMemory`];
+    /// [`Error::Unsupported`] without the cargo feature `chat`.
+    pub fn with_kwargs(mut self, json: &str) -> Result<Self> {
+        check_kwargs(json)?;
+        push(&mut self.kwargs, copied(json)?)?;
+        Ok(self)
+    }
 }
 
 /// Applying it.
@@ -97,7 +106,7 @@ impl ChatTemplate {
     /// [`Error::InvalidArgument`] if the template refuses these messages, is wrong somewhere, or takes too much;
     /// [`Error::OutOfMemory`]; [`Error::Unsupported`] without the cargo feature `chat`.
     pub fn apply(&self, messages: &[Message<'_>], add_generation_prompt: bool) -> Result<String> {
-        render(self, messages, add_generation_prompt)
+        render(self, messages, add_generation_prompt, None)
     }
 
     /// The tokens of a conversation up to the model's next answer. Names of special tokens are these tokens where the template
@@ -107,8 +116,10 @@ impl ChatTemplate {
     /// # Errors
     /// Those of [`ChatTemplate::apply`] and [`Tokenizer::encode_with`].
     pub fn encode(&self, tokenizer: &Tokenizer, messages: &[Message<'_>]) -> Result<Vec<u32>> {
-        let text = self.apply(&as_messages(&guarded(tokenizer, messages)?)?, true)?;
-        let mut tokens = encode_guarded(tokenizer, &text, false)?;
+        let marker = Marker::new(tokenizer)?;
+        let messages = marked(&marker, messages)?;
+        let text = render(self, &as_messages(&messages)?, true, Some(&marker))?;
+        let mut tokens = encode_marked(tokenizer, &text, false)?;
         tokenizer.without_token_before(&mut tokens);
         Ok(tokens)
     }
@@ -131,12 +142,13 @@ impl ChatTemplate {
             let count = messages.len();
             return Err(Error::invalid(format!("behind {behind} messages, of {count}")));
         };
-        let mut messages = guarded(tokenizer, messages)?;
+        let marker = Marker::new(tokenizer)?;
+        let mut messages = marked(&marker, messages)?;
         if let Some(message) = messages.get_mut(answer) {
             message.content = copied(PLACE)?;
         }
-        let text = self.apply(&as_messages(&messages)?, true)?;
-        encode_guarded(tokenizer, behind_place(&text)?, true)
+        let text = render(self, &as_messages(&messages)?, true, Some(&marker))?;
+        encode_marked(tokenizer, behind_place(&text)?, true)
     }
 
     /// What the template writes behind an answer, without blanks around it, such as `<|im_end|>`: the model writes it when its
@@ -150,14 +162,22 @@ impl ChatTemplate {
     }
 }
 
-/// A message in which the names of special tokens are marked.
-struct Guarded {
+/// A message with marks in what names special tokens.
+struct Marked {
     role: String,
     content: String,
 }
 
-fn as_messages(all: &[Guarded]) -> Result<Vec<Message<'_>>> {
-    collected(all.iter().map(|Guarded { role, content }| Message { role, content }))
+fn marked(marker: &Marker<'_>, messages: &[Message<'_>]) -> Result<Vec<Marked>> {
+    try_collected(messages.iter().map(|message| {
+        let is_known = ROLES.contains(&message.role);
+        let role = if is_known { copied(message.role)? } else { marker.marked(message.role)? };
+        Ok(Marked { role, content: marker.marked(message.content)? })
+    }))
+}
+
+fn as_messages(all: &[Marked]) -> Result<Vec<Message<'_>>> {
+    collected(all.iter().map(|Marked { role, content }| Message { role, content }))
 }
 
 fn behind_place(text: &str) -> Result<&str> {
@@ -168,109 +188,27 @@ fn behind_place(text: &str) -> Result<&str> {
         .ok_or_else(|| Error::Unsupported("the chat template does not write an answer once, as it is".into()))
 }
 
-/// The messages, with marks in the names of special tokens.
-fn guarded(tokenizer: &Tokenizer, messages: &[Message<'_>]) -> Result<Vec<Guarded>> {
-    let names = tokenizer.special_names()?;
-    try_collected(messages.iter().map(|message| {
-        let role = if ROLES.contains(&message.role) {
-            copied(message.role)?
-        } else {
-            guarded_text(tokenizer, &names, message.role)?
-        };
-        Ok(Guarded { role, content: guarded_text(tokenizer, &names, message.content)? })
-    }))
-}
-
-/// A text of a message, with marks in what names special tokens: as it is, or as the tokenizer normalizes it.
-fn guarded_text(tokenizer: &Tokenizer, names: &[&str], text: &str) -> Result<String> {
-    let mut made = cut_names(names, text)?;
-    for _ in 0..SEARCHES {
-        match with_names_alone(tokenizer, &made)? {
-            Some(marked) => made = marked,
-            None => return Ok(made),
-        }
-    }
-    Err(Error::tokenizer("a message names special tokens in a way that cannot be told from other text"))
-}
-
-/// The text with each character alone of what the tokenizer takes for a special token's name; `None` if there is no such name.
-fn with_names_alone(tokenizer: &Tokenizer, text: &str) -> Result<Option<String>> {
-    let (mut made, mut any) = (String::new(), false);
-    for (piece, is_alone, mark) in pieces(text) {
-        let places = if is_alone { Vec::new() } else { tokenizer.named_places(piece)? };
-        any |= !places.is_empty();
-        let mut places = places.iter().peekable();
-        for (index, c) in piece.char_indices() {
-            while places.next_if(|&&(_, end)| end <= index).is_some() {}
-            match places.peek() {
-                Some(&&(start, _)) if start <= index => append(&mut made, format_args!("{ALONE}{c}{CUT}"))?,
-                _ => append(&mut made, c)?,
-            }
-        }
-        append(&mut made, mark)?;
-    }
-    Ok(any.then_some(made))
-}
-
-/// The pieces of a text between marks, whether each is a character that stands alone, and the mark behind it.
-fn pieces(text: &str) -> impl Iterator<Item = (&str, bool, &str)> {
-    let mut before = "";
-    text.split_inclusive([CUT, ALONE]).map(move |piece| {
-        let (own, mark) = piece.split_at(piece.trim_end_matches([CUT, ALONE]).len());
-        let is_alone = before.starts_with(ALONE) && mark.starts_with(CUT) && own.chars().nth(1).is_none();
-        before = mark;
-        (own, is_alone, mark)
-    })
-}
-
-/// The text with names cut in two. They are in order, and none begins with another: so only the last one before a text can begin
-/// it.
-fn cut_names(names: &[&str], content: &str) -> Result<String> {
-    // Nothing of a message may pass for the marks.
-    let is_mark = |c: char| c == CUT || c == ALONE || PLACE.starts_with(c);
-    let mut without_marks = String::new();
-    let content = match content.contains(is_mark) {
-        true => {
-            for c in content.chars() {
-                append(&mut without_marks, if is_mark(c) { char::REPLACEMENT_CHARACTER } else { c })?;
-            }
-            without_marks.as_str()
-        }
-        false => content,
-    };
-    let mut made = String::new();
-    for (index, c) in content.char_indices() {
-        append(&mut made, c)?;
-        let rest = content.get(index..).unwrap_or_default();
-        let before = names.partition_point(|name| *name <= rest).checked_sub(1);
-        if before.and_then(|at| names.get(at)).is_some_and(|name| rest.starts_with(name)) {
-            append(&mut made, CUT)?;
-        }
-    }
-    Ok(made)
-}
-
-fn encode_guarded(tokenizer: &Tokenizer, text: &str, mut continues: bool) -> Result<Vec<u32>> {
-    let mut all = Vec::new();
-    for (piece, is_alone, _) in pieces(text).filter(|(piece, ..)| !piece.is_empty()) {
-        let options = TokenizeOptions { parse_special: !is_alone, continues };
-        for token in tokenizer.encode_with(piece, &options)? {
-            push(&mut all, token)?;
-        }
-        continues = true;
-    }
-    Ok(all)
-}
-
 #[cfg(feature = "chat")]
 fn check(text: &str) -> Result<()> {
     jinja::check(text)
 }
 
 #[cfg(feature = "chat")]
-fn render(template: &ChatTemplate, messages: &[Message<'_>], add_generation_prompt: bool) -> Result<String> {
-    let ChatTemplate { source, bos_token, eos_token } = template;
-    jinja::render(source, messages, &jinja::Facts { bos_token, eos_token, add_generation_prompt })
+fn check_kwargs(json: &str) -> Result<()> {
+    jinja::check_kwargs(json)
+}
+
+/// The text of a template; with a marker, its other variables have marks as the messages have.
+#[cfg(feature = "chat")]
+fn render(
+    template: &ChatTemplate,
+    messages: &[Message<'_>],
+    add_generation_prompt: bool,
+    marker: Option<&Marker<'_>>,
+) -> Result<String> {
+    let ChatTemplate { source, bos_token, eos_token, kwargs } = template;
+    let facts = jinja::Facts { bos_token, eos_token, add_generation_prompt, kwargs, marker };
+    jinja::render(source, messages, &facts)
 }
 
 #[cfg(not(feature = "chat"))]
@@ -279,37 +217,16 @@ fn check(_: &str) -> Result<()> {
 }
 
 #[cfg(not(feature = "chat"))]
-fn render(_: &ChatTemplate, _: &[Message<'_>], _: bool) -> Result<String> {
+fn check_kwargs(_: &str) -> Result<()> {
+    Err(missing_feature())
+}
+
+#[cfg(not(feature = "chat"))]
+fn render(_: &ChatTemplate, _: &[Message<'_>], _: bool, _: Option<&Marker<'_>>) -> Result<String> {
     Err(missing_feature())
 }
 
 #[cfg(not(feature = "chat"))]
 fn missing_feature() -> Error {
     Error::Unsupported("chat templates: this build of esolm lacks the feature 'chat' (docs/chat.md)".into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_in_a_content_are_cut_in_two() {
-        let names = ["<a", "<|end|>", "[MASK]"];
-        let guarded = |content: &str| cut_names(&names, content).unwrap();
-        assert_eq!(guarded("<|end|><ab [MASK"), "<\u{fdd0}|end|><\u{fdd0}ab [MASK");
-        assert_eq!(guarded("\u{fdd0}<<a\u{fdd1}"), "\u{fffd}<<\u{fdd0}a\u{fffd}");
-        assert_eq!(cut_names(&[], "<a").unwrap(), "<a");
-        // Also one that the replaced marks make.
-        assert_eq!(cut_names(&["<\u{fffd}>"], "<\u{fdd0}>").unwrap(), "<\u{fdd0}\u{fffd}>");
-    }
-
-    #[test]
-    fn many_names_are_looked_for_in_little_time() {
-        let mut names: Vec<String> = (0..200_000).map(|n| format!("{}{n:06}", "a".repeat(100))).collect();
-        names.sort_unstable();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let started = std::time::Instant::now();
-        assert_eq!(cut_names(&names, &"a".repeat(1 << 18)).unwrap().len(), 1 << 18);
-        assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
-    }
 }

@@ -3,15 +3,14 @@
 mod join;
 mod score;
 mod speed;
+mod state;
 
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::error::Result;
 use crate::forward::{CancelToken, ContextParams, MemoryPlan, MemoryUse, ModelRunner, Profile, ThreadPool};
-use crate::generate::{
-    GenerateParams, Prompt, Session, Step, StopReason, TextEnd, TokenChoice, saved_sequences,
-};
+use crate::generate::{GenerateParams, Prompt, Session, Step, StopReason, TextEnd, TokenChoice};
 use crate::memory::Arena;
 use crate::model::{LoadOptions, Model};
 use crate::plan::Plan;
@@ -314,67 +313,5 @@ impl Context {
     /// Which part of a sequence's tokens is its text.
     pub(crate) fn text_end(&self, sequence: usize) -> Result<TextEnd> {
         self.session.text_end(sequence)
-    }
-}
-
-/// Saved states.
-impl Context {
-    /// The state of the current generation as bytes for [`Context::restore`]: tokens, order, keys and values. Remaining
-    /// steps, parameters, constraints and random numbers are not saved: [`Context::extend`] takes new ones. So a
-    /// generation saved halfway continues from the same tokens, but not to the same text. The bytes are the same on
-    /// every device.
-    ///
-    /// # Errors
-    /// [`crate::Error::Unsupported`] as for [`Context::extend`].
-    pub fn save(&self) -> Result<Vec<u8>> {
-        self.session.save(&self.runner)
-    }
-
-    /// Writes what [`Context::save`] returns to a file. An existing file is replaced only once the new one is
-    /// complete and on disk.
-    ///
-    /// # Errors
-    /// As [`Context::save`]; [`crate::Error::Io`]; [`crate::Error::InvalidArgument`] if `path` is a directory or not
-    /// a file name.
-    pub fn save_to(&self, path: impl AsRef<Path>) -> Result<()> {
-        self.session.save_to(&self.runner, path.as_ref())
-    }
-
-    /// The length in bytes of what [`Context::save`] returns, without making it.
-    ///
-    /// # Errors
-    /// As [`Context::save`].
-    pub fn saved_size(&self) -> Result<usize> {
-        self.session.saved_size(&self.runner)
-    }
-
-    /// Replaces the current generation by a saved state: its tokens are known, no steps remain, and [`Context::extend`]
-    /// continues. Keys and values of another precision than this context's are computed again, which is logged (see
-    /// [`crate::set_log_receiver`]).
-    ///
-    /// # Errors
-    /// [`crate::Error::BadFile`] if the bytes are damaged or of another model; [`crate::Error::InvalidArgument`] if the
-    /// context is too small; [`crate::Error::Unsupported`] as for [`Context::save`]; [`crate::Error::Cancelled`]. After
-    /// an error the current generation is unchanged, but for [`crate::Error::OutOfMemory`] and [`crate::Error::Device`] with
-    /// ggml's kernels, after which there is none.
-    pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        self.session.restore(&mut self.runner, bytes)
-    }
-
-    /// As [`Context::restore`], from a file. One that is larger than the state of any generation of this context is refused
-    /// before it is read.
-    ///
-    /// # Errors
-    /// As [`Context::restore`]; [`crate::Error::Io`].
-    pub fn restore_from(&mut self, path: impl AsRef<Path>) -> Result<()> {
-        self.session.restore_from(&mut self.runner, path.as_ref())
-    }
-
-    /// How many sequences the saved state in a file has, by its head: as many a context needs that restores it.
-    ///
-    /// # Errors
-    /// [`crate::Error::BadFile`] for what is no saved state; [`crate::Error::Io`].
-    pub fn saved_sequences(path: impl AsRef<Path>) -> Result<usize> {
-        saved_sequences(path.as_ref())
     }
 }

@@ -78,7 +78,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if none is free.
-    fn free_sequence(&self, runner: &ModelRunner) -> Result<usize> {
+    pub(super) fn free_sequence(&self, runner: &ModelRunner) -> Result<usize> {
         let free = self.sequences.iter().enumerate().filter(|(_, sequence)| !sequence.in_use);
         free.min_by_key(|(_, sequence)| sequence.left_at).map(|(number, _)| number).ok_or_else(|| {
             let most = runner.capacity.sequences;

@@ -3,7 +3,7 @@
 //! A [`Session`] is one generation. It knows of each `Sequence` which tokens are known and which come next, and by which
 //! `rules`; `begin` makes them of prompts, and they may `join` and leave later; `prompt_rows` divides a long prompt among steps. Each `step` makes a batch of them, runs the model, and `draw`s a token from each row of logits. With `lookahead`, of a `depth` that may be found out by the `overhead` of a pass, it writes several tokens that have the distribution of one, with `proposals` for the next step. `evaluate` asks the model without
 //! writing. `finished`
-//! is the beginning of a sequence without gaps, in which `stop` finds the end of the text. `request` is what the caller asks for, `template` makes a prompt of a text with holes, `state` saves and restores a session.
+//! is the beginning of a sequence without gaps, in which `stop` finds the end of the text. `request` is what the caller asks for, `template` makes a prompt of a text with holes, `state` saves and restores a session, whose bytes are `state_format`.
 
 mod begin;
 mod blocks;
@@ -28,6 +28,7 @@ mod sequence;
 mod session;
 mod start;
 mod state;
+mod state_format;
 mod step;
 mod stop;
 mod template;

@@ -1,84 +1,40 @@
-//! Saved states: what a context knows, as bytes.
-//!
-//! All numbers are little-endian and, but for the fingerprint, of 32 bits: `ESOLM-ST`, the version, the model's
-//! fingerprint (64 bits), the precision of keys and values (0 f16, 1 f32, 2 there are none, 3 q8_0), the number of sequences;
-//! for each sequence its length (0: there is none), how many tokens are known, for how many slots there are keys and values, what ended its
-//! text (0 nothing, 2 end of text, 3 stop token, 4 stop string), the bytes of text before a stop string (else 2^32 - 1), a
-//! position and a token for each known one in generation order, and the keys and values (of q8_0 with their scales behind them); and a CRC-32 of
-//! everything before it. Version 1 does not have the numbers on the end of a text.
+//! Saved states: what a context, or a sequence of it, knows, as bytes.
 
 use std::io::Read;
+use std::ops::Range;
 use std::path::Path;
 
 use super::begin::check_begin;
-use super::finished::Stop;
 use super::rules::SequenceRules;
 use super::sequence::Sequence;
 use super::session::Session;
-use super::stop::StopReason;
+use super::state_format::{
+    HEAD, KV_TYPES, MAGIC, NAME, Rest, Saved, VERSION, read, read_count, read_head, read_magic, saved_sizes,
+    sequence_bytes, state_bytes, stop_numbers,
+};
 use crate::atomic_file::write_file;
 use crate::error::{Error, Result};
 use crate::forward::{KvType, ModelRunner, Slots};
 use crate::log::{LogLevel, log};
-use crate::memory::{collected, open_regular, with_room};
-use crate::model::{Config, Variant};
-use crate::plan::order;
+use crate::memory::{open_regular, with_room};
 use crate::sample::SamplingParams;
 use crate::simd::DefaultFloats;
-
-const MAGIC: &[u8; 8] = b"ESOLM-ST";
-const VERSION: u32 = 2;
-/// The first version, in which texts have no end.
-const VERSION_1: u32 = 1;
-/// Stands for the bytes of a text that does not end before a stop string.
-const NO_BYTES: u32 = u32::MAX;
-/// The precisions of keys and values, as numbers, and what stands for none.
-const KV_TYPES: [(u32, Option<KvType>); 4] =
-    [(0, Some(KvType::F16)), (1, Some(KvType::F32)), (2, None), (3, Some(KvType::Q8_0))];
-/// The bytes of what is the same for all sequences, before them: magic, version, fingerprint, precision and their number.
-const HEAD: usize = MAGIC.len() + 5 * size_of::<u32>();
-/// What errors call the bytes.
-const NAME: &str = "saved state";
-
-/// What ended a text, as numbers.
-fn stop_numbers(stop: Option<Stop>) -> [u32; 2] {
-    let code = match stop.map(|stop| stop.reason) {
-        Some(StopReason::EndOfText) => 2,
-        Some(StopReason::StopToken) => 3,
-        Some(StopReason::StopString) => 4,
-        _ => 0,
-    };
-    [code, stop.and_then(|stop| stop.bytes).map_or(NO_BYTES, |bytes| bytes as u32)]
-}
-
-/// What ended the text of a sequence whose tokens are all known or not; `None` for numbers that do not go together.
-fn read_stop(numbers: [u32; 2], all_known: bool) -> Option<Option<Stop>> {
-    let reason = match numbers {
-        [0, NO_BYTES] => return Some(None),
-        [2, NO_BYTES] => StopReason::EndOfText,
-        [3, NO_BYTES] => StopReason::StopToken,
-        [4, bytes] if bytes != NO_BYTES => StopReason::StopString,
-        _ => return None,
-    };
-    let bytes = numbers.last().copied().filter(|&bytes| bytes != NO_BYTES).map(|bytes| bytes as usize);
-    all_known.then_some(Some(Stop { reason, bytes }))
-}
-
-/// A sequence as it was saved.
-struct Saved<'a> {
-    length: usize,
-    /// Positions and tokens in generation order.
-    known: Vec<(u32, u32)>,
-    committed: usize,
-    stop: Option<Stop>,
-    cache: &'a [u8],
-}
 
 impl Session {
     /// The session as bytes; see [`Context::save`](crate::Context::save).
     pub(crate) fn save(&self, runner: &ModelRunner) -> Result<Vec<u8>> {
+        self.save_some(runner, 0..self.sequences())
+    }
+
+    /// One sequence as bytes; see [`Context::save_sequence`](crate::Context::save_sequence).
+    pub(crate) fn save_one(&self, runner: &ModelRunner, number: usize) -> Result<Vec<u8>> {
+        self.sequence(number)?;
+        self.save_some(runner, number..number + 1)
+    }
+
+    fn save_some(&self, runner: &ModelRunner, which: Range<usize>) -> Result<Vec<u8>> {
         let kv = runner.capacity.kv;
-        let mut out = with_room(self.saved_size(runner)?)?;
+        let mut out = with_room(self.size_of_some(runner, which.clone())?)?;
         out.extend(MAGIC);
         let mut put = |number: u32| out.extend(number.to_le_bytes());
         put(VERSION);
@@ -87,8 +43,8 @@ impl Session {
         put((fingerprint >> 32) as u32);
         let number = KV_TYPES.iter().find(|(_, of)| *of == Some(kv)).map(|(number, _)| *number);
         put(number.ok_or_else(|| Error::internal("a precision without a number"))?);
-        put(self.active().len() as u32);
-        for (number, sequence) in self.active().iter().enumerate() {
+        put(which.len() as u32);
+        for (number, sequence) in which.clone().zip(self.sequences.get(which).unwrap_or_default()) {
             let sizes = saved_sizes(sequence);
             let [_, known, committed] = sizes;
             let known = sequence.order.iter().take(known);
@@ -112,13 +68,23 @@ impl Session {
 
     /// The length in bytes of what [`Session::save`] returns, without making it.
     pub(crate) fn saved_size(&self, runner: &ModelRunner) -> Result<usize> {
+        self.size_of_some(runner, 0..self.sequences())
+    }
+
+    /// The length in bytes of what [`Session::save_one`] returns, without making it.
+    pub(crate) fn saved_size_of_one(&self, runner: &ModelRunner, number: usize) -> Result<usize> {
+        self.sequence(number)?;
+        self.size_of_some(runner, number..number + 1)
+    }
+
+    fn size_of_some(&self, runner: &ModelRunner, which: Range<usize>) -> Result<usize> {
         let config = runner.model.config();
         config.variant.check_keeps_cache("saved")?;
         let size = |sequence: &Sequence| {
             let [_, known, count] = saved_sizes(sequence);
             sequence_bytes(known, count, config, runner.capacity.kv)
         };
-        Ok(state_bytes(self.active().iter().map(size).sum()))
+        Ok(state_bytes(self.sequences.get(which).unwrap_or_default().iter().map(size).sum()))
     }
 
     /// Restores the session from a file; see [`Context::restore_from`](crate::Context::restore_from).
@@ -141,22 +107,51 @@ impl Session {
         let length = saved.iter().map(|s| s.length).max().unwrap_or(0);
         check_begin(runner, saved.len(), length)?;
         self.start_anew(runner);
-        let put = self.put_back(runner, kv, &saved);
+        let put = self.put_back(runner, kv, &saved, 0);
         if put.is_err() {
             self.reset();
         }
         put
     }
 
-    /// Makes the sequences what they were when they were saved.
+    /// Adds the one sequence of what [`Session::save_one`] returned; see
+    /// [`Context::restore_sequence`](crate::Context::restore_sequence).
+    pub(crate) fn restore_one(&mut self, runner: &mut ModelRunner, bytes: &[u8]) -> Result<usize> {
+        let _floats = DefaultFloats::set();
+        let model = runner.model.clone();
+        let config = model.config();
+        config.variant.check_keeps_cache("saved")?;
+        let (kv, saved) = read(bytes, config, model.fingerprint()?, 1)?;
+        let Some(length) = saved.first().map(|saved| saved.length).filter(|&length| length > 0) else {
+            return Err(Error::invalid("a state without a sequence"));
+        };
+        check_begin(runner, 1, length)?;
+        let number = self.free_sequence(runner)?;
+        self.clear_damaged_cache(runner);
+        self.forget_step();
+        let put = self.put_back(runner, kv, &saved, number);
+        if let (Err(_), Some(sequence)) = (&put, self.sequences.get_mut(number)) {
+            sequence.leave();
+            sequence.committed = 0;
+        }
+        put.map(|()| number)
+    }
+
+    /// Makes the sequences from `first` on what they were when they were saved.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], [`Error::Device`], where keys and values do not lie in the arena.
-    fn put_back(&mut self, runner: &mut ModelRunner, kv: Option<KvType>, saved: &[Saved<'_>]) -> Result<()> {
+    fn put_back(
+        &mut self,
+        runner: &mut ModelRunner,
+        kv: Option<KvType>,
+        saved: &[Saved<'_>],
+        first: usize,
+    ) -> Result<()> {
         let usable = kv == Some(runner.capacity.kv);
         let mask = runner.model.config().mask_token_id;
         let mut again = false;
-        for (number, saved) in saved.iter().enumerate() {
+        for (number, saved) in (first..).zip(saved) {
             let slots = Slots { sequence: number, count: saved.committed };
             if usable {
                 runner.load_cache(slots, saved.cache)?;
@@ -205,34 +200,6 @@ pub(crate) fn saved_sequences(path: &Path) -> Result<usize> {
     read_count(&head).map_err(|error| name_file(error, path))
 }
 
-fn read_count(head: &[u8]) -> Result<usize> {
-    let mut rest = Rest(head);
-    read_magic(&mut rest)?;
-    read_version(&mut rest)?;
-    // The fingerprint, and the precision of keys and values.
-    rest.take(3 * size_of::<u32>())?;
-    Ok(rest.number()? as usize)
-}
-
-/// What is saved of a sequence: its length, the number of its known tokens, and of its slots with keys and values. Nothing if
-/// it is not in use.
-fn saved_sizes(sequence: &Sequence) -> [usize; 3] {
-    match sequence.in_use {
-        true => [sequence.text_length, sequence.revealed, sequence.committed],
-        false => [0; 3],
-    }
-}
-
-/// The bytes of a saved sequence with so many known tokens and slots.
-fn sequence_bytes(known: usize, count: usize, config: &Config, kv: KvType) -> usize {
-    (5 + 2 * known) * size_of::<u32>() + Slots { sequence: 0, count }.bytes(config, kv)
-}
-
-/// The bytes of a state whose sequences have so many: with the checksum behind them.
-fn state_bytes(sequences: usize) -> usize {
-    sequences.saturating_add(HEAD + size_of::<u32>())
-}
-
 /// Calls a file that is no state by its name.
 fn name_file(error: Error, path: &Path) -> Error {
     match error {
@@ -266,121 +233,4 @@ fn read_file(runner: &ModelRunner, path: &Path) -> Result<Vec<u8>> {
     let mut bytes = with_room(size as usize)?;
     file.take(size).read_to_end(&mut bytes).map_err(io)?;
     Ok(bytes)
-}
-
-fn read_magic(rest: &mut Rest<'_>) -> Result<()> {
-    if rest.take(MAGIC.len())? == MAGIC {
-        return Ok(());
-    }
-    Err(Error::bad_file(NAME, "it does not start with the magic bytes \"ESOLM-ST\""))
-}
-
-fn read_version(rest: &mut Rest<'_>) -> Result<u32> {
-    let version = rest.number()?;
-    if [VERSION_1, VERSION].contains(&version) {
-        return Ok(version);
-    }
-    let what = format!("it has version {version}; this library reads version {VERSION_1} and {VERSION}");
-    Err(Error::bad_file(NAME, what))
-}
-
-/// Reads and checks what is between the magic and the sequences: the version, the precision of keys and values, if there are
-/// any, and the number of the sequences. More than `most` of them are refused: an empty one has few bytes and may be very long.
-fn read_head(rest: &mut Rest<'_>, fingerprint: u64, most: usize) -> Result<(u32, Option<KvType>, u32)> {
-    let bad = |what: &str| Error::bad_file(NAME, what);
-    let version = read_version(rest)?;
-    if u64::from(rest.number()?) | u64::from(rest.number()?) << 32 != fingerprint {
-        return Err(bad("it was saved with another model"));
-    }
-    let number = rest.number()?;
-    let kv = KV_TYPES.into_iter().find(|(of, _)| *of == number).map(|(_, kv)| kv);
-    let kv = kv.ok_or_else(|| bad("its precision is unknown"))?;
-    let count = rest.number()?;
-    if count as usize > most {
-        return Err(Error::invalid(format!("a state of {count} sequences; the context holds 1 to {most}")));
-    }
-    Ok((version, kv, count))
-}
-
-/// Reads and checks a state: the precision of its keys and values, if there are any, and its sequences.
-fn read<'a>(
-    bytes: &'a [u8],
-    config: &Config,
-    fingerprint: u64,
-    most: usize,
-) -> Result<(Option<KvType>, Vec<Saved<'a>>)> {
-    let bad = |what: &str| Error::bad_file(NAME, what);
-    let (body, crc) = bytes.split_last_chunk().ok_or_else(|| bad("it is cut off"))?;
-    let mut rest = Rest(body);
-    read_magic(&mut rest)?;
-    if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
-        return Err(bad("its checksum is wrong; it is damaged"));
-    }
-    let (version, kv, count) = read_head(&mut rest, fingerprint, most)?;
-    let mut all = with_room(count as usize)?;
-    for _ in 0..count {
-        let [length, known, committed] = [rest.number()?, rest.number()?, rest.number()?].map(|n| n as usize);
-        // Only a model that always predicts the next token has no row for the last one.
-        let without_row = if config.variant == Variant::Ar { config.given_tokens() } else { 0 };
-        if length > config.context_length
-            || known > length
-            || config.block_length > 0 && !committed.is_multiple_of(config.block_length)
-            || committed > known.saturating_sub(without_row)
-        {
-            return Err(bad("its sizes are inconsistent or exceed the model's context length"));
-        }
-        let stop = if version == VERSION_1 { [0, NO_BYTES] } else { [rest.number()?, rest.number()?] };
-        let stop = read_stop(stop, length > 0 && known == length);
-        let stop = stop.ok_or_else(|| bad("what ended its text is unknown"))?;
-        let pairs = rest.take(known * 8)?.as_chunks::<8>().0;
-        let pair = |&[a, b, c, d, e, f, g, h]: &[u8; 8]| {
-            (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
-        };
-        let known: Vec<(u32, u32)> = collected(pairs.iter().map(pair))?;
-        if !known.iter().all(|&(_, token)| config.is_writable(token)) {
-            return Err(bad("it contains a token outside the model's vocabulary"));
-        }
-        let positions: Vec<u32> = collected(known.iter().map(|&(position, _)| position))?;
-        order::check_distinct(&positions, length).map_err(|error| match error {
-            Error::InvalidArgument(what) => bad(&what),
-            other => other,
-        })?;
-        // Slots of BD3-LM are positions, so that all of those in the cache are known.
-        let in_cache = positions.iter().filter(|&&position| (position as usize) < committed).count();
-        if config.block_length > 0 && in_cache < committed {
-            return Err(bad("its finished blocks are not all known"));
-        }
-        if config.variant == Variant::Ar && !positions.iter().copied().eq(0..positions.len() as u32) {
-            return Err(bad("its order is not from left to right"));
-        }
-        let cache = match kv {
-            Some(kv) => rest.take(Slots { sequence: 0, count: committed }.bytes(config, kv))?,
-            None if committed > 0 => {
-                return Err(bad("its sizes are inconsistent or exceed the model's context length"));
-            }
-            None => &[],
-        };
-        all.push(Saved { length, known, committed, stop, cache });
-    }
-    match rest.0 {
-        [] => Ok((kv, all)),
-        _ => Err(bad("it has trailing bytes")),
-    }
-}
-
-/// The bytes that are still to be read.
-struct Rest<'a>(&'a [u8]);
-
-impl<'a> Rest<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let cut_off = || Error::bad_file(NAME, "it is cut off");
-        let (taken, rest) = self.0.split_at_checked(len).ok_or_else(cut_off)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn number(&mut self) -> Result<u32> {
-        let bytes = self.take(4)?.first_chunk().copied().unwrap_or_default();
-        Ok(u32::from_le_bytes(bytes))
-    }
 }

@@ -192,8 +192,8 @@ impl Config {
         self.eos_token_id.into_iter().chain(self.other_eos_token_ids.iter().copied())
     }
 
-    /// Whether `token` ends a text.
-    pub(crate) fn ends_text(&self, token: u32) -> bool {
+    /// Whether `token` ends a text: [`Config::eos_token_id`], or another. (`llama_vocab_is_eog` of llama.cpp.)
+    pub fn ends_text(&self, token: u32) -> bool {
         self.eos_token_id == Some(token) || self.other_eos_token_ids.contains(&token)
     }
 

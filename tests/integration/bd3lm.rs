@@ -101,7 +101,7 @@ fn the_reference_s_text_is_written() {
     }
 }
 
-fn network(seed: u64) -> Network {
+pub fn network(seed: u64) -> Network {
     Network::random(Config { variant: Variant::Bd3Lm, block_length: BLOCK, ..config(3, 4) }, seed)
 }
 

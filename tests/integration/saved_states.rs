@@ -321,3 +321,91 @@ fn file_is_read_if_it_can_be_a_state_of_this_context() {
     assert!(message.contains("is no regular file"), "{message}");
     assert_eq!(larger.sequences(), 3);
 }
+
+/// Conversations that give their places to others meanwhile.
+#[test]
+fn saved_sequence_goes_on_in_another_place_beside_others() {
+    let small = |variant| Network::small(variant, 1).model();
+    let others = [crate::wedlm::model("wedlm-qwen3"), crate::bd3lm::network(1).model()];
+    for model in [small(Variant::EsoB), small(Variant::Ar)].into_iter().chain(others) {
+        let variant = model.config().variant;
+        let mut context = context(&model, 3);
+        let (question, next) = (Prompt::prefix(&[1, 2, 3]).unwrap(), Prompt::prefix(&[4, 5]).unwrap());
+        let how = |seed| GenerateParams {
+            length: 0,
+            max_tokens: 6,
+            seed,
+            ignore_eos: true,
+            ..GenerateParams::default()
+        };
+        let finish = |context: &mut Context| while context.step().unwrap().is_some() {};
+        let kept = context.add_sequence(&question, &how(1)).unwrap();
+        finish(&mut context);
+        let bytes = context.save_sequence(kept).unwrap();
+        assert_eq!(context.saved_sequence_size(kept).unwrap(), bytes.len());
+        let first = context.tokens(kept).unwrap().to_vec();
+        context.append_sequence(kept, None, &next, &how(2)).unwrap();
+        finish(&mut context);
+        let expected = context.tokens(kept).unwrap().to_vec();
+        context.remove_sequence(kept).unwrap();
+        // Others take its place, one of them in the middle of its text.
+        let others = [
+            context.add_sequence(&next, &how(3)).unwrap(),
+            context.add_sequence(&question, &how(4)).unwrap(),
+        ];
+        context.step().unwrap();
+        let again = context.restore_sequence(&bytes).unwrap();
+        assert!(!others.contains(&again), "{variant:?}");
+        assert_eq!(context.tokens(again).unwrap(), first, "{variant:?}");
+        assert_eq!(context.save_sequence(again).unwrap(), bytes, "{variant:?}");
+        context.append_sequence(again, None, &next, &how(2)).unwrap();
+        finish(&mut context);
+        assert_eq!(context.tokens(again).unwrap(), expected, "{variant:?}");
+        // The others were not disturbed.
+        for (number, (prompt, seed)) in others.into_iter().zip([(&next, 3), (&question, 4)]) {
+            let mut alone = self::context(&model, 1);
+            alone.add_sequence(prompt, &how(seed)).unwrap();
+            finish(&mut alone);
+            assert_eq!(context.tokens(number).unwrap(), alone.tokens(0).unwrap(), "{variant:?}");
+        }
+        // A state of a whole context that has one sequence is one, too.
+        let mut alone = self::context(&model, 1);
+        alone.restore(&bytes).unwrap();
+        assert_eq!(alone.save().unwrap(), bytes, "{variant:?}");
+        assert_eq!(alone.tokens(0).unwrap(), first);
+        let full = alone.restore_sequence(&bytes).unwrap_err();
+        assert!(full.to_string().contains("in use"), "{full}");
+    }
+}
+
+#[test]
+fn what_is_no_saved_sequence_is_refused_and_changes_nothing() {
+    let model = Network::small(Variant::EsoB, 1).model();
+    let mut two = context(&model, 3);
+    begin_part(&mut two, 20, 100);
+    let (both, one) = (two.save().unwrap(), two.save_sequence(1).unwrap());
+    let none = context(&model, 1).save().unwrap();
+    let before = two.save().unwrap();
+    let mut damaged = one.clone();
+    damaged[60] ^= 1;
+    for (bytes, says) in [
+        (&both, "a state of 2 sequences"),
+        (&none, "a state without a sequence"),
+        (&damaged, "damaged"),
+        (&one[..one.len() - 9].to_vec(), "damaged"),
+    ] {
+        let error = two.restore_sequence(bytes).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+        assert_eq!((two.sequences(), two.save().unwrap() == before), (2, true));
+    }
+    let mut short = Context::new(&model, &ContextParams { length: 10, ..params(2) }).unwrap();
+    let error = short.restore_sequence(&one).unwrap_err();
+    assert!(error.to_string().contains("10 tokens"), "{error}");
+    for number in [2, 3] {
+        assert!(matches!(two.save_sequence(number), Err(Error::InvalidArgument(_))));
+        assert!(matches!(two.saved_sequence_size(number), Err(Error::InvalidArgument(_))));
+    }
+    let unable = context(&Network::small(Variant::Mdlm, 1).model(), 1);
+    assert!(matches!(unable.save_sequence(0), Err(Error::Unsupported(_) | Error::InvalidArgument(_))));
+    two.restore_sequence(&one).unwrap();
+}

@@ -17,7 +17,7 @@ const FOLDERS: [&str; 2] = ["wedlm-qwen3", "wedlm-qwen25"];
 const VOCAB: usize = 512;
 const GREEDY: SamplingParams = SamplingParams { temperature: 0.0, ..SamplingParams::FULL };
 
-fn model(folder: &str) -> Model {
+pub fn model(folder: &str) -> Model {
     there(&golden::converted(&golden::path(folder), &Options::default()))
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,12 +25,17 @@ class ChatOptions:
     behind: int = 0
     #: Whether ``Model.chat_text`` goes on to where the model's next answer begins.
     add_generation_prompt: bool = True
+    #: More that the template is to know, such as ``{"enable_thinking": False}`` for Qwen3's, or ``tools``: as the keyword
+    #: arguments of transformers' ``apply_chat_template``.
+    template_kwargs: Mapping[str, Any] | None = None
 
     def _c(self) -> c.esolm_chat_params:
         params = arguments.initialised(c.esolm_chat_params, c.library.esolm_chat_params_init)
         params.chat_template = arguments.optional_text(self.template, "template")
         params.behind = arguments.size(self.behind, "behind")
         params.add_generation_prompt = self.add_generation_prompt
+        kwargs = None if self.template_kwargs is None else json.dumps(dict(self.template_kwargs), ensure_ascii=False)
+        params.chat_template_kwargs = arguments.optional_text(kwargs, "template_kwargs")
         return params
 
 

@@ -329,6 +329,25 @@ class Context:
             check(c.library.esolm_state_restore(context, data, len(data)))
             self._forget()
 
+    def save_sequence(self, sequence: int) -> bytes:
+        """The state of one sequence, for ``restore_sequence`` of this context or another: such as a conversation that waits for its
+        next message while others have its place. The others are not disturbed."""
+        number = arguments.uint32(sequence, "sequence")
+        with self._compute() as context:
+            state: bytes = arguments.filled(ctypes.c_char, 0, lambda *to: c.library.esolm_sequence_save(context, number, *to))
+        return state
+
+    def restore_sequence(self, state: bytes | bytearray | memoryview) -> int:
+        """Adds a saved sequence, which has no steps left, and returns its number; ``extend_sequence`` and ``append_sequence`` go on
+        with it. The others are not disturbed."""
+        data = arguments.data(state, "state")
+        number = ctypes.c_uint32()
+        with self._compute() as context:
+            check(c.library.esolm_sequence_restore(context, data, len(data), ctypes.byref(number)))
+            self._logits.pop(number.value, None)
+            self._top.pop(number.value, None)
+        return number.value
+
     def score_text(self, tokens: Iterable[int], params: ScoreParams | None = None) -> TextScore:
         """Scores a text of any length. It is cut into windows of the context's length, which are scored independently. The
         context's generation is discarded."""

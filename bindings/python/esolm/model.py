@@ -84,6 +84,10 @@ class ModelInfo:
     load_time: float
     #: The device that the weights are on, as in ``Device.name``.
     device: str
+    #: The token that begins a text; None if there is none.
+    bos_token: int | None
+    #: The token that the library puts before each text by itself; None if there is none.
+    prepended_token: int | None
 
 
 class HasFileno(Protocol):
@@ -170,16 +174,22 @@ class Model:
         info = arguments.struct(c.esolm_model_info)
         with self._handle.use() as model:
             check(c.library.esolm_model_info_get(model, ctypes.byref(info)))
+
+        def token(number: int) -> int | None:
+            return None if number == c.ESOLM_NO_TOKEN else number
+
         return ModelInfo(
             context_length=info.context_length,
             vocab_size=info.vocab_size,
             mask_token=info.mask_token,
-            eos_token=None if info.eos_token == c.ESOLM_NO_TOKEN else info.eos_token,
+            eos_token=token(info.eos_token),
             parameters=info.parameters,
             tensor_bytes=info.tensor_bytes,
             file_bytes=info.file_bytes,
             load_time=info.load_time_us / 1e6,
             device=info.device.decode("utf-8", "replace"),
+            bos_token=token(info.bos_token),
+            prepended_token=token(info.prepended_token),
         )
 
     def supports(self, feature: Feature) -> bool:
@@ -273,6 +283,19 @@ class Model:
         number = arguments.uint32(token, "token")
         with self._handle.use() as model:
             return bytes(arguments.filled(ctypes.c_uint8, 32, lambda *to: c.library.esolm_token_bytes(model, number, *to)))
+
+    def token_is_end(self, token: int) -> bool:
+        """Whether a token ends a text: ``info.eos_token``, or another, as a chat model has one for the end of an answer."""
+        number = arguments.uint32(token, "token")
+        with self._handle.use() as model:
+            return bool(c.library.esolm_token_is_end(model, number))
+
+    def token_is_special(self, token: int) -> bool:
+        """Whether a token stands for no text: special ones, such as those that begin and end a text, the mask, and numbers outside
+        the vocabulary; False without a tokenizer."""
+        number = arguments.uint32(token, "token")
+        with self._handle.use() as model:
+            return bool(c.library.esolm_token_is_special(model, number))
 
 
 def path_bytes(path: str | bytes | os.PathLike[str]) -> bytes:

@@ -30,6 +30,12 @@ def test_conversations(model: esolm.Model) -> None:
     assert model.chat_answer_end(CHATML) == "<|im_end|>"
     tokens, behind = model.chat_tokens(MESSAGES, CHATML), model.chat_tokens(MESSAGES, ChatOptions("chatml", behind=2))
     assert len(behind) < len(tokens) and tokens[-4:] == behind[-4:]
+    told = ChatOptions("{{ think }} {{ tools|tojson }}", template_kwargs={"think": False, "tools": [{"b": "ü<", "a": 1.5}]})
+    assert model.chat_text(MESSAGES, told) == 'False [{"b": "ü<", "a": 1.5}]'
+    with pytest.raises(esolm.InvalidArgumentError, match="'messages' is not to be given"):
+        model.chat_text(MESSAGES, ChatOptions("chatml", template_kwargs={"messages": []}))
+    with pytest.raises(esolm.InvalidArgumentError, match="variables"):
+        model.chat_text(MESSAGES, ChatOptions("chatml", template_kwargs={"a": float("nan")}))
     for wrong in (ChatOptions("chatml", behind=4), ChatOptions("{% if %}"), ChatOptions("a\0")):
         with pytest.raises(esolm.InvalidArgumentError if "\0" not in (wrong.template or "") else Exception):
             model.chat_tokens(MESSAGES, wrong)

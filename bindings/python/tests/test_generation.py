@@ -240,6 +240,12 @@ def test_sequences(context: esolm.Context, prompt: esolm.Prompt) -> None:
         after, stays = context.tokens(third), len(before) if keep is None else keep
         assert after[:stays] == before[:stays] and after[stays : stays + 2] == [8, 9] and len(after) == stays + 5
         before = after
+    state = context.save_sequence(third)
+    context.remove_sequence(third)
+    third = context.restore_sequence(state)
+    assert context.tokens(third) == before and context.save_sequence(third) == state
+    with pytest.raises(esolm.BadFileError):
+        context.restore_sequence(state[:-1])
     with pytest.raises(esolm.InvalidArgumentError):
         context.append_sequence(9, Prompt())
 

@@ -26,6 +26,10 @@ def test_info(model: esolm.Model, path: str) -> None:
     assert info.mask_token < info.vocab_size
     assert info.eos_token is not None and info.eos_token < info.vocab_size
     assert info.device == "cpu"
+    assert info.bos_token == info.eos_token and info.prepended_token is None
+    assert model.token_is_end(info.eos_token) and model.token_is_special(info.eos_token)
+    assert model.token_is_special(info.mask_token) and not model.token_is_end(info.mask_token)
+    assert not model.token_is_special(model.tokenize("a")[0])
     assert model.metadata["general.architecture"] == "esolm"
     assert model.metadata["esolm.context_length"] == str(info.context_length)
     assert model.supports(esolm.Feature.DIFFUSION)

@@ -3,7 +3,7 @@
 //!
 //! `syntax` has minijinja's parser make a tree, within limits. `run` goes through its statements and `expressions` works out
 //! what they say, in values of our own (`value`) that lie in one store (on a `shelf`), and whose making and walking a
-//! `budget` pays for. `functions` and `methods` are what templates may call, `text` makes text of values, `rewrite` texts of
+//! `budget` pays for. `kwargs` reads more variables, `functions` and `methods` are what templates may call, `text` makes text of values, `rewrite` texts of
 //! texts. Nothing here reads files or the clock. But for the parser's, an allocation that fails is a fault.
 //!
 //! Source: what transformers' `apply_chat_template` gives templates: Jinja with `trim_blocks`, `lstrip_blocks`, loop controls,
@@ -12,6 +12,7 @@
 mod budget;
 mod expressions;
 mod functions;
+mod kwargs;
 mod methods;
 mod rewrite;
 mod run;
@@ -21,9 +22,10 @@ mod text;
 mod value;
 
 use budget::{Budget, Fault, Outcome};
-use value::{Datum, Entries, Store};
+use value::{Datum, Entries, Store, set};
 
 use super::message::Message;
+use super::names::Marker;
 use crate::error::{Error, Result};
 use crate::memory::{append, collected, start_scoped, try_collected};
 use crate::simd::DefaultFloats;
@@ -39,6 +41,10 @@ pub(super) struct Facts<'a> {
     pub(super) bos_token: &'a str,
     pub(super) eos_token: &'a str,
     pub(super) add_generation_prompt: bool,
+    /// More variables: objects in JSON.
+    pub(super) kwargs: &'a [String],
+    /// What marks their texts.
+    pub(super) marker: Option<&'a Marker<'a>>,
 }
 
 /// Checks a template's syntax.
@@ -47,6 +53,17 @@ pub(super) struct Facts<'a> {
 /// [`Error::InvalidArgument`]; [`Error::OutOfMemory`].
 pub(super) fn check(source: &str) -> Result<()> {
     on_own_stack(|| syntax::with_parsed(source, |_| Ok(())))
+}
+
+/// Checks an object of variables.
+///
+/// # Errors
+/// [`Error::InvalidArgument`]; [`Error::OutOfMemory`].
+pub(super) fn check_kwargs(json: &str) -> Result<()> {
+    on_own_stack(|| {
+        let store = Store::new(Budget::new(0, json.len()));
+        kwargs::read(json, None, &store).map(|_| ())
+    })
 }
 
 /// The text of a template.
@@ -74,6 +91,8 @@ fn on_own_stack<T: Send>(f: impl FnOnce() -> Outcome<T> + Send) -> Result<T> {
 
 fn text_of(source: &str, messages: &[Message<'_>], facts: &Facts<'_>) -> Outcome<String> {
     let bytes: usize = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
+    let given: usize = facts.kwargs.iter().map(String::len).sum();
+    let bytes = bytes.saturating_add(given);
     let budget = Budget::new(messages.len(), bytes);
     let most = bytes.saturating_mul(4).saturating_add(MAX_TEXT);
     syntax::with_parsed(source, |tree| {
@@ -96,7 +115,13 @@ fn variables<'a>(messages: &[Message<'a>], facts: &Facts<'a>, store: &'a Store<'
         ("tools", Datum::None),
         ("documents", Datum::None),
     ];
-    Ok(collected(known.into_iter())?)
+    let mut known = collected(known.into_iter())?;
+    for json in facts.kwargs {
+        for (name, value) in kwargs::read(json, facts.marker, store)? {
+            set(&mut known, name, value, &store.budget)?;
+        }
+    }
+    Ok(known)
 }
 
 fn error(fault: Fault) -> Error {

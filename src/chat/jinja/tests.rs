@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::{Facts, check, render};
+use super::{Facts, check, check_kwargs, render};
 use crate::chat::message::Message;
 use crate::error::Error;
 use crate::simd::DefaultFloats;
@@ -8,7 +8,7 @@ use crate::simd::DefaultFloats;
 const CHAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chat");
 
 fn facts(add_generation_prompt: bool) -> Facts<'static> {
-    Facts { bos_token: "<s>", eos_token: "</s>", add_generation_prompt }
+    Facts { bos_token: "<s>", eos_token: "</s>", add_generation_prompt, kwargs: &[], marker: None }
 }
 
 fn apply(template: &str) -> Result<String, String> {
@@ -30,7 +30,9 @@ fn templates_give_the_text_that_jinja_gives() {
             .iter()
             .map(|m| Message { role: m["role"].as_str().unwrap(), content: m["content"].as_str().unwrap() })
             .collect();
-        let made = render(&template, &messages, &facts(case["prompt"].as_bool().unwrap()));
+        let kwargs: Vec<String> = case["kwargs"].as_str().map(str::to_owned).into_iter().collect();
+        let facts = Facts { kwargs: &kwargs, ..facts(case["prompt"].as_bool().unwrap()) };
+        let made = render(&template, &messages, &facts);
         match (&case["text"], &case["refused"]) {
             (Value::String(text), _) => assert_eq!(&made.unwrap(), text, "{name}: {messages:?}"),
             (_, Value::String(refused)) => {
@@ -41,7 +43,49 @@ fn templates_give_the_text_that_jinja_gives() {
         }
         count += 1;
     }
-    assert!(count > 100, "{count}");
+    assert!(count > 150, "{count}");
+}
+
+#[test]
+fn wrong_variables_are_refused() {
+    let deep = |depth: usize| format!(r#"{{"a": {}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+    let many = |count: usize| -> String {
+        let names: Vec<String> = (0..count).map(|n| format!("\"a{n}\": 1")).collect();
+        format!("{{{}}}", names.join(", "))
+    };
+    for (json, says) in [
+        ("", "its variables: EOF"),
+        ("[1]", "its variables are a list, and no object in JSON"),
+        ("{\"a\": 1} 2", "trailing characters"),
+        ("{\"a\": NaN}", "expected value"),
+        ("{\"a\": 1, \"b\": [{\"c\": 1, \"d\": 2, \"c\": 1}]}", "two values of 'c'"),
+        ("{\"messages\": []}", "'messages' is not to be given"),
+        ("{\"a\": 9223372036854775808}", "a number is too large"),
+        (&deep(16), "more than 16 deep"),
+        (&deep(100_000), "recursion limit"),
+    ] {
+        let error = check_kwargs(json).unwrap_err().to_string();
+        assert!(
+            error.starts_with("chat template: its variables") && error.contains(says),
+            "{json:.50}: {error}"
+        );
+    }
+    for json in ["{}", " {\"a\": \"\\u0041\\n\"}", &deep(15), &many(200)] {
+        check_kwargs(json).unwrap();
+        render("{{ a }}", &[], &Facts { kwargs: &[json.to_owned()], ..facts(true) }).unwrap();
+    }
+    // More names than a template may have.
+    let error = render("", &[], &Facts { kwargs: &[many(300)], ..facts(true) }).unwrap_err().to_string();
+    assert!(error.contains("more than 256 names"), "{error}");
+    // The last one counts.
+    let kwargs = [r#"{"a": 1, "tools": [], "b": 3}"#, r#"{"a": 2}"#].map(str::to_owned);
+    let made = render("{{ a }}{{ tools }}{{ b }}", &[], &Facts { kwargs: &kwargs, ..facts(true) });
+    assert_eq!(made.unwrap(), "2[]3");
+    // Whose size pays for what it makes.
+    let lists = format!(r#"{{"a": [{}0]}}"#, "[],".repeat(2_000_000));
+    let started = std::time::Instant::now();
+    check_kwargs(&lists).unwrap();
+    assert!(started.elapsed().as_secs() < 30);
 }
 
 #[test]

@@ -244,9 +244,8 @@ impl Tokenizer {
     }
 
     /// Whether the token stands for no text: special ones, such as those that begin and end a text, the mask, and numbers
-    /// outside the vocabulary.
-    #[cfg(feature = "grammar")]
-    pub(crate) fn is_special(&self, token: u32) -> bool {
+    /// outside the vocabulary. (`llama_vocab_is_control` of llama.cpp.)
+    pub fn is_special(&self, token: u32) -> bool {
         let piece = self
             .encoder
             .tokenizer()

@@ -43,19 +43,39 @@ conversations = [
     [message("user", str(n)) if n % 2 == 0 else message("assistant", f"<think>{n}</think>{n}") for n in range(9)],
 ]
 
+weather = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "It's \"now\" in Köln <b>\n",
+        "parameters": {
+            "type": "object",
+            "required": ["where"],
+            "properties": {"where": {"type": "string", "enum": []}, "days": {"default": 1.5, "minimum": -3, "nullable": None}},
+            "additionalProperties": False,
+        },
+    },
+}
+# Variables that callers give.
+given = [
+    {"enable_thinking": False},
+    {"enable_thinking": True, "other": [1, 1e30, {}]},
+    {"tools": [weather, {"b": 2, "a": 9223372036854775807}], "documents": []},
+]
+
 cases = []
 for path in sorted(here.glob("*.jinja")):
     template = environment.from_string(path.read_text())
-    for conversation in conversations:
-        for prompt in (False, True):
-            try:
-                text = template.render(
-                    messages=conversation, tools=None, documents=None, add_generation_prompt=prompt,
-                    bos_token="<s>", eos_token="</s>",
-                )
-                result = {"text": text}
-            except TemplateError as error:
-                result = {"refused": str(error)}
-            cases.append({"template": path.name, "messages": conversation, "prompt": prompt, **result})
+    asked = [(conversation, prompt, {}) for conversation in conversations for prompt in (False, True)]
+    asked += [(conversation, True, kwargs) for conversation in conversations[:3] for kwargs in given]
+    for conversation, prompt, kwargs in asked:
+        known = {"tools": None, "documents": None, "bos_token": "<s>", "eos_token": "</s>", **kwargs}
+        try:
+            result = {"text": template.render(messages=conversation, add_generation_prompt=prompt, **known)}
+        except TemplateError as error:
+            result = {"refused": str(error)}
+        if kwargs:
+            result["kwargs"] = json.dumps(kwargs)  # In this order.
+        cases.append({"template": path.name, "messages": conversation, "prompt": prompt, **result})
 (here / "expected.json").write_text(json.dumps(cases, ensure_ascii=False, indent=1) + "\n")
 print(len(cases), "cases")

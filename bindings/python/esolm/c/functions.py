@@ -81,6 +81,8 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
         ],
     ),
     "esolm_token_bytes": (c_int32, [c_void_p, c_uint32, POINTER(c_uint8), c_size_t, POINTER(c_size_t)]),
+    "esolm_token_is_end": (c_int32, [c_void_p, c_uint32]),
+    "esolm_token_is_special": (c_int32, [c_void_p, c_uint32]),
     "esolm_chat_params_init": (c_int32, [POINTER(esolm_chat_params), c_size_t]),
     "esolm_chat_apply": (
         c_int32,
@@ -145,6 +147,8 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
             c_void_p, c_uint32, POINTER(c_uint32), c_size_t, POINTER(c_float), c_size_t, POINTER(c_size_t),
         ],
     ),
+    "esolm_sequence_save": (c_int32, [c_void_p, c_uint32, c_void_p, c_size_t, POINTER(c_size_t)]),
+    "esolm_sequence_restore": (c_int32, [c_void_p, c_void_p, c_size_t, POINTER(c_uint32)]),
     "esolm_state_save": (c_int32, [c_void_p, c_void_p, c_size_t, POINTER(c_size_t)]),
     "esolm_state_restore": (c_int32, [c_void_p, c_void_p, c_size_t]),
     "esolm_context_profile": (c_int32, [c_void_p, POINTER(esolm_profile)]),

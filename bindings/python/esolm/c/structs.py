@@ -68,6 +68,8 @@ class esolm_model_info(Structure):
         ("file_bytes", c_uint64),
         ("load_time_us", c_uint64),
         ("device", c_char * 64),
+        ("bos_token", c_uint32),
+        ("prepended_token", c_uint32),
     ]
 
 
@@ -104,6 +106,7 @@ class esolm_chat_params(Structure):
         ("behind", c_size_t),
         ("add_generation_prompt", c_int32),
         ("reserved", c_uint32),
+        ("chat_template_kwargs", c_char_p),
     ]
 
 

@@ -21,6 +21,9 @@ public struct ChatOptions: Sendable {
     public var behind = 0
     /// Whether `chatText` goes on to where the model's next answer begins; so it does by default.
     public var addGenerationPrompt: Bool
+    /// More that the template is to know, an object in JSON: variables by their names, such as `{"enable_thinking": false}` for
+    /// Qwen3's, or `tools`. nil: nothing.
+    public var templateKwargs: String?
 
     public init(template: String? = nil) {
         self.template = template
@@ -69,6 +72,7 @@ extension Model {
         _ body: (UnsafePointer<esolm_message>?, Int, UnsafePointer<esolm_chat_params>) throws -> R
     ) throws -> R {
         try refuseNUL("the template", options.template)
+        try refuseNUL("templateKwargs", options.templateKwargs)
         for message in messages { try refuseNUL("a message", message.role + message.content) }
         let memory = Scratch()
         func chars(_ text: String) -> UnsafePointer<CChar>? { memory.copy(Array(text.utf8CString)) }
@@ -76,6 +80,7 @@ extension Model {
         params.chat_template = options.template.flatMap(chars)
         params.behind = options.behind
         params.add_generation_prompt = options.addGenerationPrompt ? 1 : 0
+        params.chat_template_kwargs = options.templateKwargs.flatMap(chars)
         let own = memory.copy(messages.map { esolm_message(role: chars($0.role), content: chars($0.content)) })
         return try withExtendedLifetime(memory) { try body(own, messages.count, &params) }
     }

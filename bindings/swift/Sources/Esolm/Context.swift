@@ -396,4 +396,30 @@ public final class Context: @unchecked Sendable {
             forget()
         }
     }
+
+    /// The state of one sequence, for `restoreSequence` of this context or another: such as a conversation that waits for its next
+    /// message while others have its place. The others are not disturbed.
+    public func saveSequence(_ sequence: UInt32) throws -> [UInt8] {
+        try exclusively { context in
+            try filled(0 as UInt8, capacity: 0) { state, n in
+                esolm_sequence_save(context, sequence, state.baseAddress, state.count, &n)
+            }
+        }
+    }
+
+    /// Adds a saved sequence, which has no steps left, and returns its number; `extendSequence` and `appendSequence` go on with it.
+    /// The others are not disturbed.
+    public func restoreSequence(_ state: [UInt8]) throws -> UInt32 {
+        guard !state.isEmpty else { throw EsolmError(status: .badFile, message: "the state is empty") }
+        return try exclusively { context in
+            var sequence: UInt32 = 0
+            try check(
+                state.withUnsafeBytes { bytes in
+                    esolm_sequence_restore(context, bytes.baseAddress, bytes.count, &sequence)
+                })
+            self.logitsCallbacks[sequence] = nil
+            self.topLogProbs[sequence] = nil
+            return sequence
+        }
+    }
 }

@@ -169,17 +169,23 @@ public final class Model: @unchecked Sendable {
         public let loadMicroseconds: UInt64
         /// The device that the weights are on, as in ``Device/name``.
         public let device: String
+        /// The token that begins a text; nil if there is none.
+        public let bosToken: UInt32?
+        /// The token that the library puts before each text by itself; nil if there is none.
+        public let prependedToken: UInt32?
     }
 
     public func info() throws -> Info {
         var info = esolm_model_info()
         info.struct_size = MemoryLayout<esolm_model_info>.stride
         try check(esolm_model_info_get(handle, &info))
+        func token(_ number: UInt32) -> UInt32? { number == ESOLM_NO_TOKEN ? nil : number }
         return Info(
             contextLength: info.context_length, vocabSize: info.vocab_size, maskToken: info.mask_token,
-            eosToken: info.eos_token == ESOLM_NO_TOKEN ? nil : info.eos_token, parameters: info.parameters,
+            eosToken: token(info.eos_token), parameters: info.parameters,
             tensorBytes: info.tensor_bytes, fileBytes: info.file_bytes, loadMicroseconds: info.load_time_us,
-            device: withUnsafeBytes(of: info.device) { Device.text($0) })
+            device: withUnsafeBytes(of: info.device) { Device.text($0) }, bosToken: token(info.bos_token),
+            prependedToken: token(info.prepended_token))
     }
 
     /// The metadata keys of the file, in the file's order.
@@ -207,6 +213,13 @@ public final class Model: @unchecked Sendable {
             esolm_token_bytes(self.handle, token, bytes.baseAddress, bytes.count, &n)
         }
     }
+
+    /// Whether a token ends a text: ``Info/eosToken``, or another, as a chat model has one for the end of an answer.
+    public func isEnd(_ token: UInt32) -> Bool { esolm_token_is_end(handle, token) != 0 }
+
+    /// Whether a token stands for no text: special ones, such as those that begin and end a text, the mask, and numbers outside the
+    /// vocabulary; false without a tokenizer.
+    public func isSpecial(_ token: UInt32) -> Bool { esolm_token_is_special(handle, token) != 0 }
 
     /// Converts text to tokens. With `parseSpecial`, special tokens that are written out in it, and "[MASK]", are these tokens
     /// instead of characters. `continues` says that it goes on from another text: tokenizers that put a space before a text

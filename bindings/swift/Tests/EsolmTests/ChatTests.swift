@@ -29,5 +29,10 @@ final class ChatTests: XCTestCase {
         options = ChatOptions(template: "chatml")
         options.addGenerationPrompt = false
         XCTAssertEqual(try model.chatText([messages[0]], options), "<|im_start|>user\nHi<|im_end|>\n")
+        options = ChatOptions(template: "{{ think }} {{ tools|tojson }}")
+        options.templateKwargs = #"{"think": false, "tools": [{"b": "ü<", "a": 1}]}"#
+        XCTAssertEqual(try model.chatText(messages, options), #"False [{"b": "ü<", "a": 1}]"#)
+        options.templateKwargs = #"{"messages": []}"#
+        assertFails(.invalidArgument, try model.chatText(messages, options))
     }
 }

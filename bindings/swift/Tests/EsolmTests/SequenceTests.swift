@@ -103,6 +103,13 @@ final class SequenceTests: XCTestCase {
             XCTAssertEqual(after.count, keep + 5)
             before = after
         }
+        let state = try context.saveSequence(number)
+        let text = try context.tokens(number)
+        try context.removeSequence(number)
+        let again = try context.restoreSequence(state)
+        XCTAssertEqual(try context.tokens(again), text)
+        assertFails(.badFile, try context.restoreSequence(Array(state.dropLast())))
+        assertFails(.badFile, try context.restoreSequence([]))
         assertFails(.invalidArgument, try context.appendSequence(9, Prompt(), whole))
     }
 
