@@ -9,8 +9,11 @@ use crate::input::read_text;
 pub struct ChatTemplateArgs {
     /// Chat template: chatml (the format of Qwen and others), or a file with a template in Jinja. Default: that of the model's
     /// file.
-    #[arg(long, value_name = "chatml|FILE")]
+    #[arg(long, visible_alias = "chat-template", value_name = "chatml|FILE")]
     pub template: Option<String>,
+    /// More that the chat template is to know, an object in JSON, such as '{"enable_thinking": false}' for Qwen3's.
+    #[arg(long, visible_alias = "chat-template-kwargs", value_name = "JSON")]
+    pub template_kwargs: Option<String>,
 }
 
 /// A template, and what ends an answer beside the model's end-of-text token.
@@ -27,6 +30,10 @@ impl ChatTemplateArgs {
             None => ChatTemplate::of_model(model).map_err(with_tip)?,
             Some("chatml") => ChatTemplate::chatml(),
             Some(file) => ChatTemplate::from_text(&read_text(file)?)?.with_tokens_of(model)?,
+        };
+        let template = match &self.template_kwargs {
+            Some(json) => template.with_kwargs(json)?,
+            None => template,
         };
         let end = template.answer_end()?;
         let tokens = |parse_special| {

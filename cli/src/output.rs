@@ -26,6 +26,24 @@ pub fn print_to_reader(text: impl Display) -> Result<bool> {
     printed(result).map(|()| !unread)
 }
 
+/// Whether somebody still reads standard output: false once a pipe's reader has gone away, which a command would notice at its next
+/// word otherwise, and some say none for long.
+pub fn has_reader() -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+        let out = std::io::stdout();
+        let mut asked = [PollFd::new(&out, PollFlags::empty())];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let told = poll(&mut asked, Some(&at_once));
+        // (What has hung up is more than pipes: also what closed_stdout.c puts there.)
+        !(told.is_ok() && asked.iter().any(|out| out.revents().contains(PollFlags::ERR)))
+    }
+    #[cfg(not(unix))]
+    true
+}
+
 /// Gathers bytes, so that lines up to some length are written at once, which other processes may write to as well.
 struct Gathered<W> {
     to: W,

@@ -23,7 +23,9 @@ use crate::generation_args::GenerationArgs;
 use crate::input::tokenizer;
 use crate::memory;
 use crate::model_args::ModelArgs;
-use crate::output::{Ids, check_outputs, json_line, print, print_json, print_to_reader, tell, write_file};
+use crate::output::{
+    Ids, check_outputs, has_reader, json_line, print, print_json, print_to_reader, tell, write_file,
+};
 use crate::phase_args::PhaseArgs;
 use crate::plot::{Axis, Plot, Point, Series};
 use crate::prompt_args::{PromptArgs, check_first_token};
@@ -296,6 +298,7 @@ fn generate(
             stopwatch.pause(|| stream.push(step.text(0)));
             unread = stream.is_unread();
         }
+        unread |= !has_reader();
         if let Some(watch) = &mut watch {
             let updates = copy_of(step.updates)?;
             stopwatch.pause(|| watch.show(context, &updates))?;

@@ -78,6 +78,20 @@ fn closed_pipe_ends_the_work_quietly() {
     }
 }
 
+/// Long before anything would be written.
+#[test]
+fn closed_pipe_ends_texts_that_are_not_streamed() {
+    for (more, says) in [(&["--batch", "2"][..], " tokens in 1 steps"), (&["--count", "50"], "0 of 50 texts")]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let args = [&["-p", "Once upon a time", "--seed", "3"], more].concat();
+        let output = command(&args).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        assert!(err(&output).contains(says), "{}", err(&output));
+    }
+}
+
 #[test]
 fn interrupt_ends_a_text_and_leaves_what_is_there() {
     let args = ["-p", "Once upon a time", "--seed", "3"];

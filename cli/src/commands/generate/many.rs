@@ -12,7 +12,7 @@ use crate::allocation::formatted;
 use crate::exit_code::INTERRUPTED;
 use crate::input::tokenizer;
 use crate::line_file::LineFile;
-use crate::output::{json_line, tell};
+use crate::output::{has_reader, json_line, tell};
 use crate::progress;
 use crate::seed::Seed;
 use crate::shard::{Shard, seed_of};
@@ -115,6 +115,9 @@ pub fn write(
                 Ok(texts) => finished.extend(texts),
                 Err(Error::Cancelled) => break,
                 Err(error) => return Err(error),
+            }
+            if args.output().is_none() && !has_reader() {
+                break;
             }
             while let Some(line) = begun.front().and_then(|index| finished.remove(index)) {
                 begun.pop_front();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Instant;
 
-use esolm::{Context, Error, GenerateParams, Model, Prompt, Result, SamplingParams, Step, StopReason};
+use esolm::{Context, Error, GenerateParams, Model, Prompt, Result, Step, StopReason};
 
 use super::failure::Failure;
 use super::held::HeldBytes;
@@ -335,7 +335,6 @@ impl Wanted {
         f: impl FnOnce(&GenerateParams<'_>) -> Result<T>,
     ) -> Result<T> {
         let stop_strings: Vec<&str> = self.stop_strings.iter().map(String::as_str).collect();
-        let default = SamplingParams::DEFAULT;
         let mut params: GenerateParams<'_> = *params;
         if self.has_grammar() {
             // The library writes it token by token, unless something else is asked for.
@@ -345,11 +344,8 @@ impl Wanted {
             max_tokens: self.max_tokens,
             stop_tokens: &self.stop_tokens,
             stop_strings: &stop_strings,
-            sampling: SamplingParams {
-                temperature: self.temperature.unwrap_or(default.temperature),
-                top_p: self.top_p.unwrap_or(default.top_p),
-                ..default
-            },
+            sampling: self.sampling,
+            ignore_eos: self.ignore_eos,
             constraints: &self.constraints,
             log_probs: self.log_probs.is_some(),
             top_log_probs: self.log_probs.unwrap_or(0),

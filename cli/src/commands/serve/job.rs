@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use esolm::{Constraints, StopReason};
+use esolm::{Constraints, SamplingParams, StopReason};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::failure::Failure;
@@ -27,9 +27,10 @@ pub struct Job {
 pub struct Wanted {
     /// 0 is no limit but the context.
     pub max_tokens: usize,
-    pub temperature: Option<f32>,
-    pub top_p: Option<f32>,
+    pub sampling: SamplingParams,
     pub stop_tokens: Vec<u32>,
+    /// Whether tokens that end a text are tokens like others.
+    pub ignore_eos: bool,
     pub stop_strings: Vec<String>,
     /// Of the first text.
     pub seed: u64,

@@ -4,11 +4,14 @@ mod answer;
 mod body;
 mod engine;
 mod failure;
+mod fields;
 mod held;
 mod incoming;
 mod job;
+mod ordered;
 mod patient;
 mod request;
+mod sampling;
 mod server;
 mod service;
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 mod answers;
 mod many;
 mod phases;
+mod sampling;
 mod variants;
 
 /// A server of the built-in model, which ends with this.

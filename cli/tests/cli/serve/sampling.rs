@@ -1,0 +1,92 @@
+//! What requests say of sampling and of the chat template.
+
+use serde_json::{Value, json};
+
+use super::{CHAT, COMPLETIONS, Server};
+use crate::command_line::{esolm, out};
+
+/// A request's parameter, and the command's options for the same.
+#[test]
+fn parameters_are_those_of_the_command_line() {
+    let server = Server::start(&[]);
+    let text = |more: &Value| {
+        let mut wanted = json!({"prompt": "Once upon a time", "max_tokens": 40, "seed": 3});
+        wanted.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (status, answer) = server.post(COMPLETIONS, &wanted);
+        assert_eq!(status, 200, "{more}: {answer}");
+        answer["choices"][0]["text"].as_str().unwrap().to_owned()
+    };
+    let plain = text(&json!({}));
+    for (more, options) in [
+        (json!({"top_k": 5}), "--top-k 5"),
+        (json!({"top_k": -1, "top_p": 1}), "--top-k 0 --top-p 1"),
+        (json!({"min_p": 0.2, "temperature": 1.5}), "--min-p 0.2 --temp 1.5"),
+        (json!({"typical_p": 0.3}), "--typical 0.3"),
+        (json!({"top_n_sigma": 1}), "--top-n-sigma 1"),
+        (json!({"repetition_penalty": 1.5}), "--repetition-penalty 1.5"),
+        (json!({"repeat_penalty": 1.5}), "--repetition-penalty 1.5"),
+        (
+            json!({"dry_multiplier": 3, "dry_base": 2, "dry_allowed_length": 1, "dry_penalty_last_n": 30}),
+            "--dry-multiplier 3 --dry-base 2 --dry-allowed-length 1 --dry-range 30",
+        ),
+        (json!({"logit_bias": {"13": 30}, "ignore_eos": true}), "--bias #13=30 --ignore-eos"),
+    ] {
+        let mut args = vec!["generate", "-p", "Once upon a time", "-n", "40", "--seed", "3", "-q"];
+        args.extend(options.split(' '));
+        let (own, asked) = (out(&esolm(&args)), text(&more));
+        assert_eq!(format!("Once upon a time{asked}").trim_end(), own.trim_end(), "{more}");
+        assert_ne!(asked, plain, "{more}");
+    }
+    for (more, says) in [
+        (json!({"top_k": 1.5}), "'top_k'"),
+        (json!({"min_p": 2}), "'min_p'"),
+        (json!({"repeat_penalty": 0}), "'repeat_penalty'"),
+        (
+            json!({"repeat_penalty": 2, "repetition_penalty": 3}),
+            "'repeat_penalty' is not 'repetition_penalty'",
+        ),
+        (json!({"dry_base": 0.5}), "'dry_base'"),
+        (json!({"ignore_eos": 1}), "'ignore_eos'"),
+    ] {
+        let mut wanted = json!({"prompt": "a"});
+        wanted.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (status, answer) = server.post(COMPLETIONS, &wanted);
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(status == 400 && message.contains(says), "{more}: {answer}");
+    }
+}
+
+#[test]
+fn chat_template_knows_what_the_server_and_a_request_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("template.jinja");
+    // So many words as tokens of the prompt.
+    let template = "{% if words %}{% for word in words %} {{ word }}{% endfor %}{% endif %}{% for message in messages %}\
+        {{ message.content }}|{% endfor %}{{ end }}";
+    std::fs::write(&file, template).unwrap();
+    let server = Server::start(&[
+        "--template",
+        file.to_str().unwrap(),
+        "--template-kwargs",
+        r#"{"end": " the end of it"}"#,
+    ]);
+    let tokens = |kwargs: Value| {
+        let messages = json!([{"role": "user", "content": "Hello"}]);
+        let wanted = json!({"messages": messages, "max_tokens": 1, "chat_template_kwargs": kwargs});
+        let (status, answer) = server.post(CHAT, &wanted);
+        assert_eq!(status, 200, "{answer}");
+        answer["usage"]["prompt_tokens"].as_u64().unwrap()
+    };
+    let plain = tokens(Value::Null);
+    assert_eq!(tokens(json!({})), plain);
+    assert_eq!(tokens(json!({"words": ["the", "old", "king"]})), plain + 3);
+    // A request's counts more.
+    assert!(tokens(json!({"end": ""})) < plain);
+    let wrong =
+        json!({"messages": [{"role": "user", "content": "a"}], "chat_template_kwargs": {"messages": []}});
+    let (status, answer) = server.post(CHAT, &wrong);
+    assert!(status == 400 && answer.to_string().contains("'messages' is not to be given"), "{answer}");
+    // Names of special tokens are characters there, too: as many tokens as in a message.
+    let named = tokens(json!({"end": "[MASK]"})) - tokens(json!({"end": ""}));
+    assert!(named > 1, "{named}");
+}
