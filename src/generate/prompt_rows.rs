@@ -10,23 +10,38 @@ impl Session {
     /// Works out how many slots of each sequence the coming step feeds: all that it needs, but of the prompts of those that join
     /// `prompt_rows` rows in all, first come, first served. Those that began together write together.
     pub(super) fn share_prompt_rows(&mut self, runner: &ModelRunner) {
-        let (config, together) = (runner.model.config(), self.together);
+        let config = runner.model.config();
         self.find_lenders(config);
-        let reads = self.prompts_left(config) > 0;
-        let mut running = false;
+        let group_reads = self.prompts_left(config) > 0;
+        let some_write = self.feed_writers(config, group_reads);
+        self.feed_readers(config, if some_write { runner.prompt_rows } else { self.most_prompt_rows });
+        if group_reads {
+            self.hold_group_together(config);
+        }
+    }
+
+    /// Gives those that write all rows that they need, and the others none yet. Returns whether any write.
+    fn feed_writers(&mut self, config: &Config, group_reads: bool) -> bool {
+        let together = self.together;
+        let mut any = false;
         for sequence in &mut self.sequences {
             let (needed, prompt) = sequence.rows_left(config);
-            let waits = prompt > 0 || sequence.lender.is_some() || reads && sequence.began_together(together);
-            running |= !waits && needed > 0;
-            sequence.fed = if waits { 0 } else { needed };
+            let copies = sequence.lender.is_some();
+            let reads = prompt > 0 || copies || group_reads && sequence.began_together(together);
+            sequence.fed = if reads { 0 } else { needed };
+            any |= sequence.fed > 0;
         }
-        let most = if running { runner.prompt_rows } else { self.most_prompt_rows };
+        any
+    }
+
+    /// Divides `most` rows of prompts among those that read. One that copies waits until its lender has read, and takes the rows
+    /// behind what it copies, of which there may be none.
+    fn feed_readers(&mut self, config: &Config, most: usize) {
+        let any_copy = self.sequences.iter().any(|sequence| sequence.lender.is_some());
         let (mut left, mut last) = (most, 0);
-        let copies = self.sequences.iter().any(|sequence| sequence.lender.is_some());
-        while let Some(sequence) = self.next_to_read(last) {
-            if left == 0 && !copies {
-                break;
-            }
+        while let Some(sequence) = self.next_to_read(last)
+            && (left > 0 || any_copy)
+        {
             last = sequence.joining;
             let (needed, prompt) = sequence.rows_left(config);
             let is_ready = sequence.lender.is_none_or(|lender| self.lender_is_ready(lender));
@@ -36,19 +51,22 @@ impl Session {
             // Whole blocks of BD3-LM, and at least one in a step.
             let block = sequence.block.max(1);
             let room = if left == most { left.max(block) } else { left };
+            let fed = if prompt <= room { needed } else { room - room % block };
             let number = sequence.number;
             if let Some(sequence) = self.sequences.get_mut(number) {
-                sequence.fed = if prompt <= room { needed } else { room - room % block };
+                sequence.fed = fed;
             }
             left = left.saturating_sub(prompt);
         }
-        let misses = |sequence: &Sequence| {
-            sequence.began_together(together) && sequence.fed < sequence.rows_left(config).1
-        };
-        let unread = self.sequences.iter().any(misses);
-        for sequence in
-            self.sequences.iter_mut().filter(|sequence| reads && sequence.began_together(together))
-        {
+    }
+
+    /// Has those that began together feed their prompts alone while one of them has some left, and then write.
+    fn hold_group_together(&mut self, config: &Config) {
+        let together = self.together;
+        let group = |sequence: &Sequence| sequence.began_together(together);
+        let has_more = |sequence: &Sequence| group(sequence) && sequence.fed < sequence.rows_left(config).1;
+        let unread = self.sequences.iter().any(has_more);
+        for sequence in self.sequences.iter_mut().filter(|sequence| group(sequence)) {
             let (needed, prompt) = sequence.rows_left(config);
             sequence.fed = if unread { sequence.fed.min(prompt) } else { needed };
         }

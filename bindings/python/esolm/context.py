@@ -158,21 +158,22 @@ class Context:
             return None if done.value else step_of(context, info, self._top)
 
     def steps(self, prompts: Sequence[Prompt] | None = None, params: GenerateParams | None = None) -> Iterator[Step]:
-        """Begins a generation, and runs its steps as they are asked for. Without prompts: the steps that are left."""
-        self._start_steps(prompts, params)
-        return iter(self.step, None)
+        """Begins a generation, and runs its steps as they are asked for. Without prompts: the steps that are left. It ends when
+        another generation begins."""
+        return iter(self._steps_of(prompts, params), None)
 
     def async_steps(self, prompts: Sequence[Prompt] | None = None, params: GenerateParams | None = None) -> AsyncSteps[Step]:
         """As ``steps``, for ``async for``: each step runs in a thread of the event loop's. A task that is cancelled, or
         ``aclose``, cancels the running step."""
-        self._start_steps(prompts, params)
-        return AsyncSteps(self.step, self.cancel, self.reset_cancel)
+        return AsyncSteps(self._steps_of(prompts, params), self.cancel, self.reset_cancel)
 
-    def _start_steps(self, prompts: Sequence[Prompt] | None, params: GenerateParams | None) -> None:
+    def _steps_of(self, prompts: Sequence[Prompt] | None, params: GenerateParams | None) -> Callable[[], Step | None]:
         if prompts is not None:
             self.begin(prompts, params)
         elif params is not None:
             raise InvalidArgumentError("parameters need prompts: they are of the generation that begins")
+        generation = self._logits  # each has its own
+        return lambda: self.step() if self._logits is generation else None
 
     def generate(self, prompts: Sequence[Prompt], params: GenerateParams | None = None) -> None:
         """Runs a generation to its end; read the result with ``text`` or ``tokens``."""

@@ -36,6 +36,13 @@ def test_steps(context: esolm.Context, prompt: esolm.Prompt) -> None:
     assert list(context.steps()) == []
 
 
+def test_steps_are_those_of_their_own_generation(context: esolm.Context, prompt: esolm.Prompt) -> None:
+    old = context.steps([prompt], GenerateParams(seed=1))
+    next(old)
+    new = context.steps([prompt], GenerateParams(seed=2))
+    assert list(old) == [] and len(list(new)) > 1
+
+
 def test_plain_steps_have_no_extras(context: esolm.Context, prompt: esolm.Prompt) -> None:
     step = next(context.steps([prompt]))
     assert (step.log_probs, step.top_log_probs, step.texts, step.proposed, step.accepted) == (None, None, None, 0, 0)

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Instant;
 
-use esolm::{Context, Error, GenerateParams, Model, Prompt, Result, Step, StopReason};
+use esolm::{Context, Error, GenerateParams, Model, Result, Step, StopReason};
 
 use super::failure::Failure;
 use super::held::HeldBytes;
-use super::job::{End, Event, Job, Piece, TokenReport, Wanted};
-use crate::allocation::{collected, copied, push};
+use super::job::{End, Event, Job, Piece, TokenReport};
+use crate::allocation::{append, collected, push};
 use crate::signals;
 
 /// How requests reach the thread. Clones are of one thread, which ends with the last of them.
@@ -131,7 +131,14 @@ impl Text {
 
     /// Takes what a step made of it.
     fn take(&mut self, step: &Step<'_>, model: &Model) -> Result<()> {
-        self.fresh = copied(step.text(self.sequence))?;
+        append(&mut self.fresh, step.text(self.sequence))?;
+        if step.stop_reason(self.sequence).is_some()
+            && let Some(suffix) = &self.job.wanted.suffix
+            && self.fresh.ends_with(&suffix.text)
+        {
+            // All of it became final with the last token of the gap.
+            self.fresh.truncate(self.fresh.len() - suffix.text.len());
+        }
         let Some(top) = self.job.wanted.log_probs else { return Ok(()) };
         // It is there: otherwise nothing is served.
         let tokenizer = model.tokenizer()?;
@@ -228,14 +235,19 @@ impl Work {
         {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             let takes_time = job.wanted.has_grammar();
-            let added = job.wanted.with_params(&self.params, job.seed, |params| {
-                let sequence = self.context.add_sequence(&Prompt::prefix(&job.prompt)?, params)?;
-                Ok((sequence, self.context.cached_tokens(sequence)?))
+            let added = job.with_params(&self.params, |prompt, params| {
+                let sequence = self.context.add_sequence(prompt, params)?;
+                let echo = if job.wanted.echo {
+                    self.context.model().tokenizer()?.decode(&job.prompt)?
+                } else {
+                    String::new()
+                };
+                Ok((sequence, self.context.cached_tokens(sequence)?, echo))
             });
             match added {
-                Ok((sequence, cached)) => {
+                Ok((sequence, cached, fresh)) => {
                     let gap = job.prompt.len() as u32;
-                    let (reports, fresh) = (HashMap::new(), String::new());
+                    let reports = HashMap::new();
                     self.texts.push(Text { job, sequence, cached, reports, gap, fresh });
                 }
                 Err(error) => {
@@ -305,7 +317,7 @@ impl Work {
     /// Ends a text, and gives its place back.
     fn end(&mut self, text: &Text) {
         let sequence = text.sequence;
-        let prompt_tokens = text.job.prompt.len();
+        let prompt_tokens = text.job.given_tokens();
         if let (Ok(Some(reason)), Ok(tokens)) =
             (self.context.stop_reason(sequence), self.context.tokens(sequence))
             && reason != StopReason::Error
@@ -319,38 +331,5 @@ impl Work {
     fn remove(&mut self, sequence: usize) {
         // It is there: only this thread removes sequences.
         let _ = self.context.remove_sequence(sequence);
-    }
-}
-
-impl Wanted {
-    fn has_grammar(&self) -> bool {
-        self.constraints.iter().any(|constraints| constraints.grammar.is_some())
-    }
-
-    /// Calls `f` with these as the library's parameters, for one of the texts. `params` are the server's.
-    fn with_params<T>(
-        &self,
-        params: &GenerateParams<'static>,
-        seed: u64,
-        f: impl FnOnce(&GenerateParams<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let stop_strings: Vec<&str> = self.stop_strings.iter().map(String::as_str).collect();
-        let mut params: GenerateParams<'_> = *params;
-        if self.has_grammar() {
-            // The library writes it token by token, unless something else is asked for.
-            (params.alpha_0, params.steps, params.adaptive) = (GenerateParams::ALPHA_0_AUTO, 0, None);
-        }
-        f(&GenerateParams {
-            max_tokens: self.max_tokens,
-            stop_tokens: &self.stop_tokens,
-            stop_strings: &stop_strings,
-            sampling: self.sampling,
-            ignore_eos: self.ignore_eos,
-            constraints: &self.constraints,
-            log_probs: self.log_probs.is_some(),
-            top_log_probs: self.log_probs.unwrap_or(0),
-            seed,
-            ..params
-        })
     }
 }

@@ -7,7 +7,9 @@ use super::failure::Failure;
 pub type Found<T> = Result<T, Failure>;
 
 /// Parameters that ask for something else than text, unless they are empty.
-const IMPOSSIBLE: [&str; 6] = ["tools", "functions", "suffix", "echo", "audio", "web_search_options"];
+const IMPOSSIBLE: [&str; 4] = ["tools", "functions", "audio", "web_search_options"];
+/// And in chats.
+const NOT_IN_CHATS: [&str; 2] = ["suffix", "echo"];
 
 /// The fields of a body.
 pub struct Fields(Map<String, Value>);
@@ -25,14 +27,24 @@ impl Fields {
             Value::String(name) => return Err(Failure::other_model(name, own_name)),
             _ => return Err(Failure::parameter("model", "is no text")),
         }
-        for name in IMPOSSIBLE {
-            let value = fields.get(name);
+        fields.refuse(&IMPOSSIBLE)?;
+        Ok(fields)
+    }
+
+    /// Refuses what only texts have.
+    pub fn refuse_in_chats(&self) -> Found<()> {
+        self.refuse(&NOT_IN_CHATS)
+    }
+
+    fn refuse(&self, names: &[&'static str]) -> Found<()> {
+        for &name in names {
+            let value = self.get(name);
             let is_empty = value.as_array().is_some_and(Vec::is_empty) || value.as_str() == Some("");
             if !(value.is_null() || value == &Value::Bool(false) || is_empty) {
                 return Err(Failure::parameter(name, "is not supported"));
             }
         }
-        Ok(fields)
+        Ok(())
     }
 
     /// A field; null if it is not there.

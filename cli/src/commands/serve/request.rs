@@ -1,12 +1,12 @@
 //! What requests ask for: OpenAI's JSON becomes texts to write. Parameters that change nothing here are ignored; those that
 //! ask for what cannot be done are refused.
 
-use esolm::{Constraints, Message, Model};
+use esolm::{Constraints, Feature, Message, Model, TokenizeOptions};
 use serde_json::Value;
 
 use super::failure::Failure;
 use super::fields::{Fields, Found};
-use super::job::Wanted;
+use super::job::{Suffix, Wanted};
 use super::ordered;
 use crate::chat_format::ChatFormat;
 use crate::seed::Seed;
@@ -40,7 +40,15 @@ impl Request {
             Some(best_of) if best_of != n as u64 => {
                 Err(Failure::parameter("best_of", "is not supported, unless it is 'n'"))
             }
-            _ => fields.finish(prompts, n, most, top, model, None),
+            _ => {
+                let mut request = fields.finish(prompts, n, most, top, model, None)?;
+                request.wanted.suffix = fields.suffix(model)?;
+                request.wanted.echo = fields.flag("echo")?;
+                if request.wanted.echo && top.is_some() {
+                    return Err(Failure::parameter("echo", "is not supported beside 'logprobs'"));
+                }
+                Ok(request)
+            }
         }
     }
 
@@ -49,6 +57,7 @@ impl Request {
         let fields = Fields::parse(body, own_name)?;
         let missing = "this model has no chat template that can be used: start the server with --template chatml, or --template FILE";
         let format = format.ok_or_else(|| Failure::wrong(missing))?;
+        fields.refuse_in_chats()?;
         let messages = messages(fields.get("messages"))?;
         let messages: Vec<Message<'_>> =
             messages.iter().map(|(role, content)| Message { role, content }).collect();
@@ -71,6 +80,34 @@ impl Request {
 impl Fields {
     fn n(&self) -> Found<usize> {
         Ok(self.whole("n", 1..=MOST_TEXTS as u64)?.unwrap_or(1) as usize)
+    }
+
+    /// What is to stand behind a text.
+    fn suffix(&self, model: &Model) -> Found<Option<Suffix>> {
+        let text = match self.get("suffix") {
+            Value::Null => return Ok(None),
+            Value::String(text) if text.is_empty() => return Ok(None),
+            Value::String(text) => text,
+            _ => return Err(Failure::parameter("suffix", "is no text")),
+        };
+        if !model.supports(Feature::Holes) {
+            return Err(Failure::parameter(
+                "suffix",
+                "needs a model that fills gaps; this one writes behind a prompt",
+            ));
+        }
+        if !self.get("stop").is_null() {
+            return Err(Failure::parameter("stop", "is not supported beside 'suffix'"));
+        }
+        let tokenizer = model.tokenizer()?;
+        let tokens =
+            tokenizer.encode_with(text, &TokenizeOptions { parse_special: false, continues: true })?;
+        // As it comes behind other text.
+        let mut bytes = Vec::new();
+        for &token in &tokens {
+            bytes.extend(tokenizer.token_bytes(token)?);
+        }
+        Ok(Some(Suffix { tokens, text: String::from_utf8_lossy(&bytes).into_owned() }))
     }
 
     /// The parameters that completions and chats share.
@@ -106,6 +143,8 @@ impl Fields {
                 sampling: self.sampling()?,
                 stop_tokens: format.map(|format| format.stop_tokens.clone()).unwrap_or_default(),
                 ignore_eos: self.flag("ignore_eos")?,
+                suffix: None,
+                echo: false,
                 stop_strings,
                 seed,
                 constraints: if constraints == Constraints::default() { vec![] } else { vec![constraints] },

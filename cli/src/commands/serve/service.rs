@@ -196,8 +196,13 @@ impl Service {
     /// Has the texts of a request written.
     async fn write(&self, request: Request, deadline: Instant) -> Result<Response<AnswerBody>, Failure> {
         let Request { prompts, n, wanted, stream, include_usage, is_chat } = request;
-        if let Some(prompt) = prompts.iter().find(|prompt| prompt.len() >= self.limits.length) {
-            return Err(Failure::too_long(prompt.len(), self.limits.length));
+        // Of a gap all has to fit; behind a prompt, one token.
+        let behind =
+            wanted.suffix.as_ref().map_or(1, |suffix| wanted.max_tokens.saturating_add(suffix.tokens.len()));
+        let most = self.limits.length;
+        if let Some(prompt) = prompts.iter().find(|prompt| prompt.len().saturating_add(behind) > most) {
+            let given = wanted.suffix.as_ref().map_or(0, |suffix| suffix.tokens.len());
+            return Err(Failure::too_long(prompt.len() + given, most));
         }
         if let Some(top) = wanted.log_probs {
             let limit = if wanted.max_tokens == 0 { usize::MAX } else { wanted.max_tokens };

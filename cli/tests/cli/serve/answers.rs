@@ -145,7 +145,11 @@ fn wrong_requests_are_refused_as_openai_refuses_them() {
         (COMPLETIONS, json!({"prompt": "a", "n": 1000}), 400, "'n'"),
         // More than wait and run by default, however long one tries.
         (COMPLETIONS, json!({"prompt": "a", "n": 73}), 400, "73 texts; at most 72"),
-        (COMPLETIONS, json!({"prompt": "a", "suffix": "b"}), 400, "'suffix'"),
+        (COMPLETIONS, json!({"prompt": "a", "suffix": 1}), 400, "'suffix'"),
+        (COMPLETIONS, json!({"prompt": "a", "suffix": "b", "stop": "c"}), 400, "'stop'"),
+        (COMPLETIONS, json!({"prompt": "a", "suffix": "b", "max_tokens": 255}), 400, "the context has 256"),
+        (COMPLETIONS, json!({"prompt": "a", "echo": true, "logprobs": 1}), 400, "'echo'"),
+        (COMPLETIONS, json!({"prompt": "a", "tools": [{}]}), 400, "'tools'"),
         (COMPLETIONS, json!({"prompt": "a", "logit_bias": {"99999": 1}}), 400, "'logit_bias'"),
         (COMPLETIONS, json!({"prompt": [99999]}), 400, "no such token"),
         (COMPLETIONS, json!({"prompt": "a", "model": "gpt-4"}), 404, "gpt-4"),

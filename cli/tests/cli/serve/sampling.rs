@@ -1,4 +1,4 @@
-//! What requests say of sampling and of the chat template.
+//! What requests say of sampling, of what stands around a text, and of the chat template.
 
 use serde_json::{Value, json};
 
@@ -89,4 +89,53 @@ fn chat_template_knows_what_the_server_and_a_request_say() {
     // Names of special tokens are characters there, too: as many tokens as in a message.
     let named = tokens(json!({"end": "[MASK]"})) - tokens(json!({"end": ""}));
     assert!(named > 1, "{named}");
+}
+
+/// A gap between two texts, as a template of the command has one.
+#[test]
+fn suffix_stands_behind_a_text() {
+    let server = Server::start(&[]);
+    let wanted =
+        json!({"prompt": "Once upon a time", "suffix": " happily ever after.", "max_tokens": 12, "seed": 4});
+    let (status, answer) = server.post(COMPLETIONS, &wanted);
+    assert_eq!(status, 200, "{answer}");
+    let text = answer["choices"][0]["text"].as_str().unwrap();
+    let template = "Once upon a time{{mask 12}} happily ever after.";
+    let own = out(&esolm(&["generate", "--template", template, "--alpha0", "0", "--seed", "4", "-q"]));
+    assert_eq!(format!("Once upon a time{text} happily ever after."), own.trim_end());
+    let usage = &answer["usage"];
+    assert_eq!(
+        (&usage["completion_tokens"], &answer["choices"][0]["finish_reason"]),
+        (&json!(12), &json!("length"))
+    );
+    assert!(usage["prompt_tokens"].as_u64().unwrap() > 6, "{usage}");
+    // By diffusion, streamed, several of them, with the prompt before them.
+    let diffusing = Server::start(&["--alpha0", "1", "--steps", "4"]);
+    let mut wanted = wanted;
+    wanted["n"] = 3.into();
+    wanted["echo"] = true.into();
+    let (_, whole) = diffusing.post(COMPLETIONS, &wanted);
+    wanted["stream"] = true.into();
+    let events = diffusing.stream(COMPLETIONS, &wanted);
+    for (index, choice) in whole["choices"].as_array().unwrap().iter().enumerate() {
+        let text = choice["text"].as_str().unwrap();
+        assert!(text.starts_with("Once upon a time") && !text.contains(" happily ever after."), "{text}");
+        let pieces = events.iter().filter(|event| event["choices"][0]["index"] == index);
+        let streamed: String = pieces.filter_map(|event| event["choices"][0]["text"].as_str()).collect();
+        assert_eq!(streamed, text);
+    }
+}
+
+#[test]
+fn echo_is_the_prompt_and_the_text() {
+    let server = Server::start(&[]);
+    let wanted = json!({"prompt": ["Once upon a time", [5, 6, 7]], "max_tokens": 5, "seed": 4});
+    let (_, plain) = server.post(COMPLETIONS, &wanted);
+    let mut echo = wanted.clone();
+    echo["echo"] = true.into();
+    let (_, with) = server.post(COMPLETIONS, &echo);
+    let text = |answer: &Value, index: usize| answer["choices"][index]["text"].as_str().unwrap().to_owned();
+    assert_eq!(text(&with, 0), format!("Once upon a time{}", text(&plain, 0)));
+    assert!(text(&with, 1).ends_with(&text(&plain, 1)) && text(&with, 1).len() > text(&plain, 1).len());
+    assert_eq!(with["usage"]["completion_tokens"], plain["usage"]["completion_tokens"]);
 }
