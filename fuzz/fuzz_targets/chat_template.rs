@@ -1,4 +1,5 @@
-//! A chat template: applied to messages with the text behind a zero byte among them, and to an answer's end. The text has a bound.
+//! A chat template: applied to messages with the text behind a zero byte among them, with the variables behind another one, and to an
+//! answer's end. The text has a bound.
 #![no_main]
 
 use esolm::{ChatTemplate, Message};
@@ -10,8 +11,11 @@ const MOST: usize = 2 << 20;
 
 fuzz_target!(|input: &[u8]| {
     let Ok(input) = str::from_utf8(input) else { return };
-    let (template, content) = input.split_once('\0').unwrap_or((input, "Hello"));
+    let (template, rest) = input.split_once('\0').unwrap_or((input, "Hello"));
+    let (content, kwargs) = rest.split_once('\0').unwrap_or((rest, "{}"));
     let Some(template) = ok(ChatTemplate::from_text(template)) else { return };
+    // Those that are refused change nothing.
+    let template = ok(template.clone().with_kwargs(kwargs)).unwrap_or(template);
     let messages = [
         Message::system("Be brief."),
         Message::user(content),

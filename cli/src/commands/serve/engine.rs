@@ -236,12 +236,12 @@ impl Work {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             let takes_time = job.wanted.has_grammar();
             let added = job.with_params(&self.params, |prompt, params| {
-                let sequence = self.context.add_sequence(prompt, params)?;
-                let echo = if job.wanted.echo {
-                    self.context.model().tokenizer()?.decode(&job.prompt)?
-                } else {
-                    String::new()
+                // (Before there is a sequence that an error would leave behind.)
+                let echo = match job.wanted.echo {
+                    true => self.context.model().tokenizer()?.decode(&job.prompt)?,
+                    false => String::new(),
                 };
+                let sequence = self.context.add_sequence(prompt, params)?;
                 Ok((sequence, self.context.cached_tokens(sequence)?, echo))
             });
             match added {
