@@ -5,7 +5,7 @@ use esolm::{Dry, Error, Model, Result};
 use crate::allocation::push;
 use crate::input::tokenizer;
 
-/// The options as they are written on the command line; the names are llama.cpp's.
+/// The options as they are written on the command line; the names are llama.cpp's, but for the range, where its 0 is none.
 #[derive(clap::Args)]
 pub struct DryArgs {
     /// DRY: a token that would continue a repetition of n tokens becomes less likely, by this times base^(n - allowed
@@ -13,17 +13,22 @@ pub struct DryArgs {
     #[arg(long, default_value_t = Dry::DEFAULT.multiplier, value_name = "X")]
     dry_multiplier: f32,
     /// How fast the penalty of DRY grows with the length of the repetition, at least 1.
-    #[arg(long, default_value_t = Dry::DEFAULT.base, value_name = "X")]
+    #[arg(long, default_value_t = Dry::DEFAULT.base, value_name = "X", requires = "dry_multiplier")]
     dry_base: f32,
     /// The shortest repetition that DRY penalises, in tokens.
-    #[arg(long, default_value_t = Dry::DEFAULT.allowed_length, value_name = "N")]
+    #[arg(long, default_value_t = Dry::DEFAULT.allowed_length, value_name = "N", requires = "dry_multiplier")]
     dry_allowed_length: u32,
     /// How many tokens left of a position DRY looks at; 0 = all.
-    #[arg(long, default_value_t = Dry::DEFAULT.range, value_name = "N")]
+    #[arg(long, default_value_t = Dry::DEFAULT.range, value_name = "N", requires = "dry_multiplier")]
     dry_range: u32,
     /// No repetition reaches across a token that contains this text. May be repeated. Default, or none: no text. (llama.cpp's
     /// are a line break, ':', '"' and '*'.)
-    #[arg(long = "dry-sequence-breaker", value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(
+        long = "dry-sequence-breaker",
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        requires = "dry_multiplier"
+    )]
     dry_breakers: Vec<String>,
 }
 

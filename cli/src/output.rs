@@ -175,6 +175,10 @@ pub fn write_file(path: &Path, content: impl Display) -> Result<()> {
 pub fn check_outputs(outputs: &[Option<&Path>], inputs: &[&Path]) -> Result<()> {
     let mut taken: Vec<_> = inputs.iter().filter_map(|input| place(input)).collect();
     for output in outputs.iter().flatten() {
+        if output.as_os_str() == "-" {
+            let what = "'-' is no file to write to (./- would be)";
+            return Err(Error::InvalidArgument(what.into()));
+        }
         esolm::check_writable(output)?;
         let Some(place) = place(output) else { continue };
         if taken.contains(&place) {

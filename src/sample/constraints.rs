@@ -61,7 +61,7 @@ impl Constraints {
     ) -> Result<()> {
         let exists = |token: u32| config.is_writable(token);
         let no_token =
-            |rule: &str, token: u32| Err(Error::invalid(format!("{rule}: there is no token {token}")));
+            |rule: &str, token: u32| Err(Error::invalid(format!("{rule}: {}", not_writable(config, token))));
         let mut banned = filled(config.vocab_size, false)?;
         for &token in &self.banned {
             match banned.get_mut(token as usize) {
@@ -95,7 +95,7 @@ impl Constraints {
                 None => return bad(format!("beyond the length of {length}")),
             }
             if let Some(token) = tokens.iter().find(|&&token| !exists(token)) {
-                return bad(format!("there is no token {token}"));
+                return bad(not_writable(config, *token));
             }
             if tokens.iter().all(|&token| is_banned(token)) {
                 return bad(if tokens.is_empty() {
@@ -312,4 +312,12 @@ fn mark(tokens: &[u32], marks: &mut [bool], value: bool) {
 fn no_draw(what: &str, choice: &LogitsRow<'_>) -> Error {
     let LogitsRow { sequence, position, .. } = choice;
     Error::invalid(format!("{what} (sequence {sequence}, position {position})"))
+}
+
+/// Why a token cannot be written.
+fn not_writable(config: &Config, token: u32) -> String {
+    match token == config.mask_token_id {
+        true => format!("token {token} is the mask, which is never written"),
+        false => format!("there is no token {token}"),
+    }
 }

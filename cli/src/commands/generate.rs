@@ -78,6 +78,7 @@ pub struct Args {
         default_value_t = 0,
         value_name = "N",
         requires = "json",
+        conflicts_with = "count",
         hide_default_value = true,
         help_heading = "Output"
     )]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use esolm::evaluate::verify::verify;
+use esolm::evaluate::verify::{left_out, verify};
 use esolm::{Error, Result};
 use serde_json::json;
 
@@ -15,8 +15,9 @@ use crate::output::{print, print_json, short};
 /// Compare a model with reference outputs, logit by logit and token by token.
 ///
 /// GOLDEN is a safetensors file of what the authors' code computed for this model: trajectories, single steps, logits of
-/// texts; all that it has for the model's variant is replayed (not yet of WeDLM and BD3-LM). Exits with 1 if a logit differs by more
-/// than the tolerance, or a token differs.
+/// texts. What of it can be replayed with the model's variant is (nothing yet of WeDLM and BD3-LM), and what is left out is told. A
+/// golden.json beside it has the numbers of sampled trajectories. Exits with 1 if a logit differs by more than the tolerance, or a token
+/// differs.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
@@ -46,6 +47,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let model = args.model.open(&args.compute.device)?;
     let outcomes =
         verify(&model, &args.golden, &args.compute.context_params(), args.compute.pool()?.as_ref())?;
+    let left_out = left_out(&model, &args.golden)?;
     let largest = outcomes
         .iter()
         .map(|o| o.largest_difference)
@@ -62,6 +64,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             "tolerance": short(args.tolerance),
             "largest_difference": largest,
             "differing_tokens": differing,
+            "left_out": left_out,
             "trajectories": outcomes.iter().map(one).collect::<Vec<_>>(),
         });
         print_json(report)?;
@@ -77,6 +80,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 o.tokens,
                 o.differing,
             ))?;
+        }
+        if !left_out.is_empty() {
+            print(format_args!("not compared: {}\n", left_out.join(", ")))?;
         }
         let verdict = if agrees { "agrees" } else { "DIFFERS" };
         print(format_args!("{verdict}: largest {largest:.2e}, tolerance {:.0e}\n", args.tolerance))?;

@@ -179,7 +179,7 @@ fn allowed_tokens_are_all_that_is_written_there() {
         (&["5="], "--allow: '' is not a token"),
         (&["5=the,"], "--allow: '' is not a token"),
         (&["5=the,happily ever after"], "--allow: 'happily ever after' is"),
-        (&["5=#4096"], "position 5: there is no token 4096"),
+        (&["5=#4096"], "position 5: token 4096 is the mask, which is never written"),
         (&["5=the", "3-7=a"], "position 5: the position is given twice"),
         (&["1=#5"], "position 1: the prompt has token"),
     ] {

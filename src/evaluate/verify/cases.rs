@@ -69,6 +69,28 @@ impl Golden<'_> {
         Ok(names)
     }
 
+    /// The names of what is no part of a case, without those of its parts.
+    ///
+    /// # Errors
+    /// As [`Golden::names`].
+    pub fn left_out(&self, config: &Config) -> Result<Vec<String>> {
+        let cases = self.names(config)?;
+        // Texts of logits without a name have none either.
+        let texts = FORWARD.map(|logits| forward_texts(logits, config));
+        let mut names: Vec<String> = Vec::new();
+        for (tensor, _) in self.tensors.iter() {
+            let name = tensor.rsplit_once('.').map_or(tensor, |(name, _)| name);
+            let is_replayed = |known: &str| cases.binary_search_by(|case| case.as_str().cmp(known)).is_ok();
+            let is_text = texts.contains(&Some(tensor)) && FORWARD.into_iter().any(is_replayed);
+            if !is_replayed(name) && !is_text {
+                push(&mut names, copied(name)?)?;
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
     fn is_case(&self, name: &str, config: &Config) -> bool {
         if self.has(name, "tokens") {
             let noise = self.tensors.tensor(&format!("{name}.u"));
@@ -161,8 +183,7 @@ impl Golden<'_> {
         let diffusion = match config.variant {
             Variant::EsoA if !config.diffusion_only => {
                 let count = scalar("num_diffusion_tokens");
-                count.ok_or_else(|| self.bad(format!("golden.json has no {name}.num_diffusion_tokens")))?
-                    as usize
+                count.ok_or_else(|| self.without(&format!("{name}.num_diffusion_tokens")))? as usize
             }
             Variant::EsoA => length,
             _ => 0,
@@ -278,7 +299,7 @@ impl Golden<'_> {
             return Ok(SamplingParams { temperature: 0.0, ..SamplingParams::FULL });
         }
         let top_p = self.scalars.get(name).and_then(|s| s.get("p_nucleus")).and_then(Value::as_f64);
-        let top_p = top_p.ok_or_else(|| self.bad(format!("golden.json has no {name}.p_nucleus")))?;
+        let top_p = top_p.ok_or_else(|| self.without(&format!("{name}.p_nucleus")))?;
         Ok(SamplingParams { top_p: top_p as f32, ..SamplingParams::FULL })
     }
 }

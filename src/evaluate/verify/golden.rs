@@ -129,6 +129,14 @@ impl<'a> Golden<'a> {
         Ok((collected(tensor.shape().iter().copied())?, collected(chunks.iter().map(|c| from(*c)))?))
     }
 
+    /// A number that is not in `golden.json`.
+    pub fn without(&self, number: &str) -> Error {
+        self.bad(match self.scalars {
+            Value::Null => format!("there is no golden.json beside it, which would have {number}"),
+            _ => format!("golden.json has no {number}"),
+        })
+    }
+
     pub fn bad_shape(&self, name: &str, part: &str, shape: &[usize]) -> Error {
         self.bad(format!("{name}.{part} has the shape {shape:?}"))
     }

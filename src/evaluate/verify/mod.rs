@@ -84,6 +84,16 @@ pub fn verify(
     Ok(outcomes)
 }
 
+/// The names of outputs in the golden file at `path` that [`verify`] does not replay with this model: such as steps of MDLM with noise of
+/// their own, scores, and what is of other variants.
+///
+/// # Errors
+/// Those of [`verify`] that the file causes.
+pub fn left_out(model: &Model, path: &Path) -> Result<Vec<String>> {
+    let bytes = FileBytes::read(path, &|_| Ok(()))?;
+    Golden::parse(bytes.bytes(), path)?.left_out(model.config())
+}
+
 /// Runs a case and compares.
 fn replay(case: &Case, model: &Model, params: &ContextParams, pool: Option<&ThreadPool>) -> Result<Outcome> {
     let vocab = model.config().vocab_size;

@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             for (&alpha_0, &length) in
                 alphas(args, config).iter().flat_map(|a| args.length.iter().map(move |n| (a, n)))
             {
-                for (amount, schedule) in amounts(args, config) {
+                for (amount, schedule) in amounts(args, config, alpha_0) {
                     let params = GenerateParams { schedule, ..params(args, alpha_0, amount, config, length) };
                     let times = Times::default();
                     cases.push(Case { subject, kernels, batch, length, amount, params, times });
@@ -95,9 +95,11 @@ fn alphas<'a>(args: &'a Args, config: &Config) -> &'a [f64] {
 }
 
 /// How much the steps of a model do, and by which schedule.
-fn amounts<'a>(args: &'a Args, config: &Config) -> Vec<(Amount, Schedule<'a>)> {
+fn amounts<'a>(args: &'a Args, config: &Config, alpha_0: f64) -> Vec<(Amount, Schedule<'a>)> {
     let or = |given: &'a [usize], default: &'static [usize]| if given.is_empty() { default } else { given };
     match config.variant {
+        // Nothing is left to steps of diffusion.
+        _ if alpha_0 == 0.0 => vec![(Amount::Tokens(1), Schedule::Reference)],
         Variant::WeDlm => {
             let windows = or(&args.window, &[4, 16]).iter();
             windows.map(|&window| (Amount::Window(window), Schedule::Reference)).collect()

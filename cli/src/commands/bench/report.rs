@@ -142,10 +142,12 @@ pub fn beyond_limits(args: &Args, machine: &Machine, cases: &[Case<'_>]) -> &'st
     let is_beyond = |case: &Case<'_>| {
         let Some(floor) = case.floor(args, machine) else { return false };
         floor.seconds > case.times.median()
-            || case.times.parts().is_some_and(|parts| {
-                let mut all = parts.into_iter().filter_map(|(name, ms)| shares(Some(&floor), case, name, ms));
-                all.any(|shares| shares.iter().any(|share| *share > 1.0))
-            })
+            || args.profile
+                && case.times.parts().is_some_and(|parts| {
+                    let mut all =
+                        parts.into_iter().filter_map(|(name, ms)| shares(Some(&floor), case, name, ms));
+                    all.any(|shares| shares.iter().any(|share| *share > 1.0))
+                })
     };
     match cases.iter().any(is_beyond) {
         true => {

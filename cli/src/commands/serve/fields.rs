@@ -7,7 +7,19 @@ use super::failure::Failure;
 pub type Found<T> = Result<T, Failure>;
 
 /// Parameters that ask for something else than text, unless they are empty.
-const IMPOSSIBLE: [&str; 4] = ["tools", "functions", "audio", "web_search_options"];
+/// (And llama.cpp's and vLLM's names of grammars, which would be missed.)
+const IMPOSSIBLE: [&str; 10] = [
+    "tools",
+    "functions",
+    "audio",
+    "web_search_options",
+    "grammar",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "structured_outputs",
+];
 /// And in chats.
 const NOT_IN_CHATS: [&str; 2] = ["suffix", "echo"];
 

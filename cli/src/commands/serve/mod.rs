@@ -9,6 +9,7 @@ mod held;
 mod incoming;
 mod job;
 mod ordered;
+mod origin;
 mod patient;
 mod request;
 mod sampling;
@@ -45,8 +46,8 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     template: ChatTemplateArgs,
-    /// Address to listen on.
-    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "ADDRESS")]
+    /// Address to listen on, or localhost.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "ADDRESS", value_parser = address)]
     host: IpAddr,
     /// Port; 0 = a free one, which is told.
     #[arg(long, default_value_t = 8080, value_name = "PORT")]
@@ -95,6 +96,11 @@ pub struct Args {
     passes: PassArgs,
     #[command(flatten, next_help_heading = "Device and threads")]
     compute: ComputeArgs,
+}
+
+/// An address, or the name that this machine has for itself.
+fn address(text: &str) -> std::result::Result<IpAddr, std::net::AddrParseError> {
+    if text == "localhost" { Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)) } else { text.parse() }
 }
 
 const EXAMPLES: &str = "\

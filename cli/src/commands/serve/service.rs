@@ -2,15 +2,13 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use esolm::Model;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
-use hyper::http::uri::Authority;
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -22,6 +20,7 @@ use super::engine::Engine;
 use super::failure::Failure;
 use super::incoming::Bodies;
 use super::job::{Event, Job};
+use super::origin::Page;
 use super::request::Request;
 use crate::allocation::{collected, copy_of, formatted};
 use crate::chat_format::ChatFormat;
@@ -107,10 +106,22 @@ impl Service {
         &self,
         request: hyper::Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Infallible> {
-        Ok(self.route(request).await.unwrap_or_else(|failure| json_response(failure.status, &failure.body())))
+        let page = Page::of(request.headers(), !self.keys.is_empty());
+        let answer = match page.is_asking_first(&request) {
+            // (It gives no key yet.)
+            true => page.check().map(|()| response(StatusCode::NO_CONTENT, Bytes::new())),
+            false => self.route(request, &page).await,
+        };
+        let mut answer = answer.unwrap_or_else(|failure| json_response(failure.status, &failure.body()));
+        page.permit(answer.headers_mut());
+        Ok(answer)
     }
 
-    async fn route(&self, request: hyper::Request<Incoming>) -> Result<Response<AnswerBody>, Failure> {
+    async fn route(
+        &self,
+        request: hyper::Request<Incoming>,
+        page: &Page,
+    ) -> Result<Response<AnswerBody>, Failure> {
         let path = request.uri().path().trim_end_matches('/').to_owned();
         let path = path.as_str();
         if path == "/health" {
@@ -140,7 +151,7 @@ impl Service {
             _ => return Err(Failure::not_found(&format!("path '{path}'"))),
         };
         expect(&request, &Method::POST)?;
-        self.check_origin(request.headers())?;
+        page.check()?;
         let deadline = Instant::now() + self.limits.timeout;
         let body = self.bodies.receive(request).await?;
         let shared = self.shared.clone();
@@ -182,15 +193,6 @@ impl Service {
         };
         let found = self.keys.iter().fold(false, |found, key| found | is_same(key.as_bytes()));
         if found { Ok(()) } else { Err(Failure::unauthorized()) }
-    }
-
-    /// Refuses what pages of other sites send. A browser asks first before it sends JSON elsewhere, but takes a name that its site
-    /// has since given this machine's address for the site itself.
-    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Failure> {
-        match headers.get(ORIGIN) {
-            Some(origin) if self.keys.is_empty() && !is_this_machine(origin) => Err(Failure::other_site()),
-            _ => Ok(()),
-        }
     }
 
     /// Has the texts of a request written.
@@ -285,14 +287,6 @@ impl Service {
 /// Seconds since 1970.
 fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
-}
-
-/// Whether a page's origin names no site: an address, or this machine.
-fn is_this_machine(origin: &HeaderValue) -> bool {
-    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, rest)| rest);
-    let Some(authority) = authority.and_then(|text| text.parse::<Authority>().ok()) else { return false };
-    let host = authority.host().trim_matches(['[', ']']);
-    host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok()
 }
 
 /// The bytes that a part of a path stands for: `%20` is a blank.

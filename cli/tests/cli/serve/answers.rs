@@ -150,6 +150,7 @@ fn wrong_requests_are_refused_as_openai_refuses_them() {
         (COMPLETIONS, json!({"prompt": "a", "suffix": "b", "max_tokens": 255}), 400, "the context has 256"),
         (COMPLETIONS, json!({"prompt": "a", "echo": true, "logprobs": 1}), 400, "'echo'"),
         (COMPLETIONS, json!({"prompt": "a", "tools": [{}]}), 400, "'tools'"),
+        (COMPLETIONS, json!({"prompt": "a", "grammar": "root ::= \"a\""}), 400, "'grammar'"),
         (COMPLETIONS, json!({"prompt": "a", "logit_bias": {"99999": 1}}), 400, "'logit_bias'"),
         (COMPLETIONS, json!({"prompt": [99999]}), 400, "no such token"),
         (COMPLETIONS, json!({"prompt": "a", "model": "gpt-4"}), 404, "gpt-4"),
@@ -194,10 +195,30 @@ fn pages_of_other_sites_are_refused_where_there_is_no_key() {
         ("http://[::1]:8080", 200),
     ] {
         let header = format!("Origin: {origin}\r\n");
-        let (found, _, answer) = open.send(&post(COMPLETIONS, &body, &header));
+        let (found, head, answer) = open.send(&post(COMPLETIONS, &body, &header));
         assert_eq!(found, status, "{origin}: {answer}");
+        // The browser asks first, without a key, and is told that the page may send and read.
+        let permits = |head: &str| head.contains(&format!("access-control-allow-origin: {origin}\r\n"));
+        assert_eq!(permits(&head), status == 200, "{origin}: {head}");
+        let asked = format!(
+            "OPTIONS {COMPLETIONS} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}Access-Control-Request-Method: POST\r\n\r\n"
+        );
+        let (found, head, _) = open.send(asked.as_bytes());
+        assert_eq!(
+            (found, permits(&head)),
+            (if status == 200 { 204 } else { 403 }, status == 200),
+            "{origin}: {head}"
+        );
+        let (found, head, _) = locked.send(asked.as_bytes());
+        assert!(
+            found == 204 && permits(&head) && head.contains("access-control-allow-headers: authorization"),
+            "{head}"
+        );
         let with_key = format!("{header}Authorization: Bearer secret\r\n");
-        assert_eq!(locked.send(&post(COMPLETIONS, &body, &with_key)).0, 200, "{origin}");
+        let (found, head, _) = locked.send(&post(COMPLETIONS, &body, &with_key));
+        assert!(found == 200 && permits(&head), "{origin}: {head}");
+        let (found, head, _) = locked.send(&post(COMPLETIONS, &body, &header));
+        assert!(found == 401 && permits(&head), "{origin}: {head}");
     }
     // Names in paths are as browsers and clients write them.
     assert_eq!(open.get("/v1/models/a%20b%2F%C3%A9").1["id"], "a b/é");
