@@ -19,7 +19,8 @@ def public() -> Iterator[str]:
         value = getattr(esolm, name)
         if not isinstance(value, type):
             yield name
-        elif not issubclass(value, (enum.Enum, Exception)):
+        # (To Python 3.9 an alias of Mapping is a type, too.)
+        elif value.__module__.startswith("esolm") and not issubclass(value, (enum.Enum, Exception)):
             yield from (field.name for field in dataclasses.fields(value)) if dataclasses.is_dataclass(value) else ()
             yield from vars(value)
 
