@@ -14,6 +14,8 @@ mod allocation;
 #[allow(dead_code)]
 #[path = "../../cli/src/commands/serve/failure.rs"]
 mod failure;
+#[path = "../../cli/src/commands/serve/fields.rs"]
+mod fields;
 #[allow(dead_code)]
 #[path = "../../cli/src/commands/serve/held.rs"]
 mod held;
@@ -23,9 +25,13 @@ mod history;
 #[allow(dead_code)]
 #[path = "../../cli/src/commands/serve/job.rs"]
 mod job;
+#[path = "../../cli/src/commands/serve/ordered.rs"]
+mod ordered;
 #[allow(dead_code)]
 #[path = "../../cli/src/commands/serve/request.rs"]
 mod request;
+#[path = "../../cli/src/commands/serve/sampling.rs"]
+mod sampling;
 
 /// Stand for the command's, which read options and files.
 mod chat_format {
@@ -57,6 +63,14 @@ mod input {
 mod output {
     pub fn json_line(value: serde_json::Value) -> String {
         value.to_string()
+    }
+
+    pub struct JsonText<'a, T>(pub &'a T);
+
+    impl<T: serde::Serialize> std::fmt::Display for JsonText<'_, T> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str(&serde_json::to_string(self.0).map_err(|_| std::fmt::Error)?)
+        }
     }
 
     pub fn write_file(_: &std::path::Path, _: impl std::fmt::Display) -> esolm::Result<()> {

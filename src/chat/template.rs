@@ -207,7 +207,9 @@ fn render(
     marker: Option<&Marker<'_>>,
 ) -> Result<String> {
     let ChatTemplate { source, bos_token, eos_token, kwargs } = template;
-    let facts = jinja::Facts { bos_token, eos_token, add_generation_prompt, kwargs, marker };
+    let mark = marker.map(|marker| move |text: &str| marker.marked(text));
+    let mark = mark.as_ref().map(|mark| mark as &jinja::Mark<'_>);
+    let facts = jinja::Facts { bos_token, eos_token, add_generation_prompt, kwargs, mark };
     jinja::render(source, messages, &facts)
 }
 

@@ -64,12 +64,18 @@ fn impossible_constraints_are_refused_at_begin() {
         (allowed(&[(1, &[3, 4])]), "position 1: the prompt has token 2"),
         (Constraints { banned: vec![8, 9], ..allowed(&[(3, &[9, 8])]) }, "position 3: every one is banned"),
         (Constraints { banned: (0..MASK).collect(), ..none() }, "banned: every token"),
-        (Constraints { banned: vec![MASK], ..none() }, "banned: token 100 is the mask, which is never written"),
+        (
+            Constraints { banned: vec![MASK], ..none() },
+            "banned: token 100 is the mask, which is never written",
+        ),
         (Constraints { banned: vec![u32::MAX], ..none() }, "banned: there is no token"),
         (Constraints { bias: vec![(4, f32::NAN)], ..none() }, "bias of token 4: NaN"),
         (Constraints { bias: vec![(4, f32::INFINITY)], ..none() }, "bias of token 4: inf"),
         (Constraints { bias: vec![(4, 1.0), (4, 1.0)], ..none() }, "token 4 is given twice"),
-        (Constraints { bias: vec![(MASK, 1.0)], ..none() }, "bias: token 100 is the mask, which is never written"),
+        (
+            Constraints { bias: vec![(MASK, 1.0)], ..none() },
+            "bias: token 100 is the mask, which is never written",
+        ),
         (Constraints { repetition_penalty: 0.0, ..none() }, "penalty of 0"),
         (Constraints { repetition_penalty: f32::NAN, ..none() }, "penalty of NaN"),
         (Constraints { repetition_penalty: f32::INFINITY, ..none() }, "penalty of inf"),
@@ -78,7 +84,10 @@ fn impossible_constraints_are_refused_at_begin() {
         (dry(Dry { multiplier: -1.0, ..Dry::DEFAULT }), "DRY multiplier of -1"),
         (dry(Dry { base: 0.5, ..Dry::DEFAULT }), "DRY base of 0.5"),
         (dry(Dry { allowed_length: 0, ..Dry::DEFAULT }), "DRY allowed length of 0"),
-        (dry(Dry { breakers: vec![1, MASK], ..Dry::DEFAULT }), "DRY breakers: token 100 is the mask, which is never written"),
+        (
+            dry(Dry { breakers: vec![1, MASK], ..Dry::DEFAULT }),
+            "DRY breakers: token 100 is the mask, which is never written",
+        ),
     ];
     for (bad, says) in cases {
         for constraints in [vec![bad.clone()], vec![none(), bad.clone()]] {

@@ -5,9 +5,9 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
+use super::Mark;
 use super::budget::{Fault, Outcome, fault};
 use super::value::{Datum, Entries, Store};
-use crate::chat::names::Marker;
 use crate::error::Error;
 use crate::json::{is_no_memory, no_memory};
 use crate::memory::{collected, copied, push};
@@ -15,14 +15,14 @@ use crate::memory::{collected, copied, push};
 /// What the library gives every template.
 const TAKEN: [&str; 4] = ["messages", "bos_token", "eos_token", "add_generation_prompt"];
 
-/// The variables of an object in JSON, whose texts the marker marks.
+/// The variables of an object in JSON, whose texts are what `mark` makes of them.
 pub(super) fn read<'a>(
     json: &'a str,
-    marker: Option<&'a Marker<'a>>,
+    mark: Option<&'a Mark<'a>>,
     store: &'a Store<'a>,
 ) -> Outcome<Entries<'a>> {
     let mut from = serde_json::Deserializer::from_str(json);
-    let read = Seed { store, marker }.deserialize(&mut from).and_then(|value| from.end().map(|()| value));
+    let read = Seed { store, mark }.deserialize(&mut from).and_then(|value| from.end().map(|()| value));
     let value = read.map_err(|error| match is_no_memory(&error) {
         true => Fault::Memory(Error::OutOfMemory("variables of a chat template".into())),
         false => Fault::new(format_args!("its variables: {error}")),
@@ -40,14 +40,14 @@ pub(super) fn read<'a>(
 #[derive(Clone, Copy)]
 struct Seed<'a> {
     store: &'a Store<'a>,
-    marker: Option<&'a Marker<'a>>,
+    mark: Option<&'a Mark<'a>>,
 }
 
 impl<'a> Seed<'a> {
     fn text<E: serde::de::Error>(self, text: &str) -> Result<&'a str, E> {
-        let own = match self.marker {
+        let own = match self.mark {
             None => copied(text),
-            Some(marker) => marker.marked(text),
+            Some(mark) => mark(text),
         };
         match own {
             Ok(own) => self.store.text(own).map_err(told),

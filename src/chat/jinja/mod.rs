@@ -25,7 +25,6 @@ use budget::{Budget, Fault, Outcome};
 use value::{Datum, Entries, Store, set};
 
 use super::message::Message;
-use super::names::Marker;
 use crate::error::{Error, Result};
 use crate::memory::{append, collected, start_scoped, try_collected};
 use crate::simd::DefaultFloats;
@@ -36,6 +35,9 @@ const STACK: usize = 16 << 20;
 /// Most text of a template: this, and four times what the messages have.
 const MAX_TEXT: usize = 1 << 20;
 
+/// Makes a text of the caller's what the template is to see.
+pub(super) type Mark<'a> = dyn Fn(&str) -> Result<String> + Sync + 'a;
+
 /// What a template may know beside the messages.
 pub(super) struct Facts<'a> {
     pub(super) bos_token: &'a str,
@@ -43,8 +45,8 @@ pub(super) struct Facts<'a> {
     pub(super) add_generation_prompt: bool,
     /// More variables: objects in JSON.
     pub(super) kwargs: &'a [String],
-    /// What marks their texts.
-    pub(super) marker: Option<&'a Marker<'a>>,
+    /// What their texts are to be.
+    pub(super) mark: Option<&'a Mark<'a>>,
 }
 
 /// Checks a template's syntax.
@@ -117,7 +119,7 @@ fn variables<'a>(messages: &[Message<'a>], facts: &Facts<'a>, store: &'a Store<'
     ];
     let mut known = collected(known.into_iter())?;
     for json in facts.kwargs {
-        for (name, value) in kwargs::read(json, facts.marker, store)? {
+        for (name, value) in kwargs::read(json, facts.mark, store)? {
             set(&mut known, name, value, &store.budget)?;
         }
     }

@@ -8,7 +8,7 @@ use crate::simd::DefaultFloats;
 const CHAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/chat");
 
 fn facts(add_generation_prompt: bool) -> Facts<'static> {
-    Facts { bos_token: "<s>", eos_token: "</s>", add_generation_prompt, kwargs: &[], marker: None }
+    Facts { bos_token: "<s>", eos_token: "</s>", add_generation_prompt, kwargs: &[], mark: None }
 }
 
 fn apply(template: &str) -> Result<String, String> {
