@@ -5,12 +5,14 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use super::Mark;
 use super::budget::{Fault, Outcome, fault};
 use super::value::{Datum, Entries, Store};
 use crate::error::Error;
 use crate::json::{is_no_memory, no_memory};
 use crate::memory::{collected, copied, push};
+
+/// Makes a text of the caller's what the template is to see.
+pub type Mark<'a> = dyn Fn(&str) -> Result<String, Error> + Sync + 'a;
 
 /// What the library gives every template.
 const TAKEN: [&str; 4] = ["messages", "bos_token", "eos_token", "add_generation_prompt"];

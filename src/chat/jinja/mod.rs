@@ -22,6 +22,7 @@ mod text;
 mod value;
 
 use budget::{Budget, Fault, Outcome};
+pub(super) use kwargs::Mark;
 use value::{Datum, Entries, Store, set};
 
 use super::message::Message;
@@ -34,9 +35,6 @@ const STACK: usize = 16 << 20;
 
 /// Most text of a template: this, and four times what the messages have.
 const MAX_TEXT: usize = 1 << 20;
-
-/// Makes a text of the caller's what the template is to see.
-pub(super) type Mark<'a> = dyn Fn(&str) -> Result<String> + Sync + 'a;
 
 /// What a template may know beside the messages.
 pub(super) struct Facts<'a> {

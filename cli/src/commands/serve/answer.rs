@@ -275,9 +275,9 @@ fn top(token: &TokenReport) -> Value {
 }
 
 impl TokenReport {
-    /// Characters of its text.
+    /// Characters that begin in it: one may be spread over several tokens.
     pub fn characters(&self) -> usize {
-        text(&self.bytes).chars().count()
+        self.bytes.iter().filter(|&&byte| byte & 0xC0 != 0x80).count()
     }
 }
 

@@ -11,7 +11,7 @@ use esolm::{Context, Error, GenerateParams, Model, Result, Step, StopReason};
 use super::failure::Failure;
 use super::held::HeldBytes;
 use super::job::{End, Event, Job, Piece, TokenReport};
-use crate::allocation::{append, collected, push};
+use crate::allocation::{append, collected, extend, push};
 use crate::signals;
 
 /// How requests reach the thread. Clones are of one thread, which ends with the last of them.
@@ -238,7 +238,7 @@ impl Work {
             let added = job.with_params(&self.params, |prompt, params| {
                 // (Before there is a sequence that an error would leave behind.)
                 let echo = match job.wanted.echo {
-                    true => self.context.model().tokenizer()?.decode(&job.prompt)?,
+                    true => whole_characters(self.context.model(), &job.prompt)?,
                     false => String::new(),
                 };
                 let sequence = self.context.add_sequence(prompt, params)?;
@@ -332,4 +332,21 @@ impl Work {
         // It is there: only this thread removes sequences.
         let _ = self.context.remove_sequence(sequence);
     }
+}
+
+/// The text of tokens, without a beginning of a character at their end: it comes with the text behind them.
+fn whole_characters(model: &Model, tokens: &[u32]) -> Result<String> {
+    let tokenizer = model.tokenizer()?;
+    let mut text = tokenizer.decode(tokens)?;
+    // A character has four bytes at most, and a token one at least.
+    let mut last = Vec::new();
+    for &token in tokens.get(tokens.len().saturating_sub(4)..).unwrap_or_default() {
+        extend(&mut last, &tokenizer.token_piece(token)?.unwrap_or_default())?;
+    }
+    let rest = last.utf8_chunks().last().map(|chunk| chunk.invalid()).unwrap_or_default();
+    if str::from_utf8(rest).is_err_and(|error| error.error_len().is_none()) {
+        // All of it is one sign for what is no character.
+        text.pop();
+    }
+    Ok(text)
 }

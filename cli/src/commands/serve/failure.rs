@@ -44,6 +44,14 @@ impl Failure {
         Self { code: Some("context_length_exceeded"), ..Self::wrong(message) }
     }
 
+    /// A gap that does not fit, with the tokens that stand around it.
+    pub fn too_long_gap(given: usize, gap: usize, most: usize) -> Self {
+        let message = format!(
+            "'max_tokens' of {gap} between prompt and suffix of {given} tokens; the context has {most} in all"
+        );
+        Self { code: Some("context_length_exceeded"), ..Self::wrong(message) }
+    }
+
     pub fn unauthorized() -> Self {
         let message = "the API key is missing or wrong (header 'Authorization: Bearer KEY')";
         let own = Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message);

@@ -34,7 +34,7 @@ impl Request {
         let fields = Fields::parse(body, own_name)?;
         let prompts = prompts(fields.get("prompt"), model)?;
         let top = fields.whole("logprobs", 0..=MOST_LOG_PROBS)?.map(|top| top as usize);
-        let most = fields.whole("max_tokens", 1..=1 << 30)?.map_or(COMPLETION_TOKENS, |most| most as usize);
+        let most = fields.max_tokens()?.unwrap_or(COMPLETION_TOKENS);
         let n = fields.n()?;
         match fields.whole("best_of", 1..=1 << 30)? {
             Some(best_of) if best_of != n as u64 => {
@@ -70,8 +70,7 @@ impl Request {
         };
         let top = fields.whole("top_logprobs", 0..=MOST_LOG_PROBS)?.unwrap_or(0) as usize;
         let top = fields.flag("logprobs")?.then_some(top);
-        let limit = |name| fields.whole(name, 1..=1 << 30);
-        let most = limit("max_completion_tokens")?.or(limit("max_tokens")?).unwrap_or(0) as usize;
+        let most = fields.max_tokens()?.unwrap_or(0);
         let n = fields.n()?;
         fields.finish(vec![prompt], n, most, top, model, Some(format))
     }
@@ -80,6 +79,13 @@ impl Request {
 impl Fields {
     fn n(&self) -> Found<usize> {
         Ok(self.whole("n", 1..=MOST_TEXTS as u64)?.unwrap_or(1) as usize)
+    }
+
+    /// Most tokens of a text, by either name.
+    fn max_tokens(&self) -> Found<Option<usize>> {
+        let limit = |name| self.whole(name, 1..=1 << 30);
+        let most = limit("max_completion_tokens")?.or(limit("max_tokens")?);
+        Ok(most.map(|most| most as usize))
     }
 
     /// What is to stand behind a text.
@@ -96,7 +102,7 @@ impl Fields {
                 "needs a model that fills gaps; this one writes behind a prompt",
             ));
         }
-        if !self.get("stop").is_null() {
+        if !self.stop()?.is_empty() {
             return Err(Failure::parameter("stop", "is not supported beside 'suffix'"));
         }
         let tokenizer = model.tokenizer()?;

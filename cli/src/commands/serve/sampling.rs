@@ -12,9 +12,9 @@ impl Fields {
         let default = SamplingParams::DEFAULT;
         // 0 is the most likely token for OpenAI.
         let above_0 = |value: f32| value.max(f32::MIN_POSITIVE);
-        // 0 and -1 are all tokens for llama.cpp and vLLM.
+        // 0 and negative numbers are all tokens for llama.cpp and vLLM.
         let top_k = match self.get("top_k").as_i64() {
-            Some(-1) => Some(0),
+            Some(..0) => Some(0),
             _ => self.whole("top_k", 0..=i32::MAX as u64)?,
         };
         Ok(SamplingParams {
@@ -23,7 +23,10 @@ impl Fields {
             top_p: self.number("top_p", 0.0..=1.0)?.map_or(default.top_p, above_0),
             min_p: self.number("min_p", 0.0..=1.0)?.unwrap_or(default.min_p),
             typical_p: self.number("typical_p", 0.0..=1.0)?.map_or(default.typical_p, above_0),
-            top_n_sigma: self.number("top_n_sigma", 0.0..=100.0)?.unwrap_or(default.top_n_sigma),
+            // -1 is off for llama.cpp.
+            top_n_sigma: self
+                .number("top_n_sigma", -1.0..=100.0)?
+                .map_or(default.top_n_sigma, |n| n.max(0.0)),
         })
     }
 
@@ -43,9 +46,10 @@ impl Fields {
     /// The penalty for repeated runs, without breakers.
     fn dry(&self) -> Found<Dry> {
         let default = Dry::DEFAULT;
-        // -1 is all tokens for llama.cpp.
+        // -1 is all tokens for llama.cpp, and 0 is none.
         let range = match self.get("dry_penalty_last_n").as_i64() {
             Some(-1) => Some(0),
+            Some(0) => return Ok(default),
             _ => self.whole("dry_penalty_last_n", 1..=i32::MAX as u64)?,
         };
         Ok(Dry {
@@ -73,7 +77,11 @@ impl Fields {
 
     pub fn constraints(&self, config: &Config) -> Found<Constraints> {
         let (mut bias, mut banned) = (Vec::new(), Vec::new());
-        if let Value::Object(entries) = self.get("logit_bias") {
+        let given = self.get("logit_bias");
+        if !(given.is_null() || given.is_object()) {
+            return Err(Failure::parameter("logit_bias", "is no object of tokens and numbers"));
+        }
+        if let Value::Object(entries) = given {
             for (token, value) in entries {
                 let wrong = || Failure::parameter("logit_bias", format!("has '{token}': {value}"));
                 let token = token.parse::<u32>().ok().filter(|&token| (token as usize) < config.vocab_size);

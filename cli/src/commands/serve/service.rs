@@ -203,8 +203,12 @@ impl Service {
             wanted.suffix.as_ref().map_or(1, |suffix| wanted.max_tokens.saturating_add(suffix.tokens.len()));
         let most = self.limits.length;
         if let Some(prompt) = prompts.iter().find(|prompt| prompt.len().saturating_add(behind) > most) {
-            let given = wanted.suffix.as_ref().map_or(0, |suffix| suffix.tokens.len());
-            return Err(Failure::too_long(prompt.len() + given, most));
+            return Err(match &wanted.suffix {
+                Some(suffix) => {
+                    Failure::too_long_gap(prompt.len() + suffix.tokens.len(), wanted.max_tokens, most)
+                }
+                None => Failure::too_long(prompt.len(), most),
+            });
         }
         if let Some(top) = wanted.log_probs {
             let limit = if wanted.max_tokens == 0 { usize::MAX } else { wanted.max_tokens };

@@ -19,7 +19,10 @@ fn parameters_are_those_of_the_command_line() {
     let plain = text(&json!({}));
     for (more, options) in [
         (json!({"top_k": 5}), "--top-k 5"),
-        (json!({"top_k": -1, "top_p": 1}), "--top-k 0 --top-p 1"),
+        (
+            json!({"top_k": -2, "top_p": 1, "top_n_sigma": -1, "dry_multiplier": 9, "dry_penalty_last_n": 0}),
+            "--top-k 0 --top-p 1",
+        ),
         (json!({"min_p": 0.2, "temperature": 1.5}), "--min-p 0.2 --temp 1.5"),
         (json!({"typical_p": 0.3}), "--typical 0.3"),
         (json!({"top_n_sigma": 1}), "--top-n-sigma 1"),
@@ -47,6 +50,8 @@ fn parameters_are_those_of_the_command_line() {
         ),
         (json!({"dry_base": 0.5}), "'dry_base'"),
         (json!({"ignore_eos": 1}), "'ignore_eos'"),
+        (json!({"logit_bias": [[14, -100]]}), "'logit_bias'"),
+        (json!({"suffix": "x", "max_tokens": 100_000}), "'max_tokens' of 100000 between"),
     ] {
         let mut wanted = json!({"prompt": "a"});
         wanted.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -138,4 +143,33 @@ fn echo_is_the_prompt_and_the_text() {
     assert_eq!(text(&with, 0), format!("Once upon a time{}", text(&plain, 0)));
     assert!(text(&with, 1).ends_with(&text(&plain, 1)) && text(&with, 1).len() > text(&plain, 1).len());
     assert_eq!(with["usage"]["completion_tokens"], plain["usage"]["completion_tokens"]);
+    // A prompt that ends inside a character, whose rest is written: bytes are tokens of their own.
+    let inside = json!({"prompt": [551, 173, 254, 247], "max_completion_tokens": 1, "logit_bias": {"223": 100}, "echo": true});
+    let (_, answer) = server.post(COMPLETIONS, &inside);
+    assert_eq!(text(&answer, 0), "Once😀");
+}
+
+#[test]
+fn offsets_count_characters_of_the_text() {
+    let server = Server::start(&[]);
+    let schema = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "string", "enum": ["😀 ok é then"]}}});
+    let wanted =
+        json!({"prompt": "a", "max_tokens": 40, "seed": 1, "logprobs": 0, "response_format": schema});
+    let (_, answer) = server.post(COMPLETIONS, &wanted);
+    let choice = &answer["choices"][0];
+    let text: Vec<char> = choice["text"].as_str().unwrap().chars().collect();
+    let (tokens, offsets) = (&choice["logprobs"]["tokens"], &choice["logprobs"]["text_offset"]);
+    let mut whole = 0;
+    for (token, offset) in tokens.as_array().unwrap().iter().zip(offsets.as_array().unwrap()) {
+        let (token, offset) = (token.as_str().unwrap(), offset.as_u64().unwrap() as usize);
+        // (The token that ends it is none of it.)
+        if !token.contains('\u{fffd}') && offset < text.len() {
+            assert!(
+                text[offset..].iter().collect::<String>().starts_with(token),
+                "{token} at {offset}: {choice}"
+            );
+            whole += 1;
+        }
+    }
+    assert!(whole > 5, "{choice}");
 }
