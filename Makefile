@@ -313,7 +313,7 @@ bench-peers: setup-python
 	target/peers/bin/pip install --quiet numpy torch
 	CMAKE_ARGS=-DGGML_NATIVE=ON target/peers/bin/pip install --quiet --no-cache-dir \
 	  --no-binary llama-cpp-python llama-cpp-python==0.3.36
-	PEER_PYTHON=target/peers/bin/python $(CARGO) bench -p esolm-cli --bench peers -- $(PEERS)
+	PEER_PYTHON=$(abspath target/peers/bin/python) $(CARGO) bench -p esolm-cli --bench peers -- $(PEERS)
 
 # Training (docs/training.md). TRAIN_PYTHON may name a Python that has the packages; then nothing is installed.
 ifndef TRAIN_PYTHON

@@ -34,7 +34,7 @@ pub(crate) use neon::Eight as Native;
 pub(crate) use neon::{neon, widen_f16};
 #[cfg(not(all(target_arch = "aarch64", not(miri))))]
 pub(crate) use portable::Eight as Native;
-pub(crate) use prefetch::{prefetch, prefetch_to_l2};
+pub(crate) use prefetch::{is_behind_in_order, prefetch, prefetch_to_l2};
 pub use processor::missing_instructions;
 #[cfg(feature = "capi")]
 pub(crate) use processor::missing_message;
