@@ -1,5 +1,6 @@
 //! JSON from outside as values, of which there may be so many. Objects with one of `serde_json`'s private keys are refused: if
-//! any crate of a program asks for it, they stand for JSON in a text, whose values and nesting would not be limited.
+//! any crate of a program asks for it, they stand for JSON in a text, whose values and nesting would not be limited. But for that of
+//! numbers, which all are such objects if any crate asks for them as they are written (its feature `arbitrary_precision`).
 
 use std::cell::Cell;
 use std::fmt;
@@ -17,6 +18,26 @@ const SMALL: (usize, usize) = (4096, 64 << 10);
 
 /// What those keys begin with.
 const PRIVATE: &str = "$serde_json::private::";
+const MORE: &str = "an object that is a number and more";
+/// The key of a number.
+const NUMBER: &str = "$serde_json::private::Number";
+
+/// The number in an object whose first key has been read: another than a number's is left to who calls.
+///
+/// # Errors
+/// If the object has more than the number.
+pub(crate) fn number_in<'de, A: MapAccess<'de>>(key: &str, map: &mut A) -> Result<Option<Number>, A::Error> {
+    if key != NUMBER {
+        return Ok(None);
+    }
+    let text = map.next_value_seed(Text)?;
+    if map.next_key_seed(Text)?.is_some() {
+        return Err(serde::de::Error::custom(MORE));
+    }
+    let whole = text.parse::<u64>().map(Number::from).or_else(|_| text.parse::<i64>().map(Number::from));
+    let number = whole.ok().or_else(|| Number::from_f64(text.parse().ok()?));
+    number.map(Some).ok_or_else(|| serde::de::Error::custom("a number out of range"))
+}
 
 /// Why JSON is not read.
 #[cfg(any(test, feature = "convert", feature = "grammar"))]
@@ -202,7 +223,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut all = Map::new();
         while let Some(key) = map.next_key_seed(Key(self.0))? {
-            all.insert(key, map.next_value_seed(self)?);
+            match number_in(&key, &mut map)? {
+                None => drop(all.insert(key, map.next_value_seed(self)?)),
+                Some(number) if all.is_empty() => return Ok(Value::Number(number)),
+                Some(_) => return Err(serde::de::Error::custom(MORE)),
+            }
         }
         Ok(Value::Object(all))
     }
@@ -227,7 +252,7 @@ impl<'de> Visitor<'de> for Key<'_> {
     }
 
     fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<String, E> {
-        if key.starts_with(PRIVATE) {
+        if key.starts_with(PRIVATE) && key != NUMBER {
             return Err(E::custom(format_args!("a key that begins with '{PRIVATE}'")));
         }
         Room::take(&self.0.text, key.len(), "bytes of text")?;
@@ -273,11 +298,32 @@ mod tests {
 
     #[test]
     fn private_keys_of_the_library_are_refused() {
-        for key in ["$serde_json::private::RawValue", "\\u0024serde_json::private::Number"] {
+        for key in ["$serde_json::private::RawValue", "\\u0024serde_json::private::Numbers"] {
             let json = format!(r#"[{{"{key}": "[1, [2]]"}}]"#);
             let error = parse(json.as_bytes(), 100).unwrap_err().of_file("a.json").to_string();
             assert!(error.contains("private"), "{error}");
         }
+    }
+
+    /// As `serde_json` hands them out where a crate of the program has it keep numbers as they are written.
+    #[test]
+    fn numbers_as_they_are_written_are_numbers() {
+        let number = |text: &str| {
+            parse(format!(r#"[{{"{NUMBER}": "{text}"}}]"#).as_bytes(), 100).map(|v| v[0].clone())
+        };
+        for (text, expected) in [
+            ("12", serde_json::json!(12)),
+            ("18446744073709551615", serde_json::json!(u64::MAX)),
+            ("-3", serde_json::json!(-3)),
+            ("3.5e300", serde_json::json!(3.5e300)),
+        ] {
+            assert_eq!(number(text).unwrap(), expected);
+        }
+        for bad in ["1e999", "", "NaN", "[1]", r#"1", "a": "2"#] {
+            assert!(number(bad).is_err(), "{bad}");
+        }
+        assert!(parse(format!(r#"{{"a": 1, "{NUMBER}": "2"}}"#).as_bytes(), 100).is_err());
+        assert!(parse(format!(r#"{{"{NUMBER}": [2]}}"#).as_bytes(), 100).is_err());
     }
 
     #[test]

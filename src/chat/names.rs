@@ -10,6 +10,8 @@ const CUT: char = '\u{fdd0}';
 pub(super) const PLACE: &str = "\u{fdd1}";
 /// Stands before a character that is no part of a special token's name, whatever is beside it. (Behind it stands [`CUT`].)
 const ALONE: char = '\u{fdd2}';
+/// Bytes of names that are looked for at the end of a text, and of longer ones their beginning.
+const LONGEST: usize = 256;
 /// How often a text is searched for names: without those that are found, others may be.
 const SEARCHES: usize = 4;
 
@@ -24,9 +26,13 @@ impl<'a> Marker<'a> {
         Ok(Self { tokenizer, names: tokenizer.special_names()? })
     }
 
-    /// A text with marks in what names special tokens: as it is, or as the tokenizer normalizes it.
+    /// A text with marks in what names special tokens, as it is or as the tokenizer normalizes it, and behind what begins a name that
+    /// another text could end.
     pub(super) fn marked(&self, text: &str) -> Result<String> {
         let mut made = cut_names(&self.names, text)?;
+        if ends_with_a_beginning(&self.names, &made) {
+            append(&mut made, CUT)?;
+        }
         for _ in 0..SEARCHES {
             match with_names_alone(self.tokenizer, &made)? {
                 Some(marked) => made = marked,
@@ -94,6 +100,17 @@ fn cut_names(names: &[&str], content: &str) -> Result<String> {
     Ok(made)
 }
 
+/// Whether a text ends as one of the names begins, which are in order.
+fn ends_with_a_beginning(names: &[&str], text: &str) -> bool {
+    let longest = names.iter().map(|name| name.len()).max().unwrap_or(0).min(LONGEST);
+    let begins = |end: &str| {
+        let after = names.partition_point(|name| *name <= end);
+        names.get(after).is_some_and(|name| name.starts_with(end))
+    };
+    let ends = text.char_indices().rev().map(|(index, _)| text.get(index..).unwrap_or_default());
+    ends.take_while(|end| end.len() < longest).any(begins)
+}
+
 /// The tokens of a text with marks.
 pub(super) fn encode_marked(tokenizer: &Tokenizer, text: &str, mut continues: bool) -> Result<Vec<u32>> {
     let mut all = Vec::new();
@@ -120,6 +137,23 @@ mod tests {
         assert_eq!(cut_names(&[], "<a").unwrap(), "<a");
         // Also one that the replaced marks make.
         assert_eq!(cut_names(&["<\u{fffd}>"], "<\u{fdd0}>").unwrap(), "<\u{fdd0}\u{fffd}>");
+    }
+
+    #[test]
+    fn what_begins_a_name_at_the_end_of_a_text_is_found() {
+        let names = ["<a", "<|end|>", "[MASK]"];
+        for (text, begins) in [
+            ("", false),
+            ("a", false),
+            ("x<", true),
+            ("<|en", true),
+            ("<|end|>", false),
+            ("é[", true),
+            ("[M ", false),
+        ] {
+            assert_eq!(ends_with_a_beginning(&names, text), begins, "{text}");
+        }
+        assert!(!ends_with_a_beginning(&[], "<"));
     }
 
     #[test]

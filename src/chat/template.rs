@@ -13,7 +13,7 @@ use crate::model::{Config, Model, Tokenizer};
 /// Roles that every template knows: the words of its language, not of a message.
 const ROLES: [&str; 3] = ["system", "user", "assistant"];
 /// A template that makes one text of a conversation's messages, in Jinja, as the files of models that converse have one. It needs
-/// the cargo feature `chat`. Applying one takes time and memory in proportion to the messages at most, and reads no files.
+/// the cargo feature `chat`. Applying one takes time and memory in proportion to messages and variables at most, and reads no files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatTemplate {
     source: Cow<'static, str>,
@@ -89,8 +89,9 @@ impl ChatTemplate {
     /// `add_generation_prompt`) it does not take. In [`ChatTemplate::encode`] names of special tokens are characters in them, as in messages.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if it is no such object, or nested more than 16 deep; [`Error::OutOfMemory`];
-    /// [`Error::Unsupported`] without the cargo feature `chat`.
+    /// [`Error::InvalidArgument`] if it is no such object, has a name twice, a text of more than a million bytes, a whole number of more
+    /// than 64 bits, or lists and objects more than 16 deep. (More than 256 names in all are refused when the template is applied.)
+    /// [`Error::OutOfMemory`]; [`Error::Unsupported`] without the cargo feature `chat`.
     pub fn with_kwargs(mut self, json: &str) -> Result<Self> {
         check_kwargs(json)?;
         push(&mut self.kwargs, copied(json)?)?;

@@ -41,7 +41,10 @@ impl Session {
 
     fn has_lost_its_lender(&self, sequence: &Sequence, config: &Config) -> bool {
         let Some(Slots { sequence: number, count }) = sequence.lender else { return false };
-        let lends = |lender: &Sequence| lender.may_lend_to(sequence) && lender.prompt_slots(config) >= count;
+        // The place of one that left may have another text by now.
+        let lends = |lender: &Sequence| {
+            lender.may_lend_to(sequence) && lender.common_slots(sequence, config) >= count
+        };
         !self.sequences.get(number).is_some_and(lends)
     }
 
@@ -56,15 +59,11 @@ impl Session {
     /// One that came before, even if it has left, copies nothing itself, and has the most of the sequence's prompt.
     fn lender_of(&self, sequence: &Sequence, config: &Config) -> Option<Slots> {
         let end = sequence.prompt_slots(config);
-        let more = slots_before_tokens(config);
-        let common = |other: &Sequence| {
-            let same = other.same_beginning(sequence.known_tokens()) + more;
-            same.min(other.prompt_slots(config)).min(end)
-        };
         let others =
             self.sequences.iter().filter(|other| other.lender.is_none() && other.may_lend_to(sequence));
-        let (count, number) =
-            others.map(|other| (common(other), other.number)).max_by_key(|&(count, _)| count)?;
+        let (count, number) = others
+            .map(|other| (other.common_slots(sequence, config), other.number))
+            .max_by_key(|&(count, _)| count)?;
         let is_worth_it = 2 * count >= end && count >= sequence.committed + FEWEST_COPIED;
         is_worth_it.then_some(Slots { sequence: number, count })
     }
@@ -124,5 +123,11 @@ impl Sequence {
     /// Whether it came before another one, and has a text or has left since the generation began.
     fn may_lend_to(&self, other: &Self) -> bool {
         (self.in_use || self.left_at > 0) && self.joining < other.joining
+    }
+
+    /// How many slots of another sequence's prompt this one has, or will have read.
+    fn common_slots(&self, other: &Self, config: &Config) -> usize {
+        let same = self.same_beginning(other.known_tokens()) + slots_before_tokens(config);
+        same.min(self.prompt_slots(config)).min(other.prompt_slots(config))
     }
 }

@@ -125,7 +125,7 @@ pub(super) fn read_head(
     let kv = kv.ok_or_else(|| bad("its precision is unknown"))?;
     let count = rest.number()?;
     if count as usize > most {
-        return Err(Error::invalid(format!("a state of {count} sequences; the context holds 1 to {most}")));
+        return Err(Error::invalid(format!("a state of {count} sequences, where there is room for {most}")));
     }
     Ok((version, kv, count))
 }

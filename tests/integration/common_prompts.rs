@@ -155,6 +155,34 @@ fn who_waits_reads_by_itself_once_the_other_leaves() {
 }
 
 #[test]
+fn who_waits_does_not_copy_what_is_restored_in_the_place_of_the_other() {
+    for (model, params) in models() {
+        let mut saved = context(&model, 1);
+        saved.add_sequence(&prompt(&[9; MOST + 4]), &params).unwrap();
+        finish(&mut saved);
+        let (saved, restored) = (saved.save_sequence(0).unwrap(), saved.tokens(0).unwrap().to_vec());
+        let limits = ContextParams { prompt_rows: ROWS, ..self::params(2) };
+        let mut context = Context::new(&model, &limits).unwrap();
+        let text: Vec<u32> = (1..=MOST as u32).collect();
+        let first = context.add_sequence(&prompt(&text), &params).unwrap();
+        let second = context.add_sequence(&prompt(&text), &params).unwrap();
+        context.step().unwrap();
+        context.remove_sequence(first).unwrap();
+        assert_eq!(context.restore_sequence(&saved).unwrap(), first);
+        finish(&mut context);
+        let variant = model.config().variant;
+        assert_eq!(context.tokens(first).unwrap(), restored, "{variant:?}");
+        let expected = alone(&model, &prompt(&text), 0, &params);
+        assert_eq!(context.tokens(second).unwrap(), expected, "{variant:?}");
+        // Nor are its keys and values those of the other text.
+        let mut by_itself = self::context(&model, 1);
+        by_itself.add_sequence(&prompt(&text), &params).unwrap();
+        finish(&mut by_itself);
+        assert!(context.save_sequence(second).unwrap() == by_itself.save_sequence(0).unwrap(), "{variant:?}");
+    }
+}
+
+#[test]
 fn failed_steps_read_again() {
     for (model, params) in models() {
         let params = GenerateParams { lookahead: 0, ..params };

@@ -294,7 +294,7 @@ fn file_is_read_if_it_can_be_a_state_of_this_context() {
     same.restore_from(&file).unwrap();
     assert_eq!(same.save().unwrap(), std::fs::read(&file).unwrap());
     let message = refused(&mut context(&model, 2), &file);
-    assert!(message.contains("a state of 3 sequences; the context holds 1 to 2"), "{message}");
+    assert!(message.contains("a state of 3 sequences, where there is room for 2"), "{message}");
     let shorter = ContextParams { length: 24, ..params(3) };
     let message = refused(&mut Context::new(&model, &shorter).unwrap(), &file);
     assert!(message.contains("a.state: a saved state of ") && message.contains("has room for"), "{message}");

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import arguments, c
+from .errors import InvalidArgumentError
 
 #: A message: ``{"role": "user", "content": "Hello"}``, as OpenAI's API and transformers have it.
 Message = Mapping[str, str]
@@ -34,9 +35,16 @@ class ChatOptions:
         params.chat_template = arguments.optional_text(self.template, "template")
         params.behind = arguments.size(self.behind, "behind")
         params.add_generation_prompt = self.add_generation_prompt
-        kwargs = None if self.template_kwargs is None else json.dumps(dict(self.template_kwargs), ensure_ascii=False)
-        params.chat_template_kwargs = arguments.optional_text(kwargs, "template_kwargs")
+        params.chat_template_kwargs = arguments.optional_text(self._kwargs(), "template_kwargs")
         return params
+
+    def _kwargs(self) -> str | None:
+        if self.template_kwargs is None:
+            return None
+        try:
+            return json.dumps(dict(self.template_kwargs))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidArgumentError(f"'template_kwargs' cannot be written as JSON: {error}") from None
 
 
 def messages_for_c(messages: Iterable[Message]) -> Any:

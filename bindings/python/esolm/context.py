@@ -150,16 +150,22 @@ class Context:
     def step(self) -> Step | None:
         """Runs the next step of all sequences; None if they are finished. If it raises, they are as before the step; if that
         concerns one of them only, its ``stop_reason`` is ``StopReason.ERROR``, and the others go on once it is removed."""
+        return self._step_of(None)
+
+    def _step_of(self, generation: dict[int, Any] | None) -> Step | None:
+        """The next step; None also if it would be another generation's than this one's ``_logits``."""
         info = arguments.struct(c.esolm_step_info)
         done = ctypes.c_int32()
         with self._compute() as context:
+            if generation is not None and self._logits is not generation:
+                return None
             with self._caught:
                 check(c.library.esolm_step(context, ctypes.byref(info), ctypes.byref(done)))
             return None if done.value else step_of(context, info, self._top)
 
     def steps(self, prompts: Sequence[Prompt] | None = None, params: GenerateParams | None = None) -> Iterator[Step]:
         """Begins a generation, and runs its steps as they are asked for. Without prompts: the steps that are left. It ends when
-        another generation begins."""
+        another generation begins, and when this one is extended, reset or replaced by a saved one."""
         return iter(self._steps_of(prompts, params), None)
 
     def async_steps(self, prompts: Sequence[Prompt] | None = None, params: GenerateParams | None = None) -> AsyncSteps[Step]:
@@ -173,7 +179,7 @@ class Context:
         elif params is not None:
             raise InvalidArgumentError("parameters need prompts: they are of the generation that begins")
         generation = self._logits  # each has its own
-        return lambda: self.step() if self._logits is generation else None
+        return lambda: self._step_of(generation)
 
     def generate(self, prompts: Sequence[Prompt], params: GenerateParams | None = None) -> None:
         """Runs a generation to its end; read the result with ``text`` or ``tokens``."""

@@ -36,6 +36,11 @@ def test_conversations(model: esolm.Model) -> None:
         model.chat_text(MESSAGES, ChatOptions("chatml", template_kwargs={"messages": []}))
     with pytest.raises(esolm.InvalidArgumentError, match="variables"):
         model.chat_text(MESSAGES, ChatOptions("chatml", template_kwargs={"a": float("nan")}))
+    circular: dict[str, object] = {}
+    circular["a"] = circular
+    for kwargs in ({"a": object()}, circular, {"a": "\ud800"}, {"a": {1, 2}}):
+        with pytest.raises(esolm.InvalidArgumentError):
+            model.chat_text(MESSAGES, ChatOptions("chatml", template_kwargs=kwargs))
     for wrong in (ChatOptions("chatml", behind=4), ChatOptions("{% if %}"), ChatOptions("a\0")):
         with pytest.raises(esolm.InvalidArgumentError if "\0" not in (wrong.template or "") else Exception):
             model.chat_tokens(MESSAGES, wrong)

@@ -8,12 +8,14 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use super::budget::{Fault, Outcome, fault};
 use super::value::{Datum, Entries, Store};
 use crate::error::Error;
-use crate::json::{is_no_memory, no_memory};
+use crate::json::{is_no_memory, longest_text, no_memory, number_in};
 use crate::memory::{collected, copied, push};
 
 /// Makes a text of the caller's what the template is to see.
 pub type Mark<'a> = dyn Fn(&str) -> Result<String, Error> + Sync + 'a;
 
+/// Of the longest text: where it is to be changed, the reader takes as much memory, and cannot be refused it.
+const MOST_BYTES: usize = 1_000_000;
 /// What the library gives every template.
 const TAKEN: [&str; 4] = ["messages", "bos_token", "eos_token", "add_generation_prompt"];
 
@@ -23,6 +25,10 @@ pub(super) fn read<'a>(
     mark: Option<&'a Mark<'a>>,
     store: &'a Store<'a>,
 ) -> Outcome<Entries<'a>> {
+    let longest = longest_text(json.as_bytes());
+    if longest > MOST_BYTES {
+        return fault(format_args!("its variables: a text of {longest} bytes, more than {MOST_BYTES}"));
+    }
     let mut from = serde_json::Deserializer::from_str(json);
     let read = Seed { store, mark }.deserialize(&mut from).and_then(|value| from.end().map(|()| value));
     let value = read.map_err(|error| match is_no_memory(&error) {
@@ -55,6 +61,14 @@ impl<'a> Seed<'a> {
             Ok(own) => self.store.text(own).map_err(told),
             Err(Error::OutOfMemory(what)) => Err(no_memory(Error::OutOfMemory(what))),
             Err(error) => Err(E::custom(error)),
+        }
+    }
+
+    fn visit_number<E: serde::de::Error>(self, number: &serde_json::Number) -> Result<Datum<'a>, E> {
+        match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(whole), ..) => Ok(Datum::Int(whole)),
+            (_, None, Some(number)) => Ok(Datum::Float(number)),
+            _ => Err(E::custom("a number is too large")),
         }
     }
 }
@@ -118,11 +132,14 @@ impl<'de, 'a> Visitor<'de> for Seed<'a> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Datum<'a>, A::Error> {
         let mut entries = Vec::new();
         while let Some(name) = map.next_key_seed(Name(self))? {
-            let value = map.next_value_seed(self)?;
-            push(&mut entries, (name, value)).map_err(no_memory)?;
+            match number_in(name, &mut map)? {
+                None => push(&mut entries, (name, map.next_value_seed(self)?)).map_err(no_memory)?,
+                Some(number) if entries.is_empty() => return self.visit_number(&number),
+                Some(_) => return Err(A::Error::custom("an object that is a number and more")),
+            }
         }
         if let Some(name) = named_twice(&entries, self.store).map_err(told)? {
-            return Err(A::Error::custom(format_args!("two values of '{name}'")));
+            return Err(A::Error::custom(format_args!("two values of '{name:.50}'")));
         }
         Datum::map(entries, self.store).map_err(told)
     }

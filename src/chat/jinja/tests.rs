@@ -81,6 +81,17 @@ fn wrong_variables_are_refused() {
     let kwargs = [r#"{"a": 1, "tools": [], "b": 3}"#, r#"{"a": 2}"#].map(str::to_owned);
     let made = render("{{ a }}{{ tools }}{{ b }}", &[], &Facts { kwargs: &kwargs, ..facts(true) });
     assert_eq!(made.unwrap(), "2[]3");
+    // Numbers as `serde_json` hands them out where a crate of the program has it keep them as they are written.
+    let number =
+        |name: char, text: &str| format!(r#"{{"{name}": [{{"$serde_json::private::Number": "{text}"}}]}}"#);
+    let kwargs = [number('a', "7"), number('b', "-2"), number('c', "0.5")];
+    let made =
+        render("{{ a[0] + 1 }} {{ b[0] }} {{ c[0] * 3 }}", &[], &Facts { kwargs: &kwargs, ..facts(true) });
+    assert_eq!(made.unwrap(), "8 -2 1.5");
+    assert!(
+        check_kwargs(&number('a', "18446744073709551615")).is_err()
+            && check_kwargs(&number('a', "x")).is_err()
+    );
     // Whose size pays for what it makes.
     let lists = format!(r#"{{"a": [{}0]}}"#, "[],".repeat(2_000_000));
     let started = std::time::Instant::now();

@@ -43,6 +43,12 @@ impl Request {
             _ => {
                 let mut request = fields.finish(prompts, n, most, top, model, None)?;
                 request.wanted.suffix = fields.suffix(model)?;
+                if request.wanted.suffix.is_some() && most == 0 {
+                    return Err(Failure::parameter(
+                        "max_tokens",
+                        "is -1, but a gap before a 'suffix' has so many tokens",
+                    ));
+                }
                 request.wanted.echo = fields.flag("echo")?;
                 if request.wanted.echo && top.is_some() {
                     return Err(Failure::parameter("echo", "is not supported beside 'logprobs'"));
@@ -81,11 +87,30 @@ impl Fields {
         Ok(self.whole("n", 1..=MOST_TEXTS as u64)?.unwrap_or(1) as usize)
     }
 
-    /// Most tokens of a text, by either name.
+    /// Most tokens of a text, by either name; 0 is as many as there is room for, which llama.cpp has -1 for.
     fn max_tokens(&self) -> Found<Option<usize>> {
-        let limit = |name| self.whole(name, 1..=1 << 30);
+        let limit = |name| match self.get(name).as_i64() {
+            Some(-1) => Ok(Some(0)),
+            _ => self.whole(name, 1..=1 << 30),
+        };
         let most = limit("max_completion_tokens")?.or(limit("max_tokens")?);
         Ok(most.map(|most| most as usize))
+    }
+
+    /// Whether a stream ends with the numbers of tokens.
+    fn include_usage(&self) -> Found<bool> {
+        match self.get("stream_options") {
+            Value::Null => Ok(false),
+            Value::Object(options) => match options.get("include_usage") {
+                None | Some(Value::Null) => Ok(false),
+                Some(Value::Bool(include)) => Ok(*include),
+                Some(_) => Err(Failure::parameter(
+                    "stream_options",
+                    "has an 'include_usage' that is neither true nor false",
+                )),
+            },
+            _ => Err(Failure::parameter("stream_options", "is no object")),
+        }
     }
 
     /// What is to stand behind a text.
@@ -157,7 +182,7 @@ impl Fields {
                 log_probs,
             },
             stream: self.flag("stream")?,
-            include_usage: self.get("stream_options").get("include_usage") == Some(&Value::Bool(true)),
+            include_usage: self.include_usage()?,
             is_chat: format.is_some(),
         })
     }

@@ -50,6 +50,10 @@ fn completions_are_those_of_the_command_line() {
         [0, 1, 2, 3]
     );
     assert_eq!(answer["usage"]["completion_tokens"], 16);
+    // As many as there is room for.
+    let all = json!({"prompt": "Once upon a time", "max_tokens": -1, "ignore_eos": true});
+    let (status, answer) = server.post(COMPLETIONS, &all);
+    assert_eq!((status, answer["usage"]["total_tokens"].as_u64()), (200, Some(256)), "{answer}");
     let (status, answer) = server.post(COMPLETIONS, &json!({"prompt": [5, 6, 7], "max_tokens": 3}));
     assert_eq!((status, &answer["usage"]["prompt_tokens"]), (200, &json!(3)));
     // A stop string ends a text before it.
@@ -139,6 +143,10 @@ fn wrong_requests_are_refused_as_openai_refuses_them() {
         (CHAT, json!({"messages": [{"role": "user", "content": "a"}]}), 400, "no chat template"),
         (COMPLETIONS, json!({}), 400, "'prompt'"),
         (COMPLETIONS, json!({"prompt": "a", "max_tokens": 0}), 400, "'max_tokens'"),
+        (COMPLETIONS, json!({"prompt": "a", "max_tokens": -2}), 400, "'max_tokens'"),
+        (COMPLETIONS, json!({"prompt": "a", "suffix": "b", "max_tokens": -1}), 400, "'max_tokens'"),
+        (COMPLETIONS, json!({"prompt": "a", "stream_options": true}), 400, "'stream_options'"),
+        (COMPLETIONS, json!({"prompt": "a", "stream_options": {"include_usage": 1}}), 400, "'include_usage'"),
         (COMPLETIONS, json!({"prompt": "a", "temperature": -1}), 400, "'temperature'"),
         (COMPLETIONS, json!({"prompt": "a", "top_p": "much"}), 400, "'top_p'"),
         (COMPLETIONS, json!({"prompt": "a", "stop": [""]}), 400, "'stop'"),
