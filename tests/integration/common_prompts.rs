@@ -136,11 +136,19 @@ fn sequences_that_join_wait_for_the_one_that_reads_their_prompt() {
     }
 }
 
+/// A context for some more sequences beside one that writes, so that prompts are read in parts.
+fn beside_a_writer(model: &Model, params: &GenerateParams<'_>, more: usize) -> Context {
+    let limits = ContextParams { prompt_rows: ROWS, ..self::params(1 + more) };
+    let mut context = Context::new(model, &limits).unwrap();
+    context.add_sequence(&prompt(&[1]), params).unwrap();
+    context.step().unwrap();
+    context
+}
+
 #[test]
 fn who_waits_reads_by_itself_once_the_other_leaves() {
     for (model, params) in models() {
-        let limits = ContextParams { prompt_rows: ROWS, ..self::params(3) };
-        let mut context = Context::new(&model, &limits).unwrap();
+        let mut context = beside_a_writer(&model, &params, 2);
         let text: Vec<u32> = (1..=MOST as u32).collect();
         let first = context.add_sequence(&prompt(&text), &params).unwrap();
         let second = context.add_sequence(&prompt(&text), &params).unwrap();
@@ -161,11 +169,12 @@ fn who_waits_does_not_copy_what_is_restored_in_the_place_of_the_other() {
         saved.add_sequence(&prompt(&[9; MOST + 4]), &params).unwrap();
         finish(&mut saved);
         let (saved, restored) = (saved.save_sequence(0).unwrap(), saved.tokens(0).unwrap().to_vec());
-        let limits = ContextParams { prompt_rows: ROWS, ..self::params(2) };
-        let mut context = Context::new(&model, &limits).unwrap();
+        let mut context = beside_a_writer(&model, &params, 2);
         let text: Vec<u32> = (1..=MOST as u32).collect();
         let first = context.add_sequence(&prompt(&text), &params).unwrap();
         let second = context.add_sequence(&prompt(&text), &params).unwrap();
+        // Two thirds of it, which are worth a copy.
+        context.step().unwrap();
         context.step().unwrap();
         context.remove_sequence(first).unwrap();
         assert_eq!(context.restore_sequence(&saved).unwrap(), first);
