@@ -100,15 +100,18 @@ fn cut_names(names: &[&str], content: &str) -> Result<String> {
     Ok(made)
 }
 
-/// Whether a text ends as one of the names begins, which are in order.
+/// Whether a text ends as one of the names begins, which are in order. Not with a letter, digit or blank alone: a mark there would make
+/// another word of what templates compare or trim.
 fn ends_with_a_beginning(names: &[&str], text: &str) -> bool {
-    let longest = names.iter().map(|name| name.len()).max().unwrap_or(0).min(LONGEST);
     let begins = |end: &str| {
+        if end.starts_with(|c: char| c.is_alphanumeric() || c.is_whitespace()) {
+            return false;
+        }
         let after = names.partition_point(|name| *name <= end);
         names.get(after).is_some_and(|name| name.starts_with(end))
     };
     let ends = text.char_indices().rev().map(|(index, _)| text.get(index..).unwrap_or_default());
-    ends.take_while(|end| end.len() < longest).any(begins)
+    ends.take_while(|end| end.len() < LONGEST).any(begins)
 }
 
 /// The tokens of a text with marks.
@@ -141,7 +144,7 @@ mod tests {
 
     #[test]
     fn what_begins_a_name_at_the_end_of_a_text_is_found() {
-        let names = ["<a", "<|end|>", "[MASK]"];
+        let names = ["\nend", "<a", "<|end|>", "[MASK]", "sop"];
         for (text, begins) in [
             ("", false),
             ("a", false),
